@@ -1,0 +1,17 @@
+//! The words of lapsed and the decisions it makes: pure, without I/O, clock or async.
+
+mod address;
+mod finding;
+mod identity;
+mod notice;
+mod step;
+mod token;
+
+pub use address::{Address, InvalidAddress};
+pub use finding::{FindingKind, FindingState, Severity};
+pub use identity::{IdentityStatus, Person};
+pub use notice::{Ground, NewNotice, NoticeKey, NoticeState, Topic};
+pub use step::{InvalidStep, Step};
+pub use token::{
+    Cell, Expiry, ExpiryOrigin, Listed, Status, Token, TokenId, TokenRef, UnknownWord,
+};

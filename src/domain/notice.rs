@@ -1,0 +1,121 @@
+//! A notice: one message owed to one recipient about one subject.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{
+    Address, Step, TokenId,
+    token::{derived_id, words},
+};
+
+words! {
+    /// What a notice is about.
+    Topic {
+        /// A token comes to its expiry, or has.
+        Expiry = "expiry",
+        /// The issuer lost access at the directory.
+        SsoRevoked = "sso_revoked",
+        /// An address on the chain cannot be reached; rides along in the recipient's next mail.
+        Unreachable = "unreachable",
+        /// Something about lapsed itself needs an administrator.
+        Alert = "alert",
+    }
+}
+
+words! {
+    /// What has become of a notice.
+    NoticeState {
+        /// Owed; not yet sent.
+        Planned = "planned",
+        /// In the hands of a worker.
+        Sending = "sending",
+        /// The server took it.
+        Sent = "sent",
+        /// It may have been taken; the connection ended before the server said so.
+        Unknown = "unknown",
+        /// Given up.
+        Failed = "failed",
+        /// No longer owed.
+        Cancelled = "cancelled",
+        /// Owed, and settled without a mail of its own.
+        Suppressed = "suppressed",
+    }
+}
+
+words! {
+    /// On what ground somebody is a recipient.
+    Ground {
+        /// He issued the token.
+        Issuer = "issuer",
+        /// He administers the account it belongs to.
+        AccountAdmin = "account_admin",
+        /// He is one of the configured administrators.
+        Admin = "admin",
+    }
+}
+
+/// The key of a notice. Two notices with one key are one notice.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NoticeKey<'a> {
+    /// The token's id, or the name of whatever else it is about.
+    pub subject: &'a str,
+    /// What tells this occurrence from the one before: for expiry the expiry instant.
+    pub generation: DateTime<Utc>,
+    /// What it is about.
+    pub topic: Topic,
+    /// For expiry, the step.
+    pub step: Option<Step>,
+    /// Who is owed it.
+    pub recipient: &'a Address,
+}
+
+impl NoticeKey<'_> {
+    /// The id: a hash of the key, so that the primary key is the guard against a second one.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        let generation = self.generation.timestamp_micros().to_string();
+        let step = self.step.map(|step| step.to_string()).unwrap_or_default();
+        derived_id(&[
+            "notice",
+            self.subject,
+            &generation,
+            self.topic.as_str(),
+            &step,
+            "mail",
+            self.recipient.key(),
+        ])
+    }
+}
+
+/// A notice as planned, before it has any history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewNotice {
+    /// Hash of the key.
+    pub id: Uuid,
+    /// The token it is about, if it is about one.
+    pub token_id: Option<TokenId>,
+    /// What it is about in words of the key: a token id, a directory's name, an address.
+    pub subject: String,
+    /// See [`NoticeKey::generation`].
+    pub generation: DateTime<Utc>,
+    /// What it is about.
+    pub topic: Topic,
+    /// For expiry, the step.
+    pub step: Option<Step>,
+    /// Who is owed it.
+    pub recipient: Address,
+    /// Why he of all people.
+    pub ground: Ground,
+    /// When it should go; it may go earlier with another.
+    pub send_at: DateTime<Utc>,
+    /// For alerts, the text; for the others what is worth telling beside the facts.
+    pub detail: Option<String>,
+}
+
+impl fmt::Display for NewNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.topic, self.subject)
+    }
+}

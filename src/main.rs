@@ -1,0 +1,3 @@
+//! The `lapsed` program.
+
+fn main() {}

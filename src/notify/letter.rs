@@ -1,0 +1,84 @@
+//! A letter: everything one mail says to one recipient, in domain values, before it is rendered.
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+
+use crate::domain::{Address, Ground, Step, Token};
+
+/// All that is due to one recipient at one time.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// The local part of the Message-ID, stable over every attempt: `mail id` in plain digits.
+    pub reference: String,
+    /// Who gets it.
+    pub to: Address,
+    /// His zone.
+    pub zone: Tz,
+    /// When this attempt is made; times left count from here.
+    pub now: DateTime<Utc>,
+    /// What it says, most urgent first. Never empty.
+    pub entries: Vec<Entry>,
+    /// Addresses that could not be reached, and what their server said; told in passing.
+    pub unreachable: Vec<Unreachable>,
+}
+
+/// One thing a letter says.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// A token comes to its expiry, or has passed it.
+    Expiry(ExpiryEntry),
+    /// A token's issuer lost access while the token still works.
+    Revoked(RevokedEntry),
+    /// Something about lapsed itself.
+    Alert(AlertEntry),
+}
+
+/// A warning about one token. Whether it reads as `expiring` or `expired` follows from the token's
+/// expiry and the letter's `now`, not from the step: a warning that an outage delayed past the
+/// expiry says so.
+#[derive(Debug, Clone)]
+pub struct ExpiryEntry {
+    /// The token.
+    pub token: Token,
+    /// The step that made it due; [`Step::ZERO`] is "at expiry".
+    pub step: Step,
+    /// Why this person gets it.
+    pub ground: Ground,
+    /// When the warning was due; with an expired token and a step above zero, this is why it is late.
+    pub due_at: DateTime<Utc>,
+    /// Why the issuer himself is not told, where he is not: "mail to ada@example.org is refused",
+    /// "the token has no issuer", "the issuer lost access on 12 Nov 2026".
+    pub instead_of_issuer: Option<String>,
+}
+
+/// A token whose issuer lost access.
+#[derive(Debug, Clone)]
+pub struct RevokedEntry {
+    /// The token.
+    pub token: Token,
+    /// In words: what the directory said and when.
+    pub evidence: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Why this person gets it.
+    pub ground: Ground,
+}
+
+/// Something about lapsed itself that needs a hand.
+#[derive(Debug, Clone)]
+pub struct AlertEntry {
+    /// What happened, as a subject line: `1,204 mails are held`.
+    pub title: String,
+    /// What it means and what to do; paragraphs parted by blank lines, commands indented by four
+    /// spaces.
+    pub text: String,
+}
+
+/// An address that cannot be reached.
+#[derive(Debug, Clone)]
+pub struct Unreachable {
+    /// The address.
+    pub address: Address,
+    /// What was said of it.
+    pub reason: String,
+}

@@ -1,0 +1,3 @@
+//! How people are told: letters in, receipts out. Nothing here sees the store.
+
+pub mod letter;
