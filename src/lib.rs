@@ -22,3 +22,4 @@ pub mod directories;
 pub mod domain;
 pub mod notify;
 pub mod sources;
+pub mod store;

@@ -1,16 +1,23 @@
 //! The words of lapsed and the decisions it makes: pure, without I/O, clock or async.
 
 mod address;
+mod backoff;
+pub mod diff;
 mod finding;
 mod identity;
 mod notice;
+mod plan;
+mod policy;
 mod step;
 mod token;
 
 pub use address::{Address, InvalidAddress};
+pub use backoff::Backoff;
 pub use finding::{FindingKind, FindingState, Severity};
 pub use identity::{IdentityStatus, Person};
 pub use notice::{Ground, NewNotice, NoticeKey, NoticeState, Topic};
+pub use plan::{Planned, plan};
+pub use policy::{Policy, Recipient};
 pub use step::{InvalidStep, Step};
 pub use token::{
     Cell, Expiry, ExpiryOrigin, Listed, Status, Token, TokenId, TokenRef, UnknownWord,

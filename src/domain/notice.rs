@@ -1,7 +1,5 @@
 //! A notice: one message owed to one recipient about one subject.
 
-use std::fmt;
-
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -96,8 +94,8 @@ pub struct NewNotice {
     pub id: Uuid,
     /// The token it is about, if it is about one.
     pub token_id: Option<TokenId>,
-    /// What it is about in words of the key: a token id, a directory's name, an address.
-    pub subject: String,
+    /// What it is about where it is no token: a directory's name, an address.
+    pub subject: Option<String>,
     /// See [`NoticeKey::generation`].
     pub generation: DateTime<Utc>,
     /// What it is about.
@@ -110,12 +108,8 @@ pub struct NewNotice {
     pub ground: Ground,
     /// When it should go; it may go earlier with another.
     pub send_at: DateTime<Utc>,
-    /// For alerts, the text; for the others what is worth telling beside the facts.
+    /// For alerts, the subject line.
+    pub title: Option<String>,
+    /// For alerts, the text; for an unreachable address, what was said of it.
     pub detail: Option<String>,
-}
-
-impl fmt::Display for NewNotice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}", self.topic, self.subject)
-    }
 }

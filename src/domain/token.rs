@@ -78,8 +78,7 @@ impl Expiry {
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, sqlx::Type)]
-        #[sqlx(type_name = "TEXT", rename_all = "snake_case")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum $name { $($(#[$vmeta])* $variant),+ }
 
@@ -97,6 +96,14 @@ macro_rules! words {
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = $crate::domain::UnknownWord;
+
+            fn try_from(word: String) -> Result<Self, Self::Error> {
+                word.parse()
             }
         }
 
@@ -210,6 +217,16 @@ impl Token {
             (Status::Active | Status::Expired, Expiry::At(at)) if at <= now => Status::Expired,
             (Status::Active | Status::Expired, _) => Status::Active,
             (Status::Disabled | Status::Revoked | Status::Gone, _) => self.status,
+        }
+    }
+
+    /// Its status without our own mark: what the source says of it.
+    #[must_use]
+    pub fn status_unmarked(&self) -> Status {
+        if self.status == Status::Expired {
+            Status::Active
+        } else {
+            self.status
         }
     }
 

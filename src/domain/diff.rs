@@ -1,0 +1,229 @@
+//! What a listing changes: both sides in order of external id, so that millions of rows stream
+//! through.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Cell, Expiry, ExpiryOrigin, Listed, Policy, Status, Step, Token, TokenId};
+
+/// An expiry that moves by less than this is the same one: sources round.
+const SAME_EXPIRY: TimeDelta = TimeDelta::seconds(60);
+
+/// What a listing means for one token.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// It is new.
+    Insert(Token),
+    /// Something about it is different.
+    Update(Update),
+}
+
+/// A known token with something different about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Update {
+    /// The token as it is from now on.
+    pub token: Token,
+    /// What its notices must learn of it.
+    pub notices: NoticeEffect,
+    /// The issuer, the expiry or the status is another: findings must be judged again.
+    pub needs_judging: bool,
+}
+
+/// What a change of a token does to the notices about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoticeEffect {
+    /// Nothing.
+    Keep,
+    /// The unsent ones of other expiries are cancelled, cancelled ones of this expiry revive.
+    NewGeneration,
+    /// The unsent ones are cancelled: nobody is owed a warning about this token.
+    Cancel,
+}
+
+/// One external id on one or both sides.
+#[derive(Debug)]
+pub enum Pair {
+    /// Known and listed.
+    Both(Token, Listed),
+    /// Known, and not listed.
+    OnlyKnown(Token),
+    /// Listed, and not known.
+    OnlyListed(Listed),
+}
+
+/// Takes pairs off two queues that are in order of external id, as long as no later row can come in
+/// between: a queue that has run dry stops the pairing unless its side is `done`.
+pub fn pair_up(
+    known: &mut VecDeque<Token>,
+    known_done: bool,
+    listed: &mut VecDeque<Listed>,
+    listed_done: bool,
+) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    loop {
+        let order = match (known.front(), listed.front()) {
+            (Some(known), Some(listed)) => known.external_id.cmp(&listed.external_id),
+            (Some(_), None) if listed_done => Ordering::Less,
+            (None, Some(_)) if known_done => Ordering::Greater,
+            _ => return pairs,
+        };
+        let known = if order.is_le() {
+            known.pop_front()
+        } else {
+            None
+        };
+        let listed = if order.is_ge() {
+            listed.pop_front()
+        } else {
+            None
+        };
+        pairs.extend(match (known, listed) {
+            (Some(known), Some(listed)) => Some(Pair::Both(known, listed)),
+            (Some(known), None) => Some(Pair::OnlyKnown(known)),
+            (None, Some(listed)) => Some(Pair::OnlyListed(listed)),
+            (None, None) => None,
+        });
+    }
+}
+
+/// A token that `source` lists for the first time.
+#[must_use]
+pub fn first_seen(source: &str, listed: Listed, policy: &Policy, now: DateTime<Utc>) -> Token {
+    let expiry = listed.expiry.over(None).unwrap_or(Expiry::Unknown);
+    let created_at = listed.created_at.over(None);
+    let token = Token {
+        id: TokenId::of(source, &listed.external_id),
+        source: source.to_owned(),
+        external_id: listed.external_id,
+        name: listed.name.over(None).unwrap_or_default(),
+        description: listed.description.over(None),
+        issuer: listed.issuer.over(None),
+        issuer_name: listed.issuer_name.over(None),
+        account: listed.account.over(None),
+        role: listed.role.over(None),
+        scope: listed.scope.over(None),
+        created_at,
+        expiry,
+        expiry_origin: origin(expiry),
+        status: listed.status.over(None).unwrap_or(Status::Active),
+        last_used_at: listed.last_used_at.over(None),
+        first_seen_at: now,
+        life_from: created_at,
+        planned_step: None,
+        due_at: None,
+    };
+    settled(token, policy, now)
+}
+
+/// What `listed` changes about `known`; `None` when it says what is known already.
+#[must_use]
+pub fn update(
+    known: &Token,
+    listed: Listed,
+    policy: &Policy,
+    now: DateTime<Utc>,
+) -> Option<Update> {
+    let stored = known.clone();
+    let listed_status = match listed.status {
+        Cell::Value(status) => status,
+        Cell::Empty | Cell::Absent if known.status == Status::Gone => Status::Active,
+        Cell::Empty => Status::Active,
+        Cell::Absent => known.status,
+    };
+    let mut token = Token {
+        name: listed.name.over(Some(stored.name)).unwrap_or_default(),
+        description: listed.description.over(stored.description),
+        issuer: listed.issuer.over(stored.issuer),
+        issuer_name: listed.issuer_name.over(stored.issuer_name),
+        account: listed.account.over(stored.account),
+        role: listed.role.over(stored.role),
+        scope: listed.scope.over(stored.scope),
+        created_at: listed.created_at.over(stored.created_at),
+        last_used_at: listed.last_used_at.over(stored.last_used_at),
+        ..known.clone()
+    };
+    if known.life_from == known.created_at {
+        token.life_from = token.created_at;
+    }
+    let expiry = listed
+        .expiry
+        .over(Some(known.expiry))
+        .unwrap_or(Expiry::Unknown);
+    let is_new_expiry = !is_same(known.expiry, expiry);
+    if is_new_expiry {
+        token.expiry = expiry;
+        token.expiry_origin = origin(expiry);
+        token.life_from = Some(now);
+    }
+    // A stored `expired` is a mark of ours; the source's word for it is active.
+    let was = known.status_unmarked();
+    let is = if listed_status == Status::Expired {
+        Status::Active
+    } else {
+        listed_status
+    };
+    if is_new_expiry || was != is {
+        token.planned_step = None;
+        token.status = is;
+    }
+    let token = settled(token, policy, now);
+    let notices = match (was != is, is, is_new_expiry) {
+        (_, Status::Disabled | Status::Revoked | Status::Gone, true) => NoticeEffect::Cancel,
+        (true, Status::Disabled | Status::Revoked | Status::Gone, _) => NoticeEffect::Cancel,
+        (true, Status::Active | Status::Expired, _) | (_, _, true) => NoticeEffect::NewGeneration,
+        (false, _, false) => NoticeEffect::Keep,
+    };
+    let needs_judging = is_new_expiry || was != is || token.issuer != known.issuer;
+    (token != *known).then_some(Update {
+        token,
+        notices,
+        needs_judging,
+    })
+}
+
+/// A known token that a complete listing no longer holds; `None` when that is no news.
+///
+/// One that disappears at or after its expiry has expired; before it, somebody removed it.
+#[must_use]
+pub fn left_listing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
+    match known.status_at(now) {
+        Status::Expired | Status::Gone | Status::Revoked => None,
+        Status::Active | Status::Disabled => Some(Update {
+            token: Token {
+                status: Status::Gone,
+                due_at: None,
+                ..known.clone()
+            },
+            notices: NoticeEffect::Cancel,
+            needs_judging: true,
+        }),
+    }
+}
+
+/// The token with what follows from its facts: a token seen expired is marked and owes nobody
+/// anything; the rest is due when the policy says.
+fn settled(mut token: Token, policy: &Policy, now: DateTime<Utc>) -> Token {
+    let is_unplanned = token.planned_step.is_none();
+    if is_unplanned && token.status_at(now) == Status::Expired && token.status == Status::Active {
+        token.status = Status::Expired;
+        token.planned_step = Some(Step::ZERO);
+    }
+    token.due_at = policy.due_at(&token);
+    token
+}
+
+fn origin(expiry: Expiry) -> Option<ExpiryOrigin> {
+    match expiry {
+        Expiry::Never | Expiry::At(_) => Some(ExpiryOrigin::Source),
+        Expiry::Unknown => None,
+    }
+}
+
+fn is_same(known: Expiry, listed: Expiry) -> bool {
+    match (known, listed) {
+        (Expiry::At(known), Expiry::At(listed)) => (known - listed).abs() < SAME_EXPIRY,
+        _ => known == listed,
+    }
+}

@@ -1,0 +1,104 @@
+//! The heart: which notices a token owes whom, and when it must be looked at again.
+
+use chrono::{DateTime, Utc};
+
+use super::{NewNotice, NoticeKey, Policy, Recipient, Step, Token, Topic};
+
+/// What is to be done about one token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// The notices now owed. Inserting one that exists already changes nothing.
+    pub notices: Vec<NewNotice>,
+    /// The tightest step that is planned after this.
+    pub planned_step: Option<Step>,
+    /// When to look at the token again.
+    pub due_at: Option<DateTime<Utc>>,
+}
+
+/// Plans the steps of `token` that are due up to `horizon`, which is the next sweep's time: what is
+/// due before then would otherwise come late.
+///
+/// A step is planned for all recipients at once, each with a `send_at` of his own, so a token is
+/// looked at once for a step. Of several steps that are due to a recipient at once only the tightest
+/// is planned.
+#[must_use]
+pub fn plan(
+    token: &Token,
+    recipients: &[Recipient],
+    policy: &Policy,
+    horizon: DateTime<Utc>,
+) -> Planned {
+    let Some(expires_at) = token.expiry.at() else {
+        return Planned {
+            notices: Vec::new(),
+            planned_step: token.planned_step,
+            due_at: None,
+        };
+    };
+    let steps: Vec<Step> = policy
+        .open_steps(token)
+        .filter(|step| policy.plan_at(expires_at, *step) <= horizon)
+        .collect();
+    let planned_step = steps.last().copied().or(token.planned_step);
+    let due_at = policy.due_at(&Token {
+        planned_step,
+        ..token.clone()
+    });
+    let notices = recipients
+        .iter()
+        .flat_map(|recipient| owed(token, expires_at, recipient, &steps, policy, horizon))
+        .collect();
+    Planned {
+        notices,
+        planned_step,
+        due_at,
+    }
+}
+
+/// The notices of `steps` (widest first) that one recipient is owed.
+fn owed(
+    token: &Token,
+    expires_at: DateTime<Utc>,
+    recipient: &Recipient,
+    steps: &[Step],
+    policy: &Policy,
+    horizon: DateTime<Utc>,
+) -> Vec<NewNotice> {
+    let timed: Vec<(Step, DateTime<Utc>)> = steps
+        .iter()
+        .map(|step| (*step, policy.send_at(expires_at, *step, recipient.ground)))
+        .collect();
+    let is_overtaken = |index: usize, send_at: DateTime<Utc>| {
+        timed[index + 1..]
+            .iter()
+            .any(|(_, tighter)| *tighter <= send_at.max(horizon))
+    };
+    let subject = token.id.to_string();
+    timed
+        .iter()
+        .enumerate()
+        .filter(|(index, (_, send_at))| !is_overtaken(*index, *send_at))
+        .map(|(_, (step, send_at))| {
+            let key = NoticeKey {
+                subject: &subject,
+                generation: expires_at,
+                topic: Topic::Expiry,
+                step: Some(*step),
+                recipient: &recipient.address,
+            };
+            NewNotice {
+                id: key.id(),
+                token_id: Some(token.id),
+                subject: None,
+                generation: expires_at,
+                topic: Topic::Expiry,
+                step: Some(*step),
+                recipient: recipient.address.clone(),
+                ground: recipient.ground,
+                send_at: *send_at,
+                title: None,
+                detail: None,
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,215 @@
+//! The one store, on SQLite or PostgreSQL, and the only SQL.
+//!
+//! A [`Store`] hands out transactions; every query is a method of [`Tx`], written once for both
+//! databases. Dropping a transaction rolls it back.
+
+mod mails;
+mod notices;
+mod open;
+mod people;
+mod runs;
+mod tokens;
+mod views;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+
+pub use mails::{ClaimedMail, Content, ContentRow, Holder, InMail, Recorded, Verdict};
+pub use notices::Rest;
+pub use open::{Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
+pub use people::{DirectoryRow, FindingRow, IdentityRow, NewFinding, Outlived};
+pub use runs::{Kept, RunRow};
+pub use tokens::SourceRow;
+pub use views::{Counts, NoticeFilter, NoticeRow, TokenFilter, TokenView};
+
+/// Rows to a statement. SQLite takes 32,766 parameters to a statement, PostgreSQL 65,535.
+pub(crate) const CHUNK: usize = 1000;
+
+/// A database that holds everything lapsed knows.
+#[derive(Clone, Debug)]
+pub struct Store(Pools);
+
+#[derive(Clone, Debug)]
+enum Pools {
+    /// One connection writes, several read: SQLite has one write lock whatever we do.
+    Sqlite {
+        write: SqlitePool,
+        read: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+/// A transaction; all queries are its methods.
+pub enum Tx {
+    /// On SQLite.
+    Sqlite(Transaction<'static, Sqlite>),
+    /// On PostgreSQL.
+    Postgres(Transaction<'static, Postgres>),
+}
+
+/// Runs one statement on whichever database the transaction is open on. `$db` names the database
+/// type in the statement, for builders.
+macro_rules! on {
+    ($tx:expr, $conn:ident : $db:ident => $body:expr) => {
+        match $tx {
+            $crate::store::Tx::Sqlite(tx) => {
+                #[allow(
+                    dead_code,
+                    clippy::allow_attributes,
+                    reason = "not every statement needs a builder"
+                )]
+                type $db = sqlx::Sqlite;
+                let $conn = &mut **tx;
+                $body
+            }
+            $crate::store::Tx::Postgres(tx) => {
+                #[allow(
+                    dead_code,
+                    clippy::allow_attributes,
+                    reason = "not every statement needs a builder"
+                )]
+                type $db = sqlx::Postgres;
+                let $conn = &mut **tx;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use on;
+
+/// What a statement of the store brought, or why it did not.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why the store did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL is none of ours.
+    #[error("store.url {0:?} is neither sqlite: nor postgres:")]
+    Url(String),
+    /// There is no store and the configuration forbids to make one.
+    #[error(
+        "there is no store at {0}; make one with `lapsed migrate`, or set `[store] create = true`"
+    )]
+    Missing(String),
+    /// The store was made by a newer program.
+    #[error(
+        "the store has schema version {found}, this program knows {known}: it was used by a newer \
+         lapsed; run that version, or restore a backup made before the upgrade"
+    )]
+    Newer {
+        /// The store's version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The store's schema is older and the configuration forbids to bring it up to date.
+    #[error("the store has an older schema; bring it up to date with `lapsed migrate`")]
+    Older,
+    /// It could not be opened.
+    #[error("cannot open the store at {place}")]
+    Open {
+        /// Where, without credentials.
+        place: String,
+        /// What the database said.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A migration failed.
+    #[error("cannot bring the store's schema up to date")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A statement failed.
+    #[error("the store refused a statement")]
+    Statement(#[from] sqlx::Error),
+    /// A row holds what no version of lapsed writes.
+    #[error("the store is inconsistent: {0}")]
+    Inconsistent(String),
+}
+
+impl Error {
+    /// Whether the store may answer later: it is away, busy, or was restarted.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        let (Self::Statement(source) | Self::Open { source, .. }) = self else {
+            return false;
+        };
+        match source {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+            sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) => true,
+            // PostgreSQL: class 08 connection exception, 57P shutdown and start, 40 roll back,
+            // 53 too many connections or out of memory. SQLite: 5 busy, 6 locked, 13 full.
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                ["08", "57P", "40", "53"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+                    || matches!(code.as_ref(), "5" | "6" | "13" | "261" | "517")
+            }),
+            _ => false,
+        }
+    }
+}
+
+impl Store {
+    /// Opens a transaction that writes.
+    ///
+    /// On SQLite it takes the write lock at once: a deferred transaction that reads and then writes
+    /// fails with "database is locked" whatever the time-out.
+    pub async fn begin(&self) -> Result<Tx> {
+        Ok(match &self.0 {
+            Pools::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+        })
+    }
+
+    /// Opens a transaction that only reads.
+    pub async fn read(&self) -> Result<Tx> {
+        Ok(match &self.0 {
+            Pools::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
+            Pools::Postgres(pool) => Tx::Postgres(
+                pool.begin_with("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    .await?,
+            ),
+        })
+    }
+
+    /// Whether this is the embedded store.
+    #[must_use]
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.0, Pools::Sqlite { .. })
+    }
+
+    /// Closes every connection; on SQLite the write-ahead log is folded into the file.
+    pub async fn close(&self) {
+        match &self.0 {
+            Pools::Sqlite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Tx {
+    /// Makes what was done durable.
+    pub async fn commit(self) -> Result<()> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await?,
+            Self::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+
+    /// The clause that locks the rows of a `SELECT`; on SQLite the transaction has the only lock.
+    fn pick(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        match self {
+            Self::Sqlite(_) => sqlite,
+            Self::Postgres(_) => postgres,
+        }
+    }
+}
+
+/// The end of time as the store keeps it: four digits to the year, so that text sorts.
+pub(crate) const FAR: DateTime<Utc> = match DateTime::from_timestamp(253_370_764_800, 0) {
+    Some(far) => far,
+    None => DateTime::<Utc>::MAX_UTC,
+};

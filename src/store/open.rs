@@ -1,0 +1,179 @@
+//! Opening a store, bringing its schema up to date, and copying it aside.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::{Migrate, MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::ConnectOptions;
+
+use super::{Error, Pools, Result, Store};
+
+/// The schema of the embedded store, forward only.
+pub static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+/// The same schema on PostgreSQL.
+pub static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// How long a statement waits for a connection or for SQLite's write lock.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections of a daemon: sweep, delivery, HTTP and room for one more.
+const CONNECTIONS: u32 = 6;
+
+/// What may be done to a store that is not as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Make it where it is missing and bring its schema up to date.
+    Create,
+    /// It must be there; its schema is brought up to date.
+    Migrate,
+    /// It must be there and up to date; nothing is written.
+    ReadOnly,
+}
+
+impl Store {
+    /// Opens the store at `url`.
+    pub async fn open(url: &str, access: Access) -> Result<Self> {
+        if url.starts_with("sqlite:") {
+            Self::open_sqlite(url, access).await
+        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            Self::open_postgres(url, access).await
+        } else {
+            Err(Error::Url(
+                url.split(':').next().unwrap_or_default().to_owned(),
+            ))
+        }
+    }
+
+    async fn open_sqlite(url: &str, access: Access) -> Result<Self> {
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|source| Error::Open {
+                place: url.to_owned(),
+                source,
+            })?
+            .create_if_missing(access == Access::Create)
+            .foreign_keys(true)
+            .busy_timeout(PATIENCE)
+            // 16 MiB of pages; the daemon is to stay under 64 MiB with a million tokens.
+            .pragma("cache_size", "-16384");
+        let file = options.get_filename().to_owned();
+        let place = file.display().to_string();
+        if !file.exists() && access != Access::Create {
+            return Err(Error::Missing(place));
+        }
+        let opened = |source| Error::Open {
+            place: place.clone(),
+            source,
+        };
+        let reading = options.clone().read_only(true);
+        let writing = if access == Access::ReadOnly {
+            reading.clone()
+        } else {
+            options
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+        };
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(PATIENCE * 3)
+            .connect_with(writing)
+            .await
+            .map_err(opened)?;
+        up_to_date(&mut *write.acquire().await?, &SQLITE_MIGRATIONS, access).await?;
+        let read = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(PATIENCE)
+            .connect_lazy_with(reading);
+        Ok(Self(Pools::Sqlite { write, read }))
+    }
+
+    async fn open_postgres(url: &str, access: Access) -> Result<Self> {
+        let place = url::Url::parse(url).map_or_else(
+            |_| "postgres".to_owned(),
+            |url| {
+                let host = url.host_str().unwrap_or("localhost");
+                format!("postgres://{host}{}", url.path())
+            },
+        );
+        let opened = |source| Error::Open {
+            place: place.clone(),
+            source,
+        };
+        let options = PgConnectOptions::from_str(url)
+            .map_err(opened)?
+            .application_name("lapsed")
+            // A statement that hangs must not hang the daemon; a schema change may take its time.
+            .options([
+                ("statement_timeout", "300s"),
+                ("idle_in_transaction_session_timeout", "60s"),
+                ("timezone", "UTC"),
+            ])
+            .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(PATIENCE)
+            .connect_with(options)
+            .await
+            .map_err(opened)?;
+        up_to_date(&mut *pool.acquire().await?, &POSTGRES_MIGRATIONS, access).await?;
+        Ok(Self(Pools::Postgres(pool)))
+    }
+
+    /// Copies the embedded store to `file`, which must not exist, while others use it.
+    ///
+    /// The copy is consistent as of one moment: `VACUUM INTO` reads in one transaction.
+    pub async fn backup(&self, file: &Path) -> Result<()> {
+        let Pools::Sqlite { read, .. } = &self.0 else {
+            return Err(Error::Inconsistent(
+                "a backup of PostgreSQL is made with pg_dump".to_owned(),
+            ));
+        };
+        let file = file.to_string_lossy();
+        sqlx::query("VACUUM INTO $1")
+            .bind(file.as_ref())
+            .execute(read)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Brings the schema up to date, or says why it cannot be used.
+async fn up_to_date<C: Migrate>(
+    connection: &mut C,
+    migrator: &Migrator,
+    access: Access,
+) -> Result<()> {
+    let applied = match connection.list_applied_migrations(MIGRATION_TABLE).await {
+        Ok(applied) => applied,
+        // There is no table of migrations yet.
+        Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let found = applied
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or(0);
+    let known = migrator
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or(0);
+    if found > known {
+        return Err(Error::Newer { found, known });
+    }
+    if access == Access::ReadOnly {
+        return if found == known {
+            Ok(())
+        } else {
+            Err(Error::Older)
+        };
+    }
+    if found < known {
+        migrator.run_direct(None, connection, false).await?;
+    }
+    Ok(())
+}
+
+const MIGRATION_TABLE: &str = "_sqlx_migrations";

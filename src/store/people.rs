@@ -1,0 +1,322 @@
+//! What directories say of people, and the findings that follow from it.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, QueryBuilder};
+use uuid::Uuid;
+
+use crate::domain::{FindingKind, Severity, Token, TokenId};
+
+use super::tokens::{TokenRow, tokens};
+use super::{CHUNK, Result, Tx, on};
+
+/// A person's status at a directory.
+#[derive(Debug, Clone, PartialEq, FromRow)]
+pub struct IdentityRow {
+    /// The directory's name.
+    pub directory: String,
+    /// The address as it is compared.
+    pub email_key: String,
+    /// The address as written.
+    pub email: String,
+    /// `active`, `disabled`, …
+    pub status: String,
+    /// Why the status is what it is, where the directory did not say it in its last listing.
+    pub reason: Option<String>,
+    /// The person's name.
+    pub name: Option<String>,
+    /// The directory's own words.
+    pub evidence: String,
+    /// Since when the status holds.
+    pub since: Option<DateTime<Utc>>,
+    /// When the directory said so.
+    pub observed_at: DateTime<Utc>,
+}
+
+/// What is known of a directory.
+#[derive(Debug, Clone, Default, PartialEq, FromRow)]
+pub struct DirectoryRow {
+    /// Its configured name.
+    pub name: String,
+    /// Its configured kind.
+    pub kind: String,
+    /// Of the last good listing.
+    pub fingerprint: Option<String>,
+    /// The last attempt.
+    pub last_sync_at: Option<DateTime<Utc>>,
+    /// The last attempt that went well.
+    pub last_good_sync_at: Option<DateTime<Utc>>,
+    /// How many people the last good listing held.
+    pub people: i64,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+    /// Why a listing waits for an operator.
+    pub held: Option<String>,
+    /// Since when it waits.
+    pub held_at: Option<DateTime<Utc>>,
+    /// The listing that waits.
+    pub held_fingerprint: Option<String>,
+    /// An operator let the waiting listing through; the next sync takes it.
+    pub released: bool,
+}
+
+/// A finding with the token it is about.
+#[derive(Debug, Clone, FromRow)]
+pub struct FindingRow {
+    /// Its id.
+    pub id: Uuid,
+    /// The token.
+    pub token_id: Uuid,
+    /// The token's name.
+    pub token_name: String,
+    /// `sso_revoked`, …
+    pub kind: String,
+    /// `medium`, `high` or `critical`.
+    pub severity: String,
+    /// Since when it holds.
+    pub since: DateTime<Utc>,
+    /// In words.
+    pub evidence: String,
+    /// `open`, `acknowledged` or `resolved`.
+    pub state: String,
+}
+
+/// A finding to be opened.
+#[derive(Debug, Clone)]
+pub struct NewFinding {
+    /// Its id.
+    pub id: Uuid,
+    /// The token.
+    pub token_id: TokenId,
+    /// What is wrong.
+    pub kind: FindingKind,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// In words.
+    pub evidence: String,
+}
+
+/// A token whose issuer a directory says is out.
+#[derive(Debug)]
+pub struct Outlived {
+    /// The token.
+    pub token: Token,
+    /// What the directory says.
+    pub identity: IdentityRow,
+}
+
+impl Tx {
+    /// Everything a directory said, in order of address.
+    pub async fn identities_of(&mut self, directory: &str) -> Result<Vec<IdentityRow>> {
+        Ok(on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM identity WHERE directory = $1 ORDER BY email_key")
+            .bind(directory).fetch_all(c).await)?)
+    }
+
+    /// What every directory says of one person, or of all, in order of address.
+    pub async fn identities(&mut self, email_key: Option<&str>) -> Result<Vec<(IdentityRow, i64)>> {
+        let rows: Vec<IdentityTokens> = on!(self, c: Db => sqlx::query_as(
+            "SELECT i.*, (SELECT COUNT(*) FROM token t WHERE t.issuer_key = i.email_key
+                          AND t.status IN ('active', 'expired', 'disabled')) AS tokens
+             FROM identity i WHERE CAST($1 AS TEXT) IS NULL OR i.email_key = $1
+             ORDER BY i.email_key, i.directory")
+            .bind(email_key).fetch_all(c).await)?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.identity, row.tokens))
+            .collect())
+    }
+
+    /// Writes what a directory says of people.
+    pub async fn put_identities(&mut self, rows: &[IdentityRow]) -> Result<()> {
+        for rows in rows.chunks(CHUNK) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "INSERT INTO identity (directory, email_key, email, status, reason, name, evidence, since, observed_at) ");
+                query.push_values(rows, |mut values, row| {
+                    values.push_bind(&row.directory).push_bind(&row.email_key).push_bind(&row.email)
+                        .push_bind(&row.status).push_bind(&row.reason).push_bind(&row.name)
+                        .push_bind(&row.evidence).push_bind(row.since).push_bind(row.observed_at);
+                });
+                query.push(" ON CONFLICT (directory, email_key) DO UPDATE SET email = excluded.email,
+                    status = excluded.status, reason = excluded.reason, name = excluded.name,
+                    evidence = excluded.evidence, since = excluded.since, observed_at = excluded.observed_at");
+                query.build().execute(c).await.map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What is known of a directory.
+    pub async fn directory(&mut self, name: &str) -> Result<Option<DirectoryRow>> {
+        Ok(
+            on!(self, c: Db => sqlx::query_as("SELECT * FROM directory WHERE name = $1")
+            .bind(name).fetch_optional(c).await)?,
+        )
+    }
+
+    /// Every directory that was ever synchronised.
+    pub async fn directories(&mut self) -> Result<Vec<DirectoryRow>> {
+        Ok(
+            on!(self, c: Db => sqlx::query_as("SELECT * FROM directory ORDER BY name").fetch_all(c).await)?,
+        )
+    }
+
+    /// Writes what is known of a directory.
+    pub async fn put_directory(&mut self, row: &DirectoryRow) -> Result<()> {
+        on!(self, c: Db => sqlx::query(
+            "INSERT INTO directory (name, kind, fingerprint, last_sync_at, last_good_sync_at, people, error,
+                                    held, held_at, held_fingerprint, released)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, fingerprint = excluded.fingerprint,
+                last_sync_at = excluded.last_sync_at, last_good_sync_at = excluded.last_good_sync_at,
+                people = excluded.people, error = excluded.error, held = excluded.held,
+                held_at = excluded.held_at, held_fingerprint = excluded.held_fingerprint,
+                released = excluded.released")
+            .bind(&row.name).bind(&row.kind).bind(&row.fingerprint).bind(row.last_sync_at)
+            .bind(row.last_good_sync_at).bind(row.people).bind(&row.error)
+            .bind(&row.held).bind(row.held_at).bind(&row.held_fingerprint).bind(row.released)
+            .execute(c).await.map(drop))?;
+        Ok(())
+    }
+
+    /// Tokens that work although a directory says that their issuer is out, and that nobody has
+    /// found yet; in order of token, from after `after`.
+    pub async fn outlived_tokens(
+        &mut self,
+        now: DateTime<Utc>,
+        after: Uuid,
+        limit: i64,
+    ) -> Result<Vec<Outlived>> {
+        let found: Vec<(Uuid, String, String)> = on!(self, c: Db => sqlx::query_as(
+            "SELECT t.id, MIN(i.directory), i.email_key FROM identity i JOIN token t ON t.issuer_key = i.email_key
+             WHERE i.status IN ('disabled', 'deleted', 'out_of_group') AND t.status IN ('active', 'expired')
+               AND (t.expires_at IS NULL OR t.expires_at > $1) AND t.id > $2
+               AND NOT EXISTS (SELECT 1 FROM finding f WHERE f.token_id = t.id AND f.kind = 'sso_revoked'
+                               AND f.state <> 'resolved')
+             GROUP BY t.id, i.email_key ORDER BY t.id LIMIT $3")
+            .bind(now).bind(after).bind(limit).fetch_all(c).await)?;
+        let ids: Vec<_> = found.iter().map(|(id, ..)| TokenId(*id)).collect();
+        let mut by_id: std::collections::HashMap<_, _> = self
+            .tokens_by_id(&ids)
+            .await?
+            .into_iter()
+            .map(|token| (token.id.0, token))
+            .collect();
+        let mut outlived = Vec::with_capacity(found.len());
+        for (id, directory, email_key) in found {
+            let identity: IdentityRow = on!(self, c: Db => sqlx::query_as(
+                "SELECT * FROM identity WHERE directory = $1 AND email_key = $2")
+                .bind(&directory).bind(&email_key).fetch_one(c).await)?;
+            outlived.extend(by_id.remove(&id).map(|token| Outlived { token, identity }));
+        }
+        Ok(outlived)
+    }
+
+    /// Open findings of lost access whose ground is gone: the person is back, or the token works no
+    /// longer or has another issuer.
+    pub async fn groundless_findings(
+        &mut self,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<(Uuid, TokenId)>> {
+        let rows: Vec<(Uuid, Uuid)> = on!(self, c: Db => sqlx::query_as(
+            "SELECT f.id, f.token_id FROM finding f JOIN token t ON t.id = f.token_id
+             WHERE f.kind = 'sso_revoked' AND f.state <> 'resolved'
+               AND (t.status NOT IN ('active', 'expired') OR t.expires_at <= $1
+                    OR NOT EXISTS (SELECT 1 FROM identity i WHERE i.email_key = t.issuer_key
+                                   AND i.status IN ('disabled', 'deleted', 'out_of_group')))
+             LIMIT $2")
+            .bind(now).bind(limit).fetch_all(c).await)?;
+        Ok(rows
+            .into_iter()
+            .map(|(id, token)| (id, TokenId(token)))
+            .collect())
+    }
+
+    /// Opens findings.
+    pub async fn open_findings(&mut self, findings: &[NewFinding]) -> Result<()> {
+        for findings in findings.chunks(CHUNK) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "INSERT INTO finding (id, token_id, kind, severity, since, evidence, state) ");
+                query.push_values(findings, |mut row, finding| {
+                    row.push_bind(finding.id).push_bind(finding.token_id.0).push_bind(finding.kind.as_str())
+                        .push_bind(finding.severity.as_str()).push_bind(finding.since)
+                        .push_bind(&finding.evidence).push("'open'");
+                });
+                query.push(" ON CONFLICT DO NOTHING");
+                query.build().execute(c).await.map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Closes a finding.
+    pub async fn resolve_finding(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<()> {
+        on!(self, c: Db => sqlx::query("UPDATE finding SET state = 'resolved', resolved_at = $2 WHERE id = $1")
+            .bind(id).bind(now).execute(c).await.map(drop))?;
+        Ok(())
+    }
+
+    /// Which of these tokens have an open finding of lost access.
+    pub async fn lost_access(
+        &mut self,
+        ids: &[TokenId],
+    ) -> Result<std::collections::HashSet<TokenId>> {
+        let mut found = std::collections::HashSet::new();
+        for ids in ids.chunks(CHUNK) {
+            let rows: Vec<(Uuid,)> = on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "SELECT token_id FROM finding WHERE kind = 'sso_revoked' AND state <> 'resolved' AND token_id IN (");
+                let mut list = query.separated(", ");
+                for id in ids { list.push_bind(id.0); }
+                query.push(")");
+                query.build_query_as().fetch_all(c).await
+            })?;
+            found.extend(rows.into_iter().map(|(id,)| TokenId(id)));
+        }
+        Ok(found)
+    }
+
+    /// Findings with their tokens' names, the newest first: the open ones, or all.
+    pub async fn findings(
+        &mut self,
+        kind: Option<FindingKind>,
+        all: bool,
+    ) -> Result<Vec<FindingRow>> {
+        Ok(on!(self, c: Db => sqlx::query_as(
+            "SELECT f.id, f.token_id, CASE WHEN t.name = '' THEN t.external_id ELSE t.name END AS token_name,
+                    f.kind, f.severity, f.since, f.evidence, f.state
+             FROM finding f JOIN token t ON t.id = f.token_id
+             WHERE (CAST($1 AS TEXT) IS NULL OR f.kind = $1) AND ($2 OR f.state <> 'resolved')
+             ORDER BY f.since DESC, f.id")
+            .bind(kind.map(FindingKind::as_str)).bind(all).fetch_all(c).await)?)
+    }
+
+    /// Every finding about one token, the newest first.
+    pub async fn findings_of(&mut self, token: TokenId) -> Result<Vec<FindingRow>> {
+        Ok(on!(self, c: Db => sqlx::query_as(
+            "SELECT f.id, f.token_id, CASE WHEN t.name = '' THEN t.external_id ELSE t.name END AS token_name,
+                    f.kind, f.severity, f.since, f.evidence, f.state
+             FROM finding f JOIN token t ON t.id = f.token_id WHERE f.token_id = $1
+             ORDER BY f.since DESC, f.id")
+            .bind(token.0).fetch_all(c).await)?)
+    }
+
+    /// The unexpired tokens of one issuer.
+    pub async fn tokens_of_issuer(&mut self, email_key: &str) -> Result<Vec<Token>> {
+        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM token WHERE issuer_key = $1 ORDER BY expires_at, id")
+            .bind(email_key).fetch_all(c).await)?;
+        tokens(rows)
+    }
+}
+
+#[derive(FromRow)]
+struct IdentityTokens {
+    #[sqlx(flatten)]
+    identity: IdentityRow,
+    tokens: i64,
+}

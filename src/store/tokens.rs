@@ -1,0 +1,358 @@
+//! Tokens and the sources they were listed by.
+
+use chrono::{DateTime, Utc};
+use sqlx::QueryBuilder;
+use uuid::Uuid;
+
+use crate::domain::{Address, Expiry, ExpiryOrigin, Status, Step, Token, TokenId};
+
+use super::{CHUNK, Error, Result, Tx, on};
+
+/// A token as a row.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(super) struct TokenRow {
+    id: Uuid,
+    source: String,
+    external_id: String,
+    name: String,
+    description: Option<String>,
+    issuer: Option<String>,
+    issuer_name: Option<String>,
+    account: Option<String>,
+    role: Option<String>,
+    scope: Option<String>,
+    created_at: Option<DateTime<Utc>>,
+    expiry: String,
+    expires_at: Option<DateTime<Utc>>,
+    expiry_origin: Option<String>,
+    #[sqlx(rename = "status")]
+    token_status: String,
+    last_used_at: Option<DateTime<Utc>>,
+    first_seen_at: DateTime<Utc>,
+    life_from: Option<DateTime<Utc>>,
+    planned_step: Option<i64>,
+    due_at: Option<DateTime<Utc>>,
+}
+
+/// The columns of a token, in the order in which they are written.
+macro_rules! token_columns {
+    () => {
+        "id, source, external_id, name, description, issuer, issuer_key, issuer_name, account, role, \
+         scope, created_at, expiry, expires_at, expiry_origin, status, last_used_at, first_seen_at, \
+         life_from, planned_step, due_at, gone_at"
+    };
+}
+
+impl TryFrom<TokenRow> for Token {
+    type Error = Error;
+
+    fn try_from(row: TokenRow) -> Result<Self> {
+        let bad = |what: &str| Error::Inconsistent(format!("token {} has {what}", row.id));
+        let expiry = match (row.expiry.as_str(), row.expires_at) {
+            ("never", None) => Expiry::Never,
+            ("unknown", None) => Expiry::Unknown,
+            ("at", Some(at)) => Expiry::At(at),
+            _ => return Err(bad("an expiry that is none")),
+        };
+        let origin = row
+            .expiry_origin
+            .as_deref()
+            .map(str::parse::<ExpiryOrigin>)
+            .transpose();
+        let issuer = row.issuer.as_deref().map(str::parse::<Address>).transpose();
+        Ok(Self {
+            id: TokenId(row.id),
+            expiry,
+            expiry_origin: origin.map_err(|_| bad("an unknown origin of its expiry"))?,
+            status: row
+                .token_status
+                .parse()
+                .map_err(|_| bad("an unknown status"))?,
+            issuer: issuer.map_err(|_| bad("an issuer that is no mail address"))?,
+            source: row.source,
+            external_id: row.external_id,
+            name: row.name,
+            description: row.description,
+            issuer_name: row.issuer_name,
+            account: row.account,
+            role: row.role,
+            scope: row.scope,
+            created_at: row.created_at,
+            last_used_at: row.last_used_at,
+            first_seen_at: row.first_seen_at,
+            life_from: row.life_from,
+            planned_step: row.planned_step.map(Step::from_seconds),
+            due_at: row.due_at,
+        })
+    }
+}
+
+pub(super) fn tokens(rows: Vec<TokenRow>) -> Result<Vec<Token>> {
+    rows.into_iter().map(Token::try_from).collect()
+}
+
+/// What is known of a source.
+#[derive(Debug, Clone, Default, sqlx::FromRow)]
+pub struct SourceRow {
+    /// Its configured name.
+    pub name: String,
+    /// Its configured kind.
+    pub kind: String,
+    /// Of the last good listing.
+    pub fingerprint: Option<String>,
+    /// The last attempt.
+    pub last_sync_at: Option<DateTime<Utc>>,
+    /// The last attempt that went well.
+    pub last_good_sync_at: Option<DateTime<Utc>>,
+    /// How many tokens the last good listing held.
+    pub tokens: i64,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+}
+
+impl Tx {
+    /// Tokens of a source in order of external id, from after `after`.
+    pub async fn tokens_of(
+        &mut self,
+        source: &str,
+        after: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<Token>> {
+        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM token WHERE source = $1 AND external_id > $2 ORDER BY external_id LIMIT $3")
+            .bind(source).bind(after.unwrap_or("")).bind(limit).fetch_all(c).await)?;
+        tokens(rows)
+    }
+
+    /// The tokens with these ids, in no order.
+    pub async fn tokens_by_id(&mut self, ids: &[TokenId]) -> Result<Vec<Token>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(CHUNK) {
+            let rows: Vec<TokenRow> = on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("SELECT * FROM token WHERE id IN (");
+                let mut list = query.separated(", ");
+                for id in ids { list.push_bind(id.0); }
+                query.push(")");
+                query.build_query_as().fetch_all(c).await
+            })?;
+            found.extend(tokens(rows)?);
+        }
+        Ok(found)
+    }
+
+    /// Tokens due up to `horizon`, in order of (`due_at`, id), from after `after`, locked until the
+    /// transaction ends.
+    pub async fn due_tokens(
+        &mut self,
+        horizon: DateTime<Utc>,
+        after: Option<(DateTime<Utc>, TokenId)>,
+        limit: i64,
+    ) -> Result<Vec<Token>> {
+        let (after_at, after_id) =
+            after.map_or((DateTime::UNIX_EPOCH, Uuid::nil()), |(at, id)| (at, id.0));
+        // The first comparison is what the index is entered by; the row comparison skips what was seen.
+        let sql = self.pick(
+            "SELECT * FROM token WHERE due_at <= $1 AND due_at >= $2 AND (due_at, id) > ($2, $3)
+             ORDER BY due_at, id LIMIT $4",
+            "SELECT * FROM token WHERE due_at <= $1 AND due_at >= $2 AND (due_at, id) > ($2, $3)
+             ORDER BY due_at, id LIMIT $4 FOR UPDATE",
+        );
+        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(sql)
+            .bind(horizon).bind(after_at).bind(after_id).bind(limit).fetch_all(c).await)?;
+        tokens(rows)
+    }
+
+    /// Every token that may ever be due, in order of id, from after `after`.
+    pub async fn tokens_with_expiry(&mut self, after: Uuid, limit: i64) -> Result<Vec<Token>> {
+        let sql = self.pick(
+            "SELECT * FROM token WHERE id > $1 AND expires_at IS NOT NULL ORDER BY id LIMIT $2",
+            "SELECT * FROM token WHERE id > $1 AND expires_at IS NOT NULL ORDER BY id LIMIT $2 FOR UPDATE",
+        );
+        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(sql)
+            .bind(after).bind(limit).fetch_all(c).await)?;
+        tokens(rows)
+    }
+
+    /// Adds new tokens.
+    pub async fn insert_tokens(&mut self, tokens: &[Token]) -> Result<()> {
+        for tokens in tokens.chunks(CHUNK) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(concat!("INSERT INTO token (", token_columns!(), ") "));
+                query.push_values(tokens, |mut row, token| {
+                    row.push_bind(token.id.0)
+                        .push_bind(&token.source)
+                        .push_bind(&token.external_id)
+                        .push_bind(&token.name)
+                        .push_bind(&token.description)
+                        .push_bind(token.issuer.as_ref().map(Address::as_str))
+                        .push_bind(token.issuer.as_ref().map(Address::key))
+                        .push_bind(&token.issuer_name)
+                        .push_bind(&token.account)
+                        .push_bind(&token.role)
+                        .push_bind(&token.scope)
+                        .push_bind(token.created_at)
+                        .push_bind(token.expiry.kind())
+                        .push_bind(token.expiry.at())
+                        .push_bind(token.expiry_origin.map(ExpiryOrigin::as_str))
+                        .push_bind(token.status.as_str())
+                        .push_bind(token.last_used_at)
+                        .push_bind(token.first_seen_at)
+                        .push_bind(token.life_from)
+                        .push_bind(token.planned_step.map(Step::seconds))
+                        .push_bind(token.due_at)
+                        .push_bind(None::<DateTime<Utc>>);
+                });
+                query.build().execute(c).await.map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes every fact of a known token anew.
+    pub async fn update_token(&mut self, token: &Token, now: DateTime<Utc>) -> Result<()> {
+        let gone_at = (token.status == Status::Gone).then_some(now);
+        on!(self, c: Db => sqlx::query(
+            "UPDATE token SET name = $2, description = $3, issuer = $4, issuer_key = $5, issuer_name = $6,
+                account = $7, role = $8, scope = $9, created_at = $10, expiry = $11, expires_at = $12,
+                expiry_origin = $13, status = $14, last_used_at = $15, life_from = $16,
+                planned_step = $17, due_at = $18, gone_at = $19
+             WHERE id = $1")
+            .bind(token.id.0)
+            .bind(&token.name)
+            .bind(&token.description)
+            .bind(token.issuer.as_ref().map(Address::as_str))
+            .bind(token.issuer.as_ref().map(Address::key))
+            .bind(&token.issuer_name)
+            .bind(&token.account)
+            .bind(&token.role)
+            .bind(&token.scope)
+            .bind(token.created_at)
+            .bind(token.expiry.kind())
+            .bind(token.expiry.at())
+            .bind(token.expiry_origin.map(ExpiryOrigin::as_str))
+            .bind(token.status.as_str())
+            .bind(token.last_used_at)
+            .bind(token.life_from)
+            .bind(token.planned_step.map(Step::seconds))
+            .bind(token.due_at)
+            .bind(gone_at)
+            .execute(c).await.map(drop))?;
+        Ok(())
+    }
+
+    /// Moves tokens on: when each is due next and which step was planned for it.
+    pub async fn reschedule(
+        &mut self,
+        moved: &[(TokenId, Option<DateTime<Utc>>, Option<Step>)],
+    ) -> Result<()> {
+        for moved in moved.chunks(CHUNK) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "UPDATE token SET due_at = v.column2, planned_step = v.column3 FROM (");
+                query.push_values(moved, |mut row, (id, due_at, step)| {
+                    row.push_bind(id.0).push_bind(*due_at).push_bind(step.map(Step::seconds));
+                });
+                query.push(") AS v WHERE token.id = v.column1");
+                query.build().execute(c).await.map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Marks up to `limit` active tokens whose expiry has passed; tells how many.
+    pub async fn mark_expired(&mut self, now: DateTime<Utc>, limit: i64) -> Result<u64> {
+        let done = on!(self, c: Db => sqlx::query(
+            "UPDATE token SET status = 'expired' WHERE id IN (
+                SELECT id FROM token WHERE due_at <= $1 AND expires_at <= $1 AND status = 'active' LIMIT $2)")
+            .bind(now).bind(limit).execute(c).await.map(|done| done.rows_affected()))?;
+        Ok(done)
+    }
+
+    /// Takes back up to `limit` marks on tokens that have not expired after all, as a clock that
+    /// jumped and came back leaves them. They are due at once, so that planning looks at them.
+    pub async fn unmark_expired(&mut self, now: DateTime<Utc>, limit: i64) -> Result<u64> {
+        let done = on!(self, c: Db => sqlx::query(
+            "UPDATE token SET status = 'active', due_at = $1 WHERE id IN (
+                SELECT id FROM token WHERE status = 'expired' AND expires_at > $1 LIMIT $2)")
+            .bind(now).bind(limit).execute(c).await.map(|done| done.rows_affected()))?;
+        Ok(done)
+    }
+
+    /// The token with this external id, or all those whose id begins with these hexadecimal digits,
+    /// at most `limit`.
+    pub async fn tokens_matching(&mut self, prefix: &str, limit: i64) -> Result<Vec<Token>> {
+        let Some((low, high)) = id_range(prefix) else {
+            return Ok(Vec::new());
+        };
+        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM token WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT $3")
+            .bind(low).bind(high).bind(limit).fetch_all(c).await)?;
+        tokens(rows)
+    }
+
+    /// What is known of a source.
+    pub async fn source(&mut self, name: &str) -> Result<Option<SourceRow>> {
+        Ok(
+            on!(self, c: Db => sqlx::query_as("SELECT * FROM source WHERE name = $1")
+            .bind(name).fetch_optional(c).await)?,
+        )
+    }
+
+    /// Every source that was ever synchronised.
+    pub async fn sources(&mut self) -> Result<Vec<SourceRow>> {
+        Ok(
+            on!(self, c: Db => sqlx::query_as("SELECT * FROM source ORDER BY name").fetch_all(c).await)?,
+        )
+    }
+
+    /// Writes what is known of a source.
+    pub async fn put_source(&mut self, row: &SourceRow) -> Result<()> {
+        on!(self, c: Db => sqlx::query(
+            "INSERT INTO source (name, kind, fingerprint, last_sync_at, last_good_sync_at, tokens, error)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, fingerprint = excluded.fingerprint,
+                last_sync_at = excluded.last_sync_at, last_good_sync_at = excluded.last_good_sync_at,
+                tokens = excluded.tokens, error = excluded.error")
+            .bind(&row.name).bind(&row.kind).bind(&row.fingerprint).bind(row.last_sync_at)
+            .bind(row.last_good_sync_at).bind(row.tokens).bind(&row.error)
+            .execute(c).await.map(drop))?;
+        Ok(())
+    }
+
+    /// Removes up to `limit` tokens that have been gone since before `until`, with all about them.
+    pub async fn purge_gone(&mut self, until: DateTime<Utc>, limit: i64) -> Result<u64> {
+        let ids: Vec<(Uuid,)> = on!(self, c: Db => sqlx::query_as(
+            "SELECT id FROM token WHERE gone_at < $1 AND status = 'gone' LIMIT $2")
+            .bind(until).bind(limit).fetch_all(c).await)?;
+        for ids in ids.chunks(CHUNK) {
+            for sql in [
+                "DELETE FROM notice WHERE token_id IN (",
+                "DELETE FROM finding WHERE token_id IN (",
+                "DELETE FROM token WHERE id IN (",
+            ] {
+                on!(self, c: Db => {
+                    let mut query = QueryBuilder::<Db>::new(sql);
+                    let mut list = query.separated(", ");
+                    for (id,) in ids { list.push_bind(*id); }
+                    query.push(")");
+                    query.build().execute(c).await.map(drop)
+                })?;
+            }
+        }
+        Ok(ids.len() as u64)
+    }
+}
+
+/// The ids that begin with these hexadecimal digits, as a range.
+fn id_range(prefix: &str) -> Option<(Uuid, Uuid)> {
+    let is_prefix =
+        !prefix.is_empty() && prefix.len() <= 32 && prefix.bytes().all(|b| b.is_ascii_hexdigit());
+    let filled = |fill: &str| {
+        format!("{prefix}{}", fill.repeat(32 - prefix.len()))
+            .parse::<Uuid>()
+            .ok()
+    };
+    is_prefix
+        .then(|| Some((filled("0")?, filled("f")?)))
+        .flatten()
+}

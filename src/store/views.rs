@@ -1,0 +1,265 @@
+//! What people look at: tokens and notices as lists, and counts for metrics.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, QueryBuilder};
+use uuid::Uuid;
+
+use crate::domain::{NoticeState, Status, Token, TokenId};
+
+use super::tokens::TokenRow;
+use super::{Result, Tx, on};
+
+/// A token with the kinds of its open findings.
+#[derive(Debug, Clone)]
+pub struct TokenView {
+    /// The token.
+    pub token: Token,
+    /// Kinds, in order.
+    pub findings: Vec<String>,
+}
+
+#[derive(FromRow)]
+struct TokenViewRow {
+    #[sqlx(flatten)]
+    token: TokenRow,
+    findings: Option<String>,
+}
+
+/// Which tokens to list.
+#[derive(Debug, Clone, Default)]
+pub struct TokenFilter {
+    /// As it is now.
+    pub status: Option<Status>,
+    /// The issuer's address as it is compared.
+    pub issuer_key: Option<String>,
+    /// The role, exactly.
+    pub role: Option<String>,
+    /// The source's name.
+    pub source: Option<String>,
+    /// Only tokens that expire up to this instant and have not yet.
+    pub expires_until: Option<DateTime<Utc>>,
+}
+
+/// A notice with what became of it.
+#[derive(Debug, Clone, FromRow)]
+pub struct NoticeRow {
+    /// Its id.
+    pub id: Uuid,
+    /// The token.
+    pub token_id: Option<Uuid>,
+    /// The token's name, or what else the notice is about.
+    pub token_name: Option<String>,
+    /// What it is about.
+    pub topic: String,
+    /// For expiry, the step in seconds.
+    pub step: Option<i64>,
+    /// Who is owed it.
+    pub recipient: String,
+    /// On what ground.
+    pub ground: String,
+    /// What became of it.
+    pub state: String,
+    /// When it was to go.
+    pub send_at: DateTime<Utc>,
+    /// When it was planned.
+    pub planned_at: DateTime<Utc>,
+    /// When the server took it.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// Attempts so far.
+    pub attempts: i64,
+    /// The mail it travels in.
+    pub mail_id: Option<Uuid>,
+    /// Why it is where it is.
+    pub reason: Option<String>,
+    /// For which expiry.
+    pub generation: DateTime<Utc>,
+}
+
+/// Which notices to list.
+#[derive(Debug, Clone, Default)]
+pub struct NoticeFilter {
+    /// The recipient's address as it is compared.
+    pub recipient_key: Option<String>,
+    /// What became of it.
+    pub state: Option<NoticeState>,
+    /// The token.
+    pub token: Option<TokenId>,
+}
+
+/// Numbers for metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    /// Tokens by status and source.
+    pub tokens: Vec<(String, String, i64)>,
+    /// Open findings by kind.
+    pub findings: Vec<(String, i64)>,
+    /// Notices by state and step in seconds.
+    pub notices: Vec<(String, Option<i64>, i64)>,
+    /// Since when the longest waiting notice has been due.
+    pub oldest_due_at: Option<DateTime<Utc>>,
+    /// Plans that are held.
+    pub plans_held: i64,
+    /// Directories that are held.
+    pub directories_held: i64,
+}
+
+impl Tx {
+    /// A page of tokens in order of (source, external id), from after `after`.
+    pub async fn list_tokens(
+        &mut self,
+        filter: &TokenFilter,
+        after: Option<(&str, &str)>,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<TokenView>> {
+        let rows: Vec<TokenViewRow> = on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(TOKEN_VIEW);
+            let (source, external_id) = after.unwrap_or(("", ""));
+            query.push(" WHERE (t.source, t.external_id) > (").push_bind(source)
+                .push(", ").push_bind(external_id).push(")");
+            if let Some(status) = filter.status {
+                match status {
+                    Status::Active => {
+                        query.push(" AND t.status IN ('active', 'expired') AND (t.expires_at IS NULL OR t.expires_at > ")
+                            .push_bind(now).push(")");
+                    }
+                    Status::Expired => {
+                        query.push(" AND t.status IN ('active', 'expired') AND t.expires_at <= ").push_bind(now);
+                    }
+                    Status::Disabled | Status::Revoked | Status::Gone => {
+                        query.push(" AND t.status = ").push_bind(status.as_str());
+                    }
+                }
+            }
+            if let Some(issuer) = &filter.issuer_key {
+                query.push(" AND t.issuer_key = ").push_bind(issuer);
+            }
+            if let Some(role) = &filter.role {
+                query.push(" AND t.role = ").push_bind(role);
+            }
+            if let Some(source) = &filter.source {
+                query.push(" AND t.source = ").push_bind(source);
+            }
+            if let Some(until) = filter.expires_until {
+                query.push(" AND t.status IN ('active', 'expired') AND t.expires_at > ").push_bind(now)
+                    .push(" AND t.expires_at <= ").push_bind(until);
+            }
+            query.push(" ORDER BY t.source, t.external_id LIMIT ").push_bind(limit);
+            query.build_query_as().fetch_all(c).await
+        })?;
+        rows.into_iter().map(TokenView::try_from).collect()
+    }
+
+    /// One token with its open findings.
+    pub async fn token_view(&mut self, id: TokenId) -> Result<Option<TokenView>> {
+        let row: Option<TokenViewRow> = on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(TOKEN_VIEW);
+            query.push(" WHERE t.id = ").push_bind(id.0);
+            query.build_query_as().fetch_optional(c).await
+        })?;
+        row.map(TokenView::try_from).transpose()
+    }
+
+    /// A page of notices in order of (`planned_at`, id), from after `after`.
+    pub async fn list_notices(
+        &mut self,
+        filter: &NoticeFilter,
+        after: Option<(DateTime<Utc>, Uuid)>,
+        limit: i64,
+    ) -> Result<Vec<NoticeRow>> {
+        Ok(on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(
+                "SELECT l.id, l.token_id, COALESCE(NULLIF(t.name, ''), t.external_id, l.title, l.subject) AS token_name,
+                        l.topic, l.step, l.recipient, l.ground, l.state, l.send_at, l.planned_at, l.sent_at,
+                        l.attempts, l.mail_id, l.reason, l.generation
+                 FROM ledger l LEFT JOIN token t ON t.id = l.token_id WHERE ");
+            let (at, id) = after.unwrap_or((DateTime::UNIX_EPOCH, Uuid::nil()));
+            query.push("(l.planned_at, l.id) > (").push_bind(at).push(", ").push_bind(id).push(")");
+            if let Some(recipient) = &filter.recipient_key {
+                query.push(" AND l.recipient_key = ").push_bind(recipient);
+            }
+            if let Some(state) = filter.state {
+                query.push(" AND l.state = ").push_bind(state.as_str());
+            }
+            if let Some(token) = filter.token {
+                query.push(" AND l.token_id = ").push_bind(token.0);
+            }
+            query.push(" ORDER BY l.planned_at, l.id LIMIT ").push_bind(limit);
+            query.build_query_as().fetch_all(c).await
+        })?)
+    }
+
+    /// Tokens that work and expire in (now, until], by expiry, from after `after`.
+    pub async fn expiring(
+        &mut self,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        after: (DateTime<Utc>, Uuid),
+        limit: i64,
+    ) -> Result<Vec<Token>> {
+        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM token WHERE expires_at > $1 AND expires_at <= $2 AND expires_at >= $3
+               AND (expires_at, id) > ($3, $4) AND status IN ('active', 'expired')
+             ORDER BY expires_at, id LIMIT $5")
+            .bind(now).bind(until).bind(after.0).bind(after.1).bind(limit).fetch_all(c).await)?;
+        super::tokens::tokens(rows)
+    }
+
+    /// Counts everything that metrics show. This reads every token: ask rarely.
+    pub async fn counts(&mut self, now: DateTime<Utc>) -> Result<Counts> {
+        let tokens = on!(self, c: Db => sqlx::query_as(
+            "SELECT state, source, COUNT(*) FROM (
+                SELECT CASE WHEN status IN ('active', 'expired') THEN
+                       CASE WHEN expires_at <= $1 THEN 'expired' ELSE 'active' END ELSE status END AS state, source
+                FROM token) AS now GROUP BY state, source ORDER BY state, source")
+            .bind(now).fetch_all(c).await)?;
+        let findings = on!(self, c: Db => sqlx::query_as(
+            "SELECT kind, COUNT(*) FROM finding WHERE state = 'open' GROUP BY kind ORDER BY kind")
+            .fetch_all(c).await)?;
+        let notices = on!(self, c: Db => sqlx::query_as(
+            "SELECT state, step, COUNT(*) FROM ledger GROUP BY state, step ORDER BY state, step")
+            .fetch_all(c).await)?;
+        // Owed since it was planned or since its time, whichever is later: a warning that an outage
+        // delayed has not been waiting in the outbox all that time.
+        let (oldest_due_at,): (Option<DateTime<Utc>>,) = on!(self, c: Db => sqlx::query_as(
+            "SELECT MIN(CASE WHEN n.send_at > n.planned_at THEN n.send_at ELSE n.planned_at END)
+             FROM notice n LEFT JOIN mail m ON m.id = n.mail_id
+             WHERE n.state IN ('planned', 'held') AND n.send_at <= $1
+               AND (m.state IS NULL OR m.state IN ('open', 'waiting', 'claimed', 'sending', 'unknown'))")
+            .bind(now).fetch_one(c).await)?;
+        let (plans_held,): (i64,) = on!(self, c: Db => sqlx::query_as(
+            "SELECT COUNT(*) FROM plan WHERE state = 'held'").fetch_one(c).await)?;
+        let (directories_held,): (i64,) = on!(self, c: Db => sqlx::query_as(
+            "SELECT COUNT(*) FROM directory WHERE held IS NOT NULL").fetch_one(c).await)?;
+        Ok(Counts {
+            tokens,
+            findings,
+            notices,
+            oldest_due_at,
+            plans_held,
+            directories_held,
+        })
+    }
+}
+
+impl TryFrom<TokenViewRow> for TokenView {
+    type Error = super::Error;
+
+    fn try_from(row: TokenViewRow) -> Result<Self> {
+        let findings = row.findings.unwrap_or_default();
+        let mut findings: Vec<String> = findings
+            .split(',')
+            .filter(|kind| !kind.is_empty())
+            .map(str::to_owned)
+            .collect();
+        findings.sort_unstable();
+        Ok(Self {
+            token: row.token.try_into()?,
+            findings,
+        })
+    }
+}
+
+/// A token and the kinds of its open findings, joined with commas.
+const TOKEN_VIEW: &str = "SELECT t.*, (SELECT string_agg(f.kind, ',') FROM finding f
+    WHERE f.token_id = t.id AND f.state = 'open') AS findings FROM token t";
