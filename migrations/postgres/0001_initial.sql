@@ -38,6 +38,8 @@ CREATE TABLE token (
     -- 'expired' is a mark; what a token is now follows from expires_at and the clock.
     status        TEXT NOT NULL CHECK (status IN ('active', 'expired', 'disabled', 'revoked', 'gone')),
     last_used_at  TIMESTAMPTZ,
+    -- Whether the source tells of use at all.
+    use_told      BOOLEAN NOT NULL,
     first_seen_at TIMESTAMPTZ NOT NULL,
     life_from     TIMESTAMPTZ,
     -- Seconds; the tightest step whose notices were planned for the present expiry.
@@ -86,6 +88,7 @@ CREATE TABLE mail (
 );
 CREATE UNIQUE INDEX mail_open ON mail (recipient_key) WHERE state = 'open';
 CREATE INDEX mail_next ON mail (next_at) WHERE state IN ('open', 'waiting', 'unknown');
+CREATE INDEX mail_created ON mail (created_at);
 CREATE INDEX mail_leased ON mail (lease_until) WHERE state IN ('claimed', 'sending');
 
 -- The ledger and the outbox at once. The id is a hash of the key (subject, generation, topic, step,
@@ -111,6 +114,8 @@ CREATE TABLE notice (
     detail        TEXT
 );
 CREATE INDEX notice_open ON notice (send_at) WHERE state = 'planned' AND mail_id IS NULL;
+CREATE INDEX notice_open_of ON notice (recipient_key, send_at) WHERE state = 'planned' AND mail_id IS NULL;
+CREATE INDEX notice_other ON notice (planned_at) WHERE token_id IS NULL;
 CREATE INDEX notice_held ON notice (plan_id) WHERE state = 'held';
 CREATE INDEX notice_token ON notice (token_id) WHERE token_id IS NOT NULL;
 CREATE INDEX notice_mail ON notice (mail_id) WHERE mail_id IS NOT NULL;
@@ -142,6 +147,8 @@ CREATE TABLE identity (
     email_key   TEXT COLLATE "C" NOT NULL,
     email       TEXT NOT NULL,
     status      TEXT NOT NULL CHECK (status IN ('active', 'disabled', 'deleted', 'out_of_group', 'unknown')),
+    -- The last positive statement; it differs from the status while that is unknown.
+    known_status TEXT NOT NULL,
     -- Why the status is what it is where the directory did not say it in this listing.
     reason      TEXT,
     name        TEXT,

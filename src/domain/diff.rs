@@ -92,6 +92,7 @@ pub fn pair_up(
 #[must_use]
 pub fn first_seen(source: &str, listed: Listed, policy: &Policy, now: DateTime<Utc>) -> Token {
     let expiry = listed.expiry.over(None).unwrap_or(Expiry::Unknown);
+    let use_told = listed.last_used_at != Cell::Absent;
     let created_at = listed.created_at.over(None);
     let token = Token {
         id: TokenId::of(source, &listed.external_id),
@@ -109,6 +110,7 @@ pub fn first_seen(source: &str, listed: Listed, policy: &Policy, now: DateTime<U
         expiry_origin: origin(expiry),
         status: listed.status.over(None).unwrap_or(Status::Active),
         last_used_at: listed.last_used_at.over(None),
+        use_told,
         first_seen_at: now,
         life_from: created_at,
         planned_step: None,
@@ -126,6 +128,7 @@ pub fn update(
     now: DateTime<Utc>,
 ) -> Option<Update> {
     let stored = known.clone();
+    let use_told = known.use_told || listed.last_used_at != Cell::Absent;
     let listed_status = match listed.status {
         Cell::Value(status) => status,
         Cell::Empty | Cell::Absent if known.status == Status::Gone => Status::Active,
@@ -142,6 +145,7 @@ pub fn update(
         scope: listed.scope.over(stored.scope),
         created_at: listed.created_at.over(stored.created_at),
         last_used_at: listed.last_used_at.over(stored.last_used_at),
+        use_told,
         ..known.clone()
     };
     if known.life_from == known.created_at {

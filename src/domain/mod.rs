@@ -15,7 +15,7 @@ pub use address::{Address, InvalidAddress};
 pub use backoff::Backoff;
 pub use finding::{FindingKind, FindingState, Severity};
 pub use identity::{IdentityStatus, Person};
-pub use notice::{Ground, NewNotice, NoticeKey, NoticeState, Topic};
+pub use notice::{Ground, NewNotice, NoticeKey, NoticeState, Occurrence, Topic};
 pub use plan::{Planned, plan};
 pub use policy::{Policy, Recipient};
 pub use step::{InvalidStep, Step};

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    Address, Step, TokenId,
+    Address, Recipient, Step, Token, TokenId,
     token::{derived_id, words},
 };
 
@@ -112,4 +112,68 @@ pub struct NewNotice {
     pub title: Option<String>,
     /// For alerts, the text; for an unreachable address, what was said of it.
     pub detail: Option<String>,
+}
+
+impl NewNotice {
+    /// A notice to `recipient` about a token.
+    #[must_use]
+    pub fn about(
+        token: &Token,
+        occurrence: Occurrence,
+        recipient: &Recipient,
+        send_at: DateTime<Utc>,
+    ) -> Self {
+        let Occurrence { topic, generation, step } = occurrence;
+        let subject = token.id.to_string();
+        let key = NoticeKey { subject: &subject, generation, topic, step, recipient: &recipient.address };
+        Self {
+            id: key.id(),
+            token_id: Some(token.id),
+            subject: None,
+            generation,
+            topic,
+            step,
+            recipient: recipient.address.clone(),
+            ground: recipient.ground,
+            send_at,
+            title: None,
+            detail: None,
+        }
+    }
+
+    /// A notice to `recipient` about something that is no token.
+    #[must_use]
+    pub fn about_subject(
+        subject: &str,
+        occurrence: Occurrence,
+        recipient: &Recipient,
+        send_at: DateTime<Utc>,
+    ) -> Self {
+        let Occurrence { topic, generation, step } = occurrence;
+        let key = NoticeKey { subject, generation, topic, step, recipient: &recipient.address };
+        Self {
+            id: key.id(),
+            token_id: None,
+            subject: Some(subject.to_owned()),
+            generation,
+            topic,
+            step,
+            recipient: recipient.address.clone(),
+            ground: recipient.ground,
+            send_at,
+            title: None,
+            detail: None,
+        }
+    }
+}
+
+/// What tells a notice from another to the same person about the same thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Occurrence {
+    /// What it is about.
+    pub topic: Topic,
+    /// For expiry the expiry instant, for the rest when it came up.
+    pub generation: DateTime<Utc>,
+    /// For expiry, the step.
+    pub step: Option<Step>,
 }

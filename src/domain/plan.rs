@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{NewNotice, NoticeKey, Policy, Recipient, Step, Token, Topic};
+use super::{NewNotice, Occurrence, Policy, Recipient, Step, Token, Topic};
 
 /// What is to be done about one token.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,32 +73,14 @@ fn owed(
             .iter()
             .any(|(_, tighter)| *tighter <= send_at.max(horizon))
     };
-    let subject = token.id.to_string();
     timed
         .iter()
         .enumerate()
         .filter(|(index, (_, send_at))| !is_overtaken(*index, *send_at))
         .map(|(_, (step, send_at))| {
-            let key = NoticeKey {
-                subject: &subject,
-                generation: expires_at,
-                topic: Topic::Expiry,
-                step: Some(*step),
-                recipient: &recipient.address,
-            };
-            NewNotice {
-                id: key.id(),
-                token_id: Some(token.id),
-                subject: None,
-                generation: expires_at,
-                topic: Topic::Expiry,
-                step: Some(*step),
-                recipient: recipient.address.clone(),
-                ground: recipient.ground,
-                send_at: *send_at,
-                title: None,
-                detail: None,
-            }
+            let occurrence =
+                Occurrence { topic: Topic::Expiry, generation: expires_at, step: Some(*step) };
+            NewNotice::about(token, occurrence, recipient, *send_at)
         })
         .collect()
 }

@@ -199,6 +199,9 @@ pub struct Token {
     pub status: Status,
     /// When it was last used, as the source tells.
     pub last_used_at: Option<DateTime<Utc>>,
+    /// Whether the source tells when its tokens are used: where it does, one without a last use was
+    /// never used; where it does not, nothing is known.
+    pub use_told: bool,
     /// When lapsed first saw it.
     pub first_seen_at: DateTime<Utc>,
     /// From when its life counts: `created_at`, or when its expiry was seen to change.

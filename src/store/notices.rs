@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::domain::{Address, NewNotice, Step, TokenId, Topic};
 
+use super::mails::parsed;
 use super::{CHUNK, FAR, Result, Tx, on};
 
 /// Tokens of a digest beyond those that are listed: how many of a source expire on a day.
@@ -130,24 +131,20 @@ impl Tx {
         Ok(())
     }
 
-    /// A page of the recipients to whom something is due up to `horizon`, in order of address.
+    /// The recipients of the `limit` notices that are due up to `horizon` and waiting longest.
     pub async fn due_recipients(
         &mut self,
         horizon: DateTime<Utc>,
-        after: &str,
         limit: i64,
     ) -> Result<Vec<Address>> {
         let rows: Vec<(String,)> = on!(self, c: Db => sqlx::query_as(
-            "SELECT MIN(recipient) FROM notice
-             WHERE state = 'planned' AND mail_id IS NULL AND send_at <= $1 AND recipient_key > $2
-             GROUP BY recipient_key ORDER BY recipient_key LIMIT $3")
-            .bind(horizon).bind(after).bind(limit).fetch_all(c).await)?;
-        rows.into_iter()
-            .map(|(text,)| {
-                text.parse()
-                    .map_err(|_| super::Error::Inconsistent("a notice has no recipient".to_owned()))
-            })
-            .collect()
+            "SELECT MIN(recipient) FROM (
+                SELECT recipient, recipient_key FROM notice
+                WHERE state = 'planned' AND mail_id IS NULL AND send_at <= $1
+                ORDER BY send_at LIMIT $2) AS due
+             GROUP BY recipient_key")
+            .bind(horizon).bind(limit).fetch_all(c).await)?;
+        rows.into_iter().map(|(text,)| parsed(&text, "a notice's recipient")).collect()
     }
 
     /// Opens a mail for each recipient who has none open; it may go at once.
@@ -171,20 +168,24 @@ impl Tx {
         Ok(())
     }
 
-    /// Puts into the open mails all that is due to their recipients up to `horizon`, and what rides
-    /// along whenever a mail goes.
-    pub async fn fill_mails(&mut self, horizon: DateTime<Utc>) -> Result<u64> {
-        let filled = on!(self, c: Db => sqlx::query(
-            "UPDATE notice SET mail_id = m.id FROM mail m
-             WHERE m.recipient_key = notice.recipient_key AND m.state = 'open'
-               AND notice.state = 'planned' AND notice.mail_id IS NULL AND notice.send_at <= $1")
-            .bind(horizon).execute(c).await.map(|done| done.rows_affected()))?;
-        if filled > 0 {
-            on!(self, c: Db => sqlx::query(
-                "UPDATE notice SET mail_id = m.id FROM mail m
-                 WHERE m.recipient_key = notice.recipient_key AND m.state = 'open'
-                   AND notice.state = 'planned' AND notice.mail_id IS NULL AND notice.send_at = $1")
-                .bind(FAR).execute(c).await.map(drop))?;
+    /// Puts into the open mails of these recipients all that is due to them up to `horizon`, and
+    /// what rides along whenever a mail goes. Tells how many notices found their mail.
+    pub async fn fill_mails(&mut self, keys: &[String], horizon: DateTime<Utc>) -> Result<u64> {
+        let mut filled = 0;
+        for keys in keys.chunks(CHUNK) {
+            filled += on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "UPDATE notice SET mail_id = m.id FROM mail m
+                     WHERE m.recipient_key = notice.recipient_key AND m.state = 'open'
+                       AND notice.state = 'planned' AND notice.mail_id IS NULL
+                       AND (notice.send_at <= ");
+                query.push_bind(horizon).push(" OR notice.send_at = ").push_bind(FAR);
+                query.push(") AND m.recipient_key IN (");
+                let mut list = query.separated(", ");
+                for key in keys { list.push_bind(key); }
+                query.push(")");
+                query.build().execute(c).await.map(|done| done.rows_affected())
+            })?;
         }
         Ok(filled)
     }
@@ -208,12 +209,12 @@ impl Tx {
         Ok(left.map(|(id,)| id))
     }
 
-    /// How many people the unsent notices of a plan are owed to, counted up to `limit`.
-    pub async fn planned_recipients(&mut self, plan: Uuid, limit: i64) -> Result<i64> {
+    /// How many people the unsent notices of a plan are owed to.
+    pub async fn planned_recipients(&mut self, plan: Uuid) -> Result<i64> {
         let (count,): (i64,) = on!(self, c: Db => sqlx::query_as(
-            "SELECT COUNT(*) FROM (SELECT DISTINCT recipient_key FROM notice
-             WHERE state = 'planned' AND mail_id IS NULL AND plan_id = $1 LIMIT $2) AS people")
-            .bind(plan).bind(limit).fetch_one(c).await)?;
+            "SELECT COUNT(DISTINCT recipient_key) FROM notice
+             WHERE state = 'planned' AND mail_id IS NULL AND plan_id = $1")
+            .bind(plan).fetch_one(c).await)?;
         Ok(count)
     }
 

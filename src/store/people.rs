@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use crate::domain::{FindingKind, Severity, Token, TokenId};
+use crate::domain::{FindingKind, IdentityStatus, Severity, Token, TokenId};
 
 use super::tokens::{TokenRow, tokens};
 use super::{CHUNK, Result, Tx, on};
@@ -18,8 +18,12 @@ pub struct IdentityRow {
     pub email_key: String,
     /// The address as written.
     pub email: String,
-    /// `active`, `disabled`, …
-    pub status: String,
+    /// What the directory says now.
+    #[sqlx(try_from = "String")]
+    pub status: IdentityStatus,
+    /// Its last positive statement; differs from `status` while that is unknown.
+    #[sqlx(try_from = "String")]
+    pub known_status: IdentityStatus,
     /// Why the status is what it is, where the directory did not say it in its last listing.
     pub reason: Option<String>,
     /// The person's name.
@@ -133,14 +137,15 @@ impl Tx {
         for rows in rows.chunks(CHUNK) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
-                    "INSERT INTO identity (directory, email_key, email, status, reason, name, evidence, since, observed_at) ");
+                    "INSERT INTO identity (directory, email_key, email, status, known_status, reason, name, evidence, since, observed_at) ");
                 query.push_values(rows, |mut values, row| {
                     values.push_bind(&row.directory).push_bind(&row.email_key).push_bind(&row.email)
-                        .push_bind(&row.status).push_bind(&row.reason).push_bind(&row.name)
+                        .push_bind(row.status.as_str())
+                        .push_bind(row.known_status.as_str()).push_bind(&row.reason).push_bind(&row.name)
                         .push_bind(&row.evidence).push_bind(row.since).push_bind(row.observed_at);
                 });
                 query.push(" ON CONFLICT (directory, email_key) DO UPDATE SET email = excluded.email,
-                    status = excluded.status, reason = excluded.reason, name = excluded.name,
+                    status = excluded.status, known_status = excluded.known_status, reason = excluded.reason, name = excluded.name,
                     evidence = excluded.evidence, since = excluded.since, observed_at = excluded.observed_at");
                 query.build().execute(c).await.map(drop)
             })?;
@@ -226,7 +231,9 @@ impl Tx {
              WHERE f.kind = 'sso_revoked' AND f.state <> 'resolved'
                AND (t.status NOT IN ('active', 'expired') OR t.expires_at <= $1
                     OR NOT EXISTS (SELECT 1 FROM identity i WHERE i.email_key = t.issuer_key
-                                   AND i.status IN ('disabled', 'deleted', 'out_of_group')))
+                                   AND (i.status IN ('disabled', 'deleted', 'out_of_group')
+                                        OR i.status = 'unknown'
+                                           AND i.known_status IN ('disabled', 'deleted', 'out_of_group'))))
              LIMIT $2")
             .bind(now).bind(limit).fetch_all(c).await)?;
         Ok(rows

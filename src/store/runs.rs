@@ -102,8 +102,7 @@ impl Tx {
             ("DELETE FROM finding WHERE id IN (
                 SELECT id FROM finding WHERE state = 'resolved' AND resolved_at < $1 LIMIT $2)", kept.findings_from),
             ("DELETE FROM notice WHERE id IN (
-                SELECT n.id FROM notice n LEFT JOIN token t ON t.id = n.token_id
-                WHERE t.id IS NULL AND n.planned_at < $1 LIMIT $2)", kept.notices_from),
+                SELECT id FROM notice WHERE token_id IS NULL AND planned_at < $1 LIMIT $2)", kept.notices_from),
             ("DELETE FROM mail WHERE id IN (
                 SELECT m.id FROM mail m WHERE m.state IN ('sent', 'failed', 'cancelled') AND m.created_at < $1
                   AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.mail_id = m.id) LIMIT $2)", kept.notices_from),

@@ -28,6 +28,7 @@ pub(super) struct TokenRow {
     #[sqlx(rename = "status")]
     token_status: String,
     last_used_at: Option<DateTime<Utc>>,
+    use_told: bool,
     first_seen_at: DateTime<Utc>,
     life_from: Option<DateTime<Utc>>,
     planned_step: Option<i64>,
@@ -38,7 +39,7 @@ pub(super) struct TokenRow {
 macro_rules! token_columns {
     () => {
         "id, source, external_id, name, description, issuer, issuer_key, issuer_name, account, role, \
-         scope, created_at, expiry, expires_at, expiry_origin, status, last_used_at, first_seen_at, \
+         scope, created_at, expiry, expires_at, expiry_origin, status, last_used_at, use_told, first_seen_at, \
          life_from, planned_step, due_at, gone_at"
     };
 }
@@ -79,6 +80,7 @@ impl TryFrom<TokenRow> for Token {
             scope: row.scope,
             created_at: row.created_at,
             last_used_at: row.last_used_at,
+            use_told: row.use_told,
             first_seen_at: row.first_seen_at,
             life_from: row.life_from,
             planned_step: row.planned_step.map(Step::from_seconds),
@@ -196,6 +198,7 @@ impl Tx {
                         .push_bind(token.expiry_origin.map(ExpiryOrigin::as_str))
                         .push_bind(token.status.as_str())
                         .push_bind(token.last_used_at)
+                        .push_bind(token.use_told)
                         .push_bind(token.first_seen_at)
                         .push_bind(token.life_from)
                         .push_bind(token.planned_step.map(Step::seconds))
@@ -215,7 +218,8 @@ impl Tx {
             "UPDATE token SET name = $2, description = $3, issuer = $4, issuer_key = $5, issuer_name = $6,
                 account = $7, role = $8, scope = $9, created_at = $10, expiry = $11, expires_at = $12,
                 expiry_origin = $13, status = $14, last_used_at = $15, life_from = $16,
-                planned_step = $17, due_at = $18, gone_at = $19
+                planned_step = $17, due_at = $18, gone_at = $19,
+                use_told = $20
              WHERE id = $1")
             .bind(token.id.0)
             .bind(&token.name)
@@ -236,6 +240,7 @@ impl Tx {
             .bind(token.planned_step.map(Step::seconds))
             .bind(token.due_at)
             .bind(gone_at)
+            .bind(token.use_told)
             .execute(c).await.map(drop))?;
         Ok(())
     }

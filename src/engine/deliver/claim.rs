@@ -1,0 +1,93 @@
+//! Claiming: takes mails whose time has come under a lease, and renders them.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::Backoff;
+use crate::notify::message::Rendered;
+use crate::store::{ClaimedMail, Holder, Recorded, Store, Verdict};
+
+use super::super::{Engine, Error, Report};
+use super::compose::Composer;
+use super::{Post, verdict};
+
+/// The most tokens that a digest lists.
+const LISTED: i64 = 100;
+
+/// A mail in hand, ready to go.
+pub(super) struct Ready {
+    pub mail: ClaimedMail,
+    pub message: Arc<Rendered>,
+}
+
+/// What a claim brought.
+pub(super) struct Claimed {
+    pub ready: Vec<Ready>,
+    /// Mails that have nothing left to say, or that no template can say.
+    pub settled: Vec<Recorded>,
+    /// There may be more.
+    pub is_full: bool,
+}
+
+/// Claims mails; knows all it needs, so that it can run beside the sending.
+#[derive(Clone)]
+pub(super) struct Claimer {
+    pub store: Store,
+    pub post: Arc<Post>,
+    pub composer: Arc<Composer>,
+    pub backoff: Backoff,
+}
+
+impl Claimer {
+    /// Claims and renders up to `limit` mails.
+    pub async fn claim(self, holder: Holder, now: DateTime<Utc>, limit: i64) -> Result<Claimed, Error> {
+        let mut tx = self.store.begin().await?;
+        let mails = tx.claim_mails(holder, now, now + self.backoff.max, limit).await?;
+        let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
+        tx.settle_claimed(&ids, now).await?;
+        let contents = tx.contents(&ids, LISTED).await?;
+        tx.commit().await?;
+        let is_full = i64::try_from(mails.len()).is_ok_and(|count| count == limit);
+        let templates = self.post.templates();
+        let (mut ready, mut settled) = (Vec::with_capacity(mails.len()), Vec::new());
+        for (mail, content) in mails.into_iter().zip(contents) {
+            let Some(letter) = self.composer.letter(&mail, content, now) else {
+                settled.push(Recorded { id: mail.id, verdict: Verdict::Cancelled, reason: Some("nothing is left to say".to_owned()) });
+                continue;
+            };
+            match self.post.writer.write(&letter, &templates) {
+                Ok(message) => ready.push(Ready { mail, message: Arc::new(message) }),
+                Err(error) => {
+                    // A template that fails on real data: people can mend it, so the mail waits.
+                    tracing::error!(mail.id = %mail.id, "a mail cannot be written: {error}");
+                    let next_at = now + self.backoff.after(mail.attempts + 1, mail.id);
+                    settled.push(Recorded { id: mail.id, verdict: Verdict::Again(next_at), reason: Some(error.to_string()) });
+                }
+            }
+        }
+        Ok(Claimed { ready, settled, is_full })
+    }
+}
+
+impl Engine {
+    /// Takes mails over from processes that are no more.
+    pub(super) async fn recover(&self, report: &mut Report) -> Result<(), Error> {
+        let now = self.now();
+        let mut tx = self.store.begin().await?;
+        let lapsed = tx.lapsed_mails(now, now + self.settings.lease).await?;
+        for mail in &lapsed {
+            let reason = "the program ended while the mail was being sent";
+            let verdict = verdict::in_doubt(mail, self.settings.backoff, now);
+            tx.doubt(mail, verdict, reason).await?;
+            if verdict == Verdict::Failed {
+                report.mails_failed += 1;
+                self.pass_on(&mut tx, mail, reason, report).await?;
+            } else {
+                report.mails_unknown += 1;
+            }
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}

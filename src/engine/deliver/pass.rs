@@ -1,0 +1,327 @@
+//! A pass: hands mails to workers and records what becomes of them, until none is due.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use governor::{Quota, RateLimiter};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::notify::transport::{Outcome, Stage};
+use crate::store::{ClaimedMail, Recorded, Verdict};
+
+use super::super::{Engine, Error, Report};
+use super::claim::{Claimed, Claimer, Ready};
+use super::compose::Composer;
+use super::verdict::{self, Opinion, Patience};
+use super::worker::{Event, Worker};
+
+/// What one pass has in hand. Only its own task touches it.
+pub(super) struct Pass<'a> {
+    engine: &'a Engine,
+    claimer: Claimer,
+    patience: Patience,
+    opinion: Opinion,
+    ready: VecDeque<Ready>,
+    idle: Vec<usize>,
+    /// Refusals that wait for a verdict on the relay.
+    suspects: Vec<Suspect>,
+    claiming: Option<JoinHandle<Result<Claimed, Error>>>,
+    is_exhausted: bool,
+    in_flight: usize,
+}
+
+/// A mail whose recipient was refused.
+struct Suspect {
+    mail: ClaimedMail,
+    reason: String,
+    is_dead: bool,
+}
+
+/// What is to be written next.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Recorded>,
+    /// Mails that failed for good, with the reason and whether the mailbox is dead.
+    failed: Vec<Suspect>,
+}
+
+impl<'a> Pass<'a> {
+    pub fn new(engine: &'a Engine) -> Self {
+        let Engine { store, post, settings, policy, .. } = engine;
+        Self {
+            engine,
+            claimer: Claimer {
+                store: store.clone(),
+                post: Arc::clone(post),
+                composer: Arc::new(Composer { zone: policy.zone }),
+                backoff: settings.backoff,
+            },
+            patience: Patience { backoff: settings.backoff, give_up: settings.give_up },
+            opinion: Opinion::default(),
+            ready: VecDeque::new(),
+            idle: (0..settings.connections).rev().collect(),
+            suspects: Vec::new(),
+            claiming: None,
+            is_exhausted: false,
+            in_flight: 0,
+        }
+    }
+
+    /// Works until nothing is due, the relay is down, or `stop`; what is in flight is finished.
+    pub async fn run(mut self, stop: &CancellationToken, report: &mut Report) -> Result<(), Error> {
+        let (events_in, mut events) = mpsc::unbounded_channel();
+        let mut workers = Workers::new(self.engine, events_in);
+        let third = (self.engine.settings.lease / 3).to_std().unwrap_or_default();
+        let mut renewal = tokio::time::interval(third.max(std::time::Duration::from_millis(10)));
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.claim_ahead(stop);
+            let mut batch = Batch::default();
+            let starting = self.start_next(stop, &mut batch);
+            if starting.is_empty() {
+                if self.is_over() {
+                    break;
+                }
+                tokio::select! {
+                    Some(event) = events.recv() => self.take(event, &mut batch, report),
+                    claimed = finished(&mut self.claiming) => self.take_claimed(claimed?, &mut batch),
+                    _ = renewal.tick() => self.renew().await?,
+                    () = stop.cancelled(), if !self.ready.is_empty() => {}
+                }
+            }
+            while let Ok(event) = events.try_recv() {
+                self.take(event, &mut batch, report);
+            }
+            if stop.is_cancelled() || self.opinion.is_down {
+                batch.records.extend(self.ready.drain(..).map(|ready| untouched(&ready.mail)));
+            }
+            self.write(batch, report).await?;
+            for (worker, ready) in starting {
+                workers.hand(worker, ready).await;
+            }
+        }
+        self.close(report).await?;
+        workers.dismiss().await;
+        Ok(())
+    }
+
+    /// Keeps a stock of rendered mails, fetched beside the sending.
+    fn claim_ahead(&mut self, stop: &CancellationToken) {
+        let stock = self.stock();
+        let wants_more = self.ready.len() < stock / 2 && !self.is_exhausted && self.claiming.is_none();
+        if wants_more && !self.opinion.is_down && !stop.is_cancelled() {
+            let now = self.engine.now();
+            let limit = i64::try_from(stock - self.ready.len()).unwrap_or(1);
+            let claim = self.claimer.clone().claim(self.engine.lease_from(now), now, limit);
+            #[expect(clippy::disallowed_methods, reason = "joined before the pass ends")]
+            let handle = tokio::spawn(claim);
+            self.claiming = Some(handle);
+        }
+    }
+
+    fn stock(&self) -> usize {
+        (self.engine.settings.connections * 4).clamp(64, 512)
+    }
+
+    /// Pairs idle workers with ready mails; each start is written before it is made.
+    fn start_next(&mut self, stop: &CancellationToken, batch: &mut Batch) -> Vec<(usize, Ready)> {
+        let mut starting = Vec::new();
+        while !stop.is_cancelled() && !self.opinion.is_down && !self.ready.is_empty() {
+            let Some(worker) = self.idle.pop() else { break };
+            let Some(ready) = self.ready.pop_front() else { break };
+            batch.records.push(Recorded { id: ready.mail.id, verdict: Verdict::Sending, reason: None });
+            self.in_flight += 1;
+            starting.push((worker, ready));
+        }
+        starting
+    }
+
+    fn is_over(&self) -> bool {
+        self.in_flight == 0 && self.claiming.is_none() && self.ready.is_empty()
+    }
+
+    fn take_claimed(&mut self, claimed: Claimed, batch: &mut Batch) {
+        self.is_exhausted = !claimed.is_full;
+        self.ready.extend(claimed.ready);
+        batch.records.extend(claimed.settled);
+    }
+
+    /// Judges one outcome.
+    fn take(&mut self, event: Event, batch: &mut Batch, report: &mut Report) {
+        let Event { worker, ready: Ready { mail, .. }, outcome } = event;
+        self.idle.push(worker);
+        self.in_flight -= 1;
+        let now = self.engine.now();
+        let outcomes = &self.engine.post.outcomes;
+        let (counter, verdict, fault) = match outcome {
+            Outcome::Sent { .. } => {
+                self.opinion.heard(false);
+                report.mails_sent += 1;
+                (&outcomes.sent, Verdict::Sent, None)
+            }
+            Outcome::Deferred(fault) => {
+                if fault.stage >= Stage::Rcpt {
+                    self.opinion.heard(false);
+                }
+                (&outcomes.deferred, self.patience.again(&mail, now), Some(fault))
+            }
+            Outcome::ServerFault(fault) => {
+                self.opinion.strike();
+                (&outcomes.server_fault, self.patience.again(&mail, now), Some(fault))
+            }
+            Outcome::Unknown(fault) => {
+                self.opinion.heard(false);
+                (&outcomes.unknown, verdict::in_doubt(&mail, self.patience.backoff, now), Some(fault))
+            }
+            Outcome::Refused { fault, dead_address } => {
+                let is_at_rcpt = fault.stage == Stage::Rcpt;
+                self.opinion.heard(is_at_rcpt);
+                outcomes.refused.fetch_add(1, Ordering::Relaxed);
+                let suspect = Suspect { mail, reason: fault.to_string(), is_dead: dead_address };
+                if is_at_rcpt { self.suspects.push(suspect) } else { batch.failed.push(suspect) }
+                self.judge_suspects(false, batch);
+                return;
+            }
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let reason = fault.map(|fault| fault.to_string());
+        if let Some(reason) = &reason {
+            tracing::info!(mail.id = %mail.id, "mail {} was not sent: {reason}", mail.id);
+        }
+        match verdict {
+            Verdict::Failed => {
+                let reason = reason.unwrap_or_default();
+                batch.failed.push(Suspect { mail, reason: format!("given up: {reason}"), is_dead: false });
+            }
+            Verdict::Again(_) => report.mails_deferred += 1,
+            Verdict::Doubtful(_) => report.mails_unknown += 1,
+            Verdict::Sending | Verdict::Sent | Verdict::Cancelled | Verdict::Untouched => {}
+        }
+        if verdict != Verdict::Failed {
+            batch.records.push(Recorded { id: mail.id, verdict, reason });
+        }
+    }
+}
+
+impl Pass<'_> {
+    /// Blames refusals on their addresses, or on the relay where most of many were refused. Until
+    /// enough recipients were heard of, or the pass is over, no verdict is given.
+    fn judge_suspects(&mut self, is_over: bool, batch: &mut Batch) {
+        if self.opinion.is_refusing() {
+            let now = self.engine.now();
+            for Suspect { mail, reason, .. } in self.suspects.drain(..) {
+                let verdict = self.patience.again(&mail, now);
+                let reason = format!("most recipients are refused, so the server is to blame: {reason}");
+                match verdict {
+                    Verdict::Failed => batch.failed.push(Suspect { mail, reason, is_dead: false }),
+                    _ => batch.records.push(Recorded { id: mail.id, verdict, reason: Some(reason) }),
+                }
+            }
+        } else if is_over || self.opinion.is_settled() {
+            batch.failed.append(&mut self.suspects);
+        }
+    }
+
+    /// Writes everything that came in: one transaction, one commit.
+    async fn write(&self, mut batch: Batch, report: &mut Report) -> Result<(), Error> {
+        if batch.records.is_empty() && batch.failed.is_empty() {
+            return Ok(());
+        }
+        let engine = self.engine;
+        let now = engine.now();
+        batch.records.extend(batch.failed.iter().map(|failed| Recorded {
+            id: failed.mail.id,
+            verdict: Verdict::Failed,
+            reason: Some(failed.reason.clone()),
+        }));
+        let mut tx = engine.store.begin().await?;
+        let written = tx.record(&batch.records, engine.lease_from(now), now).await?;
+        if written < batch.records.len() as u64 {
+            tracing::warn!("{} mails were taken over by another process", batch.records.len() as u64 - written);
+        }
+        for Suspect { mail, reason, is_dead } in &batch.failed {
+            report.mails_failed += 1;
+            tracing::warn!(mail.id = %mail.id, "mail {} to {:?} failed: {reason}", mail.id, mail.recipient);
+            if *is_dead {
+                tx.bury_address(&mail.recipient, reason, now).await?;
+            }
+            engine.pass_on(&mut tx, mail, reason, report).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn renew(&self) -> Result<(), Error> {
+        let mut tx = self.engine.store.begin().await?;
+        tx.renew_mails(self.engine.lease_from(self.engine.now())).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Gives the last verdicts. A relay that was down, or took most recipients for unknown, is said.
+    async fn close(&mut self, report: &mut Report) -> Result<(), Error> {
+        let mut batch = Batch::default();
+        self.judge_suspects(true, &mut batch);
+        self.write(batch, report).await?;
+        report.relay_down |= self.opinion.is_down;
+        Ok(())
+    }
+}
+
+/// The running workers and the ways to them.
+struct Workers {
+    jobs: Vec<mpsc::Sender<Ready>>,
+    tasks: JoinSet<()>,
+}
+
+impl Workers {
+    fn new(engine: &Engine, events: mpsc::UnboundedSender<Event>) -> Self {
+        let settings = &engine.settings;
+        let pace = NonZeroU32::new(settings.mails_per_second)
+            .map(|rate| Quota::per_second(rate).allow_burst(NonZeroU32::MIN))
+            .map(|quota| Arc::new(RateLimiter::direct(quota)));
+        let (mut jobs, mut tasks) = (Vec::new(), JoinSet::new());
+        for number in 0..settings.connections {
+            let (job_in, job_out) = mpsc::channel(1);
+            let worker = Worker {
+                number,
+                post: Arc::clone(&engine.post),
+                pace: pace.clone(),
+                messages_per_connection: settings.messages_per_connection,
+            };
+            tasks.spawn(worker.run(job_out, events.clone()));
+            jobs.push(job_in);
+        }
+        Self { jobs, tasks }
+    }
+
+    /// Hands a mail to an idle worker, which has room for it.
+    async fn hand(&self, worker: usize, ready: Ready) {
+        // A worker ends only when its sender is gone; should one have died, its mail stays `sending`
+        // and is found when the lease lapses.
+        if self.jobs[worker].send(ready).await.is_err() {
+            tracing::error!("a delivery worker has died");
+        }
+    }
+
+    /// Lets the workers say good-bye to the relay.
+    async fn dismiss(mut self) {
+        self.jobs.clear();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Waits for a claim that is under way; for ever when none is.
+async fn finished(claiming: &mut Option<JoinHandle<Result<Claimed, Error>>>) -> Result<Claimed, Error> {
+    let Some(handle) = claiming else { return std::future::pending().await };
+    let outcome = handle.await;
+    *claiming = None;
+    outcome.unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
+}
+
+fn untouched(mail: &ClaimedMail) -> Recorded {
+    Recorded { id: mail.id, verdict: Verdict::Untouched, reason: None }
+}

@@ -1,0 +1,65 @@
+//! Import: tokens from a file into the built-in store. Never a listing: what a file leaves out
+//! stays as it is.
+
+use std::collections::HashMap;
+
+use crate::domain::diff::Pair;
+use crate::domain::{Listed, TokenId};
+use crate::sources::Listing;
+
+use super::{Engine, Error, PAGE, Report};
+
+/// The source that imported tokens belong to unless another is named.
+pub const LOCAL: &str = "local";
+
+/// What an import did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ImportCounts {
+    /// Tokens seen for the first time.
+    pub new: u64,
+    /// Tokens with something different about them.
+    pub changed: u64,
+    /// Tokens that were known as they are.
+    pub unchanged: u64,
+    /// Rows that were refused.
+    pub refused: u64,
+}
+
+impl Engine {
+    /// Takes in a listing; `progress` is told the rows done so far.
+    pub async fn import(
+        &self,
+        source: &str,
+        listing: Listing,
+        mut progress: impl FnMut(u64) + Send,
+    ) -> Result<ImportCounts, Error> {
+        let Listing { mut tokens, refusals, .. } = listing;
+        let mut report = Report::default();
+        let mut rows = 0;
+        let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
+        loop {
+            let listed: Vec<Listed> = tokens.by_ref().take(page).collect::<Result<_, _>>()?;
+            if listed.is_empty() {
+                break;
+            }
+            rows += listed.len() as u64;
+            let mut tx = self.store.begin().await?;
+            let ids: Vec<_> = listed.iter().map(|row| TokenId::of(source, &row.external_id)).collect();
+            let mut known: HashMap<_, _> =
+                tx.tokens_by_id(&ids).await?.into_iter().map(|token| (token.id, token)).collect();
+            let pairs = ids.iter().zip(listed).map(|(id, listed)| match known.remove(id) {
+                Some(known) => Pair::Both(known, listed),
+                None => Pair::OnlyListed(listed),
+            });
+            self.apply(&mut tx, source, pairs.collect(), false, &mut report).await?;
+            tx.commit().await?;
+            progress(rows);
+        }
+        Ok(ImportCounts {
+            new: report.tokens_new,
+            changed: report.tokens_changed,
+            unchanged: rows - report.tokens_new - report.tokens_changed,
+            refused: refusals.count,
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! Judge: marks tokens whose expiry has passed, and keeps findings in step with the facts.
+
+use uuid::Uuid;
+
+use crate::domain::{FindingKind, NewNotice, Occurrence, Severity, Topic};
+use crate::store::{NewFinding, Outlived, Tx};
+
+use super::{Dead, Engine, Error, PAGE, Report};
+
+/// The small fact that says that something findings depend on has changed.
+pub(super) const PENDING: &str = "judge.pending";
+
+impl Engine {
+    /// Marks, unmarks, opens and resolves, in pages.
+    pub(super) async fn judge(&self, report: &mut Report) -> Result<(), Error> {
+        self.mark(report).await?;
+        let mut tx = self.store.read().await?;
+        let is_pending = tx.meta(PENDING).await?.as_deref() == Some("yes");
+        drop(tx);
+        if is_pending {
+            self.resolve(report).await?;
+            self.open(report).await?;
+            let mut tx = self.store.begin().await?;
+            tx.put_meta(PENDING, "no").await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn mark(&self, report: &mut Report) -> Result<(), Error> {
+        let now = self.now();
+        loop {
+            let mut tx = self.store.begin().await?;
+            let unmarked = tx.unmark_expired(now, PAGE).await?;
+            let marked = tx.mark_expired(now, PAGE).await?;
+            if marked > 0 || unmarked > 0 {
+                // A finding about a token that no longer works has lost its ground, and the reverse.
+                tx.put_meta(PENDING, "yes").await?;
+                tx.commit().await?;
+            }
+            report.expired += marked;
+            report.unexpired += unmarked;
+            if marked.max(unmarked) < PAGE.unsigned_abs() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Closes findings whose ground is gone, and takes back the unsent notices about them.
+    async fn resolve(&self, report: &mut Report) -> Result<(), Error> {
+        let now = self.now();
+        loop {
+            let mut tx = self.store.begin().await?;
+            let groundless = tx.groundless_findings(now, PAGE).await?;
+            for (finding, token) in &groundless {
+                tx.resolve_finding(*finding, now).await?;
+                tx.cancel_topic(*token, Topic::SsoRevoked, "the finding is resolved").await?;
+            }
+            tx.commit().await?;
+            report.findings_resolved += groundless.len() as u64;
+            if groundless.len() < usize::try_from(PAGE).unwrap_or(usize::MAX) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Opens a finding for every working token of a person who is out, and tells the administrators.
+    async fn open(&self, report: &mut Report) -> Result<(), Error> {
+        let now = self.now();
+        let mut after = Uuid::nil();
+        loop {
+            let mut tx = self.store.begin().await?;
+            let dead = self.dead(&mut tx, now).await?;
+            let outlived = tx.outlived_tokens(now, after, PAGE).await?;
+            let Some(last) = outlived.last() else { return Ok(()) };
+            after = last.token.id.0;
+            let findings: Vec<NewFinding> = outlived.iter().map(|found| finding(found, now)).collect();
+            tx.open_findings(&findings).await?;
+            for found in &outlived {
+                self.tell_admins(&mut tx, found, &dead, report).await?;
+            }
+            tx.commit().await?;
+            report.findings_opened += findings.len() as u64;
+        }
+    }
+
+    /// Plans the administrators' notices of one finding, and settles what the issuer was owed: he is
+    /// the wrong person to write to.
+    async fn tell_admins(
+        &self,
+        tx: &mut Tx,
+        found: &Outlived,
+        dead: &Dead,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let now = self.now();
+        let token = &found.token;
+        let occurrence = Occurrence { topic: Topic::SsoRevoked, generation: now, step: None };
+        let recipients = self.policy.recipients(token, true, &|address| dead.has(address));
+        let notices: Vec<NewNotice> = recipients
+            .iter()
+            .map(|recipient| NewNotice::about(token, occurrence, recipient, now))
+            .collect();
+        if notices.is_empty() {
+            self.nobody_to_tell(tx, token, occurrence, dead, report).await?;
+        }
+        report.notices_planned += tx.insert_notices(&notices, None, now).await?;
+        if let Some(issuer) = &token.issuer {
+            tx.suppress_notices(token.id, issuer, "the issuer lost access").await?;
+        }
+        Ok(())
+    }
+}
+
+fn finding(found: &Outlived, now: chrono::DateTime<chrono::Utc>) -> NewFinding {
+    let identity = &found.identity;
+    NewFinding {
+        id: super::new_id(now),
+        token_id: found.token.id,
+        kind: FindingKind::SsoRevoked,
+        severity: Severity::High,
+        since: identity.since.unwrap_or(identity.observed_at),
+        evidence: format!(
+            "{}: {} (seen {})",
+            identity.directory,
+            identity.evidence,
+            identity.observed_at.format("%Y-%m-%d %H:%M UTC")
+        ),
+    }
+}

@@ -1,0 +1,199 @@
+//! The only place where time, the store and the outside meet.
+//!
+//! A sweep is a closed list of jobs, each of which gathers, lets `domain` decide, and acts. Each can
+//! be run twice with the result of once.
+
+mod alert;
+mod deliver;
+mod import;
+mod judge;
+mod people;
+mod plan;
+mod purge;
+mod report;
+mod sweep;
+mod sync;
+pub mod ticker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::directories::Directory;
+use crate::domain::{Address, Backoff, Policy, Schedule};
+use crate::sources::{self, Source};
+use crate::store::{self, Holder, Store, Tx};
+
+pub use deliver::{Outcomes, Post};
+pub use import::{ImportCounts, LOCAL};
+pub use report::{Job, Report};
+pub use sweep::SweepOptions;
+
+/// Everything a sweep needs.
+pub struct Engine {
+    /// The store.
+    pub store: Store,
+    /// What time it is.
+    pub clock: Clock,
+    /// When and whom to warn.
+    pub policy: Policy,
+    /// How to work.
+    pub settings: Settings,
+    /// What writes and sends mails.
+    pub post: Arc<Post>,
+    /// Where tokens live.
+    pub sources: Vec<Named<Box<dyn Source>>>,
+    /// Who knows whether people have access.
+    pub directories: Vec<Named<GuardedDirectory>>,
+    /// This process, as the holder of leases.
+    pub holder: Uuid,
+}
+
+/// Something from the configuration with the name it has there.
+pub struct Named<T> {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// It.
+    pub it: T,
+}
+
+/// A directory and what of it is believed at once.
+pub struct GuardedDirectory {
+    /// The directory.
+    pub directory: Box<dyn Directory>,
+    /// The share of the people known active that one listing may turn not-active.
+    pub breaker_share: f64,
+    /// That many may always be turned.
+    pub breaker_min: u32,
+}
+
+/// How to work.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// When sweeps are due.
+    pub sweep: Schedule,
+    /// How long a claim lasts unless renewed.
+    pub lease: TimeDelta,
+    /// Between attempts.
+    pub backoff: Backoff,
+    /// After this long without success a mail is given up.
+    pub give_up: TimeDelta,
+    /// Connections to the relay at a time.
+    pub connections: usize,
+    /// Mails to a connection; 0 is no limit.
+    pub messages_per_connection: u32,
+    /// Mails in a second over all connections; 0 is no limit.
+    pub mails_per_second: u32,
+    /// How long tokens that are gone are kept.
+    pub gone_tokens: TimeDelta,
+    /// How long notices are kept that are about no token.
+    pub notices: TimeDelta,
+    /// How long resolved findings are kept.
+    pub findings: TimeDelta,
+    /// How long runs are kept.
+    pub runs: TimeDelta,
+    /// How long the audit trail is kept.
+    pub audit: TimeDelta,
+}
+
+/// A listing from outside must come in this time.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(600);
+/// Rows to a transaction: long enough to be fast, short enough to let others write.
+const PAGE: i64 = 1000;
+/// A dead mailbox is tried again after this long.
+const DEAD_FOR: TimeDelta = TimeDelta::days(30);
+/// A sweep starts a moment after its tick and takes a while; what is due within that time of the
+/// next tick goes with this one, so that "at least 7 days" holds to the second.
+const HEADROOM: TimeDelta = TimeDelta::seconds(10);
+
+/// Why a job could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A source or directory.
+    #[error(transparent)]
+    Listing(#[from] sources::Error),
+    /// A source or directory did not answer in time.
+    #[error("no whole listing within {} minutes", LISTING_TIMEOUT.as_secs() / 60)]
+    TimedOut,
+    /// A listing is too short to be believed.
+    #[error(
+        "the listing holds {found} tokens where the last good one held {before}; if that is right, \
+         let it pass once with `lapsed sweep --accept-shrink {name}`"
+    )]
+    Shrunk {
+        /// Its source or directory.
+        name: String,
+        /// Rows now.
+        found: u64,
+        /// Rows before.
+        before: u64,
+    },
+    /// Rows of a listing that changes nothing unless it is whole.
+    #[error("{count} rows were refused, so nothing was changed; the first: {first}")]
+    Refused {
+        /// How many.
+        count: u64,
+        /// Place and reason of the first.
+        first: String,
+    },
+    /// The lease was lost to another process.
+    #[error("another sweep took over")]
+    LeaseLost,
+    /// A job panicked.
+    #[error("the program has a fault here: {0}")]
+    Panicked(String),
+}
+
+impl Engine {
+    /// The current time.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Up to when things are due now: the next tick of the schedule, because what falls due before
+    /// it would otherwise come late.
+    #[must_use]
+    pub fn horizon(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.settings.sweep.next_after(now).map_or(now, |next| next + HEADROOM)
+    }
+
+    /// This process as a holder from `now`.
+    fn lease_from(&self, now: DateTime<Utc>) -> Holder {
+        Holder { id: self.holder, until: now + self.settings.lease }
+    }
+
+    /// An id for something that happens `now`, in order of time.
+    fn new_id(now: DateTime<Utc>) -> Uuid {
+        new_id(now)
+    }
+
+    /// The mailboxes that are taken for dead.
+    async fn dead(&self, tx: &mut Tx, now: DateTime<Utc>) -> Result<Dead, store::Error> {
+        Ok(Dead(tx.dead_addresses(now - DEAD_FOR).await?.into_iter().collect()))
+    }
+}
+
+/// A UUID version 7 (RFC 9562 §5.7) of this time.
+#[must_use]
+pub fn new_id(now: DateTime<Utc>) -> Uuid {
+    let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
+    Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, now.timestamp_subsec_nanos()))
+}
+
+/// Mailboxes that are taken for dead, and what was said of them.
+struct Dead(std::collections::HashMap<String, String>);
+
+impl Dead {
+    fn has(&self, address: &Address) -> bool {
+        self.0.contains_key(address.key())
+    }
+}

@@ -1,0 +1,116 @@
+//! What a sweep did, in numbers, and what went wrong.
+
+use serde::Serialize;
+
+/// One part of a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Job {
+    /// Brings the store in step with sources and directories.
+    Sync,
+    /// Marks what has expired, opens and closes findings.
+    Judge,
+    /// Decides who is owed what.
+    Plan,
+    /// Sends it.
+    Deliver,
+    /// Drops what need not be kept.
+    Purge,
+}
+
+impl Job {
+    /// In the order in which a sweep does them.
+    pub const ALL: [Self; 5] = [Self::Sync, Self::Judge, Self::Plan, Self::Deliver, Self::Purge];
+
+    /// The word for it in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Judge => "judge",
+            Self::Plan => "plan",
+            Self::Deliver => "deliver",
+            Self::Purge => "purge",
+        }
+    }
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Tokens seen for the first time.
+    pub tokens_new: u64,
+    /// Tokens with something different about them.
+    pub tokens_changed: u64,
+    /// Tokens that left a complete listing.
+    pub tokens_gone: u64,
+    /// Rows that were refused.
+    pub rows_refused: u64,
+    /// People whose status changed.
+    pub people_changed: u64,
+    /// Tokens marked expired.
+    pub expired: u64,
+    /// Marks taken back.
+    pub unexpired: u64,
+    /// Findings opened.
+    pub findings_opened: u64,
+    /// Findings resolved.
+    pub findings_resolved: u64,
+    /// Tokens that were due and looked at.
+    pub tokens_due: u64,
+    /// Notices planned.
+    pub notices_planned: u64,
+    /// Mails of this sweep's plan that wait for an operator.
+    pub mails_held: u64,
+    /// Mails that wait for an operator from before.
+    pub mails_still_held: u64,
+    /// Mails the server took.
+    pub mails_sent: u64,
+    /// Mails that go again later.
+    pub mails_deferred: u64,
+    /// Mails that may have been taken.
+    pub mails_unknown: u64,
+    /// Mails given up.
+    pub mails_failed: u64,
+    /// Notices that nobody is left to receive.
+    pub notices_failed: u64,
+    /// Rows dropped.
+    pub purged: u64,
+    /// The relay could not be reached or refused to serve.
+    pub relay_down: bool,
+    /// The store went away.
+    pub store_down: bool,
+    /// Another sweep was at work, so only delivery was done.
+    pub lease_held: bool,
+    /// What failed, in words.
+    pub errors: Vec<String>,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+impl Report {
+    /// Whether something failed for good, or is held.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        let store_errors = usize::from(self.store_down);
+        self.rows_refused > 0
+            || self.mails_held > 0
+            || self.mails_still_held > 0
+            || self.mails_failed > 0
+            || self.notices_failed > 0
+            || self.errors.len() > store_errors
+    }
+
+    /// Whether nothing could go because something it depends on was away.
+    #[must_use]
+    pub fn is_deferral(&self) -> bool {
+        self.store_down || self.lease_held || (self.relay_down && self.mails_sent == 0)
+    }
+
+    /// Whether there is anything to say of it.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let nothing = Self { elapsed_ms: self.elapsed_ms, ..Self::default() };
+        *self == nothing
+    }
+}

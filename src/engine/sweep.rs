@@ -1,0 +1,188 @@
+//! The sweep: every job once, in order, none of which can take the others down.
+
+use std::any::Any;
+use std::error::Error as _;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::RunRow;
+
+use super::{Engine, Error, Job, Report};
+
+/// The lease under which one process at a time syncs, judges and plans.
+const SWEEP: &str = "sweep";
+
+/// What a sweep is asked to do.
+#[derive(Debug, Clone, Default)]
+pub struct SweepOptions {
+    /// Only this source or directory is synchronised.
+    pub source: Option<String>,
+    /// The listings of these may shrink by half.
+    pub accept_shrink: Vec<String>,
+}
+
+impl SweepOptions {
+    pub(super) fn takes(&self, name: &str) -> bool {
+        self.source.as_deref().is_none_or(|only| only == name)
+    }
+
+    pub(super) fn accepts_shrink(&self, name: &str) -> bool {
+        self.accept_shrink.iter().any(|accepted| accepted == name)
+    }
+}
+
+impl Engine {
+    /// One pass over everything. It never fails as a whole: what went wrong stands in the report.
+    ///
+    /// Sync, judge and plan are done under a lease; while another process holds it, this one helps
+    /// to deliver. `stop` ends it after the mails in hand.
+    pub async fn sweep(&self, options: &SweepOptions, stop: &CancellationToken) -> Report {
+        let started_at = self.now();
+        let mut report = Report::default();
+        match self.take_sweep_lease().await {
+            Ok(true) => {
+                self.under_lease(options, stop, &mut report).await;
+                if let Err(error) = self.drop_sweep_lease().await {
+                    note(&mut report, None, &error);
+                }
+            }
+            Ok(false) => report.lease_held = true,
+            Err(error) => note(&mut report, None, &error),
+        }
+        for job in [Job::Deliver, Job::Purge] {
+            if !stop.is_cancelled() && !report.store_down {
+                self.perform(job, options, stop, &mut report).await;
+            }
+        }
+        report.elapsed_ms = (self.now() - started_at).num_milliseconds().unsigned_abs();
+        if let Err(error) = self.finish(started_at, &report).await {
+            note(&mut report, None, &error);
+        }
+        report
+    }
+
+    /// The jobs that one process at a time may do. Losing the lease ends them between two pages.
+    async fn under_lease(&self, options: &SweepOptions, stop: &CancellationToken, report: &mut Report) {
+        let lost = CancellationToken::new();
+        let jobs = async {
+            for job in [Job::Sync, Job::Judge, Job::Plan] {
+                if !stop.is_cancelled() && !report.store_down {
+                    self.perform(job, options, stop, report).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = jobs => {}
+            () = self.keep_sweep_lease() => lost.cancel(),
+        }
+        if lost.is_cancelled() {
+            note(report, None, &Error::LeaseLost);
+        }
+    }
+
+    /// Does one job; an error or a panic in it is written down and ends only this job.
+    async fn perform(&self, job: Job, options: &SweepOptions, stop: &CancellationToken, report: &mut Report) {
+        let work = async {
+            match job {
+                Job::Sync => {
+                    self.sync_sources(options, report).await?;
+                    self.sync_directories(options, report).await
+                }
+                Job::Judge => self.judge(report).await,
+                Job::Plan => self.plan(report).await,
+                Job::Deliver => self.deliver(stop, report).await,
+                Job::Purge => self.purge(report).await,
+            }
+        };
+        let outcome = AssertUnwindSafe(work).catch_unwind().await;
+        let outcome = outcome.unwrap_or_else(|panic| Err(Error::Panicked(said(panic.as_ref()))));
+        if let Err(error) = outcome {
+            note(report, Some(job), &error);
+        }
+    }
+
+    async fn take_sweep_lease(&self) -> Result<bool, Error> {
+        let now = self.now();
+        let mut tx = self.store.begin().await?;
+        let lease = self.lease_from(now);
+        let taken = tx.take_lease(SWEEP, lease, now, lease.until).await?;
+        tx.commit().await?;
+        Ok(taken)
+    }
+
+    /// Renews the lease every third of it; ends when it is lost.
+    async fn keep_sweep_lease(&self) {
+        let third = (self.settings.lease / 3).to_std().unwrap_or_default();
+        loop {
+            tokio::time::sleep(third).await;
+            match self.take_sweep_lease().await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => tracing::warn!("the sweep's lease was not renewed: {}", chain(&error)),
+            }
+        }
+    }
+
+    async fn drop_sweep_lease(&self) -> Result<(), Error> {
+        let mut tx = self.store.begin().await?;
+        tx.drop_lease(SWEEP, self.holder).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Writes the run down and logs it: one line with the counts.
+    async fn finish(&self, started_at: chrono::DateTime<chrono::Utc>, report: &Report) -> Result<(), Error> {
+        let text = serde_json::to_string(report).unwrap_or_default();
+        let is_good = report.errors.is_empty() && !report.store_down && !report.relay_down;
+        let outcome = if is_good { "ok" } else { "degraded" };
+        let run = RunRow {
+            started_at,
+            ended_at: Some(self.now()),
+            outcome: Some(outcome.to_owned()),
+        };
+        let mut tx = self.store.begin().await?;
+        tx.add_run(Self::new_id(started_at), &run, &text).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Takes down what went wrong.
+fn note(report: &mut Report, job: Option<Job>, error: &Error) {
+    let said = chain(error);
+    if let Error::Store(error) = error
+        && error.is_transient()
+    {
+        report.store_down = true;
+    }
+    match job {
+        Some(job) => {
+            tracing::error!(job = job.as_str(), "{} failed: {said}", job.as_str());
+            report.errors.push(format!("{}: {said}", job.as_str()));
+        }
+        None => {
+            tracing::error!("{said}");
+            report.errors.push(said);
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no reason given".to_owned())
+}

@@ -1,0 +1,171 @@
+//! Sync: brings the store in step with what the sources list. Only differences are written.
+
+use std::collections::VecDeque;
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::Listed;
+use crate::domain::diff::{self, NoticeEffect, Pair, Update};
+use crate::sources::{Fetched, Listing};
+use crate::store::{SourceRow, Tx};
+
+use super::{Engine, Error, LISTING_TIMEOUT, PAGE, Report, SweepOptions};
+
+/// A listing of this many tokens is not believed when it has shrunk by half.
+const SHRINK_GUARD_FROM: u64 = 20;
+
+impl Engine {
+    /// Synchronises every source; the failure of one does not stop another.
+    pub(super) async fn sync_sources(&self, options: &SweepOptions, report: &mut Report) -> Result<(), Error> {
+        for source in self.sources.iter().filter(|source| options.takes(&source.name)) {
+            let mut tx = self.store.begin().await?;
+            let mut row = tx.source(&source.name).await?.unwrap_or_default();
+            tx.commit().await?;
+            row.name.clone_from(&source.name);
+            source.kind.clone_into(&mut row.kind);
+            row.last_sync_at = Some(self.now());
+            let fetched = tokio::time::timeout(LISTING_TIMEOUT, source.it.fetch(row.fingerprint.as_deref()));
+            let outcome = match fetched.await {
+                Err(_) => Err(Error::TimedOut),
+                Ok(Err(error)) => Err(error.into()),
+                Ok(Ok(Fetched::Unchanged)) => {
+                    row.last_good_sync_at = Some(self.now());
+                    // Rows that were refused are still refused: the file is the same.
+                    report.errors.extend(row.error.as_ref().map(|error| format!("source {}: {error}", row.name)));
+                    Ok(())
+                }
+                Ok(Ok(Fetched::New(listing))) => self.take_listing(listing, &mut row, options, report).await,
+            };
+            if let Err(error) = outcome {
+                let said = super::sweep::chain(&error);
+                report.errors.push(format!("source {}: {said}", source.name));
+                tracing::warn!(source.name = source.name, "source {} failed: {said}", source.name);
+                row.error = Some(said);
+                // The next sweep reads it again.
+                row.fingerprint = None;
+                if let Error::Store(error) = error {
+                    return Err(error.into());
+                }
+            }
+            let mut tx = self.store.begin().await?;
+            tx.put_source(&row).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn take_listing(
+        &self,
+        listing: Listing,
+        row: &mut SourceRow,
+        options: &SweepOptions,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let before = u64::try_from(row.tokens).unwrap_or(0);
+        let Listing { tokens, count, refusals, fingerprint } = listing;
+        if before >= SHRINK_GUARD_FROM && count * 2 <= before && !options.accepts_shrink(&row.name) {
+            return Err(Error::Shrunk { name: row.name.clone(), found: count, before });
+        }
+        for refusal in &refusals.shown {
+            tracing::warn!(source.name = row.name, "row refused: {refusal}");
+        }
+        let is_complete = refusals.count == 0;
+        self.merge(&row.name, tokens, is_complete, report).await?;
+        report.rows_refused += refusals.count;
+        row.error = refusals.shown.first().map(|first| {
+            format!("{} rows were refused, so no token was marked gone; the first: {first}", refusals.count)
+        });
+        row.fingerprint = Some(fingerprint);
+        if is_complete {
+            row.tokens = i64::try_from(count).unwrap_or(i64::MAX);
+            row.last_good_sync_at = Some(self.now());
+        }
+        Ok(())
+    }
+
+    /// Walks both sides in order of external id and writes the differences, page by page.
+    async fn merge(
+        &self,
+        source: &str,
+        mut listed: Box<dyn Iterator<Item = Result<Listed, crate::sources::Error>> + Send>,
+        is_complete: bool,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
+        let (mut known, mut known_done, mut cursor) = (VecDeque::new(), false, None::<String>);
+        let (mut found, mut found_done) = (VecDeque::new(), false);
+        while !(known_done && known.is_empty() && found_done && found.is_empty()) {
+            let mut tx = self.store.begin().await?;
+            if known.is_empty() && !known_done {
+                known.extend(tx.tokens_of(source, cursor.as_deref(), PAGE).await?);
+                known_done = known.len() < page;
+                cursor = known.back().map(|token: &crate::domain::Token| token.external_id.clone());
+            }
+            while found.len() < page && !found_done {
+                match listed.next() {
+                    Some(row) => found.push_back(row?),
+                    None => found_done = true,
+                }
+            }
+            let pairs = diff::pair_up(&mut known, known_done, &mut found, found_done);
+            self.apply(&mut tx, source, pairs, is_complete, report).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what a page of pairs changes.
+    pub(super) async fn apply(
+        &self,
+        tx: &mut Tx,
+        source: &str,
+        pairs: Vec<Pair>,
+        is_complete: bool,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let now = self.now();
+        let (mut new, mut updates, mut gone) = (Vec::new(), Vec::new(), 0);
+        for pair in pairs {
+            match pair {
+                Pair::OnlyListed(listed) => new.push(diff::first_seen(source, listed, &self.policy, now)),
+                Pair::Both(known, listed) => updates.extend(diff::update(&known, listed, &self.policy, now)),
+                Pair::OnlyKnown(known) if is_complete => {
+                    let left = diff::left_listing(&known, now);
+                    gone += left.iter().count();
+                    updates.extend(left);
+                }
+                Pair::OnlyKnown(_) => {}
+            }
+        }
+        let needs_judging = updates.iter().any(|update: &Update| update.needs_judging)
+            || new.iter().any(|token| token.issuer.is_some());
+        report.tokens_new += new.len() as u64;
+        report.tokens_changed += (updates.len() - gone) as u64;
+        report.tokens_gone += gone as u64;
+        tx.insert_tokens(&new).await?;
+        for update in &updates {
+            write(tx, update, now).await?;
+        }
+        if needs_judging {
+            tx.put_meta(super::judge::PENDING, "yes").await?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes one changed token, and tells its notices.
+async fn write(tx: &mut Tx, update: &Update, now: DateTime<Utc>) -> Result<(), Error> {
+    let Update { token, notices, .. } = update;
+    tx.update_token(token, now).await?;
+    match notices {
+        NoticeEffect::Keep => {}
+        NoticeEffect::NewGeneration => {
+            tx.cancel_notices(token.id, token.expiry.at(), "the expiry changed").await?;
+        }
+        NoticeEffect::Cancel => {
+            let reason = format!("the token is {}", token.status);
+            tx.cancel_notices(token.id, None, &reason).await?;
+        }
+    }
+    Ok(())
+}
