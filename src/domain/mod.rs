@@ -8,6 +8,7 @@ mod identity;
 mod notice;
 mod plan;
 mod policy;
+mod schedule;
 mod step;
 mod token;
 
@@ -18,6 +19,8 @@ pub use identity::{IdentityStatus, Person};
 pub use notice::{Ground, NewNotice, NoticeKey, NoticeState, Occurrence, Topic};
 pub use plan::{Planned, plan};
 pub use policy::{Policy, Recipient};
+pub use notice::{Ground, NewNotice, NoticeKey, NoticeState, Topic};
+pub use schedule::{InvalidSchedule, Schedule};
 pub use step::{InvalidStep, Step};
 pub use token::{
     Cell, Expiry, ExpiryOrigin, Listed, Status, Token, TokenId, TokenRef, UnknownWord,

@@ -1,0 +1,425 @@
+//! When something is due by the clock on the wall: a five-field cron expression in a zone.
+//!
+//! croner finds the matching readings of the clock; which instants those are on the days when the
+//! clock is set forward or back is decided here, because croner's own search forgets which of two
+//! equal readings it came from and can return an instant before the one it started at.
+
+use std::fmt;
+
+use chrono::{DateTime, Duration, LocalResult, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc};
+use chrono_tz::Tz;
+use croner::{
+    Cron,
+    parser::{CronParser, Seconds, Year},
+};
+
+/// A five-field cron expression (minute, hour, day of month, month, day of week) in a zone.
+///
+/// An hour that is named holds by the wall clock: when the clock skips it, the tick comes at the
+/// end of the gap; when the clock repeats it, the first one counts. With `*` or `*/n` as hour the
+/// ticks follow each other evenly: a skipped hour has none, a repeated one has them twice.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    expression: String,
+    cron: Cron,
+    zone: Tz,
+}
+
+/// Why a text is not a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{expression:?} is not a schedule: {reason}; write five fields, minute hour day month weekday, \
+     such as \"*/15 * * * *\" or \"0 9 * * 1-5\""
+)]
+pub struct InvalidSchedule {
+    expression: String,
+    reason: String,
+}
+
+/// No zone sets its clock by more than this at once, short of crossing the date line.
+const LARGEST_SHIFT: TimeDelta = TimeDelta::hours(3);
+
+impl Schedule {
+    /// Parses five fields. Names (`MON`, `JAN`), ranges, lists, steps, `L`, `W` and `#` are known.
+    ///
+    /// # Errors
+    /// When there are not five fields, one makes no sense, or no day ever matches.
+    pub fn new(expression: &str, zone: Tz) -> Result<Self, InvalidSchedule> {
+        let invalid = |reason: String| InvalidSchedule {
+            expression: expression.chars().take(80).collect(),
+            reason,
+        };
+        let expression = expression.trim();
+        check_shape(expression).map_err(invalid)?;
+        let cron = CronParser::builder()
+            .seconds(Seconds::Disallowed)
+            .year(Year::Disallowed)
+            .build()
+            .parse(expression)
+            .map_err(|error| invalid(error.to_string().trim_end_matches('.').to_lowercase()))?;
+        let schedule = Self {
+            expression: expression.split_whitespace().collect::<Vec<_>>().join(" "),
+            cron,
+            zone,
+        };
+        match schedule.next_after(DateTime::UNIX_EPOCH) {
+            Some(_) => Ok(schedule),
+            None => Err(invalid("no such day ever comes".into())),
+        }
+    }
+
+    /// The zone whose wall clock counts.
+    #[must_use]
+    pub fn zone(&self) -> Tz {
+        self.zone
+    }
+
+    /// The first tick strictly after `at`; `None` only beyond the year 5000.
+    #[must_use]
+    pub fn next_after(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let at = at.with_nanosecond(0)?;
+        let mut reading = self.search_from(at);
+        let mut best: Option<DateTime<Utc>> = None;
+        loop {
+            reading = self.next_reading(reading)?;
+            let instants = self.instants(reading);
+            let later = instants.iter().copied().filter(|instant| *instant > at);
+            best = best.into_iter().chain(later).min();
+            // The first instant of a reading never comes before that of an earlier reading, so
+            // nothing that follows can beat the best.
+            if best.is_some_and(|best| instants.first().is_some_and(|first| *first >= best)) {
+                return best;
+            }
+        }
+    }
+
+    /// Whether a tick lies in (`last`, `now`].
+    #[must_use]
+    pub fn missed_since(&self, last: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        self.next_after(last).is_some_and(|tick| tick <= now)
+    }
+
+    /// The reading of the clock from which to search. Near a change of the clock it lies far enough
+    /// back to meet readings that come a second time.
+    fn search_from(&self, at: DateTime<Utc>) -> NaiveDateTime {
+        let reading = at.with_timezone(&self.zone).naive_local();
+        let offset =
+            |at: DateTime<Utc>| at.with_timezone(&self.zone).naive_local() - at.naive_utc();
+        let changes = [
+            at.checked_sub_signed(LARGEST_SHIFT),
+            at.checked_add_signed(LARGEST_SHIFT),
+        ]
+        .into_iter()
+        .flatten()
+        .any(|near| offset(near) != offset(at));
+        match reading.checked_sub_signed(LARGEST_SHIFT) {
+            Some(earlier) if changes => earlier,
+            _ => reading,
+        }
+    }
+
+    /// The next reading of an undisturbed clock that matches.
+    fn next_reading(&self, after: NaiveDateTime) -> Option<NaiveDateTime> {
+        self.cron
+            .find_next_occurrence(&after.and_utc(), false)
+            .ok()
+            .map(|tick| tick.naive_utc())
+    }
+
+    /// The instants at which a tick falls due to a reading of the clock, in order.
+    fn instants(&self, reading: NaiveDateTime) -> Vec<DateTime<Utc>> {
+        match self.zone.from_local_datetime(&reading) {
+            LocalResult::Single(only) => vec![only.to_utc()],
+            LocalResult::Ambiguous(first, second) if self.is_even() => {
+                vec![first.to_utc(), second.to_utc()]
+            }
+            LocalResult::Ambiguous(first, _) => vec![first.to_utc()],
+            LocalResult::None if self.is_even() => vec![],
+            LocalResult::None => self.end_of_gap(reading).into_iter().collect(),
+        }
+    }
+
+    /// Whether ticks follow each other evenly rather than holding to named hours.
+    fn is_even(&self) -> bool {
+        let hour = self.expression.split(' ').nth(1);
+        hour.is_some_and(|hour| hour.contains('*'))
+    }
+
+    /// The first instant after the gap that holds `reading`, to the minute.
+    fn end_of_gap(&self, reading: NaiveDateTime) -> Option<DateTime<Utc>> {
+        (1..=24 * 60)
+            .filter_map(|minutes| reading.checked_add_signed(Duration::minutes(minutes)))
+            .find_map(|reading| self.zone.from_local_datetime(&reading).earliest())
+            .map(|end| end.to_utc())
+    }
+}
+
+/// Refuses what croner would take beyond five plain fields: nicknames, and letters out of which it
+/// makes more than they say.
+fn check_shape(expression: &str) -> Result<(), String> {
+    if expression.starts_with('@') {
+        return Err("nicknames such as @daily are not known".into());
+    }
+    match expression.split_whitespace().count() {
+        5 => {}
+        0 => return Err("it is empty".into()),
+        6 | 7 => {
+            return Err("it has more than five fields; seconds and years are not known".into());
+        }
+        count => return Err(format!("it has {count} fields instead of five")),
+    }
+    let known = |c: char| c.is_ascii_alphanumeric() || c.is_whitespace() || "*/,-#?".contains(c);
+    match expression.chars().find(|c| !known(*c)) {
+        Some(odd) => Err(format!("{odd:?} has no meaning in it")),
+        None => Ok(()),
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.expression)
+    }
+}
+
+impl PartialEq for Schedule {
+    fn eq(&self, other: &Self) -> bool {
+        self.expression == other.expression && self.zone == other.zone
+    }
+}
+
+impl Eq for Schedule {}
+
+#[cfg(test)]
+mod tests {
+    use chrono_tz::{America::New_York, Australia::Lord_Howe, Europe::Berlin, UTC};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn schedule(expression: &str, zone: Tz) -> Schedule {
+        Schedule::new(expression, zone).unwrap()
+    }
+
+    fn utc(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    /// The ticks after `from`, as the wall clock shows them.
+    fn ticks(expression: &str, zone: Tz, from: &str, count: usize) -> Vec<String> {
+        let schedule = schedule(expression, zone);
+        let mut at = utc(from);
+        let mut ticks = vec![];
+        for _ in 0..count {
+            at = schedule.next_after(at).unwrap();
+            ticks.push(at.with_timezone(&zone).format("%m-%d %H:%M %Z").to_string());
+        }
+        ticks
+    }
+
+    #[test]
+    fn nine_oclock_stays_nine_oclock_over_both_changes() {
+        let nine = ticks("0 9 * * *", Berlin, "2026-03-28T00:00:00Z", 3);
+        assert_eq!(
+            nine,
+            ["03-28 09:00 CET", "03-29 09:00 CEST", "03-30 09:00 CEST"]
+        );
+        let nine = ticks("0 9 * * *", Berlin, "2026-10-24T00:00:00Z", 3);
+        assert_eq!(
+            nine,
+            ["10-24 09:00 CEST", "10-25 09:00 CET", "10-26 09:00 CET"]
+        );
+    }
+
+    #[test]
+    fn a_time_in_the_skipped_hour_comes_once_at_its_end() {
+        let half_past = ticks("30 2 * * *", Berlin, "2026-03-28T00:00:00Z", 3);
+        assert_eq!(
+            half_past,
+            ["03-28 02:30 CET", "03-29 03:00 CEST", "03-30 02:30 CEST"]
+        );
+        let four = ticks("*/15 2 * * *", Berlin, "2026-03-29T00:00:00Z", 2);
+        assert_eq!(four, ["03-29 03:00 CEST", "03-30 02:00 CEST"]);
+    }
+
+    #[test]
+    fn a_time_in_the_repeated_hour_comes_once() {
+        let half_past = ticks("30 2 * * *", Berlin, "2026-10-24T12:00:00Z", 2);
+        assert_eq!(half_past, ["10-25 02:30 CEST", "10-26 02:30 CET"]);
+        let two = ticks("0,30 2 * * *", Berlin, "2026-10-24T12:00:00Z", 3);
+        assert_eq!(
+            two,
+            ["10-25 02:00 CEST", "10-25 02:30 CEST", "10-26 02:00 CET"]
+        );
+    }
+
+    #[test]
+    fn ticks_of_every_hour_fill_the_repeated_hour_and_leave_out_the_skipped_one() {
+        let every = ticks("*/30 * * * *", Berlin, "2026-10-24T23:30:00Z", 6);
+        assert_eq!(
+            every,
+            [
+                "10-25 02:00 CEST",
+                "10-25 02:30 CEST",
+                "10-25 02:00 CET",
+                "10-25 02:30 CET",
+                "10-25 03:00 CET",
+                "10-25 03:30 CET"
+            ]
+        );
+        let every = ticks("*/30 * * * *", Berlin, "2026-03-29T00:00:00Z", 3);
+        assert_eq!(
+            every,
+            ["03-29 01:30 CET", "03-29 03:00 CEST", "03-29 03:30 CEST"]
+        );
+    }
+
+    #[test]
+    fn a_change_by_half_an_hour_is_a_change_too() {
+        // Lord Howe sets its clock by 30 minutes: 02:00 +11 becomes 01:30 +10:30.
+        let every = ticks("*/15 * * * *", Lord_Howe, "2026-04-04T14:30:00Z", 4);
+        assert_eq!(
+            every,
+            [
+                "04-05 01:45 +11",
+                "04-05 01:30 +1030",
+                "04-05 01:45 +1030",
+                "04-05 02:00 +1030"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_leap_day_is_found_and_other_years_are_left_out() {
+        let leap = schedule("0 0 29 2 *", UTC);
+        assert_eq!(
+            leap.next_after(utc("2025-01-01T00:00:00Z")),
+            Some(utc("2028-02-29T00:00:00Z"))
+        );
+        assert_eq!(
+            leap.next_after(utc("2096-03-01T00:00:00Z")),
+            Some(utc("2104-02-29T00:00:00Z"))
+        );
+    }
+
+    #[test]
+    fn every_quarter_is_every_quarter() {
+        let quarters = ticks("*/15 * * * *", UTC, "2026-06-01T10:07:00Z", 4);
+        let shown = [
+            "06-01 10:15 UTC",
+            "06-01 10:30 UTC",
+            "06-01 10:45 UTC",
+            "06-01 11:00 UTC",
+        ];
+        assert_eq!(quarters, shown);
+    }
+
+    #[test]
+    fn the_next_tick_is_strictly_after_even_within_its_second() {
+        let minute = schedule("* * * * *", UTC);
+        assert_eq!(
+            minute.next_after(utc("2026-06-01T10:00:00Z")),
+            Some(utc("2026-06-01T10:01:00Z"))
+        );
+        assert_eq!(
+            minute.next_after(utc("2026-06-01T10:00:59.999Z")),
+            Some(utc("2026-06-01T10:01:00Z"))
+        );
+        assert_eq!(
+            minute.next_after(utc("2026-06-01T10:00:00.5Z")),
+            Some(utc("2026-06-01T10:01:00Z"))
+        );
+    }
+
+    #[test]
+    fn a_tick_at_now_is_missed_and_one_at_last_is_not() {
+        let nine = schedule("0 9 * * *", UTC);
+        let at = |hour: u32| Utc.with_ymd_and_hms(2026, 6, 1, hour, 0, 0).unwrap();
+        assert!(nine.missed_since(at(8), at(9)));
+        assert!(!nine.missed_since(at(9), at(10)));
+        assert!(!nine.missed_since(at(7), at(8)));
+        assert!(nine.missed_since(at(10), at(10) + TimeDelta::days(3)));
+        assert!(!nine.missed_since(at(10), at(8)), "the clock was set back");
+    }
+
+    #[test]
+    fn what_is_not_five_fields_is_refused_with_the_way_to_write_it() {
+        for (bad, reason) in [
+            ("", "it is empty"),
+            ("0 * * * * *", "more than five fields"),
+            ("0 0 * * * * 2030", "more than five fields"),
+            ("* * *", "it has 3 fields"),
+            ("@daily", "nicknames"),
+            ("every minute of the day", ""),
+            ("61 * * * *", "out of bounds"),
+            ("* 24 * * *", "out of bounds"),
+            ("* * * 13 *", "out of bounds"),
+            ("*/0 * * * *", ""),
+            ("0 0 30 2 *", "no such day ever comes"),
+            ("5-1 * * * *", ""),
+            ("* * * * *\u{1b}", "has no meaning"),
+            ("½ * * * *", "has no meaning"),
+        ] {
+            let error = Schedule::new(bad, UTC).unwrap_err().to_string();
+            assert!(error.contains(reason), "{bad}: {error}");
+            assert!(error.contains("write five fields"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn it_is_shown_as_written_and_equal_by_meaning_of_the_words() {
+        let one = schedule(" 0  9 * * mon-fri ", Berlin);
+        assert_eq!(one.to_string(), "0 9 * * mon-fri");
+        assert_eq!(one, schedule("0 9 * * mon-fri", Berlin));
+        assert_ne!(one, schedule("0 9 * * mon-fri", UTC));
+    }
+
+    fn expression() -> impl Strategy<Value = String> {
+        let field = |max: u32| {
+            prop_oneof![
+                Just("*".to_owned()),
+                (1..max).prop_map(|step| format!("*/{step}")),
+                (0..max).prop_map(|value| value.to_string()),
+                (0..max / 2, max / 2..max).prop_map(|(from, to)| format!("{from}-{to}")),
+                (0..max, 0..max).prop_map(|(one, two)| format!("{one},{two}")),
+            ]
+        };
+        (field(60), field(24)).prop_map(|(minute, hour)| format!("{minute} {hour} * * *"))
+    }
+
+    /// When those zones set their clocks, on and back.
+    const CHANGES: &[&str] = &[
+        "2026-03-29T01:00:00Z",
+        "2026-10-25T01:00:00Z",
+        "2026-03-08T07:00:00Z",
+        "2026-11-01T06:00:00Z",
+        "2026-04-04T15:00:00Z",
+        "2026-10-03T15:30:00Z",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn ticks_rise_and_none_is_left_out(
+            expression in expression(),
+            zone in prop_oneof![Just(Berlin), Just(New_York), Just(Lord_Howe), Just(UTC)],
+            change in proptest::sample::select(CHANGES),
+            around in -6 * 3600_i64..6 * 3600,
+            wait in 0_i64..7200,
+        ) {
+            let schedule = schedule(&expression, zone);
+            let from = utc(change) + TimeDelta::seconds(around);
+            let first = schedule.next_after(from).unwrap();
+            prop_assert!(first > from);
+            // Asked from any instant in between, the answer is the same.
+            let between = (from + TimeDelta::seconds(wait)).min(first - TimeDelta::seconds(1));
+            prop_assert_eq!(schedule.next_after(between), Some(first));
+            prop_assert!(schedule.next_after(first).unwrap() > first);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,40}|[0-9*/,L#W?+ -]{5,30}|([0-9*/,L#W?A-Z-]{1,6} ){5}") {
+            let _ = Schedule::new(&text, UTC);
+        }
+    }
+}
