@@ -1,0 +1,380 @@
+//! The layers of a configuration, the file below the environment, and where each value stands.
+//!
+//! The `config` crate lays one over the other. It reads neither itself: its TOML reader forgets
+//! positions and takes a top-level key for a path expression (`"a[999999999]"` makes an array of
+//! that size), and its guessing of types turns the password `0123` into a number.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use ::config::{Config, ConfigError, Map, Source, Value, ValueKind};
+use toml_edit::{Document, Item, TableLike, TomlError};
+
+use super::error::{Lines, Place, Problem, shown};
+
+/// What the name of every variable that overlays the file begins with.
+pub(super) const PREFIX: &str = "LAPSED__";
+
+/// Tables of which there are many; they have no name by which a variable could reach them.
+const MANY: &[&str] = &["account", "source", "directory"];
+
+/// Where values stand, by their path (`smtp.url`, `source[0].name`).
+#[derive(Debug, Clone, Default)]
+pub(super) struct Places {
+    file: Option<PathBuf>,
+    keys: HashMap<String, Place>,
+    values: HashMap<String, Place>,
+    variables: BTreeMap<String, String>,
+}
+
+/// The layers, laid over each other.
+pub(super) struct Merged {
+    /// The values.
+    pub values: Map<String, Value>,
+    /// Where they stand.
+    pub places: Places,
+    /// What was wrong with single names; the values are left out.
+    pub problems: Vec<Problem>,
+}
+
+/// A layer of which everything is known already.
+#[derive(Debug, Clone, Default)]
+struct Layer(Map<String, Value>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// Lays the environment over the file.
+///
+/// # Errors
+/// When the file is not TOML; then nothing else can be said of it.
+pub(super) fn merge(
+    file: Option<(&Path, &[u8])>,
+    env: &HashMap<String, String>,
+) -> Result<Merged, Problem> {
+    let mut reading = Reading::default();
+    let file = match file {
+        Some((path, bytes)) => reading.file(path, bytes)?,
+        None => Layer::default(),
+    };
+    let variables = reading.environment(env);
+    let merged = Config::builder()
+        .add_source(file)
+        .add_source(
+            ::config::Environment::with_prefix("LAPSED")
+                .separator("__")
+                .source(Some(variables)),
+        )
+        .build()
+        .and_then(|merged| merged.collect())
+        .map_err(|error| Problem {
+            place: reading.places.whole(),
+            message: format!("cannot lay the environment over the file: {error}"),
+        })?;
+    Ok(Merged {
+        values: merged,
+        places: reading.places,
+        problems: reading.problems,
+    })
+}
+
+/// What gathers while the layers are read.
+#[derive(Default)]
+struct Reading {
+    places: Places,
+    problems: Vec<Problem>,
+}
+
+impl Reading {
+    fn file(&mut self, path: &Path, bytes: &[u8]) -> Result<Layer, Problem> {
+        self.places.file = Some(path.to_owned());
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| not_utf8(path, bytes, error.valid_up_to()))?;
+        let document = Document::parse(text).map_err(|error| syntax(path, text, &error))?;
+        let mut layer = FileLayer {
+            reading: self,
+            lines: Lines::of(path, text),
+        };
+        let mut values = layer.table(document.as_table(), "");
+        // The `config` crate would take other keys for path expressions.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+        values.retain(|key, _| {
+            let is_plain = !key.is_empty() && key.chars().all(plain);
+            if !is_plain {
+                let place = self.places.of_key(key);
+                let message = format!("unknown section or key `{}`", shown(key));
+                self.problems.push(Problem { place, message });
+            }
+            is_plain
+        });
+        Ok(Layer(values))
+    }
+
+    /// The variables that overlay the file, names checked: the `config` crate would lower their
+    /// case, so that two may become one, and let chance decide between `A__B` and `A__B__C`.
+    fn environment(&mut self, env: &HashMap<String, String>) -> HashMap<String, String> {
+        let mut chosen: BTreeMap<String, &String> = BTreeMap::new();
+        let mut names: Vec<_> = env.keys().filter(|name| name.starts_with(PREFIX)).collect();
+        names.sort();
+        for name in names {
+            match self.variable_path(name) {
+                Ok(path) => {
+                    chosen.insert(path.clone(), name);
+                    self.places.variables.insert(path, name.clone());
+                }
+                Err(message) => self.refuse_variable(name, message),
+            }
+        }
+        let mut variables = HashMap::new();
+        for (path, name) in &chosen {
+            let inner = format!("{path}.");
+            match chosen
+                .range(inner.clone()..)
+                .next()
+                .filter(|(next, _)| next.starts_with(&inner))
+            {
+                Some((_, other)) => {
+                    self.refuse_variable(
+                        name,
+                        format!("contradicts {}; set one of them", shown(other)),
+                    );
+                }
+                None => {
+                    variables.insert((*name).clone(), env[*name].clone());
+                }
+            }
+        }
+        variables
+    }
+
+    /// `smtp.password` for `LAPSED__SMTP__PASSWORD`.
+    fn variable_path(&self, name: &str) -> Result<String, String> {
+        let lower = name[PREFIX.len()..].to_ascii_lowercase();
+        let parts: Vec<_> = lower.split("__").collect();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+        let is_plain = |part: &&str| !part.is_empty() && part.chars().all(plain);
+        if parts.len() < 2 || !parts.iter().all(is_plain) {
+            return Err(
+                "names no key; write LAPSED__SECTION__KEY, such as LAPSED__SMTP__URL".into(),
+            );
+        }
+        if MANY.contains(&parts[0]) {
+            return Err(format!("[[{}]] can be written in the file only", parts[0]));
+        }
+        let path = parts.join(".");
+        match self.places.variables.get(&path) {
+            Some(other) => Err(format!(
+                "is the same as {} but for its case; set one of them",
+                shown(other)
+            )),
+            None => Ok(path),
+        }
+    }
+
+    fn refuse_variable(&mut self, name: &str, message: String) {
+        let place = Place::Variable(name.to_owned());
+        self.problems.push(Problem { place, message });
+    }
+}
+
+/// Turns the file into values and takes down where they stand.
+struct FileLayer<'a> {
+    reading: &'a mut Reading,
+    lines: Lines<'a>,
+}
+
+impl FileLayer<'_> {
+    fn table(&mut self, table: &dyn TableLike, path: &str) -> Map<String, Value> {
+        let mut values = Map::new();
+        for (name, item) in table.iter() {
+            let path = joined(path, name);
+            let key = table.get_key_value(name).and_then(|(key, _)| key.span());
+            if let Some(place) = key.map(|span| self.lines.place(span.start)) {
+                self.reading.places.keys.insert(path.clone(), place);
+            }
+            let value = self.item(item, &path);
+            values.insert(name.to_owned(), value);
+        }
+        values
+    }
+
+    fn item(&mut self, item: &Item, path: &str) -> Value {
+        let kind = match item {
+            Item::None => ValueKind::Nil,
+            Item::Table(table) => ValueKind::Table(self.table(table, path)),
+            Item::ArrayOfTables(tables) => {
+                let tables = tables.iter().enumerate().map(|(index, table)| {
+                    let path = format!("{path}[{index}]");
+                    let kind = ValueKind::Table(self.table(table, &path));
+                    self.placed(&path, table.span(), kind)
+                });
+                ValueKind::Array(tables.collect())
+            }
+            Item::Value(value) => self.value(value, path),
+        };
+        self.placed(path, item.span(), kind)
+    }
+
+    fn value(&mut self, value: &toml_edit::Value, path: &str) -> ValueKind {
+        use toml_edit::Value as Toml;
+        match value {
+            Toml::String(text) => ValueKind::String(text.value().clone()),
+            Toml::Integer(number) => ValueKind::I64(*number.value()),
+            Toml::Float(number) => ValueKind::Float(*number.value()),
+            Toml::Boolean(flag) => ValueKind::Boolean(*flag.value()),
+            Toml::Datetime(time) => ValueKind::String(time.value().to_string()),
+            Toml::InlineTable(table) => ValueKind::Table(self.table(table, path)),
+            Toml::Array(items) => {
+                let items = items.iter().enumerate().map(|(index, item)| {
+                    let path = format!("{path}[{index}]");
+                    let kind = self.value(item, &path);
+                    self.placed(&path, item.span(), kind)
+                });
+                ValueKind::Array(items.collect())
+            }
+        }
+    }
+
+    fn placed(&mut self, path: &str, span: Option<Range<usize>>, kind: ValueKind) -> Value {
+        if let Some(span) = span {
+            let place = self.lines.place(span.start);
+            self.reading.places.values.insert(path.to_owned(), place);
+        }
+        Value::new(None, kind)
+    }
+}
+
+impl Places {
+    /// Where the value with this path stands; for what does not stand anywhere, the nearest thing
+    /// around it that does.
+    pub fn of_value(&self, path: &str) -> Place {
+        self.find(path, &self.values)
+    }
+
+    /// Where the key with this path stands.
+    pub fn of_key(&self, path: &str) -> Place {
+        self.find(path, &self.keys)
+    }
+
+    /// The name of the variable that gave the value with this path.
+    pub fn variable(&self, path: &str) -> Option<&str> {
+        self.variables.get(path).map(String::as_str)
+    }
+
+    /// Whether the file, if there is one, or the environment as a whole.
+    pub fn whole(&self) -> Place {
+        match &self.file {
+            Some(path) => Place::WholeFile(path.clone()),
+            None => Place::Environment,
+        }
+    }
+
+    fn find(&self, path: &str, first: &HashMap<String, Place>) -> Place {
+        let inner = format!("{path}.");
+        let within = |(other, _): &(&String, &String)| other.starts_with(&inner);
+        if let Some(name) = self.variables.get(path) {
+            return Place::Variable(name.clone());
+        }
+        if let Some(place) = first
+            .get(path)
+            .or_else(|| self.values.get(path))
+            .or_else(|| self.keys.get(path))
+        {
+            return place.clone();
+        }
+        if let Some((_, name)) = self.variables.range(inner.clone()..).next().filter(within) {
+            return Place::Variable(name.clone());
+        }
+        match path.rfind(['.', '[']) {
+            Some(end) => self.find(&path[..end], first),
+            None => self.whole(),
+        }
+    }
+}
+
+/// The path of a key within a table.
+pub(super) fn joined(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+fn not_utf8(path: &Path, bytes: &[u8], valid_up_to: usize) -> Problem {
+    let text = String::from_utf8_lossy(&bytes[..valid_up_to]);
+    Problem {
+        place: Lines::of(path, &text).place(text.len()),
+        message: "is not UTF-8 text; save the file as UTF-8".into(),
+    }
+}
+
+fn syntax(path: &Path, text: &str, error: &TomlError) -> Problem {
+    let offset = error.span().map_or(text.len(), |span| span.start);
+    let place = Lines::of(path, text).place(offset);
+    let excerpt = match &place {
+        Place::File { line, column, .. } => excerpt(text, *line, *column),
+        Place::WholeFile(_) | Place::Variable(_) | Place::Environment => String::new(),
+    };
+    Problem {
+        place,
+        message: format!("not valid TOML: {}{excerpt}", error.message().trim_end()),
+    }
+}
+
+/// The line with a caret below, as far as it fits a screen and holds no secret.
+fn excerpt(text: &str, line: usize, column: usize) -> String {
+    const WIDEST: usize = 100;
+    let content = text.split('\n').nth(line - 1).unwrap_or_default();
+    if column > WIDEST {
+        return String::new();
+    }
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let content: String = masked(content)
+        .chars()
+        .map(printable)
+        .take(WIDEST)
+        .collect();
+    let margin = " ".repeat(line.to_string().len());
+    let indent = " ".repeat(column - 1);
+    format!(
+        "\n{margin} |\n{line} | {}\n{margin} | {indent}^",
+        content.trim_end()
+    )
+}
+
+/// The line with stars for what may be a secret: what follows a key that is called password, and
+/// what stands between `://` and `@`.
+fn masked(line: &str) -> String {
+    let lower = line.to_ascii_lowercase();
+    let secret = ["password", "passwd", "secret", "://"]
+        .iter()
+        .filter_map(|word| lower.find(word).map(|at| at + word.len()))
+        .min();
+    let Some(from) = secret else {
+        return line.to_owned();
+    };
+    let (open, hidden) = line.split_at(from);
+    let stars = |c: char| {
+        if c.is_alphanumeric() || c.is_ascii_graphic() {
+            '*'
+        } else {
+            c
+        }
+    };
+    let shown: String = hidden
+        .chars()
+        .map(|c| if "=\"'{}".contains(c) { c } else { stars(c) })
+        .collect();
+    format!("{open}{shown}")
+}
