@@ -1,0 +1,186 @@
+//! The example names every key and shows the true defaults.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../lapsed.example.toml");
+
+/// What a line of the example is.
+#[derive(Clone, Copy, PartialEq)]
+enum Line<'a> {
+    /// `[smtp]` or `[[source]]`; whether it is commented out.
+    Header(&'a str, bool),
+    /// `# key = value`, a default.
+    Default(&'a str),
+    /// The same with "example" behind it.
+    Example(&'a str),
+    /// `key = value`.
+    Active(&'a str),
+    Other,
+}
+
+fn lines() -> Vec<(&'static str, Line<'static>)> {
+    EXAMPLE
+        .lines()
+        .map(|line| (line, line_kind(line)))
+        .collect()
+}
+
+fn line_kind(line: &str) -> Line<'_> {
+    let bare = line.strip_prefix("# ");
+    let text = bare.unwrap_or(line);
+    let is_word =
+        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let header = text.trim_matches(['[', ']']);
+    if text.starts_with('[') && is_word(header) {
+        return Line::Header(header, bare.is_some());
+    }
+    match text.split_once(" = ") {
+        Some((key, value)) if is_word(key) => match bare {
+            None => Line::Active(key),
+            Some(_) if value.contains("# example") => Line::Example(key),
+            Some(_) => Line::Default(key),
+        },
+        _ => Line::Other,
+    }
+}
+
+/// The example with some of its commented lines made active; a later line takes the place of an
+/// earlier one with the same key.
+fn example(uncomment: impl Fn(&Line, bool) -> bool) -> String {
+    let mut within_commented = false;
+    let mut place: BTreeMap<String, usize> = BTreeMap::new();
+    let mut text: Vec<String> = vec![];
+    let mut section = String::new();
+    for (line, kind) in lines() {
+        if let Line::Header(name, commented) = kind {
+            within_commented = commented;
+            section = name.to_owned();
+        }
+        let active = if kind != Line::Other && uncomment(&kind, within_commented) {
+            line.strip_prefix("# ").unwrap_or(line)
+        } else {
+            line
+        };
+        if let Line::Active(key) | Line::Default(key) | Line::Example(key) = kind
+            && !active.starts_with('#')
+            && let Some(earlier) = place.insert(format!("{section}.{key}"), text.len())
+        {
+            text[earlier].clear();
+        }
+        text.push(active.to_owned());
+    }
+    text.join("\n")
+}
+
+/// Everything about a configuration that can be compared; the only secret of the example is shown
+/// besides.
+fn described(text: &str) -> String {
+    use secrecy::ExposeSecret;
+    let config = example_config(text);
+    format!("{} {config:#?}", config.store.url.expose_secret())
+}
+
+fn example_config(text: &str) -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["store-url", "smtp-password"] {
+        std::fs::write(folder.path().join(name), "postgres://lapsed@db/lapsed").unwrap();
+    }
+    let variables = env(&[
+        ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap()),
+        ("SMTP_PASSWORD", "s3cret"),
+    ]);
+    let file = (Path::new("/etc/lapsed/lapsed.toml"), text.as_bytes());
+    Config::parse(Some(file), &variables).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+#[test]
+fn the_example_is_a_configuration_as_it_stands() {
+    example_config(EXAMPLE);
+}
+
+#[test]
+fn the_defaults_it_shows_are_the_defaults() {
+    let shown = example(|line, commented| !commented && matches!(line, Line::Default(_)));
+    assert_ne!(shown, EXAMPLE);
+    assert_eq!(described(&shown), described(EXAMPLE));
+}
+
+#[test]
+fn the_defaults_it_shows_for_sources_and_directories_are_the_defaults() {
+    let all = example(|_, commented| commented);
+    let without = all
+        .lines()
+        .filter(|line| !line.starts_with("breaker_"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert_eq!(described(&all), described(&without));
+}
+
+#[test]
+fn every_line_of_it_can_be_made_active() {
+    let config = example_config(&example(|_, _| true).replace(
+        "url = \"smtp://localhost",
+        "url = \"smtp://tokens@localhost",
+    ));
+    assert_eq!(
+        (
+            config.accounts.len(),
+            config.sources.len(),
+            config.directories.len()
+        ),
+        (1, 1, 1)
+    );
+    assert!(config.notify.base_url.is_some() && config.policy.max_ttl.is_some());
+}
+
+#[test]
+fn it_names_every_key_and_no_other() {
+    let mut named: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut section = "";
+    for (_, kind) in lines() {
+        match kind {
+            Line::Header(name, _) => section = name,
+            Line::Default(key) | Line::Example(key) | Line::Active(key) => {
+                named.entry(section).or_default().insert(key);
+            }
+            Line::Other => {}
+        }
+        named.entry(section).or_default();
+    }
+    named.remove("");
+    assert_eq!(
+        named.keys().copied().collect::<BTreeSet<_>>(),
+        allowed("zzzzzz = {}", "zzzzzz")
+    );
+    for (section, keys) in named {
+        let many = matches!(section, "account" | "source" | "directory");
+        let header = if many {
+            format!("[[{section}]]")
+        } else {
+            format!("[{section}]")
+        };
+        let kind = if matches!(section, "source" | "directory") {
+            "kind = 'file'\n"
+        } else {
+            ""
+        };
+        assert_eq!(
+            keys,
+            allowed(&format!("{header}\n{kind}zzzzzz = 1"), "zzzzzz"),
+            "{section}"
+        );
+    }
+}
+
+/// The keys that are offered in place of one that is not known.
+fn allowed(text: &str, unknown: &str) -> BTreeSet<&'static str> {
+    let told = told(text);
+    let line = told
+        .lines()
+        .find(|line| line.contains(&format!("`{unknown}`")))
+        .unwrap();
+    let keys = line.split_once("allowed: ").unwrap().1.to_owned();
+    keys.leak().split(", ").collect()
+}

@@ -1,0 +1,134 @@
+//! The environment over the file.
+
+use rstest::rstest;
+use secrecy::ExposeSecret;
+
+use super::*;
+
+#[test]
+fn a_variable_wins_over_the_file_and_leaves_the_rest_of_its_section() {
+    let config = load(
+        "[delivery]\nlease = '10s'\nretry_min = '2m'",
+        &[("LAPSED__DELIVERY__LEASE", "20s")],
+    );
+    assert_eq!(config.delivery.lease.num_seconds(), 20);
+    assert_eq!(config.delivery.retry_min.num_minutes(), 2);
+}
+
+#[test]
+fn lists_are_parted_by_commas() {
+    let config = load(
+        "notify.admins = ['x@example.org']\nnotify.steps = ['3d']",
+        &[
+            (
+                "LAPSED__NOTIFY__ADMINS",
+                "ada@example.org, bob@example.org,",
+            ),
+            ("LAPSED__NOTIFY__STEPS", "14d"),
+        ],
+    );
+    assert_eq!(
+        shown(&config.notify.admins),
+        ["ada@example.org", "bob@example.org"]
+    );
+    assert_eq!(shown(&config.notify.steps), ["14d"]);
+    let nobody = load(
+        "notify.admins = ['x@example.org']",
+        &[("LAPSED__NOTIFY__ADMINS", "")],
+    );
+    assert!(nobody.notify.admins.is_empty());
+}
+
+#[rstest]
+#[case("12345")]
+#[case("0123")]
+#[case("1e5")]
+#[case("true")]
+#[case("a,b,c")]
+#[case(" with blanks ")]
+#[case("{ file = 'x' }")]
+#[case("${HOME}")]
+fn a_password_stays_as_it_is(#[case] password: &str) {
+    let config = load(
+        "smtp.url = 'smtps://tokens@mail.example.org'",
+        &[("LAPSED__SMTP__PASSWORD", password)],
+    );
+    assert_eq!(
+        config.smtp.unwrap().password.unwrap().expose_secret(),
+        password
+    );
+}
+
+#[test]
+fn a_comma_parts_nothing_but_lists() {
+    let config = load("", &[("LAPSED__LOG__LEVEL", "info,lapsed::engine=debug")]);
+    assert_eq!(config.log.level, "info,lapsed::engine=debug");
+    let sweep = load("", &[("LAPSED__SCHEDULE__SWEEP", "0,30 8-18 * * 1,2,3")]);
+    assert_eq!(sweep.schedule.sweep.to_string(), "0,30 8-18 * * 1,2,3");
+}
+
+#[test]
+fn numbers_and_truths_are_read_from_texts() {
+    let config = load(
+        "smtp.url = 'smtp://mail.example.org'",
+        &[
+            ("LAPSED__SMTP__CONNECTIONS", "16"),
+            ("LAPSED__SMTP__MAILS_PER_SECOND", "2.5"),
+            ("LAPSED__STORE__CREATE", "false"),
+        ],
+    );
+    let smtp = config.smtp.unwrap();
+    assert_eq!((smtp.connections, smtp.mails_per_second), (16, Some(2.5)));
+    assert!(!config.store.create);
+}
+
+#[test]
+fn a_variable_can_say_where_a_secret_is_and_replaces_what_the_file_says() {
+    let variables = [
+        ("LAPSED__SMTP__PASSWORD__ENV", "RELAY_PASSWORD"),
+        ("RELAY_PASSWORD", "s3cret"),
+    ];
+    for in_file in ["{ file = '/nowhere' }", "'other'", "{ env = 'OTHER' }"] {
+        let text =
+            format!("smtp.url = 'smtps://tokens@mail.example.org'\nsmtp.password = {in_file}");
+        let password = load(&text, &variables).smtp.unwrap().password.unwrap();
+        assert_eq!(password.expose_secret(), "s3cret");
+    }
+}
+
+#[test]
+fn tables_of_which_there_are_many_survive_the_overlay() {
+    let text = "[[source]]\nname = 'one'\nkind = 'file'\npath = 'a'
+                [[source]]\nname = 'two'\nkind = 'file'\npath = 'b'
+                [[account]]\nname = 'acme'\nadmins = ['ada@example.org']";
+    let config = load(text, &[("LAPSED__LOG__FORMAT", "json")]);
+    let names: Vec<_> = config
+        .sources
+        .iter()
+        .map(|source| source.name.as_str())
+        .collect();
+    assert_eq!(names, ["one", "two"]);
+    assert_eq!(shown(&config.accounts[0].admins), ["ada@example.org"]);
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn the_environment_alone_is_enough() {
+    let variables = [LEAST, &[("LAPSED__STORE__URL", "postgres://u:p@h/db")]].concat();
+    let config = Config::parse(None, &env(&variables)).unwrap();
+    assert_eq!(config.store.url.expose_secret(), "postgres://u:p@h/db");
+    assert!(config.file.is_none() && config.mail.directory.is_absolute());
+}
+
+#[test]
+fn variables_of_others_are_left_alone() {
+    // Kubernetes sets such ones for a service of this name.
+    load(
+        "",
+        &[
+            ("LAPSED_SERVICE_HOST", "10.0.0.1"),
+            ("LAPSED_PORT", "tcp://10.0.0.1:80"),
+            ("LAPSED_", ""),
+        ],
+    );
+}

@@ -1,0 +1,276 @@
+//! What good values become.
+
+use chrono::{NaiveTime, TimeDelta};
+use rstest::rstest;
+use secrecy::ExposeSecret;
+
+use super::*;
+
+#[test]
+fn the_least_configuration_gets_the_documented_defaults() {
+    let config = load("", &[]);
+    assert_eq!(
+        config.store.url.expose_secret(),
+        "sqlite:///var/lib/lapsed/lapsed.db"
+    );
+    assert!(config.store.create && config.store.is_sqlite());
+    assert_eq!(config.schedule.sweep.to_string(), "* * * * *");
+    assert_eq!(shown(&config.notify.steps), ["7d", "1d"]);
+    assert_eq!(config.notify.admin_digest, NaiveTime::from_hms_opt(9, 0, 0));
+    assert_eq!(config.mail.directory, Path::new("/etc/outbox"));
+    assert_eq!(config.http.listen, Some("127.0.0.1:8484".parse().unwrap()));
+    assert!(config.smtp.is_none());
+}
+
+#[test]
+fn steps_and_addresses_are_put_in_order_and_each_once() {
+    let config = load(
+        "[notify]
+         steps = ['1d', '30d', '24h', '0d']
+         admins = ['Ada@example.org', 'ada@EXAMPLE.org', 'bob@example.org']",
+        &[],
+    );
+    assert_eq!(shown(&config.notify.steps), ["30d", "1d", "0d"]);
+    assert_eq!(
+        shown(&config.notify.admins),
+        ["Ada@example.org", "bob@example.org"]
+    );
+}
+
+#[test]
+fn off_switches_the_digest_and_the_listener_off() {
+    let config = load(
+        "[notify]\nadmin_digest = 'off'\n[http]\nlisten = 'off'",
+        &[],
+    );
+    assert_eq!(config.notify.admin_digest, None);
+    assert_eq!(config.http.listen, None);
+}
+
+#[rstest]
+#[case("sqlite:lapsed.db", "sqlite:///etc/lapsed.db")]
+#[case("sqlite://data/lapsed.db", "sqlite:///etc/data/lapsed.db")]
+#[case("sqlite:///srv/lapsed.db", "sqlite:///srv/lapsed.db")]
+#[case("sqlite:/srv/a b#c.db", "sqlite:///srv/a%20b%23c.db")]
+#[case("sqlite:///srv/a%20b%3F.db", "sqlite:///srv/a%20b%3F.db")]
+#[case("postgres://u:p@h/db", "postgres://u:p@h/db")]
+#[case(
+    "postgresql:///db?host=/run/postgresql",
+    "postgresql:///db?host=/run/postgresql"
+)]
+fn a_store_is_found_wherever_lapsed_was_started(#[case] url: &str, #[case] becomes: &str) {
+    let config = load(&format!("store.url = '{url}'"), &[]);
+    assert_eq!(config.store.url.expose_secret(), becomes);
+}
+
+#[test]
+fn relative_paths_start_from_the_folder_of_the_file() {
+    let config = load(
+        "mail.templates = 'templates'
+         [[source]]\nname = 'exports'\nkind = 'file'\npath = 'in/tokens.csv'
+         [[directory]]\nname = 'hr'\nkind = 'file'\npath = '/srv/people.csv'",
+        &[],
+    );
+    assert_eq!(
+        config.mail.templates.as_deref(),
+        Some(Path::new("/etc/templates"))
+    );
+    let SourceKind::File(file) = &config.sources[0].kind;
+    assert_eq!(file.path, Path::new("/etc/in/tokens.csv"));
+    let DirectoryKind::File(file) = &config.directories[0].kind;
+    assert_eq!(file.path, Path::new("/srv/people.csv"));
+    assert_eq!(
+        (
+            config.directories[0].breaker_min,
+            config.directories[0].breaker_share
+        ),
+        (3, 0.1)
+    );
+}
+
+fn server(url: &str) -> (String, u16, Tls, Option<String>, Option<String>) {
+    let smtp = load(&format!("smtp.url = '{url}'"), &[]).smtp.unwrap();
+    let password = smtp
+        .password
+        .map(|secret| secret.expose_secret().to_owned());
+    (smtp.host, smtp.port, smtp.tls, smtp.user, password)
+}
+
+#[rstest]
+#[case("smtps://mail.example.org", "mail.example.org", 465, Tls::Implicit)]
+#[case(
+    "smtps://mail.example.org:2465/",
+    "mail.example.org",
+    2465,
+    Tls::Implicit
+)]
+#[case("smtp://mail.example.org", "mail.example.org", 587, Tls::Required)]
+#[case(
+    "smtp://mail.example.org:25?tls=required",
+    "mail.example.org",
+    25,
+    Tls::Required
+)]
+#[case(
+    "smtp://10.0.0.1:25?tls=opportunistic",
+    "10.0.0.1",
+    25,
+    Tls::Opportunistic
+)]
+#[case("smtp://[::1]:25?tls=none", "::1", 25, Tls::None)]
+fn a_mail_server_is_one_url(
+    #[case] url: &str,
+    #[case] host: &str,
+    #[case] port: u16,
+    #[case] tls: Tls,
+) {
+    assert_eq!(server(url), (host.to_owned(), port, tls, None, None));
+}
+
+#[test]
+fn user_and_password_in_the_url_are_percent_decoded() {
+    let (host, _, _, user, password) =
+        server("smtps://tokens%40example.org:s%2F3%3Acret@mail.example.org");
+    assert_eq!(host, "mail.example.org");
+    assert_eq!(user.as_deref(), Some("tokens@example.org"));
+    assert_eq!(password.as_deref(), Some("s/3:cret"));
+}
+
+#[test]
+fn nought_means_no_limit() {
+    let smtp = "smtp.url = 'smtp://mail.example.org'\nsmtp.messages_per_connection = 0\n";
+    let smtp = load(&format!("{smtp}smtp.mails_per_second = 0.5"), &[])
+        .smtp
+        .unwrap();
+    assert_eq!(smtp.messages_per_connection, None);
+    assert_eq!(smtp.mails_per_second, Some(0.5));
+    assert_eq!(smtp.timeout, std::time::Duration::from_secs(30));
+}
+
+#[test]
+fn spans_of_time_are_written_with_units() {
+    let config = load(
+        "policy.max_ttl = '90d'\npolicy.unused_after = 'off'\nnotify.merge_ahead = '1h 30m'",
+        &[],
+    );
+    assert_eq!(config.policy.max_ttl, Some(TimeDelta::days(90)));
+    assert_eq!(config.policy.unused_after, None);
+    assert_eq!(config.notify.merge_ahead, TimeDelta::minutes(90));
+}
+
+#[test]
+fn secrets_are_fetched_from_where_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("url"),
+        "postgres://lapsed:s3cret@db/lapsed\n",
+    )
+    .unwrap();
+    std::fs::write(folder.path().join("smtp"), "pa55word\n").unwrap();
+    let text = "store.url = { file = 'url' }
+                [smtp]
+                url = { env = 'RELAY' }
+                password = { credential = 'smtp' }";
+    let variables = [
+        LEAST,
+        &[
+            ("RELAY", "smtps://tokens@mail.example.org"),
+            ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap()),
+        ],
+    ]
+    .concat();
+    let path = folder.path().join("lapsed.toml");
+    let config = Config::parse(Some((&path, text.as_bytes())), &env(&variables)).unwrap();
+    assert_eq!(
+        config.store.url.expose_secret(),
+        "postgres://lapsed:s3cret@db/lapsed"
+    );
+    let smtp = config.smtp.unwrap();
+    assert_eq!(smtp.user.as_deref(), Some("tokens"));
+    assert_eq!(smtp.password.unwrap().expose_secret(), "pa55word");
+}
+
+#[test]
+fn no_debug_output_shows_a_secret() {
+    let text = "store.url = 'postgres://lapsed:hidden1@db/lapsed'
+                smtp.url = 'smtps://tokens:hidden2@mail.example.org'";
+    let one = format!("{:#?}", load(text, &[]));
+    let text = "smtp.url = 'smtps://tokens@mail.example.org'\nsmtp.password = 'hidden3'";
+    let two = format!("{:#?}", load(text, &[]));
+    for secret in ["hidden1", "hidden2", "hidden3"] {
+        assert!(!one.contains(secret) && !two.contains(secret), "{secret}");
+    }
+    assert!(one.contains("mail.example.org"), "the rest is shown");
+}
+
+#[test]
+fn the_file_that_is_named_comes_first_and_must_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    for name in ["cli", "variable", "first", "second"] {
+        std::fs::write(file(name), name).unwrap();
+    }
+    let variable = env(&[("LAPSED_CONFIG", file("variable").to_str().unwrap())]);
+    let places = |names: &[&str]| names.iter().map(|name| file(name)).collect::<Vec<_>>();
+    let found = |cli: Option<&str>, env: &HashMap<String, String>, names: &[&str]| {
+        let places = places(names);
+        let cli = cli.map(file);
+        find(cli.as_deref(), env, places.iter().map(PathBuf::as_path))
+            .map(|found| found.map(|(_, bytes)| String::from_utf8(bytes).unwrap()))
+    };
+    let none = HashMap::new();
+    assert_eq!(
+        found(Some("cli"), &variable, &["first"]).unwrap().unwrap(),
+        "cli"
+    );
+    assert_eq!(
+        found(None, &variable, &["first"]).unwrap().unwrap(),
+        "variable"
+    );
+    assert_eq!(
+        found(None, &none, &["first", "second"]).unwrap().unwrap(),
+        "first"
+    );
+    assert_eq!(
+        found(None, &none, &["gone", "second"]).unwrap().unwrap(),
+        "second"
+    );
+    assert_eq!(found(None, &none, &["gone"]).unwrap(), None);
+    let error = found(Some("gone"), &none, &["first"]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("cannot read the configuration"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_legal_and_odd_is_warned_of() {
+    let warnings = load(
+        "notify.max_per_sweep = 0\nhttp.listen = '[::]:8484'\nmail.transport = 'smtp'
+         [smtp]\nurl = 'smtp://tokens:x@mail.example.org?tls=none'",
+        &[("LAPSED__MAIL__TRANSPORT", "smtp")],
+    )
+    .warnings();
+    let keys: Vec<_> = warnings
+        .iter()
+        .filter_map(|warning| warning.split(' ').next())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "notify.admins",
+            "notify.base_url",
+            "notify.max_per_sweep",
+            "smtp.url",
+            "http.listen"
+        ]
+    );
+    let calm = load(
+        "[notify]\nadmins = ['a@example.org']\nbase_url = 'https://lapsed.example.org'
+         [smtp]\nurl = 'smtp://127.0.0.1:25?tls=none'",
+        &[("LAPSED__MAIL__TRANSPORT", "smtp")],
+    );
+    assert_eq!(calm.warnings(), Vec::<String>::new());
+}
