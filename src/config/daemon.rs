@@ -8,7 +8,8 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
     error::{hint, shown},
-    table::{Field, Table},
+    field::Field,
+    table::Table,
 };
 use crate::domain::Schedule;
 

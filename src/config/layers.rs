@@ -144,10 +144,9 @@ impl Reading {
                 .filter(|(next, _)| next.starts_with(&inner))
             {
                 Some((_, other)) => {
-                    self.refuse_variable(
-                        name,
-                        format!("contradicts {}; set one of them", shown(other)),
-                    );
+                    self.places.variables.remove(path);
+                    let message = format!("contradicts {}; set one of them", shown(other));
+                    self.refuse_variable(name, message);
                 }
                 None => {
                     variables.insert((*name).clone(), env[*name].clone());

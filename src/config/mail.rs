@@ -9,7 +9,8 @@ use url::{Host, Url};
 
 use super::{
     error::{hint, shown},
-    table::{Field, Table},
+    field::Field,
+    table::Table,
 };
 use crate::domain::Address;
 
@@ -184,7 +185,11 @@ fn server(field: &Field) -> Result<Server, String> {
     let (port, implicit) = match url.scheme() {
         "smtps" => (465, true),
         "smtp" => (587, false),
-        other => return Err(format!("begins with {:?}; {URL_FORM}", shown(other))),
+        other if url.has_host() => {
+            return Err(format!("begins with {}://; {URL_FORM}", shown(other)));
+        }
+        // What stands before a lone colon may be anything, a part of a secret too.
+        _ => return Err(format!("is not the URL of a mail server; {URL_FORM}")),
     };
     if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
         return Err(format!(

@@ -3,6 +3,7 @@
 
 mod daemon;
 mod error;
+mod field;
 mod layers;
 mod mail;
 mod notify;
@@ -83,10 +84,6 @@ impl Config {
     ///
     /// # Errors
     /// [`Error::Invalid`] with everything that is wrong, not only the first.
-    #[expect(
-        clippy::implicit_hasher,
-        reason = "the environment is collected once, with the usual one"
-    )]
     pub fn load(cli_path: Option<&Path>, env: &HashMap<String, String>) -> Result<Self, Error> {
         let found = find(cli_path, env, PLACES.iter().map(Path::new))?;
         if found.is_none() && !env.keys().any(|name| name.starts_with(layers::PREFIX)) {

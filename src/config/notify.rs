@@ -6,7 +6,7 @@ use chrono::{NaiveTime, TimeDelta};
 use lettre::message::Mailbox;
 use url::Url;
 
-use super::table::{Field, Table};
+use super::{field::Field, table::Table};
 use crate::domain::{Address, Step};
 
 /// Who is told, when, and in whose name.

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use super::table::{Field, Table};
+use super::{field::Field, table::Table};
 
 /// How tokens should be; what is not is a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -125,7 +125,7 @@ mod tests {
     fn a_file_that_holds_no_secret_is_refused() {
         assert!(fetched(b"\n").unwrap_err().ends_with("it is empty"));
         assert!(fetched(b"\xff").unwrap_err().ends_with("not UTF-8 text"));
-        assert!(fetched(&[b'x'; 70_000]).unwrap_err().contains("64 KiB"));
+        assert!(fetched(&vec![b'x'; 70_000]).unwrap_err().contains("64 KiB"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use super::table::{Field, Table};
+use super::{field::Field, table::Table};
 
 /// A place where tokens live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl SourceConfig {
             table.finish();
             Some(Self {
                 name: name?,
-                kind: kind??,
+                kind: kind?,
             })
         };
         tables.into_iter().filter_map(read).collect()
@@ -106,7 +106,7 @@ impl DirectoryConfig {
                 name: name?,
                 breaker_share,
                 breaker_min,
-                kind: kind??,
+                kind: kind?,
             })
         };
         tables.into_iter().filter_map(read).collect()
@@ -135,14 +135,11 @@ fn name(table: &mut Table, taken: &mut BTreeSet<String>) -> Option<String> {
     Some(name)
 }
 
-/// The outer `None` is an unknown kind, of which the keys are unknown, too.
-fn kind<T>(table: &mut Table, kinds: &[(&'static str, ReadKind<T>)]) -> Option<Option<T>> {
-    let read = table.required("kind", "kind = \"file\"", |field| field.word(kinds));
-    match read {
-        Some(read) => Some(read(table)),
-        None => {
-            table.forget_rest();
-            None
-        }
-    }
+/// What the table's kind makes of it. The keys of an unknown kind are unknown, too, and left alone.
+fn kind<T>(table: &mut Table, kinds: &[(&'static str, ReadKind<T>)]) -> Option<T> {
+    let Some(read) = table.required("kind", "kind = \"file\"", |field| field.word(kinds)) else {
+        table.forget_rest();
+        return None;
+    };
+    read(table)
 }

@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::table::{Field, Table};
+use super::{field::Field, table::Table};
 
 /// The store.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ fn url(field: &Field) -> Result<SecretString, String> {
         return Ok(sqlite(path, field.base())?.into());
     }
     // The text may hold a password, so that only its scheme is shown.
-    let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     match scheme {
         Some("postgres" | "postgresql") => match Url::parse(text) {
             Ok(_) => Ok(text.to_owned().into()),
@@ -67,7 +67,7 @@ fn url(field: &Field) -> Result<SecretString, String> {
         },
         Some(scheme) if scheme.len() < 20 && scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
             Err(format!(
-                "lapsed keeps its data in SQLite or PostgreSQL, not in {scheme:?}; {FORMS}"
+                "lapsed keeps its data in SQLite or PostgreSQL, not by {scheme}://; {FORMS}"
             ))
         }
         _ => Err(format!("is not the URL of a store; {FORMS}")),

@@ -1,1 +1,407 @@
+//! What operators are told, word for word.
 
+use insta::assert_snapshot;
+
+use super::*;
+
+/// What is said of each, one after the other.
+fn said(texts: &[&str]) -> String {
+    let said: Vec<_> = texts.iter().map(|text| told(text)).collect();
+    said.join("\n")
+}
+
+#[test]
+fn unknown_sections_keys_and_kinds_name_the_place_and_the_nearest() {
+    assert_snapshot!(said(&[
+        "\n[notfy]\nsteps = []",
+        "[notify]\nsteps = ['7d']\nadmin = ['a@example.org']",
+        "[http]\ncolour = 1",
+        "[[source]]\nname = 'a'\nkind = 'fiel'\npath = 'x'",
+        "[[source]]\nname = 'a'\nkind = 'file'\npath = 'x'\nurl = 'y'",
+        "debug = true",
+        "\"a[99999999999]\" = 1",
+        "smtp.url = 'smtp://h'\nsmtp.password = { fil = 'x' }",
+        "log.format = 'yaml'",
+    ]), @r#"
+    lapsed.toml:2:2: unknown section `notfy` in the configuration; did you mean `notify`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, source, directory)
+    lapsed.toml:3:1: unknown key `admin` in [notify]; did you mean `admins`? (allowed: steps, from, admins, admin_digest, merge_ahead, max_per_sweep, base_url, reply_to)
+    lapsed.toml:2:1: unknown key `colour` in [http]; allowed: listen
+    lapsed.toml:3:8: source[0].kind: unknown word `fiel`; did you mean `file`? (allowed: file)
+    lapsed.toml:5:1: unknown key `url` in [[source]]; allowed: name, kind, path
+    lapsed.toml:1:1: unknown section `debug` in the configuration; allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, source, directory
+    lapsed.toml:1:1: unknown section or key `a[99999999999]`
+    the configuration has 2 problems:
+      lapsed.toml:2:17: smtp.password: there is no user to go with it; name him in smtp.url: smtps://user@host:465
+      lapsed.toml:2:17: smtp.password: unknown key `fil`; did you mean `file`? (allowed: file, env, credential)
+    lapsed.toml:1:14: log.format: unknown word `yaml`; allowed: text, json
+    "#);
+}
+
+#[test]
+fn wrong_types_name_the_place_and_the_right_form() {
+    assert_snapshot!(said(&[
+        "[notify]\nsteps = '7d'",
+        "[notify]\nsteps = ['7d', 7]",
+        "[notify]\nadmins = 'ada@example.org'",
+        "[store]\ncreate = 'yes'",
+        "[delivery]\nlease = 30",
+        "[smtp]\nurl = 'smtp://h'\nconnections = 2.5",
+        "[smtp]\nurl = 'smtp://h'\nconnections = '4'",
+        "[smtp]\nurl = 'smtps://u@h'\npassword = 12345",
+        "[[smtp]]\nurl = 'smtp://h'",
+        "[source]\nname = 'a'",
+        "source = [1]",
+        "schedule.timezone = true",
+        "log = 'debug'",
+        "notify.reply_to = ['a@example.org']",
+    ]), @r#"
+    lapsed.toml:2:9: notify.steps: must be a list such as ["…", "…"], not a text
+    lapsed.toml:2:16: notify.steps[1]: must be a text in quotes, not a number
+    lapsed.toml:2:10: notify.admins: must be a list such as ["…", "…"], not a text
+    lapsed.toml:2:10: store.create: must be true or false, not a text
+    lapsed.toml:2:9: delivery.lease: 30 has no unit; write for example "30s"
+    lapsed.toml:3:15: smtp.connections: must be a whole number, not a fraction
+    lapsed.toml:3:15: smtp.connections: must be a whole number, not a text
+    lapsed.toml:3:12: smtp.password: must be a text in quotes, or { file = "…" }, { env = "…" } or { credential = "…" }, not a number
+    lapsed.toml:1:1: smtp: must be a section: write [smtp] and its keys below
+    lapsed.toml:1:1: source: there may be many: write [[source]] with two brackets
+    lapsed.toml:1:11: there may be many: write [[source]] with two brackets
+    lapsed.toml:1:21: schedule.timezone: must be a text in quotes, not true or false
+    lapsed.toml:1:7: log: must be a section: write [log] and its keys below
+    lapsed.toml:1:19: notify.reply_to: must be a text in quotes, not a list
+    "#);
+}
+
+#[test]
+fn bad_values_say_what_to_write() {
+    assert_snapshot!(said(&[
+        "notify.steps = ['7', '1d']",
+        "notify.steps = []",
+        "notify.admins = ['ada']",
+        "notify.reply_to = 'IT <it>'",
+        "notify.admin_digest = '25:00'",
+        "notify.admin_digest = 09:00:00",
+        "notify.base_url = 'lapsed.example.org'",
+        "notify.base_url = 'ftp://lapsed.example.org'",
+        "notify.max_per_sweep = -1",
+        "notify.merge_ahead = 'soon'",
+        "schedule.sweep = '0 * * * * *'",
+        "schedule.timezone = 'Europe/Belin'",
+        "log.level = 'inof'",
+        "log.level = 'info,lapsed=loud'",
+        "http.listen = 'localhost:8484'",
+        "http.listen = ''",
+        "retention.runs = '1h'",
+        "delivery.lease = '1s'",
+        "[delivery]\nretry_min = '2h'\nretry_max = '1h'\ngive_up = '30m'",
+    ]), @r#"
+    lapsed.toml:1:17: notify.steps[0]: "7" is not a time before expiry; write it as 7d, 36h or 90m, at most 3650d
+    lapsed.toml:1:16: notify.steps: needs at least one warning time, such as steps = ["7d", "1d"]
+    lapsed.toml:1:18: notify.admins[0]: "ada" is not a mail address; write it as name@example.org
+    lapsed.toml:1:19: notify.reply_to: is not a mail address; write it as name@example.org or "Name <name@example.org>"
+    lapsed.toml:1:23: notify.admin_digest: "25:00" is not a time of day; write "09:00" or "off"
+    lapsed.toml:1:23: notify.admin_digest: "09:00:00" is not a time of day; write "09:00" or "off"
+    lapsed.toml:1:19: notify.base_url: is not a URL (relative URL without a base); write for example https://lapsed.example.org
+    lapsed.toml:1:19: notify.base_url: must begin with https:// or http://; write for example https://lapsed.example.org
+    lapsed.toml:1:24: notify.max_per_sweep: must be a whole number from 0 to 1000000000
+    lapsed.toml:1:22: notify.merge_ahead: "soon" is not a span of time; write it as 30s, 5m, 12h or 7d
+    lapsed.toml:1:18: schedule.sweep: "0 * * * * *" is not a schedule: it has more than five fields; seconds and years are not known; write five fields, minute hour day month weekday, such as "*/15 * * * *" or "0 9 * * 1-5"
+    lapsed.toml:1:21: schedule.timezone: unknown time zone `Europe/Belin`; did you mean `Europe/Berlin`? (write a name such as UTC or Europe/Berlin)
+    lapsed.toml:1:13: log.level: unknown level `inof`; did you mean `info`? (allowed: off, error, warn, info, debug, trace); a part of lapsed can have its own: "info,lapsed::engine=debug"
+    lapsed.toml:1:13: log.level: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5; write a level, or "info,lapsed::engine=debug"
+    lapsed.toml:1:15: http.listen: "localhost:8484" is not an address and a port; write "127.0.0.1:8484", "[::]:8484" or "off"
+    lapsed.toml:1:15: http.listen: is empty; give it a value or leave it out
+    lapsed.toml:1:18: retention.runs: 1h is out of range; at least 1day, at most 36500d
+    lapsed.toml:1:18: delivery.lease: 1s is out of range; at least 5s, at most 36500d
+    the configuration has 2 problems:
+      lapsed.toml:2:13: delivery.retry_min: must not be longer than retry_max
+      lapsed.toml:3:13: delivery.retry_max: must not be longer than give_up
+    "#);
+}
+
+#[test]
+fn sources_directories_and_accounts_are_checked() {
+    assert_snapshot!(said(&[
+        "[[source]]\nname = 'local'\nkind = 'file'\npath = 'x'",
+        "[[source]]\nname = 'a'\nkind = 'file'\npath = 'x'\n[[source]]\nname = 'a'\nkind = 'file'\npath = 'y'",
+        "[[source]]\nname = 'My tokens'\nkind = 'file'\npath = 'x'",
+        "[[source]]\nkind = 'file'",
+        "[[directory]]\nname = 'hr'\npath = 'x'",
+        "[[directory]]\nname = 'hr'\nkind = 'file'\npath = 'x'\nbreaker_share = 10",
+        "[[account]]\nname = 'acme'\n[[account]]\nname = 'acme'",
+        "[[account]]\nname = ''\nadmins = ['x']",
+    ]), @r#"
+    lapsed.toml:2:8: source[0].name: "local" is the name of the built-in store; choose a different name
+    lapsed.toml:6:8: source[1].name: "a" is taken by another; choose a different name
+    lapsed.toml:2:8: source[0].name: must be made of a-z, 0-9, _ and -, and begin with a letter or digit
+    the configuration has 2 problems:
+      lapsed.toml:1:1: source[0].name is missing; write for example name = "exports" in [[source]]
+      lapsed.toml:1:1: source[0].path is missing; write for example path = "tokens.csv" in [[source]]
+    lapsed.toml:1:1: directory[0].kind is missing; write for example kind = "file" in [[directory]]
+    lapsed.toml:5:17: directory[0].breaker_share: must be a number from 0 to 1
+    lapsed.toml:4:8: account[1].name: there is another account "acme"; give its admins in one place
+    the configuration has 2 problems:
+      lapsed.toml:2:8: account[0].name: is empty; give it a value or leave it out
+      lapsed.toml:3:11: account[0].admins[0]: "x" is not a mail address; write it as name@example.org
+    "#);
+}
+
+#[test]
+fn a_store_url_is_explained_without_its_password() {
+    let said = said(&[
+        "store.url = 'mysql://u:hidden@h/db'",
+        "store.url = '/var/lib/lapsed.db'",
+        "store.url = 'postgres://u:hidden@h:port/db'",
+        "store.url = 'sqlite::memory:'",
+        "store.url = 'sqlite:lapsed.db?mode=rwc'",
+        "store.url = 'sqlite://'",
+        "store.url = 'hidden hidden:hidden'",
+    ]);
+    assert!(!said.contains("hidden"));
+    assert_snapshot!(said, @r#"
+    lapsed.toml:1:13: store.url: lapsed keeps its data in SQLite or PostgreSQL, not by mysql://; write sqlite:///path/to/lapsed.db, sqlite:lapsed.db or postgres://user@host/database
+    lapsed.toml:1:13: store.url: is not the URL of a store; write sqlite:///path/to/lapsed.db, sqlite:lapsed.db or postgres://user@host/database
+    lapsed.toml:1:13: store.url: is not a URL (invalid port number); write postgres://user:password@host/database, with special characters in the password percent-encoded
+    lapsed.toml:1:13: store.url: must be a file: in memory, lapsed would forget whom it told
+    lapsed.toml:1:13: store.url: takes no options after `?`; whether the file is created is decided by store.create
+    lapsed.toml:1:13: store.url: names no file; write sqlite:///path/to/lapsed.db, sqlite:lapsed.db or postgres://user@host/database
+    lapsed.toml:1:13: store.url: is not the URL of a store; write sqlite:///path/to/lapsed.db, sqlite:lapsed.db or postgres://user@host/database
+    "#);
+}
+
+#[test]
+fn a_server_url_is_explained_without_its_password() {
+    let said = said(&[
+        "smtp.url = 'mail.example.org:25'",
+        "smtp.url = 'https://mail.example.org'",
+        "smtp.url = 'mail.example.org'",
+        "smtp.url = 'smtp://'",
+        "smtp.url = 'smtp://h:99999'",
+        "smtp.url = 'smtp://u:hid/den@h'",
+        "smtp.url = 'smtp://h?tsl=none'",
+        "smtp.url = 'smtp://h?tls=maybe'",
+        "smtp.url = 'smtps://h?tls=none'",
+        "smtp.url = 'smtps://u@h'",
+        "smtp.url = 'smtps://:hidden@h'",
+        "smtp.url = 'smtps://h'\nsmtp.password = 'hidden'",
+        "smtp.url = 'smtps://u:hidden@h'\nsmtp.password = 'hidden'",
+        "[smtp]\nconnections = 0",
+        "smtp.url = 'smtp://h'\nsmtp.connections = 1000\nsmtp.hello_name = 'a b'",
+    ]);
+    assert!(!said.contains("hid"));
+    assert_snapshot!(said, @r#"
+    lapsed.toml:1:12: smtp.url: is not the URL of a mail server; write smtps://user@host:465 or smtp://user@host:587
+    lapsed.toml:1:12: smtp.url: begins with https://; write smtps://user@host:465 or smtp://user@host:587
+    lapsed.toml:1:12: smtp.url: is not a URL (relative URL without a base); write smtps://user@host:465 or smtp://user@host:587
+    lapsed.toml:1:12: smtp.url: names no host; write smtps://user@host:465 or smtp://user@host:587
+    lapsed.toml:1:12: smtp.url: is not a URL (invalid port number); write smtps://user@host:465 or smtp://user@host:587
+    lapsed.toml:1:12: smtp.url: is not a URL (invalid port number); write smtps://user@host:465 or smtp://user@host:587
+    lapsed.toml:1:12: smtp.url: unknown option `tsl`; did you mean `tls`? (allowed: tls)
+    lapsed.toml:1:12: smtp.url: unknown word tls=`maybe`; allowed: required, opportunistic, none
+    lapsed.toml:1:12: smtp.url: smtps:// is encrypted from the first byte; leave ?tls= out
+    lapsed.toml:1:12: smtp.url: there is no password for "u"; add for example password = { file = "smtp-password" }
+    lapsed.toml:1:12: smtp.url: has a password without a user; write smtps://user@host:465 or smtp://user@host:587
+    lapsed.toml:2:17: smtp.password: there is no user to go with it; name him in smtp.url: smtps://user@host:465
+    lapsed.toml:2:17: smtp.password: there is another one in smtp.url; give it once
+    the configuration has 2 problems:
+      lapsed.toml:1:1: smtp.url is missing; write for example url = "smtps://user@mail.example.org:465" in [smtp], or set LAPSED__SMTP__URL
+      lapsed.toml:2:15: smtp.connections: must be a whole number from 1 to 256
+    the configuration has 2 problems:
+      lapsed.toml:2:20: smtp.connections: must be a whole number from 1 to 256
+      lapsed.toml:3:19: smtp.hello_name: is not a host name; write for example lapsed.example.org
+    "#);
+}
+
+#[test]
+fn a_secret_that_cannot_be_had_names_the_key_and_what_to_do() {
+    let url = "[smtp]\nurl = 'smtps://u@h'\n";
+    let smtp = |password: &str| told(&format!("{url}password = {password}"));
+    let said = [
+        "{ file = 'gone' }",
+        "{ file = '/' }",
+        "{ env = 'GONE' }",
+        "{ credential = 'smtp' }",
+        "{ credential = '../smtp' }",
+        "{ file = 'a', env = 'B' }",
+        "{ }",
+        "''",
+        "['x']",
+    ]
+    .map(smtp);
+    assert_snapshot!(said.join("\n"), @r#"
+    lapsed.toml:3:12: smtp.password: cannot read the secret from /etc/gone: there is no such file
+    lapsed.toml:3:12: smtp.password: cannot read the secret from /: Is a directory (os error 21)
+    lapsed.toml:3:12: smtp.password: the variable "GONE" is not set; set it to the secret
+    lapsed.toml:3:12: smtp.password: there are no credentials: CREDENTIALS_DIRECTORY is not set; run under systemd with LoadCredential=smtp:FILE in the unit, or use { file = "…" }
+    lapsed.toml:3:12: smtp.password: "../smtp" is not the name of a credential; it is a plain file name
+    lapsed.toml:3:12: smtp.password: say in one way where it is: file, env or credential
+    lapsed.toml:3:12: smtp.password: say in one way where it is: file, env or credential
+    lapsed.toml:3:12: smtp.password: is empty
+    lapsed.toml:3:12: smtp.password: must be a text in quotes, or { file = "…" }, { env = "…" } or { credential = "…" }, not a list
+    "#);
+}
+
+#[test]
+fn what_must_be_there_is_asked_for_with_an_example() {
+    let bare = |text: &str| parse(text, &[]).unwrap_err().to_string();
+    let alone = Config::parse(None, &env(&[("LAPSED__LOG__LEVEL", "info")])).unwrap_err();
+    assert_snapshot!(format!("{}\n{}\n{alone}", bare(""), bare("[notify]\nadmins = []")), @r#"
+    the configuration has 2 problems:
+      /etc/lapsed.toml: notify.from is missing; write for example from = "API tokens <tokens@example.org>" in [notify], or set LAPSED__NOTIFY__FROM
+      /etc/lapsed.toml: there is no [smtp] section: name the server by [smtp] url (write smtps://user@host:465 or smtp://user@host:587), or let mails be written to a folder by [mail] transport = "file"
+    the configuration has 2 problems:
+      /etc/lapsed.toml:1:1: notify.from is missing; write for example from = "API tokens <tokens@example.org>" in [notify], or set LAPSED__NOTIFY__FROM
+      /etc/lapsed.toml: there is no [smtp] section: name the server by [smtp] url (write smtps://user@host:465 or smtp://user@host:587), or let mails be written to a folder by [mail] transport = "file"
+    the configuration has 2 problems:
+      environment: notify.from is missing; write for example from = "API tokens <tokens@example.org>" in [notify], or set LAPSED__NOTIFY__FROM
+      environment: there is no [smtp] section: name the server by [smtp] url (write smtps://user@host:465 or smtp://user@host:587), or let mails be written to a folder by [mail] transport = "file"
+    "#);
+}
+
+#[test]
+fn nothing_at_all_says_where_it_was_looked_for() {
+    let looked_at = vec!["lapsed.toml".into(), "/etc/lapsed/lapsed.toml".into()];
+    assert_snapshot!(Error::NotFound { looked_at }, @"no configuration found: there is no lapsed.toml and no /etc/lapsed/lapsed.toml, and no variable begins with LAPSED__; give --config FILE or set LAPSED_CONFIG (`lapsed demo` writes a file to start from)");
+}
+
+#[test]
+fn variables_are_named_as_they_are_set() {
+    let said = [
+        told_with("", &[("LAPSED__SMPT__URL", "smtp://h")]),
+        told_with(
+            "smtp.url = 'smtp://h'",
+            &[("LAPSED__SMTP__CONECTIONS", "4")],
+        ),
+        told_with(
+            "smtp.url = 'smtp://h'",
+            &[("LAPSED__SMTP__CONNECTIONS", "four")],
+        ),
+        told_with("", &[("LAPSED__STORE__CREATE", "yes")]),
+        told_with("", &[("LAPSED__MAIL__TRANSPORT", "flie")]),
+        told_with("", &[("LAPSED__NOTIFY__ADMINS", "ada@example.org,bob")]),
+        told_with("", &[("LAPSED__NOTIFY__REPLY_TO", "")]),
+        told_with("", &[("LAPSED__SOURCE__NAME", "x")]),
+        told_with("", &[("LAPSED__SMTP", "x")]),
+        told_with("", &[("LAPSED__SMTP__", "x")]),
+        told_with(
+            "",
+            &[
+                ("LAPSED__LOG__LEVEL", "info"),
+                ("LAPSED__log__LEVEL", "warn"),
+            ],
+        ),
+        told_with(
+            "smtp.url = 'smtps://u@h'",
+            &[
+                ("LAPSED__SMTP__PASSWORD", "hidden"),
+                ("LAPSED__SMTP__PASSWORD__FILE", "x"),
+            ],
+        ),
+        told_with(
+            "smtp.url = 'smtps://u@h'",
+            &[("LAPSED__SMTP__PASSWORD__FILE", "/gone")],
+        ),
+    ];
+    assert_snapshot!(said.join("\n"), @r#"
+    LAPSED__SMPT__URL: unknown section `smpt` in the configuration; did you mean `smtp`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, source, directory)
+    LAPSED__SMTP__CONECTIONS: unknown key `conections` in [smtp]; did you mean `connections`? (allowed: url, password, ca_file, envelope_from, connections, pipelining, messages_per_connection, mails_per_second, timeout, hello_name)
+    LAPSED__SMTP__CONNECTIONS: smtp.connections: must be a whole number from 1 to 256
+    LAPSED__STORE__CREATE: store.create: must be true or false, not a text
+    the configuration has 2 problems:
+      lapsed.toml: there is no [smtp] section: name the server by [smtp] url (write smtps://user@host:465 or smtp://user@host:587), or let mails be written to a folder by [mail] transport = "file"
+      LAPSED__MAIL__TRANSPORT: mail.transport: unknown word `flie`; did you mean `file`? (allowed: smtp, file)
+    LAPSED__NOTIFY__ADMINS: notify.admins[1]: "bob" is not a mail address; write it as name@example.org
+    LAPSED__NOTIFY__REPLY_TO: notify.reply_to: is empty; give it a value or leave it out
+    LAPSED__SOURCE__NAME: [[source]] can be written in the file only
+    LAPSED__SMTP: names no key; write LAPSED__SECTION__KEY, such as LAPSED__SMTP__URL
+    LAPSED__SMTP__: names no key; write LAPSED__SECTION__KEY, such as LAPSED__SMTP__URL
+    LAPSED__log__LEVEL: is the same as LAPSED__LOG__LEVEL but for its case; set one of them
+    the configuration has 2 problems:
+      LAPSED__SMTP__PASSWORD: contradicts LAPSED__SMTP__PASSWORD__FILE; set one of them
+      LAPSED__SMTP__PASSWORD__FILE: smtp.password: cannot read the secret from /etc/x: there is no such file
+    LAPSED__SMTP__PASSWORD__FILE: smtp.password: cannot read the secret from /gone: there is no such file
+    "#);
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once_in_order_of_place() {
+    assert_snapshot!(told_with(
+        "[store]
+url = 'mysql://h'
+creat = true
+
+[notify]
+steps = ['7d', 'x', 'y']
+
+[[source]]
+name = 'A'
+kind = 'file'",
+        &[("LAPSED__LOG__LEVEL", "loud")],
+    ), @r#"
+    the configuration has 7 problems:
+      lapsed.toml:2:7: store.url: lapsed keeps its data in SQLite or PostgreSQL, not by mysql://; write sqlite:///path/to/lapsed.db, sqlite:lapsed.db or postgres://user@host/database
+      lapsed.toml:3:1: unknown key `creat` in [store]; did you mean `create`? (allowed: url, create)
+      lapsed.toml:6:16: notify.steps[1]: "x" is not a time before expiry; write it as 7d, 36h or 90m, at most 3650d
+      lapsed.toml:6:21: notify.steps[2]: "y" is not a time before expiry; write it as 7d, 36h or 90m, at most 3650d
+      lapsed.toml:8:1: source[0].path is missing; write for example path = "tokens.csv" in [[source]]
+      lapsed.toml:9:8: source[0].name: must be made of a-z, 0-9, _ and -, and begin with a letter or digit
+      LAPSED__LOG__LEVEL: log.level: unknown level `loud`; allowed: off, error, warn, info, debug, trace; a part of lapsed can have its own: "info,lapsed::engine=debug"
+    "#);
+}
+
+#[test]
+fn broken_toml_shows_the_line_and_a_caret_and_no_secret() {
+    let said = [
+        told("[store]\nurl = \"sqlite:x\ncreate = true"),
+        told("[notify\nsteps = []"),
+        told("[smtp]\npassword = 'hidden\n"),
+        told("[smtp]\nurl = smtps://u:hidden@h\n"),
+        told("[smtp]\nurl = 'smtp://h'\nurl = 'smtp://i'"),
+        told("[log]\n[store]\n[log]"),
+        told("x = 99999999999999999999"),
+        told("\u{1b}[31m = 1"),
+        Config::parse(
+            Some((Path::new("lapsed.toml"), b"[log]\nlevel = 'caf\xe9'")),
+            &env(&[]),
+        )
+        .unwrap_err()
+        .to_string(),
+    ]
+    .join("\n");
+    assert!(!said.contains("hidden"));
+    assert_snapshot!(said, @r#"
+    lapsed.toml:2:16: not valid TOML: invalid basic string, expected `"`
+      |
+    2 | url = "sqlite:x
+      |                ^
+    lapsed.toml:1:8: not valid TOML: unclosed table, expected `]`
+      |
+    1 | [notify
+      |        ^
+    lapsed.toml:2:19: not valid TOML: invalid literal string, expected `'`
+      |
+    2 | password = '******
+      |                   ^
+    lapsed.toml:2:7: not valid TOML: string values must be quoted, expected literal string
+      |
+    2 | url = smtps://**********
+      |       ^
+    lapsed.toml:3:1: not valid TOML: duplicate key
+      |
+    3 | url = 'smtp://*'
+      | ^
+    lapsed.toml:3:2: not valid TOML: duplicate key
+      |
+    3 | [log]
+      |  ^
+    lapsed.toml:1:5: not valid TOML: integer number overflowed
+      |
+    1 | x = 99999999999999999999
+      |     ^
+    lapsed.toml:1:2: not valid TOML: key with no value, expected `=`
+      |
+    1 |  [31m = 1
+      |  ^
+    lapsed.toml:2:13: is not UTF-8 text; save the file as UTF-8
+    "#);
+}

@@ -188,8 +188,8 @@ proptest! {
 
     #[test]
     fn random_tables(tables in prop::collection::vec(("\\[{0,2}[a-z]{1,4}\\]{0,2}|\\[smtp\\]|\\[\\[source\\]\\]|\\[notify\\]", "[a-z_]{1,8}|url|name|kind|steps|\"[a-z.\\[\\]0-9 -]{0,12}\"", value()), 0..8)) {
-        let text: String = tables.iter().map(|(header, key, value)| format!("{header}\n{key} = {value}\n")).collect();
-        holds(text.as_bytes(), &[]);
+        let text: Vec<_> = tables.iter().map(|(header, key, value)| format!("{header}\n{key} = {value}\n")).collect();
+        holds(text.concat().as_bytes(), &[]);
     }
 
     #[test]
