@@ -66,11 +66,12 @@ pub struct Smtp {
 }
 
 /// How a connection is encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tls {
     /// From the first byte (RFC 8314 §3.3).
     Implicit,
     /// By STARTTLS; a server that does not offer it gets no mail.
+    #[default]
     Required,
     /// By STARTTLS if it is offered; somebody between can take it away.
     Opportunistic,
@@ -79,6 +80,7 @@ pub enum Tls {
 }
 
 /// What the URL says.
+#[derive(Default)]
 struct Server {
     host: String,
     port: u16,
@@ -107,7 +109,7 @@ impl Mail {
 }
 
 impl Smtp {
-    /// `None` when there is no section, or something is missing in it; then the problems are noted.
+    /// `None` when there is no section, or no server in it; what is wrong is noted.
     pub(super) fn read(mut table: Table, transport: Transport) -> Option<Self> {
         if !table.is_present() {
             if transport == Transport::Smtp {
@@ -119,47 +121,53 @@ impl Smtp {
             return None;
         }
         let server = table.required("url", "url = \"smtps://user@mail.example.org:465\"", server);
-        let has_password = table.has("password");
-        let password = table.optional("password", Field::secret);
-        let ca_file = table.optional("ca_file", Field::path);
-        let envelope_from = table.optional("envelope_from", Field::parsed);
-        let connections = table.or("connections", 4, |field| field.whole(1..=256));
-        let pipelining = table.or("pipelining", true, Field::flag);
-        let messages = table.or("messages_per_connection", 100, |field| {
-            field.whole(0..=1_000_000)
-        });
-        let pace = table.or("mails_per_second", 0.0, |field| {
-            field.number(0.0..=100_000.0)
-        });
-        let timeout = table.or("timeout", TimeDelta::seconds(30), |field| {
-            field.span(TimeDelta::seconds(1))
-        });
-        let hello_name = table.optional("hello_name", hello_name);
         if let Some(server) = &server {
-            check_sign_in(&table, server, has_password);
+            check_sign_in(&table, server);
         }
+        let smtp = Self::read_with(&mut table, server);
         table.finish();
-        let server = server?;
-        Some(Self {
+        smtp
+    }
+
+    /// Reads every other key even if there is no server, for what is wrong with them.
+    fn read_with(table: &mut Table, server: Option<Server>) -> Option<Self> {
+        let is_known = server.is_some();
+        let server = server.unwrap_or_default();
+        let no_limit = 0.0;
+        let step = TimeDelta::seconds(30);
+        let smtp = Self {
             host: server.host,
             port: server.port,
             tls: server.tls,
             user: server.user,
-            password: password.or(server.password),
-            ca_file,
-            connections,
-            envelope_from,
-            pipelining,
-            messages_per_connection: Some(messages).filter(|limit| *limit > 0),
-            mails_per_second: Some(pace).filter(|limit| *limit > 0.0),
-            timeout: timeout.to_std().unwrap_or_default(),
-            hello_name,
-        })
+            password: table
+                .optional("password", Field::secret)
+                .or(server.password),
+            ca_file: table.optional("ca_file", Field::path),
+            connections: table.or("connections", 4, |field| field.whole(1..=256)),
+            envelope_from: table.optional("envelope_from", Field::parsed),
+            pipelining: table.or("pipelining", true, Field::flag),
+            messages_per_connection: Some(table.or("messages_per_connection", 100, |field| {
+                field.whole(0..=1_000_000)
+            }))
+            .filter(|limit| *limit > 0),
+            mails_per_second: Some(table.or("mails_per_second", no_limit, |field| {
+                field.number(0.0..=100_000.0)
+            }))
+            .filter(|limit| *limit > no_limit),
+            timeout: table
+                .or("timeout", step, |field| field.span(TimeDelta::seconds(1)))
+                .to_std()
+                .unwrap_or_default(),
+            hello_name: table.optional("hello_name", hello_name),
+        };
+        is_known.then_some(smtp)
     }
 }
 
-fn check_sign_in(table: &Table, server: &Server, has_password: bool) {
-    match (&server.user, &server.password, has_password) {
+/// A user goes with a password, and there is one of each; before the password is taken.
+fn check_sign_in(table: &Table, server: &Server) {
+    match (&server.user, &server.password, table.has("password")) {
         (None, _, true) => table.refuse(
             "password",
             "there is no user to go with it; name him in smtp.url: smtps://user@host:465",

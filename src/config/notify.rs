@@ -6,7 +6,7 @@ use chrono::{NaiveTime, TimeDelta};
 use lettre::message::Mailbox;
 use url::Url;
 
-use super::{field::Field, table::Table};
+use super::{error::shown, field::Field, table::Table};
 use crate::domain::{Address, Step};
 
 /// Who is told, when, and in whose name.
@@ -86,7 +86,10 @@ impl Account {
                 if !names.insert(name.clone()) {
                     table.refuse(
                         "name",
-                        &format!("there is another account {name:?}; give its admins in one place"),
+                        &format!(
+                            "there is another account `{}`; give its admins in one place",
+                            shown(&name)
+                        ),
                     );
                 }
                 accounts.push(Self { name, admins });
@@ -145,7 +148,12 @@ fn time_or_off(field: &Field) -> Result<Option<NaiveTime>, String> {
     }
     NaiveTime::parse_from_str(text, "%H:%M")
         .map(Some)
-        .map_err(|_| format!("{text:?} is not a time of day; write \"09:00\" or \"off\""))
+        .map_err(|_| {
+            format!(
+                "`{}` is not a time of day; write \"09:00\" or \"off\"",
+                shown(text)
+            )
+        })
 }
 
 fn base_url(field: &Field) -> Result<Url, String> {

@@ -32,7 +32,10 @@ impl SecretPlace {
     pub fn fetch(&self, env: &HashMap<String, String>) -> Result<SecretString, String> {
         match self {
             Self::File(path) => read(path).map_err(|reason| {
-                format!("cannot read the secret from {}: {reason}", path.display())
+                format!(
+                    "cannot read the secret from {}: {reason}",
+                    path.to_string_lossy().escape_debug()
+                )
             }),
             Self::Variable(name) => match env.get(name) {
                 Some(value) if !value.is_empty() => Ok(value.clone().into()),

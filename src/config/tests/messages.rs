@@ -99,8 +99,8 @@ fn bad_values_say_what_to_write() {
     lapsed.toml:1:16: notify.steps: needs at least one warning time, such as steps = ["7d", "1d"]
     lapsed.toml:1:18: notify.admins[0]: "ada" is not a mail address; write it as name@example.org
     lapsed.toml:1:19: notify.reply_to: is not a mail address; write it as name@example.org or "Name <name@example.org>"
-    lapsed.toml:1:23: notify.admin_digest: "25:00" is not a time of day; write "09:00" or "off"
-    lapsed.toml:1:23: notify.admin_digest: "09:00:00" is not a time of day; write "09:00" or "off"
+    lapsed.toml:1:23: notify.admin_digest: `25:00` is not a time of day; write "09:00" or "off"
+    lapsed.toml:1:23: notify.admin_digest: `09:00:00` is not a time of day; write "09:00" or "off"
     lapsed.toml:1:19: notify.base_url: is not a URL (relative URL without a base); write for example https://lapsed.example.org
     lapsed.toml:1:19: notify.base_url: must begin with https:// or http://; write for example https://lapsed.example.org
     lapsed.toml:1:24: notify.max_per_sweep: must be a whole number from 0 to 1000000000
@@ -139,7 +139,7 @@ fn sources_directories_and_accounts_are_checked() {
       lapsed.toml:1:1: source[0].path is missing; write for example path = "tokens.csv" in [[source]]
     lapsed.toml:1:1: directory[0].kind is missing; write for example kind = "file" in [[directory]]
     lapsed.toml:5:17: directory[0].breaker_share: must be a number from 0 to 1
-    lapsed.toml:4:8: account[1].name: there is another account "acme"; give its admins in one place
+    lapsed.toml:4:8: account[1].name: there is another account `acme`; give its admins in one place
     the configuration has 2 problems:
       lapsed.toml:2:8: account[0].name: is empty; give it a value or leave it out
       lapsed.toml:3:11: account[0].admins[0]: "x" is not a mail address; write it as name@example.org
@@ -304,7 +304,7 @@ fn variables_are_named_as_they_are_set() {
     ];
     assert_snapshot!(said.join("\n"), @r#"
     LAPSED__SMPT__URL: unknown section `smpt` in the configuration; did you mean `smtp`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, source, directory)
-    LAPSED__SMTP__CONECTIONS: unknown key `conections` in [smtp]; did you mean `connections`? (allowed: url, password, ca_file, envelope_from, connections, pipelining, messages_per_connection, mails_per_second, timeout, hello_name)
+    LAPSED__SMTP__CONECTIONS: unknown key `conections` in [smtp]; did you mean `connections`? (allowed: url, password, ca_file, connections, envelope_from, pipelining, messages_per_connection, mails_per_second, timeout, hello_name)
     LAPSED__SMTP__CONNECTIONS: smtp.connections: must be a whole number from 1 to 256
     LAPSED__STORE__CREATE: store.create: must be true or false, not a text
     the configuration has 2 problems:
