@@ -1,6 +1,9 @@
 //! Places that know whether a person still has access. A directory lists people; it never sees the
 //! store.
 
+pub mod file;
+mod people;
+
 use async_trait::async_trait;
 
 use crate::domain::Person;

@@ -1,6 +1,12 @@
 //! Where tokens live. A source lists tokens; it never sees the store.
 
+pub mod file;
+pub(crate) mod rows;
+mod sorter;
+pub mod tokens;
+
 use std::fmt;
+use std::io::{self, ErrorKind};
 
 use async_trait::async_trait;
 
@@ -81,17 +87,46 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// For those to whom one bad row is one too many.
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Content {
+            place: format!("{}:{}", refusal.file, refusal.line),
+            reason: refusal.reason,
+        }
+    }
+}
+
 /// Why a source could not be listed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be read.
-    #[error("cannot read {path}")]
+    #[error("cannot read {path}{}", advice(source))]
     Read {
         /// The file.
         path: String,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// Rows that do not fit into memory could not be kept or read back.
+    #[error("cannot keep rows in a temporary file; let TMPDIR name a folder with room")]
+    Scratch(#[source] io::Error),
+    /// A file was not the same after it was read.
+    #[error(
+        "{path} changed while it was read; write it under another name and rename it when it is whole"
+    )]
+    Changed {
+        /// The file or folder.
+        path: String,
+    },
+    /// A path is none that can be read, or a folder has nothing to read.
+    #[error("{path} {reason}")]
+    Path {
+        /// The file or folder.
+        path: String,
+        /// What it is, and what it should be.
+        reason: &'static str,
     },
     /// The content as a whole makes no sense: no header, an unknown column.
     #[error("{place}: {reason}")]
@@ -101,4 +136,14 @@ pub enum Error {
         /// Why, and what to write instead.
         reason: String,
     },
+}
+
+/// What to do about a file that cannot be read.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "; correct its path, or let the export write it first",
+        ErrorKind::PermissionDenied => "; let the user that lapsed runs as read it",
+        ErrorKind::IsADirectory => "; name a file in it",
+        _ => "",
+    }
 }

@@ -1,0 +1,159 @@
+use std::fs;
+
+use rstest::rstest;
+
+use super::*;
+use crate::directories::{Directory, file::FileDirectory};
+use crate::sources::Fetched;
+
+fn read_file(name: &str, content: &str) -> Result<People, Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, content).unwrap();
+    read(&path, usize::MAX).map(|peeked| peeked.people)
+}
+
+fn refusals(content: &str) -> Vec<(u64, String)> {
+    let people = read_file("people.csv", content).unwrap();
+    let refusals = people.refusals.shown.into_iter();
+    refusals
+        .map(|refusal| (refusal.line, refusal.reason))
+        .collect()
+}
+
+#[test]
+fn a_person_is_read_alike_from_every_format() {
+    let csv = "email,status,name,groups,since\n\
+               Eve@x.org,disabled,Eve,\"ops, admins\",2026-11-12\n\
+               ada@x.org,active,,,\n";
+    let lines = r#"{"email":"Eve@x.org","status":"disabled","name":"Eve","groups":["ops","admins"],"since":"2026-11-12"}
+{"email":"ada@x.org","status":"active"}"#;
+    let array = format!("[\n{}]", lines.replace('\n', ",\n"));
+    let csv = read_file("people.csv", csv).unwrap();
+    assert_eq!(csv.refusals.count, 0);
+    let [ada, eve] = &csv.people[..] else {
+        panic!("{csv:?}");
+    };
+    assert_eq!(ada.evidence, "status \"active\" in people.csv, line 3");
+    assert_eq!(
+        eve.evidence,
+        "status \"disabled\" since 2026-11-12 in people.csv, line 2"
+    );
+    assert_eq!(eve.email.as_str(), "Eve@x.org");
+    assert_eq!(eve.status, IdentityStatus::Disabled);
+    assert_eq!(
+        (ada.name.as_deref(), eve.name.as_deref()),
+        (None, Some("Eve"))
+    );
+    assert_eq!(
+        (&ada.groups[..], &eve.groups[..]),
+        (&[][..], &["ops".to_owned(), "admins".to_owned()][..])
+    );
+    let since: DateTime<Utc> = "2026-11-12T00:00:00Z".parse().unwrap();
+    assert_eq!((ada.since, eve.since), (None, Some(since)));
+
+    for (name, content) in [("people.jsonl", lines), ("people.json", &array)] {
+        let mut other = read_file(name, content).unwrap().people;
+        for (one, other) in csv.people.iter().zip(&mut other) {
+            other.evidence.clone_from(&one.evidence);
+        }
+        assert_eq!(other, csv.people);
+    }
+}
+
+#[test]
+fn the_evidence_tells_the_time_where_it_is_known() {
+    let people = read_file(
+        "hr.csv",
+        "email,status,since\na@x.org,deleted,2026-11-12T09:30:00+01:00\n",
+    );
+    let people = people.unwrap().people;
+    assert_eq!(
+        people[0].evidence,
+        "status \"deleted\" since 2026-11-12T08:30:00Z in hr.csv, line 2"
+    );
+}
+
+#[rstest]
+#[case("unknown")]
+#[case("out_of_group")]
+#[case("inactive")]
+fn only_a_positive_statement_is_a_status(#[case] word: &str) {
+    let refused = refusals(&format!("email,status\na@x.org,{word}\n"));
+    let reason = format!("status \"{word}\" is no status; write active, disabled or deleted");
+    assert_eq!(refused, [(2, reason)]);
+}
+
+#[test]
+fn a_person_without_address_or_status_is_refused() {
+    let refused = refusals("email,status\n,active\na@x.org,\nada,active\n");
+    let expected = [
+        (2, "email is missing; write the person's address"),
+        (3, "status is missing; write active, disabled or deleted"),
+        (
+            4,
+            "email \"ada\" is not a mail address; write it as name@example.org",
+        ),
+    ];
+    assert_eq!(
+        refused,
+        expected.map(|(line, reason)| (line, reason.to_owned()))
+    );
+}
+
+#[test]
+fn a_person_twice_is_refused_whatever_the_case_of_the_address() {
+    let refused = refusals("email,status\nAda@x.org,active\neve@x.org,active\nada@X.org,active\n");
+    assert_eq!(
+        refused,
+        [(
+            4,
+            "the email is already in line 2; keep one of the two".to_owned()
+        )]
+    );
+}
+
+#[test]
+fn a_file_without_a_status_column_is_refused() {
+    let error = read_file("people.csv", "email,name\na@x.org,A\n")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.ends_with("people.csv:1: the column status is missing; add it"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_people_file_is_read_again_only_when_it_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("people.csv");
+    fs::write(&path, "email,status\na@x.org,active\n").unwrap();
+    let directory = FileDirectory::new("hr".to_owned(), path.clone());
+    assert_eq!(directory.check().await.unwrap(), "CSV, 1 people");
+    let Fetched::New(people) = directory.fetch(None).await.unwrap() else {
+        panic!("unchanged");
+    };
+    let again = directory.fetch(Some(&people.fingerprint)).await.unwrap();
+    assert!(matches!(again, Fetched::Unchanged));
+    fs::write(&path, "email,status\na@x.org,deleted\n").unwrap();
+    let Fetched::New(people) = directory.fetch(Some(&people.fingerprint)).await.unwrap() else {
+        panic!("unchanged");
+    };
+    assert_eq!(people.people[0].status, IdentityStatus::Deleted);
+    fs::remove_file(&path).unwrap();
+    assert!(directory.fetch(Some(&people.fingerprint)).await.is_err());
+}
+
+#[tokio::test]
+async fn check_names_the_row_that_would_stop_a_fetch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("people.csv");
+    fs::write(&path, "email,status\na@x.org,maybe\n").unwrap();
+    let error = FileDirectory::new("hr".to_owned(), path.clone())
+        .check()
+        .await
+        .unwrap_err();
+    let place = format!("{}:2: status \"maybe\" ", path.display());
+    assert!(error.to_string().starts_with(&place), "{error}");
+}

@@ -1,0 +1,270 @@
+//! CSV by RFC 4180, strict about quotes.
+//!
+//! The usual readers accept any quotes, and then a single missing one swallows the rows up to the
+//! next. Here that is a refusal, because a row that is lost in silence is a token that nobody is
+//! warned about. Beyond the RFC: a byte order mark, any line end (CRLF, LF, CR) and blank lines.
+
+use super::stream::{Fed, Stream};
+use super::{BadRow, Broken, Columns, Next, ROW_LIMIT, Row, Value, value};
+
+/// Reads rows under a header.
+pub(super) struct Parser<const N: usize> {
+    columns: &'static Columns<N>,
+    /// For each cell of a row, the column it belongs to.
+    order: Vec<usize>,
+    splitter: Splitter,
+}
+
+impl<const N: usize> Parser<N> {
+    /// Reads the header.
+    pub fn open(columns: &'static Columns<N>, stream: &mut Stream) -> Result<Self, Broken> {
+        let mut splitter = Splitter::default();
+        if !splitter.advance(stream)? {
+            return Err(Broken::Content(1, no_header(columns)));
+        }
+        let order = read_header(columns, &splitter)
+            .map_err(|reason| Broken::Content(splitter.start, reason))?;
+        Ok(Self {
+            columns,
+            order,
+            splitter,
+        })
+    }
+
+    pub fn next(&mut self, stream: &mut Stream) -> Next<N> {
+        if !self.splitter.advance(stream)? {
+            return Ok(None);
+        }
+        let line = self.splitter.start;
+        let values = self.values();
+        Ok(Some(match values {
+            Ok(values) => Ok(Row { line, values }),
+            Err(reason) => Err(BadRow::new(line, reason)),
+        }))
+    }
+
+    fn values(&self) -> Result<[Value; N], String> {
+        let cells = self.splitter.cells()?;
+        let (found, wanted) = (self.splitter.ends.len(), self.order.len());
+        if found != wanted {
+            return Err(format!(
+                "the row has {found} cells and the header {wanted}; \
+                 put a cell that holds a comma between double quotes"
+            ));
+        }
+        let mut values = [const { Value::Absent }; N];
+        for (cell, column) in cells.zip(&self.order) {
+            values[*column] = Value::text(self.columns.names[*column], cell)?;
+        }
+        Ok(values)
+    }
+}
+
+/// Finds out which column each cell belongs to.
+fn read_header<const N: usize>(
+    columns: &Columns<N>,
+    splitter: &Splitter,
+) -> Result<Vec<usize>, String> {
+    let names: Vec<&str> = splitter.cells()?.map(str::trim).collect();
+    let order: Vec<Option<usize>> = names.iter().map(|name| columns.find(name)).collect();
+    // A first line without any known name is likely no header but a row, which is not quoted back.
+    if order.iter().all(Option::is_none) {
+        let parted = ["\t", ";"]
+            .into_iter()
+            .find(|sign| names.concat().contains(sign));
+        return Err(match parted {
+            Some(";") => "the columns are parted by semicolons; part them by commas".to_owned(),
+            Some(_) => "the columns are parted by tabs; part them by commas".to_owned(),
+            None => no_header(columns),
+        });
+    }
+    for (index, name) in names.iter().enumerate() {
+        if name.is_empty() {
+            let nth = index + 1;
+            return Err(format!("column {nth} has no name; name it or drop it"));
+        }
+        if names[..index].contains(name) {
+            let name = value::quote(name);
+            return Err(format!("column {name} is there twice; drop one"));
+        }
+    }
+    let known = names.iter().zip(order);
+    let order = known
+        .map(|(name, column)| column.ok_or_else(|| columns.unknown(name)))
+        .collect::<Result<_, _>>()?;
+    match columns.required.iter().find(|name| !names.contains(name)) {
+        Some(missing) => Err(format!("the column {missing} is missing; add it")),
+        None => Ok(order),
+    }
+}
+
+fn no_header<const N: usize>(columns: &Columns<N>) -> String {
+    let (required, all) = (columns.required.join(" and "), columns.names.join(", "));
+    format!("the first line must name the columns, at least {required}; they are {all}")
+}
+
+/// Splits bytes into rows and cells.
+#[derive(Default)]
+struct Splitter {
+    state: State,
+    /// The cells of the row, one after the other.
+    text: Vec<u8>,
+    /// Where each cell ends in `text`.
+    ends: Vec<usize>,
+    fault: Option<Fault>,
+    /// The line in which the row starts.
+    start: u64,
+    /// Line ends seen so far.
+    lines: u64,
+    /// The last byte was a CR, so an LF after it is no further line end.
+    after_cr: bool,
+}
+
+#[derive(Default, Clone, Copy, PartialEq)]
+enum State {
+    /// Nothing of the row was seen.
+    #[default]
+    RowStart,
+    /// Nothing of the cell was seen.
+    CellStart,
+    /// In a cell without quotes.
+    Bare,
+    /// In a cell between quotes.
+    Quoted,
+    /// After a quote in a quoted cell: its end, or the first of two.
+    QuoteSeen,
+    /// After a fault; up to the line's end.
+    Spoilt,
+}
+
+#[derive(Clone, Copy)]
+enum Fault {
+    StrayQuote,
+    OpenQuote,
+    TooLong,
+}
+
+impl Splitter {
+    /// Goes on to the next row that is not blank; false at the end.
+    fn advance(&mut self, stream: &mut Stream) -> Result<bool, Broken> {
+        loop {
+            self.state = State::RowStart;
+            self.text.clear();
+            self.ends.clear();
+            self.fault = None;
+            let whole = stream.feed(|piece| self.take(piece))?;
+            if !whole {
+                if self.state == State::RowStart {
+                    return Ok(false);
+                }
+                if self.state == State::Quoted {
+                    self.fault.get_or_insert(Fault::OpenQuote);
+                }
+                self.ends.push(self.text.len());
+            }
+            if self.fault.is_some() || !self.text.iter().all(u8::is_ascii_whitespace) {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Takes bytes up to the end of the row.
+    fn take(&mut self, piece: &[u8]) -> Fed {
+        for (index, byte) in piece.iter().enumerate() {
+            let line = self.lines + 1;
+            let after_cr = std::mem::replace(&mut self.after_cr, *byte == b'\r');
+            if *byte == b'\r' || (*byte == b'\n' && !after_cr) {
+                self.lines += 1;
+            }
+            if self.state == State::RowStart {
+                self.start = line;
+                self.state = State::CellStart;
+            }
+            if self.take_byte(*byte) {
+                return Fed::Frame(index + 1);
+            }
+        }
+        Fed::More
+    }
+
+    /// Takes one byte; true when it ends the row.
+    fn take_byte(&mut self, byte: u8) -> bool {
+        match (self.state, byte) {
+            (State::CellStart | State::QuoteSeen, b'"') => {
+                if self.state == State::QuoteSeen {
+                    self.keep(byte);
+                }
+                self.state = State::Quoted;
+            }
+            (State::Quoted, b'"') => self.state = State::QuoteSeen,
+            (State::Quoted, _) => self.keep(byte),
+            (_, b'\r' | b'\n') => {
+                self.ends.push(self.text.len());
+                return true;
+            }
+            (State::Spoilt, _) => {}
+            (_, b',') => self.end_cell(),
+            (State::QuoteSeen, _) => {
+                self.fault.get_or_insert(Fault::StrayQuote);
+                self.state = State::Spoilt;
+            }
+            (State::RowStart | State::CellStart | State::Bare, _) => {
+                self.keep(byte);
+                self.state = State::Bare;
+            }
+        }
+        false
+    }
+
+    fn end_cell(&mut self) {
+        self.state = State::CellStart;
+        // Empty cells take no text, so their number needs a limit of its own.
+        if self.ends.len() < ROW_LIMIT / 8 {
+            self.ends.push(self.text.len());
+        } else {
+            self.fault = Some(Fault::TooLong);
+        }
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.text.len() < ROW_LIMIT {
+            self.text.push(byte);
+        } else {
+            self.fault = Some(Fault::TooLong);
+        }
+    }
+
+    /// The cells of the row, if it is sound.
+    fn cells(&self) -> Result<impl Iterator<Item = &str>, String> {
+        if let Some(fault) = self.fault {
+            return Err(self.explain(fault));
+        }
+        let text = str::from_utf8(&self.text).map_err(|_| value::NOT_UTF_8.to_owned())?;
+        let starts = std::iter::once(&0).chain(&self.ends);
+        // A quote or a comma between the halves of a character would split it.
+        let ends_well = self.ends.iter().all(|end| text.is_char_boundary(*end));
+        if !ends_well {
+            return Err(value::NOT_UTF_8.to_owned());
+        }
+        Ok(starts
+            .zip(&self.ends)
+            .map(|(start, end)| &text[*start..*end]))
+    }
+
+    fn explain(&self, fault: Fault) -> String {
+        let last = self.lines.max(self.start);
+        let reach = if last > self.start {
+            format!("; read up to line {last} as one row")
+        } else {
+            String::new()
+        };
+        match fault {
+            Fault::StrayQuote => format!(
+                "after the closing quote of a cell comes a comma or the line's end; \
+                 write a quote inside a cell twice (\"\"){reach}"
+            ),
+            Fault::OpenQuote => format!("a quoted cell is never closed; add the quote{reach}"),
+            Fault::TooLong => format!("the row is longer than 1 MiB; is a quote left open?{reach}"),
+        }
+    }
+}

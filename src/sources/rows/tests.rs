@@ -1,0 +1,279 @@
+use std::fs;
+
+use rstest::rstest;
+
+use super::*;
+
+const COLUMNS: Columns<3> = Columns {
+    names: ["external_id", "name", "issuer_email"],
+    required: &["external_id"],
+};
+
+/// What a file of this name and content reads as: `line:id|name|issuer` for a row, `line! why` for
+/// a refusal, `why` for the end of it all.
+fn read(name: &str, content: impl AsRef<[u8]>) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, content).unwrap();
+    let shown = |value: Value| match value {
+        Value::Absent => "-".to_owned(),
+        Value::Empty => String::new(),
+        Value::Text(text) => text,
+        Value::List(list) => format!("{list:?}"),
+        Value::Other(what) => format!("<{what}>"),
+    };
+    let rows = match Rows::open(&Input::Path(path.clone()), &COLUMNS) {
+        Ok(rows) => rows,
+        Err(error) => return vec![short(&error, &path)],
+    };
+    let mut seen = Vec::new();
+    for row in rows {
+        match row {
+            Ok(Ok(row)) => seen.push(format!("{}:{}", row.line, row.values.map(shown).join("|"))),
+            Ok(Err(refusal)) => seen.push(format!("{}! {}", refusal.line, refusal.reason)),
+            Err(error) => {
+                seen.push(short(&error, &path));
+                break;
+            }
+        }
+    }
+    seen
+}
+
+fn short(error: &Error, path: &std::path::Path) -> String {
+    let text = error.to_string();
+    let path = format!("{}:", path.display());
+    text.strip_prefix(&path).expect("names the file").to_owned()
+}
+
+#[rstest]
+#[case::plain("external_id,name\na,A\nb,B\n", &["2:a|A|-", "3:b|B|-"])]
+#[case::any_order("name,external_id\nA,a\n", &["2:a|A|-"])]
+#[case::no_last_line_end("external_id\na", &["2:a|-|-"])]
+#[case::crlf("external_id,name\r\na,A\r\nb,B\r\n", &["2:a|A|-", "3:b|B|-"])]
+#[case::cr("external_id,name\ra,A\rb,B", &["2:a|A|-", "3:b|B|-"])]
+#[case::mixed("external_id\r\na\nb\rc\r\n\nd", &["2:a|-|-", "3:b|-|-", "4:c|-|-", "6:d|-|-"])]
+#[case::byte_order_mark("\u{feff}external_id\na\n", &["2:a|-|-"])]
+#[case::quotes("external_id,name\n\"a\",\"x, \"\"y\"\"\"\n", &["2:a|x, \"y\"|-"])]
+#[case::line_break_in_quotes("external_id,name\na,\"x\r\ny\"\nb,B\n", &["2:a|x  y|-", "4:b|B|-"])]
+#[case::quote_in_a_bare_cell("external_id,name\na,5\" disk\n", &["2:a|5\" disk|-"])]
+#[case::blank_rows("\n\nexternal_id,name\n\n  \n,\na,\n \"\" , \n", &["7:a||-", "8:\"\"||-"])]
+#[case::header_alone("external_id\n", &[])]
+#[case::white_space(" external_id ,name\n  a ,\tA\t\n", &["2:a|A|-"])]
+#[case::control_characters("external_id,name\na,x\0y\u{7f}\u{85}\u{2028}z\n", &["2:a|x y   z|-"])]
+fn csv_is_read(#[case] content: &str, #[case] rows: &[&str]) {
+    assert_eq!(read("t.csv", content), rows);
+}
+
+#[rstest]
+#[case::stray_quote("a,\"x\" y\nb,B\n", "2! after the closing quote of a cell comes a comma or the line's end; write a quote inside a cell twice (\"\")", &["3:b|B|-"])]
+#[case::stray_quote_that_reached_the_next_row("a,\"x\nb,\"B\"\nc,C\n", "2! after the closing quote of a cell comes a comma or the line's end; write a quote inside a cell twice (\"\"); read up to line 3 as one row", &["4:c|C|-"])]
+#[case::open_quote("a,\"x\nb,B\n", "2! a quoted cell is never closed; add the quote; read up to line 3 as one row", &[])]
+#[case::too_few("a\nb,B\n", "2! the row has 1 cells and the header 2; put a cell that holds a comma between double quotes", &["3:b|B|-"])]
+#[case::too_many("a,A,x\nb,B\n", "2! the row has 3 cells and the header 2; put a cell that holds a comma between double quotes", &["3:b|B|-"])]
+fn a_bad_csv_row_costs_only_itself(
+    #[case] rows: &str,
+    #[case] refusal: &str,
+    #[case] rest: &[&str],
+) {
+    let seen = read("t.csv", format!("external_id,name\n{rows}"));
+    assert_eq!(seen[0], refusal);
+    assert_eq!(seen[1..], *rest);
+}
+
+#[rstest]
+#[case::unknown(
+    "external_id,nmae\n",
+    "1: \"nmae\" is not a column; did you mean name? The columns are external_id, name, issuer_email"
+)]
+#[case::part_of_a_name(
+    "id,name\n",
+    "1: \"id\" is not a column; did you mean external_id? The columns are external_id, name, issuer_email"
+)]
+#[case::after_blank_lines(
+    "\n\nexternal_id,email\n",
+    "3: \"email\" is not a column; did you mean issuer_email? The columns are external_id, name, issuer_email"
+)]
+#[case::twice(
+    "external_id,name,external_id\n",
+    "1: column \"external_id\" is there twice; drop one"
+)]
+#[case::nameless("external_id,\n", "1: column 2 has no name; name it or drop it")]
+#[case::missing("name\n", "1: the column external_id is missing; add it")]
+#[case::semicolons(
+    "external_id;name\na;A\n",
+    "1: the columns are parted by semicolons; part them by commas"
+)]
+#[case::tabs(
+    "external_id\tname\n",
+    "1: the columns are parted by tabs; part them by commas"
+)]
+#[case::a_row(
+    "ghp_secret,ci\n",
+    "1: the first line must name the columns, at least external_id; they are external_id, name, issuer_email"
+)]
+#[case::open_quote(
+    "\"external_id,name\na,A\n",
+    "1: a quoted cell is never closed; add the quote; read up to line 2 as one row"
+)]
+#[case::nothing(
+    "",
+    "1: there is nothing in it, as after an export that failed; a file without rows has the CSV header or the JSON array []"
+)]
+#[case::white_space(
+    "\u{feff} \r\n",
+    "1: there is nothing in it, as after an export that failed; a file without rows has the CSV header or the JSON array []"
+)]
+fn a_csv_header_that_makes_no_sense_refuses_the_file(#[case] content: &str, #[case] error: &str) {
+    assert_eq!(read("t.csv", content), [error]);
+}
+
+#[rstest]
+#[case::array("t.json", "[{\"external_id\":\"a\"},\n\n {\"external_id\":\"b\",\n\"name\":\"B\"} ]\n", &["1:a|-|-", "3:b|B|-"])]
+#[case::lines("t.jsonl", "{\"external_id\":\"a\"}\r\n\n  {\"external_id\":\"b\"}", &["1:a|-|-", "3:b|-|-"])]
+#[case::no_rows("t.json", " [ ] ", &[])]
+#[case::null_and_blank("t.jsonl", r#"{"external_id":"a","name":null,"issuer_email":" "}"#, &["1:a||"])]
+#[case::number("t.jsonl", r#"{"external_id":42,"name":-1,"issuer_email":true}"#, &["1:42|-1|<true or false>"])]
+#[case::wrong_types("t.jsonl", r#"{"external_id":1.5,"name":{"a":[1]},"issuer_email":["x",null,"y"]}"#, &["1:<a fraction>|<an object>|[\"x\", \"y\"]"])]
+#[case::escapes("t.json", r#"[{"external_id":"]},\"[","name":"\u0000x\n\ud83d\ude00\\"}]"#, &["1:]},\"[|x \u{1f600}\\|-"])]
+#[case::byte_order_mark("t.json", "\u{feff}[{\"external_id\":\"a\"}]", &["1:a|-|-"])]
+#[case::array_by_content("export", "\n[{\"external_id\":\"a\"}]", &["2:a|-|-"])]
+#[case::lines_by_content("export.txt", "{\"external_id\":\"a\"}", &["1:a|-|-"])]
+#[case::csv_by_content("export", "external_id\na", &["2:a|-|-"])]
+#[case::extension_in_capitals("T.JSONL", "{\"external_id\":\"a\"}", &["1:a|-|-"])]
+#[case::ndjson("t.ndjson", "{\"external_id\":\"a\"}", &["1:a|-|-"])]
+fn json_is_read(#[case] name: &str, #[case] content: &str, #[case] rows: &[&str]) {
+    assert_eq!(read(name, content), rows);
+}
+
+#[rstest]
+#[case::unknown(
+    r#"{"external_id":"a","expires":{"deep":[]}}"#,
+    "\"expires\" is not a column; did you mean issuer_email? The columns are external_id, name, issuer_email"
+)]
+#[case::no_known_key(
+    r#"{"ghp_secret":1}"#,
+    "none of its keys is a column; the columns are external_id, name, issuer_email"
+)]
+#[case::twice(
+    r#"{"external_id":"a","external_id":"b"}"#,
+    "external_id is there twice; drop one"
+)]
+#[case::text(r#""ghp_secret""#, "a row must be an object: {\"external_id\": …}")]
+#[case::array("[1]", "a row must be an object: {\"external_id\": …}")]
+#[case::list_of_lists(r#"{"name":[["x"]]}"#, "name must be a list of texts")]
+#[case::unquoted(
+    "{\"external_id\":ghp_secret}",
+    "this is not JSON (line 2, column 16: expected value)"
+)]
+#[case::half_a_character(
+    r#"{"external_id":"\ud800"}"#,
+    "this is not JSON (line 2, column 23: unexpected end of hex escape)"
+)]
+#[case::more("{} {}", "this is not JSON (line 2, column 4: trailing characters)")]
+fn a_bad_json_row_costs_only_itself(#[case] row: &str, #[case] reason: &str) {
+    let good = r#"{"external_id":"z"}"#;
+    let lines = format!("{good}\n{row}\n{good}\n");
+    let expected = ["1:z|-|-", &format!("2! {reason}"), "3:z|-|-"];
+    assert_eq!(read("t.jsonl", lines), expected);
+    let array = format!("[{good},\n{row},\n{good}]");
+    assert_eq!(read("t.json", array), expected);
+}
+
+#[test]
+fn a_json_syntax_error_is_placed_in_the_file_not_in_the_row() {
+    let seen = read("t.json", "[\n{\"external_id\":\"a\",\n\"name\" \"A\"}]");
+    assert_eq!(
+        seen,
+        ["2! this is not JSON (line 3, column 8: expected `:`)"]
+    );
+}
+
+#[rstest]
+#[case::cut_off("[{\"external_id\":\"a\"},\n{\"exter", &["1:a|-|-", "2: the array is never closed, as when an export is cut off; write it anew"])]
+#[case::cut_off_between("[{\"external_id\":\"a\"},", &["1:a|-|-", "1: the array is never closed, as when an export is cut off; write it anew"])]
+#[case::only_begun("[", &["1: the array is never closed, as when an export is cut off; write it anew"])]
+#[case::more("[]\nx", &["2: there is more after the end of the array; drop it"])]
+#[case::two_arrays("[{\"external_id\":\"a\"}] []", &["1:a|-|-", "1: there is more after the end of the array; drop it"])]
+#[case::no_array("\"ghp_secret\"", &["1: this must be an array of objects: [{…}, {…}]"])]
+#[case::an_object("{\"tokens\":[]}", &["1: this must be an array: [{…}, {…}]; name it .jsonl if it has one object a line"])]
+#[case::last_comma("[{\"external_id\":\"a\"},]", &["1:a|-|-", "1! a row is missing here; drop the comma"])]
+#[case::two_commas("[,{\"external_id\":\"a\"}]", &["1! a row is missing here; drop the comma", "1:a|-|-"])]
+fn an_array_that_is_not_whole_is_an_error(#[case] content: &str, #[case] rows: &[&str]) {
+    assert_eq!(read("t.json", content), rows);
+}
+
+#[rstest]
+#[case::array_in_lines("t.jsonl", b"[]".as_slice(), "1: this must have one object a line; name it .json if it is an array")]
+#[case::utf_16("t.csv", b"\xff\xfee\0", "1: this is UTF-16; save it as UTF-8")]
+#[case::workbook(
+    "t.csv",
+    b"PK\x03\x04\x14",
+    "1: this is a workbook or a zip archive; export it as CSV in UTF-8"
+)]
+#[case::gzip(
+    "t.csv",
+    b"\x1f\x8b\x08",
+    "1: this is compressed; unpack it with gunzip first"
+)]
+fn a_file_of_another_kind_is_told(#[case] name: &str, #[case] content: &[u8], #[case] error: &str) {
+    assert_eq!(read(name, content), [error]);
+}
+
+#[test]
+fn a_row_that_is_not_utf_8_is_refused_with_its_line() {
+    let reason = "the row is not UTF-8; save the file as UTF-8";
+    let csv = b"external_id,name\na,caf\xe9\nb,\xc3,\xa9\nc,C\n";
+    let seen = read("t.csv", csv);
+    assert_eq!(seen[0], format!("2! {reason}"));
+    assert_eq!(
+        seen[1],
+        format!("3! {reason}"),
+        "a comma splits a character"
+    );
+    assert_eq!(seen[2], "4:c|C|-");
+    let lines = b"{\"external_id\":\"caf\xe9\"}\n{\"external_id\":\"b\"}\n";
+    assert_eq!(
+        read("t.jsonl", lines),
+        [format!("1! {reason}"), "2:b|-|-".to_owned()]
+    );
+}
+
+#[test]
+fn a_huge_cell_is_refused_and_a_huge_row_is_not_held() {
+    for (size, expected) in [
+        (64 * 1024, None),
+        (64 * 1024 + 1, Some("2! name is longer than 64 KiB; cut it")),
+        (
+            ROW_LIMIT + 1,
+            Some("2! the row is longer than 1 MiB; is a quote left open?"),
+        ),
+    ] {
+        let cell = "x".repeat(size);
+        let csv = read("t.csv", format!("external_id,name\na,\"{cell}\"\nb,B\n"));
+        let good = "{\"external_id\":\"z\"}";
+        let row = format!("{{\"external_id\":\"a\",\"name\":\"{cell}\"}}");
+        let lines = read("t.jsonl", format!("{good}\n{row}\n{good}"));
+        let array = read("t.json", format!("[{good},\n{row},\n{good}]"));
+        assert_eq!(csv[1], "3:b|B|-");
+        assert_eq!(lines[2], "3:z|-|-");
+        assert_eq!(array, lines);
+        if let Some(expected) = expected {
+            assert_eq!(csv[0], expected);
+            assert_eq!(lines[1], expected);
+        } else {
+            assert_eq!(csv[0].len(), size + "2:a||-".len());
+        }
+    }
+}
+
+#[test]
+fn a_row_of_commas_alone_is_not_held() {
+    let mut content = "external_id,name\na".to_owned();
+    content.push_str(&",".repeat(4 * ROW_LIMIT));
+    let seen = read("t.csv", content);
+    assert_eq!(
+        seen,
+        ["2! the row is longer than 1 MiB; is a quote left open?"]
+    );
+}

@@ -1,0 +1,293 @@
+//! What stands in a cell, and how it becomes a value of the domain.
+//!
+//! Reasons quote a cell only where a date, a status or an address is expected, and then only its
+//! beginning: a secret in the wrong column must not turn up in a log.
+
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+
+use crate::domain::{Address, Cell, Expiry};
+
+/// The longest cell in bytes.
+const CELL_LIMIT: usize = 64 * 1024;
+
+/// So much of a cell is quoted whole; many secrets are longer, no date is.
+const QUOTED_WHOLE: usize = 32;
+
+/// So much of a longer one.
+const QUOTED_PART: usize = 24;
+
+/// Why bytes were refused.
+pub(super) const NOT_UTF_8: &str = "the row is not UTF-8; save the file as UTF-8";
+
+/// What stands in a cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// There is no such column.
+    Absent,
+    /// The cell is empty, blank or null.
+    Empty,
+    /// A text: never blank, without control characters or white space at its ends.
+    Text(String),
+    /// A JSON array of texts.
+    List(Vec<String>),
+    /// Something of JSON that is never right, in words.
+    Other(&'static str),
+}
+
+impl Value {
+    /// A text, cleaned: control characters and line separators become a space each.
+    pub fn text(column: &str, text: &str) -> Result<Self, String> {
+        if text.len() > CELL_LIMIT {
+            return Err(format!("{column} is longer than 64 KiB; cut it"));
+        }
+        let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+        let text = if text.contains(breaks) {
+            text.replace(breaks, " ").trim().to_owned()
+        } else {
+            text.trim().to_owned()
+        };
+        Ok(if text.is_empty() {
+            Self::Empty
+        } else {
+            Self::Text(text)
+        })
+    }
+
+    /// The text as it is.
+    pub fn into_text(self, column: &str) -> Result<Cell<String>, String> {
+        match self {
+            Self::Absent => Ok(Cell::Absent),
+            Self::Empty => Ok(Cell::Empty),
+            Self::Text(text) => Ok(Cell::Value(text)),
+            Self::List(_) => Err(format!("{column} must be a text, not a list")),
+            Self::Other(what) => Err(format!("{column} must be a text, not {what}")),
+        }
+    }
+
+    /// The text as something else.
+    pub fn parse<T>(
+        self,
+        column: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Cell<T>, String> {
+        Ok(match self.into_text(column)? {
+            Cell::Absent => Cell::Absent,
+            Cell::Empty => Cell::Empty,
+            Cell::Value(text) => {
+                let quoted = || format!("{column} {}", quote(&text));
+                Cell::Value(parse(&text).map_err(|why| format!("{} {why}", quoted()))?)
+            }
+        })
+    }
+
+    /// A mail address.
+    pub fn into_address(self, column: &str) -> Result<Cell<Address>, String> {
+        self.parse(column, |text| {
+            text.parse::<Address>()
+                .map_err(|_| "is not a mail address; write it as name@example.org".to_owned())
+        })
+    }
+
+    /// An instant; a date is its first instant in UTC.
+    pub fn into_instant(self, column: &str) -> Result<Cell<DateTime<Utc>>, String> {
+        self.parse(column, |text| instant(text, "or leave it empty"))
+    }
+
+    /// An expiry: an instant, `never`, or nothing where it is unknown.
+    pub fn into_expiry(self, column: &str) -> Result<Cell<Expiry>, String> {
+        let expiry = self.parse(column, |text| {
+            if text.eq_ignore_ascii_case("never") {
+                return Ok(Expiry::Never);
+            }
+            instant(text, "never, or leave it empty if it is unknown").map(Expiry::At)
+        })?;
+        Ok(match expiry {
+            Cell::Empty => Cell::Value(Expiry::Unknown),
+            Cell::Absent | Cell::Value(_) => expiry,
+        })
+    }
+
+    /// A list: a JSON array, or a text parted by semicolons, or by commas where it has none.
+    pub fn into_list(self, column: &str) -> Result<Vec<String>, String> {
+        if let Self::List(list) = self {
+            return Ok(list);
+        }
+        Ok(match self.into_text(column)? {
+            Cell::Absent | Cell::Empty => Vec::new(),
+            // Names of LDAP groups hold commas, so a semicolon makes commas part of the names.
+            Cell::Value(text) => {
+                let sign = if text.contains(';') { ';' } else { ',' };
+                let parts = text.split(sign).map(str::trim);
+                parts
+                    .filter(|part| !part.is_empty())
+                    .map(str::to_owned)
+                    .collect()
+            }
+        })
+    }
+}
+
+/// An instant by RFC 3339, or a date (00:00 UTC of that day), between 1970 and 9999 and cut to
+/// microseconds, as both databases keep it. `otherwise` says what else may be written.
+fn instant(text: &str, otherwise: &str) -> Result<DateTime<Utc>, String> {
+    let at = match date(text) {
+        Some(date) => date.and_time(NaiveTime::MIN).and_utc(),
+        None => DateTime::parse_from_rfc3339(text)
+            .map_err(|_| {
+                let zoned = format!("{}Z", text.replacen(' ', "T", 1));
+                if DateTime::parse_from_rfc3339(&zoned).is_ok() {
+                    return "has no time zone; write Z (UTC) or an offset like +02:00 after it"
+                        .to_owned();
+                }
+                format!("is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, {otherwise}")
+            })?
+            .to_utc(),
+    };
+    // Through microseconds, so that a leap second becomes the second after it.
+    DateTime::from_timestamp_micros(at.timestamp_micros())
+        .filter(|at| (EARLIEST..LATEST).contains(&at.timestamp()))
+        .ok_or_else(|| format!("is not between 1970 and 9999; write another date, {otherwise}"))
+}
+
+/// The first second of 1970.
+const EARLIEST: i64 = 0;
+
+/// The first second after 9999.
+const LATEST: i64 = 253_402_300_800;
+
+fn date(text: &str) -> Option<NaiveDate> {
+    // chrono would also take 2026-1-2 and +2026-01-02.
+    let plain = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    plain.then(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok())?
+}
+
+/// The beginning of a text, in quotes.
+pub(super) fn quote(text: &str) -> String {
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(QUOTED_WHOLE + 1)
+        .collect();
+    if text.chars().count() <= QUOTED_WHOLE {
+        return format!("\"{text}\"");
+    }
+    let part: String = text.chars().take(QUOTED_PART).collect();
+    format!("\"{part}…\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.to_owned())
+    }
+
+    #[rstest]
+    #[case("2026-11-12", "2026-11-12T00:00:00Z")]
+    #[case("2026-11-12T09:30:00Z", "2026-11-12T09:30:00Z")]
+    #[case("2026-11-12t09:30:00z", "2026-11-12T09:30:00Z")]
+    #[case("2026-11-12 09:30:00+02:00", "2026-11-12T07:30:00Z")]
+    #[case("2026-11-12T09:30:00.123456789Z", "2026-11-12T09:30:00.123456Z")]
+    #[case("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z")]
+    #[case("1970-01-01", "1970-01-01T00:00:00Z")]
+    #[case("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999Z")]
+    fn a_date_is_an_instant_in_utc(#[case] written: &str, #[case] meant: &str) {
+        let meant: DateTime<Utc> = meant.parse().unwrap();
+        let at = text(written).into_instant("created_at");
+        assert_eq!(at, Ok(Cell::Value(meant)));
+        let expiry = text(written).into_expiry("expires_at");
+        assert_eq!(expiry, Ok(Cell::Value(Expiry::At(meant))));
+    }
+
+    #[rstest]
+    #[case(
+        "12.11.2026",
+        "is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, or leave it empty"
+    )]
+    #[case(
+        "2026-1-2",
+        "is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, or leave it empty"
+    )]
+    #[case(
+        "2026-02-30",
+        "is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, or leave it empty"
+    )]
+    #[case(
+        "1762940000",
+        "is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, or leave it empty"
+    )]
+    #[case(
+        "never",
+        "is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, or leave it empty"
+    )]
+    #[case(
+        "2026-11-12 09:30:00",
+        "has no time zone; write Z (UTC) or an offset like +02:00 after it"
+    )]
+    #[case(
+        "2026-11-12T09:30:00",
+        "has no time zone; write Z (UTC) or an offset like +02:00 after it"
+    )]
+    #[case(
+        "0001-01-01T00:00:00Z",
+        "is not between 1970 and 9999; write another date, or leave it empty"
+    )]
+    #[case(
+        "1969-12-31",
+        "is not between 1970 and 9999; write another date, or leave it empty"
+    )]
+    #[case(
+        "9999-12-31T23:59:59-01:00",
+        "is not between 1970 and 9999; write another date, or leave it empty"
+    )]
+    fn what_is_no_date_is_refused_with_what_to_write(#[case] written: &str, #[case] why: &str) {
+        let refused = text(written).into_instant("created_at").unwrap_err();
+        assert_eq!(refused, format!("created_at \"{written}\" {why}"));
+    }
+
+    #[test]
+    fn an_expiry_is_never_or_unknown_too() {
+        assert_eq!(
+            text("Never").into_expiry("x"),
+            Ok(Cell::Value(Expiry::Never))
+        );
+        assert_eq!(
+            Value::Empty.into_expiry("x"),
+            Ok(Cell::Value(Expiry::Unknown))
+        );
+        assert_eq!(Value::Absent.into_expiry("x"), Ok(Cell::Absent));
+    }
+
+    #[test]
+    fn a_refusal_does_not_quote_a_whole_secret() {
+        let secret = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
+        let refusals = [
+            text(secret).into_address("issuer_email").unwrap_err(),
+            text(secret).into_instant("created_at").unwrap_err(),
+            text(secret).into_expiry("expires_at").unwrap_err(),
+        ];
+        for refusal in refusals {
+            assert!(
+                refusal.contains("\"ghp_0123456789abcdefghij…\""),
+                "{refusal}"
+            );
+        }
+        let name = Value::List(vec![secret.to_owned()]).into_text("name");
+        assert_eq!(name.unwrap_err(), "name must be a text, not a list");
+    }
+
+    #[rstest]
+    #[case("a, b,,c ", &["a", "b", "c"])]
+    #[case("CN=a,DC=x; CN=b,DC=x;", &["CN=a,DC=x", "CN=b,DC=x"])]
+    #[case("one", &["one"])]
+    #[case(",", &[])]
+    fn a_list_is_parted_by_semicolons_or_else_by_commas(
+        #[case] written: &str,
+        #[case] parts: &[&str],
+    ) {
+        assert_eq!(text(written).into_list("groups").unwrap(), parts);
+    }
+}

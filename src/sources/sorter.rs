@@ -1,0 +1,372 @@
+//! Sorts more records than fit into memory: sorted runs in one nameless temporary file, merged when
+//! read. The file is gone with the process, however that ends.
+//!
+//! Written here because a record that cannot be read back must be an error, never the end of a
+//! listing, and because memory must be bounded in bytes, not in records.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+/// Records are sorted in memory up to so many bytes.
+pub(super) const RUN_SIZE: usize = 8 * 1024 * 1024;
+
+/// All read buffers of a merge together, in bytes.
+const MERGE_SIZE: usize = 8 * 1024 * 1024;
+
+/// A key and what belongs to it.
+pub(super) struct Record {
+    /// By this records are sorted, byte by byte.
+    pub key: Vec<u8>,
+    /// Not looked at.
+    pub value: Vec<u8>,
+}
+
+/// Takes records in any order.
+pub(super) struct Sorter {
+    run_size: usize,
+    /// The records of the run that is being gathered, one after the other.
+    bytes: Vec<u8>,
+    /// Where each of them is.
+    records: Vec<Place>,
+    file: Option<BufWriter<File>>,
+    written: u64,
+    runs: Vec<Run>,
+}
+
+struct Place {
+    start: usize,
+    key: usize,
+    value: usize,
+}
+
+#[derive(Clone)]
+struct Run {
+    bytes: Range<u64>,
+    count: u64,
+}
+
+impl Sorter {
+    /// A sorter that gathers so many bytes before it writes them out.
+    pub fn new(run_size: usize) -> Self {
+        Self {
+            run_size,
+            bytes: Vec::new(),
+            records: Vec::new(),
+            file: None,
+            written: 0,
+            runs: Vec::new(),
+        }
+    }
+
+    /// Takes one record.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be written.
+    pub fn push(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        if !self.records.is_empty() && self.held() + key.len() + value.len() > self.run_size {
+            self.write_run()?;
+        }
+        self.records.push(Place {
+            start: self.bytes.len(),
+            key: key.len(),
+            value: value.len(),
+        });
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        Ok(())
+    }
+
+    /// Bytes of memory in use.
+    pub fn held(&self) -> usize {
+        self.bytes.len() + self.records.len() * size_of::<Place>()
+    }
+
+    /// Ends taking.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be written.
+    pub fn finish(mut self) -> io::Result<Sorted> {
+        if self.runs.is_empty() {
+            self.sort();
+            let mut bytes = Vec::with_capacity(self.bytes.len() + self.records.len() * 8);
+            self.write_records(&mut bytes)?;
+            let count = self.records.len() as u64;
+            let run = Run {
+                bytes: 0..bytes.len() as u64,
+                count,
+            };
+            return Ok(Sorted {
+                kept: Kept::Memory(bytes.into()),
+                runs: vec![run],
+            });
+        }
+        self.write_run()?;
+        let file = self.file.expect("a run was written to it");
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Ok(Sorted {
+            kept: Kept::File(Arc::new(file)),
+            runs: self.runs,
+        })
+    }
+
+    /// Stable, so that of equal keys the one that came first stays first.
+    fn sort(&mut self) {
+        let bytes = &self.bytes;
+        self.records
+            .sort_by_key(|place| &bytes[place.start..][..place.key]);
+    }
+
+    fn write_run(&mut self) -> io::Result<()> {
+        self.sort();
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => BufWriter::with_capacity(256 * 1024, temporary_file()?),
+        };
+        let size = self.write_records(&mut file)?;
+        self.file = Some(file);
+        self.runs.push(Run {
+            bytes: self.written..self.written + size,
+            count: self.records.len() as u64,
+        });
+        self.written += size;
+        self.bytes.clear();
+        self.records.clear();
+        Ok(())
+    }
+
+    fn write_records(&self, to: &mut impl Write) -> io::Result<u64> {
+        let mut size = 0;
+        for Place { start, key, value } in &self.records {
+            for length in [*key, *value] {
+                let length = u32::try_from(length).map_err(io::Error::other)?;
+                to.write_all(&length.to_le_bytes())?;
+            }
+            to.write_all(&self.bytes[*start..][..key + value])?;
+            size += 8 + (key + value) as u64;
+        }
+        Ok(size)
+    }
+}
+
+/// Under `TMPDIR`, else where large temporary files belong: `/tmp` is often kept in memory.
+fn temporary_file() -> io::Result<File> {
+    if std::env::var_os("TMPDIR").is_none()
+        && let Ok(file) = tempfile::tempfile_in("/var/tmp")
+    {
+        return Ok(file);
+    }
+    tempfile::tempfile()
+}
+
+/// All records, ready to be read in order, as often as wanted.
+pub(super) struct Sorted {
+    kept: Kept,
+    runs: Vec<Run>,
+}
+
+#[derive(Clone)]
+enum Kept {
+    Memory(Arc<[u8]>),
+    File(Arc<File>),
+}
+
+impl Sorted {
+    /// Reads the records in order of their keys; equal keys in the order in which they came.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be read.
+    pub fn merge(&self) -> io::Result<Merge> {
+        let buffer = (MERGE_SIZE / self.runs.len().max(1)).clamp(4 * 1024, 256 * 1024);
+        let mut merge = Merge {
+            heads: BinaryHeap::with_capacity(self.runs.len()),
+            tails: Vec::with_capacity(self.runs.len()),
+        };
+        for (index, run) in self.runs.iter().enumerate() {
+            let part = Part {
+                kept: self.kept.clone(),
+                bytes: run.bytes.clone(),
+            };
+            merge.tails.push(Tail {
+                reader: BufReader::with_capacity(buffer, part),
+                left: run.count,
+            });
+            merge.advance(index)?;
+        }
+        Ok(merge)
+    }
+}
+
+/// The records in order.
+pub(super) struct Merge {
+    /// The next record of each run that has one.
+    heads: BinaryHeap<Reverse<Head>>,
+    /// What comes after it.
+    tails: Vec<Tail>,
+}
+
+/// A record before its fellows: by key, then by run, because an earlier run came first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Head {
+    key: Vec<u8>,
+    run: usize,
+    value: Vec<u8>,
+}
+
+struct Tail {
+    reader: BufReader<Part>,
+    left: u64,
+}
+
+impl Merge {
+    fn advance(&mut self, run: usize) -> io::Result<()> {
+        let tail = &mut self.tails[run];
+        if tail.left == 0 {
+            return Ok(());
+        }
+        tail.left -= 1;
+        let key = read_length(&mut tail.reader)?;
+        let value = read_length(&mut tail.reader)?;
+        let key = read_bytes(&mut tail.reader, key)?;
+        let value = read_bytes(&mut tail.reader, value)?;
+        self.heads.push(Reverse(Head { key, run, value }));
+        Ok(())
+    }
+}
+
+/// Ends after the first error.
+impl Iterator for Merge {
+    type Item = io::Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Reverse(Head { key, run, value }) = self.heads.pop()?;
+        if let Err(error) = self.advance(run) {
+            self.heads.clear();
+            return Some(Err(error));
+        }
+        Some(Ok(Record { key, value }))
+    }
+}
+
+fn read_length(reader: &mut impl Read) -> io::Result<usize> {
+    let mut length = [0; 4];
+    reader.read_exact(&mut length)?;
+    usize::try_from(u32::from_le_bytes(length)).map_err(io::Error::other)
+}
+
+fn read_bytes(reader: &mut impl Read, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    reader.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The bytes of one run. Runs share the file, so each reads at a place of its own.
+struct Part {
+    kept: Kept,
+    bytes: Range<u64>,
+}
+
+impl Read for Part {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.bytes.end - self.bytes.start).unwrap_or(usize::MAX);
+        let size = left.min(into.len());
+        let read = match &self.kept {
+            Kept::File(file) => file.read_at(&mut into[..size], self.bytes.start)?,
+            Kept::Memory(bytes) => {
+                let start = usize::try_from(self.bytes.start).map_err(io::Error::other)?;
+                into[..size].copy_from_slice(&bytes[start..][..size]);
+                size
+            }
+        };
+        self.bytes.start += read as u64;
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sort(run_size: usize, keys: &[&str]) -> Vec<(String, usize)> {
+        let mut sorter = Sorter::new(run_size);
+        for (nth, key) in keys.iter().enumerate() {
+            sorter.push(key.as_bytes(), &nth.to_le_bytes()).unwrap();
+        }
+        let read = |record: io::Result<Record>| {
+            let Record { key, value } = record.unwrap();
+            let nth = usize::from_le_bytes(value.try_into().unwrap());
+            (String::from_utf8(key).unwrap(), nth)
+        };
+        sorter
+            .finish()
+            .unwrap()
+            .merge()
+            .unwrap()
+            .map(read)
+            .collect()
+    }
+
+    #[test]
+    fn records_come_in_order_of_key_and_equal_keys_in_order_of_arrival() {
+        let keys = ["b", "", "ab", "b", "a", "B", "é", "ab", "b"];
+        let expected: Vec<(String, usize)> = [
+            ("", 1),
+            ("B", 5),
+            ("a", 4),
+            ("ab", 2),
+            ("ab", 7),
+            ("b", 0),
+            ("b", 3),
+            ("b", 8),
+            ("é", 6),
+        ]
+        .map(|(key, nth)| (key.to_owned(), nth))
+        .into();
+        for run_size in [1, 40, 100, RUN_SIZE] {
+            assert_eq!(sort(run_size, &keys), expected, "run size {run_size}");
+        }
+    }
+
+    #[test]
+    fn two_hundred_thousand_records_are_held_a_run_at_a_time() {
+        let run_size = 256 * 1024;
+        let mut sorter = Sorter::new(run_size);
+        for nth in 0..200_000_u32 {
+            // An odd factor visits every number once, in no order.
+            let key = nth.wrapping_mul(2_654_435_761).to_be_bytes();
+            sorter.push(&key, &nth.to_le_bytes()).unwrap();
+            assert!(sorter.held() <= run_size + 64);
+        }
+        let sorted = sorter.finish().unwrap();
+        assert!(sorted.runs.len() > 20);
+        let mut previous = None;
+        let mut count = 0;
+        for record in sorted.merge().unwrap() {
+            let key = Some(record.unwrap().key);
+            assert!(previous < key);
+            previous = key;
+            count += 1;
+        }
+        assert_eq!(count, 200_000);
+    }
+
+    #[test]
+    fn a_file_that_lost_its_end_is_an_error_not_a_shorter_listing() {
+        let mut sorter = Sorter::new(64);
+        for nth in 0..100_u32 {
+            sorter.push(&nth.to_be_bytes(), b"value").unwrap();
+        }
+        let sorted = sorter.finish().unwrap();
+        let Kept::File(file) = &sorted.kept else {
+            panic!("not written out");
+        };
+        let whole = file.metadata().unwrap().len();
+        file.set_len(whole - 1).unwrap();
+        let read = |sorted: &Sorted| sorted.merge()?.collect::<io::Result<Vec<_>>>();
+        assert!(read(&sorted).is_err());
+    }
+}

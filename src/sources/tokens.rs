@@ -1,0 +1,314 @@
+//! Tokens from files: which columns there are, what each means, and each id once, in order.
+
+use serde::{Deserialize, Serialize};
+
+use super::rows::{Columns, Format, Row, Rows, Value};
+use super::sorter::{Merge, RUN_SIZE, Sorted, Sorter};
+use super::{Error, Listing, Refusal, Refusals};
+use crate::domain::{Listed, Status};
+
+pub use super::rows::Input;
+
+/// The columns of a token file, in the order in which [`listed`] takes them.
+const COLUMNS: Columns<12> = Columns {
+    names: [
+        "external_id",
+        "name",
+        "issuer_email",
+        "expires_at",
+        "description",
+        "account",
+        "role",
+        "scope",
+        "created_at",
+        "last_used_at",
+        "issuer_name",
+        "status",
+    ],
+    required: &["external_id"],
+};
+
+/// The longest external id in bytes.
+const ID_LIMIT: usize = 512;
+
+/// Progress is told after so many rows.
+const PROGRESS_ROWS: u64 = 4096;
+
+/// How far the reading is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes read, of all inputs.
+    pub bytes: u64,
+    /// Rows read, refused ones included.
+    pub rows: u64,
+}
+
+/// Who wants to know what while files are read.
+#[derive(Default)]
+pub struct Watch<'a> {
+    /// Told now and then, and at the end of each input.
+    pub progress: Option<&'a mut dyn FnMut(Progress)>,
+    /// Told of every refused row, beyond the few that [`Refusals`] shows.
+    pub refused: Option<&'a mut dyn FnMut(&Refusal)>,
+}
+
+/// Reads whole files into one listing, in bounded memory. Blocks.
+///
+/// The listing has no fingerprint; that is for the caller who knows where the files come from.
+///
+/// # Errors
+/// When a file cannot be read to its end or makes no sense as a whole. Bad rows are refusals.
+pub fn read(inputs: &[Input], watch: &mut Watch<'_>) -> Result<Listing, Error> {
+    Ok(Reading::new(watch, u64::MAX).run(inputs)?.listing)
+}
+
+/// Reads at most so many rows of each file, to see whether they are sound.
+pub(super) fn peek(inputs: &[Input], rows: u64) -> Result<Peeked, Error> {
+    Reading::new(&mut Watch::default(), rows).run(inputs)
+}
+
+/// What the beginning of some files looks like.
+pub(super) struct Peeked {
+    /// Of the last one.
+    pub format: Option<Format>,
+    /// What was read.
+    pub listing: Listing,
+    /// Whether there is more.
+    pub more: bool,
+}
+
+/// The reading of some files, under way.
+struct Reading<'a, 'b> {
+    watch: &'a mut Watch<'b>,
+    limit: u64,
+    progress: Progress,
+    refusals: Refusals,
+    sorter: Sorter,
+    pushed: u64,
+    /// A row's value for the sorter, kept for its memory.
+    buffer: Vec<u8>,
+}
+
+impl<'a, 'b> Reading<'a, 'b> {
+    fn new(watch: &'a mut Watch<'b>, limit: u64) -> Self {
+        Self {
+            watch,
+            limit,
+            progress: Progress::default(),
+            refusals: Refusals::default(),
+            sorter: Sorter::new(RUN_SIZE),
+            pushed: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    fn run(mut self, inputs: &[Input]) -> Result<Peeked, Error> {
+        let mut format = None;
+        let mut more = false;
+        for (index, input) in inputs.iter().enumerate() {
+            let mut rows = Rows::open(input, &COLUMNS)?;
+            format = Some(rows.format());
+            more |= self.read_file(index, &mut rows)?;
+        }
+        let full = std::mem::replace(&mut self.sorter, Sorter::new(0));
+        let sorted = full.finish().map_err(Error::Scratch)?;
+        let doubles = self.refuse_doubles(&sorted, inputs)?;
+        let tokens = Tokens {
+            records: sorted.merge().map_err(Error::Scratch)?,
+            previous: None,
+        };
+        let listing = Listing {
+            tokens: Box::new(tokens),
+            count: self.pushed - doubles,
+            refusals: self.refusals,
+            fingerprint: String::new(),
+        };
+        Ok(Peeked {
+            format,
+            listing,
+            more,
+        })
+    }
+
+    /// Reads one file; true if the limit kept some of it back.
+    fn read_file(&mut self, index: usize, rows: &mut Rows<12>) -> Result<bool, Error> {
+        let before = self.progress;
+        while let Some(row) = rows.next() {
+            if self.progress.rows - before.rows == self.limit {
+                return Ok(true);
+            }
+            self.progress.rows += 1;
+            match row?.and_then(|row| listed(row).map_err(|(line, why)| rows.refusal(line, why))) {
+                Ok((line, token)) => self.push(Place { file: index, line }, &token)?,
+                Err(refusal) => self.refuse(refusal),
+            }
+            if self.progress.rows.is_multiple_of(PROGRESS_ROWS) {
+                self.tell(before.bytes + rows.bytes());
+            }
+        }
+        self.tell(before.bytes + rows.bytes());
+        Ok(false)
+    }
+
+    fn tell(&mut self, bytes: u64) {
+        self.progress.bytes = bytes;
+        if let Some(progress) = &mut self.watch.progress {
+            progress(self.progress);
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        if let Some(refused) = &mut self.watch.refused {
+            refused(&refusal);
+        }
+        self.refusals.add(refusal);
+    }
+
+    fn push(&mut self, place: Place, token: &Listed) -> Result<(), Error> {
+        self.buffer.clear();
+        let written = serde_json::to_writer(&mut self.buffer, &(place, token));
+        written.map_err(|error| Error::Scratch(error.into()))?;
+        let pushed = self.sorter.push(token.external_id.as_bytes(), &self.buffer);
+        pushed.map_err(Error::Scratch)?;
+        self.pushed += 1;
+        Ok(())
+    }
+
+    /// Refuses every row whose id an earlier row has; says how many.
+    fn refuse_doubles(&mut self, sorted: &Sorted, inputs: &[Input]) -> Result<u64, Error> {
+        let mut doubles = 0;
+        let mut first: Option<(Vec<u8>, Vec<u8>)> = None;
+        for record in sorted.merge().map_err(Error::Scratch)? {
+            let record = record.map_err(Error::Scratch)?;
+            let Some((_, kept)) = first.as_ref().filter(|(key, _)| *key == record.key) else {
+                first = Some((record.key, record.value));
+                continue;
+            };
+            let (kept, place) = (decode(kept)?.0, decode(&record.value)?.0);
+            let line = kept.line;
+            let whence = if kept.file == place.file {
+                format!("line {line}")
+            } else {
+                format!("{}, line {line}", inputs[kept.file])
+            };
+            self.refuse(Refusal {
+                file: inputs[place.file].to_string(),
+                line: place.line,
+                reason: format!("the external_id is already in {whence}; keep one of the two"),
+            });
+            doubles += 1;
+        }
+        self.refusals.shown.sort_by(|one, two| {
+            let place = |refusal: &Refusal| {
+                inputs
+                    .iter()
+                    .position(|input| input.to_string() == refusal.file)
+            };
+            (place(one), one.line).cmp(&(place(two), two.line))
+        });
+        Ok(doubles)
+    }
+}
+
+/// Where a row stands.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Place {
+    file: usize,
+    line: u64,
+}
+
+fn decode(value: &[u8]) -> Result<(Place, Listed), Error> {
+    serde_json::from_slice(value).map_err(|error| Error::Scratch(error.into()))
+}
+
+/// The tokens, each id once.
+struct Tokens {
+    records: Merge,
+    previous: Option<Vec<u8>>,
+}
+
+impl Iterator for Tokens {
+    type Item = Result<Listed, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let record = match self.records.next()? {
+                Ok(record) => record,
+                Err(error) => return Some(Err(Error::Scratch(error))),
+            };
+            if self.previous.as_ref() == Some(&record.key) {
+                continue;
+            }
+            self.previous = Some(record.key);
+            return Some(decode(&record.value).map(|(_, token)| token));
+        }
+    }
+}
+
+/// Makes a token of a row; its line goes with it, or with the reason why it is none.
+fn listed(row: Row<12>) -> Result<(u64, Listed), (u64, String)> {
+    let line = row.line;
+    match token(row.values) {
+        Ok(token) => Ok((line, token)),
+        Err(reason) => Err((line, reason)),
+    }
+}
+
+fn token(values: [Value; 12]) -> Result<Listed, String> {
+    let [
+        id,
+        name,
+        issuer,
+        expiry,
+        description,
+        account,
+        role,
+        scope,
+        created,
+        used,
+        issuer_name,
+        status,
+    ] = values;
+    Ok(Listed {
+        external_id: external_id(id)?,
+        name: match name {
+            Value::Empty => crate::domain::Cell::Value(String::new()),
+            name => name.into_text("name")?,
+        },
+        issuer: issuer.into_address("issuer_email")?,
+        expiry: expiry.into_expiry("expires_at")?,
+        description: description.into_text("description")?,
+        account: account.into_text("account")?,
+        role: role.into_text("role")?,
+        scope: scope.into_text("scope")?,
+        created_at: created.into_instant("created_at")?,
+        last_used_at: used.into_instant("last_used_at")?,
+        issuer_name: issuer_name.into_text("issuer_name")?,
+        status: status.parse("status", parse_status)?,
+    })
+}
+
+fn external_id(value: Value) -> Result<String, String> {
+    let id = value.into_text("external_id")?.over(None);
+    let id = id.ok_or("external_id is missing; write what the source calls the token")?;
+    if id.len() > ID_LIMIT {
+        return Err(format!(
+            "external_id is longer than {ID_LIMIT} bytes; write a shorter one"
+        ));
+    }
+    Ok(id)
+}
+
+fn parse_status(text: &str) -> Result<Status, String> {
+    match text.to_ascii_lowercase().as_str() {
+        // Whether it is expired follows from its expiry.
+        "active" | "expired" => Ok(Status::Active),
+        "disabled" => Ok(Status::Disabled),
+        "revoked" => Ok(Status::Revoked),
+        "gone" => Err("is lapsed's own word; write revoked, or leave the token out".to_owned()),
+        _ => Err("is no status; write active, disabled, revoked or expired".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

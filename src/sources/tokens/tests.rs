@@ -1,0 +1,205 @@
+use std::fs;
+
+use rstest::rstest;
+
+use super::*;
+use crate::domain::{Cell, Expiry};
+
+fn read_text(content: &str) -> Listing {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.csv");
+    fs::write(&path, content).unwrap();
+    read(&[Input::Path(path)], &mut Watch::default()).unwrap()
+}
+
+fn only_token(content: &str) -> Listed {
+    let mut listing = read_text(content);
+    assert_eq!((listing.count, listing.refusals.count), (1, 0));
+    listing.tokens.next().unwrap().unwrap()
+}
+
+fn only_refusal(content: &str) -> String {
+    let listing = read_text(content);
+    assert_eq!((listing.count, listing.refusals.count), (0, 1));
+    listing.refusals.shown[0].reason.clone()
+}
+
+const ALL: &str = "external_id,name,issuer_email,expires_at,description,account,role,scope,\
+                   created_at,last_used_at,issuer_name,status";
+
+#[test]
+fn an_absent_column_is_not_an_empty_one() {
+    let absent = only_token("external_id\na\n");
+    let expected = Listed {
+        external_id: "a".to_owned(),
+        name: Cell::Absent,
+        description: Cell::Absent,
+        issuer: Cell::Absent,
+        issuer_name: Cell::Absent,
+        account: Cell::Absent,
+        role: Cell::Absent,
+        scope: Cell::Absent,
+        created_at: Cell::Absent,
+        expiry: Cell::Absent,
+        last_used_at: Cell::Absent,
+        status: Cell::Absent,
+    };
+    assert_eq!(absent, expected);
+    let empty = only_token(&format!("{ALL}\na,,,,,,,,,,,\n"));
+    let expected = Listed {
+        external_id: "a".to_owned(),
+        name: Cell::Value(String::new()),
+        description: Cell::Empty,
+        issuer: Cell::Empty,
+        issuer_name: Cell::Empty,
+        account: Cell::Empty,
+        role: Cell::Empty,
+        scope: Cell::Empty,
+        created_at: Cell::Empty,
+        expiry: Cell::Value(Expiry::Unknown),
+        last_used_at: Cell::Empty,
+        status: Cell::Empty,
+    };
+    assert_eq!(empty, expected);
+}
+
+#[test]
+fn every_column_reaches_its_field() {
+    let row = "id,nm,i@x.org,2026-01-04,de,ac,ro,sc,2026-01-02,2026-01-03,in,revoked";
+    let text = |text: &str| Cell::Value(text.to_owned());
+    let day = |day: &str| format!("2026-01-0{day}T00:00:00Z").parse().unwrap();
+    let expected = Listed {
+        external_id: "id".to_owned(),
+        name: text("nm"),
+        description: text("de"),
+        issuer: Cell::Value("i@x.org".parse().unwrap()),
+        issuer_name: text("in"),
+        account: text("ac"),
+        role: text("ro"),
+        scope: text("sc"),
+        created_at: Cell::Value(day("2")),
+        expiry: Cell::Value(Expiry::At(day("4"))),
+        last_used_at: Cell::Value(day("3")),
+        status: Cell::Value(Status::Revoked),
+    };
+    assert_eq!(only_token(&format!("{ALL}\n{row}\n")), expected);
+}
+
+#[rstest]
+#[case("active", Status::Active)]
+#[case("Active", Status::Active)]
+#[case("expired", Status::Active)]
+#[case("disabled", Status::Disabled)]
+#[case("revoked", Status::Revoked)]
+fn expired_is_read_as_active_because_it_is_derived(#[case] word: &str, #[case] status: Status) {
+    let token = only_token(&format!("external_id,status\na,{word}\n"));
+    assert_eq!(token.status, Cell::Value(status));
+}
+
+#[rstest]
+#[case("gone", "is lapsed's own word; write revoked, or leave the token out")]
+#[case("enabled", "is no status; write active, disabled, revoked or expired")]
+fn another_status_is_refused(#[case] word: &str, #[case] why: &str) {
+    let refused = only_refusal(&format!("external_id,status\na,{word}\n"));
+    assert_eq!(refused, format!("status \"{word}\" {why}"));
+}
+
+#[test]
+fn an_external_id_is_there_and_of_bearable_length() {
+    let missing = "external_id is missing; write what the source calls the token";
+    assert_eq!(only_refusal("external_id,name\n ,A\n"), missing);
+    let id = "x".repeat(512);
+    assert_eq!(only_token(&format!("external_id\n{id}\n")).external_id, id);
+    let refused = only_refusal(&format!("external_id\n{id}y\n"));
+    assert_eq!(
+        refused,
+        "external_id is longer than 512 bytes; write a shorter one"
+    );
+}
+
+#[test]
+fn an_id_twice_is_refused_at_its_second_place_and_the_first_stays() {
+    let listing = read_text("external_id,name\nb,one\na,two\nb,three\nb,four\n");
+    let places: Vec<_> = listing
+        .refusals
+        .shown
+        .iter()
+        .map(|r| (r.line, r.reason.as_str()))
+        .collect();
+    let reason = "the external_id is already in line 2; keep one of the two";
+    assert_eq!(places, [(4, reason), (5, reason)]);
+    assert_eq!(listing.count, 2);
+    let names: Vec<_> = listing.tokens.map(|token| token.unwrap().name).collect();
+    assert_eq!(
+        names,
+        [Cell::Value("two".to_owned()), Cell::Value("one".to_owned())]
+    );
+}
+
+#[test]
+fn ids_that_differ_in_case_are_two_and_come_in_order_of_bytes() {
+    let listing = read_text("external_id\nb\né\nB\n10\n9\n");
+    let ids: Vec<_> = listing
+        .tokens
+        .map(|token| token.unwrap().external_id)
+        .collect();
+    assert_eq!(ids, ["10", "9", "B", "b", "é"]);
+}
+
+#[test]
+fn twenty_refusals_are_shown_and_every_one_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.csv");
+    // Every row is the same id, and every third has a bad date.
+    let rows: String = (0..90)
+        .map(|n| if n % 3 == 0 { "a,x\n" } else { "a,\n" })
+        .collect();
+    fs::write(&path, format!("external_id,expires_at\n{rows}")).unwrap();
+    let mut told = Vec::new();
+    let mut refused = |refusal: &Refusal| told.push(refusal.line);
+    let mut watch = Watch {
+        refused: Some(&mut refused),
+        ..Watch::default()
+    };
+    let listing = read(&[Input::Path(path)], &mut watch).unwrap();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        (2..92).filter(|line| *line != 3).collect::<Vec<u64>>()
+    );
+    assert_eq!((listing.count, listing.refusals.count), (1, 89));
+    assert_eq!(listing.refusals.shown.len(), 20);
+    assert!(
+        listing
+            .refusals
+            .shown
+            .is_sorted_by_key(|refusal| refusal.line)
+    );
+}
+
+#[test]
+fn progress_grows_to_the_size_of_all_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut size = 0;
+    let inputs = ["a", "b"].map(|name| {
+        let path = folder.path().join(format!("{name}.csv"));
+        let rows: String = (0..5000).map(|nth| format!("{name}{nth}\r\n")).collect();
+        let content = format!("\u{feff}external_id\r\n{rows}");
+        size += content.len() as u64;
+        fs::write(&path, content).unwrap();
+        Input::Path(path)
+    });
+    let mut told = Vec::new();
+    let mut progress = |progress: Progress| told.push(progress);
+    let mut watch = Watch {
+        progress: Some(&mut progress),
+        ..Watch::default()
+    };
+    read(&inputs, &mut watch).unwrap();
+    assert!(told.is_sorted_by_key(|progress| (progress.bytes, progress.rows)));
+    assert_eq!(
+        told.iter().map(|told| told.rows).collect::<Vec<_>>(),
+        [4096, 5000, 8192, 10_000]
+    );
+    assert_eq!(told.last().unwrap().bytes, size);
+}
