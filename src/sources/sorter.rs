@@ -191,8 +191,9 @@ impl Sorted {
                 kept: self.kept.clone(),
                 bytes: run.bytes.clone(),
             };
+            let size = usize::try_from(run.bytes.end - run.bytes.start).unwrap_or(buffer);
             merge.tails.push(Tail {
-                reader: BufReader::with_capacity(buffer, part),
+                reader: BufReader::with_capacity(buffer.min(size), part),
                 left: run.count,
             });
             merge.advance(index)?;
@@ -292,9 +293,9 @@ mod tests {
     use super::*;
 
     fn sort(run_size: usize, keys: &[&str]) -> Vec<(String, usize)> {
-        let mut sorter = Sorter::new(run_size);
+        let mut pushed = Sorter::new(run_size);
         for (nth, key) in keys.iter().enumerate() {
-            sorter.push(key.as_bytes(), &nth.to_le_bytes()).unwrap();
+            pushed.push(key.as_bytes(), &nth.to_le_bytes()).unwrap();
         }
         let read = |record: io::Result<Record>| {
             let Record { key, value } = record.unwrap();
@@ -334,14 +335,14 @@ mod tests {
     #[test]
     fn two_hundred_thousand_records_are_held_a_run_at_a_time() {
         let run_size = 256 * 1024;
-        let mut sorter = Sorter::new(run_size);
+        let mut pushed = Sorter::new(run_size);
         for nth in 0..200_000_u32 {
             // An odd factor visits every number once, in no order.
             let key = nth.wrapping_mul(2_654_435_761).to_be_bytes();
-            sorter.push(&key, &nth.to_le_bytes()).unwrap();
-            assert!(sorter.held() <= run_size + 64);
+            pushed.push(&key, &nth.to_le_bytes()).unwrap();
+            assert!(pushed.held() <= run_size + 64);
         }
-        let sorted = sorter.finish().unwrap();
+        let sorted = pushed.finish().unwrap();
         assert!(sorted.runs.len() > 20);
         let mut previous = None;
         let mut count = 0;
@@ -356,11 +357,11 @@ mod tests {
 
     #[test]
     fn a_file_that_lost_its_end_is_an_error_not_a_shorter_listing() {
-        let mut sorter = Sorter::new(64);
+        let mut pushed = Sorter::new(64);
         for nth in 0..100_u32 {
-            sorter.push(&nth.to_be_bytes(), b"value").unwrap();
+            pushed.push(&nth.to_be_bytes(), b"value").unwrap();
         }
-        let sorted = sorter.finish().unwrap();
+        let sorted = pushed.finish().unwrap();
         let Kept::File(file) = &sorted.kept else {
             panic!("not written out");
         };

@@ -137,8 +137,9 @@ fn a_file_that_changes_while_it_is_read_is_no_listing() {
 #[tokio::test]
 async fn check_says_what_it_saw_or_which_row_is_bad() {
     let folder = Folder::new();
-    let rows: String = (0..1001).map(|nth| format!("t{nth}\n")).collect();
-    folder.write("many.csv", &format!("external_id\n{rows},\n"));
+    let rows: Vec<String> = (0..1001).map(|nth| format!("t{nth}")).collect();
+    let rows = rows.join("\n");
+    folder.write("many.csv", &format!("external_id\n{rows}\n,\n"));
     folder.write("few.json", r#"[{"external_id":"a"},{"external_id":"b"}]"#);
     let bad = folder.write("bad.csv", "external_id,expires_at\na,\nb,soon\n");
     let check = async |name: &str| folder.source(name).check().await;

@@ -183,7 +183,8 @@ fn progress_grows_to_the_size_of_all_files() {
     let mut size = 0;
     let inputs = ["a", "b"].map(|name| {
         let path = folder.path().join(format!("{name}.csv"));
-        let rows: String = (0..5000).map(|nth| format!("{name}{nth}\r\n")).collect();
+        let rows: Vec<String> = (0..5000).map(|nth| format!("{name}{nth}")).collect();
+        let rows = rows.join("\r\n");
         let content = format!("\u{feff}external_id\r\n{rows}");
         size += content.len() as u64;
         fs::write(&path, content).unwrap();
