@@ -16,6 +16,7 @@
 //!          └───────► engine → store, sources, directories, notify → domain
 //! ```
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod directories;

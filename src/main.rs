@@ -1,3 +1,7 @@
 //! The `lapsed` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lapsed::cli::main()
+}

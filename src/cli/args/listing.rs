@@ -1,0 +1,223 @@
+//! The arguments of the commands that list or show.
+
+use chrono::TimeDelta;
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::values::{span, token_ref, word};
+use crate::domain::{Address, FindingKind, IdentityStatus, NoticeState, Status, TokenRef};
+
+/// In what form results are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// One array, or one object for a single thing.
+    Json,
+    /// One object per line.
+    Jsonl,
+    /// With a header.
+    Csv,
+}
+
+/// The options of every listing.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Output")]
+pub struct Listing {
+    /// Form of the result
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: Format,
+    /// At most so many rows [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=i64::MAX.cast_unsigned()))]
+    pub limit: Option<u64>,
+}
+
+/// The options of every command that shows one thing.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Output")]
+pub struct Shown {
+    /// Form of the result
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: Format,
+}
+
+/// `lapsed token`.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// List tokens, those that end first on top
+    #[command(after_help = "\
+Examples:
+  lapsed token list --status active --expires-within 7d
+  lapsed token list --issuer ada@example.org
+  lapsed token list --source exports --format csv")]
+    List(TokenList),
+    /// Show all that is known of one token: status, steps, notices, findings
+    #[command(after_help = "\
+Examples:
+  lapsed token show 0b5e17c2
+  lapsed token show exports/ci-deploy --format json")]
+    Show(TokenShow),
+}
+
+/// `lapsed token list`.
+#[derive(Debug, Args)]
+pub struct TokenList {
+    /// Only tokens with this status
+    #[arg(long, value_name = "STATUS", value_parser = word::<Status>(Status::ALL.iter().map(|it| it.as_str())))]
+    pub status: Option<Status>,
+    /// Only tokens of this issuer
+    #[arg(long, value_name = "EMAIL")]
+    pub issuer: Option<Address>,
+    /// Only tokens with this role
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<String>,
+    /// Only tokens of this source
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// Only tokens that end from now on within this time, such as 7d or 36h
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    pub expires_within: Option<TimeDelta>,
+    /// The form.
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+/// `lapsed token show`.
+#[derive(Debug, Args)]
+pub struct TokenShow {
+    /// Token: an id, the first digits of one, or SOURCE/EXTERNAL_ID
+    #[arg(value_name = "ID", value_parser = token_ref)]
+    pub id: TokenRef,
+    /// The form.
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
+/// `lapsed notice`.
+#[derive(Debug, Subcommand)]
+pub enum NoticeCommand {
+    /// List notices, the latest on top
+    #[command(after_help = "\
+Examples:
+  lapsed notice list --recipient ada@example.org
+  lapsed notice list --state failed --format jsonl
+  lapsed notice list --token exports/ci-deploy")]
+    List(NoticeList),
+}
+
+/// `lapsed notice list`.
+#[derive(Debug, Args)]
+pub struct NoticeList {
+    /// Only notices to this address
+    #[arg(long, value_name = "EMAIL")]
+    pub recipient: Option<Address>,
+    /// Only notices in this state
+    #[arg(long, value_name = "STATE", value_parser = word::<NoticeState>(NoticeState::ALL.iter().map(|it| it.as_str())))]
+    pub state: Option<NoticeState>,
+    /// Only notices about this token
+    #[arg(long, value_name = "ID", value_parser = token_ref)]
+    pub token: Option<TokenRef>,
+    /// The form.
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+/// `lapsed finding`.
+#[derive(Debug, Subcommand)]
+pub enum FindingCommand {
+    /// List open findings, or all
+    #[command(after_help = "\
+Examples:
+  lapsed finding list
+  lapsed finding list --kind sso_revoked --format json
+  lapsed finding list --all")]
+    List(FindingList),
+}
+
+/// `lapsed finding list`.
+#[derive(Debug, Args)]
+pub struct FindingList {
+    /// Only findings of this kind
+    #[arg(long, value_name = "KIND", value_parser = word::<FindingKind>(FindingKind::ALL.iter().map(|it| it.as_str())))]
+    pub kind: Option<FindingKind>,
+    /// Acknowledged and resolved ones too
+    #[arg(long)]
+    pub all: bool,
+    /// The form.
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+/// `lapsed identity`.
+#[derive(Debug, Subcommand)]
+pub enum IdentityCommand {
+    /// List people and their status at the directories
+    #[command(after_help = "\
+Examples:
+  lapsed identity list
+  lapsed identity list --status disabled --directory hr")]
+    List(IdentityList),
+    /// Show what every directory says of one person, and on what evidence
+    #[command(after_help = "\
+Examples:
+  lapsed identity show ada@example.org")]
+    Show(IdentityShow),
+}
+
+/// `lapsed identity list`.
+#[derive(Debug, Args)]
+pub struct IdentityList {
+    /// Only people with this status
+    #[arg(long, value_name = "STATUS", value_parser = word::<IdentityStatus>(IdentityStatus::ALL.iter().map(|it| it.as_str())))]
+    pub status: Option<IdentityStatus>,
+    /// Only people of this directory
+    #[arg(long, value_name = "NAME")]
+    pub directory: Option<String>,
+    /// The form.
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+/// `lapsed identity show`.
+#[derive(Debug, Args)]
+pub struct IdentityShow {
+    /// The person
+    #[arg(value_name = "EMAIL")]
+    pub email: Address,
+    /// The form.
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
+/// `lapsed directory`.
+#[derive(Debug, Subcommand)]
+pub enum DirectoryCommand {
+    /// List the directories and what they last said
+    #[command(after_help = "\
+Examples:
+  lapsed directory list")]
+    List(Listing),
+    /// Let through the mass change that a directory holds
+    ///
+    /// When more than a tenth of the people a directory knows would lose access at once, nothing
+    /// changes until an operator says that it is true.
+    #[command(after_help = "\
+Examples:
+  lapsed directory release hr")]
+    Release {
+        /// The directory
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+/// `lapsed forecast`.
+#[derive(Debug, Args)]
+pub struct Forecast {
+    /// How many days ahead
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3650))]
+    pub days: u16,
+    /// The form.
+    #[command(flatten)]
+    pub listing: Listing,
+}

@@ -1,0 +1,217 @@
+use clap::CommandFactory;
+
+use super::*;
+use crate::domain::{Status, TokenRef};
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::parse_args(line.split_whitespace())
+}
+
+fn refusal(line: &str) -> String {
+    let error = parse(line).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    error.to_string()
+}
+
+/// Every command that can be run, with its path.
+fn leaves(command: &clap::Command, path: &str) -> Vec<(String, clap::Command)> {
+    let path = format!("{path} {}", command.get_name());
+    let mut all = vec![(path.trim().to_owned(), command.clone())];
+    for sub in command.get_subcommands() {
+        all.extend(leaves(sub, &path));
+    }
+    all
+}
+
+#[test]
+fn the_tree_is_sound() {
+    Cli::command().debug_assert();
+    command().debug_assert();
+}
+
+#[test]
+fn every_command_is_in_exactly_one_group() {
+    let mut grouped: Vec<_> = GROUPS
+        .iter()
+        .flat_map(|(_, names)| names.iter().copied())
+        .collect();
+    let command = Cli::command();
+    let mut known: Vec<_> = command
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .collect();
+    grouped.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(grouped, known);
+}
+
+#[test]
+fn every_command_has_examples_and_every_example_parses() {
+    for (path, command) in leaves(&Cli::command(), "") {
+        let help = command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let examples: Vec<_> = help
+            .lines()
+            .filter_map(|line| line.strip_prefix("  "))
+            .filter(|line| !line.starts_with('#') && !line.is_empty())
+            .flat_map(|line| line.split(" | "))
+            .filter(|part| part.starts_with("lapsed "))
+            .map(|part| part.split(" > ").next().unwrap())
+            .collect();
+        assert!(!examples.is_empty(), "{path} has no example");
+        for example in examples {
+            parse(example).unwrap_or_else(|error| panic!("{path}: {example}: {error}"));
+            assert!(
+                path == "lapsed" || example.starts_with(&path),
+                "{path} shows another command: {example}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_argument_says_what_it_is() {
+    for (path, command) in leaves(&Cli::command(), "") {
+        assert!(command.get_about().is_some(), "{path}");
+        for argument in command.get_arguments() {
+            assert!(
+                argument.get_help().is_some(),
+                "{path} {}",
+                argument.get_id()
+            );
+        }
+    }
+}
+
+#[test]
+fn root_help() {
+    let help = command().term_width(100).render_help().to_string();
+    insta::assert_snapshot!(help, @"
+    Watches API tokens: warns before they expire, marks them when they have, and flags those that
+    outlive their owner's access
+
+    Usage: lapsed [OPTIONS] <COMMAND>
+
+    Begin:
+      demo         Take the tour: sample tokens, one real sweep, the mails in a folder
+      check        Test configuration, store, mail server, sources and directories
+      import       Take in tokens from a CSV, JSON or JSON lines file
+
+    Watch:
+      run          Watch the tokens: sweep on schedule until stopped
+      sweep        Sweep once, then exit (for cron or a Kubernetes CronJob)
+      release      Let a held plan go, or drop it
+
+    Look:
+      token        List tokens, or show all that is known of one
+      notice       List the notices: who was told what, who will be, and what failed
+      finding      List what is wrong with tokens now
+      identity     List people and their status at the directories, or show one
+      directory    List the directories, or let through a change that one of them holds
+      forecast     Say what will expire, and who will be told when
+      explain      Say why the notices of a token were, or were not, sent
+
+    Mail:
+      preview      Render the mails with sample data
+      send-test    Send a test mail
+
+    Maintain:
+      migrate      Create the store, or bring it up to this version
+      backup       Copy the store to a file while the daemon runs (SQLite)
+      completions  Print the completions of a shell
+      man          Print the manual
+
+    Options:
+          --config <FILE>  Configuration file [default: $LAPSED_CONFIG, ./lapsed.toml,
+                           /etc/lapsed/lapsed.toml]
+          --color <WHEN>   When to colour: auto, always or never; auto heeds NO_COLOR [default: auto]
+      -v, --verbose...     Log more: -v for debug, -vv for trace; overrides `[log] level`
+      -h, --help           Print help
+      -V, --version        Print version
+
+    Examples:
+      # see it work, in a folder of its own
+      lapsed demo
+
+      # what would the next sweep do?
+      lapsed sweep --dry-run
+
+      # which tokens end within a week?
+      lapsed token list --status active --expires-within 7d
+
+    `lapsed COMMAND --help` shows the options and examples of a command.
+    Exit status: 0 done, 1 something failed or is held, 2 usage, 75 try again later, 78 configuration.
+    ");
+}
+
+#[test]
+fn a_listing_is_parsed_into_domain_values() {
+    let cli = parse(
+        "lapsed token list --status active --issuer Ada@Example.org --expires-within 36h --limit 5 \
+         --format jsonl --config x.toml -vv",
+    )
+    .unwrap();
+    let Command::Token(TokenCommand::List(list)) = cli.command else {
+        panic!("{:?}", cli.command)
+    };
+    assert_eq!(list.status, Some(Status::Active));
+    assert_eq!(list.issuer, Some("ada@example.org".parse().unwrap()));
+    assert_eq!(list.expires_within, Some(chrono::TimeDelta::hours(36)));
+    assert_eq!(
+        (list.listing.limit, list.listing.format),
+        (Some(5), Format::Jsonl)
+    );
+    assert_eq!(cli.global.config, Some("x.toml".into()));
+    assert_eq!(cli.global.level(), Some(tracing::Level::TRACE));
+}
+
+#[test]
+fn a_token_is_shown_by_reference() {
+    let cli = parse("lapsed token show exports/ci-deploy").unwrap();
+    let Command::Token(TokenCommand::Show(show)) = cli.command else {
+        panic!("{:?}", cli.command)
+    };
+    assert_eq!(
+        show.id,
+        TokenRef::External("exports".into(), "ci-deploy".into())
+    );
+    assert_eq!(show.shown.format, Format::Table);
+}
+
+#[test]
+fn a_wrong_word_is_answered_with_the_nearest_and_all_allowed_ones() {
+    for (line, nearest) in [
+        ("lapsed token list --status actve", "active"),
+        ("lapsed notice list --state plannd", "planned"),
+        ("lapsed finding list --kind sso-revoked", "sso_revoked"),
+        ("lapsed identity list --status disabeld", "disabled"),
+        ("lapsed token list --format jsn", "json"),
+        ("lapsed preview expirin", "expiring"),
+        ("lapsed swep", "sweep"),
+        ("lapsed sweep --dryrun", "--dry-run"),
+    ] {
+        let text = refusal(line);
+        assert!(
+            text.contains(&format!("similar")) && text.contains(nearest),
+            "{line}: {text}"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_value_is_answered_with_how_to_write_it() {
+    for (line, cure) in [
+        ("lapsed token list --expires-within 7", "7d, 36h or 90m"),
+        ("lapsed token list --issuer ada", "name@example.org"),
+        ("lapsed token show ci-deploy", "SOURCE/EXTERNAL_ID"),
+        ("lapsed explain /", "SOURCE/EXTERNAL_ID"),
+        ("lapsed token list --limit 0", "1.."),
+        ("lapsed forecast --days 0", "1..=3650"),
+        ("lapsed send-test nobody", "name@example.org"),
+    ] {
+        let text = refusal(line);
+        assert!(text.contains(cure), "{line}: {text}");
+    }
+}

@@ -1,0 +1,7 @@
+//! `lapsed backup`: a copy of the store.
+
+use super::{Context, args::Backup, exit::Exit, unwired};
+
+pub(super) async fn backup(_context: &Context, _args: Backup) -> anyhow::Result<Exit> {
+    unwired("backup")
+}

@@ -1,0 +1,121 @@
+//! The command line: parses, calls the command, and turns its end into an exit code.
+//!
+//! Each command has a module of its own with one function, `(&Context, arguments) ->
+//! anyhow::Result<Exit>`; `output` prints what they found.
+
+pub mod args;
+pub mod exit;
+pub mod output;
+pub mod progress;
+
+mod backup;
+mod check;
+mod completions;
+mod demo;
+mod directory;
+mod explain;
+mod finding;
+mod forecast;
+mod identity;
+mod import;
+mod man;
+mod migrate;
+mod notice;
+mod preview;
+mod release;
+mod run;
+mod send_test;
+mod sweep;
+mod token;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use self::{
+    args::{Cli, Color, Command, Global},
+    exit::{Exit, Failure, report},
+};
+use crate::clock::Clock;
+
+/// What every command is given.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The options that hold for every command.
+    pub global: Global,
+    /// The one clock.
+    pub clock: Clock,
+}
+
+/// Runs the program with the arguments of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::parse_args(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe behind `--help` is no failure.
+            let _ = error.print();
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Ok
+            };
+            return exit.into();
+        }
+    };
+    match cli.global.color {
+        Color::Auto => anstream::ColorChoice::Auto,
+        Color::Always => anstream::ColorChoice::Always,
+        Color::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+    let context = Context {
+        global: cli.global,
+        clock: Clock::system(),
+    };
+    start(&context, cli.command)
+        .unwrap_or_else(|error| report(&error, anstream::stderr()))
+        .into()
+}
+
+/// Gives a command the runtime it needs; what only prints needs none.
+fn start(context: &Context, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => man::man(&args),
+        command => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the asynchronous runtime")?
+            .block_on(dispatch(context, command)),
+    }
+}
+
+async fn dispatch(context: &Context, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Run => run::run(context).await,
+        Command::Sweep(args) => sweep::sweep(context, args).await,
+        Command::Import(args) => import::import(context, args).await,
+        Command::Token(command) => token::token(context, command).await,
+        Command::Notice(command) => notice::notice(context, command).await,
+        Command::Finding(command) => finding::finding(context, command).await,
+        Command::Identity(command) => identity::identity(context, command).await,
+        Command::Directory(command) => directory::directory(context, command).await,
+        Command::Forecast(args) => forecast::forecast(context, args).await,
+        Command::Explain(args) => explain::explain(context, args).await,
+        Command::Check => check::check(context).await,
+        Command::Preview(args) => preview::preview(context, args).await,
+        Command::SendTest(args) => send_test::send_test(context, args).await,
+        Command::Release(args) => release::release(context, args).await,
+        Command::Migrate => migrate::migrate(context).await,
+        Command::Backup(args) => backup::backup(context, args).await,
+        Command::Demo(args) => demo::demo(context, args).await,
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => man::man(&args),
+    }
+}
+
+/// The end of a command whose other half is not built in yet.
+fn unwired(command: &str) -> anyhow::Result<Exit> {
+    Err(Failure::failed(anyhow::anyhow!("`lapsed {command}` is not built in yet")).into())
+}

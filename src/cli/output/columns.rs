@@ -1,0 +1,307 @@
+//! How the rows look in a table, and one token on a sheet.
+
+use anstyle::Style;
+use chrono::TimeDelta;
+
+use super::{
+    column::{BAD, Cell, Column, FAINT, Row, View, WARN},
+    rows::{
+        DirectoryRow, FindingRow, ForecastRow, IdentityRow, NoticeRow, StepRow, TokenDetail,
+        TokenRow,
+    },
+    sheet::Sheet,
+    when::{Instant, instant, when},
+};
+use crate::domain::{Address, IdentityStatus, NoticeState, Severity, Status, TokenId};
+
+impl Row for TokenRow {
+    const KEYS: &'static [&'static str] = TOKEN_KEYS;
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::fixed("ID", 0, |row, view| id(row.id, view)),
+        Column::elastic("NAME", 0, 12, |row, _| Cell::name(row.label())),
+        Column::fixed("STATUS", 0, |row, _| status(row.status)),
+        Column::fixed("EXPIRES", 1, expiry),
+        Column::elastic("ISSUER", 2, 12, |row, _| address(row.issuer.as_ref())),
+        Column::elastic("FINDINGS", 3, 12, |row, _| {
+            let kinds: Vec<_> = row.findings.iter().map(|kind| kind.as_str()).collect();
+            alarm((!kinds.is_empty()).then(|| kinds.join(", ")))
+        }),
+        Column::elastic("SOURCE", 4, 8, |row, _| Cell::name(&row.source)),
+    ];
+    const NONE: &'static str = "no tokens match";
+}
+
+/// The keys of a token's JSON object.
+const TOKEN_KEYS: &[&str] = &[
+    "id",
+    "source",
+    "external_id",
+    "name",
+    "description",
+    "issuer",
+    "account",
+    "role",
+    "scope",
+    "created_at",
+    "expires_at",
+    "expiry",
+    "expiry_origin",
+    "status",
+    "last_used_at",
+    "due_at",
+    "findings",
+];
+
+impl Row for StepRow {
+    const KEYS: &'static [&'static str] = &["step", "at", "outcome"];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::fixed("STEP", 0, |row, _| Cell::new(row.step.to_string())),
+        Column::fixed("AT", 0, |row, view| moment(row.at, view)),
+        Column::elastic("OUTCOME", 0, 20, |row, _| Cell::new(&row.outcome)),
+    ];
+    const NONE: &'static str = "no steps: it has no known expiry";
+}
+
+impl Row for NoticeRow {
+    const KEYS: &'static [&'static str] = &[
+        "id",
+        "token_id",
+        "token_name",
+        "topic",
+        "step",
+        "recipient",
+        "channel",
+        "state",
+        "send_at",
+        "planned_at",
+        "sent_at",
+        "attempts",
+        "message_id",
+        "reason",
+    ];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::elastic("TOKEN", 0, 12, |row, _| {
+            row.token_name
+                .as_deref()
+                .map_or_else(|| Cell::maybe(None::<&str>), Cell::name)
+        }),
+        Column::fixed("TOPIC", 1, |row, _| match row.step {
+            Some(step) => Cell::new(format!("{} {step}", row.topic)),
+            None => Cell::new(&row.topic),
+        }),
+        Column::elastic("RECIPIENT", 0, 12, |row, _| address(Some(&row.recipient))),
+        Column::fixed("STATE", 0, |row, _| {
+            Cell::new(row.state.as_str()).style(notice_style(row.state))
+        }),
+        Column::fixed("WHEN", 2, |row, view| {
+            moment(row.sent_at.unwrap_or(row.send_at), view)
+        }),
+        Column::elastic("REASON", 3, 16, |row, _| Cell::maybe(row.reason.as_ref())),
+    ];
+    const NONE: &'static str = "no notices match";
+}
+
+impl Row for FindingRow {
+    const KEYS: &'static [&'static str] = &[
+        "id",
+        "token_id",
+        "token_name",
+        "kind",
+        "severity",
+        "since",
+        "evidence",
+        "state",
+    ];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::elastic("TOKEN", 0, 12, |row, _| Cell::name(&row.token_name)),
+        Column::fixed("KIND", 0, |row, _| Cell::new(row.kind.as_str())),
+        Column::fixed("SEVERITY", 1, |row, _| {
+            Cell::new(row.severity.as_str()).style(severity_style(row.severity))
+        }),
+        Column::fixed("SINCE", 2, |row, view| moment(row.since, view)),
+        Column::fixed("STATE", 4, |row, _| Cell::new(row.state.as_str())),
+        Column::elastic("EVIDENCE", 3, 20, |row, _| Cell::new(&row.evidence)),
+    ];
+    const NONE: &'static str = "no findings match";
+}
+
+impl Row for IdentityRow {
+    const KEYS: &'static [&'static str] = &[
+        "email",
+        "directory",
+        "status",
+        "reason",
+        "evidence",
+        "observed_at",
+        "since",
+        "tokens",
+    ];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::elastic("EMAIL", 0, 12, |row, _| address(Some(&row.email))),
+        Column::fixed("STATUS", 0, |row, _| {
+            Cell::new(row.status.as_str()).style(identity_style(row.status))
+        }),
+        Column::fixed("TOKENS", 1, |row, _| Cell::new(row.tokens.to_string())),
+        Column::elastic("DIRECTORY", 2, 8, |row, _| Cell::name(&row.directory)),
+        Column::fixed("SINCE", 3, |row, _| Cell::maybe(row.since.map(instant))),
+        Column::fixed("OBSERVED", 5, |row, _| {
+            Cell::maybe(row.observed_at.map(instant))
+        }),
+        Column::elastic("WHY", 4, 20, |row, _| {
+            Cell::maybe(row.reason.as_ref().or(row.evidence.as_ref()))
+        }),
+    ];
+    const NONE: &'static str = "no people match";
+}
+
+impl Row for DirectoryRow {
+    const KEYS: &'static [&'static str] =
+        &["name", "kind", "people", "observed_at", "held", "error"];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::elastic("NAME", 0, 8, |row, _| Cell::name(&row.name)),
+        Column::fixed("KIND", 2, |row, _| Cell::new(&row.kind)),
+        Column::fixed("PEOPLE", 1, |row, _| Cell::new(row.people.to_string())),
+        Column::fixed("OBSERVED", 1, |row, view| {
+            Cell::maybe(row.observed_at.map(|at| when(at, view.now)))
+        }),
+        Column::elastic("TROUBLE", 0, 20, |row, _| {
+            alarm(row.held.as_ref().or(row.error.as_ref()))
+        }),
+    ];
+    const NONE: &'static str = "no directories are configured";
+}
+
+impl Row for ForecastRow {
+    const KEYS: &'static [&'static str] = &[
+        "at",
+        "token_id",
+        "token_name",
+        "source",
+        "expires_at",
+        "step",
+        "recipients",
+    ];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::fixed("AT", 0, |row, view| moment(row.at, view)),
+        Column::elastic("TOKEN", 0, 12, |row, _| Cell::name(&row.token_name)),
+        Column::fixed("STEP", 0, |row, _| Cell::new(row.step.to_string())),
+        Column::fixed("EXPIRES", 2, |row, _| Cell::new(instant(row.expires_at))),
+        Column::elastic("RECIPIENTS", 1, 16, |row, _| {
+            let to: Vec<_> = row.recipients.iter().map(Address::as_str).collect();
+            Cell::maybe((!to.is_empty()).then(|| to.join(", ")))
+        }),
+        Column::elastic("SOURCE", 3, 8, |row, _| Cell::name(&row.source)),
+    ];
+    const NONE: &'static str = "nothing will be sent in this time";
+}
+
+impl TokenDetail {
+    /// The keys that a row of CSV shows.
+    pub const KEYS: &'static [&'static str] = TOKEN_KEYS;
+
+    /// Writes the token on a sheet; the steps are those of its present expiry.
+    pub fn write_to(&self, sheet: &mut Sheet, steps: &[StepRow]) {
+        let token = &self.token;
+        let view = *sheet.view();
+        let text = |value: &Option<String>| Cell::maybe(value.as_ref());
+        let time = |at: Option<Instant>| Cell::maybe(at.map(|at| when(at, view.now)));
+        sheet.title(&Cell::name(token.label()).text);
+        for (label, cell) in [
+            ("id", Cell::new(token.id.to_string())),
+            ("source", Cell::name(&token.source)),
+            ("external id", Cell::new(&token.external_id)),
+            ("status", status(token.status)),
+            ("expires", expiry(token, &view)),
+            (
+                "says",
+                Cell::maybe(token.expiry_origin.map(|origin| origin.as_str())),
+            ),
+            ("issuer", address(token.issuer.as_ref())),
+            ("account", text(&token.account)),
+            ("role", text(&token.role)),
+            ("scope", text(&token.scope)),
+            ("description", text(&token.description)),
+            ("created", time(token.created_at)),
+            ("last used", time(token.last_used_at)),
+            ("next due", time(token.due_at)),
+        ] {
+            sheet.field(label, cell);
+        }
+        sheet.title("Steps");
+        sheet.table(steps);
+        sheet.title("Notices");
+        sheet.table(&self.notices);
+        sheet.title("Findings");
+        sheet.table(&token.findings);
+    }
+}
+
+/// On a terminal the first eight digits, which nearly always name one token; else all.
+fn id(id: TokenId, view: &View) -> Cell {
+    let mut text = id.to_string();
+    if view.width.is_some() {
+        text.truncate(8);
+    }
+    Cell::new(text)
+}
+
+fn address(address: Option<&Address>) -> Cell {
+    Cell::maybe(address.map(Address::as_str))
+}
+
+/// What is wrong, if something is.
+fn alarm(text: Option<impl AsRef<str>>) -> Cell {
+    let style = if text.is_some() { BAD } else { FAINT };
+    Cell::maybe(text).style(style)
+}
+
+fn moment(at: Instant, view: &View) -> Cell {
+    Cell::new(when(at, view.now))
+}
+
+fn expiry<F>(row: &TokenRow<F>, view: &View) -> Cell {
+    let Some(at) = row.expires_at else {
+        return Cell::new(row.expiry);
+    };
+    let left = at.0 - view.now;
+    let style = match row.status {
+        Status::Active if left <= TimeDelta::days(1) => BAD,
+        Status::Active if left <= TimeDelta::days(7) => WARN,
+        Status::Active => Style::new(),
+        Status::Expired | Status::Disabled | Status::Revoked | Status::Gone => FAINT,
+    };
+    moment(at, view).style(style)
+}
+
+fn status(status: Status) -> Cell {
+    Cell::new(status.as_str()).style(match status {
+        Status::Active => Style::new(),
+        Status::Expired => BAD,
+        Status::Disabled | Status::Revoked | Status::Gone => FAINT,
+    })
+}
+
+fn notice_style(state: NoticeState) -> Style {
+    match state {
+        NoticeState::Failed => BAD,
+        NoticeState::Unknown => WARN,
+        NoticeState::Cancelled | NoticeState::Suppressed => FAINT,
+        NoticeState::Planned | NoticeState::Sending | NoticeState::Sent => Style::new(),
+    }
+}
+
+fn severity_style(severity: Severity) -> Style {
+    match severity {
+        Severity::Critical => BAD,
+        Severity::High => WARN,
+        Severity::Medium => Style::new(),
+    }
+}
+
+fn identity_style(status: IdentityStatus) -> Style {
+    match status {
+        IdentityStatus::Disabled | IdentityStatus::Deleted | IdentityStatus::OutOfGroup => BAD,
+        IdentityStatus::Unknown => WARN,
+        IdentityStatus::Active => Style::new(),
+    }
+}

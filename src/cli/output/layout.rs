@@ -1,0 +1,121 @@
+//! The widths of a table's columns, decided once from the first rows and kept, and the lines that
+//! result.
+
+use super::{
+    column::{Cell, Row, STRONG, View},
+    text,
+};
+
+/// Between two columns.
+const GAP: usize = 2;
+
+/// The widths of the columns; none is left out.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    widths: Vec<Option<usize>>,
+}
+
+/// The cells of a row.
+pub(super) fn cells<R: Row>(row: &R, view: &View) -> Vec<Cell> {
+    R::COLUMNS
+        .iter()
+        .map(|column| (column.cell)(row, view))
+        .collect()
+}
+
+impl Layout {
+    /// Fits the columns to the terminal, if there is one: first the dispensable ones are narrowed,
+    /// then left out.
+    pub fn fit<R: Row>(rows: &[Vec<Cell>], view: &View) -> Self {
+        let natural: Vec<usize> = R::COLUMNS
+            .iter()
+            .enumerate()
+            .map(|(index, column)| {
+                let widest = rows
+                    .iter()
+                    .map(|cells| text::columns(&cells[index].text))
+                    .max();
+                widest.unwrap_or_default().max(column.title.len())
+            })
+            .collect();
+        let mut widths: Vec<_> = natural.iter().copied().map(Some).collect();
+        let Some(available) = view.width else {
+            return Self { widths };
+        };
+        while !narrow::<R>(&mut widths, available) {
+            let Some(dispensable) = most_dispensable::<R>(&widths) else {
+                break;
+            };
+            for (width, natural) in widths.iter_mut().zip(&natural) {
+                *width = width.and(Some(*natural));
+            }
+            widths[dispensable] = None;
+        }
+        Self { widths }
+    }
+
+    /// The titles of the columns that are left out.
+    pub fn left_out<R: Row>(&self) -> Vec<&'static str> {
+        let columns = R::COLUMNS.iter().zip(&self.widths);
+        columns
+            .filter(|(_, width)| width.is_none())
+            .map(|(column, _)| column.title)
+            .collect()
+    }
+
+    /// The line of titles.
+    pub fn header<R: Row>(&self, view: &View) -> String {
+        let titles: Vec<_> = R::COLUMNS
+            .iter()
+            .map(|column| Cell::new(column.title).style(STRONG))
+            .collect();
+        self.line(&titles, view)
+    }
+
+    /// One row, without the end of the line.
+    pub fn line(&self, cells: &[Cell], view: &View) -> String {
+        let mut line = String::new();
+        let mut blank = 0;
+        for (cell, width) in cells.iter().zip(&self.widths) {
+            let Some(width) = *width else { continue };
+            let shown = match view.width {
+                Some(_) => text::cut(&cell.text, width),
+                None => cell.text.as_str().into(),
+            };
+            line.extend(std::iter::repeat_n(' ', blank));
+            let fenced = if view.width.is_some() {
+                text::isolate(&shown)
+            } else {
+                shown.clone()
+            };
+            line.push_str(&view.paint(cell.style, &fenced));
+            blank = width.saturating_sub(text::columns(&shown)) + GAP;
+        }
+        line
+    }
+}
+
+/// Narrows the elastic columns, the most dispensable first; says whether all fits now.
+fn narrow<R: Row>(widths: &mut [Option<usize>], available: usize) -> bool {
+    let kept = widths.iter().flatten().count();
+    let total = widths.iter().flatten().sum::<usize>() + GAP * kept.saturating_sub(1);
+    let mut excess = total.saturating_sub(available);
+    let mut elastic: Vec<_> = (0..widths.len())
+        .filter(|index| R::COLUMNS[*index].least.is_some())
+        .collect();
+    elastic.sort_by_key(|index| std::cmp::Reverse(R::COLUMNS[*index].rank));
+    for index in elastic {
+        if let (Some(width), Some(least)) = (&mut widths[index], R::COLUMNS[index].least) {
+            let taken = width.saturating_sub(least).min(excess);
+            *width -= taken;
+            excess -= taken;
+        }
+    }
+    excess == 0
+}
+
+fn most_dispensable<R: Row>(widths: &[Option<usize>]) -> Option<usize> {
+    (0..widths.len())
+        .filter(|index| widths[*index].is_some() && R::COLUMNS[*index].rank > 0)
+        .max_by_key(|index| R::COLUMNS[*index].rank)
+}

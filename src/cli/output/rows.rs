@@ -1,0 +1,233 @@
+//! The rows that programs read: JSON keys, their order and their form are a contract.
+
+use chrono::{DateTime, Utc};
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use super::when::Instant;
+use crate::domain::{
+    Address, ExpiryOrigin, FindingKind, FindingState, IdentityStatus, NoticeState, Severity,
+    Status, Step, Token, TokenId,
+};
+
+/// A token. Its findings are kinds in a listing, and told in full where it is shown alone.
+#[derive(Debug, Clone, Serialize)]
+pub struct TokenRow<F = FindingKind> {
+    /// Derived from source and external id.
+    pub id: TokenId,
+    /// The name of the source.
+    pub source: String,
+    /// What the source calls it.
+    pub external_id: String,
+    /// What people call it; may be empty.
+    pub name: String,
+    /// A description, if there is one.
+    pub description: Option<String>,
+    /// The issuer's mailbox.
+    pub issuer: Option<Address>,
+    /// The tenant it belongs to.
+    pub account: Option<String>,
+    /// What it may do.
+    pub role: Option<String>,
+    /// Where it may do it.
+    pub scope: Option<String>,
+    /// When it was issued.
+    pub created_at: Option<Instant>,
+    /// When it ends, if that is known and ever.
+    pub expires_at: Option<Instant>,
+    /// `never`, `at` or `unknown`.
+    pub expiry: &'static str,
+    /// Who says so.
+    pub expiry_origin: Option<ExpiryOrigin>,
+    /// What it is now, swept or not.
+    pub status: Status,
+    /// When it was last used.
+    pub last_used_at: Option<Instant>,
+    /// When something must next be done about it.
+    pub due_at: Option<Instant>,
+    /// What is wrong with it now.
+    pub findings: Vec<F>,
+}
+
+impl<F> TokenRow<F> {
+    /// The token as it is at `now`, with its open findings.
+    #[must_use]
+    pub fn new(token: &Token, findings: Vec<F>, now: DateTime<Utc>) -> Self {
+        Self {
+            id: token.id,
+            source: token.source.clone(),
+            external_id: token.external_id.clone(),
+            name: token.name.clone(),
+            description: token.description.clone(),
+            issuer: token.issuer.clone(),
+            account: token.account.clone(),
+            role: token.role.clone(),
+            scope: token.scope.clone(),
+            created_at: token.created_at.map(Instant),
+            expires_at: token.expiry.at().map(Instant),
+            expiry: token.expiry.kind(),
+            expiry_origin: token.expiry_origin,
+            status: token.status_at(now),
+            last_used_at: token.last_used_at.map(Instant),
+            due_at: token.due_at.map(Instant),
+            findings,
+        }
+    }
+
+    /// Its name, or its external id where it has none.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        if self.name.trim().is_empty() {
+            &self.external_id
+        } else {
+            &self.name
+        }
+    }
+}
+
+/// All that is known of one token.
+#[derive(Debug, Clone, Serialize)]
+pub struct TokenDetail {
+    /// The token, its findings in full.
+    #[serde(flatten)]
+    pub token: TokenRow<FindingRow>,
+    /// Its notices.
+    pub notices: Vec<NoticeRow>,
+}
+
+/// A step of one token's present expiry; shown to people only.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepRow {
+    /// How long before the expiry.
+    #[serde(serialize_with = "as_text")]
+    pub step: Step,
+    /// When it is, or was, due.
+    pub at: Instant,
+    /// What became of it: `sent to 2`, `skipped: wider than the token's life`, `to come`.
+    pub outcome: String,
+}
+
+/// A notice.
+#[derive(Debug, Clone, Serialize)]
+pub struct NoticeRow {
+    /// Hash of its key.
+    pub id: Uuid,
+    /// The token it is about, if it is about one.
+    pub token_id: Option<TokenId>,
+    /// What people call that token.
+    pub token_name: Option<String>,
+    /// What it is about: `expiry`, the kind of a finding, …
+    pub topic: String,
+    /// For expiry, the step.
+    #[serde(serialize_with = "as_optional_text")]
+    pub step: Option<Step>,
+    /// Who is owed it.
+    pub recipient: Address,
+    /// How it is sent.
+    pub channel: String,
+    /// What has become of it.
+    pub state: NoticeState,
+    /// When it is to go.
+    pub send_at: Instant,
+    /// When it was planned.
+    pub planned_at: Instant,
+    /// When the server took it.
+    pub sent_at: Option<Instant>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The Message-ID of its mail.
+    pub message_id: Option<String>,
+    /// Why it is in this state, where that needs words.
+    pub reason: Option<String>,
+}
+
+/// A finding.
+#[derive(Debug, Clone, Serialize)]
+pub struct FindingRow {
+    /// Its id.
+    pub id: Uuid,
+    /// The token.
+    pub token_id: TokenId,
+    /// What people call that token.
+    pub token_name: String,
+    /// What is wrong.
+    pub kind: FindingKind,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Since when.
+    pub since: Instant,
+    /// On what evidence, in words.
+    pub evidence: String,
+    /// What has become of it.
+    pub state: FindingState,
+}
+
+/// A person's status at one directory.
+#[derive(Debug, Clone, Serialize)]
+pub struct IdentityRow {
+    /// The person's mailbox.
+    pub email: Address,
+    /// The name of the directory.
+    pub directory: String,
+    /// What it says.
+    pub status: IdentityStatus,
+    /// Why it is not known, or why the last good value is kept.
+    pub reason: Option<String>,
+    /// The directory's own words.
+    pub evidence: Option<String>,
+    /// When it said so.
+    pub observed_at: Option<Instant>,
+    /// Since when that holds.
+    pub since: Option<Instant>,
+    /// How many working tokens this person has issued.
+    pub tokens: u64,
+}
+
+/// A directory.
+#[derive(Debug, Clone, Serialize)]
+pub struct DirectoryRow {
+    /// Its name.
+    pub name: String,
+    /// Of what kind it is.
+    pub kind: String,
+    /// How many people it knows.
+    pub people: u64,
+    /// When it was last read whole.
+    pub observed_at: Option<Instant>,
+    /// What waits for an operator, if something does.
+    pub held: Option<String>,
+    /// Why the last reading failed, if it did.
+    pub error: Option<String>,
+}
+
+/// A warning that will be sent if nothing changes.
+#[derive(Debug, Clone, Serialize)]
+pub struct ForecastRow {
+    /// When it will go.
+    pub at: Instant,
+    /// The token.
+    pub token_id: TokenId,
+    /// What people call it.
+    pub token_name: String,
+    /// The name of the source.
+    pub source: String,
+    /// When it ends.
+    pub expires_at: Instant,
+    /// The step.
+    #[serde(serialize_with = "as_text")]
+    pub step: Step,
+    /// Who will be told.
+    pub recipients: Vec<Address>,
+}
+
+fn as_text<S: Serializer>(step: &Step, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(step)
+}
+
+#[expect(clippy::ref_option, reason = "serde hands the field over by reference")]
+fn as_optional_text<S: Serializer>(step: &Option<Step>, serializer: S) -> Result<S::Ok, S::Error> {
+    match step {
+        Some(step) => serializer.collect_str(step),
+        None => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,93 @@
+//! A page about one thing: a title, fields with aligned labels, sections with small tables.
+
+use super::{
+    column::{Cell, FAINT, Row, STRONG, View},
+    layout::{Layout, cells},
+    text,
+};
+
+/// A page in the making.
+pub struct Sheet {
+    view: View,
+    text: String,
+    fields: Vec<(&'static str, Cell)>,
+}
+
+impl Sheet {
+    /// An empty page.
+    #[must_use]
+    pub fn new(view: View) -> Self {
+        Self {
+            view,
+            text: String::new(),
+            fields: Vec::new(),
+        }
+    }
+
+    /// What times and colours are seen from.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Begins a section; the first title is that of the page.
+    pub fn title(&mut self, title: &str) {
+        self.end_fields();
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        let title = self.view.paint(STRONG, &text::clean(title));
+        self.text.push_str(&title);
+        self.text.push('\n');
+    }
+
+    /// Adds a field.
+    pub fn field(&mut self, label: &'static str, value: Cell) {
+        self.fields.push((label, value));
+    }
+
+    /// Adds rows as a table, or says that there are none.
+    pub fn table<R: Row>(&mut self, rows: &[R]) {
+        self.end_fields();
+        if rows.is_empty() {
+            self.line(&self.view.paint(FAINT, R::NONE));
+            return;
+        }
+        let mut view = self.view;
+        view.width = view.width.map(|width| width.saturating_sub(2));
+        let rows: Vec<_> = rows.iter().map(|row| cells(row, &view)).collect();
+        let layout = Layout::fit::<R>(&rows, &view);
+        self.line(&layout.header::<R>(&view));
+        for cells in &rows {
+            self.line(&layout.line(cells, &view));
+        }
+    }
+
+    /// The finished page.
+    #[must_use]
+    pub fn into_text(mut self) -> String {
+        self.end_fields();
+        self.text
+    }
+
+    fn end_fields(&mut self) {
+        let fields = std::mem::take(&mut self.fields);
+        let width = fields
+            .iter()
+            .map(|(label, _)| label.len())
+            .max()
+            .unwrap_or_default();
+        for (label, cell) in fields {
+            let gap = " ".repeat(width - label.len());
+            let label = self.view.paint(FAINT, label);
+            let value = self.view.paint(cell.style, &cell.text);
+            self.line(&format!("{label}{gap}  {value}"));
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        self.text.push_str("  ");
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+}

@@ -1,0 +1,559 @@
+use chrono::{DateTime, TimeDelta, Utc};
+use rstest::rstest;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{
+    rows::{
+        DirectoryRow, FindingRow, ForecastRow, IdentityRow, NoticeRow, StepRow, TokenDetail,
+        TokenRow,
+    },
+    when::Instant,
+    *,
+};
+use crate::{
+    cli::args::Format,
+    domain::{
+        Expiry, ExpiryOrigin, FindingKind, FindingState, IdentityStatus, NoticeState, Severity,
+        Status, Token, TokenId,
+    },
+};
+
+fn now() -> DateTime<Utc> {
+    "2026-11-21T09:00:00Z".parse().unwrap()
+}
+
+fn days(days: i64) -> Instant {
+    Instant(now() + TimeDelta::days(days))
+}
+
+/// No terminal: nothing is shortened.
+fn file() -> View {
+    View {
+        now: now(),
+        width: None,
+        color: false,
+    }
+}
+
+fn terminal(width: usize) -> View {
+    View {
+        width: Some(width),
+        ..file()
+    }
+}
+
+fn token(name: &str, external_id: &str) -> Token {
+    Token {
+        id: TokenId::of("exports", external_id),
+        source: "exports".into(),
+        external_id: external_id.into(),
+        name: name.into(),
+        description: None,
+        issuer: Some("ada.lovelace@example.org".parse().unwrap()),
+        issuer_name: Some("Ada Lovelace".into()),
+        account: Some("acme".into()),
+        role: Some("editor".into()),
+        scope: None,
+        created_at: Some(days(-83).0),
+        expiry: Expiry::At(days(7).0),
+        expiry_origin: Some(ExpiryOrigin::Source),
+        status: Status::Active,
+        last_used_at: Some(now() - TimeDelta::milliseconds(1500)),
+        first_seen_at: days(-80).0,
+        life_from: Some(days(-83).0),
+        planned_step: None,
+        due_at: Some(now()),
+    }
+}
+
+fn row(name: &str, external_id: &str, findings: &[FindingKind]) -> TokenRow {
+    TokenRow::new(&token(name, external_id), findings.to_vec(), now())
+}
+
+fn notice() -> NoticeRow {
+    NoticeRow {
+        id: Uuid::from_u128(1),
+        token_id: Some(TokenId::of("exports", "4711")),
+        token_name: Some("ci-deploy".into()),
+        topic: "expiry".into(),
+        step: Some("7d".parse().unwrap()),
+        recipient: "ada.lovelace@example.org".parse().unwrap(),
+        channel: "mail".into(),
+        state: NoticeState::Sent,
+        send_at: days(0),
+        planned_at: days(0),
+        sent_at: Some(days(0)),
+        attempts: 1,
+        message_id: Some("<1@lapsed>".into()),
+        reason: None,
+    }
+}
+
+fn finding() -> FindingRow {
+    FindingRow {
+        id: Uuid::from_u128(2),
+        token_id: TokenId::of("exports", "4711"),
+        token_name: "ci-deploy".into(),
+        kind: FindingKind::SsoRevoked,
+        severity: Severity::Critical,
+        since: days(-9),
+        evidence: "status \"disabled\" in people.csv, line 7".into(),
+        state: FindingState::Open,
+    }
+}
+
+fn identity() -> IdentityRow {
+    IdentityRow {
+        email: "ada.lovelace@example.org".parse().unwrap(),
+        directory: "hr".into(),
+        status: IdentityStatus::Disabled,
+        reason: None,
+        evidence: Some("status \"disabled\" in people.csv, line 7".into()),
+        observed_at: Some(days(0)),
+        since: Some(days(-9)),
+        tokens: 3,
+    }
+}
+
+fn forecast() -> ForecastRow {
+    ForecastRow {
+        at: days(6),
+        token_id: TokenId::of("exports", "4711"),
+        token_name: "ci-deploy".into(),
+        source: "exports".into(),
+        expires_at: days(7),
+        step: "1d".parse().unwrap(),
+        recipients: vec![
+            "ada.lovelace@example.org".parse().unwrap(),
+            "security@example.org".parse().unwrap(),
+        ],
+    }
+}
+
+fn directory() -> DirectoryRow {
+    DirectoryRow {
+        name: "hr".into(),
+        kind: "file".into(),
+        people: 240,
+        observed_at: Some(days(0)),
+        held: Some("31 of 240 people would lose access at once".into()),
+        error: None,
+    }
+}
+
+/// What is printed, and what is remarked on the side.
+fn print<R: Row>(format: Format, view: View, rows: &[R]) -> (String, String) {
+    let (mut out, mut notes) = (Vec::new(), Vec::new());
+    let mut printer = Printer::new(format, view, &mut out, &mut notes);
+    for row in rows {
+        printer.row(row).unwrap();
+    }
+    assert_eq!(printer.finish().unwrap(), rows.len() as u64);
+    (
+        String::from_utf8(out).unwrap(),
+        String::from_utf8(notes).unwrap(),
+    )
+}
+
+fn three() -> [TokenRow; 3] {
+    let mut old = token("", "legacy-0001");
+    old.expiry = Expiry::Never;
+    let mut gone = token(
+        "nightly backup of the warehouse, written by the data team",
+        "4712",
+    );
+    gone.expiry = Expiry::At(days(-2).0);
+    gone.issuer = None;
+    [
+        row(
+            "ci-deploy",
+            "4711",
+            &[FindingKind::SsoRevoked, FindingKind::TooLong],
+        ),
+        TokenRow::new(&old, vec![FindingKind::NeverExpires], now()),
+        TokenRow::new(&gone, vec![], now()),
+    ]
+}
+
+#[test]
+fn a_table_in_a_file_is_whole() {
+    let (text, notes) = print(Format::Table, file(), &three());
+    insta::assert_snapshot!(text, @"
+    ID                                    NAME                                                       STATUS   EXPIRES                         ISSUER                    FINDINGS               SOURCE
+    507bae5b-6920-5b53-b7a2-e5e8fc59729e  ci-deploy                                                  active   2026-11-28 09:00Z (in 7 days)   ada.lovelace@example.org  sso_revoked, too_long  exports
+    c3724dfd-dd9f-54c4-b226-f6a2bc322fc6  legacy-0001                                                active   never                           ada.lovelace@example.org  never_expires          exports
+    3c0a91d5-2c72-52c5-a0b4-7f21f796d8a4  nightly backup of the warehouse, written by the data team  expired  2026-11-19 09:00Z (2 days ago)  -                         -                      exports
+    ");
+    assert_eq!(notes, "");
+}
+
+#[test]
+fn a_table_on_a_wide_terminal() {
+    let (text, notes) = print(Format::Table, terminal(160), &three());
+    insta::assert_snapshot!(text, @"
+    ID        NAME                                                       STATUS   EXPIRES                         ISSUER                    FINDINGS         SOURCE
+    507bae5b  ci-deploy                                                  active   2026-11-28 09:00Z (in 7 days)   ada.lovelace@example.org  sso_revoked, t…  exports
+    c3724dfd  legacy-0001                                                active   never                           ada.lovelace@example.org  never_expires    exports
+    3c0a91d5  nightly backup of the warehouse, written by the data team  expired  2026-11-19 09:00Z (2 days ago)  -                         -                exports
+    ");
+    assert_eq!(notes, "");
+}
+
+#[test]
+fn a_table_on_a_usual_terminal() {
+    let (text, notes) = print(Format::Table, terminal(100), &three());
+    insta::assert_snapshot!(text, @"
+    ID        NAME          STATUS   EXPIRES                         ISSUER        FINDINGS      SOURCE
+    507bae5b  ci-deploy     active   2026-11-28 09:00Z (in 7 days)   ada.lovelac…  sso_revoked…  exports
+    c3724dfd  legacy-0001   active   never                           ada.lovelac…  never_expir…  exports
+    3c0a91d5  nightly bac…  expired  2026-11-19 09:00Z (2 days ago)  -             -             exports
+    ");
+    insta::assert_snapshot!(notes, @"");
+}
+
+#[test]
+fn a_table_on_a_narrow_terminal() {
+    let (text, notes) = print(Format::Table, terminal(40), &three());
+    insta::assert_snapshot!(text, @"
+    ID        NAME                   STATUS
+    507bae5b  ci-deploy              active
+    c3724dfd  legacy-0001            active
+    3c0a91d5  nightly backup of th…  expired
+    ");
+    insta::assert_snapshot!(notes, @"
+    left out for want of room: EXPIRES, ISSUER, FINDINGS, SOURCE (a wider terminal or --format csv shows all)
+    ");
+}
+
+#[rstest]
+#[case(30)]
+#[case(60)]
+#[case(80)]
+#[case(120)]
+#[case(200)]
+fn no_row_is_wider_than_the_terminal(#[case] width: usize) {
+    let mut rows = three().to_vec();
+    rows.extend(awkward());
+    let tables = [
+        print(Format::Table, terminal(width), &rows).0,
+        print(Format::Table, terminal(width.max(40)), &[notice()]).0,
+        print(Format::Table, terminal(width.max(40)), &[finding()]).0,
+        print(Format::Table, terminal(width.max(40)), &[identity()]).0,
+        print(Format::Table, terminal(width.max(50)), &[forecast()]).0,
+        print(Format::Table, terminal(width.max(40)), &[directory()]).0,
+    ];
+    for (table, least) in tables.iter().zip([30, 40, 40, 40, 50, 40]) {
+        for line in table.lines() {
+            assert!(text::columns(line) <= width.max(least), "{width}: {line}");
+        }
+    }
+}
+
+fn awkward() -> Vec<TokenRow> {
+    [
+        "deploy 🚀 👩‍🚀 日本",
+        "מפתח פריסה",
+        "a\r\nactive  forged row",
+        "\u{1b}[2J\u{1b}[31mred\u{9b}0m",
+        "gnp\u{202e}exe.tropxe",
+        "{{token}} <script>alert(1)</script>",
+        "Bcc: eve@example.org",
+        &"long ".repeat(2000),
+    ]
+    .iter()
+    .zip(0..)
+    .map(|(name, n)| row(name, &format!("a{n}"), &[]))
+    .collect()
+}
+
+#[test]
+fn awkward_names_stay_in_their_cell() {
+    let (text, _) = print(Format::Table, terminal(90), &awkward());
+    assert_eq!(text.lines().count(), awkward().len() + 1);
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
+    let shown = text
+        .replace('\u{2068}', "<fsi>")
+        .replace('\u{2069}', "<pdi>");
+    insta::assert_snapshot!(shown, @"
+    ID        NAME               STATUS  EXPIRES                        ISSUER        FINDINGS
+    d9eb51f8  deploy 🚀 👩‍🚀 日本  active  2026-11-28 09:00Z (in 7 days)  ada.lovelac…  -
+    794ae505  <fsi>מפתח פריסה<pdi>         active  2026-11-28 09:00Z (in 7 days)  ada.lovelac…  -
+    47bf35c6  a  active  forge…  active  2026-11-28 09:00Z (in 7 days)  ada.lovelac…  -
+    f93ffc8c   [2J [31mred 0m    active  2026-11-28 09:00Z (in 7 days)  ada.lovelac…  -
+    0717b0ff  gnp exe.tropxe     active  2026-11-28 09:00Z (in 7 days)  ada.lovelac…  -
+    ff58fb26  {{token}} <scrip…  active  2026-11-28 09:00Z (in 7 days)  ada.lovelac…  -
+    4881137f  Bcc: eve@example…  active  2026-11-28 09:00Z (in 7 days)  ada.lovelac…  -
+    ab2ca1bc  long long long l…  active  2026-11-28 09:00Z (in 7 days)  ada.lovelac…  -
+    ");
+}
+
+#[test]
+fn awkward_names_are_told_to_programs_as_they_are() {
+    for format in [Format::Json, Format::Jsonl] {
+        let (text, _) = print(format, file(), &awkward());
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
+        assert!(!text.contains('\u{202e}'));
+        let lines: Vec<_> = text
+            .lines()
+            .map(|line| line.trim_end_matches(','))
+            .collect();
+        let objects = lines.iter().filter(|line| line.starts_with('{'));
+        let names: Vec<_> = objects
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["name"].clone())
+            .collect();
+        let given: Vec<_> = awkward()
+            .into_iter()
+            .map(|row| Value::from(row.name))
+            .collect();
+        assert_eq!(names, given);
+    }
+}
+
+#[test]
+fn widths_once_decided_are_kept() {
+    let mut rows = vec![row("short", "1", &[]); 1500];
+    rows.push(row(&"x".repeat(200), "2", &[]));
+    let (text, _) = print(Format::Table, terminal(120), &rows);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 1502);
+    let column = lines[0].find("STATUS").unwrap();
+    assert_eq!(lines[1500].find("active"), Some(column));
+    let last: Vec<_> = lines[1501].chars().collect();
+    assert!(
+        last[column..]
+            .iter()
+            .collect::<String>()
+            .starts_with("active")
+    );
+}
+
+#[test]
+fn json_is_one_array() {
+    let (text, _) = print(Format::Json, file(), &three());
+    let array: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(array.as_array().unwrap().len(), 3);
+    assert_eq!(print::<TokenRow>(Format::Json, file(), &[]).0, "[]\n");
+}
+
+#[test]
+fn json_lines_are_one_object_each() {
+    let (text, _) = print(Format::Jsonl, file(), &three());
+    for line in text.lines() {
+        assert!(serde_json::from_str::<Value>(line).unwrap().is_object());
+    }
+    assert_eq!(text.lines().count(), 3);
+}
+
+#[test]
+fn csv_has_a_header_and_quotes_what_needs_it() {
+    let rows = [
+        row(
+            "a, \"b\"\r\nc",
+            "4711",
+            &[FindingKind::SsoRevoked, FindingKind::TooLong],
+        ),
+        row("=1+1", "4712", &[]),
+    ];
+    insta::assert_snapshot!(print(Format::Csv, file(), &rows).0, @r#"
+    id,source,external_id,name,description,issuer,account,role,scope,created_at,expires_at,expiry,expiry_origin,status,last_used_at,due_at,findings
+    507bae5b-6920-5b53-b7a2-e5e8fc59729e,exports,4711,"a, ""b""  c",,ada.lovelace@example.org,acme,editor,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,sso_revoked;too_long
+    3c0a91d5-2c72-52c5-a0b4-7f21f796d8a4,exports,4712,=1+1,,ada.lovelace@example.org,acme,editor,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,
+    "#);
+}
+
+#[rstest]
+#[case(Format::Table, "", "no tokens match\n")]
+#[case(Format::Json, "[]\n", "")]
+#[case(Format::Jsonl, "", "")]
+#[case(
+    Format::Csv,
+    "id,source,external_id,name,description,issuer,account,role,scope,created_at,expires_at,expiry,\
+     expiry_origin,status,last_used_at,due_at,findings\n",
+    ""
+)]
+fn an_empty_list(#[case] format: Format, #[case] printed: &str, #[case] remarked: &str) {
+    let (out, notes) = print::<TokenRow>(format, file(), &[]);
+    assert_eq!((out.as_str(), notes.as_str()), (printed, remarked));
+}
+
+#[test]
+fn colours_are_there_only_when_asked_for() {
+    let colored = View {
+        color: true,
+        ..terminal(100)
+    };
+    let (text, _) = print(Format::Table, colored, &three());
+    assert!(text.contains('\u{1b}'));
+    let plain = anstream::adapter::strip_str(&text).to_string();
+    assert_eq!(plain, print(Format::Table, terminal(100), &three()).0);
+}
+
+/// A pipe whose reader has gone.
+struct Gone;
+
+impl std::io::Write for Gone {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[rstest]
+fn a_reader_that_went_away_is_told_from_other_failures(
+    #[values(Format::Table, Format::Json, Format::Jsonl, Format::Csv)] format: Format,
+) {
+    let mut printer = Printer::new(format, file(), Gone, std::io::sink());
+    printer.row(&row("a", "1", &[])).unwrap();
+    assert!(matches!(printer.finish(), Err(Error::Closed)));
+}
+
+/// The keys of a JSON object in the order in which they are written.
+fn keys(value: &impl serde::Serialize) -> Vec<String> {
+    let text = serde_json::to_string(value).unwrap();
+    let object: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
+    let mut keys: Vec<_> = object.keys().cloned().collect();
+    keys.sort_by_key(|key| text.find(&format!("\"{key}\":")).unwrap());
+    keys
+}
+
+fn assert_keys<R: Row>(row: &R) {
+    assert_eq!(keys(row), R::KEYS);
+}
+
+#[test]
+fn the_header_of_csv_is_the_keys_of_json() {
+    assert_keys(&row("a", "1", &[]));
+    assert_keys(&notice());
+    assert_keys(&finding());
+    assert_keys(&identity());
+    assert_keys(&forecast());
+    assert_keys(&directory());
+    assert_keys(&step());
+}
+
+#[test]
+fn the_json_of_each_row_is_a_contract() {
+    let line = |(text, _): (String, String)| text;
+    insta::assert_snapshot!(line(print(Format::Jsonl, file(), &three()[..1])), @r#"
+    {"id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","source":"exports","external_id":"4711","name":"ci-deploy","description":null,"issuer":"ada.lovelace@example.org","account":"acme","role":"editor","scope":null,"created_at":"2026-08-30T09:00:00Z","expires_at":"2026-11-28T09:00:00Z","expiry":"at","expiry_origin":"source","status":"active","last_used_at":"2026-11-21T08:59:58.500000Z","due_at":"2026-11-21T09:00:00Z","findings":["sso_revoked","too_long"]}
+    "#);
+    insta::assert_snapshot!(line(print(Format::Jsonl, file(), &[notice()])), @r#"
+    {"id":"00000000-0000-0000-0000-000000000001","token_id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","token_name":"ci-deploy","topic":"expiry","step":"7d","recipient":"ada.lovelace@example.org","channel":"mail","state":"sent","send_at":"2026-11-21T09:00:00Z","planned_at":"2026-11-21T09:00:00Z","sent_at":"2026-11-21T09:00:00Z","attempts":1,"message_id":"<1@lapsed>","reason":null}
+    "#);
+    insta::assert_snapshot!(line(print(Format::Jsonl, file(), &[finding()])), @r#"
+    {"id":"00000000-0000-0000-0000-000000000002","token_id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","token_name":"ci-deploy","kind":"sso_revoked","severity":"critical","since":"2026-11-12T09:00:00Z","evidence":"status \"disabled\" in people.csv, line 7","state":"open"}
+    "#);
+    insta::assert_snapshot!(line(print(Format::Jsonl, file(), &[identity()])), @r#"
+    {"email":"ada.lovelace@example.org","directory":"hr","status":"disabled","reason":null,"evidence":"status \"disabled\" in people.csv, line 7","observed_at":"2026-11-21T09:00:00Z","since":"2026-11-12T09:00:00Z","tokens":3}
+    "#);
+    insta::assert_snapshot!(line(print(Format::Jsonl, file(), &[forecast()])), @r#"
+    {"at":"2026-11-27T09:00:00Z","token_id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","token_name":"ci-deploy","source":"exports","expires_at":"2026-11-28T09:00:00Z","step":"1d","recipients":["ada.lovelace@example.org","security@example.org"]}
+    "#);
+}
+
+#[test]
+fn the_tables_of_the_other_rows() {
+    let view = terminal(120);
+    let tables = [
+        print(Format::Table, view, &[notice()]).0,
+        print(Format::Table, view, &[finding()]).0,
+        print(Format::Table, view, &[identity()]).0,
+        print(Format::Table, view, &[forecast()]).0,
+        print(Format::Table, view, &[directory()]).0,
+    ];
+    insta::assert_snapshot!(tables.join("\n"), @r#"
+    TOKEN      TOPIC      RECIPIENT                 STATE  WHEN                     REASON
+    ci-deploy  expiry 7d  ada.lovelace@example.org  sent   2026-11-21 09:00Z (now)  -
+
+    TOKEN      KIND         SEVERITY  SINCE                           STATE  EVIDENCE
+    ci-deploy  sso_revoked  critical  2026-11-12 09:00Z (9 days ago)  open   status "disabled" in people.csv, line 7
+
+    EMAIL                     STATUS    TOKENS  DIRECTORY  SINCE              OBSERVED           WHY
+    ada.lovelace@example.org  disabled  3       hr         2026-11-12 09:00Z  2026-11-21 09:00Z  status "disabled" in peopl…
+
+    AT                             TOKEN      STEP  EXPIRES            RECIPIENTS                                    SOURCE
+    2026-11-27 09:00Z (in 6 days)  ci-deploy  1d    2026-11-28 09:00Z  ada.lovelace@example.org, security@example.…  exports
+
+    NAME  KIND  PEOPLE  OBSERVED                 TROUBLE
+    hr    file  240     2026-11-21 09:00Z (now)  31 of 240 people would lose access at once
+    "#);
+}
+
+fn step() -> StepRow {
+    StepRow {
+        step: "7d".parse().unwrap(),
+        at: days(0),
+        outcome: "sent to 1".into(),
+    }
+}
+
+fn detail() -> TokenDetail {
+    TokenDetail {
+        token: TokenRow::new(&token("ci\ndeploy", "4711"), vec![finding()], now()),
+        notices: vec![],
+    }
+}
+
+fn shown(format: Format) -> String {
+    let (detail, mut out) = (detail(), Vec::new());
+    let value = (&detail, TokenDetail::KEYS);
+    show(format, terminal(100), &mut out, value, |sheet| {
+        detail.write_to(sheet, &[step()])
+    })
+    .unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn one_token_on_a_sheet() {
+    insta::assert_snapshot!(shown(Format::Table), @r#"
+    ci deploy
+      id           507bae5b-6920-5b53-b7a2-e5e8fc59729e
+      source       exports
+      external id  4711
+      status       active
+      expires      2026-11-28 09:00Z (in 7 days)
+      says         source
+      issuer       ada.lovelace@example.org
+      account      acme
+      role         editor
+      scope        -
+      description  -
+      created      2026-08-30 09:00Z (83 days ago)
+      last used    2026-11-21 08:59Z (now)
+      next due     2026-11-21 09:00Z (now)
+
+    Steps
+      STEP  AT                       OUTCOME
+      7d    2026-11-21 09:00Z (now)  sent to 1
+
+    Notices
+      no notices match
+
+    Findings
+      TOKEN      KIND         SEVERITY  SINCE                           STATE  EVIDENCE
+      ci-deploy  sso_revoked  critical  2026-11-12 09:00Z (9 days ago)  open   status "disabled" in peo…
+    "#);
+}
+
+#[test]
+fn one_token_as_one_object() {
+    let object: Value = serde_json::from_str(&shown(Format::Json)).unwrap();
+    assert_eq!(object["findings"][0]["kind"], "sso_revoked");
+    assert_eq!(
+        serde_json::from_str::<Value>(&shown(Format::Jsonl)).unwrap(),
+        object
+    );
+    let mut expected: Vec<_> = TokenDetail::KEYS.to_vec();
+    expected.push("notices");
+    assert_eq!(keys(&detail()), expected);
+}
+
+#[test]
+fn one_token_as_one_record() {
+    assert_eq!(shown(Format::Csv).lines().count(), 2);
+}

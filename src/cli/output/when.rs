@@ -1,0 +1,107 @@
+//! Instants as people read them, and as programs do.
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Timelike, Utc};
+use serde::{Serialize, Serializer};
+
+/// An instant that is written as RFC 3339 in UTC with `Z`; microseconds only where there are some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(pub DateTime<Utc>);
+
+impl From<DateTime<Utc>> for Instant {
+    fn from(at: DateTime<Utc>) -> Self {
+        Self(at)
+    }
+}
+
+impl Serialize for Instant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let precision = if self.0.nanosecond() == 0 {
+            SecondsFormat::Secs
+        } else {
+            SecondsFormat::Micros
+        };
+        serializer.serialize_str(&self.0.to_rfc3339_opts(precision, true))
+    }
+}
+
+/// `2026-11-28 09:00Z (in 7 days)`.
+#[must_use]
+pub fn when(at: Instant, now: DateTime<Utc>) -> String {
+    format!("{} ({})", instant(at), distance(at, now))
+}
+
+/// `2026-11-28 09:00Z`.
+#[must_use]
+pub fn instant(at: Instant) -> String {
+    at.0.format("%Y-%m-%d %H:%MZ").to_string()
+}
+
+/// `in 7 days`, `5 hours ago`, `now`: from 36 hours up in days to the nearest, below in hours, below
+/// 90 minutes in minutes.
+#[must_use]
+pub fn distance(at: Instant, now: DateTime<Utc>) -> String {
+    let ahead = at.0 - now;
+    let (count, unit) = rounded(ahead.abs());
+    let plural = if count == 1 { "" } else { "s" };
+    match (count, ahead > TimeDelta::zero()) {
+        (0, _) => "now".to_owned(),
+        (_, true) => format!("in {count} {unit}{plural}"),
+        (_, false) => format!("{count} {unit}{plural} ago"),
+    }
+}
+
+fn rounded(span: TimeDelta) -> (i64, &'static str) {
+    let seconds = span.num_seconds();
+    let nearest = |unit: i64| (seconds + unit / 2) / unit;
+    if span >= TimeDelta::hours(36) {
+        (nearest(86_400), "day")
+    } else if span >= TimeDelta::minutes(90) {
+        (nearest(3_600), "hour")
+    } else {
+        (nearest(60), "minute")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Instant {
+        Instant(text.parse().unwrap())
+    }
+
+    #[test]
+    fn an_instant_is_told_with_its_distance() {
+        let now = at("2026-11-21T09:00:00Z").0;
+        for (text, shown) in [
+            ("2026-11-28T09:00:00Z", "2026-11-28 09:00Z (in 7 days)"),
+            ("2026-11-27T22:00:00Z", "2026-11-27 22:00Z (in 7 days)"),
+            ("2026-11-22T21:00:00Z", "2026-11-22 21:00Z (in 2 days)"),
+            ("2026-11-22T20:59:00Z", "2026-11-22 20:59Z (in 36 hours)"),
+            ("2026-11-21T10:30:00Z", "2026-11-21 10:30Z (in 2 hours)"),
+            ("2026-11-21T10:29:00Z", "2026-11-21 10:29Z (in 89 minutes)"),
+            ("2026-11-21T09:01:00Z", "2026-11-21 09:01Z (in 1 minute)"),
+            ("2026-11-21T09:00:00Z", "2026-11-21 09:00Z (now)"),
+            ("2026-11-21T08:59:00Z", "2026-11-21 08:59Z (1 minute ago)"),
+            ("2024-11-21T09:00:00Z", "2024-11-21 09:00Z (730 days ago)"),
+        ] {
+            assert_eq!(when(at(text), now), shown);
+        }
+    }
+
+    #[test]
+    fn programs_get_rfc_3339_in_utc() {
+        for (text, json) in [
+            ("2026-11-28T10:00:00+01:00", "\"2026-11-28T09:00:00Z\""),
+            ("2026-11-28T09:00:00.5Z", "\"2026-11-28T09:00:00.500000Z\""),
+        ] {
+            assert_eq!(serde_json::to_string(&at(text)).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn the_ends_of_time_do_not_overflow() {
+        let far = Instant(DateTime::<Utc>::MAX_UTC);
+        assert!(when(far, DateTime::<Utc>::MIN_UTC).contains("in "));
+    }
+}
