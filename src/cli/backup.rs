@@ -3,5 +3,5 @@
 use super::{Context, args::Backup, exit::Exit, unwired};
 
 pub(super) async fn backup(_context: &Context, _args: Backup) -> anyhow::Result<Exit> {
-    unwired("backup")
+    unwired("backup").await
 }

@@ -3,5 +3,5 @@
 use super::{Context, exit::Exit, unwired};
 
 pub(super) async fn check(_context: &Context) -> anyhow::Result<Exit> {
-    unwired("check")
+    unwired("check").await
 }

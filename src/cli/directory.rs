@@ -3,5 +3,5 @@
 use super::{Context, args::DirectoryCommand, exit::Exit, unwired};
 
 pub(super) async fn directory(_context: &Context, _args: DirectoryCommand) -> anyhow::Result<Exit> {
-    unwired("directory")
+    unwired("directory").await
 }

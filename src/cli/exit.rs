@@ -132,7 +132,7 @@ pub fn report(error: &anyhow::Error, mut out: impl Write) -> Exit {
 fn describe(error: &anyhow::Error) -> String {
     let red = AnsiColor::Red.on_default().bold();
     let cyan = AnsiColor::Cyan.on_default().bold();
-    let mut text = String::new();
+    let mut lines = Vec::new();
     let mut last = String::new();
     for (depth, cause) in error.chain().enumerate() {
         let message = text::clean_lines(&cause.to_string());
@@ -145,19 +145,16 @@ fn describe(error: &anyhow::Error) -> String {
         } else {
             ("caused by", Style::new())
         };
-        text.push_str(&format!("{style}{label}:{style:#} {message}\n"));
+        lines.push(format!("{style}{label}:{style:#} {message}\n"));
         last = message;
     }
     if let Some(hint) = error
         .downcast_ref::<Failure>()
         .and_then(|failure| failure.hint.as_deref())
     {
-        text.push_str(&format!(
-            "{cyan}hint:{cyan:#} {}\n",
-            text::clean_lines(hint)
-        ));
+        lines.push(format!("{cyan}hint:{cyan:#} {}\n", text::clean_lines(hint)));
     }
-    text
+    lines.concat()
 }
 
 #[cfg(test)]

@@ -3,5 +3,5 @@
 use super::{Context, args::Explain, exit::Exit, unwired};
 
 pub(super) async fn explain(_context: &Context, _args: Explain) -> anyhow::Result<Exit> {
-    unwired("explain")
+    unwired("explain").await
 }

@@ -3,5 +3,5 @@
 use super::{Context, args::Forecast, exit::Exit, unwired};
 
 pub(super) async fn forecast(_context: &Context, _args: Forecast) -> anyhow::Result<Exit> {
-    unwired("forecast")
+    unwired("forecast").await
 }

@@ -3,5 +3,5 @@
 use super::{Context, args::Import, exit::Exit, unwired};
 
 pub(super) async fn import(_context: &Context, _args: Import) -> anyhow::Result<Exit> {
-    unwired("import")
+    unwired("import").await
 }

@@ -3,5 +3,5 @@
 use super::{Context, exit::Exit, unwired};
 
 pub(super) async fn migrate(_context: &Context) -> anyhow::Result<Exit> {
-    unwired("migrate")
+    unwired("migrate").await
 }

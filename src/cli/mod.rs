@@ -116,6 +116,7 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<Exit> {
 }
 
 /// The end of a command whose other half is not built in yet.
-fn unwired(command: &str) -> anyhow::Result<Exit> {
-    Err(Failure::failed(anyhow::anyhow!("`lapsed {command}` is not built in yet")).into())
+fn unwired(command: &str) -> impl Future<Output = anyhow::Result<Exit>> {
+    let missing = anyhow::anyhow!("`lapsed {command}` is not built in yet");
+    std::future::ready(Err(Failure::failed(missing).into()))
 }

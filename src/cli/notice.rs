@@ -3,5 +3,5 @@
 use super::{Context, args::NoticeCommand, exit::Exit, unwired};
 
 pub(super) async fn notice(_context: &Context, _args: NoticeCommand) -> anyhow::Result<Exit> {
-    unwired("notice")
+    unwired("notice").await
 }

@@ -3,5 +3,5 @@
 use super::{Context, args::Preview, exit::Exit, unwired};
 
 pub(super) async fn preview(_context: &Context, _args: Preview) -> anyhow::Result<Exit> {
-    unwired("preview")
+    unwired("preview").await
 }

@@ -3,5 +3,5 @@
 use super::{Context, args::Release, exit::Exit, unwired};
 
 pub(super) async fn release(_context: &Context, _args: Release) -> anyhow::Result<Exit> {
-    unwired("release")
+    unwired("release").await
 }

@@ -3,5 +3,5 @@
 use super::{Context, exit::Exit, unwired};
 
 pub(super) async fn run(_context: &Context) -> anyhow::Result<Exit> {
-    unwired("run")
+    unwired("run").await
 }

@@ -3,5 +3,5 @@
 use super::{Context, args::SendTest, exit::Exit, unwired};
 
 pub(super) async fn send_test(_context: &Context, _args: SendTest) -> anyhow::Result<Exit> {
-    unwired("send-test")
+    unwired("send-test").await
 }

@@ -3,5 +3,5 @@
 use super::{Context, args::Sweep, exit::Exit, unwired};
 
 pub(super) async fn sweep(_context: &Context, _args: Sweep) -> anyhow::Result<Exit> {
-    unwired("sweep")
+    unwired("sweep").await
 }

@@ -3,5 +3,5 @@
 use super::{Context, args::TokenCommand, exit::Exit, unwired};
 
 pub(super) async fn token(_context: &Context, _args: TokenCommand) -> anyhow::Result<Exit> {
-    unwired("token")
+    unwired("token").await
 }

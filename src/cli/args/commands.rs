@@ -1,4 +1,8 @@
 //! The commands, and the arguments of those that are no listings.
+#![expect(
+    clippy::doc_markdown,
+    reason = "clap prints these comments, back-ticks and all"
+)]
 
 use std::path::PathBuf;
 

@@ -1,4 +1,8 @@
 //! The arguments of the commands that list or show.
+#![expect(
+    clippy::doc_markdown,
+    reason = "clap prints these comments, back-ticks and all"
+)]
 
 use chrono::TimeDelta;
 use clap::{Args, Subcommand, ValueEnum};

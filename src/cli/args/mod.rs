@@ -93,10 +93,16 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Configuration file [default: $LAPSED_CONFIG, ./lapsed.toml, /etc/lapsed/lapsed.toml]
-    #[arg(long, value_name = "FILE", global = true)]
+    /// The configuration file that was named.
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Configuration file [default: $LAPSED_CONFIG, ./lapsed.toml, \
+                /etc/lapsed/lapsed.toml]",
+        global = true
+    )]
     pub config: Option<PathBuf>,
-    /// When to colour the output; NO_COLOR is honoured
+    /// When to colour the output.
     #[arg(
         long,
         value_name = "WHEN",
@@ -155,7 +161,7 @@ impl Cli {
 pub fn command() -> clap::Command {
     let command = Cli::command();
     let template = format!(
-        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\n{}\n{{options}}{{after-help}}",
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\n\n{}\n{{options}}{{after-help}}",
         grouped(&command),
         heading(&command, "Options"),
     );
@@ -170,9 +176,9 @@ fn grouped(command: &clap::Command) -> String {
         .map(|name| name.len())
         .max()
         .unwrap_or_default();
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for (title, names) in GROUPS {
-        text.push_str(&format!("\n{}\n", heading(command, title)));
+        lines.push(format!("\n{}", heading(command, title)));
         for sub in names
             .iter()
             .filter_map(|name| command.find_subcommand(name))
@@ -180,10 +186,10 @@ fn grouped(command: &clap::Command) -> String {
             let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
             let name = sub.get_name();
             let gap = " ".repeat(width - name.len());
-            text.push_str(&format!("  {literal}{name}{literal:#}{gap}  {about}\n"));
+            lines.push(format!("  {literal}{name}{literal:#}{gap}  {about}"));
         }
     }
-    text
+    lines.join("\n")
 }
 
 fn heading(command: &clap::Command, title: &str) -> String {

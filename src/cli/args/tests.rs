@@ -194,7 +194,7 @@ fn a_wrong_word_is_answered_with_the_nearest_and_all_allowed_ones() {
     ] {
         let text = refusal(line);
         assert!(
-            text.contains(&format!("similar")) && text.contains(nearest),
+            text.contains("similar") && text.contains(nearest),
             "{line}: {text}"
         );
     }

@@ -12,17 +12,19 @@ use super::{
     sheet::Sheet,
     when::{Instant, instant, when},
 };
-use crate::domain::{Address, IdentityStatus, NoticeState, Severity, Status, TokenId};
+use crate::domain::{
+    Address, ExpiryOrigin, IdentityStatus, NoticeState, Severity, Status, TokenId,
+};
 
 impl Row for TokenRow {
     const KEYS: &'static [&'static str] = TOKEN_KEYS;
     const COLUMNS: &'static [Column<Self>] = &[
         Column::fixed("ID", 0, |row, view| id(row.id, view)),
-        Column::elastic("NAME", 0, 12, |row, _| Cell::name(row.label())),
+        Column::elastic("NAME", 0, 16, |row, _| Cell::name(row.label())),
         Column::fixed("STATUS", 0, |row, _| status(row.status)),
         Column::fixed("EXPIRES", 1, expiry),
-        Column::elastic("ISSUER", 2, 12, |row, _| address(row.issuer.as_ref())),
-        Column::elastic("FINDINGS", 3, 12, |row, _| {
+        Column::elastic("ISSUER", 3, 14, |row, _| address(row.issuer.as_ref())),
+        Column::elastic("FINDINGS", 2, 10, |row, _| {
             let kinds: Vec<_> = row.findings.iter().map(|kind| kind.as_str()).collect();
             alarm((!kinds.is_empty()).then(|| kinds.join(", ")))
         }),
@@ -214,7 +216,7 @@ impl TokenDetail {
             ("expires", expiry(token, &view)),
             (
                 "says",
-                Cell::maybe(token.expiry_origin.map(|origin| origin.as_str())),
+                Cell::maybe(token.expiry_origin.map(ExpiryOrigin::as_str)),
             ),
             ("issuer", address(token.issuer.as_ref())),
             ("account", text(&token.account)),
@@ -228,11 +230,11 @@ impl TokenDetail {
             sheet.field(label, cell);
         }
         sheet.title("Steps");
-        sheet.table(steps);
+        sheet.table(steps, &[]);
         sheet.title("Notices");
-        sheet.table(&self.notices);
+        sheet.table(&self.notices, &["TOKEN"]);
         sheet.title("Findings");
-        sheet.table(&token.findings);
+        sheet.table(&token.findings, &["TOKEN"]);
     }
 }
 

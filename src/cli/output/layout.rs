@@ -25,29 +25,20 @@ pub(super) fn cells<R: Row>(row: &R, view: &View) -> Vec<Cell> {
 
 impl Layout {
     /// Fits the columns to the terminal, if there is one: first the dispensable ones are narrowed,
-    /// then left out.
-    pub fn fit<R: Row>(rows: &[Vec<Cell>], view: &View) -> Self {
-        let natural: Vec<usize> = R::COLUMNS
-            .iter()
-            .enumerate()
-            .map(|(index, column)| {
-                let widest = rows
-                    .iter()
-                    .map(|cells| text::columns(&cells[index].text))
-                    .max();
-                widest.unwrap_or_default().max(column.title.len())
-            })
-            .collect();
-        let mut widths: Vec<_> = natural.iter().copied().map(Some).collect();
+    /// then left out. The columns of `without` are left out in any case.
+    pub fn fit<R: Row>(rows: &[Vec<Cell>], without: &[&str], view: &View) -> Self {
+        let natural = natural::<R>(rows, without);
+        let mut widths = natural.clone();
         let Some(available) = view.width else {
             return Self { widths };
         };
-        while !narrow::<R>(&mut widths, available) {
+        while !narrow::<R>(&mut widths, available, |least| least) {
             let Some(dispensable) = most_dispensable::<R>(&widths) else {
+                narrow::<R>(&mut widths, available, |_| 1);
                 break;
             };
             for (width, natural) in widths.iter_mut().zip(&natural) {
-                *width = width.and(Some(*natural));
+                *width = width.and(*natural);
             }
             widths[dispensable] = None;
         }
@@ -95,8 +86,28 @@ impl Layout {
     }
 }
 
-/// Narrows the elastic columns, the most dispensable first; says whether all fits now.
-fn narrow<R: Row>(widths: &mut [Option<usize>], available: usize) -> bool {
+/// The widths at which nothing is cut.
+fn natural<R: Row>(rows: &[Vec<Cell>], without: &[&str]) -> Vec<Option<usize>> {
+    let columns = R::COLUMNS.iter().enumerate();
+    columns
+        .map(|(index, column)| {
+            let widest = rows
+                .iter()
+                .map(|cells| text::columns(&cells[index].text))
+                .max();
+            let width = widest.unwrap_or_default().max(column.title.len());
+            (!without.contains(&column.title)).then_some(width)
+        })
+        .collect()
+}
+
+/// Narrows the elastic columns, the most dispensable first, each to a floor that is made of its
+/// least width; says whether all fits now.
+fn narrow<R: Row>(
+    widths: &mut [Option<usize>],
+    available: usize,
+    floor: fn(usize) -> usize,
+) -> bool {
     let kept = widths.iter().flatten().count();
     let total = widths.iter().flatten().sum::<usize>() + GAP * kept.saturating_sub(1);
     let mut excess = total.saturating_sub(available);
@@ -106,7 +117,7 @@ fn narrow<R: Row>(widths: &mut [Option<usize>], available: usize) -> bool {
     elastic.sort_by_key(|index| std::cmp::Reverse(R::COLUMNS[*index].rank));
     for index in elastic {
         if let (Some(width), Some(least)) = (&mut widths[index], R::COLUMNS[index].least) {
-            let taken = width.saturating_sub(least).min(excess);
+            let taken = width.saturating_sub(floor(least)).min(excess);
             *width -= taken;
             excess -= taken;
         }

@@ -132,7 +132,7 @@ impl<R: Row, O: Write, E: Write> Printer<R, O, E> {
             return Ok(());
         };
         let sample = std::mem::take(sample);
-        let layout = Layout::fit::<R>(&sample, &self.view);
+        let layout = Layout::fit::<R>(&sample, &[], &self.view);
         if !sample.is_empty() {
             writeln!(self.out, "{}", layout.header::<R>(&self.view))?;
         }

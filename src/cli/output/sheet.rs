@@ -46,17 +46,18 @@ impl Sheet {
         self.fields.push((label, value));
     }
 
-    /// Adds rows as a table, or says that there are none.
-    pub fn table<R: Row>(&mut self, rows: &[R]) {
+    /// Adds rows as a table, or says that there are none; a page about a token needs no column that
+    /// names it, so some columns can be left out.
+    pub fn table<R: Row>(&mut self, rows: &[R], without: &[&str]) {
         self.end_fields();
         if rows.is_empty() {
-            self.line(&self.view.paint(FAINT, R::NONE));
+            self.line(&self.view.paint(FAINT, "none"));
             return;
         }
         let mut view = self.view;
         view.width = view.width.map(|width| width.saturating_sub(2));
         let rows: Vec<_> = rows.iter().map(|row| cells(row, &view)).collect();
-        let layout = Layout::fit::<R>(&rows, &view);
+        let layout = Layout::fit::<R>(&rows, without, &view);
         self.line(&layout.header::<R>(&view));
         for cells in &rows {
             self.line(&layout.line(cells, &view));

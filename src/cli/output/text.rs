@@ -1,7 +1,7 @@
 //! Foreign text made harmless and made to fit. A name may not forge a row, colour the terminal, or
 //! turn the writing direction of what stands beside it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 use console::{measure_text_width, truncate_str};
 
@@ -73,7 +73,7 @@ pub fn escape_json(json: String) -> String {
     for c in json.chars() {
         if acts(c) {
             // All of them are in the basic plane, so one unit is enough.
-            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+            write!(escaped, "\\u{:04x}", u32::from(c)).expect("a string takes all text");
         } else {
             escaped.push(c);
         }
