@@ -21,6 +21,7 @@ pub mod clock;
 pub mod config;
 pub mod directories;
 pub mod domain;
+pub mod http;
 pub mod notify;
 pub mod sources;
 pub mod store;

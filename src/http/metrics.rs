@@ -1,0 +1,292 @@
+//! `/metrics`: the snapshot in Prometheus' text format, computed at most once in half a minute.
+//!
+//! Rules for alerts need series that are there before something happens, so every kind, state and
+//! outcome is shown from the start, as 0.
+
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use prometheus::{
+    Gauge, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TEXT_FORMAT, TextEncoder,
+};
+use tokio::{sync::watch, time::Instant};
+
+use super::health::{Health, Snapshot};
+use crate::domain::{FindingKind, NoticeState, Status, Step};
+
+/// How long a snapshot is shown before it is computed again.
+pub(super) const KEPT: Duration = Duration::from_secs(30);
+
+/// A snapshot and when it was done; `None` when it could not be had, which is in the log.
+type Counted = (Option<Arc<Snapshot>>, Instant);
+
+/// The last snapshot, shared by all who scrape.
+pub(super) struct Cache {
+    health: Arc<dyn Health>,
+    kept: Duration,
+    /// The count that is under way (it shows `None`) or done.
+    latest: Mutex<Option<watch::Receiver<Option<Counted>>>>,
+}
+
+impl Cache {
+    pub(super) fn new(health: Arc<dyn Health>, kept: Duration) -> Self {
+        Self {
+            health,
+            kept,
+            latest: Mutex::default(),
+        }
+    }
+
+    /// The snapshot that is under way or recent enough, else a new one. A failure is kept as long
+    /// as a success: a store in trouble is not asked for a count over all tokens at every scrape.
+    async fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        let mut count = {
+            let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            match latest.as_ref() {
+                Some(count) if self.serves(count) => count.clone(),
+                _ => latest.insert(self.count()).clone(),
+            }
+        };
+        // The only error is that the count panicked, which the panic hook has logged.
+        let counted = count.wait_for(Option::is_some).await.ok()?;
+        counted.as_ref().and_then(|(snapshot, _)| snapshot.clone())
+    }
+
+    fn serves(&self, count: &watch::Receiver<Option<Counted>>) -> bool {
+        match count.borrow().as_ref() {
+            Some((_, done_at)) => done_at.elapsed() < self.kept,
+            // Under way, unless it has panicked and dropped its end.
+            None => count.has_changed().is_ok(),
+        }
+    }
+
+    /// Counts in a task of its own: a scrape that gives up must not throw the work away, or a
+    /// count that takes longer than the scraper's patience would never end.
+    fn count(&self) -> watch::Receiver<Option<Counted>> {
+        let (result, count) = watch::channel(None);
+        let health = Arc::clone(&self.health);
+        tokio::spawn(async move {
+            let snapshot = match health.snapshot().await {
+                Ok(snapshot) => Some(Arc::new(snapshot)),
+                Err(fault) => {
+                    tracing::warn!(
+                        error = fault.as_ref() as &dyn Error,
+                        "cannot count for metrics"
+                    );
+                    None
+                }
+            };
+            result.send_replace(Some((snapshot, Instant::now())));
+        });
+        count
+    }
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(cache): State<Arc<Cache>>) -> Response {
+    let text = match cache.snapshot().await {
+        Some(snapshot) => render(&snapshot).inspect_err(|error| {
+            tracing::error!(error = error as &dyn Error, "cannot render metrics");
+        }),
+        None => return unavailable(),
+    };
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Err(_) => unavailable(),
+    }
+}
+
+fn unavailable() -> Response {
+    let text = "the numbers cannot be had; the log says why\n";
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+/// The snapshot in Prometheus' text format, version 0.0.4.
+fn render(snapshot: &Snapshot) -> prometheus::Result<String> {
+    let registry = Registry::new();
+    tokens(&registry, snapshot)?;
+    findings(&registry, snapshot)?;
+    notices(&registry, snapshot)?;
+    mails(&registry, snapshot)?;
+    sweeps(&registry, snapshot)?;
+    held(&registry, snapshot)?;
+    build_info(&registry)?;
+    TextEncoder::new().encode_to_string(&registry.gather())
+}
+
+fn tokens(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    let gauge = gauges(
+        registry,
+        "lapsed_tokens",
+        "Tokens by status and source.",
+        &["status", "source"],
+    )?;
+    let sources: BTreeSet<_> = snapshot.tokens.keys().map(|(_, source)| source).collect();
+    for source in sources {
+        for &status in Status::ALL {
+            let count = snapshot.tokens.get(&(status, source.clone()));
+            gauge
+                .with_label_values(&[status.as_str(), source])
+                .set(whole(count.copied()));
+        }
+    }
+    Ok(())
+}
+
+fn findings(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    let gauge = gauges(
+        registry,
+        "lapsed_findings_open",
+        "Open findings by kind.",
+        &["kind"],
+    )?;
+    for kind in FindingKind::ALL {
+        let count = snapshot.findings_open.get(kind);
+        gauge
+            .with_label_values(&[kind.as_str()])
+            .set(whole(count.copied()));
+    }
+    Ok(())
+}
+
+fn notices(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    let gauge = gauges(
+        registry,
+        "lapsed_notices",
+        "Notices by state and step; those that are not about an expiry have the step none.",
+        &["state", "step"],
+    )?;
+    let mut steps: BTreeSet<Option<Step>> =
+        snapshot.notices.keys().map(|(_, step)| *step).collect();
+    steps.insert(None);
+    for step in steps {
+        let label = step.map_or_else(|| "none".to_owned(), |step| step.to_string());
+        for &state in NoticeState::ALL {
+            let count = snapshot.notices.get(&(state, step));
+            gauge
+                .with_label_values(&[state.as_str(), &label])
+                .set(whole(count.copied()));
+        }
+    }
+    seconds(
+        registry,
+        "lapsed_oldest_due_unsent_seconds",
+        "How long the oldest due notice that is still unsent has waited; 0 when there is none.",
+        snapshot.oldest_due_unsent.as_secs_f64(),
+    )
+}
+
+fn mails(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    let counter = IntCounterVec::new(
+        Opts::new(
+            "lapsed_mails_total",
+            "Attempts to send a mail since the process started, by outcome.",
+        ),
+        &["outcome"],
+    )?;
+    registry.register(Box::new(counter.clone()))?;
+    let mails = snapshot.mails;
+    for (outcome, count) in [
+        ("sent", mails.sent),
+        ("deferred", mails.deferred),
+        ("refused", mails.refused),
+        ("unknown", mails.unknown),
+        ("server_fault", mails.server_fault),
+    ] {
+        counter.with_label_values(&[outcome]).inc_by(count);
+    }
+    Ok(())
+}
+
+fn sweeps(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    seconds(
+        registry,
+        "lapsed_sweep_duration_seconds",
+        "How long the last sweep of this process took; 0 before the first.",
+        snapshot.last_sweep_took.unwrap_or_default().as_secs_f64(),
+    )?;
+    seconds(
+        registry,
+        "lapsed_last_sweep_timestamp_seconds",
+        "When the last sweep ended, in Unix time; 0 before the first.",
+        unix_time(snapshot.last_sweep_at),
+    )?;
+    seconds(
+        registry,
+        "lapsed_last_sweep_success_timestamp_seconds",
+        "When the last sweep that succeeded ended, in Unix time; 0 before the first.",
+        unix_time(snapshot.last_success_at),
+    )
+}
+
+fn held(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    for (name, help, count) in [
+        (
+            "lapsed_plans_held",
+            "Plans above max_per_sweep that wait for lapsed release.",
+            snapshot.plans_held,
+        ),
+        (
+            "lapsed_directories_held",
+            "Directories with a mass change that wait for lapsed directory release.",
+            snapshot.directories_held,
+        ),
+    ] {
+        let gauge = IntGauge::new(name, help)?;
+        gauge.set(whole(Some(count)));
+        registry.register(Box::new(gauge))?;
+    }
+    Ok(())
+}
+
+fn build_info(registry: &Registry) -> prometheus::Result<()> {
+    let info = GaugeVec::new(
+        Opts::new("lapsed_build_info", "1, with the version as a label."),
+        &["version"],
+    )?;
+    info.with_label_values(&[env!("CARGO_PKG_VERSION")])
+        .set(1.0);
+    registry.register(Box::new(info))
+}
+
+fn gauges(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntGaugeVec> {
+    let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(gauges.clone()))?;
+    Ok(gauges)
+}
+
+fn seconds(registry: &Registry, name: &str, help: &str, value: f64) -> prometheus::Result<()> {
+    let gauge = Gauge::new(name, help)?;
+    gauge.set(value);
+    registry.register(Box::new(gauge))
+}
+
+fn whole(count: Option<u64>) -> i64 {
+    i64::try_from(count.unwrap_or_default()).unwrap_or(i64::MAX)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "milliseconds since 1970 fit into 53 bits for 285,000 years"
+)]
+fn unix_time(at: Option<DateTime<Utc>>) -> f64 {
+    at.map_or(0.0, |at| at.timestamp_millis() as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests;

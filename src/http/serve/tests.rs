@@ -1,0 +1,217 @@
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::JoinHandle,
+};
+
+use super::*;
+use crate::http::health::{Fault, LastSweep, Readiness, Snapshot};
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+}
+
+struct Fixed {
+    readiness: Readiness,
+    numbers: bool,
+}
+
+impl Default for Fixed {
+    fn default() -> Self {
+        let readiness = Readiness {
+            store_fault: None,
+            last_sweep: Some(LastSweep {
+                ended_at: at(1_764_000_000),
+                succeeded: true,
+            }),
+            fresh_since: at(1_763_999_000),
+        };
+        Self {
+            readiness,
+            numbers: true,
+        }
+    }
+}
+
+#[async_trait]
+impl Health for Fixed {
+    async fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, Fault> {
+        if self.numbers {
+            Ok(Snapshot::default())
+        } else {
+            Err("password=hunter2 was refused".into())
+        }
+    }
+}
+
+/// A daemon's port, served until it is stopped.
+struct Port {
+    address: SocketAddr,
+    stopping: CancellationToken,
+    served: JoinHandle<io::Result<()>>,
+}
+
+impl Port {
+    async fn open(health: impl Health) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stopping = CancellationToken::new();
+        let served = tokio::spawn(serve(listener, Arc::new(health), stopping.clone()));
+        Self {
+            address,
+            stopping,
+            served,
+        }
+    }
+
+    async fn send(&self, head: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    async fn request(&self, method: &str, path: &str) -> String {
+        self.send(&format!(
+            "{method} {path} HTTP/1.1\r\nhost: lapsed\r\nconnection: close\r\n\r\n"
+        ))
+        .await
+    }
+
+    async fn stop(self) {
+        self.stopping.cancel();
+        self.served.await.unwrap().unwrap();
+    }
+}
+
+fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+#[tokio::test]
+async fn each_page_answers_get_and_head_and_nothing_else() {
+    let port = Port::open(Fixed::default()).await;
+    for path in ["/", "/healthz", "/readyz", "/metrics"] {
+        let get = port.request("GET", path).await;
+        assert_eq!(status(&get), 200, "{path}: {get}");
+        assert!(get.contains("cache-control: no-store\r\n"), "{get}");
+        let head = port.request("HEAD", path).await;
+        assert_eq!(status(&head), 200, "{path}: {head}");
+        assert_eq!(body(&head), "");
+        for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+            assert_eq!(
+                status(&port.request(method, path).await),
+                405,
+                "{method} {path}"
+            );
+        }
+    }
+    for path in ["/metrics/", "/healthz/x", "//", "/favicon.ico"] {
+        assert_eq!(status(&port.request("GET", path).await), 404, "{path}");
+    }
+    assert_eq!(body(&port.request("GET", "/healthz").await), "ok");
+    port.stop().await;
+}
+
+#[tokio::test]
+async fn a_ready_daemon_says_so_in_json() {
+    let port = Port::open(Fixed::default()).await;
+    let answer = port.request("GET", "/readyz").await;
+    assert!(answer.contains("content-type: application/json\r\n"));
+    insta::assert_snapshot!(body(&answer), @r#"{"ready":true,"store":"ok","last_sweep":{"ended_at":"2025-11-24T16:00:00Z","succeeded":true},"reason":null}"#);
+    port.stop().await;
+}
+
+#[tokio::test]
+async fn a_daemon_without_its_store_is_not_ready_and_says_why() {
+    let mut health = Fixed::default();
+    health.readiness.store_fault = Some("cannot connect".to_owned());
+    let port = Port::open(health).await;
+    let answer = port.request("GET", "/readyz").await;
+    assert_eq!(status(&answer), 503);
+    insta::assert_snapshot!(body(&answer), @r#"{"ready":false,"store":"cannot connect","last_sweep":{"ended_at":"2025-11-24T16:00:00Z","succeeded":true},"reason":"the store does not answer"}"#);
+    assert_eq!(status(&port.request("GET", "/healthz").await), 200);
+    port.stop().await;
+}
+
+/// A store that never answers.
+struct Stuck;
+
+#[async_trait]
+impl Health for Stuck {
+    async fn readiness(&self) -> Readiness {
+        std::future::pending().await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, Fault> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_is_reported_before_the_probe_gives_up() {
+    let port = Port::open(Stuck).await;
+    let answer = port.request("GET", "/readyz").await;
+    assert_eq!(status(&answer), 503);
+    insta::assert_snapshot!(body(&answer), @r#"{"ready":false,"store":"no answer in time","last_sweep":null,"reason":"the store does not answer"}"#);
+    port.stop().await;
+}
+
+#[tokio::test]
+async fn the_reason_why_there_are_no_numbers_stays_in_the_log() {
+    let port = Port::open(Fixed {
+        numbers: false,
+        ..Fixed::default()
+    })
+    .await;
+    let answer = port.request("GET", "/metrics").await;
+    assert_eq!(status(&answer), 503);
+    assert!(!answer.contains("hunter2"));
+    port.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_that_prometheus_reads() {
+    let port = Port::open(Fixed::default()).await;
+    let answer = port.request("GET", "/metrics").await;
+    assert!(answer.contains("content-type: text/plain; version=0.0.4\r\n"));
+    assert!(body(&answer).contains("# TYPE lapsed_mails_total counter\n"));
+    port.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_beyond_all_measure_and_a_body_are_refused() {
+    let port = Port::open(Fixed::default()).await;
+    let many: String = (0..200).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let answer = port.send(&format!("GET / HTTP/1.1\r\n{many}\r\n")).await;
+    assert_eq!(status(&answer), 431);
+    let answer = port
+        .send("POST / HTTP/1.1\r\nhost: lapsed\r\ncontent-length: 1000000000\r\n\r\n")
+        .await;
+    assert_eq!(status(&answer), 405, "and without waiting for the body");
+    port.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_says_nothing_does_not_hold_up_the_stop() {
+    let port = Port::open(Fixed::default()).await;
+    let mut silent = TcpStream::connect(port.address).await.unwrap();
+    let mut slow = TcpStream::connect(port.address).await.unwrap();
+    slow.write_all(b"GET / HT").await.unwrap();
+    assert_eq!(status(&port.request("GET", "/").await), 200);
+    let stopped = tokio::time::timeout(LAST_ANSWER_WITHIN * 3, port.stop()).await;
+    assert!(stopped.is_ok());
+    assert_eq!(silent.read(&mut [0; 1]).await.unwrap_or(0), 0);
+}
