@@ -25,3 +25,4 @@ pub mod http;
 pub mod notify;
 pub mod sources;
 pub mod store;
+pub mod telemetry;

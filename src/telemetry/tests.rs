@@ -1,0 +1,219 @@
+use std::sync::{Arc, Mutex};
+
+use rstest::rstest;
+use tracing::Dispatch;
+
+use super::*;
+
+/// What was written.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Written {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+fn log(filter: EnvFilter, look: Look) -> (Dispatch, Written) {
+    let written = Written::default();
+    let writer = written.clone();
+    let dispatch = Dispatch::new(subscriber(filter, look, move || writer.clone()));
+    (dispatch, written)
+}
+
+const PLAIN: Look = Look {
+    format: Format::Text,
+    colour: false,
+};
+
+/// One event from each of several libraries, and ours, at every level.
+fn chatter() {
+    macro_rules! at_every_level {
+        ($($target:literal),*) => { $(
+            tracing::trace!(target: $target, "<{} trace>", $target);
+            tracing::debug!(target: $target, "<{} debug>", $target);
+            tracing::info!(target: $target, "<{} info>", $target);
+            tracing::warn!(target: $target, "<{} warn>", $target);
+        )* };
+    }
+    at_every_level!(
+        "lapsed::engine",
+        "lettre",
+        "lettre::transport::smtp::client",
+        "sqlx::query",
+        "hyper::proto",
+        "lapsed_not_ours"
+    );
+}
+
+#[rstest]
+#[case::level(Level::TRACE, None)]
+#[case::everything(Level::INFO, Some("trace"))]
+#[case::by_name(
+    Level::INFO,
+    Some("lettre=trace,sqlx=trace,hyper=trace,lapsed=trace,lapsed_not_ours=trace")
+)]
+#[case::by_module(
+    Level::INFO,
+    Some("trace,lettre::transport::smtp::client=trace,sqlx::query=trace")
+)]
+#[case::within_a_span(Level::INFO, Some("trace,[sweep]=trace,[{source=x}]=trace"))]
+fn no_setting_makes_a_library_talk(#[case] level: Level, #[case] directives: Option<&str>) {
+    let (dispatch, written) = log(filter(level, directives).unwrap(), PLAIN);
+    tracing::dispatcher::with_default(&dispatch, || {
+        let _span = tracing::trace_span!("sweep", source = "x").entered();
+        chatter();
+    });
+    let text = written.text();
+    for shown in [
+        "<lapsed::engine trace>",
+        "<lapsed::engine debug>",
+        "<lettre warn>",
+        "<lettre::transport::smtp::client warn>",
+        "<sqlx::query warn>",
+        "<hyper::proto info>",
+        "<lapsed_not_ours info>",
+    ] {
+        assert!(text.contains(shown), "{shown} is missing in\n{text}");
+    }
+    for hidden in [
+        "<lettre trace>",
+        "<lettre debug>",
+        "<lettre info>",
+        "<lettre::transport::smtp::client trace>",
+        "<lettre::transport::smtp::client info>",
+        "<sqlx::query debug>",
+        "<sqlx::query info>",
+        "<hyper::proto trace>",
+        "<hyper::proto debug>",
+        "<lapsed_not_ours debug>",
+    ] {
+        assert!(!text.contains(hidden), "{hidden} got through in\n{text}");
+    }
+}
+
+#[test]
+fn directives_can_make_it_quieter_than_the_cap() {
+    let filter = filter(Level::TRACE, Some("lapsed=warn")).unwrap();
+    let (dispatch, written) = log(filter, PLAIN);
+    tracing::dispatcher::with_default(&dispatch, chatter);
+    let text = written.text();
+    assert!(text.contains("<lapsed::engine warn>"));
+    assert!(!text.contains("<lapsed::engine info>") && !text.contains("<hyper"));
+}
+
+#[test]
+fn directives_without_sense_are_an_error_that_names_them() {
+    let error = filter(Level::INFO, Some("lapsed=loud")).unwrap_err();
+    assert!(error.to_string().contains("RUST_LOG=\"lapsed=loud\""));
+}
+
+#[test]
+fn a_changed_level_holds_from_the_next_line_on() {
+    let (layer, handle) = reload::Layer::new(filter(Level::WARN, None).unwrap());
+    let written = Written::default();
+    let writer = written.clone();
+    let dispatch = Dispatch::new(subscriber(layer, PLAIN, move || writer.clone()));
+    let mut telemetry = Telemetry {
+        filter: handle,
+        directives: None,
+    };
+    tracing::dispatcher::with_default(&dispatch, || {
+        tracing::debug!("one");
+        assert!(telemetry.set_level(Level::DEBUG).unwrap());
+        tracing::debug!("two");
+        telemetry.directives = Some("debug".to_owned());
+        assert!(!telemetry.set_level(Level::WARN).unwrap());
+        tracing::debug!("three");
+    });
+    let text = written.text();
+    assert!(!text.contains("one") && text.contains("two") && text.contains("three"));
+}
+
+#[test]
+fn a_name_cannot_write_a_line_of_its_own() {
+    let name = "x\r\n2026-01-01T00:00:00Z  INFO lapsed: all is well\u{1b}[2J";
+    for format in [Format::Text, Format::Json] {
+        let look = Look {
+            format,
+            colour: false,
+        };
+        let (dispatch, written) = log(filter(Level::INFO, None).unwrap(), look);
+        tracing::dispatcher::with_default(&dispatch, || {
+            tracing::info!(token.name = %name, "token {name} is new");
+        });
+        let text = written.text();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(
+            text.ends_with('\n') && !text.contains(['\r', '\u{1b}']),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn on_a_terminal_only_colours_pass() {
+    let line = "\u{1b}[2mdim\u{1b}[0m \u{1b}[2Jwiped\u{1b}]0;title\u{7}\u{9b}1A ü";
+    assert_eq!(
+        tame(line, true),
+        "\u{1b}[2mdim\u{1b}[0m \\u{1b}[2Jwiped\\u{1b}]0;title\\u{7}\\u{9b}1A ü"
+    );
+    assert!(!tame(line, false).contains('\u{1b}'));
+}
+
+#[test]
+fn json_is_one_object_a_line_with_the_fields_beside_the_message() {
+    let look = Look {
+        format: Format::Json,
+        colour: true,
+    };
+    let (dispatch, written) = log(filter(Level::INFO, None).unwrap(), look);
+    tracing::dispatcher::with_default(&dispatch, || tracing::info!(sent = 3, "swept"));
+    let line: serde_json::Value = serde_json::from_str(&written.text()).unwrap();
+    assert_eq!(line["message"], "swept");
+    assert_eq!(line["sent"], 3);
+    assert_eq!(line["level"], "INFO");
+}
+
+#[rstest]
+#[case(true, None, true)]
+#[case(true, Some(""), true)]
+#[case(true, Some("1"), false)]
+#[case(false, None, false)]
+fn colour_needs_a_terminal_and_nobody_against_it(
+    #[case] is_terminal: bool,
+    #[case] no_color: Option<&str>,
+    #[case] colour: bool,
+) {
+    assert_eq!(is_colourful(is_terminal, no_color.map(OsStr::new)), colour);
+}
+
+#[test]
+fn a_panic_is_a_line_of_the_log() {
+    let (dispatch, written) = log(filter(Level::INFO, None).unwrap(), PLAIN);
+    tracing::dispatcher::with_default(&dispatch, || {
+        let former = panic::take_hook();
+        panic::set_hook(Box::new(log_panic));
+        let caught = panic::catch_unwind(|| panic!("the ledger\nis lost"));
+        panic::set_hook(former);
+        assert!(caught.is_err());
+    });
+    let text = written.text();
+    assert!(
+        text.contains("ERROR") && text.contains(r"panic: the ledger\nis lost"),
+        "{text}"
+    );
+    assert!(text.contains("telemetry/tests.rs"), "{text}");
+}
