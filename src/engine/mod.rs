@@ -197,3 +197,6 @@ impl Dead {
         self.0.contains_key(address.key())
     }
 }
+//! The only place where time, store and the outside meet.
+
+pub mod ticker;

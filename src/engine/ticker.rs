@@ -1,0 +1,284 @@
+//! The heartbeat of the schedule: one tick at the start of every minute.
+//!
+//! Whether a sweep is due at a tick is decided from the store, with the schedule's own zone:
+//! tokio-cron-scheduler fixes the UTC offset when a job is made, so it is wrong after a change to
+//! summer time, and it forgets what was missed while the process was down. It also waits for a
+//! next tick by the wall clock; after that was set back it would be silent until the clock has
+//! caught up. [`Ticker::keep`] notices silence by a clock that cannot jump, and starts it anew.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, time::Instant};
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+use tokio_util::sync::CancellationToken;
+
+/// Second 0 of every minute, in UTC, where no hour is skipped or doubled.
+const EVERY_MINUTE: &str = "0 * * * * *";
+
+/// How long without a tick until the scheduler is started anew; a tick comes at most half a second
+/// late.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How often in a row it is started anew without a tick before we give up.
+const ATTEMPTS: u32 = 3;
+
+/// Why there are no ticks.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The scheduler does not start.
+    #[error("cannot start the scheduler")]
+    Start(#[source] JobSchedulerError),
+    /// It started and does not tick.
+    #[error("the scheduler gave no tick although it was started {ATTEMPTS} times anew")]
+    Silent,
+    /// Nobody takes the ticks any more.
+    #[error("nobody takes the ticks of the scheduler")]
+    Deaf,
+}
+
+/// The running heartbeat.
+pub struct Ticker {
+    scheduler: JobScheduler,
+    pattern: &'static str,
+    patience: Duration,
+    on_tick: mpsc::Sender<()>,
+    pulse: Pulse,
+}
+
+impl Ticker {
+    /// Starts to tick into `on_tick` at the start of every minute.
+    ///
+    /// A tick that finds the channel full is dropped, so a channel of one place never holds more
+    /// than one tick behind the one that is being handled.
+    ///
+    /// # Errors
+    /// When the scheduler does not start.
+    pub async fn start(on_tick: mpsc::Sender<()>) -> Result<Self, Error> {
+        Self::start_with(EVERY_MINUTE, PATIENCE, on_tick).await
+    }
+
+    async fn start_with(
+        pattern: &'static str,
+        patience: Duration,
+        on_tick: mpsc::Sender<()>,
+    ) -> Result<Self, Error> {
+        let pulse = Pulse::new();
+        let scheduler = scheduler(pattern, on_tick.clone(), pulse.clone()).await?;
+        Ok(Self {
+            scheduler,
+            pattern,
+            patience,
+            on_tick,
+            pulse,
+        })
+    }
+
+    /// Ticks into `on_tick` until `stopping` is cancelled: start, keep and stop in one, as a task.
+    ///
+    /// # Errors
+    /// As [`Ticker::start`] and [`Ticker::keep`].
+    pub async fn run(on_tick: mpsc::Sender<()>, stopping: CancellationToken) -> Result<(), Error> {
+        let mut ticker = Self::start(on_tick).await?;
+        match stopping.run_until_cancelled(ticker.keep()).await {
+            Some(Err(error)) => Err(error),
+            Some(Ok(endless)) => match endless {},
+            None => {
+                ticker.stop().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Sees to it that the ticks keep coming; returns only when they cannot be had. To be dropped,
+    /// with [`Ticker::stop`] to follow, when the daemon stops.
+    ///
+    /// # Errors
+    /// When the scheduler stays silent or does not start anew, or nobody takes the ticks.
+    pub async fn keep(&mut self) -> Result<Infallible, Error> {
+        let mut attempts = 0;
+        loop {
+            let since = Instant::now();
+            tokio::select! {
+                () = self.on_tick.closed() => return Err(Error::Deaf),
+                () = tokio::time::sleep_until(self.pulse.last() + self.patience) => {}
+            }
+            if self.pulse.last() > since {
+                attempts = 0;
+                continue;
+            }
+            if attempts == ATTEMPTS {
+                return Err(Error::Silent);
+            }
+            attempts += 1;
+            self.restart().await?;
+        }
+    }
+
+    async fn restart(&mut self) -> Result<(), Error> {
+        let silent_s = self.pulse.last().elapsed().as_secs();
+        tracing::warn!(
+            silent_s,
+            "no tick of the scheduler, perhaps because the clock was set back; starting it anew"
+        );
+        self.end().await;
+        self.pulse.beat();
+        let scheduler = scheduler(self.pattern, self.on_tick.clone(), self.pulse.clone()).await?;
+        self.scheduler = scheduler;
+        Ok(())
+    }
+
+    /// Ends the ticks.
+    pub async fn stop(mut self) {
+        self.end().await;
+    }
+
+    async fn end(&mut self) {
+        if let Err(error) = self.scheduler.shutdown().await {
+            tracing::warn!(%error, "cannot end the scheduler");
+        }
+    }
+}
+
+async fn scheduler(
+    pattern: &str,
+    on_tick: mpsc::Sender<()>,
+    pulse: Pulse,
+) -> Result<JobScheduler, Error> {
+    let job = Job::new(pattern, move |_, _| {
+        tick(&on_tick, &pulse);
+    });
+    let scheduler = JobScheduler::new().await.map_err(Error::Start)?;
+    scheduler
+        .add(job.map_err(Error::Start)?)
+        .await
+        .map_err(Error::Start)?;
+    scheduler.start().await.map_err(Error::Start)?;
+    Ok(scheduler)
+}
+
+fn tick(on_tick: &mpsc::Sender<()>, pulse: &Pulse) {
+    pulse.beat();
+    // Full: the tick before is still waiting, and says the same. Closed: see `Ticker::keep`.
+    let _ = on_tick.try_send(());
+}
+
+/// When the last tick came, by a clock that cannot jump.
+#[derive(Debug, Clone)]
+struct Pulse {
+    started_at: Instant,
+    /// Microseconds from `started_at`.
+    last: Arc<AtomicU64>,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self {
+            started_at: Instant::now(),
+            last: Arc::default(),
+        }
+    }
+
+    fn beat(&self) {
+        let elapsed = u64::try_from(self.started_at.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last.fetch_max(elapsed, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.started_at + Duration::from_micros(self.last.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Debug, future::Future};
+
+    use super::*;
+    use crate::clock::Clock;
+
+    const EVERY_SECOND: &str = "* * * * * *";
+    const NEW_YEAR: &str = "0 0 0 1 1 *";
+
+    async fn soon<T>(what: impl Future<Output = T>) -> T {
+        let within = Duration::from_secs(20);
+        tokio::time::timeout(within, what).await.expect("in time")
+    }
+
+    fn error<T: Debug>(kept: Result<T, Error>) -> Error {
+        kept.expect_err("it only returns when it fails")
+    }
+
+    #[test]
+    fn the_next_tick_is_at_the_start_of_the_next_minute() {
+        let before = Clock::system().now().timestamp();
+        let data = Job::new(EVERY_MINUTE, |_, _| ()).unwrap().job_data();
+        let next = i64::try_from(data.unwrap().next_tick).unwrap();
+        assert_eq!(next % 60, 0);
+        assert!((before..=before + 61).contains(&next), "{before} {next}");
+    }
+
+    #[test]
+    fn ticks_do_not_queue_up_behind_a_long_sweep() {
+        let (on_tick, mut ticks) = mpsc::channel(1);
+        let pulse = Pulse::new();
+        for _ in 0..5 {
+            tick(&on_tick, &pulse);
+        }
+        assert!(ticks.try_recv().is_ok());
+        assert!(ticks.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_scheduler_that_died_is_started_anew() {
+        let (on_tick, mut ticks) = mpsc::channel(1);
+        let patience = Duration::from_millis(1_200);
+        let mut ticker = Ticker::start_with(EVERY_SECOND, patience, on_tick)
+            .await
+            .unwrap();
+        soon(ticks.recv()).await.unwrap();
+        ticker.end().await;
+        // Of the dead one at most two more can be on their way.
+        let heard = async {
+            for _ in 0..4 {
+                ticks.recv().await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = soon(heard) => {}
+            failed = ticker.keep() => panic!("{:?}", error(failed)),
+        }
+        ticker.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_scheduler_that_stays_silent_is_an_error() {
+        let (on_tick, _ticks) = mpsc::channel(1);
+        let patience = Duration::from_millis(5);
+        let mut ticker = Ticker::start_with(NEW_YEAR, patience, on_tick)
+            .await
+            .unwrap();
+        assert!(matches!(error(soon(ticker.keep()).await), Error::Silent));
+    }
+
+    #[tokio::test]
+    async fn ticks_that_nobody_takes_are_an_error() {
+        let (on_tick, ticks) = mpsc::channel(1);
+        let mut ticker = Ticker::start(on_tick).await.unwrap();
+        drop(ticks);
+        assert!(matches!(error(soon(ticker.keep()).await), Error::Deaf));
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_the_daemon_stops() {
+        let (on_tick, _ticks) = mpsc::channel(1);
+        let stopping = CancellationToken::new();
+        stopping.cancel();
+        soon(Ticker::run(on_tick, stopping)).await.unwrap();
+    }
+}

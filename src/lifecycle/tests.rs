@@ -1,0 +1,293 @@
+use std::{
+    os::unix::net::UnixDatagram as StdDatagram,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use futures_util::FutureExt;
+use tempfile::TempDir;
+use tokio::{net::UnixDatagram, sync::oneshot};
+
+use super::*;
+
+/// Longer than any of these tests should take.
+const AMPLE: Duration = Duration::from_secs(20);
+
+/// A service manager that listens.
+struct Manager {
+    socket: UnixDatagram,
+    folder: TempDir,
+}
+
+impl Manager {
+    fn listen() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = StdDatagram::bind(folder.path().join("notify")).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Self {
+            socket: UnixDatagram::from_std(socket).unwrap(),
+            folder,
+        }
+    }
+
+    fn reached_by(&self, watchdog: Option<Duration>) -> ServiceManager {
+        let path = self.folder.path().join("notify");
+        ServiceManager::at(path.as_os_str(), watchdog).unwrap()
+    }
+
+    async fn heard(&self) -> String {
+        let mut buffer = [0; 4096];
+        let length = time::timeout(AMPLE, self.socket.recv(&mut buffer));
+        let length = length.await.expect("silence").unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+}
+
+fn lifecycle() -> Lifecycle {
+    Lifecycle::new(ServiceManager::default(), AMPLE)
+}
+
+async fn until_stopped(stopping: CancellationToken) -> Result<(), Infallible> {
+    stopping.cancelled().await;
+    Ok(())
+}
+
+async fn forever() -> Result<(), Infallible> {
+    pending().await
+}
+
+async fn no_reload() -> Result<(), Fault> {
+    Ok(())
+}
+
+/// Signals by hand; the sender must be kept.
+fn signals() -> (mpsc::Sender<Signal>, Signals) {
+    let (sender, signals) = mpsc::channel(8);
+    (sender, signals.into())
+}
+
+#[tokio::test]
+async fn a_daemon_tells_its_manager_of_start_reload_and_stop() {
+    let manager = Manager::listen();
+    let lifecycle = Lifecycle::new(manager.reached_by(None), AMPLE);
+    lifecycle
+        .tasks()
+        .spawn("sweep", until_stopped(lifecycle.stopping()));
+    lifecycle.ready("watching 2 tokens");
+    let (signal, signals) = signals();
+    let run = tokio::spawn(lifecycle.run(signals, no_reload));
+    assert_eq!(manager.heard().await, "READY=1\nSTATUS=watching 2 tokens\n");
+    signal.send(Signal::Reload).await.unwrap();
+    assert!(
+        manager
+            .heard()
+            .await
+            .starts_with("RELOADING=1\nMONOTONIC_USEC=")
+    );
+    assert_eq!(manager.heard().await, "READY=1\nSTATUS=reloaded\n");
+    signal.send(Signal::Stop).await.unwrap();
+    assert_eq!(manager.heard().await, "STOPPING=1\nSTATUS=stopping\n");
+    run.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_reload_that_fails_leaves_the_daemon_running() {
+    let manager = Manager::listen();
+    let lifecycle = Lifecycle::new(manager.reached_by(None), AMPLE);
+    let (signal, signals) = signals();
+    let tries = AtomicUsize::new(0);
+    let reload = || async {
+        match tries.fetch_add(1, Ordering::SeqCst) {
+            0 => Err("template digest: line 3".into()),
+            _ => Ok(()),
+        }
+    };
+    let drive = async {
+        signal.send(Signal::Reload).await.unwrap();
+        assert!(manager.heard().await.starts_with("RELOADING=1\n"));
+        let after = manager.heard().await;
+        assert!(
+            after.starts_with("READY=1\nSTATUS=the last reload failed"),
+            "{after}"
+        );
+        signal.send(Signal::Reload).await.unwrap();
+        assert!(manager.heard().await.starts_with("RELOADING=1\n"));
+        assert_eq!(manager.heard().await, "READY=1\nSTATUS=reloaded\n");
+        signal.send(Signal::Stop).await.unwrap();
+    };
+    let (ended, ()) = tokio::join!(lifecycle.run(signals, reload), drive);
+    ended.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_in_hand_is_finished_before_the_end() {
+    let lifecycle = lifecycle();
+    let (finish, finished) = oneshot::channel::<()>();
+    let stopping = lifecycle.stopping();
+    let done = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&done);
+    lifecycle.tasks().spawn("deliver", async move {
+        stopping.cancelled().await;
+        finished.await?;
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok::<_, oneshot::error::RecvError>(())
+    });
+    let stopping = lifecycle.stopping();
+    let (signal, signals) = signals();
+    let run = tokio::spawn(lifecycle.run(signals, no_reload));
+    signal.send(Signal::Stop).await.unwrap();
+    stopping.cancelled().await;
+    assert!(!run.is_finished());
+    finish.send(()).unwrap();
+    run.await.unwrap().unwrap();
+    assert_eq!(done.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once_and_says_what_was_cut_off() {
+    let lifecycle = lifecycle();
+    lifecycle.tasks().spawn("deliver", forever());
+    lifecycle
+        .tasks()
+        .spawn("http", until_stopped(lifecycle.stopping()));
+    let (signal, signals) = signals();
+    signal.send(Signal::Stop).await.unwrap();
+    signal.send(Signal::Reload).await.unwrap();
+    signal.send(Signal::Stop).await.unwrap();
+    let error = lifecycle.run(signals, no_reload).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Forced { running } if running.contains("deliver")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_stop_that_takes_too_long_ends_hard() {
+    let lifecycle = Lifecycle::new(ServiceManager::default(), Duration::from_millis(20));
+    lifecycle.tasks().spawn("deliver", forever());
+    lifecycle
+        .tasks()
+        .spawn("http", until_stopped(lifecycle.stopping()));
+    let (signal, signals) = signals();
+    signal.send(Signal::Stop).await.unwrap();
+    let error = lifecycle.run(signals, no_reload).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "stopped hard after 20ms: deliver had not ended"
+    );
+}
+
+#[tokio::test]
+async fn a_task_that_panics_ends_the_daemon_in_order_and_is_named() {
+    let lifecycle = lifecycle();
+    let (stopped, was_stopped) = oneshot::channel();
+    let stopping = lifecycle.stopping();
+    lifecycle.tasks().spawn(
+        "http",
+        async move {
+            stopping.cancelled().await;
+            stopped.send(())
+        }
+        .map(|sent| sent.map_err(|()| "nobody listens")),
+    );
+    lifecycle.tasks().spawn("sweep", async {
+        assert!(std::process::id() == 0, "the ledger is lost");
+        Ok::<_, Infallible>(())
+    });
+    let (_signal, signals) = signals();
+    let error = lifecycle.run(signals, no_reload).await.unwrap_err();
+    assert_eq!(error.to_string(), "sweep panicked: the ledger is lost");
+    was_stopped.await.expect("the others are stopped in order");
+}
+
+#[tokio::test]
+async fn a_task_that_fails_or_ends_early_ends_the_daemon() {
+    let failing = lifecycle();
+    failing
+        .tasks()
+        .spawn("ticker", async { Err::<(), _>("no tick") });
+    let (_signal, quiet) = signals();
+    let error = failing.run(quiet, no_reload).await.unwrap_err();
+    assert_eq!(error.to_string(), "ticker failed");
+    assert_eq!(error.source().unwrap().to_string(), "no tick");
+
+    let ending = lifecycle();
+    ending
+        .tasks()
+        .spawn("ticker", async { Ok::<_, Infallible>(()) });
+    let (_signal, quiet) = signals();
+    let error = ending.run(quiet, no_reload).await.unwrap_err();
+    assert_eq!(error.to_string(), "ticker ended by itself");
+}
+
+#[tokio::test]
+async fn a_failure_while_stopping_is_not_swallowed() {
+    let lifecycle = lifecycle();
+    let stopping = lifecycle.stopping();
+    lifecycle.tasks().spawn("deliver", async move {
+        stopping.cancelled().await;
+        Err::<(), _>("cannot release the lease")
+    });
+    let (signal, signals) = signals();
+    signal.send(Signal::Stop).await.unwrap();
+    let error = lifecycle.run(signals, no_reload).await.unwrap_err();
+    assert_eq!(error.to_string(), "deliver failed");
+}
+
+#[tokio::test]
+async fn the_watchdog_is_answered_as_long_as_the_heart_beats() {
+    let manager = Manager::listen();
+    let watchdog = Duration::from_millis(20);
+    let lifecycle = Lifecycle::new(manager.reached_by(Some(watchdog)), AMPLE);
+    lifecycle.watch(Heartbeat::new(AMPLE));
+    for _ in 0..3 {
+        assert_eq!(manager.heard().await, "WATCHDOG=1\n");
+    }
+}
+
+#[tokio::test]
+async fn the_watchdog_gets_no_answer_once_the_heart_stands_still() {
+    let manager = Manager::listen();
+    let reached = manager.reached_by(Some(Duration::from_millis(20)));
+    let lifecycle = Lifecycle::new(reached.clone(), AMPLE);
+    let heart = Heartbeat::new(Duration::from_millis(40));
+    lifecycle.watch(heart.clone());
+    assert_eq!(manager.heard().await, "WATCHDOG=1\n");
+    let silence = async {
+        while !heart.is_silent(Instant::now()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    time::timeout(AMPLE, silence).await.unwrap();
+    // Everything that was said while it still beat, up to a mark of ours.
+    reached.status("mark");
+    while manager.heard().await == "WATCHDOG=1\n" {}
+    let more = time::timeout(Duration::from_millis(100), manager.heard()).await;
+    assert!(more.is_err(), "{more:?}");
+    heart.touch();
+    assert_eq!(manager.heard().await, "WATCHDOG=1\n");
+}
+
+#[tokio::test]
+async fn a_stop_that_takes_its_time_is_not_taken_for_a_hang() {
+    let manager = Manager::listen();
+    let reached = manager.reached_by(Some(Duration::from_millis(20)));
+    let lifecycle = Lifecycle::new(reached, AMPLE);
+    lifecycle.watch(Heartbeat::new(Duration::ZERO));
+    lifecycle.tasks().spawn("deliver", forever());
+    let (signal, signals) = signals();
+    signal.send(Signal::Stop).await.unwrap();
+    let run = tokio::spawn(lifecycle.run(signals, no_reload));
+    while manager.heard().await != "STOPPING=1\nSTATUS=stopping\n" {}
+    for _ in 0..3 {
+        assert_eq!(manager.heard().await, "WATCHDOG=1\n");
+    }
+    signal.send(Signal::Stop).await.unwrap();
+    assert!(matches!(run.await.unwrap(), Err(Error::Forced { .. })));
+}
+
+#[tokio::test]
+async fn without_a_watchdog_nobody_is_watched() {
+    let lifecycle = lifecycle();
+    lifecycle.watch(Heartbeat::new(AMPLE));
+    assert_eq!(lifecycle.tasks().running(), "");
+}
