@@ -17,6 +17,7 @@
 //! ```
 
 pub mod cli;
+pub mod causes;
 pub mod clock;
 pub mod config;
 pub mod directories;

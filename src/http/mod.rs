@@ -3,6 +3,7 @@
 //! It only reads, takes no parameter and no body, and knows nobody: who may reach it is decided by
 //! the address it listens on. What it shows comes through [`Health`].
 
+mod cache;
 mod health;
 mod metrics;
 mod serve;

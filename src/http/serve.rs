@@ -22,9 +22,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    cache::{self, Cache},
     health::Health,
-    metrics::{self, Cache},
-    status,
+    metrics, status,
 };
 
 /// How long a page may take. A scraper waits ten seconds unless told otherwise.
@@ -44,7 +44,7 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The pages: `/`, `/healthz`, `/readyz`, `/metrics`; GET and HEAD only.
 pub fn router(health: Arc<dyn Health>) -> Router {
-    let cache = Arc::new(Cache::new(Arc::clone(&health), metrics::KEPT));
+    let cache = Arc::new(Cache::new(Arc::clone(&health), cache::KEPT));
     Router::new()
         .route("/", get(status::index))
         .route("/healthz", get(status::healthz))

@@ -27,6 +27,8 @@ pub use signals::{Signal, Signals};
 pub use tasks::Tasks;
 use tasks::{End, Exit};
 
+use crate::causes::Causes;
+
 /// Whatever a task or a reload may fail with.
 pub type Fault = Box<dyn StdError + Send + Sync>;
 
@@ -160,7 +162,7 @@ impl Lifecycle {
         };
         if let Some(error) = &failure {
             tracing::error!(
-                error = error as &dyn StdError,
+                error = %Causes(error),
                 "stopping, because a task ended"
             );
         }
@@ -180,7 +182,7 @@ impl Lifecycle {
             }
             Err(fault) => {
                 tracing::error!(
-                    error = fault.as_ref() as &dyn StdError,
+                    error = %Causes(fault.as_ref()),
                     "cannot reload; what was loaded before stays"
                 );
                 self.manager.ready("the last reload failed; see the log");
@@ -228,7 +230,7 @@ impl Lifecycle {
             }
             let error = exit.into_error();
             tracing::error!(
-                error = &error as &dyn StdError,
+                error = %Causes(&error),
                 "a task failed while stopping"
             );
             first = first.and(Err(error));
