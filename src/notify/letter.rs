@@ -22,6 +22,60 @@ pub struct Letter {
     pub unreachable: Vec<Unreachable>,
 }
 
+impl Letter {
+    /// Which mail it becomes.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self.entries.as_slice() {
+            [Entry::Expiry(entry)] if entry.is_past(self.now) => Kind::Expired,
+            [Entry::Expiry(_)] => Kind::Expiring,
+            [Entry::Alert(_)] => Kind::Alert,
+            entries if entries.iter().all(|e| matches!(e, Entry::Revoked(_))) => {
+                Kind::RevokedAccess
+            }
+            _ => Kind::Digest,
+        }
+    }
+}
+
+/// The mails there are; each is a folder of templates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// One token comes to its expiry.
+    Expiring,
+    /// One token has passed it.
+    Expired,
+    /// Several things in one mail.
+    Digest,
+    /// Tokens that outlive their issuers' access, and nothing else.
+    RevokedAccess,
+    /// Something about lapsed itself.
+    Alert,
+}
+
+impl Kind {
+    /// Every kind, in order.
+    pub const ALL: [Self; 5] = [
+        Self::Expiring,
+        Self::Expired,
+        Self::Digest,
+        Self::RevokedAccess,
+        Self::Alert,
+    ];
+
+    /// The name of its folder.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expiring => "expiring",
+            Self::Expired => "expired",
+            Self::Digest => "digest",
+            Self::RevokedAccess => "revoked_access",
+            Self::Alert => "alert",
+        }
+    }
+}
+
 /// One thing a letter says.
 #[derive(Debug, Clone)]
 pub enum Entry {
@@ -49,6 +103,23 @@ pub struct ExpiryEntry {
     /// Why the issuer himself is not told, where he is not: "mail to ada@example.org is refused",
     /// "the token has no issuer", "the issuer lost access on 12 Nov 2026".
     pub instead_of_issuer: Option<String>,
+    /// Whether the token's source tells when its tokens are used. Where it does, a token without a
+    /// last use was never used; where it does not, nothing is known.
+    pub use_told: bool,
+}
+
+impl ExpiryEntry {
+    /// Whether the expiry lies behind.
+    #[must_use]
+    pub fn is_past(&self, now: DateTime<Utc>) -> bool {
+        self.token.expiry.at().is_some_and(|at| at <= now)
+    }
+
+    /// Whether it is a warning that comes after the expiry it should have warned of.
+    #[must_use]
+    pub fn is_late(&self, now: DateTime<Utc>) -> bool {
+        self.is_past(now) && self.step > Step::ZERO
+    }
 }
 
 /// A token whose issuer lost access.
@@ -62,6 +133,8 @@ pub struct RevokedEntry {
     pub since: DateTime<Utc>,
     /// Why this person gets it.
     pub ground: Ground,
+    /// See [`ExpiryEntry::use_told`].
+    pub use_told: bool,
 }
 
 /// Something about lapsed itself that needs a hand.

@@ -1,0 +1,260 @@
+//! Sample letters: every template with all it can say and with nothing, awkward names, long lists.
+//! They check templates when they are loaded and show what mails look like.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+
+use crate::domain::{Address, Expiry, ExpiryOrigin, Ground, Status, Step, Token, TokenId};
+
+use super::letter::{AlertEntry, Entry, ExpiryEntry, Letter, RevokedEntry, Unreachable};
+
+/// A letter with a name.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// What it shows; begins with the name of its template.
+    pub name: &'static str,
+    /// The letter.
+    pub letter: Letter,
+}
+
+/// Every sample, in the order of the templates.
+#[must_use]
+pub fn all() -> Vec<Sample> {
+    let sample = |name, letter| Sample { name, letter };
+    vec![
+        sample("expiring", expiring()),
+        sample("expiring-bare", bare()),
+        sample("expiring-awkward", awkward()),
+        sample("expired", expired()),
+        sample("expired-late", late()),
+        sample("digest", digest(12)),
+        sample("digest-long", digest(250)),
+        sample("digest-mixed", mixed()),
+        sample("digest-alerts", alerts()),
+        sample("digest-awkward", awkward_digest()),
+        sample("revoked_access", revoked(1)),
+        sample("revoked_access-many", revoked(9)),
+        sample("revoked_access-long", revoked(250)),
+        sample("alert", alert()),
+    ]
+}
+
+/// When the samples are written.
+#[must_use]
+pub fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_795_251_600, 0).expect("it is a valid instant")
+}
+
+/// A token with all that can be known of one.
+#[must_use]
+pub fn token(name: &str) -> Token {
+    let external_id = format!("key-{}", name.len());
+    Token {
+        id: TokenId::of("exports", name),
+        source: "exports".to_owned(),
+        external_id,
+        name: name.to_owned(),
+        description: Some("Deploys the shop from its pipeline".to_owned()),
+        issuer: Some(address("ada@example.org")),
+        issuer_name: Some("Ada Lovelace".to_owned()),
+        account: Some("acme".to_owned()),
+        role: Some("admin".to_owned()),
+        scope: Some("repo:read, packages:write".to_owned()),
+        created_at: Some(now() - TimeDelta::days(83)),
+        expiry: Expiry::At(now() + TimeDelta::days(7)),
+        expiry_origin: Some(ExpiryOrigin::Source),
+        status: Status::Active,
+        last_used_at: Some(now() - TimeDelta::minutes(4)),
+        first_seen_at: now() - TimeDelta::days(83),
+        life_from: Some(now() - TimeDelta::days(83)),
+        planned_step: None,
+        due_at: None,
+    }
+}
+
+fn address(text: &str) -> Address {
+    text.parse().expect("a sample's address is valid")
+}
+
+fn letter(reference: &str, entries: Vec<Entry>) -> Letter {
+    Letter {
+        reference: reference.to_owned(),
+        to: address("ada@example.org"),
+        zone: Tz::UTC,
+        now: now(),
+        entries,
+        unreachable: Vec::new(),
+    }
+}
+
+fn entry(token: Token, days: i64) -> ExpiryEntry {
+    let step = Step::from_seconds(days * 86_400);
+    let expires_at = token.expiry.at().unwrap_or_else(now);
+    ExpiryEntry {
+        due_at: expires_at - step.width(),
+        token,
+        step,
+        ground: Ground::Issuer,
+        instead_of_issuer: None,
+        use_told: true,
+    }
+}
+
+fn expiring() -> Letter {
+    let mut entry = entry(token("ci-deploy"), 7);
+    entry.ground = Ground::AccountAdmin;
+    entry.instead_of_issuer = Some("mail to ada@example.org is refused".to_owned());
+    let mut letter = letter("01", vec![Entry::Expiry(entry)]);
+    letter.to = address("acme-admin@example.org");
+    letter.zone = Tz::Europe__Berlin;
+    letter.unreachable = vec![Unreachable {
+        address: address("ada@example.org"),
+        reason: "550 5.1.1 no such user".to_owned(),
+    }];
+    letter
+}
+
+fn bare() -> Letter {
+    let mut token = token("");
+    token.description = None;
+    token.issuer = None;
+    token.issuer_name = None;
+    token.account = None;
+    token.role = None;
+    token.scope = None;
+    token.last_used_at = None;
+    token.expiry = Expiry::At(now() + TimeDelta::hours(24));
+    let mut entry = entry(token, 1);
+    entry.use_told = false;
+    entry.ground = Ground::Admin;
+    letter("02", vec![Entry::Expiry(entry)])
+}
+
+/// Names that people, or their enemies, have given to tokens.
+const AWKWARD: &[&str] = &[
+    "déploiement 🚀 <script>alert(1)</script>",
+    "הפצה של החנות",
+    "ci\r\nBcc: everyone@example.org\r\n\r\nhello",
+    "Subject: your password has expired",
+    "tools & \"more\" 'of' { it } \u{202e}gnp.exe",
+];
+
+fn awkward() -> Letter {
+    let name = format!("{} {}", AWKWARD[0], "x".repeat(10_000));
+    let mut token = token(&name);
+    token.scope = Some(AWKWARD.concat());
+    token.account = Some(AWKWARD[1].to_owned());
+    token.role = Some(AWKWARD[2].to_owned());
+    token.description = Some(AWKWARD[4].to_owned());
+    token.issuer_name = Some(AWKWARD[3].to_owned());
+    token.last_used_at = Some(now() - TimeDelta::days(150));
+    letter("03", vec![Entry::Expiry(entry(token, 7))])
+}
+
+fn expired() -> Letter {
+    let mut token = token("ci-deploy");
+    token.expiry = Expiry::At(now() - TimeDelta::minutes(3));
+    token.last_used_at = None;
+    letter("04", vec![Entry::Expiry(entry(token, 0))])
+}
+
+fn late() -> Letter {
+    let mut token = token("ci-deploy");
+    token.expiry = Expiry::At(now() - TimeDelta::days(2));
+    let mut entry = entry(token, 1);
+    entry.ground = Ground::Admin;
+    entry.instead_of_issuer = Some("the issuer lost access on 12 Nov 2026".to_owned());
+    letter("05", vec![Entry::Expiry(entry)])
+}
+
+/// The `n`th of many tokens that expire within a week, at three sources.
+fn one_of_many(n: i64) -> ExpiryEntry {
+    let sources = ["exports", "rancher", "shop"];
+    let used = [Some(4), None, Some(150 * 1_440), Some(9 * 1_440)];
+    let pick = usize::try_from(n).unwrap_or_default();
+    let mut token = token(&format!("batch-{n:04}"));
+    token.source = sources[pick % sources.len()].to_owned();
+    token.id = TokenId::of(&token.source, &token.name);
+    token.expiry = Expiry::At(now() + TimeDelta::hours(3 + n % 160));
+    token.last_used_at = used[pick % used.len()].map(|minutes| now() - TimeDelta::minutes(minutes));
+    let mut entry = entry(token, 7);
+    entry.ground = Ground::Admin;
+    if n % 5 == 0 {
+        entry.instead_of_issuer = Some("mail to ada@example.org is refused".to_owned());
+    }
+    entry
+}
+
+fn digest(tokens: i64) -> Letter {
+    let entries = (0..tokens).map(|n| Entry::Expiry(one_of_many(n))).collect();
+    let mut letter = letter("06", entries);
+    letter.zone = if tokens > 100 {
+        Tz::UTC
+    } else {
+        Tz::Europe__Berlin
+    };
+    letter
+}
+
+fn mixed() -> Letter {
+    let mut letter = letter("07", Vec::new());
+    letter.entries.extend(revoked(2).entries);
+    letter.entries.extend(expired().entries);
+    letter.entries.extend(late().entries);
+    letter.entries.extend(expiring().entries);
+    letter.entries.extend(alert().entries);
+    letter
+}
+
+fn alerts() -> Letter {
+    let entries = [alert().entries, alert().entries].concat();
+    letter("08", entries)
+}
+
+fn awkward_digest() -> Letter {
+    let entries = AWKWARD.iter().enumerate().map(|(n, name)| {
+        let name = if n == 0 {
+            format!("{name} {}", "🚀".repeat(2_500))
+        } else {
+            (*name).to_owned()
+        };
+        Entry::Expiry(entry(token(&name), 7))
+    });
+    let entries = entries.collect();
+    letter("09", entries)
+}
+
+fn revoked(tokens: i64) -> Letter {
+    let entries = (0..tokens).map(|n| {
+        let mut token = one_of_many(n).token;
+        if n % 3 == 0 {
+            token.expiry = Expiry::Never;
+        }
+        let person = format!("leaver{}@example.org", n * 4 / tokens.max(1));
+        token.issuer = Some(address(&person));
+        Entry::Revoked(RevokedEntry {
+            token,
+            evidence: format!(
+                "status \"disabled\" in people.csv, line {}",
+                n * 4 / tokens.max(1) + 2
+            ),
+            since: now() - TimeDelta::days(9),
+            ground: Ground::Admin,
+            use_told: true,
+        })
+    });
+    let entries = entries.collect();
+    letter("10", entries)
+}
+
+fn alert() -> Letter {
+    let alert = AlertEntry {
+        title: "1,204 mails are held".to_owned(),
+        text: "This sweep would have sent 1,204 mails. That is more than max_per_sweep = 1000 \
+               allows, so none of them has gone.\n\nLook at what they are, then let them go:\n\n    \
+               lapsed forecast --days 7\n    lapsed release\n\nOr drop them:\n\n    lapsed release \
+               --discard"
+            .to_owned(),
+    };
+    letter("11", vec![Entry::Alert(alert)])
+}

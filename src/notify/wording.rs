@@ -1,0 +1,202 @@
+//! Times and numbers in words, as a mail says them.
+
+use chrono::{DateTime, Offset, TimeDelta, Timelike, Utc};
+use chrono_tz::Tz;
+
+/// What is left of a span: from 36 hours up in days to the nearest, below in hours, below one hour
+/// in minutes.
+#[must_use]
+pub fn left(span: TimeDelta) -> String {
+    let seconds = span.num_seconds().max(0);
+    match seconds {
+        129_600.. => number(nearest(seconds, 86_400), "day"),
+        3_570.. => number(nearest(seconds, 3_600), "hour"),
+        60.. => number(nearest(seconds, 60), "minute"),
+        _ => "less than a minute".to_owned(),
+    }
+}
+
+/// How long ago something was: `just now`, `4 minutes ago`, `5 months ago`.
+#[must_use]
+pub fn ago(span: TimeDelta) -> String {
+    const DAY: i64 = 86_400;
+    let seconds = span.num_seconds();
+    let (size, unit) = match seconds {
+        ..60 => return "just now".to_owned(),
+        60..3_570 => (60, "minute"),
+        3_570..129_600 => (3_600, "hour"),
+        // Weeks from 14 days, months from nine weeks, years from two years.
+        129_600..1_209_600 => (DAY, "day"),
+        1_209_600..5_443_200 => (7 * DAY, "week"),
+        5_443_200..63_072_000 => (30 * DAY, "month"),
+        _ => (365 * DAY, "year"),
+    };
+    format!("{} ago", number(nearest(seconds, size), unit))
+}
+
+/// The day: `Sat 28 Nov 2026`.
+#[must_use]
+pub fn day(at: DateTime<Utc>, zone: Tz) -> String {
+    at.with_timezone(&zone).format("%a %-d %b %Y").to_string()
+}
+
+/// The instant in the reader's zone and in UTC, only once where that is the same clock:
+/// `Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)`.
+#[must_use]
+pub fn exact(at: DateTime<Utc>, zone: Tz) -> String {
+    let local = at.with_timezone(&zone);
+    let clock = if at.second() == 0 {
+        "%H:%M"
+    } else {
+        "%H:%M:%S"
+    };
+    let day = "%a %-d %b %Y at";
+    if local.offset().fix().local_minus_utc() == 0 {
+        return at.format(&format!("{day} {clock} UTC")).to_string();
+    }
+    let same_day = local.date_naive() == at.date_naive();
+    let utc_day = if same_day {
+        String::new()
+    } else {
+        format!("{day} ")
+    };
+    let in_utc = at.format(&format!("{utc_day}{clock} UTC")).to_string();
+    format!("{} ({in_utc})", local.format(&format!("{day} {clock} %Z")))
+}
+
+/// The clock alone, for lists under a day: `10:00`.
+#[must_use]
+pub fn clock(at: DateTime<Utc>, zone: Tz) -> String {
+    at.with_timezone(&zone).format("%H:%M").to_string()
+}
+
+/// How the reader's clock stands to UTC at an instant: `UTC`, `UTC+01:00`.
+#[must_use]
+pub fn offset(at: DateTime<Utc>, zone: Tz) -> String {
+    let offset = at.with_timezone(&zone).offset().fix();
+    if offset.local_minus_utc() == 0 {
+        "UTC".to_owned()
+    } else {
+        format!("UTC{offset}")
+    }
+}
+
+/// A number with its noun: `1 token`, `1,204 tokens`.
+#[must_use]
+pub fn number(count: i64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", thousands(count))
+}
+
+/// A count of things, for [`number`].
+#[must_use]
+pub fn counted(count: usize, noun: &str) -> String {
+    number(i64::try_from(count).unwrap_or(i64::MAX), noun)
+}
+
+/// Digits in groups of three: `1,204`.
+#[must_use]
+pub fn thousands(count: i64) -> String {
+    let digits = count.unsigned_abs().to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3 + 1);
+    if count < 0 {
+        out.push('-');
+    }
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn nearest(seconds: i64, size: i64) -> i64 {
+    (seconds + size / 2) / size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const MINUTE: i64 = 60;
+    const HOUR: i64 = 3_600;
+    const DAY: i64 = 86_400;
+
+    #[rstest]
+    #[case(7 * DAY, "7 days")]
+    #[case(7 * DAY - 40, "7 days")]
+    #[case(6 * DAY + 12 * HOUR, "7 days")]
+    #[case(6 * DAY + 11 * HOUR, "6 days")]
+    #[case(60 * HOUR, "3 days")]
+    #[case(36 * HOUR, "2 days")]
+    #[case(36 * HOUR - 1, "36 hours")]
+    #[case(DAY, "24 hours")]
+    #[case(DAY - 59, "24 hours")]
+    #[case(90 * MINUTE, "2 hours")]
+    #[case(HOUR, "1 hour")]
+    #[case(HOUR - 30, "1 hour")]
+    #[case(HOUR - 31, "59 minutes")]
+    #[case(MINUTE, "1 minute")]
+    #[case(59, "less than a minute")]
+    #[case(0, "less than a minute")]
+    #[case(-5, "less than a minute")]
+    #[case(1_204 * DAY, "1,204 days")]
+    fn what_is_left_is_said_in_the_unit_people_think_in(#[case] seconds: i64, #[case] said: &str) {
+        assert_eq!(left(TimeDelta::seconds(seconds)), said);
+    }
+
+    #[rstest]
+    #[case(-100, "just now")]
+    #[case(59, "just now")]
+    #[case(4 * MINUTE, "4 minutes ago")]
+    #[case(HOUR - 1, "1 hour ago")]
+    #[case(35 * HOUR, "35 hours ago")]
+    #[case(3 * DAY, "3 days ago")]
+    #[case(15 * DAY, "2 weeks ago")]
+    #[case(150 * DAY, "5 months ago")]
+    #[case(900 * DAY, "2 years ago")]
+    fn what_is_past_is_said_in_one_unit(#[case] seconds: i64, #[case] said: &str) {
+        assert_eq!(ago(TimeDelta::seconds(seconds)), said);
+    }
+
+    #[rstest]
+    #[case("2026-11-28T09:00:00Z", Tz::UTC, "Sat 28 Nov 2026 at 09:00 UTC")]
+    #[case(
+        "2026-11-28T09:00:00Z",
+        Tz::Europe__Berlin,
+        "Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)"
+    )]
+    #[case(
+        "2026-07-28T09:00:30Z",
+        Tz::Europe__Berlin,
+        "Tue 28 Jul 2026 at 11:00:30 CEST (09:00:30 UTC)"
+    )]
+    #[case(
+        "2026-11-28T23:30:00Z",
+        Tz::Asia__Tokyo,
+        "Sun 29 Nov 2026 at 08:30 JST (Sat 28 Nov 2026 at 23:30 UTC)"
+    )]
+    #[case(
+        "2026-11-28T09:00:00Z",
+        Tz::Europe__London,
+        "Sat 28 Nov 2026 at 09:00 UTC"
+    )]
+    fn an_instant_names_its_clock(#[case] at: DateTime<Utc>, #[case] zone: Tz, #[case] said: &str) {
+        assert_eq!(exact(at, zone), said);
+    }
+
+    #[test]
+    fn digits_stand_in_groups_of_three() {
+        for (count, said) in [
+            (0, "0"),
+            (999, "999"),
+            (1_204, "1,204"),
+            (-1_000_000, "-1,000,000"),
+        ] {
+            assert_eq!(thousands(count), said);
+        }
+        assert_eq!(counted(1, "token"), "1 token");
+    }
+}

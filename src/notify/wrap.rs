@@ -1,0 +1,141 @@
+//! Lays out the text part: lines of at most 78 characters (RFC 5322 §2.1.1), so that templates may
+//! be written one paragraph a line.
+
+/// The longest line.
+pub const WIDTH: usize = 78;
+
+/// Breaks long lines at spaces, and words that are longer than a line anywhere except in links. What goes
+/// on is indented as far as the text of its first line: behind a list mark (`- `, ` 1. `) or
+/// behind a label that two spaces part from its value. Blank lines at the ends go, several in a row become one.
+#[must_use]
+pub fn wrap(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 64);
+    let mut blank = false;
+    for line in text.lines() {
+        let line = if line == "-- " { line } else { line.trim_end() };
+        if line.is_empty() {
+            blank = !out.is_empty();
+            continue;
+        }
+        if std::mem::take(&mut blank) {
+            out.push('\n');
+        }
+        if line.len() <= WIDTH || line.chars().count() <= WIDTH {
+            out.push_str(line);
+            out.push('\n');
+        } else {
+            fill(line, &mut out);
+        }
+    }
+    out
+}
+
+fn fill(line: &str, out: &mut String) {
+    let start = line.len() - line.trim_start().len();
+    let hang = hang(line, start);
+    let (head, rest) = line.split_at(hang.max(start));
+    out.push_str(head);
+    let mut column = head.chars().count();
+    let margin = column;
+    for word in rest.split(' ').filter(|word| !word.is_empty()) {
+        let mut word = word;
+        let mut length = word.chars().count();
+        if column > margin && column + 1 + length > WIDTH {
+            new_line(out, margin);
+            column = margin;
+        } else if column > margin {
+            out.push(' ');
+            column += 1;
+        }
+        while column + length > WIDTH && !word.contains("://") {
+            let room = (WIDTH - column).max(1);
+            let at = word
+                .char_indices()
+                .nth(room)
+                .map_or(word.len(), |(at, _)| at);
+            out.push_str(&word[..at]);
+            word = &word[at..];
+            length -= room;
+            new_line(out, margin);
+            column = margin;
+        }
+        out.push_str(word);
+        column += length;
+    }
+    out.push('\n');
+}
+
+fn new_line(out: &mut String, margin: usize) {
+    out.push('\n');
+    out.extend(std::iter::repeat_n(' ', margin));
+}
+
+/// Where the text of a line begins, in octets; at most a third of the line, so that room is left.
+fn hang(line: &str, start: usize) -> usize {
+    let body = &line[start..];
+    let mark = body.find(' ').filter(|&at| {
+        let word = &body[..at];
+        word == "-" || (word.ends_with('.') && word[..at - 1].bytes().all(|b| b.is_ascii_digit()))
+    });
+    let label = || {
+        let at = body.find("  ").filter(|_| start > 0)?;
+        Some(at + body[at..].len() - body[at..].trim_start().len())
+    };
+    let width = mark.map(|at| at + 1).or_else(label).unwrap_or(0);
+    if line[..start + width].is_ascii() && start + width <= WIDTH / 3 {
+        start + width
+    } else {
+        start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_paragraph_is_broken_at_spaces_and_hangs_where_its_text_begins() {
+        let words = "word ".repeat(20);
+        let wrapped = wrap(&format!(
+            "{words}\n\n\n 1. {words}\n    Scope    {words}\n-- \nend"
+        ));
+        let starts: Vec<&str> = wrapped
+            .lines()
+            .map(|line| &line[..line.len().min(14)])
+            .collect();
+        assert_eq!(
+            starts,
+            [
+                "word word word",
+                "word word word",
+                "",
+                " 1. word word ",
+                "    word word ",
+                "    Scope    w",
+                "             w",
+                "-- ",
+                "end"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_without_spaces_breaks_anywhere_and_a_link_nowhere() {
+        let wrapped = wrap(&format!("    Name  {}", "x".repeat(100)));
+        assert_eq!(wrapped.matches('x').count(), 100);
+        assert!(wrapped.lines().all(|line| line.len() <= WIDTH));
+        let link = format!("https://example.org/{}", "x".repeat(100));
+        assert!(wrap(&format!("see {link} there")).contains(&link));
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_too_long_and_no_word_is_lost(text in "[ a-z\n.0-9é-]{0,400}") {
+            let wrapped = wrap(&text);
+            prop_assert!(wrapped.lines().all(|line| line.chars().count() <= WIDTH));
+            let letters = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+            prop_assert_eq!(letters(&wrapped), letters(&text));
+        }
+    }
+}
