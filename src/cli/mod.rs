@@ -25,6 +25,7 @@ mod preview;
 mod release;
 mod run;
 mod send_test;
+mod setup;
 mod sweep;
 mod token;
 

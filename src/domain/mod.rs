@@ -19,7 +19,6 @@ pub use identity::{IdentityStatus, Person};
 pub use notice::{Ground, NewNotice, NoticeKey, NoticeState, Occurrence, Topic};
 pub use plan::{Planned, plan};
 pub use policy::{Policy, Recipient};
-pub use notice::{Ground, NewNotice, NoticeKey, NoticeState, Topic};
 pub use schedule::{InvalidSchedule, Schedule};
 pub use step::{InvalidStep, Step};
 pub use token::{

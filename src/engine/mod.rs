@@ -87,8 +87,8 @@ pub struct Settings {
     pub connections: usize,
     /// Mails to a connection; 0 is no limit.
     pub messages_per_connection: u32,
-    /// Mails in a second over all connections; 0 is no limit.
-    pub mails_per_second: u32,
+    /// Mails in a second over all connections.
+    pub mails_per_second: Option<f64>,
     /// How long tokens that are gone are kept.
     pub gone_tokens: TimeDelta,
     /// How long notices are kept that are about no token.
@@ -197,6 +197,3 @@ impl Dead {
         self.0.contains_key(address.key())
     }
 }
-//! The only place where time, store and the outside meet.
-
-pub mod ticker;

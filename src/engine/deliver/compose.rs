@@ -50,12 +50,13 @@ fn expiry_of(row: ContentRow) -> Option<ExpiryEntry> {
     let instead_of_issuer = instead_of_issuer(&row);
     let step = row.step.unwrap_or(Step::ZERO);
     let token = row.token?;
-    Some(ExpiryEntry { token, step, ground: row.ground, due_at: row.send_at, instead_of_issuer })
+    Some(ExpiryEntry { use_told: token.use_told, token, step, ground: row.ground, due_at: row.send_at, instead_of_issuer })
 }
 
 fn revoked_of(row: ContentRow) -> Option<RevokedEntry> {
     let token = row.token?;
     Some(RevokedEntry {
+        use_told: token.use_told,
         since: row.evidence_since.unwrap_or(row.send_at),
         evidence: row.evidence?,
         token,

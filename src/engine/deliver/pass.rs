@@ -1,9 +1,9 @@
 //! A pass: hands mails to workers and records what becomes of them, until none is due.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use governor::{Quota, RateLimiter};
 use tokio::sync::mpsc;
@@ -75,9 +75,9 @@ impl<'a> Pass<'a> {
     /// Works until nothing is due, the relay is down, or `stop`; what is in flight is finished.
     pub async fn run(mut self, stop: &CancellationToken, report: &mut Report) -> Result<(), Error> {
         let (events_in, mut events) = mpsc::unbounded_channel();
-        let mut workers = Workers::new(self.engine, events_in);
+        let workers = Workers::new(self.engine, events_in);
         let third = (self.engine.settings.lease / 3).to_std().unwrap_or_default();
-        let mut renewal = tokio::time::interval(third.max(std::time::Duration::from_millis(10)));
+        let mut renewal = tokio::time::interval(third.max(Duration::from_millis(10)));
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.claim_ahead(stop);
@@ -195,16 +195,15 @@ impl<'a> Pass<'a> {
         }
         match verdict {
             Verdict::Failed => {
-                let reason = reason.unwrap_or_default();
-                batch.failed.push(Suspect { mail, reason: format!("given up: {reason}"), is_dead: false });
+                let reason = format!("given up: {}", reason.unwrap_or_default());
+                batch.failed.push(Suspect { mail, reason, is_dead: false });
+                return;
             }
             Verdict::Again(_) => report.mails_deferred += 1,
             Verdict::Doubtful(_) => report.mails_unknown += 1,
             Verdict::Sending | Verdict::Sent | Verdict::Cancelled | Verdict::Untouched => {}
         }
-        if verdict != Verdict::Failed {
-            batch.records.push(Recorded { id: mail.id, verdict, reason });
-        }
+        batch.records.push(Recorded { id: mail.id, verdict, reason });
     }
 }
 
@@ -280,8 +279,9 @@ struct Workers {
 impl Workers {
     fn new(engine: &Engine, events: mpsc::UnboundedSender<Event>) -> Self {
         let settings = &engine.settings;
-        let pace = NonZeroU32::new(settings.mails_per_second)
-            .map(|rate| Quota::per_second(rate).allow_burst(NonZeroU32::MIN))
+        let pace = settings
+            .mails_per_second
+            .and_then(|rate| Quota::with_period(Duration::from_secs_f64(1.0 / rate)))
             .map(|quota| Arc::new(RateLimiter::direct(quota)));
         let (mut jobs, mut tasks) = (Vec::new(), JoinSet::new());
         for number in 0..settings.connections {
