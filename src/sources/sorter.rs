@@ -302,7 +302,7 @@ mod tests {
             let nth = usize::from_le_bytes(value.try_into().unwrap());
             (String::from_utf8(key).unwrap(), nth)
         };
-        sorter
+        pushed
             .finish()
             .unwrap()
             .merge()

@@ -66,9 +66,8 @@ fn read_header<const N: usize>(
     splitter: &Splitter,
 ) -> Result<Vec<usize>, String> {
     let names: Vec<&str> = splitter.cells()?.map(str::trim).collect();
-    let order: Vec<Option<usize>> = names.iter().map(|name| columns.find(name)).collect();
     // A first line without any known name is likely no header but a row, which is not quoted back.
-    if order.iter().all(Option::is_none) {
+    if names.iter().all(|name| columns.find(name).is_none()) {
         let parted = ["\t", ";"]
             .into_iter()
             .find(|sign| names.concat().contains(sign));
@@ -78,20 +77,20 @@ fn read_header<const N: usize>(
             None => no_header(columns),
         });
     }
-    for (index, name) in names.iter().enumerate() {
-        if name.is_empty() {
-            let nth = index + 1;
-            return Err(format!("column {nth} has no name; name it or drop it"));
-        }
-        if names[..index].contains(name) {
-            let name = value::quote(name);
-            return Err(format!("column {name} is there twice; drop one"));
+    let mut order = Vec::new();
+    for name in &names {
+        match columns.find(name) {
+            Some(column) if order.contains(&column) => {
+                return Err(format!("the column {name} is there twice; drop one"));
+            }
+            Some(column) => order.push(column),
+            None if name.is_empty() => {
+                let nth = order.len() + 1;
+                return Err(format!("column {nth} has no name; name it or drop it"));
+            }
+            None => return Err(columns.unknown(name)),
         }
     }
-    let known = names.iter().zip(order);
-    let order = known
-        .map(|(name, column)| column.ok_or_else(|| columns.unknown(name)))
-        .collect::<Result<_, _>>()?;
     match columns.required.iter().find(|name| !names.contains(name)) {
         Some(missing) => Err(format!("the column {missing} is missing; add it")),
         None => Ok(order),

@@ -95,7 +95,8 @@ impl<const N: usize> Columns<N> {
 
 /// The name that was most likely meant: one that holds the other, else the most alike.
 fn nearest(name: &str, names: &[&'static str]) -> Option<&'static str> {
-    let name = name.to_lowercase();
+    // No column is that long, and the comparison takes the square of the length.
+    let name = name.chars().take(64).collect::<String>().to_lowercase();
     let likeness = |known: &str| {
         let holds = name.len() > 1 && (known.contains(&name) || name.contains(known));
         strsim::jaro_winkler(&name, known) + f64::from(u8::from(holds))

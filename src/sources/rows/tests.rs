@@ -96,7 +96,7 @@ fn a_bad_csv_row_costs_only_itself(
 )]
 #[case::twice(
     "external_id,name,external_id\n",
-    "1: column \"external_id\" is there twice; drop one"
+    "1: the column external_id is there twice; drop one"
 )]
 #[case::nameless("external_id,\n", "1: column 2 has no name; name it or drop it")]
 #[case::missing("name\n", "1: the column external_id is missing; add it")]
@@ -276,4 +276,18 @@ fn a_row_of_commas_alone_is_not_held() {
         seen,
         ["2! the row is longer than 1 MiB; is a quote left open?"]
     );
+}
+
+#[test]
+fn a_name_as_long_as_a_row_is_refused_as_fast_as_a_short_one() {
+    let name = "x".repeat(ROW_LIMIT / 2);
+    let csv = read("t.csv", format!("external_id,{name}\n"));
+    let line = read("t.jsonl", format!("{{\"external_id\":1,\"{name}\":1}}\n"));
+    for seen in [csv, line] {
+        assert!(
+            seen[0].contains(" \"xxxxxxxxxxxxxxxxxxxxxxxx…\" is not a column"),
+            "{}",
+            seen[0]
+        );
+    }
 }
