@@ -2,7 +2,8 @@
 //!
 //! The usual readers accept any quotes, and then a single missing one swallows the rows up to the
 //! next. Here that is a refusal, because a row that is lost in silence is a token that nobody is
-//! warned about. Beyond the RFC: a byte order mark, any line end (CRLF, LF, CR) and blank lines.
+//! warned about. Beyond the RFC: a byte order mark, any line end (CRLF, LF, CR), blank lines, and
+//! blanks around quotes.
 
 use super::stream::{Fed, Stream};
 use super::{BadRow, Broken, Columns, Next, ROW_LIMIT, Row, Value, value};
@@ -102,6 +103,10 @@ fn no_header<const N: usize>(columns: &Columns<N>) -> String {
     format!("the first line must name the columns, at least {required}; they are {all}")
 }
 
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
 /// Splits bytes into rows and cells.
 #[derive(Default)]
 struct Splitter {
@@ -124,7 +129,7 @@ enum State {
     /// Nothing of the row was seen.
     #[default]
     RowStart,
-    /// Nothing of the cell was seen.
+    /// Nothing of the cell was seen but blanks, which count for nothing.
     CellStart,
     /// In a cell without quotes.
     Bare,
@@ -132,6 +137,8 @@ enum State {
     Quoted,
     /// After a quote in a quoted cell: its end, or the first of two.
     QuoteSeen,
+    /// In blanks after the closing quote.
+    Closed,
     /// After a fault; up to the line's end.
     Spoilt,
 }
@@ -195,6 +202,7 @@ impl Splitter {
                 }
                 self.state = State::Quoted;
             }
+            (State::CellStart, byte) if is_blank(byte) => {}
             (State::Quoted, b'"') => self.state = State::QuoteSeen,
             (State::Quoted, _) => self.keep(byte),
             (_, b'\r' | b'\n') => {
@@ -203,7 +211,10 @@ impl Splitter {
             }
             (State::Spoilt, _) => {}
             (_, b',') => self.end_cell(),
-            (State::QuoteSeen, _) => {
+            (State::QuoteSeen | State::Closed, byte) if is_blank(byte) => {
+                self.state = State::Closed;
+            }
+            (State::QuoteSeen | State::Closed, _) => {
                 self.fault.get_or_insert(Fault::StrayQuote);
                 self.state = State::Spoilt;
             }
