@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use crate::config::{Config, DirectoryKind, SourceKind};
 use crate::directories::file::FileDirectory;
 use crate::domain::{Backoff, Policy};
-use crate::engine::{self, Engine, GuardedDirectory, Named, Post, Settings};
+use crate::engine::{self, Engine, GuardedDirectory, LastPurge, Named, Post, Settings};
 use crate::sources::file::FileSource;
 use crate::store::{self, Access, Store};
 
@@ -85,6 +85,8 @@ pub(super) fn engine(context: &Context, config: &Config, store: Store, post: Arc
         sources: sources.collect(),
         directories: directories.collect(),
         holder: engine::new_id(context.clock.now()),
+        last_purge: LastPurge::default(),
+        on_progress: Box::new(|| ()),
     }
 }
 

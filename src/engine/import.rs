@@ -3,11 +3,14 @@
 
 use std::collections::HashMap;
 
+use crate::clock::Clock;
 use crate::domain::diff::Pair;
-use crate::domain::{Listed, TokenId};
+use crate::domain::{Listed, Policy, TokenId};
 use crate::sources::Listing;
+use crate::store::Store;
 
-use super::{Engine, Error, PAGE, Report};
+use super::sync::Changes;
+use super::{Error, PAGE, Report};
 
 /// The source that imported tokens belong to unless another is named.
 pub const LOCAL: &str = "local";
@@ -25,41 +28,71 @@ pub struct ImportCounts {
     pub refused: u64,
 }
 
-impl Engine {
-    /// Takes in a listing; `progress` is told the rows done so far.
-    pub async fn import(
-        &self,
-        source: &str,
-        listing: Listing,
-        mut progress: impl FnMut(u64) + Send,
-    ) -> Result<ImportCounts, Error> {
-        let Listing { mut tokens, refusals, .. } = listing;
-        let mut report = Report::default();
-        let mut rows = 0;
-        let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
-        loop {
-            let listed: Vec<Listed> = tokens.by_ref().take(page).collect::<Result<_, _>>()?;
-            if listed.is_empty() {
-                break;
-            }
-            rows += listed.len() as u64;
-            let mut tx = self.store.begin().await?;
-            let ids: Vec<_> = listed.iter().map(|row| TokenId::of(source, &row.external_id)).collect();
-            let mut known: HashMap<_, _> =
-                tx.tokens_by_id(&ids).await?.into_iter().map(|token| (token.id, token)).collect();
-            let pairs = ids.iter().zip(listed).map(|(id, listed)| match known.remove(id) {
-                Some(known) => Pair::Both(known, listed),
-                None => Pair::OnlyListed(listed),
-            });
-            self.apply(&mut tx, source, pairs.collect(), false, &mut report).await?;
-            tx.commit().await?;
-            progress(rows);
+/// Whether an import writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It does.
+    Write,
+    /// It only says what it would do.
+    DryRun,
+}
+
+/// What tokens are taken into.
+#[derive(Debug, Clone, Copy)]
+pub struct Into<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// By which the tokens become due.
+    pub policy: &'a Policy,
+    /// When they were seen.
+    pub clock: &'a Clock,
+    /// The source they belong to.
+    pub source: &'a str,
+    /// Whether anything is written.
+    pub mode: Mode,
+}
+
+/// Takes in a listing; `progress` is told the rows done so far.
+pub async fn import(
+    into: Into<'_>,
+    listing: Listing,
+    mut progress: impl FnMut(u64) + Send,
+) -> Result<ImportCounts, Error> {
+    let Into { store, policy, clock, source, mode } = into;
+    let Listing { mut tokens, refusals, .. } = listing;
+    let mut report = Report::default();
+    let mut rows = 0;
+    let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
+    loop {
+        let listed: Vec<Listed> = tokens.by_ref().take(page).collect::<Result<_, _>>()?;
+        if listed.is_empty() {
+            break;
         }
-        Ok(ImportCounts {
-            new: report.tokens_new,
-            changed: report.tokens_changed,
-            unchanged: rows - report.tokens_new - report.tokens_changed,
-            refused: refusals.count,
-        })
+        rows += listed.len() as u64;
+        let mut tx = match mode {
+            Mode::Write => store.begin().await?,
+            Mode::DryRun => store.read().await?,
+        };
+        let ids: Vec<_> = listed.iter().map(|row| TokenId::of(source, &row.external_id)).collect();
+        let mut known: HashMap<_, _> =
+            tx.tokens_by_id(&ids).await?.into_iter().map(|token| (token.id, token)).collect();
+        let pairs = ids.iter().zip(listed).map(|(id, listed)| match known.remove(id) {
+            Some(known) => Pair::Both(known, listed),
+            None => Pair::OnlyListed(listed),
+        });
+        let now = clock.now();
+        let changes = Changes::of(source, pairs.collect(), false, policy, now);
+        changes.count(&mut report);
+        if mode == Mode::Write {
+            changes.write(&mut tx, now).await?;
+            tx.commit().await?;
+        }
+        progress(rows);
     }
+    Ok(ImportCounts {
+        new: report.tokens_new,
+        changed: report.tokens_changed,
+        unchanged: rows - report.tokens_new - report.tokens_changed,
+        refused: refusals.count,
+    })
 }

@@ -28,7 +28,8 @@ use crate::sources::{self, Source};
 use crate::store::{self, Holder, Store, Tx};
 
 pub use deliver::{Outcomes, Post};
-pub use import::{ImportCounts, LOCAL};
+pub use import::{ImportCounts, Into, LOCAL, Mode, import};
+pub use purge::LastPurge;
 pub use report::{Job, Report};
 pub use sweep::SweepOptions;
 
@@ -50,6 +51,10 @@ pub struct Engine {
     pub directories: Vec<Named<GuardedDirectory>>,
     /// This process, as the holder of leases.
     pub holder: Uuid,
+    /// When this process last dropped what need not be kept.
+    pub last_purge: LastPurge,
+    /// Called now and then while work goes on, so that a watchdog sees it.
+    pub on_progress: Box<dyn Fn() + Send + Sync>,
 }
 
 /// Something from the configuration with the name it has there.

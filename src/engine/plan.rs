@@ -28,6 +28,7 @@ impl Engine {
             self.plan_page(&mut tx, &due, horizon, &mut plan, report).await?;
             tx.commit().await?;
             report.tokens_due += due.len() as u64;
+            (self.on_progress)();
         }
         self.close_plan(report).await?;
         self.gather(horizon).await
@@ -100,13 +101,15 @@ impl Engine {
     /// Releases what was planned, or holds it whole when it is more than one sweep may send.
     async fn close_plan(&self, report: &mut Report) -> Result<(), Error> {
         let mut tx = self.store.read().await?;
+        let held: i64 = tx.held_plans().await?.iter().map(|(_, _, mails)| mails).sum();
+        report.mails_still_held = held.unsigned_abs();
         // Asked of the store, not remembered: a sweep that died may have planned a part.
         let Some(plan) = tx.unfinished_plan().await? else { return Ok(()) };
         drop(tx);
         let limit = self.policy.max_per_sweep;
         let mut tx = self.store.begin().await?;
         let mails = if limit > 0 { tx.planned_recipients(plan).await? } else { 0 };
-        let is_flood = mails.unsigned_abs() > limit;
+        let is_flood = limit > 0 && mails.unsigned_abs() > limit;
         tx.close_plan(plan, mails, is_flood).await?;
         if is_flood {
             report.mails_held += mails.unsigned_abs();
@@ -163,6 +166,7 @@ impl Engine {
                 .collect();
             tx.reschedule(&moved).await?;
             tx.commit().await?;
+            (self.on_progress)();
         }
     }
 }

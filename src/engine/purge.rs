@@ -1,13 +1,26 @@
 //! Purge: drops what need not be kept, a little at a time. `docs/retention.md` lists the rules.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use crate::store::Kept;
 
 use super::{Engine, Error, PAGE, Report};
+
+/// Looking for what may be dropped reads old rows; once an hour is enough.
+const EVERY_SECONDS: i64 = 3600;
+
+/// When this process last purged.
+#[derive(Debug, Default)]
+pub struct LastPurge(AtomicI64);
 
 impl Engine {
     /// Drops at most a page of each kind; the next sweep goes on.
     pub(super) async fn purge(&self, report: &mut Report) -> Result<(), Error> {
         let now = self.now();
+        let last = self.last_purge.0.load(Ordering::Relaxed);
+        if (now.timestamp() - last).abs() < EVERY_SECONDS {
+            return Ok(());
+        }
         let keep = &self.settings;
         let kept = Kept {
             runs_from: now - keep.runs,
@@ -19,6 +32,7 @@ impl Engine {
         report.purged += tx.purge_gone(now - keep.gone_tokens, PAGE).await?;
         report.purged += tx.purge(&kept, PAGE).await?;
         tx.commit().await?;
+        self.last_purge.0.store(now.timestamp(), Ordering::Relaxed);
         Ok(())
     }
 }

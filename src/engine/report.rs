@@ -104,7 +104,22 @@ impl Report {
     /// Whether nothing could go because something it depends on was away.
     #[must_use]
     pub fn is_deferral(&self) -> bool {
-        self.store_down || self.lease_held || (self.relay_down && self.mails_sent == 0)
+        self.store_down || self.lease_held || self.relay_down
+    }
+
+    /// Adds what another half of the sweep did.
+    pub fn add(&mut self, other: &Self) {
+        let Self { mails_sent, mails_deferred, mails_unknown, mails_failed, .. } = self;
+        *mails_sent += other.mails_sent;
+        *mails_deferred += other.mails_deferred;
+        *mails_unknown += other.mails_unknown;
+        *mails_failed += other.mails_failed;
+        self.notices_planned += other.notices_planned;
+        self.notices_failed += other.notices_failed;
+        self.relay_down |= other.relay_down;
+        self.store_down |= other.store_down;
+        self.errors.extend(other.errors.iter().cloned());
+        self.elapsed_ms += other.elapsed_ms;
     }
 
     /// Whether there is anything to say of it.

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::error::Error as _;
 use std::panic::AssertUnwindSafe;
 
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
@@ -17,15 +18,15 @@ const SWEEP: &str = "sweep";
 /// What a sweep is asked to do.
 #[derive(Debug, Clone, Default)]
 pub struct SweepOptions {
-    /// Only this source or directory is synchronised.
-    pub source: Option<String>,
+    /// Only these sources and directories are synchronised; none named is all.
+    pub only: Vec<String>,
     /// The listings of these may shrink by half.
     pub accept_shrink: Vec<String>,
 }
 
 impl SweepOptions {
     pub(super) fn takes(&self, name: &str) -> bool {
-        self.source.as_deref().is_none_or(|only| only == name)
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 
     pub(super) fn accepts_shrink(&self, name: &str) -> bool {
@@ -36,9 +37,19 @@ impl SweepOptions {
 impl Engine {
     /// One pass over everything. It never fails as a whole: what went wrong stands in the report.
     ///
-    /// Sync, judge and plan are done under a lease; while another process holds it, this one helps
-    /// to deliver. `stop` ends it after the mails in hand.
+    /// `stop` ends it after the mails in hand.
     pub async fn sweep(&self, options: &SweepOptions, stop: &CancellationToken) -> Report {
+        let mut report = self.prepare(options, stop).await;
+        if !stop.is_cancelled() && !report.store_down {
+            let sent = self.send_due(stop).await;
+            report.add(&sent);
+        }
+        report
+    }
+
+    /// The first half of a sweep: brings the store up to date and decides who is owed what. It is
+    /// done under a lease; while another process holds that, there is nothing to do here.
+    pub async fn prepare(&self, options: &SweepOptions, stop: &CancellationToken) -> Report {
         let started_at = self.now();
         let mut report = Report::default();
         match self.take_sweep_lease().await {
@@ -51,15 +62,20 @@ impl Engine {
             Ok(false) => report.lease_held = true,
             Err(error) => note(&mut report, None, &error),
         }
-        for job in [Job::Deliver, Job::Purge] {
-            if !stop.is_cancelled() && !report.store_down {
-                self.perform(job, options, stop, &mut report).await;
-            }
-        }
-        report.elapsed_ms = (self.now() - started_at).num_milliseconds().unsigned_abs();
-        if let Err(error) = self.finish(started_at, &report).await {
+        if !report.lease_held
+            && let Err(error) = self.write_run(started_at, &mut report).await
+        {
             note(&mut report, None, &error);
         }
+        report
+    }
+
+    /// The second half: sends what is due, beside other processes that do the same.
+    pub async fn send_due(&self, stop: &CancellationToken) -> Report {
+        let started_at = self.now();
+        let mut report = Report::default();
+        self.perform(Job::Deliver, &SweepOptions::default(), stop, &mut report).await;
+        report.elapsed_ms = (self.now() - started_at).num_milliseconds().unsigned_abs();
         report
     }
 
@@ -67,7 +83,7 @@ impl Engine {
     async fn under_lease(&self, options: &SweepOptions, stop: &CancellationToken, report: &mut Report) {
         let lost = CancellationToken::new();
         let jobs = async {
-            for job in [Job::Sync, Job::Judge, Job::Plan] {
+            for job in [Job::Sync, Job::Judge, Job::Plan, Job::Purge] {
                 if !stop.is_cancelled() && !report.store_down {
                     self.perform(job, options, stop, report).await;
                 }
@@ -131,16 +147,14 @@ impl Engine {
         Ok(tx.commit().await?)
     }
 
-    /// Writes the run down and logs it: one line with the counts.
-    async fn finish(&self, started_at: chrono::DateTime<chrono::Utc>, report: &Report) -> Result<(), Error> {
+    /// Writes the run down.
+    async fn write_run(&self, started_at: DateTime<Utc>, report: &mut Report) -> Result<(), Error> {
+        let ended_at = self.now();
+        report.elapsed_ms = (ended_at - started_at).num_milliseconds().unsigned_abs();
         let text = serde_json::to_string(report).unwrap_or_default();
-        let is_good = report.errors.is_empty() && !report.store_down && !report.relay_down;
-        let outcome = if is_good { "ok" } else { "degraded" };
-        let run = RunRow {
-            started_at,
-            ended_at: Some(self.now()),
-            outcome: Some(outcome.to_owned()),
-        };
+        let is_good = report.errors.is_empty() && !report.store_down;
+        let outcome = if is_good { "ok" } else { "failed" };
+        let run = RunRow { started_at, ended_at: Some(ended_at), outcome: Some(outcome.to_owned()) };
         let mut tx = self.store.begin().await?;
         tx.add_run(Self::new_id(started_at), &run, &text).await?;
         Ok(tx.commit().await?)

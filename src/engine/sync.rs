@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::Listed;
 use crate::domain::diff::{self, NoticeEffect, Pair, Update};
+use crate::domain::{Listed, Policy, Token};
 use crate::sources::{Fetched, Listing};
 use crate::store::{SourceRow, Tx};
 
@@ -99,7 +99,7 @@ impl Engine {
             if known.is_empty() && !known_done {
                 known.extend(tx.tokens_of(source, cursor.as_deref(), PAGE).await?);
                 known_done = known.len() < page;
-                cursor = known.back().map(|token: &crate::domain::Token| token.external_id.clone());
+                cursor = known.back().map(|token: &Token| token.external_id.clone());
             }
             while found.len() < page && !found_done {
                 match listed.next() {
@@ -108,44 +108,70 @@ impl Engine {
                 }
             }
             let pairs = diff::pair_up(&mut known, known_done, &mut found, found_done);
-            self.apply(&mut tx, source, pairs, is_complete, report).await?;
+            let now = self.now();
+            let changes = Changes::of(source, pairs, is_complete, &self.policy, now);
+            changes.write(&mut tx, now).await?;
+            changes.count(report);
             tx.commit().await?;
+            (self.on_progress)();
         }
         Ok(())
     }
+}
 
-    /// Writes what a page of pairs changes.
-    pub(super) async fn apply(
-        &self,
-        tx: &mut Tx,
+/// What a page of a listing changes.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub new: Vec<Token>,
+    pub updates: Vec<Update>,
+    /// How many of the updates are tokens that left the listing.
+    pub gone: usize,
+}
+
+impl Changes {
+    /// Decides what pairs mean; what a listing lacks counts only when it `is_complete`.
+    pub fn of(
         source: &str,
         pairs: Vec<Pair>,
         is_complete: bool,
-        report: &mut Report,
-    ) -> Result<(), Error> {
-        let now = self.now();
-        let (mut new, mut updates, mut gone) = (Vec::new(), Vec::new(), 0);
+        policy: &Policy,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let mut changes = Self::default();
         for pair in pairs {
             match pair {
-                Pair::OnlyListed(listed) => new.push(diff::first_seen(source, listed, &self.policy, now)),
-                Pair::Both(known, listed) => updates.extend(diff::update(&known, listed, &self.policy, now)),
+                Pair::OnlyListed(listed) => {
+                    changes.new.push(diff::first_seen(source, listed, policy, now));
+                }
+                Pair::Both(known, listed) => {
+                    changes.updates.extend(diff::update(&known, listed, policy, now));
+                }
                 Pair::OnlyKnown(known) if is_complete => {
                     let left = diff::left_listing(&known, now);
-                    gone += left.iter().count();
-                    updates.extend(left);
+                    changes.gone += left.iter().count();
+                    changes.updates.extend(left);
                 }
                 Pair::OnlyKnown(_) => {}
             }
         }
-        let needs_judging = updates.iter().any(|update: &Update| update.needs_judging)
-            || new.iter().any(|token| token.issuer.is_some());
-        report.tokens_new += new.len() as u64;
-        report.tokens_changed += (updates.len() - gone) as u64;
-        report.tokens_gone += gone as u64;
-        tx.insert_tokens(&new).await?;
-        for update in &updates {
+        changes
+    }
+
+    /// Adds the counts to a report.
+    pub fn count(&self, report: &mut Report) {
+        report.tokens_new += self.new.len() as u64;
+        report.tokens_changed += (self.updates.len() - self.gone) as u64;
+        report.tokens_gone += self.gone as u64;
+    }
+
+    /// Writes them, and tells the notices of the tokens.
+    pub async fn write(&self, tx: &mut Tx, now: DateTime<Utc>) -> Result<(), Error> {
+        tx.insert_tokens(&self.new).await?;
+        for update in &self.updates {
             write(tx, update, now).await?;
         }
+        let needs_judging = self.updates.iter().any(|update| update.needs_judging)
+            || self.new.iter().any(|token| token.issuer.is_some());
         if needs_judging {
             tx.put_meta(super::judge::PENDING, "yes").await?;
         }

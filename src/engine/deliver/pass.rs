@@ -81,6 +81,7 @@ impl<'a> Pass<'a> {
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.claim_ahead(stop);
+            (self.engine.on_progress)();
             let mut batch = Batch::default();
             let starting = self.start_next(stop, &mut batch);
             if starting.is_empty() {
