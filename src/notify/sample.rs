@@ -17,9 +17,17 @@ pub struct Sample {
     pub letter: Letter,
 }
 
-/// Every sample, in the order of the templates.
+/// Every sample as it would be written at `now`, in the order of the templates.
 #[must_use]
-pub fn all() -> Vec<Sample> {
+pub fn all(now: DateTime<Utc>) -> Vec<Sample> {
+    let mut samples = at_noon();
+    for sample in &mut samples {
+        sample.letter.shift(now - self::now());
+    }
+    samples
+}
+
+fn at_noon() -> Vec<Sample> {
     let sample = |name, letter| Sample { name, letter };
     vec![
         sample("expiring", expiring()),
@@ -39,7 +47,7 @@ pub fn all() -> Vec<Sample> {
     ]
 }
 
-/// When the samples are written.
+/// An instant to write samples at when it does not matter which.
 #[must_use]
 pub fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_795_251_600, 0).expect("it is a valid instant")
@@ -69,6 +77,37 @@ pub fn token(name: &str) -> Token {
         life_from: Some(now() - TimeDelta::days(83)),
         planned_step: None,
         due_at: None,
+    }
+}
+
+impl Letter {
+    /// Moves all its instants.
+    fn shift(&mut self, by: TimeDelta) {
+        self.now += by;
+        for entry in &mut self.entries {
+            let token = match entry {
+                Entry::Expiry(entry) => {
+                    entry.due_at += by;
+                    &mut entry.token
+                }
+                Entry::Revoked(entry) => {
+                    entry.since += by;
+                    &mut entry.token
+                }
+                Entry::Alert(_) => continue,
+            };
+            if let Expiry::At(at) = &mut token.expiry {
+                *at += by;
+            }
+            let instants = [
+                &mut token.created_at,
+                &mut token.last_used_at,
+                &mut token.life_from,
+            ];
+            for at in instants.into_iter().flatten() {
+                *at += by;
+            }
+        }
     }
 }
 
@@ -142,7 +181,7 @@ const AWKWARD: &[&str] = &[
 fn awkward() -> Letter {
     let name = format!("{} {}", AWKWARD[0], "x".repeat(10_000));
     let mut token = token(&name);
-    token.scope = Some(AWKWARD.concat());
+    token.scope = Some(AWKWARD[1..].concat());
     token.account = Some(AWKWARD[1].to_owned());
     token.role = Some(AWKWARD[2].to_owned());
     token.description = Some(AWKWARD[4].to_owned());
@@ -251,7 +290,7 @@ fn alert() -> Letter {
     let alert = AlertEntry {
         title: "1,204 mails are held".to_owned(),
         text: "This sweep would have sent 1,204 mails. That is more than max_per_sweep = 1000 \
-               allows, so none of them has gone.\n\nLook at what they are, then let them go:\n\n    \
+               allows, so they all wait.\n\nLook at what they are, then let them go:\n\n    \
                lapsed forecast --days 7\n    lapsed release\n\nOr drop them:\n\n    lapsed release \
                --discard"
             .to_owned(),

@@ -134,7 +134,7 @@ impl Templates {
     }
 
     fn check(&self) -> Result<(), Error> {
-        for sample in sample::all() {
+        for sample in sample::all(sample::now()) {
             for place in [
                 Place::default(),
                 Place {

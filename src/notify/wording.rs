@@ -1,6 +1,6 @@
 //! Times and numbers in words, as a mail says them.
 
-use chrono::{DateTime, Offset, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, Datelike, Offset, TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
 
 /// What is left of a span: from 36 hours up in days to the nearest, below in hours, below one hour
@@ -40,28 +40,49 @@ pub fn day(at: DateTime<Utc>, zone: Tz) -> String {
     at.with_timezone(&zone).format("%a %-d %b %Y").to_string()
 }
 
+/// The day without its year where that is the present one: `Sat 28 Nov`.
+#[must_use]
+pub fn short_day(at: DateTime<Utc>, now: DateTime<Utc>, zone: Tz) -> String {
+    if at.with_timezone(&zone).year() == now.with_timezone(&zone).year() {
+        at.with_timezone(&zone).format("%a %-d %b").to_string()
+    } else {
+        day(at, zone)
+    }
+}
+
 /// The instant in the reader's zone and in UTC, only once where that is the same clock:
 /// `Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)`.
 #[must_use]
 pub fn exact(at: DateTime<Utc>, zone: Tz) -> String {
     let local = at.with_timezone(&zone);
-    let clock = if at.second() == 0 {
+    let zone_name = if is_utc(at, zone) { "UTC" } else { "%Z" };
+    let format = format!("%a %-d %b %Y at {} {zone_name}", clock_format(at));
+    format!("{}{}", local.format(&format), also_in_utc(at, zone))
+}
+
+/// What follows a time in the reader's zone: ` (09:00 UTC)`, with the day where it is another one;
+/// nothing where the zone is UTC.
+#[must_use]
+pub fn also_in_utc(at: DateTime<Utc>, zone: Tz) -> String {
+    if is_utc(at, zone) {
+        return String::new();
+    }
+    let same_day = at.with_timezone(&zone).date_naive() == at.date_naive();
+    let day = if same_day { "" } else { "%a %-d %b %Y at " };
+    at.format(&format!(" ({day}{} UTC)", clock_format(at)))
+        .to_string()
+}
+
+fn is_utc(at: DateTime<Utc>, zone: Tz) -> bool {
+    at.with_timezone(&zone).offset().fix().local_minus_utc() == 0
+}
+
+fn clock_format(at: DateTime<Utc>) -> &'static str {
+    if at.second() == 0 {
         "%H:%M"
     } else {
         "%H:%M:%S"
-    };
-    let day = "%a %-d %b %Y at";
-    if local.offset().fix().local_minus_utc() == 0 {
-        return at.format(&format!("{day} {clock} UTC")).to_string();
     }
-    let same_day = local.date_naive() == at.date_naive();
-    let utc_day = if same_day {
-        String::new()
-    } else {
-        format!("{day} ")
-    };
-    let in_utc = at.format(&format!("{utc_day}{clock} UTC")).to_string();
-    format!("{} ({in_utc})", local.format(&format!("{day} {clock} %Z")))
 }
 
 /// The clock alone, for lists under a day: `10:00`.
@@ -73,12 +94,10 @@ pub fn clock(at: DateTime<Utc>, zone: Tz) -> String {
 /// How the reader's clock stands to UTC at an instant: `UTC`, `UTC+01:00`.
 #[must_use]
 pub fn offset(at: DateTime<Utc>, zone: Tz) -> String {
-    let offset = at.with_timezone(&zone).offset().fix();
-    if offset.local_minus_utc() == 0 {
-        "UTC".to_owned()
-    } else {
-        format!("UTC{offset}")
+    if is_utc(at, zone) {
+        return "UTC".to_owned();
     }
+    format!("UTC{}", at.with_timezone(&zone).offset().fix())
 }
 
 /// A number with its noun: `1 token`, `1,204 tokens`.

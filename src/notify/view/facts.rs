@@ -81,6 +81,8 @@ pub(super) enum Situation {
 pub(super) struct Use {
     /// Whether anything is known of it.
     pub known: bool,
+    /// `4 minutes ago`, `never`, `not told by its source`.
+    pub when: String,
     /// `used 4 minutes ago: replace it now`, `never used: let it lapse`.
     pub phrase: String,
     /// `used 4m ago`, for long lists; empty where nothing is known.
@@ -117,6 +119,7 @@ impl Use {
         Self {
             known: true,
             phrase: format!("{verb} {ago}: {advice}"),
+            when: ago,
             short,
         }
     }
@@ -129,15 +132,17 @@ impl Use {
         };
         Self {
             known: true,
+            when: "never".to_owned(),
             phrase: format!("never used: {advice}"),
-            short: "never used".to_owned(),
+            short: "unused".to_owned(),
         }
     }
 
     fn unknown() -> Self {
         Self {
             known: false,
-            phrase: "not told by its source".to_owned(),
+            when: "not told by its source".to_owned(),
+            phrase: String::new(),
             short: String::new(),
         }
     }

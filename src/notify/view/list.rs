@@ -47,12 +47,14 @@ enum Subject<'a> {
 /// What the templates `digest` and `revoked_access` see.
 #[derive(Serialize)]
 pub(super) struct List {
-    /// The subject: what it is about, how many and when.
+    /// What it is about: `12 tokens expire in the next 7 days`.
+    summary: String,
+    /// The same for a subject, with the first token and its day where that helps.
     headline: String,
     /// `12 tokens`.
     tokens: String,
-    /// The most urgent one, where any expires.
-    first: Option<First>,
+    /// When the next one expires, where any does.
+    next: Option<String>,
     sections: Vec<Part>,
     alerts: Vec<Alert>,
     more: Option<More>,
@@ -62,12 +64,6 @@ pub(super) struct List {
     instead_of_issuer: Vec<String>,
     #[serde(skip)]
     pub listed: usize,
-}
-
-#[derive(Serialize)]
-struct First {
-    name: String,
-    expires_at: String,
 }
 
 #[derive(Serialize)]
@@ -99,17 +95,16 @@ impl List {
         let items = items(letter);
         let listed = items.len().min(limit);
         let rich = items.len() <= RICH;
+        let summary = summary(&items, letter);
         let (shown, rest) = items.split_at(listed);
         Self {
-            headline: headline(&items, letter),
+            headline: headline(&summary, &items, letter),
+            summary,
             tokens: wording::counted(items.len(), "token"),
-            first: items
+            next: items
                 .iter()
                 .find(|item| item.section == Section::Expiring)
-                .map(|item| First {
-                    name: plain::label(&item.token.name, &item.token.external_id, plain::NAME),
-                    expires_at: wording::exact(item.at(), letter.zone),
-                }),
+                .map(|item| wording::exact(item.at(), letter.zone)),
             sections: sections(shown, &items, letter, rich),
             alerts: letter
                 .entries
@@ -210,24 +205,13 @@ impl<'a> Item<'a> {
     }
 }
 
-/// `2 tokens of people without access, 3 expired, 9 expire in the next 7 days`.
-fn headline(items: &[Item<'_>], letter: &Letter) -> String {
-    let of = |section| items.iter().filter(move |item| item.section == section);
-    let count = |section| of(section).count();
-    let (revoked, expired, expiring) = (
-        count(Section::Revoked),
-        count(Section::Expired),
-        count(Section::Expiring),
-    );
+/// `2 tokens of people without access, 3 expired, 9 expire within 7 days`.
+fn summary(items: &[Item<'_>], letter: &Letter) -> String {
+    let count = |section| items.iter().filter(|item| item.section == section).count();
     let alerts = letter.entries.len() - items.len();
-    let only = [revoked, expired, expiring, alerts]
-        .iter()
-        .filter(|n| **n > 0)
-        .count()
-        == 1;
-    let verb = |count, one, many| if count == 1 { one } else { many };
-    if only && revoked > 0 {
-        return revoked_headline(items);
+    let (revoked, expired) = (count(Section::Revoked), count(Section::Expired));
+    if revoked == letter.entries.len() {
+        return revoked_summary(items);
     }
     let mut parts = Vec::new();
     if revoked > 0 {
@@ -236,59 +220,61 @@ fn headline(items: &[Item<'_>], letter: &Letter) -> String {
             wording::counted(revoked, "token")
         ));
     }
-    let tokens = |parts: &[String], count: usize| match parts {
+    // The noun once is enough.
+    let tokens = |parts: &[String], count| match parts {
         [] => wording::counted(count, "token"),
         _ => wording::thousands(i64::try_from(count).unwrap_or(i64::MAX)),
     };
     if expired > 0 {
-        parts.push(format!(
-            "{} {}",
-            tokens(&parts, expired),
-            verb(expired, "has expired", "have expired")
-        ));
+        parts.push(format!("{} expired", tokens(&parts, expired)));
     }
-    if let Some(last) = of(Section::Expiring).last() {
+    if let Some(last) = items
+        .last()
+        .filter(|item| item.section == Section::Expiring)
+    {
+        let count = count(Section::Expiring);
+        let verb = if count == 1 { "expires" } else { "expire" };
         let left = wording::left(last.at() - letter.now);
-        let verb = verb(expiring, "expires", "expire");
-        parts.push(format!(
-            "{} {verb} in the next {left}",
-            tokens(&parts, expiring)
-        ));
+        parts.push(format!("{} {verb} within {left}", tokens(&parts, count)));
     }
     if alerts > 0 {
         parts.push(wording::counted(alerts, "alert"));
     }
-    if only && let Some(first) = items.first() {
-        let name = plain::line(&short_name(first.token), 30);
-        parts.push(format!(
-            "first {name} on {}",
-            wording::day(first.at(), letter.zone)
-        ));
-    }
     parts.join(", ")
 }
 
-fn revoked_headline(items: &[Item<'_>]) -> String {
-    match items {
-        [item] => {
-            let name = plain::label(
-                &item.token.name,
-                &item.token.external_id,
-                plain::NAME_IN_SUBJECT,
-            );
+fn revoked_summary(items: &[Item<'_>]) -> String {
+    let tokens = wording::counted(items.len(), "token");
+    let mut issuers: Vec<_> = items.iter().map(|item| &item.token.issuer).collect();
+    issuers.dedup();
+    match (items, issuers.len()) {
+        ([_], _) => "This token still works, but its issuer lost access".to_owned(),
+        (_, 1) => format!("{tokens} still work, but their issuer lost access"),
+        (_, issuers) => {
+            let issuers = wording::counted(issuers, "issuer");
+            format!("{tokens} still work, but their {issuers} lost access")
+        }
+    }
+}
+
+/// The summary for a subject: with the first token, where all are of one sort.
+fn headline(summary: &str, items: &[Item<'_>], letter: &Letter) -> String {
+    let Some(first) = items.first() else {
+        return summary.to_owned();
+    };
+    let mixed = items.len() < letter.entries.len()
+        || items.iter().any(|item| item.section != first.section);
+    match (first.section, items) {
+        _ if mixed => summary.to_owned(),
+        (Section::Revoked, [_]) => {
+            let name = short_name(first.token);
             format!("Token {name} still works, but its issuer lost access")
         }
-        _ => {
-            let tokens = wording::counted(items.len(), "token");
-            let mut issuers: Vec<_> = items.iter().map(|item| &item.token.issuer).collect();
-            issuers.dedup();
-            match issuers.as_slice() {
-                [_] => format!("{tokens} still work, but their issuer lost access"),
-                more => format!(
-                    "{tokens} still work, but their {} issuers lost access",
-                    wording::thousands(i64::try_from(more.len()).unwrap_or(i64::MAX))
-                ),
-            }
+        (Section::Revoked, _) => summary.to_owned(),
+        (Section::Expired | Section::Expiring, _) => {
+            let name = plain::line(&short_name(first.token), 30);
+            let day = wording::day(first.at(), letter.zone);
+            format!("{summary}, first {name} on {day}")
         }
     }
 }
@@ -305,7 +291,7 @@ fn sections(shown: &[Item<'_>], all: &[Item<'_>], letter: &Letter, rich: bool) -
         };
         let mut groups: Vec<Group> = Vec::new();
         for item in chunk {
-            let (title, note) = group(item, letter, rich);
+            let (title, note) = group(item, letter);
             let row = row(item, letter, rich);
             match groups.last_mut() {
                 Some(last) if last.title == title && last.note == note => last.rows.push(row),
@@ -324,7 +310,7 @@ fn sections(shown: &[Item<'_>], all: &[Item<'_>], letter: &Letter, rich: bool) -
     parts
 }
 
-fn group(item: &Item<'_>, letter: &Letter, rich: bool) -> (String, Option<String>) {
+fn group(item: &Item<'_>, letter: &Letter) -> (String, Option<String>) {
     match item.entry {
         Subject::Revoked(entry) => {
             let issuer = item
@@ -342,12 +328,7 @@ fn group(item: &Item<'_>, letter: &Letter, rich: bool) -> (String, Option<String
         Subject::Expiry(_) => {
             let day = wording::day(item.at(), letter.zone);
             let offset = wording::offset(item.at(), letter.zone);
-            let source = if rich {
-                String::new()
-            } else {
-                format!(", {}", plain::line(&item.token.source, 40))
-            };
-            (format!("{day} ({offset}){source}"), None)
+            (format!("{day} ({offset})"), None)
         }
     }
 }
@@ -362,7 +343,9 @@ fn row(item: &Item<'_>, letter: &Letter, rich: bool) -> Row {
     };
     let name = plain::label(&token.name, &token.external_id, plain::NAME);
     if !rich {
-        let tail = format!("{id} {}", last_use.short).trim_end().to_owned();
+        let source = plain::line(&token.source, plain::NAME_IN_SUBJECT);
+        let tail = format!("{source} {id} {}", last_use.short);
+        let tail = tail.trim_end().to_owned();
         return Row {
             clock,
             name,
@@ -370,7 +353,7 @@ fn row(item: &Item<'_>, letter: &Letter, rich: bool) -> Row {
             lines: Vec::new(),
         };
     }
-    let mut lines = vec![facts(item, &id, letter)];
+    let mut lines = vec![facts(item, &id)];
     if last_use.known {
         lines.push(last_use.phrase);
     }
@@ -378,8 +361,14 @@ fn row(item: &Item<'_>, letter: &Letter, rich: bool) -> Row {
         lines.extend(notes(entry, letter));
     }
     let tail = match item.section {
-        Section::Expiring => format!("in {}", wording::left(item.at() - letter.now)),
-        Section::Expired => wording::ago(letter.now - item.at()),
+        Section::Expiring => {
+            let left = wording::left(item.at() - letter.now);
+            format!("in {left}{}", wording::also_in_utc(item.at(), letter.zone))
+        }
+        Section::Expired => {
+            let ago = wording::ago(letter.now - item.at());
+            format!("{ago}{}", wording::also_in_utc(item.at(), letter.zone))
+        }
         Section::Revoked => match token.expiry {
             Expiry::Never => "never expires".to_owned(),
             Expiry::Unknown => "expiry unknown".to_owned(),
@@ -394,7 +383,7 @@ fn row(item: &Item<'_>, letter: &Letter, rich: bool) -> Row {
     }
 }
 
-fn facts(item: &Item<'_>, id: &str, letter: &Letter) -> String {
+fn facts(item: &Item<'_>, id: &str) -> String {
     let token = item.token;
     let part = |label: &str, text: &Option<String>| {
         let shown = plain::isolated(plain::line(text.as_deref()?, 60));
@@ -409,12 +398,6 @@ fn facts(item: &Item<'_>, id: &str, letter: &Letter) -> String {
         parts.push(format!("issued by {issuer}"));
     }
     parts.push(format!("id {id}"));
-    if let Subject::Expiry(_) = item.entry {
-        let in_utc = wording::exact(item.at(), chrono_tz::Tz::UTC);
-        if wording::offset(item.at(), letter.zone) != "UTC" {
-            parts.push(in_utc);
-        }
-    }
     parts.join(", ")
 }
 

@@ -83,7 +83,7 @@ impl Tally {
             .values()
             .take(DAYS)
             .map(|(at, count)| {
-                let day = wording::day(*at, letter.zone);
+                let day = wording::short_day(*at, letter.now, letter.zone);
                 format!("{} on {day}", wording::thousands(*count))
             })
             .collect();

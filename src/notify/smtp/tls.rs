@@ -1,0 +1,132 @@
+//! Which certificates are believed, and the handshake.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+};
+use tokio::{io, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::notify::fault::{Fault, Stage};
+
+use super::{Error, session::Wire};
+
+/// A client that believes the authorities of `ca_file` alone, or those of the system.
+pub(super) fn verified(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
+    let config = builder()?.with_root_certificates(roots(ca_file)?);
+    Ok(config.with_no_client_auth())
+}
+
+/// A client that believes any certificate: encryption against those who only listen.
+pub(super) fn unverified() -> Result<ClientConfig, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let config = builder()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Any(provider)));
+    Ok(config.with_no_client_auth())
+}
+
+type Builder = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
+
+fn builder() -> Result<Builder, Error> {
+    let provider = Arc::new(ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?)
+}
+
+fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
+    let mut store = RootCertStore::empty();
+    let place = match ca_file {
+        Some(path) => {
+            let wrong = |source| Error::CaFile {
+                path: path.to_owned(),
+                source,
+            };
+            for certificate in CertificateDer::pem_file_iter(path).map_err(wrong)? {
+                store.add(certificate.map_err(wrong)?)?;
+            }
+            path.display().to_string()
+        }
+        None => {
+            // One broken file among the system's must not cost all the others.
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            "the system's store".to_owned()
+        }
+    };
+    if store.is_empty() {
+        return Err(Error::NoRoots(place));
+    }
+    Ok(store)
+}
+
+pub(super) async fn handshake<S: Wire>(
+    connector: &TlsConnector,
+    name: &ServerName<'static>,
+    stream: S,
+    limit: Duration,
+) -> Result<TlsStream<S>, Fault> {
+    let handshake = connector.connect(name.clone(), stream);
+    match timeout(limit, handshake).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(Fault::new(Stage::Tls, reason(&error))),
+        Err(_) => Err(Fault::new(Stage::Tls, "timed out")),
+    }
+}
+
+/// rustls hides its reasons in an I/O error.
+fn reason(error: &io::Error) -> String {
+    match error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+    {
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            format!("the server's certificate is not valid: {why:?}")
+        }
+        Some(error) => error.to_string(),
+        None => error.to_string(),
+    }
+}
+
+/// Believes any certificate whose key the server holds.
+#[derive(Debug)]
+struct Any(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Any {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
