@@ -16,8 +16,8 @@
 //!          └───────► engine → store, sources, directories, notify → domain
 //! ```
 
-pub mod cli;
 pub mod causes;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod directories;

@@ -21,7 +21,11 @@ pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Ex
     let (file, rejects) = (args.file.clone(), args.rejects.clone());
     // Reading comes first: a file that makes no sense must not leave a store behind.
     let listing = tokio::task::spawn_blocking(move || read(&file, rejects)).await??;
-    let mode = if args.dry_run { Mode::DryRun } else { Mode::Write };
+    let mode = if args.dry_run {
+        Mode::DryRun
+    } else {
+        Mode::Write
+    };
     let store = match mode {
         Mode::Write => setup::store(&config).await?,
         Mode::DryRun => setup::store_with(&config, Access::ReadOnly).await?,
@@ -30,7 +34,13 @@ pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Ex
     let bar = Arc::new(Progress::rows(Some(listing.count)));
     let shown = Arc::clone(&bar);
     let (policy, clock) = (setup::policy(&config), &context.clock);
-    let into = engine::Into { store: &store, policy: &policy, clock, source: &args.source, mode };
+    let into = engine::Into {
+        store: &store,
+        policy: &policy,
+        clock,
+        source: &args.source,
+        mode,
+    };
     let mut done = 0;
     let counts = engine::import(into, listing, move |rows| {
         shown.advance(rows - done);
@@ -41,14 +51,23 @@ pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Ex
     drop(bar);
     store.close().await;
     for refusal in &refusals.shown {
-        anstream::eprintln!("refused: {}", super::output::text::clean_lines(&refusal.to_string()));
+        anstream::eprintln!(
+            "refused: {}",
+            super::output::text::clean_lines(&refusal.to_string())
+        );
     }
     let unseen = refusals.count - refusals.shown.len() as u64;
     if unseen > 0 {
-        anstream::eprintln!("refused: {unseen} more rows; `--rejects FILE` writes all of them down");
+        anstream::eprintln!(
+            "refused: {unseen} more rows; `--rejects FILE` writes all of them down"
+        );
     }
     anstream::println!("{}", sentence(counts, mode));
-    Ok(if counts.refused > 0 { Exit::Failed } else { Exit::Ok })
+    Ok(if counts.refused > 0 {
+        Exit::Failed
+    } else {
+        Exit::Ok
+    })
 }
 
 /// Only the built-in source and configured ones have a name; another is most likely a slip.
@@ -56,12 +75,16 @@ fn check_source(config: &crate::config::Config, name: &str) -> anyhow::Result<()
     let is_known = name == engine::LOCAL || config.sources.iter().any(|source| source.name == name);
     let is_name = !name.is_empty()
         && name.len() <= 64
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b));
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b));
     if is_known || is_name {
         return Ok(());
     }
     let error = anyhow::anyhow!("{name:?} cannot be the name of a source");
-    Err(Failure::usage(error).hint("use lower-case letters, digits, - and _").into())
+    Err(Failure::usage(error)
+        .hint("use lower-case letters, digits, - and _")
+        .into())
 }
 
 /// Reads the whole file, with a bar over its bytes.
@@ -89,13 +112,18 @@ fn read(file: &Input, rejects: Option<PathBuf>) -> anyhow::Result<Listing> {
             failure.get_or_insert(error);
         }
     };
-    let mut watch = Watch { progress: Some(&mut progress), refused: Some(&mut refused) };
+    let mut watch = Watch {
+        progress: Some(&mut progress),
+        refused: Some(&mut refused),
+    };
     let listing = tokens::read(&[input], &mut watch).map_err(Failure::failed)?;
     if let Some(error) = failure {
         return Err(error).context("cannot write the file of refused rows");
     }
     if let Some(rejects) = rejected {
-        rejects.finish().context("cannot write the file of refused rows")?;
+        rejects
+            .finish()
+            .context("cannot write the file of refused rows")?;
     }
     Ok(listing)
 }
@@ -105,14 +133,16 @@ struct Rejects(csv::Writer<File>);
 
 impl Rejects {
     fn create(path: &std::path::Path) -> anyhow::Result<Self> {
-        let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        let file =
+            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
         let mut writer = csv::Writer::from_writer(file);
         writer.write_record(["file", "line", "reason"])?;
         Ok(Self(writer))
     }
 
     fn write(&mut self, refusal: &Refusal) -> Result<(), csv::Error> {
-        self.0.write_record([&refusal.file, &refusal.line.to_string(), &refusal.reason])
+        self.0
+            .write_record([&refusal.file, &refusal.line.to_string(), &refusal.reason])
     }
 
     fn finish(mut self) -> std::io::Result<()> {
@@ -121,8 +151,17 @@ impl Rejects {
 }
 
 fn sentence(counts: ImportCounts, mode: Mode) -> String {
-    let ImportCounts { new, changed, unchanged, refused } = counts;
-    let would = if mode == Mode::DryRun { "would take in: " } else { "" };
+    let ImportCounts {
+        new,
+        changed,
+        unchanged,
+        refused,
+    } = counts;
+    let would = if mode == Mode::DryRun {
+        "would take in: "
+    } else {
+        ""
+    };
     format!("{would}{new} new, {changed} changed, {unchanged} unchanged, {refused} refused")
 }
 

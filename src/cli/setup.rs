@@ -25,24 +25,32 @@ pub(super) fn config(context: &Context) -> anyhow::Result<Config> {
 
 /// Opens the store as a command that may write does.
 pub(super) async fn store(config: &Config) -> anyhow::Result<Store> {
-    let access = if config.store.create { Access::Create } else { Access::Migrate };
+    let access = if config.store.create {
+        Access::Create
+    } else {
+        Access::Migrate
+    };
     store_with(config, access).await
 }
 
 /// Opens the store with this access; an error ends the program with the code it deserves.
 pub(super) async fn store_with(config: &Config, access: Access) -> anyhow::Result<Store> {
     let url = config.store.url.expose_secret();
-    Store::open(url, access).await.map_err(|error| store_failure(error).into())
+    Store::open(url, access)
+        .await
+        .map_err(|error| store_failure(error).into())
 }
 
 /// The end that an error of the store makes of a command.
 pub(super) fn store_failure(error: store::Error) -> Failure {
     match &error {
-        store::Error::Url(_) | store::Error::Missing(_) | store::Error::Newer { .. } | store::Error::Older => {
-            Failure::config(error)
-        }
-        store::Error::Open { .. } => Failure::unreachable(error)
-            .hint("check [store] url, that the folder or server is there, and that this user may use it"),
+        store::Error::Url(_)
+        | store::Error::Missing(_)
+        | store::Error::Newer { .. }
+        | store::Error::Older => Failure::config(error),
+        store::Error::Open { .. } => Failure::unreachable(error).hint(
+            "check [store] url, that the folder or server is there, and that this user may use it",
+        ),
         error_kind if error_kind.is_transient() => Failure::unreachable(error),
         _ => Failure::failed(error),
     }
@@ -65,17 +73,23 @@ pub(super) fn engine(context: &Context, config: &Config, store: Store, post: Arc
             it: Box::new(FileSource::new(source.name.clone(), file.path.clone())) as Box<_>,
         },
     });
-    let directories = config.directories.iter().map(|directory| match &directory.kind {
-        DirectoryKind::File(file) => Named {
-            name: directory.name.clone(),
-            kind: "file",
-            it: GuardedDirectory {
-                directory: Box::new(FileDirectory::new(directory.name.clone(), file.path.clone())),
-                breaker_share: directory.breaker_share,
-                breaker_min: directory.breaker_min,
+    let directories = config
+        .directories
+        .iter()
+        .map(|directory| match &directory.kind {
+            DirectoryKind::File(file) => Named {
+                name: directory.name.clone(),
+                kind: "file",
+                it: GuardedDirectory {
+                    directory: Box::new(FileDirectory::new(
+                        directory.name.clone(),
+                        file.path.clone(),
+                    )),
+                    breaker_share: directory.breaker_share,
+                    breaker_min: directory.breaker_min,
+                },
             },
-        },
-    });
+        });
     Engine {
         store,
         clock: context.clock.clone(),
@@ -93,8 +107,11 @@ pub(super) fn engine(context: &Context, config: &Config, store: Store, post: Arc
 /// When and whom to warn.
 pub(super) fn policy(config: &Config) -> Policy {
     let notify = &config.notify;
-    let accounts: BTreeMap<_, _> =
-        config.accounts.iter().map(|account| (account.name.clone(), account.admins.clone())).collect();
+    let accounts: BTreeMap<_, _> = config
+        .accounts
+        .iter()
+        .map(|account| (account.name.clone(), account.admins.clone()))
+        .collect();
     Policy {
         steps: notify.steps.clone(),
         merge_ahead: notify.merge_ahead,
@@ -107,14 +124,27 @@ pub(super) fn policy(config: &Config) -> Policy {
 }
 
 fn settings(config: &Config) -> Settings {
-    let Config { delivery, retention, smtp, .. } = config;
+    let Config {
+        delivery,
+        retention,
+        smtp,
+        ..
+    } = config;
     Settings {
         sweep: config.schedule.sweep.clone(),
         lease: delivery.lease,
-        backoff: Backoff { min: delivery.retry_min, max: delivery.retry_max },
+        backoff: Backoff {
+            min: delivery.retry_min,
+            max: delivery.retry_max,
+        },
         give_up: delivery.give_up,
-        connections: smtp.as_ref().map_or(4, |smtp| usize::from(smtp.connections)),
-        messages_per_connection: smtp.as_ref().and_then(|smtp| smtp.messages_per_connection).unwrap_or(0),
+        connections: smtp
+            .as_ref()
+            .map_or(4, |smtp| usize::from(smtp.connections)),
+        messages_per_connection: smtp
+            .as_ref()
+            .and_then(|smtp| smtp.messages_per_connection)
+            .unwrap_or(0),
         mails_per_second: smtp.as_ref().and_then(|smtp| smtp.mails_per_second),
         gone_tokens: retention.gone_tokens,
         notices: retention.notices,

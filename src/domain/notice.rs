@@ -123,9 +123,19 @@ impl NewNotice {
         recipient: &Recipient,
         send_at: DateTime<Utc>,
     ) -> Self {
-        let Occurrence { topic, generation, step } = occurrence;
+        let Occurrence {
+            topic,
+            generation,
+            step,
+        } = occurrence;
         let subject = token.id.to_string();
-        let key = NoticeKey { subject: &subject, generation, topic, step, recipient: &recipient.address };
+        let key = NoticeKey {
+            subject: &subject,
+            generation,
+            topic,
+            step,
+            recipient: &recipient.address,
+        };
         Self {
             id: key.id(),
             token_id: Some(token.id),
@@ -149,8 +159,18 @@ impl NewNotice {
         recipient: &Recipient,
         send_at: DateTime<Utc>,
     ) -> Self {
-        let Occurrence { topic, generation, step } = occurrence;
-        let key = NoticeKey { subject, generation, topic, step, recipient: &recipient.address };
+        let Occurrence {
+            topic,
+            generation,
+            step,
+        } = occurrence;
+        let key = NoticeKey {
+            subject,
+            generation,
+            topic,
+            step,
+            recipient: &recipient.address,
+        };
         Self {
             id: key.id(),
             token_id: None,

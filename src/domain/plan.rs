@@ -78,8 +78,11 @@ fn owed(
         .enumerate()
         .filter(|(index, (_, send_at))| !is_overtaken(*index, *send_at))
         .map(|(_, (step, send_at))| {
-            let occurrence =
-                Occurrence { topic: Topic::Expiry, generation: expires_at, step: Some(*step) };
+            let occurrence = Occurrence {
+                topic: Topic::Expiry,
+                generation: expires_at,
+                step: Some(*step),
+            };
             NewNotice::about(token, occurrence, recipient, *send_at)
         })
         .collect()

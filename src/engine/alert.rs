@@ -21,7 +21,12 @@ pub(super) struct Alert<'a> {
 
 impl Engine {
     /// Plans a mail to every configured administrator. The same occurrence again plans nothing.
-    pub(super) async fn alert(&self, tx: &mut Tx, alert: Alert<'_>, report: &mut Report) -> Result<(), Error> {
+    pub(super) async fn alert(
+        &self,
+        tx: &mut Tx,
+        alert: Alert<'_>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
         let now = self.now();
         let dead = self.dead(tx, now).await?;
         let notices: Vec<NewNotice> = self
@@ -30,9 +35,15 @@ impl Engine {
             .iter()
             .filter(|address| !dead.has(address))
             .map(|address| {
-                let occurrence =
-                    Occurrence { topic: Topic::Alert, generation: alert.since, step: None };
-                let recipient = Recipient { address: address.clone(), ground: Ground::Admin };
+                let occurrence = Occurrence {
+                    topic: Topic::Alert,
+                    generation: alert.since,
+                    step: None,
+                };
+                let recipient = Recipient {
+                    address: address.clone(),
+                    ground: Ground::Admin,
+                };
                 NewNotice {
                     title: Some(alert.title.clone()),
                     detail: Some(alert.text.clone()),

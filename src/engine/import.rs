@@ -58,8 +58,18 @@ pub async fn import(
     listing: Listing,
     mut progress: impl FnMut(u64) + Send,
 ) -> Result<ImportCounts, Error> {
-    let Into { store, policy, clock, source, mode } = into;
-    let Listing { mut tokens, refusals, .. } = listing;
+    let Into {
+        store,
+        policy,
+        clock,
+        source,
+        mode,
+    } = into;
+    let Listing {
+        mut tokens,
+        refusals,
+        ..
+    } = listing;
     let mut report = Report::default();
     let mut rows = 0;
     let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
@@ -73,13 +83,23 @@ pub async fn import(
             Mode::Write => store.begin().await?,
             Mode::DryRun => store.read().await?,
         };
-        let ids: Vec<_> = listed.iter().map(|row| TokenId::of(source, &row.external_id)).collect();
-        let mut known: HashMap<_, _> =
-            tx.tokens_by_id(&ids).await?.into_iter().map(|token| (token.id, token)).collect();
-        let pairs = ids.iter().zip(listed).map(|(id, listed)| match known.remove(id) {
-            Some(known) => Pair::Both(known, listed),
-            None => Pair::OnlyListed(listed),
-        });
+        let ids: Vec<_> = listed
+            .iter()
+            .map(|row| TokenId::of(source, &row.external_id))
+            .collect();
+        let mut known: HashMap<_, _> = tx
+            .tokens_by_id(&ids)
+            .await?
+            .into_iter()
+            .map(|token| (token.id, token))
+            .collect();
+        let pairs = ids
+            .iter()
+            .zip(listed)
+            .map(|(id, listed)| match known.remove(id) {
+                Some(known) => Pair::Both(known, listed),
+                None => Pair::OnlyListed(listed),
+            });
         let now = clock.now();
         let changes = Changes::of(source, pairs.collect(), false, policy, now);
         changes.count(&mut report);

@@ -54,7 +54,8 @@ impl Engine {
             let groundless = tx.groundless_findings(now, PAGE).await?;
             for (finding, token) in &groundless {
                 tx.resolve_finding(*finding, now).await?;
-                tx.cancel_topic(*token, Topic::SsoRevoked, "the finding is resolved").await?;
+                tx.cancel_topic(*token, Topic::SsoRevoked, "the finding is resolved")
+                    .await?;
             }
             tx.commit().await?;
             report.findings_resolved += groundless.len() as u64;
@@ -72,9 +73,12 @@ impl Engine {
             let mut tx = self.store.begin().await?;
             let dead = self.dead(&mut tx, now).await?;
             let outlived = tx.outlived_tokens(now, after, PAGE).await?;
-            let Some(last) = outlived.last() else { return Ok(()) };
+            let Some(last) = outlived.last() else {
+                return Ok(());
+            };
             after = last.token.id.0;
-            let findings: Vec<NewFinding> = outlived.iter().map(|found| finding(found, now)).collect();
+            let findings: Vec<NewFinding> =
+                outlived.iter().map(|found| finding(found, now)).collect();
             tx.open_findings(&findings).await?;
             for found in &outlived {
                 self.tell_admins(&mut tx, found, &dead, report).await?;
@@ -95,18 +99,26 @@ impl Engine {
     ) -> Result<(), Error> {
         let now = self.now();
         let token = &found.token;
-        let occurrence = Occurrence { topic: Topic::SsoRevoked, generation: now, step: None };
-        let recipients = self.policy.recipients(token, true, &|address| dead.has(address));
+        let occurrence = Occurrence {
+            topic: Topic::SsoRevoked,
+            generation: now,
+            step: None,
+        };
+        let recipients = self
+            .policy
+            .recipients(token, true, &|address| dead.has(address));
         let notices: Vec<NewNotice> = recipients
             .iter()
             .map(|recipient| NewNotice::about(token, occurrence, recipient, now))
             .collect();
         if notices.is_empty() {
-            self.nobody_to_tell(tx, token, occurrence, dead, report).await?;
+            self.nobody_to_tell(tx, token, occurrence, dead, report)
+                .await?;
         }
         report.notices_planned += tx.insert_notices(&notices, None, now).await?;
         if let Some(issuer) = &token.issuer {
-            tx.suppress_notices(token.id, issuer, "the issuer lost access").await?;
+            tx.suppress_notices(token.id, issuer, "the issuer lost access")
+                .await?;
         }
         Ok(())
     }

@@ -168,12 +168,18 @@ impl Engine {
     /// it would otherwise come late.
     #[must_use]
     pub fn horizon(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        self.settings.sweep.next_after(now).map_or(now, |next| next + HEADROOM)
+        self.settings
+            .sweep
+            .next_after(now)
+            .map_or(now, |next| next + HEADROOM)
     }
 
     /// This process as a holder from `now`.
     fn lease_from(&self, now: DateTime<Utc>) -> Holder {
-        Holder { id: self.holder, until: now + self.settings.lease }
+        Holder {
+            id: self.holder,
+            until: now + self.settings.lease,
+        }
     }
 
     /// An id for something that happens `now`, in order of time.
@@ -183,7 +189,12 @@ impl Engine {
 
     /// The mailboxes that are taken for dead.
     async fn dead(&self, tx: &mut Tx, now: DateTime<Utc>) -> Result<Dead, store::Error> {
-        Ok(Dead(tx.dead_addresses(now - DEAD_FOR).await?.into_iter().collect()))
+        Ok(Dead(
+            tx.dead_addresses(now - DEAD_FOR)
+                .await?
+                .into_iter()
+                .collect(),
+        ))
     }
 }
 
@@ -191,7 +202,11 @@ impl Engine {
 #[must_use]
 pub fn new_id(now: DateTime<Utc>) -> Uuid {
     let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
-    Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, now.timestamp_subsec_nanos()))
+    Uuid::new_v7(uuid::Timestamp::from_unix(
+        uuid::NoContext,
+        seconds,
+        now.timestamp_subsec_nanos(),
+    ))
 }
 
 /// Mailboxes that are taken for dead, and what was said of them.

@@ -18,8 +18,16 @@ const SHRINK_GUARD_FROM: i64 = 20;
 
 impl Engine {
     /// Synchronises every directory; the failure of one does not stop another.
-    pub(super) async fn sync_directories(&self, options: &SweepOptions, report: &mut Report) -> Result<(), Error> {
-        for named in self.directories.iter().filter(|named| options.takes(&named.name)) {
+    pub(super) async fn sync_directories(
+        &self,
+        options: &SweepOptions,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        for named in self
+            .directories
+            .iter()
+            .filter(|named| options.takes(&named.name))
+        {
             let mut tx = self.store.begin().await?;
             let mut row = tx.directory(&named.name).await?.unwrap_or_default();
             tx.commit().await?;
@@ -32,15 +40,25 @@ impl Engine {
                 Ok(Err(error)) => Err(error.into()),
                 Ok(Ok(Fetched::Unchanged)) => {
                     row.last_good_sync_at = Some(self.now());
-                    (row.held, row.held_at, row.held_fingerprint, row.error) = (None, None, None, None);
+                    (row.held, row.held_at, row.held_fingerprint, row.error) =
+                        (None, None, None, None);
                     Ok(())
                 }
-                Ok(Ok(Fetched::New(people))) => self.take_people(named, people, &mut row, options, report).await,
+                Ok(Ok(Fetched::New(people))) => {
+                    self.take_people(named, people, &mut row, options, report)
+                        .await
+                }
             };
             if let Err(error) = outcome {
                 let said = super::sweep::chain(&error);
-                report.errors.push(format!("directory {}: {said}", named.name));
-                tracing::warn!(directory.name = named.name, "directory {} failed: {said}", named.name);
+                report
+                    .errors
+                    .push(format!("directory {}: {said}", named.name));
+                tracing::warn!(
+                    directory.name = named.name,
+                    "directory {} failed: {said}",
+                    named.name
+                );
                 row.error = Some(said);
                 if let Error::Store(error) = error {
                     return Err(error.into());
@@ -61,14 +79,28 @@ impl Engine {
         options: &SweepOptions,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let People { people, refusals, fingerprint } = listing;
+        let People {
+            people,
+            refusals,
+            fingerprint,
+        } = listing;
         if let Some(first) = refusals.shown.first() {
-            return Err(Error::Refused { count: refusals.count, first: first.to_string() });
+            return Err(Error::Refused {
+                count: refusals.count,
+                first: first.to_string(),
+            });
         }
         let found = people.len() as u64;
         let before = u64::try_from(row.people).unwrap_or(0);
-        if row.people >= SHRINK_GUARD_FROM && found * 2 <= before && !options.accepts_shrink(&row.name) {
-            return Err(Error::Shrunk { name: row.name.clone(), found, before });
+        if row.people >= SHRINK_GUARD_FROM
+            && found * 2 <= before
+            && !options.accepts_shrink(&row.name)
+        {
+            return Err(Error::Shrunk {
+                name: row.name.clone(),
+                found,
+                before,
+            });
         }
         let now = self.now();
         let mut tx = self.store.begin().await?;
@@ -82,7 +114,9 @@ impl Engine {
             let since = *row.held_at.get_or_insert(now);
             row.held_fingerprint = Some(fingerprint);
             row.held = Some(reason.clone());
-            report.errors.push(format!("directory {} is held: {reason}", row.name));
+            report
+                .errors
+                .push(format!("directory {} is held: {reason}", row.name));
             let alert = held_alert(&row.name, since, &reason);
             self.alert(&mut tx, alert, report).await?;
             tx.commit().await?;
@@ -114,9 +148,16 @@ struct Change {
 
 /// What a complete listing changes about the people known: everybody it names is as it says; whoever
 /// it does not name is unknown, and keeps the last good statement.
-fn changes(directory: &str, known: &[IdentityRow], people: Vec<Person>, now: DateTime<Utc>) -> Vec<Change> {
-    let mut before: BTreeMap<&str, &IdentityRow> =
-        known.iter().map(|row| (row.email_key.as_str(), row)).collect();
+fn changes(
+    directory: &str,
+    known: &[IdentityRow],
+    people: Vec<Person>,
+    now: DateTime<Utc>,
+) -> Vec<Change> {
+    let mut before: BTreeMap<&str, &IdentityRow> = known
+        .iter()
+        .map(|row| (row.email_key.as_str(), row))
+        .collect();
     let mut changes = Vec::new();
     for person in people {
         let was = before.remove(person.email.key());
@@ -134,12 +175,17 @@ fn changes(directory: &str, known: &[IdentityRow], people: Vec<Person>, now: Dat
         };
         let is_turn = was.is_none_or(|was| was.status != row.status);
         let is_news = is_turn
-            || was.is_some_and(|was| (&was.evidence, &was.name, was.since) != (&row.evidence, &row.name, row.since));
+            || was.is_some_and(|was| {
+                (&was.evidence, &was.name, was.since) != (&row.evidence, &row.name, row.since)
+            });
         if is_news {
             changes.push(Change { row, is_turn });
         }
     }
-    for missing in before.into_values().filter(|row| row.status != IdentityStatus::Unknown) {
+    for missing in before
+        .into_values()
+        .filter(|row| row.status != IdentityStatus::Unknown)
+    {
         let reason = format!("not in the listing of {}", now.format("%Y-%m-%d %H:%M UTC"));
         let row = IdentityRow {
             status: IdentityStatus::Unknown,
@@ -152,7 +198,11 @@ fn changes(directory: &str, known: &[IdentityRow], people: Vec<Person>, now: Dat
 }
 
 /// When a status that the directory gives no date for began: when it was first seen.
-fn since_of(was: Option<&IdentityRow>, status: IdentityStatus, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+fn since_of(
+    was: Option<&IdentityRow>,
+    status: IdentityStatus,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
     match was {
         Some(was) if was.known_status == status => was.since.or(Some(now)),
         _ => Some(now),
@@ -166,8 +216,13 @@ fn tripped(known: &[IdentityRow], changes: &[Change], guard: &GuardedDirectory) 
             .binary_search_by(|row| row.email_key.as_str().cmp(key))
             .is_ok_and(|at| known[at].known_status == IdentityStatus::Active)
     };
-    let active = known.iter().filter(|row| row.known_status == IdentityStatus::Active).count();
-    let lost = changes.iter().filter(|change| change.row.status.is_lost() && was_active(&change.row.email_key));
+    let active = known
+        .iter()
+        .filter(|row| row.known_status == IdentityStatus::Active)
+        .count();
+    let lost = changes
+        .iter()
+        .filter(|change| change.row.status.is_lost() && was_active(&change.row.email_key));
     let lost = lost.count();
     #[expect(clippy::cast_precision_loss, reason = "a share of a head count")]
     let is_mass = lost as f64 > active as f64 * guard.breaker_share;

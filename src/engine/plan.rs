@@ -25,7 +25,8 @@ impl Engine {
             let due = tx.due_tokens(horizon, after, PAGE).await?;
             let Some(last) = due.last() else { break };
             after = last.due_at.map(|due_at| (due_at, last.id));
-            self.plan_page(&mut tx, &due, horizon, &mut plan, report).await?;
+            self.plan_page(&mut tx, &due, horizon, &mut plan, report)
+                .await?;
             tx.commit().await?;
             report.tokens_due += due.len() as u64;
             (self.on_progress)();
@@ -48,7 +49,9 @@ impl Engine {
         let lost = tx.lost_access(&ids).await?;
         let (mut notices, mut moved) = (Vec::new(), Vec::with_capacity(due.len()));
         for token in due {
-            let recipients = self.policy.recipients(token, lost.contains(&token.id), &|a| dead.has(a));
+            let recipients = self
+                .policy
+                .recipients(token, lost.contains(&token.id), &|a| dead.has(a));
             let planned = domain::plan(token, &recipients, &self.policy, horizon);
             if let (true, true, Some(generation)) = (
                 recipients.is_empty(),
@@ -56,8 +59,13 @@ impl Engine {
                 token.expiry.at(),
             ) {
                 let step = planned.planned_step;
-                let occurrence = Occurrence { topic: Topic::Expiry, generation, step };
-                self.nobody_to_tell(tx, token, occurrence, &dead, report).await?;
+                let occurrence = Occurrence {
+                    topic: Topic::Expiry,
+                    generation,
+                    step,
+                };
+                self.nobody_to_tell(tx, token, occurrence, &dead, report)
+                    .await?;
             }
             moved.push((token.id, planned.due_at, planned.planned_step));
             notices.extend(planned.notices);
@@ -83,15 +91,23 @@ impl Engine {
         report: &mut Report,
     ) -> Result<(), Error> {
         let (address, reason) = match &token.issuer {
-            Some(issuer) if dead.has(issuer) => {
-                (issuer.clone(), "the issuer's mailbox is refused and there is no administrator to tell")
-            }
-            Some(issuer) => {
-                (issuer.clone(), "the issuer lost access and there is no administrator to tell")
-            }
-            None => (nobody(), "the token has no issuer and there is no administrator to tell"),
+            Some(issuer) if dead.has(issuer) => (
+                issuer.clone(),
+                "the issuer's mailbox is refused and there is no administrator to tell",
+            ),
+            Some(issuer) => (
+                issuer.clone(),
+                "the issuer lost access and there is no administrator to tell",
+            ),
+            None => (
+                nobody(),
+                "the token has no issuer and there is no administrator to tell",
+            ),
         };
-        let recipient = Recipient { address, ground: Ground::Issuer };
+        let recipient = Recipient {
+            address,
+            ground: Ground::Issuer,
+        };
         let notice = NewNotice::about(token, occurrence, &recipient, self.now());
         let is_new = tx.insert_failed(&notice, reason, self.now()).await?;
         report.notices_failed += u64::from(is_new);
@@ -101,14 +117,25 @@ impl Engine {
     /// Releases what was planned, or holds it whole when it is more than one sweep may send.
     async fn close_plan(&self, report: &mut Report) -> Result<(), Error> {
         let mut tx = self.store.read().await?;
-        let held: i64 = tx.held_plans().await?.iter().map(|(_, _, mails)| mails).sum();
+        let held: i64 = tx
+            .held_plans()
+            .await?
+            .iter()
+            .map(|(_, _, mails)| mails)
+            .sum();
         report.mails_still_held = held.unsigned_abs();
         // Asked of the store, not remembered: a sweep that died may have planned a part.
-        let Some(plan) = tx.unfinished_plan().await? else { return Ok(()) };
+        let Some(plan) = tx.unfinished_plan().await? else {
+            return Ok(());
+        };
         drop(tx);
         let limit = self.policy.max_per_sweep;
         let mut tx = self.store.begin().await?;
-        let mails = if limit > 0 { tx.planned_recipients(plan).await? } else { 0 };
+        let mails = if limit > 0 {
+            tx.planned_recipients(plan).await?
+        } else {
+            0
+        };
         let is_flood = limit > 0 && mails.unsigned_abs() > limit;
         tx.close_plan(plan, mails, is_flood).await?;
         if is_flood {
@@ -128,10 +155,14 @@ impl Engine {
             let mut tx = self.store.begin().await?;
             let recipients = tx.due_recipients(horizon, PAGE).await?;
             let keys: Vec<_> = recipients.iter().map(|to| to.key().to_owned()).collect();
-            let mails: Vec<_> =
-                recipients.into_iter().map(|to| (Self::new_id(now), to)).collect();
+            let mails: Vec<_> = recipients
+                .into_iter()
+                .map(|to| (Self::new_id(now), to))
+                .collect();
             tx.open_mails(&mails, now).await?;
-            let filled = tx.fill_mails(&keys, horizon + self.policy.merge_ahead).await?;
+            let filled = tx
+                .fill_mails(&keys, horizon + self.policy.merge_ahead)
+                .await?;
             if filled == 0 {
                 return Ok(());
             }
@@ -160,7 +191,14 @@ impl Engine {
             after = last.id.0;
             let moved: Vec<_> = tokens
                 .iter()
-                .map(|token| (token.id, self.policy.due_at(token), token.planned_step, token.due_at))
+                .map(|token| {
+                    (
+                        token.id,
+                        self.policy.due_at(token),
+                        token.planned_step,
+                        token.due_at,
+                    )
+                })
                 .filter(|(_, due_at, _, before)| due_at != before)
                 .map(|(id, due_at, step, _)| (id, due_at, step))
                 .collect();

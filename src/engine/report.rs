@@ -20,7 +20,13 @@ pub enum Job {
 
 impl Job {
     /// In the order in which a sweep does them.
-    pub const ALL: [Self; 5] = [Self::Sync, Self::Judge, Self::Plan, Self::Deliver, Self::Purge];
+    pub const ALL: [Self; 5] = [
+        Self::Sync,
+        Self::Judge,
+        Self::Plan,
+        Self::Deliver,
+        Self::Purge,
+    ];
 
     /// The word for it in logs.
     #[must_use]
@@ -109,7 +115,13 @@ impl Report {
 
     /// Adds what another half of the sweep did.
     pub fn add(&mut self, other: &Self) {
-        let Self { mails_sent, mails_deferred, mails_unknown, mails_failed, .. } = self;
+        let Self {
+            mails_sent,
+            mails_deferred,
+            mails_unknown,
+            mails_failed,
+            ..
+        } = self;
         *mails_sent += other.mails_sent;
         *mails_deferred += other.mails_deferred;
         *mails_unknown += other.mails_unknown;
@@ -125,7 +137,10 @@ impl Report {
     /// Whether there is anything to say of it.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let nothing = Self { elapsed_ms: self.elapsed_ms, ..Self::default() };
+        let nothing = Self {
+            elapsed_ms: self.elapsed_ms,
+            ..Self::default()
+        };
         *self == nothing
     }
 }

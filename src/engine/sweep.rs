@@ -74,13 +74,19 @@ impl Engine {
     pub async fn send_due(&self, stop: &CancellationToken) -> Report {
         let started_at = self.now();
         let mut report = Report::default();
-        self.perform(Job::Deliver, &SweepOptions::default(), stop, &mut report).await;
+        self.perform(Job::Deliver, &SweepOptions::default(), stop, &mut report)
+            .await;
         report.elapsed_ms = (self.now() - started_at).num_milliseconds().unsigned_abs();
         report
     }
 
     /// The jobs that one process at a time may do. Losing the lease ends them between two pages.
-    async fn under_lease(&self, options: &SweepOptions, stop: &CancellationToken, report: &mut Report) {
+    async fn under_lease(
+        &self,
+        options: &SweepOptions,
+        stop: &CancellationToken,
+        report: &mut Report,
+    ) {
         let lost = CancellationToken::new();
         let jobs = async {
             for job in [Job::Sync, Job::Judge, Job::Plan, Job::Purge] {
@@ -99,7 +105,13 @@ impl Engine {
     }
 
     /// Does one job; an error or a panic in it is written down and ends only this job.
-    async fn perform(&self, job: Job, options: &SweepOptions, stop: &CancellationToken, report: &mut Report) {
+    async fn perform(
+        &self,
+        job: Job,
+        options: &SweepOptions,
+        stop: &CancellationToken,
+        report: &mut Report,
+    ) {
         let work = async {
             match job {
                 Job::Sync => {
@@ -136,7 +148,9 @@ impl Engine {
             match self.take_sweep_lease().await {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(error) => tracing::warn!("the sweep's lease was not renewed: {}", chain(&error)),
+                Err(error) => {
+                    tracing::warn!("the sweep's lease was not renewed: {}", chain(&error))
+                }
             }
         }
     }
@@ -154,7 +168,11 @@ impl Engine {
         let text = serde_json::to_string(report).unwrap_or_default();
         let is_good = report.errors.is_empty() && !report.store_down;
         let outcome = if is_good { "ok" } else { "failed" };
-        let run = RunRow { started_at, ended_at: Some(ended_at), outcome: Some(outcome.to_owned()) };
+        let run = RunRow {
+            started_at,
+            ended_at: Some(ended_at),
+            outcome: Some(outcome.to_owned()),
+        };
         let mut tx = self.store.begin().await?;
         tx.add_run(Self::new_id(started_at), &run, &text).await?;
         Ok(tx.commit().await?)
@@ -198,5 +216,6 @@ pub(super) fn chain(error: &Error) -> String {
 
 fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no reason given".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no reason given".to_owned())
 }

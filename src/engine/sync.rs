@@ -16,30 +16,51 @@ const SHRINK_GUARD_FROM: u64 = 20;
 
 impl Engine {
     /// Synchronises every source; the failure of one does not stop another.
-    pub(super) async fn sync_sources(&self, options: &SweepOptions, report: &mut Report) -> Result<(), Error> {
-        for source in self.sources.iter().filter(|source| options.takes(&source.name)) {
+    pub(super) async fn sync_sources(
+        &self,
+        options: &SweepOptions,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        for source in self
+            .sources
+            .iter()
+            .filter(|source| options.takes(&source.name))
+        {
             let mut tx = self.store.begin().await?;
             let mut row = tx.source(&source.name).await?.unwrap_or_default();
             tx.commit().await?;
             row.name.clone_from(&source.name);
             source.kind.clone_into(&mut row.kind);
             row.last_sync_at = Some(self.now());
-            let fetched = tokio::time::timeout(LISTING_TIMEOUT, source.it.fetch(row.fingerprint.as_deref()));
+            let fetched =
+                tokio::time::timeout(LISTING_TIMEOUT, source.it.fetch(row.fingerprint.as_deref()));
             let outcome = match fetched.await {
                 Err(_) => Err(Error::TimedOut),
                 Ok(Err(error)) => Err(error.into()),
                 Ok(Ok(Fetched::Unchanged)) => {
                     row.last_good_sync_at = Some(self.now());
                     // Rows that were refused are still refused: the file is the same.
-                    report.errors.extend(row.error.as_ref().map(|error| format!("source {}: {error}", row.name)));
+                    report.errors.extend(
+                        row.error
+                            .as_ref()
+                            .map(|error| format!("source {}: {error}", row.name)),
+                    );
                     Ok(())
                 }
-                Ok(Ok(Fetched::New(listing))) => self.take_listing(listing, &mut row, options, report).await,
+                Ok(Ok(Fetched::New(listing))) => {
+                    self.take_listing(listing, &mut row, options, report).await
+                }
             };
             if let Err(error) = outcome {
                 let said = super::sweep::chain(&error);
-                report.errors.push(format!("source {}: {said}", source.name));
-                tracing::warn!(source.name = source.name, "source {} failed: {said}", source.name);
+                report
+                    .errors
+                    .push(format!("source {}: {said}", source.name));
+                tracing::warn!(
+                    source.name = source.name,
+                    "source {} failed: {said}",
+                    source.name
+                );
                 row.error = Some(said);
                 // The next sweep reads it again.
                 row.fingerprint = None;
@@ -62,9 +83,19 @@ impl Engine {
         report: &mut Report,
     ) -> Result<(), Error> {
         let before = u64::try_from(row.tokens).unwrap_or(0);
-        let Listing { tokens, count, refusals, fingerprint } = listing;
-        if before >= SHRINK_GUARD_FROM && count * 2 <= before && !options.accepts_shrink(&row.name) {
-            return Err(Error::Shrunk { name: row.name.clone(), found: count, before });
+        let Listing {
+            tokens,
+            count,
+            refusals,
+            fingerprint,
+        } = listing;
+        if before >= SHRINK_GUARD_FROM && count * 2 <= before && !options.accepts_shrink(&row.name)
+        {
+            return Err(Error::Shrunk {
+                name: row.name.clone(),
+                found: count,
+                before,
+            });
         }
         for refusal in &refusals.shown {
             tracing::warn!(source.name = row.name, "row refused: {refusal}");
@@ -73,7 +104,10 @@ impl Engine {
         self.merge(&row.name, tokens, is_complete, report).await?;
         report.rows_refused += refusals.count;
         row.error = refusals.shown.first().map(|first| {
-            format!("{} rows were refused, so no token was marked gone; the first: {first}", refusals.count)
+            format!(
+                "{} rows were refused, so no token was marked gone; the first: {first}",
+                refusals.count
+            )
         });
         row.fingerprint = Some(fingerprint);
         if is_complete {
@@ -141,10 +175,14 @@ impl Changes {
         for pair in pairs {
             match pair {
                 Pair::OnlyListed(listed) => {
-                    changes.new.push(diff::first_seen(source, listed, policy, now));
+                    changes
+                        .new
+                        .push(diff::first_seen(source, listed, policy, now));
                 }
                 Pair::Both(known, listed) => {
-                    changes.updates.extend(diff::update(&known, listed, policy, now));
+                    changes
+                        .updates
+                        .extend(diff::update(&known, listed, policy, now));
                 }
                 Pair::OnlyKnown(known) if is_complete => {
                     let left = diff::left_listing(&known, now);
@@ -186,7 +224,8 @@ async fn write(tx: &mut Tx, update: &Update, now: DateTime<Utc>) -> Result<(), E
     match notices {
         NoticeEffect::Keep => {}
         NoticeEffect::NewGeneration => {
-            tx.cancel_notices(token.id, token.expiry.at(), "the expiry changed").await?;
+            tx.cancel_notices(token.id, token.expiry.at(), "the expiry changed")
+                .await?;
         }
         NoticeEffect::Cancel => {
             let reason = format!("the token is {}", token.status);

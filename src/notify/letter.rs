@@ -1,6 +1,6 @@
 //! A letter: everything one mail says to one recipient, in domain values, before it is rendered.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use crate::domain::{Address, Ground, Step, Token};
@@ -18,6 +18,8 @@ pub struct Letter {
     pub now: DateTime<Utc>,
     /// What it says, most urgent first. Never empty.
     pub entries: Vec<Entry>,
+    /// Tokens that are not among the entries because they are too many, by source and day.
+    pub rest: Vec<Rest>,
     /// Addresses that could not be reached, and what their server said; told in passing.
     pub unreachable: Vec<Unreachable>,
 }
@@ -103,9 +105,6 @@ pub struct ExpiryEntry {
     /// Why the issuer himself is not told, where he is not: "mail to ada@example.org is refused",
     /// "the token has no issuer", "the issuer lost access on 12 Nov 2026".
     pub instead_of_issuer: Option<String>,
-    /// Whether the token's source tells when its tokens are used. Where it does, a token without a
-    /// last use was never used; where it does not, nothing is known.
-    pub use_told: bool,
 }
 
 impl ExpiryEntry {
@@ -133,8 +132,6 @@ pub struct RevokedEntry {
     pub since: DateTime<Utc>,
     /// Why this person gets it.
     pub ground: Ground,
-    /// See [`ExpiryEntry::use_told`].
-    pub use_told: bool,
 }
 
 /// Something about lapsed itself that needs a hand.
@@ -145,6 +142,28 @@ pub struct AlertEntry {
     /// What it means and what to do; paragraphs parted by blank lines, commands indented by four
     /// spaces.
     pub text: String,
+}
+
+/// Tokens of one source and day that a letter only counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rest {
+    /// Whether they are there because their issuers lost access, not because of their expiry.
+    pub is_revoked: bool,
+    /// The source.
+    pub source: String,
+    /// The day they expire on, in UTC; `None` where they do not.
+    pub day: Option<NaiveDate>,
+    /// How many tokens.
+    pub count: usize,
+}
+
+impl Rest {
+    /// The last moment of its day.
+    #[must_use]
+    pub fn at(&self) -> Option<DateTime<Utc>> {
+        let next = self.day?.succ_opt()?.and_time(NaiveTime::MIN).and_utc();
+        Some(next - TimeDelta::seconds(1))
+    }
 }
 
 /// An address that cannot be reached.

@@ -73,6 +73,7 @@ pub fn token(name: &str) -> Token {
         expiry_origin: Some(ExpiryOrigin::Source),
         status: Status::Active,
         last_used_at: Some(now() - TimeDelta::minutes(4)),
+        use_told: true,
         first_seen_at: now() - TimeDelta::days(83),
         life_from: Some(now() - TimeDelta::days(83)),
         planned_step: None,
@@ -122,6 +123,7 @@ fn letter(reference: &str, entries: Vec<Entry>) -> Letter {
         zone: Tz::UTC,
         now: now(),
         entries,
+        rest: Vec::new(),
         unreachable: Vec::new(),
     }
 }
@@ -135,7 +137,6 @@ fn entry(token: Token, days: i64) -> ExpiryEntry {
         step,
         ground: Ground::Issuer,
         instead_of_issuer: None,
-        use_told: true,
     }
 }
 
@@ -164,7 +165,7 @@ fn bare() -> Letter {
     token.last_used_at = None;
     token.expiry = Expiry::At(now() + TimeDelta::hours(24));
     let mut entry = entry(token, 1);
-    entry.use_told = false;
+    entry.token.use_told = false;
     entry.ground = Ground::Admin;
     letter("02", vec![Entry::Expiry(entry)])
 }
@@ -279,7 +280,6 @@ fn revoked(tokens: i64) -> Letter {
             ),
             since: now() - TimeDelta::days(9),
             ground: Ground::Admin,
-            use_told: true,
         })
     });
     let entries = entries.collect();

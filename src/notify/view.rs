@@ -248,7 +248,7 @@ impl Expiry {
             expires_at: wording::exact(at, letter.zone),
             left: wording::left(at - letter.now),
             ago: wording::ago(letter.now - at),
-            last_use: Use::of(&entry.token, entry.use_told, letter.now, situation),
+            last_use: Use::of(&entry.token, entry.token.use_told, letter.now, situation),
             late: entry
                 .is_late(letter.now)
                 .then(|| wording::exact(entry.due_at, letter.zone)),

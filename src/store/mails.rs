@@ -270,23 +270,20 @@ impl Tx {
     async fn rest_of(&mut self, mail: Uuid, content: &Content) -> Result<Vec<Rest>> {
         // Both databases write an instant as text with the day in its first ten characters.
         let mut all: Vec<Rest> = on!(self, c: Db => sqlx::query_as(
-            "SELECT t.source, SUBSTR(CAST(n.generation AS TEXT), 1, 10) AS day, COUNT(*) AS count
+            "SELECT n.topic, t.source, SUBSTR(CAST(t.expires_at AS TEXT), 1, 10) AS day, COUNT(*) AS count
              FROM notice n JOIN token t ON t.id = n.token_id
-             WHERE n.mail_id = $1 AND n.state = 'planned' AND n.topic = 'expiry'
-             GROUP BY t.source, SUBSTR(CAST(n.generation AS TEXT), 1, 10)
-             ORDER BY 2, 1")
+             WHERE n.mail_id = $1 AND n.state = 'planned'
+             GROUP BY n.topic, t.source, SUBSTR(CAST(t.expires_at AS TEXT), 1, 10)
+             ORDER BY 3, 2, 1")
             .bind(mail).fetch_all(c).await)?;
-        let listed = content.rows.iter().filter(|row| row.topic == Topic::Expiry);
-        for token in listed.filter_map(|row| row.token.as_ref()) {
+        for row in &content.rows {
+            let Some(token) = &row.token else { continue };
             let day = token
                 .expiry
                 .at()
-                .map(|at| at.format("%Y-%m-%d").to_string())
-                .unwrap_or_default();
-            if let Some(rest) = all
-                .iter_mut()
-                .find(|rest| rest.source == token.source && rest.day == day)
-            {
+                .map(|at| at.format("%Y-%m-%d").to_string());
+            let mut same = all.iter_mut().filter(|rest| rest.topic == row.topic);
+            if let Some(rest) = same.find(|rest| rest.source == token.source && rest.day == day) {
                 rest.count -= 1;
             }
         }

@@ -12,10 +12,13 @@ use super::{CHUNK, FAR, Result, Tx, on};
 /// Tokens of a digest beyond those that are listed: how many of a source expire on a day.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Rest {
+    /// Why they are in it.
+    #[sqlx(try_from = "String")]
+    pub topic: Topic,
     /// The source.
     pub source: String,
-    /// The day in UTC, as `2026-11-28`.
-    pub day: String,
+    /// The day in UTC, as `2026-11-28`; `None` where they do not expire.
+    pub day: Option<String>,
     /// How many tokens.
     pub count: i64,
 }
@@ -144,7 +147,9 @@ impl Tx {
                 ORDER BY send_at LIMIT $2) AS due
              GROUP BY recipient_key")
             .bind(horizon).bind(limit).fetch_all(c).await)?;
-        rows.into_iter().map(|(text,)| parsed(&text, "a notice's recipient")).collect()
+        rows.into_iter()
+            .map(|(text,)| parsed(&text, "a notice's recipient"))
+            .collect()
     }
 
     /// Opens a mail for each recipient who has none open; it may go at once.

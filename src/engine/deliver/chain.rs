@@ -23,7 +23,9 @@ impl Engine {
         let mut after = Uuid::nil();
         loop {
             let page = tx.notices_in(mail.id, after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
             after = last.id;
             let ids: Vec<_> = page.iter().filter_map(|notice| notice.token_id).collect();
             let lost = tx.lost_access(&ids).await?;
@@ -33,19 +35,31 @@ impl Engine {
             for token in &tokens {
                 let others: Vec<Recipient> = self
                     .policy
-                    .recipients(token, lost.contains(&token.id), &|address| dead.has(address))
+                    .recipients(token, lost.contains(&token.id), &|address| {
+                        dead.has(address)
+                    })
                     .into_iter()
                     .filter(|other| other.address != mail.recipient)
                     .collect();
-                for notice in page.iter().filter(|notice| notice.token_id == Some(token.id)) {
-                    notices.extend(others.iter().filter_map(|other| successor(notice, token, other, now)));
+                for notice in page
+                    .iter()
+                    .filter(|notice| notice.token_id == Some(token.id))
+                {
+                    notices.extend(
+                        others
+                            .iter()
+                            .filter_map(|other| successor(notice, token, other, now)),
+                    );
                 }
                 for other in others {
                     riders.entry(other.address.clone()).or_insert(other);
                 }
             }
             report.notices_planned += tx.insert_notices(&notices, None, now).await?;
-            let riders: Vec<_> = riders.values().map(|to| rider(mail, to, reason, now)).collect();
+            let riders: Vec<_> = riders
+                .values()
+                .map(|to| rider(mail, to, reason, now))
+                .collect();
             tx.insert_notices(&riders, None, now).await?;
         }
     }
@@ -58,7 +72,11 @@ fn successor(
     to: &Recipient,
     now: DateTime<Utc>,
 ) -> Option<NewNotice> {
-    let occurrence = Occurrence { topic: notice.topic, generation: notice.generation, step: notice.step };
+    let occurrence = Occurrence {
+        topic: notice.topic,
+        generation: notice.generation,
+        step: notice.step,
+    };
     match notice.topic {
         Topic::Expiry | Topic::SsoRevoked => Some(NewNotice::about(token, occurrence, to, now)),
         Topic::Unreachable | Topic::Alert => None,
@@ -69,7 +87,11 @@ fn successor(
 /// one address is enough.
 fn rider(mail: &ClaimedMail, to: &Recipient, reason: &str, now: DateTime<Utc>) -> NewNotice {
     let day = now.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
-    let occurrence = Occurrence { topic: Topic::Unreachable, generation: day, step: None };
+    let occurrence = Occurrence {
+        topic: Topic::Unreachable,
+        generation: day,
+        step: None,
+    };
     NewNotice {
         detail: Some(reason.to_owned()),
         ..NewNotice::about_subject(mail.recipient.as_str(), occurrence, to, FAR)

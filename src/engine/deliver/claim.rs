@@ -41,9 +41,16 @@ pub(super) struct Claimer {
 
 impl Claimer {
     /// Claims and renders up to `limit` mails.
-    pub async fn claim(self, holder: Holder, now: DateTime<Utc>, limit: i64) -> Result<Claimed, Error> {
+    pub async fn claim(
+        self,
+        holder: Holder,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Claimed, Error> {
         let mut tx = self.store.begin().await?;
-        let mails = tx.claim_mails(holder, now, now + self.backoff.max, limit).await?;
+        let mails = tx
+            .claim_mails(holder, now, now + self.backoff.max, limit)
+            .await?;
         let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
         tx.settle_claimed(&ids, now).await?;
         let contents = tx.contents(&ids, LISTED).await?;
@@ -53,20 +60,35 @@ impl Claimer {
         let (mut ready, mut settled) = (Vec::with_capacity(mails.len()), Vec::new());
         for (mail, content) in mails.into_iter().zip(contents) {
             let Some(letter) = self.composer.letter(&mail, content, now) else {
-                settled.push(Recorded { id: mail.id, verdict: Verdict::Cancelled, reason: Some("nothing is left to say".to_owned()) });
+                settled.push(Recorded {
+                    id: mail.id,
+                    verdict: Verdict::Cancelled,
+                    reason: Some("nothing is left to say".to_owned()),
+                });
                 continue;
             };
             match self.post.writer.write(&letter, &templates) {
-                Ok(message) => ready.push(Ready { mail, message: Arc::new(message) }),
+                Ok(message) => ready.push(Ready {
+                    mail,
+                    message: Arc::new(message),
+                }),
                 Err(error) => {
                     // A template that fails on real data: people can mend it, so the mail waits.
                     tracing::error!(mail.id = %mail.id, "a mail cannot be written: {error}");
                     let next_at = now + self.backoff.after(mail.attempts + 1, mail.id);
-                    settled.push(Recorded { id: mail.id, verdict: Verdict::Again(next_at), reason: Some(error.to_string()) });
+                    settled.push(Recorded {
+                        id: mail.id,
+                        verdict: Verdict::Again(next_at),
+                        reason: Some(error.to_string()),
+                    });
                 }
             }
         }
-        Ok(Claimed { ready, settled, is_full })
+        Ok(Claimed {
+            ready,
+            settled,
+            is_full,
+        })
     }
 }
 

@@ -17,7 +17,12 @@ pub(super) struct Composer {
 
 impl Composer {
     /// The letter of a mail; `None` when nothing is left to say.
-    pub fn letter(&self, mail: &ClaimedMail, content: Content, now: DateTime<Utc>) -> Option<Letter> {
+    pub fn letter(
+        &self,
+        mail: &ClaimedMail,
+        content: Content,
+        now: DateTime<Utc>,
+    ) -> Option<Letter> {
         let (mut entries, mut unreachable) = (Vec::new(), Vec::new());
         for row in content.rows {
             match row.topic {
@@ -30,9 +35,11 @@ impl Composer {
                 })),
             }
         }
-        let rest = content.rest.into_iter().filter_map(|rest| {
-            let day = rest.day.parse().ok()?;
-            Some(Rest { source: rest.source, day, count: rest.count })
+        let rest = content.rest.into_iter().map(|rest| Rest {
+            is_revoked: rest.topic == Topic::SsoRevoked,
+            source: rest.source,
+            day: rest.day.and_then(|day| day.parse().ok()),
+            count: usize::try_from(rest.count).unwrap_or(0),
         });
         (!entries.is_empty()).then(|| Letter {
             reference: mail.id.simple().to_string(),
@@ -50,13 +57,18 @@ fn expiry_of(row: ContentRow) -> Option<ExpiryEntry> {
     let instead_of_issuer = instead_of_issuer(&row);
     let step = row.step.unwrap_or(Step::ZERO);
     let token = row.token?;
-    Some(ExpiryEntry { use_told: token.use_told, token, step, ground: row.ground, due_at: row.send_at, instead_of_issuer })
+    Some(ExpiryEntry {
+        token,
+        step,
+        ground: row.ground,
+        due_at: row.send_at,
+        instead_of_issuer,
+    })
 }
 
 fn revoked_of(row: ContentRow) -> Option<RevokedEntry> {
     let token = row.token?;
     Some(RevokedEntry {
-        use_told: token.use_told,
         since: row.evidence_since.unwrap_or(row.send_at),
         evidence: row.evidence?,
         token,
@@ -66,7 +78,10 @@ fn revoked_of(row: ContentRow) -> Option<RevokedEntry> {
 
 fn unreachable_of(row: ContentRow) -> Option<Unreachable> {
     let address = row.subject.as_deref()?.parse().ok()?;
-    Some(Unreachable { address, reason: row.detail.unwrap_or_default() })
+    Some(Unreachable {
+        address,
+        reason: row.detail.unwrap_or_default(),
+    })
 }
 
 /// Why the issuer is not told himself.
@@ -78,5 +93,7 @@ fn instead_of_issuer(row: &ContentRow) -> Option<String> {
     if let Some(evidence) = &row.evidence {
         return Some(format!("{issuer} lost access ({evidence})"));
     }
-    row.issuer_dead.as_ref().map(|reason| format!("mail to {issuer} is refused ({reason})"))
+    row.issuer_dead
+        .as_ref()
+        .map(|reason| format!("mail to {issuer} is refused ({reason})"))
 }

@@ -64,12 +64,20 @@ impl Post {
     /// The templates in force.
     #[must_use]
     pub fn templates(&self) -> Arc<Templates> {
-        Arc::clone(&self.templates.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(
+            &self
+                .templates
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// Puts other templates in force; mails already rendered keep their words.
     pub fn replace_templates(&self, templates: Templates) {
-        *self.templates.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(templates);
+        *self
+            .templates
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(templates);
     }
 }
 
@@ -90,7 +98,11 @@ impl Outcomes {
 
 impl Engine {
     /// Sends every mail whose time has come, once.
-    pub(super) async fn deliver(&self, stop: &CancellationToken, report: &mut Report) -> Result<(), Error> {
+    pub(super) async fn deliver(
+        &self,
+        stop: &CancellationToken,
+        report: &mut Report,
+    ) -> Result<(), Error> {
         self.recover(report).await?;
         pass::Pass::new(self).run(stop, report).await
     }

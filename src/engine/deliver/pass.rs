@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::notify::transport::{Outcome, Stage};
+use crate::notify::fault::{Outcome, Stage};
 use crate::store::{ClaimedMail, Recorded, Verdict};
 
 use super::super::{Engine, Error, Report};
@@ -52,7 +52,13 @@ struct Batch {
 
 impl<'a> Pass<'a> {
     pub fn new(engine: &'a Engine) -> Self {
-        let Engine { store, post, settings, policy, .. } = engine;
+        let Engine {
+            store,
+            post,
+            settings,
+            policy,
+            ..
+        } = engine;
         Self {
             engine,
             claimer: Claimer {
@@ -61,7 +67,10 @@ impl<'a> Pass<'a> {
                 composer: Arc::new(Composer { zone: policy.zone }),
                 backoff: settings.backoff,
             },
-            patience: Patience { backoff: settings.backoff, give_up: settings.give_up },
+            patience: Patience {
+                backoff: settings.backoff,
+                give_up: settings.give_up,
+            },
             opinion: Opinion::default(),
             ready: VecDeque::new(),
             idle: (0..settings.connections).rev().collect(),
@@ -76,7 +85,9 @@ impl<'a> Pass<'a> {
     pub async fn run(mut self, stop: &CancellationToken, report: &mut Report) -> Result<(), Error> {
         let (events_in, mut events) = mpsc::unbounded_channel();
         let workers = Workers::new(self.engine, events_in);
-        let third = (self.engine.settings.lease / 3).to_std().unwrap_or_default();
+        let third = (self.engine.settings.lease / 3)
+            .to_std()
+            .unwrap_or_default();
         let mut renewal = tokio::time::interval(third.max(Duration::from_millis(10)));
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -99,7 +110,9 @@ impl<'a> Pass<'a> {
                 self.take(event, &mut batch, report);
             }
             if stop.is_cancelled() || self.opinion.is_down {
-                batch.records.extend(self.ready.drain(..).map(|ready| untouched(&ready.mail)));
+                batch
+                    .records
+                    .extend(self.ready.drain(..).map(|ready| untouched(&ready.mail)));
             }
             self.write(batch, report).await?;
             for (worker, ready) in starting {
@@ -114,11 +127,15 @@ impl<'a> Pass<'a> {
     /// Keeps a stock of rendered mails, fetched beside the sending.
     fn claim_ahead(&mut self, stop: &CancellationToken) {
         let stock = self.stock();
-        let wants_more = self.ready.len() < stock / 2 && !self.is_exhausted && self.claiming.is_none();
+        let wants_more =
+            self.ready.len() < stock / 2 && !self.is_exhausted && self.claiming.is_none();
         if wants_more && !self.opinion.is_down && !stop.is_cancelled() {
             let now = self.engine.now();
             let limit = i64::try_from(stock - self.ready.len()).unwrap_or(1);
-            let claim = self.claimer.clone().claim(self.engine.lease_from(now), now, limit);
+            let claim = self
+                .claimer
+                .clone()
+                .claim(self.engine.lease_from(now), now, limit);
             #[expect(clippy::disallowed_methods, reason = "joined before the pass ends")]
             let handle = tokio::spawn(claim);
             self.claiming = Some(handle);
@@ -134,8 +151,14 @@ impl<'a> Pass<'a> {
         let mut starting = Vec::new();
         while !stop.is_cancelled() && !self.opinion.is_down && !self.ready.is_empty() {
             let Some(worker) = self.idle.pop() else { break };
-            let Some(ready) = self.ready.pop_front() else { break };
-            batch.records.push(Recorded { id: ready.mail.id, verdict: Verdict::Sending, reason: None });
+            let Some(ready) = self.ready.pop_front() else {
+                break;
+            };
+            batch.records.push(Recorded {
+                id: ready.mail.id,
+                verdict: Verdict::Sending,
+                reason: None,
+            });
             self.in_flight += 1;
             starting.push((worker, ready));
         }
@@ -154,7 +177,11 @@ impl<'a> Pass<'a> {
 
     /// Judges one outcome.
     fn take(&mut self, event: Event, batch: &mut Batch, report: &mut Report) {
-        let Event { worker, ready: Ready { mail, .. }, outcome } = event;
+        let Event {
+            worker,
+            ready: Ready { mail, .. },
+            outcome,
+        } = event;
         self.idle.push(worker);
         self.in_flight -= 1;
         let now = self.engine.now();
@@ -166,25 +193,48 @@ impl<'a> Pass<'a> {
                 (&outcomes.sent, Verdict::Sent, None)
             }
             Outcome::Deferred(fault) => {
-                if fault.stage >= Stage::Rcpt {
+                if matches!(fault.stage, Stage::Rcpt | Stage::Data | Stage::Final) {
                     self.opinion.heard(false);
                 }
-                (&outcomes.deferred, self.patience.again(&mail, now), Some(fault))
+                (
+                    &outcomes.deferred,
+                    self.patience.again(&mail, now),
+                    Some(fault),
+                )
             }
             Outcome::ServerFault(fault) => {
                 self.opinion.strike();
-                (&outcomes.server_fault, self.patience.again(&mail, now), Some(fault))
+                (
+                    &outcomes.server_fault,
+                    self.patience.again(&mail, now),
+                    Some(fault),
+                )
             }
             Outcome::Unknown(fault) => {
                 self.opinion.heard(false);
-                (&outcomes.unknown, verdict::in_doubt(&mail, self.patience.backoff, now), Some(fault))
+                (
+                    &outcomes.unknown,
+                    verdict::in_doubt(&mail, self.patience.backoff, now),
+                    Some(fault),
+                )
             }
-            Outcome::Refused { fault, dead_address } => {
+            Outcome::Refused {
+                fault,
+                dead_address,
+            } => {
                 let is_at_rcpt = fault.stage == Stage::Rcpt;
                 self.opinion.heard(is_at_rcpt);
                 outcomes.refused.fetch_add(1, Ordering::Relaxed);
-                let suspect = Suspect { mail, reason: fault.to_string(), is_dead: dead_address };
-                if is_at_rcpt { self.suspects.push(suspect) } else { batch.failed.push(suspect) }
+                let suspect = Suspect {
+                    mail,
+                    reason: fault.to_string(),
+                    is_dead: dead_address,
+                };
+                if is_at_rcpt {
+                    self.suspects.push(suspect)
+                } else {
+                    batch.failed.push(suspect)
+                }
                 self.judge_suspects(false, batch);
                 return;
             }
@@ -197,14 +247,22 @@ impl<'a> Pass<'a> {
         match verdict {
             Verdict::Failed => {
                 let reason = format!("given up: {}", reason.unwrap_or_default());
-                batch.failed.push(Suspect { mail, reason, is_dead: false });
+                batch.failed.push(Suspect {
+                    mail,
+                    reason,
+                    is_dead: false,
+                });
                 return;
             }
             Verdict::Again(_) => report.mails_deferred += 1,
             Verdict::Doubtful(_) => report.mails_unknown += 1,
             Verdict::Sending | Verdict::Sent | Verdict::Cancelled | Verdict::Untouched => {}
         }
-        batch.records.push(Recorded { id: mail.id, verdict, reason });
+        batch.records.push(Recorded {
+            id: mail.id,
+            verdict,
+            reason,
+        });
     }
 }
 
@@ -216,10 +274,19 @@ impl Pass<'_> {
             let now = self.engine.now();
             for Suspect { mail, reason, .. } in self.suspects.drain(..) {
                 let verdict = self.patience.again(&mail, now);
-                let reason = format!("most recipients are refused, so the server is to blame: {reason}");
+                let reason =
+                    format!("most recipients are refused, so the server is to blame: {reason}");
                 match verdict {
-                    Verdict::Failed => batch.failed.push(Suspect { mail, reason, is_dead: false }),
-                    _ => batch.records.push(Recorded { id: mail.id, verdict, reason: Some(reason) }),
+                    Verdict::Failed => batch.failed.push(Suspect {
+                        mail,
+                        reason,
+                        is_dead: false,
+                    }),
+                    _ => batch.records.push(Recorded {
+                        id: mail.id,
+                        verdict,
+                        reason: Some(reason),
+                    }),
                 }
             }
         } else if is_over || self.opinion.is_settled() {
@@ -234,17 +301,29 @@ impl Pass<'_> {
         }
         let engine = self.engine;
         let now = engine.now();
-        batch.records.extend(batch.failed.iter().map(|failed| Recorded {
-            id: failed.mail.id,
-            verdict: Verdict::Failed,
-            reason: Some(failed.reason.clone()),
-        }));
+        batch
+            .records
+            .extend(batch.failed.iter().map(|failed| Recorded {
+                id: failed.mail.id,
+                verdict: Verdict::Failed,
+                reason: Some(failed.reason.clone()),
+            }));
         let mut tx = engine.store.begin().await?;
-        let written = tx.record(&batch.records, engine.lease_from(now), now).await?;
+        let written = tx
+            .record(&batch.records, engine.lease_from(now), now)
+            .await?;
         if written < batch.records.len() as u64 {
-            tracing::warn!("{} mails were taken over by another process", batch.records.len() as u64 - written);
+            tracing::warn!(
+                "{} mails were taken over by another process",
+                batch.records.len() as u64 - written
+            );
         }
-        for Suspect { mail, reason, is_dead } in &batch.failed {
+        for Suspect {
+            mail,
+            reason,
+            is_dead,
+        } in &batch.failed
+        {
             report.mails_failed += 1;
             tracing::warn!(mail.id = %mail.id, "mail {} to {:?} failed: {reason}", mail.id, mail.recipient);
             if *is_dead {
@@ -257,7 +336,8 @@ impl Pass<'_> {
 
     async fn renew(&self) -> Result<(), Error> {
         let mut tx = self.engine.store.begin().await?;
-        tx.renew_mails(self.engine.lease_from(self.engine.now())).await?;
+        tx.renew_mails(self.engine.lease_from(self.engine.now()))
+            .await?;
         Ok(tx.commit().await?)
     }
 
@@ -316,13 +396,21 @@ impl Workers {
 }
 
 /// Waits for a claim that is under way; for ever when none is.
-async fn finished(claiming: &mut Option<JoinHandle<Result<Claimed, Error>>>) -> Result<Claimed, Error> {
-    let Some(handle) = claiming else { return std::future::pending().await };
+async fn finished(
+    claiming: &mut Option<JoinHandle<Result<Claimed, Error>>>,
+) -> Result<Claimed, Error> {
+    let Some(handle) = claiming else {
+        return std::future::pending().await;
+    };
     let outcome = handle.await;
     *claiming = None;
     outcome.unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
 }
 
 fn untouched(mail: &ClaimedMail) -> Recorded {
-    Recorded { id: mail.id, verdict: Verdict::Untouched, reason: None }
+    Recorded {
+        id: mail.id,
+        verdict: Verdict::Untouched,
+        reason: None,
+    }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use governor::DefaultDirectRateLimiter;
 use tokio::sync::mpsc;
 
+use crate::notify::fault::{Fault, Outcome};
 use crate::notify::message::Rendered;
-use crate::notify::transport::{Connection, Fault, Outcome};
+use crate::notify::transport::Connection;
 
 use super::Post;
 use super::claim::Ready;
@@ -39,7 +40,14 @@ impl Worker {
                 pace.until_ready().await;
             }
             let outcome = self.send(&mut line, &ready.message).await;
-            if events.send(Event { worker: self.number, ready, outcome }).is_err() {
+            if events
+                .send(Event {
+                    worker: self.number,
+                    ready,
+                    outcome,
+                })
+                .is_err()
+            {
                 break;
             }
         }
@@ -48,47 +56,47 @@ impl Worker {
         }
     }
 
-    /// Sends over the connection at hand, or a fresh one. One that was kept may have died while it
-    /// was idle; a mail that has not reached the server yet is tried on another at once.
-    async fn send(&self, line: &mut Option<Line>, message: &Rendered) -> Outcome {
-        for attempt in 1.. {
-            let (mut open, is_fresh) = match line.take() {
-                Some(open) => (open, false),
-                None => match self.connect().await {
-                    Ok(open) => (open, true),
-                    Err(fault) => return Outcome::ServerFault(fault),
+    /// Sends over the connection at hand, or a fresh one; leaves it for the next mail if it is still
+    /// good for one.
+    async fn send<'a>(&'a self, line: &mut Option<Line<'a>>, message: &Rendered) -> Outcome {
+        let mut open = match line.take() {
+            Some(open) => open,
+            None => match self.connect().await {
+                Ok(connection) => Line {
+                    connection,
+                    sent: 0,
                 },
-            };
-            let delivery = open.connection.send(message).await;
-            open.sent += 1;
-            let is_worn_out = self.messages_per_connection > 0 && open.sent >= self.messages_per_connection;
-            if !delivery.is_reusable || is_worn_out {
-                open.connection.close().await;
-            } else {
-                *line = Some(open);
-            }
-            let was_dead = !is_fresh && !delivery.is_reusable && delivery.outcome.is_unsent();
-            if !was_dead || attempt >= CONNECT_TRIES {
-                return delivery.outcome;
-            }
+                Err(fault) => return Outcome::ServerFault(fault),
+            },
+        };
+        let outcome = open.connection.send(message).await;
+        open.sent += 1;
+        let is_worn_out =
+            self.messages_per_connection > 0 && open.sent >= self.messages_per_connection;
+        if is_worn_out || !open.connection.is_usable() {
+            open.connection.close().await;
+        } else {
+            *line = Some(open);
         }
-        unreachable!("the loop returns by its bound")
+        outcome
     }
 
-    async fn connect(&self) -> Result<Line, Fault> {
+    /// Connects; a server that is busy or gone for a moment is tried again at once.
+    async fn connect(&self) -> Result<Connection<'_>, Fault> {
         let mut tries = 1;
         loop {
-            match self.post.transport.open().await {
-                Ok(connection) => return Ok(Line { connection, sent: 0 }),
-                Err(fault) if tries >= CONNECT_TRIES || fault.is_permanent() => return Err(fault),
-                Err(_) => tries += 1,
+            let opened = self.post.transport.open().await;
+            let is_final = |fault: &Fault| fault.code.is_some_and(|code| code >= 500);
+            match opened {
+                Err(fault) if tries < CONNECT_TRIES && !is_final(&fault) => tries += 1,
+                opened => return opened,
             }
         }
     }
 }
 
 /// An open connection.
-struct Line {
-    connection: Connection,
+struct Line<'a> {
+    connection: Connection<'a>,
     sent: u32,
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     domain::{Expiry, Ground, Token},
     notify::{
-        letter::{Entry, ExpiryEntry, Letter, RevokedEntry},
+        letter::{Entry, ExpiryEntry, Letter, Rest, RevokedEntry},
         plain, wording,
     },
 };
@@ -28,6 +28,17 @@ pub(super) enum Section {
     Revoked,
     Expired,
     Expiring,
+}
+
+impl Section {
+    /// Where tokens that are only counted belong.
+    pub fn of(rest: &Rest, letter: &Letter) -> Self {
+        match rest.at() {
+            _ if rest.is_revoked => Self::Revoked,
+            Some(at) if at <= letter.now => Self::Expired,
+            Some(_) | None => Self::Expiring,
+        }
+    }
 }
 
 /// One token of a list.
@@ -94,13 +105,13 @@ impl List {
     pub fn of(letter: &Letter, limit: usize) -> Self {
         let items = items(letter);
         let listed = items.len().min(limit);
-        let rich = items.len() <= RICH;
+        let rich = items.len() + uncounted(letter) <= RICH;
         let summary = summary(&items, letter);
         let (shown, rest) = items.split_at(listed);
         Self {
             headline: headline(&summary, &items, letter),
             summary,
-            tokens: wording::counted(items.len(), "token"),
+            tokens: wording::counted(items.len() + uncounted(letter), "token"),
             next: items
                 .iter()
                 .find(|item| item.section == Section::Expiring)
@@ -190,9 +201,11 @@ impl<'a> Item<'a> {
 
     fn last_use(&self, letter: &Letter) -> Use {
         let (told, situation) = match (self.entry, self.section) {
-            (Subject::Revoked(entry), _) => (entry.use_told, Situation::Revoked),
-            (Subject::Expiry(entry), Section::Expired) => (entry.use_told, Situation::Expired),
-            (Subject::Expiry(entry), _) => (entry.use_told, Situation::Expiring),
+            (Subject::Revoked(entry), _) => (entry.token.use_told, Situation::Revoked),
+            (Subject::Expiry(entry), Section::Expired) => {
+                (entry.token.use_told, Situation::Expired)
+            }
+            (Subject::Expiry(entry), _) => (entry.token.use_told, Situation::Expiring),
         };
         Use::of(self.token, told, letter.now, situation)
     }
@@ -205,13 +218,29 @@ impl<'a> Item<'a> {
     }
 }
 
+/// How many tokens of a section there are, with those that the letter only counts.
+fn count(items: &[Item<'_>], letter: &Letter, section: Section) -> usize {
+    let listed = items.iter().filter(|item| item.section == section).count();
+    let rest = letter
+        .rest
+        .iter()
+        .filter(|rest| Section::of(rest, letter) == section);
+    listed + rest.map(|rest| rest.count).sum::<usize>()
+}
+
+/// How many tokens the letter only counts.
+fn uncounted(letter: &Letter) -> usize {
+    letter.rest.iter().map(|rest| rest.count).sum()
+}
+
 /// `2 tokens of people without access, 3 expired, 9 expire within 7 days`.
 fn summary(items: &[Item<'_>], letter: &Letter) -> String {
-    let count = |section| items.iter().filter(|item| item.section == section).count();
     let alerts = letter.entries.len() - items.len();
-    let (revoked, expired) = (count(Section::Revoked), count(Section::Expired));
-    if revoked == letter.entries.len() {
-        return revoked_summary(items);
+    let all = items.len() + uncounted(letter);
+    let revoked = count(items, letter, Section::Revoked);
+    let expired = count(items, letter, Section::Expired);
+    if revoked == all && alerts == 0 {
+        return revoked_summary(items, all);
     }
     let mut parts = Vec::new();
     if revoked > 0 {
@@ -232,9 +261,14 @@ fn summary(items: &[Item<'_>], letter: &Letter) -> String {
         .last()
         .filter(|item| item.section == Section::Expiring)
     {
-        let count = count(Section::Expiring);
+        let count = count(items, letter, Section::Expiring);
         let verb = if count == 1 { "expires" } else { "expire" };
-        let left = wording::left(last.at() - letter.now);
+        let last = letter
+            .rest
+            .iter()
+            .filter_map(Rest::at)
+            .fold(last.at(), DateTime::max);
+        let left = wording::left(last - letter.now);
         parts.push(format!("{} {verb} within {left}", tokens(&parts, count)));
     }
     if alerts > 0 {
@@ -243,8 +277,8 @@ fn summary(items: &[Item<'_>], letter: &Letter) -> String {
     parts.join(", ")
 }
 
-fn revoked_summary(items: &[Item<'_>]) -> String {
-    let tokens = wording::counted(items.len(), "token");
+fn revoked_summary(items: &[Item<'_>], all: usize) -> String {
+    let tokens = wording::counted(all, "token");
     let mut issuers: Vec<_> = items.iter().map(|item| &item.token.issuer).collect();
     issuers.dedup();
     match (items, issuers.len()) {
@@ -283,7 +317,7 @@ fn sections(shown: &[Item<'_>], all: &[Item<'_>], letter: &Letter, rich: bool) -
     let mut parts: Vec<Part> = Vec::new();
     for chunk in shown.chunk_by(|a, b| a.section == b.section) {
         let section = chunk[0].section;
-        let count = all.iter().filter(|item| item.section == section).count();
+        let count = count(all, letter, section);
         let title = match section {
             Section::Revoked => "Issuer lost access",
             Section::Expired => "Expired",

@@ -41,7 +41,8 @@ struct Tally {
 impl More {
     /// Counts what is left over; `None` when nothing is.
     pub fn of(rest: &[Item<'_>], letter: &Letter) -> Option<Self> {
-        if rest.is_empty() {
+        let uncounted: usize = letter.rest.iter().map(|rest| rest.count).sum();
+        if rest.len() + uncounted == 0 {
             return None;
         }
         let mut tallies: BTreeMap<(Section, &str), Tally> = BTreeMap::new();
@@ -63,9 +64,22 @@ impl More {
                 None => tally.undated += 1,
             }
         }
+        for rest in &letter.rest {
+            let section = Section::of(rest, letter);
+            let tally = tallies.entry((section, rest.source.as_str())).or_default();
+            let many = i64::try_from(rest.count).unwrap_or(i64::MAX);
+            match rest.at().filter(|_| section != Section::Revoked) {
+                Some(at) => {
+                    let day = at.with_timezone(&letter.zone).date_naive();
+                    let count = tally.days.entry(day).or_insert((at, 0));
+                    *count = (count.0.max(at), count.1 + many);
+                }
+                None => tally.undated += many,
+            }
+        }
         let others = tallies.len().saturating_sub(SOURCES);
         Some(Self {
-            count: wording::counted(rest.len(), "more token"),
+            count: wording::counted(rest.len() + uncounted, "more token"),
             sources: tallies
                 .iter()
                 .take(SOURCES)
