@@ -13,6 +13,7 @@ mod check;
 mod completions;
 mod demo;
 mod directory;
+mod dry_run;
 mod explain;
 mod finding;
 mod forecast;

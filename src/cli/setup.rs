@@ -3,14 +3,22 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use secrecy::ExposeSecret;
 
-use crate::config::{Config, DirectoryKind, SourceKind};
+use crate::config::{self, Config, DirectoryKind, SourceKind};
 use crate::directories::file::FileDirectory;
 use crate::domain::{Backoff, Policy};
 use crate::engine::{self, Engine, GuardedDirectory, LastPurge, Named, Post, Settings};
+use crate::notify::message::{Stationery, Writer};
+use crate::notify::outbox::Outbox;
+use crate::notify::smtp::{Relay, SmtpSettings, Tls};
+use crate::notify::template::Templates;
+use crate::notify::transport::Transport;
+use crate::notify::view::Place;
 use crate::sources::file::FileSource;
 use crate::store::{self, Access, Store};
+use crate::telemetry::{self, Telemetry};
 
 use super::Context;
 use super::exit::Failure;
@@ -102,6 +110,96 @@ pub(super) fn engine(context: &Context, config: &Config, store: Store, post: Arc
         last_purge: LastPurge::default(),
         on_progress: Box::new(|| ()),
     }
+}
+
+/// What writes and sends mails.
+pub(super) fn post(config: &Config) -> anyhow::Result<Arc<Post>> {
+    let templates = templates(config)?;
+    Ok(Arc::new(Post::new(writer(config), transport(config)?, templates)))
+}
+
+/// A stand-in for commands that send nothing and must leave no trace: no folder is made for mails.
+pub(super) fn post_for_dry_run(config: &Config) -> anyhow::Result<Arc<Post>> {
+    let transport = match &config.smtp {
+        Some(_) => transport(config)?,
+        None => Transport::File(Outbox::closed()),
+    };
+    Ok(Arc::new(Post::new(writer(config), transport, templates(config)?)))
+}
+
+/// The templates, with the overrides of the configuration.
+pub(super) fn templates(config: &Config) -> anyhow::Result<Templates> {
+    Ok(Templates::load(config.mail.templates.as_deref()).map_err(Failure::config)?)
+}
+
+/// What puts letters into messages.
+pub(super) fn writer(config: &Config) -> Writer {
+    let notify = &config.notify;
+    let base_url = notify.base_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
+    Writer::new(Stationery {
+        from: notify.from.clone(),
+        reply_to: notify.reply_to.clone(),
+        place: Place { base_url },
+    })
+}
+
+fn transport(config: &Config) -> anyhow::Result<Transport> {
+    match (config.mail.transport, &config.smtp) {
+        (config::Transport::Smtp, Some(smtp)) => {
+            let relay = Relay::new(smtp_settings(config, smtp)?).map_err(Failure::config)?;
+            Ok(Transport::Smtp(Box::new(relay)))
+        }
+        _ => {
+            let folder = &config.mail.directory;
+            let outbox = Outbox::open(folder)
+                .with_context(|| format!("cannot use {} for mails", folder.display()))
+                .map_err(Failure::config)?;
+            Ok(Transport::File(outbox))
+        }
+    }
+}
+
+fn smtp_settings(config: &Config, smtp: &config::Smtp) -> anyhow::Result<SmtpSettings> {
+    let envelope_from = match &smtp.envelope_from {
+        Some(address) => address.as_str().parse().map_err(Failure::config)?,
+        None => config.notify.from.email.clone(),
+    };
+    Ok(SmtpSettings {
+        host: smtp.host.clone(),
+        port: smtp.port,
+        tls: match smtp.tls {
+            config::Tls::Implicit => Tls::Implicit,
+            config::Tls::Required => Tls::Required,
+            config::Tls::Opportunistic => Tls::Opportunistic,
+            config::Tls::None => Tls::None,
+        },
+        user: smtp.user.clone(),
+        password: smtp.password.clone(),
+        ca_file: smtp.ca_file.clone(),
+        hello_name: smtp.hello_name.clone(),
+        timeout: smtp.timeout,
+        final_timeout: smtp.final_timeout,
+        pipelining: smtp.pipelining,
+        envelope_from,
+    })
+}
+
+/// Starts the log of a command that works.
+pub(super) fn log(context: &Context, config: &Config) -> anyhow::Result<Telemetry> {
+    let format = match config.log.format {
+        config::LogFormat::Text => telemetry::Format::Text,
+        config::LogFormat::Json => telemetry::Format::Json,
+    };
+    let rust_log = std::env::var_os("RUST_LOG").and_then(|value| value.into_string().ok());
+    let is_level = config.log.level.parse::<tracing::Level>().is_ok();
+    let finer = (!is_level && context.global.level().is_none()).then(|| config.log.level.clone());
+    let directives = rust_log.or(finer);
+    Ok(telemetry::install(level(context, config), format, directives).map_err(Failure::config)?)
+}
+
+/// The level of the log: `--verbose` before the configuration.
+pub(super) fn level(context: &Context, config: &Config) -> tracing::Level {
+    context.global.level().unwrap_or_else(|| config.log.level.parse().unwrap_or(tracing::Level::INFO))
 }
 
 /// When and whom to warn.

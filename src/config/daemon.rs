@@ -89,7 +89,7 @@ impl Delivery {
         let mut span = |key, default, least| table.or(key, default, |field| field.span(least));
         let second = TimeDelta::seconds(1);
         let delivery = Self {
-            lease: span("lease", TimeDelta::seconds(30), TimeDelta::seconds(5)),
+            lease: span("lease", TimeDelta::seconds(30), TimeDelta::seconds(1)),
             retry_min: span("retry_min", TimeDelta::minutes(1), second),
             retry_max: span("retry_max", TimeDelta::hours(6), second),
             give_up: span("give_up", TimeDelta::days(5), second),

@@ -59,8 +59,11 @@ pub struct Smtp {
     pub messages_per_connection: Option<u32>,
     /// Mails in a second over all connections; `None` is no limit. May be below 1.
     pub mails_per_second: Option<f64>,
-    /// How long each step of the conversation may take.
+    /// How long each step of the conversation may take, but for the reply to a whole mail.
     pub timeout: Duration,
+    /// How long the reply to a whole mail may take. A mail that is given up on while the server still
+    /// works on it is sent twice; RFC 5321 §4.5.3.2.6 allows ten minutes.
+    pub final_timeout: Duration,
     /// What lapsed calls itself in EHLO; `None` is the name of the machine.
     pub hello_name: Option<String>,
 }
@@ -135,6 +138,7 @@ impl Smtp {
         let server = server.unwrap_or_default();
         let no_limit = 0.0;
         let step = TimeDelta::seconds(30);
+        let whole = TimeDelta::minutes(5);
         let smtp = Self {
             host: server.host,
             port: server.port,
@@ -157,6 +161,10 @@ impl Smtp {
             .filter(|limit| *limit > no_limit),
             timeout: table
                 .or("timeout", step, |field| field.span(TimeDelta::seconds(1)))
+                .to_std()
+                .unwrap_or_default(),
+            final_timeout: table
+                .or("final_timeout", whole, |field| field.span(TimeDelta::seconds(1)))
                 .to_std()
                 .unwrap_or_default(),
             hello_name: table.optional("hello_name", hello_name),

@@ -206,6 +206,12 @@ pub fn left_listing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
     }
 }
 
+/// Whether the token has expired and nobody has marked it yet.
+#[must_use]
+pub fn is_to_be_marked(token: &Token, now: DateTime<Utc>) -> bool {
+    token.status == Status::Active && token.status_at(now) == Status::Expired
+}
+
 /// The token with what follows from its facts: a token seen expired is marked and owes nobody
 /// anything; the rest is due when the policy says.
 fn settled(mut token: Token, policy: &Policy, now: DateTime<Utc>) -> Token {

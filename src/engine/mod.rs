@@ -5,6 +5,7 @@
 
 mod alert;
 mod deliver;
+mod dry_run;
 mod import;
 mod judge;
 mod people;
@@ -28,6 +29,7 @@ use crate::sources::{self, Source};
 use crate::store::{self, Holder, Store, Tx};
 
 pub use deliver::{Outcomes, Post};
+pub use dry_run::Foreseen;
 pub use import::{ImportCounts, Into, LOCAL, Mode, import};
 pub use purge::LastPurge;
 pub use report::{Job, Report};

@@ -89,6 +89,16 @@ impl TryFrom<TokenRow> for Token {
     }
 }
 
+/// The first comparison is what the index is entered by; the row comparison skips what was seen.
+macro_rules! due {
+    () => {
+        "SELECT * FROM token WHERE due_at <= $1 AND due_at >= $2 AND (due_at, id) > ($2, $3)
+         ORDER BY due_at, id LIMIT $4"
+    };
+}
+const DUE: &str = due!();
+const DUE_LOCKED: &str = concat!(due!(), " FOR UPDATE");
+
 pub(super) fn tokens(rows: Vec<TokenRow>) -> Result<Vec<Token>> {
     rows.into_iter().map(Token::try_from).collect()
 }
@@ -159,6 +169,29 @@ impl Tx {
             "SELECT * FROM token WHERE due_at <= $1 AND due_at >= $2 AND (due_at, id) > ($2, $3)
              ORDER BY due_at, id LIMIT $4 FOR UPDATE",
         );
+        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(sql)
+            .bind(horizon).bind(after_at).bind(after_id).bind(limit).fetch_all(c).await)?;
+        tokens(rows)
+    }
+
+    /// The same without locking them, for those who only look.
+    pub async fn peek_due_tokens(
+        &mut self,
+        horizon: DateTime<Utc>,
+        after: Option<(DateTime<Utc>, TokenId)>,
+        limit: i64,
+    ) -> Result<Vec<Token>> {
+        self.due_tokens_by(DUE, horizon, after, limit).await
+    }
+
+    async fn due_tokens_by(
+        &mut self,
+        sql: &'static str,
+        horizon: DateTime<Utc>,
+        after: Option<(DateTime<Utc>, TokenId)>,
+        limit: i64,
+    ) -> Result<Vec<Token>> {
+        let (after_at, after_id) = after.map_or((DateTime::UNIX_EPOCH, Uuid::nil()), |(at, id)| (at, id.0));
         let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(sql)
             .bind(horizon).bind(after_at).bind(after_id).bind(limit).fetch_all(c).await)?;
         tokens(rows)

@@ -92,7 +92,7 @@ fn bad_values_say_what_to_write() {
         "http.listen = 'localhost:8484'",
         "http.listen = ''",
         "retention.runs = '1h'",
-        "delivery.lease = '1s'",
+        "delivery.lease = '500ms'",
         "[delivery]\nretry_min = '2h'\nretry_max = '1h'\ngive_up = '30m'",
     ]), @r#"
     lapsed.toml:1:17: notify.steps[0]: "7" is not a time before expiry; write it as 7d, 36h or 90m, at most 3650d
@@ -112,7 +112,7 @@ fn bad_values_say_what_to_write() {
     lapsed.toml:1:15: http.listen: "localhost:8484" is not an address and a port; write "127.0.0.1:8484", "[::]:8484" or "off"
     lapsed.toml:1:15: http.listen: is empty; give it a value or leave it out
     lapsed.toml:1:18: retention.runs: 1h is out of range; at least 1day, at most 36500d
-    lapsed.toml:1:18: delivery.lease: 1s is out of range; at least 5s, at most 36500d
+    lapsed.toml:1:18: delivery.lease: 500ms is out of range; at least 1s, at most 36500d
     the configuration has 2 problems:
       lapsed.toml:2:13: delivery.retry_min: must not be longer than retry_max
       lapsed.toml:3:13: delivery.retry_max: must not be longer than give_up

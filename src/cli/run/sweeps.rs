@@ -1,0 +1,93 @@
+//! The two loops of the daemon: sweeps by the schedule, deliveries whenever something may be due.
+//!
+//! They are two so that a long delivery holds up no mark: the sweep of the next minute runs beside
+//! it. Neither is ever started twice: each is one task.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Engine, Report, SweepOptions};
+use crate::lifecycle::{Fault, Heartbeat, ServiceManager};
+use crate::store;
+
+/// Prepares on schedule.
+pub(super) struct Sweeps {
+    pub engine: Arc<Engine>,
+    /// Told whenever something may be due.
+    pub due: Arc<Notify>,
+    pub heartbeat: Heartbeat,
+    pub manager: ServiceManager,
+}
+
+impl Sweeps {
+    /// Sweeps at each tick of the schedule, and at once for those missed while nobody ran.
+    pub async fn run(self, mut ticks: mpsc::Receiver<()>, stopping: CancellationToken) -> Result<(), Fault> {
+        let mut last = self.last_sweep().await.unwrap_or(DateTime::UNIX_EPOCH);
+        loop {
+            self.heartbeat.touch();
+            let now = self.engine.now();
+            // A clock that was set back must not silence the daemon until it has caught up.
+            last = last.min(now);
+            if self.engine.settings.sweep.missed_since(last, now) {
+                last = now;
+                self.sweep(&stopping).await;
+            }
+            // Mails in back-off come due between sweeps.
+            self.due.notify_one();
+            tokio::select! {
+                tick = ticks.recv() => if tick.is_none() { return Ok(()) },
+                () = stopping.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    async fn last_sweep(&self) -> Result<DateTime<Utc>, store::Error> {
+        let mut tx = self.engine.store.read().await?;
+        let last = tx.last_run(false).await?;
+        Ok(last.map_or(DateTime::UNIX_EPOCH, |run| run.started_at))
+    }
+
+    async fn sweep(&self, stopping: &CancellationToken) {
+        let report = self.engine.prepare(&SweepOptions::default(), stopping).await;
+        log("sweep", &report);
+        let at = self.engine.now().format("%H:%M:%S UTC");
+        let state = if report.errors.is_empty() { "fine" } else { "with errors, see the log" };
+        self.manager.status(&format!("last sweep at {at}: {state}"));
+    }
+}
+
+/// Delivers whenever it is told that something may be due.
+pub(super) struct Deliveries {
+    pub engine: Arc<Engine>,
+    pub due: Arc<Notify>,
+}
+
+impl Deliveries {
+    /// Delivers until asked to stop; the mails in hand are finished.
+    pub async fn run(self, stopping: CancellationToken) -> Result<(), Fault> {
+        loop {
+            tokio::select! {
+                () = self.due.notified() => {}
+                () = stopping.cancelled() => return Ok(()),
+            }
+            let report = self.engine.send_due(&stopping).await;
+            log("delivery", &report);
+        }
+    }
+}
+
+/// One line for each pass that did something; a quiet one is for those who debug.
+fn log(what: &'static str, report: &Report) {
+    let counts = super::super::sweep::told(report).trim_end().replace('\n', "; ");
+    let elapsed_ms = report.elapsed_ms;
+    if report.is_quiet() {
+        tracing::debug!(elapsed_ms, "{what}: nothing was due");
+    } else if report.is_failure() {
+        tracing::warn!(elapsed_ms, "{what}: {counts}");
+    } else {
+        tracing::info!(elapsed_ms, "{what}: {counts}");
+    }
+}

@@ -1,0 +1,125 @@
+//! A sweep that only says what it would do: gathers and decides, and writes nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::diff::{self, Pair};
+use crate::domain::{self, Listed, NewNotice, Token, TokenId};
+use crate::sources::Fetched;
+
+use super::sync::Changes;
+use super::{Engine, Error, LISTING_TIMEOUT, PAGE, Report, SweepOptions};
+
+/// A notice that would be planned, and what it is about.
+#[derive(Debug, Clone)]
+pub struct Foreseen {
+    /// The notice.
+    pub notice: NewNotice,
+    /// The token.
+    pub token: Token,
+}
+
+impl Engine {
+    /// What a sweep would change and plan. `tell` is given every notice that would be planned.
+    pub async fn foresee(
+        &self,
+        options: &SweepOptions,
+        mut tell: impl FnMut(Foreseen) + Send,
+    ) -> Result<Report, Error> {
+        let now = self.now();
+        let horizon = self.horizon(now);
+        let mut report = Report::default();
+        let mut seen = HashSet::new();
+        for source in self.sources.iter().filter(|source| options.takes(&source.name)) {
+            let mut tx = self.store.read().await?;
+            let row = tx.source(&source.name).await?.unwrap_or_default();
+            drop(tx);
+            let fetched = tokio::time::timeout(LISTING_TIMEOUT, source.it.fetch(row.fingerprint.as_deref()));
+            let listing = match fetched.await.map_err(|_| Error::TimedOut)? {
+                Ok(Fetched::Unchanged) => continue,
+                Ok(Fetched::New(listing)) => listing,
+                Err(error) => {
+                    report.errors.push(format!("source {}: {}", source.name, super::sweep::chain(&error.into())));
+                    continue;
+                }
+            };
+            report.rows_refused += listing.refusals.count;
+            let mut tokens = listing.tokens;
+            loop {
+                let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
+                let listed: Vec<Listed> = tokens.by_ref().take(page).collect::<Result<_, _>>()?;
+                if listed.is_empty() {
+                    break;
+                }
+                let changes = self.changes(&source.name, listed, now).await?;
+                changes.count(&mut report);
+                let updated = changes.updates.into_iter().map(|update| update.token);
+                let changed: Vec<Token> = changes.new.into_iter().chain(updated).collect();
+                seen.extend(changed.iter().map(|token| token.id));
+                let due = changed.into_iter().filter(|token| token.due_at.is_some_and(|at| at <= horizon));
+                self.foresee_page(due.collect(), horizon, &mut report, &mut tell).await?;
+            }
+        }
+        self.foresee_known(&seen, horizon, &mut report, &mut tell).await?;
+        Ok(report)
+    }
+
+    /// What a page of a listing would change.
+    async fn changes(&self, source: &str, listed: Vec<Listed>, now: DateTime<Utc>) -> Result<Changes, Error> {
+        let mut tx = self.store.read().await?;
+        let ids: Vec<_> = listed.iter().map(|row| TokenId::of(source, &row.external_id)).collect();
+        let mut known: HashMap<_, _> =
+            tx.tokens_by_id(&ids).await?.into_iter().map(|token| (token.id, token)).collect();
+        let pairs = ids.iter().zip(listed).map(|(id, listed)| match known.remove(id) {
+            Some(known) => Pair::Both(known, listed),
+            None => Pair::OnlyListed(listed),
+        });
+        Ok(Changes::of(source, pairs.collect(), false, &self.policy, now))
+    }
+
+    /// The tokens that are due already, but for those that a listing would change.
+    async fn foresee_known(
+        &self,
+        seen: &HashSet<TokenId>,
+        horizon: DateTime<Utc>,
+        report: &mut Report,
+        tell: &mut (impl FnMut(Foreseen) + Send),
+    ) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            let mut tx = self.store.read().await?;
+            let due = tx.peek_due_tokens(horizon, after, PAGE).await?;
+            drop(tx);
+            let Some(last) = due.last() else { return Ok(()) };
+            after = last.due_at.map(|due_at| (due_at, last.id));
+            let due = due.into_iter().filter(|token| !seen.contains(&token.id)).collect();
+            self.foresee_page(due, horizon, report, tell).await?;
+        }
+    }
+
+    async fn foresee_page(
+        &self,
+        due: Vec<Token>,
+        horizon: DateTime<Utc>,
+        report: &mut Report,
+        tell: &mut (impl FnMut(Foreseen) + Send),
+    ) -> Result<(), Error> {
+        let now = self.now();
+        let mut tx = self.store.read().await?;
+        let dead = self.dead(&mut tx, now).await?;
+        let ids: Vec<_> = due.iter().map(|token| token.id).collect();
+        let lost = tx.lost_access(&ids).await?;
+        for token in due {
+            report.tokens_due += 1;
+            report.expired += u64::from(diff::is_to_be_marked(&token, now));
+            let recipients = self.policy.recipients(&token, lost.contains(&token.id), &|a| dead.has(a));
+            let planned = domain::plan(&token, &recipients, &self.policy, horizon);
+            report.notices_planned += planned.notices.len() as u64;
+            for notice in planned.notices {
+                tell(Foreseen { notice, token: token.clone() });
+            }
+        }
+        Ok(())
+    }
+}
