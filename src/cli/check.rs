@@ -1,7 +1,243 @@
-//! `lapsed check`: the doctor.
+//! `lapsed check`: the doctor. Tries everything, changes nothing, sends no mail.
 
-use super::{Context, exit::Exit, unwired};
+use std::time::Duration;
 
-pub(super) async fn check(_context: &Context) -> anyhow::Result<Exit> {
-    unwired("check").await
+use anstyle::{AnsiColor, Style};
+use secrecy::ExposeSecret;
+use tokio::time::error::Elapsed;
+
+use super::exit::Exit;
+use super::output::text;
+use super::{Context, setup};
+use crate::causes::Causes;
+use crate::config::{Config, Transport};
+use crate::notify::fault::{Fault, Stage};
+use crate::notify::smtp::Relay;
+use crate::sources;
+use crate::store::{self, Access, Store};
+
+/// No try takes longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a try found.
+enum Finding {
+    /// As it should be, and what was seen.
+    Fine(String),
+    /// It works, and somebody may be surprised.
+    Doubtful(String),
+    /// It does not work, and how to mend it; and what that would end a sweep with.
+    Broken(String, String, Exit),
+}
+
+pub(super) async fn check(context: &Context) -> anyhow::Result<Exit> {
+    let config = setup::config(context)?;
+    let mut exit = Exit::Ok;
+    let place = config
+        .file
+        .as_ref()
+        .map_or("the environment".to_owned(), |file| {
+            file.display().to_string()
+        });
+    tell("config", &Finding::Fine(place));
+    for warning in config.warnings() {
+        tell("config", &Finding::Doubtful(warning));
+    }
+    let mut found = vec![
+        ("store".to_owned(), store(&config).await),
+        ("templates".to_owned(), templates(&config)),
+    ];
+    found.push(mail(&config).await);
+    found.extend(listings(&config).await);
+    for (name, finding) in &found {
+        tell(name, finding);
+        if let Finding::Broken(_, _, end) = finding {
+            exit = exit.or(*end);
+        }
+    }
+    if exit == Exit::Ok {
+        anstream::println!("all is well");
+    }
+    Ok(exit)
+}
+
+fn tell(name: &str, finding: &Finding) {
+    let (green, yellow, red) = (AnsiColor::Green, AnsiColor::Yellow, AnsiColor::Red);
+    let mark = |color: AnsiColor, word: &str| {
+        let style: Style = color.on_default().bold();
+        format!("{style}{word:<4}{style:#}")
+    };
+    match finding {
+        Finding::Fine(seen) => {
+            anstream::println!("{} {name}: {}", mark(green, "ok"), text::clean_lines(seen))
+        }
+        Finding::Doubtful(why) => anstream::println!(
+            "{} {name}: {}",
+            mark(yellow, "warn"),
+            text::clean_lines(why)
+        ),
+        Finding::Broken(why, mend, _) => {
+            anstream::println!("{} {name}: {}", mark(red, "FAIL"), text::clean_lines(why));
+            anstream::println!("     to mend it: {}", text::clean_lines(mend));
+        }
+    }
+}
+
+async fn store(config: &Config) -> Finding {
+    let opened = Store::open(config.store.url.expose_secret(), Access::ReadOnly);
+    match tokio::time::timeout(PATIENCE, opened).await {
+        Err(_) => Finding::Broken(
+            "it does not answer".to_owned(),
+            "see that the database is up and reachable from here".to_owned(),
+            Exit::TempFail,
+        ),
+        Ok(Ok(store)) => {
+            let kind = if store.is_sqlite() {
+                "SQLite"
+            } else {
+                "PostgreSQL"
+            };
+            store.close().await;
+            Finding::Fine(format!("{kind}, schema up to date"))
+        }
+        Ok(Err(store::Error::Missing(place))) if config.store.create => Finding::Doubtful(format!(
+            "none at {place} yet; the first command that writes makes one"
+        )),
+        Ok(Err(store::Error::Older)) => Finding::Doubtful(
+            "an older schema; the next command that writes brings it up to date".to_owned(),
+        ),
+        Ok(Err(error)) => {
+            let why = Causes(&error).to_string();
+            let (mend, end) = match &error {
+                store::Error::Open { .. } => (
+                    "check [store] url, that the folder or server is there, and that this user may use it",
+                    Exit::TempFail,
+                ),
+                store::Error::Newer { .. } => {
+                    ("run the newer version, or restore a backup", Exit::Config)
+                }
+                _ => (
+                    "check [store] url; a damaged file is replaced by a backup made with `lapsed backup`",
+                    Exit::Config,
+                ),
+            };
+            Finding::Broken(why, mend.to_owned(), end)
+        }
+    }
+}
+
+fn templates(config: &Config) -> Finding {
+    match setup::templates(config) {
+        Ok(_) => Finding::Fine(match &config.mail.templates {
+            Some(folder) => format!(
+                "built in, overridden from {}; every sample renders",
+                folder.display()
+            ),
+            None => "built in; every sample renders".to_owned(),
+        }),
+        Err(error) => Finding::Broken(
+            format!("{error:#}"),
+            "mend the file that is named, or remove it to use the built-in one".to_owned(),
+            Exit::Config,
+        ),
+    }
+}
+
+/// Connects, encrypts and signs in, and says good-bye; no mail is sent.
+async fn mail(config: &Config) -> (String, Finding) {
+    let (Transport::Smtp, Some(smtp)) = (config.mail.transport, &config.smtp) else {
+        return ("mail".to_owned(), outbox(config));
+    };
+    let name = format!("smtp {}:{}", smtp.host, smtp.port);
+    let relay = setup::smtp_settings(config, smtp).and_then(|settings| Ok(Relay::new(settings)?));
+    let relay = match relay {
+        Ok(relay) => relay,
+        Err(error) => {
+            let mend = "check the keys of [smtp]".to_owned();
+            return (
+                name,
+                Finding::Broken(format!("{error:#}"), mend, Exit::Config),
+            );
+        }
+    };
+    let finding = match tokio::time::timeout(PATIENCE, relay.connect()).await {
+        Ok(Ok(session)) => {
+            let seen = if session.is_encrypted() {
+                "connected, encrypted"
+            } else {
+                "connected, NOT encrypted"
+            };
+            let signed_in = if smtp.user.is_some() {
+                ", signed in"
+            } else {
+                ""
+            };
+            let seen = format!("{seen}{signed_in}");
+            session.quit().await;
+            Finding::Fine(seen)
+        }
+        Ok(Err(fault)) => {
+            let mend = mend_smtp(&fault);
+            Finding::Broken(fault.to_string(), mend.to_owned(), Exit::TempFail)
+        }
+        Err(_) => Finding::Broken(
+            "it does not answer".to_owned(),
+            "see that the server is up and that no firewall is in between".to_owned(),
+            Exit::TempFail,
+        ),
+    };
+    (name, finding)
+}
+
+fn outbox(config: &Config) -> Finding {
+    let folder = &config.mail.directory;
+    let parent = folder.ancestors().find(|ancestor| ancestor.exists());
+    let is_writable = parent.is_some_and(|parent| tempfile::tempfile_in(parent).is_ok());
+    if is_writable {
+        Finding::Fine(format!("mails are written to {}", folder.display()))
+    } else {
+        Finding::Broken(
+            format!("cannot write to {}", folder.display()),
+            "let this user write there, or name another folder in [mail] directory".to_owned(),
+            Exit::Config,
+        )
+    }
+}
+
+/// Every source and directory, by its own check.
+async fn listings(config: &Config) -> Vec<(String, Finding)> {
+    let mut found = Vec::new();
+    for source in setup::sources(config) {
+        let seen = tokio::time::timeout(PATIENCE, source.it.check()).await;
+        found.push((format!("source {}", source.name), listing(seen)));
+    }
+    for directory in setup::directories(config) {
+        let seen = tokio::time::timeout(PATIENCE, directory.it.directory.check()).await;
+        found.push((format!("directory {}", directory.name), listing(seen)));
+    }
+    found
+}
+
+fn listing(seen: Result<Result<String, sources::Error>, Elapsed>) -> Finding {
+    let mend = "mend the file, or its path in the configuration".to_owned();
+    match seen {
+        Ok(Ok(seen)) => Finding::Fine(seen),
+        Ok(Err(error)) => Finding::Broken(Causes(&error).to_string(), mend, Exit::Failed),
+        Err(_) => Finding::Broken("it does not answer".to_owned(), mend, Exit::Failed),
+    }
+}
+
+/// How to mend what stands between us and the relay.
+fn mend_smtp(fault: &Fault) -> &'static str {
+    match fault.stage {
+        Stage::Connect => "check host and port in [smtp] url, and that no firewall is in between",
+        Stage::Tls => {
+            "check that the certificate is valid and made for this host; [smtp] ca_file names a private \
+             authority; smtps:// is for port 465, smtp:// with tls=required for 587"
+        }
+        Stage::Greeting | Stage::Hello => {
+            "the server turns us away: ask its administrator, or set [smtp] hello_name to this host's full name"
+        }
+        Stage::Auth => "check the user in [smtp] url and the password",
+        _ => "ask the administrator of the mail server",
+    }
 }

@@ -1,7 +1,144 @@
-//! `lapsed demo`: the tour.
+//! `lapsed demo`: the tour, in a folder of its own.
 
-use super::{Context, args::Demo, exit::Exit, unwired};
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-pub(super) async fn demo(_context: &Context, _args: Demo) -> anyhow::Result<Exit> {
-    unwired("demo").await
+use anyhow::Context as _;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
+
+use super::args::Demo;
+use super::exit::{Exit, Failure};
+use super::{Context, setup, sweep};
+use crate::config::Config;
+use crate::engine::SweepOptions;
+
+const CONFIG: &str = include_str!("demo/lapsed.toml");
+const PEOPLE: &str = include_str!("demo/people.csv");
+const TOKENS: &str = include_str!("demo/tokens.csv");
+
+pub(super) async fn demo(context: &Context, args: Demo) -> anyhow::Result<Exit> {
+    let folder = make(&args.dir)?;
+    let now = context.clock.now();
+    for (name, text) in [
+        ("lapsed.toml", CONFIG),
+        ("people.csv", PEOPLE),
+        ("tokens.csv", TOKENS),
+    ] {
+        let file = folder.join(name);
+        fs::write(&file, dated(text, now))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let config_file = folder.join("lapsed.toml");
+    // Nothing of this machine's environment takes part in a tour.
+    let config = Config::load(Some(&config_file), &HashMap::new())?;
+    let post = setup::post(&config)?;
+    let store = setup::store(&config).await?;
+    let engine = setup::engine(context, &config, store, post);
+    let report = engine
+        .sweep(&SweepOptions::default(), &CancellationToken::new())
+        .await;
+    engine.store.close().await;
+    anstream::println!("One sweep over {}:\n", folder.display());
+    for line in sweep::told(&report).lines() {
+        anstream::println!("    {line}");
+    }
+    let mails = mails(&config.mail.directory)?;
+    anstream::println!(
+        "\nThe mails it wrote, in {}:\n",
+        config.mail.directory.display()
+    );
+    for (to, subject) in mails {
+        anstream::println!("    to {to}\n       {subject}");
+    }
+    let config = config_file.display();
+    anstream::println!(
+        "\nTry next:\n\n    lapsed --config {config} token list\n    lapsed --config {config} finding list\n    \
+         lapsed --config {config} explain exports/ci-deploy\n\nThe configuration is commented: {config}"
+    );
+    Ok(sweep::exit(&report))
+}
+
+/// Makes the folder, which must be new or empty.
+fn make(folder: &Path) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    if fs::read_dir(folder)?.next().is_some() {
+        let error = anyhow::anyhow!("{} is not empty", folder.display());
+        return Err(Failure::failed(error)
+            .hint("name another folder: lapsed demo DIR")
+            .into());
+    }
+    Ok(fs::canonicalize(folder)?)
+}
+
+/// Replaces `{+7d}` and `{-90d}` by the instant that lies so far from now.
+fn dated(text: &str, now: DateTime<Utc>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(['{']) {
+        let (before, from) = rest.split_at(start);
+        out.push_str(before);
+        let end = from.find('}').map_or(from.len(), |end| end + 1);
+        let (mark, after) = from.split_at(end);
+        match offset(mark) {
+            Some(offset) => out.push_str(&(now + offset).format("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            None => out.push_str(mark),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn offset(mark: &str) -> Option<TimeDelta> {
+    let inner = mark.strip_prefix('{')?.strip_suffix('}')?;
+    let (sign, span) = inner.split_at_checked(1)?;
+    let span = TimeDelta::from_std(humantime::parse_duration(span).ok()?).ok()?;
+    match sign {
+        "+" => Some(span),
+        "-" => Some(-span),
+        _ => None,
+    }
+}
+
+/// Recipient and subject of every mail in the outbox.
+fn mails(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    files.sort();
+    files
+        .iter()
+        .map(|file| Ok(headers(&fs::read(file)?)))
+        .collect()
+}
+
+/// Recipient and subject of a message.
+fn headers(message: &[u8]) -> (String, String) {
+    let message = mail_parser::MessageParser::default()
+        .parse(message)
+        .unwrap_or_default();
+    let to = message
+        .to()
+        .and_then(|to| to.first())
+        .and_then(|to| to.address());
+    (
+        to.unwrap_or_default().to_owned(),
+        message.subject().unwrap_or_default().to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_become_instants_and_other_braces_stay() {
+        let now = "2026-11-21T10:00:00Z".parse().unwrap();
+        assert_eq!(
+            dated("a,{+7d},{ file = \"x\" },{-1h}", now),
+            "a,2026-11-28T10:00:00Z,{ file = \"x\" },2026-11-21T09:00:00Z"
+        );
+    }
 }

@@ -14,7 +14,11 @@ use crate::store::{self, Access, Store};
 /// Mails that are told one by one; the rest is counted.
 const SHOWN: usize = 50;
 
-pub(super) async fn sweep(context: &Context, config: &Config, args: &Sweep) -> anyhow::Result<Exit> {
+pub(super) async fn sweep(
+    context: &Context,
+    config: &Config,
+    args: &Sweep,
+) -> anyhow::Result<Exit> {
     use secrecy::ExposeSecret;
     let url = config.store.url.expose_secret();
     let (store, scratch) = match Store::open(url, Access::ReadOnly).await {
@@ -23,19 +27,28 @@ pub(super) async fn sweep(context: &Context, config: &Config, args: &Sweep) -> a
         Err(store::Error::Missing(_)) if config.store.create => {
             let folder = tempfile::tempdir()?;
             let url = format!("sqlite://{}", folder.path().join("empty.db").display());
-            let store = Store::open(&url, Access::Create).await.map_err(setup::store_failure)?;
+            let store = Store::open(&url, Access::Create)
+                .await
+                .map_err(setup::store_failure)?;
             (store, Some(folder))
         }
         Err(error) => return Err(setup::store_failure(error).into()),
     };
     let engine = setup::engine(context, config, store, setup::post_for_dry_run(config)?);
-    let options = SweepOptions { only: args.source.clone(), accept_shrink: args.accept_shrink.clone() };
+    let options = SweepOptions {
+        only: args.source.clone(),
+        accept_shrink: args.accept_shrink.clone(),
+    };
     let mut mails: BTreeMap<Address, Vec<String>> = BTreeMap::new();
     let report = engine
         .foresee(&options, |foreseen| {
             let about = mails.entry(foreseen.notice.recipient.clone()).or_default();
             // A mail's first tokens are enough to know it by.
-            about.push(if about.len() < 3 { line(&foreseen) } else { String::new() });
+            about.push(if about.len() < 3 {
+                line(&foreseen)
+            } else {
+                String::new()
+            });
         })
         .await
         .map_err(setup::engine_failure)?;
@@ -45,25 +58,44 @@ pub(super) async fn sweep(context: &Context, config: &Config, args: &Sweep) -> a
         anstream::eprintln!("failed: {}", text::clean_lines(error));
     }
     anstream::print!("{}", sweep::told(&report));
-    anstream::println!("mails     {} would be written; nothing was changed or sent", mails.len());
+    anstream::println!(
+        "mails     {} would be written; nothing was changed or sent",
+        mails.len()
+    );
     for (to, about) in mails.iter().take(SHOWN) {
-        let named: Vec<&str> = about.iter().filter(|line| !line.is_empty()).map(String::as_str).collect();
+        let named: Vec<&str> = about
+            .iter()
+            .filter(|line| !line.is_empty())
+            .map(String::as_str)
+            .collect();
         let more = about.len() - named.len();
-        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        let more = if more > 0 {
+            format!(", and {more} more")
+        } else {
+            String::new()
+        };
         anstream::println!("  {to}: {}{more}", named.join(", "));
     }
     if mails.len() > SHOWN {
-        anstream::println!("  and {} more; `lapsed forecast` lists them all", mails.len() - SHOWN);
+        anstream::println!(
+            "  and {} more; `lapsed forecast` lists them all",
+            mails.len() - SHOWN
+        );
     }
     let limit = config.notify.max_per_sweep;
     if limit > 0 && mails.len() as u64 > limit {
-        anstream::println!("That is more than [notify] max_per_sweep = {limit}: all of it would be held.");
+        anstream::println!(
+            "That is more than [notify] max_per_sweep = {limit}: all of it would be held."
+        );
     }
     Ok(sweep::exit(&report))
 }
 
 fn line(foreseen: &Foreseen) -> String {
     let Foreseen { notice, token } = foreseen;
-    let step = notice.step.map(|step| format!(" ({step})")).unwrap_or_default();
+    let step = notice
+        .step
+        .map(|step| format!(" ({step})"))
+        .unwrap_or_default();
     format!("{}{step}", text::name(token.label()))
 }

@@ -1,7 +1,58 @@
-//! `lapsed preview`: the mails with sample data.
+//! `lapsed preview`: the mails with sample data, printed or as files.
 
-use super::{Context, args::Preview, exit::Exit, unwired};
+use std::fs;
+use std::path::Path;
 
-pub(super) async fn preview(_context: &Context, _args: Preview) -> anyhow::Result<Exit> {
-    unwired("preview").await
+use anyhow::Context as _;
+
+use super::args::Preview;
+use super::exit::Exit;
+use super::{Context, setup};
+use crate::notify::sample::{self, Sample};
+
+pub(super) async fn preview(context: &Context, args: Preview) -> anyhow::Result<Exit> {
+    let config = setup::config(context)?;
+    let templates = setup::templates(&config)?;
+    let place = setup::place(&config);
+    let wanted = |sample: &Sample| {
+        args.template
+            .as_deref()
+            .is_none_or(|template| sample.letter.kind().as_str() == template)
+    };
+    let samples: Vec<Sample> = sample::all(context.clock.now())
+        .into_iter()
+        .filter(wanted)
+        .collect();
+    let Some(folder) = &args.out else {
+        for sample in &samples {
+            let rendering = templates.render(&sample.letter, &place)?;
+            anstream::println!(
+                "==== {} ====\nSubject: {}\n\n{}",
+                sample.name,
+                rendering.subject,
+                rendering.text
+            );
+        }
+        return Ok(Exit::Ok);
+    };
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let writer = setup::writer(&config);
+    for sample in &samples {
+        let message = writer.write(&sample.letter, &templates)?;
+        let rendering = templates.render(&sample.letter, &place)?;
+        write(folder, sample.name, "txt", rendering.text.as_bytes())?;
+        write(folder, sample.name, "html", rendering.html.as_bytes())?;
+        write(folder, sample.name, "eml", &message.bytes)?;
+    }
+    anstream::println!(
+        "{} mails as .txt, .html and .eml in {}",
+        samples.len(),
+        folder.display()
+    );
+    Ok(Exit::Ok)
+}
+
+fn write(folder: &Path, name: &str, ending: &str, octets: &[u8]) -> anyhow::Result<()> {
+    let file = folder.join(format!("{name}.{ending}"));
+    fs::write(&file, octets).with_context(|| format!("cannot write {}", file.display()))
 }

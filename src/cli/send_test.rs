@@ -1,7 +1,45 @@
-//! `lapsed send-test`: one mail to prove that mail goes out.
+//! `lapsed send-test`: one mail, to see that mails arrive.
 
-use super::{Context, args::SendTest, exit::Exit, unwired};
+use super::args::SendTest;
+use super::exit::{Exit, Failure};
+use super::{Context, setup};
+use crate::engine;
+use crate::notify::fault::Outcome;
+use crate::notify::letter::{AlertEntry, Entry, Letter};
 
-pub(super) async fn send_test(_context: &Context, _args: SendTest) -> anyhow::Result<Exit> {
-    unwired("send-test").await
+pub(super) async fn send_test(context: &Context, args: SendTest) -> anyhow::Result<Exit> {
+    let config = setup::config(context)?;
+    let post = setup::post(&config)?;
+    let now = context.clock.now();
+    let letter = Letter {
+        reference: engine::new_id(now).simple().to_string(),
+        to: args.address.clone(),
+        zone: config.schedule.timezone,
+        now,
+        entries: vec![Entry::Alert(AlertEntry {
+            title: "Test mail".to_owned(),
+            text: "Somebody ran `lapsed send-test` with your address. If you can read this, notices about \
+                   API tokens will reach you.\n\nThere is nothing to do."
+                .to_owned(),
+        })],
+        rest: Vec::new(),
+        unreachable: Vec::new(),
+    };
+    let message = post.writer.write(&letter, &post.templates())?;
+    let mut connection = post.transport.open().await.map_err(|fault| {
+        Failure::unreachable(fault).hint("`lapsed check` looks at the mail server more closely")
+    })?;
+    let outcome = connection.send(&message).await;
+    connection.close().await;
+    match outcome {
+        Outcome::Sent { reply } => {
+            anstream::println!("sent to {}: {reply}", args.address);
+            anstream::println!("Message-ID {}", message.message_id);
+            Ok(Exit::Ok)
+        }
+        Outcome::Deferred(fault) | Outcome::Unknown(fault) | Outcome::ServerFault(fault) => {
+            Err(Failure::unreachable(fault).into())
+        }
+        Outcome::Refused { fault, .. } => Err(Failure::failed(fault).into()),
+    }
 }

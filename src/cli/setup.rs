@@ -16,7 +16,7 @@ use crate::notify::smtp::{Relay, SmtpSettings, Tls};
 use crate::notify::template::Templates;
 use crate::notify::transport::Transport;
 use crate::notify::view::Place;
-use crate::sources::file::FileSource;
+use crate::sources::{Source, file::FileSource};
 use crate::store::{self, Access, Store};
 use crate::telemetry::{self, Telemetry};
 
@@ -74,6 +74,22 @@ pub(super) fn engine_failure(error: engine::Error) -> Failure {
 
 /// The engine of this configuration.
 pub(super) fn engine(context: &Context, config: &Config, store: Store, post: Arc<Post>) -> Engine {
+    Engine {
+        store,
+        clock: context.clock.clone(),
+        policy: policy(config),
+        settings: settings(config),
+        post,
+        sources: sources(config),
+        directories: directories(config),
+        holder: engine::new_id(context.clock.now()),
+        last_purge: LastPurge::default(),
+        on_progress: Box::new(|| ()),
+    }
+}
+
+/// The configured sources.
+pub(super) fn sources(config: &Config) -> Vec<Named<Box<dyn Source>>> {
     let sources = config.sources.iter().map(|source| match &source.kind {
         SourceKind::File(file) => Named {
             name: source.name.clone(),
@@ -81,6 +97,11 @@ pub(super) fn engine(context: &Context, config: &Config, store: Store, post: Arc
             it: Box::new(FileSource::new(source.name.clone(), file.path.clone())) as Box<_>,
         },
     });
+    sources.collect()
+}
+
+/// The configured directories.
+pub(super) fn directories(config: &Config) -> Vec<Named<GuardedDirectory>> {
     let directories = config
         .directories
         .iter()
@@ -98,24 +119,17 @@ pub(super) fn engine(context: &Context, config: &Config, store: Store, post: Arc
                 },
             },
         });
-    Engine {
-        store,
-        clock: context.clock.clone(),
-        policy: policy(config),
-        settings: settings(config),
-        post,
-        sources: sources.collect(),
-        directories: directories.collect(),
-        holder: engine::new_id(context.clock.now()),
-        last_purge: LastPurge::default(),
-        on_progress: Box::new(|| ()),
-    }
+    directories.collect()
 }
 
 /// What writes and sends mails.
 pub(super) fn post(config: &Config) -> anyhow::Result<Arc<Post>> {
     let templates = templates(config)?;
-    Ok(Arc::new(Post::new(writer(config), transport(config)?, templates)))
+    Ok(Arc::new(Post::new(
+        writer(config),
+        transport(config)?,
+        templates,
+    )))
 }
 
 /// A stand-in for commands that send nothing and must leave no trace: no folder is made for mails.
@@ -124,7 +138,11 @@ pub(super) fn post_for_dry_run(config: &Config) -> anyhow::Result<Arc<Post>> {
         Some(_) => transport(config)?,
         None => Transport::File(Outbox::closed()),
     };
-    Ok(Arc::new(Post::new(writer(config), transport, templates(config)?)))
+    Ok(Arc::new(Post::new(
+        writer(config),
+        transport,
+        templates(config)?,
+    )))
 }
 
 /// The templates, with the overrides of the configuration.
@@ -135,12 +153,19 @@ pub(super) fn templates(config: &Config) -> anyhow::Result<Templates> {
 /// What puts letters into messages.
 pub(super) fn writer(config: &Config) -> Writer {
     let notify = &config.notify;
-    let base_url = notify.base_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
     Writer::new(Stationery {
         from: notify.from.clone(),
         reply_to: notify.reply_to.clone(),
-        place: Place { base_url },
+        place: place(config),
     })
+}
+
+/// What mails say of this installation.
+pub(super) fn place(config: &Config) -> Place {
+    let base_url = config.notify.base_url.as_ref();
+    Place {
+        base_url: base_url.map(|url| url.as_str().trim_end_matches('/').to_owned()),
+    }
 }
 
 fn transport(config: &Config) -> anyhow::Result<Transport> {
@@ -159,7 +184,8 @@ fn transport(config: &Config) -> anyhow::Result<Transport> {
     }
 }
 
-fn smtp_settings(config: &Config, smtp: &config::Smtp) -> anyhow::Result<SmtpSettings> {
+/// Where the relay is and who we are to it.
+pub(super) fn smtp_settings(config: &Config, smtp: &config::Smtp) -> anyhow::Result<SmtpSettings> {
     let envelope_from = match &smtp.envelope_from {
         Some(address) => address.as_str().parse().map_err(Failure::config)?,
         None => config.notify.from.email.clone(),
@@ -199,7 +225,10 @@ pub(super) fn log(context: &Context, config: &Config) -> anyhow::Result<Telemetr
 
 /// The level of the log: `--verbose` before the configuration.
 pub(super) fn level(context: &Context, config: &Config) -> tracing::Level {
-    context.global.level().unwrap_or_else(|| config.log.level.parse().unwrap_or(tracing::Level::INFO))
+    context
+        .global
+        .level()
+        .unwrap_or_else(|| config.log.level.parse().unwrap_or(tracing::Level::INFO))
 }
 
 /// When and whom to warn.

@@ -20,7 +20,10 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> anyhow::Result<Exit
     let post = setup::post(&config)?;
     let store = setup::store(&config).await?;
     let engine = setup::engine(context, &config, store, post);
-    let options = SweepOptions { only: args.source, accept_shrink: args.accept_shrink };
+    let options = SweepOptions {
+        only: args.source,
+        accept_shrink: args.accept_shrink,
+    };
     let stop = CancellationToken::new();
     let report = tokio::select! {
         report = engine.sweep(&options, &stop) => report,
@@ -37,7 +40,10 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> anyhow::Result<Exit
 /// Cancels `stop` at the first SIGINT or SIGTERM; never returns.
 async fn until_asked_to_stop(stop: &CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (interrupt, terminate) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    );
     if let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) {
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -51,8 +57,14 @@ async fn until_asked_to_stop(stop: &CancellationToken) {
 /// A name that nothing has is a slip; nothing is swept for it.
 fn check_names(config: &Config, args: &Sweep) -> anyhow::Result<()> {
     let sources = config.sources.iter().map(|source| source.name.as_str());
-    let known: Vec<&str> =
-        sources.chain(config.directories.iter().map(|directory| directory.name.as_str())).collect();
+    let known: Vec<&str> = sources
+        .chain(
+            config
+                .directories
+                .iter()
+                .map(|directory| directory.name.as_str()),
+        )
+        .collect();
     for name in args.source.iter().chain(&args.accept_shrink) {
         if !known.contains(&name.as_str()) {
             let error = anyhow::anyhow!("there is no source or directory {name:?}");
@@ -68,8 +80,16 @@ fn check_names(config: &Config, args: &Sweep) -> anyhow::Result<()> {
 
 /// What a report ends the program with.
 pub(super) fn exit(report: &Report) -> Exit {
-    let failed = if report.is_failure() { Exit::Failed } else { Exit::Ok };
-    let deferred = if report.is_deferral() { Exit::TempFail } else { Exit::Ok };
+    let failed = if report.is_failure() {
+        Exit::Failed
+    } else {
+        Exit::Ok
+    };
+    let deferred = if report.is_deferral() {
+        Exit::TempFail
+    } else {
+        Exit::Ok
+    };
     failed.or(deferred)
 }
 
@@ -87,28 +107,46 @@ pub(super) fn told(report: &Report) -> String {
         }
     };
     let r = report;
-    line("tokens", &[
-        (r.tokens_new, "new"),
-        (r.tokens_changed, "changed"),
-        (r.tokens_gone, "gone"),
-        (r.expired, "expired"),
-        (r.unexpired, "no longer expired"),
-    ]);
+    line(
+        "tokens",
+        &[
+            (r.tokens_new, "new"),
+            (r.tokens_changed, "changed"),
+            (r.tokens_gone, "gone"),
+            (r.expired, "expired"),
+            (r.unexpired, "no longer expired"),
+        ],
+    );
     line("rows", &[(r.rows_refused, "refused")]);
     line("people", &[(r.people_changed, "changed")]);
-    line("findings", &[(r.findings_opened, "opened"), (r.findings_resolved, "resolved")]);
-    line("notices", &[
-        (r.notices_planned, "planned"),
-        (r.notices_failed, "with nobody left to tell"),
-    ]);
-    line("mails", &[
-        (r.mails_sent, "sent"),
-        (r.mails_deferred, "deferred"),
-        (r.mails_unknown, "in doubt"),
-        (r.mails_failed, "failed"),
-        (r.mails_held, "held: see `lapsed release --help`"),
-        (r.mails_still_held, "still held: see `lapsed release --help`"),
-    ]);
+    line(
+        "findings",
+        &[
+            (r.findings_opened, "opened"),
+            (r.findings_resolved, "resolved"),
+        ],
+    );
+    line(
+        "notices",
+        &[
+            (r.notices_planned, "planned"),
+            (r.notices_failed, "with nobody left to tell"),
+        ],
+    );
+    line(
+        "mails",
+        &[
+            (r.mails_sent, "sent"),
+            (r.mails_deferred, "deferred"),
+            (r.mails_unknown, "in doubt"),
+            (r.mails_failed, "failed"),
+            (r.mails_held, "held: see `lapsed release --help`"),
+            (
+                r.mails_still_held,
+                "still held: see `lapsed release --help`",
+            ),
+        ],
+    );
     line("purged", &[(r.purged, "rows")]);
     if r.lease_held {
         text.push_str("another sweep is at work; this one only helped to deliver\n");
@@ -153,11 +191,21 @@ mod tests {
 
     #[test]
     fn what_failed_for_good_counts_before_what_may_come_later() {
-        let down = Report { relay_down: true, ..Report::default() };
+        let down = Report {
+            relay_down: true,
+            ..Report::default()
+        };
         assert_eq!(exit(&down), Exit::TempFail);
-        let both = Report { mails_failed: 1, ..down };
+        let both = Report {
+            mails_failed: 1,
+            ..down
+        };
         assert_eq!(exit(&both), Exit::Failed);
-        let store = Report { store_down: true, errors: vec!["sync: away".to_owned()], ..Report::default() };
+        let store = Report {
+            store_down: true,
+            errors: vec!["sync: away".to_owned()],
+            ..Report::default()
+        };
         assert_eq!(exit(&store), Exit::TempFail);
     }
 }

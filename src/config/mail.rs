@@ -164,7 +164,9 @@ impl Smtp {
                 .to_std()
                 .unwrap_or_default(),
             final_timeout: table
-                .or("final_timeout", whole, |field| field.span(TimeDelta::seconds(1)))
+                .or("final_timeout", whole, |field| {
+                    field.span(TimeDelta::seconds(1))
+                })
                 .to_std()
                 .unwrap_or_default(),
             hello_name: table.optional("hello_name", hello_name),

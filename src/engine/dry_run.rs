@@ -31,16 +31,25 @@ impl Engine {
         let horizon = self.horizon(now);
         let mut report = Report::default();
         let mut seen = HashSet::new();
-        for source in self.sources.iter().filter(|source| options.takes(&source.name)) {
+        for source in self
+            .sources
+            .iter()
+            .filter(|source| options.takes(&source.name))
+        {
             let mut tx = self.store.read().await?;
             let row = tx.source(&source.name).await?.unwrap_or_default();
             drop(tx);
-            let fetched = tokio::time::timeout(LISTING_TIMEOUT, source.it.fetch(row.fingerprint.as_deref()));
+            let fetched =
+                tokio::time::timeout(LISTING_TIMEOUT, source.it.fetch(row.fingerprint.as_deref()));
             let listing = match fetched.await.map_err(|_| Error::TimedOut)? {
                 Ok(Fetched::Unchanged) => continue,
                 Ok(Fetched::New(listing)) => listing,
                 Err(error) => {
-                    report.errors.push(format!("source {}: {}", source.name, super::sweep::chain(&error.into())));
+                    report.errors.push(format!(
+                        "source {}: {}",
+                        source.name,
+                        super::sweep::chain(&error.into())
+                    ));
                     continue;
                 }
             };
@@ -57,25 +66,50 @@ impl Engine {
                 let updated = changes.updates.into_iter().map(|update| update.token);
                 let changed: Vec<Token> = changes.new.into_iter().chain(updated).collect();
                 seen.extend(changed.iter().map(|token| token.id));
-                let due = changed.into_iter().filter(|token| token.due_at.is_some_and(|at| at <= horizon));
-                self.foresee_page(due.collect(), horizon, &mut report, &mut tell).await?;
+                let due = changed
+                    .into_iter()
+                    .filter(|token| token.due_at.is_some_and(|at| at <= horizon));
+                self.foresee_page(due.collect(), horizon, &mut report, &mut tell)
+                    .await?;
             }
         }
-        self.foresee_known(&seen, horizon, &mut report, &mut tell).await?;
+        self.foresee_known(&seen, horizon, &mut report, &mut tell)
+            .await?;
         Ok(report)
     }
 
     /// What a page of a listing would change.
-    async fn changes(&self, source: &str, listed: Vec<Listed>, now: DateTime<Utc>) -> Result<Changes, Error> {
+    async fn changes(
+        &self,
+        source: &str,
+        listed: Vec<Listed>,
+        now: DateTime<Utc>,
+    ) -> Result<Changes, Error> {
         let mut tx = self.store.read().await?;
-        let ids: Vec<_> = listed.iter().map(|row| TokenId::of(source, &row.external_id)).collect();
-        let mut known: HashMap<_, _> =
-            tx.tokens_by_id(&ids).await?.into_iter().map(|token| (token.id, token)).collect();
-        let pairs = ids.iter().zip(listed).map(|(id, listed)| match known.remove(id) {
-            Some(known) => Pair::Both(known, listed),
-            None => Pair::OnlyListed(listed),
-        });
-        Ok(Changes::of(source, pairs.collect(), false, &self.policy, now))
+        let ids: Vec<_> = listed
+            .iter()
+            .map(|row| TokenId::of(source, &row.external_id))
+            .collect();
+        let mut known: HashMap<_, _> = tx
+            .tokens_by_id(&ids)
+            .await?
+            .into_iter()
+            .map(|token| (token.id, token))
+            .collect();
+        let pairs = ids
+            .iter()
+            .zip(listed)
+            .map(|(id, listed)| match known.remove(id) {
+                Some(known) => Pair::Both(known, listed),
+                None => Pair::OnlyListed(listed),
+            });
+        Ok(Changes::of(
+            source,
+            pairs.collect(),
+            false,
+            &self.policy,
+            now,
+        ))
     }
 
     /// The tokens that are due already, but for those that a listing would change.
@@ -91,9 +125,14 @@ impl Engine {
             let mut tx = self.store.read().await?;
             let due = tx.peek_due_tokens(horizon, after, PAGE).await?;
             drop(tx);
-            let Some(last) = due.last() else { return Ok(()) };
+            let Some(last) = due.last() else {
+                return Ok(());
+            };
             after = last.due_at.map(|due_at| (due_at, last.id));
-            let due = due.into_iter().filter(|token| !seen.contains(&token.id)).collect();
+            let due = due
+                .into_iter()
+                .filter(|token| !seen.contains(&token.id))
+                .collect();
             self.foresee_page(due, horizon, report, tell).await?;
         }
     }
@@ -113,11 +152,16 @@ impl Engine {
         for token in due {
             report.tokens_due += 1;
             report.expired += u64::from(diff::is_to_be_marked(&token, now));
-            let recipients = self.policy.recipients(&token, lost.contains(&token.id), &|a| dead.has(a));
+            let recipients = self
+                .policy
+                .recipients(&token, lost.contains(&token.id), &|a| dead.has(a));
             let planned = domain::plan(&token, &recipients, &self.policy, horizon);
             report.notices_planned += planned.notices.len() as u64;
             for notice in planned.notices {
-                tell(Foreseen { notice, token: token.clone() });
+                tell(Foreseen {
+                    notice,
+                    token: token.clone(),
+                });
             }
         }
         Ok(())

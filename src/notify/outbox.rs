@@ -52,7 +52,10 @@ impl Outbox {
     /// An outbox for those who only look: no folder is made, and nothing can be put into it.
     #[must_use]
     pub fn closed() -> Self {
-        Self { folder: Arc::default(), first: Arc::default() }
+        Self {
+            folder: Arc::default(),
+            first: Arc::default(),
+        }
     }
 
     /// Writes a mail and makes it last.

@@ -191,7 +191,8 @@ impl Tx {
         after: Option<(DateTime<Utc>, TokenId)>,
         limit: i64,
     ) -> Result<Vec<Token>> {
-        let (after_at, after_id) = after.map_or((DateTime::UNIX_EPOCH, Uuid::nil()), |(at, id)| (at, id.0));
+        let (after_at, after_id) =
+            after.map_or((DateTime::UNIX_EPOCH, Uuid::nil()), |(at, id)| (at, id.0));
         let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(sql)
             .bind(horizon).bind(after_at).bind(after_id).bind(limit).fetch_all(c).await)?;
         tokens(rows)

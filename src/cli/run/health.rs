@@ -24,12 +24,22 @@ impl http::Health for Health {
     async fn readiness(&self) -> Readiness {
         let now = self.engine.now();
         let asked = self.last_runs().await;
-        let store_fault = asked.as_ref().err().map(|_| "the store does not answer".to_owned());
+        let store_fault = asked
+            .as_ref()
+            .err()
+            .map(|_| "the store does not answer".to_owned());
         let last_sweep = asked.ok().and_then(|(last, _)| last).and_then(|run| {
             let succeeded = run.outcome.as_deref() == Some("ok");
-            run.ended_at.map(|ended_at| LastSweep { ended_at, succeeded })
+            run.ended_at.map(|ended_at| LastSweep {
+                ended_at,
+                succeeded,
+            })
         });
-        Readiness { store_fault, last_sweep, fresh_since: self.fresh_since(now) }
+        Readiness {
+            store_fault,
+            last_sweep,
+            fresh_since: self.fresh_since(now),
+        }
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Fault> {
@@ -49,7 +59,9 @@ impl http::Health for Health {
             ..Snapshot::default()
         };
         for (status, source, count) in counts.tokens {
-            snapshot.tokens.insert((status.parse()?, source), many(count));
+            snapshot
+                .tokens
+                .insert((status.parse()?, source), many(count));
         }
         for (kind, count) in counts.findings {
             snapshot.findings_open.insert(kind.parse()?, many(count));
@@ -72,13 +84,16 @@ impl Health {
     /// Between two sweeps lies one turn of the schedule.
     fn fresh_since(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let sweep = &self.engine.settings.sweep;
-        let turn = sweep.next_after(now).and_then(|next| Some(sweep.next_after(next)? - next));
+        let turn = sweep
+            .next_after(now)
+            .and_then(|next| Some(sweep.next_after(next)? - next));
         now - turn.unwrap_or(TimeDelta::days(366)) - GRACE
     }
 }
 
 fn since(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration {
-    at.and_then(|at| (now - at).to_std().ok()).unwrap_or_default()
+    at.and_then(|at| (now - at).to_std().ok())
+        .unwrap_or_default()
 }
 
 fn took(run: &RunRow) -> Option<Duration> {

@@ -54,20 +54,30 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
         manager: manager.clone(),
     };
     tasks.spawn("sweeps", sweeps.run(ticks, stopping.clone()));
-    let deliveries = Deliveries { engine: Arc::clone(&engine), due };
+    let deliveries = Deliveries {
+        engine: Arc::clone(&engine),
+        due,
+    };
     tasks.spawn("deliveries", deliveries.run(stopping.clone()));
     if let Some(listener) = listener {
-        let health = Arc::new(Health { engine: Arc::clone(&engine) });
+        let health = Arc::new(Health {
+            engine: Arc::clone(&engine),
+        });
         tasks.spawn("http", http::serve(listener, health, stopping));
     }
     lifecycle.watch(heartbeat);
     lifecycle.ready("watching");
     tracing::info!("lapsed {} is watching", env!("CARGO_PKG_VERSION"));
     let ended = lifecycle
-        .run(signals, || reload(context.clone(), Arc::clone(&post), Arc::clone(&log)))
+        .run(signals, || {
+            reload(context.clone(), Arc::clone(&post), Arc::clone(&log))
+        })
         .await;
     if let Err(lifecycle::Error::Overdue { .. } | lifecycle::Error::Forced { .. }) = &ended {
-        let exit = super::exit::report(&ended.map_err(anyhow::Error::from).unwrap_err(), anstream::stderr());
+        let exit = super::exit::report(
+            &ended.map_err(anyhow::Error::from).unwrap_err(),
+            anstream::stderr(),
+        );
         // Tasks are still at work and would hold up an orderly end.
         std::process::exit(i32::from(exit as u8));
     }
@@ -79,12 +89,16 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
 
 /// The place of the health pages. It is taken before anything is told to be ready.
 async fn listen(config: &Config) -> anyhow::Result<Option<TcpListener>> {
-    let Some(address) = config.http.listen else { return Ok(None) };
+    let Some(address) = config.http.listen else {
+        return Ok(None);
+    };
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(Some(listener)),
         Err(error) => {
             let error = anyhow::Error::from(error).context(format!("cannot listen on {address}"));
-            Err(Failure::failed(error).hint("name another in [http] listen, or \"off\"").into())
+            Err(Failure::failed(error)
+                .hint("name another in [http] listen, or \"off\"")
+                .into())
         }
     }
 }

@@ -24,7 +24,11 @@ pub(super) struct Sweeps {
 
 impl Sweeps {
     /// Sweeps at each tick of the schedule, and at once for those missed while nobody ran.
-    pub async fn run(self, mut ticks: mpsc::Receiver<()>, stopping: CancellationToken) -> Result<(), Fault> {
+    pub async fn run(
+        self,
+        mut ticks: mpsc::Receiver<()>,
+        stopping: CancellationToken,
+    ) -> Result<(), Fault> {
         let mut last = self.last_sweep().await.unwrap_or(DateTime::UNIX_EPOCH);
         loop {
             self.heartbeat.touch();
@@ -51,10 +55,17 @@ impl Sweeps {
     }
 
     async fn sweep(&self, stopping: &CancellationToken) {
-        let report = self.engine.prepare(&SweepOptions::default(), stopping).await;
+        let report = self
+            .engine
+            .prepare(&SweepOptions::default(), stopping)
+            .await;
         log("sweep", &report);
         let at = self.engine.now().format("%H:%M:%S UTC");
-        let state = if report.errors.is_empty() { "fine" } else { "with errors, see the log" };
+        let state = if report.errors.is_empty() {
+            "fine"
+        } else {
+            "with errors, see the log"
+        };
         self.manager.status(&format!("last sweep at {at}: {state}"));
     }
 }
@@ -81,7 +92,9 @@ impl Deliveries {
 
 /// One line for each pass that did something; a quiet one is for those who debug.
 fn log(what: &'static str, report: &Report) {
-    let counts = super::super::sweep::told(report).trim_end().replace('\n', "; ");
+    let counts = super::super::sweep::told(report)
+        .trim_end()
+        .replace('\n', "; ");
     let elapsed_ms = report.elapsed_ms;
     if report.is_quiet() {
         tracing::debug!(elapsed_ms, "{what}: nothing was due");
