@@ -115,6 +115,8 @@ CREATE TABLE notice (
 ) STRICT;
 CREATE INDEX notice_open ON notice (send_at) WHERE state = 'planned' AND mail_id IS NULL;
 CREATE INDEX notice_open_of ON notice (recipient_key, send_at) WHERE state = 'planned' AND mail_id IS NULL;
+-- Listings, the latest first.
+CREATE INDEX notice_planned ON notice (planned_at);
 CREATE INDEX notice_other ON notice (planned_at) WHERE token_id IS NULL;
 CREATE INDEX notice_held ON notice (plan_id) WHERE state = 'held';
 CREATE INDEX notice_token ON notice (token_id) WHERE token_id IS NOT NULL;
@@ -170,6 +172,7 @@ CREATE TABLE finding (
     resolved_at TEXT
 ) STRICT;
 CREATE UNIQUE INDEX finding_open ON finding (token_id, kind) WHERE state <> 'resolved';
+CREATE INDEX finding_token ON finding (token_id);
 
 CREATE TABLE run (
     id         BLOB NOT NULL PRIMARY KEY,
@@ -206,6 +209,6 @@ SELECT n.id, n.token_id, n.subject, n.generation, n.topic, n.step, n.recipient, 
             WHEN m.state IS NULL OR m.state IN ('open', 'waiting', 'claimed') THEN 'planned'
             ELSE m.state END AS state,
        CASE WHEN n.state = 'held' THEN 'held' ELSE COALESCE(n.reason, m.reason) END AS reason,
-       COALESCE(m.attempts, 0) AS attempts,
+       COALESCE(m.attempts, 0) AS attempts, m.state AS mail_state, m.next_at,
        CASE WHEN n.state = 'planned' THEN m.sent_at END AS sent_at
 FROM notice n LEFT JOIN mail m ON m.id = n.mail_id;

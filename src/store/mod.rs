@@ -16,8 +16,8 @@ use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 pub use mails::{ClaimedMail, Content, ContentRow, Holder, InMail, Recorded, Verdict};
 pub use notices::Rest;
-pub use open::{Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
-pub use people::{DirectoryRow, FindingRow, IdentityRow, NewFinding, Outlived};
+pub use open::{Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Versions};
+pub use people::{DirectoryRow, FindingRow, IdentityFilter, IdentityRow, NewFinding, Outlived};
 pub use runs::{Kept, RunRow};
 pub use tokens::SourceRow;
 pub use views::{Counts, NoticeFilter, NoticeRow, TokenFilter, TokenView};
@@ -120,6 +120,18 @@ pub enum Error {
     /// A statement failed.
     #[error("the store refused a statement")]
     Statement(#[from] sqlx::Error),
+    /// What only the embedded store can do.
+    #[error("lapsed copies an SQLite store only; back PostgreSQL up with pg_dump")]
+    NotEmbedded,
+    /// A copy could not be made.
+    #[error("cannot write the copy {}", file.display())]
+    Copy {
+        /// Where to.
+        file: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A row holds what no version of lapsed writes.
     #[error("the store is inconsistent: {0}")]
     Inconsistent(String),

@@ -1,5 +1,7 @@
 //! Opening a store, bringing its schema up to date, and copying it aside.
 
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -30,11 +32,27 @@ pub enum Access {
     Migrate,
     /// It must be there and up to date; nothing is written.
     ReadOnly,
+    /// It must be there, of whatever version; nothing is written. Good for a copy only.
+    AsIs,
+}
+
+/// Schema versions of a store; 0 is none at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// When it was opened.
+    pub before: i64,
+    /// Now.
+    pub now: i64,
 }
 
 impl Store {
     /// Opens the store at `url`.
     pub async fn open(url: &str, access: Access) -> Result<Self> {
+        Ok(Self::open_versioned(url, access).await?.0)
+    }
+
+    /// Opens the store at `url` and tells which schema it had and has.
+    pub async fn open_versioned(url: &str, access: Access) -> Result<(Self, Versions)> {
         if url.starts_with("sqlite:") {
             Self::open_sqlite(url, access).await
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
@@ -46,7 +64,7 @@ impl Store {
         }
     }
 
-    async fn open_sqlite(url: &str, access: Access) -> Result<Self> {
+    async fn open_sqlite(url: &str, access: Access) -> Result<(Self, Versions)> {
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|source| Error::Open {
                 place: url.to_owned(),
@@ -67,7 +85,7 @@ impl Store {
             source,
         };
         let reading = options.clone().read_only(true);
-        let writing = if access == Access::ReadOnly {
+        let writing = if matches!(access, Access::ReadOnly | Access::AsIs) {
             reading.clone()
         } else {
             options
@@ -80,15 +98,16 @@ impl Store {
             .connect_with(writing)
             .await
             .map_err(opened)?;
-        up_to_date(&mut *write.acquire().await?, &SQLITE_MIGRATIONS, access).await?;
+        let versions =
+            up_to_date(&mut *write.acquire().await?, &SQLITE_MIGRATIONS, access).await?;
         let read = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(PATIENCE)
             .connect_lazy_with(reading);
-        Ok(Self(Pools::Sqlite { write, read }))
+        Ok((Self(Pools::Sqlite { write, read }), versions))
     }
 
-    async fn open_postgres(url: &str, access: Access) -> Result<Self> {
+    async fn open_postgres(url: &str, access: Access) -> Result<(Self, Versions)> {
         let place = url::Url::parse(url).map_or_else(
             |_| "postgres".to_owned(),
             |url| {
@@ -116,26 +135,49 @@ impl Store {
             .connect_with(options)
             .await
             .map_err(opened)?;
-        up_to_date(&mut *pool.acquire().await?, &POSTGRES_MIGRATIONS, access).await?;
-        Ok(Self(Pools::Postgres(pool)))
+        let versions =
+            up_to_date(&mut *pool.acquire().await?, &POSTGRES_MIGRATIONS, access).await?;
+        Ok((Self(Pools::Postgres(pool)), versions))
     }
 
-    /// Copies the embedded store to `file`, which must not exist, while others use it.
+    /// Copies the embedded store to `file`, which must not exist, while others use it. Only its
+    /// owner may read the copy.
     ///
     /// The copy is consistent as of one moment: `VACUUM INTO` reads in one transaction.
     pub async fn backup(&self, file: &Path) -> Result<()> {
         let Pools::Sqlite { read, .. } = &self.0 else {
-            return Err(Error::Inconsistent(
-                "a backup of PostgreSQL is made with pg_dump".to_owned(),
-            ));
+            return Err(Error::NotEmbedded);
         };
-        let file = file.to_string_lossy();
-        sqlx::query("VACUUM INTO $1")
-            .bind(file.as_ref())
-            .execute(read)
-            .await?;
-        Ok(())
+        let failed = |source| Error::Copy {
+            file: file.to_owned(),
+            source,
+        };
+        // SQLite would take a relative name that begins with `file:` for a URI.
+        let absolute = std::path::absolute(file).map_err(failed)?;
+        let name = absolute
+            .to_str()
+            .ok_or_else(|| failed(io::Error::other("its name is not UTF-8")))?;
+        let copy = create_private(&absolute).map_err(failed)?;
+        // SQLite takes an empty file for one that is not there.
+        let copied = sqlx::query("VACUUM INTO $1").bind(name).execute(read).await;
+        let copied = copied
+            .map_err(Error::from)
+            .and_then(|_| copy.sync_all().map_err(failed));
+        if copied.is_err() {
+            // Half a copy is worse than none, and the error is told already.
+            let _ = std::fs::remove_file(&absolute);
+        }
+        copied
     }
+}
+
+/// Creates a file that was not there and that only its owner may read.
+fn create_private(file: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(file)
 }
 
 /// Brings the schema up to date, or says why it cannot be used.
@@ -143,7 +185,7 @@ async fn up_to_date<C: Migrate>(
     connection: &mut C,
     migrator: &Migrator,
     access: Access,
-) -> Result<()> {
+) -> Result<Versions> {
     let applied = match connection.list_applied_migrations(MIGRATION_TABLE).await {
         Ok(applied) => applied,
         // There is no table of migrations yet.
@@ -160,12 +202,15 @@ async fn up_to_date<C: Migrate>(
         .map(|migration| migration.version)
         .max()
         .unwrap_or(0);
+    if access == Access::AsIs {
+        return Ok(Versions { before: found, now: found });
+    }
     if found > known {
         return Err(Error::Newer { found, known });
     }
     if access == Access::ReadOnly {
         return if found == known {
-            Ok(())
+            Ok(Versions { before: found, now: found })
         } else {
             Err(Error::Older)
         };
@@ -173,7 +218,7 @@ async fn up_to_date<C: Migrate>(
     if found < known {
         migrator.run_direct(None, connection, false).await?;
     }
-    Ok(())
+    Ok(Versions { before: found, now: known })
 }
 
 const MIGRATION_TABLE: &str = "_sqlx_migrations";

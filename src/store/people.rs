@@ -6,7 +6,6 @@ use uuid::Uuid;
 
 use crate::domain::{FindingKind, IdentityStatus, Severity, Token, TokenId};
 
-use super::tokens::{TokenRow, tokens};
 use super::{CHUNK, Result, Tx, on};
 
 /// A person's status at a directory.
@@ -34,6 +33,17 @@ pub struct IdentityRow {
     pub since: Option<DateTime<Utc>>,
     /// When the directory said so.
     pub observed_at: DateTime<Utc>,
+}
+
+/// Which people to list.
+#[derive(Debug, Clone, Default)]
+pub struct IdentityFilter {
+    /// What the directory says now.
+    pub status: Option<IdentityStatus>,
+    /// The directory's name.
+    pub directory: Option<String>,
+    /// The person's address as it is compared.
+    pub email_key: Option<String>,
 }
 
 /// What is known of a directory.
@@ -118,18 +128,39 @@ impl Tx {
             .bind(directory).fetch_all(c).await)?)
     }
 
-    /// What every directory says of one person, or of all, in order of address.
-    pub async fn identities(&mut self, email_key: Option<&str>) -> Result<Vec<(IdentityRow, i64)>> {
-        let rows: Vec<IdentityTokens> = on!(self, c: Db => sqlx::query_as(
-            "SELECT i.*, (SELECT COUNT(*) FROM token t WHERE t.issuer_key = i.email_key
-                          AND t.status IN ('active', 'expired', 'disabled')) AS tokens
-             FROM identity i WHERE CAST($1 AS TEXT) IS NULL OR i.email_key = $1
-             ORDER BY i.email_key, i.directory")
-            .bind(email_key).fetch_all(c).await)?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (row.identity, row.tokens))
-            .collect())
+    /// A page of what directories say of people, with how many working tokens each has issued; in
+    /// order of (directory, address), from after `after`.
+    pub async fn list_identities(
+        &mut self,
+        filter: &IdentityFilter,
+        after: Option<&IdentityRow>,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<(IdentityRow, i64)>> {
+        let rows: Vec<IdentityTokens> = on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(
+                "SELECT i.*, (SELECT COUNT(*) FROM token t WHERE t.issuer_key = i.email_key
+                              AND t.status IN ('active', 'expired')
+                              AND (t.expires_at IS NULL OR t.expires_at > ");
+            query.push_bind(now).push(")) AS tokens FROM identity i WHERE ");
+            let key = after.map_or("", |row| row.email_key.as_str());
+            if let Some(directory) = &filter.directory {
+                query.push("i.directory = ").push_bind(directory).push(" AND i.email_key > ").push_bind(key);
+            } else {
+                let directory = after.map_or("", |row| row.directory.as_str());
+                query.push("(i.directory, i.email_key) > (").push_bind(directory)
+                    .push(", ").push_bind(key).push(")");
+            }
+            if let Some(status) = filter.status {
+                query.push(" AND i.status = ").push_bind(status.as_str());
+            }
+            if let Some(email) = &filter.email_key {
+                query.push(" AND i.email_key = ").push_bind(email);
+            }
+            query.push(" ORDER BY i.directory, i.email_key LIMIT ").push_bind(limit);
+            query.build_query_as().fetch_all(c).await
+        })?;
+        Ok(rows.into_iter().map(|row| (row.identity, row.tokens)).collect())
     }
 
     /// Writes what a directory says of people.
@@ -168,7 +199,8 @@ impl Tx {
         )
     }
 
-    /// Writes what is known of a directory.
+    /// Writes what is known of a directory. An operator's word about the listing that waits stays,
+    /// although it came while another listing was being read.
     pub async fn put_directory(&mut self, row: &DirectoryRow) -> Result<()> {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO directory (name, kind, fingerprint, last_sync_at, last_good_sync_at, people, error,
@@ -178,12 +210,21 @@ impl Tx {
                 last_sync_at = excluded.last_sync_at, last_good_sync_at = excluded.last_good_sync_at,
                 people = excluded.people, error = excluded.error, held = excluded.held,
                 held_at = excluded.held_at, held_fingerprint = excluded.held_fingerprint,
-                released = excluded.released")
+                released = excluded.released
+                    OR COALESCE(directory.released AND directory.held_fingerprint = excluded.held_fingerprint, FALSE)")
             .bind(&row.name).bind(&row.kind).bind(&row.fingerprint).bind(row.last_sync_at)
             .bind(row.last_good_sync_at).bind(row.people).bind(&row.error)
             .bind(&row.held).bind(row.held_at).bind(&row.held_fingerprint).bind(row.released)
             .execute(c).await.map(drop))?;
         Ok(())
+    }
+
+    /// Lets the listing through that a directory holds; `false` when it holds none.
+    pub async fn release_directory(&mut self, name: &str) -> Result<bool> {
+        let released = on!(self, c: Db => sqlx::query(
+            "UPDATE directory SET released = TRUE WHERE name = $1 AND held IS NOT NULL")
+            .bind(name).execute(c).await.map(|done| done.rows_affected()))?;
+        Ok(released > 0)
     }
 
     /// Tokens that work although a directory says that their issuer is out, and that nobody has
@@ -287,39 +328,45 @@ impl Tx {
         Ok(found)
     }
 
-    /// Findings with their tokens' names, the newest first: the open ones, or all.
-    pub async fn findings(
+    /// A page of findings, the last found first, from before `before`: the open ones, or all.
+    ///
+    /// Their ids begin with the time (RFC 9562 §5.7), so that the primary key is the order.
+    pub async fn list_findings(
         &mut self,
         kind: Option<FindingKind>,
         all: bool,
+        before: Option<Uuid>,
+        limit: i64,
     ) -> Result<Vec<FindingRow>> {
-        Ok(on!(self, c: Db => sqlx::query_as(
-            "SELECT f.id, f.token_id, CASE WHEN t.name = '' THEN t.external_id ELSE t.name END AS token_name,
-                    f.kind, f.severity, f.since, f.evidence, f.state
-             FROM finding f JOIN token t ON t.id = f.token_id
-             WHERE (CAST($1 AS TEXT) IS NULL OR f.kind = $1) AND ($2 OR f.state <> 'resolved')
-             ORDER BY f.since DESC, f.id")
-            .bind(kind.map(FindingKind::as_str)).bind(all).fetch_all(c).await)?)
+        Ok(on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(FINDING_VIEW);
+            query.push(" WHERE f.id < ").push_bind(before.unwrap_or(Uuid::max()));
+            if let Some(kind) = kind {
+                query.push(" AND f.kind = ").push_bind(kind.as_str());
+            }
+            if !all {
+                query.push(" AND f.state = 'open'");
+            }
+            query.push(" ORDER BY f.id DESC LIMIT ").push_bind(limit);
+            query.build_query_as().fetch_all(c).await
+        })?)
     }
 
-    /// Every finding about one token, the newest first.
+    /// Every finding about one token, the last found first.
     pub async fn findings_of(&mut self, token: TokenId) -> Result<Vec<FindingRow>> {
-        Ok(on!(self, c: Db => sqlx::query_as(
-            "SELECT f.id, f.token_id, CASE WHEN t.name = '' THEN t.external_id ELSE t.name END AS token_name,
-                    f.kind, f.severity, f.since, f.evidence, f.state
-             FROM finding f JOIN token t ON t.id = f.token_id WHERE f.token_id = $1
-             ORDER BY f.since DESC, f.id")
-            .bind(token.0).fetch_all(c).await)?)
-    }
-
-    /// The unexpired tokens of one issuer.
-    pub async fn tokens_of_issuer(&mut self, email_key: &str) -> Result<Vec<Token>> {
-        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
-            "SELECT * FROM token WHERE issuer_key = $1 ORDER BY expires_at, id")
-            .bind(email_key).fetch_all(c).await)?;
-        tokens(rows)
+        Ok(on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(FINDING_VIEW);
+            query.push(" WHERE f.token_id = ").push_bind(token.0).push(" ORDER BY f.id DESC");
+            query.build_query_as().fetch_all(c).await
+        })?)
     }
 }
+
+/// A finding with what people call its token.
+const FINDING_VIEW: &str = "SELECT f.id, f.token_id,
+        CASE WHEN t.name = '' THEN t.external_id ELSE t.name END AS token_name,
+        f.kind, f.severity, f.since, f.evidence, f.state
+    FROM finding f JOIN token t ON t.id = f.token_id";
 
 #[derive(FromRow)]
 struct IdentityTokens {

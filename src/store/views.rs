@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::domain::{NoticeState, Status, Token, TokenId};
 
 use super::tokens::TokenRow;
-use super::{Result, Tx, on};
+use super::{CHUNK, FAR, Result, Tx, on};
 
 /// A token with the kinds of its open findings.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub struct TokenFilter {
     pub role: Option<String>,
     /// The source's name.
     pub source: Option<String>,
-    /// Only tokens that expire up to this instant and have not yet.
+    /// Only tokens that expire up to this instant and have not yet; those that end first come first.
     pub expires_until: Option<DateTime<Utc>>,
 }
 
@@ -69,6 +69,10 @@ pub struct NoticeRow {
     pub attempts: i64,
     /// The mail it travels in.
     pub mail_id: Option<Uuid>,
+    /// What has become of that mail.
+    pub mail_state: Option<String>,
+    /// When that mail is tried next, while it waits.
+    pub next_at: Option<DateTime<Utc>>,
     /// Why it is where it is.
     pub reason: Option<String>,
     /// For which expiry.
@@ -104,19 +108,42 @@ pub struct Counts {
 }
 
 impl Tx {
-    /// A page of tokens in order of (source, external id), from after `after`.
+    /// A page of tokens from after `after`, the last token of the page before: in order of (source,
+    /// external id), or of expiry where the filter names one. An index serves either order, so a
+    /// page costs what it holds.
     pub async fn list_tokens(
         &mut self,
         filter: &TokenFilter,
-        after: Option<(&str, &str)>,
+        after: Option<&Token>,
         now: DateTime<Utc>,
         limit: i64,
     ) -> Result<Vec<TokenView>> {
         let rows: Vec<TokenViewRow> = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(TOKEN_VIEW);
-            let (source, external_id) = after.unwrap_or(("", ""));
-            query.push(" WHERE (t.source, t.external_id) > (").push_bind(source)
-                .push(", ").push_bind(external_id).push(")");
+            query.push(" WHERE ");
+            let external_id = after.map_or("", |token| token.external_id.as_str());
+            match (filter.expires_until, &filter.source) {
+                (Some(until), source) => {
+                    // The first comparison is what the index is entered by.
+                    let at = after.and_then(|token| token.expiry.at()).unwrap_or(now);
+                    let id = after.map_or(Uuid::max(), |token| token.id.0);
+                    query.push("t.expires_at >= ").push_bind(at).push(" AND t.expires_at <= ").push_bind(until)
+                        .push(" AND (t.expires_at, t.id) > (").push_bind(at).push(", ").push_bind(id)
+                        .push(") AND t.status IN ('active', 'expired')");
+                    if let Some(source) = source {
+                        query.push(" AND t.source = ").push_bind(source);
+                    }
+                }
+                (None, Some(source)) => {
+                    query.push("t.source = ").push_bind(source)
+                        .push(" AND t.external_id > ").push_bind(external_id);
+                }
+                (None, None) => {
+                    let source = after.map_or("", |token| token.source.as_str());
+                    query.push("(t.source, t.external_id) > (").push_bind(source)
+                        .push(", ").push_bind(external_id).push(")");
+                }
+            }
             if let Some(status) = filter.status {
                 match status {
                     Status::Active => {
@@ -137,14 +164,11 @@ impl Tx {
             if let Some(role) = &filter.role {
                 query.push(" AND t.role = ").push_bind(role);
             }
-            if let Some(source) = &filter.source {
-                query.push(" AND t.source = ").push_bind(source);
-            }
-            if let Some(until) = filter.expires_until {
-                query.push(" AND t.status IN ('active', 'expired') AND t.expires_at > ").push_bind(now)
-                    .push(" AND t.expires_at <= ").push_bind(until);
-            }
-            query.push(" ORDER BY t.source, t.external_id LIMIT ").push_bind(limit);
+            query.push(match filter.expires_until {
+                Some(_) => " ORDER BY t.expires_at, t.id LIMIT ",
+                None => " ORDER BY t.source, t.external_id LIMIT ",
+            });
+            query.push_bind(limit);
             query.build_query_as().fetch_all(c).await
         })?;
         rows.into_iter().map(TokenView::try_from).collect()
@@ -160,21 +184,19 @@ impl Tx {
         row.map(TokenView::try_from).transpose()
     }
 
-    /// A page of notices in order of (`planned_at`, id), from after `after`.
+    /// A page of notices from before `before`, the (`planned_at`, id) of the last one of the page
+    /// before; the latest first.
     pub async fn list_notices(
         &mut self,
         filter: &NoticeFilter,
-        after: Option<(DateTime<Utc>, Uuid)>,
+        before: Option<(DateTime<Utc>, Uuid)>,
         limit: i64,
     ) -> Result<Vec<NoticeRow>> {
         Ok(on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(
-                "SELECT l.id, l.token_id, COALESCE(NULLIF(t.name, ''), t.external_id, l.title, l.subject) AS token_name,
-                        l.topic, l.step, l.recipient, l.ground, l.state, l.send_at, l.planned_at, l.sent_at,
-                        l.attempts, l.mail_id, l.reason, l.generation
-                 FROM ledger l LEFT JOIN token t ON t.id = l.token_id WHERE ");
-            let (at, id) = after.unwrap_or((DateTime::UNIX_EPOCH, Uuid::nil()));
-            query.push("(l.planned_at, l.id) > (").push_bind(at).push(", ").push_bind(id).push(")");
+            let mut query = QueryBuilder::<Db>::new(NOTICE_VIEW);
+            let (at, id) = before.unwrap_or((FAR, Uuid::max()));
+            query.push(" WHERE l.planned_at <= ").push_bind(at)
+                .push(" AND (l.planned_at, l.id) < (").push_bind(at).push(", ").push_bind(id).push(")");
             if let Some(recipient) = &filter.recipient_key {
                 query.push(" AND l.recipient_key = ").push_bind(recipient);
             }
@@ -184,9 +206,25 @@ impl Tx {
             if let Some(token) = filter.token {
                 query.push(" AND l.token_id = ").push_bind(token.0);
             }
-            query.push(" ORDER BY l.planned_at, l.id LIMIT ").push_bind(limit);
+            query.push(" ORDER BY l.planned_at DESC, l.id DESC LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
         })?)
+    }
+
+    /// Every notice about these tokens, the earliest due first.
+    pub async fn notices_about(&mut self, tokens: &[TokenId]) -> Result<Vec<NoticeRow>> {
+        let mut found = Vec::new();
+        for tokens in tokens.chunks(CHUNK) {
+            found.extend(on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(NOTICE_VIEW);
+                query.push(" WHERE l.token_id IN (");
+                let mut list = query.separated(", ");
+                for token in tokens { list.push_bind(token.0); }
+                query.push(") ORDER BY l.send_at, l.recipient_key, l.id");
+                query.build_query_as::<NoticeRow>().fetch_all(c).await
+            })?);
+        }
+        Ok(found)
     }
 
     /// Tokens that work and expire in (now, until], by expiry, from after `after`.
@@ -194,14 +232,16 @@ impl Tx {
         &mut self,
         now: DateTime<Utc>,
         until: DateTime<Utc>,
-        after: (DateTime<Utc>, Uuid),
+        after: Option<&Token>,
         limit: i64,
     ) -> Result<Vec<Token>> {
+        let after_at = after.and_then(|token| token.expiry.at()).unwrap_or(now);
+        let after_id = after.map_or(Uuid::max(), |token| token.id.0);
         let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM token WHERE expires_at > $1 AND expires_at <= $2 AND expires_at >= $3
                AND (expires_at, id) > ($3, $4) AND status IN ('active', 'expired')
              ORDER BY expires_at, id LIMIT $5")
-            .bind(now).bind(until).bind(after.0).bind(after.1).bind(limit).fetch_all(c).await)?;
+            .bind(now).bind(until).bind(after_at).bind(after_id).bind(limit).fetch_all(c).await)?;
         super::tokens::tokens(rows)
     }
 
@@ -263,3 +303,10 @@ impl TryFrom<TokenViewRow> for TokenView {
 /// A token and the kinds of its open findings, joined with commas.
 const TOKEN_VIEW: &str = "SELECT t.*, (SELECT string_agg(f.kind, ',') FROM finding f
     WHERE f.token_id = t.id AND f.state = 'open') AS findings FROM token t";
+
+/// A notice with what became of it, and what people call what it is about.
+const NOTICE_VIEW: &str = "SELECT l.id, l.token_id,
+        COALESCE(NULLIF(t.name, ''), t.external_id, l.title, l.subject) AS token_name,
+        l.topic, l.step, l.recipient, l.ground, l.state, l.send_at, l.planned_at, l.sent_at,
+        l.attempts, l.mail_id, l.mail_state, l.next_at, l.reason, l.generation
+    FROM ledger l LEFT JOIN token t ON t.id = l.token_id";

@@ -60,6 +60,7 @@ fn token(name: &str, external_id: &str) -> Token {
         expiry_origin: Some(ExpiryOrigin::Source),
         status: Status::Active,
         last_used_at: Some(now() - TimeDelta::milliseconds(1500)),
+        use_told: true,
         first_seen_at: days(-80).0,
         life_from: Some(days(-83).0),
         planned_step: None,
