@@ -84,8 +84,9 @@ impl Fault {
         }
     }
 
-    /// Whether it passes by itself: 4xx.
-    pub(super) fn is_transient(&self) -> bool {
+    /// Whether the server said that it passes by itself: 4xx.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
         matches!(self.code, Some(400..=499))
     }
 

@@ -12,10 +12,7 @@ mod tls;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use lettre::{
-    Address,
-    transport::smtp::{commands::Ehlo, extension::ClientId},
-};
+use lettre::{Address, transport::smtp::extension::ClientId};
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use secrecy::SecretString;
 use tokio::{net::TcpStream, time::timeout};
@@ -24,6 +21,9 @@ use tokio_rustls::TlsConnector;
 use super::fault::{Fault, Stage};
 
 pub use session::Session;
+
+const STRIPPED: &str = "the server does not offer STARTTLS, or something on the way takes the \
+                        offer out; nothing is sent in the clear while tls = required";
 
 /// How the connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,25 +150,35 @@ impl Relay {
     /// A [`Fault`] of the stage that failed; 4xx and broken connections pass, 5xx is for the
     /// administrator.
     pub async fn connect(&self) -> Result<Session, Fault> {
-        let SmtpSettings { tls, timeout, .. } = self.settings;
         let stream = self.reach().await?;
-        let mut session = match (tls, &self.tls) {
+        let mut session = match (self.settings.tls, &self.tls) {
             (Tls::Implicit, Some(connector)) => {
-                let stream = tls::handshake(connector, &self.server_name, stream, timeout).await?;
+                let limit = self.settings.timeout;
+                let stream = tls::handshake(connector, &self.server_name, stream, limit).await?;
                 Session::new(stream, &self.settings, true)
             }
             _ => Session::new(stream, &self.settings, false),
         };
+        match self.prepare(&mut session).await {
+            Ok(()) => Ok(session),
+            Err(fault) => {
+                session.quit().await;
+                Err(fault)
+            }
+        }
+    }
+
+    async fn prepare(&self, session: &mut Session) -> Result<(), Fault> {
         session.greeting().await?;
-        session.hello(&self.hello_command(), &self.hello).await?;
-        if !session.is_encrypted() && tls != Tls::None {
-            session = self.start_tls(session).await?;
+        session.hello(&self.hello).await?;
+        if !session.is_encrypted() && self.settings.tls != Tls::None {
+            self.encrypt(session).await?;
         }
         if let (Some(user), Some(password)) = (&self.settings.user, &self.settings.password) {
-            self.may_authenticate(&session)?;
+            self.may_authenticate(session)?;
             session.authenticate(user, password).await?;
         }
-        Ok(session)
+        Ok(())
     }
 
     async fn reach(&self) -> Result<TcpStream, Fault> {
@@ -185,34 +195,22 @@ impl Relay {
         Ok(stream)
     }
 
-    async fn start_tls(&self, mut session: Session) -> Result<Session, Fault> {
+    async fn encrypt(&self, session: &mut Session) -> Result<(), Fault> {
+        let is_optional = self.settings.tls == Tls::Opportunistic;
         let connector = self.tls.as_ref().filter(|_| session.offers_starttls());
         let Some(connector) = connector else {
-            if self.settings.tls == Tls::Opportunistic {
-                return Ok(session);
-            }
-            let fault = Fault::new(
-                Stage::Tls,
-                "the server does not offer STARTTLS, or something on the way takes the offer out; \
-                 nothing is sent in the clear while tls = required",
-            );
-            session.quit().await;
-            return Err(fault);
-        };
-        if let Err(fault) = session.start_tls().await {
-            let may_go_on = self.settings.tls == Tls::Opportunistic && fault.code.is_some();
-            return if may_go_on && !fault.is_closing() {
-                Ok(session)
+            return if is_optional {
+                Ok(())
             } else {
-                Err(fault)
+                Err(Fault::new(Stage::Tls, STRIPPED))
             };
+        };
+        match session.start_tls(connector, &self.server_name).await {
+            Ok(()) => session.hello(&self.hello).await,
+            // It said no; the connection goes on in the clear.
+            Err(_) if is_optional && session.is_usable() => Ok(()),
+            Err(fault) => Err(fault),
         }
-        let stream = session.into_stream()?;
-        let stream =
-            tls::handshake(connector, &self.server_name, stream, self.settings.timeout).await?;
-        let mut session = Session::new(stream, &self.settings, true);
-        session.hello(&self.hello_command(), &self.hello).await?;
-        Ok(session)
     }
 
     /// A password goes over an open wire only where the configuration says so in so many words.
@@ -225,10 +223,6 @@ impl Relay {
             "the server does not offer STARTTLS, and the password is not sent in the clear; set \
              tls = none if that is meant",
         ))
-    }
-
-    fn hello_command(&self) -> String {
-        Ehlo::new(self.hello.clone()).to_string()
     }
 }
 

@@ -5,7 +5,7 @@ mod source;
 
 use std::path::{Path, PathBuf};
 
-use handlebars::{Context, Handlebars, RenderError, RenderErrorReason};
+use handlebars::{Context, Handlebars, RenderErrorReason};
 use serde_json::{Map, Value};
 
 use super::{
@@ -25,7 +25,7 @@ const READABLE: usize = 6_000;
 const UNCLIPPED: usize = 60_000;
 
 /// The five mails' templates, compiled. Cheap to share behind an `Arc`; load anew to reload.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Templates {
     text: Handlebars<'static>,
     html: Handlebars<'static>,
@@ -177,14 +177,21 @@ impl Templates {
         variables: Map<String, Value>,
         what: &dyn Fn() -> String,
     ) -> Result<Rendering, Error> {
-        let [subject, text, html] = source::files(kind);
+        let [subject_file, text, html] = source::files(kind);
         let mut context = Context::from(Value::Object(variables));
         let run = |registry: &Handlebars<'_>, name: &'static str, context: &Context| {
             registry
                 .render_with_context(name, context)
-                .map_err(|error| self.broken(name, &error, what()))
+                .map_err(|error| {
+                    let line = error.line_no.unwrap_or(1);
+                    self.broken(name, line, what(), reason(error.reason()))
+                })
         };
-        let subject = plain::line(&run(&self.text, subject, &context)?, 150);
+        let subject = plain::line(&run(&self.text, subject_file, &context)?, 150);
+        if subject.is_empty() {
+            let reason = "the subject is empty".to_owned();
+            return Err(self.broken(subject_file, 1, what(), reason));
+        }
         set(&mut context, "subject", subject.clone());
         let body = run(&self.text, text, &context)?;
         set(&mut context, "body", body);
@@ -199,16 +206,17 @@ impl Templates {
         })
     }
 
-    fn broken(&self, name: &'static str, error: &RenderError, sample: String) -> Error {
+    fn broken(&self, name: &str, line: usize, sample: String, reason: String) -> Error {
         let path = self.overrides.iter().find(|(known, _)| *known == name);
+        let file = path.map_or_else(
+            || format!("templates/{name}"),
+            |(_, path)| path.display().to_string(),
+        );
         Error::Render {
-            file: path.map_or_else(
-                || format!("templates/{name}"),
-                |(_, path)| path.display().to_string(),
-            ),
-            line: error.line_no.unwrap_or(1),
+            file,
+            line,
             sample,
-            reason: reason(error.reason()),
+            reason,
         }
     }
 }

@@ -5,14 +5,16 @@ use std::{fmt, io, time::Duration};
 
 use lettre::transport::smtp::{
     authentication::{Credentials, Mechanism},
-    commands::{Auth, Data, Quit, Rset, Starttls},
+    commands::{Auth, Data, Ehlo, Quit, Rset, Starttls},
     extension::ClientId,
 };
+use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
     time::timeout,
 };
+use tokio_rustls::TlsConnector;
 
 use crate::notify::{
     fault::{Fault, Outcome, Stage},
@@ -20,7 +22,7 @@ use crate::notify::{
     plain,
 };
 
-use super::{SmtpSettings, reply::Reply};
+use super::{SmtpSettings, reply::Reply, tls};
 
 /// What octets go over: a TCP stream, encrypted or not.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -135,8 +137,8 @@ impl Session {
     }
 
     /// EHLO, or HELO where the server knows no extensions (RFC 5321 §3.2).
-    pub(super) async fn hello(&mut self, ehlo: &str, name: &ClientId) -> Result<(), Fault> {
-        let mut reply = self.command(Stage::Hello, ehlo).await?;
+    pub(super) async fn hello(&mut self, name: &ClientId) -> Result<(), Fault> {
+        let mut reply = self.command(Stage::Hello, Ehlo::new(name.clone())).await?;
         if matches!(reply.code, 500..=504) {
             reply = self
                 .command(Stage::Hello, format!("HELO {name}\r\n"))
@@ -152,21 +154,28 @@ impl Session {
         self.features.starttls
     }
 
-    pub(super) async fn start_tls(&mut self) -> Result<(), Fault> {
+    /// STARTTLS and the handshake. What came in the clear behind the reply would else be taken for
+    /// encrypted replies, so it ends the connection (RFC 3207 §6).
+    pub(super) async fn start_tls(
+        &mut self,
+        connector: &TlsConnector,
+        name: &ServerName<'static>,
+    ) -> Result<(), Fault> {
         let reply = self.command(Stage::Tls, Starttls).await?;
-        accepted(Stage::Tls, reply).map(drop)
-    }
-
-    /// The stream, for the handshake. What came in the clear behind the reply to STARTTLS would
-    /// else be taken for encrypted replies, so it ends the connection (RFC 3207 §6).
-    pub(super) fn into_stream(self) -> Result<Box<dyn Wire>, Fault> {
-        if self.wire.buffer().is_empty() {
-            return Ok(self.wire.into_inner());
+        accepted(Stage::Tls, reply)?;
+        // Until the handshake is through there is no connection to talk on.
+        self.dead = true;
+        let nothing: Box<dyn Wire> = Box::new(tokio::io::empty());
+        let open = std::mem::replace(&mut self.wire, BufReader::new(nothing));
+        if !open.buffer().is_empty() {
+            let text = "something was put into the connection behind STARTTLS; it is closed";
+            return Err(Fault::new(Stage::Tls, text));
         }
-        Err(Fault::new(
-            Stage::Tls,
-            "something was put into the connection behind STARTTLS; it is closed",
-        ))
+        let stream = tls::handshake(connector, name, open.into_inner(), self.timeout).await?;
+        self.wire = BufReader::new(Box::new(stream));
+        self.encrypted = true;
+        self.dead = false;
+        Ok(())
     }
 
     pub(super) async fn authenticate(
@@ -232,7 +241,9 @@ impl Session {
             let reply = self.command(Stage::Data, Data).await?;
             ready(reply)?;
         }
-        self.text(&mail.bytes).await
+        self.text(&mail.bytes).await?;
+        let reply = self.reply_within(Stage::Final, self.final_timeout).await?;
+        accepted(Stage::Final, reply)
     }
 
     /// A server may ask for the text although it refused the only recipient; then it gets an empty
@@ -248,19 +259,14 @@ impl Session {
         Ok(())
     }
 
-    async fn text(&mut self, bytes: &[u8]) -> Result<Reply, Fault> {
+    /// The text and the final dot in one write. A write that fails has not handed on the dot.
+    async fn text(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         stuff(bytes, &mut out);
         let written = self.write(Stage::Data, &out).await;
         self.out = out;
-        written?;
-        self.timeout_for_final().await
-    }
-
-    async fn timeout_for_final(&mut self) -> Result<Reply, Fault> {
-        let reply = self.reply_within(Stage::Final, self.final_timeout).await?;
-        accepted(Stage::Final, reply)
+        written
     }
 
     /// What a fault means for the mail; notes when the connection is done for.

@@ -29,7 +29,7 @@ macro_rules! built_in {
     };
 }
 
-const BUILT_IN: &[(&str, &str)] = built_in![
+pub(super) const BUILT_IN: &[(&str, &str)] = built_in![
     "layout.txt.hbs",
     "layout.html.hbs",
     "expiring/subject.txt.hbs",

@@ -1,12 +1,11 @@
-use std::fs;
+use std::{fs, path::Path};
 
 use proptest::prelude::*;
+use rstest::rstest;
+use tempfile::TempDir;
 
 use super::*;
-
-fn built_in() -> Templates {
-    Templates::load(None).unwrap()
-}
+use crate::notify::letter::Entry;
 
 fn sample_named(name: &str) -> Letter {
     let found = sample::all(sample::now())
@@ -15,11 +14,334 @@ fn sample_named(name: &str) -> Letter {
     found.unwrap().letter
 }
 
+fn rendered(letter: &Letter) -> Rendering {
+    let templates = Templates::load(None).unwrap();
+    templates.render(letter, &Place::default()).unwrap()
+}
+
+fn folder_with(name: &str, text: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    folder
+}
+
+fn refused(name: &str, text: &str) -> String {
+    let folder = folder_with(name, text);
+    let error = Templates::load(Some(folder.path())).unwrap_err();
+    error
+        .to_string()
+        .replace(&folder.path().display().to_string(), "DIR")
+}
+
 #[test]
-fn print_all() {
-    let t = built_in();
-    for s in sample::all(sample::now()) {
-        let r = t.render(&s.letter, &Place::default()).unwrap();
-        println!("=== {} [{}]\n{}\n", s.name, r.subject, r.text);
+fn a_mail_about_one_token_says_all_that_its_reader_needs() {
+    insta::assert_snapshot!(rendered(&sample_named("expiring")).text.replace("-- \n", "--\n"), @r"
+    Token ci-deploy stops working in 7 days, on Sat 28 Nov 2026 at 10:00 CET
+    (09:00 UTC). It was used 4 minutes ago: replace it now.
+
+    Its issuer is not told: mail to ada@example.org is refused. So please take
+    care of it.
+
+        Source    exports
+        Account   acme
+        Role      admin
+        Scope     repo:read, packages:write
+        About     Deploys the shop from its pipeline
+        Issuer    Ada Lovelace <ada@example.org>
+        Expires   Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)
+        Last use  4 minutes ago
+        Id        df34a016-0a0f-5920-887d-d7736f35182a
+
+    What to do
+
+     1. Make a new token at exports.
+     2. Put it wherever the old one is used now.
+     3. Delete the old one at exports.
+
+    Is it no longer needed? Then let it lapse, or delete it today.
+
+    Mail that does not arrive
+
+    - ada@example.org: 550 5.1.1 no such user
+
+    Please see to it that these people get another address.
+
+    --
+    You get this because you are an admin of account acme.
+
+    To check that this mail is genuine, look it up at exports yourself, or run
+    this where lapsed runs:
+
+        lapsed token show df34a016-0a0f-5920-887d-d7736f35182a
+
+    We never ask for a token or a password. Never send one by mail.
+    ");
+}
+
+#[test]
+fn a_warning_that_comes_late_says_why() {
+    let mail = rendered(&sample_named("expired-late"));
+    assert_eq!(mail.subject, "Token ci-deploy expired on Thu 19 Nov 2026");
+    for part in [mail.text.replace('\n', " "), mail.html] {
+        assert!(
+            part.contains("a warning was due on Wed 18 Nov 2026 at 09:00 UTC"),
+            "{part}"
+        );
+        assert!(
+            part.contains("could not be delivered before the token expired"),
+            "{part}"
+        );
     }
 }
+
+#[rstest]
+#[case("expiring", "Token ci-deploy expires in 7 days (Sat 28 Nov 2026)")]
+#[case("expiring-bare", "Token key-0 expires in 24 hours (Sun 22 Nov 2026)")]
+#[case("expired", "Token ci-deploy expired on Sat 21 Nov 2026")]
+#[case(
+    "digest-long",
+    "250 tokens expire within 7 days, first batch-0000 on Sat 21 Nov 2026"
+)]
+#[case(
+    "digest-mixed",
+    "2 tokens of people without access, 2 expired, 1 expires within 7 days, 1 alert"
+)]
+#[case(
+    "revoked_access",
+    "Token batch-0000 still works, but its issuer lost access"
+)]
+#[case(
+    "revoked_access-many",
+    "9 tokens still work, but their 4 issuers lost access"
+)]
+#[case("alert", "1,204 mails are held")]
+fn the_subject_carries_the_fact(#[case] name: &str, #[case] subject: &str) {
+    assert_eq!(rendered(&sample_named(name)).subject, subject);
+}
+
+#[test]
+fn a_long_list_shows_the_most_urgent_and_counts_the_rest_with_its_command() {
+    let mail = rendered(&sample_named("digest-long"));
+    let listed = mail.text.matches("batch-").count();
+    assert!((90..=100).contains(&listed), "{listed}");
+    let rest = format!("{} more tokens, not listed here", 250 - listed);
+    let command = "lapsed token list --source exports --expires-within 7d";
+    for part in [&mail.text, &mail.html] {
+        assert!(part.contains(&rest) && part.contains(command));
+        assert!(part.contains("batch-0000") && !part.contains("batch-0150"));
+    }
+    assert!(mail.text.chars().count() <= READABLE);
+}
+
+#[test]
+fn at_most_a_hundred_tokens_are_listed_and_never_more_than_fit() {
+    let mut letter = sample_named("digest-long");
+    for (n, entry) in letter.entries.iter_mut().enumerate() {
+        if let Entry::Expiry(entry) = entry {
+            entry.token.name = format!("t{n}");
+            entry.token.last_used_at = None;
+            entry.use_told = false;
+            entry.instead_of_issuer = None;
+        }
+    }
+    // A row begins with its clock.
+    let is_row = |line: &&str| line.as_bytes().get(6) == Some(&b':');
+    let count = |mail: &Rendering| mail.text.lines().filter(is_row).count();
+    assert_eq!(count(&rendered(&letter)), 100);
+    for entry in &mut letter.entries {
+        if let Entry::Expiry(entry) = entry {
+            entry.token.name = "🚀".repeat(10_000);
+        }
+    }
+    let mail = rendered(&letter);
+    assert!(mail.text.chars().count() <= READABLE);
+    assert!(encoded_len(&mail.html) <= UNCLIPPED);
+    assert!(mail.text.contains("more tokens, not listed here"));
+}
+
+#[test]
+fn an_address_that_is_dead_is_told_in_passing_in_every_mail() {
+    for mut sample in sample::all(sample::now()) {
+        sample.letter.unreachable = sample_named("expiring").unreachable;
+        let mail = rendered(&sample.letter);
+        assert!(
+            mail.text
+                .contains("- ada@example.org: 550 5.1.1 no such user"),
+            "{}",
+            sample.name
+        );
+        assert!(
+            mail.html
+                .contains("<li>ada@example.org: 550 5.1.1 no such user</li>")
+        );
+    }
+}
+
+#[test]
+fn a_link_is_made_to_click_on_only_when_it_is_https() {
+    let templates = Templates::load(None).unwrap();
+    let html = |base: &str| {
+        let place = Place {
+            base_url: Some(base.to_owned()),
+        };
+        templates
+            .render(&sample_named("expired"), &place)
+            .unwrap()
+            .html
+    };
+    assert!(html("https://l.example.org/").contains("href=\"https://l.example.org/tokens/df34"));
+    let plain = html("http://10.0.0.1:8484");
+    assert!(plain.contains("http://10.0.0.1:8484/tokens/") && !plain.contains("href"));
+    assert!(!html("javascript:alert(1)").contains("href"));
+}
+
+#[test]
+fn a_file_in_the_folder_overrides_its_template_and_no_other() {
+    let folder = folder_with("expiring/subject.txt.hbs", "{{token.name}}: {{left}}\n");
+    fs::write(folder.path().join(".gitignore"), "").unwrap();
+    let templates = Templates::load(Some(folder.path())).unwrap();
+    let subject = |name| {
+        templates
+            .render(&sample_named(name), &Place::default())
+            .unwrap()
+            .subject
+    };
+    assert_eq!(subject("expiring"), "ci-deploy: 7 days");
+    assert_eq!(
+        subject("expired"),
+        "Token ci-deploy expired on Sat 21 Nov 2026"
+    );
+}
+
+#[rstest]
+#[case(
+    "expiring/body.txt.hbs",
+    "a\n{{token.nmae}}",
+    "DIR/expiring/body.txt.hbs:2: cannot render the template for the sample expiring: there is no variable \"token.nmae\""
+)]
+#[case(
+    "alert/body.html.hbs",
+    "{{#each blocks}}\n\n{{nope}}{{/each}}",
+    "DIR/alert/body.html.hbs:3: cannot render the template for the sample alert: there is no variable \"nope\""
+)]
+#[case(
+    "layout.txt.hbs",
+    "{{shout body}}",
+    "DIR/layout.txt.hbs:1: cannot render the template for the sample expiring: there is no helper \"shout\""
+)]
+#[case(
+    "digest/subject.txt.hbs",
+    " \n",
+    "DIR/digest/subject.txt.hbs:1: cannot render the template for the sample digest: the subject is empty"
+)]
+fn a_template_that_does_not_render_is_named_with_line_and_variable(
+    #[case] name: &str,
+    #[case] text: &str,
+    #[case] error: &str,
+) {
+    assert_eq!(refused(name, text), error);
+}
+
+#[rstest]
+#[case("{{#if x}}\n", ":2: cannot parse")]
+#[case("a\nb {{", ":2: cannot parse")]
+#[case("a\n\n{{> layout}}", ":3: cannot parse the template: partials")]
+#[case(
+    "{{#if x}}\n{{#*inline \"a\"}}{{> a}}{{/inline}}{{/if}}",
+    ":2: cannot parse the template: partials"
+)]
+fn a_template_that_does_not_parse_is_named_with_its_line(#[case] text: &str, #[case] error: &str) {
+    let said = refused("expired/body.txt.hbs", text);
+    assert!(
+        said.starts_with(&format!("DIR/expired/body.txt.hbs{error}")),
+        "{said}"
+    );
+}
+
+#[test]
+fn nesting_without_end_is_refused() {
+    for text in [
+        "{{#if x}}".repeat(5_000),
+        format!("{{{{x {}", "(a ".repeat(5_000)),
+        "[".repeat(5_000),
+    ] {
+        let said = refused("alert/body.txt.hbs", &text);
+        assert!(said.contains("deep"), "{said}");
+    }
+}
+
+#[test]
+fn a_file_that_overrides_nothing_is_an_error_with_the_nearest_name() {
+    for (name, nearest) in [
+        ("expiring/subjet.txt.hbs", "expiring/subject.txt.hbs"),
+        ("layout.html", "layout.html.hbs"),
+        ("revoked-access/body.txt.hbs", "revoked_access/body.txt.hbs"),
+    ] {
+        assert_eq!(
+            refused(name, "x"),
+            format!("DIR/{name} overrides no template; did you mean {nearest}?")
+        );
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_there_and_a_file_that_is_no_text_are_errors() {
+    let error = Templates::load(Some(Path::new("/no/such/folder"))).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot read the template folder /no/such/folder"
+    );
+    let folder = folder_with("alert/subject.txt.hbs", "");
+    fs::write(folder.path().join("alert/subject.txt.hbs"), [0xff, 0xfe]).unwrap();
+    let error = Templates::load(Some(folder.path()))
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("cannot read the template /"), "{error}");
+}
+
+/// A built-in template with pieces put in and taken out.
+fn mutated() -> impl Strategy<Value = (&'static str, String)> {
+    let piece = prop_oneof![
+        "[{}#/^~!>*&()\"'|@=. a-z\\[\\]\n]{1,12}",
+        Just("{{#if token}}".to_owned()),
+        Just("{{/if}}".to_owned()),
+        Just("{{else}}".to_owned()),
+        Just("{{#each rows}}".to_owned()),
+        Just("{{{body}}}".to_owned()),
+        Just("{{> layout}}".to_owned()),
+        Just("{{#with (lookup this \"a\")}}".to_owned()),
+        any::<String>(),
+    ];
+    let edit = (any::<prop::sample::Index>(), 0_usize..30, piece);
+    let edits = prop::collection::vec(edit, 1..4);
+    (any::<prop::sample::Index>(), edits).prop_map(|(which, edits)| {
+        let (name, text) = *which.get(source::BUILT_IN);
+        let mut text: Vec<char> = text.chars().collect();
+        for (at, cut, piece) in edits {
+            let at = at.index(text.len() + 1);
+            let end = (at + cut).min(text.len());
+            text.splice(at..end, piece.chars());
+        }
+        (name, text.into_iter().collect())
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+    #[test]
+    fn a_broken_override_is_refused_by_name_and_never_panics((name, text) in mutated()) {
+        let source = source::Source { name, text, path: Some(Path::new("/etc/lapsed").join(name)) };
+        let mut templates = BASE.clone();
+        if let Err(error) = templates.add(source).and_then(|()| templates.check()) {
+            let said = error.to_string();
+            let file = said.split(':').next().unwrap_or_default();
+            prop_assert!(file.starts_with("/etc/lapsed/") || file.starts_with("templates/"), "{}", said);
+            prop_assert!(file.ends_with(name), "{} is not {}", said, name);
+        }
+    }
+}
+
+static BASE: std::sync::LazyLock<Templates> =
+    std::sync::LazyLock::new(|| Templates::load(None).unwrap());

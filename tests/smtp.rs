@@ -1,0 +1,562 @@
+//! The SMTP client against a server that misbehaves on request.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use chrono::DateTime;
+use lapsed::notify::{
+    fault::{Fault, Outcome, Stage},
+    message::Rendered,
+    smtp::{Relay, SmtpSettings, Tls},
+    transport::Transport,
+};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rstest::rstest;
+use serde_json::Value;
+use tempfile::TempDir;
+
+struct Server {
+    child: Child,
+    folder: TempDir,
+    port: u16,
+}
+
+impl Server {
+    fn start(arguments: &str) -> Self {
+        Self::in_folder(tempfile::tempdir().unwrap(), arguments)
+    }
+
+    fn in_folder(folder: TempDir, arguments: &str) -> Self {
+        let path = |name: &str| folder.path().join(name);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/faultsmtp.py");
+        let mut child = Command::new("python3")
+            .arg(script)
+            .args(["--port", "0", "--host", "127.0.0.1"])
+            .arg("--port-file")
+            .arg(path("port"))
+            .arg("--summary")
+            .arg(path("summary.json"))
+            .arg("--store")
+            .arg(path("store"))
+            .args(arguments.split_whitespace())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It says so once it listens.
+        let mut line = String::new();
+        let stderr = child.stderr.as_mut().unwrap();
+        BufReader::new(stderr).read_line(&mut line).unwrap();
+        assert!(line.contains("listening"), "{line}");
+        let port = fs::read_to_string(path("port"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        Self {
+            child,
+            folder,
+            port,
+        }
+    }
+
+    fn settings(&self) -> SmtpSettings {
+        SmtpSettings {
+            host: "127.0.0.1".to_owned(),
+            port: self.port,
+            tls: Tls::None,
+            user: None,
+            password: None,
+            ca_file: None,
+            hello_name: Some("client.example.org".to_owned()),
+            timeout: Duration::from_secs(20),
+            final_timeout: Duration::from_secs(20),
+            pipelining: true,
+            envelope_from: "bounces@example.org".parse().unwrap(),
+        }
+    }
+
+    fn relay(&self, change: impl FnOnce(&mut SmtpSettings)) -> Relay {
+        let mut settings = self.settings();
+        change(&mut settings);
+        Relay::new(settings).unwrap()
+    }
+
+    /// Stops it; what it saw.
+    fn summary(mut self) -> Value {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        self.child.wait().unwrap();
+        let text = fs::read(self.folder.path().join("summary.json")).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    /// Stops it; it has nothing to complain of.
+    fn content(self) -> Value {
+        let summary = self.summary();
+        assert_eq!(summary["violations"], serde_json::json!({}), "{summary:#}");
+        assert_eq!(summary["duplicates_inexcusable"], 0);
+        summary
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An authority and a certificate of it for 127.0.0.1, as PEM files.
+fn certificates(folder: &Path, expired: bool) -> PathBuf {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().unwrap();
+    let ca = folder.join("ca.pem");
+    fs::write(&ca, authority.self_signed(&authority_key).unwrap().pem()).unwrap();
+    let mut leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    if expired {
+        leaf.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        leaf.not_after = rcgen::date_time_ymd(2020, 2, 1);
+    }
+    let key = KeyPair::generate().unwrap();
+    let issuer = Issuer::new(authority, authority_key);
+    fs::write(
+        folder.join("cert.pem"),
+        leaf.signed_by(&key, &issuer).unwrap().pem(),
+    )
+    .unwrap();
+    fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+    ca
+}
+
+/// A server with a certificate, and the authority to believe.
+fn encrypted(arguments: &str, expired: bool) -> (Server, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = certificates(folder.path(), expired);
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let arguments = format!(
+        "{arguments} --cert {} --key {}",
+        path("cert.pem"),
+        path("key.pem")
+    );
+    (Server::in_folder(folder, &arguments), ca)
+}
+
+fn mail(n: usize) -> Rendered {
+    mail_to(n, &format!("ada{n}@example.org"))
+}
+
+fn mail_to(n: usize, to: &str) -> Rendered {
+    let bytes = format!(
+        "From: tokens@example.org\r\nTo: {to}\r\nDate: Sat, 21 Nov 2026 09:00:00 +0000\r\n\
+         Message-ID: <lapsed.{n}@example.org>\r\nSubject: x\r\n\r\nhello\r\n.\r\n..dots\r\n"
+    );
+    Rendered {
+        reference: n.to_string(),
+        message_id: format!("<lapsed.{n}@example.org>"),
+        envelope_to: to.parse().unwrap(),
+        written_at: DateTime::UNIX_EPOCH,
+        subject: "x".to_owned(),
+        bytes: bytes.into_bytes(),
+    }
+}
+
+fn is_sent(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Sent { .. })
+}
+
+async fn send_one(relay: &Relay) -> Outcome {
+    let mut session = relay.connect().await.unwrap();
+    let outcome = session.send(&mail(1)).await;
+    session.quit().await;
+    outcome
+}
+
+#[rstest]
+#[case::pipelined("", true)]
+#[case::switched_off("", false)]
+#[case::not_offered("--no-pipelining", true)]
+#[case::without_extensions("--no-ehlo", true)]
+#[tokio::test]
+async fn mails_arrive_octet_for_octet_over_one_connection(
+    #[case] arguments: &str,
+    #[case] pipelining: bool,
+) {
+    let server = Server::start(arguments);
+    let relay = server.relay(|settings| settings.pipelining = pipelining);
+    let mut session = relay.connect().await.unwrap();
+    for n in 0..30 {
+        assert!(is_sent(&session.send(&mail(n)).await));
+    }
+    session.quit().await;
+    let store = server.folder.path().join("store/new");
+    assert_eq!(
+        fs::read(store.join("000000001.eml")).unwrap(),
+        mail(0).bytes
+    );
+    let envelope: Value =
+        serde_json::from_slice(&fs::read(store.join("000000001.json")).unwrap()).unwrap();
+    assert_eq!(envelope["mail_from"], "bounces@example.org");
+    assert_eq!(envelope["rcpt_to"], serde_json::json!(["ada0@example.org"]));
+    let summary = server.content();
+    assert_eq!(
+        (&summary["accepted"], &summary["connections"]),
+        (&30.into(), &1.into())
+    );
+}
+
+/// What each fault is, and whether the connection carries the next mail.
+#[rstest]
+#[case("--p-451-mail 1", Stage::Mail, 451, "deferred", true)]
+#[case("--p-450-rcpt 1", Stage::Rcpt, 450, "deferred", true)]
+#[case("--p-451-rcpt 1", Stage::Rcpt, 451, "deferred", true)]
+#[case("--p-452-rcpt 1", Stage::Rcpt, 452, "deferred", true)]
+#[case("--p-550-rcpt 1", Stage::Rcpt, 550, "dead address", true)]
+#[case("--p-451-data 1", Stage::Data, 451, "deferred", true)]
+#[case("--p-451-final 1", Stage::Final, 451, "deferred", true)]
+#[case("--p-452-final 1", Stage::Final, 452, "deferred", true)]
+#[case("--p-554-final 1", Stage::Final, 554, "refused", true)]
+#[case("--p-421-final 1", Stage::Final, 421, "server", false)]
+#[case("--p-drop-before 1", Stage::Final, 0, "unknown", false)]
+#[case("--p-drop-after 1", Stage::Final, 0, "unknown", false)]
+#[case("--p-drop-after 1 --drop-mode rst", Stage::Final, 0, "unknown", false)]
+#[tokio::test]
+async fn a_fault_is_known_for_what_it_is(
+    #[case] arguments: &str,
+    #[case] stage: Stage,
+    #[case] code: u16,
+    #[case] what: &str,
+    #[case] usable: bool,
+    #[values(true, false)] pipelining: bool,
+) {
+    let server = Server::start(&format!("{arguments} --max-faults-per-key 1"));
+    let relay = server.relay(|settings| settings.pipelining = pipelining);
+    let mut session = relay.connect().await.unwrap();
+    let outcome = session.send(&mail(1)).await;
+    let fault = outcome.fault().unwrap();
+    assert_eq!(
+        (fault.stage, fault.code.unwrap_or_default()),
+        (stage, code),
+        "{outcome:?}"
+    );
+    let is = match outcome {
+        Outcome::Sent { .. } => "sent",
+        Outcome::Deferred(_) => "deferred",
+        Outcome::Refused {
+            dead_address: true, ..
+        } => "dead address",
+        Outcome::Refused {
+            dead_address: false,
+            ..
+        } => "refused",
+        Outcome::Unknown(_) => "unknown",
+        Outcome::ServerFault(_) => "server",
+    };
+    assert_eq!(is, what);
+    assert_eq!(session.is_usable(), usable);
+    if usable && code != 550 {
+        assert!(is_sent(&session.send(&mail(1)).await));
+    }
+    session.quit().await;
+    server.content();
+}
+
+#[tokio::test]
+async fn one_dead_address_does_not_hold_up_the_others() {
+    let server = Server::start("--reject-rcpt ^gone");
+    let mut session = server.relay(|_| {}).connect().await.unwrap();
+    let mut sent = 0;
+    for n in 0..20 {
+        let to = if n % 3 == 0 {
+            format!("gone{n}@example.org")
+        } else {
+            format!("ada{n}@example.org")
+        };
+        let outcome = session.send(&mail_to(n, &to)).await;
+        assert_eq!(is_sent(&outcome), n % 3 != 0, "{outcome:?}");
+        sent += usize::from(is_sent(&outcome));
+    }
+    session.quit().await;
+    assert_eq!(server.content()["accepted"], sent);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_within_the_text_is_never_taken_for_sent() {
+    let server = Server::start("--p-drop-data 1");
+    let outcome = send_one(&server.relay(|_| {})).await;
+    assert!(
+        matches!(outcome, Outcome::Unknown(_) | Outcome::Deferred(_)),
+        "{outcome:?}"
+    );
+    assert_eq!(server.content()["accepted"], 0);
+}
+
+#[rstest]
+#[case("--p-421-connect 1", Some(421))]
+#[case("--p-drop-connect 1", None)]
+#[tokio::test]
+async fn a_server_that_turns_us_away_is_told_apart_from_a_bad_mail(
+    #[case] arguments: &str,
+    #[case] code: Option<u16>,
+) {
+    let server = Server::start(arguments);
+    let fault = server.relay(|_| {}).connect().await.unwrap_err();
+    assert_eq!((fault.stage, fault.code), (Stage::Greeting, code));
+    server.content();
+}
+
+#[tokio::test]
+async fn nobody_at_home_is_a_fault_of_the_connection() {
+    let server = Server::start("");
+    let relay = server.relay(|_| {});
+    server.content();
+    assert_eq!(relay.connect().await.unwrap_err().stage, Stage::Connect);
+}
+
+#[tokio::test]
+async fn a_stalled_server_costs_no_more_than_the_time_out() {
+    let short = |settings: &mut SmtpSettings| {
+        settings.timeout = Duration::from_millis(300);
+        settings.final_timeout = Duration::from_millis(300);
+    };
+    let server = Server::start("--p-stall 1 --stall-s 3600");
+    let outcome = send_one(&server.relay(short)).await;
+    assert!(matches!(
+        outcome,
+        Outcome::Deferred(Fault {
+            stage: Stage::Rcpt,
+            code: None,
+            ..
+        })
+    ));
+    let server = Server::start("--p-stall-final 1 --stall-s 3600");
+    let outcome = send_one(&server.relay(short)).await;
+    assert!(matches!(
+        outcome,
+        Outcome::Unknown(Fault {
+            stage: Stage::Final,
+            code: None,
+            ..
+        })
+    ));
+    let server = Server::start("--delay-ms 3600000 --delay-at ehlo");
+    assert_eq!(
+        server.relay(short).connect().await.unwrap_err().stage,
+        Stage::Hello
+    );
+}
+
+#[rstest]
+#[case(true)]
+#[case(false)]
+#[tokio::test]
+async fn a_server_that_takes_twenty_mails_a_connection_gets_them_all(#[case] pipelining: bool) {
+    let server = Server::start("--max-msgs-per-conn 20");
+    let relay = server.relay(|settings| settings.pipelining = pipelining);
+    let transport = Transport::Smtp(Box::new(relay));
+    let mut connection = transport.open().await.unwrap();
+    for n in 0..50 {
+        let outcome = connection.send(&mail(n)).await;
+        assert!(is_sent(&outcome), "{n}: {outcome:?}");
+    }
+    connection.close().await;
+    let summary = server.content();
+    assert_eq!(
+        (&summary["accepted"], &summary["connections"]),
+        (&50.into(), &3.into())
+    );
+}
+
+#[rstest]
+#[case(Tls::Implicit, "--implicit-tls")]
+#[case(Tls::Required, "--starttls --require-tls")]
+#[case(Tls::Opportunistic, "--starttls --require-tls")]
+#[tokio::test]
+async fn mails_go_encrypted(#[case] tls: Tls, #[case] arguments: &str) {
+    let (server, ca) = encrypted(arguments, false);
+    let relay = server.relay(|settings| {
+        settings.tls = tls;
+        settings.ca_file = Some(ca);
+    });
+    let mut session = relay.connect().await.unwrap();
+    assert!(session.is_encrypted());
+    for n in 0..3 {
+        assert!(is_sent(&session.send(&mail(n)).await));
+    }
+    session.quit().await;
+    assert_eq!(server.content()["accepted"], 3);
+}
+
+#[rstest]
+#[case(Tls::Implicit, "--implicit-tls", true)]
+#[case(Tls::Required, "--starttls", true)]
+#[case(Tls::Implicit, "--implicit-tls", false)]
+#[case(Tls::Required, "--starttls", false)]
+#[tokio::test]
+async fn a_certificate_that_is_expired_or_of_another_authority_is_refused(
+    #[case] tls: Tls,
+    #[case] arguments: &str,
+    #[case] expired: bool,
+) {
+    let (server, mut ca) = encrypted(arguments, expired);
+    let elsewhere = tempfile::tempdir().unwrap();
+    if !expired {
+        ca = certificates(elsewhere.path(), false);
+    }
+    let relay = server.relay(|settings| {
+        settings.tls = tls;
+        settings.ca_file = Some(ca);
+    });
+    let fault = relay.connect().await.unwrap_err();
+    assert_eq!(fault.stage, Stage::Tls);
+    assert!(fault.text.contains("certificate"), "{fault}");
+    assert!(
+        fault
+            .text
+            .contains(if expired { "xpired" } else { "UnknownIssuer" }),
+        "{fault}"
+    );
+    assert_eq!(server.content()["accepted"], 0);
+}
+
+#[tokio::test]
+async fn the_systems_authorities_do_not_vouch_for_a_strangers_certificate() {
+    let (server, _) = encrypted("--implicit-tls", false);
+    let mut settings = server.settings();
+    settings.tls = Tls::Implicit;
+    // A machine without any authority refuses already here.
+    let Ok(relay) = Relay::new(settings) else {
+        return;
+    };
+    assert_eq!(relay.connect().await.unwrap_err().stage, Stage::Tls);
+}
+
+#[tokio::test]
+async fn a_stripped_starttls_is_refused_when_it_is_required() {
+    let (server, ca) = encrypted("--starttls --strip-starttls", false);
+    let relay = server.relay(|settings| {
+        settings.tls = Tls::Required;
+        settings.ca_file = Some(ca);
+    });
+    let fault = relay.connect().await.unwrap_err();
+    assert_eq!(fault.stage, Stage::Tls);
+    assert!(fault.text.contains("does not offer STARTTLS"), "{fault}");
+    assert_eq!(server.content()["accepted"], 0);
+}
+
+#[rstest]
+#[case("--starttls --strip-starttls", false)]
+#[case("--starttls --p-454-tls 1", false)]
+#[case("--starttls", true)]
+#[tokio::test]
+async fn opportunistic_encryption_takes_what_there_is(
+    #[case] arguments: &str,
+    #[case] is_encrypted: bool,
+) {
+    let (server, _) = encrypted(arguments, true);
+    let relay = server.relay(|settings| settings.tls = Tls::Opportunistic);
+    let mut session = relay.connect().await.unwrap();
+    assert_eq!(session.is_encrypted(), is_encrypted);
+    assert!(is_sent(&session.send(&mail(1)).await));
+    session.quit().await;
+    server.content();
+}
+
+fn with_password(settings: &mut SmtpSettings, password: &str) {
+    settings.user = Some("lapsed".to_owned());
+    settings.password = Some(password.to_owned().into());
+}
+
+#[rstest]
+#[case("PLAIN LOGIN", "")]
+#[case("PLAIN", "")]
+#[case("LOGIN", "--auth-only-tls")]
+#[tokio::test]
+async fn a_password_opens_the_door(#[case] mechanisms: &str, #[case] more: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = certificates(folder.path(), false);
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let arguments = format!(
+        "--starttls --auth lapsed:secret --require-auth {more} --cert {} --key {}",
+        path("cert.pem"),
+        path("key.pem")
+    );
+    // The list of mechanisms is one argument with spaces in it.
+    let server = Server::in_folder(
+        folder,
+        &format!(
+            "{arguments} --auth-mechs={}",
+            mechanisms.split(' ').next_back().unwrap()
+        ),
+    );
+    let relay = server.relay(|settings| {
+        settings.tls = Tls::Required;
+        settings.ca_file = Some(ca);
+        with_password(settings, "secret");
+    });
+    assert!(is_sent(&send_one(&relay).await));
+    assert_eq!(server.content()["auth_ok"], 1);
+}
+
+#[rstest]
+#[case("PLAIN")]
+#[case("LOGIN")]
+#[tokio::test]
+async fn a_wrong_password_is_the_servers_to_refuse_and_is_not_repeated_in_the_fault(
+    #[case] mechanism: &str,
+) {
+    let (server, ca) = encrypted(
+        &format!("--starttls --auth lapsed:secret --auth-mechs={mechanism}"),
+        false,
+    );
+    let relay = server.relay(|settings| {
+        settings.tls = Tls::Required;
+        settings.ca_file = Some(ca);
+        with_password(settings, "wr0ng");
+    });
+    let fault = relay.connect().await.unwrap_err();
+    assert_eq!((fault.stage, fault.code), (Stage::Auth, Some(535)));
+    assert!(!format!("{fault:?} {relay:?}").contains("wr0ng"));
+    assert_eq!(server.content()["auth_bad"], 1);
+}
+
+#[tokio::test]
+async fn a_password_does_not_go_over_an_open_wire_by_chance() {
+    let (server, ca) = encrypted("--starttls --strip-starttls --auth lapsed:secret", false);
+    let relay = server.relay(|settings| {
+        settings.tls = Tls::Opportunistic;
+        settings.ca_file = Some(ca);
+        with_password(settings, "secret");
+    });
+    assert_eq!(relay.connect().await.unwrap_err().stage, Stage::Auth);
+    let summary = server.content();
+    assert_eq!(
+        (&summary["auth_ok"], &summary["auth_bad"]),
+        (&0.into(), &0.into())
+    );
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_before_any_connection() {
+    let server = Server::start("");
+    let refused = |change: fn(&mut SmtpSettings)| {
+        let mut settings = server.settings();
+        change(&mut settings);
+        Relay::new(settings).unwrap_err().to_string()
+    };
+    assert!(refused(|s| s.host = "not a host".into()).contains("not a host"));
+    assert!(refused(|s| s.hello_name = Some("x\r\nRSET".into())).contains("greet"));
+    assert!(refused(|s| s.user = Some("ada".into())).contains("password"));
+    assert!(
+        refused(|s| {
+            s.tls = Tls::Required;
+            s.ca_file = Some("/no/such/ca.pem".into());
+        })
+        .contains("/no/such/ca.pem")
+    );
+}
