@@ -1,8 +1,13 @@
 //! The SMTP client against a server that misbehaves on request.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -212,26 +217,25 @@ async fn mails_arrive_octet_for_octet_over_one_connection(
 
 /// What each fault is, and whether the connection carries the next mail.
 #[rstest]
-#[case("--p-451-mail 1", Stage::Mail, 451, "deferred", true)]
-#[case("--p-450-rcpt 1", Stage::Rcpt, 450, "deferred", true)]
-#[case("--p-451-rcpt 1", Stage::Rcpt, 451, "deferred", true)]
-#[case("--p-452-rcpt 1", Stage::Rcpt, 452, "deferred", true)]
-#[case("--p-550-rcpt 1", Stage::Rcpt, 550, "dead address", true)]
-#[case("--p-451-data 1", Stage::Data, 451, "deferred", true)]
-#[case("--p-451-final 1", Stage::Final, 451, "deferred", true)]
-#[case("--p-452-final 1", Stage::Final, 452, "deferred", true)]
-#[case("--p-554-final 1", Stage::Final, 554, "refused", true)]
-#[case("--p-421-final 1", Stage::Final, 421, "server", false)]
-#[case("--p-drop-before 1", Stage::Final, 0, "unknown", false)]
-#[case("--p-drop-after 1", Stage::Final, 0, "unknown", false)]
-#[case("--p-drop-after 1 --drop-mode rst", Stage::Final, 0, "unknown", false)]
+#[case("--p-451-mail 1", Stage::Mail, 451, "deferred")]
+#[case("--p-450-rcpt 1", Stage::Rcpt, 450, "deferred")]
+#[case("--p-451-rcpt 1", Stage::Rcpt, 451, "deferred")]
+#[case("--p-452-rcpt 1", Stage::Rcpt, 452, "deferred")]
+#[case("--p-550-rcpt 1", Stage::Rcpt, 550, "dead address")]
+#[case("--p-451-data 1", Stage::Data, 451, "deferred")]
+#[case("--p-451-final 1", Stage::Final, 451, "deferred")]
+#[case("--p-452-final 1", Stage::Final, 452, "deferred")]
+#[case("--p-554-final 1", Stage::Final, 554, "refused")]
+#[case("--p-421-final 1", Stage::Final, 421, "server")]
+#[case("--p-drop-before 1", Stage::Final, 0, "unknown")]
+#[case("--p-drop-after 1", Stage::Final, 0, "unknown")]
+#[case("--p-drop-after 1 --drop-mode rst", Stage::Final, 0, "unknown")]
 #[tokio::test]
 async fn a_fault_is_known_for_what_it_is(
     #[case] arguments: &str,
     #[case] stage: Stage,
     #[case] code: u16,
     #[case] what: &str,
-    #[case] usable: bool,
     #[values(true, false)] pipelining: bool,
 ) {
     let server = Server::start(&format!("{arguments} --max-faults-per-key 1"));
@@ -258,6 +262,7 @@ async fn a_fault_is_known_for_what_it_is(
         Outcome::ServerFault(_) => "server",
     };
     assert_eq!(is, what);
+    let usable = code != 0 && code != 421;
     assert_eq!(session.is_usable(), usable);
     if usable && code != 550 {
         assert!(is_sent(&session.send(&mail(1)).await));
@@ -559,4 +564,86 @@ fn settings_that_cannot_work_are_refused_before_any_connection() {
         })
         .contains("/no/such/ca.pem")
     );
+}
+
+/// A server that says its lines one by one, each after a line that begins with what is expected.
+fn scripted(script: &'static [(&'static str, &'static str)]) -> (u16, std::thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        for (expected, reply) in script {
+            if !expected.is_empty() {
+                let line = lines.next().unwrap().unwrap();
+                assert!(line.starts_with(expected), "{line} is not {expected}");
+            }
+            (&stream).write_all(reply.as_bytes()).unwrap();
+        }
+    });
+    (port, server)
+}
+
+fn relay_at(port: u16, tls: Tls) -> Relay {
+    let server = Server::start("");
+    let mut settings = server.settings();
+    settings.port = port;
+    settings.tls = tls;
+    Relay::new(settings).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_put_in_behind_starttls_ends_the_connection() {
+    let (port, server) = scripted(&[
+        ("", "220 x\r\n"),
+        ("EHLO", "250-x\r\n250 STARTTLS\r\n"),
+        ("STARTTLS", "220 go\r\n250-x\r\n250 AUTH PLAIN\r\n"),
+    ]);
+    let fault = relay_at(port, Tls::Opportunistic)
+        .connect()
+        .await
+        .unwrap_err();
+    assert_eq!(fault.stage, Stage::Tls);
+    assert!(fault.text.contains("behind STARTTLS"), "{fault}");
+    server.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_wants_the_text_for_a_refused_recipient_gets_an_empty_one() {
+    let (port, server) = scripted(&[
+        ("", "220 x\r\n"),
+        ("EHLO", "250-x\r\n250 PIPELINING\r\n"),
+        ("MAIL", "250 ok\r\n"),
+        ("RCPT", "550 5.1.1 <ada1@example.org> unknown\r\n"),
+        ("DATA", "354 go on\r\n"),
+        (".", "554 5.5.1 no recipients\r\n"),
+        ("RSET", "250 ok\r\n"),
+        ("MAIL", "250 ok\r\n"),
+        ("RCPT", "250 ok\r\n"),
+        ("DATA", "354 go on\r\n"),
+        ("From", ""),
+        ("To", ""),
+        ("Date", ""),
+        ("Message-ID", ""),
+        ("Subject", ""),
+        ("", ""),
+        ("", "250 taken\r\n"),
+    ]);
+    let mut session = relay_at(port, Tls::None).connect().await.unwrap();
+    let refused = session.send(&mail(1)).await;
+    let fault = refused.fault().unwrap();
+    assert!(
+        matches!(
+            refused,
+            Outcome::Refused {
+                dead_address: true,
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
+    assert!(!fault.to_string().contains("ada1@"), "{fault}");
+    assert!(is_sent(&session.send(&mail(2)).await));
+    drop(session);
+    server.join().unwrap();
 }

@@ -142,7 +142,7 @@ fn part(content_type: ContentType, text: &str) -> SinglePart {
         Body::dangerous_pre_encoded(body.into_bytes(), ContentTransferEncoding::SevenBit)
     } else {
         Body::new_with_encoding(body, ContentTransferEncoding::QuotedPrintable)
-            .unwrap_or_else(|octets| Body::new(octets))
+            .unwrap_or_else(Body::new)
     };
     SinglePart::builder().content_type(content_type).body(body)
 }

@@ -20,14 +20,16 @@ pub struct Sample {
 /// Every sample as it would be written at `now`, in the order of the templates.
 #[must_use]
 pub fn all(now: DateTime<Utc>) -> Vec<Sample> {
-    let mut samples = at_noon();
+    let mut samples = as_of_now();
+    // Whole minutes are easier on the eye.
+    let minutes = (now - self::now()).num_minutes();
     for sample in &mut samples {
-        sample.letter.shift(now - self::now());
+        sample.letter.shift(TimeDelta::minutes(minutes));
     }
     samples
 }
 
-fn at_noon() -> Vec<Sample> {
+fn as_of_now() -> Vec<Sample> {
     let sample = |name, letter| Sample { name, letter };
     vec![
         sample("expiring", expiring()),
@@ -50,7 +52,7 @@ fn at_noon() -> Vec<Sample> {
 /// An instant to write samples at when it does not matter which.
 #[must_use]
 pub fn now() -> DateTime<Utc> {
-    DateTime::from_timestamp(1_795_251_600, 0).expect("it is a valid instant")
+    DateTime::UNIX_EPOCH + TimeDelta::seconds(1_795_251_600)
 }
 
 /// A token with all that can be known of one.
@@ -213,7 +215,7 @@ fn one_of_many(n: i64) -> ExpiryEntry {
     let used = [Some(4), None, Some(150 * 1_440), Some(9 * 1_440)];
     let pick = usize::try_from(n).unwrap_or_default();
     let mut token = token(&format!("batch-{n:04}"));
-    token.source = sources[pick % sources.len()].to_owned();
+    sources[pick % sources.len()].clone_into(&mut token.source);
     token.id = TokenId::of(&token.source, &token.name);
     token.expiry = Expiry::At(now() + TimeDelta::hours(3 + n % 160));
     token.last_used_at = used[pick % used.len()].map(|minutes| now() - TimeDelta::minutes(minutes));

@@ -237,9 +237,10 @@ impl Expiry {
         // An expiry notice about a token without an expiry cannot be planned; if it comes to that,
         // the instant at which it was due is the nearest truth.
         let at = entry.token.expiry.at().unwrap_or(entry.due_at);
-        let situation = match entry.is_past(letter.now) {
-            true => Situation::Expired,
-            false => Situation::Expiring,
+        let situation = if entry.is_past(letter.now) {
+            Situation::Expired
+        } else {
+            Situation::Expiring
         };
         Self {
             token: TokenFacts::of(&entry.token, letter),

@@ -123,30 +123,3 @@ fn a_name_is_shown_as_it_is_in_all_parts_and_escaped_in_html_alone() {
             .starts_with("Token {{secret}} <script>")
     );
 }
-
-#[test]
-fn tmp_dump() {
-    let Ok(dir) = std::env::var("EML_DIR") else {
-        return;
-    };
-    let templates = Templates::load(None).unwrap();
-    let writer = Writer::new(Stationery {
-        from: "API tokens <tokens@tokens.example.com>".parse().unwrap(),
-        reply_to: Some("help@tokens.example.com".parse().unwrap()),
-        place: Place {
-            base_url: Some("https://lapsed.tokens.example.com".into()),
-        },
-    });
-    let now: DateTime<Utc> = std::time::SystemTime::UNIX_EPOCH.into();
-    let now = now + chrono::TimeDelta::seconds(std::env::var("EML_NOW").unwrap().parse().unwrap());
-    for sample in sample::all(now) {
-        let mail = writer.write(&sample.letter, &templates).unwrap();
-        std::fs::write(format!("{dir}/{}.eml", sample.name), mail.bytes).unwrap();
-        let json = format!(
-            "{{\"mail_from\":\"b-n7-{}@bounces.tokens.example.com\",\"rcpt_to\":[\"{}\"]}}",
-            mail.envelope_to.as_str().replace('@', "="),
-            mail.envelope_to
-        );
-        std::fs::write(format!("{dir}/{}.json", sample.name), json).unwrap();
-    }
-}

@@ -53,8 +53,8 @@ pub struct Session {
 struct Features {
     starttls: bool,
     pipelining: bool,
-    plain: bool,
-    login: bool,
+    /// PLAIN where it is offered, else LOGIN.
+    auth: Option<Mechanism>,
 }
 
 impl fmt::Debug for Session {
@@ -184,13 +184,9 @@ impl Session {
         password: &SecretString,
     ) -> Result<(), Fault> {
         let credentials = Credentials::new(user.to_owned(), password.expose_secret().to_owned());
-        let mechanism = match self.features {
-            Features { plain: true, .. } => Mechanism::Plain,
-            Features { login: true, .. } => Mechanism::Login,
-            Features { .. } => {
-                let text = "the server offers neither AUTH PLAIN nor AUTH LOGIN on this connection";
-                return Err(Fault::new(Stage::Auth, text));
-            }
+        let Some(mechanism) = self.features.auth else {
+            let text = "the server offers neither AUTH PLAIN nor AUTH LOGIN on this connection";
+            return Err(Fault::new(Stage::Auth, text));
         };
         let mut reply = self.auth(mechanism, &credentials, None).await?;
         if mechanism == Mechanism::Login {
@@ -231,7 +227,7 @@ impl Session {
                 self.end_empty(&data).await?;
                 return Err(fault);
             }
-            ready(data)?;
+            ready(&data)?;
         } else {
             let mail_from = self.mail_from.clone();
             let reply = self.command(Stage::Mail, mail_from).await?;
@@ -239,7 +235,7 @@ impl Session {
             let reply = self.command(Stage::Rcpt, rcpt).await?;
             accepted(Stage::Rcpt, reply)?;
             let reply = self.command(Stage::Data, Data).await?;
-            ready(reply)?;
+            ready(&reply)?;
         }
         self.text(&mail.bytes).await?;
         let reply = self.reply_within(Stage::Final, self.final_timeout).await?;
@@ -356,8 +352,11 @@ impl Features {
                 Some("PIPELINING") => features.pipelining = true,
                 Some("AUTH") => {
                     let mechanisms: Vec<&str> = words.collect();
-                    features.plain |= mechanisms.contains(&"PLAIN");
-                    features.login |= mechanisms.contains(&"LOGIN");
+                    if mechanisms.contains(&"PLAIN") {
+                        features.auth = Some(Mechanism::Plain);
+                    } else if mechanisms.contains(&"LOGIN") {
+                        features.auth = features.auth.or(Some(Mechanism::Login));
+                    }
                 }
                 _ => {}
             }
@@ -374,7 +373,7 @@ fn accepted(stage: Stage, reply: Reply) -> Result<Reply, Fault> {
     }
 }
 
-fn ready(reply: Reply) -> Result<(), Fault> {
+fn ready(reply: &Reply) -> Result<(), Fault> {
     if reply.code == 354 {
         return Ok(());
     }

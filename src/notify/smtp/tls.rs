@@ -39,22 +39,19 @@ fn builder() -> Result<Builder, Error> {
 
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
     let mut store = RootCertStore::empty();
-    let place = match ca_file {
-        Some(path) => {
-            let wrong = |source| Error::CaFile {
-                path: path.to_owned(),
-                source,
-            };
-            for certificate in CertificateDer::pem_file_iter(path).map_err(wrong)? {
-                store.add(certificate.map_err(wrong)?)?;
-            }
-            path.display().to_string()
+    let place = if let Some(path) = ca_file {
+        let wrong = |source| Error::CaFile {
+            path: path.to_owned(),
+            source,
+        };
+        for certificate in CertificateDer::pem_file_iter(path).map_err(wrong)? {
+            store.add(certificate.map_err(wrong)?)?;
         }
-        None => {
-            // One broken file among the system's must not cost all the others.
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            "the system's store".to_owned()
-        }
+        path.display().to_string()
+    } else {
+        // One broken file among the system's must not cost all the others.
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        "the system's store".to_owned()
     };
     if store.is_empty() {
         return Err(Error::NoRoots(place));

@@ -195,10 +195,10 @@ fn too_deep(text: &str) -> Option<usize> {
             b'(' | b'[' | b'{' => brackets += 1,
             b')' | b']' | b'}' => brackets = brackets.saturating_sub(1),
             b'#' | b'^' if bytes[..at].ends_with(b"{{") || bytes[..at].ends_with(b"{{~") => {
-                blocks += 1
+                blocks += 1;
             }
             b'/' if bytes[..at].ends_with(b"{{") || bytes[..at].ends_with(b"{{~") => {
-                blocks = blocks.saturating_sub(1)
+                blocks = blocks.saturating_sub(1);
             }
             _ => {}
         }

@@ -71,8 +71,8 @@ fn a_mail_about_one_token_says_all_that_its_reader_needs() {
     --
     You get this because you are an admin of account acme.
 
-    To check that this mail is genuine, look it up at exports yourself, or run
-    this where lapsed runs:
+    To check that this mail is genuine, look up what it names at exports yourself,
+    or run this where lapsed runs:
 
         lapsed token show df34a016-0a0f-5920-887d-d7736f35182a
 

@@ -112,8 +112,8 @@ impl Use {
         };
         let seconds = age.num_seconds().max(0);
         let short = match seconds {
-            ..3_600 => format!("used {}m ago", seconds / 60),
-            ..172_800 => format!("used {}h ago", seconds / 3_600),
+            0..3_600 => format!("used {}m ago", seconds / 60),
+            3_600..172_800 => format!("used {}h ago", seconds / 3_600),
             _ => format!("used {}d ago", seconds / DAY),
         };
         Self {
