@@ -98,8 +98,7 @@ impl Store {
             .connect_with(writing)
             .await
             .map_err(opened)?;
-        let versions =
-            up_to_date(&mut *write.acquire().await?, &SQLITE_MIGRATIONS, access).await?;
+        let versions = up_to_date(&mut *write.acquire().await?, &SQLITE_MIGRATIONS, access).await?;
         let read = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(PATIENCE)
@@ -203,14 +202,20 @@ async fn up_to_date<C: Migrate>(
         .max()
         .unwrap_or(0);
     if access == Access::AsIs {
-        return Ok(Versions { before: found, now: found });
+        return Ok(Versions {
+            before: found,
+            now: found,
+        });
     }
     if found > known {
         return Err(Error::Newer { found, known });
     }
     if access == Access::ReadOnly {
         return if found == known {
-            Ok(Versions { before: found, now: found })
+            Ok(Versions {
+                before: found,
+                now: found,
+            })
         } else {
             Err(Error::Older)
         };
@@ -218,7 +223,10 @@ async fn up_to_date<C: Migrate>(
     if found < known {
         migrator.run_direct(None, connection, false).await?;
     }
-    Ok(Versions { before: found, now: known })
+    Ok(Versions {
+        before: found,
+        now: known,
+    })
 }
 
 const MIGRATION_TABLE: &str = "_sqlx_migrations";

@@ -160,7 +160,10 @@ impl Tx {
             query.push(" ORDER BY i.directory, i.email_key LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
         })?;
-        Ok(rows.into_iter().map(|row| (row.identity, row.tokens)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.identity, row.tokens))
+            .collect())
     }
 
     /// Writes what a directory says of people.

@@ -160,18 +160,8 @@ impl Tx {
         after: Option<(DateTime<Utc>, TokenId)>,
         limit: i64,
     ) -> Result<Vec<Token>> {
-        let (after_at, after_id) =
-            after.map_or((DateTime::UNIX_EPOCH, Uuid::nil()), |(at, id)| (at, id.0));
-        // The first comparison is what the index is entered by; the row comparison skips what was seen.
-        let sql = self.pick(
-            "SELECT * FROM token WHERE due_at <= $1 AND due_at >= $2 AND (due_at, id) > ($2, $3)
-             ORDER BY due_at, id LIMIT $4",
-            "SELECT * FROM token WHERE due_at <= $1 AND due_at >= $2 AND (due_at, id) > ($2, $3)
-             ORDER BY due_at, id LIMIT $4 FOR UPDATE",
-        );
-        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(sql)
-            .bind(horizon).bind(after_at).bind(after_id).bind(limit).fetch_all(c).await)?;
-        tokens(rows)
+        let sql = self.pick(DUE, DUE_LOCKED);
+        self.due_tokens_by(sql, horizon, after, limit).await
     }
 
     /// The same without locking them, for those who only look.

@@ -32,7 +32,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let signals = Signals::listen()?;
     let manager = ServiceManager::from_env().map_err(Failure::config)?;
     let stop_timeout = config.delivery.stop_timeout.to_std().unwrap_or_default();
-    let mut lifecycle = Lifecycle::new(manager.clone(), stop_timeout);
+    let lifecycle = Lifecycle::new(manager.clone(), stop_timeout);
     let post = setup::post(&config)?;
     let store = setup::store(&config).await?;
     let listener = listen(&config).await?;

@@ -142,7 +142,7 @@ fn at_most_a_hundred_tokens_are_listed_and_never_more_than_fit() {
         if let Entry::Expiry(entry) = entry {
             entry.token.name = format!("t{n}");
             entry.token.last_used_at = None;
-            entry.use_told = false;
+            entry.token.use_told = false;
             entry.instead_of_issuer = None;
         }
     }
