@@ -17,7 +17,7 @@ use crate::sources;
 use crate::store::{self, Access, Store};
 
 /// No try takes longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a try found.
 enum Finding {
@@ -68,7 +68,7 @@ fn tell(name: &str, finding: &Finding) {
     };
     match finding {
         Finding::Fine(seen) => {
-            anstream::println!("{} {name}: {}", mark(green, "ok"), text::clean_lines(seen))
+            anstream::println!("{} {name}: {}", mark(green, "ok"), text::clean_lines(seen));
         }
         Finding::Doubtful(why) => anstream::println!(
             "{} {name}: {}",

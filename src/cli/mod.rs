@@ -106,7 +106,7 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<Exit> {
         Command::Forecast(args) => forecast::forecast(context, args).await,
         Command::Explain(args) => explain::explain(context, args).await,
         Command::Check => check::check(context).await,
-        Command::Preview(args) => preview::preview(context, args).await,
+        Command::Preview(args) => preview::preview(context, &args),
         Command::SendTest(args) => send_test::send_test(context, args).await,
         Command::Release(args) => release::release(context, args).await,
         Command::Migrate => migrate::migrate(context).await,

@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::{Context, setup};
 use crate::notify::sample::{self, Sample};
 
-pub(super) async fn preview(context: &Context, args: Preview) -> anyhow::Result<Exit> {
+pub(super) fn preview(context: &Context, args: &Preview) -> anyhow::Result<Exit> {
     let config = setup::config(context)?;
     let templates = setup::templates(&config)?;
     let place = setup::place(&config);

@@ -169,18 +169,15 @@ pub(super) fn place(config: &Config) -> Place {
 }
 
 fn transport(config: &Config) -> anyhow::Result<Transport> {
-    match (config.mail.transport, &config.smtp) {
-        (config::Transport::Smtp, Some(smtp)) => {
-            let relay = Relay::new(smtp_settings(config, smtp)?).map_err(Failure::config)?;
-            Ok(Transport::Smtp(Box::new(relay)))
-        }
-        _ => {
-            let folder = &config.mail.directory;
-            let outbox = Outbox::open(folder)
-                .with_context(|| format!("cannot use {} for mails", folder.display()))
-                .map_err(Failure::config)?;
-            Ok(Transport::File(outbox))
-        }
+    if let (config::Transport::Smtp, Some(smtp)) = (config.mail.transport, &config.smtp) {
+        let relay = Relay::new(smtp_settings(config, smtp)?).map_err(Failure::config)?;
+        Ok(Transport::Smtp(Box::new(relay)))
+    } else {
+        let folder = &config.mail.directory;
+        let outbox = Outbox::open(folder)
+            .with_context(|| format!("cannot use {} for mails", folder.display()))
+            .map_err(Failure::config)?;
+        Ok(Transport::File(outbox))
     }
 }
 

@@ -51,7 +51,7 @@ async fn until_asked_to_stop(stop: &CancellationToken) {
         }
         stop.cancel();
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// A name that nothing has is a slip; nothing is swept for it.

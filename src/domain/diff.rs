@@ -44,6 +44,10 @@ pub enum NoticeEffect {
 
 /// One external id on one or both sides.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for a page; boxing each would cost more"
+)]
 pub enum Pair {
     /// Known and listed.
     Both(Token, Listed),
@@ -173,13 +177,13 @@ pub fn update(
         token.status = is;
     }
     let token = settled(token, policy, now);
-    let notices = match (was != is, is, is_new_expiry) {
-        (_, Status::Disabled | Status::Revoked | Status::Gone, true) => NoticeEffect::Cancel,
-        (true, Status::Disabled | Status::Revoked | Status::Gone, _) => NoticeEffect::Cancel,
-        (true, Status::Active | Status::Expired, _) | (_, _, true) => NoticeEffect::NewGeneration,
-        (false, _, false) => NoticeEffect::Keep,
+    let is_other = is_new_expiry || was != is;
+    let notices = match is {
+        _ if !is_other => NoticeEffect::Keep,
+        Status::Disabled | Status::Revoked | Status::Gone => NoticeEffect::Cancel,
+        Status::Active | Status::Expired => NoticeEffect::NewGeneration,
     };
-    let needs_judging = is_new_expiry || was != is || token.issuer != known.issuer;
+    let needs_judging = is_other || token.issuer != known.issuer;
     (token != *known).then_some(Update {
         token,
         notices,

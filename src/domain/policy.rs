@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::{DateTime, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::{Address, Expiry, Ground, Status, Step, Token};
 
@@ -53,10 +54,10 @@ impl Policy {
             "1|{}|{merge_ahead}|{admin_digest:?}|{zone}",
             steps.join(",")
         );
-        Sha256::digest(text)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        let digest = Sha256::digest(text);
+        Uuid::from_slice(&digest[..16])
+            .map(|id| id.simple().to_string())
+            .unwrap_or_default()
     }
 
     /// The earliest instant at which something must be done about the token: a notice planned for

@@ -64,9 +64,9 @@ impl Engine {
                 let changes = self.changes(&source.name, listed, now).await?;
                 changes.count(&mut report);
                 let updated = changes.updates.into_iter().map(|update| update.token);
-                let changed: Vec<Token> = changes.new.into_iter().chain(updated).collect();
-                seen.extend(changed.iter().map(|token| token.id));
-                let due = changed
+                let fresh: Vec<Token> = changes.new.into_iter().chain(updated).collect();
+                seen.extend(fresh.iter().map(|token| token.id));
+                let due = fresh
                     .into_iter()
                     .filter(|token| token.due_at.is_some_and(|at| at <= horizon));
                 self.foresee_page(due.collect(), horizon, &mut report, &mut tell)

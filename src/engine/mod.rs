@@ -109,7 +109,7 @@ pub struct Settings {
 }
 
 /// A listing from outside must come in this time.
-const LISTING_TIMEOUT: Duration = Duration::from_secs(600);
+const LISTING_TIMEOUT: Duration = Duration::from_mins(10);
 /// Rows to a transaction: long enough to be fast, short enough to let others write.
 const PAGE: i64 = 1000;
 /// A dead mailbox is tried again after this long.

@@ -149,7 +149,7 @@ impl Engine {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
-                    tracing::warn!("the sweep's lease was not renewed: {}", chain(&error))
+                    tracing::warn!("the sweep's lease was not renewed: {}", chain(&error));
                 }
             }
         }
@@ -187,16 +187,9 @@ fn note(report: &mut Report, job: Option<Job>, error: &Error) {
     {
         report.store_down = true;
     }
-    match job {
-        Some(job) => {
-            tracing::error!(job = job.as_str(), "{} failed: {said}", job.as_str());
-            report.errors.push(format!("{}: {said}", job.as_str()));
-        }
-        None => {
-            tracing::error!("{said}");
-            report.errors.push(said);
-        }
-    }
+    let said = job.map_or(said.clone(), |job| format!("{}: {said}", job.as_str()));
+    tracing::error!(job = job.map(Job::as_str), "{said}");
+    report.errors.push(said);
 }
 
 /// An error with its causes, in one line.

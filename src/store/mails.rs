@@ -334,6 +334,21 @@ impl Tx {
         Ok(written)
     }
 
+    /// Lets what rides along leave mails that do not go after all, so that it goes with the next.
+    pub async fn release_riders(&mut self, mails: &[Uuid]) -> Result<()> {
+        for mails in mails.chunks(CHUNK) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "UPDATE notice SET mail_id = NULL WHERE topic = 'unreachable' AND state = 'planned' AND mail_id IN (");
+                let mut list = query.separated(", ");
+                for id in mails { list.push_bind(*id); }
+                query.push(")");
+                query.build().execute(c).await.map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
     /// Holds on to everything in hand until `holder.until`.
     pub async fn renew_mails(&mut self, holder: Holder) -> Result<u64> {
         Ok(on!(self, c: Db => sqlx::query(

@@ -145,8 +145,12 @@ impl Error {
             return false;
         };
         match source {
-            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
-            sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) => true,
+            sqlx::Error::Io(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::Protocol(_) => true,
             // PostgreSQL: class 08 connection exception, 57P shutdown and start, 40 roll back,
             // 53 too many connections or out of memory. SQLite: 5 busy, 6 locked, 13 full.
             sqlx::Error::Database(error) => error.code().is_some_and(|code| {

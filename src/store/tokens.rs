@@ -103,6 +103,9 @@ pub(super) fn tokens(rows: Vec<TokenRow>) -> Result<Vec<Token>> {
     rows.into_iter().map(Token::try_from).collect()
 }
 
+/// A token, when it is due next, and the step that was planned for it.
+pub type Moved = (TokenId, Option<DateTime<Utc>>, Option<Step>);
+
 /// What is known of a source.
 #[derive(Debug, Clone, Default, sqlx::FromRow)]
 pub struct SourceRow {
@@ -270,10 +273,7 @@ impl Tx {
     }
 
     /// Moves tokens on: when each is due next and which step was planned for it.
-    pub async fn reschedule(
-        &mut self,
-        moved: &[(TokenId, Option<DateTime<Utc>>, Option<Step>)],
-    ) -> Result<()> {
+    pub async fn reschedule(&mut self, moved: &[Moved]) -> Result<()> {
         for moved in moved.chunks(CHUNK) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(

@@ -23,7 +23,7 @@ use self::sweeps::{Deliveries, Sweeps};
 
 /// A daemon whose work has not moved for so long hangs: no page of rows and no mail takes that
 /// long, and a listing from outside is given up after ten minutes.
-const HUNG_AFTER: Duration = Duration::from_secs(15 * 60);
+const HUNG_AFTER: Duration = Duration::from_mins(15);
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let config = setup::config(context)?;
@@ -73,11 +73,9 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
             reload(context.clone(), Arc::clone(&post), Arc::clone(&log))
         })
         .await;
-    if let Err(lifecycle::Error::Overdue { .. } | lifecycle::Error::Forced { .. }) = &ended {
-        let exit = super::exit::report(
-            &ended.map_err(anyhow::Error::from).unwrap_err(),
-            anstream::stderr(),
-        );
+    if let Err(error @ (lifecycle::Error::Overdue { .. } | lifecycle::Error::Forced { .. })) = ended
+    {
+        let exit = super::exit::report(&Failure::failed(error).into(), anstream::stderr());
         // Tasks are still at work and would hold up an orderly end.
         std::process::exit(i32::from(exit as u8));
     }

@@ -22,26 +22,26 @@ impl Engine {
         let dead = self.dead(tx, now).await?;
         let mut after = Uuid::nil();
         loop {
-            let page = tx.notices_in(mail.id, after, PAGE).await?;
-            let Some(last) = page.last() else {
+            let owed = tx.notices_in(mail.id, after, PAGE).await?;
+            let Some(last) = owed.last() else {
                 return Ok(());
             };
             after = last.id;
-            let ids: Vec<_> = page.iter().filter_map(|notice| notice.token_id).collect();
-            let lost = tx.lost_access(&ids).await?;
+            let ids: Vec<_> = owed.iter().filter_map(|notice| notice.token_id).collect();
+            let outside = tx.lost_access(&ids).await?;
             let tokens = tx.tokens_by_id(&ids).await?;
             let mut notices = Vec::new();
             let mut riders = std::collections::BTreeMap::new();
             for token in &tokens {
                 let others: Vec<Recipient> = self
                     .policy
-                    .recipients(token, lost.contains(&token.id), &|address| {
+                    .recipients(token, outside.contains(&token.id), &|address| {
                         dead.has(address)
                     })
                     .into_iter()
                     .filter(|other| other.address != mail.recipient)
                     .collect();
-                for notice in page
+                for notice in owed
                     .iter()
                     .filter(|notice| notice.token_id == Some(token.id))
                 {

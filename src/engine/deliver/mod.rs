@@ -22,6 +22,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::notify::fault::Outcome;
 use crate::notify::message::Writer;
 use crate::notify::template::Templates;
 use crate::notify::transport::Transport;
@@ -82,6 +83,17 @@ impl Post {
 }
 
 impl Outcomes {
+    fn count(&self, outcome: &Outcome) {
+        let counter = match outcome {
+            Outcome::Sent { .. } => &self.sent,
+            Outcome::Deferred(_) => &self.deferred,
+            Outcome::Refused { .. } => &self.refused,
+            Outcome::Unknown(_) => &self.unknown,
+            Outcome::ServerFault(_) => &self.server_fault,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The counts by name, in a fixed order.
     #[must_use]
     pub fn counts(&self) -> [(&'static str, u64); 5] {

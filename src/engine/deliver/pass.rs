@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use governor::{Quota, RateLimiter};
@@ -84,7 +83,7 @@ impl<'a> Pass<'a> {
     /// Works until nothing is due, the relay is down, or `stop`; what is in flight is finished.
     pub async fn run(mut self, stop: &CancellationToken, report: &mut Report) -> Result<(), Error> {
         let (events_in, mut events) = mpsc::unbounded_channel();
-        let workers = Workers::new(self.engine, events_in);
+        let workers = Workers::new(self.engine, &events_in);
         let third = (self.engine.settings.lease / 3)
             .to_std()
             .unwrap_or_default();
@@ -136,9 +135,7 @@ impl<'a> Pass<'a> {
                 .claimer
                 .clone()
                 .claim(self.engine.lease_from(now), now, limit);
-            #[expect(clippy::disallowed_methods, reason = "joined before the pass ends")]
-            let handle = tokio::spawn(claim);
-            self.claiming = Some(handle);
+            self.claiming = Some(tokio::spawn(claim));
         }
     }
 
@@ -184,36 +181,30 @@ impl<'a> Pass<'a> {
         } = event;
         self.idle.push(worker);
         self.in_flight -= 1;
+        self.engine.post.outcomes.count(&outcome);
+        if let Some(fault) = outcome.fault() {
+            tracing::debug!(mail.id = %mail.id, "mail {} was not sent: {fault}", mail.id);
+        }
         let now = self.engine.now();
-        let outcomes = &self.engine.post.outcomes;
-        let (counter, verdict, fault) = match outcome {
+        let (verdict, fault) = match outcome {
             Outcome::Sent { .. } => {
                 self.opinion.heard(false);
                 report.mails_sent += 1;
-                (&outcomes.sent, Verdict::Sent, None)
+                (Verdict::Sent, None)
             }
             Outcome::Deferred(fault) => {
                 if matches!(fault.stage, Stage::Rcpt | Stage::Data | Stage::Final) {
                     self.opinion.heard(false);
                 }
-                (
-                    &outcomes.deferred,
-                    self.patience.again(&mail, now),
-                    Some(fault),
-                )
+                (self.patience.again(&mail, now), Some(fault))
             }
             Outcome::ServerFault(fault) => {
                 self.opinion.strike();
-                (
-                    &outcomes.server_fault,
-                    self.patience.again(&mail, now),
-                    Some(fault),
-                )
+                (self.patience.again(&mail, now), Some(fault))
             }
             Outcome::Unknown(fault) => {
                 self.opinion.heard(false);
                 (
-                    &outcomes.unknown,
                     verdict::in_doubt(&mail, self.patience.backoff, now),
                     Some(fault),
                 )
@@ -222,28 +213,19 @@ impl<'a> Pass<'a> {
                 fault,
                 dead_address,
             } => {
-                let is_at_rcpt = fault.stage == Stage::Rcpt;
-                self.opinion.heard(is_at_rcpt);
-                outcomes.refused.fetch_add(1, Ordering::Relaxed);
-                let suspect = Suspect {
-                    mail,
-                    reason: fault.to_string(),
-                    is_dead: dead_address,
-                };
-                if is_at_rcpt {
-                    self.suspects.push(suspect)
-                } else {
-                    batch.failed.push(suspect)
-                }
-                self.judge_suspects(false, batch);
+                self.refused(
+                    Suspect {
+                        mail,
+                        reason: fault.to_string(),
+                        is_dead: dead_address,
+                    },
+                    fault.stage,
+                    batch,
+                );
                 return;
             }
         };
-        counter.fetch_add(1, Ordering::Relaxed);
         let reason = fault.map(|fault| fault.to_string());
-        if let Some(reason) = &reason {
-            tracing::info!(mail.id = %mail.id, "mail {} was not sent: {reason}", mail.id);
-        }
         match verdict {
             Verdict::Failed => {
                 let reason = format!("given up: {}", reason.unwrap_or_default());
@@ -263,6 +245,19 @@ impl<'a> Pass<'a> {
             verdict,
             reason,
         });
+    }
+
+    /// A refusal at RCPT may be the server's fault; one of the content is not.
+    fn refused(&mut self, suspect: Suspect, stage: Stage, batch: &mut Batch) {
+        let is_at_rcpt = stage == Stage::Rcpt;
+        self.opinion.heard(is_at_rcpt);
+        let held = if is_at_rcpt {
+            &mut self.suspects
+        } else {
+            &mut batch.failed
+        };
+        held.push(suspect);
+        self.judge_suspects(false, batch);
     }
 }
 
@@ -312,6 +307,12 @@ impl Pass<'_> {
         let written = tx
             .record(&batch.records, engine.lease_from(now), now)
             .await?;
+        let cancelled = batch
+            .records
+            .iter()
+            .filter(|record| record.verdict == Verdict::Cancelled);
+        tx.release_riders(&cancelled.map(|record| record.id).collect::<Vec<_>>())
+            .await?;
         if written < batch.records.len() as u64 {
             tracing::warn!(
                 "{} mails were taken over by another process",
@@ -358,7 +359,7 @@ struct Workers {
 }
 
 impl Workers {
-    fn new(engine: &Engine, events: mpsc::UnboundedSender<Event>) -> Self {
+    fn new(engine: &Engine, events: &mpsc::UnboundedSender<Event>) -> Self {
         let settings = &engine.settings;
         let pace = settings
             .mails_per_second
