@@ -8,6 +8,7 @@ pub mod exit;
 pub mod output;
 pub mod progress;
 
+mod actor;
 mod backup;
 mod check;
 mod completions;
@@ -19,14 +20,17 @@ mod finding;
 mod forecast;
 mod identity;
 mod import;
+mod lookup;
 mod man;
 mod migrate;
 mod notice;
+mod pages;
 mod preview;
 mod release;
 mod run;
 mod send_test;
 mod setup;
+mod steps;
 mod sweep;
 mod token;
 

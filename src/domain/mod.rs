@@ -17,8 +17,8 @@ pub use backoff::Backoff;
 pub use finding::{FindingKind, FindingState, Severity};
 pub use identity::{IdentityStatus, Person};
 pub use notice::{Ground, NewNotice, NoticeKey, NoticeState, Occurrence, Topic};
-pub use plan::{Planned, plan};
-pub use policy::{Policy, Recipient};
+pub use plan::{Planned, foresee, plan};
+pub use policy::{Policy, Prospect, Recipient, StepOutlook};
 pub use schedule::{InvalidSchedule, Schedule};
 pub use step::{InvalidStep, Step};
 pub use token::{

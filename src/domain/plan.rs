@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{NewNotice, Occurrence, Policy, Recipient, Step, Token, Topic};
+use super::{Ground, NewNotice, Occurrence, Policy, Recipient, Step, Token, Topic};
 
 /// What is to be done about one token.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +53,34 @@ pub fn plan(
         planned_step,
         due_at,
     }
+}
+
+/// Every warning that `token` will owe from `now` on if nothing changes: planned step by step, as
+/// sweeps would whose ticks fall when something is due. A step that nobody is left to be told of is
+/// given as `Err` with its instant.
+#[must_use]
+pub fn foresee(
+    token: &Token,
+    recipients: &[Recipient],
+    policy: &Policy,
+    now: DateTime<Utc>,
+) -> Vec<Result<NewNotice, (Step, DateTime<Utc>)>> {
+    let mut token = token.clone();
+    let mut foreseen = Vec::new();
+    while let (Some(due_at), Some(expires_at)) = (policy.due_at(&token), token.expiry.at()) {
+        let planned = plan(&token, recipients, policy, due_at.max(now));
+        if planned.planned_step == token.planned_step {
+            break;
+        }
+        token.planned_step = planned.planned_step;
+        match token.planned_step {
+            Some(step) if recipients.is_empty() => {
+                foreseen.push(Err((step, policy.send_at(expires_at, step, Ground::Issuer))));
+            }
+            _ => foreseen.extend(planned.notices.into_iter().map(Ok)),
+        }
+    }
+    foreseen
 }
 
 /// The notices of `steps` (widest first) that one recipient is owed.

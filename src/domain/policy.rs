@@ -37,6 +37,31 @@ pub struct Recipient {
     pub ground: Ground,
 }
 
+/// What the rules say of one step of a token's present expiry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepOutlook {
+    /// The step.
+    pub step: Step,
+    /// Its instant: so long before the expiry.
+    pub at: DateTime<Utc>,
+    /// What comes, or came, of it.
+    pub prospect: Prospect,
+}
+
+/// What comes, or came, of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prospect {
+    /// It is as wide as the token's life and says nothing that its maker does not know.
+    TooWide,
+    /// It, or a tighter one, was planned.
+    Planned,
+    /// It is still to be planned.
+    Open {
+        /// When.
+        plan_at: DateTime<Utc>,
+    },
+}
+
 impl Policy {
     /// A hash over everything that decides *when* a token is due. When it differs from the one the
     /// store was planned under, every `due_at` is computed anew.
@@ -91,6 +116,33 @@ impl Policy {
         })
     }
 
+    /// What the rules say of each step for the token's present expiry, widest first; none for a token
+    /// without an expiry.
+    #[must_use]
+    pub fn outlook(&self, token: &Token) -> Vec<StepOutlook> {
+        let Some(expires_at) = token.expiry.at() else {
+            return Vec::new();
+        };
+        let open: Vec<Step> = self.open_steps(token).collect();
+        // What would be open had nothing been planned: the rest is too wide for the token's life.
+        let unplanned = Token { planned_step: None, ..token.clone() };
+        let fitting: Vec<Step> = self.open_steps(&unplanned).collect();
+        let steps = self.steps.iter().copied();
+        steps
+            .map(|step| StepOutlook {
+                step,
+                at: before(expires_at, step.width()),
+                prospect: if open.contains(&step) {
+                    Prospect::Open { plan_at: self.plan_at(expires_at, step) }
+                } else if fitting.contains(&step) {
+                    Prospect::Planned
+                } else {
+                    Prospect::TooWide
+                },
+            })
+            .collect()
+    }
+
     /// When the notices of a step must be planned so that none of them comes late.
     pub(super) fn plan_at(&self, expires_at: DateTime<Utc>, step: Step) -> DateTime<Utc> {
         let step_at = before(expires_at, step.width());
@@ -102,7 +154,8 @@ impl Policy {
     ///
     /// A daily mail holds every token whose step falls before the next one, so a notice moves
     /// forward to the digest hour before its step, never back.
-    pub(super) fn send_at(
+    #[must_use]
+    pub fn send_at(
         &self,
         expires_at: DateTime<Utc>,
         step: Step,

@@ -113,7 +113,7 @@ const LISTING_TIMEOUT: Duration = Duration::from_mins(10);
 /// Rows to a transaction: long enough to be fast, short enough to let others write.
 const PAGE: i64 = 1000;
 /// A dead mailbox is tried again after this long.
-const DEAD_FOR: TimeDelta = TimeDelta::days(30);
+pub(crate) const DEAD_FOR: TimeDelta = TimeDelta::days(30);
 /// A sweep starts a moment after its tick and takes a while; what is due within that time of the
 /// next tick goes with this one, so that "at least 7 days" holds to the second.
 const HEADROOM: TimeDelta = TimeDelta::seconds(10);

@@ -48,7 +48,7 @@ pub struct Shown {
 /// `lapsed token`.
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
-    /// List tokens, those that end first on top
+    /// List tokens by source and external id; with --expires-within, those that end first on top
     #[command(after_help = "\
 Examples:
   lapsed token list --status active --expires-within 7d
@@ -129,7 +129,7 @@ pub struct NoticeList {
 /// `lapsed finding`.
 #[derive(Debug, Subcommand)]
 pub enum FindingCommand {
-    /// List open findings, or all
+    /// List open findings, or all, the last found on top
     #[command(after_help = "\
 Examples:
   lapsed finding list
@@ -155,7 +155,7 @@ pub struct FindingList {
 /// `lapsed identity`.
 #[derive(Debug, Subcommand)]
 pub enum IdentityCommand {
-    /// List people and their status at the directories
+    /// List people and their status, by directory and address
     #[command(after_help = "\
 Examples:
   lapsed identity list

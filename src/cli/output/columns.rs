@@ -6,8 +6,8 @@ use chrono::TimeDelta;
 use super::{
     column::{BAD, Cell, Column, FAINT, Row, View, WARN},
     rows::{
-        DirectoryRow, FindingRow, ForecastRow, IdentityRow, NoticeRow, StepRow, TokenDetail,
-        TokenRow,
+        DirectoryRow, FindingRow, ForecastRow, IdentityDetail, IdentityRow, NoticeRow, StepRow,
+        TokenDetail, TokenRow,
     },
     sheet::Sheet,
     when::{Instant, instant, when},
@@ -15,6 +15,7 @@ use super::{
 use crate::domain::{
     Address, ExpiryOrigin, IdentityStatus, NoticeState, Severity, Status, TokenId,
 };
+use crate::store::FAR;
 
 impl Row for TokenRow {
     const KEYS: &'static [&'static str] = TOKEN_KEYS;
@@ -96,7 +97,13 @@ impl Row for NoticeRow {
             Cell::new(row.state.as_str()).style(notice_style(row.state))
         }),
         Column::fixed("WHEN", 2, |row, view| {
-            moment(row.sent_at.unwrap_or(row.send_at), view)
+            // A word about a dead address has no time of its own: the end of time stands for that.
+            let at = row.sent_at.unwrap_or(row.send_at);
+            if at.0 >= FAR {
+                Cell::new("with the next mail")
+            } else {
+                moment(at, view)
+            }
         }),
         Column::elastic("REASON", 3, 16, |row, _| Cell::maybe(row.reason.as_ref())),
     ];
@@ -186,7 +193,9 @@ impl Row for ForecastRow {
     const COLUMNS: &'static [Column<Self>] = &[
         Column::fixed("AT", 0, |row, view| moment(row.at, view)),
         Column::elastic("TOKEN", 0, 12, |row, _| Cell::name(&row.token_name)),
-        Column::fixed("STEP", 0, |row, _| Cell::new(row.step.to_string())),
+        Column::fixed("STEP", 0, |row, _| {
+            Cell::maybe(row.step.map(|step| step.to_string()))
+        }),
         Column::fixed("EXPIRES", 2, |row, _| Cell::new(instant(row.expires_at))),
         Column::elastic("RECIPIENTS", 1, 16, |row, _| {
             let to: Vec<_> = row.recipients.iter().map(Address::as_str).collect();
@@ -194,7 +203,40 @@ impl Row for ForecastRow {
         }),
         Column::elastic("SOURCE", 3, 8, |row, _| Cell::name(&row.source)),
     ];
-    const NONE: &'static str = "nothing will be sent in this time";
+    const NONE: &'static str = "nothing expires and nothing will be sent in this time";
+}
+
+impl IdentityDetail {
+    /// The keys that a row of CSV shows.
+    pub const KEYS: &'static [&'static str] = &["email", "name", "directories", "tokens"];
+
+    /// Writes the person on a sheet.
+    pub fn write_to(&self, sheet: &mut Sheet) {
+        let view = *sheet.view();
+        sheet.title(self.email.as_str());
+        sheet.field("name", Cell::maybe(self.name.as_ref()));
+        if self.directories.is_empty() {
+            sheet.title("Directories");
+            sheet.say("no directory knows this address");
+        }
+        for row in &self.directories {
+            sheet.title(&format!("Directory {}", row.directory));
+            let status = Cell::new(row.status.as_str()).style(identity_style(row.status));
+            let since = row.since.map(|at| when(at, view.now));
+            let observed = row.observed_at.map(|at| when(at, view.now));
+            for (label, cell) in [
+                ("status", status),
+                ("since", Cell::maybe(since)),
+                ("why", Cell::maybe(row.reason.as_ref())),
+                ("evidence", Cell::maybe(row.evidence.as_ref())),
+                ("observed", Cell::maybe(observed)),
+            ] {
+                sheet.field(label, cell);
+            }
+        }
+        sheet.title("Tokens");
+        sheet.table(&self.tokens, &["ISSUER"]);
+    }
 }
 
 impl TokenDetail {

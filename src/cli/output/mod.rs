@@ -6,10 +6,11 @@ mod layout;
 mod printer;
 pub mod rows;
 mod sheet;
+mod stored;
 pub mod text;
 pub mod when;
 
-use std::io;
+use std::io::{self, Write};
 
 pub use column::{BAD, Cell, Column, FAINT, Row, STRONG, View, WARN};
 pub use printer::{Printer, show};
@@ -40,3 +41,11 @@ impl From<io::Error> for Error {
 
 #[cfg(test)]
 mod tests;
+
+/// Says the outcome of a command that lists nothing, on standard output.
+///
+/// # Errors
+/// When it cannot be written; [`Error::Closed`] when nobody reads any more.
+pub fn say(text: &str) -> Result<(), Error> {
+    Ok(writeln!(io::stdout(), "{}", text::clean_lines(text))?)
+}

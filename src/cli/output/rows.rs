@@ -183,6 +183,19 @@ pub struct IdentityRow {
     pub tokens: u64,
 }
 
+/// All that is known of one person.
+#[derive(Debug, Clone, Serialize)]
+pub struct IdentityDetail {
+    /// The person's mailbox.
+    pub email: Address,
+    /// Their name, as a directory gives it.
+    pub name: Option<String>,
+    /// What each directory says.
+    pub directories: Vec<IdentityRow>,
+    /// The tokens the person has issued, whatever became of them.
+    pub tokens: Vec<TokenRow>,
+}
+
 /// A directory.
 #[derive(Debug, Clone, Serialize)]
 pub struct DirectoryRow {
@@ -200,10 +213,11 @@ pub struct DirectoryRow {
     pub error: Option<String>,
 }
 
-/// A warning that will be sent if nothing changes.
+/// A warning that will be sent if nothing changes; or, for a token of which nobody will be warned
+/// any more, its expiry.
 #[derive(Debug, Clone, Serialize)]
 pub struct ForecastRow {
-    /// When it will go.
+    /// When it will go, or when the token expires.
     pub at: Instant,
     /// The token.
     pub token_id: TokenId,
@@ -213,9 +227,9 @@ pub struct ForecastRow {
     pub source: String,
     /// When it ends.
     pub expires_at: Instant,
-    /// The step.
-    #[serde(serialize_with = "as_text")]
-    pub step: Step,
+    /// The step; none where this is the expiry itself.
+    #[serde(serialize_with = "as_optional_text")]
+    pub step: Option<Step>,
     /// Who will be told.
     pub recipients: Vec<Address>,
 }

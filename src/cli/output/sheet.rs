@@ -46,6 +46,12 @@ impl Sheet {
         self.fields.push((label, value));
     }
 
+    /// Adds a line of text.
+    pub fn say(&mut self, text: &str) {
+        self.end_fields();
+        self.line(&text::clean(text));
+    }
+
     /// Adds rows as a table, or says that there are none; a page about a token needs no column that
     /// names it, so some columns can be left out.
     pub fn table<R: Row>(&mut self, rows: &[R], without: &[&str]) {

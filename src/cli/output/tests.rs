@@ -124,7 +124,7 @@ fn forecast() -> ForecastRow {
         token_name: "ci-deploy".into(),
         source: "exports".into(),
         expires_at: days(7),
-        step: "1d".parse().unwrap(),
+        step: Some("1d".parse().unwrap()),
         recipients: vec![
             "ada.lovelace@example.org".parse().unwrap(),
             "security@example.org".parse().unwrap(),
