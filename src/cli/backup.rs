@@ -24,7 +24,7 @@ pub(super) async fn backup(context: &Context, args: Backup) -> anyhow::Result<Ex
 }
 
 /// Copies the store while others use it.
-async fn copy(store: &Store, file: &Path) -> anyhow::Result<String> {
+pub(super) async fn copy(store: &Store, file: &Path) -> anyhow::Result<String> {
     store.backup(file).await.map_err(failure)?;
     Ok(format!("copied the store to {}", file.display()))
 }

@@ -41,7 +41,7 @@ fn configured(config: &Config) -> BTreeMap<String, &'static str> {
 
 /// Lists the directories that are configured, whether they were ever read or not, and those that
 /// were read once and are configured no longer.
-async fn list(
+pub(super) async fn list(
     store: &Store,
     configured: &BTreeMap<String, &'static str>,
     listing: Listing,
@@ -91,7 +91,7 @@ fn shown(row: store::DirectoryRow, is_configured: bool) -> DirectoryRow {
 }
 
 /// Lets through what the directory holds, and tells what comes of it.
-async fn release(store: &Store, name: &str, now: DateTime<Utc>) -> anyhow::Result<String> {
+pub(super) async fn release(store: &Store, name: &str, now: DateTime<Utc>) -> anyhow::Result<String> {
     let mut tx = store.begin().await.map_err(store_failure)?;
     let Some(row) = tx.directory(name).await.map_err(store_failure)? else {
         let error = anyhow::anyhow!("no directory named {name:?} was ever read");

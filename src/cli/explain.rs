@@ -33,13 +33,13 @@ pub(super) async fn explain(context: &Context, args: Explain) -> anyhow::Result<
     Ok(Exit::Ok)
 }
 
-fn print(case: &Case, domain: &str, view: View, out: impl Write) -> anyhow::Result<()> {
+pub(super) fn print(case: &Case, domain: &str, view: View, out: impl Write) -> anyhow::Result<()> {
     let nothing: (&(), &[&str]) = (&(), &[]);
     Ok(show(Format::Table, view, out, nothing, |sheet| case.write_to(sheet, domain))?)
 }
 
 /// Everything that decides about the notices of one token.
-struct Case {
+pub(super) struct Case {
     token: Token,
     policy: Policy,
     notices: Vec<NoticeRow>,
@@ -51,7 +51,7 @@ struct Case {
 }
 
 impl Case {
-    async fn read(
+    pub(super) async fn read(
         store: &Store,
         reference: &TokenRef,
         policy: Policy,

@@ -24,7 +24,7 @@ pub(super) async fn finding(context: &Context, args: FindingCommand) -> anyhow::
 }
 
 /// Lists the open findings, or all, the last found first.
-async fn list(
+pub(super) async fn list(
     store: &Store,
     args: &FindingList,
     printer: &mut Printer<FindingRow, impl Write, impl Write>,

@@ -45,13 +45,13 @@ pub(super) async fn forecast(context: &Context, args: Forecast) -> anyhow::Resul
 
 /// The time that is looked at.
 #[derive(Debug, Clone, Copy)]
-struct Window {
-    now: DateTime<Utc>,
-    until: DateTime<Utc>,
+pub(super) struct Window {
+    pub(super) now: DateTime<Utc>,
+    pub(super) until: DateTime<Utc>,
 }
 
 /// Prints up to `limit` rows in order of time; tells how many notices it met that are held.
-async fn list(
+pub(super) async fn list(
     store: &Store,
     policy: &Policy,
     (window, limit): (Window, u64),
@@ -125,7 +125,7 @@ struct Page {
 }
 
 impl Page {
-    async fn read(
+    pub(super) async fn read(
         store: &Store,
         window: Window,
         until: DateTime<Utc>,

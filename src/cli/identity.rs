@@ -45,7 +45,7 @@ pub(super) async fn identity(context: &Context, args: IdentityCommand) -> anyhow
 }
 
 /// Lists people in order of directory and address.
-async fn list(
+pub(super) async fn list(
     store: &Store,
     args: &IdentityList,
     now: DateTime<Utc>,
@@ -66,7 +66,7 @@ async fn list(
 }
 
 /// What every directory says of one person, and the person's tokens.
-async fn detail(store: &Store, email: &Address, now: DateTime<Utc>) -> anyhow::Result<IdentityDetail> {
+pub(super) async fn detail(store: &Store, email: &Address, now: DateTime<Utc>) -> anyhow::Result<IdentityDetail> {
     let mut tx = store.read().await.map_err(store_failure)?;
     let filter = IdentityFilter { email_key: Some(email.key().to_owned()), ..IdentityFilter::default() };
     let rows = tx.list_identities(&filter, None, now, PAGE).await.map_err(store_failure)?;

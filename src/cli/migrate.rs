@@ -18,7 +18,7 @@ pub(super) async fn migrate(context: &Context) -> anyhow::Result<Exit> {
 
 /// Makes the store, even where `[store] create` forbids it to other commands, or brings it up to
 /// this version; tells which.
-async fn bring_up_to_date(url: &str) -> anyhow::Result<String> {
+pub(super) async fn bring_up_to_date(url: &str) -> anyhow::Result<String> {
     let (store, versions) =
         Store::open_versioned(url, Access::Create).await.map_err(store_failure)?;
     store.close().await;

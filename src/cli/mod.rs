@@ -32,6 +32,8 @@ mod send_test;
 mod setup;
 mod steps;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::process::ExitCode;

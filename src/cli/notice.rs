@@ -25,7 +25,7 @@ pub(super) async fn notice(context: &Context, args: NoticeCommand) -> anyhow::Re
 }
 
 /// Lists what the filters let through, the latest planned first.
-async fn list(
+pub(super) async fn list(
     store: &Store,
     args: &NoticeList,
     domain: &str,

@@ -20,7 +20,7 @@ pub(super) async fn release(context: &Context, args: Release) -> anyhow::Result<
 }
 
 /// Lets every held plan go, or drops it, and tells how much that was.
-async fn settle(store: &Store, discard: bool, now: DateTime<Utc>) -> anyhow::Result<String> {
+pub(super) async fn settle(store: &Store, discard: bool, now: DateTime<Utc>) -> anyhow::Result<String> {
     let mut tx = store.begin().await.map_err(store_failure)?;
     let plans = tx.held_plans().await.map_err(store_failure)?;
     let count = tx.settle_held(discard).await.map_err(store_failure)?;

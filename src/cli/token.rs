@@ -43,7 +43,7 @@ pub(super) async fn token(context: &Context, args: TokenCommand) -> anyhow::Resu
 
 /// Lists what the filters let through, in order of source and external id; by expiry where they
 /// name one.
-async fn list(
+pub(super) async fn list(
     store: &Store,
     args: &TokenList,
     now: DateTime<Utc>,
@@ -69,15 +69,15 @@ async fn list(
 }
 
 /// What telling of one token takes beside the store.
-struct Told<'a> {
-    policy: Policy,
+pub(super) struct Told<'a> {
+    pub(super) policy: Policy,
     /// That of `[notify] from`.
-    domain: &'a str,
-    now: DateTime<Utc>,
+    pub(super) domain: &'a str,
+    pub(super) now: DateTime<Utc>,
 }
 
 /// All that is known of one token, as of one moment.
-async fn detail(
+pub(super) async fn detail(
     store: &Store,
     reference: &TokenRef,
     told: &Told<'_>,
@@ -98,7 +98,7 @@ async fn detail(
     Ok((detail, steps))
 }
 
-fn print(
+pub(super) fn print(
     format: Format,
     view: View,
     out: impl Write,

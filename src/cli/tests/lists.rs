@@ -1,0 +1,293 @@
+use std::collections::BTreeMap;
+
+use rstest::rstest;
+
+use super::*;
+use crate::cli::args::{Command, FindingCommand, IdentityCommand, NoticeCommand, TokenCommand};
+use crate::cli::forecast::Window;
+use crate::cli::output::rows::{FindingRow, ForecastRow, IdentityRow, NoticeRow, TokenRow};
+use crate::cli::{finding, forecast, identity, notice, token as tokens};
+use crate::domain::{FindingKind, IdentityStatus, Severity};
+use crate::store::{self, NewFinding};
+
+async fn token_list(world: &World, line: &str) -> Vec<serde_json::Value> {
+    let Command::Token(TokenCommand::List(args)) = typed(line) else { panic!("{line}") };
+    listed::<TokenRow>(async |printer| tokens::list(&world.store, &args, now(), printer).await).await
+}
+
+async fn notice_list(world: &World, line: &str) -> Vec<serde_json::Value> {
+    let Command::Notice(NoticeCommand::List(args)) = typed(line) else { panic!("{line}") };
+    listed::<NoticeRow>(async |printer| notice::list(&world.store, &args, "example.org", printer).await).await
+}
+
+async fn finding_list(world: &World, line: &str) -> Vec<serde_json::Value> {
+    let Command::Finding(FindingCommand::List(args)) = typed(line) else { panic!("{line}") };
+    listed::<FindingRow>(async |printer| finding::list(&world.store, &args, printer).await).await
+}
+
+async fn identity_list(world: &World, line: &str) -> Vec<serde_json::Value> {
+    let Command::Identity(IdentityCommand::List(args)) = typed(line) else { panic!("{line}") };
+    listed::<IdentityRow>(async |printer| identity::list(&world.store, &args, now(), printer).await).await
+}
+
+async fn forecast_list(world: &World, until: i64, limit: u64) -> Vec<serde_json::Value> {
+    let window = Window { now: now(), until: days(until) };
+    listed::<ForecastRow>(async |printer| {
+        forecast::list(&world.store, &policy(), (window, limit), printer).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_listing_of_many_pages_is_complete_and_in_order() {
+    for world in World::all().await {
+        let all: Vec<_> = (0..2_500)
+            .map(|nth| {
+                let source = if nth % 2 == 0 { "b" } else { "a" };
+                token(source, &format!("{nth:05}"), Some(days(2_500 - nth)))
+            })
+            .collect();
+        world.insert(&all).await;
+
+        let rows = token_list(&world, "lapsed token list").await;
+        let keys: Vec<_> = column(&rows, "source").into_iter().zip(column(&rows, "external_id")).collect();
+        assert_eq!(keys.len(), 2_500);
+        assert!(keys.is_sorted());
+        assert_eq!(token_list(&world, "lapsed token list --limit 1001").await, rows[..1001]);
+        assert_eq!(token_list(&world, "lapsed token list --source b").await, rows[1250..]);
+
+        let soon = token_list(&world, "lapsed token list --expires-within 1500d").await;
+        assert_eq!(soon.len(), 1500);
+        assert!(column(&soon, "expires_at").is_sorted());
+        let soon = token_list(&world, "lapsed token list --expires-within 1500d --source a --limit 2").await;
+        assert_eq!(column(&soon, "external_id"), ["02499", "02497"]);
+    }
+}
+
+#[rstest]
+#[case::all("", &["active", "disabled", "expired", "gone", "never"])]
+#[case::active("--status active", &["active", "never"])]
+#[case::expired_though_not_marked("--status expired", &["expired"])]
+#[case::gone("--status gone", &["gone"])]
+#[case::issuer_in_any_case("--issuer Grace@Example.org", &["gone"])]
+#[case::role("--role admin", &["never"])]
+#[case::only_what_will_expire("--expires-within 30d", &["active"])]
+#[tokio::test]
+async fn a_filter_lets_through_what_it_names(#[case] options: &str, #[case] expected: &[&str]) {
+    for world in World::all().await {
+        let with = |id: &str, at, status| Token { status, ..token("s", id, at) };
+        world
+            .insert(&[
+                with("active", Some(days(10)), Status::Active),
+                with("expired", Some(days(-1)), Status::Active),
+                with("disabled", Some(days(10)), Status::Disabled),
+                Token {
+                    issuer: Some("grace@example.org".parse().unwrap()),
+                    ..with("gone", Some(days(10)), Status::Gone)
+                },
+                Token { role: Some("admin".into()), ..with("never", None, Status::Active) },
+            ])
+            .await;
+        let rows = token_list(&world, format!("lapsed token list {options}").trim()).await;
+        assert_eq!(column(&rows, "external_id"), expected);
+    }
+}
+
+#[tokio::test]
+async fn notices_come_latest_first_and_name_a_message_only_where_one_was_tried() {
+    for world in World::all().await {
+        let (one, two) = (token("s", "one", Some(days(7))), token("s", "two", Some(days(30))));
+        world.insert(&[one.clone(), two.clone()]).await;
+        world.plan(&one, "7d", &["ada@example.org", "bob@example.org"]).await;
+        world.deliver(&["ada@example.org"], Verdict::Sent, None).await;
+        let planned = world.plan(&two, "7d", &["ada@example.org"]).await;
+        let mut tx = world.store.begin().await.unwrap();
+        tx.cancel_notices(two.id, None, "the token is gone").await.unwrap();
+        tx.insert_notices(&planned, None, days(1)).await.unwrap();
+        tx.commit().await.unwrap();
+
+        let rows = notice_list(&world, "lapsed notice list").await;
+        assert_eq!(column(&rows, "token_name"), ["name of two", "name of one", "name of one"]);
+        let sent = notice_list(&world, "lapsed notice list --state sent").await;
+        assert_eq!(
+            column(&sent, "message_id"),
+            ["<lapsed.00000000000000000000000000000001@example.org>"]
+        );
+        assert_eq!((column(&sent, "step"), column(&sent, "channel")), (vec!["7d"], vec!["mail"]));
+        let unsent = notice_list(&world, "lapsed notice list --state planned --limit 1").await;
+        assert_eq!(column(&unsent, "message_id"), ["null"]);
+        let to_bob = notice_list(&world, "lapsed notice list --recipient BOB@example.org").await;
+        assert_eq!(column(&to_bob, "state"), ["planned"]);
+        let of_two = notice_list(&world, "lapsed notice list --token s/two").await;
+        assert_eq!(of_two, rows[..1]);
+    }
+}
+
+#[tokio::test]
+async fn notices_of_one_moment_are_each_listed_once() {
+    for world in World::all().await {
+        let all: Vec<_> = (0..2_100).map(|nth| token("s", &nth.to_string(), Some(days(7)))).collect();
+        world.insert(&all).await;
+        for token in &all[..5] {
+            world.plan(token, "7d", &["ada@example.org"]).await;
+        }
+        let notices: Vec<_> = all[5..]
+            .iter()
+            .map(|token| {
+                let occurrence =
+                    Occurrence { topic: Topic::Expiry, generation: days(7), step: Some(Step::ZERO) };
+                let to = Recipient { address: "bob@example.org".parse().unwrap(), ground: Ground::Admin };
+                NewNotice::about(token, occurrence, &to, days(7))
+            })
+            .collect();
+        let mut tx = world.store.begin().await.unwrap();
+        tx.insert_notices(&notices, None, now()).await.unwrap();
+        tx.commit().await.unwrap();
+        let rows = notice_list(&world, "lapsed notice list").await;
+        let ids: std::collections::HashSet<_> = column(&rows, "id").into_iter().collect();
+        assert_eq!((rows.len(), ids.len()), (2_100, 2_100));
+    }
+}
+
+#[tokio::test]
+async fn findings_are_listed_open_or_all_the_last_found_first() {
+    for world in World::all().await {
+        let known: Vec<_> = ["a", "b"].map(|id| token("s", id, Some(days(9)))).into();
+        world.insert(&known).await;
+        let found = |nth: i64, token: &Token| NewFinding {
+            id: crate::engine::new_id(now() + TimeDelta::minutes(nth)),
+            token_id: token.id,
+            kind: FindingKind::SsoRevoked,
+            severity: Severity::High,
+            since: days(-nth),
+            evidence: "hr: disabled".into(),
+        };
+        let mut tx = world.store.begin().await.unwrap();
+        let first = found(0, &known[0]);
+        tx.open_findings(std::slice::from_ref(&first)).await.unwrap();
+        tx.resolve_finding(first.id, now()).await.unwrap();
+        tx.open_findings(&[found(1, &known[0]), found(2, &known[1])]).await.unwrap();
+        tx.commit().await.unwrap();
+        let open = finding_list(&world, "lapsed finding list").await;
+        assert_eq!(column(&open, "token_name"), ["name of b", "name of a"]);
+        let all = finding_list(&world, "lapsed finding list --all --kind sso_revoked").await;
+        assert_eq!(column(&all, "state"), ["open", "open", "resolved"]);
+        assert!(finding_list(&world, "lapsed finding list --kind unused").await.is_empty());
+    }
+}
+
+fn person(directory: &str, name: &str, status: IdentityStatus) -> store::IdentityRow {
+    store::IdentityRow {
+        directory: directory.to_owned(),
+        email_key: format!("{name}@example.org"),
+        email: format!("{name}@example.org"),
+        status,
+        known_status: IdentityStatus::Active,
+        reason: (status == IdentityStatus::Unknown).then(|| "not in the listing".to_owned()),
+        name: None,
+        evidence: "account enabled".into(),
+        since: None,
+        observed_at: days(-3),
+    }
+}
+
+#[tokio::test]
+async fn people_are_listed_by_directory_with_their_working_tokens() {
+    for world in World::all().await {
+        let mut tx = world.store.begin().await.unwrap();
+        tx.put_identities(&[
+            person("it", "bob", IdentityStatus::Active),
+            person("hr", "bob", IdentityStatus::Active),
+            person("hr", "ada", IdentityStatus::Unknown),
+        ])
+        .await
+        .unwrap();
+        tx.insert_tokens(&[
+            token("s", "works", Some(days(9))),
+            token("s", "never", None),
+            token("s", "expired", Some(days(-9))),
+            Token { status: Status::Disabled, ..token("s", "disabled", None) },
+        ])
+        .await
+        .unwrap();
+        tx.commit().await.unwrap();
+        let rows = identity_list(&world, "lapsed identity list").await;
+        let keys: Vec<_> = column(&rows, "directory").into_iter().zip(column(&rows, "email")).collect();
+        assert_eq!(
+            keys,
+            [("hr", "ada@example.org"), ("hr", "bob@example.org"), ("it", "bob@example.org")]
+        );
+        assert_eq!(rows[0]["tokens"], 2);
+        assert_eq!(rows[0]["status"], "unknown");
+        assert_eq!(rows[0]["reason"], "not in the listing; it last said active");
+        assert_eq!(rows[0]["evidence"], "account enabled");
+        assert_eq!(identity_list(&world, "lapsed identity list --directory it").await, rows[2..]);
+        assert_eq!(identity_list(&world, "lapsed identity list --status active --limit 1").await, rows[1..2]);
+    }
+}
+
+#[tokio::test]
+async fn a_forecast_tells_in_order_of_time_who_will_be_told() {
+    for world in World::all().await {
+        world
+            .insert(&[
+                token("s", "far", Some(days(40))),
+                token("s", "soon", Some(days(10))),
+                token("s", "sooner", Some(days(9))),
+                Token { planned_step: Some("1d".parse().unwrap()), ..token("s", "told", Some(days(2))) },
+                Token { status: Status::Disabled, ..token("s", "disabled", Some(days(9))) },
+                token("s", "edge", Some(days(12))),
+                token("s", "never", None),
+            ])
+            .await;
+        let rows = forecast_list(&world, 10, u64::MAX).await;
+        let told: Vec<_> = rows
+            .iter()
+            .map(|row| (row["token_name"].as_str().unwrap(), row["at"].as_str().unwrap(), row["step"].as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("name of sooner", "2026-11-23T09:00:00Z", Some("7d")),
+                ("name of told", "2026-11-23T09:00:00Z", None),
+                ("name of soon", "2026-11-24T09:00:00Z", Some("7d")),
+                ("name of edge", "2026-11-26T09:00:00Z", Some("7d")),
+                ("name of sooner", "2026-11-29T09:00:00Z", Some("1d")),
+                ("name of soon", "2026-11-30T09:00:00Z", Some("1d")),
+            ]
+        );
+        assert_eq!(rows[0]["recipients"], serde_json::json!(["ada@example.org", "security@example.org"]));
+        assert_eq!(rows[1]["recipients"], serde_json::json!([]));
+        assert_eq!(forecast_list(&world, 10, 2).await, rows[..2]);
+    }
+}
+
+#[tokio::test]
+async fn a_forecast_over_many_pages_is_complete_and_in_order() {
+    let world = World::sqlite().await;
+    let all: Vec<_> =
+        (0..2_500).map(|nth| token("s", &nth.to_string(), Some(days(8) + TimeDelta::minutes(nth)))).collect();
+    world.insert(&all).await;
+    let rows = forecast_list(&world, 30, u64::MAX).await;
+    assert_eq!(rows.len(), 5_000);
+    assert!(column(&rows, "at").is_sorted());
+    let steps = column(&rows, "step").into_iter().fold(BTreeMap::new(), |mut steps, step| {
+        *steps.entry(step).or_insert(0) += 1;
+        steps
+    });
+    assert_eq!(steps, BTreeMap::from([("1d", 2_500), ("7d", 2_500)]));
+}
+
+#[tokio::test]
+async fn a_forecast_shows_what_is_planned_once_and_at_its_next_attempt() {
+    for world in World::all().await {
+        let planned = Token { planned_step: Some("7d".parse().unwrap()), ..token("s", "planned", Some(days(7))) };
+        world.insert(std::slice::from_ref(&planned)).await;
+        world.plan(&planned, "7d", &["ada@example.org", "security@example.org"]).await;
+        let again = now() + TimeDelta::hours(1);
+        world.deliver(&["ada@example.org"], Verdict::Again(again), Some("451 later")).await;
+        let rows = forecast_list(&world, 3, u64::MAX).await;
+        assert_eq!(column(&rows, "at"), ["2026-11-21T09:00:00Z", "2026-11-21T10:00:00Z"]);
+        assert_eq!(rows[1]["recipients"], serde_json::json!(["ada@example.org"]));
+    }
+}
