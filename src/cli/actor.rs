@@ -15,12 +15,18 @@ pub(super) async fn audit(
 ) -> anyhow::Result<()> {
     let actor = actor(|name| std::env::var(name).ok());
     let entry = [actor.as_str(), action, subject];
-    Ok(tx.audit(engine::new_id(now), now, entry, reason).await.map_err(store_failure)?)
+    Ok(tx
+        .audit(engine::new_id(now), now, entry, reason)
+        .await
+        .map_err(store_failure)?)
 }
 
 /// The name of the person, who may have become root for this.
 fn actor(env: impl Fn(&str) -> Option<String>) -> String {
-    let named = ["SUDO_USER", "USER"].into_iter().filter_map(env).find(|name| !name.is_empty());
+    let named = ["SUDO_USER", "USER"]
+        .into_iter()
+        .filter_map(env)
+        .find(|name| !name.is_empty());
     named.unwrap_or_else(|| "unknown".to_owned())
 }
 

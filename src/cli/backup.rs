@@ -31,11 +31,11 @@ pub(super) async fn copy(store: &Store, file: &Path) -> anyhow::Result<String> {
 
 fn failure(error: store::Error) -> Failure {
     match &error {
-        store::Error::NotEmbedded => {
-            Failure::failed(error).hint("pg_dump --format=custom --file=lapsed.dump, with the URL of [store] url")
-        }
+        store::Error::NotEmbedded => Failure::failed(error)
+            .hint("pg_dump --format=custom --file=lapsed.dump, with the URL of [store] url"),
         store::Error::Copy { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists => {
-            Failure::failed(error).hint("name a file that does not exist yet; a copy never overwrites")
+            Failure::failed(error)
+                .hint("name a file that does not exist yet; a copy never overwrites")
         }
         store::Error::Copy { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             Failure::failed(error).hint("make the folder first")

@@ -33,9 +33,12 @@ pub(super) async fn directory(context: &Context, args: DirectoryCommand) -> anyh
 
 /// Names and kinds of the directories in the configuration.
 fn configured(config: &Config) -> BTreeMap<String, &'static str> {
-    let named = config.directories.iter().map(|directory| match directory.kind {
-        DirectoryKind::File(_) => (directory.name.clone(), "file"),
-    });
+    let named = config
+        .directories
+        .iter()
+        .map(|directory| match directory.kind {
+            DirectoryKind::File(_) => (directory.name.clone(), "file"),
+        });
     named.collect()
 }
 
@@ -50,13 +53,18 @@ pub(super) async fn list(
     let mut tx = store.read().await.map_err(store_failure)?;
     let read = tx.directories().await.map_err(store_failure)?;
     drop(tx);
-    let mut rows: BTreeMap<String, DirectoryRow> =
-        configured.iter().map(|(name, kind)| (name.clone(), unread(name, kind))).collect();
+    let mut rows: BTreeMap<String, DirectoryRow> = configured
+        .iter()
+        .map(|(name, kind)| (name.clone(), unread(name, kind)))
+        .collect();
     for row in read {
         let is_configured = configured.contains_key(&row.name);
         rows.insert(row.name.clone(), shown(row, is_configured));
     }
-    let limit = listing.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let limit = listing
+        .limit
+        .and_then(|limit| usize::try_from(limit).ok())
+        .unwrap_or(usize::MAX);
     for row in rows.values().take(limit) {
         printer.row(row)?;
     }
@@ -91,17 +99,27 @@ fn shown(row: store::DirectoryRow, is_configured: bool) -> DirectoryRow {
 }
 
 /// Lets through what the directory holds, and tells what comes of it.
-pub(super) async fn release(store: &Store, name: &str, now: DateTime<Utc>) -> anyhow::Result<String> {
+pub(super) async fn release(
+    store: &Store,
+    name: &str,
+    now: DateTime<Utc>,
+) -> anyhow::Result<String> {
     let mut tx = store.begin().await.map_err(store_failure)?;
     let Some(row) = tx.directory(name).await.map_err(store_failure)? else {
         let error = anyhow::anyhow!("no directory named {name:?} was ever read");
-        return Err(Failure::failed(error).hint("`lapsed directory list` shows their names").into());
+        return Err(Failure::failed(error)
+            .hint("`lapsed directory list` shows their names")
+            .into());
     };
     let Some(held) = row.held else {
-        return Ok(format!("directory {name} holds nothing; nothing was changed"));
+        return Ok(format!(
+            "directory {name} holds nothing; nothing was changed"
+        ));
     };
     if row.released {
-        return Ok(format!("directory {name} was released before; the next sweep lets it through: {held}"));
+        return Ok(format!(
+            "directory {name} was released before; the next sweep lets it through: {held}"
+        ));
     }
     tx.release_directory(name).await.map_err(store_failure)?;
     actor::audit(&mut tx, now, ("directory.release", name), Some(&held)).await?;

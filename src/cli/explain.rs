@@ -10,7 +10,10 @@ use super::{
     args::{Explain, Format},
     exit::Exit,
     lookup,
-    output::{Sheet, View, rows, show, when::{Instant, when}},
+    output::{
+        Sheet, View, rows, show,
+        when::{Instant, when},
+    },
     setup::{self, store_failure},
     steps::{goes_at, is_at, is_held, is_of, untold, was_seen_expired},
 };
@@ -35,7 +38,9 @@ pub(super) async fn explain(context: &Context, args: Explain) -> anyhow::Result<
 
 pub(super) fn print(case: &Case, domain: &str, view: View, out: impl Write) -> anyhow::Result<()> {
     let nothing: (&(), &[&str]) = (&(), &[]);
-    Ok(show(Format::Table, view, out, nothing, |sheet| case.write_to(sheet, domain))?)
+    Ok(show(Format::Table, view, out, nothing, |sheet| {
+        case.write_to(sheet, domain)
+    })?)
 }
 
 /// Everything that decides about the notices of one token.
@@ -61,24 +66,41 @@ impl Case {
         let token = lookup::token(&mut tx, reference).await?;
         let notices = tx.notices_about(&[token.id]).await.map_err(store_failure)?;
         let findings = tx.findings_of(token.id).await.map_err(store_failure)?;
-        let dead = tx.dead_addresses(now - DEAD_FOR).await.map_err(store_failure)?;
+        let dead = tx
+            .dead_addresses(now - DEAD_FOR)
+            .await
+            .map_err(store_failure)?;
         let lost = findings.into_iter().find(|finding| {
             finding.kind == FindingKind::SsoRevoked.as_str()
                 && finding.state != FindingState::Resolved.as_str()
         });
-        Ok(Self { token, policy, notices, lost, dead: dead.into_iter().collect(), now })
+        Ok(Self {
+            token,
+            policy,
+            notices,
+            lost,
+            dead: dead.into_iter().collect(),
+            now,
+        })
     }
 
     fn write_to(&self, sheet: &mut Sheet, domain: &str) {
         let token = &self.token;
         sheet.title(super::output::text::name(token.label()).as_str());
-        sheet.say(&format!("{}/{}, {}", token.source, token.external_id, token.id));
+        sheet.say(&format!(
+            "{}/{}, {}",
+            token.source, token.external_id, token.id
+        ));
         sheet.say(&self.standing());
         sheet.title("Who is told");
         self.write_people(sheet);
         let foreseen = self.foreseen();
         for outlook in self.policy.outlook(token) {
-            sheet.title(&format!("{} before: {}", outlook.step, self.when(outlook.at)));
+            sheet.title(&format!(
+                "{} before: {}",
+                outlook.step,
+                self.when(outlook.at)
+            ));
             self.write_step(sheet, outlook, &foreseen, domain);
         }
         self.write_others(sheet, domain);
@@ -99,10 +121,15 @@ impl Case {
                 "Its source does not say when it expires, so nobody can be warned.".to_owned()
             }
             (Expiry::At(at), Status::Expired) if was_seen_expired(token) => {
-                format!("It expired {}, before lapsed first saw it: it is marked, and nobody is told.", self.when(at))
+                format!(
+                    "It expired {}, before lapsed first saw it: it is marked, and nobody is told.",
+                    self.when(at)
+                )
             }
             (Expiry::At(at), Status::Expired) => format!("It expired {}.", self.when(at)),
-            (Expiry::At(at), Status::Active) => format!("It is active and expires {}.", self.when(at)),
+            (Expiry::At(at), Status::Active) => {
+                format!("It is active and expires {}.", self.when(at))
+            }
         }
     }
 
@@ -119,8 +146,12 @@ impl Case {
             let is_told = told.iter().any(|recipient| recipient.address == *address);
             let why = match (is_told, self.dead.get(address.key()), &self.lost) {
                 (true, ..) => String::new(),
-                (false, Some(reason), _) => format!("; left out, the mailbox was refused: {reason}"),
-                (false, None, Some(lost)) => format!("; left out, access is lost: {}", lost.evidence),
+                (false, Some(reason), _) => {
+                    format!("; left out, the mailbox was refused: {reason}")
+                }
+                (false, None, Some(lost)) => {
+                    format!("; left out, access is lost: {}", lost.evidence)
+                }
                 (false, None, None) => "; left out".to_owned(),
             };
             sheet.say(&format!("{address}: {ground}{why}"));
@@ -129,14 +160,17 @@ impl Case {
             sheet.say("the token has no known issuer");
         }
         if told.is_empty() {
-            sheet.say("nobody is left to be told: set [notify] admins, or the admins of its [[account]]");
+            sheet.say(
+                "nobody is left to be told: set [notify] admins, or the admins of its [[account]]",
+            );
         }
     }
 
     /// Who is told of what is planned from now on.
     fn recipients(&self) -> Vec<Recipient> {
         let is_dead = |address: &Address| self.dead.contains_key(address.key());
-        self.policy.recipients(&self.token, self.lost.is_some(), &is_dead)
+        self.policy
+            .recipients(&self.token, self.lost.is_some(), &is_dead)
     }
 
     /// The warnings that are still to be planned.
@@ -146,14 +180,28 @@ impl Case {
     }
 
     /// One step: what became of it for everybody who was, is or will be told.
-    fn write_step(&self, sheet: &mut Sheet, outlook: StepOutlook, foreseen: &[NewNotice], domain: &str) {
+    fn write_step(
+        &self,
+        sheet: &mut Sheet,
+        outlook: StepOutlook,
+        foreseen: &[NewNotice],
+        domain: &str,
+    ) {
         let StepOutlook { step, prospect, .. } = outlook;
         let mut told = Vec::new();
-        for notice in self.of_present_expiry().filter(|notice| is_at(notice, step)) {
-            sheet.say(&format!("{}: {}", notice.recipient, self.fate(notice, domain)));
+        for notice in self
+            .of_present_expiry()
+            .filter(|notice| is_at(notice, step))
+        {
+            sheet.say(&format!(
+                "{}: {}",
+                notice.recipient,
+                self.fate(notice, domain)
+            ));
             told.push(notice.recipient.to_lowercase());
         }
-        if matches!(prospect, Prospect::TooWide) || self.token.status_at(self.now) != Status::Active {
+        if matches!(prospect, Prospect::TooWide) || self.token.status_at(self.now) != Status::Active
+        {
             if told.is_empty() {
                 sheet.say(&untold(&self.token, step, prospect, self.now));
             }
@@ -172,20 +220,35 @@ impl Case {
     }
 
     /// Why somebody has no notice of a step.
-    fn fate_without(&self, address: &Address, outlook: StepOutlook, foreseen: &[NewNotice]) -> String {
+    fn fate_without(
+        &self,
+        address: &Address,
+        outlook: StepOutlook,
+        foreseen: &[NewNotice],
+    ) -> String {
         let StepOutlook { step, prospect, .. } = outlook;
         let his = |notice: &&NewNotice| notice.recipient == *address;
         match prospect {
             Prospect::Open { plan_at } => {
-                match foreseen.iter().filter(his).find(|notice| notice.step == Some(step)) {
+                match foreseen
+                    .iter()
+                    .filter(his)
+                    .find(|notice| notice.step == Some(step))
+                {
                     Some(notice) if notice.send_at <= self.now => {
                         "due now: the next sweep plans and sends it".to_owned()
                     }
                     Some(notice) => {
                         let planned = Instant(plan_at.max(self.now));
-                        format!("will be planned {} to go {}", when(planned, self.now), self.when(notice.send_at))
+                        format!(
+                            "will be planned {} to go {}",
+                            when(planned, self.now),
+                            self.when(notice.send_at)
+                        )
                     }
-                    None => "will be settled by a tighter step that is due at the same time".to_owned(),
+                    None => {
+                        "will be settled by a tighter step that is due at the same time".to_owned()
+                    }
                 }
             }
             Prospect::Planned => {
@@ -214,7 +277,9 @@ impl Case {
     /// What became of a notice.
     fn fate(&self, notice: &NoticeRow, domain: &str) -> String {
         let reason = notice.reason.as_deref().unwrap_or("no reason was given");
-        let message_id = rows::NoticeRow::stored(notice, domain).ok().and_then(|row| row.message_id);
+        let message_id = rows::NoticeRow::stored(notice, domain)
+            .ok()
+            .and_then(|row| row.message_id);
         let message_id = message_id.map(|id| format!(" as {id}")).unwrap_or_default();
         let Ok(state) = notice.state.parse() else {
             return notice.state.clone();
@@ -249,29 +314,48 @@ impl Case {
 
     /// Notices about anything but the configured steps of the present expiry.
     fn write_others(&self, sheet: &mut Sheet, domain: &str) {
-        let steps: Vec<i64> = self.policy.steps.iter().map(|step| step.seconds()).collect();
+        let steps: Vec<i64> = self
+            .policy
+            .steps
+            .iter()
+            .map(|step| step.seconds())
+            .collect();
         let is_present = |notice: &NoticeRow| {
             self.token.expiry.at().is_some_and(|at| is_of(notice, at))
                 && notice.step.is_some_and(|step| steps.contains(&step))
         };
-        let others: Vec<_> = self.notices.iter().filter(|notice| !is_present(notice)).collect();
+        let others: Vec<_> = self
+            .notices
+            .iter()
+            .filter(|notice| !is_present(notice))
+            .collect();
         if !others.is_empty() {
             sheet.title("Other notices");
         }
         for notice in others {
             let about = match notice.step {
                 Some(step) => {
-                    format!("{} before {}", Step::from_seconds(step), self.when(notice.generation))
+                    format!(
+                        "{} before {}",
+                        Step::from_seconds(step),
+                        self.when(notice.generation)
+                    )
                 }
                 None => notice.topic.clone(),
             };
-            sheet.say(&format!("{about}, {}: {}", notice.recipient, self.fate(notice, domain)));
+            sheet.say(&format!(
+                "{about}, {}: {}",
+                notice.recipient,
+                self.fate(notice, domain)
+            ));
         }
     }
 
     fn of_present_expiry(&self) -> impl Iterator<Item = &NoticeRow> {
         let expires_at = self.token.expiry.at();
-        self.notices.iter().filter(move |notice| expires_at.is_some_and(|at| is_of(notice, at)))
+        self.notices
+            .iter()
+            .filter(move |notice| expires_at.is_some_and(|at| is_of(notice, at)))
     }
 
     /// When lapsed looks at the token next.
@@ -289,5 +373,9 @@ impl Case {
 }
 
 fn attempts(count: i64) -> String {
-    if count == 1 { "1 attempt".to_owned() } else { format!("{count} attempts") }
+    if count == 1 {
+        "1 attempt".to_owned()
+    } else {
+        format!("{count} attempts")
+    }
 }

@@ -34,7 +34,11 @@ pub(super) async fn list(
         args.listing.limit,
         async |last: Option<&store::FindingRow>, limit| {
             let before = last.map(|finding| finding.id);
-            store.read().await?.list_findings(args.kind, args.all, before, limit).await
+            store
+                .read()
+                .await?
+                .list_findings(args.kind, args.all, before, limit)
+                .await
         },
         |finding| FindingRow::stored(finding.clone()),
     )

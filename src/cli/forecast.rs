@@ -32,12 +32,23 @@ pub(super) async fn forecast(context: &Context, args: Forecast) -> anyhow::Resul
     let store = setup::store(&config).await?;
     let now = context.clock.now();
     let mut printer = Printer::stdout(args.listing.format, now);
-    let window = Window { now, until: now + TimeDelta::days(i64::from(args.days)) };
+    let window = Window {
+        now,
+        until: now + TimeDelta::days(i64::from(args.days)),
+    };
     let limit = args.listing.limit.unwrap_or(u64::MAX);
-    let held = list(&store, &setup::policy(&config), (window, limit), &mut printer).await?;
+    let held = list(
+        &store,
+        &setup::policy(&config),
+        (window, limit),
+        &mut printer,
+    )
+    .await?;
     printer.finish()?;
     if held > 0 {
-        tracing::warn!("{held} notices of these tokens are held and not shown; `lapsed release` lets them go");
+        tracing::warn!(
+            "{held} notices of these tokens are held and not shown; `lapsed release` lets them go"
+        );
     }
     store.close().await;
     Ok(Exit::Ok)
@@ -62,15 +73,22 @@ pub(super) async fn list(
     let (mut waiting, mut left, mut held) = (Waiting::default(), limit, 0);
     let mut last: Option<Token> = None;
     while left > 0 {
-        let page = Page::read(store, window, until + lead, last.as_ref()).await.map_err(store_failure)?;
+        let page = Page::read(store, window, until + lead, last.as_ref())
+            .await
+            .map_err(store_failure)?;
         held += page.held;
         last = page.tokens.last().cloned();
         for token in &page.tokens {
             waiting.extend(page.rows(token, policy, window));
         }
         // Whatever a later token brings comes no earlier than this.
-        let settled = last.as_ref().and_then(|token| token.expiry.at()).map(|at| at - lead);
-        while left > 0 && let Some(row) = waiting.pop_before(settled) {
+        let settled = last
+            .as_ref()
+            .and_then(|token| token.expiry.at())
+            .map(|at| at - lead);
+        while left > 0
+            && let Some(row) = waiting.pop_before(settled)
+        {
             printer.row(&row)?;
             left -= 1;
         }
@@ -83,8 +101,17 @@ pub(super) async fn list(
 
 /// How long before an expiry the first warning can come.
 fn lead(policy: &Policy) -> TimeDelta {
-    let widest = policy.steps.iter().map(|step| step.width()).max().unwrap_or_default();
-    if policy.admin_digest.is_some() { widest + DIGEST_AHEAD } else { widest }
+    let widest = policy
+        .steps
+        .iter()
+        .map(|step| step.width())
+        .max()
+        .unwrap_or_default();
+    if policy.admin_digest.is_some() {
+        widest + DIGEST_AHEAD
+    } else {
+        widest
+    }
 }
 
 /// Rows that others may have to go before.
@@ -135,7 +162,11 @@ impl Page {
         let tokens = tx.expiring(window.now, until, after, PAGE).await?;
         let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
         let lost = tx.lost_access(&ids).await?;
-        let dead = tx.dead_addresses(window.now - DEAD_FOR).await?.into_iter().collect();
+        let dead = tx
+            .dead_addresses(window.now - DEAD_FOR)
+            .await?
+            .into_iter()
+            .collect();
         let (mut notices, mut held) = (HashMap::<_, Vec<_>>::new(), 0);
         for notice in tx.notices_about(&ids).await? {
             held += u64::from(is_held(&notice));
@@ -143,7 +174,13 @@ impl Page {
                 notices.entry(TokenId(id)).or_default().push(notice);
             }
         }
-        Ok(Self { tokens, notices, lost, dead, held })
+        Ok(Self {
+            tokens,
+            notices,
+            lost,
+            dead,
+            held,
+        })
     }
 
     /// What will be sent about a token in the window; where that is nothing any more, its expiry.
@@ -153,17 +190,23 @@ impl Page {
         };
         let mut told: BTreeMap<(DateTime<Utc>, Step), Vec<Address>> = BTreeMap::new();
         for (at, step, recipient) in self.owed(token, expires_at) {
-            told.entry((at.max(window.now), step)).or_default().push(recipient);
+            told.entry((at.max(window.now), step))
+                .or_default()
+                .push(recipient);
         }
         let lost = self.lost.contains(&token.id);
-        let recipients = policy.recipients(token, lost, &|address| self.dead.contains_key(address.key()));
+        let recipients = policy.recipients(token, lost, &|address| {
+            self.dead.contains_key(address.key())
+        });
         for foreseen in foresee(token, &recipients, policy, window.now) {
             let (step, at, recipient) = match foreseen {
                 Ok(notice) => (notice.step, notice.send_at, Some(notice.recipient)),
                 Err((step, at)) => (Some(step), at, None),
             };
             let step = step.unwrap_or(Step::ZERO);
-            told.entry((at.max(window.now), step)).or_default().extend(recipient);
+            told.entry((at.max(window.now), step))
+                .or_default()
+                .extend(recipient);
         }
         let row = |at, step, recipients| ForecastRow {
             at: Instant(at),
@@ -175,7 +218,9 @@ impl Page {
             recipients,
         };
         let told = told.into_iter().filter(|((at, _), _)| *at <= window.until);
-        let mut rows: Vec<_> = told.map(|((at, step), to)| row(at, Some(step), to)).collect();
+        let mut rows: Vec<_> = told
+            .map(|((at, step), to)| row(at, Some(step), to))
+            .collect();
         if rows.is_empty() && expires_at <= window.until {
             rows.push(row(expires_at, None, Vec::new()));
         }

@@ -35,9 +35,15 @@ pub(super) async fn identity(context: &Context, args: IdentityCommand) -> anyhow
         IdentityCommand::Show(args) => {
             let detail = detail(&store, &args.email, now).await?;
             let keys = IdentityDetail::KEYS;
-            show(args.shown.format, View::of_stdout(now), io::stdout(), (&detail, keys), |sheet| {
-                detail.write_to(sheet);
-            })?;
+            show(
+                args.shown.format,
+                View::of_stdout(now),
+                io::stdout(),
+                (&detail, keys),
+                |sheet| {
+                    detail.write_to(sheet);
+                },
+            )?;
         }
     }
     store.close().await;
@@ -51,14 +57,21 @@ pub(super) async fn list(
     now: DateTime<Utc>,
     printer: &mut Printer<IdentityRow, impl Write, impl Write>,
 ) -> anyhow::Result<()> {
-    let filter =
-        IdentityFilter { status: args.status, directory: args.directory.clone(), email_key: None };
+    let filter = IdentityFilter {
+        status: args.status,
+        directory: args.directory.clone(),
+        email_key: None,
+    };
     pages(
         printer,
         args.listing.limit,
         async |last: Option<&(store::IdentityRow, i64)>, limit| {
             let after = last.map(|(row, _)| row);
-            store.read().await?.list_identities(&filter, after, now, limit).await
+            store
+                .read()
+                .await?
+                .list_identities(&filter, after, now, limit)
+                .await
         },
         |(row, tokens)| IdentityRow::stored(row, *tokens),
     )
@@ -66,15 +79,31 @@ pub(super) async fn list(
 }
 
 /// What every directory says of one person, and the person's tokens.
-pub(super) async fn detail(store: &Store, email: &Address, now: DateTime<Utc>) -> anyhow::Result<IdentityDetail> {
+pub(super) async fn detail(
+    store: &Store,
+    email: &Address,
+    now: DateTime<Utc>,
+) -> anyhow::Result<IdentityDetail> {
     let mut tx = store.read().await.map_err(store_failure)?;
-    let filter = IdentityFilter { email_key: Some(email.key().to_owned()), ..IdentityFilter::default() };
-    let rows = tx.list_identities(&filter, None, now, PAGE).await.map_err(store_failure)?;
-    let filter = TokenFilter { issuer_key: Some(email.key().to_owned()), ..TokenFilter::default() };
+    let filter = IdentityFilter {
+        email_key: Some(email.key().to_owned()),
+        ..IdentityFilter::default()
+    };
+    let rows = tx
+        .list_identities(&filter, None, now, PAGE)
+        .await
+        .map_err(store_failure)?;
+    let filter = TokenFilter {
+        issuer_key: Some(email.key().to_owned()),
+        ..TokenFilter::default()
+    };
     let mut tokens: Vec<store::TokenView> = Vec::new();
     loop {
         let after = tokens.last().map(|view| view.token.clone());
-        let page = tx.list_tokens(&filter, after.as_ref(), now, PAGE).await.map_err(store_failure)?;
+        let page = tx
+            .list_tokens(&filter, after.as_ref(), now, PAGE)
+            .await
+            .map_err(store_failure)?;
         if page.is_empty() {
             break;
         }
@@ -86,9 +115,14 @@ pub(super) async fn detail(store: &Store, email: &Address, now: DateTime<Utc>) -
         let hint = "`lapsed identity list` shows the people that directories know";
         return Err(Failure::failed(error).hint(hint).into());
     }
-    let directories: Result<Vec<_>, _> =
-        rows.iter().map(|(row, count)| IdentityRow::stored(row, *count)).collect();
-    let tokens: Result<Vec<_>, _> = tokens.iter().map(|view| TokenRow::listed(view, now)).collect();
+    let directories: Result<Vec<_>, _> = rows
+        .iter()
+        .map(|(row, count)| IdentityRow::stored(row, *count))
+        .collect();
+    let tokens: Result<Vec<_>, _> = tokens
+        .iter()
+        .map(|view| TokenRow::listed(view, now))
+        .collect();
     Ok(IdentityDetail {
         email: email.clone(),
         name: rows.into_iter().find_map(|(row, _)| row.name),

@@ -23,7 +23,10 @@ pub(super) async fn token(tx: &mut Tx, reference: &TokenRef) -> anyhow::Result<T
         }
         TokenRef::Prefix(prefix) => {
             let limit = i64::try_from(NAMED + 1).unwrap_or(i64::MAX);
-            let mut found = tx.tokens_matching(prefix, limit).await.map_err(store_failure)?;
+            let mut found = tx
+                .tokens_matching(prefix, limit)
+                .await
+                .map_err(store_failure)?;
             match (found.pop(), found.is_empty()) {
                 (Some(only), true) => Ok(only),
                 (Some(last), false) => {
@@ -44,7 +47,14 @@ fn ambiguous(prefix: &str, found: &[Token]) -> Failure {
     let mut text = format!("several tokens' ids begin with {prefix}:");
     for token in found.iter().take(NAMED) {
         // Writing to a string does not fail.
-        let _ = write!(text, "\n  {}  {}/{}  {}", token.id, token.source, token.external_id, token.label());
+        let _ = write!(
+            text,
+            "\n  {}  {}/{}  {}",
+            token.id,
+            token.source,
+            token.external_id,
+            token.label()
+        );
     }
     if found.len() > NAMED {
         text.push_str("\n  and more");

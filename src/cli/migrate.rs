@@ -19,14 +19,17 @@ pub(super) async fn migrate(context: &Context) -> anyhow::Result<Exit> {
 /// Makes the store, even where `[store] create` forbids it to other commands, or brings it up to
 /// this version; tells which.
 pub(super) async fn bring_up_to_date(url: &str) -> anyhow::Result<String> {
-    let (store, versions) =
-        Store::open_versioned(url, Access::Create).await.map_err(store_failure)?;
+    let (store, versions) = Store::open_versioned(url, Access::Create)
+        .await
+        .map_err(store_failure)?;
     store.close().await;
     Ok(match versions {
         Versions { before: 0, now } => format!("created the store with schema version {now}"),
         Versions { before, now } if before == now => {
             format!("the store is up to date: schema version {now}")
         }
-        Versions { before, now } => format!("migrated the store from schema version {before} to {now}"),
+        Versions { before, now } => {
+            format!("migrated the store from schema version {before} to {now}")
+        }
     })
 }

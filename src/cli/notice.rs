@@ -18,7 +18,13 @@ pub(super) async fn notice(context: &Context, args: NoticeCommand) -> anyhow::Re
     let config = setup::config(context)?;
     let store = setup::store(&config).await?;
     let mut printer = Printer::stdout(args.listing.format, context.clock.now());
-    list(&store, &args, config.notify.from.email.domain(), &mut printer).await?;
+    list(
+        &store,
+        &args,
+        config.notify.from.email.domain(),
+        &mut printer,
+    )
+    .await?;
     printer.finish()?;
     store.close().await;
     Ok(Exit::Ok)
@@ -39,7 +45,10 @@ pub(super) async fn list(
         None => None,
     };
     let filter = NoticeFilter {
-        recipient_key: args.recipient.as_ref().map(|recipient| recipient.key().to_owned()),
+        recipient_key: args
+            .recipient
+            .as_ref()
+            .map(|recipient| recipient.key().to_owned()),
         state: args.state,
         token,
     };
@@ -48,7 +57,11 @@ pub(super) async fn list(
         args.listing.limit,
         async |last: Option<&store::NoticeRow>, limit| {
             let before = last.map(|notice| (notice.planned_at, notice.id));
-            store.read().await?.list_notices(&filter, before, limit).await
+            store
+                .read()
+                .await?
+                .list_notices(&filter, before, limit)
+                .await
         },
         |notice| NoticeRow::stored(notice, domain),
     )

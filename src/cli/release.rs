@@ -20,15 +20,27 @@ pub(super) async fn release(context: &Context, args: Release) -> anyhow::Result<
 }
 
 /// Lets every held plan go, or drops it, and tells how much that was.
-pub(super) async fn settle(store: &Store, discard: bool, now: DateTime<Utc>) -> anyhow::Result<String> {
+pub(super) async fn settle(
+    store: &Store,
+    discard: bool,
+    now: DateTime<Utc>,
+) -> anyhow::Result<String> {
     let mut tx = store.begin().await.map_err(store_failure)?;
     let plans = tx.held_plans().await.map_err(store_failure)?;
     let count = tx.settle_held(discard).await.map_err(store_failure)?;
     if plans.is_empty() && count == 0 {
         return Ok("nothing is held; nothing was changed".to_owned());
     }
-    let notices = if count == 1 { "1 notice".to_owned() } else { format!("{count} notices") };
-    let action = if discard { "plan.discard" } else { "plan.release" };
+    let notices = if count == 1 {
+        "1 notice".to_owned()
+    } else {
+        format!("{count} notices")
+    };
+    let action = if discard {
+        "plan.discard"
+    } else {
+        "plan.release"
+    };
     for (plan, ..) in &plans {
         actor::audit(&mut tx, now, (action, &plan.to_string()), Some(&notices)).await?;
     }

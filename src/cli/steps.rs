@@ -26,15 +26,24 @@ pub(super) fn step_rows(
     let planned = planned.filter_map(|notice| notice.step.map(Step::from_seconds));
     let steps: BTreeSet<Step> = outlook.iter().map(|it| it.step).chain(planned).collect();
     let rows = steps.into_iter().rev().map(|step| {
-        let of_step: Vec<_> =
-            notices.iter().filter(|notice| is_of(notice, expires_at) && is_at(notice, step)).collect();
-        let prospect = outlook.iter().find(|it| it.step == step).map(|it| it.prospect);
+        let of_step: Vec<_> = notices
+            .iter()
+            .filter(|notice| is_of(notice, expires_at) && is_at(notice, step))
+            .collect();
+        let prospect = outlook
+            .iter()
+            .find(|it| it.step == step)
+            .map(|it| it.prospect);
         let outcome = match (told(&of_step, now), prospect) {
             (Some(told), _) => told,
             (None, Some(prospect)) => untold(token, step, prospect, now),
             (None, None) => String::new(),
         };
-        StepRow { step, at: Instant(expires_at - step.width()), outcome }
+        StepRow {
+            step,
+            at: Instant(expires_at - step.width()),
+            outcome,
+        }
     });
     rows.collect()
 }
@@ -56,7 +65,9 @@ pub(super) fn is_held(notice: &NoticeRow) -> bool {
 
 /// Whether the expiry had passed when lapsed learned of it.
 pub(super) fn was_seen_expired(token: &Token) -> bool {
-    let learned_at = token.first_seen_at.max(token.life_from.unwrap_or(token.first_seen_at));
+    let learned_at = token
+        .first_seen_at
+        .max(token.life_from.unwrap_or(token.first_seen_at));
     token.expiry.at().is_some_and(|at| at <= learned_at)
 }
 
@@ -73,7 +84,9 @@ pub(super) fn untold(token: &Token, step: Step, prospect: Prospect, now: DateTim
         Prospect::Open { .. } => match status {
             Status::Active => "not yet".to_owned(),
             Status::Expired => "none yet, though it has expired: the next sweep looks".to_owned(),
-            Status::Disabled | Status::Revoked | Status::Gone => format!("none: the token is {status}"),
+            Status::Disabled | Status::Revoked | Status::Gone => {
+                format!("none: the token is {status}")
+            }
         },
     }
 }
@@ -81,10 +94,14 @@ pub(super) fn untold(token: &Token, step: Step, prospect: Prospect, now: DateTim
 /// What became of the notices of one step: `sent to 2 people; failed for 1 person`.
 fn told(notices: &[&NoticeRow], now: DateTime<Utc>) -> Option<String> {
     let count = |state: NoticeState| {
-        let of_state = notices.iter().filter(|notice| notice.state == state.as_str() && !is_held(notice));
+        let of_state = notices
+            .iter()
+            .filter(|notice| notice.state == state.as_str() && !is_held(notice));
         of_state.count()
     };
-    let waiting = notices.iter().filter(|it| it.state == NoticeState::Planned.as_str() && !is_held(it));
+    let waiting = notices
+        .iter()
+        .filter(|it| it.state == NoticeState::Planned.as_str() && !is_held(it));
     let first = waiting.map(|notice| goes_at(notice)).min();
     let planned = first.map(|at| match at {
         at if at <= now => "due, goes with the next sweep".to_owned(),

@@ -32,9 +32,18 @@ pub(super) async fn token(context: &Context, args: TokenCommand) -> anyhow::Resu
             printer.finish()?;
         }
         TokenCommand::Show(args) => {
-            let told = Told { policy: setup::policy(&config), domain: config.notify.from.email.domain(), now };
+            let told = Told {
+                policy: setup::policy(&config),
+                domain: config.notify.from.email.domain(),
+                now,
+            };
             let (detail, steps) = detail(&store, &args.id, &told).await?;
-            print(args.shown.format, View::of_stdout(now), io::stdout(), (&detail, &steps))?;
+            print(
+                args.shown.format,
+                View::of_stdout(now),
+                io::stdout(),
+                (&detail, &steps),
+            )?;
         }
     }
     store.close().await;
@@ -61,7 +70,11 @@ pub(super) async fn list(
         args.listing.limit,
         async |last: Option<&crate::store::TokenView>, limit| {
             let after = last.map(|view| &view.token);
-            store.read().await?.list_tokens(&filter, after, now, limit).await
+            store
+                .read()
+                .await?
+                .list_tokens(&filter, after, now, limit)
+                .await
         },
         |view| TokenRow::listed(view, now),
     )
@@ -89,8 +102,10 @@ pub(super) async fn detail(
     drop(tx);
     let steps = step_rows(&token, &told.policy, &notices, told.now);
     let findings: Result<Vec<_>, _> = findings.into_iter().map(FindingRow::stored).collect();
-    let notices: Result<Vec<_>, _> =
-        notices.iter().map(|notice| NoticeRow::stored(notice, told.domain)).collect();
+    let notices: Result<Vec<_>, _> = notices
+        .iter()
+        .map(|notice| NoticeRow::stored(notice, told.domain))
+        .collect();
     let detail = TokenDetail {
         token: TokenRow::new(&token, findings.map_err(store_failure)?, told.now),
         notices: notices.map_err(store_failure)?,
@@ -105,5 +120,7 @@ pub(super) fn print(
     (detail, steps): (&TokenDetail, &[StepRow]),
 ) -> anyhow::Result<()> {
     let keys = TokenDetail::KEYS;
-    Ok(show(format, view, out, (detail, keys), |sheet| detail.write_to(sheet, steps))?)
+    Ok(show(format, view, out, (detail, keys), |sheet| {
+        detail.write_to(sheet, steps)
+    })?)
 }

@@ -17,7 +17,11 @@ impl TokenRow {
     /// When the store holds a word that no version of lapsed writes.
     pub fn listed(view: &TokenView, now: DateTime<Utc>) -> store::Result<Self> {
         let kinds = view.findings.iter().map(|kind| word::<FindingKind>(kind));
-        Ok(Self::new(&view.token, kinds.collect::<Result<_, _>>()?, now))
+        Ok(Self::new(
+            &view.token,
+            kinds.collect::<Result<_, _>>()?,
+            now,
+        ))
     }
 }
 
@@ -51,7 +55,9 @@ impl NoticeRow {
 /// did not travel with it.
 fn message_id(row: &store::NoticeRow, state: NoticeState, domain: &str) -> Option<String> {
     let was_tried = match state {
-        NoticeState::Sending | NoticeState::Sent | NoticeState::Unknown | NoticeState::Failed => true,
+        NoticeState::Sending | NoticeState::Sent | NoticeState::Unknown | NoticeState::Failed => {
+            true
+        }
         NoticeState::Planned => row.attempts > 0,
         NoticeState::Cancelled | NoticeState::Suppressed => false,
     };
@@ -108,7 +114,10 @@ impl IdentityRow {
 
 /// A word of the store as the value it stands for. It is not shown: it might be an address.
 fn word<T: FromStr>(text: &str) -> store::Result<T> {
-    let kind = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
+    let kind = std::any::type_name::<T>()
+        .rsplit("::")
+        .next()
+        .unwrap_or_default();
     text.parse()
         .map_err(|_| Error::Inconsistent(format!("a row holds no {kind} where there must be one")))
 }

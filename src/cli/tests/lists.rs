@@ -11,29 +11,47 @@ use crate::domain::{FindingKind, IdentityStatus, Severity};
 use crate::store::{self, NewFinding};
 
 async fn token_list(world: &World, line: &str) -> Vec<serde_json::Value> {
-    let Command::Token(TokenCommand::List(args)) = typed(line) else { panic!("{line}") };
-    listed::<TokenRow>(async |printer| tokens::list(&world.store, &args, now(), printer).await).await
+    let Command::Token(TokenCommand::List(args)) = typed(line) else {
+        panic!("{line}")
+    };
+    listed::<TokenRow>(async |printer| tokens::list(&world.store, &args, now(), printer).await)
+        .await
 }
 
 async fn notice_list(world: &World, line: &str) -> Vec<serde_json::Value> {
-    let Command::Notice(NoticeCommand::List(args)) = typed(line) else { panic!("{line}") };
-    listed::<NoticeRow>(async |printer| notice::list(&world.store, &args, "example.org", printer).await).await
+    let Command::Notice(NoticeCommand::List(args)) = typed(line) else {
+        panic!("{line}")
+    };
+    listed::<NoticeRow>(async |printer| {
+        notice::list(&world.store, &args, "example.org", printer).await
+    })
+    .await
 }
 
 async fn finding_list(world: &World, line: &str) -> Vec<serde_json::Value> {
-    let Command::Finding(FindingCommand::List(args)) = typed(line) else { panic!("{line}") };
+    let Command::Finding(FindingCommand::List(args)) = typed(line) else {
+        panic!("{line}")
+    };
     listed::<FindingRow>(async |printer| finding::list(&world.store, &args, printer).await).await
 }
 
 async fn identity_list(world: &World, line: &str) -> Vec<serde_json::Value> {
-    let Command::Identity(IdentityCommand::List(args)) = typed(line) else { panic!("{line}") };
-    listed::<IdentityRow>(async |printer| identity::list(&world.store, &args, now(), printer).await).await
+    let Command::Identity(IdentityCommand::List(args)) = typed(line) else {
+        panic!("{line}")
+    };
+    listed::<IdentityRow>(async |printer| identity::list(&world.store, &args, now(), printer).await)
+        .await
 }
 
 async fn forecast_list(world: &World, until: i64, limit: u64) -> Vec<serde_json::Value> {
-    let window = Window { now: now(), until: days(until) };
+    let window = Window {
+        now: now(),
+        until: days(until),
+    };
     listed::<ForecastRow>(async |printer| {
-        forecast::list(&world.store, &policy(), (window, limit), printer).await.map(drop)
+        forecast::list(&world.store, &policy(), (window, limit), printer)
+            .await
+            .map(drop)
     })
     .await
 }
@@ -50,16 +68,29 @@ async fn a_listing_of_many_pages_is_complete_and_in_order() {
         world.insert(&all).await;
 
         let rows = token_list(&world, "lapsed token list").await;
-        let keys: Vec<_> = column(&rows, "source").into_iter().zip(column(&rows, "external_id")).collect();
+        let keys: Vec<_> = column(&rows, "source")
+            .into_iter()
+            .zip(column(&rows, "external_id"))
+            .collect();
         assert_eq!(keys.len(), 2_500);
         assert!(keys.is_sorted());
-        assert_eq!(token_list(&world, "lapsed token list --limit 1001").await, rows[..1001]);
-        assert_eq!(token_list(&world, "lapsed token list --source b").await, rows[1250..]);
+        assert_eq!(
+            token_list(&world, "lapsed token list --limit 1001").await,
+            rows[..1001]
+        );
+        assert_eq!(
+            token_list(&world, "lapsed token list --source b").await,
+            rows[1250..]
+        );
 
         let soon = token_list(&world, "lapsed token list --expires-within 1500d").await;
         assert_eq!(soon.len(), 1500);
         assert!(column(&soon, "expires_at").is_sorted());
-        let soon = token_list(&world, "lapsed token list --expires-within 1500d --source a --limit 2").await;
+        let soon = token_list(
+            &world,
+            "lapsed token list --expires-within 1500d --source a --limit 2",
+        )
+        .await;
         assert_eq!(column(&soon, "external_id"), ["02499", "02497"]);
     }
 }
@@ -75,7 +106,10 @@ async fn a_listing_of_many_pages_is_complete_and_in_order() {
 #[tokio::test]
 async fn a_filter_lets_through_what_it_names(#[case] options: &str, #[case] expected: &[&str]) {
     for world in World::all().await {
-        let with = |id: &str, at, status| Token { status, ..token("s", id, at) };
+        let with = |id: &str, at, status| Token {
+            status,
+            ..token("s", id, at)
+        };
         world
             .insert(&[
                 with("active", Some(days(10)), Status::Active),
@@ -85,7 +119,10 @@ async fn a_filter_lets_through_what_it_names(#[case] options: &str, #[case] expe
                     issuer: Some("grace@example.org".parse().unwrap()),
                     ..with("gone", Some(days(10)), Status::Gone)
                 },
-                Token { role: Some("admin".into()), ..with("never", None, Status::Active) },
+                Token {
+                    role: Some("admin".into()),
+                    ..with("never", None, Status::Active)
+                },
             ])
             .await;
         let rows = token_list(&world, format!("lapsed token list {options}").trim()).await;
@@ -96,24 +133,39 @@ async fn a_filter_lets_through_what_it_names(#[case] options: &str, #[case] expe
 #[tokio::test]
 async fn notices_come_latest_first_and_name_a_message_only_where_one_was_tried() {
     for world in World::all().await {
-        let (one, two) = (token("s", "one", Some(days(7))), token("s", "two", Some(days(30))));
+        let (one, two) = (
+            token("s", "one", Some(days(7))),
+            token("s", "two", Some(days(30))),
+        );
         world.insert(&[one.clone(), two.clone()]).await;
-        world.plan(&one, "7d", &["ada@example.org", "bob@example.org"]).await;
-        world.deliver(&["ada@example.org"], Verdict::Sent, None).await;
+        world
+            .plan(&one, "7d", &["ada@example.org", "bob@example.org"])
+            .await;
+        world
+            .deliver(&["ada@example.org"], Verdict::Sent, None)
+            .await;
         let planned = world.plan(&two, "7d", &["ada@example.org"]).await;
         let mut tx = world.store.begin().await.unwrap();
-        tx.cancel_notices(two.id, None, "the token is gone").await.unwrap();
+        tx.cancel_notices(two.id, None, "the token is gone")
+            .await
+            .unwrap();
         tx.insert_notices(&planned, None, days(1)).await.unwrap();
         tx.commit().await.unwrap();
 
         let rows = notice_list(&world, "lapsed notice list").await;
-        assert_eq!(column(&rows, "token_name"), ["name of two", "name of one", "name of one"]);
+        assert_eq!(
+            column(&rows, "token_name"),
+            ["name of two", "name of one", "name of one"]
+        );
         let sent = notice_list(&world, "lapsed notice list --state sent").await;
         assert_eq!(
             column(&sent, "message_id"),
             ["<lapsed.00000000000000000000000000000001@example.org>"]
         );
-        assert_eq!((column(&sent, "step"), column(&sent, "channel")), (vec!["7d"], vec!["mail"]));
+        assert_eq!(
+            (column(&sent, "step"), column(&sent, "channel")),
+            (vec!["7d"], vec!["mail"])
+        );
         let unsent = notice_list(&world, "lapsed notice list --state planned --limit 1").await;
         assert_eq!(column(&unsent, "message_id"), ["null"]);
         let to_bob = notice_list(&world, "lapsed notice list --recipient BOB@example.org").await;
@@ -126,7 +178,9 @@ async fn notices_come_latest_first_and_name_a_message_only_where_one_was_tried()
 #[tokio::test]
 async fn notices_of_one_moment_are_each_listed_once() {
     for world in World::all().await {
-        let all: Vec<_> = (0..2_100).map(|nth| token("s", &nth.to_string(), Some(days(7)))).collect();
+        let all: Vec<_> = (0..2_100)
+            .map(|nth| token("s", &nth.to_string(), Some(days(7))))
+            .collect();
         world.insert(&all).await;
         for token in &all[..5] {
             world.plan(token, "7d", &["ada@example.org"]).await;
@@ -134,9 +188,15 @@ async fn notices_of_one_moment_are_each_listed_once() {
         let notices: Vec<_> = all[5..]
             .iter()
             .map(|token| {
-                let occurrence =
-                    Occurrence { topic: Topic::Expiry, generation: days(7), step: Some(Step::ZERO) };
-                let to = Recipient { address: "bob@example.org".parse().unwrap(), ground: Ground::Admin };
+                let occurrence = Occurrence {
+                    topic: Topic::Expiry,
+                    generation: days(7),
+                    step: Some(Step::ZERO),
+                };
+                let to = Recipient {
+                    address: "bob@example.org".parse().unwrap(),
+                    ground: Ground::Admin,
+                };
                 NewNotice::about(token, occurrence, &to, days(7))
             })
             .collect();
@@ -164,15 +224,23 @@ async fn findings_are_listed_open_or_all_the_last_found_first() {
         };
         let mut tx = world.store.begin().await.unwrap();
         let first = found(0, &known[0]);
-        tx.open_findings(std::slice::from_ref(&first)).await.unwrap();
+        tx.open_findings(std::slice::from_ref(&first))
+            .await
+            .unwrap();
         tx.resolve_finding(first.id, now()).await.unwrap();
-        tx.open_findings(&[found(1, &known[0]), found(2, &known[1])]).await.unwrap();
+        tx.open_findings(&[found(1, &known[0]), found(2, &known[1])])
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         let open = finding_list(&world, "lapsed finding list").await;
         assert_eq!(column(&open, "token_name"), ["name of b", "name of a"]);
         let all = finding_list(&world, "lapsed finding list --all --kind sso_revoked").await;
         assert_eq!(column(&all, "state"), ["open", "open", "resolved"]);
-        assert!(finding_list(&world, "lapsed finding list --kind unused").await.is_empty());
+        assert!(
+            finding_list(&world, "lapsed finding list --kind unused")
+                .await
+                .is_empty()
+        );
     }
 }
 
@@ -206,23 +274,39 @@ async fn people_are_listed_by_directory_with_their_working_tokens() {
             token("s", "works", Some(days(9))),
             token("s", "never", None),
             token("s", "expired", Some(days(-9))),
-            Token { status: Status::Disabled, ..token("s", "disabled", None) },
+            Token {
+                status: Status::Disabled,
+                ..token("s", "disabled", None)
+            },
         ])
         .await
         .unwrap();
         tx.commit().await.unwrap();
         let rows = identity_list(&world, "lapsed identity list").await;
-        let keys: Vec<_> = column(&rows, "directory").into_iter().zip(column(&rows, "email")).collect();
+        let keys: Vec<_> = column(&rows, "directory")
+            .into_iter()
+            .zip(column(&rows, "email"))
+            .collect();
         assert_eq!(
             keys,
-            [("hr", "ada@example.org"), ("hr", "bob@example.org"), ("it", "bob@example.org")]
+            [
+                ("hr", "ada@example.org"),
+                ("hr", "bob@example.org"),
+                ("it", "bob@example.org")
+            ]
         );
         assert_eq!(rows[0]["tokens"], 2);
         assert_eq!(rows[0]["status"], "unknown");
         assert_eq!(rows[0]["reason"], "not in the listing; it last said active");
         assert_eq!(rows[0]["evidence"], "account enabled");
-        assert_eq!(identity_list(&world, "lapsed identity list --directory it").await, rows[2..]);
-        assert_eq!(identity_list(&world, "lapsed identity list --status active --limit 1").await, rows[1..2]);
+        assert_eq!(
+            identity_list(&world, "lapsed identity list --directory it").await,
+            rows[2..]
+        );
+        assert_eq!(
+            identity_list(&world, "lapsed identity list --status active --limit 1").await,
+            rows[1..2]
+        );
     }
 }
 
@@ -234,8 +318,14 @@ async fn a_forecast_tells_in_order_of_time_who_will_be_told() {
                 token("s", "far", Some(days(40))),
                 token("s", "soon", Some(days(10))),
                 token("s", "sooner", Some(days(9))),
-                Token { planned_step: Some("1d".parse().unwrap()), ..token("s", "told", Some(days(2))) },
-                Token { status: Status::Disabled, ..token("s", "disabled", Some(days(9))) },
+                Token {
+                    planned_step: Some("1d".parse().unwrap()),
+                    ..token("s", "told", Some(days(2)))
+                },
+                Token {
+                    status: Status::Disabled,
+                    ..token("s", "disabled", Some(days(9)))
+                },
                 token("s", "edge", Some(days(12))),
                 token("s", "never", None),
             ])
@@ -243,21 +333,30 @@ async fn a_forecast_tells_in_order_of_time_who_will_be_told() {
         let rows = forecast_list(&world, 10, u64::MAX).await;
         let told: Vec<_> = rows
             .iter()
-            .map(|row| (row["token_name"].as_str().unwrap(), row["at"].as_str().unwrap(), row["step"].as_str()))
+            .map(|row| {
+                (
+                    row["token_name"].as_str().unwrap(),
+                    row["at"].as_str().unwrap(),
+                    row["step"].as_str(),
+                )
+            })
             .collect();
         assert_eq!(
             told,
             [
-                ("name of sooner", "2026-11-23T09:00:00Z", Some("7d")),
                 ("name of told", "2026-11-23T09:00:00Z", None),
+                ("name of sooner", "2026-11-23T09:00:00Z", Some("7d")),
                 ("name of soon", "2026-11-24T09:00:00Z", Some("7d")),
                 ("name of edge", "2026-11-26T09:00:00Z", Some("7d")),
                 ("name of sooner", "2026-11-29T09:00:00Z", Some("1d")),
                 ("name of soon", "2026-11-30T09:00:00Z", Some("1d")),
             ]
         );
-        assert_eq!(rows[0]["recipients"], serde_json::json!(["ada@example.org", "security@example.org"]));
-        assert_eq!(rows[1]["recipients"], serde_json::json!([]));
+        assert_eq!(
+            rows[1]["recipients"],
+            serde_json::json!(["ada@example.org", "security@example.org"])
+        );
+        assert_eq!(rows[0]["recipients"], serde_json::json!([]));
         assert_eq!(forecast_list(&world, 10, 2).await, rows[..2]);
     }
 }
@@ -265,29 +364,55 @@ async fn a_forecast_tells_in_order_of_time_who_will_be_told() {
 #[tokio::test]
 async fn a_forecast_over_many_pages_is_complete_and_in_order() {
     let world = World::sqlite().await;
-    let all: Vec<_> =
-        (0..2_500).map(|nth| token("s", &nth.to_string(), Some(days(8) + TimeDelta::minutes(nth)))).collect();
+    let all: Vec<_> = (0..2_500)
+        .map(|nth| {
+            token(
+                "s",
+                &nth.to_string(),
+                Some(days(8) + TimeDelta::minutes(nth)),
+            )
+        })
+        .collect();
     world.insert(&all).await;
     let rows = forecast_list(&world, 30, u64::MAX).await;
     assert_eq!(rows.len(), 5_000);
     assert!(column(&rows, "at").is_sorted());
-    let steps = column(&rows, "step").into_iter().fold(BTreeMap::new(), |mut steps, step| {
-        *steps.entry(step).or_insert(0) += 1;
-        steps
-    });
+    let steps = column(&rows, "step")
+        .into_iter()
+        .fold(BTreeMap::new(), |mut steps, step| {
+            *steps.entry(step).or_insert(0) += 1;
+            steps
+        });
     assert_eq!(steps, BTreeMap::from([("1d", 2_500), ("7d", 2_500)]));
 }
 
 #[tokio::test]
 async fn a_forecast_shows_what_is_planned_once_and_at_its_next_attempt() {
     for world in World::all().await {
-        let planned = Token { planned_step: Some("7d".parse().unwrap()), ..token("s", "planned", Some(days(7))) };
+        let planned = Token {
+            planned_step: Some("7d".parse().unwrap()),
+            ..token("s", "planned", Some(days(7)))
+        };
         world.insert(std::slice::from_ref(&planned)).await;
-        world.plan(&planned, "7d", &["ada@example.org", "security@example.org"]).await;
+        world
+            .plan(&planned, "7d", &["ada@example.org", "security@example.org"])
+            .await;
         let again = now() + TimeDelta::hours(1);
-        world.deliver(&["ada@example.org"], Verdict::Again(again), Some("451 later")).await;
+        world
+            .deliver(
+                &["ada@example.org"],
+                Verdict::Again(again),
+                Some("451 later"),
+            )
+            .await;
         let rows = forecast_list(&world, 3, u64::MAX).await;
-        assert_eq!(column(&rows, "at"), ["2026-11-21T09:00:00Z", "2026-11-21T10:00:00Z"]);
-        assert_eq!(rows[1]["recipients"], serde_json::json!(["ada@example.org"]));
+        assert_eq!(
+            column(&rows, "at"),
+            ["2026-11-21T09:00:00Z", "2026-11-21T10:00:00Z"]
+        );
+        assert_eq!(
+            rows[1]["recipients"],
+            serde_json::json!(["ada@example.org"])
+        );
     }
 }

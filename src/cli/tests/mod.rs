@@ -54,7 +54,10 @@ impl World {
             let mut url = url::Url::parse(&server).unwrap();
             url.set_path(&name);
             let store = Store::open(url.as_str(), Access::Create).await.unwrap();
-            worlds.push(Self { store, folder: tempfile::tempdir().unwrap() });
+            worlds.push(Self {
+                store,
+                folder: tempfile::tempdir().unwrap(),
+            });
         }
         worlds
     }
@@ -75,7 +78,10 @@ impl World {
         let send_at = token.expiry.at().unwrap() - step.parse::<Step>().unwrap().width();
         let notices: Vec<_> = to
             .iter()
-            .map(|to| Recipient { address: to.parse().unwrap(), ground: Ground::Issuer })
+            .map(|to| Recipient {
+                address: to.parse().unwrap(),
+                ground: Ground::Issuer,
+            })
             .map(|to| NewNotice::about(token, occurrence, &to, send_at))
             .collect();
         let mut tx = self.store.begin().await.unwrap();
@@ -86,9 +92,15 @@ impl World {
 
     /// Puts what is due to these into mails, and writes down what became of them.
     async fn deliver(&self, to: &[&str], verdict: Verdict, reason: Option<&str>) {
-        let holder = Holder { id: Uuid::from_u128(7), until: now() + TimeDelta::seconds(30) };
+        let holder = Holder {
+            id: Uuid::from_u128(7),
+            until: now() + TimeDelta::seconds(30),
+        };
         let mut tx = self.store.begin().await.unwrap();
-        let mails: Vec<_> = (1..).zip(to).map(|(id, to)| (Uuid::from_u128(id), to.parse().unwrap())).collect();
+        let mails: Vec<_> = (1..)
+            .zip(to)
+            .map(|(id, to)| (Uuid::from_u128(id), to.parse().unwrap()))
+            .collect();
         tx.open_mails(&mails, now()).await.unwrap();
         let keys: Vec<_> = to.iter().map(|to| (*to).to_owned()).collect();
         tx.fill_mails(&keys, now()).await.unwrap();
@@ -96,7 +108,11 @@ impl World {
         for verdict in [Verdict::Sending, verdict] {
             let records: Vec<_> = claimed
                 .iter()
-                .map(|mail| Recorded { id: mail.id, verdict, reason: reason.map(str::to_owned) })
+                .map(|mail| Recorded {
+                    id: mail.id,
+                    verdict,
+                    reason: reason.map(str::to_owned),
+                })
                 .collect();
             tx.record(&records, holder, now()).await.unwrap();
         }
@@ -106,8 +122,18 @@ impl World {
 
 /// Something no other test run is named.
 fn tempfile_name() -> String {
-    let folder = tempfile::Builder::new().prefix("").rand_bytes(12).tempdir().unwrap();
-    folder.path().file_name().unwrap().to_str().unwrap().to_lowercase()
+    let folder = tempfile::Builder::new()
+        .prefix("")
+        .rand_bytes(12)
+        .tempdir()
+        .unwrap();
+    folder
+        .path()
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_lowercase()
 }
 
 fn token(source: &str, external_id: &str, expires_at: Option<DateTime<Utc>>) -> Token {
@@ -148,7 +174,11 @@ fn policy() -> Policy {
 }
 
 fn view() -> View {
-    View { now: now(), width: None, color: false }
+    View {
+        now: now(),
+        width: None,
+        color: false,
+    }
 }
 
 /// Runs a listing and gives its rows.
@@ -164,7 +194,9 @@ async fn listed<R: Row>(
 
 /// One column of a listing.
 fn column<'a>(rows: &'a [serde_json::Value], key: &str) -> Vec<&'a str> {
-    rows.iter().map(|row| row[key].as_str().unwrap_or("null")).collect()
+    rows.iter()
+        .map(|row| row[key].as_str().unwrap_or("null"))
+        .collect()
 }
 
 /// The command that somebody typed.

@@ -6,24 +6,30 @@ use crate::domain::{FindingKind, IdentityStatus, Severity, TokenRef};
 use crate::store::{IdentityRow, NewFinding};
 
 fn reference(text: &str) -> TokenRef {
-    let Command::Explain(Explain { id }) = typed(&format!("lapsed explain {text}")) else { panic!("{text}") };
+    let Command::Explain(Explain { id }) = typed(&format!("lapsed explain {text}")) else {
+        panic!("{text}")
+    };
     id
 }
 
 async fn look_up(world: &World, text: &str) -> Result<Token, String> {
     let mut tx = world.store.read().await.unwrap();
-    lookup::token(&mut tx, &reference(text)).await.map_err(|error| {
-        let mut said = Vec::new();
-        assert_eq!(report(&error, &mut said), crate::cli::exit::Exit::Failed);
-        String::from_utf8(said).unwrap()
-    })
+    lookup::token(&mut tx, &reference(text))
+        .await
+        .map_err(|error| {
+            let mut said = Vec::new();
+            assert_eq!(report(&error, &mut said), crate::cli::exit::Exit::Failed);
+            String::from_utf8(said).unwrap()
+        })
 }
 
 #[tokio::test]
 async fn a_token_is_found_by_id_prefix_or_external_id_with_slashes() {
     for world in World::all().await {
         let path = token("s", "team/a/deploy", None);
-        world.insert(&[path.clone(), token("s", "other", None)]).await;
+        world
+            .insert(&[path.clone(), token("s", "other", None)])
+            .await;
         let id = path.id.to_string();
         for text in ["s/team/a/deploy", &id, &id.to_uppercase(), &id[..12]] {
             assert_eq!(look_up(&world, text).await.unwrap().id, path.id, "{text}");
@@ -34,15 +40,34 @@ async fn a_token_is_found_by_id_prefix_or_external_id_with_slashes() {
 #[tokio::test]
 async fn what_names_no_token_or_several_says_how_to_go_on() {
     for world in World::all().await {
-        let all: Vec<_> = (0..200).map(|nth| token("s", &nth.to_string(), None)).collect();
+        let all: Vec<_> = (0..200)
+            .map(|nth| token("s", &nth.to_string(), None))
+            .collect();
         world.insert(&all).await;
-        let several = look_up(&world, &all[0].id.to_string()[..1]).await.unwrap_err();
-        assert_eq!(several.lines().filter(|line| line.contains("name of")).count(), 5, "{several}");
-        assert!(several.contains("and more") && several.contains("more digits"), "{several}");
+        let several = look_up(&world, &all[0].id.to_string()[..1])
+            .await
+            .unwrap_err();
+        assert_eq!(
+            several
+                .lines()
+                .filter(|line| line.contains("name of"))
+                .count(),
+            5,
+            "{several}"
+        );
+        assert!(
+            several.contains("and more") && several.contains("more digits"),
+            "{several}"
+        );
         let none = look_up(&world, "s/nobody").await.unwrap_err();
-        assert!(none.contains("source \"s\" has no token \"nobody\""), "{none}");
+        assert!(
+            none.contains("source \"s\" has no token \"nobody\""),
+            "{none}"
+        );
         assert!(none.contains("lapsed token list"), "{none}");
-        let none = look_up(&world, "00000000000000000000000000000000").await.unwrap_err();
+        let none = look_up(&world, "00000000000000000000000000000000")
+            .await
+            .unwrap_err();
         assert!(none.contains("lapsed token list"), "{none}");
     }
 }
@@ -62,8 +87,14 @@ async fn found(world: &World, token: &Token) {
 }
 
 async fn shown(world: &World, format: Format) -> String {
-    let Command::Token(TokenCommand::Show(args)) = typed("lapsed token show s/one") else { panic!() };
-    let told = tokens::Told { policy: policy(), domain: "example.org", now: now() };
+    let Command::Token(TokenCommand::Show(args)) = typed("lapsed token show s/one") else {
+        panic!()
+    };
+    let told = tokens::Told {
+        policy: policy(),
+        domain: "example.org",
+        now: now(),
+    };
     let (detail, steps) = tokens::detail(&world.store, &args.id, &told).await.unwrap();
     let mut out = Vec::new();
     tokens::print(format, view(), &mut out, (&detail, &steps)).unwrap();
@@ -73,24 +104,46 @@ async fn shown(world: &World, format: Format) -> String {
 #[tokio::test]
 async fn one_token_is_shown_with_steps_notices_and_findings() {
     for world in World::all().await {
-        let one = Token { planned_step: Some("7d".parse().unwrap()), ..token("s", "one", Some(days(7))) };
+        let one = Token {
+            planned_step: Some("7d".parse().unwrap()),
+            ..token("s", "one", Some(days(7)))
+        };
         world.insert(std::slice::from_ref(&one)).await;
-        world.plan(&one, "7d", &["ada@example.org", "bob@example.org"]).await;
-        world.deliver(&["ada@example.org"], Verdict::Sent, None).await;
+        world
+            .plan(&one, "7d", &["ada@example.org", "bob@example.org"])
+            .await;
+        world
+            .deliver(&["ada@example.org"], Verdict::Sent, None)
+            .await;
         found(&world, &one).await;
-        let json: serde_json::Value = serde_json::from_str(&shown(&world, Format::Json).await).unwrap();
-        assert_eq!(json["findings"][0]["evidence"], "hr: disabled since Thursday");
+        let json: serde_json::Value =
+            serde_json::from_str(&shown(&world, Format::Json).await).unwrap();
+        assert_eq!(
+            json["findings"][0]["evidence"],
+            "hr: disabled since Thursday"
+        );
         assert_eq!(json["notices"].as_array().unwrap().len(), 2);
-        assert_eq!((&json["status"], &json["expiry"]), (&"active".into(), &"at".into()));
+        assert_eq!(
+            (&json["status"], &json["expiry"]),
+            (&"active".into(), &"at".into())
+        );
         let sheet = shown(&world, Format::Table).await;
-        assert!(sheet.contains("sent to 1 person; due, goes with the next sweep"), "{sheet}");
-        assert!(sheet.contains("1d    2026-11-27 09:00Z (in 6 days)  not yet"), "{sheet}");
+        assert!(
+            sheet.contains("sent to 1 person; due, goes with the next sweep"),
+            "{sheet}"
+        );
+        assert!(
+            sheet.contains("1d    2026-11-27 09:00Z (in 6 days)  not yet"),
+            "{sheet}"
+        );
         assert!(sheet.contains("hr: disabled since Thursday"), "{sheet}");
     }
 }
 
 async fn explained(world: &World, policy: Policy) -> String {
-    let case = Case::read(&world.store, &reference("s/one"), policy, now()).await.unwrap();
+    let case = Case::read(&world.store, &reference("s/one"), policy, now())
+        .await
+        .unwrap();
     let mut out = Vec::new();
     explain::print(&case, "example.org", view(), &mut out).unwrap();
     String::from_utf8(out).unwrap()
@@ -106,22 +159,60 @@ async fn explained_new(one: Token) -> String {
 #[tokio::test]
 async fn every_reason_for_a_sent_or_unsent_notice_is_told() {
     for world in World::all().await {
-        let one = Token { planned_step: Some("7d".parse().unwrap()), ..token("s", "one", Some(days(7))) };
+        let one = Token {
+            planned_step: Some("7d".parse().unwrap()),
+            ..token("s", "one", Some(days(7)))
+        };
         world.insert(std::slice::from_ref(&one)).await;
         world.plan(&one, "7d", &["ada@example.org"]).await;
-        world.deliver(&["ada@example.org"], Verdict::Sent, None).await;
+        world
+            .deliver(&["ada@example.org"], Verdict::Sent, None)
+            .await;
         let mut tx = world.store.begin().await.unwrap();
-        tx.bury_address(&"dead@example.org".parse().unwrap(), "550 5.1.1 no such user", now()).await.unwrap();
+        tx.bury_address(
+            &"dead@example.org".parse().unwrap(),
+            "550 5.1.1 no such user",
+            now(),
+        )
+        .await
+        .unwrap();
         tx.commit().await.unwrap();
-        let earlier = Token { expiry: Expiry::At(days(3)), ..one.clone() };
+        let earlier = Token {
+            expiry: Expiry::At(days(3)),
+            ..one.clone()
+        };
         world.plan(&earlier, "1d", &["ada@example.org"]).await;
         let mut tx = world.store.begin().await.unwrap();
-        tx.cancel_notices(one.id, Some(days(7)), "the expiry changed").await.unwrap();
+        tx.cancel_notices(one.id, Some(days(7)), "the expiry changed")
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         found(&world, &one).await;
         let mut policy = policy();
         policy.admins.push("dead@example.org".parse().unwrap());
-        insta::assert_snapshot!(explained(&world, policy).await.replace(&one.id.to_string(), "ID"), @"");
+        insta::assert_snapshot!(explained(&world, policy).await.replace(&one.id.to_string(), "ID"), @r"
+        name of one
+          s/one, ID
+          It is active and expires 2026-11-28 09:00Z (in 7 days).
+
+        Who is told
+          ada@example.org: the issuer; left out, access is lost: hr: disabled since Thursday
+          security@example.org: one of [notify] admins
+          dead@example.org: one of [notify] admins; left out, the mailbox was refused: 550 5.1.1 no such user
+
+        7d before: 2026-11-21 09:00Z (now)
+          ada@example.org: sent 2026-11-21 09:00Z (now) as <lapsed.00000000000000000000000000000001@example.org>
+          security@example.org: nothing: not among the recipients when this step was planned; told from the next step on
+
+        1d before: 2026-11-27 09:00Z (in 6 days)
+          security@example.org: will be planned 2026-11-27 08:00Z (in 6 days) to go 2026-11-27 09:00Z (in 6 days)
+
+        Other notices
+          1d before 2026-11-24 09:00Z (in 3 days), ada@example.org: cancelled: the expiry changed
+
+        Next
+          The next sweep looks at it.
+        ");
     }
 }
 
@@ -129,18 +220,62 @@ async fn every_reason_for_a_sent_or_unsent_notice_is_told() {
 async fn what_stops_all_warnings_is_told_first() {
     let one = || token("s", "one", Some(days(30)));
     for (token, expected) in [
-        (Token { status: Status::Disabled, ..one() }, "The token is disabled: nobody is owed a warning"),
-        (Token { status: Status::Gone, ..one() }, "The token is gone: nobody is owed a warning"),
-        (token("s", "one", None), "It never expires"),
-        (Token { expiry: Expiry::Unknown, ..one() }, "does not say when it expires"),
-        (Token { life_from: Some(days(25)), ..one() }, "skipped: as wide as the token's life"),
         (
-            Token { first_seen_at: now(), planned_step: Some(Step::ZERO), status: Status::Expired, ..token("s", "one", Some(days(-1))) },
+            Token {
+                status: Status::Disabled,
+                ..one()
+            },
+            "The token is disabled: nobody is owed a warning",
+        ),
+        (
+            Token {
+                status: Status::Gone,
+                ..one()
+            },
+            "The token is gone: nobody is owed a warning",
+        ),
+        (token("s", "one", None), "It never expires"),
+        (
+            Token {
+                expiry: Expiry::Unknown,
+                ..one()
+            },
+            "does not say when it expires",
+        ),
+        (
+            Token {
+                life_from: Some(days(25)),
+                ..one()
+            },
+            "skipped: as wide as the token's life",
+        ),
+        (
+            Token {
+                first_seen_at: now(),
+                planned_step: Some(Step::ZERO),
+                status: Status::Expired,
+                ..token("s", "one", Some(days(-1)))
+            },
             "before lapsed first saw it: it is marked, and nobody is told",
         ),
-        (one(), "security@example.org: will be planned 2026-12-14 08:00Z (in 23 days) to go 2026-12-14 09:00Z"),
-        (Token { expiry: Expiry::At(days(3)), ..one() }, "ada@example.org: due now: the next sweep plans and sends it"),
-        (Token { due_at: Some(days(4)), ..one() }, "lapsed looks at it again 2026-11-25 09:00Z (in 4 days)."),
+        (
+            one(),
+            "security@example.org: will be planned 2026-12-14 08:00Z (in 23 days) to go 2026-12-14 09:00Z",
+        ),
+        (
+            Token {
+                expiry: Expiry::At(days(3)),
+                ..one()
+            },
+            "ada@example.org: due now: the next sweep plans and sends it",
+        ),
+        (
+            Token {
+                due_at: Some(days(4)),
+                ..one()
+            },
+            "lapsed looks at it again 2026-11-25 09:00Z (in 4 days).",
+        ),
     ] {
         let said = explained_new(token).await;
         assert!(said.contains(expected), "{expected}\n{said}");
@@ -150,32 +285,69 @@ async fn what_stops_all_warnings_is_told_first() {
 #[tokio::test]
 async fn a_settled_a_held_and_a_deferred_notice_are_told_apart() {
     for world in World::all().await {
-        let one = Token { planned_step: Some("1d".parse().unwrap()), ..token("s", "one", Some(days(1))) };
+        let one = Token {
+            planned_step: Some("1d".parse().unwrap()),
+            ..token("s", "one", Some(days(1)))
+        };
         world.insert(std::slice::from_ref(&one)).await;
         world.plan(&one, "1d", &["ada@example.org"]).await;
-        world.deliver(&["ada@example.org"], Verdict::Again(days(1)), Some("451 4.7.1 later")).await;
+        world
+            .deliver(
+                &["ada@example.org"],
+                Verdict::Again(days(1)),
+                Some("451 4.7.1 later"),
+            )
+            .await;
         let said = explained(&world, policy()).await;
-        assert!(said.contains("ada@example.org: settled by the tighter step 1d, which was due by then"), "{said}");
-        assert!(said.contains("put off until 2026-11-22 09:00Z (in 24 hours) after 1 attempt: 451 4.7.1 later"), "{said}");
-        assert!(said.contains("security@example.org: nothing: not among the recipients when"), "{said}");
+        assert!(
+            said.contains("ada@example.org: settled by the tighter step 1d, which was due by then"),
+            "{said}"
+        );
+        assert!(
+            said.contains(
+                "put off until 2026-11-22 09:00Z (in 24 hours) after 1 attempt: 451 4.7.1 later"
+            ),
+            "{said}"
+        );
+        assert!(
+            said.contains("security@example.org: nothing: not among the recipients when"),
+            "{said}"
+        );
 
         let mut tx = world.store.begin().await.unwrap();
         let plan = tx.open_plan(Uuid::from_u128(9), now()).await.unwrap();
-        let occurrence = Occurrence { topic: Topic::Expiry, generation: days(1), step: Some("1d".parse().unwrap()) };
-        let to = Recipient { address: "security@example.org".parse().unwrap(), ground: Ground::Admin };
+        let occurrence = Occurrence {
+            topic: Topic::Expiry,
+            generation: days(1),
+            step: Some("1d".parse().unwrap()),
+        };
+        let to = Recipient {
+            address: "security@example.org".parse().unwrap(),
+            ground: Ground::Admin,
+        };
         let notice = NewNotice::about(&one, occurrence, &to, now());
-        tx.insert_notices(&[notice], Some(plan), now()).await.unwrap();
+        tx.insert_notices(&[notice], Some(plan), now())
+            .await
+            .unwrap();
         tx.close_plan(plan, 1, true).await.unwrap();
         tx.commit().await.unwrap();
         let said = explained(&world, policy()).await;
-        assert!(said.contains("security@example.org: held: its sweep planned more mails"), "{said}");
+        assert!(
+            said.contains("security@example.org: held: its sweep planned more mails"),
+            "{said}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_person_is_shown_with_every_directory_and_all_tokens() {
     for world in World::all().await {
-        world.insert(&[token("s", "one", Some(days(9))), token("s", "two", Some(days(-9)))]).await;
+        world
+            .insert(&[
+                token("s", "one", Some(days(9))),
+                token("s", "two", Some(days(-9))),
+            ])
+            .await;
         let row = IdentityRow {
             directory: "hr".into(),
             email_key: "ada@example.org".into(),
@@ -191,16 +363,26 @@ async fn a_person_is_shown_with_every_directory_and_all_tokens() {
         let mut tx = world.store.begin().await.unwrap();
         tx.put_identities(&[row]).await.unwrap();
         tx.commit().await.unwrap();
-        let Command::Identity(IdentityCommand::Show(args)) = typed("lapsed identity show ADA@example.org") else {
+        let Command::Identity(IdentityCommand::Show(args)) =
+            typed("lapsed identity show ADA@example.org")
+        else {
             panic!()
         };
-        let detail = identity::detail(&world.store, &args.email, now()).await.unwrap();
+        let detail = identity::detail(&world.store, &args.email, now())
+            .await
+            .unwrap();
         let json = serde_json::to_value(&detail).unwrap();
         assert_eq!(json["name"], "Ada");
         assert_eq!(json["directories"][0]["evidence"], "status = disabled");
         assert_eq!(json["tokens"].as_array().unwrap().len(), 2);
         let nobody = "nobody@example.org".parse().unwrap();
-        let error = identity::detail(&world.store, &nobody, now()).await.unwrap_err();
-        assert!(error.to_string().contains("no directory knows nobody@example.org"));
+        let error = identity::detail(&world.store, &nobody, now())
+            .await
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("no directory knows nobody@example.org")
+        );
     }
 }

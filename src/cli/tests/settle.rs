@@ -15,9 +15,22 @@ async fn a_held_plan_is_released_or_discarded_once() {
             assert!(nothing.starts_with("nothing is held"), "{nothing}");
             let mut tx = world.store.begin().await.unwrap();
             let plan = tx.open_plan(Uuid::from_u128(9), now()).await.unwrap();
-            let occurrence = Occurrence { topic: Topic::Expiry, generation: days(7), step: Some("7d".parse().unwrap()) };
-            let to = Recipient { address: "ada@example.org".parse().unwrap(), ground: Ground::Issuer };
-            tx.insert_notices(&[NewNotice::about(&one, occurrence, &to, now())], Some(plan), now()).await.unwrap();
+            let occurrence = Occurrence {
+                topic: Topic::Expiry,
+                generation: days(7),
+                step: Some("7d".parse().unwrap()),
+            };
+            let to = Recipient {
+                address: "ada@example.org".parse().unwrap(),
+                ground: Ground::Issuer,
+            };
+            tx.insert_notices(
+                &[NewNotice::about(&one, occurrence, &to, now())],
+                Some(plan),
+                now(),
+            )
+            .await
+            .unwrap();
             tx.close_plan(plan, 1, true).await.unwrap();
             tx.commit().await.unwrap();
 
@@ -36,7 +49,11 @@ async fn a_held_plan_is_released_or_discarded_once() {
 #[tokio::test]
 async fn only_a_directory_that_is_held_is_released_and_a_sync_under_way_keeps_that() {
     for world in World::all().await {
-        let quiet = DirectoryRow { name: "hr".into(), kind: "file".into(), ..DirectoryRow::default() };
+        let quiet = DirectoryRow {
+            name: "hr".into(),
+            kind: "file".into(),
+            ..DirectoryRow::default()
+        };
         let held = DirectoryRow {
             held: Some("9 of 10 people known active would lose their access at once".into()),
             held_fingerprint: Some("f".into()),
@@ -49,17 +66,31 @@ async fn only_a_directory_that_is_held_is_released_and_a_sync_under_way_keeps_th
             tx.commit().await.unwrap();
             now
         };
-        let unknown = directory::release(&world.store, "hr", now()).await.unwrap_err();
+        let unknown = directory::release(&world.store, "hr", now())
+            .await
+            .unwrap_err();
         assert!(unknown.to_string().contains("no directory named \"hr\""));
         put(&quiet).await;
         let said = directory::release(&world.store, "hr", now()).await.unwrap();
         assert!(said.contains("holds nothing"), "{said}");
         put(&held).await;
         let said = directory::release(&world.store, "hr", now()).await.unwrap();
-        assert!(said.contains("The next sweep takes its listing in"), "{said}");
-        assert!(put(&held).await.released, "a sync that began before writes what it read");
-        let other = DirectoryRow { held_fingerprint: Some("g".into()), ..held };
-        assert!(!put(&other).await.released, "another listing was not released");
+        assert!(
+            said.contains("The next sweep takes its listing in"),
+            "{said}"
+        );
+        assert!(
+            put(&held).await.released,
+            "a sync that began before writes what it read"
+        );
+        let other = DirectoryRow {
+            held_fingerprint: Some("g".into()),
+            ..held
+        };
+        assert!(
+            !put(&other).await.released,
+            "another listing was not released"
+        );
         assert!(!put(&quiet).await.released);
     }
 }
@@ -69,9 +100,15 @@ async fn migrating_says_what_it_did() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("new.db").display());
     let created = migrate::bring_up_to_date(&url).await.unwrap();
-    assert!(created.starts_with("created the store with schema version "), "{created}");
+    assert!(
+        created.starts_with("created the store with schema version "),
+        "{created}"
+    );
     let again = migrate::bring_up_to_date(&url).await.unwrap();
-    assert!(again.starts_with("the store is up to date: schema version "), "{again}");
+    assert!(
+        again.starts_with("the store is up to date: schema version "),
+        "{again}"
+    );
 }
 
 #[tokio::test]
@@ -82,13 +119,27 @@ async fn a_copy_is_private_whole_and_overwrites_nothing() {
     let file = world.folder.path().join("a copy.db");
     backup::copy(&world.store, &file).await.unwrap();
     drop(writing);
-    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    let copy = Store::open(&format!("sqlite://{}", file.display()), Access::ReadOnly).await.unwrap();
+    assert_eq!(
+        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let copy = Store::open(&format!("sqlite://{}", file.display()), Access::ReadOnly)
+        .await
+        .unwrap();
     let mut tx = copy.read().await.unwrap();
-    assert_eq!(tx.tokens_matching(&TokenId::of("s", "one").0.simple().to_string(), 2).await.unwrap().len(), 1);
+    assert_eq!(
+        tx.tokens_matching(&TokenId::of("s", "one").0.simple().to_string(), 2)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 
     let before = std::fs::read(&file).unwrap();
-    for (file, expected) in [(file.clone(), "never overwrites"), (world.folder.path().join("no/copy.db"), "make the folder")] {
+    for (file, expected) in [
+        (file.clone(), "never overwrites"),
+        (world.folder.path().join("no/copy.db"), "make the folder"),
+    ] {
         let error = backup::copy(&world.store, &file).await.unwrap_err();
         let mut said = Vec::new();
         report(&error, &mut said);
