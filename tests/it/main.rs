@@ -1,0 +1,7 @@
+//! Tests that need a real database: one binary, so that one throw-away PostgreSQL serves them all.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod db;
+mod migrations;
+mod store;

@@ -1,0 +1,258 @@
+//! The schema, step by step on both databases, with data in between.
+//!
+//! `tests/data/migrations/NNNN.sqlite.sql` and `NNNN.postgres.sql` hold rows as the program of that
+//! version wrote them. They go in after migration NNNN, and every later one runs over them. A new
+//! migration needs both files, and one row at least in every table that it adds.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use lapsed::domain::{FindingKind, IdentityStatus, Status};
+use lapsed::store::{Access, Error, NoticeFilter, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Store, TokenFilter};
+use rstest::rstest;
+use sqlx::migrate::Migrator;
+
+use crate::db::{Db, Fresh};
+
+fn migrations(db: Db) -> &'static Migrator {
+    match db {
+        Db::Sqlite => &SQLITE_MIGRATIONS,
+        Db::Postgres => &POSTGRES_MIGRATIONS,
+    }
+}
+
+fn versions(db: Db) -> Vec<i64> {
+    migrations(db).iter().map(|migration| migration.version).collect()
+}
+
+/// The rows that the program of this version wrote.
+fn sample(db: Db, version: i64) -> String {
+    let name = format!("tests/data/migrations/{version:04}.{}.sql", db.name());
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(&name);
+    std::fs::read_to_string(file)
+        .unwrap_or_else(|error| panic!("migration {version} needs sample rows in {name}: {error}"))
+}
+
+/// The tables and views of the schema, but for the one that names migrations.
+async fn names(fresh: &Fresh, kind: &str) -> BTreeSet<String> {
+    let sql = match (fresh.db, kind) {
+        (Db::Sqlite, "table") => "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+        (Db::Sqlite, _) => "SELECT name FROM sqlite_schema WHERE type = 'view'",
+        (Db::Postgres, "table") => {
+            "SELECT table_name::text FROM information_schema.tables
+             WHERE table_schema = 'public' AND table_type = 'BASE TABLE'"
+        }
+        (Db::Postgres, _) => {
+            "SELECT table_name::text FROM information_schema.tables
+             WHERE table_schema = 'public' AND table_type = 'VIEW'"
+        }
+    };
+    fresh.texts(sql).await.into_iter().filter(|name| name != "_sqlx_migrations").collect()
+}
+
+/// `table.column type` of every column, in the words of both databases.
+async fn columns(fresh: &Fresh) -> BTreeSet<String> {
+    let sql = match fresh.db {
+        Db::Sqlite => {
+            r#"SELECT t.name || '.' || c.name || CASE WHEN c."notnull" = 1 THEN ' ' ELSE '? ' END || LOWER(c.type)
+               FROM sqlite_schema t JOIN pragma_table_info(t.name) c
+               WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%'"#
+        }
+        Db::Postgres => {
+            "SELECT table_name || '.' || column_name || CASE is_nullable WHEN 'NO' THEN ' ' ELSE '? ' END || data_type
+             FROM information_schema.columns JOIN information_schema.tables t USING (table_schema, table_name)
+             WHERE table_schema = 'public' AND t.table_type = 'BASE TABLE'"
+        }
+    };
+    let rows = fresh.texts(sql).await.into_iter();
+    rows.filter(|row| !row.starts_with("_sqlx_migrations.")).collect()
+}
+
+/// `index on table (columns)`, with what tells whether it is unique and whether it is partial.
+async fn indexes(fresh: &Fresh) -> BTreeSet<String> {
+    let sql = match fresh.db {
+        Db::Sqlite => {
+            r#"SELECT i.name || ' on ' || t.name || ' (' || (SELECT group_concat(name, ', ') FROM
+                    (SELECT name FROM pragma_index_info(i.name) ORDER BY seqno)) || ')'
+                    || CASE WHEN i."unique" = 1 THEN ' unique' ELSE '' END
+                    || CASE WHEN i.partial = 1 THEN ' partial' ELSE '' END
+               FROM sqlite_schema t JOIN pragma_index_list(t.name) i
+               WHERE t.type = 'table' AND i.origin = 'c'"#
+        }
+        Db::Postgres => {
+            "SELECT c.relname || ' on ' || t.relname || ' (' || (SELECT string_agg(a.attname, ', ' ORDER BY k.nth)
+                    FROM unnest(i.indkey) WITH ORDINALITY AS k(attnum, nth)
+                    JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum) || ')'
+                    || CASE WHEN i.indisunique THEN ' unique' ELSE '' END
+                    || CASE WHEN i.indpred IS NULL THEN '' ELSE ' partial' END
+             FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+             JOIN pg_namespace n ON n.oid = t.relnamespace
+             WHERE n.nspname = 'public' AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = c.oid)"
+        }
+    };
+    fresh.texts(sql).await.into_iter().collect()
+}
+
+#[rstest]
+#[tokio::test]
+async fn every_migration_runs_over_the_rows_of_those_before(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let fresh = db.empty().await;
+    for version in versions(db) {
+        fresh.migrate_to(version).await;
+        fresh.execute(&sample(db, version)).await.unwrap();
+        for table in names(&fresh, "table").await {
+            let rows = fresh.texts(&format!("SELECT 'row' FROM {table} LIMIT 1")).await;
+            assert!(!rows.is_empty(), "the sample of migration {version} leaves {table} without rows");
+        }
+    }
+    // The program reads what its forebears wrote.
+    let store = fresh.open(Access::ReadOnly).await;
+    let mut tx = store.read().await.unwrap();
+    let now = "2026-11-21T09:00:00Z".parse().unwrap();
+    let tokens = tx.list_tokens(&TokenFilter::default(), None, now, 10).await.unwrap();
+    assert_eq!(tokens[0].token.external_id, "ci-deploy");
+    assert_eq!(tokens[0].token.status_at(now), Status::Active);
+    assert_eq!(tokens[0].token.due_at, Some("2026-11-21T08:00:00Z".parse().unwrap()));
+    assert_eq!(tokens[0].findings, [FindingKind::SsoRevoked.as_str()]);
+    let notices = tx.list_notices(&NoticeFilter::default(), None, 10).await.unwrap();
+    assert_eq!((notices[0].state.as_str(), notices[0].attempts), ("sent", 1));
+    let people = tx.identities(None).await.unwrap();
+    assert_eq!((people[0].0.status, people[0].1), (IdentityStatus::Disabled, 1));
+    assert_eq!(tx.sources().await.unwrap()[0].tokens, 1);
+    assert!(tx.directories().await.unwrap()[0].released);
+    assert_eq!(tx.last_run(true).await.unwrap().unwrap().outcome.as_deref(), Some("ok"));
+    assert_eq!(tx.held_plans().await.unwrap().len(), 1);
+    assert_eq!(tx.dead_addresses(chrono::DateTime::UNIX_EPOCH).await.unwrap().len(), 1);
+}
+
+#[test]
+fn both_databases_have_the_same_migrations_and_none_goes_back() {
+    let named = |db| migrations(db).iter().map(|m| (m.version, m.description.clone())).collect::<Vec<_>>();
+    assert_eq!(named(Db::Sqlite), named(Db::Postgres));
+    assert_eq!(versions(Db::Sqlite), (1..=versions(Db::Sqlite).len() as i64).collect::<Vec<_>>());
+    for db in [Db::Sqlite, Db::Postgres] {
+        assert!(migrations(db).iter().all(|m| !m.migration_type.is_down_migration()));
+    }
+}
+
+#[tokio::test]
+async fn both_schemas_name_the_same_tables_columns_and_indexes() {
+    let (_sqlite, embedded) = Db::Sqlite.store().await;
+    let (_postgres, server) = Db::Postgres.store().await;
+    for kind in ["table", "view"] {
+        assert_eq!(names(&embedded, kind).await, names(&server, kind).await);
+    }
+    assert_eq!(indexes(&embedded).await, indexes(&server).await);
+    let (here, there) = (columns(&embedded).await, columns(&server).await);
+    let named = |columns: &BTreeSet<String>| {
+        columns.iter().map(|column| column.split(' ').next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(named(&here), named(&there), "a ? marks a column that may be empty");
+    for (here, there) in here.iter().zip(&there) {
+        let (name, kind) = here.split_once(' ').unwrap();
+        let (_, counterpart) = there.split_once(' ').unwrap();
+        let is_instant = name.trim_end_matches('?').ends_with("_at")
+            || ["dead_since", ".since", ".until", ".at", ".generation", "life_from", "lease_until"]
+                .iter()
+                .any(|end| name.trim_end_matches('?').ends_with(end));
+        let allowed: &[&str] = match kind {
+            "text" if is_instant => &["timestamp with time zone"],
+            "text" => &["text"],
+            "blob" => &["uuid"],
+            "integer" => &["bigint", "boolean"],
+            _ => &[],
+        };
+        assert!(allowed.contains(&counterpart), "{here} is {counterpart} on PostgreSQL");
+    }
+}
+
+#[tokio::test]
+async fn what_lapsed_compares_itself_is_in_byte_order_on_postgres() {
+    let (_store, fresh) = Db::Postgres.store().await;
+    let loose = fresh
+        .texts(
+            "SELECT table_name || '.' || column_name FROM information_schema.columns
+             WHERE table_schema = 'public' AND data_type = 'text' AND collation_name IS DISTINCT FROM 'C'
+               AND table_name NOT IN ('_sqlx_migrations', 'ledger')
+               AND (column_name LIKE '%\\_key' OR column_name IN ('key', 'external_id', 'source', 'directory')
+                    OR (column_name = 'name' AND table_name IN ('source', 'directory', 'lease')))",
+        )
+        .await;
+    assert!(loose.is_empty(), "{loose:?}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_store_of_a_newer_program_is_refused(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Access::Create, Access::Migrate, Access::ReadOnly)] access: Access,
+) {
+    let (store, fresh) = db.store().await;
+    store.close().await;
+    let known = *versions(db).last().unwrap();
+    let checksum = if db == Db::Sqlite { "x'00'" } else { "'\\x00'" };
+    let newer = format!(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES ({}, 'later', TRUE, {checksum}, 0)",
+        known + 7
+    );
+    fresh.execute(&newer).await.unwrap();
+    let error = Store::open(&fresh.url, access).await.unwrap_err();
+    assert!(matches!(error, Error::Newer { .. }), "{error:?}");
+    assert!(!error.is_transient());
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the store has schema version {}, this program knows {known}: it was used by a newer lapsed; run that \
+             version, or restore a backup made before the upgrade",
+            known + 7
+        )
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_old_store_is_brought_up_to_date_and_never_by_a_reader(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let fresh = db.empty().await;
+    // No migration at all yet, but the table that names them.
+    fresh.migrate_to(0).await;
+    for _ in 0..2 {
+        let error = Store::open(&fresh.url, Access::ReadOnly).await.unwrap_err();
+        assert!(matches!(error, Error::Older), "{error:?}");
+    }
+    assert!(names(&fresh, "table").await.is_empty());
+    fresh.open(Access::Migrate).await.close().await;
+    fresh.open(Access::ReadOnly).await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_that_migrate_at_once_both_come_up(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    for _ in 0..5 {
+        let fresh = db.empty().await;
+        let openers: Vec<_> = (0..4)
+            .map(|_| {
+                let url = fresh.url.clone();
+                tokio::spawn(async move { Store::open(&url, Access::Create).await })
+            })
+            .collect();
+        for opener in openers {
+            let opened = tokio::time::timeout(Duration::from_secs(60), opener).await.unwrap().unwrap();
+            let store = opened.unwrap();
+            store.read().await.unwrap().sources().await.unwrap();
+        }
+        let applied = fresh.texts("SELECT description FROM _sqlx_migrations").await;
+        assert_eq!(applied.len(), versions(db).len());
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_migration_that_fails_says_so_and_leaves_nothing_half_done(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let fresh = db.empty().await;
+    fresh.execute("CREATE TABLE notice (mine INTEGER)").await.unwrap();
+    let error = Store::open(&fresh.url, Access::Create).await.unwrap_err();
+    assert!(matches!(error, Error::Migrate(_)), "{error:?}");
+    assert_eq!(names(&fresh, "table").await, BTreeSet::from(["notice".to_owned()]));
+}

@@ -1,0 +1,140 @@
+//! Every method of a transaction, on both databases. SQL that means one thing here and another there
+//! is the prey.
+
+mod mails;
+mod notices;
+mod opening;
+mod people;
+mod runs;
+mod tokens;
+mod views;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use lapsed::domain::{
+    Address, Expiry, ExpiryOrigin, Ground, NewNotice, Occurrence, Recipient, Status, Step, Token, TokenId, Topic,
+};
+use lapsed::store::{Holder, NoticeFilter, NoticeRow, Store};
+use uuid::Uuid;
+
+/// One transaction that writes.
+macro_rules! write {
+    ($store:expr, $tx:ident => $body:expr) => {{
+        let mut $tx = $store.begin().await.unwrap();
+        let done = $body.await.unwrap();
+        $tx.commit().await.unwrap();
+        done
+    }};
+}
+/// One transaction that reads.
+macro_rules! read {
+    ($store:expr, $tx:ident => $body:expr) => {{
+        let mut $tx = $store.read().await.unwrap();
+        $body.await.unwrap()
+    }};
+}
+use {read, write};
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+/// When these tests happen.
+fn now() -> DateTime<Utc> {
+    at("2026-11-21T09:00:00.250Z")
+}
+
+fn days(count: i64) -> DateTime<Utc> {
+    now() + TimeDelta::days(count)
+}
+
+fn minutes(count: i64) -> DateTime<Utc> {
+    now() + TimeDelta::minutes(count)
+}
+
+/// Notices that ride along in whatever mail goes next have this time.
+fn far() -> DateTime<Utc> {
+    at("9999-01-01T00:00:00Z")
+}
+
+fn address(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+fn step(text: &str) -> Step {
+    text.parse().unwrap()
+}
+
+fn holder(until: DateTime<Utc>) -> Holder {
+    Holder { id: Uuid::now_v7(), until }
+}
+
+/// An active token of Ada's that expires in seven days.
+fn token(external_id: &str) -> Token {
+    Token {
+        id: TokenId::of("exports", external_id),
+        source: "exports".into(),
+        external_id: external_id.into(),
+        name: format!("name of {external_id}"),
+        description: None,
+        issuer: Some(address("Ada@Example.org")),
+        issuer_name: None,
+        account: None,
+        role: None,
+        scope: None,
+        created_at: Some(days(-83)),
+        expiry: Expiry::At(days(7)),
+        expiry_origin: Some(ExpiryOrigin::Source),
+        status: Status::Active,
+        last_used_at: None,
+        use_told: false,
+        first_seen_at: days(-80),
+        life_from: Some(days(-83)),
+        planned_step: None,
+        due_at: Some(now()),
+    }
+}
+
+/// A warning about a token's present expiry.
+fn warning(token: &Token, width: &str, to: &str, send_at: DateTime<Utc>) -> NewNotice {
+    let occurrence = Occurrence {
+        topic: Topic::Expiry,
+        generation: token.expiry.at().unwrap(),
+        step: Some(step(width)),
+    };
+    let recipient = Recipient { address: address(to), ground: Ground::Issuer };
+    NewNotice::about(token, occurrence, &recipient, send_at)
+}
+
+async fn insert(store: &Store, tokens: &[Token]) {
+    write!(store, tx => tx.insert_tokens(tokens));
+}
+
+async fn plan(store: &Store, notices: &[NewNotice]) -> u64 {
+    write!(store, tx => tx.insert_notices(notices, None, now()))
+}
+
+/// Gathers all that is due up to `horizon` into mails.
+async fn gather(store: &Store, horizon: DateTime<Utc>) -> u64 {
+    let mut tx = store.begin().await.unwrap();
+    let recipients = tx.due_recipients(horizon, 1000).await.unwrap();
+    let keys: Vec<_> = recipients.iter().map(|to| to.key().to_owned()).collect();
+    let mails: Vec<_> = recipients.into_iter().map(|to| (Uuid::now_v7(), to)).collect();
+    tx.open_mails(&mails, now()).await.unwrap();
+    let filled = tx.fill_mails(&keys, horizon).await.unwrap();
+    tx.commit().await.unwrap();
+    filled
+}
+
+async fn ledger(store: &Store) -> Vec<NoticeRow> {
+    read!(store, tx => tx.list_notices(&NoticeFilter::default(), None, 10_000))
+}
+
+/// `state reason` of a notice.
+async fn fate(store: &Store, notice: &NewNotice) -> String {
+    let rows = ledger(store).await;
+    let row = rows.iter().find(|row| row.id == notice.id).unwrap();
+    match &row.reason {
+        Some(reason) => format!("{}: {reason}", row.state),
+        None => row.state.clone(),
+    }
+}

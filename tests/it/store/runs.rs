@@ -1,0 +1,158 @@
+//! Leases, small facts, runs, the audit trail, and what is purged.
+
+use chrono::{DateTime, Utc};
+use lapsed::domain::{FindingKind, Ground, NewNotice, Occurrence, Recipient, Severity, Topic};
+use lapsed::store::{Holder, Kept, NewFinding, Recorded, RunRow, Store, Verdict};
+use rstest::rstest;
+use uuid::Uuid;
+
+use super::{address, days, gather, holder, insert, minutes, now, plan, read, token, warning, write};
+use crate::db::Db;
+
+async fn take(store: &Store, holder: Holder, now: DateTime<Utc>) -> bool {
+    write!(store, tx => tx.take_lease("sweep", holder, now, now + chrono::TimeDelta::minutes(1)))
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_lease_is_held_renewed_given_back_and_lapses(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let (store, _fresh) = db.store().await;
+    let (mine, yours) = (holder(minutes(1)), holder(minutes(2)));
+    assert!(take(&store, mine, now()).await);
+    assert!(!take(&store, yours, now()).await);
+    assert!(take(&store, Holder { until: minutes(2), ..mine }, minutes(1)).await, "renewed");
+    assert!(!take(&store, yours, minutes(1)).await);
+    assert!(take(&store, Holder { until: minutes(3), ..yours }, minutes(2)).await, "it has lapsed");
+    assert!(!take(&store, mine, minutes(2)).await, "and is lost");
+    // Whoever lost it cannot give it back.
+    write!(store, tx => tx.drop_lease("sweep", mine.id));
+    assert!(!take(&store, mine, minutes(2)).await);
+    write!(store, tx => tx.drop_lease("sweep", yours.id));
+    assert!(take(&store, Holder { until: minutes(3), ..mine }, minutes(2)).await);
+    let other = write!(store, tx => tx.take_lease("other", yours, now(), minutes(1)));
+    assert!(other, "another name is another lease");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_lease_that_a_jumped_clock_took_counts_as_lapsed(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let (store, _fresh) = db.store().await;
+    assert!(take(&store, holder(days(1)), days(1)).await);
+    assert!(take(&store, holder(minutes(1)), now()).await);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_who_want_a_lease_at_once_one_has_it(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let (store, _fresh) = db.store().await;
+    let takers: Vec<_> = (0..8)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { take(&store, holder(minutes(1)), now()).await })
+        })
+        .collect();
+    let mut taken = 0;
+    for taker in takers {
+        taken += usize::from(taker.await.unwrap());
+    }
+    assert_eq!(taken, 1);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_small_fact_is_replaced(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let (store, _fresh) = db.store().await;
+    assert_eq!(read!(store, tx => tx.meta("k")), None);
+    for value in ["yes", "", "no"] {
+        write!(store, tx => tx.put_meta("k", value));
+        assert_eq!(read!(store, tx => tx.meta("k")).as_deref(), Some(value));
+    }
+    assert_eq!(read!(store, tx => tx.meta("K")), None);
+}
+
+async fn run(store: &Store, started_at: DateTime<Utc>, outcome: &str) {
+    let run = RunRow { started_at, ended_at: Some(started_at), outcome: Some(outcome.into()) };
+    write!(store, tx => tx.add_run(Uuid::now_v7(), &run, "{}"));
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_last_run_and_the_last_good_one_are_known(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let (store, _fresh) = db.store().await;
+    assert!(read!(store, tx => tx.last_run(false)).is_none());
+    run(&store, minutes(-2), "ok").await;
+    run(&store, minutes(-3), "ok").await;
+    run(&store, minutes(-1), "degraded").await;
+    let last = read!(store, tx => tx.last_run(false)).unwrap();
+    assert_eq!((last.started_at, last.outcome.as_deref()), (minutes(-1), Some("degraded")));
+    assert_eq!(last.ended_at, Some(minutes(-1)));
+    assert_eq!(read!(store, tx => tx.last_run(true)).unwrap().started_at, minutes(-2));
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_trail_says_who_did_what_and_why(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let (store, fresh) = db.store().await;
+    write!(store, tx => tx.audit(Uuid::now_v7(), now(), ["ada", "release", "plan"], Some("it is right")));
+    write!(store, tx => tx.audit(Uuid::now_v7(), now(), ["bob", "import", "local"], None));
+    let rows = fresh
+        .texts(
+            "SELECT actor || ' ' || action || ' ' || subject || ' ' || COALESCE(reason, '-') FROM audit ORDER BY actor",
+        )
+        .await;
+    assert_eq!(rows, ["ada release plan it is right", "bob import local -"]);
+}
+
+/// A notice about no token.
+fn alert(nth: i64) -> NewNotice {
+    let occurrence = Occurrence { topic: Topic::Alert, generation: minutes(nth), step: None };
+    let to = Recipient { address: address(&format!("ops{nth}@example.org")), ground: Ground::Admin };
+    NewNotice::about_subject("plan", occurrence, &to, now())
+}
+
+async fn send_all(store: &Store) {
+    while gather(store, days(1)).await > 0 {}
+    let holder = holder(minutes(1));
+    let mails = write!(store, tx => tx.claim_mails(holder, days(1), days(30), 100));
+    let sent: Vec<_> =
+        mails.iter().map(|mail| Recorded { id: mail.id, verdict: Verdict::Sent, reason: None }).collect();
+    write!(store, tx => tx.record(&sent, holder, now()));
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_is_old_is_purged_and_what_is_about_a_token_never(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let (store, fresh) = db.store().await;
+    let token = token("1");
+    insert(&store, std::slice::from_ref(&token)).await;
+    for (nth, resolved_at) in [(0, Some(days(-10))), (1, Some(now())), (2, None)] {
+        let finding = NewFinding {
+            id: Uuid::now_v7(),
+            token_id: token.id,
+            kind: FindingKind::SsoRevoked,
+            severity: Severity::High,
+            since: days(-20 - nth),
+            evidence: String::new(),
+        };
+        write!(store, tx => tx.open_findings(std::slice::from_ref(&finding)));
+        if let Some(resolved_at) = resolved_at {
+            write!(store, tx => tx.resolve_finding(finding.id, resolved_at));
+        }
+    }
+    run(&store, days(-10), "ok").await;
+    run(&store, now(), "ok").await;
+    write!(store, tx => tx.audit(Uuid::now_v7(), days(-10), ["a", "b", "c"], None));
+    write!(store, tx => tx.audit(Uuid::now_v7(), now(), ["a", "b", "c"], None));
+    plan(&store, &[alert(1), alert(2), warning(&token, "7d", "ada@example.org", now())]).await;
+    send_all(&store).await;
+    let kept = |from| Kept { runs_from: from, audit_from: from, findings_from: from, notices_from: from };
+    assert_eq!(write!(store, tx => tx.purge(&kept(days(-5)), 10)), 3, "a run, an audit entry, a finding");
+    assert_eq!(write!(store, tx => tx.purge(&kept(days(-5)), 10)), 0);
+    // A day later, one of each kind at a time: run, entry, finding, alert and the alert's mail.
+    assert_eq!(write!(store, tx => tx.purge(&kept(days(1)), 1)), 5);
+    assert_eq!(write!(store, tx => tx.purge(&kept(days(1)), 10)), 2);
+    for (table, left) in [("run", 0), ("audit", 0), ("finding", 1), ("notice", 1), ("mail", 1)] {
+        let found = fresh.texts(&format!("SELECT 'row' FROM {table}")).await;
+        assert_eq!(found.len(), left, "{table}");
+    }
+}
