@@ -75,7 +75,10 @@ pub fn foresee(
         token.planned_step = planned.planned_step;
         match token.planned_step {
             Some(step) if recipients.is_empty() => {
-                foreseen.push(Err((step, policy.send_at(expires_at, step, Ground::Issuer))));
+                foreseen.push(Err((
+                    step,
+                    policy.send_at(expires_at, step, Ground::Issuer),
+                )));
             }
             _ => foreseen.extend(planned.notices.into_iter().map(Ok)),
         }

@@ -125,7 +125,10 @@ impl Policy {
         };
         let open: Vec<Step> = self.open_steps(token).collect();
         // What would be open had nothing been planned: the rest is too wide for the token's life.
-        let unplanned = Token { planned_step: None, ..token.clone() };
+        let unplanned = Token {
+            planned_step: None,
+            ..token.clone()
+        };
         let fitting: Vec<Step> = self.open_steps(&unplanned).collect();
         let steps = self.steps.iter().copied();
         steps
@@ -133,7 +136,9 @@ impl Policy {
                 step,
                 at: before(expires_at, step.width()),
                 prospect: if open.contains(&step) {
-                    Prospect::Open { plan_at: self.plan_at(expires_at, step) }
+                    Prospect::Open {
+                        plan_at: self.plan_at(expires_at, step),
+                    }
                 } else if fitting.contains(&step) {
                     Prospect::Planned
                 } else {
@@ -155,12 +160,7 @@ impl Policy {
     /// A daily mail holds every token whose step falls before the next one, so a notice moves
     /// forward to the digest hour before its step, never back.
     #[must_use]
-    pub fn send_at(
-        &self,
-        expires_at: DateTime<Utc>,
-        step: Step,
-        ground: Ground,
-    ) -> DateTime<Utc> {
+    pub fn send_at(&self, expires_at: DateTime<Utc>, step: Step, ground: Ground) -> DateTime<Utc> {
         let step_at = before(expires_at, step.width());
         match (ground, self.admin_digest) {
             (Ground::AccountAdmin | Ground::Admin, Some(hour)) => {

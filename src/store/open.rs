@@ -1,15 +1,16 @@
 //! Opening a store, bringing its schema up to date, and copying it aside.
 
+use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection};
 
 use super::{Error, Pools, Result, Store};
 
@@ -84,13 +85,17 @@ impl Store {
             place: place.clone(),
             source,
         };
-        let reading = options.clone().read_only(true);
-        let writing = if matches!(access, Access::ReadOnly | Access::AsIs) {
-            reading.clone()
+        let (reading, writing) = if matches!(access, Access::ReadOnly | Access::AsIs) {
+            // Opened for writing, but kept from it: of a reader that opened the file for reading
+            // SQLite leaves the files of the write-ahead log behind.
+            let reading = options.pragma("query_only", "ON");
+            (reading.clone(), reading)
         } else {
-            options
-                .journal_mode(SqliteJournalMode::Wal)
-                .synchronous(SqliteSynchronous::Full)
+            let writing = options.clone().journal_mode(SqliteJournalMode::Wal);
+            (
+                options.read_only(true),
+                writing.synchronous(SqliteSynchronous::Full),
+            )
         };
         let write = SqlitePoolOptions::new()
             .max_connections(1)
@@ -98,7 +103,15 @@ impl Store {
             .connect_with(writing)
             .await
             .map_err(opened)?;
-        let versions = up_to_date(&mut *write.acquire().await?, &SQLITE_MIGRATIONS, access).await?;
+        let mut connection = write.acquire().await?;
+        let versions = versions(&mut *connection, &SQLITE_MIGRATIONS, access).await?;
+        if versions.before < versions.now {
+            // Under the write lock, so that of two processes the second finds it done.
+            let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+            migrate(&mut *tx, &SQLITE_MIGRATIONS).await?;
+            tx.commit().await?;
+        }
+        drop(connection);
         let read = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(PATIENCE)
@@ -134,8 +147,12 @@ impl Store {
             .connect_with(options)
             .await
             .map_err(opened)?;
-        let versions =
-            up_to_date(&mut *pool.acquire().await?, &POSTGRES_MIGRATIONS, access).await?;
+        let mut connection = pool.acquire().await?;
+        let versions = versions(&mut *connection, &POSTGRES_MIGRATIONS, access).await?;
+        if versions.before < versions.now {
+            migrate(&mut *connection, &POSTGRES_MIGRATIONS).await?;
+        }
+        drop(connection);
         Ok((Self(Pools::Postgres(pool)), versions))
     }
 
@@ -158,7 +175,21 @@ impl Store {
             .ok_or_else(|| failed(io::Error::other("its name is not UTF-8")))?;
         let copy = create_private(&absolute).map_err(failed)?;
         // SQLite takes an empty file for one that is not there.
-        let copied = sqlx::query("VACUUM INTO $1").bind(name).execute(read).await;
+        let mut connection = read.acquire().await?;
+        // A reader's connection takes the copy, too, for something that it must not write.
+        let unlocked = sqlx::query("PRAGMA query_only = OFF")
+            .execute(&mut *connection)
+            .await;
+        let copied = match unlocked {
+            Ok(_) => {
+                sqlx::query("VACUUM INTO $1")
+                    .bind(name)
+                    .execute(&mut *connection)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        connection.close().await?;
         let copied = copied
             .map_err(Error::from)
             .and_then(|_| copy.sync_all().map_err(failed));
@@ -179,17 +210,16 @@ fn create_private(file: &Path) -> io::Result<File> {
     options.open(file)
 }
 
-/// Brings the schema up to date, or says why it cannot be used.
-async fn up_to_date<C: Migrate>(
+/// Which schema the store has and is to have; an error when it cannot be used as it is.
+async fn versions<C: Migrate>(
     connection: &mut C,
     migrator: &Migrator,
     access: Access,
 ) -> Result<Versions> {
     let applied = match connection.list_applied_migrations(MIGRATION_TABLE).await {
         Ok(applied) => applied,
-        // There is no table of migrations yet.
-        Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) => Vec::new(),
-        Err(error) => return Err(error.into()),
+        Err(MigrateError::Execute(error)) if is_no_such_table(&error) => Vec::new(),
+        Err(error) => return Err(refused(error)),
     };
     let found = applied
         .iter()
@@ -201,31 +231,34 @@ async fn up_to_date<C: Migrate>(
         .map(|migration| migration.version)
         .max()
         .unwrap_or(0);
-    if access == Access::AsIs {
-        return Ok(Versions {
-            before: found,
-            now: found,
-        });
+    let becomes = |now| Ok(Versions { before: found, now });
+    match (found.cmp(&known), access) {
+        (_, Access::AsIs) | (Ordering::Equal, _) => becomes(found),
+        (Ordering::Greater, _) => Err(Error::Newer { found, known }),
+        (Ordering::Less, Access::ReadOnly) => Err(Error::Older),
+        (Ordering::Less, Access::Create | Access::Migrate) => becomes(known),
     }
-    if found > known {
-        return Err(Error::Newer { found, known });
+}
+
+async fn migrate<C: Migrate>(connection: &mut C, migrator: &Migrator) -> Result<()> {
+    migrator
+        .run_direct(None, connection, false)
+        .await
+        .map_err(refused)
+}
+
+/// A statement that failed beside a migration may succeed later; a migration that failed will not.
+fn refused(error: MigrateError) -> Error {
+    match error {
+        MigrateError::Execute(error) => Error::Statement(error),
+        error => Error::Migrate(error),
     }
-    if access == Access::ReadOnly {
-        return if found == known {
-            Ok(Versions {
-                before: found,
-                now: found,
-            })
-        } else {
-            Err(Error::Older)
-        };
-    }
-    if found < known {
-        migrator.run_direct(None, connection, false).await?;
-    }
-    Ok(Versions {
-        before: found,
-        now: known,
+}
+
+/// PostgreSQL has a code for it (42P01, undefined table), SQLite only words.
+fn is_no_such_table(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| {
+        error.code().as_deref() == Some("42P01") || error.message().starts_with("no such table")
     })
 }
 

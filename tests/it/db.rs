@@ -45,7 +45,12 @@ impl Db {
                 (database_url(&name), Some(name))
             }
         };
-        Fresh { db: self, url, folder, name }
+        Fresh {
+            db: self,
+            url,
+            folder,
+            name,
+        }
     }
 
     /// A store with the present schema and no rows, and the database that it lives in.
@@ -97,11 +102,17 @@ impl Fresh {
         match self.db {
             Db::Sqlite => {
                 let mut connection = self.sqlite().await.unwrap();
-                sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap()
+                sqlx::query_scalar(sql)
+                    .fetch_all(&mut connection)
+                    .await
+                    .unwrap()
             }
             Db::Postgres => {
                 let mut connection = PgConnection::connect(&self.url).await.unwrap();
-                sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap()
+                sqlx::query_scalar(sql)
+                    .fetch_all(&mut connection)
+                    .await
+                    .unwrap()
             }
         }
     }
@@ -111,11 +122,17 @@ impl Fresh {
         match self.db {
             Db::Sqlite => {
                 let mut connection = self.sqlite().await.unwrap();
-                SQLITE_MIGRATIONS.run_to(version, &mut connection).await.unwrap();
+                SQLITE_MIGRATIONS
+                    .run_to(version, &mut connection)
+                    .await
+                    .unwrap();
             }
             Db::Postgres => {
                 let mut connection = PgConnection::connect(&self.url).await.unwrap();
-                POSTGRES_MIGRATIONS.run_to(version, &mut connection).await.unwrap();
+                POSTGRES_MIGRATIONS
+                    .run_to(version, &mut connection)
+                    .await
+                    .unwrap();
             }
         }
     }
@@ -130,7 +147,10 @@ impl Drop for Fresh {
         let Some(name) = self.name.take() else { return };
         // A destructor cannot wait for a task of the runtime that is running it.
         let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(administer(&format!("DROP DATABASE {name} WITH (FORCE)")));
         });
         let outcome = dropped.join();
@@ -154,7 +174,10 @@ fn fresh_name() -> String {
 /// A statement to the server as such.
 async fn administer(sql: &str) {
     let mut server = PgConnection::connect(server()).await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut server).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+        .execute(&mut server)
+        .await
+        .unwrap();
     server.close().await.unwrap();
 }
 
@@ -168,17 +191,28 @@ fn database_url(name: &str) -> String {
 pub fn server() -> &'static str {
     static URL: OnceLock<String> = OnceLock::new();
     URL.get_or_init(|| {
-        std::env::var("LAPSED_TEST_POSTGRES").ok().filter(|url| !url.is_empty()).unwrap_or_else(start)
+        std::env::var("LAPSED_TEST_POSTGRES")
+            .ok()
+            .filter(|url| !url.is_empty())
+            .unwrap_or_else(start)
     })
 }
 
 /// Starts a server, and beside it a watcher that stops it when this process has gone.
 fn start() -> String {
     let control = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/postgres");
-    let home: PathBuf = tempfile::Builder::new().prefix("lapsed-it-").tempdir().unwrap().keep();
+    let home: PathBuf = tempfile::Builder::new()
+        .prefix("lapsed-it-")
+        .tempdir()
+        .unwrap()
+        .keep();
     let cluster = home.join("cluster");
     watch(&control, &home, &cluster);
-    let started = Command::new(&control).arg("start").arg(&cluster).output().unwrap();
+    let started = Command::new(&control)
+        .arg("start")
+        .arg(&cluster)
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&started.stderr);
     assert!(
         started.status.success(),
@@ -190,11 +224,19 @@ fn start() -> String {
 /// The watcher reads from a pipe that nobody writes to: it ends when this process does, even when
 /// that is killed, and then the server is stopped and its folder removed.
 fn watch(control: &Path, home: &Path, cluster: &Path) {
-    const SCRIPT: &str = r#"trap '' INT HUP; cat >/dev/null; "$1" stop "$3" >/dev/null 2>&1; rm -rf "$2""#;
+    const SCRIPT: &str =
+        r#"trap '' INT HUP; cat >/dev/null; "$1" stop "$3" >/dev/null 2>&1; rm -rf "$2""#;
     let mut watcher = Command::new("sh");
-    watcher.args(["-c", SCRIPT, "sh"]).arg(control).arg(home).arg(cluster);
+    watcher
+        .args(["-c", SCRIPT, "sh"])
+        .arg(control)
+        .arg(home)
+        .arg(cluster);
     // No pipe of the test run may be kept open by the watcher.
-    watcher.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    watcher
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut watcher = watcher.spawn().unwrap();
     let mut pipe = watcher.stdin.take().unwrap();
     pipe.flush().unwrap();

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use lapsed::domain::{FindingKind, IdentityStatus, Status};
-use lapsed::store::{Access, Error, NoticeFilter, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Store, TokenFilter};
+use lapsed::store::{
+    Access, Error, NoticeFilter, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Store, TokenFilter,
+};
 use rstest::rstest;
 use sqlx::migrate::Migrator;
 
@@ -23,7 +25,10 @@ fn migrations(db: Db) -> &'static Migrator {
 }
 
 fn versions(db: Db) -> Vec<i64> {
-    migrations(db).iter().map(|migration| migration.version).collect()
+    migrations(db)
+        .iter()
+        .map(|migration| migration.version)
+        .collect()
 }
 
 /// The rows that the program of this version wrote.
@@ -37,7 +42,9 @@ fn sample(db: Db, version: i64) -> String {
 /// The tables and views of the schema, but for the one that names migrations.
 async fn names(fresh: &Fresh, kind: &str) -> BTreeSet<String> {
     let sql = match (fresh.db, kind) {
-        (Db::Sqlite, "table") => "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+        (Db::Sqlite, "table") => {
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        }
         (Db::Sqlite, _) => "SELECT name FROM sqlite_schema WHERE type = 'view'",
         (Db::Postgres, "table") => {
             "SELECT table_name::text FROM information_schema.tables
@@ -48,7 +55,12 @@ async fn names(fresh: &Fresh, kind: &str) -> BTreeSet<String> {
              WHERE table_schema = 'public' AND table_type = 'VIEW'"
         }
     };
-    fresh.texts(sql).await.into_iter().filter(|name| name != "_sqlx_migrations").collect()
+    fresh
+        .texts(sql)
+        .await
+        .into_iter()
+        .filter(|name| name != "_sqlx_migrations")
+        .collect()
 }
 
 /// `table.column type` of every column, in the words of both databases.
@@ -66,7 +78,8 @@ async fn columns(fresh: &Fresh) -> BTreeSet<String> {
         }
     };
     let rows = fresh.texts(sql).await.into_iter();
-    rows.filter(|row| !row.starts_with("_sqlx_migrations.")).collect()
+    rows.filter(|row| !row.starts_with("_sqlx_migrations."))
+        .collect()
 }
 
 /// `index on table (columns)`, with what tells whether it is unique and whether it is partial.
@@ -96,43 +109,86 @@ async fn indexes(fresh: &Fresh) -> BTreeSet<String> {
 
 #[rstest]
 #[tokio::test]
-async fn every_migration_runs_over_the_rows_of_those_before(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn every_migration_runs_over_the_rows_of_those_before(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let fresh = db.empty().await;
     for version in versions(db) {
         fresh.migrate_to(version).await;
         fresh.execute(&sample(db, version)).await.unwrap();
         for table in names(&fresh, "table").await {
-            let rows = fresh.texts(&format!("SELECT 'row' FROM {table} LIMIT 1")).await;
-            assert!(!rows.is_empty(), "the sample of migration {version} leaves {table} without rows");
+            let rows = fresh
+                .texts(&format!("SELECT 'row' FROM {table} LIMIT 1"))
+                .await;
+            assert!(
+                !rows.is_empty(),
+                "the sample of migration {version} leaves {table} without rows"
+            );
         }
     }
     // The program reads what its forebears wrote.
     let store = fresh.open(Access::ReadOnly).await;
     let mut tx = store.read().await.unwrap();
     let now = "2026-11-21T09:00:00Z".parse().unwrap();
-    let tokens = tx.list_tokens(&TokenFilter::default(), None, now, 10).await.unwrap();
+    let tokens = tx
+        .list_tokens(&TokenFilter::default(), None, now, 10)
+        .await
+        .unwrap();
     assert_eq!(tokens[0].token.external_id, "ci-deploy");
     assert_eq!(tokens[0].token.status_at(now), Status::Active);
-    assert_eq!(tokens[0].token.due_at, Some("2026-11-21T08:00:00Z".parse().unwrap()));
+    assert_eq!(
+        tokens[0].token.due_at,
+        Some("2026-11-21T08:00:00Z".parse().unwrap())
+    );
     assert_eq!(tokens[0].findings, [FindingKind::SsoRevoked.as_str()]);
-    let notices = tx.list_notices(&NoticeFilter::default(), None, 10).await.unwrap();
-    assert_eq!((notices[0].state.as_str(), notices[0].attempts), ("sent", 1));
+    let notices = tx
+        .list_notices(&NoticeFilter::default(), None, 10)
+        .await
+        .unwrap();
+    assert_eq!(
+        (notices[0].state.as_str(), notices[0].attempts),
+        ("sent", 1)
+    );
     let people = tx.identities(None).await.unwrap();
-    assert_eq!((people[0].0.status, people[0].1), (IdentityStatus::Disabled, 1));
+    assert_eq!(
+        (people[0].0.status, people[0].1),
+        (IdentityStatus::Disabled, 1)
+    );
     assert_eq!(tx.sources().await.unwrap()[0].tokens, 1);
     assert!(tx.directories().await.unwrap()[0].released);
-    assert_eq!(tx.last_run(true).await.unwrap().unwrap().outcome.as_deref(), Some("ok"));
+    assert_eq!(
+        tx.last_run(true).await.unwrap().unwrap().outcome.as_deref(),
+        Some("ok")
+    );
     assert_eq!(tx.held_plans().await.unwrap().len(), 1);
-    assert_eq!(tx.dead_addresses(chrono::DateTime::UNIX_EPOCH).await.unwrap().len(), 1);
+    assert_eq!(
+        tx.dead_addresses(chrono::DateTime::UNIX_EPOCH)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[test]
 fn both_databases_have_the_same_migrations_and_none_goes_back() {
-    let named = |db| migrations(db).iter().map(|m| (m.version, m.description.clone())).collect::<Vec<_>>();
+    let named = |db| {
+        migrations(db)
+            .iter()
+            .map(|m| (m.version, m.description.clone()))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(named(Db::Sqlite), named(Db::Postgres));
-    assert_eq!(versions(Db::Sqlite), (1..=versions(Db::Sqlite).len() as i64).collect::<Vec<_>>());
+    assert_eq!(
+        versions(Db::Sqlite),
+        (1..=versions(Db::Sqlite).len() as i64).collect::<Vec<_>>()
+    );
     for db in [Db::Sqlite, Db::Postgres] {
-        assert!(migrations(db).iter().all(|m| !m.migration_type.is_down_migration()));
+        assert!(
+            migrations(db)
+                .iter()
+                .all(|m| !m.migration_type.is_down_migration())
+        );
     }
 }
 
@@ -146,16 +202,31 @@ async fn both_schemas_name_the_same_tables_columns_and_indexes() {
     assert_eq!(indexes(&embedded).await, indexes(&server).await);
     let (here, there) = (columns(&embedded).await, columns(&server).await);
     let named = |columns: &BTreeSet<String>| {
-        columns.iter().map(|column| column.split(' ').next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        columns
+            .iter()
+            .map(|column| column.split(' ').next().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
     };
-    assert_eq!(named(&here), named(&there), "a ? marks a column that may be empty");
+    assert_eq!(
+        named(&here),
+        named(&there),
+        "a ? marks a column that may be empty"
+    );
     for (here, there) in here.iter().zip(&there) {
         let (name, kind) = here.split_once(' ').unwrap();
         let (_, counterpart) = there.split_once(' ').unwrap();
         let is_instant = name.trim_end_matches('?').ends_with("_at")
-            || ["dead_since", ".since", ".until", ".at", ".generation", "life_from", "lease_until"]
-                .iter()
-                .any(|end| name.trim_end_matches('?').ends_with(end));
+            || [
+                "dead_since",
+                ".since",
+                ".until",
+                ".at",
+                ".generation",
+                "life_from",
+                "lease_until",
+            ]
+            .iter()
+            .any(|end| name.trim_end_matches('?').ends_with(end));
         let allowed: &[&str] = match kind {
             "text" if is_instant => &["timestamp with time zone"],
             "text" => &["text"],
@@ -163,7 +234,10 @@ async fn both_schemas_name_the_same_tables_columns_and_indexes() {
             "integer" => &["bigint", "boolean"],
             _ => &[],
         };
-        assert!(allowed.contains(&counterpart), "{here} is {counterpart} on PostgreSQL");
+        assert!(
+            allowed.contains(&counterpart),
+            "{here} is {counterpart} on PostgreSQL"
+        );
     }
 }
 
@@ -213,7 +287,9 @@ async fn a_store_of_a_newer_program_is_refused(
 
 #[rstest]
 #[tokio::test]
-async fn an_old_store_is_brought_up_to_date_and_never_by_a_reader(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn an_old_store_is_brought_up_to_date_and_never_by_a_reader(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let fresh = db.empty().await;
     // No migration at all yet, but the table that names them.
     fresh.migrate_to(0).await;
@@ -238,21 +314,34 @@ async fn two_that_migrate_at_once_both_come_up(#[values(Db::Sqlite, Db::Postgres
             })
             .collect();
         for opener in openers {
-            let opened = tokio::time::timeout(Duration::from_secs(60), opener).await.unwrap().unwrap();
+            let opened = tokio::time::timeout(Duration::from_secs(60), opener)
+                .await
+                .unwrap()
+                .unwrap();
             let store = opened.unwrap();
             store.read().await.unwrap().sources().await.unwrap();
         }
-        let applied = fresh.texts("SELECT description FROM _sqlx_migrations").await;
+        let applied = fresh
+            .texts("SELECT description FROM _sqlx_migrations")
+            .await;
         assert_eq!(applied.len(), versions(db).len());
     }
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_migration_that_fails_says_so_and_leaves_nothing_half_done(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_migration_that_fails_says_so_and_leaves_nothing_half_done(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let fresh = db.empty().await;
-    fresh.execute("CREATE TABLE notice (mine INTEGER)").await.unwrap();
+    fresh
+        .execute("CREATE TABLE notice (mine INTEGER)")
+        .await
+        .unwrap();
     let error = Store::open(&fresh.url, Access::Create).await.unwrap_err();
     assert!(matches!(error, Error::Migrate(_)), "{error:?}");
-    assert_eq!(names(&fresh, "table").await, BTreeSet::from(["notice".to_owned()]));
+    assert_eq!(
+        names(&fresh, "table").await,
+        BTreeSet::from(["notice".to_owned()])
+    );
 }

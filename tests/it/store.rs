@@ -11,7 +11,8 @@ mod views;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::domain::{
-    Address, Expiry, ExpiryOrigin, Ground, NewNotice, Occurrence, Recipient, Status, Step, Token, TokenId, Topic,
+    Address, Expiry, ExpiryOrigin, Ground, NewNotice, Occurrence, Recipient, Status, Step, Token,
+    TokenId, Topic,
 };
 use lapsed::store::{Holder, NoticeFilter, NoticeRow, Store};
 use uuid::Uuid;
@@ -65,7 +66,10 @@ fn step(text: &str) -> Step {
 }
 
 fn holder(until: DateTime<Utc>) -> Holder {
-    Holder { id: Uuid::now_v7(), until }
+    Holder {
+        id: Uuid::now_v7(),
+        until,
+    }
 }
 
 /// An active token of Ada's that expires in seven days.
@@ -101,7 +105,10 @@ fn warning(token: &Token, width: &str, to: &str, send_at: DateTime<Utc>) -> NewN
         generation: token.expiry.at().unwrap(),
         step: Some(step(width)),
     };
-    let recipient = Recipient { address: address(to), ground: Ground::Issuer };
+    let recipient = Recipient {
+        address: address(to),
+        ground: Ground::Issuer,
+    };
     NewNotice::about(token, occurrence, &recipient, send_at)
 }
 
@@ -118,7 +125,10 @@ async fn gather(store: &Store, horizon: DateTime<Utc>) -> u64 {
     let mut tx = store.begin().await.unwrap();
     let recipients = tx.due_recipients(horizon, 1000).await.unwrap();
     let keys: Vec<_> = recipients.iter().map(|to| to.key().to_owned()).collect();
-    let mails: Vec<_> = recipients.into_iter().map(|to| (Uuid::now_v7(), to)).collect();
+    let mails: Vec<_> = recipients
+        .into_iter()
+        .map(|to| (Uuid::now_v7(), to))
+        .collect();
     tx.open_mails(&mails, now()).await.unwrap();
     let filled = tx.fill_mails(&keys, horizon).await.unwrap();
     tx.commit().await.unwrap();

@@ -3,13 +3,16 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use lapsed::domain::{Expiry, Ground, NewNotice, Occurrence, Recipient, Status, Token, TokenId, Topic};
+use lapsed::domain::{
+    Expiry, Ground, NewNotice, Occurrence, Recipient, Status, Token, TokenId, Topic,
+};
 use lapsed::store::{ClaimedMail, Holder, Recorded, Rest, Store, Verdict};
 use rstest::rstest;
 use uuid::Uuid;
 
 use super::{
-    address, at, days, fate, gather, holder, insert, ledger, minutes, now, plan, read, token, warning, write,
+    address, at, days, fate, gather, holder, insert, ledger, minutes, now, plan, read, token,
+    warning, write,
 };
 use crate::db::Db;
 
@@ -18,7 +21,11 @@ async fn claim(store: &Store, holder: Holder, now: DateTime<Utc>) -> Vec<Claimed
 }
 
 async fn record(store: &Store, holder: Holder, id: Uuid, verdict: Verdict) -> u64 {
-    let records = [Recorded { id, verdict, reason: Some(format!("{verdict:?}")) }];
+    let records = [Recorded {
+        id,
+        verdict,
+        reason: Some(format!("{verdict:?}")),
+    }];
     write!(store, tx => tx.record(&records, holder, now()))
 }
 
@@ -37,7 +44,9 @@ async fn one_mail(store: &Store) -> NewNotice {
 async fn eight_workers_at_once_never_share_a_mail(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
-    let notices: Vec<_> = (0..400).map(|nth| warning(&token, "7d", &format!("p{nth}@a.example"), now())).collect();
+    let notices: Vec<_> = (0..400)
+        .map(|nth| warning(&token, "7d", &format!("p{nth}@a.example"), now()))
+        .collect();
     plan(&store, &notices).await;
     assert_eq!(gather(&store, now()).await, 400);
     let workers = (0..8).map(|_| {
@@ -69,13 +78,27 @@ async fn a_mail_is_claimed_when_its_time_has_come_the_longest_waiting_first(
 ) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
-    plan(&store, &[warning(&token, "7d", "a@a.example", now()), warning(&token, "7d", "b@a.example", now())]).await;
+    plan(
+        &store,
+        &[
+            warning(&token, "7d", "a@a.example", now()),
+            warning(&token, "7d", "b@a.example", now()),
+        ],
+    )
+    .await;
     gather(&store, now()).await;
     let holder = holder(minutes(1));
     assert!(claim(&store, holder, minutes(-1)).await.is_empty());
     let mails = claim(&store, holder, now()).await;
     assert_eq!(mails.len(), 2);
-    assert_eq!((mails[0].attempts, mails[0].unknowns, mails[0].first_tried_at), (0, 0, None));
+    assert_eq!(
+        (
+            mails[0].attempts,
+            mails[0].unknowns,
+            mails[0].first_tried_at
+        ),
+        (0, 0, None)
+    );
     record(&store, holder, mails[0].id, Verdict::Again(minutes(10))).await;
     record(&store, holder, mails[1].id, Verdict::Doubtful(minutes(5))).await;
     assert_eq!(read!(store, tx => tx.next_mail_at()), Some(minutes(5)));
@@ -84,13 +107,18 @@ async fn a_mail_is_claimed_when_its_time_has_come_the_longest_waiting_first(
     assert_eq!(first[0].id, mails[1].id);
     assert_eq!((first[0].attempts, first[0].unknowns), (1, 1));
     let second = claim(&store, holder, minutes(60)).await;
-    assert_eq!((second[0].id, second[0].attempts, second[0].unknowns), (mails[0].id, 1, 0));
+    assert_eq!(
+        (second[0].id, second[0].attempts, second[0].unknowns),
+        (mails[0].id, 1, 0)
+    );
     assert_eq!(read!(store, tx => tx.next_mail_at()), None);
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_next_attempt_that_a_jumped_clock_set_is_due_now(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_next_attempt_that_a_jumped_clock_set_is_due_now(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     one_mail(&store).await;
     let holder = holder(minutes(1));
@@ -101,8 +129,18 @@ async fn a_next_attempt_that_a_jumped_clock_set_is_due_now(#[values(Db::Sqlite, 
 
 #[rstest]
 #[case::sent(Verdict::Sent, "sent: Sent", 1, Some(now()))]
-#[case::again(Verdict::Again(minutes(5)), "planned: Again(2026-11-21T09:05:00.250Z)", 1, None)]
-#[case::doubtful(Verdict::Doubtful(minutes(5)), "unknown: Doubtful(2026-11-21T09:05:00.250Z)", 1, None)]
+#[case::again(
+    Verdict::Again(minutes(5)),
+    "planned: Again(2026-11-21T09:05:00.250Z)",
+    1,
+    None
+)]
+#[case::doubtful(
+    Verdict::Doubtful(minutes(5)),
+    "unknown: Doubtful(2026-11-21T09:05:00.250Z)",
+    1,
+    None
+)]
 #[case::failed(Verdict::Failed, "failed: Failed", 1, None)]
 #[case::cancelled(Verdict::Cancelled, "cancelled: Cancelled", 0, None)]
 #[case::untouched(Verdict::Untouched, "planned: Untouched", 0, None)]
@@ -124,30 +162,59 @@ async fn a_notice_shares_the_fate_of_its_mail(
     assert_eq!(record(&store, holder, mails[0].id, verdict).await, 1);
     assert_eq!(fate(&store, &notice).await, state);
     let row = ledger(&store).await.remove(0);
-    assert_eq!((row.attempts, row.sent_at, row.mail_id), (attempts, sent_at, Some(mails[0].id)));
+    assert_eq!(
+        (row.attempts, row.sent_at, row.mail_id),
+        (attempts, sent_at, Some(mails[0].id))
+    );
 }
 
 #[rstest]
 #[tokio::test]
-async fn many_outcomes_are_written_at_once_whatever_comes_first(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn many_outcomes_are_written_at_once_whatever_comes_first(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
-    let notices: Vec<_> = (0..1500).map(|nth| warning(&token, "7d", &format!("p{nth}@a.example"), now())).collect();
+    let notices: Vec<_> = (0..1500)
+        .map(|nth| warning(&token, "7d", &format!("p{nth}@a.example"), now()))
+        .collect();
     plan(&store, &notices).await;
     while gather(&store, now()).await > 0 {}
     let holder = holder(minutes(1));
     let mails = write!(store, tx => tx.claim_mails(holder, now(), days(1), 5000));
-    let verdicts = [Verdict::Untouched, Verdict::Sent, Verdict::Again(minutes(5)), Verdict::Sending, Verdict::Failed];
+    let verdicts = [
+        Verdict::Untouched,
+        Verdict::Sent,
+        Verdict::Again(minutes(5)),
+        Verdict::Sending,
+        Verdict::Failed,
+    ];
     let records: Vec<_> = mails
         .iter()
         .zip(verdicts.iter().cycle())
-        .map(|(mail, verdict)| Recorded { id: mail.id, verdict: *verdict, reason: None })
+        .map(|(mail, verdict)| Recorded {
+            id: mail.id,
+            verdict: *verdict,
+            reason: None,
+        })
         .collect();
-    assert_eq!(write!(store, tx => tx.record(&records, holder, now())), 1500);
+    assert_eq!(
+        write!(store, tx => tx.record(&records, holder, now())),
+        1500
+    );
     assert_eq!(write!(store, tx => tx.record(&[], holder, now())), 0);
     let rows = ledger(&store).await;
-    for (state, count) in [("sent", 300), ("failed", 300), ("sending", 300), ("planned", 600)] {
-        assert_eq!(rows.iter().filter(|row| row.state == state).count(), count, "{state}");
+    for (state, count) in [
+        ("sent", 300),
+        ("failed", 300),
+        ("sending", 300),
+        ("planned", 600),
+    ] {
+        assert_eq!(
+            rows.iter().filter(|row| row.state == state).count(),
+            count,
+            "{state}"
+        );
     }
 }
 
@@ -159,11 +226,23 @@ async fn whoever_lost_a_mail_writes_nothing_about_it(#[values(Db::Sqlite, Db::Po
     let (first, second) = (holder(minutes(1)), holder(minutes(10)));
     let id = claim(&store, first, now()).await[0].id;
     assert!(write!(store, tx => tx.lapsed_mails(minutes(1), days(1))).is_empty());
-    assert_eq!(record(&store, first, id, Verdict::Sending).await, 0, "it is nobody's");
+    assert_eq!(
+        record(&store, first, id, Verdict::Sending).await,
+        0,
+        "it is nobody's"
+    );
     assert_eq!(claim(&store, second, minutes(1)).await.len(), 1);
-    assert_eq!(record(&store, first, id, Verdict::Sent).await, 0, "it is another's");
+    assert_eq!(
+        record(&store, first, id, Verdict::Sent).await,
+        0,
+        "it is another's"
+    );
     assert_eq!(record(&store, second, id, Verdict::Sent).await, 1);
-    assert_eq!(record(&store, second, id, Verdict::Failed).await, 0, "it is done");
+    assert_eq!(
+        record(&store, second, id, Verdict::Failed).await,
+        0,
+        "it is done"
+    );
     assert_eq!(fate(&store, &notice).await, "sent: Sent");
 }
 
@@ -179,28 +258,50 @@ async fn a_lease_that_is_over_or_too_long_has_lapsed(
 ) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
-    plan(&store, &[warning(&token, "7d", "a@a.example", now()), warning(&token, "7d", "b@a.example", now())]).await;
+    plan(
+        &store,
+        &[
+            warning(&token, "7d", "a@a.example", now()),
+            warning(&token, "7d", "b@a.example", now()),
+        ],
+    )
+    .await;
     gather(&store, now()).await;
     let holder = holder(until);
     let mails = claim(&store, holder, now()).await;
     record(&store, holder, mails[0].id, Verdict::Sending).await;
     let doubtful = write!(store, tx => tx.lapsed_mails(now(), days(1)));
-    let expected: Vec<_> = mails[..1].iter().filter(|_| lapsed).map(|mail| mail.id).collect();
-    assert_eq!(doubtful.iter().map(|mail| mail.id).collect::<Vec<_>>(), expected);
+    let expected: Vec<_> = mails[..1]
+        .iter()
+        .filter(|_| lapsed)
+        .map(|mail| mail.id)
+        .collect();
+    assert_eq!(
+        doubtful.iter().map(|mail| mail.id).collect::<Vec<_>>(),
+        expected
+    );
     // The one that was only claimed is free at once.
     let free = claim(&store, super::holder(days(1)), now()).await;
-    assert_eq!(free.iter().map(|mail| mail.id).collect::<Vec<_>>(), if lapsed { vec![mails[1].id] } else { vec![] });
+    assert_eq!(
+        free.iter().map(|mail| mail.id).collect::<Vec<_>>(),
+        if lapsed { vec![mails[1].id] } else { vec![] }
+    );
 }
 
 #[rstest]
 #[tokio::test]
-async fn renewing_holds_on_to_what_is_in_hand_and_to_nothing_else(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn renewing_holds_on_to_what_is_in_hand_and_to_nothing_else(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     one_mail(&store).await;
     let mine = holder(minutes(1));
     let id = claim(&store, mine, now()).await[0].id;
     assert_eq!(write!(store, tx => tx.renew_mails(holder(minutes(9)))), 0);
-    assert_eq!(write!(store, tx => tx.renew_mails(Holder { until: minutes(5), ..mine })), 1);
+    assert_eq!(
+        write!(store, tx => tx.renew_mails(Holder { until: minutes(5), ..mine })),
+        1
+    );
     write!(store, tx => tx.lapsed_mails(minutes(4), days(1)));
     assert_eq!(record(&store, mine, id, Verdict::Sent).await, 1);
     assert_eq!(write!(store, tx => tx.renew_mails(mine)), 0);
@@ -221,7 +322,10 @@ async fn a_mail_left_while_sending_is_in_doubt_once(#[values(Db::Sqlite, Db::Pos
     }
     assert_eq!(fate(&store, &notice).await, "unknown: the sender went away");
     let again = claim(&store, holder(minutes(9)), minutes(7)).await;
-    assert_eq!((again[0].id, again[0].attempts, again[0].unknowns), (id, 1, 1));
+    assert_eq!(
+        (again[0].id, again[0].attempts, again[0].unknowns),
+        (id, 1, 1)
+    );
     assert_eq!(again[0].first_tried_at, Some(now()));
 }
 
@@ -241,16 +345,24 @@ async fn giving_up_a_mail_left_in_doubt_is_final(#[values(Db::Sqlite, Db::Postgr
 
 /// The states of a mail's notices after it was claimed and settled.
 async fn settled(store: &Store, when: DateTime<Utc>) -> Vec<String> {
-    let ids: Vec<_> = claim(store, holder(days(1)), when).await.into_iter().map(|mail| mail.id).collect();
+    let ids: Vec<_> = claim(store, holder(days(1)), when)
+        .await
+        .into_iter()
+        .map(|mail| mail.id)
+        .collect();
     write!(store, tx => tx.settle_claimed(&ids, when));
     let mut rows = ledger(store).await;
     rows.sort_by_key(|row| (row.step, row.id));
-    rows.into_iter().map(|row| format!("{:?} {}", row.step.map(|step| step / 86400), row.state)).collect()
+    rows.into_iter()
+        .map(|row| format!("{:?} {}", row.step.map(|step| step / 86400), row.state))
+        .collect()
 }
 
 #[rstest]
 #[tokio::test]
-async fn of_several_steps_only_the_tightest_due_is_said(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn of_several_steps_only_the_tightest_due_is_said(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -260,7 +372,10 @@ async fn of_several_steps_only_the_tightest_due_is_said(#[values(Db::Sqlite, Db:
     });
     plan(&store, &notices).await;
     gather(&store, now()).await;
-    assert_eq!(settled(&store, now()).await, ["Some(1) planned", "Some(3) planned", "Some(7) suppressed"]);
+    assert_eq!(
+        settled(&store, now()).await,
+        ["Some(1) planned", "Some(3) planned", "Some(7) suppressed"]
+    );
 }
 
 #[rstest]
@@ -277,8 +392,15 @@ async fn a_wider_step_left_in_an_older_mail_gives_way_to_a_tighter_one_elsewhere
     let id = claim(&store, mine, now()).await[0].id;
     record(&store, mine, id, Verdict::Again(minutes(5))).await;
     // Due, and in no mail yet; to another it is not due.
-    plan(&store, &[warning(&token, "1d", "ada@example.org", minutes(4))]).await;
-    assert_eq!(settled(&store, minutes(5)).await, ["Some(1) planned", "Some(7) suppressed"]);
+    plan(
+        &store,
+        &[warning(&token, "1d", "ada@example.org", minutes(4))],
+    )
+    .await;
+    assert_eq!(
+        settled(&store, minutes(5)).await,
+        ["Some(1) planned", "Some(7) suppressed"]
+    );
     let contents = read!(store, tx => tx.contents(&[id], 100));
     assert!(contents[0].rows.is_empty(), "nothing is left to say in it");
 }
@@ -308,7 +430,9 @@ async fn a_claimed_mail_says_nothing_that_no_longer_holds(
 
 #[rstest]
 #[tokio::test]
-async fn a_digest_lists_the_most_urgent_and_counts_the_rest(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_digest_lists_the_most_urgent_and_counts_the_rest(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     let mut notices = Vec::new();
     for nth in 0..250 {
@@ -330,10 +454,20 @@ async fn a_digest_lists_the_most_urgent_and_counts_the_rest(#[values(Db::Sqlite,
     let other = Uuid::now_v7();
     let contents = read!(store, tx => tx.contents(&[other, id], 60));
     assert!(contents[0].rows.is_empty() && contents[0].rest.is_empty());
-    let listed: Vec<_> =
-        contents[1].rows.iter().map(|row| row.token.as_ref().unwrap().external_id.clone()).collect();
-    assert_eq!(listed, (0..60).map(|nth| format!("{nth:03}")).collect::<Vec<_>>());
-    let rest = |source: &str, day: &str, count| Rest { source: source.into(), day: day.into(), count };
+    let listed: Vec<_> = contents[1]
+        .rows
+        .iter()
+        .map(|row| row.token.as_ref().unwrap().external_id.clone())
+        .collect();
+    assert_eq!(
+        listed,
+        (0..60).map(|nth| format!("{nth:03}")).collect::<Vec<_>>()
+    );
+    let rest = |source: &str, day: &str, count| Rest {
+        source: source.into(),
+        day: day.into(),
+        count,
+    };
     assert_eq!(
         contents[1].rest,
         [
@@ -355,8 +489,15 @@ async fn findings_beyond_those_listed_are_counted_too(#[values(Db::Sqlite, Db::P
     for nth in 0..5 {
         let token = token(&nth.to_string());
         insert(&store, std::slice::from_ref(&token)).await;
-        let occurrence = Occurrence { topic: Topic::SsoRevoked, generation: now(), step: None };
-        let admin = Recipient { address: address("ops@example.org"), ground: Ground::Admin };
+        let occurrence = Occurrence {
+            topic: Topic::SsoRevoked,
+            generation: now(),
+            step: None,
+        };
+        let admin = Recipient {
+            address: address("ops@example.org"),
+            ground: Ground::Admin,
+        };
         notices.push(NewNotice::about(&token, occurrence, &admin, now()));
     }
     plan(&store, &notices).await;
@@ -386,30 +527,55 @@ async fn a_notice_is_shown_with_its_token_its_finding_and_the_dead_mailbox(
     };
     write!(store, tx => tx.open_findings(std::slice::from_ref(&finding)));
     write!(store, tx => tx.bury_address(&address("ada@example.ORG"), "550 5.1.1 no such user", now()));
-    let ops = Recipient { address: address("ops@example.org"), ground: Ground::Admin };
+    let ops = Recipient {
+        address: address("ops@example.org"),
+        ground: Ground::Admin,
+    };
     let alert = NewNotice {
         title: Some("3 mails are held".into()),
         detail: Some("look".into()),
         ..NewNotice::about_subject(
             "plan",
-            Occurrence { topic: Topic::Alert, generation: now(), step: None },
+            Occurrence {
+                topic: Topic::Alert,
+                generation: now(),
+                step: None,
+            },
             &ops,
             now(),
         )
     };
-    plan(&store, &[warning(&token, "7d", "ops@example.org", now()), alert]).await;
+    plan(
+        &store,
+        &[warning(&token, "7d", "ops@example.org", now()), alert],
+    )
+    .await;
     gather(&store, now()).await;
     let id = claim(&store, holder(days(1)), now()).await[0].id;
     let content = read!(store, tx => tx.contents(&[id], 100)).remove(0);
-    let [alert, warning] = &content.rows[..] else { panic!("{content:?}") };
-    assert_eq!((alert.topic, alert.title.as_deref(), alert.detail.as_deref()), (Topic::Alert, Some("3 mails are held"), Some("look")));
-    assert_eq!((alert.subject.as_deref(), alert.ground), (Some("plan"), Ground::Admin));
+    let [alert, warning] = &content.rows[..] else {
+        panic!("{content:?}")
+    };
+    assert_eq!(
+        (alert.topic, alert.title.as_deref(), alert.detail.as_deref()),
+        (Topic::Alert, Some("3 mails are held"), Some("look"))
+    );
+    assert_eq!(
+        (alert.subject.as_deref(), alert.ground),
+        (Some("plan"), Ground::Admin)
+    );
     assert!(alert.token.is_none());
-    assert_eq!((warning.topic, warning.step, warning.send_at), (Topic::Expiry, Some(super::step("7d")), now()));
+    assert_eq!(
+        (warning.topic, warning.step, warning.send_at),
+        (Topic::Expiry, Some(super::step("7d")), now())
+    );
     assert_eq!(warning.token.as_ref(), Some(&token));
     assert_eq!(warning.evidence.as_deref(), Some("disabled at hr"));
     assert_eq!(warning.evidence_since, Some(days(-1)));
-    assert_eq!(warning.issuer_dead.as_deref(), Some("550 5.1.1 no such user"));
+    assert_eq!(
+        warning.issuer_dead.as_deref(),
+        Some("550 5.1.1 no such user")
+    );
     write!(store, tx => tx.resolve_finding(finding.id, now()));
     let content = read!(store, tx => tx.contents(&[id], 100)).remove(0);
     assert_eq!(content.rows[1].evidence, None);
@@ -417,7 +583,9 @@ async fn a_notice_is_shown_with_its_token_its_finding_and_the_dead_mailbox(
 
 #[rstest]
 #[tokio::test]
-async fn a_mailbox_is_dead_until_it_is_due_for_another_try(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_mailbox_is_dead_until_it_is_due_for_another_try(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     write!(store, tx => tx.bury_address(&address("Ada@Example.org"), "550 5.1.1", days(-40)));
     assert!(read!(store, tx => tx.dead_addresses(days(-30))).is_empty());
@@ -436,7 +604,10 @@ async fn the_notices_of_a_mail_come_in_pages_without_what_was_taken_out(
     let (store, _fresh) = db.store().await;
     let tokens: Vec<_> = (0..5).map(|nth| token(&nth.to_string())).collect();
     insert(&store, &tokens).await;
-    let mut notices: Vec<_> = tokens.iter().map(|token| warning(token, "7d", "ada@example.org", now())).collect();
+    let mut notices: Vec<_> = tokens
+        .iter()
+        .map(|token| warning(token, "7d", "ada@example.org", now()))
+        .collect();
     plan(&store, &notices).await;
     gather(&store, now()).await;
     write!(store, tx => tx.cancel_notices(tokens[0].id, None, "the token is gone"));
@@ -452,7 +623,13 @@ async fn the_notices_of_a_mail_come_in_pages_without_what_was_taken_out(
     }
     assert_eq!(found.len(), notices.len());
     for (found, notice) in found.iter().zip(&notices) {
-        assert_eq!((found.id, found.token_id, found.step), (notice.id, notice.token_id, notice.step));
-        assert_eq!((found.generation, found.topic, found.send_at), (notice.generation, notice.topic, notice.send_at));
+        assert_eq!(
+            (found.id, found.token_id, found.step),
+            (notice.id, notice.token_id, notice.step)
+        );
+        assert_eq!(
+            (found.generation, found.topic, found.send_at),
+            (notice.generation, notice.topic, notice.send_at)
+        );
     }
 }

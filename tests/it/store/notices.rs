@@ -6,7 +6,8 @@ use rstest::rstest;
 use uuid::Uuid;
 
 use super::{
-    address, days, far, fate, gather, holder, insert, ledger, minutes, now, plan, read, token, warning, write,
+    address, days, far, fate, gather, holder, insert, ledger, minutes, now, plan, read, token,
+    warning, write,
 };
 use crate::db::Db;
 
@@ -18,26 +19,46 @@ async fn a_notice_is_planned_once_whatever_the_spelling_of_its_recipient(
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
-    let notices: Vec<_> = ["7d", "1d"].map(|step| warning(&token, step, "ada@example.org", now())).to_vec();
+    let notices: Vec<_> = ["7d", "1d"]
+        .map(|step| warning(&token, step, "ada@example.org", now()))
+        .to_vec();
     assert_eq!(plan(&store, &notices).await, 2);
     assert_eq!(plan(&store, &notices).await, 0);
-    assert_eq!(plan(&store, &[warning(&token, "7d", "ADA@example.ORG", days(1))]).await, 0);
+    assert_eq!(
+        plan(&store, &[warning(&token, "7d", "ADA@example.ORG", days(1))]).await,
+        0
+    );
     let rows = ledger(&store).await;
     assert_eq!(rows.len(), 2);
     let row = rows.iter().find(|row| row.step == Some(7 * 86400)).unwrap();
-    assert_eq!((row.token_id, row.token_name.as_deref()), (Some(token.id.0), Some("name of 1")));
-    assert_eq!((row.topic.as_str(), row.ground.as_str(), row.state.as_str()), ("expiry", "issuer", "planned"));
-    assert_eq!((row.send_at, row.planned_at, row.generation), (now(), now(), days(7)));
-    assert_eq!((row.attempts, row.sent_at, row.mail_id, row.reason.clone()), (0, None, None, None));
+    assert_eq!(
+        (row.token_id, row.token_name.as_deref()),
+        (Some(token.id.0), Some("name of 1"))
+    );
+    assert_eq!(
+        (row.topic.as_str(), row.ground.as_str(), row.state.as_str()),
+        ("expiry", "issuer", "planned")
+    );
+    assert_eq!(
+        (row.send_at, row.planned_at, row.generation),
+        (now(), now(), days(7))
+    );
+    assert_eq!(
+        (row.attempts, row.sent_at, row.mail_id, row.reason.clone()),
+        (0, None, None, None)
+    );
 }
 
 #[rstest]
 #[tokio::test]
-async fn more_notices_than_fit_a_statement_are_all_planned(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn more_notices_than_fit_a_statement_are_all_planned(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
-    let notices: Vec<_> =
-        (0..2100).map(|nth| warning(&token, "7d", &format!("p{nth}@example.org"), now())).collect();
+    let notices: Vec<_> = (0..2100)
+        .map(|nth| warning(&token, "7d", &format!("p{nth}@example.org"), now()))
+        .collect();
     assert_eq!(plan(&store, &notices).await, 2100);
     assert_eq!(gather(&store, now()).await, 1000);
     assert_eq!(gather(&store, now()).await, 1000);
@@ -53,12 +74,21 @@ async fn what_a_renewal_cancelled_is_owed_again_when_the_expiry_comes_back(
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
-    let (a, b) = (warning(&token, "7d", "ada@example.org", now()), warning(&token, "1d", "ada@example.org", days(6)));
+    let (a, b) = (
+        warning(&token, "7d", "ada@example.org", now()),
+        warning(&token, "1d", "ada@example.org", days(6)),
+    );
     plan(&store, &[a.clone(), b.clone()]).await;
     assert_eq!(gather(&store, now()).await, 1);
-    assert_eq!(write!(store, tx => tx.cancel_notices(token.id, Some(days(97)), "the expiry changed")), 2);
+    assert_eq!(
+        write!(store, tx => tx.cancel_notices(token.id, Some(days(97)), "the expiry changed")),
+        2
+    );
     assert_eq!(fate(&store, &a).await, "cancelled: the expiry changed");
-    assert_eq!(write!(store, tx => tx.cancel_notices(token.id, Some(days(7)), "the expiry changed")), 0);
+    assert_eq!(
+        write!(store, tx => tx.cancel_notices(token.id, Some(days(7)), "the expiry changed")),
+        0
+    );
     assert_eq!(fate(&store, &a).await, "planned");
     assert_eq!(fate(&store, &b).await, "planned");
     // It has left the mail it was in, and finds one again.
@@ -67,11 +97,18 @@ async fn what_a_renewal_cancelled_is_owed_again_when_the_expiry_comes_back(
 
 #[rstest]
 #[tokio::test]
-async fn planning_revives_what_is_cancelled_and_nothing_else(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn planning_revives_what_is_cancelled_and_nothing_else(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
-    let to = ["cancelled@a.example", "suppressed@a.example", "sent@a.example", "failed@a.example"];
+    let to = [
+        "cancelled@a.example",
+        "suppressed@a.example",
+        "sent@a.example",
+        "failed@a.example",
+    ];
     let notices = to.map(|to| warning(&token, "7d", to, now()));
     let [cancelled, suppressed, sent, failed] = &notices;
     plan(&store, &[sent.clone(), failed.clone()]).await;
@@ -82,31 +119,57 @@ async fn planning_revives_what_is_cancelled_and_nothing_else(#[values(Db::Sqlite
         .iter()
         .map(|mail| Recorded {
             id: mail.id,
-            verdict: if mail.recipient == sent.recipient { Verdict::Sent } else { Verdict::Failed },
+            verdict: if mail.recipient == sent.recipient {
+                Verdict::Sent
+            } else {
+                Verdict::Failed
+            },
             reason: None,
         })
         .collect();
     assert_eq!(write!(store, tx => tx.record(&records, holder, now())), 2);
     plan(&store, &[cancelled.clone(), suppressed.clone()]).await;
     write!(store, tx => tx.suppress_notices(token.id, &suppressed.recipient, "the issuer lost access"));
-    assert_eq!(write!(store, tx => tx.cancel_notices(token.id, None, "the token is gone")), 1);
-    let states = ["cancelled: the token is gone", "suppressed: the issuer lost access", "sent", "failed"];
+    assert_eq!(
+        write!(store, tx => tx.cancel_notices(token.id, None, "the token is gone")),
+        1
+    );
+    let states = [
+        "cancelled: the token is gone",
+        "suppressed: the issuer lost access",
+        "sent",
+        "failed",
+    ];
     for (notice, state) in notices.iter().zip(states) {
         assert_eq!(fate(&store, notice).await, state);
     }
-    let moved = notices.clone().map(|notice| NewNotice { send_at: minutes(5), ..notice });
+    let moved = notices.clone().map(|notice| NewNotice {
+        send_at: minutes(5),
+        ..notice
+    });
     assert_eq!(plan(&store, &moved).await, 1);
-    let states = ["planned", "suppressed: the issuer lost access", "sent", "failed"];
+    let states = [
+        "planned",
+        "suppressed: the issuer lost access",
+        "sent",
+        "failed",
+    ];
     for (notice, state) in notices.iter().zip(states) {
         assert_eq!(fate(&store, notice).await, state);
     }
-    assert_eq!(gather(&store, minutes(4)).await, 0, "it goes at its new time");
+    assert_eq!(
+        gather(&store, minutes(4)).await,
+        0,
+        "it goes at its new time"
+    );
     assert_eq!(gather(&store, minutes(5)).await, 1);
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_notice_whose_mail_is_on_its_way_is_not_cancelled(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_notice_whose_mail_is_on_its_way_is_not_cancelled(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -115,16 +178,30 @@ async fn a_notice_whose_mail_is_on_its_way_is_not_cancelled(#[values(Db::Sqlite,
     gather(&store, now()).await;
     let holder = holder(minutes(1));
     let mails = write!(store, tx => tx.claim_mails(holder, now(), days(1), 10));
-    let sending = [Recorded { id: mails[0].id, verdict: Verdict::Sending, reason: None }];
+    let sending = [Recorded {
+        id: mails[0].id,
+        verdict: Verdict::Sending,
+        reason: None,
+    }];
     write!(store, tx => tx.record(&sending, holder, now()));
-    assert_eq!(write!(store, tx => tx.cancel_notices(token.id, None, "the token is gone")), 0);
+    assert_eq!(
+        write!(store, tx => tx.cancel_notices(token.id, None, "the token is gone")),
+        0
+    );
     write!(store, tx => tx.suppress_notices(token.id, &notice.recipient, "no"));
     assert_eq!(fate(&store, &notice).await, "sending");
     // Deferred, it can be taken back again.
-    let again = [Recorded { id: mails[0].id, verdict: Verdict::Again(minutes(5)), reason: Some("451".into()) }];
+    let again = [Recorded {
+        id: mails[0].id,
+        verdict: Verdict::Again(minutes(5)),
+        reason: Some("451".into()),
+    }];
     write!(store, tx => tx.record(&again, holder, now()));
     assert_eq!(fate(&store, &notice).await, "planned: 451");
-    assert_eq!(write!(store, tx => tx.cancel_notices(token.id, None, "the token is gone")), 1);
+    assert_eq!(
+        write!(store, tx => tx.cancel_notices(token.id, None, "the token is gone")),
+        1
+    );
 }
 
 #[rstest]
@@ -133,21 +210,33 @@ async fn only_the_named_topic_is_taken_back(#[values(Db::Sqlite, Db::Postgres)] 
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
-    let occurrence = Occurrence { topic: Topic::SsoRevoked, generation: now(), step: None };
-    let admin = Recipient { address: address("ops@example.org"), ground: Ground::Admin };
+    let occurrence = Occurrence {
+        topic: Topic::SsoRevoked,
+        generation: now(),
+        step: None,
+    };
+    let admin = Recipient {
+        address: address("ops@example.org"),
+        ground: Ground::Admin,
+    };
     let finding = NewNotice::about(&token, occurrence, &admin, now());
     let expiry = warning(&token, "7d", "ops@example.org", now());
     plan(&store, &[finding.clone(), expiry.clone()]).await;
     write!(store, tx => tx.cancel_notices(token.id, None, "the token is gone"));
     assert_eq!(fate(&store, &finding).await, "planned");
     write!(store, tx => tx.cancel_topic(token.id, Topic::SsoRevoked, "the finding is resolved"));
-    assert_eq!(fate(&store, &finding).await, "cancelled: the finding is resolved");
+    assert_eq!(
+        fate(&store, &finding).await,
+        "cancelled: the finding is resolved"
+    );
     assert_eq!(fate(&store, &expiry).await, "cancelled: the token is gone");
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_notice_for_nobody_is_written_down_as_failed_once(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_notice_for_nobody_is_written_down_as_failed_once(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     let notice = warning(&token("1"), "7d", "nobody@lapsed.invalid", now());
     assert!(write!(store, tx => tx.insert_failed(&notice, "nobody to tell", now())));
@@ -176,11 +265,25 @@ async fn all_that_is_due_to_one_person_is_one_mail_and_riders_go_along(
     let due = write!(store, tx => tx.due_recipients(now(), 10));
     assert_eq!(due, [address("ada@example.org")]);
     let mut tx = store.begin().await.unwrap();
-    tx.open_mails(&[(Uuid::now_v7(), due[0].clone())], now()).await.unwrap();
+    tx.open_mails(&[(Uuid::now_v7(), due[0].clone())], now())
+        .await
+        .unwrap();
     // A second one for the same person is none.
-    tx.open_mails(&[(Uuid::now_v7(), address("ADA@example.org"))], now()).await.unwrap();
-    assert_eq!(tx.fill_mails(&["ada@example.org".into()], minutes(60)).await.unwrap(), 3);
-    assert_eq!(tx.fill_mails(&["ada@example.org".into()], minutes(60)).await.unwrap(), 0);
+    tx.open_mails(&[(Uuid::now_v7(), address("ADA@example.org"))], now())
+        .await
+        .unwrap();
+    assert_eq!(
+        tx.fill_mails(&["ada@example.org".into()], minutes(60))
+            .await
+            .unwrap(),
+        3
+    );
+    assert_eq!(
+        tx.fill_mails(&["ada@example.org".into()], minutes(60))
+            .await
+            .unwrap(),
+        0
+    );
     tx.commit().await.unwrap();
     let rows = ledger(&store).await;
     let mail_of = |notice: &NewNotice| rows.iter().find(|row| row.id == notice.id).unwrap().mail_id;
@@ -198,17 +301,38 @@ async fn a_mail_takes_nothing_in_once_it_was_claimed(#[values(Db::Sqlite, Db::Po
     let (store, _fresh) = db.store().await;
     let tokens = ["1", "2"].map(token);
     insert(&store, &tokens).await;
-    plan(&store, &[warning(&tokens[0], "7d", "ada@example.org", now())]).await;
+    plan(
+        &store,
+        &[warning(&tokens[0], "7d", "ada@example.org", now())],
+    )
+    .await;
     gather(&store, now()).await;
     let holder = holder(minutes(1));
     let first = write!(store, tx => tx.claim_mails(holder, now(), days(1), 10));
-    plan(&store, &[warning(&tokens[1], "7d", "ada@example.org", now())]).await;
-    assert_eq!(write!(store, tx => tx.fill_mails(&["ada@example.org".into()], now())), 0);
+    plan(
+        &store,
+        &[warning(&tokens[1], "7d", "ada@example.org", now())],
+    )
+    .await;
+    assert_eq!(
+        write!(store, tx => tx.fill_mails(&["ada@example.org".into()], now())),
+        0
+    );
     assert_eq!(gather(&store, now()).await, 1, "a second mail is opened");
-    let untouched = [Recorded { id: first[0].id, verdict: Verdict::Untouched, reason: None }];
+    let untouched = [Recorded {
+        id: first[0].id,
+        verdict: Verdict::Untouched,
+        reason: None,
+    }];
     write!(store, tx => tx.record(&untouched, holder, now()));
-    assert_eq!(read!(store, tx => tx.notices_in(first[0].id, Uuid::nil(), 10)).len(), 1);
-    assert_eq!(write!(store, tx => tx.claim_mails(holder, now(), days(1), 10)).len(), 2);
+    assert_eq!(
+        read!(store, tx => tx.notices_in(first[0].id, Uuid::nil(), 10)).len(),
+        1
+    );
+    assert_eq!(
+        write!(store, tx => tx.claim_mails(holder, now(), days(1), 10)).len(),
+        2
+    );
 }
 
 /// While one process puts notices into an open mail, another must not take that mail and send it
@@ -218,16 +342,33 @@ async fn a_mail_that_is_being_filled_is_not_claimed() {
     let (store, _fresh) = Db::Postgres.store().await;
     let tokens = ["1", "2"].map(token);
     insert(&store, &tokens).await;
-    plan(&store, &[warning(&tokens[0], "7d", "ada@example.org", now())]).await;
+    plan(
+        &store,
+        &[warning(&tokens[0], "7d", "ada@example.org", now())],
+    )
+    .await;
     gather(&store, now()).await;
-    plan(&store, &[warning(&tokens[1], "7d", "ada@example.org", now())]).await;
+    plan(
+        &store,
+        &[warning(&tokens[1], "7d", "ada@example.org", now())],
+    )
+    .await;
     let mut filling = store.begin().await.unwrap();
-    assert_eq!(filling.fill_mails(&["ada@example.org".into()], now()).await.unwrap(), 1);
+    assert_eq!(
+        filling
+            .fill_mails(&["ada@example.org".into()], now())
+            .await
+            .unwrap(),
+        1
+    );
     let holder = holder(minutes(1));
     assert!(write!(store, tx => tx.claim_mails(holder, now(), days(1), 10)).is_empty());
     filling.commit().await.unwrap();
     let mails = write!(store, tx => tx.claim_mails(holder, now(), days(1), 10));
-    assert_eq!(read!(store, tx => tx.notices_in(mails[0].id, Uuid::nil(), 10)).len(), 2);
+    assert_eq!(
+        read!(store, tx => tx.notices_in(mails[0].id, Uuid::nil(), 10)).len(),
+        2
+    );
 }
 
 #[rstest]
@@ -264,7 +405,10 @@ async fn a_held_plan_waits_whole_until_an_operator_settles_it(
         warning(&tokens[1], "7d", "ADA@example.org", now()),
         warning(&tokens[0], "7d", "bob@example.org", days(1)),
     ];
-    assert_eq!(write!(store, tx => tx.insert_notices(&notices, Some(held), now())), 3);
+    assert_eq!(
+        write!(store, tx => tx.insert_notices(&notices, Some(held), now())),
+        3
+    );
     let other = warning(&tokens[2], "7d", "eve@example.org", now());
     plan(&store, std::slice::from_ref(&other)).await;
     assert_eq!(read!(store, tx => tx.planned_recipients(held)), 2);
@@ -292,7 +436,10 @@ async fn what_is_held_is_cancelled_by_a_renewal(#[values(Db::Sqlite, Db::Postgre
     let notice = warning(&token, "7d", "ada@example.org", now());
     write!(store, tx => tx.insert_notices(std::slice::from_ref(&notice), Some(held), now()));
     write!(store, tx => tx.close_plan(held, 1, true));
-    assert_eq!(write!(store, tx => tx.cancel_notices(token.id, Some(days(97)), "the expiry changed")), 1);
+    assert_eq!(
+        write!(store, tx => tx.cancel_notices(token.id, Some(days(97)), "the expiry changed")),
+        1
+    );
     assert_eq!(write!(store, tx => tx.settle_held(false)), 0);
     assert_eq!(fate(&store, &notice).await, "cancelled: the expiry changed");
 }

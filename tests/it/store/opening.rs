@@ -32,7 +32,10 @@ const ALL: [Access; 3] = [Access::Create, Access::Migrate, Access::ReadOnly];
 #[tokio::test]
 async fn another_url_is_refused_without_its_password() {
     let error = refused("mysql://root:secret@localhost/x", Access::Create).await;
-    assert_eq!(said(&error), "store.url \"mysql\" is neither sqlite: nor postgres:");
+    assert_eq!(
+        said(&error),
+        "store.url \"mysql\" is neither sqlite: nor postgres:"
+    );
 }
 
 #[tokio::test]
@@ -45,16 +48,28 @@ async fn a_missing_store_is_not_made_unless_that_is_allowed() {
         assert!(said(&error).contains("lapsed migrate"), "{}", said(&error));
         assert!(!error.is_transient());
     }
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "no trace is left");
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        0,
+        "no trace is left"
+    );
 }
 
 #[tokio::test]
 async fn a_server_that_does_not_answer_may_answer_later_and_its_password_is_not_told() {
     // Port 9 discards, and nobody listens there.
-    let error = refused("postgres://lapsed:secret@127.0.0.1:9/lapsed", Access::Create).await;
+    let error = refused(
+        "postgres://lapsed:secret@127.0.0.1:9/lapsed",
+        Access::Create,
+    )
+    .await;
     assert!(error.is_transient(), "{error:?}");
     assert!(!format!("{error:?} {}", said(&error)).contains("secret"));
-    assert!(said(&error).starts_with("cannot open the store at postgres://127.0.0.1/lapsed: "), "{}", said(&error));
+    assert!(
+        said(&error).starts_with("cannot open the store at postgres://127.0.0.1/lapsed: "),
+        "{}",
+        said(&error)
+    );
 }
 
 #[rstest]
@@ -73,18 +88,26 @@ async fn an_empty_database_is_filled_or_named_as_old(#[values(Db::Sqlite, Db::Po
 
 #[rstest]
 #[tokio::test]
-async fn a_store_opened_for_reading_is_read_and_not_written(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_store_opened_for_reading_is_read_and_not_written(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, fresh) = db.store().await;
     insert(&store, &[token("1")]).await;
     store.close().await;
     let names = |folder: &Path| {
-        let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         names.sort();
         names
     };
     let before = names(fresh.folder());
     let store = fresh.open(Access::ReadOnly).await;
-    assert_eq!(read!(store, tx => tx.tokens_of("exports", None, 10)).len(), 1);
+    assert_eq!(
+        read!(store, tx => tx.tokens_of("exports", None, 10)).len(),
+        1
+    );
     let mut tx = store.read().await.unwrap();
     tx.put_meta("k", "v").await.unwrap_err();
     drop(tx);
@@ -97,12 +120,21 @@ async fn a_reader_runs_beside_a_daemon_and_sees_what_it_wrote() {
     let (daemon, fresh) = Db::Sqlite.store().await;
     insert(&daemon, &[token("1")]).await;
     let reader = fresh.open(Access::ReadOnly).await;
-    assert_eq!(read!(reader, tx => tx.tokens_of("exports", None, 10)).len(), 1);
+    assert_eq!(
+        read!(reader, tx => tx.tokens_of("exports", None, 10)).len(),
+        1
+    );
     let mut writing = daemon.begin().await.unwrap();
     writing.insert_tokens(&[token("2")]).await.unwrap();
-    assert_eq!(read!(reader, tx => tx.tokens_of("exports", None, 10)).len(), 1);
+    assert_eq!(
+        read!(reader, tx => tx.tokens_of("exports", None, 10)).len(),
+        1
+    );
     writing.commit().await.unwrap();
-    assert_eq!(read!(reader, tx => tx.tokens_of("exports", None, 10)).len(), 2);
+    assert_eq!(
+        read!(reader, tx => tx.tokens_of("exports", None, 10)).len(),
+        2
+    );
 }
 
 #[tokio::test]
@@ -113,8 +145,16 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     std::fs::write(&file, &text).unwrap();
     for access in ALL {
         let error = refused(&sqlite_url(&file), access).await;
-        assert!(said(&error).contains("file is not a database"), "{access:?}: {}", said(&error));
-        assert!(said(&error).starts_with("cannot open the store at "), "{access:?}: {}", said(&error));
+        assert!(
+            said(&error).contains("file is not a database"),
+            "{access:?}: {}",
+            said(&error)
+        );
+        assert!(
+            said(&error).starts_with("cannot open the store at "),
+            "{access:?}: {}",
+            said(&error)
+        );
         assert!(!error.is_transient());
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
@@ -132,7 +172,9 @@ async fn a_store_whose_pages_are_damaged_is_an_error_and_no_panic() {
         *byte = 0xa5;
     }
     std::fs::write(&file, bytes).unwrap();
-    let Ok(store) = Store::open(&fresh.url, Access::Create).await else { return };
+    let Ok(store) = Store::open(&fresh.url, Access::Create).await else {
+        return;
+    };
     let mut tx = store.read().await.unwrap();
     let error = tx.tokens_of("exports", None, 5000).await.unwrap_err();
     assert!(!error.is_transient(), "{error:?}");
@@ -150,8 +192,16 @@ async fn a_place_where_no_file_can_be_is_named(#[case] place: &str) {
     let place = folder.path().join(place);
     let error = refused(&sqlite_url(&place), Access::Create).await;
     let named = place.display().to_string();
-    assert!(said(&error).contains(named.trim_end_matches('/')), "{}", said(&error));
-    assert!(said(&error).contains("unable to open database file"), "{}", said(&error));
+    assert!(
+        said(&error).contains(named.trim_end_matches('/')),
+        "{}",
+        said(&error)
+    );
+    assert!(
+        said(&error).contains("unable to open database file"),
+        "{}",
+        said(&error)
+    );
 }
 
 /// Not even root may make a file below /proc.
@@ -159,7 +209,11 @@ async fn a_place_where_no_file_can_be_is_named(#[case] place: &str) {
 #[tokio::test]
 async fn a_place_without_permission_is_named() {
     let error = refused("sqlite:///proc/lapsed.db", Access::Create).await;
-    assert!(said(&error).starts_with("cannot open the store at /proc/lapsed.db: "), "{}", said(&error));
+    assert!(
+        said(&error).starts_with("cannot open the store at /proc/lapsed.db: "),
+        "{}",
+        said(&error)
+    );
 }
 
 #[tokio::test]
@@ -173,7 +227,9 @@ async fn a_backup_made_while_others_write_is_whole() {
             let token = token(&count.to_string());
             let mut tx = writing.begin().await.unwrap();
             // Both or neither.
-            tx.insert_tokens(std::slice::from_ref(&token)).await.unwrap();
+            tx.insert_tokens(std::slice::from_ref(&token))
+                .await
+                .unwrap();
             let notice = warning(&token, "7d", "ada@example.org", now());
             tx.insert_notices(&[notice], None, now()).await.unwrap();
             tx.commit().await.unwrap();
@@ -185,20 +241,31 @@ async fn a_backup_made_while_others_write_is_whole() {
     let mut sizes = Vec::new();
     for nth in 0..5 {
         let copy = fresh.folder().join(format!("copy {nth}'s.db"));
-        tokio::time::timeout(Duration::from_secs(30), store.backup(&copy)).await.unwrap().unwrap();
-        let opened = Store::open(&sqlite_url(&copy), Access::ReadOnly).await.unwrap();
-        let tokens = read!(opened, tx => tx.list_tokens(&TokenFilter::default(), None, now(), 1_000_000));
+        tokio::time::timeout(Duration::from_secs(30), store.backup(&copy))
+            .await
+            .unwrap()
+            .unwrap();
+        let opened = Store::open(&sqlite_url(&copy), Access::ReadOnly)
+            .await
+            .unwrap();
+        let tokens =
+            read!(opened, tx => tx.list_tokens(&TokenFilter::default(), None, now(), 1_000_000));
         let notices = super::ledger(&opened).await;
         assert_eq!(tokens.len(), notices.len(), "copy {nth}");
         sizes.push(tokens.len());
         // A copy can be gone on with.
         opened.close().await;
-        let opened = Store::open(&sqlite_url(&copy), Access::Create).await.unwrap();
+        let opened = Store::open(&sqlite_url(&copy), Access::Create)
+            .await
+            .unwrap();
         write!(opened, tx => tx.put_meta("k", "v"));
     }
     stop.send(true).unwrap();
     let count = writer.await.unwrap();
-    assert!(count > 0 && sizes.is_sorted(), "{count} written, copies of {sizes:?}");
+    assert!(
+        count > 0 && sizes.is_sorted(),
+        "{count} written, copies of {sizes:?}"
+    );
 }
 
 #[tokio::test]
@@ -210,7 +277,10 @@ async fn a_backup_never_writes_over_a_file() {
     let before = std::fs::read(&copy).unwrap();
     store.backup(&copy).await.unwrap_err();
     assert_eq!(std::fs::read(&copy).unwrap(), before);
-    store.backup(&fresh.folder().join("no/copy.db")).await.unwrap_err();
+    store
+        .backup(&fresh.folder().join("no/copy.db"))
+        .await
+        .unwrap_err();
 }
 
 #[tokio::test]

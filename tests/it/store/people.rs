@@ -66,24 +66,66 @@ async fn a_statement_replaces_the_one_before(#[values(Db::Sqlite, Db::Postgres)]
 
 #[rstest]
 #[tokio::test]
-async fn people_come_in_the_programs_order_with_their_tokens(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn people_come_in_the_programs_order_with_their_tokens(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
-    let mut emails = ["ada@example.org", "a.b@example.org", "a_b@example.org", "a-b@example.org", "ab@example.org"];
-    let mut rows = emails.map(|email| identity("hr", email, IdentityStatus::Active)).to_vec();
-    rows.push(identity("ldap", "ada@example.org", IdentityStatus::Disabled));
+    let mut emails = [
+        "ada@example.org",
+        "a.b@example.org",
+        "a_b@example.org",
+        "a-b@example.org",
+        "ab@example.org",
+    ];
+    let mut rows = emails
+        .map(|email| identity("hr", email, IdentityStatus::Active))
+        .to_vec();
+    rows.push(identity(
+        "ldap",
+        "ada@example.org",
+        IdentityStatus::Disabled,
+    ));
     say(&store, &rows).await;
-    let gone = Token { status: Status::Gone, ..token("2") };
-    let revoked = Token { status: Status::Revoked, ..token("3") };
-    let disabled = Token { status: Status::Disabled, ..token("4") };
-    insert(&store, &[token("1"), gone, revoked, disabled, Token { issuer: None, ..token("5") }]).await;
+    let gone = Token {
+        status: Status::Gone,
+        ..token("2")
+    };
+    let revoked = Token {
+        status: Status::Revoked,
+        ..token("3")
+    };
+    let disabled = Token {
+        status: Status::Disabled,
+        ..token("4")
+    };
+    insert(
+        &store,
+        &[
+            token("1"),
+            gone,
+            revoked,
+            disabled,
+            Token {
+                issuer: None,
+                ..token("5")
+            },
+        ],
+    )
+    .await;
     emails.sort_unstable();
-    let of_hr: Vec<_> = read!(store, tx => tx.identities_of("hr")).into_iter().map(|row| row.email_key).collect();
+    let of_hr: Vec<_> = read!(store, tx => tx.identities_of("hr"))
+        .into_iter()
+        .map(|row| row.email_key)
+        .collect();
     assert_eq!(of_hr, emails);
     let all = read!(store, tx => tx.identities(None));
     assert_eq!(all.len(), 6);
     assert!(all.is_sorted_by_key(|(row, _)| (row.email_key.clone(), row.directory.clone())));
     let of_ada = read!(store, tx => tx.identities(Some("ada@example.org")));
-    let shown: Vec<_> = of_ada.iter().map(|(row, tokens)| (row.directory.as_str(), *tokens)).collect();
+    let shown: Vec<_> = of_ada
+        .iter()
+        .map(|(row, tokens)| (row.directory.as_str(), *tokens))
+        .collect();
     assert_eq!(shown, [("hr", 2), ("ldap", 2)]);
     assert!(read!(store, tx => tx.identities(Some("nobody@example.org"))).is_empty());
 }
@@ -108,8 +150,16 @@ async fn a_directory_is_kept_with_what_it_waits_for(#[values(Db::Sqlite, Db::Pos
     };
     write!(store, tx => tx.put_directory(&held));
     assert_eq!(read!(store, tx => tx.directory("hr")), Some(held));
-    let clear = DirectoryRow { name: "hr".into(), kind: "ldap".into(), ..DirectoryRow::default() };
-    let other = DirectoryRow { name: "Apps".into(), kind: "file".into(), ..DirectoryRow::default() };
+    let clear = DirectoryRow {
+        name: "hr".into(),
+        kind: "ldap".into(),
+        ..DirectoryRow::default()
+    };
+    let other = DirectoryRow {
+        name: "Apps".into(),
+        kind: "file".into(),
+        ..DirectoryRow::default()
+    };
     write!(store, tx => tx.put_directory(&clear));
     write!(store, tx => tx.put_directory(&other));
     assert_eq!(read!(store, tx => tx.directories()), [other, clear]);
@@ -130,10 +180,13 @@ async fn only_a_positive_statement_finds_a_token(
     let (store, _fresh) = db.store().await;
     insert(&store, &[token("1")]).await;
     // What was known before does not count: nothing that is unknown may flag a token.
-    say(&store, &[IdentityRow {
-        known_status: IdentityStatus::Disabled,
-        ..identity("hr", "ADA@example.org", status)
-    }])
+    say(
+        &store,
+        &[IdentityRow {
+            known_status: IdentityStatus::Disabled,
+            ..identity("hr", "ADA@example.org", status)
+        }],
+    )
     .await;
     let outlived = read!(store, tx => tx.outlived_tokens(now(), Uuid::nil(), 10));
     assert_eq!(!outlived.is_empty(), found);
@@ -141,26 +194,55 @@ async fn only_a_positive_statement_finds_a_token(
 
 #[rstest]
 #[tokio::test]
-async fn a_token_that_works_and_is_not_found_yet_is_found_once(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_token_that_works_and_is_not_found_yet_is_found_once(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
-    let (mut works, ends_now) = (token("works"), Token { expiry: Expiry::At(now()), ..token("ends now") });
+    let (mut works, ends_now) = (
+        token("works"),
+        Token {
+            expiry: Expiry::At(now()),
+            ..token("ends now")
+        },
+    );
     // A mark that a clock which jumped has left does not hide it.
     works.status = Status::Expired;
-    let endless = Token { expiry: Expiry::Never, due_at: None, ..token("endless") };
-    let another = Token { issuer: Some(address("bob@example.org")), ..token("another's") };
-    let off = Token { status: Status::Disabled, ..token("off") };
-    insert(&store, &[works.clone(), endless.clone(), ends_now, another, off]).await;
-    say(&store, &[
-        identity("ldap", "ada@example.org", IdentityStatus::Deleted),
-        identity("hr", "ada@example.org", IdentityStatus::Disabled),
-        identity("apps", "ada@example.org", IdentityStatus::Active),
-    ])
+    let endless = Token {
+        expiry: Expiry::Never,
+        due_at: None,
+        ..token("endless")
+    };
+    let another = Token {
+        issuer: Some(address("bob@example.org")),
+        ..token("another's")
+    };
+    let off = Token {
+        status: Status::Disabled,
+        ..token("off")
+    };
+    insert(
+        &store,
+        &[works.clone(), endless.clone(), ends_now, another, off],
+    )
+    .await;
+    say(
+        &store,
+        &[
+            identity("ldap", "ada@example.org", IdentityStatus::Deleted),
+            identity("hr", "ada@example.org", IdentityStatus::Disabled),
+            identity("apps", "ada@example.org", IdentityStatus::Active),
+        ],
+    )
     .await;
     let mut expected = [works.clone(), endless];
     expected.sort_by_key(|token| token.id);
     let first = read!(store, tx => tx.outlived_tokens(now(), Uuid::nil(), 1));
     let second = read!(store, tx => tx.outlived_tokens(now(), first[0].token.id.0, 10));
-    let found: Vec<_> = first.iter().chain(&second).map(|found| found.token.clone()).collect();
+    let found: Vec<_> = first
+        .iter()
+        .chain(&second)
+        .map(|found| found.token.clone())
+        .collect();
     assert_eq!(found, expected);
     assert_eq!(first[0].identity.directory, "hr");
     write!(store, tx => tx.open_findings(&[finding(&works)]));
@@ -172,7 +254,13 @@ async fn a_token_that_works_and_is_not_found_yet_is_found_once(#[values(Db::Sqli
 #[tokio::test]
 async fn a_finding_is_open_once_and_can_come_again(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
-    let tokens = [token("1"), Token { name: String::new(), ..token("2") }];
+    let tokens = [
+        token("1"),
+        Token {
+            name: String::new(),
+            ..token("2")
+        },
+    ];
     insert(&store, &tokens).await;
     let first = finding(&tokens[0]);
     write!(store, tx => tx.open_findings(&[first.clone(), finding(&tokens[1])]));
@@ -181,15 +269,26 @@ async fn a_finding_is_open_once_and_can_come_again(#[values(Db::Sqlite, Db::Post
     assert_eq!(read!(store, tx => tx.lost_access(&ids)), ids.into());
     write!(store, tx => tx.resolve_finding(first.id, now()));
     assert_eq!(read!(store, tx => tx.lost_access(&ids)), [ids[1]].into());
-    let later = NewFinding { since: now(), ..finding(&tokens[0]) };
+    let later = NewFinding {
+        since: now(),
+        ..finding(&tokens[0])
+    };
     write!(store, tx => tx.open_findings(std::slice::from_ref(&later)));
     let kind = Some(FindingKind::SsoRevoked);
     let names = |rows: Vec<lapsed::store::FindingRow>| {
-        rows.into_iter().map(|row| format!("{} {}", row.token_name, row.state)).collect::<Vec<_>>()
+        rows.into_iter()
+            .map(|row| format!("{} {}", row.token_name, row.state))
+            .collect::<Vec<_>>()
     };
     let open = read!(store, tx => tx.findings(kind, false));
-    assert_eq!((open[0].id, open[0].since, open[0].token_id), (later.id, now(), tokens[0].id.0));
-    assert_eq!((open[0].kind.as_str(), open[0].severity.as_str()), ("sso_revoked", "high"));
+    assert_eq!(
+        (open[0].id, open[0].since, open[0].token_id),
+        (later.id, now(), tokens[0].id.0)
+    );
+    assert_eq!(
+        (open[0].kind.as_str(), open[0].severity.as_str()),
+        ("sso_revoked", "high")
+    );
     assert_eq!(names(open), ["name of 1 open", "2 open"]);
     assert_eq!(read!(store, tx => tx.findings(kind, true)).len(), 3);
     assert_eq!(read!(store, tx => tx.findings(None, true)).len(), 3);
@@ -213,7 +312,10 @@ async fn a_finding_stands_while_its_ground_does(#[values(Db::Sqlite, Db::Postgre
         (
             "nothing is known now, he was out",
             ada.clone(),
-            vec![IdentityRow { status: IdentityStatus::Unknown, ..lost.clone() }],
+            vec![IdentityRow {
+                status: IdentityStatus::Unknown,
+                ..lost.clone()
+            }],
             false,
         ),
         (
@@ -226,29 +328,101 @@ async fn a_finding_stands_while_its_ground_does(#[values(Db::Sqlite, Db::Postgre
             }],
             true,
         ),
-        ("he is back", ada.clone(), vec![identity("hr", "ada@example.org", IdentityStatus::Active)], true),
+        (
+            "he is back",
+            ada.clone(),
+            vec![identity("hr", "ada@example.org", IdentityStatus::Active)],
+            true,
+        ),
         ("out again", ada.clone(), vec![lost], false),
-        ("expired", Token { expiry: Expiry::At(now()), ..ada.clone() }, vec![], true),
-        ("endless", Token { expiry: Expiry::Never, ..ada.clone() }, vec![], false),
-        ("disabled", Token { status: Status::Disabled, ..ada.clone() }, vec![], true),
-        ("another's", Token { issuer: Some(address("bob@example.org")), ..ada.clone() }, vec![], true),
-        ("nobody's", Token { issuer: None, ..ada.clone() }, vec![], true),
+        (
+            "expired",
+            Token {
+                expiry: Expiry::At(now()),
+                ..ada.clone()
+            },
+            vec![],
+            true,
+        ),
+        (
+            "endless",
+            Token {
+                expiry: Expiry::Never,
+                ..ada.clone()
+            },
+            vec![],
+            false,
+        ),
+        (
+            "disabled",
+            Token {
+                status: Status::Disabled,
+                ..ada.clone()
+            },
+            vec![],
+            true,
+        ),
+        (
+            "another's",
+            Token {
+                issuer: Some(address("bob@example.org")),
+                ..ada.clone()
+            },
+            vec![],
+            true,
+        ),
+        (
+            "nobody's",
+            Token {
+                issuer: None,
+                ..ada.clone()
+            },
+            vec![],
+            true,
+        ),
     ];
     for (case, token, said, is_groundless) in cases {
         say(&store, &said).await;
         write!(store, tx => tx.update_token(&token, now()));
         let found = read!(store, tx => tx.groundless_findings(now(), 10));
-        assert_eq!(found, if is_groundless { groundless.clone() } else { vec![] }, "{case}");
+        assert_eq!(
+            found,
+            if is_groundless {
+                groundless.clone()
+            } else {
+                vec![]
+            },
+            "{case}"
+        );
     }
 }
 
 #[rstest]
 #[tokio::test]
-async fn the_tokens_of_an_issuer_come_by_expiry_the_endless_last(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn the_tokens_of_an_issuer_come_by_expiry_the_endless_last(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
-    let endless = Token { expiry: Expiry::Never, ..token("endless") };
-    let late = Token { expiry: Expiry::At(days(30)), ..token("late") };
-    let other = Token { id: TokenId::of("exports", "o"), issuer: Some(address("bob@example.org")), ..token("o") };
-    insert(&store, &[endless.clone(), late.clone(), token("soon"), other]).await;
-    assert_eq!(read!(store, tx => tx.tokens_of_issuer("ada@example.org")), [token("soon"), late, endless]);
+    let endless = Token {
+        expiry: Expiry::Never,
+        ..token("endless")
+    };
+    let late = Token {
+        expiry: Expiry::At(days(30)),
+        ..token("late")
+    };
+    let other = Token {
+        id: TokenId::of("exports", "o"),
+        issuer: Some(address("bob@example.org")),
+        ..token("o")
+    };
+    insert(
+        &store,
+        &[endless.clone(), late.clone(), token("soon"), other],
+    )
+    .await;
+    assert_eq!(
+        read!(store, tx => tx.tokens_of_issuer("ada@example.org")),
+        [token("soon"), late, endless]
+    );
 }

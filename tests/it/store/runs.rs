@@ -6,7 +6,9 @@ use lapsed::store::{Holder, Kept, NewFinding, Recorded, RunRow, Store, Verdict};
 use rstest::rstest;
 use uuid::Uuid;
 
-use super::{address, days, gather, holder, insert, minutes, now, plan, read, token, warning, write};
+use super::{
+    address, days, gather, holder, insert, minutes, now, plan, read, token, warning, write,
+};
 use crate::db::Db;
 
 async fn take(store: &Store, holder: Holder, now: DateTime<Utc>) -> bool {
@@ -20,22 +22,56 @@ async fn a_lease_is_held_renewed_given_back_and_lapses(#[values(Db::Sqlite, Db::
     let (mine, yours) = (holder(minutes(1)), holder(minutes(2)));
     assert!(take(&store, mine, now()).await);
     assert!(!take(&store, yours, now()).await);
-    assert!(take(&store, Holder { until: minutes(2), ..mine }, minutes(1)).await, "renewed");
+    assert!(
+        take(
+            &store,
+            Holder {
+                until: minutes(2),
+                ..mine
+            },
+            minutes(1)
+        )
+        .await,
+        "renewed"
+    );
     assert!(!take(&store, yours, minutes(1)).await);
-    assert!(take(&store, Holder { until: minutes(3), ..yours }, minutes(2)).await, "it has lapsed");
+    assert!(
+        take(
+            &store,
+            Holder {
+                until: minutes(3),
+                ..yours
+            },
+            minutes(2)
+        )
+        .await,
+        "it has lapsed"
+    );
     assert!(!take(&store, mine, minutes(2)).await, "and is lost");
     // Whoever lost it cannot give it back.
     write!(store, tx => tx.drop_lease("sweep", mine.id));
     assert!(!take(&store, mine, minutes(2)).await);
     write!(store, tx => tx.drop_lease("sweep", yours.id));
-    assert!(take(&store, Holder { until: minutes(3), ..mine }, minutes(2)).await);
+    assert!(
+        take(
+            &store,
+            Holder {
+                until: minutes(3),
+                ..mine
+            },
+            minutes(2)
+        )
+        .await
+    );
     let other = write!(store, tx => tx.take_lease("other", yours, now(), minutes(1)));
     assert!(other, "another name is another lease");
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_lease_that_a_jumped_clock_took_counts_as_lapsed(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_lease_that_a_jumped_clock_took_counts_as_lapsed(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     assert!(take(&store, holder(days(1)), days(1)).await);
     assert!(take(&store, holder(minutes(1)), now()).await);
@@ -71,7 +107,11 @@ async fn a_small_fact_is_replaced(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
 }
 
 async fn run(store: &Store, started_at: DateTime<Utc>, outcome: &str) {
-    let run = RunRow { started_at, ended_at: Some(started_at), outcome: Some(outcome.into()) };
+    let run = RunRow {
+        started_at,
+        ended_at: Some(started_at),
+        outcome: Some(outcome.into()),
+    };
     write!(store, tx => tx.add_run(Uuid::now_v7(), &run, "{}"));
 }
 
@@ -84,9 +124,15 @@ async fn the_last_run_and_the_last_good_one_are_known(#[values(Db::Sqlite, Db::P
     run(&store, minutes(-3), "ok").await;
     run(&store, minutes(-1), "degraded").await;
     let last = read!(store, tx => tx.last_run(false)).unwrap();
-    assert_eq!((last.started_at, last.outcome.as_deref()), (minutes(-1), Some("degraded")));
+    assert_eq!(
+        (last.started_at, last.outcome.as_deref()),
+        (minutes(-1), Some("degraded"))
+    );
     assert_eq!(last.ended_at, Some(minutes(-1)));
-    assert_eq!(read!(store, tx => tx.last_run(true)).unwrap().started_at, minutes(-2));
+    assert_eq!(
+        read!(store, tx => tx.last_run(true)).unwrap().started_at,
+        minutes(-2)
+    );
 }
 
 #[rstest]
@@ -105,8 +151,15 @@ async fn the_trail_says_who_did_what_and_why(#[values(Db::Sqlite, Db::Postgres)]
 
 /// A notice about no token.
 fn alert(nth: i64) -> NewNotice {
-    let occurrence = Occurrence { topic: Topic::Alert, generation: minutes(nth), step: None };
-    let to = Recipient { address: address(&format!("ops{nth}@example.org")), ground: Ground::Admin };
+    let occurrence = Occurrence {
+        topic: Topic::Alert,
+        generation: minutes(nth),
+        step: None,
+    };
+    let to = Recipient {
+        address: address(&format!("ops{nth}@example.org")),
+        ground: Ground::Admin,
+    };
     NewNotice::about_subject("plan", occurrence, &to, now())
 }
 
@@ -114,14 +167,22 @@ async fn send_all(store: &Store) {
     while gather(store, days(1)).await > 0 {}
     let holder = holder(minutes(1));
     let mails = write!(store, tx => tx.claim_mails(holder, days(1), days(30), 100));
-    let sent: Vec<_> =
-        mails.iter().map(|mail| Recorded { id: mail.id, verdict: Verdict::Sent, reason: None }).collect();
+    let sent: Vec<_> = mails
+        .iter()
+        .map(|mail| Recorded {
+            id: mail.id,
+            verdict: Verdict::Sent,
+            reason: None,
+        })
+        .collect();
     write!(store, tx => tx.record(&sent, holder, now()));
 }
 
 #[rstest]
 #[tokio::test]
-async fn what_is_old_is_purged_and_what_is_about_a_token_never(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn what_is_old_is_purged_and_what_is_about_a_token_never(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -143,15 +204,38 @@ async fn what_is_old_is_purged_and_what_is_about_a_token_never(#[values(Db::Sqli
     run(&store, now(), "ok").await;
     write!(store, tx => tx.audit(Uuid::now_v7(), days(-10), ["a", "b", "c"], None));
     write!(store, tx => tx.audit(Uuid::now_v7(), now(), ["a", "b", "c"], None));
-    plan(&store, &[alert(1), alert(2), warning(&token, "7d", "ada@example.org", now())]).await;
+    plan(
+        &store,
+        &[
+            alert(1),
+            alert(2),
+            warning(&token, "7d", "ada@example.org", now()),
+        ],
+    )
+    .await;
     send_all(&store).await;
-    let kept = |from| Kept { runs_from: from, audit_from: from, findings_from: from, notices_from: from };
-    assert_eq!(write!(store, tx => tx.purge(&kept(days(-5)), 10)), 3, "a run, an audit entry, a finding");
+    let kept = |from| Kept {
+        runs_from: from,
+        audit_from: from,
+        findings_from: from,
+        notices_from: from,
+    };
+    assert_eq!(
+        write!(store, tx => tx.purge(&kept(days(-5)), 10)),
+        3,
+        "a run, an audit entry, a finding"
+    );
     assert_eq!(write!(store, tx => tx.purge(&kept(days(-5)), 10)), 0);
     // A day later, one of each kind at a time: run, entry, finding, alert and the alert's mail.
     assert_eq!(write!(store, tx => tx.purge(&kept(days(1)), 1)), 5);
     assert_eq!(write!(store, tx => tx.purge(&kept(days(1)), 10)), 2);
-    for (table, left) in [("run", 0), ("audit", 0), ("finding", 1), ("notice", 1), ("mail", 1)] {
+    for (table, left) in [
+        ("run", 0),
+        ("audit", 0),
+        ("finding", 1),
+        ("notice", 1),
+        ("mail", 1),
+    ] {
         let found = fresh.texts(&format!("SELECT 'row' FROM {table}")).await;
         assert_eq!(found.len(), left, "{table}");
     }

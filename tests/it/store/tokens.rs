@@ -40,21 +40,35 @@ async fn a_token_comes_back_as_it_was_written(#[values(Db::Sqlite, Db::Postgres)
         due_at: None,
         ..token("bare")
     };
-    let endless = Token { expiry: Expiry::Never, due_at: None, ..token("endless") };
+    let endless = Token {
+        expiry: Expiry::Never,
+        due_at: None,
+        ..token("endless")
+    };
     insert(&store, &[full.clone(), bare.clone(), endless.clone()]).await;
     for expected in [full, bare, endless] {
         let found = one(&store, expected.id).await;
         assert_eq!(found, expected);
         let shown = |token: &Token| token.issuer.as_ref().map(ToString::to_string);
-        assert_eq!(shown(&found), shown(&expected), "the spelling of the address is kept");
+        assert_eq!(
+            shown(&found),
+            shown(&expected),
+            "the spelling of the address is kept"
+        );
     }
 }
 
 #[rstest]
 #[tokio::test]
-async fn an_update_writes_every_fact_and_clears_what_is_gone(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn an_update_writes_every_fact_and_clears_what_is_gone(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
-    let before = Token { account: Some("acme".into()), use_told: false, ..token("1") };
+    let before = Token {
+        account: Some("acme".into()),
+        use_told: false,
+        ..token("1")
+    };
     insert(&store, std::slice::from_ref(&before)).await;
     for (status, expiry) in [
         (Status::Disabled, Expiry::Never),
@@ -90,19 +104,47 @@ async fn an_update_writes_every_fact_and_clears_what_is_gone(#[values(Db::Sqlite
 async fn one_identity_is_one_token(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     insert(&store, &[token("1")]).await;
-    let twin = Token { id: TokenId::of("elsewhere", "1"), ..token("1") };
+    let twin = Token {
+        id: TokenId::of("elsewhere", "1"),
+        ..token("1")
+    };
     let mut tx = store.begin().await.unwrap();
     tx.insert_tokens(&[twin]).await.unwrap_err();
 }
 
 #[rstest]
 #[tokio::test]
-async fn tokens_of_a_source_come_in_the_programs_order_and_in_pages(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn tokens_of_a_source_come_in_the_programs_order_and_in_pages(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
-    let mut ids = ["b", "B", "a", "_", "é", "z", "10", "9", "a b", "A", "\u{1f511}", "~"].map(str::to_owned).to_vec();
+    let mut ids = [
+        "b",
+        "B",
+        "a",
+        "_",
+        "é",
+        "z",
+        "10",
+        "9",
+        "a b",
+        "A",
+        "\u{1f511}",
+        "~",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     let tokens: Vec<_> = ids.iter().map(|id| token(id)).collect();
     insert(&store, &tokens).await;
-    insert(&store, &[Token { id: TokenId::of("other", "m"), source: "other".into(), ..token("m") }]).await;
+    insert(
+        &store,
+        &[Token {
+            id: TokenId::of("other", "m"),
+            source: "other".into(),
+            ..token("m")
+        }],
+    )
+    .await;
     ids.sort_unstable();
     let mut found: Vec<String> = Vec::new();
     loop {
@@ -117,22 +159,32 @@ async fn tokens_of_a_source_come_in_the_programs_order_and_in_pages(#[values(Db:
 
 #[rstest]
 #[tokio::test]
-async fn more_tokens_than_fit_a_statement_are_written_read_and_moved(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn more_tokens_than_fit_a_statement_are_written_read_and_moved(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     let tokens: Vec<_> = (0..2500).map(|nth| token(&format!("{nth:05}"))).collect();
     insert(&store, &tokens).await;
     let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
     assert_eq!(read!(store, tx => tx.tokens_by_id(&ids)).len(), 2500);
-    let moved: Vec<_> = ids.iter().map(|id| (*id, Some(days(3)), Some(step("7d")))).collect();
+    let moved: Vec<_> = ids
+        .iter()
+        .map(|id| (*id, Some(days(3)), Some(step("7d"))))
+        .collect();
     write!(store, tx => tx.reschedule(&moved));
     let still_due = write!(store, tx => tx.due_tokens(days(2), None, 10));
     assert!(still_due.is_empty());
-    assert_eq!(write!(store, tx => tx.due_tokens(days(3), None, 5000)).len(), 2500);
+    assert_eq!(
+        write!(store, tx => tx.due_tokens(days(3), None, 5000)).len(),
+        2500
+    );
 }
 
 #[rstest]
 #[tokio::test]
-async fn due_tokens_come_by_time_then_id_in_pages_and_none_twice(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn due_tokens_come_by_time_then_id_in_pages_and_none_twice(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     // Fractions of every length: they must sort as time does.
     let times = [
@@ -146,10 +198,20 @@ async fn due_tokens_come_by_time_then_id_in_pages_and_none_twice(#[values(Db::Sq
     let mut tokens: Vec<_> = times
         .iter()
         .enumerate()
-        .map(|(nth, time)| Token { due_at: Some(at(time)), ..token(&nth.to_string()) })
+        .map(|(nth, time)| Token {
+            due_at: Some(at(time)),
+            ..token(&nth.to_string())
+        })
         .collect();
     insert(&store, &tokens).await;
-    insert(&store, &[Token { due_at: None, ..token("never") }]).await;
+    insert(
+        &store,
+        &[Token {
+            due_at: None,
+            ..token("never")
+        }],
+    )
+    .await;
     tokens.sort_by_key(|token| (token.due_at, token.id));
     tokens.retain(|token| token.due_at <= Some(at("2026-11-21T09:00:00.999Z")));
     let (mut found, mut after) = (Vec::new(), None);
@@ -164,9 +226,17 @@ async fn due_tokens_come_by_time_then_id_in_pages_and_none_twice(#[values(Db::Sq
 
 #[rstest]
 #[tokio::test]
-async fn rescheduling_to_nothing_takes_a_token_out_of_what_is_due(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn rescheduling_to_nothing_takes_a_token_out_of_what_is_due(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
-    let (first, second) = (Token { planned_step: Some(step("7d")), ..token("1") }, token("2"));
+    let (first, second) = (
+        Token {
+            planned_step: Some(step("7d")),
+            ..token("1")
+        },
+        token("2"),
+    );
     insert(&store, &[first.clone(), second.clone()]).await;
     write!(store, tx => tx.reschedule(&[]));
     // Null first, so that a statement which takes its types from the first row is found out.
@@ -174,16 +244,29 @@ async fn rescheduling_to_nothing_takes_a_token_out_of_what_is_due(#[values(Db::S
     let first = one(&store, first.id).await;
     assert_eq!((first.due_at, first.planned_step), (None, None));
     let second = one(&store, second.id).await;
-    assert_eq!((second.due_at, second.planned_step), (Some(days(1)), Some(Step::ZERO)));
+    assert_eq!(
+        (second.due_at, second.planned_step),
+        (Some(days(1)), Some(Step::ZERO))
+    );
 }
 
 #[rstest]
 #[tokio::test]
-async fn only_tokens_with_an_expiry_are_rescheduled_under_a_new_policy(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn only_tokens_with_an_expiry_are_rescheduled_under_a_new_policy(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     let mut dated: Vec<_> = (0..5).map(|nth| token(&nth.to_string())).collect();
     insert(&store, &dated).await;
-    insert(&store, &[Token { expiry: Expiry::Never, due_at: None, ..token("never") }]).await;
+    insert(
+        &store,
+        &[Token {
+            expiry: Expiry::Never,
+            due_at: None,
+            ..token("never")
+        }],
+    )
+    .await;
     dated.sort_by_key(|token| token.id);
     let (mut found, mut after) = (Vec::new(), Uuid::nil());
     loop {
@@ -197,11 +280,24 @@ async fn only_tokens_with_an_expiry_are_rescheduled_under_a_new_policy(#[values(
 
 #[rstest]
 #[tokio::test]
-async fn only_active_tokens_whose_time_has_come_are_marked(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn only_active_tokens_whose_time_has_come_are_marked(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
-    let over = Token { expiry: Expiry::At(now()), ..token("over") };
-    let disabled = Token { status: Status::Disabled, due_at: None, ..over.clone() };
-    let disabled = Token { id: TokenId::of("exports", "off"), external_id: "off".into(), ..disabled };
+    let over = Token {
+        expiry: Expiry::At(now()),
+        ..token("over")
+    };
+    let disabled = Token {
+        status: Status::Disabled,
+        due_at: None,
+        ..over.clone()
+    };
+    let disabled = Token {
+        id: TokenId::of("exports", "off"),
+        external_id: "off".into(),
+        ..disabled
+    };
     insert(&store, &[over.clone(), disabled.clone(), token("later")]).await;
     assert_eq!(write!(store, tx => tx.mark_expired(now(), 10)), 1);
     assert_eq!(write!(store, tx => tx.mark_expired(now(), 10)), 0);
@@ -213,8 +309,12 @@ async fn only_active_tokens_whose_time_has_come_are_marked(#[values(Db::Sqlite, 
 #[tokio::test]
 async fn marks_are_made_and_taken_back_in_pages(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
-    let tokens: Vec<_> =
-        (0..5).map(|nth| Token { expiry: Expiry::At(now()), ..token(&nth.to_string()) }).collect();
+    let tokens: Vec<_> = (0..5)
+        .map(|nth| Token {
+            expiry: Expiry::At(now()),
+            ..token(&nth.to_string())
+        })
+        .collect();
     insert(&store, &tokens).await;
     assert_eq!(write!(store, tx => tx.mark_expired(days(1), 3)), 3);
     assert_eq!(write!(store, tx => tx.mark_expired(days(1), 3)), 2);
@@ -223,19 +323,32 @@ async fn marks_are_made_and_taken_back_in_pages(#[values(Db::Sqlite, Db::Postgre
     assert_eq!(write!(store, tx => tx.unmark_expired(minutes(-60), 3)), 2);
     for token in tokens {
         let found = one(&store, token.id).await;
-        assert_eq!((found.status, found.due_at), (Status::Active, Some(minutes(-60))));
+        assert_eq!(
+            (found.status, found.due_at),
+            (Status::Active, Some(minutes(-60)))
+        );
     }
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_token_first_seen_under_a_clock_that_jumped_is_planned_anew(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_token_first_seen_under_a_clock_that_jumped_is_planned_anew(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
-    let seen = Token { status: Status::Expired, planned_step: Some(Step::ZERO), due_at: None, ..token("1") };
+    let seen = Token {
+        status: Status::Expired,
+        planned_step: Some(Step::ZERO),
+        due_at: None,
+        ..token("1")
+    };
     insert(&store, std::slice::from_ref(&seen)).await;
     assert_eq!(write!(store, tx => tx.unmark_expired(now(), 10)), 1);
     let found = one(&store, seen.id).await;
-    assert_eq!((found.status, found.planned_step, found.due_at), (Status::Active, None, Some(now())));
+    assert_eq!(
+        (found.status, found.planned_step, found.due_at),
+        (Status::Active, None, Some(now()))
+    );
 }
 
 #[rstest]
@@ -249,11 +362,23 @@ async fn ids_are_found_by_their_first_digits(#[values(Db::Sqlite, Db::Postgres)]
         let found = read!(store, tx => tx.tokens_matching(&whole[..length], 2));
         assert_eq!(found, tokens[..1], "{length}");
     }
-    let expected = tokens.iter().filter(|token| token.id.0.simple().to_string().starts_with(&whole[..1])).count();
-    assert_eq!(read!(store, tx => tx.tokens_matching(&whole[..1], 100)).len(), expected);
-    assert_eq!(read!(store, tx => tx.tokens_matching(&whole[..1], 1)).len(), 1);
+    let expected = tokens
+        .iter()
+        .filter(|token| token.id.0.simple().to_string().starts_with(&whole[..1]))
+        .count();
+    assert_eq!(
+        read!(store, tx => tx.tokens_matching(&whole[..1], 100)).len(),
+        expected
+    );
+    assert_eq!(
+        read!(store, tx => tx.tokens_matching(&whole[..1], 1)).len(),
+        1
+    );
     for none in ["", "xyz", "%", &format!("{whole}0")] {
-        assert!(read!(store, tx => tx.tokens_matching(none, 2)).is_empty(), "{none:?}");
+        assert!(
+            read!(store, tx => tx.tokens_matching(none, 2)).is_empty(),
+            "{none:?}"
+        );
     }
 }
 
@@ -263,7 +388,12 @@ async fn sources_are_kept_and_listed_by_name(#[values(Db::Sqlite, Db::Postgres)]
     let (store, _fresh) = db.store().await;
     assert!(read!(store, tx => tx.source("b")).is_none());
     for name in ["b", "C", "a"] {
-        let row = SourceRow { name: name.into(), kind: "file".into(), error: Some("no".into()), ..SourceRow::default() };
+        let row = SourceRow {
+            name: name.into(),
+            kind: "file".into(),
+            error: Some("no".into()),
+            ..SourceRow::default()
+        };
         write!(store, tx => tx.put_source(&row));
     }
     let row = SourceRow {
@@ -277,24 +407,42 @@ async fn sources_are_kept_and_listed_by_name(#[values(Db::Sqlite, Db::Postgres)]
     };
     write!(store, tx => tx.put_source(&row));
     let found = read!(store, tx => tx.source("b")).unwrap();
-    assert_eq!((found.kind.as_str(), found.tokens, found.error), ("sql", 12, None));
-    assert_eq!((found.last_sync_at, found.last_good_sync_at), (Some(now()), Some(days(-1))));
-    let names: Vec<_> = read!(store, tx => tx.sources()).into_iter().map(|row| row.name).collect();
+    assert_eq!(
+        (found.kind.as_str(), found.tokens, found.error),
+        ("sql", 12, None)
+    );
+    assert_eq!(
+        (found.last_sync_at, found.last_good_sync_at),
+        (Some(now()), Some(days(-1)))
+    );
+    let names: Vec<_> = read!(store, tx => tx.sources())
+        .into_iter()
+        .map(|row| row.name)
+        .collect();
     assert_eq!(names, ["C", "a", "b"]);
 }
 
 #[rstest]
 #[tokio::test]
-async fn only_what_has_been_gone_for_long_is_purged_with_all_about_it(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn only_what_has_been_gone_for_long_is_purged_with_all_about_it(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, fresh) = db.store().await;
     let tokens = ["long", "lately", "back", "there"].map(token);
     insert(&store, &tokens).await;
-    let gone = |token: &Token| Token { status: Status::Gone, due_at: None, ..token.clone() };
+    let gone = |token: &Token| Token {
+        status: Status::Gone,
+        due_at: None,
+        ..token.clone()
+    };
     write!(store, tx => tx.update_token(&gone(&tokens[0]), days(-400)));
     write!(store, tx => tx.update_token(&gone(&tokens[1]), days(-1)));
     write!(store, tx => tx.update_token(&gone(&tokens[2]), days(-400)));
     write!(store, tx => tx.update_token(&tokens[2], days(-300)));
-    let notices: Vec<_> = tokens.iter().map(|token| super::warning(token, "7d", "ada@example.org", now())).collect();
+    let notices: Vec<_> = tokens
+        .iter()
+        .map(|token| super::warning(token, "7d", "ada@example.org", now()))
+        .collect();
     super::plan(&store, &notices).await;
     assert_eq!(write!(store, tx => tx.purge_gone(days(-100), 10)), 1);
     let mut left = fresh.texts("SELECT external_id FROM token").await;

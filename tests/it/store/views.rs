@@ -5,7 +5,9 @@ use lapsed::store::{NewFinding, NoticeFilter, Recorded, TokenFilter, Verdict};
 use rstest::rstest;
 use uuid::Uuid;
 
-use super::{days, gather, holder, insert, ledger, minutes, now, plan, read, token, warning, write};
+use super::{
+    days, gather, holder, insert, ledger, minutes, now, plan, read, token, warning, write,
+};
 use crate::db::Db;
 
 /// One token of every situation.
@@ -18,21 +20,36 @@ fn tokens() -> Vec<Token> {
     vec![
         token("active"),
         with("over", |token| token.expiry = Expiry::At(now())),
-        with("marked", |token| (token.expiry, token.status) = (Expiry::At(days(-1)), Status::Expired)),
+        with("marked", |token| {
+            (token.expiry, token.status) = (Expiry::At(days(-1)), Status::Expired)
+        }),
         with("marked too early", |token| token.status = Status::Expired),
-        with("endless", |token| (token.expiry, token.due_at) = (Expiry::Never, None)),
+        with("endless", |token| {
+            (token.expiry, token.due_at) = (Expiry::Never, None)
+        }),
         with("disabled", |token| token.status = Status::Disabled),
-        with("revoked, over", |token| (token.status, token.expiry) = (Status::Revoked, Expiry::At(days(-1)))),
+        with("revoked, over", |token| {
+            (token.status, token.expiry) = (Status::Revoked, Expiry::At(days(-1)))
+        }),
         with("gone", |token| token.status = Status::Gone),
-        with("bob's", |token| token.issuer = Some("Bob@Example.org".parse().unwrap())),
+        with("bob's", |token| {
+            token.issuer = Some("Bob@Example.org".parse().unwrap())
+        }),
         with("editor", |token| token.role = Some("editor".into())),
         with("late", |token| token.expiry = Expiry::At(days(30))),
-        Token { id: TokenId::of("Vault", "1"), source: "Vault".into(), ..token("1") },
+        Token {
+            id: TokenId::of("Vault", "1"),
+            source: "Vault".into(),
+            ..token("1")
+        },
     ]
 }
 
 #[rstest]
-#[case::all(TokenFilter::default(), "Vault/1 active bob's disabled editor endless gone late marked|marked too early|over|revoked, over")]
+#[case::all(
+    TokenFilter::default(),
+    "Vault/1 active bob's disabled editor endless gone late marked|marked too early|over|revoked, over"
+)]
 #[case::active(TokenFilter { status: Some(Status::Active), ..TokenFilter::default() },
     "Vault/1 active bob's editor endless late marked too early")]
 #[case::expired(TokenFilter { status: Some(Status::Expired), ..TokenFilter::default() }, "marked over")]
@@ -55,25 +72,36 @@ async fn tokens_are_listed_by_what_they_are_now_and_in_the_programs_order(
     insert(&store, &tokens()).await;
     let (mut found, mut after) = (Vec::new(), None::<(String, String)>);
     loop {
-        let cursor = after.as_ref().map(|(source, id)| (source.as_str(), id.as_str()));
+        let cursor = after
+            .as_ref()
+            .map(|(source, id)| (source.as_str(), id.as_str()));
         let page = read!(store, tx => tx.list_tokens(&filter, cursor, now(), 2));
         let Some(last) = page.last() else { break };
         after = Some((last.token.source.clone(), last.token.external_id.clone()));
-        found.extend(page.into_iter().map(|view| match view.token.source.as_str() {
-            "Vault" => format!("Vault/{}", view.token.external_id),
-            _ => view.token.external_id,
-        }));
+        found.extend(
+            page.into_iter()
+                .map(|view| match view.token.source.as_str() {
+                    "Vault" => format!("Vault/{}", view.token.external_id),
+                    _ => view.token.external_id,
+                }),
+        );
     }
     assert_eq!(found.join(" "), expected.replace('|', " "));
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_token_is_shown_with_the_kinds_of_its_open_findings(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_token_is_shown_with_the_kinds_of_its_open_findings(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
-    let kinds = [FindingKind::Unused, FindingKind::NeverExpires, FindingKind::SsoRevoked];
+    let kinds = [
+        FindingKind::Unused,
+        FindingKind::NeverExpires,
+        FindingKind::SsoRevoked,
+    ];
     let findings = kinds.map(|kind| NewFinding {
         id: Uuid::now_v7(),
         token_id: token.id,
@@ -82,7 +110,12 @@ async fn a_token_is_shown_with_the_kinds_of_its_open_findings(#[values(Db::Sqlit
         since: now(),
         evidence: String::new(),
     });
-    assert!(read!(store, tx => tx.token_view(token.id)).unwrap().findings.is_empty());
+    assert!(
+        read!(store, tx => tx.token_view(token.id))
+            .unwrap()
+            .findings
+            .is_empty()
+    );
     write!(store, tx => tx.open_findings(&findings));
     write!(store, tx => tx.resolve_finding(findings[1].id, now()));
     let view = read!(store, tx => tx.token_view(token.id)).unwrap();
@@ -93,12 +126,15 @@ async fn a_token_is_shown_with_the_kinds_of_its_open_findings(#[values(Db::Sqlit
 
 #[rstest]
 #[tokio::test]
-async fn notices_are_listed_by_recipient_state_and_token_in_pages(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn notices_are_listed_by_recipient_state_and_token_in_pages(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     let tokens = ["1", "2", "3"].map(token);
     insert(&store, &tokens).await;
     for (nth, token) in (0..).zip(&tokens) {
-        let notices = ["ada@example.org", "bob@example.org"].map(|to| warning(token, "7d", to, now()));
+        let notices =
+            ["ada@example.org", "bob@example.org"].map(|to| warning(token, "7d", to, now()));
         write!(store, tx => tx.insert_notices(&notices, None, minutes(nth)));
     }
     write!(store, tx => tx.cancel_notices(tokens[2].id, None, "the token is gone"));
@@ -108,7 +144,11 @@ async fn notices_are_listed_by_recipient_state_and_token_in_pages(#[values(Db::S
     let sent: Vec<_> = mails
         .iter()
         .filter(|mail| mail.recipient.key() == "ada@example.org")
-        .map(|mail| Recorded { id: mail.id, verdict: Verdict::Sent, reason: None })
+        .map(|mail| Recorded {
+            id: mail.id,
+            verdict: Verdict::Sent,
+            reason: None,
+        })
         .collect();
     write!(store, tx => tx.record(&sent, holder, now()));
     let all = ledger(&store).await;
@@ -123,15 +163,62 @@ async fn notices_are_listed_by_recipient_state_and_token_in_pages(#[values(Db::S
     }
     assert_eq!(paged, all.iter().map(|row| row.id).collect::<Vec<_>>());
     for (filter, count) in [
-        (NoticeFilter { recipient_key: Some("ada@example.org".into()), ..NoticeFilter::default() }, 3),
-        (NoticeFilter { state: Some(NoticeState::Sent), ..NoticeFilter::default() }, 2),
-        (NoticeFilter { state: Some(NoticeState::Planned), ..NoticeFilter::default() }, 2),
-        (NoticeFilter { state: Some(NoticeState::Cancelled), ..NoticeFilter::default() }, 2),
-        (NoticeFilter { state: Some(NoticeState::Failed), ..NoticeFilter::default() }, 0),
-        (NoticeFilter { token: Some(tokens[0].id), ..NoticeFilter::default() }, 2),
-        (NoticeFilter { token: Some(tokens[0].id), state: Some(NoticeState::Sent), recipient_key: None }, 1),
+        (
+            NoticeFilter {
+                recipient_key: Some("ada@example.org".into()),
+                ..NoticeFilter::default()
+            },
+            3,
+        ),
+        (
+            NoticeFilter {
+                state: Some(NoticeState::Sent),
+                ..NoticeFilter::default()
+            },
+            2,
+        ),
+        (
+            NoticeFilter {
+                state: Some(NoticeState::Planned),
+                ..NoticeFilter::default()
+            },
+            2,
+        ),
+        (
+            NoticeFilter {
+                state: Some(NoticeState::Cancelled),
+                ..NoticeFilter::default()
+            },
+            2,
+        ),
+        (
+            NoticeFilter {
+                state: Some(NoticeState::Failed),
+                ..NoticeFilter::default()
+            },
+            0,
+        ),
+        (
+            NoticeFilter {
+                token: Some(tokens[0].id),
+                ..NoticeFilter::default()
+            },
+            2,
+        ),
+        (
+            NoticeFilter {
+                token: Some(tokens[0].id),
+                state: Some(NoticeState::Sent),
+                recipient_key: None,
+            },
+            1,
+        ),
     ] {
-        assert_eq!(read!(store, tx => tx.list_notices(&filter, None, 10)).len(), count, "{filter:?}");
+        assert_eq!(
+            read!(store, tx => tx.list_notices(&filter, None, 10)).len(),
+            count,
+            "{filter:?}"
+        );
     }
 }
 
@@ -141,7 +228,12 @@ async fn what_will_expire_comes_by_time_in_pages(#[values(Db::Sqlite, Db::Postgr
     let (store, _fresh) = db.store().await;
     let mut expected: Vec<_> = tokens()
         .into_iter()
-        .filter(|token| token.expiry.at().is_some_and(|at| at > now() && at <= days(30)))
+        .filter(|token| {
+            token
+                .expiry
+                .at()
+                .is_some_and(|at| at > now() && at <= days(30))
+        })
         .filter(|token| matches!(token.status, Status::Active | Status::Expired))
         .collect();
     expected.sort_by_key(|token| (token.expiry.at(), token.id));
@@ -191,15 +283,30 @@ async fn counts_are_of_now_and_of_what_is_owed(#[values(Db::Sqlite, Db::Postgres
     assert_eq!((counts.plans_held, counts.directories_held), (1, 0));
     write!(store, tx => tx.settle_held(true));
     let counts = read!(store, tx => tx.counts(now()));
-    assert_eq!(counts.oldest_due_at, None, "what is not due yet does not wait");
+    assert_eq!(
+        counts.oldest_due_at, None,
+        "what is not due yet does not wait"
+    );
     assert_eq!(counts.plans_held, 0);
-    let waiting = warning(&token, Step::ZERO.to_string().as_str(), "ada@example.org", minutes(-5));
+    let waiting = warning(
+        &token,
+        Step::ZERO.to_string().as_str(),
+        "ada@example.org",
+        minutes(-5),
+    );
     plan(&store, std::slice::from_ref(&waiting)).await;
     gather(&store, now()).await;
-    assert_eq!(read!(store, tx => tx.counts(now())).oldest_due_at, Some(now()));
+    assert_eq!(
+        read!(store, tx => tx.counts(now())).oldest_due_at,
+        Some(now())
+    );
     let holder = holder(minutes(1));
     let mails = write!(store, tx => tx.claim_mails(holder, now(), days(1), 10));
-    let sent = [Recorded { id: mails[0].id, verdict: Verdict::Sent, reason: None }];
+    let sent = [Recorded {
+        id: mails[0].id,
+        verdict: Verdict::Sent,
+        reason: None,
+    }];
     write!(store, tx => tx.record(&sent, holder, now()));
     assert_eq!(read!(store, tx => tx.counts(now())).oldest_due_at, None);
 }
