@@ -178,6 +178,7 @@ impl Tx {
     pub async fn fill_mails(&mut self, keys: &[String], horizon: DateTime<Utc>) -> Result<u64> {
         let mut filled = 0;
         for keys in keys.chunks(CHUNK) {
+            self.lock_open_mails(keys).await?;
             filled += on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "UPDATE notice SET mail_id = m.id FROM mail m
@@ -193,6 +194,16 @@ impl Tx {
             })?;
         }
         Ok(filled)
+    }
+
+    /// Keeps others from claiming the open mails of these recipients until the transaction ends: what
+    /// joins a mail that somebody is sending would count as sent. On SQLite nobody else writes.
+    async fn lock_open_mails(&mut self, keys: &[String]) -> Result<()> {
+        if let Self::Postgres(tx) = self {
+            sqlx::query("SELECT id FROM mail WHERE state = 'open' AND recipient_key = ANY($1) ORDER BY id FOR UPDATE")
+                .bind(keys).execute(&mut **tx).await?;
+        }
+        Ok(())
     }
 
     /// Opens a plan, or takes over the one that a sweep which died has left open.
