@@ -153,9 +153,10 @@ impl Tx {
                 SELECT id FROM mail WHERE state IN ('open', 'waiting', 'unknown')
                 AND (next_at <= $3 OR next_at > $4) ORDER BY next_at LIMIT $5)
              RETURNING id, recipient, attempts, unknowns, first_tried_at",
-            "UPDATE mail SET state = 'claimed', holder = $1, lease_until = $2 WHERE id IN (
+            // An array is made once; PostgreSQL may run a sub-select again, and then claims too many.
+            "UPDATE mail SET state = 'claimed', holder = $1, lease_until = $2 WHERE id = ANY (ARRAY (
                 SELECT id FROM mail WHERE state IN ('open', 'waiting', 'unknown')
-                AND (next_at <= $3 OR next_at > $4) ORDER BY next_at LIMIT $5 FOR UPDATE SKIP LOCKED)
+                AND (next_at <= $3 OR next_at > $4) ORDER BY next_at LIMIT $5 FOR UPDATE SKIP LOCKED))
              RETURNING id, recipient, attempts, unknowns, first_tried_at",
         );
         let rows: Vec<ClaimedRow> = on!(self, c: Db => sqlx::query_as(sql)
