@@ -298,10 +298,11 @@ impl Tx {
     }
 
     /// Takes back up to `limit` marks on tokens that have not expired after all, as a clock that
-    /// jumped and came back leaves them. They are due at once, so that planning looks at them.
+    /// jumped and came back leaves them. They are due at once and planned anew: what was planned is in
+    /// the ledger, and a token first seen while the clock was ahead has had nothing planned.
     pub async fn unmark_expired(&mut self, now: DateTime<Utc>, limit: i64) -> Result<u64> {
         let done = on!(self, c: Db => sqlx::query(
-            "UPDATE token SET status = 'active', due_at = $1 WHERE id IN (
+            "UPDATE token SET status = 'active', planned_step = NULL, due_at = $1 WHERE id IN (
                 SELECT id FROM token WHERE status = 'expired' AND expires_at > $1 LIMIT $2)")
             .bind(now).bind(limit).execute(c).await.map(|done| done.rows_affected()))?;
         Ok(done)
