@@ -7,7 +7,7 @@ CREATE TABLE meta (
 );
 
 CREATE TABLE source (
-    name              TEXT NOT NULL PRIMARY KEY,
+    name              TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     kind              TEXT NOT NULL,
     -- What the last good listing looked like from outside; the same again is not read again.
     fingerprint       TEXT,
@@ -20,7 +20,7 @@ CREATE TABLE source (
 
 CREATE TABLE token (
     id            UUID NOT NULL PRIMARY KEY,
-    source        TEXT NOT NULL,
+    source        TEXT COLLATE "C" NOT NULL,
     external_id   TEXT COLLATE "C" NOT NULL,
     name          TEXT NOT NULL,
     description   TEXT,
@@ -131,7 +131,7 @@ CREATE TABLE address (
 );
 
 CREATE TABLE directory (
-    name              TEXT NOT NULL PRIMARY KEY,
+    name              TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     kind              TEXT NOT NULL,
     fingerprint       TEXT,
     last_sync_at      TIMESTAMPTZ,
@@ -146,7 +146,7 @@ CREATE TABLE directory (
 );
 
 CREATE TABLE identity (
-    directory   TEXT NOT NULL,
+    directory   TEXT COLLATE "C" NOT NULL,
     email_key   TEXT COLLATE "C" NOT NULL,
     email       TEXT NOT NULL,
     status      TEXT NOT NULL CHECK (status IN ('active', 'disabled', 'deleted', 'out_of_group', 'unknown')),
@@ -185,7 +185,7 @@ CREATE TABLE run (
 CREATE INDEX run_started ON run (started_at);
 
 CREATE TABLE lease (
-    name   TEXT NOT NULL PRIMARY KEY,
+    name   TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     holder UUID NOT NULL,
     until  TIMESTAMPTZ NOT NULL
 );

@@ -257,7 +257,7 @@ impl Tx {
             "SELECT kind, COUNT(*) FROM finding WHERE state = 'open' GROUP BY kind ORDER BY kind")
             .fetch_all(c).await)?;
         let notices = on!(self, c: Db => sqlx::query_as(
-            "SELECT state, step, COUNT(*) FROM ledger GROUP BY state, step ORDER BY state, step")
+            "SELECT state, step, COUNT(*) FROM ledger GROUP BY state, step ORDER BY state, step NULLS FIRST")
             .fetch_all(c).await)?;
         // Owed since it was planned or since its time, whichever is later: a warning that an outage
         // delayed has not been waiting in the outbox all that time.
