@@ -284,6 +284,22 @@ async fn a_backup_never_writes_over_a_file() {
 }
 
 #[tokio::test]
+async fn a_store_opened_for_reading_can_be_copied() {
+    let (daemon, fresh) = Db::Sqlite.store().await;
+    insert(&daemon, &[token("1")]).await;
+    let reader = fresh.open(Access::ReadOnly).await;
+    let copy = fresh.folder().join("copy.db");
+    reader.backup(&copy).await.unwrap();
+    let opened = Store::open(&sqlite_url(&copy), Access::ReadOnly)
+        .await
+        .unwrap();
+    assert_eq!(
+        read!(opened, tx => tx.tokens_of("exports", None, 10)).len(),
+        1
+    );
+}
+
+#[tokio::test]
 async fn a_backup_of_postgres_is_left_to_its_own_tools() {
     let (store, fresh) = Db::Postgres.store().await;
     let copy = fresh.folder().join("copy.db");
