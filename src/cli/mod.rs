@@ -42,7 +42,7 @@ use anyhow::Context as _;
 
 use self::{
     args::{Cli, Color, Command, Global},
-    exit::{Exit, Failure, report},
+    exit::{Exit, report},
 };
 use crate::clock::Clock;
 
@@ -121,10 +121,4 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<Exit> {
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),
     }
-}
-
-/// The end of a command whose other half is not built in yet.
-fn unwired(command: &str) -> impl Future<Output = anyhow::Result<Exit>> {
-    let missing = anyhow::anyhow!("`lapsed {command}` is not built in yet");
-    std::future::ready(Err(Failure::failed(missing).into()))
 }
