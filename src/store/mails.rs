@@ -181,8 +181,12 @@ impl Tx {
         for ids in ids.chunks(CHUNK) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
-                    "UPDATE notice SET state = 'cancelled', reason = 'the token has changed' FROM token t
-                     WHERE t.id = notice.token_id AND notice.topic = 'expiry' AND notice.state = 'planned'
+                    "-- One that may have arrived must not revive: a second copy would not be recognisable.
+                     UPDATE notice SET reason = 'the token has changed',
+                        state = CASE WHEN m.unknowns > 0 THEN 'suppressed' ELSE 'cancelled' END
+                     FROM token t, mail m
+                     WHERE t.id = notice.token_id AND m.id = notice.mail_id
+                       AND notice.topic = 'expiry' AND notice.state = 'planned'
                        AND (t.expires_at IS NULL OR t.expires_at <> notice.generation
                             OR t.status IN ('disabled', 'revoked', 'gone'))
                        AND notice.mail_id IN (");

@@ -90,12 +90,13 @@ impl Tx {
         generation: Option<DateTime<Utc>>,
         reason: &str,
     ) -> Result<u64> {
-        // A mail in flight is left alone: it may have been taken. Whoever claims it next looks again.
+        // A mail in flight or in doubt is left alone: it may have been taken. Whoever claims it next
+        // looks again.
         let cancelled = on!(self, c: Db => sqlx::query(
             "UPDATE notice SET state = 'cancelled', reason = $3
              WHERE token_id = $1 AND topic = 'expiry' AND generation <> $2 AND state IN ('planned', 'held')
                AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = notice.mail_id
-                               AND m.state IN ('sending', 'sent', 'failed'))")
+                               AND m.state IN ('sending', 'unknown', 'sent', 'failed'))")
             .bind(token.0).bind(generation.unwrap_or(FAR)).bind(reason)
             .execute(c).await.map(|done| done.rows_affected()))?;
         if let Some(generation) = generation {
@@ -118,7 +119,7 @@ impl Tx {
             "UPDATE notice SET state = 'suppressed', reason = $3
              WHERE token_id = $1 AND recipient_key = $2 AND topic = 'expiry' AND state IN ('planned', 'held')
                AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = notice.mail_id
-                               AND m.state IN ('sending', 'sent', 'failed'))")
+                               AND m.state IN ('sending', 'unknown', 'sent', 'failed'))")
             .bind(token.0).bind(recipient.key()).bind(reason).execute(c).await.map(drop))?;
         Ok(())
     }
@@ -129,7 +130,7 @@ impl Tx {
             "UPDATE notice SET state = 'cancelled', reason = $3
              WHERE token_id = $1 AND topic = $2 AND state IN ('planned', 'held')
                AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = notice.mail_id
-                               AND m.state IN ('sending', 'sent', 'failed'))")
+                               AND m.state IN ('sending', 'unknown', 'sent', 'failed'))")
             .bind(token.0).bind(topic.as_str()).bind(reason).execute(c).await.map(drop))?;
         Ok(())
     }

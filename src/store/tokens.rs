@@ -240,12 +240,11 @@ impl Tx {
 
     /// Writes every fact of a known token anew.
     pub async fn update_token(&mut self, token: &Token, now: DateTime<Utc>) -> Result<()> {
-        let gone_at = (token.status == Status::Gone).then_some(now);
         on!(self, c: Db => sqlx::query(
             "UPDATE token SET name = $2, description = $3, issuer = $4, issuer_key = $5, issuer_name = $6,
                 account = $7, role = $8, scope = $9, created_at = $10, expiry = $11, expires_at = $12,
                 expiry_origin = $13, status = $14, last_used_at = $15, life_from = $16,
-                planned_step = $17, due_at = $18, gone_at = $19,
+                planned_step = $17, due_at = $18, gone_at = CASE WHEN $14 = 'gone' THEN COALESCE(gone_at, $19) END,
                 use_told = $20
              WHERE id = $1")
             .bind(token.id.0)
@@ -266,7 +265,7 @@ impl Tx {
             .bind(token.life_from)
             .bind(token.planned_step.map(Step::seconds))
             .bind(token.due_at)
-            .bind(gone_at)
+            .bind(now)
             .bind(token.use_told)
             .execute(c).await.map(drop))?;
         Ok(())
