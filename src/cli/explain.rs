@@ -39,7 +39,7 @@ pub(super) async fn explain(context: &Context, args: Explain) -> anyhow::Result<
 pub(super) fn print(case: &Case, domain: &str, view: View, out: impl Write) -> anyhow::Result<()> {
     let nothing: (&(), &[&str]) = (&(), &[]);
     Ok(show(Format::Table, view, out, nothing, |sheet| {
-        case.write_to(sheet, domain)
+        case.write_to(sheet, domain);
     })?)
 }
 

@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
-use std::io::Write;
+use std::io::{self, Write};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -46,8 +46,10 @@ pub(super) async fn forecast(context: &Context, args: Forecast) -> anyhow::Resul
     .await?;
     printer.finish()?;
     if held > 0 {
-        tracing::warn!(
-            "{held} notices of these tokens are held and not shown; `lapsed release` lets them go"
+        // Nobody to read a remark is no reason to fail.
+        let _ = writeln!(
+            io::stderr(),
+            "not shown: {held} held notices; `lapsed release` lets them go"
         );
     }
     store.close().await;

@@ -121,6 +121,6 @@ pub(super) fn print(
 ) -> anyhow::Result<()> {
     let keys = TokenDetail::KEYS;
     Ok(show(format, view, out, (detail, keys), |sheet| {
-        detail.write_to(sheet, steps)
+        detail.write_to(sheet, steps);
     })?)
 }

@@ -118,3 +118,147 @@ fn owed(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::TimeDelta;
+    use rstest::rstest;
+
+    use super::super::{Expiry, Prospect, Status, TokenId};
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn token(life: TimeDelta) -> Token {
+        let expires_at = at("2026-12-01T10:30:00Z");
+        Token {
+            id: TokenId::of("s", "1"),
+            source: "s".into(),
+            external_id: "1".into(),
+            name: String::new(),
+            description: None,
+            issuer: Some("ada@example.org".parse().unwrap()),
+            issuer_name: None,
+            account: None,
+            role: None,
+            scope: None,
+            created_at: None,
+            expiry: Expiry::At(expires_at),
+            expiry_origin: None,
+            status: Status::Active,
+            last_used_at: None,
+            use_told: false,
+            first_seen_at: expires_at - life,
+            life_from: Some(expires_at - life),
+            planned_step: None,
+            due_at: None,
+        }
+    }
+
+    fn policy(digest: bool) -> Policy {
+        Policy {
+            steps: ["30d", "7d", "1d", "0d"]
+                .map(|step| step.parse().unwrap())
+                .into(),
+            merge_ahead: TimeDelta::hours(1),
+            admin_digest: digest.then(|| chrono::NaiveTime::from_hms_opt(9, 0, 0).unwrap()),
+            zone: chrono_tz::Europe::Berlin,
+            admins: vec!["security@example.org".parse().unwrap()],
+            accounts: BTreeMap::new(),
+            max_per_sweep: 0,
+        }
+    }
+
+    /// What sweeps at every tick plan, in the end.
+    fn swept(token: &Token, policy: &Policy, start: DateTime<Utc>) -> Vec<NewNotice> {
+        let recipients = policy.recipients(token, false, &|_| false);
+        let (mut token, mut notices, mut now) = (token.clone(), Vec::new(), start);
+        while Some(now) <= token.expiry.at() {
+            let horizon = now + TimeDelta::minutes(15);
+            if policy
+                .due_at(&token)
+                .is_some_and(|due_at| due_at <= horizon)
+            {
+                let planned = plan(&token, &recipients, policy, horizon);
+                token.planned_step = planned.planned_step;
+                notices.extend(planned.notices);
+            }
+            now = horizon;
+        }
+        notices
+    }
+
+    #[rstest]
+    #[case::long_before(90, 80)]
+    #[case::some_steps_passed(90, 5)]
+    #[case::on_the_last_day(90, 0)]
+    #[case::a_short_life(7, 7)]
+    fn what_is_foreseen_is_what_sweeps_plan(
+        #[case] life: i64,
+        #[case] days_left: i64,
+        #[values(false, true)] digest: bool,
+    ) {
+        let (token, policy) = (token(TimeDelta::days(life)), policy(digest));
+        let start = token.expiry.at().unwrap() - TimeDelta::days(days_left) - TimeDelta::hours(2);
+        let recipients = policy.recipients(&token, false, &|_| false);
+        let foreseen: Result<Vec<_>, _> = foresee(&token, &recipients, &policy, start)
+            .into_iter()
+            .collect();
+        assert_eq!(foreseen.unwrap(), swept(&token, &policy, start));
+    }
+
+    #[test]
+    fn a_step_that_nobody_is_told_of_is_foreseen_as_such() {
+        let (token, policy) = (token(TimeDelta::days(90)), policy(false));
+        let start = token.expiry.at().unwrap() - TimeDelta::days(2);
+        let foreseen = foresee(&token, &[], &policy, start);
+        assert_eq!(
+            foreseen,
+            [
+                Err(("7d".parse().unwrap(), at("2026-11-24T10:30:00Z"))),
+                Err(("1d".parse().unwrap(), at("2026-11-30T10:30:00Z"))),
+                Err((Step::ZERO, at("2026-12-01T10:30:00Z"))),
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_is_foreseen_for_a_token_that_works_no_longer() {
+        let policy = policy(false);
+        let disabled = Token {
+            status: Status::Disabled,
+            ..token(TimeDelta::days(90))
+        };
+        let recipients = policy.recipients(&disabled, false, &|_| false);
+        let start = at("2026-11-01T00:00:00Z");
+        assert_eq!(foresee(&disabled, &recipients, &policy, start), []);
+    }
+
+    #[test]
+    fn the_outlook_names_every_step_with_its_prospect() {
+        let planned_step = Some("1d".parse().unwrap());
+        let token = Token {
+            planned_step,
+            ..token(TimeDelta::days(7))
+        };
+        let outlook: Vec<_> = policy(false)
+            .outlook(&token)
+            .iter()
+            .map(|it| (it.step.to_string(), it.prospect))
+            .collect();
+        let plan_at = at("2026-12-01T09:30:00Z");
+        assert_eq!(
+            outlook,
+            [
+                ("30d".to_owned(), Prospect::TooWide),
+                ("7d".to_owned(), Prospect::TooWide),
+                ("1d".to_owned(), Prospect::Planned),
+                ("0d".to_owned(), Prospect::Open { plan_at }),
+            ]
+        );
+    }
+}

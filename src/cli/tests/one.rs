@@ -229,14 +229,6 @@ async fn what_stops_all_warnings_is_told_first() {
         ),
         (
             Token {
-                status: Status::Gone,
-                ..one()
-            },
-            "The token is gone: nobody is owed a warning",
-        ),
-        (token("s", "one", None), "It never expires"),
-        (
-            Token {
                 expiry: Expiry::Unknown,
                 ..one()
             },
