@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use crate::domain::{Address, Expiry, ExpiryOrigin, Status, Step, Token, TokenId};
+use crate::domain::{Address, Expiry, ExpiryOrigin, Step, Token, TokenId};
 
 use super::{CHUNK, Error, Result, Tx, on};
 

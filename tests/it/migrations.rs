@@ -149,7 +149,10 @@ async fn every_migration_runs_over_the_rows_of_those_before(
         (notices[0].state.as_str(), notices[0].attempts),
         ("sent", 1)
     );
-    let people = tx.identities(None).await.unwrap();
+    let people = tx
+        .list_identities(&lapsed::store::IdentityFilter::default(), None, now, 10)
+        .await
+        .unwrap();
     assert_eq!(
         (people[0].0.status, people[0].1),
         (IdentityStatus::Disabled, 1)

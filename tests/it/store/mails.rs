@@ -465,7 +465,8 @@ async fn a_digest_lists_the_most_urgent_and_counts_the_rest(
     );
     let rest = |source: &str, day: &str, count| Rest {
         source: source.into(),
-        day: day.into(),
+        topic: Topic::Expiry,
+        day: Some(day.to_owned()),
         count,
     };
     assert_eq!(

@@ -1,7 +1,7 @@
 //! Identities, directories and findings.
 
-use lapsed::domain::{Expiry, FindingKind, IdentityStatus, Severity, Status, Token, TokenId};
-use lapsed::store::{DirectoryRow, IdentityRow, NewFinding, Store};
+use lapsed::domain::{Expiry, FindingKind, IdentityStatus, Severity, Status, Token};
+use lapsed::store::{DirectoryRow, IdentityFilter, IdentityRow, NewFinding, Store};
 use rstest::rstest;
 use uuid::Uuid;
 
@@ -118,16 +118,21 @@ async fn people_come_in_the_programs_order_with_their_tokens(
         .map(|row| row.email_key)
         .collect();
     assert_eq!(of_hr, emails);
-    let all = read!(store, tx => tx.identities(None));
+    let every = IdentityFilter::default();
+    let all = read!(store, tx => tx.list_identities(&every, None, now(), 10));
     assert_eq!(all.len(), 6);
-    assert!(all.is_sorted_by_key(|(row, _)| (row.email_key.clone(), row.directory.clone())));
-    let of_ada = read!(store, tx => tx.identities(Some("ada@example.org")));
+    assert!(all.is_sorted_by_key(|(row, _)| (row.directory.clone(), row.email_key.clone())));
+    let of_ada =
+        read!(store, tx => tx.list_identities(&person("ada@example.org"), None, now(), 10));
     let shown: Vec<_> = of_ada
         .iter()
         .map(|(row, tokens)| (row.directory.as_str(), *tokens))
         .collect();
     assert_eq!(shown, [("hr", 2), ("ldap", 2)]);
-    assert!(read!(store, tx => tx.identities(Some("nobody@example.org"))).is_empty());
+    assert!(
+        read!(store, tx => tx.list_identities(&person("nobody@example.org"), None, now(), 10))
+            .is_empty()
+    );
 }
 
 #[rstest]
@@ -280,7 +285,7 @@ async fn a_finding_is_open_once_and_can_come_again(#[values(Db::Sqlite, Db::Post
             .map(|row| format!("{} {}", row.token_name, row.state))
             .collect::<Vec<_>>()
     };
-    let open = read!(store, tx => tx.findings(kind, false));
+    let open = read!(store, tx => tx.list_findings(kind, false, None, 10));
     assert_eq!(
         (open[0].id, open[0].since, open[0].token_id),
         (later.id, now(), tokens[0].id.0)
@@ -290,9 +295,17 @@ async fn a_finding_is_open_once_and_can_come_again(#[values(Db::Sqlite, Db::Post
         ("sso_revoked", "high")
     );
     assert_eq!(names(open), ["name of 1 open", "2 open"]);
-    assert_eq!(read!(store, tx => tx.findings(kind, true)).len(), 3);
-    assert_eq!(read!(store, tx => tx.findings(None, true)).len(), 3);
-    assert!(read!(store, tx => tx.findings(Some(FindingKind::Unused), true)).is_empty());
+    assert_eq!(
+        read!(store, tx => tx.list_findings(kind, true, None, 10)).len(),
+        3
+    );
+    assert_eq!(
+        read!(store, tx => tx.list_findings(None, true, None, 10)).len(),
+        3
+    );
+    assert!(
+        read!(store, tx => tx.list_findings(Some(FindingKind::Unused), true, None, 10)).is_empty()
+    );
     let of_one = read!(store, tx => tx.findings_of(tokens[0].id));
     assert_eq!(names(of_one), ["name of 1 open", "name of 1 resolved"]);
 }
@@ -397,32 +410,9 @@ async fn a_finding_stands_while_its_ground_does(#[values(Db::Sqlite, Db::Postgre
     }
 }
 
-#[rstest]
-#[tokio::test]
-async fn the_tokens_of_an_issuer_come_by_expiry_the_endless_last(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
-    let (store, _fresh) = db.store().await;
-    let endless = Token {
-        expiry: Expiry::Never,
-        ..token("endless")
-    };
-    let late = Token {
-        expiry: Expiry::At(days(30)),
-        ..token("late")
-    };
-    let other = Token {
-        id: TokenId::of("exports", "o"),
-        issuer: Some(address("bob@example.org")),
-        ..token("o")
-    };
-    insert(
-        &store,
-        &[endless.clone(), late.clone(), token("soon"), other],
-    )
-    .await;
-    assert_eq!(
-        read!(store, tx => tx.tokens_of_issuer("ada@example.org")),
-        [token("soon"), late, endless]
-    );
+fn person(email_key: &str) -> IdentityFilter {
+    IdentityFilter {
+        email_key: Some(email_key.to_owned()),
+        ..IdentityFilter::default()
+    }
 }

@@ -70,14 +70,11 @@ async fn tokens_are_listed_by_what_they_are_now_and_in_the_programs_order(
 ) {
     let (store, _fresh) = db.store().await;
     insert(&store, &tokens()).await;
-    let (mut found, mut after) = (Vec::new(), None::<(String, String)>);
+    let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let cursor = after
-            .as_ref()
-            .map(|(source, id)| (source.as_str(), id.as_str()));
-        let page = read!(store, tx => tx.list_tokens(&filter, cursor, now(), 2));
+        let page = read!(store, tx => tx.list_tokens(&filter, after.as_ref(), now(), 2));
         let Some(last) = page.last() else { break };
-        after = Some((last.token.source.clone(), last.token.external_id.clone()));
+        after = Some(last.token.clone());
         found.extend(
             page.into_iter()
                 .map(|view| match view.token.source.as_str() {
@@ -239,11 +236,11 @@ async fn what_will_expire_comes_by_time_in_pages(#[values(Db::Sqlite, Db::Postgr
     expected.sort_by_key(|token| (token.expiry.at(), token.id));
     assert_eq!(expected.len(), 6);
     insert(&store, &tokens()).await;
-    let (mut found, mut after) = (Vec::new(), (now(), Uuid::nil()));
+    let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let page = read!(store, tx => tx.expiring(now(), days(30), after, 2));
+        let page = read!(store, tx => tx.expiring(now(), days(30), after.as_ref(), 2));
         let Some(last) = page.last() else { break };
-        after = (last.expiry.at().unwrap(), last.id.0);
+        after = Some(last.clone());
         found.extend(page);
     }
     assert_eq!(found, expected);
