@@ -128,7 +128,7 @@ async fn people_come_in_the_programs_order_with_their_tokens(
         .iter()
         .map(|(row, tokens)| (row.directory.as_str(), *tokens))
         .collect();
-    assert_eq!(shown, [("hr", 2), ("ldap", 2)]);
+    assert_eq!(shown, [("hr", 1), ("ldap", 1)]);
     assert!(
         read!(store, tx => tx.list_identities(&person("nobody@example.org"), None, now(), 10))
             .is_empty()
