@@ -87,11 +87,15 @@ impl Policy {
 
     /// The earliest instant at which something must be done about the token: a notice planned for
     /// any recipient, or its expiry marked.
+    ///
+    /// Nothing is due any more about a token that has expired and was settled, whatever the steps
+    /// are now: a step that is added later is not owed to those that are over.
     #[must_use]
     pub fn due_at(&self, token: &Token) -> Option<DateTime<Utc>> {
         let expires_at = token.expiry.at()?;
         let mark = match token.status {
             Status::Active => Some(expires_at),
+            Status::Expired if token.due_at.is_none() => return None,
             Status::Expired => None,
             Status::Disabled | Status::Revoked | Status::Gone => return None,
         };
