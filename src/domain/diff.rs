@@ -180,6 +180,8 @@ pub fn update(
     let is_other = is_new_expiry || was != is;
     let notices = match is {
         _ if !is_other => NoticeEffect::Keep,
+        // Seen expired for the first time under these facts: nobody is told.
+        _ if token.status == Status::Expired => NoticeEffect::Cancel,
         Status::Disabled | Status::Revoked | Status::Gone => NoticeEffect::Cancel,
         Status::Active | Status::Expired => NoticeEffect::NewGeneration,
     };
@@ -196,18 +198,22 @@ pub fn update(
 /// One that disappears at or after its expiry has expired; before it, somebody removed it.
 #[must_use]
 pub fn left_listing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
-    match known.status_at(now) {
-        Status::Expired | Status::Gone | Status::Revoked => None,
-        Status::Active | Status::Disabled => Some(Update {
-            token: Token {
-                status: Status::Gone,
-                due_at: None,
-                ..known.clone()
-            },
-            notices: NoticeEffect::Cancel,
-            needs_judging: true,
-        }),
-    }
+    let is_over = known.expiry.at().is_some_and(|at| at <= now);
+    let (status, planned_step) = match known.status_at(now) {
+        Status::Expired | Status::Gone | Status::Revoked => return None,
+        Status::Disabled if is_over => (Status::Expired, Some(Step::ZERO)),
+        Status::Active | Status::Disabled => (Status::Gone, known.planned_step),
+    };
+    Some(Update {
+        token: Token {
+            status,
+            planned_step,
+            due_at: None,
+            ..known.clone()
+        },
+        notices: NoticeEffect::Cancel,
+        needs_judging: true,
+    })
 }
 
 /// Whether the token has expired and nobody has marked it yet.
