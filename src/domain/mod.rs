@@ -10,6 +10,8 @@ mod plan;
 mod policy;
 mod schedule;
 mod step;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use address::{Address, InvalidAddress};

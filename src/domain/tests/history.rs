@@ -1,0 +1,461 @@
+//! Random histories of one token: listings, sweeps on a schedule with outages of weeks, renewals
+//! there and back, a policy that changes. The ledger is a map that does what the store does.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::{address, at, bare, hour, policy, step};
+use crate::domain::diff::{NoticeEffect, Update, first_seen, left_listing, update};
+use crate::domain::{Cell, Expiry, Listed, NewNotice, Policy, Status, Step, Token, plan};
+
+/// What happens between two sweeps.
+#[derive(Debug, Clone)]
+enum Event {
+    /// The source states the nth expiry.
+    Expiry(usize),
+    /// Switched on or off.
+    Enabled(bool),
+    /// In the listing or not.
+    Listed(bool),
+    Steps(&'static [&'static str]),
+    Digest(Option<&'static str>),
+    Zone(chrono_tz::Tz),
+    /// The relay takes mails, or does not.
+    Relay(bool),
+}
+
+/// One sweep, and what happened before it.
+#[derive(Debug, Clone)]
+struct Round {
+    events: Vec<Event>,
+    /// Minutes to the next tick.
+    tick: i64,
+    /// Minutes for which the machine is down after this sweep, beyond the next tick.
+    outage: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Planned,
+    Sent,
+    Cancelled,
+    Suppressed,
+}
+
+struct World {
+    policy: Policy,
+    expiries: [DateTime<Utc>; 3],
+    /// What the source would list.
+    listed: Listed,
+    is_listed: bool,
+    relay: bool,
+    token: Option<Token>,
+    ledger: HashMap<Uuid, (NewNotice, State)>,
+    /// The steps in force when what the token owes was last open.
+    steps: Vec<Step>,
+    /// They are not those that the history began with.
+    steps_changed: bool,
+    /// Expiries that lapsed has seen ahead of it.
+    seen_ahead: HashSet<DateTime<Utc>>,
+    /// Expiries that a sweep with a relay found past.
+    over: HashSet<DateTime<Utc>>,
+    now: DateTime<Utc>,
+}
+
+fn start() -> DateTime<Utc> {
+    at("2026-03-01T10:20:00Z")
+}
+
+impl World {
+    fn happen(&mut self, event: &Event) {
+        match event {
+            Event::Expiry(nth) => {
+                self.listed.expiry = Cell::Value(Expiry::At(self.expiries[*nth]));
+            }
+            Event::Enabled(is) => {
+                let status = if *is {
+                    Status::Active
+                } else {
+                    Status::Disabled
+                };
+                self.listed.status = Cell::Value(status);
+            }
+            Event::Listed(is) => self.is_listed = *is,
+            Event::Relay(is) => self.relay = *is,
+            Event::Steps(steps) => {
+                self.policy.steps = steps.iter().map(|text| step(text)).collect();
+                self.steps_changed = true;
+            }
+            Event::Digest(digest) => self.policy.admin_digest = digest.map(hour),
+            Event::Zone(zone) => self.policy.zone = *zone,
+        }
+    }
+
+    fn sweep(&mut self, horizon: DateTime<Utc>, was_policy: &str) {
+        self.sync();
+        self.mark();
+        let is_settled = |token: &Token| token.status == Status::Expired && token.due_at.is_none();
+        if !self.token.as_ref().is_some_and(is_settled) {
+            self.steps = self.policy.steps.clone();
+        }
+        if self.policy.fingerprint() != was_policy
+            && let Some(token) = &mut self.token
+        {
+            token.due_at = self.policy.due_at(token);
+        }
+        self.plan(horizon);
+        if self.relay {
+            self.deliver(horizon);
+            self.check_told(horizon);
+        }
+    }
+
+    fn sync(&mut self) {
+        let Some(known) = self.token.take() else {
+            self.token = self
+                .is_listed
+                .then(|| first_seen("exports", self.listed.clone(), &self.policy, self.now));
+            return self.remember();
+        };
+        let change = if self.is_listed {
+            update(&known, self.listed.clone(), &self.policy, self.now)
+        } else {
+            left_listing(&known, self.now)
+        };
+        let Some(Update { token, notices, .. }) = change else {
+            self.token = Some(known);
+            return;
+        };
+        let generation = match notices {
+            NoticeEffect::Keep => None,
+            NoticeEffect::NewGeneration => Some(token.expiry.at()),
+            NoticeEffect::Cancel => Some(None),
+        };
+        if let Some(generation) = generation {
+            for (notice, state) in self.ledger.values_mut() {
+                match (*state, Some(notice.generation) == generation) {
+                    (State::Planned, false) => *state = State::Cancelled,
+                    (State::Cancelled, true) => *state = State::Planned,
+                    _ => {}
+                }
+            }
+        }
+        self.token = Some(token);
+        self.remember();
+    }
+
+    fn remember(&mut self) {
+        let ahead = self
+            .token
+            .as_ref()
+            .and_then(|token| token.expiry.at())
+            .filter(|at| *at > self.now);
+        self.seen_ahead.extend(ahead);
+    }
+
+    fn mark(&mut self) {
+        let now = self.now;
+        if let Some(token) = &mut self.token
+            && token.status == Status::Active
+            && token.due_at.is_some_and(|due_at| due_at <= now)
+            && token.expiry.at().is_some_and(|at| at <= now)
+        {
+            token.status = Status::Expired;
+        }
+    }
+
+    fn plan(&mut self, horizon: DateTime<Utc>) {
+        let Some(token) = &mut self.token else { return };
+        if token.due_at.is_none_or(|due_at| due_at > horizon) {
+            return;
+        }
+        let recipients = self.policy.recipients(token, false, &|_| false);
+        let planned = plan(token, &recipients, &self.policy, horizon);
+        let mut due_now = BTreeMap::<_, Vec<Step>>::new();
+        for notice in planned.notices {
+            let width = notice.step.unwrap();
+            let step_at = notice.generation - width.width();
+            assert!(notice.send_at <= step_at, "{notice:?} comes after its step");
+            assert!(
+                token.planned_step.is_none_or(|planned| width < planned),
+                "{width} was planned before"
+            );
+            if let Some(from) = token.life_from {
+                assert!(
+                    width.width() < notice.generation - from,
+                    "{width} is as wide as the life"
+                );
+            }
+            if notice.send_at <= horizon {
+                due_now
+                    .entry(notice.recipient.clone())
+                    .or_default()
+                    .push(width);
+            }
+            let row = self
+                .ledger
+                .entry(notice.id)
+                .or_insert_with(|| (notice.clone(), State::Cancelled));
+            assert_eq!(
+                (row.0.generation, row.0.step, &row.0.recipient),
+                (notice.generation, notice.step, &notice.recipient),
+                "one id is one key"
+            );
+            if row.1 == State::Cancelled {
+                *row = (notice, State::Planned);
+            }
+        }
+        for (recipient, steps) in due_now {
+            assert_eq!(steps.len(), 1, "{recipient:?} is owed {steps:?} at once");
+        }
+        let is_left = planned.due_at.is_none_or(|due_at| due_at > horizon);
+        let is_to_be_marked = planned.due_at == token.expiry.at() && token.status == Status::Active;
+        assert!(
+            is_left || is_to_be_marked,
+            "it stays among what is due: {:?}",
+            planned.due_at
+        );
+        token.planned_step = planned.planned_step;
+        token.due_at = planned.due_at;
+    }
+
+    /// Gathers, settles and sends.
+    fn deliver(&mut self, horizon: DateTime<Utc>) {
+        let until = |notice: &NewNotice| notice.send_at <= horizon + self.policy.merge_ahead;
+        let due: HashSet<_> = self
+            .ledger
+            .values()
+            .filter(|(notice, state)| *state == State::Planned && notice.send_at <= horizon)
+            .map(|(notice, _)| notice.recipient.clone())
+            .collect();
+        let mut mails = BTreeMap::<_, Vec<NewNotice>>::new();
+        for (notice, state) in self.ledger.values() {
+            if *state == State::Planned && due.contains(&notice.recipient) && until(notice) {
+                mails
+                    .entry(notice.recipient.clone())
+                    .or_default()
+                    .push(notice.clone());
+            }
+        }
+        for (_, mut notices) in mails {
+            notices.sort_by_key(|notice| (notice.generation, notice.step));
+            let mut said = None;
+            for notice in notices {
+                let is_tightest = said.replace(notice.generation) != Some(notice.generation);
+                let state = if is_tightest {
+                    State::Sent
+                } else {
+                    State::Suppressed
+                };
+                if is_tightest {
+                    self.check_sending(&notice);
+                }
+                self.ledger.get_mut(&notice.id).unwrap().1 = state;
+            }
+        }
+    }
+
+    /// What must hold of every notice that goes.
+    fn check_sending(&self, notice: &NewNotice) {
+        let token = self.token.as_ref().unwrap();
+        assert_eq!(
+            Some(notice.generation),
+            token.expiry.at(),
+            "it is about an expiry that is no more"
+        );
+        assert!(
+            matches!(token.status, Status::Active | Status::Expired),
+            "a token that is {} owes no warning",
+            token.status
+        );
+        assert!(
+            self.seen_ahead.contains(&notice.generation),
+            "it was first seen expired"
+        );
+        assert!(
+            !self.over.contains(&notice.generation),
+            "the last sweep had found it over"
+        );
+    }
+
+    /// After a sweep that could send, everybody was told of the tightest step that falls before the
+    /// next tick, or of a tighter one: at least seven days before, whatever the schedule.
+    fn check_told(&mut self, horizon: DateTime<Utc>) {
+        let Some(token) = &self.token else { return };
+        let Some(expires_at) = token.expiry.at() else {
+            return;
+        };
+        if !matches!(token.status, Status::Active | Status::Expired) {
+            return;
+        }
+        let is_over = expires_at <= self.now;
+        let is_ours =
+            self.seen_ahead.contains(&expires_at) && token.planned_step != Some(Step::ZERO);
+        let steps = self.steps.iter().filter(|step| {
+            expires_at - step.width() <= horizon
+                && token
+                    .life_from
+                    .is_none_or(|from| step.width() < expires_at - from)
+        });
+        if let Some(tightest) = steps.min()
+            && is_ours
+            && !self.over.contains(&expires_at)
+        {
+            for recipient in self.policy.recipients(token, false, &|_| false) {
+                let is_told = self.ledger.values().any(|(notice, state)| {
+                    // A step that is added when a tighter one was already planned for all gives way
+                    // to that one, which may still wait for its time.
+                    let waits = self.steps_changed && notice.send_at > horizon;
+                    (*state == State::Sent || *state == State::Planned && waits)
+                        && notice.generation == expires_at
+                        && notice.recipient == recipient.address
+                        && notice.step <= Some(*tightest)
+                });
+                assert!(
+                    is_told,
+                    "{:?} was not told of {tightest} at {}",
+                    recipient.ground, self.now
+                );
+            }
+        }
+        if is_over {
+            self.over.insert(expires_at);
+        }
+    }
+}
+
+/// Steps, widest first; none is at the expiry itself, which a marked token shows by `planned_step`.
+const STEPS: [&[&str]; 5] = [
+    &["7d", "1d"],
+    &["30d", "14d", "36h"],
+    &["1d"],
+    &["7d", "1d", "2h"],
+    &[],
+];
+
+fn event() -> impl Strategy<Value = Event> {
+    use prop::sample::select;
+    prop_oneof![
+        4 => (0_usize..3).prop_map(Event::Expiry),
+        2 => any::<bool>().prop_map(Event::Enabled),
+        1 => any::<bool>().prop_map(Event::Listed),
+        2 => select(STEPS.to_vec()).prop_map(Event::Steps),
+        1 => select(vec![None, Some("09:00:00"), Some("02:30:00"), Some("23:59:00")]).prop_map(Event::Digest),
+        1 => select(vec![
+            chrono_tz::UTC,
+            chrono_tz::Europe::Berlin,
+            chrono_tz::America::Havana,
+            chrono_tz::Australia::Lord_Howe,
+        ]).prop_map(Event::Zone),
+        2 => any::<bool>().prop_map(Event::Relay),
+    ]
+}
+
+fn round() -> impl Strategy<Value = Round> {
+    let tick = prop::sample::select(vec![1, 60, 60 * 12, 60 * 24, 60 * 24 * 7]);
+    let outage = prop_oneof![4 => Just(0), 1 => 1_i64..60 * 24 * 30];
+    (prop::collection::vec(event(), 0..2), tick, outage).prop_map(|(events, tick, outage)| Round {
+        events,
+        tick,
+        outage,
+    })
+}
+
+fn live(expiries: [i64; 3], created: Option<i64>, is_known: bool, rounds: &[Round]) {
+    let expiries = expiries.map(|minutes| start() + TimeDelta::minutes(minutes));
+    let created_at = created.map_or(Cell::Empty, |days| {
+        Cell::Value(start() - TimeDelta::days(days))
+    });
+    let mut world = World {
+        policy: policy(),
+        expiries,
+        listed: Listed {
+            issuer: Cell::Value(address("ada@example.org")),
+            account: Cell::Value("acme".into()),
+            expiry: Cell::Value(Expiry::At(expiries[0])),
+            created_at,
+            ..bare()
+        },
+        is_listed: is_known,
+        relay: true,
+        token: None,
+        ledger: HashMap::new(),
+        steps: vec![],
+        steps_changed: false,
+        seen_ahead: HashSet::new(),
+        over: HashSet::new(),
+        now: start(),
+    };
+    for Round {
+        events,
+        tick,
+        outage,
+    } in rounds
+    {
+        let was_policy = world.policy.fingerprint();
+        events.iter().for_each(|event| world.happen(event));
+        let next = world.now + TimeDelta::minutes(*tick);
+        world.sweep(next + TimeDelta::seconds(10), &was_policy);
+        world.now = next + TimeDelta::minutes(*outage);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_everybody_is_told_in_time_and_once(
+        expiries in prop::array::uniform3(-60 * 24 * 2_i64..60 * 24 * 60),
+        created in prop::option::of(0_i64..100),
+        is_known in prop::bool::weighted(0.9),
+        rounds in prop::collection::vec(round(), 1..40),
+    ) {
+        live(expiries, created, is_known, &rounds);
+    }
+}
+
+/// A history in which nothing but time and the schedule happens.
+fn quiet(tick: i64, count: usize) -> Vec<Round> {
+    vec![
+        Round {
+            events: vec![],
+            tick,
+            outage: 0
+        };
+        count
+    ]
+}
+
+#[test]
+fn a_renewal_there_and_back_warns_again() {
+    let day = 24 * 60;
+    for relay in [false, true] {
+        let mut rounds = quiet(60, 5);
+        // Six days before: planned for seven days, and with a relay sent.
+        rounds[0].events = vec![Event::Relay(relay)];
+        rounds[1].events = vec![Event::Expiry(1)];
+        rounds[2].events = vec![Event::Expiry(0)];
+        rounds[3].events = vec![Event::Relay(true)];
+        // The checks of a history say that he was told after the way back.
+        live([6 * day, 90 * day, 90 * day], Some(80), true, &rounds);
+    }
+}
+
+#[test]
+fn a_token_that_expired_in_an_outage_is_owed_one_late_warning() {
+    let day = 24 * 60;
+    let mut rounds = quiet(60, 3);
+    rounds[0].outage = 30 * day;
+    live([20 * day, 0, 0], Some(80), true, &rounds);
+}
+
+#[test]
+fn a_step_added_later_is_not_owed_to_those_that_are_over() {
+    let day = 24 * 60;
+    let mut rounds = quiet(day, 30);
+    rounds[25].events = vec![Event::Steps(&["7d", "1d", "0d"])];
+    live([10 * day + 5, 0, 0], Some(80), true, &rounds);
+}

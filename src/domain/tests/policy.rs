@@ -1,0 +1,360 @@
+//! When a token is due, when a notice goes, and to whom.
+
+use chrono::{DateTime, TimeDelta, TimeZone, Utc};
+use proptest::prelude::*;
+
+use super::{address, at, hour, policy, step, token};
+use crate::domain::{Expiry, Ground, Policy, Status, Step, Token};
+
+#[test]
+fn a_token_is_due_at_the_first_thing_to_be_done_about_it() {
+    let digest_off = Policy {
+        admin_digest: None,
+        ..policy()
+    };
+    let unsettled = Some(at("2026-11-20T00:00:00Z"));
+    let token = Token {
+        due_at: unsettled,
+        ..token()
+    };
+    let planned = |text: &str| Some(step(text));
+    for (case, token, policy, expected) in [
+        // The admins' digest before the step is earlier than the issuer's hour of merging.
+        (
+            "digest",
+            token.clone(),
+            policy(),
+            Some("2026-11-21T09:00:00Z"),
+        ),
+        (
+            "no digest",
+            token.clone(),
+            digest_off.clone(),
+            Some("2026-11-21T11:00:00Z"),
+        ),
+        (
+            "7d planned",
+            Token {
+                planned_step: planned("7d"),
+                ..token.clone()
+            },
+            policy(),
+            Some("2026-11-27T09:00:00Z"),
+        ),
+        (
+            "all planned: it is to be marked",
+            Token {
+                planned_step: planned("1d"),
+                ..token.clone()
+            },
+            policy(),
+            Some("2026-11-28T12:00:00Z"),
+        ),
+        (
+            "marked, all planned",
+            Token {
+                planned_step: planned("1d"),
+                status: Status::Expired,
+                ..token.clone()
+            },
+            policy(),
+            None,
+        ),
+        (
+            "marked, a step missed",
+            Token {
+                planned_step: planned("7d"),
+                status: Status::Expired,
+                ..token.clone()
+            },
+            policy(),
+            Some("2026-11-27T09:00:00Z"),
+        ),
+        (
+            "marked and settled",
+            Token {
+                status: Status::Expired,
+                due_at: None,
+                ..token.clone()
+            },
+            policy(),
+            None,
+        ),
+        (
+            "disabled",
+            Token {
+                status: Status::Disabled,
+                ..token.clone()
+            },
+            policy(),
+            None,
+        ),
+        (
+            "revoked",
+            Token {
+                status: Status::Revoked,
+                ..token.clone()
+            },
+            policy(),
+            None,
+        ),
+        (
+            "gone",
+            Token {
+                status: Status::Gone,
+                ..token.clone()
+            },
+            policy(),
+            None,
+        ),
+        (
+            "endless",
+            Token {
+                expiry: Expiry::Never,
+                ..token.clone()
+            },
+            policy(),
+            None,
+        ),
+        (
+            "unknown",
+            Token {
+                expiry: Expiry::Unknown,
+                ..token.clone()
+            },
+            policy(),
+            None,
+        ),
+        (
+            "a life of seven days",
+            Token {
+                life_from: Some(at("2026-11-21T12:00:00Z")),
+                ..token.clone()
+            },
+            policy(),
+            Some("2026-11-27T09:00:00Z"),
+        ),
+        (
+            "a life of seven days and a second",
+            Token {
+                life_from: Some(at("2026-11-21T11:59:59Z")),
+                ..token.clone()
+            },
+            policy(),
+            Some("2026-11-21T09:00:00Z"),
+        ),
+        (
+            "a life shorter than every step",
+            Token {
+                life_from: Some(at("2026-11-28T11:00:00Z")),
+                ..token.clone()
+            },
+            policy(),
+            Some("2026-11-28T12:00:00Z"),
+        ),
+        (
+            "an unknown life",
+            Token {
+                life_from: None,
+                ..token.clone()
+            },
+            policy(),
+            Some("2026-11-21T09:00:00Z"),
+        ),
+        (
+            "no steps",
+            token.clone(),
+            Policy {
+                steps: vec![],
+                ..policy()
+            },
+            Some("2026-11-28T12:00:00Z"),
+        ),
+        (
+            "at the expiry itself",
+            token.clone(),
+            Policy {
+                steps: vec![Step::ZERO],
+                ..digest_off
+            },
+            Some("2026-11-28T11:00:00Z"),
+        ),
+    ] {
+        assert_eq!(policy.due_at(&token), expected.map(at), "{case}");
+    }
+}
+
+#[test]
+fn an_issuer_is_warned_at_the_step_and_an_administrator_at_the_digest_before_it() {
+    let expires_at = at("2026-11-28T12:00:00Z");
+    let berlin = Policy {
+        zone: chrono_tz::Europe::Berlin,
+        ..policy()
+    };
+    let digest_off = Policy {
+        admin_digest: None,
+        ..policy()
+    };
+    for (policy, ground, expected) in [
+        (policy(), Ground::Issuer, "2026-11-21T12:00:00Z"),
+        (policy(), Ground::Admin, "2026-11-21T09:00:00Z"),
+        (policy(), Ground::AccountAdmin, "2026-11-21T09:00:00Z"),
+        (berlin, Ground::Admin, "2026-11-21T08:00:00Z"),
+        (digest_off, Ground::Admin, "2026-11-21T12:00:00Z"),
+    ] {
+        assert_eq!(
+            policy.send_at(expires_at, step("7d"), ground),
+            at(expected),
+            "{policy:?}"
+        );
+    }
+}
+
+#[test]
+fn each_address_is_told_once_on_its_first_ground() {
+    let told = |policy: &Policy, token: &Token, lost: bool, dead: &[&str]| -> Vec<String> {
+        let is_dead = |address: &crate::domain::Address| dead.contains(&address.key());
+        let recipients = policy.recipients(token, lost, &is_dead);
+        recipients
+            .iter()
+            .map(|to| format!("{} {}", to.ground, to.address))
+            .collect()
+    };
+    let (policy, token) = (policy(), token());
+    let all = [
+        "issuer ada@example.org",
+        "account_admin boss@acme.example",
+        "admin security@example.org",
+    ];
+    assert_eq!(told(&policy, &token, false, &[]), all);
+    assert_eq!(told(&policy, &token, true, &[]), all[1..]);
+    assert_eq!(told(&policy, &token, false, &["ada@example.org"]), all[1..]);
+    assert_eq!(
+        told(&policy, &token, false, &["security@example.org"]),
+        all[..2]
+    );
+    let elsewhere = Token {
+        account: Some("other".into()),
+        ..token.clone()
+    };
+    assert_eq!(told(&policy, &elsewhere, false, &[]), [all[0], all[2]]);
+    let nobodys = Token {
+        issuer: None,
+        account: None,
+        ..token.clone()
+    };
+    assert_eq!(told(&policy, &nobodys, false, &[]), [all[2]]);
+    // An issuer who administers, too, has one mailbox; one who lost access is told on no ground.
+    let ada_administers = Policy {
+        admins: vec![address("ADA@example.org"), address("security@example.org")],
+        ..policy.clone()
+    };
+    assert_eq!(told(&ada_administers, &token, false, &[]), all);
+    assert_eq!(told(&ada_administers, &token, true, &[]), all[1..]);
+    let nobody = Policy {
+        admins: vec![],
+        accounts: [].into(),
+        ..policy
+    };
+    assert!(told(&nobody, &token, true, &[]).is_empty());
+}
+
+#[test]
+fn whatever_decides_when_a_token_is_due_is_in_the_fingerprint() {
+    let first = policy().fingerprint();
+    assert_eq!(first, policy().fingerprint());
+    for (case, other) in [
+        (
+            "steps",
+            Policy {
+                steps: vec![step("7d")],
+                ..policy()
+            },
+        ),
+        (
+            "merging",
+            Policy {
+                merge_ahead: TimeDelta::zero(),
+                ..policy()
+            },
+        ),
+        (
+            "digest",
+            Policy {
+                admin_digest: None,
+                ..policy()
+            },
+        ),
+        (
+            "hour",
+            Policy {
+                admin_digest: Some(hour("09:01:00")),
+                ..policy()
+            },
+        ),
+        (
+            "zone",
+            Policy {
+                zone: chrono_tz::Europe::Berlin,
+                ..policy()
+            },
+        ),
+    ] {
+        assert_ne!(first, other.fingerprint(), "{case}");
+    }
+}
+
+const ZONES: [chrono_tz::Tz; 7] = [
+    chrono_tz::UTC,
+    chrono_tz::Europe::Berlin,
+    chrono_tz::America::New_York,
+    chrono_tz::Australia::Lord_Howe,
+    chrono_tz::America::Havana,
+    chrono_tz::Asia::Kolkata,
+    chrono_tz::Pacific::Apia,
+];
+
+/// The clock in the zone shows the hour at this instant, or a gap has swallowed it and just ended.
+fn is_hour(instant: DateTime<Utc>, hour: chrono::NaiveTime, zone: chrono_tz::Tz) -> bool {
+    let local = instant.with_timezone(&zone);
+    if local.time() == hour {
+        return true;
+    }
+    let swallowed = (0..=1).any(|days| {
+        let day = local.date_naive() - TimeDelta::days(days);
+        zone.from_local_datetime(&day.and_time(hour))
+            .earliest()
+            .is_none()
+    });
+    let before = (instant - TimeDelta::hours(1)).with_timezone(&zone);
+    swallowed && local.offset() != before.offset()
+}
+
+proptest! {
+    #[test]
+    fn the_digest_is_at_its_hour_on_every_day_and_never_after_the_step(
+        // From 2025 to 2029.
+        seconds in 1_735_689_600_i64..1_861_920_000,
+        minute in 0_u32..1440,
+        zone in prop::sample::select(ZONES.to_vec()),
+        width in prop::sample::select(vec!["0d", "36h", "1d", "7d", "90d"]),
+    ) {
+        let hour = chrono::NaiveTime::from_hms_opt(minute / 60, minute % 60, 0).unwrap();
+        let policy = Policy { admin_digest: Some(hour), zone, ..policy() };
+        let expires_at = DateTime::from_timestamp(seconds, 0).unwrap();
+        let step_at = expires_at - step(width).width();
+        let send_at = policy.send_at(expires_at, step(width), Ground::Admin);
+        prop_assert!(send_at <= step_at, "{send_at} is after {step_at}");
+        prop_assert!(step_at - send_at <= TimeDelta::hours(26), "{send_at} is long before {step_at}");
+        prop_assert!(is_hour(send_at, hour, zone), "{} in {zone}", send_at.with_timezone(&zone));
+        // No digest lies between.
+        let next = (1..=26).map(|hours| policy.send_at(
+            send_at + TimeDelta::hours(hours) + step(width).width(), step(width), Ground::Admin));
+        for next in next {
+            prop_assert!(next == send_at || next > step_at || step_at < send_at, "{next} was passed over");
+            if next > send_at { break; }
+        }
+        prop_assert!(policy.plan_at(expires_at, step(width)) <= send_at);
+        prop_assert!(policy.plan_at(expires_at, step(width)) <= step_at - policy.merge_ahead);
+    }
+}
