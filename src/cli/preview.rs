@@ -6,14 +6,24 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::args::Preview;
-use super::exit::Exit;
+use super::exit::{Exit, Failure};
 use super::{Context, setup};
+use crate::notify::message::{Stationery, Writer};
 use crate::notify::sample::{self, Sample};
+use crate::notify::template::Templates;
+use crate::notify::view::Place;
 
 pub(super) fn preview(context: &Context, args: &Preview) -> anyhow::Result<Exit> {
-    let config = setup::config(context)?;
-    let templates = setup::templates(&config)?;
-    let place = setup::place(&config);
+    let config = setup::config_if_any(context)?;
+    let overrides = config
+        .as_ref()
+        .and_then(|config| config.mail.templates.as_deref());
+    let templates = Templates::load(overrides).map_err(Failure::config)?;
+    let stationery = match &config {
+        Some(config) => setup::stationery(config),
+        None => example(),
+    };
+    let place = stationery.place.clone();
     let wanted = |sample: &Sample| {
         args.template
             .as_deref()
@@ -36,7 +46,7 @@ pub(super) fn preview(context: &Context, args: &Preview) -> anyhow::Result<Exit>
         return Ok(Exit::Ok);
     };
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let writer = setup::writer(&config);
+    let writer = Writer::new(stationery);
     for sample in &samples {
         let message = writer.write(&sample.letter, &templates)?;
         let rendering = templates.render(&sample.letter, &place)?;
@@ -50,6 +60,17 @@ pub(super) fn preview(context: &Context, args: &Preview) -> anyhow::Result<Exit>
         folder.display()
     );
     Ok(Exit::Ok)
+}
+
+/// How mails are signed where nothing is configured yet.
+fn example() -> Stationery {
+    Stationery {
+        from: "API tokens <tokens@example.org>"
+            .parse()
+            .expect("a literal mailbox"),
+        reply_to: None,
+        place: Place { base_url: None },
+    }
 }
 
 fn write(folder: &Path, name: &str, ending: &str, octets: &[u8]) -> anyhow::Result<()> {

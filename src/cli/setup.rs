@@ -25,10 +25,23 @@ use super::exit::Failure;
 
 /// Loads the configuration that the command line and the environment name.
 pub(super) fn config(context: &Context) -> anyhow::Result<Config> {
+    Ok(load(context).map_err(Failure::config)?)
+}
+
+/// The same for commands that can do without one.
+pub(super) fn config_if_any(context: &Context) -> anyhow::Result<Option<Config>> {
+    match load(context) {
+        Ok(config) => Ok(Some(config)),
+        Err(config::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(Failure::config(error).into()),
+    }
+}
+
+fn load(context: &Context) -> Result<Config, config::Error> {
     let env: HashMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    Ok(Config::load(context.global.config.as_deref(), &env).map_err(Failure::config)?)
+    Config::load(context.global.config.as_deref(), &env)
 }
 
 /// Opens the store as a command that may write does.
@@ -126,7 +139,7 @@ pub(super) fn directories(config: &Config) -> Vec<Named<GuardedDirectory>> {
 pub(super) fn post(config: &Config) -> anyhow::Result<Arc<Post>> {
     let templates = templates(config)?;
     Ok(Arc::new(Post::new(
-        writer(config),
+        Writer::new(stationery(config)),
         transport(config)?,
         templates,
     )))
@@ -139,7 +152,7 @@ pub(super) fn post_for_dry_run(config: &Config) -> anyhow::Result<Arc<Post>> {
         None => Transport::File(Outbox::closed()),
     };
     Ok(Arc::new(Post::new(
-        writer(config),
+        Writer::new(stationery(config)),
         transport,
         templates(config)?,
     )))
@@ -150,21 +163,16 @@ pub(super) fn templates(config: &Config) -> anyhow::Result<Templates> {
     Ok(Templates::load(config.mail.templates.as_deref()).map_err(Failure::config)?)
 }
 
-/// What puts letters into messages.
-pub(super) fn writer(config: &Config) -> Writer {
+/// How this installation signs its mails.
+pub(super) fn stationery(config: &Config) -> Stationery {
     let notify = &config.notify;
-    Writer::new(Stationery {
+    let base_url = notify.base_url.as_ref();
+    Stationery {
         from: notify.from.clone(),
         reply_to: notify.reply_to.clone(),
-        place: place(config),
-    })
-}
-
-/// What mails say of this installation.
-pub(super) fn place(config: &Config) -> Place {
-    let base_url = config.notify.base_url.as_ref();
-    Place {
-        base_url: base_url.map(|url| url.as_str().trim_end_matches('/').to_owned()),
+        place: Place {
+            base_url: base_url.map(|url| url.as_str().trim_end_matches('/').to_owned()),
+        },
     }
 }
 
