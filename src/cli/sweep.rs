@@ -33,6 +33,9 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> anyhow::Result<Exit
     for error in &report.errors {
         anstream::eprintln!("failed: {}", super::output::text::clean_lines(error));
     }
+    for wait in &report.waits {
+        anstream::eprintln!("put off: {}", super::output::text::clean_lines(wait));
+    }
     anstream::print!("{}", told(&report));
     Ok(exit(&report))
 }
@@ -203,7 +206,7 @@ mod tests {
         assert_eq!(exit(&both), Exit::Failed);
         let store = Report {
             store_down: true,
-            errors: vec!["sync: away".to_owned()],
+            waits: vec!["sync: away".to_owned()],
             ..Report::default()
         };
         assert_eq!(exit(&store), Exit::TempFail);

@@ -159,6 +159,14 @@ pub enum Error {
     Panicked(String),
 }
 
+impl Error {
+    /// Whether the store is away and may be back later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
 impl Engine {
     /// The current time.
     #[must_use]

@@ -90,6 +90,8 @@ pub struct Report {
     pub lease_held: bool,
     /// What failed, in words.
     pub errors: Vec<String>,
+    /// What could not be done because the store is away, in words.
+    pub waits: Vec<String>,
     /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
 }
@@ -98,13 +100,12 @@ impl Report {
     /// Whether something failed for good, or is held.
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        let store_errors = usize::from(self.store_down);
         self.rows_refused > 0
             || self.mails_held > 0
             || self.mails_still_held > 0
             || self.mails_failed > 0
             || self.notices_failed > 0
-            || self.errors.len() > store_errors
+            || !self.errors.is_empty()
     }
 
     /// Whether nothing could go because something it depends on was away.
@@ -131,6 +132,7 @@ impl Report {
         self.relay_down |= other.relay_down;
         self.store_down |= other.store_down;
         self.errors.extend(other.errors.iter().cloned());
+        self.waits.extend(other.waits.iter().cloned());
         self.elapsed_ms += other.elapsed_ms;
     }
 

@@ -179,17 +179,17 @@ impl Engine {
     }
 }
 
-/// Takes down what went wrong.
+/// Takes down what went wrong. A store that is away is no failure: what is owed stays owed.
 fn note(report: &mut Report, job: Option<Job>, error: &Error) {
     let said = chain(error);
-    if let Error::Store(error) = error
-        && error.is_transient()
-    {
-        report.store_down = true;
-    }
     let said = job.map_or(said.clone(), |job| format!("{}: {said}", job.as_str()));
     tracing::error!(job = job.map(Job::as_str), "{said}");
-    report.errors.push(said);
+    if error.is_transient() {
+        report.store_down = true;
+        report.waits.push(said);
+    } else {
+        report.errors.push(said);
+    }
 }
 
 /// An error with its causes, in one line.

@@ -1,5 +1,7 @@
 //! Mails on their way: claimed under a lease, loaded, recorded.
 
+use std::collections::{HashMap, HashSet};
+
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
@@ -216,7 +218,7 @@ impl Tx {
 
     /// What claimed mails say, in the order of `ids`; at most `shown` tokens each.
     pub async fn contents(&mut self, ids: &[Uuid], shown: i64) -> Result<Vec<Content>> {
-        let mut found: std::collections::HashMap<Uuid, Content> = std::collections::HashMap::new();
+        let mut found: HashMap<Uuid, Content> = HashMap::new();
         for ids in ids.chunks(CHUNK) {
             let rows = self.notices_of(ids, shown).await?;
             let token_ids: Vec<_> = rows
@@ -225,7 +227,7 @@ impl Tx {
                 .map(TokenId)
                 .collect();
             let tokens = self.tokens_by_id(&token_ids).await?;
-            let tokens: std::collections::HashMap<Uuid, Token> = tokens
+            let tokens: HashMap<Uuid, Token> = tokens
                 .into_iter()
                 .map(|token| (token.id.0, token))
                 .collect();
@@ -296,8 +298,10 @@ impl Tx {
         Ok(all)
     }
 
-    /// Writes down what became of mails in hand, in one statement. A mail that `holder` no longer
-    /// holds is left as it is; tells how many were written.
+    /// Writes down what became of mails in hand, in one statement; tells how many were written.
+    ///
+    /// A mail whose lease has lapsed is still its holder's until another process claims it; then it
+    /// is left as it is.
     pub async fn record(
         &mut self,
         records: &[Recorded],
@@ -331,12 +335,38 @@ impl Tx {
                         .push_bind(is_sending.then_some(holder.until))
                         .push_bind(is_sending.then_some(now));
                 });
-                query.push(") AS v WHERE mail.id = v.column1 AND mail.state IN ('claimed', 'sending') AND mail.holder = ");
+                query.push(") AS v WHERE mail.id = v.column1 AND mail.state IN ('claimed', 'sending', 'waiting', 'unknown') AND mail.holder = ");
                 query.push_bind(holder.id);
                 query.build().execute(c).await.map(|done| done.rows_affected())
             })?;
         }
         Ok(written)
+    }
+
+    /// Which of these mails are not as they were written down: another process has claimed them.
+    pub async fn taken_over(
+        &mut self,
+        records: &[Recorded],
+        holder: Uuid,
+    ) -> Result<HashSet<Uuid>> {
+        let mut lost = HashSet::new();
+        for records in records.chunks(CHUNK) {
+            let rows: Vec<(Uuid, String)> = on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("SELECT id, state FROM mail WHERE holder = ");
+                query.push_bind(holder).push(" AND id IN (");
+                let mut list = query.separated(", ");
+                for record in records { list.push_bind(record.id); }
+                query.push(")");
+                query.build_query_as().fetch_all(c).await
+            })?;
+            let held: HashMap<Uuid, String> = rows.into_iter().collect();
+            let is_lost = |record: &&Recorded| {
+                held.get(&record.id)
+                    .is_none_or(|state| state != record.verdict.state())
+            };
+            lost.extend(records.iter().filter(is_lost).map(|record| record.id));
+        }
+        Ok(lost)
     }
 
     /// Lets what rides along leave mails that do not go after all, so that it goes with the next.

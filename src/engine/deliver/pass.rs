@@ -1,14 +1,15 @@
 //! A pass: hands mails to workers and records what becomes of them, until none is due.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use governor::{Quota, RateLimiter};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::notify::fault::{Outcome, Stage};
 use crate::store::{ClaimedMail, Recorded, Verdict};
@@ -18,6 +19,11 @@ use super::claim::{Claimed, Claimer, Ready};
 use super::compose::Composer;
 use super::verdict::{self, Opinion, Patience};
 use super::worker::{Event, Worker};
+
+/// How long a pass waits for a store that is away, to record what became of mails.
+const STORE_PATIENCE: Duration = Duration::from_secs(30);
+/// Between two tries.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// What one pass has in hand. Only its own task touches it.
 pub(super) struct Pass<'a> {
@@ -32,6 +38,8 @@ pub(super) struct Pass<'a> {
     claiming: Option<JoinHandle<Result<Claimed, Error>>>,
     is_exhausted: bool,
     in_flight: usize,
+    /// Why no more could be claimed.
+    trouble: Option<Error>,
 }
 
 /// A mail whose recipient was refused.
@@ -77,17 +85,20 @@ impl<'a> Pass<'a> {
             claiming: None,
             is_exhausted: false,
             in_flight: 0,
+            trouble: None,
         }
     }
 
     /// Works until nothing is due, the relay is down, or `stop`; what is in flight is finished.
     pub async fn run(mut self, stop: &CancellationToken, report: &mut Report) -> Result<(), Error> {
         let (events_in, mut events) = mpsc::unbounded_channel();
-        let workers = Workers::new(self.engine, &events_in);
-        let third = (self.engine.settings.lease / 3)
+        let mut workers = Workers::new(self.engine, &events_in);
+        let third = self.engine.settings.lease / 3;
+        let third = third
             .to_std()
-            .unwrap_or_default();
-        let mut renewal = tokio::time::interval(third.max(Duration::from_millis(10)));
+            .unwrap_or_default()
+            .max(Duration::from_millis(10));
+        let mut renewal = tokio::time::interval(third);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.claim_ahead(stop);
@@ -100,8 +111,9 @@ impl<'a> Pass<'a> {
                 }
                 tokio::select! {
                     Some(event) = events.recv() => self.take(event, &mut batch, report),
-                    claimed = finished(&mut self.claiming) => self.take_claimed(claimed?, &mut batch),
-                    _ = renewal.tick() => self.renew().await?,
+                    claimed = finished(&mut self.claiming) => self.take_claimed(claimed, &mut batch),
+                    _ = renewal.tick() => self.renew().await,
+                    died = workers.died() => return Err(died),
                     () = stop.cancelled(), if !self.ready.is_empty() => {}
                 }
             }
@@ -109,18 +121,24 @@ impl<'a> Pass<'a> {
                 self.take(event, &mut batch, report);
             }
             if stop.is_cancelled() || self.opinion.is_down {
+                let ready = self.ready.drain(..);
                 batch
                     .records
-                    .extend(self.ready.drain(..).map(|ready| untouched(&ready.mail)));
+                    .extend(ready.map(|ready| untouched(&ready.mail)));
             }
-            self.write(batch, report).await?;
+            let lost = self.write(batch, report).await?;
             for (worker, ready) in starting {
-                workers.hand(worker, ready).await;
+                if lost.contains(&ready.mail.id) {
+                    self.idle.push(worker);
+                    self.in_flight -= 1;
+                } else {
+                    workers.hand(worker, ready).await;
+                }
             }
         }
         self.close(report).await?;
         workers.dismiss().await;
-        Ok(())
+        self.trouble.map_or(Ok(()), Err)
     }
 
     /// Keeps a stock of rendered mails, fetched beside the sending.
@@ -166,10 +184,19 @@ impl<'a> Pass<'a> {
         self.in_flight == 0 && self.claiming.is_none() && self.ready.is_empty()
     }
 
-    fn take_claimed(&mut self, claimed: Claimed, batch: &mut Batch) {
-        self.is_exhausted = !claimed.is_full;
-        self.ready.extend(claimed.ready);
-        batch.records.extend(claimed.settled);
+    /// A claim that failed ends the pass, but not before what is in flight is recorded.
+    fn take_claimed(&mut self, claimed: Result<Claimed, Error>, batch: &mut Batch) {
+        match claimed {
+            Ok(claimed) => {
+                self.is_exhausted = !claimed.is_full;
+                self.ready.extend(claimed.ready);
+                batch.records.extend(claimed.settled);
+            }
+            Err(error) => {
+                self.is_exhausted = true;
+                self.trouble = Some(error);
+            }
+        }
     }
 
     /// Judges one outcome.
@@ -289,57 +316,87 @@ impl Pass<'_> {
         }
     }
 
-    /// Writes everything that came in: one transaction, one commit.
-    async fn write(&self, mut batch: Batch, report: &mut Report) -> Result<(), Error> {
-        if batch.records.is_empty() && batch.failed.is_empty() {
-            return Ok(());
+    /// Writes everything that came in; gives the mails that another process has taken over.
+    ///
+    /// A mail that was taken and not recorded would go twice, so a store that is away for a moment
+    /// is waited for. Nobody else can claim the mail meanwhile: the store is away for all.
+    async fn write(&self, batch: Batch, report: &mut Report) -> Result<HashSet<Uuid>, Error> {
+        let Batch {
+            mut records,
+            failed,
+        } = batch;
+        records.extend(failed.iter().map(|failed| Recorded {
+            id: failed.mail.id,
+            verdict: Verdict::Failed,
+            reason: Some(failed.reason.clone()),
+        }));
+        if records.is_empty() {
+            return Ok(HashSet::new());
         }
+        for Suspect { mail, reason, .. } in &failed {
+            report.mails_failed += 1;
+            tracing::warn!(mail.id = %mail.id, "mail {} to {:?} failed: {reason}", mail.id, mail.recipient);
+        }
+        let given_up_at = Instant::now() + STORE_PATIENCE;
+        loop {
+            match self.write_once(&records, &failed, report).await {
+                Err(error) if error.is_transient() && Instant::now() < given_up_at => {
+                    tracing::warn!("what became of mails cannot be recorded yet: {error}");
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+                written => return written,
+            }
+        }
+    }
+
+    /// One transaction, one commit.
+    async fn write_once(
+        &self,
+        records: &[Recorded],
+        failed: &[Suspect],
+        report: &mut Report,
+    ) -> Result<HashSet<Uuid>, Error> {
         let engine = self.engine;
         let now = engine.now();
-        batch
-            .records
-            .extend(batch.failed.iter().map(|failed| Recorded {
-                id: failed.mail.id,
-                verdict: Verdict::Failed,
-                reason: Some(failed.reason.clone()),
-            }));
         let mut tx = engine.store.begin().await?;
-        let written = tx
-            .record(&batch.records, engine.lease_from(now), now)
-            .await?;
-        let cancelled = batch
-            .records
+        let holder = engine.lease_from(now);
+        let written = tx.record(records, holder, now).await?;
+        let mut lost = HashSet::new();
+        if written < records.len() as u64 {
+            lost = tx.taken_over(records, holder.id).await?;
+            tracing::warn!("{} mails were taken over by another process", lost.len());
+        }
+        let cancelled = records
             .iter()
             .filter(|record| record.verdict == Verdict::Cancelled);
-        tx.release_riders(&cancelled.map(|record| record.id).collect::<Vec<_>>())
-            .await?;
-        if written < batch.records.len() as u64 {
-            tracing::warn!(
-                "{} mails were taken over by another process",
-                batch.records.len() as u64 - written
-            );
-        }
+        let cancelled: Vec<_> = cancelled.map(|record| record.id).collect();
+        tx.release_riders(&cancelled).await?;
         for Suspect {
             mail,
             reason,
             is_dead,
-        } in &batch.failed
+        } in failed.iter().filter(|it| !lost.contains(&it.mail.id))
         {
-            report.mails_failed += 1;
-            tracing::warn!(mail.id = %mail.id, "mail {} to {:?} failed: {reason}", mail.id, mail.recipient);
             if *is_dead {
                 tx.bury_address(&mail.recipient, reason, now).await?;
             }
             engine.pass_on(&mut tx, mail, reason, report).await?;
         }
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(lost)
     }
 
-    async fn renew(&self) -> Result<(), Error> {
-        let mut tx = self.engine.store.begin().await?;
-        tx.renew_mails(self.engine.lease_from(self.engine.now()))
-            .await?;
-        Ok(tx.commit().await?)
+    /// Holds on to what is in hand. A store that is away is tried again before the lease lapses.
+    async fn renew(&self) {
+        let renewed = async {
+            let mut tx = self.engine.store.begin().await?;
+            tx.renew_mails(self.engine.lease_from(self.engine.now()))
+                .await?;
+            tx.commit().await
+        };
+        if let Err(error) = renewed.await {
+            tracing::warn!("the lease on mails in hand was not renewed: {error}");
+        }
     }
 
     /// Gives the last verdicts. A relay that was down, or took most recipients for unknown, is said.
@@ -382,10 +439,15 @@ impl Workers {
 
     /// Hands a mail to an idle worker, which has room for it.
     async fn hand(&self, worker: usize, ready: Ready) {
-        // A worker ends only when its sender is gone; should one have died, its mail stays `sending`
-        // and is found when the lease lapses.
-        if self.jobs[worker].send(ready).await.is_err() {
-            tracing::error!("a delivery worker has died");
+        // Should the worker have died, its mail stays `sending` and is found when the lease lapses.
+        let _ = self.jobs[worker].send(ready).await;
+    }
+
+    /// Waits for a worker to end before its time, which none does but by a fault of ours.
+    async fn died(&mut self) -> Error {
+        match self.tasks.join_next().await {
+            Some(Err(error)) => Error::Panicked(error.to_string()),
+            Some(Ok(())) | None => Error::Panicked("a delivery worker ended by itself".to_owned()),
         }
     }
 
