@@ -223,6 +223,7 @@ fn start() -> String {
 
 /// The watcher reads from a pipe that nobody writes to: it ends when this process does, even when
 /// that is killed, and then the server is stopped and its folder removed.
+#[expect(clippy::zombie_processes, reason = "it outlives this process")]
 fn watch(control: &Path, home: &Path, cluster: &Path) {
     const SCRIPT: &str =
         r#"trap '' INT HUP; cat >/dev/null; "$1" stop "$3" >/dev/null 2>&1; rm -rf "$2""#;

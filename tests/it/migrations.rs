@@ -184,7 +184,7 @@ fn both_databases_have_the_same_migrations_and_none_goes_back() {
     assert_eq!(named(Db::Sqlite), named(Db::Postgres));
     assert_eq!(
         versions(Db::Sqlite),
-        (1..=versions(Db::Sqlite).len() as i64).collect::<Vec<_>>()
+        (1..).take(versions(Db::Sqlite).len()).collect::<Vec<_>>()
     );
     for db in [Db::Sqlite, Db::Postgres] {
         assert!(
@@ -301,7 +301,14 @@ async fn an_old_store_is_brought_up_to_date_and_never_by_a_reader(
         assert!(matches!(error, Error::Older), "{error:?}");
     }
     assert!(names(&fresh, "table").await.is_empty());
-    fresh.open(Access::Migrate).await.close().await;
+    let known = *versions(db).last().unwrap();
+    for before in [0, known] {
+        let (store, versions) = Store::open_versioned(&fresh.url, Access::Migrate)
+            .await
+            .unwrap();
+        assert_eq!((versions.before, versions.now), (before, known));
+        store.close().await;
+    }
     fresh.open(Access::ReadOnly).await;
 }
 
@@ -317,7 +324,7 @@ async fn two_that_migrate_at_once_both_come_up(#[values(Db::Sqlite, Db::Postgres
             })
             .collect();
         for opener in openers {
-            let opened = tokio::time::timeout(Duration::from_secs(60), opener)
+            let opened = tokio::time::timeout(Duration::from_mins(1), opener)
                 .await
                 .unwrap()
                 .unwrap();

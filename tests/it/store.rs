@@ -9,6 +9,8 @@ mod runs;
 mod tokens;
 mod views;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::domain::{
     Address, Expiry, ExpiryOrigin, Ground, NewNotice, Occurrence, Recipient, Status, Step, Token,
@@ -34,6 +36,12 @@ macro_rules! read {
     }};
 }
 use {read, write};
+
+/// An id that no other row has.
+fn fresh_id() -> Uuid {
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    Uuid::from_u64_pair(0x0193_5f2e_8a4b_7c11, COUNT.fetch_add(1, Ordering::Relaxed))
+}
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -67,7 +75,7 @@ fn step(text: &str) -> Step {
 
 fn holder(until: DateTime<Utc>) -> Holder {
     Holder {
-        id: Uuid::now_v7(),
+        id: fresh_id(),
         until,
     }
 }
@@ -125,10 +133,7 @@ async fn gather(store: &Store, horizon: DateTime<Utc>) -> u64 {
     let mut tx = store.begin().await.unwrap();
     let recipients = tx.due_recipients(horizon, 1000).await.unwrap();
     let keys: Vec<_> = recipients.iter().map(|to| to.key().to_owned()).collect();
-    let mails: Vec<_> = recipients
-        .into_iter()
-        .map(|to| (Uuid::now_v7(), to))
-        .collect();
+    let mails: Vec<_> = recipients.into_iter().map(|to| (fresh_id(), to)).collect();
     tx.open_mails(&mails, now()).await.unwrap();
     let filled = tx.fill_mails(&keys, horizon).await.unwrap();
     tx.commit().await.unwrap();

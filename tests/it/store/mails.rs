@@ -11,8 +11,8 @@ use rstest::rstest;
 use uuid::Uuid;
 
 use super::{
-    address, at, days, fate, gather, holder, insert, ledger, minutes, now, plan, read, token,
-    warning, write,
+    address, at, days, fate, fresh_id, gather, holder, insert, ledger, minutes, now, plan, read,
+    token, warning, write,
 };
 use crate::db::Db;
 
@@ -451,7 +451,7 @@ async fn a_digest_lists_the_most_urgent_and_counts_the_rest(
     plan(&store, &notices).await;
     gather(&store, now()).await;
     let id = claim(&store, holder(days(1)), now()).await[0].id;
-    let other = Uuid::now_v7();
+    let other = fresh_id();
     let contents = read!(store, tx => tx.contents(&[other, id], 60));
     assert!(contents[0].rows.is_empty() && contents[0].rest.is_empty());
     let listed: Vec<_> = contents[1]
@@ -519,7 +519,7 @@ async fn a_notice_is_shown_with_its_token_its_finding_and_the_dead_mailbox(
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
     let finding = lapsed::store::NewFinding {
-        id: Uuid::now_v7(),
+        id: fresh_id(),
         token_id: token.id,
         kind: lapsed::domain::FindingKind::SsoRevoked,
         severity: lapsed::domain::Severity::High,
@@ -633,4 +633,60 @@ async fn the_notices_of_a_mail_come_in_pages_without_what_was_taken_out(
             (notice.generation, notice.topic, notice.send_at)
         );
     }
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_may_have_arrived_never_revives(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let (store, _fresh) = db.store().await;
+    let notice = one_mail(&store).await;
+    let mine = holder(minutes(1));
+    let id = claim(&store, mine, now()).await[0].id;
+    record(&store, mine, id, Verdict::Doubtful(minutes(5))).await;
+    let token = token("1");
+    let renewed = Token {
+        expiry: Expiry::At(days(97)),
+        ..token.clone()
+    };
+    write!(store, tx => tx.update_token(&renewed, now()));
+    let cancelled = write!(store, tx => tx.cancel_notices(token.id, Some(days(97)), "renewed"));
+    assert_eq!(cancelled, 0, "it may have been taken");
+    assert_eq!(settled(&store, minutes(5)).await, ["Some(7) suppressed"]);
+    write!(store, tx => tx.cancel_notices(token.id, Some(days(7)), "and back"));
+    assert_eq!(plan(&store, std::slice::from_ref(&notice)).await, 0);
+    assert_eq!(
+        fate(&store, &notice).await,
+        "suppressed: the token has changed"
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_rides_along_leaves_a_mail_that_does_not_go(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    let token = token("1");
+    insert(&store, std::slice::from_ref(&token)).await;
+    let occurrence = Occurrence {
+        topic: Topic::Unreachable,
+        generation: now(),
+        step: None,
+    };
+    let to = Recipient {
+        address: address("ops@example.org"),
+        ground: Ground::Admin,
+    };
+    let rider = NewNotice::about_subject("ada@example.org", occurrence, &to, super::far());
+    let warned = warning(&token, "7d", "ops@example.org", now());
+    plan(&store, &[rider.clone(), warned.clone()]).await;
+    assert_eq!(gather(&store, now()).await, 2);
+    let id = claim(&store, holder(days(1)), now()).await[0].id;
+    write!(store, tx => tx.release_riders(&[fresh_id(), id]));
+    let rows = ledger(&store).await;
+    let mail_of = |notice: &NewNotice| {
+        let row = rows.iter().find(|row| row.id == notice.id).unwrap();
+        row.mail_id
+    };
+    assert_eq!((mail_of(&rider), mail_of(&warned)), (None, Some(id)));
 }

@@ -6,8 +6,8 @@ use rstest::rstest;
 use uuid::Uuid;
 
 use super::{
-    address, days, far, fate, gather, holder, insert, ledger, minutes, now, plan, read, token,
-    warning, write,
+    address, days, far, fate, fresh_id, gather, holder, insert, ledger, minutes, now, plan, read,
+    token, warning, write,
 };
 use crate::db::Db;
 
@@ -265,11 +265,11 @@ async fn all_that_is_due_to_one_person_is_one_mail_and_riders_go_along(
     let due = write!(store, tx => tx.due_recipients(now(), 10));
     assert_eq!(due, [address("ada@example.org")]);
     let mut tx = store.begin().await.unwrap();
-    tx.open_mails(&[(Uuid::now_v7(), due[0].clone())], now())
+    tx.open_mails(&[(fresh_id(), due[0].clone())], now())
         .await
         .unwrap();
     // A second one for the same person is none.
-    tx.open_mails(&[(Uuid::now_v7(), address("ADA@example.org"))], now())
+    tx.open_mails(&[(fresh_id(), address("ADA@example.org"))], now())
         .await
         .unwrap();
     assert_eq!(
@@ -376,7 +376,7 @@ async fn a_mail_that_is_being_filled_is_not_claimed() {
 async fn a_plan_is_taken_over_until_it_is_closed(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     assert_eq!(read!(store, tx => tx.unfinished_plan()), None);
-    let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
+    let (first, second) = (fresh_id(), fresh_id());
     assert_eq!(write!(store, tx => tx.open_plan(first, now())), first);
     assert_eq!(write!(store, tx => tx.open_plan(second, now())), first);
     assert_eq!(read!(store, tx => tx.unfinished_plan()), Some(first));
@@ -398,7 +398,7 @@ async fn a_held_plan_waits_whole_until_an_operator_settles_it(
     let (store, _fresh) = db.store().await;
     let tokens = ["1", "2", "3"].map(token);
     insert(&store, &tokens).await;
-    let held = Uuid::now_v7();
+    let held = fresh_id();
     write!(store, tx => tx.open_plan(held, now()));
     let notices = [
         warning(&tokens[0], "7d", "ada@example.org", now()),
@@ -431,7 +431,7 @@ async fn what_is_held_is_cancelled_by_a_renewal(#[values(Db::Sqlite, Db::Postgre
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
-    let held = Uuid::now_v7();
+    let held = fresh_id();
     write!(store, tx => tx.open_plan(held, now()));
     let notice = warning(&token, "7d", "ada@example.org", now());
     write!(store, tx => tx.insert_notices(std::slice::from_ref(&notice), Some(held), now()));

@@ -5,7 +5,7 @@ use lapsed::store::{DirectoryRow, IdentityFilter, IdentityRow, NewFinding, Store
 use rstest::rstest;
 use uuid::Uuid;
 
-use super::{address, days, insert, now, read, token, write};
+use super::{address, days, fresh_id, insert, now, read, token, write};
 use crate::db::Db;
 
 fn identity(directory: &str, email: &str, status: IdentityStatus) -> IdentityRow {
@@ -25,7 +25,7 @@ fn identity(directory: &str, email: &str, status: IdentityStatus) -> IdentityRow
 
 fn finding(token: &Token) -> NewFinding {
     NewFinding {
-        id: Uuid::now_v7(),
+        id: fresh_id(),
         token_id: token.id,
         kind: FindingKind::SsoRevoked,
         severity: Severity::High,
@@ -48,7 +48,10 @@ async fn a_statement_replaces_the_one_before(#[values(Db::Sqlite, Db::Postgres)]
         ..identity("hr", "Ada@example.org", IdentityStatus::Active)
     };
     say(&store, std::slice::from_ref(&before)).await;
-    assert_eq!(read!(store, tx => tx.identities_of("hr")), [before.clone()]);
+    assert_eq!(
+        read!(store, tx => tx.identities_of("hr")),
+        std::slice::from_ref(&before)
+    );
     let after = IdentityRow {
         email: "ADA@example.org".into(),
         status: IdentityStatus::Unknown,
@@ -415,4 +418,25 @@ fn person(email_key: &str) -> IdentityFilter {
         email_key: Some(email_key.to_owned()),
         ..IdentityFilter::default()
     }
+}
+
+#[rstest]
+#[tokio::test]
+async fn only_a_directory_that_is_held_is_released(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let (store, _fresh) = db.store().await;
+    let free = DirectoryRow {
+        name: "hr".into(),
+        kind: "file".into(),
+        ..DirectoryRow::default()
+    };
+    write!(store, tx => tx.put_directory(&free));
+    assert!(!write!(store, tx => tx.release_directory("hr")));
+    assert!(!write!(store, tx => tx.release_directory("none")));
+    let held = DirectoryRow {
+        held: Some("too many".into()),
+        ..free
+    };
+    write!(store, tx => tx.put_directory(&held));
+    assert!(write!(store, tx => tx.release_directory("hr")));
+    assert!(read!(store, tx => tx.directory("hr")).unwrap().released);
 }

@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 use lapsed::domain::{FindingKind, Ground, NewNotice, Occurrence, Recipient, Severity, Topic};
 use lapsed::store::{Holder, Kept, NewFinding, Recorded, RunRow, Store, Verdict};
 use rstest::rstest;
-use uuid::Uuid;
 
 use super::{
-    address, days, gather, holder, insert, minutes, now, plan, read, token, warning, write,
+    address, days, fresh_id, gather, holder, insert, minutes, now, plan, read, token, warning,
+    write,
 };
 use crate::db::Db;
 
@@ -112,7 +112,7 @@ async fn run(store: &Store, started_at: DateTime<Utc>, outcome: &str) {
         ended_at: Some(started_at),
         outcome: Some(outcome.into()),
     };
-    write!(store, tx => tx.add_run(Uuid::now_v7(), &run, "{}"));
+    write!(store, tx => tx.add_run(fresh_id(), &run, "{}"));
 }
 
 #[rstest]
@@ -139,8 +139,8 @@ async fn the_last_run_and_the_last_good_one_are_known(#[values(Db::Sqlite, Db::P
 #[tokio::test]
 async fn the_trail_says_who_did_what_and_why(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, fresh) = db.store().await;
-    write!(store, tx => tx.audit(Uuid::now_v7(), now(), ["ada", "release", "plan"], Some("it is right")));
-    write!(store, tx => tx.audit(Uuid::now_v7(), now(), ["bob", "import", "local"], None));
+    write!(store, tx => tx.audit(fresh_id(), now(), ["ada", "release", "plan"], Some("it is right")));
+    write!(store, tx => tx.audit(fresh_id(), now(), ["bob", "import", "local"], None));
     let rows = fresh
         .texts(
             "SELECT actor || ' ' || action || ' ' || subject || ' ' || COALESCE(reason, '-') FROM audit ORDER BY actor",
@@ -188,7 +188,7 @@ async fn what_is_old_is_purged_and_what_is_about_a_token_never(
     insert(&store, std::slice::from_ref(&token)).await;
     for (nth, resolved_at) in [(0, Some(days(-10))), (1, Some(now())), (2, None)] {
         let finding = NewFinding {
-            id: Uuid::now_v7(),
+            id: fresh_id(),
             token_id: token.id,
             kind: FindingKind::SsoRevoked,
             severity: Severity::High,
@@ -202,8 +202,8 @@ async fn what_is_old_is_purged_and_what_is_about_a_token_never(
     }
     run(&store, days(-10), "ok").await;
     run(&store, now(), "ok").await;
-    write!(store, tx => tx.audit(Uuid::now_v7(), days(-10), ["a", "b", "c"], None));
-    write!(store, tx => tx.audit(Uuid::now_v7(), now(), ["a", "b", "c"], None));
+    write!(store, tx => tx.audit(fresh_id(), days(-10), ["a", "b", "c"], None));
+    write!(store, tx => tx.audit(fresh_id(), now(), ["a", "b", "c"], None));
     plan(
         &store,
         &[

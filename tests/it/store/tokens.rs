@@ -222,6 +222,9 @@ async fn due_tokens_come_by_time_then_id_in_pages_and_none_twice(
         found.extend(page);
     }
     assert_eq!(found, tokens);
+    // Those who only look see the same, and may do so in a transaction that only reads.
+    let seen = read!(store, tx => tx.peek_due_tokens(at("2026-11-21T09:00:00.999Z"), None, 9));
+    assert_eq!(seen, tokens);
 }
 
 #[rstest]

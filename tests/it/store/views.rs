@@ -3,10 +3,9 @@
 use lapsed::domain::{Expiry, FindingKind, NoticeState, Severity, Status, Step, Token, TokenId};
 use lapsed::store::{NewFinding, NoticeFilter, Recorded, TokenFilter, Verdict};
 use rstest::rstest;
-use uuid::Uuid;
 
 use super::{
-    days, gather, holder, insert, ledger, minutes, now, plan, read, token, warning, write,
+    days, fresh_id, gather, holder, insert, ledger, minutes, now, plan, read, token, warning, write,
 };
 use crate::db::Db;
 
@@ -21,19 +20,19 @@ fn tokens() -> Vec<Token> {
         token("active"),
         with("over", |token| token.expiry = Expiry::At(now())),
         with("marked", |token| {
-            (token.expiry, token.status) = (Expiry::At(days(-1)), Status::Expired)
+            (token.expiry, token.status) = (Expiry::At(days(-1)), Status::Expired);
         }),
         with("marked too early", |token| token.status = Status::Expired),
         with("endless", |token| {
-            (token.expiry, token.due_at) = (Expiry::Never, None)
+            (token.expiry, token.due_at) = (Expiry::Never, None);
         }),
         with("disabled", |token| token.status = Status::Disabled),
         with("revoked, over", |token| {
-            (token.status, token.expiry) = (Status::Revoked, Expiry::At(days(-1)))
+            (token.status, token.expiry) = (Status::Revoked, Expiry::At(days(-1)));
         }),
         with("gone", |token| token.status = Status::Gone),
         with("bob's", |token| {
-            token.issuer = Some("Bob@Example.org".parse().unwrap())
+            token.issuer = Some("Bob@Example.org".parse().unwrap());
         }),
         with("editor", |token| token.role = Some("editor".into())),
         with("late", |token| token.expiry = Expiry::At(days(30))),
@@ -104,7 +103,7 @@ async fn a_token_is_shown_with_the_kinds_of_its_open_findings(
         FindingKind::SsoRevoked,
     ];
     let findings = kinds.map(|kind| NewFinding {
-        id: Uuid::now_v7(),
+        id: fresh_id(),
         token_id: token.id,
         kind,
         severity: Severity::Medium,
@@ -258,7 +257,7 @@ async fn counts_are_of_now_and_of_what_is_owed(#[values(Db::Sqlite, Db::Postgres
     assert!(empty.tokens.is_empty() && empty.oldest_due_at.is_none());
     insert(&store, &tokens()).await;
     let token = token("active");
-    let held = Uuid::now_v7();
+    let held = fresh_id();
     write!(store, tx => tx.open_plan(held, now()));
     let late = warning(&token, "7d", "ada@example.org", days(-3));
     let future = warning(&token, "1d", "ada@example.org", days(6));
@@ -310,4 +309,26 @@ async fn counts_are_of_now_and_of_what_is_owed(#[values(Db::Sqlite, Db::Postgres
     }];
     write!(store, tx => tx.record(&sent, holder, now()));
     assert_eq!(read!(store, tx => tx.counts(now())).oldest_due_at, None);
+}
+
+#[rstest]
+#[tokio::test]
+async fn every_notice_about_some_tokens_is_shown_the_earliest_first(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    let tokens = ["1", "2", "3"].map(token);
+    insert(&store, &tokens).await;
+    let notices = [
+        warning(&tokens[0], "1d", "ada@example.org", days(6)),
+        warning(&tokens[1], "7d", "bob@example.org", now()),
+        warning(&tokens[1], "7d", "ada@example.org", now()),
+        warning(&tokens[2], "7d", "ada@example.org", now()),
+    ];
+    plan(&store, &notices).await;
+    let ids = [tokens[1].id, tokens[0].id];
+    let found = read!(store, tx => tx.notices_about(&ids));
+    let found: Vec<_> = found.into_iter().map(|row| row.id).collect();
+    assert_eq!(found, [notices[2].id, notices[1].id, notices[0].id]);
+    assert!(read!(store, tx => tx.notices_about(&[])).is_empty());
 }
