@@ -396,7 +396,9 @@ fn live(expiries: [i64; 3], created: Option<i64>, is_known: bool, rounds: &[Roun
     } in rounds
     {
         let was_policy = world.policy.fingerprint();
-        events.iter().for_each(|event| world.happen(event));
+        for event in events {
+            world.happen(event);
+        }
         let next = world.now + TimeDelta::minutes(*tick);
         world.sweep(next + TimeDelta::seconds(10), &was_policy);
         world.now = next + TimeDelta::minutes(*outage);
