@@ -1,0 +1,104 @@
+//! A mail server that misbehaves on request, and what it has seen.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::waiting::wait_until;
+use crate::world::{Mail, mails_in};
+
+/// `faultsmtp.py`.
+pub struct MailServer {
+    child: Option<Child>,
+    folder: TempDir,
+    /// Where it listens, on 127.0.0.1.
+    pub port: u16,
+}
+
+impl MailServer {
+    /// Starts one with these faults.
+    pub fn start(arguments: &str) -> Self {
+        let mut server = Self {
+            child: None,
+            folder: tempfile::tempdir().unwrap(),
+            port: 0,
+        };
+        server.start_again(arguments);
+        server
+    }
+
+    /// Starts it where it was, after [`MailServer::stop`].
+    pub fn start_again(&mut self, arguments: &str) {
+        assert!(self.child.is_none(), "it runs");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/faultsmtp.py");
+        let mut child = Command::new("python3")
+            .arg(script)
+            .args(["--host", "127.0.0.1", "--full-maps", "--port", &self.port.to_string()])
+            .arg("--port-file")
+            .arg(self.path("port"))
+            .arg("--summary")
+            .arg(self.path("summary.json"))
+            .arg("--store")
+            .arg(self.path("store"))
+            .arg("--cert-dir")
+            .arg(self.path("cert"))
+            .args(arguments.split_whitespace())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It says so once it listens.
+        let mut line = String::new();
+        BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("listening"), "{line}");
+        self.port = fs::read_to_string(self.path("port")).unwrap().trim().parse().unwrap();
+        self.child = Some(child);
+    }
+
+    /// The certificate it shows, which is also the authority to trust.
+    pub fn certificate(&self) -> PathBuf {
+        self.path("cert/cert.pem")
+    }
+
+    /// What it has seen so far.
+    pub fn summary(&self) -> Value {
+        let file = self.path("summary.json");
+        let _ = fs::remove_file(&file);
+        self.signal("-USR1");
+        let text = wait_until("the mail server tells what it saw", || fs::read(&file).ok());
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    /// Stops it; what it saw since it was started.
+    pub fn stop(&mut self) -> Value {
+        self.signal("-TERM");
+        self.child.take().unwrap().wait().unwrap();
+        serde_json::from_slice(&fs::read(self.path("summary.json")).unwrap()).unwrap()
+    }
+
+    /// Every mail it took, in order.
+    pub fn mails(&self) -> Vec<Mail> {
+        mails_in(&self.path("store/new"))
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+impl Drop for MailServer {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

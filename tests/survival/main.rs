@@ -1,0 +1,21 @@
+//! What lapsed must survive: stories that drive the real program against real servers.
+//!
+//! Each has a folder, a database, a mail server and a clock of its own, so all may run at once.
+//! `LAPSED_KILLS` and `LAPSED_NOTICES` make the run under `kill -9` longer.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a story that cannot be set up has failed"
+)]
+
+mod daemon;
+mod faults;
+mod kills;
+mod life;
+mod mailserver;
+mod people;
+mod postgres;
+mod several;
+mod store;
+mod strangers;
+mod waiting;
+mod world;

@@ -1,0 +1,349 @@
+//! A world for one story: a folder, a store, a configuration, a clock, and the program.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use mail_parser::MessageParser;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::mailserver::MailServer;
+use crate::postgres::Database;
+
+/// Where a story keeps its store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Db {
+    /// A file.
+    Sqlite,
+    /// A database.
+    Postgres,
+}
+
+/// Everything one story plays in.
+pub struct World {
+    folder: TempDir,
+    settings: BTreeMap<String, BTreeMap<String, String>>,
+    /// Tables that may come more than once.
+    tables: String,
+    /// `2026-11-24 00:00:00`, in UTC; `+1d` is a day ahead of the true time.
+    clock: Option<String>,
+    environment: Vec<(String, String)>,
+    // Dropped last: the program has ended by then.
+    _database: Option<Database>,
+}
+
+/// What a run of the program left.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code; none if it was killed.
+    pub code: Option<i32>,
+    /// Its results.
+    pub stdout: String,
+    /// Its log.
+    pub stderr: String,
+}
+
+/// A mail as it arrived.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// Address of the only recipient.
+    pub to: String,
+    /// Decoded.
+    pub subject: String,
+    /// The text part, decoded.
+    pub text: String,
+    /// The HTML part, decoded.
+    pub html: String,
+    /// `Message-ID`.
+    pub id: String,
+    /// As it came.
+    pub raw: String,
+}
+
+impl World {
+    /// A world whose mails become files, with one administrator, and no digest.
+    pub fn new(db: Db) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = (db == Db::Postgres).then(Database::new);
+        let url = database.as_ref().map_or("sqlite:lapsed.db".to_owned(), Database::url);
+        let mut world = Self {
+            folder,
+            settings: BTreeMap::new(),
+            tables: String::new(),
+            clock: None,
+            environment: Vec::new(),
+            _database: database,
+        };
+        world
+            .set("store.url", &format!("{url:?}"))
+            .set("notify.from", "\"API tokens <tokens@lapsed.example>\"")
+            .set("notify.admins", "[\"boss@example.org\"]")
+            .set("notify.admin_digest", "\"off\"")
+            .set("mail.transport", "\"file\"")
+            .set("http.listen", "\"off\"")
+            .set("delivery.lease", "\"1s\"")
+            .set("delivery.retry_min", "\"1s\"")
+            .set("delivery.retry_max", "\"1s\"");
+        world
+    }
+
+    /// Sets a key of the configuration: `section.key`, and a value in TOML.
+    pub fn set(&mut self, key: &str, value: &str) -> &mut Self {
+        let (section, key) = key.split_once('.').unwrap();
+        let section = self.settings.entry(section.to_owned()).or_default();
+        section.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Adds a table of the configuration that may come more than once.
+    pub fn table(&mut self, text: &str) -> &mut Self {
+        self.tables.push_str(text);
+        self.tables.push('\n');
+        self
+    }
+
+    /// Mails go to this server from now on.
+    pub fn mails_go_to(&mut self, server: &MailServer) -> &mut Self {
+        let url = format!("\"smtp://127.0.0.1:{}?tls=none\"", server.port);
+        self.set("mail.transport", "\"smtp\"").set("smtp.url", &url)
+    }
+
+    /// Sets the clock: an instant in UTC (`2026-11-24 00:00:00`), or a distance (`+1d`).
+    pub fn at(&mut self, clock: &str) -> &mut Self {
+        self.clock = Some(clock.to_owned());
+        self
+    }
+
+    /// An environment variable for the program.
+    pub fn env(&mut self, name: &str, value: &str) -> &mut Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A file in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file as other programs do: whole, by a rename, so that it is a new one.
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> &Self {
+        let aside = self.path(&format!(".{name}.new"));
+        fs::write(&aside, text).unwrap();
+        fs::rename(aside, self.path(name)).unwrap();
+        self
+    }
+
+    /// Takes in tokens from rows of `external_id,name,issuer_email,expires_at`.
+    pub fn import(&self, rows: &[&str]) -> &Self {
+        let text = format!("external_id,name,issuer_email,expires_at\n{}\n", rows.join("\n"));
+        self.write("tokens.csv", text);
+        self.run(&["import", "tokens.csv"]).exits(0);
+        self
+    }
+
+    /// The program, ready to start.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        fs::write(self.path("lapsed.toml"), self.config()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lapsed"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("TZ", "UTC")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        if let Some(clock) = &self.clock {
+            let absolute = clock.starts_with(|first: char| first.is_ascii_digit());
+            let clock = if absolute { format!("@{clock}") } else { clock.clone() };
+            command
+                .env("LD_PRELOAD", faketime())
+                .env("FAKETIME", clock)
+                // Files and time-outs keep the true time.
+                .env("NO_FAKE_STAT", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// Starts the program; its log goes to `NAME.log`.
+    pub fn start(&self, name: &str, arguments: &[&str]) -> Child {
+        let log = fs::File::create(self.path(&format!("{name}.log"))).unwrap();
+        self.command(arguments)
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap()
+    }
+
+    /// The rows of a listing.
+    pub fn list(&self, arguments: &[&str]) -> Vec<Value> {
+        let ran = self.run(&[arguments, &["--format", "json"]].concat());
+        let rows = serde_json::from_str(&ran.exits(0).stdout);
+        rows.unwrap_or_else(|error| panic!("{error}: {}", ran.stdout))
+    }
+
+    /// Every notice as `state step recipient name`, in order.
+    pub fn notices(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self
+            .list(&["notice", "list"])
+            .iter()
+            .map(|notice| {
+                let text = |key: &str| notice[key].as_str().unwrap_or("-").to_owned();
+                let what = match notice["step"].as_str() {
+                    Some(step) => step.to_owned(),
+                    None => text("topic"),
+                };
+                format!("{} {what} {} {}", text("state"), text("recipient"), text("token_name"))
+            })
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    /// How many notices are in each state.
+    pub fn states(&self) -> BTreeMap<String, usize> {
+        let mut states = BTreeMap::new();
+        for notice in self.list(&["notice", "list"]) {
+            *states.entry(notice["state"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        states
+    }
+
+    /// Every token as `external_id status`, in order.
+    pub fn tokens(&self) -> Vec<String> {
+        self.list(&["token", "list"])
+            .iter()
+            .map(|token| {
+                let text = |key: &str| token[key].as_str().unwrap().to_owned();
+                format!("{} {}", text("external_id"), text("status"))
+            })
+            .collect()
+    }
+
+    /// Takes the mails out of the folder, as `recipient: subject`, in order.
+    pub fn mails(&self) -> Vec<String> {
+        let mut mails: Vec<String> = self.take_mails().iter().map(Mail::headline).collect();
+        mails.sort();
+        mails
+    }
+
+    /// Takes the mails out of the folder.
+    pub fn take_mails(&self) -> Vec<Mail> {
+        let folder = self.path("outbox");
+        let mails = mails_in(&folder);
+        let _ = fs::remove_dir_all(folder);
+        mails
+    }
+
+    /// Sweeps again and again, each time ten seconds later, until no notice waits any more.
+    pub fn sweep_until_all_is_settled(&mut self, from: DateTime<Utc>) {
+        for round in 0..200 {
+            let clock = from + TimeDelta::seconds(10 * round);
+            self.at(&clock.format("%Y-%m-%d %H:%M:%S").to_string());
+            self.run(&["sweep"]);
+            let states = self.states();
+            if !["planned", "sending", "unknown"].iter().any(|state| states.contains_key(*state)) {
+                return;
+            }
+        }
+        panic!("not settled: {:?}", self.states());
+    }
+
+    fn config(&self) -> String {
+        let mut text = String::new();
+        for (section, keys) in &self.settings {
+            writeln!(text, "[{section}]").unwrap();
+            for (key, value) in keys {
+                writeln!(text, "{key} = {value}").unwrap();
+            }
+        }
+        text + &self.tables
+    }
+}
+
+impl Ran {
+    /// It ended with this code.
+    #[track_caller]
+    pub fn exits(&self, code: i32) -> &Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// It says this, as a result or in its log.
+    #[track_caller]
+    pub fn says(&self, words: &str) -> &Self {
+        let is_said = self.stdout.contains(words) || self.stderr.contains(words);
+        assert!(is_said, "{words:?} is not in:\n{}\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Mail {
+    /// `recipient: subject`.
+    pub fn headline(&self) -> String {
+        format!("{}: {}", self.to, self.subject)
+    }
+}
+
+/// The mails in a folder, in order of their files.
+pub fn mails_in(folder: &Path) -> Vec<Mail> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension() == Some(OsStr::new("eml")));
+    files.sort();
+    files.iter().map(|file| mail(&fs::read(file).unwrap())).collect()
+}
+
+fn mail(raw: &[u8]) -> Mail {
+    let parsed = MessageParser::default().parse(raw).unwrap();
+    let to = parsed.to().unwrap().first().unwrap().address().unwrap().to_owned();
+    Mail {
+        to,
+        subject: parsed.subject().unwrap().to_owned(),
+        text: parsed.body_text(0).unwrap().replace("\r\n", "\n"),
+        html: parsed.body_html(0).unwrap().into_owned(),
+        id: parsed.message_id().unwrap().to_owned(),
+        raw: String::from_utf8(raw.to_vec()).unwrap(),
+    }
+}
+
+/// So many days from now, at midnight, for stories that play in true time.
+pub fn in_days(days: i64) -> String {
+    #[expect(clippy::disallowed_methods, reason = "these stories play in true time")]
+    let then = Utc::now() + TimeDelta::days(days);
+    then.format("%Y-%m-%d").to_string()
+}
+
+/// The library that stands between the program and the clock.
+fn faketime() -> &'static str {
+    static LIBRARY: OnceLock<String> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let asked = Command::new("faketime").args(["-f", "+0", "printenv", "LD_PRELOAD"]).output();
+        let output = asked.expect("faketime is installed");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    })
+}
