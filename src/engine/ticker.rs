@@ -87,6 +87,11 @@ impl Ticker {
     pub async fn run(on_tick: mpsc::Sender<()>, stopping: CancellationToken) -> Result<(), Error> {
         let mut ticker = Self::start(on_tick).await?;
         match stopping.run_until_cancelled(ticker.keep()).await {
+            // Whoever takes the ticks may have stopped first.
+            Some(Err(Error::Deaf)) if stopping.is_cancelled() => {
+                ticker.stop().await;
+                Ok(())
+            }
             Some(Err(error)) => Err(error),
             Some(Ok(endless)) => match endless {},
             None => {
