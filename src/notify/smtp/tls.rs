@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
@@ -80,10 +80,30 @@ fn reason(error: &io::Error) -> String {
         .and_then(|inner| inner.downcast_ref::<rustls::Error>())
     {
         Some(rustls::Error::InvalidCertificate(why)) => {
-            format!("the server's certificate is not valid: {why:?}")
+            format!("the server's certificate is not valid: {}", flaw(why))
         }
         Some(error) => error.to_string(),
         None => error.to_string(),
+    }
+}
+
+/// rustls tells flaws of certificates as values for programs.
+fn flaw(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "it has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet; is the clock of this machine right?".to_owned()
+        }
+        CertificateError::UnknownIssuer => {
+            "nobody who is trusted here has signed it; name its authority in smtp.ca_file"
+                .to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for a server of another name than smtp.url says".to_owned()
+        }
+        other => format!("{other:?}"),
     }
 }
 
