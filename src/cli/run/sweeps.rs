@@ -82,11 +82,25 @@ impl Deliveries {
         loop {
             tokio::select! {
                 () = self.due.notified() => {}
+                () = self.next_attempt() => {}
                 () = stopping.cancelled() => return Ok(()),
             }
             let report = self.engine.send_due(&stopping).await;
             log("delivery", &report);
         }
+    }
+
+    /// Waits until a mail that was put off is due again; never shorter than the shortest back-off,
+    /// because mails that a broken relay left untouched are due at once.
+    async fn next_attempt(&self) {
+        let pause = self.engine.settings.backoff.min;
+        let wait = match self.engine.next_mail_at().await {
+            Ok(Some(next_at)) => pause.max(next_at - self.engine.now()),
+            Ok(None) => return std::future::pending().await,
+            // The store is away for a moment; the pass finds out.
+            Err(_) => pause,
+        };
+        tokio::time::sleep(wait.to_std().unwrap_or_default()).await;
     }
 }
 

@@ -20,6 +20,7 @@ mod worker;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use crate::notify::fault::Outcome;
@@ -109,6 +110,11 @@ impl Outcomes {
 }
 
 impl Engine {
+    /// When the first of the mails that wait is due.
+    pub async fn next_mail_at(&self) -> Result<Option<DateTime<Utc>>, Error> {
+        Ok(self.store.read().await?.next_mail_at().await?)
+    }
+
     /// Sends every mail whose time has come, once.
     pub(super) async fn deliver(
         &self,
