@@ -17,8 +17,9 @@ fn now() -> DateTime<Utc> {
 fn owing(db: Db, server: &MailServer, issuers: usize) -> World {
     let mut world = World::new(db);
     world.mails_go_to(server).set("notify.admins", "[]").at(NOW);
-    let rows: Vec<String> =
-        (0..issuers).map(|n| format!("{n},t{n},user{n}@example.org,2026-12-01")).collect();
+    let rows: Vec<String> = (0..issuers)
+        .map(|n| format!("{n},t{n},user{n}@example.org,2026-12-01"))
+        .collect();
     world.import(&rows.iter().map(String::as_str).collect::<Vec<_>>());
     world
 }
@@ -60,12 +61,17 @@ fn what_is_put_off_or_cut_off_arrives_in_the_end(#[case] faults: &str) {
 fn a_server_that_stalls_is_left_and_tried_again(#[case] faults: &str, #[case] copies: u64) {
     let mut server = MailServer::start(&format!("{faults} --max-faults-per-key 1"));
     let mut world = owing(Db::Sqlite, &server, 8);
-    world.set("smtp.timeout", "\"1s\"").set("smtp.final_timeout", "\"1s\"");
+    world
+        .set("smtp.timeout", "\"1s\"")
+        .set("smtp.final_timeout", "\"1s\"");
     world.sweep_until_all_is_settled(now());
     let summary = server.stop();
     assert_eq!(summary["unique_recipients"], 8);
     assert_eq!(summary["unique_message_ids"], 8);
-    assert!(summary["duplicates_total"].as_u64().unwrap() <= 8 * copies, "{summary:#}");
+    assert!(
+        summary["duplicates_total"].as_u64().unwrap() <= 8 * copies,
+        "{summary:#}"
+    );
 }
 
 #[rstest]
@@ -94,7 +100,10 @@ fn a_mail_whose_reply_is_always_lost_is_given_up_after_five_copies_with_one_mess
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0]["attempts"], 5);
     let summary = server.stop();
-    assert_eq!((&summary["accepted"], &summary["unique_message_ids"]), (&json!(5), &json!(1)));
+    assert_eq!(
+        (&summary["accepted"], &summary["unique_message_ids"]),
+        (&json!(5), &json!(1))
+    );
 }
 
 #[rstest]
@@ -103,8 +112,15 @@ fn a_mail_whose_reply_is_always_lost_is_given_up_after_five_copies_with_one_mess
 fn a_server_that_refuses_everybody_is_to_blame_itself_and_delivers_later(#[case] db: Db) {
     let mut server = MailServer::start("--reject-rcpt .");
     let mut world = owing(db, &server, 30);
-    world.run(&["sweep"]).exits(75).says("the mail server could not be used");
-    assert_eq!(world.states(), [("planned".to_owned(), 30)].into(), "nobody is blamed");
+    world
+        .run(&["sweep"])
+        .exits(75)
+        .says("the mail server could not be used");
+    assert_eq!(
+        world.states(),
+        [("planned".to_owned(), 30)].into(),
+        "nobody is blamed"
+    );
     server.stop();
     server.start_again("");
     world.sweep_until_all_is_settled(now() + chrono::TimeDelta::minutes(1));
@@ -129,11 +145,19 @@ fn content_that_is_refused_fails_and_goes_down_the_chain_without_blame_for_the_m
     world.set("notify.admins", "[\"boss@example.org\"]");
     world.run(&["sweep"]).exits(1);
     let failed = world.list(&["notice", "list", "--state", "failed"]);
-    assert!(failed[0]["reason"].as_str().unwrap().contains("554"), "{failed:?}");
+    assert!(
+        failed[0]["reason"].as_str().unwrap().contains("554"),
+        "{failed:?}"
+    );
     // The address may be written to again.
     world.import(&["next,next,user0@example.org,2026-12-01"]);
     world.run(&["sweep"]);
-    assert!(server.stop()["attempts_per_recipient"]["user0@example.org"].as_u64().unwrap() >= 2);
+    assert!(
+        server.stop()["attempts_per_recipient"]["user0@example.org"]
+            .as_u64()
+            .unwrap()
+            >= 2
+    );
 }
 
 #[test]
@@ -154,29 +178,47 @@ fn after_give_up_a_mail_fails_and_says_why() {
     let mut world = owing(Db::Sqlite, &server, 3);
     world.set("delivery.give_up", "\"1h\"");
     world.run(&["sweep"]).exits(0).says("1 deferred");
-    world.at("2026-11-24 01:00:01").run(&["sweep"]).exits(1).says("1 failed");
+    world
+        .at("2026-11-24 01:00:01")
+        .run(&["sweep"])
+        .exits(1)
+        .says("1 failed");
     let failed = world.list(&["notice", "list", "--state", "failed"]);
     let reason = failed[0]["reason"].as_str().unwrap();
-    assert!(reason.contains("given up") && reason.contains("450"), "{reason}");
+    assert!(
+        reason.contains("given up") && reason.contains("450"),
+        "{reason}"
+    );
 }
 
 #[test]
 fn connections_end_politely_after_as_many_mails_as_configured() {
     let mut server = MailServer::start("--max-msgs-per-conn 20");
     let mut world = owing(Db::Sqlite, &server, 50);
-    world.set("smtp.messages_per_connection", "20").set("smtp.connections", "1");
+    world
+        .set("smtp.messages_per_connection", "20")
+        .set("smtp.connections", "1");
     world.run(&["sweep"]).exits(0);
     let summary = server.stop();
     all_arrived(&summary, 50);
-    assert_eq!(summary["messages_per_connection"], json!({"10": 1, "20": 2}));
-    assert!(summary["replies"].get("421").is_none(), "it never had to be told");
+    assert_eq!(
+        summary["messages_per_connection"],
+        json!({"10": 1, "20": 2})
+    );
+    assert!(
+        summary["replies"].get("421").is_none(),
+        "it never had to be told"
+    );
 }
 
 /// A world in true time, because certificates are valid in true time.
 fn owing_now(server: &MailServer, url: &str) -> World {
     let mut world = World::new(Db::Sqlite);
     let url = format!("\"{}\"", url.replace("PORT", &server.port.to_string()));
-    world.set("mail.transport", "\"smtp\"").set("smtp.url", &url).set("notify.admins", "[]");
+    world
+        .set("mail.transport", "\"smtp\"")
+        .set("smtp.url", &url)
+        .set("notify.admins", "[]");
     world.import(&[&format!("ci,ci-deploy,ada@example.org,{}", in_days(5))]);
     world
 }
@@ -209,7 +251,8 @@ fn an_expired_certificate_is_not_trusted_even_from_the_right_authority() {
 
 #[test]
 fn the_authority_from_the_configuration_is_trusted_and_the_password_is_given_under_tls_only() {
-    let mut server = MailServer::start("--starttls --auth lapsed:s3cret --require-auth --auth-only-tls");
+    let mut server =
+        MailServer::start("--starttls --auth lapsed:s3cret --require-auth --auth-only-tls");
     let mut world = owing_now(&server, "smtp://lapsed@localhost:PORT");
     world.set("smtp.ca_file", &format!("{:?}", server.certificate()));
     world.set("smtp.password", "\"wrong\"");

@@ -17,14 +17,20 @@ const CONNECTIONS: u64 = 4;
 fn moments(seed: u64) -> impl Iterator<Item = Duration> {
     // Numerical Recipes' generator; its upper bits are good enough for moments.
     std::iter::successors(Some(seed), |last| {
-        Some(last.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))
+        Some(
+            last.wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407),
+        )
     })
     .skip(1)
     .map(|random| Duration::from_millis(5 + (random >> 33) % 396))
 }
 
 fn from_env(name: &str, otherwise: u64) -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "how long to go on is for whoever runs the stories to say")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long to go on is for whoever runs the stories to say"
+    )]
     let set = std::env::var(name);
     set.map_or(otherwise, |text| text.parse().unwrap())
 }
@@ -41,9 +47,13 @@ fn killed_at_any_moment_nothing_is_lost(#[case] db: Db, #[case] seed: u64) {
     world.mails_go_to(&server).set("notify.max_per_sweep", "0");
     world.set("smtp.connections", &CONNECTIONS.to_string());
     world.table("[[source]]\nname = \"exports\"\nkind = \"file\"\npath = \"exports.csv\"");
-    let rows: String =
-        (0..notices).map(|n| format!("{n:05},t{n},user{n}@example.org,2026-12-01\n")).collect();
-    world.write("exports.csv", format!("external_id,name,issuer_email,expires_at\n{rows}"));
+    let rows: String = (0..notices)
+        .map(|n| format!("{n:05},t{n},user{n}@example.org,2026-12-01\n"))
+        .collect();
+    world.write(
+        "exports.csv",
+        format!("external_id,name,issuer_email,expires_at\n{rows}"),
+    );
 
     let mut clock: DateTime<Utc> = "2026-11-24T00:00:00Z".parse().unwrap();
     let mut killed = 0;
@@ -66,14 +76,23 @@ fn killed_at_any_moment_nothing_is_lost(#[case] db: Db, #[case] seed: u64) {
     let count = |key: &str| summary[key].as_u64().unwrap();
     assert_eq!(count("unique_recipients"), notices + 1, "{summary:#}");
     let copies = count("duplicates_total");
-    assert!(copies <= killed * CONNECTIONS, "{copies} second copies after {killed} kills");
+    assert!(
+        copies <= killed * CONNECTIONS,
+        "{copies} second copies after {killed} kills"
+    );
     // A second copy has the Message-ID of the first: one to an issuer.
     let to_issuers = summary["per_message_id"].as_object().unwrap().len() as u64;
     let to_boss = count("unique_message_ids") - notices;
-    assert!(to_boss >= 1 && to_issuers == notices + to_boss, "{summary:#}");
+    assert!(
+        to_boss >= 1 && to_issuers == notices + to_boss,
+        "{summary:#}"
+    );
     for (violation, times) in summary["violations"].as_object().unwrap() {
         assert_eq!(violation, "no QUIT before close", "{summary:#}");
-        assert!(times.as_u64().unwrap() <= killed * CONNECTIONS, "{summary:#}");
+        assert!(
+            times.as_u64().unwrap() <= killed * CONNECTIONS,
+            "{summary:#}"
+        );
     }
     println!("{killed} kills hit, {copies} second copies of {notices} mails");
 }

@@ -43,7 +43,10 @@ fn an_expiry_that_goes_from_a_to_b_and_back_is_warned_about_again_unless_it_was(
 
     world.import(&[&until("12-20")]);
     world.run(&["sweep"]).exits(0);
-    assert!(world.mails().is_empty(), "a later expiry is owed nothing yet");
+    assert!(
+        world.mails().is_empty(),
+        "a later expiry is owed nothing yet"
+    );
 
     world.at("2026-11-26 00:00:00").import(&[&until("12-01")]);
     world.run(&["sweep"]).exits(0);
@@ -65,7 +68,10 @@ fn renewal_cancels_what_is_unsent_and_a_return_brings_it_back(#[case] db: Db) {
     assert!(world.mails().is_empty());
 
     world.import(&[&until("12-20")]);
-    let cancelled = ["cancelled 7d ada@example.org ci-deploy", "cancelled 7d boss@example.org ci-deploy"];
+    let cancelled = [
+        "cancelled 7d ada@example.org ci-deploy",
+        "cancelled 7d boss@example.org ci-deploy",
+    ];
     assert_eq!(world.notices(), cancelled);
     world.at("2026-11-24 00:00:00").run(&["sweep"]).exits(0);
     assert!(world.mails().is_empty());
@@ -82,7 +88,10 @@ fn a_token_that_is_disabled_revoked_or_gone_is_nobodys_business(#[case] db: Db) 
     let mut world = World::new(db);
     world.table("[[source]]\nname = \"exports\"\nkind = \"file\"\npath = \"exports.csv\"");
     let list = |world: &World, rows: &[&str]| {
-        let text = format!("external_id,name,issuer_email,expires_at,status\n{}\n", rows.join("\n"));
+        let text = format!(
+            "external_id,name,issuer_email,expires_at,status\n{}\n",
+            rows.join("\n")
+        );
         world.write("exports.csv", text);
     };
     let (a, b, c) = (
@@ -91,24 +100,51 @@ fn a_token_that_is_disabled_revoked_or_gone_is_nobodys_business(#[case] db: Db) 
         "c,C,ada@example.org,2026-12-01,active",
     );
     list(&world, &[a, b, c]);
-    world.at("2026-11-23 23:30:00").run(&["sweep"]).exits(0).says("3 new");
+    world
+        .at("2026-11-23 23:30:00")
+        .run(&["sweep"])
+        .exits(0)
+        .says("3 new");
     assert_eq!(world.notices().len(), 6, "planned");
 
-    list(&world, &["a,A,ada@example.org,2026-12-01,disabled", "b,B,ada@example.org,2026-12-01,revoked"]);
-    world.at("2026-11-24 00:00:00").run(&["sweep"]).exits(0).says("1 gone");
+    list(
+        &world,
+        &[
+            "a,A,ada@example.org,2026-12-01,disabled",
+            "b,B,ada@example.org,2026-12-01,revoked",
+        ],
+    );
+    world
+        .at("2026-11-24 00:00:00")
+        .run(&["sweep"])
+        .exits(0)
+        .says("1 gone");
     assert_eq!(world.tokens(), ["a disabled", "b revoked", "c gone"]);
-    assert!(world.notices().iter().all(|notice| notice.starts_with("cancelled")));
+    assert!(
+        world
+            .notices()
+            .iter()
+            .all(|notice| notice.starts_with("cancelled"))
+    );
     assert!(world.mails().is_empty());
 
     list(&world, &[a, b, c]);
     world.run(&["sweep"]).exits(0);
     assert_eq!(world.tokens(), ["a active", "b active", "c active"]);
     let mails = world.mails();
-    assert_eq!(mails.len(), 2, "one mail each about all that came back: {mails:?}");
+    assert_eq!(
+        mails.len(),
+        2,
+        "one mail each about all that came back: {mails:?}"
+    );
 
     list(&world, &[a, b]);
     world.at("2026-12-02 00:00:00").run(&["sweep"]).exits(0);
-    assert_eq!(world.tokens(), ["a expired", "b expired", "c expired"], "leaving after the end is no news");
+    assert_eq!(
+        world.tokens(),
+        ["a expired", "b expired", "c expired"],
+        "leaving after the end is no news"
+    );
 }
 
 #[rstest]
@@ -118,22 +154,43 @@ fn a_listing_that_shrank_by_half_changes_nothing_until_somebody_accepts_it(#[cas
     let mut world = World::new(db);
     world.table("[[source]]\nname = \"exports\"\nkind = \"file\"\npath = \"exports.csv\"");
     let list = |world: &World, count: usize| {
-        let rows: Vec<_> = (0..count).map(|n| format!("{n:02},t{n},,2027-01-01")).collect();
-        let text = format!("external_id,name,issuer_email,expires_at\n{}\n", rows.join("\n"));
+        let rows: Vec<_> = (0..count)
+            .map(|n| format!("{n:02},t{n},,2027-01-01"))
+            .collect();
+        let text = format!(
+            "external_id,name,issuer_email,expires_at\n{}\n",
+            rows.join("\n")
+        );
         world.write("exports.csv", text);
     };
     list(&world, 30);
-    world.at("2026-11-24 00:00:00").run(&["sweep"]).exits(0).says("30 new");
+    world
+        .at("2026-11-24 00:00:00")
+        .run(&["sweep"])
+        .exits(0)
+        .says("30 new");
     list(&world, 15);
     for _ in 0..2 {
-        world.run(&["sweep"]).exits(1).says("--accept-shrink exports");
+        world
+            .run(&["sweep"])
+            .exits(1)
+            .says("--accept-shrink exports");
         assert!(world.tokens().iter().all(|token| token.ends_with("active")));
     }
-    world.write("exports.csv", "external_id,name,issuer_email,expires_at\n\"half a row");
+    world.write(
+        "exports.csv",
+        "external_id,name,issuer_email,expires_at\n\"half a row",
+    );
     world.run(&["sweep", "--accept-shrink", "exports"]).exits(1);
-    assert!(world.tokens().iter().all(|token| token.ends_with("active")), "half a page is no listing");
+    assert!(
+        world.tokens().iter().all(|token| token.ends_with("active")),
+        "half a page is no listing"
+    );
     list(&world, 15);
-    world.run(&["sweep", "--accept-shrink", "exports"]).exits(0).says("15 gone");
+    world
+        .run(&["sweep", "--accept-shrink", "exports"])
+        .exits(0)
+        .says("15 gone");
     world.run(&["sweep"]).exits(0).says("nothing was due");
 }
 
@@ -162,12 +219,22 @@ fn a_warning_that_an_outage_held_up_is_sent_once_as_expired_and_says_why(#[case]
     let mails = world.take_mails();
     assert_eq!(mails.len(), 2);
     for mail in &mails {
-        assert!(mail.subject.contains("ci-deploy expired"), "{}", mail.subject);
+        assert!(
+            mail.subject.contains("ci-deploy expired"),
+            "{}",
+            mail.subject
+        );
         assert!(mail.text.contains("late"), "{}", mail.text);
     }
     assert_eq!(world.tokens(), ["ci expired"]);
     let sent = world.notices();
-    assert_eq!(sent, ["sent 1d ada@example.org ci-deploy", "sent 1d boss@example.org ci-deploy"]);
+    assert_eq!(
+        sent,
+        [
+            "sent 1d ada@example.org ci-deploy",
+            "sent 1d boss@example.org ci-deploy"
+        ]
+    );
 }
 
 #[rstest]
@@ -175,7 +242,9 @@ fn a_warning_that_an_outage_held_up_is_sent_once_as_expired_and_says_why(#[case]
 #[case::postgres(Db::Postgres)]
 fn what_is_due_to_an_issuer_soon_goes_along_and_admins_get_one_mail_a_day(#[case] db: Db) {
     let mut world = World::new(db);
-    world.set("notify.admin_digest", "\"09:00\"").set("notify.merge_ahead", "\"6h\"");
+    world
+        .set("notify.admin_digest", "\"09:00\"")
+        .set("notify.merge_ahead", "\"6h\"");
     world.at("2026-11-20 00:00:00").import(&[
         "a,A,ada@example.org,2026-12-01T12:00:00Z",
         "b,B,ada@example.org,2026-12-01T17:00:00Z",
@@ -188,7 +257,12 @@ fn what_is_due_to_an_issuer_soon_goes_along_and_admins_get_one_mail_a_day(#[case
     for hour in 24 * 23 + 20..=24 * 25 + 10 {
         let clock = format!("2026-11-{} {:02}:00:00", hour / 24, hour % 24);
         world.at(&clock).run(&["sweep"]).exits(0);
-        seen.extend(world.mails().iter().map(|mail| format!("{} {mail}", &clock[8..13])));
+        seen.extend(
+            world
+                .mails()
+                .iter()
+                .map(|mail| format!("{} {mail}", &clock[8..13])),
+        );
     }
     assert_eq!(
         seen,
@@ -223,7 +297,10 @@ fn a_flood_is_held_and_told_once_until_an_operator_lets_it_go_or_drops_it(#[case
     assert_eq!(world.mails(), ["boss@example.org: 10 mails are held"]);
     world.run(&["sweep"]).exits(1).says("still held");
     assert!(world.mails().is_empty(), "told once");
-    assert_eq!(world.list(&["notice", "list", "--state", "planned"])[0]["reason"], "held");
+    assert_eq!(
+        world.list(&["notice", "list", "--state", "planned"])[0]["reason"],
+        "held"
+    );
 
     world.run(&["release"]).exits(0);
     world.run(&["sweep"]).exits(0);
@@ -248,7 +325,9 @@ fn a_flood_is_held_and_told_once_until_an_operator_lets_it_go_or_drops_it(#[case
 fn a_token_that_nobody_can_be_told_about_is_seen_as_failed(#[case] db: Db) {
     let mut world = World::new(db);
     world.set("notify.admins", "[]");
-    world.at("2026-11-24 00:00:00").import(&["ci,ci-deploy,,2026-12-01"]);
+    world
+        .at("2026-11-24 00:00:00")
+        .import(&["ci,ci-deploy,,2026-12-01"]);
     world.run(&["sweep"]).exits(1).says("nobody left to tell");
     let failed = world.list(&["notice", "list", "--state", "failed"]);
     assert_eq!(failed.len(), 1);
@@ -271,18 +350,33 @@ fn a_clock_that_jumps_a_day_ahead_and_back_sends_nothing_twice_and_loses_nothing
     let first = world.mails();
     assert_eq!(first.len(), 2, "{first:?}");
 
-    world.at("2026-11-30 12:00:00").run(&["sweep"]).exits(0).says("1 expired");
+    world
+        .at("2026-11-30 12:00:00")
+        .run(&["sweep"])
+        .exits(0)
+        .says("1 expired");
     let ahead = world.mails();
     assert_eq!(ahead.len(), 2, "the last day of ci-deploy: {ahead:?}");
 
-    world.at("2026-11-29 12:05:00").run(&["sweep"]).exits(0).says("1 no longer expired");
+    world
+        .at("2026-11-29 12:05:00")
+        .run(&["sweep"])
+        .exits(0)
+        .says("1 no longer expired");
     assert_eq!(world.tokens(), ["ci active", "later active", "soon active"]);
     assert!(world.mails().is_empty(), "sent early is sent");
 
-    world.at("2026-11-30 06:00:00").run(&["sweep"]).exits(0).says("1 expired");
+    world
+        .at("2026-11-30 06:00:00")
+        .run(&["sweep"])
+        .exits(0)
+        .says("1 expired");
     assert!(world.mails().is_empty());
     world.at("2026-11-30 18:00:00").run(&["sweep"]).exits(0);
     assert_eq!(world.mails().len(), 2, "the week of later");
     let notices = world.notices();
-    assert!(notices.iter().all(|notice| notice.starts_with("sent")), "{notices:?}");
+    assert!(
+        notices.iter().all(|notice| notice.starts_with("sent")),
+        "{notices:?}"
+    );
 }

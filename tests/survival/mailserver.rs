@@ -37,7 +37,13 @@ impl MailServer {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/faultsmtp.py");
         let mut child = Command::new("python3")
             .arg(script)
-            .args(["--host", "127.0.0.1", "--full-maps", "--port", &self.port.to_string()])
+            .args([
+                "--host",
+                "127.0.0.1",
+                "--full-maps",
+                "--port",
+                &self.port.to_string(),
+            ])
             .arg("--port-file")
             .arg(self.path("port"))
             .arg("--summary")
@@ -52,9 +58,15 @@ impl MailServer {
             .unwrap();
         // It says so once it listens.
         let mut line = String::new();
-        BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stderr.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         assert!(line.contains("listening"), "{line}");
-        self.port = fs::read_to_string(self.path("port")).unwrap().trim().parse().unwrap();
+        self.port = fs::read_to_string(self.path("port"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         self.child = Some(child);
     }
 
@@ -86,7 +98,13 @@ impl MailServer {
 
     fn signal(&self, signal: &str) {
         let pid = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     fn path(&self, name: &str) -> PathBuf {

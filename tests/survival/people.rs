@@ -24,18 +24,31 @@ fn a_leavers_tokens_are_found_and_told_to_the_admin_once_and_not_to_him(#[case] 
         "c,C,bob@example.org,2026-12-01T00:00:00Z",
         "d,D,ada@example.org,2026-11-01",
     ]);
-    world.write("people.csv", format!("{HEADER}ada@example.org,active\nbob@example.org,active\n"));
+    world.write(
+        "people.csv",
+        format!("{HEADER}ada@example.org,active\nbob@example.org,active\n"),
+    );
     world.run(&["sweep"]).exits(0);
     assert!(world.list(&["finding", "list"]).is_empty());
 
-    world.write("people.csv", format!("{HEADER}ADA@example.org,disabled\nbob@example.org,active\n"));
-    world.at("2026-11-21 10:00:00").run(&["sweep"]).exits(0).says("2 opened");
+    world.write(
+        "people.csv",
+        format!("{HEADER}ADA@example.org,disabled\nbob@example.org,active\n"),
+    );
+    world
+        .at("2026-11-21 10:00:00")
+        .run(&["sweep"])
+        .exits(0)
+        .says("2 opened");
     let findings = world.list(&["finding", "list"]);
     assert_eq!(findings.len(), 2, "of tokens that work");
     for finding in &findings {
         assert_eq!(finding["kind"], "sso_revoked");
         let evidence = finding["evidence"].as_str().unwrap();
-        assert!(evidence.contains("hr") && evidence.contains("disabled"), "{evidence}");
+        assert!(
+            evidence.contains("hr") && evidence.contains("disabled"),
+            "{evidence}"
+        );
     }
     let mails = world.take_mails();
     assert_eq!(mails.len(), 1, "one digest to the administrator");
@@ -47,22 +60,37 @@ fn a_leavers_tokens_are_found_and_told_to_the_admin_once_and_not_to_him(#[case] 
     let mails = world.take_mails();
     let to: Vec<&str> = mails.iter().map(|mail| mail.to.as_str()).collect();
     assert_eq!(to.len(), 2, "{to:?}");
-    assert!(to.contains(&"boss@example.org") && to.contains(&"bob@example.org"), "{to:?}");
-    let boss = mails.iter().find(|mail| mail.to == "boss@example.org").unwrap();
+    assert!(
+        to.contains(&"boss@example.org") && to.contains(&"bob@example.org"),
+        "{to:?}"
+    );
+    let boss = mails
+        .iter()
+        .find(|mail| mail.to == "boss@example.org")
+        .unwrap();
     assert!(boss.text.contains("lost access"), "{}", boss.text);
 
     // Missing is unknown: nobody is flagged or cleared for it.
     world.write("people.csv", format!("{HEADER}bob@example.org,active\n"));
     world.run(&["sweep"]).exits(0);
     let ada = &world.list(&["identity", "list"])[0];
-    assert_eq!((&ada["email"], &ada["status"]), (&"ADA@example.org".into(), &"unknown".into()));
+    assert_eq!(
+        (&ada["email"], &ada["status"]),
+        (&"ADA@example.org".into(), &"unknown".into())
+    );
     assert_eq!(world.list(&["finding", "list"]).len(), 2);
     world.write("people.csv", format!("{HEADER}ada@example.org,active\n"));
     world.run(&["sweep"]).exits(0).says("2 resolved");
     assert!(world.list(&["finding", "list"]).is_empty());
     assert_eq!(world.list(&["finding", "list", "--all"]).len(), 2);
     assert!(world.mails().is_empty());
-    assert_eq!(world.list(&["identity", "list", "--status", "unknown"]).len(), 1, "bob");
+    assert_eq!(
+        world
+            .list(&["identity", "list", "--status", "unknown"])
+            .len(),
+        1,
+        "bob"
+    );
 }
 
 #[rstest]
@@ -71,19 +99,36 @@ fn a_leavers_tokens_are_found_and_told_to_the_admin_once_and_not_to_him(#[case] 
 fn a_mass_change_changes_nothing_until_an_operator_lets_it_through(#[case] db: Db) {
     let mut world = world_of_people(db);
     let people = |lost: usize| {
-        let row = |n| format!("p{n:02}@example.org,{}\n", if n < lost { "disabled" } else { "active" });
+        let row = |n| {
+            format!(
+                "p{n:02}@example.org,{}\n",
+                if n < lost { "disabled" } else { "active" }
+            )
+        };
         format!("{HEADER}{}", (0..20).map(row).collect::<String>())
     };
-    let tokens: Vec<String> = (0..20).map(|n| format!("{n},t{n},p{n:02}@example.org,never")).collect();
+    let tokens: Vec<String> = (0..20)
+        .map(|n| format!("{n},t{n},p{n:02}@example.org,never"))
+        .collect();
     world.at("2026-11-20 00:00:00");
     world.import(&tokens.iter().map(String::as_str).collect::<Vec<_>>());
-    world.write("people.csv", people(0)).run(&["sweep"]).exits(0);
+    world
+        .write("people.csv", people(0))
+        .run(&["sweep"])
+        .exits(0);
 
     world.write("people.csv", people(4));
-    world.at("2026-11-20 01:00:00").run(&["sweep"]).exits(1).says("hr is held");
+    world
+        .at("2026-11-20 01:00:00")
+        .run(&["sweep"])
+        .exits(1)
+        .says("hr is held");
     let mails = world.mails();
     assert_eq!(mails.len(), 1, "{mails:?}");
-    assert!(mails[0].starts_with("boss@example.org: Directory hr is held"), "{mails:?}");
+    assert!(
+        mails[0].starts_with("boss@example.org: Directory hr is held"),
+        "{mails:?}"
+    );
     world.at("2026-11-20 02:00:00").run(&["sweep"]).exits(1);
     assert!(world.mails().is_empty(), "told once");
     assert!(world.list(&["finding", "list"]).is_empty());
@@ -102,7 +147,11 @@ fn a_mass_change_changes_nothing_until_an_operator_lets_it_through(#[case] db: D
     world.run(&["sweep"]).exits(0).says("nothing was due");
 
     // Three at once are believed.
-    world.write("people.csv", people(12)).run(&["sweep"]).exits(0).says("3 opened");
+    world
+        .write("people.csv", people(12))
+        .run(&["sweep"])
+        .exits(0)
+        .says("3 opened");
 }
 
 #[rstest]
@@ -110,14 +159,32 @@ fn a_mass_change_changes_nothing_until_an_operator_lets_it_through(#[case] db: D
 #[case::postgres(Db::Postgres)]
 fn a_broken_people_file_changes_nothing_and_is_seen(#[case] db: Db) {
     let mut world = world_of_people(db);
-    world.at("2026-11-20 00:00:00").import(&["a,A,ada@example.org,never"]);
-    world.write("people.csv", format!("{HEADER}ada@example.org,active\n")).run(&["sweep"]).exits(0);
+    world
+        .at("2026-11-20 00:00:00")
+        .import(&["a,A,ada@example.org,never"]);
+    world
+        .write("people.csv", format!("{HEADER}ada@example.org,active\n"))
+        .run(&["sweep"])
+        .exits(0);
     for (broken, told) in [
-        (format!("{HEADER}ada@example.org,disabled\nbob@example.org,gone fishing\n"), "line 3"),
-        ("mail,status\nada@example.org,disabled\n".to_owned(), "email"),
-        (format!("{HEADER}ada@example.org,disabled\nADA@example.org,active\n"), "line 3"),
+        (
+            format!("{HEADER}ada@example.org,disabled\nbob@example.org,gone fishing\n"),
+            "line 3",
+        ),
+        (
+            "mail,status\nada@example.org,disabled\n".to_owned(),
+            "email",
+        ),
+        (
+            format!("{HEADER}ada@example.org,disabled\nADA@example.org,active\n"),
+            "line 3",
+        ),
     ] {
-        world.write("people.csv", broken).run(&["sweep"]).exits(1).says(told);
+        world
+            .write("people.csv", broken)
+            .run(&["sweep"])
+            .exits(1)
+            .says(told);
         assert!(world.list(&["finding", "list"]).is_empty());
     }
     std::fs::remove_file(world.path("people.csv")).unwrap();
@@ -140,19 +207,35 @@ fn a_dead_mailbox_is_buried_told_down_the_chain_and_tried_again_later(#[case] db
     assert_eq!(failed.len(), 1);
     let reason = failed[0]["reason"].as_str().unwrap();
     assert!(reason.contains("550 5.1.1"), "{reason}");
-    assert_eq!(server.mails().len(), 1, "the administrator has his notice, and no second one");
+    assert_eq!(
+        server.mails().len(),
+        1,
+        "the administrator has his notice, and no second one"
+    );
 
     world.at("2026-11-30 00:00:00").run(&["sweep"]).exits(0);
     let mails = server.mails();
     assert_eq!(mails.len(), 2);
-    assert!(mails[1].text.contains("ada@example.org"), "{}", mails[1].text);
+    assert!(
+        mails[1].text.contains("ada@example.org"),
+        "{}",
+        mails[1].text
+    );
     assert!(mails[1].text.contains("550 5.1.1"), "{}", mails[1].text);
-    assert_eq!(server.summary()["attempts_per_recipient"]["ada@example.org"], 1);
+    assert_eq!(
+        server.summary()["attempts_per_recipient"]["ada@example.org"],
+        1
+    );
 
     // A month later it may live again.
-    world.at("2026-12-25 00:00:00").import(&["next,next,ada@example.org,2026-12-31T00:00:00Z"]);
+    world
+        .at("2026-12-25 00:00:00")
+        .import(&["next,next,ada@example.org,2026-12-31T00:00:00Z"]);
     world.run(&["sweep"]).exits(1);
-    assert_eq!(server.summary()["attempts_per_recipient"]["ada@example.org"], 2);
+    assert_eq!(
+        server.summary()["attempts_per_recipient"]["ada@example.org"],
+        2
+    );
 }
 
 #[rstest]
@@ -167,12 +250,19 @@ fn where_issuer_and_account_cannot_be_reached_the_next_in_the_chain_is_told(#[ca
         "tokens.csv",
         "external_id,name,issuer_email,expires_at,account\nci,ci,ada@example.org,2026-12-01,acme\n",
     );
-    world.at("2026-11-24 00:00:00").run(&["import", "tokens.csv"]).exits(0);
+    world
+        .at("2026-11-24 00:00:00")
+        .run(&["import", "tokens.csv"])
+        .exits(0);
     world.run(&["sweep"]).exits(1);
     world.run(&["sweep"]);
     assert!(server.mails().is_empty());
     let states = world.states();
-    assert_eq!(states.get("failed"), Some(&2), "nobody is left, and that is seen: {states:?}");
+    assert_eq!(
+        states.get("failed"),
+        Some(&2),
+        "nobody is left, and that is seen: {states:?}"
+    );
 
     // With an administrator he is told at the next step, and what became of the others.
     world.set("notify.admins", "[\"boss@example.org\"]");
@@ -180,5 +270,9 @@ fn where_issuer_and_account_cannot_be_reached_the_next_in_the_chain_is_told(#[ca
     let mails = server.mails();
     assert_eq!(mails.len(), 1);
     assert_eq!(mails[0].to, "boss@example.org");
-    assert!(mails[0].text.contains("ada@example.org"), "{}", mails[0].text);
+    assert!(
+        mails[0].text.contains("ada@example.org"),
+        "{}",
+        mails[0].text
+    );
 }

@@ -24,7 +24,10 @@ impl Database {
             std::process::id(),
             COUNT.fetch_add(1, Ordering::Relaxed)
         );
-        query(&server, &format!("CREATE DATABASE {name} TEMPLATE template0"));
+        query(
+            &server,
+            &format!("CREATE DATABASE {name} TEMPLATE template0"),
+        );
         Self { server, name }
     }
 
@@ -38,7 +41,11 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let _ = psql(&self.server, &format!("DROP DATABASE {} WITH (FORCE)", self.name)).status();
+        let _ = psql(
+            &self.server,
+            &format!("DROP DATABASE {} WITH (FORCE)", self.name),
+        )
+        .status();
     }
 }
 
@@ -90,7 +97,15 @@ pub fn query(url: &str, sql: &str) -> String {
 fn psql(url: &str, sql: &str) -> Command {
     let mut command = Command::new("psql");
     command
-        .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--command", sql, url])
+        .args([
+            "--no-psqlrc",
+            "--quiet",
+            "--tuples-only",
+            "--no-align",
+            "--command",
+            sql,
+            url,
+        ])
         .stdin(Stdio::null());
     command
 }
@@ -98,13 +113,17 @@ fn psql(url: &str, sql: &str) -> Command {
 /// The server that `LAPSED_TEST_POSTGRES` names, else one that ends with this process.
 fn shared() -> &'static str {
     static URL: OnceLock<String> = OnceLock::new();
-    #[expect(clippy::disallowed_methods, reason = "which server to use is for whoever runs the stories to say")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "which server to use is for whoever runs the stories to say"
+    )]
     URL.get_or_init(|| match std::env::var("LAPSED_TEST_POSTGRES") {
         Ok(url) => url,
         Err(_) => {
             let folder = tempfile::tempdir().unwrap().keep();
             let url = control("start", &folder.join("postgres"));
-            let script = "tail --pid=\"$1\" -f /dev/null; \"$2\" stop \"$3/postgres\"; rm -rf \"$3\"";
+            let script =
+                "tail --pid=\"$1\" -f /dev/null; \"$2\" stop \"$3/postgres\"; rm -rf \"$3\"";
             Command::new("setsid")
                 .args(["sh", "-c", script, "sh", &std::process::id().to_string()])
                 .arg(program())

@@ -71,7 +71,9 @@ impl World {
     pub fn new(db: Db) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = (db == Db::Postgres).then(Database::new);
-        let url = database.as_ref().map_or("sqlite:lapsed.db".to_owned(), Database::url);
+        let url = database
+            .as_ref()
+            .map_or("sqlite:lapsed.db".to_owned(), Database::url);
         let mut world = Self {
             folder,
             settings: BTreeMap::new(),
@@ -141,7 +143,10 @@ impl World {
 
     /// Takes in tokens from rows of `external_id,name,issuer_email,expires_at`.
     pub fn import(&self, rows: &[&str]) -> &Self {
-        let text = format!("external_id,name,issuer_email,expires_at\n{}\n", rows.join("\n"));
+        let text = format!(
+            "external_id,name,issuer_email,expires_at\n{}\n",
+            rows.join("\n")
+        );
         self.write("tokens.csv", text);
         self.run(&["import", "tokens.csv"]).exits(0);
         self
@@ -161,7 +166,11 @@ impl World {
             .stdin(Stdio::null());
         if let Some(clock) = &self.clock {
             let absolute = clock.starts_with(|first: char| first.is_ascii_digit());
-            let clock = if absolute { format!("@{clock}") } else { clock.clone() };
+            let clock = if absolute {
+                format!("@{clock}")
+            } else {
+                clock.clone()
+            };
             command
                 .env("LD_PRELOAD", faketime())
                 .env("FAKETIME", clock)
@@ -205,7 +214,12 @@ impl World {
                     Some(step) => step.to_owned(),
                     None => text("topic"),
                 };
-                format!("{} {what} {} {}", text("state"), text("recipient"), text("token_name"))
+                format!(
+                    "{} {what} {} {}",
+                    text("state"),
+                    text("recipient"),
+                    text("token_name")
+                )
             })
             .collect();
         lines.sort();
@@ -216,7 +230,9 @@ impl World {
     pub fn states(&self) -> BTreeMap<String, usize> {
         let mut states = BTreeMap::new();
         for notice in self.list(&["notice", "list"]) {
-            *states.entry(notice["state"].as_str().unwrap().to_owned()).or_default() += 1;
+            *states
+                .entry(notice["state"].as_str().unwrap().to_owned())
+                .or_default() += 1;
         }
         states
     }
@@ -254,7 +270,10 @@ impl World {
             self.at(&clock.format("%Y-%m-%d %H:%M:%S").to_string());
             self.run(&["sweep"]);
             let states = self.states();
-            if !["planned", "sending", "unknown"].iter().any(|state| states.contains_key(*state)) {
+            if !["planned", "sending", "unknown"]
+                .iter()
+                .any(|state| states.contains_key(*state))
+            {
                 return;
             }
         }
@@ -285,7 +304,11 @@ impl Ran {
     #[track_caller]
     pub fn says(&self, words: &str) -> &Self {
         let is_said = self.stdout.contains(words) || self.stderr.contains(words);
-        assert!(is_said, "{words:?} is not in:\n{}\n{}", self.stdout, self.stderr);
+        assert!(
+            is_said,
+            "{words:?} is not in:\n{}\n{}",
+            self.stdout, self.stderr
+        );
         self
     }
 }
@@ -315,12 +338,22 @@ pub fn mails_in(folder: &Path) -> Vec<Mail> {
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension() == Some(OsStr::new("eml")));
     files.sort();
-    files.iter().map(|file| mail(&fs::read(file).unwrap())).collect()
+    files
+        .iter()
+        .map(|file| mail(&fs::read(file).unwrap()))
+        .collect()
 }
 
 fn mail(raw: &[u8]) -> Mail {
     let parsed = MessageParser::default().parse(raw).unwrap();
-    let to = parsed.to().unwrap().first().unwrap().address().unwrap().to_owned();
+    let to = parsed
+        .to()
+        .unwrap()
+        .first()
+        .unwrap()
+        .address()
+        .unwrap()
+        .to_owned();
     Mail {
         to,
         subject: parsed.subject().unwrap().to_owned(),
@@ -342,7 +375,9 @@ pub fn in_days(days: i64) -> String {
 fn faketime() -> &'static str {
     static LIBRARY: OnceLock<String> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let asked = Command::new("faketime").args(["-f", "+0", "printenv", "LD_PRELOAD"]).output();
+        let asked = Command::new("faketime")
+            .args(["-f", "+0", "printenv", "LD_PRELOAD"])
+            .output();
         let output = asked.expect("faketime is installed");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     })

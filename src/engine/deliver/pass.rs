@@ -38,8 +38,10 @@ pub(super) struct Pass<'a> {
     claiming: Option<JoinHandle<Result<Claimed, Error>>>,
     is_exhausted: bool,
     in_flight: usize,
-    /// Why no more could be claimed.
-    trouble: Option<Error>,
+    /// What the relay said when it failed last.
+    trouble: Option<String>,
+    /// Why the pass ends early, after what is in flight.
+    failure: Option<Error>,
 }
 
 /// A mail whose recipient was refused.
@@ -86,6 +88,7 @@ impl<'a> Pass<'a> {
             is_exhausted: false,
             in_flight: 0,
             trouble: None,
+            failure: None,
         }
     }
 
@@ -138,7 +141,7 @@ impl<'a> Pass<'a> {
         }
         self.close(report).await?;
         workers.dismiss().await;
-        self.trouble.map_or(Ok(()), Err)
+        self.failure.map_or(Ok(()), Err)
     }
 
     /// Keeps a stock of rendered mails, fetched beside the sending.
@@ -194,7 +197,7 @@ impl<'a> Pass<'a> {
             }
             Err(error) => {
                 self.is_exhausted = true;
-                self.trouble = Some(error);
+                self.failure = Some(error);
             }
         }
     }
@@ -227,6 +230,7 @@ impl<'a> Pass<'a> {
             }
             Outcome::ServerFault(fault) => {
                 self.opinion.strike();
+                self.trouble = Some(fault.to_string());
                 (self.patience.again(&mail, now), Some(fault))
             }
             Outcome::Unknown(fault) => {
@@ -294,6 +298,9 @@ impl Pass<'_> {
     fn judge_suspects(&mut self, is_over: bool, batch: &mut Batch) {
         if self.opinion.is_refusing() {
             let now = self.engine.now();
+            if let Some(suspect) = self.suspects.first() {
+                self.trouble = Some(suspect.reason.clone());
+            }
             for Suspect { mail, reason, .. } in self.suspects.drain(..) {
                 let verdict = self.patience.again(&mail, now);
                 let reason =
@@ -404,7 +411,11 @@ impl Pass<'_> {
         let mut batch = Batch::default();
         self.judge_suspects(true, &mut batch);
         self.write(batch, report).await?;
-        report.relay_down |= self.opinion.is_down;
+        if self.opinion.is_unusable() {
+            report.relay_down = true;
+            let trouble = self.trouble.as_deref().unwrap_or_default();
+            tracing::warn!("the mail server could not be used: {trouble}");
+        }
         Ok(())
     }
 }

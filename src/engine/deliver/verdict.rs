@@ -67,6 +67,11 @@ impl Opinion {
         self.is_down |= self.strikes >= STRIKES;
     }
 
+    /// Whether the relay failed and nothing else was heard of it.
+    pub fn is_unusable(&self) -> bool {
+        self.is_down || (self.strikes > 0 && self.recipients == 0)
+    }
+
     /// Whether enough is known to blame an address for its refusal.
     pub fn is_settled(&self) -> bool {
         self.recipients >= SUSPICIOUS_FROM
