@@ -79,7 +79,7 @@ fn a_server_that_stalls_is_left_and_tried_again(#[case] faults: &str, #[case] co
 #[case::postgres(Db::Postgres)]
 fn through_all_faults_at_once_everybody_gets_his_mail(#[case] db: Db) {
     let mut server = MailServer::start(
-        "--p-450-rcpt .2 --p-drop-before .1 --p-drop-after .1 --p-421-connect .1 --p-550-rcpt .05 --drop-mode mix",
+        "--p-450-rcpt .2 --p-drop-before .1 --p-drop-after .1 --p-421-connect .1 --p-550-rcpt .05 --drop-mode mix --max-faults-per-key 4",
     );
     let mut world = owing(db, &server, 150);
     world.sweep_until_all_is_settled(now());
@@ -224,15 +224,19 @@ fn owing_now(server: &MailServer, url: &str) -> World {
 }
 
 #[rstest]
-#[case::stripped("--starttls --strip-starttls", "smtp://localhost:PORT", "STARTTLS")]
-#[case::strange_certificate("--starttls", "smtp://localhost:PORT", "certificate")]
-#[case::strange_certificate_at_once("--implicit-tls", "smtps://localhost:PORT", "certificate")]
+#[case::stripped(
+    "--starttls --strip-starttls",
+    "smtp://localhost:PORT",
+    "does not offer STARTTLS"
+)]
+#[case::strange_certificate("--starttls", "smtp://localhost:PORT", "smtp.ca_file")]
+#[case::strange_certificate_at_once("--implicit-tls", "smtps://localhost:PORT", "smtp.ca_file")]
 fn a_server_that_cannot_be_trusted_is_told_nothing(
     #[case] faults: &str,
     #[case] url: &str,
     #[case] word: &str,
 ) {
-    let mut server = MailServer::start(faults);
+    let mut server = MailServer::encrypted(faults, false);
     let world = owing_now(&server, url);
     world.run(&["sweep"]).exits(75).says(word);
     assert_eq!(world.states(), [("planned".to_owned(), 1)].into());
@@ -242,19 +246,25 @@ fn a_server_that_cannot_be_trusted_is_told_nothing(
 
 #[test]
 fn an_expired_certificate_is_not_trusted_even_from_the_right_authority() {
-    let mut server = MailServer::start("--starttls --cert-days -1");
+    let mut server = MailServer::encrypted("--starttls", true);
     let mut world = owing_now(&server, "smtp://localhost:PORT");
-    world.set("smtp.ca_file", &format!("{:?}", server.certificate()));
+    world.set("smtp.ca_file", &format!("{:?}", server.authority()));
     world.run(&["sweep"]).exits(75).says("expired");
     assert_eq!(server.stop()["accepted"], 0);
 }
 
 #[test]
 fn the_authority_from_the_configuration_is_trusted_and_the_password_is_given_under_tls_only() {
-    let mut server =
-        MailServer::start("--starttls --auth lapsed:s3cret --require-auth --auth-only-tls");
-    let mut world = owing_now(&server, "smtp://lapsed@localhost:PORT");
-    world.set("smtp.ca_file", &format!("{:?}", server.certificate()));
+    let mut server = MailServer::encrypted(
+        "--starttls --auth lapsed:s3cret --require-auth --auth-only-tls",
+        false,
+    );
+    let mut world = owing_now(&server, "smtp://localhost:PORT");
+    world.set("smtp.ca_file", &format!("{:?}", server.authority()));
+    world.set(
+        "smtp.url",
+        &format!("\"smtp://lapsed@localhost:{}\"", server.port),
+    );
     world.set("smtp.password", "\"wrong\"");
     world.run(&["sweep"]).exits(75).says("535");
     assert_eq!(world.states(), [("planned".to_owned(), 1)].into());

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -31,6 +32,42 @@ impl MailServer {
         server
     }
 
+    /// Starts one with a certificate for localhost, expired or not, of an authority of its own.
+    pub fn encrypted(arguments: &str, is_expired: bool) -> Self {
+        let mut server = Self {
+            child: None,
+            folder: tempfile::tempdir().unwrap(),
+            port: 0,
+        };
+        server.certify(is_expired);
+        let [certificate, key] =
+            ["cert.pem", "key.pem"].map(|name| server.path(name).display().to_string());
+        server.start_again(&format!("{arguments} --cert {certificate} --key {key}"));
+        server
+    }
+
+    fn certify(&self, is_expired: bool) {
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_key = KeyPair::generate().unwrap();
+        fs::write(
+            self.authority(),
+            authority.self_signed(&authority_key).unwrap().pem(),
+        )
+        .unwrap();
+        let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        if is_expired {
+            leaf.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            leaf.not_after = rcgen::date_time_ymd(2020, 2, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let signed = leaf
+            .signed_by(&key, &Issuer::new(authority, authority_key))
+            .unwrap();
+        fs::write(self.path("cert.pem"), signed.pem()).unwrap();
+        fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
+    }
+
     /// Starts it where it was, after [`MailServer::stop`].
     pub fn start_again(&mut self, arguments: &str) {
         assert!(self.child.is_none(), "it runs");
@@ -50,8 +87,6 @@ impl MailServer {
             .arg(self.path("summary.json"))
             .arg("--store")
             .arg(self.path("store"))
-            .arg("--cert-dir")
-            .arg(self.path("cert"))
             .args(arguments.split_whitespace())
             .stderr(Stdio::piped())
             .spawn()
@@ -70,9 +105,9 @@ impl MailServer {
         self.child = Some(child);
     }
 
-    /// The certificate it shows, which is also the authority to trust.
-    pub fn certificate(&self) -> PathBuf {
-        self.path("cert/cert.pem")
+    /// The authority to trust.
+    pub fn authority(&self) -> PathBuf {
+        self.path("ca.pem")
     }
 
     /// What it has seen so far.

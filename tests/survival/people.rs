@@ -169,7 +169,7 @@ fn a_broken_people_file_changes_nothing_and_is_seen(#[case] db: Db) {
     for (broken, told) in [
         (
             format!("{HEADER}ada@example.org,disabled\nbob@example.org,gone fishing\n"),
-            "line 3",
+            "people.csv:3: ",
         ),
         (
             "mail,status\nada@example.org,disabled\n".to_owned(),
@@ -177,7 +177,7 @@ fn a_broken_people_file_changes_nothing_and_is_seen(#[case] db: Db) {
         ),
         (
             format!("{HEADER}ada@example.org,disabled\nADA@example.org,active\n"),
-            "line 3",
+            "people.csv:3: ",
         ),
     ] {
         world

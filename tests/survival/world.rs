@@ -34,6 +34,8 @@ pub struct World {
     /// `2026-11-24 00:00:00`, in UTC; `+1d` is a day ahead of the true time.
     clock: Option<String>,
     environment: Vec<(String, String)>,
+    /// The process whose view of the disks the program shares.
+    disks_of: Option<u32>,
     // Dropped last: the program has ended by then.
     _database: Option<Database>,
 }
@@ -80,6 +82,7 @@ impl World {
             tables: String::new(),
             clock: None,
             environment: Vec::new(),
+            disks_of: None,
             _database: database,
         };
         world
@@ -128,6 +131,12 @@ impl World {
         self
     }
 
+    /// The program sees the disks as this process does.
+    pub fn share_disks_of(&mut self, process: u32) -> &mut Self {
+        self.disks_of = Some(process);
+        self
+    }
+
     /// A file in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -155,9 +164,19 @@ impl World {
     /// The program, ready to start.
     pub fn command(&self, arguments: &[&str]) -> Command {
         fs::write(self.path("lapsed.toml"), self.config()).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lapsed"));
+        let program = env!("CARGO_BIN_EXE_lapsed");
+        let mut command = match self.disks_of {
+            None => Command::new(program),
+            Some(process) => {
+                let mut command = enter(process);
+                command.arg(program);
+                command
+            }
+        };
         command
             .args(arguments)
+            .arg("--config")
+            .arg(self.path("lapsed.toml"))
             .current_dir(self.folder.path())
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
@@ -328,6 +347,20 @@ impl Mail {
     pub fn headline(&self) -> String {
         format!("{}: {}", self.to, self.subject)
     }
+}
+
+/// A command that sees the disks as this process does.
+pub fn enter(process: u32) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args([
+        "--target",
+        &process.to_string(),
+        "--mount",
+        "--user",
+        "--preserve-credentials",
+        "--",
+    ]);
+    command
 }
 
 /// The mails in a folder, in order of their files.
