@@ -41,15 +41,15 @@ fn read(path: impl AsRef<Path>) -> String {
 
 /// Every source file below `folder` but those of tests, with its text up to its own tests.
 fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("a folder of src") {
+        let path = entry.expect("an entry of src").path();
         let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
         if path.is_dir() && !is_test {
             sources(&path, found);
         } else if path.extension().is_some_and(|ext| ext == "rs") && !is_test {
-            let text = fs::read_to_string(&path).unwrap();
-            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-            found.push((path.clone(), code.to_owned()));
+            let text = fs::read_to_string(&path).expect("a file of src");
+            let code = text.split("#[cfg(test)]\nmod tests {").next();
+            found.push((path.clone(), code.unwrap_or_default().to_owned()));
         }
     }
 }
