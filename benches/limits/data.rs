@@ -47,7 +47,12 @@ pub struct Shape {
 impl Shape {
     /// The usual one: 0.3 % of the tokens cross a step in a day.
     pub fn of(tokens: u64) -> Self {
-        Self { tokens, days: 300, accounts: tokens / 50, start: START }
+        Self {
+            tokens,
+            days: 300,
+            accounts: tokens / 50,
+            start: START,
+        }
     }
 }
 
@@ -72,10 +77,23 @@ impl Raw {
     /// Runs statements that end with `;` and a line's end; tells the rows the last one touched.
     pub async fn run(&mut self, sql: &str) -> anyhow::Result<u64> {
         let mut rows = 0;
-        for one in sql.split(";\n").map(str::trim).filter(|one| !one.is_empty()) {
+        for one in sql
+            .split(";\n")
+            .map(str::trim)
+            .filter(|one| !one.is_empty())
+        {
             rows = match self {
-                Self::Sqlite(c) => QueryBuilder::<Sqlite>::new(one).build().execute(c).await?.rows_affected(),
-                Self::Postgres(c) => QueryBuilder::<Postgres>::new(one).build().persistent(false).execute(c).await?.rows_affected(),
+                Self::Sqlite(c) => QueryBuilder::<Sqlite>::new(one)
+                    .build()
+                    .execute(c)
+                    .await?
+                    .rows_affected(),
+                Self::Postgres(c) => QueryBuilder::<Postgres>::new(one)
+                    .build()
+                    .persistent(false)
+                    .execute(c)
+                    .await?
+                    .rows_affected(),
             };
         }
         Ok(rows)
@@ -84,8 +102,18 @@ impl Raw {
     /// The first column of every row.
     pub async fn texts(&mut self, sql: &str) -> anyhow::Result<Vec<String>> {
         let rows: Vec<(String,)> = match self {
-            Self::Sqlite(c) => QueryBuilder::<Sqlite>::new(sql).build_query_as().fetch_all(c).await?,
-            Self::Postgres(c) => QueryBuilder::<Postgres>::new(sql).build_query_as().fetch_all(c).await?,
+            Self::Sqlite(c) => {
+                QueryBuilder::<Sqlite>::new(sql)
+                    .build_query_as()
+                    .fetch_all(c)
+                    .await?
+            }
+            Self::Postgres(c) => {
+                QueryBuilder::<Postgres>::new(sql)
+                    .build_query_as()
+                    .fetch_all(c)
+                    .await?
+            }
         };
         Ok(rows.into_iter().map(|(text,)| text).collect())
     }
@@ -104,7 +132,9 @@ impl Place {
     pub fn url(&self, name: &str) -> String {
         match self {
             Self::Sqlite(dir) => format!("sqlite://{}/{name}.db", dir.display()),
-            Self::Postgres(url) => url.rfind('/').map_or_else(String::new, |at| format!("{}/{name}", &url[..at])),
+            Self::Postgres(url) => url
+                .rfind('/')
+                .map_or_else(String::new, |at| format!("{}/{name}", &url[..at])),
         }
     }
 
@@ -118,7 +148,10 @@ impl Place {
             }
             Self::Postgres(url) => {
                 let mut raw = Raw::connect(url).await?;
-                raw.run(&format!("DROP DATABASE IF EXISTS {name};\nCREATE DATABASE {name};\n")).await?;
+                raw.run(&format!(
+                    "DROP DATABASE IF EXISTS {name};\nCREATE DATABASE {name};\n"
+                ))
+                .await?;
             }
         }
         Ok(())
@@ -135,22 +168,35 @@ impl Place {
         store.close().await;
         let mut raw = Raw::connect(&url).await?;
         let list = match &mut raw {
-            Raw::Sqlite(_) => "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'token' AND sql IS NOT NULL",
-            Raw::Postgres(_) => "SELECT indexdef FROM pg_indexes WHERE tablename = 'token' AND indexdef NOT LIKE '%UNIQUE%'",
+            Raw::Sqlite(_) => {
+                "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'token' AND sql IS NOT NULL"
+            }
+            Raw::Postgres(_) => {
+                "SELECT indexdef FROM pg_indexes WHERE tablename = 'token' AND indexdef NOT LIKE '%UNIQUE%'"
+            }
         };
         if let Raw::Sqlite(_) = raw {
             raw.run("PRAGMA journal_mode = OFF;\nPRAGMA synchronous = OFF;\nPRAGMA cache_size = -2000000;\n").await?;
         }
         let indexes = raw.texts(list).await?;
         for index in &indexes {
-            let name = index.split("INDEX ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+            let name = index
+                .split("INDEX ")
+                .nth(1)
+                .and_then(|rest| rest.split(' ').next())
+                .unwrap_or_default();
             raw.run(&format!("DROP INDEX {name}")).await?;
         }
         raw.run(&filling(&raw, shape)).await?;
         for index in &indexes {
             raw.run(index).await?;
         }
-        raw.run(if let Raw::Sqlite(_) = raw { "ANALYZE" } else { "VACUUM ANALYZE" }).await?;
+        raw.run(if let Raw::Sqlite(_) = raw {
+            "ANALYZE"
+        } else {
+            "VACUUM ANALYZE"
+        })
+        .await?;
         if let Raw::Postgres(_) = raw {
             raw.run("CHECKPOINT").await?;
         }
@@ -160,11 +206,21 @@ impl Place {
 
 /// One statement that makes all tokens. The numbers are spread by multiplication, so that both
 /// databases make the same tokens; their ids are in no order.
-fn filling(raw: &Raw, Shape { tokens, days, accounts, start }: Shape) -> String {
+fn filling(
+    raw: &Raw,
+    Shape {
+        tokens,
+        days,
+        accounts,
+        start,
+    }: Shape,
+) -> String {
     type At = fn(&str) -> String;
     let (series, at, id, yes): (String, At, _, _) = match raw {
         Raw::Sqlite(_) => (
-            format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {tokens})"),
+            format!(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {tokens})"
+            ),
             |s: &str| format!("strftime('%Y-%m-%dT%H:%M:%S+00:00', {s}, 'unixepoch')"),
             "randomblob(16)",
             "1",
@@ -205,7 +261,9 @@ pub fn policy(accounts: u64) -> Policy {
         let spread = account.wrapping_mul(2_654_435_761) >> 8;
         let count = 1 + (spread & 1) + (spread >> 1 & 1);
         let admin = |n: u64| format!("user{}@corp{account}.example.com", account * 5 + n);
-        (0..count).map(|n| admin(n).parse().expect("a plain address")).collect()
+        (0..count)
+            .map(|n| admin(n).parse().expect("a plain address"))
+            .collect()
     };
     Policy {
         steps: vec![Step::from_seconds(7 * 86_400), Step::from_seconds(86_400)],
@@ -213,13 +271,20 @@ pub fn policy(accounts: u64) -> Policy {
         admin_digest: None,
         zone: chrono_tz::UTC,
         admins: Vec::new(),
-        accounts: (0..accounts).map(|a| (format!("account-{a}"), admins(a))).collect::<BTreeMap<_, _>>(),
+        accounts: (0..accounts)
+            .map(|a| (format!("account-{a}"), admins(a)))
+            .collect::<BTreeMap<_, _>>(),
         max_per_sweep: 0,
     }
 }
 
 /// An engine over this store that sends to this port of 127.0.0.1.
-pub async fn engine(url: &str, clock: Clock, policy: Policy, (port, connections): (u16, usize)) -> anyhow::Result<Engine> {
+pub async fn engine(
+    url: &str,
+    clock: Clock,
+    policy: Policy,
+    (port, connections): (u16, usize),
+) -> anyhow::Result<Engine> {
     let relay = Relay::new(SmtpSettings {
         host: "127.0.0.1".to_owned(),
         port,
@@ -242,7 +307,11 @@ pub async fn engine(url: &str, clock: Clock, policy: Policy, (port, connections)
         store: Store::open(url, Access::Migrate).await?,
         policy,
         settings: settings(connections)?,
-        post: Arc::new(Post::new(writer, Transport::Smtp(Box::new(relay)), Templates::load(None)?)),
+        post: Arc::new(Post::new(
+            writer,
+            Transport::Smtp(Box::new(relay)),
+            Templates::load(None)?,
+        )),
         sources: Vec::new(),
         directories: Vec::new(),
         holder: engine::new_id(clock.now()),
@@ -257,7 +326,10 @@ fn settings(connections: usize) -> anyhow::Result<Settings> {
     Ok(Settings {
         sweep: Schedule::new("0 0 * * *", chrono_tz::UTC)?,
         lease: TimeDelta::seconds(30),
-        backoff: Backoff { min: TimeDelta::minutes(1), max: TimeDelta::hours(6) },
+        backoff: Backoff {
+            min: TimeDelta::minutes(1),
+            max: TimeDelta::hours(6),
+        },
         give_up: days(5),
         connections,
         messages_per_connection: 0,

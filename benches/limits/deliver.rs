@@ -49,7 +49,11 @@ impl Sink {
     }
 
     fn start(mut command: Command, port: u16) -> anyhow::Result<Self> {
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("cannot start a mail sink")?;
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start a mail sink")?;
         let sink = Self { child, port };
         for _ in 0..100 {
             if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
@@ -69,8 +73,22 @@ fn free_port() -> anyhow::Result<u16> {
 fn smtp_source(port: u16, sessions: usize, mails: usize) -> anyhow::Result<f64> {
     let begun = Instant::now();
     let status = Command::new("smtp-source")
-        .args(["-d", "-s", &sessions.to_string(), "-m", &mails.to_string(), "-l", MAIL_OCTETS])
-        .args(["-f", "tokens@example.com", "-t", "user1@example.com", &format!("127.0.0.1:{port}")])
+        .args([
+            "-d",
+            "-s",
+            &sessions.to_string(),
+            "-m",
+            &mails.to_string(),
+            "-l",
+            MAIL_OCTETS,
+        ])
+        .args([
+            "-f",
+            "tokens@example.com",
+            "-t",
+            "user1@example.com",
+            &format!("127.0.0.1:{port}"),
+        ])
         .stdout(Stdio::null())
         .status()
         .context("smtp-source: apt-get install postfix, as \"No configuration\"")?;
@@ -91,7 +109,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         let url = place.make("bench_deliver", shape, &policy).await?;
         let clock = Clock::manual(start());
         let engine = data::engine(&url, clock, policy, (9, 1)).await?;
-        engine.prepare(&SweepOptions::default(), &CancellationToken::new()).await;
+        engine
+            .prepare(&SweepOptions::default(), &CancellationToken::new())
+            .await;
         engine.store.close().await;
         let mut raw = Raw::connect(&url).await?;
         let mails = raw.run("UPDATE mail SET state = 'sent'").await?;
@@ -104,14 +124,26 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         }
         for mails in counts {
             for sessions in [1, 4, 16, 64] {
-                let round = Round { place: &place, url: &url, port: near.port, mails, sessions };
+                let round = Round {
+                    place: &place,
+                    url: &url,
+                    port: near.port,
+                    mails,
+                    sessions,
+                };
                 let cron = cron.as_ref().filter(|_| mails == 5000);
                 round.compare(&mut raw, mails * 4, cron).await?;
             }
         }
         let far = Sink::distant()?;
         for (sessions, mails) in [(1, 100), (16, 1600), (64, 5000)] {
-            let round = Round { place: &place, url: &url, port: far.port, mails, sessions };
+            let round = Round {
+                place: &place,
+                url: &url,
+                port: far.port,
+                mails,
+                sessions,
+            };
             round.compare(&mut raw, mails, None).await?;
         }
         drop(raw);
@@ -131,7 +163,12 @@ struct Round<'a> {
 
 impl Round<'_> {
     /// In turns: lapsed, smtp-source with `source_mails`, and the cron script if there is one.
-    async fn compare(&self, raw: &mut Raw, source_mails: usize, cron: Option<&Cron>) -> anyhow::Result<()> {
+    async fn compare(
+        &self,
+        raw: &mut Raw,
+        source_mails: usize,
+        cron: Option<&Cron>,
+    ) -> anyhow::Result<()> {
         let (mut ours, mut sources, mut crons) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             ours.push(self.deliver(raw).await?);
@@ -150,7 +187,10 @@ impl Round<'_> {
         );
         if !crons.is_empty() {
             let cron = median(crons);
-            text.push_str(&format!("; cron script {cron:.0}/s, ratio {:.1}", ours / cron));
+            text.push_str(&format!(
+                "; cron script {cron:.0}/s, ratio {:.1}",
+                ours / cron
+            ));
         }
         say(&text);
         Ok(())
@@ -168,12 +208,17 @@ impl Round<'_> {
             raw.run("VACUUM mail").await?;
         }
         let clock = Clock::manual(start() + chrono::TimeDelta::seconds(1));
-        let engine = data::engine(self.url, clock, data::policy(0), (self.port, self.sessions)).await?;
+        let engine =
+            data::engine(self.url, clock, data::policy(0), (self.port, self.sessions)).await?;
         let begun = Instant::now();
         let report = engine.send_due(&CancellationToken::new()).await;
         let elapsed = begun.elapsed();
         engine.store.close().await;
-        anyhow::ensure!(report.mails_sent == mails as u64, "sent {} of {mails}: {report:?}", report.mails_sent);
+        anyhow::ensure!(
+            report.mails_sent == mails as u64,
+            "sent {} of {mails}: {report:?}",
+            report.mails_sent
+        );
         Ok(rate(mails, elapsed))
     }
 }
@@ -189,11 +234,17 @@ impl Cron {
     /// Makes its data: a million tokens.
     fn make(options: &Options, place: &Place) -> anyhow::Result<Option<Self>> {
         let (kind, script, target) = match place {
-            Place::Sqlite(dir) => ("sqlite", "benches/baseline/cron_sqlite.py", dir.join("cron.db").display().to_string()),
+            Place::Sqlite(dir) => (
+                "sqlite",
+                "benches/baseline/cron_sqlite.py",
+                dir.join("cron.db").display().to_string(),
+            ),
             Place::Postgres(_) => ("pg", "benches/baseline/cron_pg.py", place.url("bench_cron")),
         };
         if kind == "pg" {
-            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(place.clear("bench_cron")))?;
+            tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(place.clear("bench_cron"))
+            })?;
         }
         let made = Command::new(&options.python)
             .args(["benches/baseline/gen.py", kind, &target, "1000000"])
@@ -203,15 +254,28 @@ impl Cron {
             say("no cron script: it needs python3 with psycopg and jinja2");
             return Ok(None);
         }
-        Ok(Some(Self { python: options.python.clone(), script, target }))
+        Ok(Some(Self {
+            python: options.python.clone(),
+            script,
+            target,
+        }))
     }
 
     /// Its mails a second, over one connection that it keeps.
     fn run(&self, port: u16, mails: usize) -> anyhow::Result<f64> {
         let output = Command::new(&self.python)
-            .args([self.script, &self.target, &port.to_string(), "reuse", &mails.to_string()])
+            .args([
+                self.script,
+                &self.target,
+                &port.to_string(),
+                "reuse",
+                &mails.to_string(),
+            ])
             .output()?;
-        let told: serde_json::Value = serde_json::from_slice(&output.stdout).context("the cron script said nothing")?;
-        told["rate"].as_f64().context("the cron script told no rate")
+        let told: serde_json::Value =
+            serde_json::from_slice(&output.stdout).context("the cron script said nothing")?;
+        told["rate"]
+            .as_f64()
+            .context("the cron script told no rate")
     }
 }

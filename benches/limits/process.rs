@@ -20,7 +20,8 @@ struct Used {
 
 /// Runs `lapsed` to its end.
 fn run(options: &Options, arguments: &[&str]) -> anyhow::Result<Used> {
-    let program = std::env::var("LAPSED_BENCH_PROGRAM").unwrap_or_else(|_| "target/release/lapsed".into());
+    let program =
+        std::env::var("LAPSED_BENCH_PROGRAM").unwrap_or_else(|_| "target/release/lapsed".into());
     let log = std::fs::File::create(options.dir.join("lapsed.log"))?;
     let begun = Instant::now();
     let mut child = Command::new(program)
@@ -42,8 +43,15 @@ fn run(options: &Options, arguments: &[&str]) -> anyhow::Result<Used> {
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    anyhow::ensure!(ended.success(), "lapsed ended with {ended}: {}", std::fs::read_to_string(options.dir.join("lapsed.log"))?);
-    Ok(Used { mib: kib / 1024.0, seconds: begun.elapsed().as_secs_f64() })
+    anyhow::ensure!(
+        ended.success(),
+        "lapsed ended with {ended}: {}",
+        std::fs::read_to_string(options.dir.join("lapsed.log"))?
+    );
+    Ok(Used {
+        mib: kib / 1024.0,
+        seconds: begun.elapsed().as_secs_f64(),
+    })
 }
 
 /// A configuration of the made-up installation.
@@ -54,7 +62,11 @@ fn config(dir: &Path, url: &str, port: u16, accounts: u64) -> anyhow::Result<Pat
     );
     for (name, admins) in data::policy(accounts).accounts {
         let admins: Vec<_> = admins.iter().map(|admin| format!("\"{admin}\"")).collect();
-        writeln!(text, "[[account]]\nname = \"{name}\"\nadmins = [{}]", admins.join(", "))?;
+        writeln!(
+            text,
+            "[[account]]\nname = \"{name}\"\nadmins = [{}]",
+            admins.join(", ")
+        )?;
     }
     let path = dir.join("lapsed.toml");
     std::fs::write(&path, text)?;
@@ -68,12 +80,19 @@ pub async fn memory(options: &Options) -> anyhow::Result<()> {
         for (due, days) in [("5 thousand", 1640), ("270 thousand", 30)] {
             // The program goes by the clock of the machine.
             let start = Clock::system().now().timestamp();
-            let shape = Shape { tokens: 1_000_000, days, accounts: 1000, start };
+            let shape = Shape {
+                tokens: 1_000_000,
+                days,
+                accounts: 1000,
+                start,
+            };
             let url = place.make("bench_memory", shape, &data::policy(0)).await?;
             let path = config(&options.dir, &url, sink.port, shape.accounts)?;
             let used = run(options, &["--config", &path.display().to_string(), "sweep"])?;
             let told = std::fs::read_to_string(options.dir.join("lapsed.log"))?;
-            let told = told.lines().filter(|line| line.starts_with("notices") || line.starts_with("mails"));
+            let told = told
+                .lines()
+                .filter(|line| line.starts_with("notices") || line.starts_with("mails"));
             say(&format!(
                 "{} sweep, {due} notices due: {:.1} MiB at most, {:.1} s ({})",
                 place.name(),
@@ -92,7 +111,10 @@ pub async fn import(options: &Options) -> anyhow::Result<()> {
     let rows: u32 = if options.quick { 100_000 } else { 1_000_000 };
     let csv = options.dir.join("import.csv");
     let mut out = std::io::BufWriter::new(std::fs::File::create(&csv)?);
-    writeln!(out, "external_id,name,issuer_email,expires_at,account,role,created_at")?;
+    writeln!(
+        out,
+        "external_id,name,issuer_email,expires_at,account,role,created_at"
+    )?;
     for i in 0..rows {
         let spread = u64::from(i).wrapping_mul(2_654_435_761) % 3_000_000;
         let (day, account) = (1 + spread % 28, spread % 20_000);
@@ -109,7 +131,15 @@ pub async fn import(options: &Options) -> anyhow::Result<()> {
         place.clear("bench_import").await?;
         let path = config(&options.dir, &place.url("bench_import"), 9, 0)?;
         for what in ["new", "the same again"] {
-            let used = run(options, &["--config", &path.display().to_string(), "import", &csv.display().to_string()])?;
+            let used = run(
+                options,
+                &[
+                    "--config",
+                    &path.display().to_string(),
+                    "import",
+                    &csv.display().to_string(),
+                ],
+            )?;
             say(&format!(
                 "{} import of {rows} rows, {what}: {:.0} rows/s, {:.1} MiB at most",
                 place.name(),

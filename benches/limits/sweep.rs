@@ -12,13 +12,20 @@ use super::{Options, median, say, start};
 
 /// Prepares at every size on both databases.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
-    let sizes: &[u64] = if options.quick { &[100_000, 1_000_000] } else { &[100_000, 1_000_000, 10_000_000] };
+    let sizes: &[u64] = if options.quick {
+        &[100_000, 1_000_000]
+    } else {
+        &[100_000, 1_000_000, 10_000_000]
+    };
     for place in options.places() {
         let mut smallest = None;
         for tokens in sizes.iter().copied() {
             let idle = one(&place, tokens).await?;
             let flat = idle / *smallest.get_or_insert(idle);
-            say(&format!("{} {tokens}: nothing due {idle:.2} ms, {flat:.2} of the smallest store", place.name()));
+            say(&format!(
+                "{} {tokens}: nothing due {idle:.2} ms, {flat:.2} of the smallest store",
+                place.name()
+            ));
             place.clear("bench_sweep").await?;
         }
     }
@@ -31,7 +38,11 @@ async fn one(place: &Place, tokens: u64) -> anyhow::Result<f64> {
     let policy = data::policy(shape.accounts);
     let made = Instant::now();
     let url = place.make("bench_sweep", shape, &policy).await?;
-    say(&format!("{} {tokens}: made in {:.1} s", place.name(), made.elapsed().as_secs_f64()));
+    say(&format!(
+        "{} {tokens}: made in {:.1} s",
+        place.name(),
+        made.elapsed().as_secs_f64()
+    ));
     let clock = Clock::manual(start());
     let engine = data::engine(&url, clock.clone(), policy, (9, 1)).await?;
     let stop = CancellationToken::new();
@@ -61,7 +72,10 @@ async fn one(place: &Place, tokens: u64) -> anyhow::Result<f64> {
         days.push(rate(report.notices_planned, seconds));
     }
     let day = median(days);
-    say(&format!("{} {tokens}: a day's notices {day:.0}/s (median of 7)", place.name()));
+    say(&format!(
+        "{} {tokens}: a day's notices {day:.0}/s (median of 7)",
+        place.name()
+    ));
     engine.store.close().await;
     if let Place::Postgres(_) = place {
         let (first, daily) = reference(place, tokens).await?;
@@ -80,18 +94,29 @@ async fn reference(place: &Place, tokens: u64) -> anyhow::Result<(f64, f64)> {
     place.clear("bench_reference").await?;
     let mut raw = Raw::connect(&place.url("bench_reference")).await?;
     let plain = |sql: &str| -> String {
-        let lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
-        lines.collect::<Vec<_>>().join("\n").replace(":t0", &START.to_string()).replace(":n", &tokens.to_string())
+        let lines = sql
+            .lines()
+            .map(|line| line.split("--").next().unwrap_or_default());
+        lines
+            .collect::<Vec<_>>()
+            .join("\n")
+            .replace(":t0", &START.to_string())
+            .replace(":n", &tokens.to_string())
     };
-    raw.run(&plain(include_str!("../sql/pg_schema.sql"))).await?;
-    raw.run(&plain(include_str!("../sql/pg_generate.sql"))).await?;
-    raw.run(&plain(include_str!("../sql/pg_indexes.sql"))).await?;
+    raw.run(&plain(include_str!("../sql/pg_schema.sql")))
+        .await?;
+    raw.run(&plain(include_str!("../sql/pg_generate.sql")))
+        .await?;
+    raw.run(&plain(include_str!("../sql/pg_indexes.sql")))
+        .await?;
     raw.run("VACUUM ANALYZE").await?;
     let mut rates = Vec::new();
     for day in 0..=7 {
         let now = START + day * 86_400;
         let window = if day == 0 { BACKLOG } else { DAY };
-        let sql = format!("{window}{PLAN}").replace(":now", &now.to_string()).replace(":prev", &(now - 86_400).to_string());
+        let sql = format!("{window}{PLAN}")
+            .replace(":now", &now.to_string())
+            .replace(":prev", &(now - 86_400).to_string());
         let begun = Instant::now();
         let rows = raw.run(&sql).await?;
         #[expect(clippy::cast_precision_loss, reason = "a rate")]

@@ -3,6 +3,7 @@
 //! A [`Store`] hands out transactions; every query is a method of [`Tx`], written once for both
 //! databases. Dropping a transaction rolls it back.
 
+mod contents;
 mod mails;
 mod notices;
 mod open;
@@ -14,7 +15,8 @@ mod views;
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
-pub use mails::{ClaimedMail, Content, ContentRow, Holder, InMail, Recorded, Verdict};
+pub use contents::{Content, ContentRow};
+pub use mails::{ClaimedMail, Holder, InMail, Recorded, Verdict};
 pub use notices::Rest;
 pub use open::{Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Versions};
 pub use people::{DirectoryRow, FindingRow, IdentityFilter, IdentityRow, NewFinding, Outlived};
