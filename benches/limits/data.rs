@@ -324,7 +324,7 @@ pub async fn engine(
 fn settings(connections: usize) -> anyhow::Result<Settings> {
     let days = TimeDelta::days;
     Ok(Settings {
-        sweep: Schedule::new("0 0 * * *", chrono_tz::UTC)?,
+        sweep: Schedule::new("* * * * *", chrono_tz::UTC)?,
         lease: TimeDelta::seconds(30),
         backoff: Backoff {
             min: TimeDelta::minutes(1),

@@ -67,6 +67,12 @@ fn main() -> anyhow::Result<()> {
     {
         return runtime.block_on(sink::serve(port.parse()?, delay.parse()?));
     }
+    if std::env::var_os("RUST_LOG").is_some() {
+        // `RUST_LOG=sqlx::query=debug` tells what each statement takes.
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .init();
+    }
     let options = Options::from_env();
     std::fs::create_dir_all(&options.dir)?;
     runtime.block_on(async {

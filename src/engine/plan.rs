@@ -67,7 +67,10 @@ impl Engine {
                 self.nobody_to_tell(tx, token, occurrence, &dead, report)
                     .await?;
             }
-            moved.push((token.id, planned.due_at, planned.planned_step));
+            // A token that waits only for its mark stays as it is: nothing to write.
+            if (planned.due_at, planned.planned_step) != (token.due_at, token.planned_step) {
+                moved.push((token.id, planned.due_at, planned.planned_step));
+            }
             notices.extend(planned.notices);
         }
         tx.reschedule(&moved).await?;
@@ -154,14 +157,16 @@ impl Engine {
         loop {
             let mut tx = self.store.begin().await?;
             let recipients = tx.due_recipients(horizon, PAGE).await?;
-            let keys: Vec<_> = recipients.iter().map(|to| to.key().to_owned()).collect();
+            if recipients.is_empty() {
+                return Ok(());
+            }
             let mails: Vec<_> = recipients
                 .into_iter()
                 .map(|to| (Self::new_id(now), to))
                 .collect();
-            tx.open_mails(&mails, now).await?;
+            let open = tx.open_mails(&mails, now).await?;
             let filled = tx
-                .fill_mails(&keys, horizon + self.policy.merge_ahead)
+                .fill_mails(&open, horizon + self.policy.merge_ahead)
                 .await?;
             if filled == 0 {
                 return Ok(());

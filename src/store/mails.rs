@@ -266,11 +266,11 @@ impl Tx {
     ) -> Result<Vec<ClaimedMail>> {
         on!(self, c: Db => sqlx::query(
             "UPDATE mail SET state = 'waiting', next_at = $1, lease_until = NULL
-             WHERE state = 'claimed' AND (lease_until <= $1 OR lease_until > $2)")
+             WHERE state IN ('claimed', 'sending') AND state = 'claimed' AND (lease_until <= $1 OR lease_until > $2)")
             .bind(now).bind(far).execute(c).await.map(drop))?;
         let rows: Vec<ClaimedRow> = on!(self, c: Db => sqlx::query_as(
             "SELECT id, recipient, attempts, unknowns, first_tried_at FROM mail
-             WHERE state = 'sending' AND (lease_until <= $1 OR lease_until > $2)")
+             WHERE state IN ('claimed', 'sending') AND state = 'sending' AND (lease_until <= $1 OR lease_until > $2)")
             .bind(now).bind(far).fetch_all(c).await)?;
         rows.into_iter()
             .map(|row| {

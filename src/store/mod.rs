@@ -17,7 +17,7 @@ use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 pub use contents::{Content, ContentRow};
 pub use mails::{ClaimedMail, Holder, InMail, Recorded, Verdict};
-pub use notices::Rest;
+pub use notices::{OpenMail, Rest};
 pub use open::{Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Versions};
 pub use people::{DirectoryRow, FindingRow, IdentityFilter, IdentityRow, NewFinding, Outlived};
 pub use runs::{Kept, RunRow};

@@ -1,7 +1,7 @@
 //! Notices before they travel: planned, gathered into mails, cancelled, held.
 
 use chrono::{DateTime, Utc};
-use sqlx::QueryBuilder;
+use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use crate::domain::{Address, NewNotice, Step, TokenId, Topic};
@@ -34,32 +34,60 @@ impl Tx {
     ) -> Result<u64> {
         let mut count = 0;
         for notices in notices.chunks(CHUNK) {
-            count += on!(self, c: Db => {
-                let mut query = QueryBuilder::<Db>::new(
-                    "INSERT INTO notice (id, token_id, subject, generation, topic, step, recipient, recipient_key,
-                        ground, send_at, planned_at, plan_id, state, title, detail) ");
-                query.push_values(notices, |mut row, notice| {
-                    row.push_bind(notice.id)
-                        .push_bind(notice.token_id.map(|id| id.0))
-                        .push_bind(&notice.subject)
-                        .push_bind(notice.generation)
-                        .push_bind(notice.topic.as_str())
-                        .push_bind(notice.step.map(Step::seconds))
-                        .push_bind(notice.recipient.as_str())
-                        .push_bind(notice.recipient.key())
-                        .push_bind(notice.ground.as_str())
-                        .push_bind(notice.send_at)
-                        .push_bind(now)
-                        .push_bind(plan)
-                        .push("'planned'")
-                        .push_bind(&notice.title)
-                        .push_bind(&notice.detail);
-                });
-                query.push(" ON CONFLICT (id) DO UPDATE SET state = 'planned', mail_id = NULL, reason = NULL,
-                    send_at = excluded.send_at, planned_at = excluded.planned_at, plan_id = excluded.plan_id
-                    WHERE notice.state = 'cancelled'");
-                query.build().execute(c).await.map(|done| done.rows_affected())
-            })?;
+            count += match self {
+                Self::Sqlite(tx) => {
+                    let mut query = QueryBuilder::<Sqlite>::new(INSERT);
+                    query.push_values(notices, |mut row, notice| {
+                        row.push_bind(notice.id)
+                            .push_bind(notice.token_id.map(|id| id.0))
+                            .push_bind(&notice.subject)
+                            .push_bind(notice.generation)
+                            .push_bind(notice.topic.as_str())
+                            .push_bind(notice.step.map(Step::seconds))
+                            .push_bind(notice.recipient.as_str())
+                            .push_bind(notice.recipient.key())
+                            .push_bind(notice.ground.as_str())
+                            .push_bind(notice.send_at)
+                            .push_bind(&notice.title)
+                            .push_bind(&notice.detail)
+                            .push_bind(now)
+                            .push_bind(plan)
+                            .push("'planned'");
+                    });
+                    query.push(REVIVE);
+                    let query = query.build().persistent(notices.len() == CHUNK);
+                    query.execute(&mut **tx).await?.rows_affected()
+                }
+                Self::Postgres(tx) => {
+                    let of =
+                        |get: fn(&NewNotice) -> &str| notices.iter().map(get).collect::<Vec<_>>();
+                    let ids: Vec<_> = notices.iter().map(|n| n.id).collect();
+                    let tokens: Vec<_> =
+                        notices.iter().map(|n| n.token_id.map(|id| id.0)).collect();
+                    let subjects: Vec<_> = notices.iter().map(|n| n.subject.as_deref()).collect();
+                    let generations: Vec<_> = notices.iter().map(|n| n.generation).collect();
+                    let steps: Vec<_> = notices.iter().map(|n| n.step.map(Step::seconds)).collect();
+                    let send_ats: Vec<_> = notices.iter().map(|n| n.send_at).collect();
+                    let titles: Vec<_> = notices.iter().map(|n| n.title.as_deref()).collect();
+                    let details: Vec<_> = notices.iter().map(|n| n.detail.as_deref()).collect();
+                    let query = sqlx::query(INSERT_ARRAYS)
+                        .bind(ids)
+                        .bind(tokens)
+                        .bind(subjects)
+                        .bind(generations)
+                        .bind(of(|n| n.topic.as_str()))
+                        .bind(steps)
+                        .bind(of(|n| n.recipient.as_str()))
+                        .bind(of(|n| n.recipient.key()))
+                        .bind(of(|n| n.ground.as_str()))
+                        .bind(send_ats)
+                        .bind(titles)
+                        .bind(details)
+                        .bind(now)
+                        .bind(plan);
+                    query.execute(&mut **tx).await?.rows_affected()
+                }
+            };
         }
         Ok(count)
     }
@@ -153,58 +181,64 @@ impl Tx {
             .collect()
     }
 
-    /// Opens a mail for each recipient who has none open; it may go at once.
+    /// Opens a mail for each recipient who has none open; it may go at once. Gives the open mail of
+    /// each: until this transaction ends nobody else can claim it, because what joins a mail that
+    /// somebody is sending would count as sent.
     pub async fn open_mails(
         &mut self,
         mails: &[(Uuid, Address)],
         now: DateTime<Utc>,
-    ) -> Result<()> {
+    ) -> Result<Vec<OpenMail>> {
+        let mut open = Vec::with_capacity(mails.len());
         for mails in mails.chunks(CHUNK) {
-            on!(self, c: Db => {
+            open.extend(on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "INSERT INTO mail (id, recipient, recipient_key, state, created_at, next_at) ");
                 query.push_values(mails, |mut row, (id, address)| {
                     row.push_bind(*id).push_bind(address.as_str()).push_bind(address.key())
                         .push("'open'").push_bind(now).push_bind(now);
                 });
-                query.push(" ON CONFLICT DO NOTHING");
-                query.build().execute(c).await.map(drop)
-            })?;
+                query.push(" ON CONFLICT (recipient_key) WHERE state = 'open'
+                    DO UPDATE SET recipient_key = excluded.recipient_key RETURNING id, recipient_key");
+                query.build_query_as::<OpenMail>().persistent(mails.len() == CHUNK).fetch_all(c).await
+            })?);
         }
-        Ok(())
+        Ok(open)
     }
 
-    /// Puts into the open mails of these recipients all that is due to them up to `horizon`, and
-    /// what rides along whenever a mail goes. Tells how many notices found their mail.
-    pub async fn fill_mails(&mut self, keys: &[String], horizon: DateTime<Utc>) -> Result<u64> {
+    /// Puts into open mails all that is due to their recipients up to `horizon`, and what rides along
+    /// whenever a mail goes. Tells how many notices found their mail.
+    pub async fn fill_mails(&mut self, open: &[OpenMail], horizon: DateTime<Utc>) -> Result<u64> {
         let mut filled = 0;
-        for keys in keys.chunks(CHUNK) {
-            self.lock_open_mails(keys).await?;
-            filled += on!(self, c: Db => {
-                let mut query = QueryBuilder::<Db>::new(
-                    "UPDATE notice SET mail_id = m.id FROM mail m
-                     WHERE m.recipient_key = notice.recipient_key AND m.state = 'open'
-                       AND notice.state = 'planned' AND notice.mail_id IS NULL
-                       AND (notice.send_at <= ");
-                query.push_bind(horizon).push(" OR notice.send_at = ").push_bind(FAR);
-                query.push(") AND m.recipient_key IN (");
-                let mut list = query.separated(", ");
-                for key in keys { list.push_bind(key); }
-                query.push(")");
-                query.build().execute(c).await.map(|done| done.rows_affected())
-            })?;
+        for open in open.chunks(CHUNK) {
+            filled += match self {
+                Self::Sqlite(tx) => {
+                    let mut query = QueryBuilder::<Sqlite>::new(FILL);
+                    let mut list = query.separated(", ");
+                    for mail in open {
+                        list.push_bind(&mail.recipient_key);
+                    }
+                    query.push(") AND (+send_at <= ").push_bind(horizon);
+                    query.push(" OR +send_at = ").push_bind(FAR).push(")");
+                    let query = query.build().persistent(open.len() == CHUNK);
+                    query.execute(&mut **tx).await?.rows_affected()
+                }
+                Self::Postgres(tx) => {
+                    let ids: Vec<_> = open.iter().map(|mail| mail.id).collect();
+                    let keys: Vec<_> = open
+                        .iter()
+                        .map(|mail| mail.recipient_key.as_str())
+                        .collect();
+                    let query = sqlx::query(FILL_ARRAYS)
+                        .bind(ids)
+                        .bind(keys)
+                        .bind(horizon)
+                        .bind(FAR);
+                    query.execute(&mut **tx).await?.rows_affected()
+                }
+            };
         }
         Ok(filled)
-    }
-
-    /// Keeps others from claiming the open mails of these recipients until the transaction ends: what
-    /// joins a mail that somebody is sending would count as sent. On SQLite nobody else writes.
-    async fn lock_open_mails(&mut self, keys: &[String]) -> Result<()> {
-        if let Self::Postgres(tx) = self {
-            sqlx::query("SELECT id FROM mail WHERE state = 'open' AND recipient_key = ANY($1) ORDER BY id FOR UPDATE")
-                .bind(keys).execute(&mut **tx).await?;
-        }
-        Ok(())
     }
 
     /// Opens a plan, or takes over the one that a sweep which died has left open.
@@ -273,3 +307,48 @@ impl Tx {
         Ok(count)
     }
 }
+
+/// A mail that still takes notices in.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct OpenMail {
+    /// Its id.
+    pub id: Uuid,
+    /// Its recipient's address as it is compared.
+    pub recipient_key: String,
+}
+
+macro_rules! insert {
+    () => {
+        "INSERT INTO notice (id, token_id, subject, generation, topic, step, recipient, recipient_key, ground,
+            send_at, title, detail, planned_at, plan_id, state) "
+    };
+}
+macro_rules! revive {
+    () => {
+        " ON CONFLICT (id) DO UPDATE SET state = 'planned', mail_id = NULL, reason = NULL,
+            send_at = excluded.send_at, planned_at = excluded.planned_at, plan_id = excluded.plan_id
+          WHERE notice.state = 'cancelled'"
+    };
+}
+const INSERT: &str = insert!();
+const REVIVE: &str = revive!();
+/// Arrays instead of a parameter a value: one text, which the server parses and plans once.
+const INSERT_ARRAYS: &str = concat!(
+    insert!(),
+    "SELECT v.*, $13, $14, 'planned' FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::text[],
+        $6::bigint[], $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::text[], $12::text[]) AS v",
+    revive!()
+);
+
+/// The plus signs keep SQLite from entering by the time, which would read all that is due.
+const FILL: &str = "UPDATE notice SET mail_id = (
+        SELECT m.id FROM mail m WHERE m.recipient_key = notice.recipient_key AND m.state = 'open')
+     WHERE state = 'planned' AND mail_id IS NULL AND recipient_key IN (";
+/// `OFFSET 0` keeps PostgreSQL from joining the other way round, which it likes while it has no
+/// statistics: that would read all that is due for each page.
+const FILL_ARRAYS: &str = "UPDATE notice SET mail_id = due.mail_id FROM (
+        SELECT n.id, v.mail_id FROM unnest($1::uuid[], $2::text[]) AS v (mail_id, key)
+        CROSS JOIN LATERAL (
+            SELECT id FROM notice WHERE recipient_key = v.key AND state = 'planned' AND mail_id IS NULL
+              AND (send_at <= $3 OR send_at = $4) OFFSET 0) AS n) AS due
+     WHERE notice.id = due.id";

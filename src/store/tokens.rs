@@ -1,7 +1,7 @@
 //! Tokens and the sources they were listed by.
 
 use chrono::{DateTime, Utc};
-use sqlx::QueryBuilder;
+use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use crate::domain::{Address, Expiry, ExpiryOrigin, Step, Token, TokenId};
@@ -274,15 +274,39 @@ impl Tx {
     /// Moves tokens on: when each is due next and which step was planned for it.
     pub async fn reschedule(&mut self, moved: &[Moved]) -> Result<()> {
         for moved in moved.chunks(CHUNK) {
-            on!(self, c: Db => {
-                let mut query = QueryBuilder::<Db>::new(
-                    "UPDATE token SET due_at = v.column2, planned_step = v.column3 FROM (");
-                query.push_values(moved, |mut row, (id, due_at, step)| {
-                    row.push_bind(id.0).push_bind(*due_at).push_bind(step.map(Step::seconds));
-                });
-                query.push(") AS v WHERE token.id = v.column1");
-                query.build().execute(c).await.map(drop)
-            })?;
+            match self {
+                Self::Sqlite(tx) => {
+                    let mut query = QueryBuilder::<Sqlite>::new(
+                        "UPDATE token SET due_at = v.column2, planned_step = v.column3 FROM (",
+                    );
+                    query.push_values(moved, |mut row, (id, due_at, step)| {
+                        row.push_bind(id.0)
+                            .push_bind(*due_at)
+                            .push_bind(step.map(Step::seconds));
+                    });
+                    query.push(") AS v WHERE token.id = v.column1");
+                    let query = query.build().persistent(moved.len() == CHUNK);
+                    query.execute(&mut **tx).await?;
+                }
+                Self::Postgres(tx) => {
+                    let ids: Vec<_> = moved.iter().map(|(id, ..)| id.0).collect();
+                    let due_ats: Vec<_> = moved.iter().map(|(_, due_at, _)| *due_at).collect();
+                    let steps: Vec<_> = moved
+                        .iter()
+                        .map(|(.., step)| step.map(Step::seconds))
+                        .collect();
+                    sqlx::query(
+                        "UPDATE token SET due_at = v.due_at, planned_step = v.step
+                         FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) AS v (id, due_at, step)
+                         WHERE token.id = v.id",
+                    )
+                    .bind(ids)
+                    .bind(due_ats)
+                    .bind(steps)
+                    .execute(&mut **tx)
+                    .await?;
+                }
+            }
         }
         Ok(())
     }

@@ -132,10 +132,9 @@ async fn plan(store: &Store, notices: &[NewNotice]) -> u64 {
 async fn gather(store: &Store, horizon: DateTime<Utc>) -> u64 {
     let mut tx = store.begin().await.unwrap();
     let recipients = tx.due_recipients(horizon, 1000).await.unwrap();
-    let keys: Vec<_> = recipients.iter().map(|to| to.key().to_owned()).collect();
     let mails: Vec<_> = recipients.into_iter().map(|to| (fresh_id(), to)).collect();
-    tx.open_mails(&mails, now()).await.unwrap();
-    let filled = tx.fill_mails(&keys, horizon).await.unwrap();
+    let open = tx.open_mails(&mails, now()).await.unwrap();
+    let filled = tx.fill_mails(&open, horizon).await.unwrap();
     tx.commit().await.unwrap();
     filled
 }

@@ -101,9 +101,8 @@ impl World {
             .zip(to)
             .map(|(id, to)| (Uuid::from_u128(id), to.parse().unwrap()))
             .collect();
-        tx.open_mails(&mails, now()).await.unwrap();
-        let keys: Vec<_> = to.iter().map(|to| (*to).to_owned()).collect();
-        tx.fill_mails(&keys, now()).await.unwrap();
+        let open = tx.open_mails(&mails, now()).await.unwrap();
+        tx.fill_mails(&open, now()).await.unwrap();
         let claimed = tx.claim_mails(holder, now(), days(1), 100).await.unwrap();
         for verdict in [Verdict::Sending, verdict] {
             let records: Vec<_> = claimed

@@ -52,9 +52,20 @@ impl Claimer {
             .claim_mails(holder, now, now + self.backoff.max, limit)
             .await?;
         let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
+        if ids.is_empty() {
+            return Ok(Claimed {
+                ready: Vec::new(),
+                settled: Vec::new(),
+                is_full: false,
+            });
+        }
         tx.settle_claimed(&ids, now).await?;
-        let contents = tx.contents(&ids, LISTED).await?;
         tx.commit().await?;
+        // Read beside those who write: the set of notices is frozen, and what is cancelled meanwhile
+        // is better left out.
+        let mut tx = self.store.read().await?;
+        let contents = tx.contents(&ids, LISTED).await?;
+        drop(tx);
         let is_full = i64::try_from(mails.len()).is_ok_and(|count| count == limit);
         let templates = self.post.templates();
         let (mut ready, mut settled) = (Vec::with_capacity(mails.len()), Vec::new());

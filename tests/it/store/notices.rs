@@ -265,25 +265,20 @@ async fn all_that_is_due_to_one_person_is_one_mail_and_riders_go_along(
     let due = write!(store, tx => tx.due_recipients(now(), 10));
     assert_eq!(due, [address("ada@example.org")]);
     let mut tx = store.begin().await.unwrap();
-    tx.open_mails(&[(fresh_id(), due[0].clone())], now())
+    let first = tx
+        .open_mails(&[(fresh_id(), due[0].clone())], now())
         .await
         .unwrap();
-    // A second one for the same person is none.
-    tx.open_mails(&[(fresh_id(), address("ADA@example.org"))], now())
+    let open = tx
+        .open_mails(&[(fresh_id(), address("ADA@example.org"))], now())
         .await
         .unwrap();
     assert_eq!(
-        tx.fill_mails(&["ada@example.org".into()], minutes(60))
-            .await
-            .unwrap(),
-        3
+        open[0].id, first[0].id,
+        "a second one for the same person is none"
     );
-    assert_eq!(
-        tx.fill_mails(&["ada@example.org".into()], minutes(60))
-            .await
-            .unwrap(),
-        0
-    );
+    assert_eq!(tx.fill_mails(&open, minutes(60)).await.unwrap(), 3);
+    assert_eq!(tx.fill_mails(&open, minutes(60)).await.unwrap(), 0);
     tx.commit().await.unwrap();
     let rows = ledger(&store).await;
     let mail_of = |notice: &NewNotice| rows.iter().find(|row| row.id == notice.id).unwrap().mail_id;
@@ -314,11 +309,10 @@ async fn a_mail_takes_nothing_in_once_it_was_claimed(#[values(Db::Sqlite, Db::Po
         &[warning(&tokens[1], "7d", "ada@example.org", now())],
     )
     .await;
-    assert_eq!(
-        write!(store, tx => tx.fill_mails(&["ada@example.org".into()], now())),
-        0
-    );
-    assert_eq!(gather(&store, now()).await, 1, "a second mail is opened");
+    let fresh =
+        write!(store, tx => tx.open_mails(&[(fresh_id(), address("ada@example.org"))], now()));
+    assert_ne!(fresh[0].id, first[0].id, "a second mail is opened");
+    assert_eq!(gather(&store, now()).await, 1);
     let untouched = [Recorded {
         id: first[0].id,
         verdict: Verdict::Untouched,
@@ -354,13 +348,11 @@ async fn a_mail_that_is_being_filled_is_not_claimed() {
     )
     .await;
     let mut filling = store.begin().await.unwrap();
-    assert_eq!(
-        filling
-            .fill_mails(&["ada@example.org".into()], now())
-            .await
-            .unwrap(),
-        1
-    );
+    let open = filling
+        .open_mails(&[(fresh_id(), address("ada@example.org"))], now())
+        .await
+        .unwrap();
+    assert_eq!(filling.fill_mails(&open, now()).await.unwrap(), 1);
     let holder = holder(minutes(1));
     assert!(write!(store, tx => tx.claim_mails(holder, now(), days(1), 10)).is_empty());
     filling.commit().await.unwrap();
