@@ -123,37 +123,29 @@ impl NewNotice {
         recipient: &Recipient,
         send_at: DateTime<Utc>,
     ) -> Self {
-        let Occurrence {
-            topic,
-            generation,
-            step,
-        } = occurrence;
-        let subject = token.id.to_string();
-        let key = NoticeKey {
-            subject: &subject,
-            generation,
-            topic,
-            step,
-            recipient: &recipient.address,
-        };
+        let notice = Self::of(&token.id.to_string(), occurrence, recipient, send_at);
         Self {
-            id: key.id(),
             token_id: Some(token.id),
-            subject: None,
-            generation,
-            topic,
-            step,
-            recipient: recipient.address.clone(),
-            ground: recipient.ground,
-            send_at,
-            title: None,
-            detail: None,
+            ..notice
         }
     }
 
     /// A notice to `recipient` about something that is no token.
     #[must_use]
     pub fn about_subject(
+        subject: &str,
+        occurrence: Occurrence,
+        recipient: &Recipient,
+        send_at: DateTime<Utc>,
+    ) -> Self {
+        let notice = Self::of(subject, occurrence, recipient, send_at);
+        Self {
+            subject: Some(subject.to_owned()),
+            ..notice
+        }
+    }
+
+    fn of(
         subject: &str,
         occurrence: Occurrence,
         recipient: &Recipient,
@@ -174,7 +166,7 @@ impl NewNotice {
         Self {
             id: key.id(),
             token_id: None,
-            subject: Some(subject.to_owned()),
+            subject: None,
             generation,
             topic,
             step,

@@ -1,10 +1,10 @@
 //! A sweep that only says what it would do: gathers and decides, and writes nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::diff::{self, Pair};
+use crate::domain::diff;
 use crate::domain::{self, Listed, NewNotice, Token, TokenId};
 use crate::sources::Fetched;
 
@@ -61,7 +61,10 @@ impl Engine {
                 if listed.is_empty() {
                     break;
                 }
-                let changes = self.changes(&source.name, listed, now).await?;
+                let mut tx = self.store.read().await?;
+                let changes =
+                    Changes::of_rows(&mut tx, &source.name, listed, &self.policy, now).await?;
+                drop(tx);
                 changes.count(&mut report);
                 let updated = changes.updates.into_iter().map(|update| update.token);
                 let fresh: Vec<Token> = changes.new.into_iter().chain(updated).collect();
@@ -76,40 +79,6 @@ impl Engine {
         self.foresee_known(&seen, horizon, &mut report, &mut tell)
             .await?;
         Ok(report)
-    }
-
-    /// What a page of a listing would change.
-    async fn changes(
-        &self,
-        source: &str,
-        listed: Vec<Listed>,
-        now: DateTime<Utc>,
-    ) -> Result<Changes, Error> {
-        let mut tx = self.store.read().await?;
-        let ids: Vec<_> = listed
-            .iter()
-            .map(|row| TokenId::of(source, &row.external_id))
-            .collect();
-        let mut known: HashMap<_, _> = tx
-            .tokens_by_id(&ids)
-            .await?
-            .into_iter()
-            .map(|token| (token.id, token))
-            .collect();
-        let pairs = ids
-            .iter()
-            .zip(listed)
-            .map(|(id, listed)| match known.remove(id) {
-                Some(known) => Pair::Both(known, listed),
-                None => Pair::OnlyListed(listed),
-            });
-        Ok(Changes::of(
-            source,
-            pairs.collect(),
-            false,
-            &self.policy,
-            now,
-        ))
     }
 
     /// The tokens that are due already, but for those that a listing would change.

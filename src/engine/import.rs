@@ -1,11 +1,8 @@
 //! Import: tokens from a file into the built-in store. Never a listing: what a file leaves out
 //! stays as it is.
 
-use std::collections::HashMap;
-
 use crate::clock::Clock;
-use crate::domain::diff::Pair;
-use crate::domain::{Listed, Policy, TokenId};
+use crate::domain::{Listed, Policy};
 use crate::sources::Listing;
 use crate::store::Store;
 
@@ -83,25 +80,8 @@ pub async fn import(
             Mode::Write => store.begin().await?,
             Mode::DryRun => store.read().await?,
         };
-        let ids: Vec<_> = listed
-            .iter()
-            .map(|row| TokenId::of(source, &row.external_id))
-            .collect();
-        let mut known: HashMap<_, _> = tx
-            .tokens_by_id(&ids)
-            .await?
-            .into_iter()
-            .map(|token| (token.id, token))
-            .collect();
-        let pairs = ids
-            .iter()
-            .zip(listed)
-            .map(|(id, listed)| match known.remove(id) {
-                Some(known) => Pair::Both(known, listed),
-                None => Pair::OnlyListed(listed),
-            });
         let now = clock.now();
-        let changes = Changes::of(source, pairs.collect(), false, policy, now);
+        let changes = Changes::of_rows(&mut tx, source, listed, policy, now).await?;
         changes.count(&mut report);
         if mode == Mode::Write {
             changes.write(&mut tx, now).await?;

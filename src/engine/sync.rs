@@ -1,11 +1,11 @@
 //! Sync: brings the store in step with what the sources list. Only differences are written.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 
 use crate::domain::diff::{self, NoticeEffect, Pair, Update};
-use crate::domain::{Listed, Policy, Token};
+use crate::domain::{Listed, Policy, Token, TokenId};
 use crate::sources::{Fetched, Listing};
 use crate::store::{SourceRow, Tx};
 
@@ -193,6 +193,27 @@ impl Changes {
             }
         }
         changes
+    }
+
+    /// Decides what a page of rows means that is no whole listing.
+    pub async fn of_rows(
+        tx: &mut Tx,
+        source: &str,
+        listed: Vec<Listed>,
+        policy: &Policy,
+        now: DateTime<Utc>,
+    ) -> Result<Self, Error> {
+        let id = |row: &Listed| TokenId::of(source, &row.external_id);
+        let ids: Vec<_> = listed.iter().map(id).collect();
+        let known = tx.tokens_by_id(&ids).await?;
+        let mut known: HashMap<_, _> = known.into_iter().map(|token| (token.id, token)).collect();
+        let pairs = listed
+            .into_iter()
+            .map(|listed| match known.remove(&id(&listed)) {
+                Some(known) => Pair::Both(known, listed),
+                None => Pair::OnlyListed(listed),
+            });
+        Ok(Self::of(source, pairs.collect(), false, policy, now))
     }
 
     /// Adds the counts to a report.

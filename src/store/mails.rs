@@ -34,6 +34,20 @@ struct ClaimedRow {
     first_tried_at: Option<DateTime<Utc>>,
 }
 
+impl TryFrom<ClaimedRow> for ClaimedMail {
+    type Error = Error;
+
+    fn try_from(row: ClaimedRow) -> Result<Self> {
+        Ok(Self {
+            id: row.id,
+            recipient: parsed(&row.recipient, "a mail's recipient")?,
+            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            unknowns: u32::try_from(row.unknowns).unwrap_or(u32::MAX),
+            first_tried_at: row.first_tried_at,
+        })
+    }
+}
+
 /// What became of a mail that was in hand, as it is written down.
 #[derive(Debug, Clone)]
 pub struct Recorded {
@@ -112,17 +126,7 @@ impl Tx {
         let rows: Vec<ClaimedRow> = on!(self, c: Db => sqlx::query_as(sql)
             .bind(holder.id).bind(holder.until).bind(now).bind(far).bind(limit)
             .fetch_all(c).await)?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(ClaimedMail {
-                    id: row.id,
-                    recipient: parsed(&row.recipient, "a mail's recipient")?,
-                    attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
-                    unknowns: u32::try_from(row.unknowns).unwrap_or(u32::MAX),
-                    first_tried_at: row.first_tried_at,
-                })
-            })
-            .collect()
+        rows.into_iter().map(ClaimedMail::try_from).collect()
     }
 
     /// Takes out of claimed mails what is no longer owed, and of several steps of one token all but
@@ -272,17 +276,7 @@ impl Tx {
             "SELECT id, recipient, attempts, unknowns, first_tried_at FROM mail
              WHERE state IN ('claimed', 'sending') AND state = 'sending' AND (lease_until <= $1 OR lease_until > $2)")
             .bind(now).bind(far).fetch_all(c).await)?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(ClaimedMail {
-                    id: row.id,
-                    recipient: parsed(&row.recipient, "a mail's recipient")?,
-                    attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
-                    unknowns: u32::try_from(row.unknowns).unwrap_or(u32::MAX),
-                    first_tried_at: row.first_tried_at,
-                })
-            })
-            .collect()
+        rows.into_iter().map(ClaimedMail::try_from).collect()
     }
 
     /// Settles a mail whose holder is no more.

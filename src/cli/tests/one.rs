@@ -190,7 +190,9 @@ async fn every_reason_for_a_sent_or_unsent_notice_is_told() {
         found(&world, &one).await;
         let mut policy = policy();
         policy.admins.push("dead@example.org".parse().unwrap());
-        let text = explained(&world, policy).await.replace(&one.id.to_string(), "ID");
+        let text = explained(&world, policy)
+            .await
+            .replace(&one.id.to_string(), "ID");
         insta::allow_duplicates! {
             insta::assert_snapshot!(text, @r"
         name of one
