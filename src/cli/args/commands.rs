@@ -61,7 +61,7 @@ Examples:
   lapsed import tokens.csv --dry-run --rejects refused.csv
 
   # from another program
-  export-tokens | lapsed import - --source exports")]
+  export-tokens | lapsed import - --source build")]
     Import(Import),
 
     /// List tokens, or show all that is known of one
@@ -223,7 +223,7 @@ pub struct Import {
     /// File to read; - is standard input
     #[arg(value_name = "FILE")]
     pub file: Input,
-    /// Source the tokens belong to
+    /// Source the tokens belong to; not a [[source]], whose own listing would call them gone
     #[arg(long, value_name = "NAME", default_value = "local")]
     pub source: String,
     /// Write the refused rows to this file
