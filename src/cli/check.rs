@@ -108,10 +108,10 @@ async fn store(config: &Config) -> Finding {
         Ok(Err(error)) => {
             let why = Causes(&error).to_string();
             let (mend, end) = match &error {
-                store::Error::Open { .. } => (
-                    "check [store] url, that the folder or server is there, and that this user may use it",
-                    Exit::TempFail,
-                ),
+                store::Error::Open { .. } if error.is_damage() => {
+                    (setup::MEND_DAMAGE, Exit::Failed)
+                }
+                store::Error::Open { .. } => (setup::MEND_ACCESS, Exit::TempFail),
                 store::Error::Newer { .. } => {
                     ("run the newer version, or restore a backup", Exit::Config)
                 }

@@ -62,6 +62,13 @@ pub(super) async fn store_with(config: &Config, access: Access) -> anyhow::Resul
         .map_err(|error| store_failure(error).into())
 }
 
+/// What to look at when the store cannot be opened. SQLite tells little of what it lacks.
+pub(super) const MEND_ACCESS: &str = "check [store] url, that the folder or server is there, that the disk has room, and that this \
+     user may write there";
+/// What to do with a store that is damaged, or none.
+pub(super) const MEND_DAMAGE: &str =
+    "put a backup in its place (`lapsed backup` makes them), or name another file in [store] url";
+
 /// The end that an error of the store makes of a command.
 pub(super) fn store_failure(error: store::Error) -> Failure {
     match &error {
@@ -69,9 +76,8 @@ pub(super) fn store_failure(error: store::Error) -> Failure {
         | store::Error::Missing(_)
         | store::Error::Newer { .. }
         | store::Error::Older => Failure::config(error),
-        store::Error::Open { .. } => Failure::unreachable(error).hint(
-            "check [store] url, that the folder or server is there, and that this user may use it",
-        ),
+        store::Error::Open { .. } if error.is_damage() => Failure::failed(error).hint(MEND_DAMAGE),
+        store::Error::Open { .. } => Failure::unreachable(error).hint(MEND_ACCESS),
         error_kind if error_kind.is_transient() => Failure::unreachable(error),
         _ => Failure::failed(error),
     }

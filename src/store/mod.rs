@@ -140,6 +140,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the store's file is damaged, or is none.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        let (Self::Statement(source) | Self::Open { source, .. }) = self else {
+            return false;
+        };
+        // SQLite: 11 malformed, 26 not a database. PostgreSQL has no codes of so few digits.
+        let code = source.as_database_error().and_then(|error| error.code());
+        code.is_some_and(|code| matches!(code.as_ref(), "11" | "26"))
+    }
+
     /// Whether the store may answer later: it is away, busy, or was restarted.
     #[must_use]
     pub fn is_transient(&self) -> bool {
