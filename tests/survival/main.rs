@@ -8,6 +8,7 @@
 )]
 
 mod daemon;
+mod discretion;
 mod faults;
 mod kills;
 mod life;

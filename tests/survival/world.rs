@@ -137,6 +137,11 @@ impl World {
         self
     }
 
+    /// Where the store is, as the configuration says.
+    pub fn store_url(&self) -> String {
+        self.settings["store"]["url"].trim_matches('"').to_owned()
+    }
+
     /// A file in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -163,20 +168,21 @@ impl World {
 
     /// The program, ready to start.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        fs::write(self.path("lapsed.toml"), self.config()).unwrap();
+        // Another run of the program may be reading it.
+        if fs::read_to_string(self.path("lapsed.toml")).ok() != Some(self.config()) {
+            self.write("lapsed.toml", self.config());
+        }
         let program = env!("CARGO_BIN_EXE_lapsed");
         let mut command = match self.disks_of {
             None => Command::new(program),
             Some(process) => {
-                let mut command = enter(process);
+                let mut command = enter(process, self.folder.path());
                 command.arg(program);
                 command
             }
         };
         command
             .args(arguments)
-            .arg("--config")
-            .arg(self.path("lapsed.toml"))
             .current_dir(self.folder.path())
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
@@ -349,17 +355,19 @@ impl Mail {
     }
 }
 
-/// A command that sees the disks as this process does.
-pub fn enter(process: u32) -> Command {
+/// A command that sees the disks as this process does, in this folder.
+pub fn enter(process: u32, folder: &Path) -> Command {
     let mut command = Command::new("nsenter");
-    command.args([
-        "--target",
-        &process.to_string(),
-        "--mount",
-        "--user",
-        "--preserve-credentials",
-        "--",
-    ]);
+    command
+        .args([
+            "--target",
+            &process.to_string(),
+            "--mount",
+            "--user",
+            "--preserve-credentials",
+        ])
+        .arg(format!("--wdns={}", folder.display()))
+        .arg("--");
     command
 }
 
