@@ -39,13 +39,17 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<Exit> {
             file.display().to_string()
         });
     tell("config", &Finding::Fine(place));
-    for warning in config.warnings() {
-        tell("config", &Finding::Doubtful(warning));
+    let warnings = config.warnings().into_iter();
+    let mut found: Vec<(String, Finding)> = warnings
+        .map(|warning| ("config".to_owned(), Finding::Doubtful(warning)))
+        .collect();
+    let (opened, seen) = store(&config).await;
+    found.push(("store".to_owned(), seen));
+    if let Some(store) = opened {
+        found.extend(waiting(&store).await);
+        store.close().await;
     }
-    let mut found = vec![
-        ("store".to_owned(), store(&config).await),
-        ("templates".to_owned(), templates(&config)),
-    ];
+    found.push(("templates".to_owned(), templates(&config)));
     found.push(mail(&config).await);
     found.extend(listings(&config).await);
     for (name, finding) in &found {
@@ -54,8 +58,15 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<Exit> {
             exit = exit.or(*end);
         }
     }
-    if exit == Exit::Ok {
-        anstream::println!("all is well");
+    let doubts = found
+        .iter()
+        .filter(|(_, finding)| matches!(finding, Finding::Doubtful(_)))
+        .count();
+    match (exit, doubts) {
+        (Exit::Ok, 0) => anstream::println!("all is well"),
+        (Exit::Ok, 1) => anstream::println!("all works; look at the warning"),
+        (Exit::Ok, doubts) => anstream::println!("all works; look at the {doubts} warnings"),
+        _ => {}
     }
     Ok(exit)
 }
@@ -82,47 +93,95 @@ fn tell(name: &str, finding: &Finding) {
     }
 }
 
-async fn store(config: &Config) -> Finding {
-    let opened = Store::open(config.store.url.expose_secret(), Access::ReadOnly);
-    match tokio::time::timeout(PATIENCE, opened).await {
-        Err(_) => Finding::Broken(
-            "it does not answer".to_owned(),
-            "see that the database is up and reachable from here".to_owned(),
-            Exit::TempFail,
-        ),
+/// Opens the store without changing anything.
+async fn store(config: &Config) -> (Option<Store>, Finding) {
+    let opening = Store::open(config.store.url.expose_secret(), Access::ReadOnly);
+    let finding = match tokio::time::timeout(PATIENCE, opening).await {
         Ok(Ok(store)) => {
             let kind = if store.is_sqlite() {
                 "SQLite"
             } else {
                 "PostgreSQL"
             };
-            store.close().await;
-            Finding::Fine(format!("{kind}, schema up to date"))
+            return (
+                Some(store),
+                Finding::Fine(format!("{kind}, schema up to date")),
+            );
         }
-        Ok(Err(store::Error::Missing(place))) if config.store.create => Finding::Doubtful(format!(
-            "none at {place} yet; the first command that writes makes one"
-        )),
-        Ok(Err(store::Error::Older)) => Finding::Doubtful(
-            "an older schema; the next command that writes brings it up to date".to_owned(),
+        Ok(Err(error)) => no_store(config, &error),
+        Err(_) => Finding::Broken(
+            "it does not answer".to_owned(),
+            "see that the database is up and reachable from here".to_owned(),
+            Exit::TempFail,
         ),
-        Ok(Err(error)) => {
-            let why = Causes(&error).to_string();
-            let (mend, end) = match &error {
-                store::Error::Open { .. } if error.is_damage() => {
-                    (setup::MEND_DAMAGE, Exit::Failed)
-                }
-                store::Error::Open { .. } => (setup::MEND_ACCESS, Exit::TempFail),
-                store::Error::Newer { .. } => {
-                    ("run the newer version, or restore a backup", Exit::Config)
-                }
-                _ => (
-                    "check [store] url; a damaged file is replaced by a backup made with `lapsed backup`",
-                    Exit::Config,
-                ),
-            };
-            Finding::Broken(why, mend.to_owned(), end)
+    };
+    (None, finding)
+}
+
+/// Why there is no store to look at.
+fn no_store(config: &Config, error: &store::Error) -> Finding {
+    let (mend, end) = match error {
+        store::Error::Missing(place) if config.store.create => {
+            return Finding::Doubtful(format!(
+                "none at {place} yet; the first command that writes makes one"
+            ));
         }
-    }
+        store::Error::Older => {
+            return Finding::Doubtful(
+                "an older schema; the next command that writes brings it up to date".to_owned(),
+            );
+        }
+        error if error.is_damage() => (setup::MEND_DAMAGE, Exit::Failed),
+        store::Error::Open { .. } => (setup::MEND_ACCESS, Exit::TempFail),
+        store::Error::Newer { .. } => ("run the newer version, or restore a backup", Exit::Config),
+        _ => ("check [store] url", Exit::Config),
+    };
+    Finding::Broken(Causes(error).to_string(), mend.to_owned(), end)
+}
+
+/// What waits for an operator, and what failed when it was last tried.
+async fn waiting(store: &Store) -> Vec<(String, Finding)> {
+    let looked = async {
+        let mut tx = store.read().await?;
+        Ok::<_, store::Error>((
+            tx.held_plans().await?,
+            tx.sources().await?,
+            tx.directories().await?,
+        ))
+    };
+    let (plans, sources, directories) = match looked.await {
+        Ok(seen) => seen,
+        Err(error) => return vec![("store".to_owned(), no_answer(&error))],
+    };
+    let held: i64 = plans.iter().map(|(_, _, mails)| mails).sum();
+    let plan = (held > 0).then(|| {
+        let what = format!("{held} mails are held; `lapsed release` lets them go, or drops them");
+        ("plan".to_owned(), Finding::Doubtful(what))
+    });
+    let sources = sources.into_iter().filter_map(|row| {
+        let error = row.error?;
+        Some((
+            format!("source {}", row.name),
+            Finding::Doubtful(format!("last time: {error}")),
+        ))
+    });
+    let directories = directories.into_iter().filter_map(|row| {
+        let what = match (row.held, row.error) {
+            (Some(held), _) => format!("held: {held}; `lapsed directory release {}`", row.name),
+            (None, Some(error)) => format!("last time: {error}"),
+            (None, None) => return None,
+        };
+        Some((format!("directory {}", row.name), Finding::Doubtful(what)))
+    });
+    plan.into_iter().chain(sources).chain(directories).collect()
+}
+
+fn no_answer(error: &store::Error) -> Finding {
+    Finding::Broken(
+        Causes(error).to_string(),
+        setup::MEND_DAMAGE.to_owned(),
+        Exit::Failed,
+    )
 }
 
 fn templates(config: &Config) -> Finding {

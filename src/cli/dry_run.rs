@@ -9,7 +9,6 @@ use super::{Context, setup, sweep};
 use crate::config::Config;
 use crate::domain::Address;
 use crate::engine::{Foreseen, SweepOptions};
-use crate::store::{self, Access, Store};
 
 /// Mails that are told one by one; the rest is counted.
 const SHOWN: usize = 50;
@@ -19,21 +18,7 @@ pub(super) async fn sweep(
     config: &Config,
     args: &Sweep,
 ) -> anyhow::Result<Exit> {
-    use secrecy::ExposeSecret;
-    let url = config.store.url.expose_secret();
-    let (store, scratch) = match Store::open(url, Access::ReadOnly).await {
-        Ok(store) => (store, None),
-        // Nothing is known yet: everything would be new.
-        Err(store::Error::Missing(_)) if config.store.create => {
-            let folder = tempfile::tempdir()?;
-            let url = format!("sqlite://{}", folder.path().join("empty.db").display());
-            let store = Store::open(&url, Access::Create)
-                .await
-                .map_err(setup::store_failure)?;
-            (store, Some(folder))
-        }
-        Err(error) => return Err(setup::store_failure(error).into()),
-    };
+    let (store, scratch) = setup::store_to_look_at(config).await?;
     let engine = setup::engine(context, config, store, setup::post_for_dry_run(config)?);
     let options = SweepOptions {
         only: args.source.clone(),
@@ -54,7 +39,7 @@ pub(super) async fn sweep(
         .map_err(setup::engine_failure)?;
     engine.store.close().await;
     drop(scratch);
-    for error in &report.errors {
+    for error in report.errors.iter().chain(&report.problems) {
         anstream::eprintln!("failed: {}", text::clean_lines(error));
     }
     anstream::print!("{}", sweep::told(&report));

@@ -13,11 +13,21 @@ use super::{Context, setup};
 use crate::engine::{self, ImportCounts, Mode};
 use crate::sources::tokens::{self, Watch};
 use crate::sources::{Listing, Refusal};
-use crate::store::{self, Access};
+use crate::store;
 
 pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Exit> {
     let config = setup::config(context)?;
     check_source(&config, &args.source)?;
+    if config
+        .sources
+        .iter()
+        .any(|source| source.name == args.source)
+    {
+        anstream::eprintln!(
+            "warning: {} is a [[source]]: what it does not list itself is marked gone at the next sweep",
+            args.source
+        );
+    }
     let (file, rejects) = (args.file.clone(), args.rejects.clone());
     // Reading comes first: a file that makes no sense must not leave a store behind.
     let listing = tokio::task::spawn_blocking(move || read(&file, rejects)).await??;
@@ -26,9 +36,9 @@ pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Ex
     } else {
         Mode::Write
     };
-    let store = match mode {
-        Mode::Write => setup::store(&config).await?,
-        Mode::DryRun => setup::store_with(&config, Access::ReadOnly).await?,
+    let (store, scratch) = match mode {
+        Mode::Write => (setup::store(&config).await?, None),
+        Mode::DryRun => setup::store_to_look_at(&config).await?,
     };
     let refusals = listing.refusals.clone();
     let bar = Arc::new(Progress::rows(Some(listing.count)));
@@ -50,6 +60,7 @@ pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Ex
     .map_err(setup::engine_failure)?;
     drop(bar);
     store.close().await;
+    drop(scratch);
     for refusal in &refusals.shown {
         anstream::eprintln!(
             "refused: {}",

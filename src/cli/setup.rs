@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use secrecy::ExposeSecret;
+use tempfile::TempDir;
 
 use crate::config::{self, Config, DirectoryKind, SourceKind};
 use crate::directories::file::FileDirectory;
@@ -52,6 +53,24 @@ pub(super) async fn store(config: &Config) -> anyhow::Result<Store> {
         Access::Migrate
     };
     store_with(config, access).await
+}
+
+/// Opens the store for a command that leaves no trace. Where there is none yet, an empty one in a
+/// folder that goes when it is dropped stands in: nothing is known, so everything would be new.
+pub(super) async fn store_to_look_at(config: &Config) -> anyhow::Result<(Store, Option<TempDir>)> {
+    let url = config.store.url.expose_secret();
+    match Store::open(url, Access::ReadOnly).await {
+        Ok(store) => Ok((store, None)),
+        Err(store::Error::Missing(_)) if config.store.create => {
+            let folder = tempfile::tempdir()?;
+            let url = format!("sqlite://{}", folder.path().join("empty.db").display());
+            let store = Store::open(&url, Access::Create)
+                .await
+                .map_err(store_failure)?;
+            Ok((store, Some(folder)))
+        }
+        Err(error) => Err(store_failure(error).into()),
+    }
 }
 
 /// Opens the store with this access; an error ends the program with the code it deserves.

@@ -30,7 +30,7 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> anyhow::Result<Exit
         () = until_asked_to_stop(&stop) => unreachable!("it only cancels"),
     };
     engine.store.close().await;
-    for error in &report.errors {
+    for error in report.errors.iter().chain(&report.problems) {
         anstream::eprintln!("failed: {}", super::output::text::clean_lines(error));
     }
     for wait in &report.waits {
@@ -157,7 +157,7 @@ pub(super) fn told(report: &Report) -> String {
     if r.relay_down {
         text.push_str("the mail server could not be used; the mails wait for the next sweep\n");
     }
-    if text.is_empty() {
+    if report.is_quiet() {
         text.push_str("nothing was due\n");
     }
     text

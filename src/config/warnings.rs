@@ -14,9 +14,10 @@ impl Config {
                     .to_owned(),
             );
         }
-        if self.notify.base_url.is_none() {
+        if self.policy.max_ttl.is_some() || self.policy.unused_after.is_some() {
             warnings.push(
-                "notify.base_url is not set: mails hold no link by which to check that they are genuine"
+                "policy.max_ttl and policy.unused_after are read and checked, but this version opens no \
+                 findings from them yet"
                     .to_owned(),
             );
         }

@@ -45,7 +45,7 @@ impl Engine {
                 Ok(Fetched::Unchanged) => continue,
                 Ok(Fetched::New(listing)) => listing,
                 Err(error) => {
-                    report.errors.push(format!(
+                    report.problems.push(format!(
                         "source {}: {}",
                         source.name,
                         super::sweep::chain(&error.into())

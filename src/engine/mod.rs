@@ -144,7 +144,7 @@ pub enum Error {
         before: u64,
     },
     /// Rows of a listing that changes nothing unless it is whole.
-    #[error("{count} rows were refused, so nothing was changed; the first: {first}")]
+    #[error("{} refused, so nothing was changed; the first: {first}", sync::rows(*count))]
     Refused {
         /// How many.
         count: u64,

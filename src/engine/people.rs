@@ -52,13 +52,8 @@ impl Engine {
             if let Err(error) = outcome {
                 let said = super::sweep::chain(&error);
                 report
-                    .errors
+                    .problems
                     .push(format!("directory {}: {said}", named.name));
-                tracing::warn!(
-                    directory.name = named.name,
-                    "directory {} failed: {said}",
-                    named.name
-                );
                 row.error = Some(said);
                 if let Error::Store(error) = error {
                     return Err(error.into());
@@ -115,7 +110,7 @@ impl Engine {
             row.held_fingerprint = Some(fingerprint);
             row.held = Some(reason.clone());
             report
-                .errors
+                .problems
                 .push(format!("directory {} is held: {reason}", row.name));
             let alert = held_alert(&row.name, since, &reason);
             self.alert(&mut tx, alert, report).await?;

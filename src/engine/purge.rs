@@ -29,9 +29,14 @@ impl Engine {
             notices_from: now - keep.notices,
         };
         let mut tx = self.store.begin().await?;
-        report.purged += tx.purge_gone(now - keep.gone_tokens, PAGE).await?;
-        report.purged += tx.purge(&kept, PAGE).await?;
+        let dropped =
+            tx.purge_ended(now - keep.gone_tokens, PAGE).await? + tx.purge(&kept, PAGE).await?;
+        report.purged += dropped;
         tx.commit().await?;
+        if dropped >= PAGE.unsigned_abs() {
+            // There is more; the next sweep goes on.
+            return Ok(());
+        }
         self.last_purge.0.store(now.timestamp(), Ordering::Relaxed);
         Ok(())
     }

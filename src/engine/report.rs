@@ -88,8 +88,10 @@ pub struct Report {
     pub store_down: bool,
     /// Another sweep was at work, so only delivery was done.
     pub lease_held: bool,
-    /// What failed, in words.
+    /// What failed in the program's own work, in words.
     pub errors: Vec<String>,
+    /// What is wrong with sources and directories, in words.
+    pub problems: Vec<String>,
     /// What could not be done because the store is away, in words.
     pub waits: Vec<String>,
     /// How long it took, in milliseconds.
@@ -106,6 +108,7 @@ impl Report {
             || self.mails_failed > 0
             || self.notices_failed > 0
             || !self.errors.is_empty()
+            || !self.problems.is_empty()
     }
 
     /// Whether nothing could go because something it depends on was away.
@@ -132,6 +135,7 @@ impl Report {
         self.relay_down |= other.relay_down;
         self.store_down |= other.store_down;
         self.errors.extend(other.errors.iter().cloned());
+        self.problems.extend(other.problems.iter().cloned());
         self.waits.extend(other.waits.iter().cloned());
         self.elapsed_ms += other.elapsed_ms;
     }

@@ -183,7 +183,6 @@ impl Engine {
 fn note(report: &mut Report, job: Option<Job>, error: &Error) {
     let said = chain(error);
     let said = job.map_or(said.clone(), |job| format!("{}: {said}", job.as_str()));
-    tracing::error!(job = job.map(Job::as_str), "{said}");
     if error.is_transient() {
         report.store_down = true;
         report.waits.push(said);

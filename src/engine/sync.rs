@@ -40,11 +40,9 @@ impl Engine {
                 Ok(Ok(Fetched::Unchanged)) => {
                     row.last_good_sync_at = Some(self.now());
                     // Rows that were refused are still refused: the file is the same.
-                    report.errors.extend(
-                        row.error
-                            .as_ref()
-                            .map(|error| format!("source {}: {error}", row.name)),
-                    );
+                    let still = row.error.as_ref();
+                    let still = still.map(|error| format!("source {}: {error}", row.name));
+                    report.problems.extend(still);
                     Ok(())
                 }
                 Ok(Ok(Fetched::New(listing))) => {
@@ -54,13 +52,8 @@ impl Engine {
             if let Err(error) = outcome {
                 let said = super::sweep::chain(&error);
                 report
-                    .errors
+                    .problems
                     .push(format!("source {}: {said}", source.name));
-                tracing::warn!(
-                    source.name = source.name,
-                    "source {} failed: {said}",
-                    source.name
-                );
                 row.error = Some(said);
                 // The next sweep reads it again.
                 row.fingerprint = None;
@@ -105,8 +98,8 @@ impl Engine {
         report.rows_refused += refusals.count;
         row.error = refusals.shown.first().map(|first| {
             format!(
-                "{} rows were refused, so no token was marked gone; the first: {first}",
-                refusals.count
+                "{} refused, so no token was marked gone; the first: {first}",
+                rows(refusals.count)
             )
         });
         row.fingerprint = Some(fingerprint);
@@ -150,6 +143,15 @@ impl Engine {
             (self.on_progress)();
         }
         Ok(())
+    }
+}
+
+/// `1 row was`, `3 rows were`.
+pub(super) fn rows(count: u64) -> String {
+    if count == 1 {
+        "1 row was".to_owned()
+    } else {
+        format!("{count} rows were")
     }
 }
 

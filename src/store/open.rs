@@ -10,7 +10,7 @@ use std::time::Duration;
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use super::{Error, Pools, Result, Store};
 
@@ -81,6 +81,11 @@ impl Store {
         if !file.exists() && access != Access::Create {
             return Err(Error::Missing(place));
         }
+        if access == Access::Create {
+            // The store names people and what they hold: it is its owner's. SQLite gives the files
+            // beside it the same mode. What is wrong with the place is told by SQLite's own error.
+            let _ = create_private(&file);
+        }
         let opened = |source| Error::Open {
             place: place.clone(),
             source,
@@ -100,11 +105,19 @@ impl Store {
         let write = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(PATIENCE * 3)
+            // A full disk makes SQLite roll back by itself, and sqlx then believes for ever that the
+            // transaction is still open: such a connection is given up for a fresh one.
+            .before_acquire(|connection, _| {
+                Box::pin(async move { Ok(!connection.is_in_transaction()) })
+            })
             .connect_with(writing)
             .await
             .map_err(opened)?;
         let mut connection = write.acquire().await?;
         let versions = versions(&mut *connection, &SQLITE_MIGRATIONS, access).await?;
+        if versions.before == 0 && matches!(access, Access::Migrate | Access::ReadOnly) {
+            return Err(Error::Missing(place));
+        }
         if versions.before < versions.now {
             // Under the write lock, so that of two processes the second finds it done.
             let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -141,18 +154,22 @@ impl Store {
                 ("timezone", "UTC"),
             ])
             .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
+        // Not through the pool, which tries again until its time is up and then tells nothing else.
+        let connecting = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options));
+        let connected = connecting.await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        let mut connection = connected.map_err(opened)?;
+        let versions = versions(&mut connection, &POSTGRES_MIGRATIONS, access).await?;
+        if versions.before == 0 && matches!(access, Access::Migrate | Access::ReadOnly) {
+            return Err(Error::Missing(place));
+        }
+        if versions.before < versions.now {
+            migrate(&mut connection, &POSTGRES_MIGRATIONS).await?;
+        }
+        connection.close().await?;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(PATIENCE)
-            .connect_with(options)
-            .await
-            .map_err(opened)?;
-        let mut connection = pool.acquire().await?;
-        let versions = versions(&mut *connection, &POSTGRES_MIGRATIONS, access).await?;
-        if versions.before < versions.now {
-            migrate(&mut *connection, &POSTGRES_MIGRATIONS).await?;
-        }
-        drop(connection);
+            .connect_lazy_with(options);
         Ok((Self(Pools::Postgres(pool)), versions))
     }
 
@@ -235,7 +252,8 @@ async fn versions<C: Migrate>(
     match (found.cmp(&known), access) {
         (_, Access::AsIs) | (Ordering::Equal, _) => becomes(found),
         (Ordering::Greater, _) => Err(Error::Newer { found, known }),
-        (Ordering::Less, Access::ReadOnly) => Err(Error::Older),
+        (Ordering::Less, Access::ReadOnly) if found > 0 => Err(Error::Older),
+        (Ordering::Less, Access::ReadOnly) => becomes(found),
         (Ordering::Less, Access::Create | Access::Migrate) => becomes(known),
     }
 }

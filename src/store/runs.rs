@@ -98,6 +98,8 @@ impl Tx {
         let mut dropped = 0;
         for (sql, until) in [
             ("DELETE FROM run WHERE id IN (SELECT id FROM run WHERE started_at < $1 LIMIT $2)", kept.runs_from),
+            ("DELETE FROM plan WHERE id IN (
+                SELECT id FROM plan WHERE state IN ('released', 'discarded') AND created_at < $1 LIMIT $2)", kept.runs_from),
             ("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 LIMIT $2)", kept.audit_from),
             ("DELETE FROM finding WHERE id IN (
                 SELECT id FROM finding WHERE state = 'resolved' AND resolved_at < $1 LIMIT $2)", kept.findings_from),

@@ -372,10 +372,11 @@ impl Tx {
         Ok(())
     }
 
-    /// Removes up to `limit` tokens that have been gone since before `until`, with all about them.
-    pub async fn purge_gone(&mut self, until: DateTime<Utc>, limit: i64) -> Result<u64> {
+    /// Removes up to `limit` tokens that were gone or had expired before `until`, with all about them.
+    pub async fn purge_ended(&mut self, until: DateTime<Utc>, limit: i64) -> Result<u64> {
         let ids: Vec<(Uuid,)> = on!(self, c: Db => sqlx::query_as(
-            "SELECT id FROM token WHERE gone_at < $1 AND status = 'gone' LIMIT $2")
+            "SELECT id FROM token WHERE gone_at < $1 AND status = 'gone'
+             UNION ALL SELECT id FROM token WHERE status = 'expired' AND expires_at < $1 LIMIT $2")
             .bind(until).bind(limit).fetch_all(c).await)?;
         for ids in ids.chunks(CHUNK) {
             for sql in [

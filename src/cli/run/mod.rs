@@ -114,10 +114,7 @@ async fn reload(
         Ok(())
     });
     match work.await? {
-        Ok(()) => {
-            tracing::info!("templates and log level are reloaded");
-            Ok(())
-        }
+        Ok(()) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

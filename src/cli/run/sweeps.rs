@@ -61,7 +61,7 @@ impl Sweeps {
             .await;
         log("sweep", &report);
         let at = self.engine.now().format("%H:%M:%S UTC");
-        let state = if report.errors.is_empty() {
+        let state = if report.errors.is_empty() && report.problems.is_empty() {
             "fine"
         } else {
             "with errors, see the log"
@@ -104,17 +104,27 @@ impl Deliveries {
     }
 }
 
-/// One line for each pass that did something; a quiet one is for those who debug.
+/// One line for each thing that went wrong and one for what was done; a quiet pass is for those who
+/// debug.
 fn log(what: &'static str, report: &Report) {
-    let counts = super::super::sweep::told(report)
-        .trim_end()
-        .replace('\n', "; ");
+    for error in &report.errors {
+        tracing::error!("{what}: {error}");
+    }
+    for trouble in report.problems.iter().chain(&report.waits) {
+        tracing::warn!("{what}: {trouble}");
+    }
+    let told = super::super::sweep::told(report);
+    let counts: Vec<String> = told
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    let counts = counts.join("; ");
     let elapsed_ms = report.elapsed_ms;
     if report.is_quiet() {
         tracing::debug!(elapsed_ms, "{what}: nothing was due");
-    } else if report.is_failure() {
+    } else if !counts.is_empty() && (report.is_failure() || report.is_deferral()) {
         tracing::warn!(elapsed_ms, "{what}: {counts}");
-    } else {
+    } else if !counts.is_empty() {
         tracing::info!(elapsed_ms, "{what}: {counts}");
     }
 }

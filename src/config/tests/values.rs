@@ -261,7 +261,6 @@ fn what_is_legal_and_odd_is_warned_of() {
         keys,
         [
             "notify.admins",
-            "notify.base_url",
             "notify.max_per_sweep",
             "smtp.url",
             "http.listen"

@@ -105,7 +105,9 @@ impl Claimer {
 
 impl Engine {
     /// Takes mails over from processes that are no more.
-    pub(super) async fn recover(&self, report: &mut Report) -> Result<(), Error> {
+    ///
+    /// Tells whether the relay is on probation since it was last tried.
+    pub(super) async fn recover(&self, report: &mut Report) -> Result<bool, Error> {
         let now = self.now();
         let mut tx = self.store.begin().await?;
         let lapsed = tx.lapsed_mails(now, now + self.settings.lease).await?;
@@ -120,7 +122,8 @@ impl Engine {
                 report.mails_unknown += 1;
             }
         }
+        let is_on_probation = tx.meta(super::pass::PROBATION).await?.as_deref() == Some("yes");
         tx.commit().await?;
-        Ok(())
+        Ok(is_on_probation)
     }
 }

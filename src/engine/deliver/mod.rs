@@ -121,7 +121,9 @@ impl Engine {
         stop: &CancellationToken,
         report: &mut Report,
     ) -> Result<(), Error> {
-        self.recover(report).await?;
-        pass::Pass::new(self).run(stop, report).await
+        let is_on_probation = self.recover(report).await?;
+        pass::Pass::new(self, is_on_probation)
+            .run(stop, report)
+            .await
     }
 }

@@ -20,6 +20,8 @@ use super::compose::Composer;
 use super::verdict::{self, Opinion, Patience};
 use super::worker::{Event, Worker};
 
+/// The small fact that says that the relay refused most recipients when it was last tried.
+pub(super) const PROBATION: &str = "relay.probation";
 /// How long a pass waits for a store that is away, to record what became of mails.
 const STORE_PATIENCE: Duration = Duration::from_secs(30);
 /// Between two tries.
@@ -31,6 +33,7 @@ pub(super) struct Pass<'a> {
     claimer: Claimer,
     patience: Patience,
     opinion: Opinion,
+    was_on_probation: bool,
     ready: VecDeque<Ready>,
     idle: Vec<usize>,
     /// Refusals that wait for a verdict on the relay.
@@ -60,7 +63,8 @@ struct Batch {
 }
 
 impl<'a> Pass<'a> {
-    pub fn new(engine: &'a Engine) -> Self {
+    /// A pass; `is_on_probation` is what the last one thought of the relay.
+    pub fn new(engine: &'a Engine, is_on_probation: bool) -> Self {
         let Engine {
             store,
             post,
@@ -80,7 +84,8 @@ impl<'a> Pass<'a> {
                 backoff: settings.backoff,
                 give_up: settings.give_up,
             },
-            opinion: Opinion::default(),
+            opinion: Opinion::before(is_on_probation),
+            was_on_probation: is_on_probation,
             ready: VecDeque::new(),
             idle: (0..settings.connections).rev().collect(),
             suspects: Vec::new(),
@@ -252,6 +257,7 @@ impl<'a> Pass<'a> {
                     },
                     fault.stage,
                     batch,
+                    report,
                 );
                 return;
             }
@@ -279,7 +285,7 @@ impl<'a> Pass<'a> {
     }
 
     /// A refusal at RCPT may be the server's fault; one of the content is not.
-    fn refused(&mut self, suspect: Suspect, stage: Stage, batch: &mut Batch) {
+    fn refused(&mut self, suspect: Suspect, stage: Stage, batch: &mut Batch, report: &mut Report) {
         let is_at_rcpt = stage == Stage::Rcpt;
         self.opinion.heard(is_at_rcpt);
         let held = if is_at_rcpt {
@@ -288,34 +294,36 @@ impl<'a> Pass<'a> {
             &mut batch.failed
         };
         held.push(suspect);
-        self.judge_suspects(false, batch);
+        self.judge_suspects(false, batch, report);
     }
 }
 
 impl Pass<'_> {
     /// Blames refusals on their addresses, or on the relay where most of many were refused. Until
     /// enough recipients were heard of, or the pass is over, no verdict is given.
-    fn judge_suspects(&mut self, is_over: bool, batch: &mut Batch) {
+    fn judge_suspects(&mut self, is_over: bool, batch: &mut Batch, report: &mut Report) {
         if self.opinion.is_refusing() {
             let now = self.engine.now();
-            if let Some(suspect) = self.suspects.first() {
-                self.trouble = Some(suspect.reason.clone());
-            }
             for Suspect { mail, reason, .. } in self.suspects.drain(..) {
-                let verdict = self.patience.again(&mail, now);
-                let reason =
+                let blamed =
                     format!("most recipients are refused, so the server is to blame: {reason}");
-                match verdict {
-                    Verdict::Failed => batch.failed.push(Suspect {
-                        mail,
-                        reason,
-                        is_dead: false,
-                    }),
-                    _ => batch.records.push(Recorded {
-                        id: mail.id,
-                        verdict,
-                        reason: Some(reason),
-                    }),
+                self.trouble = Some(reason);
+                match self.patience.again(&mail, now) {
+                    Verdict::Failed => {
+                        batch.failed.push(Suspect {
+                            mail,
+                            reason: blamed,
+                            is_dead: false,
+                        });
+                    }
+                    verdict => {
+                        report.mails_deferred += 1;
+                        batch.records.push(Recorded {
+                            id: mail.id,
+                            verdict,
+                            reason: Some(blamed),
+                        });
+                    }
                 }
             }
         } else if is_over || self.opinion.is_settled() {
@@ -409,8 +417,16 @@ impl Pass<'_> {
     /// Gives the last verdicts. A relay that was down, or took most recipients for unknown, is said.
     async fn close(&mut self, report: &mut Report) -> Result<(), Error> {
         let mut batch = Batch::default();
-        self.judge_suspects(true, &mut batch);
+        self.judge_suspects(true, &mut batch, report);
         self.write(batch, report).await?;
+        let is_on_probation =
+            self.opinion.is_refusing() || self.opinion.is_on_probation && self.was_on_probation;
+        if is_on_probation != self.was_on_probation {
+            let mut tx = self.engine.store.begin().await?;
+            tx.put_meta(PROBATION, if is_on_probation { "yes" } else { "no" })
+                .await?;
+            tx.commit().await?;
+        }
         if self.opinion.is_unusable() {
             report.relay_down = true;
             let trouble = self.trouble.as_deref().unwrap_or_default();

@@ -48,17 +48,29 @@ pub(super) struct Opinion {
     strikes: u32,
     recipients: u32,
     refused: u32,
+    /// The last pass found that the relay refuses most recipients. Until it accepts one, no refusal
+    /// is blamed on its address, however few are left to try.
+    pub is_on_probation: bool,
     /// The relay is left alone for the rest of the pass.
     pub is_down: bool,
 }
 
 impl Opinion {
+    /// What is thought of it before the first mail.
+    pub fn before(is_on_probation: bool) -> Self {
+        Self {
+            is_on_probation,
+            ..Self::default()
+        }
+    }
+
     /// The relay answered for a recipient.
     pub fn heard(&mut self, is_refusal: bool) {
         self.strikes = 0;
         self.recipients += 1;
         self.refused += u32::from(is_refusal);
-        self.is_down |= self.recipients >= SUSPICIOUS_FROM && self.refused * 2 > self.recipients;
+        self.is_on_probation &= is_refusal;
+        self.is_down |= self.is_refusing();
     }
 
     /// The relay failed as a whole.
@@ -79,6 +91,7 @@ impl Opinion {
 
     /// Whether most of enough recipients were refused: then the server is to blame, no address.
     pub fn is_refusing(&self) -> bool {
-        self.recipients >= SUSPICIOUS_FROM && self.refused * 2 > self.recipients
+        self.is_on_probation && self.refused > 0
+            || self.recipients >= SUSPICIOUS_FROM && self.refused * 2 > self.recipients
     }
 }

@@ -447,7 +447,7 @@ async fn only_what_has_been_gone_for_long_is_purged_with_all_about_it(
         .map(|token| super::warning(token, "7d", "ada@example.org", now()))
         .collect();
     super::plan(&store, &notices).await;
-    assert_eq!(write!(store, tx => tx.purge_gone(days(-100), 10)), 1);
+    assert_eq!(write!(store, tx => tx.purge_ended(days(-100), 10)), 1);
     let mut left = fresh.texts("SELECT external_id FROM token").await;
     left.sort_unstable();
     assert_eq!(left, ["back", "lately", "there"]);
