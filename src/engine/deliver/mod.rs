@@ -14,8 +14,10 @@ mod chain;
 mod claim;
 mod compose;
 mod pass;
+mod record;
 mod verdict;
 mod worker;
+mod workers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};

@@ -1,15 +1,13 @@
 //! A pass: hands mails to workers and records what becomes of them, until none is due.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::{Quota, RateLimiter};
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::notify::fault::{Outcome, Stage};
 use crate::store::{ClaimedMail, Recorded, Verdict};
@@ -18,18 +16,15 @@ use super::super::{Engine, Error, Report};
 use super::claim::{Claimed, Claimer, Ready};
 use super::compose::Composer;
 use super::verdict::{self, Opinion, Patience};
-use super::worker::{Event, Worker};
+use super::worker::Event;
+use super::workers::Workers;
 
 /// The small fact that says that the relay refused most recipients when it was last tried.
 pub(super) const PROBATION: &str = "relay.probation";
-/// How long a pass waits for a store that is away, to record what became of mails.
-const STORE_PATIENCE: Duration = Duration::from_secs(30);
-/// Between two tries.
-const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// What one pass has in hand. Only its own task touches it.
 pub(super) struct Pass<'a> {
-    engine: &'a Engine,
+    pub(super) engine: &'a Engine,
     claimer: Claimer,
     patience: Patience,
     opinion: Opinion,
@@ -48,18 +43,18 @@ pub(super) struct Pass<'a> {
 }
 
 /// A mail whose recipient was refused.
-struct Suspect {
-    mail: ClaimedMail,
-    reason: String,
-    is_dead: bool,
+pub(super) struct Suspect {
+    pub mail: ClaimedMail,
+    pub reason: String,
+    pub is_dead: bool,
 }
 
 /// What is to be written next.
 #[derive(Default)]
-struct Batch {
-    records: Vec<Recorded>,
+pub(super) struct Batch {
+    pub records: Vec<Recorded>,
     /// Mails that failed for good, with the reason and whether the mailbox is dead.
-    failed: Vec<Suspect>,
+    pub failed: Vec<Suspect>,
 }
 
 impl<'a> Pass<'a> {
@@ -331,89 +326,6 @@ impl Pass<'_> {
         }
     }
 
-    /// Writes everything that came in; gives the mails that another process has taken over.
-    ///
-    /// A mail that was taken and not recorded would go twice, so a store that is away for a moment
-    /// is waited for. Nobody else can claim the mail meanwhile: the store is away for all.
-    async fn write(&self, batch: Batch, report: &mut Report) -> Result<HashSet<Uuid>, Error> {
-        let Batch {
-            mut records,
-            failed,
-        } = batch;
-        records.extend(failed.iter().map(|failed| Recorded {
-            id: failed.mail.id,
-            verdict: Verdict::Failed,
-            reason: Some(failed.reason.clone()),
-        }));
-        if records.is_empty() {
-            return Ok(HashSet::new());
-        }
-        for Suspect { mail, reason, .. } in &failed {
-            report.mails_failed += 1;
-            tracing::warn!(mail.id = %mail.id, "mail {} to {:?} failed: {reason}", mail.id, mail.recipient);
-        }
-        let given_up_at = Instant::now() + STORE_PATIENCE;
-        loop {
-            match self.write_once(&records, &failed, report).await {
-                Err(error) if error.is_transient() && Instant::now() < given_up_at => {
-                    tracing::warn!("what became of mails cannot be recorded yet: {error}");
-                    tokio::time::sleep(STORE_PAUSE).await;
-                }
-                written => return written,
-            }
-        }
-    }
-
-    /// One transaction, one commit.
-    async fn write_once(
-        &self,
-        records: &[Recorded],
-        failed: &[Suspect],
-        report: &mut Report,
-    ) -> Result<HashSet<Uuid>, Error> {
-        let engine = self.engine;
-        let now = engine.now();
-        let mut tx = engine.store.begin().await?;
-        let holder = engine.lease_from(now);
-        let written = tx.record(records, holder, now).await?;
-        let mut lost = HashSet::new();
-        if written < records.len() as u64 {
-            lost = tx.taken_over(records, holder.id).await?;
-            tracing::warn!("{} mails were taken over by another process", lost.len());
-        }
-        let cancelled = records
-            .iter()
-            .filter(|record| record.verdict == Verdict::Cancelled);
-        let cancelled: Vec<_> = cancelled.map(|record| record.id).collect();
-        tx.release_riders(&cancelled).await?;
-        for Suspect {
-            mail,
-            reason,
-            is_dead,
-        } in failed.iter().filter(|it| !lost.contains(&it.mail.id))
-        {
-            if *is_dead {
-                tx.bury_address(&mail.recipient, reason, now).await?;
-            }
-            engine.pass_on(&mut tx, mail, reason, report).await?;
-        }
-        tx.commit().await?;
-        Ok(lost)
-    }
-
-    /// Holds on to what is in hand. A store that is away is tried again before the lease lapses.
-    async fn renew(&self) {
-        let renewed = async {
-            let mut tx = self.engine.store.begin().await?;
-            tx.renew_mails(self.engine.lease_from(self.engine.now()))
-                .await?;
-            tx.commit().await
-        };
-        if let Err(error) = renewed.await {
-            tracing::warn!("the lease on mails in hand was not renewed: {error}");
-        }
-    }
-
     /// Gives the last verdicts. A relay that was down, or took most recipients for unknown, is said.
     async fn close(&mut self, report: &mut Report) -> Result<(), Error> {
         let mut batch = Batch::default();
@@ -433,55 +345,6 @@ impl Pass<'_> {
             tracing::warn!("the mail server could not be used: {trouble}");
         }
         Ok(())
-    }
-}
-
-/// The running workers and the ways to them.
-struct Workers {
-    jobs: Vec<mpsc::Sender<Ready>>,
-    tasks: JoinSet<()>,
-}
-
-impl Workers {
-    fn new(engine: &Engine, events: &mpsc::UnboundedSender<Event>) -> Self {
-        let settings = &engine.settings;
-        let pace = settings
-            .mails_per_second
-            .and_then(|rate| Quota::with_period(Duration::from_secs_f64(1.0 / rate)))
-            .map(|quota| Arc::new(RateLimiter::direct(quota)));
-        let (mut jobs, mut tasks) = (Vec::new(), JoinSet::new());
-        for number in 0..settings.connections {
-            let (job_in, job_out) = mpsc::channel(1);
-            let worker = Worker {
-                number,
-                post: Arc::clone(&engine.post),
-                pace: pace.clone(),
-                messages_per_connection: settings.messages_per_connection,
-            };
-            tasks.spawn(worker.run(job_out, events.clone()));
-            jobs.push(job_in);
-        }
-        Self { jobs, tasks }
-    }
-
-    /// Hands a mail to an idle worker, which has room for it.
-    async fn hand(&self, worker: usize, ready: Ready) {
-        // Should the worker have died, its mail stays `sending` and is found when the lease lapses.
-        let _ = self.jobs[worker].send(ready).await;
-    }
-
-    /// Waits for a worker to end before its time, which none does but by a fault of ours.
-    async fn died(&mut self) -> Error {
-        match self.tasks.join_next().await {
-            Some(Err(error)) => Error::Panicked(error.to_string()),
-            Some(Ok(())) | None => Error::Panicked("a delivery worker ended by itself".to_owned()),
-        }
-    }
-
-    /// Lets the workers say good-bye to the relay.
-    async fn dismiss(mut self) {
-        self.jobs.clear();
-        while self.tasks.join_next().await.is_some() {}
     }
 }
 
