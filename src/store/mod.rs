@@ -147,7 +147,9 @@ impl Error {
             return false;
         };
         // SQLite: 11 malformed, 26 not a database. PostgreSQL has no codes of so few digits.
-        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        let code = source
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
         code.is_some_and(|code| matches!(code.as_ref(), "11" | "26"))
     }
 

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -21,6 +21,8 @@ pub static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres")
 
 /// How long a statement waits for a connection or for SQLite's write lock.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries to open a store that another process is making.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Connections of a daemon: sweep, delivery, HTTP and room for one more.
 const CONNECTIONS: u32 = 6;
 
@@ -102,17 +104,25 @@ impl Store {
                 writing.synchronous(SqliteSynchronous::Full),
             )
         };
-        let write = SqlitePoolOptions::new()
+        let pool = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(PATIENCE * 3)
             // A full disk makes SQLite roll back by itself, and sqlx then believes for ever that the
             // transaction is still open: such a connection is given up for a fresh one.
             .before_acquire(|connection, _| {
                 Box::pin(async move { Ok(!connection.is_in_transaction()) })
-            })
-            .connect_with(writing)
-            .await
-            .map_err(opened)?;
+            });
+        let given_up_at = Instant::now() + PATIENCE;
+        let write = loop {
+            match pool.clone().connect_with(writing.clone()).await {
+                // The change to WAL waits for nobody: of two processes that make the store at once
+                // one is turned away.
+                Err(error) if is_locked(&error) && Instant::now() < given_up_at => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                connected => break connected.map_err(opened)?,
+            }
+        };
         let mut connection = write.acquire().await?;
         let versions = versions(&mut *connection, &SQLITE_MIGRATIONS, access).await?;
         if versions.before == 0 && matches!(access, Access::Migrate | Access::ReadOnly) {
@@ -271,6 +281,14 @@ fn refused(error: MigrateError) -> Error {
         MigrateError::Execute(error) => Error::Statement(error),
         error => Error::Migrate(error),
     }
+}
+
+/// SQLite: 5 busy, 261 busy while recovering the log, 517 busy with an old snapshot.
+fn is_locked(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| matches!(code.as_ref(), "5" | "261" | "517"))
 }
 
 /// PostgreSQL has a code for it (42P01, undefined table), SQLite only words.

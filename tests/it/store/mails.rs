@@ -227,9 +227,9 @@ async fn whoever_lost_a_mail_writes_nothing_about_it(#[values(Db::Sqlite, Db::Po
     let id = claim(&store, first, now()).await[0].id;
     assert!(write!(store, tx => tx.lapsed_mails(minutes(1), days(1))).is_empty());
     assert_eq!(
-        record(&store, first, id, Verdict::Sending).await,
-        0,
-        "it is nobody's"
+        record(&store, first, id, Verdict::Untouched).await,
+        1,
+        "nobody else wants it"
     );
     assert_eq!(claim(&store, second, minutes(1)).await.len(), 1);
     assert_eq!(

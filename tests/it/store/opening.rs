@@ -74,15 +74,19 @@ async fn a_server_that_does_not_answer_may_answer_later_and_its_password_is_not_
 
 #[rstest]
 #[tokio::test]
-async fn an_empty_database_is_filled_or_named_as_old(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn an_empty_database_is_filled_only_by_those_who_may_make_one(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let fresh = db.empty().await;
     if db == Db::Sqlite {
         std::fs::write(fresh.folder().join("lapsed.db"), b"").unwrap();
     }
-    let error = refused(&fresh.url, Access::ReadOnly).await;
-    assert!(matches!(error, Error::Older), "{error:?}");
-    assert!(said(&error).contains("lapsed migrate"));
-    let store = fresh.open(Access::Migrate).await;
+    for access in [Access::ReadOnly, Access::Migrate] {
+        let error = refused(&fresh.url, access).await;
+        assert!(matches!(error, Error::Missing(_)), "{error:?}");
+        assert!(said(&error).contains("lapsed migrate"));
+    }
+    let store = fresh.open(Access::Create).await;
     assert!(read!(store, tx => tx.sources()).is_empty());
 }
 
