@@ -187,7 +187,7 @@ impl Store {
     pub async fn begin(&self) -> Result<Tx> {
         Ok(match &self.0 {
             Pools::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Pools::Postgres(pool) => Tx::Postgres(begin_whole(pool, "BEGIN").await?),
         })
     }
 
@@ -196,8 +196,11 @@ impl Store {
         Ok(match &self.0 {
             Pools::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
             Pools::Postgres(pool) => Tx::Postgres(
-                pool.begin_with("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                    .await?,
+                begin_whole(
+                    pool,
+                    "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
+                )
+                .await?,
             ),
         })
     }
@@ -237,6 +240,20 @@ impl Tx {
             Self::Postgres(_) => postgres,
         }
     }
+}
+
+/// Opens a transaction in a task of its own, which goes on when the caller is dropped.
+///
+/// sqlx counts a transaction once PostgreSQL has answered. A caller that is dropped before that
+/// would give the connection back with a transaction open that nobody ends, and the next to write
+/// on it might find itself in a read-only one.
+async fn begin_whole(
+    pool: &PgPool,
+    statement: &'static str,
+) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
+    begun.unwrap_or(Err(sqlx::Error::PoolClosed))
 }
 
 /// The end of time as the store keeps it: four digits to the year, so that text sorts.
