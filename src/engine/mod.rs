@@ -110,6 +110,10 @@ pub struct Settings {
 
 /// A listing from outside must come in this time.
 const LISTING_TIMEOUT: Duration = Duration::from_mins(10);
+/// A lease or a back-off that ends this many times its length from now was set by a clock that jumped.
+/// One that ends a little late was set by a process that looked at its clock a little later than we
+/// did, or whose clock is a little ahead: to take that for lapsed sends a mail twice.
+const SKEW: i32 = 2;
 /// Rows to a transaction: long enough to be fast, short enough to let others write.
 const PAGE: i64 = 1000;
 /// A dead mailbox is tried again after this long.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::RunRow;
 
-use super::{Engine, Error, Job, Report};
+use super::{Engine, Error, Job, Report, SKEW};
 
 /// The lease under which one process at a time syncs, judges and plans.
 const SWEEP: &str = "sweep";
@@ -135,7 +135,8 @@ impl Engine {
         let now = self.now();
         let mut tx = self.store.begin().await?;
         let lease = self.lease_from(now);
-        let taken = tx.take_lease(SWEEP, lease, now, lease.until).await?;
+        let far = now + self.settings.lease * SKEW;
+        let taken = tx.take_lease(SWEEP, lease, now, far).await?;
         tx.commit().await?;
         Ok(taken)
     }

@@ -8,7 +8,7 @@ use crate::domain::Backoff;
 use crate::notify::message::Rendered;
 use crate::store::{ClaimedMail, Holder, Recorded, Store, Verdict};
 
-use super::super::{Engine, Error, Report};
+use super::super::{Engine, Error, Report, SKEW};
 use super::compose::Composer;
 use super::{Post, verdict};
 
@@ -49,7 +49,7 @@ impl Claimer {
     ) -> Result<Claimed, Error> {
         let mut tx = self.store.begin().await?;
         let mails = tx
-            .claim_mails(holder, now, now + self.backoff.max, limit)
+            .claim_mails(holder, now, now + self.backoff.max * SKEW, limit)
             .await?;
         let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
         if ids.is_empty() {
@@ -110,7 +110,9 @@ impl Engine {
     pub(super) async fn recover(&self, report: &mut Report) -> Result<bool, Error> {
         let now = self.now();
         let mut tx = self.store.begin().await?;
-        let lapsed = tx.lapsed_mails(now, now + self.settings.lease).await?;
+        let lapsed = tx
+            .lapsed_mails(now, now + self.settings.lease * SKEW)
+            .await?;
         for mail in &lapsed {
             let reason = "the program ended while the mail was being sent";
             let verdict = verdict::in_doubt(mail, self.settings.backoff, now);
