@@ -53,7 +53,7 @@ impl Daemon {
 
     /// Waits until it tells the service manager this.
     pub fn tells(&mut self, what: &str) {
-        let told = wait_until(what, || {
+        wait_until(what, || {
             assert_eq!(
                 self.child.try_wait().unwrap(),
                 None,
@@ -63,7 +63,6 @@ impl Daemon {
             self.has_told(what).then_some(())
         });
         self.told.clear();
-        told
     }
 
     fn has_told(&mut self, what: &str) -> bool {

@@ -113,29 +113,26 @@ fn psql(url: &str, sql: &str) -> Command {
 /// The server that `LAPSED_TEST_POSTGRES` names, else one that ends with this process.
 fn shared() -> &'static str {
     static URL: OnceLock<String> = OnceLock::new();
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "which server to use is for whoever runs the stories to say"
-    )]
-    URL.get_or_init(|| match std::env::var("LAPSED_TEST_POSTGRES") {
-        Ok(url) => url,
-        Err(_) => {
-            let folder = tempfile::tempdir().unwrap().keep();
-            let url = control("start", &folder.join("postgres"));
-            let script =
-                "tail --pid=\"$1\" -f /dev/null; \"$2\" stop \"$3/postgres\"; rm -rf \"$3\"";
-            Command::new("setsid")
-                .args(["sh", "-c", script, "sh", &std::process::id().to_string()])
-                .arg(program())
-                .arg(&folder)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            url
-        }
+    URL.get_or_init(|| {
+        std::env::var("LAPSED_TEST_POSTGRES").unwrap_or_else(|_| start_for_this_process())
     })
+}
+
+/// Starts a server that a process of its own stops once this one has ended, however that comes.
+fn start_for_this_process() -> String {
+    let folder = tempfile::tempdir().unwrap().keep();
+    let url = control("start", &folder.join("postgres"));
+    let script = "(tail --pid=\"$1\" -f /dev/null; \"$2\" stop \"$3/postgres\"; rm -rf \"$3\") &";
+    let started = Command::new("setsid")
+        .args(["sh", "-c", script, "sh", &std::process::id().to_string()])
+        .arg(program())
+        .arg(&folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(started.unwrap().success());
+    url
 }
 
 fn control(verb: &str, folder: &Path) -> String {

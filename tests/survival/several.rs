@@ -53,7 +53,6 @@ fn two_daemons_share_the_work_through_all_faults_without_a_copy_more_than_lost_r
             daemon.log()
         );
     }
-    println!("{}\n{}", first.log(), second.log());
     first.stop();
     second.stop();
     assert_eq!(world.states(), [("sent".to_owned(), 200)].into());
@@ -142,7 +141,6 @@ fn a_daemon_outlives_its_database_and_goes_on_by_itself() {
         (server.summary()["unique_recipients"] == 200).then_some(())
     });
     wait_until("everything is settled", || is_settled(&world).then_some(()));
-    println!("{}", daemon.log());
     daemon.stop();
     assert_eq!(world.states(), [("sent".to_owned(), 200)].into());
     let summary = server.stop();

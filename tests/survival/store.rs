@@ -135,9 +135,10 @@ fn a_full_disk_sends_nothing_and_loses_nothing() {
 fn an_import_that_fills_the_disk_says_so_and_can_be_done_again() {
     let server = MailServer::start("");
     let (world, disk) = world_on("2m", &server);
-    let rows: String = (0..20_000)
+    let rows: Vec<String> = (0..20_000)
         .map(|n| format!("{n},t{n},,2027-01-01\n"))
         .collect();
+    let rows = rows.concat();
     world.write(
         "tokens.csv",
         format!("external_id,name,issuer_email,expires_at\n{rows}"),

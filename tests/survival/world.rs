@@ -62,8 +62,6 @@ pub struct Mail {
     pub text: String,
     /// The HTML part, decoded.
     pub html: String,
-    /// `Message-ID`.
-    pub id: String,
     /// As it came.
     pub raw: String,
 }
@@ -400,7 +398,6 @@ fn mail(raw: &[u8]) -> Mail {
         subject: parsed.subject().unwrap().to_owned(),
         text: parsed.body_text(0).unwrap().replace("\r\n", "\n"),
         html: parsed.body_html(0).unwrap().into_owned(),
-        id: parsed.message_id().unwrap().to_owned(),
         raw: String::from_utf8(raw.to_vec()).unwrap(),
     }
 }
