@@ -42,7 +42,7 @@ fn all_arrived(summary: &Value, issuers: usize) {
 #[case::busy_at_data("--p-451-data .4")]
 #[case::refused_for_now("--p-451-final .2 --p-452-final .2 --p-421-final .1")]
 #[case::cut_in_the_text("--p-drop-data .3 --drop-mode mix")]
-#[case::cut_before_taking_it("--p-drop-before .3 --drop-mode mix")]
+#[case::cut_before_taking_it("--p-drop-before .3 --drop-mode mix --max-faults-per-key 3")]
 #[case::cut_after_taking_it("--p-drop-after .3 --drop-mode mix --max-faults-per-key 3")]
 #[case::twenty_to_a_connection("--max-msgs-per-conn 20")]
 #[case::few_connections("--max-conns 2")]
