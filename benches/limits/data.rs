@@ -294,7 +294,7 @@ pub async fn engine(
         ca_file: None,
         hello_name: Some("bench.example.com".to_owned()),
         timeout: std::time::Duration::from_secs(30),
-        final_timeout: std::time::Duration::from_secs(60),
+        final_timeout: std::time::Duration::from_mins(1),
         pipelining: true,
         envelope_from: "tokens@example.com".parse()?,
     })?;

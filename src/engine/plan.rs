@@ -32,6 +32,11 @@ impl Engine {
             (self.on_progress)();
         }
         self.close_plan(report).await?;
+        if report.notices_planned >= PAGE.unsigned_abs() {
+            let mut tx = self.store.begin().await?;
+            tx.renew_statistics().await?;
+            tx.commit().await?;
+        }
         self.gather(horizon).await
     }
 

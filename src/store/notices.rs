@@ -163,6 +163,15 @@ impl Tx {
         Ok(())
     }
 
+    /// Tells the database that many notices were added since it last looked. PostgreSQL plans by
+    /// statistics that it renews at its leisure; by stale ones it reads all that is due over and over.
+    pub async fn renew_statistics(&mut self) -> Result<()> {
+        if let Self::Postgres(tx) = self {
+            sqlx::query("ANALYZE notice").execute(&mut **tx).await?;
+        }
+        Ok(())
+    }
+
     /// The recipients of the `limit` notices that are due up to `horizon` and waiting longest.
     pub async fn due_recipients(
         &mut self,

@@ -23,6 +23,8 @@ pub static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres")
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries to open a store that another process is making.
 const PAUSE: Duration = Duration::from_millis(50);
+/// A connection that was idle for longer is asked whether it still works.
+const FRESH: Duration = Duration::from_secs(1);
 /// Connections of a daemon: sweep, delivery, HTTP and room for one more.
 const CONNECTIONS: u32 = 6;
 
@@ -179,6 +181,16 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(PATIENCE)
+            // A connection that was used a moment ago is there; to ask costs a round trip each time.
+            .test_before_acquire(false)
+            .before_acquire(|connection, used| {
+                Box::pin(async move {
+                    if used.idle_for > FRESH {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(options);
         Ok((Self(Pools::Postgres(pool)), versions))
     }

@@ -312,10 +312,14 @@ impl Tx {
     }
 
     /// Marks up to `limit` active tokens whose expiry has passed; tells how many.
+    ///
+    /// The order is that of the index: with a limit and no order PostgreSQL, once it plans for any
+    /// parameter, reads the table instead.
     pub async fn mark_expired(&mut self, now: DateTime<Utc>, limit: i64) -> Result<u64> {
         let done = on!(self, c: Db => sqlx::query(
             "UPDATE token SET status = 'expired' WHERE id IN (
-                SELECT id FROM token WHERE due_at <= $1 AND expires_at <= $1 AND status = 'active' LIMIT $2)")
+                SELECT id FROM token WHERE due_at <= $1 AND expires_at <= $1 AND status = 'active'
+                ORDER BY due_at LIMIT $2)")
             .bind(now).bind(limit).execute(c).await.map(|done| done.rows_affected()))?;
         Ok(done)
     }
@@ -326,7 +330,8 @@ impl Tx {
     pub async fn unmark_expired(&mut self, now: DateTime<Utc>, limit: i64) -> Result<u64> {
         let done = on!(self, c: Db => sqlx::query(
             "UPDATE token SET status = 'active', planned_step = NULL, due_at = $1 WHERE id IN (
-                SELECT id FROM token WHERE status = 'expired' AND expires_at > $1 LIMIT $2)")
+                SELECT id FROM token WHERE status = 'expired' AND expires_at > $1
+                ORDER BY expires_at LIMIT $2)")
             .bind(now).bind(limit).execute(c).await.map(|done| done.rows_affected()))?;
         Ok(done)
     }

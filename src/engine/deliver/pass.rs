@@ -57,6 +57,12 @@ pub(super) struct Batch {
     pub failed: Vec<Suspect>,
 }
 
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.failed.is_empty()
+    }
+}
+
 impl<'a> Pass<'a> {
     /// A pass; `is_on_probation` is what the last one thought of the relay.
     pub fn new(engine: &'a Engine, is_on_probation: bool) -> Self {
@@ -107,8 +113,9 @@ impl<'a> Pass<'a> {
             self.claim_ahead(stop);
             (self.engine.on_progress)();
             let mut batch = Batch::default();
-            let starting = self.start_next(stop, &mut batch);
-            if starting.is_empty() {
+            self.take_all(&mut events, &mut batch, report);
+            let mut starting = self.start_next(stop, &mut batch);
+            if starting.is_empty() && batch.is_empty() {
                 if self.is_over() {
                     break;
                 }
@@ -119,9 +126,9 @@ impl<'a> Pass<'a> {
                     died = workers.died() => return Err(died),
                     () = stop.cancelled(), if !self.ready.is_empty() => {}
                 }
-            }
-            while let Ok(event) = events.try_recv() {
-                self.take(event, &mut batch, report);
+                // The end of one mail and the start of the next share a statement.
+                self.take_all(&mut events, &mut batch, report);
+                starting = self.start_next(stop, &mut batch);
             }
             if stop.is_cancelled() || self.opinion.is_down {
                 let ready = self.ready.drain(..);
@@ -144,6 +151,18 @@ impl<'a> Pass<'a> {
         self.failure.map_or(Ok(()), Err)
     }
 
+    /// Judges every outcome that has come in.
+    fn take_all(
+        &mut self,
+        events: &mut mpsc::UnboundedReceiver<Event>,
+        batch: &mut Batch,
+        report: &mut Report,
+    ) {
+        while let Ok(event) = events.try_recv() {
+            self.take(event, batch, report);
+        }
+    }
+
     /// Keeps a stock of rendered mails, fetched beside the sending.
     fn claim_ahead(&mut self, stop: &CancellationToken) {
         let stock = self.stock();
@@ -161,7 +180,7 @@ impl<'a> Pass<'a> {
     }
 
     fn stock(&self) -> usize {
-        (self.engine.settings.connections * 4).clamp(64, 512)
+        (self.engine.settings.connections * 4).clamp(128, 256)
     }
 
     /// Pairs idle workers with ready mails; each start is written before it is made.

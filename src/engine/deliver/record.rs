@@ -63,9 +63,23 @@ impl Pass<'_> {
     ) -> Result<HashSet<Uuid>, Error> {
         let engine = self.engine;
         let now = engine.now();
-        let mut tx = engine.store.begin().await?;
         let holder = engine.lease_from(now);
-        let written = tx.record(records, holder, now).await?;
+        let needs_more =
+            |record: &Recorded| matches!(record.verdict, Verdict::Cancelled | Verdict::Failed);
+        // The rule: one statement that is a transaction of its own.
+        let plain = if records.iter().any(needs_more) {
+            None
+        } else {
+            Some(engine.store.record(records, holder, now).await?)
+        };
+        if plain == Some(records.len() as u64) {
+            return Ok(HashSet::new());
+        }
+        let mut tx = engine.store.begin().await?;
+        let written = match plain {
+            Some(written) => written,
+            None => tx.record(records, holder, now).await?,
+        };
         let mut lost = HashSet::new();
         if written < records.len() as u64 {
             lost = tx.taken_over(records, holder.id).await?;
