@@ -1,5 +1,6 @@
 //! Delivery: planned mails to a sink, in turns with smtp-source and with the cron script.
 
+use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -187,10 +188,7 @@ impl Round<'_> {
         );
         if !crons.is_empty() {
             let cron = median(crons);
-            text.push_str(&format!(
-                "; cron script {cron:.0}/s, ratio {:.1}",
-                ours / cron
-            ));
+            let _ = write!(text, "; cron script {cron:.0}/s, ratio {:.1}", ours / cron);
         }
         say(&text);
         Ok(())

@@ -53,7 +53,7 @@ impl Options {
 }
 
 /// The time of the first sweep in every made-up store: 2026-01-01 00:00 UTC.
-pub fn start() -> DateTime<Utc> {
+fn start() -> DateTime<Utc> {
     DateTime::from_timestamp(data::START, 0).expect("a time of this century")
 }
 
