@@ -223,7 +223,7 @@ pub struct Import {
     /// File to read; - is standard input
     #[arg(value_name = "FILE")]
     pub file: Input,
-    /// Source the tokens belong to; not a [[source]], whose own listing would call them gone
+    /// Source the tokens belong to; not one of the configuration, whose own listing would call them gone
     #[arg(long, value_name = "NAME", default_value = "local")]
     pub source: String,
     /// Write the refused rows to this file

@@ -14,6 +14,8 @@ use super::{Post, verdict};
 
 /// The most tokens that a digest lists.
 const LISTED: i64 = 100;
+/// Mails whose contents are in memory at a time; a digest holds a hundred tokens.
+const AT_ONCE: usize = 32;
 
 /// A mail in hand, ready to go.
 pub(super) struct Ready {
@@ -61,45 +63,58 @@ impl Claimer {
         }
         tx.settle_claimed(&ids, now).await?;
         tx.commit().await?;
-        // Read beside those who write: the set of notices is frozen, and what is cancelled meanwhile
-        // is better left out.
+        let is_full = i64::try_from(mails.len()).is_ok_and(|count| count == limit);
+        let mut claimed = Claimed {
+            ready: Vec::with_capacity(mails.len()),
+            settled: Vec::new(),
+            is_full,
+        };
+        for mails in mails.chunks(AT_ONCE) {
+            self.render(mails, now, &mut claimed).await?;
+        }
+        Ok(claimed)
+    }
+
+    /// Renders claimed mails. Their contents are read beside those who write: the set of notices is
+    /// frozen, and what is cancelled meanwhile is better left out.
+    async fn render(
+        &self,
+        mails: &[ClaimedMail],
+        now: DateTime<Utc>,
+        claimed: &mut Claimed,
+    ) -> Result<(), Error> {
+        let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
         let mut tx = self.store.read().await?;
         let contents = tx.contents(&ids, LISTED).await?;
         drop(tx);
-        let is_full = i64::try_from(mails.len()).is_ok_and(|count| count == limit);
         let templates = self.post.templates();
-        let (mut ready, mut settled) = (Vec::with_capacity(mails.len()), Vec::new());
-        for (mail, content) in mails.into_iter().zip(contents) {
-            let Some(letter) = self.composer.letter(&mail, content, now) else {
-                settled.push(Recorded {
-                    id: mail.id,
-                    verdict: Verdict::Cancelled,
-                    reason: Some("nothing is left to say".to_owned()),
-                });
+        for (mail, content) in mails.iter().zip(contents) {
+            let settled = |verdict, reason| Recorded {
+                id: mail.id,
+                verdict,
+                reason: Some(reason),
+            };
+            let Some(letter) = self.composer.letter(mail, content, now) else {
+                let reason = "nothing is left to say".to_owned();
+                claimed.settled.push(settled(Verdict::Cancelled, reason));
                 continue;
             };
             match self.post.writer.write(&letter, &templates) {
-                Ok(message) => ready.push(Ready {
-                    mail,
-                    message: Arc::new(message),
-                }),
+                Ok(message) => {
+                    let (mail, message) = (mail.clone(), Arc::new(message));
+                    claimed.ready.push(Ready { mail, message });
+                }
                 Err(error) => {
                     // A template that fails on real data: people can mend it, so the mail waits.
                     tracing::error!(mail.id = %mail.id, "a mail cannot be written: {error}");
                     let next_at = now + self.backoff.after(mail.attempts + 1, mail.id);
-                    settled.push(Recorded {
-                        id: mail.id,
-                        verdict: Verdict::Again(next_at),
-                        reason: Some(error.to_string()),
-                    });
+                    claimed
+                        .settled
+                        .push(settled(Verdict::Again(next_at), error.to_string()));
                 }
             }
         }
-        Ok(Claimed {
-            ready,
-            settled,
-            is_full,
-        })
+        Ok(())
     }
 }
 
