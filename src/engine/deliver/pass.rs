@@ -180,7 +180,7 @@ impl<'a> Pass<'a> {
     }
 
     fn stock(&self) -> usize {
-        (self.engine.settings.connections * 4).clamp(64, 256)
+        (self.engine.settings.connections * 4).clamp(128, 256)
     }
 
     /// Pairs idle workers with ready mails; each start is written before it is made.
