@@ -409,6 +409,13 @@ async fn record_in_sqlite(
     });
     query.push(") AS v WHERE mail.id = v.column1 AND mail.state IN ('claimed', 'sending', 'waiting', 'unknown') AND mail.holder = ");
     query.push_bind(holder.id);
+    // Said twice, because SQLite may otherwise walk all mails and look each up among the records.
+    query.push(" AND mail.id IN (");
+    let mut list = query.separated(", ");
+    for record in records {
+        list.push_bind(record.id);
+    }
+    query.push(")");
     // Few records come again in the same number; many do not.
     let query = query.build().persistent(records.len() <= 16);
     Ok(query.execute(on).await?.rows_affected())
