@@ -1,5 +1,6 @@
 //! Judge: marks tokens whose expiry has passed, and keeps findings in step with the facts.
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::domain::{FindingKind, NewNotice, Occurrence, Severity, Topic};
@@ -7,24 +8,32 @@ use crate::store::{NewFinding, Outlived, Tx};
 
 use super::{Dead, Engine, Error, PAGE, Report};
 
-/// The small fact that says that something findings depend on has changed.
-pub(super) const PENDING: &str = "judge.pending";
+/// The small fact that says that something findings depend on has changed. Each change writes a value
+/// of its own.
+const PENDING: &str = "judge.pending";
+
+/// Asks for findings to be judged again, because something they depend on has changed.
+pub(super) async fn ask(tx: &mut Tx, now: DateTime<Utc>) -> Result<(), Error> {
+    Ok(tx
+        .put_meta(PENDING, &super::new_id(now).to_string())
+        .await?)
+}
 
 impl Engine {
     /// Marks, unmarks, opens and resolves, in pages.
     pub(super) async fn judge(&self, report: &mut Report) -> Result<(), Error> {
         self.mark(report).await?;
         let mut tx = self.store.read().await?;
-        let is_pending = tx.meta(PENDING).await?.as_deref() == Some("yes");
+        let Some(pending) = tx.meta(PENDING).await? else {
+            return Ok(());
+        };
         drop(tx);
-        if is_pending {
-            self.resolve(report).await?;
-            self.open(report).await?;
-            let mut tx = self.store.begin().await?;
-            tx.put_meta(PENDING, "no").await?;
-            tx.commit().await?;
-        }
-        Ok(())
+        self.resolve(report).await?;
+        self.open(report).await?;
+        // An import may have asked again meanwhile, by another value: that stays.
+        let mut tx = self.store.begin().await?;
+        tx.drop_meta(PENDING, &pending).await?;
+        Ok(tx.commit().await?)
     }
 
     async fn mark(&self, report: &mut Report) -> Result<(), Error> {
@@ -35,7 +44,7 @@ impl Engine {
             let marked = tx.mark_expired(now, PAGE).await?;
             if marked > 0 || unmarked > 0 {
                 // A finding about a token that no longer works has lost its ground, and the reverse.
-                tx.put_meta(PENDING, "yes").await?;
+                ask(&mut tx, now).await?;
                 tx.commit().await?;
             }
             report.expired += marked;
@@ -124,7 +133,7 @@ impl Engine {
     }
 }
 
-fn finding(found: &Outlived, now: chrono::DateTime<chrono::Utc>) -> NewFinding {
+fn finding(found: &Outlived, now: DateTime<Utc>) -> NewFinding {
     let identity = &found.identity;
     NewFinding {
         id: super::new_id(now),

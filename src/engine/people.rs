@@ -122,7 +122,7 @@ impl Engine {
         let rows: Vec<IdentityRow> = changes.into_iter().map(|change| change.row).collect();
         tx.put_identities(&rows).await?;
         if turned > 0 {
-            tx.put_meta(super::judge::PENDING, "yes").await?;
+            super::judge::ask(&mut tx, now).await?;
         }
         tx.commit().await?;
         (row.held, row.held_at, row.held_fingerprint, row.error) = (None, None, None, None);

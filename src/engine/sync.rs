@@ -234,7 +234,7 @@ impl Changes {
         let needs_judging = self.updates.iter().any(|update| update.needs_judging)
             || self.new.iter().any(|token| token.issuer.is_some());
         if needs_judging {
-            tx.put_meta(super::judge::PENDING, "yes").await?;
+            super::judge::ask(tx, now).await?;
         }
         Ok(())
     }

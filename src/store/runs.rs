@@ -60,6 +60,13 @@ impl Tx {
         Ok(())
     }
 
+    /// Forgets a small fact, unless it has another value by now.
+    pub async fn drop_meta(&mut self, key: &str, value: &str) -> Result<()> {
+        on!(self, c: Db => sqlx::query("DELETE FROM meta WHERE key = $1 AND value = $2")
+            .bind(key).bind(value).execute(c).await.map(drop))?;
+        Ok(())
+    }
+
     /// Writes down a finished pass.
     pub async fn add_run(&mut self, id: Uuid, run: &RunRow, report: &str) -> Result<()> {
         on!(self, c: Db => sqlx::query(

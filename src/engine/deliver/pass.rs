@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::notify::fault::{Outcome, Stage};
@@ -107,9 +107,14 @@ impl<'a> Pass<'a> {
             .to_std()
             .unwrap_or_default()
             .max(Duration::from_millis(10));
-        let mut renewal = tokio::time::interval(third);
-        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renew_at = Instant::now() + third;
         loop {
+            // Before anything else: a pass that never runs out of outcomes must not forget the mail
+            // of a worker that waits long for its server.
+            if Instant::now() >= renew_at {
+                self.renew().await;
+                renew_at = Instant::now() + third;
+            }
             self.claim_ahead(stop);
             (self.engine.on_progress)();
             let mut batch = Batch::default();
@@ -122,7 +127,7 @@ impl<'a> Pass<'a> {
                 tokio::select! {
                     Some(event) = events.recv() => self.take(event, &mut batch, report),
                     claimed = finished(&mut self.claiming) => self.take_claimed(claimed, &mut batch),
-                    _ = renewal.tick() => self.renew().await,
+                    () = tokio::time::sleep_until(renew_at) => {}
                     died = workers.died() => return Err(died),
                     () = stop.cancelled(), if !self.ready.is_empty() => {}
                 }
@@ -350,8 +355,7 @@ impl Pass<'_> {
         let mut batch = Batch::default();
         self.judge_suspects(true, &mut batch, report);
         self.write(batch, report).await?;
-        let is_on_probation =
-            self.opinion.is_refusing() || self.opinion.is_on_probation && self.was_on_probation;
+        let is_on_probation = self.opinion.is_refusing() || self.opinion.is_on_probation;
         if is_on_probation != self.was_on_probation {
             let mut tx = self.engine.store.begin().await?;
             tx.put_meta(PROBATION, if is_on_probation { "yes" } else { "no" })

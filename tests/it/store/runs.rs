@@ -240,3 +240,18 @@ async fn what_is_old_is_purged_and_what_is_about_a_token_never(
         assert_eq!(found.len(), left, "{table}");
     }
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_small_fact_is_forgotten_only_as_it_was_seen(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let (store, _fresh) = db.store().await;
+    write!(store, tx => tx.put_meta("k", "asked first"));
+    write!(store, tx => tx.put_meta("k", "asked again"));
+    write!(store, tx => tx.drop_meta("k", "asked first"));
+    assert_eq!(
+        read!(store, tx => tx.meta("k")).as_deref(),
+        Some("asked again")
+    );
+    write!(store, tx => tx.drop_meta("k", "asked again"));
+    assert_eq!(read!(store, tx => tx.meta("k")), None);
+}
