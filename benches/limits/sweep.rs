@@ -103,11 +103,11 @@ async fn reference(place: &Place, tokens: u64) -> anyhow::Result<(f64, f64)> {
             .replace(":t0", &START.to_string())
             .replace(":n", &tokens.to_string())
     };
-    raw.run(&plain(include_str!("../sql/pg_schema.sql")))
+    raw.run(&plain(include_str!("../baseline/pg_schema.sql")))
         .await?;
     raw.run(&plain(include_str!("../sql/pg_generate.sql")))
         .await?;
-    raw.run(&plain(include_str!("../sql/pg_indexes.sql")))
+    raw.run(&plain(include_str!("../baseline/pg_indexes.sql")))
         .await?;
     raw.run("VACUUM ANALYZE").await?;
     let mut rates = Vec::new();

@@ -58,11 +58,11 @@ impl Engine {
                 .policy
                 .recipients(token, lost.contains(&token.id), &|a| dead.has(a));
             let planned = domain::plan(token, &recipients, &self.policy, horizon);
-            if let (true, true, Some(generation)) = (
-                recipients.is_empty(),
-                planned.planned_step != token.planned_step,
-                token.expiry.at(),
-            ) {
+            let is_newly_due = planned.planned_step != token.planned_step;
+            if let Some(generation) = token.expiry.at()
+                && recipients.is_empty()
+                && is_newly_due
+            {
                 let step = planned.planned_step;
                 let occurrence = Occurrence {
                     topic: Topic::Expiry,

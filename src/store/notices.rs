@@ -252,9 +252,7 @@ impl Tx {
 
     /// Opens a plan, or takes over the one that a sweep which died has left open.
     pub async fn open_plan(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<Uuid> {
-        let left: Option<(Uuid,)> = on!(self, c: Db => sqlx::query_as(
-            "SELECT id FROM plan WHERE state = 'open' LIMIT 1").fetch_optional(c).await)?;
-        if let Some((left,)) = left {
+        if let Some(left) = self.unfinished_plan().await? {
             return Ok(left);
         }
         on!(self, c: Db => sqlx::query("INSERT INTO plan (id, created_at, state) VALUES ($1, $2, 'open')")
