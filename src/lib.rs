@@ -29,3 +29,5 @@ pub mod notify;
 pub mod sources;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
+pub mod web;

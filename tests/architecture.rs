@@ -8,16 +8,18 @@ use std::path::{Path, PathBuf};
 /// Each module of the root with those it may name; `src/lib.rs` draws the same picture. `causes` (an
 /// error in a line) and `clock` (what time it is) name nothing of ours. A people file is read as a token
 /// file is, with the same formats and refusals, so `directories` names `sources`.
-const MAY_NAME: [(&str, &str); 13] = [
+const MAY_NAME: [(&str, &str); 15] = [
     ("domain", ""),
     ("causes", ""),
     ("clock", ""),
     ("telemetry", ""),
-    ("config", "domain"),
+    ("tls", ""),
+    ("web", "tls"),
+    ("config", "domain sources"),
     ("store", "domain"),
-    ("sources", "domain"),
-    ("notify", "domain"),
-    ("directories", "domain sources"),
+    ("sources", "domain web"),
+    ("notify", "domain tls"),
+    ("directories", "domain sources web"),
     ("engine", "clock directories domain notify sources store"),
     ("http", "causes domain"),
     ("lifecycle", "causes"),

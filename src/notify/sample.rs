@@ -67,6 +67,7 @@ pub fn token(name: &str) -> Token {
         description: Some("Deploys the shop from its pipeline".to_owned()),
         issuer: Some(address("ada@example.org")),
         issuer_name: Some("Ada Lovelace".to_owned()),
+        issuer_gone: None,
         account: Some("acme".to_owned()),
         role: Some("admin".to_owned()),
         scope: Some("repo:read, packages:write".to_owned()),

@@ -82,21 +82,9 @@ pub enum Error {
     /// The name for EHLO is none.
     #[error("{0:?} is not a name to greet a mail server with; write it as mail.example.org")]
     HelloName(String),
-    /// The CA file cannot be read.
-    #[error("cannot read certificates from {}", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: rustls::pki_types::pem::Error,
-    },
     /// There is nothing to trust.
-    #[error("no certificate authority to trust in {0}; name one with ca_file")]
-    NoRoots(String),
-    /// The TLS library refuses.
-    #[error("cannot set up TLS")]
-    Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Tls(#[from] crate::tls::Error),
     /// A user without a password, or the reverse.
     #[error("a user and a password go together; only one of them is set")]
     HalfCredentials,
@@ -132,7 +120,7 @@ impl Relay {
             Tls::None => None,
             Tls::Opportunistic if settings.user.is_none() => Some(tls::unverified()?),
             Tls::Implicit | Tls::Required | Tls::Opportunistic => {
-                Some(tls::verified(settings.ca_file.as_deref())?)
+                Some(crate::tls::verified(settings.ca_file.as_deref())?)
             }
         };
         Ok(Self {

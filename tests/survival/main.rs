@@ -18,5 +18,7 @@ mod postgres;
 mod several;
 mod store;
 mod strangers;
+mod stub;
 mod waiting;
+mod web;
 mod world;

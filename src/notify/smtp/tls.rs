@@ -1,62 +1,28 @@
-//! Which certificates are believed, and the handshake.
+//! The handshake, and how to do without knowing the server.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use tokio::{io, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::notify::fault::{Fault, Stage};
+use crate::tls;
 
-use super::{Error, session::Wire};
-
-/// A client that believes the authorities of `ca_file` alone, or those of the system.
-pub(super) fn verified(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
-    let config = builder()?.with_root_certificates(roots(ca_file)?);
-    Ok(config.with_no_client_auth())
-}
+use super::session::Wire;
 
 /// A client that believes any certificate: encryption against those who only listen.
-pub(super) fn unverified() -> Result<ClientConfig, Error> {
+pub(super) fn unverified() -> Result<ClientConfig, tls::Error> {
     let provider = Arc::new(ring::default_provider());
-    let config = builder()?
+    let config = tls::builder()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Any(provider)));
     Ok(config.with_no_client_auth())
-}
-
-type Builder = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
-
-fn builder() -> Result<Builder, Error> {
-    let provider = Arc::new(ring::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?)
-}
-
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
-    let mut store = RootCertStore::empty();
-    let place = if let Some(path) = ca_file {
-        let wrong = |source| Error::CaFile {
-            path: path.to_owned(),
-            source,
-        };
-        for certificate in CertificateDer::pem_file_iter(path).map_err(wrong)? {
-            store.add(certificate.map_err(wrong)?)?;
-        }
-        path.display().to_string()
-    } else {
-        // One broken file among the system's must not cost all the others.
-        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        "the system's store".to_owned()
-    };
-    if store.is_empty() {
-        return Err(Error::NoRoots(place));
-    }
-    Ok(store)
 }
 
 pub(super) async fn handshake<S: Wire>(
