@@ -15,7 +15,12 @@ CREATE TABLE source (
     last_good_sync_at TEXT,
     -- How many tokens the last good listing held.
     tokens            INTEGER NOT NULL DEFAULT 0,
-    error             TEXT
+    error             TEXT,
+    -- Attempts that failed in a row, and since when.
+    failures          INTEGER NOT NULL DEFAULT 0,
+    failing_since     TEXT,
+    -- The other side asked not to be asked before.
+    deferred_until    TEXT
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE token (
@@ -28,6 +33,8 @@ CREATE TABLE token (
     -- The issuer's address as it is compared: in lower case.
     issuer_key    TEXT,
     issuer_name   TEXT,
+    -- How it is known that the issuer no longer exists at the source.
+    issuer_gone   TEXT,
     account       TEXT,
     role          TEXT,
     scope         TEXT,

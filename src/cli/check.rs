@@ -13,7 +13,7 @@ use crate::causes::Causes;
 use crate::config::{Config, Transport};
 use crate::notify::fault::{Fault, Stage};
 use crate::notify::smtp::Relay;
-use crate::sources;
+use crate::sources::{self, Checked};
 use crate::store::{self, Access, Store};
 
 /// No try takes longer.
@@ -159,7 +159,7 @@ async fn waiting(store: &Store) -> Vec<(String, Finding)> {
         ("plan".to_owned(), Finding::Doubtful(what))
     });
     let sources = sources.into_iter().filter_map(|row| {
-        let error = row.error?;
+        let error = row.standing.error?;
         Some((
             format!("source {}", row.name),
             Finding::Doubtful(format!("last time: {error}")),
@@ -265,21 +265,40 @@ fn outbox(config: &Config) -> Finding {
 /// Every source and directory, by its own check.
 async fn listings(config: &Config) -> Vec<(String, Finding)> {
     let mut found = Vec::new();
-    for source in setup::sources(config) {
-        let seen = tokio::time::timeout(PATIENCE, source.it.check()).await;
-        found.push((format!("source {}", source.name), listing(seen)));
+    for configured in &config.sources {
+        let name = format!("source {}", configured.name);
+        let seen = match setup::source(configured) {
+            Ok(watched) => listing(tokio::time::timeout(PATIENCE, watched.source.check()).await),
+            Err(error) => {
+                Finding::Broken(Causes(&error).to_string(), MEND.to_owned(), Exit::Config)
+            }
+        };
+        found.push((name, seen));
     }
     for directory in setup::directories(config) {
         let seen = tokio::time::timeout(PATIENCE, directory.it.directory.check()).await;
+        let seen = seen.map(|seen| seen.map(Checked::from));
         found.push((format!("directory {}", directory.name), listing(seen)));
     }
     found
 }
 
-fn listing(seen: Result<Result<String, sources::Error>, Elapsed>) -> Finding {
-    let mend = "mend the file, or its path in the configuration".to_owned();
+/// What to do about a source or directory.
+const MEND: &str = "mend it, or what the configuration says of it";
+
+fn listing(seen: Result<Result<Checked, sources::Error>, Elapsed>) -> Finding {
+    let mend = MEND.to_owned();
     match seen {
-        Ok(Ok(seen)) => Finding::Fine(seen),
+        Ok(Ok(seen)) => match seen
+            .rights
+            .into_iter()
+            .find_map(|right| Some((right.what, right.missing?)))
+        {
+            Some((what, missing)) => {
+                Finding::Doubtful(format!("{}; cannot {what}: {missing}", seen.summary))
+            }
+            None => Finding::Fine(seen.summary),
+        },
         Ok(Err(error)) => Finding::Broken(Causes(&error).to_string(), mend, Exit::Failed),
         Err(_) => Finding::Broken("it does not answer".to_owned(), mend, Exit::Failed),
     }

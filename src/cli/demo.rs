@@ -35,7 +35,7 @@ pub(super) async fn demo(context: &Context, args: Demo) -> anyhow::Result<Exit> 
     let config = Config::load(Some(&config_file), &HashMap::new())?;
     let post = setup::post(&config)?;
     let store = setup::store(&config).await?;
-    let engine = setup::engine(context, &config, store, post);
+    let engine = setup::engine(context, &config, store, post)?;
     let report = engine
         .sweep(&SweepOptions::default(), &CancellationToken::new())
         .await;

@@ -19,8 +19,9 @@ pub(super) async fn sweep(
     args: &Sweep,
 ) -> anyhow::Result<Exit> {
     let (store, scratch) = setup::store_to_look_at(config).await?;
-    let engine = setup::engine(context, config, store, setup::post_for_dry_run(config)?);
+    let engine = setup::engine(context, config, store, setup::post_for_dry_run(config)?)?;
     let options = SweepOptions {
+        by_schedule: false,
         only: args.source.clone(),
         accept_shrink: args.accept_shrink.clone(),
     };

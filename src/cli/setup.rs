@@ -7,17 +7,17 @@ use anyhow::Context as _;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
-use crate::config::{self, Config, DirectoryKind, SourceKind};
+use crate::config::{self, Config, DirectoryKind};
 use crate::directories::file::FileDirectory;
 use crate::domain::{Backoff, Policy};
-use crate::engine::{self, Engine, GuardedDirectory, LastPurge, Named, Post, Settings};
+use crate::engine::{self, Engine, GuardedDirectory, LastPurge, Named, Post, Settings, Watched};
 use crate::notify::message::{Stationery, Writer};
 use crate::notify::outbox::Outbox;
 use crate::notify::smtp::{Relay, SmtpSettings, Tls};
 use crate::notify::template::Templates;
 use crate::notify::transport::Transport;
 use crate::notify::view::Place;
-use crate::sources::{Source, file::FileSource};
+use crate::sources;
 use crate::store::{self, Access, Store};
 use crate::telemetry::{self, Telemetry};
 
@@ -111,31 +111,51 @@ pub(super) fn engine_failure(error: engine::Error) -> Failure {
 }
 
 /// The engine of this configuration.
-pub(super) fn engine(context: &Context, config: &Config, store: Store, post: Arc<Post>) -> Engine {
-    Engine {
+pub(super) fn engine(
+    context: &Context,
+    config: &Config,
+    store: Store,
+    post: Arc<Post>,
+) -> anyhow::Result<Engine> {
+    Ok(Engine {
         store,
         clock: context.clock.clone(),
         policy: policy(config),
         settings: settings(config),
         post,
-        sources: sources(config),
+        sources: sources(config)?,
         directories: directories(config),
         holder: engine::new_id(context.clock.now()),
         last_purge: LastPurge::default(),
         on_progress: Box::new(|| ()),
-    }
+    })
+}
+
+/// A configured source.
+pub(super) fn source(config: &config::SourceConfig) -> Result<Watched, sources::Error> {
+    let common = sources::Common {
+        name: config.name.clone(),
+        timeout: config.timeout,
+    };
+    Ok(Watched {
+        name: config.name.clone(),
+        kind: config.kind.as_str(),
+        source: config.kind.build(&common)?,
+        schedule: config.schedule.clone(),
+        allow_revoke: config.allow_revoke,
+        policy_ttl: config.policy_ttl,
+        owners: config.owners.clone(),
+    })
 }
 
 /// The configured sources.
-pub(super) fn sources(config: &Config) -> Vec<Named<Box<dyn Source>>> {
-    let sources = config.sources.iter().map(|source| match &source.kind {
-        SourceKind::File(file) => Named {
-            name: source.name.clone(),
-            kind: "file",
-            it: Box::new(FileSource::new(source.name.clone(), file.path.clone())) as Box<_>,
-        },
+fn sources(config: &Config) -> anyhow::Result<Vec<Watched>> {
+    let built = config.sources.iter().map(|configured| {
+        let watched = source(configured);
+        watched.with_context(|| format!("cannot set up the source {}", configured.name))
     });
-    sources.collect()
+    let built: anyhow::Result<Vec<_>> = built.collect();
+    Ok(built.map_err(Failure::config)?)
 }
 
 /// The configured directories.

@@ -19,8 +19,9 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> anyhow::Result<Exit
     let _log = setup::log(context, &config)?;
     let post = setup::post(&config)?;
     let store = setup::store(&config).await?;
-    let engine = setup::engine(context, &config, store, post);
+    let engine = setup::engine(context, &config, store, post)?;
     let options = SweepOptions {
+        by_schedule: false,
         only: args.source,
         accept_shrink: args.accept_shrink,
     };

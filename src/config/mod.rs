@@ -24,14 +24,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use chrono_tz::Tz;
+
 pub use daemon::{Delivery, Http, Log, LogFormat, ScheduleConfig};
 pub use error::{Error, Place, Problem};
 pub use mail::{Mail, Smtp, Tls, Transport};
 pub use notify::{Account, Notify};
 pub use policy::{Policy, Retention};
-pub use sources::{
-    DirectoryConfig, DirectoryKind, FileDirectory, FileSource, SourceConfig, SourceKind,
-};
+pub use sources::{DirectoryConfig, DirectoryKind, FileDirectory, SourceConfig};
 pub use store::Store;
 
 use layers::Merged;
@@ -131,7 +131,10 @@ impl Config {
         let retention = Retention::read(root.section("retention"));
         let http = Http::read(root.section("http"));
         let log = Log::read(root.section("log"));
-        let sources = SourceConfig::read_all(root.sections("source"));
+        let zone = schedule
+            .as_ref()
+            .map_or(Tz::UTC, |schedule| schedule.timezone);
+        let sources = SourceConfig::read_all(root.sections("source"), zone);
         let directories = DirectoryConfig::read_all(root.sections("directory"));
         root.finish();
         Some(Self {

@@ -2,31 +2,32 @@
 //!
 //! A new kind is one struct with a `read`, one variant, and one word in `KINDS`.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+
+use chrono::TimeDelta;
+use chrono_tz::Tz;
 
 use super::{field::Field, table::Table};
+use crate::domain::Schedule;
+use crate::sources::{self, file};
 
 /// A place where tokens live.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SourceConfig {
     /// Its name: `[a-z0-9][a-z0-9_-]*`, not `local`. Unique.
     pub name: String,
+    /// When it is listed; `None` is at every sweep.
+    pub schedule: Option<Schedule>,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// Whether lapsed may end its tokens.
+    pub allow_revoke: bool,
+    /// The life that its tokens without an end are given.
+    pub policy_ttl: Option<TimeDelta>,
+    /// A file that says whose its tokens are.
+    pub owners: Option<PathBuf>,
     /// What it is.
-    pub kind: SourceKind,
-}
-
-/// What a source is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceKind {
-    /// A file or a folder of files.
-    File(FileSource),
-}
-
-/// Tokens in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileSource {
-    /// A CSV, JSON or JSON lines file, or a folder of them.
-    pub path: PathBuf,
+    pub kind: sources::Kind,
 }
 
 /// A place that knows whether a person still has access.
@@ -56,15 +57,16 @@ pub struct FileDirectory {
     pub path: PathBuf,
 }
 
+/// How long one request may take unless it is said otherwise.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How the table of a kind is read; `None` when something is missing, and noted.
 type ReadKind<T> = fn(&mut Table) -> Option<T>;
 
-impl SourceKind {
-    const KINDS: &[(&'static str, ReadKind<Self>)] = &[("file", |table| {
-        let path = table.required("path", "path = \"tokens.csv\"", Field::path)?;
-        Some(Self::File(FileSource { path }))
-    })];
-}
+const SOURCE_KINDS: &[(&str, ReadKind<sources::Kind>)] = &[("file", |table| {
+    let path = table.required("path", "path = \"tokens.csv\"", Field::path)?;
+    Some(sources::Kind::File(file::Config { path }))
+})];
 
 impl DirectoryKind {
     const KINDS: &[(&'static str, ReadKind<Self>)] = &[("file", |table| {
@@ -74,15 +76,30 @@ impl DirectoryKind {
 }
 
 impl SourceConfig {
-    /// All sources.
-    pub(super) fn read_all(tables: Vec<Table>) -> Vec<Self> {
+    /// All sources; their schedules are read in this zone.
+    pub(super) fn read_all(tables: Vec<Table>, zone: Tz) -> Vec<Self> {
         let mut names = BTreeSet::from(["local".to_owned()]);
         let read = |mut table: Table| {
             let name = name(&mut table, &mut names);
-            let kind = kind(&mut table, SourceKind::KINDS);
+            let schedule = table.optional("schedule", |field| {
+                Schedule::new(field.text()?, zone).map_err(|error| error.to_string())
+            });
+            let timeout = table.or("timeout", TIMEOUT, |field| {
+                let span = field.span(TimeDelta::seconds(1))?;
+                span.to_std().map_err(|error| error.to_string())
+            });
+            let allow_revoke = table.or("allow_revoke", false, Field::flag);
+            let policy_ttl = table.optional("policy_ttl", |field| field.span(TimeDelta::days(1)));
+            let owners = table.optional("owners", Field::path);
+            let kind = kind(&mut table, SOURCE_KINDS);
             table.finish();
             Some(Self {
                 name: name?,
+                schedule,
+                timeout,
+                allow_revoke,
+                policy_ttl,
+                owners,
                 kind: kind?,
             })
         };

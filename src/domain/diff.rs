@@ -92,12 +92,54 @@ pub fn pair_up(
     }
 }
 
+/// By what rules the tokens of a source are taken in.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// When and whom to warn.
+    pub policy: &'a Policy,
+    /// The life that a token without an end is given.
+    pub policy_ttl: Option<TimeDelta>,
+}
+
+/// Those of a source that has none of its own.
+impl<'a> From<&'a Policy> for Terms<'a> {
+    fn from(policy: &'a Policy) -> Self {
+        Self {
+            policy,
+            policy_ttl: None,
+        }
+    }
+}
+
+impl Terms<'_> {
+    /// The expiry that counts, and who says so. A token without an end has the one that our policy gives
+    /// it, counted from when it was made or, where nobody knows that, from when it was first seen.
+    fn expiry(
+        &self,
+        listed: Expiry,
+        is_computed: bool,
+        from: DateTime<Utc>,
+    ) -> (Expiry, Option<ExpiryOrigin>) {
+        let ours = self.policy_ttl.and_then(|ttl| from.checked_add_signed(ttl));
+        match (listed, ours) {
+            (Expiry::Never, Some(at)) => (Expiry::At(at), Some(ExpiryOrigin::Policy)),
+            (Expiry::At(_), _) if is_computed => (listed, Some(ExpiryOrigin::Computed)),
+            (Expiry::Never | Expiry::At(_), _) => (listed, Some(ExpiryOrigin::Source)),
+            (Expiry::Unknown, _) => (listed, None),
+        }
+    }
+}
+
 /// A token that `source` lists for the first time.
 #[must_use]
-pub fn first_seen(source: &str, listed: Listed, policy: &Policy, now: DateTime<Utc>) -> Token {
-    let expiry = listed.expiry.over(None).unwrap_or(Expiry::Unknown);
-    let use_told = listed.last_used_at != Cell::Absent;
+pub fn first_seen(source: &str, listed: Listed, terms: Terms<'_>, now: DateTime<Utc>) -> Token {
     let created_at = listed.created_at.over(None);
+    let (expiry, expiry_origin) = terms.expiry(
+        listed.expiry.over(None).unwrap_or(Expiry::Unknown),
+        listed.is_computed,
+        created_at.unwrap_or(now),
+    );
+    let use_told = listed.last_used_at != Cell::Absent;
     let token = Token {
         id: TokenId::of(source, &listed.external_id),
         source: source.to_owned(),
@@ -106,12 +148,13 @@ pub fn first_seen(source: &str, listed: Listed, policy: &Policy, now: DateTime<U
         description: listed.description.over(None),
         issuer: listed.issuer.over(None),
         issuer_name: listed.issuer_name.over(None),
+        issuer_gone: listed.issuer_gone.over(None),
         account: listed.account.over(None),
         role: listed.role.over(None),
         scope: listed.scope.over(None),
         created_at,
         expiry,
-        expiry_origin: origin(expiry),
+        expiry_origin,
         status: listed.status.over(None).unwrap_or(Status::Active),
         last_used_at: listed.last_used_at.over(None),
         use_told,
@@ -120,7 +163,7 @@ pub fn first_seen(source: &str, listed: Listed, policy: &Policy, now: DateTime<U
         planned_step: None,
         due_at: None,
     };
-    settled(token, policy, now)
+    settled(token, terms.policy, now)
 }
 
 /// What `listed` changes about `known`; `None` when it says what is known already.
@@ -128,7 +171,7 @@ pub fn first_seen(source: &str, listed: Listed, policy: &Policy, now: DateTime<U
 pub fn update(
     known: &Token,
     listed: Listed,
-    policy: &Policy,
+    terms: Terms<'_>,
     now: DateTime<Utc>,
 ) -> Option<Update> {
     let stored = known.clone();
@@ -144,6 +187,7 @@ pub fn update(
         description: listed.description.over(stored.description),
         issuer: listed.issuer.over(stored.issuer),
         issuer_name: listed.issuer_name.over(stored.issuer_name),
+        issuer_gone: listed.issuer_gone.over(stored.issuer_gone),
         account: listed.account.over(stored.account),
         role: listed.role.over(stored.role),
         scope: listed.scope.over(stored.scope),
@@ -155,14 +199,15 @@ pub fn update(
     if known.life_from == known.created_at {
         token.life_from = token.created_at;
     }
-    let expiry = listed
-        .expiry
-        .over(Some(known.expiry))
-        .unwrap_or(Expiry::Unknown);
+    let from = token.created_at.unwrap_or(known.first_seen_at);
+    let (expiry, expiry_origin) = match listed.expiry.over(None) {
+        Some(expiry) => terms.expiry(expiry, listed.is_computed, from),
+        None => (known.expiry, known.expiry_origin),
+    };
     let is_new_expiry = !is_same(known.expiry, expiry);
+    token.expiry_origin = expiry_origin;
     if is_new_expiry {
         token.expiry = expiry;
-        token.expiry_origin = origin(expiry);
         token.life_from = Some(now);
     }
     // A stored `expired` is a mark of ours; the source's word for it is active.
@@ -176,7 +221,7 @@ pub fn update(
         token.planned_step = None;
         token.status = is;
     }
-    let token = settled(token, policy, now);
+    let token = settled(token, terms.policy, now);
     let is_other = is_new_expiry || was != is;
     let notices = match is {
         _ if !is_other => NoticeEffect::Keep,
@@ -232,13 +277,6 @@ fn settled(mut token: Token, policy: &Policy, now: DateTime<Utc>) -> Token {
     }
     token.due_at = policy.due_at(&token);
     token
-}
-
-fn origin(expiry: Expiry) -> Option<ExpiryOrigin> {
-    match expiry {
-        Expiry::Never | Expiry::At(_) => Some(ExpiryOrigin::Source),
-        Expiry::Unknown => None,
-    }
 }
 
 fn is_same(known: Expiry, listed: Expiry) -> bool {

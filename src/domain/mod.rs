@@ -9,6 +9,7 @@ mod notice;
 mod plan;
 mod policy;
 mod schedule;
+mod standing;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -16,12 +17,14 @@ mod token;
 
 pub use address::{Address, InvalidAddress};
 pub use backoff::Backoff;
+pub use diff::Terms;
 pub use finding::{FindingKind, FindingState, Severity};
 pub use identity::{IdentityStatus, Person};
 pub use notice::{Ground, NewNotice, NoticeKey, NoticeState, Occurrence, Topic};
 pub use plan::{Planned, foresee, plan};
 pub use policy::{Policy, Prospect, Recipient, StepOutlook};
 pub use schedule::{InvalidSchedule, Schedule};
+pub use standing::{News, Standing};
 pub use step::{InvalidStep, Step};
 pub use token::{
     Cell, Expiry, ExpiryOrigin, Listed, Status, Token, TokenId, TokenRef, UnknownWord,

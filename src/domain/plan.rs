@@ -143,6 +143,7 @@ mod tests {
             description: None,
             issuer: Some("ada@example.org".parse().unwrap()),
             issuer_name: None,
+            issuer_gone: None,
             account: None,
             role: None,
             scope: None,

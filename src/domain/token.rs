@@ -183,6 +183,9 @@ pub struct Token {
     pub issuer: Option<Address>,
     /// That person's name.
     pub issuer_name: Option<String>,
+    /// How it is known that the issuer no longer exists at the source, in words; `None` when he does, or
+    /// nobody says.
+    pub issuer_gone: Option<String>,
     /// The tenant it belongs to.
     pub account: Option<String>,
     /// What it may do, as a role of the source.
@@ -268,7 +271,7 @@ impl<T> Cell<T> {
 }
 
 /// One token as a source lists it, already checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
     /// What the source calls it; never empty.
     pub external_id: String,
@@ -280,6 +283,10 @@ pub struct Listed {
     pub issuer: Cell<Address>,
     /// `issuer_name`.
     pub issuer_name: Cell<String>,
+    /// What the source calls the issuer; not kept, it is what a list of owners goes by.
+    pub issuer_id: Option<String>,
+    /// How it is known that the issuer no longer exists at the source, in words; empty when he does.
+    pub issuer_gone: Cell<String>,
     /// `account`.
     pub account: Cell<String>,
     /// `role`.
@@ -290,10 +297,23 @@ pub struct Listed {
     pub created_at: Cell<DateTime<Utc>>,
     /// `expires_at`; an empty cell is [`Expiry::Unknown`], never [`Cell::Empty`].
     pub expiry: Cell<Expiry>,
+    /// Whether the expiry was worked out from what the source states, not stated by it.
+    pub is_computed: bool,
     /// `last_used_at`.
     pub last_used_at: Cell<DateTime<Utc>>,
     /// `status`: active, disabled or revoked.
     pub status: Cell<Status>,
+}
+
+impl Listed {
+    /// A token of which nothing but its id is told.
+    #[must_use]
+    pub fn named(external_id: impl Into<String>) -> Self {
+        Self {
+            external_id: external_id.into(),
+            ..Self::default()
+        }
+    }
 }
 
 /// A reference to a token on the command line.

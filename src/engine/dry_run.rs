@@ -9,7 +9,7 @@ use crate::domain::{self, Listed, NewNotice, Token, TokenId};
 use crate::sources::Fetched;
 
 use super::sync::Changes;
-use super::{Engine, Error, LISTING_TIMEOUT, PAGE, Report, SweepOptions};
+use super::{Engine, Error, PAGE, Report, SweepOptions};
 
 /// A notice that would be planned, and what it is about.
 #[derive(Debug, Clone)]
@@ -39,22 +39,20 @@ impl Engine {
             let mut tx = self.store.read().await?;
             let row = tx.source(&source.name).await?.unwrap_or_default();
             drop(tx);
-            let fetched =
-                tokio::time::timeout(LISTING_TIMEOUT, source.it.fetch(row.fingerprint.as_deref()));
-            let listing = match fetched.await.map_err(|_| Error::TimedOut)? {
+            let mut found = match source.fetch(&row).await {
                 Ok(Fetched::Unchanged) => continue,
-                Ok(Fetched::New(listing)) => listing,
+                Ok(Fetched::New(found)) => found,
                 Err(error) => {
                     report.problems.push(format!(
                         "source {}: {}",
                         source.name,
-                        super::sweep::chain(&error.into())
+                        super::sweep::chain(&error)
                     ));
                     continue;
                 }
             };
-            report.rows_refused += listing.refusals.count;
-            let mut tokens = listing.tokens;
+            report.rows_refused += found.listing.refusals.count;
+            let mut tokens = found.tokens();
             loop {
                 let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
                 let listed: Vec<Listed> = tokens.by_ref().take(page).collect::<Result<_, _>>()?;
@@ -62,8 +60,8 @@ impl Engine {
                     break;
                 }
                 let mut tx = self.store.read().await?;
-                let changes =
-                    Changes::of_rows(&mut tx, &source.name, listed, &self.policy, now).await?;
+                let terms = source.terms(&self.policy);
+                let changes = Changes::of_rows(&mut tx, &source.name, listed, terms, now).await?;
                 drop(tx);
                 changes.count(&mut report);
                 let updated = changes.updates.into_iter().map(|update| update.token);

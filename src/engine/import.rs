@@ -2,7 +2,7 @@
 //! stays as it is.
 
 use crate::clock::Clock;
-use crate::domain::{Listed, Policy};
+use crate::domain::{Listed, Policy, Terms};
 use crate::sources::Listing;
 use crate::store::Store;
 
@@ -67,6 +67,7 @@ pub async fn import(
         refusals,
         ..
     } = listing;
+    let terms = Terms::from(policy);
     let mut report = Report::default();
     let mut rows = 0;
     let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
@@ -81,7 +82,7 @@ pub async fn import(
             Mode::DryRun => store.read().await?,
         };
         let now = clock.now();
-        let changes = Changes::of_rows(&mut tx, source, listed, policy, now).await?;
+        let changes = Changes::of_rows(&mut tx, source, listed, terms, now).await?;
         changes.count(&mut report);
         if mode == Mode::Write {
             changes.write(&mut tx, now).await?;

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::directories::Directory;
 use crate::domain::{Address, Backoff, Policy, Schedule};
-use crate::sources::{self, Source};
+use crate::sources;
 use crate::store::{self, Holder, Store, Tx};
 
 pub use deliver::{Outcomes, Post};
@@ -34,6 +34,7 @@ pub use import::{ImportCounts, Into, LOCAL, Mode, import};
 pub use purge::LastPurge;
 pub use report::{Job, Report};
 pub use sweep::SweepOptions;
+pub use sync::Watched;
 
 /// Everything a sweep needs.
 pub struct Engine {
@@ -48,7 +49,7 @@ pub struct Engine {
     /// What writes and sends mails.
     pub post: Arc<Post>,
     /// Where tokens live.
-    pub sources: Vec<Named<Box<dyn Source>>>,
+    pub sources: Vec<Watched>,
     /// Who knows whether people have access.
     pub directories: Vec<Named<GuardedDirectory>>,
     /// This process, as the holder of leases.

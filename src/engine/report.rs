@@ -52,6 +52,8 @@ pub struct Report {
     pub tokens_gone: u64,
     /// Rows that were refused.
     pub rows_refused: u64,
+    /// Sources that asked to be left alone for a while.
+    pub sources_deferred: u64,
     /// People whose status changed.
     pub people_changed: u64,
     /// Tokens marked expired.

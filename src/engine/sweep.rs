@@ -20,6 +20,8 @@ const SWEEP: &str = "sweep";
 pub struct SweepOptions {
     /// Only these sources and directories are synchronised; none named is all.
     pub only: Vec<String>,
+    /// Whether sources are left alone until their schedules and back-offs allow.
+    pub by_schedule: bool,
     /// The listings of these may shrink by half.
     pub accept_shrink: Vec<String>,
 }

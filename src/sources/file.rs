@@ -8,10 +8,25 @@ use async_trait::async_trait;
 
 pub(crate) use self::stamp::Stamp;
 use super::tokens::{self, Input, Watch};
-use super::{Error, Fetched, Listing, Source};
+use super::{Checked, Common, Error, Fetched, Last, Listing, Source};
 
 /// So many rows of each file [`Source::check`] looks at.
 const CHECKED_ROWS: u64 = 1000;
+
+/// Where tokens are in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// A CSV, JSON or JSON lines file, or a folder of them.
+    pub path: PathBuf,
+}
+
+impl Config {
+    /// The source.
+    #[must_use]
+    pub fn build(&self, common: &Common) -> FileSource {
+        FileSource::new(common.name.clone(), self.path.clone())
+    }
+}
 
 /// A file or folder that lists tokens. The same id in two files of a folder is refused.
 #[derive(Debug, Clone)]
@@ -36,14 +51,14 @@ impl FileSource {
 
 #[async_trait]
 impl Source for FileSource {
-    async fn fetch(&self, previous: Option<&str>) -> Result<Fetched<Listing>, Error> {
-        let (path, previous) = (self.path.clone(), previous.map(str::to_owned));
+    async fn fetch(&self, last: &Last) -> Result<Fetched<Listing>, Error> {
+        let (path, previous) = (self.path.clone(), last.fingerprint.clone());
         blocking(move || fetch(&path, previous.as_deref())).await
     }
 
-    async fn check(&self) -> Result<String, Error> {
+    async fn check(&self) -> Result<Checked, Error> {
         let path = self.path.clone();
-        blocking(move || check(&path)).await
+        blocking(move || check(&path)).await.map(Checked::from)
     }
 }
 
@@ -67,7 +82,7 @@ fn fetch(path: &Path, previous: Option<&str>) -> Result<Fetched<Listing>, Error>
     }
     let mut listing = tokens::read(&inputs(&stamp), &mut Watch::default())?;
     stamp.still_holds(path)?;
-    listing.fingerprint = stamp.fingerprint;
+    listing.fingerprint = Some(stamp.fingerprint);
     Ok(Fetched::New(listing))
 }
 

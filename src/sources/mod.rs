@@ -1,31 +1,91 @@
 //! Where tokens live. A source lists tokens; it never sees the store.
 
+pub mod cells;
 pub mod file;
+pub mod gather;
+mod kind;
+pub mod owners;
 pub(crate) mod rows;
 mod sorter;
 pub mod tokens;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::domain::Listed;
+use crate::domain::{Address, Listed};
+use crate::web;
+
+pub use kind::{Common, Kind};
 
 /// A place that can list its tokens.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// Lists every token, or says that nothing has changed since the listing with this fingerprint.
+    /// Lists its tokens, or says that nothing has changed since the last listing.
     ///
     /// # Errors
     /// When the listing could not be had whole. Nothing is concluded from a failed listing.
-    async fn fetch(&self, previous: Option<&str>) -> Result<Fetched<Listing>, Error>;
+    async fn fetch(&self, last: &Last) -> Result<Fetched<Listing>, Error>;
 
-    /// Tries whether [`Source::fetch`] could work; says in a few words what it saw.
+    /// Tries whether [`Source::fetch`] could work; says what the credentials can see and do.
     ///
     /// # Errors
     /// What is in the way and how to mend it.
-    async fn check(&self) -> Result<String, Error>;
+    async fn check(&self) -> Result<Checked, Error>;
+
+    /// Ends a token for good, and looks again whether it has ended.
+    ///
+    /// # Errors
+    /// When it is the source's own credential, may not be ended, or still works.
+    async fn revoke(&self, external_id: &str) -> Result<(), Error> {
+        let _ = external_id;
+        Err(Error::CannotRevoke)
+    }
+
+    /// The page of the source's own site where people see to this token.
+    fn page_of(&self, external_id: &str) -> Option<String> {
+        let _ = external_id;
+        None
+    }
+}
+
+/// What a source is told of its last good listing.
+#[derive(Debug, Clone, Default)]
+pub struct Last {
+    /// See [`Listing::fingerprint`].
+    pub fingerprint: Option<String>,
+    /// When it was asked for; `None` when there was none.
+    pub asked_at: Option<DateTime<Utc>>,
+}
+
+/// What a look at a source, without a listing, brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// In a few words: `CSV, 14 tokens`.
+    pub summary: String,
+    /// What its credentials can and cannot do.
+    pub rights: Vec<Right>,
+}
+
+impl From<String> for Checked {
+    fn from(summary: String) -> Self {
+        Self {
+            summary,
+            rights: Vec::new(),
+        }
+    }
+}
+
+/// Something that credentials can or cannot do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Right {
+    /// What: `list the tokens of all users`.
+    pub what: String,
+    /// How to add it where it is missing, `None` where it is there.
+    pub missing: Option<String>,
 }
 
 /// What a fetch brought.
@@ -37,15 +97,57 @@ pub enum Fetched<T> {
 }
 
 /// A listing that streams in order of external id, each id once.
+#[derive(Default)]
 pub struct Listing {
     /// The tokens.
-    pub tokens: Box<dyn Iterator<Item = Result<Listed, Error>> + Send>,
+    pub tokens: Tokens,
     /// How many there are.
     pub count: u64,
+    /// It holds only what changed, so that nothing it lacks is gone.
+    pub is_partial: bool,
+    /// The administrators of the accounts; `None` where the source does not tell.
+    pub admins: Option<Vec<AccountAdmin>>,
+    /// The longest life that the source allows a token.
+    pub longest_life: Option<LongestLife>,
     /// Rows that were refused. A listing with refusals is not complete.
     pub refusals: Refusals,
-    /// What to hand to the next [`Source::fetch`].
-    pub fingerprint: String,
+    /// What it looked like from outside, so that the same is not read again.
+    pub fingerprint: Option<String>,
+}
+
+/// Tokens as they come.
+pub struct Tokens(pub Box<dyn Iterator<Item = Result<Listed, Error>> + Send>);
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self(Box::new(std::iter::empty()))
+    }
+}
+
+impl Iterator for Tokens {
+    type Item = Result<Listed, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}
+
+/// An administrator of an account, as a source tells.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AccountAdmin {
+    /// The account, as its tokens name it.
+    pub account: String,
+    /// The mailbox.
+    pub address: Address,
+}
+
+/// The longest life that a source allows a token, and where that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LongestLife {
+    /// `None` is for ever.
+    pub life: Option<TimeDelta>,
+    /// `auth-token-max-ttl-minutes is 0`.
+    pub evidence: String,
 }
 
 /// Rows that were refused: the first twenty with their place and reason, and how many in all.
@@ -128,6 +230,37 @@ pub enum Error {
         /// What it is, and what it should be.
         reason: &'static str,
     },
+    /// A system did not answer as it should.
+    #[error(transparent)]
+    Web(#[from] web::Error),
+    /// The credentials do not do.
+    #[error("{what}; {mend}")]
+    Rights {
+        /// What was refused.
+        what: String,
+        /// What to add, and where.
+        mend: String,
+    },
+    /// The credentials show the tokens of their own user alone.
+    #[error("the credentials show only the tokens of their own user; {mend}")]
+    Narrowed {
+        /// What to add, and where.
+        mend: String,
+    },
+    /// There is no such token, or it has ended already.
+    #[error("the source knows no token {0:?}")]
+    NoSuchToken(String),
+    /// The token by which lapsed sees the source.
+    #[error(
+        "this is the token by which lapsed sees the source; end it by hand when you replace it"
+    )]
+    OwnToken,
+    /// The kind has no way to end a token.
+    #[error("a source of this kind cannot end tokens; end it where it lives")]
+    CannotRevoke,
+    /// The source accepted the order, and the token is there still.
+    #[error("the source accepted the order, but the token is still there")]
+    StillThere,
     /// The content as a whole makes no sense: no header, an unknown column.
     #[error("{place}: {reason}")]
     Content {
@@ -136,6 +269,17 @@ pub enum Error {
         /// Why, and what to write instead.
         reason: String,
     },
+}
+
+impl Error {
+    /// How long the source wants to be left alone; that is no failure.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Web(error) => error.wait(),
+            _ => None,
+        }
+    }
 }
 
 /// What to do about a file that cannot be read.

@@ -118,10 +118,10 @@ impl<'a, 'b> Reading<'a, 'b> {
             previous: None,
         };
         let listing = Listing {
-            tokens: Box::new(tokens),
+            tokens: super::Tokens(Box::new(tokens)),
             count: self.pushed - doubles,
             refusals: self.refusals,
-            fingerprint: String::new(),
+            ..Listing::default()
         };
         Ok(Peeked {
             format,
@@ -285,6 +285,7 @@ fn token(values: [Value; 12]) -> Result<Listed, String> {
         last_used_at: used.into_instant("last_used_at")?,
         issuer_name: issuer_name.into_text("issuer_name")?,
         status: status.parse("status", parse_status)?,
+        ..Listed::default()
     })
 }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use crate::domain::{Address, Expiry, ExpiryOrigin, Step, Token, TokenId};
+use crate::domain::{Address, Expiry, ExpiryOrigin, Standing, Step, Token, TokenId};
 
 use super::{CHUNK, Error, Result, Tx, on};
 
@@ -18,6 +18,7 @@ pub(super) struct TokenRow {
     description: Option<String>,
     issuer: Option<String>,
     issuer_name: Option<String>,
+    issuer_gone: Option<String>,
     account: Option<String>,
     role: Option<String>,
     scope: Option<String>,
@@ -38,9 +39,9 @@ pub(super) struct TokenRow {
 /// The columns of a token, in the order in which they are written.
 macro_rules! token_columns {
     () => {
-        "id, source, external_id, name, description, issuer, issuer_key, issuer_name, account, role, \
-         scope, created_at, expiry, expires_at, expiry_origin, status, last_used_at, use_told, first_seen_at, \
-         life_from, planned_step, due_at, gone_at"
+        "id, source, external_id, name, description, issuer, issuer_key, issuer_name, issuer_gone, account, \
+         role, scope, created_at, expiry, expires_at, expiry_origin, status, last_used_at, use_told, \
+         first_seen_at, life_from, planned_step, due_at, gone_at"
     };
 }
 
@@ -75,6 +76,7 @@ impl TryFrom<TokenRow> for Token {
             name: row.name,
             description: row.description,
             issuer_name: row.issuer_name,
+            issuer_gone: row.issuer_gone,
             account: row.account,
             role: row.role,
             scope: row.scope,
@@ -115,14 +117,11 @@ pub struct SourceRow {
     pub kind: String,
     /// Of the last good listing.
     pub fingerprint: Option<String>,
-    /// The last attempt.
-    pub last_sync_at: Option<DateTime<Utc>>,
-    /// The last attempt that went well.
-    pub last_good_sync_at: Option<DateTime<Utc>>,
     /// How many tokens the last good listing held.
     pub tokens: i64,
-    /// Why the last attempt failed.
-    pub error: Option<String>,
+    /// How it goes.
+    #[sqlx(flatten)]
+    pub standing: Standing,
 }
 
 impl Tx {
@@ -216,6 +215,7 @@ impl Tx {
                         .push_bind(token.issuer.as_ref().map(Address::as_str))
                         .push_bind(token.issuer.as_ref().map(Address::key))
                         .push_bind(&token.issuer_name)
+                        .push_bind(&token.issuer_gone)
                         .push_bind(&token.account)
                         .push_bind(&token.role)
                         .push_bind(&token.scope)
@@ -245,7 +245,7 @@ impl Tx {
                 account = $7, role = $8, scope = $9, created_at = $10, expiry = $11, expires_at = $12,
                 expiry_origin = $13, status = $14, last_used_at = $15, life_from = $16,
                 planned_step = $17, due_at = $18, gone_at = CASE WHEN $14 = 'gone' THEN COALESCE(gone_at, $19) END,
-                use_told = $20
+                use_told = $20, issuer_gone = $21
              WHERE id = $1")
             .bind(token.id.0)
             .bind(&token.name)
@@ -267,6 +267,7 @@ impl Tx {
             .bind(token.due_at)
             .bind(now)
             .bind(token.use_told)
+            .bind(&token.issuer_gone)
             .execute(c).await.map(drop))?;
         Ok(())
     }
@@ -365,14 +366,19 @@ impl Tx {
 
     /// Writes what is known of a source.
     pub async fn put_source(&mut self, row: &SourceRow) -> Result<()> {
+        let standing = &row.standing;
         on!(self, c: Db => sqlx::query(
-            "INSERT INTO source (name, kind, fingerprint, last_sync_at, last_good_sync_at, tokens, error)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)
+            "INSERT INTO source (name, kind, fingerprint, tokens, last_sync_at, last_good_sync_at, error,
+                                 failures, failing_since, deferred_until)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
              ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, fingerprint = excluded.fingerprint,
-                last_sync_at = excluded.last_sync_at, last_good_sync_at = excluded.last_good_sync_at,
-                tokens = excluded.tokens, error = excluded.error")
-            .bind(&row.name).bind(&row.kind).bind(&row.fingerprint).bind(row.last_sync_at)
-            .bind(row.last_good_sync_at).bind(row.tokens).bind(&row.error)
+                tokens = excluded.tokens, last_sync_at = excluded.last_sync_at,
+                last_good_sync_at = excluded.last_good_sync_at, error = excluded.error,
+                failures = excluded.failures, failing_since = excluded.failing_since,
+                deferred_until = excluded.deferred_until")
+            .bind(&row.name).bind(&row.kind).bind(&row.fingerprint).bind(row.tokens)
+            .bind(standing.last_sync_at).bind(standing.last_good_sync_at).bind(&standing.error)
+            .bind(standing.failures).bind(standing.failing_since).bind(standing.deferred_until)
             .execute(c).await.map(drop))?;
         Ok(())
     }

@@ -90,6 +90,7 @@ fn token(external_id: &str) -> Token {
         description: None,
         issuer: Some(address("Ada@Example.org")),
         issuer_name: None,
+        issuer_gone: None,
         account: None,
         role: None,
         scope: None,

@@ -52,6 +52,7 @@ fn token(name: &str, external_id: &str) -> Token {
         description: None,
         issuer: Some("ada.lovelace@example.org".parse().unwrap()),
         issuer_name: Some("Ada Lovelace".into()),
+        issuer_gone: None,
         account: Some("acme".into()),
         role: Some("editor".into()),
         scope: None,

@@ -37,7 +37,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let store = setup::store(&config).await?;
     let listener = listen(&config).await?;
     let heartbeat = Heartbeat::new(HUNG_AFTER);
-    let mut engine = setup::engine(context, &config, store.clone(), Arc::clone(&post));
+    let mut engine = setup::engine(context, &config, store.clone(), Arc::clone(&post))?;
     let beat = heartbeat.clone();
     engine.on_progress = Box::new(move || beat.touch());
     let engine = Arc::new(engine);

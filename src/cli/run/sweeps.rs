@@ -55,10 +55,11 @@ impl Sweeps {
     }
 
     async fn sweep(&self, stopping: &CancellationToken) {
-        let report = self
-            .engine
-            .prepare(&SweepOptions::default(), stopping)
-            .await;
+        let options = SweepOptions {
+            by_schedule: true,
+            ..SweepOptions::default()
+        };
+        let report = self.engine.prepare(&options, stopping).await;
         log("sweep", &report);
         let at = self.engine.now().format("%H:%M:%S UTC");
         let state = if report.errors.is_empty() && report.problems.is_empty() {

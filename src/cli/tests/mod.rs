@@ -144,6 +144,7 @@ fn token(source: &str, external_id: &str, expires_at: Option<DateTime<Utc>>) -> 
         description: None,
         issuer: Some("ada@example.org".parse().unwrap()),
         issuer_name: None,
+        issuer_gone: None,
         account: None,
         role: None,
         scope: None,

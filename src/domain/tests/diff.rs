@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{address, at, bare, policy, step, token};
 use crate::domain::diff::{NoticeEffect, Pair, Update, first_seen, left_listing, pair_up, update};
-use crate::domain::{Cell, Expiry, ExpiryOrigin, Listed, Status, Step, Token};
+use crate::domain::{Cell, Expiry, ExpiryOrigin, Listed, Status, Step, Terms, Token};
 
 fn now() -> DateTime<Utc> {
     at("2026-11-22T00:00:00Z")
@@ -37,7 +37,7 @@ fn with_status(status: Status) -> Listed {
 }
 
 fn updated(known: &Token, listed: Listed) -> Update {
-    update(known, listed, &policy(), now()).unwrap()
+    update(known, listed, Terms::from(&policy()), now()).unwrap()
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_new_token_is_due_when_the_policy_says() {
         created_at: Cell::Value(at("2026-08-30T12:00:00Z")),
         ..expiring("2026-11-28T12:00:00Z")
     };
-    let token = first_seen("exports", listed, &policy(), now());
+    let token = first_seen("exports", listed, Terms::from(&policy()), now());
     assert_eq!((token.status, token.planned_step), (Status::Active, None));
     assert_eq!(token.due_at, Some(at("2026-11-21T09:00:00Z")));
     assert_eq!(
@@ -61,7 +61,12 @@ fn a_new_token_is_due_when_the_policy_says() {
 #[test]
 fn a_token_first_seen_expired_is_marked_and_never_due() {
     for expires_at in ["2026-11-22T00:00:00Z", "2020-01-01T00:00:00Z"] {
-        let token = first_seen("exports", expiring(expires_at), &policy(), now());
+        let token = first_seen(
+            "exports",
+            expiring(expires_at),
+            Terms::from(&policy()),
+            now(),
+        );
         assert_eq!(
             (token.status, token.planned_step),
             (Status::Expired, Some(Step::ZERO))
@@ -72,7 +77,7 @@ fn a_token_first_seen_expired_is_marked_and_never_due() {
 
 #[test]
 fn a_bare_listing_leaves_all_unknown_and_an_empty_cell_clears() {
-    let token = first_seen("exports", bare(), &policy(), now());
+    let token = first_seen("exports", bare(), Terms::from(&policy()), now());
     assert_eq!((token.expiry, token.expiry_origin), (Expiry::Unknown, None));
     assert_eq!((token.life_from, token.due_at), (None, None));
     let cleared = updated(
@@ -98,12 +103,18 @@ fn the_same_again_changes_nothing() {
         status: Cell::Value(Status::Active),
         ..expiring("2026-11-28T12:00:00Z")
     };
-    assert_eq!(update(&known(), same.clone(), &policy(), now()), None);
-    assert_eq!(update(&known(), bare(), &policy(), now()), None);
+    assert_eq!(
+        update(&known(), same.clone(), Terms::from(&policy()), now()),
+        None
+    );
+    assert_eq!(
+        update(&known(), bare(), Terms::from(&policy()), now()),
+        None
+    );
     // Sources round.
     for rounded in ["2026-11-28T12:00:59Z", "2026-11-28T11:59:01Z"] {
         assert_eq!(
-            update(&known(), expiring(rounded), &policy(), now()),
+            update(&known(), expiring(rounded), Terms::from(&policy()), now()),
             None,
             "{rounded}"
         );
@@ -116,7 +127,12 @@ fn the_same_again_changes_nothing() {
         ..token()
     };
     assert_eq!(
-        update(&marked, same, &policy(), at("2026-12-01T00:00:00Z")),
+        update(
+            &marked,
+            same,
+            Terms::from(&policy()),
+            at("2026-12-01T00:00:00Z")
+        ),
         None
     );
 }
@@ -181,7 +197,12 @@ fn a_status_that_owes_nobody_anything_cancels() {
         assert_eq!(off.notices, NoticeEffect::Cancel);
         assert!(off.needs_judging);
         assert_eq!(
-            update(&off.token, with_status(status), &policy(), now()),
+            update(
+                &off.token,
+                with_status(status),
+                Terms::from(&policy()),
+                now()
+            ),
             None
         );
         // Renewed while off, it stays so.
@@ -215,7 +236,13 @@ fn a_token_switched_on_after_its_expiry_is_marked_and_nobody_is_told() {
         ..known()
     };
     let later = at("2026-12-01T00:00:00Z");
-    let on = update(&off, with_status(Status::Active), &policy(), later).unwrap();
+    let on = update(
+        &off,
+        with_status(Status::Active),
+        Terms::from(&policy()),
+        later,
+    )
+    .unwrap();
     assert_eq!((on.token.status, on.token.due_at), (Status::Expired, None));
     assert_eq!(on.notices, NoticeEffect::Cancel);
 }

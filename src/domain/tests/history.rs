@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{address, at, bare, hour, policy, step};
 use crate::domain::diff::{NoticeEffect, Update, first_seen, left_listing, update};
-use crate::domain::{Cell, Expiry, Listed, NewNotice, Policy, Status, Step, Token, plan};
+use crate::domain::{Cell, Expiry, Listed, NewNotice, Policy, Status, Step, Terms, Token, plan};
 
 /// What happens between two sweeps.
 #[derive(Debug, Clone)]
@@ -115,13 +115,23 @@ impl World {
 
     fn sync(&mut self) {
         let Some(known) = self.token.take() else {
-            self.token = self
-                .is_listed
-                .then(|| first_seen("exports", self.listed.clone(), &self.policy, self.now));
+            self.token = self.is_listed.then(|| {
+                first_seen(
+                    "exports",
+                    self.listed.clone(),
+                    Terms::from(&self.policy),
+                    self.now,
+                )
+            });
             return self.remember();
         };
         let change = if self.is_listed {
-            update(&known, self.listed.clone(), &self.policy, self.now)
+            update(
+                &known,
+                self.listed.clone(),
+                Terms::from(&self.policy),
+                self.now,
+            )
         } else {
             left_listing(&known, self.now)
         };

@@ -7,7 +7,7 @@ mod policy;
 
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 
-use super::{Address, Cell, Expiry, ExpiryOrigin, Listed, Policy, Status, Step, Token, TokenId};
+use super::{Address, Expiry, ExpiryOrigin, Listed, Policy, Status, Step, Token, TokenId};
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -48,6 +48,7 @@ fn token() -> Token {
         description: None,
         issuer: Some(address("ada@example.org")),
         issuer_name: None,
+        issuer_gone: None,
         account: Some("acme".into()),
         role: None,
         scope: None,
@@ -66,18 +67,5 @@ fn token() -> Token {
 
 /// What a listing without any column but the id says of it.
 fn bare() -> Listed {
-    Listed {
-        external_id: "1".into(),
-        name: Cell::Absent,
-        description: Cell::Absent,
-        issuer: Cell::Absent,
-        issuer_name: Cell::Absent,
-        account: Cell::Absent,
-        role: Cell::Absent,
-        scope: Cell::Absent,
-        created_at: Cell::Absent,
-        expiry: Cell::Absent,
-        last_used_at: Cell::Absent,
-        status: Cell::Absent,
-    }
+    Listed::named("1")
 }

@@ -1,121 +1,23 @@
-//! Sync: brings the store in step with what the sources list. Only differences are written.
+//! A listing laid beside what is known, both in order of external id. Only differences are written.
 
 use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 
 use crate::domain::diff::{self, NoticeEffect, Pair, Update};
-use crate::domain::{Listed, Policy, Token, TokenId};
-use crate::sources::{Fetched, Listing};
-use crate::store::{SourceRow, Tx};
+use crate::domain::{Listed, Terms, Token, TokenId};
+use crate::store::Tx;
 
-use super::{Engine, Error, LISTING_TIMEOUT, PAGE, Report, SweepOptions};
-
-/// A listing of this many tokens is not believed when it has shrunk by half.
-const SHRINK_GUARD_FROM: u64 = 20;
+use crate::engine::{Engine, Error, PAGE, Report, judge};
 
 impl Engine {
-    /// Synchronises every source; the failure of one does not stop another.
-    pub(super) async fn sync_sources(
-        &self,
-        options: &SweepOptions,
-        report: &mut Report,
-    ) -> Result<(), Error> {
-        for source in self
-            .sources
-            .iter()
-            .filter(|source| options.takes(&source.name))
-        {
-            let mut tx = self.store.begin().await?;
-            let mut row = tx.source(&source.name).await?.unwrap_or_default();
-            tx.commit().await?;
-            row.name.clone_from(&source.name);
-            source.kind.clone_into(&mut row.kind);
-            row.last_sync_at = Some(self.now());
-            let fetched =
-                tokio::time::timeout(LISTING_TIMEOUT, source.it.fetch(row.fingerprint.as_deref()));
-            let outcome = match fetched.await {
-                Err(_) => Err(Error::TimedOut),
-                Ok(Err(error)) => Err(error.into()),
-                Ok(Ok(Fetched::Unchanged)) => {
-                    row.last_good_sync_at = Some(self.now());
-                    // Rows that were refused are still refused: the file is the same.
-                    let still = row.error.as_ref();
-                    let still = still.map(|error| format!("source {}: {error}", row.name));
-                    report.problems.extend(still);
-                    Ok(())
-                }
-                Ok(Ok(Fetched::New(listing))) => {
-                    self.take_listing(listing, &mut row, options, report).await
-                }
-            };
-            if let Err(error) = outcome {
-                let said = super::sweep::chain(&error);
-                report
-                    .problems
-                    .push(format!("source {}: {said}", source.name));
-                row.error = Some(said);
-                // The next sweep reads it again.
-                row.fingerprint = None;
-                if let Error::Store(error) = error {
-                    return Err(error.into());
-                }
-            }
-            let mut tx = self.store.begin().await?;
-            tx.put_source(&row).await?;
-            tx.commit().await?;
-        }
-        Ok(())
-    }
-
-    async fn take_listing(
-        &self,
-        listing: Listing,
-        row: &mut SourceRow,
-        options: &SweepOptions,
-        report: &mut Report,
-    ) -> Result<(), Error> {
-        let before = u64::try_from(row.tokens).unwrap_or(0);
-        let Listing {
-            tokens,
-            count,
-            refusals,
-            fingerprint,
-        } = listing;
-        if before >= SHRINK_GUARD_FROM && count * 2 <= before && !options.accepts_shrink(&row.name)
-        {
-            return Err(Error::Shrunk {
-                name: row.name.clone(),
-                found: count,
-                before,
-            });
-        }
-        for refusal in &refusals.shown {
-            tracing::warn!(source.name = row.name, "row refused: {refusal}");
-        }
-        let is_complete = refusals.count == 0;
-        self.merge(&row.name, tokens, is_complete, report).await?;
-        report.rows_refused += refusals.count;
-        row.error = refusals.shown.first().map(|first| {
-            format!(
-                "{} refused, so no token was marked gone; the first: {first}",
-                rows(refusals.count)
-            )
-        });
-        row.fingerprint = Some(fingerprint);
-        if is_complete {
-            row.tokens = i64::try_from(count).unwrap_or(i64::MAX);
-            row.last_good_sync_at = Some(self.now());
-        }
-        Ok(())
-    }
-
     /// Walks both sides in order of external id and writes the differences, page by page.
-    async fn merge(
+    pub(super) async fn merge(
         &self,
         source: &str,
-        mut listed: Box<dyn Iterator<Item = Result<Listed, crate::sources::Error>> + Send>,
+        mut listed: impl Iterator<Item = Result<Listed, crate::sources::Error>> + Send,
         is_complete: bool,
+        terms: Terms<'_>,
         report: &mut Report,
     ) -> Result<(), Error> {
         let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
@@ -136,7 +38,7 @@ impl Engine {
             }
             let pairs = diff::pair_up(&mut known, known_done, &mut found, found_done);
             let now = self.now();
-            let changes = Changes::of(source, pairs, is_complete, &self.policy, now);
+            let changes = Changes::of(source, pairs, is_complete, terms, now);
             changes.write(&mut tx, now).await?;
             changes.count(report);
             tx.commit().await?;
@@ -147,7 +49,7 @@ impl Engine {
 }
 
 /// `1 row was`, `3 rows were`.
-pub(super) fn rows(count: u64) -> String {
+pub(in crate::engine) fn rows(count: u64) -> String {
     if count == 1 {
         "1 row was".to_owned()
     } else {
@@ -157,7 +59,7 @@ pub(super) fn rows(count: u64) -> String {
 
 /// What a page of a listing changes.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
+pub(in crate::engine) struct Changes {
     pub new: Vec<Token>,
     pub updates: Vec<Update>,
     /// How many of the updates are tokens that left the listing.
@@ -170,7 +72,7 @@ impl Changes {
         source: &str,
         pairs: Vec<Pair>,
         is_complete: bool,
-        policy: &Policy,
+        terms: Terms<'_>,
         now: DateTime<Utc>,
     ) -> Self {
         let mut changes = Self::default();
@@ -179,12 +81,12 @@ impl Changes {
                 Pair::OnlyListed(listed) => {
                     changes
                         .new
-                        .push(diff::first_seen(source, listed, policy, now));
+                        .push(diff::first_seen(source, listed, terms, now));
                 }
                 Pair::Both(known, listed) => {
                     changes
                         .updates
-                        .extend(diff::update(&known, listed, policy, now));
+                        .extend(diff::update(&known, listed, terms, now));
                 }
                 Pair::OnlyKnown(known) if is_complete => {
                     let left = diff::left_listing(&known, now);
@@ -202,7 +104,7 @@ impl Changes {
         tx: &mut Tx,
         source: &str,
         listed: Vec<Listed>,
-        policy: &Policy,
+        terms: Terms<'_>,
         now: DateTime<Utc>,
     ) -> Result<Self, Error> {
         let id = |row: &Listed| TokenId::of(source, &row.external_id);
@@ -215,7 +117,7 @@ impl Changes {
                 Some(known) => Pair::Both(known, listed),
                 None => Pair::OnlyListed(listed),
             });
-        Ok(Self::of(source, pairs.collect(), false, policy, now))
+        Ok(Self::of(source, pairs.collect(), false, terms, now))
     }
 
     /// Adds the counts to a report.
@@ -234,7 +136,7 @@ impl Changes {
         let needs_judging = self.updates.iter().any(|update| update.needs_judging)
             || self.new.iter().any(|token| token.issuer.is_some());
         if needs_judging {
-            super::judge::ask(tx, now).await?;
+            judge::ask(tx, now).await?;
         }
         Ok(())
     }

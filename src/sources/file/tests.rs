@@ -23,8 +23,15 @@ impl Folder {
     }
 }
 
+fn last(fingerprint: Option<&str>) -> Last {
+    Last {
+        fingerprint: fingerprint.map(str::to_owned),
+        ..Last::default()
+    }
+}
+
 async fn fetch_new(source: &FileSource, previous: Option<&str>) -> Listing {
-    match source.fetch(previous).await.unwrap() {
+    match source.fetch(&last(previous)).await.unwrap() {
         Fetched::New(listing) => listing,
         Fetched::Unchanged => panic!("unchanged"),
     }
@@ -41,19 +48,19 @@ async fn a_file_is_read_again_only_when_it_changed() {
     folder.write("t.csv", "external_id\nb\na\n");
     let source = folder.source("t.csv");
     let listing = fetch_new(&source, None).await;
-    let fingerprint = listing.fingerprint.clone();
+    let fingerprint = listing.fingerprint.clone().unwrap();
     assert_eq!(
         (listing.count, ids(listing)),
         (2, vec!["a".into(), "b".into()])
     );
-    let again = source.fetch(Some(&fingerprint)).await.unwrap();
+    let again = source.fetch(&last(Some(&fingerprint))).await.unwrap();
     assert!(matches!(again, Fetched::Unchanged));
 
     // Of the same size and put in its place, as careful exports do.
     let new = folder.write("t.new", "external_id\nb\nc\n");
     fs::rename(new, folder.0.path().join("t.csv")).unwrap();
     let listing = fetch_new(&source, Some(&fingerprint)).await;
-    assert_ne!(listing.fingerprint, fingerprint);
+    assert_ne!(listing.fingerprint.as_ref(), Some(&fingerprint));
     assert_eq!(ids(listing), ["b", "c"]);
 }
 
@@ -80,7 +87,7 @@ async fn a_folder_is_the_listings_in_it() {
         reason: format!("the external_id is already in {first}, line 3; keep one of the two"),
     };
     assert_eq!(listing.refusals.shown, [refusal]);
-    let fingerprint = listing.fingerprint.clone();
+    let fingerprint = listing.fingerprint.clone().unwrap();
     assert_eq!(ids(listing), ["a", "b", "c", "x"]);
 
     fs::remove_file(path("c.JSON")).unwrap();
@@ -108,13 +115,13 @@ async fn what_cannot_be_listed_is_an_error_that_says_what_to_do() {
     ] {
         let source = folder.source(name);
         let path = folder.0.path().join(name).display().to_string();
-        let error = source.fetch(None).await.err().unwrap().to_string();
+        let error = source.fetch(&last(None)).await.err().unwrap().to_string();
         assert_eq!(error.replace(&path, "*"), expected);
         let error = source.check().await.unwrap_err().to_string();
         assert_eq!(error.replace(&path, "*"), expected);
     }
     let device = FileSource::new("null".to_owned(), "/dev/null".into());
-    let error = device.fetch(None).await.err().unwrap();
+    let error = device.fetch(&last(None)).await.err().unwrap();
     assert_eq!(
         error.to_string(),
         "/dev/null is not a file; name a regular file"
@@ -144,10 +151,10 @@ async fn check_says_what_it_saw_or_which_row_is_bad() {
     let bad = folder.write("bad.csv", "external_id,expires_at\na,\nb,soon\n");
     let check = async |name: &str| folder.source(name).check().await;
     assert_eq!(
-        check("many.csv").await.unwrap(),
+        check("many.csv").await.unwrap().summary,
         "CSV, the first 1000 tokens are sound"
     );
-    assert_eq!(check("few.json").await.unwrap(), "JSON, 2 tokens");
+    assert_eq!(check("few.json").await.unwrap().summary, "JSON, 2 tokens");
     let error = check("bad.csv").await.unwrap_err().to_string();
     assert!(
         error.starts_with(&format!("{}:3: expires_at \"soon\" ", bad.display())),

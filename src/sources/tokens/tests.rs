@@ -43,6 +43,7 @@ fn an_absent_column_is_not_an_empty_one() {
         expiry: Cell::Absent,
         last_used_at: Cell::Absent,
         status: Cell::Absent,
+        ..Listed::default()
     };
     assert_eq!(absent, expected);
     let empty = only_token(&format!("{ALL}\na,,,,,,,,,,,\n"));
@@ -59,6 +60,7 @@ fn an_absent_column_is_not_an_empty_one() {
         expiry: Cell::Value(Expiry::Unknown),
         last_used_at: Cell::Empty,
         status: Cell::Empty,
+        ..Listed::default()
     };
     assert_eq!(empty, expected);
 }
@@ -81,6 +83,7 @@ fn every_column_reaches_its_field() {
         expiry: Cell::Value(Expiry::At(day("4"))),
         last_used_at: Cell::Value(day("3")),
         status: Cell::Value(Status::Revoked),
+        ..Listed::default()
     };
     assert_eq!(only_token(&format!("{ALL}\n{row}\n")), expected);
 }

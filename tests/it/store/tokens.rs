@@ -1,6 +1,6 @@
 //! Tokens and sources.
 
-use lapsed::domain::{Expiry, ExpiryOrigin, Status, Step, Token, TokenId};
+use lapsed::domain::{Expiry, ExpiryOrigin, Standing, Status, Step, Token, TokenId};
 use lapsed::store::SourceRow;
 use rstest::rstest;
 use uuid::Uuid;
@@ -19,6 +19,7 @@ async fn a_token_comes_back_as_it_was_written(#[values(Db::Sqlite, Db::Postgres)
     let full = Token {
         description: Some("zwölf \u{1f511} 'quoted'; DROP TABLE token; --".into()),
         issuer_name: Some("Ada".into()),
+        issuer_gone: None,
         account: Some("acme".into()),
         role: Some("editor".into()),
         scope: Some("read".into()),
@@ -80,6 +81,7 @@ async fn an_update_writes_every_fact_and_clears_what_is_gone(
             description: Some("d".into()),
             issuer: None,
             issuer_name: Some("n".into()),
+            issuer_gone: None,
             account: None,
             role: Some("r".into()),
             scope: Some("s".into()),
@@ -394,7 +396,10 @@ async fn sources_are_kept_and_listed_by_name(#[values(Db::Sqlite, Db::Postgres)]
         let row = SourceRow {
             name: name.into(),
             kind: "file".into(),
-            error: Some("no".into()),
+            standing: Standing {
+                error: Some("no".into()),
+                ..Standing::default()
+            },
             ..SourceRow::default()
         };
         write!(store, tx => tx.put_source(&row));
@@ -403,21 +408,20 @@ async fn sources_are_kept_and_listed_by_name(#[values(Db::Sqlite, Db::Postgres)]
         name: "b".into(),
         kind: "sql".into(),
         fingerprint: Some("f".into()),
-        last_sync_at: Some(now()),
-        last_good_sync_at: Some(days(-1)),
         tokens: 12,
-        error: None,
+        standing: Standing {
+            last_sync_at: Some(now()),
+            last_good_sync_at: Some(days(-1)),
+            error: None,
+            failures: 2,
+            failing_since: Some(days(-1)),
+            deferred_until: Some(days(1)),
+        },
     };
     write!(store, tx => tx.put_source(&row));
     let found = read!(store, tx => tx.source("b")).unwrap();
-    assert_eq!(
-        (found.kind.as_str(), found.tokens, found.error),
-        ("sql", 12, None)
-    );
-    assert_eq!(
-        (found.last_sync_at, found.last_good_sync_at),
-        (Some(now()), Some(days(-1)))
-    );
+    assert_eq!((found.kind.as_str(), found.tokens), ("sql", 12));
+    assert_eq!(found.standing, row.standing);
     let names: Vec<_> = read!(store, tx => tx.sources())
         .into_iter()
         .map(|row| row.name)

@@ -1,0 +1,312 @@
+//! Sync: brings the store in step with what the sources list. Sources are asked side by side, so that a
+//! slow one holds nobody up; what they bring is taken in one after the other.
+
+mod merge;
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{StreamExt, stream};
+
+use crate::domain::{Listed, News, Policy, Schedule, Terms};
+use crate::sources::file::blocking;
+use crate::sources::owners::Owners;
+use crate::sources::{self, Fetched, Last, Listing, Source};
+use crate::store::SourceRow;
+
+use super::alert::Alert;
+use super::{Engine, Error, LISTING_TIMEOUT, Report, SweepOptions};
+
+pub(super) use merge::{Changes, rows};
+
+/// A listing of this many tokens is not believed when it has shrunk by half.
+const SHRINK_GUARD_FROM: u64 = 20;
+
+/// So many sources are asked at a time.
+const SIDE_BY_SIDE: usize = 4;
+
+/// A source as it is watched.
+pub struct Watched {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// It.
+    pub source: Box<dyn Source>,
+    /// When it is listed; `None` is at every sweep.
+    pub schedule: Option<Schedule>,
+    /// Whether lapsed may end its tokens.
+    pub allow_revoke: bool,
+    /// The life that its tokens without an end are given.
+    pub policy_ttl: Option<TimeDelta>,
+    /// A file that says whose its tokens are.
+    pub owners: Option<PathBuf>,
+}
+
+/// A listing, and who owns what where the source does not say.
+pub(super) struct Found {
+    pub listing: Listing,
+    owners: Option<Owners>,
+}
+
+impl Found {
+    /// Takes the tokens out, each with its owner.
+    pub fn tokens(
+        &mut self,
+    ) -> impl Iterator<Item = Result<Listed, sources::Error>> + Send + use<> {
+        let owners = self.owners.clone();
+        let tokens = std::mem::take(&mut self.listing.tokens);
+        tokens.map(move |token| {
+            token.map(|mut token| {
+                if let Some(owners) = &owners {
+                    owners.apply(&mut token);
+                }
+                token
+            })
+        })
+    }
+}
+
+/// What became of asking a source.
+struct Answer<'a> {
+    watched: &'a Watched,
+    row: SourceRow,
+    asked_at: DateTime<Utc>,
+    found: Result<Fetched<Found>, Error>,
+}
+
+impl Engine {
+    /// Synchronises every source that is due; the failure of one does not stop another.
+    pub(super) async fn sync_sources(
+        &self,
+        options: &SweepOptions,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let mut due = Vec::new();
+        let mut tx = self.store.read().await?;
+        for watched in &self.sources {
+            let row = tx.source(&watched.name).await?.unwrap_or_default();
+            let by_clock = options.by_schedule;
+            let schedule = watched.schedule.as_ref();
+            if !options.takes(&watched.name) {
+                continue;
+            }
+            if row.standing.is_due(self.now(), by_clock, schedule) {
+                due.push((watched, row));
+            } else if row.standing.is_deferred(self.now()) {
+                report.sources_deferred += 1;
+            }
+        }
+        drop(tx);
+        let asked: Vec<_> = due
+            .into_iter()
+            .map(|(watched, row)| self.ask(watched, row))
+            .collect();
+        let answers = stream::iter(asked).buffer_unordered(SIDE_BY_SIDE);
+        // All of them before the first is taken in: an answer that waits to be read runs out of time.
+        for answer in answers.collect::<Vec<_>>().await {
+            let Answer {
+                watched,
+                mut row,
+                asked_at,
+                found,
+            } = answer;
+            let outcome = match found {
+                Ok(Fetched::Unchanged) => {
+                    // Rows that were refused are still refused: the file is the same.
+                    let still = row.standing.error.take();
+                    Ok(still)
+                }
+                Ok(Fetched::New(found)) => {
+                    self.take_listing(watched, found, &mut row, options, report)
+                        .await
+                }
+                Err(error) => Err(error),
+            };
+            self.settle(&mut row, asked_at, outcome, report).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask<'a>(&self, watched: &'a Watched, mut row: SourceRow) -> Answer<'a> {
+        row.name.clone_from(&watched.name);
+        watched.kind.clone_into(&mut row.kind);
+        let asked_at = self.now();
+        let found = watched.fetch(&row).await;
+        Answer {
+            watched,
+            row,
+            asked_at,
+            found,
+        }
+    }
+
+    /// Writes down how it went, and tells administrators where that is news.
+    async fn settle(
+        &self,
+        row: &mut SourceRow,
+        asked_at: DateTime<Utc>,
+        outcome: Result<Option<String>, Error>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let name = row.name.clone();
+        let news = match outcome {
+            Ok(complaint) => {
+                let news = row.standing.succeeded(asked_at);
+                report.problems.extend(
+                    complaint
+                        .iter()
+                        .map(|said| format!("source {name}: {said}")),
+                );
+                row.standing.error = complaint;
+                news
+            }
+            Err(Error::Listing(error)) if error.wait().is_some() => {
+                let wait = error.wait().unwrap_or_default();
+                let wait = TimeDelta::from_std(wait).unwrap_or(TimeDelta::hours(1));
+                row.standing.deferred(self.now(), wait);
+                report.sources_deferred += 1;
+                tracing::info!(source.name = name, "deferred: {error}");
+                None
+            }
+            Err(error) => {
+                let said = super::sweep::chain(&error);
+                report.problems.push(format!("source {name}: {said}"));
+                let news = row.standing.failed(asked_at, said);
+                // The next sweep reads it again.
+                row.fingerprint = None;
+                if let Error::Store(error) = error {
+                    return Err(error.into());
+                }
+                news
+            }
+        };
+        let mut tx = self.store.begin().await?;
+        tx.put_source(row).await?;
+        if let Some(news) = news {
+            let alert = told(&name, news, row.standing.error.as_deref());
+            self.alert(&mut tx, alert, report).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Takes a listing in; tells what is wrong with it where it is not whole.
+    async fn take_listing(
+        &self,
+        watched: &Watched,
+        mut found: Found,
+        row: &mut SourceRow,
+        options: &SweepOptions,
+        report: &mut Report,
+    ) -> Result<Option<String>, Error> {
+        let before = u64::try_from(row.tokens).unwrap_or(0);
+        let tokens = found.tokens();
+        let Found { listing, owners } = found;
+        let count = listing.count;
+        let is_shrunk = before >= SHRINK_GUARD_FROM && count * 2 <= before;
+        if is_shrunk && !listing.is_partial && !options.accepts_shrink(&row.name) {
+            return Err(Error::Shrunk {
+                name: row.name.clone(),
+                found: count,
+                before,
+            });
+        }
+        let refusals = listing.refusals;
+        for refusal in &refusals.shown {
+            tracing::warn!(source.name = row.name, "row refused: {refusal}");
+        }
+        let is_complete = refusals.count == 0 && !listing.is_partial;
+        let terms = watched.terms(&self.policy);
+        self.merge(&row.name, tokens, is_complete, terms, report)
+            .await?;
+        report.rows_refused += refusals.count;
+        row.fingerprint = listing
+            .fingerprint
+            .map(|fingerprint| watched.fingerprint(&fingerprint, owners.as_ref()));
+        if is_complete {
+            row.tokens = i64::try_from(count).unwrap_or(i64::MAX);
+        }
+        Ok(refusals.shown.first().map(|first| {
+            format!(
+                "{} refused, so no token was marked gone; the first: {first}",
+                rows(refusals.count)
+            )
+        }))
+    }
+}
+
+impl Watched {
+    /// By what rules its tokens are taken in.
+    pub(super) fn terms<'a>(&self, policy: &'a Policy) -> Terms<'a> {
+        Terms {
+            policy,
+            policy_ttl: self.policy_ttl,
+        }
+    }
+
+    /// Asks the source, and reads who owns what.
+    pub(super) async fn fetch(&self, row: &SourceRow) -> Result<Fetched<Found>, Error> {
+        let fetch = self.fetch_whole(row);
+        let found = tokio::time::timeout(LISTING_TIMEOUT, fetch).await;
+        found.unwrap_or(Err(Error::TimedOut))
+    }
+
+    async fn fetch_whole(&self, row: &SourceRow) -> Result<Fetched<Found>, Error> {
+        let owners = match self.owners.clone() {
+            Some(path) => Some(blocking(move || Owners::read(&path)).await?),
+            None => None,
+        };
+        // Its own fingerprint counts only as long as ours is the same.
+        let ours = self.fingerprint("", owners.as_ref());
+        let theirs = row.fingerprint.as_deref();
+        let last = Last {
+            fingerprint: theirs
+                .and_then(|all| all.strip_suffix(&ours))
+                .map(str::to_owned),
+            asked_at: row.standing.last_good_sync_at,
+        };
+        Ok(match self.source.fetch(&last).await? {
+            Fetched::Unchanged => Fetched::Unchanged,
+            Fetched::New(listing) => Fetched::New(Found { listing, owners }),
+        })
+    }
+
+    /// What a listing and our own rules for it looked like.
+    fn fingerprint(&self, listing: &str, owners: Option<&Owners>) -> String {
+        let owners = owners.map_or("", |owners| owners.fingerprint.as_str());
+        let ttl = self.policy_ttl.map_or(0, |ttl| ttl.num_seconds());
+        if owners.is_empty() && ttl == 0 {
+            return listing.to_owned();
+        }
+        format!("{listing}|{owners}|{ttl}")
+    }
+}
+
+/// What administrators are told of a source.
+fn told<'a>(name: &'a str, news: News, error: Option<&str>) -> Alert<'a> {
+    match news {
+        News::Failing { since } => Alert {
+            subject: name,
+            since,
+            title: format!("The source {name} cannot be read"),
+            text: format!(
+                "Since {} every attempt to list the tokens of the source {name} has failed:\n\n    {}\n\n\
+                 Until it works again nothing new is known of its tokens: warnings go by what was known \
+                 before, and no token is marked gone.\n\n\
+                 See what its credentials can do:\n\n    lapsed source check {name}",
+                since.format("%Y-%m-%d %H:%M UTC"),
+                error.unwrap_or("no reason given"),
+            ),
+        },
+        News::Recovered { since } => Alert {
+            subject: name,
+            // Another occurrence than the failure itself.
+            since: since + TimeDelta::microseconds(1),
+            title: format!("The source {name} can be read again"),
+            text: format!(
+                "Its tokens are known again. It had failed since {}.",
+                since.format("%Y-%m-%d %H:%M UTC")
+            ),
+        },
+    }
+}

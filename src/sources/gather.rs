@@ -1,0 +1,146 @@
+//! Tokens as they come in, page by page and in any order, made into a listing: sorted, each id once,
+//! in bounded memory.
+
+use crate::domain::Listed;
+
+use super::sorter::{Merge, RUN_SIZE, Sorter};
+use super::{Error, Listing, Tokens};
+
+/// The longest external id in bytes; what is longer is no id but a mistake.
+const ID_LIMIT: usize = 512;
+
+/// A listing that is being gathered.
+pub struct Gathering {
+    sorter: Sorter,
+    /// A token's value for the sorter, kept for its memory.
+    buffer: Vec<u8>,
+}
+
+impl Default for Gathering {
+    fn default() -> Self {
+        Self {
+            sorter: Sorter::new(RUN_SIZE),
+            buffer: Vec::new(),
+        }
+    }
+}
+
+impl Gathering {
+    /// Takes one token.
+    ///
+    /// # Errors
+    /// When it has no id, or cannot be kept.
+    pub fn push(&mut self, token: &Listed) -> Result<(), Error> {
+        let id = &token.external_id;
+        if id.is_empty() || id.len() > ID_LIMIT {
+            return Err(Error::Content {
+                place: "the listing".to_owned(),
+                reason: format!("a token has an id of {} bytes", id.len()),
+            });
+        }
+        self.buffer.clear();
+        let written = serde_json::to_writer(&mut self.buffer, token);
+        written.map_err(|error| Error::Scratch(error.into()))?;
+        let pushed = self.sorter.push(id.as_bytes(), &self.buffer);
+        pushed.map_err(Error::Scratch)
+    }
+
+    /// The listing. Where an id came twice, because pages moved while they were read, the last counts.
+    ///
+    /// # Errors
+    /// When tokens cannot be kept or read back.
+    pub fn finish(self) -> Result<Listing, Error> {
+        let sorted = self.sorter.finish().map_err(Error::Scratch)?;
+        let mut count = 0;
+        let mut previous = None;
+        for record in sorted.merge().map_err(Error::Scratch)? {
+            let key = record.map_err(Error::Scratch)?.key;
+            if previous.as_ref() != Some(&key) {
+                count += 1;
+                previous = Some(key);
+            }
+        }
+        let tokens = Latest {
+            records: sorted.merge().map_err(Error::Scratch)?,
+            next: None,
+        };
+        Ok(Listing {
+            tokens: Tokens(Box::new(tokens)),
+            count,
+            ..Listing::default()
+        })
+    }
+}
+
+/// Of the tokens of one id, the one that came last.
+struct Latest {
+    records: Merge,
+    next: Option<super::sorter::Record>,
+}
+
+impl Latest {
+    fn read(&mut self) -> Result<Option<Listed>, Error> {
+        let mut latest = match self.next.take() {
+            Some(record) => record,
+            None => match self.records.next() {
+                Some(record) => record.map_err(Error::Scratch)?,
+                None => return Ok(None),
+            },
+        };
+        for record in self.records.by_ref() {
+            let record = record.map_err(Error::Scratch)?;
+            if record.key != latest.key {
+                self.next = Some(record);
+                break;
+            }
+            latest = record;
+        }
+        let token = serde_json::from_slice(&latest.value);
+        token
+            .map(Some)
+            .map_err(|error| Error::Scratch(error.into()))
+    }
+}
+
+impl Iterator for Latest {
+    type Item = Result<Listed, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Cell;
+
+    #[test]
+    fn a_listing_is_in_order_and_holds_each_id_once_as_it_came_last() {
+        let mut gathering = Gathering::default();
+        for (id, name) in [("b", "first"), ("a", "only"), ("b", "last"), ("c", "end")] {
+            let token = Listed {
+                name: Cell::Value(name.to_owned()),
+                ..Listed::named(id)
+            };
+            gathering.push(&token).unwrap();
+        }
+        let listing = gathering.finish().unwrap();
+        assert_eq!(listing.count, 3);
+        let tokens: Vec<_> = listing.tokens.map(Result::unwrap).collect();
+        let names: Vec<_> = tokens
+            .iter()
+            .map(|token| (token.external_id.as_str(), token.name.clone().over(None)))
+            .collect();
+        let name = |name: &str| Some(name.to_owned());
+        assert_eq!(
+            names,
+            [("a", name("only")), ("b", name("last")), ("c", name("end"))]
+        );
+    }
+
+    #[test]
+    fn a_token_without_an_id_ends_the_listing() {
+        assert!(Gathering::default().push(&Listed::default()).is_err());
+    }
+}
