@@ -59,10 +59,7 @@ pub enum Error {
 /// and template libraries at debug level write the values they are given. Nobody who turns the
 /// level up to see what *lapsed* does asks for that, and logs are kept and shipped.
 const CAPS: &[(&str, LevelFilter)] = &[
-    ("hyper", LevelFilter::WARN),
-    ("hyper_util", LevelFilter::WARN),
     ("lettre", LevelFilter::WARN),
-    ("reqwest", LevelFilter::WARN),
     ("sqlx", LevelFilter::WARN),
     ("sqlx_core", LevelFilter::WARN),
     ("sqlx_postgres", LevelFilter::WARN),
