@@ -227,6 +227,8 @@ async fn both_schemas_name_the_same_tables_columns_and_indexes() {
                 ".generation",
                 "life_from",
                 "lease_until",
+                "deferred_until",
+                "failing_since",
             ]
             .iter()
             .any(|end| name.trim_end_matches('?').ends_with(end));
