@@ -9,6 +9,7 @@
 
 mod daemon;
 mod discretion;
+mod failing;
 mod faults;
 mod kills;
 mod life;
