@@ -9,6 +9,7 @@ use std::{
 use ::config::{Map, Value, ValueKind};
 use chrono::TimeDelta;
 use secrecy::SecretString;
+use url::Url;
 
 use super::{
     error::{hint, shown},
@@ -141,6 +142,21 @@ impl Field<'_> {
     /// The folder that relative paths start from.
     pub fn base(&self) -> &Path {
         &self.context.base
+    }
+
+    /// The address of a site, whose credentials stand elsewhere.
+    pub fn site(&self) -> Result<Url, String> {
+        const FORM: &str = "write for example https://rancher.example.org";
+        let url = self.text()?.parse::<Url>();
+        let url = url.map_err(|error| format!("is not a URL ({error}); {FORM}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!("must begin with https:// or http://; {FORM}"));
+        }
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        if has_user || url.query().is_some() || url.fragment().is_some() {
+            return Err(format!("must have no user, `?` or `#`; {FORM}"));
+        }
+        Ok(url)
     }
 
     /// A secret: a text, or a table that says where it is. No message holds any of it.

@@ -6,10 +6,11 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
+use secrecy::ExposeSecret;
 
 use super::{field::Field, table::Table};
 use crate::domain::Schedule;
-use crate::sources::{self, file};
+use crate::sources::{self, file, rancher};
 
 /// A place where tokens live.
 #[derive(Debug, Clone)]
@@ -63,10 +64,37 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// How the table of a kind is read; `None` when something is missing, and noted.
 type ReadKind<T> = fn(&mut Table) -> Option<T>;
 
-const SOURCE_KINDS: &[(&str, ReadKind<sources::Kind>)] = &[("file", |table| {
-    let path = table.required("path", "path = \"tokens.csv\"", Field::path)?;
-    Some(sources::Kind::File(file::Config { path }))
-})];
+const SOURCE_KINDS: &[(&str, ReadKind<sources::Kind>)] = &[
+    ("file", |table| {
+        let path = table.required("path", "path = \"tokens.csv\"", Field::path)?;
+        Some(sources::Kind::File(file::Config { path }))
+    }),
+    ("rancher", rancher),
+];
+
+fn rancher(table: &mut Table) -> Option<sources::Kind> {
+    let url = table.required("url", "url = \"https://rancher.example.org\"", Field::site);
+    let example = "token = { file = \"rancher-token\" }";
+    let token = table.required("token", example, |field| {
+        let token = field.secret()?;
+        let mut parts = token.expose_secret().split(':');
+        let has_two = parts.next().is_some_and(|name| !name.trim().is_empty())
+            && parts.next().is_some_and(|secret| !secret.trim().is_empty())
+            && parts.next().is_none();
+        let why = "must be the bearer token that Rancher shows once: access key, colon, secret key";
+        has_two.then_some(token).ok_or_else(|| why.to_owned())
+    });
+    let ca_file = table.optional("ca_file", Field::path);
+    let kinds = table.list("kinds", Field::parsed);
+    let users = table.map("users", Field::parsed);
+    Some(sources::Kind::Rancher(rancher::Config {
+        url: url?,
+        token: token?,
+        ca_file,
+        kinds: kinds.unwrap_or_else(rancher::TokenKind::watched),
+        users,
+    }))
+}
 
 impl DirectoryKind {
     const KINDS: &[(&'static str, ReadKind<Self>)] = &[("file", |table| {

@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt::Write,
     path::{Path, PathBuf},
 };
@@ -196,6 +196,31 @@ impl<'c> Table<'c> {
         };
         let read = |item: Field<'c>| parse(&item).map_err(|message| item.refuse(&message)).ok();
         Some(items.into_iter().filter_map(read).collect())
+    }
+
+    /// The values of a table of names. Each that is wrong is noted.
+    pub fn map<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&Field<'c>) -> Result<T, String>,
+    ) -> BTreeMap<String, T> {
+        let Some(field) = self.take(key) else {
+            return BTreeMap::new();
+        };
+        let ValueKind::Table(values) = field.value.kind else {
+            self.refuse(key, "must be a table such as { name = \"…\" }");
+            return BTreeMap::new();
+        };
+        let read = |(name, value): (String, Value)| {
+            let item = Field {
+                context: self.context,
+                path: joined(&field.path, &name),
+                value,
+            };
+            let value = parse(&item).map_err(|message| item.refuse(&message)).ok()?;
+            Some((name, value))
+        };
+        values.into_iter().filter_map(read).collect()
     }
 
     /// Notes that the value of a key, fine by itself, cannot be.

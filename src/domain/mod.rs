@@ -26,6 +26,7 @@ pub use policy::{Policy, Prospect, Recipient, StepOutlook};
 pub use schedule::{InvalidSchedule, Schedule};
 pub use standing::{News, Standing};
 pub use step::{InvalidStep, Step};
+pub(crate) use token::words;
 pub use token::{
     Cell, Expiry, ExpiryOrigin, Listed, Status, Token, TokenId, TokenRef, UnknownWord,
 };

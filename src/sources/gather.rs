@@ -1,9 +1,13 @@
 //! Tokens as they come in, page by page and in any order, made into a listing: sorted, each id once,
 //! in bounded memory.
 
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
 use crate::domain::Listed;
 
-use super::sorter::{Merge, RUN_SIZE, Sorter};
+use super::sorter::{Merge, RUN_SIZE, Record, Sorter};
 use super::{Error, Listing, Tokens};
 
 /// The longest external id in bytes; what is longer is no id but a mistake.
@@ -45,7 +49,8 @@ impl Gathering {
         pushed.map_err(Error::Scratch)
     }
 
-    /// The listing. Where an id came twice, because pages moved while they were read, the last counts.
+    /// The listing, with a fingerprint of its tokens. Where an id came twice, because pages moved while
+    /// they were read, the last counts.
     ///
     /// # Errors
     /// When tokens cannot be kept or read back.
@@ -53,12 +58,19 @@ impl Gathering {
         let sorted = self.sorter.finish().map_err(Error::Scratch)?;
         let mut count = 0;
         let mut previous = None;
+        let mut digest = Sha256::new();
         for record in sorted.merge().map_err(Error::Scratch)? {
-            let key = record.map_err(Error::Scratch)?.key;
+            let Record { key, value } = record.map_err(Error::Scratch)?;
+            // It begins with the id, and ends with itself: it is JSON.
+            digest.update(&value);
             if previous.as_ref() != Some(&key) {
                 count += 1;
                 previous = Some(key);
             }
+        }
+        let mut fingerprint = String::new();
+        for byte in digest.finalize() {
+            let _ = write!(fingerprint, "{byte:02x}");
         }
         let tokens = Latest {
             records: sorted.merge().map_err(Error::Scratch)?,
@@ -67,6 +79,7 @@ impl Gathering {
         Ok(Listing {
             tokens: Tokens(Box::new(tokens)),
             count,
+            fingerprint: Some(fingerprint),
             ..Listing::default()
         })
     }
@@ -75,7 +88,7 @@ impl Gathering {
 /// Of the tokens of one id, the one that came last.
 struct Latest {
     records: Merge,
-    next: Option<super::sorter::Record>,
+    next: Option<Record>,
 }
 
 impl Latest {
@@ -137,6 +150,26 @@ mod tests {
             names,
             [("a", name("only")), ("b", name("last")), ("c", name("end"))]
         );
+    }
+
+    #[test]
+    fn equal_listings_have_one_fingerprint_whatever_the_order() {
+        let fingerprint = |tokens: &[(&str, &str)]| {
+            let mut gathering = Gathering::default();
+            for (id, name) in tokens {
+                let name = Cell::Value((*name).to_owned());
+                let token = Listed {
+                    name,
+                    ..Listed::named(*id)
+                };
+                gathering.push(&token).unwrap();
+            }
+            gathering.finish().unwrap().fingerprint.unwrap()
+        };
+        let one = fingerprint(&[("a", "x"), ("b", "y")]);
+        assert_eq!(one, fingerprint(&[("b", "y"), ("a", "x")]));
+        assert_ne!(one, fingerprint(&[("a", "x"), ("b", "z")]));
+        assert_ne!(one, fingerprint(&[("a", "x")]));
     }
 
     #[test]

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Error, Source, file};
+use super::{Error, Source, file, rancher};
 
 /// What a source is, as it is configured.
 #[derive(Debug, Clone)]
 pub enum Kind {
     /// A file or a folder of files.
     File(file::Config),
+    /// A Rancher.
+    Rancher(rancher::Config),
 }
 
 /// What every kind is told.
@@ -26,6 +28,7 @@ impl Kind {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
+            Self::Rancher(_) => "rancher",
         }
     }
 
@@ -36,6 +39,7 @@ impl Kind {
     pub fn build(&self, common: &Common) -> Result<Box<dyn Source>, Error> {
         Ok(match self {
             Self::File(config) => Box::new(config.build(common)),
+            Self::Rancher(config) => Box::new(config.build(common)?),
         })
     }
 }

@@ -5,6 +5,7 @@ pub mod file;
 pub mod gather;
 mod kind;
 pub mod owners;
+pub mod rancher;
 pub(crate) mod rows;
 mod sorter;
 pub mod tokens;

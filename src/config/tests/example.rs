@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
+/// The kinds of source.
+const KINDS: [&str; 2] = ["file", "rancher"];
+
 const EXAMPLE: &str = include_str!("../../../lapsed.example.toml");
 
 /// What a line of the example is.
@@ -53,10 +56,11 @@ fn example(uncomment: impl Fn(&Line, bool) -> bool) -> String {
     let mut place: BTreeMap<String, usize> = BTreeMap::new();
     let mut text: Vec<String> = vec![];
     let mut section = String::new();
-    for (line, kind) in lines() {
+    for (nth, (line, kind)) in lines().into_iter().enumerate() {
         if let Line::Header(name, commented) = kind {
             within_commented = commented;
-            section = name.to_owned();
+            // There may be several of one name.
+            section = format!("{name} {nth}");
         }
         let active = if kind != Line::Other && uncomment(&kind, within_commented) {
             line.strip_prefix("# ").unwrap_or(line)
@@ -84,7 +88,7 @@ fn described(text: &str) -> String {
 
 fn example_config(text: &str) -> Config {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["store-url", "smtp-password"] {
+    for name in ["store-url", "smtp-password", "rancher-token"] {
         std::fs::write(folder.path().join(name), "postgres://lapsed@db/lapsed").unwrap();
     }
     let variables = env(&[
@@ -130,7 +134,7 @@ fn every_line_of_it_can_be_made_active() {
             config.sources.len(),
             config.directories.len()
         ),
-        (1, 1, 1)
+        (1, KINDS.len(), 1)
     );
     assert!(config.notify.base_url.is_some() && config.policy.max_ttl.is_some());
 }
@@ -161,16 +165,20 @@ fn it_names_every_key_and_no_other() {
         } else {
             format!("[{section}]")
         };
-        let kind = if matches!(section, "source" | "directory") {
-            "kind = 'file'\n"
-        } else {
-            ""
+        let kinds: &[&str] = match section {
+            "source" => &KINDS,
+            "directory" => &["file"],
+            _ => &[""],
         };
-        assert_eq!(
-            keys,
-            allowed(&format!("{header}\n{kind}zzzzzz = 1"), "zzzzzz"),
-            "{section}"
-        );
+        let mut known = BTreeSet::new();
+        for kind in kinds {
+            let kind = match *kind {
+                "" => String::new(),
+                kind => format!("kind = '{kind}'\n"),
+            };
+            known.extend(allowed(&format!("{header}\n{kind}zzzzzz = 1"), "zzzzzz"));
+        }
+        assert_eq!(keys, known, "{section}");
     }
 }
 

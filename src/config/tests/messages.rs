@@ -26,7 +26,7 @@ fn unknown_sections_keys_and_kinds_name_the_place_and_the_nearest() {
     lapsed.toml:2:2: unknown section `notfy` in the configuration; did you mean `notify`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, source, directory)
     lapsed.toml:3:1: unknown key `admin` in [notify]; did you mean `admins`? (allowed: steps, from, admins, admin_digest, merge_ahead, max_per_sweep, base_url, reply_to)
     lapsed.toml:2:1: unknown key `colour` in [http]; allowed: listen
-    lapsed.toml:3:8: source[0].kind: unknown word `fiel`; did you mean `file`? (allowed: file)
+    lapsed.toml:3:8: source[0].kind: unknown word `fiel`; did you mean `file`? (allowed: file, rancher)
     lapsed.toml:5:1: unknown key `url` in [[source]]; allowed: name, schedule, timeout, allow_revoke, policy_ttl, owners, kind, path
     lapsed.toml:1:1: unknown section `debug` in the configuration; allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, source, directory
     lapsed.toml:1:1: unknown section or key `a[99999999999]`
@@ -403,5 +403,38 @@ fn broken_toml_shows_the_line_and_a_caret_and_no_secret() {
     1 |  [31m = 1
       |  ^
     lapsed.toml:2:13: is not UTF-8 text; save the file as UTF-8
+    "#);
+}
+
+#[test]
+fn a_rancher_says_what_each_of_its_keys_should_be() {
+    let rancher = "[[source]]\nname = 'a'\nkind = 'rancher'\n";
+    let whole = "url = 'https://r.example.org'\ntoken = 'token-a:hidden'\n";
+    let texts = [
+        String::new(),
+        "url = 'r.example.org'\ntoken = 'hidden'".to_owned(),
+        "url = 'https://ada@r.example.org'\ntoken = 'a:hidden:hidden'".to_owned(),
+        format!("{whole}kinds = ['api_kye', 'session']\nusers = {{ u-1 = 'ada' }}"),
+        format!("{whole}users = 'ada@example.org'\nkind_of = 1"),
+    ];
+    let texts = texts.map(|text| format!("{rancher}{text}"));
+    let said = said(&texts.each_ref().map(String::as_str));
+    assert!(!said.contains("hidden"), "{said}");
+    assert_snapshot!(said, @r#"
+    the configuration has 2 problems:
+      lapsed.toml:1:1: source[0].token is missing; write for example token = { file = "rancher-token" } in [[source]]
+      lapsed.toml:1:1: source[0].url is missing; write for example url = "https://rancher.example.org" in [[source]]
+    the configuration has 2 problems:
+      lapsed.toml:4:7: source[0].url: is not a URL (relative URL without a base); write for example https://rancher.example.org
+      lapsed.toml:5:9: source[0].token: must be the bearer token that Rancher shows once: access key, colon, secret key
+    the configuration has 2 problems:
+      lapsed.toml:4:7: source[0].url: must have no user, `?` or `#`; write for example https://rancher.example.org
+      lapsed.toml:5:9: source[0].token: must be the bearer token that Rancher shows once: access key, colon, secret key
+    the configuration has 2 problems:
+      lapsed.toml:6:10: source[0].kinds[0]: "api_kye" is none of api_key, kubeconfig, session, agent, shell, compose, helm, pipeline, telemetry, drain, system
+      lapsed.toml:7:17: source[0].users.u-1: "ada" is not a mail address; write it as name@example.org
+    the configuration has 2 problems:
+      lapsed.toml:6:9: source[0].users: must be a table such as { name = "…" }
+      lapsed.toml:7:1: unknown key `kind_of` in [[source]]; allowed: name, schedule, timeout, allow_revoke, policy_ttl, owners, kind, url, token, ca_file, kinds, users
     "#);
 }

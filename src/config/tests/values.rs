@@ -75,7 +75,9 @@ fn relative_paths_start_from_the_folder_of_the_file() {
         config.mail.templates.as_deref(),
         Some(Path::new("/etc/templates"))
     );
-    let crate::sources::Kind::File(file) = &config.sources[0].kind;
+    let crate::sources::Kind::File(file) = &config.sources[0].kind else {
+        panic!("no file");
+    };
     assert_eq!(file.path, Path::new("/etc/in/tokens.csv"));
     let DirectoryKind::File(file) = &config.directories[0].kind;
     assert_eq!(file.path, Path::new("/srv/people.csv"));
