@@ -2,6 +2,7 @@
 //! the rest works with. After loading nothing in it is malformed.
 
 mod daemon;
+mod database;
 mod error;
 mod field;
 mod layers;

@@ -1,6 +1,7 @@
 //! Where tokens live. A source lists tokens; it never sees the store.
 
 pub mod cells;
+pub mod database;
 pub mod file;
 pub mod gather;
 mod kind;
@@ -234,6 +235,9 @@ pub enum Error {
     /// A system did not answer as it should.
     #[error(transparent)]
     Web(#[from] web::Error),
+    /// A database did not answer as it should.
+    #[error(transparent)]
+    Database(#[from] database::Error),
     /// The credentials do not do.
     #[error("{what}; {mend}")]
     Rights {
