@@ -1,16 +1,14 @@
 //! Tokens from files: which columns there are, what each means, and each id once, in order.
 
-use serde::{Deserialize, Serialize};
-
+use super::intake::{Intake, Place};
 use super::rows::{Columns, Format, Row, Rows, Value};
-use super::sorter::{Merge, RUN_SIZE, Sorted, Sorter};
 use super::{Error, Listing, Refusal, Refusals};
 use crate::domain::{Listed, Status};
 
 pub use super::rows::Input;
 
-/// The columns of a token file, in the order in which [`listed`] takes them.
-const COLUMNS: Columns<12> = Columns {
+/// The columns of a token, in the order in which [`token`] takes them.
+pub(super) const COLUMNS: Columns<12> = Columns {
     names: [
         "external_id",
         "name",
@@ -83,10 +81,7 @@ struct Reading<'a, 'b> {
     limit: u64,
     progress: Progress,
     refusals: Refusals,
-    sorter: Sorter,
-    pushed: u64,
-    /// A row's value for the sorter, kept for its memory.
-    buffer: Vec<u8>,
+    intake: Intake,
 }
 
 impl<'a, 'b> Reading<'a, 'b> {
@@ -96,9 +91,7 @@ impl<'a, 'b> Reading<'a, 'b> {
             limit,
             progress: Progress::default(),
             refusals: Refusals::default(),
-            sorter: Sorter::new(RUN_SIZE),
-            pushed: 0,
-            buffer: Vec::new(),
+            intake: Intake::default(),
         }
     }
 
@@ -110,16 +103,20 @@ impl<'a, 'b> Reading<'a, 'b> {
             format = Some(rows.format());
             more |= self.read_file(index, &mut rows)?;
         }
-        let full = std::mem::replace(&mut self.sorter, Sorter::new(0));
-        let sorted = full.finish().map_err(Error::Scratch)?;
-        let doubles = self.refuse_doubles(&sorted, inputs)?;
-        let tokens = Tokens {
-            records: sorted.merge().map_err(Error::Scratch)?,
-            previous: None,
-        };
+        let intake = std::mem::take(&mut self.intake);
+        let (tokens, count) =
+            intake.finish(|kept, place| self.refuse(double(inputs, kept, place)))?;
+        self.refusals.shown.sort_by(|one, two| {
+            let place = |refusal: &Refusal| {
+                inputs
+                    .iter()
+                    .position(|input| input.to_string() == refusal.file)
+            };
+            (place(one), one.line).cmp(&(place(two), two.line))
+        });
         let listing = Listing {
-            tokens: super::Tokens(Box::new(tokens)),
-            count: self.pushed - doubles,
+            tokens,
+            count,
             refusals: self.refusals,
             ..Listing::default()
         };
@@ -139,7 +136,7 @@ impl<'a, 'b> Reading<'a, 'b> {
             }
             self.progress.rows += 1;
             match row?.and_then(|row| listed(row).map_err(|(line, why)| rows.refusal(line, why))) {
-                Ok((line, token)) => self.push(Place { file: index, line }, &token)?,
+                Ok((line, token)) => self.intake.push(Place { file: index, line }, &token)?,
                 Err(refusal) => self.refuse(refusal),
             }
             if self.progress.rows.is_multiple_of(PROGRESS_ROWS) {
@@ -163,85 +160,20 @@ impl<'a, 'b> Reading<'a, 'b> {
         }
         self.refusals.add(refusal);
     }
-
-    fn push(&mut self, place: Place, token: &Listed) -> Result<(), Error> {
-        self.buffer.clear();
-        let written = serde_json::to_writer(&mut self.buffer, &(place, token));
-        written.map_err(|error| Error::Scratch(error.into()))?;
-        let pushed = self.sorter.push(token.external_id.as_bytes(), &self.buffer);
-        pushed.map_err(Error::Scratch)?;
-        self.pushed += 1;
-        Ok(())
-    }
-
-    /// Refuses every row whose id an earlier row has; says how many.
-    fn refuse_doubles(&mut self, sorted: &Sorted, inputs: &[Input]) -> Result<u64, Error> {
-        let mut doubles = 0;
-        let mut first: Option<(Vec<u8>, Vec<u8>)> = None;
-        for record in sorted.merge().map_err(Error::Scratch)? {
-            let record = record.map_err(Error::Scratch)?;
-            let Some((_, kept)) = first.as_ref().filter(|(key, _)| *key == record.key) else {
-                first = Some((record.key, record.value));
-                continue;
-            };
-            let (kept, place) = (decode(kept)?.0, decode(&record.value)?.0);
-            let line = kept.line;
-            let whence = if kept.file == place.file {
-                format!("line {line}")
-            } else {
-                format!("{}, line {line}", inputs[kept.file])
-            };
-            self.refuse(Refusal {
-                file: inputs[place.file].to_string(),
-                line: place.line,
-                reason: format!("the external_id is already in {whence}; keep one of the two"),
-            });
-            doubles += 1;
-        }
-        self.refusals.shown.sort_by(|one, two| {
-            let place = |refusal: &Refusal| {
-                inputs
-                    .iter()
-                    .position(|input| input.to_string() == refusal.file)
-            };
-            (place(one), one.line).cmp(&(place(two), two.line))
-        });
-        Ok(doubles)
-    }
 }
 
-/// Where a row stands.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Place {
-    file: usize,
-    line: u64,
-}
-
-fn decode(value: &[u8]) -> Result<(Place, Listed), Error> {
-    serde_json::from_slice(value).map_err(|error| Error::Scratch(error.into()))
-}
-
-/// The tokens, each id once.
-struct Tokens {
-    records: Merge,
-    previous: Option<Vec<u8>>,
-}
-
-impl Iterator for Tokens {
-    type Item = Result<Listed, Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let record = match self.records.next()? {
-                Ok(record) => record,
-                Err(error) => return Some(Err(Error::Scratch(error))),
-            };
-            if self.previous.as_ref() == Some(&record.key) {
-                continue;
-            }
-            self.previous = Some(record.key);
-            return Some(decode(&record.value).map(|(_, token)| token));
-        }
+/// The refusal of a row whose id an earlier row has.
+fn double(inputs: &[Input], kept: Place, place: Place) -> Refusal {
+    let line = kept.line;
+    let whence = if kept.file == place.file {
+        format!("line {line}")
+    } else {
+        format!("{}, line {line}", inputs[kept.file])
+    };
+    Refusal {
+        file: inputs[place.file].to_string(),
+        line: place.line,
+        reason: format!("the external_id is already in {whence}; keep one of the two"),
     }
 }
 
@@ -254,7 +186,8 @@ fn listed(row: Row<12>) -> Result<(u64, Listed), (u64, String)> {
     }
 }
 
-fn token(values: [Value; 12]) -> Result<Listed, String> {
+/// Makes a token of what stands in its columns; the reason says what is wrong where it is none.
+pub(super) fn token(values: [Value; 12]) -> Result<Listed, String> {
     let [
         id,
         name,
