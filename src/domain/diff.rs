@@ -116,29 +116,29 @@ impl Terms<'_> {
     /// it, counted from when it was made or, where nobody knows that, from when it was first seen.
     fn expiry(
         &self,
-        listed: Expiry,
-        is_computed: bool,
+        listed: &Listed,
         from: DateTime<Utc>,
-    ) -> (Expiry, Option<ExpiryOrigin>) {
+    ) -> Option<(Expiry, Option<ExpiryOrigin>)> {
         let ours = self.policy_ttl.and_then(|ttl| from.checked_add_signed(ttl));
-        match (listed, ours) {
+        let stated = listed.expiry.clone().over(None)?;
+        let (expiry, origin) = match (stated, ours) {
             (Expiry::Never, Some(at)) => (Expiry::At(at), Some(ExpiryOrigin::Policy)),
-            (Expiry::At(_), _) if is_computed => (listed, Some(ExpiryOrigin::Computed)),
-            (Expiry::Never | Expiry::At(_), _) => (listed, Some(ExpiryOrigin::Source)),
-            (Expiry::Unknown, _) => (listed, None),
-        }
+            (Expiry::At(_), _) if listed.is_computed => (stated, Some(ExpiryOrigin::Computed)),
+            (Expiry::Never | Expiry::At(_), _) => (stated, Some(ExpiryOrigin::Source)),
+            (Expiry::Unknown, _) => (stated, None),
+        };
+        let of_secret = |version| expiry.of_secret(version);
+        Some((listed.version.map_or(expiry, of_secret), origin))
     }
 }
 
 /// A token that `source` lists for the first time.
 #[must_use]
 pub fn first_seen(source: &str, listed: Listed, terms: Terms<'_>, now: DateTime<Utc>) -> Token {
-    let created_at = listed.created_at.over(None);
-    let (expiry, expiry_origin) = terms.expiry(
-        listed.expiry.over(None).unwrap_or(Expiry::Unknown),
-        listed.is_computed,
-        created_at.unwrap_or(now),
-    );
+    let created_at = listed.created_at.clone().over(None);
+    let (expiry, expiry_origin) = terms
+        .expiry(&listed, created_at.unwrap_or(now))
+        .unwrap_or((Expiry::Unknown, None));
     let use_told = listed.last_used_at != Cell::Absent;
     let token = Token {
         id: TokenId::of(source, &listed.external_id),
@@ -175,6 +175,11 @@ pub fn update(
     now: DateTime<Utc>,
 ) -> Option<Update> {
     let stored = known.clone();
+    let created_at = listed.created_at.clone().over(stored.created_at);
+    let (expiry, expiry_origin) = terms
+        .expiry(&listed, created_at.unwrap_or(known.first_seen_at))
+        .unwrap_or((known.expiry, known.expiry_origin));
+    let version = listed.version;
     let use_told = known.use_told || listed.last_used_at != Cell::Absent;
     let listed_status = match listed.status {
         Cell::Value(status) => status,
@@ -191,7 +196,7 @@ pub fn update(
         account: listed.account.over(stored.account),
         role: listed.role.over(stored.role),
         scope: listed.scope.over(stored.scope),
-        created_at: listed.created_at.over(stored.created_at),
+        created_at,
         last_used_at: listed.last_used_at.over(stored.last_used_at),
         use_told,
         ..known.clone()
@@ -199,12 +204,7 @@ pub fn update(
     if known.life_from == known.created_at {
         token.life_from = token.created_at;
     }
-    let from = token.created_at.unwrap_or(known.first_seen_at);
-    let (expiry, expiry_origin) = match listed.expiry.over(None) {
-        Some(expiry) => terms.expiry(expiry, listed.is_computed, from),
-        None => (known.expiry, known.expiry_origin),
-    };
-    let is_new_expiry = !is_same(known.expiry, expiry);
+    let is_new_expiry = !is_same(known.expiry, expiry, version);
     token.expiry_origin = expiry_origin;
     if is_new_expiry {
         token.expiry = expiry;
@@ -279,9 +279,13 @@ fn settled(mut token: Token, policy: &Policy, now: DateTime<Utc>) -> Token {
     token
 }
 
-fn is_same(known: Expiry, listed: Expiry) -> bool {
+/// Whether an expiry is the one that is known: that of the same secret, where the source counts them.
+fn is_same(known: Expiry, listed: Expiry, version: Option<u32>) -> bool {
     match (known, listed) {
-        (Expiry::At(known), Expiry::At(listed)) => (known - listed).abs() < SAME_EXPIRY,
+        (Expiry::At(at), Expiry::At(listed)) => {
+            let is_of_same_secret = version.is_none_or(|version| known.of_secret(version) == known);
+            is_of_same_secret && (at - listed).abs() < SAME_EXPIRY
+        }
         _ => known == listed,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -61,6 +61,16 @@ impl Expiry {
             Self::At(at) => Some(at),
             Self::Never | Self::Unknown => None,
         }
+    }
+
+    /// The same for the secret of this number: the microseconds, which no such source states, hold it. So a
+    /// secret that ends when the one before it would have has an instant of its own, and with it notices
+    /// of its own.
+    #[must_use]
+    pub fn of_secret(self, version: u32) -> Self {
+        let Self::At(at) = self else { return self };
+        let nth = TimeDelta::microseconds(i64::from(version.saturating_sub(1) % 1000));
+        Self::At(DateTime::from_timestamp_millis(at.timestamp_millis()).unwrap_or(at) + nth)
     }
 
     /// `never`, `at` or `unknown`.
@@ -303,6 +313,9 @@ pub struct Listed {
     pub last_used_at: Cell<DateTime<Utc>>,
     /// `status`: active, disabled or revoked.
     pub status: Cell<Status>,
+    /// Which secret of the token this is, from 1, where the source gives one token several in its life
+    /// and counts them. Not kept: [`Expiry::of_secret`] says how one is told from the next.
+    pub version: Option<u32>,
 }
 
 impl Listed {

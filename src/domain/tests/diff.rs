@@ -167,6 +167,73 @@ fn a_changed_expiry_is_a_new_generation_that_lives_from_now() {
 }
 
 #[test]
+fn another_secret_is_a_new_generation_even_where_it_ends_at_the_same_instant() {
+    let listed = |text: &str, version| Listed {
+        version: Some(version),
+        ..expiring(text)
+    };
+    let first = "2026-11-28T12:00:00Z";
+    // The first secret is what was known before anybody counted.
+    let mut known = known();
+    assert_eq!(
+        update(&known, listed(first, 1), Terms::from(&policy()), now()),
+        None
+    );
+    let mut seen = vec![known.expiry];
+    // There and back again: the third ends when the first did, and is none of those before.
+    for (version, text) in [
+        (2, first),
+        (3, "2027-02-28T12:00:00Z"),
+        (4, first),
+        (1003, first),
+    ] {
+        let update = updated(&known, listed(text, version));
+        assert_eq!(update.notices, NoticeEffect::NewGeneration);
+        assert_eq!(
+            (update.token.planned_step, update.token.life_from),
+            (None, Some(now()))
+        );
+        let expires_at = update.token.expiry.at().unwrap();
+        assert_eq!(expires_at.timestamp_millis(), at(text).timestamp_millis());
+        assert!(!seen.contains(&update.token.expiry));
+        seen.push(update.token.expiry);
+        known = update.token;
+        assert_eq!(
+            crate::domain::diff::update(
+                &known,
+                listed(text, version),
+                Terms::from(&policy()),
+                now()
+            ),
+            None
+        );
+        // Who no longer counts says nothing new.
+        assert_eq!(
+            crate::domain::diff::update(&known, expiring(text), Terms::from(&policy()), now()),
+            None
+        );
+    }
+}
+
+#[test]
+fn a_date_of_ours_begins_a_new_generation_with_another_secret_too() {
+    let policy = policy();
+    let terms = Terms {
+        policy_ttl: Some(TimeDelta::days(30)),
+        ..Terms::from(&policy)
+    };
+    let listed = |version| Listed {
+        version: Some(version),
+        expiry: Cell::Value(Expiry::Never),
+        ..bare()
+    };
+    let token = first_seen("devtron", listed(1), terms, now());
+    let update = update(&token, listed(2), terms, now()).unwrap();
+    assert_eq!(update.notices, NoticeEffect::NewGeneration);
+    assert_eq!(update.token.expiry_origin, Some(ExpiryOrigin::Policy));
+}
+
+#[test]
 fn a_renewed_token_that_was_marked_is_active_again() {
     let marked = Token {
         status: Status::Expired,
