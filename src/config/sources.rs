@@ -7,10 +7,11 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 use secrecy::ExposeSecret;
+use url::Url;
 
 use super::{field::Field, table::Table};
 use crate::domain::Schedule;
-use crate::sources::{self, file, rancher};
+use crate::sources::{self, file, gcore, rancher};
 
 /// A place where tokens live.
 #[derive(Debug, Clone)]
@@ -70,6 +71,7 @@ const SOURCE_KINDS: &[(&str, ReadKind<sources::Kind>)] = &[
         Some(sources::Kind::File(file::Config { path }))
     }),
     ("rancher", rancher),
+    ("gcore", gcore),
 ];
 
 fn rancher(table: &mut Table) -> Option<sources::Kind> {
@@ -94,6 +96,26 @@ fn rancher(table: &mut Table) -> Option<sources::Kind> {
         kinds: kinds.unwrap_or_else(rancher::TokenKind::watched),
         users,
     }))
+}
+
+fn gcore(table: &mut Table) -> Option<sources::Kind> {
+    let url = table.optional("url", Field::site);
+    let token = table.required("token", "token = { file = \"gcore-token\" }", Field::secret);
+    let client_id = table.optional("client_id", number);
+    let url = url.or_else(|| Url::parse(gcore::PUBLIC_URL).ok())?;
+    Some(sources::Kind::Gcore(gcore::Config {
+        url,
+        token: token?,
+        client_id,
+    }))
+}
+
+/// A number by which another system names something; in quotes or without.
+fn number(field: &Field) -> Result<i64, String> {
+    match field.text().ok().and_then(|text| text.parse().ok()) {
+        Some(number) => Ok(number),
+        None => field.whole(1..=i64::MAX.unsigned_abs()),
+    }
 }
 
 impl DirectoryKind {

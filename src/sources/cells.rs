@@ -3,6 +3,7 @@
 //! A date that cannot be read is no reason to lose a token: it is taken for not told.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
+use serde::{Deserialize, Deserializer};
 
 use crate::domain::{Address, Cell};
 
@@ -24,6 +25,19 @@ pub fn address(text: Option<&str>) -> Cell<Address> {
         Some(address) => Cell::Value(address),
         None => Cell::Empty,
     }
+}
+
+/// Tells null, an empty cell, from a field that is not there at all. A field read so needs a `default`
+/// besides.
+///
+/// # Errors
+/// When the value is none of its type.
+pub fn told<'de, D, T>(value: D) -> Result<Cell<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::deserialize(value)?.map_or(Cell::Empty, Cell::Value))
 }
 
 /// An instant in any of the forms of [`instant`].

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Source, file, rancher};
+use super::{Error, Source, file, gcore, rancher};
 
 /// What a source is, as it is configured.
 #[derive(Debug, Clone)]
@@ -11,6 +11,8 @@ pub enum Kind {
     File(file::Config),
     /// A Rancher.
     Rancher(rancher::Config),
+    /// An account at Gcore.
+    Gcore(gcore::Config),
 }
 
 /// What every kind is told.
@@ -29,6 +31,7 @@ impl Kind {
         match self {
             Self::File(_) => "file",
             Self::Rancher(_) => "rancher",
+            Self::Gcore(_) => "gcore",
         }
     }
 
@@ -40,6 +43,7 @@ impl Kind {
         Ok(match self {
             Self::File(config) => Box::new(config.build(common)),
             Self::Rancher(config) => Box::new(config.build(common)?),
+            Self::Gcore(config) => Box::new(config.build(common)?),
         })
     }
 }

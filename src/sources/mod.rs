@@ -4,6 +4,7 @@ pub mod cells;
 pub mod database;
 pub mod file;
 pub mod gather;
+pub mod gcore;
 mod intake;
 mod kind;
 pub mod owners;

@@ -1,0 +1,169 @@
+//! The users of an account at Gcore.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reqwest::StatusCode;
+use serde::Deserialize;
+
+use super::answers::{ADMINISTRATORS, Account, Group};
+use super::{Gcore, is_denied, refused};
+use crate::domain::Cell;
+use crate::sources::{AccountAdmin, Error, cells};
+
+/// So many are asked for at a time.
+const PAGE: usize = 50;
+
+/// A user.
+#[derive(Debug, Deserialize)]
+pub(super) struct User {
+    id: i64,
+    email: Option<String>,
+    is_active: Option<bool>,
+    deleted: Option<bool>,
+    sso_auth: Option<bool>,
+    auth_types: Option<Vec<String>>,
+    groups: Option<Vec<Group>>,
+    /// The account; a reseller sees several.
+    client: Option<serde_json::Number>,
+}
+
+/// With a limit there are pages, without there is an array; take what comes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Page {
+    All(Vec<User>),
+    Some {
+        count: Option<usize>,
+        results: Vec<User>,
+    },
+}
+
+impl User {
+    pub fn is_admin(&self) -> bool {
+        let groups = self.groups.iter().flatten();
+        groups
+            .into_iter()
+            .any(|group| group.id == Some(ADMINISTRATORS))
+    }
+
+    /// How he has left, if he has.
+    pub fn left(&self) -> Option<&'static str> {
+        if self.deleted == Some(true) {
+            Some("deleted")
+        } else if self.is_active == Some(false) {
+            Some("inactive")
+        } else {
+            None
+        }
+    }
+
+    /// That he comes through single sign-on, of which Gcore does not learn when somebody loses it.
+    pub fn sign_in(&self) -> &'static str {
+        let types = self.auth_types.as_deref().unwrap_or_default();
+        let by_sso = types.iter().filter(|kind| *kind == "sso").count();
+        if by_sso > 0 && by_sso == types.len() {
+            " (SSO only)"
+        } else if by_sso > 0 || self.sso_auth == Some(true) {
+            " (SSO)"
+        } else {
+            ""
+        }
+    }
+
+    fn is_of(&self, account: &Account) -> bool {
+        match &self.client {
+            Some(client) => client.as_i64() == Some(account.id),
+            None => account.is_own,
+        }
+    }
+}
+
+/// The users by number; `None` is one whom Gcore does not know.
+#[derive(Debug)]
+pub(super) struct People(BTreeMap<i64, Option<User>>);
+
+impl People {
+    /// All users of the account, and those who issued its tokens; `None` where the credentials may not
+    /// see them.
+    pub async fn of(gcore: &Gcore, issuers: BTreeSet<i64>) -> Result<Option<Self>, Error> {
+        let Some(mut found) = listed(gcore).await? else {
+            return Ok(None);
+        };
+        for id in issuers {
+            if found.contains_key(&id) {
+                continue;
+            }
+            match gcore.get(&format!("iam/users/{id}")).json::<User>().await {
+                Ok(user) => drop(found.insert(id, Some(user))),
+                Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
+                    found.insert(id, None);
+                }
+                // Somebody of another account; nothing is known of him.
+                Err(error) if is_denied(&error) => {}
+                Err(error) => return Err(refused(error)),
+            }
+        }
+        Ok(Some(Self(found)))
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.values().flatten().count()
+    }
+
+    /// A user; empty is one whom Gcore does not know, absent one of whom nothing is known.
+    pub fn find(&self, id: i64) -> Cell<&User> {
+        match self.0.get(&id) {
+            Some(Some(user)) => Cell::Value(user),
+            Some(None) => Cell::Empty,
+            None => Cell::Absent,
+        }
+    }
+
+    /// Those who administer the account.
+    pub fn admins(&self, account: &Account) -> Vec<AccountAdmin> {
+        let users = self.0.values().flatten();
+        let admins = users.filter(|user| user.is_admin() && user.left().is_none());
+        let admins = admins.filter(|user| user.is_of(account));
+        let mailboxes = admins.filter_map(|user| match cells::address(user.email.as_deref()) {
+            Cell::Value(address) => Some(AccountAdmin {
+                account: account.name(),
+                address,
+            }),
+            Cell::Empty | Cell::Absent => None,
+        });
+        mailboxes.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+/// The pages of the list, put together by number, as they may shift while they are read.
+async fn listed(gcore: &Gcore) -> Result<Option<BTreeMap<i64, Option<User>>>, Error> {
+    let mut found = BTreeMap::new();
+    let mut offset = 0;
+    loop {
+        let page = gcore
+            .get("iam/users")
+            .query("limit", &PAGE.to_string())
+            .query("offset", &offset.to_string())
+            .json::<Page>()
+            .await;
+        let (users, count) = match page {
+            Ok(Page::All(users)) => (users, Some(0)),
+            Ok(Page::Some { count, results }) => (results, count),
+            Err(error) if error.status() == Some(StatusCode::FORBIDDEN) => return Ok(None),
+            Err(error) => return Err(refused(error)),
+        };
+        offset += users.len();
+        let before = found.len();
+        let is_last = users.is_empty();
+        found.extend(users.into_iter().map(|user| (user.id, Some(user))));
+        if count.map_or(is_last, |count| offset >= count) {
+            return Ok(Some(found));
+        }
+        if found.len() == before {
+            return Err(Error::Content {
+                place: "GET /iam/users".to_owned(),
+                reason: format!("the list ends after {before} users, though it is said to go on"),
+            });
+        }
+    }
+}
