@@ -9,9 +9,9 @@ use chrono_tz::Tz;
 use secrecy::ExposeSecret;
 use url::Url;
 
-use super::{field::Field, table::Table};
+use super::{database, field::Field, table::Table};
 use crate::domain::Schedule;
-use crate::sources::{self, file, gcore, rancher};
+use crate::sources::{self, file, gcore, nocodb, rancher};
 
 /// A place where tokens live.
 #[derive(Debug, Clone)]
@@ -72,6 +72,7 @@ const SOURCE_KINDS: &[(&str, ReadKind<sources::Kind>)] = &[
     }),
     ("rancher", rancher),
     ("gcore", gcore),
+    ("nocodb", nocodb),
 ];
 
 fn rancher(table: &mut Table) -> Option<sources::Kind> {
@@ -116,6 +117,33 @@ fn number(field: &Field) -> Result<i64, String> {
         Some(number) => Ok(number),
         None => field.whole(1..=i64::MAX.unsigned_abs()),
     }
+}
+
+/// It is read by who signs in, by its `database`, or by both.
+fn nocodb(table: &mut Table) -> Option<sources::Kind> {
+    let signs_in = table.has("email") || table.has("password") || !table.has("database");
+    let url = table.required("url", "url = \"https://nocodb.example.org\"", Field::site);
+    let email = |field: &Field| field.text().map(str::to_owned);
+    let (email, password) = if signs_in {
+        let example = "email = \"lapsed@example.org\"";
+        let email = table.required("email", example, email);
+        let example = "password = { file = \"nocodb-password\" }";
+        (email, table.required("password", example, Field::secret))
+    } else {
+        let email = table.optional("email", email);
+        (email, table.optional("password", Field::secret))
+    };
+    let database = table.optional("database", database::theirs);
+    let login = match (email, password) {
+        (Some(email), Some(password)) => Some(nocodb::Login { email, password }),
+        _ if signs_in => return None,
+        _ => None,
+    };
+    Some(sources::Kind::NocoDb(nocodb::Config {
+        url: url?,
+        login,
+        database,
+    }))
 }
 
 impl DirectoryKind {

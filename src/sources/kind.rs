@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Source, file, gcore, rancher};
+use super::{Error, Source, file, gcore, nocodb, rancher};
 
 /// What a source is, as it is configured.
 #[derive(Debug, Clone)]
@@ -13,6 +13,9 @@ pub enum Kind {
     Rancher(rancher::Config),
     /// An account at Gcore.
     Gcore(gcore::Config),
+
+    /// A NocoDB.
+    NocoDb(nocodb::Config),
 }
 
 /// What every kind is told.
@@ -32,6 +35,8 @@ impl Kind {
             Self::File(_) => "file",
             Self::Rancher(_) => "rancher",
             Self::Gcore(_) => "gcore",
+
+            Self::NocoDb(_) => "nocodb",
         }
     }
 
@@ -44,6 +49,8 @@ impl Kind {
             Self::File(config) => Box::new(config.build(common)),
             Self::Rancher(config) => Box::new(config.build(common)?),
             Self::Gcore(config) => Box::new(config.build(common)?),
+
+            Self::NocoDb(config) => Box::new(config.build(common)?),
         })
     }
 }

@@ -7,6 +7,7 @@ pub mod gather;
 pub mod gcore;
 mod intake;
 mod kind;
+pub mod nocodb;
 pub mod owners;
 pub mod rancher;
 pub(crate) mod rows;

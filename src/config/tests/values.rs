@@ -90,6 +90,43 @@ fn relative_paths_start_from_the_folder_of_the_file() {
     );
 }
 
+#[test]
+fn a_nocodb_is_read_by_who_signs_in_or_by_its_database_or_by_both() {
+    let kind = |keys: &str| {
+        let source =
+            "[[source]]\nname = 'bases'\nkind = 'nocodb'\nurl = 'https://nocodb.example.org'\n";
+        let config = load(&format!("{source}{keys}"), &[]);
+        let crate::sources::Kind::NocoDb(nocodb) = config.sources[0].kind.clone() else {
+            panic!("no NocoDB");
+        };
+        (nocodb.login.is_some(), nocodb.database)
+    };
+    let login = "email = 'lapsed@example.org'\npassword = 's3cret'";
+    let database = "database = 'sqlite:noco.db'";
+    assert!(matches!(kind(login), (true, None)));
+    let (signs_in, url) = kind(database);
+    assert_eq!(
+        (signs_in, url.unwrap().expose_secret()),
+        (false, "sqlite:///etc/noco.db")
+    );
+    assert!(matches!(
+        kind(&format!("{login}\n{database}")),
+        (true, Some(_))
+    ));
+    let missing = |keys: &str| {
+        told(&format!(
+            "[[source]]\nname = 'bases'\nkind = 'nocodb'\n{keys}"
+        ))
+    };
+    let said = missing("email = 'lapsed@example.org'\ndatabase = 'sqlite:noco.db'");
+    assert!(
+        said.contains("password is missing") && said.contains("url is missing"),
+        "{said}"
+    );
+    assert!(!said.contains("unknown key"), "{said}");
+    assert!(missing("url = 'https://nocodb.example.org'").contains("email is missing"));
+}
+
 fn server(url: &str) -> (String, u16, Tls, Option<String>, Option<String>) {
     let smtp = load(&format!("smtp.url = '{url}'"), &[]).smtp.unwrap();
     let password = smtp

@@ -1,0 +1,243 @@
+//! The list by NocoDB's own database, which has the tokens made under single sign-on, too.
+//!
+//! What it is asked for is named column by column, so that a role can be let read those alone. The
+//! columns that hold secrets are not among them.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use super::rows::{Flag, Id, Token, User};
+use crate::domain::Cell;
+use crate::sources::database::{Database, Reading, Record, Scalar};
+use crate::sources::gather::Gathering;
+use crate::sources::{Error, Listing};
+
+/// The tables by their letters.
+const TABLES: [(&str, &str); 3] = [
+    ("t", "nc_api_tokens"),
+    ("u", "nc_users_v2"),
+    ("s", "nc_sso_client"),
+];
+
+/// The columns that every version has.
+const NEEDED: [&str; 7] = [
+    "t.id",
+    "t.description",
+    "t.fk_user_id",
+    "t.created_at",
+    "t.expiry",
+    "u.id",
+    "u.email",
+];
+
+/// The columns that are read where they are there.
+const OPTIONAL: [&str; 13] = [
+    "t.enabled",
+    "t.last_used_at",
+    "t.base_id",
+    "t.fk_workspace_id",
+    "t.fk_sso_client_id",
+    "u.display_name",
+    "u.roles",
+    "u.blocked",
+    "u.is_deleted",
+    "s.id",
+    "s.title",
+    "s.enabled",
+    "s.deleted",
+];
+
+/// NocoDB's own database.
+pub(super) struct Tables {
+    database: Database,
+}
+
+impl Tables {
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &str {
+        self.database.place()
+    }
+
+    /// Every token.
+    pub async fn listing(&self) -> Result<Listing, Error> {
+        let mut gathering = Gathering::default();
+        let push =
+            |token: Token, user: Option<User>| gathering.push(&token.listed(user.as_ref(), true));
+        self.visit(None, push).await?;
+        gathering.finish()
+    }
+
+    /// Whether there is a token of this id.
+    pub async fn has(&self, id: &str) -> Result<bool, Error> {
+        let mut found = false;
+        let find = |_, _| {
+            found = true;
+            Ok(())
+        };
+        self.visit(Some(id), find).await?;
+        Ok(found)
+    }
+
+    async fn visit(
+        &self,
+        id: Option<&str>,
+        mut each: impl FnMut(Token, Option<User>) -> Result<(), Error> + Send,
+    ) -> Result<(), Error> {
+        let mut reading = self.database.read().await?;
+        let columns = self.columns(&mut reading).await?;
+        let mut query = columns.query();
+        let mut values = Vec::new();
+        if let Some(id) = id {
+            query.push_str(" WHERE CAST(t.id AS text) = $1");
+            values.push(Scalar::Text(id.to_owned()));
+        }
+        let visited = reading.records(&query, &values, |record| {
+            let row = Row {
+                record,
+                columns: &columns,
+            };
+            each(row.token(), row.user())?;
+            Ok(ControlFlow::Continue(()))
+        });
+        visited.await?;
+        reading.close().await;
+        Ok(())
+    }
+
+    /// Those of the columns that are there, and that the role may read.
+    async fn columns(&self, reading: &mut Reading<'_>) -> Result<Columns, Error> {
+        let mut readable = BTreeSet::new();
+        for (letter, table) in TABLES {
+            let names = reading.columns(table).await?.into_iter();
+            readable.extend(names.map(|name| format!("{letter}.{name}")));
+        }
+        if let Some(missing) = NEEDED.iter().find(|column| !readable.contains(**column)) {
+            return Err(self.cannot_read(missing));
+        }
+        let mut columns: Vec<_> = NEEDED.into_iter().chain(OPTIONAL).collect();
+        columns.retain(|column| readable.contains(*column));
+        let is_there = |column| columns.contains(&column);
+        if !is_there("s.id") || !is_there("t.fk_sso_client_id") {
+            columns.retain(|column| !column.starts_with("s."));
+        }
+        Ok(Columns(columns))
+    }
+
+    fn cannot_read(&self, column: &str) -> Error {
+        let (letter, name) = column.split_once('.').unwrap_or_default();
+        let table = TABLES.iter().find(|(of, _)| *of == letter);
+        let table = table.map_or(letter, |(_, table)| table);
+        Error::Rights {
+            what: format!("cannot read {table}.{name} at {}", self.place()),
+            mend: "let `database` name NocoDB's own database, and grant the role what \
+                   docs/sources/nocodb.md names"
+                .to_owned(),
+        }
+    }
+}
+
+/// What is asked for, in order.
+struct Columns(Vec<&'static str>);
+
+impl Columns {
+    fn query(&self) -> String {
+        let client = if self.0.contains(&"s.id") {
+            " LEFT JOIN nc_sso_client s ON s.id = t.fk_sso_client_id"
+        } else {
+            ""
+        };
+        format!(
+            "SELECT {} FROM nc_api_tokens t LEFT JOIN nc_users_v2 u ON u.id = t.fk_user_id{client}",
+            self.0.join(", ")
+        )
+    }
+}
+
+/// A token, with its user and the client of its single sign-on.
+struct Row<'a> {
+    record: Record<'a>,
+    columns: &'a Columns,
+}
+
+impl Row<'_> {
+    fn token(&self) -> Token {
+        Token {
+            id: Id::Text(self.text("t.id").unwrap_or_default()),
+            description: self.text("t.description"),
+            fk_user_id: self.cell("t.fk_user_id"),
+            created_by: Cell::Absent,
+            base_id: self.text("t.base_id"),
+            fk_workspace_id: self.text("t.fk_workspace_id"),
+            fk_sso_client_id: self.text("t.fk_sso_client_id"),
+            single_sign_on: self.client(),
+            created_at: self.text("t.created_at"),
+            expiry: self.text("t.expiry"),
+            enabled: self.flag("t.enabled"),
+            last_used_at: self.cell("t.last_used_at"),
+        }
+    }
+
+    /// `None` where there is no such user.
+    fn user(&self) -> Option<User> {
+        Some(User {
+            id: self.text("u.id")?,
+            email: self.text("u.email"),
+            display_name: self.text("u.display_name"),
+            roles: self.text("u.roles"),
+            blocked: self.flag("u.blocked"),
+            is_deleted: self.flag("u.is_deleted"),
+        })
+    }
+
+    /// What the client is called, and whether it is still in use.
+    fn client(&self) -> Option<String> {
+        let title = self.text("s.title")?;
+        let is_off = self.flag("s.enabled").is_some_and(|flag| !flag.is_set());
+        let is_deleted = self.flag("s.deleted").is_some_and(Flag::is_set);
+        Some(match (is_deleted, is_off) {
+            (true, _) => format!("{title}, deleted since"),
+            (false, true) => format!("{title}, switched off since"),
+            (false, false) => title,
+        })
+    }
+
+    fn cell(&self, column: &str) -> Cell<String> {
+        match (self.position(column), self.text(column)) {
+            (None, _) => Cell::Absent,
+            (Some(_), None) => Cell::Empty,
+            (Some(_), Some(text)) => Cell::Value(text),
+        }
+    }
+
+    /// Ids are numbers in some versions, and times are texts in SQLite.
+    fn text(&self, column: &str) -> Option<String> {
+        match self.scalar(column) {
+            Scalar::Text(text) => Some(text),
+            Scalar::Integer(number) => Some(number.to_string()),
+            Scalar::Instant(at) => Some(at.to_rfc3339()),
+            Scalar::Date(day) => Some(day.to_string()),
+            Scalar::Null | Scalar::Bool(_) | Scalar::Forever | Scalar::Other(_) => None,
+        }
+    }
+
+    fn flag(&self, column: &str) -> Option<Flag> {
+        match self.scalar(column) {
+            Scalar::Bool(flag) => Some(Flag::Bool(flag)),
+            Scalar::Integer(number) => Some(Flag::Number(number)),
+            _ => None,
+        }
+    }
+
+    fn scalar(&self, column: &str) -> Scalar {
+        let position = self.position(column);
+        position.map_or(Scalar::Null, |position| self.record.scalar(position))
+    }
+
+    fn position(&self, column: &str) -> Option<usize> {
+        self.columns.0.iter().position(|name| *name == column)
+    }
+}
