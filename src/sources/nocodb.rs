@@ -98,10 +98,10 @@ impl Source for NocoDbSource {
         }
         // NocoDB answers 500 when the token was gone before. What counts is what the list shows then.
         let ended = rest.end(external_id).await;
-        match self.has(external_id).await? {
-            true => Err(ended.err().unwrap_or(Error::StillThere)),
-            false => Ok(()),
+        if self.has(external_id).await? {
+            return Err(ended.err().unwrap_or(Error::StillThere));
         }
+        Ok(())
     }
 
     /// NocoDB has one page for all tokens of a user.

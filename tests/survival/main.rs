@@ -15,6 +15,7 @@ mod gcore;
 mod kills;
 mod life;
 mod mailserver;
+mod nocodb;
 mod people;
 mod postgres;
 mod several;

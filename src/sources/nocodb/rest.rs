@@ -39,9 +39,10 @@ pub(super) struct View {
     pub me: Option<String>,
 }
 
-/// Rows of all pages, each id once.
+/// The rows of all pages.
 struct Rows<T> {
-    rows: Vec<T>,
+    /// Each id once.
+    unique: Vec<T>,
     /// How many came.
     read: usize,
     pages: usize,
@@ -52,7 +53,7 @@ struct Rows<T> {
 impl<T> Rows<T> {
     /// Whether rows may have slipped from one page to another that was read before.
     fn have_moved(&self) -> bool {
-        self.pages > 1 && self.rows.len() < self.total
+        self.pages > 1 && self.unique.len() < self.total
     }
 }
 
@@ -83,8 +84,8 @@ impl Rest {
         let users = optional(self.rows::<User>("api/v1/users").await)?;
         let users = users.filter(|users| users.read >= users.total && !users.have_moved());
         let view = View {
-            tokens: tokens.rows,
-            users: users.map(|users| by_id(users.rows)),
+            tokens: tokens.unique,
+            users: users.map(|users| by_id(users.unique)),
             about: self.about().await?,
             me,
         };
@@ -101,9 +102,10 @@ impl Rest {
     /// own tokens alone.
     pub async fn super_admin(&self) -> Result<Option<String>, Error> {
         let me = optional(self.session.get::<Me>("api/v1/auth/user/me", &[]).await)?;
-        match me {
-            Some(me) if me.is_no_super_admin() => Err(narrowed(SUPER_ADMIN)),
-            me => Ok(me.and_then(|me| me.id)),
+        match me.and_then(|me| Some((me.is_super_admin()?, me.id))) {
+            Some((false, _)) => Err(narrowed(SUPER_ADMIN)),
+            Some((true, id)) => Ok(Some(id)),
+            None => Ok(None),
         }
     }
 
@@ -124,7 +126,7 @@ impl Rest {
         let limit = LIMIT.to_string();
         let mut ids = HashSet::new();
         let mut found = Rows {
-            rows: Vec::new(),
+            unique: Vec::new(),
             read: 0,
             pages: 0,
             total: 0,
@@ -139,7 +141,7 @@ impl Rest {
             found.total = page.total().unwrap_or(found.total);
             let is_told = page.total().is_some();
             let new = page.list.into_iter().filter(|row| ids.insert(row.id()));
-            found.rows.extend(new);
+            found.unique.extend(new);
             let is_last = is_told && found.read >= found.total;
             if is_last || count == 0 || ids.len() == known {
                 return Ok(found);

@@ -118,7 +118,8 @@ impl Identified for User {
 /// Who the session belongs to.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Me {
-    pub id: Option<String>,
+    #[serde(default)]
+    pub id: String,
     roles: Option<Roles>,
 }
 
@@ -131,11 +132,11 @@ enum Roles {
 }
 
 impl Me {
-    /// Whether it is told that he is no super admin.
-    pub fn is_no_super_admin(&self) -> bool {
-        self.roles.as_ref().is_some_and(|roles| match roles {
-            Roles::Map(roles) => roles.get("super") != Some(&Some(true)),
-            Roles::Text(roles) => !roles.split(',').any(|role| role.trim() == "super"),
+    /// Whether he is a super admin, as far as that is told.
+    pub fn is_super_admin(&self) -> Option<bool> {
+        Some(match self.roles.as_ref()? {
+            Roles::Map(roles) => roles.get("super") == Some(&Some(true)),
+            Roles::Text(roles) => roles.split(',').any(|role| role.trim() == "super"),
         })
     }
 }

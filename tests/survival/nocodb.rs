@@ -1,0 +1,533 @@
+//! The source `nocodb`: what becomes of NocoDB's tokens, and of its tricks.
+
+mod server;
+
+use std::fs;
+use std::time::Duration;
+
+use lapsed::domain::{Cell, Listed};
+use lapsed::sources::nocodb::{Config, Login, NocoDbSource};
+use lapsed::sources::{Checked, Common, Error, Fetched, Last, Listing, Source};
+use rstest::rstest;
+use serde_json::json;
+
+use self::server::{EMAIL, NocoDb, SECRETS};
+use crate::daemon::Daemon;
+use crate::postgres;
+use crate::stub::Answer;
+use crate::waiting::wait_until;
+use crate::world::{Db, World};
+
+fn source(nocodb: &NocoDb) -> NocoDbSource {
+    let config = Config {
+        url: nocodb.url().parse().unwrap(),
+        login: Some(Login {
+            email: EMAIL.to_owned(),
+            password: SECRETS[2].into(),
+        }),
+        database: None,
+    };
+    let common = Common {
+        name: "bases".to_owned(),
+        timeout: Duration::from_secs(20),
+    };
+    config.build(&common).unwrap()
+}
+
+async fn fetched(source: &NocoDbSource) -> Result<Listing, Error> {
+    match source.fetch(&Last::default()).await? {
+        Fetched::New(listing) => Ok(listing),
+        Fetched::Unchanged => panic!("NocoDB never tells that nothing changed"),
+    }
+}
+
+async fn listed(nocodb: &NocoDb) -> Vec<Listed> {
+    let listing = fetched(&source(nocodb)).await.unwrap();
+    listing.tokens.map(Result::unwrap).collect()
+}
+
+async fn refused(nocodb: &NocoDb) -> String {
+    match fetched(&source(nocodb)).await {
+        Ok(listing) => panic!("{} tokens", listing.count),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// What a cell says, or `-`.
+fn said<T: ToString>(cell: &Cell<T>) -> String {
+    match cell {
+        Cell::Value(value) => value.to_string(),
+        _ => "-".to_owned(),
+    }
+}
+
+fn world(nocodb: &NocoDb, db: Db) -> World {
+    let mut world = World::new(db);
+    world.table(&format!(
+        "[[source]]\nname = \"bases\"\nkind = \"nocodb\"\nurl = \"{}\"\nemail = \"{EMAIL}\"\n\
+         password = {{ file = \"nocodb-password\" }}",
+        nocodb.url()
+    ));
+    world.write("nocodb-password", SECRETS[2]);
+    world
+}
+
+#[tokio::test]
+async fn every_token_arrives_with_its_user() {
+    let nocodb = NocoDb::start();
+    let tokens = listed(&nocodb).await;
+    let lines: Vec<_> = tokens
+        .iter()
+        .map(|token| {
+            let (name, issuer) = (said(&token.name), said(&token.issuer));
+            format!(
+                "{} {name} {issuer} {}",
+                token.external_id,
+                said(&token.role)
+            )
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "1 token 1 root@example.test org-level-creator,super",
+            "2 token 2 ada@example.org org-level-creator",
+            "3 token 3 ada@example.org org-level-creator",
+            "4 token 4 grace@example.org org-level-viewer",
+        ]
+    );
+    assert_eq!(said(&tokens[0].created_at), "2026-11-21 21:39:13 UTC");
+    assert_eq!(said(&tokens[1].issuer_name), "Ada");
+    assert_eq!(tokens[0].last_used_at, Cell::Absent, "0.301 does not tell");
+    assert_eq!(tokens[0].issuer_gone, Cell::Empty);
+    let asked = nocodb.asked();
+    let lists = asked.iter().filter(|asked| asked.path == "/api/v1/tokens");
+    let limits: Vec<_> = lists
+        .map(|asked| (asked.query("limit"), asked.query("offset")))
+        .collect();
+    assert_eq!(limits, [(Some("10000"), Some("0"))], "one big page");
+}
+
+#[tokio::test]
+async fn what_later_versions_tell_arrives_too() {
+    let nocodb = NocoDb::start();
+    for (id, key, value) in [
+        (1, "expiry", json!("2026-12-31T00:00:00.000Z")),
+        (1, "last_used_at", json!("2026-11-20T08:00:00.000Z")),
+        (1, "created_at", json!("2026-11-01T08:00:00.000Z")),
+        (2, "enabled", json!(0)),
+        (2, "last_used_at", json!(null)),
+        (3, "enabled", json!(true)),
+        (3, "expiry", json!("soon")),
+        (4, "id", json!("tok4")),
+    ] {
+        nocodb.state().token(id)[key] = value;
+    }
+    let tokens = listed(&nocodb).await;
+    let lines: Vec<_> = tokens
+        .iter()
+        .map(|token| {
+            let (expiry, used) = (&token.expiry, &token.last_used_at);
+            let (id, created) = (&token.external_id, said(&token.created_at));
+            format!("{id} {expiry:?} {used:?} {} {created}", said(&token.status))
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "1 Value(At(2026-12-31T00:00:00Z)) Value(2026-11-20T08:00:00Z) active 2026-11-01 08:00:00 UTC",
+            "2 Value(Never) Empty disabled 2026-11-21 21:39:13 UTC",
+            "3 Value(Unknown) Absent active 2026-11-21 21:39:13 UTC",
+            "tok4 Value(Never) Absent active 2026-11-21 21:39:13 UTC",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_token_whose_user_was_removed_is_an_orphan() {
+    let nocodb = NocoDb::start();
+    nocodb.state().users.retain(|user| user["id"] != "us2");
+    nocodb.state().token(4)["fk_user_id"] = json!(null);
+    let tokens = listed(&nocodb).await;
+    let gone: Vec<_> = tokens
+        .iter()
+        .map(|token| said(&token.issuer_gone))
+        .collect();
+    let removed = "user us2 no longer exists in NocoDB";
+    let unowned = "it belongs to no user, as tokens of early versions of NocoDB do";
+    assert_eq!(gone, ["-", removed, removed, unowned]);
+    assert_eq!(tokens[1].issuer, Cell::Absent, "who it was stays known");
+}
+
+#[tokio::test]
+async fn only_the_community_edition_is_known_to_end_no_token() {
+    let nocodb = NocoDb::start();
+    let longest = fetched(&source(&nocodb))
+        .await
+        .unwrap()
+        .longest_life
+        .unwrap();
+    assert_eq!(longest.life, None);
+    assert_eq!(
+        longest.evidence,
+        "NocoDB 0.301.3, community edition, gives API tokens no end"
+    );
+    nocodb.state().info = json!({"version": "2026.04.1", "ee": true});
+    let listing = fetched(&source(&nocodb)).await.unwrap();
+    assert_eq!(listing.longest_life, None);
+}
+
+#[tokio::test]
+async fn pages_are_read_to_the_end_whatever_they_say_of_themselves() {
+    let nocodb = NocoDb::start();
+    for id in 5..=14 {
+        nocodb.state().add(id, "us2");
+    }
+    assert_eq!(listed(&nocodb).await.len(), 14, "more than ten");
+    nocodb.state().page = 4;
+    assert_eq!(listed(&nocodb).await.len(), 14);
+    nocodb.state().page = usize::MAX;
+    let twice = nocodb.state().tokens[0].clone();
+    nocodb.state().tokens.push(twice);
+    assert_eq!(listed(&nocodb).await.len(), 14, "each once");
+    nocodb.state().tokens.pop();
+    nocodb.state().page = 4;
+    nocodb.state().is_unordered = true;
+    let error = refused(&nocodb).await;
+    assert!(error.contains("it changed from page to page"), "{error}");
+}
+
+#[rstest]
+#[case::wrong_password(
+    "POST /api/v1/auth/user/signin",
+    || Answer::text(400, "{\"msg\":\"Invalid credentials\"}"),
+    "NocoDB does not accept `email` and `password`; correct them"
+)]
+#[case::single_sign_on_only(
+    "POST /api/v1/auth/user/signin",
+    || Answer::text(403, "{\"msg\":\"Not available\"}"),
+    "NocoDB lets nobody sign in with a password; let `database` name"
+)]
+#[case::second_factor(
+    "POST /api/v1/auth/user/signin",
+    || Answer::text(200, "{\"requires_2fa\":true}"),
+    "wants more than the password, as it does with a second factor; give lapsed a user without one, or let `database` name"
+)]
+#[case::half(
+    "GET /api/v1/tokens",
+    || Answer::text(200, "{\"list\":[{\"id\":1,\"token\":\"s3cret-of-token-1\""),
+    "ends in the middle"
+)]
+#[case::cut("GET /api/v1/tokens", || Answer::cut("{\"list\":["), "cannot reach GET")]
+#[case::no_json("GET /api/v1/tokens", || Answer::text(200, "<html>s3cret-of-token"), "no JSON")]
+#[case::no_list("GET /api/v1/tokens", || Answer::text(200, "{\"msg\":\"hello\"}"), "not as documented")]
+#[case::elsewhere(
+    "GET /api/v1/tokens",
+    || Answer::status(302).with("location", "https://evil.example.org/api/v1/tokens"),
+    "redirects to https://evil.example.org"
+)]
+#[case::elsewhere_at_once(
+    "POST /api/v1/auth/user/signin",
+    || Answer::status(307).with("location", "https://evil.example.org/"),
+    "redirects to https://evil.example.org"
+)]
+#[case::huge("GET /api/v1/tokens", || Answer::endless(2 << 30), "more than 32 MiB")]
+#[case::broken("GET /api/v1/users", || Answer::text(500, "s3cret-of-token"), "answered 500")]
+#[case::busy(
+    "GET /api/v1/users",
+    || Answer::status(429).with("retry-after", "120"),
+    "asks to wait 120 s"
+)]
+#[tokio::test]
+async fn what_goes_wrong_anywhere_ends_the_listing(
+    #[case] line: &'static str,
+    #[case] answer: fn() -> Answer,
+    #[case] words: &str,
+) {
+    let nocodb = NocoDb::start();
+    nocodb.trap(line, answer);
+    let error = refused(&nocodb).await;
+    assert!(error.contains(words), "{error}");
+    assert!(!error.contains("s3cret"), "{error}");
+    assert_eq!(listed(&nocodb).await.len(), 4, "and nothing of it stays");
+}
+
+#[tokio::test]
+async fn a_session_is_kept_and_renewed_once_when_it_has_ended() {
+    let nocodb = NocoDb::start();
+    let source = source(&nocodb);
+    for _ in 0..3 {
+        assert_eq!(fetched(&source).await.unwrap().count, 4);
+    }
+    assert_eq!(nocodb.state().sessions, 1);
+    nocodb.take_lines();
+    // In the middle of a listing.
+    nocodb.trap("GET /api/v1/users", || Answer::status(401));
+    assert_eq!(fetched(&source).await.unwrap().count, 4);
+    assert_eq!(
+        nocodb.take_lines(),
+        [
+            "GET /api/v1/auth/user/me",
+            "GET /api/v1/tokens",
+            "GET /api/v1/users",
+            "POST /api/v1/auth/user/signin",
+            "GET /api/v1/users",
+            "GET /api/v1/db/meta/nocodb/info",
+        ]
+    );
+    for _ in 0..2 {
+        nocodb.trap("GET /api/v1/tokens", || Answer::status(401));
+    }
+    let error = fetched(&source).await.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("answered 401"), "{error}");
+}
+
+#[tokio::test]
+async fn a_view_of_ones_own_tokens_is_no_listing() {
+    let nocodb = NocoDb::start();
+    let narrowed = "the credentials show only the tokens of their own user";
+    nocodb.state().me = "us2".to_owned();
+    let error = refused(&nocodb).await;
+    assert!(
+        error.contains(narrowed) && error.contains("super admin"),
+        "{error}"
+    );
+    // One that does not tell who is asking shows it by its count.
+    nocodb.trap("GET /api/v1/auth/user/me", || Answer::status(404));
+    let error = refused(&nocodb).await;
+    assert!(
+        error.contains(narrowed) && error.contains("it shows 2 of 4"),
+        "{error}"
+    );
+
+    // The enterprise edition shows a super admin his own tokens, and those of nobody.
+    let nocodb = NocoDb::start();
+    nocodb.state().info = json!({"version": "0.301.3", "ee": true});
+    nocodb.state().tokens.retain(|token| token["id"] == 1);
+    let error = refused(&nocodb).await;
+    assert!(
+        error.contains(narrowed) && error.contains("enterprise edition"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_check_says_what_can_be_seen_and_done() {
+    let nocodb = NocoDb::start();
+    let missing = |checked: Checked| -> Vec<String> {
+        let right =
+            |right: lapsed::sources::Right| Some(format!("{}: {}", right.what, right.missing?));
+        checked.rights.into_iter().filter_map(right).collect()
+    };
+    let checked = source(&nocodb).check().await.unwrap();
+    assert_eq!(
+        checked.summary,
+        "NocoDB 0.301.3, community edition, 4 tokens"
+    );
+    assert!(missing(checked).is_empty());
+
+    nocodb.state().info["oidcAuthEnabled"] = json!(true);
+    nocodb
+        .trap("GET /api/v1/auth/user/me", || Answer::status(404))
+        .trap("GET /api/v1/users", || Answer::status(403));
+    let missing = missing(source(&nocodb).check().await.unwrap()).join("\n");
+    for words in [
+        "list the tokens of all users: NocoDB does not tell whether its user is a super admin",
+        "list tokens made under single sign-on: a password shows none of them",
+        "list the users: give lapsed a super admin",
+    ] {
+        assert!(missing.contains(words), "{missing}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_has_ended_when_the_list_no_longer_shows_it() {
+    let nocodb = NocoDb::start();
+    let source = source(&nocodb);
+    source.revoke("3").await.unwrap();
+    assert_eq!(listed(&nocodb).await.len(), 3);
+    let unknown = source.revoke("3").await.unwrap_err();
+    assert!(matches!(unknown, Error::NoSuchToken(id) if id == "3"));
+
+    // Somebody else was faster: NocoDB answers with a stack trace.
+    nocodb.state().page = usize::MAX;
+    nocodb.trap("DELETE /api/v1/tokens/2", || {
+        Answer::text(500, "{\"stack\":\"TypeError\"}")
+    });
+    let error = source.revoke("2").await.unwrap_err().to_string();
+    assert!(
+        error.contains("answered 500") && !error.contains("TypeError"),
+        "{error}"
+    );
+    nocodb.trap("DELETE /api/v1/tokens/2", || Answer::status(200));
+    let still = source.revoke("2").await.unwrap_err();
+    assert!(matches!(still, Error::StillThere), "{still}");
+    source.revoke("2").await.unwrap();
+}
+
+#[test]
+fn the_link_goes_to_the_page_that_people_know() {
+    let nocodb = NocoDb::start();
+    let page = source(&nocodb).page_of("1").unwrap();
+    assert_eq!(page, format!("{}/#/account/tokens", nocodb.url()));
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn a_sweep_brings_the_store_in_step_and_concludes_nothing_from_failures(#[case] db: Db) {
+    let nocodb = NocoDb::start();
+    let mut world = world(&nocodb, db);
+    world.at("2026-11-22 08:00:00");
+    world.run(&["sweep"]).exits(0).says("4 new");
+    let tokens = world.list(&["token", "list"]);
+    let ada = tokens
+        .iter()
+        .filter(|token| token["issuer"] == "ada@example.org");
+    assert_eq!(ada.count(), 2);
+    assert!(
+        tokens
+            .iter()
+            .all(|token| token["expiry"] == "never" && token["source"] == "bases")
+    );
+
+    world.at("2026-11-22 08:01:00");
+    let again = world.run(&["sweep"]);
+    assert!(
+        !again.exits(0).stdout.contains("changed"),
+        "{}",
+        again.stdout
+    );
+
+    let traps: [(fn() -> Answer, i32, &str); 5] = [
+        (
+            || Answer::text(200, "{\"list\":[{\"id\":1"),
+            1,
+            "ends in the middle",
+        ),
+        (|| Answer::text(200, "nonsense"), 1, "no JSON"),
+        (|| Answer::endless(2 << 30), 1, "more than 32 MiB"),
+        (
+            || Answer::status(302).with("location", "https://evil.example.org"),
+            1,
+            "redirects to",
+        ),
+        (
+            || Answer::status(429).with("retry-after", "60"),
+            0,
+            "asks to wait 60 s",
+        ),
+    ];
+    for (hour, (trap, code, words)) in traps.into_iter().enumerate() {
+        // Later than any back-off.
+        world.at(&format!("2026-11-22 {:02}:00:00", hour + 10));
+        nocodb.trap("GET /api/v1/tokens", trap);
+        world.run(&["sweep"]).exits(code).says(words);
+        assert!(world.tokens().iter().all(|token| token.ends_with("active")));
+    }
+
+    // Taken out of NocoDB, and out of its users.
+    nocodb.state().tokens.remove(0);
+    nocodb.state().users.retain(|user| user["id"] != "us3");
+    world.at("2026-11-22 20:00:00");
+    world.run(&["sweep"]).exits(0).says("1 gone");
+    assert_eq!(
+        world.tokens(),
+        ["1 gone", "2 active", "3 active", "4 active"]
+    );
+    let shown = world.list(&["token", "list", "--issuer", "grace@example.org"]);
+    assert_eq!(shown.len(), 1, "whose it was is still known");
+    if db == Db::Postgres {
+        let sql = "SELECT issuer_gone FROM token WHERE external_id = '4'";
+        let gone = postgres::query(&world.store_url(), sql);
+        assert_eq!(gone, "user us3 no longer exists in NocoDB");
+    }
+
+    nocodb.state().me = "us2".to_owned();
+    world.at("2026-11-22 21:00:00");
+    world
+        .run(&["sweep"])
+        .exits(1)
+        .says("show only the tokens of their own user");
+    assert_eq!(
+        world.tokens(),
+        ["1 gone", "2 active", "3 active", "4 active"]
+    );
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn no_secret_of_anybody_is_left_anywhere(#[case] db: Db) {
+    let nocodb = NocoDb::start();
+    let mut world = world(&nocodb, db);
+    world.set("log.level", "\"trace\"").env("RUST_LOG", "trace");
+    world.set("notify.base_url", "\"https://lapsed.example.org\"");
+    for (id, expiry) in [(2, "2026-11-25"), (3, "2026-11-26T00:00:00Z")] {
+        let mut state = nocodb.state();
+        state.token(id)["expiry"] = json!(expiry);
+        state.token(id)["created_at"] = json!("2026-11-01 08:00:00+00:00");
+    }
+    let (mut seen, mut log) = (String::new(), String::new());
+    for (hour, line) in [
+        "GET /api/v1/nothing",
+        "GET /api/v1/users",
+        "GET /api/v1/tokens",
+        "POST /api/v1/auth/user/signin",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        world.at(&format!("2026-11-22 {:02}:00:00", 2 * hour + 8));
+        let trap = || {
+            Answer::text(
+                200,
+                "{\"list\":[\"s3cret-of-token\", \"s3cret-of-session\"]}",
+            )
+        };
+        nocodb.trap(line, trap);
+        for arguments in [
+            ["sweep"].as_slice(),
+            &["check"],
+            &["token", "list", "--format", "json"],
+        ] {
+            let ran = world.run(arguments);
+            seen += &ran.stdout;
+            log += &ran.stderr;
+        }
+    }
+    world.at("2026-11-23 08:00:50 x20");
+    let daemon = Daemon::start(&world, "daemon");
+    wait_until("it has swept", || {
+        daemon.log().contains("sweep:").then_some(())
+    });
+    log += &daemon.log();
+    daemon.stop();
+    let mails = world.take_mails();
+    assert!(mails.iter().any(|mail| mail.to == "ada@example.org"));
+    seen.extend(
+        mails
+            .iter()
+            .flat_map(|mail| [mail.raw.as_str(), &mail.text, &mail.html]),
+    );
+    assert!(!log.contains("@example."), "an address is in the log");
+    seen += &log;
+    match db {
+        Db::Sqlite => {
+            for file in ["lapsed.db", "lapsed.db-wal"] {
+                let bytes = fs::read(world.path(file)).unwrap_or_default();
+                seen += &String::from_utf8_lossy(&bytes);
+            }
+            assert!(seen.contains("token 2"), "that was the store");
+        }
+        Db::Postgres => {
+            let sql = "SELECT string_agg(table_to_xml(format('%I.%I', schemaname, tablename)::regclass, true, true, '')::text, '')
+                       FROM pg_tables WHERE schemaname = 'public'";
+            seen += &postgres::query(&world.store_url(), sql);
+        }
+    }
+    for secret in SECRETS {
+        let line = seen.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret} was left");
+    }
+}

@@ -1,0 +1,201 @@
+//! A stand-in for NocoDB 0.301 that answers as the real one does, its traps included.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde_json::{Value, json};
+
+use crate::stub::{Answer, Asked, Stub};
+
+/// What must be nowhere: of every token, of every session, and of the connector itself.
+pub const SECRETS: [&str; 3] = ["s3cret-of-token", "s3cret-of-session", "s3cret-of-lapsed"];
+
+/// Who signs in.
+pub const EMAIL: &str = "root@example.test";
+
+/// An answer that a story wants in place of the true one.
+type Trap = (&'static str, fn() -> Answer);
+
+pub struct NocoDb {
+    stub: Stub,
+    state: Arc<Mutex<State>>,
+}
+
+pub struct State {
+    pub users: Vec<Value>,
+    pub tokens: Vec<Value>,
+    /// What the server says of itself.
+    pub info: Value,
+    /// The most rows of a page, whatever is asked for.
+    pub page: usize,
+    /// Rows come in another order each time.
+    pub is_unordered: bool,
+    /// The id of who signs in.
+    pub me: String,
+    /// Sessions given so far; the last is valid.
+    pub sessions: usize,
+    traps: VecDeque<Trap>,
+}
+
+impl NocoDb {
+    /// With three users and four tokens: of the super admin, of Ada (twice), and of Grace.
+    pub fn start() -> Self {
+        let user = |id: &str, email: &str, name: Value, roles: &str| json!({"id": id, "email": email, "display_name": name, "roles": roles, "invite_token": null});
+        let mut state = State {
+            users: vec![
+                user("us1", EMAIL, Value::Null, "org-level-creator,super"),
+                user("us2", "ada@example.org", json!("Ada"), "org-level-creator"),
+                user("us3", "grace@example.org", Value::Null, "org-level-viewer"),
+            ],
+            tokens: Vec::new(),
+            info: json!({"version": "0.301.3", "ee": false, "oidcAuthEnabled": false}),
+            page: usize::MAX,
+            is_unordered: false,
+            me: "us1".to_owned(),
+            sessions: 0,
+            traps: VecDeque::new(),
+        };
+        for (id, user) in [(1, "us1"), (2, "us2"), (3, "us2"), (4, "us3")] {
+            state.add(id, user);
+        }
+        let state = Arc::new(Mutex::new(state));
+        let inner = Arc::clone(&state);
+        let stub = Stub::start(move |asked| inner.lock().unwrap().answer(asked));
+        Self { stub, state }
+    }
+
+    pub fn url(&self) -> &str {
+        &self.stub.url
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// The next request to this line (`GET /api/v1/tokens`) is answered so.
+    pub fn trap(&self, line: &'static str, answer: fn() -> Answer) -> &Self {
+        self.state().traps.push_back((line, answer));
+        self
+    }
+
+    /// The lines of what it was asked, and forgets them.
+    pub fn take_lines(&self) -> Vec<String> {
+        self.stub.take_lines()
+    }
+
+    pub fn asked(&self) -> Vec<Asked> {
+        self.stub.asked()
+    }
+}
+
+impl State {
+    pub fn add(&mut self, id: usize, user: &str) {
+        self.tokens.push(json!({
+            "id": id, "token": format!("{}-{id}", SECRETS[0]), "description": format!("token {id}"),
+            "fk_user_id": user, "fk_sso_client_id": null, "base_id": null,
+            "created_at": "2026-11-21 21:39:13+00:00", "updated_at": "2026-11-21 21:39:13+00:00",
+        }));
+    }
+
+    pub fn token(&mut self, id: usize) -> &mut Value {
+        let found = self.tokens.iter_mut().find(|token| token["id"] == id);
+        found.unwrap()
+    }
+
+    fn session(&self) -> String {
+        format!("{}-{}", SECRETS[1], self.sessions)
+    }
+
+    fn answer(&mut self, asked: &Asked) -> Answer {
+        let line = asked.line();
+        if let Some(at) = self.traps.iter().position(|(of, _)| *of == line) {
+            return self.traps.remove(at).unwrap().1();
+        }
+        if line == "POST /api/v1/auth/user/signin" {
+            return self.sign_in(asked);
+        }
+        if line == "GET /api/v1/db/meta/nocodb/info" {
+            return Answer::json(&self.info);
+        }
+        if asked.header("xc-auth") != Some(self.session().as_str()) {
+            return Answer::text(401, "{\"msg\":\"Unauthorized\"}");
+        }
+        match line.as_str() {
+            "GET /api/v1/auth/user/me" => self.me(),
+            "GET /api/v1/tokens" => self.list(asked),
+            "GET /api/v1/users" => page(self.users.clone(), self.users.len(), self.page, asked),
+            _ => self.delete(&line),
+        }
+    }
+
+    fn sign_in(&mut self, asked: &Asked) -> Answer {
+        let body: Value = serde_json::from_str(&asked.body).unwrap();
+        if body != json!({"email": EMAIL, "password": SECRETS[2]}) {
+            return Answer::text(400, "{\"msg\":\"Invalid credentials\"}");
+        }
+        self.sessions += 1;
+        Answer::json(&json!({"token": self.session()}))
+    }
+
+    fn is_super_admin(&self) -> bool {
+        self.me == "us1"
+    }
+
+    fn me(&self) -> Answer {
+        let roles = json!({"org-level-creator": true, "super": self.is_super_admin()});
+        Answer::json(&json!({"id": self.me, "email": EMAIL, "roles": roles}))
+    }
+
+    /// What was made under single sign-on is neither shown nor counted; what is counted are the tokens of
+    /// all, even to one who sees only his own.
+    fn list(&mut self, asked: &Asked) -> Answer {
+        let email_of = |id: &Value| {
+            let user = self.users.iter().find(|user| user["id"] == *id);
+            user.map_or(Value::Null, |user| user["email"].clone())
+        };
+        let mut rows = self.tokens.clone();
+        rows.retain(|token| token["fk_sso_client_id"].is_null());
+        let total = rows.len();
+        rows.retain(|token| self.is_super_admin() || token["fk_user_id"] == json!(self.me));
+        for row in &mut rows {
+            row["created_by"] = email_of(&row["fk_user_id"]);
+        }
+        if self.is_unordered {
+            self.tokens.rotate_right(1);
+        }
+        page(rows, total, self.page, asked)
+    }
+
+    fn delete(&mut self, line: &str) -> Answer {
+        let id = line.strip_prefix("DELETE /api/v1/tokens/");
+        let id = id.unwrap_or_else(|| panic!("{line} is not NocoDB's"));
+        let before = self.tokens.len();
+        self.tokens.retain(|token| token["id"].to_string() != id);
+        if self.tokens.len() < before {
+            return Answer::status(200);
+        }
+        let stack = "TypeError: Cannot read properties of undefined (reading 'id')\\n    at ApiToken.delete";
+        Answer::text(
+            500,
+            &format!(
+                "{{\"msg\":\"Something didn't work\",\"innerError\":{{\"stack\":\"{stack}\"}}}}"
+            ),
+        )
+    }
+}
+
+/// Ten rows unless more are asked for; what it says of the page is wrong but for the total.
+fn page(rows: Vec<Value>, total: usize, most: usize, asked: &Asked) -> Answer {
+    let number = |name, default| {
+        asked
+            .query(name)
+            .map_or(default, |text| text.parse().unwrap())
+    };
+    let (limit, offset) = (number("limit", 10).min(most), number("offset", 0));
+    if offset > 0 && offset >= total {
+        return Answer::text(422, "{\"error\":\"ERR_INVALID_OFFSET_VALUE\"}");
+    }
+    let list: Vec<Value> = rows.into_iter().skip(offset).take(limit).collect();
+    let info = json!({"totalRows": total, "page": 1, "pageSize": 25, "isFirstPage": true, "isLastPage": true});
+    Answer::json(&json!({"list": list, "pageInfo": info}))
+}
