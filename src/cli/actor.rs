@@ -13,12 +13,17 @@ pub(super) async fn audit(
     (action, subject): (&str, &str),
     reason: Option<&str>,
 ) -> anyhow::Result<()> {
-    let actor = actor(|name| std::env::var(name).ok());
+    let actor = name();
     let entry = [actor.as_str(), action, subject];
     Ok(tx
         .audit(engine::new_id(now), now, entry, reason)
         .await
         .map_err(store_failure)?)
+}
+
+/// The name of the person at the keyboard.
+pub(super) fn name() -> String {
+    actor(|name| std::env::var(name).ok())
 }
 
 /// The name of the person, who may have become root for this.

@@ -17,7 +17,7 @@ use crate::sources::{self, Checked};
 use crate::store::{self, Access, Store};
 
 /// No try takes longer.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a try found.
 enum Finding {
@@ -268,7 +268,7 @@ async fn listings(config: &Config) -> Vec<(String, Finding)> {
     for configured in &config.sources {
         let name = format!("source {}", configured.name);
         let seen = match setup::source(configured) {
-            Ok(watched) => listing(tokio::time::timeout(PATIENCE, watched.source.check()).await),
+            Ok(watched) => listing(tokio::time::timeout(PATIENCE, watched.check()).await),
             Err(error) => {
                 Finding::Broken(Causes(&error).to_string(), MEND.to_owned(), Exit::Config)
             }

@@ -24,6 +24,7 @@ pub(super) async fn sweep(
         by_schedule: false,
         only: args.source.clone(),
         accept_shrink: args.accept_shrink.clone(),
+        ..SweepOptions::default()
     };
     let mut mails: BTreeMap<Address, Vec<String>> = BTreeMap::new();
     let report = engine
@@ -40,9 +41,7 @@ pub(super) async fn sweep(
         .map_err(setup::engine_failure)?;
     engine.store.close().await;
     drop(scratch);
-    for error in report.errors.iter().chain(&report.problems) {
-        anstream::eprintln!("failed: {}", text::clean_lines(error));
-    }
+    sweep::complain(&report);
     anstream::print!("{}", sweep::told(&report));
     anstream::println!(
         "mails     {} would be written; nothing was changed or sent",

@@ -9,6 +9,7 @@ pub mod output;
 pub mod progress;
 
 mod actor;
+mod audit;
 mod backup;
 mod check;
 mod completions;
@@ -30,6 +31,7 @@ mod release;
 mod run;
 mod send_test;
 mod setup;
+mod source;
 mod steps;
 mod sweep;
 #[cfg(test)]
@@ -109,6 +111,8 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<Exit> {
         Command::Finding(command) => finding::finding(context, command).await,
         Command::Identity(command) => identity::identity(context, command).await,
         Command::Directory(command) => directory::directory(context, command).await,
+        Command::Source(command) => source::source(context, command).await,
+        Command::Audit(command) => audit::audit(context, command).await,
         Command::Forecast(args) => forecast::forecast(context, args).await,
         Command::Explain(args) => explain::explain(context, args).await,
         Command::Check => check::check(context).await,

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::Sweep;
 use super::exit::{Exit, Failure};
-use super::{Context, dry_run, setup};
+use super::{Context, actor, dry_run, setup};
 use crate::config::Config;
 use crate::engine::{Report, SweepOptions};
 
@@ -24,6 +24,7 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> anyhow::Result<Exit
         by_schedule: false,
         only: args.source,
         accept_shrink: args.accept_shrink,
+        asked_by: actor::name(),
     };
     let stop = CancellationToken::new();
     let report = tokio::select! {
@@ -31,18 +32,23 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> anyhow::Result<Exit
         () = until_asked_to_stop(&stop) => unreachable!("it only cancels"),
     };
     engine.store.close().await;
+    complain(&report);
+    anstream::print!("{}", told(&report));
+    Ok(exit(&report))
+}
+
+/// Tells what went wrong, on standard error.
+pub(super) fn complain(report: &Report) {
     for error in report.errors.iter().chain(&report.problems) {
         anstream::eprintln!("failed: {}", super::output::text::clean_lines(error));
     }
     for wait in &report.waits {
         anstream::eprintln!("put off: {}", super::output::text::clean_lines(wait));
     }
-    anstream::print!("{}", told(&report));
-    Ok(exit(&report))
 }
 
 /// Cancels `stop` at the first SIGINT or SIGTERM; never returns.
-async fn until_asked_to_stop(stop: &CancellationToken) {
+pub(super) async fn until_asked_to_stop(stop: &CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     let (interrupt, terminate) = (
         signal(SignalKind::interrupt()),
@@ -122,6 +128,13 @@ pub(super) fn told(report: &Report) -> String {
         ],
     );
     line("rows", &[(r.rows_refused, "refused")]);
+    line(
+        "sources",
+        &[(
+            r.sources_deferred,
+            "deferred: see `lapsed source list` for how long",
+        )],
+    );
     line("people", &[(r.people_changed, "changed")]);
     line(
         "findings",
@@ -183,10 +196,12 @@ mod tests {
             notices_planned: 4,
             mails_sent: 2,
             mails_deferred: 1,
+            sources_deferred: 1,
             ..Report::default()
         };
         insta::assert_snapshot!(told(&report), @"
         tokens    3 new, 1 expired
+        sources   1 deferred: see `lapsed source list` for how long
         notices   4 planned
         mails     2 sent, 1 deferred
         ");

@@ -261,6 +261,30 @@ pub fn left_listing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
     })
 }
 
+/// The names of the facts in which the two differ, as the outside knows them.
+#[must_use]
+pub fn fields_changed(before: &Token, after: &Token) -> Vec<&'static str> {
+    let fields = [
+        ("name", before.name != after.name),
+        ("description", before.description != after.description),
+        ("issuer", before.issuer != after.issuer),
+        ("issuer_name", before.issuer_name != after.issuer_name),
+        ("issuer_gone", before.issuer_gone != after.issuer_gone),
+        ("account", before.account != after.account),
+        ("role", before.role != after.role),
+        ("scope", before.scope != after.scope),
+        ("created_at", before.created_at != after.created_at),
+        ("expires_at", before.expiry != after.expiry),
+        ("expiry_origin", before.expiry_origin != after.expiry_origin),
+        ("status", before.status != after.status),
+        ("last_used_at", before.last_used_at != after.last_used_at),
+        ("use_told", before.use_told != after.use_told),
+        ("due_at", before.due_at != after.due_at),
+    ];
+    let changed = fields.into_iter().filter(|(_, differs)| *differs);
+    changed.map(|(name, _)| name).collect()
+}
+
 /// Whether the token has expired and nobody has marked it yet.
 #[must_use]
 pub fn is_to_be_marked(token: &Token, now: DateTime<Utc>) -> bool {

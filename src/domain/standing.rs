@@ -64,6 +64,16 @@ impl Standing {
         is_scheduled && now >= last + self.pause()
     }
 
+    /// Until when the clock leaves it alone: for its schedule, its failures, or its own wish. `None`
+    /// where it was never asked.
+    #[must_use]
+    pub fn rests_until(&self, schedule: Option<&Schedule>) -> Option<DateTime<Utc>> {
+        let last = self.last_sync_at?;
+        let scheduled = schedule.and_then(|schedule| schedule.next_after(last));
+        let rests = [scheduled, Some(last + self.pause()), self.deferred_until];
+        rests.into_iter().flatten().max()
+    }
+
     /// Whether it asked to be left alone for longer.
     #[must_use]
     pub fn is_deferred(&self, now: DateTime<Utc>) -> bool {
@@ -137,6 +147,8 @@ mod tests {
             standing.is_due(at(-10), true, None),
             "the clock jumped back"
         );
+        assert_eq!(standing.rests_until(None), Some(at(8)));
+        assert_eq!(standing.rests_until(Some(&hourly)), Some(at(60)));
     }
 
     #[test]

@@ -39,9 +39,17 @@ impl Engine {
             let mut tx = self.store.read().await?;
             let row = tx.source(&source.name).await?.unwrap_or_default();
             drop(tx);
+            if row.standing.is_deferred(now) {
+                report.sources_deferred += 1;
+                continue;
+            }
             let mut found = match source.fetch(&row).await {
                 Ok(Fetched::Unchanged) => continue,
                 Ok(Fetched::New(found)) => found,
+                Err(Error::Listing(error)) if error.wait().is_some() => {
+                    report.sources_deferred += 1;
+                    continue;
+                }
                 Err(error) => {
                     report.problems.push(format!(
                         "source {}: {}",

@@ -34,7 +34,7 @@ pub use import::{ImportCounts, Into, LOCAL, Mode, import};
 pub use purge::LastPurge;
 pub use report::{Job, Report};
 pub use sweep::SweepOptions;
-pub use sync::Watched;
+pub use sync::{Change, Difference, Looked, Watched};
 
 /// Everything a sweep needs.
 pub struct Engine {
@@ -159,6 +159,9 @@ pub enum Error {
     /// The lease was lost to another process.
     #[error("another sweep took over")]
     LeaseLost,
+    /// Somebody asked to stop.
+    #[error("stopped before it was done; what was taken in stays")]
+    Stopped,
     /// A job panicked.
     #[error("the program has a fault here: {0}")]
     Panicked(String),

@@ -87,10 +87,8 @@ impl Engine {
         }
         let found = people.len() as u64;
         let before = u64::try_from(row.people).unwrap_or(0);
-        if row.people >= SHRINK_GUARD_FROM
-            && found * 2 <= before
-            && !options.accepts_shrink(&row.name)
-        {
+        let is_shrunk = row.people >= SHRINK_GUARD_FROM && found * 2 <= before;
+        if is_shrunk && !options.accepts_shrink(&row.name) {
             return Err(Error::Shrunk {
                 name: row.name.clone(),
                 found,
@@ -99,6 +97,12 @@ impl Engine {
         }
         let now = self.now();
         let mut tx = self.store.begin().await?;
+        if is_shrunk {
+            let entry = [&options.asked_by, "directory.accept_shrink", &row.name];
+            let reason = format!("{found} people instead of {before}");
+            tx.audit(Self::new_id(now), now, entry, Some(&reason))
+                .await?;
+        }
         let known = tx.identities_of(&row.name).await?;
         let changes = changes(&row.name, &known, people, now);
         let is_released = row.released && row.held_fingerprint.as_deref() == Some(&fingerprint);

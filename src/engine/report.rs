@@ -119,6 +119,16 @@ impl Report {
         self.store_down || self.lease_held || self.relay_down
     }
 
+    /// Takes down what went wrong. A store that is away is no failure: what is owed stays owed.
+    pub(super) fn take_down(&mut self, said: String, is_transient: bool) {
+        if is_transient {
+            self.store_down = true;
+            self.waits.push(said);
+        } else {
+            self.errors.push(said);
+        }
+    }
+
     /// Adds what another half of the sweep did.
     pub fn add(&mut self, other: &Self) {
         let Self {

@@ -24,6 +24,8 @@ pub struct SweepOptions {
     pub by_schedule: bool,
     /// The listings of these may shrink by half.
     pub accept_shrink: Vec<String>,
+    /// Who says so, for the audit trail.
+    pub asked_by: String,
 }
 
 impl SweepOptions {
@@ -133,7 +135,7 @@ impl Engine {
         }
     }
 
-    async fn take_sweep_lease(&self) -> Result<bool, Error> {
+    pub(super) async fn take_sweep_lease(&self) -> Result<bool, Error> {
         let now = self.now();
         let mut tx = self.store.begin().await?;
         let lease = self.lease_from(now);
@@ -144,7 +146,7 @@ impl Engine {
     }
 
     /// Renews the lease every third of it; ends when it is lost.
-    async fn keep_sweep_lease(&self) {
+    pub(super) async fn keep_sweep_lease(&self) {
         let third = (self.settings.lease / 3).to_std().unwrap_or_default();
         loop {
             tokio::time::sleep(third).await;
@@ -158,7 +160,7 @@ impl Engine {
         }
     }
 
-    async fn drop_sweep_lease(&self) -> Result<(), Error> {
+    pub(super) async fn drop_sweep_lease(&self) -> Result<(), Error> {
         let mut tx = self.store.begin().await?;
         tx.drop_lease(SWEEP, self.holder).await?;
         Ok(tx.commit().await?)
@@ -182,16 +184,11 @@ impl Engine {
     }
 }
 
-/// Takes down what went wrong. A store that is away is no failure: what is owed stays owed.
-fn note(report: &mut Report, job: Option<Job>, error: &Error) {
+/// Takes down what went wrong.
+pub(super) fn note(report: &mut Report, job: Option<Job>, error: &Error) {
     let said = chain(error);
     let said = job.map_or(said.clone(), |job| format!("{}: {said}", job.as_str()));
-    if error.is_transient() {
-        report.store_down = true;
-        report.waits.push(said);
-    } else {
-        report.errors.push(said);
-    }
+    report.take_down(said, error.is_transient());
 }
 
 /// An error with its causes, in one line.

@@ -85,6 +85,21 @@ pub struct Snapshot {
     pub plans_held: u64,
     /// Directory runs that wait for a release.
     pub directories_held: u64,
+    /// How it stands with each configured source, by name.
+    pub sources: BTreeMap<String, SourceHealth>,
+}
+
+/// How it stands with a source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SourceHealth {
+    /// When it was last asked; `None` before the first time.
+    pub last_sync_at: Option<DateTime<Utc>>,
+    /// When it was last listed well; `None` before the first time.
+    pub last_good_sync_at: Option<DateTime<Utc>>,
+    /// Whether the last sync failed.
+    pub is_failing: bool,
+    /// How many tokens the last good listing held.
+    pub tokens: u64,
 }
 
 /// What has become of the mails since the process started; each number only grows.

@@ -47,6 +47,7 @@ fn render(snapshot: &Snapshot) -> prometheus::Result<String> {
     mails(&registry, snapshot)?;
     sweeps(&registry, snapshot)?;
     held(&registry, snapshot)?;
+    sources(&registry, snapshot)?;
     build_info(&registry)?;
     TextEncoder::new().encode_to_string(&registry.gather())
 }
@@ -176,6 +177,45 @@ fn held(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
     Ok(())
 }
 
+fn sources(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    let failing = gauges(
+        registry,
+        "lapsed_source_failing",
+        "1 where the last sync of the source failed, else 0.",
+        &["source"],
+    )?;
+    let listed = gauges(
+        registry,
+        "lapsed_source_tokens",
+        "Tokens that the last good listing of the source held.",
+        &["source"],
+    )?;
+    let last = instants(
+        registry,
+        "lapsed_source_last_sync_timestamp_seconds",
+        "When the source was last asked, in Unix time; 0 before the first time.",
+    )?;
+    let good = instants(
+        registry,
+        "lapsed_source_last_good_sync_timestamp_seconds",
+        "When the source was last listed well, in Unix time; 0 before the first time.",
+    )?;
+    for (name, source) in &snapshot.sources {
+        let label = &[name.as_str()];
+        failing
+            .with_label_values(label)
+            .set(i64::from(source.is_failing));
+        listed
+            .with_label_values(label)
+            .set(whole(Some(source.tokens)));
+        last.with_label_values(label)
+            .set(unix_time(source.last_sync_at));
+        good.with_label_values(label)
+            .set(unix_time(source.last_good_sync_at));
+    }
+    Ok(())
+}
+
 fn build_info(registry: &Registry) -> prometheus::Result<()> {
     let info = GaugeVec::new(
         Opts::new("lapsed_build_info", "1, with the version as a label."),
@@ -193,6 +233,12 @@ fn gauges(
     labels: &[&str],
 ) -> prometheus::Result<IntGaugeVec> {
     let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(gauges.clone()))?;
+    Ok(gauges)
+}
+
+fn instants(registry: &Registry, name: &str, help: &str) -> prometheus::Result<GaugeVec> {
+    let gauges = GaugeVec::new(Opts::new(name, help), &["source"])?;
     registry.register(Box::new(gauges.clone()))?;
     Ok(gauges)
 }

@@ -9,5 +9,5 @@ mod metrics;
 mod serve;
 mod status;
 
-pub use health::{Fault, Health, LastSweep, Mails, Readiness, Snapshot};
+pub use health::{Fault, Health, LastSweep, Mails, Readiness, Snapshot, SourceHealth};
 pub use serve::{router, serve};

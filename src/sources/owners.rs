@@ -46,6 +46,18 @@ impl Owners {
         Ok(owners)
     }
 
+    /// How many rows it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.exact.len() + self.patterns.len() + self.issuers.len()
+    }
+
+    /// Whether it names nobody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn add(&mut self, row: Row<3>) -> Result<(), String> {
         let [token, issuer, email] = row.values;
         let token = token.into_text("token")?.over(None);

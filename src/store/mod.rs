@@ -20,7 +20,7 @@ pub use mails::{ClaimedMail, Holder, InMail, Recorded, Verdict};
 pub use notices::{OpenMail, Rest};
 pub use open::{Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Versions};
 pub use people::{DirectoryRow, FindingRow, IdentityFilter, IdentityRow, NewFinding, Outlived};
-pub use runs::{Kept, RunRow};
+pub use runs::{AuditRow, Kept, RunRow};
 pub use tokens::SourceRow;
 pub use views::{Counts, NoticeFilter, NoticeRow, TokenFilter, TokenView};
 

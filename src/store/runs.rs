@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Result, Tx, mails::Holder, on};
+use super::{FAR, Result, Tx, mails::Holder, on};
 
 /// One pass.
 #[derive(Debug, Clone, FromRow)]
@@ -15,6 +15,23 @@ pub struct RunRow {
     pub ended_at: Option<DateTime<Utc>>,
     /// `ok` or what went wrong.
     pub outcome: Option<String>,
+}
+
+/// An entry of the audit trail.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct AuditRow {
+    /// Its id.
+    pub id: Uuid,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who.
+    pub actor: String,
+    /// What.
+    pub action: String,
+    /// To what.
+    pub subject: String,
+    /// Why, or what came of it.
+    pub reason: Option<String>,
 }
 
 impl Tx {
@@ -98,6 +115,25 @@ impl Tx {
             .bind(id).bind(at).bind(actor).bind(action).bind(subject).bind(reason)
             .execute(c).await.map(drop))?;
         Ok(())
+    }
+
+    /// A page of the trail, the latest first, from before `before`.
+    pub async fn list_audit(
+        &mut self,
+        before: Option<&AuditRow>,
+        limit: i64,
+    ) -> Result<Vec<AuditRow>> {
+        let (at, id) = before.map_or((FAR, Uuid::max()), |entry| (entry.at, entry.id));
+        Ok(on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM audit WHERE at <= $1 AND (at, id) < ($1, $2) ORDER BY at DESC, id DESC LIMIT $3")
+            .bind(at).bind(id).bind(limit).fetch_all(c).await)?)
+    }
+
+    /// The last entry about a subject, if there is any.
+    pub async fn last_audit_of(&mut self, subject: &str) -> Result<Option<AuditRow>> {
+        Ok(on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM audit WHERE subject = $1 ORDER BY at DESC, id DESC LIMIT 1")
+            .bind(subject).fetch_optional(c).await)?)
     }
 
     /// Drops what is older than its rule in `docs/retention.md` allows; tells how many rows.

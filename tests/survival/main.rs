@@ -19,6 +19,7 @@ mod nocodb;
 mod people;
 mod postgres;
 mod several;
+mod sources;
 mod store;
 mod strangers;
 mod stub;

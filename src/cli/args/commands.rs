@@ -11,7 +11,8 @@ use clap_complete::Shell;
 
 use super::{
     listing::{
-        DirectoryCommand, FindingCommand, Forecast, IdentityCommand, NoticeCommand, TokenCommand,
+        AuditCommand, DirectoryCommand, FindingCommand, Forecast, IdentityCommand, NoticeCommand,
+        SourceCommand, TokenCommand,
     },
     values::{Input, TEMPLATES, token_ref},
 };
@@ -111,6 +112,26 @@ Examples:
   lapsed directory release hr"
     )]
     Directory(DirectoryCommand),
+
+    /// List the sources, test one, or bring one up to date
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  lapsed source list
+  lapsed source check exports
+  lapsed source sync exports --dry-run"
+    )]
+    Source(SourceCommand),
+
+    /// List who did what, and why
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  lapsed audit list --limit 20"
+    )]
+    Audit(AuditCommand),
 
     /// Say what will expire, and who will be told when
     #[command(after_help = "\

@@ -215,6 +215,77 @@ Examples:
     },
 }
 
+/// `lapsed source`.
+#[derive(Debug, Subcommand)]
+pub enum SourceCommand {
+    /// List the sources: how their last sync went, and when the next is
+    #[command(after_help = "\
+Examples:
+  lapsed source list
+  lapsed source list --format json")]
+    List(Listing),
+    /// Say what the credentials of a source can and cannot do
+    ///
+    /// Changes nothing, there or here. A right that is missing is told with what adds it. Exit 1: it
+    /// cannot be listed; 75: it wants to be left alone for a while.
+    #[command(after_help = "\
+Examples:
+  lapsed source check exports")]
+    Check {
+        /// The source
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// List the tokens of a source now, and take them in
+    ///
+    /// Waits for no schedule and no back-off; only where the source asked to be left alone it is, which
+    /// is no failure. Nobody is warned by it: that is what sweeps do.
+    #[command(after_help = "\
+Examples:
+  lapsed source sync exports
+
+  # token by token what a sync would change; leaves no trace
+  lapsed source sync exports --dry-run
+
+  # yes, half of its tokens are truly gone
+  lapsed source sync exports --accept-shrink")]
+    Sync(SourceSync),
+}
+
+/// `lapsed source sync`.
+#[derive(Debug, Args)]
+pub struct SourceSync {
+    /// The source
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Say what would change; leave no trace and take no lock
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Believe the listing although it shrank by half
+    #[arg(long)]
+    pub accept_shrink: bool,
+    /// Form of what --dry-run tells
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        requires = "dry_run"
+    )]
+    pub format: Format,
+}
+
+/// `lapsed audit`.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// List what people have done, the latest on top
+    #[command(after_help = "\
+Examples:
+  lapsed audit list
+  lapsed audit list --limit 20 --format json")]
+    List(Listing),
+}
+
 /// `lapsed forecast`.
 #[derive(Debug, Args)]
 pub struct Forecast {

@@ -15,8 +15,9 @@ pub use commands::{
     Backup, Command, Completions, Demo, Explain, Import, Man, Preview, Release, SendTest, Sweep,
 };
 pub use listing::{
-    DirectoryCommand, FindingCommand, FindingList, Forecast, Format, IdentityCommand, IdentityList,
-    IdentityShow, Listing, NoticeCommand, NoticeList, Shown, TokenCommand, TokenList, TokenShow,
+    AuditCommand, DirectoryCommand, FindingCommand, FindingList, Forecast, Format, IdentityCommand,
+    IdentityList, IdentityShow, Listing, NoticeCommand, NoticeList, Shown, SourceCommand,
+    SourceSync, TokenCommand, TokenList, TokenShow,
 };
 pub use values::{Input, Invalid, TEMPLATES};
 
@@ -32,8 +33,10 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "finding",
             "identity",
             "directory",
+            "source",
             "forecast",
             "explain",
+            "audit",
         ],
     ),
     ("Mail", &["preview", "send-test"]),

@@ -6,11 +6,11 @@ use chrono::TimeDelta;
 use super::{
     column::{BAD, Cell, Column, FAINT, Row, View, WARN},
     rows::{
-        DirectoryRow, FindingRow, ForecastRow, IdentityDetail, IdentityRow, NoticeRow, StepRow,
-        TokenDetail, TokenRow,
+        AuditRow, DifferenceRow, DirectoryRow, FindingRow, ForecastRow, IdentityDetail,
+        IdentityRow, NoticeRow, SourceRow, StepRow, TokenDetail, TokenRow,
     },
     sheet::Sheet,
-    when::{Instant, instant, when},
+    when::{Instant, distance, instant, when},
 };
 use crate::domain::{
     Address, ExpiryOrigin, IdentityStatus, NoticeState, Severity, Status, TokenId,
@@ -178,6 +178,87 @@ impl Row for DirectoryRow {
         }),
     ];
     const NONE: &'static str = "no directories are configured";
+}
+
+impl Row for SourceRow {
+    const KEYS: &'static [&'static str] = &[
+        "name",
+        "kind",
+        "last_sync_at",
+        "last_good_sync_at",
+        "tokens",
+        "state",
+        "error",
+    ];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::elastic("NAME", 0, 8, |row, _| Cell::name(&row.name)),
+        Column::fixed("KIND", 4, |row, _| Cell::new(&row.kind)),
+        Column::fixed("STATE", 0, |row, _| {
+            Cell::new(row.state).style(match row.state {
+                "failing" => BAD,
+                "never" => FAINT,
+                _ => Style::new(),
+            })
+        }),
+        Column::fixed("TOKENS", 1, |row, _| Cell::new(row.tokens.to_string())),
+        Column::fixed("LAST GOOD", 1, |row, view| {
+            Cell::maybe(row.last_good_sync_at.map(|at| distance(at, view.now)))
+        }),
+        Column::fixed("LAST", 3, |row, view| {
+            Cell::maybe(row.last_sync_at.map(|at| distance(at, view.now)))
+        }),
+        Column::fixed("NEXT", 2, |row, view| {
+            Cell::maybe(row.next.map(|at| distance(at, view.now)))
+        }),
+        Column::elastic("TROUBLE", 0, 20, |row, view| match row.deferred_until {
+            Some(until) => Cell::new(format!(
+                "asked to be left alone until {}",
+                when(until, view.now)
+            ))
+            .style(WARN),
+            None => alarm(row.error.as_ref()),
+        }),
+    ];
+    const NONE: &'static str = "no sources are configured";
+}
+
+impl Row for DifferenceRow {
+    const KEYS: &'static [&'static str] = &[
+        "change",
+        "id",
+        "external_id",
+        "name",
+        "issuer",
+        "status",
+        "expires_at",
+        "fields",
+    ];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::fixed("CHANGE", 0, |row, _| Cell::new(row.change)),
+        Column::elastic("TOKEN", 0, 12, |row, _| Cell::name(&row.external_id)),
+        Column::elastic("NAME", 2, 12, |row, _| Cell::name(&row.name)),
+        Column::fixed("STATUS", 3, |row, _| status(row.status)),
+        Column::fixed("EXPIRES", 3, |row, _| {
+            Cell::maybe(row.expires_at.map(instant))
+        }),
+        Column::elastic("ISSUER", 4, 12, |row, _| address(row.issuer.as_ref())),
+        Column::elastic("FIELDS", 1, 12, |row, _| {
+            Cell::maybe((!row.fields.is_empty()).then(|| row.fields.join(", ")))
+        }),
+    ];
+    const NONE: &'static str = "nothing would change";
+}
+
+impl Row for AuditRow {
+    const KEYS: &'static [&'static str] = &["at", "actor", "action", "subject", "reason"];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::fixed("AT", 0, |row, view| moment(row.at, view)),
+        Column::elastic("ACTOR", 0, 8, |row, _| Cell::name(&row.actor)),
+        Column::fixed("ACTION", 0, |row, _| Cell::new(&row.action)),
+        Column::elastic("SUBJECT", 0, 12, |row, _| Cell::name(&row.subject)),
+        Column::elastic("REASON", 1, 20, |row, _| Cell::maybe(row.reason.as_ref())),
+    ];
+    const NONE: &'static str = "nobody has done anything yet";
 }
 
 impl Row for ForecastRow {

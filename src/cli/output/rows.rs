@@ -213,6 +213,67 @@ pub struct DirectoryRow {
     pub error: Option<String>,
 }
 
+/// A source.
+#[derive(Debug, Clone, Serialize)]
+pub struct SourceRow {
+    /// Its name.
+    pub name: String,
+    /// Of what kind it is.
+    pub kind: String,
+    /// When it was last asked.
+    pub last_sync_at: Option<Instant>,
+    /// When it was last listed well.
+    pub last_good_sync_at: Option<Instant>,
+    /// How many tokens the last good listing held.
+    pub tokens: u64,
+    /// `ok`, `failing` or `never`.
+    pub state: &'static str,
+    /// Why the last sync failed, or what was wrong with what it brought.
+    pub error: Option<String>,
+    /// When the daemon asks it next; shown to people only.
+    #[serde(skip)]
+    pub next: Option<Instant>,
+    /// Until when it asked to be left alone; shown to people only.
+    #[serde(skip)]
+    pub deferred_until: Option<Instant>,
+}
+
+/// What a sync would do to one token.
+#[derive(Debug, Clone, Serialize)]
+pub struct DifferenceRow {
+    /// `new`, `changed` or `gone`.
+    pub change: &'static str,
+    /// The token's id.
+    pub id: TokenId,
+    /// What the source calls it.
+    pub external_id: String,
+    /// What people call it.
+    pub name: String,
+    /// Its issuer, as it would be.
+    pub issuer: Option<Address>,
+    /// What it would be.
+    pub status: Status,
+    /// When it would end, if that is known and ever.
+    pub expires_at: Option<Instant>,
+    /// Which facts would change.
+    pub fields: Vec<&'static str>,
+}
+
+/// An entry of the audit trail.
+#[derive(Debug, Clone, Serialize)]
+pub struct AuditRow {
+    /// When.
+    pub at: Instant,
+    /// Who.
+    pub actor: String,
+    /// What: `token.revoke`.
+    pub action: String,
+    /// To what.
+    pub subject: String,
+    /// Why, or what came of it.
+    pub reason: Option<String>,
+}
+
 /// A warning that will be sent if nothing changes; or, for a token of which nobody will be warned
 /// any more, its expiry.
 #[derive(Debug, Clone, Serialize)]

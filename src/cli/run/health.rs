@@ -1,5 +1,6 @@
 //! How the daemon does, for the health pages.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::Step;
 use crate::engine::Engine;
-use crate::http::{self, Fault, LastSweep, Mails, Readiness, Snapshot};
-use crate::store::{self, RunRow};
+use crate::http::{self, Fault, LastSweep, Mails, Readiness, Snapshot, SourceHealth};
+use crate::store::{self, RunRow, SourceRow};
 
 /// A sweep may be late by this before the daemon counts as not ready: a long one is no fault.
 const GRACE: TimeDelta = TimeDelta::minutes(15);
@@ -70,7 +71,28 @@ impl http::Health for Health {
             let key = (state.parse()?, step.map(Step::from_seconds));
             *snapshot.notices.entry(key).or_default() += many(count);
         }
+        let mut asked: BTreeMap<String, SourceRow> = tx
+            .sources()
+            .await?
+            .into_iter()
+            .map(|row| (row.name.clone(), row))
+            .collect();
+        let sources = self.engine.sources.iter().map(|source| {
+            let row = asked.remove(&source.name).unwrap_or_default();
+            (source.name.clone(), health(&row))
+        });
+        snapshot.sources = sources.collect();
         Ok(snapshot)
+    }
+}
+
+fn health(row: &SourceRow) -> SourceHealth {
+    let standing = &row.standing;
+    SourceHealth {
+        last_sync_at: standing.last_sync_at,
+        last_good_sync_at: standing.last_good_sync_at,
+        is_failing: standing.failures > 0,
+        tokens: u64::try_from(row.tokens).unwrap_or(0),
     }
 }
 

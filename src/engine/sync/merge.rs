@@ -1,6 +1,6 @@
 //! A listing laid beside what is known, both in order of external id. Only differences are written.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
@@ -8,35 +8,24 @@ use crate::domain::diff::{self, NoticeEffect, Pair, Update};
 use crate::domain::{Listed, Terms, Token, TokenId};
 use crate::store::Tx;
 
-use crate::engine::{Engine, Error, PAGE, Report, judge};
+use crate::engine::{Engine, Error, Report, judge};
+
+use super::walk::Walk;
 
 impl Engine {
     /// Walks both sides in order of external id and writes the differences, page by page.
     pub(super) async fn merge(
         &self,
         source: &str,
-        mut listed: impl Iterator<Item = Result<Listed, crate::sources::Error>> + Send,
+        listed: impl Iterator<Item = Result<Listed, crate::sources::Error>> + Send,
         is_complete: bool,
         terms: Terms<'_>,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
-        let (mut known, mut known_done, mut cursor) = (VecDeque::new(), false, None::<String>);
-        let (mut found, mut found_done) = (VecDeque::new(), false);
-        while !(known_done && known.is_empty() && found_done && found.is_empty()) {
+        let mut walk = Walk::new(source, listed);
+        while !walk.is_over() {
             let mut tx = self.store.begin().await?;
-            if known.is_empty() && !known_done {
-                known.extend(tx.tokens_of(source, cursor.as_deref(), PAGE).await?);
-                known_done = known.len() < page;
-                cursor = known.back().map(|token: &Token| token.external_id.clone());
-            }
-            while found.len() < page && !found_done {
-                match listed.next() {
-                    Some(row) => found.push_back(row?),
-                    None => found_done = true,
-                }
-            }
-            let pairs = diff::pair_up(&mut known, known_done, &mut found, found_done);
+            let pairs = walk.pairs(&mut tx).await?;
             let now = self.now();
             let changes = Changes::of(source, pairs, is_complete, terms, now);
             changes.write(&mut tx, now).await?;

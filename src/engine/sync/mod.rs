@@ -1,7 +1,9 @@
 //! Sync: brings the store in step with what the sources list. Sources are asked side by side, so that a
 //! slow one holds nobody up; what they bring is taken in one after the other.
 
+mod alone;
 mod merge;
+mod walk;
 
 use std::path::PathBuf;
 
@@ -11,12 +13,13 @@ use futures_util::{StreamExt, stream};
 use crate::domain::{Listed, News, Policy, Schedule, Terms};
 use crate::sources::file::blocking;
 use crate::sources::owners::Owners;
-use crate::sources::{self, Fetched, Last, Listing, Source};
+use crate::sources::{self, Checked, Fetched, Last, Listing, Refusals, Source};
 use crate::store::SourceRow;
 
 use super::alert::Alert;
 use super::{Engine, Error, LISTING_TIMEOUT, Report, SweepOptions};
 
+pub use alone::{Change, Difference, Looked};
 pub(super) use merge::{Changes, rows};
 
 /// A listing of this many tokens is not believed when it has shrunk by half.
@@ -50,6 +53,11 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// Whether what it lacks is gone.
+    pub fn is_complete(&self) -> bool {
+        self.listing.refusals.count == 0 && !self.listing.is_partial
+    }
+
     /// Takes the tokens out, each with its owner.
     pub fn tokens(
         &mut self,
@@ -199,23 +207,26 @@ impl Engine {
         options: &SweepOptions,
         report: &mut Report,
     ) -> Result<Option<String>, Error> {
-        let before = u64::try_from(row.tokens).unwrap_or(0);
+        let is_complete = found.is_complete();
+        if let Err(error) = not_shrunk(&row.name, &found.listing, row.tokens) {
+            if !options.accepts_shrink(&row.name) {
+                return Err(error);
+            }
+            let mut tx = self.store.begin().await?;
+            let entry = [&options.asked_by, "source.accept_shrink", &row.name];
+            let now = self.now();
+            let reason = format!("{} tokens instead of {}", found.listing.count, row.tokens);
+            tx.audit(Self::new_id(now), now, entry, Some(&reason))
+                .await?;
+            tx.commit().await?;
+        }
         let tokens = found.tokens();
         let Found { listing, owners } = found;
         let count = listing.count;
-        let is_shrunk = before >= SHRINK_GUARD_FROM && count * 2 <= before;
-        if is_shrunk && !listing.is_partial && !options.accepts_shrink(&row.name) {
-            return Err(Error::Shrunk {
-                name: row.name.clone(),
-                found: count,
-                before,
-            });
-        }
         let refusals = listing.refusals;
         for refusal in &refusals.shown {
             tracing::warn!(source.name = row.name, "row refused: {refusal}");
         }
-        let is_complete = refusals.count == 0 && !listing.is_partial;
         let terms = watched.terms(&self.policy);
         self.merge(&row.name, tokens, is_complete, terms, report)
             .await?;
@@ -226,16 +237,53 @@ impl Engine {
         if is_complete {
             row.tokens = i64::try_from(count).unwrap_or(i64::MAX);
         }
-        Ok(refusals.shown.first().map(|first| {
-            format!(
-                "{} refused, so no token was marked gone; the first: {first}",
-                rows(refusals.count)
-            )
-        }))
+        Ok(refused(&refusals))
     }
 }
 
+/// What is wrong with a listing of which rows were refused.
+fn refused(refusals: &Refusals) -> Option<String> {
+    refusals.shown.first().map(|first| {
+        format!(
+            "{} refused, so no token was marked gone; the first: {first}",
+            rows(refusals.count)
+        )
+    })
+}
+
+/// Refuses a listing of half the tokens that the last good one held.
+fn not_shrunk(name: &str, listing: &Listing, before: i64) -> Result<(), Error> {
+    let before = u64::try_from(before).unwrap_or(0);
+    let is_shrunk = before >= SHRINK_GUARD_FROM && listing.count * 2 <= before;
+    if is_shrunk && !listing.is_partial {
+        return Err(Error::Shrunk {
+            name: name.to_owned(),
+            found: listing.count,
+            before,
+        });
+    }
+    Ok(())
+}
+
 impl Watched {
+    /// Tries whether it can be listed, and whether who owns what can be read.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn check(&self) -> Result<Checked, sources::Error> {
+        let mut checked = self.source.check().await?;
+        if let Some(path) = self.owners.clone() {
+            let shown = path.display().to_string();
+            let owners = blocking(move || Owners::read(&path)).await?;
+            let rows = match owners.len() {
+                1 => "1 row".to_owned(),
+                rows => format!("{rows} rows"),
+            };
+            checked.summary = format!("{}; {shown} has {rows}", checked.summary);
+        }
+        Ok(checked)
+    }
+
     /// By what rules its tokens are taken in.
     pub(super) fn terms<'a>(&self, policy: &'a Policy) -> Terms<'a> {
         Terms {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::*;
-use crate::http::health::Mails;
+use crate::http::health::{Mails, SourceHealth};
 
 fn sample() -> Snapshot {
     let at = DateTime::UNIX_EPOCH + TimeDelta::milliseconds(1_764_000_000_250);
@@ -34,6 +34,19 @@ fn sample() -> Snapshot {
         last_success_at: None,
         plans_held: 1,
         directories_held: 0,
+        sources: [
+            (
+                "exports".to_owned(),
+                SourceHealth {
+                    last_sync_at: Some(at + TimeDelta::hours(1)),
+                    last_good_sync_at: Some(at),
+                    is_failing: true,
+                    tokens: 43,
+                },
+            ),
+            ("new".to_owned(), SourceHealth::default()),
+        ]
+        .into(),
     }
 }
 
@@ -54,6 +67,12 @@ fn every_number_of_the_snapshot_is_shown() {
         "lapsed_last_sweep_success_timestamp_seconds 0",
         "lapsed_plans_held 1",
         "lapsed_directories_held 0",
+        r#"lapsed_source_failing{source="exports"} 1"#,
+        r#"lapsed_source_tokens{source="exports"} 43"#,
+        r#"lapsed_source_last_sync_timestamp_seconds{source="exports"} 1764003600.25"#,
+        r#"lapsed_source_last_good_sync_timestamp_seconds{source="exports"} 1764000000.25"#,
+        r#"lapsed_source_failing{source="new"} 0"#,
+        r#"lapsed_source_last_good_sync_timestamp_seconds{source="new"} 0"#,
         concat!(
             r#"lapsed_build_info{version=""#,
             env!("CARGO_PKG_VERSION"),

@@ -1,0 +1,238 @@
+//! The operator's hands on sources: listed, tested, synchronised, and what is written down of it.
+
+use rstest::rstest;
+
+use crate::world::{Db, World};
+
+const HEADER: &str = "external_id,name,issuer_email,expires_at\n";
+
+fn world_with_exports(db: Db, keys: &str) -> World {
+    let mut world = World::new(db);
+    world.table(&format!(
+        "[[source]]\nname = \"exports\"\nkind = \"file\"\npath = \"exports.csv\"\n{keys}"
+    ));
+    world
+}
+
+fn rows(count: usize) -> String {
+    let row = |n| format!("k{n:02},key {n},ada@example.org,never\n");
+    format!("{HEADER}{}", (0..count).map(row).collect::<String>())
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn a_source_is_shown_before_and_after_it_was_asked_and_when_it_fails(#[case] db: Db) {
+    let mut world = world_with_exports(db, "schedule = \"0 * * * *\"");
+    world.at("2026-11-20 08:30:00");
+    let source = &world.list(&["source", "list"])[0];
+    let keys: Vec<&String> = source.as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "error",
+            "kind",
+            "last_good_sync_at",
+            "last_sync_at",
+            "name",
+            "state",
+            "tokens"
+        ]
+    );
+    assert_eq!(
+        (&source["state"], &source["tokens"]),
+        (&"never".into(), &0.into())
+    );
+    assert!(source["last_sync_at"].is_null());
+
+    world.write("exports.csv", rows(3));
+    world
+        .run(&["source", "sync", "exports"])
+        .exits(0)
+        .says("exports: 3 new");
+    world
+        .run(&["source", "sync", "exports"])
+        .exits(0)
+        .says("exports: nothing has changed");
+    let source = &world.list(&["source", "list"])[0];
+    assert_eq!(
+        (&source["state"], &source["tokens"]),
+        (&"ok".into(), &3.into())
+    );
+    let good = source["last_good_sync_at"].clone();
+    assert!(
+        good.as_str().unwrap().starts_with("2026-11-20T08:30:"),
+        "{good}"
+    );
+    world
+        .run(&["source", "list"])
+        .exits(0)
+        .says("in 30 minutes");
+
+    world.write("exports.csv", "external_id,colour\n");
+    world.at("2026-11-20 09:30:00");
+    world
+        .run(&["source", "sync", "exports"])
+        .exits(1)
+        .says("failed");
+    let source = &world.list(&["source", "list"])[0];
+    assert_eq!(source["state"], "failing");
+    assert_eq!(source["last_good_sync_at"], good);
+    assert!(source["error"].as_str().unwrap().contains("exports.csv"));
+    assert_eq!(
+        world.tokens().len(),
+        3,
+        "nothing is concluded from a failure"
+    );
+    assert!(world.mails().is_empty(), "a sync plans nothing");
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn a_dry_run_tells_each_difference_and_leaves_no_trace(#[case] db: Db) {
+    let mut world = world_with_exports(db, "");
+    world.at("2026-11-20 08:30:00");
+    world.write("exports.csv", rows(3));
+    world
+        .run(&["source", "sync", "exports", "--dry-run"])
+        .exits(0)
+        .says("3 new; nothing was changed");
+    assert!(world.tokens().is_empty());
+    assert_eq!(world.list(&["source", "list"])[0]["state"], "never");
+
+    world.run(&["source", "sync", "exports"]).exits(0);
+    let changed =
+        "k00,key 0,ada@example.org,2026-12-24\nk01,other,bob@example.org,never\nk03,new,,never\n";
+    world.write("exports.csv", format!("{HEADER}{changed}"));
+    let arguments = ["source", "sync", "exports", "--dry-run", "--format", "json"];
+    let ran = world.run(&arguments);
+    let told: Vec<serde_json::Value> = serde_json::from_str(&ran.exits(0).stdout).unwrap();
+    let told: Vec<String> = told
+        .iter()
+        .map(|row| format!("{} {} {}", row["change"], row["external_id"], row["fields"]))
+        .map(|line| line.replace('"', ""))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "changed k00 [expires_at,due_at]",
+            "changed k01 [name,issuer]",
+            "gone k02 []",
+            "new k03 []"
+        ]
+    );
+    assert_eq!(world.tokens(), ["k00 active", "k01 active", "k02 active"]);
+    world
+        .run(&["source", "sync", "exports"])
+        .exits(0)
+        .says("exports: 1 new, 2 changed, 1 gone");
+    assert!(world.tokens().contains(&"k02 gone".to_owned()));
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn a_listing_that_shrank_is_believed_on_somebodys_word_which_is_kept(#[case] db: Db) {
+    let mut world = world_with_exports(db, "");
+    world.at("2026-11-20 08:30:00").env("USER", "grace");
+    world.write("exports.csv", rows(20));
+    world.run(&["source", "sync", "exports"]).exits(0);
+    world.write("exports.csv", rows(10));
+    world
+        .run(&["source", "sync", "exports", "--dry-run"])
+        .exits(1)
+        .says("20");
+    world
+        .run(&["source", "sync", "exports"])
+        .exits(1)
+        .says("--accept-shrink");
+    assert!(world.list(&["audit", "list"]).is_empty());
+    world
+        .run(&["source", "sync", "exports", "--accept-shrink"])
+        .exits(0)
+        .says("10 gone");
+    let trail = world.list(&["audit", "list"]);
+    assert_eq!(trail.len(), 1, "{trail:?}");
+    let keys: Vec<&String> = trail[0].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["action", "actor", "at", "reason", "subject"]);
+    assert_eq!(trail[0]["actor"], "grace");
+    assert_eq!(trail[0]["action"], "source.accept_shrink");
+    assert_eq!(trail[0]["subject"], "exports");
+    assert_eq!(trail[0]["reason"], "10 tokens instead of 20");
+}
+
+#[test]
+fn a_name_that_nothing_has_brings_the_nearest() {
+    let world = world_with_exports(Db::Sqlite, "");
+    for arguments in [["source", "check", "export"], ["source", "sync", "export"]] {
+        world
+            .run(&arguments)
+            .exits(2)
+            .says("there is no source \"export\"")
+            .says("did you mean exports?");
+    }
+}
+
+#[test]
+fn a_check_says_what_is_there_and_what_is_in_the_way() {
+    let world = world_with_exports(Db::Sqlite, "owners = \"owners.csv\"");
+    world.write("exports.csv", rows(2));
+    world
+        .run(&["source", "check", "exports"])
+        .exits(1)
+        .says("the source exports cannot be listed")
+        .says("owners.csv");
+    world.write("owners.csv", "token,email\n*,ada@example.org\n");
+    world
+        .run(&["source", "check", "exports"])
+        .exits(0)
+        .says("exports: ")
+        .says("owners.csv has 1 row");
+    world.run(&["check"]).exits(0).says("source exports: ");
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn tokens_without_an_end_or_an_owner_get_both_from_us(#[case] db: Db) {
+    let keys = "policy_ttl = \"365d\"\nowners = \"owners.csv\"";
+    let mut world = world_with_exports(db, keys);
+    world.write(
+        "exports.csv",
+        "external_id,name,issuer_email,expires_at,created_at\n\
+         deploy-1,one,,never,2026-01-01\n\
+         deploy-2,two,grace@example.org,never,2026-01-01\n\
+         other,three,,2026-12-24,2026-01-01\n",
+    );
+    world.write("owners.csv", "token,email\ndeploy-*,ada@example.org\n");
+    world.at("2026-11-20 08:30:00");
+    world
+        .run(&["source", "sync", "exports"])
+        .exits(0)
+        .says("3 new");
+    let tokens = world.list(&["token", "list"]);
+    let told: Vec<String> = tokens
+        .iter()
+        .map(|it| {
+            format!(
+                "{} {} {} {}",
+                it["external_id"], it["issuer"], it["expires_at"], it["expiry_origin"]
+            )
+        })
+        .map(|line| line.replace('"', ""))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "deploy-1 ada@example.org 2027-01-01T00:00:00Z policy",
+            "deploy-2 grace@example.org 2027-01-01T00:00:00Z policy",
+            "other null 2026-12-24T00:00:00Z source",
+        ]
+    );
+    world.write("owners.csv", "token,email\ndeploy-1,bob@example.org\n");
+    world
+        .run(&["source", "sync", "exports"])
+        .exits(0)
+        .says("exports: 1 changed");
+}
