@@ -23,6 +23,14 @@ CREATE TABLE source (
     deferred_until    TIMESTAMPTZ
 );
 
+-- Administrators of accounts, as the sources tell.
+CREATE TABLE source_admin (
+    source  TEXT NOT NULL,
+    account TEXT NOT NULL,
+    address TEXT NOT NULL,
+    PRIMARY KEY (source, account, address)
+);
+
 CREATE TABLE token (
     id            UUID NOT NULL PRIMARY KEY,
     source        TEXT COLLATE "C" NOT NULL,

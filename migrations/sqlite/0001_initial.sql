@@ -23,6 +23,14 @@ CREATE TABLE source (
     deferred_until    TEXT
 ) STRICT, WITHOUT ROWID;
 
+-- Administrators of accounts, as the sources tell.
+CREATE TABLE source_admin (
+    source  TEXT NOT NULL,
+    account TEXT NOT NULL,
+    address TEXT NOT NULL,
+    PRIMARY KEY (source, account, address)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE token (
     id            BLOB NOT NULL PRIMARY KEY,
     source        TEXT NOT NULL,

@@ -18,8 +18,8 @@ use super::{
     steps::{goes_at, is_at, is_held, is_of, untold, was_seen_expired},
 };
 use crate::domain::{
-    Address, Expiry, FindingKind, FindingState, Ground, NewNotice, NoticeState, Policy, Prospect,
-    Recipient, Status, Step, StepOutlook, Token, TokenRef, foresee,
+    Address, Expiry, ExpiryOrigin, FindingKind, FindingState, Ground, NewNotice, NoticeState,
+    Policy, Prospect, Recipient, Status, Step, StepOutlook, Token, TokenRef, ToldAdmins, foresee,
 };
 use crate::engine::DEAD_FOR;
 use crate::store::{FindingRow, NoticeRow, Store};
@@ -52,6 +52,8 @@ pub(super) struct Case {
     lost: Option<FindingRow>,
     /// Dead mailboxes and what was said of them.
     dead: HashMap<String, String>,
+    /// Administrators of its account whom its source tells of.
+    told: ToldAdmins,
     now: DateTime<Utc>,
 }
 
@@ -70,6 +72,10 @@ impl Case {
             .dead_addresses(now - DEAD_FOR)
             .await
             .map_err(store_failure)?;
+        let told = tx
+            .told_admins(std::slice::from_ref(&token))
+            .await
+            .map_err(store_failure)?;
         let lost = findings.into_iter().find(|finding| {
             finding.kind == FindingKind::SsoRevoked.as_str()
                 && finding.state != FindingState::Resolved.as_str()
@@ -80,6 +86,7 @@ impl Case {
             notices,
             lost,
             dead: dead.into_iter().collect(),
+            told,
             now,
         })
     }
@@ -112,6 +119,7 @@ impl Case {
     fn standing(&self) -> String {
         let token = &self.token;
         let status = token.status_at(self.now);
+        let is_ours = token.expiry_origin == Some(ExpiryOrigin::Policy);
         match (token.expiry, status) {
             (_, Status::Disabled | Status::Revoked | Status::Gone) => {
                 format!("The token is {status}: nobody is owed a warning about it.")
@@ -126,6 +134,14 @@ impl Case {
                     self.when(at)
                 )
             }
+            (Expiry::At(at), Status::Expired) if is_ours => format!(
+                "It passed the date that our policy gives it {}. Its source gives it no end, so it works on.",
+                self.when(at)
+            ),
+            (Expiry::At(at), Status::Active) if is_ours => format!(
+                "It is active. Its source gives it no end; our policy does {}, and it works on after that.",
+                self.when(at)
+            ),
             (Expiry::At(at), Status::Expired) => format!("It expired {}.", self.when(at)),
             (Expiry::At(at), Status::Active) => {
                 format!("It is active and expires {}.", self.when(at))
@@ -135,11 +151,16 @@ impl Case {
 
     /// Everybody whom the rules name, whether he is told or left out, and why.
     fn write_people(&self, sheet: &mut Sheet) {
-        let named = self.policy.recipients(&self.token, false, &|_| false);
+        let named = self
+            .policy
+            .recipients(&self.token, &self.told, false, &|_| false);
         let told = self.recipients();
         for Recipient { address, ground } in &named {
             let ground = match ground {
                 Ground::Issuer => "the issuer",
+                Ground::AccountAdmin if self.told.of(&self.token).contains(address) => {
+                    "administers the account, as its source tells"
+                }
                 Ground::AccountAdmin => "administers the account",
                 Ground::Admin => "one of [notify] admins",
             };
@@ -170,7 +191,7 @@ impl Case {
     fn recipients(&self) -> Vec<Recipient> {
         let is_dead = |address: &Address| self.dead.contains_key(address.key());
         self.policy
-            .recipients(&self.token, self.lost.is_some(), &is_dead)
+            .recipients(&self.token, &self.told, self.lost.is_some(), &is_dead)
     }
 
     /// The warnings that are still to be planned.

@@ -18,7 +18,7 @@ use super::{
     setup::{self, store_failure},
     steps::{goes_at, is_held, is_of},
 };
-use crate::domain::{Address, NoticeState, Policy, Step, Token, TokenId, foresee};
+use crate::domain::{Address, NoticeState, Policy, Step, Token, TokenId, ToldAdmins, foresee};
 use crate::engine::DEAD_FOR;
 use crate::store::{self, NoticeRow, Store};
 
@@ -150,6 +150,7 @@ struct Page {
     notices: HashMap<TokenId, Vec<NoticeRow>>,
     lost: HashSet<TokenId>,
     dead: HashMap<String, String>,
+    told: ToldAdmins,
     held: u64,
 }
 
@@ -164,6 +165,7 @@ impl Page {
         let tokens = tx.expiring(window.now, until, after, PAGE).await?;
         let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
         let lost = tx.lost_access(&ids).await?;
+        let told = tx.told_admins(&tokens).await?;
         let dead = tx
             .dead_addresses(window.now - DEAD_FOR)
             .await?
@@ -181,6 +183,7 @@ impl Page {
             notices,
             lost,
             dead,
+            told,
             held,
         })
     }
@@ -197,7 +200,7 @@ impl Page {
                 .push(recipient);
         }
         let lost = self.lost.contains(&token.id);
-        let recipients = policy.recipients(token, lost, &|address| {
+        let recipients = policy.recipients(token, &self.told, lost, &|address| {
             self.dead.contains_key(address.key())
         });
         for foreseen in foresee(token, &recipients, policy, window.now) {

@@ -28,6 +28,7 @@ mod notice;
 mod pages;
 mod preview;
 mod release;
+mod revoke;
 mod run;
 mod send_test;
 mod setup;

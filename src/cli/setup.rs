@@ -140,7 +140,7 @@ pub(super) fn source(config: &config::SourceConfig) -> Result<Watched, sources::
     Ok(Watched {
         name: config.name.clone(),
         kind: config.kind.as_str(),
-        source: config.kind.build(&common)?,
+        source: Arc::from(config.kind.build(&common)?),
         schedule: config.schedule.clone(),
         allow_revoke: config.allow_revoke,
         policy_ttl: config.policy_ttl,

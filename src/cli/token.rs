@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Context,
-    args::{Format, TokenCommand, TokenList},
+    args::{Format, TokenCommand, TokenList, TokenShow},
     exit::Exit,
     lookup,
     output::{
@@ -15,39 +15,54 @@ use super::{
         show,
     },
     pages::pages,
+    revoke,
     setup::{self, store_failure},
     steps::step_rows,
 };
+use crate::config::Config;
 use crate::domain::{Policy, TokenRef};
 use crate::store::{Store, TokenFilter};
 
 pub(super) async fn token(context: &Context, args: TokenCommand) -> anyhow::Result<Exit> {
     let config = setup::config(context)?;
-    let store = setup::store(&config).await?;
     let now = context.clock.now();
     match args {
         TokenCommand::List(args) => {
+            let store = setup::store(&config).await?;
             let mut printer = Printer::stdout(args.listing.format, now);
             list(&store, &args, now, &mut printer).await?;
             printer.finish()?;
+            store.close().await;
+            Ok(Exit::Ok)
         }
-        TokenCommand::Show(args) => {
-            let told = Told {
-                policy: setup::policy(&config),
-                domain: config.notify.from.email.domain(),
-                now,
-            };
-            let (detail, steps) = detail(&store, &args.id, &told).await?;
-            print(
-                args.shown.format,
-                View::of_stdout(now),
-                io::stdout(),
-                (&detail, &steps),
-            )?;
-        }
+        TokenCommand::Show(args) => show_one(&config, &args, now).await,
+        TokenCommand::Revoke(args) => revoke::revoke(context, &config, args).await,
     }
+}
+
+async fn show_one(config: &Config, args: &TokenShow, now: DateTime<Utc>) -> anyhow::Result<Exit> {
+    let store = setup::store(config).await?;
+    let told = Told {
+        policy: setup::policy(config),
+        domain: config.notify.from.email.domain(),
+        now,
+    };
+    let (mut detail, steps) = detail(&store, &args.id, &told).await?;
+    detail.page = page_of(config, &detail.token.source, &detail.token.external_id);
+    print(
+        args.shown.format,
+        View::of_stdout(now),
+        io::stdout(),
+        (&detail, &steps),
+    )?;
     store.close().await;
     Ok(Exit::Ok)
+}
+
+/// The page of a token at its source, where that has one.
+fn page_of(config: &Config, source: &str, external_id: &str) -> Option<String> {
+    let configured = config.sources.iter().find(|it| it.name == source)?;
+    setup::source(configured).ok()?.source.page_of(external_id)
 }
 
 /// Lists what the filters let through, in order of source and external id; by expiry where they
@@ -99,6 +114,10 @@ pub(super) async fn detail(
     let token = lookup::token(&mut tx, reference).await?;
     let notices = tx.notices_about(&[token.id]).await.map_err(store_failure)?;
     let findings = tx.findings_of(token.id).await.map_err(store_failure)?;
+    let admins = tx
+        .told_admins(std::slice::from_ref(&token))
+        .await
+        .map_err(store_failure)?;
     drop(tx);
     let steps = step_rows(&token, &told.policy, &notices, told.now);
     let findings: Result<Vec<_>, _> = findings.into_iter().map(FindingRow::stored).collect();
@@ -109,6 +128,8 @@ pub(super) async fn detail(
     let detail = TokenDetail {
         token: TokenRow::new(&token, findings.map_err(store_failure)?, told.now),
         notices: notices.map_err(store_failure)?,
+        page: None,
+        admins: admins.of(&token).to_vec(),
     };
     Ok((detail, steps))
 }

@@ -14,6 +14,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod token;
+mod told;
 
 pub use address::{Address, InvalidAddress};
 pub use backoff::Backoff;
@@ -30,3 +31,4 @@ pub(crate) use token::words;
 pub use token::{
     Cell, Expiry, ExpiryOrigin, Listed, Status, Token, TokenId, TokenRef, UnknownWord,
 };
+pub use told::ToldAdmins;

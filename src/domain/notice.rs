@@ -15,6 +15,8 @@ words! {
         Expiry = "expiry",
         /// The issuer lost access at the directory.
         SsoRevoked = "sso_revoked",
+        /// Somebody ended the token at its source, through lapsed.
+        Revoked = "revoked",
         /// An address on the chain cannot be reached; rides along in the recipient's next mail.
         Unreachable = "unreachable",
         /// Something about lapsed itself needs an administrator.
@@ -108,9 +110,9 @@ pub struct NewNotice {
     pub ground: Ground,
     /// When it should go; it may go earlier with another.
     pub send_at: DateTime<Utc>,
-    /// For alerts, the subject line.
+    /// For alerts, the subject line; for a revoked token, who ended it.
     pub title: Option<String>,
-    /// For alerts, the text; for an unreachable address, what was said of it.
+    /// For alerts, the text; for a revoked token, why; for an unreachable address, what was said of it.
     pub detail: Option<String>,
 }
 

@@ -126,7 +126,7 @@ mod tests {
     use chrono::TimeDelta;
     use rstest::rstest;
 
-    use super::super::{Expiry, Prospect, Status, TokenId};
+    use super::super::{Expiry, Prospect, Status, TokenId, ToldAdmins};
     use super::*;
 
     fn at(text: &str) -> DateTime<Utc> {
@@ -176,7 +176,7 @@ mod tests {
 
     /// What sweeps at every tick plan, in the end.
     fn swept(token: &Token, policy: &Policy, start: DateTime<Utc>) -> Vec<NewNotice> {
-        let recipients = policy.recipients(token, false, &|_| false);
+        let recipients = policy.recipients(token, &ToldAdmins::default(), false, &|_| false);
         let (mut token, mut notices, mut now) = (token.clone(), Vec::new(), start);
         while Some(now) <= token.expiry.at() {
             let horizon = now + TimeDelta::minutes(15);
@@ -205,7 +205,7 @@ mod tests {
     ) {
         let (token, policy) = (token(TimeDelta::days(life)), policy(digest));
         let start = token.expiry.at().unwrap() - TimeDelta::days(days_left) - TimeDelta::hours(2);
-        let recipients = policy.recipients(&token, false, &|_| false);
+        let recipients = policy.recipients(&token, &ToldAdmins::default(), false, &|_| false);
         let foreseen: Result<Vec<_>, _> = foresee(&token, &recipients, &policy, start)
             .into_iter()
             .collect();
@@ -234,7 +234,7 @@ mod tests {
             status: Status::Disabled,
             ..token(TimeDelta::days(90))
         };
-        let recipients = policy.recipients(&disabled, false, &|_| false);
+        let recipients = policy.recipients(&disabled, &ToldAdmins::default(), false, &|_| false);
         let start = at("2026-11-01T00:00:00Z");
         assert_eq!(foresee(&disabled, &recipients, &policy, start), []);
     }

@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Address, Expiry, Ground, Status, Step, Token};
+use super::{Address, Expiry, Ground, Status, Step, Token, ToldAdmins};
 
 /// When to warn and whom.
 #[derive(Debug, Clone, PartialEq)]
@@ -174,8 +174,13 @@ impl Policy {
         }
     }
 
-    /// The administrators of the token's account, then those of everything.
-    pub fn admins_of(&self, token: &Token) -> impl Iterator<Item = Recipient> {
+    /// The administrators of the token's account, configured or told by its source, then those of
+    /// everything.
+    pub fn admins_of<'a>(
+        &'a self,
+        token: &Token,
+        told: &'a ToldAdmins,
+    ) -> impl Iterator<Item = Recipient> + 'a {
         let account = token
             .account
             .as_ref()
@@ -183,6 +188,7 @@ impl Policy {
         let of_account = account
             .into_iter()
             .flatten()
+            .chain(told.of(token))
             .map(|a| (a, Ground::AccountAdmin));
         let of_all = self.admins.iter().map(|a| (a, Ground::Admin));
         of_account.chain(of_all).map(|(address, ground)| Recipient {
@@ -198,6 +204,7 @@ impl Policy {
     pub fn recipients(
         &self,
         token: &Token,
+        told: &ToldAdmins,
         issuer_lost_access: bool,
         dead: &impl Fn(&Address) -> bool,
     ) -> Vec<Recipient> {
@@ -209,7 +216,7 @@ impl Policy {
         let mut seen = HashSet::new();
         issuer
             .into_iter()
-            .chain(self.admins_of(token))
+            .chain(self.admins_of(token, told))
             .filter(|recipient| Some(&recipient.address) != excluded && !dead(&recipient.address))
             .filter(|recipient| seen.insert(recipient.address.key().to_owned()))
             .collect()

@@ -124,12 +124,14 @@ impl Engine {
         let dead = self.dead(&mut tx, now).await?;
         let ids: Vec<_> = due.iter().map(|token| token.id).collect();
         let lost = tx.lost_access(&ids).await?;
+        let told = tx.told_admins(&due).await?;
         for token in due {
             report.tokens_due += 1;
             report.expired += u64::from(diff::is_to_be_marked(&token, now));
+            let is_lost = lost.contains(&token.id);
             let recipients = self
                 .policy
-                .recipients(&token, lost.contains(&token.id), &|a| dead.has(a));
+                .recipients(&token, &told, is_lost, &|a| dead.has(a));
             let planned = domain::plan(&token, &recipients, &self.policy, horizon);
             report.notices_planned += planned.notices.len() as u64;
             for notice in planned.notices {

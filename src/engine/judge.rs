@@ -108,6 +108,7 @@ impl Engine {
     ) -> Result<(), Error> {
         let now = self.now();
         let token = &found.token;
+        let told = tx.told_admins(std::slice::from_ref(token)).await?;
         let occurrence = Occurrence {
             topic: Topic::SsoRevoked,
             generation: now,
@@ -115,7 +116,7 @@ impl Engine {
         };
         let recipients = self
             .policy
-            .recipients(token, true, &|address| dead.has(address));
+            .recipients(token, &told, true, &|address| dead.has(address));
         let notices: Vec<NewNotice> = recipients
             .iter()
             .map(|recipient| NewNotice::about(token, occurrence, recipient, now))

@@ -12,6 +12,7 @@ mod people;
 mod plan;
 mod purge;
 mod report;
+mod revoke;
 mod sweep;
 mod sync;
 pub mod ticker;
@@ -33,6 +34,7 @@ pub use dry_run::Foreseen;
 pub use import::{ImportCounts, Into, LOCAL, Mode, import};
 pub use purge::LastPurge;
 pub use report::{Job, Report};
+pub use revoke::{Order, Refused, Revoked};
 pub use sweep::SweepOptions;
 pub use sync::{Change, Difference, Looked, Watched};
 
@@ -135,6 +137,12 @@ pub enum Error {
     /// A source or directory did not answer in time.
     #[error("no whole listing within {} minutes", LISTING_TIMEOUT.as_secs() / 60)]
     TimedOut,
+    /// A source did not say in time what became of an order.
+    #[error("no answer within {} minutes; what became of it is not known", LISTING_TIMEOUT.as_secs() / 60)]
+    NoAnswer,
+    /// A token may not be ended by lapsed.
+    #[error(transparent)]
+    Revoke(#[from] Refused),
     /// A listing is too short to be believed.
     #[error(
         "the listing holds {found} tokens where the last good one held {before}; if that is right, \

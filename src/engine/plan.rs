@@ -52,11 +52,13 @@ impl Engine {
         let dead = self.dead(tx, now).await?;
         let ids: Vec<_> = due.iter().map(|token| token.id).collect();
         let lost = tx.lost_access(&ids).await?;
+        let told = tx.told_admins(due).await?;
         let (mut notices, mut moved) = (Vec::new(), Vec::with_capacity(due.len()));
         for token in due {
+            let is_lost = lost.contains(&token.id);
             let recipients = self
                 .policy
-                .recipients(token, lost.contains(&token.id), &|a| dead.has(a));
+                .recipients(token, &told, is_lost, &|a| dead.has(a));
             let planned = domain::plan(token, &recipients, &self.policy, horizon);
             let is_newly_due = planned.planned_step != token.planned_step;
             if let Some(generation) = token.expiry.at()

@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-use crate::domain::{Address, Ground, Step, Token};
+use crate::domain::{Address, Ground, Step, Token, Topic};
 
 /// All that is due to one recipient at one time.
 #[derive(Debug, Clone)]
@@ -31,6 +31,7 @@ impl Letter {
         match self.entries.as_slice() {
             [Entry::Expiry(entry)] if entry.is_past(self.now) => Kind::Expired,
             [Entry::Expiry(_)] => Kind::Expiring,
+            [Entry::Ended(_)] => Kind::Revoked,
             [Entry::Alert(_)] => Kind::Alert,
             entries if entries.iter().all(|e| matches!(e, Entry::Revoked(_))) => {
                 Kind::RevokedAccess
@@ -51,17 +52,20 @@ pub enum Kind {
     Digest,
     /// Tokens that outlive their issuers' access, and nothing else.
     RevokedAccess,
+    /// One token was ended at its source.
+    Revoked,
     /// Something about lapsed itself.
     Alert,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Expiring,
         Self::Expired,
         Self::Digest,
         Self::RevokedAccess,
+        Self::Revoked,
         Self::Alert,
     ];
 
@@ -73,6 +77,7 @@ impl Kind {
             Self::Expired => "expired",
             Self::Digest => "digest",
             Self::RevokedAccess => "revoked_access",
+            Self::Revoked => "revoked",
             Self::Alert => "alert",
         }
     }
@@ -85,6 +90,8 @@ pub enum Entry {
     Expiry(ExpiryEntry),
     /// A token's issuer lost access while the token still works.
     Revoked(RevokedEntry),
+    /// A token was ended at its source, through lapsed.
+    Ended(EndedEntry),
     /// Something about lapsed itself.
     Alert(AlertEntry),
 }
@@ -105,6 +112,8 @@ pub struct ExpiryEntry {
     /// Why the issuer himself is not told, where he is not: "mail to ada@example.org is refused",
     /// "the token has no issuer", "the issuer lost access on 12 Nov 2026".
     pub instead_of_issuer: Option<String>,
+    /// The page of its source where people see to it.
+    pub page: Option<String>,
 }
 
 impl ExpiryEntry {
@@ -132,6 +141,25 @@ pub struct RevokedEntry {
     pub since: DateTime<Utc>,
     /// Why this person gets it.
     pub ground: Ground,
+    /// The page of its source where people see to it.
+    pub page: Option<String>,
+}
+
+/// A token that was ended at its source.
+#[derive(Debug, Clone)]
+pub struct EndedEntry {
+    /// The token.
+    pub token: Token,
+    /// Who ended it.
+    pub by: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Why, in his words.
+    pub reason: Option<String>,
+    /// Why this person gets it.
+    pub ground: Ground,
+    /// The page of its source where people see to tokens.
+    pub page: Option<String>,
 }
 
 /// Something about lapsed itself that needs a hand.
@@ -147,8 +175,8 @@ pub struct AlertEntry {
 /// Tokens of one source and day that a letter only counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rest {
-    /// Whether they are there because their issuers lost access, not because of their expiry.
-    pub is_revoked: bool,
+    /// Why they are there.
+    pub topic: Topic,
     /// The source.
     pub source: String,
     /// The day they expire on, in UTC; `None` where they do not.

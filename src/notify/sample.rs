@@ -6,7 +6,9 @@ use chrono_tz::Tz;
 
 use crate::domain::{Address, Expiry, ExpiryOrigin, Ground, Status, Step, Token, TokenId};
 
-use super::letter::{AlertEntry, Entry, ExpiryEntry, Letter, RevokedEntry, Unreachable};
+use super::letter::{
+    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, RevokedEntry, Unreachable,
+};
 
 /// A letter with a name.
 #[derive(Debug, Clone)]
@@ -35,8 +37,10 @@ fn as_of_now() -> Vec<Sample> {
         sample("expiring", expiring()),
         sample("expiring-bare", bare()),
         sample("expiring-awkward", awkward()),
+        sample("expiring-policy", by_policy(7)),
         sample("expired", expired()),
         sample("expired-late", late()),
+        sample("expired-policy", by_policy(-2)),
         sample("digest", digest(12)),
         sample("digest-long", digest(250)),
         sample("digest-mixed", mixed()),
@@ -45,6 +49,9 @@ fn as_of_now() -> Vec<Sample> {
         sample("revoked_access", revoked(1)),
         sample("revoked_access-many", revoked(9)),
         sample("revoked_access-long", revoked(250)),
+        sample("revoked", ended()),
+        sample("revoked-bare", ended_bare()),
+        sample("digest-revoked", all_ended()),
         sample("alert", alert()),
     ]
 }
@@ -98,6 +105,10 @@ impl Letter {
                     entry.since += by;
                     &mut entry.token
                 }
+                Entry::Ended(entry) => {
+                    entry.at += by;
+                    &mut entry.token
+                }
                 Entry::Alert(_) => continue,
             };
             if let Expiry::At(at) = &mut token.expiry {
@@ -140,13 +151,22 @@ fn entry(token: Token, days: i64) -> ExpiryEntry {
         step,
         ground: Ground::Issuer,
         instead_of_issuer: None,
+        page: None,
     }
+}
+
+fn page_of(token: &Token) -> Option<String> {
+    Some(format!(
+        "https://exports.example.org/tokens/{}",
+        token.external_id
+    ))
 }
 
 fn expiring() -> Letter {
     let mut entry = entry(token("ci-deploy"), 7);
     entry.ground = Ground::AccountAdmin;
     entry.instead_of_issuer = Some("mail to ada@example.org is refused".to_owned());
+    entry.page = page_of(&entry.token);
     let mut letter = letter("01", vec![Entry::Expiry(entry)]);
     letter.to = address("acme-admin@example.org");
     letter.zone = Tz::Europe__Berlin;
@@ -208,6 +228,62 @@ fn late() -> Letter {
     entry.ground = Ground::Admin;
     entry.instead_of_issuer = Some("the issuer lost access on 12 Nov 2026".to_owned());
     letter("05", vec![Entry::Expiry(entry)])
+}
+
+/// A token that never ends, near or past the date that our policy gives it.
+fn by_policy(days: i64) -> Letter {
+    let mut token = token("ci-deploy");
+    token.expiry = Expiry::At(now() + TimeDelta::days(days));
+    token.expiry_origin = Some(ExpiryOrigin::Policy);
+    token.last_used_at = Some(now() - TimeDelta::days(12));
+    let mut entry = entry(token, 7);
+    entry.due_at = now();
+    entry.step = if days > 0 { entry.step } else { Step::ZERO };
+    entry.page = page_of(&entry.token);
+    letter("12", vec![Entry::Expiry(entry)])
+}
+
+fn ended_entry(token: Token) -> EndedEntry {
+    EndedEntry {
+        by: "grace".to_owned(),
+        at: now() - TimeDelta::minutes(2),
+        reason: Some("it was found in a public repository".to_owned()),
+        ground: Ground::Issuer,
+        page: page_of(&token),
+        token,
+    }
+}
+
+fn ended() -> Letter {
+    let mut token = token("ci-deploy");
+    token.status = Status::Revoked;
+    letter("13", vec![Entry::Ended(ended_entry(token))])
+}
+
+fn ended_bare() -> Letter {
+    let Entry::Expiry(ExpiryEntry { token, .. }) = bare().entries.remove(0) else {
+        unreachable!("a letter about an expiry");
+    };
+    let entry = EndedEntry {
+        reason: None,
+        ground: Ground::Admin,
+        page: None,
+        ..ended_entry(token)
+    };
+    letter("14", vec![Entry::Ended(entry)])
+}
+
+fn all_ended() -> Letter {
+    let mut letter = letter("15", Vec::new());
+    for n in 0..3 {
+        let entry = EndedEntry {
+            ground: Ground::Admin,
+            ..ended_entry(one_of_many(n).token)
+        };
+        letter.entries.push(Entry::Ended(entry));
+    }
+    letter.entries.extend(by_policy(7).entries);
+    letter
 }
 
 /// The `n`th of many tokens that expire within a week, at three sources.
@@ -283,6 +359,7 @@ fn revoked(tokens: i64) -> Letter {
             ),
             since: now() - TimeDelta::days(9),
             ground: Ground::Admin,
+            page: None,
         })
     });
     let entries = entries.collect();

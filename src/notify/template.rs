@@ -24,7 +24,7 @@ const READABLE: usize = 6_000;
 /// The largest HTML part, in octets as sent; mail providers clip mails of some 100 kB.
 const UNCLIPPED: usize = 60_000;
 
-/// The five mails' templates, compiled. Cheap to share behind an `Arc`; load anew to reload.
+/// The mails' templates, compiled. Cheap to share behind an `Arc`; load anew to reload.
 #[derive(Debug, Clone)]
 pub struct Templates {
     text: Handlebars<'static>,

@@ -4,22 +4,27 @@
 mod facts;
 mod list;
 mod more;
+mod summary;
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use url::Url;
 
-use crate::domain::Ground;
+use crate::domain::{ExpiryOrigin, Ground};
 
 use self::{
     facts::{Situation, TokenFacts, Use},
     list::List,
 };
 use super::{
-    letter::{AlertEntry, Entry, ExpiryEntry, Letter},
+    letter::{AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter},
     plain, wording,
 };
+
+/// The longest link to a token's page: a line of a mail has at most 998 octets.
+const LONGEST_LINK: usize = 500;
 
 /// What all mails of one installation share.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +47,7 @@ pub(super) fn view(letter: &Letter, place: &Place, limit: usize) -> View {
     let frame = Frame::of(letter, place);
     let (mut variables, listed) = match letter.entries.as_slice() {
         [Entry::Expiry(entry)] => (object(&Expiry::of(entry, letter)), 1),
+        [Entry::Ended(entry)] => (object(&Ended::of(entry, letter)), 1),
         [Entry::Alert(entry)] => (object(&Alert::of(entry)), 0),
         _ => {
             let list = List::of(letter, limit);
@@ -75,7 +81,7 @@ struct Frame {
     unreachable: Vec<Unreached>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 struct Link {
     url: String,
     /// Whether it may be made to click on: only `https` is.
@@ -121,6 +127,7 @@ impl Link {
         let url = match letter.entries.as_slice() {
             [Entry::Expiry(ExpiryEntry { token, .. })] => format!("{base_url}/tokens/{}", token.id),
             [Entry::Revoked(entry)] => format!("{base_url}/tokens/{}", entry.token.id),
+            [Entry::Ended(entry)] => format!("{base_url}/tokens/{}", entry.token.id),
             _ => base_url,
         };
         Self {
@@ -128,12 +135,25 @@ impl Link {
             url,
         }
     }
+
+    /// The page of a token at its source; only an address of the web that can be pasted whole.
+    fn to_page(page: Option<&str>) -> Option<Self> {
+        let url = Url::parse(page?).ok()?;
+        let is_web = matches!(url.scheme(), "https" | "http") && url.has_host();
+        let is_plain = url.username().is_empty() && url.password().is_none();
+        let url = url.to_string();
+        (is_web && is_plain && url.len() <= LONGEST_LINK).then(|| Self {
+            secure: url.starts_with("https://"),
+            url,
+        })
+    }
 }
 
 fn check_command(letter: &Letter) -> String {
     match letter.entries.as_slice() {
         [Entry::Expiry(ExpiryEntry { token, .. })] => format!("lapsed token show {}", token.id),
         [Entry::Revoked(entry)] => format!("lapsed token show {}", entry.token.id),
+        [Entry::Ended(entry)] => format!("lapsed token show {}", entry.token.id),
         _ => {
             let recipient = more::shell_word(letter.to.as_str());
             format!("lapsed notice list --recipient {recipient}")
@@ -148,6 +168,7 @@ fn why(letter: &Letter) -> String {
         let (ground, token) = match entry {
             Entry::Expiry(entry) => (entry.ground, Some(&entry.token)),
             Entry::Revoked(entry) => (entry.ground, Some(&entry.token)),
+            Entry::Ended(entry) => (entry.ground, Some(&entry.token)),
             Entry::Alert(_) => (Ground::Admin, None),
         };
         tokens += usize::from(token.is_some());
@@ -207,6 +228,7 @@ impl Entry {
         match self {
             Self::Expiry(entry) => Some(&entry.token.source),
             Self::Revoked(entry) => Some(&entry.token.source),
+            Self::Ended(entry) => Some(&entry.token.source),
             Self::Alert(_) => None,
         }
     }
@@ -230,6 +252,10 @@ struct Expiry {
     /// When the warning was due that comes only now.
     late: Option<String>,
     instead_of_issuer: Option<String>,
+    /// Whether the date is one of this organisation's policy: the token itself works on after it.
+    by_policy: bool,
+    /// Its page at its source.
+    page: Option<Link>,
 }
 
 impl Expiry {
@@ -237,10 +263,11 @@ impl Expiry {
         // An expiry notice about a token without an expiry cannot be planned; if it comes to that,
         // the instant at which it was due is the nearest truth.
         let at = entry.token.expiry.at().unwrap_or(entry.due_at);
-        let situation = if entry.is_past(letter.now) {
-            Situation::Expired
-        } else {
-            Situation::Expiring
+        let by_policy = entry.token.expiry_origin == Some(ExpiryOrigin::Policy);
+        let situation = match (by_policy, entry.is_past(letter.now)) {
+            (true, _) => Situation::Overdue,
+            (false, true) => Situation::Expired,
+            (false, false) => Situation::Expiring,
         };
         Self {
             token: TokenFacts::of(&entry.token, letter),
@@ -257,6 +284,49 @@ impl Expiry {
                 .instead_of_issuer
                 .as_deref()
                 .map(|reason| plain::line(reason, plain::TEXT)),
+            by_policy,
+            page: Link::to_page(entry.page.as_deref()),
+        }
+    }
+}
+
+/// One token that was ended at its source.
+#[derive(Serialize)]
+struct Ended {
+    token: TokenFacts,
+    /// Whether the reader issued it.
+    yours: bool,
+    /// Who ended it.
+    by: String,
+    /// `Sat 28 Nov 2026`, in the reader's zone.
+    revoked_on: String,
+    /// `Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)`.
+    revoked_at: String,
+    /// Why, in the words of whoever ended it.
+    reason: Option<String>,
+    last_use: Use,
+    /// Its page at its source.
+    page: Option<Link>,
+}
+
+impl Ended {
+    fn of(entry: &EndedEntry, letter: &Letter) -> Self {
+        let reason = entry.reason.as_deref().unwrap_or_default();
+        let reason = plain::isolated(plain::line(reason, plain::TEXT));
+        Self {
+            token: TokenFacts::of(&entry.token, letter),
+            yours: entry.ground == Ground::Issuer,
+            by: plain::line(&entry.by, plain::NAME),
+            revoked_on: wording::day(entry.at, letter.zone),
+            revoked_at: wording::exact(entry.at, letter.zone),
+            reason: (!reason.is_empty()).then_some(reason),
+            last_use: Use::of(
+                &entry.token,
+                entry.token.use_told,
+                letter.now,
+                Situation::Expired,
+            ),
+            page: Link::to_page(entry.page.as_deref()),
         }
     }
 }

@@ -31,9 +31,9 @@ pub struct ContentRow {
     pub ground: Ground,
     /// When it was to go.
     pub send_at: DateTime<Utc>,
-    /// For alerts the subject line.
+    /// For alerts the subject line; for a revoked token who ended it.
     pub title: Option<String>,
-    /// For alerts the text; for an unreachable address what was said of it.
+    /// For alerts the text; for a revoked token why; for an unreachable address what was said of it.
     pub detail: Option<String>,
     /// What else it is about: the unreachable address.
     pub subject: Option<String>,
@@ -107,7 +107,7 @@ impl Tx {
                     SELECT n.mail_id, n.topic, n.step, n.ground, n.send_at, n.title, n.detail, n.subject, n.token_id,
                            f.evidence, f.since AS evidence_since, a.reason AS issuer_dead,
                            ROW_NUMBER() OVER (PARTITION BY n.mail_id
-                               ORDER BY CASE n.topic WHEN 'alert' THEN 0 WHEN 'sso_revoked' THEN 1 ELSE 2 END,
+                               ORDER BY CASE n.topic WHEN 'alert' THEN 0 WHEN 'sso_revoked' THEN 1 WHEN 'revoked' THEN 2 ELSE 3 END,
                                         n.generation, n.id) AS place
                     FROM notice n
                     LEFT JOIN token t ON t.id = n.token_id

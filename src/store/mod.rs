@@ -3,6 +3,7 @@
 //! A [`Store`] hands out transactions; every query is a method of [`Tx`], written once for both
 //! databases. Dropping a transaction rolls it back.
 
+mod admins;
 mod contents;
 mod mails;
 mod notices;

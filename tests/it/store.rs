@@ -1,6 +1,7 @@
 //! Every method of a transaction, on both databases. SQL that means one thing here and another there
 //! is the prey.
 
+mod admins;
 mod mails;
 mod notices;
 mod opening;

@@ -61,6 +61,41 @@ Examples:
   lapsed token show 0b5e17c2
   lapsed token show exports/ci-deploy --format json")]
     Show(TokenShow),
+    /// End a token for good, where it lives
+    ///
+    /// Only where its [[source]] has `allow_revoke = true`, and never the token by which lapsed sees the
+    /// source. Looks again whether it has ended, takes back the warnings that were owed about it, tells the
+    /// issuer and the administrators, and writes all of it to the audit trail. It cannot be undone.
+    #[command(after_help = "\
+Examples:
+  # what would be done, and who would be told
+  lapsed token revoke rancher/token-x7k2p --at-source --dry-run
+
+  lapsed token revoke 0b5e17c2 --at-source --reason leaked
+
+  # from a script
+  lapsed token revoke 0b5e17c2 --at-source --yes")]
+    Revoke(TokenRevoke),
+}
+
+/// `lapsed token revoke`.
+#[derive(Debug, Args)]
+pub struct TokenRevoke {
+    /// Token: an id, the first digits of one, or SOURCE/EXTERNAL_ID
+    #[arg(value_name = "ID", value_parser = token_ref)]
+    pub id: TokenRef,
+    /// End it at its source, not only in the store
+    #[arg(long, required = true)]
+    pub at_source: bool,
+    /// Do not ask
+    #[arg(long, conflicts_with = "dry_run")]
+    pub yes: bool,
+    /// Say what would be done; leave no trace
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Why, for those who are told and for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }
 
 /// `lapsed token list`.

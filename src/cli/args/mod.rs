@@ -17,7 +17,7 @@ pub use commands::{
 pub use listing::{
     AuditCommand, DirectoryCommand, FindingCommand, FindingList, Forecast, Format, IdentityCommand,
     IdentityList, IdentityShow, Listing, NoticeCommand, NoticeList, Shown, SourceCommand,
-    SourceSync, TokenCommand, TokenList, TokenShow,
+    SourceSync, TokenCommand, TokenList, TokenRevoke, TokenShow,
 };
 pub use values::{Input, Invalid, TEMPLATES};
 

@@ -110,8 +110,10 @@ fn root_help() {
       finding      List what is wrong with tokens now
       identity     List people and their status at the directories, or show one
       directory    List the directories, or let through a change that one of them holds
+      source       List the sources, test one, or bring one up to date
       forecast     Say what will expire, and who will be told when
       explain      Say why the notices of a token were, or were not, sent
+      audit        List who did what, and why
 
     Mail:
       preview      Render the mails with sample data

@@ -9,7 +9,14 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crate::domain::TokenRef;
 
 /// The mails that can be previewed, by the name of their template folder.
-pub const TEMPLATES: [&str; 5] = ["expiring", "expired", "digest", "revoked_access", "alert"];
+pub const TEMPLATES: [&str; 6] = [
+    "expiring",
+    "expired",
+    "digest",
+    "revoked_access",
+    "revoked",
+    "alert",
+];
 
 /// A hundred years: beyond it a span is a slip of the pen.
 const LONGEST: TimeDelta = TimeDelta::days(36_500);

@@ -330,6 +330,8 @@ impl TokenDetail {
         let view = *sheet.view();
         let text = |value: &Option<String>| Cell::maybe(value.as_ref());
         let time = |at: Option<Instant>| Cell::maybe(at.map(|at| when(at, view.now)));
+        let admins: Vec<_> = self.admins.iter().map(Address::as_str).collect();
+        let admins = Cell::maybe((!admins.is_empty()).then(|| admins.join(", ")));
         sheet.title(&Cell::name(token.label()).text);
         for (label, cell) in [
             ("id", Cell::new(token.id.to_string())),
@@ -337,11 +339,9 @@ impl TokenDetail {
             ("external id", Cell::new(&token.external_id)),
             ("status", status(token.status)),
             ("expires", expiry(token, &view)),
-            (
-                "says",
-                Cell::maybe(token.expiry_origin.map(ExpiryOrigin::as_str)),
-            ),
+            ("says", Cell::maybe(token.expiry_origin.map(says))),
             ("issuer", address(token.issuer.as_ref())),
+            ("admins", admins),
             ("account", text(&token.account)),
             ("role", text(&token.role)),
             ("scope", text(&token.scope)),
@@ -349,6 +349,7 @@ impl TokenDetail {
             ("created", time(token.created_at)),
             ("last used", time(token.last_used_at)),
             ("next due", time(token.due_at)),
+            ("page", text(&self.page)),
         ] {
             sheet.field(label, cell);
         }
@@ -368,6 +369,14 @@ fn id(id: TokenId, view: &View) -> Cell {
         text.truncate(8);
     }
     Cell::new(text)
+}
+
+/// Who says when a token ends.
+fn says(origin: ExpiryOrigin) -> &'static str {
+    match origin {
+        ExpiryOrigin::Source | ExpiryOrigin::Computed => origin.as_str(),
+        ExpiryOrigin::Policy => "policy: a date of ours, after which the token itself works on",
+    }
 }
 
 fn address(address: Option<&Address>) -> Cell {

@@ -93,6 +93,12 @@ pub struct TokenDetail {
     pub token: TokenRow<FindingRow>,
     /// Its notices.
     pub notices: Vec<NoticeRow>,
+    /// Its page at its source; shown to people only.
+    #[serde(skip)]
+    pub page: Option<String>,
+    /// The administrators of its account whom its source tells of; shown to people only.
+    #[serde(skip)]
+    pub admins: Vec<Address>,
 }
 
 /// A step of one token's present expiry; shown to people only.

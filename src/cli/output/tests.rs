@@ -498,6 +498,8 @@ fn detail() -> TokenDetail {
     TokenDetail {
         token: TokenRow::new(&token("ci\ndeploy", "4711"), vec![finding()], now()),
         notices: vec![],
+        page: Some("https://exports.example.org/tokens/1".to_owned()),
+        admins: vec!["acme-admin@example.org".parse().unwrap()],
     }
 }
 
@@ -522,6 +524,7 @@ fn one_token_on_a_sheet() {
       expires      2026-11-28 09:00Z (in 7 days)
       says         source
       issuer       ada.lovelace@example.org
+      admins       acme-admin@example.org
       account      acme
       role         editor
       scope        -
@@ -529,6 +532,7 @@ fn one_token_on_a_sheet() {
       created      2026-08-30 09:00Z (83 days ago)
       last used    2026-11-21 08:59Z (now)
       next due     2026-11-21 09:00Z (now)
+      page         https://exports.example.org/tokens/1
 
     Steps
       STEP  AT                       OUTCOME

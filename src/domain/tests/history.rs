@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use super::{address, at, bare, hour, policy, step};
 use crate::domain::diff::{NoticeEffect, Update, first_seen, left_listing, update};
-use crate::domain::{Cell, Expiry, Listed, NewNotice, Policy, Status, Step, Terms, Token, plan};
+use crate::domain::{
+    Cell, Expiry, Listed, NewNotice, Policy, Status, Step, Terms, Token, ToldAdmins, plan,
+};
 
 /// What happens between two sweeps.
 #[derive(Debug, Clone)]
@@ -182,7 +184,9 @@ impl World {
         if token.due_at.is_none_or(|due_at| due_at > horizon) {
             return;
         }
-        let recipients = self.policy.recipients(token, false, &|_| false);
+        let recipients = self
+            .policy
+            .recipients(token, &ToldAdmins::default(), false, &|_| false);
         let planned = plan(token, &recipients, &self.policy, horizon);
         let mut due_now = BTreeMap::<_, Vec<Step>>::new();
         for notice in planned.notices {
@@ -314,7 +318,10 @@ impl World {
             && is_ours
             && !self.over.contains(&expires_at)
         {
-            for recipient in self.policy.recipients(token, false, &|_| false) {
+            for recipient in self
+                .policy
+                .recipients(token, &ToldAdmins::default(), false, &|_| false)
+            {
                 let is_told = self.ledger.values().any(|(notice, state)| {
                     // A step that is added when a tighter one was already planned for all gives way
                     // to that one, which may still wait for its time.

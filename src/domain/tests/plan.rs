@@ -1,10 +1,10 @@
 //! Which notices are owed, and what comes after.
 
 use super::{at, policy, step, token};
-use crate::domain::{Expiry, Policy, Recipient, Status, Step, Token, plan};
+use crate::domain::{Expiry, Policy, Recipient, Status, Step, Token, ToldAdmins, plan};
 
 fn everybody(policy: &Policy, token: &Token) -> Vec<Recipient> {
-    policy.recipients(token, false, &|_| false)
+    policy.recipients(token, &ToldAdmins::default(), false, &|_| false)
 }
 
 /// `step recipient send_at` of what is planned.

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use proptest::prelude::*;
 
 use super::{address, at, hour, policy, step, token};
-use crate::domain::{Expiry, Ground, Policy, Status, Step, Token};
+use crate::domain::{Expiry, Ground, Policy, Status, Step, Token, ToldAdmins};
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
@@ -212,10 +212,42 @@ fn an_issuer_is_warned_at_the_step_and_an_administrator_at_the_digest_before_it(
 }
 
 #[test]
+fn admins_whom_the_source_tells_of_stand_beside_the_configured_ones() {
+    let (policy, token) = (policy(), token());
+    let mut admins = ToldAdmins::default();
+    admins.add("exports", "acme", address("Boss@acme.example"));
+    admins.add("exports", "acme", address("grace@acme.example"));
+    admins.add("exports", "other", address("x@other.example"));
+    admins.add("another", "acme", address("x@another.example"));
+    let recipients = policy.recipients(&token, &admins, false, &|_| false);
+    let told: Vec<String> = recipients
+        .iter()
+        .map(|to| format!("{} {}", to.ground, to.address))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "issuer ada@example.org",
+            "account_admin boss@acme.example",
+            "account_admin grace@acme.example",
+            "admin security@example.org",
+        ]
+    );
+    let stray = Token {
+        account: None,
+        ..token
+    };
+    assert_eq!(
+        policy.recipients(&stray, &admins, false, &|_| false).len(),
+        2
+    );
+}
+
+#[test]
 fn each_address_is_told_once_on_its_first_ground() {
     let told = |policy: &Policy, token: &Token, lost: bool, dead: &[&str]| -> Vec<String> {
         let is_dead = |address: &crate::domain::Address| dead.contains(&address.key());
-        let recipients = policy.recipients(token, lost, &is_dead);
+        let recipients = policy.recipients(token, &ToldAdmins::default(), lost, &is_dead);
         recipients
             .iter()
             .map(|to| format!("{} {}", to.ground, to.address))

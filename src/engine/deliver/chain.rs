@@ -30,12 +30,13 @@ impl Engine {
             let ids: Vec<_> = owed.iter().filter_map(|notice| notice.token_id).collect();
             let outside = tx.lost_access(&ids).await?;
             let tokens = tx.tokens_by_id(&ids).await?;
+            let told = tx.told_admins(&tokens).await?;
             let mut notices = Vec::new();
             let mut riders = std::collections::BTreeMap::new();
             for token in &tokens {
                 let others: Vec<Recipient> = self
                     .policy
-                    .recipients(token, outside.contains(&token.id), &|address| {
+                    .recipients(token, &told, outside.contains(&token.id), &|address| {
                         dead.has(address)
                     })
                     .into_iter()
@@ -79,6 +80,8 @@ fn successor(
     };
     match notice.topic {
         Topic::Expiry | Topic::SsoRevoked => Some(NewNotice::about(token, occurrence, to, now)),
+        // Its words lie with the notice, and everybody else has one of his own.
+        Topic::Revoked => None,
         Topic::Unreachable | Topic::Alert => None,
     }
 }

@@ -1,18 +1,24 @@
 //! Composing: what the store knows of a mail, as a letter.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
-use crate::domain::{Step, Topic};
+use crate::domain::{Step, Token, Topic};
 use crate::notify::letter::{
-    AlertEntry, Entry, ExpiryEntry, Letter, Rest, RevokedEntry, Unreachable,
+    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, Rest, RevokedEntry, Unreachable,
 };
+use crate::sources::Source;
 use crate::store::{ClaimedMail, Content, ContentRow};
 
 /// Makes letters.
 pub(super) struct Composer {
     /// The zone of times in mails.
     pub zone: Tz,
+    /// The sources by name, which know the pages of their tokens.
+    pub sources: HashMap<String, Arc<dyn Source>>,
 }
 
 impl Composer {
@@ -27,8 +33,9 @@ impl Composer {
         for row in content.rows {
             match row.topic {
                 Topic::Unreachable => unreachable.extend(unreachable_of(row)),
-                Topic::Expiry => entries.extend(expiry_of(row).map(Entry::Expiry)),
-                Topic::SsoRevoked => entries.extend(revoked_of(row).map(Entry::Revoked)),
+                Topic::Expiry => entries.extend(self.expiry_of(row).map(Entry::Expiry)),
+                Topic::SsoRevoked => entries.extend(self.revoked_of(row).map(Entry::Revoked)),
+                Topic::Revoked => entries.extend(self.ended_of(row).map(Entry::Ended)),
                 Topic::Alert => entries.push(Entry::Alert(AlertEntry {
                     title: row.title.unwrap_or_default(),
                     text: row.detail.unwrap_or_default(),
@@ -36,7 +43,7 @@ impl Composer {
             }
         }
         let rest = content.rest.into_iter().map(|rest| Rest {
-            is_revoked: rest.topic == Topic::SsoRevoked,
+            topic: rest.topic,
             source: rest.source,
             day: rest.day.and_then(|day| day.parse().ok()),
             count: usize::try_from(rest.count).unwrap_or(0),
@@ -51,29 +58,47 @@ impl Composer {
             unreachable,
         })
     }
-}
 
-fn expiry_of(row: ContentRow) -> Option<ExpiryEntry> {
-    let instead_of_issuer = instead_of_issuer(&row);
-    let step = row.step.unwrap_or(Step::ZERO);
-    let token = row.token?;
-    Some(ExpiryEntry {
-        token,
-        step,
-        ground: row.ground,
-        due_at: row.send_at,
-        instead_of_issuer,
-    })
-}
+    fn expiry_of(&self, row: ContentRow) -> Option<ExpiryEntry> {
+        let instead_of_issuer = instead_of_issuer(&row);
+        let step = row.step.unwrap_or(Step::ZERO);
+        let token = row.token?;
+        Some(ExpiryEntry {
+            page: self.page_of(&token),
+            token,
+            step,
+            ground: row.ground,
+            due_at: row.send_at,
+            instead_of_issuer,
+        })
+    }
 
-fn revoked_of(row: ContentRow) -> Option<RevokedEntry> {
-    let token = row.token?;
-    Some(RevokedEntry {
-        since: row.evidence_since.unwrap_or(row.send_at),
-        evidence: row.evidence?,
-        token,
-        ground: row.ground,
-    })
+    fn revoked_of(&self, row: ContentRow) -> Option<RevokedEntry> {
+        let token = row.token?;
+        Some(RevokedEntry {
+            since: row.evidence_since.unwrap_or(row.send_at),
+            evidence: row.evidence?,
+            page: self.page_of(&token),
+            token,
+            ground: row.ground,
+        })
+    }
+
+    fn ended_of(&self, row: ContentRow) -> Option<EndedEntry> {
+        let token = row.token?;
+        Some(EndedEntry {
+            by: row.title.unwrap_or_else(|| "somebody".to_owned()),
+            at: row.send_at,
+            reason: row.detail,
+            page: self.page_of(&token),
+            token,
+            ground: row.ground,
+        })
+    }
+
+    fn page_of(&self, token: &Token) -> Option<String> {
+        self.sources.get(&token.source)?.page_of(&token.external_id)
+    }
 }
 
 fn unreachable_of(row: ContentRow) -> Option<Unreachable> {

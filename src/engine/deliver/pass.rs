@@ -71,14 +71,22 @@ impl<'a> Pass<'a> {
             post,
             settings,
             policy,
+            sources,
             ..
         } = engine;
+        let sources = sources.iter();
+        let composer = Composer {
+            zone: policy.zone,
+            sources: sources
+                .map(|watched| (watched.name.clone(), Arc::clone(&watched.source)))
+                .collect(),
+        };
         Self {
             engine,
             claimer: Claimer {
                 store: store.clone(),
                 post: Arc::clone(post),
-                composer: Arc::new(Composer { zone: policy.zone }),
+                composer: Arc::new(composer),
                 backoff: settings.backoff,
             },
             patience: Patience {

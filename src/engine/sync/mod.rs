@@ -6,6 +6,7 @@ mod merge;
 mod walk;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, stream};
@@ -13,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use crate::domain::{Listed, News, Policy, Schedule, Terms};
 use crate::sources::file::blocking;
 use crate::sources::owners::Owners;
-use crate::sources::{self, Checked, Fetched, Last, Listing, Refusals, Source};
+use crate::sources::{self, AccountAdmin, Checked, Fetched, Last, Listing, Refusals, Source};
 use crate::store::SourceRow;
 
 use super::alert::Alert;
@@ -35,7 +36,7 @@ pub struct Watched {
     /// Its kind.
     pub kind: &'static str,
     /// It.
-    pub source: Box<dyn Source>,
+    pub source: Arc<dyn Source>,
     /// When it is listed; `None` is at every sweep.
     pub schedule: Option<Schedule>,
     /// Whether lapsed may end its tokens.
@@ -230,6 +231,7 @@ impl Engine {
         let terms = watched.terms(&self.policy);
         self.merge(&row.name, tokens, is_complete, terms, report)
             .await?;
+        self.take_admins(&row.name, listing.admins).await?;
         report.rows_refused += refusals.count;
         row.fingerprint = listing
             .fingerprint
@@ -238,6 +240,30 @@ impl Engine {
             row.tokens = i64::try_from(count).unwrap_or(i64::MAX);
         }
         Ok(refused(&refusals))
+    }
+
+    /// Keeps who administers the accounts of a source, where it told and it is news.
+    async fn take_admins(
+        &self,
+        source: &str,
+        told: Option<Vec<AccountAdmin>>,
+    ) -> Result<(), Error> {
+        let Some(told) = told else { return Ok(()) };
+        let mut told: Vec<(String, String)> = told
+            .into_iter()
+            .map(|admin| (admin.account, admin.address.to_string()))
+            .collect();
+        told.sort_unstable();
+        told.dedup();
+        let mut tx = self.store.read().await?;
+        let known = tx.admins_told_by(source).await?;
+        drop(tx);
+        if known == told {
+            return Ok(());
+        }
+        let mut tx = self.store.begin().await?;
+        tx.put_told_admins(source, &told).await?;
+        Ok(tx.commit().await?)
     }
 }
 

@@ -53,6 +53,7 @@ fn a_mail_about_one_token_says_all_that_its_reader_needs() {
         Expires   Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)
         Last use  4 minutes ago
         Id        df34a016-0a0f-5920-887d-d7736f35182a
+        Page      https://exports.example.org/tokens/key-9
 
     What to do
 
@@ -176,6 +177,104 @@ fn an_address_that_is_dead_is_told_in_passing_in_every_mail() {
             mail.html
                 .contains("<li>ada@example.org: 550 5.1.1 no such user</li>")
         );
+    }
+}
+
+#[test]
+fn a_date_of_our_own_is_told_as_one_and_nothing_is_said_to_stop_by_itself() {
+    let coming = rendered(&sample_named("expiring-policy"));
+    assert_eq!(
+        coming.subject,
+        "Token ci-deploy is to be replaced within 7 days (Sat 28 Nov 2026)"
+    );
+    let past = rendered(&sample_named("expired-policy"));
+    assert_eq!(
+        past.subject,
+        "Token ci-deploy was to be replaced by Thu 19 Nov 2026"
+    );
+    for mail in [&coming, &past] {
+        let text = mail.text.replace('\n', " ");
+        for words in ["stops working", "is refused now", "let it lapse"] {
+            assert!(!text.contains(words), "{words}: {text}");
+        }
+        for words in [
+            "is our policy: exports gives the token no end",
+            "does not lapse by itself",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+            assert!(mail.html.contains(words), "{words}: {}", mail.html);
+        }
+    }
+    let mut two = sample_named("expiring-policy");
+    two.entries.extend(sample_named("expiring").entries);
+    let text = rendered(&two).text.replace('\n', " ");
+    assert!(
+        text.contains("One of these dates is set by our policy alone"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_was_ended_says_by_whom_when_and_why() {
+    let mail = rendered(&sample_named("revoked"));
+    assert_eq!(
+        mail.subject,
+        "Token ci-deploy was revoked on Sat 21 Nov 2026"
+    );
+    for words in [
+        "ended at exports by grace",
+        "it was found in a public repository",
+    ] {
+        assert!(mail.text.contains(words), "{words}: {}", mail.text);
+        assert!(mail.html.contains(words), "{words}: {}", mail.html);
+    }
+    let several = rendered(&sample_named("digest-revoked"));
+    assert!(
+        several.text.contains("Revoked: 3 tokens"),
+        "{}",
+        several.text
+    );
+    assert!(
+        several.text.contains("revoked by grace: it was found"),
+        "{}",
+        several.text
+    );
+}
+
+#[test]
+fn the_page_of_a_token_is_a_link_only_where_it_is_one_of_the_web() {
+    let with_page = |page: &str| {
+        let mut letter = sample_named("expiring");
+        if let Entry::Expiry(entry) = &mut letter.entries[0] {
+            entry.page = Some(page.to_owned());
+        }
+        rendered(&letter)
+    };
+    let mail = with_page("https://x.example.org/a?b=\"><script>&c=ü");
+    let (text, html) = (&mail.text, &mail.html);
+    assert!(
+        text.contains("https://x.example.org/a?b=%22%3E%3Cscript%3E&c=%C3%BC"),
+        "{text}"
+    );
+    assert!(!html.contains("<script>"), "{html}");
+    assert!(
+        html.contains("href=\"https://x.example.org/a?b&#x3D;%22")
+            || html.contains("href=\"https://x.example.org/a?b=%22"),
+        "{html}"
+    );
+    let mail = with_page("http://x.example.org/a");
+    assert!(mail.text.contains("http://x.example.org/a"));
+    assert!(!mail.html.contains("href=\"http:"), "{}", mail.html);
+    let long = format!("https://x.example.org/{}", "a".repeat(2_000));
+    for page in [
+        "javascript:alert(1)",
+        "file:///etc/passwd",
+        "https://me:pw@x.example.org/",
+        "x",
+        &long,
+    ] {
+        let mail = with_page(page);
+        assert!(!mail.text.contains("Page "), "{page}: {}", mail.text);
     }
 }
 

@@ -74,6 +74,8 @@ pub(super) enum Situation {
     Expiring,
     Expired,
     Revoked,
+    /// Past or near a date that only our policy gives it: it does not end by itself.
+    Overdue,
 }
 
 /// The last use of a token, and what it means.
@@ -104,7 +106,9 @@ impl Use {
         let (verb, advice) = match (age.num_seconds(), situation) {
             (..172_800, Situation::Revoked) => ("used", "find out by whom"),
             (..172_800, _) => ("used", "replace it now"),
-            (..2_592_000, Situation::Expiring) => ("last used", "replace it in time"),
+            (..2_592_000, Situation::Expiring | Situation::Overdue) => {
+                ("last used", "replace it in time")
+            }
             (..2_592_000, Situation::Expired) => ("last used", "replace it"),
             (..2_592_000, Situation::Revoked) => ("last used", "find out by whom"),
             (..7_776_000, _) => ("last used", "ask whether it is still needed"),
@@ -129,6 +133,7 @@ impl Use {
             Situation::Expiring => "let it lapse",
             Situation::Expired => "nothing should miss it",
             Situation::Revoked => "revoke it now",
+            Situation::Overdue => "delete it",
         };
         Self {
             known: true,
@@ -165,6 +170,8 @@ mod tests {
     #[case(Some(-10), Situation::Expired, "used just now: replace it now")]
     #[case(None, Situation::Expiring, "never used: let it lapse")]
     #[case(None, Situation::Revoked, "never used: revoke it now")]
+    #[case(None, Situation::Overdue, "never used: delete it")]
+    #[case(Some(3 * 1_440), Situation::Overdue, "last used 3 days ago: replace it in time")]
     fn the_last_use_says_what_it_means(
         #[case] minutes: Option<i64>,
         #[case] situation: Situation,

@@ -1,22 +1,21 @@
 //! Many things in one mail: sections, groups and rows, the most urgent first, the rest counted.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::{
-    domain::{Expiry, Ground, Token},
+    domain::{Expiry, ExpiryOrigin, Ground, Token, Topic},
     notify::{
-        letter::{Entry, ExpiryEntry, Letter, Rest, RevokedEntry},
+        letter::{EndedEntry, Entry, ExpiryEntry, Letter, Rest, RevokedEntry},
         plain, wording,
     },
 };
 
 use super::{
-    Alert,
-    facts::{Situation, Use, short_name},
+    Alert, Link,
+    facts::{Situation, Use},
     more::More,
+    summary::{by_policy, count, headline, late, reasons, summary, uncounted},
 };
 
 /// Up to so many tokens are listed with all that is known of them; longer lists have a line each.
@@ -26,6 +25,7 @@ const RICH: usize = 25;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Section {
     Revoked,
+    Ended,
     Expired,
     Expiring,
 }
@@ -33,10 +33,19 @@ pub(super) enum Section {
 impl Section {
     /// Where tokens that are only counted belong.
     pub fn of(rest: &Rest, letter: &Letter) -> Self {
-        match rest.at() {
-            _ if rest.is_revoked => Self::Revoked,
-            Some(at) if at <= letter.now => Self::Expired,
-            Some(_) | None => Self::Expiring,
+        match (rest.topic, rest.at()) {
+            (Topic::SsoRevoked, _) => Self::Revoked,
+            (Topic::Revoked, _) => Self::Ended,
+            (_, Some(at)) if at <= letter.now => Self::Expired,
+            (_, Some(_) | None) => Self::Expiring,
+        }
+    }
+
+    /// Whether its tokens are counted by the day of their expiry.
+    pub fn is_dated(self) -> bool {
+        match self {
+            Self::Revoked | Self::Ended => false,
+            Self::Expired | Self::Expiring => true,
         }
     }
 }
@@ -46,13 +55,14 @@ impl Section {
 pub(super) struct Item<'a> {
     pub section: Section,
     pub token: &'a Token,
-    entry: Subject<'a>,
+    pub(super) entry: Subject<'a>,
 }
 
 #[derive(Clone, Copy)]
-enum Subject<'a> {
+pub(super) enum Subject<'a> {
     Expiry(&'a ExpiryEntry),
     Revoked(&'a RevokedEntry),
+    Ended(&'a EndedEntry),
 }
 
 /// What the templates `digest` and `revoked_access` see.
@@ -71,6 +81,8 @@ pub(super) struct List {
     more: Option<More>,
     /// `3 warnings were due before …`, where any is late.
     late: Option<String>,
+    /// `3 of these dates are of our policy …`, where any is.
+    by_policy: Option<String>,
     /// Why issuers are not told, where the rows have no room for it: `40: the token has no issuer`.
     instead_of_issuer: Vec<String>,
     #[serde(skip)]
@@ -99,6 +111,8 @@ struct Row {
     tail: String,
     /// What stands under it.
     lines: Vec<String>,
+    /// Its page at its source, where there is room for it.
+    page: Option<Link>,
 }
 
 impl List {
@@ -122,12 +136,13 @@ impl List {
                 .iter()
                 .filter_map(|entry| match entry {
                     Entry::Alert(alert) => Some(Alert::of(alert)),
-                    Entry::Expiry(_) | Entry::Revoked(_) => None,
+                    Entry::Expiry(_) | Entry::Revoked(_) | Entry::Ended(_) => None,
                 })
                 .take(10)
                 .collect(),
             more: More::of(rest, letter),
             late: late(&items, letter),
+            by_policy: by_policy(&items),
             instead_of_issuer: if rich { Vec::new() } else { reasons(&items) },
             listed,
         }
@@ -154,6 +169,11 @@ fn items(letter: &Letter) -> Vec<Item<'_>> {
                 token: &entry.token,
                 entry: Subject::Expiry(entry),
             }),
+            Entry::Ended(entry) => Some(Item {
+                section: Section::Ended,
+                token: &entry.token,
+                entry: Subject::Ended(entry),
+            }),
             Entry::Alert(_) => None,
         })
         .collect();
@@ -178,7 +198,7 @@ impl<'a> Item<'a> {
                 self.token.issuer.as_ref().map_or("", |issuer| issuer.key()),
                 entry.evidence.as_str(),
             ),
-            Subject::Expiry(_) => ("", ""),
+            Subject::Expiry(_) | Subject::Ended(_) => ("", ""),
         };
         let at = self.token.expiry.at();
         (
@@ -191,124 +211,45 @@ impl<'a> Item<'a> {
         )
     }
 
-    fn at(&self) -> DateTime<Utc> {
+    pub fn at(&self) -> DateTime<Utc> {
         let due = match self.entry {
             Subject::Expiry(entry) => entry.due_at,
             Subject::Revoked(entry) => entry.since,
+            Subject::Ended(entry) => return entry.at,
         };
         self.token.expiry.at().unwrap_or(due)
     }
 
     fn last_use(&self, letter: &Letter) -> Use {
-        let (told, situation) = match (self.entry, self.section) {
-            (Subject::Revoked(entry), _) => (entry.token.use_told, Situation::Revoked),
-            (Subject::Expiry(entry), Section::Expired) => {
-                (entry.token.use_told, Situation::Expired)
-            }
-            (Subject::Expiry(entry), _) => (entry.token.use_told, Situation::Expiring),
+        let situation = match (self.entry, self.section) {
+            (Subject::Revoked(_), _) => Situation::Revoked,
+            (Subject::Ended(_), _) => Situation::Expired,
+            (Subject::Expiry(_), _) if self.is_by_policy() => Situation::Overdue,
+            (Subject::Expiry(_), Section::Expired) => Situation::Expired,
+            (Subject::Expiry(_), _) => Situation::Expiring,
         };
-        Use::of(self.token, told, letter.now, situation)
+        Use::of(self.token, self.token.use_told, letter.now, situation)
+    }
+
+    /// Whether its date is one of our policy.
+    pub fn is_by_policy(&self) -> bool {
+        let by_policy = self.token.expiry_origin == Some(ExpiryOrigin::Policy);
+        by_policy && matches!(self.entry, Subject::Expiry(_))
+    }
+
+    fn page(&self) -> Option<Link> {
+        Link::to_page(match self.entry {
+            Subject::Expiry(entry) => entry.page.as_deref(),
+            Subject::Revoked(entry) => entry.page.as_deref(),
+            Subject::Ended(entry) => entry.page.as_deref(),
+        })
     }
 
     fn ground(&self) -> Ground {
         match self.entry {
             Subject::Expiry(entry) => entry.ground,
             Subject::Revoked(entry) => entry.ground,
-        }
-    }
-}
-
-/// How many tokens of a section there are, with those that the letter only counts.
-fn count(items: &[Item<'_>], letter: &Letter, section: Section) -> usize {
-    let listed = items.iter().filter(|item| item.section == section).count();
-    let rest = letter
-        .rest
-        .iter()
-        .filter(|rest| Section::of(rest, letter) == section);
-    listed + rest.map(|rest| rest.count).sum::<usize>()
-}
-
-/// How many tokens the letter only counts.
-fn uncounted(letter: &Letter) -> usize {
-    letter.rest.iter().map(|rest| rest.count).sum()
-}
-
-/// `2 tokens of people without access, 3 expired, 9 expire within 7 days`.
-fn summary(items: &[Item<'_>], letter: &Letter) -> String {
-    let alerts = letter.entries.len() - items.len();
-    let all = items.len() + uncounted(letter);
-    let revoked = count(items, letter, Section::Revoked);
-    let expired = count(items, letter, Section::Expired);
-    if revoked == all && alerts == 0 {
-        return revoked_summary(items, all);
-    }
-    let mut parts = Vec::new();
-    if revoked > 0 {
-        parts.push(format!(
-            "{} of people without access",
-            wording::counted(revoked, "token")
-        ));
-    }
-    // The noun once is enough.
-    let tokens = |parts: &[String], count| match parts {
-        [] => wording::counted(count, "token"),
-        _ => wording::thousands(i64::try_from(count).unwrap_or(i64::MAX)),
-    };
-    if expired > 0 {
-        parts.push(format!("{} expired", tokens(&parts, expired)));
-    }
-    if let Some(last) = items
-        .last()
-        .filter(|item| item.section == Section::Expiring)
-    {
-        let count = count(items, letter, Section::Expiring);
-        let verb = if count == 1 { "expires" } else { "expire" };
-        let last = letter
-            .rest
-            .iter()
-            .filter_map(Rest::at)
-            .fold(last.at(), DateTime::max);
-        let left = wording::left(last - letter.now);
-        parts.push(format!("{} {verb} within {left}", tokens(&parts, count)));
-    }
-    if alerts > 0 {
-        parts.push(wording::counted(alerts, "alert"));
-    }
-    parts.join(", ")
-}
-
-fn revoked_summary(items: &[Item<'_>], all: usize) -> String {
-    let tokens = wording::counted(all, "token");
-    let mut issuers: Vec<_> = items.iter().map(|item| &item.token.issuer).collect();
-    issuers.dedup();
-    match (items, issuers.len()) {
-        ([_], _) => "This token still works, but its issuer lost access".to_owned(),
-        (_, 1) => format!("{tokens} still work, but their issuer lost access"),
-        (_, issuers) => {
-            let issuers = wording::counted(issuers, "issuer");
-            format!("{tokens} still work, but their {issuers} lost access")
-        }
-    }
-}
-
-/// The summary for a subject: with the first token, where all are of one sort.
-fn headline(summary: &str, items: &[Item<'_>], letter: &Letter) -> String {
-    let Some(first) = items.first() else {
-        return summary.to_owned();
-    };
-    let mixed = items.len() < letter.entries.len()
-        || items.iter().any(|item| item.section != first.section);
-    match (first.section, items) {
-        _ if mixed => summary.to_owned(),
-        (Section::Revoked, [_]) => {
-            let name = short_name(first.token);
-            format!("Token {name} still works, but its issuer lost access")
-        }
-        (Section::Revoked, _) => summary.to_owned(),
-        (Section::Expired | Section::Expiring, _) => {
-            let name = plain::line(&short_name(first.token), 30);
-            let day = wording::day(first.at(), letter.zone);
-            format!("{summary}, first {name} on {day}")
+            Subject::Ended(entry) => entry.ground,
         }
     }
 }
@@ -320,6 +261,7 @@ fn sections(shown: &[Item<'_>], all: &[Item<'_>], letter: &Letter, rich: bool) -
         let count = count(all, letter, section);
         let title = match section {
             Section::Revoked => "Issuer lost access",
+            Section::Ended => "Revoked",
             Section::Expired => "Expired",
             Section::Expiring => "Expiring",
         };
@@ -359,7 +301,7 @@ fn group(item: &Item<'_>, letter: &Letter) -> (String, Option<String>) {
                 Some(format!("No access since {since}: {evidence}")),
             )
         }
-        Subject::Expiry(_) => {
+        Subject::Expiry(_) | Subject::Ended(_) => {
             let day = wording::day(item.at(), letter.zone);
             let offset = wording::offset(item.at(), letter.zone);
             (format!("{day} ({offset})"), None)
@@ -372,7 +314,7 @@ fn row(item: &Item<'_>, letter: &Letter, rich: bool) -> Row {
     let id: String = token.id.to_string().chars().take(8).collect();
     let last_use = item.last_use(letter);
     let clock = match item.entry {
-        Subject::Expiry(_) => Some(wording::clock(item.at(), letter.zone)),
+        Subject::Expiry(_) | Subject::Ended(_) => Some(wording::clock(item.at(), letter.zone)),
         Subject::Revoked(_) => None,
     };
     let name = plain::label(&token.name, &token.external_id, plain::NAME);
@@ -385,6 +327,7 @@ fn row(item: &Item<'_>, letter: &Letter, rich: bool) -> Row {
             name,
             tail,
             lines: Vec::new(),
+            page: None,
         };
     }
     let mut lines = vec![facts(item, &id)];
@@ -394,12 +337,15 @@ fn row(item: &Item<'_>, letter: &Letter, rich: bool) -> Row {
     if let Subject::Expiry(entry) = item.entry {
         lines.extend(notes(entry, letter));
     }
+    if let Subject::Ended(entry) = item.entry {
+        lines.push(ending(entry));
+    }
     let tail = match item.section {
         Section::Expiring => {
             let left = wording::left(item.at() - letter.now);
             format!("in {left}{}", wording::also_in_utc(item.at(), letter.zone))
         }
-        Section::Expired => {
+        Section::Expired | Section::Ended => {
             let ago = wording::ago(letter.now - item.at());
             format!("{ago}{}", wording::also_in_utc(item.at(), letter.zone))
         }
@@ -414,6 +360,17 @@ fn row(item: &Item<'_>, letter: &Letter, rich: bool) -> Row {
         name,
         tail,
         lines,
+        page: item.page(),
+    }
+}
+
+/// Who ended a token, and why.
+fn ending(entry: &EndedEntry) -> String {
+    let by = plain::line(&entry.by, plain::NAME);
+    let reason = entry.reason.as_deref().unwrap_or_default();
+    match plain::isolated(plain::line(reason, plain::TEXT)) {
+        reason if reason.is_empty() => format!("revoked by {by}"),
+        reason => format!("revoked by {by}: {reason}"),
     }
 }
 
@@ -437,6 +394,9 @@ fn facts(item: &Item<'_>, id: &str) -> String {
 
 fn notes(entry: &ExpiryEntry, letter: &Letter) -> Vec<String> {
     let mut notes = Vec::new();
+    if entry.token.expiry_origin == Some(ExpiryOrigin::Policy) {
+        notes.push("a date of our policy: the token itself works on after it".to_owned());
+    }
     if entry.is_late(letter.now) {
         let due = wording::exact(entry.due_at, letter.zone);
         notes.push(format!(
@@ -450,46 +410,4 @@ fn notes(entry: &ExpiryEntry, letter: &Letter) -> Vec<String> {
         ));
     }
     notes
-}
-
-fn late(items: &[Item<'_>], letter: &Letter) -> Option<String> {
-    let late: Vec<DateTime<Utc>> = items
-        .iter()
-        .filter_map(|item| match item.entry {
-            Subject::Expiry(entry) if entry.is_late(letter.now) => Some(entry.due_at),
-            Subject::Expiry(_) | Subject::Revoked(_) => None,
-        })
-        .collect();
-    let first = late.iter().min()?;
-    Some(format!(
-        "{} could not be delivered in time; the first was due on {}.",
-        wording::counted(late.len(), "warning"),
-        wording::exact(*first, letter.zone)
-    ))
-}
-
-fn reasons(items: &[Item<'_>]) -> Vec<String> {
-    let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
-    for item in items {
-        if let Subject::Expiry(ExpiryEntry {
-            instead_of_issuer: Some(reason),
-            ..
-        }) = item.entry
-        {
-            *counts.entry(reason).or_default() += 1;
-        }
-    }
-    let mut counts: Vec<_> = counts.into_iter().collect();
-    counts.sort_by_key(|(_, count)| -count);
-    counts
-        .into_iter()
-        .take(5)
-        .map(|(reason, count)| {
-            format!(
-                "{}: {}",
-                wording::number(count, "token"),
-                plain::line(reason, 120)
-            )
-        })
-        .collect()
 }

@@ -50,12 +50,7 @@ impl More {
             let tally = tallies
                 .entry((item.section, item.token.source.as_str()))
                 .or_default();
-            match item
-                .token
-                .expiry
-                .at()
-                .filter(|_| item.section != Section::Revoked)
-            {
+            match item.token.expiry.at().filter(|_| item.section.is_dated()) {
                 Some(at) => {
                     let day = at.with_timezone(&letter.zone).date_naive();
                     let count = tally.days.entry(day).or_insert((at, 0));
@@ -68,7 +63,7 @@ impl More {
             let section = Section::of(rest, letter);
             let tally = tallies.entry((section, rest.source.as_str())).or_default();
             let many = i64::try_from(rest.count).unwrap_or(i64::MAX);
-            match rest.at().filter(|_| section != Section::Revoked) {
+            match rest.at().filter(|_| section.is_dated()) {
                 Some(at) => {
                     let day = at.with_timezone(&letter.zone).date_naive();
                     let count = tally.days.entry(day).or_insert((at, 0));
@@ -122,6 +117,7 @@ impl Tally {
         let source = shell_word(&plain::line(source, plain::NAME));
         match section {
             Section::Revoked => "lapsed finding list --kind sso_revoked".to_owned(),
+            Section::Ended => format!("lapsed token list --source {source} --status revoked"),
             Section::Expired => format!("lapsed token list --source {source} --status expired"),
             Section::Expiring => {
                 let last = self.days.values().last().map_or(letter.now, |(at, _)| *at);

@@ -255,3 +255,30 @@ async fn a_small_fact_is_forgotten_only_as_it_was_seen(#[values(Db::Sqlite, Db::
     write!(store, tx => tx.drop_meta("k", "asked again"));
     assert_eq!(read!(store, tx => tx.meta("k")), None);
 }
+
+#[rstest]
+#[tokio::test]
+async fn the_trail_is_read_backwards_page_by_page(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let (store, _fresh) = db.store().await;
+    for count in 0..5 {
+        // Two at one instant.
+        let at = minutes(count / 2);
+        let subject = format!("exports/{}", count % 2);
+        let entry = ["grace", "token.revoke", subject.as_str()];
+        let reason = (count == 4).then_some("leaked");
+        write!(store, tx => tx.audit(fresh_id(), at, entry, reason));
+    }
+    let first = read!(store, tx => tx.list_audit(None, 3));
+    assert_eq!(first[0].reason.as_deref(), Some("leaked"));
+    let rest = read!(store, tx => tx.list_audit(first.last(), 3));
+    let all: Vec<_> = first.iter().chain(&rest).map(|entry| entry.at).collect();
+    assert_eq!(
+        all,
+        [minutes(2), minutes(1), minutes(1), minutes(0), minutes(0)]
+    );
+    let ids: std::collections::BTreeSet<_> = first.iter().chain(&rest).map(|it| it.id).collect();
+    assert_eq!(ids.len(), 5, "none twice");
+    let last = read!(store, tx => tx.last_audit_of("exports/1")).unwrap();
+    assert_eq!((last.at, last.actor.as_str()), (minutes(1), "grace"));
+    assert!(read!(store, tx => tx.last_audit_of("exports/2")).is_none());
+}

@@ -1,0 +1,190 @@
+//! Revoke: ends a token where it lives, on somebody's word, and tells those whom it concerns.
+//!
+//! The attempt is written down before the source is asked and the outcome after, so that whatever
+//! happens in between leaves a trace; a second try takes up where the first was cut off.
+
+use crate::domain::{ExpiryOrigin, NewNotice, Occurrence, Recipient, Status, Token, Topic};
+use crate::sources;
+use crate::store::Tx;
+
+use super::{Engine, Error, LISTING_TIMEOUT, Watched, judge};
+
+/// What is written down before the source is asked.
+const ATTEMPT: &str = "token.revoke";
+/// What is written down when the token has ended.
+const DONE: &str = "token.revoked";
+/// What is written down when it has not.
+const FAILED: &str = "token.revoke_failed";
+/// What is written down when nobody knows whether it has.
+const IN_DOUBT: &str = "token.revoke_unknown";
+
+/// Somebody's word that a token is to end.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// The token.
+    pub token: &'a Token,
+    /// Who says so.
+    pub by: &'a str,
+    /// Why.
+    pub reason: Option<&'a str>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// Unsent notices that were taken back.
+    pub cancelled: u64,
+    /// Who is told.
+    pub told: Vec<Recipient>,
+}
+
+/// Why lapsed does not even try.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The source is not configured.
+    #[error("the token's source {0} is not in the configuration, so lapsed cannot reach it")]
+    UnknownSource(String),
+    /// The configuration does not allow it.
+    #[error("lapsed may not end tokens of the source {0}")]
+    NotAllowed(String),
+    /// There is nothing left to end.
+    #[error("the token is {0}: only one that works can be ended")]
+    NotActive(Status),
+}
+
+impl Engine {
+    /// The source of a token that may be ended there.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn may_revoke(&self, token: &Token) -> Result<&Watched, Refused> {
+        let found = self.sources.iter().find(|it| it.name == token.source);
+        let watched = found.ok_or_else(|| Refused::UnknownSource(token.source.clone()))?;
+        if !watched.allow_revoke {
+            return Err(Refused::NotAllowed(token.source.clone()));
+        }
+        let status = token.status_at(self.now());
+        // One that is past a date of our own still works where it lives.
+        let is_ours = token.expiry_origin == Some(ExpiryOrigin::Policy);
+        match status {
+            Status::Active => Ok(watched),
+            Status::Expired if is_ours => Ok(watched),
+            Status::Expired | Status::Disabled | Status::Revoked | Status::Gone => {
+                Err(Refused::NotActive(status))
+            }
+        }
+    }
+
+    /// Ends a token at its source, settles what was owed about it, and tells its issuer and the
+    /// administrators.
+    pub async fn revoke(&self, order: Order<'_>) -> Result<Revoked, Error> {
+        let watched = self.may_revoke(order.token)?;
+        let was_in_doubt = self.begin(order).await?;
+        let asked = watched.source.revoke(&order.token.external_id);
+        let ended = match tokio::time::timeout(LISTING_TIMEOUT, asked).await {
+            // What the attempt before this one came to was not known: now it is.
+            Ok(Err(sources::Error::NoSuchToken(_))) if was_in_doubt => Ok(()),
+            Ok(ended) => ended.map_err(Error::Listing),
+            Err(_) => Err(Error::NoAnswer),
+        };
+        match ended {
+            Ok(()) => self.settle_revoked(order).await,
+            Err(error) => {
+                let said = super::sweep::chain(&error);
+                let outcome = if is_in_doubt(&error) {
+                    IN_DOUBT
+                } else {
+                    FAILED
+                };
+                let mut tx = self.store.begin().await?;
+                self.write_down(&mut tx, order, outcome, Some(&said))
+                    .await?;
+                tx.commit().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the attempt down. Tells whether it is unknown what the one before came to.
+    async fn begin(&self, order: Order<'_>) -> Result<bool, Error> {
+        let mut tx = self.store.begin().await?;
+        let last = tx.last_audit_of(&subject(order.token)).await?;
+        self.write_down(&mut tx, order, ATTEMPT, order.reason)
+            .await?;
+        tx.commit().await?;
+        Ok(last.is_some_and(|entry| [ATTEMPT, IN_DOUBT].contains(&entry.action.as_str())))
+    }
+
+    async fn settle_revoked(&self, order: Order<'_>) -> Result<Revoked, Error> {
+        let now = self.now();
+        let mut tx = self.store.begin().await?;
+        // A sync may have learned more of it meanwhile.
+        let known = tx.tokens_by_id(&[order.token.id]).await?.pop();
+        let token = Token {
+            status: Status::Revoked,
+            due_at: None,
+            ..known.unwrap_or_else(|| order.token.clone())
+        };
+        tx.update_token(&token, now).await?;
+        let reason = "the token is revoked";
+        let cancelled = tx.cancel_notices(token.id, None, reason).await?;
+        tx.cancel_topic(token.id, Topic::SsoRevoked, reason).await?;
+        judge::ask(&mut tx, now).await?;
+        let told = self.concerned(&mut tx, &token).await?;
+        let occurrence = Occurrence {
+            topic: Topic::Revoked,
+            generation: now,
+            step: None,
+        };
+        let notices: Vec<NewNotice> = told
+            .iter()
+            .map(|recipient| NewNotice {
+                title: Some(order.by.to_owned()),
+                detail: order.reason.map(str::to_owned),
+                ..NewNotice::about(&token, occurrence, recipient, now)
+            })
+            .collect();
+        tx.insert_notices(&notices, None, now).await?;
+        self.write_down(&mut tx, order, DONE, order.reason).await?;
+        tx.commit().await?;
+        Ok(Revoked { cancelled, told })
+    }
+
+    /// Whom the end of a token concerns.
+    pub async fn concerned(&self, tx: &mut Tx, token: &Token) -> Result<Vec<Recipient>, Error> {
+        let dead = self.dead(tx, self.now()).await?;
+        let is_lost = !tx.lost_access(&[token.id]).await?.is_empty();
+        let admins = tx.told_admins(std::slice::from_ref(token)).await?;
+        let is_dead = |address: &_| dead.has(address);
+        Ok(self.policy.recipients(token, &admins, is_lost, &is_dead))
+    }
+
+    async fn write_down(
+        &self,
+        tx: &mut Tx,
+        order: Order<'_>,
+        action: &str,
+        reason: Option<&str>,
+    ) -> Result<(), Error> {
+        let now = self.now();
+        let entry = [order.by, action, &subject(order.token)];
+        Ok(tx.audit(Self::new_id(now), now, entry, reason).await?)
+    }
+}
+
+/// Whether the token may have ended all the same.
+fn is_in_doubt(error: &Error) -> bool {
+    match error {
+        Error::Listing(error) if error.wait().is_some() => false,
+        Error::Listing(error) => matches!(
+            error,
+            sources::Error::Web(_) | sources::Error::StillThere | sources::Error::Content { .. }
+        ),
+        error => matches!(error, Error::NoAnswer),
+    }
+}
+
+/// What the trail calls a token: something that the command line takes, too.
+fn subject(token: &Token) -> String {
+    format!("{}/{}", token.source, token.external_id)
+}
