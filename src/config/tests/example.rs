@@ -85,15 +85,19 @@ fn described(text: &str) -> String {
 }
 
 fn example_config(text: &str) -> Config {
+    // Every secret that it names is there, and one text does for all of them.
+    const SECRET: &str = "postgres://lapsed@db/lapsed";
+    let named = |form| {
+        let after = text.split(form).skip(1);
+        after.filter_map(|rest| rest.split('"').next())
+    };
     let folder = tempfile::tempdir().unwrap();
-    for name in ["store-url", "smtp-password"] {
-        std::fs::write(folder.path().join(name), "postgres://lapsed@db/lapsed").unwrap();
+    for name in named("credential = \"") {
+        std::fs::write(folder.path().join(name), SECRET).unwrap();
     }
-    let variables = env(&[
-        ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap()),
-        ("NOCODB_PASSWORD", "s3cret"),
-        ("SMTP_PASSWORD", "s3cret"),
-    ]);
+    let mut variables: Vec<_> = named("env = \"").map(|name| (name, SECRET)).collect();
+    variables.push(("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap()));
+    let variables = env(&variables);
     let file = (Path::new("/etc/lapsed/lapsed.toml"), text.as_bytes());
     Config::parse(Some(file), &variables).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
