@@ -5,10 +5,12 @@
 
 mod admins;
 mod contents;
+mod gather;
 mod mails;
 mod notices;
 mod open;
 mod people;
+mod plans;
 mod runs;
 mod tokens;
 mod views;
@@ -17,8 +19,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 pub use contents::{Content, ContentRow};
+pub use gather::OpenMail;
 pub use mails::{ClaimedMail, Holder, InMail, Recorded, Verdict};
-pub use notices::{OpenMail, Rest};
+pub use notices::Rest;
 pub use open::{Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Versions};
 pub use people::{DirectoryRow, FindingRow, IdentityFilter, IdentityRow, NewFinding, Outlived};
 pub use runs::{AuditRow, Kept, RunRow};

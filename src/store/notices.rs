@@ -1,4 +1,4 @@
-//! Notices before they travel: planned, gathered into mails, cancelled, held.
+//! Notices before they travel: planned, cancelled, settled.
 
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Sqlite};
@@ -6,7 +6,6 @@ use uuid::Uuid;
 
 use crate::domain::{Address, NewNotice, Step, TokenId, Topic};
 
-use super::mails::parsed;
 use super::{CHUNK, FAR, Result, Tx, on};
 
 /// Tokens of a digest beyond those that are listed: how many of a source expire on a day.
@@ -171,157 +170,6 @@ impl Tx {
         }
         Ok(())
     }
-
-    /// The recipients of the `limit` notices that are due up to `horizon` and waiting longest.
-    pub async fn due_recipients(
-        &mut self,
-        horizon: DateTime<Utc>,
-        limit: i64,
-    ) -> Result<Vec<Address>> {
-        let rows: Vec<(String,)> = on!(self, c: Db => sqlx::query_as(
-            "SELECT MIN(recipient) FROM (
-                SELECT recipient, recipient_key FROM notice
-                WHERE state = 'planned' AND mail_id IS NULL AND send_at <= $1
-                ORDER BY send_at LIMIT $2) AS due
-             GROUP BY recipient_key")
-            .bind(horizon).bind(limit).fetch_all(c).await)?;
-        rows.into_iter()
-            .map(|(text,)| parsed(&text, "a notice's recipient"))
-            .collect()
-    }
-
-    /// Opens a mail for each recipient who has none open; it may go at once. Gives the open mail of
-    /// each: until this transaction ends nobody else can claim it, because what joins a mail that
-    /// somebody is sending would count as sent.
-    pub async fn open_mails(
-        &mut self,
-        mails: &[(Uuid, Address)],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<OpenMail>> {
-        let mut open = Vec::with_capacity(mails.len());
-        for mails in mails.chunks(CHUNK) {
-            open.extend(on!(self, c: Db => {
-                let mut query = QueryBuilder::<Db>::new(
-                    "INSERT INTO mail (id, recipient, recipient_key, state, created_at, next_at) ");
-                query.push_values(mails, |mut row, (id, address)| {
-                    row.push_bind(*id).push_bind(address.as_str()).push_bind(address.key())
-                        .push("'open'").push_bind(now).push_bind(now);
-                });
-                query.push(" ON CONFLICT (recipient_key) WHERE state = 'open'
-                    DO UPDATE SET recipient_key = excluded.recipient_key RETURNING id, recipient_key");
-                query.build_query_as::<OpenMail>().persistent(mails.len() == CHUNK).fetch_all(c).await
-            })?);
-        }
-        Ok(open)
-    }
-
-    /// Puts into open mails all that is due to their recipients up to `horizon`, and what rides along
-    /// whenever a mail goes. Tells how many notices found their mail.
-    pub async fn fill_mails(&mut self, open: &[OpenMail], horizon: DateTime<Utc>) -> Result<u64> {
-        let mut filled = 0;
-        for open in open.chunks(CHUNK) {
-            filled += match self {
-                Self::Sqlite(tx) => {
-                    let mut query = QueryBuilder::<Sqlite>::new(FILL);
-                    let mut list = query.separated(", ");
-                    for mail in open {
-                        list.push_bind(&mail.recipient_key);
-                    }
-                    query.push(") AND (+send_at <= ").push_bind(horizon);
-                    query.push(" OR +send_at = ").push_bind(FAR).push(")");
-                    let query = query.build().persistent(open.len() == CHUNK);
-                    query.execute(&mut **tx).await?.rows_affected()
-                }
-                Self::Postgres(tx) => {
-                    let ids: Vec<_> = open.iter().map(|mail| mail.id).collect();
-                    let keys: Vec<_> = open
-                        .iter()
-                        .map(|mail| mail.recipient_key.as_str())
-                        .collect();
-                    let query = sqlx::query(FILL_ARRAYS)
-                        .bind(ids)
-                        .bind(keys)
-                        .bind(horizon)
-                        .bind(FAR);
-                    query.execute(&mut **tx).await?.rows_affected()
-                }
-            };
-        }
-        Ok(filled)
-    }
-
-    /// Opens a plan, or takes over the one that a sweep which died has left open.
-    pub async fn open_plan(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<Uuid> {
-        if let Some(left) = self.unfinished_plan().await? {
-            return Ok(left);
-        }
-        on!(self, c: Db => sqlx::query("INSERT INTO plan (id, created_at, state) VALUES ($1, $2, 'open')")
-            .bind(id).bind(now).execute(c).await.map(drop))?;
-        Ok(id)
-    }
-
-    /// The plan that a sweep which died has left open.
-    pub async fn unfinished_plan(&mut self) -> Result<Option<Uuid>> {
-        let left: Option<(Uuid,)> = on!(self, c: Db => sqlx::query_as(
-            "SELECT id FROM plan WHERE state = 'open' LIMIT 1").fetch_optional(c).await)?;
-        Ok(left.map(|(id,)| id))
-    }
-
-    /// How many people the unsent notices of a plan are owed to.
-    pub async fn planned_recipients(&mut self, plan: Uuid) -> Result<i64> {
-        let (count,): (i64,) = on!(self, c: Db => sqlx::query_as(
-            "SELECT COUNT(DISTINCT recipient_key) FROM notice
-             WHERE state = 'planned' AND mail_id IS NULL AND plan_id = $1")
-            .bind(plan).fetch_one(c).await)?;
-        Ok(count)
-    }
-
-    /// Closes a plan: its notices may go, or are held for an operator.
-    pub async fn close_plan(&mut self, plan: Uuid, mails: i64, hold: bool) -> Result<()> {
-        let state = if hold { "held" } else { "released" };
-        on!(self, c: Db => sqlx::query("UPDATE plan SET state = $2, mails = $3 WHERE id = $1")
-            .bind(plan).bind(state).bind(mails).execute(c).await.map(drop))?;
-        if hold {
-            on!(self, c: Db => sqlx::query(
-                "UPDATE notice SET state = 'held'
-                 WHERE state = 'planned' AND mail_id IS NULL AND plan_id = $1")
-                .bind(plan).execute(c).await.map(drop))?;
-        }
-        Ok(())
-    }
-
-    /// Plans that are held, and how many mails they are.
-    pub async fn held_plans(&mut self) -> Result<Vec<(Uuid, DateTime<Utc>, i64)>> {
-        Ok(on!(self, c: Db => sqlx::query_as(
-            "SELECT id, created_at, mails FROM plan WHERE state = 'held' ORDER BY created_at").fetch_all(c).await)?)
-    }
-
-    /// Lets every held plan go, or drops its notices for good; tells how many notices.
-    pub async fn settle_held(&mut self, discard: bool) -> Result<u64> {
-        let (notice, plan) = if discard {
-            (
-                "UPDATE notice SET state = 'suppressed', reason = 'discarded by an operator' WHERE state = 'held'",
-                "UPDATE plan SET state = 'discarded' WHERE state = 'held'",
-            )
-        } else {
-            (
-                "UPDATE notice SET state = 'planned' WHERE state = 'held'",
-                "UPDATE plan SET state = 'released' WHERE state = 'held'",
-            )
-        };
-        let count = on!(self, c: Db => sqlx::query(notice).execute(c).await.map(|done| done.rows_affected()))?;
-        on!(self, c: Db => sqlx::query(plan).execute(c).await.map(drop))?;
-        Ok(count)
-    }
-}
-
-/// A mail that still takes notices in.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct OpenMail {
-    /// Its id.
-    pub id: Uuid,
-    /// Its recipient's address as it is compared.
-    pub recipient_key: String,
 }
 
 macro_rules! insert {
@@ -346,16 +194,3 @@ const INSERT_ARRAYS: &str = concat!(
         $6::bigint[], $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::text[], $12::text[]) AS v",
     revive!()
 );
-
-/// The plus signs keep SQLite from entering by the time, which would read all that is due.
-const FILL: &str = "UPDATE notice SET mail_id = (
-        SELECT m.id FROM mail m WHERE m.recipient_key = notice.recipient_key AND m.state = 'open')
-     WHERE state = 'planned' AND mail_id IS NULL AND recipient_key IN (";
-/// `OFFSET 0` keeps PostgreSQL from joining the other way round, which it likes while it has no
-/// statistics: that would read all that is due for each page.
-const FILL_ARRAYS: &str = "UPDATE notice SET mail_id = due.mail_id FROM (
-        SELECT n.id, v.mail_id FROM unnest($1::uuid[], $2::text[]) AS v (mail_id, key)
-        CROSS JOIN LATERAL (
-            SELECT id FROM notice WHERE recipient_key = v.key AND state = 'planned' AND mail_id IS NULL
-              AND (send_at <= $3 OR send_at = $4) OFFSET 0) AS n) AS due
-     WHERE notice.id = due.id";

@@ -1,0 +1,112 @@
+//! Gathering: notices that are due find the open mail of their recipient.
+
+use chrono::{DateTime, Utc};
+use sqlx::{QueryBuilder, Sqlite};
+use uuid::Uuid;
+
+use crate::domain::Address;
+
+use super::mails::parsed;
+use super::{CHUNK, FAR, Result, Tx, on};
+
+/// A mail that still takes notices in.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct OpenMail {
+    /// Its id.
+    pub id: Uuid,
+    /// Its recipient's address as it is compared.
+    pub recipient_key: String,
+}
+
+impl Tx {
+    /// The recipients of the `limit` notices that are due up to `horizon` and waiting longest.
+    pub async fn due_recipients(
+        &mut self,
+        horizon: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<Address>> {
+        let rows: Vec<(String,)> = on!(self, c: Db => sqlx::query_as(
+            "SELECT MIN(recipient) FROM (
+                SELECT recipient, recipient_key FROM notice
+                WHERE state = 'planned' AND mail_id IS NULL AND send_at <= $1
+                ORDER BY send_at LIMIT $2) AS due
+             GROUP BY recipient_key")
+            .bind(horizon).bind(limit).fetch_all(c).await)?;
+        rows.into_iter()
+            .map(|(text,)| parsed(&text, "a notice's recipient"))
+            .collect()
+    }
+
+    /// Opens a mail for each recipient who has none open; it may go at once. Gives the open mail of
+    /// each: until this transaction ends nobody else can claim it, because what joins a mail that
+    /// somebody is sending would count as sent.
+    pub async fn open_mails(
+        &mut self,
+        mails: &[(Uuid, Address)],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<OpenMail>> {
+        let mut open = Vec::with_capacity(mails.len());
+        for mails in mails.chunks(CHUNK) {
+            open.extend(on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "INSERT INTO mail (id, recipient, recipient_key, state, created_at, next_at) ");
+                query.push_values(mails, |mut row, (id, address)| {
+                    row.push_bind(*id).push_bind(address.as_str()).push_bind(address.key())
+                        .push("'open'").push_bind(now).push_bind(now);
+                });
+                query.push(" ON CONFLICT (recipient_key) WHERE state = 'open'
+                    DO UPDATE SET recipient_key = excluded.recipient_key RETURNING id, recipient_key");
+                query.build_query_as::<OpenMail>().persistent(mails.len() == CHUNK).fetch_all(c).await
+            })?);
+        }
+        Ok(open)
+    }
+
+    /// Puts into open mails all that is due to their recipients up to `horizon`, and what rides along
+    /// whenever a mail goes. Tells how many notices found their mail.
+    pub async fn fill_mails(&mut self, open: &[OpenMail], horizon: DateTime<Utc>) -> Result<u64> {
+        let mut filled = 0;
+        for open in open.chunks(CHUNK) {
+            filled += match self {
+                Self::Sqlite(tx) => {
+                    let mut query = QueryBuilder::<Sqlite>::new(FILL);
+                    let mut list = query.separated(", ");
+                    for mail in open {
+                        list.push_bind(&mail.recipient_key);
+                    }
+                    query.push(") AND (+send_at <= ").push_bind(horizon);
+                    query.push(" OR +send_at = ").push_bind(FAR).push(")");
+                    let query = query.build().persistent(open.len() == CHUNK);
+                    query.execute(&mut **tx).await?.rows_affected()
+                }
+                Self::Postgres(tx) => {
+                    let ids: Vec<_> = open.iter().map(|mail| mail.id).collect();
+                    let keys: Vec<_> = open
+                        .iter()
+                        .map(|mail| mail.recipient_key.as_str())
+                        .collect();
+                    let query = sqlx::query(FILL_ARRAYS)
+                        .bind(ids)
+                        .bind(keys)
+                        .bind(horizon)
+                        .bind(FAR);
+                    query.execute(&mut **tx).await?.rows_affected()
+                }
+            };
+        }
+        Ok(filled)
+    }
+}
+
+/// The plus signs keep SQLite from entering by the time, which would read all that is due.
+const FILL: &str = "UPDATE notice SET mail_id = (
+        SELECT m.id FROM mail m WHERE m.recipient_key = notice.recipient_key AND m.state = 'open')
+     WHERE state = 'planned' AND mail_id IS NULL AND recipient_key IN (";
+/// `OFFSET 0` keeps PostgreSQL from joining the other way round, which it likes while it has no
+/// statistics: that would read all that is due for each page.
+const FILL_ARRAYS: &str = "UPDATE notice SET mail_id = due.mail_id FROM (
+        SELECT n.id, v.mail_id FROM unnest($1::uuid[], $2::text[]) AS v (mail_id, key)
+        CROSS JOIN LATERAL (
+            SELECT id FROM notice WHERE recipient_key = v.key AND state = 'planned' AND mail_id IS NULL
+              AND (send_at <= $3 OR send_at = $4) OFFSET 0) AS n) AS due
+     WHERE notice.id = due.id";
