@@ -100,11 +100,12 @@ CREATE TABLE mail (
     unknowns      BIGINT NOT NULL DEFAULT 0,
     first_tried_at TIMESTAMPTZ,
     sent_at       TIMESTAMPTZ,
+    -- The plan that opened it or put into it last; nobody may claim it while that is open.
+    plan_id       UUID,
     reason        TEXT
 );
 CREATE UNIQUE INDEX mail_open ON mail (recipient_key) WHERE state = 'open';
 CREATE INDEX mail_next ON mail (next_at) WHERE state IN ('open', 'waiting', 'unknown');
-CREATE INDEX mail_created ON mail (created_at);
 CREATE INDEX mail_leased ON mail (lease_until) WHERE state IN ('claimed', 'sending');
 
 -- The ledger and the outbox at once. The id is a hash of the key (subject, generation, topic, step,

@@ -6,6 +6,7 @@
 mod alert;
 mod deliver;
 mod dry_run;
+mod gather;
 mod import;
 mod judge;
 mod people;

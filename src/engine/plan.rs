@@ -1,60 +1,74 @@
-//! Plan: decides who is owed what about the tokens that are due, and gathers it into mails.
+//! Plan: decides who is owed what about the tokens that are due.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::domain::{self, Address, Ground, NewNotice, Occurrence, Recipient, Token, Topic};
+use crate::domain::{
+    self, Address, Ground, NewNotice, Occurrence, Recipient, Token, TokenId, Topic,
+};
 use crate::store::Tx;
 
 use super::alert::Alert;
+use super::gather::Gathering;
 use super::{Dead, Engine, Error, PAGE, Report};
 
 /// The small fact that names the policy under which every `due_at` was computed.
 const PLANNED_UNDER: &str = "plan.policy";
 
+/// A page of tokens that are due, moved on, with what is owed about them.
+struct Page {
+    /// Where it was read and is to be written; the tokens are locked.
+    tx: Tx,
+    tokens: u64,
+    /// Where the next page begins.
+    end: Option<(DateTime<Utc>, TokenId)>,
+    notices: Vec<NewNotice>,
+    /// What nobody is left to be told, with the reason.
+    untold: Vec<(NewNotice, &'static str)>,
+}
+
 impl Engine {
-    /// Plans everything due up to the next sweep, then fills the mails.
+    /// Plans everything due up to the next sweep, most of it straight into mails.
     pub(super) async fn plan(&self, report: &mut Report) -> Result<(), Error> {
         self.follow_policy().await?;
         let now = self.now();
         let horizon = self.horizon(now);
-        let mut plan = None;
-        let mut after = None;
-        loop {
-            let mut tx = self.store.begin().await?;
-            let due = tx.due_tokens(horizon, after, PAGE).await?;
-            let Some(last) = due.last() else { break };
-            after = last.due_at.map(|due_at| (due_at, last.id));
-            self.plan_page(&mut tx, &due, horizon, &mut plan, report)
-                .await?;
-            tx.commit().await?;
-            report.tokens_due += due.len() as u64;
+        let mut gathering = Gathering::new(now, horizon, horizon + self.policy.merge_ahead);
+        let mut next = self.decide_page(horizon, None).await?;
+        while let Some(page) = next {
+            let (tokens, end) = (page.tokens, page.end);
+            // One page is written while the next is read and decided: on PostgreSQL by two
+            // connections. On SQLite the second waits for the first.
+            let written = self.write_page(page, &mut gathering, report);
+            let decided = self.decide_page(horizon, end);
+            ((), next) = tokio::try_join!(written, decided)?;
+            report.tokens_due += tokens;
             (self.on_progress)();
         }
         self.close_plan(report).await?;
-        if report.notices_planned >= PAGE.unsigned_abs() {
-            let mut tx = self.store.begin().await?;
-            tx.renew_statistics().await?;
-            tx.commit().await?;
-        }
         self.gather(horizon).await
     }
 
-    async fn plan_page(
+    /// Reads the next page of due tokens and decides what is owed; none when nothing is left.
+    async fn decide_page(
         &self,
-        tx: &mut Tx,
-        due: &[Token],
         horizon: DateTime<Utc>,
-        plan: &mut Option<Uuid>,
-        report: &mut Report,
-    ) -> Result<(), Error> {
+        after: Option<(DateTime<Utc>, TokenId)>,
+    ) -> Result<Option<Page>, Error> {
         let now = self.now();
-        let dead = self.dead(tx, now).await?;
+        let mut tx = self.store.begin().await?;
+        let due = tx.due_tokens(horizon, after, PAGE).await?;
+        let Some(end) = due.last() else {
+            return Ok(None);
+        };
+        let end = end.due_at.map(|due_at| (due_at, end.id));
+        let dead = self.dead(&mut tx, now).await?;
         let ids: Vec<_> = due.iter().map(|token| token.id).collect();
         let lost = tx.lost_access(&ids).await?;
-        let told = tx.told_admins(due).await?;
-        let (mut notices, mut moved) = (Vec::new(), Vec::with_capacity(due.len()));
-        for token in due {
+        let told = tx.told_admins(&due).await?;
+        let (mut notices, mut untold) = (Vec::new(), Vec::new());
+        let mut moved = Vec::with_capacity(due.len());
+        for token in &due {
             let is_lost = lost.contains(&token.id);
             let recipients = self
                 .policy
@@ -71,8 +85,7 @@ impl Engine {
                     generation,
                     step,
                 };
-                self.nobody_to_tell(tx, token, occurrence, &dead, report)
-                    .await?;
+                untold.push(untellable(token, occurrence, &dead, now));
             }
             // A token that waits only for its mark stays as it is: nothing to write.
             if (planned.due_at, planned.planned_step) != (token.due_at, token.planned_step) {
@@ -81,14 +94,31 @@ impl Engine {
             notices.extend(planned.notices);
         }
         tx.reschedule(&moved).await?;
-        if !notices.is_empty() {
-            let plan = match *plan {
-                Some(plan) => plan,
-                None => *plan.insert(tx.open_plan(Self::new_id(now), now).await?),
-            };
-            report.notices_planned += tx.insert_notices(&notices, Some(plan), now).await?;
+        Ok(Some(Page {
+            tx,
+            tokens: due.len() as u64,
+            end,
+            notices,
+            untold,
+        }))
+    }
+
+    /// Writes what is owed about a page of tokens.
+    async fn write_page(
+        &self,
+        mut page: Page,
+        gathering: &mut Gathering,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let tx = &mut page.tx;
+        for (notice, reason) in &page.untold {
+            let is_new = tx.insert_failed(notice, reason, gathering.now).await?;
+            report.notices_failed += u64::from(is_new);
         }
-        Ok(())
+        if !page.notices.is_empty() {
+            report.notices_planned += gathering.insert(tx, &page.notices).await?;
+        }
+        Ok(page.tx.commit().await?)
     }
 
     /// Writes down a notice that nobody is left to receive, so that it is seen.
@@ -100,26 +130,9 @@ impl Engine {
         dead: &Dead,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let (address, reason) = match &token.issuer {
-            Some(issuer) if dead.has(issuer) => (
-                issuer.clone(),
-                "the issuer's mailbox is refused and there is no administrator to tell",
-            ),
-            Some(issuer) => (
-                issuer.clone(),
-                "the issuer lost access and there is no administrator to tell",
-            ),
-            None => (
-                nobody(),
-                "the token has no issuer and there is no administrator to tell",
-            ),
-        };
-        let recipient = Recipient {
-            address,
-            ground: Ground::Issuer,
-        };
-        let notice = NewNotice::about(token, occurrence, &recipient, self.now());
-        let is_new = tx.insert_failed(&notice, reason, self.now()).await?;
+        let now = self.now();
+        let (notice, reason) = untellable(token, occurrence, dead, now);
+        let is_new = tx.insert_failed(&notice, reason, now).await?;
         report.notices_failed += u64::from(is_new);
         Ok(())
     }
@@ -155,31 +168,6 @@ impl Engine {
         }
         tx.commit().await?;
         Ok(())
-    }
-
-    /// Puts what is due into mails, one to a recipient. Merging moves notices forward: a mail takes
-    /// along what is due to its recipient within `merge_ahead`.
-    async fn gather(&self, horizon: DateTime<Utc>) -> Result<(), Error> {
-        let now = self.now();
-        loop {
-            let mut tx = self.store.begin().await?;
-            let recipients = tx.due_recipients(horizon, PAGE).await?;
-            if recipients.is_empty() {
-                return Ok(());
-            }
-            let mails: Vec<_> = recipients
-                .into_iter()
-                .map(|to| (Self::new_id(now), to))
-                .collect();
-            let open = tx.open_mails(&mails, now).await?;
-            let filled = tx
-                .fill_mails(&open, horizon + self.policy.merge_ahead)
-                .await?;
-            if filled == 0 {
-                return Ok(());
-            }
-            tx.commit().await?;
-        }
     }
 
     /// Computes every `due_at` anew when the policy is another than the one they were computed
@@ -219,6 +207,35 @@ impl Engine {
             (self.on_progress)();
         }
     }
+}
+
+/// A notice that nobody is left to receive, and why.
+fn untellable(
+    token: &Token,
+    occurrence: Occurrence,
+    dead: &Dead,
+    now: DateTime<Utc>,
+) -> (NewNotice, &'static str) {
+    let (address, reason) = match &token.issuer {
+        Some(issuer) if dead.has(issuer) => (
+            issuer.clone(),
+            "the issuer's mailbox is refused and there is no administrator to tell",
+        ),
+        Some(issuer) => (
+            issuer.clone(),
+            "the issuer lost access and there is no administrator to tell",
+        ),
+        None => (
+            nobody(),
+            "the token has no issuer and there is no administrator to tell",
+        ),
+    };
+    let recipient = Recipient {
+        address,
+        ground: Ground::Issuer,
+    };
+    let notice = NewNotice::about(token, occurrence, &recipient, now);
+    (notice, reason)
 }
 
 /// A stand-in where there is no address at all; RFC 2606 §2 keeps the name from ever resolving.

@@ -37,29 +37,93 @@ impl Tx {
             .collect()
     }
 
-    /// Opens a mail for each recipient who has none open; it may go at once. Gives the open mail of
-    /// each: until this transaction ends nobody else can claim it, because what joins a mail that
-    /// somebody is sending would count as sent.
+    /// Opens a mail for each recipient who has none open, or takes over the one he has. It may go at
+    /// once, or once `plan` is closed. Gives the open mail of each: until this transaction ends
+    /// nobody else can claim it, because what joins a mail that somebody is sending would count as
+    /// sent.
     pub async fn open_mails(
         &mut self,
         mails: &[(Uuid, Address)],
+        plan: Option<Uuid>,
         now: DateTime<Utc>,
     ) -> Result<Vec<OpenMail>> {
-        let mut open = Vec::with_capacity(mails.len());
-        for mails in mails.chunks(CHUNK) {
-            open.extend(on!(self, c: Db => {
+        match self {
+            Self::Sqlite(tx) => {
+                let mut open = Vec::with_capacity(mails.len());
+                for mails in mails.chunks(CHUNK) {
+                    let mut query = QueryBuilder::<Sqlite>::new(OPEN);
+                    query.push_values(mails, |mut row, (id, address)| {
+                        row.push_bind(*id)
+                            .push_bind(address.as_str())
+                            .push_bind(address.key())
+                            .push("'open'")
+                            .push_bind(now)
+                            .push_bind(now)
+                            .push_bind(plan);
+                    });
+                    query.push(OR_FIND);
+                    let query = query.build_query_as().persistent(mails.len() == CHUNK);
+                    open.append(&mut query.fetch_all(&mut **tx).await?);
+                }
+                Ok(open)
+            }
+            Self::Postgres(tx) => {
+                let ids: Vec<_> = mails.iter().map(|(id, _)| *id).collect();
+                let shown: Vec<_> = mails.iter().map(|(_, to)| to.as_str()).collect();
+                let keys: Vec<_> = mails.iter().map(|(_, to)| to.key()).collect();
+                let query = sqlx::query_as(OPEN_ARRAYS)
+                    .bind(ids)
+                    .bind(shown)
+                    .bind(keys)
+                    .bind(now)
+                    .bind(plan);
+                Ok(query.fetch_all(&mut **tx).await?)
+            }
+        }
+    }
+
+    /// Those mails of an open plan that are for one of `keys`.
+    pub async fn mails_of_plan(&mut self, plan: Uuid, keys: &[&str]) -> Result<Vec<OpenMail>> {
+        let mut found = Vec::new();
+        for keys in keys.chunks(CHUNK) {
+            found.append(&mut on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
-                    "INSERT INTO mail (id, recipient, recipient_key, state, created_at, next_at) ");
-                query.push_values(mails, |mut row, (id, address)| {
-                    row.push_bind(*id).push_bind(address.as_str()).push_bind(address.key())
-                        .push("'open'").push_bind(now).push_bind(now);
-                });
-                query.push(" ON CONFLICT (recipient_key) WHERE state = 'open'
-                    DO UPDATE SET recipient_key = excluded.recipient_key RETURNING id, recipient_key");
-                query.build_query_as::<OpenMail>().persistent(mails.len() == CHUNK).fetch_all(c).await
+                    "SELECT id, recipient_key FROM mail WHERE state = 'open' AND plan_id = ");
+                query.push_bind(plan).push(" AND recipient_key IN (");
+                let mut list = query.separated(", ");
+                for key in keys { list.push_bind(*key); }
+                query.push(")");
+                query.build_query_as().persistent(keys.len() == CHUNK).fetch_all(c).await
             })?);
         }
-        Ok(open)
+        Ok(found)
+    }
+
+    /// Removes those of these open mails that nothing was put into; gives the recipients' keys.
+    pub async fn drop_empty_mails(&mut self, mails: &[OpenMail]) -> Result<Vec<String>> {
+        let mut dropped = Vec::new();
+        for mails in mails.chunks(CHUNK) {
+            let rows: Vec<(String,)> = on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "DELETE FROM mail WHERE state = 'open'
+                       AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.mail_id = mail.id) AND id IN (");
+                let mut list = query.separated(", ");
+                for mail in mails { list.push_bind(mail.id); }
+                query.push(") RETURNING recipient_key");
+                query.build_query_as().fetch_all(c).await
+            })?;
+            dropped.extend(rows.into_iter().map(|(key,)| key));
+        }
+        Ok(dropped)
+    }
+
+    /// Whether anything without a mail is due up to `horizon`, or rides along whenever a mail goes.
+    pub async fn is_anything_waiting(&mut self, horizon: DateTime<Utc>) -> Result<bool> {
+        let (first, last): (Option<DateTime<Utc>>, Option<DateTime<Utc>>) = on!(self, c: Db => sqlx::query_as(
+            "SELECT (SELECT send_at FROM notice WHERE state = 'planned' AND mail_id IS NULL ORDER BY send_at LIMIT 1),
+                    (SELECT send_at FROM notice WHERE state = 'planned' AND mail_id IS NULL ORDER BY send_at DESC LIMIT 1)")
+            .fetch_one(c).await)?;
+        Ok(first.is_some_and(|at| at <= horizon) || last == Some(FAR))
     }
 
     /// Puts into open mails all that is due to their recipients up to `horizon`, and what rides along
@@ -98,7 +162,28 @@ impl Tx {
     }
 }
 
-/// The plus signs keep SQLite from entering by the time, which would read all that is due.
+macro_rules! open {
+    () => {
+        "INSERT INTO mail (id, recipient, recipient_key, state, created_at, next_at, plan_id) "
+    };
+}
+macro_rules! or_find {
+    () => {
+        " ON CONFLICT (recipient_key) WHERE state = 'open' DO UPDATE SET plan_id = excluded.plan_id
+          RETURNING id, recipient_key"
+    };
+}
+const OPEN: &str = open!();
+const OR_FIND: &str = or_find!();
+const OPEN_ARRAYS: &str = concat!(
+    open!(),
+    "SELECT v.id, v.recipient, v.key, 'open', $4, $4, $5
+     FROM unnest($1::uuid[], $2::text[], $3::text[]) AS v (id, recipient, key)",
+    or_find!()
+);
+
+/// The plus signs keep SQLite from entering by the time, which would read all that is due; adding
+/// nothing to the time keeps PostgreSQL from it.
 const FILL: &str = "UPDATE notice SET mail_id = (
         SELECT m.id FROM mail m WHERE m.recipient_key = notice.recipient_key AND m.state = 'open')
      WHERE state = 'planned' AND mail_id IS NULL AND recipient_key IN (";
@@ -108,5 +193,5 @@ const FILL_ARRAYS: &str = "UPDATE notice SET mail_id = due.mail_id FROM (
         SELECT n.id, v.mail_id FROM unnest($1::uuid[], $2::text[]) AS v (mail_id, key)
         CROSS JOIN LATERAL (
             SELECT id FROM notice WHERE recipient_key = v.key AND state = 'planned' AND mail_id IS NULL
-              AND (send_at <= $3 OR send_at = $4) OFFSET 0) AS n) AS due
+              AND (send_at + '0'::interval <= $3 OR send_at + '0'::interval = $4) OFFSET 0) AS n) AS due
      WHERE notice.id = due.id";

@@ -101,7 +101,8 @@ pub struct Holder {
 }
 
 impl Tx {
-    /// Claims up to `limit` mails whose time has come, the longest waiting first.
+    /// Claims up to `limit` mails whose time has come, the longest waiting first; none of a plan that
+    /// is open, because it may yet be held.
     ///
     /// A next attempt beyond `far`, the longest back-off from now, was set by a clock that jumped;
     /// it counts as due.
@@ -120,12 +121,14 @@ impl Tx {
         let sql = self.pick(
             "UPDATE mail SET state = 'claimed', holder = $1, lease_until = $2 WHERE id IN (
                 SELECT id FROM mail WHERE state IN ('open', 'waiting', 'unknown')
-                AND next_at <= $3 ORDER BY next_at LIMIT $4)
+                AND next_at <= $3 AND (plan_id IS NULL OR plan_id NOT IN (SELECT id FROM plan WHERE state = 'open'))
+                ORDER BY next_at LIMIT $4)
              RETURNING id, recipient, attempts, unknowns, first_tried_at",
             // An array is made once; PostgreSQL may run a sub-select again, and then claims too many.
             "UPDATE mail SET state = 'claimed', holder = $1, lease_until = $2 WHERE id = ANY (ARRAY (
                 SELECT id FROM mail WHERE state IN ('open', 'waiting', 'unknown')
-                AND next_at <= $3 ORDER BY next_at LIMIT $4 FOR UPDATE SKIP LOCKED))
+                AND next_at <= $3 AND (plan_id IS NULL OR plan_id NOT IN (SELECT id FROM plan WHERE state = 'open'))
+                ORDER BY next_at LIMIT $4 FOR UPDATE SKIP LOCKED))
              RETURNING id, recipient, attempts, unknowns, first_tried_at",
         );
         let rows: Vec<ClaimedRow> = on!(self, c: Db => sqlx::query_as(sql)

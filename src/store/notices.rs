@@ -31,12 +31,24 @@ impl Tx {
         plan: Option<Uuid>,
         now: DateTime<Utc>,
     ) -> Result<u64> {
-        let mut count = 0;
-        for notices in notices.chunks(CHUNK) {
-            count += match self {
-                Self::Sqlite(tx) => {
+        let mails = vec![None; notices.len()];
+        self.insert_into_mails(notices, &mails, plan, now).await
+    }
+
+    /// The same, each into its own of `mails`, which must be open and stay so.
+    pub async fn insert_into_mails(
+        &mut self,
+        notices: &[NewNotice],
+        mails: &[Option<Uuid>],
+        plan: Option<Uuid>,
+        now: DateTime<Utc>,
+    ) -> Result<u64> {
+        match self {
+            Self::Sqlite(tx) => {
+                let mut count = 0;
+                for (notices, mails) in notices.chunks(CHUNK).zip(mails.chunks(CHUNK)) {
                     let mut query = QueryBuilder::<Sqlite>::new(INSERT);
-                    query.push_values(notices, |mut row, notice| {
+                    query.push_values(notices.iter().zip(mails), |mut row, (notice, mail)| {
                         row.push_bind(notice.id)
                             .push_bind(notice.token_id.map(|id| id.0))
                             .push_bind(&notice.subject)
@@ -49,46 +61,37 @@ impl Tx {
                             .push_bind(notice.send_at)
                             .push_bind(&notice.title)
                             .push_bind(&notice.detail)
+                            .push_bind(*mail)
                             .push_bind(now)
                             .push_bind(plan)
                             .push("'planned'");
                     });
                     query.push(REVIVE);
                     let query = query.build().persistent(notices.len() == CHUNK);
-                    query.execute(&mut **tx).await?.rows_affected()
+                    count += query.execute(&mut **tx).await?.rows_affected();
                 }
-                Self::Postgres(tx) => {
-                    let of =
-                        |get: fn(&NewNotice) -> &str| notices.iter().map(get).collect::<Vec<_>>();
-                    let ids: Vec<_> = notices.iter().map(|n| n.id).collect();
-                    let tokens: Vec<_> =
-                        notices.iter().map(|n| n.token_id.map(|id| id.0)).collect();
-                    let subjects: Vec<_> = notices.iter().map(|n| n.subject.as_deref()).collect();
-                    let generations: Vec<_> = notices.iter().map(|n| n.generation).collect();
-                    let steps: Vec<_> = notices.iter().map(|n| n.step.map(Step::seconds)).collect();
-                    let send_ats: Vec<_> = notices.iter().map(|n| n.send_at).collect();
-                    let titles: Vec<_> = notices.iter().map(|n| n.title.as_deref()).collect();
-                    let details: Vec<_> = notices.iter().map(|n| n.detail.as_deref()).collect();
-                    let query = sqlx::query(INSERT_ARRAYS)
-                        .bind(ids)
-                        .bind(tokens)
-                        .bind(subjects)
-                        .bind(generations)
-                        .bind(of(|n| n.topic.as_str()))
-                        .bind(steps)
-                        .bind(of(|n| n.recipient.as_str()))
-                        .bind(of(|n| n.recipient.key()))
-                        .bind(of(|n| n.ground.as_str()))
-                        .bind(send_ats)
-                        .bind(titles)
-                        .bind(details)
-                        .bind(now)
-                        .bind(plan);
-                    query.execute(&mut **tx).await?.rows_affected()
-                }
-            };
+                Ok(count)
+            }
+            Self::Postgres(tx) => {
+                let query = sqlx::query(INSERT_ARRAYS)
+                    .bind(of(notices, |n| n.id))
+                    .bind(of(notices, |n| n.token_id.map(|id| id.0)))
+                    .bind(of(notices, |n| n.subject.as_deref()))
+                    .bind(of(notices, |n| n.generation))
+                    .bind(of(notices, |n| n.topic.as_str()))
+                    .bind(of(notices, |n| n.step.map(Step::seconds)))
+                    .bind(of(notices, |n| n.recipient.as_str()))
+                    .bind(of(notices, |n| n.recipient.key()))
+                    .bind(of(notices, |n| n.ground.as_str()))
+                    .bind(of(notices, |n| n.send_at))
+                    .bind(of(notices, |n| n.title.as_deref()))
+                    .bind(of(notices, |n| n.detail.as_deref()))
+                    .bind(mails)
+                    .bind(now)
+                    .bind(plan);
+                Ok(query.execute(&mut **tx).await?.rows_affected())
+            }
         }
-        Ok(count)
     }
 
     /// Writes down a notice that nobody is left to receive.
@@ -162,25 +165,37 @@ impl Tx {
         Ok(())
     }
 
-    /// Tells the database that many notices were added since it last looked. PostgreSQL plans by
-    /// statistics that it renews at its leisure; by stale ones it reads all that is due over and over.
-    pub async fn renew_statistics(&mut self) -> Result<()> {
+    /// Tells the database of `added` notices when it knows of fewer. PostgreSQL plans by statistics
+    /// that it renews at its leisure, and by those of an empty table it reads all there is.
+    pub async fn renew_statistics(&mut self, added: u64) -> Result<()> {
         if let Self::Postgres(tx) = self {
-            sqlx::query("ANALYZE notice").execute(&mut **tx).await?;
+            let (known,): (i64,) = sqlx::query_as(
+                "SELECT reltuples::bigint FROM pg_class WHERE oid = 'notice'::regclass",
+            )
+            .fetch_one(&mut **tx)
+            .await?;
+            if u64::try_from(known).unwrap_or(0) < added {
+                sqlx::query("ANALYZE notice").execute(&mut **tx).await?;
+            }
         }
         Ok(())
     }
 }
 
+/// One column of many notices.
+fn of<'a, T>(notices: &'a [NewNotice], get: fn(&'a NewNotice) -> T) -> Vec<T> {
+    notices.iter().map(get).collect()
+}
+
 macro_rules! insert {
     () => {
         "INSERT INTO notice (id, token_id, subject, generation, topic, step, recipient, recipient_key, ground,
-            send_at, title, detail, planned_at, plan_id, state) "
+            send_at, title, detail, mail_id, planned_at, plan_id, state) "
     };
 }
 macro_rules! revive {
     () => {
-        " ON CONFLICT (id) DO UPDATE SET state = 'planned', mail_id = NULL, reason = NULL,
+        " ON CONFLICT (id) DO UPDATE SET state = 'planned', mail_id = excluded.mail_id, reason = NULL,
             send_at = excluded.send_at, planned_at = excluded.planned_at, plan_id = excluded.plan_id
           WHERE notice.state = 'cancelled'"
     };
@@ -190,7 +205,8 @@ const REVIVE: &str = revive!();
 /// Arrays instead of a parameter a value: one text, which the server parses and plans once.
 const INSERT_ARRAYS: &str = concat!(
     insert!(),
-    "SELECT v.*, $13, $14, 'planned' FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::text[],
-        $6::bigint[], $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::text[], $12::text[]) AS v",
+    "SELECT v.*, $14, $15, 'planned' FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::text[],
+        $6::bigint[], $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::text[], $12::text[],
+        $13::uuid[]) AS v",
     revive!()
 );

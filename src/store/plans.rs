@@ -6,10 +6,15 @@ use uuid::Uuid;
 use super::{Result, Tx, on};
 
 impl Tx {
-    /// Opens a plan, or takes over the one that a sweep which died has left open.
+    /// The plan that is open, which a sweep that died may have left, or else a new one. Until this
+    /// transaction ends nobody can close it.
     pub async fn open_plan(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<Uuid> {
-        if let Some(left) = self.unfinished_plan().await? {
-            return Ok(left);
+        // The write locks it, and no notice of a plan is older than it, whatever clocks do.
+        let open: Option<(Uuid,)> = on!(self, c: Db => sqlx::query_as(
+            "UPDATE plan SET created_at = CASE WHEN created_at > $1 THEN $1 ELSE created_at END
+             WHERE state = 'open' RETURNING id").bind(now).fetch_optional(c).await)?;
+        if let Some((open,)) = open {
+            return Ok(open);
         }
         on!(self, c: Db => sqlx::query("INSERT INTO plan (id, created_at, state) VALUES ($1, $2, 'open')")
             .bind(id).bind(now).execute(c).await.map(drop))?;
@@ -23,25 +28,48 @@ impl Tx {
         Ok(left.map(|(id,)| id))
     }
 
-    /// How many people the unsent notices of a plan are owed to.
+    /// How many people the unsent notices of an open plan are owed to.
     pub async fn planned_recipients(&mut self, plan: Uuid) -> Result<i64> {
+        let since = self.plan_created_at(plan).await?;
         let (count,): (i64,) = on!(self, c: Db => sqlx::query_as(
             "SELECT COUNT(DISTINCT recipient_key) FROM notice
-             WHERE state = 'planned' AND mail_id IS NULL AND plan_id = $1")
-            .bind(plan).fetch_one(c).await)?;
+             WHERE planned_at >= $2 AND plan_id = $1 AND state = 'planned'")
+            .bind(plan).bind(since).fetch_one(c).await)?;
         Ok(count)
     }
 
-    /// Closes a plan: its notices may go, or are held for an operator.
+    /// The instant from which the index of notices is read to find those of a plan.
+    async fn plan_created_at(&mut self, plan: Uuid) -> Result<DateTime<Utc>> {
+        let (at,): (DateTime<Utc>,) = on!(self, c: Db => sqlx::query_as(
+            "SELECT created_at FROM plan WHERE id = $1").bind(plan).fetch_one(c).await)?;
+        Ok(at)
+    }
+
+    /// Closes a plan: its mails may go, or its notices are held for an operator.
     pub async fn close_plan(&mut self, plan: Uuid, mails: i64, hold: bool) -> Result<()> {
         let state = if hold { "held" } else { "released" };
         on!(self, c: Db => sqlx::query("UPDATE plan SET state = $2, mails = $3 WHERE id = $1")
             .bind(plan).bind(state).bind(mails).execute(c).await.map(drop))?;
         if hold {
-            on!(self, c: Db => sqlx::query(
-                "UPDATE notice SET state = 'held'
-                 WHERE state = 'planned' AND mail_id IS NULL AND plan_id = $1")
-                .bind(plan).execute(c).await.map(drop))?;
+            self.hold_plan(plan).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a plan's notices out of their mails, and the mails away; what else was in them waits for
+    /// the next.
+    async fn hold_plan(&mut self, plan: Uuid) -> Result<()> {
+        let since = self.plan_created_at(plan).await?;
+        on!(self, c: Db => sqlx::query(
+            "UPDATE notice SET state = 'held', mail_id = NULL
+             WHERE planned_at >= $2 AND plan_id = $1 AND state = 'planned'")
+            .bind(plan).bind(since).execute(c).await.map(drop))?;
+        for sql in [
+            "UPDATE notice SET mail_id = NULL WHERE mail_id IN (
+                SELECT id FROM mail WHERE state = 'open' AND plan_id = $1)",
+            "DELETE FROM mail WHERE state = 'open' AND plan_id = $1",
+        ] {
+            on!(self, c: Db => sqlx::query(sql).bind(plan).execute(c).await.map(drop))?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ mod mails;
 mod notices;
 mod opening;
 mod people;
+mod planning;
 mod runs;
 mod tokens;
 mod views;
@@ -135,7 +136,7 @@ async fn gather(store: &Store, horizon: DateTime<Utc>) -> u64 {
     let mut tx = store.begin().await.unwrap();
     let recipients = tx.due_recipients(horizon, 1000).await.unwrap();
     let mails: Vec<_> = recipients.into_iter().map(|to| (fresh_id(), to)).collect();
-    let open = tx.open_mails(&mails, now()).await.unwrap();
+    let open = tx.open_mails(&mails, None, now()).await.unwrap();
     let filled = tx.fill_mails(&open, horizon).await.unwrap();
     tx.commit().await.unwrap();
     filled

@@ -101,7 +101,7 @@ impl World {
             .zip(to)
             .map(|(id, to)| (Uuid::from_u128(id), to.parse().unwrap()))
             .collect();
-        let open = tx.open_mails(&mails, now()).await.unwrap();
+        let open = tx.open_mails(&mails, None, now()).await.unwrap();
         tx.fill_mails(&open, now()).await.unwrap();
         let claimed = tx.claim_mails(holder, now(), days(1), 100).await.unwrap();
         for verdict in [Verdict::Sending, verdict] {

@@ -9,8 +9,8 @@ INSERT INTO token (id, source, external_id, name, description, issuer, issuer_ke
 VALUES (x'0193000000000000000000000000000a', 'exports', 'ci-deploy', 'CI deploy', NULL, 'Ada@Example.org', 'ada@example.org', 'Ada', 'acme', 'editor', NULL, '2026-08-30T08:00:00+00:00', 'at', '2026-11-28T08:00:00+00:00', 'source', 'active', '2026-11-21T07:59:00.5+00:00', 1, '2026-08-31T08:00:00+00:00', '2026-08-30T08:00:00+00:00', NULL, '2026-11-21T08:00:00+00:00', NULL);
 INSERT INTO plan (id, created_at, state, mails)
 VALUES (x'0193000000000000000000000000000b', '2026-11-21T08:00:00+00:00', 'held', 2);
-INSERT INTO mail (id, recipient, recipient_key, state, created_at, next_at, holder, lease_until, attempts, unknowns, first_tried_at, sent_at, reason)
-VALUES (x'0193000000000000000000000000000c', 'Ada@Example.org', 'ada@example.org', 'sent', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', x'0193000000000000000000000000000d', NULL, 1, 0, '2026-11-21T08:00:01+00:00', '2026-11-21T08:00:01.25+00:00', '250 2.0.0 Ok');
+INSERT INTO mail (id, recipient, recipient_key, state, created_at, next_at, holder, lease_until, attempts, unknowns, first_tried_at, sent_at, plan_id, reason)
+VALUES (x'0193000000000000000000000000000c', 'Ada@Example.org', 'ada@example.org', 'sent', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', x'0193000000000000000000000000000d', NULL, 1, 0, '2026-11-21T08:00:01+00:00', '2026-11-21T08:00:01.25+00:00', x'0193000000000000000000000000000b', '250 2.0.0 Ok');
 INSERT INTO notice (id, token_id, subject, generation, topic, step, recipient, recipient_key, ground, send_at, planned_at, plan_id, mail_id, state, reason, title, detail)
 VALUES (x'0193000000000000000000000000000e', x'0193000000000000000000000000000a', NULL, '2026-11-28T08:00:00+00:00', 'expiry', 604800, 'Ada@Example.org', 'ada@example.org', 'issuer', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', x'0193000000000000000000000000000b', x'0193000000000000000000000000000c', 'planned', NULL, NULL, NULL);
 INSERT INTO address (key, dead_since, reason)

@@ -266,11 +266,11 @@ async fn all_that_is_due_to_one_person_is_one_mail_and_riders_go_along(
     assert_eq!(due, [address("ada@example.org")]);
     let mut tx = store.begin().await.unwrap();
     let first = tx
-        .open_mails(&[(fresh_id(), due[0].clone())], now())
+        .open_mails(&[(fresh_id(), due[0].clone())], None, now())
         .await
         .unwrap();
     let open = tx
-        .open_mails(&[(fresh_id(), address("ADA@example.org"))], now())
+        .open_mails(&[(fresh_id(), address("ADA@example.org"))], None, now())
         .await
         .unwrap();
     assert_eq!(
@@ -309,8 +309,7 @@ async fn a_mail_takes_nothing_in_once_it_was_claimed(#[values(Db::Sqlite, Db::Po
         &[warning(&tokens[1], "7d", "ada@example.org", now())],
     )
     .await;
-    let fresh =
-        write!(store, tx => tx.open_mails(&[(fresh_id(), address("ada@example.org"))], now()));
+    let fresh = write!(store, tx => tx.open_mails(&[(fresh_id(), address("ada@example.org"))], None, now()));
     assert_ne!(fresh[0].id, first[0].id, "a second mail is opened");
     assert_eq!(gather(&store, now()).await, 1);
     let untouched = [Recorded {
@@ -349,7 +348,7 @@ async fn a_mail_that_is_being_filled_is_not_claimed() {
     .await;
     let mut filling = store.begin().await.unwrap();
     let open = filling
-        .open_mails(&[(fresh_id(), address("ada@example.org"))], now())
+        .open_mails(&[(fresh_id(), address("ada@example.org"))], None, now())
         .await
         .unwrap();
     assert_eq!(filling.fill_mails(&open, now()).await.unwrap(), 1);

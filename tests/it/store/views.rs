@@ -258,7 +258,7 @@ async fn counts_are_of_now_and_of_what_is_owed(#[values(Db::Sqlite, Db::Postgres
     insert(&store, &tokens()).await;
     let token = token("active");
     let held = fresh_id();
-    write!(store, tx => tx.open_plan(held, now()));
+    write!(store, tx => tx.open_plan(held, minutes(-30)));
     let late = warning(&token, "7d", "ada@example.org", days(-3));
     let future = warning(&token, "1d", "ada@example.org", days(6));
     write!(store, tx => tx.insert_notices(&[late], Some(held), minutes(-30)));
