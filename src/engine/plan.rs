@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::domain::{
-    self, Address, Ground, NewNotice, Occurrence, Recipient, Token, TokenId, Topic,
+    self, Address, Ground, NewNotice, Occurrence, Policy, Recipient, Token, TokenId, Topic,
 };
 use crate::store::Tx;
 
@@ -14,6 +14,13 @@ use super::{Dead, Engine, Error, PAGE, Report};
 
 /// The small fact that names the policy under which every `due_at` was computed.
 const PLANNED_UNDER: &str = "plan.policy";
+
+/// Takes note of the policy by which the first tokens of a store become due, before they come in:
+/// else the first sweep would compute every `due_at` anew.
+pub(super) async fn begin_under(tx: &mut Tx, policy: &Policy) -> Result<(), Error> {
+    let fingerprint = policy.fingerprint();
+    Ok(tx.put_meta_of_empty(PLANNED_UNDER, &fingerprint).await?)
+}
 
 /// A page of tokens that are due, moved on, with what is owed about them.
 struct Page {

@@ -77,6 +77,15 @@ impl Tx {
         Ok(())
     }
 
+    /// Keeps a small fact about a store that has no tokens yet, unless it is known.
+    pub async fn put_meta_of_empty(&mut self, key: &str, value: &str) -> Result<()> {
+        on!(self, c: Db => sqlx::query(
+            "INSERT INTO meta (key, value) SELECT $1, $2 WHERE NOT EXISTS (SELECT 1 FROM token)
+             ON CONFLICT (key) DO NOTHING")
+            .bind(key).bind(value).execute(c).await.map(drop))?;
+        Ok(())
+    }
+
     /// Forgets a small fact, unless it has another value by now.
     pub async fn drop_meta(&mut self, key: &str, value: &str) -> Result<()> {
         on!(self, c: Db => sqlx::query("DELETE FROM meta WHERE key = $1 AND value = $2")

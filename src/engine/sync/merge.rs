@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use crate::domain::diff::{self, NoticeEffect, Pair, Update};
-use crate::domain::{Listed, Terms, Token, TokenId};
+use crate::domain::{Listed, Policy, Terms, Token, TokenId};
 use crate::store::Tx;
 
-use crate::engine::{Engine, Error, Report, judge};
+use crate::engine::{Engine, Error, Report, judge, plan};
 
 use super::walk::Walk;
 
@@ -28,7 +28,7 @@ impl Engine {
             let pairs = walk.pairs(&mut tx).await?;
             let now = self.now();
             let changes = Changes::of(source, pairs, is_complete, terms, now);
-            changes.write(&mut tx, now).await?;
+            changes.write(&mut tx, terms.policy, now).await?;
             changes.count(report);
             tx.commit().await?;
             (self.on_progress)();
@@ -116,8 +116,16 @@ impl Changes {
         report.tokens_gone += self.gone as u64;
     }
 
-    /// Writes them, and tells the notices of the tokens.
-    pub async fn write(&self, tx: &mut Tx, now: DateTime<Utc>) -> Result<(), Error> {
+    /// Writes what was decided by `policy`, and tells the notices of the tokens.
+    pub async fn write(
+        &self,
+        tx: &mut Tx,
+        policy: &Policy,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        if !self.new.is_empty() {
+            plan::begin_under(tx, policy).await?;
+        }
         tx.insert_tokens(&self.new).await?;
         for update in &self.updates {
             write(tx, update, now).await?;

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
 use lapsed::domain::{Address, Backoff, Expiry, Policy, Schedule, Token};
-use lapsed::engine::{Engine, LastPurge, Post, Report, Settings, SweepOptions, new_id};
+use lapsed::engine::{
+    Engine, Into, LastPurge, Mode, Post, Report, Settings, SweepOptions, import, new_id,
+};
 use lapsed::notify::message::{Stationery, Writer};
 use lapsed::notify::outbox::Outbox;
 use lapsed::notify::template::Templates;
 use lapsed::notify::transport::Transport;
 use lapsed::notify::view;
+use lapsed::sources::tokens::{self, Input, Watch};
 use lapsed::store::{ClaimedMail, NoticeRow, Store};
 use rstest::rstest;
 use tokio_util::sync::CancellationToken;
@@ -223,4 +226,38 @@ async fn a_plan_that_says_nothing_new_leaves_no_mail(#[values(Db::Sqlite, Db::Po
     write!(store, tx => tx.reschedule(&[(owed.id, Some(now()), None)]));
     assert_eq!(sweep(&engine).await.notices_planned, 0);
     assert_eq!(fresh.texts("SELECT 'mail' FROM mail").await.len(), 2);
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_first_import_notes_the_policy_by_which_its_tokens_are_due(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, fresh) = db.store().await;
+    let engine = engine(&store, fresh.folder(), 0);
+    let other = Policy {
+        steps: vec![step("30d")],
+        ..engine.policy.clone()
+    };
+    for (policy, name) in [(&engine.policy, "1"), (&other, "2")] {
+        let expires = days(90).to_rfc3339();
+        let file = fresh.folder().join("tokens.csv");
+        let rows = format!("external_id,name,issuer_email,expires_at\n{name},,,{expires}\n");
+        std::fs::write(&file, rows).unwrap();
+        let listing = tokens::read(&[Input::Path(file)], &mut Watch::default()).unwrap();
+        let into = Into {
+            store: &store,
+            policy,
+            clock: &engine.clock,
+            source: "local",
+            mode: Mode::Write,
+        };
+        let counts = import(into, listing, |_| ()).await.unwrap();
+        assert_eq!(counts.new, 1);
+        assert_eq!(
+            read!(store, tx => tx.meta("plan.policy")),
+            Some(engine.policy.fingerprint()),
+            "the second finds tokens that are due by the first"
+        );
+    }
 }
