@@ -40,10 +40,7 @@ pub fn plan(
         .filter(|step| policy.plan_at(expires_at, *step) <= horizon)
         .collect();
     let planned_step = steps.last().copied().or(token.planned_step);
-    let due_at = policy.due_at(&Token {
-        planned_step,
-        ..token.clone()
-    });
+    let due_at = policy.due_after(token, planned_step);
     let notices = recipients
         .iter()
         .flat_map(|recipient| owed(token, expires_at, recipient, &steps, policy, horizon))

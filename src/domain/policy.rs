@@ -92,6 +92,11 @@ impl Policy {
     /// are now: a step that is added later is not owed to those that are over.
     #[must_use]
     pub fn due_at(&self, token: &Token) -> Option<DateTime<Utc>> {
+        self.due_after(token, token.planned_step)
+    }
+
+    /// The same once `planned` is the tightest step that is planned.
+    pub(super) fn due_after(&self, token: &Token, planned: Option<Step>) -> Option<DateTime<Utc>> {
         let expires_at = token.expiry.at()?;
         let mark = match token.status {
             Status::Active => Some(expires_at),
@@ -100,7 +105,7 @@ impl Policy {
             Status::Disabled | Status::Revoked | Status::Gone => return None,
         };
         let steps = self
-            .open_steps(token)
+            .steps_after(token, planned)
             .map(|step| self.plan_at(expires_at, step));
         steps.chain(mark).min()
     }
@@ -109,11 +114,15 @@ impl Policy {
     ///
     /// A step as wide as the token's life says nothing that its maker does not know.
     pub(super) fn open_steps(&self, token: &Token) -> impl Iterator<Item = Step> {
+        self.steps_after(token, token.planned_step)
+    }
+
+    /// The steps tighter than `planned`, widest first.
+    fn steps_after(&self, token: &Token, planned: Option<Step>) -> impl Iterator<Item = Step> {
         let life = match (token.expiry, token.life_from) {
             (Expiry::At(at), Some(from)) => Some(at - from),
             _ => None,
         };
-        let planned = token.planned_step;
         self.steps.iter().copied().filter(move |step| {
             planned.is_none_or(|planned| *step < planned)
                 && life.is_none_or(|life| step.width() < life)
@@ -129,11 +138,7 @@ impl Policy {
         };
         let open: Vec<Step> = self.open_steps(token).collect();
         // What would be open had nothing been planned: the rest is too wide for the token's life.
-        let unplanned = Token {
-            planned_step: None,
-            ..token.clone()
-        };
-        let fitting: Vec<Step> = self.open_steps(&unplanned).collect();
+        let fitting: Vec<Step> = self.steps_after(token, None).collect();
         let steps = self.steps.iter().copied();
         steps
             .map(|step| StepOutlook {
