@@ -5,6 +5,7 @@
 
 mod admins;
 mod contents;
+mod findings;
 mod gather;
 mod mails;
 mod notices;
@@ -19,11 +20,12 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 pub use contents::{Content, ContentRow};
+pub use findings::{FindingRow, NewFinding, Outlived};
 pub use gather::OpenMail;
 pub use mails::{ClaimedMail, Holder, InMail, Recorded, Verdict};
 pub use notices::Rest;
 pub use open::{Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Versions};
-pub use people::{DirectoryRow, FindingRow, IdentityFilter, IdentityRow, NewFinding, Outlived};
+pub use people::{DirectoryRow, IdentityFilter, IdentityRow};
 pub use runs::{AuditRow, Kept, RunRow};
 pub use tokens::SourceRow;
 pub use views::{Counts, NoticeFilter, NoticeRow, TokenFilter, TokenView};

@@ -1,0 +1,197 @@
+//! Findings: what is wrong with tokens now, and was.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, QueryBuilder};
+use uuid::Uuid;
+
+use crate::domain::{FindingKind, Severity, Token, TokenId};
+
+use super::{CHUNK, IdentityRow, Result, Tx, on};
+
+/// A finding with the token it is about.
+#[derive(Debug, Clone, FromRow)]
+pub struct FindingRow {
+    /// Its id.
+    pub id: Uuid,
+    /// The token.
+    pub token_id: Uuid,
+    /// The token's name.
+    pub token_name: String,
+    /// `sso_revoked`, …
+    pub kind: String,
+    /// `medium`, `high` or `critical`.
+    pub severity: String,
+    /// Since when it holds.
+    pub since: DateTime<Utc>,
+    /// In words.
+    pub evidence: String,
+    /// `open`, `acknowledged` or `resolved`.
+    pub state: String,
+}
+
+/// A finding to be opened.
+#[derive(Debug, Clone)]
+pub struct NewFinding {
+    /// Its id.
+    pub id: Uuid,
+    /// The token.
+    pub token_id: TokenId,
+    /// What is wrong.
+    pub kind: FindingKind,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// In words.
+    pub evidence: String,
+}
+
+/// A token whose issuer a directory says is out.
+#[derive(Debug)]
+pub struct Outlived {
+    /// The token.
+    pub token: Token,
+    /// What the directory says.
+    pub identity: IdentityRow,
+}
+
+impl Tx {
+    /// Tokens that work although a directory says that their issuer is out, and that nobody has
+    /// found yet; in order of token, from after `after`.
+    pub async fn outlived_tokens(
+        &mut self,
+        now: DateTime<Utc>,
+        after: Uuid,
+        limit: i64,
+    ) -> Result<Vec<Outlived>> {
+        let found: Vec<(Uuid, String, String)> = on!(self, c: Db => sqlx::query_as(
+            "SELECT t.id, MIN(i.directory), i.email_key FROM identity i JOIN token t ON t.issuer_key = i.email_key
+             WHERE i.status IN ('disabled', 'deleted', 'out_of_group') AND t.status IN ('active', 'expired')
+               AND (t.expires_at IS NULL OR t.expires_at > $1) AND t.id > $2
+               AND NOT EXISTS (SELECT 1 FROM finding f WHERE f.token_id = t.id AND f.kind = 'sso_revoked'
+                               AND f.state <> 'resolved')
+             GROUP BY t.id, i.email_key ORDER BY t.id LIMIT $3")
+            .bind(now).bind(after).bind(limit).fetch_all(c).await)?;
+        let ids: Vec<_> = found.iter().map(|(id, ..)| TokenId(*id)).collect();
+        let mut by_id: std::collections::HashMap<_, _> = self
+            .tokens_by_id(&ids)
+            .await?
+            .into_iter()
+            .map(|token| (token.id.0, token))
+            .collect();
+        let mut outlived = Vec::with_capacity(found.len());
+        for (id, directory, email_key) in found {
+            let identity: IdentityRow = on!(self, c: Db => sqlx::query_as(
+                "SELECT * FROM identity WHERE directory = $1 AND email_key = $2")
+                .bind(&directory).bind(&email_key).fetch_one(c).await)?;
+            outlived.extend(by_id.remove(&id).map(|token| Outlived { token, identity }));
+        }
+        Ok(outlived)
+    }
+
+    /// Open findings of lost access whose ground is gone: the person is back, or the token works no
+    /// longer or has another issuer.
+    pub async fn groundless_findings(
+        &mut self,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<(Uuid, TokenId)>> {
+        let rows: Vec<(Uuid, Uuid)> = on!(self, c: Db => sqlx::query_as(
+            "SELECT f.id, f.token_id FROM finding f JOIN token t ON t.id = f.token_id
+             WHERE f.kind = 'sso_revoked' AND f.state <> 'resolved'
+               AND (t.status NOT IN ('active', 'expired') OR t.expires_at <= $1
+                    OR NOT EXISTS (SELECT 1 FROM identity i WHERE i.email_key = t.issuer_key
+                                   AND (i.status IN ('disabled', 'deleted', 'out_of_group')
+                                        OR i.status = 'unknown'
+                                           AND i.known_status IN ('disabled', 'deleted', 'out_of_group'))))
+             LIMIT $2")
+            .bind(now).bind(limit).fetch_all(c).await)?;
+        Ok(rows
+            .into_iter()
+            .map(|(id, token)| (id, TokenId(token)))
+            .collect())
+    }
+
+    /// Opens findings.
+    pub async fn open_findings(&mut self, findings: &[NewFinding]) -> Result<()> {
+        for findings in findings.chunks(CHUNK) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "INSERT INTO finding (id, token_id, kind, severity, since, evidence, state) ");
+                query.push_values(findings, |mut row, finding| {
+                    row.push_bind(finding.id).push_bind(finding.token_id.0).push_bind(finding.kind.as_str())
+                        .push_bind(finding.severity.as_str()).push_bind(finding.since)
+                        .push_bind(&finding.evidence).push("'open'");
+                });
+                query.push(" ON CONFLICT DO NOTHING");
+                query.build().execute(c).await.map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Closes a finding.
+    pub async fn resolve_finding(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<()> {
+        on!(self, c: Db => sqlx::query("UPDATE finding SET state = 'resolved', resolved_at = $2 WHERE id = $1")
+            .bind(id).bind(now).execute(c).await.map(drop))?;
+        Ok(())
+    }
+
+    /// Which of these tokens have an open finding of lost access.
+    pub async fn lost_access(
+        &mut self,
+        ids: &[TokenId],
+    ) -> Result<std::collections::HashSet<TokenId>> {
+        let mut found = std::collections::HashSet::new();
+        for ids in ids.chunks(CHUNK) {
+            let rows: Vec<(Uuid,)> = on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "SELECT token_id FROM finding WHERE kind = 'sso_revoked' AND state <> 'resolved' AND token_id IN (");
+                let mut list = query.separated(", ");
+                for id in ids { list.push_bind(id.0); }
+                query.push(")");
+                query.build_query_as().fetch_all(c).await
+            })?;
+            found.extend(rows.into_iter().map(|(id,)| TokenId(id)));
+        }
+        Ok(found)
+    }
+
+    /// A page of findings, the last found first, from before `before`: the open ones, or all.
+    ///
+    /// Their ids begin with the time (RFC 9562 §5.7), so that the primary key is the order.
+    pub async fn list_findings(
+        &mut self,
+        kind: Option<FindingKind>,
+        all: bool,
+        before: Option<Uuid>,
+        limit: i64,
+    ) -> Result<Vec<FindingRow>> {
+        Ok(on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(FINDING_VIEW);
+            query.push(" WHERE f.id < ").push_bind(before.unwrap_or(Uuid::max()));
+            if let Some(kind) = kind {
+                query.push(" AND f.kind = ").push_bind(kind.as_str());
+            }
+            if !all {
+                query.push(" AND f.state = 'open'");
+            }
+            query.push(" ORDER BY f.id DESC LIMIT ").push_bind(limit);
+            query.build_query_as().fetch_all(c).await
+        })?)
+    }
+
+    /// Every finding about one token, the last found first.
+    pub async fn findings_of(&mut self, token: TokenId) -> Result<Vec<FindingRow>> {
+        Ok(on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(FINDING_VIEW);
+            query.push(" WHERE f.token_id = ").push_bind(token.0).push(" ORDER BY f.id DESC");
+            query.build_query_as().fetch_all(c).await
+        })?)
+    }
+}
+/// A finding with what people call its token.
+const FINDING_VIEW: &str = "SELECT f.id, f.token_id,
+        CASE WHEN t.name = '' THEN t.external_id ELSE t.name END AS token_name,
+        f.kind, f.severity, f.since, f.evidence, f.state
+    FROM finding f JOIN token t ON t.id = f.token_id";
