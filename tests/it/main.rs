@@ -5,4 +5,5 @@
 mod database;
 mod db;
 mod migrations;
+mod nocodb;
 mod store;

@@ -1,0 +1,245 @@
+//! NocoDB's own database: its tables as 0.301 makes them, and as later versions do.
+
+use std::time::Duration;
+
+use lapsed::domain::Cell;
+use lapsed::sources::nocodb::Config;
+use lapsed::sources::{Common, Error, Fetched, Last, Listing, Source};
+use rstest::rstest;
+
+use crate::db::{Db, Fresh};
+
+/// As `nocodb` 0.301.3 has them, less the columns of other purposes that hold nothing secret.
+const TABLES: &str = "
+    CREATE TABLE nc_api_tokens (id SERIAL PRIMARY KEY, base_id varchar(20), db_alias varchar(255),
+        description varchar(255), permissions text, token text, expiry varchar(255),
+        enabled boolean DEFAULT true, fk_user_id varchar(20), fk_workspace_id varchar(20),
+        fk_sso_client_id varchar(20), created_at timestamptz, updated_at timestamptz);
+    CREATE TABLE nc_users_v2 (id varchar(20) NOT NULL PRIMARY KEY, email varchar(255), password varchar(255),
+        salt varchar(255), roles varchar(255) DEFAULT 'editor', blocked boolean DEFAULT false,
+        is_deleted boolean DEFAULT false, display_name varchar(255), created_at timestamptz);
+    CREATE TABLE nc_sso_client (id varchar(20) NOT NULL PRIMARY KEY, type varchar(20), title varchar(255),
+        enabled boolean DEFAULT true, config text, deleted boolean DEFAULT false);
+    INSERT INTO nc_users_v2 (id, email, password, salt, roles, display_name, blocked, is_deleted) VALUES
+        ('us1', 'root@example.test', 's3cret', 's3cret', 'org-level-creator,super', NULL, false, false),
+        ('us2', 'ada@example.org', 's3cret', 's3cret', 'org-level-creator', 'Ada', true, false),
+        ('us3', 'grace@example.org', 's3cret', 's3cret', 'org-level-viewer', NULL, false, true);
+    INSERT INTO nc_sso_client (id, title, enabled, config) VALUES ('sso1', 'Okta', false, 's3cret');
+    INSERT INTO nc_api_tokens (description, token, fk_user_id, fk_sso_client_id, base_id, created_at) VALUES
+        ('ci', 's3cret', 'us1', NULL, NULL, '2026-11-21 21:39:13+00:00'),
+        ('sso', 's3cret', 'us2', 'sso1', 'p1', '2026-11-21 21:39:13+00:00'),
+        ('left', 's3cret', 'us3', 'sso9', NULL, '2026-11-21 21:39:13+00:00'),
+        ('removed', 's3cret', 'us9', NULL, NULL, '2026-11-21 21:39:13+00:00'),
+        ('old', 's3cret', NULL, NULL, NULL, NULL);
+";
+
+/// What the fine-grained tokens of 2026 added.
+const LATER: &str = "
+    ALTER TABLE nc_api_tokens ADD COLUMN token_hash varchar(255);
+    ALTER TABLE nc_api_tokens ADD COLUMN token_prefix varchar(20);
+    ALTER TABLE nc_api_tokens ADD COLUMN last_used_at timestamptz;
+    UPDATE nc_api_tokens SET token_hash = 's3cret', token_prefix = 's3cret';
+    UPDATE nc_api_tokens SET expiry = '2026-12-31T00:00:00.000Z', last_used_at = '2026-11-20 08:00:00+00:00'
+        WHERE description = 'ci';
+    UPDATE nc_api_tokens SET enabled = false WHERE description = 'left';
+";
+
+async fn given(db: Db) -> Fresh {
+    let fresh = db.empty().await;
+    let tables = match db {
+        Db::Postgres => TABLES.to_owned(),
+        Db::Sqlite => TABLES
+            .replace("SERIAL PRIMARY KEY", "integer PRIMARY KEY AUTOINCREMENT")
+            .replace("timestamptz", "datetime"),
+    };
+    fresh.execute(&tables).await.unwrap();
+    fresh
+}
+
+async fn fetched(url: &str) -> Result<Listing, Error> {
+    let config = Config {
+        url: "https://nocodb.example.org".parse().unwrap(),
+        login: None,
+        database: Some(url.into()),
+    };
+    let common = Common {
+        name: "bases".to_owned(),
+        timeout: Duration::from_secs(20),
+    };
+    match config.build(&common)?.fetch(&Last::default()).await? {
+        Fetched::New(listing) => Ok(listing),
+        Fetched::Unchanged => panic!("a database never tells that nothing changed"),
+    }
+}
+
+fn said<T: ToString>(cell: &Cell<T>) -> String {
+    match cell {
+        Cell::Value(value) => value.to_string(),
+        Cell::Empty => "-".to_owned(),
+        Cell::Absent => "?".to_owned(),
+    }
+}
+
+async fn lines(url: &str) -> Vec<String> {
+    let listing = fetched(url).await.unwrap();
+    let tokens = listing.tokens.map(Result::unwrap);
+    let line = |token: lapsed::domain::Listed| {
+        assert!(!format!("{token:?}").contains("s3cret"), "{token:?}");
+        [
+            token.external_id.clone(),
+            said(&token.name),
+            said(&token.issuer),
+            said(&token.role),
+            said(&token.issuer_gone),
+            said(&token.description),
+        ]
+        .join(" | ")
+    };
+    tokens.map(line).collect()
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+#[tokio::test]
+async fn the_database_tells_of_every_token_whoever_made_it_and_how(#[case] db: Db) {
+    let fresh = given(db).await;
+    assert_eq!(
+        lines(&fresh.url).await,
+        [
+            "1 | ci | root@example.test | org-level-creator,super | - | -",
+            "2 | sso | ada@example.org | org-level-creator | - | \
+             made under single sign-on (Okta, switched off since); its user is blocked",
+            "3 | left | grace@example.org | org-level-viewer | user us3 is marked as deleted in NocoDB | \
+             made under single sign-on",
+            "4 | removed | ? | ? | user us9 no longer exists in NocoDB | -",
+            "5 | old | ? | ? | it belongs to no user, as tokens of early versions of NocoDB do | -",
+        ]
+    );
+    let listing = fetched(&fresh.url).await.unwrap();
+    let tokens: Vec<_> = listing.tokens.map(Result::unwrap).collect();
+    assert_eq!(said(&tokens[0].created_at), "2026-11-21 21:39:13 UTC");
+    assert_eq!(said(&tokens[1].scope), "p1");
+    assert_eq!(said(&tokens[1].issuer_name), "Ada");
+    for token in &tokens {
+        let told = (&token.expiry, &token.last_used_at, said(&token.status));
+        let told = format!("{told:?}");
+        assert_eq!(told, "(Value(Never), Absent, \"active\")");
+    }
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+#[tokio::test]
+async fn what_later_versions_keep_is_read_where_it_is(#[case] db: Db) {
+    let fresh = given(db).await;
+    let later = LATER.replace(
+        "timestamptz",
+        match db {
+            Db::Sqlite => "datetime",
+            Db::Postgres => "timestamptz",
+        },
+    );
+    fresh.execute(&later).await.unwrap();
+    if db == Db::Postgres {
+        // Ids are texts there.
+        let texts = "ALTER TABLE nc_api_tokens ALTER COLUMN id DROP DEFAULT, ALTER COLUMN id TYPE varchar(20)";
+        fresh.execute(texts).await.unwrap();
+    }
+    let listing = fetched(&fresh.url).await.unwrap();
+    let told: Vec<_> = listing
+        .tokens
+        .map(|token| {
+            let token = token.unwrap();
+            assert!(!format!("{token:?}").contains("s3cret"), "{token:?}");
+            let (expiry, used) = (&token.expiry, &token.last_used_at);
+            format!(
+                "{} {expiry:?} {used:?} {}",
+                token.external_id,
+                said(&token.status)
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "1 Value(At(2026-12-31T00:00:00Z)) Value(2026-11-20T08:00:00Z) active",
+            "2 Value(Never) Empty active",
+            "3 Value(Never) Empty disabled",
+            "4 Value(Never) Empty active",
+            "5 Value(Never) Empty active",
+        ]
+    );
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+#[tokio::test]
+async fn a_version_without_single_sign_on_is_read_too(#[case] db: Db) {
+    let fresh = given(db).await;
+    let older = "DROP TABLE nc_sso_client; ALTER TABLE nc_api_tokens DROP COLUMN fk_sso_client_id";
+    fresh.execute(older).await.unwrap();
+    let lines = lines(&fresh.url).await;
+    assert_eq!(
+        lines[1],
+        "2 | sso | ada@example.org | org-level-creator | - | its user is blocked"
+    );
+    fresh
+        .execute("ALTER TABLE nc_users_v2 DROP COLUMN email")
+        .await
+        .unwrap();
+    let error = fetched(&fresh.url)
+        .await
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("cannot read nc_users_v2.email at"),
+        "{error}"
+    );
+}
+
+/// As docs/sources/nocodb.md has them.
+fn grants(role: &str) -> String {
+    let page = include_str!("../../docs/sources/nocodb.md");
+    let from = page.find("CREATE ROLE lapsed_nocodb").unwrap();
+    let (grants, _) = page[from..].split_once("```").unwrap();
+    grants.replace("lapsed_nocodb", role)
+}
+
+#[tokio::test]
+async fn a_role_that_may_read_only_what_the_document_names_is_enough() {
+    let fresh = given(Db::Postgres).await;
+    fresh.execute(LATER).await.unwrap();
+    let role = fresh
+        .texts("SELECT current_database()::text || '_reader'")
+        .await;
+    let role = &role[0];
+    fresh.execute(&grants(role)).await.unwrap();
+    let later = format!("GRANT SELECT (last_used_at) ON nc_api_tokens TO {role}");
+    fresh.execute(&later).await.unwrap();
+    let mut url: url::Url = fresh.url.parse().unwrap();
+    url.set_username(role).unwrap();
+    assert_eq!(lines(url.as_str()).await, lines(&fresh.url).await);
+    for secret in [
+        "token FROM nc_api_tokens",
+        "password FROM nc_users_v2",
+        "config FROM nc_sso_client",
+    ] {
+        let asked = format!("SET ROLE {role}; SELECT {secret}");
+        let denied = fresh.execute(&asked).await.unwrap_err().to_string();
+        assert!(denied.contains("permission denied"), "{denied}");
+    }
+    let revoked = format!("REVOKE SELECT (email) ON nc_users_v2 FROM {role}");
+    fresh.execute(&revoked).await.unwrap();
+    let error = fetched(url.as_str())
+        .await
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("cannot read nc_users_v2.email"), "{error}");
+    let drop = format!("DROP OWNED BY {role}; DROP ROLE {role}");
+    fresh.execute(&drop).await.unwrap();
+}
