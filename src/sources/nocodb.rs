@@ -101,7 +101,7 @@ impl Source for NocoDbSource {
         if self.has(external_id).await? {
             return Err(ended.err().unwrap_or(Error::StillThere));
         }
-        Ok(())
+        rest.empty_cache().await
     }
 
     /// NocoDB has one page for all tokens of a user.

@@ -345,12 +345,17 @@ async fn a_token_has_ended_when_the_list_no_longer_shows_it() {
     let nocodb = NocoDb::start();
     let source = source(&nocodb);
     source.revoke("3").await.unwrap();
+    assert!(!nocodb.state().accepts(3), "not from the cache either");
     assert_eq!(listed(&nocodb).await.len(), 3);
     let unknown = source.revoke("3").await.unwrap_err();
     assert!(matches!(unknown, Error::NoSuchToken(id) if id == "3"));
 
-    // Somebody else was faster: NocoDB answers with a stack trace.
-    nocodb.state().page = usize::MAX;
+    // Somebody else was faster: NocoDB answers with a stack trace, and the token is gone.
+    nocodb.state().add(5, "us2");
+    nocodb.state().is_raced = true;
+    source.revoke("5").await.unwrap();
+    assert!(!nocodb.state().accepts(5));
+    nocodb.state().is_raced = false;
     nocodb.trap("DELETE /api/v1/tokens/2", || {
         Answer::text(500, "{\"stack\":\"TypeError\"}")
     });
@@ -363,6 +368,15 @@ async fn a_token_has_ended_when_the_list_no_longer_shows_it() {
     let still = source.revoke("2").await.unwrap_err();
     assert!(matches!(still, Error::StillThere), "{still}");
     source.revoke("2").await.unwrap();
+
+    nocodb.trap("DELETE /api/v1/db/meta/cache", || Answer::status(500));
+    let error = source.revoke("4").await.unwrap_err().to_string();
+    assert!(
+        error.contains("NocoDB may remember and accept it"),
+        "{error}"
+    );
+    assert!(error.contains("restart NocoDB"), "{error}");
+    assert!(nocodb.state().accepts(4));
 }
 
 #[test]

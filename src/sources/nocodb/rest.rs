@@ -114,6 +114,16 @@ impl Rest {
         self.session.delete(&format!("{TOKENS}/{id}")).await
     }
 
+    /// Makes NocoDB forget what it remembers of tokens. Versions up to the spring of 2026 accept a deleted
+    /// one from their cache for days, because they look for it there by another key.
+    pub async fn empty_cache(&self) -> Result<(), Error> {
+        let emptied = optional(self.session.delete("api/v1/db/meta/cache").await);
+        emptied.map(drop).map_err(|error| Error::Rights {
+            what: format!("the token is deleted, but NocoDB may remember and accept it; {error}"),
+            mend: "restart NocoDB".to_owned(),
+        })
+    }
+
     /// What NocoDB says of itself.
     pub async fn about(&self) -> Result<About, Error> {
         let about = self.session.get("api/v1/db/meta/nocodb/info", &[]).await;

@@ -1,6 +1,6 @@
 //! A stand-in for NocoDB 0.301 that answers as the real one does, its traps included.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
@@ -28,12 +28,16 @@ pub struct State {
     pub info: Value,
     /// The most rows of a page, whatever is asked for.
     pub page: usize,
+    /// Whenever somebody wants a token deleted, somebody else has just done so.
+    pub is_raced: bool,
     /// Rows come in another order each time.
     pub is_unordered: bool,
     /// The id of who signs in.
     pub me: String,
     /// Sessions given so far; the last is valid.
     pub sessions: usize,
+    /// Secrets of tokens that were deleted, and are accepted until the cache is emptied.
+    remembered: BTreeSet<String>,
     traps: VecDeque<Trap>,
 }
 
@@ -50,9 +54,11 @@ impl NocoDb {
             tokens: Vec::new(),
             info: json!({"version": "0.301.3", "ee": false, "oidcAuthEnabled": false}),
             page: usize::MAX,
+            is_raced: false,
             is_unordered: false,
             me: "us1".to_owned(),
             sessions: 0,
+            remembered: BTreeSet::new(),
             traps: VecDeque::new(),
         };
         for (id, user) in [(1, "us1"), (2, "us2"), (3, "us2"), (4, "us3")] {
@@ -102,6 +108,13 @@ impl State {
         found.unwrap()
     }
 
+    /// Whether NocoDB lets in who brings this token.
+    pub fn accepts(&self, id: usize) -> bool {
+        let secret = format!("{}-{id}", SECRETS[0]);
+        let is_there = self.tokens.iter().any(|token| token["token"] == secret);
+        is_there || self.remembered.contains(&secret)
+    }
+
     fn session(&self) -> String {
         format!("{}-{}", SECRETS[1], self.sessions)
     }
@@ -124,6 +137,10 @@ impl State {
             "GET /api/v1/auth/user/me" => self.me(),
             "GET /api/v1/tokens" => self.list(asked),
             "GET /api/v1/users" => page(self.users.clone(), self.users.len(), self.page, asked),
+            "DELETE /api/v1/db/meta/cache" => {
+                self.remembered.clear();
+                Answer::json(&json!(true))
+            }
             _ => self.delete(&line),
         }
     }
@@ -169,10 +186,17 @@ impl State {
     fn delete(&mut self, line: &str) -> Answer {
         let id = line.strip_prefix("DELETE /api/v1/tokens/");
         let id = id.unwrap_or_else(|| panic!("{line} is not NocoDB's"));
-        let before = self.tokens.len();
-        self.tokens.retain(|token| token["id"].to_string() != id);
-        if self.tokens.len() < before {
-            return Answer::status(200);
+        let at = self
+            .tokens
+            .iter()
+            .position(|token| token["id"].to_string() == id);
+        if let Some(at) = at {
+            let token = self.tokens.remove(at);
+            self.remembered
+                .insert(token["token"].as_str().unwrap().to_owned());
+            if !self.is_raced {
+                return Answer::status(200);
+            }
         }
         let stack = "TypeError: Cannot read properties of undefined (reading 'id')\\n    at ApiToken.delete";
         Answer::text(
