@@ -25,9 +25,9 @@ CREATE TABLE source (
 
 -- Administrators of accounts, as the sources tell.
 CREATE TABLE source_admin (
-    source  TEXT NOT NULL,
-    account TEXT NOT NULL,
-    address TEXT NOT NULL,
+    source  TEXT COLLATE "C" NOT NULL,
+    account TEXT COLLATE "C" NOT NULL,
+    address TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (source, account, address)
 );
 
