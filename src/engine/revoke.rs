@@ -3,9 +3,11 @@
 //! The attempt is written down before the source is asked and the outcome after, so that whatever
 //! happens in between leaves a trace; a second try takes up where the first was cut off.
 
+use chrono::TimeDelta;
+
 use crate::domain::{ExpiryOrigin, NewNotice, Occurrence, Recipient, Status, Token, Topic};
 use crate::sources;
-use crate::store::Tx;
+use crate::store::{AuditRow, Tx};
 
 use super::{Engine, Error, LISTING_TIMEOUT, Watched, judge};
 
@@ -108,8 +110,8 @@ impl Engine {
     /// Writes the attempt down. Tells whether it is unknown what the one before came to.
     async fn begin(&self, order: Order<'_>) -> Result<bool, Error> {
         let mut tx = self.store.begin().await?;
-        let last = tx.last_audit_of(&subject(order.token)).await?;
-        self.write_down(&mut tx, order, ATTEMPT, order.reason)
+        let last = self
+            .write_down(&mut tx, order, ATTEMPT, order.reason)
             .await?;
         tx.commit().await?;
         Ok(last.is_some_and(|entry| [ATTEMPT, IN_DOUBT].contains(&entry.action.as_str())))
@@ -159,16 +161,23 @@ impl Engine {
         Ok(self.policy.recipients(token, &admins, is_lost, &is_dead))
     }
 
+    /// Adds to the trail, and gives the entry about the token before this one. What comes later stands
+    /// later in it, even by a clock that stands still or went back.
     async fn write_down(
         &self,
         tx: &mut Tx,
         order: Order<'_>,
         action: &str,
         reason: Option<&str>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<AuditRow>, Error> {
+        let subject = subject(order.token);
+        let last = tx.last_audit_of(&subject).await?;
         let now = self.now();
-        let entry = [order.by, action, &subject(order.token)];
-        Ok(tx.audit(Self::new_id(now), now, entry, reason).await?)
+        let after = last.as_ref().map(|it| it.at + TimeDelta::microseconds(1));
+        let at = after.map_or(now, |after| after.max(now));
+        let entry = [order.by, action, &subject];
+        tx.audit(Self::new_id(at), at, entry, reason).await?;
+        Ok(last)
     }
 }
 

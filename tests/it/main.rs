@@ -4,6 +4,7 @@
 
 mod database;
 mod db;
+mod engine;
 mod migrations;
 mod nocodb;
 mod store;

@@ -1,0 +1,460 @@
+//! The engine with a source that does as a test tells it, on both databases.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use lapsed::clock::Clock;
+use lapsed::domain::{
+    Backoff, Expiry, ExpiryOrigin, Listed, Policy, Schedule, Status, Token, TokenId,
+};
+use lapsed::engine::{
+    Engine, Error, LastPurge, Order, Post, Refused, Settings, SweepOptions, Watched, new_id,
+};
+use lapsed::notify::message::{Stationery, Writer};
+use lapsed::notify::outbox::Outbox;
+use lapsed::notify::template::Templates;
+use lapsed::notify::transport::Transport;
+use lapsed::notify::view::Place;
+use lapsed::sources::{
+    self, AccountAdmin, Checked, Fetched, Last, Listing, Source, gather::Gathering,
+};
+use lapsed::store::{AuditRow, NoticeRow};
+use rstest::rstest;
+use tokio_util::sync::CancellationToken;
+
+use crate::db::{Db, Fresh};
+
+fn now() -> DateTime<Utc> {
+    "2026-11-21T09:00:00Z".parse().unwrap()
+}
+
+/// A source that does as it is told.
+#[derive(Default)]
+struct Fake {
+    tokens: Mutex<Vec<Listed>>,
+    admins: Mutex<Option<Vec<AccountAdmin>>>,
+    /// What comes of the next orders; when there are no more, all is well.
+    revokes: Mutex<VecDeque<sources::Error>>,
+    /// What it was ordered to end.
+    ended: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Source for Fake {
+    async fn fetch(&self, _: &Last) -> Result<Fetched<Listing>, sources::Error> {
+        let mut gathering = Gathering::default();
+        for token in self.tokens.lock().unwrap().iter() {
+            gathering.push(token)?;
+        }
+        let mut listing = gathering.finish()?;
+        listing.admins = self.admins.lock().unwrap().clone();
+        Ok(Fetched::New(listing))
+    }
+
+    async fn check(&self) -> Result<Checked, sources::Error> {
+        Ok(Checked::default())
+    }
+
+    async fn revoke(&self, external_id: &str) -> Result<(), sources::Error> {
+        self.ended.lock().unwrap().push(external_id.to_owned());
+        let failure = self.revokes.lock().unwrap().pop_front();
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn page_of(&self, external_id: &str) -> Option<String> {
+        Some(format!("https://shop.example.org/tokens/{external_id}"))
+    }
+}
+
+struct World {
+    engine: Engine,
+    source: Arc<Fake>,
+    outbox: tempfile::TempDir,
+    _fresh: Fresh,
+}
+
+impl World {
+    async fn new(db: Db) -> Self {
+        let (store, fresh) = db.store().await;
+        let source = Arc::new(Fake::default());
+        let outbox = tempfile::tempdir().unwrap();
+        let watched = Watched {
+            name: "shop".to_owned(),
+            kind: "fake",
+            source: source.clone(),
+            schedule: None,
+            allow_revoke: true,
+            policy_ttl: None,
+            owners: None,
+        };
+        let engine = Engine {
+            store,
+            clock: Clock::manual(now()),
+            policy: policy(),
+            settings: settings(),
+            post: Arc::new(post(&outbox)),
+            sources: vec![watched],
+            directories: Vec::new(),
+            holder: new_id(now()),
+            last_purge: LastPurge::default(),
+            on_progress: Box::new(|| ()),
+        };
+        Self {
+            engine,
+            source,
+            outbox,
+            _fresh: fresh,
+        }
+    }
+
+    /// Lets the source list a token of Ada's at acme.
+    async fn list(&self, external_id: &str, expires_at: DateTime<Utc>) -> Token {
+        use lapsed::domain::Cell::Value;
+        let listed = Listed {
+            name: Value("ci-deploy".to_owned()),
+            issuer: Value("ada@example.org".parse().unwrap()),
+            account: Value("acme".to_owned()),
+            expiry: Value(Expiry::At(expires_at)),
+            ..Listed::named(external_id)
+        };
+        self.source.tokens.lock().unwrap().push(listed);
+        self.sweep().await;
+        self.token(external_id).await
+    }
+
+    async fn sweep(&self) {
+        let stop = CancellationToken::new();
+        let report = self.engine.sweep(&SweepOptions::default(), &stop).await;
+        assert!(!report.is_failure(), "{report:?}");
+    }
+
+    async fn token(&self, external_id: &str) -> Token {
+        let mut tx = self.engine.store.read().await.unwrap();
+        let id = TokenId::of("shop", external_id);
+        tx.tokens_by_id(&[id]).await.unwrap().pop().unwrap()
+    }
+
+    async fn revoke(&self, token: &Token) -> Result<lapsed::engine::Revoked, Error> {
+        let order = Order {
+            token,
+            by: "grace",
+            reason: Some("it was found in a public repository"),
+        };
+        self.engine.revoke(order).await
+    }
+
+    /// The trail, the first entry first, as `actor action subject: reason`.
+    async fn trail(&self) -> Vec<String> {
+        let mut tx = self.engine.store.read().await.unwrap();
+        let entries = tx.list_audit(None, 100).await.unwrap();
+        let line = |entry: &AuditRow| {
+            let reason = entry.reason.as_deref().unwrap_or("-");
+            format!(
+                "{} {} {}: {reason}",
+                entry.actor, entry.action, entry.subject
+            )
+        };
+        entries.iter().rev().map(line).collect()
+    }
+
+    async fn notices(&self, token: &Token) -> Vec<String> {
+        let mut tx = self.engine.store.read().await.unwrap();
+        let notices = tx.notices_about(&[token.id]).await.unwrap();
+        let line = |it: &NoticeRow| format!("{} {} {}", it.topic, it.recipient, it.state);
+        let mut lines: Vec<String> = notices.iter().map(line).collect();
+        lines.sort();
+        lines
+    }
+
+    /// The mails that were written since the last look.
+    fn mails(&self) -> Vec<String> {
+        let mut mails = Vec::new();
+        for file in std::fs::read_dir(self.outbox.path()).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            // Long lines are broken in transit.
+            mails.push(text.replace("=\r\n", "").replace("=3D", "="));
+            std::fs::remove_file(path).unwrap();
+        }
+        mails.sort();
+        mails
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
+        steps: vec!["7d".parse().unwrap(), "1d".parse().unwrap()],
+        merge_ahead: TimeDelta::zero(),
+        admin_digest: None,
+        zone: chrono_tz::UTC,
+        admins: vec!["boss@example.org".parse().unwrap()],
+        accounts: [].into(),
+        max_per_sweep: 0,
+    }
+}
+
+fn settings() -> Settings {
+    let year = TimeDelta::days(365);
+    Settings {
+        sweep: Schedule::new("* * * * *", chrono_tz::UTC).unwrap(),
+        lease: TimeDelta::seconds(30),
+        backoff: Backoff {
+            min: TimeDelta::minutes(1),
+            max: TimeDelta::hours(6),
+        },
+        give_up: TimeDelta::days(5),
+        connections: 1,
+        messages_per_connection: 0,
+        mails_per_second: None,
+        gone_tokens: year,
+        notices: year,
+        findings: year,
+        runs: year,
+        audit: year,
+    }
+}
+
+fn post(outbox: &tempfile::TempDir) -> Post {
+    let stationery = Stationery {
+        from: "tokens@lapsed.example".parse().unwrap(),
+        reply_to: None,
+        place: Place::default(),
+    };
+    Post::new(
+        Writer::new(stationery),
+        Transport::File(Outbox::open(outbox.path()).unwrap()),
+        Templates::load(None).unwrap(),
+    )
+}
+
+fn admin(account: &str, address: &str) -> AccountAdmin {
+    AccountAdmin {
+        account: account.to_owned(),
+        address: address.parse().unwrap(),
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_token_is_ended_where_it_lives_and_all_whom_it_concerns_are_told(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    let admins = vec![admin("acme", "acme-admin@example.org")];
+    *world.source.admins.lock().unwrap() = Some(admins);
+    // Due tomorrow: planned, and not yet sent, but for an hour from now.
+    let token = world.list("k-1", now() + TimeDelta::days(8)).await;
+    world.engine.clock.advance(TimeDelta::hours(1));
+
+    let revoked = world.revoke(&token).await.unwrap();
+    let told: Vec<&str> = revoked.told.iter().map(|it| it.address.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "ada@example.org",
+            "acme-admin@example.org",
+            "boss@example.org"
+        ]
+    );
+    assert_eq!(*world.source.ended.lock().unwrap(), ["k-1"]);
+    let token = world.token("k-1").await;
+    assert_eq!((token.status, token.due_at), (Status::Revoked, None));
+    assert_eq!(
+        world.trail().await,
+        [
+            "grace token.revoke shop/k-1: it was found in a public repository",
+            "grace token.revoked shop/k-1: it was found in a public repository",
+        ]
+    );
+
+    // The source lists it no longer; it stays revoked, and nobody is warned of anything.
+    world.source.tokens.lock().unwrap().clear();
+    world.sweep().await;
+    let mails = world.mails();
+    assert_eq!(mails.len(), 3);
+    for mail in &mails {
+        assert!(mail.contains("Subject: Token ci-deploy was revoked on Sat 21 Nov 2026"));
+        assert!(mail.contains("by grace"), "{mail}");
+        assert!(mail.contains("found in a public repository"), "{mail}");
+        assert!(
+            mail.contains("https://shop.example.org/tokens/k-1"),
+            "{mail}"
+        );
+    }
+    world.engine.clock.advance(TimeDelta::days(7));
+    world.sweep().await;
+    assert!(world.mails().is_empty());
+    assert_eq!(world.token("k-1").await.status, Status::Revoked);
+
+    // Once is enough, and a second time asks nobody.
+    let again = world.revoke(&world.token("k-1").await).await;
+    assert!(matches!(
+        again,
+        Err(Error::Revoke(Refused::NotActive(Status::Revoked)))
+    ));
+    assert_eq!(world.source.ended.lock().unwrap().len(), 1);
+}
+
+#[rstest]
+#[tokio::test]
+async fn warnings_that_were_planned_are_taken_back(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let mut world = World::new(db).await;
+    // Planned at once for the digest at nine tomorrow.
+    world.engine.policy.admin_digest = Some("09:00:00".parse().unwrap());
+    world.engine.policy.merge_ahead = TimeDelta::days(1);
+    let token = world
+        .list("k-1", now() + TimeDelta::days(7) + TimeDelta::hours(20))
+        .await;
+    let planned = world.notices(&token).await;
+    assert!(
+        planned.contains(&"expiry ada@example.org planned".to_owned()),
+        "{planned:?}"
+    );
+    let revoked = world.revoke(&token).await.unwrap();
+    assert!(revoked.cancelled > 0, "{revoked:?}");
+    let left = world.notices(&token).await;
+    assert!(
+        left.contains(&"expiry ada@example.org cancelled".to_owned()),
+        "{left:?}"
+    );
+    assert!(
+        left.contains(&"revoked ada@example.org planned".to_owned()),
+        "{left:?}"
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_may_not_be_ended_is_not_even_asked_for(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let mut world = World::new(db).await;
+    let token = world.list("k-1", now() + TimeDelta::days(30)).await;
+    let refused = |world: &World, token: &Token| world.engine.may_revoke(token).err().unwrap();
+    world.engine.sources[0].allow_revoke = false;
+    assert_eq!(
+        refused(&world, &token),
+        Refused::NotAllowed("shop".to_owned())
+    );
+    world.engine.sources[0].allow_revoke = true;
+    let elsewhere = Token {
+        source: "local".to_owned(),
+        ..token.clone()
+    };
+    assert_eq!(
+        refused(&world, &elsewhere),
+        Refused::UnknownSource("local".to_owned())
+    );
+    for status in [Status::Disabled, Status::Gone, Status::Revoked] {
+        let ended = Token {
+            status,
+            ..token.clone()
+        };
+        assert_eq!(refused(&world, &ended), Refused::NotActive(status));
+    }
+    let expired = Token {
+        expiry: Expiry::At(now()),
+        ..token.clone()
+    };
+    assert_eq!(
+        refused(&world, &expired),
+        Refused::NotActive(Status::Expired)
+    );
+    let past_our_date = Token {
+        expiry_origin: Some(ExpiryOrigin::Policy),
+        ..expired
+    };
+    assert!(world.engine.may_revoke(&past_our_date).is_ok());
+    assert!(world.trail().await.is_empty());
+    assert!(world.source.ended.lock().unwrap().is_empty());
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_the_source_refuses_changes_nothing_and_leaves_a_trace(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    let token = world.list("k-1", now() + TimeDelta::days(30)).await;
+    let failures = [
+        (sources::Error::OwnToken, "token.revoke_failed"),
+        (sources::Error::CannotRevoke, "token.revoke_failed"),
+        (
+            sources::Error::NoSuchToken("k-1".to_owned()),
+            "token.revoke_failed",
+        ),
+        (sources::Error::StillThere, "token.revoke_unknown"),
+    ];
+    for (failure, action) in failures {
+        let said = failure.to_string();
+        world.source.revokes.lock().unwrap().push_back(failure);
+        let error = world.revoke(&token).await.unwrap_err();
+        assert_eq!(error.to_string(), said);
+        let trail = world.trail().await;
+        let last = trail.last().unwrap();
+        assert_eq!(*last, format!("grace {action} shop/k-1: {said}"));
+        assert_eq!(world.token("k-1").await, token);
+        assert!(world.notices(&token).await.is_empty());
+        world.engine.clock.advance(TimeDelta::seconds(1));
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_second_try_settles_what_the_first_was_cut_off_from(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    let token = world.list("k-1", now() + TimeDelta::days(30)).await;
+    // As a process leaves it that was killed while the source did as it was told.
+    let mut tx = world.engine.store.begin().await.unwrap();
+    let entry = ["grace", "token.revoke", "shop/k-1"];
+    tx.audit(new_id(now()), now(), entry, None).await.unwrap();
+    tx.commit().await.unwrap();
+    world.engine.clock.advance(TimeDelta::minutes(1));
+
+    let gone = sources::Error::NoSuchToken("k-1".to_owned());
+    world.source.revokes.lock().unwrap().push_back(gone);
+    world.revoke(&token).await.unwrap();
+    assert_eq!(world.token("k-1").await.status, Status::Revoked);
+    let trail = world.trail().await;
+    assert!(
+        trail[2].starts_with("grace token.revoked shop/k-1"),
+        "{trail:?}"
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn admins_whom_the_source_tells_of_are_warned_and_those_who_left_are_not(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    let told = |admins: &[AccountAdmin]| {
+        *world.source.admins.lock().unwrap() = Some(admins.to_vec());
+    };
+    told(&[
+        admin("acme", "acme-admin@example.org"),
+        admin("acme", "left@example.org"),
+        admin("other", "other@example.org"),
+    ]);
+    let token = world.list("k-1", now() + TimeDelta::days(7)).await;
+    assert_eq!(
+        world.notices(&token).await,
+        [
+            "expiry acme-admin@example.org sent",
+            "expiry ada@example.org sent",
+            "expiry boss@example.org sent",
+            "expiry left@example.org sent",
+        ]
+    );
+    told(&[admin("acme", "acme-admin@example.org")]);
+    world.engine.clock.advance(TimeDelta::days(6));
+    world.sweep().await;
+    let of_both = world.notices(&token).await;
+    let count = |of: &str| of_both.iter().filter(|line| line.contains(of)).count();
+    assert_eq!((count("acme-admin@"), count("left@")), (2, 1));
+    let mails = world.mails();
+    let page = "https://shop.example.org/tokens/k-1";
+    assert!(mails.iter().all(|mail| mail.contains(page)), "{mails:?}");
+}
