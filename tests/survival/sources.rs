@@ -2,6 +2,7 @@
 
 use rstest::rstest;
 
+use crate::daemon::{Daemon, free_port, get};
 use crate::world::{Db, World};
 
 const HEADER: &str = "external_id,name,issuer_email,expires_at\n";
@@ -235,4 +236,166 @@ fn tokens_without_an_end_or_an_owner_get_both_from_us(#[case] db: Db) {
         .run(&["source", "sync", "exports"])
         .exits(0)
         .says("exports: 1 changed");
+}
+
+#[test]
+fn a_token_is_ended_only_where_the_configuration_allows_it_and_somebody_is_sure() {
+    let mut world = world_with_exports(Db::Sqlite, "");
+    world.at("2026-11-20 08:30:00").env("USER", "grace");
+    world.write("exports.csv", rows(1));
+    world.import(&["elsewhere,E,ada@example.org,never"]);
+    world.run(&["source", "sync", "exports"]).exits(0);
+    let id = "exports/k00";
+    world
+        .run(&["token", "revoke", id])
+        .exits(2)
+        .says("--at-source");
+    for arguments in [
+        vec!["token", "revoke", id, "--at-source", "--yes"],
+        vec!["token", "revoke", id, "--at-source", "--dry-run"],
+    ] {
+        world
+            .run(&arguments)
+            .exits(1)
+            .says("lapsed may not end tokens of the source exports")
+            .says("allow_revoke = true");
+    }
+    world
+        .run(&["token", "revoke", "local/elsewhere", "--at-source", "--yes"])
+        .exits(1)
+        .says("not in the configuration");
+    assert!(world.list(&["audit", "list"]).is_empty());
+
+    let mut world = world_with_exports(Db::Sqlite, "allow_revoke = true");
+    world.at("2026-11-20 08:30:00").env("USER", "grace");
+    world.write("exports.csv", rows(1));
+    world.run(&["source", "sync", "exports"]).exits(0);
+    world
+        .run(&["token", "revoke", id, "--at-source"])
+        .exits(2)
+        .says("--yes");
+    world
+        .run(&["token", "revoke", id, "--at-source", "--dry-run"])
+        .exits(0)
+        .says("would end key 0 (exports/k00) at its source, and tell ada@example.org, boss@example.org");
+    assert!(world.list(&["audit", "list"]).is_empty());
+    let reason = ["--reason", "leaked"];
+    let revoke = ["token", "revoke", id, "--at-source", "--yes"];
+    world
+        .run(&[&revoke[..], &reason[..]].concat())
+        .exits(1)
+        .says("cannot end tokens");
+    let trail = world.list(&["audit", "list"]);
+    let told: Vec<String> = trail
+        .iter()
+        .map(|it| {
+            format!(
+                "{} {} {} {}",
+                it["actor"], it["action"], it["subject"], it["reason"]
+            )
+        })
+        .map(|line| line.replace('"', ""))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "grace token.revoke_failed exports/k00 a source of this kind cannot end tokens; end it where it lives",
+            "grace token.revoke exports/k00 leaked",
+        ]
+    );
+    assert_eq!(world.tokens(), ["k00 active"]);
+    assert_eq!(world.list(&["audit", "list", "--limit", "1"]).len(), 1);
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn a_date_of_our_own_is_warned_of_as_one(#[case] db: Db) {
+    let mut world = world_with_exports(db, "policy_ttl = \"90d\"");
+    world.write(
+        "exports.csv",
+        "external_id,name,issuer_email,expires_at,created_at\n\
+         k1,deploy,ada@example.org,never,2026-09-01\n",
+    );
+    world.at("2026-11-23 08:30:00");
+    world.run(&["sweep"]).exits(0);
+    let mails = world.take_mails();
+    assert_eq!(mails.len(), 2, "{mails:?}");
+    for mail in &mails {
+        assert_eq!(
+            mail.subject,
+            "Token deploy is to be replaced within 7 days (Mon 30 Nov 2026)"
+        );
+        for text in [&mail.text, &mail.html] {
+            let text = text.replace('\n', " ");
+            assert!(
+                text.contains("That date is our policy: exports gives the token no end"),
+                "{text}"
+            );
+            assert!(!text.contains("stops working"), "{text}");
+        }
+    }
+    world
+        .run(&["token", "show", "exports/k1"])
+        .exits(0)
+        .says("policy: a date of ours, after which the token itself works on");
+    world
+        .run(&["explain", "exports/k1"])
+        .exits(0)
+        .says("it works on after that");
+    let token = world.run(&["token", "show", "exports/k1", "--format", "json"]);
+    let token: serde_json::Value = serde_json::from_str(&token.stdout).unwrap();
+    assert_eq!(token["expiry_origin"], "policy");
+    assert!(token.get("page").is_none() && token.get("admins").is_none());
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn the_daemon_tells_how_each_source_does(#[case] db: Db) {
+    let mut world = world_with_exports(db, "");
+    world.table("[[source]]\nname = \"away\"\nkind = \"file\"\npath = \"away.csv\"");
+    world.write("exports.csv", rows(3));
+    world.run(&["sweep"]).exits(1).says("away");
+    let listed: Vec<String> = world
+        .list(&["source", "list"])
+        .iter()
+        .map(|it| format!("{} {} {}", it["name"], it["state"], it["tokens"]).replace('"', ""))
+        .collect();
+    assert_eq!(listed, ["away failing 0", "exports ok 3"]);
+    let port = free_port();
+    world.set("http.listen", &format!("\"127.0.0.1:{port}\""));
+    let daemon = Daemon::start(&world, "daemon");
+    let (_, metrics) = get(port, "/metrics");
+    daemon.stop();
+    for line in [
+        "lapsed_source_failing{source=\"away\"} 1",
+        "lapsed_source_failing{source=\"exports\"} 0",
+        "lapsed_source_tokens{source=\"exports\"} 3",
+        "lapsed_source_last_good_sync_timestamp_seconds{source=\"away\"} 0",
+    ] {
+        assert!(
+            metrics.lines().any(|shown| shown == line),
+            "{line}: {metrics}"
+        );
+    }
+}
+
+#[test]
+fn what_an_operator_lets_go_is_written_down() {
+    let mut world = World::new(Db::Sqlite);
+    world.set("notify.max_per_sweep", "1").env("USER", "grace");
+    world.at("2026-11-24 00:00:00");
+    world.import(&[
+        "a,A,ada@example.org,2026-11-30",
+        "b,B,bob@example.org,2026-11-30",
+    ]);
+    world.run(&["sweep"]).exits(1);
+    world.run(&["release", "--discard"]).exits(0);
+    let trail = world.list(&["audit", "list"]);
+    assert_eq!(trail.len(), 1, "{trail:?}");
+    assert_eq!(
+        (&trail[0]["actor"], &trail[0]["action"]),
+        (&"grace".into(), &"plan.discard".into())
+    );
 }
