@@ -61,6 +61,8 @@ CREATE TABLE token (
     planned_step  INTEGER,
     due_at        TEXT,
     gone_at       TEXT,
+    -- When its source, which wants to know, is to be told that it has expired.
+    tell_at       TEXT,
     UNIQUE (source, external_id)
 ) STRICT;
 
@@ -72,6 +74,7 @@ CREATE INDEX token_expires ON token (expires_at, id) WHERE expires_at IS NOT NUL
 -- Finds marks that a clock which jumped and came back has left behind.
 CREATE INDEX token_expired ON token (expires_at) WHERE status = 'expired';
 CREATE INDEX token_gone ON token (gone_at) WHERE gone_at IS NOT NULL;
+CREATE INDEX token_untold ON token (source, tell_at) WHERE tell_at IS NOT NULL;
 
 -- What one sweep planned; kept only where something was planned.
 CREATE TABLE plan (

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{database, field::Field, table::Table};
 use crate::domain::Schedule;
-use crate::sources::{self, file, gcore, nocodb, rancher};
+use crate::sources::{self, file, gcore, nocodb, rancher, sql};
 
 /// A place where tokens live.
 #[derive(Debug, Clone)]
@@ -73,7 +73,26 @@ const SOURCE_KINDS: &[(&str, ReadKind<sources::Kind>)] = &[
     ("rancher", rancher),
     ("gcore", gcore),
     ("nocodb", nocodb),
+    ("sql", sql),
 ];
+
+fn sql(table: &mut Table) -> Option<sources::Kind> {
+    let statement = |field: &Field| field.text().map(str::to_owned);
+    let example = "url = \"sqlite:///path/to/app.db\"";
+    let url = table.required("url", example, database::theirs);
+    let example = "query = \"SELECT id AS external_id, expires_at FROM api_token\"";
+    let query = table.required("query", example, statement);
+    let people_query = table.optional("people_query", statement);
+    let mark_expired = table.optional("mark_expired", statement);
+    let revoke = table.optional("revoke", statement);
+    Some(sources::Kind::Sql(sql::Config {
+        url: url?,
+        query: query?,
+        people_query,
+        mark_expired,
+        revoke,
+    }))
+}
 
 fn rancher(table: &mut Table) -> Option<sources::Kind> {
     let url = table.required("url", "url = \"https://rancher.example.org\"", Field::site);

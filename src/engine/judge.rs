@@ -38,10 +38,11 @@ impl Engine {
 
     async fn mark(&self, report: &mut Report) -> Result<(), Error> {
         let now = self.now();
+        let telling = self.telling();
         loop {
             let mut tx = self.store.begin().await?;
             let unmarked = tx.unmark_expired(now, PAGE).await?;
-            let marked = tx.mark_expired(now, PAGE).await?;
+            let marked = tx.mark_expired(now, PAGE, &telling).await?;
             if marked > 0 || unmarked > 0 {
                 // A finding about a token that no longer works has lost its ground, and the reverse.
                 ask(&mut tx, now).await?;

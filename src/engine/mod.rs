@@ -16,6 +16,7 @@ mod report;
 mod revoke;
 mod sweep;
 mod sync;
+mod tell;
 pub mod ticker;
 
 use std::sync::Arc;

@@ -12,6 +12,8 @@ pub enum Job {
     Judge,
     /// Decides who is owed what.
     Plan,
+    /// Lets sources know which of their tokens have expired.
+    Tell,
     /// Sends it.
     Deliver,
     /// Drops what need not be kept.
@@ -20,10 +22,11 @@ pub enum Job {
 
 impl Job {
     /// In the order in which a sweep does them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Sync,
         Self::Judge,
         Self::Plan,
+        Self::Tell,
         Self::Deliver,
         Self::Purge,
     ];
@@ -35,6 +38,7 @@ impl Job {
             Self::Sync => "sync",
             Self::Judge => "judge",
             Self::Plan => "plan",
+            Self::Tell => "tell",
             Self::Deliver => "deliver",
             Self::Purge => "purge",
         }
@@ -58,6 +62,8 @@ pub struct Report {
     pub people_changed: u64,
     /// Tokens marked expired.
     pub expired: u64,
+    /// Of how many expired tokens their source was told.
+    pub expired_told: u64,
     /// Marks taken back.
     pub unexpired: u64,
     /// Findings opened.

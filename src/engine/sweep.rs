@@ -93,7 +93,7 @@ impl Engine {
     ) {
         let lost = CancellationToken::new();
         let jobs = async {
-            for job in [Job::Sync, Job::Judge, Job::Plan, Job::Purge] {
+            for job in [Job::Sync, Job::Judge, Job::Plan, Job::Tell, Job::Purge] {
                 if !stop.is_cancelled() && !report.store_down {
                     self.perform(job, options, stop, report).await;
                 }
@@ -124,6 +124,7 @@ impl Engine {
                 }
                 Job::Judge => self.judge(report).await,
                 Job::Plan => self.plan(report).await,
+                Job::Tell => self.tell_sources(options, report).await,
                 Job::Deliver => self.deliver(stop, report).await,
                 Job::Purge => self.purge(report).await,
             }

@@ -6,6 +6,7 @@
 
 mod error;
 mod record;
+mod writing;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -18,7 +19,10 @@ use futures_util::TryStreamExt;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
-use sqlx::{ConnectOptions, Connection as _, FromRow, PgConnection, SqliteConnection};
+use sqlx::{
+    Column as _, ConnectOptions, Connection as _, Executor as _, FromRow, PgConnection,
+    SqlSafeStr as _, SqliteConnection, Statement as _,
+};
 use url::Url;
 
 pub use error::Error;
@@ -95,21 +99,26 @@ impl Database {
                 let begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
                 self.in_time(sqlx::raw_sql(begin).execute(&mut **connection))
                     .await?;
-                // The plan is to be the one that has all rows soonest, not the first ones.
-                let limits = sqlx::query(
-                    "SELECT set_config('statement_timeout', $1, true),
-                            set_config('timezone', 'UTC', true),
-                            set_config('cursor_tuple_fraction', '1', true)",
-                )
-                .bind(self.timeout.as_millis().to_string())
-                .persistent(false);
-                self.in_time(limits.execute(&mut **connection)).await?;
+                self.limit(connection).await?;
             }
         }
         Ok(Reading {
             database: self,
             connection,
         })
+    }
+
+    /// The time-out of each statement of a transaction, and its time zone.
+    async fn limit(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        // The plan is to be the one that has all rows soonest, not the first ones.
+        let limits = sqlx::query(
+            "SELECT set_config('statement_timeout', $1, true), set_config('timezone', 'UTC', true),
+                    set_config('cursor_tuple_fraction', '1', true)",
+        );
+        let limits = limits
+            .bind(self.timeout.as_millis().to_string())
+            .persistent(false);
+        self.in_time(limits.execute(connection)).await.map(drop)
     }
 
     async fn connect(&self, reads_only: bool) -> Result<Connection, Error> {
@@ -238,6 +247,69 @@ impl Reading<'_> {
             .await
     }
 
+    /// The names of the columns that a query gives, with or without rows.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(crate) async fn columns_of(
+        &mut self,
+        query: &str,
+        values: &[Scalar],
+    ) -> Result<Vec<String>, super::Error> {
+        if let Connection::Sqlite { connection, .. } = &mut self.connection {
+            // It would give columns of one name different ones in what follows.
+            let statement = trusted(query.to_owned()).into_sql_str();
+            let prepared = self.database.in_time(connection.prepare(statement)).await?;
+            let columns = prepared.columns().iter();
+            return Ok(columns.map(|column| column.name().to_owned()).collect());
+        }
+        let query = format!(
+            "SELECT listed.* FROM (SELECT 1 AS one) AS one LEFT JOIN (\n{query}\n) AS listed ON 1 = 0"
+        );
+        let mut names = Vec::new();
+        self.records(&query, values, |record| {
+            names = record.columns();
+            Ok(ControlFlow::Break(()))
+        })
+        .await?;
+        Ok(names)
+    }
+
+    /// Has a statement planned without running it, so that what is wrong with it comes to light.
+    ///
+    /// # Errors
+    /// When the database would refuse it.
+    pub(crate) async fn explain(
+        &mut self,
+        statement: &str,
+        values: &[Scalar],
+    ) -> Result<(), Error> {
+        let explain = trusted(format!("EXPLAIN {statement}"));
+        match &mut self.connection {
+            Connection::Sqlite { connection, .. } => {
+                let explain = sqlx::query_with(explain, record::sqlite_arguments(values));
+                let asked = explain.persistent(false).execute(&mut **connection);
+                self.database.in_time(asked).await?;
+            }
+            Connection::Postgres(connection) => {
+                let explain = sqlx::query_with(explain, record::postgres_arguments(values));
+                // So that what is refused here spoils nothing after it.
+                let kept = sqlx::raw_sql("SAVEPOINT lapsed");
+                self.database
+                    .in_time(kept.execute(&mut **connection))
+                    .await?;
+                let asked = explain.persistent(false).execute(&mut **connection);
+                let explained = self.database.in_time(asked).await;
+                let back = sqlx::raw_sql("ROLLBACK TO SAVEPOINT lapsed");
+                self.database
+                    .in_time(back.execute(&mut **connection))
+                    .await?;
+                explained?;
+            }
+        }
+        Ok(())
+    }
+
     /// The names of the columns of a table that the role may read; none when there is no such table.
     ///
     /// # Errors
@@ -290,9 +362,15 @@ impl Reading<'_> {
                 let mut rows = sqlx::query_with(trusted(query.to_owned()), arguments)
                     .persistent(false)
                     .fetch(&mut **connection);
+                let mut count = 0_u32;
                 while let Some(row) = database.in_time(rows.try_next()).await? {
                     if each(Row::Sqlite(&row))?.is_break() {
                         break;
+                    }
+                    count = count.wrapping_add(1);
+                    if count.is_multiple_of(BATCH) {
+                        // Its thread is always ahead: nobody else in this task would have a turn.
+                        tokio::task::yield_now().await;
                     }
                 }
                 Ok(())
@@ -311,15 +389,14 @@ async fn fetch_all(
     (query, values): (&str, &[Scalar]),
     each: &mut Each<'_>,
 ) -> Result<(), super::Error> {
-    // Unnamed statements throughout: named ones would be left behind at a pooler.
+    // Unnamed statements: named ones are left behind at a pooler. The one that gives rows needs a name,
+    // because sqlx asks for types that it does not know in between, and is closed in the end.
     let declare = trusted(format!("DECLARE lapsed NO SCROLL CURSOR FOR\n{query}"));
     let declare = sqlx::query_with(declare, record::postgres_arguments(values)).persistent(false);
     database.in_time(declare.execute(&mut *connection)).await?;
     let fetch = format!("FETCH {BATCH} FROM lapsed");
     loop {
-        let mut rows = sqlx::query(trusted(fetch.clone()))
-            .persistent(false)
-            .fetch(&mut *connection);
+        let mut rows = sqlx::query(trusted(fetch.clone())).fetch(&mut *connection);
         let mut count = 0;
         let mut wanted = true;
         while let Some(row) = database.in_time(rows.try_next()).await? {
@@ -334,7 +411,10 @@ async fn fetch_all(
         }
     }
     let close = sqlx::query("CLOSE lapsed").persistent(false);
-    database.in_time(close.execute(connection)).await?;
+    database.in_time(close.execute(&mut *connection)).await?;
+    database
+        .in_time(connection.clear_cached_statements())
+        .await?;
     Ok(())
 }
 

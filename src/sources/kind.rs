@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Source, file, gcore, nocodb, rancher};
+use super::{Error, Source, file, gcore, nocodb, rancher, sql};
 
 /// What a source is, as it is configured.
 #[derive(Debug, Clone)]
@@ -13,9 +13,10 @@ pub enum Kind {
     Rancher(rancher::Config),
     /// An account at Gcore.
     Gcore(gcore::Config),
-
     /// A NocoDB.
     NocoDb(nocodb::Config),
+    /// A table in a database of others.
+    Sql(sql::Config),
 }
 
 /// What every kind is told.
@@ -35,8 +36,8 @@ impl Kind {
             Self::File(_) => "file",
             Self::Rancher(_) => "rancher",
             Self::Gcore(_) => "gcore",
-
             Self::NocoDb(_) => "nocodb",
+            Self::Sql(_) => "sql",
         }
     }
 
@@ -49,8 +50,8 @@ impl Kind {
             Self::File(config) => Box::new(config.build(common)),
             Self::Rancher(config) => Box::new(config.build(common)?),
             Self::Gcore(config) => Box::new(config.build(common)?),
-
             Self::NocoDb(config) => Box::new(config.build(common)?),
+            Self::Sql(config) => Box::new(config.build(common)?),
         })
     }
 }

@@ -12,6 +12,7 @@ pub mod owners;
 pub mod rancher;
 pub(crate) mod rows;
 mod sorter;
+pub mod sql;
 pub mod tokens;
 
 use std::fmt;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::domain::{Address, Listed};
+use crate::domain::{Address, Listed, Token, TokenId};
 use crate::web;
 
 pub use kind::{Common, Kind};
@@ -50,11 +51,34 @@ pub trait Source: Send + Sync {
         Err(Error::CannotRevoke)
     }
 
+    /// Whether it wants to be told of tokens that have expired.
+    fn hears_of_expiry(&self) -> bool {
+        false
+    }
+
+    /// Tells it that tokens of its have expired. A token is told of once, but for a program that is killed
+    /// in between: then once more.
+    async fn expired(&self, tokens: &[Token]) -> Told {
+        let _ = tokens;
+        Told::default()
+    }
+
     /// The page of the source's own site where people see to this token.
     fn page_of(&self, external_id: &str) -> Option<String> {
         let _ = external_id;
         None
     }
+}
+
+/// What became of telling a source about tokens.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Those that it knows of now.
+    pub done: Vec<TokenId>,
+    /// Those that it did not take. What is neither done nor failed was not tried.
+    pub failed: Vec<TokenId>,
+    /// Why, of the first; or why nothing could be tried.
+    pub error: Option<Error>,
 }
 
 /// What a source is told of its last good listing.

@@ -245,7 +245,8 @@ impl Tx {
                 account = $7, role = $8, scope = $9, created_at = $10, expiry = $11, expires_at = $12,
                 expiry_origin = $13, status = $14, last_used_at = $15, life_from = $16,
                 planned_step = $17, due_at = $18, gone_at = CASE WHEN $14 = 'gone' THEN COALESCE(gone_at, $19) END,
-                use_told = $20, issuer_gone = $21
+                use_told = $20, issuer_gone = $21,
+                tell_at = CASE WHEN $14 = 'expired' THEN tell_at END
              WHERE id = $1")
             .bind(token.id.0)
             .bind(&token.name)
@@ -312,17 +313,61 @@ impl Tx {
         Ok(())
     }
 
-    /// Marks up to `limit` active tokens whose expiry has passed; tells how many.
+    /// Marks up to `limit` active tokens whose expiry has passed; tells how many. Those of the sources in
+    /// `telling` are to be told of.
     ///
     /// The order is that of the index: with a limit and no order PostgreSQL, once it plans for any
     /// parameter, reads the table instead.
-    pub async fn mark_expired(&mut self, now: DateTime<Utc>, limit: i64) -> Result<u64> {
-        let done = on!(self, c: Db => sqlx::query(
-            "UPDATE token SET status = 'expired' WHERE id IN (
-                SELECT id FROM token WHERE due_at <= $1 AND expires_at <= $1 AND status = 'active'
-                ORDER BY due_at LIMIT $2)")
-            .bind(now).bind(limit).execute(c).await.map(|done| done.rows_affected()))?;
+    pub async fn mark_expired(
+        &mut self,
+        now: DateTime<Utc>,
+        limit: i64,
+        telling: &[&str],
+    ) -> Result<u64> {
+        let done = on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new("UPDATE token SET status = 'expired'");
+            if !telling.is_empty() {
+                query.push(", tell_at = CASE WHEN source IN (");
+                let mut list = query.separated(", ");
+                for source in telling { list.push_bind(*source); }
+                query.push(") THEN ").push_bind(now).push(" END");
+            }
+            query.push(" WHERE id IN (SELECT id FROM token WHERE due_at <= ").push_bind(now)
+                .push(" AND expires_at <= ").push_bind(now)
+                .push(" AND status = 'active' ORDER BY due_at LIMIT ").push_bind(limit)
+                .push(")");
+            query.build().execute(c).await.map(|done| done.rows_affected())
+        })?;
         Ok(done)
+    }
+
+    /// Expired tokens of a source that it is to be told of now, those that wait longest first.
+    pub async fn untold_tokens(
+        &mut self,
+        source: &str,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<Token>> {
+        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM token WHERE source = $1 AND tell_at <= $2 AND status = 'expired'
+             ORDER BY tell_at LIMIT $3")
+            .bind(source).bind(now).bind(limit).fetch_all(c).await)?;
+        tokens(rows)
+    }
+
+    /// When the source of these is to be told of them again; `None` when it knows.
+    pub async fn tell_at(&mut self, ids: &[TokenId], at: Option<DateTime<Utc>>) -> Result<()> {
+        for ids in ids.chunks(CHUNK) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("UPDATE token SET tell_at = ");
+                query.push_bind(at).push(" WHERE id IN (");
+                let mut list = query.separated(", ");
+                for id in ids { list.push_bind(id.0); }
+                query.push(")");
+                query.build().execute(c).await.map(drop)
+            })?;
+        }
+        Ok(())
     }
 
     /// Takes back up to `limit` marks on tokens that have not expired after all, as a clock that
@@ -330,7 +375,8 @@ impl Tx {
     /// the ledger, and a token first seen while the clock was ahead has had nothing planned.
     pub async fn unmark_expired(&mut self, now: DateTime<Utc>, limit: i64) -> Result<u64> {
         let done = on!(self, c: Db => sqlx::query(
-            "UPDATE token SET status = 'active', planned_step = NULL, due_at = $1 WHERE id IN (
+            "UPDATE token SET status = 'active', planned_step = NULL, due_at = $1, tell_at = NULL
+             WHERE id IN (
                 SELECT id FROM token WHERE status = 'expired' AND expires_at > $1
                 ORDER BY expires_at LIMIT $2)")
             .bind(now).bind(limit).execute(c).await.map(|done| done.rows_affected()))?;

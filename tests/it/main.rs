@@ -7,4 +7,5 @@ mod db;
 mod engine;
 mod migrations;
 mod nocodb;
+mod sql;
 mod store;

@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use self::stream::Stream;
-pub(crate) use self::value::Value;
+pub(crate) use self::value::{Value, quote};
 
 use super::{Error, Refusal};
 
@@ -81,12 +81,13 @@ pub(crate) struct Columns<const N: usize> {
 }
 
 impl<const N: usize> Columns<N> {
-    fn find(&self, name: &str) -> Option<usize> {
+    /// The index of a column.
+    pub fn find(&self, name: &str) -> Option<usize> {
         self.names.iter().position(|known| *known == name)
     }
 
     /// Says what is wrong with a name that is no column. What it quotes is a name, not a value.
-    fn unknown(&self, name: &str) -> String {
+    pub fn unknown(&self, name: &str) -> String {
         let nearest = nearest(name, &self.names).unwrap_or_default();
         let (name, all) = (value::quote(name), self.names.join(", "));
         format!("{name} is not a column; did you mean {nearest}? The columns are {all}")

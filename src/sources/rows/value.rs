@@ -162,7 +162,7 @@ fn date(text: &str) -> Option<NaiveDate> {
 }
 
 /// The beginning of a text, in quotes.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let text: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })

@@ -304,8 +304,8 @@ async fn only_active_tokens_whose_time_has_come_are_marked(
         ..disabled
     };
     insert(&store, &[over.clone(), disabled.clone(), token("later")]).await;
-    assert_eq!(write!(store, tx => tx.mark_expired(now(), 10)), 1);
-    assert_eq!(write!(store, tx => tx.mark_expired(now(), 10)), 0);
+    assert_eq!(write!(store, tx => tx.mark_expired(now(), 10, &[])), 1);
+    assert_eq!(write!(store, tx => tx.mark_expired(now(), 10, &[])), 0);
     assert_eq!(one(&store, over.id).await.status, Status::Expired);
     assert_eq!(one(&store, disabled.id).await.status, Status::Disabled);
 }
@@ -321,8 +321,8 @@ async fn marks_are_made_and_taken_back_in_pages(#[values(Db::Sqlite, Db::Postgre
         })
         .collect();
     insert(&store, &tokens).await;
-    assert_eq!(write!(store, tx => tx.mark_expired(days(1), 3)), 3);
-    assert_eq!(write!(store, tx => tx.mark_expired(days(1), 3)), 2);
+    assert_eq!(write!(store, tx => tx.mark_expired(days(1), 3, &[])), 3);
+    assert_eq!(write!(store, tx => tx.mark_expired(days(1), 3, &[])), 2);
     // The clock comes back.
     assert_eq!(write!(store, tx => tx.unmark_expired(minutes(-60), 3)), 3);
     assert_eq!(write!(store, tx => tx.unmark_expired(minutes(-60), 3)), 2);

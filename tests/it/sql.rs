@@ -1,0 +1,428 @@
+//! Tables of tokens in databases of others.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rstest::rstest;
+use secrecy::SecretString;
+
+use lapsed::domain::{Cell, Expiry, Listed, Status};
+use lapsed::sources::sql::{Config, SqlSource};
+use lapsed::sources::{Common, Error, Fetched, Last, Listing, Source};
+
+use crate::db::{Db, Fresh};
+
+/// A source, and the database that it reads.
+struct Table {
+    fresh: Fresh,
+    config: Config,
+}
+
+impl Table {
+    /// Of tokens: `id, title, mail, ends, changed, state`.
+    async fn new(db: Db, query: &str) -> Self {
+        let fresh = db.empty().await;
+        let tables = match db {
+            Db::Sqlite => {
+                "CREATE TABLE api_token (id INTEGER PRIMARY KEY, title TEXT, mail TEXT, ends, changed, state TEXT);
+                 CREATE TABLE person (mail TEXT, tenant TEXT, role TEXT, name TEXT, state TEXT)"
+            }
+            Db::Postgres => {
+                "CREATE TABLE api_token (id int PRIMARY KEY, title varchar(40), mail text, ends timestamptz,
+                                         changed timestamptz, state text);
+                 CREATE TABLE person (mail text, tenant text, role text, name text, state text)"
+            }
+        };
+        fresh.execute(tables).await.unwrap();
+        let config = Config {
+            url: SecretString::from(fresh.url.as_str()),
+            query: query.to_owned(),
+            people_query: None,
+            mark_expired: None,
+            revoke: None,
+        };
+        Self { fresh, config }
+    }
+
+    /// Rows of `id, title, mail, ends, changed, state`, in SQL.
+    async fn insert(&self, rows: &str) -> &Self {
+        let sql = format!("INSERT INTO api_token VALUES {rows}");
+        self.fresh.execute(&sql).await.unwrap();
+        self
+    }
+
+    fn source(&self) -> SqlSource {
+        built(&self.config).unwrap()
+    }
+
+    async fn fetch(&self, last: &Last) -> Result<Listing, Error> {
+        match self.source().fetch(last).await? {
+            Fetched::New(listing) => Ok(listing),
+            Fetched::Unchanged => panic!("a table is always read"),
+        }
+    }
+
+    async fn error(&self) -> String {
+        self.fetch(&Last::default())
+            .await
+            .err()
+            .unwrap()
+            .to_string()
+    }
+}
+
+fn built(config: &Config) -> Result<SqlSource, Error> {
+    config.build(&Common {
+        name: "portal".to_owned(),
+        timeout: Duration::from_secs(20),
+    })
+}
+
+fn tokens(listing: Listing) -> Vec<Listed> {
+    listing.tokens.map(Result::unwrap).collect()
+}
+
+fn ids(listing: Listing) -> Vec<String> {
+    let ids = tokens(listing).into_iter();
+    ids.map(|token| token.external_id).collect()
+}
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn value(text: &str) -> Cell<String> {
+    Cell::Value(text.to_owned())
+}
+
+const QUERY: &str = "SELECT id AS external_id, title AS name, mail AS issuer_email, ends AS expires_at, \
+                     state AS status FROM api_token";
+const CHANGES: &str = "SELECT id AS external_id, title AS name, ends AS expires_at FROM api_token
+                       WHERE changed > :since";
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+#[tokio::test]
+async fn columns_mean_what_they_mean_in_a_file(#[case] db: Db) {
+    let table = Table::new(db, QUERY).await;
+    table
+        .insert(
+            "(2, ' two ', 'Ada@Example.org', '2026-12-01 09:30:00', NULL, 'disabled'),
+             (1, NULL, NULL, NULL, NULL, NULL)",
+        )
+        .await;
+    let listing = table.fetch(&Last::default()).await.unwrap();
+    assert_eq!((listing.count, listing.is_partial), (2, false));
+    assert!(listing.admins.is_none() && listing.fingerprint.is_none());
+    let tokens = tokens(listing);
+    let cleared = Listed {
+        name: value(""),
+        issuer: Cell::Empty,
+        expiry: Cell::Value(Expiry::Unknown),
+        status: Cell::Empty,
+        ..Listed::named("1")
+    };
+    assert_eq!(tokens[0], cleared, "NULL clears, an absent column keeps");
+    let whole = Listed {
+        name: value("two"),
+        issuer: Cell::Value("ada@example.org".parse().unwrap()),
+        expiry: Cell::Value(Expiry::At(at("2026-12-01T09:30:00Z"))),
+        status: Cell::Value(Status::Disabled),
+        ..Listed::named("2")
+    };
+    let issuer = tokens[1].issuer.clone().over(None).unwrap();
+    assert_eq!(issuer.key(), "ada@example.org");
+    assert_eq!(
+        Listed {
+            issuer: whole.issuer.clone(),
+            ..tokens[1].clone()
+        },
+        whole
+    );
+}
+
+#[tokio::test]
+async fn types_of_postgres_are_read_as_what_they_are() {
+    let query =
+        "SELECT '6f1c2a34-0000-4000-8000-000000000001'::uuid AS external_id, 'x'::char(5) AS name,
+            'infinity'::timestamptz AS expires_at, '2026-11-12'::date AS created_at,
+            '2026-11-12 08:00'::timestamp AS last_used_at, 7::bigint AS account, true AS role,
+            'read'::scope AS scope, 3::smallint AS issuer_id";
+    let table = Table::new(Db::Postgres, query).await;
+    let types = "CREATE TYPE scope AS ENUM ('read', 'write')";
+    table.fresh.execute(types).await.unwrap();
+    let tokens = tokens(table.fetch(&Last::default()).await.unwrap());
+    let meant = Listed {
+        name: value("x"),
+        expiry: Cell::Value(Expiry::Never),
+        created_at: Cell::Value(at("2026-11-12T00:00:00Z")),
+        last_used_at: Cell::Value(at("2026-11-12T08:00:00Z")),
+        account: value("7"),
+        role: value("true"),
+        scope: value("read"),
+        issuer_id: Some("3".to_owned()),
+        ..Listed::named("6f1c2a34-0000-4000-8000-000000000001")
+    };
+    assert_eq!(tokens, [meant]);
+
+    let odd = Table::new(
+        Db::Postgres,
+        "SELECT v.* FROM (VALUES ('a', 'infinity'::date, NULL::jsonb), ('b', NULL, '{}'::jsonb),
+                                 ('c', '-infinity'::date, NULL))
+              AS v (external_id, created_at, description)",
+    );
+    let refused = odd.await.fetch(&Last::default()).await.unwrap().refusals;
+    let said: Vec<_> = refused.shown.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "query:1: token \"a\": created_at is infinity; let the query make it null",
+            "query:2: token \"b\": description is of type JSONB, which is no text, number or date; cast it in \
+             the query",
+            "query:3: token \"c\": created_at is of type a value that cannot be read, which is no text, number \
+             or date; cast it in the query",
+        ]
+    );
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+#[tokio::test]
+async fn bad_rows_are_refused_with_their_place_and_good_ones_go_in(#[case] db: Db) {
+    let query = "SELECT title AS external_id, mail AS issuer_email, ends AS expires_at FROM api_token ORDER BY id";
+    let table = Table::new(db, query).await;
+    let rows =
+        "(1, 'a', 'ada@example.org', NULL, NULL, NULL), (2, 'b', 'nobody', NULL, NULL, NULL),
+                (3, NULL, NULL, NULL, NULL, NULL), (4, 'a', NULL, NULL, NULL, NULL)";
+    table.insert(rows).await;
+    let listing = table.fetch(&Last::default()).await.unwrap();
+    assert_eq!((listing.count, listing.refusals.count), (1, 3));
+    let said: Vec<_> = listing
+        .refusals
+        .shown
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "query:2: token \"b\": issuer_email \"nobody\" is not a mail address; write it as name@example.org",
+            "query:3: external_id is missing; write what the source calls the token",
+            "query:4: the external_id is already in row 1; let the query give it once",
+        ]
+    );
+    assert_eq!(ids(listing), ["a"]);
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+#[tokio::test]
+async fn columns_are_checked_even_where_there_are_no_rows(#[case] db: Db) {
+    let mut table = Table::new(db, QUERY).await;
+    assert_eq!(table.fetch(&Last::default()).await.unwrap().count, 0);
+    "SELECT id AS external_id, mail AS isuer_email FROM api_token -- all"
+        .clone_into(&mut table.config.query);
+    let said = table.error().await;
+    assert!(
+        said.contains("\"isuer_email\" is not a column; did you mean issuer_email?"),
+        "{said}"
+    );
+    "SELECT title AS name FROM api_token;".clone_into(&mut table.config.query);
+    let said = table.error().await;
+    assert!(said.contains("has no column external_id"), "{said}");
+    "SELECT id AS external_id, title AS name, mail AS name FROM api_token"
+        .clone_into(&mut table.config.query);
+    let said = table.error().await;
+    assert!(said.contains("the column name is there twice"), "{said}");
+    "SELECT id AS external_id FROM api_token WHERE id > :after".clone_into(&mut table.config.query);
+    let said = built(&table.config).err().unwrap().to_string();
+    assert_eq!(said, "query: has no parameter :after; it may hold :since");
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+#[tokio::test]
+async fn a_query_with_since_asks_for_what_changed_since_the_last_good_listing(#[case] db: Db) {
+    let mut table = Table::new(db, CHANGES).await;
+    let rows = "(1, 'old', NULL, NULL, '2020-01-01 00:00:00', NULL),
+                (2, 'late', NULL, NULL, '2026-11-20 07:55:00', NULL),
+                (3, 'new', NULL, NULL, '2026-11-20 08:01:00', NULL)";
+    table.insert(rows).await;
+    let first = table.fetch(&Last::default()).await.unwrap();
+    assert!(first.is_partial);
+    let last = Last {
+        fingerprint: first.fingerprint.clone(),
+        asked_at: Some(at("2026-11-20T08:00:00Z")),
+    };
+    assert_eq!(ids(first), ["1", "2", "3"]);
+    let second = table.fetch(&last).await.unwrap();
+    assert_eq!(ids(second), ["2", "3"], "a little is read twice");
+    let later = Last {
+        asked_at: last.asked_at.map(|at| at + TimeDelta::days(1)),
+        ..last.clone()
+    };
+    assert_eq!(table.fetch(&later).await.unwrap().count, 0);
+
+    // A row that is refused comes again until it is mended.
+    table.config.query = CHANGES.replace("title AS name", "title AS status");
+    let refused = table.fetch(&last).await.unwrap();
+    assert_eq!(
+        refused.refusals.count, 3,
+        "another query begins from the beginning"
+    );
+    let later = Last {
+        fingerprint: refused.fingerprint,
+        ..later
+    };
+    assert_eq!(table.fetch(&later).await.unwrap().refusals.count, 3);
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+#[tokio::test]
+async fn an_issuer_who_is_not_among_the_people_is_gone(#[case] db: Db) {
+    let mut table = Table::new(db, QUERY).await;
+    table.config.people_query = Some(
+        "SELECT mail AS email, tenant AS account, role, name, state AS status FROM person"
+            .to_owned(),
+    );
+    let rows = "(1, '', 'ada@example.org', NULL, NULL, NULL), (2, '', 'bob@example.org', NULL, NULL, NULL),
+                (3, '', 'eve@example.org', NULL, NULL, NULL), (4, '', NULL, NULL, NULL, NULL)";
+    table.insert(rows).await;
+    let said = table.error().await;
+    assert!(said.contains("people_query: gives nobody"), "{said}");
+    let people = "INSERT INTO person VALUES ('Ada@Example.org', 'acme', 'Admin', 'Ada', NULL),
+            ('ada@example.org', 'old', 'admin', 'Ada', 'deleted'), (NULL, 'acme', 'admin', 'Robot', 'active'),
+            ('bob@example.org', 'acme', 'member', 'Bob', 'disabled')";
+    table.fresh.execute(people).await.unwrap();
+    let listing = table.fetch(&Last::default()).await.unwrap();
+    let admins = listing.admins.clone().unwrap();
+    let admins: Vec<_> = admins
+        .iter()
+        .map(|admin| (admin.account.as_str(), admin.address.key()))
+        .collect();
+    assert_eq!(admins, [("acme", "ada@example.org")]);
+    let tokens = tokens(listing);
+    let gone: Vec<_> = tokens
+        .iter()
+        .map(|token| token.issuer_gone.clone())
+        .collect();
+    assert_eq!(
+        gone,
+        [
+            Cell::Empty,
+            value("the issuer is disabled at the source"),
+            value("the issuer is not among the people of the source"),
+            Cell::Empty,
+        ]
+    );
+    assert_eq!(tokens[0].issuer_name, value("Ada"));
+    table
+        .fresh
+        .execute("INSERT INTO person VALUES ('x', NULL, NULL, NULL, NULL)")
+        .await
+        .unwrap();
+    let refused = table.fetch(&Last::default()).await.unwrap().refusals;
+    assert!(
+        refused.shown[0]
+            .to_string()
+            .starts_with("people_query:5: email \"x\""),
+        "{refused:?}"
+    );
+}
+
+/// The statement with a cast where the database needs one.
+fn by_id(db: Db, statement: &str) -> Option<String> {
+    let cast = if db == Db::Postgres { "::int" } else { "" };
+    Some(format!("{statement} WHERE id = :external_id{cast}"))
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+#[tokio::test]
+async fn a_token_is_ended_where_exactly_one_row_changes_and_it_shows(#[case] db: Db) {
+    let mut table = Table::new(db, QUERY).await;
+    table
+        .insert("(1, 'a', NULL, NULL, NULL, NULL), (2, 'b', NULL, NULL, NULL, NULL)")
+        .await;
+    let error = table.source().revoke("1").await.unwrap_err();
+    assert!(matches!(error, Error::Rights { .. }), "{error}");
+    table.config.revoke = by_id(db, "UPDATE api_token SET state = 'revoked'");
+    table.source().revoke("1").await.unwrap();
+    assert_eq!(
+        table
+            .fresh
+            .texts("SELECT title FROM api_token WHERE state = 'revoked'")
+            .await,
+        ["a"]
+    );
+    for id in ["1", "3"] {
+        let error = table.source().revoke(id).await.unwrap_err();
+        assert!(matches!(error, Error::NoSuchToken(_)), "{error}");
+    }
+    table.config.revoke = Some("DELETE FROM api_token WHERE :external_id <> 'x'".to_owned());
+    let said = table.source().revoke("2").await.unwrap_err().to_string();
+    assert_eq!(
+        said,
+        "revoke: would change 2 rows where it should change one; nothing was changed"
+    );
+    assert_eq!(
+        table
+            .fresh
+            .texts("SELECT title FROM api_token ORDER BY id")
+            .await,
+        ["a", "b"]
+    );
+    table.config.revoke = by_id(db, "UPDATE api_token SET title = 'c'");
+    let error = table.source().revoke("2").await.unwrap_err();
+    assert!(matches!(error, Error::StillThere), "{error}");
+    table.config.revoke = by_id(db, "DELETE FROM api_token");
+    table.source().revoke("2").await.unwrap();
+    assert_eq!(
+        table.fresh.texts("SELECT title FROM api_token").await,
+        ["a"]
+    );
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+#[tokio::test]
+async fn a_check_names_the_columns_and_what_the_role_may(#[case] db: Db) {
+    let mut table = Table::new(db, QUERY).await;
+    table.insert("(1, 'a', 'x', NULL, NULL, NULL)").await;
+    let checked = table.source().check().await.unwrap();
+    for words in [
+        "columns external_id, name, issuer_email, expires_at, status (not description, account",
+        "1 rows looked at, 1 refused, the first: row 1: token 1: issuer_email \"x\"",
+        "could write",
+    ] {
+        assert!(checked.summary.contains(words), "{}", checked.summary);
+    }
+    assert_eq!(checked.rights, []);
+    table.config.revoke = by_id(db, "UPDATE api_token SET state = 'revoked'");
+    table.config.mark_expired = by_id(db, "UPDATE no_such_table SET state = 'expired'");
+    let checked = table.source().check().await.unwrap();
+    assert_eq!(checked.rights.len(), 2);
+    assert_eq!(checked.rights[1].missing, None, "{:?}", checked.rights);
+    let missing = checked.rights[0].missing.clone().unwrap();
+    assert!(missing.contains("no_such_table"), "{missing}");
+    assert!(
+        !checked.summary.contains("could write"),
+        "{}",
+        checked.summary
+    );
+    assert_eq!(
+        table
+            .fresh
+            .texts("SELECT title FROM api_token WHERE state IS NULL")
+            .await,
+        ["a"]
+    );
+}
