@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use crate::domain::diff::{self, NoticeEffect, Pair, Update};
-use crate::domain::{Listed, Policy, Terms, Token, TokenId};
+use crate::domain::{Listed, Policy, Status, Terms, Token, TokenId};
 use crate::store::Tx;
 
 use crate::engine::{Engine, Error, Report, judge, plan};
@@ -29,6 +29,9 @@ impl Engine {
             let now = self.now();
             let changes = Changes::of(source, pairs, is_complete, terms, now);
             changes.write(&mut tx, terms.policy, now).await?;
+            if self.telling().contains(&source) {
+                tx.tell_at(&changes.seen_expired, Some(now)).await?;
+            }
             changes.count(report);
             tx.commit().await?;
             (self.on_progress)();
@@ -53,6 +56,8 @@ pub(in crate::engine) struct Changes {
     pub updates: Vec<Update>,
     /// How many of the updates are tokens that left the listing.
     pub gone: usize,
+    /// Those that were marked expired as soon as they were seen.
+    pub seen_expired: Vec<TokenId>,
 }
 
 impl Changes {
@@ -68,14 +73,16 @@ impl Changes {
         for pair in pairs {
             match pair {
                 Pair::OnlyListed(listed) => {
-                    changes
-                        .new
-                        .push(diff::first_seen(source, listed, terms, now));
+                    let token = diff::first_seen(source, listed, terms, now);
+                    changes.note_expired(None, &token);
+                    changes.new.push(token);
                 }
                 Pair::Both(known, listed) => {
-                    changes
-                        .updates
-                        .extend(diff::update(&known, listed, terms, now));
+                    let update = diff::update(&known, listed, terms, now);
+                    if let Some(update) = &update {
+                        changes.note_expired(Some(known.status), &update.token);
+                    }
+                    changes.updates.extend(update);
                 }
                 Pair::OnlyKnown(known) if is_complete => {
                     let left = diff::left_listing(&known, now);
@@ -86,6 +93,12 @@ impl Changes {
             }
         }
         changes
+    }
+
+    fn note_expired(&mut self, before: Option<Status>, token: &Token) {
+        if token.status == Status::Expired && before != Some(Status::Expired) {
+            self.seen_expired.push(token.id);
+        }
     }
 
     /// Decides what a page of rows means that is no whole listing.
