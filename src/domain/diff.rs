@@ -179,7 +179,7 @@ pub fn update(
     let (expiry, expiry_origin) = terms
         .expiry(&listed, created_at.unwrap_or(known.first_seen_at))
         .unwrap_or((known.expiry, known.expiry_origin));
-    let version = listed.version;
+    let is_counted = listed.version.is_some();
     let use_told = known.use_told || listed.last_used_at != Cell::Absent;
     let listed_status = match listed.status {
         Cell::Value(status) => status,
@@ -204,10 +204,14 @@ pub fn update(
     if known.life_from == known.created_at {
         token.life_from = token.created_at;
     }
-    let is_new_expiry = !is_same(known.expiry, expiry, version);
+    let is_other_end = !is_same(known.expiry, expiry);
+    let is_other_secret = is_counted && known.expiry.nth_secret() != expiry.nth_secret();
+    let is_new_expiry = is_other_end || is_other_secret;
     token.expiry_origin = expiry_origin;
     if is_new_expiry {
         token.expiry = expiry;
+    }
+    if is_other_end {
         token.life_from = Some(now);
     }
     // A stored `expired` is a mark of ours; the source's word for it is active.
@@ -303,13 +307,9 @@ fn settled(mut token: Token, policy: &Policy, now: DateTime<Utc>) -> Token {
     token
 }
 
-/// Whether an expiry is the one that is known: that of the same secret, where the source counts them.
-fn is_same(known: Expiry, listed: Expiry, version: Option<u32>) -> bool {
+fn is_same(known: Expiry, listed: Expiry) -> bool {
     match (known, listed) {
-        (Expiry::At(at), Expiry::At(listed)) => {
-            let is_of_same_secret = version.is_none_or(|version| known.of_secret(version) == known);
-            is_of_same_secret && (at - listed).abs() < SAME_EXPIRY
-        }
+        (Expiry::At(known), Expiry::At(listed)) => (known - listed).abs() < SAME_EXPIRY,
         _ => known == listed,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -63,14 +63,19 @@ impl Expiry {
         }
     }
 
-    /// The same for the secret of this number: the microseconds, which no such source states, hold it. So a
-    /// secret that ends when the one before it would have has an instant of its own, and with it notices
-    /// of its own.
+    /// The same for the secret of this number: the microseconds, which no source that counts secrets
+    /// states, hold it. So a secret that ends when the one before it would have has an instant of its own,
+    /// and with it notices of its own.
     #[must_use]
     pub fn of_secret(self, version: u32) -> Self {
         let Self::At(at) = self else { return self };
         let nth = TimeDelta::microseconds(i64::from(version.saturating_sub(1) % 1000));
-        Self::At(DateTime::from_timestamp_millis(at.timestamp_millis()).unwrap_or(at) + nth)
+        Self::At(at.trunc_subsecs(3) + nth)
+    }
+
+    /// What [`Expiry::of_secret`] has put into it.
+    pub(super) fn nth_secret(self) -> Option<u32> {
+        self.at().map(|at| at.timestamp_subsec_micros() % 1000)
     }
 
     /// `never`, `at` or `unknown`.
