@@ -167,7 +167,7 @@ impl State {
     }
 }
 
-fn source(url: &str, token: &str) -> impl Source {
+fn source(url: &str, token: &str) -> impl Source + use<> {
     let config = Config {
         url: url.parse().unwrap(),
         token: token.into(),
