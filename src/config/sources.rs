@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{database, field::Field, table::Table};
 use crate::domain::Schedule;
-use crate::sources::{self, file, gcore, nocodb, rancher, sql};
+use crate::sources::{self, devtron, file, gcore, nocodb, rancher, sql};
 
 /// A place where tokens live.
 #[derive(Debug, Clone)]
@@ -71,6 +71,7 @@ const SOURCE_KINDS: &[(&str, ReadKind<sources::Kind>)] = &[
         Some(sources::Kind::File(file::Config { path }))
     }),
     ("rancher", rancher),
+    ("devtron", devtron),
     ("gcore", gcore),
     ("nocodb", nocodb),
     ("sql", sql),
@@ -115,6 +116,23 @@ fn rancher(table: &mut Table) -> Option<sources::Kind> {
         ca_file,
         kinds: kinds.unwrap_or_else(rancher::TokenKind::watched),
         users,
+    }))
+}
+
+fn devtron(table: &mut Table) -> Option<sources::Kind> {
+    let url = table.required("url", "url = \"https://devtron.example.org\"", Field::site);
+    let example = "token = { file = \"devtron-token\" }";
+    let token = table.required("token", example, Field::secret);
+    let database = table.optional("database", |field| {
+        let url = database::theirs(field)?;
+        let is_sqlite = url.expose_secret().starts_with("sqlite:");
+        let why = "is SQLite; Devtron keeps its data in PostgreSQL";
+        (!is_sqlite).then_some(url).ok_or_else(|| why.to_owned())
+    });
+    Some(sources::Kind::Devtron(devtron::Config {
+        url: url?,
+        token: token?,
+        database,
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Source, file, gcore, nocodb, rancher, sql};
+use super::{Error, Source, devtron, file, gcore, nocodb, rancher, sql};
 
 /// What a source is, as it is configured.
 #[derive(Debug, Clone)]
@@ -11,6 +11,8 @@ pub enum Kind {
     File(file::Config),
     /// A Rancher.
     Rancher(rancher::Config),
+    /// A Devtron.
+    Devtron(devtron::Config),
     /// An account at Gcore.
     Gcore(gcore::Config),
     /// A NocoDB.
@@ -35,6 +37,7 @@ impl Kind {
         match self {
             Self::File(_) => "file",
             Self::Rancher(_) => "rancher",
+            Self::Devtron(_) => "devtron",
             Self::Gcore(_) => "gcore",
             Self::NocoDb(_) => "nocodb",
             Self::Sql(_) => "sql",
@@ -49,6 +52,7 @@ impl Kind {
         Ok(match self {
             Self::File(config) => Box::new(config.build(common)),
             Self::Rancher(config) => Box::new(config.build(common)?),
+            Self::Devtron(config) => Box::new(config.build(common)?),
             Self::Gcore(config) => Box::new(config.build(common)?),
             Self::NocoDb(config) => Box::new(config.build(common)?),
             Self::Sql(config) => Box::new(config.build(common)?),

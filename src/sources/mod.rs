@@ -2,6 +2,7 @@
 
 pub mod cells;
 pub mod database;
+pub mod devtron;
 pub mod file;
 pub mod gather;
 pub mod gcore;

@@ -8,6 +8,7 @@
 )]
 
 mod daemon;
+mod devtron;
 mod discretion;
 mod failing;
 mod faults;

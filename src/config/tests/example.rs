@@ -137,7 +137,7 @@ fn every_line_of_it_can_be_made_active() {
             config.sources.len(),
             config.directories.len()
         ),
-        (1, 4, 1)
+        (1, 6, 1)
     );
     assert!(config.notify.base_url.is_some() && config.policy.max_ttl.is_some());
 }

@@ -1,0 +1,160 @@
+//! What Devtron answers, and what it means.
+
+use serde::Deserialize;
+
+use super::permissions::Permissions;
+use crate::domain::{Address, Cell, Expiry, Listed, Status};
+use crate::sources::{Error, cells};
+
+/// Before the name of a token, in the name of its machine account.
+const ACCOUNT_PREFIX: &str = "API-TOKEN:";
+
+/// The envelope of every answer.
+#[derive(Debug, Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
+pub(super) struct Answer<T> {
+    code: Option<i64>,
+    /// Null is an answer, too; something without it is none.
+    #[serde(default, deserialize_with = "cells::told")]
+    result: Cell<T>,
+}
+
+impl<T> Answer<T> {
+    /// What is in it; null is nothing.
+    pub fn result(self, path: &str) -> Result<Option<T>, Error> {
+        let refused = |reason: String| Error::Content {
+            place: format!("GET /{path}"),
+            reason,
+        };
+        match (self.code, self.result) {
+            (Some(code), _) if !(200..300).contains(&code) => {
+                Err(refused(format!("the answer is an error of code {code}")))
+            }
+            (_, Cell::Absent) => Err(refused("the answer has no result".to_owned())),
+            (_, Cell::Empty) => Ok(None),
+            (_, Cell::Value(result)) => Ok(Some(result)),
+        }
+    }
+}
+
+/// A token. There is no field for its secret, which Devtron sends along unless it is told not to, nor for
+/// what it calls the last use, which is the first.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Token {
+    pub id: i64,
+    /// Its machine account.
+    pub user_id: Option<i64>,
+    user_identifier: Option<String>,
+    pub name: Option<String>,
+    description: Option<String>,
+    /// Zero and less is never, as is null.
+    #[serde(default, deserialize_with = "cells::told")]
+    expire_at_in_ms: Cell<i64>,
+}
+
+impl Token {
+    /// Whether it is the token of this machine account.
+    pub fn is_of(&self, identity: &str) -> bool {
+        let name = self.name.as_deref();
+        let by_name = name.map(|name| format!("{ACCOUNT_PREFIX}{name}"));
+        let accounts = [self.user_identifier.as_ref(), by_name.as_ref()];
+        let mut accounts = accounts.into_iter().flatten();
+        accounts.any(|account| account.eq_ignore_ascii_case(identity))
+    }
+
+    /// The token as lapsed knows it. Devtron lists only those that nobody has deleted.
+    pub fn listed(&self, may: Option<&Permissions>) -> Listed {
+        Listed {
+            name: cells::text(self.name.as_deref()),
+            description: cells::text(self.description.as_deref()),
+            role: may.map_or(Cell::Absent, |may| cells::text(Some(&may.role()))),
+            scope: may.map_or(Cell::Absent, |may| cells::text(Some(&may.scope()))),
+            expiry: Cell::Value(self.expiry()),
+            status: Cell::Value(Status::Active),
+            ..Listed::named(self.id.to_string())
+        }
+    }
+
+    fn expiry(&self) -> Expiry {
+        match self.expire_at_in_ms {
+            Cell::Empty | Cell::Value(..=0) => Expiry::Never,
+            Cell::Value(millis) => cells::millis(millis).map_or(Expiry::Unknown, Expiry::At),
+            Cell::Absent => Expiry::Unknown,
+        }
+    }
+
+    /// Whose it is, where nobody tells but its description, by the one address in it.
+    pub fn address_in_description(&self, listed: &mut Listed) {
+        let text = self.description.as_deref().unwrap_or_default();
+        let words = text.split(|c: char| c.is_whitespace() || "<>()[]{},;:\"'|".contains(c));
+        let addresses: Vec<Address> = words
+            .filter(|word| word.contains('@'))
+            .filter_map(|word| word.trim_end_matches('.').parse().ok())
+            .collect();
+        listed.issuer = match addresses.as_slice() {
+            [address] => Cell::Value(address.clone()),
+            _ => Cell::Empty,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn token(fields: &Value) -> Token {
+        let mut token = json!({"id": 4, "name": "ci"});
+        let fields = fields.as_object().unwrap().clone();
+        token.as_object_mut().unwrap().extend(fields);
+        serde_json::from_value(token).unwrap()
+    }
+
+    #[rstest]
+    #[case(json!({"expireAtInMs": 1_795_737_600_000_i64}), Expiry::At("2026-11-27T00:00:00Z".parse().unwrap()))]
+    #[case(json!({"expireAtInMs": 0}), Expiry::Never)]
+    #[case(json!({"expireAtInMs": -1}), Expiry::Never)]
+    #[case(json!({"expireAtInMs": null}), Expiry::Never)]
+    #[case(json!({"expireAtInMs": i64::MAX}), Expiry::Unknown)]
+    #[case(json!({}), Expiry::Unknown)]
+    fn its_end_is_in_milliseconds_and_zero_is_never(#[case] fields: Value, #[case] expiry: Expiry) {
+        assert_eq!(token(&fields).expiry(), expiry);
+    }
+
+    #[rstest]
+    #[case("jenkins", None)]
+    #[case("jenkins, ask Ada <ada@example.org>.", Some("ada@example.org"))]
+    #[case("owner: ada@example.org.", Some("ada@example.org"))]
+    #[case("ada@example.org or bob@example.org", None)]
+    #[case("deploys @ night", None)]
+    fn one_address_in_the_description_is_whose_it_is(
+        #[case] description: &str,
+        #[case] address: Option<&str>,
+    ) {
+        let mut listed = Listed::named("4");
+        token(&json!({"description": description})).address_in_description(&mut listed);
+        let found = listed.issuer.over(None).map(|address| address.to_string());
+        assert_eq!(found.as_deref(), address);
+    }
+
+    #[test]
+    fn an_answer_without_a_result_is_none() {
+        let read = |text: &str| {
+            serde_json::from_str::<Answer<Vec<i64>>>(text)
+                .unwrap()
+                .result("x")
+        };
+        assert_eq!(read(r#"{"code":200,"result":null}"#).unwrap(), None);
+        assert_eq!(read(r#"{"result":[1]}"#).unwrap(), Some(vec![1]));
+        for bad in [
+            r#"{"code":200,"status":"OK"}"#,
+            "{}",
+            r#"{"code":500,"result":null}"#,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What only the database of Devtron knows: who issued a token and when, when it was last used, and the
+//! how many-th secret it has.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::FromRow;
+
+use super::answers::Token;
+use crate::domain::{Cell, Listed};
+use crate::sources::database::Database;
+use crate::sources::{Error, cells};
+
+/// The built-in users, `system` and `admin`, which never leave.
+const BUILT_IN: [i64; 2] = [1, 2];
+
+/// Names no secret: neither `api_token.token` nor `users.access_token`. Each use of a token moves the
+/// `updated_on` of its account's latest audit row. `$version` is filled in.
+macro_rules! issuances {
+    ($version:literal) => {
+        concat!(
+            "SELECT t.id::bigint AS id, t.name::text AS name, ",
+            $version,
+            " AS version,
+                NULLIF(NULLIF(t.created_on::timestamptz, 'infinity'), '-infinity') AS created_at,
+                t.created_by::bigint AS created_by, c.id::bigint AS issuer_id, c.email_id::text AS issuer,
+                c.active AS issuer_active,
+                NULLIF(NULLIF(a.updated_on::timestamptz, 'infinity'), '-infinity') AS last_used_at
+             FROM api_token t
+             LEFT JOIN users c ON c.id = t.created_by
+             LEFT JOIN LATERAL (SELECT updated_on FROM user_audit WHERE user_id = t.user_id
+                                ORDER BY id DESC LIMIT 1) a ON true"
+        )
+    };
+}
+
+/// A token in the database.
+#[derive(Debug, FromRow)]
+pub(super) struct Issuance {
+    id: i64,
+    name: Option<String>,
+    version: Option<i64>,
+    created_at: Option<DateTime<Utc>>,
+    created_by: Option<i64>,
+    issuer_id: Option<i64>,
+    issuer: Option<String>,
+    issuer_active: Option<bool>,
+    last_used_at: Option<DateTime<Utc>>,
+}
+
+/// Every token that ever was, by its number.
+pub(super) async fn read(database: &Database) -> Result<BTreeMap<i64, Issuance>, Error> {
+    let mut reading = database.read().await?;
+    // Before Devtron 0.7 there was no version.
+    let query = if reading.columns("api_token").await?.contains("version") {
+        issuances!("t.version::bigint")
+    } else {
+        issuances!("NULL::bigint")
+    };
+    let mut found = BTreeMap::new();
+    let take = |row: Issuance| {
+        found.insert(row.id, row);
+        Ok(())
+    };
+    reading.rows(query, take).await?;
+    reading.close().await;
+    Ok(found)
+}
+
+impl Issuance {
+    /// Whether it is about this token and not about that of another Devtron with the same number.
+    pub fn is_of(&self, token: &Token) -> bool {
+        self.id == token.id && self.name == token.name
+    }
+
+    /// Adds what is known.
+    pub fn add_to(&self, listed: &mut Listed) {
+        let instant = |at: Option<DateTime<Utc>>| at.map_or(Cell::Empty, Cell::Value);
+        listed.issuer = cells::address(self.issuer.as_deref());
+        if listed.issuer == Cell::Empty {
+            // `admin`, or the token by which it was made.
+            listed.issuer_name = cells::text(self.issuer.as_deref());
+        }
+        listed.issuer_id = self.created_by.map(|id| id.to_string());
+        listed.issuer_gone = self.gone();
+        listed.created_at = instant(self.created_at);
+        listed.last_used_at = instant(self.last_used_at);
+        listed.version = self.version.and_then(|version| u32::try_from(version).ok());
+    }
+
+    /// How it is known that the issuer has left.
+    fn gone(&self) -> Cell<String> {
+        let Some(id) = self.created_by.filter(|id| !BUILT_IN.contains(id)) else {
+            return Cell::Empty;
+        };
+        if self.issuer_id.is_none() {
+            return Cell::Value(format!("Devtron knows no user {id}"));
+        }
+        match self.issuer_active {
+            Some(false) => Cell::Value(format!("Devtron lists the user {id} as inactive")),
+            Some(true) | None => Cell::Empty,
+        }
+    }
+}
