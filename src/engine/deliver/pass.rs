@@ -22,6 +22,12 @@ use super::workers::Workers;
 /// The small fact that says that the relay refused most recipients when it was last tried.
 pub(super) const PROBATION: &str = "relay.probation";
 
+/// So many bytes of rendered mails are kept ready.
+const STOCK_SIZE: usize = 4 * 1024 * 1024;
+
+/// How long a mail is taken to be, in bytes, before the first is rendered.
+const USUAL_SIZE: usize = 32 * 1024;
+
 /// What one pass has in hand. Only its own task touches it.
 pub(super) struct Pass<'a> {
     pub(super) engine: &'a Engine,
@@ -30,6 +36,8 @@ pub(super) struct Pass<'a> {
     opinion: Opinion,
     was_on_probation: bool,
     ready: VecDeque<Ready>,
+    /// How long the mails of the last claim are, in bytes, one by the other.
+    mail_size: usize,
     idle: Vec<usize>,
     /// Refusals that wait for a verdict on the relay.
     suspects: Vec<Suspect>,
@@ -96,6 +104,7 @@ impl<'a> Pass<'a> {
             opinion: Opinion::before(is_on_probation),
             was_on_probation: is_on_probation,
             ready: VecDeque::new(),
+            mail_size: USUAL_SIZE,
             idle: (0..settings.connections).rev().collect(),
             suspects: Vec::new(),
             claiming: None,
@@ -192,8 +201,12 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// How many mails are kept ready: enough for all connections, but long ones take no more memory than
+    /// short ones.
     fn stock(&self) -> usize {
-        (self.engine.settings.connections * 4).clamp(128, 256)
+        let connections = self.engine.settings.connections;
+        let fitting = (STOCK_SIZE / self.mail_size).max(connections * 2);
+        (connections * 4).clamp(128, 256).min(fitting)
     }
 
     /// Pairs idle workers with ready mails; each start is written before it is made.
@@ -224,6 +237,11 @@ impl<'a> Pass<'a> {
         match claimed {
             Ok(claimed) => {
                 self.is_exhausted = !claimed.is_full;
+                let sizes = claimed.ready.iter().map(|ready| ready.message.bytes.len());
+                self.mail_size = match claimed.ready.len() {
+                    0 => self.mail_size,
+                    count => (sizes.sum::<usize>() / count).max(1),
+                };
                 self.ready.extend(claimed.ready);
                 batch.records.extend(claimed.settled);
             }
