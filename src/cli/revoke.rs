@@ -66,17 +66,14 @@ async fn act(engine: &Engine, token: &Token, reason: Option<&str>) -> anyhow::Re
         reason,
     };
     let revoked = engine.revoke(order).await.map_err(failure)?;
-    let mut said = format!("{} has ended at its source.", named(token));
+    let mut said = vec![format!("{} has ended at its source.", named(token))];
     match revoked.cancelled {
         0 => {}
-        1 => said.push_str("\n1 notice about it will not be sent."),
-        count => said.push_str(&format!("\n{count} notices about it will not be sent.")),
+        1 => said.push("1 notice about it will not be sent.".to_owned()),
+        count => said.push(format!("{count} notices about it will not be sent.")),
     }
-    said.push_str(&format!(
-        "\nThe next sweep tells {}.",
-        people(&revoked.told)
-    ));
-    say(&said)?;
+    said.push(format!("The next sweep tells {}.", people(&revoked.told)));
+    say(&said.join("\n"))?;
     Ok(Exit::Ok)
 }
 

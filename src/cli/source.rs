@@ -329,3 +329,74 @@ fn left_alone(name: &str, until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> S
     });
     format!("{name} asked to be left alone {until}; it was left alone, and nothing was changed")
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeZone;
+    use chrono_tz::Tz;
+
+    use super::*;
+    use crate::domain::Standing;
+    use crate::sources::Right;
+
+    fn at(minute: u32) -> DateTime<Utc> {
+        Utc.with_ymd_and_hms(2026, 11, 21, 8, minute, 0).unwrap()
+    }
+
+    #[test]
+    fn each_right_is_told_and_what_adds_it() {
+        let right = |what: &str, missing: Option<&str>| Right {
+            what: what.to_owned(),
+            missing: missing.map(str::to_owned),
+        };
+        let checked = Checked {
+            summary: "Rancher 2.12.1".to_owned(),
+            rights: vec![
+                right("list users", None),
+                right("delete tokens", Some("the verb delete in its GlobalRole")),
+            ],
+        };
+        insta::assert_snapshot!(told("rancher", &checked), @"
+        rancher: Rancher 2.12.1
+          can     list users
+          cannot  delete tokens; to add it: the verb delete in its GlobalRole
+        ");
+    }
+
+    #[test]
+    fn the_next_sync_is_the_first_sweep_that_may_ask() {
+        let every_5: Schedule = Schedule::new("*/5 * * * *", Tz::UTC).unwrap();
+        let hourly = Schedule::new("0 * * * *", Tz::UTC).unwrap();
+        let configured = |schedule| Configured {
+            sweep: every_5.clone(),
+            sources: [("s".to_owned(), ("file", schedule))].into(),
+        };
+        let row = |standing| store::SourceRow {
+            name: "s".to_owned(),
+            standing,
+            ..store::SourceRow::default()
+        };
+        let mut standing = Standing::default();
+        let next = |standing: &Standing, schedule: Option<&Schedule>| {
+            let row = row(standing.clone());
+            shown(row, &configured(schedule.cloned()), at(12)).next
+        };
+        assert_eq!(next(&standing, None), Some(Instant(at(15))), "never asked");
+        standing.succeeded(at(10));
+        assert_eq!(next(&standing, None), Some(Instant(at(15))));
+        let in_an_hour = Some(Instant(at(0) + TimeDelta::hours(1)));
+        assert_eq!(next(&standing, Some(&hourly)), in_an_hour);
+        for _ in 0..4 {
+            standing.failed(at(10), "down".to_owned());
+        }
+        assert_eq!(
+            next(&standing, None),
+            Some(Instant(at(20))),
+            "8 minutes after the failure"
+        );
+        standing.deferred(at(10), TimeDelta::minutes(20));
+        let row = shown(row(standing), &configured(None), at(12));
+        assert_eq!(row.next, Some(Instant(at(30))), "at that very moment");
+        assert_eq!((row.state, row.deferred_until), ("failing", row.next));
+    }
+}

@@ -155,18 +155,15 @@ fn entry(token: Token, days: i64) -> ExpiryEntry {
     }
 }
 
-fn page_of(token: &Token) -> Option<String> {
-    Some(format!(
-        "https://exports.example.org/tokens/{}",
-        token.external_id
-    ))
+fn page_of(token: &Token) -> String {
+    format!("https://exports.example.org/tokens/{}", token.external_id)
 }
 
 fn expiring() -> Letter {
     let mut entry = entry(token("ci-deploy"), 7);
     entry.ground = Ground::AccountAdmin;
     entry.instead_of_issuer = Some("mail to ada@example.org is refused".to_owned());
-    entry.page = page_of(&entry.token);
+    entry.page = Some(page_of(&entry.token));
     let mut letter = letter("01", vec![Entry::Expiry(entry)]);
     letter.to = address("acme-admin@example.org");
     letter.zone = Tz::Europe__Berlin;
@@ -239,7 +236,7 @@ fn by_policy(days: i64) -> Letter {
     let mut entry = entry(token, 7);
     entry.due_at = now();
     entry.step = if days > 0 { entry.step } else { Step::ZERO };
-    entry.page = page_of(&entry.token);
+    entry.page = Some(page_of(&entry.token));
     letter("12", vec![Entry::Expiry(entry)])
 }
 
@@ -249,7 +246,7 @@ fn ended_entry(token: Token) -> EndedEntry {
         at: now() - TimeDelta::minutes(2),
         reason: Some("it was found in a public repository".to_owned()),
         ground: Ground::Issuer,
-        page: page_of(&token),
+        page: Some(page_of(&token)),
         token,
     }
 }

@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use crate::daemon::{Daemon, free_port, get};
+use crate::stub::{Answer, Stub};
 use crate::world::{Db, World};
 
 const HEADER: &str = "external_id,name,issuer_email,expires_at\n";
@@ -398,4 +399,49 @@ fn what_an_operator_lets_go_is_written_down() {
         (&trail[0]["actor"], &trail[0]["action"]),
         (&"grace".into(), &"plan.discard".into())
     );
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn a_source_that_wants_to_be_left_alone_is_and_that_is_no_failure(#[case] db: Db) {
+    let busy = Stub::start(|_| Answer::status(429).with("retry-after", "3600"));
+    let mut world = World::new(db);
+    world.table(&format!(
+        "[[source]]\nname = \"clusters\"\nkind = \"rancher\"\nurl = \"{}\"\ntoken = \"token-own:x\"",
+        busy.url
+    ));
+    world.at("2026-11-20 08:30:00");
+    let sync = ["source", "sync", "clusters"];
+    world
+        .run(&[&sync[..], &["--dry-run"]].concat())
+        .exits(0)
+        .says("clusters asked to be left alone until 2026-11-20 09:30Z");
+    assert_eq!(
+        world.list(&["source", "list"])[0]["state"],
+        "never",
+        "no trace"
+    );
+    busy.take_lines();
+
+    world.run(&["sweep"]).exits(0).says("sources   1 deferred");
+    assert!(!busy.take_lines().is_empty());
+    for arguments in [vec!["sweep"], vec!["sweep", "--dry-run"], sync.to_vec()] {
+        world.run(&arguments).exits(0);
+    }
+    world
+        .run(&sync)
+        .exits(0)
+        .says("it was left alone, and nothing was changed");
+    world
+        .run(&["source", "list"])
+        .exits(0)
+        .says("asked to be left alone until 2026-11-20 09:30Z");
+    assert_eq!(busy.take_lines(), Vec::<String>::new(), "nobody asks");
+    world.run(&["source", "check", "clusters"]).exits(75);
+
+    world.at("2026-11-20 09:31:00");
+    busy.take_lines();
+    world.run(&sync).exits(0);
+    assert!(!busy.take_lines().is_empty(), "its time is over");
 }

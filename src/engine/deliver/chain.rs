@@ -80,9 +80,8 @@ fn successor(
     };
     match notice.topic {
         Topic::Expiry | Topic::SsoRevoked => Some(NewNotice::about(token, occurrence, to, now)),
-        // Its words lie with the notice, and everybody else has one of his own.
-        Topic::Revoked => None,
-        Topic::Unreachable | Topic::Alert => None,
+        // That a token was ended everybody was told at once, so nobody is left to be told instead.
+        Topic::Unreachable | Topic::Alert | Topic::Revoked => None,
     }
 }
 

@@ -36,7 +36,7 @@ pub enum Change {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Looked {
     /// It was listed; what a sync would do is told and counted.
-    Listed(Report),
+    Listed(Box<Report>),
     /// It says that nothing has changed since it was last listed.
     Unchanged,
     /// It wants to be left alone until then.
@@ -121,7 +121,7 @@ impl Engine {
         let refusals = &found.listing.refusals;
         report.rows_refused = refusals.count;
         report.problems.extend(refused(refusals));
-        Ok(Looked::Listed(report))
+        Ok(Looked::Listed(Box::new(report)))
     }
 }
 

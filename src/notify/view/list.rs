@@ -223,9 +223,8 @@ impl<'a> Item<'a> {
     fn last_use(&self, letter: &Letter) -> Use {
         let situation = match (self.entry, self.section) {
             (Subject::Revoked(_), _) => Situation::Revoked,
-            (Subject::Ended(_), _) => Situation::Expired,
             (Subject::Expiry(_), _) if self.is_by_policy() => Situation::Overdue,
-            (Subject::Expiry(_), Section::Expired) => Situation::Expired,
+            (Subject::Ended(_), _) | (Subject::Expiry(_), Section::Expired) => Situation::Expired,
             (Subject::Expiry(_), _) => Situation::Expiring,
         };
         Use::of(self.token, self.token.use_told, letter.now, situation)
