@@ -61,6 +61,9 @@ fn said<T: ToString>(cell: &Cell<T>) -> String {
     }
 }
 
+/// An answer, what a sweep ends with over it, and what it says.
+type Failure = (fn() -> Answer, i32, &'static str);
+
 fn world(nocodb: &NocoDb, db: Db) -> World {
     let mut world = World::new(db);
     world.table(&format!(
@@ -275,6 +278,9 @@ async fn a_session_is_kept_and_renewed_once_when_it_has_ended() {
             "GET /api/v1/db/meta/nocodb/info",
         ]
     );
+    // Between two listings.
+    nocodb.state().sessions += 1;
+    assert_eq!(fetched(&source).await.unwrap().count, 4);
     for _ in 0..2 {
         nocodb.trap("GET /api/v1/tokens", || Answer::status(401));
     }
@@ -413,7 +419,7 @@ fn a_sweep_brings_the_store_in_step_and_concludes_nothing_from_failures(#[case] 
         again.stdout
     );
 
-    let traps: [(fn() -> Answer, i32, &str); 5] = [
+    let traps: [Failure; 5] = [
         (
             || Answer::text(200, "{\"list\":[{\"id\":1"),
             1,

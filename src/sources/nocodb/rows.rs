@@ -118,8 +118,7 @@ impl Identified for User {
 /// Who the session belongs to.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Me {
-    #[serde(default)]
-    pub id: String,
+    pub id: Option<String>,
     roles: Option<Roles>,
 }
 
@@ -132,6 +131,11 @@ enum Roles {
 }
 
 impl Me {
+    /// Whether NocoDB does not know him.
+    pub fn is_stranger(&self) -> bool {
+        self.id.is_none()
+    }
+
     /// Whether he is a super admin, as far as that is told.
     pub fn is_super_admin(&self) -> Option<bool> {
         Some(match self.roles.as_ref()? {
