@@ -21,6 +21,7 @@ mod people;
 mod postgres;
 mod several;
 mod sources;
+mod sql;
 mod store;
 mod strangers;
 mod stub;

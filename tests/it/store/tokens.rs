@@ -457,3 +457,55 @@ async fn only_what_has_been_gone_for_long_is_purged_with_all_about_it(
     assert_eq!(left, ["back", "lately", "there"]);
     assert_eq!(super::ledger(&store).await.len(), 3);
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_source_that_wants_to_hear_of_expiry_is_told_once_and_again_what_it_did_not_take(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    let tokens: Vec<_> = ["a", "b", "c"]
+        .map(|name| Token {
+            expiry: Expiry::At(now()),
+            ..token(name)
+        })
+        .into();
+    insert(&store, &tokens).await;
+    let source = tokens[0].source.clone();
+    let untold = async |at| {
+        let mut ids: Vec<_> = write!(store, tx => tx.untold_tokens(&source, at, 10))
+            .into_iter()
+            .map(|token| token.external_id)
+            .collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(
+        write!(store, tx => tx.mark_expired(now(), 2, &["others", &source])),
+        2
+    );
+    assert_eq!(untold(now()).await.len(), 2);
+    assert_eq!(untold(minutes(-1)).await.len(), 0);
+    assert_eq!(
+        write!(store, tx => tx.mark_expired(now(), 2, &["others"])),
+        1
+    );
+    let waiting = untold(now()).await;
+    assert_eq!(waiting.len(), 2, "nobody wanted to hear of the third");
+
+    let ids: Vec<_> = waiting.iter().map(|id| TokenId::of(&source, id)).collect();
+    write!(store, tx => tx.tell_at(&ids[..1], None));
+    write!(store, tx => tx.tell_at(&ids[1..], Some(minutes(10))));
+    assert_eq!(untold(now()).await.len(), 0);
+    assert_eq!(untold(minutes(10)).await, waiting[1..]);
+
+    // It turns out to live: there is nothing to tell.
+    let renewed = Token {
+        status: Status::Active,
+        expiry: Expiry::At(days(30)),
+        ..one(&store, ids[1]).await
+    };
+    write!(store, tx => tx.update_token(&renewed, now()));
+    write!(store, tx => tx.mark_expired(days(31), 10, &[]));
+    assert_eq!(untold(days(40)).await.len(), 0);
+}
