@@ -8,6 +8,7 @@ mod deliver;
 mod process;
 mod sink;
 mod sweep;
+mod table;
 
 use std::path::PathBuf;
 
@@ -87,6 +88,9 @@ fn main() -> anyhow::Result<()> {
         }
         if options.takes("import") {
             process::import(&options).await?;
+        }
+        if options.takes("table") {
+            table::run_all(&options).await?;
         }
         Ok(())
     })

@@ -13,13 +13,15 @@ use super::deliver::Sink;
 use super::{Options, say};
 
 /// How much memory a process took at most, in MiB, and how long it ran.
-struct Used {
-    mib: f64,
-    seconds: f64,
+pub struct Used {
+    /// In MiB.
+    pub mib: f64,
+    /// In seconds.
+    pub seconds: f64,
 }
 
 /// Runs `lapsed` to its end.
-fn run(options: &Options, arguments: &[&str]) -> anyhow::Result<Used> {
+pub fn run(options: &Options, arguments: &[&str]) -> anyhow::Result<Used> {
     let program =
         std::env::var("LAPSED_BENCH_PROGRAM").unwrap_or_else(|_| "target/release/lapsed".into());
     let log = std::fs::File::create(options.dir.join("lapsed.log"))?;
@@ -55,7 +57,7 @@ fn run(options: &Options, arguments: &[&str]) -> anyhow::Result<Used> {
 }
 
 /// A configuration of the made-up installation.
-fn config(dir: &Path, url: &str, port: u16, accounts: u64) -> anyhow::Result<PathBuf> {
+pub fn config(dir: &Path, url: &str, port: u16, accounts: u64) -> anyhow::Result<PathBuf> {
     let mut text = format!(
         "[store]\nurl = \"{url}\"\n[notify]\nfrom = \"tokens@example.com\"\nadmins = []\nadmin_digest = \"off\"\nmerge_ahead = \"0s\"\n\
          max_per_sweep = 0\n[smtp]\nurl = \"smtp://127.0.0.1:{port}?tls=none\"\nconnections = 16\n[http]\nlisten = \"off\"\n"
