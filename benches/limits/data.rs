@@ -164,6 +164,8 @@ impl Place {
         let store = Store::open(&url, Access::Create).await?;
         let mut tx = store.begin().await?;
         tx.put_meta("plan.policy", &policy.fingerprint()).await?;
+        tx.put_meta("judge.rules", &policy.rules.fingerprint())
+            .await?;
         tx.commit().await?;
         store.close().await;
         let mut raw = Raw::connect(&url).await?;
@@ -275,6 +277,7 @@ pub fn policy(accounts: u64) -> Policy {
             .map(|a| (format!("account-{a}"), admins(a)))
             .collect::<BTreeMap<_, _>>(),
         max_per_sweep: 0,
+        rules: lapsed::domain::Rules::default(),
     }
 }
 
@@ -325,6 +328,7 @@ fn settings(connections: usize) -> anyhow::Result<Settings> {
     let days = TimeDelta::days;
     Ok(Settings {
         sweep: Schedule::new("* * * * *", chrono_tz::UTC)?,
+        summary: None,
         lease: TimeDelta::seconds(30),
         backoff: Backoff {
             min: TimeDelta::minutes(1),

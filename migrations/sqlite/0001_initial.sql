@@ -20,7 +20,10 @@ CREATE TABLE source (
     failures          INTEGER NOT NULL DEFAULT 0,
     failing_since     TEXT,
     -- The other side asked not to be asked before.
-    deferred_until    TEXT
+    deferred_until    TEXT,
+    -- The longest life that it allows, in seconds; without it, and with where that stands, for ever.
+    longest_life      INTEGER,
+    life_evidence     TEXT
 ) STRICT, WITHOUT ROWID;
 
 -- Administrators of accounts, as the sources tell.
@@ -63,12 +66,15 @@ CREATE TABLE token (
     gone_at       TEXT,
     -- When its source, which wants to know, is to be told that it has expired.
     tell_at       TEXT,
+    -- When what is wrong with it must be looked at.
+    judge_at      TEXT,
     UNIQUE (source, external_id)
 ) STRICT;
 
 -- The one index that makes a sweep cost what is due.
 CREATE INDEX token_due ON token (due_at, id) WHERE due_at IS NOT NULL;
 CREATE INDEX token_issuer ON token (issuer_key) WHERE issuer_key IS NOT NULL;
+CREATE INDEX token_judge ON token (judge_at) WHERE judge_at IS NOT NULL;
 -- With the id, because many tokens may end at one midnight and a page must not read them all.
 CREATE INDEX token_expires ON token (expires_at, id) WHERE expires_at IS NOT NULL;
 -- Finds marks that a clock which jumped and came back has left behind.
@@ -183,16 +189,25 @@ CREATE INDEX identity_lost ON identity (email_key) WHERE status IN ('disabled', 
 
 CREATE TABLE finding (
     id          BLOB NOT NULL PRIMARY KEY,
-    token_id    BLOB NOT NULL,
+    -- Null where it is about the source.
+    token_id    BLOB,
+    source      TEXT NOT NULL,
     kind        TEXT NOT NULL,
     severity    TEXT NOT NULL,
     since       TEXT NOT NULL,
     evidence    TEXT NOT NULL,
+    -- 'acknowledged' is open again when its time is over, swept or not.
     state       TEXT NOT NULL CHECK (state IN ('open', 'acknowledged', 'resolved')),
+    acknowledged_until TEXT CHECK (acknowledged_until IS NOT NULL OR state <> 'acknowledged'),
     resolved_at TEXT
 ) STRICT;
 CREATE UNIQUE INDEX finding_open ON finding (token_id, kind) WHERE state <> 'resolved';
-CREATE INDEX finding_token ON finding (token_id);
+CREATE UNIQUE INDEX finding_of_source ON finding (source, kind) WHERE token_id IS NULL AND state <> 'resolved';
+CREATE INDEX finding_kind ON finding (kind, source) WHERE state <> 'resolved';
+-- Finds what a clock that jumped and came back has left behind.
+CREATE INDEX finding_since ON finding (since) WHERE state <> 'resolved';
+CREATE INDEX finding_token ON finding (token_id) WHERE token_id IS NOT NULL;
+CREATE INDEX finding_resolved ON finding (resolved_at) WHERE state = 'resolved';
 
 CREATE TABLE run (
     id         BLOB NOT NULL PRIMARY KEY,

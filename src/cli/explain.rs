@@ -67,7 +67,7 @@ impl Case {
         let mut tx = store.read().await.map_err(store_failure)?;
         let token = lookup::token(&mut tx, reference).await?;
         let notices = tx.notices_about(&[token.id]).await.map_err(store_failure)?;
-        let findings = tx.findings_of(token.id).await.map_err(store_failure)?;
+        let findings = tx.findings_of(token.id, now).await.map_err(store_failure)?;
         let dead = tx
             .dead_addresses(now - DEAD_FOR)
             .await

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::config::{self, Config, DirectoryKind};
 use crate::directories::file::FileDirectory;
-use crate::domain::{Backoff, Policy};
+use crate::domain::{Backoff, Policy, Rules};
 use crate::engine::{self, Engine, GuardedDirectory, LastPurge, Named, Post, Settings, Watched};
 use crate::notify::message::{Stationery, Writer};
 use crate::notify::outbox::Outbox;
@@ -297,6 +297,10 @@ pub(super) fn policy(config: &Config) -> Policy {
         admins: notify.admins.clone(),
         accounts,
         max_per_sweep: notify.max_per_sweep,
+        rules: Rules {
+            max_ttl: config.policy.max_ttl,
+            unused_after: config.policy.unused_after,
+        },
     }
 }
 
@@ -309,6 +313,7 @@ fn settings(config: &Config) -> Settings {
     } = config;
     Settings {
         sweep: config.schedule.sweep.clone(),
+        summary: config.notify.summary.clone(),
         lease: delivery.lease,
         backoff: Backoff {
             min: delivery.retry_min,

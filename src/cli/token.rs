@@ -113,7 +113,10 @@ pub(super) async fn detail(
     let mut tx = store.read().await.map_err(store_failure)?;
     let token = lookup::token(&mut tx, reference).await?;
     let notices = tx.notices_about(&[token.id]).await.map_err(store_failure)?;
-    let findings = tx.findings_of(token.id).await.map_err(store_failure)?;
+    let findings = tx
+        .findings_of(token.id, told.now)
+        .await
+        .map_err(store_failure)?;
     let admins = tx
         .told_admins(std::slice::from_ref(&token))
         .await

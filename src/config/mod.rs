@@ -124,7 +124,10 @@ impl Config {
         let mail = Mail::read(root.section("mail"));
         let smtp = Smtp::read(root.section("smtp"), mail.transport);
         let schedule = ScheduleConfig::read(root.section("schedule"));
-        let notify = Notify::read(root.section("notify"));
+        let zone = schedule
+            .as_ref()
+            .map_or(Tz::UTC, |schedule| schedule.timezone);
+        let notify = Notify::read(root.section("notify"), zone);
         let store = Store::read(root.section("store"));
         let accounts = Account::read_all(root.sections("account"));
         let delivery = Delivery::read(root.section("delivery"));
@@ -132,9 +135,6 @@ impl Config {
         let retention = Retention::read(root.section("retention"));
         let http = Http::read(root.section("http"));
         let log = Log::read(root.section("log"));
-        let zone = schedule
-            .as_ref()
-            .map_or(Tz::UTC, |schedule| schedule.timezone);
         let sources = SourceConfig::read_all(root.sections("source"), zone);
         let directories = DirectoryConfig::read_all(root.sections("directory"));
         root.finish();

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use chrono::{NaiveTime, TimeDelta};
+use chrono_tz::Tz;
 use lettre::message::Mailbox;
 use url::Url;
 
 use super::{error::shown, field::Field, table::Table};
-use crate::domain::{Address, Step};
+use crate::domain::{Address, Schedule, Step};
 
 /// Who is told, when, and in whose name.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct Notify {
     /// When administrators get their mail of the day, by the wall clock of `[schedule] timezone`;
     /// `None` is at the step's instant, like issuers.
     pub admin_digest: Option<NaiveTime>,
+    /// When administrators are told of all open findings; `None` is never.
+    pub summary: Option<Schedule>,
     /// How far ahead an issuer's mail takes along what is due to him next.
     pub merge_ahead: TimeDelta,
     /// A plan with more mails than this is held; 0 is no limit.
@@ -42,7 +45,7 @@ pub struct Account {
 
 impl Notify {
     /// `None` when something is missing; the problems are noted.
-    pub(super) fn read(mut table: Table) -> Option<Self> {
+    pub(super) fn read(mut table: Table, zone: Tz) -> Option<Self> {
         let steps = steps(&mut table);
         let from = table.required(
             "from",
@@ -57,6 +60,9 @@ impl Notify {
                 NaiveTime::from_hms_opt(9, 0, 0),
                 time_or_off,
             ),
+            summary: table.or("summary", Schedule::new("0 9 * * 1", zone).ok(), |field| {
+                schedule_or_off(field, zone)
+            }),
             merge_ahead: table.or("merge_ahead", TimeDelta::hours(1), |field| {
                 field.span(TimeDelta::zero())
             }),
@@ -154,6 +160,15 @@ fn time_or_off(field: &Field) -> Result<Option<NaiveTime>, String> {
                 shown(text)
             )
         })
+}
+
+fn schedule_or_off(field: &Field, zone: Tz) -> Result<Option<Schedule>, String> {
+    match field.text()? {
+        "off" => Ok(None),
+        expression => Schedule::new(expression, zone)
+            .map(Some)
+            .map_err(|error| format!("{error}; or \"off\"")),
+    }
 }
 
 fn base_url(field: &Field) -> Result<Url, String> {

@@ -14,13 +14,6 @@ impl Config {
                     .to_owned(),
             );
         }
-        if self.policy.max_ttl.is_some() || self.policy.unused_after.is_some() {
-            warnings.push(
-                "policy.max_ttl and policy.unused_after are read and checked, but this version opens no \
-                 findings from them yet"
-                    .to_owned(),
-            );
-        }
         if self.notify.max_per_sweep == 0 {
             warnings.push(
                 "notify.max_per_sweep is 0: nothing holds back a flood of mails after a mistake"

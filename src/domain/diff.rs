@@ -27,7 +27,7 @@ pub struct Update {
     pub token: Token,
     /// What its notices must learn of it.
     pub notices: NoticeEffect,
-    /// The issuer, the expiry or the status is another: findings must be judged again.
+    /// The issuer, the expiry or the status is another: who lost his access must be judged again.
     pub needs_judging: bool,
 }
 
@@ -162,8 +162,11 @@ pub fn first_seen(source: &str, listed: Listed, terms: Terms<'_>, now: DateTime<
         life_from: created_at,
         planned_step: None,
         due_at: None,
+        judge_at: None,
     };
-    settled(token, terms.policy, now)
+    let mut token = settled(token, terms.policy, now);
+    token.judge_at = terms.policy.rules.judge_at(None, &token, now);
+    token
 }
 
 /// What `listed` changes about `known`; `None` when it says what is known already.
@@ -225,7 +228,11 @@ pub fn update(
         token.planned_step = None;
         token.status = is;
     }
-    let token = settled(token, terms.policy, now);
+    let mut token = settled(token, terms.policy, now);
+    if token == *known {
+        return None;
+    }
+    token.judge_at = terms.policy.rules.judge_at(Some(known), &token, now);
     let is_other = is_new_expiry || was != is;
     let notices = match is {
         _ if !is_other => NoticeEffect::Keep,
@@ -235,7 +242,7 @@ pub fn update(
         Status::Active | Status::Expired => NoticeEffect::NewGeneration,
     };
     let needs_judging = is_other || token.issuer != known.issuer;
-    (token != *known).then_some(Update {
+    Some(Update {
         token,
         notices,
         needs_judging,
@@ -244,11 +251,14 @@ pub fn update(
 
 /// A known token that a complete listing no longer holds; `None` when that is no news.
 ///
-/// One that disappears at or after its expiry has expired; before it, somebody removed it.
+/// One that disappears at or after its expiry has expired; before it, somebody removed it, and so it is
+/// with one whose expiry is a date of ours, of which its source knows nothing.
 #[must_use]
 pub fn left_listing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
-    let is_over = known.expiry.at().is_some_and(|at| at <= now);
+    let is_ours = known.expiry_origin == Some(ExpiryOrigin::Policy);
+    let is_over = !is_ours && known.expiry.at().is_some_and(|at| at <= now);
     let (status, planned_step) = match known.status_at(now) {
+        Status::Expired if is_ours => (Status::Gone, known.planned_step),
         Status::Expired | Status::Gone | Status::Revoked => return None,
         Status::Disabled if is_over => (Status::Expired, Some(Step::ZERO)),
         Status::Active | Status::Disabled => (Status::Gone, known.planned_step),
@@ -258,6 +268,8 @@ pub fn left_listing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
             status,
             planned_step,
             due_at: None,
+            // Nothing is wrong any more with a token that does not work.
+            judge_at: Some(now),
             ..known.clone()
         },
         notices: NoticeEffect::Cancel,

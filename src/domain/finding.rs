@@ -1,4 +1,4 @@
-//! A finding: something that is wrong with a token now.
+//! A finding: something that is wrong with a token, or with what its source allows, now.
 
 use super::token::words;
 
@@ -15,6 +15,8 @@ words! {
         TooLong = "too_long",
         /// Nobody uses it.
         Unused = "unused",
+        /// A source lets tokens live for ever, or longer than the policy allows.
+        SourceAllowsUnlimited = "source_allows_unlimited",
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod address;
 mod backoff;
+mod defect;
 pub mod diff;
 mod finding;
 mod identity;
@@ -18,6 +19,7 @@ mod told;
 
 pub use address::{Address, InvalidAddress};
 pub use backoff::Backoff;
+pub use defect::{Defect, Rules, Verdict};
 pub use diff::Terms;
 pub use finding::{FindingKind, FindingState, Severity};
 pub use identity::{IdentityStatus, Person};

@@ -19,6 +19,8 @@ words! {
         Revoked = "revoked",
         /// An address on the chain cannot be reached; rides along in the recipient's next mail.
         Unreachable = "unreachable",
+        /// All findings, once a week.
+        Summary = "summary",
         /// Something about lapsed itself needs an administrator.
         Alert = "alert",
     }

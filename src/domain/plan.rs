@@ -154,6 +154,7 @@ mod tests {
             life_from: Some(expires_at - life),
             planned_step: None,
             due_at: None,
+            judge_at: None,
         }
     }
 
@@ -168,6 +169,7 @@ mod tests {
             admins: vec!["security@example.org".parse().unwrap()],
             accounts: BTreeMap::new(),
             max_per_sweep: 0,
+            rules: crate::domain::Rules::default(),
         }
     }
 

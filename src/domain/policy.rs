@@ -1,4 +1,4 @@
-//! When somebody is warned, and who: the part of the configuration that decisions are made from.
+//! When somebody is warned, and who, and how tokens should be: the part of the configuration that decisions are made from.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Address, Expiry, Ground, Status, Step, Token, ToldAdmins};
+use super::{Address, Expiry, Ground, Rules, Status, Step, Token, ToldAdmins};
 
 /// When to warn and whom.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,8 @@ pub struct Policy {
     pub accounts: BTreeMap<String, Vec<Address>>,
     /// Mails that one sweep may plan before it is held; 0 is no limit.
     pub max_per_sweep: u64,
+    /// How tokens should be.
+    pub rules: Rules,
 }
 
 /// Somebody who is owed a notice, and why.

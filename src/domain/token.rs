@@ -228,6 +228,8 @@ pub struct Token {
     pub planned_step: Option<Step>,
     /// The earliest instant at which something must be done about it.
     pub due_at: Option<DateTime<Utc>>,
+    /// When what is wrong with it must be looked at: by then its findings may be others.
+    pub judge_at: Option<DateTime<Utc>>,
 }
 
 impl Token {

@@ -3,20 +3,30 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::domain::{FindingKind, NewNotice, Occurrence, Severity, Topic};
+use crate::domain::{FindingKind, NewNotice, Occurrence, Policy, Severity, Topic};
 use crate::store::{NewFinding, Outlived, Tx};
 
+use super::defects::JUDGED_UNDER;
+use super::summary::TOLD_UNTIL;
 use super::{Dead, Engine, Error, PAGE, Report};
 
-/// The small fact that says that something findings depend on has changed. Each change writes a value
+/// The small fact that says that who has access, or to whom tokens belong, has changed. Each change writes a value
 /// of its own.
 const PENDING: &str = "judge.pending";
 
-/// Asks for findings to be judged again, because something they depend on has changed.
+/// Asks who lost his access to be judged again, because something that depends on has changed.
 pub(super) async fn ask(tx: &mut Tx, now: DateTime<Utc>) -> Result<(), Error> {
     Ok(tx
         .put_meta(PENDING, &super::new_id(now).to_string())
         .await?)
+}
+
+/// Takes down by which rules the first tokens of a store were looked at, and from when on the
+/// administrators are to be told of them.
+pub(super) async fn begin(tx: &mut Tx, policy: &Policy, now: DateTime<Utc>) -> Result<(), Error> {
+    tx.put_meta_once(JUDGED_UNDER, &policy.rules.fingerprint())
+        .await?;
+    Ok(tx.put_meta_once(TOLD_UNTIL, &now.to_rfc3339()).await?)
 }
 
 impl Engine {
@@ -24,15 +34,28 @@ impl Engine {
     pub(super) async fn judge(&self, report: &mut Report) -> Result<(), Error> {
         self.mark(report).await?;
         let mut tx = self.store.read().await?;
-        let Some(pending) = tx.meta(PENDING).await? else {
-            return Ok(());
-        };
+        let facts = tx.metas(&[PENDING, JUDGED_UNDER, TOLD_UNTIL]).await?;
+        let is_any_due = tx.is_any_to_judge(self.now()).await?;
         drop(tx);
+        if facts.get(JUDGED_UNDER) != Some(&self.policy.rules.fingerprint()) {
+            self.judge_all(report).await?;
+        } else if is_any_due {
+            self.judge_due(report).await?;
+        }
+        if let Some(pending) = facts.get(PENDING) {
+            self.judge_people(pending, report).await?;
+        }
+        let told_until = facts.get(TOLD_UNTIL).map(String::as_str);
+        self.summarise(told_until, report).await
+    }
+
+    /// Judges who lost his access.
+    async fn judge_people(&self, pending: &str, report: &mut Report) -> Result<(), Error> {
         self.resolve(report).await?;
         self.open(report).await?;
         // An import may have asked again meanwhile, by another value: that stays.
         let mut tx = self.store.begin().await?;
-        tx.drop_meta(PENDING, &pending).await?;
+        tx.drop_meta(PENDING, pending).await?;
         Ok(tx.commit().await?)
     }
 
@@ -139,7 +162,8 @@ fn finding(found: &Outlived, now: DateTime<Utc>) -> NewFinding {
     let identity = &found.identity;
     NewFinding {
         id: super::new_id(now),
-        token_id: found.token.id,
+        token_id: Some(found.token.id),
+        source: found.token.source.clone(),
         kind: FindingKind::SsoRevoked,
         severity: Severity::High,
         since: identity.since.unwrap_or(identity.observed_at),

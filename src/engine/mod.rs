@@ -4,6 +4,7 @@
 //! be run twice with the result of once.
 
 mod alert;
+mod defects;
 mod deliver;
 mod dry_run;
 mod gather;
@@ -14,6 +15,7 @@ mod plan;
 mod purge;
 mod report;
 mod revoke;
+mod summary;
 mod sweep;
 mod sync;
 mod tell;
@@ -89,6 +91,8 @@ pub struct GuardedDirectory {
 pub struct Settings {
     /// When sweeps are due.
     pub sweep: Schedule,
+    /// When administrators are told of what is open; `None` is never.
+    pub summary: Option<Schedule>,
     /// How long a claim lasts unless renewed.
     pub lease: TimeDelta,
     /// Between attempts.

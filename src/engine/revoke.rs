@@ -125,6 +125,7 @@ impl Engine {
         let token = Token {
             status: Status::Revoked,
             due_at: None,
+            judge_at: Some(now),
             ..known.unwrap_or_else(|| order.token.clone())
         };
         tx.update_token(&token, now).await?;

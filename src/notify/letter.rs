@@ -3,7 +3,9 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-use crate::domain::{Address, Ground, Step, Token, Topic};
+use uuid::Uuid;
+
+use crate::domain::{Address, FindingKind, Ground, Severity, Step, Token, Topic};
 
 /// All that is due to one recipient at one time.
 #[derive(Debug, Clone)]
@@ -33,11 +35,28 @@ impl Letter {
             [Entry::Expiry(_)] => Kind::Expiring,
             [Entry::Ended(_)] => Kind::Revoked,
             [Entry::Alert(_)] => Kind::Alert,
+            [Entry::Summary(_)] => Kind::Summary,
             entries if entries.iter().all(|e| matches!(e, Entry::Revoked(_))) => {
                 Kind::RevokedAccess
             }
             _ => Kind::Digest,
         }
+    }
+
+    /// How many alerts it holds.
+    #[must_use]
+    pub fn alerts(&self) -> usize {
+        let is_alert = |entry: &&Entry| matches!(entry, Entry::Alert(_));
+        self.entries.iter().filter(is_alert).count()
+    }
+
+    /// The summary of what is open, if it holds one.
+    #[must_use]
+    pub fn summary(&self) -> Option<&SummaryEntry> {
+        self.entries.iter().find_map(|entry| match entry {
+            Entry::Summary(summary) => Some(summary),
+            Entry::Expiry(_) | Entry::Revoked(_) | Entry::Ended(_) | Entry::Alert(_) => None,
+        })
     }
 }
 
@@ -56,17 +75,20 @@ pub enum Kind {
     Revoked,
     /// Something about lapsed itself.
     Alert,
+    /// All that is wrong with tokens and sources.
+    Summary,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Expiring,
         Self::Expired,
         Self::Digest,
         Self::RevokedAccess,
         Self::Revoked,
         Self::Alert,
+        Self::Summary,
     ];
 
     /// The name of its folder.
@@ -79,6 +101,7 @@ impl Kind {
             Self::RevokedAccess => "revoked_access",
             Self::Revoked => "revoked",
             Self::Alert => "alert",
+            Self::Summary => "summary",
         }
     }
 }
@@ -94,6 +117,8 @@ pub enum Entry {
     Ended(EndedEntry),
     /// Something about lapsed itself.
     Alert(AlertEntry),
+    /// All that is wrong with tokens and sources.
+    Summary(SummaryEntry),
 }
 
 /// A warning about one token. Whether it reads as `expiring` or `expired` follows from the token's
@@ -170,6 +195,45 @@ pub struct AlertEntry {
     /// What it means and what to do; paragraphs parted by blank lines, commands indented by four
     /// spaces.
     pub text: String,
+}
+
+/// All that is open.
+#[derive(Debug, Clone, Default)]
+pub struct SummaryEntry {
+    /// By kind and source.
+    pub counts: Vec<OpenCount>,
+    /// The most urgent ones, the worst first.
+    pub findings: Vec<OpenFinding>,
+}
+
+/// How many findings of a kind are open at a source.
+#[derive(Debug, Clone)]
+pub struct OpenCount {
+    /// What is wrong.
+    pub kind: FindingKind,
+    /// The source.
+    pub source: String,
+    /// How many.
+    pub count: i64,
+}
+
+/// One finding that is open.
+#[derive(Debug, Clone)]
+pub struct OpenFinding {
+    /// Its id.
+    pub id: Uuid,
+    /// What is wrong.
+    pub kind: FindingKind,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The source.
+    pub source: String,
+    /// What people call the token; the name of the source where it is about that.
+    pub name: String,
+    /// Since when it holds.
+    pub since: DateTime<Utc>,
+    /// In words.
+    pub evidence: String,
 }
 
 /// Tokens of one source and day that a letter only counts.

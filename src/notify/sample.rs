@@ -4,10 +4,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-use crate::domain::{Address, Expiry, ExpiryOrigin, Ground, Status, Step, Token, TokenId};
+use crate::domain::{
+    Address, Expiry, ExpiryOrigin, FindingKind, Ground, Severity, Status, Step, Token, TokenId,
+};
 
 use super::letter::{
-    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, RevokedEntry, Unreachable,
+    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, RevokedEntry,
+    SummaryEntry, Unreachable,
 };
 
 /// A letter with a name.
@@ -45,6 +48,7 @@ fn as_of_now() -> Vec<Sample> {
         sample("digest-long", digest(250)),
         sample("digest-mixed", mixed()),
         sample("digest-alerts", alerts()),
+        sample("digest-summary", with_summary()),
         sample("digest-awkward", awkward_digest()),
         sample("revoked_access", revoked(1)),
         sample("revoked_access-many", revoked(9)),
@@ -53,6 +57,10 @@ fn as_of_now() -> Vec<Sample> {
         sample("revoked-bare", ended_bare()),
         sample("digest-revoked", all_ended()),
         sample("alert", alert()),
+        sample("summary", summary(9)),
+        sample("summary-one", summary(1)),
+        sample("summary-long", summary(250)),
+        sample("summary-awkward", awkward_summary()),
     ]
 }
 
@@ -88,6 +96,7 @@ pub fn token(name: &str) -> Token {
         life_from: Some(now() - TimeDelta::days(83)),
         planned_step: None,
         due_at: None,
+        judge_at: None,
     }
 }
 
@@ -108,6 +117,12 @@ impl Letter {
                 Entry::Ended(entry) => {
                     entry.at += by;
                     &mut entry.token
+                }
+                Entry::Summary(summary) => {
+                    for finding in &mut summary.findings {
+                        finding.since += by;
+                    }
+                    continue;
                 }
                 Entry::Alert(_) => continue,
             };
@@ -373,4 +388,101 @@ fn alert() -> Letter {
             .to_owned(),
     };
     letter("11", vec![Entry::Alert(alert)])
+}
+
+/// The `n`th of many findings, of every kind and at three sources.
+fn one_finding(n: usize) -> OpenFinding {
+    let sources = ["rancher", "exports", "shop"];
+    let (kind, severity, evidence) = [
+        (
+            FindingKind::SsoRevoked,
+            Severity::High,
+            "hr: status \"disabled\" in people.csv, line 7 (seen 2026-11-20 09:00 UTC)",
+        ),
+        (
+            FindingKind::Orphaned,
+            Severity::High,
+            "the list of users no longer has u-7xk2p",
+        ),
+        (
+            FindingKind::NeverExpires,
+            Severity::Medium,
+            "its source never ends it",
+        ),
+        (
+            FindingKind::TooLong,
+            Severity::Medium,
+            "it lives 365d from 2026-03-01 to 2027-03-01; max_ttl is 90d",
+        ),
+        (
+            FindingKind::Unused,
+            Severity::Medium,
+            "last used on 2026-05-01; unused_after is 90d",
+        ),
+        (
+            FindingKind::SourceAllowsUnlimited,
+            Severity::Medium,
+            "auth-token-max-ttl-minutes is 0: tokens may live for ever",
+        ),
+    ][n % 6];
+    let source = sources[n % sources.len()].to_owned();
+    let is_source = kind == FindingKind::SourceAllowsUnlimited;
+    OpenFinding {
+        id: TokenId::of("finding", &n.to_string()).0,
+        kind,
+        severity,
+        name: if is_source {
+            source.clone()
+        } else {
+            format!("batch-{n:04}")
+        },
+        source,
+        since: now() - TimeDelta::days(40),
+        evidence: evidence.to_owned(),
+    }
+}
+
+fn summary_of(findings: Vec<OpenFinding>) -> Letter {
+    let mut counts: Vec<OpenCount> = Vec::new();
+    for OpenFinding { kind, source, .. } in &findings {
+        let known = counts
+            .iter_mut()
+            .find(|open| (open.kind, &open.source) == (*kind, source));
+        match known {
+            Some(open) => open.count += 1,
+            None => counts.push(OpenCount {
+                kind: *kind,
+                source: source.clone(),
+                count: 1,
+            }),
+        }
+    }
+    let findings = findings.into_iter().take(100).collect();
+    let mut letter = letter(
+        "12",
+        vec![Entry::Summary(SummaryEntry { counts, findings })],
+    );
+    letter.to = address("security@example.org");
+    letter
+}
+
+fn summary(findings: usize) -> Letter {
+    let first = if findings == 1 { 2 } else { 0 };
+    summary_of((first..first + findings).map(one_finding).collect())
+}
+
+fn awkward_summary() -> Letter {
+    let findings = AWKWARD.iter().enumerate().map(|(n, name)| OpenFinding {
+        name: format!("{name} {}", "x".repeat(n * 100)),
+        evidence: AWKWARD[1 + n % 4].to_owned(),
+        ..one_finding(n)
+    });
+    summary_of(findings.collect())
+}
+
+fn with_summary() -> Letter {
+    let mut letter = digest(3);
+    letter.entries.extend(summary(9).entries);
+    letter.entries.extend(alert().entries);
+    letter
 }

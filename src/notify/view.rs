@@ -5,6 +5,7 @@ mod facts;
 mod list;
 mod more;
 mod summary;
+mod tally;
 
 use std::collections::BTreeSet;
 
@@ -17,6 +18,7 @@ use crate::domain::{ExpiryOrigin, Ground};
 use self::{
     facts::{Situation, TokenFacts, Use},
     list::List,
+    summary::Summary,
 };
 use super::{
     letter::{AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter},
@@ -49,6 +51,10 @@ pub(super) fn view(letter: &Letter, place: &Place, limit: usize) -> View {
         [Entry::Expiry(entry)] => (object(&Expiry::of(entry, letter)), 1),
         [Entry::Ended(entry)] => (object(&Ended::of(entry, letter)), 1),
         [Entry::Alert(entry)] => (object(&Alert::of(entry)), 0),
+        [Entry::Summary(entry)] => {
+            let summary = Summary::of(entry, letter, limit);
+            (object(&summary), summary.listed)
+        }
         _ => {
             let list = List::of(letter, limit);
             (object(&list), list.listed)
@@ -154,6 +160,7 @@ fn check_command(letter: &Letter) -> String {
         [Entry::Expiry(ExpiryEntry { token, .. })] => format!("lapsed token show {}", token.id),
         [Entry::Revoked(entry)] => format!("lapsed token show {}", entry.token.id),
         [Entry::Ended(entry)] => format!("lapsed token show {}", entry.token.id),
+        [Entry::Summary(_)] => "lapsed finding list".to_owned(),
         _ => {
             let recipient = more::shell_word(letter.to.as_str());
             format!("lapsed notice list --recipient {recipient}")
@@ -169,7 +176,7 @@ fn why(letter: &Letter) -> String {
             Entry::Expiry(entry) => (entry.ground, Some(&entry.token)),
             Entry::Revoked(entry) => (entry.ground, Some(&entry.token)),
             Entry::Ended(entry) => (entry.ground, Some(&entry.token)),
-            Entry::Alert(_) => (Ground::Admin, None),
+            Entry::Alert(_) | Entry::Summary(_) => (Ground::Admin, None),
         };
         tokens += usize::from(token.is_some());
         match ground {
@@ -229,7 +236,7 @@ impl Entry {
             Self::Expiry(entry) => Some(&entry.token.source),
             Self::Revoked(entry) => Some(&entry.token.source),
             Self::Ended(entry) => Some(&entry.token.source),
-            Self::Alert(_) => None,
+            Self::Alert(_) | Self::Summary(_) => None,
         }
     }
 }

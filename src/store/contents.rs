@@ -107,7 +107,8 @@ impl Tx {
                     SELECT n.mail_id, n.topic, n.step, n.ground, n.send_at, n.title, n.detail, n.subject, n.token_id,
                            f.evidence, f.since AS evidence_since, a.reason AS issuer_dead,
                            ROW_NUMBER() OVER (PARTITION BY n.mail_id
-                               ORDER BY CASE n.topic WHEN 'alert' THEN 0 WHEN 'sso_revoked' THEN 1 WHEN 'revoked' THEN 2 ELSE 3 END,
+                               ORDER BY CASE n.topic WHEN 'alert' THEN 0 WHEN 'summary' THEN 0 WHEN 'sso_revoked' THEN 1
+                                        WHEN 'revoked' THEN 2 ELSE 3 END,
                                         n.generation, n.id) AS place
                     FROM notice n
                     LEFT JOIN token t ON t.id = n.token_id

@@ -6,17 +6,21 @@ use uuid::Uuid;
 
 use crate::domain::{FindingKind, Severity, Token, TokenId};
 
+use super::mails::parsed;
+use super::tokens::id_range;
 use super::{CHUNK, IdentityRow, Result, Tx, on};
 
-/// A finding with the token it is about.
+/// A finding with the token or source that it is about.
 #[derive(Debug, Clone, FromRow)]
 pub struct FindingRow {
     /// Its id.
     pub id: Uuid,
-    /// The token.
-    pub token_id: Uuid,
-    /// The token's name.
+    /// The token, where it is about one.
+    pub token_id: Option<Uuid>,
+    /// The token's name, or that of the source.
     pub token_name: String,
+    /// The source.
+    pub source: String,
     /// `sso_revoked`, …
     pub kind: String,
     /// `medium`, `high` or `critical`.
@@ -34,8 +38,10 @@ pub struct FindingRow {
 pub struct NewFinding {
     /// Its id.
     pub id: Uuid,
-    /// The token.
-    pub token_id: TokenId,
+    /// The token, where it is about one.
+    pub token_id: Option<TokenId>,
+    /// The source.
+    pub source: String,
     /// What is wrong.
     pub kind: FindingKind,
     /// How bad it is.
@@ -44,6 +50,26 @@ pub struct NewFinding {
     pub since: DateTime<Utc>,
     /// In words.
     pub evidence: String,
+}
+
+/// Which findings to list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FindingFilter {
+    /// Only of this kind.
+    pub kind: Option<FindingKind>,
+    /// Acknowledged and resolved ones too.
+    pub all: bool,
+}
+
+/// How many findings of a kind are open at a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenCount {
+    /// What is wrong.
+    pub kind: FindingKind,
+    /// The source.
+    pub source: String,
+    /// How many.
+    pub count: i64,
 }
 
 /// A token whose issuer a directory says is out.
@@ -67,7 +93,7 @@ impl Tx {
         let found: Vec<(Uuid, String, String)> = on!(self, c: Db => sqlx::query_as(
             "SELECT t.id, MIN(i.directory), i.email_key FROM identity i JOIN token t ON t.issuer_key = i.email_key
              WHERE i.status IN ('disabled', 'deleted', 'out_of_group') AND t.status IN ('active', 'expired')
-               AND (t.expires_at IS NULL OR t.expires_at > $1) AND t.id > $2
+               AND (t.expires_at IS NULL OR t.expires_at > $1 OR t.expiry_origin = 'policy') AND t.id > $2
                AND NOT EXISTS (SELECT 1 FROM finding f WHERE f.token_id = t.id AND f.kind = 'sso_revoked'
                                AND f.state <> 'resolved')
              GROUP BY t.id, i.email_key ORDER BY t.id LIMIT $3")
@@ -99,7 +125,8 @@ impl Tx {
         let rows: Vec<(Uuid, Uuid)> = on!(self, c: Db => sqlx::query_as(
             "SELECT f.id, f.token_id FROM finding f JOIN token t ON t.id = f.token_id
              WHERE f.kind = 'sso_revoked' AND f.state <> 'resolved'
-               AND (t.status NOT IN ('active', 'expired') OR t.expires_at <= $1
+               AND (t.status NOT IN ('active', 'expired')
+                    OR t.expires_at <= $1 AND (t.expiry_origin IS NULL OR t.expiry_origin <> 'policy')
                     OR NOT EXISTS (SELECT 1 FROM identity i WHERE i.email_key = t.issuer_key
                                    AND (i.status IN ('disabled', 'deleted', 'out_of_group')
                                         OR i.status = 'unknown'
@@ -117,9 +144,10 @@ impl Tx {
         for findings in findings.chunks(CHUNK) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
-                    "INSERT INTO finding (id, token_id, kind, severity, since, evidence, state) ");
+                    "INSERT INTO finding (id, token_id, source, kind, severity, since, evidence, state) ");
                 query.push_values(findings, |mut row, finding| {
-                    row.push_bind(finding.id).push_bind(finding.token_id.0).push_bind(finding.kind.as_str())
+                    row.push_bind(finding.id).push_bind(finding.token_id.map(|token| token.0))
+                        .push_bind(&finding.source).push_bind(finding.kind.as_str())
                         .push_bind(finding.severity.as_str()).push_bind(finding.since)
                         .push_bind(&finding.evidence).push("'open'");
                 });
@@ -162,19 +190,21 @@ impl Tx {
     /// Their ids begin with the time (RFC 9562 §5.7), so that the primary key is the order.
     pub async fn list_findings(
         &mut self,
-        kind: Option<FindingKind>,
-        all: bool,
+        filter: FindingFilter,
         before: Option<Uuid>,
+        now: DateTime<Utc>,
         limit: i64,
     ) -> Result<Vec<FindingRow>> {
         Ok(on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(FINDING_VIEW);
-            query.push(" WHERE f.id < ").push_bind(before.unwrap_or(Uuid::max()));
-            if let Some(kind) = kind {
+            let mut query = QueryBuilder::<Db>::new(FINDING);
+            query.push_bind(now).push(FINDING_FROM)
+                .push(" WHERE f.id < ").push_bind(before.unwrap_or(Uuid::max()));
+            if let Some(kind) = filter.kind {
                 query.push(" AND f.kind = ").push_bind(kind.as_str());
             }
-            if !all {
-                query.push(" AND f.state = 'open'");
+            if !filter.all {
+                query.push(" AND f.state <> 'resolved' AND (f.state = 'open' OR f.acknowledged_until <= ")
+                    .push_bind(now).push(")");
             }
             query.push(" ORDER BY f.id DESC LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
@@ -182,16 +212,84 @@ impl Tx {
     }
 
     /// Every finding about one token, the last found first.
-    pub async fn findings_of(&mut self, token: TokenId) -> Result<Vec<FindingRow>> {
+    pub async fn findings_of(
+        &mut self,
+        token: TokenId,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<FindingRow>> {
         Ok(on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(FINDING_VIEW);
-            query.push(" WHERE f.token_id = ").push_bind(token.0).push(" ORDER BY f.id DESC");
+            let mut query = QueryBuilder::<Db>::new(FINDING);
+            query.push_bind(now).push(FINDING_FROM).push(" WHERE f.token_id = ").push_bind(token.0).push(" ORDER BY f.id DESC");
+            query.build_query_as().fetch_all(c).await
+        })?)
+    }
+
+    /// The findings whose id begins with these hexadecimal digits, at most `limit`.
+    pub async fn findings_matching(
+        &mut self,
+        prefix: &str,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<FindingRow>> {
+        let Some((low, high)) = id_range(prefix) else {
+            return Ok(Vec::new());
+        };
+        Ok(on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(FINDING);
+            query.push_bind(now).push(FINDING_FROM).push(" WHERE f.id BETWEEN ").push_bind(low)
+                .push(" AND ").push_bind(high).push(" ORDER BY f.id LIMIT ").push_bind(limit);
+            query.build_query_as().fetch_all(c).await
+        })?)
+    }
+
+    /// Accepts a finding until an instant; `false` when it is resolved by now.
+    pub async fn acknowledge_finding(&mut self, id: Uuid, until: DateTime<Utc>) -> Result<bool> {
+        let done = on!(self, c: Db => sqlx::query(
+            "UPDATE finding SET state = 'acknowledged', acknowledged_until = $2
+             WHERE id = $1 AND state <> 'resolved'")
+            .bind(id).bind(until).execute(c).await.map(|done| done.rows_affected()))?;
+        Ok(done > 0)
+    }
+
+    /// How many findings are open at `now`, by kind and source.
+    pub async fn open_counts(&mut self, now: DateTime<Utc>) -> Result<Vec<OpenCount>> {
+        let rows: Vec<(String, String, i64)> = on!(self, c: Db => sqlx::query_as(
+            "SELECT kind, source, COUNT(*) FROM finding
+             WHERE state <> 'resolved' AND (state = 'open' OR acknowledged_until <= $1)
+             GROUP BY kind, source ORDER BY kind, source")
+            .bind(now).fetch_all(c).await)?;
+        let count = |(kind, source, count): (String, String, i64)| {
+            Ok(OpenCount {
+                kind: parsed(&kind, "a finding's kind")?,
+                source,
+                count,
+            })
+        };
+        rows.into_iter().map(count).collect()
+    }
+
+    /// The most urgent findings that are open at `now`.
+    pub async fn urgent_findings(
+        &mut self,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<FindingRow>> {
+        Ok(on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(FINDING);
+            query.push_bind(now).push(FINDING_FROM)
+                .push(" WHERE f.state <> 'resolved' AND (f.state = 'open' OR f.acknowledged_until <= ")
+                .push_bind(now)
+                .push(") ORDER BY CASE f.severity WHEN 'critical' THEN 0 WHEN 'high' THEN 1 ELSE 2 END, f.since, f.id LIMIT ")
+                .push_bind(limit);
             query.build_query_as().fetch_all(c).await
         })?)
     }
 }
-/// A finding with what people call its token.
-const FINDING_VIEW: &str = "SELECT f.id, f.token_id,
-        CASE WHEN t.name = '' THEN t.external_id ELSE t.name END AS token_name,
-        f.kind, f.severity, f.since, f.evidence, f.state
-    FROM finding f JOIN token t ON t.id = f.token_id";
+
+/// A finding as it is at the instant that follows, with what people call what it is about.
+const FINDING: &str = "SELECT f.id, f.token_id, f.source,
+        CASE WHEN t.id IS NULL THEN f.source WHEN t.name = '' THEN t.external_id ELSE t.name END AS token_name,
+        f.kind, f.severity, f.since, f.evidence,
+        CASE WHEN f.state = 'acknowledged' AND f.acknowledged_until <= ";
+const FINDING_FROM: &str = " THEN 'open' ELSE f.state END AS state
+    FROM finding f LEFT JOIN token t ON t.id = f.token_id";

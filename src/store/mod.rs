@@ -7,6 +7,7 @@ mod admins;
 mod contents;
 mod findings;
 mod gather;
+mod judging;
 mod mails;
 mod notices;
 mod open;
@@ -20,8 +21,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 pub use contents::{Content, ContentRow};
-pub use findings::{FindingRow, NewFinding, Outlived};
+pub use findings::{FindingFilter, FindingRow, NewFinding, OpenCount, Outlived};
 pub use gather::OpenMail;
+pub use judging::StandingFinding;
 pub use mails::{ClaimedMail, Holder, InMail, Recorded, Verdict};
 pub use notices::Rest;
 pub use open::{Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Versions};

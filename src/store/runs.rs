@@ -1,7 +1,9 @@
 //! What the program remembers of itself: runs, leases, the audit trail, and small facts.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
-use sqlx::FromRow;
+use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use super::{FAR, Result, Tx, mails::Holder, on};
@@ -67,6 +69,26 @@ impl Tx {
         let row: Option<(String,)> = on!(self, c: Db => sqlx::query_as("SELECT value FROM meta WHERE key = $1")
             .bind(key).fetch_optional(c).await)?;
         Ok(row.map(|(value,)| value))
+    }
+
+    /// Several small facts; those that are not there are left out.
+    pub async fn metas(&mut self, keys: &[&str]) -> Result<HashMap<String, String>> {
+        let rows: Vec<(String, String)> = on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new("SELECT key, value FROM meta WHERE key IN (");
+            let mut list = query.separated(", ");
+            for key in keys { list.push_bind(*key); }
+            query.push(")");
+            query.build_query_as().fetch_all(c).await
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// Keeps a small fact unless there is one of that name.
+    pub async fn put_meta_once(&mut self, key: &str, value: &str) -> Result<()> {
+        on!(self, c: Db => sqlx::query(
+            "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(key).bind(value).execute(c).await.map(drop))?;
+        Ok(())
     }
 
     /// Keeps a small fact.

@@ -34,6 +34,7 @@ pub(super) struct TokenRow {
     life_from: Option<DateTime<Utc>>,
     planned_step: Option<i64>,
     due_at: Option<DateTime<Utc>>,
+    judge_at: Option<DateTime<Utc>>,
 }
 
 /// The columns of a token, in the order in which they are written.
@@ -41,7 +42,7 @@ macro_rules! token_columns {
     () => {
         "id, source, external_id, name, description, issuer, issuer_key, issuer_name, issuer_gone, account, \
          role, scope, created_at, expiry, expires_at, expiry_origin, status, last_used_at, use_told, \
-         first_seen_at, life_from, planned_step, due_at, gone_at"
+         first_seen_at, life_from, planned_step, due_at, gone_at, judge_at"
     };
 }
 
@@ -87,6 +88,7 @@ impl TryFrom<TokenRow> for Token {
             life_from: row.life_from,
             planned_step: row.planned_step.map(Step::from_seconds),
             due_at: row.due_at,
+            judge_at: row.judge_at,
         })
     }
 }
@@ -122,6 +124,10 @@ pub struct SourceRow {
     /// How it goes.
     #[sqlx(flatten)]
     pub standing: Standing,
+    /// The longest life that it allows, in seconds; `None`, where the evidence tells of one, is for ever.
+    pub longest_life: Option<i64>,
+    /// Where that stands; `None` when the source does not tell.
+    pub life_evidence: Option<String>,
 }
 
 impl Tx {
@@ -230,7 +236,8 @@ impl Tx {
                         .push_bind(token.life_from)
                         .push_bind(token.planned_step.map(Step::seconds))
                         .push_bind(token.due_at)
-                        .push_bind(None::<DateTime<Utc>>);
+                        .push_bind(None::<DateTime<Utc>>)
+                        .push_bind(token.judge_at);
                 });
                 query.build().execute(c).await.map(drop)
             })?;
@@ -246,7 +253,7 @@ impl Tx {
                 expiry_origin = $13, status = $14, last_used_at = $15, life_from = $16,
                 planned_step = $17, due_at = $18, gone_at = CASE WHEN $14 = 'gone' THEN COALESCE(gone_at, $19) END,
                 use_told = $20, issuer_gone = $21,
-                tell_at = CASE WHEN $14 = 'expired' THEN tell_at END
+                tell_at = CASE WHEN $14 = 'expired' THEN tell_at END, judge_at = $22
              WHERE id = $1")
             .bind(token.id.0)
             .bind(&token.name)
@@ -269,6 +276,7 @@ impl Tx {
             .bind(now)
             .bind(token.use_told)
             .bind(&token.issuer_gone)
+            .bind(token.judge_at)
             .execute(c).await.map(drop))?;
         Ok(())
     }
@@ -375,7 +383,7 @@ impl Tx {
     /// the ledger, and a token first seen while the clock was ahead has had nothing planned.
     pub async fn unmark_expired(&mut self, now: DateTime<Utc>, limit: i64) -> Result<u64> {
         let done = on!(self, c: Db => sqlx::query(
-            "UPDATE token SET status = 'active', planned_step = NULL, due_at = $1, tell_at = NULL
+            "UPDATE token SET status = 'active', planned_step = NULL, due_at = $1, judge_at = $1, tell_at = NULL
              WHERE id IN (
                 SELECT id FROM token WHERE status = 'expired' AND expires_at > $1
                 ORDER BY expires_at LIMIT $2)")
@@ -415,16 +423,18 @@ impl Tx {
         let standing = &row.standing;
         on!(self, c: Db => sqlx::query(
             "INSERT INTO source (name, kind, fingerprint, tokens, last_sync_at, last_good_sync_at, error,
-                                 failures, failing_since, deferred_until)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                                 failures, failing_since, deferred_until, longest_life, life_evidence)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
              ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, fingerprint = excluded.fingerprint,
                 tokens = excluded.tokens, last_sync_at = excluded.last_sync_at,
                 last_good_sync_at = excluded.last_good_sync_at, error = excluded.error,
                 failures = excluded.failures, failing_since = excluded.failing_since,
-                deferred_until = excluded.deferred_until")
+                deferred_until = excluded.deferred_until, longest_life = excluded.longest_life,
+                life_evidence = excluded.life_evidence")
             .bind(&row.name).bind(&row.kind).bind(&row.fingerprint).bind(row.tokens)
             .bind(standing.last_sync_at).bind(standing.last_good_sync_at).bind(&standing.error)
             .bind(standing.failures).bind(standing.failing_since).bind(standing.deferred_until)
+            .bind(row.longest_life).bind(&row.life_evidence)
             .execute(c).await.map(drop))?;
         Ok(())
     }
@@ -433,7 +443,8 @@ impl Tx {
     pub async fn purge_ended(&mut self, until: DateTime<Utc>, limit: i64) -> Result<u64> {
         let ids: Vec<(Uuid,)> = on!(self, c: Db => sqlx::query_as(
             "SELECT id FROM token WHERE gone_at < $1 AND status = 'gone'
-             UNION ALL SELECT id FROM token WHERE status = 'expired' AND expires_at < $1 LIMIT $2")
+             UNION ALL SELECT id FROM token WHERE status = 'expired' AND expires_at < $1
+               AND (expiry_origin IS NULL OR expiry_origin <> 'policy') LIMIT $2")
             .bind(until).bind(limit).fetch_all(c).await)?;
         for ids in ids.chunks(CHUNK) {
             for sql in [
@@ -455,7 +466,7 @@ impl Tx {
 }
 
 /// The ids that begin with these hexadecimal digits, as a range.
-fn id_range(prefix: &str) -> Option<(Uuid, Uuid)> {
+pub(super) fn id_range(prefix: &str) -> Option<(Uuid, Uuid)> {
     let is_prefix =
         !prefix.is_empty() && prefix.len() <= 32 && prefix.bytes().all(|b| b.is_ascii_hexdigit());
     let filled = |fill: &str| {

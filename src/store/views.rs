@@ -120,7 +120,7 @@ impl Tx {
     ) -> Result<Vec<TokenView>> {
         let rows: Vec<TokenViewRow> = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(TOKEN_VIEW);
-            query.push(" WHERE ");
+            query.push_bind(now).push(TOKEN_VIEW_FROM).push(" WHERE ");
             let external_id = after.map_or("", |token| token.external_id.as_str());
             match (filter.expires_until, &filter.source) {
                 (Some(until), source) => {
@@ -175,10 +175,14 @@ impl Tx {
     }
 
     /// One token with its open findings.
-    pub async fn token_view(&mut self, id: TokenId) -> Result<Option<TokenView>> {
+    pub async fn token_view(
+        &mut self,
+        id: TokenId,
+        now: DateTime<Utc>,
+    ) -> Result<Option<TokenView>> {
         let row: Option<TokenViewRow> = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(TOKEN_VIEW);
-            query.push(" WHERE t.id = ").push_bind(id.0);
+            query.push_bind(now).push(TOKEN_VIEW_FROM).push(" WHERE t.id = ").push_bind(id.0);
             query.build_query_as().fetch_optional(c).await
         })?;
         row.map(TokenView::try_from).transpose()
@@ -254,8 +258,9 @@ impl Tx {
                 FROM token) AS now GROUP BY state, source ORDER BY state, source")
             .bind(now).fetch_all(c).await)?;
         let findings = on!(self, c: Db => sqlx::query_as(
-            "SELECT kind, COUNT(*) FROM finding WHERE state = 'open' GROUP BY kind ORDER BY kind")
-            .fetch_all(c).await)?;
+            "SELECT kind, COUNT(*) FROM finding
+             WHERE state <> 'resolved' AND (state = 'open' OR acknowledged_until <= $1) GROUP BY kind ORDER BY kind")
+            .bind(now).fetch_all(c).await)?;
         let notices = on!(self, c: Db => sqlx::query_as(
             "SELECT state, step, COUNT(*) FROM ledger GROUP BY state, step ORDER BY state, step NULLS FIRST")
             .fetch_all(c).await)?;
@@ -300,9 +305,10 @@ impl TryFrom<TokenViewRow> for TokenView {
     }
 }
 
-/// A token and the kinds of its open findings, joined with commas.
+/// A token and the kinds of its findings that are open at the instant that follows, joined with commas.
 const TOKEN_VIEW: &str = "SELECT t.*, (SELECT string_agg(f.kind, ',') FROM finding f
-    WHERE f.token_id = t.id AND f.state = 'open') AS findings FROM token t";
+    WHERE f.token_id = t.id AND f.state <> 'resolved' AND (f.state = 'open' OR f.acknowledged_until <= ";
+const TOKEN_VIEW_FROM: &str = ")) AS findings FROM token t";
 
 /// A notice with what became of it, and what people call what it is about.
 const NOTICE_VIEW: &str = "SELECT l.id, l.token_id,

@@ -6,17 +6,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
-use lapsed::domain::{
-    Backoff, Expiry, ExpiryOrigin, Listed, Policy, Schedule, Status, Token, TokenId,
-};
-use lapsed::engine::{
-    Engine, Error, LastPurge, Order, Post, Refused, Settings, SweepOptions, Watched, new_id,
-};
-use lapsed::notify::message::{Stationery, Writer};
-use lapsed::notify::outbox::Outbox;
-use lapsed::notify::template::Templates;
-use lapsed::notify::transport::Transport;
-use lapsed::notify::view::Place;
+use lapsed::domain::{Expiry, ExpiryOrigin, Listed, Policy, Status, Token, TokenId};
+use lapsed::engine::{Engine, Error, LastPurge, Order, Refused, SweepOptions, Watched, new_id};
 use lapsed::sources::{
     self, AccountAdmin, Checked, Fetched, Last, Listing, Source, gather::Gathering,
 };
@@ -25,6 +16,7 @@ use rstest::rstest;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::{Db, Fresh};
+use crate::parts;
 
 fn now() -> DateTime<Utc> {
     "2026-11-21T09:00:00Z".parse().unwrap()
@@ -49,7 +41,7 @@ impl Source for Fake {
             gathering.push(token)?;
         }
         let mut listing = gathering.finish()?;
-        listing.admins = self.admins.lock().unwrap().clone();
+        listing.admins.clone_from(&self.admins.lock().unwrap());
         Ok(Fetched::New(listing))
     }
 
@@ -92,9 +84,12 @@ impl World {
         let engine = Engine {
             store,
             clock: Clock::manual(now()),
-            policy: policy(),
-            settings: settings(),
-            post: Arc::new(post(&outbox)),
+            policy: Policy {
+                admins: vec!["boss@example.org".parse().unwrap()],
+                ..parts::policy()
+            },
+            settings: parts::settings(),
+            post: parts::post(outbox.path()),
             sources: vec![watched],
             directories: Vec::new(),
             holder: new_id(now()),
@@ -181,52 +176,6 @@ impl World {
         mails.sort();
         mails
     }
-}
-
-fn policy() -> Policy {
-    Policy {
-        steps: vec!["7d".parse().unwrap(), "1d".parse().unwrap()],
-        merge_ahead: TimeDelta::zero(),
-        admin_digest: None,
-        zone: chrono_tz::UTC,
-        admins: vec!["boss@example.org".parse().unwrap()],
-        accounts: [].into(),
-        max_per_sweep: 0,
-    }
-}
-
-fn settings() -> Settings {
-    let year = TimeDelta::days(365);
-    Settings {
-        sweep: Schedule::new("* * * * *", chrono_tz::UTC).unwrap(),
-        lease: TimeDelta::seconds(30),
-        backoff: Backoff {
-            min: TimeDelta::minutes(1),
-            max: TimeDelta::hours(6),
-        },
-        give_up: TimeDelta::days(5),
-        connections: 1,
-        messages_per_connection: 0,
-        mails_per_second: None,
-        gone_tokens: year,
-        notices: year,
-        findings: year,
-        runs: year,
-        audit: year,
-    }
-}
-
-fn post(outbox: &tempfile::TempDir) -> Post {
-    let stationery = Stationery {
-        from: "tokens@lapsed.example".parse().unwrap(),
-        reply_to: None,
-        place: Place::default(),
-    };
-    Post::new(
-        Writer::new(stationery),
-        Transport::File(Outbox::open(outbox.path()).unwrap()),
-        Templates::load(None).unwrap(),
-    )
 }
 
 fn admin(account: &str, address: &str) -> AccountAdmin {

@@ -5,7 +5,9 @@
 mod database;
 mod db;
 mod engine;
+mod judging;
 mod migrations;
 mod nocodb;
+mod parts;
 mod sql;
 mod store;

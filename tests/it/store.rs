@@ -2,6 +2,7 @@
 //! is the prey.
 
 mod admins;
+mod findings;
 mod mails;
 mod notices;
 mod opening;
@@ -106,6 +107,7 @@ fn token(external_id: &str) -> Token {
         life_from: Some(days(-83)),
         planned_step: None,
         due_at: Some(now()),
+        judge_at: None,
     }
 }
 

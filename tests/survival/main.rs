@@ -12,6 +12,7 @@ mod devtron;
 mod discretion;
 mod failing;
 mod faults;
+mod findings;
 mod gcore;
 mod kills;
 mod life;

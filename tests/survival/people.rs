@@ -20,7 +20,7 @@ fn a_leavers_tokens_are_found_and_told_to_the_admin_once_and_not_to_him(#[case] 
     let mut world = world_of_people(db);
     world.at("2026-11-20 00:00:00").import(&[
         "a,A,Ada@Example.org,2026-12-01T00:00:00Z",
-        "b,B,ada@example.org,never",
+        "b,B,ada@example.org,",
         "c,C,bob@example.org,2026-12-01T00:00:00Z",
         "d,D,ada@example.org,2026-11-01",
     ]);
@@ -108,7 +108,7 @@ fn a_mass_change_changes_nothing_until_an_operator_lets_it_through(#[case] db: D
         format!("{HEADER}{}", (0..20).map(row).collect::<String>())
     };
     let tokens: Vec<String> = (0..20)
-        .map(|n| format!("{n},t{n},p{n:02}@example.org,never"))
+        .map(|n| format!("{n},t{n},p{n:02}@example.org,"))
         .collect();
     world.at("2026-11-20 00:00:00");
     world.import(&tokens.iter().map(String::as_str).collect::<Vec<_>>());
@@ -161,7 +161,7 @@ fn a_broken_people_file_changes_nothing_and_is_seen(#[case] db: Db) {
     let mut world = world_of_people(db);
     world
         .at("2026-11-20 00:00:00")
-        .import(&["a,A,ada@example.org,never"]);
+        .import(&["a,A,ada@example.org,"]);
     world
         .write("people.csv", format!("{HEADER}ada@example.org,active\n"))
         .run(&["sweep"])

@@ -84,12 +84,13 @@ Examples:
     )]
     Notice(NoticeCommand),
 
-    /// List what is wrong with tokens now
+    /// List what is wrong with tokens now, or accept one finding for a time
     #[command(
         subcommand,
         after_help = "\
 Examples:
-  lapsed finding list --kind sso_revoked"
+  lapsed finding list --kind sso_revoked
+  lapsed finding acknowledge 0193a1b2 --until 2027-03-31 --reason planned"
     )]
     Finding(FindingCommand),
 

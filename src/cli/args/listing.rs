@@ -4,10 +4,10 @@
     reason = "clap prints these comments, back-ticks and all"
 )]
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::values::{span, token_ref, word};
+use super::values::{instant, prefix, reason, span, token_ref, word};
 use crate::domain::{Address, FindingKind, IdentityStatus, NoticeState, Status, TokenRef};
 
 /// In what form results are printed.
@@ -171,6 +171,28 @@ Examples:
   lapsed finding list --kind sso_revoked --format json
   lapsed finding list --all")]
     List(FindingList),
+    /// Accept one finding for a time: until then it is not open, and in no summary
+    ///
+    /// It is open again by itself at that time, unless it is resolved by then. Who accepted it, until
+    /// when and why is written to the audit trail.
+    #[command(after_help = "\
+Examples:
+  lapsed finding acknowledge 0193a1b2 --until 2027-03-31 --reason planned")]
+    Acknowledge(Acknowledge),
+}
+
+/// `lapsed finding acknowledge`.
+#[derive(Debug, Args)]
+pub struct Acknowledge {
+    /// Its id, or the first digits of it (`lapsed finding list` shows them)
+    #[arg(value_name = "ID", value_parser = prefix)]
+    pub id: String,
+    /// Until when: a day (00:00 UTC), or an instant as in RFC 3339
+    #[arg(long, value_name = "DATE", value_parser = instant)]
+    pub until: DateTime<Utc>,
+    /// Why it may stay
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub reason: String,
 }
 
 /// `lapsed finding list`.

@@ -15,9 +15,9 @@ pub use commands::{
     Backup, Command, Completions, Demo, Explain, Import, Man, Preview, Release, SendTest, Sweep,
 };
 pub use listing::{
-    AuditCommand, DirectoryCommand, FindingCommand, FindingList, Forecast, Format, IdentityCommand,
-    IdentityList, IdentityShow, Listing, NoticeCommand, NoticeList, Shown, SourceCommand,
-    SourceSync, TokenCommand, TokenList, TokenRevoke, TokenShow,
+    Acknowledge, AuditCommand, DirectoryCommand, FindingCommand, FindingList, Forecast, Format,
+    IdentityCommand, IdentityList, IdentityShow, Listing, NoticeCommand, NoticeList, Shown,
+    SourceCommand, SourceSync, TokenCommand, TokenList, TokenRevoke, TokenShow,
 };
 pub use values::{Input, Invalid, TEMPLATES};
 

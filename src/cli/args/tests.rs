@@ -107,7 +107,7 @@ fn root_help() {
     Look:
       token        List tokens, or show all that is known of one
       notice       List the notices: who was told what, who will be, and what failed
-      finding      List what is wrong with tokens now
+      finding      List what is wrong with tokens now, or accept one finding for a time
       identity     List people and their status at the directories, or show one
       directory    List the directories, or let through a change that one of them holds
       source       List the sources, test one, or bring one up to date

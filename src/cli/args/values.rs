@@ -3,19 +3,21 @@
 
 use std::{convert::Infallible, error::Error, fmt, path::PathBuf, str::FromStr};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::domain::TokenRef;
+use crate::store::FAR;
 
 /// The mails that can be previewed, by the name of their template folder.
-pub const TEMPLATES: [&str; 6] = [
+pub const TEMPLATES: [&str; 7] = [
     "expiring",
     "expired",
     "digest",
     "revoked_access",
     "revoked",
     "alert",
+    "summary",
 ];
 
 /// A hundred years: beyond it a span is a slip of the pen.
@@ -42,6 +44,15 @@ pub enum Invalid {
          SOURCE/EXTERNAL_ID"
     )]
     TokenRef,
+    /// Nothing that an id begins with.
+    #[error("write the first digits of an id, as in the first column of `lapsed finding list`")]
+    Prefix,
+    /// Neither a day nor an instant.
+    #[error("write a day as 2027-03-31, or an instant as 2027-03-31T12:00:00Z")]
+    Instant,
+    /// No word.
+    #[error("say why, in a few words")]
+    Reason,
 }
 
 /// Parses a span of time such as `7d`.
@@ -73,6 +84,49 @@ pub fn token_ref(text: &str) -> Result<TokenRef, Invalid> {
         TokenRef::External(source, external_id) => !source.is_empty() && !external_id.is_empty(),
     };
     possible.then_some(reference).ok_or(Invalid::TokenRef)
+}
+
+/// Parses the first digits of an id, dashes left out.
+///
+/// # Errors
+/// [`Invalid::Prefix`] when no id begins so; an empty variable in a script does not become "any".
+pub fn prefix(text: &str) -> Result<String, Invalid> {
+    let digits = text.trim().replace('-', "").to_lowercase();
+    let possible =
+        (1..=32).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    possible.then_some(digits).ok_or(Invalid::Prefix)
+}
+
+/// Parses an instant; a day is its beginning in UTC.
+///
+/// # Errors
+/// [`Invalid::Instant`] when it is neither.
+pub fn instant(text: &str) -> Result<DateTime<Utc>, Invalid> {
+    let text = text.trim();
+    let day = || {
+        Some(
+            text.parse::<NaiveDate>()
+                .ok()?
+                .and_time(NaiveTime::MIN)
+                .and_utc(),
+        )
+    };
+    DateTime::parse_from_rfc3339(text)
+        .map(|at| at.to_utc())
+        .ok()
+        .or_else(day)
+        .filter(|at| *at < FAR)
+        .ok_or(Invalid::Instant)
+}
+
+/// Parses a text that says something, on one line.
+///
+/// # Errors
+/// [`Invalid::Reason`] when it says nothing.
+pub fn reason(text: &str) -> Result<String, Invalid> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let said = words.join(" ");
+    (!said.is_empty()).then_some(said).ok_or(Invalid::Reason)
 }
 
 /// Where an import reads from.

@@ -2,6 +2,7 @@
 
 use anstyle::Style;
 use chrono::TimeDelta;
+use uuid::Uuid;
 
 use super::{
     column::{BAD, Cell, Column, FAINT, Row, View, WARN},
@@ -122,6 +123,7 @@ impl Row for FindingRow {
         "state",
     ];
     const COLUMNS: &'static [Column<Self>] = &[
+        Column::fixed("ID", 5, |row, view| finding_id(row.id, view)),
         Column::elastic("TOKEN", 0, 12, |row, _| Cell::name(&row.token_name)),
         Column::fixed("KIND", 0, |row, _| Cell::new(row.kind.as_str())),
         Column::fixed("SEVERITY", 1, |row, _| {
@@ -363,6 +365,12 @@ impl TokenDetail {
 }
 
 /// On a terminal the first eight digits, which nearly always name one token; else all.
+/// Findings of one sweep begin alike, with its time; a terminal shows as many digits as tell them apart.
+fn finding_id(id: Uuid, view: &View) -> Cell {
+    let digits = view.width.map_or(36, |_| 23);
+    Cell::new(&id.to_string()[..digits])
+}
+
 fn id(id: TokenId, view: &View) -> Cell {
     let mut text = id.to_string();
     if view.width.is_some() {

@@ -152,9 +152,9 @@ pub struct NoticeRow {
 pub struct FindingRow {
     /// Its id.
     pub id: Uuid,
-    /// The token.
-    pub token_id: TokenId,
-    /// What people call that token.
+    /// The token; null where it is about a source.
+    pub token_id: Option<TokenId>,
+    /// What people call that token, or the source.
     pub token_name: String,
     /// What is wrong.
     pub kind: FindingKind,

@@ -73,7 +73,7 @@ impl FindingRow {
     pub fn stored(row: store::FindingRow) -> store::Result<Self> {
         Ok(Self {
             id: row.id,
-            token_id: TokenId(row.token_id),
+            token_id: row.token_id.map(TokenId),
             token_name: row.token_name,
             kind: word(&row.kind)?,
             severity: word(&row.severity)?,

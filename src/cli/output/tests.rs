@@ -66,6 +66,7 @@ fn token(name: &str, external_id: &str) -> Token {
         life_from: Some(days(-83).0),
         planned_step: None,
         due_at: Some(now()),
+        judge_at: None,
     }
 }
 
@@ -95,7 +96,7 @@ fn notice() -> NoticeRow {
 fn finding() -> FindingRow {
     FindingRow {
         id: Uuid::from_u128(2),
-        token_id: TokenId::of("exports", "4711"),
+        token_id: Some(TokenId::of("exports", "4711")),
         token_name: "ci-deploy".into(),
         kind: FindingKind::SsoRevoked,
         severity: Severity::Critical,
@@ -472,8 +473,8 @@ fn the_tables_of_the_other_rows() {
     TOKEN      TOPIC      RECIPIENT                 STATE  WHEN                     REASON
     ci-deploy  expiry 7d  ada.lovelace@example.org  sent   2026-11-21 09:00Z (now)  -
 
-    TOKEN      KIND         SEVERITY  SINCE                           STATE  EVIDENCE
-    ci-deploy  sso_revoked  critical  2026-11-12 09:00Z (9 days ago)  open   status "disabled" in people.csv, line 7
+    ID                       TOKEN      KIND         SEVERITY  SINCE                           STATE  EVIDENCE
+    00000000-0000-0000-0000  ci-deploy  sso_revoked  critical  2026-11-12 09:00Z (9 days ago)  open   status "disabled" in …
 
     EMAIL                     STATUS    TOKENS  DIRECTORY  SINCE              OBSERVED           WHY
     ada.lovelace@example.org  disabled  3       hr         2026-11-12 09:00Z  2026-11-21 09:00Z  status "disabled" in peopl…

@@ -32,7 +32,8 @@ async fn finding_list(world: &World, line: &str) -> Vec<serde_json::Value> {
     let Command::Finding(FindingCommand::List(args)) = typed(line) else {
         panic!("{line}")
     };
-    listed::<FindingRow>(async |printer| finding::list(&world.store, &args, printer).await).await
+    listed::<FindingRow>(async |printer| finding::list(&world.store, &args, now(), printer).await)
+        .await
 }
 
 async fn identity_list(world: &World, line: &str) -> Vec<serde_json::Value> {
@@ -216,7 +217,8 @@ async fn findings_are_listed_open_or_all_the_last_found_first() {
         world.insert(&known).await;
         let found = |nth: i64, token: &Token| NewFinding {
             id: crate::engine::new_id(now() + TimeDelta::minutes(nth)),
-            token_id: token.id,
+            token_id: Some(token.id),
+            source: token.source.clone(),
             kind: FindingKind::SsoRevoked,
             severity: Severity::High,
             since: days(-nth),

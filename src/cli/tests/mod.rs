@@ -158,6 +158,7 @@ fn token(source: &str, external_id: &str, expires_at: Option<DateTime<Utc>>) -> 
         life_from: Some(days(-90)),
         planned_step: None,
         due_at: expires_at.map(|at| at - TimeDelta::days(7)),
+        judge_at: None,
     }
 }
 
@@ -170,6 +171,7 @@ fn policy() -> Policy {
         admins: vec!["security@example.org".parse().unwrap()],
         accounts: std::collections::BTreeMap::new(),
         max_per_sweep: 0,
+        rules: crate::domain::Rules::default(),
     }
 }
 

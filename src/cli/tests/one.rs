@@ -75,7 +75,8 @@ async fn what_names_no_token_or_several_says_how_to_go_on() {
 async fn found(world: &World, token: &Token) {
     let finding = NewFinding {
         id: crate::engine::new_id(now()),
-        token_id: token.id,
+        token_id: Some(token.id),
+        source: token.source.clone(),
         kind: FindingKind::SsoRevoked,
         severity: Severity::High,
         since: days(-2),

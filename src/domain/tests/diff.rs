@@ -354,6 +354,21 @@ fn what_leaves_a_listing_is_gone_before_its_expiry_and_expired_after() {
 }
 
 #[test]
+fn a_token_that_leaves_after_a_date_of_ours_did_not_end_by_itself() {
+    let later = at("2026-12-24T12:00:00Z");
+    for status in [Status::Active, Status::Expired, Status::Disabled] {
+        let known = Token {
+            status,
+            expiry_origin: Some(ExpiryOrigin::Policy),
+            ..known()
+        };
+        let gone = left_listing(&known, later).unwrap().token;
+        assert_eq!((gone.status, gone.judge_at), (Status::Gone, Some(later)));
+        assert_eq!(left_listing(&gone, later), None);
+    }
+}
+
+#[test]
 fn a_token_that_is_back_is_looked_at_anew() {
     let gone = left_listing(&known(), now()).unwrap().token;
     let back = updated(&gone, bare());

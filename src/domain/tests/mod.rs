@@ -1,5 +1,6 @@
 //! Tables of what is decided for one token, and random histories of one.
 
+mod defect;
 mod diff;
 mod history;
 mod plan;
@@ -35,6 +36,7 @@ fn policy() -> Policy {
         admins: vec![address("security@example.org")],
         accounts: [("acme".to_owned(), vec![address("boss@acme.example")])].into(),
         max_per_sweep: 0,
+        rules: crate::domain::Rules::default(),
     }
 }
 
@@ -62,6 +64,7 @@ fn token() -> Token {
         life_from: Some(at("2026-08-30T12:00:00Z")),
         planned_step: None,
         due_at: None,
+        judge_at: None,
     }
 }
 

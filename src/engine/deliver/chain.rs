@@ -81,7 +81,7 @@ fn successor(
     match notice.topic {
         Topic::Expiry | Topic::SsoRevoked => Some(NewNotice::about(token, occurrence, to, now)),
         // That a token was ended everybody was told at once, so nobody is left to be told instead.
-        Topic::Unreachable | Topic::Alert | Topic::Revoked => None,
+        Topic::Unreachable | Topic::Alert | Topic::Summary | Topic::Revoked => None,
     }
 }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::Backoff;
+use crate::domain::{Backoff, Topic};
+use crate::notify::letter::SummaryEntry;
 use crate::notify::message::Rendered;
 use crate::store::{ClaimedMail, Holder, Recorded, Store, Verdict};
 
 use super::super::{Engine, Error, Report, SKEW};
-use super::compose::Composer;
+use super::compose::{Composer, summary_of};
 use super::{Post, verdict};
 
 /// The most tokens that a digest lists.
@@ -86,6 +87,13 @@ impl Claimer {
         let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
         let mut tx = self.store.read().await?;
         let contents = tx.contents(&ids, LISTED).await?;
+        let mut rows = contents.iter().flat_map(|content| &content.rows);
+        let open = if rows.any(|row| row.topic == Topic::Summary) {
+            let findings = tx.urgent_findings(now, LISTED).await?;
+            summary_of(tx.open_counts(now).await?, findings)?
+        } else {
+            SummaryEntry::default()
+        };
         drop(tx);
         let templates = self.post.templates();
         for (mail, content) in mails.iter().zip(contents) {
@@ -94,7 +102,7 @@ impl Claimer {
                 verdict,
                 reason: Some(reason),
             };
-            let Some(letter) = self.composer.letter(mail, content, now) else {
+            let Some(letter) = self.composer.letter(mail, content, &open, now) else {
                 let reason = "nothing is left to say".to_owned();
                 claimed.settled.push(settled(Verdict::Cancelled, reason));
                 continue;

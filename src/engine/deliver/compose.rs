@@ -8,10 +8,11 @@ use chrono_tz::Tz;
 
 use crate::domain::{Step, Token, Topic};
 use crate::notify::letter::{
-    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, Rest, RevokedEntry, Unreachable,
+    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, Rest, RevokedEntry,
+    SummaryEntry, Unreachable,
 };
 use crate::sources::Source;
-use crate::store::{ClaimedMail, Content, ContentRow};
+use crate::store::{self, ClaimedMail, Content, ContentRow, FindingRow};
 
 /// Makes letters.
 pub(super) struct Composer {
@@ -27,6 +28,7 @@ impl Composer {
         &self,
         mail: &ClaimedMail,
         content: Content,
+        open: &SummaryEntry,
         now: DateTime<Utc>,
     ) -> Option<Letter> {
         let (mut entries, mut unreachable) = (Vec::new(), Vec::new());
@@ -36,6 +38,11 @@ impl Composer {
                 Topic::Expiry => entries.extend(self.expiry_of(row).map(Entry::Expiry)),
                 Topic::SsoRevoked => entries.extend(self.revoked_of(row).map(Entry::Revoked)),
                 Topic::Revoked => entries.extend(self.ended_of(row).map(Entry::Ended)),
+                Topic::Summary if !open.counts.is_empty() => {
+                    entries.push(Entry::Summary(open.clone()));
+                }
+                // Nothing is open any more.
+                Topic::Summary => {}
                 Topic::Alert => entries.push(Entry::Alert(AlertEntry {
                     title: row.title.unwrap_or_default(),
                     text: row.detail.unwrap_or_default(),
@@ -99,6 +106,39 @@ impl Composer {
     fn page_of(&self, token: &Token) -> Option<String> {
         self.sources.get(&token.source)?.page_of(&token.external_id)
     }
+}
+
+/// What is open, as a summary tells it.
+pub(super) fn summary_of(
+    counts: Vec<store::OpenCount>,
+    findings: Vec<FindingRow>,
+) -> Result<SummaryEntry, store::Error> {
+    let counts = counts.into_iter().map(|open| OpenCount {
+        kind: open.kind,
+        source: open.source,
+        count: open.count,
+    });
+    let open = |finding: FindingRow| -> Result<OpenFinding, store::Error> {
+        Ok(OpenFinding {
+            id: finding.id,
+            kind: word(&finding.kind)?,
+            severity: word(&finding.severity)?,
+            source: finding.source,
+            name: finding.token_name,
+            since: finding.since,
+            evidence: finding.evidence,
+        })
+    };
+    Ok(SummaryEntry {
+        counts: counts.collect(),
+        findings: findings.into_iter().map(open).collect::<Result<_, _>>()?,
+    })
+}
+
+fn word<T: std::str::FromStr>(text: &str) -> Result<T, store::Error> {
+    let reason = "a finding says what no version of lapsed writes";
+    text.parse()
+        .map_err(|_| store::Error::Inconsistent(reason.to_owned()))
 }
 
 fn unreachable_of(row: ContentRow) -> Option<Unreachable> {

@@ -140,6 +140,9 @@ impl Changes {
             plan::begin_under(tx, policy).await?;
         }
         tx.insert_tokens(&self.new).await?;
+        if !self.new.is_empty() {
+            judge::begin(tx, policy, now).await?;
+        }
         for update in &self.updates {
             write(tx, update, now).await?;
         }

@@ -233,6 +233,13 @@ impl Engine {
             .await?;
         self.take_admins(&row.name, listing.admins).await?;
         report.rows_refused += refusals.count;
+        if let Some(longest) = listing.longest_life {
+            row.longest_life = longest.life.map(|life| life.num_seconds());
+            row.life_evidence = Some(longest.evidence);
+            let mut tx = self.store.begin().await?;
+            self.judge_source(&mut tx, row, report).await?;
+            tx.commit().await?;
+        }
         row.fingerprint = listing
             .fingerprint
             .map(|fingerprint| watched.fingerprint(&fingerprint, owners.as_ref()));

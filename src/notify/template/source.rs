@@ -50,6 +50,9 @@ pub(super) const BUILT_IN: &[(&str, &str)] = built_in![
     "alert/subject.txt.hbs",
     "alert/body.txt.hbs",
     "alert/body.html.hbs",
+    "summary/subject.txt.hbs",
+    "summary/body.txt.hbs",
+    "summary/body.html.hbs",
 ];
 
 /// The files of a mail: subject, text, HTML.

@@ -15,7 +15,8 @@ use super::{
     Alert, Link,
     facts::{Situation, Use},
     more::More,
-    summary::{by_policy, count, headline, late, reasons, summary, uncounted},
+    summary::Summary,
+    tally::{by_policy, count, headline, late, reasons, summary, uncounted},
 };
 
 /// Up to so many tokens are listed with all that is known of them; longer lists have a line each.
@@ -78,6 +79,8 @@ pub(super) struct List {
     next: Option<String>,
     sections: Vec<Part>,
     alerts: Vec<Alert>,
+    /// All that is open, counted.
+    findings: Option<Summary>,
     more: Option<More>,
     /// `3 warnings were due before …`, where any is late.
     late: Option<String>,
@@ -136,10 +139,13 @@ impl List {
                 .iter()
                 .filter_map(|entry| match entry {
                     Entry::Alert(alert) => Some(Alert::of(alert)),
-                    Entry::Expiry(_) | Entry::Revoked(_) | Entry::Ended(_) => None,
+                    Entry::Expiry(_) | Entry::Revoked(_) | Entry::Ended(_) | Entry::Summary(_) => {
+                        None
+                    }
                 })
                 .take(10)
                 .collect(),
+            findings: letter.summary().map(|all| Summary::of(all, letter, 0)),
             more: More::of(rest, letter),
             late: late(&items, letter),
             by_policy: by_policy(&items),
@@ -174,7 +180,7 @@ fn items(letter: &Letter) -> Vec<Item<'_>> {
                 token: &entry.token,
                 entry: Subject::Ended(entry),
             }),
-            Entry::Alert(_) => None,
+            Entry::Alert(_) | Entry::Summary(_) => None,
         })
         .collect();
     items.sort_by(|a, b| a.order().cmp(&b.order()));

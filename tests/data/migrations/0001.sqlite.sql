@@ -19,8 +19,8 @@ INSERT INTO directory (name, kind, fingerprint, last_sync_at, last_good_sync_at,
 VALUES ('hr', 'file', 'f2', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', 1, NULL, NULL, NULL, NULL, 1);
 INSERT INTO identity (directory, email_key, email, status, known_status, reason, name, evidence, since, observed_at)
 VALUES ('hr', 'ada@example.org', 'Ada@Example.org', 'disabled', 'disabled', NULL, 'Ada', 'status "disabled" in people.csv, line 2', '2026-11-20T00:00:00+00:00', '2026-11-21T08:00:00+00:00');
-INSERT INTO finding (id, token_id, kind, severity, since, evidence, state, resolved_at)
-VALUES (x'0193000000000000000000000000000f', x'0193000000000000000000000000000a', 'sso_revoked', 'high', '2026-11-20T00:00:00+00:00', 'disabled', 'open', NULL);
+INSERT INTO finding (id, token_id, source, kind, severity, since, evidence, state, resolved_at)
+VALUES (x'0193000000000000000000000000000f', x'0193000000000000000000000000000a', 'exports', 'sso_revoked', 'high', '2026-11-20T00:00:00+00:00', 'disabled', 'open', NULL);
 INSERT INTO run (id, started_at, ended_at, outcome, report)
 VALUES (x'01930000000000000000000000000010', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:02+00:00', 'ok', '{}');
 INSERT INTO lease (name, holder, until)

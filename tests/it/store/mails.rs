@@ -520,7 +520,8 @@ async fn a_notice_is_shown_with_its_token_its_finding_and_the_dead_mailbox(
     insert(&store, std::slice::from_ref(&token)).await;
     let finding = lapsed::store::NewFinding {
         id: fresh_id(),
-        token_id: token.id,
+        token_id: Some(token.id),
+        source: token.source.clone(),
         kind: lapsed::domain::FindingKind::SsoRevoked,
         severity: lapsed::domain::Severity::High,
         since: days(-1),

@@ -1,7 +1,7 @@
 //! Identities, directories and findings.
 
 use lapsed::domain::{Expiry, FindingKind, IdentityStatus, Severity, Status, Token};
-use lapsed::store::{DirectoryRow, IdentityFilter, IdentityRow, NewFinding, Store};
+use lapsed::store::{DirectoryRow, FindingFilter, IdentityFilter, IdentityRow, NewFinding, Store};
 use rstest::rstest;
 use uuid::Uuid;
 
@@ -26,7 +26,8 @@ fn identity(directory: &str, email: &str, status: IdentityStatus) -> IdentityRow
 fn finding(token: &Token) -> NewFinding {
     NewFinding {
         id: fresh_id(),
-        token_id: token.id,
+        token_id: Some(token.id),
+        source: token.source.clone(),
         kind: FindingKind::SsoRevoked,
         severity: Severity::High,
         since: days(-1),
@@ -288,10 +289,11 @@ async fn a_finding_is_open_once_and_can_come_again(#[values(Db::Sqlite, Db::Post
             .map(|row| format!("{} {}", row.token_name, row.state))
             .collect::<Vec<_>>()
     };
-    let open = read!(store, tx => tx.list_findings(kind, false, None, 10));
+    let open =
+        read!(store, tx => tx.list_findings(FindingFilter { kind, all: false }, None, now(), 10));
     assert_eq!(
         (open[0].id, open[0].since, open[0].token_id),
-        (later.id, now(), tokens[0].id.0)
+        (later.id, now(), Some(tokens[0].id.0))
     );
     assert_eq!(
         (open[0].kind.as_str(), open[0].severity.as_str()),
@@ -299,17 +301,18 @@ async fn a_finding_is_open_once_and_can_come_again(#[values(Db::Sqlite, Db::Post
     );
     assert_eq!(names(open), ["name of 1 open", "2 open"]);
     assert_eq!(
-        read!(store, tx => tx.list_findings(kind, true, None, 10)).len(),
+        read!(store, tx => tx.list_findings(FindingFilter { kind, all: true }, None, now(), 10))
+            .len(),
         3
     );
     assert_eq!(
-        read!(store, tx => tx.list_findings(None, true, None, 10)).len(),
+        read!(store, tx => tx.list_findings(FindingFilter { kind: None, all: true }, None, now(), 10)).len(),
         3
     );
     assert!(
-        read!(store, tx => tx.list_findings(Some(FindingKind::Unused), true, None, 10)).is_empty()
+        read!(store, tx => tx.list_findings(FindingFilter { kind: Some(FindingKind::Unused), all: true }, None, now(), 10)).is_empty()
     );
-    let of_one = read!(store, tx => tx.findings_of(tokens[0].id));
+    let of_one = read!(store, tx => tx.findings_of(tokens[0].id, now()));
     assert_eq!(names(of_one), ["name of 1 open", "name of 1 resolved"]);
 }
 

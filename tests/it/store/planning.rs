@@ -1,20 +1,11 @@
 //! Planning by an engine: which mail a notice is in when the sweep is over.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
-use lapsed::domain::{Address, Backoff, Expiry, Policy, Schedule, Token};
-use lapsed::engine::{
-    Engine, Into, LastPurge, Mode, Post, Report, Settings, SweepOptions, import, new_id,
-};
-use lapsed::notify::message::{Stationery, Writer};
-use lapsed::notify::outbox::Outbox;
-use lapsed::notify::template::Templates;
-use lapsed::notify::transport::Transport;
-use lapsed::notify::view;
+use lapsed::domain::{Address, Expiry, Policy, Token};
+use lapsed::engine::{Engine, Into, LastPurge, Mode, Report, SweepOptions, import, new_id};
 use lapsed::sources::tokens::{self, Input, Watch};
 use lapsed::store::{ClaimedMail, NoticeRow, Store};
 use rstest::rstest;
@@ -26,49 +17,22 @@ use super::{
     warning, write,
 };
 use crate::db::Db;
+use crate::parts;
 
 /// An engine that plans for issuers alone, a week ahead, and never sends.
 fn engine(store: &Store, folder: &Path, max_per_sweep: u64) -> Engine {
-    let writer = Writer::new(Stationery {
-        from: "API tokens <tokens@example.org>".parse().unwrap(),
-        reply_to: None,
-        place: view::Place { base_url: None },
-    });
-    let year = TimeDelta::days(365);
     Engine {
         store: store.clone(),
         clock: Clock::manual(now()),
         policy: Policy {
             steps: vec![step("7d")],
             merge_ahead: TimeDelta::hours(1),
-            admin_digest: None,
-            zone: chrono_tz::UTC,
             admins: vec![address("ops@example.org")],
-            accounts: BTreeMap::new(),
             max_per_sweep,
+            ..parts::policy()
         },
-        settings: Settings {
-            sweep: Schedule::new("* * * * *", chrono_tz::UTC).unwrap(),
-            lease: TimeDelta::seconds(30),
-            backoff: Backoff {
-                min: TimeDelta::minutes(1),
-                max: TimeDelta::hours(6),
-            },
-            give_up: TimeDelta::days(5),
-            connections: 1,
-            messages_per_connection: 0,
-            mails_per_second: None,
-            gone_tokens: year,
-            notices: year,
-            findings: year,
-            runs: year,
-            audit: year,
-        },
-        post: Arc::new(Post::new(
-            writer,
-            Transport::File(Outbox::open(&folder.join("outbox")).unwrap()),
-            Templates::load(None).unwrap(),
-        )),
+        settings: parts::settings(),
+        post: parts::post(&folder.join("outbox")),
         sources: Vec::new(),
         directories: Vec::new(),
         holder: new_id(now()),

@@ -189,7 +189,8 @@ async fn what_is_old_is_purged_and_what_is_about_a_token_never(
     for (nth, resolved_at) in [(0, Some(days(-10))), (1, Some(now())), (2, None)] {
         let finding = NewFinding {
             id: fresh_id(),
-            token_id: token.id,
+            token_id: Some(token.id),
+            source: token.source.clone(),
             kind: FindingKind::SsoRevoked,
             severity: Severity::High,
             since: days(-20 - nth),

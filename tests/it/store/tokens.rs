@@ -417,11 +417,17 @@ async fn sources_are_kept_and_listed_by_name(#[values(Db::Sqlite, Db::Postgres)]
             failing_since: Some(days(-1)),
             deferred_until: Some(days(1)),
         },
+        longest_life: Some(86_400),
+        life_evidence: Some("max-ttl is 1d".into()),
     };
     write!(store, tx => tx.put_source(&row));
     let found = read!(store, tx => tx.source("b")).unwrap();
     assert_eq!((found.kind.as_str(), found.tokens), ("sql", 12));
     assert_eq!(found.standing, row.standing);
+    assert_eq!(
+        (found.longest_life, found.life_evidence),
+        (row.longest_life, row.life_evidence)
+    );
     let names: Vec<_> = read!(store, tx => tx.sources())
         .into_iter()
         .map(|row| row.name)

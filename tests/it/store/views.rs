@@ -104,24 +104,25 @@ async fn a_token_is_shown_with_the_kinds_of_its_open_findings(
     ];
     let findings = kinds.map(|kind| NewFinding {
         id: fresh_id(),
-        token_id: token.id,
+        token_id: Some(token.id),
+        source: token.source.clone(),
         kind,
         severity: Severity::Medium,
         since: now(),
         evidence: String::new(),
     });
     assert!(
-        read!(store, tx => tx.token_view(token.id))
+        read!(store, tx => tx.token_view(token.id, now()))
             .unwrap()
             .findings
             .is_empty()
     );
     write!(store, tx => tx.open_findings(&findings));
     write!(store, tx => tx.resolve_finding(findings[1].id, now()));
-    let view = read!(store, tx => tx.token_view(token.id)).unwrap();
+    let view = read!(store, tx => tx.token_view(token.id, now())).unwrap();
     assert_eq!(view.token, token);
     assert_eq!(view.findings, ["sso_revoked", "unused"]);
-    assert!(read!(store, tx => tx.token_view(TokenId::of("no", "such"))).is_none());
+    assert!(read!(store, tx => tx.token_view(TokenId::of("no", "such"), now())).is_none());
 }
 
 #[rstest]

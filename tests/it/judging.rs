@@ -1,0 +1,170 @@
+//! Judging with the whole engine: what a source allows, and what a sweep with nothing due reads.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use lapsed::clock::Clock;
+use lapsed::domain::{Expiry, Listed, Policy, Rules, Status, Token, TokenId};
+use lapsed::engine::{self, Engine, LastPurge, SweepOptions, Watched};
+use lapsed::sources::{Checked, Error, Fetched, Last, Listing, LongestLife, Source, Tokens};
+use lapsed::store::{FindingFilter, Store};
+use rstest::rstest;
+use tokio_util::sync::CancellationToken;
+
+use crate::db::Db;
+use crate::parts;
+
+/// A source with one clean token, which allows so long a life.
+struct Allows(Option<LongestLife>);
+
+#[async_trait]
+impl Source for Allows {
+    async fn fetch(&self, _: &Last) -> Result<Fetched<Listing>, Error> {
+        let token = Listed::named("1");
+        Ok(Fetched::New(Listing {
+            tokens: Tokens(Box::new(std::iter::once(Ok(token)))),
+            count: 1,
+            longest_life: self.0.clone(),
+            ..Listing::default()
+        }))
+    }
+
+    async fn check(&self) -> Result<Checked, Error> {
+        Ok(Checked::default())
+    }
+}
+
+fn now() -> DateTime<Utc> {
+    "2026-11-21T09:00:00Z".parse().unwrap()
+}
+
+fn engine(store: &Store, folder: &std::path::Path, rules: Rules, source: Allows) -> Engine {
+    Engine {
+        store: store.clone(),
+        policy: Policy {
+            rules,
+            ..parts::policy()
+        },
+        settings: parts::settings(),
+        post: parts::post(&folder.join("outbox")),
+        sources: vec![Watched {
+            name: "rancher".into(),
+            kind: "rancher",
+            source: Arc::new(source),
+            schedule: None,
+            allow_revoke: false,
+            policy_ttl: None,
+            owners: None,
+        }],
+        directories: Vec::new(),
+        holder: engine::new_id(now()),
+        last_purge: LastPurge::default(),
+        on_progress: Box::new(|| ()),
+        clock: Clock::manual(now()),
+    }
+}
+
+async fn sweep(engine: &Engine) -> (u64, u64) {
+    let stop = CancellationToken::new();
+    let report = engine.sweep(&SweepOptions::default(), &stop).await;
+    assert!(!report.is_failure(), "{report:?}");
+    (report.findings_opened, report.findings_resolved)
+}
+
+async fn evidence(store: &Store) -> Vec<String> {
+    let mut tx = store.read().await.unwrap();
+    let rows = tx
+        .list_findings(FindingFilter::default(), None, now(), 10)
+        .await
+        .unwrap();
+    rows.into_iter()
+        .map(|row| {
+            assert_eq!(
+                (row.token_id, row.kind.as_str()),
+                (None, "source_allows_unlimited")
+            );
+            format!("{}: {}", row.token_name, row.evidence)
+        })
+        .collect()
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_a_source_allows_is_a_finding_until_it_allows_less_or_we_more(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, fresh) = db.store().await;
+    let any = Rules::default();
+    let strict = Rules {
+        max_ttl: Some(TimeDelta::days(90)),
+        ..any
+    };
+    let engine = |rules, source| engine(&store, fresh.folder(), rules, Allows(source));
+    let lives = |life| {
+        Some(LongestLife {
+            life,
+            evidence: "auth-token-max-ttl-minutes".into(),
+        })
+    };
+    let year = lives(Some(TimeDelta::days(365)));
+
+    assert_eq!(sweep(&engine(strict, lives(None))).await, (1, 0));
+    let forever = "rancher: auth-token-max-ttl-minutes: tokens may live for ever";
+    assert_eq!(evidence(&store).await, [forever]);
+    assert_eq!(sweep(&engine(strict, lives(None))).await, (0, 0), "once");
+    // Another evidence of the same, then nobody tells: what is known stays.
+    let too_long = "rancher: auth-token-max-ttl-minutes: tokens may live 365d, max_ttl is 90d";
+    assert_eq!(sweep(&engine(strict, year)).await, (0, 0));
+    assert_eq!(evidence(&store).await, [too_long]);
+    assert_eq!(sweep(&engine(strict, None)).await, (0, 0));
+    assert_eq!(evidence(&store).await, [too_long]);
+    // Our rules change, and those of the source.
+    assert_eq!(sweep(&engine(any, None)).await, (0, 1));
+    assert_eq!(sweep(&engine(strict, None)).await, (1, 0));
+    let month = lives(Some(TimeDelta::days(30)));
+    assert_eq!(sweep(&engine(strict, month)).await, (0, 1));
+    assert!(evidence(&store).await.is_empty());
+    store.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_sweep_looks_at_no_token_whose_time_has_not_come(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, fresh) = db.store().await;
+    let engine = engine(&store, fresh.folder(), Rules::default(), Allows(None));
+    sweep(&engine).await;
+    // Written past all that asks for a look; only who reads it would find it.
+    let mut tx = store.begin().await.unwrap();
+    let mut token = tx
+        .tokens_by_id(&[TokenId::of("rancher", "1")])
+        .await
+        .unwrap()
+        .remove(0);
+    assert_eq!(token.judge_at, None, "a clean token costs nothing later");
+    token = Token {
+        id: TokenId::of("shop", "2"),
+        source: "shop".into(),
+        expiry: Expiry::Never,
+        status: Status::Active,
+        ..token
+    };
+    tx.insert_tokens(&[token.clone()]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(sweep(&engine).await, (0, 0));
+    let mut tx = store.begin().await.unwrap();
+    tx.put_judge_at(&[(token.id, Some(now()))]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(sweep(&engine).await, (1, 0));
+    assert_eq!(sweep(&engine).await, (0, 0));
+    let mut tx = store.read().await.unwrap();
+    assert!(
+        !tx.is_any_to_judge(now() + TimeDelta::days(9_000))
+            .await
+            .unwrap()
+    );
+    drop(tx);
+    store.close().await;
+}

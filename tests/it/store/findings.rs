@@ -1,0 +1,328 @@
+//! Findings: what stands, what is open at an instant, and which tokens must be looked at.
+
+use lapsed::domain::{Defect, FindingKind, Severity, Status, Token};
+use lapsed::store::{FindingFilter, FindingRow, NewFinding, OpenCount, Store, TokenFilter};
+use rstest::rstest;
+use uuid::Uuid;
+
+use super::{days, fresh_id, insert, minutes, now, read, token, write};
+use crate::db::Db;
+use lapsed::domain::TokenId;
+
+fn finding(token: &Token, kind: FindingKind, severity: Severity) -> NewFinding {
+    NewFinding {
+        id: fresh_id(),
+        token_id: Some(token.id),
+        source: token.source.clone(),
+        kind,
+        severity,
+        since: days(-1),
+        evidence: "seen".into(),
+    }
+}
+
+fn of_source(source: &str) -> NewFinding {
+    NewFinding {
+        id: fresh_id(),
+        token_id: None,
+        source: source.into(),
+        kind: FindingKind::SourceAllowsUnlimited,
+        severity: Severity::Medium,
+        since: days(-1),
+        evidence: "max-ttl is 0".into(),
+    }
+}
+
+async fn listed(store: &Store, all: bool, minute: i64) -> Vec<String> {
+    let filter = FindingFilter { kind: None, all };
+    let rows = read!(store, tx => tx.list_findings(filter, None, minutes(minute), 100));
+    rows.iter().map(told).collect()
+}
+
+fn told(row: &FindingRow) -> String {
+    format!("{} {} {}", row.token_name, row.kind, row.state)
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_acknowledged_finding_is_open_again_at_its_time_whoever_looks(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    let token = token("1");
+    insert(&store, std::slice::from_ref(&token)).await;
+    let unused = finding(&token, FindingKind::Unused, Severity::Medium);
+    let never = finding(&token, FindingKind::NeverExpires, Severity::Medium);
+    write!(store, tx => tx.open_findings(&[unused.clone(), never.clone()]));
+    assert!(write!(store, tx => tx.acknowledge_finding(unused.id, minutes(10))));
+    for (minute, open, count) in [
+        (9, vec!["never_expires"], 1),
+        (10, vec!["never_expires", "unused"], 2),
+    ] {
+        let at = minutes(minute);
+        assert_eq!(listed(&store, false, minute).await.len(), count);
+        let view = read!(store, tx => tx.token_view(token.id, at)).unwrap();
+        assert_eq!(view.findings, open, "at {minute}");
+        let listed = read!(store, tx => tx.list_tokens(&TokenFilter::default(), None, at, 10));
+        assert_eq!(listed[0].findings, open);
+        let counts = read!(store, tx => tx.counts(at)).findings;
+        assert_eq!(counts.len(), count);
+        assert_eq!(read!(store, tx => tx.open_counts(at)).len(), count);
+        assert_eq!(read!(store, tx => tx.urgent_findings(at, 10)).len(), count);
+        let state = if count == 1 { "acknowledged" } else { "open" };
+        let of_one = read!(store, tx => tx.findings_of(token.id, at));
+        assert!(
+            of_one
+                .iter()
+                .any(|row| row.id == unused.id && row.state == state)
+        );
+    }
+    // It stands all the while, and is opened no second time.
+    let again = finding(&token, FindingKind::Unused, Severity::Medium);
+    write!(store, tx => tx.open_findings(&[again]));
+    assert_eq!(listed(&store, true, 0).await.len(), 2);
+    assert_eq!(read!(store, tx => tx.standing_of(&[token.id])).len(), 2);
+    write!(store, tx => tx.resolve_findings(&[unused.id, never.id], now()));
+    assert!(listed(&store, false, 60).await.is_empty());
+    assert!(!write!(store, tx => tx.acknowledge_finding(unused.id, days(9))));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_source_has_a_finding_of_each_kind_once(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let (store, _fresh) = db.store().await;
+    let first = of_source("rancher");
+    write!(store, tx => tx.open_findings(&[first.clone(), of_source("rancher"), of_source("shop")]));
+    let mut rows = listed(&store, false, 0).await;
+    rows.sort();
+    assert_eq!(
+        rows,
+        [
+            "rancher source_allows_unlimited open",
+            "shop source_allows_unlimited open"
+        ]
+    );
+    let standing = read!(store, tx => tx.standing_of_source("rancher"));
+    assert_eq!(
+        (standing.len(), standing[0].id, standing[0].token_id),
+        (1, first.id, None)
+    );
+    write!(store, tx => tx.resolve_findings(&[first.id], now()));
+    write!(store, tx => tx.open_findings(&[of_source("rancher")]));
+    assert_eq!(listed(&store, true, 0).await.len(), 3, "it may come again");
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_most_urgent_come_first_and_all_are_counted(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    let tokens = [
+        token("1"),
+        token("2"),
+        Token {
+            source: "shop".into(),
+            id: TokenId::of("shop", "3"),
+            ..token("3")
+        },
+    ];
+    insert(&store, &tokens).await;
+    let older = NewFinding {
+        since: days(-50),
+        ..finding(&tokens[1], FindingKind::Unused, Severity::Medium)
+    };
+    write!(store, tx => tx.open_findings(&[
+        finding(&tokens[0], FindingKind::Unused, Severity::Medium),
+        older,
+        finding(&tokens[2], FindingKind::Unused, Severity::High),
+        finding(&tokens[0], FindingKind::Orphaned, Severity::Critical),
+    ]));
+    let urgent = read!(store, tx => tx.urgent_findings(now(), 3));
+    let urgent: Vec<_> = urgent
+        .iter()
+        .map(|row| (row.token_name.as_str(), row.severity.as_str()))
+        .collect();
+    assert_eq!(
+        urgent,
+        [
+            ("name of 1", "critical"),
+            ("name of 3", "high"),
+            ("name of 2", "medium")
+        ]
+    );
+    let counts = read!(store, tx => tx.open_counts(now()));
+    let count = |kind, source: &str, count| OpenCount {
+        kind,
+        source: source.into(),
+        count,
+    };
+    assert_eq!(
+        counts,
+        [
+            count(FindingKind::Orphaned, "exports", 1),
+            count(FindingKind::Unused, "exports", 2),
+            count(FindingKind::Unused, "shop", 1),
+        ]
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_finding_is_named_by_the_first_digits_of_its_id(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    let token = token("1");
+    insert(&store, std::slice::from_ref(&token)).await;
+    let ids = [
+        0x0193_a000_0000_7000_8000_0000_0000_0001,
+        0x0193_b000_0000_7000_8000_0000_0000_0001,
+    ];
+    let kinds = [FindingKind::Unused, FindingKind::TooLong];
+    let findings: Vec<_> = ids
+        .into_iter()
+        .zip(kinds)
+        .map(|(id, kind)| NewFinding {
+            id: Uuid::from_u128(id),
+            ..finding(&token, kind, Severity::Medium)
+        })
+        .collect();
+    write!(store, tx => tx.open_findings(&findings));
+    for (prefix, count) in [("0193", 2), ("0193b", 1), ("0194", 0), ("", 0), ("x", 0)] {
+        let found = read!(store, tx => tx.findings_matching(prefix, now(), 10));
+        assert_eq!(found.len(), count, "{prefix}");
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_token_is_looked_at_when_its_time_has_come_and_then_leaves(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    let at = |external_id: &str, judge_at| Token {
+        judge_at,
+        ..token(external_id)
+    };
+    let tokens = [
+        at("1", Some(minutes(2))),
+        at("2", Some(minutes(1))),
+        at("3", Some(minutes(3))),
+        at("4", None),
+    ];
+    insert(&store, &tokens).await;
+    assert!(!read!(store, tx => tx.is_any_to_judge(now())));
+    assert!(read!(store, tx => tx.is_any_to_judge(minutes(1))));
+    let ids = |found: Vec<Token>| {
+        found
+            .into_iter()
+            .map(|token| token.external_id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        ids(write!(store, tx => tx.tokens_to_judge(minutes(2), 10))),
+        ["2", "1"]
+    );
+    assert_eq!(
+        ids(write!(store, tx => tx.tokens_to_judge(minutes(9), 1))),
+        ["2"]
+    );
+    write!(store, tx => tx.put_judge_at(&[(tokens[0].id, None), (tokens[1].id, Some(days(1)))]));
+    assert_eq!(
+        ids(write!(store, tx => tx.tokens_to_judge(minutes(9), 10))),
+        ["3"]
+    );
+    let known = read!(store, tx => tx.tokens_by_id(&[tokens[1].id]));
+    assert_eq!(known[0].judge_at, Some(days(1)));
+    // Written anew with the rest of its facts.
+    let other = Token {
+        judge_at: Some(minutes(5)),
+        name: "other".into(),
+        ..tokens[3].clone()
+    };
+    write!(store, tx => tx.update_token(&other, now()));
+    assert_eq!(
+        ids(write!(store, tx => tx.tokens_to_judge(minutes(9), 10))),
+        ["3", "4"]
+    );
+    let mut all = ids(write!(store, tx => tx.all_tokens(Uuid::nil(), 10)));
+    all.sort();
+    assert_eq!(all, ["1", "2", "3", "4"]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_mark_that_is_taken_back_has_the_token_looked_at(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    let marked = Token {
+        status: Status::Expired,
+        due_at: None,
+        ..token("1")
+    };
+    insert(&store, std::slice::from_ref(&marked)).await;
+    write!(store, tx => tx.unmark_expired(now(), 10));
+    assert!(read!(store, tx => tx.is_any_to_judge(now())));
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_stands_is_told_apart_from_lost_access_and_kept_up_to_date(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    let tokens = [token("1"), token("2")];
+    insert(&store, &tokens).await;
+    let unused = finding(&tokens[0], FindingKind::Unused, Severity::Medium);
+    write!(store, tx => tx.open_findings(&[
+        unused.clone(),
+        finding(&tokens[0], FindingKind::SsoRevoked, Severity::High),
+        finding(&tokens[1], FindingKind::Unused, Severity::Medium),
+    ]));
+    let defect = Defect {
+        kind: FindingKind::Unused,
+        severity: Severity::High,
+        since: None,
+        evidence: "by another rule".into(),
+    };
+    write!(store, tx => tx.refresh_finding(unused.id, &defect));
+    let standing = read!(store, tx => tx.standing_of(&[tokens[0].id]));
+    assert_eq!(standing.len(), 1);
+    assert_eq!(
+        (
+            standing[0].id,
+            standing[0].token_id,
+            standing[0].severity,
+            standing[0].evidence.as_str()
+        ),
+        (
+            unused.id,
+            Some(tokens[0].id),
+            Severity::High,
+            "by another rule"
+        )
+    );
+    let row =
+        &read!(store, tx => tx.findings_matching(&unused.id.simple().to_string(), now(), 1))[0];
+    assert_eq!(
+        (row.since, row.state.as_str()),
+        (days(-1), "open"),
+        "since when stays"
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_fact_that_is_there_is_not_written_over(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let (store, _fresh) = db.store().await;
+    write!(store, tx => tx.put_meta_once("a", "1"));
+    write!(store, tx => tx.put_meta_once("a", "2"));
+    write!(store, tx => tx.put_meta("b", "3"));
+    let facts = read!(store, tx => tx.metas(&["a", "b", "c"]));
+    assert_eq!(
+        (facts.len(), facts["a"].as_str(), facts["b"].as_str()),
+        (2, "1", "3")
+    );
+}
