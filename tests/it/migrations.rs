@@ -228,6 +228,7 @@ async fn both_schemas_name_the_same_tables_columns_and_indexes() {
                 "life_from",
                 "lease_until",
                 "deferred_until",
+                "acknowledged_until",
                 "failing_since",
             ]
             .iter()
