@@ -125,6 +125,7 @@ pub(super) fn told(report: &Report) -> String {
             (r.tokens_gone, "gone"),
             (r.expired, "expired"),
             (r.unexpired, "no longer expired"),
+            (r.expired_told, "made known to their source as expired"),
         ],
     );
     line("rows", &[(r.rows_refused, "refused")]);

@@ -144,7 +144,10 @@ fn tokens_of_a_table_are_warned_about_marked_ended_and_missed(
     );
 
     world.at("2026-12-01 00:01:00");
-    world.run(&["sweep"]).exits(0);
+    world
+        .run(&["sweep"])
+        .exits(0)
+        .says("1 made known to their source as expired");
     world.run(&["sweep"]).exits(0);
     assert_eq!(marked(), ["2|long ago", "1|deploy"], "each once");
     assert_eq!(world.tokens().len(), 3);
@@ -166,6 +169,34 @@ fn tokens_of_a_table_are_warned_about_marked_ended_and_missed(
     let tokens = world.tokens();
     assert!(tokens.contains(&"5 gone".to_owned()), "{tokens:?}");
     assert!(tokens.contains(&"3 revoked".to_owned()), "{tokens:?}");
+}
+
+#[rstest]
+fn what_is_missing_among_changes_is_not_gone(
+    #[values(Db::Sqlite, Db::Postgres)] store: Db,
+    #[values(Db::Sqlite, Db::Postgres)] theirs: Db,
+) {
+    let mut world = World::new(store);
+    let portal = Portal::new(theirs, &world);
+    let query = "SELECT id AS external_id, title AS name, 'never' AS expires_at FROM api_token WHERE ends > :since";
+    world.table(&source(&portal.url(), query, ""));
+    portal.insert(&[
+        "1, 'old', NULL, '2026-11-01 00:00:00'",
+        "2, 'ended', NULL, '2026-11-01 00:00:00'",
+    ]);
+    world.at("2026-11-24 08:00:00");
+    world.run(&["sweep"]).exits(0);
+    portal.run("DELETE FROM api_token WHERE id = 2; UPDATE api_token SET title = 'unseen'");
+    portal.insert(&["3, 'new', NULL, '2026-11-24 07:55:00'"]);
+    world.at("2026-11-24 08:01:00");
+    world.run(&["sweep"]).exits(0);
+    let tokens = world.list(&["token", "list"]);
+    let mut names: Vec<_> = tokens
+        .iter()
+        .map(|token| format!("{} {}", token["name"], token["status"]).replace('"', ""))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["ended active", "new active", "old active"]);
 }
 
 /// Everything that the program has left behind.
