@@ -7,25 +7,29 @@ use std::time::Duration;
 
 use lapsed::domain::{Cell, Listed};
 use lapsed::sources::nocodb::{Config, Login, NocoDbSource};
-use lapsed::sources::{Checked, Common, Error, Fetched, Last, Listing, Source};
+use lapsed::sources::{Checked, Common, Error, Fetched, Last, Listing, Right, Source};
 use rstest::rstest;
 use serde_json::json;
 
 use self::server::{EMAIL, NocoDb, SECRETS};
 use crate::daemon::Daemon;
-use crate::postgres;
+use crate::postgres::{self, Database};
 use crate::stub::Answer;
 use crate::waiting::wait_until;
 use crate::world::{Db, World};
 
 fn source(nocodb: &NocoDb) -> NocoDbSource {
+    source_of(nocodb, None)
+}
+
+fn source_of(nocodb: &NocoDb, database: Option<&str>) -> NocoDbSource {
     let config = Config {
         url: nocodb.url().parse().unwrap(),
         login: Some(Login {
             email: EMAIL.to_owned(),
             password: SECRETS[2].into(),
         }),
-        database: None,
+        database: database.map(Into::into),
     };
     let common = Common {
         name: "bases".to_owned(),
@@ -63,6 +67,12 @@ fn said<T: ToString>(cell: &Cell<T>) -> String {
 
 /// An answer, what a sweep ends with over it, and what it says.
 type Failure = (fn() -> Answer, i32, &'static str);
+
+/// What a check finds missing.
+fn missing(checked: Checked) -> Vec<String> {
+    let right = |right: Right| Some(format!("{}: {}", right.what, right.missing?));
+    checked.rights.into_iter().filter_map(right).collect()
+}
 
 fn world(nocodb: &NocoDb, db: Db) -> World {
     let mut world = World::new(db);
@@ -320,11 +330,6 @@ async fn a_view_of_ones_own_tokens_is_no_listing() {
 #[tokio::test]
 async fn a_check_says_what_can_be_seen_and_done() {
     let nocodb = NocoDb::start();
-    let missing = |checked: Checked| -> Vec<String> {
-        let right =
-            |right: lapsed::sources::Right| Some(format!("{}: {}", right.what, right.missing?));
-        checked.rights.into_iter().filter_map(right).collect()
-    };
     let checked = source(&nocodb).check().await.unwrap();
     assert_eq!(
         checked.summary,
@@ -383,6 +388,51 @@ async fn a_token_has_ended_when_the_list_no_longer_shows_it() {
     );
     assert!(error.contains("restart NocoDB"), "{error}");
     assert!(nocodb.state().accepts(4));
+}
+
+/// A NocoDB that is reached both ways, and whose database knows one token that REST does not show.
+fn both_ways(nocodb: &NocoDb, database: &Database) -> NocoDbSource {
+    let tables = "
+        CREATE TABLE nc_users_v2 (id varchar(20), email varchar(255));
+        CREATE TABLE nc_api_tokens (id serial, description varchar(255), fk_user_id varchar(20),
+            fk_sso_client_id varchar(20), expiry varchar(255), created_at timestamptz);
+        INSERT INTO nc_users_v2 VALUES ('us2', 'ada@example.org');
+        INSERT INTO nc_api_tokens VALUES (7, 'sso', 'us2', 'sso1', NULL, NULL)";
+    postgres::query(&database.url(), tables);
+    source_of(nocodb, Some(&database.url()))
+}
+
+#[tokio::test]
+async fn with_both_ways_in_the_database_lists_and_rest_ends_tokens() {
+    let (nocodb, database) = (NocoDb::start(), Database::new());
+    let source = both_ways(&nocodb, &database);
+    let listing = fetched(&source).await.unwrap();
+    assert!(listing.longest_life.is_some(), "REST tells the edition");
+    let ids: Vec<_> = listing
+        .tokens
+        .map(|token| token.unwrap().external_id)
+        .collect();
+    assert_eq!(ids, ["7"]);
+    nocodb.take_lines();
+    let unknown = source.revoke("1").await.unwrap_err();
+    assert!(matches!(unknown, Error::NoSuchToken(_)), "{unknown}");
+    assert!(nocodb.take_lines().is_empty());
+    let still = source.revoke("7").await.unwrap_err().to_string();
+    assert!(still.contains("answered 500"), "{still}");
+    assert!(
+        nocodb
+            .take_lines()
+            .contains(&"DELETE /api/v1/tokens/7".to_owned())
+    );
+
+    assert!(missing(source.check().await.unwrap()).is_empty());
+    nocodb.state().me = "us2".to_owned();
+    let missing = missing(source.check().await.unwrap()).join("\n");
+    assert!(missing.starts_with("end tokens: "), "{missing}");
+    assert!(missing.contains("super admin"), "{missing}");
+    // REST may be away: the list does not depend on it.
+    drop(nocodb);
+    assert_eq!(fetched(&source).await.unwrap().count, 1);
 }
 
 #[test]

@@ -293,3 +293,47 @@ fn told<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cell<String>, D::E
         None => Cell::Empty,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(
+        r#"{"id": "us1", "roles": {"org-level-creator": true, "super": true}}"#,
+        Some(true)
+    )]
+    #[case(r#"{"id": "us1", "roles": {"super": false}}"#, Some(false))]
+    #[case(r#"{"id": "us1", "roles": "org-level-creator,super"}"#, Some(true))]
+    #[case(r#"{"id": "us1", "roles": "org-level-creator"}"#, Some(false))]
+    #[case(r#"{"id": "us1", "roles": null}"#, None)]
+    fn roles_come_in_two_forms_or_not_at_all(#[case] json: &str, #[case] expected: Option<bool>) {
+        let me: Me = serde_json::from_str(json).unwrap();
+        assert_eq!(me.is_super_admin(), expected);
+    }
+
+    #[test]
+    fn what_is_not_told_keeps_what_is_known() {
+        let token: Token = serde_json::from_str(r#"{"id": 1}"#).unwrap();
+        let listed = token.listed(None, true);
+        assert_eq!(listed.issuer_gone, Cell::Absent);
+        assert_eq!((listed.issuer, listed.role), (Cell::Absent, Cell::Absent));
+        let json = r#"{"id": 1, "fk_user_id": "us1"}"#;
+        let token: Token = serde_json::from_str(json).unwrap();
+        assert_eq!(token.listed(None, false).issuer_gone, Cell::Absent);
+        assert!(matches!(
+            token.listed(None, true).issuer_gone,
+            Cell::Value(_)
+        ));
+    }
+
+    #[rstest]
+    #[case(None, Expiry::Never)]
+    #[case(Some(""), Expiry::Never)]
+    #[case(Some("soon"), Expiry::Unknown)]
+    fn an_end_that_cannot_be_read_is_unknown(#[case] text: Option<&str>, #[case] expected: Expiry) {
+        assert_eq!(expiry(text), expected);
+    }
+}
