@@ -555,7 +555,7 @@ fn world(db: Db, stub: &Stub, database: Option<&str>) -> World {
     let mut world = World::new(db);
     let database = database.map(|_| "database = { file = \"database\" }\n");
     world.table(&format!(
-        "[[source]]\nname = \"devtron\"\nkind = \"devtron\"\nurl = \"{}\"\ntoken = {{ file = \"token\" }}\n{}",
+        "[[source]]\nname = \"devtron\"\nkind = \"devtron\"\nurl = \"{}\"\ntoken = {{ file = \"token\" }}\nallow_revoke = true\n{}",
         stub.url,
         database.unwrap_or_default()
     ));
@@ -593,6 +593,36 @@ fn its_tokens_are_kept_in_step_without_their_secrets(#[case] db: Db) {
     devtron.0.lock().unwrap().tokens.remove(&1);
     world.run(&["sweep"]).exits(0);
     assert_eq!(world.tokens(), ["1 gone", "4 expired"].map(str::to_owned));
+}
+
+#[test]
+fn a_token_is_ended_by_hand_and_devtron_agrees() {
+    let devtron = with_ci_deploy();
+    let stub = devtron.start();
+    let world = world(Db::Sqlite, &stub, None);
+    world
+        .run(&["source", "check", "devtron"])
+        .exits(0)
+        .says("Devtron: 2 tokens")
+        .says("set database");
+    world.run(&["sweep"]).exits(0);
+    let end = |id: &str| world.run(&["token", "revoke", id, "--at-source", "--yes"]);
+    end("devtron/1")
+        .exits(1)
+        .says("the token by which lapsed sees the source");
+    stub.take_lines();
+    end("devtron/4").exits(0);
+    assert!(stub.take_lines().contains(&format!("DELETE {TOKENS}/4")));
+    assert_eq!(world.tokens(), ["1 active", "4 revoked"].map(str::to_owned));
+
+    // The name is taken again: the same number, another secret.
+    devtron.token(
+        4,
+        "ci-deploy",
+        json!({"expireAtInMs": END + 90 * 86_400_000}),
+    );
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(world.tokens(), ["1 active", "4 active"].map(str::to_owned));
 }
 
 #[rstest]

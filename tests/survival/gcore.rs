@@ -545,7 +545,7 @@ async fn a_token_is_ended_and_looked_for_again() {
 fn world(db: Db, stub: &Stub) -> World {
     let mut world = World::new(db);
     world.table(&format!(
-        "[[source]]\nname = \"gcore\"\nkind = \"gcore\"\nurl = \"{}\"\ntoken = {{ file = \"token\" }}",
+        "[[source]]\nname = \"gcore\"\nkind = \"gcore\"\nurl = \"{}\"\ntoken = {{ file = \"token\" }}\nallow_revoke = true",
         stub.url
     ));
     world.at("2026-11-24 12:00:00").write("token", OWN);
@@ -586,9 +586,10 @@ fn an_account_is_kept_in_step_and_its_people_are_told(#[case] db: Db) {
     let mails = world.take_mails();
     let mut told: Vec<_> = mails.iter().map(|mail| mail.to.as_str()).collect();
     told.sort_unstable();
-    assert!(
-        told.contains(&"user9@example.org") && told.contains(&"boss@example.org"),
-        "{told:?}"
+    // The second is the administrator of the account, as Gcore tells.
+    assert_eq!(
+        told,
+        ["boss@example.org", "user1@example.org", "user9@example.org"]
     );
     assert!(
         mails[0].text.contains("John Doe (SSO only)"),
@@ -603,6 +604,42 @@ fn an_account_is_kept_in_step_and_its_people_are_told(#[case] db: Db) {
     assert_eq!(
         world.tokens(),
         ["42 expired", "43 gone", "7 active"].map(str::to_owned)
+    );
+}
+
+#[test]
+fn a_token_is_ended_by_hand_and_gcore_agrees() {
+    let gcore = Gcore::new();
+    gcore
+        .token(token(42, 9, json!({})))
+        .user(user(9, 2, json!({})));
+    let stub = gcore.start();
+    let world = world(Db::Sqlite, &stub);
+    world
+        .run(&["source", "check", "gcore"])
+        .exits(0)
+        .says("Example Ltd");
+    world.run(&["sweep"]).exits(0);
+    stub.take_lines();
+    let end = |id: &str| world.run(&["token", "revoke", id, "--at-source", "--yes"]);
+    end("gcore/7")
+        .exits(1)
+        .says("the token by which lapsed sees the source");
+    assert!(
+        stub.take_lines()
+            .iter()
+            .all(|line| line.starts_with("GET "))
+    );
+    end("gcore/42").exits(0);
+    assert!(stub.take_lines().contains(&format!("DELETE {V2}/42")));
+    assert_eq!(
+        world.tokens(),
+        ["42 revoked", "7 active"].map(str::to_owned)
+    );
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(
+        world.tokens(),
+        ["42 revoked", "7 active"].map(str::to_owned)
     );
 }
 
