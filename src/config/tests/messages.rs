@@ -26,7 +26,7 @@ fn unknown_sections_keys_and_kinds_name_the_place_and_the_nearest() {
     lapsed.toml:2:2: unknown section `notfy` in the configuration; did you mean `notify`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, source, directory)
     lapsed.toml:3:1: unknown key `admin` in [notify]; did you mean `admins`? (allowed: steps, from, admins, admin_digest, summary, merge_ahead, max_per_sweep, base_url, reply_to)
     lapsed.toml:2:1: unknown key `colour` in [http]; allowed: listen
-    lapsed.toml:3:8: source[0].kind: unknown word `fiel`; did you mean `file`? (allowed: file, rancher, gcore, nocodb, sql)
+    lapsed.toml:3:8: source[0].kind: unknown word `fiel`; did you mean `file`? (allowed: file, rancher, devtron, gcore, nocodb, sql)
     lapsed.toml:5:1: unknown key `url` in [[source]]; allowed: name, schedule, timeout, allow_revoke, policy_ttl, owners, kind, path
     lapsed.toml:1:1: unknown section `debug` in the configuration; allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, source, directory
     lapsed.toml:1:1: unknown section or key `a[99999999999]`
@@ -437,4 +437,42 @@ fn a_rancher_says_what_each_of_its_keys_should_be() {
       lapsed.toml:6:9: source[0].users: must be a table such as { name = "…" }
       lapsed.toml:7:1: unknown key `kind_of` in [[source]]; allowed: name, schedule, timeout, allow_revoke, policy_ttl, owners, kind, url, token, ca_file, kinds, users
     "#);
+}
+
+#[test]
+fn devtron_and_gcore_say_what_their_keys_should_be() {
+    for (text, said) in [
+        (
+            "kind = 'gcore'",
+            "token is missing; write for example token = { file = \"gcore-token\" }",
+        ),
+        (
+            "kind = 'gcore'\ntoken = '7_x'\nclient_id = 'acme'",
+            "client_id: must be a whole number",
+        ),
+        (
+            "kind = 'devtron'\ntoken = 'x'",
+            "url is missing; write for example url = \"https://devtron.example.org\"",
+        ),
+        (
+            "kind = 'devtron'\nurl = 'https://devtron.example.org'\ntoken = 'x'\ndatabase = 'sqlite:a.db'",
+            "database: is SQLite; Devtron keeps its data in PostgreSQL",
+        ),
+    ] {
+        let told = told(&format!("[[source]]\nname = 'a'\n{text}"));
+        assert!(told.contains(said), "{told}");
+    }
+    for id in ["456", "'456'"] {
+        let text =
+            format!("[[source]]\nname = 'a'\nkind = 'gcore'\ntoken = '7$x'\nclient_id = {id}");
+        let whole = format!("[notify]\nfrom = 'a@example.org'\n[mail]\ntransport = 'file'\n{text}");
+        let config = parse(&whole, &[]).unwrap();
+        let crate::sources::Kind::Gcore(gcore) = &config.sources[0].kind else {
+            panic!("another kind");
+        };
+        assert_eq!(
+            (gcore.client_id, gcore.url.as_str()),
+            (Some(456), "https://api.gcore.com/")
+        );
+    }
 }
