@@ -700,3 +700,106 @@ fn who_asks_to_wait_is_left_alone_and_nothing_fails() {
         .exits(0)
         .says("1 new");
 }
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn a_token_is_ended_through_lapsed_and_a_kill_in_between_is_made_good(#[case] db: Db) {
+    let gcore = Gcore::new();
+    for id in [42, 43] {
+        gcore.token(token(id, 9, json!({"exp_date": "2026-11-30T12:00:00Z"})));
+    }
+    gcore.user(user(9, 2, json!({})));
+    // Kills whoever orders the end of 42 when that is done and before it is told.
+    let (victim, pid) = std::sync::mpsc::channel::<u32>();
+    let (pid, inner) = (Mutex::new(pid), gcore.clone());
+    let is_killing = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let stub = Stub::start(move |asked| {
+        let answer = inner.answer(asked);
+        let is_order = asked.line() == format!("DELETE {V2}/42");
+        if is_order && is_killing.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            let pid = pid.lock().unwrap().recv().unwrap().to_string();
+            let killed = std::process::Command::new("kill")
+                .args(["-9", &pid])
+                .status();
+            assert!(killed.unwrap().success());
+        }
+        answer
+    });
+    let mut world = world(db, &stub);
+    world.table("allow_revoke = true").env("USER", "grace");
+    world.run(&["sweep"]).exits(0).says("3 new");
+    world.take_mails();
+    let trail = |world: &World| -> Vec<String> {
+        let entries = world.list(&["audit", "list"]);
+        let line = |it: &Value| format!("{} {}", it["action"], it["subject"]).replace('"', "");
+        entries.iter().rev().map(line).collect()
+    };
+
+    let order = |id| ["token", "revoke", id, "--at-source", "--yes"];
+    world
+        .run(&order("gcore/7"))
+        .exits(1)
+        .says("the token by which lapsed sees the source");
+    let mut child = world.start("revoke", &order("gcore/42"));
+    victim.send(child.id()).unwrap();
+    assert_eq!(child.wait().unwrap().code(), None, "killed");
+    let failed = ["token.revoke gcore/7", "token.revoke_failed gcore/7"];
+    let cut_off = [&failed[..], &["token.revoke gcore/42"]].concat();
+    assert_eq!(
+        trail(&world),
+        cut_off,
+        "the attempt is there, and no outcome"
+    );
+    assert_eq!(world.tokens(), ["42 active", "43 active", "7 active"]);
+    assert!(!gcore.0.lock().unwrap().tokens.contains_key(&42));
+
+    // Ordered again, it is settled: those whom it concerns are told, and nobody is warned of its end.
+    world
+        .run(&[&order("gcore/42")[..], &["--reason", "leaked"]].concat())
+        .exits(0)
+        .says("has ended at its source");
+    world
+        .run(&order("gcore/42"))
+        .exits(0)
+        .says("revoked already");
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(world.tokens(), ["42 revoked", "43 active", "7 active"]);
+    let settled = ["token.revoke gcore/42", "token.revoked gcore/42"];
+    assert_eq!(trail(&world), [&cut_off[..], &settled[..]].concat());
+    let mails = world.take_mails();
+    let mut told: Vec<_> = mails.iter().map(|mail| mail.to.as_str()).collect();
+    told.sort_unstable();
+    let concerned = ["boss@example.org", "user1@example.org", "user9@example.org"];
+    assert_eq!(told, concerned, "the account's administrator, too");
+    for mail in &mails {
+        assert_eq!(
+            mail.subject,
+            "Token token 42 was revoked on Tue 24 Nov 2026"
+        );
+        assert!(mail.text.contains("by grace"), "{}", mail.text);
+        assert!(
+            mail.text.contains("The reason given: leaked"),
+            "{}",
+            mail.text
+        );
+        assert!(mail.text.contains("Page "), "{}", mail.text);
+    }
+    world.run(&order("gcore/43")).exits(0);
+    assert!(!gcore.0.lock().unwrap().tokens.contains_key(&43));
+    world.at("2026-11-29 13:00:00").run(&["sweep"]).exits(0);
+    let subjects: Vec<_> = world
+        .take_mails()
+        .into_iter()
+        .map(|it| it.subject)
+        .collect();
+    assert!(
+        subjects
+            .iter()
+            .all(|it| it.contains("token 43 was revoked")),
+        "{subjects:?}"
+    );
+    if db == Db::Sqlite {
+        is_nowhere(&[LEAKED], &world, "");
+    }
+}
