@@ -20,6 +20,7 @@ mod mailserver;
 mod nocodb;
 mod people;
 mod postgres;
+mod rancher;
 mod several;
 mod sources;
 mod sql;

@@ -244,7 +244,7 @@ mod tests {
         json!({"metadata": {"name": "u-1"}, "principalIds": ["local://u-1", principal]})
     }
 
-    fn attribute(extra: Value) -> Value {
+    fn attribute(extra: &Value) -> Value {
         json!({"metadata": {"name": "u-1"}, "UserName": "x", "ExtraByProvider": extra})
     }
 
@@ -273,7 +273,7 @@ mod tests {
         ];
         let found = sources.map(|(mail, by, name, id)| {
             let extra = json!({"okta": {"email": [mail], "username": [name]}});
-            let people = people(user("okta_user://x"), attribute(extra));
+            let people = people(user("okta_user://x"), attribute(&extra));
             let login = login(by, &format!("okta_user://{id}"));
             let address = people.address("u-1", "okta", Some(&login));
             address.unwrap().to_string()
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn what_another_provider_says_comes_after_what_is_configured() {
         let extra = json!({"okta": {"email": ["mail@example.org"]}, "github": null});
-        let mut people = people(user("okta_user://id@example.org"), attribute(extra));
+        let mut people = people(user("okta_user://id@example.org"), attribute(&extra));
         let address = |people: &People| people.address("u-1", "local", None).unwrap().to_string();
         assert_eq!(address(&people), "map@example.org");
         people.configured.clear();
@@ -296,10 +296,10 @@ mod tests {
     #[test]
     fn users_of_rancher_itself_and_those_switched_off_are_nobody() {
         let system = json!({"metadata": {"name": "u-1"}, "principalIds": ["system://local"]});
-        assert!(!people(system, attribute(json!(null))).has_others("u-2"));
+        assert!(!people(system, attribute(&json!(null))).has_others("u-2"));
         let off = json!({"metadata": {"name": "u-1"}, "enabled": false});
-        assert!(!people(off, attribute(json!(null))).has_others("u-2"));
-        let both = people(user("okta_user://x"), attribute(json!({})));
+        assert!(!people(off, attribute(&json!(null))).has_others("u-2"));
+        let both = people(user("okta_user://x"), attribute(&json!({})));
         assert!(both.has_others("u-2") && !both.has_others("u-1"));
     }
 }

@@ -1,0 +1,385 @@
+//! What each field of Rancher becomes, and what becomes of a listing that is not whole.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use lapsed::domain::{Cell, Expiry, Listed, Status};
+use lapsed::sources::rancher::TokenKind;
+use lapsed::sources::{Fetched, Last};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::{OWN, Rancher, SECRET, attribute, ext, legacy, user};
+use crate::stub::Answer;
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn text(text: &str) -> Cell<String> {
+    Cell::Value(text.to_owned())
+}
+
+#[tokio::test]
+async fn everything_that_rancher_says_of_a_token_arrives() {
+    let rancher = Rancher::new();
+    let ids: Vec<String> = rancher
+        .tokens()
+        .await
+        .into_iter()
+        .map(|token| token.external_id)
+        .collect();
+    assert_eq!(ids, ["ext/token-chjc9", "token-7x2kq", "token-lapsd"]);
+    assert_eq!(
+        rancher.token("token-7x2kq").await,
+        Listed {
+            name: text("ci deploy"),
+            description: text("ci deploy"),
+            issuer: Cell::Value("ada@example.org".parse().unwrap()),
+            issuer_name: text("Ada"),
+            issuer_id: Some("u-ada".to_owned()),
+            issuer_gone: Cell::Empty,
+            role: text("api_key"),
+            scope: text("c-m-abc123"),
+            created_at: Cell::Value(at("2026-08-30T10:15:02Z")),
+            expiry: Cell::Value(Expiry::At(at("2026-11-28T10:15:02Z"))),
+            last_used_at: Cell::Value(at("2026-11-20T08:01:44Z")),
+            status: Cell::Value(Status::Active),
+            ..Listed::named("token-7x2kq")
+        }
+    );
+    assert_eq!(
+        rancher.token("ext/token-chjc9").await,
+        Listed {
+            name: text("example"),
+            description: text("example"),
+            issuer: Cell::Value("ada@example.org".parse().unwrap()),
+            issuer_name: text("Ada"),
+            issuer_id: Some("u-ada".to_owned()),
+            issuer_gone: Cell::Empty,
+            role: text("api_key"),
+            scope: Cell::Empty,
+            created_at: Cell::Value(at("2026-10-01T09:00:00Z")),
+            expiry: Cell::Value(Expiry::At(at("2026-12-30T09:00:00Z"))),
+            last_used_at: Cell::Empty,
+            status: Cell::Value(Status::Active),
+            ..Listed::named("ext/token-chjc9")
+        }
+    );
+}
+
+#[rstest]
+#[case::stated(json!({}), "2026-11-28T10:15:02Z", false)]
+#[case::not_yet_worked_out(json!({"expiresAt": ""}), "2026-11-28T10:15:02Z", true)]
+#[case::left_out(json!({"expiresAt": null}), "2026-11-28T10:15:02Z", true)]
+#[case::the_year_one(json!({"expiresAt": "0001-01-01T00:00:00Z"}), "2026-11-28T10:15:02Z", true)]
+#[case::stated_though_endless(json!({"ttl": -1}), "2026-11-28T10:15:02Z", false)]
+#[case::endless(json!({"ttl": 0, "expiresAt": ""}), "never", false)]
+#[case::endless_since_2_16(json!({"ttl": -1, "expiresAt": ""}), "never", false)]
+#[case::as_good_as_endless(json!({"ttl": i64::MAX, "expiresAt": ""}), "never", false)]
+#[case::untold(json!({"ttl": null, "expiresAt": ""}), "unknown", false)]
+#[case::without_a_beginning(json!({"expiresAt": "", "metadata": {"creationTimestamp": null}}), "unknown", false)]
+#[tokio::test]
+async fn an_expiry_is_stated_or_worked_out(
+    #[case] fields: Value,
+    #[case] expected: &str,
+    #[case] is_computed: bool,
+) {
+    let rancher = Rancher::with(|state| state.legacy.push(legacy("token-x", "u-ada", fields)));
+    let token = rancher.token("token-x").await;
+    let expected = match expected {
+        "never" => Expiry::Never,
+        "unknown" => Expiry::Unknown,
+        text => Expiry::At(at(text)),
+    };
+    assert_eq!(
+        (token.expiry, token.is_computed),
+        (Cell::Value(expected), is_computed)
+    );
+}
+
+#[tokio::test]
+async fn an_ext_token_with_a_negative_life_never_expires() {
+    let rancher = Rancher::with(|state| {
+        let endless = json!({"spec": {"ttl": -1}, "status": {"expiresAt": ""}});
+        state.ext = Some(vec![ext("token-x", "u-ada", endless)]);
+    });
+    let token = rancher.token("ext/token-x").await;
+    assert_eq!(token.expiry, Cell::Value(Expiry::Never));
+}
+
+#[rstest]
+#[case::itself("u-ada", json!({"enabled": false}), "disabled by an administrator, or by Rancher")]
+#[case::its_user("u-off", json!({}), "its user is disabled")]
+#[case::its_provider("u-ada", json!({"authProvider": "github"}), "provider github is switched off")]
+#[tokio::test]
+async fn a_token_that_rancher_refuses_is_disabled_and_says_why(
+    #[case] user_id: &str,
+    #[case] fields: Value,
+    #[case] why: &str,
+) {
+    let rancher = Rancher::with(|state| {
+        state.users.push(user("u-off", json!({"enabled": false})));
+        state.providers.insert("github", false);
+        state.legacy.push(legacy("token-x", user_id, fields));
+    });
+    let token = rancher.token("token-x").await;
+    assert_eq!(token.status, Cell::Value(Status::Disabled));
+    let description = token.description.over(None).unwrap();
+    assert!(
+        description.starts_with("ci deploy; ") && description.contains(why),
+        "{description}"
+    );
+    assert_eq!(token.name, text("ci deploy"));
+}
+
+#[tokio::test]
+async fn who_left_is_told_with_the_evidence() {
+    let rancher = Rancher::with(|state| {
+        state.legacy.push(legacy("token-x", "u-gone", json!({})));
+        state.legacy.push(legacy("token-y", "u-ada", json!({})));
+        let error = json!({"annotations": {"cattle.io/provider-refresh-error": "invalid_grant: user is\u{7} gone"}});
+        state
+            .attributes
+            .push(attribute("u-ada", json!({"metadata": error})));
+        // What is left behind of one who was deleted makes nobody exist.
+        state.attributes.push(attribute("u-gone", json!({})));
+    });
+    let gone = rancher.token("token-x").await;
+    assert_eq!(gone.issuer_gone, text("Rancher has no user u-gone"));
+    let unconfirmed = rancher.token("token-y").await;
+    let said = "the login provider no longer confirms the user: invalid_grant: user is  gone";
+    assert_eq!(unconfirmed.issuer_gone, text(said));
+    assert_eq!(rancher.token("token-lapsd").await.issuer_gone, Cell::Empty);
+}
+
+#[tokio::test]
+async fn a_user_whom_no_list_shows_is_looked_for_before_he_counts_as_gone() {
+    let rancher = Rancher::with(|state| {
+        for n in 0..3 {
+            let token = legacy(&format!("token-{n}"), "u-new", json!({}));
+            state.legacy.push(token);
+        }
+        state.users.push(user("u-new", json!({})));
+        state.misses.push("u-new");
+    });
+    assert_eq!(rancher.token("token-0").await.issuer_gone, Cell::Empty);
+    let lookups = |lines: Vec<String>| {
+        let path = "/users/u-new";
+        lines.iter().filter(|line| line.ends_with(path)).count()
+    };
+    assert_eq!(
+        lookups(rancher.take_lines()),
+        1,
+        "once, for all of his tokens"
+    );
+    rancher.state().users.pop();
+    let gone = rancher.token("token-0").await.issuer_gone;
+    assert_eq!(gone, text("Rancher has no user u-new"));
+    assert_eq!(lookups(rancher.take_lines()), 1);
+}
+
+#[tokio::test]
+async fn the_mailbox_is_found_wherever_it_stands() {
+    let rancher = Rancher::with(|state| {
+        let plain = json!({"loginName": "ada", "metadata": {"name": "okta_user://CN=Ada"}});
+        for who in ["u-ada", "u-map", "u-none"] {
+            let fields = json!({"userPrincipal": plain});
+            state
+                .legacy
+                .push(legacy(&format!("token-{who}"), who, fields));
+            state.users.push(user(who, json!({})));
+        }
+        let extra = json!({"ExtraByProvider": {"okta": {"email": ["ada.l@example.org"]}}});
+        state.attributes.push(attribute("u-ada", extra));
+    });
+    let issuer = async |id: &str| rancher.token(id).await.issuer;
+    assert_eq!(
+        issuer("token-u-ada").await,
+        Cell::Value("ada.l@example.org".parse().unwrap())
+    );
+    assert_eq!(
+        issuer("token-u-map").await,
+        Cell::Value("map@example.org".parse().unwrap())
+    );
+    assert_eq!(issuer("token-u-none").await, Cell::Empty);
+}
+
+#[tokio::test]
+async fn kinds_are_roles_and_sessions_are_left_out_unless_asked_for() {
+    let rancher = Rancher::with(|state| {
+        let session =
+            json!({"metadata": {"labels": {"authn.management.cattle.io/kind": "session"}}});
+        state.legacy.push(legacy("token-s", "u-ada", session));
+        state
+            .legacy
+            .push(legacy("token-t", "u-ada", json!({"isDerived": false})));
+        state.legacy.push(legacy(
+            "kubeconfig-u-ada",
+            "u-ada",
+            json!({"ttl": 0, "expiresAt": ""}),
+        ));
+        state.legacy.push(legacy("token-sys", "u-sys", json!({})));
+        state
+            .users
+            .push(user("u-sys", json!({"principalIds": ["system://local"]})));
+        let mut ext_tokens = state.ext.take().unwrap();
+        ext_tokens.push(ext(
+            "token-k",
+            "u-ada",
+            json!({"spec": {"kind": "kubeconfig"}}),
+        ));
+        ext_tokens.push(ext(
+            "token-l",
+            "u-ada",
+            json!({"spec": {"kind": "session"}}),
+        ));
+        state.ext = Some(ext_tokens);
+    });
+    let role = |token: &Listed| token.role.clone().over(None).unwrap();
+    let roles: Vec<String> = rancher
+        .tokens()
+        .await
+        .iter()
+        .map(|token| format!("{} {}", token.external_id, role(token)))
+        .collect();
+    assert_eq!(
+        roles,
+        [
+            "ext/token-chjc9 api_key",
+            "ext/token-k kubeconfig",
+            "kubeconfig-u-ada kubeconfig",
+            "token-7x2kq api_key",
+            "token-lapsd api_key",
+            "token-sys system",
+        ]
+    );
+    let source = rancher.source_of(&[TokenKind::Session], OWN);
+    let Fetched::New(sessions) = source.fetch(&Last::default()).await.unwrap() else {
+        panic!("nothing new");
+    };
+    let ids: Vec<String> = sessions
+        .tokens
+        .map(|token| token.unwrap().external_id)
+        .collect();
+    assert_eq!(ids, ["ext/token-l", "token-s", "token-t"]);
+}
+
+/// Many tokens, in pages of two.
+fn paged() -> Rancher {
+    Rancher::with(|state| {
+        state.page = 2;
+        let names = (0..9).map(|n| legacy(&format!("token-{n}"), "u-ada", json!({})));
+        state.legacy.extend(names);
+    })
+}
+
+#[tokio::test]
+async fn a_list_that_goes_stale_in_the_middle_is_read_anew() {
+    let rancher = paged();
+    rancher.state().stale = 2;
+    assert_eq!(rancher.tokens().await.len(), 12);
+    let lines = rancher.take_lines();
+    let pages = |path: &str| lines.iter().filter(|line| line.ends_with(path)).count();
+    assert_eq!(pages("v3/tokens"), 2 + 2 + 6, "{lines:?}");
+    assert!(
+        !lines.contains(&"GET /v3/tokens".to_owned()),
+        "that shows nobody else's"
+    );
+}
+
+#[tokio::test]
+async fn a_list_that_is_always_stale_is_given_up() {
+    let rancher = paged();
+    rancher.state().stale = usize::MAX;
+    let error = rancher.refusal().await;
+    assert!(error.contains("/v3/tokens answered 410"), "{error}");
+    let lines = rancher.take_lines();
+    assert_eq!(
+        lines
+            .iter()
+            .filter(|line| line.ends_with("/v3/tokens"))
+            .count(),
+        8
+    );
+}
+
+#[rstest]
+#[case::half_a_page(|| Answer::text(200, "{\"metadata\":{},\"items\":[{\"metadata\":{\"name\":\"a\"},\"token\":\"hush-"), "ends in the middle")]
+#[case::a_connection_that_breaks(|| Answer::cut("{\"metadata\":{},\"items\":[{\"token\":\"hush-"), "cannot reach")]
+#[case::no_json(|| Answer::text(200, "<html>hush-"), "no JSON")]
+#[case::something_else(|| Answer::text(200, "{\"metadata\":{},\"items\":[{\"token\":\"hush-\"}]}"), "not as documented")]
+#[case::no_list(|| Answer::text(200, "{\"type\":\"error\"}"), "not as documented")]
+#[case::elsewhere(|| Answer::status(302).with("location", "https://evil.example.org/"), "redirects to https://evil.example.org")]
+#[case::two_gigabytes(|| Answer::endless(2 << 30), "more than 32 MiB")]
+#[case::broken(|| Answer::text(500, "hush-"), "500")]
+#[case::expired(|| Answer::text(401, "hush-"), "make a new one")]
+#[case::not_allowed(|| Answer::text(403, "hush-"), "verbs [\"get\", \"list\"] to a GlobalRole")]
+#[case::itself_again(|| Answer::text(200, "{\"metadata\":{\"continue\":\"2\"},\"items\":[]}"), "names itself as the next")]
+#[tokio::test]
+async fn a_page_that_is_not_as_it_should_be_fails_the_listing(
+    #[case] trouble: fn() -> Answer,
+    #[case] words: &str,
+) {
+    let rancher = paged();
+    rancher.state().trouble = Some(trouble);
+    let error = rancher.refusal().await;
+    assert!(error.contains(words) && !error.contains(SECRET), "{error}");
+}
+
+#[tokio::test]
+async fn a_busy_server_is_left_alone_as_long_as_it_says() {
+    let rancher = paged();
+    rancher.state().trouble = Some(|| Answer::status(429).with("retry-after", "90"));
+    let error = rancher.fetch().await.map(|_| ()).unwrap_err();
+    assert_eq!(error.wait(), Some(std::time::Duration::from_secs(90)));
+}
+
+#[tokio::test]
+async fn an_older_server_has_no_ext_tokens_and_tells_no_use() {
+    let rancher = Rancher::with(|state| {
+        state.ext = None;
+        let unused = json!({"lastUsedAt": null});
+        state.legacy.push(legacy("token-x", "u-ada", unused));
+    });
+    assert_eq!(rancher.tokens().await.len(), 3);
+    assert_eq!(rancher.token("token-x").await.last_used_at, Cell::Absent);
+    rancher.state().ext = Some(Vec::new());
+    assert_eq!(rancher.token("token-x").await.last_used_at, Cell::Empty);
+}
+
+#[tokio::test]
+async fn the_longest_life_is_what_the_settings_allow() {
+    let rancher = Rancher::new();
+    let life = rancher.fetch().await.unwrap().longest_life.unwrap();
+    assert_eq!(life.life, Some(TimeDelta::days(90)));
+    rancher.state().settings = [
+        ("auth-token-max-ttl-minutes", "0"),
+        ("kubeconfig-generate-token", "true"),
+    ]
+    .into();
+    let life = rancher.fetch().await.unwrap().longest_life.unwrap();
+    assert_eq!(life.life, None);
+    assert_eq!(
+        life.evidence,
+        "auth-token-max-ttl-minutes is 0, kubeconfig-generate-token is true"
+    );
+    rancher.state().hidden.push("/v3/settings/");
+    assert_eq!(rancher.fetch().await.unwrap().longest_life, None);
+}
+
+#[tokio::test]
+async fn the_same_listing_is_no_news() {
+    let rancher = Rancher::new();
+    let first = rancher.fetch().await.unwrap();
+    let last = Last {
+        fingerprint: first.fingerprint,
+        asked_at: None,
+    };
+    let again = rancher.source().fetch(&last).await.unwrap();
+    assert!(matches!(again, Fetched::Unchanged));
+    rancher
+        .state()
+        .settings
+        .insert("auth-token-max-ttl-minutes", "0");
+    let changed = rancher.source().fetch(&last).await.unwrap();
+    assert!(matches!(changed, Fetched::New(_)));
+}

@@ -1,0 +1,247 @@
+//! Rancher as the program sees it: from the first sweep to the day on which it cannot be read.
+
+use std::fs;
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::{OWN, Rancher, SECRET, attribute, ext, legacy, user};
+use crate::stub::Answer;
+use crate::world::{Db, World};
+
+fn world(db: Db, rancher: &Rancher) -> World {
+    let mut world = World::new(db);
+    let (url, users) = (rancher.url(), "{ \"u-map\" = \"map@example.org\" }");
+    world.write("rancher-token", OWN);
+    world.table(&format!(
+        "[[source]]\nname = \"rancher\"\nkind = \"rancher\"\nurl = \"{url}\"\n\
+         token = {{ file = \"rancher-token\" }}\nusers = {users}\n"
+    ));
+    world.at("2026-11-24 00:00:00");
+    world
+}
+
+fn token(world: &World, id: &str) -> Value {
+    let tokens = world.list(&["token", "list"]);
+    let found = tokens.iter().find(|token| token["external_id"] == *id);
+    found
+        .unwrap_or_else(|| panic!("no {id}: {tokens:?}"))
+        .clone()
+}
+
+/// With tokens of every sort.
+fn busy() -> Rancher {
+    Rancher::with(|state| {
+        state.page = 2;
+        let endless = json!({"ttl": 0, "expiresAt": "", "lastUsedAt": null, "description": ""});
+        state.legacy.extend([
+            legacy("kubeconfig-u-ada", "u-ada", endless),
+            legacy("token-off", "u-off", json!({})),
+            legacy("token-sess", "u-ada", json!({"isDerived": false})),
+            legacy(
+                "token-soon",
+                "u-map",
+                json!({"expiresAt": "", "userPrincipal": {"loginName": "ada"}}),
+            ),
+        ]);
+        state.users.extend([
+            user("u-off", json!({"enabled": false})),
+            user("u-map", json!({"displayName": "Mary"})),
+        ]);
+        state.attributes.push(attribute("u-ada", json!({})));
+        let old = json!({"spec": {"description": "old"}, "status": {"expiresAt": "2026-11-20T09:00:00Z"}});
+        state
+            .ext
+            .get_or_insert_default()
+            .push(ext("token-old", "u-ada", old));
+    })
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn a_rancher_is_watched(#[case] db: Db) {
+    let rancher = busy();
+    let mut world = world(db, &rancher);
+    world
+        .run(&["check"])
+        .says("Rancher v2.12.1, 6 legacy tokens, 2 ext tokens");
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(
+        world.tokens(),
+        [
+            "ext/token-chjc9 active",
+            "ext/token-old expired",
+            "kubeconfig-u-ada active",
+            "token-7x2kq active",
+            "token-lapsd active",
+            "token-off disabled",
+            "token-soon active",
+        ]
+    );
+    let soon = token(&world, "token-soon");
+    let told = [
+        "issuer",
+        "role",
+        "scope",
+        "expiry",
+        "expiry_origin",
+        "expires_at",
+    ]
+    .map(|key| &soon[key]);
+    let expected = [
+        "map@example.org",
+        "api_key",
+        "c-m-abc123",
+        "at",
+        "computed",
+        "2026-11-28T10:15:02Z",
+    ];
+    assert_eq!(told, expected.map(|text| json!(text)).each_ref());
+    let kubeconfig = token(&world, "kubeconfig-u-ada");
+    assert_eq!(
+        (&kubeconfig["expiry"], &kubeconfig["role"]),
+        (&json!("never"), &json!("kubeconfig"))
+    );
+    let mails = world.mails();
+    let to = |who: &str| mails.iter().filter(|mail| mail.starts_with(who)).count();
+    // Of the two that expire within a week, each issuer and the administrator are told.
+    assert_eq!(
+        (to("ada@"), to("map@"), to("boss@")),
+        (1, 1, 1),
+        "{mails:?}"
+    );
+
+    // A key that is renewed is warned about anew, one that is deleted is gone.
+    {
+        let mut state = rancher.state();
+        state
+            .legacy
+            .retain(|token| token["metadata"]["name"] != "token-soon");
+        state.legacy[1]["expiresAt"] = json!("2026-12-05T10:15:02Z");
+    }
+    world
+        .at("2026-11-25 00:00:00")
+        .run(&["sweep"])
+        .exits(0)
+        .says("1 gone");
+    assert_eq!(token(&world, "token-soon")["status"], "gone");
+    assert_eq!(
+        token(&world, "token-7x2kq")["expires_at"],
+        "2026-12-05T10:15:02Z"
+    );
+}
+
+#[rstest]
+#[case::half_a_page(|| Answer::text(200, "{\"metadata\":{},\"items\":[{"), "ends in the middle")]
+#[case::broken(|| Answer::status(500), "500")]
+#[case::no_rights(|| Answer::status(403), "GlobalRole")]
+#[case::expired(|| Answer::status(401), "make a new one")]
+#[case::elsewhere(|| Answer::status(307).with("location", "https://evil.example.org"), "redirects to")]
+#[case::two_gigabytes(|| Answer::endless(2 << 30), "more than 32 MiB")]
+fn a_listing_that_breaks_off_changes_nothing_and_is_told(
+    #[case] trouble: fn() -> Answer,
+    #[case] words: &str,
+) {
+    let rancher = busy();
+    let mut world = world(Db::Sqlite, &rancher);
+    world.run(&["sweep"]).exits(0);
+    let before = world.tokens();
+    rancher.state().trouble = Some(trouble);
+    world
+        .at("2026-11-24 01:00:00")
+        .run(&["sweep"])
+        .exits(1)
+        .says(words);
+    assert_eq!(world.tokens(), before);
+    rancher.state().trouble = None;
+    world.at("2026-11-24 02:00:00").run(&["sweep"]).exits(0);
+    assert_eq!(world.tokens(), before);
+}
+
+#[test]
+fn a_view_of_ones_own_tokens_alone_is_a_failure_that_says_so() {
+    let rancher = busy();
+    let mut world = world(Db::Sqlite, &rancher);
+    world.run(&["sweep"]).exits(0);
+    let before = world.tokens();
+    {
+        let mut state = rancher.state();
+        state.is_narrow = true;
+        state.may = Some(false);
+    }
+    let words = "the credentials show only the tokens of their own user";
+    world
+        .at("2026-11-24 01:00:00")
+        .run(&["sweep"])
+        .exits(1)
+        .says(words)
+        .says("GlobalRole");
+    world.run(&["check"]).says(words);
+    assert_eq!(world.tokens(), before);
+}
+
+#[test]
+fn a_rancher_that_asks_to_wait_is_left_alone_until_then() {
+    let rancher = busy();
+    rancher.state().trouble = Some(|| Answer::status(429).with("retry-after", "600"));
+    let mut world = world(Db::Sqlite, &rancher);
+    world.run(&["sweep"]).exits(0);
+    rancher.state().trouble = None;
+    rancher.take_lines();
+    world.at("2026-11-24 00:09:00").run(&["sweep"]).exits(0);
+    assert!(rancher.take_lines().is_empty());
+    assert!(world.tokens().is_empty());
+    world.at("2026-11-24 00:11:00").run(&["sweep"]).exits(0);
+    assert_eq!(world.tokens().len(), 7);
+}
+
+#[test]
+fn what_rancher_sends_of_secrets_is_nowhere() {
+    let rancher = busy();
+    let mut world = world(Db::Sqlite, &rancher);
+    world.env("RUST_LOG", "trace").set("log.level", "\"trace\"");
+    let mut said = Vec::new();
+    let mut note = |ran: crate::world::Ran| {
+        said.push(ran.stdout);
+        said.push(ran.stderr);
+    };
+    note(world.run(&["check"]));
+    note(world.run(&["sweep"]));
+    rancher.state().trouble =
+        Some(|| Answer::text(200, "{\"metadata\":{},\"items\":[{\"token\":\"hush-x\"}]}"));
+    note(world.run(&["sweep"]));
+    rancher.state().trouble = Some(|| Answer::text(400, "{\"message\":\"hush-y\"}"));
+    note(world.run(&["sweep"]));
+    for command in [
+        &["token", "list"][..],
+        &["token", "show", "rancher/token-7x2kq"],
+    ] {
+        note(world.run(&[command, &["--format", "json"]].concat()));
+    }
+    for words in ["not as documented", "answered 400"] {
+        assert!(said.iter().any(|text| text.contains(words)), "{said:?}");
+    }
+    for text in &said {
+        assert_eq!(text.lines().find(|line| line.contains(SECRET)), None);
+    }
+    let mails = world.take_mails();
+    assert!(!mails.is_empty() && !mails.iter().any(|mail| mail.raw.contains(SECRET)));
+    let files = fs::read_dir(world.path(""))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let files: Vec<_> = files
+        .filter(|path| path.is_file() && !path.ends_with("rancher-token"))
+        .collect();
+    assert!(
+        files.iter().any(|path| path.ends_with("lapsed.db")),
+        "{files:?}"
+    );
+    for file in files {
+        let bytes = fs::read(&file).unwrap();
+        let is_there = bytes
+            .windows(SECRET.len())
+            .any(|window| window == SECRET.as_bytes());
+        assert!(!is_there, "{}", file.display());
+    }
+}
