@@ -109,6 +109,12 @@ fn rancher(table: &mut Table) -> Option<sources::Kind> {
     });
     let ca_file = table.optional("ca_file", Field::path);
     let kinds = table.list("kinds", Field::parsed);
+    if kinds.as_ref().is_some_and(Vec::is_empty) {
+        table.refuse(
+            "kinds",
+            "names none, so nothing would be watched; leave it out to watch all but sessions",
+        );
+    }
     let users = table.map("users", Field::parsed);
     Some(sources::Kind::Rancher(rancher::Config {
         url: url?,

@@ -415,7 +415,7 @@ fn a_rancher_says_what_each_of_its_keys_should_be() {
         "url = 'r.example.org'\ntoken = 'hidden'".to_owned(),
         "url = 'https://ada@r.example.org'\ntoken = 'a:hidden:hidden'".to_owned(),
         format!("{whole}kinds = ['api_kye', 'session']\nusers = {{ u-1 = 'ada' }}"),
-        format!("{whole}users = 'ada@example.org'\nkind_of = 1"),
+        format!("{whole}users = 'ada@example.org'\nkinds = []\nkind_of = 1"),
     ];
     let texts = texts.map(|text| format!("{rancher}{text}"));
     let said = said(&texts.each_ref().map(String::as_str));
@@ -433,9 +433,10 @@ fn a_rancher_says_what_each_of_its_keys_should_be() {
     the configuration has 2 problems:
       lapsed.toml:6:10: source[0].kinds[0]: "api_kye" is none of api_key, kubeconfig, session, agent, shell, compose, helm, pipeline, telemetry, drain, system
       lapsed.toml:7:17: source[0].users.u-1: "ada" is not a mail address; write it as name@example.org
-    the configuration has 2 problems:
+    the configuration has 3 problems:
       lapsed.toml:6:9: source[0].users: must be a table such as { name = "…" }
-      lapsed.toml:7:1: unknown key `kind_of` in [[source]]; allowed: name, schedule, timeout, allow_revoke, policy_ttl, owners, kind, url, token, ca_file, kinds, users
+      lapsed.toml:7:9: source[0].kinds: names none, so nothing would be watched; leave it out to watch all but sessions
+      lapsed.toml:8:1: unknown key `kind_of` in [[source]]; allowed: name, schedule, timeout, allow_revoke, policy_ttl, owners, kind, url, token, ca_file, kinds, users
     "#);
 }
 

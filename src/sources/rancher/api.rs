@@ -4,7 +4,7 @@
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
 
 use super::shapes::{Object, Page, PageMeta, Review, Version};
@@ -103,6 +103,20 @@ impl Api {
             Err(web::Error::Status { .. } | web::Error::Malformed { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What a list of ext tokens brought; `None` where there are no ext tokens, which a cluster says only
+    /// to those who might see them.
+    pub async fn ext<T>(&self, listed: Result<T, Error>) -> Result<Option<T>, Error> {
+        let missing = [StatusCode::NOT_FOUND];
+        let is_refused = |error: &Error| status(error) == Some(StatusCode::FORBIDDEN);
+        if listed.as_ref().is_err_and(is_refused) {
+            let group = self.get::<IgnoredAny>(EXT).await;
+            if readable(group, &missing)?.is_none() {
+                return Ok(None);
+            }
+        }
+        readable(listed, &missing)
     }
 
     /// What runs there: `v2.12.1`. Not everybody lets it be known.

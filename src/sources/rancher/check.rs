@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 
-use super::api::{Api, EXT, MANAGEMENT, readable};
+use super::api::{Api, EXT, MANAGEMENT};
 use super::people::People;
 use super::settings::Settings;
 use super::shapes::{Ext, Legacy};
@@ -20,7 +19,7 @@ pub async fn check(api: &Api, users: &BTreeMap<String, Address>) -> Result<Check
     let (legacy, tally) = look::<Legacy>(api, MANAGEMENT, &mut sight.caller).await?;
     sight.legacy = tally;
     let ext = look::<Ext>(api, EXT, &mut sight.caller).await;
-    let (ext, tally) = readable(ext, &[StatusCode::NOT_FOUND])?.unzip();
+    let (ext, tally) = api.ext(ext).await?.unzip();
     sight.ext = tally;
     let people = People::read(api, users.clone()).await?;
     sight.is_whole(api, &people).await?;

@@ -19,7 +19,7 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use self::api::{Api, EXT, MANAGEMENT, explained, readable, status};
+use self::api::{Api, EXT, MANAGEMENT, explained, status};
 use self::people::People;
 use self::settings::Settings;
 use self::shapes::{Ext, Legacy};
@@ -135,7 +135,7 @@ impl Rancher {
             use_told: true,
         };
         let ext = listing.take::<Ext>(&format!("{EXT}/tokens")).await;
-        listing.sight.ext = readable(ext, &[StatusCode::NOT_FOUND])?;
+        listing.sight.ext = self.api.ext(ext).await?;
         if listing.sight.ext.is_none() {
             listing.use_told = tells_use(self.api.version().await.as_deref());
         }

@@ -31,6 +31,17 @@ impl Tally {
         let one = self.one.as_deref();
         !self.is_mixed && one.is_none_or(|one| caller.is_none_or(|caller| caller == one))
     }
+
+    /// Whether the caller was seen, and nobody else.
+    fn is_surely_of(&self, caller: Option<&str>) -> bool {
+        !self.is_mixed && caller.is_some() && self.one.as_deref() == caller
+    }
+
+    /// Whether there is nobody else who could have tokens, as far as anybody may know.
+    fn is_alone(&self, people: &People) -> bool {
+        let one = self.one.as_deref().unwrap_or_default();
+        people.users_told && !people.has_others(one)
+    }
 }
 
 /// Both lists, as they were seen.
@@ -53,29 +64,30 @@ impl Sight {
             && ext.is_of(caller)
         {
             // The very question that the store of ext tokens asks before it shows those of others.
-            let is_empty = ext.one.is_none();
-            let others = || !is_empty && (self.legacy.is_mixed || has_others(people, ext));
-            if !api.may("list", "", "*").await?.unwrap_or_else(|| !others()) {
-                return Err(narrowed());
-            }
+            let may = api.may("list", "", "*").await?;
+            let seems = || self.legacy.is_mixed || !ext.is_alone(people);
+            may_see(may, ext.is_surely_of(caller) && seems())?;
         }
         if self.legacy.one.is_some() && self.legacy.is_of(caller) {
             let may = api.may("list", "management.cattle.io", "tokens").await?;
-            if !may.unwrap_or_else(|| !has_others(people, &self.legacy)) {
-                return Err(narrowed());
-            }
+            let legacy = &self.legacy;
+            may_see(may, legacy.is_surely_of(caller) && !legacy.is_alone(people))?;
         }
         Ok(())
     }
 }
 
-/// Whether there are people whose tokens are missing, or nobody may know.
-fn has_others(people: &People, tally: &Tally) -> bool {
-    !people.users_told || people.has_others(tally.one.as_deref().unwrap_or_default())
+/// What the cluster says counts; without its word, what it looks like.
+fn may_see(may: Option<bool>, seems_narrow: bool) -> Result<(), Error> {
+    if may.unwrap_or(!seems_narrow) {
+        Ok(())
+    } else {
+        Err(narrowed())
+    }
 }
 
 /// The error of a listing that shows the caller's tokens alone.
-pub fn narrowed() -> Error {
+fn narrowed() -> Error {
     Error::Narrowed {
         mend: RULE.to_owned(),
     }

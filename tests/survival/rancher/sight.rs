@@ -109,6 +109,32 @@ async fn ext_tokens_of_several_users_need_no_proof() {
     assert!(!is_narrowed(&rancher).await);
 }
 
+#[tokio::test]
+async fn a_listing_that_lacks_the_token_of_lapsed_itself_is_not_its_own_users_alone() {
+    let rancher = Rancher::with(|state| {
+        state.legacy.retain(|token| token["userId"] != "u-boss");
+        state.may = None;
+    });
+    assert!(!is_narrowed(&rancher).await);
+    rancher.state().may = Some(false);
+    assert!(is_narrowed(&rancher).await, "the cluster knows better");
+}
+
+#[tokio::test]
+async fn an_older_server_that_forbids_what_it_does_not_have_has_no_ext_tokens() {
+    let rancher = Rancher::with(|state| {
+        state.ext = None;
+        state.hidden.push("ext.cattle.io/v1/tokens");
+    });
+    assert_eq!(rancher.tokens().await.len(), 2);
+    let checked = rancher.source().check().await.unwrap();
+    assert!(
+        checked.summary.ends_with("no ext tokens before 2.12"),
+        "{}",
+        checked.summary
+    );
+}
+
 #[rstest]
 #[case("management.cattle.io/v3/tokens")]
 #[case("ext.cattle.io/v1/tokens")]
