@@ -7,6 +7,7 @@ mod data;
 mod deliver;
 mod process;
 mod sink;
+mod sources;
 mod sweep;
 mod table;
 
@@ -91,6 +92,9 @@ fn main() -> anyhow::Result<()> {
         }
         if options.takes("table") {
             table::run_all(&options).await?;
+        }
+        if options.takes("sources") {
+            sources::run(&options).await?;
         }
         Ok(())
     })
