@@ -337,9 +337,9 @@ async fn an_issuer_who_is_not_among_the_people_is_gone(#[case] db: Db) {
 }
 
 /// The statement with a cast where the database needs one.
-fn by_id(db: Db, statement: &str) -> Option<String> {
+fn by_id(db: Db, statement: &str) -> String {
     let cast = if db == Db::Postgres { "::int" } else { "" };
-    Some(format!("{statement} WHERE id = :external_id{cast}"))
+    format!("{statement} WHERE id = :external_id{cast}")
 }
 
 #[rstest]
@@ -353,7 +353,7 @@ async fn a_token_is_ended_where_exactly_one_row_changes_and_it_shows(#[case] db:
         .await;
     let error = table.source().revoke("1").await.unwrap_err();
     assert!(matches!(error, Error::Rights { .. }), "{error}");
-    table.config.revoke = by_id(db, "UPDATE api_token SET state = 'revoked'");
+    table.config.revoke = Some(by_id(db, "UPDATE api_token SET state = 'revoked'"));
     table.source().revoke("1").await.unwrap();
     assert_eq!(
         table
@@ -379,10 +379,10 @@ async fn a_token_is_ended_where_exactly_one_row_changes_and_it_shows(#[case] db:
             .await,
         ["a", "b"]
     );
-    table.config.revoke = by_id(db, "UPDATE api_token SET title = 'c'");
+    table.config.revoke = Some(by_id(db, "UPDATE api_token SET title = 'c'"));
     let error = table.source().revoke("2").await.unwrap_err();
     assert!(matches!(error, Error::StillThere), "{error}");
-    table.config.revoke = by_id(db, "DELETE FROM api_token");
+    table.config.revoke = Some(by_id(db, "DELETE FROM api_token"));
     table.source().revoke("2").await.unwrap();
     assert_eq!(
         table.fresh.texts("SELECT title FROM api_token").await,
@@ -406,8 +406,8 @@ async fn a_check_names_the_columns_and_what_the_role_may(#[case] db: Db) {
         assert!(checked.summary.contains(words), "{}", checked.summary);
     }
     assert_eq!(checked.rights, []);
-    table.config.revoke = by_id(db, "UPDATE api_token SET state = 'revoked'");
-    table.config.mark_expired = by_id(db, "UPDATE no_such_table SET state = 'expired'");
+    table.config.revoke = Some(by_id(db, "UPDATE api_token SET state = 'revoked'"));
+    table.config.mark_expired = Some(by_id(db, "UPDATE no_such_table SET state = 'expired'"));
     let checked = table.source().check().await.unwrap();
     assert_eq!(checked.rights.len(), 2);
     assert_eq!(checked.rights[1].missing, None, "{:?}", checked.rights);
