@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use lapsed::sources::rancher::{self, TokenKind};
-use lapsed::sources::{Common, Kind, Source as _};
+use lapsed::sources::{Common, Kind};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
