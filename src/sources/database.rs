@@ -92,6 +92,10 @@ impl Database {
             Connection::Sqlite { connection, .. } => {
                 let begun = sqlx::query("BEGIN").execute(&mut **connection);
                 self.in_time(begun).await?;
+                // Begins in earnest, so that what a killed program left shows here.
+                let looked = sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1");
+                self.in_time(looked.fetch_optional(&mut **connection))
+                    .await?;
             }
             Connection::Postgres(connection) => {
                 // Within the transaction rather than at the start of the session, which a pooler in

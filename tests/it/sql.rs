@@ -426,3 +426,53 @@ async fn a_check_names_the_columns_and_what_the_role_may(#[case] db: Db) {
         ["a"]
     );
 }
+
+/// What a program leaves that is killed while it writes: half of it in the file, the rest in a journal.
+async fn half_written(table: &Table, folder: &std::path::Path) -> std::path::PathBuf {
+    use sqlx::{Connection as _, Executor as _};
+    let file = table.fresh.url.trim_start_matches("sqlite://");
+    let file = file.split('?').next().unwrap();
+    let mut writer = sqlx::SqliteConnection::connect(file).await.unwrap();
+    writer
+        .execute("PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; BEGIN")
+        .await
+        .unwrap();
+    writer
+        .execute("UPDATE api_token SET title = title || hex(zeroblob(2000))")
+        .await
+        .unwrap();
+    let left = folder.join("left.db");
+    std::fs::copy(file, &left).unwrap();
+    std::fs::copy(format!("{file}-journal"), folder.join("left.db-journal")).unwrap();
+    left
+}
+
+#[tokio::test]
+async fn what_a_killed_program_left_half_written_is_taken_back_where_lapsed_may_write() {
+    let mut table = Table::new(Db::Sqlite, QUERY).await;
+    let rows: Vec<String> = (0..200)
+        .map(|id| format!("({id}, 'a', NULL, NULL, NULL, NULL)"))
+        .collect();
+    table.insert(&rows.join(", ")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let left = half_written(&table, folder.path()).await;
+    table.config.url = SecretString::from(format!("sqlite://{}", left.display()));
+
+    let error = table
+        .fetch(&Last::default())
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("killed while it wrote"), "{error}");
+    table.config.mark_expired =
+        Some("UPDATE api_token SET state = 'x' WHERE id = :external_id".to_owned());
+    let listing = table.fetch(&Last::default()).await.unwrap();
+    assert_eq!(listing.count, 200);
+    assert!(
+        listing
+            .tokens
+            .map(Result::unwrap)
+            .all(|token| token.name == Cell::Value("a".to_owned()))
+    );
+}

@@ -67,6 +67,15 @@ pub enum Error {
         /// Why, with names but no values.
         reason: String,
     },
+    /// A program was killed while it wrote to it, and what it left cannot be taken back by who only reads.
+    #[error(
+        "a program was killed while it wrote to {place}; it can be read again once a program that may \
+         write has opened it"
+    )]
+    HalfWritten {
+        /// Where it is.
+        place: String,
+    },
     /// It is there, and did not do it.
     #[error("{place} failed: {reason}")]
     Failed {
@@ -216,6 +225,10 @@ fn sqlite(error: &dyn DatabaseError, place: String, limit: Duration) -> Error {
     ];
     let code: i32 = error.code().and_then(|code| code.parse().ok()).unwrap_or(0);
     let message = error.message();
+    // SQLITE_READONLY_RECOVERY and SQLITE_READONLY_ROLLBACK (<https://www.sqlite.org/rescode.html>).
+    if matches!(code, 264 | 776) {
+        return Error::HalfWritten { place };
+    }
     match code & 0xff {
         1 if NAMING.iter().any(|start| message.starts_with(start)) => Error::Statement {
             place,

@@ -22,6 +22,18 @@ impl Database {
             connection: self.connect(false).await?,
         })
     }
+
+    /// Takes back what a program that was killed left half written, as SQLite does for whoever may write.
+    ///
+    /// # Errors
+    /// When it is away, or does not let us in.
+    pub(crate) async fn recover(&self) -> Result<(), Error> {
+        let mut writing = self.write().await?;
+        writing.plain("BEGIN IMMEDIATE").await?;
+        writing.plain("ROLLBACK").await?;
+        writing.close().await;
+        Ok(())
+    }
 }
 
 impl Writing<'_> {

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::Token;
 
-use super::database::{Database, Reading, Scalar};
+use super::database::{self, Database, Reading, Scalar};
 use super::file::blocking;
 use super::intake::{Intake, Place};
 use super::{Checked, Common, Error, Fetched, Last, Listing, Refusal, Refusals, Source, Told};
@@ -122,7 +122,7 @@ impl Source for SqlSource {
     async fn fetch(&self, last: &Last) -> Result<Fetched<Listing>, Error> {
         let since = self.since(last);
         let mut refusals = Refusals::default();
-        let mut reading = self.database.read().await?;
+        let mut reading = self.read().await?;
         let people = match &self.people {
             Some(query) => Some(People::read(&mut reading, query, &mut refusals).await?),
             None => None,
@@ -167,6 +167,21 @@ impl Source for SqlSource {
 }
 
 impl SqlSource {
+    /// Begins to read. It may be that lapsed itself was killed while it wrote, and nobody else writes.
+    async fn read(&self) -> Result<Reading<'_>, database::Error> {
+        match self.database.read().await {
+            Err(database::Error::HalfWritten { .. }) if self.writes() => {
+                self.database.recover().await?;
+                self.database.read().await
+            }
+            reading => reading,
+        }
+    }
+
+    fn writes(&self) -> bool {
+        self.mark_expired.is_some() || self.revoke.is_some()
+    }
+
     /// Whether the query asks for changes only.
     fn is_incremental(&self) -> bool {
         !self.query.names.is_empty()

@@ -26,7 +26,7 @@ const WRITABLE: &str = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n
 impl SqlSource {
     /// Runs the queries for a few rows.
     pub(super) async fn probe(&self) -> Result<Checked, Error> {
-        let mut reading = self.database.read().await?;
+        let mut reading = self.read().await?;
         let kind = if self.database.is_sqlite() {
             "SQLite"
         } else {

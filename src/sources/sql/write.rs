@@ -96,7 +96,7 @@ impl SqlSource {
         let mut values = self.values(DateTime::UNIX_EPOCH);
         values.push(Scalar::Text(external_id.to_owned()));
         let mut found = None;
-        let mut reading = self.database.read().await?;
+        let mut reading = self.read().await?;
         reading
             .records(&query, &values, |record| {
                 let shape = Shape::of_tokens(&record.columns(), self.dialect)?;
