@@ -725,7 +725,7 @@ fn a_token_is_ended_through_lapsed_and_a_kill_in_between_is_made_good(#[case] db
         answer
     });
     let mut world = world(db, &stub);
-    world.table("allow_revoke = true").env("USER", "grace");
+    world.env("USER", "grace");
     world.run(&["sweep"]).exits(0).says("3 new");
     world.take_mails();
     let trail = |world: &World| -> Vec<String> {
