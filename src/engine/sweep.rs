@@ -57,12 +57,7 @@ impl Engine {
         let started_at = self.now();
         let mut report = Report::default();
         match self.take_sweep_lease().await {
-            Ok(true) => {
-                self.under_lease(options, stop, &mut report).await;
-                if let Err(error) = self.drop_sweep_lease().await {
-                    note(&mut report, None, &error);
-                }
-            }
+            Ok(true) => self.under_lease(options, stop, &mut report).await,
             Ok(false) => report.lease_held = true,
             Err(error) => note(&mut report, None, &error),
         }
@@ -167,7 +162,8 @@ impl Engine {
         Ok(tx.commit().await?)
     }
 
-    /// Writes the run down.
+    /// Writes the run down and lets the lease go: in one transaction, because a sweep with nothing due has
+    /// little else to write.
     async fn write_run(&self, started_at: DateTime<Utc>, report: &mut Report) -> Result<(), Error> {
         let ended_at = self.now();
         report.elapsed_ms = (ended_at - started_at).num_milliseconds().unsigned_abs();
@@ -181,6 +177,7 @@ impl Engine {
         };
         let mut tx = self.store.begin().await?;
         tx.add_run(Self::new_id(started_at), &run, &text).await?;
+        tx.drop_lease(SWEEP, self.holder).await?;
         Ok(tx.commit().await?)
     }
 }

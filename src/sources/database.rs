@@ -182,6 +182,17 @@ enum Connection {
     Postgres(Box<PgConnection>),
 }
 
+impl Connection {
+    async fn close(self, limit: Duration) {
+        let _ = match self {
+            Self::Sqlite { connection, .. } => {
+                tokio::time::timeout(limit, connection.close()).await
+            }
+            Self::Postgres(connection) => tokio::time::timeout(limit, connection.close()).await,
+        };
+    }
+}
+
 /// Tells SQLite, which would otherwise compute on in its thread, that nobody waits any more.
 #[derive(Default)]
 struct GivenUp(Arc<AtomicBool>);
@@ -342,15 +353,7 @@ impl Reading<'_> {
     /// Ends the connection in good order. To drop it is as safe, and leaves a line in the log of
     /// PostgreSQL.
     pub async fn close(self) {
-        let limit = self.database.timeout;
-        let _ = match self.connection {
-            Connection::Sqlite { connection, .. } => {
-                tokio::time::timeout(limit, connection.close()).await
-            }
-            Connection::Postgres(connection) => {
-                tokio::time::timeout(limit, connection.close()).await
-            }
-        };
+        self.connection.close(self.database.timeout).await;
     }
 
     async fn visit(

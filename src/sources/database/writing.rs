@@ -1,6 +1,6 @@
 //! The few statements that write, where an operator configured some: each in a transaction of its own.
 
-use sqlx::{Connection as _, Executor as _};
+use sqlx::Executor as _;
 
 use super::record::{Scalar, postgres_arguments, sqlite_arguments};
 use super::{Connection, Database, Error, trusted};
@@ -105,14 +105,6 @@ impl Writing<'_> {
 
     /// Ends the connection in good order.
     pub async fn close(self) {
-        let limit = self.database.timeout;
-        let _ = match self.connection {
-            Connection::Sqlite { connection, .. } => {
-                tokio::time::timeout(limit, connection.close()).await
-            }
-            Connection::Postgres(connection) => {
-                tokio::time::timeout(limit, connection.close()).await
-            }
-        };
+        self.connection.close(self.database.timeout).await;
     }
 }
