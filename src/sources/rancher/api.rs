@@ -159,9 +159,24 @@ impl Pages<'_> {
         if let Some(next) = &self.next {
             request = request.query("continue", next);
         }
-        let Page { metadata, items } = request.json().await?;
+        let page = request.json().await.map_err(|error| self.broken(error));
+        let Page { metadata, items } = page?;
         self.turn(metadata)?;
         Ok(Some(items))
+    }
+
+    /// Says what an error means. A list that was there for one page is a list that broke off, and neither
+    /// one that does not exist nor one that nobody may see.
+    fn broken(&self, error: web::Error) -> Error {
+        let error = Error::Web(error);
+        match status(&error) {
+            Some(StatusCode::NOT_FOUND) if self.next.is_some() => Error::Content {
+                place: self.path.clone(),
+                reason: "a later page of the list was not found (404)".to_owned(),
+            },
+            Some(StatusCode::FORBIDDEN) if self.next.is_some() => explained(error),
+            _ => error,
+        }
     }
 
     fn turn(&mut self, meta: PageMeta) -> Result<(), Error> {

@@ -325,6 +325,36 @@ async fn a_page_that_is_not_as_it_should_be_fails_the_listing(
     assert!(error.contains(words) && !error.contains(SECRET), "{error}");
 }
 
+#[rstest]
+#[case::not_found(404, "a later page of the list was not found")]
+#[case::not_allowed(403, "verbs [\"get\", \"list\"] to a GlobalRole")]
+#[tokio::test]
+async fn a_list_that_vanishes_between_two_pages_is_no_list_that_never_was(
+    #[case] status: u16,
+    #[case] words: &str,
+) {
+    let rancher = Rancher::with(|state| {
+        state.page = 2;
+        let tokens = (0..3).map(|n| ext(&format!("token-{n}"), "u-ada", json!({})));
+        state.ext = Some(tokens.collect());
+    });
+    rancher.state().trouble = Some(match status {
+        404 => || Answer::status(404),
+        _ => || Answer::status(403),
+    });
+    let error = rancher.refusal().await;
+    assert!(error.contains(words), "{error}");
+    assert!(error.contains("ext.cattle.io/v1/tokens"), "{error}");
+    // So it is with the people, of whom nothing is concluded then.
+    {
+        let mut state = rancher.state();
+        state.ext = Some(Vec::new());
+        state.users.push(user("u-three", json!({})));
+    }
+    let error = rancher.refusal().await;
+    assert!(error.contains(words) && error.contains("/users"), "{error}");
+}
+
 #[tokio::test]
 async fn a_busy_server_is_left_alone_as_long_as_it_says() {
     let rancher = paged();
