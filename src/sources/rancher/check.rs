@@ -10,6 +10,7 @@ use super::settings::Settings;
 use super::shapes::{Ext, Legacy};
 use super::sight::{Sight, Tally};
 use super::token::Row;
+use super::version;
 use crate::domain::Address;
 use crate::sources::{Checked, Error, Right};
 
@@ -25,9 +26,14 @@ pub async fn check(api: &Api, users: &BTreeMap<String, Address>) -> Result<Check
     sight.is_whole(api, &people).await?;
     let settings = Settings::read(api).await?;
     let version = api.version().await;
+    let mut rights = rights(api, &people, &settings, ext.is_some()).await?;
+    let lacks_ext = ext.is_none() && version::has_ext(version.as_deref());
+    if lacks_ext {
+        rights.push(lack_of_ext());
+    }
     Ok(Checked {
-        summary: summary(version.as_deref(), legacy, ext),
-        rights: rights(api, &people, &settings, ext.is_some()).await?,
+        summary: summary(version.as_deref(), legacy, ext, lacks_ext),
+        rights,
     })
 }
 
@@ -55,16 +61,29 @@ async fn look<T: DeserializeOwned + Into<Row>>(
 }
 
 /// `Rancher v2.12.1, 14 legacy tokens, 3 ext tokens`.
-fn summary(version: Option<&str>, legacy: u64, ext: Option<u64>) -> String {
+fn summary(version: Option<&str>, legacy: u64, ext: Option<u64>, lacks_ext: bool) -> String {
     let version = version.map(|version| version.chars().filter(|c| !c.is_control()).take(40));
     let version = version.map_or(String::new(), |version| {
         format!(" {}", version.collect::<String>())
     });
     let ext = match ext {
         Some(ext) => format!("{ext} ext tokens"),
+        None if lacks_ext => "the list of ext tokens is missing".to_owned(),
         None => "no ext tokens before 2.12".to_owned(),
     };
     format!("Rancher{version}, {legacy} legacy tokens, {ext}")
+}
+
+/// What is said of a server that must have ext tokens and knows no list of them.
+fn lack_of_ext() -> Right {
+    let mend = format!(
+        "Rancher has ext tokens since 2.12, but {EXT}/tokens is not there: mend its extension API, or turn on the \
+         feature that it needs; until then no token of either store is marked gone"
+    );
+    Right {
+        what: "list the ext tokens".to_owned(),
+        missing: Some(mend),
+    }
 }
 
 async fn rights(

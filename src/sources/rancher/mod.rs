@@ -9,6 +9,7 @@ mod settings;
 mod shapes;
 mod sight;
 mod token;
+mod version;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -133,11 +134,14 @@ impl Rancher {
             gathering: Gathering::default(),
             sight: Sight::default(),
             use_told: true,
+            lacks_ext: false,
         };
         let ext = listing.take::<Ext>(&format!("{EXT}/tokens")).await;
         listing.sight.ext = self.api.ext(ext).await?;
         if listing.sight.ext.is_none() {
-            listing.use_told = tells_use(self.api.version().await.as_deref());
+            let version = self.api.version().await;
+            listing.use_told = version::tells_use(version.as_deref());
+            listing.lacks_ext = version::has_ext(version.as_deref());
         }
         let legacy = format!("{MANAGEMENT}/tokens");
         listing.sight.legacy = listing.take::<Legacy>(&legacy).await?;
@@ -145,6 +149,7 @@ impl Rancher {
             people,
             gathering,
             sight,
+            lacks_ext,
             ..
         } = listing;
         sight.is_whole(&self.api, &people).await?;
@@ -153,9 +158,12 @@ impl Rancher {
         let evidence = longest_life
             .as_ref()
             .map_or("", |longest| &longest.evidence);
+        // Without them the same tokens are another listing: one from which nothing is gone.
+        let lack = if lacks_ext { " without ext" } else { "" };
         listing.fingerprint = listing
             .fingerprint
-            .map(|tokens| format!("{tokens} {evidence}"));
+            .map(|tokens| format!("{tokens} {evidence}{lack}"));
+        listing.is_partial = lacks_ext;
         listing.longest_life = longest_life;
         Ok(listing)
     }
@@ -169,6 +177,8 @@ struct Lister<'a> {
     sight: Sight,
     /// Whether this Rancher writes down when tokens are used.
     use_told: bool,
+    /// Whether the list of ext tokens is missing from a Rancher that has such.
+    lacks_ext: bool,
 }
 
 impl Lister<'_> {
@@ -195,27 +205,5 @@ impl Lister<'_> {
             }
         }
         Ok(tally)
-    }
-}
-
-/// Whether a server without ext tokens writes down when its tokens are used: since 2.10.
-fn tells_use(version: Option<&str>) -> bool {
-    let number = |part: Option<&str>| part?.parse::<u32>().ok();
-    let version = version.unwrap_or_default().trim_start_matches('v');
-    let mut parts = version.split(['.', '-']);
-    let (major, minor) = (number(parts.next()), number(parts.next()));
-    major.zip(minor).is_some_and(|version| version >= (2, 10))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn uses_are_told_since_2_10() {
-        let told = ["v2.10.0", "v2.11.3-rc1", "2.13.0", "v3.0.0"];
-        assert!(told.iter().all(|version| tells_use(Some(version))));
-        let untold = [Some("v2.9.12"), Some("dev"), Some("v2"), None];
-        assert!(!untold.iter().any(|version| tells_use(*version)));
     }
 }

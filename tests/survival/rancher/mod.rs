@@ -40,6 +40,8 @@ pub struct State {
     pub legacy: Vec<Value>,
     /// Of `ext.cattle.io`; none before 2.12.
     pub ext: Option<Vec<Value>>,
+    /// What it says that it is, where that does not follow from its ext tokens.
+    pub version: Option<&'static str>,
     pub users: Vec<Value>,
     pub attributes: Vec<Value>,
     pub providers: BTreeMap<&'static str, bool>,
@@ -173,9 +175,12 @@ impl Rancher {
 impl State {
     fn answer(&mut self, asked: &Asked) -> Answer {
         if asked.path == "/rancherversion" {
-            return Answer::json(
-                &json!({"Version": if self.ext.is_some() { "v2.12.1" } else { "v2.9.3" }}),
-            );
+            let fitting = if self.ext.is_some() {
+                "v2.12.1"
+            } else {
+                "v2.9.3"
+            };
+            return Answer::json(&json!({"Version": self.version.unwrap_or(fitting)}));
         }
         let bearer = asked.header("authorization").unwrap_or_default();
         if bearer

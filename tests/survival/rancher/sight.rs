@@ -136,6 +136,30 @@ async fn an_older_server_that_forbids_what_it_does_not_have_has_no_ext_tokens() 
 }
 
 #[rstest]
+#[case::has_ext_tokens("v2.12.1", true)]
+#[case::has_none("v2.11.4", false)]
+#[case::nobody_knows("dev", false)]
+#[tokio::test]
+async fn a_store_that_must_be_there_and_is_not_leaves_the_listing_incomplete(
+    #[case] version: &'static str,
+    #[case] expected: bool,
+) {
+    let rancher = Rancher::with(|state| {
+        state.ext = None;
+        state.version = Some(version);
+    });
+    assert_eq!(rancher.fetch().await.unwrap().is_partial, expected);
+    let checked = rancher.source().check().await.unwrap();
+    let missing = lacking(&checked);
+    assert_eq!(!missing.is_empty(), expected, "{missing:?}");
+    assert_eq!(checked.summary.contains("is missing"), expected);
+    if let Some(right) = missing.first() {
+        let mend = right.missing.as_deref().unwrap_or_default();
+        assert!(mend.contains("no token of either store is marked gone"));
+    }
+}
+
+#[rstest]
 #[case("management.cattle.io/v3/tokens")]
 #[case("ext.cattle.io/v1/tokens")]
 #[tokio::test]

@@ -160,6 +160,27 @@ fn a_listing_that_breaks_off_changes_nothing_and_is_told(
 }
 
 #[test]
+fn a_store_that_is_down_for_a_moment_loses_no_token() {
+    let rancher = busy();
+    let mut world = world(Db::Sqlite, &rancher);
+    world.run(&["sweep"]).exits(0);
+    let before = world.tokens();
+    let ext = {
+        let mut state = rancher.state();
+        state.version = Some("v2.12.1");
+        state.ext.take()
+    };
+    world.at("2026-11-24 01:00:00").run(&["sweep"]).exits(0);
+    assert_eq!(world.tokens(), before);
+    world
+        .run(&["check"])
+        .says("the list of ext tokens is missing");
+    rancher.state().ext = ext;
+    world.at("2026-11-24 02:00:00").run(&["sweep"]).exits(0);
+    assert_eq!(world.tokens(), before);
+}
+
+#[test]
 fn a_view_of_ones_own_tokens_alone_is_a_failure_that_says_so() {
     let rancher = busy();
     let mut world = world(Db::Sqlite, &rancher);
