@@ -135,6 +135,7 @@ impl Rancher {
             sight: Sight::default(),
             use_told: true,
             lacks_ext: false,
+            is_unsure: false,
         };
         let ext = listing.take::<Ext>(&format!("{EXT}/tokens")).await;
         listing.sight.ext = self.api.ext(ext).await?;
@@ -150,6 +151,7 @@ impl Rancher {
             gathering,
             sight,
             lacks_ext,
+            is_unsure,
             ..
         } = listing;
         sight.is_whole(&self.api, &people).await?;
@@ -158,12 +160,13 @@ impl Rancher {
         let evidence = longest_life
             .as_ref()
             .map_or("", |longest| &longest.evidence);
-        // Without them the same tokens are another listing: one from which nothing is gone.
-        let lack = if lacks_ext { " without ext" } else { "" };
+        let is_partial = lacks_ext || is_unsure;
+        // The same tokens are another listing then: one from which nothing is gone.
+        let lack = if is_partial { " in part" } else { "" };
         listing.fingerprint = listing
             .fingerprint
             .map(|tokens| format!("{tokens} {evidence}{lack}"));
-        listing.is_partial = lacks_ext;
+        listing.is_partial = is_partial;
         listing.longest_life = longest_life;
         Ok(listing)
     }
@@ -179,6 +182,8 @@ struct Lister<'a> {
     use_told: bool,
     /// Whether the list of ext tokens is missing from a Rancher that has such.
     lacks_ext: bool,
+    /// Whether tokens were left out that may be watched ones of Rancher itself.
+    is_unsure: bool,
 }
 
 impl Lister<'_> {
@@ -198,7 +203,12 @@ impl Lister<'_> {
                     self.sight.caller = Some(row.user_id.clone());
                 }
                 self.people.find(api, &row.user_id).await?;
-                if self.rancher.kinds.contains(&row.kind(&self.people)) {
+                let kinds = &self.rancher.kinds;
+                let is_watched = kinds.contains(&row.kind(&self.people));
+                if !is_watched && row.may_be_of_system(&self.people) {
+                    self.is_unsure |= kinds.contains(&TokenKind::System);
+                }
+                if is_watched {
                     let token = row.listed(&self.people, self.use_told);
                     self.gathering.push(&token)?;
                 }

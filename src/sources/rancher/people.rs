@@ -13,6 +13,9 @@ use crate::sources::Error;
 /// are deleted.
 const LOOKUPS: usize = 200;
 
+/// The provider of users whom Rancher itself knows by their passwords.
+const LOCAL: &str = "local";
+
 /// No more is kept of what a provider said.
 const ERROR_LENGTH: usize = 300;
 
@@ -148,6 +151,17 @@ impl People {
         }
     }
 
+    /// Whether it is known who a user is, or that he is nobody. What can be no id will never be told.
+    pub fn tells_of(&self, id: &str) -> bool {
+        let is_settled = !matches!(self.whereabouts(id), Whereabouts::Untold);
+        is_settled || self.users_told && !is_name(id)
+    }
+
+    /// Whether it is known if a provider is switched off. The local one never is.
+    pub fn tells_of_provider(&self, id: &str) -> bool {
+        self.switched_off.is_some() || id.is_empty() || id == LOCAL
+    }
+
     /// The mailbox of a user, for a token that he made by this provider: what the provider sent for mail,
     /// the name he logged in by, the name the provider sent, his id at the provider, what is configured,
     /// and at last whatever another provider said of him.
@@ -191,7 +205,7 @@ fn switched_off(providers: Collection<Provider>) -> HashSet<String> {
     let off = providers
         .data
         .into_iter()
-        .filter(|provider| provider.enabled == Some(false) && provider.id != "local");
+        .filter(|provider| provider.enabled == Some(false) && provider.id != LOCAL);
     off.map(|provider| provider.id).collect()
 }
 

@@ -103,6 +103,11 @@ impl Row {
         })
     }
 
+    /// Whether nobody tells if it is a key of a person or of Rancher itself.
+    pub fn may_be_of_system(&self, people: &People) -> bool {
+        self.kind(people) == TokenKind::ApiKey && !people.tells_of(&self.user_id)
+    }
+
     /// What it is to lapsed; `use_told` says whether this Rancher knows when tokens are used.
     pub fn listed(self, people: &People, use_told: bool) -> Listed {
         let kind = self.kind(people);
@@ -112,6 +117,8 @@ impl Row {
         let issuer = people.address(&self.user_id, &self.provider, principal);
         let (expiry, is_computed) = self.expiry();
         let fault = self.fault(people, whose);
+        let status = self.status(people, fault.is_some());
+        let role = Some(kind.as_str().to_owned()).filter(|_| !self.may_be_of_system(people));
         let description = [self.description.as_deref(), fault.as_deref()];
         let description = description
             .into_iter()
@@ -127,16 +134,13 @@ impl Row {
             },
             issuer_id: Some(self.user_id.clone()).filter(|id| !id.is_empty()),
             issuer_gone: gone(&self.user_id, whose),
-            role: Cell::Value(kind.as_str().to_owned()),
+            role: cell(role, false),
             scope: cells::text(self.cluster.as_deref()),
             created_at: cell(self.created_at, true),
             expiry: Cell::Value(expiry),
             is_computed,
             last_used_at: cell(self.last_used_at, use_told),
-            status: Cell::Value(match fault {
-                Some(_) => Status::Disabled,
-                None => Status::Active,
-            }),
+            status,
             ..Listed::named(self.external_id)
         }
     }
@@ -160,6 +164,16 @@ impl Row {
         match life.and_then(|life| created_at.checked_add_signed(life)) {
             Some(at) if at <= LAST => (Expiry::At(at), true),
             _ => (Expiry::Never, false),
+        }
+    }
+
+    /// Without a fault it works only as far as user and provider are told; else what is known of it stays.
+    fn status(&self, people: &People, has_fault: bool) -> Cell<Status> {
+        let is_told = people.tells_of(&self.user_id) && people.tells_of_provider(&self.provider);
+        if has_fault {
+            Cell::Value(Status::Disabled)
+        } else {
+            cell(is_told.then_some(Status::Active), false)
         }
     }
 

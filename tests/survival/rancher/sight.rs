@@ -1,11 +1,12 @@
 //! What the token of lapsed sees: everybody's tokens, or its own user's, which Rancher does not tell apart.
 
-use lapsed::domain::Cell;
-use lapsed::sources::{Checked, Error, Right};
+use lapsed::domain::{Cell, Status};
+use lapsed::sources::rancher::TokenKind;
+use lapsed::sources::{Checked, Error, Fetched, Last, Right};
 use rstest::rstest;
 use serde_json::json;
 
-use super::{Rancher, State, ext, legacy, user};
+use super::{OWN, Rancher, State, ext, legacy, user};
 
 /// Only the tokens of the user of lapsed, as a narrow role sees them.
 fn alone(state: &mut State) {
@@ -204,6 +205,64 @@ async fn without_the_users_the_tokens_tell_what_they_can() {
         (Cell::Absent, Cell::Absent)
     );
     assert_eq!(token.issuer_gone, Cell::Absent);
+}
+
+#[rstest]
+#[case::users("/users", Cell::Absent, Cell::Absent)]
+#[case::providers("authConfigs", Cell::Absent, Cell::Value("api_key".to_owned()))]
+#[case::neither_matters("/userattributes", Cell::Value(Status::Active), Cell::Value("api_key".to_owned()))]
+#[tokio::test]
+async fn a_token_works_only_as_far_as_its_user_and_provider_are_told(
+    #[case] hidden: &'static str,
+    #[case] status: Cell<Status>,
+    #[case] role: Cell<String>,
+) {
+    let rancher = Rancher::with(|state| {
+        state.hidden.push(hidden);
+        let off = legacy("token-off", "u-ada", json!({"enabled": false}));
+        let kubeconfig = json!({"authProvider": "local"});
+        let kubeconfig = legacy("kubeconfig-u-ada", "u-ada", kubeconfig);
+        state.legacy.extend([off, kubeconfig]);
+    });
+    let token = rancher.token("token-7x2kq").await;
+    assert_eq!((token.status, token.role), (status.clone(), role));
+    // What the token says itself is sure.
+    let off = rancher.token("token-off").await;
+    assert_eq!(off.status, Cell::Value(Status::Disabled));
+    let kubeconfig = rancher.token("kubeconfig-u-ada").await;
+    assert_eq!(kubeconfig.role, Cell::Value("kubeconfig".to_owned()));
+    // Nobody switches the local provider off.
+    let is_local_known = hidden != "/users";
+    assert_eq!(kubeconfig.status != Cell::Absent, is_local_known);
+}
+
+#[tokio::test]
+async fn a_user_past_the_last_look_up_changes_nothing() {
+    let rancher = Rancher::with(|state| {
+        let many = (0..201).map(|n| legacy(&format!("token-{n:03}"), &format!("u-{n}"), json!({})));
+        state.legacy.extend(many);
+    });
+    let tokens = rancher.tokens().await;
+    let untold = tokens.iter().filter(|token| token.status == Cell::Absent);
+    let untold: Vec<_> = untold.map(|token| token.external_id.as_str()).collect();
+    assert_eq!(untold, ["token-200"]);
+}
+
+#[rstest]
+#[case::of_rancher_alone(&[TokenKind::System], true)]
+#[case::of_both(&[TokenKind::System, TokenKind::ApiKey], false)]
+#[case::of_people_alone(&[TokenKind::ApiKey], false)]
+#[tokio::test]
+async fn tokens_that_may_be_watched_are_not_gone(
+    #[case] kinds: &[TokenKind],
+    #[case] expected: bool,
+) {
+    let rancher = Rancher::with(|state| state.hidden.push("/users"));
+    let source = rancher.source_of(kinds, OWN);
+    match source.fetch(&Last::default()).await.unwrap() {
+        Fetched::New(listing) => assert_eq!(listing.is_partial, expected),
+        Fetched::Unchanged => panic!("there was nothing before"),
+    }
 }
 
 fn lacking(checked: &Checked) -> Vec<&Right> {

@@ -181,6 +181,30 @@ fn a_store_that_is_down_for_a_moment_loses_no_token() {
 }
 
 #[test]
+fn what_is_no_longer_told_of_people_stays_as_it_was() {
+    let rancher = busy();
+    rancher
+        .state()
+        .legacy
+        .push(legacy("token-sys", "u-sys", json!({})));
+    let system = user("u-sys", json!({"principalIds": ["system://local"]}));
+    rancher.state().users.push(system);
+    let mut world = world(Db::Sqlite, &rancher);
+    world.run(&["sweep"]).exits(0);
+    let before = world.tokens();
+    assert!(
+        before.contains(&"token-off disabled".to_owned()),
+        "{before:?}"
+    );
+    for hidden in ["/users", "authConfigs"] {
+        rancher.state().hidden = vec![hidden];
+        world.at("2026-11-24 01:00:00").run(&["sweep"]).exits(0);
+        assert_eq!(world.tokens(), before);
+        assert_eq!(token(&world, "token-sys")["role"], "system");
+    }
+}
+
+#[test]
 fn a_view_of_ones_own_tokens_alone_is_a_failure_that_says_so() {
     let rancher = busy();
     let mut world = world(Db::Sqlite, &rancher);
