@@ -30,11 +30,24 @@ pub async fn revoke(api: &Api, external_id: &str) -> Result<(), Error> {
     let unknown = || Error::NoSuchToken(external_id.to_owned());
     let path = path(external_id).ok_or_else(unknown)?;
     match api.delete(&path).await {
-        Err(error) if status(&error) == Some(StatusCode::NOT_FOUND) => return Err(unknown()),
-        deleted => deleted?,
+        Ok(()) => ended(api, &path).await,
+        Err(error) if status(&error) == Some(StatusCode::NOT_FOUND) => Err(unknown()),
+        Err(error) if is_refusal(&error) => Err(error),
+        // It may have been deleted all the same; only a look that finds it gone says more than the error.
+        Err(error) => ended(api, &path).await.map_err(|_| error),
     }
+}
+
+/// Whether Rancher has surely not done what it was asked.
+fn is_refusal(error: &Error) -> bool {
+    let refusals = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
+    error.wait().is_some() || status(error).is_some_and(|status| refusals.contains(&status))
+}
+
+/// Makes sure that a token is there no more.
+async fn ended(api: &Api, path: &str) -> Result<(), Error> {
     for _ in 0..LOOKS {
-        match api.stands(&path).await? {
+        match api.stands(path).await? {
             Standing::Gone => return Ok(()),
             Standing::There => return Err(Error::StillThere),
             Standing::Going => tokio::time::sleep(PAUSE).await,

@@ -2,9 +2,11 @@
 
 use lapsed::sources::Error;
 use lapsed::sources::rancher::TokenKind;
+use rstest::rstest;
 use serde_json::json;
 
 use super::{Rancher, ext};
+use crate::stub::Answer;
 
 async fn end(rancher: &Rancher, id: &str) -> Result<(), Error> {
     rancher.source().revoke(id).await
@@ -82,6 +84,32 @@ async fn a_token_that_stays_is_told() {
         rancher.take_lines().len() > 3,
         "it was being deleted, so it was looked for again"
     );
+}
+
+#[rstest]
+#[case::broken(|| Answer::status(500))]
+#[case::overdue(|| Answer::status(504))]
+#[case::a_connection_that_breaks(|| Answer::cut(""))]
+#[case::elsewhere(|| Answer::status(302).with("location", "https://evil.example.org/"))]
+#[tokio::test]
+async fn a_token_that_is_gone_has_ended_whatever_was_answered(#[case] regret: fn() -> Answer) {
+    let rancher = Rancher::with(|state| state.regrets = Some(regret));
+    end(&rancher, "token-7x2kq").await.unwrap();
+    // Where it is there still, the answer says why.
+    rancher.state().holds_on = Some(false);
+    let error = end(&rancher, "ext/token-chjc9").await.unwrap_err();
+    assert!(error.to_string().contains("DELETE"), "{error}");
+}
+
+#[rstest]
+#[case::not_accepted(|| Answer::status(401))]
+#[case::not_allowed(|| Answer::status(403))]
+#[case::busy(|| Answer::status(429).with("retry-after", "90"))]
+#[tokio::test]
+async fn a_refusal_is_believed_without_a_look(#[case] regret: fn() -> Answer) {
+    let rancher = Rancher::with(|state| state.regrets = Some(regret));
+    end(&rancher, "token-7x2kq").await.unwrap_err();
+    assert_eq!(rancher.take_lines().len(), 1);
 }
 
 #[tokio::test]

@@ -62,6 +62,8 @@ pub struct State {
     pub trouble: Option<fn() -> Answer>,
     /// What is deleted stays, with the time of its deletion or without.
     pub holds_on: Option<bool>,
+    /// Answers a DELETE in its stead, once it is done.
+    pub regrets: Option<fn() -> Answer>,
 }
 
 impl Rancher {
@@ -262,7 +264,9 @@ impl State {
                 self.place(path).unwrap().0.push(deleted);
             }
         }
-        Answer::json(&json!({"kind": "Status", "status": "Success"}))
+        let success = json!({"kind": "Status", "status": "Success"});
+        self.regrets
+            .map_or_else(|| Answer::json(&success), |regret| regret())
     }
 
     /// The list that a path is in, and the name behind it.
