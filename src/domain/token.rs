@@ -302,6 +302,9 @@ pub struct Listed {
     pub issuer_name: Cell<String>,
     /// What the source calls the issuer; not kept, it is what a list of owners goes by.
     pub issuer_id: Option<String>,
+    /// What else the source calls the issuer, such as the name he logs in by; not kept either.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issuer_names: Vec<String>,
     /// How it is known that the issuer no longer exists at the source, in words; empty when he does.
     pub issuer_gone: Cell<String>,
     /// `account`.

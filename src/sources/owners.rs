@@ -90,18 +90,14 @@ impl Owners {
         let names = [Some(&token.external_id), name.as_ref()];
         let issuer_name = token.issuer_name.clone().over(None);
         let issuers = [token.issuer_id.as_ref(), issuer_name.as_ref()];
+        let mut issuers = issuers.into_iter().flatten().chain(&token.issuer_names);
         let exact = names
             .iter()
             .flatten()
             .find_map(|name| self.exact.get(*name));
         let fits = |pattern: &str| names.iter().flatten().any(|name| fits(pattern, name));
         let by_pattern = || self.patterns.iter().find(|(pattern, _)| fits(pattern));
-        let by_issuer = || {
-            issuers
-                .iter()
-                .flatten()
-                .find_map(|issuer| self.issuers.get(*issuer))
-        };
+        let by_issuer = || issuers.find_map(|issuer| self.issuers.get(issuer));
         let owner = exact
             .or_else(|| by_pattern().map(|(_, owner)| owner))
             .or_else(by_issuer);
@@ -178,6 +174,23 @@ mod tests {
         assert_eq!(of("ci-8", "u-1").as_deref(), Some("ci@example.org"));
         assert_eq!(of("web", "u-1").as_deref(), Some("ada@example.org"));
         assert_eq!(of("web", "u-2"), None);
+    }
+
+    #[test]
+    fn an_issuer_is_known_by_each_of_his_names_and_his_id_comes_first() {
+        let owners = owners("issuer,email\nyan,yan@example.org\nu-1,ada@example.org\n").unwrap();
+        let of = |id: &str| {
+            let mut token = Listed {
+                issuer_id: Some(id.to_owned()),
+                issuer_name: Cell::Value("Yan Y".to_owned()),
+                issuer_names: vec!["Yan Y".to_owned(), "yan".to_owned()],
+                ..Listed::named("web")
+            };
+            owners.apply(&mut token);
+            token.issuer.over(None).map(|address| address.to_string())
+        };
+        assert_eq!(of("u-2").as_deref(), Some("yan@example.org"));
+        assert_eq!(of("u-1").as_deref(), Some("ada@example.org"));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct People {
 pub struct Person {
     /// What people call him.
     pub name: Option<String>,
+    /// What he logs in by, where he has a password of Rancher.
+    pub username: Option<String>,
     /// Whether his tokens work.
     pub is_enabled: bool,
     /// Whether Rancher made him for itself.
@@ -211,9 +213,11 @@ fn switched_off(providers: Collection<Provider>) -> HashSet<String> {
 
 fn person(user: User) -> (String, Person) {
     let principals = user.principal_ids.unwrap_or_default();
-    let named = [user.display_name, user.username].into_iter().flatten();
+    let is_said = |name: &String| !name.trim().is_empty();
+    let username = user.username.filter(is_said);
     let person = Person {
-        name: named.into_iter().find(|name| !name.trim().is_empty()),
+        name: user.display_name.filter(is_said).or(username.clone()),
+        username,
         is_enabled: user.enabled != Some(false),
         is_system: principals.iter().any(|id| id.starts_with("system://")),
         refresh_error: None,

@@ -133,6 +133,7 @@ impl Row {
                 None => cell(None, unsaid()),
             },
             issuer_id: Some(self.user_id.clone()).filter(|id| !id.is_empty()),
+            issuer_names: self.issuer_names(whose),
             issuer_gone: gone(&self.user_id, whose),
             role: cell(role, false),
             scope: cells::text(self.cluster.as_deref()),
@@ -193,6 +194,18 @@ impl Row {
                 self.provider
             )
         })
+    }
+
+    /// What an owner's row may call the issuer beside his id and the name that is shown.
+    fn issuer_names(&self, whose: Whereabouts<'_>) -> Vec<String> {
+        let username = match whose {
+            Whereabouts::Here(person) => person.username.clone(),
+            Whereabouts::Deleted | Whereabouts::Untold => None,
+        };
+        let principal = self.principal.as_ref();
+        let login = principal.and_then(|it| it.login_name.clone());
+        let names = [username, login].into_iter().flatten();
+        names.filter(|name| !name.trim().is_empty()).collect()
     }
 
     fn issuer_name<'a>(&'a self, whose: Whereabouts<'a>) -> Option<&'a str> {

@@ -205,6 +205,36 @@ fn what_is_no_longer_told_of_people_stays_as_it_was() {
 }
 
 #[test]
+fn an_owner_is_found_by_every_name_that_rancher_has_for_him() {
+    let rancher = Rancher::with(|state| {
+        let principal =
+            json!({"userPrincipal": {"loginName": "", "metadata": {"name": "local://u-yan"}}});
+        let login = json!({"userPrincipal": {"loginName": "grace", "metadata": {"name": "x"}}});
+        state.legacy.extend([
+            legacy("token-yan", "u-yan", principal.clone()),
+            legacy("token-eve", "u-eve", principal),
+            legacy("token-grace", "u-grace", login),
+        ]);
+        let named = |name: &str| json!({"displayName": format!("{name} Y"), "username": name});
+        state.users.extend([
+            user("u-yan", named("yan")),
+            user("u-eve", named("eve")),
+            user("u-grace", json!({})),
+        ]);
+    });
+    let mut world = world(Db::Sqlite, &rancher);
+    let rows =
+        "issuer,email\nyan,yan@example.org\neve Y,eve@example.org\ngrace,grace@example.org\n";
+    world.write("owners.csv", rows);
+    world.table("owners = \"owners.csv\"");
+    world.run(&["sweep"]).exits(0);
+    for who in ["yan", "eve", "grace"] {
+        let token = token(&world, &format!("token-{who}"));
+        assert_eq!(token["issuer"], format!("{who}@example.org"));
+    }
+}
+
+#[test]
 fn a_view_of_ones_own_tokens_alone_is_a_failure_that_says_so() {
     let rancher = busy();
     let mut world = world(Db::Sqlite, &rancher);
