@@ -161,8 +161,14 @@ impl Pages<'_> {
         }
         let page = request.json().await.map_err(|error| self.broken(error));
         let Page { metadata, items } = page?;
+        // Go writes a list of none as null; a page before others has some.
+        let is_last = metadata.next.as_deref().unwrap_or_default().is_empty();
+        let has_more = !is_last || metadata.remaining_item_count.unwrap_or(0) > 0;
+        if items.is_none() && has_more {
+            return Err(self.unfit("a page has no items, but says that there are more"));
+        }
         self.turn(metadata)?;
-        Ok(Some(items))
+        Ok(Some(items.unwrap_or_default()))
     }
 
     /// Says what an error means. A list that was there for one page is a list that broke off, and neither
@@ -170,12 +176,18 @@ impl Pages<'_> {
     fn broken(&self, error: web::Error) -> Error {
         let error = Error::Web(error);
         match status(&error) {
-            Some(StatusCode::NOT_FOUND) if self.next.is_some() => Error::Content {
-                place: self.path.clone(),
-                reason: "a later page of the list was not found (404)".to_owned(),
-            },
+            Some(StatusCode::NOT_FOUND) if self.next.is_some() => {
+                self.unfit("a later page of the list was not found (404)")
+            }
             Some(StatusCode::FORBIDDEN) if self.next.is_some() => explained(error),
             _ => error,
+        }
+    }
+
+    fn unfit(&self, reason: &str) -> Error {
+        Error::Content {
+            place: self.path.clone(),
+            reason: reason.to_owned(),
         }
     }
 
@@ -183,10 +195,7 @@ impl Pages<'_> {
         let next = meta.next.filter(|next| !next.is_empty());
         self.remaining = meta.remaining_item_count.unwrap_or(0);
         if next.is_some() && next == self.next {
-            return Err(Error::Content {
-                place: self.path.clone(),
-                reason: "a page names itself as the next".to_owned(),
-            });
+            return Err(self.unfit("a page names itself as the next"));
         }
         self.is_done = next.is_none();
         self.next = next;

@@ -12,8 +12,8 @@ pub struct Page<T> {
     /// Where the list goes on.
     pub metadata: PageMeta,
     /// `null` where Go had none; left out it is no list.
-    #[serde(deserialize_with = "none_is_empty")]
-    pub items: Vec<T>,
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub items: Option<Vec<T>>,
 }
 
 /// About a page.

@@ -315,6 +315,8 @@ async fn a_list_that_is_always_stale_is_given_up() {
 #[case::broken(|| Answer::text(500, "hush-"), "500")]
 #[case::expired(|| Answer::text(401, "hush-"), "make a new one")]
 #[case::not_allowed(|| Answer::text(403, "hush-"), "verbs [\"get\", \"list\"] to a GlobalRole")]
+#[case::none_before_others(|| Answer::text(200, "{\"metadata\":{\"continue\":\"4\"},\"items\":null}"), "says that there are more")]
+#[case::none_though_some_remain(|| Answer::text(200, "{\"metadata\":{\"remainingItemCount\":7},\"items\":null}"), "says that there are more")]
 #[case::itself_again(|| Answer::text(200, "{\"metadata\":{\"continue\":\"2\"},\"items\":[]}"), "names itself as the next")]
 #[tokio::test]
 async fn a_page_that_is_not_as_it_should_be_fails_the_listing(
