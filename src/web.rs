@@ -332,9 +332,13 @@ async fn read(mut response: Response, place: &str, limit: Duration) -> Result<Ve
 
 fn parse<T: DeserializeOwned>(body: &[u8], place: &str) -> Result<T, Error> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let malformed = |reason: String| Error::Malformed {
+        place: place.to_owned(),
+        reason,
+    };
+    let answer = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let inner = error.inner();
-        let reason = match inner.classify() {
+        malformed(match inner.classify() {
             serde_json::error::Category::Eof => "it ends in the middle".to_owned(),
             serde_json::error::Category::Data => format!("{} is not as documented", error.path()),
             _ => format!(
@@ -342,12 +346,12 @@ fn parse<T: DeserializeOwned>(body: &[u8], place: &str) -> Result<T, Error> {
                 inner.line(),
                 inner.column()
             ),
-        };
-        Error::Malformed {
-            place: place.to_owned(),
-            reason,
-        }
-    })
+        })
+    })?;
+    // What a proxy wrote behind an empty list is no empty list.
+    let end = json.end();
+    end.map_err(|_| malformed("it goes on after its end".to_owned()))?;
+    Ok(answer)
 }
 
 fn fault(error: &reqwest::Error, place: &str, limit: Duration) -> Error {

@@ -23,6 +23,7 @@ async fn ask(stub: &Stub) -> Result<Value, String> {
 )]
 #[case::no_json(|| Answer::text(200, "<html>secret"), "no JSON at line 1, column 1")]
 #[case::half(|| Answer::text(200, "{\"items\":[\"secret"), "ends in the middle")]
+#[case::and_more(|| Answer::text(200, "{\"items\":[]}\n<html>secret"), "goes on after its end")]
 #[case::cut(|| Answer::cut("{\"items\":[\"secret"), "cannot reach")]
 #[case::huge(|| Answer::endless(2 << 30), "more than 32 MiB")]
 #[case::busy(|| Answer::status(429).with("retry-after", "120"), "asks to wait 120 s")]
