@@ -50,7 +50,7 @@ pub enum Refused {
     #[error("lapsed may not end tokens of the source {0}")]
     NotAllowed(String),
     /// There is nothing left to end.
-    #[error("the token is {0}: only one that works can be ended")]
+    #[error("the token is {0}: there is nothing left to end")]
     NotActive(Status),
 }
 
@@ -69,11 +69,10 @@ impl Engine {
         // One that is past a date of our own still works where it lives.
         let is_ours = token.expiry_origin == Some(ExpiryOrigin::Policy);
         match status {
-            Status::Active => Ok(watched),
+            // Whoever enables a disabled one again brings it back to life.
+            Status::Active | Status::Disabled => Ok(watched),
             Status::Expired if is_ours => Ok(watched),
-            Status::Expired | Status::Disabled | Status::Revoked | Status::Gone => {
-                Err(Refused::NotActive(status))
-            }
+            Status::Expired | Status::Revoked | Status::Gone => Err(Refused::NotActive(status)),
         }
     }
 

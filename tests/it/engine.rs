@@ -294,13 +294,21 @@ async fn what_may_not_be_ended_is_not_even_asked_for(#[values(Db::Sqlite, Db::Po
         refused(&world, &elsewhere),
         Refused::UnknownSource("local".to_owned())
     );
-    for status in [Status::Disabled, Status::Gone, Status::Revoked] {
+    for status in [Status::Gone, Status::Revoked] {
         let ended = Token {
             status,
             ..token.clone()
         };
         assert_eq!(refused(&world, &ended), Refused::NotActive(status));
     }
+    let disabled = Token {
+        status: Status::Disabled,
+        ..token.clone()
+    };
+    assert!(
+        world.engine.may_revoke(&disabled).is_ok(),
+        "it might be enabled again"
+    );
     let expired = Token {
         expiry: Expiry::At(now()),
         ..token.clone()

@@ -612,6 +612,8 @@ fn a_token_is_ended_by_hand_and_gcore_agrees() {
         .token(token(42, 9, json!({})))
         .user(user(9, 2, json!({})));
     let stub = gcore.start();
+    // Gcore says that it has expired, and not when: it may come back to life.
+    gcore.token(token(44, 9, json!({"expired": true})));
     let world = world(Db::Sqlite, &stub);
     world
         .run(&["source", "check", "gcore"])
@@ -632,12 +634,13 @@ fn a_token_is_ended_by_hand_and_gcore_agrees() {
     assert!(stub.take_lines().contains(&format!("DELETE {V2}/42")));
     assert_eq!(
         world.tokens(),
-        ["42 revoked", "7 active"].map(str::to_owned)
+        ["42 revoked", "44 disabled", "7 active"].map(str::to_owned)
     );
     world.run(&["sweep"]).exits(0);
+    end("gcore/44").exits(0);
     assert_eq!(
         world.tokens(),
-        ["42 revoked", "7 active"].map(str::to_owned)
+        ["42 revoked", "44 revoked", "7 active"].map(str::to_owned)
     );
 }
 
