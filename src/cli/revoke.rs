@@ -126,6 +126,10 @@ fn refusal(refused: Refused) -> Failure {
             "set `allow_revoke = true` in the [[source]] {name:?}; `lapsed source check {name}` shows whether its \
              credentials can"
         ),
+        Refused::OwnToken => {
+            "write another token into the configuration first; then this one is like all others"
+                .to_owned()
+        }
         Refused::NotActive(_) => "`lapsed token show` tells what is known of it".to_owned(),
     };
     Failure::failed(refused).hint(hint)

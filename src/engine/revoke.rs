@@ -49,6 +49,9 @@ pub enum Refused {
     /// The configuration does not allow it.
     #[error("lapsed may not end tokens of the source {0}")]
     NotAllowed(String),
+    /// Without it lapsed would see nothing.
+    #[error("{}", sources::Error::OwnToken)]
+    OwnToken,
     /// There is nothing left to end.
     #[error("the token is {0}: there is nothing left to end")]
     NotActive(Status),
@@ -64,6 +67,9 @@ impl Engine {
         let watched = found.ok_or_else(|| Refused::UnknownSource(token.source.clone()))?;
         if !watched.allow_revoke {
             return Err(Refused::NotAllowed(token.source.clone()));
+        }
+        if watched.source.is_own(token) {
+            return Err(Refused::OwnToken);
         }
         let status = token.status_at(self.now());
         // One that is past a date of our own still works where it lives.

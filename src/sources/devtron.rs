@@ -23,6 +23,7 @@ use url::Url;
 use super::database::Database;
 use super::gather::Gathering;
 use super::{Checked, Common, Error, Fetched, Last, Listing, Right, Source};
+use crate::domain;
 use crate::web::{self, Request, Web};
 use answers::{Answer, Token};
 use issuance::Issuance;
@@ -147,7 +148,7 @@ impl Devtron {
         Ok(Some(known))
     }
 
-    fn is_own(&self, token: &Token) -> Option<bool> {
+    fn is_by(&self, token: &Token) -> Option<bool> {
         let identity = self.own_identity.as_deref()?;
         Some(token.is_of(identity))
     }
@@ -185,7 +186,7 @@ impl Source for Devtron {
             what: what.to_owned(),
             missing: (!is_there).then(|| mend.to_owned()),
         };
-        let is_known = tokens.iter().any(|token| self.is_own(token) == Some(true));
+        let is_known = tokens.iter().any(|token| self.is_by(token) == Some(true));
         Ok(Checked {
             summary: format!("Devtron: {} tokens", tokens.len()),
             rights: vec![
@@ -212,7 +213,7 @@ impl Source for Devtron {
         let id: i64 = external_id.parse().map_err(|_| unknown())?;
         let tokens = self.tokens().await?;
         let token = tokens.iter().find(|token| token.id == id);
-        match self.is_own(token.ok_or_else(unknown)?) {
+        match self.is_by(token.ok_or_else(unknown)?) {
             Some(false) => {}
             Some(true) => return Err(Error::OwnToken),
             None => {
@@ -233,6 +234,12 @@ impl Source for Devtron {
         }
         ordered.map_err(refused)?;
         Err(Error::StillThere)
+    }
+
+    /// By its name, which no two of its tokens share: the token holds no number.
+    fn is_own(&self, token: &domain::Token) -> bool {
+        let identity = self.own_identity.as_deref();
+        identity.is_some_and(|identity| answers::is_account(&token.name, identity))
     }
 
     fn page_of(&self, external_id: &str) -> Option<String> {

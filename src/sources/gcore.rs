@@ -14,7 +14,7 @@ use url::Url;
 
 use super::gather::Gathering;
 use super::{Checked, Common, Error, Fetched, Last, Listing, Right, Source};
-use crate::domain::Cell;
+use crate::domain::{self, Cell};
 use crate::web::{self, Request, Web};
 use answers::{Account, Token};
 use people::People;
@@ -197,6 +197,11 @@ impl Source for Gcore {
         }
         ordered.map_err(refused)?;
         Err(Error::StillThere)
+    }
+
+    fn is_own(&self, token: &domain::Token) -> bool {
+        let id = token.external_id.parse().ok();
+        id.is_some() && id == self.own_id
     }
 
     fn page_of(&self, _: &str) -> Option<String> {

@@ -52,6 +52,12 @@ pub trait Source: Send + Sync {
         Err(Error::CannotRevoke)
     }
 
+    /// Whether this is the token by which lapsed sees the source, as far as that is known without asking.
+    fn is_own(&self, token: &Token) -> bool {
+        let _ = token;
+        false
+    }
+
     /// Whether it wants to be told of tokens that have expired.
     fn hears_of_expiry(&self) -> bool {
         false

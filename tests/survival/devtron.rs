@@ -607,9 +607,16 @@ fn a_token_is_ended_by_hand_and_devtron_agrees() {
         .says("set database");
     world.run(&["sweep"]).exits(0);
     let end = |id: &str| world.run(&["token", "revoke", id, "--at-source", "--yes"]);
-    end("devtron/1")
-        .exits(1)
-        .says("the token by which lapsed sees the source");
+    for how in ["--dry-run", "--yes"] {
+        world
+            .run(&["token", "revoke", "devtron/1", "--at-source", how])
+            .exits(1)
+            .says("the token by which lapsed sees the source");
+    }
+    assert!(
+        world.list(&["audit", "list"]).is_empty(),
+        "it was not even tried"
+    );
     stub.take_lines();
     end("devtron/4").exits(0);
     assert!(stub.take_lines().contains(&format!("DELETE {TOKENS}/4")));

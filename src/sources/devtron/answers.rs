@@ -9,6 +9,11 @@ use crate::sources::{Error, cells};
 /// Before the name of a token, in the name of its machine account.
 const ACCOUNT_PREFIX: &str = "API-TOKEN:";
 
+/// Whether a machine account is that of the token of this name.
+pub(super) fn is_account(name: &str, identity: &str) -> bool {
+    format!("{ACCOUNT_PREFIX}{name}").eq_ignore_ascii_case(identity)
+}
+
 /// The envelope of every answer.
 #[derive(Debug, Deserialize)]
 #[serde(bound = "T: Deserialize<'de>")]
@@ -56,11 +61,10 @@ pub(super) struct Token {
 impl Token {
     /// Whether it is the token of this machine account.
     pub fn is_of(&self, identity: &str) -> bool {
+        let account = self.user_identifier.as_deref();
         let name = self.name.as_deref();
-        let by_name = name.map(|name| format!("{ACCOUNT_PREFIX}{name}"));
-        let accounts = [self.user_identifier.as_ref(), by_name.as_ref()];
-        let mut accounts = accounts.into_iter().flatten();
-        accounts.any(|account| account.eq_ignore_ascii_case(identity))
+        account.is_some_and(|account| account.eq_ignore_ascii_case(identity))
+            || name.is_some_and(|name| is_account(name, identity))
     }
 
     /// The token as lapsed knows it. Devtron lists only those that nobody has deleted.

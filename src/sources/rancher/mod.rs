@@ -29,7 +29,7 @@ use self::token::Row;
 use super::file::blocking;
 use super::gather::Gathering;
 use super::{Checked, Common, Error, Fetched, Last, Listing, Source};
-use crate::domain::Address;
+use crate::domain::{Address, Token};
 use crate::web::Web;
 
 pub use self::kinds::TokenKind;
@@ -113,6 +113,10 @@ impl Source for Rancher {
     async fn revoke(&self, external_id: &str) -> Result<(), Error> {
         let revoked = revoke::revoke(&self.api, external_id).await;
         revoked.map_err(explained)
+    }
+
+    fn is_own(&self, token: &Token) -> bool {
+        token.external_id == self.api.own
     }
 
     /// Where every user sees his own tokens; Rancher has no page for those of others.
