@@ -128,7 +128,13 @@ fn rancher(table: &mut Table) -> Option<sources::Kind> {
 fn devtron(table: &mut Table) -> Option<sources::Kind> {
     let url = table.required("url", "url = \"https://devtron.example.org\"", Field::site);
     let example = "token = { file = \"devtron-token\" }";
-    let token = table.required("token", example, Field::secret);
+    let token = table.required("token", example, |field| {
+        let token = field.secret()?;
+        let parts: Vec<&str> = token.expose_secret().trim().split('.').collect();
+        let is_jwt = parts.len() == 3 && parts.iter().all(|part| !part.is_empty());
+        let why = "must be the whole API token that Devtron shows once: three parts with dots between them";
+        is_jwt.then_some(token).ok_or_else(|| why.to_owned())
+    });
     let database = table.optional("database", |field| {
         let url = database::theirs(field)?;
         let is_sqlite = url.expose_secret().starts_with("sqlite:");
@@ -144,7 +150,15 @@ fn devtron(table: &mut Table) -> Option<sources::Kind> {
 
 fn gcore(table: &mut Table) -> Option<sources::Kind> {
     let url = table.optional("url", Field::site);
-    let token = table.required("token", "token = { file = \"gcore-token\" }", Field::secret);
+    let token = table.required("token", "token = { file = \"gcore-token\" }", |field| {
+        let token = field.secret()?;
+        let parts = token.expose_secret().trim().split_once(['_', '$']);
+        let is_whole =
+            parts.is_some_and(|(id, secret)| id.parse::<i64>().is_ok() && !secret.is_empty());
+        // Without its number nobody could tell that a token no longer sees all.
+        let why = "must be the whole API token that Gcore shows once: number, `_` (`$` in old ones), secret";
+        is_whole.then_some(token).ok_or_else(|| why.to_owned())
+    });
     let client_id = table.optional("client_id", number);
     let url = url.or_else(|| Url::parse(gcore::PUBLIC_URL).ok())?;
     Some(sources::Kind::Gcore(gcore::Config {

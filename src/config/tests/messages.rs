@@ -452,16 +452,37 @@ fn devtron_and_gcore_say_what_their_keys_should_be() {
             "client_id: must be a whole number",
         ),
         (
-            "kind = 'devtron'\ntoken = 'x'",
+            "kind = 'gcore'\ntoken = 'hidden'",
+            "token: must be the whole API token that Gcore shows once: number, `_`",
+        ),
+        (
+            "kind = 'gcore'\ntoken = 'x_hidden'",
+            "token: must be the whole API token that Gcore shows once: number, `_`",
+        ),
+        (
+            "kind = 'gcore'\ntoken = '7_'",
+            "token: must be the whole API token that Gcore shows once: number, `_`",
+        ),
+        (
+            "kind = 'devtron'\nurl = 'https://devtron.example.org'\ntoken = 'hidden'",
+            "token: must be the whole API token that Devtron shows once: three parts",
+        ),
+        (
+            "kind = 'devtron'\nurl = 'https://devtron.example.org'\ntoken = 'a..hidden'",
+            "token: must be the whole API token that Devtron shows once: three parts",
+        ),
+        (
+            "kind = 'devtron'\ntoken = 'a.b.c'",
             "url is missing; write for example url = \"https://devtron.example.org\"",
         ),
         (
-            "kind = 'devtron'\nurl = 'https://devtron.example.org'\ntoken = 'x'\ndatabase = 'sqlite:a.db'",
+            "kind = 'devtron'\nurl = 'https://devtron.example.org'\ntoken = 'a.b.c'\ndatabase = 'sqlite:a.db'",
             "database: is SQLite; Devtron keeps its data in PostgreSQL",
         ),
     ] {
         let told = told(&format!("[[source]]\nname = 'a'\n{text}"));
         assert!(told.contains(said), "{told}");
+        assert!(!told.contains("hidden"), "{told}");
     }
     for id in ["456", "'456'"] {
         let text =
