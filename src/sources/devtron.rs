@@ -9,6 +9,7 @@ mod issuance;
 mod permissions;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -37,6 +38,9 @@ const WANTED: &str = "generate an API token with super admin permission and writ
 
 /// So many requests for the permissions of tokens are under way at a time.
 const SIDE_BY_SIDE: usize = 4;
+
+/// After so many of them without an answer, no more are made: the listing has no time to wait for all.
+const UNANSWERED: u32 = 4;
 
 /// How a source of this kind is configured.
 #[derive(Debug, Clone)]
@@ -105,8 +109,13 @@ impl Devtron {
     /// What each machine account may do, as far as that can be seen.
     async fn permissions(&self, tokens: &[Token]) -> Result<BTreeMap<i64, Permissions>, Error> {
         let accounts: Vec<i64> = tokens.iter().filter_map(|token| token.user_id).collect();
+        let unanswered = AtomicU32::new(0);
+        let unanswered = &unanswered;
         let asked = stream::iter(accounts).map(|account| async move {
-            let found = self.permissions_of(account).await?;
+            if unanswered.load(Ordering::Relaxed) >= UNANSWERED {
+                return Ok(None);
+            }
+            let found = self.permissions_of(account, unanswered).await?;
             Ok(found.map(|permissions| (account, permissions)))
         });
         let found = asked.buffer_unordered(SIDE_BY_SIDE);
@@ -116,14 +125,24 @@ impl Devtron {
             .await
     }
 
-    async fn permissions_of(&self, account: i64) -> Result<Option<Permissions>, Error> {
+    /// They are a help for people: a token without them is a token, whatever is in the way.
+    async fn permissions_of(
+        &self,
+        account: i64,
+        unanswered: &AtomicU32,
+    ) -> Result<Option<Permissions>, Error> {
         let path = format!("orchestrator/user/{account}");
         let answer = self.request(Method::GET, &path).json().await;
         match answer {
-            Ok(answer) => Answer::result(answer, &path),
-            // They are a help for people; a token without them is a token.
-            Err(web::Error::Status { .. } | web::Error::Malformed { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+            Ok(answer) => Ok(Answer::result(answer, &path).ok().flatten()),
+            Err(error) if error.wait().is_some() => Err(error.into()),
+            Err(error) => {
+                use web::Error::{TimedOut, Unreachable};
+                if matches!(error, TimedOut { .. } | Unreachable { .. }) {
+                    unanswered.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(None)
+            }
         }
     }
 

@@ -232,6 +232,9 @@ async fn no_tokens_is_null_and_a_listing() {
 #[case(|| Answer::status(403))]
 #[case(|| Answer::text(200, "<html>"))]
 #[case(|| enveloped(&Value::Null))]
+#[case(|| Answer::text(200, r#"{"code": 500, "result": null}"#))]
+#[case(|| Answer::text(200, r#"{"code": 200}"#))]
+#[case(|| Answer::cut("{\"code\": 200"))]
 #[tokio::test]
 async fn a_token_whose_permissions_cannot_be_seen_is_listed_without(
     #[case] answer: fn() -> Answer,
@@ -245,6 +248,25 @@ async fn a_token_whose_permissions_cannot_be_seen_is_listed_without(
         (token.name, token.role, token.scope),
         (text("ci-deploy"), Cell::Absent, Cell::Absent)
     );
+}
+
+#[tokio::test]
+async fn a_devtron_that_answers_nothing_about_permissions_is_not_asked_about_each() {
+    let devtron = Devtron::new();
+    for id in 20..60 {
+        devtron.token(id, &format!("ci-{id}"), json!({}));
+        let path = format!("/orchestrator/user/{}", id + 10);
+        devtron.instead(&path, || Answer::cut("{\"code\": 200"));
+    }
+    let stub = devtron.start();
+    assert_eq!(fetch(&stub, None).await.unwrap().count, 41);
+    let lines = stub.take_lines();
+    assert!(lines.len() < 15, "{lines:?}");
+    devtron.instead("/orchestrator/user/11", || {
+        Answer::status(429).with("retry-after", "600")
+    });
+    let error = fetch(&stub, None).await.err().unwrap();
+    assert_eq!(error.wait(), Some(Duration::from_mins(10)));
 }
 
 #[rstest]
