@@ -91,16 +91,22 @@ impl Gcore {
         request.header("authorization", self.authorization.clone())
     }
 
+    /// A view that holds all, as far as that can be told.
     async fn look(&self) -> Result<View, Error> {
         let account = self.account().await?;
         let (_, tokens) = self.tokens(account.id).await?;
         let issuers = tokens.iter().filter_map(Token::issuer_id).collect();
         let people = People::of(self, issuers).await?;
-        Ok(View {
+        let view = View {
             account,
             tokens,
             people,
-        })
+        };
+        if view.is_narrowed(self.own_id) {
+            let mend = WANTED.to_owned();
+            return Err(Error::Narrowed { mend });
+        }
+        Ok(view)
     }
 
     /// The account of the token, or the one that is configured; then its name may stay unknown.
@@ -140,11 +146,6 @@ impl Gcore {
 impl Source for Gcore {
     async fn fetch(&self, _: &Last) -> Result<Fetched<Listing>, Error> {
         let view = self.look().await?;
-        if view.is_narrowed(self.own_id) {
-            return Err(Error::Narrowed {
-                mend: WANTED.to_owned(),
-            });
-        }
         let account = view.account.name();
         let mut gathering = Gathering::default();
         for token in &view.tokens {
@@ -245,10 +246,8 @@ impl View {
     }
 
     fn rights(&self, own_id: Option<i64>) -> Vec<Right> {
-        let is_wide = match self.is_admin(own_id) {
-            Some(is_admin) => is_admin || !self.is_of_one(own_id),
-            None => !self.is_of_one(own_id),
-        };
+        // Where it can be told that the view is narrow, there is none.
+        let is_wide = self.is_admin(own_id).is_some() || !self.is_of_one(own_id);
         let right = |what: &str, is_there: bool, mend: &str| Right {
             what: what.to_owned(),
             missing: (!is_there).then(|| mend.to_owned()),

@@ -149,7 +149,7 @@ async fn listed(gcore: &Gcore) -> Result<Option<BTreeMap<i64, Option<User>>>, Er
         let (users, count) = match page {
             Ok(Page::All(users)) => (users, Some(0)),
             Ok(Page::Some { count, results }) => (results, count),
-            Err(error) if error.status() == Some(StatusCode::FORBIDDEN) => return Ok(None),
+            Err(error) if is_denied(&error) => return Ok(None),
             Err(error) => return Err(refused(error)),
         };
         offset += users.len();
