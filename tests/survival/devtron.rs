@@ -449,6 +449,16 @@ async fn the_database_knows_who_when_and_the_last_use() {
         (Cell::Empty, Cell::Empty)
     );
 
+    // Used, and nobody knows when: that is not never.
+    foreign.run(
+        "ALTER TABLE user_audit ALTER updated_on DROP NOT NULL;
+         UPDATE user_audit SET updated_on = NULL WHERE user_id = 14",
+    );
+    assert_eq!(
+        listed(&devtron, Some(&url), 4).await.last_used_at,
+        Cell::Absent
+    );
+
     for (change, gone) in [
         (
             "UPDATE api_token SET created_by = 5 WHERE id = 4",

@@ -25,10 +25,11 @@ macro_rules! issuances {
                 NULLIF(NULLIF(t.created_on::timestamptz, 'infinity'), '-infinity') AS created_at,
                 t.created_by::bigint AS created_by, c.id::bigint AS issuer_id, c.email_id::text AS issuer,
                 c.active AS issuer_active,
-                NULLIF(NULLIF(a.updated_on::timestamptz, 'infinity'), '-infinity') AS last_used_at
+                NULLIF(NULLIF(a.updated_on::timestamptz, 'infinity'), '-infinity') AS last_used_at,
+                a.id IS NOT NULL AS was_used
              FROM api_token t
              LEFT JOIN users c ON c.id = t.created_by
-             LEFT JOIN LATERAL (SELECT updated_on FROM user_audit WHERE user_id = t.user_id
+             LEFT JOIN LATERAL (SELECT id, updated_on FROM user_audit WHERE user_id = t.user_id
                                 ORDER BY id DESC LIMIT 1) a ON true"
         )
     };
@@ -46,6 +47,7 @@ pub(super) struct Issuance {
     issuer: Option<String>,
     issuer_active: Option<bool>,
     last_used_at: Option<DateTime<Utc>>,
+    was_used: bool,
 }
 
 /// Every token that ever was, by its number.
@@ -84,7 +86,11 @@ impl Issuance {
         listed.issuer_id = self.created_by.map(|id| id.to_string());
         listed.issuer_gone = self.gone();
         listed.created_at = instant(self.created_at);
-        listed.last_used_at = instant(self.last_used_at);
+        listed.last_used_at = match self.last_used_at {
+            // It was used, and nobody wrote down when.
+            None if self.was_used => Cell::Absent,
+            at => instant(at),
+        };
         listed.version = self.version.and_then(|version| u32::try_from(version).ok());
     }
 
