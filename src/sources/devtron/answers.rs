@@ -88,7 +88,8 @@ impl Token {
         }
     }
 
-    /// Whose it is, where nobody tells but its description, by the one address in it.
+    /// Whose it is, where nobody tells but its description, by the one address in it. One that names nobody,
+    /// or several, is no word against what was known before.
     pub fn address_in_description(&self, listed: &mut Listed) {
         let text = self.description.as_deref().unwrap_or_default();
         let words = text.split(|c: char| c.is_whitespace() || "<>()[]{},;:\"'|".contains(c));
@@ -98,7 +99,7 @@ impl Token {
             .collect();
         listed.issuer = match addresses.as_slice() {
             [address] => Cell::Value(address.clone()),
-            _ => Cell::Empty,
+            _ => Cell::Absent,
         };
     }
 }
@@ -142,6 +143,7 @@ mod tests {
         token(&json!({"description": description})).address_in_description(&mut listed);
         let found = listed.issuer.over(None).map(|address| address.to_string());
         assert_eq!(found.as_deref(), address);
+        assert_eq!(listed.issuer == Cell::Absent, address.is_none());
     }
 
     #[test]
