@@ -27,7 +27,7 @@ use super::{Checked, Common, Error, Fetched, Last, Listing, Right, Source};
 use crate::domain;
 use crate::web::{self, Request, Web};
 use answers::{Answer, Token};
-use issuance::Issuance;
+use issuance::Issuances;
 use permissions::Permissions;
 
 /// The list of tokens.
@@ -146,17 +146,12 @@ impl Devtron {
         }
     }
 
-    async fn issuance(&self, tokens: &[Token]) -> Result<Option<BTreeMap<i64, Issuance>>, Error> {
+    async fn issuance(&self, tokens: &[Token]) -> Result<Option<Issuances>, Error> {
         let Some(database) = &self.database else {
             return Ok(None);
         };
-        let mut known = issuance::read(database).await?;
-        known.retain(|id, row| {
-            tokens
-                .iter()
-                .any(|token| token.id == *id && row.is_of(token))
-        });
-        if known.is_empty() && !tokens.is_empty() {
+        let known = issuance::read(database, tokens).await?;
+        if known.by_id.is_empty() && !tokens.is_empty() {
             return Err(Error::Content {
                 place: database.place().to_owned(),
                 reason: "it knows none of the tokens that Devtron lists; let database name the one of this \
@@ -187,7 +182,7 @@ impl Source for Devtron {
             match &issuance {
                 None => token.address_in_description(&mut listed),
                 Some(known) => {
-                    if let Some(row) = known.get(&token.id) {
+                    if let Some(row) = known.by_id.get(&token.id) {
                         row.add_to(&mut listed);
                     }
                 }
@@ -205,10 +200,18 @@ impl Source for Devtron {
             what: what.to_owned(),
             missing: (!is_there).then(|| mend.to_owned()),
         };
+        let versions = known.as_ref().and_then(|known| known.versions);
+        let versions = versions.map(|is_visible| {
+            right(
+                "tell a token that was made again from the one before",
+                is_visible,
+                "GRANT SELECT (version) ON api_token to the role of database",
+            )
+        });
         let is_known = tokens.iter().any(|token| self.is_by(token) == Some(true));
         Ok(Checked {
             summary: format!("Devtron: {} tokens", tokens.len()),
-            rights: vec![
+            rights: [
                 right("list all tokens", true, WANTED),
                 right(
                     "see what they may do",
@@ -223,7 +226,10 @@ impl Source for Devtron {
                 ),
                 right("end tokens", true, WANTED),
                 right("tell its own token from the others", is_known, WANTED),
-            ],
+            ]
+            .into_iter()
+            .chain(versions)
+            .collect(),
         })
     }
 

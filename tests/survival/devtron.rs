@@ -556,6 +556,35 @@ async fn a_check_says_what_the_credentials_can_do() {
         checked.rights
     );
 
+    // Who forgot to grant a column sees tokens as before, and is told what he misses.
+    foreign.run(&format!(
+        "REVOKE SELECT (version) ON api_token FROM {}",
+        foreign.role
+    ));
+    let checked = source(&stub.url, &own(), Some(&foreign.url()))
+        .check()
+        .await
+        .unwrap();
+    let missing: Vec<_> = checked
+        .rights
+        .iter()
+        .filter_map(|right| right.missing.as_deref())
+        .collect();
+    assert_eq!(
+        missing,
+        ["GRANT SELECT (version) ON api_token to the role of database"]
+    );
+    foreign.run("ALTER TABLE api_token DROP COLUMN version");
+    let checked = source(&stub.url, &own(), Some(&foreign.url()))
+        .check()
+        .await
+        .unwrap();
+    assert!(
+        checked.rights.iter().all(|right| right.missing.is_none()),
+        "before 0.7 there is none: {:?}",
+        checked.rights
+    );
+
     devtron.0.lock().unwrap().accounts.clear();
     let checked = source(&stub.url, &own(), None).check().await.unwrap();
     let missing: Vec<_> = checked

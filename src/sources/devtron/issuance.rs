@@ -1,7 +1,7 @@
 //! What only the database of Devtron knows: who issued a token and when, when it was last used, and the
 //! how many-th secret it has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
@@ -50,28 +50,56 @@ pub(super) struct Issuance {
     was_used: bool,
 }
 
-/// Every token that ever was, by its number.
-pub(super) async fn read(database: &Database) -> Result<BTreeMap<i64, Issuance>, Error> {
+/// Whether there is a version, whoever may read it.
+const HAS_VERSION: &str = "SELECT EXISTS (SELECT 1 FROM pg_attribute
+    WHERE attrelid = to_regclass('api_token') AND attname = 'version' AND NOT attisdropped)";
+
+/// What the database knows.
+#[derive(Debug)]
+pub(super) struct Issuances {
+    /// By the number of the token.
+    pub by_id: BTreeMap<i64, Issuance>,
+    /// Whether the how many-th secret may be seen; `None` where nobody counts them.
+    pub versions: Option<bool>,
+}
+
+/// Reads of the tokens that are listed.
+pub(super) async fn read(database: &Database, tokens: &[Token]) -> Result<Issuances, Error> {
+    let listed: HashMap<i64, &Token> = tokens.iter().map(|token| (token.id, token)).collect();
     let mut reading = database.read().await?;
-    // Before Devtron 0.7 there was no version.
-    let query = if reading.columns("api_token").await?.contains("version") {
+    let is_visible = reading.columns("api_token").await?.contains("version");
+    // Before Devtron 0.7 there was none.
+    let mut exists = is_visible;
+    if !is_visible {
+        let take = |(found,): (bool,)| {
+            exists = found;
+            Ok(())
+        };
+        reading.rows(HAS_VERSION, take).await?;
+    }
+    let query = if is_visible {
         issuances!("t.version::bigint")
     } else {
         issuances!("NULL::bigint")
     };
-    let mut found = BTreeMap::new();
+    let mut by_id = BTreeMap::new();
     let take = |row: Issuance| {
-        found.insert(row.id, row);
+        if listed.get(&row.id).is_some_and(|token| row.is_of(token)) {
+            by_id.insert(row.id, row);
+        }
         Ok(())
     };
     reading.rows(query, take).await?;
     reading.close().await;
-    Ok(found)
+    Ok(Issuances {
+        by_id,
+        versions: exists.then_some(is_visible),
+    })
 }
 
 impl Issuance {
     /// Whether it is about this token and not about that of another Devtron with the same number.
-    pub fn is_of(&self, token: &Token) -> bool {
+    fn is_of(&self, token: &Token) -> bool {
         self.id == token.id && self.name == token.name
     }
 
