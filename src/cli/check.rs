@@ -1,13 +1,16 @@
 //! `lapsed check`: the doctor. Tries everything, changes nothing, sends no mail.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use tokio::time::error::Elapsed;
 
 use super::exit::Exit;
 use super::output::text;
+use super::output::when::{Instant, when};
 use super::{Context, setup};
 use crate::causes::Causes;
 use crate::config::{Config, Transport};
@@ -45,13 +48,15 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<Exit> {
         .collect();
     let (opened, seen) = store(&config).await;
     found.push(("store".to_owned(), seen));
+    let mut deferred = BTreeMap::new();
     if let Some(store) = opened {
         found.extend(waiting(&store).await);
+        deferred = left_alone(&store, context.clock.now()).await;
         store.close().await;
     }
     found.push(("templates".to_owned(), templates(&config)));
     found.push(mail(&config).await);
-    found.extend(listings(&config).await);
+    found.extend(listings(&config, &deferred).await);
     for (name, finding) in &found {
         tell(name, finding);
         if let Finding::Broken(_, _, end) = finding {
@@ -263,10 +268,28 @@ fn outbox(config: &Config) -> Finding {
 }
 
 /// Every source and directory, by its own check.
-async fn listings(config: &Config) -> Vec<(String, Finding)> {
+/// Sources that asked to be left alone, and until when. Where the store does not tell, none.
+async fn left_alone(store: &Store, now: DateTime<Utc>) -> BTreeMap<String, String> {
+    let Ok(mut tx) = store.read().await else {
+        return BTreeMap::new();
+    };
+    let rows = tx.sources().await.unwrap_or_default().into_iter();
+    let deferred = rows.filter_map(|row| {
+        let until = row.standing.deferred_until.filter(|until| *until > now)?;
+        Some((row.name, when(Instant(until), now)))
+    });
+    deferred.collect()
+}
+
+async fn listings(config: &Config, deferred: &BTreeMap<String, String>) -> Vec<(String, Finding)> {
     let mut found = Vec::new();
     for configured in &config.sources {
         let name = format!("source {}", configured.name);
+        if let Some(until) = deferred.get(&configured.name) {
+            let said = format!("it asked to be left alone until {until}, and was");
+            found.push((name, Finding::Doubtful(said)));
+            continue;
+        }
         let seen = match setup::source(configured) {
             Ok(watched) => listing(tokio::time::timeout(PATIENCE, watched.check()).await),
             Err(error) => {

@@ -37,7 +37,13 @@ pub(super) async fn source(context: &Context, args: SourceCommand) -> anyhow::Re
             store.close().await;
             Ok(Exit::Ok)
         }
-        SourceCommand::Check { name } => check(named(&config, &name)?).await,
+        SourceCommand::Check { name } => {
+            let configured = named(&config, &name)?;
+            if let Some(until) = rests(&config, &name, context.clock.now()).await {
+                return Err(Failure::unreachable(anyhow::anyhow!(until)).into());
+            }
+            check(configured).await
+        }
         SourceCommand::Sync(args) => {
             named(&config, &args.name)?;
             if args.dry_run {
@@ -152,6 +158,19 @@ fn shown(row: store::SourceRow, configured: &Configured, now: DateTime<Utc>) -> 
     }
 }
 
+/// Until when a source that asked to be left alone is, in words. Where the store does not tell, nothing is
+/// known of that.
+async fn rests(config: &Config, name: &str, now: DateTime<Utc>) -> Option<String> {
+    let (store, _scratch) = setup::store_to_look_at(config).await.ok()?;
+    let until = deferred_until(&store, name).await;
+    store.close().await;
+    let until = until.ok()?.filter(|until| *until > now)?;
+    let until = when(Instant(until), now);
+    Some(format!(
+        "{name} asked to be left alone until {until}, so it was not asked"
+    ))
+}
+
 /// Tries the credentials of a source.
 async fn check(configured: &SourceConfig) -> anyhow::Result<Exit> {
     let watched = setup::source(configured).map_err(Failure::config)?;
@@ -208,7 +227,7 @@ async fn sync(context: &Context, config: &Config, args: SourceSync) -> anyhow::R
     };
     sweep::complain(&report);
     if report.sources_deferred > 0 {
-        let until = deferred_until(&engine, &name).await?;
+        let until = deferred_until(&engine.store, &name).await?;
         say(&left_alone(&name, until, context.clock.now()))?;
     } else if report.lease_held {
         anstream::eprintln!("a sweep is at work; nothing was done, try again in a moment");
@@ -219,8 +238,8 @@ async fn sync(context: &Context, config: &Config, args: SourceSync) -> anyhow::R
     Ok(sweep::exit(&report))
 }
 
-async fn deferred_until(engine: &Engine, name: &str) -> anyhow::Result<Option<DateTime<Utc>>> {
-    let mut tx = engine.store.read().await.map_err(store_failure)?;
+async fn deferred_until(store: &Store, name: &str) -> anyhow::Result<Option<DateTime<Utc>>> {
+    let mut tx = store.read().await.map_err(store_failure)?;
     let row = tx.source(name).await.map_err(store_failure)?;
     Ok(row.and_then(|row| row.standing.deferred_until))
 }

@@ -32,6 +32,7 @@ fn a_source_is_shown_before_and_after_it_was_asked_and_when_it_fails(#[case] db:
     assert_eq!(
         keys,
         [
+            "deferred_until",
             "error",
             "kind",
             "last_good_sync_at",
@@ -45,7 +46,7 @@ fn a_source_is_shown_before_and_after_it_was_asked_and_when_it_fails(#[case] db:
         (&source["state"], &source["tokens"]),
         (&"never".into(), &0.into())
     );
-    assert!(source["last_sync_at"].is_null());
+    assert!(source["last_sync_at"].is_null() && source["deferred_until"].is_null());
 
     world.write("exports.csv", rows(3));
     world
@@ -437,8 +438,18 @@ fn a_source_that_wants_to_be_left_alone_is_and_that_is_no_failure(#[case] db: Db
         .run(&["source", "list"])
         .exits(0)
         .says("asked to be left alone until 2026-11-20 09:30Z");
+    let source = &world.list(&["source", "list"])[0];
+    let until = source["deferred_until"].as_str().unwrap();
+    assert!(until.starts_with("2026-11-20T09:30:"), "{until}");
+    world
+        .run(&["source", "check", "clusters"])
+        .exits(75)
+        .says("clusters asked to be left alone until 2026-11-20 09:30Z, so it was not asked");
+    world
+        .run(&["check"])
+        .exits(0)
+        .says("source clusters: it asked to be left alone until 2026-11-20 09:30Z");
     assert_eq!(busy.take_lines(), Vec::<String>::new(), "nobody asks");
-    world.run(&["source", "check", "clusters"]).exits(75);
 
     world.at("2026-11-20 09:31:00");
     busy.take_lines();

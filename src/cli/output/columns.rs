@@ -191,6 +191,7 @@ impl Row for SourceRow {
         "tokens",
         "state",
         "error",
+        "deferred_until",
     ];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::elastic("NAME", 0, 8, |row, _| Cell::name(&row.name)),

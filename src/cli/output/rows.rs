@@ -236,12 +236,11 @@ pub struct SourceRow {
     pub state: &'static str,
     /// Why the last sync failed, or what was wrong with what it brought.
     pub error: Option<String>,
+    /// Until when it asked to be left alone.
+    pub deferred_until: Option<Instant>,
     /// When the daemon asks it next; shown to people only.
     #[serde(skip)]
     pub next: Option<Instant>,
-    /// Until when it asked to be left alone; shown to people only.
-    #[serde(skip)]
-    pub deferred_until: Option<Instant>,
 }
 
 /// What a sync would do to one token.
