@@ -327,13 +327,37 @@ async fn an_issuer_who_is_not_among_the_people_is_gone(#[case] db: Db) {
         .execute("INSERT INTO person VALUES ('x', NULL, NULL, NULL, NULL)")
         .await
         .unwrap();
-    let refused = table.fetch(&Last::default()).await.unwrap().refusals;
+    let listing = table.fetch(&Last::default()).await.unwrap();
+    let refused = &listing.refusals;
     assert!(
         refused.shown[0]
             .to_string()
             .starts_with("people_query:5: email \"x\""),
         "{refused:?}"
     );
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+#[tokio::test]
+async fn who_is_missing_is_not_gone_where_a_person_was_refused(#[case] db: Db) {
+    let mut table = Table::new(db, QUERY).await;
+    table.config.people_query =
+        Some("SELECT mail AS email, tenant AS account, role, state AS status FROM person".into());
+    let rows = "(1, '', 'ada@example.org', NULL, NULL, NULL), (2, '', 'bob@example.org', NULL, NULL, NULL),
+                (3, '', 'eve@example.org', NULL, NULL, NULL)";
+    table.insert(rows).await;
+    let people = "INSERT INTO person VALUES ('ada@example.org', 'acme', 'admin', 'Ada', 'active'),
+            ('bob@example.org', 'acme', 'admin', 'Bob', 'on leave'),
+            ('eve@example.org', 'acme', 'member', 'Eve', 'disabled')";
+    table.fresh.execute(people).await.unwrap();
+    let listing = table.fetch(&Last::default()).await.unwrap();
+    assert_eq!(listing.refusals.count, 1);
+    assert_eq!(listing.admins, None, "the ones known before stay");
+    let tokens = tokens(listing);
+    let gone: Vec<_> = tokens.into_iter().map(|token| token.issuer_gone).collect();
+    assert_eq!(gone, [Cell::Empty, Cell::Absent, Cell::Absent]);
 }
 
 /// The statement with a cast where the database needs one.

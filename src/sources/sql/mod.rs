@@ -140,7 +140,7 @@ impl Source for SqlSource {
             tokens,
             count,
             is_partial: self.is_incremental(),
-            admins: people.and_then(|people| people.admins),
+            admins: people.and_then(People::into_admins),
             refusals,
             fingerprint: self
                 .is_incremental()

@@ -23,7 +23,9 @@ pub(super) struct People {
     /// By the key of their address.
     known: HashMap<String, Person>,
     /// Administrators of accounts, where the query tells account and role.
-    pub admins: Option<Vec<AccountAdmin>>,
+    admins: Option<Vec<AccountAdmin>>,
+    /// Rows were refused, so that who is not known may be there all the same.
+    has_gaps: bool,
 }
 
 struct Person {
@@ -60,6 +62,7 @@ impl People {
                     none => none.insert(shape_of(&record.columns())?),
                 };
                 if let Err(reason) = people.add(shape, record) {
+                    people.has_gaps = true;
                     refusals.add(refusal("people_query", line, reason));
                 }
                 Ok(ControlFlow::Continue(()))
@@ -116,7 +119,13 @@ impl People {
         Ok(())
     }
 
-    /// Adds to a token what is known of its issuer.
+    /// All administrators of accounts. Where a row was refused nobody knows who is missing among them.
+    pub fn into_admins(self) -> Option<Vec<AccountAdmin>> {
+        self.admins.filter(|_| !self.has_gaps)
+    }
+
+    /// Adds to a token what is known of its issuer. A refused row may be the issuer's, and the one that
+    /// shows that all is well: then nothing is said but of those who are active.
     pub fn look_for_issuer(&self, token: &mut Listed) {
         let issuer = match &token.issuer {
             Cell::Absent => return,
@@ -132,7 +141,11 @@ impl People {
             Some(Standing::Disabled) => Some("the issuer is disabled at the source"),
             Some(Standing::Active) => None,
         };
-        token.issuer_gone = gone.map_or(Cell::Empty, |gone| Cell::Value(gone.to_owned()));
+        token.issuer_gone = match gone {
+            Some(_) if self.has_gaps => Cell::Absent,
+            Some(gone) => Cell::Value(gone.to_owned()),
+            None => Cell::Empty,
+        };
         if let Some(name) = issuer.and_then(|person| person.name.as_ref())
             && token.issuer_name == Cell::Absent
         {
