@@ -349,7 +349,8 @@ impl Tx {
         Ok(done)
     }
 
-    /// Expired tokens of a source that it is to be told of now, those that wait longest first.
+    /// Expired tokens of a source that it is to be told of now, those that wait longest first. Only
+    /// those whose end a good listing confirmed that was asked for after it: others may have been renewed.
     pub async fn untold_tokens(
         &mut self,
         source: &str,
@@ -358,6 +359,7 @@ impl Tx {
     ) -> Result<Vec<Token>> {
         let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM token WHERE source = $1 AND tell_at <= $2 AND status = 'expired'
+               AND expires_at <= (SELECT last_good_sync_at FROM source WHERE name = $1)
              ORDER BY tell_at LIMIT $3")
             .bind(source).bind(now).bind(limit).fetch_all(c).await)?;
         tokens(rows)

@@ -1,5 +1,6 @@
 //! Tokens and sources.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::domain::{Expiry, ExpiryOrigin, Standing, Status, Step, Token, TokenId};
 use lapsed::store::SourceRow;
 use rstest::rstest;
@@ -478,6 +479,7 @@ async fn a_source_that_wants_to_hear_of_expiry_is_told_once_and_again_what_it_di
         .into();
     insert(&store, &tokens).await;
     let source = tokens[0].source.clone();
+    listed_at(&store, &source, now()).await;
     let untold = async |at| {
         let mut ids: Vec<_> = write!(store, tx => tx.untold_tokens(&source, at, 10))
             .into_iter()
@@ -514,4 +516,44 @@ async fn a_source_that_wants_to_hear_of_expiry_is_told_once_and_again_what_it_di
     write!(store, tx => tx.update_token(&renewed, now()));
     write!(store, tx => tx.mark_expired(days(31), 10, &[]));
     assert_eq!(untold(days(40)).await.len(), 0);
+}
+
+/// Writes down when the last good listing of a source was asked for.
+async fn listed_at(store: &lapsed::store::Store, source: &str, at: DateTime<Utc>) {
+    let row = SourceRow {
+        name: source.to_owned(),
+        kind: "sql".to_owned(),
+        fingerprint: None,
+        tokens: 1,
+        standing: Standing {
+            last_good_sync_at: Some(at),
+            ..Standing::default()
+        },
+        longest_life: None,
+        life_evidence: None,
+    };
+    write!(store, tx => tx.put_source(&row));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_source_is_told_of_no_token_that_it_may_have_renewed_since_it_was_listed(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    let ended = Token {
+        expiry: Expiry::At(now()),
+        ..token("a")
+    };
+    insert(&store, std::slice::from_ref(&ended)).await;
+    write!(store, tx => tx.mark_expired(now(), 2, &[&ended.source]));
+    let untold = async || {
+        let untold = write!(store, tx => tx.untold_tokens(&ended.source, now(), 10));
+        untold.len()
+    };
+    assert_eq!(untold().await, 0, "it was never listed");
+    listed_at(&store, &ended.source, now() - TimeDelta::microseconds(1)).await;
+    assert_eq!(untold().await, 0);
+    listed_at(&store, &ended.source, now()).await;
+    assert_eq!(untold().await, 1);
 }
