@@ -338,7 +338,8 @@ impl Tx {
                 query.push(", tell_at = CASE WHEN source IN (");
                 let mut list = query.separated(", ");
                 for source in telling { list.push_bind(*source); }
-                query.push(") THEN ").push_bind(now).push(" END");
+                query.push(") AND (expiry_origin IS NULL OR expiry_origin <> 'policy') THEN ")
+                    .push_bind(now).push(" END");
             }
             query.push(" WHERE id IN (SELECT id FROM token WHERE due_at <= ").push_bind(now)
                 .push(" AND expires_at <= ").push_bind(now)
@@ -351,6 +352,7 @@ impl Tx {
 
     /// Expired tokens of a source that it is to be told of now, those that wait longest first. Only
     /// those whose end a good listing confirmed that was asked for after it: others may have been renewed.
+    /// What is past a date of ours works on where it lives.
     pub async fn untold_tokens(
         &mut self,
         source: &str,
@@ -359,6 +361,7 @@ impl Tx {
     ) -> Result<Vec<Token>> {
         let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM token WHERE source = $1 AND tell_at <= $2 AND status = 'expired'
+               AND (expiry_origin IS NULL OR expiry_origin <> 'policy')
                AND expires_at <= (SELECT last_good_sync_at FROM source WHERE name = $1)
              ORDER BY tell_at LIMIT $3")
             .bind(source).bind(now).bind(limit).fetch_all(c).await)?;

@@ -172,6 +172,27 @@ fn tokens_of_a_table_are_warned_about_marked_ended_and_missed(
 }
 
 #[rstest]
+fn a_table_is_not_told_of_a_date_that_lapsed_gave_a_token(
+    #[values(Db::Sqlite, Db::Postgres)] theirs: Db,
+) {
+    let mut world = World::new(Db::Sqlite);
+    let portal = Portal::new(theirs, &world);
+    let query =
+        "SELECT id AS external_id, 'never' AS expires_at, title AS created_at FROM api_token";
+    let keys =
+        "policy_ttl = \"30d\"\nmark_expired = \"INSERT INTO marked (id) VALUES (:external_id)\"";
+    world.table(&source(&portal.url(), query, keys));
+    portal.insert(&["1, '2026-01-01', NULL, NULL", "2, '2026-11-01', NULL, NULL"]);
+    for now in ["2026-11-24 00:00:00", "2026-12-02 00:00:00"] {
+        world.at(now);
+        world.run(&["sweep"]).exits(0);
+    }
+    assert_eq!(world.tokens(), ["1 expired", "2 expired"]);
+    let marked = portal.run("SELECT id FROM marked");
+    assert!(marked.is_empty(), "they work on: {marked:?}");
+}
+
+#[rstest]
 fn what_is_missing_among_changes_is_not_gone(
     #[values(Db::Sqlite, Db::Postgres)] store: Db,
     #[values(Db::Sqlite, Db::Postgres)] theirs: Db,

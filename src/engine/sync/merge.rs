@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use crate::domain::diff::{self, NoticeEffect, Pair, Update};
-use crate::domain::{Listed, Policy, Status, Terms, Token, TokenId};
+use crate::domain::{ExpiryOrigin, Listed, Policy, Status, Terms, Token, TokenId};
 use crate::store::Tx;
 
 use crate::engine::{Engine, Error, Report, judge, plan};
@@ -56,7 +56,7 @@ pub(in crate::engine) struct Changes {
     pub updates: Vec<Update>,
     /// How many of the updates are tokens that left the listing.
     pub gone: usize,
-    /// Those that were marked expired as soon as they were seen.
+    /// Those that were marked expired, by a date that is not ours, as soon as they were seen.
     pub seen_expired: Vec<TokenId>,
 }
 
@@ -74,13 +74,13 @@ impl Changes {
             match pair {
                 Pair::OnlyListed(listed) => {
                     let token = diff::first_seen(source, listed, terms, now);
-                    changes.note_expired(None, &token);
+                    changes.note_expired(false, &token);
                     changes.new.push(token);
                 }
                 Pair::Both(known, listed) => {
                     let update = diff::update(&known, listed, terms, now);
                     if let Some(update) = &update {
-                        changes.note_expired(Some(known.status), &update.token);
+                        changes.note_expired(has_ended(&known), &update.token);
                     }
                     changes.updates.extend(update);
                 }
@@ -95,8 +95,8 @@ impl Changes {
         changes
     }
 
-    fn note_expired(&mut self, before: Option<Status>, token: &Token) {
-        if token.status == Status::Expired && before != Some(Status::Expired) {
+    fn note_expired(&mut self, had_ended: bool, token: &Token) {
+        if has_ended(token) && !had_ended {
             self.seen_expired.push(token.id);
         }
     }
@@ -153,6 +153,11 @@ impl Changes {
         }
         Ok(())
     }
+}
+
+/// Whether a token has expired where it lives. One that is past a date of our own works on there.
+fn has_ended(token: &Token) -> bool {
+    token.status == Status::Expired && token.expiry_origin != Some(ExpiryOrigin::Policy)
 }
 
 /// Writes one changed token, and tells its notices.

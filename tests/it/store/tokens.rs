@@ -557,3 +557,32 @@ async fn a_source_is_told_of_no_token_that_it_may_have_renewed_since_it_was_list
     listed_at(&store, &ended.source, now()).await;
     assert_eq!(untold().await, 1);
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_source_is_never_told_of_a_date_of_our_own_policy(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    let ours = Token {
+        expiry: Expiry::At(now()),
+        expiry_origin: Some(ExpiryOrigin::Policy),
+        ..token("a")
+    };
+    insert(&store, std::slice::from_ref(&ours)).await;
+    listed_at(&store, &ours.source, now()).await;
+    let marked = write!(store, tx => tx.mark_expired(now(), 2, &[&ours.source]));
+    assert_eq!(marked, 1);
+    let untold = write!(store, tx => tx.untold_tokens(&ours.source, now(), 10));
+    assert_eq!(untold.len(), 0);
+    // It turns out to have ended there, too: now the source may hear of it.
+    let ended = Token {
+        expiry_origin: Some(ExpiryOrigin::Source),
+        ..one(&store, ours.id).await
+    };
+    write!(store, tx => tx.update_token(&ended, now()));
+    let untold = async || write!(store, tx => tx.untold_tokens(&ours.source, now(), 10)).len();
+    assert_eq!(untold().await, 0, "nothing was noted when it was marked");
+    write!(store, tx => tx.tell_at(&[ours.id], Some(now())));
+    assert_eq!(untold().await, 1);
+}
