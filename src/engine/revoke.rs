@@ -190,11 +190,7 @@ impl Engine {
 /// Whether the token may have ended all the same.
 fn is_in_doubt(error: &Error) -> bool {
     match error {
-        Error::Listing(error) if error.wait().is_some() => false,
-        Error::Listing(error) => matches!(
-            error,
-            sources::Error::Web(_) | sources::Error::StillThere | sources::Error::Content { .. }
-        ),
+        Error::Listing(error) => error.is_in_doubt(),
         error => matches!(error, Error::NoAnswer),
     }
 }

@@ -300,6 +300,12 @@ pub enum Error {
     /// The source accepted the order, and the token is there still.
     #[error("the source accepted the order, but the token is still there")]
     StillThere,
+    /// An order that never went out, or was taken back: nothing has changed.
+    #[error(transparent)]
+    NotDone(Box<Error>),
+    /// An order went out, and what became of it could not be seen.
+    #[error("the order was given, and what became of it could not be seen")]
+    Unseen(#[source] Box<Error>),
     /// The content as a whole makes no sense: no header, an unknown column.
     #[error("{place}: {reason}")]
     Content {
@@ -316,7 +322,19 @@ impl Error {
     pub fn wait(&self) -> Option<Duration> {
         match self {
             Self::Web(error) => error.wait(),
+            Self::NotDone(error) | Self::Unseen(error) => error.wait(),
             _ => None,
+        }
+    }
+
+    /// Whether a token that was to end may have ended all the same.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        match self {
+            Self::Web(_) | Self::Content { .. } => self.wait().is_none(),
+            Self::StillThere | Self::Unseen(_) => true,
+            Self::Database(error) => error.is_in_doubt(),
+            _ => false,
         }
     }
 }

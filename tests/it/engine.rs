@@ -340,6 +340,13 @@ async fn what_the_source_refuses_changes_nothing_and_leaves_a_trace(
             sources::Error::NoSuchToken("k-1".to_owned()),
             "token.revoke_failed",
         ),
+        (
+            sources::Error::NotDone(Box::new(sources::Error::Content {
+                place: "revoke".to_owned(),
+                reason: "would change 0 rows".to_owned(),
+            })),
+            "token.revoke_failed",
+        ),
         (sources::Error::StillThere, "token.revoke_unknown"),
     ];
     for (failure, action) in failures {

@@ -391,9 +391,10 @@ async fn a_token_is_ended_where_exactly_one_row_changes_and_it_shows(#[case] db:
         assert!(matches!(error, Error::NoSuchToken(_)), "{error}");
     }
     table.config.revoke = Some("DELETE FROM api_token WHERE :external_id <> 'x'".to_owned());
-    let said = table.source().revoke("2").await.unwrap_err().to_string();
+    let error = table.source().revoke("2").await.unwrap_err();
+    assert!(!error.is_in_doubt(), "{error:?}");
     assert_eq!(
-        said,
+        error.to_string(),
         "revoke: would change 2 rows where it should change one; nothing was changed"
     );
     assert_eq!(
@@ -406,6 +407,14 @@ async fn a_token_is_ended_where_exactly_one_row_changes_and_it_shows(#[case] db:
     table.config.revoke = Some(by_id(db, "UPDATE api_token SET title = 'c'"));
     let error = table.source().revoke("2").await.unwrap_err();
     assert!(matches!(error, Error::StillThere), "{error}");
+    table.config.revoke = Some(by_id(db, "UPDATE api_token SET mail = 'nobody'"));
+    let error = table.source().revoke("2").await.unwrap_err();
+    assert!(error.is_in_doubt(), "it was done: {error:?}");
+    assert!(matches!(error, Error::Unseen(_)), "{error}");
+    let error = table.source().revoke("2").await.unwrap_err();
+    assert!(!error.is_in_doubt(), "it was not even tried: {error:?}");
+    let mend = "UPDATE api_token SET mail = NULL WHERE id = 2";
+    table.fresh.execute(mend).await.unwrap();
     table.config.revoke = Some(by_id(db, "DELETE FROM api_token"));
     table.source().revoke("2").await.unwrap();
     assert_eq!(

@@ -172,6 +172,28 @@ fn tokens_of_a_table_are_warned_about_marked_ended_and_missed(
 }
 
 #[rstest]
+fn an_order_that_was_taken_back_has_failed_and_is_not_in_doubt(
+    #[values(Db::Sqlite, Db::Postgres)] theirs: Db,
+) {
+    let mut world = World::new(Db::Sqlite);
+    let portal = Portal::new(theirs, &world);
+    let keys = "allow_revoke = true\nrevoke = \"DELETE FROM person WHERE mail = :external_id\"";
+    world.table(&source(&portal.url(), QUERY, keys));
+    portal.insert(&["1, 'deploy', 'ada@example.org', NULL"]);
+    world.at("2026-11-24 00:00:00");
+    world.run(&["sweep"]).exits(0);
+    let order = ["token", "revoke", "portal/1", "--at-source", "--yes"];
+    let ran = world.run(&order);
+    ran.exits(1).says("would change 0 rows");
+    ran.says("nothing has changed at the source");
+    world.run(&["audit", "list"]).says("token.revoke_failed");
+    // Somebody else ends it: that is not what lapsed was asked to do.
+    portal.run("DELETE FROM api_token");
+    world.at("2026-11-24 00:01:00");
+    world.run(&order).exits(1).says("knows no token");
+}
+
+#[rstest]
 fn a_table_is_not_told_of_a_date_that_lapsed_gave_a_token(
     #[values(Db::Sqlite, Db::Postgres)] theirs: Db,
 ) {

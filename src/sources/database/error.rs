@@ -84,6 +84,9 @@ pub enum Error {
         /// Why, as far as that can be told without values.
         reason: String,
     },
+    /// It was to keep what was written, and did not say whether it has.
+    #[error("whether the change was kept is not known")]
+    Unkept(#[source] Box<Error>),
     /// A column does not hold what was expected.
     #[error("{place}: column {column} does not hold what was expected there")]
     Column {
@@ -133,7 +136,16 @@ impl Error {
     /// Whether it may answer later as it is.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. })
+        match self {
+            Self::Unkept(error) => error.is_transient(),
+            error => matches!(error, Self::Unreachable { .. } | Self::TimedOut { .. }),
+        }
+    }
+
+    /// Whether what was to be written may have been.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::Unkept(_))
     }
 }
 

@@ -48,13 +48,20 @@ impl Writing<'_> {
         is_right: impl FnOnce(u64) -> bool,
     ) -> Result<u64, Error> {
         let done = self.run(statement, values).await;
-        let end = match &done {
-            Ok(affected) if is_right(*affected) => "COMMIT",
-            _ => "ROLLBACK",
-        };
-        let ended = self.plain(end).await;
-        let affected = done?;
-        ended.map(|()| affected)
+        if let Ok(affected) = done
+            && is_right(affected)
+        {
+            let kept = self.plain("COMMIT").await;
+            kept.map_err(|error| match error {
+                error if error.is_transient() => Error::Unkept(Box::new(error)),
+                // It said no.
+                error => error,
+            })?;
+        } else {
+            // A connection that breaks here ends the transaction as well.
+            let _ = self.plain("ROLLBACK").await;
+        }
+        done
     }
 
     async fn run(&mut self, statement: &str, values: &[Scalar]) -> Result<u64, Error> {

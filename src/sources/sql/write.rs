@@ -62,7 +62,9 @@ impl SqlSource {
             });
         };
         let no_such = || Error::NoSuchToken(external_id.to_owned());
-        let before = self.find(external_id).await?.ok_or_else(no_such)?;
+        let before = self.find(external_id).await;
+        let before = before.map_err(|error| Error::NotDone(Box::new(error)))?;
+        let before = before.ok_or_else(no_such)?;
         if before.status == Cell::Value(Status::Revoked) {
             return Err(no_such());
         }
@@ -77,11 +79,12 @@ impl SqlSource {
             let reason = format!(
                 "would change {affected} rows where it should change one; nothing was changed"
             );
-            return Err(content("revoke", reason));
+            return Err(Error::NotDone(Box::new(content("revoke", reason))));
         }
-        match self.find(external_id).await? {
-            Some(after) if !has_ended(&before, &after) => Err(Error::StillThere),
-            _ => Ok(()),
+        match self.find(external_id).await {
+            Ok(Some(after)) if !has_ended(&before, &after) => Err(Error::StillThere),
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::Unseen(Box::new(error))),
         }
     }
 
