@@ -60,6 +60,12 @@ impl Source for FileSource {
         let path = self.path.clone();
         blocking(move || check(&path)).await.map(Checked::from)
     }
+
+    fn lacks_to_revoke(&self) -> Option<&'static str> {
+        Some(
+            "watch the system that the file comes from, or leave allow_revoke out: a file only lists tokens",
+        )
+    }
 }
 
 /// Runs what waits for files where waiting is harmless.

@@ -58,6 +58,11 @@ pub trait Source: Send + Sync {
         false
     }
 
+    /// What its configuration lacks before it can end tokens; `None` where it lacks nothing.
+    fn lacks_to_revoke(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether it wants to be told of tokens that have expired.
     fn hears_of_expiry(&self) -> bool {
         false

@@ -193,6 +193,32 @@ fn an_order_that_was_taken_back_has_failed_and_is_not_in_doubt(
     world.run(&order).exits(1).says("knows no token");
 }
 
+#[test]
+fn what_can_never_be_ended_although_it_is_allowed_is_told() {
+    let mut world = World::new(Db::Sqlite);
+    let portal = Portal::new(Db::Sqlite, &world);
+    portal.insert(&["1, 'deploy', 'ada@example.org', NULL"]);
+    world.write("tokens.csv", "external_id\nk-1\n");
+    let file = "\n[[source]]\nname = \"exports\"\nkind = \"file\"\npath = \"tokens.csv\"\nallow_revoke = true";
+    let tables = source(&portal.url(), QUERY, "allow_revoke = true") + file;
+    world.table(&tables);
+    for (name, lacks) in [
+        ("portal", "set revoke, such as revoke = "),
+        ("exports", "a file only lists tokens"),
+    ] {
+        let ran = world.run(&["source", "check", name]);
+        ran.exits(0).says("cannot  end tokens").says(lacks);
+        world.run(&["check"]).says(lacks);
+    }
+    let keys = "allow_revoke = true\nrevoke = \"DELETE FROM api_token WHERE id = :external_id\"";
+    let mut world = World::new(Db::Sqlite);
+    let portal = Portal::new(Db::Sqlite, &world);
+    world.table(&source(&portal.url(), QUERY, keys));
+    let ran = world.run(&["source", "check", "portal"]);
+    ran.exits(0).says("can     run revoke");
+    assert!(!ran.stdout.contains("cannot"), "{}", ran.stdout);
+}
+
 #[rstest]
 fn a_table_is_not_told_of_a_date_that_lapsed_gave_a_token(
     #[values(Db::Sqlite, Db::Postgres)] theirs: Db,

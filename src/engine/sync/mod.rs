@@ -14,7 +14,9 @@ use futures_util::{StreamExt, stream};
 use crate::domain::{Listed, News, Policy, Schedule, Terms};
 use crate::sources::file::blocking;
 use crate::sources::owners::Owners;
-use crate::sources::{self, AccountAdmin, Checked, Fetched, Last, Listing, Refusals, Source};
+use crate::sources::{
+    self, AccountAdmin, Checked, Fetched, Last, Listing, Refusals, Right, Source,
+};
 use crate::store::SourceRow;
 
 use super::alert::Alert;
@@ -305,6 +307,14 @@ impl Watched {
     /// What is in the way.
     pub async fn check(&self) -> Result<Checked, sources::Error> {
         let mut checked = self.source.check().await?;
+        if self.allow_revoke
+            && let Some(missing) = self.source.lacks_to_revoke()
+        {
+            checked.rights.push(Right {
+                what: "end tokens, as allow_revoke wants".to_owned(),
+                missing: Some(missing.to_owned()),
+            });
+        }
         if let Some(path) = self.owners.clone() {
             let shown = path.display().to_string();
             let owners = blocking(move || Owners::read(&path)).await?;

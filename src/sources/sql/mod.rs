@@ -157,6 +157,10 @@ impl Source for SqlSource {
         self.end(external_id).await
     }
 
+    fn lacks_to_revoke(&self) -> Option<&'static str> {
+        self.revoke.is_none().then_some(write::NO_REVOKE)
+    }
+
     fn hears_of_expiry(&self) -> bool {
         self.mark_expired.is_some()
     }

@@ -23,6 +23,10 @@ pub(super) const OF_A_TOKEN: [&str; 9] = [
     "scope",
 ];
 
+/// What to do where tokens are to be ended and there is no statement for it.
+pub(super) const NO_REVOKE: &str =
+    "set revoke, such as revoke = \"UPDATE … WHERE id = :external_id\"";
+
 impl SqlSource {
     /// Runs `mark_expired` for each of the tokens, each in a transaction of its own.
     pub(super) async fn mark(&self, tokens: &[Token]) -> Told {
@@ -57,8 +61,7 @@ impl SqlSource {
         let Some(statement) = &self.revoke else {
             return Err(Error::Rights {
                 what: "the source has no statement that ends a token".to_owned(),
-                mend: "set revoke, such as revoke = \"UPDATE … WHERE id = :external_id\""
-                    .to_owned(),
+                mend: NO_REVOKE.to_owned(),
             });
         };
         let no_such = || Error::NoSuchToken(external_id.to_owned());
