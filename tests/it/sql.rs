@@ -230,6 +230,12 @@ async fn columns_are_checked_even_where_there_are_no_rows(#[case] db: Db) {
         said.contains("\"isuer_email\" is not a column; did you mean issuer_email?"),
         "{said}"
     );
+    "SELECT id, title AS name FROM api_token".clone_into(&mut table.config.query);
+    let said = table.error().await;
+    assert_eq!(
+        said,
+        "query: \"id\" is not a column; name it: id AS external_id"
+    );
     "SELECT title AS name FROM api_token;".clone_into(&mut table.config.query);
     let said = table.error().await;
     assert!(said.contains("has no column external_id"), "{said}");

@@ -83,7 +83,7 @@ impl<const N: usize> Shape<N> {
         let mut known: Vec<usize> = Vec::with_capacity(names.len());
         for name in names {
             let Some(index) = columns.find(name) else {
-                return Err(content(place, columns.unknown(name)));
+                return Err(content(place, unknown(columns, name, names)));
             };
             if known.contains(&index) {
                 let reason =
@@ -120,6 +120,17 @@ impl<const N: usize> Shape<N> {
         }
         Ok(values)
     }
+}
+
+/// Says what is wrong with the name of a column. Tables call their key `id`, which is nearer to another
+/// name of ours than to the one that is meant.
+fn unknown<const N: usize>(columns: &Columns<N>, name: &str, names: &[String]) -> String {
+    const KEY: &str = "external_id";
+    let is_key = ["id", "uuid", "token_id"].contains(&name.to_lowercase().as_str());
+    if is_key && columns.required.contains(&KEY) && !names.iter().any(|it| it == KEY) {
+        return format!("{} is not a column; name it: {name} AS {KEY}", quote(name));
+    }
+    columns.unknown(name)
 }
 
 /// A value as a file would hold it, so that both mean the same.
