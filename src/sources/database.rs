@@ -27,6 +27,7 @@ use url::Url;
 
 pub use error::Error;
 pub(crate) use record::{Record, Scalar};
+pub(crate) use writing::Writing;
 
 /// So many rows are asked for at once.
 const BATCH: u32 = 2000;

@@ -430,6 +430,38 @@ async fn a_token_is_ended_where_exactly_one_row_changes_and_it_shows(#[case] db:
 }
 
 #[rstest]
+#[case::a_column_without_a_type("id, state TEXT", "1", "id = :external_id")]
+#[case::texts_in_one("id, state TEXT", "'1'", "id = :external_id")]
+#[case::a_column_of_texts("id TEXT, state TEXT", "'1'", "id = :external_id")]
+#[case::a_column_of_integers("id INTEGER, state TEXT", "1", "id = :external_id")]
+#[case::an_expression("id INTEGER, state TEXT", "1", "id + 0 = :external_id")]
+#[case::a_text_of_it("id INTEGER, state TEXT", "1", "'' || id = :external_id")]
+#[tokio::test]
+async fn sqlite_finds_an_id_whatever_its_column_is_declared_as(
+    #[case] columns: &str,
+    #[case] id: &str,
+    #[case] finds: &str,
+) {
+    let mut table = Table::new(
+        Db::Sqlite,
+        "SELECT id AS external_id, state AS status FROM t",
+    )
+    .await;
+    let create = format!("CREATE TABLE t ({columns}); INSERT INTO t VALUES ({id}, NULL)");
+    table.fresh.execute(&create).await.unwrap();
+    table.config.mark_expired = Some(format!("UPDATE t SET state = 'expired' WHERE {finds}"));
+    table.config.revoke = Some(format!("UPDATE t SET state = 'revoked' WHERE {finds}"));
+    let token = crate::store::token("1");
+    let told = table.source().expired(std::slice::from_ref(&token)).await;
+    assert_eq!(told.done, [token.id]);
+    assert_eq!(table.fresh.texts("SELECT state FROM t").await, ["expired"]);
+    table.source().revoke("1").await.unwrap();
+    assert_eq!(table.fresh.texts("SELECT state FROM t").await, ["revoked"]);
+    let error = table.source().revoke("01").await.unwrap_err();
+    assert!(matches!(error, Error::NoSuchToken(_)), "{error}");
+}
+
+#[rstest]
 #[case::sqlite(Db::Sqlite)]
 #[case::postgres(Db::Postgres)]
 #[tokio::test]

@@ -84,7 +84,7 @@ fn holder(until: DateTime<Utc>) -> Holder {
 }
 
 /// An active token of Ada's that expires in seven days.
-fn token(external_id: &str) -> Token {
+pub(crate) fn token(external_id: &str) -> Token {
     Token {
         id: TokenId::of("exports", external_id),
         source: "exports".into(),

@@ -37,6 +37,11 @@ impl Database {
 }
 
 impl Writing<'_> {
+    /// Whether it is SQLite rather than PostgreSQL.
+    pub fn is_sqlite(&self) -> bool {
+        self.database.is_sqlite()
+    }
+
     /// Runs a statement; keeps what it did only if the number of rows is right. Tells the number.
     ///
     /// # Errors

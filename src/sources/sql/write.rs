@@ -3,7 +3,7 @@
 use chrono::DateTime;
 
 use crate::domain::{Address, Cell, Expiry, Listed, Status, Token};
-use crate::sources::database::{self, Scalar};
+use crate::sources::database::{self, Scalar, Writing};
 use crate::sources::{Error, Told};
 
 use super::columns::Shape;
@@ -23,6 +23,9 @@ pub(super) const OF_A_TOKEN: [&str; 9] = [
     "scope",
 ];
 
+/// Where the external id is among those, as it is among the one parameter of `revoke`.
+const ID: usize = 0;
+
 /// What to do where tokens are to be ended and there is no statement for it.
 pub(super) const NO_REVOKE: &str =
     "set revoke, such as revoke = \"UPDATE … WHERE id = :external_id\"";
@@ -40,7 +43,7 @@ impl SqlSource {
         let mut told = Told::default();
         for token in tokens {
             let values = values_of(statement, token);
-            match writing.execute(&statement.text, &values, |_| true).await {
+            match run(&mut writing, statement, values, |_| true).await {
                 Ok(_) => told.done.push(token.id),
                 Err(error) => {
                     let is_away = error.is_transient();
@@ -71,12 +74,10 @@ impl SqlSource {
         if before.status == Cell::Value(Status::Revoked) {
             return Err(no_such());
         }
-        let id = [Scalar::Text(external_id.to_owned())];
-        let values: Vec<_> = statement.names.iter().map(|_| id[0].clone()).collect();
+        let id = |_| Scalar::Text(external_id.to_owned());
+        let values: Vec<_> = statement.names.iter().map(id).collect();
         let mut writing = self.database.write().await?;
-        let affected = writing
-            .execute(&statement.text, &values, |affected| affected == 1)
-            .await?;
+        let affected = run(&mut writing, statement, values, |affected| affected == 1).await?;
         writing.close().await;
         if affected != 1 {
             let reason = format!(
@@ -114,6 +115,36 @@ impl SqlSource {
         reading.close().await;
         Ok(found)
     }
+}
+
+/// Runs a statement, and once more where it found nothing because SQLite, which compares as the column is
+/// declared, takes no text for the number that stands in one without a type.
+async fn run(
+    writing: &mut Writing<'_>,
+    statement: &Statement,
+    mut values: Vec<Scalar>,
+    is_right: fn(u64) -> bool,
+) -> Result<u64, database::Error> {
+    let affected = writing.execute(&statement.text, &values, is_right).await?;
+    if affected > 0 || !writing.is_sqlite() {
+        return Ok(affected);
+    }
+    let id = statement.names.iter().position(|index| *index == ID);
+    let Some(id) = id.and_then(|place| values.get_mut(place)) else {
+        return Ok(affected);
+    };
+    match number(id) {
+        Some(number) => *id = Scalar::Integer(number),
+        None => return Ok(affected),
+    }
+    writing.execute(&statement.text, &values, is_right).await
+}
+
+/// The number that is written as this text.
+fn number(id: &Scalar) -> Option<i64> {
+    let Scalar::Text(text) = id else { return None };
+    let number: i64 = text.parse().ok()?;
+    (number.to_string() == *text).then_some(number)
 }
 
 /// Whether a token that is listed still works no longer: it says so, or was given an end, or an earlier one.
