@@ -148,7 +148,7 @@ fn failure(error: engine::Error) -> Failure {
                     "look at it there; `lapsed audit list` keeps the attempt"
                 }
                 error if !error.is_in_doubt() => {
-                    "nothing has changed at the source; `lapsed audit list` keeps the attempt"
+                    "this order has changed nothing at the source; `lapsed audit list` keeps the attempt"
                 }
                 _ => {
                     "nothing is settled; `lapsed audit list` keeps the attempt, and another try does no harm"

@@ -98,7 +98,7 @@ impl Engine {
             Ok(()) => self.settle_revoked(order).await,
             Err(error) => {
                 let said = super::sweep::chain(&error);
-                let outcome = if is_in_doubt(&error) {
+                let outcome = if is_in_doubt(&error, was_in_doubt) {
                     IN_DOUBT
                 } else {
                     FAILED
@@ -187,9 +187,11 @@ impl Engine {
     }
 }
 
-/// Whether the token may have ended all the same.
-fn is_in_doubt(error: &Error) -> bool {
+/// Whether the token may have ended all the same; by an order before this one, where nobody has looked
+/// since.
+fn is_in_doubt(error: &Error, was_in_doubt: bool) -> bool {
     match error {
+        Error::Listing(sources::Error::NotAsked(_)) => was_in_doubt,
         Error::Listing(error) => error.is_in_doubt(),
         error => matches!(error, Error::NoAnswer),
     }

@@ -305,9 +305,12 @@ pub enum Error {
     /// The source accepted the order, and the token is there still.
     #[error("the source accepted the order, but the token is still there")]
     StillThere,
-    /// An order that never went out, or was taken back: nothing has changed.
+    /// The token is there, and the order to end it was taken back: nothing has changed.
     #[error(transparent)]
     NotDone(Box<Error>),
+    /// No order went out, because the token could not even be looked at.
+    #[error(transparent)]
+    NotAsked(Box<Error>),
     /// An order went out, and what became of it could not be seen.
     #[error("the order was given, and what became of it could not be seen")]
     Unseen(#[source] Box<Error>),
@@ -327,9 +330,19 @@ impl Error {
     pub fn wait(&self) -> Option<Duration> {
         match self {
             Self::Web(error) => error.wait(),
-            Self::NotDone(error) | Self::Unseen(error) => error.wait(),
+            Self::NotDone(error) | Self::NotAsked(error) | Self::Unseen(error) => error.wait(),
             _ => None,
         }
+    }
+
+    /// Before an order.
+    pub(crate) fn not_asked(self) -> Self {
+        Self::NotAsked(Box::new(self))
+    }
+
+    /// After an order.
+    pub(crate) fn unseen(self) -> Self {
+        Self::Unseen(Box::new(self))
     }
 
     /// Whether a token that was to end may have ended all the same.

@@ -390,6 +390,37 @@ async fn a_second_try_settles_what_the_first_was_cut_off_from(
 
 #[rstest]
 #[tokio::test]
+async fn a_try_that_saw_nothing_leaves_the_one_before_it_in_doubt(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    let token = world.list("k-1", now() + TimeDelta::days(30)).await;
+    let unread = || {
+        Box::new(sources::Error::Content {
+            place: "query".to_owned(),
+            reason: "has no column external_id".to_owned(),
+        })
+    };
+    let failures = [
+        (sources::Error::NotAsked(unread()), "token.revoke_failed"),
+        (sources::Error::Unseen(unread()), "token.revoke_unknown"),
+        (sources::Error::NotAsked(unread()), "token.revoke_unknown"),
+    ];
+    for (failure, action) in failures {
+        world.source.revokes.lock().unwrap().push_back(failure);
+        world.revoke(&token).await.unwrap_err();
+        let last = world.trail().await.pop().unwrap();
+        assert!(last.starts_with(&format!("grace {action} ")), "{last}");
+        world.engine.clock.advance(TimeDelta::seconds(1));
+    }
+    let gone = sources::Error::NoSuchToken("k-1".to_owned());
+    world.source.revokes.lock().unwrap().push_back(gone);
+    world.revoke(&token).await.unwrap();
+    assert_eq!(world.token("k-1").await.status, Status::Revoked);
+}
+
+#[rstest]
+#[tokio::test]
 async fn admins_whom_the_source_tells_of_are_warned_and_those_who_left_are_not(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {

@@ -185,7 +185,7 @@ fn an_order_that_was_taken_back_has_failed_and_is_not_in_doubt(
     let order = ["token", "revoke", "portal/1", "--at-source", "--yes"];
     let ran = world.run(&order);
     ran.exits(1).says("would change 0 rows");
-    ran.says("nothing has changed at the source");
+    ran.says("this order has changed nothing");
     world.run(&["audit", "list"]).says("token.revoke_failed");
     // Somebody else ends it: that is not what lapsed was asked to do.
     portal.run("DELETE FROM api_token");

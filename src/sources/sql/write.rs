@@ -69,8 +69,7 @@ impl SqlSource {
         };
         let no_such = || Error::NoSuchToken(external_id.to_owned());
         let before = self.find(external_id).await;
-        let before = before.map_err(|error| Error::NotDone(Box::new(error)))?;
-        let before = before.ok_or_else(no_such)?;
+        let before = before.map_err(Error::not_asked)?.ok_or_else(no_such)?;
         if before.status == Cell::Value(Status::Revoked) {
             return Err(no_such());
         }
@@ -88,7 +87,7 @@ impl SqlSource {
         match self.find(external_id).await {
             Ok(Some(after)) if !has_ended(&before, &after) => Err(Error::StillThere),
             Ok(_) => Ok(()),
-            Err(error) => Err(Error::Unseen(Box::new(error))),
+            Err(error) => Err(error.unseen()),
         }
     }
 
