@@ -64,6 +64,8 @@ CREATE TABLE token (
     planned_step  BIGINT,
     due_at        TIMESTAMPTZ,
     gone_at       TIMESTAMPTZ,
+    -- When lapsed ended it at its source: what was asked for before knows nothing of that.
+    revoked_at    TIMESTAMPTZ,
     -- When its source, which wants to know, is to be told that it has expired.
     tell_at       timestamptz,
     -- When what is wrong with it must be looked at.

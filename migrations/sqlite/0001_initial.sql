@@ -64,6 +64,8 @@ CREATE TABLE token (
     planned_step  INTEGER,
     due_at        TEXT,
     gone_at       TEXT,
+    -- When lapsed ended it at its source: what was asked for before knows nothing of that.
+    revoked_at    TEXT,
     -- When its source, which wants to know, is to be told that it has expired.
     tell_at       TEXT,
     -- When what is wrong with it must be looked at.

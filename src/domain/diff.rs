@@ -99,6 +99,8 @@ pub struct Terms<'a> {
     pub policy: &'a Policy,
     /// The life that a token without an end is given.
     pub policy_ttl: Option<TimeDelta>,
+    /// When the source was asked for what it lists; `None` where nobody was asked.
+    pub asked_at: Option<DateTime<Utc>>,
 }
 
 /// Those of a source that has none of its own.
@@ -107,6 +109,7 @@ impl<'a> From<&'a Policy> for Terms<'a> {
         Self {
             policy,
             policy_ttl: None,
+            asked_at: None,
         }
     }
 }
@@ -163,6 +166,7 @@ pub fn first_seen(source: &str, listed: Listed, terms: Terms<'_>, now: DateTime<
         planned_step: None,
         due_at: None,
         judge_at: None,
+        revoked_at: None,
     };
     let mut token = settled(token, terms.policy, now);
     token.judge_at = terms.policy.rules.judge_at(None, &token, now);
@@ -170,6 +174,9 @@ pub fn first_seen(source: &str, listed: Listed, terms: Terms<'_>, now: DateTime<
 }
 
 /// What `listed` changes about `known`; `None` when it says what is known already.
+///
+/// A token that lapsed has ended was seen to be gone. So what was asked for before that is no news, and
+/// what is listed after it, without a status, is another token under the same external id.
 #[must_use]
 pub fn update(
     known: &Token,
@@ -177,6 +184,46 @@ pub fn update(
     terms: Terms<'_>,
     now: DateTime<Utc>,
 ) -> Option<Update> {
+    let is_ended = known.status == Status::Revoked;
+    match known.revoked_at.zip(terms.asked_at) {
+        Some((revoked_at, asked_at)) if asked_at <= revoked_at => None,
+        Some(_) if is_ended && listed.status == Cell::Absent => {
+            successor(known, listed, terms, now)
+        }
+        _ => restated(known, listed, terms, now),
+    }
+}
+
+/// Another token under the external id of one that was ended: nothing of that one holds for it. `None`
+/// when it has expired or is about to, as one looks that was ended by its date.
+fn successor(
+    known: &Token,
+    listed: Listed,
+    terms: Terms<'_>,
+    now: DateTime<Utc>,
+) -> Option<Update> {
+    let is_counted = listed.version.is_some();
+    let mut token = first_seen(&known.source, listed, terms, now);
+    let ended_at = known.revoked_at.map(|at| at + SAME_EXPIRY);
+    if token.status != Status::Active || token.expiry.at().is_some_and(|at| Some(at) <= ended_at) {
+        return None;
+    }
+    if let (Some(nth), false) = (known.expiry.nth_secret(), is_counted)
+        && is_same(known.expiry, token.expiry)
+    {
+        // Where both end at one instant, the notices of one are none of the other's.
+        token.expiry = token.expiry.of_secret(nth + 2);
+        token.due_at = terms.policy.due_at(&token);
+    }
+    token.judge_at = terms.policy.rules.judge_at(Some(known), &token, now);
+    Some(Update {
+        token,
+        notices: NoticeEffect::NewGeneration,
+        needs_judging: true,
+    })
+}
+
+fn restated(known: &Token, listed: Listed, terms: Terms<'_>, now: DateTime<Utc>) -> Option<Update> {
     let stored = known.clone();
     let created_at = listed.created_at.clone().over(stored.created_at);
     let (expiry, expiry_origin) = terms
@@ -316,6 +363,7 @@ fn settled(mut token: Token, policy: &Policy, now: DateTime<Utc>) -> Token {
         token.planned_step = Some(Step::ZERO);
     }
     token.due_at = policy.due_at(&token);
+    token.revoked_at = token.revoked_at.filter(|_| token.status == Status::Revoked);
     token
 }
 

@@ -155,6 +155,7 @@ mod tests {
             planned_step: None,
             due_at: None,
             judge_at: None,
+            revoked_at: None,
         }
     }
 

@@ -230,6 +230,8 @@ pub struct Token {
     pub due_at: Option<DateTime<Utc>>,
     /// When what is wrong with it must be looked at: by then its findings may be others.
     pub judge_at: Option<DateTime<Utc>>,
+    /// When lapsed ended it at its source; `None` when it did not.
+    pub revoked_at: Option<DateTime<Utc>>,
 }
 
 impl Token {

@@ -43,7 +43,7 @@ impl Engine {
                 report.sources_deferred += 1;
                 continue;
             }
-            let mut found = match source.fetch(&row).await {
+            let mut found = match source.fetch(&row, now).await {
                 Ok(Fetched::Unchanged) => continue,
                 Ok(Fetched::New(found)) => found,
                 Err(Error::Listing(error)) if error.wait().is_some() => {
@@ -68,7 +68,7 @@ impl Engine {
                     break;
                 }
                 let mut tx = self.store.read().await?;
-                let terms = source.terms(&self.policy);
+                let terms = source.terms(&self.policy, now);
                 let changes = Changes::of_rows(&mut tx, &source.name, listed, terms, now).await?;
                 drop(tx);
                 changes.count(&mut report);

@@ -85,7 +85,7 @@ pub async fn import(
         let changes = Changes::of_rows(&mut tx, source, listed, terms, now).await?;
         changes.count(&mut report);
         if mode == Mode::Write {
-            changes.write(&mut tx, policy, now).await?;
+            changes.write(&mut tx, terms, now).await?;
             tx.commit().await?;
         }
         progress(rows);

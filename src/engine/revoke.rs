@@ -131,6 +131,7 @@ impl Engine {
             status: Status::Revoked,
             due_at: None,
             judge_at: Some(now),
+            revoked_at: Some(now),
             ..known.unwrap_or_else(|| order.token.clone())
         };
         tx.update_token(&token, now).await?;

@@ -97,6 +97,7 @@ pub fn token(name: &str) -> Token {
         planned_step: None,
         due_at: None,
         judge_at: None,
+        revoked_at: None,
     }
 }
 

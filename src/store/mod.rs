@@ -14,6 +14,7 @@ mod open;
 mod people;
 mod plans;
 mod runs;
+mod sources;
 mod tokens;
 mod views;
 
@@ -29,7 +30,7 @@ pub use notices::Rest;
 pub use open::{Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Versions};
 pub use people::{DirectoryRow, IdentityFilter, IdentityRow};
 pub use runs::{AuditRow, Kept, RunRow};
-pub use tokens::SourceRow;
+pub use sources::SourceRow;
 pub use views::{Counts, NoticeFilter, NoticeRow, TokenFilter, TokenView};
 
 /// Rows to a statement. SQLite takes 32,766 parameters to a statement, PostgreSQL 65,535.

@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use crate::domain::{Address, Expiry, ExpiryOrigin, Standing, Step, Token, TokenId};
+use crate::domain::{Address, Expiry, ExpiryOrigin, Step, Token, TokenId};
 
-use super::{CHUNK, Error, Result, Tx, on};
+use super::{CHUNK, Error, FAR, Result, Tx, on};
 
 /// A token as a row.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -35,6 +35,7 @@ pub(super) struct TokenRow {
     planned_step: Option<i64>,
     due_at: Option<DateTime<Utc>>,
     judge_at: Option<DateTime<Utc>>,
+    revoked_at: Option<DateTime<Utc>>,
 }
 
 /// The columns of a token, in the order in which they are written.
@@ -42,7 +43,7 @@ macro_rules! token_columns {
     () => {
         "id, source, external_id, name, description, issuer, issuer_key, issuer_name, issuer_gone, account, \
          role, scope, created_at, expiry, expires_at, expiry_origin, status, last_used_at, use_told, \
-         first_seen_at, life_from, planned_step, due_at, gone_at, judge_at"
+         first_seen_at, life_from, planned_step, due_at, gone_at, judge_at, revoked_at"
     };
 }
 
@@ -89,6 +90,7 @@ impl TryFrom<TokenRow> for Token {
             planned_step: row.planned_step.map(Step::from_seconds),
             due_at: row.due_at,
             judge_at: row.judge_at,
+            revoked_at: row.revoked_at,
         })
     }
 }
@@ -109,26 +111,6 @@ pub(super) fn tokens(rows: Vec<TokenRow>) -> Result<Vec<Token>> {
 
 /// A token, when it is due next, and the step that was planned for it.
 pub type Moved = (TokenId, Option<DateTime<Utc>>, Option<Step>);
-
-/// What is known of a source.
-#[derive(Debug, Clone, Default, sqlx::FromRow)]
-pub struct SourceRow {
-    /// Its configured name.
-    pub name: String,
-    /// Its configured kind.
-    pub kind: String,
-    /// Of the last good listing.
-    pub fingerprint: Option<String>,
-    /// How many tokens the last good listing held.
-    pub tokens: i64,
-    /// How it goes.
-    #[sqlx(flatten)]
-    pub standing: Standing,
-    /// The longest life that it allows, in seconds; `None`, where the evidence tells of one, is for ever.
-    pub longest_life: Option<i64>,
-    /// Where that stands; `None` when the source does not tell.
-    pub life_evidence: Option<String>,
-}
 
 impl Tx {
     /// Tokens of a source in order of external id, from after `after`.
@@ -237,7 +219,8 @@ impl Tx {
                         .push_bind(token.planned_step.map(Step::seconds))
                         .push_bind(token.due_at)
                         .push_bind(None::<DateTime<Utc>>)
-                        .push_bind(token.judge_at);
+                        .push_bind(token.judge_at)
+                        .push_bind(token.revoked_at);
                 });
                 query.build().execute(c).await.map(drop)
             })?;
@@ -247,14 +230,26 @@ impl Tx {
 
     /// Writes every fact of a known token anew.
     pub async fn update_token(&mut self, token: &Token, now: DateTime<Utc>) -> Result<()> {
-        on!(self, c: Db => sqlx::query(
+        self.update_token_as_of(FAR, token, now).await.map(drop)
+    }
+
+    /// The same with facts that were asked for at `asked_at`, unless lapsed has ended the token since,
+    /// be it while the facts were compared; tells whether they were written.
+    pub async fn update_token_as_of(
+        &mut self,
+        asked_at: DateTime<Utc>,
+        token: &Token,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let written = on!(self, c: Db => sqlx::query(
             "UPDATE token SET name = $2, description = $3, issuer = $4, issuer_key = $5, issuer_name = $6,
                 account = $7, role = $8, scope = $9, created_at = $10, expiry = $11, expires_at = $12,
                 expiry_origin = $13, status = $14, last_used_at = $15, life_from = $16,
                 planned_step = $17, due_at = $18, gone_at = CASE WHEN $14 = 'gone' THEN COALESCE(gone_at, $19) END,
                 use_told = $20, issuer_gone = $21,
-                tell_at = CASE WHEN $14 = 'expired' THEN tell_at END, judge_at = $22
-             WHERE id = $1")
+                tell_at = CASE WHEN $14 = 'expired' THEN tell_at END, judge_at = $22,
+                first_seen_at = $23, revoked_at = $24
+             WHERE id = $1 AND (revoked_at IS NULL OR revoked_at < $25)")
             .bind(token.id.0)
             .bind(&token.name)
             .bind(&token.description)
@@ -277,8 +272,11 @@ impl Tx {
             .bind(token.use_told)
             .bind(&token.issuer_gone)
             .bind(token.judge_at)
-            .execute(c).await.map(drop))?;
-        Ok(())
+            .bind(token.first_seen_at)
+            .bind(token.revoked_at)
+            .bind(asked_at)
+            .execute(c).await.map(|done| done.rows_affected()))?;
+        Ok(written > 0)
     }
 
     /// Moves tokens on: when each is due next and which step was planned for it.
@@ -406,42 +404,6 @@ impl Tx {
             "SELECT * FROM token WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT $3")
             .bind(low).bind(high).bind(limit).fetch_all(c).await)?;
         tokens(rows)
-    }
-
-    /// What is known of a source.
-    pub async fn source(&mut self, name: &str) -> Result<Option<SourceRow>> {
-        Ok(
-            on!(self, c: Db => sqlx::query_as("SELECT * FROM source WHERE name = $1")
-            .bind(name).fetch_optional(c).await)?,
-        )
-    }
-
-    /// Every source that was ever synchronised.
-    pub async fn sources(&mut self) -> Result<Vec<SourceRow>> {
-        Ok(
-            on!(self, c: Db => sqlx::query_as("SELECT * FROM source ORDER BY name").fetch_all(c).await)?,
-        )
-    }
-
-    /// Writes what is known of a source.
-    pub async fn put_source(&mut self, row: &SourceRow) -> Result<()> {
-        let standing = &row.standing;
-        on!(self, c: Db => sqlx::query(
-            "INSERT INTO source (name, kind, fingerprint, tokens, last_sync_at, last_good_sync_at, error,
-                                 failures, failing_since, deferred_until, longest_life, life_evidence)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-             ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, fingerprint = excluded.fingerprint,
-                tokens = excluded.tokens, last_sync_at = excluded.last_sync_at,
-                last_good_sync_at = excluded.last_good_sync_at, error = excluded.error,
-                failures = excluded.failures, failing_since = excluded.failing_since,
-                deferred_until = excluded.deferred_until, longest_life = excluded.longest_life,
-                life_evidence = excluded.life_evidence")
-            .bind(&row.name).bind(&row.kind).bind(&row.fingerprint).bind(row.tokens)
-            .bind(standing.last_sync_at).bind(standing.last_good_sync_at).bind(&standing.error)
-            .bind(standing.failures).bind(standing.failing_since).bind(standing.deferred_until)
-            .bind(row.longest_life).bind(&row.life_evidence)
-            .execute(c).await.map(drop))?;
-        Ok(())
     }
 
     /// Removes up to `limit` tokens that were gone or had expired before `until`, with all about them.

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
-use lapsed::domain::{Expiry, ExpiryOrigin, Listed, Policy, Status, Token, TokenId};
+use lapsed::domain::{Cell, Expiry, ExpiryOrigin, Listed, Policy, Status, Token, TokenId};
 use lapsed::engine::{Engine, Error, LastPurge, Order, Refused, SweepOptions, Watched, new_id};
 use lapsed::sources::{
     self, AccountAdmin, Checked, Fetched, Last, Listing, Source, gather::Gathering,
 };
 use lapsed::store::{AuditRow, NoticeRow};
 use rstest::rstest;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::{Db, Fresh};
@@ -31,6 +32,14 @@ struct Fake {
     revokes: Mutex<VecDeque<sources::Error>>,
     /// What it was ordered to end.
     ended: Mutex<Vec<String>>,
+    /// What goes on while it is being listed.
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
+
+/// Tells the test that the list is drawn up, and waits for its word to hand it over.
+struct Meanwhile {
+    drawn_up: oneshot::Sender<()>,
+    go_on: oneshot::Receiver<()>,
 }
 
 #[async_trait]
@@ -42,6 +51,11 @@ impl Source for Fake {
         }
         let mut listing = gathering.finish()?;
         listing.admins.clone_from(&self.admins.lock().unwrap());
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile.drawn_up.send(()).unwrap();
+            meanwhile.go_on.await.unwrap();
+        }
         Ok(Fetched::New(listing))
     }
 
@@ -244,6 +258,70 @@ async fn a_token_is_ended_where_it_lives_and_all_whom_it_concerns_are_told(
         Err(Error::Revoke(Refused::NotActive(Status::Revoked)))
     ));
     assert_eq!(world.source.ended.lock().unwrap().len(), 1);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_listing_drawn_up_before_a_token_was_ended_does_not_bring_it_back(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    let token = world.list("k-1", now() + TimeDelta::days(8)).await;
+    // What the listing says of it is news, but for the fact that counts.
+    world.source.tokens.lock().unwrap()[0].name = Cell::Value("renamed".to_owned());
+    world.engine.clock.advance(TimeDelta::days(2));
+    let (drawn_up, listed) = oneshot::channel();
+    let (go, go_on) = oneshot::channel();
+    *world.source.meanwhile.lock().unwrap() = Some(Meanwhile { drawn_up, go_on });
+    let revoke = async {
+        listed.await.unwrap();
+        world.engine.clock.advance(TimeDelta::seconds(1));
+        world.revoke(&token).await.unwrap();
+        world.engine.clock.advance(TimeDelta::seconds(1));
+        go.send(()).unwrap();
+    };
+    tokio::join!(world.sweep(), revoke);
+    assert_eq!(world.token("k-1").await.status, Status::Revoked);
+    let is_warning = |line: &String| line.starts_with("expiry") && !line.ends_with("cancelled");
+    let notices = world.notices(&token).await;
+    assert!(!notices.iter().any(is_warning), "{notices:?}");
+
+    // A later listing lacks it: that is how it should be.
+    world.source.tokens.lock().unwrap().clear();
+    world.sweep().await;
+    assert_eq!(world.token("k-1").await.status, Status::Revoked);
+}
+
+#[rstest]
+#[tokio::test]
+async fn another_token_under_the_external_id_of_one_that_was_ended_is_warned_about(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    let ends_at = now() + TimeDelta::days(7);
+    let token = world.list("k-1", ends_at).await;
+    world.revoke(&token).await.unwrap();
+    world.source.tokens.lock().unwrap().clear();
+    world.engine.clock.advance(TimeDelta::minutes(1));
+    world.sweep().await;
+    let before = world.notices(&token).await;
+
+    world.engine.clock.advance(TimeDelta::minutes(1));
+    let other = world.list("k-1", ends_at).await;
+    assert_eq!((other.id, other.status), (token.id, Status::Active));
+    assert_eq!((other.revoked_at, other.created_at), (None, None));
+    assert_eq!(other.first_seen_at, now() + TimeDelta::minutes(2));
+    let after = world.notices(&token).await;
+    let sent = |lines: &[String]| {
+        let is = |line: &&String| line.as_str() == "expiry ada@example.org sent";
+        lines.iter().filter(is).count()
+    };
+    assert_eq!((sent(&before), sent(&after)), (1, 2), "{after:?}");
+    // It may be ended as well, and the next listing has nothing new to say of it.
+    world.sweep().await;
+    assert_eq!(world.token("k-1").await, other);
+    world.revoke(&other).await.unwrap();
+    assert_eq!(world.token("k-1").await.status, Status::Revoked);
 }
 
 #[rstest]

@@ -108,6 +108,7 @@ pub(crate) fn token(external_id: &str) -> Token {
         planned_step: None,
         due_at: Some(now()),
         judge_at: None,
+        revoked_at: None,
     }
 }
 

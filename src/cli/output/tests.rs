@@ -67,6 +67,7 @@ fn token(name: &str, external_id: &str) -> Token {
         planned_step: None,
         due_at: Some(now()),
         judge_at: None,
+        revoked_at: None,
     }
 }
 

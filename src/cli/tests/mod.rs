@@ -159,6 +159,7 @@ fn token(source: &str, external_id: &str, expires_at: Option<DateTime<Utc>>) -> 
         planned_step: None,
         due_at: expires_at.map(|at| at - TimeDelta::days(7)),
         judge_at: None,
+        revoked_at: None,
     }
 }
 

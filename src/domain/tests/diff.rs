@@ -166,6 +166,58 @@ fn a_changed_expiry_is_a_new_generation_that_lives_from_now() {
     }
 }
 
+/// What a listing that was asked for at `asked_at` changes about a token that was ended at noon.
+fn of_ended(listed: Listed, asked_at: &str) -> Option<Update> {
+    let ended = Token {
+        status: Status::Revoked,
+        revoked_at: Some(at("2026-11-21T12:00:00Z")),
+        due_at: None,
+        ..known()
+    };
+    let policy = policy();
+    let terms = Terms {
+        asked_at: Some(at(asked_at)),
+        ..Terms::from(&policy)
+    };
+    update(&ended, listed, terms, at("2026-11-21T12:00:30Z"))
+}
+
+#[test]
+fn what_was_asked_for_before_a_token_was_ended_says_nothing_of_it() {
+    let active = Listed {
+        status: Cell::Value(Status::Active),
+        ..expiring("2027-02-28T12:00:00Z")
+    };
+    for asked_at in ["2026-11-21T11:59:59Z", "2026-11-21T12:00:00Z"] {
+        assert_eq!(of_ended(active.clone(), asked_at), None);
+        assert_eq!(of_ended(expiring("2027-02-28T12:00:00Z"), asked_at), None);
+    }
+    let later = of_ended(active, "2026-11-21T12:00:01Z").unwrap().token;
+    assert_eq!((later.status, later.revoked_at), (Status::Active, None));
+}
+
+#[test]
+fn what_is_listed_after_a_token_was_ended_is_another() {
+    let after = "2026-11-21T12:00:01Z";
+    let other = of_ended(expiring("2027-02-28T12:00:00Z"), after).unwrap();
+    assert_eq!(other.notices, NoticeEffect::NewGeneration);
+    let token = other.token;
+    assert_eq!((token.status, token.revoked_at), (Status::Active, None));
+    assert_eq!(token.first_seen_at, at("2026-11-21T12:00:30Z"));
+    assert_eq!((token.issuer, token.created_at), (None, None));
+    assert!(token.due_at.is_some());
+
+    // One that was ended by its date, by a clock that is a little ahead of ours, is the same one.
+    for ended_at in ["2026-11-21T12:00:00Z", "2026-11-21T12:00:40Z"] {
+        assert_eq!(of_ended(expiring(ended_at), after), None);
+    }
+    let still = Listed {
+        status: Cell::Value(Status::Revoked),
+        ..expiring("2026-11-28T12:00:00Z")
+    };
+    assert_eq!(of_ended(still, after), None);
+}
+
 #[test]
 fn another_secret_is_a_new_generation_even_where_it_ends_at_the_same_instant() {
     let listed = |text: &str, version| Listed {

@@ -65,6 +65,7 @@ fn token() -> Token {
         planned_step: None,
         due_at: None,
         judge_at: None,
+        revoked_at: None,
     }
 }
 

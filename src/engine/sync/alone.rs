@@ -83,7 +83,8 @@ impl Engine {
         if let Some(until) = row.standing.deferred_until.filter(|it| self.now() < *it) {
             return Ok(Looked::Deferred(until));
         }
-        let mut found = match watched.fetch(&row).await {
+        let asked_at = self.now();
+        let mut found = match watched.fetch(&row, asked_at).await {
             Ok(Fetched::Unchanged) => return Ok(Looked::Unchanged),
             Ok(Fetched::New(found)) => found,
             Err(Error::Listing(error)) if error.wait().is_some() => {
@@ -105,7 +106,7 @@ impl Engine {
             drop(tx);
             let now = self.now();
             for pair in pairs {
-                let terms = watched.terms(&self.policy);
+                let terms = watched.terms(&self.policy, asked_at);
                 let Some(difference) = difference(&watched.name, pair, is_complete, terms, now)
                 else {
                     continue;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use crate::domain::diff::{self, NoticeEffect, Pair, Update};
-use crate::domain::{ExpiryOrigin, Listed, Policy, Status, Terms, Token, TokenId};
+use crate::domain::{ExpiryOrigin, Listed, Status, Terms, Token, TokenId};
 use crate::store::Tx;
 
 use crate::engine::{Engine, Error, Report, judge, plan};
@@ -28,7 +28,7 @@ impl Engine {
             let pairs = walk.pairs(&mut tx).await?;
             let now = self.now();
             let changes = Changes::of(source, pairs, is_complete, terms, now);
-            changes.write(&mut tx, terms.policy, now).await?;
+            changes.write(&mut tx, terms, now).await?;
             if self.telling().contains(&source) {
                 tx.tell_at(&changes.seen_expired, Some(now)).await?;
             }
@@ -129,13 +129,14 @@ impl Changes {
         report.tokens_gone += self.gone as u64;
     }
 
-    /// Writes what was decided by `policy`, and tells the notices of the tokens.
+    /// Writes what was decided by `terms`, and tells the notices of the tokens.
     pub async fn write(
         &self,
         tx: &mut Tx,
-        policy: &Policy,
+        terms: Terms<'_>,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
+        let policy = terms.policy;
         if !self.new.is_empty() {
             plan::begin_under(tx, policy).await?;
         }
@@ -144,7 +145,7 @@ impl Changes {
             judge::begin(tx, policy, now).await?;
         }
         for update in &self.updates {
-            write(tx, update, now).await?;
+            write(tx, update, terms.asked_at, now).await?;
         }
         let needs_judging = self.updates.iter().any(|update| update.needs_judging)
             || self.new.iter().any(|token| token.issuer.is_some());
@@ -161,9 +162,20 @@ fn has_ended(token: &Token) -> bool {
 }
 
 /// Writes one changed token, and tells its notices.
-async fn write(tx: &mut Tx, update: &Update, now: DateTime<Utc>) -> Result<(), Error> {
+async fn write(
+    tx: &mut Tx,
+    update: &Update,
+    asked_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
     let Update { token, notices, .. } = update;
-    tx.update_token(token, now).await?;
+    let is_written = match asked_at {
+        Some(asked_at) => tx.update_token_as_of(asked_at, token, now).await?,
+        None => tx.update_token(token, now).await.map(|()| true)?,
+    };
+    if !is_written {
+        return Ok(());
+    }
     match notices {
         NoticeEffect::Keep => {}
         NoticeEffect::NewGeneration => {

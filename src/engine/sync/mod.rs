@@ -52,6 +52,7 @@ pub struct Watched {
 /// A listing, and who owns what where the source does not say.
 pub(super) struct Found {
     pub listing: Listing,
+    asked_at: DateTime<Utc>,
     owners: Option<Owners>,
 }
 
@@ -143,7 +144,7 @@ impl Engine {
         row.name.clone_from(&watched.name);
         watched.kind.clone_into(&mut row.kind);
         let asked_at = self.now();
-        let found = watched.fetch(&row).await;
+        let found = watched.fetch(&row, asked_at).await;
         Answer {
             watched,
             row,
@@ -224,13 +225,15 @@ impl Engine {
             tx.commit().await?;
         }
         let tokens = found.tokens();
-        let Found { listing, owners } = found;
+        let terms = watched.terms(&self.policy, found.asked_at);
+        let Found {
+            listing, owners, ..
+        } = found;
         let count = listing.count;
         let refusals = listing.refusals;
         for refusal in &refusals.shown {
             tracing::warn!(source.name = row.name, "row refused: {refusal}");
         }
-        let terms = watched.terms(&self.policy);
         self.merge(&row.name, tokens, is_complete, terms, report)
             .await?;
         self.take_admins(&row.name, listing.admins).await?;
@@ -327,22 +330,31 @@ impl Watched {
         Ok(checked)
     }
 
-    /// By what rules its tokens are taken in.
-    pub(super) fn terms<'a>(&self, policy: &'a Policy) -> Terms<'a> {
+    /// By what rules the tokens are taken in that it was asked for then.
+    pub(super) fn terms<'a>(&self, policy: &'a Policy, asked_at: DateTime<Utc>) -> Terms<'a> {
         Terms {
             policy,
             policy_ttl: self.policy_ttl,
+            asked_at: Some(asked_at),
         }
     }
 
     /// Asks the source, and reads who owns what.
-    pub(super) async fn fetch(&self, row: &SourceRow) -> Result<Fetched<Found>, Error> {
-        let fetch = self.fetch_whole(row);
+    pub(super) async fn fetch(
+        &self,
+        row: &SourceRow,
+        asked_at: DateTime<Utc>,
+    ) -> Result<Fetched<Found>, Error> {
+        let fetch = self.fetch_whole(row, asked_at);
         let found = tokio::time::timeout(LISTING_TIMEOUT, fetch).await;
         found.unwrap_or(Err(Error::TimedOut))
     }
 
-    async fn fetch_whole(&self, row: &SourceRow) -> Result<Fetched<Found>, Error> {
+    async fn fetch_whole(
+        &self,
+        row: &SourceRow,
+        asked_at: DateTime<Utc>,
+    ) -> Result<Fetched<Found>, Error> {
         let owners = match self.owners.clone() {
             Some(path) => Some(blocking(move || Owners::read(&path)).await?),
             None => None,
@@ -358,7 +370,11 @@ impl Watched {
         };
         Ok(match self.source.fetch(&last).await? {
             Fetched::Unchanged => Fetched::Unchanged,
-            Fetched::New(listing) => Fetched::New(Found { listing, owners }),
+            Fetched::New(listing) => Fetched::New(Found {
+                listing,
+                asked_at,
+                owners,
+            }),
         })
     }
 
