@@ -32,7 +32,7 @@ pub struct Order<'a> {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Revoked {
     /// Unsent notices that were taken back.
     pub cancelled: u64,
@@ -115,6 +115,11 @@ impl Engine {
     /// Writes the attempt down. Tells whether it is unknown what the one before came to.
     async fn begin(&self, order: Order<'_>) -> Result<bool, Error> {
         let mut tx = self.store.begin().await?;
+        // Somebody else may have ended it since it was looked up.
+        let known = tx.locked_token(order.token.id).await?;
+        if let Some(status @ Status::Revoked) = known.map(|token| token.status) {
+            return Err(Refused::NotActive(status).into());
+        }
         let last = self
             .write_down(&mut tx, order, ATTEMPT, order.reason)
             .await?;
@@ -126,7 +131,13 @@ impl Engine {
         let now = self.now();
         let mut tx = self.store.begin().await?;
         // A sync may have learned more of it meanwhile.
-        let known = tx.tokens_by_id(&[order.token.id]).await?.pop();
+        let known = tx.locked_token(order.token.id).await?;
+        let is_ended =
+            |token: &Token| token.status == Status::Revoked && token.revoked_at.is_some();
+        if known.as_ref().is_some_and(is_ended) {
+            // Two were at it: the other has told everybody.
+            return Ok(Revoked::default());
+        }
         let token = Token {
             status: Status::Revoked,
             due_at: None,

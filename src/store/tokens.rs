@@ -142,6 +142,17 @@ impl Tx {
         Ok(found)
     }
 
+    /// A token, locked until the transaction ends.
+    pub async fn locked_token(&mut self, id: TokenId) -> Result<Option<Token>> {
+        let sql = self.pick(
+            "SELECT * FROM token WHERE id = $1",
+            "SELECT * FROM token WHERE id = $1 FOR UPDATE",
+        );
+        let row: Option<TokenRow> = on!(self, c: Db => sqlx::query_as(sql)
+            .bind(id.0).fetch_optional(c).await)?;
+        row.map(Token::try_from).transpose()
+    }
+
     /// Tokens due up to `horizon`, in order of (`due_at`, id), from after `after`, locked until the
     /// transaction ends.
     pub async fn due_tokens(

@@ -13,7 +13,7 @@ use lapsed::sources::{
 };
 use lapsed::store::{AuditRow, NoticeRow};
 use rstest::rstest;
-use tokio::sync::oneshot;
+use tokio::sync::{Barrier, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::db::{Db, Fresh};
@@ -32,6 +32,8 @@ struct Fake {
     revokes: Mutex<VecDeque<sources::Error>>,
     /// What it was ordered to end.
     ended: Mutex<Vec<String>>,
+    /// As many must order something to be ended before it answers any of them.
+    orders: Mutex<Option<Arc<Barrier>>>,
     /// What goes on while it is being listed.
     meanwhile: Mutex<Option<Meanwhile>>,
 }
@@ -65,6 +67,10 @@ impl Source for Fake {
 
     async fn revoke(&self, external_id: &str) -> Result<(), sources::Error> {
         self.ended.lock().unwrap().push(external_id.to_owned());
+        let orders = self.orders.lock().unwrap().clone();
+        if let Some(orders) = orders {
+            orders.wait().await;
+        }
         let failure = self.revokes.lock().unwrap().pop_front();
         failure.map_or(Ok(()), Err)
     }
@@ -495,6 +501,34 @@ async fn a_try_that_saw_nothing_leaves_the_one_before_it_in_doubt(
     world.source.revokes.lock().unwrap().push_back(gone);
     world.revoke(&token).await.unwrap();
     assert_eq!(world.token("k-1").await.status, Status::Revoked);
+}
+
+#[rstest]
+#[tokio::test]
+async fn two_who_end_a_token_at_once_tell_everybody_once(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    let token = world.list("k-1", now() + TimeDelta::days(30)).await;
+    *world.source.orders.lock().unwrap() = Some(Arc::new(Barrier::new(2)));
+    let (one, other) = tokio::join!(world.revoke(&token), world.revoke(&token));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!(one.told.len() + other.told.len(), 2);
+    let trail = world.trail().await;
+    let done = |line: &&String| line.starts_with("grace token.revoked ");
+    assert_eq!(trail.iter().filter(done).count(), 1, "{trail:?}");
+    world.engine.clock.advance(TimeDelta::minutes(1));
+    world.source.tokens.lock().unwrap().clear();
+    world.sweep().await;
+    assert_eq!(world.mails().len(), 2);
+
+    // Who comes after that, with what he had looked up before, asks nobody.
+    let late = world.revoke(&token).await;
+    assert!(matches!(
+        late,
+        Err(Error::Revoke(Refused::NotActive(Status::Revoked)))
+    ));
+    assert_eq!(world.source.ended.lock().unwrap().len(), 2);
 }
 
 #[rstest]
