@@ -261,7 +261,8 @@ fn restated(known: &Token, listed: Listed, terms: Terms<'_>, now: DateTime<Utc>)
     if is_new_expiry {
         token.expiry = expiry;
     }
-    if is_other_end {
+    // A date of ours is no renewal: the token is as old as it was.
+    if is_other_end && expiry_origin != Some(ExpiryOrigin::Policy) {
         token.life_from = Some(now);
     }
     // A stored `expired` is a mark of ours; the source's word for it is active.

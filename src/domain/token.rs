@@ -222,7 +222,7 @@ pub struct Token {
     pub use_told: bool,
     /// When lapsed first saw it.
     pub first_seen_at: DateTime<Utc>,
-    /// From when its life counts: `created_at`, or when its expiry was seen to change.
+    /// From when its life counts: `created_at`, or when the expiry that its source states was seen to change.
     pub life_from: Option<DateTime<Utc>>,
     /// The tightest step whose notices were planned for the present expiry.
     pub planned_step: Option<Step>,

@@ -166,6 +166,47 @@ fn a_changed_expiry_is_a_new_generation_that_lives_from_now() {
     }
 }
 
+#[test]
+fn a_date_of_ours_that_appears_or_moves_is_no_new_life() {
+    let policy = policy();
+    let endless = Listed {
+        expiry: Cell::Value(Expiry::Never),
+        ..bare()
+    };
+    let under = |known: &Token, days| {
+        let terms = Terms {
+            policy_ttl: Some(TimeDelta::days(days)),
+            ..Terms::from(&policy)
+        };
+        update(known, endless.clone(), terms, now()).unwrap()
+    };
+    let made = known().created_at;
+    let mut known = Token {
+        expiry: Expiry::Never,
+        planned_step: None,
+        due_at: None,
+        ..known()
+    };
+    // Six days from now, five days from now.
+    for days in [90, 89] {
+        let update = under(&known, days);
+        known = update.token;
+        assert_eq!(known.expiry_origin, Some(ExpiryOrigin::Policy));
+        assert_eq!((known.life_from, known.planned_step), (made, None));
+        assert_eq!(update.notices, NoticeEffect::NewGeneration);
+        assert!(policy.open_steps(&known).any(|open| open == step("7d")));
+    }
+    let unknown = Token {
+        created_at: None,
+        life_from: None,
+        ..known.clone()
+    };
+    assert_eq!(under(&unknown, 120).token.life_from, None);
+    // What the source states counts from when it was seen.
+    let stated = updated(&known, expiring("2027-02-28T12:00:00Z")).token;
+    assert_eq!(stated.life_from, Some(now()));
+}
+
 /// What a listing that was asked for at `asked_at` changes about a token that was ended at noon.
 fn of_ended(listed: Listed, asked_at: &str) -> Option<Update> {
     let ended = Token {
