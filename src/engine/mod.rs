@@ -162,6 +162,21 @@ pub enum Error {
         /// Rows before.
         before: u64,
     },
+    /// So many rows were refused that what is left is too short to be believed.
+    #[error(
+        "{} refused, which leaves {found} of the {before} tokens that were there, so nothing was \
+         changed; the first: {first}", sync::rows(*count)
+    )]
+    MostlyRefused {
+        /// How many.
+        count: u64,
+        /// Place and reason of the first.
+        first: String,
+        /// Tokens that are left.
+        found: u64,
+        /// Tokens before.
+        before: u64,
+    },
     /// Rows of a listing that changes nothing unless it is whole.
     #[error("{} refused, so nothing was changed; the first: {first}", sync::rows(*count))]
     Refused {

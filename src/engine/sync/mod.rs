@@ -292,15 +292,24 @@ fn refused(refusals: &Refusals) -> Option<String> {
 /// Refuses a listing of half the tokens that the last good one held.
 fn not_shrunk(name: &str, listing: &Listing, before: i64) -> Result<(), Error> {
     let before = u64::try_from(before).unwrap_or(0);
-    let is_shrunk = before >= SHRINK_GUARD_FROM && listing.count * 2 <= before;
-    if is_shrunk && !listing.is_partial {
-        return Err(Error::Shrunk {
-            name: name.to_owned(),
-            found: listing.count,
-            before,
-        });
+    let found = listing.count;
+    let is_shrunk = before >= SHRINK_GUARD_FROM && found * 2 <= before;
+    if !is_shrunk || listing.is_partial {
+        return Ok(());
     }
-    Ok(())
+    Err(match listing.refusals.shown.first() {
+        Some(first) => Error::MostlyRefused {
+            count: listing.refusals.count,
+            first: first.to_string(),
+            found,
+            before,
+        },
+        None => Error::Shrunk {
+            name: name.to_owned(),
+            found,
+            before,
+        },
+    })
 }
 
 impl Watched {
