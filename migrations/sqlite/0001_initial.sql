@@ -13,7 +13,7 @@ CREATE TABLE source (
     fingerprint       TEXT,
     last_sync_at      TEXT,
     last_good_sync_at TEXT,
-    -- How many tokens the last good listing held.
+    -- How many tokens the last good listing held, or, after one that was not whole, are known.
     tokens            INTEGER NOT NULL DEFAULT 0,
     error             TEXT,
     -- Attempts that failed in a row, and since when.

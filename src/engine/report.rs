@@ -107,6 +107,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// How many tokens the listings changed.
+    pub(super) fn tokens_touched(&self) -> u64 {
+        self.tokens_new + self.tokens_changed + self.tokens_gone
+    }
+
     /// Whether something failed for good, or is held.
     #[must_use]
     pub fn is_failure(&self) -> bool {

@@ -98,7 +98,7 @@ pub struct SourceHealth {
     pub last_good_sync_at: Option<DateTime<Utc>>,
     /// Whether the last sync failed.
     pub is_failing: bool,
-    /// How many tokens the last good listing held.
+    /// How many tokens the last good listing held, or are known where none was whole.
     pub tokens: u64,
 }
 

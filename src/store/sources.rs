@@ -13,7 +13,7 @@ pub struct SourceRow {
     pub kind: String,
     /// Of the last good listing.
     pub fingerprint: Option<String>,
-    /// How many tokens the last good listing held.
+    /// How many tokens the last good listing held, or, after one that was not whole, are known to be there.
     pub tokens: i64,
     /// How it goes.
     #[sqlx(flatten)]
@@ -38,6 +38,14 @@ impl Tx {
         Ok(
             on!(self, c: Db => sqlx::query_as("SELECT * FROM source ORDER BY name").fetch_all(c).await)?,
         )
+    }
+
+    /// How many tokens of a source are there, as far as is known. This reads them all.
+    pub async fn count_present(&mut self, source: &str) -> Result<i64> {
+        let (count,): (i64,) = on!(self, c: Db => sqlx::query_as(
+            "SELECT COUNT(*) FROM token WHERE source = $1 AND status IN ('active', 'expired', 'disabled')")
+            .bind(source).fetch_one(c).await)?;
+        Ok(count)
     }
 
     /// Writes what is known of a source.

@@ -1,6 +1,7 @@
 //! The engine with a source that does as a test tells it, on both databases.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -9,7 +10,7 @@ use lapsed::clock::Clock;
 use lapsed::domain::{Cell, Expiry, ExpiryOrigin, Listed, Policy, Status, Token, TokenId};
 use lapsed::engine::{Engine, Error, LastPurge, Order, Refused, SweepOptions, Watched, new_id};
 use lapsed::sources::{
-    self, AccountAdmin, Checked, Fetched, Last, Listing, Source, gather::Gathering,
+    self, AccountAdmin, Checked, Fetched, Last, Listing, Refusal, Source, gather::Gathering,
 };
 use lapsed::store::{AuditRow, NoticeRow};
 use rstest::rstest;
@@ -32,6 +33,10 @@ struct Fake {
     revokes: Mutex<VecDeque<sources::Error>>,
     /// What it was ordered to end.
     ended: Mutex<Vec<String>>,
+    /// Whether it lists only what changed.
+    is_partial: AtomicBool,
+    /// Rows of its list that cannot be read.
+    refused: AtomicU64,
     /// As many must order something to be ended before it answers any of them.
     orders: Mutex<Option<Arc<Barrier>>>,
     /// What goes on while it is being listed.
@@ -52,6 +57,14 @@ impl Source for Fake {
             gathering.push(token)?;
         }
         let mut listing = gathering.finish()?;
+        listing.is_partial = self.is_partial.load(Ordering::Relaxed);
+        for line in 1..=self.refused.load(Ordering::Relaxed) {
+            listing.refusals.add(Refusal {
+                file: "shop.csv".to_owned(),
+                line,
+                reason: "no such day".to_owned(),
+            });
+        }
         listing.admins.clone_from(&self.admins.lock().unwrap());
         let meanwhile = self.meanwhile.lock().unwrap().take();
         if let Some(meanwhile) = meanwhile {
@@ -143,6 +156,21 @@ impl World {
         let stop = CancellationToken::new();
         let report = self.engine.sweep(&SweepOptions::default(), &stop).await;
         assert!(!report.is_failure(), "{report:?}");
+    }
+
+    /// Lets the source list these tokens, which never end, and gives what a sweep complains of.
+    async fn complaints(&self, ids: std::ops::Range<u32>) -> Vec<String> {
+        let tokens = ids.map(|n| Listed::named(format!("k-{n:02}"))).collect();
+        *self.source.tokens.lock().unwrap() = tokens;
+        let stop = CancellationToken::new();
+        let report = self.engine.sweep(&SweepOptions::default(), &stop).await;
+        report.problems
+    }
+
+    /// How many tokens the source is said to have.
+    async fn count(&self) -> i64 {
+        let mut tx = self.engine.store.read().await.unwrap();
+        tx.source("shop").await.unwrap().unwrap().tokens
     }
 
     async fn token(&self, external_id: &str) -> Token {
@@ -529,6 +557,63 @@ async fn two_who_end_a_token_at_once_tell_everybody_once(
         Err(Error::Revoke(Refused::NotActive(Status::Revoked)))
     ));
     assert_eq!(world.source.ended.lock().unwrap().len(), 2);
+}
+
+#[rstest]
+#[tokio::test]
+async fn tokens_that_no_whole_listing_held_are_counted_and_guarded(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    world.source.is_partial.store(true, Ordering::Relaxed);
+    assert!(world.complaints(0..24).await.is_empty());
+    assert_eq!(world.count().await, 24);
+    // What it lacks is there all the same.
+    assert!(world.complaints(24..25).await.is_empty());
+    assert_eq!(world.count().await, 25);
+    assert!(world.complaints(0..0).await.is_empty());
+    assert_eq!(world.count().await, 25);
+
+    // Then somebody lets it list all, or means to.
+    world.source.is_partial.store(false, Ordering::Relaxed);
+    let complaints = world.complaints(0..2).await;
+    assert!(
+        complaints[0].contains("--accept-shrink shop"),
+        "{complaints:?}"
+    );
+    assert_eq!(
+        (world.count().await, world.token("k-07").await.status),
+        (25, Status::Active)
+    );
+    assert!(world.complaints(0..20).await.is_empty());
+    assert_eq!(
+        (world.count().await, world.token("k-22").await.status),
+        (20, Status::Gone)
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn where_most_rows_were_refused_the_first_is_said(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    world.source.refused.store(1, Ordering::Relaxed);
+    let complaints = world.complaints(0..24).await;
+    assert!(
+        complaints[0].contains("1 row was refused"),
+        "{complaints:?}"
+    );
+    assert_eq!(world.count().await, 24);
+    world.source.refused.store(23, Ordering::Relaxed);
+    assert_eq!(
+        world.complaints(0..1).await,
+        [
+            "source shop: 23 rows were refused, which leaves 1 of the 24 tokens that were there, so \
+          nothing was changed; the first: shop.csv:1: no such day"
+        ]
+    );
+    assert_eq!(world.count().await, 24);
 }
 
 #[rstest]

@@ -230,7 +230,7 @@ pub struct SourceRow {
     pub last_sync_at: Option<Instant>,
     /// When it was last listed well.
     pub last_good_sync_at: Option<Instant>,
-    /// How many tokens the last good listing held.
+    /// How many tokens the last good listing held, or are known where none was whole.
     pub tokens: u64,
     /// `ok`, `failing` or `never`.
     pub state: &'static str,

@@ -230,6 +230,7 @@ impl Engine {
             listing, owners, ..
         } = found;
         let count = listing.count;
+        let touched = report.tokens_touched();
         let refusals = listing.refusals;
         for refusal in &refusals.shown {
             tracing::warn!(source.name = row.name, "row refused: {refusal}");
@@ -250,6 +251,8 @@ impl Engine {
             .map(|fingerprint| watched.fingerprint(&fingerprint, owners.as_ref()));
         if is_complete {
             row.tokens = i64::try_from(count).unwrap_or(i64::MAX);
+        } else if report.tokens_touched() > touched || (row.tokens == 0 && count > 0) {
+            row.tokens = self.store.read().await?.count_present(&row.name).await?;
         }
         Ok(refused(&refusals))
     }
