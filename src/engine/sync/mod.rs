@@ -1,5 +1,5 @@
-//! Sync: brings the store in step with what the sources list. Sources are asked side by side, so that a
-//! slow one holds nobody up; what they bring is taken in one after the other.
+//! Sync: brings the store in step with what the sources list. Sources are asked side by side; when
+//! all have answered, what they bring is taken in one after the other.
 
 mod alone;
 mod merge;
