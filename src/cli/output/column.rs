@@ -107,6 +107,8 @@ pub struct Column<R> {
     pub(super) rank: u8,
     /// The width below which it is not narrowed; none is never narrowed.
     pub(super) least: Option<usize>,
+    /// Where it tells rows apart: the characters that a terminal shows at least of each.
+    pub(super) prefix: Option<usize>,
     pub(super) cell: fn(&R, &View) -> Cell,
 }
 
@@ -117,6 +119,19 @@ impl<R> Column<R> {
             title,
             rank,
             least: None,
+            prefix: None,
+            cell,
+        }
+    }
+
+    /// A column of ids, of which a terminal shows as much as tells them apart, and at least so many
+    /// characters. It always stays: it is what other commands take.
+    pub const fn id(prefix: usize, cell: fn(&R, &View) -> Cell) -> Self {
+        Self {
+            title: "ID",
+            rank: 0,
+            least: None,
+            prefix: Some(prefix),
             cell,
         }
     }
@@ -132,6 +147,7 @@ impl<R> Column<R> {
             title,
             rank,
             least: Some(least),
+            prefix: None,
             cell,
         }
     }

@@ -2,7 +2,6 @@
 
 use anstyle::Style;
 use chrono::TimeDelta;
-use uuid::Uuid;
 
 use super::{
     column::{BAD, Cell, Column, FAINT, Row, View, WARN},
@@ -13,15 +12,14 @@ use super::{
     sheet::Sheet,
     when::{Instant, distance, instant, when},
 };
-use crate::domain::{
-    Address, ExpiryOrigin, IdentityStatus, NoticeState, Severity, Status, TokenId,
-};
+use crate::domain::{Address, ExpiryOrigin, IdentityStatus, NoticeState, Severity, Status};
 use crate::store::FAR;
 
 impl Row for TokenRow {
     const KEYS: &'static [&'static str] = TOKEN_KEYS;
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::fixed("ID", 0, |row, view| id(row.id, view)),
+        // Eight digits nearly always name one token.
+        Column::id(8, |row, _| Cell::new(row.id.to_string())),
         Column::elastic("NAME", 0, 16, |row, _| Cell::name(row.label())),
         Column::fixed("STATUS", 0, |row, _| status(row.status)),
         Column::fixed("EXPIRES", 1, expiry),
@@ -123,15 +121,16 @@ impl Row for FindingRow {
         "state",
     ];
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::fixed("ID", 5, |row, view| finding_id(row.id, view)),
+        // Those of one sweep begin alike, with its time, which takes 13 characters.
+        Column::id(18, |row, _| Cell::new(row.id.to_string())),
         Column::elastic("TOKEN", 0, 12, |row, _| Cell::name(&row.token_name)),
-        Column::fixed("KIND", 0, |row, _| Cell::new(row.kind.as_str())),
-        Column::fixed("SEVERITY", 1, |row, _| {
+        Column::fixed("KIND", 1, |row, _| Cell::new(row.kind.as_str())),
+        Column::fixed("SEVERITY", 3, |row, _| {
             Cell::new(row.severity.as_str()).style(severity_style(row.severity))
         }),
-        Column::fixed("SINCE", 2, |row, view| moment(row.since, view)),
-        Column::fixed("STATE", 4, |row, _| Cell::new(row.state.as_str())),
-        Column::elastic("EVIDENCE", 3, 20, |row, _| Cell::new(&row.evidence)),
+        Column::fixed("SINCE", 4, |row, view| moment(row.since, view)),
+        Column::fixed("STATE", 5, |row, _| Cell::new(row.state.as_str())),
+        Column::elastic("EVIDENCE", 2, 16, |row, _| Cell::new(&row.evidence)),
     ];
     const NONE: &'static str = "no findings match";
 }
@@ -255,11 +254,11 @@ impl Row for DifferenceRow {
 impl Row for AuditRow {
     const KEYS: &'static [&'static str] = &["at", "actor", "action", "subject", "reason"];
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::fixed("AT", 0, |row, view| moment(row.at, view)),
+        Column::fixed("AT", 1, |row, _| Cell::new(instant(row.at))),
         Column::elastic("ACTOR", 0, 8, |row, _| Cell::name(&row.actor)),
         Column::fixed("ACTION", 0, |row, _| Cell::new(&row.action)),
         Column::elastic("SUBJECT", 0, 12, |row, _| Cell::name(&row.subject)),
-        Column::elastic("REASON", 1, 20, |row, _| Cell::maybe(row.reason.as_ref())),
+        Column::elastic("REASON", 0, 12, |row, _| Cell::maybe(row.reason.as_ref())),
     ];
     const NONE: &'static str = "nobody has done anything yet";
 }
@@ -363,21 +362,6 @@ impl TokenDetail {
         sheet.title("Findings");
         sheet.table(&token.findings, &["TOKEN"]);
     }
-}
-
-/// On a terminal the first eight digits, which nearly always name one token; else all.
-/// Findings of one sweep begin alike, with its time; a terminal shows as many digits as tell them apart.
-fn finding_id(id: Uuid, view: &View) -> Cell {
-    let digits = view.width.map_or(36, |_| 23);
-    Cell::new(&id.to_string()[..digits])
-}
-
-fn id(id: TokenId, view: &View) -> Cell {
-    let mut text = id.to_string();
-    if view.width.is_some() {
-        text.truncate(8);
-    }
-    Cell::new(text)
 }
 
 /// Who says when a token ends.

@@ -1,6 +1,8 @@
 //! The widths of a table's columns, decided once from the first rows and kept, and the lines that
 //! result.
 
+use std::collections::BTreeSet;
+
 use super::{
     column::{Cell, Row, STRONG, View},
     text,
@@ -13,6 +15,8 @@ const GAP: usize = 2;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     widths: Vec<Option<usize>>,
+    /// Which columns are cut without a sign, because what is left is still an id.
+    ids: Vec<bool>,
 }
 
 /// The cells of a row.
@@ -27,10 +31,12 @@ impl Layout {
     /// Fits the columns to the terminal, if there is one: first the dispensable ones are narrowed,
     /// then left out. The columns of `without` are left out in any case.
     pub fn fit<R: Row>(rows: &[Vec<Cell>], without: &[&str], view: &View) -> Self {
-        let natural = natural::<R>(rows, without);
+        let natural = natural::<R>(rows, without, view);
+        let ids = R::COLUMNS.iter().map(|column| column.prefix.is_some());
+        let ids = ids.collect();
         let mut widths = natural.clone();
         let Some(available) = view.width else {
-            return Self { widths };
+            return Self { widths, ids };
         };
         while !narrow::<R>(&mut widths, available, |least| least) {
             let Some(dispensable) = most_dispensable::<R>(&widths) else {
@@ -42,7 +48,7 @@ impl Layout {
             }
             widths[dispensable] = None;
         }
-        Self { widths }
+        Self { widths, ids }
     }
 
     /// The titles of the columns that are left out.
@@ -67,9 +73,10 @@ impl Layout {
     pub fn line(&self, cells: &[Cell], view: &View) -> String {
         let mut line = String::new();
         let mut blank = 0;
-        for (cell, width) in cells.iter().zip(&self.widths) {
+        for ((cell, width), is_id) in cells.iter().zip(&self.widths).zip(&self.ids) {
             let Some(width) = *width else { continue };
             let shown = match view.width {
+                Some(_) if *is_id => cell.text.get(..width).unwrap_or(&cell.text).into(),
                 Some(_) => text::cut(&cell.text, width),
                 None => cell.text.as_str().into(),
             };
@@ -86,23 +93,34 @@ impl Layout {
     }
 }
 
-/// The widths at which nothing is cut.
-fn natural<R: Row>(rows: &[Vec<Cell>], without: &[&str]) -> Vec<Option<usize>> {
+/// The widths at which nothing is cut but ids on a terminal.
+fn natural<R: Row>(rows: &[Vec<Cell>], without: &[&str], view: &View) -> Vec<Option<usize>> {
     let columns = R::COLUMNS.iter().enumerate();
     columns
         .map(|(index, column)| {
-            let widest = rows
-                .iter()
-                .map(|cells| text::columns(&cells[index].text))
-                .max();
+            let texts = || rows.iter().map(|cells| cells[index].text.as_str());
+            let widest = match column.prefix {
+                Some(least) if view.width.is_some() => Some(telling_apart(texts(), least)),
+                _ => texts().map(text::columns).max(),
+            };
             let width = widest.unwrap_or_default().max(column.title.len());
             (!without.contains(&column.title)).then_some(width)
         })
         .collect()
 }
 
-/// Narrows the elastic columns, the most dispensable first, each to a floor that is made of its
-/// least width; says whether all fits now.
+/// How many of their first characters, at least `least`, tell these ids apart.
+fn telling_apart<'a>(ids: impl Iterator<Item = &'a str>, least: usize) -> usize {
+    let ids: BTreeSet<_> = ids.collect();
+    let alike = ids.iter().zip(ids.iter().skip(1)).map(|(id, next)| {
+        let pairs = id.bytes().zip(next.bytes());
+        pairs.take_while(|(one, other)| one == other).count() + 1
+    });
+    alike.max().unwrap_or_default().max(least)
+}
+
+/// Narrows the elastic columns, the most dispensable first and of several that are so the widest, each
+/// to a floor that is made of its least width; says whether all fits now.
 fn narrow<R: Row>(
     widths: &mut [Option<usize>],
     available: usize,
@@ -111,18 +129,19 @@ fn narrow<R: Row>(
     let kept = widths.iter().flatten().count();
     let total = widths.iter().flatten().sum::<usize>() + GAP * kept.saturating_sub(1);
     let mut excess = total.saturating_sub(available);
-    let mut elastic: Vec<_> = (0..widths.len())
-        .filter(|index| R::COLUMNS[*index].least.is_some())
-        .collect();
-    elastic.sort_by_key(|index| std::cmp::Reverse(R::COLUMNS[*index].rank));
-    for index in elastic {
-        if let (Some(width), Some(least)) = (&mut widths[index], R::COLUMNS[index].least) {
-            let taken = width.saturating_sub(floor(least)).min(excess);
-            *width -= taken;
-            excess -= taken;
-        }
+    while excess > 0 {
+        let columns = R::COLUMNS.iter().zip(widths.iter_mut());
+        let elastic = columns.filter_map(|(column, width)| {
+            let (width, least) = (width.as_mut()?, column.least?);
+            (*width > floor(least)).then_some((column.rank, width))
+        });
+        let Some((_, widest)) = elastic.max_by_key(|(rank, width)| (*rank, **width)) else {
+            return false;
+        };
+        *widest -= 1;
+        excess -= 1;
     }
-    excess == 0
+    true
 }
 
 fn most_dispensable<R: Row>(widths: &[Option<usize>]) -> Option<usize> {

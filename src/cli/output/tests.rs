@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::{
     rows::{
-        DirectoryRow, FindingRow, ForecastRow, IdentityRow, NoticeRow, StepRow, TokenDetail,
-        TokenRow,
+        AuditRow, DirectoryRow, FindingRow, ForecastRow, IdentityRow, NoticeRow, StepRow,
+        TokenDetail, TokenRow,
     },
     when::Instant,
     *,
@@ -474,8 +474,8 @@ fn the_tables_of_the_other_rows() {
     TOKEN      TOPIC      RECIPIENT                 STATE  WHEN                     REASON
     ci-deploy  expiry 7d  ada.lovelace@example.org  sent   2026-11-21 09:00Z (now)  -
 
-    ID                       TOKEN      KIND         SEVERITY  SINCE                           STATE  EVIDENCE
-    00000000-0000-0000-0000  ci-deploy  sso_revoked  critical  2026-11-12 09:00Z (9 days ago)  open   status "disabled" in …
+    ID                  TOKEN      KIND         SEVERITY  SINCE                           STATE  EVIDENCE
+    00000000-0000-0000  ci-deploy  sso_revoked  critical  2026-11-12 09:00Z (9 days ago)  open   status "disabled" in peopl…
 
     EMAIL                     STATUS    TOKENS  DIRECTORY  SINCE              OBSERVED           WHY
     ada.lovelace@example.org  disabled  3       hr         2026-11-12 09:00Z  2026-11-21 09:00Z  status "disabled" in peopl…
@@ -486,6 +486,60 @@ fn the_tables_of_the_other_rows() {
     NAME  KIND  PEOPLE  OBSERVED                 TROUBLE
     hr    file  240     2026-11-21 09:00Z (now)  31 of 240 people would lose access at once
     "#);
+}
+
+/// Two of one sweep, as their ids begin with its time, and one of a later.
+fn three_findings() -> [FindingRow; 3] {
+    [
+        "01a20170-e284-78d0-a2df-c50ff77fc7af",
+        "01a20170-e284-78d0-a3df-c50ff77fc7af",
+        "01a20170-e287-78d0-a2df-c50ff77fc7af",
+    ]
+    .map(|id| FindingRow {
+        id: id.parse().unwrap(),
+        token_name: "the nightly backup of the warehouse".into(),
+        kind: FindingKind::NeverExpires,
+        severity: Severity::Medium,
+        evidence: "its source never ends it".into(),
+        ..finding()
+    })
+}
+
+#[test]
+fn a_finding_on_a_usual_terminal_has_an_id_to_name_it_by() {
+    let (text, notes) = print(Format::Table, terminal(80), &three_findings());
+    insta::assert_snapshot!(format!("{text}{notes}"), @"
+    ID                     TOKEN           KIND           SEVERITY  EVIDENCE
+    01a20170-e284-78d0-a2  the nightly b…  never_expires  medium    its source neve…
+    01a20170-e284-78d0-a3  the nightly b…  never_expires  medium    its source neve…
+    01a20170-e287-78d0-a2  the nightly b…  never_expires  medium    its source neve…
+    left out for want of room: SINCE, STATE (a wider terminal or --format csv shows all)
+    ");
+    let (text, _) = print(Format::Table, terminal(30), &three_findings());
+    insta::assert_snapshot!(text, @"
+    ID                     TOKEN
+    01a20170-e284-78d0-a2  the ni…
+    01a20170-e284-78d0-a3  the ni…
+    01a20170-e287-78d0-a2  the ni…
+    ");
+    let (text, _) = print(Format::Csv, terminal(80), &three_findings());
+    assert!(text.contains("01a20170-e284-78d0-a2df-c50ff77fc7af"));
+}
+
+#[test]
+fn the_audit_trail_on_a_usual_terminal_says_why() {
+    let row = AuditRow {
+        at: days(-9),
+        actor: "ada".into(),
+        action: "finding.acknowledge".into(),
+        subject: "finding 01a20170-e284-78d0-a2df-c50ff77fc7af".into(),
+        reason: Some("until 2027-03-31T00:00:00Z: the vendor replaces it in March".into()),
+    };
+    let (text, notes) = print(Format::Table, terminal(80), &[row]);
+    insta::assert_snapshot!(format!("{text}{notes}"), @"
+    AT                 ACTOR  ACTION               SUBJECT           REASON
+    2026-11-12 09:00Z  ada    finding.acknowledge  finding 01a2017…  until 2027-03-…
+    ");
 }
 
 fn step() -> StepRow {
@@ -544,8 +598,8 @@ fn one_token_on_a_sheet() {
       none
 
     Findings
-      KIND         SEVERITY  SINCE                           STATE  EVIDENCE
-      sso_revoked  critical  2026-11-12 09:00Z (9 days ago)  open   status "disabled" in people.csv, li…
+      ID                  KIND         SEVERITY  SINCE                           STATE  EVIDENCE
+      00000000-0000-0000  sso_revoked  critical  2026-11-12 09:00Z (9 days ago)  open   status "disable…
     "#);
 }
 
