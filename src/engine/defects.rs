@@ -119,7 +119,7 @@ impl Standing {
 #[derive(Default)]
 struct Differences {
     opened: Vec<NewFinding>,
-    refreshed: Vec<(Uuid, Defect)>,
+    refreshed: Vec<(Uuid, Defect, DateTime<Utc>)>,
     resolved: Vec<Uuid>,
 }
 
@@ -138,9 +138,13 @@ impl Differences {
                 .map(|at| standing.swap_remove(at));
             match known {
                 Some(known)
-                    if (known.severity, &known.evidence) != (defect.severity, &defect.evidence) =>
+                    if (known.severity, &known.evidence) != (defect.severity, &defect.evidence)
+                        || known.since > now =>
                 {
-                    self.refreshed.push((known.id, defect));
+                    // A time to come was told by a clock that was ahead; left so, the finding would be
+                    // looked at in each sweep until then.
+                    let since = known.since.min(now);
+                    self.refreshed.push((known.id, defect, since));
                 }
                 Some(_) => {}
                 None => self.opened.push(NewFinding {
@@ -149,7 +153,7 @@ impl Differences {
                     source: source.to_owned(),
                     kind: defect.kind,
                     severity: defect.severity,
-                    since: defect.since.unwrap_or(now),
+                    since: defect.since.unwrap_or(now).min(now),
                     evidence: defect.evidence,
                 }),
             }
@@ -166,8 +170,8 @@ impl Differences {
     ) -> Result<(), Error> {
         tx.resolve_findings(&self.resolved, now).await?;
         tx.open_findings(&self.opened).await?;
-        for (id, defect) in &self.refreshed {
-            tx.refresh_finding(*id, defect).await?;
+        for (id, defect, since) in &self.refreshed {
+            tx.refresh_finding(*id, defect, *since).await?;
         }
         report.findings_opened += self.opened.len() as u64;
         report.findings_resolved += self.resolved.len() as u64;

@@ -22,6 +22,8 @@ pub struct StandingFinding {
     pub kind: FindingKind,
     /// How bad it is.
     pub severity: Severity,
+    /// Since when it holds, as far as was known.
+    pub since: DateTime<Utc>,
     /// In words.
     pub evidence: String,
 }
@@ -32,6 +34,7 @@ struct StandingRow {
     token_id: Option<Uuid>,
     kind: String,
     severity: String,
+    since: DateTime<Utc>,
     evidence: String,
 }
 
@@ -123,7 +126,7 @@ impl Tx {
         for ids in ids.chunks(CHUNK) {
             let rows: Vec<StandingRow> = on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
-                    "SELECT id, token_id, kind, severity, evidence FROM finding
+                    "SELECT id, token_id, kind, severity, since, evidence FROM finding
                      WHERE kind <> 'sso_revoked' AND state <> 'resolved' AND token_id IN (");
                 let mut list = query.separated(", ");
                 for id in ids { list.push_bind(id.0); }
@@ -140,16 +143,22 @@ impl Tx {
     /// What stands against a source: findings open or acknowledged.
     pub async fn standing_of_source(&mut self, source: &str) -> Result<Vec<StandingFinding>> {
         let rows: Vec<StandingRow> = on!(self, c: Db => sqlx::query_as(
-            "SELECT id, token_id, kind, severity, evidence FROM finding
+            "SELECT id, token_id, kind, severity, since, evidence FROM finding
              WHERE source = $1 AND token_id IS NULL AND state <> 'resolved'")
             .bind(source).fetch_all(c).await)?;
         rows.into_iter().map(StandingFinding::try_from).collect()
     }
 
-    /// Writes down how bad a finding is by now and on what evidence; it is the same finding.
-    pub async fn refresh_finding(&mut self, id: Uuid, defect: &Defect) -> Result<()> {
-        on!(self, c: Db => sqlx::query("UPDATE finding SET severity = $2, evidence = $3 WHERE id = $1")
-            .bind(id).bind(defect.severity.as_str()).bind(&defect.evidence)
+    /// Writes down how bad a finding is by now, since when and on what evidence; it is the same finding.
+    pub async fn refresh_finding(
+        &mut self,
+        id: Uuid,
+        defect: &Defect,
+        since: DateTime<Utc>,
+    ) -> Result<()> {
+        on!(self, c: Db => sqlx::query(
+            "UPDATE finding SET severity = $2, evidence = $3, since = $4 WHERE id = $1")
+            .bind(id).bind(defect.severity.as_str()).bind(&defect.evidence).bind(since)
             .execute(c).await.map(drop))?;
         Ok(())
     }
@@ -180,6 +189,7 @@ impl TryFrom<StandingRow> for StandingFinding {
             token_id: row.token_id.map(TokenId),
             kind: parsed(&row.kind, "a finding's kind")?,
             severity: parsed(&row.severity, "a finding's severity")?,
+            since: row.since,
             evidence: row.evidence,
         })
     }

@@ -168,3 +168,37 @@ async fn a_sweep_looks_at_no_token_whose_time_has_not_come(
     drop(tx);
     store.close().await;
 }
+
+#[rstest]
+#[tokio::test]
+async fn what_a_clock_that_was_ahead_found_is_looked_at_once_and_not_in_each_sweep(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, fresh) = db.store().await;
+    let engine = engine(&store, fresh.folder(), Rules::default(), Allows(None));
+    let ahead = now() + TimeDelta::days(30);
+    engine.clock.advance(ahead - now());
+    sweep(&engine).await;
+    let mut tx = store.begin().await.unwrap();
+    let first = tx.tokens_by_id(&[TokenId::of("rancher", "1")]).await;
+    let token = Token {
+        id: TokenId::of("shop", "2"),
+        source: "shop".into(),
+        expiry: Expiry::Never,
+        judge_at: Some(ahead),
+        ..first.unwrap().remove(0)
+    };
+    assert_eq!((token.created_at, token.first_seen_at), (None, ahead));
+    tx.insert_tokens(&[token.clone()]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(sweep(&engine).await, (1, 0));
+
+    engine.clock.advance(now() - ahead);
+    assert_eq!(sweep(&engine).await, (0, 0), "it still never ends");
+    let mut tx = store.read().await.unwrap();
+    assert!(!tx.is_any_to_judge(now()).await.unwrap());
+    let standing = tx.standing_of(&[token.id]).await.unwrap();
+    assert_eq!(standing[0].since, now());
+    drop(tx);
+    store.close().await;
+}

@@ -287,7 +287,7 @@ async fn what_stands_is_told_apart_from_lost_access_and_kept_up_to_date(
         since: None,
         evidence: "by another rule".into(),
     };
-    write!(store, tx => tx.refresh_finding(unused.id, &defect));
+    write!(store, tx => tx.refresh_finding(unused.id, &defect, unused.since));
     let standing = read!(store, tx => tx.standing_of(&[tokens[0].id]));
     assert_eq!(standing.len(), 1);
     assert_eq!(
