@@ -7,8 +7,11 @@ use crate::notify::wording;
 
 use super::{Engine, Error, Report};
 
-/// The small fact up to when ticks of the summary's schedule are dealt with.
+/// The small fact up to when ticks of the summary's schedule are dealt with: an instant and, once a sweep
+/// has seen it, the schedule. Ticks of another schedule were never promised to anybody.
 pub(super) const TOLD_UNTIL: &str = "summary.until";
+/// Its value while there is no schedule. One that comes later begins with its first sweep.
+const OFF: &str = "off";
 
 impl Engine {
     /// Plans the summary when a tick of its schedule lies between `told_until` and now. Several that were
@@ -19,20 +22,17 @@ impl Engine {
         report: &mut Report,
     ) -> Result<(), Error> {
         let Some(schedule) = &self.settings.summary else {
-            return Ok(());
+            return self.mark_told(told_until, OFF).await;
         };
         let now = self.now();
-        let told_until = told_until
-            .and_then(|text| text.parse::<DateTime<Utc>>().ok())
-            // One that lies ahead was written by a clock that jumped.
-            .filter(|until| *until <= now);
-        let tick = match told_until {
-            Some(until) => match schedule.next_after(until).filter(|tick| *tick <= now) {
-                Some(tick) => Some(tick),
-                None => return Ok(()),
-            },
-            None => None,
-        };
+        let by = format!("{schedule} {}", schedule.zone());
+        // One that lies ahead was written by a clock that jumped.
+        let until = known_until(told_until, &by).filter(|until| *until <= now);
+        let tick = until.and_then(|until| schedule.next_after(until));
+        let tick = tick.filter(|tick| *tick <= now);
+        if let (Some(until), None) = (until, tick) {
+            return self.mark_told(told_until, &mark(until, &by)).await;
+        }
         let mut tx = self.store.begin().await?;
         if let Some(tick) = tick {
             let open = tx
@@ -56,9 +56,30 @@ impl Engine {
                 report.notices_planned += tx.insert_notices(&notices, None, now).await?;
             }
         }
-        tx.put_meta(TOLD_UNTIL, &now.to_rfc3339()).await?;
+        tx.put_meta(TOLD_UNTIL, &mark(now, &by)).await?;
         Ok(tx.commit().await?)
     }
+
+    /// Writes the mark where it is another than the one that is known.
+    async fn mark_told(&self, known: Option<&str>, mark: &str) -> Result<(), Error> {
+        if known == Some(mark) {
+            return Ok(());
+        }
+        let mut tx = self.store.begin().await?;
+        tx.put_meta(TOLD_UNTIL, mark).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+fn mark(until: DateTime<Utc>, by: &str) -> String {
+    format!("{} {by}", until.to_rfc3339())
+}
+
+/// Up to when this schedule is dealt with; `None` where there was another or none.
+fn known_until(mark: Option<&str>, by: &str) -> Option<DateTime<Utc>> {
+    let mark = mark?;
+    let (until, seen) = mark.split_once(' ').unwrap_or((mark, by));
+    until.parse().ok().filter(|_| seen == by)
 }
 
 /// The notice of one tick to one administrator. Its key is the tick, so that no second replica tells him

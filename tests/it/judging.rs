@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
-use lapsed::domain::{Expiry, Listed, Policy, Rules, Status, Token, TokenId};
+use lapsed::domain::{Expiry, Listed, Policy, Rules, Schedule, Status, Token, TokenId};
 use lapsed::engine::{self, Engine, LastPurge, SweepOptions, Watched};
 use lapsed::sources::{Checked, Error, Fetched, Last, Listing, LongestLife, Source, Tokens};
 use lapsed::store::{FindingFilter, Store};
@@ -200,5 +200,49 @@ async fn what_a_clock_that_was_ahead_found_is_looked_at_once_and_not_in_each_swe
     let standing = tx.standing_of(&[token.id]).await.unwrap();
     assert_eq!(standing[0].since, now());
     drop(tx);
+    store.close().await;
+}
+
+/// One that never tells admins, of a source that lets tokens live for ever.
+fn silent(store: &Store, folder: &std::path::Path) -> Engine {
+    let forever = LongestLife {
+        life: None,
+        evidence: "auth-token-max-ttl-minutes".into(),
+    };
+    let mut engine = engine(store, folder, Rules::default(), Allows(Some(forever)));
+    engine.policy.admins = vec!["boss@example.org".parse().unwrap()];
+    engine
+}
+
+/// How many admins are to be told so many days later.
+async fn told(engine: &Engine, days: i64) -> u64 {
+    engine.clock.advance(TimeDelta::days(days));
+    let stop = CancellationToken::new();
+    let report = engine.sweep(&SweepOptions::default(), &stop).await;
+    assert!(!report.is_failure(), "{report:?}");
+    report.notices_planned
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_summary_that_is_switched_on_or_moved_makes_up_for_nothing(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, fresh) = db.store().await;
+    let mut engine = silent(&store, fresh.folder());
+    let by = |schedule| Some(Schedule::new(schedule, chrono_tz::UTC).unwrap());
+    engine.settings.summary = by("0 9 * * 1");
+    assert_eq!(told(&engine, 0).await, 0);
+    assert_eq!(told(&engine, 2).await, 1, "it is Monday");
+    engine.settings.summary = None;
+    assert_eq!(told(&engine, 8).await, 0);
+    assert_eq!(told(&engine, 8).await, 0);
+    engine.settings.summary = by("0 9 * * 1");
+    assert_eq!(told(&engine, 0).await, 0, "three Mondays have passed");
+    assert_eq!(told(&engine, 5).await, 1);
+    engine.settings.summary = by("0 8 * * *");
+    assert_eq!(told(&engine, 3).await, 0, "nobody promised a mail a day");
+    assert_eq!(told(&engine, 1).await, 1);
+    assert_eq!(told(&engine, 3).await, 1, "several are made up by one");
     store.close().await;
 }
