@@ -444,7 +444,7 @@ fn a_source_that_wants_to_be_left_alone_is_and_that_is_no_failure(#[case] db: Db
     world
         .run(&["source", "check", "clusters"])
         .exits(75)
-        .says("clusters asked to be left alone until 2026-11-20 09:30Z, so it was not asked");
+        .says("clusters asked to be left alone until 2026-11-20 09:30Z (in 60 minutes), so it was not asked");
     world
         .run(&["check"])
         .exits(0)

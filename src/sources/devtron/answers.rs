@@ -141,9 +141,9 @@ mod tests {
     ) {
         let mut listed = Listed::named("4");
         token(&json!({"description": description})).address_in_description(&mut listed);
+        assert_eq!(listed.issuer == Cell::Absent, address.is_none());
         let found = listed.issuer.over(None).map(|address| address.to_string());
         assert_eq!(found.as_deref(), address);
-        assert_eq!(listed.issuer == Cell::Absent, address.is_none());
     }
 
     #[test]
