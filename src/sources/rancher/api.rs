@@ -80,7 +80,7 @@ impl Api {
             api: self,
             path: path.to_owned(),
             next: None,
-            remaining: 0,
+            remaining: None,
             is_done: false,
         }
     }
@@ -142,8 +142,8 @@ pub struct Pages<'a> {
     api: &'a Api,
     path: String,
     next: Option<String>,
-    /// How many items come after the pages read so far, as the server says.
-    pub remaining: u64,
+    /// How many items come after the pages read so far, where the server says.
+    pub remaining: Option<u64>,
     /// Whether the last page has been read.
     pub is_done: bool,
 }
@@ -193,7 +193,7 @@ impl Pages<'_> {
 
     fn turn(&mut self, meta: PageMeta) -> Result<(), Error> {
         let next = meta.next.filter(|next| !next.is_empty());
-        self.remaining = meta.remaining_item_count.unwrap_or(0);
+        self.remaining = meta.remaining_item_count;
         if next.is_some() && next == self.next {
             return Err(self.unfit("a page names itself as the next"));
         }

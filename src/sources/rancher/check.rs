@@ -32,20 +32,25 @@ pub async fn check(api: &Api, users: &BTreeMap<String, Address>) -> Result<Check
         rights.push(lack_of_ext());
     }
     Ok(Checked {
-        summary: summary(version.as_deref(), legacy, ext, lacks_ext),
+        summary: summary(version.as_deref(), &legacy, ext.as_deref(), lacks_ext),
         rights,
     })
 }
 
-/// How many tokens a store has, and whose those of its first page are.
+/// How many tokens a store has, as far as its first page says, and whose those of its first page are.
 async fn look<T: DeserializeOwned + Into<Row>>(
     api: &Api,
     group: &str,
     caller: &mut Option<String>,
-) -> Result<(u64, Tally), Error> {
+) -> Result<(String, Tally), Error> {
     let mut pages = api.list(&format!("{group}/tokens"));
     let page = pages.next::<T>().await?.unwrap_or_default();
-    let count = page.len() as u64 + pages.remaining;
+    let count = page.len() as u64 + pages.remaining.unwrap_or(0);
+    let count = if pages.is_done || pages.remaining.is_some() {
+        count.to_string()
+    } else {
+        format!("{count} or more")
+    };
     let mut tally = Tally::default();
     for row in page {
         let row: Row = row.into();
@@ -61,7 +66,7 @@ async fn look<T: DeserializeOwned + Into<Row>>(
 }
 
 /// `Rancher v2.12.1, 14 legacy tokens, 3 ext tokens`.
-fn summary(version: Option<&str>, legacy: u64, ext: Option<u64>, lacks_ext: bool) -> String {
+fn summary(version: Option<&str>, legacy: &str, ext: Option<&str>, lacks_ext: bool) -> String {
     let version = version.map(|version| version.chars().filter(|c| !c.is_control()).take(40));
     let version = version.map_or(String::new(), |version| {
         format!(" {}", version.collect::<String>())

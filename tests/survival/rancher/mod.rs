@@ -56,6 +56,8 @@ pub struct State {
     pub is_narrow: bool,
     /// No page is longer.
     pub page: usize,
+    /// Pages say that there are more, but not how many.
+    pub is_uncounted: bool,
     /// So many requests for further pages come too late.
     pub stale: usize,
     /// Answers the second page of a list in its stead.
@@ -306,7 +308,9 @@ impl State {
         let mut metadata = json!({"resourceVersion": "881234"});
         if to < items.len() {
             metadata["continue"] = json!(to.to_string());
-            metadata["remainingItemCount"] = json!(items.len() - to);
+            if !self.is_uncounted {
+                metadata["remainingItemCount"] = json!(items.len() - to);
+            }
         }
         // Go writes an empty list as none.
         let items = if items.is_empty() {

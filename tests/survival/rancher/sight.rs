@@ -325,4 +325,10 @@ async fn a_check_reads_one_page_and_counts_the_rest() {
         "{}",
         checked.summary
     );
+    rancher.state().is_uncounted = true;
+    let checked = rancher.source().check().await.unwrap();
+    assert_eq!(
+        checked.summary,
+        "Rancher v2.12.1, 2 or more legacy tokens, 1 ext tokens"
+    );
 }
