@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
 use lapsed::domain::{Cell, Expiry, ExpiryOrigin, Listed, Policy, Status, Token, TokenId};
-use lapsed::engine::{Engine, Error, LastPurge, Order, Refused, SweepOptions, Watched, new_id};
+use lapsed::engine::{
+    Engine, Error, Foreseen, LastPurge, Order, Refused, SweepOptions, Watched, new_id,
+};
 use lapsed::sources::{
     self, AccountAdmin, Checked, Fetched, Last, Listing, Refusal, Source, gather::Gathering,
 };
@@ -649,4 +651,54 @@ async fn admins_whom_the_source_tells_of_are_warned_and_those_who_left_are_not(
     let mails = world.mails();
     let page = "https://shop.example.org/tokens/k-1";
     assert!(mails.iter().all(|mail| mail.contains(page)), "{mails:?}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_dry_run_foresees_what_leaves_what_is_refused_and_who_is_told(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    let foresee = async |options: SweepOptions| {
+        let mut told = Vec::new();
+        let tell = |it: Foreseen| told.push(it.notice.recipient.to_string());
+        let report = world.engine.foresee(&options, tell).await.unwrap();
+        (report, told)
+    };
+    *world.source.admins.lock().unwrap() = Some(vec![admin("acme", "left@example.org")]);
+    let due = now() + TimeDelta::days(8);
+    for n in 0..20 {
+        world.list(&format!("k-{n:02}"), due).await;
+    }
+    *world.source.admins.lock().unwrap() = Some(vec![admin("acme", "new@example.org")]);
+    world.source.tokens.lock().unwrap().truncate(11);
+    world.engine.clock.advance(TimeDelta::days(1));
+    let (report, told) = foresee(SweepOptions::default()).await;
+    assert_eq!(
+        (report.tokens_gone, report.tokens_due),
+        (9, 11),
+        "{report:?}"
+    );
+    let to = |address: &str| told.iter().filter(|it| *it == address).count();
+    let counts = ["ada@example.org", "new@example.org", "left@example.org"].map(to);
+    assert_eq!(counts, [11, 11, 0]);
+
+    world.source.tokens.lock().unwrap().truncate(2);
+    let (report, _) = foresee(SweepOptions::default()).await;
+    assert!(
+        report.problems[0].contains("--accept-shrink shop"),
+        "{report:?}"
+    );
+    assert_eq!((report.tokens_gone, report.tokens_due), (0, 20));
+    let accept = SweepOptions {
+        accept_shrink: vec!["shop".to_owned()],
+        ..SweepOptions::default()
+    };
+    let (report, _) = foresee(accept).await;
+    assert_eq!((report.tokens_gone, report.tokens_due), (18, 2));
+    assert_eq!(
+        world.token("k-19").await.status,
+        Status::Active,
+        "nothing was written"
+    );
 }

@@ -24,6 +24,7 @@ use super::{Engine, Error, LISTING_TIMEOUT, Report, SweepOptions};
 
 pub use alone::{Change, Difference, Looked};
 pub(super) use merge::{Changes, rows};
+pub(super) use walk::Walk;
 
 /// A listing of this many tokens is not believed when it has shrunk by half.
 const SHRINK_GUARD_FROM: u64 = 20;
@@ -283,7 +284,7 @@ impl Engine {
 }
 
 /// What is wrong with a listing of which rows were refused.
-fn refused(refusals: &Refusals) -> Option<String> {
+pub(super) fn refused(refusals: &Refusals) -> Option<String> {
     refusals.shown.first().map(|first| {
         format!(
             "{} refused, so no token was marked gone; the first: {first}",
@@ -293,7 +294,7 @@ fn refused(refusals: &Refusals) -> Option<String> {
 }
 
 /// Refuses a listing of half the tokens that the last good one held.
-fn not_shrunk(name: &str, listing: &Listing, before: i64) -> Result<(), Error> {
+pub(super) fn not_shrunk(name: &str, listing: &Listing, before: i64) -> Result<(), Error> {
     let before = u64::try_from(before).unwrap_or(0);
     let found = listing.count;
     let is_shrunk = before >= SHRINK_GUARD_FROM && found * 2 <= before;

@@ -9,7 +9,7 @@ use crate::sources;
 use crate::store::Tx;
 
 /// A walk along both sides; memory holds a page of each.
-pub(super) struct Walk<'a, L> {
+pub(in crate::engine) struct Walk<'a, L> {
     source: &'a str,
     listed: L,
     known: VecDeque<Token>,
