@@ -35,8 +35,10 @@ impl Engine {
         }
         let mut tx = self.store.begin().await?;
         if let Some(tick) = tick {
+            let is_known = |name: &str| self.sources.iter().any(|source| source.name == name);
+            let left = tx.sources_other_than(is_known).await?;
             let open = tx
-                .open_counts(now)
+                .open_counts(now, &left)
                 .await?
                 .iter()
                 .map(|open| open.count)

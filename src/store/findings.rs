@@ -251,13 +251,21 @@ impl Tx {
         Ok(done > 0)
     }
 
-    /// How many findings are open at `now`, by kind and source.
-    pub async fn open_counts(&mut self, now: DateTime<Utc>) -> Result<Vec<OpenCount>> {
-        let rows: Vec<(String, String, i64)> = on!(self, c: Db => sqlx::query_as(
-            "SELECT kind, source, COUNT(*) FROM finding
-             WHERE state <> 'resolved' AND (state = 'open' OR acknowledged_until <= $1)
-             GROUP BY kind, source ORDER BY kind, source")
-            .bind(now).fetch_all(c).await)?;
+    /// How many findings are open at `now`, by kind and source, but those of the sources `without`.
+    pub async fn open_counts(
+        &mut self,
+        now: DateTime<Utc>,
+        without: &[String],
+    ) -> Result<Vec<OpenCount>> {
+        let rows: Vec<(String, String, i64)> = on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(
+                "SELECT kind, source, COUNT(*) FROM finding
+                 WHERE state <> 'resolved' AND (state = 'open' OR acknowledged_until <= ");
+            query.push_bind(now).push(")");
+            for source in without { query.push(" AND source <> ").push_bind(source); }
+            query.push(" GROUP BY kind, source ORDER BY kind, source");
+            query.build_query_as().fetch_all(c).await
+        })?;
         let count = |(kind, source, count): (String, String, i64)| {
             Ok(OpenCount {
                 kind: parsed(&kind, "a finding's kind")?,
@@ -268,18 +276,20 @@ impl Tx {
         rows.into_iter().map(count).collect()
     }
 
-    /// The most urgent findings that are open at `now`.
+    /// The most urgent findings that are open at `now`, but those of the sources `without`.
     pub async fn urgent_findings(
         &mut self,
         now: DateTime<Utc>,
+        without: &[String],
         limit: i64,
     ) -> Result<Vec<FindingRow>> {
         Ok(on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(FINDING);
             query.push_bind(now).push(FINDING_FROM)
                 .push(" WHERE f.state <> 'resolved' AND (f.state = 'open' OR f.acknowledged_until <= ")
-                .push_bind(now)
-                .push(") ORDER BY CASE f.severity WHEN 'critical' THEN 0 WHEN 'high' THEN 1 ELSE 2 END, f.since, f.id LIMIT ")
+                .push_bind(now).push(")");
+            for source in without { query.push(" AND f.source <> ").push_bind(source); }
+            query.push(" ORDER BY CASE f.severity WHEN 'critical' THEN 0 WHEN 'high' THEN 1 ELSE 2 END, f.since, f.id LIMIT ")
                 .push_bind(limit);
             query.build_query_as().fetch_all(c).await
         })?)

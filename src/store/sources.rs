@@ -48,6 +48,16 @@ impl Tx {
         Ok(count)
     }
 
+    /// The names of sources that were synchronised once and are not among these. Sources that tokens are
+    /// only imported into never were.
+    pub async fn sources_other_than(
+        &mut self,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>> {
+        let names = self.sources().await?.into_iter().map(|row| row.name);
+        Ok(names.filter(|name| !is_known(name)).collect())
+    }
+
     /// Writes what is known of a source.
     pub async fn put_source(&mut self, row: &SourceRow) -> Result<()> {
         let standing = &row.standing;

@@ -246,3 +246,21 @@ async fn a_summary_that_is_switched_on_or_moved_makes_up_for_nothing(
     assert_eq!(told(&engine, 3).await, 1, "several are made up by one");
     store.close().await;
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_source_that_is_no_longer_configured_is_not_in_the_summary(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, fresh) = db.store().await;
+    let mut engine = silent(&store, fresh.folder());
+    engine.settings.summary = Some(Schedule::new("0 9 * * 1", chrono_tz::UTC).unwrap());
+    assert_eq!(told(&engine, 0).await, 0);
+    assert_eq!(told(&engine, 2).await, 1, "it is Monday");
+    let sources = std::mem::take(&mut engine.sources);
+    assert_eq!(told(&engine, 7).await, 0, "nobody asks it any more");
+    assert_eq!(evidence(&store).await.len(), 1, "it is still known");
+    engine.sources = sources;
+    assert_eq!(told(&engine, 7).await, 1);
+    store.close().await;
+}

@@ -89,8 +89,11 @@ impl Claimer {
         let contents = tx.contents(&ids, LISTED).await?;
         let mut rows = contents.iter().flat_map(|content| &content.rows);
         let open = if rows.any(|row| row.topic == Topic::Summary) {
-            let findings = tx.urgent_findings(now, LISTED).await?;
-            summary_of(tx.open_counts(now).await?, findings)?
+            let sources = &self.composer.sources;
+            let left = tx.sources_other_than(|name| sources.contains_key(name));
+            let left = left.await?;
+            let findings = tx.urgent_findings(now, &left, LISTED).await?;
+            summary_of(tx.open_counts(now, &left).await?, findings)?
         } else {
             SummaryEntry::default()
         };

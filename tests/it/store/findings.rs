@@ -67,8 +67,11 @@ async fn an_acknowledged_finding_is_open_again_at_its_time_whoever_looks(
         assert_eq!(listed[0].findings, open);
         let counts = read!(store, tx => tx.counts(at)).findings;
         assert_eq!(counts.len(), count);
-        assert_eq!(read!(store, tx => tx.open_counts(at)).len(), count);
-        assert_eq!(read!(store, tx => tx.urgent_findings(at, 10)).len(), count);
+        assert_eq!(read!(store, tx => tx.open_counts(at, &[])).len(), count);
+        assert_eq!(
+            read!(store, tx => tx.urgent_findings(at, &[], 10)).len(),
+            count
+        );
         let state = if count == 1 { "acknowledged" } else { "open" };
         let of_one = read!(store, tx => tx.findings_of(token.id, at));
         assert!(
@@ -138,7 +141,7 @@ async fn the_most_urgent_come_first_and_all_are_counted(
         finding(&tokens[2], FindingKind::Unused, Severity::High),
         finding(&tokens[0], FindingKind::Orphaned, Severity::Critical),
     ]));
-    let urgent = read!(store, tx => tx.urgent_findings(now(), 3));
+    let urgent = read!(store, tx => tx.urgent_findings(now(), &[], 3));
     let urgent: Vec<_> = urgent
         .iter()
         .map(|row| (row.token_name.as_str(), row.severity.as_str()))
@@ -151,7 +154,7 @@ async fn the_most_urgent_come_first_and_all_are_counted(
             ("name of 2", "medium")
         ]
     );
-    let counts = read!(store, tx => tx.open_counts(now()));
+    let counts = read!(store, tx => tx.open_counts(now(), &[]));
     let count = |kind, source: &str, count| OpenCount {
         kind,
         source: source.into(),
@@ -165,6 +168,12 @@ async fn the_most_urgent_come_first_and_all_are_counted(
             count(FindingKind::Unused, "shop", 1),
         ]
     );
+    let exports = ["exports".to_owned()];
+    let counts = read!(store, tx => tx.open_counts(now(), &exports));
+    assert_eq!(counts, [count(FindingKind::Unused, "shop", 1)]);
+    let urgent = read!(store, tx => tx.urgent_findings(now(), &exports, 3));
+    assert_eq!(urgent.len(), 1);
+    assert_eq!(urgent[0].source, "shop");
 }
 
 #[rstest]
