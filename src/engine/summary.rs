@@ -14,7 +14,8 @@ pub(super) const TOLD_UNTIL: &str = "summary.until";
 const OFF: &str = "off";
 
 impl Engine {
-    /// Plans the summary when a tick of its schedule lies between `told_until` and now. Several that were
+    /// Plans the summary when a tick of its schedule lies between `told_until` and
+    /// now, or comes soon enough to go with the administrators' daily mail. Several that were
     /// missed are made up by one. Nothing open is no mail.
     pub(super) async fn summarise(
         &self,
@@ -26,10 +27,11 @@ impl Engine {
         };
         let now = self.now();
         let by = format!("{schedule} {}", schedule.zone());
-        // One that lies ahead was written by a clock that jumped.
-        let until = known_until(told_until, &by).filter(|until| *until <= now);
+        let soon = self.summary_horizon(now);
+        // One that lies further ahead was written by a clock that jumped.
+        let until = known_until(told_until, &by).filter(|until| *until <= soon);
         let tick = until.and_then(|until| schedule.next_after(until));
-        let tick = tick.filter(|tick| *tick <= now);
+        let tick = tick.filter(|tick| *tick <= soon);
         if let (Some(until), None) = (until, tick) {
             return self.mark_told(told_until, &mark(until, &by)).await;
         }
@@ -58,8 +60,18 @@ impl Engine {
                 report.notices_planned += tx.insert_notices(&notices, None, now).await?;
             }
         }
-        tx.put_meta(TOLD_UNTIL, &mark(now, &by)).await?;
+        let until = if tick.is_some() { soon } else { now };
+        tx.put_meta(TOLD_UNTIL, &mark(until, &by)).await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Ticks up to here are dealt with now. A daily mail goes with the last sweep before its hour, and a
+    /// summary of the same hour with it, not a sweep later in a mail of its own.
+    fn summary_horizon(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self.policy.admin_digest {
+            Some(_) => self.horizon(now).min(now + self.policy.merge_ahead),
+            None => now,
+        }
     }
 
     /// Writes the mark where it is another than the one that is known.

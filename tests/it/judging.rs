@@ -264,3 +264,42 @@ async fn a_source_that_is_no_longer_configured_is_not_in_the_summary(
     assert_eq!(told(&engine, 7).await, 1);
     store.close().await;
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_summary_of_the_hour_of_the_daily_mail_goes_with_it(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, fresh) = db.store().await;
+    let mut engine = silent(&store, fresh.folder());
+    engine.settings.summary = Some(Schedule::new("0 9 * * 1", chrono_tz::UTC).unwrap());
+    engine.policy.admin_digest = chrono::NaiveTime::from_hms_opt(9, 0, 0);
+    engine.policy.merge_ahead = TimeDelta::hours(1);
+    assert_eq!(told(&engine, 0).await, 0);
+    let mut tx = store.begin().await.unwrap();
+    let first = tx.tokens_by_id(&[TokenId::of("rancher", "1")]).await;
+    let token = Token {
+        id: TokenId::of("shop", "2"),
+        source: "shop".into(),
+        expiry: Expiry::At(now() + TimeDelta::hours(2 * 24 + 7 * 24 + 5)),
+        ..first.unwrap().remove(0)
+    };
+    let due_at = engine.policy.due_at(&token);
+    tx.insert_tokens(&[Token { due_at, ..token }])
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    engine.clock.advance(TimeDelta::minutes(-1));
+    assert_eq!(told(&engine, 2).await, 2, "a warning and the summary");
+    let mails = || std::fs::read_dir(fresh.folder().join("outbox")).unwrap();
+    assert_eq!(mails().count(), 1);
+    engine.clock.advance(TimeDelta::minutes(1));
+    assert_eq!(told(&engine, 0).await, 0);
+    assert_eq!(mails().count(), 1);
+    assert_eq!(
+        told(&engine, 7).await,
+        2,
+        "the next summary, and a day is left"
+    );
+    store.close().await;
+}
