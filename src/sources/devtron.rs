@@ -236,7 +236,7 @@ impl Source for Devtron {
     async fn revoke(&self, external_id: &str) -> Result<(), Error> {
         let unknown = || Error::NoSuchToken(external_id.to_owned());
         let id: i64 = external_id.parse().map_err(|_| unknown())?;
-        let tokens = self.tokens().await?;
+        let tokens = self.tokens().await.map_err(Error::not_asked)?;
         let token = tokens.iter().find(|token| token.id == id);
         match self.is_by(token.ok_or_else(unknown)?) {
             Some(false) => {}
@@ -253,7 +253,7 @@ impl Source for Devtron {
         let ordered = self.request(Method::DELETE, &format!("{TOKENS}/{id}"));
         let ordered = ordered.done().await;
         // Whatever was said, what counts is whether it is there.
-        let tokens = self.tokens().await?;
+        let tokens = self.tokens().await.map_err(Error::unseen)?;
         if !tokens.iter().any(|token| token.id == id) {
             return Ok(());
         }

@@ -182,17 +182,18 @@ impl Source for Gcore {
         if id == own_id {
             return Err(Error::OwnToken);
         }
-        let account = self.account().await?.id;
+        let account = self.account().await.map_err(Error::not_asked)?.id;
         let is_there =
             |tokens: &[Token]| tokens.iter().any(|token| token.id == id && token.lives());
-        let (path, tokens) = self.tokens(account).await?;
+        let listed = self.tokens(account).await;
+        let (path, tokens) = listed.map_err(Error::not_asked)?;
         if !is_there(&tokens) {
             return Err(unknown());
         }
         let ordered = self.request(Method::DELETE, &format!("{path}/{id}"));
         let ordered = ordered.done().await;
         // Whatever was said, what counts is whether it is there.
-        let (_, tokens) = self.tokens(account).await?;
+        let (_, tokens) = self.tokens(account).await.map_err(Error::unseen)?;
         if !is_there(&tokens) {
             return Ok(());
         }

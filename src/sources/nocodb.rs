@@ -93,12 +93,12 @@ impl Source for NocoDbSource {
     async fn revoke(&self, external_id: &str) -> Result<(), Error> {
         // The database knows of no cache: what is deleted there alone works on.
         let rest = self.rest()?;
-        if !self.has(external_id).await? {
+        if !self.has(external_id).await.map_err(Error::not_asked)? {
             return Err(Error::NoSuchToken(external_id.to_owned()));
         }
         // NocoDB answers 500 when the token was gone before. What counts is what the list shows then.
         let ended = rest.end(external_id).await;
-        if self.has(external_id).await? {
+        if self.has(external_id).await.map_err(Error::unseen)? {
             return Err(ended.err().unwrap_or(Error::StillThere));
         }
         rest.empty_cache().await

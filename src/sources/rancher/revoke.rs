@@ -47,7 +47,7 @@ fn is_refusal(error: &Error) -> bool {
 /// Makes sure that a token is there no more.
 async fn ended(api: &Api, path: &str) -> Result<(), Error> {
     for _ in 0..LOOKS {
-        match api.stands(path).await? {
+        match api.stands(path).await.map_err(Error::unseen)? {
             Standing::Gone => return Ok(()),
             Standing::There => return Err(Error::StillThere),
             Standing::Going => tokio::time::sleep(PAUSE).await,
