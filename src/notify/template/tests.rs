@@ -239,6 +239,16 @@ fn what_was_ended_says_by_whom_when_and_why() {
         "{}",
         several.text
     );
+    let mut letter = sample_named("digest-revoked");
+    letter
+        .entries
+        .retain(|entry| matches!(entry, Entry::Ended(_)));
+    let all = rendered(&letter);
+    for text in [&all.text, &all.html] {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("None of these can be given back"), "{text}");
+        assert!(!text.contains("delete the old one"), "{text}");
+    }
 }
 
 #[test]

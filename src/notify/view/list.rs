@@ -86,6 +86,8 @@ pub(super) struct List {
     late: Option<String>,
     /// `3 of these dates are of our policy …`, where any is.
     by_policy: Option<String>,
+    /// Whether all of them are revoked, so that there is nothing to delete or to let lapse.
+    all_revoked: bool,
     /// Why issuers are not told, where the rows have no room for it: `40: the token has no issuer`.
     instead_of_issuer: Vec<String>,
     #[serde(skip)]
@@ -149,6 +151,7 @@ impl List {
             more: More::of(rest, letter),
             late: late(&items, letter),
             by_policy: by_policy(&items),
+            all_revoked: count(&items, letter, Section::Ended) == items.len() + uncounted(letter),
             instead_of_issuer: if rich { Vec::new() } else { reasons(&items) },
             listed,
         }
