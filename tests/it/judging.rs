@@ -189,7 +189,9 @@ async fn what_a_clock_that_was_ahead_found_is_looked_at_once_and_not_in_each_swe
         ..first.unwrap().remove(0)
     };
     assert_eq!((token.created_at, token.first_seen_at), (None, ahead));
-    tx.insert_tokens(std::slice::from_ref(&token)).await.unwrap();
+    tx.insert_tokens(std::slice::from_ref(&token))
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     assert_eq!(sweep(&engine).await, (1, 0));
 
