@@ -660,7 +660,7 @@ fn its_tokens_are_kept_in_step_without_their_secrets(#[case] db: Db) {
 fn a_token_is_ended_by_hand_and_devtron_agrees() {
     let devtron = with_ci_deploy();
     let stub = devtron.start();
-    let world = world(Db::Sqlite, &stub, None);
+    let mut world = world(Db::Sqlite, &stub, None);
     world
         .run(&["source", "check", "devtron"])
         .exits(0)
@@ -689,7 +689,7 @@ fn a_token_is_ended_by_hand_and_devtron_agrees() {
         "ci-deploy",
         json!({"expireAtInMs": END + 90 * 86_400_000}),
     );
-    world.run(&["sweep"]).exits(0);
+    world.at("2026-11-21 00:10:00").run(&["sweep"]).exits(0);
     assert_eq!(world.tokens(), ["1 active", "4 active"].map(str::to_owned));
 }
 
