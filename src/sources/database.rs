@@ -2,7 +2,7 @@
 //! reads. Rows stream; none is kept.
 //!
 //! For rows whose columns are known there is [`Reading::rows`], for those that an operator's statement
-//! names there is [`Reading::records`].
+//! names there is `records`.
 
 mod error;
 mod record;

@@ -63,7 +63,7 @@ Examples:
     Show(TokenShow),
     /// End a token for good, where it lives
     ///
-    /// Only where its [[source]] has `allow_revoke = true`, and never the token by which lapsed sees the
+    /// Only where its source has `allow_revoke = true`, and never the token by which lapsed sees the
     /// source. Looks again whether it has ended, takes back the warnings that were owed about it, tells the
     /// issuer and the administrators, and writes all of it to the audit trail. It cannot be undone.
     #[command(after_help = "\
