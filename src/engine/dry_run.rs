@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::diff;
 use crate::domain::{self, NewNotice, Token, TokenId, ToldAdmins};
-use crate::sources::{AccountAdmin, Fetched};
+use crate::sources::AccountAdmin;
 
-use super::sync::{Changes, Walk, not_shrunk, refused};
+use super::sync::{Changes, Look, Walk, refused};
 use super::{Engine, Error, PAGE, Report, SweepOptions, Watched};
 
 /// A notice that would be planned, and what it is about.
@@ -72,26 +72,15 @@ impl Engine {
         sight: &mut Sight,
         tell: &mut (impl FnMut(Foreseen) + Send),
     ) -> Result<(), Error> {
-        let now = self.now();
-        let mut tx = self.store.read().await?;
-        let row = tx.source(&source.name).await?.unwrap_or_default();
-        drop(tx);
-        if row.standing.is_deferred(now) {
-            sight.report.sources_deferred += 1;
-            return Ok(());
-        }
-        let mut found = match source.fetch(&row, now).await {
-            Ok(Fetched::Unchanged) => return Ok(()),
-            Ok(Fetched::New(found)) => found,
-            Err(Error::Listing(error)) if error.wait().is_some() => {
+        let accept_shrink = options.accepts_shrink(&source.name);
+        let mut found = match self.look_at(source, accept_shrink).await? {
+            Look::Found(found) => found,
+            Look::Unchanged => return Ok(()),
+            Look::Deferred(_) => {
                 sight.report.sources_deferred += 1;
                 return Ok(());
             }
-            Err(error) => return Err(error),
         };
-        if !options.accepts_shrink(&source.name) {
-            not_shrunk(&source.name, &found.listing, row.tokens)?;
-        }
         let refusals = &found.listing.refusals;
         sight.report.rows_refused += refusals.count;
         let complaint = refused(refusals).map(|said| format!("source {}: {said}", source.name));
@@ -103,6 +92,7 @@ impl Engine {
             }
         }
         let is_complete = found.is_complete();
+        let now = found.asked_at;
         let terms = source.terms(&self.policy, now);
         let mut walk = Walk::new(&source.name, found.tokens());
         while !walk.is_over() {

@@ -202,6 +202,14 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_transient())
     }
+
+    /// How long a source or directory wants to be left alone; that is no failure.
+    fn wait(&self) -> Option<TimeDelta> {
+        match self {
+            Self::Listing(error) => TimeDelta::from_std(error.wait()?).ok(),
+            _ => None,
+        }
+    }
 }
 
 impl Engine {

@@ -170,7 +170,7 @@ impl Devtron {
 
 #[async_trait]
 impl Source for Devtron {
-    async fn fetch(&self, _: &Last) -> Result<Fetched<Listing>, Error> {
+    async fn fetch(&self, last: &Last) -> Result<Fetched<Listing>, Error> {
         let tokens = self.tokens().await?;
         let permissions = self.permissions(&tokens).await?;
         // After the list, so that the database knows every token of it.
@@ -189,7 +189,7 @@ impl Source for Devtron {
             }
             gathering.push(&listed)?;
         }
-        Ok(Fetched::New(gathering.finish()?))
+        Ok(gathering.finish()?.unless_known(last))
     }
 
     async fn check(&self) -> Result<Checked, Error> {

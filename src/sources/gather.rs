@@ -68,10 +68,6 @@ impl Gathering {
                 previous = Some(key);
             }
         }
-        let mut fingerprint = String::new();
-        for byte in digest.finalize() {
-            let _ = write!(fingerprint, "{byte:02x}");
-        }
         let tokens = Latest {
             records: sorted.merge().map_err(Error::Scratch)?,
             next: None,
@@ -79,10 +75,19 @@ impl Gathering {
         Ok(Listing {
             tokens: Tokens(Box::new(tokens)),
             count,
-            fingerprint: Some(fingerprint),
+            fingerprint: Some(hex(digest)),
             ..Listing::default()
         })
     }
+}
+
+/// A digest in hexadecimal digits.
+pub(super) fn hex(digest: Sha256) -> String {
+    let mut digits = String::new();
+    for byte in digest.finalize() {
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
 }
 
 /// Of the tokens of one id, the one that came last.

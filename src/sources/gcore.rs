@@ -144,7 +144,7 @@ impl Gcore {
 
 #[async_trait]
 impl Source for Gcore {
-    async fn fetch(&self, _: &Last) -> Result<Fetched<Listing>, Error> {
+    async fn fetch(&self, last: &Last) -> Result<Fetched<Listing>, Error> {
         let view = self.look().await?;
         let account = view.account.name();
         let mut gathering = Gathering::default();
@@ -152,10 +152,11 @@ impl Source for Gcore {
             gathering.push(&token.listed(&account, view.people.as_ref()))?;
         }
         let admins = |people: People| people.admins(&view.account);
-        Ok(Fetched::New(Listing {
+        let listing = Listing {
             admins: view.people.map(admins),
             ..gathering.finish()?
-        }))
+        };
+        Ok(listing.unless_known(last))
     }
 
     async fn check(&self) -> Result<Checked, Error> {

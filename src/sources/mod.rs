@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use sha2::{Digest, Sha256};
 
 use crate::domain::{Address, Listed, Token, TokenId};
 use crate::web;
@@ -154,6 +155,24 @@ pub struct Listing {
     pub refusals: Refusals,
     /// What it looked like from outside, so that the same is not read again.
     pub fingerprint: Option<String>,
+}
+
+impl Listing {
+    /// The gathered listing, or that it is the one that is known: in its tokens, and in all that it tells
+    /// besides.
+    #[must_use]
+    pub fn unless_known(mut self, last: &Last) -> Fetched<Self> {
+        let besides = (self.is_partial, &self.longest_life, &self.admins);
+        let digest = self.fingerprint.as_ref().map(|tokens| {
+            let digest = Sha256::new_with_prefix(tokens);
+            digest.chain_update(format!("{besides:?}"))
+        });
+        self.fingerprint = digest.map(gather::hex);
+        if self.fingerprint.is_some() && self.fingerprint == last.fingerprint {
+            return Fetched::Unchanged;
+        }
+        Fetched::New(self)
+    }
 }
 
 /// Tokens as they come.
@@ -364,5 +383,58 @@ fn advice(error: &io::Error) -> &'static str {
         ErrorKind::PermissionDenied => "; let the user that lapsed runs as read it",
         ErrorKind::IsADirectory => "; name a file in it",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing() -> Listing {
+        Listing {
+            fingerprint: Some("tokens".to_owned()),
+            ..Listing::default()
+        }
+    }
+
+    #[test]
+    fn a_listing_is_known_only_when_all_that_it_tells_is() {
+        let Fetched::New(first) = listing().unless_known(&Last::default()) else {
+            panic!("known before it was seen");
+        };
+        let last = Last {
+            fingerprint: first.fingerprint,
+            asked_at: None,
+        };
+        assert!(matches!(listing().unless_known(&last), Fetched::Unchanged));
+        let for_ever = LongestLife {
+            life: None,
+            evidence: "0".to_owned(),
+        };
+        let others = [
+            Listing {
+                fingerprint: Some("others".to_owned()),
+                ..listing()
+            },
+            Listing {
+                is_partial: true,
+                ..listing()
+            },
+            Listing {
+                admins: Some(Vec::new()),
+                ..listing()
+            },
+            Listing {
+                longest_life: Some(for_ever),
+                ..listing()
+            },
+            Listing {
+                fingerprint: None,
+                ..listing()
+            },
+        ];
+        for other in others {
+            assert!(matches!(other.unless_known(&last), Fetched::New(_)));
+        }
     }
 }

@@ -72,7 +72,7 @@ pub struct NocoDbSource {
 
 #[async_trait]
 impl Source for NocoDbSource {
-    async fn fetch(&self, _: &Last) -> Result<Fetched<Listing>, Error> {
+    async fn fetch(&self, last: &Last) -> Result<Fetched<Listing>, Error> {
         let listing = match &self.tables {
             Some(tables) => Listing {
                 longest_life: self.longest_life().await,
@@ -80,7 +80,7 @@ impl Source for NocoDbSource {
             },
             None => self.rest()?.view().await?.listing()?,
         };
-        Ok(Fetched::New(listing))
+        Ok(listing.unless_known(last))
     }
 
     async fn check(&self) -> Result<Checked, Error> {

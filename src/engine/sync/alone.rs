@@ -1,14 +1,13 @@
 //! One source by itself: synchronised now, or looked at without a trace.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::diff::{self, Pair};
 use crate::domain::{Terms, Token};
-use crate::sources::Fetched;
 
 use super::walk::Walk;
-use super::{Watched, not_shrunk, refused};
+use super::{Look, Watched, refused};
 use crate::engine::sweep::note;
 use crate::engine::{Engine, Error, Report, SweepOptions};
 
@@ -77,28 +76,14 @@ impl Engine {
         accept_shrink: bool,
         mut tell: impl FnMut(Difference) -> Result<(), Error> + Send,
     ) -> Result<Looked, Error> {
-        let mut tx = self.store.read().await?;
-        let row = tx.source(&watched.name).await?.unwrap_or_default();
-        drop(tx);
-        if let Some(until) = row.standing.deferred_until.filter(|it| self.now() < *it) {
-            return Ok(Looked::Deferred(until));
-        }
-        let asked_at = self.now();
-        let mut found = match watched.fetch(&row, asked_at).await {
-            Ok(Fetched::Unchanged) => return Ok(Looked::Unchanged),
-            Ok(Fetched::New(found)) => found,
-            Err(Error::Listing(error)) if error.wait().is_some() => {
-                let wait = error.wait().map(TimeDelta::from_std);
-                let wait = wait.and_then(Result::ok).unwrap_or(TimeDelta::hours(1));
-                return Ok(Looked::Deferred(self.now() + wait));
-            }
-            Err(error) => return Err(error),
+        let mut found = match self.look_at(watched, accept_shrink).await? {
+            Look::Found(found) => found,
+            Look::Unchanged => return Ok(Looked::Unchanged),
+            Look::Deferred(until) => return Ok(Looked::Deferred(until)),
         };
-        if !accept_shrink {
-            not_shrunk(&watched.name, &found.listing, row.tokens)?;
-        }
         let mut report = Report::default();
         let is_complete = found.is_complete();
+        let terms = watched.terms(&self.policy, found.asked_at);
         let mut walk = Walk::new(&watched.name, found.tokens());
         while !walk.is_over() {
             let mut tx = self.store.read().await?;
@@ -106,7 +91,6 @@ impl Engine {
             drop(tx);
             let now = self.now();
             for pair in pairs {
-                let terms = watched.terms(&self.policy, asked_at);
                 let Some(difference) = difference(&watched.name, pair, is_complete, terms, now)
                 else {
                     continue;

@@ -2,9 +2,11 @@
 //! all have answered, what they bring is taken in one after the other.
 
 mod alone;
+mod look;
 mod merge;
 mod walk;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use super::alert::Alert;
 use super::{Engine, Error, LISTING_TIMEOUT, Report, SweepOptions};
 
 pub use alone::{Change, Difference, Looked};
+pub(super) use look::Look;
 pub(super) use merge::{Changes, rows};
 pub(super) use walk::Walk;
 
@@ -53,7 +56,7 @@ pub struct Watched {
 /// A listing, and who owns what where the source does not say.
 pub(super) struct Found {
     pub listing: Listing,
-    asked_at: DateTime<Utc>,
+    pub asked_at: DateTime<Utc>,
     owners: Option<Owners>,
 }
 
@@ -95,26 +98,24 @@ impl Engine {
         options: &SweepOptions,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let mut due = Vec::new();
-        let mut tx = self.store.read().await?;
-        for watched in &self.sources {
-            let row = tx.source(&watched.name).await?.unwrap_or_default();
-            let by_clock = options.by_schedule;
+        let named = |watched: &&Watched| options.takes(&watched.name);
+        let named: Vec<_> = self.sources.iter().filter(named).collect();
+        if named.is_empty() {
+            return Ok(());
+        }
+        let rows = self.store.read().await?.sources().await?.into_iter();
+        let mut rows: HashMap<_, _> = rows.map(|row| (row.name.clone(), row)).collect();
+        let now = self.now();
+        let mut asked = Vec::new();
+        for watched in named {
+            let row = rows.remove(&watched.name).unwrap_or_default();
             let schedule = watched.schedule.as_ref();
-            if !options.takes(&watched.name) {
-                continue;
-            }
-            if row.standing.is_due(self.now(), by_clock, schedule) {
-                due.push((watched, row));
-            } else if row.standing.is_deferred(self.now()) {
+            if row.standing.is_due(now, options.by_schedule, schedule) {
+                asked.push(self.ask(watched, row));
+            } else if row.standing.is_deferred(now) {
                 report.sources_deferred += 1;
             }
         }
-        drop(tx);
-        let asked: Vec<_> = due
-            .into_iter()
-            .map(|(watched, row)| self.ask(watched, row))
-            .collect();
         let answers = stream::iter(asked).buffer_unordered(SIDE_BY_SIDE);
         // All of them before the first is taken in: an answer that waits to be read runs out of time.
         for answer in answers.collect::<Vec<_>>().await {
@@ -174,9 +175,7 @@ impl Engine {
                 row.standing.error = complaint;
                 news
             }
-            Err(Error::Listing(error)) if error.wait().is_some() => {
-                let wait = error.wait().unwrap_or_default();
-                let wait = TimeDelta::from_std(wait).unwrap_or(TimeDelta::hours(1));
+            Err(error) if let Some(wait) = error.wait() => {
                 row.standing.deferred(self.now(), wait);
                 report.sources_deferred += 1;
                 tracing::info!(source.name = name, "deferred: {error}");
@@ -294,7 +293,7 @@ pub(super) fn refused(refusals: &Refusals) -> Option<String> {
 }
 
 /// Refuses a listing of half the tokens that the last good one held.
-pub(super) fn not_shrunk(name: &str, listing: &Listing, before: i64) -> Result<(), Error> {
+fn not_shrunk(name: &str, listing: &Listing, before: i64) -> Result<(), Error> {
     let before = u64::try_from(before).unwrap_or(0);
     let found = listing.count;
     let is_shrunk = before >= SHRINK_GUARD_FROM && found * 2 <= before;

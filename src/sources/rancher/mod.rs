@@ -98,10 +98,7 @@ impl Source for Rancher {
                 listing => break listing.map_err(explained)?,
             }
         };
-        if listing.fingerprint.is_some() && listing.fingerprint == last.fingerprint {
-            return Ok(Fetched::Unchanged);
-        }
-        Ok(Fetched::New(listing))
+        Ok(listing.unless_known(last))
     }
 
     async fn check(&self) -> Result<Checked, Error> {
@@ -159,20 +156,11 @@ impl Rancher {
             ..
         } = listing;
         sight.is_whole(&self.api, &people).await?;
-        let longest_life = settings.longest_life();
-        let mut listing = blocking(move || gathering.finish()).await?;
-        let evidence = longest_life
-            .as_ref()
-            .map_or("", |longest| &longest.evidence);
-        let is_partial = lacks_ext || is_unsure;
-        // The same tokens are another listing then: one from which nothing is gone.
-        let lack = if is_partial { " in part" } else { "" };
-        listing.fingerprint = listing
-            .fingerprint
-            .map(|tokens| format!("{tokens} {evidence}{lack}"));
-        listing.is_partial = is_partial;
-        listing.longest_life = longest_life;
-        Ok(listing)
+        Ok(Listing {
+            is_partial: lacks_ext || is_unsure,
+            longest_life: settings.longest_life(),
+            ..blocking(move || gathering.finish()).await?
+        })
     }
 }
 
