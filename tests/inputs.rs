@@ -6,8 +6,10 @@
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use lapsed::directories::{Directory, file::FileDirectory};
+use lapsed::directories::{Asked, Common, Directory, file};
+use lapsed::domain::Person;
 use lapsed::sources::tokens::{self, Input, Watch};
 use lapsed::sources::{Error, Fetched, Refusals};
 use proptest::collection::vec;
@@ -328,16 +330,25 @@ thread_local! {
 }
 
 fn check_people(path: &Path, lines: u64) -> Result<bool, TestCaseError> {
-    let directory = FileDirectory::new("hr".to_owned(), path.to_owned());
-    let fetched = RUNTIME.with(|runtime| runtime.block_on(directory.fetch(None)));
-    let people = match fetched {
-        Ok(Fetched::New(people)) => people,
+    let common = Common {
+        name: "hr".to_owned(),
+        timeout: Duration::from_secs(1),
+        allowed_groups: Vec::new(),
+    };
+    let path_of_file = path.to_owned();
+    let directory = file::Config { path: path_of_file }.build(&common);
+    let mut people = Vec::new();
+    let mut tell = |person: Person| people.push(person);
+    let asked = Asked::default();
+    let pulled = RUNTIME.with(|runtime| runtime.block_on(directory.pull(&asked, &mut tell)));
+    let pulled = match pulled {
+        Ok(Fetched::New(pulled)) => pulled,
         Ok(Fetched::Unchanged) => return Err(TestCaseError::fail("unchanged since never")),
         Err(error) => return check_error(&error, path, lines).map(|()| false),
     };
-    check_refusals(&people.refusals, path, lines)?;
-    prop_assert!(people.people.iter().map(|person| &person.email).is_sorted());
-    Ok(!people.people.is_empty())
+    check_refusals(&pulled.refusals, path, lines)?;
+    prop_assert!(people.iter().map(Person::email).is_sorted());
+    Ok(!people.is_empty())
 }
 
 /// Makes the files and checks each; says how many let something in.

@@ -267,7 +267,6 @@ fn outbox(config: &Config) -> Finding {
     }
 }
 
-/// Every source and directory, by its own check.
 /// Sources that asked to be left alone, and until when. Where the store does not tell, none.
 async fn left_alone(store: &Store, now: DateTime<Utc>) -> BTreeMap<String, String> {
     let Ok(mut tx) = store.read().await else {
@@ -281,6 +280,7 @@ async fn left_alone(store: &Store, now: DateTime<Utc>) -> BTreeMap<String, Strin
     deferred.collect()
 }
 
+/// Every source and directory, by its own check.
 async fn listings(config: &Config, deferred: &BTreeMap<String, String>) -> Vec<(String, Finding)> {
     let mut found = Vec::new();
     for configured in &config.sources {
@@ -298,10 +298,14 @@ async fn listings(config: &Config, deferred: &BTreeMap<String, String>) -> Vec<(
         };
         found.push((name, seen));
     }
-    for directory in setup::directories(config) {
-        let seen = tokio::time::timeout(PATIENCE, directory.it.directory.check()).await;
-        let seen = seen.map(|seen| seen.map(Checked::from));
-        found.push((format!("directory {}", directory.name), listing(seen)));
+    for configured in &config.directories {
+        let seen = match setup::directory(configured) {
+            Ok(built) => listing(tokio::time::timeout(PATIENCE, built.it.directory.check()).await),
+            Err(error) => {
+                Finding::Broken(Causes(&error).to_string(), MEND.to_owned(), Exit::Config)
+            }
+        };
+        found.push((format!("directory {}", configured.name), seen));
     }
     found
 }

@@ -12,7 +12,7 @@ use super::{
     output::{Printer, rows::DirectoryRow, say, when::Instant},
     setup::{self, store_failure},
 };
-use crate::config::{Config, DirectoryKind};
+use crate::config::Config;
 use crate::store::{self, Store};
 
 pub(super) async fn directory(context: &Context, args: DirectoryCommand) -> anyhow::Result<Exit> {
@@ -36,9 +36,7 @@ fn configured(config: &Config) -> BTreeMap<String, &'static str> {
     let named = config
         .directories
         .iter()
-        .map(|directory| match directory.kind {
-            DirectoryKind::File(_) => (directory.name.clone(), "file"),
-        });
+        .map(|directory| (directory.name.clone(), directory.kind.as_str()));
     named.collect()
 }
 

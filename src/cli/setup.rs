@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
-use crate::config::{self, Config, DirectoryKind};
-use crate::directories::file::FileDirectory;
+use crate::config::{self, Config};
+use crate::directories;
 use crate::domain::{Backoff, Policy, Rules};
 use crate::engine::{self, Engine, GuardedDirectory, LastPurge, Named, Post, Settings, Watched};
 use crate::notify::message::{Stationery, Writer};
@@ -124,7 +124,7 @@ pub(super) fn engine(
         settings: settings(config),
         post,
         sources: sources(config)?,
-        directories: directories(config),
+        directories: directories(config)?,
         holder: engine::new_id(context.clock.now()),
         last_purge: LastPurge::default(),
         on_progress: Box::new(|| ()),
@@ -158,26 +158,34 @@ fn sources(config: &Config) -> anyhow::Result<Vec<Watched>> {
     Ok(built.map_err(Failure::config)?)
 }
 
+/// A configured directory.
+pub(super) fn directory(
+    config: &config::DirectoryConfig,
+) -> Result<Named<GuardedDirectory>, sources::Error> {
+    let common = directories::Common {
+        name: config.name.clone(),
+        timeout: config.timeout,
+        allowed_groups: config.allowed_groups.clone(),
+    };
+    Ok(Named {
+        name: config.name.clone(),
+        kind: config.kind.as_str(),
+        it: GuardedDirectory {
+            directory: config.kind.build(&common)?,
+            breaker_share: config.breaker_share,
+            breaker_min: config.breaker_min,
+        },
+    })
+}
+
 /// The configured directories.
-pub(super) fn directories(config: &Config) -> Vec<Named<GuardedDirectory>> {
-    let directories = config
-        .directories
-        .iter()
-        .map(|directory| match &directory.kind {
-            DirectoryKind::File(file) => Named {
-                name: directory.name.clone(),
-                kind: "file",
-                it: GuardedDirectory {
-                    directory: Box::new(FileDirectory::new(
-                        directory.name.clone(),
-                        file.path.clone(),
-                    )),
-                    breaker_share: directory.breaker_share,
-                    breaker_min: directory.breaker_min,
-                },
-            },
-        });
-    directories.collect()
+fn directories(config: &Config) -> anyhow::Result<Vec<Named<GuardedDirectory>>> {
+    let built = config.directories.iter().map(|configured| {
+        let named = directory(configured);
+        named.with_context(|| format!("cannot set up the directory {}", configured.name))
+    });
+    let built: anyhow::Result<Vec<_>> = built.collect();
+    Ok(built.map_err(Failure::config)?)
 }
 
 /// What writes and sends mails.

@@ -3,6 +3,7 @@
 
 mod daemon;
 mod database;
+mod directories;
 mod error;
 mod field;
 mod layers;
@@ -28,11 +29,12 @@ use std::{
 use chrono_tz::Tz;
 
 pub use daemon::{Delivery, Http, Log, LogFormat, ScheduleConfig};
+pub use directories::DirectoryConfig;
 pub use error::{Error, Place, Problem};
 pub use mail::{Mail, Smtp, Tls, Transport};
 pub use notify::{Account, Notify};
 pub use policy::{Policy, Retention};
-pub use sources::{DirectoryConfig, DirectoryKind, FileDirectory, SourceConfig};
+pub use sources::SourceConfig;
 pub use store::Store;
 
 use layers::Merged;
@@ -136,7 +138,7 @@ impl Config {
         let http = Http::read(root.section("http"));
         let log = Log::read(root.section("log"));
         let sources = SourceConfig::read_all(root.sections("source"), zone);
-        let directories = DirectoryConfig::read_all(root.sections("directory"));
+        let directories = DirectoryConfig::read_all(root.sections("directory"), zone);
         root.finish();
         Some(Self {
             file: file.map(Path::to_owned),

@@ -1,4 +1,4 @@
-//! `[[source]]` and `[[directory]]`: where tokens live, and who knows the people.
+//! `[[source]]`: where tokens live.
 //!
 //! A new kind is one struct with a `read`, one variant, and one word in `KINDS`.
 
@@ -32,38 +32,11 @@ pub struct SourceConfig {
     pub kind: sources::Kind,
 }
 
-/// A place that knows whether a person still has access.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DirectoryConfig {
-    /// Its name: `[a-z0-9][a-z0-9_-]*`. Unique.
-    pub name: String,
-    /// Which part of the people known active may lose access in one sync, from 0 to 1.
-    pub breaker_share: f64,
-    /// So many may in any case.
-    pub breaker_min: u32,
-    /// What it is.
-    pub kind: DirectoryKind,
-}
-
-/// What a directory is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DirectoryKind {
-    /// A file.
-    File(FileDirectory),
-}
-
-/// People in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileDirectory {
-    /// A CSV, JSON or JSON lines file.
-    pub path: PathBuf,
-}
-
 /// How long one request may take unless it is said otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How the table of a kind is read; `None` when something is missing, and noted.
-type ReadKind<T> = fn(&mut Table) -> Option<T>;
+pub(super) type ReadKind<T> = fn(&mut Table) -> Option<T>;
 
 const SOURCE_KINDS: &[(&str, ReadKind<sources::Kind>)] = &[
     ("file", |table| {
@@ -203,26 +176,14 @@ fn nocodb(table: &mut Table) -> Option<sources::Kind> {
     }))
 }
 
-impl DirectoryKind {
-    const KINDS: &[(&'static str, ReadKind<Self>)] = &[("file", |table| {
-        let path = table.required("path", "path = \"people.csv\"", Field::path)?;
-        Some(Self::File(FileDirectory { path }))
-    })];
-}
-
 impl SourceConfig {
     /// All sources; their schedules are read in this zone.
     pub(super) fn read_all(tables: Vec<Table>, zone: Tz) -> Vec<Self> {
         let mut names = BTreeSet::from(["local".to_owned()]);
         let read = |mut table: Table| {
             let name = name(&mut table, &mut names);
-            let schedule = table.optional("schedule", |field| {
-                Schedule::new(field.text()?, zone).map_err(|error| error.to_string())
-            });
-            let timeout = table.or("timeout", TIMEOUT, |field| {
-                let span = field.span(TimeDelta::seconds(1))?;
-                span.to_std().map_err(|error| error.to_string())
-            });
+            let schedule = schedule(&mut table, zone);
+            let timeout = timeout(&mut table);
             let allow_revoke = table.or("allow_revoke", false, Field::flag);
             let policy_ttl = table.optional("policy_ttl", |field| field.span(TimeDelta::days(1)));
             let owners = table.optional("owners", Field::path);
@@ -242,30 +203,23 @@ impl SourceConfig {
     }
 }
 
-impl DirectoryConfig {
-    /// All directories.
-    pub(super) fn read_all(tables: Vec<Table>) -> Vec<Self> {
-        let mut names = BTreeSet::new();
-        let read = |mut table: Table| {
-            let name = name(&mut table, &mut names);
-            let breaker_share = table.or("breaker_share", 0.1, |field| field.number(0.0..=1.0));
-            let breaker_min = table.or("breaker_min", 3, |field| {
-                field.whole(0..=u64::from(u32::MAX))
-            });
-            let kind = kind(&mut table, DirectoryKind::KINDS);
-            table.finish();
-            Some(Self {
-                name: name?,
-                breaker_share,
-                breaker_min,
-                kind: kind?,
-            })
-        };
-        tables.into_iter().filter_map(read).collect()
-    }
+/// When it is asked; `None` is at every sweep.
+pub(super) fn schedule(table: &mut Table, zone: Tz) -> Option<Schedule> {
+    table.optional("schedule", |field| {
+        Schedule::new(field.text()?, zone).map_err(|error| error.to_string())
+    })
 }
 
-fn name(table: &mut Table, taken: &mut BTreeSet<String>) -> Option<String> {
+/// How long one request may take.
+pub(super) fn timeout(table: &mut Table) -> Duration {
+    table.or("timeout", TIMEOUT, |field| {
+        let span = field.span(TimeDelta::seconds(1))?;
+        span.to_std().map_err(|error| error.to_string())
+    })
+}
+
+/// What it is called, which no other may be.
+pub(super) fn name(table: &mut Table, taken: &mut BTreeSet<String>) -> Option<String> {
     let name = table.required("name", "name = \"exports\"", |field| {
         let name = field.text()?;
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -288,7 +242,7 @@ fn name(table: &mut Table, taken: &mut BTreeSet<String>) -> Option<String> {
 }
 
 /// What the table's kind makes of it. The keys of an unknown kind are unknown, too, and left alone.
-fn kind<T>(table: &mut Table, kinds: &[(&'static str, ReadKind<T>)]) -> Option<T> {
+pub(super) fn kind<T>(table: &mut Table, kinds: &[(&'static str, ReadKind<T>)]) -> Option<T> {
     let Some(read) = table.required("kind", "kind = \"file\"", |field| field.word(kinds)) else {
         table.forget_rest();
         return None;

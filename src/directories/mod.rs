@@ -1,37 +1,117 @@
-//! Places that know whether a person still has access. A directory lists people; it never sees the
-//! store.
+//! Places that know whether a person still has access. A directory tells of people; it never sees the
+//! store, and draws no conclusions: what its word is worth is decided above it, once for all kinds.
 
 pub mod file;
+mod kind;
 mod people;
 
 use async_trait::async_trait;
 
-use crate::domain::Person;
-use crate::sources::{Error, Fetched, Refusals};
+use crate::domain::{Address, Person};
+use crate::sources::{Checked, Error, Fetched, Refusals};
 
-/// A place that can list people and their status.
+pub use kind::{Common, Kind};
+
+/// A place that can tell people's status.
 #[async_trait]
 pub trait Directory: Send + Sync {
-    /// Lists everybody, or says that nothing has changed since the listing with this fingerprint.
+    /// Tells of everybody, page by page as they come, or at least of everybody asked for. An account is
+    /// told of once.
     ///
     /// # Errors
-    /// When the listing could not be had whole. Nothing is concluded from a failed listing.
-    async fn fetch(&self, previous: Option<&str>) -> Result<Fetched<People>, Error>;
+    /// When it could not be had whole: an error, a page or the end mark missing, an allowed group that
+    /// does not exist. Nothing is concluded from a pull that failed.
+    async fn pull(&self, asked: &Asked<'_>, tell: &mut Tell<'_>) -> Result<Fetched<Pulled>, Error>;
 
-    /// Tries whether [`Directory::fetch`] could work; says in a few words what it saw.
+    /// Looks one account up by its immutable id, where it is stored first, not in an index that lags.
+    /// The group membership need not be told.
+    ///
+    /// # Errors
+    /// When there is no answer. That somebody is gone is no error.
+    async fn look_up(&self, id: &str) -> Result<LookedUp, Error> {
+        let _ = id;
+        Ok(LookedUp::Unclear("it has no ids to look up".to_owned()))
+    }
+
+    /// Tries whether [`Directory::pull`] could work; says what the credentials can see and what they lack.
     ///
     /// # Errors
     /// What is in the way and how to mend it.
-    async fn check(&self) -> Result<String, Error>;
+    async fn check(&self) -> Result<Checked, Error>;
+
+    /// Whether all that it lists is kept. Elsewhere only issuers of tokens concern us.
+    fn is_kept_whole(&self) -> bool {
+        false
+    }
 }
 
-/// Everybody a directory knows, in order of address, each once.
-#[derive(Debug)]
-pub struct People {
-    /// The people.
-    pub people: Vec<Person>,
-    /// Rows that were refused. A listing with refusals changes nothing.
+/// Where a pull puts the people that it finds.
+pub type Tell<'a> = dyn FnMut(Person) + Send + 'a;
+
+/// What is asked of a directory.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked<'a> {
+    /// The people who matter, in order: issuers and canaries. More may be told of.
+    pub people: &'a [Address],
+    /// [`Pulled::cursor`] of the last pull from which conclusions were drawn, unless everybody is to be told of.
+    pub cursor: Option<&'a str>,
+}
+
+/// What a pull was, when it has come to its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pulled {
+    /// Whom it told of.
+    pub extent: Extent,
+    /// The allowed groups with how many people are in each, nested ones included.
+    pub groups: Vec<Group>,
+    /// Rows that were refused. A pull with refusals changes nothing.
     pub refusals: Refusals,
-    /// What to hand to the next [`Directory::fetch`].
-    pub fingerprint: String,
+    /// Where the next pull may take up; what it means is the directory's own affair.
+    pub cursor: Option<String>,
+}
+
+/// Whom a pull told of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Extent {
+    /// Everybody that the directory lists.
+    #[default]
+    Everybody,
+    /// Everybody asked for, each by their address.
+    Asked,
+    /// Those about whom something changed since the cursor.
+    Changes,
+}
+
+/// An allowed group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// As it is configured: a name or an id.
+    pub name: String,
+    /// How many people are in it.
+    pub members: u64,
+}
+
+impl Group {
+    /// One that nobody is in, as far as it was counted.
+    #[must_use]
+    pub fn empty(name: String) -> Self {
+        Self { name, members: 0 }
+    }
+}
+
+/// What a look by id brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LookedUp {
+    /// The account.
+    Found(Box<Person>),
+    /// There is none of this id.
+    Gone {
+        /// In the directory's words, to follow "says": `404 for its id`, `it is in the recycle bin`.
+        evidence: String,
+        /// Whether that is a statement about a deletion, such as an entry in a recycle bin, and not only
+        /// the lack of an answer.
+        is_certain: bool,
+    },
+    /// It did not say: its rights do not reach that far.
+    Unclear(String),
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use chrono::{DateTime, NaiveTime, Utc};
 
-use super::People;
-use crate::domain::{IdentityStatus, Person};
+use super::Group;
+use crate::domain::{IdentityStatus, Person, Reason};
 use crate::sources::rows::{Columns, Format, Input, Row, Rows};
 use crate::sources::{Error, Refusals};
 
@@ -17,12 +17,23 @@ const COLUMNS: Columns<5> = Columns {
     required: &["email", "status"],
 };
 
+/// Whom a file lists.
+#[derive(Debug)]
+pub(super) struct Listed {
+    /// The people, in order of address, each once.
+    pub people: Vec<Person>,
+    /// How many are in each allowed group.
+    pub groups: Vec<Group>,
+    /// Rows that make no sense.
+    pub refusals: Refusals,
+}
+
 /// What the beginning of a people file looks like, or all of it.
 pub(super) struct Peeked {
     /// How it is written down.
     pub format: Format,
     /// Whom it lists.
-    pub people: People,
+    pub listed: Listed,
     /// Whether there is more.
     pub more: bool,
 }
@@ -31,13 +42,14 @@ pub(super) struct Peeked {
 ///
 /// # Errors
 /// When it cannot be read to its end or makes no sense as a whole. Bad rows are refusals.
-pub(super) fn read(path: &Path, limit: usize) -> Result<Peeked, Error> {
+pub(super) fn read(path: &Path, allowed: &[String], limit: usize) -> Result<Peeked, Error> {
     let mut rows = Rows::open(&Input::Path(path.to_owned()), &COLUMNS)?;
     let file = path
         .file_name()
         .unwrap_or(path.as_os_str())
         .to_string_lossy();
     let mut refusals = Refusals::default();
+    let mut allowed: Vec<Group> = allowed.iter().cloned().map(Group::empty).collect();
     let mut people: BTreeMap<String, (u64, Person)> = BTreeMap::new();
     let mut more = false;
     let mut count = 0;
@@ -56,8 +68,9 @@ pub(super) fn read(path: &Path, limit: usize) -> Result<Peeked, Error> {
         };
         let line = row.line;
         let reason = match person(row, &file) {
-            Ok(person) => match people.entry(person.email.key().to_owned()) {
+            Ok((mut person, groups)) => match people.entry(person.email().key().to_owned()) {
                 Entry::Vacant(place) => {
+                    person.is_member = enrol(&mut allowed, &groups);
                     place.insert((line, person));
                     continue;
                 }
@@ -70,34 +83,48 @@ pub(super) fn read(path: &Path, limit: usize) -> Result<Peeked, Error> {
         };
         refusals.add(rows.refusal(line, reason));
     }
-    let people = People {
+    let listed = Listed {
         people: people.into_values().map(|(_, person)| person).collect(),
+        groups: allowed,
         refusals,
-        fingerprint: String::new(),
     };
     Ok(Peeked {
         format: rows.format(),
-        people,
+        listed,
         more,
     })
 }
 
-/// Makes a person of a row of this file.
-fn person(row: Row<5>, file: &str) -> Result<Person, String> {
+/// Counts a person into those of the allowed groups that they are in; tells whether that is any.
+fn enrol(allowed: &mut [Group], groups: &[String]) -> Option<bool> {
+    let mut is_member = None;
+    for group in allowed {
+        let is_in = groups.contains(&group.name);
+        group.members += u64::from(is_in);
+        *is_member.get_or_insert(false) |= is_in;
+    }
+    is_member
+}
+
+/// Makes a person of a row of this file, and the names of their groups.
+fn person(row: Row<5>, file: &str) -> Result<(Person, Vec<String>), String> {
     let [email, status, name, groups, since] = row.values;
     let email = email.into_address("email")?.over(None);
     let email = email.ok_or("email is missing; write the person's address")?;
     let status = status.parse("status", parse_status)?.over(None);
     let status = status.ok_or("status is missing; write active, disabled or deleted")?;
     let since = since.into_instant("since")?.over(None);
-    Ok(Person {
-        email,
-        status,
+    let person = Person {
+        id: None,
+        addresses: vec![email],
         name: name.into_text("name")?.over(None),
-        groups: groups.into_list("groups")?,
+        status,
+        reason: (status == IdentityStatus::Disabled).then_some(Reason::Admin),
         since,
         evidence: evidence(status, since, file, row.line),
-    })
+        is_member: None,
+    };
+    Ok((person, groups.into_list("groups")?))
 }
 
 fn parse_status(text: &str) -> Result<IdentityStatus, String> {

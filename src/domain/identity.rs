@@ -1,7 +1,6 @@
-//! A person's status at a directory, and what follows from it.
+//! A person's status at a directory, and what the directory says of it.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 
 use super::{Address, token::words};
 
@@ -32,19 +31,62 @@ impl IdentityStatus {
     }
 }
 
-/// One person as a directory lists them, already checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+words! {
+    /// Why a status is what it is.
+    Reason {
+        /// Disabled: somebody switched the account off for good.
+        Admin = "admin",
+        /// Disabled: for a time, such as a leave.
+        Suspended = "suspended",
+        /// Disabled: its own end has come.
+        Expired = "expired",
+        /// Disabled: put away, mail and all.
+        Archived = "archived",
+        /// Unknown: the directory never listed the person.
+        NeverSeen = "never_seen",
+        /// Unknown: it lists several accounts of that address.
+        Ambiguous = "ambiguous",
+        /// Unknown: it lists the account without the field that tells.
+        FieldMissing = "field_missing",
+        /// Unknown: the account was made, and never used.
+        NeverActivated = "never_activated",
+        /// Unknown: the last listing does not hold the person, and nothing proves a deletion yet.
+        Absent = "absent",
+        /// Unknown: the address now belongs to another account.
+        BindingUnsafe = "binding_unsafe",
+        /// Unknown: the directory has not been read well for too long.
+        Stale = "stale",
+        /// Unknown: an operator refused to believe what the directory says.
+        Rejected = "rejected",
+    }
+}
+
+/// One account of a person, as a directory tells of it in one answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
-    /// Their mailbox, by which they are matched to issuers.
-    pub email: Address,
-    /// What the directory says.
-    pub status: IdentityStatus,
+    /// What the directory itself knows the account by, and never changes: entryUUID, objectGUID, a
+    /// Graph, Okta, Keycloak or SCIM id. `None` where it has no such thing, as a file.
+    pub id: Option<String>,
+    /// Mailboxes and sign-in names by which issuers are matched; the main one first. Never empty.
+    pub addresses: Vec<Address>,
     /// Their name.
     pub name: Option<String>,
-    /// Their groups.
-    pub groups: Vec<String>,
+    /// What the account itself says: active, disabled, deleted, or unknown. Groups are another matter.
+    pub status: IdentityStatus,
+    /// Why it is disabled, or unknown.
+    pub reason: Option<Reason>,
     /// Since when the status holds, where the directory knows.
     pub since: Option<DateTime<Utc>>,
-    /// The directory's own words, for the evidence: `status "disabled" in people.csv, line 7`.
+    /// The directory's own words, to follow "says": `accountEnabled=false`, `status DEPROVISIONED`.
     pub evidence: String,
+    /// Whether they are in at least one of the allowed groups; `None` where there are none, or nobody asked.
+    pub is_member: Option<bool>,
+}
+
+impl Person {
+    /// The mailbox to show.
+    #[must_use]
+    pub fn email(&self) -> &Address {
+        &self.addresses[0]
+    }
 }

@@ -22,7 +22,7 @@ pub use backoff::Backoff;
 pub use defect::{Defect, Rules, Verdict};
 pub use diff::Terms;
 pub use finding::{FindingKind, FindingState, Severity};
-pub use identity::{IdentityStatus, Person};
+pub use identity::{IdentityStatus, Person, Reason};
 pub use notice::{Ground, NewNotice, NoticeKey, NoticeState, Occurrence, Topic};
 pub use plan::{Planned, foresee, plan};
 pub use policy::{Policy, Prospect, Recipient, StepOutlook};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use crate::directories::People;
+use crate::directories::{Asked, Pulled};
 use crate::domain::{IdentityStatus, Person};
 use crate::sources::Fetched;
 use crate::store::{DirectoryRow, IdentityRow};
@@ -34,8 +34,14 @@ impl Engine {
             row.name.clone_from(&named.name);
             named.kind.clone_into(&mut row.kind);
             row.last_sync_at = Some(self.now());
-            let fetched = named.it.directory.fetch(row.fingerprint.as_deref());
-            let outcome = match tokio::time::timeout(LISTING_TIMEOUT, fetched).await {
+            let asked = Asked {
+                people: &[],
+                cursor: row.fingerprint.as_deref(),
+            };
+            let mut people = Vec::new();
+            let mut tell = |person| people.push(person);
+            let pulled = named.it.directory.pull(&asked, &mut tell);
+            let outcome = match tokio::time::timeout(LISTING_TIMEOUT, pulled).await {
                 Err(_) => Err(Error::TimedOut),
                 Ok(Err(error)) => Err(error.into()),
                 Ok(Ok(Fetched::Unchanged)) => {
@@ -44,8 +50,8 @@ impl Engine {
                         (None, None, None, None);
                     Ok(())
                 }
-                Ok(Ok(Fetched::New(people))) => {
-                    self.take_people(named, people, &mut row, options, report)
+                Ok(Ok(Fetched::New(pulled))) => {
+                    self.take_people(named, (pulled, people), &mut row, options, report)
                         .await
                 }
             };
@@ -69,16 +75,15 @@ impl Engine {
     async fn take_people(
         &self,
         named: &Named<GuardedDirectory>,
-        listing: People,
+        (pulled, people): (Pulled, Vec<Person>),
         row: &mut DirectoryRow,
         options: &SweepOptions,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let People {
-            people,
-            refusals,
-            fingerprint,
-        } = listing;
+        let Pulled {
+            refusals, cursor, ..
+        } = pulled;
+        let fingerprint = cursor.unwrap_or_default();
         if let Some(first) = refusals.shown.first() {
             return Err(Error::Refused {
                 count: refusals.count,
@@ -159,11 +164,12 @@ fn changes(
         .collect();
     let mut changes = Vec::new();
     for person in people {
-        let was = before.remove(person.email.key());
+        let email = person.email().clone();
+        let was = before.remove(email.key());
         let row = IdentityRow {
             directory: directory.to_owned(),
-            email_key: person.email.key().to_owned(),
-            email: person.email.to_string(),
+            email_key: email.key().to_owned(),
+            email: email.to_string(),
             status: person.status,
             known_status: person.status,
             reason: None,

@@ -79,7 +79,7 @@ fn relative_paths_start_from_the_folder_of_the_file() {
         panic!("no file");
     };
     assert_eq!(file.path, Path::new("/etc/in/tokens.csv"));
-    let DirectoryKind::File(file) = &config.directories[0].kind;
+    let crate::directories::Kind::File(file) = &config.directories[0].kind;
     assert_eq!(file.path, Path::new("/srv/people.csv"));
     assert_eq!(
         (

@@ -3,14 +3,14 @@ use std::fs;
 use rstest::rstest;
 
 use super::*;
-use crate::directories::{Directory, file::FileDirectory};
+use crate::directories::{Asked, Common, Directory, Pulled, file};
 use crate::sources::Fetched;
 
-fn read_file(name: &str, content: &str) -> Result<People, Error> {
+fn read_file(name: &str, content: &str) -> Result<Listed, Error> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, content).unwrap();
-    read(&path, usize::MAX).map(|peeked| peeked.people)
+    read(&path, &["ops".to_owned()], usize::MAX).map(|peeked| peeked.listed)
 }
 
 fn refusals(content: &str) -> Vec<(u64, String)> {
@@ -39,16 +39,14 @@ fn a_person_is_read_alike_from_every_format() {
         eve.evidence,
         "status \"disabled\" since 2026-11-12 in people.csv, line 2"
     );
-    assert_eq!(eve.email.as_str(), "Eve@x.org");
+    assert_eq!(eve.email().as_str(), "Eve@x.org");
     assert_eq!(eve.status, IdentityStatus::Disabled);
     assert_eq!(
         (ada.name.as_deref(), eve.name.as_deref()),
         (None, Some("Eve"))
     );
-    assert_eq!(
-        (&ada.groups[..], &eve.groups[..]),
-        (&[][..], &["ops".to_owned(), "admins".to_owned()][..])
-    );
+    assert_eq!((ada.is_member, eve.is_member), (Some(false), Some(true)));
+    assert_eq!((&csv.groups[0].name[..], csv.groups[0].members), ("ops", 1));
     let since: DateTime<Utc> = "2026-11-12T00:00:00Z".parse().unwrap();
     assert_eq!((ada.since, eve.since), (None, Some(since)));
 
@@ -129,20 +127,45 @@ async fn a_people_file_is_read_again_only_when_it_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("people.csv");
     fs::write(&path, "email,status\na@x.org,active\n").unwrap();
-    let directory = FileDirectory::new("hr".to_owned(), path.clone());
-    assert_eq!(directory.check().await.unwrap(), "CSV, 1 people");
-    let Fetched::New(people) = directory.fetch(None).await.unwrap() else {
-        panic!("unchanged");
-    };
-    let again = directory.fetch(Some(&people.fingerprint)).await.unwrap();
-    assert!(matches!(again, Fetched::Unchanged));
+    let directory = directory(&path);
+    assert_eq!(directory.check().await.unwrap().summary, "CSV, 1 people");
+    let (_, first) = pull(&directory, None).await.unwrap().unwrap();
+    let again = pull(&directory, first.cursor.as_deref()).await.unwrap();
+    assert_eq!(again, None);
     fs::write(&path, "email,status\na@x.org,deleted\n").unwrap();
-    let Fetched::New(people) = directory.fetch(Some(&people.fingerprint)).await.unwrap() else {
-        panic!("unchanged");
-    };
-    assert_eq!(people.people[0].status, IdentityStatus::Deleted);
+    let pulled = pull(&directory, first.cursor.as_deref()).await.unwrap();
+    let (people, second) = pulled.unwrap();
+    assert_eq!(people[0].status, IdentityStatus::Deleted);
     fs::remove_file(&path).unwrap();
-    assert!(directory.fetch(Some(&people.fingerprint)).await.is_err());
+    assert!(pull(&directory, second.cursor.as_deref()).await.is_err());
+}
+
+fn directory(path: &Path) -> file::FileDirectory {
+    let common = Common {
+        name: "hr".to_owned(),
+        timeout: std::time::Duration::from_secs(1),
+        allowed_groups: Vec::new(),
+    };
+    let path = path.to_owned();
+    file::Config { path }.build(&common)
+}
+
+/// What a pull tells; `None` when it says that all is as it was.
+async fn pull(
+    directory: &file::FileDirectory,
+    cursor: Option<&str>,
+) -> Result<Option<(Vec<Person>, Pulled)>, Error> {
+    let mut people = Vec::new();
+    let asked = Asked {
+        people: &[],
+        cursor,
+    };
+    let mut tell = |person| people.push(person);
+    let pulled = directory.pull(&asked, &mut tell).await?;
+    Ok(match pulled {
+        Fetched::Unchanged => None,
+        Fetched::New(pulled) => Some((people, pulled)),
+    })
 }
 
 #[tokio::test]
@@ -150,10 +173,7 @@ async fn check_names_the_row_that_would_stop_a_fetch() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("people.csv");
     fs::write(&path, "email,status\na@x.org,maybe\n").unwrap();
-    let error = FileDirectory::new("hr".to_owned(), path.clone())
-        .check()
-        .await
-        .unwrap_err();
+    let error = directory(&path).check().await.unwrap_err();
     let place = format!("{}:2: status \"maybe\" ", path.display());
     assert!(error.to_string().starts_with(&place), "{error}");
 }

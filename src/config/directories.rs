@@ -1,0 +1,82 @@
+//! `[[directory]]`: who knows the people.
+//!
+//! A new kind is one function that reads its keys, one variant, and one word in `KINDS`.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use chrono::TimeDelta;
+use chrono_tz::Tz;
+
+use super::sources::{ReadKind, kind, name, schedule, timeout};
+use super::{field::Field, table::Table};
+use crate::directories::{Kind, file};
+use crate::domain::{Address, Schedule};
+
+/// A place that knows whether a person still has access.
+#[derive(Debug, Clone)]
+pub struct DirectoryConfig {
+    /// Its name: `[a-z0-9][a-z0-9_-]*`. Unique.
+    pub name: String,
+    /// When it is asked; `None` is at every sweep.
+    pub schedule: Option<Schedule>,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// Names or ids of groups, of which people must be in one; empty is no such condition.
+    pub allowed_groups: Vec<String>,
+    /// People who are known to have access: a pull that says otherwise is not believed.
+    pub canaries: Vec<Address>,
+    /// For so long somebody must be missing before a deletion is believed.
+    pub absence_grace: TimeDelta,
+    /// For so long its word holds when it cannot be read.
+    pub fresh_for: TimeDelta,
+    /// Which part of the people known active may lose access in one sync, from 0 to 1.
+    pub breaker_share: f64,
+    /// So many may in any case.
+    pub breaker_min: u32,
+    /// What it is.
+    pub kind: Kind,
+}
+
+const KINDS: &[(&str, ReadKind<Kind>)] = &[("file", |table| {
+    let path = table.required("path", "path = \"people.csv\"", Field::path)?;
+    Some(Kind::File(file::Config { path }))
+})];
+
+impl DirectoryConfig {
+    /// All directories; their schedules are read in this zone.
+    pub(super) fn read_all(tables: Vec<Table>, zone: Tz) -> Vec<Self> {
+        let mut names = BTreeSet::new();
+        let read = |mut table: Table| {
+            let name = name(&mut table, &mut names);
+            let schedule = schedule(&mut table, zone);
+            let timeout = timeout(&mut table);
+            let text = |field: &Field| field.text().map(str::to_owned);
+            let allowed_groups = table.list("allowed_groups", text);
+            let canaries = table.list("canaries", Field::parsed);
+            let span = |least| move |field: &Field| field.span(least);
+            let grace = TimeDelta::minutes(30);
+            let absence_grace = table.or("absence_grace", grace, span(TimeDelta::zero()));
+            let day = TimeDelta::days(1);
+            let fresh_for = table.or("fresh_for", day, span(TimeDelta::minutes(1)));
+            let breaker_share = table.or("breaker_share", 0.1, |field| field.number(0.0..=1.0));
+            let breaker_min = table.or("breaker_min", 3, |field| {
+                field.whole(0..=u64::from(u32::MAX))
+            });
+            let kind = kind(&mut table, KINDS);
+            table.finish();
+            Some(Self {
+                name: name?,
+                schedule,
+                timeout,
+                allowed_groups: allowed_groups.unwrap_or_default(),
+                canaries: canaries.unwrap_or_default(),
+                absence_grace,
+                fresh_for,
+                breaker_share,
+                breaker_min,
+                kind: kind?,
+            })
+        };
+        tables.into_iter().filter_map(read).collect()
+    }
+}

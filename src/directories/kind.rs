@@ -1,0 +1,44 @@
+//! The kinds of directory: each is made from its part of the configuration.
+
+use std::time::Duration;
+
+use super::{Directory, file};
+use crate::sources::Error;
+
+/// What a directory is, as it is configured.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// A file.
+    File(file::Config),
+}
+
+/// What every kind is told.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// The name of the directory.
+    pub name: String,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// Names or ids of groups, of which people must be in one; empty is no such condition.
+    pub allowed_groups: Vec<String>,
+}
+
+impl Kind {
+    /// The word for it in the configuration.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+        }
+    }
+
+    /// The directory.
+    ///
+    /// # Errors
+    /// When what is configured cannot be used: a CA file that cannot be read.
+    pub fn build(&self, common: &Common) -> Result<Box<dyn Directory>, Error> {
+        Ok(match self {
+            Self::File(config) => Box::new(config.build(common)),
+        })
+    }
+}
