@@ -84,6 +84,12 @@ pub enum Error {
         /// Scheme and host of the other place.
         to: String,
     },
+    /// A link to the next page leads to another server, or nowhere. It is not followed.
+    #[error("{place} names a next page that is not its own; credentials are sent nowhere else")]
+    Elsewhere {
+        /// Scheme and host that were asked.
+        place: String,
+    },
     /// More than a listing can be.
     #[error("{place} answered with more than {} MiB", LARGEST >> 20)]
     TooLarge {
@@ -171,6 +177,24 @@ impl Web {
     /// A GET.
     pub fn get(&self, path: &str) -> Request<'_> {
         self.request(Method::GET, path)
+    }
+
+    /// A GET of an address that the server gave: its next page. Credentials go with it, so it must be of
+    /// the same origin.
+    ///
+    /// # Errors
+    /// When it is no URL, or of another origin.
+    pub fn follow(&self, link: &str) -> Result<Request<'_>, Error> {
+        let url = self.base.join(link);
+        let url = url.ok().filter(|url| url.origin() == self.base.origin());
+        let url = url.ok_or_else(|| Error::Elsewhere {
+            place: self.base.origin().ascii_serialization(),
+        })?;
+        Ok(Request {
+            web: self,
+            place: format!("{} {}", Method::GET, shown(&url)),
+            builder: self.client.request(Method::GET, url),
+        })
     }
 }
 
