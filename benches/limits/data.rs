@@ -317,6 +317,7 @@ pub async fn engine(
         )),
         sources: Vec::new(),
         directories: Vec::new(),
+        issuers: lapsed::domain::Issuers::default(),
         holder: engine::new_id(clock.now()),
         last_purge: LastPurge::default(),
         on_progress: Box::new(|| ()),

@@ -160,31 +160,49 @@ CREATE TABLE address (
 CREATE TABLE directory (
     name              TEXT NOT NULL PRIMARY KEY,
     kind              TEXT NOT NULL,
-    fingerprint       TEXT,
     last_sync_at      TEXT,
     last_good_sync_at TEXT,
-    people            INTEGER NOT NULL DEFAULT 0,
     error             TEXT,
-    -- Why a run waits for an operator, and the listing that he lets through.
+    -- Attempts that failed in a row, and since when.
+    failures          INTEGER NOT NULL DEFAULT 0,
+    failing_since     TEXT,
+    -- The other side asked not to be asked before.
+    deferred_until    TEXT,
+    -- How many people the last pull of everybody told of.
+    people            INTEGER NOT NULL DEFAULT 0,
+    -- The allowed groups with how many people were in each, as JSON.
+    groups            TEXT,
+    -- Where the next pull takes up, and what was asked for then: of something else nothing is known.
+    cursor            TEXT,
+    asked             TEXT,
+    -- Why a pull waits for an operator, the losses in it that do, and his word on them.
     held              TEXT,
     held_at           TEXT,
     held_fingerprint  TEXT,
-    released          INTEGER NOT NULL DEFAULT 0
+    verdict           TEXT CHECK (verdict IN ('released', 'rejected'))
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE identity (
     directory   TEXT NOT NULL,
+    -- The address by which tokens name the person, as it is compared.
     email_key   TEXT NOT NULL,
     email       TEXT NOT NULL,
-    status      TEXT NOT NULL CHECK (status IN ('active', 'disabled', 'deleted', 'out_of_group', 'unknown')),
-    -- The last positive statement; it differs from the status while that is unknown.
-    known_status TEXT NOT NULL,
-    -- Why the status is what it is where the directory did not say it in this listing.
-    reason      TEXT,
+    -- The account that the person was matched to once and for all, where the directory has ids.
+    account_id  TEXT,
     name        TEXT,
+    status      TEXT NOT NULL CHECK (status IN ('active', 'disabled', 'deleted', 'out_of_group', 'unknown')),
+    -- The last clear statement; it differs from the status while that is unknown.
+    known_status TEXT NOT NULL CHECK (known_status IN ('active', 'disabled', 'deleted', 'out_of_group', 'unknown')),
+    -- Why the status is what it is.
+    reason      TEXT,
     evidence    TEXT NOT NULL,
     since       TEXT,
-    observed_at TEXT NOT NULL,
+    -- When the directory first gave that evidence; null where it has said nothing yet.
+    observed_at TEXT,
+    -- A loss that awaits its confirmation, or that an operator rejected.
+    candidate   TEXT CHECK (candidate IN ('disabled', 'deleted', 'out_of_group')),
+    candidate_since TEXT,
+    candidate_evidence TEXT,
     PRIMARY KEY (directory, email_key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX identity_lost ON identity (email_key) WHERE status IN ('disabled', 'deleted', 'out_of_group');

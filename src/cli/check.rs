@@ -171,7 +171,7 @@ async fn waiting(store: &Store) -> Vec<(String, Finding)> {
         ))
     });
     let directories = directories.into_iter().filter_map(|row| {
-        let what = match (row.held, row.error) {
+        let what = match (row.held, row.standing.error) {
             (Some(held), _) => format!("held: {held}; `lapsed directory release {}`", row.name),
             (None, Some(error)) => format!("last time: {error}"),
             (None, None) => return None,
@@ -300,7 +300,7 @@ async fn listings(config: &Config, deferred: &BTreeMap<String, String>) -> Vec<(
     }
     for configured in &config.directories {
         let seen = match setup::directory(configured) {
-            Ok(built) => listing(tokio::time::timeout(PATIENCE, built.it.directory.check()).await),
+            Ok(built) => listing(tokio::time::timeout(PATIENCE, built.directory.check()).await),
             Err(error) => {
                 Finding::Broken(Causes(&error).to_string(), MEND.to_owned(), Exit::Config)
             }

@@ -13,7 +13,7 @@ use super::{
     setup::{self, store_failure},
 };
 use crate::config::Config;
-use crate::store::{self, Store};
+use crate::store::{self, HoldVerdict, Store};
 
 pub(super) async fn directory(context: &Context, args: DirectoryCommand) -> anyhow::Result<Exit> {
     let config = setup::config(context)?;
@@ -81,8 +81,11 @@ fn unread(name: &str, kind: &str) -> DirectoryRow {
 }
 
 fn shown(row: store::DirectoryRow, is_configured: bool) -> DirectoryRow {
-    let held = match (row.held, row.released) {
-        (Some(held), true) => Some(format!("{held}; released, the next sweep lets it through")),
+    let held = match (row.held, row.verdict.as_deref()) {
+        (Some(held), Some("released")) => {
+            Some(format!("{held}; released, the next sweep lets it through"))
+        }
+        (Some(held), Some(_)) => Some(format!("{held}; rejected, the next sweep refuses it")),
         (held, _) => held,
     };
     let gone = (!is_configured).then(|| "it is no longer in the configuration".to_owned());
@@ -90,9 +93,9 @@ fn shown(row: store::DirectoryRow, is_configured: bool) -> DirectoryRow {
         name: row.name,
         kind: row.kind,
         people: u64::try_from(row.people).unwrap_or_default(),
-        observed_at: row.last_good_sync_at.map(Instant),
+        observed_at: row.standing.last_good_sync_at.map(Instant),
         held,
-        error: row.error.or(gone),
+        error: row.standing.error.or(gone),
     }
 }
 
@@ -114,12 +117,14 @@ pub(super) async fn release(
             "directory {name} holds nothing; nothing was changed"
         ));
     };
-    if row.released {
+    if row.verdict.as_deref() == Some("released") {
         return Ok(format!(
             "directory {name} was released before; the next sweep lets it through: {held}"
         ));
     }
-    tx.release_directory(name).await.map_err(store_failure)?;
+    tx.settle_directory(name, HoldVerdict::Released)
+        .await
+        .map_err(store_failure)?;
     actor::audit(&mut tx, now, ("directory.release", name), Some(&held)).await?;
     tx.commit().await.map_err(store_failure)?;
     Ok(format!(

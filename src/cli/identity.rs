@@ -60,7 +60,7 @@ pub(super) async fn list(
     let filter = IdentityFilter {
         status: args.status,
         directory: args.directory.clone(),
-        email_key: None,
+        ..IdentityFilter::default()
     };
     pages(
         printer,

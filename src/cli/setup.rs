@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::config::{self, Config};
 use crate::directories;
 use crate::domain::{Backoff, Policy, Rules};
-use crate::engine::{self, Engine, GuardedDirectory, LastPurge, Named, Post, Settings, Watched};
+use crate::engine::{self, Engine, LastPurge, Post, Settings, Watched, WatchedDirectory};
 use crate::notify::message::{Stationery, Writer};
 use crate::notify::outbox::Outbox;
 use crate::notify::smtp::{Relay, SmtpSettings, Tls};
@@ -125,6 +125,7 @@ pub(super) fn engine(
         post,
         sources: sources(config)?,
         directories: directories(config)?,
+        issuers: config.issuers.clone(),
         holder: engine::new_id(context.clock.now()),
         last_purge: LastPurge::default(),
         on_progress: Box::new(|| ()),
@@ -161,28 +162,31 @@ fn sources(config: &Config) -> anyhow::Result<Vec<Watched>> {
 /// A configured directory.
 pub(super) fn directory(
     config: &config::DirectoryConfig,
-) -> Result<Named<GuardedDirectory>, sources::Error> {
+) -> Result<WatchedDirectory, sources::Error> {
     let common = directories::Common {
         name: config.name.clone(),
         timeout: config.timeout,
         allowed_groups: config.allowed_groups.clone(),
     };
-    Ok(Named {
+    Ok(WatchedDirectory {
         name: config.name.clone(),
         kind: config.kind.as_str(),
-        it: GuardedDirectory {
-            directory: config.kind.build(&common)?,
-            breaker_share: config.breaker_share,
-            breaker_min: config.breaker_min,
-        },
+        directory: Arc::from(config.kind.build(&common)?),
+        schedule: config.schedule.clone(),
+        allowed_groups: config.allowed_groups.clone(),
+        canaries: config.canaries.clone(),
+        absence_grace: config.absence_grace,
+        fresh_for: config.fresh_for,
+        breaker_share: config.breaker_share,
+        breaker_min: config.breaker_min,
     })
 }
 
 /// The configured directories.
-fn directories(config: &Config) -> anyhow::Result<Vec<Named<GuardedDirectory>>> {
+fn directories(config: &Config) -> anyhow::Result<Vec<WatchedDirectory>> {
     let built = config.directories.iter().map(|configured| {
-        let named = directory(configured);
-        named.with_context(|| format!("cannot set up the directory {}", configured.name))
+        let watched = directory(configured);
+        watched.with_context(|| format!("cannot set up the directory {}", configured.name))
     });
     let built: anyhow::Result<Vec<_>> = built.collect();
     Ok(built.map_err(Failure::config)?)

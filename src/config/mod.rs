@@ -6,6 +6,7 @@ mod database;
 mod directories;
 mod error;
 mod field;
+mod issuers;
 mod layers;
 mod mail;
 mod notify;
@@ -71,6 +72,8 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// Who knows the people.
     pub directories: Vec<DirectoryConfig>,
+    /// Which issuers those cover, and by which address.
+    pub issuers: crate::domain::Issuers,
 }
 
 /// Where a file is looked for when none is named.
@@ -137,6 +140,7 @@ impl Config {
         let retention = Retention::read(root.section("retention"));
         let http = Http::read(root.section("http"));
         let log = Log::read(root.section("log"));
+        let issuers = issuers::read(root.section("issuers"));
         let sources = SourceConfig::read_all(root.sections("source"), zone);
         let directories = DirectoryConfig::read_all(root.sections("directory"), zone);
         root.finish();
@@ -155,6 +159,7 @@ impl Config {
             log,
             sources,
             directories,
+            issuers,
         })
     }
 }

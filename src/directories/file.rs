@@ -50,6 +50,7 @@ impl Directory for FileDirectory {
                 Fetched::New(Pulled {
                     extent: Extent::Everybody,
                     groups: listed.groups,
+                    removed: Vec::new(),
                     refusals: listed.refusals,
                     cursor: Some(cursor),
                 })

@@ -8,6 +8,7 @@ mod people;
 
 use async_trait::async_trait;
 
+pub use crate::domain::LookedUp;
 use crate::domain::{Address, Person};
 use crate::sources::{Checked, Error, Fetched, Refusals};
 
@@ -65,6 +66,8 @@ pub struct Pulled {
     pub extent: Extent,
     /// The allowed groups with how many people are in each, nested ones included.
     pub groups: Vec<Group>,
+    /// Ids of accounts that were removed since the cursor; they are looked up.
+    pub removed: Vec<String>,
     /// Rows that were refused. A pull with refusals changes nothing.
     pub refusals: Refusals,
     /// Where the next pull may take up; what it means is the directory's own affair.
@@ -98,21 +101,4 @@ impl Group {
     pub fn empty(name: String) -> Self {
         Self { name, members: 0 }
     }
-}
-
-/// What a look by id brought.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LookedUp {
-    /// The account.
-    Found(Box<Person>),
-    /// There is none of this id.
-    Gone {
-        /// In the directory's words, to follow "says": `404 for its id`, `it is in the recycle bin`.
-        evidence: String,
-        /// Whether that is a statement about a deletion, such as an entry in a recycle bin, and not only
-        /// the lack of an answer.
-        is_certain: bool,
-    },
-    /// It did not say: its rights do not reach that far.
-    Unclear(String),
 }

@@ -1,6 +1,6 @@
 //! A finding: something that is wrong with a token, or with what its source allows, now.
 
-use super::token::words;
+use super::{IdentityStatus, Reason, token::words};
 
 words! {
     /// What is wrong.
@@ -29,6 +29,27 @@ words! {
         High = "high",
         /// Look at it now.
         Critical = "critical",
+    }
+}
+
+impl Severity {
+    /// How bad it is that a token works although its issuer is so at a directory. Whoever is suspended may be on
+    /// leave, and who is in another group may still be one of us; but a token that may do everything is worse.
+    #[must_use]
+    pub fn of_loss(status: IdentityStatus, reason: Option<Reason>, role: Option<&str>) -> Self {
+        const MIGHTY: [&str; 4] = ["admin", "owner", "root", "super"];
+        let role = role.unwrap_or_default().to_lowercase();
+        let is_mighty = MIGHTY.iter().any(|word| role.contains(word));
+        let is_final = match (status, reason) {
+            (IdentityStatus::Disabled, Some(Reason::Suspended | Reason::Expired)) => false,
+            (IdentityStatus::Disabled | IdentityStatus::Deleted, _) => true,
+            _ => false,
+        };
+        match (is_final, is_mighty) {
+            (true, true) => Self::Critical,
+            (true, false) | (false, true) => Self::High,
+            (false, false) => Self::Medium,
+        }
     }
 }
 

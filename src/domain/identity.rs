@@ -56,6 +56,8 @@ words! {
         BindingUnsafe = "binding_unsafe",
         /// Unknown: the directory has not been read well for too long.
         Stale = "stale",
+        /// Unknown: a loss is claimed, and awaits its confirmation.
+        Unconfirmed = "unconfirmed",
         /// Unknown: an operator refused to believe what the directory says.
         Rejected = "rejected",
     }
@@ -89,4 +91,50 @@ impl Person {
     pub fn email(&self) -> &Address {
         &self.addresses[0]
     }
+}
+
+/// What a look at one account by its immutable id brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LookedUp {
+    /// The account.
+    Found(Box<Person>),
+    /// There is none of this id.
+    Gone {
+        /// In the directory's words, to follow "says": `404 for its id`, `it is in the recycle bin`.
+        evidence: String,
+        /// Whether that is a statement about a deletion, such as an entry in a recycle bin, and not only
+        /// the lack of an answer.
+        is_certain: bool,
+    },
+    /// It did not say: its rights do not reach that far.
+    Unclear(String),
+}
+
+/// What is known of a person from one directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The address as tokens name the person, or as the directory does.
+    pub email: Address,
+    /// [`Person::id`] of the account that they were matched to once and for all.
+    pub account_id: Option<String>,
+    /// Their name.
+    pub name: Option<String>,
+    /// What is believed now.
+    pub status: IdentityStatus,
+    /// The last clear statement that was believed; differs from `status` while that is unknown.
+    pub known_status: IdentityStatus,
+    /// Why the status is what it is.
+    pub reason: Option<Reason>,
+    /// The directory's own words for `known_status`, to follow "says". Empty where it has said nothing yet.
+    pub evidence: String,
+    /// Since when `known_status` holds: by the directory's word, else since it was first seen.
+    pub since: Option<DateTime<Utc>>,
+    /// When the directory first gave that evidence; `None` where it has said nothing yet.
+    pub observed_at: Option<DateTime<Utc>>,
+    /// A loss that awaits its confirmation, or that an operator rejected.
+    pub candidate: Option<IdentityStatus>,
+    /// Since when it does.
+    pub candidate_since: Option<DateTime<Utc>>,
+    /// In whose words.
+    pub candidate_evidence: Option<String>,
 }

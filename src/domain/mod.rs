@@ -1,11 +1,13 @@
 //! The words of lapsed and the decisions it makes: pure, without I/O, clock or async.
 
+pub mod access;
 mod address;
 mod backoff;
 mod defect;
 pub mod diff;
 mod finding;
 mod identity;
+mod issuer;
 mod notice;
 mod plan;
 mod policy;
@@ -22,7 +24,8 @@ pub use backoff::Backoff;
 pub use defect::{Defect, Rules, Verdict};
 pub use diff::Terms;
 pub use finding::{FindingKind, FindingState, Severity};
-pub use identity::{IdentityStatus, Person, Reason};
+pub use identity::{Identity, IdentityStatus, LookedUp, Person, Reason};
+pub use issuer::{IssuerMode, Issuers};
 pub use notice::{Ground, NewNotice, NoticeKey, NoticeState, Occurrence, Topic};
 pub use plan::{Planned, foresee, plan};
 pub use policy::{Policy, Prospect, Recipient, StepOutlook};

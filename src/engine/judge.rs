@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::domain::{FindingKind, NewNotice, Occurrence, Policy, Severity, Topic};
-use crate::store::{NewFinding, Outlived, Tx};
+use crate::store::{IdentityRow, NewFinding, Outlived, Tx};
 
 use super::defects::JUDGED_UNDER;
 use super::summary::TOLD_UNTIL;
@@ -104,8 +104,9 @@ impl Engine {
         let mut after = Uuid::nil();
         loop {
             let mut tx = self.store.begin().await?;
+            let fresh = self.fresh(&tx.directories().await?, now);
             let dead = self.dead(&mut tx, now).await?;
-            let outlived = tx.outlived_tokens(now, after, PAGE).await?;
+            let outlived = tx.outlived_tokens(now, &fresh, after, PAGE).await?;
             let Some(last) = outlived.last() else {
                 return Ok(());
             };
@@ -159,19 +160,42 @@ impl Engine {
 }
 
 fn finding(found: &Outlived, now: DateTime<Utc>) -> NewFinding {
-    let identity = &found.identity;
+    let (identity, token) = (&found.identity, &found.token);
+    let reason = identity
+        .reason
+        .as_deref()
+        .and_then(|word| word.parse().ok());
+    let seen = identity.observed_at.unwrap_or(now);
     NewFinding {
         id: super::new_id(now),
-        token_id: Some(found.token.id),
-        source: found.token.source.clone(),
+        token_id: Some(token.id),
+        source: token.source.clone(),
         kind: FindingKind::SsoRevoked,
-        severity: Severity::High,
-        since: identity.since.unwrap_or(identity.observed_at),
-        evidence: format!(
-            "{}: {} (seen {})",
-            identity.directory,
-            identity.evidence,
-            identity.observed_at.format("%Y-%m-%d %H:%M UTC")
-        ),
+        severity: Severity::of_loss(identity.status, reason, token.role.as_deref()),
+        since: identity.since.unwrap_or(seen),
+        evidence: evidence(identity, seen),
     }
+}
+
+/// What a directory says, since when, and when it was seen.
+fn evidence(identity: &IdentityRow, seen: DateTime<Utc>) -> String {
+    let time = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M UTC").to_string();
+    let IdentityRow {
+        directory,
+        evidence,
+        ..
+    } = identity;
+    let effective = identity.since.filter(|since| *since != seen);
+    let effective = effective.map_or_else(String::new, |at| format!(", effective {}", time(at)));
+    let said = evidence.strip_suffix(", checked by id");
+    let checked = if said.is_some() {
+        ", checked by id"
+    } else {
+        ""
+    };
+    let said = said.unwrap_or(evidence);
+    format!(
+        "{directory} says {said}, seen {}{effective}{checked}",
+        time(seen)
+    )
 }

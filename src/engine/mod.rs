@@ -6,11 +6,11 @@
 mod alert;
 mod defects;
 mod deliver;
+mod directories;
 mod dry_run;
 mod gather;
 mod import;
 mod judge;
-mod people;
 mod plan;
 mod purge;
 mod report;
@@ -28,12 +28,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::directories::Directory;
-use crate::domain::{Address, Backoff, Policy, Schedule};
+use crate::domain::{Address, Backoff, Issuers, Policy, Schedule};
 use crate::sources;
 use crate::store::{self, Holder, Store, Tx};
 
 pub use deliver::{Outcomes, Post};
+pub use directories::{Doubt, Outcome, Survey, Turn, WatchedDirectory};
 pub use dry_run::Foreseen;
 pub use import::{ImportCounts, Into, LOCAL, Mode, import};
 pub use purge::LastPurge;
@@ -57,33 +57,15 @@ pub struct Engine {
     /// Where tokens live.
     pub sources: Vec<Watched>,
     /// Who knows whether people have access.
-    pub directories: Vec<Named<GuardedDirectory>>,
+    pub directories: Vec<WatchedDirectory>,
+    /// Which issuers they cover, and by which address.
+    pub issuers: Issuers,
     /// This process, as the holder of leases.
     pub holder: Uuid,
     /// When this process last dropped what need not be kept.
     pub last_purge: LastPurge,
     /// Called now and then while work goes on, so that a watchdog sees it.
     pub on_progress: Box<dyn Fn() + Send + Sync>,
-}
-
-/// Something from the configuration with the name it has there.
-pub struct Named<T> {
-    /// Its name.
-    pub name: String,
-    /// Its kind.
-    pub kind: &'static str,
-    /// It.
-    pub it: T,
-}
-
-/// A directory and what of it is believed at once.
-pub struct GuardedDirectory {
-    /// The directory.
-    pub directory: Box<dyn Directory>,
-    /// The share of the people known active that one listing may turn not-active.
-    pub breaker_share: f64,
-    /// That many may always be turned.
-    pub breaker_min: u32,
 }
 
 /// How to work.
@@ -185,6 +167,9 @@ pub enum Error {
         /// Place and reason of the first.
         first: String,
     },
+    /// What a directory says cannot be right.
+    #[error(transparent)]
+    Doubted(#[from] Doubt),
     /// The lease was lost to another process.
     #[error("another sweep took over")]
     LeaseLost,

@@ -82,7 +82,7 @@ impl Gathering {
 }
 
 /// A digest in hexadecimal digits.
-pub(super) fn hex(digest: Sha256) -> String {
+pub(crate) fn hex(digest: Sha256) -> String {
     let mut digits = String::new();
     for byte in digest.finalize() {
         let _ = write!(digits, "{byte:02x}");

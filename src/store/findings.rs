@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::domain::{FindingKind, Severity, Token, TokenId};
 
 use super::mails::parsed;
+use super::people::push_names;
 use super::tokens::id_range;
 use super::{CHUNK, IdentityRow, Result, Tx, on};
 
@@ -82,22 +83,27 @@ pub struct Outlived {
 }
 
 impl Tx {
-    /// Tokens that work although a directory says that their issuer is out, and that nobody has
-    /// found yet; in order of token, from after `after`.
+    /// Tokens that work although one of the `fresh` directories says that their issuer is out, and that
+    /// nobody has found yet; in order of token, from after `after`.
     pub async fn outlived_tokens(
         &mut self,
         now: DateTime<Utc>,
+        fresh: &[String],
         after: Uuid,
         limit: i64,
     ) -> Result<Vec<Outlived>> {
-        let found: Vec<(Uuid, String, String)> = on!(self, c: Db => sqlx::query_as(
-            "SELECT t.id, MIN(i.directory), i.email_key FROM identity i JOIN token t ON t.issuer_key = i.email_key
-             WHERE i.status IN ('disabled', 'deleted', 'out_of_group') AND t.status IN ('active', 'expired')
-               AND (t.expires_at IS NULL OR t.expires_at > $1 OR t.expiry_origin = 'policy') AND t.id > $2
-               AND NOT EXISTS (SELECT 1 FROM finding f WHERE f.token_id = t.id AND f.kind = 'sso_revoked'
-                               AND f.state <> 'resolved')
-             GROUP BY t.id, i.email_key ORDER BY t.id LIMIT $3")
-            .bind(now).bind(after).bind(limit).fetch_all(c).await)?;
+        let found: Vec<(Uuid, String, String)> = on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(
+                "SELECT t.id, MIN(i.directory), i.email_key FROM identity i JOIN token t ON t.issuer_key = i.email_key
+                 WHERE i.status IN ('disabled', 'deleted', 'out_of_group') AND i.directory IN (");
+            push_names(&mut query, fresh);
+            query.push(") AND t.status IN ('active', 'expired') AND (t.expires_at IS NULL OR t.expires_at > ")
+                .push_bind(now).push(" OR t.expiry_origin = 'policy') AND t.id > ").push_bind(after)
+                .push(" AND NOT EXISTS (SELECT 1 FROM finding f WHERE f.token_id = t.id AND f.kind = 'sso_revoked'
+                                        AND f.state <> 'resolved')
+                        GROUP BY t.id, i.email_key ORDER BY t.id LIMIT ").push_bind(limit);
+            query.build_query_as().fetch_all(c).await
+        })?;
         let ids: Vec<_> = found.iter().map(|(id, ..)| TokenId(*id)).collect();
         let mut by_id: std::collections::HashMap<_, _> = self
             .tokens_by_id(&ids)

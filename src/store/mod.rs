@@ -28,7 +28,7 @@ pub use judging::StandingFinding;
 pub use mails::{ClaimedMail, Holder, InMail, Recorded, Verdict};
 pub use notices::Rest;
 pub use open::{Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Versions};
-pub use people::{DirectoryRow, IdentityFilter, IdentityRow};
+pub use people::{DirectoryRow, HoldVerdict, IdentityFilter, IdentityRow};
 pub use runs::{AuditRow, Kept, RunRow};
 pub use sources::SourceRow;
 pub use views::{Counts, NoticeFilter, NoticeRow, TokenFilter, TokenView};

@@ -127,6 +127,7 @@ impl World {
             post: parts::post(outbox.path()),
             sources: vec![watched],
             directories: Vec::new(),
+            issuers: lapsed::domain::Issuers::default(),
             holder: new_id(now()),
             last_purge: LastPurge::default(),
             on_progress: Box::new(|| ()),

@@ -58,6 +58,7 @@ fn engine(store: &Store, folder: &std::path::Path, rules: Rules, source: Allows)
             owners: None,
         }],
         directories: Vec::new(),
+        issuers: lapsed::domain::Issuers::default(),
         holder: engine::new_id(now()),
         last_purge: LastPurge::default(),
         on_progress: Box::new(|| ()),

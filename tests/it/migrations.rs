@@ -158,7 +158,8 @@ async fn every_migration_runs_over_the_rows_of_those_before(
         (IdentityStatus::Disabled, 1)
     );
     assert_eq!(tx.sources().await.unwrap()[0].tokens, 1);
-    assert!(tx.directories().await.unwrap()[0].released);
+    let verdict = tx.directories().await.unwrap().remove(0).verdict;
+    assert_eq!(verdict.as_deref(), Some("released"));
     assert_eq!(
         tx.last_run(true).await.unwrap().unwrap().outcome.as_deref(),
         Some("ok")

@@ -105,7 +105,7 @@ impl IdentityRow {
             status: row.status,
             reason,
             evidence: Some(row.evidence.clone()).filter(|evidence| !evidence.is_empty()),
-            observed_at: Some(Instant(row.observed_at)),
+            observed_at: row.observed_at.map(Instant),
             since: row.since.map(Instant),
             tokens: u64::try_from(tokens).unwrap_or_default(),
         })

@@ -257,7 +257,11 @@ fn person(directory: &str, name: &str, status: IdentityStatus) -> store::Identit
         name: None,
         evidence: "account enabled".into(),
         since: None,
-        observed_at: days(-3),
+        observed_at: Some(days(-3)),
+        account_id: None,
+        candidate: None,
+        candidate_since: None,
+        candidate_evidence: None,
     }
 }
 

@@ -356,7 +356,11 @@ async fn a_person_is_shown_with_every_directory_and_all_tokens() {
             name: Some("Ada".into()),
             evidence: "status = disabled".into(),
             since: Some(days(-2)),
-            observed_at: now(),
+            observed_at: Some(now()),
+            account_id: None,
+            candidate: None,
+            candidate_since: None,
+            candidate_evidence: None,
         };
         let mut tx = world.store.begin().await.unwrap();
         tx.put_identities(&[row]).await.unwrap();

@@ -80,7 +80,7 @@ async fn only_a_directory_that_is_held_is_released_and_a_sync_under_way_keeps_th
             "{said}"
         );
         assert!(
-            put(&held).await.released,
+            put(&held).await.verdict.is_some(),
             "a sync that began before writes what it read"
         );
         let other = DirectoryRow {
@@ -88,10 +88,10 @@ async fn only_a_directory_that_is_held_is_released_and_a_sync_under_way_keeps_th
             ..held
         };
         assert!(
-            !put(&other).await.released,
+            put(&other).await.verdict.is_none(),
             "another listing was not released"
         );
-        assert!(!put(&quiet).await.released);
+        assert!(put(&quiet).await.verdict.is_none());
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tables of what is decided for one token, and random histories of one.
 
+mod access;
 mod defect;
 mod diff;
 mod history;

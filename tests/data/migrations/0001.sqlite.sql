@@ -15,10 +15,10 @@ INSERT INTO notice (id, token_id, subject, generation, topic, step, recipient, r
 VALUES (x'0193000000000000000000000000000e', x'0193000000000000000000000000000a', NULL, '2026-11-28T08:00:00+00:00', 'expiry', 604800, 'Ada@Example.org', 'ada@example.org', 'issuer', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', x'0193000000000000000000000000000b', x'0193000000000000000000000000000c', 'planned', NULL, NULL, NULL);
 INSERT INTO address (key, dead_since, reason)
 VALUES ('gone@example.org', '2026-11-01T08:00:00+00:00', '550 5.1.1 no such user');
-INSERT INTO directory (name, kind, fingerprint, last_sync_at, last_good_sync_at, people, error, held, held_at, held_fingerprint, released)
-VALUES ('hr', 'file', 'f2', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', 1, NULL, NULL, NULL, NULL, 1);
-INSERT INTO identity (directory, email_key, email, status, known_status, reason, name, evidence, since, observed_at)
-VALUES ('hr', 'ada@example.org', 'Ada@Example.org', 'disabled', 'disabled', NULL, 'Ada', 'status "disabled" in people.csv, line 2', '2026-11-20T00:00:00+00:00', '2026-11-21T08:00:00+00:00');
+INSERT INTO directory (name, kind, last_sync_at, last_good_sync_at, error, failures, failing_since, deferred_until, people, groups, cursor, asked, held, held_at, held_fingerprint, verdict)
+VALUES ('hr', 'file', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', NULL, 0, NULL, NULL, 1, '[]', 'f2', 'a1', '4 of 10', '2026-11-21T08:00:00+00:00', 'h1', 'released');
+INSERT INTO identity (directory, email_key, email, account_id, name, status, known_status, reason, evidence, since, observed_at, candidate, candidate_since, candidate_evidence)
+VALUES ('hr', 'ada@example.org', 'Ada@Example.org', 'a-1', 'Ada', 'unknown', 'disabled', 'absent', 'status "disabled" in people.csv, line 2', '2026-11-20T00:00:00+00:00', '2026-11-21T08:00:00+00:00', 'deleted', '2026-11-21T08:00:00+00:00', '404 for its id');
 INSERT INTO finding (id, token_id, source, kind, severity, since, evidence, state, resolved_at)
 VALUES (x'0193000000000000000000000000000f', x'0193000000000000000000000000000a', 'exports', 'sso_revoked', 'high', '2026-11-20T00:00:00+00:00', 'disabled', 'open', NULL);
 INSERT INTO run (id, started_at, ended_at, outcome, report)

@@ -1,12 +1,19 @@
 //! Identities, directories and findings.
 
-use lapsed::domain::{Expiry, FindingKind, IdentityStatus, Severity, Status, Token};
-use lapsed::store::{DirectoryRow, FindingFilter, IdentityFilter, IdentityRow, NewFinding, Store};
+use lapsed::domain::{Expiry, FindingKind, IdentityStatus, Severity, Standing, Status, Token};
+use lapsed::store::{
+    DirectoryRow, FindingFilter, HoldVerdict, IdentityFilter, IdentityRow, NewFinding, Store,
+};
 use rstest::rstest;
 use uuid::Uuid;
 
 use super::{address, days, fresh_id, insert, now, read, token, write};
 use crate::db::Db;
+
+/// The directories whose word counts.
+fn fresh() -> Vec<String> {
+    ["hr", "apps", "ldap", "okta"].map(str::to_owned).into()
+}
 
 fn identity(directory: &str, email: &str, status: IdentityStatus) -> IdentityRow {
     IdentityRow {
@@ -19,7 +26,11 @@ fn identity(directory: &str, email: &str, status: IdentityStatus) -> IdentityRow
         name: None,
         evidence: format!("{status} at {directory}"),
         since: Some(days(-1)),
-        observed_at: now(),
+        observed_at: Some(now()),
+        account_id: None,
+        candidate: None,
+        candidate_since: None,
+        candidate_evidence: None,
     }
 }
 
@@ -58,8 +69,12 @@ async fn a_statement_replaces_the_one_before(#[values(Db::Sqlite, Db::Postgres)]
         status: IdentityStatus::Unknown,
         reason: Some("not in the listing".into()),
         since: None,
-        observed_at: days(1),
+        observed_at: Some(days(1)),
         name: None,
+        account_id: Some("a-1".into()),
+        candidate: Some("deleted".into()),
+        candidate_since: Some(days(1)),
+        candidate_evidence: Some("404".into()),
         evidence: "none".into(),
         ..before
     };
@@ -147,15 +162,22 @@ async fn a_directory_is_kept_with_what_it_waits_for(#[values(Db::Sqlite, Db::Pos
     let held = DirectoryRow {
         name: "hr".into(),
         kind: "file".into(),
-        fingerprint: Some("f".into()),
-        last_sync_at: Some(now()),
-        last_good_sync_at: Some(days(-1)),
+        standing: Standing {
+            last_sync_at: Some(now()),
+            last_good_sync_at: Some(days(-1)),
+            error: Some("e".into()),
+            failures: 2,
+            failing_since: Some(days(-2)),
+            deferred_until: Some(days(1)),
+        },
         people: 7,
-        error: Some("e".into()),
+        groups: Some("{}".into()),
+        cursor: Some("f".into()),
+        asked: Some("a".into()),
         held: Some("too many".into()),
         held_at: Some(now()),
         held_fingerprint: Some("g".into()),
-        released: true,
+        verdict: Some("released".into()),
     };
     write!(store, tx => tx.put_directory(&held));
     assert_eq!(read!(store, tx => tx.directory("hr")), Some(held));
@@ -197,7 +219,7 @@ async fn only_a_positive_statement_finds_a_token(
         }],
     )
     .await;
-    let outlived = read!(store, tx => tx.outlived_tokens(now(), Uuid::nil(), 10));
+    let outlived = read!(store, tx => tx.outlived_tokens(now(), &fresh(), Uuid::nil(), 10));
     assert_eq!(!outlived.is_empty(), found);
 }
 
@@ -245,8 +267,8 @@ async fn a_token_that_works_and_is_not_found_yet_is_found_once(
     .await;
     let mut expected = [works.clone(), endless];
     expected.sort_by_key(|token| token.id);
-    let first = read!(store, tx => tx.outlived_tokens(now(), Uuid::nil(), 1));
-    let second = read!(store, tx => tx.outlived_tokens(now(), first[0].token.id.0, 10));
+    let first = read!(store, tx => tx.outlived_tokens(now(), &fresh(), Uuid::nil(), 1));
+    let second = read!(store, tx => tx.outlived_tokens(now(), &fresh(), first[0].token.id.0, 10));
     let found: Vec<_> = first
         .iter()
         .chain(&second)
@@ -255,7 +277,7 @@ async fn a_token_that_works_and_is_not_found_yet_is_found_once(
     assert_eq!(found, expected);
     assert_eq!(first[0].identity.directory, "hr");
     write!(store, tx => tx.open_findings(&[finding(&works)]));
-    let left = read!(store, tx => tx.outlived_tokens(now(), Uuid::nil(), 10));
+    let left = read!(store, tx => tx.outlived_tokens(now(), &fresh(), Uuid::nil(), 10));
     assert_eq!(left.len(), 1);
 }
 
@@ -433,13 +455,18 @@ async fn only_a_directory_that_is_held_is_released(#[values(Db::Sqlite, Db::Post
         ..DirectoryRow::default()
     };
     write!(store, tx => tx.put_directory(&free));
-    assert!(!write!(store, tx => tx.release_directory("hr")));
-    assert!(!write!(store, tx => tx.release_directory("none")));
+    assert!(!write!(store, tx => tx.settle_directory("hr", HoldVerdict::Released)));
+    assert!(!write!(store, tx => tx.settle_directory("none", HoldVerdict::Rejected)));
     let held = DirectoryRow {
         held: Some("too many".into()),
         ..free
     };
     write!(store, tx => tx.put_directory(&held));
-    assert!(write!(store, tx => tx.release_directory("hr")));
-    assert!(read!(store, tx => tx.directory("hr")).unwrap().released);
+    assert!(write!(store, tx => tx.settle_directory("hr", HoldVerdict::Released)));
+    assert!(
+        read!(store, tx => tx.directory("hr"))
+            .unwrap()
+            .verdict
+            .is_some()
+    );
 }

@@ -35,6 +35,7 @@ fn engine(store: &Store, folder: &Path, max_per_sweep: u64) -> Engine {
         post: parts::post(&folder.join("outbox")),
         sources: Vec::new(),
         directories: Vec::new(),
+        issuers: lapsed::domain::Issuers::default(),
         holder: new_id(now()),
         last_purge: LastPurge::default(),
         on_progress: Box::new(|| ()),

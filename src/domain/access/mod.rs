@@ -1,0 +1,255 @@
+//! What the word of a directory is worth: from what it tells of a person, what was known before, and a look by
+//! id follows what is believed. Only a positive, matched, complete, fresh statement changes a status; everything
+//! else is unknown with a reason, and keeps the last good statement.
+//!
+//! It goes in two steps, because looks by id cost requests: [`Case::claim`] says what the pull makes of a
+//! person and whether a look is needed, [`Case::conclude`] what follows from both. In between stands the
+//! breaker ([`Review::tripped`]): no look is made, and nothing concluded, of a pull that would turn too many.
+
+mod conclude;
+
+use chrono::TimeDelta;
+
+use super::{Address, Identity, IdentityStatus, Person, Reason};
+
+/// What an operator set as limits of belief for one directory.
+#[derive(Debug, Clone, Copy)]
+pub struct Guards<'a> {
+    /// For so long somebody must be missing before a deletion is believed.
+    pub absence_grace: TimeDelta,
+    /// Which part of the people known active may lose access in one pull, from 0 to 1.
+    pub breaker_share: f64,
+    /// So many may in any case.
+    pub breaker_min: u32,
+    /// Names or ids of groups, of which people must be in one.
+    pub allowed_groups: &'a [String],
+}
+
+/// How a pull told of a person who matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sighting {
+    /// By one account.
+    One(Box<Person>),
+    /// By several, which have the same address.
+    Several,
+    /// Not at all, although it told of everybody.
+    Missing,
+    /// Not at all, because nothing has changed about them, or they were removed: it told of changes alone.
+    Unmentioned,
+}
+
+impl Sighting {
+    /// What a pull told of a person whose bound account is `bound`, in accounts that have this id or one of
+    /// the person's addresses; `otherwise`, if in none.
+    #[must_use]
+    pub fn of(bound: Option<&str>, mut accounts: Vec<Person>, otherwise: Self) -> Self {
+        let is_bound = |person: &Person| bound.is_some() && person.id.as_deref() == bound;
+        if accounts.len() < 2 {
+            let only = accounts.pop().map(Box::new);
+            return only.map_or(otherwise, Self::One);
+        }
+        let Some(at) = accounts.iter().position(is_bound) else {
+            return Self::Several;
+        };
+        let bound = accounts.swap_remove(at);
+        // Whoever has a second account that works has not lost his access.
+        let has_other = accounts.iter().any(|it| !it.status.is_lost());
+        if bound.status.is_lost() && has_other {
+            return Self::Several;
+        }
+        Self::One(Box::new(bound))
+    }
+}
+
+/// A person who matters, with all that is to be weighed.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Their address, as tokens name them.
+    pub email: Address,
+    /// What was known before this pull.
+    pub known: Option<Identity>,
+    /// What the pull told.
+    pub sighting: Sighting,
+}
+
+/// What a pull claims of a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim<'a> {
+    /// Has access.
+    Active(&'a Person),
+    /// Is switched off or deleted, in so many words.
+    Off(&'a Person),
+    /// Is in none of the allowed groups.
+    Outside(&'a Person),
+    /// Is not there; the id under which they were, if there was one.
+    Missing(Option<&'a str>),
+    /// The directory does not say, or not clearly.
+    Unclear(Reason, Option<&'a Person>),
+    /// Another account has the person's address, and the bound one is not to be seen.
+    Stranger(&'a Person),
+    /// What was said before still holds.
+    Same,
+}
+
+impl Case {
+    /// What the pull makes of the person.
+    #[must_use]
+    pub fn claim(&self) -> Claim<'_> {
+        let known_id = self.known.as_ref().and_then(|it| it.account_id.as_deref());
+        match &self.sighting {
+            Sighting::One(person) if self.is_stranger(person) => {
+                let is_deleted = self.known_status() == Some(IdentityStatus::Deleted);
+                match (is_deleted, self.is_namesake(person)) {
+                    // The old account is gone for good, and they were given a new one.
+                    (true, true) => said(person),
+                    (true, false) => Claim::Same,
+                    (false, _) => Claim::Stranger(person),
+                }
+            }
+            Sighting::One(person) => said(person),
+            Sighting::Several => Claim::Unclear(Reason::Ambiguous, None),
+            Sighting::Missing => Claim::Missing(known_id),
+            Sighting::Unmentioned => match self.candidate() {
+                Some(IdentityStatus::Deleted) => Claim::Missing(known_id),
+                _ => Claim::Same,
+            },
+        }
+    }
+
+    /// Whether an account that has the person's address is not the one they were bound to.
+    fn is_stranger(&self, person: &Person) -> bool {
+        let bound = self.known.as_ref().and_then(|it| it.account_id.as_deref());
+        bound.is_some() && bound != person.id.as_deref()
+    }
+
+    /// Whether nothing speaks against an account being the same person's.
+    fn is_namesake(&self, person: &Person) -> bool {
+        let before = self.known.as_ref().and_then(|it| it.name.as_deref());
+        let names = before.zip(person.name.as_deref());
+        names.is_none_or(|(before, now)| before.to_lowercase() == now.to_lowercase())
+    }
+
+    fn known_status(&self) -> Option<IdentityStatus> {
+        self.known.as_ref().map(|known| known.known_status)
+    }
+
+    fn candidate(&self) -> Option<IdentityStatus> {
+        self.known.as_ref().and_then(|known| known.candidate)
+    }
+
+    fn status(&self) -> Option<IdentityStatus> {
+        self.known.as_ref().map(|known| known.status)
+    }
+
+    /// Whether an operator refused to believe just this of the person.
+    fn is_rejected(&self, claim: &Claim<'_>) -> bool {
+        let is_rejected = |known: &Identity| known.reason == Some(Reason::Rejected);
+        self.known.as_ref().is_some_and(is_rejected) && self.candidate() == claim.lost()
+    }
+
+    /// The id that must be looked up before a claim is believed.
+    #[must_use]
+    pub fn look_up(&self, claim: &Claim<'_>) -> Option<String> {
+        let id = match claim {
+            Claim::Off(person) if self.status() != Some(person.status) => person.id.as_deref(),
+            Claim::Missing(id) if self.status() != Some(IdentityStatus::Deleted) => *id,
+            // An address that was given away says nothing of the account that had it; a look at that may.
+            Claim::Stranger(_) => self.known.as_ref().and_then(|it| it.account_id.as_deref()),
+            _ => None,
+        };
+        id.filter(|_| !self.is_rejected(claim)).map(str::to_owned)
+    }
+
+    /// Whether the claim, if believed, would cost somebody the access that they are taken to have.
+    #[must_use]
+    pub fn is_turn(&self, claim: &Claim<'_>) -> bool {
+        if matches!(claim, Claim::Stranger(person) if self.is_namesake(person)) {
+            return false;
+        }
+        let Some(lost) = claim.lost() else {
+            return false;
+        };
+        match &self.known {
+            _ if self.is_rejected(claim) => false,
+            // Whole groups may be named wrongly, so that at first sight everybody is outside.
+            None => lost == IdentityStatus::OutOfGroup,
+            Some(known) if known.known_status == IdentityStatus::Unknown => {
+                lost == IdentityStatus::OutOfGroup && known.candidate.is_none()
+            }
+            Some(known) => {
+                let is_new = known.candidate.is_none() || known.reason == Some(Reason::Rejected);
+                known.known_status == IdentityStatus::Active && is_new
+            }
+        }
+    }
+
+    /// Whether the person has access as far as was known, or, of those never seen, as the account says.
+    #[must_use]
+    pub fn was_active(&self, claim: &Claim<'_>) -> bool {
+        match &self.known {
+            Some(known) if known.known_status != IdentityStatus::Unknown => {
+                known.known_status == IdentityStatus::Active
+            }
+            _ => matches!(claim, Claim::Active(_) | Claim::Outside(_)),
+        }
+    }
+}
+
+impl Claim<'_> {
+    /// The status that it comes to where it is a loss.
+    #[must_use]
+    pub fn lost(&self) -> Option<IdentityStatus> {
+        match self {
+            Self::Off(person) => Some(person.status),
+            Self::Outside(_) => Some(IdentityStatus::OutOfGroup),
+            // Of a stranger: if anything is lost, it is the account that is not to be seen.
+            Self::Missing(Some(_)) | Self::Stranger(_) => Some(IdentityStatus::Deleted),
+            Self::Missing(None) | Self::Active(_) | Self::Unclear(..) | Self::Same => None,
+        }
+    }
+}
+
+/// What one account claims.
+fn said(person: &Person) -> Claim<'_> {
+    match (person.status, person.is_member) {
+        (IdentityStatus::Active, Some(false)) => Claim::Outside(person),
+        (IdentityStatus::Active, _) => Claim::Active(person),
+        (IdentityStatus::Unknown, _) => {
+            let reason = person.reason.unwrap_or(Reason::FieldMissing);
+            Claim::Unclear(reason, Some(person))
+        }
+        _ => Claim::Off(person),
+    }
+}
+
+/// Counts of a pull, for the breaker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Review {
+    /// People taken to have access before.
+    pub active: usize,
+    /// Those who would lose it, with what they would become; in order of address.
+    pub turned: Vec<(String, IdentityStatus)>,
+}
+
+impl Review {
+    /// Takes one person into account.
+    pub fn count(&mut self, case: &Case, claim: &Claim<'_>) {
+        self.active += usize::from(case.was_active(claim));
+        if case.is_turn(claim)
+            && let Some(lost) = claim.lost()
+        {
+            self.turned.push((case.email.key().to_owned(), lost));
+        }
+    }
+
+    /// Why so many people at once cannot have lost their access, if they cannot.
+    #[must_use]
+    pub fn tripped(&self, guards: &Guards<'_>) -> Option<String> {
+        let (lost, active) = (self.turned.len(), self.active);
+        #[expect(clippy::cast_precision_loss, reason = "a share of a head count")]
+        let is_mass = lost as f64 > active as f64 * guards.breaker_share;
+        (is_mass && lost > guards.breaker_min as usize).then(|| {
+            format!("{lost} of {active} people known active would lose their access at once")
+        })
+    }
+}

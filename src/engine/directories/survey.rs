@@ -1,0 +1,304 @@
+//! A look at a directory: what it says of the people who matter, and what of that is believed. Nothing is written.
+
+use std::collections::HashMap;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use sha2::{Digest, Sha256};
+
+use crate::directories::{Asked, Extent, Group, Pulled};
+use crate::domain::access::{Case, Claim, Review};
+use crate::domain::{Identity, IdentityStatus, LookedUp};
+use crate::engine::{Engine, Error, LISTING_TIMEOUT};
+use crate::sources::Fetched;
+use crate::sources::gather::hex;
+use crate::store::{DirectoryRow, IdentityRow, Tx};
+
+use super::WatchedDirectory;
+use super::gather::{Doubt, Gathered, Wanted};
+
+/// So many accounts are looked up at a time.
+const LOOKED_UP_AT_ONCE: usize = 4;
+
+/// What a look at a directory brought.
+#[derive(Debug)]
+pub struct Survey {
+    /// How many people it told of; `None` where it told of some alone.
+    pub people: Option<u64>,
+    /// People now and before, where so few were accepted.
+    pub shrunk: Option<(u64, u64)>,
+    /// What follows.
+    pub outcome: Outcome,
+    pub(super) pulled: Option<Pulled>,
+    pub(super) asked: String,
+}
+
+/// What follows from a pull.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is believed.
+    Believed {
+        /// People of whom something else is known now; in order of address.
+        turns: Vec<Turn>,
+        /// People of whom nobody wants to know any more.
+        forgotten: Vec<String>,
+    },
+    /// It waits for an operator.
+    Held {
+        /// Why.
+        reason: String,
+        /// What exactly waits.
+        fingerprint: String,
+        /// Whom it is about, and what they would become.
+        turns: Vec<(String, &'static str)>,
+    },
+}
+
+impl Default for Outcome {
+    fn default() -> Self {
+        Self::Believed {
+            turns: Vec::new(),
+            forgotten: Vec::new(),
+        }
+    }
+}
+
+/// A person of whom something else is known now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// The status before; `None` for somebody new.
+    pub before: Option<IdentityStatus>,
+    /// What is known now.
+    pub now: Identity,
+}
+
+impl Turn {
+    /// Whether the status is another.
+    #[must_use]
+    pub fn is_turn(&self) -> bool {
+        self.before != Some(self.now.status)
+    }
+}
+
+impl Engine {
+    /// Asks a directory, and decides what of its word is believed.
+    pub async fn survey(
+        &self,
+        watched: &WatchedDirectory,
+        row: &DirectoryRow,
+        accept_shrink: bool,
+    ) -> Result<Survey, Error> {
+        let survey = self.survey_in_time(watched, row, accept_shrink);
+        match tokio::time::timeout(LISTING_TIMEOUT, survey).await {
+            Ok(survey) => survey,
+            Err(_) => Err(Error::TimedOut),
+        }
+    }
+
+    async fn survey_in_time(
+        &self,
+        watched: &WatchedDirectory,
+        row: &DirectoryRow,
+        accept_shrink: bool,
+    ) -> Result<Survey, Error> {
+        let mut wanted = self.wanted(watched).await?;
+        let asked = wanted.digest(&watched.allowed_groups);
+        let is_same = row.asked.as_deref() == Some(&asked);
+        let question = Asked {
+            people: &wanted.people,
+            cursor: row.cursor.as_deref().filter(|_| is_same),
+        };
+        let mut gathered = Gathered::default();
+        let mut tell = |person| gathered.add(&wanted, &person);
+        let pulled = match watched.directory.pull(&question, &mut tell).await? {
+            Fetched::New(pulled) => Some(pulled),
+            Fetched::Unchanged => None,
+        };
+        // A listing that is kept whole names no accounts, so that what was known serves only now.
+        if watched.directory.is_kept_whole() {
+            let mut tx = self.store.read().await?;
+            if pulled.is_some() || tx.is_any_candidate(&watched.name).await? {
+                wanted.know(identities(&mut tx, &watched.name).await?);
+            }
+        }
+        let unchanged = Pulled {
+            extent: Extent::Changes,
+            ..Pulled::default()
+        };
+        let seen = pulled.as_ref().unwrap_or(&unchanged);
+        let shrunk = believable(&gathered, &wanted, seen, row)?;
+        if let Some((found, before)) = shrunk.filter(|_| !accept_shrink) {
+            return Err(Error::Shrunk {
+                name: watched.name.clone(),
+                found,
+                before,
+            });
+        }
+        let is_whole = seen.extent == Extent::Everybody;
+        let people = is_whole.then_some(gathered.told);
+        let somebody = gathered.somebody.take();
+        let cases = gathered.cases(&wanted, seen);
+        let emptied = pulled.as_ref().and_then(|it| emptied(row, &it.groups));
+        let mut outcome = self.weigh(watched, row, &cases, emptied, somebody).await?;
+        if let Outcome::Believed { forgotten, .. } = &mut outcome {
+            *forgotten = wanted.forgotten();
+        }
+        Ok(Survey {
+            people,
+            shrunk,
+            outcome,
+            pulled,
+            asked,
+        })
+    }
+
+    async fn wanted(&self, watched: &WatchedDirectory) -> Result<Wanted, Error> {
+        let mut tx = self.store.read().await?;
+        let keys = tx.issuer_keys().await?;
+        let mut wanted = Wanted::new(watched, &self.issuers, &keys);
+        if !watched.directory.is_kept_whole() {
+            wanted.know(identities(&mut tx, &watched.name).await?);
+        }
+        Ok(wanted)
+    }
+
+    /// Decides, after the looks by id that it takes.
+    async fn weigh(
+        &self,
+        watched: &WatchedDirectory,
+        row: &DirectoryRow,
+        cases: &[Case],
+        emptied: Option<String>,
+        somebody: Option<String>,
+    ) -> Result<Outcome, Error> {
+        let guards = watched.guards();
+        let claims: Vec<Claim<'_>> = cases.iter().map(Case::claim).collect();
+        let mut review = Review::default();
+        for (case, claim) in cases.iter().zip(&claims) {
+            review.count(case, claim);
+        }
+        let mut is_rejected = false;
+        if let Some(reason) = emptied.or_else(|| review.tripped(&guards)) {
+            let fingerprint = fingerprint(&review, &reason);
+            let is_known = row.held_fingerprint.as_deref() == Some(&fingerprint);
+            match row.verdict.as_deref().filter(|_| is_known) {
+                Some("released") => {}
+                Some("rejected") => is_rejected = true,
+                _ => {
+                    let turns = review.turned.into_iter();
+                    let turns = turns.map(|(key, status)| (key, status.as_str()));
+                    return Ok(Outcome::Held {
+                        reason,
+                        fingerprint,
+                        turns: turns.collect(),
+                    });
+                }
+            }
+        }
+        let is_refused = |case: &Case, claim: &Claim<'_>| is_rejected && case.is_turn(claim);
+        let ids: Vec<String> = cases
+            .iter()
+            .zip(&claims)
+            .filter(|(case, claim)| !is_refused(case, claim))
+            .filter_map(|(case, claim)| case.look_up(claim))
+            .collect();
+        let looked = look_up(watched, ids, somebody).await?;
+        let now = self.now();
+        let mut turns = Vec::new();
+        for (case, claim) in cases.iter().zip(&claims) {
+            let next = if is_refused(case, claim) {
+                Some(case.refuse(claim))
+            } else {
+                let looked = case.look_up(claim).and_then(|id| looked.get(&id));
+                case.conclude(claim, looked, &guards, now)
+            };
+            let before = case.known.as_ref().map(|known| known.status);
+            turns.extend(next.map(|now| Turn { before, now }));
+        }
+        Ok(Outcome::Believed {
+            turns,
+            forgotten: Vec::new(),
+        })
+    }
+}
+
+async fn identities(tx: &mut Tx, directory: &str) -> Result<Vec<Identity>, Error> {
+    let rows = tx.identities_of(directory).await?.into_iter();
+    let known: Result<Vec<_>, _> = rows.map(IdentityRow::identity).collect();
+    Ok(known?)
+}
+
+/// Doubts a pull; tells how much smaller it is where that is much.
+fn believable(
+    gathered: &Gathered,
+    wanted: &Wanted,
+    pulled: &Pulled,
+    row: &DirectoryRow,
+) -> Result<Option<(u64, u64)>, Error> {
+    if let Some(first) = pulled.refusals.shown.first() {
+        return Err(Error::Refused {
+            count: pulled.refusals.count,
+            first: first.to_string(),
+        });
+    }
+    if let Some(doubt) = gathered.doubt(wanted, pulled, row) {
+        return Err(doubt.into());
+    }
+    Ok(gathered.shrunk(pulled, row))
+}
+
+/// Looks accounts up by their ids. Before an absence is believed, somebody who is there must be found.
+async fn look_up(
+    watched: &WatchedDirectory,
+    ids: Vec<String>,
+    somebody: Option<String>,
+) -> Result<HashMap<String, LookedUp>, Error> {
+    let directory = &watched.directory;
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    if let Some(somebody) = somebody
+        && !matches!(directory.look_up(&somebody).await?, LookedUp::Found(_))
+    {
+        return Err(Doubt::BlindById.into());
+    }
+    let looks = ids.into_iter().map(|id| async move {
+        let looked = directory.look_up(&id).await?;
+        Ok::<_, Error>((id, looked))
+    });
+    let looks = stream::iter(looks).buffer_unordered(LOOKED_UP_AT_ONCE);
+    looks.try_collect().await
+}
+
+/// What exactly waits for an operator: the people and what they would become.
+fn fingerprint(review: &Review, reason: &str) -> String {
+    let mut digest = Sha256::new_with_prefix(reason);
+    for (key, status) in &review.turned {
+        digest.update(format!("\n{key} {status}"));
+    }
+    hex(digest)
+}
+
+/// Which allowed group lost so many people that it looks like a mistake.
+fn emptied(row: &DirectoryRow, groups: &[Group]) -> Option<String> {
+    let before: HashMap<String, u64> = row
+        .groups
+        .as_deref()
+        .and_then(|text| serde_json::from_str(text).ok())?;
+    groups.iter().find_map(|group| {
+        let before = *before.get(&group.name)?;
+        let is_emptied = group.members * 2 < before;
+        is_emptied.then(|| {
+            let (name, now) = (&group.name, group.members);
+            format!("the allowed group {name:?} has {now} people and had {before}")
+        })
+    })
+}
+
+/// The sizes of the allowed groups, as they are kept.
+pub(super) fn written(groups: &[Group]) -> String {
+    let sizes: HashMap<&str, u64> = groups
+        .iter()
+        .map(|group| (group.name.as_str(), group.members))
+        .collect();
+    serde_json::to_string(&sizes).unwrap_or_default()
+}
