@@ -155,7 +155,7 @@ async fn every_migration_runs_over_the_rows_of_those_before(
         .unwrap();
     assert_eq!(
         (people[0].0.status, people[0].1),
-        (IdentityStatus::Disabled, 1)
+        (IdentityStatus::Unknown, 1)
     );
     assert_eq!(tx.sources().await.unwrap()[0].tokens, 1);
     let verdict = tx.directories().await.unwrap().remove(0).verdict;
@@ -231,6 +231,7 @@ async fn both_schemas_name_the_same_tables_columns_and_indexes() {
                 "deferred_until",
                 "acknowledged_until",
                 "failing_since",
+                "candidate_since",
             ]
             .iter()
             .any(|end| name.trim_end_matches('?').ends_with(end));

@@ -197,7 +197,17 @@ impl Case {
             LookedUp::Gone {
                 evidence,
                 is_certain,
-            } => self.gone(evidence, *is_certain, guards, now),
+            } => {
+                let gone = self.gone(evidence, *is_certain, guards, now);
+                let listed = match claim {
+                    Claim::Off(person) => person.id.clone(),
+                    _ => None,
+                };
+                Identity {
+                    account_id: gone.account_id.or(listed),
+                    ..gone
+                }
+            }
             LookedUp::Unclear(_) => match claim {
                 Claim::Off(person) => self.unclear(Reason::Unconfirmed, Some(person)),
                 Claim::Stranger(_) => self.unclear(Reason::BindingUnsafe, None),

@@ -32,6 +32,22 @@ pub struct Survey {
     pub(super) asked: String,
 }
 
+impl Survey {
+    /// Nothing is to be weighed.
+    fn unchanged(asked: String) -> Self {
+        Self {
+            people: None,
+            shrunk: None,
+            outcome: Outcome::Believed {
+                turns: Vec::new(),
+                forgotten: Vec::new(),
+            },
+            pulled: None,
+            asked,
+        }
+    }
+}
+
 /// What follows from a pull.
 #[derive(Debug)]
 pub enum Outcome {
@@ -51,15 +67,6 @@ pub enum Outcome {
         /// Whom it is about, and what they would become.
         turns: Vec<(String, &'static str)>,
     },
-}
-
-impl Default for Outcome {
-    fn default() -> Self {
-        Self::Believed {
-            turns: Vec::new(),
-            forgotten: Vec::new(),
-        }
-    }
 }
 
 /// A person of whom something else is known now.
@@ -116,9 +123,10 @@ impl Engine {
         // A listing that is kept whole names no accounts, so that what was known serves only now.
         if watched.directory.is_kept_whole() {
             let mut tx = self.store.read().await?;
-            if pulled.is_some() || tx.is_any_candidate(&watched.name).await? {
-                wanted.know(identities(&mut tx, &watched.name).await?);
+            if pulled.is_none() && !tx.is_any_candidate(&watched.name).await? {
+                return Ok(Survey::unchanged(asked));
             }
+            wanted.know(identities(&mut tx, &watched.name).await?);
         }
         let unchanged = Pulled {
             extent: Extent::Changes,
