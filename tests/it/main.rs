@@ -4,6 +4,7 @@
 
 mod database;
 mod db;
+mod directories;
 mod engine;
 mod judging;
 mod migrations;

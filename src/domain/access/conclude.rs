@@ -85,7 +85,6 @@ impl Case {
             candidate: None,
             candidate_since: None,
             candidate_evidence: None,
-            ..base
         }
         .unless_only_seen_again(self.known.as_ref())
     }

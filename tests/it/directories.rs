@@ -1,0 +1,596 @@
+//! Directories with the whole engine: whoever lost access is flagged, and nobody else, whatever a directory does.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use lapsed::clock::Clock;
+use lapsed::directories::{Asked, Directory, Extent, Group, LookedUp, Pulled, Tell};
+use lapsed::domain::{
+    Expiry, FindingKind, IdentityStatus, Issuers, Listed, Person, Policy, Reason, Schedule,
+};
+use lapsed::engine::{self, Engine, LastPurge, Report, SweepOptions, Watched, WatchedDirectory};
+use lapsed::sources::{Checked, Error, Fetched, Last, Listing, Refusal, Source, Tokens};
+use lapsed::store::{DirectoryRow, FindingFilter, HoldVerdict, IdentityFilter, Store};
+use rstest::rstest;
+use tokio_util::sync::CancellationToken;
+
+use crate::db::{Db, Fresh};
+use crate::parts;
+
+/// So many people issued tokens, two each.
+const PEOPLE: usize = 10;
+
+/// Lists two tokens of each person.
+struct Shop;
+
+#[async_trait]
+impl Source for Shop {
+    async fn fetch(&self, _: &Last) -> Result<Fetched<Listing>, Error> {
+        let tokens = (0..PEOPLE * 2).map(|n| {
+            use lapsed::domain::Cell::Value;
+            Ok(Listed {
+                issuer: Value(address(n / 2).parse().unwrap()),
+                expiry: Value(Expiry::Never),
+                ..Listed::named(&format!("t{n:02}"))
+            })
+        });
+        Ok(Fetched::New(Listing {
+            tokens: Tokens(Box::new(tokens)),
+            count: 2 * PEOPLE as u64,
+            ..Listing::default()
+        }))
+    }
+
+    async fn check(&self) -> Result<Checked, Error> {
+        Ok(Checked::default())
+    }
+}
+
+fn address(number: usize) -> String {
+    format!("p{number:02}@example.org")
+}
+
+/// What a directory does when it is asked.
+#[derive(Clone, Default)]
+struct Script {
+    listed: Vec<Person>,
+    /// By id; others are found as they are listed.
+    looks: HashMap<String, LookedUp>,
+    groups: Vec<Group>,
+    refuses: bool,
+    fails: bool,
+    fails_by_id: bool,
+    extent: Extent,
+    removed: Vec<String>,
+    looked_up: Vec<String>,
+}
+
+#[derive(Default)]
+struct Scripted(Mutex<Script>);
+
+#[async_trait]
+impl Directory for Scripted {
+    async fn pull(&self, _: &Asked<'_>, tell: &mut Tell<'_>) -> Result<Fetched<Pulled>, Error> {
+        let mut script = self.0.lock().unwrap();
+        script.looked_up.clear();
+        if script.fails {
+            return Err(Error::CannotRevoke);
+        }
+        script.listed.iter().cloned().for_each(tell);
+        let mut pulled = Pulled {
+            extent: script.extent,
+            groups: script.groups.clone(),
+            removed: script.removed.clone(),
+            ..Pulled::default()
+        };
+        if script.refuses {
+            pulled.refusals.add(Refusal {
+                file: "people".to_owned(),
+                line: 7,
+                reason: "no status".to_owned(),
+            });
+        }
+        Ok(Fetched::New(pulled))
+    }
+
+    async fn look_up(&self, id: &str) -> Result<LookedUp, Error> {
+        let mut script = self.0.lock().unwrap();
+        script.looked_up.push(id.to_owned());
+        if script.fails_by_id {
+            return Err(Error::CannotRevoke);
+        }
+        let told = script.looks.get(id).cloned();
+        let listed = script.listed.iter().find(|it| it.id.as_deref() == Some(id));
+        Ok(told.unwrap_or_else(|| {
+            listed.map_or_else(gone, |it| LookedUp::Found(Box::new(it.clone())))
+        }))
+    }
+
+    async fn check(&self) -> Result<Checked, Error> {
+        Ok(Checked::default())
+    }
+}
+
+fn gone() -> LookedUp {
+    LookedUp::Gone {
+        evidence: "404 for its id".to_owned(),
+        is_certain: false,
+    }
+}
+
+fn person(number: usize) -> Person {
+    Person {
+        id: Some(format!("id-{number:02}")),
+        addresses: vec![address(number).parse().unwrap()],
+        name: None,
+        status: IdentityStatus::Active,
+        reason: None,
+        since: None,
+        evidence: "enabled=true".to_owned(),
+        is_member: None,
+    }
+}
+
+fn disable(person: &mut Person) {
+    person.status = IdentityStatus::Disabled;
+    person.reason = Some(Reason::Admin);
+    person.evidence = "enabled=false".to_owned();
+}
+
+fn start() -> DateTime<Utc> {
+    "2026-11-21T09:00:00Z".parse().unwrap()
+}
+
+fn lost_access() -> FindingFilter {
+    FindingFilter {
+        kind: Some(FindingKind::SsoRevoked),
+        all: false,
+    }
+}
+
+struct World {
+    engine: Engine,
+    directory: Arc<Scripted>,
+    outbox: tempfile::TempDir,
+    _fresh: Fresh,
+}
+
+impl World {
+    /// Everybody is listed and active, and was seen so.
+    async fn new(db: Db) -> Self {
+        let world = Self::unseen(db, &[]).await;
+        world.sweep().await;
+        world
+    }
+
+    async fn unseen(db: Db, allowed_groups: &[&str]) -> Self {
+        let (store, fresh) = db.store().await;
+        let outbox = tempfile::tempdir().unwrap();
+        let directory = Arc::new(Scripted::default());
+        directory.0.lock().unwrap().listed = (0..PEOPLE).map(person).collect();
+        let watched = WatchedDirectory {
+            name: "corp".to_owned(),
+            kind: "scripted",
+            directory: directory.clone(),
+            schedule: None,
+            allowed_groups: allowed_groups.iter().map(|&name| name.to_owned()).collect(),
+            canaries: vec![address(9).parse().unwrap()],
+            absence_grace: TimeDelta::zero(),
+            fresh_for: TimeDelta::days(1),
+            breaker_share: 0.1,
+            breaker_min: 3,
+        };
+        Self {
+            engine: engine(&store, outbox.path(), watched),
+            directory,
+            outbox,
+            _fresh: fresh,
+        }
+    }
+
+    fn script(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.directory.0.lock().unwrap());
+    }
+
+    /// A sweep a minute after the last.
+    async fn sweep(&self) -> Report {
+        self.engine.clock.advance(TimeDelta::minutes(1));
+        let stop = CancellationToken::new();
+        self.engine.sweep(&SweepOptions::default(), &stop).await
+    }
+
+    async fn flagged(&self) -> Vec<String> {
+        let mut tx = self.engine.store.read().await.unwrap();
+        let now = self.engine.now();
+        let rows = tx.list_findings(lost_access(), None, now, 100).await;
+        let mut names: Vec<String> = rows
+            .unwrap()
+            .into_iter()
+            .map(|row| row.token_name)
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    async fn evidence(&self) -> Vec<String> {
+        let mut tx = self.engine.store.read().await.unwrap();
+        let now = self.engine.now();
+        let rows = tx.list_findings(lost_access(), None, now, 100).await;
+        rows.unwrap().into_iter().map(|row| row.evidence).collect()
+    }
+
+    /// Status and reason of a person.
+    async fn identity(&self, number: usize) -> (IdentityStatus, Option<String>) {
+        let mut tx = self.engine.store.read().await.unwrap();
+        let filter = IdentityFilter {
+            email_key: Some(address(number)),
+            ..IdentityFilter::default()
+        };
+        let rows = tx
+            .list_identities(&filter, None, self.engine.now(), 10)
+            .await;
+        let (row, _) = rows.unwrap().remove(0);
+        (row.status, row.reason)
+    }
+
+    async fn row(&self) -> DirectoryRow {
+        let mut tx = self.engine.store.read().await.unwrap();
+        tx.directory("corp").await.unwrap().unwrap()
+    }
+
+    async fn settle(&self, verdict: HoldVerdict) {
+        let mut tx = self.engine.store.begin().await.unwrap();
+        assert!(tx.settle_directory("corp", verdict).await.unwrap());
+        tx.commit().await.unwrap();
+    }
+
+    fn mails(&self) -> usize {
+        let files = std::fs::read_dir(self.outbox.path()).unwrap();
+        let is_mail = |path: &Path| path.extension().is_some_and(|it| it == "eml");
+        files
+            .filter(|file| is_mail(&file.as_ref().unwrap().path()))
+            .count()
+    }
+}
+
+fn engine(store: &Store, outbox: &Path, watched: WatchedDirectory) -> Engine {
+    Engine {
+        store: store.clone(),
+        clock: Clock::manual(start()),
+        policy: Policy {
+            admins: vec!["boss@example.org".parse().unwrap()],
+            ..parts::policy()
+        },
+        settings: parts::settings(),
+        post: parts::post(outbox),
+        sources: vec![Watched {
+            name: "shop".to_owned(),
+            kind: "shop",
+            source: Arc::new(Shop),
+            schedule: None,
+            allow_revoke: false,
+            policy_ttl: None,
+            owners: None,
+        }],
+        directories: vec![watched],
+        issuers: Issuers::default(),
+        holder: engine::new_id(start()),
+        last_purge: LastPurge::default(),
+        on_progress: Box::new(|| ()),
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn whoever_is_disabled_is_flagged_in_one_mail_and_cleared_when_he_is_back(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    assert!(world.flagged().await.is_empty());
+    world.script(|script| disable(&mut script.listed[2]));
+    let report = world.sweep().await;
+    assert!(!report.is_failure(), "{report:?}");
+    assert_eq!(world.flagged().await, ["t04", "t05"]);
+    assert_eq!(world.mails(), 1, "one mail for both tokens");
+    let said = "corp says enabled=false, seen 2026-11-21 09:02 UTC, checked by id";
+    assert_eq!(world.evidence().await, [said, said]);
+    let report = world.sweep().await;
+    assert_eq!((report.people_changed, report.findings_opened), (0, 0));
+    let looked_up = world.directory.0.lock().unwrap().looked_up.clone();
+    assert!(looked_up.is_empty(), "once is enough: {looked_up:?}");
+    world.script(|script| script.listed[2] = person(2));
+    world.sweep().await;
+    assert!(world.flagged().await.is_empty());
+    assert_eq!(world.mails(), 1);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_deletion_shows_by_the_third_sweep(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let world = World::new(db).await;
+    world.script(|script| drop(script.listed.remove(2)));
+    world.sweep().await;
+    assert!(world.flagged().await.is_empty());
+    assert_eq!(
+        world.identity(2).await,
+        (IdentityStatus::Unknown, Some("absent".to_owned()))
+    );
+    world.sweep().await;
+    assert_eq!(world.flagged().await, ["t04", "t05"]);
+    assert_eq!(world.identity(2).await.0, IdentityStatus::Deleted);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_removal_told_of_among_changes_is_looked_up(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let world = World::new(db).await;
+    world.script(|script| {
+        script.extent = Extent::Changes;
+        script.removed = vec!["id-02".to_owned()];
+        let rest = script.listed.split_off(9);
+        let there = script
+            .listed
+            .drain(..)
+            .filter(|it| it.id.as_deref() != Some("id-02"));
+        let there = there.map(|it| (it.id.clone().unwrap(), LookedUp::Found(Box::new(it))));
+        script.looks = there.collect();
+        script.listed = rest;
+    });
+    world.sweep().await;
+    // What the cursor told once is not told again.
+    world.script(|script| script.removed.clear());
+    world.sweep().await;
+    assert_eq!(world.flagged().await, ["t04", "t05"]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_group_is_left_when_it_was_read_twice(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let world = World::unseen(db, &["ops"]).await;
+    let group = |members| {
+        vec![Group {
+            name: "ops".to_owned(),
+            members,
+        }]
+    };
+    world.script(|script| {
+        script
+            .listed
+            .iter_mut()
+            .for_each(|it| it.is_member = Some(true));
+        script.groups = group(10);
+    });
+    world.sweep().await;
+    world.script(|script| {
+        script.listed[2].is_member = Some(false);
+        script.groups = group(9);
+    });
+    world.sweep().await;
+    assert!(world.flagged().await.is_empty());
+    world.sweep().await;
+    assert_eq!(world.flagged().await, ["t04", "t05"]);
+    assert_eq!(world.identity(2).await.0, IdentityStatus::OutOfGroup);
+    let evidence = world.evidence().await;
+    assert!(
+        evidence[0].starts_with("corp says in none of the allowed groups (ops), read twice, "),
+        "{evidence:?}"
+    );
+    world.script(|script| script.listed[2].is_member = Some(true));
+    world.sweep().await;
+    assert!(world.flagged().await.is_empty());
+}
+
+/// What a directory may do wrong, and whether the sweep says so.
+#[rstest]
+#[case::out_of_reach(|script: &mut Script| script.fails = true, true)]
+#[case::nobody_listed(|script: &mut Script| script.listed.clear(), true)]
+#[case::the_canary_is_disabled(|script: &mut Script| disable(&mut script.listed[9]), true)]
+#[case::the_canary_is_missing(|script: &mut Script| drop(script.listed.pop()), true)]
+#[case::a_field_is_dropped(|script: &mut Script| for it in &mut script.listed {
+    it.status = IdentityStatus::Unknown;
+    it.reason = Some(Reason::FieldMissing);
+}, true)]
+#[case::rows_are_refused(|script: &mut Script| { script.refuses = true; disable(&mut script.listed[1]); }, true)]
+#[case::half_are_missing(|script: &mut Script| drop(script.listed.drain(..5)), true)]
+#[case::two_are_missing_and_there_by_id(|script: &mut Script| for it in script.listed.drain(..2) {
+    script.looks.insert(it.id.clone().unwrap(), LookedUp::Found(Box::new(it)));
+}, false)]
+#[case::two_are_missing_and_nobody_is_there_by_id(|script: &mut Script| {
+    for it in &script.listed { script.looks.insert(it.id.clone().unwrap(), gone()); }
+    script.listed.drain(..2);
+}, true)]
+#[case::no_look_is_allowed(|script: &mut Script| {
+    script.listed.drain(..2);
+    for n in 0..2 { script.looks.insert(format!("id-{n:02}"), LookedUp::Unclear("403".to_owned())); }
+}, false)]
+#[case::a_look_fails(|script: &mut Script| { script.listed.drain(..2); script.fails_by_id = true; }, true)]
+#[case::a_lagging_index_says_disabled(|script: &mut Script| {
+    script.looks.insert("id-01".to_owned(), LookedUp::Found(Box::new(person(1))));
+    disable(&mut script.listed[1]);
+}, false)]
+#[case::two_have_one_address(|script: &mut Script| {
+    let mut second = person(11);
+    second.addresses = vec![address(1).parse().unwrap()];
+    script.listed.push(second);
+    disable(&mut script.listed[1]);
+}, false)]
+#[case::it_answers_anything(|script: &mut Script| {
+    script.listed[3].addresses.push("nobody-has-this-address@lapsed.invalid".parse().unwrap());
+    disable(&mut script.listed[3]);
+}, true)]
+#[case::a_mass_is_disabled(|script: &mut Script| script.listed[..4].iter_mut().for_each(disable), true)]
+#[case::all_ids_are_others(|script: &mut Script| for it in &mut script.listed {
+    it.id = it.id.as_ref().map(|id| format!("new-{id}"));
+}, false)]
+#[tokio::test]
+async fn nobody_is_flagged_whatever_a_directory_does(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[case] fault: fn(&mut Script),
+    #[case] is_told: bool,
+) {
+    let world = World::new(db).await;
+    world.script(fault);
+    for _ in 0..3 {
+        let report = world.sweep().await;
+        assert_eq!(report.is_failure(), is_told, "{report:?}");
+        assert_eq!(world.flagged().await, [""; 0]);
+    }
+    // A clock that is a day ahead makes no difference, but that what is said of nobody no longer counts.
+    world.engine.clock.advance(TimeDelta::days(1));
+    world.sweep().await;
+    assert_eq!(world.flagged().await, [""; 0]);
+    world.script(|script| {
+        *script = Script {
+            listed: (0..PEOPLE).map(person).collect(),
+            ..Script::default()
+        };
+    });
+    let report = world.sweep().await;
+    assert!(!report.is_failure(), "{report:?}");
+    for number in 0..PEOPLE {
+        assert_eq!(world.identity(number).await.0, IdentityStatus::Active);
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_emptied_group_is_held(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let world = World::unseen(db, &["ops"]).await;
+    let group = |members| {
+        vec![Group {
+            name: "ops".to_owned(),
+            members,
+        }]
+    };
+    world.script(|script| {
+        script
+            .listed
+            .iter_mut()
+            .for_each(|it| it.is_member = Some(true));
+        script.groups = group(10);
+    });
+    world.sweep().await;
+    world.script(|script| {
+        script.listed[0].is_member = Some(false);
+        script.groups = group(4);
+    });
+    for _ in 0..3 {
+        assert!(world.sweep().await.is_failure());
+    }
+    assert!(world.flagged().await.is_empty());
+    let held = world.row().await.held.unwrap();
+    assert_eq!(held, "the allowed group \"ops\" has 4 people and had 10");
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_is_held_waits_for_a_word_and_follows_it(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let world = World::new(db).await;
+    world.script(|script| script.listed[..4].iter_mut().for_each(disable));
+    for _ in 0..2 {
+        let report = world.sweep().await;
+        assert!(report.is_failure());
+        assert_eq!(world.mails(), 1, "one alert");
+    }
+    world.settle(HoldVerdict::Rejected).await;
+    let report = world.sweep().await;
+    assert!(!report.is_failure(), "{report:?}");
+    assert!(world.flagged().await.is_empty());
+    assert_eq!(
+        world.identity(0).await,
+        (IdentityStatus::Unknown, Some("rejected".to_owned()))
+    );
+    // Others still count, and whoever was refused is not asked about again.
+    world.script(|script| disable(&mut script.listed[7]));
+    let report = world.sweep().await;
+    assert!(!report.is_failure(), "{report:?}");
+    assert_eq!(world.flagged().await, ["t14", "t15"]);
+    // Back, and out again: that is another matter, and may be right.
+    world.script(|script| {
+        script.listed[..4]
+            .iter_mut()
+            .enumerate()
+            .for_each(|(n, it)| *it = person(n))
+    });
+    world.sweep().await;
+    world.script(|script| script.listed[..4].iter_mut().for_each(disable));
+    assert!(world.sweep().await.is_failure());
+    world.settle(HoldVerdict::Released).await;
+    let report = world.sweep().await;
+    assert!(!report.is_failure(), "{report:?}");
+    assert_eq!(world.flagged().await.len(), 10);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_stale_word_flags_nobody_and_clears_nobody(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let world = World::new(db).await;
+    world.script(|script| disable(&mut script.listed[2]));
+    world.sweep().await;
+    assert_eq!(world.flagged().await.len(), 2);
+    world.script(|script| script.fails = true);
+    world.engine.clock.advance(TimeDelta::days(2));
+    let report = world.sweep().await;
+    assert!(report.is_failure());
+    assert_eq!(world.flagged().await.len(), 2);
+    // Somebody resolved them in the store: they open again only when the directory is heard again.
+    let mut tx = world.engine.store.begin().await.unwrap();
+    let now = world.engine.now();
+    let rows = tx
+        .list_findings(lost_access(), None, now, 10)
+        .await
+        .unwrap();
+    for row in rows {
+        tx.resolve_finding(row.id, now).await.unwrap();
+    }
+    tx.put_meta("judge.pending", "test").await.unwrap();
+    tx.commit().await.unwrap();
+    world.sweep().await;
+    assert!(world.flagged().await.is_empty());
+    world.script(|script| script.fails = false);
+    world.engine.clock.advance(TimeDelta::hours(2));
+    world.sweep().await;
+    assert_eq!(world.flagged().await.len(), 2);
+}
+
+#[rstest]
+#[tokio::test]
+async fn three_failures_are_told_once_and_the_recovery_once(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    world.script(|script| script.fails = true);
+    for (sweep, mails) in [(1, 0), (2, 0), (3, 1), (4, 1)] {
+        assert!(world.sweep().await.is_failure());
+        assert_eq!(world.mails(), mails, "after {sweep}");
+    }
+    world.script(|script| script.fails = false);
+    for _ in 0..2 {
+        world.sweep().await;
+        assert_eq!(world.mails(), 2);
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_schedule_is_obeyed_by_the_clock_alone(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let mut world = World::unseen(db, &[]).await;
+    let hourly = Schedule::new("0 * * * *", chrono_tz::UTC).unwrap();
+    world.engine.directories[0].schedule = Some(hourly);
+    world.sweep().await;
+    world.script(|script| disable(&mut script.listed[2]));
+    world.engine.clock.advance(TimeDelta::minutes(1));
+    let stop = CancellationToken::new();
+    let by_clock = SweepOptions {
+        by_schedule: true,
+        ..SweepOptions::default()
+    };
+    world.engine.sweep(&by_clock, &stop).await;
+    assert!(world.flagged().await.is_empty());
+    world.engine.clock.advance(TimeDelta::hours(1));
+    world.engine.sweep(&by_clock, &stop).await;
+    assert_eq!(world.flagged().await, ["t04", "t05"]);
+}
