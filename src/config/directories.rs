@@ -6,10 +6,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
+use secrecy::ExposeSecret;
 
 use super::sources::{ReadKind, kind, name, schedule, timeout};
 use super::{field::Field, table::Table};
-use crate::directories::{Kind, file};
+use crate::directories::{Kind, file, scim};
 use crate::domain::{Address, Schedule};
 
 /// A place that knows whether a person still has access.
@@ -37,10 +38,38 @@ pub struct DirectoryConfig {
     pub kind: Kind,
 }
 
-const KINDS: &[(&str, ReadKind<Kind>)] = &[("file", |table| {
-    let path = table.required("path", "path = \"people.csv\"", Field::path)?;
-    Some(Kind::File(file::Config { path }))
-})];
+const KINDS: &[(&str, ReadKind<Kind>)] = &[
+    ("file", |table| {
+        let path = table.required("path", "path = \"people.csv\"", Field::path)?;
+        Some(Kind::File(file::Config { path }))
+    }),
+    ("scim", scim),
+];
+
+fn scim(table: &mut Table) -> Option<Kind> {
+    let example = "url = \"https://idp.example.org/scim/v2\"";
+    let url = table.required("url", example, |field| {
+        let url = field.site()?;
+        let is_list = ["/Users", "/Groups"]
+            .iter()
+            .any(|list| url.path().trim_end_matches('/').ends_with(list));
+        let why = "must end before /Users: write for example https://idp.example.org/scim/v2";
+        (!is_list).then_some(url).ok_or_else(|| why.to_owned())
+    });
+    let token = table.required("token", "token = { file = \"scim-token\" }", |field| {
+        let token = field.secret()?;
+        let is_token = !token.expose_secret().trim().is_empty();
+        is_token
+            .then_some(token)
+            .ok_or_else(|| "is empty".to_owned())
+    });
+    let ca_file = table.optional("ca_file", Field::path);
+    Some(Kind::Scim(scim::Config {
+        url: url?,
+        token: token?,
+        ca_file,
+    }))
+}
 
 impl DirectoryConfig {
     /// All directories; their schedules are read in this zone.

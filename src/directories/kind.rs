@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Directory, file};
+use super::{Directory, file, scim};
 use crate::sources::Error;
 
 /// What a directory is, as it is configured.
@@ -10,6 +10,8 @@ use crate::sources::Error;
 pub enum Kind {
     /// A file.
     File(file::Config),
+    /// A SCIM 2.0 server.
+    Scim(scim::Config),
 }
 
 /// What every kind is told.
@@ -29,6 +31,7 @@ impl Kind {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
+            Self::Scim(_) => "scim",
         }
     }
 
@@ -39,6 +42,7 @@ impl Kind {
     pub fn build(&self, common: &Common) -> Result<Box<dyn Directory>, Error> {
         Ok(match self {
             Self::File(config) => Box::new(config.build(common)),
+            Self::Scim(config) => Box::new(config.build(common)?),
         })
     }
 }

@@ -5,6 +5,7 @@ pub mod file;
 mod grant;
 mod kind;
 mod people;
+pub mod scim;
 
 use async_trait::async_trait;
 

@@ -21,6 +21,7 @@ mod nocodb;
 mod people;
 mod postgres;
 mod rancher;
+mod scim;
 mod several;
 mod sources;
 mod sql;

@@ -120,6 +120,19 @@ fn bad_values_say_what_to_write() {
 }
 
 #[test]
+fn a_scim_server_is_checked() {
+    let scim = |keys: &str| format!("[[directory]]\nname = 'idp'\nkind = 'scim'\n{keys}");
+    let texts = [
+        scim(""),
+        scim("url = 'https://idp.example.org/scim/v2/Users/'\ntoken = 'x'"),
+        scim("url = 'idp.example.org'\ntoken = ' '"),
+        scim("url = 'https://idp.example.org/scim/v2'\ntoken = 'x'\npassword = 'x'"),
+    ];
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    assert_snapshot!(said(&texts), @"");
+}
+
+#[test]
 fn sources_directories_and_accounts_are_checked() {
     assert_snapshot!(said(&[
         "[[source]]\nname = 'local'\nkind = 'file'\npath = 'x'",

@@ -79,7 +79,9 @@ fn relative_paths_start_from_the_folder_of_the_file() {
         panic!("no file");
     };
     assert_eq!(file.path, Path::new("/etc/in/tokens.csv"));
-    let crate::directories::Kind::File(file) = &config.directories[0].kind;
+    let crate::directories::Kind::File(file) = &config.directories[0].kind else {
+        panic!("no file");
+    };
     assert_eq!(file.path, Path::new("/srv/people.csv"));
     assert_eq!(
         (
@@ -311,4 +313,27 @@ fn what_is_legal_and_odd_is_warned_of() {
         &[("LAPSED__MAIL__TRANSPORT", "smtp")],
     );
     assert_eq!(calm.warnings(), Vec::<String>::new());
+}
+
+#[test]
+fn a_scim_server_is_read_with_its_token_and_its_own_authority() {
+    let config = load(
+        "[[directory]]
+         name = 'idp'
+         kind = 'scim'
+         url = 'https://idp.example.org/scim/v2'
+         token = 's3cret'
+         ca_file = 'ca.pem'
+         allowed_groups = ['cdn-admins']",
+        &[],
+    );
+    let directory = &config.directories[0];
+    let crate::directories::Kind::Scim(scim) = &directory.kind else {
+        panic!("no SCIM server");
+    };
+    assert_eq!(scim.url.as_str(), "https://idp.example.org/scim/v2");
+    assert_eq!(scim.token.expose_secret(), "s3cret");
+    assert_eq!(scim.ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
+    assert_eq!(directory.allowed_groups, ["cdn-admins"]);
+    assert!(!format!("{config:?}").contains("s3cret"));
 }
