@@ -129,7 +129,16 @@ fn a_scim_server_is_checked() {
         scim("url = 'https://idp.example.org/scim/v2'\ntoken = 'x'\npassword = 'x'"),
     ];
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    assert_snapshot!(said(&texts), @"");
+    assert_snapshot!(said(&texts), @r#"
+    the configuration has 2 problems:
+      lapsed.toml:1:1: directory[0].token is missing; write for example token = { file = "scim-token" } in [[directory]]
+      lapsed.toml:1:1: directory[0].url is missing; write for example url = "https://idp.example.org/scim/v2" in [[directory]]
+    lapsed.toml:4:7: directory[0].url: must end before /Users: write for example https://idp.example.org/scim/v2
+    the configuration has 2 problems:
+      lapsed.toml:4:7: directory[0].url: is not a URL (relative URL without a base); write for example https://rancher.example.org
+      lapsed.toml:5:9: directory[0].token: is empty
+    lapsed.toml:6:1: unknown key `password` in [[directory]]; allowed: name, schedule, timeout, allowed_groups, canaries, absence_grace, fresh_for, breaker_share, breaker_min, kind, url, token, ca_file
+    "#);
 }
 
 #[test]
