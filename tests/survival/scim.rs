@@ -1,6 +1,7 @@
 //! SCIM: who is told of, and what lapsed makes of servers that do not do as they say.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::stub::{Answer, Asked, Stub};
-use crate::traps::{LEAKED, TRAPS};
+use crate::traps::{LEAKED, TRAPS, is_nowhere};
+use crate::world::{Db, World};
 
 const TOKEN: &str = "0wn-s3cret-of-scim";
 
@@ -544,27 +546,31 @@ async fn many_are_listed() {
 }
 
 #[rstest]
-#[case::ignored(|_: &Asked| None)]
-#[case::refused(|asked: &Asked| asked.query("filter").map(|_| Answer::text(400, "{\"scimType\": \"invalidFilter\"}")))]
-#[case::unknown(|asked: &Asked| asked.query("filter").map(|_| Answer::status(501)))]
-#[case::closed(|asked: &Asked| asked.query("filter").map(|_| Answer::status(403)))]
-#[case::no_answer_to_it(|asked: &Asked| asked.query("filter").map(|_| Answer::text(200, "{}")))]
-#[case::for_mailboxes(|asked: &Asked| {
+#[case::ignored(true, |_: &Asked| None)]
+#[case::refused(false, |asked: &Asked| asked.query("filter").map(|_| Answer::text(400, "{\"scimType\": \"invalidFilter\"}")))]
+#[case::unknown(false, |asked: &Asked| asked.query("filter").map(|_| Answer::status(501)))]
+#[case::closed(false, |asked: &Asked| asked.query("filter").map(|_| Answer::status(403)))]
+#[case::no_list_for_it(false, |asked: &Asked| asked.query("filter").map(|_| Answer::text(200, "{}")))]
+#[case::no_total_for_it(false, |asked: &Asked| {
+    asked.query("filter").map(|_| Answer::text(200, "{\"totalResults\": 7, \"Resources\": []}"))
+})]
+#[case::refused_for_mailboxes(false, |asked: &Asked| {
     let is_mailbox = asked.query("filter").is_some_and(|filter| filter.starts_with("emails"));
     is_mailbox.then(|| Answer::status(400))
 })]
+#[case::finds_nobody(false, |asked: &Asked| {
+    asked.query("filter").map(|_| Answer::text(200, "{\"totalResults\": 0}"))
+})]
 #[tokio::test]
 async fn where_a_filter_does_not_do_the_whole_list_is_read(
+    #[case] is_deaf: bool,
     #[case] instead: fn(&Asked) -> Option<Answer>,
 ) {
     let idp = Idp::new(by_index()).instead(instead);
-    idp.state().is_deaf = true;
-    idp.state().page = 100;
+    idp.state().is_deaf = is_deaf;
     let stub = idp.start();
-    assert_eq!(
-        told(&stub, &addresses([9])).await,
-        (five(), Extent::Everybody)
-    );
+    let asked = addresses([1, 9]);
+    assert_eq!(told(&stub, &asked).await, (five(), Extent::Everybody));
 }
 
 #[tokio::test]
@@ -872,4 +878,84 @@ async fn a_check_names_each_group_that_is_not_there() {
     let missing = missing(&check(&idp, &["cnd", "cdn", "obs"]).await.unwrap());
     assert_eq!(missing.len(), 2, "{missing:?}");
     assert!(missing[0].contains("\"cnd\"") && missing[1].contains("\"obs\""));
+}
+
+fn world(stub: &Stub) -> World {
+    let mut world = World::new(Db::Sqlite);
+    world.write("token", format!("{TOKEN}\n"));
+    world.table(&format!(
+        "[[directory]]\nname = \"idp\"\nkind = \"scim\"\nurl = \"{}/scim/v2\"\ntoken = {{ file = \"token\" }}",
+        stub.url
+    ));
+    world
+}
+
+/// The names of the tokens that are flagged, in order.
+fn flagged(world: &World) -> Vec<String> {
+    let findings = world.list(&["finding", "list"]);
+    let name = |finding: &Value| finding["token_name"].as_str().unwrap().to_owned();
+    let mut names: Vec<String> = findings.iter().map(name).collect();
+    names.sort();
+    names
+}
+
+#[rstest]
+#[case::one_by_one(by_index())]
+#[case::all(without_filters())]
+fn a_leavers_tokens_are_flagged_until_they_come_back(#[case] provider: Value) {
+    let idp = Idp::new(provider);
+    let stub = idp.start();
+    let world = world(&stub);
+    world.import(&[
+        "a,A,U1@example.org,",
+        "b,B,u1@example.org,",
+        "c,C,u2@example.org,",
+        "d,D,stranger@example.org,",
+    ]);
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(flagged(&world), [""; 0]);
+
+    let idp = idp.change(0, json!({"active": "False"}));
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(flagged(&world), ["A", "B"]);
+    let shown = world.list(&["finding", "list"]);
+    let evidence = shown[0]["evidence"].as_str().unwrap();
+    assert!(evidence.contains("idp says active=\"False\""), "{evidence}");
+
+    // Half a list clears nobody, and flags nobody.
+    let idp = idp
+        .change(0, json!({"active": true}))
+        .change(1, json!({"active": false}));
+    let idp = idp.instead(|asked| {
+        let is_late = asked.query("startIndex").is_some() || asked.query("filter").is_some();
+        is_late.then(|| Answer::text(500, LEAKED))
+    });
+    let failed = world.run(&["sweep"]);
+    failed.exits(1).says("answered 500");
+    assert_eq!(flagged(&world), ["A", "B"]);
+
+    let _ = idp.instead(|_| None);
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(flagged(&world), ["C"]);
+    fs::remove_file(world.path("token")).unwrap();
+    is_nowhere(&[LEAKED, TOKEN], &world, &failed.stderr);
+}
+
+#[test]
+fn who_is_deleted_is_believed_to_be_only_when_the_id_is_gone_twice() {
+    let idp = Idp::new(by_index());
+    let stub = idp.start();
+    let mut world = world(&stub);
+    world
+        .at("2026-11-20 00:00:00")
+        .import(&["a,A,u1@example.org,"]);
+    world.run(&["sweep"]).exits(0);
+    idp.state().users.remove(0);
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(flagged(&world), [""; 0], "not at the first look");
+    world.at("2026-11-20 01:00:00").run(&["sweep"]).exits(0);
+    assert_eq!(flagged(&world), ["A"]);
+    let shown = world.list(&["finding", "list"]);
+    let evidence = shown[0]["evidence"].as_str().unwrap();
+    assert!(evidence.contains("404 for its id"), "{evidence}");
 }
