@@ -5,6 +5,7 @@
 
 mod data;
 mod deliver;
+mod directory;
 mod process;
 mod sink;
 mod sources;
@@ -95,6 +96,9 @@ fn main() -> anyhow::Result<()> {
         }
         if options.takes("sources") {
             sources::run(&options).await?;
+        }
+        if options.takes("directory") {
+            directory::run(&options).await?;
         }
         Ok(())
     })

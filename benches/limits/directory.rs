@@ -1,0 +1,218 @@
+//! A SCIM server of 100,000 people, 10,000 of whom issued three tokens each: what it takes to read it whole, and
+//! what judging takes when something has changed.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use chrono::{TimeDelta, Utc};
+use lapsed::clock::Clock;
+use lapsed::directories::{Asked, Directory, Pulled, Tell};
+use lapsed::engine::{Engine, SweepOptions, WatchedDirectory};
+use lapsed::sources::{Checked, Error, Fetched};
+use lapsed::web::Web;
+use tokio_util::sync::CancellationToken;
+
+use super::data::{self, Place};
+use super::process;
+use super::{Options, median, say};
+
+const PEOPLE: u64 = 100_000;
+const ISSUERS: u64 = 10_000;
+const TOKENS: u64 = 3 * ISSUERS;
+const PAGE: u64 = 500;
+
+/// Reads it on both databases: for the first time, the same again, and with people disabled since.
+pub async fn run(options: &Options) -> anyhow::Result<()> {
+    let disabled = Arc::new(AtomicU64::new(0));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let router = Router::new()
+        .fallback(answer)
+        .with_state(Arc::clone(&disabled));
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    for place in options.places() {
+        disabled.store(0, Ordering::Relaxed);
+        place.clear("bench_directory").await?;
+        let config = config(options, &place, &url)?;
+        let args = ["--config", &config, "sweep"];
+        for (what, lost) in [
+            ("with all tokens new", 0),
+            ("the same again", 0),
+            ("1 disabled", 1),
+            ("99 more disabled", 100),
+            ("the same again", 100),
+        ] {
+            disabled.store(lost, Ordering::Relaxed);
+            let parsed = download(&url).await?;
+            let ran = process::run(options, &args)?;
+            say(&format!(
+                "{} sweep over {PEOPLE} people, {ISSUERS} of them issuers of {TOKENS} tokens, {what}: {:.2} s, \
+                 {:.1} MiB at most; {:.2} of the time of downloading and parsing the pages ({parsed:.2} s)",
+                place.name(),
+                ran.seconds,
+                ran.mib,
+                ran.seconds / parsed,
+            ));
+        }
+        judge(&place).await?;
+        place.clear("bench_directory").await?;
+    }
+    server.abort();
+    Ok(())
+}
+
+/// How long a sweep takes that has to judge who lost his access, beside one that has not. The directory
+/// says that nothing has changed.
+async fn judge(place: &Place) -> anyhow::Result<()> {
+    struct Silent;
+
+    #[async_trait]
+    impl Directory for Silent {
+        async fn pull(&self, _: &Asked<'_>, _: &mut Tell<'_>) -> Result<Fetched<Pulled>, Error> {
+            Ok(Fetched::Unchanged)
+        }
+
+        async fn check(&self) -> Result<Checked, Error> {
+            Ok(Checked::default())
+        }
+
+        fn is_kept_whole(&self) -> bool {
+            true
+        }
+    }
+
+    let url = place.url("bench_directory");
+    let clock = Clock::manual(Utc::now());
+    let mut engine = data::engine(&url, clock, data::policy(0), (9, 1)).await?;
+    engine.directories = vec![WatchedDirectory {
+        name: "corp".to_owned(),
+        kind: "silent",
+        directory: Arc::new(Silent),
+        schedule: None,
+        allowed_groups: Vec::new(),
+        canaries: Vec::new(),
+        absence_grace: TimeDelta::minutes(30),
+        fresh_for: TimeDelta::days(1),
+        breaker_share: 0.1,
+        breaker_min: 3,
+    }];
+    let quiet = sweeps(&engine, false).await?;
+    let judging = sweeps(&engine, true).await?;
+    say(&format!(
+        "{} a sweep with nothing changed takes {:.2} ms, one that judges anew 100 people out of {ISSUERS} {:.2} ms",
+        place.name(),
+        quiet * 1e3,
+        judging * 1e3,
+    ));
+    Ok(())
+}
+
+/// The middle of eleven sweeps, in seconds.
+async fn sweeps(engine: &Engine, judge: bool) -> anyhow::Result<f64> {
+    let stop = CancellationToken::new();
+    let mut took = Vec::new();
+    for number in 0..11 {
+        if judge {
+            let mut tx = engine.store.begin().await?;
+            tx.put_meta("judge.pending", &format!("bench {number}"))
+                .await?;
+            tx.commit().await?;
+        }
+        let begun = Instant::now();
+        let report = engine.sweep(&SweepOptions::default(), &stop).await;
+        took.push(begun.elapsed().as_secs_f64());
+        anyhow::ensure!(report.findings_opened == 0, "{report:?}");
+    }
+    Ok(median(took))
+}
+
+fn config(options: &Options, place: &Place, url: &str) -> anyhow::Result<String> {
+    let mut csv = "external_id,name,issuer_email,expires_at\n".to_owned();
+    for n in 0..TOKENS {
+        let _ = writeln!(
+            csv,
+            "t-{n},token {n},user{}@example.org,2099-01-01",
+            n % ISSUERS
+        );
+    }
+    std::fs::write(options.dir.join("tokens.csv"), csv)?;
+    let text = format!(
+        "[store]\nurl = \"{}\"\n[notify]\nfrom = \"tokens@example.com\"\nadmins = []\n[mail]\ntransport = \"file\"\n\
+         [http]\nlisten = \"off\"\n[[source]]\nname = \"tokens\"\nkind = \"file\"\npath = \"tokens.csv\"\n\
+         [[directory]]\nname = \"corp\"\nkind = \"scim\"\nurl = \"{url}/scim/v2\"\ntoken = \"s3cr3t\"\n",
+        place.url("bench_directory")
+    );
+    let path: PathBuf = options.dir.join("lapsed.toml");
+    std::fs::write(&path, text)?;
+    Ok(path.display().to_string())
+}
+
+/// How many seconds it takes to read all pages, each after the one before.
+async fn download(url: &str) -> anyhow::Result<f64> {
+    let begun = Instant::now();
+    let web = Web::new(
+        &format!("{url}/scim/v2").parse()?,
+        None,
+        Duration::from_secs(30),
+    )?;
+    for from in (1..=PEOPLE).step_by(usize::try_from(PAGE)?) {
+        let request = web.get("Users").query("startIndex", &from.to_string());
+        let _: serde_json::Value = request.json().await?;
+    }
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+/// What a SCIM server answers that takes no filters.
+async fn answer(State(disabled): State<Arc<AtomicU64>>, request: Request) -> Response {
+    let disabled = disabled.load(Ordering::Relaxed);
+    let path = request.uri().path();
+    if path.ends_with("/ServiceProviderConfig") {
+        return "{\"filter\":{\"supported\":false}}".into_response();
+    }
+    if let Some(id) = path.strip_prefix("/scim/v2/Users/") {
+        let number = id.rsplit('-').next().and_then(|number| number.parse().ok());
+        let Some(number) = number.filter(|number| *number < PEOPLE) else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        let mut out = String::new();
+        user(&mut out, number, disabled);
+        return out.into_response();
+    }
+    let query = request.uri().query().unwrap_or_default().as_bytes();
+    let mut query = url::form_urlencoded::parse(query);
+    let from = query.find(|(name, _)| name == "startIndex");
+    let from: u64 = from.and_then(|(_, from)| from.parse().ok()).unwrap_or(1);
+    let to = PEOPLE.min(from - 1 + PAGE);
+    let mut out = format!(
+        "{{\"schemas\":[\"urn:ietf:params:scim:api:messages:2.0:ListResponse\"],\"totalResults\":{PEOPLE},\
+         \"startIndex\":{from},\"itemsPerPage\":{PAGE},\"Resources\":["
+    );
+    for n in from - 1..to {
+        if n >= from {
+            out.push(',');
+        }
+        user(&mut out, n, disabled);
+    }
+    out.push_str("]}");
+    out.into_response()
+}
+
+/// A user as identity providers write one: a third of a kilobyte.
+fn user(out: &mut String, n: u64, disabled: u64) {
+    let _ = write!(
+        out,
+        "{{\"schemas\":[\"urn:ietf:params:scim:schemas:core:2.0:User\"],\"id\":\"5f0c2a31-0000-4000-8000-{n:012}\",\
+         \"externalId\":\"e-{n}\",\"userName\":\"user{n}@example.org\",\"displayName\":\"User {n}\",\"active\":{},\
+         \"emails\":[{{\"value\":\"user{n}@example.org\",\"type\":\"work\",\"primary\":true}}],\
+         \"meta\":{{\"resourceType\":\"User\",\"created\":\"2025-01-01T00:00:00Z\",\"lastModified\":\"2026-01-01T00:00:00Z\"}}}}",
+        n >= disabled,
+    );
+}
