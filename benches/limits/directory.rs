@@ -145,7 +145,7 @@ fn config(options: &Options, place: &Place, url: &str) -> anyhow::Result<String>
     }
     std::fs::write(options.dir.join("tokens.csv"), csv)?;
     let text = format!(
-        "[store]\nurl = \"{}\"\n[notify]\nfrom = \"tokens@example.com\"\nadmins = []\n[mail]\ntransport = \"file\"\n\
+        "[store]\nurl = \"{}\"\n[notify]\nfrom = \"tokens@example.com\"\nadmins = [\"boss@example.com\"]\n[mail]\ntransport = \"file\"\n\
          [http]\nlisten = \"off\"\n[[source]]\nname = \"tokens\"\nkind = \"file\"\npath = \"tokens.csv\"\n\
          [[directory]]\nname = \"corp\"\nkind = \"scim\"\nurl = \"{url}/scim/v2\"\ntoken = \"s3cr3t\"\n",
         place.url("bench_directory")
