@@ -19,6 +19,7 @@ mod dry_run;
 mod explain;
 mod finding;
 mod forecast;
+mod freshness;
 mod identity;
 mod import;
 mod lookup;

@@ -20,7 +20,7 @@ use super::{
     sweep,
 };
 use crate::config::{Config, SourceConfig};
-use crate::domain::Schedule;
+use crate::domain::{Schedule, Standing};
 use crate::engine::{self, Change, Difference, Engine, Looked, Report, SweepOptions, Watched};
 use crate::sources::Checked;
 use crate::store::{self, Store};
@@ -58,21 +58,28 @@ pub(super) async fn source(context: &Context, args: SourceCommand) -> anyhow::Re
 /// The source of this name; an error tells the nearest.
 pub(super) fn named<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a SourceConfig> {
     let found = config.sources.iter().find(|source| source.name == name);
-    found.ok_or_else(|| {
-        let known = config.sources.iter().map(|source| source.name.as_str());
-        let error = anyhow::anyhow!("there is no source {name:?}");
-        let nearest = known
-            .clone()
-            .min_by_key(|known| strsim::damerau_levenshtein(known, name));
-        let hint = match nearest {
-            None => "the configuration has no [[source]]".to_owned(),
-            Some(nearest) => format!(
-                "did you mean {nearest}? The configuration has {}",
-                known.collect::<Vec<_>>().join(", ")
-            ),
-        };
-        Failure::usage(error).hint(hint).into()
-    })
+    let known = config.sources.iter().map(|source| source.name.as_str());
+    found.ok_or_else(|| no_such("source", name, known))
+}
+
+/// Nothing of this kind has the name: the nearest that has, and all.
+pub(super) fn no_such<'a>(
+    kind: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> anyhow::Error {
+    let error = anyhow::anyhow!("there is no {kind} {name:?}");
+    let nearest = known
+        .clone()
+        .min_by_key(|known| strsim::damerau_levenshtein(known, name));
+    let hint = match nearest {
+        None => format!("the configuration has no [[{kind}]]"),
+        Some(nearest) => format!(
+            "did you mean {nearest}? The configuration has {}",
+            known.collect::<Vec<_>>().join(", ")
+        ),
+    };
+    Failure::usage(error).hint(hint).into()
 }
 
 /// What the configuration says that a listing of sources shows.
@@ -135,12 +142,8 @@ fn shown(row: store::SourceRow, configured: &Configured, now: DateTime<Utc>) -> 
         (_, Some(_)) => "ok",
     };
     let found = configured.sources.get(&row.name);
-    let next = found.and_then(|(_, schedule)| {
-        let from = standing.rests_until(schedule.as_ref()).unwrap_or(now);
-        // The sweep at that very moment asks it, too.
-        let from = from.max(now) - TimeDelta::seconds(1);
-        configured.sweep.next_after(from)
-    });
+    let next = found
+        .and_then(|(_, schedule)| next_asked(&standing, schedule.as_ref(), &configured.sweep, now));
     let gone = (found.is_none()).then(|| "it is no longer in the configuration".to_owned());
     SourceRow {
         name: row.name,
@@ -156,6 +159,18 @@ fn shown(row: store::SourceRow, configured: &Configured, now: DateTime<Utc>) -> 
             .filter(|until| *until > now)
             .map(Instant),
     }
+}
+
+/// When the daemon next asks a source or directory of this schedule.
+pub(super) fn next_asked(
+    standing: &Standing,
+    schedule: Option<&Schedule>,
+    sweep: &Schedule,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let from = standing.rests_until(schedule).unwrap_or(now);
+    // The sweep at that very moment asks it, too.
+    sweep.next_after(from.max(now) - TimeDelta::seconds(1))
 }
 
 /// Until when a source that asked to be left alone is, in words. Where the store does not tell, nothing is
@@ -342,7 +357,7 @@ fn counts(name: &str, report: &Report, is_only_a_look: bool) -> String {
     }
 }
 
-fn left_alone(name: &str, until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
+pub(super) fn left_alone(name: &str, until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
     let until = until.map_or("a while".to_owned(), |until| {
         format!("until {}", when(Instant(until), now))
     });
@@ -355,7 +370,6 @@ mod tests {
     use chrono_tz::Tz;
 
     use super::*;
-    use crate::domain::Standing;
     use crate::sources::Right;
 
     fn at(minute: u32) -> DateTime<Utc> {

@@ -76,6 +76,7 @@ pub(super) async fn list(
     let filter = TokenFilter {
         status: args.status,
         issuer_key: args.issuer.as_ref().map(|issuer| issuer.key().to_owned()),
+        has_no_issuer: args.no_issuer,
         role: args.role.clone(),
         source: args.source.clone(),
         expires_until: args.expires_within.map(|span| now + span),

@@ -3,6 +3,7 @@
 pub mod access;
 mod address;
 mod backoff;
+mod coverage;
 mod defect;
 pub mod diff;
 mod finding;
@@ -21,6 +22,7 @@ mod told;
 
 pub use address::{Address, InvalidAddress};
 pub use backoff::Backoff;
+pub use coverage::{Cover, Coverage};
 pub use defect::{Defect, Rules, Verdict};
 pub use diff::Terms;
 pub use finding::{FindingKind, FindingState, Severity};
@@ -30,7 +32,7 @@ pub use notice::{Ground, NewNotice, NoticeKey, NoticeState, Occurrence, Topic};
 pub use plan::{Planned, foresee, plan};
 pub use policy::{Policy, Prospect, Recipient, StepOutlook};
 pub use schedule::{InvalidSchedule, Schedule};
-pub use standing::{News, Standing};
+pub use standing::{News, Standing, fresh_until};
 pub use step::{InvalidStep, Step};
 pub(crate) use token::words;
 pub use token::{

@@ -46,6 +46,20 @@ pub enum News {
     },
 }
 
+/// Up to when the word of a directory holds that was last read well `read_at`: for `fresh_for` after it
+/// should have been read again.
+#[must_use]
+pub fn fresh_until(
+    read_at: DateTime<Utc>,
+    schedule: Option<&Schedule>,
+    fresh_for: TimeDelta,
+) -> DateTime<Utc> {
+    let next = schedule.and_then(|schedule| schedule.next_after(read_at));
+    next.unwrap_or(read_at)
+        .checked_add_signed(fresh_for)
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
 impl Standing {
     /// Whether it is asked now. A wish to be left alone holds always; `schedule` and back-off only where
     /// it is asked `by_clock`: a person who asks wants an answer.

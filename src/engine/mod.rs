@@ -4,6 +4,7 @@
 //! be run twice with the result of once.
 
 mod alert;
+mod coverage;
 mod defects;
 mod deliver;
 mod directories;
@@ -32,8 +33,11 @@ use crate::domain::{Address, Backoff, Issuers, Policy, Schedule};
 use crate::sources;
 use crate::store::{self, Holder, Store, Tx};
 
+pub use coverage::{counted, covers};
 pub use deliver::{Outcomes, Post};
-pub use directories::{Doubt, Outcome, Survey, Turn, WatchedDirectory};
+pub use directories::{
+    Doubt, HeldTurn, Outcome, Survey, SyncedDirectory, Turn, Unbound, WatchedDirectory,
+};
 pub use dry_run::Foreseen;
 pub use import::{ImportCounts, Into, LOCAL, Mode, import};
 pub use purge::LastPurge;

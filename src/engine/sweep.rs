@@ -131,6 +131,25 @@ impl Engine {
         }
     }
 
+    /// Does work that no sweep may do at the same time; `None` where one is at it.
+    pub(super) async fn under_sweep_lease<T>(
+        &self,
+        stop: &CancellationToken,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Option<T>, Error> {
+        if !self.take_sweep_lease().await? {
+            return Ok(None);
+        }
+        let done = tokio::select! {
+            done = work => done.map(Some),
+            () = self.keep_sweep_lease() => Err(Error::LeaseLost),
+            () = stop.cancelled() => Err(Error::Stopped),
+        };
+        let dropped = self.drop_sweep_lease().await;
+        let done = done?;
+        dropped.map(|()| done)
+    }
+
     pub(super) async fn take_sweep_lease(&self) -> Result<bool, Error> {
         let now = self.now();
         let mut tx = self.store.begin().await?;

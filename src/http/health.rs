@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::domain::{FindingKind, NoticeState, Status, Step};
+use crate::domain::{FindingKind, IdentityStatus, NoticeState, Reason, Status, Step};
 
 /// Why something could not be told; logged with its causes, never shown to the caller.
 pub type Fault = Box<dyn Error + Send + Sync>;
@@ -87,6 +87,25 @@ pub struct Snapshot {
     pub directories_held: u64,
     /// How it stands with each configured source, by name.
     pub sources: BTreeMap<String, SourceHealth>,
+    /// How it stands with each configured directory, by name.
+    pub directories: BTreeMap<String, DirectoryHealth>,
+    /// People by directory, status and, where that is unknown, reason.
+    pub identities: BTreeMap<(String, IdentityStatus, Option<Reason>), u64>,
+}
+
+/// How it stands with a directory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DirectoryHealth {
+    /// When it was last read well; `None` before the first time.
+    pub last_good_sync_at: Option<DateTime<Utc>>,
+    /// Readings that failed in a row.
+    pub failures: u64,
+    /// Whether a mass change waits for an operator.
+    pub is_held: bool,
+    /// Whether its word holds.
+    pub is_fresh: bool,
+    /// How many people it last told of; 0 where it tells only of those asked for.
+    pub people: u64,
 }
 
 /// How it stands with a source.

@@ -17,7 +17,7 @@ use prometheus::{
 
 use super::{cache::Cache, health::Snapshot};
 use crate::causes::Causes;
-use crate::domain::{FindingKind, NoticeState, Status, Step};
+use crate::domain::{FindingKind, IdentityStatus, NoticeState, Reason, Status, Step};
 
 /// `GET /metrics`.
 pub(super) async fn metrics(State(cache): State<Arc<Cache>>) -> Response {
@@ -48,6 +48,8 @@ fn render(snapshot: &Snapshot) -> prometheus::Result<String> {
     sweeps(&registry, snapshot)?;
     held(&registry, snapshot)?;
     sources(&registry, snapshot)?;
+    directories(&registry, snapshot)?;
+    identities(&registry, snapshot)?;
     build_info(&registry)?;
     TextEncoder::new().encode_to_string(&registry.gather())
 }
@@ -212,6 +214,68 @@ fn sources(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
             .set(unix_time(source.last_sync_at));
         good.with_label_values(label)
             .set(unix_time(source.last_good_sync_at));
+    }
+    Ok(())
+}
+
+fn directories(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    let gauge = |name, help| gauges(registry, name, help, &["directory"]);
+    let failures = gauge(
+        "lapsed_directory_failures",
+        "Readings of the directory that failed in a row.",
+    )?;
+    let held = gauge(
+        "lapsed_directory_held",
+        "1 where a mass change of the directory waits for lapsed directory release, else 0.",
+    )?;
+    let fresh = gauge(
+        "lapsed_directory_fresh",
+        "1 where the word of the directory holds, 0 where it was not read well for too long.",
+    )?;
+    let people = gauge(
+        "lapsed_directory_people",
+        "People of whom the last reading told; 0 where it tells only of those asked for.",
+    )?;
+    let good = GaugeVec::new(
+        Opts::new(
+            "lapsed_directory_last_good_sync_timestamp_seconds",
+            "When the directory was last read well, in Unix time; 0 before the first time.",
+        ),
+        &["directory"],
+    )?;
+    registry.register(Box::new(good.clone()))?;
+    for (name, directory) in &snapshot.directories {
+        let label = &[name.as_str()];
+        let set = |gauge: &IntGaugeVec, value| gauge.with_label_values(label).set(value);
+        set(&failures, whole(Some(directory.failures)));
+        set(&held, i64::from(directory.is_held));
+        set(&fresh, i64::from(directory.is_fresh));
+        set(&people, whole(Some(directory.people)));
+        good.with_label_values(label)
+            .set(unix_time(directory.last_good_sync_at));
+    }
+    Ok(())
+}
+
+fn identities(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    let gauge = gauges(
+        registry,
+        "lapsed_identities",
+        "People by directory, status and, where that is unknown, reason.",
+        &["directory", "status", "reason"],
+    )?;
+    for name in snapshot.directories.keys() {
+        for status in IdentityStatus::ALL {
+            if *status != IdentityStatus::Unknown {
+                gauge.with_label_values(&[name, status.as_str(), "none"]);
+            }
+        }
+    }
+    for ((directory, status, reason), count) in &snapshot.identities {
+        let reason = reason.map_or("none", Reason::as_str);
+        gauge
+            .with_label_values(&[directory, status.as_str(), reason])
+            .set(whole(Some(*count)));
     }
     Ok(())
 }

@@ -9,5 +9,7 @@ mod metrics;
 mod serve;
 mod status;
 
-pub use health::{Fault, Health, LastSweep, Mails, Readiness, Snapshot, SourceHealth};
+pub use health::{
+    DirectoryHealth, Fault, Health, LastSweep, Mails, Readiness, Snapshot, SourceHealth,
+};
 pub use serve::{router, serve};

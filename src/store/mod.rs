@@ -5,6 +5,7 @@
 
 mod admins;
 mod contents;
+mod coverage;
 mod findings;
 mod gather;
 mod judging;
@@ -22,6 +23,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 pub use contents::{Content, ContentRow};
+pub use coverage::{IdentityCount, IssuerSaid};
 pub use findings::{FindingFilter, FindingRow, NewFinding, OpenCount, Outlived};
 pub use gather::OpenMail;
 pub use judging::StandingFinding;

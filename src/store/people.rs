@@ -164,6 +164,17 @@ impl Tx {
             .bind(directory).fetch_all(c).await)?)
     }
 
+    /// What a directory said of one person.
+    pub async fn identity(
+        &mut self,
+        directory: &str,
+        email_key: &str,
+    ) -> Result<Option<IdentityRow>> {
+        Ok(on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM identity WHERE directory = $1 AND email_key = $2")
+            .bind(directory).bind(email_key).fetch_optional(c).await)?)
+    }
+
     /// Whether a loss at a directory awaits its confirmation.
     pub async fn is_any_candidate(&mut self, directory: &str) -> Result<bool> {
         let found: Option<(i32,)> = on!(self, c: Db => sqlx::query_as(
@@ -196,7 +207,7 @@ impl Tx {
             query.push(") THEN 'stale' ELSE i.reason END AS reason,
                         (SELECT COUNT(*) FROM token t WHERE t.issuer_key = i.email_key
                               AND t.status IN ('active', 'expired')
-                              AND (t.expires_at IS NULL OR t.expires_at > ");
+                              AND (t.expires_at IS NULL OR t.expiry_origin = 'policy' OR t.expires_at > ");
             query.push_bind(now).push(")) AS tokens
                  FROM identity i LEFT JOIN directory d ON d.name = i.directory WHERE ");
             let key = after.map_or("", |row| row.email_key.as_str());
@@ -316,6 +327,13 @@ impl Tx {
             .bind(standing.deferred_until).bind(row.people).bind(&row.groups).bind(&row.cursor).bind(&row.asked)
             .bind(&row.held).bind(row.held_at).bind(&row.held_fingerprint).bind(&row.verdict)
             .execute(c).await.map(drop))?;
+        Ok(())
+    }
+
+    /// Has the next reading of a directory be a whole one, and not only what changed.
+    pub async fn have_read_whole(&mut self, name: &str) -> Result<()> {
+        on!(self, c: Db => sqlx::query("UPDATE directory SET cursor = NULL, asked = NULL WHERE name = $1")
+            .bind(name).execute(c).await.map(drop))?;
         Ok(())
     }
 

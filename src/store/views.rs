@@ -32,6 +32,8 @@ pub struct TokenFilter {
     pub status: Option<Status>,
     /// The issuer's address as it is compared.
     pub issuer_key: Option<String>,
+    /// Only tokens that name no issuer's address.
+    pub has_no_issuer: bool,
     /// The role, exactly.
     pub role: Option<String>,
     /// The source's name.
@@ -160,6 +162,9 @@ impl Tx {
             }
             if let Some(issuer) = &filter.issuer_key {
                 query.push(" AND t.issuer_key = ").push_bind(issuer);
+            }
+            if filter.has_no_issuer {
+                query.push(" AND t.issuer_key IS NULL");
             }
             if let Some(role) = &filter.role {
                 query.push(" AND t.role = ").push_bind(role);

@@ -10,10 +10,8 @@ use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
 use super::{
-    listing::{
-        AuditCommand, DirectoryCommand, FindingCommand, Forecast, IdentityCommand, NoticeCommand,
-        SourceCommand, TokenCommand,
-    },
+    listing::{AuditCommand, FindingCommand, Forecast, NoticeCommand, SourceCommand, TokenCommand},
+    people::{DirectoryCommand, IdentityCommand},
     values::{Input, TEMPLATES, token_ref},
 };
 use crate::domain::{Address, TokenRef};
@@ -94,22 +92,25 @@ Examples:
     )]
     Finding(FindingCommand),
 
-    /// List people and their status at the directories, or show one
+    /// List people and their status at the directories, show one, or count whom they cover
     #[command(
         subcommand,
         after_help = "\
 Examples:
   lapsed identity list --status disabled
-  lapsed identity show ada@example.org"
+  lapsed identity show ada@example.org
+  lapsed identity coverage"
     )]
     Identity(IdentityCommand),
 
-    /// List the directories, or let through a change that one of them holds
+    /// List the directories, test or read one, or decide on what it holds
     #[command(
         subcommand,
         after_help = "\
 Examples:
   lapsed directory list
+  lapsed directory check hr
+  lapsed directory sync hr --dry-run
   lapsed directory release hr"
     )]
     Directory(DirectoryCommand),

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::values::{instant, prefix, reason, span, token_ref, word};
-use crate::domain::{Address, FindingKind, IdentityStatus, NoticeState, Status, TokenRef};
+use crate::domain::{Address, FindingKind, NoticeState, Status, TokenRef};
 
 /// In what form results are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -107,6 +107,9 @@ pub struct TokenList {
     /// Only tokens of this issuer
     #[arg(long, value_name = "EMAIL")]
     pub issuer: Option<Address>,
+    /// Only tokens that name no issuer's address
+    #[arg(long, conflicts_with = "issuer")]
+    pub no_issuer: bool,
     /// Only tokens with this role
     #[arg(long, value_name = "ROLE")]
     pub role: Option<String>,
@@ -207,69 +210,6 @@ pub struct FindingList {
     /// The form.
     #[command(flatten)]
     pub listing: Listing,
-}
-
-/// `lapsed identity`.
-#[derive(Debug, Subcommand)]
-pub enum IdentityCommand {
-    /// List people and their status, by directory and address
-    #[command(after_help = "\
-Examples:
-  lapsed identity list
-  lapsed identity list --status disabled --directory hr")]
-    List(IdentityList),
-    /// Show what every directory says of one person, and on what evidence
-    #[command(after_help = "\
-Examples:
-  lapsed identity show ada@example.org")]
-    Show(IdentityShow),
-}
-
-/// `lapsed identity list`.
-#[derive(Debug, Args)]
-pub struct IdentityList {
-    /// Only people with this status
-    #[arg(long, value_name = "STATUS", value_parser = word::<IdentityStatus>(IdentityStatus::ALL.iter().map(|it| it.as_str())))]
-    pub status: Option<IdentityStatus>,
-    /// Only people of this directory
-    #[arg(long, value_name = "NAME")]
-    pub directory: Option<String>,
-    /// The form.
-    #[command(flatten)]
-    pub listing: Listing,
-}
-
-/// `lapsed identity show`.
-#[derive(Debug, Args)]
-pub struct IdentityShow {
-    /// The person
-    #[arg(value_name = "EMAIL")]
-    pub email: Address,
-    /// The form.
-    #[command(flatten)]
-    pub shown: Shown,
-}
-
-/// `lapsed directory`.
-#[derive(Debug, Subcommand)]
-pub enum DirectoryCommand {
-    /// List the directories and what they last said
-    #[command(after_help = "\
-Examples:
-  lapsed directory list")]
-    List(Listing),
-    /// Let through the mass change that a directory holds
-    ///
-    /// When more than a tenth of the people a directory knows would lose access at once, nothing
-    /// changes until an operator says that it is true.
-    #[command(after_help = "\
-Examples:
-  lapsed directory release hr")]
-    Release {
-        /// The directory
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
 }
 
 /// `lapsed source`.

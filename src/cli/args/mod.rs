@@ -3,6 +3,7 @@
 
 mod commands;
 mod listing;
+mod people;
 mod values;
 
 use std::{path::PathBuf, sync::LazyLock};
@@ -15,9 +16,13 @@ pub use commands::{
     Backup, Command, Completions, Demo, Explain, Import, Man, Preview, Release, SendTest, Sweep,
 };
 pub use listing::{
-    Acknowledge, AuditCommand, DirectoryCommand, FindingCommand, FindingList, Forecast, Format,
-    IdentityCommand, IdentityList, IdentityShow, Listing, NoticeCommand, NoticeList, Shown,
-    SourceCommand, SourceSync, TokenCommand, TokenList, TokenRevoke, TokenShow,
+    Acknowledge, AuditCommand, FindingCommand, FindingList, Forecast, Format, Listing,
+    NoticeCommand, NoticeList, Shown, SourceCommand, SourceSync, TokenCommand, TokenList,
+    TokenRevoke, TokenShow,
+};
+pub use people::{
+    DirectoryCommand, DirectorySync, IdentityCommand, IdentityCoverage, IdentityList,
+    IdentityRebind, IdentityShow,
 };
 pub use values::{Input, Invalid, TEMPLATES};
 

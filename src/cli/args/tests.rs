@@ -108,8 +108,8 @@ fn root_help() {
       token        List tokens, or show all that is known of one
       notice       List the notices: who was told what, who will be, and what failed
       finding      List what is wrong with tokens now, or accept one finding for a time
-      identity     List people and their status at the directories, or show one
-      directory    List the directories, or let through a change that one of them holds
+      identity     List people and their status at the directories, show one, or count whom they cover
+      directory    List the directories, test or read one, or decide on what it holds
       source       List the sources, test one, or bring one up to date
       forecast     Say what will expire, and who will be told when
       explain      Say why the notices of a token were, or were not, sent

@@ -1,18 +1,20 @@
 //! How the rows look in a table, and one token on a sheet.
 
+mod people;
+
 use anstyle::Style;
 use chrono::TimeDelta;
 
 use super::{
     column::{BAD, Cell, Column, FAINT, Row, View, WARN},
     rows::{
-        AuditRow, DifferenceRow, DirectoryRow, FindingRow, ForecastRow, IdentityDetail,
-        IdentityRow, NoticeRow, SourceRow, StepRow, TokenDetail, TokenRow,
+        AuditRow, DifferenceRow, FindingRow, ForecastRow, NoticeRow, SourceRow, StepRow,
+        TokenDetail, TokenRow,
     },
     sheet::Sheet,
     when::{Instant, distance, instant, when},
 };
-use crate::domain::{Address, ExpiryOrigin, IdentityStatus, NoticeState, Severity, Status};
+use crate::domain::{Address, ExpiryOrigin, NoticeState, Severity, Status};
 use crate::store::FAR;
 
 impl Row for TokenRow {
@@ -135,52 +137,6 @@ impl Row for FindingRow {
     const NONE: &'static str = "no findings match";
 }
 
-impl Row for IdentityRow {
-    const KEYS: &'static [&'static str] = &[
-        "email",
-        "directory",
-        "status",
-        "reason",
-        "evidence",
-        "observed_at",
-        "since",
-        "tokens",
-    ];
-    const COLUMNS: &'static [Column<Self>] = &[
-        Column::elastic("EMAIL", 0, 12, |row, _| address(Some(&row.email))),
-        Column::fixed("STATUS", 0, |row, _| {
-            Cell::new(row.status.as_str()).style(identity_style(row.status))
-        }),
-        Column::fixed("TOKENS", 1, |row, _| Cell::new(row.tokens.to_string())),
-        Column::elastic("DIRECTORY", 2, 8, |row, _| Cell::name(&row.directory)),
-        Column::fixed("SINCE", 3, |row, _| Cell::maybe(row.since.map(instant))),
-        Column::fixed("OBSERVED", 5, |row, _| {
-            Cell::maybe(row.observed_at.map(instant))
-        }),
-        Column::elastic("WHY", 4, 20, |row, _| {
-            Cell::maybe(row.reason.as_ref().or(row.evidence.as_ref()))
-        }),
-    ];
-    const NONE: &'static str = "no people match";
-}
-
-impl Row for DirectoryRow {
-    const KEYS: &'static [&'static str] =
-        &["name", "kind", "people", "observed_at", "held", "error"];
-    const COLUMNS: &'static [Column<Self>] = &[
-        Column::elastic("NAME", 0, 8, |row, _| Cell::name(&row.name)),
-        Column::fixed("KIND", 2, |row, _| Cell::new(&row.kind)),
-        Column::fixed("PEOPLE", 1, |row, _| Cell::new(row.people.to_string())),
-        Column::fixed("OBSERVED", 1, |row, view| {
-            Cell::maybe(row.observed_at.map(|at| when(at, view.now)))
-        }),
-        Column::elastic("TROUBLE", 0, 20, |row, _| {
-            alarm(row.held.as_ref().or(row.error.as_ref()))
-        }),
-    ];
-    const NONE: &'static str = "no directories are configured";
-}
-
 impl Row for SourceRow {
     const KEYS: &'static [&'static str] = &[
         "name",
@@ -289,39 +245,6 @@ impl Row for ForecastRow {
     const NONE: &'static str = "nothing expires and nothing will be sent in this time";
 }
 
-impl IdentityDetail {
-    /// The keys that a row of CSV shows.
-    pub const KEYS: &'static [&'static str] = &["email", "name", "directories", "tokens"];
-
-    /// Writes the person on a sheet.
-    pub fn write_to(&self, sheet: &mut Sheet) {
-        let view = *sheet.view();
-        sheet.title(self.email.as_str());
-        sheet.field("name", Cell::maybe(self.name.as_ref()));
-        if self.directories.is_empty() {
-            sheet.title("Directories");
-            sheet.say("no directory knows this address");
-        }
-        for row in &self.directories {
-            sheet.title(&format!("Directory {}", row.directory));
-            let status = Cell::new(row.status.as_str()).style(identity_style(row.status));
-            let since = row.since.map(|at| when(at, view.now));
-            let observed = row.observed_at.map(|at| when(at, view.now));
-            for (label, cell) in [
-                ("status", status),
-                ("since", Cell::maybe(since)),
-                ("why", Cell::maybe(row.reason.as_ref())),
-                ("evidence", Cell::maybe(row.evidence.as_ref())),
-                ("observed", Cell::maybe(observed)),
-            ] {
-                sheet.field(label, cell);
-            }
-        }
-        sheet.title("Tokens");
-        sheet.table(&self.tokens, &["ISSUER"]);
-    }
-}
-
 impl TokenDetail {
     /// The keys that a row of CSV shows.
     pub const KEYS: &'static [&'static str] = TOKEN_KEYS;
@@ -422,13 +345,5 @@ fn severity_style(severity: Severity) -> Style {
         Severity::Critical => BAD,
         Severity::High => WARN,
         Severity::Medium => Style::new(),
-    }
-}
-
-fn identity_style(status: IdentityStatus) -> Style {
-    match status {
-        IdentityStatus::Disabled | IdentityStatus::Deleted | IdentityStatus::OutOfGroup => BAD,
-        IdentityStatus::Unknown => WARN,
-        IdentityStatus::Active => Style::new(),
     }
 }

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::when::Instant;
 use crate::domain::{
-    Address, ExpiryOrigin, FindingKind, FindingState, IdentityStatus, NoticeState, Severity,
-    Status, Step, Token, TokenId,
+    Address, ExpiryOrigin, FindingKind, FindingState, IdentityStatus, IssuerMode, NoticeState,
+    Severity, Status, Step, Token, TokenId,
 };
 
 /// A token. Its findings are kinds in a listing, and told in full where it is shown alone.
@@ -175,11 +175,11 @@ pub struct IdentityRow {
     pub email: Address,
     /// The name of the directory.
     pub directory: String,
-    /// What it says.
+    /// What is believed.
     pub status: IdentityStatus,
-    /// Why it is not known, or why the last good value is kept.
+    /// Why it is unknown, or how access was lost.
     pub reason: Option<String>,
-    /// The directory's own words.
+    /// The directory's own words, for what it last said clearly.
     pub evidence: Option<String>,
     /// When it said so.
     pub observed_at: Option<Instant>,
@@ -187,6 +187,14 @@ pub struct IdentityRow {
     pub since: Option<Instant>,
     /// How many working tokens this person has issued.
     pub tokens: u64,
+    /// What it last said clearly.
+    pub known_status: IdentityStatus,
+    /// A loss that awaits its confirmation, or that an operator refused.
+    pub candidate: Option<IdentityStatus>,
+    /// Since when it does.
+    pub candidate_since: Option<Instant>,
+    /// In whose words.
+    pub candidate_evidence: Option<String>,
 }
 
 /// All that is known of one person.
@@ -196,10 +204,41 @@ pub struct IdentityDetail {
     pub email: Address,
     /// Their name, as a directory gives it.
     pub name: Option<String>,
+    /// How the person is looked upon as an issuer.
+    pub mode: IssuerMode,
+    /// The address by which directories know them.
+    pub address: String,
     /// What each directory says.
     pub directories: Vec<IdentityRow>,
     /// The tokens the person has issued, whatever became of them.
     pub tokens: Vec<TokenRow>,
+    /// For each of `directories`, when a loss that awaits its confirmation is believed; shown to people only.
+    #[serde(skip)]
+    pub believed: Vec<Option<String>>,
+}
+
+/// How many issuers of working tokens are of one kind.
+#[derive(Debug, Clone, Serialize)]
+pub struct CoverageRow {
+    /// `active`, `lost`, `unknown`, `not_covered`; `no_issuer` counts tokens.
+    pub cover: &'static str,
+    /// Why they are unknown or not covered.
+    pub reason: Option<&'static str>,
+    /// How many.
+    pub count: u64,
+    /// What lists them.
+    pub command: String,
+}
+
+/// An issuer of working tokens.
+#[derive(Debug, Clone, Serialize)]
+pub struct CoveredRow {
+    /// The issuer's address as it is compared.
+    pub email: String,
+    /// `active`, `lost`, `unknown`, `not_covered`.
+    pub cover: &'static str,
+    /// Why they are unknown or not covered.
+    pub reason: Option<&'static str>,
 }
 
 /// A directory.
@@ -209,14 +248,44 @@ pub struct DirectoryRow {
     pub name: String,
     /// Of what kind it is.
     pub kind: String,
-    /// How many people it knows.
+    /// How many people it last told of, where it told of everybody; else how many are known from it.
     pub people: u64,
-    /// When it was last read whole.
+    /// When it was last read well.
     pub observed_at: Option<Instant>,
     /// What waits for an operator, if something does.
     pub held: Option<String>,
     /// Why the last reading failed, if it did.
     pub error: Option<String>,
+    /// `ok`, `held`, `failing` or `never`.
+    pub state: &'static str,
+    /// Whether its word holds.
+    pub fresh: bool,
+    /// Up to when it does, unless it is read again.
+    pub fresh_until: Option<Instant>,
+    /// Since when readings fail.
+    pub failing_since: Option<Instant>,
+    /// Until when it asked to be left alone.
+    pub deferred_until: Option<Instant>,
+    /// When the daemon asks it next; shown to people only.
+    #[serde(skip)]
+    pub next: Option<Instant>,
+}
+
+/// What a sync would believe of one person.
+#[derive(Debug, Clone, Serialize)]
+pub struct TurnRow {
+    /// `new`, `changed`, `held` or `forgotten`.
+    pub change: &'static str,
+    /// The person's address.
+    pub email: String,
+    /// What was believed before.
+    pub before: Option<IdentityStatus>,
+    /// What would be.
+    pub after: Option<IdentityStatus>,
+    /// Why it would be unknown, or how access was lost.
+    pub reason: Option<String>,
+    /// On what evidence.
+    pub evidence: Option<String>,
 }
 
 /// A source.

@@ -6,7 +6,7 @@ use super::{
     rows::{FindingRow, IdentityRow, NoticeRow, TokenRow},
     when::Instant,
 };
-use crate::domain::{FindingKind, IdentityStatus, NoticeState, Step, TokenId};
+use crate::domain::{FindingKind, NoticeState, Step, TokenId};
 use crate::store::{self, Error, TokenView};
 use chrono::{DateTime, Utc};
 
@@ -85,29 +85,25 @@ impl FindingRow {
 }
 
 impl IdentityRow {
-    /// A person's status; where it is not known, evidence and time are those of the last good
-    /// statement, and the reason says what that was.
+    /// A person's status; where it is not known, evidence and time are those of the last clear statement.
     ///
     /// # Errors
     /// As [`TokenRow::listed`].
     pub fn stored(row: &store::IdentityRow, tokens: i64) -> store::Result<Self> {
-        let known = row.known_status;
-        let reason = match row.status {
-            IdentityStatus::Unknown => {
-                let reason = row.reason.as_deref().unwrap_or("no reason is known");
-                Some(format!("{reason}; it last said {known}"))
-            }
-            _ => row.reason.clone(),
-        };
+        let candidate = row.candidate.as_deref().map(word).transpose()?;
         Ok(Self {
             email: word(&row.email)?,
             directory: row.directory.clone(),
             status: row.status,
-            reason,
+            reason: row.reason.clone(),
             evidence: Some(row.evidence.clone()).filter(|evidence| !evidence.is_empty()),
             observed_at: row.observed_at.map(Instant),
             since: row.since.map(Instant),
             tokens: u64::try_from(tokens).unwrap_or_default(),
+            known_status: row.known_status,
+            candidate,
+            candidate_since: row.candidate_since.map(Instant),
+            candidate_evidence: row.candidate_evidence.clone(),
         })
     }
 }

@@ -117,6 +117,10 @@ fn identity() -> IdentityRow {
         observed_at: Some(days(0)),
         since: Some(days(-9)),
         tokens: 3,
+        known_status: IdentityStatus::Disabled,
+        candidate: None,
+        candidate_since: None,
+        candidate_evidence: None,
     }
 }
 
@@ -143,6 +147,12 @@ fn directory() -> DirectoryRow {
         observed_at: Some(days(0)),
         held: Some("31 of 240 people would lose access at once".into()),
         error: None,
+        state: "held",
+        fresh: true,
+        fresh_until: Some(days(1)),
+        failing_since: None,
+        deferred_until: None,
+        next: None,
     }
 }
 
@@ -453,7 +463,7 @@ fn the_json_of_each_row_is_a_contract() {
     {"id":"00000000-0000-0000-0000-000000000002","token_id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","token_name":"ci-deploy","kind":"sso_revoked","severity":"critical","since":"2026-11-12T09:00:00Z","evidence":"status \"disabled\" in people.csv, line 7","state":"open"}
     "#);
     insta::assert_snapshot!(line(print(Format::Jsonl, file(), &[identity()])), @r#"
-    {"email":"ada.lovelace@example.org","directory":"hr","status":"disabled","reason":null,"evidence":"status \"disabled\" in people.csv, line 7","observed_at":"2026-11-21T09:00:00Z","since":"2026-11-12T09:00:00Z","tokens":3}
+    {"email":"ada.lovelace@example.org","directory":"hr","status":"disabled","reason":null,"evidence":"status \"disabled\" in people.csv, line 7","observed_at":"2026-11-21T09:00:00Z","since":"2026-11-12T09:00:00Z","tokens":3,"known_status":"disabled","candidate":null,"candidate_since":null,"candidate_evidence":null}
     "#);
     insta::assert_snapshot!(line(print(Format::Jsonl, file(), &[forecast()])), @r#"
     {"at":"2026-11-27T09:00:00Z","token_id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","token_name":"ci-deploy","source":"exports","expires_at":"2026-11-28T09:00:00Z","step":"1d","recipients":["ada.lovelace@example.org","security@example.org"]}
@@ -483,8 +493,8 @@ fn the_tables_of_the_other_rows() {
     AT                             TOKEN      STEP  EXPIRES            RECIPIENTS                                    SOURCE
     2026-11-27 09:00Z (in 6 days)  ci-deploy  1d    2026-11-28 09:00Z  ada.lovelace@example.org, security@example.…  exports
 
-    NAME  KIND  PEOPLE  OBSERVED                 TROUBLE
-    hr    file  240     2026-11-21 09:00Z (now)  31 of 240 people would lose access at once
+    NAME  KIND  STATE  PEOPLE  LAST GOOD  WORD   NEXT  TROUBLE
+    hr    file  held   240     now        fresh  -     held: 31 of 240 people would lose access at once
     "#);
 }
 

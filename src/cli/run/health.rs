@@ -9,8 +9,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::Step;
 use crate::engine::Engine;
-use crate::http::{self, Fault, LastSweep, Mails, Readiness, Snapshot, SourceHealth};
-use crate::store::{self, RunRow, SourceRow};
+use crate::http::{
+    self, DirectoryHealth, Fault, LastSweep, Mails, Readiness, Snapshot, SourceHealth,
+};
+use crate::store::{self, DirectoryRow, RunRow, SourceRow, Tx};
 
 /// A sweep may be late by this before the daemon counts as not ready: a long one is no fault.
 const GRACE: TimeDelta = TimeDelta::minutes(15);
@@ -82,6 +84,7 @@ impl http::Health for Health {
             (source.name.clone(), health(&row))
         });
         snapshot.sources = sources.collect();
+        self.take_directories(&mut tx, now, &mut snapshot).await?;
         Ok(snapshot)
     }
 }
@@ -96,7 +99,46 @@ fn health(row: &SourceRow) -> SourceHealth {
     }
 }
 
+fn directory_health(row: &DirectoryRow, is_fresh: bool) -> DirectoryHealth {
+    DirectoryHealth {
+        last_good_sync_at: row.standing.last_good_sync_at,
+        failures: u64::try_from(row.standing.failures).unwrap_or(0),
+        is_held: row.held.is_some(),
+        is_fresh,
+        people: u64::try_from(row.people).unwrap_or(0),
+    }
+}
+
 impl Health {
+    async fn take_directories(
+        &self,
+        tx: &mut Tx,
+        now: DateTime<Utc>,
+        snapshot: &mut Snapshot,
+    ) -> Result<(), Fault> {
+        let rows = tx.directories().await?;
+        let fresh = self.engine.fresh(&rows, now);
+        let stale = rows.iter().filter(|row| !fresh.contains(&row.name));
+        let stale: Vec<String> = stale.map(|row| row.name.clone()).collect();
+        for count in tx.identity_counts(&stale).await? {
+            let reason = count.reason.map(|word| word.parse()).transpose()?;
+            let key = (count.directory, count.status, reason);
+            let count = u64::try_from(count.count).unwrap_or(0);
+            snapshot.identities.insert(key, count);
+        }
+        let mut known: BTreeMap<String, DirectoryRow> = rows
+            .into_iter()
+            .map(|row| (row.name.clone(), row))
+            .collect();
+        let directories = self.engine.directories.iter().map(|directory| {
+            let row = known.remove(&directory.name).unwrap_or_default();
+            let is_fresh = fresh.contains(&directory.name);
+            (directory.name.clone(), directory_health(&row, is_fresh))
+        });
+        snapshot.directories = directories.collect();
+        Ok(())
+    }
+
     /// The last sweep, and the last that went well.
     async fn last_runs(&self) -> Result<(Option<RunRow>, Option<RunRow>), store::Error> {
         let mut tx = self.engine.store.read().await?;

@@ -3,12 +3,34 @@ use std::collections::BTreeMap;
 use rstest::rstest;
 
 use super::*;
-use crate::cli::args::{Command, FindingCommand, IdentityCommand, NoticeCommand, TokenCommand};
+use crate::cli::args::{
+    Command, DirectoryCommand, FindingCommand, IdentityCommand, NoticeCommand, TokenCommand,
+};
 use crate::cli::forecast::Window;
+use crate::cli::freshness::Freshness;
+use crate::cli::output::rows::DirectoryRow;
 use crate::cli::output::rows::{FindingRow, ForecastRow, IdentityRow, NoticeRow, TokenRow};
-use crate::cli::{finding, forecast, identity, notice, token as tokens};
-use crate::domain::{FindingKind, IdentityStatus, Severity};
+use crate::cli::{directory, finding, forecast, identity, notice, token as tokens};
+use crate::domain::{FindingKind, IdentityStatus, Severity, Standing};
 use crate::store::{self, NewFinding};
+
+/// `hr`, `it`, and `new`, which nobody has read yet.
+const DIRECTORIES: &str = "
+[[directory]]
+name = \"hr\"
+kind = \"file\"
+path = \"hr.csv\"
+
+[[directory]]
+name = \"it\"
+kind = \"file\"
+path = \"it.csv\"
+
+[[directory]]
+name = \"new\"
+kind = \"file\"
+path = \"new.csv\"
+";
 
 async fn token_list(world: &World, line: &str) -> Vec<serde_json::Value> {
     let Command::Token(TokenCommand::List(args)) = typed(line) else {
@@ -40,8 +62,11 @@ async fn identity_list(world: &World, line: &str) -> Vec<serde_json::Value> {
     let Command::Identity(IdentityCommand::List(args)) = typed(line) else {
         panic!("{line}")
     };
-    listed::<IdentityRow>(async |printer| identity::list(&world.store, &args, now(), printer).await)
-        .await
+    listed::<IdentityRow>(async |printer| {
+        let freshness = Freshness::of(&world.config(DIRECTORIES));
+        identity::list(&world.store, &freshness, &args, now(), printer).await
+    })
+    .await
 }
 
 async fn forecast_list(world: &World, until: i64, limit: u64) -> Vec<serde_json::Value> {
@@ -253,7 +278,7 @@ fn person(directory: &str, name: &str, status: IdentityStatus) -> store::Identit
         email: format!("{name}@example.org"),
         status,
         known_status: IdentityStatus::Active,
-        reason: (status == IdentityStatus::Unknown).then(|| "not in the listing".to_owned()),
+        reason: (status == IdentityStatus::Unknown).then(|| "absent".to_owned()),
         name: None,
         evidence: "account enabled".into(),
         since: None,
@@ -303,7 +328,8 @@ async fn people_are_listed_by_directory_with_their_working_tokens() {
         );
         assert_eq!(rows[0]["tokens"], 2);
         assert_eq!(rows[0]["status"], "unknown");
-        assert_eq!(rows[0]["reason"], "not in the listing; it last said active");
+        assert_eq!(rows[0]["reason"], "absent");
+        assert_eq!(rows[0]["known_status"], "active");
         assert_eq!(rows[0]["evidence"], "account enabled");
         assert_eq!(
             identity_list(&world, "lapsed identity list --directory it").await,
@@ -313,6 +339,164 @@ async fn people_are_listed_by_directory_with_their_working_tokens() {
             identity_list(&world, "lapsed identity list --status active --limit 1").await,
             rows[1..2]
         );
+    }
+}
+
+fn read_at(directory: &str, at: DateTime<Utc>) -> store::DirectoryRow {
+    store::DirectoryRow {
+        name: directory.to_owned(),
+        kind: "file".to_owned(),
+        standing: Standing {
+            last_sync_at: Some(at),
+            last_good_sync_at: Some(at),
+            ..Standing::default()
+        },
+        people: 7,
+        ..store::DirectoryRow::default()
+    }
+}
+
+#[tokio::test]
+async fn people_of_a_directory_that_was_not_read_for_long_are_unknown() {
+    for world in World::all().await {
+        let mut tx = world.store.begin().await.unwrap();
+        for (name, at) in [("hr", days(-2)), ("it", days(-1)), ("left", now())] {
+            tx.put_directory(&read_at(name, at)).await.unwrap();
+            tx.put_identities(&[person(name, "bob", IdentityStatus::Active)])
+                .await
+                .unwrap();
+        }
+        tx.commit().await.unwrap();
+        let rows = identity_list(&world, "lapsed identity list").await;
+        let seen: Vec<_> = ["directory", "status", "reason", "known_status"]
+            .map(|key| column(&rows, key).join(" "))
+            .into();
+        assert_eq!(
+            seen,
+            [
+                "hr it left",
+                "unknown active unknown",
+                "stale null stale",
+                "active active active"
+            ],
+            "one is a day old, one is configured no longer"
+        );
+        let unknown = identity_list(&world, "lapsed identity list --status unknown").await;
+        assert_eq!(column(&unknown, "directory"), ["hr", "left"]);
+        assert_eq!(
+            identity_list(&world, "lapsed identity list --status active")
+                .await
+                .len(),
+            1
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_directory_is_listed_with_what_is_wrong_and_whether_its_word_holds() {
+    for world in World::all().await {
+        let mut tx = world.store.begin().await.unwrap();
+        let mut failing = read_at("hr", days(-2));
+        failing
+            .standing
+            .failed(now(), "the file is gone".to_owned());
+        let held = store::DirectoryRow {
+            held: Some("9 of 10 people".into()),
+            verdict: Some("rejected".into()),
+            ..read_at("it", now())
+        };
+        for row in [failing, held, read_at("left", now())] {
+            tx.put_directory(&row).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        let config = world.config(DIRECTORIES);
+        let rows = listed::<DirectoryRow>(async |printer| {
+            let configured = directory::Configured::of(&config);
+            let Command::Directory(DirectoryCommand::List(listing)) =
+                typed("lapsed directory list")
+            else {
+                panic!()
+            };
+            directory::list(&world.store, &configured, listing, printer, now()).await
+        })
+        .await;
+        assert_eq!(column(&rows, "name"), ["hr", "it", "left", "new"]);
+        assert_eq!(column(&rows, "state"), ["failing", "held", "ok", "never"]);
+        let fresh: Vec<_> = rows
+            .iter()
+            .map(|row| row["fresh"].as_bool().unwrap())
+            .collect();
+        assert_eq!(fresh, [false, true, false, false]);
+        assert_eq!(rows[0]["fresh_until"], "2026-11-20T09:00:00Z");
+        assert_eq!(rows[0]["failing_since"], "2026-11-21T09:00:00Z");
+        assert_eq!(
+            rows[1]["held"],
+            "9 of 10 people; rejected, the next reading refuses it"
+        );
+        assert_eq!(rows[2]["error"], "it is no longer in the configuration");
+    }
+}
+
+#[tokio::test]
+async fn coverage_counts_each_issuer_of_working_tokens_once() {
+    for world in World::all().await {
+        let of = |id: &str, issuer: Option<&str>| Token {
+            issuer: issuer.map(|name| format!("{name}@example.org").parse().unwrap()),
+            ..token("s", id, None)
+        };
+        let mut expired = of("expired", Some("nobody"));
+        expired.expiry = Expiry::At(days(-1));
+        world
+            .insert(&[
+                of("1", Some("ada")),
+                of("2", Some("ada")),
+                of("3", Some("bob")),
+                of("4", Some("cem")),
+                of("5", Some("dee")),
+                of("6", Some("bot")),
+                of("7", None),
+                expired,
+            ])
+            .await;
+        let mut tx = world.store.begin().await.unwrap();
+        tx.put_directory(&read_at("hr", days(-2))).await.unwrap();
+        tx.put_directory(&read_at("it", now())).await.unwrap();
+        tx.put_identities(&[
+            person("hr", "ada", IdentityStatus::Disabled),
+            person("it", "ada", IdentityStatus::Active),
+            person("hr", "bob", IdentityStatus::Active),
+            person("it", "bob", IdentityStatus::Disabled),
+            person("hr", "cem", IdentityStatus::Active),
+            person("hr", "bot", IdentityStatus::Disabled),
+        ])
+        .await
+        .unwrap();
+        tx.commit().await.unwrap();
+        let more =
+            format!("[issuers]\nmodes = {{ \"bot@example.org\" = \"service\" }}\n{DIRECTORIES}");
+        let config = world.config(&more);
+        let freshness = Freshness::of(&config);
+        let rows = identity::counts(&world.store, &config.issuers, &freshness, now())
+            .await
+            .unwrap();
+        let told: Vec<String> = rows
+            .iter()
+            .map(|row| format!("{} {} {}", row.cover, row.reason.unwrap_or("-"), row.count))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "active - 1",
+                "lost - 1",
+                "unknown not_read 1",
+                "unknown stale 1",
+                "not_covered service 1",
+                "no_issuer - 1",
+            ],
+            "a stale word neither loses nor keeps anybody"
+        );
+        let nameless = token_list(&world, "lapsed token list --no-issuer").await;
+        assert_eq!(column(&nameless, "external_id"), ["7"]);
     }
 }
 

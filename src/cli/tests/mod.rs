@@ -13,6 +13,7 @@ use super::{
     args::Format,
     output::{Printer, Row, View},
 };
+use crate::config::Config;
 use crate::domain::{
     Expiry, ExpiryOrigin, Ground, NewNotice, Occurrence, Policy, Recipient, Status, Step, Token,
     TokenId, Topic,
@@ -60,6 +61,15 @@ impl World {
             });
         }
         worlds
+    }
+
+    /// A configuration with this and what there must be.
+    fn config(&self, more: &str) -> Config {
+        let file = self.folder.path().join("lapsed.toml");
+        let least = "[store]\nurl = \"sqlite:lapsed.db\"\n[notify]\nfrom = \"tokens@example.org\"\n\
+                     admins = []\n[mail]\ntransport = \"file\"\n";
+        std::fs::write(&file, format!("{least}{more}")).unwrap();
+        Config::load(Some(&file), &std::collections::HashMap::new()).unwrap()
     }
 
     async fn insert(&self, tokens: &[Token]) {

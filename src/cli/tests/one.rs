@@ -370,15 +370,21 @@ async fn a_person_is_shown_with_every_directory_and_all_tokens() {
         else {
             panic!()
         };
-        let detail = identity::detail(&world.store, &args.email, now())
+        let config = world
+            .config("[issuers]\naddresses = { \"ada@example.org\" = \"Ada@corp.example.org\" }\n");
+        let detail = identity::detail(&world.store, &config, &args.email, now())
             .await
             .unwrap();
         let json = serde_json::to_value(&detail).unwrap();
         assert_eq!(json["name"], "Ada");
+        assert_eq!(
+            (&json["mode"], &json["address"]),
+            (&"sso".into(), &"ada@corp.example.org".into())
+        );
         assert_eq!(json["directories"][0]["evidence"], "status = disabled");
         assert_eq!(json["tokens"].as_array().unwrap().len(), 2);
         let nobody = "nobody@example.org".parse().unwrap();
-        let error = identity::detail(&world.store, &nobody, now())
+        let error = identity::detail(&world.store, &config, &nobody, now())
             .await
             .unwrap_err();
         assert!(

@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::cli::exit::report;
 use crate::cli::{backup, directory, migrate, release};
-use crate::store::DirectoryRow;
+use crate::store::{DirectoryRow, HoldVerdict};
 
 #[tokio::test]
 async fn a_held_plan_is_released_or_discarded_once() {
@@ -66,23 +66,36 @@ async fn only_a_directory_that_is_held_is_released_and_a_sync_under_way_keeps_th
             tx.commit().await.unwrap();
             now
         };
-        let unknown = directory::release(&world.store, "hr", now())
-            .await
-            .unwrap_err();
-        assert!(unknown.to_string().contains("no directory named \"hr\""));
+        let settle = async |verdict| {
+            directory::settle(&world.store, ("hr", Vec::new()), verdict, now()).await
+        };
+        let unknown = settle(HoldVerdict::Released).await.unwrap_err();
+        assert!(unknown.to_string().contains("there is no directory \"hr\""));
+        let known = vec!["hr".to_owned()];
+        let said = directory::settle(&world.store, ("hr", known), HoldVerdict::Released, now());
+        assert!(said.await.unwrap().contains("was never read"));
         put(&quiet).await;
-        let said = directory::release(&world.store, "hr", now()).await.unwrap();
+        let said = settle(HoldVerdict::Rejected).await.unwrap();
         assert!(said.contains("holds nothing"), "{said}");
         put(&held).await;
-        let said = directory::release(&world.store, "hr", now()).await.unwrap();
-        assert!(
-            said.contains("The next sweep takes its listing in"),
-            "{said}"
-        );
-        assert!(
-            put(&held).await.verdict.is_some(),
+        let said = settle(HoldVerdict::Rejected).await.unwrap();
+        assert!(said.contains("no token of theirs is flagged"), "{said}");
+        assert_eq!(put(&held).await.verdict.as_deref(), Some("rejected"));
+        let said = settle(HoldVerdict::Rejected).await.unwrap();
+        assert!(said.contains("was rejected before"), "{said}");
+        let said = settle(HoldVerdict::Released).await.unwrap();
+        assert!(said.contains("flags the tokens"), "{said}");
+        assert_eq!(
+            put(&held).await.verdict.as_deref(),
+            Some("released"),
             "a sync that began before writes what it read"
         );
+        let mut tx = world.store.read().await.unwrap();
+        let actions: Vec<_> = tx.list_audit(None, 9).await.unwrap();
+        let mut actions: Vec<_> = actions.iter().map(|entry| entry.action.as_str()).collect();
+        actions.sort_unstable();
+        assert_eq!(actions, ["directory.reject", "directory.release"]);
+        drop(tx);
         let other = DirectoryRow {
             held_fingerprint: Some("g".into()),
             ..held

@@ -7,6 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::domain::News;
 use crate::engine::alert::Alert;
 
+use super::HeldTurn;
+
 /// So many people are named in a mail; the rest is counted.
 const NAMED: usize = 20;
 
@@ -44,14 +46,18 @@ pub(super) fn held<'a>(
     name: &'a str,
     since: DateTime<Utc>,
     reason: &str,
-    turns: &[(String, &'static str)],
+    turns: &[HeldTurn],
 ) -> Alert<'a> {
     let mut people = String::new();
-    for (address, status) in turns.iter().take(NAMED) {
-        let _ = write!(people, "\n    {address}: {status}");
+    for turn in turns.iter().take(NAMED) {
+        let _ = write!(people, "\n    {}: {}", turn.email, turn.after);
     }
     if turns.len() > NAMED {
-        let _ = write!(people, "\n    and {} more", turns.len() - NAMED);
+        let more = turns.len() - NAMED;
+        let _ = write!(
+            people,
+            "\n    and {more} more: lapsed directory sync {name} --dry-run"
+        );
     }
     let people = if people.is_empty() {
         people

@@ -118,12 +118,19 @@ impl Wanted {
         }
     }
 
-    /// What is asked for, in one word: of something else a cursor tells nothing.
+    /// What is asked for and of whom it tells, in one word: of something else a cursor tells nothing.
     pub fn digest(&self, allowed_groups: &[String]) -> String {
         let mut digest = Sha256::new();
         for text in self.people.iter().map(Address::key) {
             digest.update(text);
             digest.update("\n");
+        }
+        // Whom the configuration leaves out or calls by another address may be no issuer, but known.
+        for (name, mode) in &self.issuers.modes {
+            digest.update(format!("\n{name} {mode}"));
+        }
+        for (name, address) in &self.issuers.addresses {
+            digest.update(format!("\n{name} {}", address.key()));
         }
         for text in allowed_groups {
             digest.update("\0");
@@ -145,6 +152,11 @@ impl Wanted {
         let mut forgotten: Vec<String> = self.known.keys().filter(is_unwanted).cloned().collect();
         forgotten.sort_unstable();
         forgotten
+    }
+
+    fn is_issuer(&self, key: &str) -> bool {
+        let at = self.by_address.get(self.issuers.at_directories(key));
+        at.is_some_and(|keys| keys.iter().any(|it| it == key))
     }
 
     /// The issuers that an account belongs to.
@@ -176,6 +188,8 @@ pub(super) struct Gathered {
     accounts: BTreeMap<String, Vec<Person>>,
     /// How many accounts it told of.
     pub told: u64,
+    /// Issuers who are among them.
+    issuers: HashSet<String>,
     lacking: u64,
     answers_anything: bool,
     /// For each canary whether it is active.
@@ -203,8 +217,16 @@ impl Gathered {
                 .get_or_insert_with(|| person.id.clone().unwrap_or_default());
         }
         for key in wanted.keys_of(person) {
+            if wanted.is_issuer(&key) {
+                self.issuers.insert(key.clone());
+            }
             self.accounts.entry(key).or_default().push(person.clone());
         }
+    }
+
+    /// How many issuers of tokens are among those it told of.
+    pub fn issuers(&self) -> u64 {
+        self.issuers.len() as u64
     }
 
     /// Why the pull cannot be right, if it cannot.

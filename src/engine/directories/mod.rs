@@ -2,8 +2,10 @@
 //! mass change waits for an operator.
 
 mod alerts;
+mod alone;
 mod gather;
 mod survey;
+mod uncovered;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,13 +15,14 @@ use futures_util::{StreamExt, stream};
 
 use crate::directories::Directory;
 use crate::domain::access::Guards;
-use crate::domain::{Address, Schedule};
+use crate::domain::{Address, Schedule, fresh_until};
 use crate::store::{DirectoryRow, IdentityRow};
 
 use super::{Engine, Error, Report, SweepOptions, judge};
 
+pub use alone::{SyncedDirectory, Unbound};
 pub use gather::Doubt;
-pub use survey::{Outcome, Survey, Turn};
+pub use survey::{HeldTurn, Outcome, Survey, Turn};
 
 /// So many directories are asked at a time.
 const SIDE_BY_SIDE: usize = 4;
@@ -52,9 +55,7 @@ impl WatchedDirectory {
     /// Up to when its word holds, if it was last read well `read_at`.
     #[must_use]
     pub fn fresh_until(&self, read_at: DateTime<Utc>) -> DateTime<Utc> {
-        let schedule = self.schedule.as_ref();
-        let next = schedule.and_then(|schedule| schedule.next_after(read_at));
-        next.unwrap_or(read_at) + self.fresh_for
+        fresh_until(read_at, self.schedule.as_ref(), self.fresh_for)
     }
 
     fn guards(&self) -> Guards<'_> {
@@ -77,7 +78,7 @@ struct Answer<'a> {
 
 impl Engine {
     /// The directories whose word counts at `now`.
-    pub(super) fn fresh(&self, rows: &[DirectoryRow], now: DateTime<Utc>) -> Vec<String> {
+    pub fn fresh(&self, rows: &[DirectoryRow], now: DateTime<Utc>) -> Vec<String> {
         let read_at: HashMap<&str, _> = rows
             .iter()
             .filter_map(|row| Some((row.name.as_str(), row.standing.last_good_sync_at?)))
@@ -101,6 +102,7 @@ impl Engine {
         if named.is_empty() {
             return Ok(());
         }
+        self.forget_uncovered().await?;
         let rows = self.store.read().await?.directories().await?.into_iter();
         let mut rows: HashMap<_, _> = rows.map(|row| (row.name.clone(), row)).collect();
         let now = self.now();

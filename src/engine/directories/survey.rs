@@ -24,6 +24,10 @@ const LOOKED_UP_AT_ONCE: usize = 4;
 pub struct Survey {
     /// How many people it told of; `None` where it told of some alone.
     pub people: Option<u64>,
+    /// How many it told of at all; `None` where it said that nothing has changed.
+    pub told: Option<u64>,
+    /// How many issuers of tokens are among them.
+    pub issuers: u64,
     /// People now and before, where so few were accepted.
     pub shrunk: Option<(u64, u64)>,
     /// What follows.
@@ -65,8 +69,21 @@ pub enum Outcome {
         /// What exactly waits.
         fingerprint: String,
         /// Whom it is about, and what they would become.
-        turns: Vec<(String, &'static str)>,
+        turns: Vec<HeldTurn>,
     },
+}
+
+/// A person whose loss waits for an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldTurn {
+    /// The address as it is compared.
+    pub email: String,
+    /// The status before; `None` for somebody new.
+    pub before: Option<IdentityStatus>,
+    /// What they would become.
+    pub after: IdentityStatus,
+    /// In whose words.
+    pub evidence: String,
 }
 
 /// A person of whom something else is known now.
@@ -143,6 +160,8 @@ impl Engine {
         }
         let is_whole = seen.extent == Extent::Everybody;
         let people = is_whole.then_some(gathered.told);
+        let told = pulled.as_ref().map(|_| gathered.told);
+        let issuers = gathered.issuers();
         let somebody = gathered.somebody.take();
         let cases = gathered.cases(&wanted, seen);
         let emptied = pulled.as_ref().and_then(|it| emptied(row, &it.groups));
@@ -152,6 +171,8 @@ impl Engine {
         }
         Ok(Survey {
             people,
+            told,
+            issuers,
             shrunk,
             outcome,
             pulled,
@@ -192,8 +213,8 @@ impl Engine {
                 Some("released") => {}
                 Some("rejected") => is_rejected = true,
                 _ => {
-                    let turns = review.turned.into_iter();
-                    let turns = turns.map(|(key, status)| (key, status.as_str()));
+                    let pairs = cases.iter().zip(&claims);
+                    let turns = pairs.filter_map(|(case, claim)| held_turn(case, claim));
                     return Ok(Outcome::Held {
                         reason,
                         fingerprint,
@@ -227,6 +248,17 @@ impl Engine {
             forgotten: Vec::new(),
         })
     }
+}
+
+/// Somebody who would lose their access, as a person is to judge it.
+fn held_turn(case: &Case, claim: &Claim<'_>) -> Option<HeldTurn> {
+    let after = claim.lost().filter(|_| case.is_turn(claim))?;
+    Some(HeldTurn {
+        email: case.email.key().to_owned(),
+        before: case.known.as_ref().map(|known| known.status),
+        after,
+        evidence: claim.words(),
+    })
 }
 
 async fn identities(tx: &mut Tx, directory: &str) -> Result<Vec<Identity>, Error> {

@@ -47,23 +47,10 @@ impl Engine {
     /// sweep's lease, and is no sweep: nothing is planned, and no run is written down.
     pub async fn sync_alone(&self, options: &SweepOptions, stop: &CancellationToken) -> Report {
         let mut report = Report::default();
-        match self.take_sweep_lease().await {
-            Ok(true) => {
-                let jobs = async {
-                    if let Err(error) = self.sync_sources(options, &mut report).await {
-                        note(&mut report, None, &error);
-                    }
-                };
-                tokio::select! {
-                    () = jobs => {}
-                    () = self.keep_sweep_lease() => note(&mut report, None, &Error::LeaseLost),
-                    () = stop.cancelled() => note(&mut report, None, &Error::Stopped),
-                }
-                if let Err(error) = self.drop_sweep_lease().await {
-                    note(&mut report, None, &error);
-                }
-            }
-            Ok(false) => report.lease_held = true,
+        let work = self.sync_sources(options, &mut report);
+        match self.under_sweep_lease(stop, work).await {
+            Ok(Some(())) => {}
+            Ok(None) => report.lease_held = true,
             Err(error) => note(&mut report, None, &error),
         }
         report

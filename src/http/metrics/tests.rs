@@ -3,7 +3,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::*;
-use crate::http::health::{Mails, SourceHealth};
+use crate::http::health::{DirectoryHealth, Mails, SourceHealth};
 
 fn sample() -> Snapshot {
     let at = DateTime::UNIX_EPOCH + TimeDelta::milliseconds(1_764_000_000_250);
@@ -47,6 +47,32 @@ fn sample() -> Snapshot {
             ("new".to_owned(), SourceHealth::default()),
         ]
         .into(),
+        directories: [
+            (
+                "hr".to_owned(),
+                DirectoryHealth {
+                    last_good_sync_at: Some(at),
+                    failures: 4,
+                    is_held: true,
+                    is_fresh: true,
+                    people: 120,
+                },
+            ),
+            ("new".to_owned(), DirectoryHealth::default()),
+        ]
+        .into(),
+        identities: [
+            (("hr".to_owned(), IdentityStatus::Active, None), 118),
+            (
+                (
+                    "hr".to_owned(),
+                    IdentityStatus::Unknown,
+                    Some(Reason::Stale),
+                ),
+                2,
+            ),
+        ]
+        .into(),
     }
 }
 
@@ -73,6 +99,16 @@ fn every_number_of_the_snapshot_is_shown() {
         r#"lapsed_source_last_good_sync_timestamp_seconds{source="exports"} 1764000000.25"#,
         r#"lapsed_source_failing{source="new"} 0"#,
         r#"lapsed_source_last_good_sync_timestamp_seconds{source="new"} 0"#,
+        r#"lapsed_directory_last_good_sync_timestamp_seconds{directory="hr"} 1764000000.25"#,
+        r#"lapsed_directory_last_good_sync_timestamp_seconds{directory="new"} 0"#,
+        r#"lapsed_directory_failures{directory="hr"} 4"#,
+        r#"lapsed_directory_held{directory="hr"} 1"#,
+        r#"lapsed_directory_held{directory="new"} 0"#,
+        r#"lapsed_directory_fresh{directory="hr"} 1"#,
+        r#"lapsed_directory_people{directory="hr"} 120"#,
+        r#"lapsed_identities{directory="hr",reason="none",status="active"} 118"#,
+        r#"lapsed_identities{directory="hr",reason="stale",status="unknown"} 2"#,
+        r#"lapsed_identities{directory="new",reason="none",status="disabled"} 0"#,
         concat!(
             r#"lapsed_build_info{version=""#,
             env!("CARGO_PKG_VERSION"),
