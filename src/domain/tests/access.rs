@@ -477,7 +477,8 @@ proptest! {
                     Some(LookedUp::Found(person)) if person.status == next.status)
                     || matches!(looked, Some(LookedUp::Gone { .. })) && next.status == IdentityStatus::Deleted;
                 let by_word = match &claim {
-                    Claim::Off(person) => by_look || person.status == next.status && person.id.is_none(),
+                    // Where the look says another loss, that is what is believed.
+                    Claim::Off(person) => by_look || person.id.is_none() && person.status == next.status,
                     Claim::Stranger(person) => person.status == next.status || by_look,
                     Claim::Missing(Some(_)) => by_look,
                     Claim::Outside(_) | Claim::Same => {

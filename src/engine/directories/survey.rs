@@ -41,6 +41,8 @@ impl Survey {
     fn unchanged(asked: String) -> Self {
         Self {
             people: None,
+            told: None,
+            issuers: 0,
             shrunk: None,
             outcome: Outcome::Believed {
                 turns: Vec::new(),
