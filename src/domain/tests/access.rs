@@ -476,15 +476,15 @@ proptest! {
                 let by_look = matches!(&looked,
                     Some(LookedUp::Found(person)) if person.status == next.status)
                     || matches!(looked, Some(LookedUp::Gone { .. })) && next.status == IdentityStatus::Deleted;
+                let was_outside = next.status == IdentityStatus::OutOfGroup
+                    && known.as_ref().is_some_and(|it| it.candidate == Some(IdentityStatus::OutOfGroup));
                 let by_word = match &claim {
                     // Where the look says another loss, that is what is believed.
                     Claim::Off(person) => by_look || person.id.is_none() && person.status == next.status,
-                    Claim::Stranger(person) => person.status == next.status || by_look,
+                    // In a new account they are as much outside as they were in the old one.
+                    Claim::Stranger(person) => person.status == next.status || by_look || was_outside,
                     Claim::Missing(Some(_)) => by_look,
-                    Claim::Outside(_) | Claim::Same => {
-                        next.status == IdentityStatus::OutOfGroup
-                            && known.as_ref().is_some_and(|it| it.candidate == Some(IdentityStatus::OutOfGroup))
-                    }
+                    Claim::Outside(_) | Claim::Same => was_outside,
                     _ => false,
                 };
                 prop_assert!(by_word, "{claim:?} {looked:?} made {next:?}");
