@@ -20,7 +20,7 @@ use super::{Asked, Common, Directory, Extent, LookedUp, Pulled, Tell};
 use crate::domain::Address;
 use crate::sources::{Checked, Error, Fetched};
 use crate::web::Web;
-use api::{Api, Provider, equals, resource};
+use api::{Api, Provider, equals, refused, resource};
 use groups::Allowed;
 use pages::{Pages, Query};
 use shapes::{Flag, User};
@@ -73,15 +73,13 @@ impl Directory for Scim {
     async fn pull(&self, asked: &Asked<'_>, tell: &mut Tell<'_>) -> Result<Fetched<Pulled>, Error> {
         let provider = self.api.provider().await?;
         let mut allowed = Allowed::read(&self.api, provider, &self.allowed_groups).await?;
-        let extent = match self.few(provider, &mut allowed, asked.people).await? {
-            Some(users) => {
-                tell_all(&users, &mut allowed, tell);
-                Extent::Asked
-            }
-            None => {
-                self.everybody(provider, &mut allowed, tell).await?;
-                Extent::Everybody
-            }
+        let few = self.few(provider, &mut allowed, asked.people).await?;
+        let extent = if let Some(users) = few {
+            tell_all(&users, &mut allowed, tell);
+            Extent::Asked
+        } else {
+            self.everybody(provider, &mut allowed, tell).await?;
+            Extent::Everybody
         };
         Ok(Fetched::New(Pulled {
             extent,
@@ -111,7 +109,7 @@ impl Directory for Scim {
                 // Microsoft's own SCIM API says so of ids that it does not know, and of bad questions.
                 Some(StatusCode::BAD_REQUEST) => unclear("400 for its id"),
                 Some(StatusCode::FORBIDDEN) => unclear("403 for its id"),
-                _ => Err(self.api.refused(error, USERS)),
+                _ => Err(refused(error, USERS)),
             },
         }
     }
@@ -166,7 +164,7 @@ impl Scim {
         let name = address.as_str();
         let signs_in = |user: &User| {
             let is_same = |it: &String| it.eq_ignore_ascii_case(name);
-            user.user_name.as_ref().is_some_and(is_same)
+            user.sign_in.as_ref().is_some_and(is_same)
         };
         let by_name = self
             .filtered(provider, equals("userName", name), signs_in)
@@ -201,7 +199,7 @@ impl Scim {
                 Ok(Some(page)) if page.iter().all(&is_meant) => users.extend(page),
                 Ok(Some(_)) => return Ok(None),
                 Err(fault) if fault.is_of_the_question() => return Ok(None),
-                Err(fault) => return Err(fault.into_error(&self.api, USERS)),
+                Err(fault) => return Err(fault.into_error(USERS)),
             }
         }
     }
@@ -213,21 +211,21 @@ impl Scim {
         allowed: &mut Allowed,
         tell: &mut Tell<'_>,
     ) -> Result<(), Error> {
-        let refused = |fault: pages::Fault| fault.into_error(&self.api, USERS);
+        let failed = |fault: pages::Fault| fault.into_error(USERS);
         let mut pages = users(&self.api, provider, matches!(allowed, Allowed::Told(_)));
-        let mut page = pages.next::<User>().await.map_err(refused)?;
+        let mut page = pages.next::<User>().await.map_err(failed)?;
         let is_silent = |users: &Vec<User>| users.iter().all(|user| user.active == Flag::Untold);
         if pages.is_partial() && page.as_ref().is_some_and(is_silent) {
             // It may not know how to be asked for some fields alone.
             pages = Pages::new(&self.api, provider, everything());
-            page = pages.next().await.map_err(refused)?;
+            page = pages.next().await.map_err(failed)?;
         }
         let mut told = HashSet::new();
         while let Some(mut users) = page {
             // Between two pages somebody may have moved from one to the other.
             users.retain(|user| told.insert(user.id.clone()));
             tell_all(&users, allowed, tell);
-            page = pages.next().await.map_err(refused)?;
+            page = pages.next().await.map_err(failed)?;
         }
         Ok(())
     }

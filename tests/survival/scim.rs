@@ -52,7 +52,7 @@ fn user(id: &str, email: &str, fields: Value) -> Value {
     user
 }
 
-fn group(id: &str, name: &str, members: Value) -> Value {
+fn group(id: &str, name: &str, members: &Value) -> Value {
     json!({"id": id, "displayName": name, "members": members})
 }
 
@@ -113,7 +113,7 @@ impl Idp {
     }
 
     fn group(self, id: &str, name: &str, members: Value) -> Self {
-        self.state().groups.push(group(id, name, members));
+        self.state().groups.push(group(id, name, &members));
         self
     }
 
@@ -704,7 +704,7 @@ async fn members_that_are_told_only_when_asked_for_are_asked_for() {
                 .query("attributes")
                 .is_some_and(|it| it.contains("members"));
             (asked.path.ends_with("/Groups/g-1") && wants)
-                .then(|| Answer::json(&group("g-1", "cdn", members.clone())))
+                .then(|| Answer::json(&group("g-1", "cdn", &members)))
         });
     let (shown, groups, _) = members_of(&idp).await;
     assert_eq!(

@@ -88,29 +88,8 @@ impl Api {
         match self.get("ServiceProviderConfig").json::<Value>().await {
             Ok(told) => Ok(Provider::read(&told)),
             Err(error) if is_not_there(&error) || is_forbidden(&error) => Ok(Provider::default()),
-            Err(error) => Err(self.refused(error, "ServiceProviderConfig")),
+            Err(error) => Err(refused(error, "ServiceProviderConfig")),
         }
-    }
-
-    /// An error, in words that say what to add where it is the token or the URL that does not do.
-    pub fn refused(&self, error: web::Error, path: &str) -> Error {
-        let (what, mend) = match error.status() {
-            Some(StatusCode::UNAUTHORIZED) => (
-                "the server does not accept the token (401)".to_owned(),
-                "make a new one at the identity provider and write it as token".to_owned(),
-            ),
-            Some(StatusCode::FORBIDDEN) => (
-                format!("the server forbids the token to read {path} (403)"),
-                READ_RIGHT.to_owned(),
-            ),
-            Some(StatusCode::NOT_FOUND) => (
-                format!("the server knows no {path} (404)"),
-                "write url as far as its version, such as https://idp.example.org/scim/v2"
-                    .to_owned(),
-            ),
-            _ => return error.into(),
-        };
-        Error::Rights { what, mend }
     }
 }
 
@@ -133,6 +112,26 @@ impl Provider {
             page: page.map(|page| page.min(LARGEST_PAGE)),
         }
     }
+}
+
+/// An error, in words that say what to add where it is the token or the URL that does not do.
+pub fn refused(error: web::Error, path: &str) -> Error {
+    let (what, mend) = match error.status() {
+        Some(StatusCode::UNAUTHORIZED) => (
+            "the server does not accept the token (401)".to_owned(),
+            "make a new one at the identity provider and write it as token".to_owned(),
+        ),
+        Some(StatusCode::FORBIDDEN) => (
+            format!("the server forbids the token to read {path} (403)"),
+            READ_RIGHT.to_owned(),
+        ),
+        Some(StatusCode::NOT_FOUND) => (
+            format!("the server knows no {path} (404)"),
+            "write url as far as its version, such as https://idp.example.org/scim/v2".to_owned(),
+        ),
+        _ => return error.into(),
+    };
+    Error::Rights { what, mend }
 }
 
 /// Whether there is nothing at that path.

@@ -30,7 +30,7 @@ pub async fn check(api: &Api, allowed_groups: &[String]) -> Result<Checked, Erro
             rights.push(right("list the people", Some(READ_RIGHT.to_owned())));
             "the list of people is closed".to_owned()
         }
-        Err(fault) => return Err(fault.into_error(api, USERS)),
+        Err(fault) => return Err(fault.into_error(USERS)),
     };
     let mut reader = Reader::new(api, provider);
     for name in allowed_groups {
@@ -126,16 +126,15 @@ async fn group(api: &Api, reader: &mut Reader<'_>, name: &str) -> Result<Vec<Rig
 
 async fn is_user(api: &Api, name: &str) -> Result<bool, Error> {
     match api.one::<User>(USERS, name).await {
-        Ok(user) => Ok(user.id == name
-            || user
-                .user_name
-                .is_some_and(|it| it.eq_ignore_ascii_case(name))),
+        Ok(user) => {
+            Ok(user.id == name || user.sign_in.is_some_and(|it| it.eq_ignore_ascii_case(name)))
+        }
         Err(error) => {
             let fault = Fault::Web(error);
             if fault.is_of_the_question() {
                 return Ok(false);
             }
-            Err(fault.into_error(api, USERS))
+            Err(fault.into_error(USERS))
         }
     }
 }

@@ -5,7 +5,9 @@
 
 use std::collections::HashSet;
 
-use super::api::{Api, Provider, READ_RIGHT, equals, is_not_there, is_not_understood, resource};
+use super::api::{
+    Api, Provider, READ_RIGHT, equals, is_not_there, is_not_understood, refused, resource,
+};
 use super::pages::{Fault, Pages, Query};
 use super::shapes::{Group as Answer, Member, MemberKind, User};
 use crate::directories::Group;
@@ -137,7 +139,7 @@ impl Members {
 
     fn meet(&mut self, user: &User) -> bool {
         let is_named = |name: &String| self.folded.contains(&name.to_lowercase());
-        let is_in = self.names.contains(&user.id) || user.user_name.as_ref().is_some_and(is_named);
+        let is_in = self.names.contains(&user.id) || user.sign_in.as_ref().is_some_and(is_named);
         self.has_met |= is_in;
         is_in
     }
@@ -205,7 +207,7 @@ impl<'a> Reader<'a> {
                 }
                 Ok(Some(_)) => return Ok(None),
                 Err(fault) if fault.is_of_the_question() => return Ok(None),
-                Err(fault) => return Err(fault.into_error(self.api, GROUPS)),
+                Err(fault) => return Err(fault.into_error(GROUPS)),
             }
         }
     }
@@ -218,7 +220,7 @@ impl<'a> Reader<'a> {
                 if fault.is_of_the_question() {
                     return Ok(None);
                 }
-                Err(fault.into_error(self.api, GROUPS))
+                Err(fault.into_error(GROUPS))
             }
         }
     }
@@ -235,7 +237,7 @@ impl<'a> Reader<'a> {
             match pages.rest().await {
                 Ok(listed) => self.listed = Some(listed),
                 Err(Fault::Web(error)) if is_not_there(&error) => return Ok(None),
-                Err(fault) => return Err(fault.into_error(self.api, GROUPS)),
+                Err(fault) => return Err(fault.into_error(GROUPS)),
             }
         }
         Ok(self.listed.as_ref())
@@ -292,7 +294,7 @@ impl<'a> Reader<'a> {
                         .unsound(GROUPS, "it told of another group than was asked for"));
                 }
                 Err(error) if is_not_there(&error) || is_not_understood(&error) => {}
-                Err(error) => return Err(self.api.refused(error, GROUPS)),
+                Err(error) => return Err(refused(error, GROUPS)),
             }
         }
         Err(Error::Rights {

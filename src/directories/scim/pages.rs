@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 
-use super::api::{Api, Provider, is_not_understood};
+use super::api::{Api, Provider, is_not_understood, refused};
 use super::shapes::Page;
 use crate::sources::Error;
 use crate::web;
@@ -38,9 +38,9 @@ pub enum Fault {
 
 impl Fault {
     /// The same, with what to do about a refusal.
-    pub fn into_error(self, api: &Api, path: &str) -> Error {
+    pub fn into_error(self, path: &str) -> Error {
         match self {
-            Self::Web(error) => api.refused(error, path),
+            Self::Web(error) => refused(error, path),
             Self::Unsound(error) => error,
         }
     }
@@ -202,11 +202,10 @@ impl<'a> Pages<'a> {
         self.next = match (is_by_cursor, cursor) {
             (true, Some(cursor)) if self.cursors.insert(cursor.clone()) => Next::Cursor(cursor),
             (true, Some(_)) => return Err(self.unsound("it gave the same cursor a second time")),
-            (true, None) => Next::End,
             (false, _) if self.total.is_some_and(|total| self.received < total) && !is_empty => {
                 Next::Index(self.received + 1)
             }
-            (false, _) => Next::End,
+            (true, None) | (false, _) => Next::End,
         };
         if self.is_done() {
             self.is_whole()?;

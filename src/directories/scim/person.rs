@@ -12,7 +12,7 @@ impl User {
         let others = self.emails.iter().filter(|email| !is_main(email));
         let mailboxes = main.chain(others).map(|email| email.value.as_deref());
         let mut addresses: Vec<Address> = Vec::new();
-        for text in std::iter::once(self.user_name.as_deref()).chain(mailboxes) {
+        for text in std::iter::once(self.sign_in.as_deref()).chain(mailboxes) {
             let address = cells::address(text).over(None);
             let is_new = |address: &Address| !addresses.contains(address);
             addresses.extend(address.filter(is_new));
@@ -52,10 +52,7 @@ impl User {
         clean(self.display_name.as_deref())
             .or_else(|| part(|name| &name.formatted))
             .or_else(|| {
-                let parts = [
-                    part(|name| &name.given_name),
-                    part(|name| &name.family_name),
-                ];
+                let parts = [part(|name| &name.given), part(|name| &name.family)];
                 clean(Some(
                     &parts.into_iter().flatten().collect::<Vec<_>>().join(" "),
                 ))

@@ -24,7 +24,8 @@ pub struct User {
     /// Given by the server, and never given again.
     pub id: String,
     /// What they sign in with; often a mail address.
-    pub user_name: Option<String>,
+    #[serde(rename = "userName")]
+    pub sign_in: Option<String>,
     /// Whether they may. Left out it says nothing.
     #[serde(default)]
     pub active: Flag,
@@ -52,14 +53,15 @@ pub struct Email {
 
 /// The parts of a name.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Name {
     /// The whole of it.
     pub formatted: Option<String>,
     /// Some servers have nothing but this
-    pub given_name: Option<String>,
+    #[serde(rename = "givenName")]
+    pub given: Option<String>,
     /// and this.
-    pub family_name: Option<String>,
+    #[serde(rename = "familyName")]
+    pub family: Option<String>,
 }
 
 /// A group, as a user tells of it.
@@ -116,8 +118,8 @@ impl Member {
         match (self.kind.as_deref().unwrap_or_default(), folder) {
             (kind, _) if kind.eq_ignore_ascii_case("group") => MemberKind::Group,
             (kind, _) if kind.eq_ignore_ascii_case("user") => MemberKind::Person,
-            (_, "Groups") => MemberKind::Group,
-            (_, "Users") => MemberKind::Person,
+            (_, folder) if folder.eq_ignore_ascii_case("groups") => MemberKind::Group,
+            (_, folder) if folder.eq_ignore_ascii_case("users") => MemberKind::Person,
             _ => MemberKind::Untold,
         }
     }
@@ -181,4 +183,30 @@ where
     T: Deserialize<'de> + Default,
 {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case(json!({"value": "1", "type": "Group"}), MemberKind::Group, &["1"])]
+    #[case(json!({"value": "1", "type": "user", "$ref": ""}), MemberKind::Person, &["1"])]
+    #[case(json!({"value": "1", "$ref": "https://idp.example.org/v2/groups/1"}), MemberKind::Group, &["1"])]
+    #[case(json!({"value": "ada", "$ref": "../Users/a%2Fb"}), MemberKind::Person, &["ada", "a/b"])]
+    #[case(json!({"$ref": "../Users/1", "type": null}), MemberKind::Person, &["1"])]
+    #[case(json!({"value": "1", "$ref": "1"}), MemberKind::Untold, &["1"])]
+    #[case(json!({"value": "", "$ref": null}), MemberKind::Untold, &[])]
+    fn a_member_is_known_by_its_value_and_by_where_it_is(
+        #[case] member: Value,
+        #[case] kind: MemberKind,
+        #[case] names: &[&str],
+    ) {
+        let member: Member = serde_json::from_value(member).unwrap();
+        assert_eq!(member.kind(), kind);
+        assert_eq!(member.names(), names);
+    }
 }
