@@ -110,8 +110,8 @@ async fn group(api: &Api, reader: &mut Reader<'_>, name: &str) -> Result<Vec<Rig
     };
     let tell = format!("tell the {} members of {name:?} apart", people.len());
     let mut is_known = false;
-    for names in people.iter().take(LOOKED_UP) {
-        is_known |= is_user(api, &names[0]).await?;
+    for name in people.keys().take(LOOKED_UP) {
+        is_known |= is_user(api, name).await?;
     }
     let missing = (!is_known).then(|| {
         let what = if people.is_empty() {

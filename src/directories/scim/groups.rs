@@ -3,7 +3,7 @@
 //! `groups` of a user is optional, and many servers never fill it, so the groups are asked for their
 //! members; users' own word counts only where there are no groups to ask.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use super::api::{
     Api, Provider, READ_RIGHT, equals, is_not_there, is_not_understood, refused, resource,
@@ -68,7 +68,7 @@ impl Allowed {
                 name: name.clone(),
                 members: people.len() as u64,
             });
-            members.add(people.into_iter().flatten());
+            members.add(people.into_values().flatten());
         }
         Ok(Self::Members { groups, members })
     }
@@ -243,12 +243,16 @@ impl<'a> Reader<'a> {
         Ok(self.listed.as_ref())
     }
 
-    /// Everybody in a group or in a group within it, each by all that they may be known by.
+    /// Everybody in a group or in a group within it: what each is known by, and all else that may be meant.
     ///
     /// # Errors
     /// When one of these groups cannot be read.
-    pub async fn people(&mut self, root: &str, id: &str) -> Result<HashSet<Vec<String>>, Error> {
-        let mut people = HashSet::new();
+    pub async fn people(
+        &mut self,
+        root: &str,
+        id: &str,
+    ) -> Result<BTreeMap<String, Vec<String>>, Error> {
+        let mut people = BTreeMap::new();
         let mut waiting = vec![vec![id.to_owned()]];
         // A group may be in itself, by way of others.
         let mut met = HashSet::from([id.to_owned()]);
@@ -259,7 +263,7 @@ impl<'a> Reader<'a> {
                 let names = member.names();
                 let Some(name) = names.first() else { continue };
                 if !self.is_group(&member, name).await? {
-                    people.insert(names);
+                    people.insert(name.clone(), names);
                 } else if met.insert(name.clone()) {
                     waiting.push(names);
                 }
