@@ -222,12 +222,22 @@ impl Scim {
         }
         let mut told = HashSet::new();
         while let Some(mut users) = page {
-            // Between two pages somebody may have moved from one to the other.
             users.retain(|user| told.insert(user.id.clone()));
             tell_all(&users, allowed, tell);
             page = pages.next().await.map_err(failed)?;
         }
-        Ok(())
+        let told = told.len() as u64;
+        match pages.total() {
+            // Who stands on two pages stands in the place of another, who stood on neither.
+            Some(total) if total != told => {
+                let reason = format!(
+                    "of {total} that there are said to be, {told} were listed, some of them twice; the list \
+                     changed while it was read, or the server leaves people out of its pages"
+                );
+                Err(self.api.unsound(USERS, &reason))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -302,6 +302,28 @@ async fn everybody_is_told_of_on_every_page(#[case] provider: Value, #[case] pag
     assert_eq!(lists, pages, "{asked:?}");
 }
 
+#[rstest]
+#[case::by_index(without_filters())]
+#[case::by_cursor(by_cursor())]
+#[tokio::test]
+async fn whoever_is_left_out_of_any_page_of_any_size_is_missed(#[case] provider: Value) {
+    for page in 1..=6 {
+        for lost in 1..=5 {
+            let idp = Idp::new(provider.clone());
+            idp.state().page = page;
+            idp.state().provider["pagination"]["maxPageSize"] = json!(page);
+            assert_eq!(told(&idp.start(), &[]).await, (five(), Extent::Everybody));
+            let idp = idp.twist(move |_, answer| {
+                let id = json!(format!("id-{lost}"));
+                let listed = answer["Resources"].as_array_mut().unwrap();
+                listed.retain(|user| user["id"] != id);
+            });
+            let said = fails(&idp.start(), &[]).await;
+            assert!(said.contains("of 5 that there are said to be"), "{said}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_person_is_told_of_as_the_server_knows_them() {
     let idp = Idp::new(without_filters())
@@ -349,23 +371,32 @@ async fn nobody_is_somebody_too() {
     assert_eq!(told(&idp.start(), &[]).await, (vec![], Extent::Everybody));
 }
 
+/// Somebody of the first page stands on the second as well, in the place of another.
+fn twice(asked: &Asked, answer: &mut Value) {
+    let start = asked.query("startIndex").or(asked.query("cursor"));
+    if start == Some("3") || start == Some("after-2") {
+        answer["Resources"][0] = user("id-1", "u1@example.org", json!({}));
+    }
+}
+
+#[rstest]
+#[case::by_index(without_filters())]
+#[case::by_cursor(by_cursor())]
+#[tokio::test]
+async fn who_stands_on_two_pages_does_not_make_up_for_another(#[case] provider: Value) {
+    let said = fails(&Idp::new(provider).twist(twice).start(), &[]).await;
+    assert!(said.contains("4 were listed, some of them twice"), "{said}");
+}
+
 #[tokio::test]
 async fn who_stands_on_two_pages_is_told_of_once() {
-    let idp = Idp::new(by_index()).twist(|asked, answer| {
-        if asked.query("startIndex") == Some("3") {
-            answer["Resources"][0] = user("id-1", "u1@example.org", json!({}));
-        }
+    let idp = Idp::new(by_cursor()).twist(|asked, answer| {
+        twice(asked, answer);
+        answer.as_object_mut().unwrap().remove("totalResults");
     });
     let (shown, _) = told(&idp.start(), &[]).await;
-    assert_eq!(
-        shown,
-        [
-            "u1@example.org",
-            "u2@example.org",
-            "u4@example.org",
-            "u5@example.org"
-        ]
-    );
+    let four = [1, 2, 4, 5].map(|n| format!("u{n}@example.org"));
+    assert_eq!(shown, four);
 }
 
 #[rstest]
