@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 
 use super::api::{Api, Provider, is_not_understood, refused};
-use super::shapes::Page;
+use super::shapes::{Page, Resource};
 use crate::sources::Error;
 use crate::web;
 
@@ -68,6 +68,8 @@ pub struct Pages<'a> {
     /// What the first page said.
     total: Option<u64>,
     received: u64,
+    /// Whose were received, each once.
+    ids: HashSet<String>,
     count: usize,
     cursors: HashSet<String>,
 }
@@ -91,6 +93,7 @@ impl<'a> Pages<'a> {
             next: Next::First,
             total: None,
             received: 0,
+            ids: HashSet::new(),
             count: 0,
             cursors: HashSet::new(),
         }
@@ -111,8 +114,8 @@ impl<'a> Pages<'a> {
         self.query.attributes.is_some()
     }
 
-    /// The next page; `None` after the last one.
-    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<Vec<T>>, Fault> {
+    /// What is new on the next page; `None` after the last one.
+    pub async fn next<T: DeserializeOwned + Resource>(&mut self) -> Result<Option<Vec<T>>, Fault> {
         if self.is_done() {
             return Ok(None);
         }
@@ -132,7 +135,7 @@ impl<'a> Pages<'a> {
     }
 
     /// The rest, in one piece.
-    pub async fn rest<T: DeserializeOwned>(&mut self) -> Result<Vec<T>, Fault> {
+    pub async fn rest<T: DeserializeOwned + Resource>(&mut self) -> Result<Vec<T>, Fault> {
         let mut all = Vec::new();
         while let Some(page) = self.next().await? {
             all.extend(page);
@@ -175,7 +178,7 @@ impl<'a> Pages<'a> {
     }
 
     /// Takes note of a page, and of where the next one is.
-    fn count_in<T>(&mut self, page: Page<T>) -> Result<Vec<T>, Fault> {
+    fn count_in<T: Resource>(&mut self, page: Page<T>) -> Result<Vec<T>, Fault> {
         let cursor = page.next_cursor.filter(|cursor| !cursor.is_empty());
         let is_first = matches!(self.next, Next::First);
         // A server that says nothing of its pages may part them by cursors all the same.
@@ -196,9 +199,10 @@ impl<'a> Pages<'a> {
                 "its pages disagree about how many there are; the list changed while it was read",
             ));
         }
-        let resources = page.resources.unwrap_or_default();
+        let mut resources = page.resources.unwrap_or_default();
         let is_empty = resources.is_empty();
         self.received += resources.len() as u64;
+        resources.retain(|it| self.ids.insert(it.id().to_owned()));
         self.next = match (is_by_cursor, cursor) {
             (true, Some(cursor)) if self.cursors.insert(cursor.clone()) => Next::Cursor(cursor),
             (true, Some(_)) => return Err(self.unsound("it gave the same cursor a second time")),
@@ -213,13 +217,20 @@ impl<'a> Pages<'a> {
         Ok(resources)
     }
 
-    /// Whether as many came as there are.
+    /// Whether as many came as there are. What stands on two pages stands in the place of something else,
+    /// which stood on neither.
     fn is_whole(&self) -> Result<(), Fault> {
+        let distinct = self.ids.len() as u64;
+        let twice = if distinct < self.received {
+            ", some of them twice"
+        } else {
+            ""
+        };
         match self.total {
-            Some(total) if total != self.received => {
-                let received = self.received;
+            Some(total) if total != self.received || total != distinct => {
                 Err(self.unsound(&format!(
-                    "of {total} that there are said to be, {received} were listed"
+                    "of {total} that there are said to be, {distinct} were listed{twice}; the list changed while \
+                     it was read, or the server leaves some out of its pages"
                 )))
             }
             _ => Ok(()),

@@ -17,6 +17,24 @@ pub struct Page<T> {
     pub resources: Option<Vec<T>>,
 }
 
+/// What stands in a list.
+pub trait Resource {
+    /// Given by the server, and never given again.
+    fn id(&self) -> &str;
+}
+
+impl Resource for User {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Resource for Group {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 /// A user.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
