@@ -3,16 +3,20 @@
 //! Three of four lists of tokens hold live secrets, so what an answer says is never shown, neither in
 //! errors nor in logs: only where it came from, its status, and where in it the program stumbled.
 
+mod code;
+
 use std::path::Path;
 use std::time::Duration;
 
-use chrono::DateTime;
-use reqwest::header::{DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use chrono::{DateTime, FixedOffset};
+use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, redirect};
 use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::tls;
+
+pub use code::Code;
 
 /// The largest answer in bytes. A page of 500 Rancher tokens takes one megabyte.
 const LARGEST: usize = 32 * 1024 * 1024;
@@ -25,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// So often within one request.
 const PATIENT_TIMES: u32 = 3;
+
+/// When requests are taken again.
+const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-rate-limit-reset");
 
 /// No server's word to wait is obeyed for longer.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
@@ -61,12 +68,14 @@ pub enum Error {
         reason: String,
     },
     /// The server refused.
-    #[error("{place} answered {status}")]
+    #[error("{place} answered {status}{}", .code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default())]
     Status {
         /// What was asked.
         place: String,
         /// With what.
         status: StatusCode,
+        /// What the server calls the error.
+        code: Option<Code>,
     },
     /// The server wants to be left alone for a while.
     #[error("{place} asks to wait {} s", .wait.as_secs())]
@@ -112,6 +121,15 @@ impl Error {
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// What the server calls the error, where it has a word for it.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Status { code, .. } => code.as_ref().map(Code::as_str),
             _ => None,
         }
     }
@@ -286,7 +304,7 @@ impl Request<'_> {
             let attempt = attempt.ok_or(Error::Unsendable { what: "a stream" })?;
             let response = attempt.send().await;
             let response = response.map_err(|error| fault(&error, &place, web.timeout))?;
-            match accept(response, &place) {
+            match accept(response, &place).await {
                 Err(Error::Busy { wait, .. }) if wait <= PATIENCE && times < PATIENT_TIMES => {
                     times += 1;
                     tokio::time::sleep(wait).await;
@@ -298,7 +316,7 @@ impl Request<'_> {
 }
 
 /// The answer if it is one of success.
-fn accept(response: Response, place: &str) -> Result<Response, Error> {
+async fn accept(response: Response, place: &str) -> Result<Response, Error> {
     let status = response.status();
     let place = place.to_owned();
     if status.is_success() {
@@ -314,23 +332,38 @@ fn accept(response: Response, place: &str) -> Result<Response, Error> {
     } else if let Some(wait) = wait(status, response.headers()) {
         Err(Error::Busy { place, wait })
     } else {
-        Err(Error::Status { place, status })
+        let code = code::read(response).await;
+        Err(Error::Status {
+            place,
+            status,
+            code,
+        })
     }
 }
 
-/// How long the server wants to be left alone (RFC 9110 §10.2.3, RFC 6585 §4).
+/// How long the server wants to be left alone (RFC 9110 §10.2.3, RFC 6585 §4). Okta says by
+/// `X-Rate-Limit-Reset` when, in seconds since 1970, and does so in every answer; with 429 it counts.
 fn wait(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let said = text(RETRY_AFTER).and_then(|after| {
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    // The server's clock on both sides, so that ours does not matter.
+    let since_now = |until: DateTime<FixedOffset>| {
+        let since = DateTime::parse_from_rfc2822(text(&DATE)?).ok()?;
+        Some((until - since).to_std().unwrap_or_default())
+    };
+    let said = text(&RETRY_AFTER).and_then(|after| {
         if let Ok(seconds) = after.trim().parse() {
             return Some(Duration::from_secs(seconds));
         }
-        let until = DateTime::parse_from_rfc2822(after).ok()?;
-        let since = DateTime::parse_from_rfc2822(text(DATE)?).ok()?;
-        Some((until - since).to_std().unwrap_or_default())
+        since_now(DateTime::parse_from_rfc2822(after).ok()?)
     });
+    let reset = || {
+        let reset = text(&RATE_LIMIT_RESET)?.trim().parse().ok()?;
+        let wait = since_now(DateTime::from_timestamp(reset, 0)?.fixed_offset())?;
+        // Both are whole seconds: what looks like now is a part of one away.
+        Some(wait.max(Duration::from_secs(1)))
+    };
     match status {
-        StatusCode::TOO_MANY_REQUESTS => Some(said.unwrap_or(DEFAULT_WAIT)),
+        StatusCode::TOO_MANY_REQUESTS => said.or_else(reset).or(Some(DEFAULT_WAIT)),
         StatusCode::SERVICE_UNAVAILABLE => said,
         _ => None,
     }

@@ -17,6 +17,7 @@ async fn ask(stub: &Stub) -> Result<Value, String> {
 
 #[rstest]
 #[case::status(|| Answer::text(403, "secret"), "answered 403 Forbidden")]
+#[case::code(|| Answer::text(401, r#"{"error":"invalid_client","error_description":"secret"}"#), "answered 401 Unauthorized (invalid_client)")]
 #[case::redirect(
     || Answer::status(302).with("location", "https://evil.example.org/x"),
     "redirects to https://evil.example.org"
@@ -32,6 +33,22 @@ async fn ask(stub: &Stub) -> Result<Value, String> {
         .with("date", "Sat, 21 Nov 2026 08:00:00 GMT")
         .with("retry-after", "Sat, 21 Nov 2026 08:01:30 GMT"),
     "asks to wait 90 s"
+)]
+#[case::busy_until_a_second_since_1970(
+    || Answer::status(429)
+        .with("date", "Sat, 21 Nov 2026 08:00:00 GMT")
+        .with("x-rate-limit-reset", "1795248090"),
+    "asks to wait 90 s"
+)]
+#[case::unavailable(
+    || Answer::status(503)
+        .with("date", "Sat, 21 Nov 2026 08:00:00 GMT")
+        .with("x-rate-limit-reset", "1795248090"),
+    "answered 503 Service Unavailable"
+)]
+#[case::busy_without_end(
+    || Answer::status(429).with("x-rate-limit-reset", "soon"),
+    "asks to wait 60 s"
 )]
 #[case::busy_for_ever(|| Answer::status(429).with("retry-after", "99999999"), "asks to wait 86400 s")]
 #[tokio::test]
