@@ -51,6 +51,9 @@ pub enum Error {
         /// What: `the token`.
         what: &'static str,
     },
+    /// Who asks could not be signed for.
+    #[error("cannot sign a request for an access token: the system has no randomness")]
+    Unsigned,
     /// No answer in time.
     #[error("{place} did not answer within {} s", .limit.as_secs())]
     TimedOut {

@@ -1,6 +1,7 @@
 //! Places that know whether a person still has access. A directory tells of people; it never sees the
 //! store, and draws no conclusions: what its word is worth is decided above it, once for all kinds.
 
+mod assertion;
 pub mod file;
 mod grant;
 mod kind;

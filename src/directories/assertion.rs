@@ -1,0 +1,290 @@
+//! Client assertions: a program shows with a signed JWT who it is, in place of a secret (RFC 7523 §2.2,
+//! OpenID Connect Core §9 `private_key_jwt`).
+//!
+//! Signing is left to ring, which is there for TLS; the compact form (RFC 7515 §7.1) is three parts with
+//! dots between them. Nothing here shows any of a key.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair};
+use ring::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::{Map, Value, json};
+
+use crate::sources::Error;
+use crate::web;
+
+/// The value of the field `client_assertion_type` (RFC 7523 §2.2).
+pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// For so long an assertion can be used; Entra recommends five to ten minutes, Okta allows an hour.
+const LIFE: TimeDelta = TimeDelta::minutes(5);
+
+/// How to sign (RFC 7518 §3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// RSASSA-PSS with SHA-256.
+    Ps256,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+}
+
+impl Algorithm {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Ps256 => "PS256",
+            Self::Es256 => "ES256",
+        }
+    }
+
+    /// What a key for it is.
+    fn wants(self) -> &'static str {
+        match self {
+            Self::Rs256 | Self::Ps256 => "an RSA key of 2048 to 4096 bits",
+            Self::Es256 => "an EC key on P-256, in PKCS #8",
+        }
+    }
+}
+
+/// A private key that signs assertions.
+pub(super) struct Signer {
+    algorithm: Algorithm,
+    key: Key,
+}
+
+enum Key {
+    Rsa(RsaKeyPair),
+    Ec(EcdsaKeyPair),
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { algorithm, .. } = self;
+        f.debug_struct("Signer")
+            .field("algorithm", algorithm)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The text of a PEM file.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::Read {
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+impl Signer {
+    /// The first private key in a PEM text: PKCS #8, or PKCS #1 where it is an RSA key. `place` is what
+    /// messages call the text: its file, or `private_key`.
+    ///
+    /// # Errors
+    /// When there is none in it, it is encrypted, or it is none for this algorithm.
+    pub fn from_pem(place: &str, pem: &[u8], algorithm: Algorithm) -> Result<Self, Error> {
+        let refused = |reason: String| Error::Content {
+            place: place.to_owned(),
+            reason,
+        };
+        let found = PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
+            let form =
+                "write the key in PEM, without a passphrase, from -----BEGIN PRIVATE KEY----- on";
+            refused(format!("there is no private key in it; {form}"))
+        })?;
+        let key = match (algorithm, &found) {
+            (Algorithm::Rs256 | Algorithm::Ps256, PrivateKeyDer::Pkcs8(der)) => {
+                RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).map(Key::Rsa)
+            }
+            (Algorithm::Rs256 | Algorithm::Ps256, PrivateKeyDer::Pkcs1(der)) => {
+                RsaKeyPair::from_der(der.secret_pkcs1_der()).map(Key::Rsa)
+            }
+            (Algorithm::Es256, PrivateKeyDer::Pkcs8(der)) => {
+                let random = SystemRandom::new();
+                let der = der.secret_pkcs8_der();
+                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random)
+                    .map(Key::Ec)
+            }
+            _ => return Err(refused(unfit(algorithm))),
+        };
+        let key = key.map_err(|_| refused(unfit(algorithm)))?;
+        Ok(Self { algorithm, key })
+    }
+
+    /// The signed assertion; `header` is what belongs into its header besides `alg` and `typ`, such as
+    /// `kid`.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn sign(&self, header: &[(&str, &str)], claims: &Value) -> Result<String, web::Error> {
+        let mut all = Map::new();
+        all.insert("alg".to_owned(), self.algorithm.as_str().into());
+        all.insert("typ".to_owned(), "JWT".into());
+        for (name, value) in header {
+            all.insert((*name).to_owned(), (*value).into());
+        }
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(&Value::Object(all)), part(claims));
+        let signature = self.signature(signed.as_bytes())?;
+        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+
+    fn signature(&self, message: &[u8]) -> Result<Vec<u8>, web::Error> {
+        let random = SystemRandom::new();
+        match &self.key {
+            Key::Rsa(key) => {
+                let padding: &dyn ring::signature::RsaEncoding = match self.algorithm {
+                    Algorithm::Ps256 => &RSA_PSS_SHA256,
+                    _ => &RSA_PKCS1_SHA256,
+                };
+                let mut signature = vec![0; key.public().modulus_len()];
+                let signed = key.sign(padding, &random, message, &mut signature);
+                signed.map(|()| signature)
+            }
+            Key::Ec(key) => {
+                let signed = key.sign(&random, message);
+                signed.map(|signature| signature.as_ref().to_vec())
+            }
+        }
+        .map_err(|_| web::Error::Unsigned)
+    }
+}
+
+fn unfit(algorithm: Algorithm) -> String {
+    let (wanted, word) = (algorithm.wants(), algorithm.as_str());
+    format!("the private key in it is none for {word}; it takes {wanted}")
+}
+
+/// The claims by which a program says who it is, to the token endpoint `audience` alone (RFC 7523 §3).
+///
+/// # Errors
+/// When the system has no randomness.
+pub(super) fn claims(
+    client_id: &str,
+    audience: &str,
+    now: DateTime<Utc>,
+) -> Result<Value, web::Error> {
+    let mut id = [0; 16];
+    let filled = SystemRandom::new().fill(&mut id);
+    filled.map_err(|_| web::Error::Unsigned)?;
+    Ok(json!({
+        "iss": client_id,
+        "sub": client_id,
+        "aud": audience,
+        "jti": URL_SAFE_NO_PAD.encode(id),
+        "iat": now.timestamp(),
+        "nbf": now.timestamp(),
+        "exp": (now + LIFE).timestamp(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use ring::signature::RSA_PSS_2048_8192_SHA256;
+    use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256};
+    use ring::signature::{KeyPair as _, UnparsedPublicKey, VerificationAlgorithm};
+    use rstest::rstest;
+
+    use super::*;
+
+    const RSA: &str = include_str!("../../tests/data/assertion/rsa.pem");
+    const RSA_PKCS1: &str = include_str!("../../tests/data/assertion/rsa-pkcs1.pem");
+    const EC: &str = include_str!("../../tests/data/assertion/ec.pem");
+    const ENCRYPTED: &str = include_str!("../../tests/data/assertion/encrypted.pem");
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-22T06:30:00Z".parse().unwrap()
+    }
+
+    fn public(signer: &Signer) -> Vec<u8> {
+        match &signer.key {
+            Key::Rsa(key) => key.public_key().as_ref().to_vec(),
+            Key::Ec(key) => key.public_key().as_ref().to_vec(),
+        }
+    }
+
+    fn decoded(part: &str) -> Value {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    }
+
+    #[rstest]
+    #[case(Algorithm::Rs256, RSA, &RSA_PKCS1_2048_8192_SHA256)]
+    #[case(Algorithm::Ps256, RSA, &RSA_PSS_2048_8192_SHA256)]
+    #[case(Algorithm::Ps256, RSA_PKCS1, &RSA_PSS_2048_8192_SHA256)]
+    #[case(Algorithm::Es256, EC, &ECDSA_P256_SHA256_FIXED)]
+    fn others_can_verify_it(
+        #[case] algorithm: Algorithm,
+        #[case] pem: &str,
+        #[case] verification: &'static dyn VerificationAlgorithm,
+    ) {
+        let signer = Signer::from_pem("key.pem", pem.as_bytes(), algorithm).unwrap();
+        let claims = claims("app", "https://login.example.org/token", now()).unwrap();
+        let jwt = signer.sign(&[("kid", "k1")], &claims).unwrap();
+        let (signed, signature) = jwt.rsplit_once('.').unwrap();
+        let (header, body) = signed.split_once('.').unwrap();
+        let word = algorithm.as_str();
+        assert_eq!(
+            decoded(header),
+            json!({"alg": word, "typ": "JWT", "kid": "k1"})
+        );
+        assert_eq!(decoded(body), claims);
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let key = UnparsedPublicKey::new(verification, public(&signer));
+        key.verify(signed.as_bytes(), &signature).unwrap();
+        assert!(key.verify(b"another", &signature).is_err());
+    }
+
+    #[test]
+    fn the_claims_say_who_to_whom_and_for_how_long() {
+        let claims = claims("app", "https://login.example.org/token", now()).unwrap();
+        assert_eq!(claims["iss"], "app");
+        assert_eq!(claims["sub"], "app");
+        assert_eq!(claims["aud"], "https://login.example.org/token");
+        let at = |name: &str| claims[name].as_i64().unwrap();
+        assert_eq!(
+            (at("iat"), at("nbf")),
+            (now().timestamp(), now().timestamp())
+        );
+        assert_eq!(at("exp") - at("nbf"), 300);
+    }
+
+    #[test]
+    fn no_two_have_the_same_id() {
+        let id = || claims("app", "https://login.example.org/token", now()).unwrap()["jti"].clone();
+        assert_ne!(id(), id());
+    }
+
+    #[rstest]
+    #[case(Algorithm::Ps256, "", "there is no private key in it")]
+    #[case(Algorithm::Ps256, ENCRYPTED, "without a passphrase")]
+    #[case(Algorithm::Ps256, EC, "it takes an RSA key of 2048 to 4096 bits")]
+    #[case(Algorithm::Es256, RSA, "it takes an EC key on P-256, in PKCS #8")]
+    #[case(Algorithm::Es256, RSA_PKCS1, "it takes an EC key on P-256, in PKCS #8")]
+    fn a_key_that_does_not_do_is_refused_in_words_that_help(
+        #[case] algorithm: Algorithm,
+        #[case] pem: &str,
+        #[case] words: &str,
+    ) {
+        let error = Signer::from_pem("key.pem", pem.as_bytes(), algorithm).unwrap_err();
+        let message = error.to_string();
+        assert!(message.starts_with("key.pem: "), "{message}");
+        assert!(message.contains(words), "{message}");
+        let secret = pem.lines().nth(1).unwrap_or("no such line");
+        assert!(!message.contains(secret), "{message}");
+    }
+
+    #[test]
+    fn nothing_shows_a_key() {
+        let signer = Signer::from_pem("key.pem", RSA.as_bytes(), Algorithm::Ps256).unwrap();
+        assert_eq!(format!("{signer:?}"), "Signer { algorithm: Ps256, .. }");
+    }
+}
