@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 
 use super::sources::{ReadKind, kind, name, schedule, timeout};
 use super::{field::Field, table::Table};
-use crate::directories::{Kind, file, scim};
+use crate::directories::{Kind, file, okta, scim};
 use crate::domain::{Address, Schedule};
 
 /// A place that knows whether a person still has access.
@@ -44,6 +44,7 @@ const KINDS: &[(&str, ReadKind<Kind>)] = &[
         Some(Kind::File(file::Config { path }))
     }),
     ("scim", scim),
+    ("okta", okta),
 ];
 
 fn scim(table: &mut Table) -> Option<Kind> {
@@ -68,6 +69,30 @@ fn scim(table: &mut Table) -> Option<Kind> {
         url: url?,
         token: token?,
         ca_file,
+    }))
+}
+
+fn okta(table: &mut Table) -> Option<Kind> {
+    let text = |field: &Field| field.text().map(str::to_owned);
+    let url = table.required("url", "url = \"https://acme.okta.com\"", |field| {
+        let url = field.site()?;
+        let host = url.host_str().unwrap_or_default();
+        let is_console = host
+            .split('.')
+            .next()
+            .is_some_and(|name| name.ends_with("-admin"));
+        let why = "is the admin console, which has no API; write it without -admin";
+        (!is_console).then_some(url).ok_or_else(|| why.to_owned())
+    });
+    let client_id = table.required("client_id", "client_id = \"0oa1a2b3c4D5e6F7g8h9\"", text);
+    let example = "private_key = { file = \"okta-key.pem\" }";
+    let private_key = table.required("private_key", example, Field::secret);
+    let key_id = table.optional("key_id", text);
+    Some(Kind::Okta(okta::Config {
+        url: url?,
+        client_id: client_id?,
+        private_key: private_key?,
+        key_id,
     }))
 }
 

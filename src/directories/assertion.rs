@@ -4,6 +4,8 @@
 //! Signing is left to ring, which is there for TLS; the compact form (RFC 7515 §7.1) is three parts with
 //! dots between them. Nothing here shows any of a key.
 
+mod jwk;
+
 use std::path::Path;
 
 use base64::Engine;

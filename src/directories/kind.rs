@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Directory, file, scim};
+use super::{Directory, file, okta, scim};
 use crate::sources::Error;
 
 /// What a directory is, as it is configured.
@@ -12,6 +12,8 @@ pub enum Kind {
     File(file::Config),
     /// A SCIM 2.0 server.
     Scim(scim::Config),
+    /// Okta.
+    Okta(okta::Config),
 }
 
 /// What every kind is told.
@@ -32,17 +34,19 @@ impl Kind {
         match self {
             Self::File(_) => "file",
             Self::Scim(_) => "scim",
+            Self::Okta(_) => "okta",
         }
     }
 
     /// The directory.
     ///
     /// # Errors
-    /// When what is configured cannot be used: a CA file that cannot be read.
+    /// When what is configured cannot be used: a CA file that cannot be read, a private key that is none.
     pub fn build(&self, common: &Common) -> Result<Box<dyn Directory>, Error> {
         Ok(match self {
             Self::File(config) => Box::new(config.build(common)),
             Self::Scim(config) => Box::new(config.build(common)?),
+            Self::Okta(config) => Box::new(config.build(common)?),
         })
     }
 }

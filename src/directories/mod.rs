@@ -5,6 +5,7 @@ mod assertion;
 pub mod file;
 mod grant;
 mod kind;
+pub mod okta;
 mod people;
 pub mod scim;
 

@@ -1,0 +1,201 @@
+//! Private keys as JSON Web Keys (RFC 7517; RFC 7518 §6 has their members).
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::rsa::{KeyPairComponents, PublicKeyComponents};
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair};
+use serde::Deserialize;
+
+use super::{Algorithm, Key, Signer, unfit};
+use crate::sources::Error;
+
+/// So long is a number of P-256, in bytes.
+const P256: usize = 32;
+
+/// The members that matter; those of other kinds of key are left alone.
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    crv: Option<String>,
+    kid: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    d: Option<String>,
+    p: Option<String>,
+    q: Option<String>,
+    dp: Option<String>,
+    dq: Option<String>,
+    qi: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+impl Signer {
+    /// The key of a JWK with its `kid`: an RSA key signs by RS256, one on P-256 by ES256. `place` is what
+    /// messages call the text.
+    ///
+    /// # Errors
+    /// When it is no JWK, a public one, or of another kind.
+    pub fn from_jwk(place: &str, text: &str) -> Result<(Self, Option<String>), Error> {
+        let refused = |reason: String| Error::Content {
+            place: place.to_owned(),
+            reason,
+        };
+        let jwk: Jwk = serde_json::from_str(text).map_err(|_| {
+            let form = "write one key as {\"kty\": \"RSA\", …}, without a list around it";
+            refused(format!("it is no JSON Web Key; {form}"))
+        })?;
+        let (algorithm, key) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+            ("RSA", _) => (Algorithm::Rs256, jwk.rsa().map_err(refused)?),
+            ("EC", Some("P-256")) => (Algorithm::Es256, jwk.ec().map_err(refused)?),
+            _ => {
+                let wanted = "an RSA key of 2048 to 4096 bits, or an EC key on P-256";
+                return Err(refused(format!(
+                    "it is a key of another kind; it takes {wanted}"
+                )));
+            }
+        };
+        let signer = Self { algorithm, key };
+        // Whether the numbers of a key belong together shows when it signs.
+        let tried = signer.signature(b"");
+        tried.map_err(|_| refused(unfit(algorithm)))?;
+        Ok((signer, jwk.kid))
+    }
+}
+
+impl Jwk {
+    fn rsa(&self) -> Result<Key, String> {
+        let public_key = PublicKeyComponents {
+            n: number("n", self.n.as_ref())?,
+            e: number("e", self.e.as_ref())?,
+        };
+        let components = KeyPairComponents {
+            public_key,
+            d: number("d", self.d.as_ref())?,
+            p: number("p", self.p.as_ref())?,
+            q: number("q", self.q.as_ref())?,
+            dP: number("dp", self.dp.as_ref())?,
+            dQ: number("dq", self.dq.as_ref())?,
+            qInv: number("qi", self.qi.as_ref())?,
+        };
+        let key = RsaKeyPair::from_components(&components);
+        key.map(Key::Rsa).map_err(|_| unfit(Algorithm::Rs256))
+    }
+
+    fn ec(&self) -> Result<Key, String> {
+        let private = fixed(&number("d", self.d.as_ref())?)?;
+        let mut public = vec![4];
+        public.extend(fixed(&number("x", self.x.as_ref())?)?);
+        public.extend(fixed(&number("y", self.y.as_ref())?)?);
+        let key = EcdsaKeyPair::from_private_key_and_public_key(
+            &ECDSA_P256_SHA256_FIXED_SIGNING,
+            &private,
+            &public,
+            &SystemRandom::new(),
+        );
+        key.map(Key::Ec).map_err(|_| unfit(Algorithm::Es256))
+    }
+}
+
+/// A number without zeros before it, which some write and ring refuses.
+fn number(name: &str, text: Option<&String>) -> Result<Vec<u8>, String> {
+    let text = text.ok_or_else(|| {
+        format!("the key in it lacks {name:?}; write the private key, with all its members")
+    })?;
+    let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
+    let bytes = bytes.map_err(|_| format!("{name:?} of the key in it is no base64url"))?;
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    Ok(bytes[zeros..].to_vec())
+}
+
+/// A number at the length that P-256 has.
+fn fixed(number: &[u8]) -> Result<Vec<u8>, String> {
+    let zeros = P256.checked_sub(number.len());
+    let mut padded = vec![0; zeros.ok_or_else(|| unfit(Algorithm::Es256))?];
+    padded.extend(number);
+    Ok(padded)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::Value;
+
+    use super::*;
+
+    const RSA: &str = include_str!("../../../tests/data/assertion/rsa.jwk");
+    const RSA_PEM: &str = include_str!("../../../tests/data/assertion/rsa.pem");
+    const EC: &str = include_str!("../../../tests/data/assertion/ec.jwk");
+
+    /// The RSA key with one member changed.
+    fn with(name: &str, value: &Value) -> String {
+        let mut jwk: Value = serde_json::from_str(RSA).unwrap();
+        jwk[name] = value.clone();
+        jwk.to_string()
+    }
+
+    fn without(name: &str) -> String {
+        let mut jwk: Value = serde_json::from_str(RSA).unwrap();
+        jwk.as_object_mut().unwrap().remove(name).unwrap();
+        jwk.to_string()
+    }
+
+    #[test]
+    fn a_jwk_and_a_pem_of_one_key_sign_alike() {
+        let (jwk, kid) = Signer::from_jwk("private_key", RSA).unwrap();
+        let pem = Signer::from_pem("key.pem", RSA_PEM.as_bytes(), Algorithm::Rs256).unwrap();
+        assert_eq!(kid.as_deref(), Some("k-rsa"));
+        let claims = Value::from("claims");
+        assert_eq!(
+            jwk.sign(&[], &claims).unwrap(),
+            pem.sign(&[], &claims).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_key_on_p_256_signs_what_its_public_half_verifies() {
+        use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+        let (signer, kid) = Signer::from_jwk("private_key", EC).unwrap();
+        assert_eq!(kid.as_deref(), Some("k-ec"));
+        let jwk: Jwk = serde_json::from_str(EC).unwrap();
+        let mut public = vec![4];
+        public.extend(number("x", jwk.x.as_ref()).unwrap());
+        public.extend(number("y", jwk.y.as_ref()).unwrap());
+        let jwt = signer.sign(&[], &Value::from("claims")).unwrap();
+        let (signed, signature) = jwt.rsplit_once('.').unwrap();
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public);
+        key.verify(signed.as_bytes(), &signature).unwrap();
+    }
+
+    #[test]
+    fn zeros_before_a_number_do_not_matter() {
+        let jwk: Jwk = serde_json::from_str(RSA).unwrap();
+        let mut bytes = vec![0];
+        bytes.extend(number("p", jwk.p.as_ref()).unwrap());
+        let padded = with("p", &format!("{}=", URL_SAFE_NO_PAD.encode(bytes)).into());
+        assert!(Signer::from_jwk("private_key", &padded).is_ok());
+    }
+
+    #[rstest]
+    #[case::no_json("{\"kty\"".to_owned(), "it is no JSON Web Key")]
+    #[case::a_set(format!("{{\"keys\": [{RSA}]}}"), "without a list around it")]
+    #[case::public(without("d"), "lacks \"d\"; write the private key")]
+    #[case::half(without("qi"), "lacks \"qi\"")]
+    #[case::no_base64(with("p", &"a+b".into()), "\"p\" of the key in it is no base64url")]
+    #[case::mixed_up(with("dp", &"AQ".into()), "it takes an RSA key of 2048 to 4096 bits")]
+    #[case::small(with("n", &"AQ".into()), "it takes an RSA key of 2048 to 4096 bits")]
+    #[case::symmetric("{\"kty\": \"oct\", \"k\": \"AQ\"}".to_owned(), "it is a key of another kind")]
+    #[case::other_curve(EC.replace("P-256", "P-384"), "it is a key of another kind")]
+    #[case::not_on_the_curve(EC.replace("\"x\": \"", "\"x\": \"AAAA"), "an EC key on P-256")]
+    fn a_key_that_does_not_do_is_refused_in_words_that_help(
+        #[case] text: String,
+        #[case] words: &str,
+    ) {
+        let error = Signer::from_jwk("private_key", &text).unwrap_err();
+        let message = error.to_string();
+        assert!(message.starts_with("private_key: "), "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+}
