@@ -18,6 +18,7 @@ mod kills;
 mod life;
 mod mailserver;
 mod nocodb;
+mod okta;
 mod people;
 mod postgres;
 mod rancher;

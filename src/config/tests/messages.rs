@@ -520,3 +520,29 @@ fn devtron_and_gcore_say_what_their_keys_should_be() {
         );
     }
 }
+
+#[test]
+fn an_okta_says_what_each_of_its_keys_should_be() {
+    let okta = "[[directory]]\nname = 'a'\nkind = 'okta'\n";
+    let whole = "client_id = '0oa1'\nprivate_key = 'hidden'\n";
+    let texts = [
+        String::new(),
+        format!("{whole}url = 'https://acme-admin.okta.com'"),
+        format!("{whole}url = 'acme.okta.com'\nkey_id = 7"),
+        format!("{whole}url = 'https://acme.okta.com'\ntoken = 'hidden'"),
+    ];
+    let texts = texts.map(|text| format!("{okta}{text}"));
+    let said = said(&texts.each_ref().map(String::as_str));
+    assert!(!said.contains("hidden"), "{said}");
+    assert_snapshot!(said, @r#"
+    the configuration has 3 problems:
+      lapsed.toml:1:1: directory[0].client_id is missing; write for example client_id = "0oa1a2b3c4D5e6F7g8h9" in [[directory]]
+      lapsed.toml:1:1: directory[0].private_key is missing; write for example private_key = { file = "okta-key.pem" } in [[directory]]
+      lapsed.toml:1:1: directory[0].url is missing; write for example url = "https://acme.okta.com" in [[directory]]
+    lapsed.toml:6:7: directory[0].url: is the admin console, which has no API; write it without -admin
+    the configuration has 2 problems:
+      lapsed.toml:6:7: directory[0].url: is not a URL (relative URL without a base); write for example https://rancher.example.org
+      lapsed.toml:7:10: directory[0].key_id: must be a text in quotes, not a number
+    lapsed.toml:7:1: unknown key `token` in [[directory]]; allowed: name, schedule, timeout, allowed_groups, canaries, absence_grace, fresh_for, breaker_share, breaker_min, kind, url, client_id, private_key, key_id
+    "#);
+}

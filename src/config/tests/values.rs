@@ -93,6 +93,25 @@ fn relative_paths_start_from_the_folder_of_the_file() {
 }
 
 #[test]
+fn an_okta_has_a_key_and_perhaps_its_name() {
+    let okta = |keys: &str| {
+        let text = "[[directory]]\nname = 'o'\nkind = 'okta'\nurl = 'https://acme.okta.com'\nclient_id = '0oa1'";
+        let config = load(&format!("{text}\n{keys}"), &[]);
+        let crate::directories::Kind::Okta(okta) = &config.directories[0].kind else {
+            panic!("no Okta");
+        };
+        okta.clone()
+    };
+    let named = okta("private_key = 's3cret'\nkey_id = 'k1'");
+    assert_eq!(named.url.as_str(), "https://acme.okta.com/");
+    assert_eq!(named.client_id, "0oa1");
+    assert_eq!(named.private_key.expose_secret(), "s3cret");
+    assert_eq!(named.key_id.as_deref(), Some("k1"));
+    assert_eq!(okta("private_key = '{}'").key_id, None);
+    assert!(!format!("{named:?}").contains("s3cret"));
+}
+
+#[test]
 fn a_nocodb_is_read_by_who_signs_in_or_by_its_database_or_by_both() {
     let kind = |keys: &str| {
         let source =

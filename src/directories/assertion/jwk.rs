@@ -188,7 +188,8 @@ mod tests {
     #[case::small(with("n", &"AQ".into()), "it takes an RSA key of 2048 to 4096 bits")]
     #[case::symmetric("{\"kty\": \"oct\", \"k\": \"AQ\"}".to_owned(), "it is a key of another kind")]
     #[case::other_curve(EC.replace("P-256", "P-384"), "it is a key of another kind")]
-    #[case::not_on_the_curve(EC.replace("\"x\": \"", "\"x\": \"AAAA"), "an EC key on P-256")]
+    #[case::another_public_half(EC.replace("\"x\"", "\"z\"").replace("\"y\"", "\"x\"").replace("\"z\"", "\"y\""), "an EC key on P-256")]
+    #[case::too_long(EC.replace("\"d\": \"", "\"d\": \"____"), "an EC key on P-256")]
     fn a_key_that_does_not_do_is_refused_in_words_that_help(
         #[case] text: String,
         #[case] words: &str,

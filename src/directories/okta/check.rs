@@ -59,10 +59,9 @@ pub(super) async fn check(api: &Api, allowed_groups: &[String]) -> Result<Checke
     let mut summary = "Okta: users can be read".to_owned();
     if !allowed_groups.is_empty() {
         rights.push(right("read the allowed groups and their members"));
-        summary = format!(
-            "{summary}, {} allowed groups are there",
-            allowed_groups.len()
-        );
+        let count = allowed_groups.len();
+        let plural = if count == 1 { "" } else { "s" };
+        summary = format!("{summary}, {count} allowed group{plural} found");
     }
     Ok(Checked { summary, rights })
 }

@@ -1,0 +1,531 @@
+//! Okta: people and their status, and what must not be taken for a word about anybody.
+
+mod org;
+
+use std::time::Duration;
+
+use lapsed::directories::{Asked, Common, Directory, Extent, Kind, LookedUp, Pulled, okta};
+use lapsed::domain::{Address, IdentityStatus, Person, Reason};
+use lapsed::sources::Fetched;
+use rstest::rstest;
+use serde_json::json;
+
+use crate::stub::Answer;
+use org::{CLIENT, JWK, Okta, user};
+
+const ADA: &str = "00u1ero7vZFVEIYLWPB1";
+const BOB: &str = "00u1ero7vZFVEIYLWPB2";
+const EVE: &str = "00u1ero7vZFVEIYLWPB3";
+
+fn people() -> Okta {
+    Okta::of(vec![
+        user(ADA, "ada@example.org", "ACTIVE"),
+        user(BOB, "bob@example.org", "SUSPENDED"),
+        user(EVE, "eve@example.org", "DEPROVISIONED"),
+    ])
+}
+
+/// So many others.
+fn crowd(count: usize) -> Vec<Address> {
+    let address = |number| format!("u{number}@example.org").parse().unwrap();
+    (0..count).map(address).collect()
+}
+
+fn directory(okta: &Okta, groups: &[&str]) -> Box<dyn Directory> {
+    let kind = Kind::Okta(okta::Config {
+        url: okta.stub.url.parse().unwrap(),
+        client_id: CLIENT.to_owned(),
+        private_key: JWK.into(),
+        key_id: None,
+    });
+    let common = Common {
+        name: "okta".to_owned(),
+        timeout: Duration::from_secs(10),
+        allowed_groups: groups.iter().map(ToString::to_string).collect(),
+    };
+    kind.build(&common).unwrap()
+}
+
+async fn pull(
+    okta: &Okta,
+    groups: &[&str],
+    people: &[Address],
+) -> Result<(Pulled, Vec<Person>), String> {
+    let mut told = Vec::new();
+    let asked = Asked {
+        people,
+        cursor: None,
+    };
+    let mut tell = |person| told.push(person);
+    let pulled = directory(okta, groups).pull(&asked, &mut tell).await;
+    match pulled.map_err(|error| error.to_string())? {
+        Fetched::New(pulled) => Ok((pulled, told)),
+        Fetched::Unchanged => panic!("it cannot know that"),
+    }
+}
+
+/// Everybody.
+async fn list(okta: &Okta, groups: &[&str]) -> Result<(Pulled, Vec<Person>), String> {
+    let listed = pull(okta, groups, &crowd(51)).await;
+    if let Ok((pulled, _)) = &listed {
+        assert_eq!(pulled.extent, Extent::Everybody);
+    }
+    listed
+}
+
+/// One person, asked for by address.
+async fn one(okta: &Okta, address: &str) -> Result<Vec<Person>, String> {
+    let (pulled, told) = pull(okta, &[], &[address.parse().unwrap()]).await?;
+    assert_eq!(pulled.extent, Extent::Asked);
+    Ok(told)
+}
+
+fn described(people: &[Person]) -> Vec<String> {
+    let describe = |person: &Person| {
+        let id = person.id.as_deref().unwrap();
+        format!(
+            "{id} {} {:?} {}",
+            person.status, person.reason, person.evidence
+        )
+    };
+    people.iter().map(describe).collect()
+}
+
+#[tokio::test]
+async fn everybody_is_listed_and_the_deactivated_as_such() {
+    let okta = people();
+    let (_, told) = list(&okta, &[]).await.unwrap();
+    assert_eq!(
+        described(&told),
+        [
+            format!("{ADA} active None status ACTIVE"),
+            format!("{BOB} disabled Some(Suspended) status SUSPENDED"),
+            format!("{EVE} disabled Some(Admin) status DEPROVISIONED"),
+        ]
+    );
+    assert!(told.iter().all(|person| person.is_member.is_none()));
+    assert_eq!(okta.asked(), ["users -", "users filter"]);
+    let asked = okta.stub.asked();
+    let brief = asked[1].header("content-type").unwrap();
+    assert!(brief.contains("omitCredentials"), "{brief}");
+}
+
+#[tokio::test]
+async fn every_page_is_read_by_the_link_that_names_it() {
+    let count = 450;
+    let users = (0..count).map(|number| {
+        let status = if number % 3 == 0 {
+            "DEPROVISIONED"
+        } else {
+            "ACTIVE"
+        };
+        user(
+            &format!("{number:020}"),
+            &format!("u{number}@example.org"),
+            status,
+        )
+    });
+    let okta = Okta::of(users.collect());
+    okta.org().page = 40;
+    let (_, told) = list(&okta, &[]).await.unwrap();
+    assert_eq!(told.len(), count);
+    let lost = told.iter().filter(|person| person.status.is_lost()).count();
+    assert_eq!(lost, 150);
+    let tokens = okta
+        .stub
+        .asked()
+        .iter()
+        .filter(|asked| asked.method == "POST")
+        .count();
+    assert_eq!(tokens, 1, "one access token does for all pages");
+}
+
+#[tokio::test]
+async fn a_link_that_leads_elsewhere_gets_no_credentials() {
+    let (okta, evil) = (people(), people());
+    let link = format!("<{}/api/v1/users?after=1>; rel=\"next\"", evil.stub.url);
+    okta.org().fault = Some(Box::new(move |asked| {
+        let is_list = asked.path == "/api/v1/users";
+        is_list.then(|| Answer::json(&json!([])).with("link", &link))
+    }));
+    let error = list(&okta, &[]).await.unwrap_err();
+    assert!(
+        error.contains("credentials are sent nowhere else"),
+        "{error}"
+    );
+    assert!(evil.stub.asked().is_empty());
+}
+
+#[tokio::test]
+async fn links_that_go_in_circles_end_in_an_error() {
+    let okta = people();
+    okta.org().fault = Some(Box::new(|asked| {
+        let link = "</api/v1/users?after=1>; rel=\"self\", </api/v1/users?after=1>; rel=\"next\"";
+        let is_list = asked.path == "/api/v1/users";
+        is_list.then(|| Answer::json(&json!([])).with("link", link))
+    }));
+    let error = list(&okta, &[]).await.unwrap_err();
+    assert!(error.contains("it goes in circles"), "{error}");
+}
+
+#[rstest]
+#[case::no_header(None, "a full page came without a Link header")]
+#[case::not_readable(
+    Some("https://example.org; rel=next"),
+    "cannot be read from its Link header"
+)]
+#[tokio::test]
+async fn a_page_that_does_not_say_whether_it_is_the_last_is_not_taken_for_it(
+    #[case] link: Option<&'static str>,
+    #[case] words: &str,
+) {
+    let okta = people();
+    let page: Vec<_> = (0..200)
+        .map(|number| user(&number.to_string(), "a@example.org", "ACTIVE"))
+        .collect();
+    okta.org().fault = Some(Box::new(move |asked| {
+        let is_list = asked.path == "/api/v1/users";
+        let page = is_list.then(|| Answer::json(&json!(page)))?;
+        Some(match link {
+            Some(link) => page.with("link", link),
+            None => page,
+        })
+    }));
+    let error = list(&okta, &[]).await.unwrap_err();
+    assert!(error.contains(words), "{error}");
+}
+
+#[tokio::test]
+async fn a_limit_is_waited_for_as_long_as_okta_says() {
+    let okta = people();
+    okta.org().fault = Some(Box::new(|asked| {
+        let is_second = asked.query("filter").is_some();
+        is_second.then(|| {
+            Answer::text(429, r#"{"errorCode":"E0000047","errorSummary":"secret"}"#)
+                .with("date", "Sat, 21 Nov 2026 08:00:00 GMT")
+                .with("x-rate-limit-limit", "600")
+                .with("x-rate-limit-remaining", "0")
+                .with("x-rate-limit-reset", "1795248042")
+        })
+    }));
+    let error = list(&okta, &[]).await.unwrap_err();
+    assert!(error.contains("asks to wait 42 s"), "{error}");
+}
+
+#[tokio::test]
+async fn few_people_are_asked_for_one_by_one() {
+    let okta = people();
+    let told = one(&okta, "ada@example.org").await.unwrap();
+    assert_eq!(
+        described(&told),
+        [format!("{ADA} active None status ACTIVE")]
+    );
+    assert_eq!(okta.asked(), ["users filter"]);
+    let told = one(&okta, "eve@example.org").await.unwrap();
+    assert_eq!(told[0].reason, Some(Reason::Admin));
+}
+
+#[tokio::test]
+async fn another_spelling_finds_the_sign_in_name_and_the_mailbox() {
+    let mut ada = user(ADA, "Ada@Example.org", "ACTIVE");
+    ada["profile"]["email"] = "A.Lovelace@Example.org".into();
+    let okta = Okta::of(vec![ada]);
+    let told = one(&okta, "ada@example.ORG").await.unwrap();
+    assert_eq!(told.len(), 1);
+    assert_eq!(okta.asked(), ["users filter", "users/ada%40example.ORG -"]);
+    let told = one(&okta, "a.lovelace@example.org").await.unwrap();
+    assert_eq!(told.len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_lagging_index_says_is_asked_again() {
+    let okta = people();
+    okta.org().users[0]["profile"]["email"] = "Ada.L@Example.org".into();
+    let stale = user(ADA, "ada@example.org", "DEPROVISIONED");
+    let answer = {
+        let mut stale = stale;
+        stale["profile"]["email"] = "ada.l@example.org".into();
+        stale
+    };
+    okta.org().fault = Some(Box::new(move |asked| {
+        asked.query("search")?;
+        Some(Answer::json(&json!([answer])))
+    }));
+    let told = one(&okta, "ADA.l@example.org").await.unwrap();
+    assert_eq!(
+        described(&told),
+        [format!("{ADA} active None status ACTIVE")]
+    );
+    okta.org().delete(ADA);
+    assert!(one(&okta, "ADA.l@example.org").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn two_accounts_of_one_address_are_both_told_of() {
+    let mut other = user(BOB, "bob@example.org", "DEPROVISIONED");
+    other["profile"]["email"] = "ada@example.org".into();
+    let okta = Okta::of(vec![user(ADA, "ada@example.org", "ACTIVE"), other]);
+    assert_eq!(one(&okta, "ada@example.org").await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_filter_that_is_ignored_is_an_error() {
+    let okta = people();
+    okta.org().fault = Some(Box::new(|asked| {
+        asked.query("filter")?;
+        Some(Answer::json(&json!([
+            user(ADA, "ada@example.org", "ACTIVE"),
+            user(BOB, "bob@example.org", "SUSPENDED")
+        ])))
+    }));
+    let error = one(&okta, "ada@example.org").await.unwrap_err();
+    assert!(error.contains("user 2 of the answer"), "{error}");
+    assert!(!error.contains("bob"), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_status_is_unknown() {
+    let okta = people();
+    okta.org().users[0]
+        .as_object_mut()
+        .unwrap()
+        .remove("status");
+    let told = one(&okta, "ada@example.org").await.unwrap();
+    let word = (told[0].status, told[0].reason, told[0].evidence.as_str());
+    assert_eq!(
+        word,
+        (
+            IdentityStatus::Unknown,
+            Some(Reason::FieldMissing),
+            "no status"
+        )
+    );
+}
+
+#[tokio::test]
+async fn an_app_without_a_role_sees_nobody_and_says_so() {
+    let okta = people();
+    okta.org().is_reader = false;
+    for error in [
+        list(&okta, &[]).await.unwrap_err(),
+        directory(&okta, &[]).check().await.unwrap_err().to_string(),
+    ] {
+        assert!(
+            error.contains("does not let the app see any user"),
+            "{error}"
+        );
+        assert!(error.contains("Read-only Administrator"), "{error}");
+    }
+    let error = one(&okta, "ada@example.org").await.unwrap_err();
+    assert!(
+        error.contains("(E0000006); give the app the role"),
+        "{error}"
+    );
+    okta.org().fault = Some(Box::new(|asked| {
+        let is_one = asked.path.starts_with("/api/v1/users/");
+        is_one.then(|| Answer::text(404, r#"{"errorCode":"E0000007"}"#))
+    }));
+    let error = one(&okta, "ada@example.org").await.unwrap_err();
+    assert!(
+        error.contains("does not let the app see any user"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn somebody_whom_nobody_knows_is_not_told_of() {
+    let okta = people();
+    assert!(one(&okta, "nobody@example.org").await.unwrap().is_empty());
+    assert_eq!(
+        okta.asked(),
+        [
+            "users filter",
+            "users/nobody%40example.org -",
+            "users search",
+            "users -"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn groups_are_known_by_name_or_id_and_counted() {
+    let okta = people();
+    let group = |id: &str, name: &str, members: &[&str]| {
+        let members = members.iter().map(ToString::to_string).collect();
+        (id.to_owned(), name.to_owned(), members)
+    };
+    okta.org().groups = vec![
+        group("00g1ero7vZFVEIYLWPB1", "Developers \"A\"", &[ADA, BOB]),
+        group("00g1ero7vZFVEIYLWPB2", "developers \"a\"", &[EVE]),
+        group("00g1ero7vZFVEIYLWPB3", "Admins", &[ADA]),
+        group("00g1ero7vZFVEIYLWPB4", "Admins", &[]),
+    ];
+    okta.org().page = 1;
+    let groups = ["Developers \"A\"", "00g1ero7vZFVEIYLWPB3"];
+    let (pulled, told) = list(&okta, &groups).await.unwrap();
+    let counts: Vec<_> = pulled
+        .groups
+        .iter()
+        .map(|group| (group.name.as_str(), group.members))
+        .collect();
+    assert_eq!(counts, [(groups[0], 2), (groups[1], 1)]);
+    let members: Vec<_> = told.iter().map(|person| person.is_member).collect();
+    assert_eq!(members, [Some(true), Some(true), Some(false)]);
+
+    let error = list(&okta, &["Testers"]).await.unwrap_err();
+    assert!(
+        error.contains("no group \"Testers\"; correct allowed_groups"),
+        "{error}"
+    );
+    let error = list(&okta, &["00g1ero7vZFVEIYLWPB9"]).await.unwrap_err();
+    assert!(
+        error.contains("no group \"00g1ero7vZFVEIYLWPB9\""),
+        "{error}"
+    );
+    let error = list(&okta, &["Admins"]).await.unwrap_err();
+    assert!(
+        error.contains("several groups \"Admins\"; write the group's id"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_look_by_id_says_who_is_gone_and_who_cannot_be_seen() {
+    let okta = people();
+    let directory = directory(&okta, &["whatever"]);
+    let look = async |id: &str| directory.look_up(id).await;
+    let LookedUp::Found(eve) = look(EVE).await.unwrap() else {
+        panic!("she is there");
+    };
+    assert_eq!((eve.reason, eve.is_member), (Some(Reason::Admin), None));
+    let gone = LookedUp::Gone {
+        evidence: "404 (E0000007) for its id".to_owned(),
+        is_certain: false,
+    };
+    assert_eq!(look("00u1ero7vZFVEIYLWPB9").await.unwrap(), gone);
+    let said = look("ada@example.org").await.unwrap();
+    assert!(matches!(said, LookedUp::Unclear(_)), "{said:?}");
+    okta.org().is_reader = false;
+    let said = look(ADA).await.unwrap();
+    assert!(matches!(said, LookedUp::Unclear(_)), "{said:?}");
+    // A 404 that is not of Okta's making.
+    okta.org().fault = Some(Box::new(|_| Some(Answer::text(404, "<html>"))));
+    assert!(look(ADA).await.is_err());
+}
+
+#[tokio::test]
+async fn an_access_token_that_is_no_longer_taken_is_renewed_once() {
+    let okta = people();
+    let directory = directory(&okta, &[]);
+    assert!(directory.look_up(ADA).await.is_ok());
+    okta.org().void = 1;
+    assert!(directory.look_up(ADA).await.is_ok());
+    okta.org().void = u32::MAX;
+    let error = directory.look_up(ADA).await.unwrap_err().to_string();
+    assert!(
+        error.contains("does not take its own access token"),
+        "{error}"
+    );
+}
+
+#[rstest]
+#[case::token("/oauth2/v1/token")]
+#[case::users("/api/v1/users")]
+#[tokio::test]
+async fn an_outage_is_an_error_that_shows_nothing_of_it(#[case] path: &'static str) {
+    let okta = people();
+    okta.org().fault = Some(Box::new(move |asked| {
+        let body = r#"{"errorCode":"E0000009","errorSummary":"secret"}"#;
+        (asked.path == path).then(|| Answer::text(500, body))
+    }));
+    let error = list(&okta, &[]).await.unwrap_err();
+    assert!(
+        error.ends_with("answered 500 Internal Server Error (E0000009)"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_check_says_what_is_there() {
+    let okta = people();
+    okta.org().groups = vec![("00g1".to_owned(), "Developers".to_owned(), vec![])];
+    okta.org().scopes = vec!["okta.users.read"];
+    let checked = directory(&okta, &[]).check().await.unwrap();
+    assert_eq!(checked.summary, "Okta: users can be read");
+    okta.org().scopes = vec!["okta.users.read", "okta.groups.read"];
+    let checked = directory(&okta, &["Developers"]).check().await.unwrap();
+    assert_eq!(
+        checked.summary,
+        "Okta: users can be read, 1 allowed group found"
+    );
+    assert!(checked.rights.iter().all(|right| right.missing.is_none()));
+}
+
+#[tokio::test]
+async fn a_check_names_the_scopes_that_were_not_granted() {
+    let okta = people();
+    okta.org().scopes = vec!["okta.users.read"];
+    let error = directory(&okta, &["Developers"])
+        .check()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("grant the app okta.groups.read; grant it on"),
+        "{error}"
+    );
+    okta.org().scopes = vec![];
+    let error = directory(&okta, &["Developers"])
+        .check()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("okta.users.read and okta.groups.read;"),
+        "{error}"
+    );
+    let error = list(&okta, &[]).await.unwrap_err();
+    assert!(error.contains("tab Okta API Scopes"), "{error}");
+}
+
+#[rstest]
+#[case::unknown("invalid_client", "see that client_id is that of the service app")]
+#[case::proof("invalid_dpop_proof", "Require Demonstrating Proof of Possession")]
+#[case::kind("unauthorized_client", "API Services")]
+#[tokio::test]
+async fn a_check_says_how_to_mend_a_refusal(#[case] code: &'static str, #[case] words: &str) {
+    let okta = people();
+    okta.org().fault = Some(Box::new(move |asked| {
+        let body = json!({"error": code, "error_description": "secret"});
+        (asked.method == "POST").then(|| Answer::text(401, &body.to_string()))
+    }));
+    let error = directory(&okta, &[]).check().await.unwrap_err().to_string();
+    assert!(
+        error.contains(words) && !error.contains("secret"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_the_apps_is_refused() {
+    let okta = people();
+    let config = okta::Config {
+        url: okta.stub.url.parse().unwrap(),
+        client_id: CLIENT.to_owned(),
+        private_key: include_str!("../data/assertion/ec.jwk").into(),
+        key_id: Some("k-rsa".to_owned()),
+    };
+    let common = Common {
+        name: "okta".to_owned(),
+        timeout: Duration::from_secs(10),
+        allowed_groups: vec![],
+    };
+    let error = config
+        .build(&common)
+        .unwrap()
+        .check()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("(invalid_client)"), "{error}");
+}
