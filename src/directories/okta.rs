@@ -78,7 +78,9 @@ impl Directory for Okta {
         let extent = if asked.people.len() <= FEW {
             for address in asked.people {
                 let found = find::by_address(&self.api, address).await?;
-                found.into_iter().for_each(|user| telling.add(user));
+                for user in found {
+                    telling.add(user);
+                }
             }
             Extent::Asked
         } else {
@@ -135,7 +137,9 @@ impl Okta {
         for query in [vec![], vec![deactivated]] {
             let mut pages = self.api.list(USERS, query);
             while let Some(page) = pages.next::<User>().await? {
-                page.into_iter().for_each(|user| telling.add(user));
+                for user in page {
+                    telling.add(user);
+                }
             }
         }
         Ok(())

@@ -163,10 +163,10 @@ mod tests {
         public.extend(number("x", jwk.x.as_ref()).unwrap());
         public.extend(number("y", jwk.y.as_ref()).unwrap());
         let jwt = signer.sign(&[], &Value::from("claims")).unwrap();
-        let (signed, signature) = jwt.rsplit_once('.').unwrap();
+        let (message, signature) = jwt.rsplit_once('.').unwrap();
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public);
-        key.verify(signed.as_bytes(), &signature).unwrap();
+        key.verify(message.as_bytes(), &signature).unwrap();
     }
 
     #[test]

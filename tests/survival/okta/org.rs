@@ -142,8 +142,8 @@ impl Org {
                     return error(404, "E0000007");
                 };
                 let is_in = |user: &&Value| group.2.iter().any(|id| user["id"] == **id);
-                let users = self.users.iter().filter(is_in).cloned().collect();
-                self.page_of(asked, users)
+                let users: Vec<_> = self.users.iter().filter(is_in).cloned().collect();
+                self.page_of(asked, &users)
             }
             _ => error(404, "E0000022"),
         }
@@ -214,7 +214,8 @@ impl Org {
             }
             _ => user["status"] != "DEPROVISIONED",
         };
-        self.page_of(asked, self.users.iter().filter(passes).cloned().collect())
+        let users: Vec<_> = self.users.iter().filter(passes).cloned().collect();
+        self.page_of(asked, &users)
     }
 
     fn one_user(&self, key: &str) -> Answer {
@@ -238,11 +239,11 @@ impl Org {
         let groups = self.groups.iter().map(group_json);
         let search = asked.query("search").unwrap();
         let groups = groups.filter(|group| matches(search, group, str::eq_ignore_ascii_case));
-        self.page_of(asked, groups.collect())
+        self.page_of(asked, &groups.collect::<Vec<_>>())
     }
 
     /// Pages as Okta has them: `after` is a cursor, and the header names the page itself and the next.
-    fn page_of(&self, asked: &Asked, all: Vec<Value>) -> Answer {
+    fn page_of(&self, asked: &Asked, all: &[Value]) -> Answer {
         let number = |name: &str| asked.query(name).map(|text| text.parse::<usize>().unwrap());
         let from = number("after").unwrap_or_default();
         let size = number("limit").unwrap().min(self.page);
