@@ -239,6 +239,14 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
+    /// Names it in messages by this path in place of its own, which holds somebody's address.
+    pub fn called(mut self, path: &str) -> Self {
+        let (method, _) = self.place.split_once(' ').unwrap_or_default();
+        let origin = self.web.base.origin().ascii_serialization();
+        self.place = format!("{method} {origin}/{path}");
+        self
+    }
+
     /// Adds to the query of the URL.
     pub fn query(mut self, name: &str, value: &str) -> Self {
         self.builder = self.builder.query(&[(name, value)]);

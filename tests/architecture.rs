@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Each module of the root with those it may name; `src/lib.rs` draws the same picture. `causes` (an
 /// error in a line) and `clock` (what time it is) name nothing of ours. A people file is read as a token
-/// file is, with the same formats and refusals, so `directories` names `sources`.
+/// file is, with the same formats and refusals, so `directories` names `sources`; who signs in with a key
+/// must say when, so it names `clock`.
 const MAY_NAME: [(&str, &str); 15] = [
     ("domain", ""),
     ("causes", ""),
@@ -19,7 +20,7 @@ const MAY_NAME: [(&str, &str); 15] = [
     ("store", "domain"),
     ("sources", "domain web"),
     ("notify", "domain tls"),
-    ("directories", "domain sources web"),
+    ("directories", "clock domain sources web"),
     ("engine", "clock directories domain notify sources store"),
     ("http", "causes domain"),
     ("lifecycle", "causes"),

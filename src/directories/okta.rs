@@ -98,7 +98,7 @@ impl Directory for Okta {
     }
 
     async fn look_up(&self, id: &str) -> Result<LookedUp, Error> {
-        let found = match find::by_key(&self.api, id).await {
+        let found = match find::by_id(&self.api, id).await {
             Ok(found) => found,
             Err(error) if error.status() == Some(reqwest::StatusCode::FORBIDDEN) => {
                 let said = "Okta does not let the app read this user";

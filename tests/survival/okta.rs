@@ -1,6 +1,7 @@
 //! Okta: people and their status, and what must not be taken for a word about anybody.
 
 mod org;
+mod sweeps;
 
 use std::time::Duration;
 
@@ -443,6 +444,21 @@ async fn an_outage_is_an_error_that_shows_nothing_of_it(#[case] path: &'static s
         error.ends_with("answered 500 Internal Server Error (E0000009)"),
         "{error}"
     );
+}
+
+#[rstest]
+#[case::refused(|| Answer::status(403), "/api/v1/users/{login} answered 403")]
+#[case::broken(|| Answer::text(200, "ada"), "/api/v1/users/{login} answered with something unexpected")]
+#[case::busy(|| Answer::status(429), "/api/v1/users/{login} asks to wait")]
+#[tokio::test]
+async fn no_error_shows_whom_it_was_about(#[case] answer: fn() -> Answer, #[case] words: &str) {
+    let okta = people();
+    okta.org().fault = Some(Box::new(move |asked| {
+        asked.path.starts_with("/api/v1/users/").then(answer)
+    }));
+    let error = one(&okta, "nobody@example.org").await.unwrap_err();
+    assert!(error.contains(words), "{error}");
+    assert!(!error.contains("nobody"), "{error}");
 }
 
 #[tokio::test]

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue, LINK};
 use serde::de::DeserializeOwned;
 
 use super::{Config, PAGE, check, key, link};
+use crate::clock::Clock;
 use crate::directories::Common;
 use crate::directories::assertion::{self, ASSERTION_TYPE, Signer};
 use crate::directories::grant::Grants;
@@ -94,6 +94,19 @@ impl Api {
         self.ask(make).await.map(|(_, it)| it)
     }
 
+    /// One thing whose path holds an address; messages have `shown` in its place.
+    ///
+    /// # Errors
+    /// When there is no answer of this shape.
+    pub async fn one_unnamed<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        shown: &str,
+    ) -> Result<T, web::Error> {
+        let make = || Ok(self.web.get(path).called(shown));
+        self.ask(make).await.map(|(_, it)| it)
+    }
+
     /// The first of a list, or an empty list where it has none.
     ///
     /// # Errors
@@ -136,7 +149,7 @@ impl Api {
 impl App {
     /// The request for an access token (RFC 7523 §2.2).
     fn form(&self, scope: &str) -> Result<Vec<(&'static str, String)>, web::Error> {
-        let claims = assertion::claims(&self.client_id, &self.audience, now())?;
+        let claims = assertion::claims(&self.client_id, &self.audience, Clock::system().now())?;
         let header: Vec<(&str, &str)> = self.key_id.iter().map(|id| ("kid", id.as_str())).collect();
         Ok(vec![
             ("grant_type", "client_credentials".to_owned()),
@@ -145,14 +158,6 @@ impl App {
             ("client_assertion", self.signer.sign(&header, &claims)?),
         ])
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a signature says when it was made, whatever the time of the sweep is"
-)]
-fn now() -> DateTime<Utc> {
-    Utc::now()
 }
 
 /// A list, page by page.

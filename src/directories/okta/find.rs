@@ -39,26 +39,28 @@ pub(super) async fn by_address(api: &Api, address: &Address) -> Result<Vec<User>
     }
     // Okta cannot take a sign-in name with a slash apart.
     if !address.as_str().contains('/') {
-        let found = unless_missing(by_key(api, address.as_str()).await)?;
+        let login = utf8_percent_encode(address.as_str(), PART);
+        let (path, shown) = (format!("{USERS}/{login}"), format!("{USERS}/{{login}}"));
+        let found: Option<User> = unless_missing(api.one_unnamed(&path, &shown).await)?;
         if let Some(user) = found.filter(|user| user.has(address)) {
             return Ok(vec![user]);
         }
     }
     let mut found = Vec::new();
     for stale in listed(api, "search", address).await? {
-        let user = unless_missing(by_key(api, &stale.id).await)?;
+        let user = unless_missing(by_id(api, &stale.id).await)?;
         found.extend(user.filter(|user| user.id == stale.id && user.has(address)));
     }
     Ok(found)
 }
 
-/// The user whom Okta knows by an id, or by a sign-in name.
+/// The user of this id; a sign-in name in its place would be found as well.
 ///
 /// # Errors
 /// When there is none, or no answer.
-pub(super) async fn by_key(api: &Api, key: &str) -> Result<User, web::Error> {
-    let key = utf8_percent_encode(key, PART);
-    api.one(&format!("{USERS}/{key}")).await
+pub(super) async fn by_id(api: &Api, id: &str) -> Result<User, web::Error> {
+    let id = utf8_percent_encode(id, PART);
+    api.one(&format!("{USERS}/{id}")).await
 }
 
 async fn listed(api: &Api, way: &'static str, address: &Address) -> Result<Vec<User>, Error> {
