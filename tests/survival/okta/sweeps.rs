@@ -7,6 +7,8 @@ use super::{ADA, BOB, EVE};
 use crate::stub::Answer;
 use crate::world::{Db, World};
 
+type Faulty = Box<dyn Fn() -> Answer + Send>;
+
 const DEVELOPERS: &str = "00g1ero7vZFVEIYLWPB1";
 
 /// Three who are active, each with a token that never ends.
@@ -129,7 +131,6 @@ fn trouble_at_okta_flags_nobody() {
     let world = world_of(&okta, "canaries = [\"ada@example.org\"]");
     world.run(&["sweep"]).exits(0);
     let code = |status, body: &'static str| move || Answer::text(status, body);
-    type Faulty = Box<dyn Fn() -> Answer + Send>;
     let faults: [(&str, Faulty); 5] = [
         ("/", Box::new(code(503, "<html>"))),
         (
