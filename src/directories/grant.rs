@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
 use reqwest::header::HeaderValue;
+use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::web::{self, Web, secret_header};
+use crate::web::{self, Request, Web, secret_header};
 
-/// One that lasts no longer than this is renewed.
+/// One is renewed so long before its end, or in the last quarter of its life if that is shorter: some
+/// servers grant a minute.
 const HEADROOM: Duration = Duration::from_mins(1);
 
 /// How long one lasts of which the server does not say it (RFC 6749 §5.1 only recommends it).
@@ -35,7 +37,43 @@ struct Granted {
     expires_in: Option<u64>,
 }
 
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No access token was granted.
+    Grant(web::Error),
+    /// With one, it did not answer as it should.
+    Answer(web::Error),
+}
+
+/// The fields of a request for an access token.
+pub(super) type Form = Vec<(&'static str, String)>;
+
 impl Grants {
+    /// The answer to a request with an access token: with a new one, once, where the server no longer
+    /// takes the one that is held. `path` and `form` are as of [`Grants::bearer`].
+    ///
+    /// # Errors
+    /// When the server grants none, or does not answer as it should.
+    pub async fn ask<'a, T: DeserializeOwned>(
+        &self,
+        web: &Web,
+        path: &str,
+        form: impl Fn() -> Result<Form, web::Error>,
+        request: impl Fn() -> Request<'a>,
+    ) -> Result<T, Failure> {
+        let bearer = self.bearer(web, path, &form).await;
+        let bearer = bearer.map_err(Failure::Grant)?;
+        match request().header("authorization", bearer).json().await {
+            Err(error) if error.status() == Some(StatusCode::UNAUTHORIZED) => self.forget().await,
+            answer => return answer.map_err(Failure::Answer),
+        }
+        let bearer = self.bearer(web, path, &form).await;
+        let bearer = bearer.map_err(Failure::Grant)?;
+        let answer = request().header("authorization", bearer).json().await;
+        answer.map_err(Failure::Answer)
+    }
+
     /// The value of an Authorization header. `form` makes the fields of the request for a new access
     /// token, and is called only when one is needed.
     ///
@@ -45,7 +83,7 @@ impl Grants {
         &self,
         web: &Web,
         path: &str,
-        form: impl FnOnce() -> Result<Vec<(&'static str, String)>, web::Error>,
+        form: impl FnOnce() -> Result<Form, web::Error>,
     ) -> Result<HeaderValue, web::Error> {
         let mut held = self.held.lock().await;
         let now = Instant::now();
@@ -64,7 +102,7 @@ impl Grants {
         let life = Duration::from_secs(granted.expires_in.unwrap_or(DEFAULT_LIFE));
         *held = Some(Held {
             bearer: bearer.clone(),
-            until: now + life.saturating_sub(HEADROOM),
+            until: now + life.saturating_sub(HEADROOM.min(life / 4)),
         });
         Ok(bearer)
     }
@@ -74,3 +112,6 @@ impl Grants {
         *self.held.lock().await = None;
     }
 }
+
+#[cfg(test)]
+mod tests;
