@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 
 use super::sources::{ReadKind, kind, name, schedule, timeout};
 use super::{field::Field, table::Table};
-use crate::directories::{Kind, file, okta, scim};
+use crate::directories::{Kind, file, keycloak, okta, scim};
 use crate::domain::{Address, Schedule};
 
 /// A place that knows whether a person still has access.
@@ -45,6 +45,7 @@ const KINDS: &[(&str, ReadKind<Kind>)] = &[
     }),
     ("scim", scim),
     ("okta", okta),
+    ("keycloak", keycloak),
 ];
 
 fn scim(table: &mut Table) -> Option<Kind> {
@@ -93,6 +94,38 @@ fn okta(table: &mut Table) -> Option<Kind> {
         client_id: client_id?,
         private_key: private_key?,
         key_id,
+    }))
+}
+
+fn keycloak(table: &mut Table) -> Option<Kind> {
+    let text = |field: &Field| field.text().map(str::to_owned);
+    let url = table.required("url", "url = \"https://sso.example.org\"", |field| {
+        let url = field.site()?;
+        let mut parts = url.path().split('/');
+        // What the console and the tokens show goes on behind the server's base.
+        let is_base = !parts.any(|part| matches!(part, "realms" | "admin"));
+        let why = "must end before /realms and /admin; write for example https://sso.example.org, or \
+                   https://sso.example.org/auth where the server has that";
+        is_base.then_some(url).ok_or_else(|| why.to_owned())
+    });
+    let realm = table.required("realm", "realm = \"example\"", |field| {
+        let realm = field.text()?;
+        let is_name = !realm.contains('/') && !matches!(realm, "." | "..");
+        let why = "must be the name of the realm alone, as in the address of its console";
+        is_name
+            .then(|| realm.to_owned())
+            .ok_or_else(|| why.to_owned())
+    });
+    let client_id = table.required("client_id", "client_id = \"lapsed\"", text);
+    let example = "client_secret = { file = \"keycloak-secret\" }";
+    let client_secret = table.required("client_secret", example, Field::secret);
+    let ca_file = table.optional("ca_file", Field::path);
+    Some(Kind::Keycloak(keycloak::Config {
+        url: url?,
+        realm: realm?,
+        client_id: client_id?,
+        client_secret: client_secret?,
+        ca_file,
     }))
 }
 

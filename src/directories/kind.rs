@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Directory, file, okta, scim};
+use super::{Directory, file, keycloak, scim};
 use crate::sources::Error;
 
 /// What a directory is, as it is configured.
@@ -14,6 +15,8 @@ pub enum Kind {
     Scim(scim::Config),
     /// Okta.
     Okta(okta::Config),
+    /// A realm of a Keycloak.
+    Keycloak(keycloak::Config),
 }
 
 /// What every kind is told.
@@ -35,6 +38,7 @@ impl Kind {
             Self::File(_) => "file",
             Self::Scim(_) => "scim",
             Self::Okta(_) => "okta",
+            Self::Keycloak(_) => "keycloak",
         }
     }
 
@@ -47,6 +51,7 @@ impl Kind {
             Self::File(config) => Box::new(config.build(common)),
             Self::Scim(config) => Box::new(config.build(common)?),
             Self::Okta(config) => Box::new(config.build(common)?),
+            Self::Keycloak(config) => Box::new(config.build(common)?),
         })
     }
 }

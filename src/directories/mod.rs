@@ -4,6 +4,7 @@
 mod assertion;
 pub mod file;
 mod grant;
+pub mod keycloak;
 mod kind;
 pub mod okta;
 mod people;
