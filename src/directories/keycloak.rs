@@ -141,13 +141,13 @@ impl Keycloak {
         let (mut seen, mut local) = (HashSet::new(), 0);
         let mut pages = self.api.pages("users", &[]);
         while let Some(page) = pages.next::<User>().await? {
-            let before = seen.len();
+            let (before, is_empty) = (seen.len(), page.is_empty());
             for user in page {
                 let is_new = seen.insert(user.key());
                 local += u64::from(is_new && !user.is_stored_elsewhere());
                 roll.add(user);
             }
-            if seen.len() == before {
+            if seen.len() == before && !is_empty {
                 return Err(pages.repeats());
             }
         }

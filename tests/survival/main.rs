@@ -14,6 +14,7 @@ mod failing;
 mod faults;
 mod findings;
 mod gcore;
+mod keycloak;
 mod kills;
 mod life;
 mod mailserver;

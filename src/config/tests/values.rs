@@ -356,3 +356,49 @@ fn a_scim_server_is_read_with_its_token_and_its_own_authority() {
     assert_eq!(directory.allowed_groups, ["cdn-admins"]);
     assert!(!format!("{config:?}").contains("s3cret"));
 }
+
+const KEYCLOAK: &str = "[[directory]]\nname = 'sso'\nkind = 'keycloak'\n";
+
+#[test]
+fn a_keycloak_is_named_by_its_base_its_realm_and_a_client() {
+    let config = load(
+        &format!(
+            "{KEYCLOAK}url = 'https://sso.example.org/auth'\nrealm = 'example'\nclient_id = 'lapsed'
+             client_secret = 's3cret'\nca_file = 'ca.pem'\nallowed_groups = ['/ops/admins']"
+        ),
+        &[],
+    );
+    let directory = &config.directories[0];
+    assert_eq!(directory.allowed_groups, ["/ops/admins"]);
+    let crate::directories::Kind::Keycloak(keycloak) = &directory.kind else {
+        panic!("no Keycloak");
+    };
+    assert_eq!(keycloak.url.as_str(), "https://sso.example.org/auth");
+    assert_eq!(
+        (keycloak.realm.as_str(), keycloak.client_id.as_str()),
+        ("example", "lapsed")
+    );
+    assert_eq!(keycloak.client_secret.expose_secret(), "s3cret");
+    assert_eq!(keycloak.ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
+}
+
+#[test]
+fn what_a_keycloak_lacks_is_told_at_once_and_never_its_secret() {
+    let said = told(KEYCLOAK);
+    for key in ["url", "realm", "client_id", "client_secret"] {
+        assert!(said.contains(&format!("{key} is missing")), "{said}");
+    }
+    let said = told(&format!(
+        "{KEYCLOAK}url = 'https://sso.example.org/realms/example'\nrealm = 'a/b'\nclient_id = ''
+         client_secret = 's3cret'\nclient_secert = 'x'"
+    ));
+    for words in [
+        "url: must end before /realms and /admin",
+        "realm: must be the name of the realm alone",
+        "client_id: is empty",
+        "did you mean `client_secret`?",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    assert!(!said.contains("s3cret"), "{said}");
+}
