@@ -8,6 +8,10 @@ use super::answers::User;
 use crate::directories::Tell;
 use crate::domain::{IdentityStatus, Person, Reason};
 
+/// What is said of those whose user storage nobody proves to answer.
+const UNREACHED: &str =
+    "enabled=false, as of everybody of its user storage, which may be out of reach";
+
 /// Tells of each account once.
 pub(super) struct Roll<'a, 't> {
     tell: &'a mut Tell<'t>,
@@ -66,9 +70,7 @@ impl<'a, 't> Roll<'a, 't> {
             if !self.witnesses.contains_key(&storage) {
                 person.status = IdentityStatus::Unknown;
                 person.reason = Some(Reason::FieldMissing);
-                person.evidence =
-                    "enabled=false, as of everybody of its user storage, which may be out of reach"
-                        .to_owned();
+                UNREACHED.clone_into(&mut person.evidence);
             }
             (self.tell)(person);
         }

@@ -119,7 +119,9 @@ fn told(members: Option<HashSet<uuid::Uuid>>, users: Vec<User>) -> Vec<Person> {
     let mut told = Vec::new();
     let mut tell = |person: Person| told.push(person);
     let mut roll = Roll::new(&mut tell, members);
-    users.into_iter().for_each(|user| roll.add(user));
+    for user in users {
+        roll.add(user);
+    }
     roll.finish();
     told
 }
