@@ -89,13 +89,19 @@ impl Keycloak {
             self.call_everybody(&mut roll).await?;
             extent = Extent::Everybody;
         }
-        *self.witnesses.lock().await = roll.finish();
+        *self.witnesses.lock().await = roll.finish(&self.place())?;
         Ok(Pulled {
             extent,
             groups: groups.groups,
+            removed: Vec::new(),
             refusals: Refusals::default(),
             cursor: None,
         })
+    }
+
+    /// What a list that cannot be right is of.
+    fn place(&self) -> String {
+        format!("the users of the realm {}", self.realm)
     }
 
     /// Puts the accounts of this address on the roll.
@@ -126,7 +132,7 @@ impl Keycloak {
         if !listed.agrees() {
             let Listed { all, count, .. } = listed;
             return Err(Error::Content {
-                place: format!("the users of the realm {}", self.realm),
+                place: self.place(),
                 reason: format!(
                     "the list holds {all}, and Keycloak counts {count}; give the client the role \
                      view-users of realm-management where it sees only some, and look into the \

@@ -612,18 +612,43 @@ async fn a_storage_out_of_reach_disables_nobody() {
     let looked = sso.look_up(&id(40)).await.unwrap();
     assert!(matches!(&looked, LookedUp::Unclear(why) if why.contains("out of reach")));
 
-    let (_, told) = pull(&sso, &people(MANY)).await.unwrap();
-    assert_eq!(count(&told, IdentityStatus::Disabled), 1, "Keycloak's own");
-    assert_eq!(count(&told, IdentityStatus::Unknown), 30);
-    let looked = sso.look_up(&id(31)).await.unwrap();
+    let error = pull(&sso, &people(MANY)).await.unwrap_err().to_string();
     assert!(
-        matches!(&looked, LookedUp::Unclear(_)),
-        "nobody vouches for it"
+        error.contains("30 of 60 people are shown as disabled")
+            && error.contains("User federation"),
+        "{error}"
     );
 
     realm.with(|state| state.down.clear());
     let (_, told) = pull(&sso, &people(MANY)).await.unwrap();
     assert_eq!(count(&told, IdentityStatus::Active), 58);
+}
+
+#[tokio::test]
+async fn of_a_small_storage_without_anybody_enabled_nobody_is_judged() {
+    let realm = federated(57, 3);
+    realm.user(1, json!({"enabled": false}));
+    realm.with(|state| {
+        state.down.insert("ldap".to_owned());
+    });
+    let stub = realm.start();
+    let sso = directory(&stub, &[]);
+    let (_, told) = pull(&sso, &people(MANY)).await.unwrap();
+    let told = statuses(&told);
+    assert_eq!(
+        told["user1@example.org"],
+        IdentityStatus::Disabled,
+        "Keycloak's own"
+    );
+    for number in 58..=60 {
+        let address = format!("user{number}@example.org");
+        assert_eq!(told[address.as_str()], IdentityStatus::Unknown);
+    }
+    let looked = sso.look_up(&id(58)).await.unwrap();
+    assert!(
+        matches!(&looked, LookedUp::Unclear(_)),
+        "nobody vouches for it"
+    );
 }
 
 #[tokio::test]
@@ -647,11 +672,8 @@ async fn few_of_a_storage_are_believed_when_others_prove_that_it_answers() {
     realm.with(|state| {
         state.down.insert("ldap".to_owned());
     });
-    let (_, told) = pull(&sso, asked).await.unwrap();
-    assert_eq!(
-        statuses(&told)["user31@example.org"],
-        IdentityStatus::Unknown
-    );
+    let error = pull(&sso, asked).await.unwrap_err().to_string();
+    assert!(error.contains("User federation"), "{error}");
 }
 
 #[tokio::test]

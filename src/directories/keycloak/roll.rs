@@ -7,10 +7,14 @@ use uuid::Uuid;
 use super::answers::User;
 use crate::directories::Tell;
 use crate::domain::{IdentityStatus, Person, Reason};
+use crate::sources::Error;
 
 /// What is said of those whose user storage nobody proves to answer.
 const UNREACHED: &str =
     "enabled=false, as of everybody of its user storage, which may be out of reach";
+
+/// So many people of user storages that may be out of reach are no doubt about all the rest, nor are 5 %.
+const MOST_UNPROVEN: usize = 3;
 
 /// Tells of each account once.
 pub(super) struct Roll<'a, 't> {
@@ -64,16 +68,31 @@ impl<'a, 't> Roll<'a, 't> {
         storages.any(|storage| !self.witnesses.contains_key(storage))
     }
 
-    /// Tells of the rest. Who comes from a user storage that nobody proves to answer is unknown.
-    pub fn finish(self) -> BTreeMap<String, String> {
+    /// Tells of the rest, and returns somebody who is enabled of each user storage. Who comes from one that
+    /// nobody proves to answer is unknown; where those are many, that is no pull.
+    pub fn finish(self, place: &str) -> Result<BTreeMap<String, String>, Error> {
+        let told = self.told.len();
+        let is_proven = |storage: &str| self.witnesses.contains_key(storage);
+        let doubts = self.in_doubt.iter();
+        let unproven = doubts.filter(|(storage, _)| !is_proven(storage)).count();
+        if unproven > MOST_UNPROVEN && unproven * 20 > told {
+            return Err(Error::Content {
+                place: place.to_owned(),
+                reason: format!(
+                    "{unproven} of {told} people are shown as disabled, and nobody of their user storage as \
+                     enabled; see under User federation whether Keycloak reaches it, and remove it there if it \
+                     is no longer used"
+                ),
+            });
+        }
         for (storage, mut person) in self.in_doubt {
             if !self.witnesses.contains_key(&storage) {
                 person.status = IdentityStatus::Unknown;
-                person.reason = Some(Reason::FieldMissing);
+                person.reason = Some(Reason::Unconfirmed);
                 UNREACHED.clone_into(&mut person.evidence);
             }
             (self.tell)(person);
         }
-        self.witnesses
+        Ok(self.witnesses)
     }
 }

@@ -122,7 +122,7 @@ fn told(members: Option<HashSet<uuid::Uuid>>, users: Vec<User>) -> Vec<Person> {
     for user in users {
         roll.add(user);
     }
-    roll.finish();
+    roll.finish("the users").unwrap();
     told
 }
 
