@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::stub::{Answer, Stub};
 use crate::traps::{LEAKED, TRAPS};
+use crate::world::{Db, World};
 use realm::{Realm, SECRET, TOKEN, id};
 
 /// More than are asked for one by one.
@@ -719,4 +720,214 @@ async fn imported_people_who_vanish_are_gone_by_id_and_never_by_the_list_alone()
             ..
         }
     ));
+}
+
+/// A world whose issuers are the first so many of this realm.
+fn world(stub: &Stub, issuers: usize, keys: &str) -> World {
+    let mut world = World::new(Db::Sqlite);
+    world.table(&format!(
+        "[[directory]]\nname = \"sso\"\nkind = \"keycloak\"\nurl = \"{}/auth\"\nrealm = \"example\"\n\
+         client_id = \"lapsed\"\nclient_secret = \"{SECRET}\"\nabsence_grace = \"0s\"\n{keys}",
+        stub.url
+    ));
+    let rows: Vec<String> = (1..=issuers)
+        .map(|number| format!("t{number},token {number},user{number}@example.org,never"))
+        .collect();
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    world.import(&rows);
+    world
+}
+
+/// Whose tokens are flagged, with the evidence.
+fn flagged(world: &World) -> Vec<(String, String)> {
+    let findings = world.list(&["finding", "list", "--kind", "sso_revoked"]);
+    let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    let mut flagged: Vec<_> = findings
+        .iter()
+        .map(|finding| (text(finding, "token_name"), text(finding, "evidence")))
+        .collect();
+    flagged.sort();
+    flagged
+}
+
+#[track_caller]
+fn is_flagged(world: &World, token: &str, words: &str) {
+    let flagged = flagged(world);
+    assert_eq!(flagged.len(), 1, "{flagged:?}");
+    assert_eq!(flagged[0].0, token);
+    assert!(flagged[0].1.contains(words), "{flagged:?}");
+}
+
+fn identity(world: &World, number: usize) -> Value {
+    let address = format!("user{number}@example.org");
+    let ran = world.run(&["identity", "show", &address, "--format", "json"]);
+    serde_json::from_str(&ran.exits(0).stdout).unwrap()
+}
+
+/// As few people are asked for one by one, and many are listed, all holds for both.
+#[rstest]
+#[case::few(5)]
+#[case::many(60)]
+fn who_is_disabled_is_flagged_and_is_not_when_back(#[case] issuers: usize) {
+    let realm = Realm::of(80);
+    let stub = realm.start();
+    let world = world(&stub, issuers, "");
+    world.run(&["check"]).says("realm example: 80 people");
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(flagged(&world), []);
+
+    // Neither is a loss.
+    realm.user(
+        3,
+        json!({"requiredActions": ["UPDATE_PASSWORD"], "emailVerified": false}),
+    );
+    realm.user(2, json!({"enabled": false}));
+    world.run(&["sweep"]).exits(0);
+    is_flagged(&world, "token 2", "enabled=false");
+    let shown = identity(&world, 2).to_string();
+    assert!(
+        shown.contains("\"disabled\"") && shown.contains("sso"),
+        "{shown}"
+    );
+
+    realm.user(2, json!({}));
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(flagged(&world), []);
+}
+
+#[rstest]
+#[case::few(5)]
+#[case::many(60)]
+fn who_is_deleted_is_flagged_after_a_second_look(#[case] issuers: usize) {
+    let realm = Realm::of(80);
+    let stub = realm.start();
+    let world = world(&stub, issuers, "");
+    world.run(&["sweep"]).exits(0);
+    realm.delete(4);
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(flagged(&world), [], "once is not enough");
+    world.run(&["sweep"]).exits(0);
+    world.run(&["sweep"]).exits(0);
+    is_flagged(&world, "token 4", "404 for its id");
+
+    // Made anew, which is another id; then put back from a backup.
+    realm.user(4, json!({"id": id(904)}));
+    world.run(&["sweep"]).exits(0);
+    let shown = identity(&world, 4).to_string();
+    assert!(!shown.contains("\"deleted\""), "{shown}");
+    assert_eq!(flagged(&world), []);
+}
+
+#[rstest]
+#[case::few(5)]
+#[case::many(60)]
+fn who_leaves_the_allowed_groups_is_flagged_after_two_readings(#[case] issuers: usize) {
+    let realm = Realm::of(80);
+    let all: Vec<usize> = (1..=80).collect();
+    realm
+        .group(1001, "/ops", &all[..40])
+        .group(1002, "/ops/admins", &all[39..]);
+    let stub = realm.start();
+    let world = world(&stub, issuers, "allowed_groups = [\"/ops\"]");
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(flagged(&world), [], "who is in a group below is in it");
+
+    realm.leave(1001, 5);
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(flagged(&world), []);
+    world.run(&["sweep"]).exits(0);
+    is_flagged(&world, "token 5", "/ops");
+
+    realm.group(1001, "/ops", &all[..40]);
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(flagged(&world), []);
+}
+
+/// What goes wrong at the directory flags nobody, and is seen.
+#[rstest]
+#[case::role(|realm: &Realm| {
+    realm.with(|state| { state.lacks.insert("view-users"); });
+}, "view-users")]
+#[case::group(|realm: &Realm| { realm.group(1001, "/renamed", &[]); }, "no group \"/ops\"")]
+#[case::page(|realm: &Realm| {
+    realm.instead("users", |_, asked, _| {
+        (asked.query("first") == Some("200")).then(|| Answer::json(&json!([])))
+    });
+}, "Keycloak counts 260")]
+#[case::down(|realm: &Realm| {
+    realm.instead("users", |_, _, _| Some(Answer::text(500, LEAKED)));
+}, "answered 500")]
+#[case::secret(|realm: &Realm| {
+    realm.instead(TOKEN, |_, _, _| Some(Answer::text(401, LEAKED)));
+}, "client_secret")]
+#[case::storage(|realm: &Realm| {
+    realm.with(|state| { state.down.insert("ldap".to_owned()); });
+}, "User federation")]
+fn a_directory_that_fails_flags_nobody_and_the_sweep_says_why(
+    #[case] breaks: fn(&Realm),
+    #[case] words: &str,
+) {
+    let realm = federated(200, 60);
+    let all: Vec<usize> = (1..=260).collect();
+    realm.group(1001, "/ops", &all);
+    let stub = realm.start();
+    let world = world(&stub, 260, "allowed_groups = [\"/ops\"]");
+    world.run(&["sweep"]).exits(0);
+    breaks(&realm);
+    for _ in 0..3 {
+        let ran = world.run(&["sweep"]);
+        ran.exits(1).says(words);
+        let said = ran.stdout + &ran.stderr;
+        assert!(!said.contains(SECRET) && !said.contains(LEAKED), "{said}");
+    }
+    assert_eq!(flagged(&world), []);
+    assert!(identity(&world, 1).to_string().contains("\"active\""));
+}
+
+#[test]
+fn an_emptied_group_and_a_storage_that_lost_all_are_held() {
+    for is_group in [true, false] {
+        let realm = federated(30, 30);
+        let all: Vec<usize> = (1..=60).collect();
+        realm.group(1001, "/ops", &all);
+        let stub = realm.start();
+        let world = world(&stub, 60, "allowed_groups = [\"/ops\"]");
+        world.run(&["sweep"]).exits(0);
+        if is_group {
+            realm.group(1001, "/ops", &[1]);
+        } else {
+            for number in 40..=60 {
+                realm.delete(number);
+            }
+        }
+        for _ in 0..3 {
+            world.run(&["sweep"]).exits(1);
+        }
+        assert_eq!(flagged(&world), [], "group: {is_group}");
+    }
+}
+
+#[test]
+fn a_few_of_a_storage_out_of_reach_keep_what_was_known() {
+    let realm = federated(57, 3);
+    let stub = realm.start();
+    let world = world(&stub, 60, "");
+    realm.user(59, json!({"federationLink": "ldap", "enabled": false}));
+    world.run(&["sweep"]).exits(0);
+    is_flagged(&world, "token 59", "enabled=false");
+
+    realm.with(|state| {
+        state.down.insert("ldap".to_owned());
+    });
+    for _ in 0..3 {
+        world.run(&["sweep"]).exits(0);
+    }
+    let names: Vec<_> = flagged(&world).into_iter().map(|(name, _)| name).collect();
+    assert!(
+        !names.contains(&"token 58".to_owned()) && !names.contains(&"token 60".to_owned()),
+        "{names:?}"
+    );
+    realm.with(|state| state.down.clear());
+    world.run(&["sweep"]).exits(0);
+    is_flagged(&world, "token 59", "enabled=false");
 }
