@@ -10,12 +10,13 @@ mod check;
 mod groups;
 mod roll;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 use reqwest::StatusCode;
 use secrecy::SecretString;
+use serde::de::IgnoredAny;
 use tokio::sync::Mutex;
 use url::Url;
 
@@ -30,6 +31,9 @@ use roll::Roll;
 
 /// Up to so many people are asked for one by one; of more, everybody is listed.
 const FEW: usize = 50;
+
+/// A sign-in name that nobody has.
+const NOBODY: &str = "nobody-has-this-name-lapsed";
 
 /// `[[directory]] kind = "keycloak"`.
 #[derive(Debug, Clone)]
@@ -57,7 +61,7 @@ impl Config {
             api: Api::new(web, self),
             realm: self.realm.clone(),
             allowed_groups: common.allowed_groups.clone(),
-            witnesses: Mutex::default(),
+            alive: Mutex::default(),
         })
     }
 }
@@ -68,8 +72,8 @@ pub struct Keycloak {
     api: Api,
     realm: String,
     allowed_groups: Vec<String>,
-    /// Of each user storage that answered at the last pull, somebody who was enabled.
-    witnesses: Mutex<BTreeMap<String, String>>,
+    /// User storages of which somebody was enabled at the last pull.
+    alive: Mutex<BTreeSet<String>>,
 }
 
 impl Keycloak {
@@ -84,12 +88,18 @@ impl Keycloak {
             }
             extent = Extent::Asked;
         }
-        // Whether a user storage answers is told by others from there.
-        if extent == Extent::Everybody || roll.is_in_doubt() {
+        // That a user storage is not switched off is told by others from there.
+        if extent == Extent::Everybody || roll.lacks_witness() {
             self.call_everybody(&mut roll).await?;
             extent = Extent::Everybody;
         }
-        *self.witnesses.lock().await = roll.finish(&self.place())?;
+        let mut answering = BTreeSet::new();
+        for storage in roll.storages_in_doubt() {
+            if self.answers(&storage).await? {
+                answering.insert(storage);
+            }
+        }
+        *self.alive.lock().await = roll.finish(&self.place(), &answering)?;
         Ok(Pulled {
             extent,
             groups: groups.groups,
@@ -173,17 +183,22 @@ impl Keycloak {
         })
     }
 
-    /// Whether a user storage can be seen to answer: somebody else from there is enabled. A search is
-    /// not answered from Keycloak's cache, as a look by id is.
+    /// Whether a user storage is in reach. Keycloak hides that in lists, but an id that names the storage
+    /// is passed on to it: there is no such account if it answers, and an error if it does not.
     async fn answers(&self, storage: &str) -> Result<bool, Error> {
-        let witness = self.witnesses.lock().await.get(storage).cloned();
-        let Some(witness) = witness else {
+        let Some(id) = segment(&format!("f:{storage}:{NOBODY}")) else {
             return Ok(false);
         };
-        let query = [("username", witness.as_str()), ("exact", "true")];
-        let page = self.api.pages("users", &query).next::<User>().await?;
-        let vouches = |user: &User| user.storage() == Some(storage) && user.is_enabled();
-        Ok(page.iter().flatten().any(vouches))
+        let looked = self
+            .api
+            .get::<IgnoredAny>(&format!("users/{id}"), &[])
+            .await;
+        match looked {
+            Err(error) if error.wait().is_some() => Err(error),
+            Err(Error::Web(error)) => Ok(error.status() == Some(StatusCode::NOT_FOUND)),
+            Err(error) => Err(error),
+            Ok(_) => Ok(false),
+        }
     }
 }
 
@@ -230,10 +245,11 @@ impl Directory for Keycloak {
         if user.id != id {
             return unclear("it answered with another account");
         }
-        if let Some(storage) = user.storage_in_doubt()
-            && !self.answers(storage).await.map_err(explained)?
-        {
-            return unclear("enabled=false, but its user storage may be out of reach");
+        if let Some(storage) = user.storage_in_doubt() {
+            let is_alive = self.alive.lock().await.contains(storage);
+            if !is_alive || !self.answers(storage).await.map_err(explained)? {
+                return unclear("enabled=false, while its user storage may be out of reach");
+            }
         }
         match user.person(None) {
             Some(person) => Ok(LookedUp::Found(Box::new(person))),

@@ -625,6 +625,32 @@ async fn a_storage_out_of_reach_disables_nobody() {
     assert_eq!(count(&told, IdentityStatus::Active), 58);
 }
 
+/// Some are shown from Keycloak's cache, as if nothing had happened.
+#[tokio::test]
+async fn those_in_the_cache_do_not_vouch_for_a_storage_out_of_reach() {
+    let realm = federated(57, 3);
+    realm.with(|state| {
+        state.down.insert("ldap".to_owned());
+        state.cached.insert(id(60));
+    });
+    let stub = realm.start();
+    let sso = directory(&stub, &[]);
+    let (_, told) = pull(&sso, &people(MANY)).await.unwrap();
+    let told = statuses(&told);
+    assert_eq!(told["user60@example.org"], IdentityStatus::Active);
+    assert_eq!(told["user58@example.org"], IdentityStatus::Unknown);
+    let looked = sso.look_up(&id(58)).await.unwrap();
+    assert!(matches!(&looked, LookedUp::Unclear(_)), "{looked:?}");
+
+    realm.with(|state| state.down.clear());
+    realm.user(58, json!({"federationLink": "ldap", "enabled": false}));
+    let looked = sso.look_up(&id(58)).await.unwrap();
+    assert!(matches!(&looked, LookedUp::Found(_)), "{looked:?}");
+    let (_, told) = pull(&sso, &people(MANY)).await.unwrap();
+    let told = statuses(&told);
+    assert_eq!(told["user58@example.org"], IdentityStatus::Disabled);
+}
+
 #[tokio::test]
 async fn of_a_small_storage_without_anybody_enabled_nobody_is_judged() {
     let realm = federated(57, 3);

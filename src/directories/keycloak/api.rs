@@ -1,7 +1,5 @@
 //! How Keycloak is asked: with an access token of the client's service account, page by page.
 
-use std::borrow::Cow;
-
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -194,14 +192,12 @@ pub(super) fn status(error: &Error) -> Option<StatusCode> {
 
 /// That nobody can be seen. Whoever may search but not view gets an empty list, and no error.
 pub(super) fn nobody(count: u64) -> Error {
-    let what: Cow<'_, str> = match count {
+    let what = match count {
         0 => "Keycloak shows no people: the realm has none, or the client may not view them".into(),
-        _ => {
-            format!("Keycloak shows nobody of {count} people: the client may not view them").into()
-        }
+        _ => format!("Keycloak shows nobody of {count} people: the client may not view them"),
     };
     Error::Rights {
-        what: what.into_owned(),
+        what,
         mend: VIEW_USERS.to_owned(),
     }
 }

@@ -1,6 +1,6 @@
 //! Who was told of, and who is not told of yet because their user storage may be out of reach.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use uuid::Uuid;
 
@@ -9,9 +9,8 @@ use crate::directories::Tell;
 use crate::domain::{IdentityStatus, Person, Reason};
 use crate::sources::Error;
 
-/// What is said of those whose user storage nobody proves to answer.
-const UNREACHED: &str =
-    "enabled=false, as of everybody of its user storage, which may be out of reach";
+/// What is said of those whose user storage is not proven to answer.
+const UNREACHED: &str = "enabled=false, while its user storage may be out of reach";
 
 /// So many people of user storages that may be out of reach are no doubt about all the rest, nor are 5 %.
 const MOST_UNPROVEN: usize = 3;
@@ -22,8 +21,8 @@ pub(super) struct Roll<'a, 't> {
     /// Who is in an allowed group; `None` where that does not matter.
     members: Option<HashSet<Uuid>>,
     told: HashSet<Uuid>,
-    /// Of each user storage that answers, the name of somebody who is enabled there.
-    witnesses: BTreeMap<String, String>,
+    /// User storages of which somebody is enabled.
+    alive: BTreeSet<String>,
     /// Those who are shown as disabled, with their user storage.
     in_doubt: Vec<(String, Person)>,
 }
@@ -34,7 +33,7 @@ impl<'a, 't> Roll<'a, 't> {
             tell,
             members,
             told: HashSet::new(),
-            witnesses: BTreeMap::new(),
+            alive: BTreeSet::new(),
             in_doubt: Vec::new(),
         }
     }
@@ -45,11 +44,10 @@ impl<'a, 't> Roll<'a, 't> {
         if !self.told.insert(key) {
             return;
         }
-        if let (Some(storage), Some(name), true) =
-            (user.storage(), user.username(), user.is_enabled())
+        if let Some(storage) = user.storage()
+            && user.is_enabled()
         {
-            let witness = self.witnesses.entry(storage.to_owned());
-            witness.or_insert_with(|| name.to_owned());
+            self.alive.insert(storage.to_owned());
         }
         let storage = user.storage_in_doubt().map(str::to_owned);
         let members = self.members.as_ref();
@@ -63,36 +61,47 @@ impl<'a, 't> Roll<'a, 't> {
     }
 
     /// Whether somebody is shown as disabled, and nobody from the same user storage as enabled.
-    pub fn is_in_doubt(&self) -> bool {
+    pub fn lacks_witness(&self) -> bool {
         let mut storages = self.in_doubt.iter().map(|(storage, _)| storage);
-        storages.any(|storage| !self.witnesses.contains_key(storage))
+        storages.any(|storage| !self.alive.contains(storage))
     }
 
-    /// Tells of the rest, and returns somebody who is enabled of each user storage. Who comes from one that
-    /// nobody proves to answer is unknown; where those are many, that is no pull.
-    pub fn finish(self, place: &str) -> Result<BTreeMap<String, String>, Error> {
+    /// The user storages of those who are shown as disabled, as far as somebody else is enabled there.
+    pub fn storages_in_doubt(&self) -> BTreeSet<String> {
+        let storages = self.in_doubt.iter().map(|(storage, _)| storage);
+        let alive = storages.filter(|storage| self.alive.contains(*storage));
+        alive.cloned().collect()
+    }
+
+    /// Tells of the rest, and returns the user storages of which somebody is enabled. Who comes from one that
+    /// is none of `answering` is unknown; where those are many, that is no pull.
+    pub fn finish(
+        self,
+        place: &str,
+        answering: &BTreeSet<String>,
+    ) -> Result<BTreeSet<String>, Error> {
         let told = self.told.len();
-        let is_proven = |storage: &str| self.witnesses.contains_key(storage);
         let doubts = self.in_doubt.iter();
-        let unproven = doubts.filter(|(storage, _)| !is_proven(storage)).count();
+        let unproven = doubts.filter(|(storage, _)| !answering.contains(storage));
+        let unproven = unproven.count();
         if unproven > MOST_UNPROVEN && unproven * 20 > told {
             return Err(Error::Content {
                 place: place.to_owned(),
                 reason: format!(
-                    "{unproven} of {told} people are shown as disabled, and nobody of their user storage as \
-                     enabled; see under User federation whether Keycloak reaches it, and remove it there if it \
-                     is no longer used"
+                    "{unproven} of {told} people are shown as disabled because their user storage is out of \
+                     reach, switched off, or shows nobody as enabled; see under User federation which it is, \
+                     and remove it there if it is no longer used"
                 ),
             });
         }
         for (storage, mut person) in self.in_doubt {
-            if !self.witnesses.contains_key(&storage) {
+            if !answering.contains(&storage) {
                 person.status = IdentityStatus::Unknown;
                 person.reason = Some(Reason::Unconfirmed);
                 UNREACHED.clone_into(&mut person.evidence);
             }
             (self.tell)(person);
         }
-        Ok(self.witnesses)
+        Ok(self.alive)
     }
 }

@@ -122,7 +122,8 @@ fn told(members: Option<HashSet<uuid::Uuid>>, users: Vec<User>) -> Vec<Person> {
     for user in users {
         roll.add(user);
     }
-    roll.finish("the users").unwrap();
+    let answering = roll.storages_in_doubt();
+    roll.finish("the users", &answering).unwrap();
     told
 }
 

@@ -30,6 +30,8 @@ pub struct State {
     pub lacks: BTreeSet<&'static str>,
     /// User storages that are out of reach.
     pub down: BTreeSet<String>,
+    /// Ids of accounts that are shown as they were cached, whatever their storage does.
+    pub cached: BTreeSet<String>,
     /// Before 23: groups come with all below, and have no list of them; before 20, `exact` is not known.
     pub is_old: bool,
     /// How many access tokens were granted; the last is the one that is taken.
@@ -213,7 +215,8 @@ impl State {
     fn seen(&self, user: &Value) -> Value {
         let mut user = user.clone();
         let storage = user["federationLink"].as_str().unwrap_or_default();
-        if self.down.contains(storage) {
+        let is_cached = self.cached.contains(user["id"].as_str().unwrap());
+        if self.down.contains(storage) && !is_cached {
             user["enabled"] = json!(false);
         }
         user
@@ -264,6 +267,14 @@ impl State {
 
     fn one(&self, id: &str) -> Answer {
         match self.users.values().find(|user| user["id"] == *id) {
+            // It is looked for where its id says, and nothing catches what goes wrong there.
+            None if self
+                .down
+                .iter()
+                .any(|it| id.starts_with(&format!("f:{it}:"))) =>
+            {
+                Answer::text(500, "{\"error\":\"unknown_error\"}")
+            }
             None if self.lacks.contains("query-users") => forbidden(),
             None => Answer::text(404, "{\"error\":\"User not found\"}"),
             Some(_) if self.lacks.contains("view-users") => forbidden(),
