@@ -183,6 +183,18 @@ impl Keycloak {
         })
     }
 
+    /// An imported account as a search shows it: unlike a look by id, that asks the user storage in place of
+    /// a cache that may be days old (in newer versions both go by the cache).
+    async fn afresh(&self, user: User) -> Result<Option<User>, Error> {
+        let (Some(_), Some(name)) = (user.storage(), user.username()) else {
+            return Ok(Some(user));
+        };
+        let query = [("username", name), ("exact", "true")];
+        let page = self.api.pages("users", &query).next::<User>().await?;
+        let mut found = page.into_iter().flatten();
+        Ok(found.find(|found| found.id == user.id))
+    }
+
     /// Whether a user storage is in reach. Keycloak hides that in lists, but an id that names the storage
     /// is passed on to it: there is no such account if it answers, and an error if it does not.
     async fn answers(&self, storage: &str) -> Result<bool, Error> {
@@ -245,6 +257,9 @@ impl Directory for Keycloak {
         if user.id != id {
             return unclear("it answered with another account");
         }
+        let Some(user) = self.afresh(user).await.map_err(explained)? else {
+            return unclear("it is found by its id, and by its name no longer");
+        };
         if let Some(storage) = user.storage_in_doubt() {
             let is_alive = self.alive.lock().await.contains(storage);
             if !is_alive || !self.answers(storage).await.map_err(explained)? {

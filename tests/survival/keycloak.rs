@@ -652,6 +652,30 @@ async fn those_in_the_cache_do_not_vouch_for_a_storage_out_of_reach() {
 }
 
 #[tokio::test]
+async fn a_look_by_id_that_a_cache_answers_is_no_news() {
+    let realm = federated(30, 30);
+    realm.user(31, json!({"federationLink": "ldap", "enabled": false}));
+    realm.instead(&format!("users/{}", id(31)), |_, _, _| {
+        Some(Answer::json(&json!({
+            "id": id(31), "username": "user31", "email": "user31@example.org", "enabled": true,
+            "federationLink": "ldap"
+        })))
+    });
+    let stub = realm.start();
+    let sso = directory(&stub, &[]);
+    pull(&sso, &people(MANY)).await.unwrap();
+    let looked = sso.look_up(&id(31)).await.unwrap();
+    assert!(
+        matches!(&looked, LookedUp::Found(person) if person.status == IdentityStatus::Disabled),
+        "{looked:?}"
+    );
+    // The storage has it no more, and so has the list.
+    realm.delete(31);
+    let looked = sso.look_up(&id(31)).await.unwrap();
+    assert!(matches!(&looked, LookedUp::Unclear(_)), "{looked:?}");
+}
+
+#[tokio::test]
 async fn of_a_small_storage_without_anybody_enabled_nobody_is_judged() {
     let realm = federated(57, 3);
     realm.user(1, json!({"enabled": false}));

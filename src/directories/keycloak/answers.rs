@@ -78,6 +78,11 @@ impl User {
         self.storage().filter(|_| self.enabled == Some(false))
     }
 
+    /// Under which name it is found again.
+    pub fn username(&self) -> Option<&str> {
+        self.username.as_deref()
+    }
+
     /// Whether this is the address of the account, whatever it was found by.
     pub fn has(&self, address: &Address) -> bool {
         self.addresses().contains(address)
