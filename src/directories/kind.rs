@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Directory, file, okta, scim};
-use super::{Directory, file, keycloak, scim};
+use super::{Directory, file, keycloak, okta, scim};
 use crate::sources::Error;
 
 /// What a directory is, as it is configured.
