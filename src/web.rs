@@ -294,6 +294,18 @@ impl Request<'_> {
         Ok((headers, parse(&body, &place)?))
     }
 
+    /// Sends it, and reads why it is refused. `None` if it is not, or the answer does not say so in this
+    /// shape. Whoever asks shows of it only what they know to be no secret.
+    pub async fn refusal<T: DeserializeOwned>(self) -> Option<T> {
+        let (web, place) = (self.web, self.place);
+        let response = self.builder.send().await.ok()?;
+        if response.status().is_success() {
+            return None;
+        }
+        let body = read(response, &place, web.timeout).await.ok()?;
+        parse(&body, &place).ok()
+    }
+
     /// Sends it; the answer's content does not matter.
     ///
     /// # Errors

@@ -7,10 +7,11 @@ use std::{collections::BTreeSet, time::Duration};
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 use secrecy::ExposeSecret;
+use uuid::Uuid;
 
 use super::sources::{ReadKind, kind, name, schedule, timeout};
 use super::{field::Field, table::Table};
-use crate::directories::{Kind, file, keycloak, okta, scim};
+use crate::directories::{Kind, entra, file, keycloak, okta, scim};
 use crate::domain::{Address, Schedule};
 
 /// A place that knows whether a person still has access.
@@ -46,6 +47,7 @@ const KINDS: &[(&str, ReadKind<Kind>)] = &[
     ("scim", scim),
     ("okta", okta),
     ("keycloak", keycloak),
+    ("entra", entra),
 ];
 
 fn scim(table: &mut Table) -> Option<Kind> {
@@ -127,6 +129,62 @@ fn keycloak(table: &mut Table) -> Option<Kind> {
         client_secret: client_secret?,
         ca_file,
     }))
+}
+
+fn entra(table: &mut Table) -> Option<Kind> {
+    let tenant = table.required("tenant", "tenant = \"example.org\"", tenant);
+    let example = "client_id = \"00000000-0000-0000-0000-000000000000\"";
+    let client_id = table.required("client_id", example, |field| {
+        let why = "must be the Application (client) ID of the registered program";
+        field.text()?.parse().map_err(|_| why.to_owned())
+    });
+    let has_certificate = table.has("certificate");
+    let credential = if has_certificate {
+        if table.has("client_secret") {
+            let why = "stands beside client_secret; the program signs in by one of them, leave out the other";
+            table.refuse("certificate", why);
+        }
+        let _ = table.optional("client_secret", Field::secret);
+        let file = table.optional("certificate", Field::path);
+        file.map(entra::Credential::Certificate)
+    } else {
+        let example = "client_secret = { file = \"entra-secret\" }";
+        let secret = table.required("client_secret", example, |field| {
+            let secret = field.secret()?;
+            let is_id = secret.expose_secret().trim().parse::<Uuid>().is_ok();
+            let why = "must be the value of the client secret, not its id";
+            (!is_id).then_some(secret).ok_or_else(|| why.to_owned())
+        });
+        secret.map(entra::Credential::Secret)
+    };
+    let cloud = table.or("cloud", entra::Cloud::default(), |field| {
+        field.word(&entra::Cloud::WORDS)
+    });
+    let url = table.optional("url", Field::site);
+    Some(Kind::Entra(entra::Config {
+        tenant: tenant?,
+        client_id: client_id?,
+        credential: credential?,
+        cloud,
+        url,
+    }))
+}
+
+/// The id of a tenant, or one of its domains.
+fn tenant(field: &Field) -> Result<String, String> {
+    let text = field.text()?;
+    if ["common", "organizations", "consumers"].contains(&text) {
+        return Err(format!(
+            "{text:?} is no tenant; write the Directory (tenant) ID"
+        ));
+    }
+    let is_plain = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    let why = "must be the Directory (tenant) ID, or a domain of the tenant such as example.org";
+    (is_plain && !text.starts_with('.'))
+        .then(|| text.to_owned())
+        .ok_or_else(|| why.to_owned())
 }
 
 impl DirectoryConfig {

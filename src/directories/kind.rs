@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Directory, file, keycloak, okta, scim};
+use super::{Directory, entra, file, keycloak, okta, scim};
 use crate::sources::Error;
 
 /// What a directory is, as it is configured.
@@ -16,6 +16,8 @@ pub enum Kind {
     Okta(okta::Config),
     /// A realm of a Keycloak.
     Keycloak(keycloak::Config),
+    /// A tenant of Microsoft Entra ID.
+    Entra(entra::Config),
 }
 
 /// What every kind is told.
@@ -38,6 +40,7 @@ impl Kind {
             Self::Scim(_) => "scim",
             Self::Okta(_) => "okta",
             Self::Keycloak(_) => "keycloak",
+            Self::Entra(_) => "entra",
         }
     }
 
@@ -51,6 +54,7 @@ impl Kind {
             Self::Scim(config) => Box::new(config.build(common)?),
             Self::Okta(config) => Box::new(config.build(common)?),
             Self::Keycloak(config) => Box::new(config.build(common)?),
+            Self::Entra(config) => Box::new(config.build(common)?),
         })
     }
 }

@@ -2,6 +2,7 @@
 //! store, and draws no conclusions: what its word is worth is decided above it, once for all kinds.
 
 mod assertion;
+pub mod entra;
 pub mod file;
 mod grant;
 pub mod keycloak;
