@@ -138,25 +138,7 @@ fn entra(table: &mut Table) -> Option<Kind> {
         let why = "must be the Application (client) ID of the registered program";
         field.text()?.parse().map_err(|_| why.to_owned())
     });
-    let has_certificate = table.has("certificate");
-    let credential = if has_certificate {
-        if table.has("client_secret") {
-            let why = "stands beside client_secret; the program signs in by one of them, leave out the other";
-            table.refuse("certificate", why);
-        }
-        let _ = table.optional("client_secret", Field::secret);
-        let file = table.optional("certificate", Field::path);
-        file.map(entra::Credential::Certificate)
-    } else {
-        let example = "client_secret = { file = \"entra-secret\" }";
-        let secret = table.required("client_secret", example, |field| {
-            let secret = field.secret()?;
-            let is_id = secret.expose_secret().trim().parse::<Uuid>().is_ok();
-            let why = "must be the value of the client secret, not its id";
-            (!is_id).then_some(secret).ok_or_else(|| why.to_owned())
-        });
-        secret.map(entra::Credential::Secret)
-    };
+    let credential = entra_credential(table);
     let cloud = table.or("cloud", entra::Cloud::default(), |field| {
         field.word(&entra::Cloud::WORDS)
     });
@@ -168,6 +150,30 @@ fn entra(table: &mut Table) -> Option<Kind> {
         cloud,
         url,
     }))
+}
+
+/// One of the two by which a program signs in.
+fn entra_credential(table: &mut Table) -> Option<entra::Credential> {
+    let has_certificate = table.has("certificate");
+    if has_certificate && table.has("client_secret") {
+        let why =
+            "stands beside client_secret; a program signs in by one of them, leave out the other";
+        table.refuse("certificate", why);
+    }
+    let certificate = table.optional("certificate", Field::path);
+    let read = |field: &Field| {
+        let secret = field.secret()?;
+        let is_id = secret.expose_secret().trim().parse::<Uuid>().is_ok();
+        let why = "must be the value of the client secret, not its id";
+        (!is_id).then_some(secret).ok_or_else(|| why.to_owned())
+    };
+    if has_certificate {
+        table.optional("client_secret", read);
+        return certificate.map(entra::Credential::Certificate);
+    }
+    let example = "client_secret = { file = \"entra-secret\" }";
+    let secret = table.required("client_secret", example, read);
+    secret.map(entra::Credential::Secret)
 }
 
 /// The id of a tenant, or one of its domains.

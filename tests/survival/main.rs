@@ -10,6 +10,7 @@
 mod daemon;
 mod devtron;
 mod discretion;
+mod entra;
 mod failing;
 mod faults;
 mod findings;

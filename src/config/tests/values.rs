@@ -112,6 +112,35 @@ fn an_okta_has_a_key_and_perhaps_its_name() {
 }
 
 #[test]
+fn a_program_signs_in_at_entra_by_a_secret_or_a_certificate() {
+    use crate::directories::entra::{Cloud, Credential};
+    let kind = |keys: &str| {
+        let keys = format!(
+            "tenant = 'example.org'\nclient_id = '{}'\n{keys}",
+            uuid::Uuid::nil()
+        );
+        let text = format!("[[directory]]\nname = 'entra'\nkind = 'entra'\n{keys}");
+        let config = load(&text, &[]);
+        let crate::directories::Kind::Entra(entra) = &config.directories[0].kind else {
+            panic!("no Entra ID");
+        };
+        entra.clone()
+    };
+    let by_secret = kind("client_secret = 'Abc8Q~s3cret'");
+    let Credential::Secret(secret) = &by_secret.credential else {
+        panic!("no secret");
+    };
+    assert_eq!(secret.expose_secret(), "Abc8Q~s3cret");
+    assert_eq!((by_secret.cloud, by_secret.url), (Cloud::Global, None));
+    let by_certificate = kind("certificate = 'entra.pem'\ncloud = 'us-dod'");
+    let Credential::Certificate(file) = &by_certificate.credential else {
+        panic!("no certificate");
+    };
+    assert_eq!(file, Path::new("/etc/entra.pem"));
+    assert_eq!(by_certificate.cloud, Cloud::UsDod);
+}
+
+#[test]
 fn a_nocodb_is_read_by_who_signs_in_or_by_its_database_or_by_both() {
     let kind = |keys: &str| {
         let source =
