@@ -1,5 +1,5 @@
 //! Client assertions: a program shows with a signed JWT who it is, in place of a secret (RFC 7523 §2.2,
-//! OpenID Connect Core §9 `private_key_jwt`).
+//! `OpenID` Connect Core §9 `private_key_jwt`).
 //!
 //! Signing is left to ring, which is there for TLS; the compact form (RFC 7515 §7.1) is three parts with
 //! dots between them. Nothing here shows any of a key.

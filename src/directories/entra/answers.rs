@@ -28,12 +28,14 @@ pub(super) struct Page<T> {
 #[serde(rename_all = "camelCase")]
 pub(super) struct User {
     pub id: Uuid,
-    user_principal_name: Option<String>,
+    #[serde(rename = "userPrincipalName")]
+    sign_in: Option<String>,
     mail: Option<String>,
     proxy_addresses: Option<Vec<String>>,
     display_name: Option<String>,
     pub account_enabled: Option<bool>,
-    external_user_state: Option<String>,
+    #[serde(rename = "externalUserState")]
+    guest_state: Option<String>,
     /// Only in a round of changes: why it is no longer there.
     #[serde(rename = "@removed")]
     pub removed: Option<serde::de::IgnoredAny>,
@@ -77,7 +79,7 @@ impl User {
             }
         };
         // A guest who has not accepted an invitation has an account that works.
-        let is_pending = self.external_user_state.as_deref() == Some("PendingAcceptance");
+        let is_pending = self.guest_state.as_deref() == Some("PendingAcceptance");
         let guest = if is_pending {
             ", externalUserState=PendingAcceptance"
         } else {
@@ -97,7 +99,7 @@ impl User {
 
     /// The mailbox, the sign-in name, and all other addresses that mail for the account may have.
     fn addresses(&self) -> Vec<Address> {
-        let sign_in = self.user_principal_name.as_deref().and_then(sign_in);
+        let sign_in = self.sign_in.as_deref().and_then(sign_in);
         let proxies = self.proxy_addresses.iter().flatten();
         // `SMTP:` marks the main one of them, `x500:` and `sip:` are no mailboxes.
         let proxies = proxies.filter_map(|proxy| {

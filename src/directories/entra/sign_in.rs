@@ -37,7 +37,7 @@ pub(super) struct SignIn {
 enum Proof {
     Secret(SecretString),
     Certificate {
-        signer: Signer,
+        signer: Box<Signer>,
         /// SHA-256 of the certificate, by which Entra ID finds it (`x5t#S256`, RFC 7515 §4.1.8).
         thumbprint: String,
         /// Where the assertion goes, and may be used.
@@ -200,7 +200,7 @@ fn certificate(file: &Path, audience: String) -> Result<Proof, Error> {
                 .to_owned(),
     })?;
     Ok(Proof::Certificate {
-        signer,
+        signer: Box::new(signer),
         thumbprint: URL_SAFE_NO_PAD.encode(Sha256::digest(&certificate)),
         audience,
     })

@@ -19,18 +19,21 @@ pub const SECRET: &str = "Abc8Q~s3cret-of-entra";
 /// SHA-256 of the certificate in `rsa.pem`, as `openssl x509 -fingerprint -sha256` tells it.
 const THUMBPRINT: &str = "pM5c0GgWShW44VKv4rWBzjDnSzQ0RM2bD6oB643X7Mc";
 
-/// The access token of this number.
+/// How access tokens begin; behind it is their number.
 const ACCESS: &str = "access-t0ken-of-entra";
 
 /// A tenant, as it stands at present.
 #[derive(Clone, Default)]
 pub struct Tenant(Arc<Mutex<State>>);
 
+/// Kind and id.
+type Member = (&'static str, String);
+
 pub struct State {
     pub users: BTreeMap<String, Value>,
     pub deleted: BTreeMap<String, Value>,
     /// By id: name, and members with their kinds.
-    pub groups: BTreeMap<String, (String, Vec<(&'static str, String)>)>,
+    pub groups: BTreeMap<String, (String, Vec<Member>)>,
     /// What happened since the beginning, as a round of changes tells it.
     pub changes: Vec<Value>,
     /// Answers that are given instead, by path.
@@ -207,7 +210,7 @@ impl Tenant {
                 Some((_, members)) => {
                     let members = members.iter();
                     let shown = members.map(|(kind, id)| json!({"@odata.type": kind, "id": id}));
-                    state.paged(asked, shown.collect())
+                    state.paged(asked, &shown.collect::<Vec<_>>())
                 }
                 None => error(404, "Request_ResourceNotFound"),
             },
@@ -264,7 +267,7 @@ impl State {
 
     fn users(&self, asked: &Asked) -> Answer {
         let users = self.users.values().map(|user| self.shown(user, asked));
-        self.paged(asked, users.collect())
+        self.paged(asked, &users.collect::<Vec<_>>())
     }
 
     fn groups(&self, asked: &Asked) -> Answer {
@@ -274,11 +277,11 @@ impl State {
         let meant = self.groups.iter();
         let meant = meant.filter(|(_, (it, _))| it.to_lowercase() == name.to_lowercase());
         let shown = meant.map(|(id, (name, _))| json!({"id": id, "displayName": name}));
-        self.paged(asked, shown.collect())
+        self.paged(asked, &shown.collect::<Vec<_>>())
     }
 
     /// One page; the query goes on with the link to the next.
-    fn paged(&self, asked: &Asked, all: Vec<Value>) -> Answer {
+    fn paged(&self, asked: &Asked, all: &[Value]) -> Answer {
         let skip: usize = asked
             .query("$skiptoken")
             .map_or(0, |it| it.parse().unwrap());
