@@ -1,5 +1,6 @@
 //! Microsoft Entra ID: what lapsed makes of its users, and of its traps.
 
+mod sweeps;
 mod tenant;
 
 use std::path::Path;

@@ -20,7 +20,7 @@ pub const SECRET: &str = "Abc8Q~s3cret-of-entra";
 const THUMBPRINT: &str = "pM5c0GgWShW44VKv4rWBzjDnSzQ0RM2bD6oB643X7Mc";
 
 /// How access tokens begin; behind it is their number.
-const ACCESS: &str = "access-t0ken-of-entra";
+pub const ACCESS: &str = "access-t0ken-of-entra";
 
 /// A tenant, as it stands at present.
 #[derive(Clone, Default)]
