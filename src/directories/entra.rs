@@ -191,7 +191,8 @@ impl Entra {
         } else if trail.is_some() {
             trail
         } else {
-            changes::begin(&self.graph, now).await?
+            let begun = changes::begin(&self.graph, now).await;
+            begun.map_err(|error| refused(error, "ask for changes", PERMISSION))?
         };
         let members = self.everybody(tell).await?;
         let cursor = trail.and_then(|trail| Cursor::new(trail, now, asked).write());
@@ -209,12 +210,15 @@ impl Entra {
         cursor: Cursor,
         tell: &mut Tell<'_>,
     ) -> Result<Option<Pulled>, Error> {
-        let Some(round) = changes::round(&self.graph, cursor.link()).await? else {
+        let round = changes::round(&self.graph, cursor.link()).await;
+        let round = round.map_err(|error| refused(error, "ask for changes", PERMISSION))?;
+        let Some(round) = round else {
             return Ok(None);
         };
         let (mut people, mut removed) = (Vec::new(), round.removed);
         for (id, said) in round.changed {
-            match self.user(id).await? {
+            let user = self.user(id).await;
+            match user.map_err(|error| refused(error, "read a user", PERMISSION))? {
                 Some(user) if said.is_some() && user.account_enabled != said => return Ok(None),
                 Some(user) => people.extend(user.person(None)),
                 None => removed.push(id),
@@ -364,9 +368,10 @@ impl Directory for Entra {
                 Err(error) => return Err(error),
             },
         });
-        Ok(Checked {
-            summary: format!("Microsoft Entra ID, tenant {}", self.tenant),
-            rights,
-        })
+        let mut summary = format!("Microsoft Entra ID, tenant {}", self.tenant);
+        if changes::begin(&self.graph, self.now()).await?.is_none() {
+            summary.push_str(", which tells no changes: everybody is listed each time");
+        }
+        Ok(Checked { summary, rights })
     }
 }

@@ -230,6 +230,18 @@ async fn a_refusal_says_what_to_add(#[case] status: u16, #[case] words: &str) {
 }
 
 #[tokio::test]
+async fn a_cloud_that_does_not_know_the_token_is_said_whatever_is_asked_first() {
+    let tenant = Tenant::new(1);
+    let stub = tenant.start();
+    tenant.instead(DELTA, || Answer::text(401, LEAKED));
+    let said = fails(&directory(&stub, &[])).await;
+    assert!(
+        said.contains("name the cloud where the tenant is"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn a_server_that_wants_to_be_left_alone_is() {
     let tenant = Tenant::new(1);
     let stub = tenant.start();
@@ -622,6 +634,9 @@ async fn a_check_says_what_the_program_may_read() {
     let missing: Vec<_> = checked.rights.iter().map(|it| it.missing.clone()).collect();
     assert_eq!(rights(&checked).len(), expected.len());
     assert_eq!(missing[0], None);
+    tenant.instead(DELTA, || Answer::status(403));
+    let checked = directory(&stub, &[]).check().await.unwrap();
+    assert!(checked.summary.contains("tells no changes"), "{checked:?}");
     assert!(missing[1].as_ref().unwrap().contains("User.Read.All"));
 }
 
