@@ -183,6 +183,7 @@ async fn credentials_are_sent_to_no_other_server() {
     assert!(said.contains("a next page that is not its own"), "{said}");
     // Neither is a link for later taken from it.
     tenant.state().instead.clear();
+    tenant.state().page = 999;
     let said = fails(&directory(&stub, &[])).await;
     assert!(said.contains("a next page that is not its own"), "{said}");
     assert!(other.asked().is_empty());
@@ -315,6 +316,30 @@ async fn members_of_an_allowed_group_are_told_and_counted(#[case] name: &str) {
         "who is in a group, no change tells"
     );
     assert!(!stub.take_lines().contains(&format!("GET {DELTA}")));
+}
+
+#[tokio::test]
+async fn a_filter_that_is_ignored_finds_no_other_group() {
+    let tenant = Tenant::new(1);
+    tenant.group(100, "others", &[1]);
+    tenant.instead("/v1.0/groups", || {
+        Answer::json(&json!({"value": [{"id": id(100), "displayName": "others"}]}))
+    });
+    let stub = tenant.start();
+    let said = fails(&directory(&stub, &["ops"])).await;
+    assert!(said.contains("there is no group \"ops\""), "{said}");
+}
+
+#[tokio::test]
+async fn a_cursor_of_the_time_without_groups_serves_no_more() {
+    let tenant = Tenant::new(2);
+    tenant.group(100, "ops", &[1]);
+    let stub = tenant.start();
+    let (_, clock, cursor) = settled(&stub).await;
+    let directory = directory(&stub, &["ops"]).with_clock(clock);
+    let told = pull(&directory, Some(&cursor)).await.unwrap();
+    assert_eq!(told.pulled.extent, Extent::Everybody);
+    assert_eq!(told.people[1].is_member, Some(false));
 }
 
 #[tokio::test]
