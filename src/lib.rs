@@ -24,6 +24,7 @@ pub mod directories;
 pub mod domain;
 pub mod engine;
 pub mod http;
+pub mod ldap;
 pub mod lifecycle;
 pub mod notify;
 pub mod sources;

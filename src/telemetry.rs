@@ -59,6 +59,8 @@ pub enum Error {
 /// and template libraries at debug level write the values they are given. Nobody who turns the
 /// level up to see what *lapsed* does asks for that, and logs are kept and shipped.
 const CAPS: &[(&str, LevelFilter)] = &[
+    // Its warnings may hold an answer that nobody waited for.
+    ("ldap3", LevelFilter::ERROR),
     ("lettre", LevelFilter::WARN),
     ("sqlx", LevelFilter::WARN),
     ("sqlx_core", LevelFilter::WARN),

@@ -9,18 +9,19 @@ use std::path::{Path, PathBuf};
 /// error in a line) and `clock` (what time it is) name nothing of ours. A people file is read as a token
 /// file is, with the same formats and refusals, so `directories` names `sources`; who signs in with a key
 /// must say when, so it names `clock`.
-const MAY_NAME: [(&str, &str); 15] = [
+const MAY_NAME: [(&str, &str); 16] = [
     ("domain", ""),
     ("causes", ""),
     ("clock", ""),
     ("telemetry", ""),
     ("tls", ""),
     ("web", "tls"),
-    ("config", "domain sources"),
+    ("ldap", "tls"),
+    ("config", "directories domain sources"),
     ("store", "domain"),
-    ("sources", "domain web"),
+    ("sources", "domain ldap web"),
     ("notify", "domain tls"),
-    ("directories", "clock domain sources web"),
+    ("directories", "clock domain ldap sources web"),
     ("engine", "clock directories domain notify sources store"),
     ("http", "causes domain"),
     ("lifecycle", "causes"),

@@ -2,6 +2,8 @@
 //!
 //! A new kind is one function that reads its keys, one variant, and one word in `KINDS`.
 
+mod ldap;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use chrono::TimeDelta;
@@ -44,6 +46,7 @@ const KINDS: &[(&str, ReadKind<Kind>)] = &[
         let path = table.required("path", "path = \"people.csv\"", Field::path)?;
         Some(Kind::File(file::Config { path }))
     }),
+    ("ldap", ldap::read),
     ("scim", scim),
     ("okta", okta),
     ("keycloak", keycloak),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Directory, entra, file, keycloak, okta, scim};
+use super::{Directory, entra, file, keycloak, ldap, okta, scim};
+use crate::clock::Clock;
 use crate::sources::Error;
 
 /// What a directory is, as it is configured.
@@ -10,6 +11,8 @@ use crate::sources::Error;
 pub enum Kind {
     /// A file.
     File(file::Config),
+    /// A server that speaks LDAP.
+    Ldap(ldap::Config),
     /// A SCIM 2.0 server.
     Scim(scim::Config),
     /// Okta.
@@ -37,6 +40,7 @@ impl Kind {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
+            Self::Ldap(_) => "ldap",
             Self::Scim(_) => "scim",
             Self::Okta(_) => "okta",
             Self::Keycloak(_) => "keycloak",
@@ -51,6 +55,7 @@ impl Kind {
     pub fn build(&self, common: &Common) -> Result<Box<dyn Directory>, Error> {
         Ok(match self {
             Self::File(config) => Box::new(config.build(common)),
+            Self::Ldap(config) => Box::new(config.build(common, Clock::system())?),
             Self::Scim(config) => Box::new(config.build(common)?),
             Self::Okta(config) => Box::new(config.build(common)?),
             Self::Keycloak(config) => Box::new(config.build(common)?),

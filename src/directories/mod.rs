@@ -8,6 +8,7 @@ mod grant;
 pub mod keycloak;
 mod kind;
 pub mod okta;
+pub mod ldap;
 mod people;
 pub mod scim;
 

@@ -25,7 +25,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 
 use crate::domain::{Address, Listed, Token, TokenId};
-use crate::web;
+use crate::{ldap, web};
 
 pub use kind::{Common, Kind};
 
@@ -293,6 +293,9 @@ pub enum Error {
     /// A system did not answer as it should.
     #[error(transparent)]
     Web(#[from] web::Error),
+    /// An LDAP server did not answer as it should.
+    #[error(transparent)]
+    Ldap(#[from] ldap::Error),
     /// A database did not answer as it should.
     #[error(transparent)]
     Database(#[from] database::Error),

@@ -1,0 +1,237 @@
+//! The products that speak LDAP: what each calls an account, and which attributes tell of it.
+
+use uuid::Uuid;
+
+use crate::ldap::{Entry, Session, escape};
+use crate::sources::Error;
+
+/// A product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavor {
+    /// `OpenLDAP`, and what behaves as it does.
+    OpenLdap,
+    /// 389 Directory Server, alone or in `FreeIPA`.
+    Ds389,
+    /// Active Directory, or Samba in its place.
+    ActiveDirectory,
+}
+
+/// The words for them in the configuration.
+pub const FLAVORS: &[(&str, Flavor)] = &[
+    ("openldap", Flavor::OpenLdap),
+    ("389ds", Flavor::Ds389),
+    ("ad", Flavor::ActiveDirectory),
+];
+
+/// Marks Active Directory (MS-ADTS §3.1.1.3.4.3.1).
+const ACTIVE_DIRECTORY: &str = "1.2.840.113556.1.4.800";
+
+/// What the server says of itself (RFC 4512 §5.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// What it is.
+    pub flavor: Flavor,
+    /// Where its trees begin.
+    pub contexts: Vec<String>,
+}
+
+impl Root {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it cannot be had, or tells of no product and none is configured.
+    pub async fn read(session: &mut Session, configured: Option<Flavor>) -> Result<Self, Error> {
+        const ATTRIBUTES: [&str; 6] = [
+            "objectClass",
+            "supportedCapabilities",
+            "vendorName",
+            "vendorVersion",
+            "namingContexts",
+            "defaultNamingContext",
+        ];
+        let entry = session.read("", &ATTRIBUTES).await?;
+        let flavor = configured.or_else(|| detect(entry.as_ref()?));
+        let flavor = flavor.ok_or_else(|| Error::Rights {
+            what: "it does not tell what directory it is".to_owned(),
+            mend: "write flavor: openldap (also for others that are like it), 389ds or ad"
+                .to_owned(),
+        })?;
+        let texts = |name| {
+            let entry = entry.iter();
+            entry.flat_map(move |entry| entry.texts(name).map(str::to_owned))
+        };
+        let mut contexts: Vec<String> = texts("defaultNamingContext").collect();
+        if contexts.is_empty() {
+            contexts = texts("namingContexts").collect();
+        }
+        Ok(Self { flavor, contexts })
+    }
+}
+
+fn detect(entry: &Entry) -> Option<Flavor> {
+    let says = |name, word: &str| entry.texts(name).any(|text| text.contains(word));
+    if says("supportedCapabilities", ACTIVE_DIRECTORY) {
+        Some(Flavor::ActiveDirectory)
+    } else if says("vendorName", "389") || says("vendorVersion", "389-Directory") {
+        Some(Flavor::Ds389)
+    } else if says("objectClass", "OpenLDAProotDSE") {
+        Some(Flavor::OpenLdap)
+    } else {
+        None
+    }
+}
+
+impl Flavor {
+    /// As people call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OpenLdap => "OpenLDAP",
+            Self::Ds389 => "389-DS",
+            Self::ActiveDirectory => "Active Directory",
+        }
+    }
+
+    /// Which entries are people, unless it is configured.
+    pub(super) fn people(self) -> &'static str {
+        match self {
+            Self::OpenLdap | Self::Ds389 => "(mail=*)",
+            // Contacts and groups have mailboxes, too.
+            Self::ActiveDirectory => {
+                "(&(objectCategory=person)(objectClass=user)(|(mail=*)(userPrincipalName=*)(proxyAddresses=*)))"
+            }
+        }
+    }
+
+    /// What is asked of each. Operational attributes come only when they are named.
+    pub(super) fn attributes(self) -> &'static [&'static str] {
+        match self {
+            Self::OpenLdap => &[
+                "entryUUID",
+                "mail",
+                "displayName",
+                "cn",
+                "uid",
+                "gidNumber",
+                "pwdAccountLockedTime",
+                "pwdEndTime",
+                "shadowExpire",
+            ],
+            Self::Ds389 => &[
+                "nsUniqueId",
+                "ipaUniqueID",
+                "mail",
+                "displayName",
+                "cn",
+                "uid",
+                "gidNumber",
+                "nsAccountLock",
+                "krbPrincipalExpiration",
+                "shadowExpire",
+            ],
+            Self::ActiveDirectory => &[
+                "objectGUID",
+                "mail",
+                "proxyAddresses",
+                "userPrincipalName",
+                "displayName",
+                "cn",
+                "primaryGroupID",
+                "userAccountControl",
+                "accountExpires",
+                "isDeleted",
+            ],
+        }
+    }
+
+    /// What holds the immutable id, the first that is there.
+    pub(super) fn ids(self) -> &'static [&'static str] {
+        match self {
+            Self::OpenLdap => &["entryUUID"],
+            // FreeIPA lets its accounts read the second and keeps the first to itself.
+            Self::Ds389 => &["ipaUniqueID", "nsUniqueId"],
+            Self::ActiveDirectory => &["objectGUID"],
+        }
+    }
+
+    /// The immutable id.
+    pub(super) fn id(self, entry: &Entry) -> Option<String> {
+        match self {
+            Self::OpenLdap | Self::Ds389 => {
+                let text = self.ids().iter().find_map(|name| entry.text(name))?;
+                Some(text.to_ascii_lowercase())
+            }
+            // Its first three parts are little-endian (MS-DTYP §2.3.4.2).
+            Self::ActiveDirectory => {
+                let bytes = entry.bytes("objectGUID")?.try_into().ok()?;
+                Some(Uuid::from_bytes_le(bytes).to_string())
+            }
+        }
+    }
+
+    /// A filter for the account of this id.
+    pub(super) fn of_id(self, id: &str) -> String {
+        let id = escape(id);
+        let terms = self.ids().iter().map(|name| format!("({name}={id})"));
+        format!("(|{})", terms.collect::<String>())
+    }
+
+    /// A filter for those people whose id can be seen.
+    pub(super) fn with_id(self, people: &str) -> String {
+        let terms = self.ids().iter().map(|name| format!("({name}=*)"));
+        format!("(&{people}(|{}))", terms.collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_is_known_by_what_it_says_of_itself() {
+        let root = |attributes: &[(&str, &str)]| {
+            let attributes: Vec<_> = attributes
+                .iter()
+                .map(|(name, value)| (*name, value.as_bytes()))
+                .collect();
+            detect(&Entry::new("", &attributes))
+        };
+        let ad = [
+            ("supportedCapabilities", "1.2.840.113556.1.4.1670"),
+            ("supportedCapabilities", "1.2.840.113556.1.4.800"),
+        ];
+        assert_eq!(root(&ad), Some(Flavor::ActiveDirectory));
+        let openldap = [("objectClass", "top"), ("objectClass", "OpenLDAProotDSE")];
+        assert_eq!(root(&openldap), Some(Flavor::OpenLdap));
+        let project = [("objectClass", "top"), ("vendorName", "389 Project")];
+        assert_eq!(root(&project), Some(Flavor::Ds389));
+        let redhat = [("vendorVersion", "389-Directory/2.3.1 B2023.060.2127")];
+        assert_eq!(root(&redhat), Some(Flavor::Ds389));
+        assert_eq!(root(&[("vendorName", "Apache Software Foundation")]), None);
+    }
+
+    #[test]
+    fn ids_are_written_as_each_product_writes_them() {
+        let guid: [u8; 16] = [
+            0xbd, 0xf3, 0x47, 0x14, 0x3c, 0x2b, 0x1a, 0x40, 0x9e, 0x8f, 1, 2, 3, 4, 5, 6,
+        ];
+        let entry = Entry::new("cn=x", &[("objectGUID", &guid)]);
+        let id = Flavor::ActiveDirectory.id(&entry);
+        assert_eq!(id.as_deref(), Some("1447f3bd-2b3c-401a-9e8f-010203040506"));
+        let short = Entry::new("cn=x", &[("objectGUID", b"short")]);
+        assert_eq!(Flavor::ActiveDirectory.id(&short), None);
+
+        let both: [(&str, &[u8]); 2] = [("nsUniqueId", b"1-2-3-4"), ("ipaUniqueID", b"AB-C")];
+        let both = Entry::new("cn=x", &both);
+        assert_eq!(Flavor::Ds389.id(&both).as_deref(), Some("ab-c"));
+        assert_eq!(Flavor::OpenLdap.id(&both), None);
+    }
+
+    #[test]
+    fn an_id_cannot_become_another_filter() {
+        assert_eq!(
+            Flavor::OpenLdap.of_id("*)(mail=*"),
+            "(|(entryUUID=\\2a\\29\\28mail=\\2a))"
+        );
+    }
+}
