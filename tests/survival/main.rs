@@ -17,6 +17,7 @@ mod findings;
 mod gcore;
 mod keycloak;
 mod kills;
+mod ldap;
 mod life;
 mod mailserver;
 mod nocodb;

@@ -1,0 +1,248 @@
+//! A real OpenLDAP of a story's own, on a port of its own, until it is dropped.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+
+use crate::waiting::wait_until;
+
+/// The end of all names.
+pub const SUFFIX: &str = "dc=example,dc=org";
+
+/// As whom lapsed asks.
+pub const READER: &str = "cn=reader,ou=services,dc=example,dc=org";
+
+/// Their password.
+pub const PASSWORD: &str = "readersecret";
+
+/// How a server differs from the plain one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setup {
+    /// Rules that come before that the reader reads all.
+    pub access: &'static str,
+    /// Limits of searches.
+    pub limits: &'static str,
+    /// Whether it has the attributes of 389 Directory Server.
+    pub is_like_389ds: bool,
+    /// Whether it has a certificate, of an authority of its own.
+    pub has_certificate: bool,
+}
+
+/// The server.
+pub struct Slapd {
+    folder: TempDir,
+    child: Option<Child>,
+    setup: Setup,
+    /// Where it listens, on 127.0.0.1.
+    pub port: u16,
+    /// Where it listens with encryption from the start, if it has a certificate.
+    pub tls_port: u16,
+}
+
+impl Slapd {
+    /// One with the people of `base.ldif`.
+    pub fn start() -> Self {
+        Self::set_up(Setup::default())
+    }
+
+    pub fn set_up(setup: Setup) -> Self {
+        let mut server = Self {
+            folder: tempfile::tempdir().unwrap(),
+            child: None,
+            setup,
+            port: 0,
+            tls_port: 0,
+        };
+        if setup.has_certificate {
+            server.certify();
+        }
+        server.configure();
+        fs::create_dir(server.path("db")).unwrap();
+        let added = Command::new("/usr/sbin/slapadd")
+            .arg("-f")
+            .arg(server.path("slapd.conf"))
+            .arg("-l")
+            .arg(tool("base.ldif"))
+            .output();
+        let added = added.expect("slapd is installed");
+        assert!(added.status.success(), "{added:?}");
+        server.listen();
+        server
+    }
+
+    /// Writes its configuration, other than it began with.
+    pub fn set_up_again(&mut self, setup: Setup) {
+        self.stop();
+        self.setup = setup;
+        self.configure();
+        self.listen();
+    }
+
+    fn configure(&self) {
+        let Setup {
+            access,
+            limits,
+            is_like_389ds,
+            has_certificate,
+        } = self.setup;
+        let folder = self.folder.path().display().to_string();
+        let schema = format!("include {}", tool("389ds.schema").display());
+        let tls =
+            format!("TLSCertificateFile {folder}/cert.pem\nTLSCertificateKeyFile {folder}/key.pem");
+        let text = fs::read_to_string(tool("slapd.conf")).unwrap();
+        let text = text
+            .replace("@DIR@", &folder)
+            .replace("@ACCESS@", access)
+            .replace("@LIMITS@", limits)
+            .replace("@SCHEMA@", if is_like_389ds { &schema } else { "" })
+            .replace("@TLS@", if has_certificate { &tls } else { "" });
+        fs::write(self.path("slapd.conf"), text).unwrap();
+    }
+
+    fn certify(&self) {
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_key = KeyPair::generate().unwrap();
+        let pem = authority.self_signed(&authority_key).unwrap().pem();
+        fs::write(self.authority(), pem).unwrap();
+        let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let signed = leaf.signed_by(&key, &Issuer::new(authority, authority_key));
+        fs::write(self.path("cert.pem"), signed.unwrap().pem()).unwrap();
+        fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
+    }
+
+    /// Starts it on free ports. Somebody else may take one in between: then on others.
+    pub fn listen(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        self.child = Some(wait_until("slapd listens", || self.try_to_listen()));
+    }
+
+    fn try_to_listen(&mut self) -> Option<Child> {
+        (self.port, self.tls_port) = free_ports();
+        let _ = fs::remove_file(self.path("slapd.pid"));
+        let mut urls = format!("ldap://127.0.0.1:{}/", self.port);
+        if self.setup.has_certificate {
+            urls += &format!(" ldaps://127.0.0.1:{}/", self.tls_port);
+        }
+        let log = fs::File::create(self.path("log")).unwrap();
+        let mut child = Command::new("/usr/sbin/slapd")
+            .arg("-f")
+            .arg(self.path("slapd.conf"))
+            .args(["-h", &urls, "-d", "0"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("slapd is installed");
+        let own = child.id().to_string();
+        let listens = wait_until("slapd has opened its ports", || {
+            if child.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
+            // It is written when the ports are open.
+            let pid = fs::read_to_string(self.path("slapd.pid")).unwrap_or_default();
+            (pid.trim() == own).then_some(true)
+        });
+        listens.then_some(child)
+    }
+
+    /// Ends it at once, as a power cut does.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Changes what it holds, as its administrator: LDIF with changes.
+    pub fn change(&self, ldif: &str) -> &Self {
+        let mut child = Command::new("ldapmodify")
+            .args(["-x", "-H", &self.url(), "-D", "cn=admin,dc=example,dc=org"])
+            .args(["-w", "secret"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("ldap-utils is installed");
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(ldif.as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{ldif}\n{error}");
+        self
+    }
+
+    /// Changes one person: `add: mail`, `mail: bob@example.org`.
+    pub fn change_person(&self, uid: &str, lines: &str) -> &Self {
+        self.change(&format!(
+            "dn: uid={uid},ou=people,{SUFFIX}\nchangetype: modify\n{lines}\n"
+        ))
+    }
+
+    pub fn delete_person(&self, uid: &str) -> &Self {
+        self.change(&format!(
+            "dn: uid={uid},ou=people,{SUFFIX}\nchangetype: delete\n"
+        ))
+    }
+
+    /// Adds people with an address each.
+    pub fn add_people(&self, uids: impl Iterator<Item = String>) -> &Self {
+        let person = |uid: String| {
+            format!(
+                "dn: uid={uid},ou=people,{SUFFIX}\nchangetype: add\nobjectClass: inetOrgPerson\n\
+                 uid: {uid}\ncn: {uid}\nsn: {uid}\nmail: {uid}@example.org\n\n"
+            )
+        };
+        self.change(&uids.map(person).collect::<String>())
+    }
+
+    /// Whether somebody gets in.
+    pub fn lets_in(&self, uid: &str, password: &str) -> bool {
+        let dn = format!("uid={uid},ou=people,{SUFFIX}");
+        let tried = Command::new("ldapwhoami")
+            .args(["-x", "-H", &self.url(), "-D", &dn, "-w", password])
+            .output();
+        tried.expect("ldap-utils is installed").status.success()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    pub fn url(&self) -> String {
+        format!("ldap://127.0.0.1:{}", self.port)
+    }
+
+    /// The authority of its certificate.
+    pub fn authority(&self) -> PathBuf {
+        self.path("authority.pem")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+impl Drop for Slapd {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn tool(name: &str) -> PathBuf {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/slapd");
+    tools.join(name)
+}
+
+fn free_ports() -> (u16, u16) {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [one, other] = listeners.map(|listener| listener.local_addr().unwrap().port());
+    (one, other)
+}
