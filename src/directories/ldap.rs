@@ -34,6 +34,9 @@ pub use flavor::{FLAVORS, Flavor};
 /// A connection that has been idle for longer is not used again.
 const LONGEST_IDLE: Duration = Duration::from_secs(20);
 
+/// So many connections are kept for further look-ups.
+const MOST_IDLE: usize = 4;
+
 /// `[[directory]] kind = "ldap"`.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -71,8 +74,8 @@ pub struct LdapDirectory {
     server: Server,
     allowed_groups: Vec<String>,
     clock: Clock,
-    /// What the last question has left open.
-    idle: Mutex<Option<(Instant, Open)>>,
+    /// What the last questions have left open.
+    idle: Mutex<Vec<(Instant, Open)>>,
 }
 
 /// A connection to a server that is known.
@@ -93,9 +96,12 @@ impl Directory for LdapDirectory {
     async fn look_up(&self, id: &str) -> Result<LookedUp, Error> {
         if let Some(mut open) = self.take_idle() {
             match self.look_up_at(&mut open, id).await {
+                // It may have been ended since: not the answer of a new one.
                 Err(Error::Ldap(error)) if error.is_of_connection() => {}
                 looked_up => {
-                    self.keep(open);
+                    if looked_up.is_ok() {
+                        self.keep(open);
+                    }
                     return looked_up;
                 }
             }
@@ -121,14 +127,15 @@ impl LdapDirectory {
 
     fn keep(&self, open: Open) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        *idle = Some((Instant::now(), open));
+        if idle.len() < MOST_IDLE {
+            idle.push((Instant::now(), open));
+        }
     }
 
     fn take_idle(&self) -> Option<Open> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, mut open) = idle.take()?;
-        let is_fresh = since.elapsed() <= LONGEST_IDLE && !open.session.is_over();
-        is_fresh.then_some(open)
+        idle.retain_mut(|(since, open)| since.elapsed() <= LONGEST_IDLE && !open.session.is_over());
+        idle.pop().map(|(_, open)| open)
     }
 
     fn rules(&self, flavor: Flavor) -> Rules {
@@ -175,6 +182,7 @@ impl LdapDirectory {
         Ok(Pulled {
             extent: Extent::Everybody,
             groups: membership.counted(),
+            removed: Vec::new(),
             refusals: Refusals::default(),
             cursor: None,
         })

@@ -1,6 +1,7 @@
 //! What operators write, and what they get or are told.
 
 mod example;
+mod ldap;
 mod messages;
 mod mutations;
 mod overlay;

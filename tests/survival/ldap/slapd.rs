@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -145,9 +145,11 @@ impl Slapd {
             if child.try_wait().unwrap().is_some() {
                 return Some(false);
             }
-            // It is written when the ports are open.
+            // It is written when the ports are its own, and a moment before it listens.
             let pid = fs::read_to_string(self.path("slapd.pid")).unwrap_or_default();
-            (pid.trim() == own).then_some(true)
+            let is_own = pid.trim() == own;
+            let answers = is_own && TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+            answers.then_some(true)
         });
         listens.then_some(child)
     }
