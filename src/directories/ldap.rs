@@ -305,10 +305,7 @@ impl Seen {
         let what = if self.without_id > 0 {
             format!("{} entries show no id ({names})", self.without_id)
         } else if self.people == 0 {
-            format!(
-                "{} entries are found, and none with a mail address",
-                self.ids.len()
-            )
+            "it shows nobody, or nobody with a mail address".to_owned()
         } else {
             return Ok(());
         };

@@ -12,9 +12,12 @@ use lapsed::directories::{Asked, Common, Directory, Group, LookedUp, Pulled};
 use lapsed::domain::{IdentityStatus, Person, Reason};
 use lapsed::sources::{Checked, Error, Fetched};
 use rstest::rstest;
+use serde_json::Value;
 
 use slapd::{PASSWORD, READER, SUFFIX, Setup, Slapd};
 use wire::Wire;
+
+use crate::world::{Db, World};
 
 /// How a server is asked, unless a story asks otherwise.
 fn config_of(server: &Slapd) -> Config {
@@ -284,7 +287,7 @@ fn what_the_reader_may_not_see_is_no_evidence() {
     });
     let config = config_of(&server);
     let told = failure(&config, &[]);
-    assert!(told.starts_with("0 entries are found"), "{told}");
+    assert!(told.starts_with("it shows nobody"), "{told}");
     let LookedUp::Unclear(why) = look_up(&config, &alice) else {
         panic!("a conclusion without evidence");
     };
@@ -531,4 +534,195 @@ fn a_389ds_is_read_by_its_own_attributes() {
     assert_eq!(alice, "active: its entry has no nsAccountLock");
     let bob = look_up(&config, "1a1b2c3d-4e5f6071-8293a4b5-c6d7e8f9");
     assert!(matches!(bob, LookedUp::Found(bob) if bob.status == IdentityStatus::Disabled));
+}
+
+/// The table of a directory, with more keys.
+fn table(server: &Slapd, keys: &str) -> String {
+    format!(
+        "[[directory]]\nname = \"people\"\nkind = \"ldap\"\nurl = \"{}\"\nbind_dn = \"{READER}\"\n\
+         password = {{ file = \"ldap-password\" }}\nabsence_grace = \"0s\"\n{keys}",
+        server.url()
+    )
+}
+
+const BASE: &str = "base = \"ou=people,dc=example,dc=org\"\n";
+
+/// A world with a token of each of the four people, who are all seen to be active.
+fn world_with(db: Db, server: &Slapd, keys: &str) -> World {
+    let mut world = World::new(db);
+    world.write("ldap-password", format!("{PASSWORD}\n"));
+    world.table_alone(&table(server, &format!("{BASE}{keys}")));
+    world.import(&[
+        "a,A,alice@example.org,2099-01-01",
+        "b,B,Robert.Baker@example.org,2099-01-01",
+        "c,C,carol@example.org,2099-01-01",
+        "d,D,dave@example.org,2099-01-01",
+    ]);
+    world.run(&["sweep"]).exits(0);
+    for name in ["alice", "robert.baker", "carol", "dave"] {
+        assert_eq!(status(&world, name), "active", "{name}");
+    }
+    world
+}
+
+fn shown(world: &World, name: &str) -> Value {
+    let email = format!("{name}@example.org");
+    let ran = world.run(&["identity", "show", &email, "--format", "json"]);
+    let shown: Value = serde_json::from_str(&ran.exits(0).stdout).unwrap();
+    shown["directories"][0].clone()
+}
+
+fn status(world: &World, name: &str) -> String {
+    shown(world, name)["status"].as_str().unwrap().to_owned()
+}
+
+fn evidence(world: &World, name: &str) -> String {
+    shown(world, name)["evidence"].as_str().unwrap().to_owned()
+}
+
+/// The tokens of those who have lost their access.
+fn flagged(world: &World) -> Vec<String> {
+    let findings = world.list(&["finding", "list", "--kind", "sso_revoked"]);
+    let name = |finding: &Value| finding["token_name"].as_str().unwrap().to_owned();
+    let mut names: Vec<String> = findings.iter().map(name).collect();
+    names.sort();
+    names
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn tokens_of_those_who_leave_are_found_and_forgotten_when_they_come_back(#[case] db: Db) {
+    let server = Slapd::start();
+    let world = world_with(db, &server, "");
+    server.change_person(
+        "bob",
+        "add: pwdAccountLockedTime\npwdAccountLockedTime: 000001010000Z",
+    );
+    for _ in 0..3 {
+        assert!(!server.lets_in("carol", "guess"));
+    }
+    world.run(&["sweep"]).exits(0).says("1 opened");
+    assert_eq!(flagged(&world), ["B"]);
+    assert_eq!(status(&world, "robert.baker"), "disabled");
+    let said = evidence(&world, "robert.baker");
+    assert!(
+        said.starts_with("pwdAccountLockedTime=000001010000Z"),
+        "{said}"
+    );
+    assert_eq!(status(&world, "carol"), "active", "locked out for a time");
+
+    server.change_person("bob", "delete: pwdAccountLockedTime");
+    world.run(&["sweep"]).exits(0).says("1 resolved");
+    assert_eq!(status(&world, "robert.baker"), "active");
+
+    server.delete_person("dave");
+    world.run(&["sweep"]).exits(0);
+    assert!(flagged(&world).is_empty(), "not by one look");
+    world.run(&["sweep"]).exits(0);
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(status(&world, "dave"), "deleted");
+    assert_eq!(flagged(&world), ["D"]);
+    let said = evidence(&world, "dave");
+    assert!(said.starts_with("no entry has its entryUUID"), "{said}");
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn who_is_in_no_allowed_group_any_more_is_found_at_the_second_reading(#[case] db: Db) {
+    let server = Slapd::start();
+    let keys = "allowed_groups = [\"cdn-admins\", \"operators\"]\n";
+    let world = world_with(db, &server, keys);
+    let of_bob = |what: &str| {
+        server.change(&format!(
+            "dn: cn=cdn-night-shift,ou=groups,{SUFFIX}\nchangetype: modify\n\
+             {what}: uniqueMember\nuniqueMember: uid=bob,ou=people,{SUFFIX}\n"
+        ));
+    };
+    of_bob("delete");
+    world.run(&["sweep"]).exits(0);
+    assert!(flagged(&world).is_empty(), "not by one reading");
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(status(&world, "robert.baker"), "out_of_group");
+    assert_eq!(flagged(&world), ["B"]);
+    of_bob("add");
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(status(&world, "robert.baker"), "active");
+    assert!(flagged(&world).is_empty());
+}
+
+#[test]
+fn whatever_goes_wrong_nobody_is_taken_to_have_left_and_it_is_seen() {
+    let mut server = Slapd::start();
+    let mut world = world_with(Db::Sqlite, &server, "");
+    let fails = |world: &World, words: &str| {
+        for _ in 0..3 {
+            world.run(&["sweep"]).exits(1).says(words);
+        }
+        assert!(flagged(world).is_empty(), "{words}");
+        for name in ["alice", "robert.baker", "carol", "dave"] {
+            assert_eq!(status(world, name), "active", "{words}");
+        }
+    };
+    for (setup, words) in [
+        (
+            Setup {
+                access: "access to attrs=mail by * none",
+                ..Setup::default()
+            },
+            "nobody, or nobody with a mail address",
+        ),
+        (
+            Setup {
+                access: "access to * by anonymous auth by * none",
+                ..Setup::default()
+            },
+            "LDAP code 32",
+        ),
+        (
+            Setup {
+                limits: "limits dn.exact=\"cn=reader,ou=services,dc=example,dc=org\" size=3",
+                ..Setup::default()
+            },
+            "LDAP code 4",
+        ),
+    ] {
+        server.set_up_again(setup);
+        world.table_alone(&table(&server, BASE));
+        fails(&world, words);
+    }
+    server.set_up_again(Setup::default());
+    world.table_alone(&table(&server, "base = \"ou=persons,dc=example,dc=org\"\n"));
+    fails(&world, "LDAP code 32");
+    world.table_alone(&table(
+        &server,
+        &format!("{BASE}allowed_groups = [\"cdn-admin\"]\n"),
+    ));
+    fails(&world, "no group called");
+    world.table_alone(&table(&server, BASE));
+    server.stop();
+    fails(&world, "cannot reach ldap://127.0.0.1:");
+    server.listen();
+    world.table_alone(&table(&server, BASE));
+    world.run(&["sweep"]).exits(0);
+    // At last, because the server locks the reader out for it.
+    world.write("ldap-password", "wr0ng-passw0rd");
+    fails(&world, "LDAP code 49");
+    let log = world.run(&["sweep"]);
+    for secret in [PASSWORD, "wr0ng"] {
+        assert!(!log.stderr.contains(secret) && !log.stdout.contains(secret));
+    }
+}
+
+#[test]
+fn an_issuer_whose_mail_alone_is_hidden_is_not_gone() {
+    let server = Slapd::start();
+    let world = world_with(Db::Sqlite, &server, "");
+    server.change_person("dave", "delete: mail");
+    for _ in 0..3 {
+        world.run(&["sweep"]).exits(0);
+    }
+    assert_eq!(status(&world, "dave"), "unknown");
+    assert!(flagged(&world).is_empty());
 }

@@ -111,6 +111,12 @@ impl World {
         self
     }
 
+    /// As [`World::table`], in place of all that were added before.
+    pub fn table_alone(&mut self, text: &str) -> &mut Self {
+        self.tables.clear();
+        self.table(text)
+    }
+
     /// Mails go to this server from now on.
     pub fn mails_go_to(&mut self, server: &MailServer) -> &mut Self {
         let url = format!("\"smtp://127.0.0.1:{}?tls=none\"", server.port);

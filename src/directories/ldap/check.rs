@@ -33,7 +33,6 @@ impl LdapDirectory {
             lost.count()
         );
         let mut rights = self.rights(flavor, &entries, &people);
-        rights.extend(self.deleted(open).await?);
         rights.extend(self.groups(open).await?);
         Ok(Checked { summary, rights })
     }
@@ -68,28 +67,6 @@ impl LdapDirectory {
             ));
         }
         rights
-    }
-
-    /// Whether deleted accounts can be seen, where there is a place for them.
-    async fn deleted(&self, open: &mut Open) -> Result<Option<Right>, Error> {
-        let Some(domain) = open.root.contexts.first() else {
-            return Ok(None);
-        };
-        if open.root.flavor != Flavor::ActiveDirectory {
-            return Ok(None);
-        }
-        let place = format!("CN=Deleted Objects,{domain}");
-        let seen = open.session.read_deleted(&place, &["isDeleted"]).await;
-        let seen = match seen {
-            Err(crate::ldap::Error::Failed { .. }) => None,
-            seen => seen?,
-        };
-        Ok(Some(right(
-            "see deleted accounts".to_owned(),
-            seen.is_some(),
-            "a deletion is believed only after absence_grace; for sooner, give the account of bind_dn \
-             List Contents and Read Property on CN=Deleted Objects with dsacls",
-        )))
     }
 
     /// Whether each allowed group can be read.
