@@ -3,7 +3,10 @@
 mod slapd;
 mod wire;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use lapsed::clock::Clock;
@@ -725,4 +728,38 @@ fn an_issuer_whose_mail_alone_is_hidden_is_not_gone() {
     }
     assert_eq!(status(&world, "dave"), "unknown");
     assert!(flagged(&world).is_empty());
+}
+
+#[rstest]
+#[case::nothing(b"")]
+#[case::text(b"HTTP/1.1 400 Bad Request\r\n\r\n")]
+#[case::no_operation(b"\x30\x03\x02\x01\x01")]
+#[case::no_result(b"\x30\x05\x02\x01\x01\x61\x00")]
+#[case::no_code(b"\x30\x0c\x02\x01\x01\x61\x07\x0a\x00\x04\x00\x04\x01\xff")]
+fn what_is_no_ldap_is_an_error(#[case] answer: &'static [u8]) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut question = [0; 512];
+        assert!(stream.read(&mut question).unwrap() > 0);
+        stream.write_all(answer).unwrap();
+    });
+    let config = Config {
+        access: Access {
+            url: format!("ldap://127.0.0.1:{port}").parse().unwrap(),
+            starttls: false,
+            bind_dn: READER.to_owned(),
+            password: PASSWORD.into(),
+            ca_file: None,
+        },
+        base: SUFFIX.to_owned(),
+        filter: None,
+        flavor: None,
+        shadow_expire: false,
+    };
+    let told = failure(&config, &[]);
+    let is_told = told.contains("broke off") || told.contains("is no LDAP");
+    assert!(is_told, "{told}");
+    server.join().unwrap();
 }

@@ -199,14 +199,15 @@ mod tests {
             .map(|(name, value)| (*name, value.as_bytes()))
             .collect();
         let said = rules.status(&Entry::new("uid=ada", &attributes));
-        let mut words = said.status.to_string();
-        if let Some(reason) = said.reason {
-            words += &format!(" {reason}");
-        }
-        if let Some(since) = said.since {
-            words += &format!(" since {since:?}");
-        }
-        format!("{words}: {}", said.evidence)
+        let reason = said.reason.map(|reason| format!(" {reason}"));
+        let since = said.since.map(|since| format!(" since {since:?}"));
+        format!(
+            "{}{}{}: {}",
+            said.status,
+            reason.unwrap_or_default(),
+            since.unwrap_or_default(),
+            said.evidence
+        )
     }
 
     #[rstest]

@@ -126,15 +126,15 @@ impl Slapd {
     fn try_to_listen(&mut self) -> Option<Child> {
         (self.port, self.tls_port) = free_ports();
         let _ = fs::remove_file(self.path("slapd.pid"));
-        let mut urls = format!("ldap://127.0.0.1:{}/", self.port);
+        let mut urls = vec![format!("ldap://127.0.0.1:{}/", self.port)];
         if self.setup.has_certificate {
-            urls += &format!(" ldaps://127.0.0.1:{}/", self.tls_port);
+            urls.push(format!("ldaps://127.0.0.1:{}/", self.tls_port));
         }
         let log = fs::File::create(self.path("log")).unwrap();
         let mut child = Command::new("/usr/sbin/slapd")
             .arg("-f")
             .arg(self.path("slapd.conf"))
-            .args(["-h", &urls, "-d", "0"])
+            .args(["-h", &urls.join(" "), "-d", "0"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
