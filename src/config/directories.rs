@@ -138,8 +138,7 @@ fn entra(table: &mut Table) -> Option<Kind> {
     let tenant = table.required("tenant", "tenant = \"example.org\"", tenant);
     let example = "client_id = \"00000000-0000-0000-0000-000000000000\"";
     let client_id = table.required("client_id", example, |field| {
-        let why = "must be the Application (client) ID of the registered program";
-        field.text()?.parse().map_err(|_| why.to_owned())
+        field.text().map(str::to_owned)
     });
     let credential = entra_credential(table);
     let cloud = table.or("cloud", entra::Cloud::default(), |field| {

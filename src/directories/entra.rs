@@ -40,7 +40,7 @@ pub struct Config {
     /// Id of the tenant, or one of its domains.
     pub tenant: String,
     /// The program as it is registered there.
-    pub client_id: Uuid,
+    pub client_id: String,
     /// By what it shows who it is.
     pub credential: Credential,
     /// Where the tenant is.

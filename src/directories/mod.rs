@@ -7,8 +7,8 @@ pub mod file;
 mod grant;
 pub mod keycloak;
 mod kind;
-pub mod okta;
 pub mod ldap;
+pub mod okta;
 mod people;
 pub mod scim;
 

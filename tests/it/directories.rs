@@ -34,7 +34,7 @@ impl Source for Shop {
             Ok(Listed {
                 issuer: Value(address(n / 2).parse().unwrap()),
                 expiry: Value(Expiry::Never),
-                ..Listed::named(&format!("t{n:02}"))
+                ..Listed::named(format!("t{n:02}"))
             })
         });
         Ok(Fetched::New(Listing {
@@ -137,7 +137,7 @@ fn person(number: usize) -> Person {
 fn disable(person: &mut Person) {
     person.status = IdentityStatus::Disabled;
     person.reason = Some(Reason::Admin);
-    person.evidence = "enabled=false".to_owned();
+    "enabled=false".clone_into(&mut person.evidence);
 }
 
 fn start() -> DateTime<Utc> {
@@ -513,7 +513,7 @@ async fn what_is_held_waits_for_a_word_and_follows_it(#[values(Db::Sqlite, Db::P
         script.listed[..4]
             .iter_mut()
             .enumerate()
-            .for_each(|(n, it)| *it = person(n))
+            .for_each(|(n, it)| *it = person(n));
     });
     world.sweep().await;
     world.script(|script| script.listed[..4].iter_mut().for_each(disable));

@@ -69,7 +69,7 @@ impl SignIn {
             web,
             grants: Grants::default(),
             path,
-            client_id: config.client_id.to_string(),
+            client_id: config.client_id.clone(),
             scope: format!("{}/.default", config.cloud.graph()),
             proof,
             clock: Clock::system(),

@@ -214,11 +214,12 @@ impl Claim<'_> {
     #[must_use]
     pub fn words(&self) -> String {
         match self {
-            Self::Active(person) | Self::Off(person) => person.evidence.clone(),
+            Self::Active(person) | Self::Off(person) | Self::Unclear(_, Some(person)) => {
+                person.evidence.clone()
+            }
             Self::Outside(_) => "in none of the allowed groups".to_owned(),
             Self::Missing(Some(_)) => "no longer there".to_owned(),
             Self::Missing(None) => "not there".to_owned(),
-            Self::Unclear(_, Some(person)) => person.evidence.clone(),
             Self::Unclear(reason, None) => reason.to_string(),
             Self::Stranger(_) => "the address is another account's now".to_owned(),
             Self::Same => "nothing new".to_owned(),

@@ -233,8 +233,8 @@ impl Gathered {
     pub fn doubt(&self, wanted: &Wanted, pulled: &Pulled, row: &DirectoryRow) -> Option<Doubt> {
         let before = match pulled.extent {
             Extent::Everybody => u64::try_from(row.people).unwrap_or(0),
-            Extent::Asked => wanted.by_id.len() as u64,
-            Extent::Changes => 0,
+            // Of few who are asked for, all may have left: a directory answers so only when it surely sees people.
+            Extent::Asked | Extent::Changes => 0,
         };
         if self.told == 0 && before > 0 {
             return Some(Doubt::Empty { before });
