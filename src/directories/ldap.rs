@@ -1,4 +1,4 @@
-//! The directory `ldap`: `OpenLDAP`, 389 Directory Server with `FreeIPA`, and Active Directory.
+//! The directory `ldap`: OpenLDAP, 389 Directory Server with FreeIPA, and Active Directory.
 //!
 //! A search without results is no evidence: where the account that asks may not see an attribute, the
 //! server answers that all is well and there is nobody. So a pull that finds nobody is an error, and

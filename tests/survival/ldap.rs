@@ -12,7 +12,7 @@ use std::time::Duration;
 use lapsed::clock::Clock;
 use lapsed::directories::ldap::{Access, Config, Flavor, LdapDirectory};
 use lapsed::directories::{Asked, Common, Directory, Group, LookedUp, Pulled};
-use lapsed::domain::{IdentityStatus, Person, Reason};
+use lapsed::domain::{Address, IdentityStatus, Person, Reason};
 use lapsed::sources::{Checked, Error, Fetched};
 use rstest::rstest;
 use serde_json::Value;
@@ -136,7 +136,7 @@ fn people_are_told_with_their_ids_addresses_and_names() {
     assert_eq!(people.len(), 4);
     assert_eq!(pulled, Pulled::default());
     let bob = person(&people, "bob");
-    let addresses: Vec<&str> = bob.addresses.iter().map(|it| it.as_str()).collect();
+    let addresses: Vec<&str> = bob.addresses.iter().map(Address::as_str).collect();
     assert_eq!(addresses, ["bob@example.org", "robert.baker@example.org"]);
     assert_eq!(bob.name.as_deref(), Some("Bob Baker"));
     assert_eq!(bob.id.as_ref().unwrap().len(), 36);

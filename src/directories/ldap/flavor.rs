@@ -8,9 +8,9 @@ use crate::sources::Error;
 /// A product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavor {
-    /// `OpenLDAP`, and what behaves as it does.
+    /// OpenLDAP, and what behaves as it does.
     OpenLdap,
-    /// 389 Directory Server, alone or in `FreeIPA`.
+    /// 389 Directory Server, alone or in FreeIPA.
     Ds389,
     /// Active Directory, or Samba in its place.
     ActiveDirectory,
