@@ -1,5 +1,7 @@
 //! `lapsed check`: the doctor. Tries everything, changes nothing, sends no mail.
 
+mod people;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -50,7 +52,9 @@ pub(super) async fn check(context: &Context) -> anyhow::Result<Exit> {
     found.push(("store".to_owned(), seen));
     let mut deferred = BTreeMap::new();
     if let Some(store) = opened {
+        let now = context.clock.now();
         found.extend(waiting(&store).await);
+        found.extend(people::doubts(&store, &config, now).await);
         deferred = left_alone(&store, context.clock.now()).await;
         store.close().await;
     }
@@ -148,13 +152,9 @@ fn no_store(config: &Config, error: &store::Error) -> Finding {
 async fn waiting(store: &Store) -> Vec<(String, Finding)> {
     let looked = async {
         let mut tx = store.read().await?;
-        Ok::<_, store::Error>((
-            tx.held_plans().await?,
-            tx.sources().await?,
-            tx.directories().await?,
-        ))
+        Ok::<_, store::Error>((tx.held_plans().await?, tx.sources().await?))
     };
-    let (plans, sources, directories) = match looked.await {
+    let (plans, sources) = match looked.await {
         Ok(seen) => seen,
         Err(error) => return vec![("store".to_owned(), no_answer(&error))],
     };
@@ -170,15 +170,7 @@ async fn waiting(store: &Store) -> Vec<(String, Finding)> {
             Finding::Doubtful(format!("last time: {error}")),
         ))
     });
-    let directories = directories.into_iter().filter_map(|row| {
-        let what = match (row.held, row.standing.error) {
-            (Some(held), _) => format!("held: {held}; `lapsed directory release {}`", row.name),
-            (None, Some(error)) => format!("last time: {error}"),
-            (None, None) => return None,
-        };
-        Some((format!("directory {}", row.name), Finding::Doubtful(what)))
-    });
-    plan.into_iter().chain(sources).chain(directories).collect()
+    plan.into_iter().chain(sources).collect()
 }
 
 fn no_answer(error: &store::Error) -> Finding {

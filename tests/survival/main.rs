@@ -9,6 +9,7 @@
 
 mod daemon;
 mod devtron;
+mod directories;
 mod discretion;
 mod entra;
 mod failing;
