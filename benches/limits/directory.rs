@@ -12,7 +12,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use lapsed::clock::Clock;
 use lapsed::directories::{Asked, Directory, Pulled, Tell};
 use lapsed::engine::{Engine, SweepOptions, WatchedDirectory};
@@ -90,7 +90,7 @@ async fn judge(place: &Place) -> anyhow::Result<()> {
     }
 
     let url = place.url("bench_directory");
-    let clock = Clock::manual(Utc::now());
+    let clock = Clock::system();
     let mut engine = data::engine(&url, clock, data::policy(0), (9, 1)).await?;
     engine.directories = vec![WatchedDirectory {
         name: "corp".to_owned(),

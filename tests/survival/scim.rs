@@ -112,8 +112,8 @@ impl Idp {
         self
     }
 
-    fn group(self, id: &str, name: &str, members: Value) -> Self {
-        self.state().groups.push(group(id, name, &members));
+    fn group(self, id: &str, name: &str, members: &Value) -> Self {
+        self.state().groups.push(group(id, name, members));
         self
     }
 
@@ -612,7 +612,7 @@ async fn who_is_in_an_allowed_group_is_told_with_nested_ones_and_circles() {
             .group(
                 "g-1",
                 "cdn-admins",
-                json!([
+                &json!([
                     {"value": "id-1", "type": "User"},
                     {"value": "g-2", "type": "Group"},
                     // Neither says what it is.
@@ -622,7 +622,7 @@ async fn who_is_in_an_allowed_group_is_told_with_nested_ones_and_circles() {
             .group(
                 "g-2",
                 "inner",
-                json!([
+                &json!([
                     {"value": "id-3", "$ref": "https://idp.example.org/scim/v2/Users/id-3"},
                     {"value": "g-1", "$ref": "../Groups/g-1"},
                 ]),
@@ -631,9 +631,9 @@ async fn who_is_in_an_allowed_group_is_told_with_nested_ones_and_circles() {
             .group(
                 "g-3",
                 "innermost",
-                json!([{"value": "FOUR", "$ref": "https://idp.example.org/scim/v2/Users/four"}]),
+                &json!([{"value": "FOUR", "$ref": "https://idp.example.org/scim/v2/Users/four"}]),
             )
-            .group("g-9", "others", json!([{"value": "id-5"}]));
+            .group("g-9", "others", &json!([{"value": "id-5"}]));
         let stub = idp.start();
         for name in ["cdn-admins", "CDN-Admins", "g-1"] {
             let (shown, groups, extent) = members(&stub, &[name], &[]).await;
@@ -648,7 +648,7 @@ async fn who_is_in_an_allowed_group_is_told_with_nested_ones_and_circles() {
 
 #[tokio::test]
 async fn few_are_not_asked_for_alone_where_none_of_them_proves_who_is_in_a_group() {
-    let idp = Idp::new(by_index()).group("g-1", "cdn", json!([{"value": "id-1"}]));
+    let idp = Idp::new(by_index()).group("g-1", "cdn", &json!([{"value": "id-1"}]));
     let stub = idp.start();
     let (shown, _, extent) = members(&stub, &["cdn"], &addresses([1, 2])).await;
     assert_eq!((shown, extent), (vec![five()[0].clone()], Extent::Asked));
@@ -661,14 +661,14 @@ async fn few_are_not_asked_for_alone_where_none_of_them_proves_who_is_in_a_group
 
 #[tokio::test]
 async fn members_of_whom_no_user_is_one_prove_nothing() {
-    let idp = Idp::new(by_index()).group("g-1", "cdn", json!([{"value": "CN=Ada,DC=example"}]));
+    let idp = Idp::new(by_index()).group("g-1", "cdn", &json!([{"value": "CN=Ada,DC=example"}]));
     let said = fails(&idp.start(), &["cdn"]).await;
     assert!(said.contains("none of them is among the users"), "{said}");
 }
 
 #[tokio::test]
 async fn a_group_that_nobody_is_in_is_told_so() {
-    let idp = Idp::new(by_index()).group("g-1", "cdn", json!([]));
+    let idp = Idp::new(by_index()).group("g-1", "cdn", &json!([]));
     let (shown, groups, _) = members(&idp.start(), &["cdn"], &[]).await;
     assert_eq!((shown, groups), (vec![], vec![in_all("cdn", 0)]));
 }
@@ -684,14 +684,14 @@ async fn a_group_that_nobody_is_in_is_told_so() {
 async fn an_allowed_group_must_be_there(#[case] name: &str, #[case] words: &str) {
     for provider in [by_index(), without_filters()] {
         let idp = Idp::new(provider)
-            .group("g-1", "cdn", json!([{"value": "id-1"}]))
-            .group("g-2", "twice", json!([]))
-            .group("g-3", "Twice", json!([]))
-            .group("g-4", "twice", json!([]))
+            .group("g-1", "cdn", &json!([{"value": "id-1"}]))
+            .group("g-2", "twice", &json!([]))
+            .group("g-3", "Twice", &json!([]))
+            .group("g-4", "twice", &json!([]))
             .group(
                 "g-5",
                 "broken",
-                json!([{"value": "g-404", "type": "Group"}]),
+                &json!([{"value": "g-404", "type": "Group"}]),
             );
         let said = fails(&idp.start(), &["cdn", name]).await;
         assert!(said.contains(words), "{said}");
@@ -729,7 +729,7 @@ async fn without_groups_to_ask_users_tell_of_their_own(#[case] status: u16) {
 async fn members_that_are_told_only_when_asked_for_are_asked_for() {
     let members = json!([{"value": "id-1"}]);
     let idp = Idp::new(without_filters())
-        .group("g-1", "cdn", json!(null))
+        .group("g-1", "cdn", &json!(null))
         .instead(move |asked| {
             let wants = asked
                 .query("attributes")
@@ -803,7 +803,7 @@ async fn what_goes_wrong_anywhere_ends_the_pull_and_shows_nothing_of_the_answer(
         for trap in TRAPS {
             let answer = trap.answer;
             let idp = Idp::new(without_filters())
-                .group("g-1", "cdn", json!([{"value": "id-1", "type": "User"}]))
+                .group("g-1", "cdn", &json!([{"value": "id-1", "type": "User"}]))
                 .instead(move |asked| asked.path.ends_with(place).then(answer));
             let outcome = pull(&idp.start(), &["cdn"], &[]).await;
             // What it does not say of itself, it need not know.
@@ -856,7 +856,7 @@ fn missing(checked: &Checked) -> Vec<String> {
 
 #[tokio::test]
 async fn a_check_says_what_can_be_seen() {
-    let idp = Idp::new(by_index()).group("g-1", "cdn", json!([{"value": "id-1"}]));
+    let idp = Idp::new(by_index()).group("g-1", "cdn", &json!([{"value": "id-1"}]));
     let checked = check(&idp, &["cdn"]).await.unwrap();
     assert_eq!(
         checked.summary,
@@ -896,7 +896,7 @@ async fn a_check_says_what_is_missing(
     #[case] words: &str,
 ) {
     let idp = Idp::new(without_filters())
-        .group("g-1", "cdn", json!([{"value": "id-1", "type": "User"}]))
+        .group("g-1", "cdn", &json!([{"value": "id-1", "type": "User"}]))
         .instead(instead);
     let missing = missing(&check(&idp, &["cdn"]).await.unwrap());
     assert_eq!(missing.len(), 1, "{missing:?}");
@@ -905,7 +905,7 @@ async fn a_check_says_what_is_missing(
 
 #[tokio::test]
 async fn a_check_names_each_group_that_is_not_there() {
-    let idp = Idp::new(by_index()).group("g-1", "cdn", json!([{"value": "id-1"}]));
+    let idp = Idp::new(by_index()).group("g-1", "cdn", &json!([{"value": "id-1"}]));
     let missing = missing(&check(&idp, &["cnd", "cdn", "obs"]).await.unwrap());
     assert_eq!(missing.len(), 2, "{missing:?}");
     assert!(missing[0].contains("\"cnd\"") && missing[1].contains("\"obs\""));

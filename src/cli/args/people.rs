@@ -1,8 +1,4 @@
 //! The arguments of the commands about people and those who know them.
-#![expect(
-    clippy::doc_markdown,
-    reason = "clap prints these comments, back-ticks and all"
-)]
 
 use clap::{Args, Subcommand};
 
