@@ -21,6 +21,11 @@ pub(super) async fn ask(tx: &mut Tx, now: DateTime<Utc>) -> Result<(), Error> {
         .await?)
 }
 
+/// Whether somebody has asked, and it is not done yet.
+pub(super) async fn is_asked(tx: &mut Tx) -> Result<bool, Error> {
+    Ok(!tx.metas(&[PENDING]).await?.is_empty())
+}
+
 /// Takes down by which rules the first tokens of a store were looked at, and from when on the
 /// administrators are to be told of them.
 pub(super) async fn begin(tx: &mut Tx, policy: &Policy, now: DateTime<Utc>) -> Result<(), Error> {
@@ -161,24 +166,44 @@ impl Engine {
 
 fn finding(found: &Outlived, now: DateTime<Utc>) -> NewFinding {
     let (identity, token) = (&found.identity, &found.token);
-    let reason = identity
-        .reason
-        .as_deref()
-        .and_then(|word| word.parse().ok());
     let seen = identity.observed_at.unwrap_or(now);
     NewFinding {
         id: super::new_id(now),
         token_id: Some(token.id),
         source: token.source.clone(),
         kind: FindingKind::SsoRevoked,
-        severity: Severity::of_loss(identity.status, reason, token.role.as_deref()),
+        severity: severity(identity, token.role.as_deref()),
         since: identity.since.unwrap_or(seen),
         evidence: evidence(identity, seen),
     }
 }
 
+/// How bad it is that a token of this role works.
+fn severity(identity: &IdentityRow, role: Option<&str>) -> Severity {
+    let reason = identity.reason.as_deref();
+    let reason = reason.and_then(|word| word.parse().ok());
+    Severity::of_loss(identity.status, reason, role)
+}
+
+/// Brings the open findings about tokens of people who are lost in another way than before up to date. Nobody is
+/// told again.
+pub(super) async fn restate(
+    tx: &mut Tx,
+    rows: &[IdentityRow],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    for row in rows {
+        let said = evidence(row, row.observed_at.unwrap_or(now));
+        for (finding, role) in tx.losses_of(&row.email_key, &row.directory).await? {
+            let severity = severity(row, role.as_deref());
+            tx.restate_finding(finding, severity, &said).await?;
+        }
+    }
+    Ok(())
+}
+
 /// What a directory says, since when, and when it was seen.
-fn evidence(identity: &IdentityRow, seen: DateTime<Utc>) -> String {
+pub(super) fn evidence(identity: &IdentityRow, seen: DateTime<Utc>) -> String {
     let time = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M UTC").to_string();
     let IdentityRow {
         directory,

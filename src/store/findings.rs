@@ -164,6 +164,35 @@ impl Tx {
         Ok(())
     }
 
+    /// Open findings about tokens of this issuer that say what this directory says, with the tokens' roles.
+    pub async fn losses_of(
+        &mut self,
+        issuer_key: &str,
+        directory: &str,
+    ) -> Result<Vec<(Uuid, Option<String>)>> {
+        let rows: Vec<(Uuid, Option<String>, String)> = on!(self, c: Db => sqlx::query_as(
+            "SELECT f.id, t.role, f.evidence FROM token t JOIN finding f ON f.token_id = t.id
+             WHERE t.issuer_key = $1 AND f.kind = 'sso_revoked' AND f.state <> 'resolved'")
+            .bind(issuer_key).fetch_all(c).await)?;
+        let prefix = format!("{directory} says ");
+        let of_it = |(id, role, evidence): (Uuid, Option<String>, String)| {
+            evidence.starts_with(&prefix).then_some((id, role))
+        };
+        Ok(rows.into_iter().filter_map(of_it).collect())
+    }
+
+    /// Says anew how bad a finding is, and why.
+    pub async fn restate_finding(
+        &mut self,
+        id: Uuid,
+        severity: Severity,
+        evidence: &str,
+    ) -> Result<()> {
+        on!(self, c: Db => sqlx::query("UPDATE finding SET severity = $2, evidence = $3 WHERE id = $1")
+            .bind(id).bind(severity.as_str()).bind(evidence).execute(c).await.map(drop))?;
+        Ok(())
+    }
+
     /// Closes a finding.
     pub async fn resolve_finding(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<()> {
         on!(self, c: Db => sqlx::query("UPDATE finding SET state = 'resolved', resolved_at = $2 WHERE id = $1")

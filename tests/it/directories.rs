@@ -309,6 +309,38 @@ async fn whoever_is_disabled_is_flagged_in_one_mail_and_cleared_when_he_is_back(
 
 #[rstest]
 #[tokio::test]
+async fn whoever_is_lost_in_another_way_is_told_of_anew_in_the_finding_alone(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    world.script(|script| {
+        disable(&mut script.listed[2]);
+        script.listed[2].reason = Some(Reason::Suspended);
+    });
+    world.sweep().await;
+    let severities = async || {
+        let mut tx = world.engine.store.read().await.unwrap();
+        let now = world.engine.now();
+        let rows = tx.list_findings(lost_access(), None, now, 100).await;
+        let rows = rows.unwrap().into_iter();
+        rows.map(|row| row.severity).collect::<Vec<_>>()
+    };
+    assert_eq!(severities().await, ["medium", "medium"]);
+    world.script(|script| drop(script.listed.remove(2)));
+    for _ in 0..2 {
+        world.sweep().await;
+    }
+    assert_eq!(severities().await, ["high", "high"]);
+    let evidence = world.evidence().await;
+    assert!(
+        evidence[0].starts_with("corp says 404 for its id, checked by id twice"),
+        "{evidence:?}"
+    );
+    assert_eq!(world.mails(), 1, "nobody is told again");
+}
+
+#[rstest]
+#[tokio::test]
 async fn a_deletion_shows_by_the_third_sweep(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let world = World::new(db).await;
     world.script(|script| drop(script.listed.remove(2)));

@@ -81,30 +81,36 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    pub fn new(watched: &WatchedDirectory, issuers: &Issuers, keys: &[String]) -> Self {
-        let mut by_address: HashMap<String, Vec<String>> = HashMap::new();
-        for key in keys
-            .iter()
-            .filter(|key| issuers.mode(key) == IssuerMode::Sso)
-        {
-            let address = issuers.at_directories(key).to_owned();
-            by_address.entry(address).or_default().push(key.clone());
-        }
-        let canaries = watched.canaries.iter();
+    /// Nobody yet but the canaries, and somebody whom no directory knows.
+    pub fn new(watched: &WatchedDirectory, issuers: &Issuers) -> Self {
         let nobody = NOBODY.parse().ok();
-        let people = by_address.keys().filter_map(|key| key.parse().ok());
-        let mut people: Vec<Address> = people.chain(canaries.cloned()).chain(nobody).collect();
-        people.sort_unstable();
-        people.dedup();
         Self {
             is_everybody: watched.directory.is_kept_whole(),
-            by_address,
+            by_address: HashMap::new(),
             by_id: HashMap::new(),
             issuers: issuers.clone(),
             known: HashMap::new(),
             canaries: watched.canaries.clone(),
-            people,
+            people: watched.canaries.iter().cloned().chain(nobody).collect(),
         }
+    }
+
+    /// Takes in people who issued tokens, by their addresses.
+    pub fn add_issuers(&mut self, keys: impl IntoIterator<Item = String>) {
+        for key in keys {
+            if self.issuers.mode(&key) == IssuerMode::Sso {
+                let address = self.issuers.at_directories(&key).to_owned();
+                self.by_address.entry(address).or_default().push(key);
+            }
+        }
+        for keys in self.by_address.values_mut() {
+            keys.sort_unstable();
+            keys.dedup();
+        }
+        let people = self.by_address.keys().filter_map(|key| key.parse().ok());
+        self.people.extend(people);
+        self.people.sort_unstable();
+        self.people.dedup();
     }
 
     /// Takes in what was known before.
@@ -188,8 +194,6 @@ pub(super) struct Gathered {
     accounts: BTreeMap<String, Vec<Person>>,
     /// How many accounts it told of.
     pub told: u64,
-    /// Issuers who are among them.
-    issuers: HashSet<String>,
     lacking: u64,
     answers_anything: bool,
     /// For each canary whether it is active.
@@ -217,16 +221,14 @@ impl Gathered {
                 .get_or_insert_with(|| person.id.clone().unwrap_or_default());
         }
         for key in wanted.keys_of(person) {
-            if wanted.is_issuer(&key) {
-                self.issuers.insert(key.clone());
-            }
             self.accounts.entry(key).or_default().push(person.clone());
         }
     }
 
     /// How many issuers of tokens are among those it told of.
-    pub fn issuers(&self) -> u64 {
-        self.issuers.len() as u64
+    pub fn issuers(&self, wanted: &Wanted) -> u64 {
+        let told = self.accounts.keys();
+        told.filter(|key| wanted.is_issuer(key)).count() as u64
     }
 
     /// Why the pull cannot be right, if it cannot.
@@ -269,7 +271,7 @@ impl Gathered {
     }
 
     /// Everybody who matters, each with what was told of them; in order of address.
-    pub fn cases(mut self, wanted: &Wanted, pulled: &Pulled) -> Vec<Case> {
+    pub fn cases(mut self, mut wanted: Wanted, pulled: &Pulled) -> Vec<Case> {
         let forgotten: HashSet<String> = wanted.forgotten().into_iter().collect();
         let known = wanted.known.keys().filter(|key| !forgotten.contains(*key));
         for key in wanted.by_address.values().flatten().chain(known) {
@@ -277,7 +279,7 @@ impl Gathered {
         }
         let removed: HashSet<&String> = pulled.removed.iter().collect();
         let case = |(key, accounts): (String, Vec<Person>)| {
-            let known = wanted.known.get(&key).cloned();
+            let known = wanted.known.remove(&key);
             let bound = known.as_ref().and_then(|known| known.account_id.as_deref());
             let is_removed = bound.is_some_and(|id| removed.contains(&id.to_owned()));
             let otherwise = match pulled.extent {

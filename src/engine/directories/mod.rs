@@ -226,11 +226,15 @@ impl Engine {
         let turned = believed.iter().filter(|turn| turn.is_turn()).count() as u64;
         report.people_changed += turned;
         let is_news = turned > 0 || !forgotten.is_empty();
-        let rows: Vec<_> = believed
-            .into_iter()
-            .map(|turn| IdentityRow::new(&row.name, turn.now))
-            .collect();
+        let (mut rows, mut restated) = (Vec::new(), Vec::new());
+        for turn in believed {
+            let is_lost = turn.is_turn() && turn.now.status.is_lost();
+            let identity = IdentityRow::new(&row.name, turn.now);
+            restated.extend(is_lost.then(|| identity.clone()));
+            rows.push(identity);
+        }
         tx.put_identities(&rows).await?;
+        judge::restate(tx, &restated, now).await?;
         tx.drop_identities(&row.name, &forgotten).await?;
         if is_news {
             judge::ask(tx, now).await?;

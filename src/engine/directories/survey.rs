@@ -8,10 +8,10 @@ use sha2::{Digest, Sha256};
 use crate::directories::{Asked, Extent, Group, Pulled};
 use crate::domain::access::{Case, Claim, Review};
 use crate::domain::{Identity, IdentityStatus, LookedUp};
-use crate::engine::{Engine, Error, LISTING_TIMEOUT};
+use crate::engine::{Engine, Error, LISTING_TIMEOUT, judge};
 use crate::sources::Fetched;
 use crate::sources::gather::hex;
-use crate::store::{DirectoryRow, IdentityRow, Tx};
+use crate::store::{DirectoryRow, IdentityRow};
 
 use super::WatchedDirectory;
 use super::gather::{Doubt, Gathered, Wanted};
@@ -126,7 +126,14 @@ impl Engine {
         row: &DirectoryRow,
         accept_shrink: bool,
     ) -> Result<Survey, Error> {
-        let mut wanted = self.wanted(watched).await?;
+        let is_kept_whole = watched.directory.is_kept_whole();
+        let mut wanted = Wanted::new(watched, &self.issuers);
+        if is_kept_whole {
+            // It names no accounts: what was known, and who issued tokens, serves only where it has news.
+            wanted.add_issuers(self.issuers.addresses.keys().cloned());
+        } else {
+            self.fill(watched, &mut wanted).await?;
+        }
         let asked = wanted.digest(&watched.allowed_groups);
         let is_same = row.asked.as_deref() == Some(&asked);
         let question = Asked {
@@ -139,13 +146,11 @@ impl Engine {
             Fetched::New(pulled) => Some(pulled),
             Fetched::Unchanged => None,
         };
-        // A listing that is kept whole names no accounts, so that what was known serves only now.
-        if watched.directory.is_kept_whole() {
-            let mut tx = self.store.read().await?;
-            if pulled.is_none() && !tx.is_any_candidate(&watched.name).await? {
+        if is_kept_whole {
+            if pulled.is_none() && !self.is_any_news(watched).await? {
                 return Ok(Survey::unchanged(asked));
             }
-            wanted.know(identities(&mut tx, &watched.name).await?);
+            self.fill(watched, &mut wanted).await?;
         }
         let unchanged = Pulled {
             extent: Extent::Changes,
@@ -163,13 +168,17 @@ impl Engine {
         let is_whole = seen.extent == Extent::Everybody;
         let people = is_whole.then_some(gathered.told);
         let told = pulled.as_ref().map(|_| gathered.told);
-        let issuers = gathered.issuers();
+        let issuers = gathered.issuers(&wanted);
         let somebody = gathered.somebody.take();
-        let cases = gathered.cases(&wanted, seen);
+        let forgotten = wanted.forgotten();
+        let cases = gathered.cases(wanted, seen);
         let emptied = pulled.as_ref().and_then(|it| emptied(row, &it.groups));
         let mut outcome = self.weigh(watched, row, &cases, emptied, somebody).await?;
-        if let Outcome::Believed { forgotten, .. } = &mut outcome {
-            *forgotten = wanted.forgotten();
+        if let Outcome::Believed {
+            forgotten: left, ..
+        } = &mut outcome
+        {
+            *left = forgotten;
         }
         Ok(Survey {
             people,
@@ -182,14 +191,21 @@ impl Engine {
         })
     }
 
-    async fn wanted(&self, watched: &WatchedDirectory) -> Result<Wanted, Error> {
+    /// Takes in who issued tokens, and what was known of them.
+    async fn fill(&self, watched: &WatchedDirectory, wanted: &mut Wanted) -> Result<(), Error> {
         let mut tx = self.store.read().await?;
-        let keys = tx.issuer_keys().await?;
-        let mut wanted = Wanted::new(watched, &self.issuers, &keys);
-        if !watched.directory.is_kept_whole() {
-            wanted.know(identities(&mut tx, &watched.name).await?);
-        }
-        Ok(wanted)
+        wanted.add_issuers(tx.issuer_keys().await?);
+        let rows = tx.identities_of(&watched.name).await?.into_iter();
+        let known: Result<Vec<Identity>, _> = rows.map(IdentityRow::identity).collect();
+        wanted.know(known?);
+        Ok(())
+    }
+
+    /// Whether there may be something to say although the directory has nothing new: a loss that awaits its
+    /// confirmation, or tokens of others than before.
+    async fn is_any_news(&self, watched: &WatchedDirectory) -> Result<bool, Error> {
+        let mut tx = self.store.read().await?;
+        Ok(tx.is_any_candidate(&watched.name).await? || judge::is_asked(&mut tx).await?)
     }
 
     /// Decides, after the looks by id that it takes.
@@ -261,12 +277,6 @@ fn held_turn(case: &Case, claim: &Claim<'_>) -> Option<HeldTurn> {
         after,
         evidence: claim.words(),
     })
-}
-
-async fn identities(tx: &mut Tx, directory: &str) -> Result<Vec<Identity>, Error> {
-    let rows = tx.identities_of(directory).await?.into_iter();
-    let known: Result<Vec<_>, _> = rows.map(IdentityRow::identity).collect();
-    Ok(known?)
 }
 
 /// Doubts a pull; tells how much smaller it is where that is much.
