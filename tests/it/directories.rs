@@ -11,7 +11,9 @@ use lapsed::directories::{Asked, Directory, Extent, Group, LookedUp, Pulled, Tel
 use lapsed::domain::{
     Expiry, FindingKind, IdentityStatus, Issuers, Listed, Person, Policy, Reason, Schedule,
 };
-use lapsed::engine::{self, Engine, LastPurge, Report, SweepOptions, Watched, WatchedDirectory};
+use lapsed::engine::{
+    self, Engine, LastPurge, Outcome, Report, SweepOptions, Unbound, Watched, WatchedDirectory,
+};
 use lapsed::sources::{Checked, Error, Fetched, Last, Listing, Refusal, Source, Tokens};
 use lapsed::store::{DirectoryRow, FindingFilter, HoldVerdict, IdentityFilter, Store};
 use rstest::rstest;
@@ -625,4 +627,95 @@ async fn a_schedule_is_obeyed_by_the_clock_alone(#[values(Db::Sqlite, Db::Postgr
     world.engine.clock.advance(TimeDelta::hours(1));
     world.engine.sweep(&by_clock, &stop).await;
     assert_eq!(world.flagged().await, ["t04", "t05"]);
+}
+
+#[rstest]
+#[case::deleted(gone(), IdentityStatus::Deleted)]
+#[case::nobody_says(LookedUp::Unclear("403".to_owned()), IdentityStatus::Unknown)]
+#[tokio::test]
+async fn who_has_a_new_account_is_bound_to_it_when_an_operator_says_so(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[case] looked_up: LookedUp,
+    #[case] before: IdentityStatus,
+) {
+    let world = World::unseen(db, &[]).await;
+    let named = |id: &str, name: &str| Person {
+        id: Some(id.to_owned()),
+        name: Some(name.to_owned()),
+        ..person(2)
+    };
+    world.script(|script| script.listed[2] = named("id-02", "Ada"));
+    world.sweep().await;
+    let email = address(2).parse().unwrap();
+    let stop = CancellationToken::new();
+    let unbind = async |directory| {
+        world
+            .engine
+            .unbind((directory, &email), "grace", &stop)
+            .await
+    };
+    assert!(
+        matches!(unbind("corp").await.unwrap(), Unbound::Needless(why) if why.contains("is active")),
+        "who is well is left as they are"
+    );
+    assert_eq!(unbind("other").await.unwrap(), Unbound::Nobody);
+
+    // The address goes to an account of another name.
+    world.script(|script| {
+        script.listed[2] = named("new", "Ada King");
+        script.looks.insert("id-02".to_owned(), looked_up);
+    });
+    world.sweep().await;
+    world.sweep().await;
+    world.sweep().await;
+    assert_eq!(world.identity(2).await.0, before);
+    assert_eq!(unbind("corp").await.unwrap(), Unbound::Done);
+    assert_eq!(world.row().await.asked, None, "it is read whole");
+    world.sweep().await;
+    assert_eq!(world.identity(2).await, (IdentityStatus::Active, None));
+    assert!(world.flagged().await.is_empty());
+    let mut tx = world.engine.store.read().await.unwrap();
+    let identity = tx.identity("corp", &address(2)).await.unwrap().unwrap();
+    assert_eq!(identity.account_id.as_deref(), Some("new"));
+    let trail = tx.list_audit(None, 9).await.unwrap();
+    let told = (trail[0].actor.as_str(), trail[0].action.as_str());
+    assert_eq!((trail.len(), told), (1, ("grace", "identity.rebind")));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_look_tells_whom_a_hold_is_about_and_writes_nothing(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    world.script(|script| script.listed[..4].iter_mut().for_each(disable));
+    world.sweep().await;
+    let before = world.row().await;
+    assert!(before.held.is_some());
+    let watched = &world.engine.directories[0];
+    let survey = world
+        .engine
+        .foresee_directory(watched, false)
+        .await
+        .unwrap();
+    let Outcome::Held { turns, .. } = survey.unwrap().outcome else {
+        panic!("it is held still")
+    };
+    let told: Vec<_> = turns
+        .iter()
+        .map(|turn| {
+            (
+                turn.email.clone(),
+                turn.before,
+                turn.after,
+                turn.evidence.as_str(),
+            )
+        })
+        .collect();
+    let one = |number| {
+        let (active, disabled) = (IdentityStatus::Active, IdentityStatus::Disabled);
+        (address(number), Some(active), disabled, "enabled=false")
+    };
+    assert_eq!(told, [one(0), one(1), one(2), one(3)]);
+    assert_eq!(world.row().await, before);
 }

@@ -2,6 +2,7 @@
 //! is the prey.
 
 mod admins;
+mod coverage;
 mod findings;
 mod mails;
 mod notices;
