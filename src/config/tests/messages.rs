@@ -23,12 +23,12 @@ fn unknown_sections_keys_and_kinds_name_the_place_and_the_nearest() {
         "smtp.url = 'smtp://h'\nsmtp.password = { fil = 'x' }",
         "log.format = 'yaml'",
     ]), @r#"
-    lapsed.toml:2:2: unknown section `notfy` in the configuration; did you mean `notify`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, source, directory)
+    lapsed.toml:2:2: unknown section `notfy` in the configuration; did you mean `notify`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory)
     lapsed.toml:3:1: unknown key `admin` in [notify]; did you mean `admins`? (allowed: steps, from, admins, admin_digest, summary, merge_ahead, max_per_sweep, base_url, reply_to)
     lapsed.toml:2:1: unknown key `colour` in [http]; allowed: listen
     lapsed.toml:3:8: source[0].kind: unknown word `fiel`; did you mean `file`? (allowed: file, rancher, devtron, gcore, nocodb, sql)
     lapsed.toml:5:1: unknown key `url` in [[source]]; allowed: name, schedule, timeout, allow_revoke, policy_ttl, owners, kind, path
-    lapsed.toml:1:1: unknown section `debug` in the configuration; allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, source, directory
+    lapsed.toml:1:1: unknown section `debug` in the configuration; allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory
     lapsed.toml:1:1: unknown section or key `a[99999999999]`
     the configuration has 2 problems:
       lapsed.toml:2:17: smtp.password: there is no user to go with it; name him in smtp.url: smtps://user@host:465
@@ -359,7 +359,7 @@ fn variables_are_named_as_they_are_set() {
         ),
     ];
     assert_snapshot!(said.join("\n"), @r#"
-    LAPSED__SMPT__URL: unknown section `smpt` in the configuration; did you mean `smtp`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, source, directory)
+    LAPSED__SMPT__URL: unknown section `smpt` in the configuration; did you mean `smtp`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory)
     LAPSED__SMTP__CONECTIONS: unknown key `conections` in [smtp]; did you mean `connections`? (allowed: url, password, ca_file, connections, envelope_from, pipelining, messages_per_connection, mails_per_second, timeout, final_timeout, hello_name)
     LAPSED__SMTP__CONNECTIONS: smtp.connections: must be a whole number from 1 to 256
     LAPSED__STORE__CREATE: store.create: must be true or false, not a text
