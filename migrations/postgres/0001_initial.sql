@@ -219,7 +219,9 @@ CREATE TABLE finding (
     -- 'acknowledged' is open again when its time is over, swept or not.
     state       TEXT NOT NULL CHECK (state IN ('open', 'acknowledged', 'resolved')),
     acknowledged_until TIMESTAMPTZ CHECK (acknowledged_until IS NOT NULL OR state <> 'acknowledged'),
-    resolved_at TIMESTAMPTZ
+    resolved_at TIMESTAMPTZ,
+    -- When its token is to be ended by the policy, as was announced; null where it is not.
+    revoke_at   TIMESTAMPTZ
 );
 CREATE UNIQUE INDEX finding_open ON finding (token_id, kind) WHERE state <> 'resolved';
 CREATE UNIQUE INDEX finding_of_source ON finding (source, kind) WHERE token_id IS NULL AND state <> 'resolved';
@@ -228,6 +230,7 @@ CREATE INDEX finding_kind ON finding (kind, source) WHERE state <> 'resolved';
 CREATE INDEX finding_since ON finding (since) WHERE state <> 'resolved';
 CREATE INDEX finding_token ON finding (token_id) WHERE token_id IS NOT NULL;
 CREATE INDEX finding_resolved ON finding (resolved_at) WHERE state = 'resolved';
+CREATE INDEX finding_revoke ON finding (revoke_at) WHERE revoke_at IS NOT NULL;
 
 CREATE TABLE run (
     id         UUID NOT NULL PRIMARY KEY,

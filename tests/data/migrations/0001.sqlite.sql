@@ -19,8 +19,8 @@ INSERT INTO directory (name, kind, last_sync_at, last_good_sync_at, error, failu
 VALUES ('hr', 'file', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', NULL, 0, NULL, NULL, 1, '[]', 'f2', 'a1', '4 of 10', '2026-11-21T08:00:00+00:00', 'h1', 'released');
 INSERT INTO identity (directory, email_key, email, account_id, name, status, known_status, reason, evidence, since, observed_at, candidate, candidate_since, candidate_evidence)
 VALUES ('hr', 'ada@example.org', 'Ada@Example.org', 'a-1', 'Ada', 'unknown', 'disabled', 'absent', 'status "disabled" in people.csv, line 2', '2026-11-20T00:00:00+00:00', '2026-11-21T08:00:00+00:00', 'deleted', '2026-11-21T08:00:00+00:00', '404 for its id');
-INSERT INTO finding (id, token_id, source, kind, severity, since, evidence, state, resolved_at)
-VALUES (x'0193000000000000000000000000000f', x'0193000000000000000000000000000a', 'exports', 'sso_revoked', 'high', '2026-11-20T00:00:00+00:00', 'disabled', 'open', NULL);
+INSERT INTO finding (id, token_id, source, kind, severity, since, evidence, state, resolved_at, revoke_at)
+VALUES (x'0193000000000000000000000000000f', x'0193000000000000000000000000000a', 'exports', 'sso_revoked', 'high', '2026-11-20T00:00:00+00:00', 'disabled', 'open', NULL, '2026-11-24T08:00:00+00:00');
 INSERT INTO run (id, started_at, ended_at, outcome, report)
 VALUES (x'01930000000000000000000000000010', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:02+00:00', 'ok', '{}');
 INSERT INTO lease (name, holder, until)
