@@ -8,7 +8,8 @@ use super::output::text;
 use super::{Context, setup, sweep};
 use crate::config::Config;
 use crate::domain::Address;
-use crate::engine::{Foreseen, SweepOptions};
+use crate::domain::response::Decision;
+use crate::engine::{Foreseen, Prospect, SweepOptions};
 
 /// Mails that are told one by one; the rest is counted.
 const SHOWN: usize = 50;
@@ -39,6 +40,10 @@ pub(super) async fn sweep(
         })
         .await
         .map_err(setup::engine_failure)?;
+    let ends = engine
+        .foresee_ends(&options)
+        .await
+        .map_err(setup::engine_failure)?;
     engine.store.close().await;
     drop(scratch);
     sweep::complain(&report);
@@ -67,6 +72,7 @@ pub(super) async fn sweep(
             mails.len() - SHOWN
         );
     }
+    print_ends(&ends);
     let limit = config.notify.max_per_sweep;
     if limit > 0 && mails.len() as u64 > limit {
         anstream::println!(
@@ -74,6 +80,36 @@ pub(super) async fn sweep(
         );
     }
     Ok(sweep::exit(&report))
+}
+
+/// Tells which tokens of people without access would be ended now, and what the others wait for.
+fn print_ends(ends: &[Prospect]) {
+    if ends.is_empty() {
+        return;
+    }
+    let is_revoked = |it: &&Prospect| it.decision == Decision::Revoke;
+    let revoked = ends.iter().filter(is_revoked).count();
+    anstream::println!(
+        "ends      {revoked} would be made at their source, of tokens whose issuers lost access; none was"
+    );
+    for Prospect {
+        token,
+        evidence,
+        decision,
+    } in ends.iter().take(SHOWN)
+    {
+        let said = match decision {
+            Decision::Revoke => evidence.clone().unwrap_or_default(),
+            Decision::Wait(wait) => format!("waits: {wait}"),
+            Decision::Never(never) => format!("is left alone: {never}"),
+        };
+        let id = format!("{}/{}", token.source, token.external_id);
+        let (id, name) = (text::name(&id), text::name(token.label()));
+        anstream::println!("  {id} {name}: {}", text::clean_lines(&said));
+    }
+    if ends.len() > SHOWN {
+        anstream::println!("  and {} more", ends.len() - SHOWN);
+    }
 }
 
 fn line(foreseen: &Foreseen) -> String {

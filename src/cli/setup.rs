@@ -345,5 +345,6 @@ fn settings(config: &Config) -> Settings {
         findings: retention.findings,
         runs: retention.runs,
         audit: retention.audit,
+        response: config.policy.response,
     }
 }

@@ -2,6 +2,8 @@
 
 use chrono::TimeDelta;
 
+use crate::domain::Response;
+
 use super::{field::Field, table::Table};
 
 /// How tokens should be; what is not is a finding.
@@ -11,6 +13,8 @@ pub struct Policy {
     pub max_ttl: Option<TimeDelta>,
     /// Unused for so long is unused; `None` is never.
     pub unused_after: Option<TimeDelta>,
+    /// What is done about tokens that outlive their issuers' access; `None` only flags them.
+    pub response: Option<Response>,
 }
 
 /// How long things are kept; at least a day each.
@@ -35,10 +39,28 @@ impl Policy {
         let policy = Self {
             max_ttl: table.or("max_ttl", None, span_or_off),
             unused_after: table.or("unused_after", None, span_or_off),
+            response: response(&mut table),
         };
         table.finish();
         policy
     }
+}
+
+/// `max_revocations_per_day` begins at one: a limit of none would announce ends that never come.
+fn response(table: &mut Table) -> Option<Response> {
+    let words = [("flag", false), ("revoke", true)];
+    let is_wanted = table.or("sso_revoked", false, |field| field.word(&words));
+    let response = Response {
+        revoke_after: table.or("revoke_after", TimeDelta::days(3), |field| {
+            field.span(TimeDelta::hours(1))
+        }),
+        max_per_day: table.or("max_revocations_per_day", 10, |field| {
+            field.whole(1..=10_000).map_err(|said| {
+                format!("{said}; to end none, set policy.sso_revoked = \"flag\"")
+            })
+        }),
+    };
+    is_wanted.then_some(response)
 }
 
 impl Retention {

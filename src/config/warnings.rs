@@ -20,6 +20,21 @@ impl Config {
                     .to_owned(),
             );
         }
+        let may_revoke = self.sources.iter().any(|source| source.allow_revoke);
+        if self.policy.response.is_some() && !may_revoke {
+            warnings.push(
+                "policy.sso_revoked is \"revoke\" and no [[source]] has allow_revoke = true: no token is \
+                 ended; allow it where lapsed may, or set \"flag\""
+                    .to_owned(),
+            );
+        }
+        if self.policy.response.is_some() && self.notify.admins.is_empty() {
+            warnings.push(
+                "policy.sso_revoked is \"revoke\" and notify.admins is empty: a token of whose end nobody \
+                 can be warned is not ended; add somebody"
+                    .to_owned(),
+            );
+        }
         match (&self.smtp, self.mail.transport) {
             (Some(smtp), Transport::Smtp) => warnings.extend(encryption(smtp)),
             (_, Transport::File) => warnings.push(format!(

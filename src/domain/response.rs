@@ -163,6 +163,8 @@ pub enum Wait {
     Doubted(String, Doubt),
     /// The last attempt failed.
     Resting(DateTime<Utc>),
+    /// The limit of so many in 24 hours.
+    Limit(u32),
 }
 
 /// Why a token is not ended.
@@ -254,6 +256,10 @@ impl fmt::Display for Wait {
             Self::Doubted(name, Doubt::Stale) => {
                 write!(f, "the directory {name} was not read well for too long")
             }
+            Self::Limit(limit) => write!(
+                f,
+                "[policy] max_revocations_per_day = {limit} is reached; the oldest finding goes first"
+            ),
             Self::Resting(at) => write!(
                 f,
                 "the last attempt failed; the next is from {} on",

@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::domain::{FindingKind, NewNotice, Occurrence, Policy, Severity, Topic};
+use crate::domain::response::Countdown;
+use crate::domain::{FindingKind, Occurrence, Policy, Severity, Token, Topic};
 use crate::store::{IdentityRow, NewFinding, Outlived, Tx};
 
 use super::defects::JUDGED_UNDER;
@@ -85,7 +86,7 @@ impl Engine {
     }
 
     /// Closes findings whose ground is gone, and takes back the unsent notices about them.
-    async fn resolve(&self, report: &mut Report) -> Result<(), Error> {
+    pub(super) async fn resolve(&self, report: &mut Report) -> Result<(), Error> {
         let now = self.now();
         loop {
             let mut tx = self.store.begin().await?;
@@ -119,8 +120,14 @@ impl Engine {
             let findings: Vec<NewFinding> =
                 outlived.iter().map(|found| finding(found, now)).collect();
             tx.open_findings(&findings).await?;
-            for found in &outlived {
-                self.tell_admins(&mut tx, found, &dead, report).await?;
+            for (found, finding) in outlived.iter().zip(&findings) {
+                let countdown = self.announced(&found.token, finding.id, now);
+                if let Some(countdown) = countdown {
+                    let end = (finding.id, Some(countdown.ends_at));
+                    tx.put_revoke_at(&[end], now).await?;
+                }
+                self.tell_admins(&mut tx, &found.token, countdown, &dead, report)
+                    .await?;
             }
             tx.commit().await?;
             report.findings_opened += findings.len() as u64;
@@ -132,30 +139,24 @@ impl Engine {
     async fn tell_admins(
         &self,
         tx: &mut Tx,
-        found: &Outlived,
+        token: &Token,
+        countdown: Option<Countdown>,
         dead: &Dead,
         report: &mut Report,
     ) -> Result<(), Error> {
         let now = self.now();
-        let token = &found.token;
-        let told = tx.told_admins(std::slice::from_ref(token)).await?;
-        let occurrence = Occurrence {
-            topic: Topic::SsoRevoked,
-            generation: now,
-            step: None,
-        };
-        let recipients = self
-            .policy
-            .recipients(token, &told, true, &|address| dead.has(address));
-        let notices: Vec<NewNotice> = recipients
-            .iter()
-            .map(|recipient| NewNotice::about(token, occurrence, recipient, now))
-            .collect();
-        if notices.is_empty() {
-            self.nobody_to_tell(tx, token, occurrence, dead, report)
-                .await?;
-        }
-        report.notices_planned += tx.insert_notices(&notices, None, now).await?;
+        // One that ends soon is told of by its warning: that says the same, and more.
+        let warned = countdown.filter(|countdown| countdown.warn_at <= now);
+        let occurrence = warned.map_or_else(
+            || Occurrence {
+                topic: Topic::SsoRevoked,
+                generation: now,
+                step: None,
+            },
+            |countdown| self.warning(countdown),
+        );
+        self.tell_of_loss(tx, token, occurrence, dead, report)
+            .await?;
         if let Some(issuer) = &token.issuer {
             tx.suppress_notices(token.id, issuer, "the issuer lost access")
                 .await?;
@@ -164,6 +165,7 @@ impl Engine {
     }
 }
 
+/// The finding of a token that outlives its issuer's access.
 fn finding(found: &Outlived, now: DateTime<Utc>) -> NewFinding {
     let (identity, token) = (&found.identity, &found.token);
     let seen = identity.observed_at.unwrap_or(now);

@@ -15,6 +15,7 @@ mod judge;
 mod plan;
 mod purge;
 mod report;
+mod respond;
 mod revoke;
 mod summary;
 mod sweep;
@@ -29,7 +30,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::domain::{Address, Backoff, Issuers, Policy, Schedule};
+use crate::domain::{Address, Backoff, Issuers, Policy, Response, Schedule};
 use crate::sources;
 use crate::store::{self, Holder, Store, Tx};
 
@@ -42,6 +43,7 @@ pub use dry_run::Foreseen;
 pub use import::{ImportCounts, Into, LOCAL, Mode, import};
 pub use purge::LastPurge;
 pub use report::{Job, Report};
+pub use respond::Prospect;
 pub use revoke::{Order, Refused, Revoked};
 pub use sweep::SweepOptions;
 pub use sync::{Change, Difference, Looked, Watched};
@@ -101,6 +103,8 @@ pub struct Settings {
     pub runs: TimeDelta,
     /// How long the audit trail is kept.
     pub audit: TimeDelta,
+    /// What is done about tokens that outlive their issuers' access; `None` only flags them.
+    pub response: Option<Response>,
 }
 
 /// A listing from outside must come in this time.

@@ -10,6 +10,8 @@ pub enum Job {
     Sync,
     /// Marks what has expired, opens and closes findings.
     Judge,
+    /// Ends tokens that outlive their issuers' access, where that is wanted.
+    Respond,
     /// Decides who is owed what.
     Plan,
     /// Lets sources know which of their tokens have expired.
@@ -22,9 +24,10 @@ pub enum Job {
 
 impl Job {
     /// In the order in which a sweep does them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Sync,
         Self::Judge,
+        Self::Respond,
         Self::Plan,
         Self::Tell,
         Self::Deliver,
@@ -37,6 +40,7 @@ impl Job {
         match self {
             Self::Sync => "sync",
             Self::Judge => "judge",
+            Self::Respond => "respond",
             Self::Plan => "plan",
             Self::Tell => "tell",
             Self::Deliver => "deliver",
@@ -70,6 +74,10 @@ pub struct Report {
     pub findings_opened: u64,
     /// Findings resolved.
     pub findings_resolved: u64,
+    /// Tokens ended because their issuers lost access.
+    pub revoked: u64,
+    /// Tokens whose time is over for that, and whose end waits.
+    pub revocations_waiting: u64,
     /// Tokens that were due and looked at.
     pub tokens_due: u64,
     /// Notices planned.

@@ -12,13 +12,13 @@ use crate::store::{AuditRow, Tx};
 use super::{Engine, Error, LISTING_TIMEOUT, Watched, judge};
 
 /// What is written down before the source is asked.
-const ATTEMPT: &str = "token.revoke";
+pub(super) const ATTEMPT: &str = "token.revoke";
 /// What is written down when the token has ended.
-const DONE: &str = "token.revoked";
+pub(super) const DONE: &str = "token.revoked";
 /// What is written down when it has not.
-const FAILED: &str = "token.revoke_failed";
+pub(super) const FAILED: &str = "token.revoke_failed";
 /// What is written down when nobody knows whether it has.
-const IN_DOUBT: &str = "token.revoke_unknown";
+pub(super) const IN_DOUBT: &str = "token.revoke_unknown";
 
 /// Somebody's word that a token is to end.
 #[derive(Debug, Clone, Copy)]
@@ -127,7 +127,8 @@ impl Engine {
         Ok(last.is_some_and(|entry| [ATTEMPT, IN_DOUBT].contains(&entry.action.as_str())))
     }
 
-    async fn settle_revoked(&self, order: Order<'_>) -> Result<Revoked, Error> {
+    /// Writes down that a token has ended, settles what was owed about it, and tells those whom it concerns.
+    pub(super) async fn settle_revoked(&self, order: Order<'_>) -> Result<Revoked, Error> {
         let now = self.now();
         let mut tx = self.store.begin().await?;
         // A sync may have learned more of it meanwhile.
@@ -210,6 +211,6 @@ fn is_in_doubt(error: &Error, was_in_doubt: bool) -> bool {
 }
 
 /// What the trail calls a token: something that the command line takes, too.
-fn subject(token: &Token) -> String {
+pub(super) fn subject(token: &Token) -> String {
     format!("{}/{}", token.source, token.external_id)
 }

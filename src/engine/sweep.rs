@@ -88,7 +88,14 @@ impl Engine {
     ) {
         let lost = CancellationToken::new();
         let jobs = async {
-            for job in [Job::Sync, Job::Judge, Job::Plan, Job::Tell, Job::Purge] {
+            for job in [
+                Job::Sync,
+                Job::Judge,
+                Job::Respond,
+                Job::Plan,
+                Job::Tell,
+                Job::Purge,
+            ] {
                 if !stop.is_cancelled() && !report.store_down {
                     self.perform(job, options, stop, report).await;
                 }
@@ -118,6 +125,7 @@ impl Engine {
                     self.sync_directories(options, report).await
                 }
                 Job::Judge => self.judge(report).await,
+                Job::Respond => self.respond(options, stop, report).await,
                 Job::Plan => self.plan(report).await,
                 Job::Tell => self.tell_sources(options, report).await,
                 Job::Deliver => self.deliver(stop, report).await,

@@ -164,6 +164,8 @@ pub struct RevokedEntry {
     pub evidence: String,
     /// Since when.
     pub since: DateTime<Utc>,
+    /// The finding, and when lapsed ends the token for it, where it does.
+    pub end: Option<(Uuid, DateTime<Utc>)>,
     /// Why this person gets it.
     pub ground: Ground,
     /// The page of its source where people see to it.

@@ -365,6 +365,7 @@ fn revoked(tokens: i64) -> Letter {
         let person = format!("leaver{}@example.org", n * 4 / tokens.max(1));
         token.issuer = Some(address(&person));
         Entry::Revoked(RevokedEntry {
+            end: None,
             token,
             evidence: format!(
                 "status \"disabled\" in people.csv, line {}",

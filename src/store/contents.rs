@@ -43,6 +43,10 @@ pub struct ContentRow {
     pub evidence: Option<String>,
     /// Since when.
     pub evidence_since: Option<DateTime<Utc>>,
+    /// The finding that says so.
+    pub finding_id: Option<Uuid>,
+    /// When the token is to be ended for it.
+    pub revoke_at: Option<DateTime<Utc>>,
     /// What a server said of the issuer's dead mailbox.
     pub issuer_dead: Option<String>,
 }
@@ -60,6 +64,8 @@ struct NoticeTokenRow {
     token_id: Option<Uuid>,
     evidence: Option<String>,
     evidence_since: Option<DateTime<Utc>>,
+    finding_id: Option<Uuid>,
+    revoke_at: Option<DateTime<Utc>>,
     issuer_dead: Option<String>,
 }
 
@@ -105,7 +111,7 @@ impl Tx {
             let mut query = QueryBuilder::<Db>::new(
                 "SELECT * FROM (
                     SELECT n.mail_id, n.topic, n.step, n.ground, n.send_at, n.title, n.detail, n.subject, n.token_id,
-                           f.evidence, f.since AS evidence_since, a.reason AS issuer_dead,
+                           f.evidence, f.since AS evidence_since, f.id AS finding_id, f.revoke_at, a.reason AS issuer_dead,
                            ROW_NUMBER() OVER (PARTITION BY n.mail_id
                                ORDER BY CASE n.topic WHEN 'alert' THEN 0 WHEN 'summary' THEN 0 WHEN 'sso_revoked' THEN 1
                                         WHEN 'revoked' THEN 2 ELSE 3 END,
@@ -161,6 +167,8 @@ impl NoticeTokenRow {
             token,
             evidence: self.evidence,
             evidence_since: self.evidence_since,
+            finding_id: self.finding_id,
+            revoke_at: self.revoke_at,
             issuer_dead: self.issuer_dead,
         })
     }

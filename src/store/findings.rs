@@ -32,6 +32,8 @@ pub struct FindingRow {
     pub evidence: String,
     /// `open`, `acknowledged` or `resolved`.
     pub state: String,
+    /// When its token is to be ended by the policy; `None` where it is not.
+    pub revoke_at: Option<DateTime<Utc>>,
 }
 
 /// A finding to be opened.
@@ -195,7 +197,7 @@ impl Tx {
 
     /// Closes a finding.
     pub async fn resolve_finding(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<()> {
-        on!(self, c: Db => sqlx::query("UPDATE finding SET state = 'resolved', resolved_at = $2 WHERE id = $1")
+        on!(self, c: Db => sqlx::query("UPDATE finding SET state = 'resolved', resolved_at = $2, revoke_at = NULL WHERE id = $1")
             .bind(id).bind(now).execute(c).await.map(drop))?;
         Ok(())
     }
@@ -280,7 +282,7 @@ impl Tx {
     /// Accepts a finding until an instant; `false` when it is resolved by now.
     pub async fn acknowledge_finding(&mut self, id: Uuid, until: DateTime<Utc>) -> Result<bool> {
         let done = on!(self, c: Db => sqlx::query(
-            "UPDATE finding SET state = 'acknowledged', acknowledged_until = $2
+            "UPDATE finding SET state = 'acknowledged', acknowledged_until = $2, revoke_at = NULL
              WHERE id = $1 AND state <> 'resolved'")
             .bind(id).bind(until).execute(c).await.map(|done| done.rows_affected()))?;
         Ok(done > 0)
@@ -334,7 +336,7 @@ impl Tx {
 /// A finding as it is at the instant that follows, with what people call what it is about.
 const FINDING: &str = "SELECT f.id, f.token_id, f.source,
         CASE WHEN t.id IS NULL THEN f.source WHEN t.name = '' THEN t.external_id ELSE t.name END AS token_name,
-        f.kind, f.severity, f.since, f.evidence,
+        f.kind, f.severity, f.since, f.evidence, f.revoke_at,
         CASE WHEN f.state = 'acknowledged' AND f.acknowledged_until <= ";
 const FINDING_FROM: &str = " THEN 'open' ELSE f.state END AS state
     FROM finding f LEFT JOIN token t ON t.id = f.token_id";

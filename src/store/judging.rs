@@ -168,7 +168,7 @@ impl Tx {
         for ids in ids.chunks(CHUNK) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
-                    "UPDATE finding SET state = 'resolved', resolved_at = ");
+                    "UPDATE finding SET revoke_at = NULL, state = 'resolved', resolved_at = ");
                 query.push_bind(now).push(" WHERE id IN (");
                 let mut list = query.separated(", ");
                 for id in ids { list.push_bind(*id); }

@@ -32,6 +32,7 @@ pub fn settings() -> Settings {
     Settings {
         sweep: Schedule::new("* * * * *", chrono_tz::UTC).unwrap(),
         summary: None,
+        response: None,
         lease: TimeDelta::seconds(30),
         backoff: Backoff {
             min: TimeDelta::minutes(1),

@@ -121,6 +121,7 @@ impl Row for FindingRow {
         "since",
         "evidence",
         "state",
+        "revoke_at",
     ];
     const COLUMNS: &'static [Column<Self>] = &[
         // Those of one sweep begin alike, with its time, which takes 13 characters.

@@ -166,6 +166,8 @@ pub struct FindingRow {
     pub evidence: String,
     /// What has become of it.
     pub state: FindingState,
+    /// When its token is to be ended by the policy; null where it is not.
+    pub revoke_at: Option<Instant>,
 }
 
 /// A person's status at one directory.

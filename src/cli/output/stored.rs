@@ -80,6 +80,7 @@ impl FindingRow {
             since: Instant(row.since),
             evidence: row.evidence,
             state: word(&row.state)?,
+            revoke_at: row.revoke_at.map(Instant),
         })
     }
 }
