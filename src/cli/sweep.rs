@@ -127,7 +127,10 @@ pub(super) fn told(report: &Report) -> String {
             (r.unexpired, "no longer expired"),
             (r.expired_told, "made known to their source as expired"),
             (r.revoked, "ended: their issuers lost access"),
-            (r.revocations_waiting, "to be ended for that, waiting: see `lapsed sweep --dry-run`"),
+            (
+                r.revocations_waiting,
+                "to be ended for that, waiting: see `lapsed sweep --dry-run`",
+            ),
         ],
     );
     line("rows", &[(r.rows_refused, "refused")]);

@@ -55,9 +55,9 @@ fn response(table: &mut Table) -> Option<Response> {
             field.span(TimeDelta::hours(1))
         }),
         max_per_day: table.or("max_revocations_per_day", 10, |field| {
-            field.whole(1..=10_000).map_err(|said| {
-                format!("{said}; to end none, set policy.sso_revoked = \"flag\"")
-            })
+            field
+                .whole(1..=10_000)
+                .map_err(|said| format!("{said}; to end none, set policy.sso_revoked = \"flag\""))
         }),
     };
     is_wanted.then_some(response)

@@ -8,9 +8,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::domain::response::{self, Countdown, Decision, Doubt, Facts, Loss, Trail, Wait};
-use crate::domain::{
-    FindingState, NewNotice, Occurrence, Response, Status, Token, TokenId, Topic,
-};
+use crate::domain::{FindingState, NewNotice, Occurrence, Response, Status, Token, TokenId, Topic};
 use crate::store::{DueLoss, IdentityRow, LossRow, Tx};
 
 use super::revoke::{Order, subject};
@@ -336,7 +334,8 @@ impl Engine {
         let countdown = response.countdown(loss.id, loss.acknowledged_until, now);
         let warnings = tx.warnings_of(&[token.id]).await?;
         let mut warnings = warnings.iter();
-        let of_countdown = warnings.find(|it| countdown.is_some_and(|c| c.ends_at == it.generation));
+        let of_countdown =
+            warnings.find(|it| countdown.is_some_and(|c| c.ends_at == it.generation));
         let warned_at = of_countdown.and_then(|it| it.sent_at);
         let ends_at = countdown.map_or(now, |it| response.revoke_at(it, warned_at, now));
         let lost = match &token.issuer {

@@ -4,6 +4,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
+use uuid::Uuid;
+
 use crate::domain::{
     Address, Expiry, ExpiryOrigin, FindingKind, Ground, Severity, Status, Step, Token, TokenId,
 };
@@ -53,6 +55,9 @@ fn as_of_now() -> Vec<Sample> {
         sample("revoked_access", revoked(1)),
         sample("revoked_access-many", revoked(9)),
         sample("revoked_access-long", revoked(250)),
+        sample("revoked_access-ending", ending(1)),
+        sample("revoked_access-endings", ending(9)),
+        sample("revoked_access-endings-long", ending(90)),
         sample("revoked", ended()),
         sample("revoked-bare", ended_bare()),
         sample("digest-revoked", all_ended()),
@@ -113,6 +118,9 @@ impl Letter {
                 }
                 Entry::Revoked(entry) => {
                     entry.since += by;
+                    if let Some((_, at)) = &mut entry.end {
+                        *at += by;
+                    }
                     &mut entry.token
                 }
                 Entry::Ended(entry) => {
@@ -378,6 +386,21 @@ fn revoked(tokens: i64) -> Letter {
     });
     let entries = entries.collect();
     letter("10", entries)
+}
+
+/// Those that lapsed ends by itself.
+fn ending(tokens: i64) -> Letter {
+    let mut letter = revoked(tokens);
+    for (n, entry) in (1_u32..).zip(&mut letter.entries) {
+        if let Entry::Revoked(entry) = entry {
+            let at = now() + TimeDelta::days(1) + TimeDelta::hours((n / 9).into());
+            entry.end = Some((
+                Uuid::from_u128(0x019a_0000_0000_7000_8000_0000_0000_0000 + u128::from(n)),
+                at,
+            ));
+        }
+    }
+    letter
 }
 
 fn alert() -> Letter {

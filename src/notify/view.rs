@@ -1,6 +1,7 @@
 //! What templates see: a letter in words. The facts are put into phrases here; which of them a mail
 //! shows, and the sentences around them, are the templates' own.
 
+mod ending;
 mod facts;
 mod list;
 mod more;

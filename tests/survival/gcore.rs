@@ -14,14 +14,14 @@ use crate::stub::{Answer, Asked, Stub};
 use crate::traps::{LEAKED, TRAPS, is_nowhere, swept_log};
 use crate::world::{Db, World};
 
-const OWN: &str = "7_0wn-s3cret-of-gcore";
+pub const OWN: &str = "7_0wn-s3cret-of-gcore";
 
 /// An account at Gcore, as its tokens and users stand at present.
 #[derive(Clone, Default)]
-struct Gcore(Arc<Mutex<State>>);
+pub struct Gcore(Arc<Mutex<State>>);
 
 #[derive(Default)]
-struct State {
+pub struct State {
     tokens: BTreeMap<i64, Value>,
     users: BTreeMap<i64, Value>,
     /// Answers that are given instead, by path.
@@ -31,10 +31,10 @@ struct State {
     is_stubborn: bool,
 }
 
-const V2: &str = "/iam/v2/clients/456/tokens";
+pub const V2: &str = "/iam/v2/clients/456/tokens";
 const V1: &str = "/iam/clients/456/tokens";
 
-fn token(id: i64, user: i64, fields: Value) -> Value {
+pub fn token(id: i64, user: i64, fields: Value) -> Value {
     let mut token = json!({
         "id": id, "name": format!("token {id}"), "description": "It's my token",
         "exp_date": null, "expired": false, "deleted": false,
@@ -50,7 +50,7 @@ fn token(id: i64, user: i64, fields: Value) -> Value {
     token
 }
 
-fn user(id: i64, group: i64, fields: Value) -> Value {
+pub fn user(id: i64, group: i64, fields: Value) -> Value {
     let mut user = json!({
         "id": id, "email": format!("user{id}@example.org"), "name": "John Doe", "activated": true,
         "is_active": true, "deleted": false, "sso_auth": false, "auth_types": ["password"],
@@ -71,41 +71,46 @@ fn merge(into: &mut Value, fields: Value) {
 
 impl Gcore {
     /// With the connector's own token, of an administrator.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let gcore = Self::default();
         gcore.token(token(7, 1, json!({"name": "lapsed"})));
         gcore.user(user(1, 1, json!({})));
         gcore
     }
 
-    fn token(&self, token: Value) -> &Self {
+    pub fn token(&self, token: Value) -> &Self {
         let id = token["id"].as_i64().unwrap();
         self.0.lock().unwrap().tokens.insert(id, token);
         self
     }
 
-    fn user(&self, user: Value) -> &Self {
+    pub fn user(&self, user: Value) -> &Self {
         let id = user["id"].as_i64().unwrap();
         self.0.lock().unwrap().users.insert(id, user);
         self
     }
 
-    fn instead(&self, path: &str, answer: fn() -> Answer) -> &Self {
+    /// Whether a token is still there.
+    pub fn has(&self, id: i64) -> bool {
+        self.0.lock().unwrap().tokens.contains_key(&id)
+    }
+
+    pub fn instead(&self, path: &str, answer: fn() -> Answer) -> &Self {
         let mut state = self.0.lock().unwrap();
         state.instead.insert(path.to_owned(), answer);
         self
     }
 
-    fn mended(&self) {
+    pub fn mended(&self) {
         self.0.lock().unwrap().instead.clear();
     }
 
-    fn start(&self) -> Stub {
+    pub fn start(&self) -> Stub {
         let gcore = self.clone();
         Stub::start(move |asked| gcore.answer(asked))
     }
 
-    fn answer(&self, asked: &Asked) -> Answer {
+    pub fn answer(&self, asked: &Asked) -> Answer {
         let mut state = self.0.lock().unwrap();
         if let Some(answer) = state.instead.get(&asked.path) {
             return answer();
@@ -539,7 +544,7 @@ async fn a_token_is_ended_and_looked_for_again() {
 }
 
 /// A world with the account as its source, a day before a token ends.
-fn world(db: Db, stub: &Stub) -> World {
+pub fn world(db: Db, stub: &Stub) -> World {
     let mut world = World::new(db);
     world.table(&format!(
         "[[source]]\nname = \"gcore\"\nkind = \"gcore\"\nurl = \"{}\"\ntoken = {{ file = \"token\" }}\nallow_revoke = true",

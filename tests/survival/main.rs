@@ -27,6 +27,7 @@ mod people;
 mod postgres;
 mod rancher;
 mod scim;
+mod response;
 mod several;
 mod sources;
 mod sql;

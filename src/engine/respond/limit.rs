@@ -26,8 +26,12 @@ impl Engine {
     /// answer, and that are gone by now.
     pub(super) async fn settle_cut_off(&self, report: &mut Report) -> Result<(), Error> {
         let trail = self.trail(self.now()).await?;
-        let in_doubt = trail.in_doubt().filter_map(|subject| subject.split_once('/'));
-        let ids: Vec<TokenId> = in_doubt.map(|(source, id)| TokenId::of(source, id)).collect();
+        let in_doubt = trail
+            .in_doubt()
+            .filter_map(|subject| subject.split_once('/'));
+        let ids: Vec<TokenId> = in_doubt
+            .map(|(source, id)| TokenId::of(source, id))
+            .collect();
         if ids.is_empty() {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::{
     domain::{Expiry, ExpiryOrigin, Ground, Token, Topic},
@@ -13,6 +14,7 @@ use crate::{
 
 use super::{
     Alert, Link,
+    ending::Ending,
     facts::{Situation, Use},
     more::More,
     summary::Summary,
@@ -86,6 +88,8 @@ pub(super) struct List {
     late: Option<String>,
     /// `3 of these dates are of our policy …`, where any is.
     by_policy: Option<String>,
+    /// What lapsed ends by itself and how to stop it, where it does.
+    ending: Option<Ending>,
     /// Whether all of them are revoked, so that there is nothing to delete or to let lapse.
     all_revoked: bool,
     /// Why issuers are not told, where the rows have no room for it: `40: the token has no issuer`.
@@ -151,6 +155,7 @@ impl List {
             more: More::of(rest, letter),
             late: late(&items, letter),
             by_policy: by_policy(&items),
+            ending: Ending::of(&items, letter, rich),
             all_revoked: count(&items, letter, Section::Ended) == items.len() + uncounted(letter),
             instead_of_issuer: if rich { Vec::new() } else { reasons(&items) },
             listed,
@@ -227,6 +232,14 @@ impl<'a> Item<'a> {
             Subject::Ended(entry) => return entry.at,
         };
         self.token.expiry.at().unwrap_or(due)
+    }
+
+    /// The finding for which lapsed ends the token, and when, where it does.
+    pub fn end(&self) -> Option<(Uuid, DateTime<Utc>)> {
+        match self.entry {
+            Subject::Revoked(entry) => entry.end,
+            Subject::Expiry(_) | Subject::Ended(_) => None,
+        }
     }
 
     fn last_use(&self, letter: &Letter) -> Use {
@@ -329,7 +342,11 @@ fn row(item: &Item<'_>, letter: &Letter, rich: bool) -> Row {
     if !rich {
         let source = plain::line(&token.source, plain::NAME_IN_SUBJECT);
         let tail = format!("{source} {id} {}", last_use.short);
-        let tail = tail.trim_end().to_owned();
+        let mut tail = tail.trim_end().to_owned();
+        if let Some((_, at)) = item.end() {
+            let day = wording::short_day(at, letter.now, letter.zone);
+            tail = format!("{tail}, ends on {day}");
+        }
         return Row {
             clock,
             name,
@@ -347,6 +364,11 @@ fn row(item: &Item<'_>, letter: &Letter, rich: bool) -> Row {
     }
     if let Subject::Ended(entry) = item.entry {
         lines.push(ending(entry));
+    }
+    if let Some((finding, at)) = item.end() {
+        let at = wording::exact(at, letter.zone);
+        lines.push(format!("lapsed ends it on {at}"));
+        lines.push(format!("finding {finding}"));
     }
     let tail = match item.section {
         Section::Expiring => {

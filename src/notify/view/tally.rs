@@ -100,14 +100,24 @@ pub(super) fn headline(summary: &str, items: &[Item<'_>], letter: &Letter) -> St
     };
     let mixed = items.len() < letter.entries.len()
         || items.iter().any(|item| item.section != first.section);
-    match (first.section, items) {
+    let ends = items.iter().filter_map(Item::end).map(|(_, at)| at);
+    let end = ends.min().map(|at| wording::left(at - letter.now));
+    match (first.section, items, end) {
         _ if mixed => summary.to_owned(),
-        (Section::Revoked, [_]) => {
+        (Section::Revoked, [item], Some(left)) => {
+            let name = short_name(item.token);
+            format!("Token {name} ends in {left}: its issuer lost access")
+        }
+        (Section::Revoked, _, Some(left)) => {
+            let tokens = wording::counted(items.len() + uncounted(letter), "token");
+            format!("{tokens} of people without access, the first ends in {left}")
+        }
+        (Section::Revoked, [_], None) => {
             let name = short_name(first.token);
             format!("Token {name} still works, but its issuer lost access")
         }
-        (Section::Revoked | Section::Ended, _) => summary.to_owned(),
-        (Section::Expired | Section::Expiring, _) => {
+        (Section::Revoked | Section::Ended, ..) => summary.to_owned(),
+        (Section::Expired | Section::Expiring, ..) => {
             let name = plain::line(&short_name(first.token), 30);
             let day = wording::day(first.at(), letter.zone);
             format!("{summary}, first {name} on {day}")
