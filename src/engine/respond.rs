@@ -54,7 +54,6 @@ impl Engine {
         let Some(response) = self.settings.response.filter(|_| !revocable.is_empty()) else {
             return Ok(());
         };
-        self.settle_cut_off(report).await?;
         self.announce(response, &revocable, report).await?;
         self.end_due(response, options, stop, report).await
     }
@@ -277,7 +276,8 @@ impl Engine {
     ) -> Result<u64, Error> {
         let now = self.now();
         let trail = self.trail(now).await?;
-        let Some(prospect) = self.prospect(loss.id, response, &trail, now).await? else {
+        let found = self.prospect(loss.id, response, &trail, &[], now).await?;
+        let Some(prospect) = found else {
             return Ok(0);
         };
         match prospect.decision {
@@ -316,12 +316,13 @@ impl Engine {
     }
 
     /// What is to be done about the token of a finding by what is known at this moment; none where there is no
-    /// such finding.
+    /// such finding. Directories that are `read_first` are not yet as old as they look.
     async fn prospect(
         &self,
         finding: Uuid,
         response: Response,
         trail: &Trail,
+        read_first: &[&str],
         now: DateTime<Utc>,
     ) -> Result<Option<Prospect>, Error> {
         let mut tx = self.store.read().await?;
@@ -342,7 +343,7 @@ impl Engine {
             Some(issuer) => tx.losses_of(issuer.key()).await?,
             None => Vec::new(),
         };
-        let losses = self.weighed(&mut tx, &lost, now).await?;
+        let losses = self.weighed(&mut tx, &lost, read_first, now).await?;
         let source = tx.source(&token.source).await?;
         let subject = subject(&token);
         let facts = Facts {
@@ -374,17 +375,19 @@ impl Engine {
         &self,
         tx: &mut Tx,
         lost: &[IdentityRow],
+        read_first: &[&str],
         now: DateTime<Utc>,
     ) -> Result<Vec<Loss>, Error> {
         let rows = tx.directories().await?;
         let fresh = self.fresh(&rows, now);
+        let is_fresh = |name: &String| fresh.contains(name) || read_first.contains(&name.as_str());
         let is_known = |it: &&IdentityRow| self.directories.iter().any(|d| d.name == it.directory);
         let weighed = lost.iter().filter(is_known).map(|identity| {
             let row = rows.iter().find(|row| row.name == identity.directory);
             let doubt = match row {
                 Some(row) if row.held.is_some() => Some(Doubt::Held),
                 Some(row) if row.standing.failures > 0 => Some(Doubt::Failing),
-                _ if !fresh.contains(&identity.directory) => Some(Doubt::Stale),
+                _ if !is_fresh(&identity.directory) => Some(Doubt::Stale),
                 _ => None,
             };
             Loss {
@@ -406,6 +409,8 @@ impl Engine {
         let now = self.now();
         let names = self.sources.iter().map(|watched| watched.name.clone());
         let names: Vec<String> = names.filter(|name| options.takes(name)).collect();
+        let directories = self.directories.iter().map(|watched| watched.name.as_str());
+        let read_first: Vec<&str> = directories.filter(|name| options.takes(name)).collect();
         let mut trail = self.trail(now).await?;
         let (mut after, mut found) = (Uuid::nil(), Vec::new());
         loop {
@@ -417,8 +422,10 @@ impl Engine {
             };
             after = last.id;
             for loss in &losses {
-                let prospect = self.prospect(loss.id, response, &trail, now).await?;
-                let Some(prospect) = prospect else { continue };
+                let prospect = self.prospect(loss.id, response, &trail, &read_first, now);
+                let Some(prospect) = prospect.await? else {
+                    continue;
+                };
                 if prospect.decision == Decision::Revoke {
                     trail.foresee(subject(&prospect.token), now);
                 }

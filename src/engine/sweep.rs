@@ -124,7 +124,11 @@ impl Engine {
                     self.sync_sources(options, report).await?;
                     self.sync_directories(options, report).await
                 }
-                Job::Judge => self.judge(report).await,
+                Job::Judge => {
+                    // Before its finding closes: whom it concerns depends on that.
+                    self.settle_cut_off(report).await?;
+                    self.judge(report).await
+                }
                 Job::Respond => self.respond(options, stop, report).await,
                 Job::Plan => self.plan(report).await,
                 Job::Tell => self.tell_sources(options, report).await,

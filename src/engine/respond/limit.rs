@@ -24,7 +24,10 @@ impl Engine {
 
     /// Settles tokens that the policy has ended without learning of it, because it was cut off or had no
     /// answer, and that are gone by now.
-    pub(super) async fn settle_cut_off(&self, report: &mut Report) -> Result<(), Error> {
+    pub(in crate::engine) async fn settle_cut_off(&self, report: &mut Report) -> Result<(), Error> {
+        if self.settings.response.is_none() {
+            return Ok(());
+        }
         let trail = self.trail(self.now()).await?;
         let in_doubt = trail
             .in_doubt()
