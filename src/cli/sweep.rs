@@ -103,6 +103,23 @@ pub(super) fn exit(report: &Report) -> Exit {
     failed.or(deferred)
 }
 
+/// What became of tokens.
+fn of_tokens(r: &Report) -> [(u64, &'static str); 8] {
+    [
+        (r.tokens_new, "new"),
+        (r.tokens_changed, "changed"),
+        (r.tokens_gone, "gone"),
+        (r.expired, "expired"),
+        (r.unexpired, "no longer expired"),
+        (r.expired_told, "made known to their source as expired"),
+        (r.revoked, "ended: their issuers lost access"),
+        (
+            r.revocations_waiting,
+            "to be ended for that, waiting: see `lapsed sweep --dry-run`",
+        ),
+    ]
+}
+
 /// A report for people: a line for each thing that happened.
 pub(super) fn told(report: &Report) -> String {
     let mut text = String::new();
@@ -117,22 +134,7 @@ pub(super) fn told(report: &Report) -> String {
         }
     };
     let r = report;
-    line(
-        "tokens",
-        &[
-            (r.tokens_new, "new"),
-            (r.tokens_changed, "changed"),
-            (r.tokens_gone, "gone"),
-            (r.expired, "expired"),
-            (r.unexpired, "no longer expired"),
-            (r.expired_told, "made known to their source as expired"),
-            (r.revoked, "ended: their issuers lost access"),
-            (
-                r.revocations_waiting,
-                "to be ended for that, waiting: see `lapsed sweep --dry-run`",
-            ),
-        ],
-    );
+    line("tokens", &of_tokens(r));
     line("rows", &[(r.rows_refused, "refused")]);
     line(
         "sources",

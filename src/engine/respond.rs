@@ -326,13 +326,13 @@ impl Engine {
         now: DateTime<Utc>,
     ) -> Result<Option<Prospect>, Error> {
         let mut tx = self.store.read().await?;
-        let Some(loss) = tx.loss(finding).await? else {
+        let Some(row) = tx.loss(finding).await? else {
             return Ok(None);
         };
-        let Some(token) = tx.tokens_by_id(&[TokenId(loss.token_id)]).await?.pop() else {
+        let Some(token) = tx.tokens_by_id(&[TokenId(row.token_id)]).await?.pop() else {
             return Ok(None);
         };
-        let countdown = response.countdown(loss.id, loss.acknowledged_until, now);
+        let countdown = response.countdown(row.id, row.acknowledged_until, now);
         let warnings = tx.warnings_of(&[token.id]).await?;
         let mut warnings = warnings.iter();
         let of_countdown =
@@ -347,10 +347,10 @@ impl Engine {
         let source = tx.source(&token.source).await?;
         let subject = subject(&token);
         let facts = Facts {
-            finding: state(&loss, now),
+            finding: state(&row, now),
             token: token.status_at(now),
             refused: self.may_revoke(&token).err().map(|why| why.to_string()),
-            revoke_at: loss.revoke_at.unwrap_or(ends_at).max(ends_at),
+            revoke_at: row.revoke_at.unwrap_or(ends_at).max(ends_at),
             is_warned: warned_at.is_some(),
             is_source_failing: source.is_some_and(|source| source.standing.failures > 0),
             losses,
@@ -362,7 +362,8 @@ impl Engine {
             Decision::Revoke if is_full => Decision::Wait(Wait::Limit(limit)),
             decision => decision,
         };
-        let said = lost.first();
+        let is_named = |it: &&IdentityRow| facts.losses.iter().any(|l| l.directory == it.directory);
+        let said = lost.iter().find(is_named);
         Ok(Some(Prospect {
             evidence: said.map(|it| judge::evidence(it, it.observed_at.unwrap_or(now))),
             token,

@@ -9,6 +9,7 @@ mod notices;
 mod opening;
 mod people;
 mod planning;
+mod responding;
 mod runs;
 mod tokens;
 mod views;

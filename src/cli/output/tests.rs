@@ -104,6 +104,7 @@ fn finding() -> FindingRow {
         since: days(-9),
         evidence: "status \"disabled\" in people.csv, line 7".into(),
         state: FindingState::Open,
+        revoke_at: None,
     }
 }
 

@@ -93,6 +93,9 @@ fn bad_values_say_what_to_write() {
         "http.listen = ''",
         "retention.runs = '1h'",
         "delivery.lease = '500ms'",
+        "policy.sso_revoked = 'delete'",
+        "policy.revoke_after = '10m'",
+        "policy.max_revocations_per_day = 0",
         "[delivery]\nretry_min = '2h'\nretry_max = '1h'\ngive_up = '30m'",
     ]), @r#"
     lapsed.toml:1:17: notify.steps[0]: "7" is not a time before expiry; write it as 7d, 36h or 90m, at most 3650d

@@ -237,6 +237,31 @@ fn nought_means_no_limit() {
 }
 
 #[test]
+fn tokens_of_people_without_access_are_only_flagged_unless_more_is_said() {
+    use crate::domain::Response;
+
+    let policy = |text: &str| load(text, &[]).policy.response;
+    assert_eq!(policy(""), None);
+    let flag = "policy.sso_revoked = 'flag'\npolicy.revoke_after = '1h'";
+    assert_eq!(policy(flag), None);
+    assert_eq!(
+        policy("policy.sso_revoked = 'revoke'"),
+        Some(Response {
+            revoke_after: TimeDelta::days(3),
+            max_per_day: 10,
+        })
+    );
+    let all = "[policy]\nsso_revoked = 'revoke'\nrevoke_after = '12h'\nmax_revocations_per_day = 1";
+    assert_eq!(
+        policy(all),
+        Some(Response {
+            revoke_after: TimeDelta::hours(12),
+            max_per_day: 1,
+        })
+    );
+}
+
+#[test]
 fn spans_of_time_are_written_with_units() {
     let config = load(
         "policy.max_ttl = '90d'\npolicy.unused_after = 'off'\nnotify.merge_ahead = '1h 30m'",
