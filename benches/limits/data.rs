@@ -328,6 +328,7 @@ pub async fn engine(
 fn settings(connections: usize) -> anyhow::Result<Settings> {
     let days = TimeDelta::days;
     Ok(Settings {
+        response: None,
         sweep: Schedule::new("* * * * *", chrono_tz::UTC)?,
         summary: None,
         lease: TimeDelta::seconds(30),

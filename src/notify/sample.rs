@@ -1,18 +1,19 @@
 //! Sample letters: every template with all it can say and with nothing, awkward names, long lists.
 //! They check templates when they are loaded and show what mails look like.
 
+mod leavers;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
-
-use uuid::Uuid;
 
 use crate::domain::{
     Address, Expiry, ExpiryOrigin, FindingKind, Ground, Severity, Status, Step, Token, TokenId,
 };
 
+use self::leavers::{ending, revoked};
 use super::letter::{
-    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, RevokedEntry,
-    SummaryEntry, Unreachable,
+    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, SummaryEntry,
+    Unreachable,
 };
 
 /// A letter with a name.
@@ -362,45 +363,6 @@ fn awkward_digest() -> Letter {
     });
     let entries = entries.collect();
     letter("09", entries)
-}
-
-fn revoked(tokens: i64) -> Letter {
-    let entries = (0..tokens).map(|n| {
-        let mut token = one_of_many(n).token;
-        if n % 3 == 0 {
-            token.expiry = Expiry::Never;
-        }
-        let person = format!("leaver{}@example.org", n * 4 / tokens.max(1));
-        token.issuer = Some(address(&person));
-        Entry::Revoked(RevokedEntry {
-            end: None,
-            token,
-            evidence: format!(
-                "status \"disabled\" in people.csv, line {}",
-                n * 4 / tokens.max(1) + 2
-            ),
-            since: now() - TimeDelta::days(9),
-            ground: Ground::Admin,
-            page: None,
-        })
-    });
-    let entries = entries.collect();
-    letter("10", entries)
-}
-
-/// Those that lapsed ends by itself.
-fn ending(tokens: i64) -> Letter {
-    let mut letter = revoked(tokens);
-    for (n, entry) in (1_u32..).zip(&mut letter.entries) {
-        if let Entry::Revoked(entry) = entry {
-            let at = now() + TimeDelta::days(1) + TimeDelta::hours((n / 9).into());
-            entry.end = Some((
-                Uuid::from_u128(0x019a_0000_0000_7000_8000_0000_0000_0000 + u128::from(n)),
-                at,
-            ));
-        }
-    }
-    letter
 }
 
 fn alert() -> Letter {

@@ -461,7 +461,7 @@ fn the_json_of_each_row_is_a_contract() {
     {"id":"00000000-0000-0000-0000-000000000001","token_id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","token_name":"ci-deploy","topic":"expiry","step":"7d","recipient":"ada.lovelace@example.org","channel":"mail","state":"sent","send_at":"2026-11-21T09:00:00Z","planned_at":"2026-11-21T09:00:00Z","sent_at":"2026-11-21T09:00:00Z","attempts":1,"message_id":"<1@lapsed>","reason":null}
     "#);
     insta::assert_snapshot!(line(print(Format::Jsonl, file(), &[finding()])), @r#"
-    {"id":"00000000-0000-0000-0000-000000000002","token_id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","token_name":"ci-deploy","kind":"sso_revoked","severity":"critical","since":"2026-11-12T09:00:00Z","evidence":"status \"disabled\" in people.csv, line 7","state":"open"}
+    {"id":"00000000-0000-0000-0000-000000000002","token_id":"507bae5b-6920-5b53-b7a2-e5e8fc59729e","token_name":"ci-deploy","kind":"sso_revoked","severity":"critical","since":"2026-11-12T09:00:00Z","evidence":"status \"disabled\" in people.csv, line 7","state":"open","revoke_at":null}
     "#);
     insta::assert_snapshot!(line(print(Format::Jsonl, file(), &[identity()])), @r#"
     {"email":"ada.lovelace@example.org","directory":"hr","status":"disabled","reason":null,"evidence":"status \"disabled\" in people.csv, line 7","observed_at":"2026-11-21T09:00:00Z","since":"2026-11-12T09:00:00Z","tokens":3,"known_status":"disabled","candidate":null,"candidate_since":null,"candidate_evidence":null}

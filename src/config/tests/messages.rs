@@ -116,6 +116,9 @@ fn bad_values_say_what_to_write() {
     lapsed.toml:1:15: http.listen: is empty; give it a value or leave it out
     lapsed.toml:1:18: retention.runs: 1h is out of range; at least 1day, at most 36500d
     lapsed.toml:1:18: delivery.lease: 500ms is out of range; at least 1s, at most 36500d
+    lapsed.toml:1:22: policy.sso_revoked: unknown word `delete`; allowed: flag, revoke
+    lapsed.toml:1:23: policy.revoke_after: 10m is out of range; at least 1h, at most 36500d
+    lapsed.toml:1:34: policy.max_revocations_per_day: must be a whole number from 1 to 10000; to end none, set policy.sso_revoked = "flag"
     the configuration has 2 problems:
       lapsed.toml:2:13: delivery.retry_min: must not be longer than retry_max
       lapsed.toml:3:13: delivery.retry_max: must not be longer than give_up
