@@ -83,10 +83,6 @@ impl Composer {
     fn revoked_of(&self, row: ContentRow) -> Option<RevokedEntry> {
         let token = row.token?;
         let end = row.finding_id.zip(row.revoke_at);
-        // A warning of an end that was called off meanwhile.
-        if row.step.is_some() && end.is_none() {
-            return None;
-        }
         Some(RevokedEntry {
             end,
             since: row.evidence_since.unwrap_or(row.send_at),
