@@ -196,7 +196,7 @@ pub(super) async fn restate(
 ) -> Result<(), Error> {
     for row in rows {
         let said = evidence(row, row.observed_at.unwrap_or(now));
-        for (finding, role) in tx.losses_of(&row.email_key, &row.directory).await? {
+        for (finding, role) in tx.open_losses_of(&row.email_key, &row.directory).await? {
             let severity = severity(row, role.as_deref());
             tx.restate_finding(finding, severity, &said).await?;
         }

@@ -167,7 +167,7 @@ impl Tx {
     }
 
     /// Open findings about tokens of this issuer that say what this directory says, with the tokens' roles.
-    pub async fn losses_of(
+    pub async fn open_losses_of(
         &mut self,
         issuer_key: &str,
         directory: &str,

@@ -198,9 +198,7 @@ fn what_is_wrong_with_an_entra_id_is_explained() {
       lapsed.toml:1:1: directory[0].client_id is missing; write for example client_id = "00000000-0000-0000-0000-000000000000" in [[directory]]
       lapsed.toml:1:1: directory[0].client_secret is missing; write for example client_secret = { file = "entra-secret" } in [[directory]]
       lapsed.toml:1:1: directory[0].tenant is missing; write for example tenant = "example.org" in [[directory]]
-    the configuration has 2 problems:
-      lapsed.toml:4:10: directory[0].tenant: "common" is no tenant; write the Directory (tenant) ID
-      lapsed.toml:5:13: directory[0].client_id: must be the Application (client) ID of the registered program
+    lapsed.toml:4:10: directory[0].tenant: "common" is no tenant; write the Directory (tenant) ID
     lapsed.toml:6:17: directory[0].client_secret: must be the value of the client secret, not its id
     lapsed.toml:7:15: directory[0].certificate: stands beside client_secret; a program signs in by one of them, leave out the other
     lapsed.toml:7:9: directory[0].cloud: unknown word `usa`; did you mean `us`? (allowed: global, us, us-dod, china)
