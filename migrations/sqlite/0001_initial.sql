@@ -178,7 +178,7 @@ CREATE TABLE directory (
     -- Why a pull waits for an operator, the losses in it that do, and his word on them.
     held              TEXT,
     held_at           TEXT,
-    held_fingerprint  TEXT,
+    held_turns  TEXT,
     verdict           TEXT CHECK (verdict IN ('released', 'rejected'))
 ) STRICT, WITHOUT ROWID;
 

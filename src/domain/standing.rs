@@ -123,6 +123,18 @@ impl Standing {
         (self.failures == TOLD_FROM).then_some(News::Failing { since })
     }
 
+    /// It asks to be left alone for so long that nothing of what it said holds any more: somebody must look,
+    /// as after failures.
+    pub fn blind(&mut self, since: DateTime<Utc>, said: String) -> Option<News> {
+        self.error = Some(said);
+        if self.failures >= TOLD_FROM {
+            return None;
+        }
+        self.failures = TOLD_FROM;
+        let since = *self.failing_since.get_or_insert(since);
+        Some(News::Failing { since })
+    }
+
     /// It asked to be left alone, which is no failure.
     pub fn deferred(&mut self, now: DateTime<Utc>, wait: TimeDelta) {
         self.last_sync_at = Some(now);

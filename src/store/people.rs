@@ -151,7 +151,7 @@ pub struct DirectoryRow {
     /// Since when it waits.
     pub held_at: Option<DateTime<Utc>>,
     /// The losses that wait.
-    pub held_fingerprint: Option<String>,
+    pub held_turns: Option<String>,
     /// An operator's word on them; the next sync follows it.
     pub verdict: Option<String>,
 }
@@ -312,20 +312,20 @@ impl Tx {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO directory (name, kind, last_sync_at, last_good_sync_at, error, failures, failing_since,
                                     deferred_until, people, groups, cursor, asked,
-                                    held, held_at, held_fingerprint, verdict)
+                                    held, held_at, held_turns, verdict)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
              ON CONFLICT (name) DO UPDATE SET kind = excluded.kind,
                 last_sync_at = excluded.last_sync_at, last_good_sync_at = excluded.last_good_sync_at,
                 error = excluded.error, failures = excluded.failures, failing_since = excluded.failing_since,
                 deferred_until = excluded.deferred_until, people = excluded.people, groups = excluded.groups,
                 cursor = excluded.cursor, asked = excluded.asked,
-                held = excluded.held, held_at = excluded.held_at, held_fingerprint = excluded.held_fingerprint,
+                held = excluded.held, held_at = excluded.held_at, held_turns = excluded.held_turns,
                 verdict = COALESCE(excluded.verdict,
-                    CASE WHEN directory.held_fingerprint = excluded.held_fingerprint THEN directory.verdict END)")
+                    CASE WHEN directory.held_turns = excluded.held_turns THEN directory.verdict END)")
             .bind(&row.name).bind(&row.kind).bind(standing.last_sync_at).bind(standing.last_good_sync_at)
             .bind(&standing.error).bind(standing.failures).bind(standing.failing_since)
             .bind(standing.deferred_until).bind(row.people).bind(&row.groups).bind(&row.cursor).bind(&row.asked)
-            .bind(&row.held).bind(row.held_at).bind(&row.held_fingerprint).bind(&row.verdict)
+            .bind(&row.held).bind(row.held_at).bind(&row.held_turns).bind(&row.verdict)
             .execute(c).await.map(drop))?;
         Ok(())
     }

@@ -64,6 +64,7 @@ struct Script {
     groups: Vec<Group>,
     refuses: bool,
     fails: bool,
+    defers: bool,
     fails_by_id: bool,
     extent: Extent,
     removed: Vec<String>,
@@ -80,6 +81,11 @@ impl Directory for Scripted {
         script.looked_up.clear();
         if script.fails {
             return Err(Error::CannotRevoke);
+        }
+        if script.defers {
+            let place = "GET https://corp.example.org/Users".to_owned();
+            let wait = std::time::Duration::from_mins(10);
+            return Err(lapsed::web::Error::Busy { place, wait }.into());
         }
         script.listed.iter().cloned().for_each(tell);
         let mut pulled = Pulled {
@@ -409,7 +415,8 @@ async fn a_group_is_left_when_it_was_read_twice(#[values(Db::Sqlite, Db::Postgre
     assert_eq!(world.identity(2).await.0, IdentityStatus::OutOfGroup);
     let evidence = world.evidence().await;
     assert!(
-        evidence[0].starts_with("corp says in none of the allowed groups (ops), read twice, "),
+        evidence[0]
+            .starts_with("corp says membership in none of the allowed groups (ops), read twice, "),
         "{evidence:?}"
     );
     world.script(|script| script.listed[2].is_member = Some(true));
@@ -556,6 +563,97 @@ async fn what_is_held_waits_for_a_word_and_follows_it(#[values(Db::Sqlite, Db::P
     let report = world.sweep().await;
     assert!(!report.is_failure(), "{report:?}");
     assert_eq!(world.flagged().await.len(), 10);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_word_is_about_those_whom_it_named_and_another_hold_is_told_of(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    world.script(|script| script.listed[..4].iter_mut().for_each(disable));
+    assert!(world.sweep().await.is_failure());
+    world.settle(HoldVerdict::Released).await;
+    // One of them came back, and one more left: fewer than the breaker minds.
+    world.script(|script| {
+        script.listed[0] = person(0);
+        disable(&mut script.listed[5]);
+    });
+    let report = world.sweep().await;
+    assert!(!report.is_failure(), "{report:?}");
+    assert_eq!(
+        world.flagged().await,
+        ["t02", "t03", "t04", "t05", "t06", "t07", "t10", "t11"]
+    );
+    assert_eq!(world.mails(), 2, "the alert, and the findings");
+    world.script(|script| {
+        *script = Script {
+            listed: (0..PEOPLE).map(person).collect(),
+            ..Script::default()
+        }
+    });
+    world.sweep().await;
+    world.script(|script| script.listed[..4].iter_mut().for_each(disable));
+    assert!(world.sweep().await.is_failure());
+    assert_eq!(world.mails(), 3);
+    world.settle(HoldVerdict::Rejected).await;
+    world.script(|script| script.listed[4..8].iter_mut().for_each(disable));
+    assert!(
+        world.sweep().await.is_failure(),
+        "of these nobody said anything"
+    );
+    assert_eq!(world.mails(), 4);
+    assert_eq!(world.flagged().await, [""; 0]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_is_held_is_no_good_reading(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let world = World::new(db).await;
+    let read_at = world.row().await.standing.last_good_sync_at;
+    world.script(|script| script.listed[..4].iter_mut().for_each(disable));
+    assert!(world.sweep().await.is_failure());
+    let row = world.row().await;
+    assert_eq!(row.standing.last_good_sync_at, read_at);
+    assert_eq!(row.standing.last_sync_at, Some(world.engine.now()));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_group_that_nobody_was_ever_seen_in_is_an_error(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::unseen(db, &["ops"]).await;
+    world.script(|script| {
+        script.listed.truncate(3);
+        script.listed.push(person(9));
+        let listed = script.listed.iter_mut();
+        listed.for_each(|it| it.is_member = Some(false));
+        script.groups = vec![Group::empty("ops".to_owned())];
+    });
+    for _ in 0..3 {
+        assert!(world.sweep().await.is_failure());
+    }
+    assert_eq!(world.flagged().await, [""; 0]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn to_be_put_off_until_nothing_holds_any_more_is_told_once(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::new(db).await;
+    world.script(|script| script.defers = true);
+    assert!(!world.sweep().await.is_failure());
+    for mails in [1, 1] {
+        world.engine.clock.advance(TimeDelta::days(2));
+        assert!(world.sweep().await.is_failure());
+        assert_eq!(world.mails(), mails);
+    }
+    world.script(|script| script.defers = false);
+    world.engine.clock.advance(TimeDelta::days(1));
+    assert!(!world.sweep().await.is_failure());
+    assert_eq!(world.mails(), 2, "it works again");
 }
 
 #[rstest]

@@ -56,7 +56,7 @@ async fn only_a_directory_that_is_held_is_released_and_a_sync_under_way_keeps_th
         };
         let held = DirectoryRow {
             held: Some("9 of 10 people known active would lose their access at once".into()),
-            held_fingerprint: Some("f".into()),
+            held_turns: Some("f".into()),
             ..quiet.clone()
         };
         let put = async |row: &DirectoryRow| {
@@ -97,7 +97,7 @@ async fn only_a_directory_that_is_held_is_released_and_a_sync_under_way_keeps_th
         assert_eq!(actions, ["directory.reject", "directory.release"]);
         drop(tx);
         let other = DirectoryRow {
-            held_fingerprint: Some("g".into()),
+            held_turns: Some("g".into()),
             ..held
         };
         assert!(

@@ -26,7 +26,7 @@ impl Case {
             (Claim::Outside(person), _) => self.outside(person, guards, now),
             (Claim::Missing(None), _) => self.missing(),
             (Claim::Stranger(person), Some(LookedUp::Gone { .. })) if self.is_namesake(person) => {
-                self.moved(person, guards, now)
+                self.moved(person, now)
             }
             (Claim::Off(_) | Claim::Missing(_) | Claim::Stranger(_), Some(looked)) => {
                 self.looked_up(claim, looked, guards, now)
@@ -89,12 +89,15 @@ impl Case {
         .unless_only_seen_again(self.known.as_ref())
     }
 
-    /// The person in a new account, as the old one is gone.
-    fn moved(&self, person: &Person, guards: &Guards<'_>, now: DateTime<Utc>) -> Identity {
+    /// The person in a new account, as the old one is gone. Only that it works is believed at once: a loss goes
+    /// before the breaker with the next pull, as that of any account.
+    fn moved(&self, person: &Person, now: DateTime<Utc>) -> Identity {
         match said(person) {
-            Claim::Outside(person) => self.outside(person, guards, now),
-            Claim::Unclear(reason, person) => self.unclear(reason, person),
-            _ => self.stated(person, Some("in a new account"), now),
+            Claim::Active(person) => self.stated(person, Some("in a new account"), now),
+            _ => Identity {
+                account_id: person.id.clone(),
+                ..self.unclear(Reason::Unconfirmed, None)
+            },
         }
     }
 
@@ -111,7 +114,9 @@ impl Case {
             name: person.name.clone(),
             candidate: Some(IdentityStatus::OutOfGroup),
             candidate_since: Some(now),
-            candidate_evidence: Some(format!("in none of the allowed groups ({groups})")),
+            candidate_evidence: Some(format!(
+                "membership in none of the allowed groups ({groups})"
+            )),
             ..self.unclear(Reason::Unconfirmed, None)
         }
     }
@@ -134,7 +139,7 @@ impl Case {
             known_status: status,
             reason: None,
             evidence,
-            since: base.candidate_since.or(Some(now)),
+            since: Some(now),
             observed_at: Some(now),
             candidate: None,
             candidate_since: None,

@@ -8,7 +8,10 @@
 
 mod conclude;
 
+use std::collections::BTreeMap;
+
 use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
 
 use super::{Address, Identity, IdentityStatus, Person, Reason};
 
@@ -39,10 +42,10 @@ pub enum Sighting {
 }
 
 impl Sighting {
-    /// What a pull told of a person whose bound account is `bound`, in accounts that have this id or one of
-    /// the person's addresses; `otherwise`, if in none.
+    /// What a pull told of the person with the address `key` (as it is compared), whose bound account is
+    /// `bound`, in accounts that have this id or one of the person's addresses; `otherwise`, if in none.
     #[must_use]
-    pub fn of(bound: Option<&str>, mut accounts: Vec<Person>, otherwise: Self) -> Self {
+    pub fn of(key: &str, bound: Option<&str>, mut accounts: Vec<Person>, otherwise: Self) -> Self {
         let is_bound = |person: &Person| bound.is_some() && person.id.as_deref() == bound;
         if accounts.len() < 2 {
             let only = accounts.pop().map(Box::new);
@@ -52,8 +55,12 @@ impl Sighting {
             return Self::Several;
         };
         let bound = accounts.swap_remove(at);
-        // Whoever has a second account that works has not lost his access.
-        let has_other = accounts.iter().any(|it| !it.status.is_lost());
+        // Whoever has a second account that works has not lost his access. But a leaver's address is often
+        // given to somebody else besides his own, so that no mail is lost.
+        let is_theirs = |it: &Person| it.addresses.first().is_some_and(|main| main.key() == key);
+        let has_other = accounts
+            .iter()
+            .any(|it| !it.status.is_lost() && is_theirs(it));
         if bound.status.is_lost() && has_other {
             return Self::Several;
         }
@@ -122,11 +129,16 @@ impl Case {
         bound.is_some() && bound != person.id.as_deref()
     }
 
-    /// Whether nothing speaks against an account being the same person's.
+    /// Whether nothing speaks against an account being the same person's: it has their address for its own,
+    /// and their name.
     fn is_namesake(&self, person: &Person) -> bool {
         let before = self.known.as_ref().and_then(|it| it.name.as_deref());
-        let names = before.zip(person.name.as_deref());
-        names.is_none_or(|(before, now)| before.to_lowercase() == now.to_lowercase())
+        let names = (
+            before.map(str::to_lowercase),
+            person.name.as_ref().map(|it| it.to_lowercase()),
+        );
+        let is_main = |main: &Address| main == &self.email;
+        names.0 == names.1 && person.addresses.first().is_some_and(is_main)
     }
 
     fn known_status(&self) -> Option<IdentityStatus> {
@@ -144,7 +156,13 @@ impl Case {
     /// Whether an operator refused to believe just this of the person.
     fn is_rejected(&self, claim: &Claim<'_>) -> bool {
         let is_rejected = |known: &Identity| known.reason == Some(Reason::Rejected);
-        self.known.as_ref().is_some_and(is_rejected) && self.candidate() == claim.lost()
+        let is_same = match claim {
+            Claim::Same => true,
+            // That somebody has a new account is another matter.
+            Claim::Stranger(_) => false,
+            claim => self.candidate() == claim.lost(),
+        };
+        self.known.as_ref().is_some_and(is_rejected) && is_same
     }
 
     /// The id that must be looked up before a claim is believed.
@@ -217,7 +235,7 @@ impl Claim<'_> {
             Self::Active(person) | Self::Off(person) | Self::Unclear(_, Some(person)) => {
                 person.evidence.clone()
             }
-            Self::Outside(_) => "in none of the allowed groups".to_owned(),
+            Self::Outside(_) => "membership in none of the allowed groups".to_owned(),
             Self::Missing(Some(_)) => "no longer there".to_owned(),
             Self::Missing(None) => "not there".to_owned(),
             Self::Unclear(reason, None) => reason.to_string(),
@@ -245,18 +263,37 @@ fn said(person: &Person) -> Claim<'_> {
 pub struct Review {
     /// People taken to have access before.
     pub active: usize,
-    /// Those who would lose it, with what they would become; in order of address.
-    pub turned: Vec<(String, IdentityStatus)>,
+    /// Those who would lose it, with what they would become.
+    pub turned: BTreeMap<String, IdentityStatus>,
+}
+
+/// What waits for an operator's word, or has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// What is odd about an allowed group.
+    pub group: Option<String>,
+    /// People by address, as it is compared, with what they would become.
+    pub turned: BTreeMap<String, IdentityStatus>,
+}
+
+impl Hold {
+    /// Whether it is about just this.
+    #[must_use]
+    pub fn covers(&self, case: &Case, claim: &Claim<'_>) -> bool {
+        let held = self.turned.get(case.email.key());
+        held.is_some() && held.copied() == claim.lost()
+    }
 }
 
 impl Review {
-    /// Takes one person into account.
-    pub fn count(&mut self, case: &Case, claim: &Claim<'_>) {
+    /// Takes one person into account, unless an operator gave his word on just that already.
+    pub fn count(&mut self, case: &Case, claim: &Claim<'_>, settled: &Hold) {
         self.active += usize::from(case.was_active(claim));
         if case.is_turn(claim)
+            && !settled.covers(case, claim)
             && let Some(lost) = claim.lost()
         {
-            self.turned.push((case.email.key().to_owned(), lost));
+            self.turned.insert(case.email.key().to_owned(), lost);
         }
     }
 

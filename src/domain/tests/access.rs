@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::{TimeDelta, address, at};
-use crate::domain::access::{Case, Claim, Guards, Review, Sighting};
+use crate::domain::access::{Case, Claim, Guards, Hold, Review, Sighting};
 use crate::domain::{Identity, IdentityStatus, LookedUp, Person, Reason};
 
 const NOW: &str = "2026-11-22T12:00:00Z";
@@ -162,7 +162,7 @@ fn a_deletion_takes_two_looks_with_the_grace_between_them() {
     assert_eq!(early, first);
     let late = after(Some(first.clone()), Sighting::Missing, Some(&gone()), 40);
     assert_eq!(late.status, IdentityStatus::Deleted);
-    assert_eq!(late.since, Some(at(NOW) + TimeDelta::minutes(10)));
+    assert_eq!(late.since, Some(at(NOW) + TimeDelta::minutes(40)));
     assert_eq!(
         late.evidence,
         "404 for its id, checked by id twice, first at 2026-11-22 12:10 UTC"
@@ -229,7 +229,7 @@ fn a_group_is_left_when_two_readings_say_so() {
     for second in [one(outside()), Sighting::Unmentioned] {
         let out = after(Some(first.clone()), second, None, 2);
         assert_eq!(out.status, IdentityStatus::OutOfGroup);
-        assert_eq!(out.since, Some(at(NOW) + TimeDelta::minutes(1)));
+        assert_eq!(out.since, Some(at(NOW) + TimeDelta::minutes(2)));
         let back = after(Some(out), one(person("a", IdentityStatus::Active)), None, 3);
         assert_eq!(back.status, IdentityStatus::Active);
     }
@@ -306,11 +306,39 @@ fn whoever_was_made_anew_is_the_same_person() {
 }
 
 #[test]
+fn a_new_account_that_does_not_work_goes_before_the_breaker_like_any() {
+    for anew in [
+        person("b", IdentityStatus::Disabled),
+        Person {
+            id: Some("b".to_owned()),
+            ..outside()
+        },
+    ] {
+        let moved = after(Some(active()), one(anew.clone()), Some(&gone()), 10);
+        let unconfirmed = (
+            IdentityStatus::Unknown,
+            Some(Reason::Unconfirmed),
+            IdentityStatus::Active,
+        );
+        assert_eq!(is(&moved), unconfirmed);
+        assert_eq!(moved.account_id.as_deref(), Some("b"));
+        let mut review = Review::default();
+        count(&mut review, 0, &case(Some(moved), one(anew)));
+        assert_eq!(review.turned.len(), 1);
+    }
+}
+
+#[test]
 fn of_several_accounts_the_bound_one_counts_unless_another_works() {
     let (on, off) = (IdentityStatus::Active, IdentityStatus::Disabled);
     let of = |bound, accounts: &[(&str, IdentityStatus)]| {
         let accounts = accounts.iter().map(|(id, status)| person(id, *status));
-        Sighting::of(bound, accounts.collect(), Sighting::Missing)
+        Sighting::of(
+            "ada@example.org",
+            bound,
+            accounts.collect(),
+            Sighting::Missing,
+        )
     };
     assert_eq!(of(None, &[]), Sighting::Missing);
     assert_eq!(of(None, &[("a", off)]), one(person("a", off)));
@@ -325,6 +353,12 @@ fn of_several_accounts_the_bound_one_counts_unless_another_works() {
         of(Some("b"), &[("a", off), ("b", off)]),
         one(person("b", off))
     );
+    // A leaver's address is kept alive by a colleague, whose own is another.
+    let mut colleague = person("a", on);
+    colleague.addresses.insert(0, address("bea@example.org"));
+    let accounts = vec![person("b", off), colleague];
+    let told = Sighting::of("ada@example.org", Some("b"), accounts, Sighting::Missing);
+    assert_eq!(told, one(person("b", off)));
     let ambiguous = after(Some(active()), Sighting::Several, None, 1);
     assert_eq!(
         is(&ambiguous),
@@ -350,13 +384,28 @@ fn what_an_operator_refused_is_refused_until_the_directory_says_something_else()
         )
     );
     assert_eq!(after(Some(refused.clone()), off(), None, 1), refused);
+    assert_eq!(
+        after(Some(refused.clone()), Sighting::Unmentioned, None, 1),
+        refused
+    );
+    let outsider = case(Some(active()), one(outside()));
+    let refused_outside = outsider.refuse(&outsider.claim());
+    for _ in 0..2 {
+        let same = after(
+            Some(refused_outside.clone()),
+            Sighting::Unmentioned,
+            None,
+            1,
+        );
+        assert_eq!(same, refused_outside);
+    }
     let mut review = Review::default();
     let again = case(Some(refused.clone()), off());
-    review.count(&again, &again.claim());
+    review.count(&again, &again.claim(), &Hold::default());
     assert!(review.turned.is_empty(), "nobody is asked twice");
     // A deletion is another statement, and goes before the breaker like any.
     let missing = case(Some(refused.clone()), Sighting::Missing);
-    review.count(&missing, &missing.claim());
+    review.count(&missing, &missing.claim(), &Hold::default());
     assert_eq!(review.turned.len(), 1);
     let back = after(
         Some(refused),
@@ -370,6 +419,16 @@ fn what_an_operator_refused_is_refused_until_the_directory_says_something_else()
     );
 }
 
+/// Counts a case as that of another person.
+fn count(review: &mut Review, number: usize, case: &Case) {
+    let email = address(&format!("p{number}@example.org"));
+    let case = Case {
+        email,
+        ..case.clone()
+    };
+    review.count(&case, &case.claim(), &Hold::default());
+}
+
 fn review(known: usize, lost: usize) -> Review {
     let mut review = Review::default();
     for number in 0..known {
@@ -379,7 +438,7 @@ fn review(known: usize, lost: usize) -> Review {
             one(person("a", IdentityStatus::Active))
         };
         let case = case(Some(active()), sighting);
-        review.count(&case, &case.claim());
+        count(&mut review, number, &case);
     }
     review
 }
@@ -404,9 +463,9 @@ fn the_breaker_trips_above_a_tenth_and_above_three(
 #[test]
 fn a_group_named_wrongly_trips_it_at_first_sight() {
     let mut review = Review::default();
-    for _ in 0..4 {
+    for number in 0..4 {
         let case = case(None, one(outside()));
-        review.count(&case, &case.claim());
+        count(&mut review, number, &case);
     }
     let said = review.tripped(&GUARDS).unwrap();
     assert_eq!(

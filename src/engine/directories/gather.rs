@@ -57,6 +57,11 @@ pub enum Doubt {
         /// People in all.
         told: u64,
     },
+    /// Nobody is in any of the allowed groups, and nobody knows that anybody ever was.
+    #[error(
+        "nobody is seen in the allowed groups; correct `allowed_groups`, or let its credentials read who is in them"
+    )]
+    NobodyInGroups,
     /// A look by id does not even find who is there.
     #[error(
         "it lists people whom it does not find by their id, so nobody's absence can be proved; let its \
@@ -293,7 +298,7 @@ impl Gathered {
             };
             Some(Case {
                 email,
-                sighting: Sighting::of(bound, accounts, otherwise),
+                sighting: Sighting::of(&key, bound, accounts, otherwise),
                 known,
             })
         };

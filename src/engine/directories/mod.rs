@@ -158,13 +158,10 @@ impl Engine {
             survey,
         } = answer;
         let mut tx = self.store.begin().await?;
+        let read_at = row.standing.last_good_sync_at;
+        let is_stale = read_at.is_none_or(|at| asked_at > watched.fresh_until(at));
         let news = match survey {
             Ok(survey) => {
-                let read_at = row.standing.last_good_sync_at;
-                if read_at.is_none_or(|at| asked_at > watched.fresh_until(at)) {
-                    // What was not said any more is said again.
-                    judge::ask(&mut tx, self.now()).await?;
-                }
                 if let Some((found, before)) = survey.shrunk {
                     let entry = [&options.asked_by, "directory.accept_shrink", &row.name];
                     let reason = format!("{found} people instead of {before}");
@@ -173,13 +170,28 @@ impl Engine {
                         .await?;
                 }
                 self.take_survey(&mut tx, survey, &mut row, report).await?;
-                row.standing.succeeded(asked_at)
+                let news = row.standing.succeeded(asked_at);
+                if row.held.is_some() {
+                    // It answered, and nothing of what it said counts.
+                    row.standing.last_good_sync_at = read_at;
+                } else if is_stale {
+                    // What was not said any more is said again.
+                    judge::ask(&mut tx, self.now()).await?;
+                }
+                news
             }
             Err(error) if let Some(wait) = error.wait() => {
                 row.standing.deferred(self.now(), wait);
                 report.sources_deferred += 1;
                 tracing::info!(directory.name = row.name, "deferred: {error}");
-                None
+                // Waiting is no failure, but to see nothing for so long is.
+                let since = read_at.filter(|_| is_stale);
+                since.and_then(|since| {
+                    let said = super::sweep::chain(&error);
+                    let problem = format!("directory {}: {said}", row.name);
+                    report.problems.push(problem);
+                    row.standing.blind(since, said)
+                })
             }
             Err(Error::Store(error)) => return Err(error.into()),
             Err(error) => {
@@ -209,12 +221,14 @@ impl Engine {
         let (believed, forgotten) = match survey.outcome {
             Outcome::Held {
                 reason,
-                fingerprint,
+                hold,
                 turns,
             } => {
-                // One hold, and one mail, however the number of people grows.
-                let since = *row.held_at.get_or_insert(now);
-                row.held_fingerprint = Some(fingerprint);
+                // One mail however the number of people grows, until somebody gave his word on them.
+                let is_new = row.held_at.is_none() || row.verdict.is_some();
+                let since = row.held_at.filter(|_| !is_new).unwrap_or(now);
+                row.held_at = Some(since);
+                row.held_turns = serde_json::to_string(&hold).ok();
                 report.problems.push(still_held(row, &reason));
                 let alert = alerts::held(&row.name, since, &reason, &turns);
                 self.alert(tx, alert, report).await?;
@@ -239,7 +253,7 @@ impl Engine {
         if is_news {
             judge::ask(tx, now).await?;
         }
-        (row.held, row.held_at, row.held_fingerprint, row.verdict) = (None, None, None, None);
+        (row.held, row.held_at, row.held_turns, row.verdict) = (None, None, None, None);
         if let Some(people) = survey.people {
             row.people = i64::try_from(people).unwrap_or(i64::MAX);
         }

@@ -3,15 +3,13 @@
 use std::collections::HashMap;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use sha2::{Digest, Sha256};
 
 use crate::directories::{Asked, Extent, Group, Pulled};
-use crate::domain::access::{Case, Claim, Review};
+use crate::domain::access::{Case, Claim, Hold, Review};
 use crate::domain::{Identity, IdentityStatus, LookedUp};
 use crate::engine::{Engine, Error, LISTING_TIMEOUT, judge};
 use crate::sources::Fetched;
-use crate::sources::gather::hex;
-use crate::store::{DirectoryRow, IdentityRow};
+use crate::store::{DirectoryRow, HoldVerdict, IdentityRow};
 
 use super::WatchedDirectory;
 use super::gather::{Doubt, Gathered, Wanted};
@@ -69,7 +67,7 @@ pub enum Outcome {
         /// Why.
         reason: String,
         /// What exactly waits.
-        fingerprint: String,
+        hold: Hold,
         /// Whom it is about, and what they would become.
         turns: Vec<HeldTurn>,
     },
@@ -158,7 +156,7 @@ impl Engine {
         };
         let seen = pulled.as_ref().unwrap_or(&unchanged);
         let shrunk = believable(&gathered, &wanted, seen, row)?;
-        if let Some((found, before)) = shrunk.filter(|_| !accept_shrink) {
+        if let Some((found, before)) = shrunk.filter(|_| !accept_shrink && row.verdict.is_none()) {
             return Err(Error::Shrunk {
                 name: watched.name.clone(),
                 found,
@@ -172,7 +170,12 @@ impl Engine {
         let somebody = gathered.somebody.take();
         let forgotten = wanted.forgotten();
         let cases = gathered.cases(wanted, seen);
-        let emptied = pulled.as_ref().and_then(|it| emptied(row, &it.groups));
+        let groups = pulled.as_ref().map_or(&[][..], |pulled| &pulled.groups);
+        let emptied = emptied(row, groups);
+        let is_any_member = groups.iter().any(|group| group.members > 0);
+        if emptied.is_none() && !groups.is_empty() && !is_any_member {
+            return Err(Doubt::NobodyInGroups.into());
+        }
         let mut outcome = self.weigh(watched, row, &cases, emptied, somebody).await?;
         if let Outcome::Believed {
             forgotten: left, ..
@@ -219,29 +222,29 @@ impl Engine {
     ) -> Result<Outcome, Error> {
         let guards = watched.guards();
         let claims: Vec<Claim<'_>> = cases.iter().map(Case::claim).collect();
+        let settled = settled(row);
         let mut review = Review::default();
         for (case, claim) in cases.iter().zip(&claims) {
-            review.count(case, claim);
+            review.count(case, claim, &settled);
         }
-        let mut is_rejected = false;
-        if let Some(reason) = emptied.or_else(|| review.tripped(&guards)) {
-            let fingerprint = fingerprint(&review, &reason);
-            let is_known = row.held_fingerprint.as_deref() == Some(&fingerprint);
-            match row.verdict.as_deref().filter(|_| is_known) {
-                Some("released") => {}
-                Some("rejected") => is_rejected = true,
-                _ => {
-                    let pairs = cases.iter().zip(&claims);
-                    let turns = pairs.filter_map(|(case, claim)| held_turn(case, claim));
-                    return Ok(Outcome::Held {
-                        reason,
-                        fingerprint,
-                        turns: turns.collect(),
-                    });
-                }
-            }
+        let group = emptied.filter(|group| settled.group.as_ref() != Some(group));
+        if let Some(reason) = group.clone().or_else(|| review.tripped(&guards)) {
+            let pairs = cases.iter().zip(&claims);
+            let turns: Vec<_> = pairs
+                .filter_map(|(case, claim)| held_turn(case, claim))
+                .collect();
+            let turned = turns.iter().map(|turn| (turn.email.clone(), turn.after));
+            let turned = turned.collect();
+            return Ok(Outcome::Held {
+                reason,
+                hold: Hold { group, turned },
+                turns,
+            });
         }
-        let is_refused = |case: &Case, claim: &Claim<'_>| is_rejected && case.is_turn(claim);
+        let is_rejected = row.verdict.as_deref() == Some(HoldVerdict::Rejected.as_str());
+        let is_refused = |case: &Case, claim: &Claim<'_>| {
+            is_rejected && case.is_turn(claim) && settled.covers(case, claim)
+        };
         let ids: Vec<String> = cases
             .iter()
             .zip(&claims)
@@ -321,13 +324,11 @@ async fn look_up(
     looks.try_collect().await
 }
 
-/// What exactly waits for an operator: the people and what they would become.
-fn fingerprint(review: &Review, reason: &str) -> String {
-    let mut digest = Sha256::new_with_prefix(reason);
-    for (key, status) in &review.turned {
-        digest.update(format!("\n{key} {status}"));
-    }
-    hex(digest)
+/// That on which an operator gave his word, until the next reading.
+fn settled(row: &DirectoryRow) -> Hold {
+    let text = row.held_turns.as_deref().filter(|_| row.verdict.is_some());
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
 }
 
 /// Which allowed group lost so many people that it looks like a mistake.

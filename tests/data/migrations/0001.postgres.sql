@@ -15,7 +15,7 @@ INSERT INTO notice (id, token_id, subject, generation, topic, step, recipient, r
 VALUES ('01930000-0000-0000-0000-00000000000e', '01930000-0000-0000-0000-00000000000a', NULL, '2026-11-28T08:00:00+00:00', 'expiry', 604800, 'Ada@Example.org', 'ada@example.org', 'issuer', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', '01930000-0000-0000-0000-00000000000b', '01930000-0000-0000-0000-00000000000c', 'planned', NULL, NULL, NULL);
 INSERT INTO address (key, dead_since, reason)
 VALUES ('gone@example.org', '2026-11-01T08:00:00+00:00', '550 5.1.1 no such user');
-INSERT INTO directory (name, kind, last_sync_at, last_good_sync_at, error, failures, failing_since, deferred_until, people, groups, cursor, asked, held, held_at, held_fingerprint, verdict)
+INSERT INTO directory (name, kind, last_sync_at, last_good_sync_at, error, failures, failing_since, deferred_until, people, groups, cursor, asked, held, held_at, held_turns, verdict)
 VALUES ('hr', 'file', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', NULL, 0, NULL, NULL, 1, '[]', 'f2', 'a1', '4 of 10', '2026-11-21T08:00:00+00:00', 'h1', 'released');
 INSERT INTO identity (directory, email_key, email, account_id, name, status, known_status, reason, evidence, since, observed_at, candidate, candidate_since, candidate_evidence)
 VALUES ('hr', 'ada@example.org', 'Ada@Example.org', 'a-1', 'Ada', 'unknown', 'disabled', 'absent', 'status "disabled" in people.csv, line 2', '2026-11-20T00:00:00+00:00', '2026-11-21T08:00:00+00:00', 'deleted', '2026-11-21T08:00:00+00:00', '404 for its id');

@@ -176,7 +176,7 @@ async fn a_directory_is_kept_with_what_it_waits_for(#[values(Db::Sqlite, Db::Pos
         asked: Some("a".into()),
         held: Some("too many".into()),
         held_at: Some(now()),
-        held_fingerprint: Some("g".into()),
+        held_turns: Some("g".into()),
         verdict: Some("released".into()),
     };
     write!(store, tx => tx.put_directory(&held));

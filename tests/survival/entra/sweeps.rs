@@ -138,7 +138,11 @@ fn who_leaves_the_allowed_group_is_found_and_cleared_when_back(#[case] db: Db) {
     world.run(&["sweep"]).exits(0);
     assert_eq!(findings(&world), Vec::<String>::new(), "read once");
     world.run(&["sweep"]).exits(0);
-    finds(&world, "t4", "in none of the allowed groups (cdn admins)");
+    finds(
+        &world,
+        "t4",
+        "membership in none of the allowed groups (cdn admins)",
+    );
     assert_eq!(status(&world, 4), "out_of_group");
     tenant.group(100, "cdn admins", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     world.run(&["sweep"]).exits(0).says("1 resolved");
