@@ -37,7 +37,7 @@ pub(super) async fn directory(context: &Context, args: DirectoryCommand) -> anyh
             if let Some(until) = sync::rests(&config, &name, now).await {
                 return Err(Failure::unreachable(anyhow::anyhow!(until)).into());
             }
-            check(configured).await
+            check(context, &config, configured).await
         }
         DirectoryCommand::Sync(args) => {
             named(&config, &args.name)?;
@@ -167,8 +167,12 @@ fn shown(row: store::DirectoryRow, configured: &Configured, now: DateTime<Utc>) 
     }
 }
 
-/// Tries the credentials of a directory.
-async fn check(configured: &DirectoryConfig) -> anyhow::Result<Exit> {
+/// Tries the credentials of a directory, and whether a reading would be believed now.
+async fn check(
+    context: &Context,
+    config: &Config,
+    configured: &DirectoryConfig,
+) -> anyhow::Result<Exit> {
     let name = &configured.name;
     let watched = setup::directory(configured).map_err(Failure::config)?;
     let checked = tokio::time::timeout(super::check::PATIENCE, watched.directory.check()).await;
@@ -185,7 +189,16 @@ async fn check(configured: &DirectoryConfig) -> anyhow::Result<Exit> {
                      that does not show them as active is not believed",
                 )?;
             }
-            Ok(Exit::Ok)
+            if checked.rights.iter().any(|right| right.missing.is_some()) {
+                return Ok(Exit::Failed);
+            }
+            match sync::doubt(context, config, name).await? {
+                Some(why) => {
+                    say(&format!("  cannot  be believed: {why}"))?;
+                    Ok(Exit::Failed)
+                }
+                None => Ok(Exit::Ok),
+            }
         }
         Err(error) if error.wait().is_some() => Err(Failure::unreachable(error).into()),
         Err(error) => {
@@ -235,8 +248,22 @@ pub(super) async fn settle(
         ));
     };
     let Some(held) = row.held else {
+        let is_release = verdict == HoldVerdict::Released;
+        let refused = if is_release {
+            tx.weigh_anew(name).await.map_err(store_failure)?
+        } else {
+            0
+        };
+        if refused == 0 {
+            return Ok(format!(
+                "directory {name} holds nothing; nothing was changed"
+            ));
+        }
+        let reason = format!("{refused} people who were refused");
+        actor::audit(&mut tx, now, ("directory.release", name), Some(&reason)).await?;
+        tx.commit().await.map_err(store_failure)?;
         return Ok(format!(
-            "directory {name} holds nothing; nothing was changed"
+            "directory {name} holds nothing; what was refused of {refused} people is weighed anew at its next reading"
         ));
     };
     let word = verdict.as_str();

@@ -15,7 +15,7 @@ use super::{
     freshness::Freshness,
     output::{
         Printer, View,
-        rows::{IdentityDetail, IdentityRow, TokenRow},
+        rows::{IdentityDetail, IdentityRow, TokenRow, WorstStatus},
         say, show,
         when::{Instant, when},
     },
@@ -140,6 +140,7 @@ pub(super) async fn detail(
         mode: config.issuers.mode(email.key()),
         address: config.issuers.at_directories(email.key()).to_owned(),
         believed: believed.collect(),
+        worst: WorstStatus::of(&directories),
         directories,
         tokens: tokens.map_err(store_failure)?,
     })

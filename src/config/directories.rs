@@ -162,7 +162,14 @@ fn entra_credential(table: &mut Table) -> Option<entra::Credential> {
             "stands beside client_secret; a program signs in by one of them, leave out the other";
         table.refuse("certificate", why);
     }
-    let certificate = table.optional("certificate", Field::path);
+    let certificate = table.optional("certificate", |field| {
+        // A key must not be shown as the path of a file that is not there.
+        if field.text()?.contains("-----BEGIN") {
+            let why = "holds a key itself; write that to a file which only lapsed may read, and name the file";
+            return Err(why.to_owned());
+        }
+        field.path()
+    });
     let read = |field: &Field| {
         let secret = field.secret()?;
         let is_id = secret.expose_secret().trim().parse::<Uuid>().is_ok();

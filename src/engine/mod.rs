@@ -141,7 +141,7 @@ pub enum Error {
     Revoke(#[from] Refused),
     /// A listing is too short to be believed.
     #[error(
-        "the listing holds {found} tokens where the last good one held {before}; if that is right, \
+        "the listing holds {found} entries where the last good one held {before}; if that is right, \
          let it pass once with `lapsed sweep --accept-shrink {name}`"
     )]
     Shrunk {

@@ -175,6 +175,16 @@ impl Tx {
             .bind(directory).bind(email_key).fetch_optional(c).await)?)
     }
 
+    /// Has what an operator refused to believe weighed anew; tells of how many people that is.
+    pub async fn weigh_anew(&mut self, directory: &str) -> Result<u64> {
+        on!(self, c: Db => sqlx::query("UPDATE directory SET cursor = NULL WHERE name = $1")
+            .bind(directory).execute(c).await.map(drop))?;
+        Ok(on!(self, c: Db => sqlx::query(
+            "UPDATE identity SET reason = 'unconfirmed', candidate = NULL
+             WHERE directory = $1 AND reason = 'rejected'")
+            .bind(directory).execute(c).await.map(|done| done.rows_affected()))?)
+    }
+
     /// Whether a loss at a directory awaits its confirmation.
     pub async fn is_any_candidate(&mut self, directory: &str) -> Result<bool> {
         let found: Option<(i32,)> = on!(self, c: Db => sqlx::query_as(

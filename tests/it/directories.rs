@@ -133,7 +133,7 @@ fn person(number: usize) -> Person {
     Person {
         id: Some(format!("id-{number:02}")),
         addresses: vec![address(number).parse().unwrap()],
-        name: None,
+        name: Some(format!("Person {number}")),
         status: IdentityStatus::Active,
         reason: None,
         since: None,
@@ -604,6 +604,41 @@ async fn a_word_is_about_those_whom_it_named_and_another_hold_is_told_of(
     );
     assert_eq!(world.mails(), 4);
     assert_eq!(world.flagged().await, [""; 0]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn most_of_those_seen_for_the_first_time_are_not_believed_to_be_out(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let world = World::unseen(db, &[]).await;
+    world.script(|script| script.listed[..6].iter_mut().for_each(disable));
+    assert!(world.sweep().await.is_failure());
+    let held = world.row().await.held.unwrap();
+    assert_eq!(
+        held,
+        "6 of 10 people seen for the first time have no access"
+    );
+    assert_eq!(world.flagged().await, [""; 0]);
+    world.settle(HoldVerdict::Rejected).await;
+    let report = world.sweep().await;
+    assert!(!report.is_failure(), "{report:?}");
+    assert_eq!(world.flagged().await, [""; 0]);
+    // He thinks better of it.
+    let mut tx = world.engine.store.begin().await.unwrap();
+    assert_eq!(tx.weigh_anew("corp").await.unwrap(), 6);
+    tx.commit().await.unwrap();
+    assert!(world.sweep().await.is_failure());
+    world.settle(HoldVerdict::Released).await;
+    let report = world.sweep().await;
+    assert!(!report.is_failure(), "{report:?}");
+    assert_eq!(world.flagged().await.len(), 12);
+
+    let backlog = World::unseen(db, &[]).await;
+    backlog.script(|script| script.listed[..5].iter_mut().for_each(disable));
+    let report = backlog.sweep().await;
+    assert!(!report.is_failure(), "{report:?}");
+    assert_eq!(backlog.flagged().await.len(), 10);
 }
 
 #[rstest]

@@ -447,3 +447,53 @@ fn nobody_is_bound_anew_without_a_reason(#[case] db: Db) {
         .says("did you mean hr?");
     assert!(world.list(&["audit", "list"]).is_empty());
 }
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn a_check_tells_whether_a_reading_would_be_believed(#[case] db: Db) {
+    let mut world = world_of_people(db, "canaries = [\"p0@example.org\"]\n");
+    world
+        .at("2026-11-20 00:00:00")
+        .import(&["t,T,p1@example.org,"]);
+    write_ten(&world, 0);
+    world.run(&["sweep"]).exits(0);
+    world.run(&["directory", "check", "hr"]).exits(0);
+    write_ten(&world, 1);
+    world
+        .run(&["directory", "check", "hr"])
+        .exits(1)
+        .says("cannot  be believed: the canary 1 of 1 is not told of as active");
+    let rows: Vec<String> = ten(5).into_iter().skip(1).collect();
+    let mut rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    rows.push("p0@example.org,active");
+    people(&world, &rows);
+    world
+        .run(&["directory", "check", "hr"])
+        .exits(1)
+        .says("4 of 10 people known active would lose their access at once");
+    assert_eq!(
+        identities(&world)[1],
+        "p1@example.org active -",
+        "nothing was taken in"
+    );
+
+    // A refusal can be taken back.
+    world.run(&["sweep"]).exits(1);
+    world.run(&["directory", "reject", "hr"]).exits(0);
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(identities(&world)[1], "p1@example.org unknown rejected");
+    world
+        .run(&["directory", "release", "hr"])
+        .exits(0)
+        .says("what was refused of 4 people is weighed anew");
+    world.run(&["sweep"]).exits(1).says("hr is held");
+    world.run(&["directory", "release", "hr"]).exits(0);
+    world.run(&["sweep"]).exits(0).says("1 opened");
+    let shown = world.run(&["identity", "show", "p1@example.org", "--format", "json"]);
+    let shown: Value = serde_json::from_str(&shown.exits(0).stdout).unwrap();
+    assert_eq!(
+        (&shown["directory"], &shown["status"], &shown["reason"]),
+        (&"hr".into(), &"disabled".into(), &"admin".into())
+    );
+}

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
+use crate::causes::Causes;
 use crate::cli::{
     Context, actor,
     args::{DirectorySync, Format},
@@ -139,6 +140,31 @@ pub(super) async fn look(
         anstream::eprintln!("{}", text::clean_lines(&said));
     }
     Ok(exit)
+}
+
+/// Why a reading of a directory would not be believed now; `None` where it would, or is not to be tried.
+pub(super) async fn doubt(
+    context: &Context,
+    config: &Config,
+    name: &str,
+) -> anyhow::Result<Option<String>> {
+    let (store, scratch) = setup::store_to_look_at(config).await?;
+    let engine = setup::engine(context, config, store, setup::post_for_dry_run(config)?)?;
+    let looked = engine
+        .foresee_directory(watched(&engine, name)?, false)
+        .await;
+    engine.store.close().await;
+    drop(scratch);
+    Ok(match looked {
+        Ok(Err(_)) => None,
+        Ok(Ok(survey)) => match survey.outcome {
+            Outcome::Held { reason, .. } => Some(format!(
+                "{reason}; `lapsed directory sync {name} --dry-run` shows whom it is about"
+            )),
+            Outcome::Believed { .. } => None,
+        },
+        Err(error) => Some(Causes(&error).to_string()),
+    })
 }
 
 /// What a look says, what it ends the program with, and a row for each person.

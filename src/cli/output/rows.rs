@@ -199,6 +199,42 @@ pub struct IdentityRow {
     pub candidate_evidence: Option<String>,
 }
 
+/// What counts where directories differ.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorstStatus {
+    /// The name of the directory.
+    pub directory: String,
+    /// What is believed.
+    pub status: IdentityStatus,
+    /// Why it is unknown, or how access was lost.
+    pub reason: Option<String>,
+    /// The directory's own words.
+    pub evidence: Option<String>,
+    /// When it said so.
+    pub observed_at: Option<Instant>,
+    /// Since when that holds.
+    pub since: Option<Instant>,
+}
+
+impl WorstStatus {
+    /// A loss goes before access, and access before not knowing.
+    pub fn of(rows: &[IdentityRow]) -> Option<Self> {
+        let rank = |row: &&IdentityRow| match row.status {
+            status if status.is_lost() => 0,
+            IdentityStatus::Active => 1,
+            _ => 2,
+        };
+        rows.iter().min_by_key(rank).map(|row| Self {
+            directory: row.directory.clone(),
+            status: row.status,
+            reason: row.reason.clone(),
+            evidence: row.evidence.clone(),
+            observed_at: row.observed_at,
+            since: row.since,
+        })
+    }
+}
+
 /// All that is known of one person.
 #[derive(Debug, Clone, Serialize)]
 pub struct IdentityDetail {
@@ -210,6 +246,9 @@ pub struct IdentityDetail {
     pub mode: IssuerMode,
     /// The address by which directories know them.
     pub address: String,
+    /// The worst that any directory says.
+    #[serde(flatten)]
+    pub worst: Option<WorstStatus>,
     /// What each directory says.
     pub directories: Vec<IdentityRow>,
     /// The tokens the person has issued, whatever became of them.

@@ -138,7 +138,7 @@ impl Case {
             person.name.as_ref().map(|it| it.to_lowercase()),
         );
         let is_main = |main: &Address| main == &self.email;
-        names.0 == names.1 && person.addresses.first().is_some_and(is_main)
+        names.0.is_some() && names.0 == names.1 && person.addresses.first().is_some_and(is_main)
     }
 
     fn known_status(&self) -> Option<IdentityStatus> {
@@ -265,6 +265,10 @@ pub struct Review {
     pub active: usize,
     /// Those who would lose it, with what they would become.
     pub turned: BTreeMap<String, IdentityStatus>,
+    /// People whom the directory lists for the first time.
+    pub new: usize,
+    /// Those of them who are switched off.
+    pub new_off: BTreeMap<String, IdentityStatus>,
 }
 
 /// What waits for an operator's word, or has it.
@@ -286,14 +290,31 @@ impl Hold {
 }
 
 impl Review {
+    /// The counts of a pull on which nobody gave his word.
+    #[must_use]
+    pub fn of<'a>(cases: impl Iterator<Item = (&'a Case, &'a Claim<'a>)>) -> Self {
+        let mut review = Self::default();
+        for (case, claim) in cases {
+            review.count(case, claim, &Hold::default());
+        }
+        review
+    }
+
     /// Takes one person into account, unless an operator gave his word on just that already.
     pub fn count(&mut self, case: &Case, claim: &Claim<'_>, settled: &Hold) {
         self.active += usize::from(case.was_active(claim));
-        if case.is_turn(claim)
-            && !settled.covers(case, claim)
-            && let Some(lost) = claim.lost()
-        {
-            self.turned.insert(case.email.key().to_owned(), lost);
+        let is_new = case
+            .known_status()
+            .is_none_or(|it| it == IdentityStatus::Unknown);
+        self.new += usize::from(is_new && matches!(case.sighting, Sighting::One(_)));
+        if settled.covers(case, claim) {
+            return;
+        }
+        let key = || case.email.key().to_owned();
+        match claim {
+            Claim::Off(person) if is_new => drop(self.new_off.insert(key(), person.status)),
+            _ if case.is_turn(claim) => self.turned.extend(claim.lost().map(|lost| (key(), lost))),
+            _ => {}
         }
     }
 
@@ -303,8 +324,20 @@ impl Review {
         let (lost, active) = (self.turned.len(), self.active);
         #[expect(clippy::cast_precision_loss, reason = "a share of a head count")]
         let is_mass = lost as f64 > active as f64 * guards.breaker_share;
-        (is_mass && lost > guards.breaker_min as usize).then(|| {
-            format!("{lost} of {active} people known active would lose their access at once")
-        })
+        if is_mass && lost > guards.breaker_min as usize {
+            let said = "people known active would lose their access at once";
+            return Some(format!("{lost} of {active} {said}"));
+        }
+        // Who left long ago is no news, but not most of those who work here.
+        let (off, new) = (self.new_off.len(), self.new);
+        let is_most = off * 2 > new && off > guards.breaker_min as usize;
+        is_most.then(|| format!("{off} of {new} people seen for the first time have no access"))
+    }
+
+    /// Whom an operator's word would be about.
+    #[must_use]
+    pub fn waits(&self) -> BTreeMap<String, IdentityStatus> {
+        let all = self.turned.iter().chain(&self.new_off);
+        all.map(|(key, lost)| (key.clone(), *lost)).collect()
     }
 }

@@ -230,21 +230,22 @@ impl Engine {
         let group = emptied.filter(|group| settled.group.as_ref() != Some(group));
         if let Some(reason) = group.clone().or_else(|| review.tripped(&guards)) {
             let pairs = cases.iter().zip(&claims);
-            let turns: Vec<_> = pairs
-                .filter_map(|(case, claim)| held_turn(case, claim))
-                .collect();
-            let turned = turns.iter().map(|turn| (turn.email.clone(), turn.after));
-            let turned = turned.collect();
+            // All of them, whether somebody gave his word on some before or not.
+            let hold = Hold {
+                group,
+                turned: Review::of(pairs.clone()).waits(),
+            };
+            let turns = pairs.filter_map(|(case, claim)| held_turn(case, claim, &hold));
+            let turns = turns.collect();
             return Ok(Outcome::Held {
                 reason,
-                hold: Hold { group, turned },
+                hold,
                 turns,
             });
         }
         let is_rejected = row.verdict.as_deref() == Some(HoldVerdict::Rejected.as_str());
-        let is_refused = |case: &Case, claim: &Claim<'_>| {
-            is_rejected && case.is_turn(claim) && settled.covers(case, claim)
-        };
+        let is_refused =
+            |case: &Case, claim: &Claim<'_>| is_rejected && settled.covers(case, claim);
         let ids: Vec<String> = cases
             .iter()
             .zip(&claims)
@@ -272,8 +273,8 @@ impl Engine {
 }
 
 /// Somebody who would lose their access, as a person is to judge it.
-fn held_turn(case: &Case, claim: &Claim<'_>) -> Option<HeldTurn> {
-    let after = claim.lost().filter(|_| case.is_turn(claim))?;
+fn held_turn(case: &Case, claim: &Claim<'_>, hold: &Hold) -> Option<HeldTurn> {
+    let after = claim.lost().filter(|_| hold.covers(case, claim))?;
     Some(HeldTurn {
         email: case.email.key().to_owned(),
         before: case.known.as_ref().map(|known| known.status),
