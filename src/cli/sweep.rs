@@ -140,7 +140,7 @@ pub(super) fn told(report: &Report) -> String {
         "sources",
         &[(
             r.sources_deferred,
-            "deferred: see `lapsed source list` for how long",
+            "deferred: `lapsed source list` and `directory list` tell for how long",
         )],
     );
     line("people", &[(r.people_changed, "changed")]);
@@ -209,7 +209,7 @@ mod tests {
         };
         insta::assert_snapshot!(told(&report), @"
         tokens    3 new, 1 expired
-        sources   1 deferred: see `lapsed source list` for how long
+        sources   1 deferred: `lapsed source list` and `directory list` tell for how long
         notices   4 planned
         mails     2 sent, 1 deferred
         ");

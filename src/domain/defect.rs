@@ -39,20 +39,6 @@ pub struct Verdict {
 /// Sources round: a life is too long when it is so by more than this.
 const ROUNDING: TimeDelta = TimeDelta::seconds(60);
 
-/// Parts of a role's name that make it one of an administrator.
-const ADMIN_WORDS: &[&str] = &[
-    "admin",
-    "admins",
-    "administrator",
-    "administrators",
-    "owner",
-    "root",
-    "super",
-    "superadmin",
-    "superuser",
-    "sysadmin",
-];
-
 impl Rules {
     /// A text that is another when the rules are.
     #[must_use]
@@ -152,7 +138,7 @@ impl Rules {
         let life = ends_at - from;
         (life > most + ROUNDING).then(|| Defect {
             kind: FindingKind::TooLong,
-            severity: graded(token, Severity::Medium),
+            severity: Severity::of_token(token.role.as_deref(), Severity::Medium),
             since: Some(from),
             evidence: format!(
                 "it lives {} from {} to {}; max_ttl is {}",
@@ -179,7 +165,7 @@ impl Rules {
         let allowed = spell(self.unused_after?);
         Some(Defect {
             kind: FindingKind::Unused,
-            severity: graded(token, Severity::Medium),
+            severity: Severity::of_token(token.role.as_deref(), Severity::Medium),
             since: Some(since),
             evidence: format!("{said}; unused_after is {allowed}"),
         })
@@ -209,7 +195,7 @@ fn orphaned(token: &Token) -> Option<Defect> {
     let evidence = token.issuer_gone.clone()?;
     Some(Defect {
         kind: FindingKind::Orphaned,
-        severity: graded(token, Severity::High),
+        severity: Severity::of_token(token.role.as_deref(), Severity::High),
         since: None,
         evidence,
     })
@@ -236,23 +222,10 @@ fn never_expires(token: &Token, now: DateTime<Utc>) -> Option<Defect> {
     };
     Some(Defect {
         kind: FindingKind::NeverExpires,
-        severity: graded(token, Severity::Medium),
+        severity: Severity::of_token(token.role.as_deref(), Severity::Medium),
         since: Some(since),
         evidence,
     })
-}
-
-/// One degree worse for a token that may do everything.
-fn graded(token: &Token, severity: Severity) -> Severity {
-    let role = token.role.as_deref().unwrap_or_default().to_lowercase();
-    let is_admin = role
-        .split(|c: char| !c.is_alphanumeric())
-        .any(|word| ADMIN_WORDS.contains(&word));
-    match severity {
-        Severity::Medium if is_admin => Severity::High,
-        Severity::High if is_admin => Severity::Critical,
-        Severity::Medium | Severity::High | Severity::Critical => severity,
-    }
 }
 
 fn day(at: DateTime<Utc>) -> String {

@@ -32,24 +32,45 @@ words! {
     }
 }
 
+/// Parts of a role's name that make it one of an administrator.
+const ADMIN_WORDS: &[&str] = &[
+    "admin",
+    "admins",
+    "administrator",
+    "administrators",
+    "owner",
+    "root",
+    "super",
+    "superadmin",
+    "superuser",
+    "sysadmin",
+];
+
 impl Severity {
+    /// How bad something is of a token with this role: one degree worse for one that may do everything.
+    #[must_use]
+    pub fn of_token(role: Option<&str>, usual: Self) -> Self {
+        let role = role.unwrap_or_default().to_lowercase();
+        let is_admin = role
+            .split(|c: char| !c.is_alphanumeric())
+            .any(|word| ADMIN_WORDS.contains(&word));
+        match usual {
+            Self::Medium if is_admin => Self::High,
+            Self::High if is_admin => Self::Critical,
+            Self::Medium | Self::High | Self::Critical => usual,
+        }
+    }
+
     /// How bad it is that a token works although its issuer is so at a directory. Whoever is suspended may be on
-    /// leave, and who is in another group may still be one of us; but a token that may do everything is worse.
+    /// leave, and who is in another group may still be one of us.
     #[must_use]
     pub fn of_loss(status: IdentityStatus, reason: Option<Reason>, role: Option<&str>) -> Self {
-        const MIGHTY: [&str; 4] = ["admin", "owner", "root", "super"];
-        let role = role.unwrap_or_default().to_lowercase();
-        let is_mighty = MIGHTY.iter().any(|word| role.contains(word));
-        let is_final = match (status, reason) {
-            (IdentityStatus::Disabled, Some(Reason::Suspended | Reason::Expired)) => false,
-            (IdentityStatus::Disabled | IdentityStatus::Deleted, _) => true,
-            _ => false,
+        let usual = match (status, reason) {
+            (IdentityStatus::Disabled, Some(Reason::Suspended | Reason::Expired)) => Self::Medium,
+            (IdentityStatus::Disabled | IdentityStatus::Deleted, _) => Self::High,
+            _ => Self::Medium,
         };
-        match (is_final, is_mighty) {
-            (true, true) => Self::Critical,
-            (true, false) | (false, true) => Self::High,
-            (false, false) => Self::Medium,
-        }
+        Self::of_token(role, usual)
     }
 }
 

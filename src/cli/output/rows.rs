@@ -218,6 +218,7 @@ pub struct WorstStatus {
 
 impl WorstStatus {
     /// A loss goes before access, and access before not knowing.
+    #[must_use]
     pub fn of(rows: &[IdentityRow]) -> Option<Self> {
         let rank = |row: &&IdentityRow| match row.status {
             status if status.is_lost() => 0,

@@ -5,7 +5,7 @@ use rstest::rstest;
 
 use super::{TimeDelta, address, at};
 use crate::domain::access::{Case, Claim, Guards, Hold, Review, Sighting};
-use crate::domain::{Identity, IdentityStatus, LookedUp, Person, Reason};
+use crate::domain::{Identity, IdentityStatus, LookedUp, Person, Reason, Severity};
 
 const NOW: &str = "2026-11-22T12:00:00Z";
 
@@ -569,4 +569,38 @@ proptest! {
         let passes = review.tripped(&GUARDS).is_none();
         prop_assert_eq!(passes, lost <= 3 || lost * 10 <= known);
     }
+}
+
+#[rstest]
+#[case(IdentityStatus::Disabled, Some(Reason::Admin), None, Severity::High)]
+#[case(IdentityStatus::Disabled, Some(Reason::Archived), None, Severity::High)]
+#[case(
+    IdentityStatus::Disabled,
+    Some(Reason::Suspended),
+    None,
+    Severity::Medium
+)]
+#[case(
+    IdentityStatus::Disabled,
+    Some(Reason::Expired),
+    None,
+    Severity::Medium
+)]
+#[case(IdentityStatus::Deleted, None, None, Severity::High)]
+#[case(IdentityStatus::OutOfGroup, None, None, Severity::Medium)]
+#[case(
+    IdentityStatus::Deleted,
+    None,
+    Some("Cluster-Admin"),
+    Severity::Critical
+)]
+#[case(IdentityStatus::OutOfGroup, None, Some("owner"), Severity::High)]
+#[case(IdentityStatus::Deleted, None, Some("badminton"), Severity::High)]
+fn a_loss_is_as_bad_as_its_kind_and_the_tokens_role(
+    #[case] status: IdentityStatus,
+    #[case] reason: Option<Reason>,
+    #[case] role: Option<&str>,
+    #[case] severity: Severity,
+) {
+    assert_eq!(Severity::of_loss(status, reason, role), severity);
 }
