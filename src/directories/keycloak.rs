@@ -266,10 +266,7 @@ impl Directory for Keycloak {
                 return unclear("enabled=false, while its user storage may be out of reach");
             }
         }
-        match user.person(None) {
-            Some(person) => Ok(LookedUp::Found(Box::new(person))),
-            None => unclear("the account has no address"),
-        }
+        Ok(LookedUp::Found(Box::new(user.account(None))))
     }
 
     async fn check(&self) -> Result<Checked, Error> {

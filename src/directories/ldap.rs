@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::ldap::{self, Entry, Search, Server, Session};
 use crate::sources::{Checked, Error, Fetched, Refusals};
 use groups::{Membership, Scope};
-use person::person;
+use person::{account, person};
 use status::Rules;
 
 pub use crate::ldap::{Access, is_filter};
@@ -249,14 +249,7 @@ impl LdapDirectory {
 
     fn found(&self, entry: &Entry, id: &str, flavor: Flavor) -> LookedUp {
         let rules = self.rules(flavor);
-        let person = person(entry, id.to_owned(), &rules);
-        person.map_or_else(
-            || {
-                let said = rules.status(entry).evidence;
-                LookedUp::Unclear(format!("its entry shows no mail address any more; {said}"))
-            },
-            |person| LookedUp::Found(Box::new(person)),
-        )
+        LookedUp::Found(Box::new(account(entry, id.to_owned(), &rules)))
     }
 
     /// That there is no such account, where others can be seen in the way in which it was looked for.

@@ -117,11 +117,7 @@ impl Directory for Okta {
             let said = "Okta answered with another user";
             return Ok(LookedUp::Unclear(said.to_owned()));
         }
-        let person = found.person(None);
-        Ok(person.map_or_else(
-            || LookedUp::Unclear("the user has no address any more".to_owned()),
-            |person| LookedUp::Found(Box::new(person)),
-        ))
+        Ok(LookedUp::Found(Box::new(found.account(None))))
     }
 
     async fn check(&self) -> Result<Checked, Error> {

@@ -96,10 +96,7 @@ impl Directory for Scim {
                     .api
                     .unsound(&path, "it told of another user than was asked for"))
             }
-            Ok(user) => match user.person(None) {
-                Some(person) => Ok(LookedUp::Found(Box::new(person))),
-                None => unclear("its account has no mail address"),
-            },
+            Ok(user) => Ok(LookedUp::Found(Box::new(user.account(None)))),
             Err(error) => match error.status() {
                 Some(StatusCode::NOT_FOUND) => Ok(LookedUp::Gone {
                     evidence: "404 for its id".to_owned(),

@@ -69,7 +69,8 @@ pub struct Person {
     /// What the directory itself knows the account by, and never changes: entryUUID, objectGUID, a
     /// Graph, Okta, Keycloak or SCIM id. `None` where it has no such thing, as a file.
     pub id: Option<String>,
-    /// Mailboxes and sign-in names by which issuers are matched; the main one first. Never empty.
+    /// Mailboxes and sign-in names by which issuers are matched; the main one first. Empty
+    /// only in a look by id, of an account whose addresses were taken away.
     pub addresses: Vec<Address>,
     /// Their name.
     pub name: Option<String>,

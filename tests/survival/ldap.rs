@@ -291,10 +291,11 @@ fn what_the_reader_may_not_see_is_no_evidence() {
     let config = config_of(&server);
     let told = failure(&config, &[]);
     assert!(told.starts_with("it shows nobody"), "{told}");
-    let LookedUp::Unclear(why) = look_up(&config, &alice) else {
-        panic!("a conclusion without evidence");
+    let LookedUp::Found(seen) = look_up(&config, &alice) else {
+        panic!("her entry is there");
     };
-    assert!(why.contains("no mail address"), "{why}");
+    assert_eq!(seen.status, IdentityStatus::Active);
+    assert!(seen.addresses.is_empty());
     assert_eq!(missing(&check(&config, &[])).len(), 1);
 
     server.set_up_again(Setup {
@@ -726,8 +727,26 @@ fn an_issuer_whose_mail_alone_is_hidden_is_not_gone() {
     for _ in 0..3 {
         world.run(&["sweep"]).exits(0);
     }
-    assert_eq!(status(&world, "dave"), "unknown");
+    assert_eq!(status(&world, "dave"), "active");
     assert!(flagged(&world).is_empty());
+}
+
+#[test]
+fn an_account_that_is_locked_and_loses_its_mail_in_one_change_is_found() {
+    let server = Slapd::start();
+    let world = world_with(Db::Sqlite, &server, "");
+    server.change_person(
+        "dave",
+        "add: pwdAccountLockedTime\npwdAccountLockedTime: 000001010000Z\n-\ndelete: mail",
+    );
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(status(&world, "dave"), "disabled");
+    assert_eq!(flagged(&world), ["D"]);
+    let said = evidence(&world, "dave");
+    assert!(
+        said.starts_with("pwdAccountLockedTime=000001010000Z"),
+        "{said}"
+    );
 }
 
 #[rstest]

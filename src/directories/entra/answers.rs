@@ -62,10 +62,13 @@ impl Item {
 impl User {
     /// The person; `None` for somebody without any address, whom no token can name.
     pub fn person(self, is_member: Option<bool>) -> Option<Person> {
+        let account = self.account(is_member);
+        (!account.addresses.is_empty()).then_some(account)
+    }
+
+    /// The account, with an address or without.
+    pub fn account(self, is_member: Option<bool>) -> Person {
         let addresses = self.addresses();
-        if addresses.is_empty() {
-            return None;
-        }
         let (status, reason, said) = match self.account_enabled {
             Some(true) => (IdentityStatus::Active, None, "accountEnabled=true"),
             Some(false) => {
@@ -85,7 +88,7 @@ impl User {
         } else {
             ""
         };
-        Some(Person {
+        Person {
             id: Some(self.id.to_string()),
             addresses,
             name: self.display_name.filter(|name| !name.trim().is_empty()),
@@ -94,7 +97,7 @@ impl User {
             since: None,
             evidence: format!("{said}{guest}"),
             is_member,
-        })
+        }
     }
 
     /// The mailbox, the sign-in name, and all other addresses that mail for the account may have.
@@ -220,6 +223,15 @@ mod tests {
     fn somebody_without_an_address_is_not_told_of() {
         assert_eq!(person(&json!({"mail": null})), None);
         assert_eq!(person(&json!({"mail": "no address"})), None);
+    }
+
+    #[test]
+    fn an_account_without_an_address_still_says_whether_it_works() {
+        let user = json!({"id": ID, "userPrincipalName": null, "accountEnabled": false});
+        let user: User = serde_json::from_value(user).unwrap();
+        let account = user.account(None);
+        assert_eq!(account.status, IdentityStatus::Disabled);
+        assert!(account.addresses.is_empty());
     }
 
     #[test]

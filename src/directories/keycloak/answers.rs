@@ -101,10 +101,13 @@ impl User {
 
     /// The person; `None` where there is no address to know them by.
     pub fn person(self, is_member: Option<bool>) -> Option<Person> {
+        let account = self.account(is_member);
+        (!account.addresses.is_empty()).then_some(account)
+    }
+
+    /// The account, with an address or without.
+    pub fn account(self, is_member: Option<bool>) -> Person {
         let addresses = self.addresses();
-        if addresses.is_empty() {
-            return None;
-        }
         let (status, reason, evidence) = match self.enabled {
             Some(true) => (IdentityStatus::Active, None, "enabled=true"),
             Some(false) => (
@@ -123,7 +126,7 @@ impl User {
             .map(|part| part.trim().to_owned())
             .filter(|part| !part.is_empty())
             .collect();
-        Some(Person {
+        Person {
             id: Some(self.id),
             addresses,
             name: (!parts.is_empty()).then(|| parts.join(" ")),
@@ -133,6 +136,6 @@ impl User {
             since: None,
             evidence: evidence.to_owned(),
             is_member,
-        })
+        }
     }
 }

@@ -81,6 +81,15 @@ fn addresses_are_the_mailbox_and_the_sign_in_name_where_it_is_one() {
 }
 
 #[test]
+fn an_account_without_an_address_still_says_whether_it_works() {
+    let bare = || user(json!({"email": null, "enabled": false}));
+    assert_eq!(bare().person(None), None);
+    let account = bare().account(None);
+    assert_eq!(account.status, IdentityStatus::Disabled);
+    assert!(account.addresses.is_empty());
+}
+
+#[test]
 fn a_name_is_made_of_what_there_is() {
     let name = |fields| person(fields).name;
     assert_eq!(

@@ -7,10 +7,12 @@ use crate::ldap::Entry;
 
 /// The person that an entry is of, without their groups; `None` where it shows no address.
 pub fn person(entry: &Entry, id: String, rules: &Rules) -> Option<Person> {
-    let addresses = addresses(entry, rules.flavor);
-    if addresses.is_empty() {
-        return None;
-    }
+    let account = account(entry, id, rules);
+    (!account.addresses.is_empty()).then_some(account)
+}
+
+/// The same, whether it shows an address or not.
+pub fn account(entry: &Entry, id: String, rules: &Rules) -> Person {
     let Said {
         status,
         reason,
@@ -19,16 +21,16 @@ pub fn person(entry: &Entry, id: String, rules: &Rules) -> Option<Person> {
     } = rules.status(entry);
     let name = entry.text("displayName").or_else(|| entry.text("cn"));
     let name = name.map(str::trim).filter(|name| !name.is_empty());
-    Some(Person {
+    Person {
         id: Some(id),
-        addresses,
+        addresses: addresses(entry, rules.flavor),
         name: name.map(str::to_owned),
         status,
         reason,
         since,
         evidence,
         is_member: None,
-    })
+    }
 }
 
 /// Each valid one once, the main one first.

@@ -48,13 +48,16 @@ impl User {
 
     /// The person; `None` where no address says who that is.
     pub fn person(self, is_member: Option<bool>) -> Option<Person> {
+        let account = self.account(is_member);
+        (!account.addresses.is_empty()).then_some(account)
+    }
+
+    /// The account, with an address or without.
+    pub fn account(self, is_member: Option<bool>) -> Person {
         let addresses = self.addresses();
-        if addresses.is_empty() {
-            return None;
-        }
         let word = self.status.as_deref();
         let (status, reason) = meaning(word);
-        Some(Person {
+        Person {
             id: Some(self.id),
             addresses,
             name: self.profile.and_then(Profile::name),
@@ -63,7 +66,7 @@ impl User {
             since: self.status_changed,
             evidence: evidence(word),
             is_member,
-        })
+        }
     }
 }
 
@@ -193,6 +196,15 @@ mod tests {
         user["profile"]["email"] = Value::Null;
         assert_eq!(person(user), None, "nobody could say who that is");
         assert_eq!(person(json!({"id": "1", "status": "ACTIVE"})), None);
+    }
+
+    #[test]
+    fn an_account_without_an_address_still_says_whether_it_works() {
+        let user = json!({"id": "1", "status": "DEPROVISIONED", "profile": {"login": "ada"}});
+        let user: User = serde_json::from_value(user).unwrap();
+        let account = user.account(None);
+        assert_eq!(account.status, IdentityStatus::Disabled);
+        assert!(account.addresses.is_empty());
     }
 
     #[test]

@@ -22,26 +22,28 @@ impl User {
 
     /// The person; `None` where there is no address by which anybody could be matched.
     pub fn person(&self, is_member: Option<bool>) -> Option<Person> {
-        let addresses = self.addresses();
-        if addresses.is_empty() {
-            return None;
-        }
+        let account = self.account(is_member);
+        (!account.addresses.is_empty()).then_some(account)
+    }
+
+    /// The account, with an address or without.
+    pub fn account(&self, is_member: Option<bool>) -> Person {
         let (status, reason) = match self.active.is_true() {
             Some(true) => (IdentityStatus::Active, None),
             // It is the administrative status of the account (RFC 7643 §4.1.1).
             Some(false) => (IdentityStatus::Disabled, Some(Reason::Admin)),
             None => (IdentityStatus::Unknown, Some(Reason::FieldMissing)),
         };
-        Some(Person {
+        Person {
             id: Some(self.id.clone()),
-            addresses,
+            addresses: self.addresses(),
             name: self.shown_name(),
             status,
             reason,
             since: None,
             evidence: evidence(&self.active),
             is_member,
-        })
+        }
     }
 
     fn shown_name(&self) -> Option<String> {
@@ -132,6 +134,15 @@ mod tests {
     fn who_has_no_address_is_not_told_of() {
         assert_eq!(person(json!({"id": "1", "userName": "root"})), None);
         assert_eq!(person(json!({"id": "1", "emails": null})), None);
+    }
+
+    #[test]
+    fn an_account_without_an_address_still_says_whether_it_works() {
+        let user = json!({"id": "1", "userName": "ada", "emails": [], "active": false});
+        let user: User = serde_json::from_value(user).unwrap();
+        let account = user.account(None);
+        assert_eq!(account.status, IdentityStatus::Disabled);
+        assert!(account.addresses.is_empty());
     }
 
     #[rstest]
