@@ -9,7 +9,6 @@ use std::{collections::BTreeSet, time::Duration};
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 use secrecy::ExposeSecret;
-use uuid::Uuid;
 
 use super::sources::{ReadKind, kind, name, schedule, timeout};
 use super::{field::Field, table::Table};
@@ -170,18 +169,12 @@ fn entra_credential(table: &mut Table) -> Option<entra::Credential> {
         }
         field.path()
     });
-    let read = |field: &Field| {
-        let secret = field.secret()?;
-        let is_id = secret.expose_secret().trim().parse::<Uuid>().is_ok();
-        let why = "must be the value of the client secret, not its id";
-        (!is_id).then_some(secret).ok_or_else(|| why.to_owned())
-    };
     if has_certificate {
-        table.optional("client_secret", read);
+        table.optional("client_secret", Field::secret);
         return certificate.map(entra::Credential::Certificate);
     }
     let example = "client_secret = { file = \"entra-secret\" }";
-    let secret = table.required("client_secret", example, read);
+    let secret = table.required("client_secret", example, Field::secret);
     secret.map(entra::Credential::Secret)
 }
 

@@ -18,11 +18,10 @@ use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
 use secrecy::SecretString;
 use url::Url;
-use uuid::Uuid;
 
+use super::id::{key, segment};
 use super::{Asked, Common, Directory, Extent, LookedUp, Pulled, Tell};
 use crate::clock::Clock;
-use crate::domain::Person;
 use crate::sources::{Checked, Error, Fetched, Right};
 use crate::web::Web;
 use answers::{Item, Page, SELECT, User};
@@ -33,6 +32,15 @@ use sign_in::SignIn;
 
 /// What it takes to read users with `accountEnabled`, and the deleted ones.
 const PERMISSION: &str = "User.Read.All";
+
+/// What is answered where there is no recycle bin to look into: no permission for it, or a gateway that
+/// does not know it.
+const NO_BIN: [StatusCode; 4] = [
+    StatusCode::FORBIDDEN,
+    StatusCode::BAD_REQUEST,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::NOT_IMPLEMENTED,
+];
 
 /// `[[directory]] kind = "entra"`.
 #[derive(Debug, Clone)]
@@ -152,11 +160,11 @@ impl Entra {
         let (mut listed, mut lacking) = (HashSet::new(), 0);
         let take = |user: User| {
             // Pages are no snapshot: somebody may come twice.
-            if !listed.insert(user.id) {
+            if !listed.insert(user.key()) {
                 return;
             }
             lacking += usize::from(user.account_enabled.is_none());
-            let is_member = members.is_member(user.id);
+            let is_member = members.is_member(user.key());
             if let Some(person) = user.person(is_member) {
                 tell(person);
             }
@@ -217,7 +225,7 @@ impl Entra {
         };
         let (mut people, mut removed) = (Vec::new(), round.removed);
         for (id, said) in round.changed {
-            let user = self.user(id).await;
+            let user = self.user(&id).await;
             match user.map_err(|error| refused(error, "read a user", PERMISSION))? {
                 Some(user) if said.is_some() && user.account_enabled != said => return Ok(None),
                 Some(user) => people.extend(user.person(None)),
@@ -232,18 +240,18 @@ impl Entra {
         }
         Ok(Some(Pulled {
             extent: Extent::Changes,
-            removed: removed.iter().map(Uuid::to_string).collect(),
+            removed,
             cursor: cursor.write(),
             ..Pulled::default()
         }))
     }
 
     /// The user of this id; `None` where there is none.
-    async fn user(&self, id: Uuid) -> Result<Option<User>, Error> {
-        let path = format!("users/{id}");
+    async fn user(&self, id: &str) -> Result<Option<User>, Error> {
+        let path = format!("users/{}", segment(id).unwrap_or_default());
         let start = Start::Path(&path, &[("$select", SELECT)]);
         match self.graph.get::<User>(start).await {
-            Ok(user) if user.id == id => Ok(Some(user)),
+            Ok(user) if user.key() == key(id) => Ok(Some(user)),
             Ok(_) => Err(Error::Content {
                 place: "Microsoft Graph".to_owned(),
                 reason: "asked for a user by id, it answers with another".to_owned(),
@@ -254,20 +262,20 @@ impl Entra {
     }
 
     /// What the recycle bin says of somebody whom Graph does not find.
-    async fn deleted(&self, id: Uuid) -> Result<LookedUp, Error> {
-        let path = format!("directory/deletedItems/{id}");
+    async fn deleted(&self, id: &str) -> Result<LookedUp, Error> {
+        let path = format!("directory/deletedItems/{}", segment(id).unwrap_or_default());
         let start = Start::Path(&path, &[("$select", "id")]);
         let gone = |evidence: &str, is_certain| LookedUp::Gone {
             evidence: evidence.to_owned(),
             is_certain,
         };
         match self.graph.get::<Item>(start).await {
-            Ok(item) if item.id == id => Ok(gone("it is among the deleted items", true)),
+            Ok(item) if item.key() == key(id) => Ok(gone("it is among the deleted items", true)),
             Ok(_) => Ok(gone("404 for its id", false)),
             Err(error) if answered(&error, &[StatusCode::NOT_FOUND]) => {
                 Ok(gone("404 for its id, also among the deleted items", false))
             }
-            Err(error) if answered(&error, &[StatusCode::FORBIDDEN]) => Ok(gone(
+            Err(error) if answered(&error, &NO_BIN) => Ok(gone(
                 "404 for its id; the deleted items may not be read",
                 false,
             )),
@@ -317,11 +325,11 @@ impl Directory for Entra {
     }
 
     async fn look_up(&self, id: &str) -> Result<LookedUp, Error> {
-        let Ok(id) = Uuid::parse_str(id) else {
+        if segment(id).is_none() {
             return Ok(LookedUp::Unclear(
                 "it is no object id of Entra ID".to_owned(),
             ));
-        };
+        }
         let user = match self.user(id).await {
             Err(error) if answered(&error, &[StatusCode::FORBIDDEN]) => {
                 let why = "403 for its id; the program may not read it";
@@ -329,9 +337,8 @@ impl Directory for Entra {
             }
             user => user?,
         };
-        match user.map(|user| user.person(None)) {
-            Some(Some(person)) => Ok(LookedUp::Found(Box::<Person>::new(person))),
-            Some(None) => Ok(LookedUp::Unclear("it has no address any more".to_owned())),
+        match user {
+            Some(user) => Ok(LookedUp::Found(Box::new(user.account(None)))),
             None => self.deleted(id).await,
         }
     }
@@ -358,17 +365,24 @@ impl Directory for Entra {
             .graph
             .get::<Page<Item>>(Start::Path(path, &query))
             .await;
-        rights.push(Right {
-            what: "read the deleted users".to_owned(),
-            missing: match deleted {
-                Ok(_) => None,
-                Err(error) if answered(&error, &[StatusCode::FORBIDDEN]) => {
-                    Some(permit(PERMISSION))
-                }
-                Err(error) => return Err(error),
-            },
-        });
         let mut summary = format!("Microsoft Entra ID, tenant {}", self.tenant);
+        let missing = match deleted {
+            Ok(_) => Some(None),
+            Err(error) if answered(&error, &[StatusCode::FORBIDDEN]) => {
+                Some(Some(permit(PERMISSION)))
+            }
+            Err(error)
+                if answered(&error, &NO_BIN) || answered(&error, &[StatusCode::NOT_FOUND]) =>
+            {
+                summary.push_str(", without a list of deleted users");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        rights.extend(missing.map(|missing| Right {
+            what: "read the deleted users".to_owned(),
+            missing,
+        }));
         if changes::begin(&self.graph, self.now()).await?.is_none() {
             summary.push_str(", which tells no changes: everybody is listed each time");
         }

@@ -20,12 +20,13 @@ use serde::de::IgnoredAny;
 use tokio::sync::Mutex;
 use url::Url;
 
+use super::id::segment;
 use super::{Asked, Common, Directory, Extent, LookedUp, Pulled, Tell};
 use crate::domain::Address;
 use crate::sources::{Checked, Error, Fetched, Refusals};
 use crate::web::Web;
 use answers::User;
-use api::{Api, explained, nobody, segment, status};
+use api::{Api, explained, nobody, status};
 use groups::Groups;
 use roll::Roll;
 

@@ -5,6 +5,7 @@ mod assertion;
 pub mod entra;
 pub mod file;
 mod grant;
+mod id;
 pub mod keycloak;
 mod kind;
 pub mod ldap;

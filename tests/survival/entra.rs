@@ -437,9 +437,75 @@ async fn a_look_by_id_concludes_nothing_from_what_may_not_be_read() {
         "{error}"
     );
     stub.take_lines();
-    let looked_up = directory.look_up("../groups").await.unwrap();
+    let looked_up = directory.look_up("..").await.unwrap();
     assert!(matches!(looked_up, LookedUp::Unclear(_)), "{looked_up:?}");
     assert!(stub.take_lines().is_empty());
+    directory.look_up("../groups").await.unwrap();
+    let asked = stub.take_lines();
+    assert!(
+        asked.contains(&"GET /v1.0/users/..%2Fgroups".to_owned()),
+        "{asked:?}"
+    );
+}
+
+/// A server in Graph's place that knows less than Graph: ids of another form, and no changes, recycle bin
+/// or members of members of all kinds.
+#[tokio::test]
+async fn a_simple_server_does() {
+    fn not_found() -> Answer {
+        Answer::text(404, "{}")
+    }
+    const GROUP: &str = "/v1.0/groups/ops-team";
+    let users = || {
+        let named = |id: &str, mail: &str, enabled: bool| json!({"id": id, "mail": mail, "accountEnabled": enabled});
+        let all = [
+            named("user/a", "ada@example.org", true),
+            named("user/A", "bob@example.org", false),
+        ];
+        Answer::json(&json!({ "value": all }))
+    };
+    let tenant = Tenant::new(0);
+    tenant.instead(USERS, users).instead(DELTA, not_found);
+    tenant.instead("/v1.0/users/user%2FA", || {
+        Answer::json(&json!({"id": "user/A", "accountEnabled": false}))
+    });
+    tenant.instead("/v1.0/groups", || Answer::json(&json!({ "value": [] })));
+    tenant.instead(GROUP, || Answer::json(&json!({"id": "ops-team"})));
+    tenant.instead(&format!("{GROUP}/transitiveMembers"), not_found);
+    let members = format!("{GROUP}/transitiveMembers/microsoft.graph.user");
+    tenant.instead(&members, || {
+        Answer::json(&json!({"value": [{"id": "user/a"}]}))
+    });
+    let bin = "/v1.0/directory/deletedItems/microsoft.graph.user";
+    tenant.instead(bin, not_found);
+    let stub = tenant.start();
+    let all = directory(&stub, &[]);
+    let told = pull(&all, None).await.unwrap();
+    assert_eq!(
+        told.lines(),
+        ["ada@example.org active", "bob@example.org disabled"]
+    );
+    assert_eq!(told.pulled.cursor, None);
+    let LookedUp::Found(bob) = all.look_up("user/A").await.unwrap() else {
+        panic!("he is there");
+    };
+    assert_eq!(bob.status, IdentityStatus::Disabled);
+    assert!(bob.addresses.is_empty());
+    let looked_up = all.look_up("user/b").await.unwrap();
+    assert_eq!(
+        looked_up,
+        gone("404 for its id, also among the deleted items", false)
+    );
+    let checked = all.check().await.unwrap();
+    assert!(checked.summary.contains("without a list of deleted users"));
+
+    let members = pull(&directory(&stub, &["ops-team"]), None).await.unwrap();
+    let members: Vec<_> = members.people.iter().map(|it| it.is_member).collect();
+    assert_eq!(members, [Some(true), Some(false)]);
+    let path = format!("{GROUP}/transitiveMembers/microsoft.graph.user");
+    tenant.instead(&path, not_found);
+    let said = fails(&directory(&stub, &["ops-team"])).await;
+    assert!(said.contains("404"), "{said}");
 }
 
 /// A directory whose list is old enough for changes to be asked for, and its cursor.

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::directories::id::key;
 use crate::domain::{Address, IdentityStatus, Person, Reason};
 
 /// The properties that are asked for. `accountEnabled` is not among those that come unasked.
@@ -27,7 +28,8 @@ pub(super) struct Page<T> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct User {
-    pub id: Uuid,
+    /// Opaque, though Graph's own are GUIDs.
+    pub id: String,
     #[serde(rename = "userPrincipalName")]
     sign_in: Option<String>,
     mail: Option<String>,
@@ -44,7 +46,7 @@ pub(super) struct User {
 /// Anything in the directory.
 #[derive(Debug, Deserialize)]
 pub(super) struct Item {
-    pub id: Uuid,
+    pub id: String,
     #[serde(rename = "@odata.type")]
     kind: Option<String>,
     #[serde(rename = "displayName")]
@@ -55,11 +57,24 @@ impl Item {
     /// Whether it is a user, and no group, device or program.
     pub fn is_user(&self) -> bool {
         let kind = self.kind.as_deref();
-        kind.is_none_or(|kind| kind.eq_ignore_ascii_case("#microsoft.graph.user"))
+        kind.is_none_or(|kind| {
+            kind.trim_start_matches('#')
+                .eq_ignore_ascii_case("microsoft.graph.user")
+        })
+    }
+
+    /// See [`key`].
+    pub fn key(&self) -> Uuid {
+        key(&self.id)
     }
 }
 
 impl User {
+    /// See [`key`].
+    pub fn key(&self) -> Uuid {
+        key(&self.id)
+    }
+
     /// The person; `None` for somebody without any address, whom no token can name.
     pub fn person(self, is_member: Option<bool>) -> Option<Person> {
         let account = self.account(is_member);
@@ -89,7 +104,7 @@ impl User {
             ""
         };
         Person {
-            id: Some(self.id.to_string()),
+            id: Some(self.id),
             addresses,
             name: self.display_name.filter(|name| !name.trim().is_empty()),
             status,

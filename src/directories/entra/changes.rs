@@ -13,7 +13,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 use super::answers::{SELECT, User};
 use super::graph::{Graph, Start, answered};
@@ -32,11 +31,12 @@ const LOOKED_UP: usize = 100;
 
 /// What Graph answers to a link that has become too old (410; 400 with `syncStateNotFound`), and where it
 /// tells no changes at all (external tenants).
-const NO_CHANGES: [StatusCode; 5] = [
+const NO_CHANGES: [StatusCode; 6] = [
     StatusCode::GONE,
     StatusCode::BAD_REQUEST,
     StatusCode::FORBIDDEN,
     StatusCode::NOT_FOUND,
+    StatusCode::METHOD_NOT_ALLOWED,
     StatusCode::NOT_IMPLEMENTED,
 ];
 
@@ -131,9 +131,9 @@ pub(super) async fn begin(graph: &Graph, now: DateTime<Utc>) -> Result<Option<Tr
 #[derive(Debug)]
 pub(super) struct Round {
     /// Who is concerned, with what the round itself says of `accountEnabled`, the last word last.
-    pub changed: BTreeMap<Uuid, Option<bool>>,
+    pub changed: BTreeMap<String, Option<bool>>,
     /// Those that are no longer there, as it says.
-    pub removed: Vec<Uuid>,
+    pub removed: Vec<String>,
     /// To what changes from there on.
     pub link: String,
 }
@@ -145,7 +145,7 @@ pub(super) async fn round(graph: &Graph, link: &str) -> Result<Option<Round>, Er
     let take = |user: User| {
         if changed.len() <= LOOKED_UP {
             let is_removed = user.removed.is_some();
-            removed.insert(user.id, is_removed);
+            removed.insert(user.id.clone(), is_removed);
             let said: &mut Option<bool> = changed.entry(user.id).or_default();
             *said = user.account_enabled.or(*said);
         }

@@ -1,6 +1,6 @@
 //! Who is in the allowed groups, be it by way of other groups.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use reqwest::StatusCode;
 use uuid::Uuid;
@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::answers::Item;
 use super::graph::{Graph, Start, answered, refused};
 use crate::directories::Group;
+use crate::directories::id::{guid, key, segment};
 use crate::sources::Error;
 
 /// What it takes to read groups and who is in them.
@@ -27,7 +28,7 @@ impl Members {
         let mut members = Self::default();
         for name in allowed {
             let id = find(graph, name).await?;
-            let people = people(graph, id).await?;
+            let people = people(graph, &id).await?;
             members.groups.push(Group {
                 name: name.clone(),
                 members: people.len() as u64,
@@ -38,44 +39,64 @@ impl Members {
     }
 
     /// Whether somebody is in one of them; `None` where there are none.
-    pub fn is_member(&self, id: Uuid) -> Option<bool> {
-        (!self.groups.is_empty()).then(|| self.people.contains(&id))
+    pub fn is_member(&self, key: Uuid) -> Option<bool> {
+        (!self.groups.is_empty()).then(|| self.people.contains(&key))
     }
 }
 
-/// The group of this id or name.
-async fn find(graph: &Graph, name: &str) -> Result<Uuid, Error> {
-    if let Ok(id) = Uuid::parse_str(name) {
-        let path = format!("groups/{id}");
-        let start = Start::Path(&path, &[("$select", "id,displayName")]);
-        return match graph.get::<Item>(start).await {
-            Ok(group) if group.id == id => Ok(id),
-            Ok(_) => Err(unfit(name, "Graph answers with another group than")),
-            Err(error) if answered(&error, &[StatusCode::NOT_FOUND]) => Err(unknown(name)),
-            Err(error) => Err(refused(error, "read groups", PERMISSION)),
-        };
+/// The group of this id or name; an entry that looks like an id is first taken for one, others at last.
+async fn find(graph: &Graph, name: &str) -> Result<String, Error> {
+    let is_guid = guid(name).is_some();
+    if is_guid && let Some(id) = by_id(graph, name).await? {
+        return Ok(id);
     }
+    if let Some(id) = by_name(graph, name).await? {
+        return Ok(id);
+    }
+    let by_id = if is_guid {
+        None
+    } else {
+        by_id(graph, name).await?
+    };
+    by_id.ok_or_else(|| unfit(name, "there is no group"))
+}
+
+/// The group of this id, as Graph writes it.
+async fn by_id(graph: &Graph, id: &str) -> Result<Option<String>, Error> {
+    let Some(part) = segment(id) else {
+        return Ok(None);
+    };
+    let path = format!("groups/{part}");
+    let start = Start::Path(&path, &[("$select", "id,displayName")]);
+    match graph.get::<Item>(start).await {
+        Ok(group) if group.key() == key(id) => Ok(Some(group.id)),
+        Ok(_) => Err(unfit(id, "Graph answers with another group than")),
+        // What is no GUID is a bad request to Graph.
+        Err(error) if answered(&error, &[StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST]) => {
+            Ok(None)
+        }
+        Err(error) => Err(refused(error, "read groups", PERMISSION)),
+    }
+}
+
+/// The group that is called so, by Graph in any case.
+async fn by_name(graph: &Graph, name: &str) -> Result<Option<String>, Error> {
     let filter = format!("displayName eq '{}'", name.replace('\'', "''"));
     let query = [("$filter", filter.as_str()), ("$select", "id,displayName")];
-    let mut found = HashSet::new();
+    let mut found = BTreeMap::new();
     let take = |group: Item| {
         // A filter that is ignored lists every group.
         let is_meant = group.name.as_deref();
         if is_meant.is_some_and(|it| it.to_lowercase() == name.to_lowercase()) {
-            found.insert(group.id);
+            found.insert(group.key(), group.id);
         }
     };
     let listed = graph.list(Start::Path("groups", &query), take).await;
     listed.map_err(|error| refused(error, "read groups", PERMISSION))?;
-    match found.len() {
-        0 => Err(unknown(name)),
-        1 => found.into_iter().next().ok_or_else(|| unknown(name)),
-        _ => Err(unfit(name, "several groups are called")),
+    if found.len() > 1 {
+        return Err(unfit(name, "several groups are called"));
     }
-}
-
-fn unknown(name: &str) -> Error {
-    unfit(name, "there is no group")
+    Ok(found.into_values().next())
 }
 
 fn unfit(name: &str, what: &str) -> Error {
@@ -87,17 +108,29 @@ fn unfit(name: &str, what: &str) -> Error {
 }
 
 /// Who is in it. Members of all kinds are asked for and sorted here: asked for users alone, Graph answers
-/// from an index that lags.
-async fn people(graph: &Graph, group: Uuid) -> Result<HashSet<Uuid>, Error> {
-    let path = format!("groups/{group}/transitiveMembers");
+/// from an index that lags, so that is for servers that know no other way.
+async fn people(graph: &Graph, group: &str) -> Result<HashSet<Uuid>, Error> {
+    let path = format!(
+        "groups/{}/transitiveMembers",
+        segment(group).unwrap_or_default()
+    );
+    let listed = match members(graph, &path).await {
+        Err(error) if answered(&error, &[StatusCode::NOT_FOUND]) => {
+            members(graph, &format!("{path}/microsoft.graph.user")).await
+        }
+        listed => listed,
+    };
+    listed.map_err(|error| refused(error, "read who is in a group", PERMISSION))
+}
+
+async fn members(graph: &Graph, path: &str) -> Result<HashSet<Uuid>, Error> {
     let query = [("$select", "id"), ("$top", "999")];
     let mut people = HashSet::new();
     let take = |member: Item| {
         if member.is_user() {
-            people.insert(member.id);
+            people.insert(member.key());
         }
     };
-    let listed = graph.list(Start::Path(&path, &query), take).await;
-    listed.map_err(|error| refused(error, "read who is in a group", PERMISSION))?;
+    graph.list(Start::Path(path, &query), take).await?;
     Ok(people)
 }

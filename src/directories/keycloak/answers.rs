@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::directories::id::key;
 use crate::domain::{Address, IdentityStatus, Person, Reason};
 
 /// How the names of the accounts of programs begin. The list leaves them out, a search does not.
@@ -38,11 +39,6 @@ pub(super) struct Group {
     /// Groups below; of a search only those that lead to what was found.
     #[serde(default)]
     pub sub_groups: Vec<Group>,
-}
-
-/// An id in a form that takes little room.
-pub(super) fn key(id: &str) -> Uuid {
-    Uuid::try_parse(id).unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes()))
 }
 
 impl User {

@@ -1,12 +1,12 @@
 //! How Keycloak is asked: with an access token of the client's service account, page by page.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::Config;
 use crate::directories::grant::{Failure, Form, Grants};
+use crate::directories::id::segment;
 use crate::sources::Error;
 use crate::web::{self, Web};
 
@@ -20,20 +20,6 @@ pub(super) const VIEW_USERS: &str = "give the client's service account the role 
 /// How to see groups; view-users brings it along, unless that was changed.
 pub(super) const QUERY_GROUPS: &str = "give the client's service account the roles view-users and \
      query-groups of realm-management (Clients, the client, Service account roles, Assign role)";
-
-/// What is safe in a path, and means there what it says.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~')
-    .remove(b':');
-
-/// A name as a part of a path; `None` where it would be none, or a way out.
-pub(super) fn segment(name: &str) -> Option<String> {
-    let is_safe = !matches!(name, "" | "." | "..");
-    is_safe.then(|| utf8_percent_encode(name, PLAIN).to_string())
-}
 
 /// The Admin REST API of one realm.
 #[derive(Debug)]
@@ -50,7 +36,7 @@ pub(super) struct Api {
 
 impl Api {
     pub fn new(web: Web, config: &Config) -> Self {
-        let realm = utf8_percent_encode(&config.realm, PLAIN);
+        let realm = segment(&config.realm).unwrap_or_default();
         Self {
             web,
             grants: Grants::default(),

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use reqwest::StatusCode;
 use uuid::Uuid;
 
-use super::answers::{Group, User, key};
-use super::api::{Api, segment, status};
+use super::answers::{Group, User};
+use super::api::{Api, status};
 use crate::directories;
+use crate::directories::id::{key, segment};
 use crate::sources::Error;
 
 /// The allowed groups with their people.

@@ -4,7 +4,6 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::answers::User;
-use super::api::segment;
 use super::roll::Roll;
 use crate::domain::{IdentityStatus, Person, Reason};
 
@@ -110,17 +109,6 @@ fn accounts_of_programs_and_of_other_storages_are_known() {
     assert!(!user(json!({})).is_service());
     assert!(user(json!({"id": "f:1b3c:ada"})).is_stored_elsewhere());
     assert!(!user(json!({})).is_stored_elsewhere());
-}
-
-#[test]
-fn a_name_in_a_path_stays_one_part_of_it() {
-    let path = |name| segment(name).unwrap_or_default();
-    assert_eq!(path(ID), ID);
-    assert_eq!(path("f:1b3c:ada@x"), "f:1b3c:ada%40x");
-    assert_eq!(path("a/../b?c#d"), "a%2F..%2Fb%3Fc%23d");
-    for way_out in ["", ".", ".."] {
-        assert_eq!(segment(way_out), None);
-    }
 }
 
 /// What is told of those who are added.

@@ -1,20 +1,12 @@
 //! One user, by an address or by what Okta knows the user by.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-
 use super::USERS;
 use super::api::{Api, is_missing, refused};
 use super::user::User;
+use crate::directories::id::segment;
 use crate::domain::Address;
 use crate::sources::Error;
 use crate::web;
-
-/// What a part of a path has to be written otherwise (RFC 3986 §2.3 has the rest).
-const PART: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// Every user who has an address.
 ///
@@ -39,7 +31,7 @@ pub(super) async fn by_address(api: &Api, address: &Address) -> Result<Vec<User>
     }
     // Okta cannot take a sign-in name with a slash apart.
     if !address.as_str().contains('/') {
-        let login = utf8_percent_encode(address.as_str(), PART);
+        let login = segment(address.as_str()).unwrap_or_default();
         let (path, shown) = (format!("{USERS}/{login}"), format!("{USERS}/{{login}}"));
         let found: Option<User> = unless_missing(api.one_unnamed(&path, &shown).await)?;
         if let Some(user) = found.filter(|user| user.has(address)) {
@@ -59,7 +51,7 @@ pub(super) async fn by_address(api: &Api, address: &Address) -> Result<Vec<User>
 /// # Errors
 /// When there is none, or no answer.
 pub(super) async fn by_id(api: &Api, id: &str) -> Result<User, web::Error> {
-    let id = utf8_percent_encode(id, PART);
+    let id = segment(id).unwrap_or_default();
     api.one(&format!("{USERS}/{id}")).await
 }
 

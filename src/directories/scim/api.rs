@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
@@ -10,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
+use crate::directories::id::segment;
 use crate::sources::Error;
 use crate::web::{self, Request, Web};
 
@@ -19,13 +19,6 @@ pub const READ_RIGHT: &str = "give its client or application at the identity pro
 
 /// The most people or groups that a page is asked for.
 const LARGEST_PAGE: u64 = 500;
-
-/// What may stand in a part of a path as it is.
-const KEPT: AsciiSet = NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// One SCIM server, and the token by which it is seen.
 #[derive(Debug)]
@@ -154,9 +147,9 @@ pub fn is_not_understood(error: &web::Error) -> bool {
     matches!(error.status(), Some(S::BAD_REQUEST | S::NOT_IMPLEMENTED))
 }
 
-/// The path of a resource.
+/// The path of a resource; what cannot be an id leads to no resource.
 pub fn resource(kind: &str, id: &str) -> String {
-    format!("{kind}/{}", utf8_percent_encode(id, &KEPT))
+    format!("{kind}/{}", segment(id).unwrap_or_default())
 }
 
 /// A filter for one value (RFC 7644 §3.4.2.2, where a value is written as JSON has it).
