@@ -137,11 +137,11 @@ impl Keycloak {
         if !listed.agrees() {
             listed = self.list(roll).await?;
         }
-        if listed.count == 0 || listed.all == 0 {
+        if listed.count == Some(0) || listed.all == 0 {
             return Err(nobody(listed.count));
         }
         if !listed.agrees() {
-            let Listed { all, count, .. } = listed;
+            let (all, count) = (listed.all, listed.count.unwrap_or_default());
             return Err(Error::Content {
                 place: self.place(),
                 reason: format!(
@@ -222,13 +222,14 @@ struct Listed {
     /// Of these, those who are kept in Keycloak.
     local: u64,
     /// By Keycloak's count. It leaves out people of storages that do not count theirs, as LDAP without
-    /// import.
-    count: u64,
+    /// import. `None` where nobody counts: then a page that is not full was the last.
+    count: Option<u64>,
 }
 
 impl Listed {
     fn agrees(&self) -> bool {
-        self.count > 0 && (self.count == self.all || self.count == self.local)
+        self.count
+            .is_none_or(|count| count > 0 && (count == self.all || count == self.local))
     }
 }
 

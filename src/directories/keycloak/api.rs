@@ -11,7 +11,7 @@ use crate::sources::Error;
 use crate::web::{self, Web};
 
 /// How many a page may have. Keycloak looks each of them up in the user storage that they come from.
-const PAGE: usize = 200;
+pub(super) const PAGE: usize = 200;
 
 /// How to see people.
 pub(super) const VIEW_USERS: &str = "give the client's service account the role view-users of \
@@ -92,13 +92,18 @@ impl Api {
         }
     }
 
-    /// How many people there are, of those whom the client may view.
-    pub async fn count(&self) -> Result<u64, Error> {
-        self.get("users/count", &[]).await
+    /// How many people there are, of those whom the client may view; `None` where nobody counts them.
+    pub async fn count(&self) -> Result<Option<u64>, Error> {
+        match self.get("users/count", &[]).await {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if is_unknown(&error) => Ok(None),
+            Err(error) if status(&error) == Some(StatusCode::FORBIDDEN) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// How many people there are, once it was seen that the client may view them.
-    pub async fn viewed(&self) -> Result<u64, Error> {
+    pub async fn viewed(&self) -> Result<Option<u64>, Error> {
         let count = self.count().await?;
         let query = [
             ("first", "0"),
@@ -106,7 +111,7 @@ impl Api {
             ("briefRepresentation", "true"),
         ];
         let first: Vec<IgnoredAny> = self.get("users", &query).await?;
-        if count == 0 || first.is_empty() {
+        if count == Some(0) || first.is_empty() {
             return Err(nobody(count));
         }
         Ok(count)
@@ -123,13 +128,14 @@ pub(super) struct Pages<'a> {
 }
 
 impl Pages<'_> {
-    /// The next page; `None` after one that is not full.
+    /// The next page; `None` after one that is not full, or holds more than was asked for: then the server
+    /// knows no pages.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<Vec<T>>, Error> {
         if self.is_done {
             return Ok(None);
         }
         let page: Vec<T> = self.ask().await?;
-        self.is_done = page.len() < PAGE;
+        self.is_done = page.len() != PAGE;
         Ok(Some(page))
     }
 
@@ -176,11 +182,23 @@ pub(super) fn status(error: &Error) -> Option<StatusCode> {
     }
 }
 
+/// Whether the server does not have that part of the API.
+pub(super) fn is_unknown(error: &Error) -> bool {
+    matches!(
+        status(error),
+        Some(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+    )
+}
+
 /// That nobody can be seen. Whoever may search but not view gets an empty list, and no error.
-pub(super) fn nobody(count: u64) -> Error {
+pub(super) fn nobody(count: Option<u64>) -> Error {
     let what = match count {
-        0 => "Keycloak shows no people: the realm has none, or the client may not view them".into(),
-        _ => format!("Keycloak shows nobody of {count} people: the client may not view them"),
+        None | Some(0) => {
+            "Keycloak shows no people: the realm has none, or the client may not view them".into()
+        }
+        Some(count) => {
+            format!("Keycloak shows nobody of {count} people: the client may not view them")
+        }
     };
     Error::Rights {
         what,

@@ -27,7 +27,9 @@ pub(super) async fn check(api: &Api, realm: &str, allowed: &[String]) -> Result<
         let what = "view the allowed groups and who is in them";
         sight.of(what, QUERY_GROUPS, groups)?;
     }
-    let count = people.map_or_else(String::new, |count| format!(": {count} people"));
+    let count = people
+        .flatten()
+        .map_or_else(String::new, |count| format!(": {count} people"));
     sight.checked(format!("Keycloak, realm {realm}{count}"))
 }
 

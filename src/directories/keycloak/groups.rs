@@ -6,9 +6,9 @@ use reqwest::StatusCode;
 use uuid::Uuid;
 
 use super::answers::{Group, User};
-use super::api::{Api, status};
+use super::api::{Api, PAGE, is_unknown, status};
 use crate::directories;
-use crate::directories::id::{key, segment};
+use crate::directories::id::{guid, key, segment};
 use crate::sources::Error;
 
 /// The allowed groups with their people.
@@ -48,19 +48,26 @@ pub(super) async fn find(api: &Api, name: &str) -> Result<Group, Error> {
                the roles view-users and query-groups to see groups"
                 .to_owned(),
     };
-    let id = match Uuid::try_parse(name) {
-        Ok(_) => name.to_owned(),
-        Err(_) => search(api, name).await?.ok_or_else(missing)?,
+    // What looks like an id is first taken for one, and everything else at last.
+    if guid(name).is_some()
+        && let Some(group) = by_id(api, name).await?
+    {
+        return Ok(group);
+    }
+    let id = search(api, name).await?;
+    let id = id.unwrap_or_else(|| name.to_owned());
+    by_id(api, &id).await?.ok_or_else(missing)
+}
+
+/// The group of this id.
+async fn by_id(api: &Api, id: &str) -> Result<Option<Group>, Error> {
+    let Some(path) = segment(id) else {
+        return Ok(None);
     };
-    let path = segment(&id).ok_or_else(missing)?;
-    let group: Group = match api.get(&format!("groups/{path}"), &[]).await {
-        Err(error) if status(&error) == Some(StatusCode::NOT_FOUND) => return Err(missing()),
-        group => group?,
-    };
-    if group.id == id {
-        Ok(group)
-    } else {
-        Err(missing())
+    match api.get::<Group>(&format!("groups/{path}"), &[]).await {
+        Ok(group) => Ok(Some(group).filter(|group| group.id == id)),
+        Err(error) if status(&error) == Some(StatusCode::NOT_FOUND) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -121,6 +128,10 @@ async fn direct_members(api: &Api, id: &str, members: &mut HashSet<Uuid>) -> Res
         let before = seen.len();
         seen.extend(page.iter().map(User::key));
         if seen.len() == before {
+            // A short list may come again from a server that knows no pages of it.
+            if page.len() != PAGE {
+                break;
+            }
             return Err(pages.repeats());
         }
     }
@@ -145,14 +156,6 @@ async fn children(api: &Api, group: Group) -> Result<Vec<Group>, Error> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Whether the server does not have that part of the API.
-fn is_unknown(error: &Error) -> bool {
-    matches!(
-        status(error),
-        Some(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
-    )
 }
 
 pub(super) fn below(id: &str, what: &str) -> Result<String, Error> {
