@@ -27,6 +27,10 @@ pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-
 /// For so long an assertion can be used; Entra recommends five to ten minutes, Okta allows an hour.
 const LIFE: TimeDelta = TimeDelta::minutes(5);
 
+/// What to do about a key in a form that ring does not read (RFC 5915).
+const SEC1: &str = "the private key in it is in SEC1 (BEGIN EC PRIVATE KEY), and has to be in PKCS #8 \
+                    (BEGIN PRIVATE KEY): write it anew by openssl pkcs8 -topk8 -nocrypt -in KEY -out KEY8";
+
 /// How to sign (RFC 7518 §3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Algorithm {
@@ -116,6 +120,7 @@ impl Signer {
                 EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random)
                     .map(Key::Ec)
             }
+            (Algorithm::Es256, PrivateKeyDer::Sec1(_)) => return Err(refused(SEC1.to_owned())),
             _ => return Err(refused(unfit(algorithm))),
         };
         let key = key.map_err(|_| refused(unfit(algorithm)))?;
@@ -201,6 +206,7 @@ mod tests {
     const RSA: &str = include_str!("../../tests/data/assertion/rsa.pem");
     const RSA_PKCS1: &str = include_str!("../../tests/data/assertion/rsa-pkcs1.pem");
     const EC: &str = include_str!("../../tests/data/assertion/ec.pem");
+    const EC_SEC1: &str = include_str!("../../tests/data/assertion/ec-sec1.pem");
     const ENCRYPTED: &str = include_str!("../../tests/data/assertion/encrypted.pem");
 
     fn now() -> DateTime<Utc> {
@@ -269,6 +275,12 @@ mod tests {
     #[case(Algorithm::Ps256, "", "there is no private key in it")]
     #[case(Algorithm::Ps256, ENCRYPTED, "without a passphrase")]
     #[case(Algorithm::Ps256, EC, "it takes an RSA key of 2048 to 4096 bits")]
+    #[case(Algorithm::Ps256, EC_SEC1, "it takes an RSA key of 2048 to 4096 bits")]
+    #[case(
+        Algorithm::Es256,
+        EC_SEC1,
+        "by openssl pkcs8 -topk8 -nocrypt -in KEY -out KEY8"
+    )]
     #[case(Algorithm::Es256, RSA, "it takes an EC key on P-256, in PKCS #8")]
     #[case(Algorithm::Es256, RSA_PKCS1, "it takes an EC key on P-256, in PKCS #8")]
     fn a_key_that_does_not_do_is_refused_in_words_that_help(

@@ -19,6 +19,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{Asked, Common, Directory, Extent, LookedUp, Pulled, Tell};
+use crate::domain::Address;
 use crate::sources::{Checked, Error, Fetched};
 use api::{Api, is_missing, refused};
 use groups::Members;
@@ -75,13 +76,8 @@ impl Directory for Okta {
             told: HashSet::new(),
             tell,
         };
-        let extent = if asked.people.len() <= FEW {
-            for address in asked.people {
-                let found = find::by_address(&self.api, address).await?;
-                for user in found {
-                    telling.add(user);
-                }
-            }
+        let is_few = asked.people.len() <= FEW;
+        let extent = if is_few && self.ask_for(asked.people, &mut telling).await? {
             Extent::Asked
         } else {
             self.list(&mut telling).await?;
@@ -126,15 +122,36 @@ impl Directory for Okta {
 }
 
 impl Okta {
+    /// These people, one by one; whether Okta can be asked so. Where it cannot, some may have been told of.
+    async fn ask_for(
+        &self,
+        people: &[Address],
+        telling: &mut Telling<'_, '_, '_>,
+    ) -> Result<bool, Error> {
+        for address in people {
+            let Some(found) = find::by_address(&self.api, address).await? else {
+                return Ok(false);
+            };
+            for user in found {
+                telling.add(user);
+            }
+        }
+        Ok(true)
+    }
+
     /// Everybody. The plain list leaves out deactivated users; a filter lists them, and both are of the
     /// primary store. Who is deactivated between the two is told of as he was before, and next time as he is.
+    /// Where the filter is refused, deactivated users are absent, and their state is seen by their ids.
     async fn list(&self, telling: &mut Telling<'_, '_, '_>) -> Result<(), Error> {
         let deactivated = ("filter", "status eq \"DEPROVISIONED\"".to_owned());
         for query in [vec![], vec![deactivated]] {
             let mut pages = self.api.list(USERS, query);
-            while let Some(page) = pages.next::<User>().await? {
-                for user in page {
-                    telling.add(user);
+            loop {
+                match pages.next::<User>().await {
+                    Ok(Some(page)) => page.into_iter().for_each(|user| telling.add(user)),
+                    Ok(None) => break,
+                    Err(error) if pages.is_refused(&error) => break,
+                    Err(error) => return Err(error),
                 }
             }
         }

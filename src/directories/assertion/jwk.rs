@@ -13,6 +13,12 @@ use crate::sources::Error;
 /// So long is a number of P-256, in bytes.
 const P256: usize = 32;
 
+/// Several keys (RFC 7517 §5).
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<Jwk>,
+}
+
 /// The members that matter; those of other kinds of key are left alone.
 #[derive(Deserialize)]
 struct Jwk {
@@ -32,20 +38,17 @@ struct Jwk {
 }
 
 impl Signer {
-    /// The key of a JWK with its `kid`: an RSA key signs by RS256, one on P-256 by ES256. `place` is what
+    /// The key of a JWK, or of a set with no other, with its `kid`: an RSA key signs by RS256, one on P-256 by ES256. `place` is what
     /// messages call the text.
     ///
     /// # Errors
-    /// When it is no JWK, a public one, or of another kind.
+    /// When it is no JWK, a set of several, a public one, or one of another kind.
     pub fn from_jwk(place: &str, text: &str) -> Result<(Self, Option<String>), Error> {
         let refused = |reason: String| Error::Content {
             place: place.to_owned(),
             reason,
         };
-        let jwk: Jwk = serde_json::from_str(text).map_err(|_| {
-            let form = "write one key as {\"kty\": \"RSA\", …}, without a list around it";
-            refused(format!("it is no JSON Web Key; {form}"))
-        })?;
+        let jwk = one(text).map_err(refused)?;
         let (algorithm, key) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
             ("RSA", _) => (Algorithm::Rs256, jwk.rsa().map_err(refused)?),
             ("EC", Some("P-256")) => (Algorithm::Es256, jwk.ec().map_err(refused)?),
@@ -62,6 +65,17 @@ impl Signer {
         tried.map_err(|_| refused(unfit(algorithm)))?;
         Ok((signer, jwk.kid))
     }
+}
+
+/// The key of a text that has one alone.
+fn one(text: &str) -> Result<Jwk, String> {
+    let form = "write one key, as {\"kty\": \"RSA\", …}";
+    if let Ok(Set { mut keys }) = serde_json::from_str(text) {
+        let count = keys.len();
+        let last = keys.pop().filter(|_| count == 1);
+        return last.ok_or_else(|| format!("it is a set of {count} keys; {form}"));
+    }
+    serde_json::from_str(text).map_err(|_| format!("it is no JSON Web Key; {form}"))
 }
 
 impl Jwk {
@@ -180,7 +194,10 @@ mod tests {
 
     #[rstest]
     #[case::no_json("{\"kty\"".to_owned(), "it is no JSON Web Key")]
-    #[case::a_set(format!("{{\"keys\": [{RSA}]}}"), "without a list around it")]
+    #[case::a_list(format!("[{RSA}]"), "it is no JSON Web Key")]
+    #[case::a_set(format!("{{\"keys\": [{RSA}, {EC}]}}"), "it is a set of 2 keys; write one key")]
+    #[case::an_empty_set("{\"keys\": []}".to_owned(), "it is a set of 0 keys; write one key")]
+    #[case::a_public_set(format!("{{\"keys\": [{}]}}", without("d")), "lacks \"d\"")]
     #[case::public(without("d"), "lacks \"d\"; write the private key")]
     #[case::half(without("qi"), "lacks \"qi\"")]
     #[case::no_base64(with("p", &"a+b".into()), "\"p\" of the key in it is no base64url")]

@@ -179,6 +179,13 @@ enum Next {
 }
 
 impl Pages<'_> {
+    /// Whether this error of [`Pages::next`] says that the list cannot be asked for in this way. A filter
+    /// or a search that was taken once is not refused on a later page.
+    pub fn is_refused(&self, error: &Error) -> bool {
+        let is_first = matches!(self.next, Next::First);
+        is_first && !self.query.is_empty() && matches!(error, Error::Web(error) if is_unable(error))
+    }
+
     /// The next page, `None` after the last.
     ///
     /// # Errors
@@ -226,6 +233,12 @@ fn first_page<'a>(web: &'a Web, path: &str, query: &Query) -> Request<'a> {
 /// Whether Okta itself says that there is none, and not something in between.
 pub(super) fn is_missing(error: &web::Error) -> bool {
     error.status() == Some(StatusCode::NOT_FOUND) && error.code() == Some(NOT_FOUND)
+}
+
+/// Whether the question was refused as such (`E0000031` is a filter that is none), and not the app.
+pub(super) fn is_unable(error: &web::Error) -> bool {
+    let is_okta = error.code().is_none_or(|code| code.starts_with('E'));
+    error.status() == Some(StatusCode::BAD_REQUEST) && is_okta
 }
 
 /// An error, in words that say what to add where the app's rights do not do.

@@ -1,49 +1,97 @@
 //! One user, by an address or by what Okta knows the user by.
 
 use super::USERS;
-use super::api::{Api, is_missing, refused};
+use super::api::{Api, is_missing, is_unable, refused};
 use super::user::User;
 use crate::directories::id::segment;
 use crate::domain::Address;
 use crate::sources::Error;
 use crate::web;
 
-/// Every user who has an address.
+/// Every user who has an address; `None` where Okta cannot be asked for one person, as it refuses the
+/// question or answers with others.
 ///
 /// A filter reads the primary store, and tells upper from lower case. Whom it does not find may have the
 /// address in another spelling: the sign-in name is found by any, and `search` finds mailboxes by any.
+/// Each question has one clause: not every server takes more.
 ///
 /// # Errors
-/// When Okta does not answer, or answers with somebody else.
-pub(super) async fn by_address(api: &Api, address: &Address) -> Result<Vec<User>, Error> {
-    let found = listed(api, "filter", address).await?;
-    if let Some(other) = found.iter().position(|user| !user.has(address)) {
-        return Err(Error::Content {
-            place: format!("GET {USERS}"),
-            reason: format!(
-                "user {} of the answer has not the address that was asked for; the filter was ignored",
-                other + 1
-            ),
-        });
-    }
-    if !found.is_empty() {
-        return Ok(found);
-    }
-    // Okta cannot take a sign-in name with a slash apart.
-    if !address.as_str().contains('/') {
-        let login = segment(address.as_str()).unwrap_or_default();
-        let (path, shown) = (format!("{USERS}/{login}"), format!("{USERS}/{{login}}"));
-        let found: Option<User> = unless_missing(api.one_unnamed(&path, &shown).await)?;
-        if let Some(user) = found.filter(|user| user.has(address)) {
-            return Ok(vec![user]);
+/// When Okta does not answer.
+pub(super) async fn by_address(api: &Api, address: &Address) -> Result<Option<Vec<User>>, Error> {
+    let mut found = Vec::new();
+    for attribute in ["profile.email", "profile.login"] {
+        let Some(users) = filtered(api, attribute, address).await? else {
+            return Ok(None);
+        };
+        found.extend(users);
+        // Nobody else has this sign-in name then.
+        if found.iter().any(|user| user.signs_in_as(address)) {
+            break;
         }
     }
+    if !found.is_empty() {
+        return Ok(Some(found));
+    }
+    // Okta cannot take a sign-in name with a slash apart.
+    let mut to_search = vec!["profile.email"];
+    if address.as_str().contains('/') {
+        to_search.push("profile.login");
+    } else {
+        let login = segment(address.as_str()).unwrap_or_default();
+        let (path, shown) = (format!("{USERS}/{login}"), format!("{USERS}/{{login}}"));
+        let asked = api.one_unnamed::<User>(&path, &shown).await;
+        if asked.as_ref().is_err_and(is_unable) {
+            return Ok(None);
+        }
+        let found = unless_missing(asked)?;
+        if let Some(user) = found.filter(|user| user.has(address)) {
+            return Ok(Some(vec![user]));
+        }
+    }
+    for attribute in to_search {
+        let Some(users) = searched(api, attribute, address).await? else {
+            return Ok(None);
+        };
+        found.extend(users);
+    }
+    Ok(Some(found))
+}
+
+/// Whom a filter finds, in the spelling that was asked for and in lower case.
+async fn filtered(
+    api: &Api,
+    attribute: &str,
+    address: &Address,
+) -> Result<Option<Vec<User>>, Error> {
+    let mut spellings = vec![address.as_str(), address.key()];
+    spellings.dedup();
     let mut found = Vec::new();
-    for stale in listed(api, "search", address).await? {
+    for spelling in spellings {
+        let expression = equals(attribute, spelling);
+        let Some(users) = listed(api, ("filter", expression), address).await? else {
+            return Ok(None);
+        };
+        found.extend(users);
+    }
+    Ok(Some(found))
+}
+
+/// Whom a search finds, as they are now.
+async fn searched(
+    api: &Api,
+    attribute: &str,
+    address: &Address,
+) -> Result<Option<Vec<User>>, Error> {
+    let expression = equals(attribute, address.as_str());
+    let Some(stale) = listed(api, ("search", expression), address).await? else {
+        return Ok(None);
+    };
+    let mut found = Vec::new();
+    for stale in stale {
         let user = unless_missing(by_id(api, &stale.id).await)?;
         found.extend(user.filter(|user| user.id == stale.id && user.has(address)));
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// The user of this id; a sign-in name in its place would be found as well.
@@ -55,20 +103,24 @@ pub(super) async fn by_id(api: &Api, id: &str) -> Result<User, web::Error> {
     api.one(&format!("{USERS}/{id}")).await
 }
 
-async fn listed(api: &Api, way: &'static str, address: &Address) -> Result<Vec<User>, Error> {
-    let mut spellings = vec![address.as_str(), address.key()];
-    spellings.dedup();
-    let tests = spellings.into_iter().map(|spelling| {
-        let value = quoted(spelling);
-        format!("profile.login eq {value} or profile.email eq {value}")
-    });
-    let expression = tests.collect::<Vec<_>>().join(" or ");
-    let mut pages = api.list(USERS, vec![(way, expression)]);
+/// Whom a question brings; `None` where it is refused, or somebody comes who has not the address: then it
+/// was ignored, and that nobody comes would mean nothing.
+async fn listed(
+    api: &Api,
+    question: (&'static str, String),
+    address: &Address,
+) -> Result<Option<Vec<User>>, Error> {
+    let mut pages = api.list(USERS, vec![question]);
     let mut found = Vec::new();
-    while let Some(page) = pages.next().await? {
-        found.extend(page);
+    loop {
+        match pages.next::<User>().await {
+            Ok(Some(page)) if page.iter().all(|user| user.has(address)) => found.extend(page),
+            Ok(Some(_)) => return Ok(None),
+            Ok(None) => return Ok(Some(found)),
+            Err(error) if pages.is_refused(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(found)
 }
 
 fn unless_missing(found: Result<User, web::Error>) -> Result<Option<User>, Error> {
@@ -79,7 +131,12 @@ fn unless_missing(found: Result<User, web::Error>) -> Result<Option<User>, Error
     }
 }
 
+/// That an attribute is this text.
+pub(super) fn equals(attribute: &str, text: &str) -> String {
+    format!("{attribute} eq {}", quoted(text))
+}
+
 /// A text in an expression (RFC 7644 §3.4.2.2 writes it as JSON).
-pub(super) fn quoted(text: &str) -> String {
+fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

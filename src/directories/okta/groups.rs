@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
+use reqwest::StatusCode;
 use serde::Deserialize;
 
-use super::api::{Api, is_missing, refused};
-use super::find::quoted;
+use super::api::{Api, is_unable, refused};
+use super::find::equals;
 use crate::directories::Group;
 use crate::sources::Error;
 
@@ -81,20 +82,23 @@ pub(super) async fn id_of(api: &Api, name: &str) -> Result<String, Error> {
         match api.one::<Named>(&format!("{GROUPS}/{name}")).await {
             Ok(group) if group.id == name => return Ok(group.id),
             Ok(_) => {}
-            Err(error) if is_missing(&error) => {}
+            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) || is_unable(&error) => {}
             Err(error) => return Err(refused(error)),
         }
     }
-    let query = vec![("search", format!("profile.name eq {}", quoted(name)))];
-    let mut pages = api.list(GROUPS, query);
-    let mut found = Vec::new();
-    while let Some(page) = pages.next::<Named>().await? {
-        // The search takes upper and lower case for the same.
-        let exact = page.into_iter().filter(|group| group.profile.name == name);
-        found.extend(exact.map(|group| group.id));
+    let mut found = match named(api, Some(("search", equals("profile.name", name))), name).await? {
+        Some(found) => found,
+        // It finds by the first letters of a name.
+        None => match named(api, Some(("q", name.to_owned())), name).await {
+            Ok(found) => found.unwrap_or_default(),
+            // It has no further pages, and may not say that there are more.
+            Err(Error::Content { .. }) => Vec::new(),
+            Err(error) => return Err(error),
+        },
+    };
+    if found.is_empty() {
+        found = named(api, None, name).await?.unwrap_or_default();
     }
-    found.sort_unstable();
-    found.dedup();
     match (found.pop(), found.len()) {
         (Some(id), 0) => Ok(id),
         (None, _) => Err(Error::Rights {
@@ -107,4 +111,30 @@ pub(super) async fn id_of(api: &Api, name: &str) -> Result<String, Error> {
                 .to_owned(),
         }),
     }
+}
+
+/// The ids of the groups that have this very name or id, as far as a question brings them, or all; `None`
+/// where the question is refused.
+async fn named(
+    api: &Api,
+    question: Option<(&'static str, String)>,
+    name: &str,
+) -> Result<Option<Vec<String>>, Error> {
+    let mut pages = api.list(GROUPS, question.into_iter().collect());
+    let mut found = Vec::new();
+    loop {
+        match pages.next::<Named>().await {
+            Ok(Some(page)) => {
+                // Questions take upper and lower case for the same.
+                let is_it = |group: &Named| group.profile.name == name || group.id == name;
+                found.extend(page.into_iter().filter(is_it).map(|group| group.id));
+            }
+            Ok(None) => break,
+            Err(error) if pages.is_refused(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(Some(found))
 }

@@ -32,6 +32,12 @@ impl User {
         self.addresses().contains(address)
     }
 
+    /// Whether this is the user's sign-in name, which is nobody else's in an organisation.
+    pub fn signs_in_as(&self, address: &Address) -> bool {
+        let login = self.profile.as_ref().and_then(|it| it.login.as_ref());
+        login.and_then(|login| login.parse().ok()).as_ref() == Some(address)
+    }
+
     /// The sign-in name where it is an address, and the main mailbox. The second mailbox is for
     /// recovery, and is most often a private one.
     fn addresses(&self) -> Vec<Address> {
