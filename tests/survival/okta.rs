@@ -1,5 +1,6 @@
 //! Okta: people and their status, and what must not be taken for a word about anybody.
 
+mod less;
 mod org;
 mod sweeps;
 
@@ -233,7 +234,9 @@ async fn another_spelling_finds_the_sign_in_name_and_the_mailbox() {
     let okta = Okta::of(vec![ada]);
     let told = one(&okta, "ada@example.ORG").await.unwrap();
     assert_eq!(told.len(), 1);
-    assert_eq!(okta.asked(), ["users filter", "users/ada%40example.ORG -"]);
+    let asked = okta.asked();
+    assert_eq!(asked.last().unwrap(), "users/ada%40example.ORG -");
+    assert_eq!(asked.len(), 5, "two spellings of two attributes: {asked:?}");
     let told = one(&okta, "a.lovelace@example.org").await.unwrap();
     assert_eq!(told.len(), 1);
 }
@@ -267,21 +270,8 @@ async fn two_accounts_of_one_address_are_both_told_of() {
     other["profile"]["email"] = "ada@example.org".into();
     let okta = Okta::of(vec![user(ADA, "ada@example.org", "ACTIVE"), other]);
     assert_eq!(one(&okta, "ada@example.org").await.unwrap().len(), 2);
-}
-
-#[tokio::test]
-async fn a_filter_that_is_ignored_is_an_error() {
-    let okta = people();
-    okta.org().fault = Some(Box::new(|asked| {
-        asked.query("filter")?;
-        Some(Answer::json(&json!([
-            user(ADA, "ada@example.org", "ACTIVE"),
-            user(BOB, "bob@example.org", "SUSPENDED")
-        ])))
-    }));
-    let error = one(&okta, "ada@example.org").await.unwrap_err();
-    assert!(error.contains("user 2 of the answer"), "{error}");
-    assert!(!error.contains("bob"), "{error}");
+    okta.org().users[0]["profile"]["email"] = "a@example.org".into();
+    assert_eq!(one(&okta, "ada@example.org").await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -340,6 +330,7 @@ async fn somebody_whom_nobody_knows_is_not_told_of() {
     assert_eq!(
         okta.asked(),
         [
+            "users filter",
             "users filter",
             "users/nobody%40example.org -",
             "users search",

@@ -26,6 +26,10 @@ pub struct Org {
     pub is_reader: bool,
     /// Ids that `search` does not know yet.
     pub unindexed: BTreeSet<String>,
+    /// What may not be asked by: `filter`, `search`, `q`.
+    pub refused: Vec<&'static str>,
+    /// What may be asked by, and makes no difference.
+    pub ignored: Vec<&'static str>,
     /// Comes before everything else.
     pub fault: Option<Fault>,
     assertions: BTreeSet<String>,
@@ -75,6 +79,8 @@ impl Okta {
             scopes: vec!["okta.users.read", "okta.groups.read"],
             is_reader: true,
             unindexed: BTreeSet::new(),
+            refused: Vec::new(),
+            ignored: Vec::new(),
             fault: None,
             assertions: BTreeSet::new(),
             tokens: 0,
@@ -127,6 +133,9 @@ impl Org {
         let number: Option<u32> = number.and_then(|number| number.parse().ok());
         if number.is_none_or(|number| number <= self.void || number > self.tokens) {
             return error(401, "E0000011");
+        }
+        if self.refused.iter().any(|way| asked.query(way).is_some()) {
+            return error(400, "E0000031");
         }
         let path: Vec<&str> = asked.path.trim_start_matches('/').split('/').collect();
         match path.as_slice() {
@@ -205,7 +214,7 @@ impl Org {
         if !self.is_reader {
             return Answer::json(&json!([]));
         }
-        let (filter, search) = (asked.query("filter"), asked.query("search"));
+        let (filter, search) = (self.way(asked, "filter"), self.way(asked, "search"));
         let passes = |user: &&Value| match (filter, search) {
             (Some(filter), _) => matches(filter, user, str::eq),
             (_, Some(search)) => {
@@ -236,10 +245,19 @@ impl Org {
     }
 
     fn list_groups(&self, asked: &Asked) -> Answer {
-        let groups = self.groups.iter().map(group_json);
-        let search = asked.query("search").unwrap();
-        let groups = groups.filter(|group| matches(search, group, str::eq_ignore_ascii_case));
+        let (search, start) = (self.way(asked, "search"), self.way(asked, "q"));
+        let passes = |group: &Value| {
+            let name = group["profile"]["name"].as_str().unwrap();
+            search.is_none_or(|search| matches(search, group, str::eq_ignore_ascii_case))
+                && start.is_none_or(|start| name.to_lowercase().starts_with(&start.to_lowercase()))
+        };
+        let groups = self.groups.iter().map(group_json).filter(passes);
         self.page_of(asked, &groups.collect::<Vec<_>>())
+    }
+
+    /// What was asked by a way that makes a difference.
+    fn way<'a>(&self, asked: &'a Asked, name: &str) -> Option<&'a str> {
+        asked.query(name).filter(|_| !self.ignored.contains(&name))
     }
 
     /// Pages as Okta has them: `after` is a cursor, and the header names the page itself and the next.
@@ -268,12 +286,10 @@ fn group_json((id, name, _): &(String, String, Vec<String>)) -> Value {
     json!({"id": id, "type": "OKTA_GROUP", "profile": {"name": name, "description": null}})
 }
 
-/// Whether something passes `a.b eq "x" or c eq "y"`.
+/// Whether something passes `a.b eq "x"`; there is one clause alone.
 fn matches(expression: &str, it: &Value, is_same: fn(&str, &str) -> bool) -> bool {
-    expression.split(" or ").any(|test| {
-        let (path, value) = test.split_once(" eq ").unwrap();
-        let value: String = serde_json::from_str(value).unwrap();
-        let found = path.split('.').fold(it, |it, name| &it[name]);
-        found.as_str().is_some_and(|found| is_same(found, &value))
-    })
+    let (path, value) = expression.split_once(" eq ").unwrap();
+    let value: String = serde_json::from_str(value).unwrap();
+    let found = path.split('.').fold(it, |it, name| &it[name]);
+    found.as_str().is_some_and(|found| is_same(found, &value))
 }

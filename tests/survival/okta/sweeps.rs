@@ -1,5 +1,6 @@
 //! What sweeps make of the people of an organisation.
 
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::org::{CLIENT, JWK, Okta, user};
@@ -163,6 +164,18 @@ fn trouble_at_okta_flags_nobody() {
 
 #[test]
 fn among_many_issuers_the_one_who_was_deactivated_is_found() {
+    let (okta, world) = many();
+    world.run(&["sweep"]).exits(0);
+    okta.org().set(&format!("{:020}", 7), "DEPROVISIONED");
+    world.run(&["sweep"]).exits(0);
+    let found = findings(&world);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("T7 "), "{found:?}");
+    assert!(found[0].contains("status DEPROVISIONED"), "{found:?}");
+}
+
+/// Sixty more, each with a token.
+fn many() -> (Okta, World) {
     let okta = staff();
     for number in 0..60 {
         let login = format!("u{number}@example.org");
@@ -175,13 +188,73 @@ fn among_many_issuers_the_one_who_was_deactivated_is_found() {
         .map(|number| format!("t{number},T{number},u{number}@example.org,"))
         .collect();
     world.import(&rows.iter().map(String::as_str).collect::<Vec<_>>());
+    (okta, world)
+}
+
+#[rstest]
+#[case::filters_refused(vec!["filter"], vec![])]
+#[case::filters_ignored(vec![], vec!["filter"])]
+#[case::searches_refused(vec!["search"], vec![])]
+#[case::nothing_but_lists(vec!["filter", "search", "q"], vec![])]
+fn a_server_that_takes_less_is_swept_all_the_same(
+    #[case] refused: Vec<&'static str>,
+    #[case] ignored: Vec<&'static str>,
+) {
+    let okta = staff();
+    let members = [ADA, BOB, EVE].map(str::to_owned).to_vec();
+    okta.org().groups = vec![(DEVELOPERS.to_owned(), "Developers".to_owned(), members)];
+    okta.org().refused = refused;
+    okta.org().ignored = ignored;
+    let world = world_of(&okta, "allowed_groups = [\"Developers\"]");
+    world.import(&[
+        "a,A,Ada@Example.org,",
+        "b,B,bob@example.org,",
+        "e,E,eve@example.org,",
+        "s,S,stranger@example.org,",
+    ]);
+    world.run(&["check"]).exits(0);
     world.run(&["sweep"]).exits(0);
+    assert_eq!(findings(&world), [""; 0]);
+    okta.org().set(ADA, "SUSPENDED");
+    okta.org().set(BOB, "DEPROVISIONED");
+    for _ in 0..3 {
+        world.run(&["sweep"]).exits(0);
+    }
+    let found = findings(&world);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("status SUSPENDED"), "{found:?}");
+    assert!(found[1].contains("status DEPROVISIONED"), "{found:?}");
+    assert_eq!(known(&world, "eve@example.org"), "active -");
+}
+
+#[test]
+fn among_many_the_deactivated_are_found_by_their_ids_where_no_filter_lists_them() {
+    let (okta, world) = many();
+    okta.org().refused = vec!["filter"];
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(findings(&world), [""; 0]);
     okta.org().set(&format!("{:020}", 7), "DEPROVISIONED");
-    world.run(&["sweep"]).exits(0);
+    for _ in 0..3 {
+        world.run(&["sweep"]).exits(0);
+    }
     let found = findings(&world);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].starts_with("T7 "), "{found:?}");
     assert!(found[0].contains("status DEPROVISIONED"), "{found:?}");
+}
+
+#[test]
+fn a_word_that_nobody_knows_flags_nobody() {
+    let okta = staff();
+    let world = world_of(&okta, "");
+    okta.org().set(BOB, "ON_LEAVE");
+    okta.org().set(EVE, "STAGED");
+    world.run(&["sweep"]).exits(0);
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(findings(&world), [""; 0]);
+    assert_eq!(known(&world, "bob@example.org"), "unknown field_missing");
+    assert_eq!(known(&world, "eve@example.org"), "unknown never_activated");
+    eprintln!("{:#?}", world.list(&["identity", "list"]));
 }
 
 #[test]
@@ -210,4 +283,11 @@ fn a_key_that_is_none_is_a_mistake_of_the_configuration() {
     let swept = world.run(&["sweep"]);
     swept.exits(78).says("there is no private key in it");
     assert!(!swept.stderr.contains("not a key"));
+    let key = include_str!("../../data/assertion/ec-sec1.pem");
+    world.write("okta.jwk", key);
+    let swept = world.run(&["sweep"]);
+    let mend = "openssl pkcs8 -topk8 -nocrypt -in KEY -out KEY8";
+    swept.exits(78).says("SEC1").says(mend);
+    world.write("okta.jwk", &format!("{{\"keys\": [{JWK}]}}"));
+    world.run(&["sweep"]).exits(0);
 }
