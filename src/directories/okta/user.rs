@@ -109,7 +109,7 @@ fn evidence(word: Option<&str>) -> String {
         word.len() <= 40
             && word
                 .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_- .".contains(&byte))
     };
     match word {
         Some(word) if is_plain(&word) => format!("status {word}"),
@@ -156,6 +156,7 @@ mod tests {
     #[case(json!("STAGED"), IdentityStatus::Unknown, Some(Reason::NeverActivated), "status STAGED")]
     #[case(json!("FROZEN"), IdentityStatus::Unknown, Some(Reason::FieldMissing), "status FROZEN")]
     #[case(json!("active"), IdentityStatus::Unknown, Some(Reason::FieldMissing), "status active")]
+    #[case(json!("On leave-2.0"), IdentityStatus::Unknown, Some(Reason::FieldMissing), "status On leave-2.0")]
     #[case(json!("<b>"), IdentityStatus::Unknown, Some(Reason::FieldMissing), "a status that is no word")]
     #[case(json!(null), IdentityStatus::Unknown, Some(Reason::FieldMissing), "no status")]
     fn each_status_has_its_meaning_and_is_kept_as_evidence(
@@ -181,6 +182,14 @@ mod tests {
         let since = person.since.map(|at| at.to_rfc3339());
         assert_eq!(since.as_deref(), Some("2026-11-01T08:00:00+00:00"));
         assert_eq!(person.is_member, None);
+    }
+
+    #[test]
+    fn a_sign_in_name_is_one_in_any_spelling_and_a_mailbox_is_none() {
+        let user: User = serde_json::from_value(ada()).unwrap();
+        let signs_in_as = |text: &str| user.signs_in_as(&text.parse().unwrap());
+        assert!(signs_in_as("ada.l@example.org"));
+        assert!(!signs_in_as("ada@example.org"));
     }
 
     #[test]

@@ -243,6 +243,13 @@ fn among_many_the_deactivated_are_found_by_their_ids_where_no_filter_lists_them(
     assert!(found[0].contains("status DEPROVISIONED"), "{found:?}");
 }
 
+/// In whose words somebody's status is known.
+fn word(world: &World, email: &str) -> String {
+    let all = world.list(&["identity", "list"]);
+    let one = all.iter().find(|one| one["email"] == email).unwrap();
+    one["evidence"].as_str().unwrap_or("-").to_owned()
+}
+
 #[test]
 fn a_word_that_nobody_knows_flags_nobody() {
     let okta = staff();
@@ -254,7 +261,8 @@ fn a_word_that_nobody_knows_flags_nobody() {
     assert_eq!(findings(&world), [""; 0]);
     assert_eq!(known(&world, "bob@example.org"), "unknown field_missing");
     assert_eq!(known(&world, "eve@example.org"), "unknown never_activated");
-    eprintln!("{:#?}", world.list(&["identity", "list"]));
+    assert_eq!(word(&world, "bob@example.org"), "status ON_LEAVE");
+    assert_eq!(word(&world, "eve@example.org"), "status STAGED");
 }
 
 #[test]
