@@ -273,7 +273,7 @@ impl Entra {
             Ok(item) if item.key() == key(id) => Ok(gone("it is among the deleted items", true)),
             Ok(_) => Ok(gone("404 for its id", false)),
             Err(error) if answered(&error, &[StatusCode::NOT_FOUND]) => {
-                Ok(gone("404 for its id, also among the deleted items", false))
+                Ok(gone("404 for its id, and not among the deleted items", false))
             }
             Err(error) if answered(&error, &NO_BIN) => Ok(gone(
                 "404 for its id; the deleted items may not be read",

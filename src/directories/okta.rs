@@ -81,6 +81,9 @@ impl Directory for Okta {
             Extent::Asked
         } else {
             self.list(&mut telling).await?;
+            if is_few {
+                self.ask_by_login(asked.people, &mut telling).await?;
+            }
             Extent::Everybody
         };
         if telling.told.is_empty() && !asked.people.is_empty() {
@@ -137,6 +140,22 @@ impl Okta {
             }
         }
         Ok(true)
+    }
+
+    /// Deactivated users among few: where no filter is taken, they were not listed.
+    async fn ask_by_login(
+        &self,
+        people: &[Address],
+        telling: &mut Telling<'_, '_, '_>,
+    ) -> Result<(), Error> {
+        // Okta cannot take a sign-in name with a slash apart.
+        let people = people.iter().filter(|it| !it.as_str().contains('/'));
+        for address in people {
+            if let Some(user) = find::by_login_alone(&self.api, address).await? {
+                telling.add(user);
+            }
+        }
+        Ok(())
     }
 
     /// Everybody. The plain list leaves out deactivated users; a filter lists them, and both are of the

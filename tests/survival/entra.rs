@@ -408,7 +408,7 @@ async fn a_look_by_id_tells_deleted_from_purged_from_there() {
     assert_eq!(looked_up, gone("it is among the deleted items", true));
     tenant.purge(3);
     let looked_up = directory.look_up(&id(3)).await.unwrap();
-    let words = "404 for its id, also among the deleted items";
+    let words = "404 for its id, and not among the deleted items";
     assert_eq!(looked_up, gone(words, false));
 }
 
@@ -494,7 +494,7 @@ async fn a_simple_server_does() {
     let looked_up = all.look_up("user/b").await.unwrap();
     assert_eq!(
         looked_up,
-        gone("404 for its id, also among the deleted items", false)
+        gone("404 for its id, and not among the deleted items", false)
     );
     let checked = all.check().await.unwrap();
     assert!(checked.summary.contains("without a list of deleted users"));

@@ -37,16 +37,13 @@ pub(super) async fn by_address(api: &Api, address: &Address) -> Result<Option<Ve
     if address.as_str().contains('/') {
         to_search.push("profile.login");
     } else {
-        let login = segment(address.as_str()).unwrap_or_default();
-        let (path, shown) = (format!("{USERS}/{login}"), format!("{USERS}/{{login}}"));
-        let asked = api.one_unnamed::<User>(&path, &shown).await;
-        if asked.as_ref().is_err_and(is_unable) {
-            return Ok(None);
+        match by_login(api, address).await {
+            Err(error) if is_unable(&error) => return Ok(None),
+            asked => found.extend(unless_missing(asked)?.filter(|user| user.has(address))),
         }
-        let found = unless_missing(asked)?;
-        if let Some(user) = found.filter(|user| user.has(address)) {
-            return Ok(Some(vec![user]));
-        }
+    }
+    if !found.is_empty() {
+        return Ok(Some(found));
     }
     for attribute in to_search {
         let Some(users) = searched(api, attribute, address).await? else {
@@ -55,6 +52,23 @@ pub(super) async fn by_address(api: &Api, address: &Address) -> Result<Option<Ve
         found.extend(users);
     }
     Ok(Some(found))
+}
+
+/// Who signs in by an address, deactivated or not; for where no filter finds anybody.
+///
+/// # Errors
+/// When Okta does not answer.
+pub(super) async fn by_login_alone(api: &Api, address: &Address) -> Result<Option<User>, Error> {
+    match by_login(api, address).await {
+        Err(error) if is_unable(&error) => Ok(None),
+        asked => Ok(unless_missing(asked)?.filter(|user| user.has(address))),
+    }
+}
+
+async fn by_login(api: &Api, address: &Address) -> Result<User, web::Error> {
+    let login = segment(address.as_str()).unwrap_or_default();
+    let (path, shown) = (format!("{USERS}/{login}"), format!("{USERS}/{{login}}"));
+    api.one_unnamed(&path, &shown).await
 }
 
 /// Whom a filter finds, in the spelling that was asked for and in lower case.

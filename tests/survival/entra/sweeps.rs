@@ -122,7 +122,11 @@ fn who_is_deleted_for_ever_is_found_after_a_second_look() {
     );
     assert_eq!(status(&world, 3), "unknown");
     world.at("2026-11-22 06:02:00").run(&["sweep"]).exits(0);
-    finds(&world, "t3", "404 for its id, also among the deleted items");
+    finds(
+        &world,
+        "t3",
+        "404 for its id, and not among the deleted items",
+    );
 }
 
 #[rstest]

@@ -48,9 +48,32 @@ async fn where_a_filter_is_refused_everybody_is_read() {
     );
     assert_eq!(
         okta.asked(),
-        ["users filter", "users -", "users filter"],
+        [
+            "users filter",
+            "users -",
+            "users filter",
+            "users/ada%40example.org -"
+        ],
         "once is enough to know"
     );
+}
+
+#[rstest]
+#[case::refused(true)]
+#[case::ignored(false)]
+#[tokio::test]
+async fn a_deactivated_person_is_found_by_sign_in_name_where_no_filter_is_taken(
+    #[case] is_refused: bool,
+) {
+    let okta = people();
+    if is_refused {
+        okta.org().refused = vec!["filter"];
+    } else {
+        okta.org().ignored = vec!["filter"];
+    }
+    let told = by_everybody(&okta, "Eve@example.org").await;
+    let eve = format!("{EVE} disabled Some(Admin) status DEPROVISIONED");
+    assert!(described(&told).contains(&eve), "{told:?}");
 }
 
 #[tokio::test]
