@@ -296,6 +296,6 @@ fn a_key_that_is_none_is_a_mistake_of_the_configuration() {
     let swept = world.run(&["sweep"]);
     let mend = "openssl pkcs8 -topk8 -nocrypt -in KEY -out KEY8";
     swept.exits(78).says("SEC1").says(mend);
-    world.write("okta.jwk", &format!("{{\"keys\": [{JWK}]}}"));
+    world.write("okta.jwk", format!("{{\"keys\": [{JWK}]}}"));
     world.run(&["sweep"]).exits(0);
 }
