@@ -272,9 +272,10 @@ impl Entra {
         match self.graph.get::<Item>(start).await {
             Ok(item) if item.key() == key(id) => Ok(gone("it is among the deleted items", true)),
             Ok(_) => Ok(gone("404 for its id", false)),
-            Err(error) if answered(&error, &[StatusCode::NOT_FOUND]) => {
-                Ok(gone("404 for its id, and not among the deleted items", false))
-            }
+            Err(error) if answered(&error, &[StatusCode::NOT_FOUND]) => Ok(gone(
+                "404 for its id, and not among the deleted items",
+                false,
+            )),
             Err(error) if answered(&error, &NO_BIN) => Ok(gone(
                 "404 for its id; the deleted items may not be read",
                 false,
