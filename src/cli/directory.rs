@@ -53,6 +53,7 @@ pub(super) async fn directory(context: &Context, args: DirectoryCommand) -> anyh
         DirectoryCommand::Reject { name } => {
             decide(&config, &name, HoldVerdict::Rejected, now).await
         }
+        DirectoryCommand::Forget { name } => forget(context, &config, &name).await,
     }
 }
 
@@ -145,9 +146,10 @@ fn shown(row: store::DirectoryRow, configured: &Configured, now: DateTime<Utc>) 
         (Some(held), Some(_)) => Some(format!("{held}; rejected, the next reading refuses it")),
         (held, _) => held,
     };
-    let gone = found
-        .is_none()
-        .then(|| "it is no longer in the configuration".to_owned());
+    let gone = found.is_none().then(|| {
+        "it is no longer in the configuration; `lapsed directory forget` drops what it said"
+            .to_owned()
+    });
     DirectoryRow {
         name: row.name,
         kind: row.kind,
@@ -165,6 +167,31 @@ fn shown(row: store::DirectoryRow, configured: &Configured, now: DateTime<Utc>) 
             .map(Instant),
         next: next.map(Instant),
     }
+}
+
+/// Forgets what a directory said that is not configured any more.
+async fn forget(context: &Context, config: &Config, name: &str) -> anyhow::Result<Exit> {
+    if config.directories.iter().any(|it| it.name == name) {
+        let error = anyhow::anyhow!("the directory {name} is in the configuration");
+        let hint = "take its [[directory]] out first; the next sweep would only ask it again";
+        return Err(Failure::failed(error).hint(hint).into());
+    }
+    let store = setup::store(config).await?;
+    let mut tx = store.read().await.map_err(store_failure)?;
+    let known = tx.directories().await.map_err(store_failure)?;
+    drop(tx);
+    if known.iter().all(|row| row.name != name) {
+        let known = known.iter().map(|row| row.name.as_str());
+        return Err(source::no_such("directory", name, known));
+    }
+    let engine = setup::engine(context, config, store, setup::post_for_dry_run(config)?)?;
+    let forgotten = engine.forget_directory(name, &actor::name()).await;
+    engine.store.close().await;
+    let people = forgotten.map_err(setup::engine_failure)?;
+    say(&format!(
+        "what {name} said of {people} people is forgotten; the next sweep resolves the findings that rest on it alone"
+    ))?;
+    Ok(Exit::Ok)
 }
 
 /// Tries the credentials of a directory, and whether a reading would be believed now.

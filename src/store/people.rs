@@ -177,12 +177,21 @@ impl Tx {
 
     /// Has what an operator refused to believe weighed anew; tells of how many people that is.
     pub async fn weigh_anew(&mut self, directory: &str) -> Result<u64> {
-        on!(self, c: Db => sqlx::query("UPDATE directory SET cursor = NULL WHERE name = $1")
-            .bind(directory).execute(c).await.map(drop))?;
+        self.have_read_whole(directory).await?;
         Ok(on!(self, c: Db => sqlx::query(
             "UPDATE identity SET reason = 'unconfirmed', candidate = NULL
              WHERE directory = $1 AND reason = 'rejected'")
             .bind(directory).execute(c).await.map(|done| done.rows_affected()))?)
+    }
+
+    /// Forgets a directory, and what it said of how many people.
+    pub async fn drop_directory(&mut self, name: &str) -> Result<u64> {
+        on!(self, c: Db => sqlx::query("DELETE FROM directory WHERE name = $1")
+            .bind(name).execute(c).await.map(drop))?;
+        Ok(
+            on!(self, c: Db => sqlx::query("DELETE FROM identity WHERE directory = $1")
+            .bind(name).execute(c).await.map(|done| done.rows_affected()))?,
+        )
     }
 
     /// Whether a loss at a directory awaits its confirmation.

@@ -497,3 +497,37 @@ fn a_check_tells_whether_a_reading_would_be_believed(#[case] db: Db) {
         (&"hr".into(), &"disabled".into(), &"admin".into())
     );
 }
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn a_directory_that_is_taken_away_is_forgotten_when_somebody_says_so(#[case] db: Db) {
+    let mut world = world_of_people(db, "");
+    world
+        .at("2026-11-20 00:00:00")
+        .import(&["t,T,p0@example.org,"]);
+    write_ten(&world, 1);
+    world.run(&["sweep"]).exits(0).says("1 opened");
+    world
+        .run(&["directory", "forget", "hr"])
+        .exits(1)
+        .says("take its [[directory]] out first");
+    world.table_alone("");
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(
+        world.list(&["finding", "list"]).len(),
+        1,
+        "nobody said that they are back"
+    );
+    world
+        .run(&["directory", "forget", "hrr"])
+        .exits(2)
+        .says("hr");
+    world
+        .run(&["directory", "forget", "hr"])
+        .exits(0)
+        .says("of 10 people");
+    world.run(&["sweep"]).exits(0).says("1 resolved");
+    assert!(world.list(&["identity", "list"]).is_empty());
+    assert!(world.list(&["directory", "list"]).is_empty());
+}

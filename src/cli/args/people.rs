@@ -158,6 +158,18 @@ Examples:
         #[arg(value_name = "NAME")]
         name: String,
     },
+    /// Forget what a directory said that is no longer in the configuration
+    ///
+    /// What it said last flags nobody any more, but what was flagged stays so until it is forgotten: then the next
+    /// sweep resolves those findings that no other directory has a ground for.
+    #[command(after_help = "\
+Examples:
+  lapsed directory forget hr")]
+    Forget {
+        /// The directory
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
 }
 
 /// `lapsed directory sync`.

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Survey, WatchedDirectory};
 use crate::domain::{Address, IdentityStatus, Reason};
-use crate::engine::{Engine, Error, Report, SweepOptions, sweep::note};
+use crate::engine::{Engine, Error, Report, SweepOptions, judge, sweep::note};
 use crate::store::IdentityRow;
 
 /// What came of synchronising one directory.
@@ -107,6 +107,24 @@ impl Engine {
         let work = self.unbind_now(directory, email, asked_by);
         let done = self.under_sweep_lease(stop, work).await?;
         Ok(done.unwrap_or(Unbound::Busy))
+    }
+
+    /// Forgets a directory and all that it said; tells of how many people that is. `asked_by` stands in the
+    /// audit trail.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_directory(&self, directory: &str, asked_by: &str) -> Result<u64, Error> {
+        let mut tx = self.store.begin().await?;
+        let people = tx.drop_directory(directory).await?;
+        let now = self.now();
+        judge::ask(&mut tx, now).await?;
+        let reason = format!("{people} people");
+        let entry = [asked_by, "directory.forget", directory];
+        tx.audit(Self::new_id(now), now, entry, Some(&reason))
+            .await?;
+        tx.commit().await?;
+        Ok(people)
     }
 
     async fn unbind_now(
