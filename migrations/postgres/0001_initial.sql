@@ -206,6 +206,8 @@ CREATE TABLE identity (
     PRIMARY KEY (directory, email_key)
 );
 CREATE INDEX identity_lost ON identity (email_key) WHERE status IN ('disabled', 'deleted', 'out_of_group');
+-- What all directories say of one person.
+CREATE INDEX identity_email ON identity (email_key);
 
 CREATE TABLE finding (
     id          UUID NOT NULL PRIMARY KEY,
