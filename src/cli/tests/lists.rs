@@ -433,7 +433,10 @@ async fn a_directory_is_listed_with_what_is_wrong_and_whether_its_word_holds() {
             rows[1]["held"],
             "9 of 10 people; rejected, the next reading refuses it"
         );
-        assert_eq!(rows[2]["error"], "it is no longer in the configuration");
+        assert_eq!(
+            rows[2]["error"],
+            "it is no longer in the configuration; `lapsed directory forget` drops what it said"
+        );
     }
 }
 
