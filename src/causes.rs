@@ -1,10 +1,9 @@
-//! Errors as a log line shows them: with all their causes.
-//!
-//! `tracing` can take an error as it is, but its JSON lines then leave the causes out.
+//! Formats an error with all its causes for a log line, because the JSON lines of `tracing` leave them out.
 
-use std::{error::Error, fmt};
+use std::error::Error;
+use std::fmt;
 
-/// Shows an error and what caused it: `cannot open lapsed.db: permission denied`.
+/// Displays an error and its causes: `cannot open lapsed.db: permission denied`.
 #[derive(Debug, Clone, Copy)]
 pub struct Causes<'a>(pub &'a (dyn Error + 'static));
 
@@ -29,7 +28,7 @@ mod tests {
     struct Layer(&'static str, #[source] Option<Box<Layer>>);
 
     #[test]
-    fn an_error_is_shown_down_to_its_first_cause() {
+    fn an_error_is_displayed_with_all_its_causes() {
         let first = Layer("disk full", None);
         let error = Layer(
             "cannot sweep",

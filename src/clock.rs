@@ -1,13 +1,11 @@
-//! The one place that asks what time it is.
-//!
-//! Everything below `engine` takes `now` as an argument, so a decision never mixes two clocks and
-//! any moment can be replayed in a test.
+//! The only place that reads the current time. All layers below `engine` take `now` as an argument, so a
+//! decision never mixes two clocks, and a test can use any time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
-/// A source of the current time, cut to microseconds so that both databases keep it unchanged.
+/// The current time, cut to microseconds so that both databases store it unchanged.
 #[derive(Clone, Debug)]
 pub struct Clock(Kind);
 
@@ -18,19 +16,17 @@ enum Kind {
 }
 
 impl Clock {
-    /// The clock of the machine.
     #[must_use]
     pub fn system() -> Self {
         Self(Kind::System)
     }
 
-    /// A clock that stands still until [`Clock::advance`] moves it.
+    /// A clock that only [`Clock::advance`] moves.
     #[must_use]
     pub fn manual(start: DateTime<Utc>) -> Self {
         Self(Kind::Manual(Arc::new(Mutex::new(start.trunc_subsecs(6)))))
     }
 
-    /// The current time in UTC.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         match &self.0 {
@@ -40,7 +36,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock; the clock of the machine cannot be moved.
+    /// Moves a manual clock; does nothing to the system clock.
     pub fn advance(&self, by: TimeDelta) {
         if let Kind::Manual(at) = &self.0 {
             *at.lock().unwrap_or_else(PoisonError::into_inner) += by;

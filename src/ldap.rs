@@ -1,8 +1,7 @@
-//! LDAP (RFC 4511) to the directories that lapsed asks: a bind, and searches that are whole or an error,
-//! each in bounded time.
+//! An LDAP client (RFC 4511): a bind, and searches that are complete or fail, in bounded time.
 //!
-//! What an answer says is never shown, neither in errors nor in logs: only where it came from and its
-//! result code. Referrals are never followed: credentials go only where they were configured to go.
+//! Neither errors nor logs show the content of responses, only the server and the result code. Referrals are
+//! not followed: credentials go only to the configured server.
 
 mod code;
 mod entry;
@@ -28,77 +27,46 @@ pub use entry::Entry;
 pub use ldap3::ldap_escape as escape;
 pub use session::{Search, Session};
 
-/// A server may answer with so many pages in a row that hold nothing; more lead nowhere.
-const EMPTY_PAGES: u32 = 100;
+/// After more empty pages than this in a row, a search is considered endless.
+const MAX_EMPTY_PAGES: u32 = 100;
 
-/// Why an answer could not be had. Nothing here shows any of its content.
+/// Why there is no usable response. No variant shows the content of a response.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is nothing to trust.
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    /// No answer in time.
     #[error("{place} did not answer within {} s", .limit.as_secs())]
-    TimedOut {
-        /// Scheme, host and port.
-        place: String,
-        /// `timeout` of the directory.
-        limit: Duration,
-    },
-    /// No connection, or one that could not be made safe.
+    TimedOut { place: String, limit: Duration },
+    /// No connection, or not a secure one.
     #[error("cannot reach {place}: {reason}")]
-    Unreachable {
-        /// Scheme, host and port.
-        place: String,
-        /// Why.
-        reason: String,
-    },
-    /// The connection broke in the middle.
-    #[error("{place} broke off before its answer was whole")]
-    BrokenOff {
-        /// Scheme, host and port.
-        place: String,
-    },
-    /// Not what RFC 4511 has.
-    #[error("{place} answered with something that is no LDAP")]
-    Malformed {
-        /// Scheme, host and port.
-        place: String,
-    },
-    /// Page after page without an end.
-    #[error("{place} answered with {EMPTY_PAGES} empty pages in a row and no end of the list")]
-    Endless {
-        /// Scheme, host and port.
-        place: String,
-    },
-    /// The account was not let in.
-    #[error("{place} does not let the account of bind_dn in: {reason} (LDAP code {code}); {mend}")]
+    Unreachable { place: String, reason: String },
+    #[error("{place} closed the connection before its response was complete")]
+    BrokenOff { place: String },
+    #[error("{place} sent a response that is not LDAP")]
+    Malformed { place: String },
+    #[error("{place} sent {MAX_EMPTY_PAGES} empty pages in a row")]
+    Endless { place: String },
+    /// The bind failed.
+    #[error("{place} refuses the account of bind_dn: {reason} (LDAP code {code}); {fix}")]
     Refused {
-        /// Scheme, host and port.
         place: String,
         /// RFC 4511 §4.1.9.
         code: u32,
-        /// In words.
         reason: &'static str,
-        /// What to change, and where.
-        mend: &'static str,
+        fix: &'static str,
     },
-    /// A search was answered with a code other than success, so that it was not answered whole.
-    #[error("{place} did not answer a search whole: {reason} (LDAP code {code}); {mend}")]
+    /// A search ended with a code other than success, so its result is incomplete.
+    #[error("{place} did not complete a search: {reason} (LDAP code {code}); {fix}")]
     Failed {
-        /// Scheme, host and port.
         place: String,
         /// RFC 4511 §4.1.9.
         code: u32,
-        /// In words.
         reason: &'static str,
-        /// What to change, and where.
-        mend: &'static str,
+        fix: &'static str,
     },
 }
 
 impl Error {
-    /// The result code, where there was an answer.
     #[must_use]
     pub fn code(&self) -> Option<u32> {
         match self {
@@ -107,32 +75,30 @@ impl Error {
         }
     }
 
-    /// Whether the connection failed, and a new one may do better.
+    /// Whether the connection failed, and a new one may work.
     #[must_use]
-    pub fn is_of_connection(&self) -> bool {
+    pub fn is_connection_failure(&self) -> bool {
         matches!(self, Self::BrokenOff { .. } | Self::Unreachable { .. })
     }
 }
 
-/// Where a server is, and as whom it is asked.
 #[derive(Debug, Clone)]
 pub struct Access {
     /// `ldaps://host:port` or `ldap://host:port`.
     pub url: Url,
-    /// Whether encryption starts within a connection that begins without (RFC 4511 §4.14).
+    /// Upgrades a plain connection to TLS (RFC 4511 §4.14).
     pub starttls: bool,
-    /// The account; Active Directory also takes `name@domain`.
+    /// The DN to bind as; Active Directory also accepts `name@domain`.
     pub bind_dn: String,
-    /// Its password.
     pub password: SecretString,
-    /// The authorities to believe; `None` are the system's.
+    /// Authorities to trust; `None` means the system's.
     pub ca_file: Option<PathBuf>,
 }
 
 impl Access {
-    /// Whether whoever sits between can read the password.
+    /// Whether the password crosses a network unencrypted.
     #[must_use]
-    pub fn is_readable(&self) -> bool {
+    pub fn exposes_password(&self) -> bool {
         let host = self.url.host_str().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let is_local = host == "localhost"
@@ -143,7 +109,6 @@ impl Access {
     }
 }
 
-/// A server that can be asked.
 pub struct Server {
     access: Access,
     settings: LdapConnSettings,
@@ -152,14 +117,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server; `timeout` is for each request with its whole answer.
+    /// `timeout` covers a request and its whole response.
     ///
     /// # Errors
     /// When the CA file cannot be read.
     pub fn new(access: &Access, timeout: Duration) -> Result<Self, Error> {
         let mut settings = LdapConnSettings::new().set_starttls(access.starttls);
         if access.starttls || access.url.scheme() == "ldaps" {
-            let config = tls::verified(access.ca_file.as_deref())?;
+            let config = tls::client_config(access.ca_file.as_deref())?;
             settings = settings.set_config(Arc::new(config));
         }
         let host = access.url.host_str().unwrap_or_default();
@@ -173,22 +138,22 @@ impl Server {
         })
     }
 
-    /// A connection on which the account is signed in.
+    /// Connects and binds.
     ///
     /// # Errors
-    /// When the server cannot be reached safely, or refuses the account.
-    pub async fn open(&self) -> Result<Session, Error> {
+    /// When there is no secure connection, or the server refuses the account.
+    pub async fn connect(&self) -> Result<Session, Error> {
         let (connection, ldap) = {
             let opening =
                 LdapConnAsync::from_url_with_settings(self.settings.clone(), &self.access.url);
-            let opened = within(self.timeout, &self.place, opening).await;
+            let opened = with_timeout(self.timeout, &self.place, opening).await;
             opened.map_err(|error| match error {
-                Fault::Of(error) => error,
+                Fault::Known(error) => error,
                 Fault::Library(error) => self.unreachable(&error),
             })?
         };
         let mut session = Session::new(connection, ldap, &self.place, self.timeout);
-        session.sign_in(&self.access).await?;
+        session.bind(&self.access).await?;
         Ok(session)
     }
 
@@ -196,16 +161,16 @@ impl Server {
         let reason = match error {
             LdapError::LdapResult { result } => {
                 format!(
-                    "it does not do StartTLS (LDAP code {}); use ldaps://, or let the server have a certificate",
+                    "it does not support StartTLS (LDAP code {}); use ldaps://, or give the server a certificate",
                     result.rc
                 )
             }
             LdapError::Io { source } => source.to_string(),
             LdapError::Rustls { source } => source.to_string(),
             LdapError::DNSName { .. } => {
-                "its name is none that a certificate can be for".to_owned()
+                "no certificate can be issued for its host name".to_owned()
             }
-            _ => "it broke off while the connection was made".to_owned(),
+            _ => "it closed the connection while it was established".to_owned(),
         };
         Error::Unreachable {
             place: self.place.clone(),
@@ -214,14 +179,13 @@ impl Server {
     }
 }
 
-/// What went wrong, where the library's own word is still to be told.
 enum Fault {
-    Of(Error),
+    Known(Error),
     Library(LdapError),
 }
 
-/// The answer in time. The library panics where a server sends what is no LDAP.
-async fn within<T>(
+/// Adds a time-out. Also catches panics: the library panics if a server sends something that is not LDAP.
+async fn with_timeout<T>(
     limit: Duration,
     place: &str,
     work: impl Future<Output = Answer<T>>,
@@ -229,15 +193,15 @@ async fn within<T>(
     let place = || place.to_owned();
     match timeout(limit, AssertUnwindSafe(work).catch_unwind()).await {
         Ok(Ok(answer)) => answer.map_err(Fault::Library),
-        Ok(Err(_panic)) => Err(Fault::Of(Error::Malformed { place: place() })),
-        Err(_elapsed) => Err(Fault::Of(Error::TimedOut {
+        Ok(Err(_panic)) => Err(Fault::Known(Error::Malformed { place: place() })),
+        Err(_elapsed) => Err(Fault::Known(Error::TimedOut {
             place: place(),
             limit,
         })),
     }
 }
 
-fn fault(error: &LdapError, place: &str) -> Error {
+fn library_error(error: &LdapError, place: &str) -> Error {
     let place = place.to_owned();
     match error {
         LdapError::Io { source } => Error::Unreachable {
@@ -245,21 +209,21 @@ fn fault(error: &LdapError, place: &str) -> Error {
             reason: source.to_string(),
         },
         LdapError::FilterParsing => {
-            let (reason, mend) = code::BAD_FILTER;
+            let (reason, fix) = code::BAD_FILTER;
             Error::Failed {
                 place,
                 code: code::FILTER_ERROR,
                 reason,
-                mend,
+                fix,
             }
         }
         _ => Error::BrokenOff { place },
     }
 }
 
-/// Whether this is a filter (RFC 4515).
+/// RFC 4515.
 #[must_use]
-pub fn is_filter(text: &str) -> bool {
+pub fn is_valid_filter(text: &str) -> bool {
     ldap3::parse_filter(text).is_ok()
 }
 
@@ -278,8 +242,8 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_readable_where_nothing_encrypts_and_others_are_between() {
-        for (url, starttls, is_readable) in [
+    fn a_password_is_exposed_without_encryption_over_a_network() {
+        for (url, starttls, exposes_password) in [
             ("ldaps://ldap.example.org", false, false),
             ("ldap://ldap.example.org", true, false),
             ("ldap://ldap.example.org", false, true),
@@ -289,15 +253,21 @@ mod tests {
             ("ldap://127.0.0.1:1389", false, false),
             ("ldap://[::1]:1389", false, false),
         ] {
-            assert_eq!(access(url, starttls).is_readable(), is_readable, "{url}");
+            assert_eq!(
+                access(url, starttls).exposes_password(),
+                exposes_password,
+                "{url}"
+            );
         }
     }
 
     #[test]
-    fn a_filter_is_known() {
-        assert!(is_filter("(&(objectClass=person)(mail=*))"));
-        assert!(is_filter("(memberOf:1.2.840.113556.1.4.1941:=cn=a,dc=b)"));
-        assert!(!is_filter("(&(objectClass=person)"));
-        assert!(!is_filter(""));
+    fn a_filter_is_validated() {
+        assert!(is_valid_filter("(&(objectClass=person)(mail=*))"));
+        assert!(is_valid_filter(
+            "(memberOf:1.2.840.113556.1.4.1941:=cn=a,dc=b)"
+        ));
+        assert!(!is_valid_filter("(&(objectClass=person)"));
+        assert!(!is_valid_filter(""));
     }
 }

@@ -1,5 +1,5 @@
-//! lapsed watches API tokens wherever they live: no token lapses by surprise, none outlives its
-//! owner, none lives for ever unnoticed.
+//! lapsed watches API tokens wherever they live, so that no token expires by surprise, outlives its owner, or
+//! lives without an expiry unnoticed.
 //!
 //! ```text
 //! sources ──► sync ──► judge ──► plan ──► deliver ──► channels
@@ -9,7 +9,7 @@
 //!            ┌───── one store: SQLite or PostgreSQL ─────┐
 //! ```
 //!
-//! A layer names only layers further right:
+//! A layer uses only layers further right:
 //!
 //! ```text
 //! main → cli → http ─┐
@@ -24,11 +24,11 @@ pub mod directories;
 pub mod domain;
 pub mod engine;
 pub mod http;
-pub mod ldap;
+mod ldap;
 pub mod lifecycle;
 pub mod notify;
 pub mod sources;
 pub mod store;
 pub mod telemetry;
-pub mod tls;
+mod tls;
 pub mod web;

@@ -1,65 +1,53 @@
-//! Logs to stderr, as text or JSON, and panics as one more line of them.
-//!
-//! Numbers are not its business: `http` shows them.
+//! Logging to stderr, as text or JSON, panics included. Metrics are in `http`.
 
-use std::{
-    error::Error as StdError,
-    ffi::OsStr,
-    io::{self, IsTerminal, Write},
-    panic::{self, PanicHookInfo},
-};
+use std::error::Error as StdError;
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal, Write};
+use std::panic::{self, PanicHookInfo};
 
 use serde::Deserialize;
-use tracing::{Level, Metadata, Subscriber, level_filters::LevelFilter};
-use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
-    filter::{Directive, FilterFn, ParseError},
-    fmt::{self, MakeWriter},
-    layer::SubscriberExt,
-    registry::LookupSpan,
-    reload,
-    util::SubscriberInitExt,
-};
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{Directive, FilterFn, ParseError};
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// For people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `RUST_LOG` makes no sense.
     #[error("cannot read RUST_LOG={directives:?}; write it as debug or lapsed=debug,sqlx=warn")]
     Directives {
-        /// What it says.
         directives: String,
-        /// What is wrong with it.
         #[source]
         source: ParseError,
     },
-    /// The process logs already.
     #[error("cannot set up logging twice in one process")]
     Twice(#[source] Box<dyn StdError + Send + Sync>),
-    /// The filter is gone.
-    #[error("cannot change the level of the log")]
+    #[error("cannot change the log level")]
     Level(#[source] reload::Error),
 }
 
-/// The loudest that code which is not ours may ever get, by the first part of its target.
+/// Maximum log levels for third-party crates, by the first part of the target.
 ///
-/// These hold whatever `[log] level` and `RUST_LOG` say, and there is no key to lift them: an SMTP
-/// client at trace level writes the whole conversation, passwords and addresses included; database
-/// and template libraries at debug level write the values they are given. Nobody who turns the
-/// level up to see what *lapsed* does asks for that, and logs are kept and shipped.
-const CAPS: &[(&str, LevelFilter)] = &[
-    // Its warnings may hold an answer that nobody waited for.
+/// They apply regardless of `[log] level` and `RUST_LOG`, and no setting lifts them: an SMTP client at
+/// trace level logs whole conversations with passwords and addresses; database and template libraries at
+/// debug level log the values they are given. Raising the level to see what *lapsed* does must not write
+/// these into logs that are stored and shipped.
+const LEVEL_CAPS: &[(&str, LevelFilter)] = &[
+    // Its warnings may contain responses of the server.
     ("ldap3", LevelFilter::ERROR),
     ("lettre", LevelFilter::WARN),
     ("sqlx", LevelFilter::WARN),
@@ -69,38 +57,38 @@ const CAPS: &[(&str, LevelFilter)] = &[
     ("tokio_cron_scheduler", LevelFilter::WARN),
 ];
 
-/// The loudest that anybody else may get.
-const CAP: LevelFilter = LevelFilter::INFO;
+/// The maximum level for all other third-party crates.
+const DEFAULT_LEVEL_CAP: LevelFilter = LevelFilter::INFO;
 
-/// The target of everything that this program says itself.
-const OURS: &str = env!("CARGO_CRATE_NAME");
+/// The first part of the targets of lapsed itself.
+const OWN_TARGET: &str = env!("CARGO_CRATE_NAME");
 
-/// The running log, of which the level can be changed.
+/// A handle to change the log level.
 #[derive(Debug)]
 pub struct Telemetry {
     filter: reload::Handle<EnvFilter, Registry>,
     directives: Option<String>,
 }
 
-/// Starts to log to stderr and sends panics the same way.
+/// Starts logging to stderr, panics included.
 ///
-/// `directives` is what `RUST_LOG` says, if it says anything; then `level` does not count.
+/// `directives` is the value of `RUST_LOG`; if set, it overrides `level`.
 ///
 /// # Errors
-/// When `directives` make no sense, or the process logs already.
+/// When `directives` are invalid, or logging is already set up.
 pub fn install(
     level: Level,
     format: Format,
     directives: Option<String>,
 ) -> Result<Telemetry, Error> {
     let no_color = std::env::var_os("NO_COLOR");
-    let look = Look {
+    let style = LineStyle {
         format,
-        colour: is_colourful(io::stderr().is_terminal(), no_color.as_deref()),
+        colour: has_colour(io::stderr().is_terminal(), no_color.as_deref()),
     };
     let directives = directives.filter(|directives| !directives.trim().is_empty());
     let (filter, handle) = reload::Layer::new(filter(level, directives.as_deref())?);
-    subscriber(filter, look, io::stderr)
+    subscriber(filter, style, io::stderr)
         .try_init()
         .map_err(|error| Error::Twice(error.into()))?;
     panic::set_hook(Box::new(log_panic));
@@ -111,10 +99,10 @@ pub fn install(
 }
 
 impl Telemetry {
-    /// Changes the level, unless `RUST_LOG` rules; says whether it took effect.
+    /// Changes the level and returns `true`, unless `RUST_LOG` overrides it.
     ///
     /// # Errors
-    /// When the log has ended.
+    /// When logging has ended.
     pub fn set_level(&self, level: Level) -> Result<bool, Error> {
         if self.directives.is_some() {
             return Ok(false);
@@ -135,32 +123,30 @@ fn filter(level: Level, directives: Option<&str>) -> Result<EnvFilter, Error> {
     })
 }
 
-/// Whether an event or span may be logged at all, whatever the filter says.
 fn is_within_cap(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     let root = target.split("::").next().unwrap_or(target);
-    if root == OURS {
+    if root == OWN_TARGET {
         return true;
     }
-    let cap = CAPS.iter().find(|(name, _)| *name == root);
-    *metadata.level() <= cap.map_or(CAP, |(_, cap)| *cap)
+    let cap = LEVEL_CAPS.iter().find(|(name, _)| *name == root);
+    *metadata.level() <= cap.map_or(DEFAULT_LEVEL_CAP, |(_, cap)| *cap)
 }
 
-/// How lines look.
 #[derive(Debug, Clone, Copy)]
-struct Look {
+struct LineStyle {
     format: Format,
     colour: bool,
 }
 
-/// Colour is for people at a terminal who did not forbid it (no-color.org: any value but none).
-fn is_colourful(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+/// Only on a terminal, and only if `NO_COLOR` is unset or empty (no-color.org).
+fn has_colour(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
     is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 fn subscriber<W>(
     filter: impl Layer<Registry> + Send + Sync,
-    look: Look,
+    style: LineStyle,
     writer: W,
 ) -> impl Subscriber + Send + Sync
 where
@@ -169,74 +155,82 @@ where
     tracing_subscriber::registry()
         .with(filter)
         .with(FilterFn::new(is_within_cap))
-        .with(lines(look, writer))
+        .with(format_layer(style, writer))
 }
 
-fn lines<S, W>(look: Look, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+fn format_layer<S, W>(style: LineStyle, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    // When stderr is closed there is nowhere left to complain; the default would panic.
-    let lines = fmt::layer()
-        .with_ansi(look.colour)
+    // With internal errors on, a closed stderr would cause a panic.
+    let layer = fmt::layer()
+        .with_ansi(style.colour)
         .log_internal_errors(false);
-    match look.format {
-        Format::Text => lines
+    match style.format {
+        Format::Text => layer
             .compact()
-            .with_writer(SingleLines(writer, look.colour))
+            .with_writer(SingleLines {
+                inner: writer,
+                allows_colours: style.colour,
+            })
             .boxed(),
         // JSON escapes control characters itself.
-        Format::Json => lines.json().flatten_event(true).with_writer(writer).boxed(),
+        Format::Json => layer.json().flatten_event(true).with_writer(writer).boxed(),
     }
 }
 
-/// Keeps every event on one line and free of control characters: a token's name must not be able
-/// to write a line of its own, nor to steer the terminal of whoever reads the log. The formatter
-/// sees to neither in fields.
-///
-/// The second part says whether colours may pass.
-struct SingleLines<W>(W, bool);
+/// Keeps each event on one line and escapes control characters: a token's name must neither forge a log
+/// line nor control the reader's terminal. The formatter does not ensure this for fields.
+struct SingleLines<W> {
+    inner: W,
+    allows_colours: bool,
+}
 
 impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for SingleLines<W> {
-    type Writer = SingleLine<W::Writer>;
+    type Writer = SingleLines<W::Writer>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        SingleLine(self.0.make_writer(), self.1)
+        SingleLines {
+            inner: self.inner.make_writer(),
+            allows_colours: self.allows_colours,
+        }
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
-        SingleLine(self.0.make_writer_for(metadata), self.1)
+        SingleLines {
+            inner: self.inner.make_writer_for(metadata),
+            allows_colours: self.allows_colours,
+        }
     }
 }
 
-struct SingleLine<W>(W, bool);
-
-impl<W: Write> Write for SingleLine<W> {
-    /// Takes an event whole, as the formatter hands it over.
+impl<W: Write> Write for SingleLines<W> {
+    /// The formatter passes each event in one call.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let line = text.strip_suffix('\n').unwrap_or(&text);
-        self.0.write_all((tame(line, self.1) + "\n").as_bytes())?;
+        let line = escape_controls(line, self.allows_colours) + "\n";
+        self.inner.write_all(line.as_bytes())?;
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.inner.flush()
     }
 }
 
-/// The text with its control characters written out, except for colours where they may pass.
-fn tame(text: &str, colours_pass: bool) -> String {
-    let mut tamed = String::with_capacity(text.len() + 1);
-    for (place, letter) in text.char_indices() {
-        if !letter.is_control() || (colours_pass && starts_colour(&text[place..])) {
-            tamed.push(letter);
+/// Escapes control characters, except colour sequences if `allows_colours`.
+fn escape_controls(text: &str, allows_colours: bool) -> String {
+    let mut escaped = String::with_capacity(text.len() + 1);
+    for (index, letter) in text.char_indices() {
+        if !letter.is_control() || (allows_colours && starts_colour(&text[index..])) {
+            escaped.push(letter);
         } else {
-            tamed.extend(letter.escape_default());
+            escaped.extend(letter.escape_default());
         }
     }
-    tamed
+    escaped
 }
 
 /// Whether the text starts with a sequence that sets a colour: ESC [ digits and semicolons m
@@ -248,8 +242,7 @@ fn starts_colour(text: &str) -> bool {
     })
 }
 
-/// The panic hook. What panics in a task would otherwise reach stderr past the log's format, or
-/// nobody at all.
+/// The panic hook. Otherwise a panic in a task would reach stderr in another format, or not at all.
 fn log_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string);
     let backtrace = std::backtrace::Backtrace::capture();
@@ -260,7 +253,7 @@ fn log_panic(info: &PanicHookInfo<'_>) {
         panic.thread = std::thread::current().name(),
         panic.backtrace = backtrace,
         "panic: {}",
-        info.payload_as_str().unwrap_or("without words"),
+        info.payload_as_str().unwrap_or("no message"),
     );
 }
 

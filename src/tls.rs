@@ -1,47 +1,42 @@
-//! Which certificate authorities are believed: those of one file, or the system's. One TLS stack for
-//! mail and for HTTP: rustls over ring.
+//! TLS for mail, HTTP and LDAP: rustls over ring, trusting the authorities of one file or of the system.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore, WantsVerifier};
 
-/// Why there is nothing to trust.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The CA file cannot be read.
     #[error("cannot read certificates from {}", path.display())]
     CaFile {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: rustls::pki_types::pem::Error,
     },
-    /// There is nothing to trust.
+    /// The file or the system's store has no certificate authority.
     #[error("no certificate authority to trust in {0}; name one with ca_file")]
     NoRoots(String),
-    /// The TLS library refuses.
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
 }
 
-/// A client that believes the authorities of `ca_file` alone, or those of the system.
+/// A client that trusts only the authorities of `ca_file`, or those of the system.
 ///
 /// # Errors
-/// When the file cannot be read, or holds no authority.
-pub fn verified(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
-    let config = builder()?.with_root_certificates(roots(ca_file)?);
+/// When the file cannot be read, or has no authority.
+pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
+    let config = config_builder()?.with_root_certificates(roots(ca_file)?);
     Ok(config.with_no_client_auth())
 }
 
-/// A client whose way to verify is still open.
+/// A client configuration that has no verifier yet.
 ///
 /// # Errors
-/// When the TLS library refuses.
-pub fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
+/// When the TLS library rejects the defaults.
+pub fn config_builder() -> Result<rustls::ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
     let provider = Arc::new(ring::default_provider());
     Ok(ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?)
 }
@@ -49,16 +44,16 @@ pub fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, WantsVerifier>, E
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
     let mut store = RootCertStore::empty();
     let place = if let Some(path) = ca_file {
-        let wrong = |source| Error::CaFile {
+        let unreadable = |source| Error::CaFile {
             path: path.to_owned(),
             source,
         };
-        for certificate in CertificateDer::pem_file_iter(path).map_err(wrong)? {
-            store.add(certificate.map_err(wrong)?)?;
+        for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+            store.add(certificate.map_err(unreadable)?)?;
         }
         path.display().to_string()
     } else {
-        // One broken file among the system's must not cost all the others.
+        // One broken file in the system's store must not make the others useless.
         store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         "the system's store".to_owned()
     };

@@ -1,7 +1,7 @@
-//! HTTP to the systems that lapsed watches: JSON answers, in bounded time and memory.
+//! An HTTP client for the systems that lapsed watches: JSON responses, in bounded time and memory.
 //!
-//! Three of four lists of tokens hold live secrets, so what an answer says is never shown, neither in
-//! errors nor in logs: only where it came from, its status, and where in it the program stumbled.
+//! Responses may hold live secrets, so neither errors nor logs show their content: only the URL, the status
+//! and the position of what could not be parsed.
 
 mod code;
 
@@ -18,108 +18,74 @@ use crate::tls;
 
 pub use code::Code;
 
-/// The largest answer in bytes. A page of 500 Rancher tokens takes one megabyte.
-const LARGEST: usize = 32 * 1024 * 1024;
+/// In bytes. A page of 500 Rancher tokens takes one megabyte.
+const MAX_BODY_SIZE: usize = 32 * 1024 * 1024;
 
-/// A server that names no time is left alone for so long.
+/// The wait after a 429 without a time.
 const DEFAULT_WAIT: Duration = Duration::from_mins(1);
 
-/// So long a wait is sat out within a listing; a longer one ends it until later.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A wait up to this length is slept through; a longer one is an error, and the engine defers the upstream.
+const MAX_INLINE_WAIT: Duration = Duration::from_secs(5);
 
-/// So often within one request.
-const PATIENT_TIMES: u32 = 3;
+const MAX_RETRIES_PER_REQUEST: u32 = 3;
 
-/// When requests are taken again.
+/// When the server accepts requests again, in seconds since 1970 (Okta).
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-rate-limit-reset");
 
-/// No server's word to wait is obeyed for longer.
-const LONGEST_WAIT: Duration = Duration::from_hours(24);
+const MAX_WAIT: Duration = Duration::from_hours(24);
 
-/// Why an answer could not be had. Nothing here shows any of its content.
+/// Why there is no usable response. No variant shows the content of a response.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The client could not be made.
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    /// The client could not be made.
     #[error("cannot set up HTTP")]
     Client(#[source] reqwest::Error),
-    /// A header or URL cannot be made of what was configured.
+    /// A configured value does not fit into a header or URL.
     #[error("{what} holds characters that cannot be sent")]
     Unsendable {
-        /// What: `the token`.
+        /// `the token`.
         what: &'static str,
     },
-    /// Who asks could not be signed for.
+    /// A client assertion could not be signed.
     #[error("cannot sign a request for an access token: the system has no randomness")]
-    Unsigned,
-    /// No answer in time.
+    CannotSign,
     #[error("{place} did not answer within {} s", .limit.as_secs())]
-    TimedOut {
-        /// What was asked.
-        place: String,
-        /// `timeout` of the source.
-        limit: Duration,
-    },
-    /// No connection, or one that broke.
+    TimedOut { place: String, limit: Duration },
     #[error("cannot reach {place}: {reason}")]
-    Unreachable {
-        /// What was asked.
-        place: String,
-        /// Why.
-        reason: String,
-    },
-    /// The server refused.
+    Unreachable { place: String, reason: String },
     #[error("{place} answered {status}{}", .code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default())]
     Status {
-        /// What was asked.
         place: String,
-        /// With what.
         status: StatusCode,
-        /// What the server calls the error.
         code: Option<Code>,
     },
-    /// The server wants to be left alone for a while.
+    /// The server asks to wait.
     #[error("{place} asks to wait {} s", .wait.as_secs())]
-    Busy {
-        /// What was asked.
-        place: String,
-        /// For so long.
-        wait: Duration,
-    },
-    /// The answer is elsewhere. It is not followed: credentials go only where they were sent.
+    Busy { place: String, wait: Duration },
+    /// A redirect. It is not followed: credentials go only to the configured server.
     #[error("{place} redirects to {to}; if that is right, write it as url")]
     Redirected {
-        /// What was asked.
         place: String,
-        /// Scheme and host of the other place.
+        /// Scheme and host of the target.
         to: String,
     },
-    /// A link to the next page leads to another server, or nowhere. It is not followed.
-    #[error("{place} names a next page that is not its own; credentials are sent nowhere else")]
-    Elsewhere {
-        /// Scheme and host that were asked.
-        place: String,
-    },
-    /// More than a listing can be.
-    #[error("{place} answered with more than {} MiB", LARGEST >> 20)]
-    TooLarge {
-        /// What was asked.
-        place: String,
-    },
-    /// Not the JSON that was expected.
-    #[error("{place} answered with something unexpected: {reason}")]
+    /// The link to the next page leads to another server, or is not a URL. It is not followed.
+    #[error("{place} names a next page on another server; credentials are sent nowhere else")]
+    ForeignLink { place: String },
+    #[error("{place} answered with more than {} MiB", MAX_BODY_SIZE >> 20)]
+    TooLarge { place: String },
+    /// Not the expected JSON.
+    #[error("{place} sent an unexpected response: {reason}")]
     Malformed {
-        /// What was asked.
         place: String,
-        /// Where in it, never what.
+        /// The position, never the content.
         reason: String,
     },
 }
 
 impl Error {
-    /// The status, where the server answered with one that is no success.
+    /// The HTTP status of a refusal.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         match self {
@@ -128,7 +94,7 @@ impl Error {
         }
     }
 
-    /// What the server calls the error, where it has a word for it.
+    /// The server's own error code.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         match self {
@@ -137,7 +103,7 @@ impl Error {
         }
     }
 
-    /// How long the server wants to be left alone.
+    /// How long the server asks to wait.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
         match self {
@@ -147,7 +113,7 @@ impl Error {
     }
 }
 
-/// A client of one system. It follows no redirect, and each request has its time.
+/// A client of one system. It follows no redirects, and every request has a time-out.
 #[derive(Debug, Clone)]
 pub struct Web {
     client: reqwest::Client,
@@ -156,7 +122,7 @@ pub struct Web {
 }
 
 impl Web {
-    /// A client for what lies below `base`; `timeout` is for each request with its whole answer.
+    /// A client for paths below `base`. `timeout` covers a request and its whole response.
     ///
     /// # Errors
     /// When the CA file cannot be read.
@@ -166,7 +132,7 @@ impl Web {
             base.set_path(&format!("{}/", base.path()));
         }
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::verified(ca_file)?)
+            .tls_backend_preconfigured(tls::client_config(ca_file)?)
             .redirect(redirect::Policy::none())
             .timeout(timeout)
             .user_agent(concat!("lapsed/", env!("CARGO_PKG_VERSION")))
@@ -179,7 +145,7 @@ impl Web {
         })
     }
 
-    /// A request to what `path` names below the base: `iam/clients/me`.
+    /// A request to a path below the base: `iam/clients/me`.
     pub fn request(&self, method: Method, path: &str) -> Request<'_> {
         let mut url = self.base.clone();
         url.set_path(&format!(
@@ -187,7 +153,7 @@ impl Web {
             self.base.path(),
             path.trim_start_matches('/')
         ));
-        let place = format!("{method} {}", shown(&url));
+        let place = format!("{method} {}", display_url(&url));
         Request {
             web: self,
             place,
@@ -195,31 +161,30 @@ impl Web {
         }
     }
 
-    /// A GET.
     pub fn get(&self, path: &str) -> Request<'_> {
         self.request(Method::GET, path)
     }
 
-    /// A GET of an address that the server gave: its next page. Credentials go with it, so it must be of
-    /// the same origin.
+    /// A GET of a link from a response, such as the next page. It carries credentials, so its origin must be
+    /// that of the base.
     ///
     /// # Errors
-    /// When it is no URL, or of another origin.
+    /// When it is not a URL, or has another origin.
     pub fn follow(&self, link: &str) -> Result<Request<'_>, Error> {
         let url = self.base.join(link);
         let url = url.ok().filter(|url| url.origin() == self.base.origin());
-        let url = url.ok_or_else(|| Error::Elsewhere {
+        let url = url.ok_or_else(|| Error::ForeignLink {
             place: self.base.origin().ascii_serialization(),
         })?;
         Ok(Request {
             web: self,
-            place: format!("{} {}", Method::GET, shown(&url)),
+            place: format!("{} {}", Method::GET, display_url(&url)),
             builder: self.client.request(Method::GET, url),
         })
     }
 }
 
-/// A header's value that no debug output shows.
+/// A header value that debug output does not show.
 ///
 /// # Errors
 /// When it holds characters that a header cannot.
@@ -229,9 +194,8 @@ pub fn secret_header(what: &'static str, value: &str) -> Result<HeaderValue, Err
     Ok(value)
 }
 
-/// A request under way.
 #[derive(Debug)]
-#[must_use = "a request does nothing until its answer is asked for"]
+#[must_use = "a request does nothing until it is sent"]
 pub struct Request<'a> {
     web: &'a Web,
     place: String,
@@ -239,33 +203,29 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Names it in messages by this path in place of its own, which holds somebody's address.
-    pub fn called(mut self, path: &str) -> Self {
+    /// Shows this path in messages instead of the real one, which holds a person's address.
+    pub fn shown_as(mut self, path: &str) -> Self {
         let (method, _) = self.place.split_once(' ').unwrap_or_default();
         let origin = self.web.base.origin().ascii_serialization();
         self.place = format!("{method} {origin}/{path}");
         self
     }
 
-    /// Adds to the query of the URL.
     pub fn query(mut self, name: &str, value: &str) -> Self {
         self.builder = self.builder.query(&[(name, value)]);
         self
     }
 
-    /// Adds a header.
     pub fn header(mut self, name: &'static str, value: HeaderValue) -> Self {
         self.builder = self.builder.header(name, value);
         self
     }
 
-    /// Sends this as a form.
     pub fn form(mut self, fields: &[(&str, &str)]) -> Self {
         self.builder = self.builder.form(fields);
         self
     }
 
-    /// Sends this as JSON.
     pub fn body(mut self, json: &serde_json::Value) -> Self {
         self.builder = self
             .builder
@@ -274,62 +234,63 @@ impl Request<'_> {
         self
     }
 
-    /// Sends it and reads the answer as JSON.
+    /// Sends the request and parses the response.
     ///
     /// # Errors
-    /// When there is no answer in time, none of success, or none of this shape.
+    /// When there is no response in time, its status is not a success, or its JSON does not fit.
     pub async fn json<T: DeserializeOwned>(self) -> Result<T, Error> {
-        Ok(self.answer().await?.1)
+        Ok(self.json_with_headers().await?.1)
     }
 
-    /// The answer with its headers.
+    /// Like [`Request::json`], with the headers.
     ///
     /// # Errors
     /// As [`Request::json`].
-    pub async fn answer<T: DeserializeOwned>(self) -> Result<(HeaderMap, T), Error> {
+    pub async fn json_with_headers<T: DeserializeOwned>(self) -> Result<(HeaderMap, T), Error> {
         let (web, place) = (self.web, self.place.clone());
         let response = self.send().await?;
         let headers = response.headers().clone();
-        let body = read(response, &place, web.timeout).await?;
+        let body = read_body(response, &place, web.timeout).await?;
         Ok((headers, parse(&body, &place)?))
     }
 
-    /// Sends it, and reads why it is refused. `None` if it is not, or the answer does not say so in this
-    /// shape. Whoever asks shows of it only what they know to be no secret.
-    pub async fn refusal<T: DeserializeOwned>(self) -> Option<T> {
+    /// Sends the request and parses the body of a refusal. `None` if it succeeds, or the body does not fit.
+    /// The caller may show only fields that cannot hold a secret.
+    pub async fn refusal_json<T: DeserializeOwned>(self) -> Option<T> {
         let (web, place) = (self.web, self.place);
         let response = self.builder.send().await.ok()?;
         if response.status().is_success() {
             return None;
         }
-        let body = read(response, &place, web.timeout).await.ok()?;
+        let body = read_body(response, &place, web.timeout).await.ok()?;
         parse(&body, &place).ok()
     }
 
-    /// Sends it; the answer's content does not matter.
-    ///
     /// # Errors
-    /// When there is no answer in time, or none of success.
-    pub async fn done(self) -> Result<(), Error> {
+    /// When there is no response in time, or its status is not a success.
+    pub async fn send_ignoring_body(self) -> Result<(), Error> {
         self.send().await.map(drop)
     }
 
-    /// Sends it, again after each wait that is short enough to sit out.
+    /// Sends the request, and again after each short wait.
     async fn send(self) -> Result<Response, Error> {
         let Self {
             web,
             place,
             builder,
         } = self;
-        let mut times = 0;
+        let mut retries = 0;
         loop {
             let attempt = builder.try_clone();
             let attempt = attempt.ok_or(Error::Unsendable { what: "a stream" })?;
             let response = attempt.send().await;
-            let response = response.map_err(|error| fault(&error, &place, web.timeout))?;
-            match accept(response, &place).await {
-                Err(Error::Busy { wait, .. }) if wait <= PATIENCE && times < PATIENT_TIMES => {
-                    times += 1;
+            let response =
+                response.map_err(|error| transport_error(&error, &place, web.timeout))?;
+            match check_status(response, &place).await {
+                Err(Error::Busy { wait, .. })
+                    if wait <= MAX_INLINE_WAIT && retries < MAX_RETRIES_PER_REQUEST =>
+                {
+                    retries += 1;
                     tokio::time::sleep(wait).await;
                 }
                 answer => return answer,
@@ -338,8 +299,7 @@ impl Request<'_> {
     }
 }
 
-/// The answer if it is one of success.
-async fn accept(response: Response, place: &str) -> Result<Response, Error> {
+async fn check_status(response: Response, place: &str) -> Result<Response, Error> {
     let status = response.status();
     let place = place.to_owned();
     if status.is_success() {
@@ -352,7 +312,7 @@ async fn accept(response: Response, place: &str) -> Result<Response, Error> {
             |to| to.origin().ascii_serialization(),
         );
         Err(Error::Redirected { place, to })
-    } else if let Some(wait) = wait(status, response.headers()) {
+    } else if let Some(wait) = requested_wait(status, response.headers()) {
         Err(Error::Busy { place, wait })
     } else {
         let code = code::read(response).await;
@@ -364,16 +324,16 @@ async fn accept(response: Response, place: &str) -> Result<Response, Error> {
     }
 }
 
-/// How long the server wants to be left alone (RFC 9110 §10.2.3, RFC 6585 §4). Okta says by
-/// `X-Rate-Limit-Reset` when, in seconds since 1970, and does so in every answer; with 429 it counts.
-fn wait(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+/// How long the server asks to wait (RFC 9110 §10.2.3, RFC 6585 §4). Okta sends `X-Rate-Limit-Reset` in
+/// every response; it counts only with 429.
+fn requested_wait(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     // The server's clock on both sides, so that ours does not matter.
     let since_now = |until: DateTime<FixedOffset>| {
         let since = DateTime::parse_from_rfc2822(text(&DATE)?).ok()?;
         Some((until - since).to_std().unwrap_or_default())
     };
-    let said = text(&RETRY_AFTER).and_then(|after| {
+    let retry_after = text(&RETRY_AFTER).and_then(|after| {
         if let Ok(seconds) = after.trim().parse() {
             return Some(Duration::from_secs(seconds));
         }
@@ -382,26 +342,25 @@ fn wait(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     let reset = || {
         let reset = text(&RATE_LIMIT_RESET)?.trim().parse().ok()?;
         let wait = since_now(DateTime::from_timestamp(reset, 0)?.fixed_offset())?;
-        // Both are whole seconds: what looks like now is a part of one away.
+        // Both are whole seconds, so a difference of zero is a fraction of a second.
         Some(wait.max(Duration::from_secs(1)))
     };
     match status {
-        StatusCode::TOO_MANY_REQUESTS => said.or_else(reset).or(Some(DEFAULT_WAIT)),
-        StatusCode::SERVICE_UNAVAILABLE => said,
+        StatusCode::TOO_MANY_REQUESTS => retry_after.or_else(reset).or(Some(DEFAULT_WAIT)),
+        StatusCode::SERVICE_UNAVAILABLE => retry_after,
         _ => None,
     }
-    .map(|wait| wait.min(LONGEST_WAIT))
+    .map(|wait| wait.min(MAX_WAIT))
 }
 
-/// The whole body, unless it is longer than any should be.
-async fn read(mut response: Response, place: &str, limit: Duration) -> Result<Vec<u8>, Error> {
+async fn read_body(mut response: Response, place: &str, limit: Duration) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response
         .chunk()
         .await
-        .map_err(|error| fault(&error, place, limit))?
+        .map_err(|error| transport_error(&error, place, limit))?
     {
-        if body.len() + chunk.len() > LARGEST {
+        if body.len() + chunk.len() > MAX_BODY_SIZE {
             let place = place.to_owned();
             return Err(Error::TooLarge { place });
         }
@@ -422,24 +381,24 @@ fn parse<T: DeserializeOwned>(body: &[u8], place: &str) -> Result<T, Error> {
             serde_json::error::Category::Eof => "it ends in the middle".to_owned(),
             serde_json::error::Category::Data => format!("{} is not as documented", error.path()),
             _ => format!(
-                "no JSON at line {}, column {}",
+                "not JSON at line {}, column {}",
                 inner.line(),
                 inner.column()
             ),
         })
     })?;
-    // What a proxy wrote behind an empty list is no empty list.
+    // An empty list followed by a proxy's error page is not an empty list.
     let end = json.end();
-    end.map_err(|_| malformed("it goes on after its end".to_owned()))?;
+    end.map_err(|_| malformed("there is more after its end".to_owned()))?;
     Ok(answer)
 }
 
-fn fault(error: &reqwest::Error, place: &str, limit: Duration) -> Error {
+fn transport_error(error: &reqwest::Error, place: &str, limit: Duration) -> Error {
     let place = place.to_owned();
     if error.is_timeout() {
         return Error::TimedOut { place, limit };
     }
-    // The first cause says it best; those above it repeat the URL with its query.
+    // The innermost cause is the most precise; the outer ones repeat the URL with its query.
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
@@ -448,7 +407,7 @@ fn fault(error: &reqwest::Error, place: &str, limit: Duration) -> Error {
     Error::Unreachable { place, reason }
 }
 
-/// A URL as messages show it: without a query, which may hold anything.
-fn shown(url: &Url) -> String {
+/// A URL without its query, which may hold anything.
+fn display_url(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
 }

@@ -1,15 +1,13 @@
-//! What holds for the code as a whole: layers name only layers below them, files stay short, and
-//! what the documents list is what the program has.
+//! Rules for the whole code: layers use only layers below them, files stay short, and the documents list what
+//! the program has.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each module of the root with those it may name; `src/lib.rs` draws the same picture. `causes` (an
-/// error in a line) and `clock` (what time it is) name nothing of ours. A people file is read as a token
-/// file is, with the same formats and refusals, so `directories` names `sources`; who signs in with a key
-/// must say when, so it names `clock`.
-const MAY_NAME: [(&str, &str); 16] = [
+/// The top-level modules with those that they may use, as in `src/lib.rs`. `directories` uses `sources`, because
+/// people files are read like token files, and `clock`, because a sign-in with a key contains the time.
+const ALLOWED: [(&str, &str); 16] = [
     ("domain", ""),
     ("causes", ""),
     ("clock", ""),
@@ -31,8 +29,8 @@ const MAY_NAME: [(&str, &str); 16] = [
     ),
 ];
 
-/// The most lines of a file, tests not counted.
-const LONGEST: usize = 500;
+/// The limit of lines per file, without tests.
+const MAX_LINES: usize = 500;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -43,13 +41,13 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every source file below `folder` but those of tests, with its text up to its own tests.
-fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+/// Collects the source files below `folder`, except tests, with their text up to their own tests.
+fn collect_sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     for entry in fs::read_dir(folder).expect("a folder of src") {
         let path = entry.expect("an entry of src").path();
         let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
         if path.is_dir() && !is_test {
-            sources(&path, found);
+            collect_sources(&path, found);
         } else if path.extension().is_some_and(|ext| ext == "rs") && !is_test {
             let text = fs::read_to_string(&path).expect("a file of src");
             let code = text.split("#[cfg(test)]\nmod tests {").next();
@@ -60,14 +58,14 @@ fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
 
 fn code() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    sources(&root().join("src"), &mut found);
-    assert!(found.len() > 100, "there is more code than {}", found.len());
+    collect_sources(&root().join("src"), &mut found);
+    assert!(found.len() > 100, "only {} files found", found.len());
     found
 }
 
-/// The modules of the root that a line names: `crate::store`, `use crate::{domain::Token, store}`.
-fn named(line: &str) -> Vec<&str> {
-    let known = |word: &&str| MAY_NAME.iter().any(|(name, _)| name == word);
+/// The top-level modules in a line: `crate::store`, `use crate::{domain::Token, store}`.
+fn used_modules(line: &str) -> Vec<&str> {
+    let known = |word: &&str| ALLOWED.iter().any(|(name, _)| name == word);
     let words = |text| str::split(text, |c: char| !c.is_alphanumeric() && c != '_');
     line.split("crate::")
         .skip(1)
@@ -79,7 +77,7 @@ fn named(line: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_layer_names_only_layers_below_it() {
+fn a_layer_uses_only_layers_below_it() {
     let mut broken = Vec::new();
     for (path, code) in code() {
         let inner = path.strip_prefix(root().join("src")).unwrap();
@@ -93,17 +91,16 @@ fn a_layer_names_only_layers_below_it() {
         if matches!(module, "lib" | "main") {
             continue;
         }
-        let rule = MAY_NAME.iter().find(|(name, _)| *name == module);
-        let (_, allowed) =
-            rule.unwrap_or_else(|| panic!("src/lib.rs has {module} and no rule has"));
-        // A `use` may go over lines; comments name whatever they like.
+        let rule = ALLOWED.iter().find(|(name, _)| *name == module);
+        let (_, allowed) = rule.unwrap_or_else(|| panic!("ALLOWED lacks {module}"));
+        // A `use` may span lines; comments may mention any module.
         let lines = code
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"));
         let code = lines.collect::<Vec<_>>().join(" ").replace(';', ";\n");
-        for name in code.lines().flat_map(named) {
-            if name != module && !allowed.split(' ').any(|it| it == name) {
-                broken.push(format!("{} names {name}", inner.display()));
+        for name in code.lines().flat_map(used_modules) {
+            if name != module && !allowed.split(' ').any(|module| module == name) {
+                broken.push(format!("{} uses {name}", inner.display()));
             }
         }
     }
@@ -111,17 +108,17 @@ fn a_layer_names_only_layers_below_it() {
 }
 
 #[test]
-fn no_file_is_too_long_to_read() {
+fn no_file_is_too_long() {
     let long = |(path, code): (PathBuf, String)| {
         let lines = code.lines().count();
-        (lines > LONGEST).then(|| format!("{}: {lines} lines", path.display()))
+        (lines > MAX_LINES).then(|| format!("{}: {lines} lines", path.display()))
     };
     let long: Vec<String> = code().into_iter().filter_map(long).collect();
     assert!(long.is_empty(), "{long:#?}");
 }
 
 #[test]
-fn the_documents_name_every_metric() {
+fn the_documents_list_every_metric() {
     let (code, page) = (read("src/http/metrics.rs"), read("docs/operations.md"));
     let names = code.split('"').filter(|text| text.starts_with("lapsed_"));
     let names: BTreeSet<&str> = names.collect();

@@ -4,22 +4,18 @@
     reason = "a test that cannot be set up has failed"
 )]
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Write},
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use chrono::DateTime;
-use lapsed::notify::{
-    fault::{Fault, Outcome, Stage},
-    message::Rendered,
-    smtp::{Relay, SmtpSettings, Tls},
-    transport::Transport,
-};
+use lapsed::notify::fault::{Fault, Outcome, Stage};
+use lapsed::notify::message::Rendered;
+use lapsed::notify::smtp::{Relay, SmtpSettings, Tls};
+use lapsed::notify::transport::Transport;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rstest::rstest;
 use serde_json::Value;
@@ -52,7 +48,7 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // It says so once it listens.
+        // It prints a line once it listens.
         let mut line = String::new();
         let stderr = child.stderr.as_mut().unwrap();
         BufReader::new(stderr).read_line(&mut line).unwrap();
@@ -91,7 +87,7 @@ impl Server {
         Relay::new(settings).unwrap()
     }
 
-    /// Stops it; what it saw.
+    /// Stops the server and returns its summary.
     fn summary(mut self) -> Value {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").arg(pid).status().unwrap().success());
@@ -100,8 +96,8 @@ impl Server {
         serde_json::from_slice(&text).unwrap()
     }
 
-    /// Stops it; it has nothing to complain of.
-    fn content(self) -> Value {
+    /// Stops the server; it saw no protocol violation.
+    fn clean_summary(self) -> Value {
         let summary = self.summary();
         assert_eq!(summary["violations"], serde_json::json!({}), "{summary:#}");
         assert_eq!(summary["duplicates_inexcusable"], 0);
@@ -116,8 +112,8 @@ impl Drop for Server {
     }
 }
 
-/// An authority and a certificate of it for 127.0.0.1, as PEM files.
-fn certificates(folder: &Path, expired: bool) -> PathBuf {
+/// Writes an authority and its certificate for 127.0.0.1 as PEM files; returns the path of the authority.
+fn write_certificates(folder: &Path, expired: bool) -> PathBuf {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority_key = KeyPair::generate().unwrap();
@@ -139,10 +135,10 @@ fn certificates(folder: &Path, expired: bool) -> PathBuf {
     ca
 }
 
-/// A server with a certificate, and the authority to believe.
-fn encrypted(arguments: &str, expired: bool) -> (Server, PathBuf) {
+/// A server with a certificate, and the path of its authority.
+fn start_encrypted(arguments: &str, expired: bool) -> (Server, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
-    let ca = certificates(folder.path(), expired);
+    let ca = write_certificates(folder.path(), expired);
     let path = |name: &str| folder.path().join(name).display().to_string();
     let arguments = format!(
         "{arguments} --cert {} --key {}",
@@ -208,14 +204,14 @@ async fn mails_arrive_octet_for_octet_over_one_connection(
         serde_json::from_slice(&fs::read(store.join("000000001.json")).unwrap()).unwrap();
     assert_eq!(envelope["mail_from"], "bounces@example.org");
     assert_eq!(envelope["rcpt_to"], serde_json::json!(["ada0@example.org"]));
-    let summary = server.content();
+    let summary = server.clean_summary();
     assert_eq!(
         (&summary["accepted"], &summary["connections"]),
         (&30.into(), &1.into())
     );
 }
 
-/// What each fault is, and whether the connection carries the next mail.
+/// Also checks whether the connection can send the next mail.
 #[rstest]
 #[case("--p-451-mail 1", Stage::Mail, 451, "deferred")]
 #[case("--p-450-rcpt 1", Stage::Rcpt, 450, "deferred")]
@@ -231,7 +227,7 @@ async fn mails_arrive_octet_for_octet_over_one_connection(
 #[case("--p-drop-after 1", Stage::Final, 0, "unknown")]
 #[case("--p-drop-after 1 --drop-mode rst", Stage::Final, 0, "unknown")]
 #[tokio::test]
-async fn a_fault_is_known_for_what_it_is(
+async fn each_fault_has_its_outcome(
     #[case] arguments: &str,
     #[case] stage: Stage,
     #[case] code: u16,
@@ -268,11 +264,11 @@ async fn a_fault_is_known_for_what_it_is(
         assert!(is_sent(&session.send(&mail(1)).await));
     }
     session.quit().await;
-    server.content();
+    server.clean_summary();
 }
 
 #[tokio::test]
-async fn one_dead_address_does_not_hold_up_the_others() {
+async fn a_dead_address_does_not_block_the_others() {
     let server = Server::start("--reject-rcpt ^gone");
     let mut session = server.relay(|_| {}).connect().await.unwrap();
     let mut sent = 0;
@@ -287,44 +283,44 @@ async fn one_dead_address_does_not_hold_up_the_others() {
         sent += usize::from(is_sent(&outcome));
     }
     session.quit().await;
-    assert_eq!(server.content()["accepted"], sent);
+    assert_eq!(server.clean_summary()["accepted"], sent);
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_within_the_text_is_never_taken_for_sent() {
+async fn a_connection_that_breaks_within_the_text_is_not_sent() {
     let server = Server::start("--p-drop-data 1");
     let outcome = send_one(&server.relay(|_| {})).await;
     assert!(
         matches!(outcome, Outcome::Unknown(_) | Outcome::Deferred(_)),
         "{outcome:?}"
     );
-    assert_eq!(server.content()["accepted"], 0);
+    assert_eq!(server.clean_summary()["accepted"], 0);
 }
 
 #[rstest]
 #[case("--p-421-connect 1", Some(421))]
 #[case("--p-drop-connect 1", None)]
 #[tokio::test]
-async fn a_server_that_turns_us_away_is_told_apart_from_a_bad_mail(
+async fn a_server_that_refuses_the_connection_is_a_connection_fault(
     #[case] arguments: &str,
     #[case] code: Option<u16>,
 ) {
     let server = Server::start(arguments);
     let fault = server.relay(|_| {}).connect().await.unwrap_err();
     assert_eq!((fault.stage, fault.code), (Stage::Greeting, code));
-    server.content();
+    server.clean_summary();
 }
 
 #[tokio::test]
-async fn nobody_at_home_is_a_fault_of_the_connection() {
+async fn an_unreachable_server_is_a_connection_fault() {
     let server = Server::start("");
     let relay = server.relay(|_| {});
-    server.content();
+    server.clean_summary();
     assert_eq!(relay.connect().await.unwrap_err().stage, Stage::Connect);
 }
 
 #[tokio::test]
-async fn a_stalled_server_costs_no_more_than_the_time_out() {
+async fn a_stalled_server_runs_into_the_timeout() {
     let short = |settings: &mut SmtpSettings| {
         settings.timeout = Duration::from_millis(300);
         settings.final_timeout = Duration::from_millis(300);
@@ -360,7 +356,7 @@ async fn a_stalled_server_costs_no_more_than_the_time_out() {
 #[case(true)]
 #[case(false)]
 #[tokio::test]
-async fn a_server_that_takes_twenty_mails_a_connection_gets_them_all(#[case] pipelining: bool) {
+async fn a_server_with_a_limit_per_connection_gets_all_mails(#[case] pipelining: bool) {
     let server = Server::start("--max-msgs-per-conn 20");
     let relay = server.relay(|settings| settings.pipelining = pipelining);
     let transport = Transport::Smtp(Box::new(relay));
@@ -370,7 +366,7 @@ async fn a_server_that_takes_twenty_mails_a_connection_gets_them_all(#[case] pip
         assert!(is_sent(&outcome), "{n}: {outcome:?}");
     }
     connection.close().await;
-    let summary = server.content();
+    let summary = server.clean_summary();
     assert_eq!(
         (&summary["accepted"], &summary["connections"]),
         (&50.into(), &3.into())
@@ -383,7 +379,7 @@ async fn a_server_that_takes_twenty_mails_a_connection_gets_them_all(#[case] pip
 #[case(Tls::Opportunistic, "--starttls --require-tls")]
 #[tokio::test]
 async fn mails_go_encrypted(#[case] tls: Tls, #[case] arguments: &str) {
-    let (server, ca) = encrypted(arguments, false);
+    let (server, ca) = start_encrypted(arguments, false);
     let relay = server.relay(|settings| {
         settings.tls = tls;
         settings.ca_file = Some(ca);
@@ -394,7 +390,7 @@ async fn mails_go_encrypted(#[case] tls: Tls, #[case] arguments: &str) {
         assert!(is_sent(&session.send(&mail(n)).await));
     }
     session.quit().await;
-    assert_eq!(server.content()["accepted"], 3);
+    assert_eq!(server.clean_summary()["accepted"], 3);
 }
 
 #[rstest]
@@ -403,15 +399,15 @@ async fn mails_go_encrypted(#[case] tls: Tls, #[case] arguments: &str) {
 #[case(Tls::Implicit, "--implicit-tls", false)]
 #[case(Tls::Required, "--starttls", false)]
 #[tokio::test]
-async fn a_certificate_that_is_expired_or_of_another_authority_is_refused(
+async fn an_expired_or_untrusted_certificate_is_rejected(
     #[case] tls: Tls,
     #[case] arguments: &str,
     #[case] expired: bool,
 ) {
-    let (server, mut ca) = encrypted(arguments, expired);
+    let (server, mut ca) = start_encrypted(arguments, expired);
     let elsewhere = tempfile::tempdir().unwrap();
     if !expired {
-        ca = certificates(elsewhere.path(), false);
+        ca = write_certificates(elsewhere.path(), false);
     }
     let relay = server.relay(|settings| {
         settings.tls = tls;
@@ -421,15 +417,15 @@ async fn a_certificate_that_is_expired_or_of_another_authority_is_refused(
     assert_eq!(fault.stage, Stage::Tls);
     assert!(fault.text.contains("certificate"), "{fault}");
     assert_eq!(fault.text.contains("xpired"), expired, "{fault}");
-    assert_eq!(server.content()["accepted"], 0);
+    assert_eq!(server.clean_summary()["accepted"], 0);
 }
 
 #[tokio::test]
-async fn the_systems_authorities_do_not_vouch_for_a_strangers_certificate() {
-    let (server, _) = encrypted("--implicit-tls", false);
+async fn an_unknown_certificate_is_not_trusted_by_the_system() {
+    let (server, _) = start_encrypted("--implicit-tls", false);
     let mut settings = server.settings();
     settings.tls = Tls::Implicit;
-    // A machine without any authority refuses already here.
+    // Fails here on a machine without any authority.
     let Ok(relay) = Relay::new(settings) else {
         return;
     };
@@ -437,8 +433,8 @@ async fn the_systems_authorities_do_not_vouch_for_a_strangers_certificate() {
 }
 
 #[tokio::test]
-async fn a_stripped_starttls_is_refused_when_it_is_required() {
-    let (server, ca) = encrypted("--starttls --strip-starttls", false);
+async fn missing_starttls_is_an_error_if_required() {
+    let (server, ca) = start_encrypted("--starttls --strip-starttls", false);
     let relay = server.relay(|settings| {
         settings.tls = Tls::Required;
         settings.ca_file = Some(ca);
@@ -446,7 +442,7 @@ async fn a_stripped_starttls_is_refused_when_it_is_required() {
     let fault = relay.connect().await.unwrap_err();
     assert_eq!(fault.stage, Stage::Tls);
     assert!(fault.text.contains("does not offer STARTTLS"), "{fault}");
-    assert_eq!(server.content()["accepted"], 0);
+    assert_eq!(server.clean_summary()["accepted"], 0);
 }
 
 #[rstest]
@@ -454,17 +450,17 @@ async fn a_stripped_starttls_is_refused_when_it_is_required() {
 #[case("--starttls --p-454-tls 1", false)]
 #[case("--starttls", true)]
 #[tokio::test]
-async fn opportunistic_encryption_takes_what_there_is(
+async fn opportunistic_encryption_uses_what_the_server_offers(
     #[case] arguments: &str,
     #[case] is_encrypted: bool,
 ) {
-    let (server, _) = encrypted(arguments, true);
+    let (server, _) = start_encrypted(arguments, true);
     let relay = server.relay(|settings| settings.tls = Tls::Opportunistic);
     let mut session = relay.connect().await.unwrap();
     assert_eq!(session.is_encrypted(), is_encrypted);
     assert!(is_sent(&session.send(&mail(1)).await));
     session.quit().await;
-    server.content();
+    server.clean_summary();
 }
 
 fn with_password(settings: &mut SmtpSettings, password: &str) {
@@ -477,16 +473,16 @@ fn with_password(settings: &mut SmtpSettings, password: &str) {
 #[case("PLAIN", "")]
 #[case("LOGIN", "--auth-only-tls")]
 #[tokio::test]
-async fn a_password_opens_the_door(#[case] mechanisms: &str, #[case] more: &str) {
+async fn lapsed_authenticates_with_a_password(#[case] mechanisms: &str, #[case] more: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let ca = certificates(folder.path(), false);
+    let ca = write_certificates(folder.path(), false);
     let path = |name: &str| folder.path().join(name).display().to_string();
     let arguments = format!(
         "--starttls --auth lapsed:secret --require-auth {more} --cert {} --key {}",
         path("cert.pem"),
         path("key.pem")
     );
-    // The list of mechanisms is one argument with spaces in it.
+    // The list of mechanisms is one argument with spaces.
     let server = Server::in_folder(
         folder,
         &format!(
@@ -500,17 +496,15 @@ async fn a_password_opens_the_door(#[case] mechanisms: &str, #[case] more: &str)
         with_password(settings, "secret");
     });
     assert!(is_sent(&send_one(&relay).await));
-    assert_eq!(server.content()["auth_ok"], 1);
+    assert_eq!(server.clean_summary()["auth_ok"], 1);
 }
 
 #[rstest]
 #[case("PLAIN")]
 #[case("LOGIN")]
 #[tokio::test]
-async fn a_wrong_password_is_the_servers_to_refuse_and_is_not_repeated_in_the_fault(
-    #[case] mechanism: &str,
-) {
-    let (server, ca) = encrypted(
+async fn a_wrong_password_is_rejected_and_not_shown_in_the_fault(#[case] mechanism: &str) {
+    let (server, ca) = start_encrypted(
         &format!("--starttls --auth lapsed:secret --auth-mechs={mechanism}"),
         false,
     );
@@ -522,19 +516,19 @@ async fn a_wrong_password_is_the_servers_to_refuse_and_is_not_repeated_in_the_fa
     let fault = relay.connect().await.unwrap_err();
     assert_eq!((fault.stage, fault.code), (Stage::Auth, Some(535)));
     assert!(!format!("{fault:?} {relay:?}").contains("wr0ng"));
-    assert_eq!(server.content()["auth_bad"], 1);
+    assert_eq!(server.clean_summary()["auth_bad"], 1);
 }
 
 #[tokio::test]
-async fn a_password_does_not_go_over_an_open_wire_by_chance() {
-    let (server, ca) = encrypted("--starttls --strip-starttls --auth lapsed:secret", false);
+async fn a_password_is_not_sent_unencrypted_by_accident() {
+    let (server, ca) = start_encrypted("--starttls --strip-starttls --auth lapsed:secret", false);
     let relay = server.relay(|settings| {
         settings.tls = Tls::Opportunistic;
         settings.ca_file = Some(ca);
         with_password(settings, "secret");
     });
     assert_eq!(relay.connect().await.unwrap_err().stage, Stage::Auth);
-    let summary = server.content();
+    let summary = server.clean_summary();
     assert_eq!(
         (&summary["auth_ok"], &summary["auth_bad"]),
         (&0.into(), &0.into())
@@ -542,18 +536,18 @@ async fn a_password_does_not_go_over_an_open_wire_by_chance() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused_before_any_connection() {
+fn invalid_settings_are_rejected_before_connecting() {
     let server = Server::start("");
-    let refused = |change: fn(&mut SmtpSettings)| {
+    let error_with = |change: fn(&mut SmtpSettings)| {
         let mut settings = server.settings();
         change(&mut settings);
         Relay::new(settings).unwrap_err().to_string()
     };
-    assert!(refused(|s| s.host = "not a host".into()).contains("not a host"));
-    assert!(refused(|s| s.hello_name = Some("x\r\nRSET".into())).contains("greet"));
-    assert!(refused(|s| s.user = Some("ada".into())).contains("password"));
+    assert!(error_with(|s| s.host = "not a host".into()).contains("not a host"));
+    assert!(error_with(|s| s.hello_name = Some("x\r\nRSET".into())).contains("EHLO"));
+    assert!(error_with(|s| s.user = Some("ada".into())).contains("password"));
     assert!(
-        refused(|s| {
+        error_with(|s| {
             s.tls = Tls::Required;
             s.ca_file = Some("/no/such/ca.pem".into());
         })
@@ -561,8 +555,10 @@ fn settings_that_cannot_work_are_refused_before_any_connection() {
     );
 }
 
-/// A server that says its lines one by one, each after a line that begins with what is expected.
-fn scripted(script: &'static [(&'static str, &'static str)]) -> (u16, std::thread::JoinHandle<()>) {
+/// A server that sends each reply after a line that starts with the expected text.
+fn start_scripted(
+    script: &'static [(&'static str, &'static str)],
+) -> (u16, std::thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = std::thread::spawn(move || {
@@ -588,8 +584,8 @@ fn relay_at(port: u16, tls: Tls) -> Relay {
 }
 
 #[tokio::test]
-async fn what_is_put_in_behind_starttls_ends_the_connection() {
-    let (port, server) = scripted(&[
+async fn data_after_starttls_ends_the_connection() {
+    let (port, server) = start_scripted(&[
         ("", "220 x\r\n"),
         ("EHLO", "250-x\r\n250 STARTTLS\r\n"),
         ("STARTTLS", "220 go\r\n250-x\r\n250 AUTH PLAIN\r\n"),
@@ -599,13 +595,13 @@ async fn what_is_put_in_behind_starttls_ends_the_connection() {
         .await
         .unwrap_err();
     assert_eq!(fault.stage, Stage::Tls);
-    assert!(fault.text.contains("behind STARTTLS"), "{fault}");
+    assert!(fault.text.contains("after STARTTLS"), "{fault}");
     server.join().unwrap();
 }
 
 #[tokio::test]
-async fn a_server_that_wants_the_text_for_a_refused_recipient_gets_an_empty_one() {
-    let (port, server) = scripted(&[
+async fn a_server_that_wants_text_for_a_refused_recipient_gets_an_empty_one() {
+    let (port, server) = start_scripted(&[
         ("", "220 x\r\n"),
         ("EHLO", "250-x\r\n250 PIPELINING\r\n"),
         ("MAIL", "250 ok\r\n"),

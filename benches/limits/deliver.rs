@@ -1,4 +1,4 @@
-//! Delivery: planned mails to a sink, in turns with smtp-source and with the cron script.
+//! Delivery to a sink, alternating with smtp-source and the cron script.
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
@@ -11,16 +11,15 @@ use lapsed::engine::SweepOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::data::{self, Place, Raw, Shape};
-use super::{Options, median, say, start};
+use super::{Options, median, print_result, start};
 
 const ROUNDS: usize = 3;
-/// About the size of a mail with one notice.
+/// The approximate size of a mail with one notice.
 const MAIL_OCTETS: &str = "5800";
 
-/// A server that ends with its owner.
+/// A mail server that is killed on drop.
 pub struct Sink {
     child: Child,
-    /// Where it listens.
     pub port: u16,
 }
 
@@ -32,7 +31,6 @@ impl Drop for Sink {
 }
 
 impl Sink {
-    /// Postfix's sink.
     pub fn postfix() -> anyhow::Result<Self> {
         let port = free_port()?;
         let place = format!("127.0.0.1:{port}");
@@ -70,9 +68,9 @@ fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Mails a second of smtp-source over so many kept connections.
+/// The mails per second of smtp-source over `sessions` persistent connections.
 fn smtp_source(port: u16, sessions: usize, mails: usize) -> anyhow::Result<f64> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let status = Command::new("smtp-source")
         .args([
             "-d",
@@ -94,7 +92,7 @@ fn smtp_source(port: u16, sessions: usize, mails: usize) -> anyhow::Result<f64> 
         .status()
         .context("smtp-source: apt-get install postfix, as \"No configuration\"")?;
     anyhow::ensure!(status.success(), "smtp-source failed");
-    Ok(rate(mails, begun.elapsed()))
+    Ok(rate(mails, started.elapsed()))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate")]
@@ -102,12 +100,11 @@ fn rate(mails: usize, elapsed: Duration) -> f64 {
     mails as f64 / elapsed.as_secs_f64()
 }
 
-/// Delivers from both databases.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     let shape = Shape::of(1_000_000);
     for place in options.places() {
         let policy = data::policy(shape.accounts);
-        let url = place.make("bench_deliver", shape, &policy).await?;
+        let url = place.generate("bench_deliver", shape, &policy).await?;
         let clock = Clock::manual(start());
         let engine = data::engine(&url, clock, policy, (9, 1)).await?;
         engine
@@ -116,7 +113,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         engine.store.close().await;
         let mut raw = Raw::connect(&url).await?;
         let mails = raw.run("UPDATE mail SET state = 'sent'").await?;
-        say(&format!("{}: {mails} mails are planned", place.name()));
+        print_result(&format!("{}: {mails} mails are planned", place.name()));
         let cron = Cron::make(options, &place)?;
         let near = Sink::postfix()?;
         let mut counts = vec![5000];
@@ -153,7 +150,6 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One comparison.
 struct Round<'a> {
     place: &'a Place,
     url: &'a str,
@@ -163,7 +159,7 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// In turns: lapsed, smtp-source with `source_mails`, and the cron script if there is one.
+    /// Alternates lapsed, smtp-source with `source_mails`, and the cron script if there is one.
     async fn compare(
         &self,
         raw: &mut Raw,
@@ -190,11 +186,11 @@ impl Round<'_> {
             let cron = median(crons);
             let _ = write!(text, "; cron script {cron:.0}/s, ratio {:.1}", ours / cron);
         }
-        say(&text);
+        print_result(&text);
         Ok(())
     }
 
-    /// Makes so many mails due, and delivers them; the rate from claim to the last record.
+    /// Makes mails due and delivers them; returns the rate from the claim to the last record.
     async fn deliver(&self, raw: &mut Raw) -> anyhow::Result<f64> {
         let mails = self.mails;
         raw.run(&format!(
@@ -208,9 +204,9 @@ impl Round<'_> {
         let clock = Clock::manual(start() + chrono::TimeDelta::seconds(1));
         let engine =
             data::engine(self.url, clock, data::policy(0), (self.port, self.sessions)).await?;
-        let begun = Instant::now();
+        let started = Instant::now();
         let report = engine.send_due(&CancellationToken::new()).await;
-        let elapsed = begun.elapsed();
+        let elapsed = started.elapsed();
         engine.store.close().await;
         anyhow::ensure!(
             report.mails_sent == mails as u64,
@@ -221,7 +217,7 @@ impl Round<'_> {
     }
 }
 
-/// The script that people write today.
+/// A script such as people write today.
 struct Cron {
     python: String,
     script: &'static str,
@@ -229,7 +225,7 @@ struct Cron {
 }
 
 impl Cron {
-    /// Makes its data: a million tokens.
+    /// Generates a million tokens.
     fn make(options: &Options, place: &Place) -> anyhow::Result<Option<Self>> {
         let (kind, script, target) = match place {
             Place::Sqlite(dir) => (
@@ -244,12 +240,12 @@ impl Cron {
                 tokio::runtime::Handle::current().block_on(place.clear("bench_cron"))
             })?;
         }
-        let made = Command::new(&options.python)
+        let generated = Command::new(&options.python)
             .args(["benches/baseline/gen.py", kind, &target, "1000000"])
             .stdout(Stdio::null())
             .status()?;
-        if !made.success() {
-            say("no cron script: it needs python3 with psycopg and jinja2");
+        if !generated.success() {
+            print_result("no cron script: it needs python3 with psycopg and jinja2");
             return Ok(None);
         }
         Ok(Some(Self {
@@ -259,7 +255,7 @@ impl Cron {
         }))
     }
 
-    /// Its mails a second, over one connection that it keeps.
+    /// The mails per second over one persistent connection.
     fn run(&self, port: u16, mails: usize) -> anyhow::Result<f64> {
         let output = Command::new(&self.python)
             .args([
@@ -270,10 +266,10 @@ impl Cron {
                 &mails.to_string(),
             ])
             .output()?;
-        let told: serde_json::Value =
-            serde_json::from_slice(&output.stdout).context("the cron script said nothing")?;
-        told["rate"]
+        let result: serde_json::Value =
+            serde_json::from_slice(&output.stdout).context("the cron script printed no result")?;
+        result["rate"]
             .as_f64()
-            .context("the cron script told no rate")
+            .context("the cron script printed no rate")
     }
 }

@@ -1,5 +1,5 @@
-//! A SCIM server of 100,000 people, 10,000 of whom issued three tokens each: what it takes to read it whole, and
-//! what judging takes when something has changed.
+//! A SCIM server with 100,000 people, of whom 10,000 issued three tokens each: the cost of reading all of them, and
+//! of judging after a change.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -14,22 +14,22 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chrono::TimeDelta;
 use lapsed::clock::Clock;
-use lapsed::directories::{Asked, Directory, Pulled, Tell};
+use lapsed::directories::{Directory, PeopleListing, PeopleQuery, PersonSink};
 use lapsed::engine::{Engine, SweepOptions, WatchedDirectory};
-use lapsed::sources::{Checked, Error, Fetched};
+use lapsed::sources::{CheckReport, Error, Fetched};
 use lapsed::web::Web;
 use tokio_util::sync::CancellationToken;
 
 use super::data::{self, Place};
 use super::process;
-use super::{Options, median, say};
+use super::{Options, median, print_result};
 
 const PEOPLE: u64 = 100_000;
 const ISSUERS: u64 = 10_000;
 const TOKENS: u64 = 3 * ISSUERS;
-const PAGE: u64 = 500;
+const PAGE_SIZE: u64 = 500;
 
-/// Reads it on both databases: for the first time, the same again, and with people disabled since.
+/// Syncs on both databases: the first time, the same again, and with people disabled since.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     let disabled = Arc::new(AtomicU64::new(0));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -53,7 +53,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
             disabled.store(lost, Ordering::Relaxed);
             let parsed = download(&url).await?;
             let ran = process::run(options, &args)?;
-            say(&format!(
+            print_result(&format!(
                 "{} sweep over {PEOPLE} people, {ISSUERS} of them issuers of {TOKENS} tokens, {what}: {:.2} s, \
                  {:.1} MiB at most; {:.2} of the time of downloading and parsing the pages ({parsed:.2} s)",
                 place.name(),
@@ -69,22 +69,26 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How long a sweep takes that has to judge who lost his access, beside one that has not. The directory
-/// says that nothing has changed.
+/// Compares sweeps that judge who lost access with sweeps that do not. The directory
+/// reports that nothing has changed.
 async fn judge(place: &Place) -> anyhow::Result<()> {
     struct Silent;
 
     #[async_trait]
     impl Directory for Silent {
-        async fn pull(&self, _: &Asked<'_>, _: &mut Tell<'_>) -> Result<Fetched<Pulled>, Error> {
+        async fn list_people(
+            &self,
+            _: &PeopleQuery<'_>,
+            _: &mut PersonSink<'_>,
+        ) -> Result<Fetched<PeopleListing>, Error> {
             Ok(Fetched::Unchanged)
         }
 
-        async fn check(&self) -> Result<Checked, Error> {
-            Ok(Checked::default())
+        async fn check(&self) -> Result<CheckReport, Error> {
+            Ok(CheckReport::default())
         }
 
-        fn is_kept_whole(&self) -> bool {
+        fn stores_everyone(&self) -> bool {
             true
         }
     }
@@ -104,9 +108,9 @@ async fn judge(place: &Place) -> anyhow::Result<()> {
         breaker_share: 0.1,
         breaker_min: 3,
     }];
-    let quiet = sweeps(&engine, false).await?;
-    let judging = sweeps(&engine, true).await?;
-    say(&format!(
+    let quiet = median_sweep(&engine, false).await?;
+    let judging = median_sweep(&engine, true).await?;
+    print_result(&format!(
         "{} a sweep with nothing changed takes {:.2} ms, one that judges anew 100 people out of {ISSUERS} {:.2} ms",
         place.name(),
         quiet * 1e3,
@@ -115,23 +119,23 @@ async fn judge(place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The middle of eleven sweeps, in seconds.
-async fn sweeps(engine: &Engine, judge: bool) -> anyhow::Result<f64> {
+/// The median of eleven sweeps, in seconds.
+async fn median_sweep(engine: &Engine, judge: bool) -> anyhow::Result<f64> {
     let stop = CancellationToken::new();
-    let mut took = Vec::new();
+    let mut durations = Vec::new();
     for number in 0..11 {
         if judge {
             let mut tx = engine.store.begin().await?;
-            tx.put_meta("judge.pending", &format!("bench {number}"))
+            tx.set_setting("judge.pending", &format!("bench {number}"))
                 .await?;
             tx.commit().await?;
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         let report = engine.sweep(&SweepOptions::default(), &stop).await;
-        took.push(begun.elapsed().as_secs_f64());
+        durations.push(started.elapsed().as_secs_f64());
         anyhow::ensure!(report.findings_opened == 0, "{report:?}");
     }
-    Ok(median(took))
+    Ok(median(durations))
 }
 
 fn config(options: &Options, place: &Place, url: &str) -> anyhow::Result<String> {
@@ -155,22 +159,22 @@ fn config(options: &Options, place: &Place, url: &str) -> anyhow::Result<String>
     Ok(path.display().to_string())
 }
 
-/// How many seconds it takes to read all pages, each after the one before.
+/// Reads all pages one after the other; returns the seconds.
 async fn download(url: &str) -> anyhow::Result<f64> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let web = Web::new(
         &format!("{url}/scim/v2").parse()?,
         None,
         Duration::from_secs(30),
     )?;
-    for from in (1..=PEOPLE).step_by(usize::try_from(PAGE)?) {
+    for from in (1..=PEOPLE).step_by(usize::try_from(PAGE_SIZE)?) {
         let request = web.get("Users").query("startIndex", &from.to_string());
         let _: serde_json::Value = request.json().await?;
     }
-    Ok(begun.elapsed().as_secs_f64())
+    Ok(started.elapsed().as_secs_f64())
 }
 
-/// What a SCIM server answers that takes no filters.
+/// The answers of a SCIM server without filters.
 async fn answer(State(disabled): State<Arc<AtomicU64>>, request: Request) -> Response {
     let disabled = disabled.load(Ordering::Relaxed);
     let path = request.uri().path();
@@ -190,10 +194,10 @@ async fn answer(State(disabled): State<Arc<AtomicU64>>, request: Request) -> Res
     let mut query = url::form_urlencoded::parse(query);
     let from = query.find(|(name, _)| name == "startIndex");
     let from: u64 = from.and_then(|(_, from)| from.parse().ok()).unwrap_or(1);
-    let to = PEOPLE.min(from - 1 + PAGE);
+    let to = PEOPLE.min(from - 1 + PAGE_SIZE);
     let mut out = format!(
         "{{\"schemas\":[\"urn:ietf:params:scim:api:messages:2.0:ListResponse\"],\"totalResults\":{PEOPLE},\
-         \"startIndex\":{from},\"itemsPerPage\":{PAGE},\"Resources\":["
+         \"startIndex\":{from},\"itemsPerPage\":{PAGE_SIZE},\"Resources\":["
     );
     for n in from - 1..to {
         if n >= from {

@@ -1,7 +1,7 @@
-//! What lapsed reaches, beside what the machine can do: reference SQL, smtp-source, a cron script.
+//! Measures lapsed against baselines on the same machine: reference SQL, smtp-source and a cron script.
 //!
-//! `scripts/bench` builds it, starts the servers and runs every part; `docs/performance.md` tells how
-//! to read it. A part prints its figures as it goes; only ratios within one run mean anything.
+//! `scripts/bench` builds it, starts the servers and runs every part; `docs/performance.md` explains how
+//! to read the results. Only ratios within one run are meaningful.
 
 mod data;
 mod deliver;
@@ -17,17 +17,16 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use data::Place;
 
-/// What the script asks for.
 pub struct Options {
     /// Without the stores of 10 million tokens.
     pub quick: bool,
-    /// Only parts whose name begins so.
+    /// Only parts whose names have this prefix.
     pub only: Option<String>,
-    /// Where stores and files are made.
+    /// The folder for stores and files.
     pub dir: PathBuf,
-    /// A PostgreSQL to make databases in; without one only SQLite is measured.
+    /// A PostgreSQL server for databases; without one, only SQLite is measured.
     pub postgres: Option<String>,
-    /// A Python that has psycopg and jinja2, for the cron script.
+    /// A Python with psycopg and jinja2, for the cron script.
     pub python: String,
 }
 
@@ -37,17 +36,19 @@ impl Options {
         Self {
             quick: var("LAPSED_BENCH_QUICK").is_some(),
             only: var("LAPSED_BENCH_ONLY"),
-            dir: var("LAPSED_BENCH_DIR").map_or_else(|| "target/bench".into(), PathBuf::from),
+            dir: var("LAPSED_BENCH_DIR").map_or_else(
+                || concat!(env!("CARGO_TARGET_TMPDIR"), "/bench").into(),
+                PathBuf::from,
+            ),
             postgres: var("LAPSED_BENCH_POSTGRES"),
             python: var("LAPSED_BENCH_PYTHON").unwrap_or_else(|| "/usr/bin/python3".into()),
         }
     }
 
-    fn takes(&self, name: &str) -> bool {
+    fn includes(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| name.starts_with(only))
     }
 
-    /// Where stores are made: on both databases.
     pub fn places(&self) -> Vec<Place> {
         let sqlite = Place::Sqlite(self.dir.clone());
         let postgres = self.postgres.clone().map(Place::Postgres);
@@ -55,7 +56,7 @@ impl Options {
     }
 }
 
-/// The time of the first sweep in every made-up store: 2026-01-01 00:00 UTC.
+/// The time of the first sweep in every generated store: 2026-01-01 00:00 UTC.
 fn start() -> DateTime<Utc> {
     DateTime::from_timestamp(data::START, 0).expect("a time of this century")
 }
@@ -71,7 +72,7 @@ fn main() -> anyhow::Result<()> {
         return runtime.block_on(sink::serve(port.parse()?, delay.parse()?));
     }
     if std::env::var_os("RUST_LOG").is_some() {
-        // `RUST_LOG=sqlx::query=debug` tells what each statement takes.
+        // `RUST_LOG=sqlx::query=debug` prints the duration of each statement.
         tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .init();
@@ -79,39 +80,38 @@ fn main() -> anyhow::Result<()> {
     let options = Options::from_env();
     std::fs::create_dir_all(&options.dir)?;
     runtime.block_on(async {
-        if options.takes("sweep") {
+        if options.includes("sweep") {
             sweep::run(&options).await?;
         }
-        if options.takes("deliver") {
+        if options.includes("deliver") {
             deliver::run(&options).await?;
         }
-        if options.takes("memory") {
+        if options.includes("memory") {
             process::memory(&options).await?;
         }
-        if options.takes("import") {
+        if options.includes("import") {
             process::import(&options).await?;
         }
-        if options.takes("table") {
-            table::run_all(&options).await?;
+        if options.includes("table") {
+            table::run(&options).await?;
         }
-        if options.takes("sources") {
+        if options.includes("sources") {
             sources::run(&options).await?;
         }
-        if options.takes("directory") {
+        if options.includes("directory") {
             directory::run(&options).await?;
         }
         Ok(())
     })
 }
 
-/// The middle one of several measurements.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// Prints one line of the results, told from whatever else comes by `#`.
-pub fn say(text: &str) {
+/// Prints one line of the results, with the prefix `#`.
+pub fn print_result(text: &str) {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
     println!("# {text}  [load {load}]");

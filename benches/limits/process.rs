@@ -1,4 +1,4 @@
-//! Whole processes: what memory a sweep takes at most, and how fast a file is imported.
+//! Whole processes: the peak memory of a sweep, and the rate of an import.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -10,22 +10,19 @@ use lapsed::clock::Clock;
 
 use super::data::{self, Shape};
 use super::deliver::Sink;
-use super::{Options, say};
+use super::{Options, print_result};
 
-/// How much memory a process took at most, in MiB, and how long it ran.
+/// The resources that a process used.
 pub struct Used {
-    /// In MiB.
     pub mib: f64,
-    /// In seconds.
     pub seconds: f64,
 }
 
-/// Runs `lapsed` to its end.
 pub fn run(options: &Options, arguments: &[&str]) -> anyhow::Result<Used> {
-    let program =
-        std::env::var("LAPSED_BENCH_PROGRAM").unwrap_or_else(|_| "target/release/lapsed".into());
+    let program = std::env::var("LAPSED_BENCH_PROGRAM")
+        .unwrap_or_else(|_| env!("CARGO_BIN_EXE_lapsed").into());
     let log = std::fs::File::create(options.dir.join("lapsed.log"))?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut child = Command::new(program)
         .args(arguments)
         .stdout(log.try_clone()?)
@@ -52,11 +49,11 @@ pub fn run(options: &Options, arguments: &[&str]) -> anyhow::Result<Used> {
     );
     Ok(Used {
         mib: kib / 1024.0,
-        seconds: begun.elapsed().as_secs_f64(),
+        seconds: started.elapsed().as_secs_f64(),
     })
 }
 
-/// A configuration of the made-up installation.
+/// A configuration for the generated installation.
 pub fn config(dir: &Path, url: &str, port: u16, accounts: u64) -> anyhow::Result<PathBuf> {
     let mut text = format!(
         "[store]\nurl = \"{url}\"\n[notify]\nfrom = \"tokens@example.com\"\nadmins = []\nadmin_digest = \"off\"\nmerge_ahead = \"0s\"\n\
@@ -75,12 +72,12 @@ pub fn config(dir: &Path, url: &str, port: u16, accounts: u64) -> anyhow::Result
     Ok(path)
 }
 
-/// The memory of a sweep over a million tokens, with few and with many notices due.
+/// Measures the memory of a sweep over a million tokens, with few and with many notices due.
 pub async fn memory(options: &Options) -> anyhow::Result<()> {
     let sink = Sink::postfix()?;
     for place in options.places() {
         for (due, days) in [("5 thousand", 1640), ("270 thousand", 30)] {
-            // The program goes by the clock of the machine.
+            // The program uses the system clock.
             let start = Clock::system().now().timestamp();
             let shape = Shape {
                 tokens: 1_000_000,
@@ -88,19 +85,21 @@ pub async fn memory(options: &Options) -> anyhow::Result<()> {
                 accounts: 1000,
                 start,
             };
-            let url = place.make("bench_memory", shape, &data::policy(0)).await?;
+            let url = place
+                .generate("bench_memory", shape, &data::policy(0))
+                .await?;
             let path = config(&options.dir, &url, sink.port, shape.accounts)?;
             let used = run(options, &["--config", &path.display().to_string(), "sweep"])?;
-            let told = std::fs::read_to_string(options.dir.join("lapsed.log"))?;
-            let told = told
+            let log = std::fs::read_to_string(options.dir.join("lapsed.log"))?;
+            let summary = log
                 .lines()
                 .filter(|line| line.starts_with("notices") || line.starts_with("mails"));
-            say(&format!(
+            print_result(&format!(
                 "{} sweep, {due} notices due: {:.1} MiB at most, {:.1} s ({})",
                 place.name(),
                 used.mib,
                 used.seconds,
-                told.collect::<Vec<_>>().join("; ")
+                summary.collect::<Vec<_>>().join("; ")
             ));
             place.clear("bench_memory").await?;
         }
@@ -108,7 +107,7 @@ pub async fn memory(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The import of a million rows into an empty store.
+/// Measures the import of a million rows into an empty store.
 pub async fn import(options: &Options) -> anyhow::Result<()> {
     let rows: u32 = if options.quick { 100_000 } else { 1_000_000 };
     let csv = options.dir.join("import.csv");
@@ -142,7 +141,7 @@ pub async fn import(options: &Options) -> anyhow::Result<()> {
                     &csv.display().to_string(),
                 ],
             )?;
-            say(&format!(
+            print_result(&format!(
                 "{} import of {rows} rows, {what}: {:.0} rows/s, {:.1} MiB at most",
                 place.name(),
                 f64::from(rows) / used.seconds,

@@ -1,11 +1,11 @@
-//! A distant relay: takes every mail, and answers whatever came in at once after a delay.
+//! A distant relay: accepts every mail, and answers each batch of commands after a delay.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Serves for ever on 127.0.0.1; `delay` is in milliseconds for each batch of replies.
+/// Serves on 127.0.0.1 without end; `delay` is in milliseconds for each batch of replies.
 pub async fn serve(port: u16, delay: u64) -> anyhow::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let mut sessions = tokio::task::JoinSet::new();

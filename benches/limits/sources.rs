@@ -1,4 +1,4 @@
-//! A Rancher of 240,000 tokens: how fast it is synchronised, beside downloading and parsing its pages.
+//! Syncs of a Rancher with 240,000 tokens, compared with downloading and parsing its pages.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -16,16 +16,16 @@ use serde::de::DeserializeOwned;
 
 use super::data::Place;
 use super::process::{self, Used};
-use super::{Options, say};
+use super::{Options, print_result};
 
 const TOKENS: u64 = 240_000;
 const USERS: u64 = 20_000;
-const PAGE: u64 = 500;
+const PAGE_SIZE: u64 = 500;
 const TOKEN_LIST: &str = "k8s/clusters/local/apis/management.cattle.io/v3/tokens";
 
-/// Where a list goes on, and nothing else of it.
+/// Only the position of the next page.
 #[derive(Deserialize)]
-struct Least {
+struct PageEnd {
     metadata: Next,
 }
 
@@ -35,30 +35,30 @@ struct Next {
     next: String,
 }
 
-/// Synchronises it on both databases: for the first time, the same again, and with a hundredth used since.
+/// Syncs on both databases: the first time, the same again, and with a hundredth of the tokens used since.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
-    let second = Arc::new(AtomicU64::new(0));
+    let last_used_second = Arc::new(AtomicU64::new(0));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     let router = Router::new()
         .fallback(answer)
-        .with_state(Arc::clone(&second));
+        .with_state(Arc::clone(&last_used_second));
     let server = tokio::spawn(async move { axum::serve(listener, router).await });
     for place in options.places() {
-        second.store(0, Ordering::Relaxed);
+        last_used_second.store(0, Ordering::Relaxed);
         place.clear("bench_sources").await?;
         let config = config(options, &place, &url)?;
         for what in ["new", "the same again", "a hundredth used since"] {
             if what.ends_with("since") {
-                second.fetch_add(1, Ordering::Relaxed);
+                last_used_second.fetch_add(1, Ordering::Relaxed);
             }
-            let least = download::<Least>(&url, |page| page.metadata.next.clone()).await?;
+            let downloaded = download::<PageEnd>(&url, |page| page.metadata.next.clone()).await?;
             let parsed = download::<serde_json::Value>(&url, next).await?;
             let ran = process::run(options, &["--config", &config, "sweep"])?;
-            say(&line(&place, what, &ran, parsed, least));
-            let told = std::fs::read_to_string(options.dir.join("lapsed.log"))?;
-            for line in told.lines().filter(|line| line.starts_with("tokens")) {
-                say(line);
+            print_result(&line(&place, what, &ran, parsed, downloaded));
+            let log = std::fs::read_to_string(options.dir.join("lapsed.log"))?;
+            for line in log.lines().filter(|line| line.starts_with("tokens")) {
+                print_result(line);
             }
         }
         place.clear("bench_sources").await?;
@@ -73,7 +73,7 @@ fn next(page: &serde_json::Value) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate")]
-fn line(place: &Place, what: &str, ran: &Used, parsed: f64, least: f64) -> String {
+fn line(place: &Place, what: &str, ran: &Used, parsed: f64, downloaded: f64) -> String {
     format!(
         "{} sync of {TOKENS} tokens of {USERS} users, {what}: {:.1} s, {:.0} tokens/s, {:.1} MiB at most; \
          {:.2} of the time of downloading and parsing the pages ({parsed:.1} s), {:.2} of that of downloading alone",
@@ -82,7 +82,7 @@ fn line(place: &Place, what: &str, ran: &Used, parsed: f64, least: f64) -> Strin
         TOKENS as f64 / ran.seconds,
         ran.mib,
         ran.seconds / parsed,
-        ran.seconds / least,
+        ran.seconds / downloaded,
     )
 }
 
@@ -97,9 +97,9 @@ fn config(options: &Options, place: &Place, url: &str) -> anyhow::Result<String>
     Ok(path.display().to_string())
 }
 
-/// How many seconds it takes to read all pages of the tokens, each after the one before.
+/// Reads all pages of the tokens one after the other; returns the seconds.
 async fn download<T: DeserializeOwned>(url: &str, next: fn(&T) -> String) -> anyhow::Result<f64> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let web = Web::new(&url.parse()?, None, Duration::from_secs(30))?;
     let mut from = String::new();
     loop {
@@ -109,21 +109,21 @@ async fn download<T: DeserializeOwned>(url: &str, next: fn(&T) -> String) -> any
         }
         from = next(&request.json().await?);
         if from.is_empty() {
-            return Ok(begun.elapsed().as_secs_f64());
+            return Ok(started.elapsed().as_secs_f64());
         }
     }
 }
 
-/// What a Rancher of before 2.12 answers.
-async fn answer(State(second): State<Arc<AtomicU64>>, request: Request) -> Response {
+/// The answers of a Rancher before 2.12.
+async fn answer(State(last_used_second): State<Arc<AtomicU64>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().as_bytes();
     let mut query = url::form_urlencoded::parse(query);
     let from = query.find(|(name, _)| name == "continue");
     let from = from.and_then(|(_, from)| from.parse().ok()).unwrap_or(0);
-    let second = second.load(Ordering::Relaxed);
+    let last_used_second = last_used_second.load(Ordering::Relaxed);
     if path.ends_with("/v3/tokens") {
-        return page(from, TOKENS, |out, n| token(out, n, second)).into_response();
+        return page(from, TOKENS, |out, n| token(out, n, last_used_second)).into_response();
     }
     if path.ends_with("/v3/users") {
         return page(from, USERS, user).into_response();
@@ -139,7 +139,7 @@ async fn answer(State(second): State<Arc<AtomicU64>>, request: Request) -> Respo
 }
 
 fn page(from: u64, count: u64, mut item: impl FnMut(&mut String, u64)) -> String {
-    let to = count.min(from + PAGE);
+    let to = count.min(from + PAGE_SIZE);
     let next = if to < count {
         to.to_string()
     } else {
@@ -158,11 +158,15 @@ fn page(from: u64, count: u64, mut item: impl FnMut(&mut String, u64)) -> String
     out
 }
 
-/// A token as Kubernetes writes it, managed fields and all: about a kilobyte.
-fn token(out: &mut String, n: u64, second: u64) {
+/// A token as Kubernetes writes it, including managed fields: about a kilobyte.
+fn token(out: &mut String, n: u64, last_used_second: u64) {
     let owner = n.wrapping_mul(2_654_435_761) % USERS;
     let (month, day) = (1 + n % 12, 1 + n % 28);
-    let at = if n.is_multiple_of(100) { second } else { 0 };
+    let at = if n.is_multiple_of(100) {
+        last_used_second
+    } else {
+        0
+    };
     let _ = write!(
         out,
         "{{\"apiVersion\":\"management.cattle.io/v3\",\"kind\":\"Token\",\"metadata\":{{\"name\":\"token-{n}\",\

@@ -1,4 +1,4 @@
-//! Sweeps: what one with nothing due costs, and how fast a day and a backlog are planned.
+//! Sweeps: the cost of one with nothing due, and the rates of planning a backlog and a day.
 
 use std::time::Instant;
 
@@ -8,9 +8,9 @@ use lapsed::engine::SweepOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::data::{self, Place, Raw, START, Shape};
-use super::{Options, median, say, start};
+use super::{Options, median, print_result, start};
 
-/// Prepares at every size on both databases.
+/// Measures stores of every size on both databases.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     let sizes: &[u64] = if options.quick {
         &[100_000, 1_000_000]
@@ -20,9 +20,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     for place in options.places() {
         let mut smallest = None;
         for tokens in sizes.iter().copied() {
-            let idle = one(&place, tokens).await?;
+            let idle = measure(&place, tokens).await?;
             let flat = idle / *smallest.get_or_insert(idle);
-            say(&format!(
+            print_result(&format!(
                 "{} {tokens}: nothing due {idle:.2} ms, {flat:.2} of the smallest store",
                 place.name()
             ));
@@ -32,31 +32,31 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sweeps one store; gives the milliseconds of a sweep with nothing due.
-async fn one(place: &Place, tokens: u64) -> anyhow::Result<f64> {
+/// Sweeps one store; returns the milliseconds of a sweep with nothing due.
+async fn measure(place: &Place, tokens: u64) -> anyhow::Result<f64> {
     let shape = Shape::of(tokens);
     let policy = data::policy(shape.accounts);
-    let made = Instant::now();
-    let url = place.make("bench_sweep", shape, &policy).await?;
-    say(&format!(
-        "{} {tokens}: made in {:.1} s",
+    let start_of_generation = Instant::now();
+    let url = place.generate("bench_sweep", shape, &policy).await?;
+    print_result(&format!(
+        "{} {tokens}: start_of_generation in {:.1} s",
         place.name(),
-        made.elapsed().as_secs_f64()
+        start_of_generation.elapsed().as_secs_f64()
     ));
     let clock = Clock::manual(start());
     let engine = data::engine(&url, clock.clone(), policy, (9, 1)).await?;
     let stop = CancellationToken::new();
     let sweep = || async {
-        let begun = Instant::now();
+        let started = Instant::now();
         let report = engine.prepare(&SweepOptions::default(), &stop).await;
         anyhow::ensure!(report.errors.is_empty(), "{:?}", report.errors);
-        Ok((report, begun.elapsed().as_secs_f64()))
+        Ok((report, started.elapsed().as_secs_f64()))
     };
     let (report, seconds) = sweep().await?;
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
     let rate = |notices: u64, seconds: f64| notices as f64 / seconds;
     let backlog = rate(report.notices_planned, seconds);
-    say(&format!(
+    print_result(&format!(
         "{} {tokens}: backlog of {} notices in {seconds:.2} s, {backlog:.0}/s",
         place.name(),
         report.notices_planned
@@ -72,14 +72,14 @@ async fn one(place: &Place, tokens: u64) -> anyhow::Result<f64> {
         days.push(rate(report.notices_planned, seconds));
     }
     let day = median(days);
-    say(&format!(
+    print_result(&format!(
         "{} {tokens}: a day's notices {day:.0}/s (median of 7)",
         place.name()
     ));
     engine.store.close().await;
     if let Place::Postgres(_) = place {
         let (first, daily) = reference(place, tokens).await?;
-        say(&format!(
+        print_result(&format!(
             "{} {tokens}: reference SQL backlog {first:.0}/s, a day {daily:.0}/s; ratios {:.2}, {:.2}",
             place.name(),
             backlog / first,
@@ -89,7 +89,7 @@ async fn one(place: &Place, tokens: u64) -> anyhow::Result<f64> {
     Ok(median(idle))
 }
 
-/// What set-based SQL plans in a second on a plain schema of its own: the backlog, and a day.
+/// The notices per second that set-based SQL plans on a plain schema: for the backlog, and for a day.
 async fn reference(place: &Place, tokens: u64) -> anyhow::Result<(f64, f64)> {
     place.clear("bench_reference").await?;
     let mut raw = Raw::connect(&place.url("bench_reference")).await?;
@@ -117,10 +117,10 @@ async fn reference(place: &Place, tokens: u64) -> anyhow::Result<(f64, f64)> {
         let sql = format!("{window}{PLAN}")
             .replace(":now", &now.to_string())
             .replace(":prev", &(now - 86_400).to_string());
-        let begun = Instant::now();
+        let started = Instant::now();
         let rows = raw.run(&sql).await?;
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
-        rates.push(rows as f64 / begun.elapsed().as_secs_f64());
+        rates.push(rows as f64 / started.elapsed().as_secs_f64());
     }
     let daily = median(rates.split_off(1));
     drop(raw);

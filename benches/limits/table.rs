@@ -1,15 +1,15 @@
-//! A large table of somebody's, synchronised by the source `sql`.
+//! Syncs of a large table by the source `sql`.
 
 use std::time::Instant;
 
 use futures_util::TryStreamExt;
 use sqlx::{Connection, PgConnection, Row};
 
-use super::process::{config, run};
-use super::{Options, say};
+use super::process;
+use super::{Options, print_result};
 
-/// What the portal's query gives: rows that the server makes up as it goes, so that what is measured is
-/// the way into the store.
+/// The server generates the rows as it goes, so the way into
+/// the store is measured.
 fn query(rows: u64) -> String {
     format!(
         "SELECT n AS external_id, 'ci-deploy-' || n AS name, 'user' || (n % 100000) || '@example.com' AS issuer_email,
@@ -19,29 +19,29 @@ fn query(rows: u64) -> String {
     )
 }
 
-/// The first sync, the second, and to read the same rows and do nothing with them.
-pub async fn run_all(options: &Options) -> anyhow::Result<()> {
+/// Measures the first sync, the second, and a plain read of the same rows.
+pub async fn run(options: &Options) -> anyhow::Result<()> {
     let Some(server) = &options.postgres else {
-        say("table: no PostgreSQL");
+        print_result("table: no PostgreSQL");
         return Ok(());
     };
     let rows: u64 = if options.quick { 200_000 } else { 10_000_000 };
-    let plain = plainly(server, rows).await?;
-    say(&format!(
+    let plain = read_plainly(server, rows).await?;
+    print_result(&format!(
         "table of {rows} rows read plainly: {:.0} rows/s",
         per_second(rows, plain)
     ));
     for place in options.places() {
         place.clear("bench_table").await?;
-        let path = config(&options.dir, &place.url("bench_table"), 9, 0)?;
+        let path = process::config(&options.dir, &place.url("bench_table"), 9, 0)?;
         let text = std::fs::read_to_string(&path)?;
         let source = format!("[[source]]\nname = \"portal\"\nkind = \"sql\"\nurl = {server:?}\n");
         let text = format!("{text}{source}query = {:?}\n", query(rows));
         std::fs::write(&path, text)?;
         let path = path.display().to_string();
         for what in ["new", "the same again"] {
-            let used = run(options, &["--config", &path, "source", "sync", "portal"])?;
-            say(&format!(
+            let used = process::run(options, &["--config", &path, "source", "sync", "portal"])?;
+            print_result(&format!(
                 "{} table of {rows} rows, {what}: {:.0} rows/s, {:.2} of reading plainly, {:.1} MiB at most",
                 place.name(),
                 per_second(rows, used.seconds),
@@ -54,8 +54,8 @@ pub async fn run_all(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How long it takes to have the rows and do nothing with them, in seconds.
-async fn plainly(server: &str, rows: u64) -> anyhow::Result<f64> {
+/// Reads the rows without using them; returns the seconds.
+async fn read_plainly(server: &str, rows: u64) -> anyhow::Result<f64> {
     let mut connection = PgConnection::connect(server).await?;
     let begun = Instant::now();
     let query = sqlx::AssertSqlSafe(query(rows));

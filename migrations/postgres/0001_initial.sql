@@ -1,6 +1,6 @@
--- Keys that lapsed compares and sorts itself carry COLLATE "C": byte order, as in the program.
+-- Keys that lapsed also compares and sorts in the program have COLLATE "C", which is byte order.
 
--- Small facts about the store itself: the planning policy in force, whether anything awaits judging.
+-- Key-value settings of the store, such as the hash of the planning policy in force.
 CREATE TABLE meta (
     key   TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     value TEXT NOT NULL
@@ -9,24 +9,24 @@ CREATE TABLE meta (
 CREATE TABLE source (
     name              TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     kind              TEXT NOT NULL,
-    -- What the last good listing looked like from outside; the same again is not read again.
+    -- Fingerprint of the last good listing; an identical one is not read again.
     fingerprint       TEXT,
     last_sync_at      TIMESTAMPTZ,
     last_good_sync_at TIMESTAMPTZ,
-    -- How many tokens the last good listing held, or, after one that was not whole, are known.
+    -- Tokens in the last good listing or, after a partial one, tokens known to exist.
     tokens            BIGINT NOT NULL DEFAULT 0,
     error             TEXT,
-    -- Attempts that failed in a row, and since when.
+    -- Consecutive failed attempts, and the time of the first.
     failures          BIGINT NOT NULL DEFAULT 0,
     failing_since     TIMESTAMPTZ,
-    -- The other side asked not to be asked before.
+    -- The upstream asked to wait until then.
     deferred_until    TIMESTAMPTZ,
-    -- The longest life that it allows, in seconds; without it, and with where that stands, for ever.
-    longest_life      BIGINT,
-    life_evidence     TEXT
+    -- The longest life that the source allows, in seconds; NULL with evidence means unlimited.
+    max_life          BIGINT,
+    max_life_evidence TEXT
 );
 
--- Administrators of accounts, as the sources tell.
+-- Administrators of accounts, as reported by the sources.
 CREATE TABLE source_admin (
     source  TEXT COLLATE "C" NOT NULL,
     account TEXT COLLATE "C" NOT NULL,
@@ -41,10 +41,10 @@ CREATE TABLE token (
     name          TEXT NOT NULL,
     description   TEXT,
     issuer        TEXT,
-    -- The issuer's address as it is compared: in lower case.
+    -- The issuer's address in lower case, for comparison.
     issuer_key    TEXT COLLATE "C",
     issuer_name   TEXT,
-    -- How it is known that the issuer no longer exists at the source.
+    -- Evidence that the issuer no longer exists at the source.
     issuer_gone   TEXT,
     account       TEXT,
     role          TEXT,
@@ -53,42 +53,42 @@ CREATE TABLE token (
     expiry        TEXT NOT NULL CHECK (expiry IN ('never', 'at', 'unknown')),
     expires_at    TIMESTAMPTZ CHECK ((expires_at IS NOT NULL) = (expiry = 'at')),
     expiry_origin TEXT CHECK (expiry_origin IN ('source', 'computed', 'policy')),
-    -- 'expired' is a mark; what a token is now follows from expires_at and the clock.
+    -- 'expired' is only a mark; the status now follows from expires_at and the clock.
     status        TEXT NOT NULL CHECK (status IN ('active', 'expired', 'disabled', 'revoked', 'gone')),
     last_used_at  TIMESTAMPTZ,
-    -- Whether the source tells of use at all.
-    use_told      BOOLEAN NOT NULL,
+    -- Whether the source reports when the token was used.
+    reports_use   BOOLEAN NOT NULL,
     first_seen_at TIMESTAMPTZ NOT NULL,
     life_from     TIMESTAMPTZ,
-    -- Seconds; the tightest step whose notices were planned for the present expiry.
+    -- The tightest step planned for the current expiry, in seconds.
     planned_step  BIGINT,
     due_at        TIMESTAMPTZ,
     gone_at       TIMESTAMPTZ,
-    -- When lapsed ended it at its source: what was asked for before knows nothing of that.
+    -- When lapsed revoked it at its source; listings requested earlier do not show that yet.
     revoked_at    TIMESTAMPTZ,
-    -- When its source, which wants to know, is to be told that it has expired.
-    tell_at       timestamptz,
-    -- When what is wrong with it must be looked at.
+    -- When its source, if it wants that, is to be notified of the expiry.
+    mark_expired_at TIMESTAMPTZ,
+    -- When its findings must be evaluated.
     judge_at      TIMESTAMPTZ,
     UNIQUE (source, external_id)
 );
 
--- The one index that makes a sweep cost what is due.
+-- Makes the cost of a sweep proportional to what is due.
 CREATE INDEX token_due ON token (due_at, id) WHERE due_at IS NOT NULL;
 CREATE INDEX token_issuer ON token (issuer_key) WHERE issuer_key IS NOT NULL;
 CREATE INDEX token_judge ON token (judge_at) WHERE judge_at IS NOT NULL;
--- With the id, because many tokens may end at one midnight and a page must not read them all.
+-- With the id, because many tokens may expire at the same midnight and a page must not read them all.
 CREATE INDEX token_expires ON token (expires_at, id) WHERE expires_at IS NOT NULL;
--- Finds marks that a clock which jumped and came back has left behind.
+-- Finds marks set while the clock was ahead.
 CREATE INDEX token_expired ON token (expires_at) WHERE status = 'expired';
 CREATE INDEX token_gone ON token (gone_at) WHERE gone_at IS NOT NULL;
-CREATE INDEX token_untold ON token (source, tell_at) WHERE tell_at IS NOT NULL;
+CREATE INDEX token_mark_expired ON token (source, mark_expired_at) WHERE mark_expired_at IS NOT NULL;
 
--- What one sweep planned; kept only where something was planned.
+-- The notices that one sweep planned; a sweep that plans nothing leaves no row.
 CREATE TABLE plan (
     id         UUID NOT NULL PRIMARY KEY,
     created_at TIMESTAMPTZ NOT NULL,
-    -- 'open' while a sweep works on it; an open one found later is that of a sweep that died.
+    -- 'open' while a sweep works on it; one found open later was left by a sweep that died.
     state      TEXT NOT NULL CHECK (state IN ('open', 'released', 'held', 'discarded')),
     mails      BIGINT NOT NULL DEFAULT 0
 );
@@ -98,8 +98,8 @@ CREATE TABLE mail (
     id            UUID NOT NULL PRIMARY KEY,
     recipient     TEXT NOT NULL,
     recipient_key TEXT COLLATE "C" NOT NULL,
-    -- open: may still take notices in; waiting: frozen, for its next attempt; claimed: in the hands
-    -- of `holder`; sending: being sent; unknown: may have been taken, will be sent again.
+    -- open: still accepts notices; waiting: frozen, for its next attempt; claimed: leased by `holder`;
+    -- sending: being sent; unknown: may have been accepted, will be sent again.
     state         TEXT NOT NULL CHECK (state IN
         ('open', 'waiting', 'claimed', 'sending', 'unknown', 'sent', 'failed', 'cancelled')),
     created_at    TIMESTAMPTZ NOT NULL,
@@ -107,11 +107,11 @@ CREATE TABLE mail (
     holder        UUID,
     lease_until   TIMESTAMPTZ,
     attempts      BIGINT NOT NULL DEFAULT 0,
-    -- How often it was left in doubt.
+    -- Attempts with an unknown outcome.
     unknowns      BIGINT NOT NULL DEFAULT 0,
     first_tried_at TIMESTAMPTZ,
     sent_at       TIMESTAMPTZ,
-    -- The plan that opened it or put into it last; nobody may claim it while that is open.
+    -- The plan that last added notices; the mail cannot be claimed while this plan is open.
     plan_id       UUID,
     reason        TEXT
 );
@@ -119,8 +119,8 @@ CREATE UNIQUE INDEX mail_open ON mail (recipient_key) WHERE state = 'open';
 CREATE INDEX mail_next ON mail (next_at) WHERE state IN ('open', 'waiting', 'unknown');
 CREATE INDEX mail_leased ON mail (lease_until) WHERE state IN ('claimed', 'sending');
 
--- The ledger and the outbox at once. The id is a hash of the key (subject, generation, topic, step,
--- channel, recipient), so the primary key is what forbids a second notice.
+-- Ledger and outbox in one. The id is a hash of the key (subject, generation, topic, step, channel,
+-- recipient), so the primary key prevents a second notice.
 CREATE TABLE notice (
     id            UUID NOT NULL PRIMARY KEY,
     token_id      UUID,
@@ -130,11 +130,11 @@ CREATE TABLE notice (
     step          BIGINT,
     recipient     TEXT NOT NULL,
     recipient_key TEXT COLLATE "C" NOT NULL,
-    ground        TEXT NOT NULL,
+    basis         TEXT NOT NULL,
     send_at       TIMESTAMPTZ NOT NULL,
     planned_at    TIMESTAMPTZ NOT NULL,
     plan_id       UUID,
-    -- Set when the notice joins a mail; from then on its fate is that of the mail.
+    -- The mail that carries the notice; from then on it shares the state of the mail.
     mail_id       UUID,
     state         TEXT NOT NULL CHECK (state IN ('planned', 'held', 'cancelled', 'suppressed', 'failed')),
     reason        TEXT,
@@ -143,14 +143,14 @@ CREATE TABLE notice (
 );
 CREATE INDEX notice_open ON notice (send_at) WHERE state = 'planned' AND mail_id IS NULL;
 CREATE INDEX notice_open_of ON notice (recipient_key, send_at) WHERE state = 'planned' AND mail_id IS NULL;
--- Listings, the latest first.
+-- For listings, newest first.
 CREATE INDEX notice_planned ON notice (planned_at);
 CREATE INDEX notice_other ON notice (planned_at) WHERE token_id IS NULL;
 CREATE INDEX notice_held ON notice (plan_id) WHERE state = 'held';
 CREATE INDEX notice_token ON notice (token_id) WHERE token_id IS NOT NULL;
 CREATE INDEX notice_mail ON notice (mail_id) WHERE mail_id IS NOT NULL;
 
--- Mailboxes that a server has refused as such.
+-- Addresses that a server has refused as dead.
 CREATE TABLE address (
     key        TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     dead_since TIMESTAMPTZ NOT NULL,
@@ -163,72 +163,71 @@ CREATE TABLE directory (
     last_sync_at      TIMESTAMPTZ,
     last_good_sync_at TIMESTAMPTZ,
     error             TEXT,
-    -- Attempts that failed in a row, and since when.
+    -- Consecutive failed attempts, and the time of the first.
     failures          BIGINT NOT NULL DEFAULT 0,
     failing_since     TIMESTAMPTZ,
-    -- The other side asked not to be asked before.
+    -- The upstream asked to wait until then.
     deferred_until    TIMESTAMPTZ,
-    -- How many people the last pull of everybody told of.
+    -- People in the last complete listing.
     people            BIGINT NOT NULL DEFAULT 0,
-    -- The allowed groups with how many people were in each, as JSON.
+    -- The allowed groups with their numbers of people, as JSON.
     groups            TEXT,
-    -- Where the next pull takes up, and what was asked for then: of something else nothing is known.
+    -- Where the next incremental listing continues, and the query for which that holds.
     cursor            TEXT,
-    asked             TEXT,
-    -- Why a pull waits for an operator, the losses in it that do, and his word on them.
+    query_digest      TEXT,
+    -- Why and since when changes wait for an operator, their fingerprint, and the decision on them.
     held              TEXT,
     held_at           TIMESTAMPTZ,
-    held_turns  TEXT,
-    verdict           TEXT CHECK (verdict IN ('released', 'rejected'))
+    held_changes      TEXT,
+    decision          TEXT CHECK (decision IN ('released', 'rejected'))
 );
 
 CREATE TABLE identity (
     directory   TEXT COLLATE "C" NOT NULL,
-    -- The address by which tokens name the person, as it is compared.
+    -- The address by which tokens name the person, in lower case, for comparison.
     email_key   TEXT COLLATE "C" NOT NULL,
     email       TEXT NOT NULL,
-    -- The account that the person was matched to once and for all, where the directory has ids.
+    -- The account that the person was matched to for good, if the directory has ids.
     account_id  TEXT,
     name        TEXT,
     status      TEXT NOT NULL CHECK (status IN ('active', 'disabled', 'deleted', 'out_of_group', 'unknown')),
-    -- The last clear statement; it differs from the status while that is unknown.
+    -- The last clear status; it differs from the status while that is unknown.
     known_status TEXT NOT NULL CHECK (known_status IN ('active', 'disabled', 'deleted', 'out_of_group', 'unknown')),
-    -- Why the status is what it is.
     reason      TEXT,
     evidence    TEXT NOT NULL,
     since       TIMESTAMPTZ,
-    -- When the directory first gave that evidence; null where it has said nothing yet.
+    -- When the directory first gave this evidence; NULL if it has not reported anything yet.
     observed_at TIMESTAMPTZ,
-    -- A loss that awaits its confirmation, or that an operator rejected.
+    -- A loss that awaits confirmation, or that an operator rejected.
     candidate   TEXT CHECK (candidate IN ('disabled', 'deleted', 'out_of_group')),
     candidate_since TIMESTAMPTZ,
     candidate_evidence TEXT,
     PRIMARY KEY (directory, email_key)
 );
 CREATE INDEX identity_lost ON identity (email_key) WHERE status IN ('disabled', 'deleted', 'out_of_group');
--- What all directories say of one person.
+-- For the status of one person at all directories.
 CREATE INDEX identity_email ON identity (email_key);
 
 CREATE TABLE finding (
     id          UUID NOT NULL PRIMARY KEY,
-    -- Null where it is about the source.
+    -- NULL for a finding about the source.
     token_id    UUID,
     source      TEXT COLLATE "C" NOT NULL,
     kind        TEXT COLLATE "C" NOT NULL,
     severity    TEXT NOT NULL,
     since       TIMESTAMPTZ NOT NULL,
     evidence    TEXT NOT NULL,
-    -- 'acknowledged' is open again when its time is over, swept or not.
+    -- 'acknowledged' counts as open again after acknowledged_until, swept or not.
     state       TEXT NOT NULL CHECK (state IN ('open', 'acknowledged', 'resolved')),
     acknowledged_until TIMESTAMPTZ CHECK (acknowledged_until IS NOT NULL OR state <> 'acknowledged'),
     resolved_at TIMESTAMPTZ,
-    -- When its token is to be ended by the policy, as was announced; null where it is not.
+    -- When the policy revokes the token, as announced; NULL if it does not.
     revoke_at   TIMESTAMPTZ
 );
 CREATE UNIQUE INDEX finding_open ON finding (token_id, kind) WHERE state <> 'resolved';
 CREATE UNIQUE INDEX finding_of_source ON finding (source, kind) WHERE token_id IS NULL AND state <> 'resolved';
 CREATE INDEX finding_kind ON finding (kind, source) WHERE state <> 'resolved';
--- Finds what a clock that jumped and came back has left behind.
+-- Finds findings opened while the clock was ahead.
 CREATE INDEX finding_since ON finding (since) WHERE state <> 'resolved';
 CREATE INDEX finding_token ON finding (token_id) WHERE token_id IS NOT NULL;
 CREATE INDEX finding_resolved ON finding (resolved_at) WHERE state = 'resolved';
@@ -249,7 +248,7 @@ CREATE TABLE lease (
     until  TIMESTAMPTZ NOT NULL
 );
 
--- Append only: who did what, when and why.
+-- Append-only audit trail: who did what, when and why.
 CREATE TABLE audit (
     id      UUID NOT NULL PRIMARY KEY,
     at      TIMESTAMPTZ NOT NULL,
@@ -260,10 +259,10 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_at ON audit (at);
 
--- A notice with what became of it: its own state, or that of the mail that carries it.
+-- A notice with its delivery state: its own, or that of the mail that carries it.
 CREATE VIEW ledger AS
 SELECT n.id, n.token_id, n.subject, n.generation, n.topic, n.step, n.recipient, n.recipient_key,
-       n.ground, n.send_at, n.planned_at, n.mail_id, n.title,
+       n.basis, n.send_at, n.planned_at, n.mail_id, n.title,
        CASE WHEN n.state = 'held' THEN 'planned'
             WHEN n.state <> 'planned' THEN n.state
             WHEN m.state IS NULL OR m.state IN ('open', 'waiting', 'claimed') THEN 'planned'

@@ -1,4 +1,4 @@
-//! Who is at the keyboard, for the audit trail.
+//! The operator who runs the command, for the audit trail.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -8,8 +8,8 @@ use super::setup::store_failure;
 use crate::engine;
 use crate::store::Tx;
 
-/// Writes down what the person at the keyboard did, to what.
-pub(super) async fn audit(
+/// Adds an entry to the audit trail in the name of the operator.
+pub(super) async fn record_action(
     tx: &mut Tx,
     now: DateTime<Utc>,
     (action, subject): (&str, &str),
@@ -18,30 +18,29 @@ pub(super) async fn audit(
     let actor = name();
     let entry = [actor.as_str(), action, subject];
     Ok(tx
-        .audit(engine::new_id(now), now, entry, reason)
+        .insert_audit(engine::new_id(now), now, entry, reason)
         .await
         .map_err(store_failure)?)
 }
 
-/// The name of the person at the keyboard.
 pub(super) fn name() -> String {
-    actor(|name| std::env::var(name).ok()).unwrap_or_else(|| {
+    name_from_env(|name| std::env::var(name).ok()).unwrap_or_else(|| {
         let own = std::fs::metadata("/proc/self").map(|process| process.uid());
         let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        own.map_or_else(|_| "somebody unknown".to_owned(), |uid| user(uid, &users))
+        own.map_or_else(|_| "unknown".to_owned(), |uid| user_name(uid, &users))
     })
 }
 
-/// The name of the person, who may have become root for this, where the environment has it.
-fn actor(env: impl Fn(&str) -> Option<String>) -> Option<String> {
+/// The name from the environment; under sudo, that of the person who called it.
+fn name_from_env(env: impl Fn(&str) -> Option<String>) -> Option<String> {
     ["SUDO_USER", "USER", "LOGNAME"]
         .into_iter()
         .filter_map(env)
         .find(|name| !name.is_empty())
 }
 
-/// What these users (passwd(5)) call the one of a number: services, timers and containers have no more.
-fn user(uid: u32, users: &str) -> String {
+/// The name for a user id in the text of passwd(5). Services and containers set no environment.
+fn user_name(uid: u32, users: &str) -> String {
     let named = users.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
@@ -55,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_person_behind_sudo_counts() {
+    fn the_user_who_called_sudo_is_the_actor() {
         let env = |pairs: &'static [(&str, &str)]| {
             move |name: &str| {
                 let found = pairs.iter().find(|(key, _)| *key == name);
@@ -68,17 +67,17 @@ mod tests {
             (&[("USER", ""), ("LOGNAME", "joan")], Some("joan")),
             (&[], None),
         ] {
-            assert_eq!(actor(env(pairs)).as_deref(), name);
+            assert_eq!(name_from_env(env(pairs)).as_deref(), name);
         }
     }
 
     #[test]
-    fn a_service_is_called_by_its_user() {
+    fn without_an_environment_the_user_id_gives_the_name() {
         let users =
             "root:x:0:0:root:/root:/bin/sh\n+::::::\nbroken\nlapsed:x:977:977::/:/bin/false";
-        assert_eq!(user(977, users), "lapsed");
-        assert_eq!(user(0, users), "root");
-        assert_eq!(user(1000, users), "uid 1000");
-        assert_eq!(user(1000, ""), "uid 1000");
+        assert_eq!(user_name(977, users), "lapsed");
+        assert_eq!(user_name(0, users), "root");
+        assert_eq!(user_name(1000, users), "uid 1000");
+        assert_eq!(user_name(1000, ""), "uid 1000");
     }
 }

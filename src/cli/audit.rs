@@ -1,39 +1,38 @@
-//! `lapsed audit`: the trail of what people did.
+//! `lapsed audit`: lists the audit trail.
 
 use std::io::Write;
 
-use super::{
-    Context,
-    args::{AuditCommand, Listing},
-    exit::Exit,
-    output::{Printer, rows::AuditRow, when::Instant},
-    pages::pages,
-    setup,
-};
+use super::args::{AuditCommand, ListOptions};
+use super::exit::Exit;
+use super::output::Printer;
+use super::output::rows::AuditRow;
+use super::output::when::Instant;
+use super::pages::print_pages;
+use super::{Context, setup};
 use crate::store::{self, Store};
 
 pub(super) async fn audit(context: &Context, args: AuditCommand) -> anyhow::Result<Exit> {
-    let AuditCommand::List(listing) = args;
-    let config = setup::config(context)?;
-    let store = setup::store(&config).await?;
-    let mut printer = Printer::stdout(listing.format, context.clock.now());
-    list(&store, listing, &mut printer).await?;
+    let AuditCommand::List(options) = args;
+    let config = setup::load_config(context)?;
+    let store = setup::open_store(&config).await?;
+    let mut printer = Printer::stdout(options.format, context.clock.now());
+    list(&store, options, &mut printer).await?;
     printer.finish()?;
     store.close().await;
     Ok(Exit::Ok)
 }
 
-/// Lists the entries, the latest first.
+/// Lists the entries, latest first.
 pub(super) async fn list(
     store: &Store,
-    listing: Listing,
+    options: ListOptions,
     printer: &mut Printer<AuditRow, impl Write, impl Write>,
 ) -> anyhow::Result<()> {
-    pages(
+    print_pages(
         printer,
-        listing.limit,
+        options.limit,
         async |last: Option<&store::AuditRow>, limit| {
-            store.read().await?.list_audit(last, limit).await
+            store.begin_read().await?.list_audit(last, limit).await
         },
         |entry| {
             Ok(AuditRow {

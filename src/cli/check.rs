@@ -1,4 +1,4 @@
-//! `lapsed check`: the doctor. Tries everything, changes nothing, sends no mail.
+//! `lapsed check`: tests everything, changes nothing and sends no mail.
 
 mod people;
 
@@ -12,100 +12,108 @@ use tokio::time::error::Elapsed;
 
 use super::exit::Exit;
 use super::output::text;
-use super::output::when::{Instant, when};
+use super::output::when::{Instant, format_when};
 use super::{Context, setup};
 use crate::causes::Causes;
 use crate::config::{Config, Transport};
 use crate::notify::fault::{Fault, Stage};
 use crate::notify::smtp::Relay;
-use crate::sources::{self, Checked};
+use crate::sources::{self, CheckReport};
 use crate::store::{self, Access, Store};
 
-/// No try takes longer.
-pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What a try found.
-enum Finding {
-    /// As it should be, and what was seen.
-    Fine(String),
-    /// It works, and somebody may be surprised.
-    Doubtful(String),
-    /// It does not work, and how to mend it; and what that would end a sweep with.
-    Broken(String, String, Exit),
+enum Outcome {
+    Passed(String),
+    /// It works, but an operator should look at it.
+    Warning(String),
+    Failed {
+        problem: String,
+        fix: String,
+        /// What a sweep would exit with.
+        exit: Exit,
+    },
+}
+
+impl Outcome {
+    fn failed(problem: impl Into<String>, fix: impl Into<String>, exit: Exit) -> Self {
+        Self::Failed {
+            problem: problem.into(),
+            fix: fix.into(),
+            exit,
+        }
+    }
 }
 
 pub(super) async fn check(context: &Context) -> anyhow::Result<Exit> {
-    let config = setup::config(context)?;
+    let config = setup::load_config(context)?;
     let mut exit = Exit::Ok;
-    let place = config
+    let config_place = config
         .file
         .as_ref()
         .map_or("the environment".to_owned(), |file| {
             file.display().to_string()
         });
-    tell("config", &Finding::Fine(place));
+    print_outcome("config", &Outcome::Passed(config_place));
     let warnings = config.warnings().into_iter();
-    let mut found: Vec<(String, Finding)> = warnings
-        .map(|warning| ("config".to_owned(), Finding::Doubtful(warning)))
+    let mut outcomes: Vec<(String, Outcome)> = warnings
+        .map(|warning| ("config".to_owned(), Outcome::Warning(warning)))
         .collect();
-    let (opened, seen) = store(&config).await;
-    found.push(("store".to_owned(), seen));
+    let (opened, outcome) = check_store(&config).await;
+    outcomes.push(("store".to_owned(), outcome));
     let mut deferred = BTreeMap::new();
     if let Some(store) = opened {
         let now = context.clock.now();
-        found.extend(waiting(&store).await);
-        found.extend(people::doubts(&store, &config, now).await);
-        deferred = left_alone(&store, context.clock.now()).await;
+        outcomes.extend(pending_work(&store).await);
+        outcomes.extend(people::check_people(&store, &config, now).await);
+        deferred = load_deferred(&store, now).await;
         store.close().await;
     }
-    found.push(("templates".to_owned(), templates(&config)));
-    found.push(mail(&config).await);
-    found.extend(listings(&config, &deferred).await);
-    for (name, finding) in &found {
-        tell(name, finding);
-        if let Finding::Broken(_, _, end) = finding {
-            exit = exit.or(*end);
+    outcomes.push(("templates".to_owned(), check_templates(&config)));
+    outcomes.push(check_mail(&config).await);
+    outcomes.extend(check_upstreams(&config, &deferred).await);
+    for (name, outcome) in &outcomes {
+        print_outcome(name, outcome);
+        if let Outcome::Failed { exit: failed, .. } = outcome {
+            exit = exit.worst(*failed);
         }
     }
-    let doubts = found
+    let warnings = outcomes
         .iter()
-        .filter(|(_, finding)| matches!(finding, Finding::Doubtful(_)))
+        .filter(|(_, outcome)| matches!(outcome, Outcome::Warning(_)))
         .count();
-    match (exit, doubts) {
+    match (exit, warnings) {
         (Exit::Ok, 0) => anstream::println!("all is well"),
-        (Exit::Ok, 1) => anstream::println!("all works; look at the warning"),
-        (Exit::Ok, doubts) => anstream::println!("all works; look at the {doubts} warnings"),
+        (Exit::Ok, 1) => anstream::println!("all works, with 1 warning"),
+        (Exit::Ok, count) => anstream::println!("all works, with {count} warnings"),
         _ => {}
     }
     Ok(exit)
 }
 
-fn tell(name: &str, finding: &Finding) {
+fn print_outcome(name: &str, outcome: &Outcome) {
     let (green, yellow, red) = (AnsiColor::Green, AnsiColor::Yellow, AnsiColor::Red);
     let mark = |color: AnsiColor, word: &str| {
         let style: Style = color.on_default().bold();
         format!("{style}{word:<4}{style:#}")
     };
-    match finding {
-        Finding::Fine(seen) => {
-            anstream::println!("{} {name}: {}", mark(green, "ok"), text::clean_lines(seen));
-        }
-        Finding::Doubtful(why) => anstream::println!(
-            "{} {name}: {}",
-            mark(yellow, "warn"),
-            text::clean_lines(why)
-        ),
-        Finding::Broken(why, mend, _) => {
-            anstream::println!("{} {name}: {}", mark(red, "FAIL"), text::clean_lines(why));
-            anstream::println!("     to mend it: {}", text::clean_lines(mend));
+    let print = |mark: String, text: &str| {
+        anstream::println!("{mark} {name}: {}", text::clean_lines(text));
+    };
+    match outcome {
+        Outcome::Passed(detail) => print(mark(green, "ok"), detail),
+        Outcome::Warning(warning) => print(mark(yellow, "warn"), warning),
+        Outcome::Failed { problem, fix, .. } => {
+            print(mark(red, "FAIL"), problem);
+            anstream::println!("     to fix it: {}", text::clean_lines(fix));
         }
     }
 }
 
 /// Opens the store without changing anything.
-async fn store(config: &Config) -> (Option<Store>, Finding) {
+async fn check_store(config: &Config) -> (Option<Store>, Outcome) {
     let opening = Store::open(config.store.url.expose_secret(), Access::ReadOnly);
-    let finding = match tokio::time::timeout(PATIENCE, opening).await {
+    let outcome = match tokio::time::timeout(CHECK_TIMEOUT, opening).await {
         Ok(Ok(store)) => {
             let kind = if store.is_sqlite() {
                 "SQLite"
@@ -114,110 +122,105 @@ async fn store(config: &Config) -> (Option<Store>, Finding) {
             };
             return (
                 Some(store),
-                Finding::Fine(format!("{kind}, schema up to date")),
+                Outcome::Passed(format!("{kind}, schema up to date")),
             );
         }
-        Ok(Err(error)) => no_store(config, &error),
-        Err(_) => Finding::Broken(
-            "it does not answer".to_owned(),
-            "see that the database is up and reachable from here".to_owned(),
+        Ok(Err(error)) => store_outcome(config, &error),
+        Err(_) => Outcome::failed(
+            NO_ANSWER,
+            "make sure that the database is up and reachable from this machine",
             Exit::TempFail,
         ),
     };
-    (None, finding)
+    (None, outcome)
 }
 
-/// Why there is no store to look at.
-fn no_store(config: &Config, error: &store::Error) -> Finding {
-    let (mend, end) = match error {
+/// What it means that the store cannot be opened.
+fn store_outcome(config: &Config, error: &store::Error) -> Outcome {
+    let (fix, exit) = match error {
         store::Error::Missing(place) if config.store.create => {
-            return Finding::Doubtful(format!(
-                "none at {place} yet; the first command that writes makes one"
+            return Outcome::Warning(format!(
+                "none at {place} yet; the first command that writes creates it"
             ));
         }
         store::Error::Older => {
-            return Finding::Doubtful(
-                "an older schema; the next command that writes brings it up to date".to_owned(),
+            return Outcome::Warning(
+                "an older schema; the next command that writes migrates it".to_owned(),
             );
         }
-        error if error.is_damage() => (setup::MEND_DAMAGE, Exit::Failed),
-        store::Error::Open { .. } => (setup::MEND_ACCESS, Exit::TempFail),
+        error if error.is_corruption() => (setup::STORE_DAMAGE_HINT, Exit::Failed),
+        store::Error::Open { .. } => (setup::STORE_ACCESS_HINT, Exit::TempFail),
         store::Error::Newer { .. } => ("run the newer version, or restore a backup", Exit::Config),
         _ => ("check [store] url", Exit::Config),
     };
-    Finding::Broken(Causes(error).to_string(), mend.to_owned(), end)
+    Outcome::failed(Causes(error).to_string(), fix, exit)
 }
 
-/// What waits for an operator, and what failed when it was last tried.
-async fn waiting(store: &Store) -> Vec<(String, Finding)> {
-    let looked = async {
-        let mut tx = store.read().await?;
-        Ok::<_, store::Error>((tx.held_plans().await?, tx.sources().await?))
+/// Held plans, and sources whose last sync failed.
+async fn pending_work(store: &Store) -> Vec<(String, Outcome)> {
+    let loaded = async {
+        let mut tx = store.begin_read().await?;
+        Ok::<_, store::Error>((tx.list_held_plans().await?, tx.list_sources().await?))
     };
-    let (plans, sources) = match looked.await {
-        Ok(seen) => seen,
-        Err(error) => return vec![("store".to_owned(), no_answer(&error))],
+    let (plans, sources) = match loaded.await {
+        Ok(loaded) => loaded,
+        Err(error) => return vec![("store".to_owned(), unreadable_store(&error))],
     };
     let held: i64 = plans.iter().map(|(_, _, mails)| mails).sum();
     let plan = (held > 0).then(|| {
-        let what = format!("{held} mails are held; `lapsed release` lets them go, or drops them");
-        ("plan".to_owned(), Finding::Doubtful(what))
+        let warning = format!("{held} mails are held; `lapsed release` sends or discards them");
+        ("plan".to_owned(), Outcome::Warning(warning))
     });
     let sources = sources.into_iter().filter_map(|row| {
-        let error = row.standing.error?;
+        let error = row.sync_state.error?;
         Some((
             format!("source {}", row.name),
-            Finding::Doubtful(format!("last time: {error}")),
+            Outcome::Warning(format!("last sync: {error}")),
         ))
     });
     plan.into_iter().chain(sources).collect()
 }
 
-fn no_answer(error: &store::Error) -> Finding {
-    Finding::Broken(
-        Causes(error).to_string(),
-        setup::MEND_DAMAGE.to_owned(),
-        Exit::Failed,
-    )
+fn unreadable_store(error: &store::Error) -> Outcome {
+    let problem = Causes(error).to_string();
+    Outcome::failed(problem, setup::STORE_DAMAGE_HINT, Exit::Failed)
 }
 
-fn templates(config: &Config) -> Finding {
-    match setup::templates(config) {
-        Ok(_) => Finding::Fine(match &config.mail.templates {
+fn check_templates(config: &Config) -> Outcome {
+    match setup::load_templates(config) {
+        Ok(_) => Outcome::Passed(match &config.mail.templates {
             Some(folder) => format!(
                 "built in, overridden from {}; every sample renders",
                 folder.display()
             ),
             None => "built in; every sample renders".to_owned(),
         }),
-        Err(error) => Finding::Broken(
+        Err(error) => Outcome::failed(
             format!("{error:#}"),
-            "mend the file that is named, or remove it to use the built-in one".to_owned(),
+            "correct the named file, or remove it to use the built-in one",
             Exit::Config,
         ),
     }
 }
 
-/// Connects, encrypts and signs in, and says good-bye; no mail is sent.
-async fn mail(config: &Config) -> (String, Finding) {
+/// Connects to the mail server and signs in; sends no mail.
+async fn check_mail(config: &Config) -> (String, Outcome) {
     let (Transport::Smtp, Some(smtp)) = (config.mail.transport, &config.smtp) else {
-        return ("mail".to_owned(), outbox(config));
+        return ("mail".to_owned(), check_outbox(config));
     };
     let name = format!("smtp {}:{}", smtp.host, smtp.port);
     let relay = setup::smtp_settings(config, smtp).and_then(|settings| Ok(Relay::new(settings)?));
     let relay = match relay {
         Ok(relay) => relay,
         Err(error) => {
-            let mend = "check the keys of [smtp]".to_owned();
-            return (
-                name,
-                Finding::Broken(format!("{error:#}"), mend, Exit::Config),
-            );
+            let problem = format!("{error:#}");
+            let outcome = Outcome::failed(problem, "check the keys of [smtp]", Exit::Config);
+            return (name, outcome);
         }
     };
-    let finding = match tokio::time::timeout(PATIENCE, relay.connect()).await {
+    let outcome = match tokio::time::timeout(CHECK_TIMEOUT, relay.connect()).await {
         Ok(Ok(session)) => {
-            let seen = if session.is_encrypted() {
+            let connected = if session.is_encrypted() {
                 "connected, encrypted"
             } else {
                 "connected, NOT encrypted"
@@ -227,112 +230,110 @@ async fn mail(config: &Config) -> (String, Finding) {
             } else {
                 ""
             };
-            let seen = format!("{seen}{signed_in}");
             session.quit().await;
-            Finding::Fine(seen)
+            Outcome::Passed(format!("{connected}{signed_in}"))
         }
-        Ok(Err(fault)) => {
-            let mend = mend_smtp(&fault);
-            Finding::Broken(fault.to_string(), mend.to_owned(), Exit::TempFail)
-        }
-        Err(_) => Finding::Broken(
-            "it does not answer".to_owned(),
-            "see that the server is up and that no firewall is in between".to_owned(),
+        Ok(Err(fault)) => Outcome::failed(fault.to_string(), smtp_fix(&fault), Exit::TempFail),
+        Err(_) => Outcome::failed(
+            NO_ANSWER,
+            "make sure that the server is up and that no firewall is in between",
             Exit::TempFail,
         ),
     };
-    (name, finding)
+    (name, outcome)
 }
 
-fn outbox(config: &Config) -> Finding {
+fn check_outbox(config: &Config) -> Outcome {
     let folder = &config.mail.directory;
     let parent = folder.ancestors().find(|ancestor| ancestor.exists());
     let is_writable = parent.is_some_and(|parent| tempfile::tempfile_in(parent).is_ok());
     if is_writable {
-        Finding::Fine(format!("mails are written to {}", folder.display()))
+        Outcome::Passed(format!("mails are written to {}", folder.display()))
     } else {
-        Finding::Broken(
+        Outcome::failed(
             format!("cannot write to {}", folder.display()),
-            "let this user write there, or name another folder in [mail] directory".to_owned(),
+            "give this user write access, or set another folder in [mail] directory",
             Exit::Config,
         )
     }
 }
 
-/// Sources that asked to be left alone, and until when. Where the store does not tell, none.
-async fn left_alone(store: &Store, now: DateTime<Utc>) -> BTreeMap<String, String> {
-    let Ok(mut tx) = store.read().await else {
+/// The sources that asked us to wait, and until when; empty if the store cannot be read.
+async fn load_deferred(store: &Store, now: DateTime<Utc>) -> BTreeMap<String, String> {
+    let Ok(mut tx) = store.begin_read().await else {
         return BTreeMap::new();
     };
-    let rows = tx.sources().await.unwrap_or_default().into_iter();
+    let rows = tx.list_sources().await.unwrap_or_default().into_iter();
     let deferred = rows.filter_map(|row| {
-        let until = row.standing.deferred_until.filter(|until| *until > now)?;
-        Some((row.name, when(Instant(until), now)))
+        let until = row.sync_state.deferred_until.filter(|until| *until > now)?;
+        Some((row.name, format_when(Instant(until), now)))
     });
     deferred.collect()
 }
 
-/// Every source and directory, by its own check.
-async fn listings(config: &Config, deferred: &BTreeMap<String, String>) -> Vec<(String, Finding)> {
-    let mut found = Vec::new();
+async fn check_upstreams(
+    config: &Config,
+    deferred: &BTreeMap<String, String>,
+) -> Vec<(String, Outcome)> {
+    let mut outcomes = Vec::new();
     for configured in &config.sources {
         let name = format!("source {}", configured.name);
         if let Some(until) = deferred.get(&configured.name) {
-            let said = format!("it asked to be left alone until {until}, and was");
-            found.push((name, Finding::Doubtful(said)));
+            let warning = format!("it asked us to wait until {until}, so it was not contacted");
+            outcomes.push((name, Outcome::Warning(warning)));
             continue;
         }
-        let seen = match setup::source(configured) {
-            Ok(watched) => listing(tokio::time::timeout(PATIENCE, watched.check()).await),
-            Err(error) => {
-                Finding::Broken(Causes(&error).to_string(), MEND.to_owned(), Exit::Config)
+        let outcome = match setup::build_source(configured) {
+            Ok(watched) => {
+                upstream_outcome(tokio::time::timeout(CHECK_TIMEOUT, watched.check()).await)
             }
+            Err(error) => Outcome::failed(Causes(&error).to_string(), UPSTREAM_FIX, Exit::Config),
         };
-        found.push((name, seen));
+        outcomes.push((name, outcome));
     }
     for configured in &config.directories {
-        let seen = match setup::directory(configured) {
-            Ok(built) => listing(tokio::time::timeout(PATIENCE, built.directory.check()).await),
-            Err(error) => {
-                Finding::Broken(Causes(&error).to_string(), MEND.to_owned(), Exit::Config)
+        let outcome = match setup::build_directory(configured) {
+            Ok(watched) => {
+                let check = watched.directory.check();
+                upstream_outcome(tokio::time::timeout(CHECK_TIMEOUT, check).await)
             }
+            Err(error) => Outcome::failed(Causes(&error).to_string(), UPSTREAM_FIX, Exit::Config),
         };
-        found.push((format!("directory {}", configured.name), seen));
+        outcomes.push((format!("directory {}", configured.name), outcome));
     }
-    found
+    outcomes
 }
 
-/// What to do about a source or directory.
-const MEND: &str = "mend it, or what the configuration says of it";
+const NO_ANSWER: &str = "it does not answer";
+const UPSTREAM_FIX: &str = "fix the system, or correct its settings in the configuration";
 
-fn listing(seen: Result<Result<Checked, sources::Error>, Elapsed>) -> Finding {
-    let mend = MEND.to_owned();
-    match seen {
-        Ok(Ok(seen)) => match seen
+fn upstream_outcome(result: Result<Result<CheckReport, sources::Error>, Elapsed>) -> Outcome {
+    match result {
+        Ok(Ok(report)) => match report
             .rights
             .into_iter()
             .find_map(|right| Some((right.what, right.missing?)))
         {
             Some((what, missing)) => {
-                Finding::Doubtful(format!("{}; cannot {what}: {missing}", seen.summary))
+                Outcome::Warning(format!("{}; cannot {what}: {missing}", report.summary))
             }
-            None => Finding::Fine(seen.summary),
+            None => Outcome::Passed(report.summary),
         },
-        Ok(Err(error)) => Finding::Broken(Causes(&error).to_string(), mend, Exit::Failed),
-        Err(_) => Finding::Broken("it does not answer".to_owned(), mend, Exit::Failed),
+        Ok(Err(error)) => Outcome::failed(Causes(&error).to_string(), UPSTREAM_FIX, Exit::Failed),
+        Err(_) => Outcome::failed(NO_ANSWER, UPSTREAM_FIX, Exit::Failed),
     }
 }
 
-/// How to mend what stands between us and the relay.
-fn mend_smtp(fault: &Fault) -> &'static str {
+/// How to fix what keeps us from the mail server.
+fn smtp_fix(fault: &Fault) -> &'static str {
     match fault.stage {
         Stage::Connect => "check host and port in [smtp] url, and that no firewall is in between",
         Stage::Tls => {
-            "check that the certificate is valid and made for this host; [smtp] ca_file names a private \
-             authority; smtps:// is for port 465, smtp:// with tls=required for 587"
+            "check that the certificate is valid for this host; set [smtp] ca_file for a private authority; use \
+             smtps:// for port 465, and smtp:// with tls=required for port 587"
         }
         Stage::Greeting | Stage::Hello => {
-            "the server turns us away: ask its administrator, or set [smtp] hello_name to this host's full name"
+            "the server rejects this client: ask its administrator, or set [smtp] hello_name to this host's full name"
         }
         Stage::Auth => "check the user in [smtp] url and the password",
         _ => "ask the administrator of the mail server",

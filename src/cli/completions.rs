@@ -1,15 +1,13 @@
-//! `lapsed completions`: what a shell needs to complete our commands.
+//! `lapsed completions`: prints the completion script for a shell.
 
 use std::io;
 
-use super::{
-    args::{Completions, command},
-    exit::Exit,
-    output::Error,
-};
+use super::args::{Completions, command};
+use super::exit::Exit;
+use super::output::Error;
 
 pub(super) fn completions(args: &Completions) -> anyhow::Result<Exit> {
-    // Written to memory first: the generator panics when standard output is closed.
+    // Via memory, because the generator panics if standard output is closed.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command(), "lapsed", &mut script);
     io::Write::write_all(&mut io::stdout().lock(), &script).map_err(Error::from)?;

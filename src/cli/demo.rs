@@ -1,4 +1,4 @@
-//! `lapsed demo`: the tour, in a folder of its own.
+//! `lapsed demo`: one sweep over sample data in a new folder.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,7 +19,7 @@ const PEOPLE: &str = include_str!("demo/people.csv");
 const TOKENS: &str = include_str!("demo/tokens.csv");
 
 pub(super) async fn demo(context: &Context, args: Demo) -> anyhow::Result<Exit> {
-    let folder = make(&args.dir)?;
+    let folder = create_folder(&args.dir)?;
     let now = context.clock.now();
     for (name, text) in [
         ("lapsed.toml", CONFIG),
@@ -27,26 +27,26 @@ pub(super) async fn demo(context: &Context, args: Demo) -> anyhow::Result<Exit> 
         ("tokens.csv", TOKENS),
     ] {
         let file = folder.join(name);
-        fs::write(&file, dated(text, now))
+        fs::write(&file, fill_in_dates(text, now))
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     let config_file = folder.join("lapsed.toml");
-    // Nothing of this machine's environment takes part in a tour.
+    // The demo ignores environment variables.
     let config = Config::load(Some(&config_file), &HashMap::new())?;
-    let post = setup::post(&config)?;
-    let store = setup::store(&config).await?;
-    let engine = setup::engine(context, &config, store, post)?;
+    let mailer = setup::build_mailer(&config)?;
+    let store = setup::open_store(&config).await?;
+    let engine = setup::build_engine(context, &config, store, mailer)?;
     let report = engine
         .sweep(&SweepOptions::default(), &CancellationToken::new())
         .await;
     engine.store.close().await;
     anstream::println!("One sweep over {}:\n", folder.display());
-    for line in sweep::told(&report).lines() {
+    for line in sweep::summary_lines(&report).lines() {
         anstream::println!("    {line}");
     }
-    let mails = mails(&config.mail.directory)?;
+    let mails = list_mails(&config.mail.directory)?;
     anstream::println!(
-        "\nThe mails it wrote, in {}:\n",
+        "\nThe sweep wrote these mails to {}:\n",
         config.mail.directory.display()
     );
     for (to, subject) in mails {
@@ -55,14 +55,14 @@ pub(super) async fn demo(context: &Context, args: Demo) -> anyhow::Result<Exit> 
     let config = config_file.display();
     anstream::println!(
         "\nTry next:\n\n    lapsed --config {config} token list\n    lapsed --config {config} finding list\n    \
-         lapsed --config {config} explain exports/ci-deploy\n\nThe configuration is commented: {config}"
+         lapsed --config {config} explain exports/ci-deploy\n\nThe configuration explains itself in comments: {config}"
     );
-    Ok(sweep::exit(&report))
+    Ok(sweep::exit_code(&report))
 }
 
-/// Makes the folder, which must be new or empty.
-fn make(folder: &Path) -> anyhow::Result<PathBuf> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+/// Creates the folder, which must be new or empty.
+fn create_folder(folder: &Path) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     if fs::read_dir(folder)?.next().is_some() {
         let error = anyhow::anyhow!("{} is not empty", folder.display());
         return Err(Failure::failed(error)
@@ -72,26 +72,26 @@ fn make(folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(fs::canonicalize(folder)?)
 }
 
-/// Replaces `{+7d}` and `{-90d}` by the instant that lies so far from now.
-fn dated(text: &str, now: DateTime<Utc>) -> String {
+/// Replaces `{+7d}` and `{-90d}` by the instant that far from now.
+fn fill_in_dates(text: &str, now: DateTime<Utc>) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find(['{']) {
-        let (before, from) = rest.split_at(start);
+    let mut remaining = text;
+    while let Some(start) = remaining.find(['{']) {
+        let (before, from) = remaining.split_at(start);
         out.push_str(before);
         let end = from.find('}').map_or(from.len(), |end| end + 1);
         let (mark, after) = from.split_at(end);
-        match offset(mark) {
+        match parse_offset(mark) {
             Some(offset) => out.push_str(&(now + offset).format("%Y-%m-%dT%H:%M:%SZ").to_string()),
             None => out.push_str(mark),
         }
-        rest = after;
+        remaining = after;
     }
-    out.push_str(rest);
+    out.push_str(remaining);
     out
 }
 
-fn offset(mark: &str) -> Option<TimeDelta> {
+fn parse_offset(mark: &str) -> Option<TimeDelta> {
     let inner = mark.strip_prefix('{')?.strip_suffix('}')?;
     let (sign, span) = inner.split_at_checked(1)?;
     let span = TimeDelta::from_std(humantime::parse_duration(span).ok()?).ok()?;
@@ -102,20 +102,19 @@ fn offset(mark: &str) -> Option<TimeDelta> {
     }
 }
 
-/// Recipient and subject of every mail in the outbox.
-fn mails(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
+/// The recipient and subject of each mail in the folder.
+fn list_mails(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder)?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
     files.sort();
     files
         .iter()
-        .map(|file| Ok(headers(&fs::read(file)?)))
+        .map(|file| Ok(recipient_and_subject(&fs::read(file)?)))
         .collect()
 }
 
-/// Recipient and subject of a message.
-fn headers(message: &[u8]) -> (String, String) {
+fn recipient_and_subject(message: &[u8]) -> (String, String) {
     let message = mail_parser::MessageParser::default()
         .parse(message)
         .unwrap_or_default();
@@ -134,10 +133,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_become_instants_and_other_braces_stay() {
+    fn date_marks_are_replaced_and_other_braces_stay() {
         let now = "2026-11-21T10:00:00Z".parse().unwrap();
         assert_eq!(
-            dated("a,{+7d},{ file = \"x\" },{-1h}", now),
+            fill_in_dates("a,{+7d},{ file = \"x\" },{-1h}", now),
             "a,2026-11-28T10:00:00Z,{ file = \"x\" },2026-11-21T09:00:00Z"
         );
     }

@@ -1,4 +1,4 @@
-//! `lapsed directory`: directories, listed, tested, synchronised, released and refused.
+//! `lapsed directory`: lists, checks and syncs directories, and decides on held changes.
 
 mod sync;
 
@@ -7,67 +7,75 @@ use std::io::Write;
 
 use chrono::{DateTime, Utc};
 
-use super::{
-    Context, actor,
-    args::{DirectoryCommand, Listing},
-    exit::{Exit, Failure},
-    freshness::Freshness,
-    output::{Printer, rows::DirectoryRow, say, when::Instant},
-    setup::{self, store_failure},
-    source,
-};
+use super::args::{DirectoryCommand, ListOptions};
+use super::exit::{Exit, Failure};
+use super::freshness::Freshness;
+use super::output::rows::DirectoryRow;
+use super::output::when::Instant;
+use super::output::{Printer, print_line};
+use super::setup::{self, store_failure};
+use super::{Context, actor, source};
 use crate::config::{Config, DirectoryConfig};
 use crate::domain::Schedule;
-use crate::store::{self, HoldVerdict, Store};
+use crate::store::{self, Decision, Store};
 
 pub(super) async fn directory(context: &Context, args: DirectoryCommand) -> anyhow::Result<Exit> {
-    let config = setup::config(context)?;
+    let config = setup::load_config(context)?;
     let now = context.clock.now();
     match args {
-        DirectoryCommand::List(listing) => {
-            let store = setup::store(&config).await?;
-            let mut printer = Printer::stdout(listing.format, now);
-            list(&store, &Configured::of(&config), listing, &mut printer, now).await?;
+        DirectoryCommand::List(options) => {
+            let store = setup::open_store(&config).await?;
+            let mut printer = Printer::stdout(options.format, now);
+            list(
+                &store,
+                &Configured::from_config(&config),
+                options,
+                &mut printer,
+                now,
+            )
+            .await?;
             printer.finish()?;
             store.close().await;
             Ok(Exit::Ok)
         }
         DirectoryCommand::Check { name } => {
-            let configured = named(&config, &name)?;
-            if let Some(until) = sync::rests(&config, &name, now).await {
-                return Err(Failure::unreachable(anyhow::anyhow!(until)).into());
+            let configured = find_configured(&config, &name)?;
+            if let Some(notice) = sync::deferral_notice(&config, &name, now).await {
+                return Err(Failure::unreachable(anyhow::anyhow!(notice)).into());
             }
             check(context, &config, configured).await
         }
         DirectoryCommand::Sync(args) => {
-            named(&config, &args.name)?;
+            find_configured(&config, &args.name)?;
             if args.dry_run {
-                sync::look(context, &config, &args).await
+                sync::dry_run(context, &config, &args).await
             } else {
                 sync::sync(context, &config, &args).await
             }
         }
         DirectoryCommand::Release { name } => {
-            decide(&config, &name, HoldVerdict::Released, now).await
+            print_decision(&config, &name, Decision::Released, now).await
         }
         DirectoryCommand::Reject { name } => {
-            decide(&config, &name, HoldVerdict::Rejected, now).await
+            print_decision(&config, &name, Decision::Rejected, now).await
         }
         DirectoryCommand::Forget { name } => forget(context, &config, &name).await,
     }
 }
 
-/// The directory of this name; an error tells the nearest.
-pub(super) fn named<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a DirectoryConfig> {
+/// The configured directory with this name. The error suggests the nearest name.
+pub(super) fn find_configured<'a>(
+    config: &'a Config,
+    name: &str,
+) -> anyhow::Result<&'a DirectoryConfig> {
     let mut directories = config.directories.iter();
     let found = directories.find(|directory| directory.name == name);
     let known = config.directories.iter().map(|it| it.name.as_str());
-    found.ok_or_else(|| source::no_such("directory", name, known))
+    found.ok_or_else(|| source::unknown_name_error("directory", name, known))
 }
 
-/// What the configuration says that a listing of directories shows.
+/// The part of the configuration that `directory list` shows.
 pub(super) struct Configured {
-    /// When sweeps are.
     sweep: Schedule,
     /// Kinds and schedules by name.
     directories: BTreeMap<String, (&'static str, Option<Schedule>)>,
@@ -75,33 +83,32 @@ pub(super) struct Configured {
 }
 
 impl Configured {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn from_config(config: &Config) -> Self {
         let directories = config.directories.iter().map(|directory| {
-            let about = (directory.kind.as_str(), directory.schedule.clone());
-            (directory.name.clone(), about)
+            let kind_and_schedule = (directory.kind.as_str(), directory.schedule.clone());
+            (directory.name.clone(), kind_and_schedule)
         });
         Self {
             sweep: config.schedule.sweep.clone(),
             directories: directories.collect(),
-            freshness: Freshness::of(config),
+            freshness: Freshness::from_config(config),
         }
     }
 }
 
-/// Lists the directories that are configured, whether they were ever read or not, and those that
-/// were read once and are configured no longer.
+/// Lists the configured directories, and those in the store that are no longer configured.
 pub(super) async fn list(
     store: &Store,
     configured: &Configured,
-    listing: Listing,
+    options: ListOptions,
     printer: &mut Printer<DirectoryRow, impl Write, impl Write>,
     now: DateTime<Utc>,
 ) -> anyhow::Result<()> {
-    let mut tx = store.read().await.map_err(store_failure)?;
-    let read = tx.directories().await.map_err(store_failure)?;
-    let counts = tx.identity_counts(&[]).await.map_err(store_failure)?;
+    let mut tx = store.begin_read().await.map_err(store_failure)?;
+    let stored = tx.list_directories().await.map_err(store_failure)?;
+    let counts = tx.count_identities(&[]).await.map_err(store_failure)?;
     drop(tx);
-    let mut known: BTreeMap<String, store::DirectoryRow> = read
+    let mut known: BTreeMap<String, store::DirectoryRow> = stored
         .into_iter()
         .map(|row| (row.name.clone(), row))
         .collect();
@@ -110,58 +117,58 @@ pub(super) async fn list(
         row.name.clone_from(name);
         (*kind).clone_into(&mut row.kind);
     }
-    // Whoever tells only of those asked for has no number of its own.
+    // A directory that is only asked about single people reports no total: count the known ones.
     for row in known.values_mut().filter(|row| row.people == 0) {
-        let here = counts.iter().filter(|count| count.directory == row.name);
-        let seen = here.filter(|count| count.reason.as_deref() != Some("never_seen"));
+        let known = counts.iter().filter(|count| count.directory == row.name);
+        let seen = known.filter(|count| count.reason.as_deref() != Some("never_seen"));
         row.people = seen.map(|count| count.count).sum();
     }
-    let limit = listing
-        .limit
-        .and_then(|limit| usize::try_from(limit).ok())
-        .unwrap_or(usize::MAX);
-    for row in known.into_values().take(limit) {
-        printer.row(&shown(row, configured, now))?;
+    for row in known.into_values().take(options.max_rows()) {
+        printer.print_row(&directory_row(row, configured, now))?;
     }
     Ok(())
 }
 
-fn shown(row: store::DirectoryRow, configured: &Configured, now: DateTime<Utc>) -> DirectoryRow {
-    let fresh_until = configured.freshness.until(&row);
+fn directory_row(
+    row: store::DirectoryRow,
+    configured: &Configured,
+    now: DateTime<Utc>,
+) -> DirectoryRow {
+    let fresh_until = configured.freshness.fresh_until(&row);
     let found = configured.directories.get(&row.name);
-    let standing = row.standing;
-    let state = match (&row.held, standing.failures, standing.last_good_sync_at) {
+    let sync_state = row.sync_state;
+    let state = match (&row.held, sync_state.failures, sync_state.last_good_sync_at) {
         (_, 1.., _) => "failing",
         (Some(_), ..) => "held",
         (None, _, None) => "never",
         (None, _, Some(_)) => "ok",
     };
     let next = found.and_then(|(_, schedule)| {
-        source::next_asked(&standing, schedule.as_ref(), &configured.sweep, now)
+        source::next_sync_at(&sync_state, schedule.as_ref(), &configured.sweep, now)
     });
-    let held = match (row.held, row.verdict.as_deref()) {
-        (Some(held), Some("released")) => Some(format!(
-            "{held}; released, the next reading lets it through"
-        )),
-        (Some(held), Some(_)) => Some(format!("{held}; rejected, the next reading refuses it")),
+    let held = match (row.held, row.decision.as_deref()) {
+        (Some(held), Some("released")) => {
+            Some(format!("{held}; released, the next sync accepts it"))
+        }
+        (Some(held), Some(_)) => Some(format!("{held}; rejected, the next sync rejects it")),
         (held, _) => held,
     };
     let gone = found.is_none().then(|| {
-        "it is no longer in the configuration; `lapsed directory forget` drops what it said"
+        "it is no longer in the configuration; `lapsed directory forget` deletes its data"
             .to_owned()
     });
     DirectoryRow {
         name: row.name,
         kind: row.kind,
         people: u64::try_from(row.people).unwrap_or_default(),
-        observed_at: standing.last_good_sync_at.map(Instant),
+        observed_at: sync_state.last_good_sync_at.map(Instant),
         held,
-        error: standing.error.or(gone),
+        error: sync_state.error.or(gone),
         state,
         fresh: fresh_until.is_some_and(|until| now <= until),
         fresh_until: fresh_until.map(Instant),
-        failing_since: standing.failing_since.map(Instant),
-        deferred_until: standing
+        failing_since: sync_state.failing_since.map(Instant),
+        deferred_until: sync_state
             .deferred_until
             .filter(|until| *until > now)
             .map(Instant),
@@ -169,59 +176,60 @@ fn shown(row: store::DirectoryRow, configured: &Configured, now: DateTime<Utc>) 
     }
 }
 
-/// Forgets what a directory said that is not configured any more.
+/// Deletes the data of a directory that is no longer configured.
 async fn forget(context: &Context, config: &Config, name: &str) -> anyhow::Result<Exit> {
     if config.directories.iter().any(|it| it.name == name) {
         let error = anyhow::anyhow!("the directory {name} is in the configuration");
-        let hint = "take its [[directory]] out first; the next sweep would only ask it again";
+        let hint = "remove its [[directory]] first; otherwise the next sweep reads it again";
         return Err(Failure::failed(error).hint(hint).into());
     }
-    let store = setup::store(config).await?;
-    let mut tx = store.read().await.map_err(store_failure)?;
-    let known = tx.directories().await.map_err(store_failure)?;
+    let store = setup::open_store(config).await?;
+    let mut tx = store.begin_read().await.map_err(store_failure)?;
+    let known = tx.list_directories().await.map_err(store_failure)?;
     drop(tx);
     if known.iter().all(|row| row.name != name) {
         let known = known.iter().map(|row| row.name.as_str());
-        return Err(source::no_such("directory", name, known));
+        return Err(source::unknown_name_error("directory", name, known));
     }
-    let engine = setup::engine(context, config, store, setup::post_for_dry_run(config)?)?;
+    let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
     let forgotten = engine.forget_directory(name, &actor::name()).await;
     engine.store.close().await;
     let people = forgotten.map_err(setup::engine_failure)?;
-    say(&format!(
-        "what {name} said of {people} people is forgotten; the next sweep resolves the findings that rest on it alone"
+    print_line(&format!(
+        "deleted what {name} reported about {people} people; the next sweep resolves the findings that depend on it alone"
     ))?;
     Ok(Exit::Ok)
 }
 
-/// Tries the credentials of a directory, and whether a reading would be believed now.
+/// Tests the credentials of a directory, and whether a sync would be accepted now.
 async fn check(
     context: &Context,
     config: &Config,
     configured: &DirectoryConfig,
 ) -> anyhow::Result<Exit> {
     let name = &configured.name;
-    let watched = setup::directory(configured).map_err(Failure::config)?;
-    let checked = tokio::time::timeout(super::check::PATIENCE, watched.directory.check()).await;
+    let watched = setup::build_directory(configured).map_err(Failure::config)?;
+    let checked =
+        tokio::time::timeout(super::check::CHECK_TIMEOUT, watched.directory.check()).await;
     let checked = checked.map_err(|_| {
         let error = anyhow::anyhow!("the directory {name} does not answer");
-        Failure::failed(error).hint("see that it is up and reachable from here")
+        Failure::failed(error).hint("make sure that it is up and reachable from this machine")
     })?;
     match checked {
         Ok(checked) => {
-            say(&source::told(name, &checked))?;
+            print_line(&source::check_report(name, &checked))?;
             if configured.canaries.is_empty() {
-                say(
-                    "  hint    it has no `canaries`: name one or two people who surely have access, and a reading \
-                     that does not show them as active is not believed",
+                print_line(
+                    "  hint    it has no `canaries`: name one or two people who certainly have access; a listing \
+                     that does not show them as active is then rejected",
                 )?;
             }
             if checked.rights.iter().any(|right| right.missing.is_some()) {
                 return Ok(Exit::Failed);
             }
-            match sync::doubt(context, config, name).await? {
-                Some(why) => {
-                    say(&format!("  cannot  be believed: {why}"))?;
+            match sync::acceptance_problem(context, config, name).await? {
+                Some(problem) => {
+                    print_line(&format!("  cannot  be accepted: {problem}"))?;
                     Ok(Exit::Failed)
                 }
                 None => Ok(Exit::Ok),
@@ -235,91 +243,91 @@ async fn check(
     }
 }
 
-async fn decide(
+async fn print_decision(
     config: &Config,
     name: &str,
-    verdict: HoldVerdict,
+    decision: Decision,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Exit> {
-    let store = setup::store(config).await?;
+    let store = setup::open_store(config).await?;
     let configured = config.directories.iter().map(|it| it.name.clone());
-    let said = settle(&store, (name, configured.collect()), verdict, now).await?;
-    say(&said)?;
+    let message = record_decision(&store, (name, configured.collect()), decision, now).await?;
+    print_line(&message)?;
     store.close().await;
     Ok(Exit::Ok)
 }
 
-/// Lets through or refuses what the directory holds, and tells what comes of it. `known` are the
-/// configured names.
-pub(super) async fn settle(
+/// Releases or rejects the held change of a directory and returns the message to print.
+/// `known` are the configured names.
+pub(super) async fn record_decision(
     store: &Store,
     (name, mut known): (&str, Vec<String>),
-    verdict: HoldVerdict,
+    decision: Decision,
     now: DateTime<Utc>,
 ) -> anyhow::Result<String> {
     let mut tx = store.begin().await.map_err(store_failure)?;
-    let Some(row) = tx.directory(name).await.map_err(store_failure)? else {
+    let Some(row) = tx.find_directory(name).await.map_err(store_failure)? else {
         if known.iter().any(|known| known == name) {
             return Ok(format!(
-                "directory {name} was never read, so it holds nothing; nothing was changed"
+                "directory {name} was never synced, so nothing is held; nothing was changed"
             ));
         }
-        let rows = tx.directories().await.map_err(store_failure)?;
+        let rows = tx.list_directories().await.map_err(store_failure)?;
         known.extend(rows.into_iter().map(|row| row.name));
         known.sort_unstable();
         known.dedup();
-        return Err(source::no_such(
+        return Err(source::unknown_name_error(
             "directory",
             name,
             known.iter().map(String::as_str),
         ));
     };
     let Some(held) = row.held else {
-        let is_release = verdict == HoldVerdict::Released;
-        let refused = if is_release {
-            tx.weigh_anew(name).await.map_err(store_failure)?
+        let is_release = decision == Decision::Released;
+        let rejected = if is_release {
+            tx.clear_rejections(name).await.map_err(store_failure)?
         } else {
             0
         };
-        if refused == 0 {
+        if rejected == 0 {
             return Ok(format!(
-                "directory {name} holds nothing; nothing was changed"
+                "directory {name} holds no change; nothing was changed"
             ));
         }
-        let reason = format!("{refused} people who were refused");
-        actor::audit(&mut tx, now, ("directory.release", name), Some(&reason)).await?;
+        let reason = format!("{rejected} people who were rejected");
+        actor::record_action(&mut tx, now, ("directory.release", name), Some(&reason)).await?;
         tx.commit().await.map_err(store_failure)?;
         return Ok(format!(
-            "directory {name} holds nothing; what was refused of {refused} people is weighed anew at its next reading"
+            "directory {name} holds no change; the rejected statements about {rejected} people are evaluated again at the next sync"
         ));
     };
-    let word = verdict.as_str();
-    if row.verdict.as_deref() == Some(word) {
+    let decided = decision.as_str();
+    if row.decision.as_deref() == Some(decided) {
         return Ok(format!(
-            "directory {name} was {word} before; its next reading follows that: {held}"
+            "directory {name} was already {decided}; its next sync applies that: {held}"
         ));
     }
-    tx.settle_directory(name, verdict)
+    tx.decide_held_changes(name, decision)
         .await
         .map_err(store_failure)?;
-    let action = match verdict {
-        HoldVerdict::Released => "directory.release",
-        HoldVerdict::Rejected => "directory.reject",
+    let action = match decision {
+        Decision::Released => "directory.release",
+        Decision::Rejected => "directory.reject",
     };
-    actor::audit(&mut tx, now, (action, name), Some(&held)).await?;
+    actor::record_action(&mut tx, now, (action, name), Some(&held)).await?;
     tx.commit().await.map_err(store_failure)?;
-    let follows = match verdict {
-        HoldVerdict::Released => {
-            "Its next reading is taken in if it still says the same, and the sweep after that flags the tokens of \
-             those who lost access."
+    let consequence = match decision {
+        Decision::Released => {
+            "If its next sync still reports the same, the change is accepted. The sweep after that flags the tokens of the \
+             people who lost access."
         }
-        HoldVerdict::Rejected => {
-            "If its next reading still says the same, those whom it is about are unknown until it says something \
-             else of them, no token of theirs is flagged, and what it says of everybody else counts again."
+        Decision::Rejected => {
+            "If its next sync still reports the same, these people are unknown until the directory reports something \
+             else about them. None of their tokens is flagged. The reports about all other people count again."
         }
     };
     Ok(format!(
-        "directory {name} is {word}: {held}\n{follows} Another mass change is held again.\n\
-         The next sweep that is due to ask it reads it; `lapsed directory sync {name}` does so now."
+        "directory {name} is {decided}: {held}\n{consequence} Another mass change is held again.\n\
+         The next scheduled sweep syncs it; `lapsed directory sync {name}` does so now."
     ))
 }

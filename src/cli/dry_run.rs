@@ -1,4 +1,4 @@
-//! `lapsed sweep --dry-run`: what a sweep would do, without a trace.
+//! `lapsed sweep --dry-run`: shows what a sweep would do, and changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use super::output::text;
 use super::{Context, setup, sweep};
 use crate::config::Config;
 use crate::domain::Address;
-use crate::domain::response::Decision;
-use crate::engine::{Foreseen, Prospect, SweepOptions};
+use crate::domain::revocation::Decision;
+use crate::engine::{PlannedNotice, RevocationPreview, SweepOptions};
 
-/// Mails that are told one by one; the rest is counted.
-const SHOWN: usize = 50;
+/// How many mails and tokens are listed; the others are only counted.
+const MAX_LISTED: usize = 50;
 
 pub(super) async fn sweep(
     context: &Context,
     config: &Config,
     args: &Sweep,
 ) -> anyhow::Result<Exit> {
-    let (store, scratch) = setup::store_to_look_at(config).await?;
-    let engine = setup::engine(context, config, store, setup::post_for_dry_run(config)?)?;
+    let (store, scratch) = setup::open_store_for_dry_run(config).await?;
+    let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
     let options = SweepOptions {
         by_schedule: false,
         only: args.source.clone(),
@@ -29,30 +29,30 @@ pub(super) async fn sweep(
     };
     let mut mails: BTreeMap<Address, Vec<String>> = BTreeMap::new();
     let report = engine
-        .foresee(&options, |foreseen| {
-            let about = mails.entry(foreseen.notice.recipient.clone()).or_default();
-            // A mail's first tokens are enough to know it by.
+        .preview_sweep(&options, |planned| {
+            let about = mails.entry(planned.notice.recipient.clone()).or_default();
+            // Three tokens per mail are listed; the others are only counted.
             about.push(if about.len() < 3 {
-                line(&foreseen)
+                notice_text(&planned)
             } else {
                 String::new()
             });
         })
         .await
         .map_err(setup::engine_failure)?;
-    let ends = engine
-        .foresee_ends(&options)
+    let revocations = engine
+        .preview_revocations(&options)
         .await
         .map_err(setup::engine_failure)?;
     engine.store.close().await;
     drop(scratch);
-    sweep::complain(&report);
-    anstream::print!("{}", sweep::told(&report));
+    sweep::print_problems(&report);
+    anstream::print!("{}", sweep::summary_lines(&report));
     anstream::println!(
         "mails     {} would be written; nothing was changed or sent",
         mails.len()
     );
-    for (to, about) in mails.iter().take(SHOWN) {
+    for (to, about) in mails.iter().take(MAX_LISTED) {
         let named: Vec<&str> = about
             .iter()
             .filter(|line| !line.is_empty())
@@ -66,57 +66,57 @@ pub(super) async fn sweep(
         };
         anstream::println!("  {to}: {}{more}", named.join(", "));
     }
-    if mails.len() > SHOWN {
+    if mails.len() > MAX_LISTED {
         anstream::println!(
             "  and {} more; `lapsed forecast` lists them all",
-            mails.len() - SHOWN
+            mails.len() - MAX_LISTED
         );
     }
-    print_ends(&ends);
+    print_revocations(&revocations);
     let limit = config.notify.max_per_sweep;
     if limit > 0 && mails.len() as u64 > limit {
         anstream::println!(
             "That is more than [notify] max_per_sweep = {limit}: all of it would be held."
         );
     }
-    Ok(sweep::exit(&report))
+    Ok(sweep::exit_code(&report))
 }
 
-/// Tells which tokens of people without access would be ended now, and what the others wait for.
-fn print_ends(ends: &[Prospect]) {
-    if ends.is_empty() {
+/// Prints which tokens would be revoked because their issuers lost access, and why others would not.
+fn print_revocations(revocations: &[RevocationPreview]) {
+    if revocations.is_empty() {
         return;
     }
-    let is_revoked = |it: &&Prospect| it.decision == Decision::Revoke;
-    let revoked = ends.iter().filter(is_revoked).count();
+    let is_revoked = |preview: &&RevocationPreview| preview.decision == Decision::Revoke;
+    let revoked = revocations.iter().filter(is_revoked).count();
     anstream::println!(
         "ends      {revoked} would be made at their source, of tokens whose issuers lost access; none was"
     );
-    for Prospect {
+    for RevocationPreview {
         token,
         evidence,
         decision,
-    } in ends.iter().take(SHOWN)
+    } in revocations.iter().take(MAX_LISTED)
     {
-        let said = match decision {
+        let reason = match decision {
             Decision::Revoke => evidence.clone().unwrap_or_default(),
             Decision::Wait(wait) => format!("waits: {wait}"),
-            Decision::Never(never) => format!("is left alone: {never}"),
+            Decision::Skip(reason) => format!("not revoked: {reason}"),
         };
         let id = format!("{}/{}", token.source, token.external_id);
-        let (id, name) = (text::name(&id), text::name(token.label()));
-        anstream::println!("  {id} {name}: {}", text::clean_lines(&said));
+        let (id, name) = (text::clean_name(&id), text::clean_name(token.label()));
+        anstream::println!("  {id} {name}: {}", text::clean_lines(&reason));
     }
-    if ends.len() > SHOWN {
-        anstream::println!("  and {} more", ends.len() - SHOWN);
+    if revocations.len() > MAX_LISTED {
+        anstream::println!("  and {} more", revocations.len() - MAX_LISTED);
     }
 }
 
-fn line(foreseen: &Foreseen) -> String {
-    let Foreseen { notice, token } = foreseen;
+fn notice_text(planned: &PlannedNotice) -> String {
+    let PlannedNotice { notice, token } = planned;
     let step = notice
         .step
         .map(|step| format!(" ({step})"))
         .unwrap_or_default();
-    format!("{}{step}", text::name(token.label()))
+    format!("{}{step}", text::clean_name(token.label()))
 }

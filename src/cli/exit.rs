@@ -1,6 +1,9 @@
-//! How the program ends: exit codes, and errors as people see them.
+//! Exit codes, and the printing of errors.
 
-use std::{error::Error as StdError, fmt, io::Write, process::ExitCode};
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::Write;
+use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 
@@ -10,41 +13,41 @@ use super::output::{self, text};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done; single deferrals too.
+    /// Done, with single deferrals at most.
     Ok = 0,
     /// Something failed for good in this run, or is held.
     Failed = 1,
-    /// The command line makes no sense.
+    /// Wrong command-line usage.
     Usage = 2,
-    /// Nothing could go: server or store unreachable, or another sweep holds the lease.
+    /// Nothing could be done: the server or store is unreachable, or another sweep holds the lease.
     TempFail = 75,
     /// The configuration is wrong.
     Config = 78,
 }
 
 impl Exit {
-    /// Of two ends of one run, the one that the exit code tells.
+    /// The one of two exit codes that takes precedence.
     #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        let weight = |exit| match exit {
+    pub fn worst(self, other: Self) -> Self {
+        let severity = |exit| match exit {
             Self::Config => 4,
             Self::Usage => 3,
             Self::Failed => 2,
             Self::TempFail => 1,
             Self::Ok => 0,
         };
-        if weight(other) > weight(self) {
+        if severity(other) > severity(self) {
             other
         } else {
             self
         }
     }
 
-    /// What an error ends the program with: the code of the [`Failure`] in its chain, else 1.
+    /// The exit code of an error: that of the [`Failure`] in its chain, else 1.
     #[must_use]
-    pub fn of(error: &anyhow::Error) -> Self {
+    pub fn from_error(error: &anyhow::Error) -> Self {
         if matches!(error.downcast_ref(), Some(output::Error::Closed)) {
-            // The reader (`head`, a pager) has seen enough.
+            // The reader (`head`, a pager) stopped reading.
             return Self::Ok;
         }
         error
@@ -59,10 +62,10 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error with the exit code it deserves and, where there is one, the way out.
+/// An error with an exit code and, if there is one, a hint how to fix it.
 ///
-/// It speaks with the voice of the error it holds, and keeps its code and hint however much context
-/// is put around it: `config::load(path).map_err(Failure::config)?`.
+/// It displays as the error it holds, and keeps its code and hint when context is added:
+/// `config::load(path).map_err(Failure::config)?`.
 #[derive(Debug)]
 pub struct Failure {
     exit: Exit,
@@ -71,22 +74,22 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Something that failed for good: exit 1.
+    /// A final failure: exit 1.
     pub fn failed(cause: impl Into<anyhow::Error>) -> Self {
         Self::new(Exit::Failed, cause)
     }
 
-    /// Arguments that make no sense together: exit 2.
+    /// Arguments that are wrong or do not fit together: exit 2.
     pub fn usage(cause: impl Into<anyhow::Error>) -> Self {
         Self::new(Exit::Usage, cause)
     }
 
-    /// A server or a store that cannot be reached now: exit 75.
+    /// A server or store that is unreachable now: exit 75.
     pub fn unreachable(cause: impl Into<anyhow::Error>) -> Self {
         Self::new(Exit::TempFail, cause)
     }
 
-    /// A wrong configuration, or a store that is not there and must not be made: exit 78.
+    /// A wrong configuration, or a missing store that must not be created: exit 78.
     pub fn config(cause: impl Into<anyhow::Error>) -> Self {
         Self::new(Exit::Config, cause)
     }
@@ -99,7 +102,7 @@ impl Failure {
         }
     }
 
-    /// Adds the key or the command that mends it.
+    /// Adds the key or the command that fixes it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -119,24 +122,24 @@ impl StdError for Failure {
     }
 }
 
-/// Writes an error, its causes and its hint, one a line, and returns what to exit with.
-pub fn report(error: &anyhow::Error, mut out: impl Write) -> Exit {
-    let exit = Exit::of(error);
+/// Prints an error, its causes and its hint, one per line, and returns the exit code.
+pub fn print_error(error: &anyhow::Error, mut out: impl Write) -> Exit {
+    let exit = Exit::from_error(error);
     if exit != Exit::Ok {
-        // Standard error is gone: there is nobody left to tell.
-        let _ = out.write_all(describe(error).as_bytes());
+        // Standard error may be closed; there is no other place for the message.
+        let _ = out.write_all(format_error(error).as_bytes());
     }
     exit
 }
 
-fn describe(error: &anyhow::Error) -> String {
+fn format_error(error: &anyhow::Error) -> String {
     let red = AnsiColor::Red.on_default().bold();
     let cyan = AnsiColor::Cyan.on_default().bold();
     let mut lines = Vec::new();
     let mut last = String::new();
     for (depth, cause) in error.chain().enumerate() {
         let message = text::clean_lines(&cause.to_string());
-        // Libraries often end their message with that of their cause.
+        // Libraries often end their message with the message of the cause.
         if depth > 0 && last.ends_with(&message) {
             continue;
         }
@@ -163,19 +166,19 @@ mod tests {
 
     use super::*;
 
-    fn shown(error: &anyhow::Error) -> (Exit, String) {
+    fn printed(error: &anyhow::Error) -> (Exit, String) {
         let mut out = anstream::StripStream::new(Vec::new());
-        let exit = report(error, &mut out);
+        let exit = print_error(error, &mut out);
         (exit, String::from_utf8(out.into_inner()).unwrap())
     }
 
     #[test]
-    fn an_error_is_told_with_its_causes_and_the_way_out() {
+    fn an_error_is_printed_with_its_causes_and_hint() {
         let error = anyhow::Error::from(
             Failure::config(anyhow!("no such file").context("cannot read lapsed.toml"))
                 .hint("name another with --config FILE"),
         );
-        let (exit, text) = shown(&error);
+        let (exit, text) = printed(&error);
         assert_eq!(exit, Exit::Config);
         insta::assert_snapshot!(text, @"
         error: cannot read lapsed.toml
@@ -191,7 +194,7 @@ mod tests {
                 .context("cannot open the store")
                 .context("cannot sweep")
                 .unwrap_err();
-        let (exit, text) = shown(&error);
+        let (exit, text) = printed(&error);
         assert_eq!(exit, Exit::TempFail);
         insta::assert_snapshot!(text, @"
         error: cannot sweep
@@ -202,33 +205,33 @@ mod tests {
     }
 
     #[test]
-    fn an_error_without_a_code_is_a_plain_failure() {
-        assert_eq!(Exit::of(&anyhow!("no")), Exit::Failed);
+    fn an_error_without_a_code_exits_1() {
+        assert_eq!(Exit::from_error(&anyhow!("no")), Exit::Failed);
     }
 
     #[test]
-    fn a_message_cannot_colour_the_terminal_and_is_not_said_twice() {
+    fn a_message_cannot_color_the_terminal_and_is_printed_once() {
         let error =
             anyhow!("bad \u{1b}[2J\u{202e}name").context("row 3: bad \u{1b}[2J\u{202e}name");
-        let (_, text) = shown(&error);
+        let (_, text) = printed(&error);
         assert_eq!(text, "error: row 3: bad  [2J name\n");
     }
 
     #[test]
-    fn a_reader_that_went_away_is_no_failure_but_a_broken_connection_is() {
+    fn a_closed_output_is_not_a_failure_but_a_broken_connection_is() {
         let closed = anyhow::Error::from(output::Error::Closed);
-        assert_eq!(shown(&closed), (Exit::Ok, String::new()));
+        assert_eq!(printed(&closed), (Exit::Ok, String::new()));
         let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        assert_eq!(Exit::of(&broken.into()), Exit::Failed);
+        assert_eq!(Exit::from_error(&broken.into()), Exit::Failed);
     }
 
     #[test]
-    fn the_worst_end_is_told_in_the_order_of_the_contract() {
+    fn the_worst_exit_code_takes_precedence() {
         use Exit::{Config, Failed, Ok, TempFail, Usage};
         let order = [Config, Usage, Failed, TempFail, Ok];
         for (rank, worse) in order.into_iter().enumerate() {
             for other in order.into_iter().skip(rank) {
-                assert_eq!((worse.or(other), other.or(worse)), (worse, worse));
+                assert_eq!((worse.worst(other), other.worst(worse)), (worse, worse));
             }
         }
     }

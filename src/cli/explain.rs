@@ -1,79 +1,88 @@
-//! `lapsed explain`: why a notice was, or was not, sent.
+//! `lapsed explain`: why the notices of a token were or were not sent.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
 
 use chrono::{DateTime, Utc};
 
-use super::{
-    Context,
-    args::{Explain, Format},
-    exit::Exit,
-    lookup,
-    output::{
-        Sheet, View, rows, show,
-        when::{Instant, when},
-    },
-    setup::{self, store_failure},
-    steps::{goes_at, is_at, is_held, is_of, untold, was_seen_expired},
+use super::args::{Explain, Format};
+use super::exit::Exit;
+use super::output::when::{Instant, format_when};
+use super::output::{Sheet, View, print_one, rows};
+use super::setup::{self, store_failure};
+use super::steps::{
+    is_about_expiry, is_about_step, is_held, no_notice_reason, send_time, was_first_seen_expired,
 };
+use super::{Context, lookup};
 use crate::domain::{
-    Address, Expiry, ExpiryOrigin, FindingKind, FindingState, Ground, NewNotice, NoticeState,
-    Policy, Prospect, Recipient, Status, Step, StepOutlook, Token, TokenRef, ToldAdmins, foresee,
+    AccountAdmins, Address, Basis, Expiry, ExpiryOrigin, FindingKind, FindingState, NewNotice,
+    NoticeState, Policy, Recipient, Status, Step, StepOutlook, StepState, Token, TokenRef,
+    forecast_notices,
 };
-use crate::engine::DEAD_FOR;
+use crate::engine::DEAD_ADDRESS_TTL;
 use crate::store::{FindingRow, NoticeRow, Store};
 
 pub(super) async fn explain(context: &Context, args: Explain) -> anyhow::Result<Exit> {
-    let config = setup::config(context)?;
-    let store = setup::store(&config).await?;
+    let config = setup::load_config(context)?;
+    let store = setup::open_store(&config).await?;
     let now = context.clock.now();
     let policy = setup::policy(&config);
-    let case = Case::read(&store, &args.id, policy, now).await?;
+    let explanation = Explanation::load(&store, &args.id, policy, now).await?;
     let domain = config.notify.from.email.domain();
-    print(&case, domain, View::of_stdout(now), io::stdout())?;
+    print(&explanation, domain, View::for_stdout(now), io::stdout())?;
     store.close().await;
     Ok(Exit::Ok)
 }
 
-pub(super) fn print(case: &Case, domain: &str, view: View, out: impl Write) -> anyhow::Result<()> {
+pub(super) fn print(
+    explanation: &Explanation,
+    domain: &str,
+    view: View,
+    out: impl Write,
+) -> anyhow::Result<()> {
     let nothing: (&(), &[&str]) = (&(), &[]);
-    Ok(show(Format::Table, view, out, nothing, |sheet| {
-        case.write_to(sheet, domain);
+    Ok(print_one(Format::Table, view, out, nothing, |sheet| {
+        explanation.write_to(sheet, domain);
     })?)
 }
 
 /// Everything that decides about the notices of one token.
-pub(super) struct Case {
+pub(super) struct Explanation {
     token: Token,
     policy: Policy,
     notices: Vec<NoticeRow>,
     /// The open finding that the issuer lost access.
     lost: Option<FindingRow>,
-    /// Dead mailboxes and what was said of them.
+    /// Dead addresses with the server's reply.
     dead: HashMap<String, String>,
-    /// Administrators of its account whom its source tells of.
-    told: ToldAdmins,
+    /// The administrators of the token's account, as its source reports them.
+    account_admins: AccountAdmins,
     now: DateTime<Utc>,
 }
 
-impl Case {
-    pub(super) async fn read(
+impl Explanation {
+    pub(super) async fn load(
         store: &Store,
         reference: &TokenRef,
         policy: Policy,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Self> {
-        let mut tx = store.read().await.map_err(store_failure)?;
-        let token = lookup::token(&mut tx, reference).await?;
-        let notices = tx.notices_about(&[token.id]).await.map_err(store_failure)?;
-        let findings = tx.findings_of(token.id, now).await.map_err(store_failure)?;
-        let dead = tx
-            .dead_addresses(now - DEAD_FOR)
+        let mut tx = store.begin_read().await.map_err(store_failure)?;
+        let token = lookup::find_token(&mut tx, reference).await?;
+        let notices = tx
+            .list_notices_of_tokens(&[token.id])
             .await
             .map_err(store_failure)?;
-        let told = tx
-            .told_admins(std::slice::from_ref(&token))
+        let findings = tx
+            .list_findings_of_token(token.id, now)
+            .await
+            .map_err(store_failure)?;
+        let dead = tx
+            .load_dead_addresses(now - DEAD_ADDRESS_TTL)
+            .await
+            .map_err(store_failure)?;
+        let account_admins = tx
+            .load_account_admins(std::slice::from_ref(&token))
             .await
             .map_err(store_failure)?;
         let lost = findings.into_iter().find(|finding| {
@@ -86,174 +95,181 @@ impl Case {
             notices,
             lost,
             dead: dead.into_iter().collect(),
-            told,
+            account_admins,
             now,
         })
     }
 
     fn write_to(&self, sheet: &mut Sheet, domain: &str) {
         let token = &self.token;
-        sheet.title(super::output::text::name(token.label()).as_str());
-        sheet.say(&format!(
+        sheet.title(super::output::text::clean_name(token.label()).as_str());
+        sheet.text_line(&format!(
             "{}/{}, {}",
             token.source, token.external_id, token.id
         ));
-        sheet.say(&self.standing());
-        sheet.title("Who is told");
-        self.write_people(sheet);
-        let foreseen = self.foreseen();
+        sheet.text_line(&self.token_status_line());
+        sheet.title("Recipients");
+        self.write_recipients(sheet);
+        let future = self.future_notices();
         for outlook in self.policy.outlook(token) {
             sheet.title(&format!(
                 "{} before: {}",
                 outlook.step,
-                self.when(outlook.at)
+                self.format_when(outlook.at)
             ));
-            self.write_step(sheet, outlook, &foreseen, domain);
+            self.write_step(sheet, outlook, &future, domain);
         }
-        self.write_others(sheet, domain);
+        self.write_other_notices(sheet, domain);
         sheet.title("Next");
-        sheet.say(&self.next());
+        sheet.text_line(&self.next_due_line());
     }
 
-    /// What the token is, and what follows from that for all warnings.
-    fn standing(&self) -> String {
+    /// The status of the token, and what follows from it for all warnings.
+    fn token_status_line(&self) -> String {
         let token = &self.token;
         let status = token.status_at(self.now);
         let is_ours = token.expiry_origin == Some(ExpiryOrigin::Policy);
         match (token.expiry, status) {
             (_, Status::Disabled | Status::Revoked | Status::Gone) => {
-                format!("The token is {status}: nobody is owed a warning about it.")
+                format!("The token is {status}: no warnings are sent about it.")
             }
-            (Expiry::Never, _) => "It never expires, so there is nothing to warn of.".to_owned(),
+            (Expiry::Never, _) => "It never expires, so there is nothing to warn about.".to_owned(),
             (Expiry::Unknown, _) => {
-                "Its source does not say when it expires, so nobody can be warned.".to_owned()
+                "Its source does not say when it expires, so no warnings can be sent.".to_owned()
             }
-            (Expiry::At(at), Status::Expired) if was_seen_expired(token) => {
+            (Expiry::At(at), Status::Expired) if was_first_seen_expired(token) => {
                 format!(
-                    "It expired {}, before lapsed first saw it: it is marked, and nobody is told.",
-                    self.when(at)
+                    "It expired {}, before lapsed first saw it: it is marked, and no mail is sent.",
+                    self.format_when(at)
                 )
             }
             (Expiry::At(at), Status::Expired) if is_ours => format!(
-                "It passed the date that our policy gives it {}. Its source gives it no end, so it works on.",
-                self.when(at)
+                "The expiry that your policy sets has passed: {}. Its source sets no expiry, so it still works.",
+                self.format_when(at)
             ),
             (Expiry::At(at), Status::Active) if is_ours => format!(
-                "It is active. Its source gives it no end; our policy does {}, and it works on after that.",
-                self.when(at)
+                "It is active. Its source sets no expiry; your policy sets one: {}. It still works after that.",
+                self.format_when(at)
             ),
-            (Expiry::At(at), Status::Expired) => format!("It expired {}.", self.when(at)),
+            (Expiry::At(at), Status::Expired) => format!("It expired {}.", self.format_when(at)),
             (Expiry::At(at), Status::Active) => {
-                format!("It is active and expires {}.", self.when(at))
+                format!("It is active and expires {}.", self.format_when(at))
             }
         }
     }
 
-    /// Everybody whom the rules name, whether he is told or left out, and why.
-    fn write_people(&self, sheet: &mut Sheet) {
+    /// All recipients by the rules, and why some of them are left out.
+    fn write_recipients(&self, sheet: &mut Sheet) {
         let named = self
             .policy
-            .recipients(&self.token, &self.told, false, &|_| false);
-        let told = self.recipients();
-        for Recipient { address, ground } in &named {
-            let ground = match ground {
-                Ground::Issuer => "the issuer",
-                Ground::AccountAdmin if self.told.of(&self.token).contains(address) => {
-                    "administers the account, as its source tells"
+            .recipients(&self.token, &self.account_admins, false, &|_| false);
+        let notified = self.recipients();
+        for Recipient { address, basis } in &named {
+            let basis = match basis {
+                Basis::Issuer => "the issuer",
+                Basis::AccountAdmin
+                    if self.account_admins.for_token(&self.token).contains(address) =>
+                {
+                    "administers the account, as its source reports"
                 }
-                Ground::AccountAdmin => "administers the account",
-                Ground::Admin => "one of [notify] admins",
+                Basis::AccountAdmin => "administers the account",
+                Basis::Admin => "one of [notify] admins",
             };
-            let is_told = told.iter().any(|recipient| recipient.address == *address);
-            let why = match (is_told, self.dead.get(address.key()), &self.lost) {
+            let is_notified = notified
+                .iter()
+                .any(|recipient| recipient.address == *address);
+            let why = match (is_notified, self.dead.get(address.key()), &self.lost) {
                 (true, ..) => String::new(),
                 (false, Some(reason), _) => {
-                    format!("; left out, the mailbox was refused: {reason}")
+                    format!("; left out, the mail server refused the address: {reason}")
                 }
                 (false, None, Some(lost)) => {
                     format!("; left out, access is lost: {}", lost.evidence)
                 }
                 (false, None, None) => "; left out".to_owned(),
             };
-            sheet.say(&format!("{address}: {ground}{why}"));
+            sheet.text_line(&format!("{address}: {basis}{why}"));
         }
         if self.token.issuer.is_none() {
-            sheet.say("the token has no known issuer");
+            sheet.text_line("the token has no known issuer");
         }
-        if told.is_empty() {
-            sheet.say(
-                "nobody is left to be told: set [notify] admins, or the admins of its [[account]]",
+        if notified.is_empty() {
+            sheet.text_line(
+                "no recipient is left: set [notify] admins, or the admins of its [[account]]",
             );
         }
     }
 
-    /// Who is told of what is planned from now on.
+    /// The recipients of what is planned from now on.
     fn recipients(&self) -> Vec<Recipient> {
         let is_dead = |address: &Address| self.dead.contains_key(address.key());
-        self.policy
-            .recipients(&self.token, &self.told, self.lost.is_some(), &is_dead)
+        self.policy.recipients(
+            &self.token,
+            &self.account_admins,
+            self.lost.is_some(),
+            &is_dead,
+        )
     }
 
-    /// The warnings that are still to be planned.
-    fn foreseen(&self) -> Vec<NewNotice> {
-        let foreseen = foresee(&self.token, &self.recipients(), &self.policy, self.now);
+    /// The warnings that will still be planned.
+    fn future_notices(&self) -> Vec<NewNotice> {
+        let foreseen = forecast_notices(&self.token, &self.recipients(), &self.policy, self.now);
         foreseen.into_iter().flatten().collect()
     }
 
-    /// One step: what became of it for everybody who was, is or will be told.
+    /// One step, with the outcome for each past, present and future recipient.
     fn write_step(
         &self,
         sheet: &mut Sheet,
         outlook: StepOutlook,
-        foreseen: &[NewNotice],
+        future: &[NewNotice],
         domain: &str,
     ) {
-        let StepOutlook { step, prospect, .. } = outlook;
-        let mut told = Vec::new();
+        let StepOutlook { step, state, .. } = outlook;
+        let mut shown = Vec::new();
         for notice in self
-            .of_present_expiry()
-            .filter(|notice| is_at(notice, step))
+            .notices_of_current_expiry()
+            .filter(|notice| is_about_step(notice, step))
         {
-            sheet.say(&format!(
+            sheet.text_line(&format!(
                 "{}: {}",
                 notice.recipient,
-                self.fate(notice, domain)
+                self.notice_outcome(notice, domain)
             ));
-            told.push(notice.recipient.to_lowercase());
+            shown.push(notice.recipient.to_lowercase());
         }
-        if matches!(prospect, Prospect::TooWide) || self.token.status_at(self.now) != Status::Active
-        {
-            if told.is_empty() {
-                sheet.say(&untold(&self.token, step, prospect, self.now));
+        if matches!(state, StepState::TooWide) || self.token.status_at(self.now) != Status::Active {
+            if shown.is_empty() {
+                sheet.text_line(&no_notice_reason(&self.token, step, state, self.now));
             }
             return;
         }
         let recipients = self.recipients();
         for Recipient { address, .. } in &recipients {
-            if !told.iter().any(|key| key == address.key()) {
-                let fate = self.fate_without(address, outlook, foreseen);
-                sheet.say(&format!("{address}: {fate}"));
+            if !shown.iter().any(|key| key == address.key()) {
+                let outcome = self.outcome_without_notice(address, outlook, future);
+                sheet.text_line(&format!("{address}: {outcome}"));
             }
         }
-        if told.is_empty() && recipients.is_empty() {
-            sheet.say(&untold(&self.token, step, prospect, self.now));
+        if shown.is_empty() && recipients.is_empty() {
+            sheet.text_line(&no_notice_reason(&self.token, step, state, self.now));
         }
     }
 
-    /// Why somebody has no notice of a step.
-    fn fate_without(
+    /// Why a recipient has no notice of a step yet.
+    fn outcome_without_notice(
         &self,
         address: &Address,
         outlook: StepOutlook,
-        foreseen: &[NewNotice],
+        future: &[NewNotice],
     ) -> String {
-        let StepOutlook { step, prospect, .. } = outlook;
-        let his = |notice: &&NewNotice| notice.recipient == *address;
-        match prospect {
-            Prospect::Open { plan_at } => {
-                match foreseen
+        let StepOutlook { step, state, .. } = outlook;
+        let is_theirs = |notice: &&NewNotice| notice.recipient == *address;
+        match state {
+            StepState::Open { plan_at } => {
+                match future
                     .iter()
-                    .filter(his)
+                    .filter(is_theirs)
                     .find(|notice| notice.step == Some(step))
                 {
                     Some(notice) if notice.send_at <= self.now => {
@@ -262,43 +278,42 @@ impl Case {
                     Some(notice) => {
                         let planned = Instant(plan_at.max(self.now));
                         format!(
-                            "will be planned {} to go {}",
-                            when(planned, self.now),
-                            self.when(notice.send_at)
+                            "will be planned {}, to be sent {}",
+                            format_when(planned, self.now),
+                            self.format_when(notice.send_at)
                         )
                     }
                     None => {
-                        "will be settled by a tighter step that is due at the same time".to_owned()
+                        "will be covered by a tighter step that is due at the same time".to_owned()
                     }
                 }
             }
-            Prospect::Planned => {
+            StepState::Planned => {
                 let key = address.key();
-                let tighter = self.of_present_expiry().filter(|notice| {
+                let tighter = self.notices_of_current_expiry().filter(|notice| {
                     notice.recipient.to_lowercase() == key
                         && notice.step.is_some_and(|seconds| seconds < step.seconds())
                 });
                 match tighter.filter_map(|notice| notice.step).max() {
                     Some(tighter) => {
-                        format!("settled by the tighter step {}, which was due by then", Step::from_seconds(tighter))
+                        format!("covered by the tighter step {}, which was due by then", Step::from_seconds(tighter))
                     }
-                    None if was_seen_expired(&self.token) => {
-                        "nothing: the token was first seen already expired".to_owned()
+                    None if was_first_seen_expired(&self.token) => {
+                        "nothing: the token had expired when lapsed first saw it".to_owned()
                     }
                     None => {
-                        "nothing: not among the recipients when this step was planned; told from the next step on"
+                        "nothing: not a recipient when this step was planned; notified from the next step on"
                             .to_owned()
                     }
                 }
             }
-            Prospect::TooWide => untold(&self.token, step, prospect, self.now),
+            StepState::TooWide => no_notice_reason(&self.token, step, state, self.now),
         }
     }
 
-    /// What became of a notice.
-    fn fate(&self, notice: &NoticeRow, domain: &str) -> String {
-        let reason = notice.reason.as_deref().unwrap_or("no reason was given");
-        let message_id = rows::NoticeRow::stored(notice, domain)
+    fn notice_outcome(&self, notice: &NoticeRow, domain: &str) -> String {
+        let reason = notice.reason.as_deref().unwrap_or("no reason is recorded");
+        let message_id = rows::NoticeRow::from_stored(notice, domain)
             .ok()
             .and_then(|row| row.message_id);
         let message_id = message_id.map(|id| format!(" as {id}")).unwrap_or_default();
@@ -307,25 +322,25 @@ impl Case {
         };
         match state {
             NoticeState::Sent => {
-                let at = notice.sent_at.map(|at| self.when(at)).unwrap_or_default();
+                let at = notice.sent_at.map(|at| self.format_when(at)).unwrap_or_default();
                 format!("sent {at}{message_id}")
             }
             NoticeState::Planned if is_held(notice) => {
-                "held: its sweep planned more mails than [notify] max_per_sweep; `lapsed release` lets it go".to_owned()
+                "held: its sweep planned more mails than [notify] max_per_sweep; `lapsed release` sends it".to_owned()
             }
             NoticeState::Planned if notice.attempts > 0 => format!(
-                "put off until {} after {}: {reason}",
-                self.when(goes_at(notice)),
+                "deferred until {} after {}: {reason}",
+                self.format_when(send_time(notice)),
                 attempts(notice.attempts)
             ),
             NoticeState::Planned if notice.send_at <= self.now || notice.mail_id.is_some() => {
-                "planned and due: goes with the next sweep".to_owned()
+                "planned and due: the next sweep sends it".to_owned()
             }
-            NoticeState::Planned => format!("planned, goes {}", self.when(notice.send_at)),
+            NoticeState::Planned => format!("planned, to be sent {}", self.format_when(notice.send_at)),
             NoticeState::Sending => format!("being sent now{message_id}"),
             NoticeState::Unknown => format!(
-                "in doubt, it may have arrived{message_id}: {reason}; sent again {}",
-                self.when(goes_at(notice))
+                "unknown, it may have arrived{message_id}: {reason}; sent again {}",
+                self.format_when(send_time(notice))
             ),
             NoticeState::Failed => format!("failed: {reason}"),
             NoticeState::Cancelled => format!("cancelled: {reason}"),
@@ -333,22 +348,25 @@ impl Case {
         }
     }
 
-    /// Notices about anything but the configured steps of the present expiry.
-    fn write_others(&self, sheet: &mut Sheet, domain: &str) {
+    /// Notices that are not about a configured step of the current expiry.
+    fn write_other_notices(&self, sheet: &mut Sheet, domain: &str) {
         let steps: Vec<i64> = self
             .policy
             .steps
             .iter()
             .map(|step| step.seconds())
             .collect();
-        let is_present = |notice: &NoticeRow| {
-            self.token.expiry.at().is_some_and(|at| is_of(notice, at))
+        let is_shown_above = |notice: &NoticeRow| {
+            self.token
+                .expiry
+                .at()
+                .is_some_and(|at| is_about_expiry(notice, at))
                 && notice.step.is_some_and(|step| steps.contains(&step))
         };
         let others: Vec<_> = self
             .notices
             .iter()
-            .filter(|notice| !is_present(notice))
+            .filter(|notice| !is_shown_above(notice))
             .collect();
         if !others.is_empty() {
             sheet.title("Other notices");
@@ -359,37 +377,37 @@ impl Case {
                     format!(
                         "{} before {}",
                         Step::from_seconds(step),
-                        self.when(notice.generation)
+                        self.format_when(notice.generation)
                     )
                 }
                 None => notice.topic.clone(),
             };
-            sheet.say(&format!(
+            sheet.text_line(&format!(
                 "{about}, {}: {}",
                 notice.recipient,
-                self.fate(notice, domain)
+                self.notice_outcome(notice, domain)
             ));
         }
     }
 
-    fn of_present_expiry(&self) -> impl Iterator<Item = &NoticeRow> {
+    fn notices_of_current_expiry(&self) -> impl Iterator<Item = &NoticeRow> {
         let expires_at = self.token.expiry.at();
         self.notices
             .iter()
-            .filter(move |notice| expires_at.is_some_and(|at| is_of(notice, at)))
+            .filter(move |notice| expires_at.is_some_and(|at| is_about_expiry(notice, at)))
     }
 
-    /// When lapsed looks at the token next.
-    fn next(&self) -> String {
+    /// When lapsed processes the token next.
+    fn next_due_line(&self) -> String {
         match self.token.due_at {
-            Some(due_at) if due_at <= self.now => "The next sweep looks at it.".to_owned(),
-            Some(due_at) => format!("lapsed looks at it again {}.", self.when(due_at)),
-            None => "Nothing more is due, unless its source says something new.".to_owned(),
+            Some(due_at) if due_at <= self.now => "The next sweep processes it.".to_owned(),
+            Some(due_at) => format!("lapsed processes it again {}.", self.format_when(due_at)),
+            None => "Nothing more is due, unless its source reports a change.".to_owned(),
         }
     }
 
-    fn when(&self, at: DateTime<Utc>) -> String {
-        when(Instant(at), self.now)
+    fn format_when(&self, at: DateTime<Utc>) -> String {
+        format_when(Instant(at), self.now)
     }
 }
 

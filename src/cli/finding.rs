@@ -1,41 +1,40 @@
-//! `lapsed finding`: findings, listed and accepted for a time.
+//! `lapsed finding`: lists and acknowledges findings.
 
 use std::fmt::Write as _;
 use std::io::Write;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::{
-    Context, actor,
-    args::{Acknowledge, FindingCommand, FindingList},
-    exit::{Exit, Failure},
-    output::{Printer, rows::FindingRow, say},
-    pages::pages,
-    setup::{self, store_failure},
-};
+use super::args::{Acknowledge, FindingCommand, FindingList};
+use super::exit::{Exit, Failure};
+use super::output::rows::FindingRow;
+use super::output::{Printer, print_line};
+use super::pages::print_pages;
+use super::setup::{self, store_failure};
+use super::{Context, actor};
 use crate::domain::FindingState;
 use crate::store::{self, FindingFilter, Store, Tx};
 
-/// How many of several candidates are named.
-const NAMED: usize = 5;
+/// How many matches an ambiguous id lists.
+const MAX_LISTED_MATCHES: usize = 5;
 
 pub(super) async fn finding(context: &Context, args: FindingCommand) -> anyhow::Result<Exit> {
-    let config = setup::config(context)?;
-    let store = setup::store(&config).await?;
+    let config = setup::load_config(context)?;
+    let store = setup::open_store(&config).await?;
     let now = context.clock.now();
     match args {
         FindingCommand::List(args) => {
-            let mut printer = Printer::stdout(args.listing.format, now);
+            let mut printer = Printer::stdout(args.options.format, now);
             list(&store, &args, now, &mut printer).await?;
             printer.finish()?;
         }
-        FindingCommand::Acknowledge(args) => say(&acknowledge(&store, &args, now).await?)?,
+        FindingCommand::Acknowledge(args) => print_line(&acknowledge(&store, &args, now).await?)?,
     }
     store.close().await;
     Ok(Exit::Ok)
 }
 
-/// Lists the open findings, or all, the last found first.
+/// Lists the open findings, or all, latest first.
 pub(super) async fn list(
     store: &Store,
     args: &FindingList,
@@ -46,23 +45,23 @@ pub(super) async fn list(
         kind: args.kind,
         all: args.all,
     };
-    pages(
+    print_pages(
         printer,
-        args.listing.limit,
+        args.options.limit,
         async |last: Option<&store::FindingRow>, limit| {
             let before = last.map(|finding| finding.id);
             store
-                .read()
+                .begin_read()
                 .await?
                 .list_findings(filter, before, now, limit)
                 .await
         },
-        |finding| FindingRow::stored(finding.clone()),
+        |finding| FindingRow::from_stored(finding.clone()),
     )
     .await
 }
 
-/// Accepts a finding until the time given, and tells what comes of it.
+/// Acknowledges a finding and returns the message to print.
 pub(super) async fn acknowledge(
     store: &Store,
     args: &Acknowledge,
@@ -72,12 +71,12 @@ pub(super) async fn acknowledge(
     if args.until <= now {
         let error = anyhow::anyhow!("{until} has passed already");
         return Err(Failure::usage(error)
-            .hint("name a day to come with --until")
+            .hint("write a future day with --until")
             .into());
     }
     let mut tx = store.begin().await.map_err(store_failure)?;
-    let finding = named(&mut tx, &args.id, now).await?;
-    let what = format!(
+    let finding = find_finding(&mut tx, &args.id, now).await?;
+    let label = format!(
         "{} of {} (finding {})",
         finding.kind, finding.token_name, finding.id
     );
@@ -87,7 +86,7 @@ pub(super) async fn acknowledge(
             .await
             .map_err(store_failure)?;
     if !is_done {
-        let error = anyhow::anyhow!("{what} is resolved; there is nothing to accept");
+        let error = anyhow::anyhow!("{label} is resolved; there is nothing to acknowledge");
         return Err(Failure::failed(error)
             .hint("`lapsed finding list` shows the open ones")
             .into());
@@ -95,22 +94,26 @@ pub(super) async fn acknowledge(
     let subject = format!("finding {}", finding.id);
     let reason = format!("until {until}: {}", args.reason);
     let entry = ("finding.acknowledge", subject.as_str());
-    actor::audit(&mut tx, now, entry, Some(&reason)).await?;
+    actor::record_action(&mut tx, now, entry, Some(&reason)).await?;
     tx.commit().await.map_err(store_failure)?;
     Ok(format!(
-        "{what} is acknowledged until {until}\nThen it is open again, unless it is resolved by that time."
+        "{label} is acknowledged until {until}\nAfter that it opens again, unless it is resolved."
     ))
 }
 
-/// The one finding whose id begins so; an error says how to find or tell apart what was meant.
-async fn named(tx: &mut Tx, prefix: &str, now: DateTime<Utc>) -> anyhow::Result<store::FindingRow> {
-    let limit = i64::try_from(NAMED + 1).unwrap_or(i64::MAX);
+/// The finding whose id starts with `prefix`. The error says how to write an id that names one.
+async fn find_finding(
+    tx: &mut Tx,
+    prefix: &str,
+    now: DateTime<Utc>,
+) -> anyhow::Result<store::FindingRow> {
+    let limit = i64::try_from(MAX_LISTED_MATCHES + 1).unwrap_or(i64::MAX);
     let mut found = tx
-        .findings_matching(prefix, now, limit)
+        .find_findings_by_prefix(prefix, now, limit)
         .await
         .map_err(store_failure)?;
     if found.len() > 1 {
-        return Err(ambiguous(prefix, &found).into());
+        return Err(ambiguous_error(prefix, &found).into());
     }
     found.pop().ok_or_else(|| {
         let error = anyhow::anyhow!("no finding's id begins with {prefix}");
@@ -119,17 +122,16 @@ async fn named(tx: &mut Tx, prefix: &str, now: DateTime<Utc>) -> anyhow::Result<
     })
 }
 
-fn ambiguous(prefix: &str, found: &[store::FindingRow]) -> Failure {
+fn ambiguous_error(prefix: &str, found: &[store::FindingRow]) -> Failure {
     let mut text = format!("several findings' ids begin with {prefix}:");
-    for finding in found.iter().take(NAMED) {
-        // Writing to a string does not fail.
+    for finding in found.iter().take(MAX_LISTED_MATCHES) {
         let _ = write!(
             text,
             "\n  {}  {}  {}",
             finding.id, finding.kind, finding.token_name
         );
     }
-    if found.len() > NAMED {
+    if found.len() > MAX_LISTED_MATCHES {
         text.push_str("\n  and more");
     }
     Failure::failed(anyhow::anyhow!(text)).hint("give more digits")

@@ -1,8 +1,7 @@
-//! `lapsed forecast`: what will expire and who will be told when.
+//! `lapsed forecast`: what will expire, and who will be notified when.
 //!
-//! Tokens are read in order of expiry and their warnings printed in order of time. A warning comes at
-//! most the widest step before its token's expiry, so only the tokens of such a span are held in
-//! memory at a time, not all of the window.
+//! Tokens are read by expiry and their warnings printed by time. A warning comes at most the widest
+//! step before the expiry, so only the tokens of that span are in memory, not the whole window.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
@@ -10,33 +9,34 @@ use std::io::{self, Write};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{
-    Context,
-    args::Forecast,
-    exit::Exit,
-    output::{Printer, rows::ForecastRow, when::Instant},
-    setup::{self, store_failure},
-    steps::{goes_at, is_held, is_of},
+use super::Context;
+use super::args::Forecast;
+use super::exit::Exit;
+use super::output::Printer;
+use super::output::rows::ForecastRow;
+use super::output::when::Instant;
+use super::setup::{self, store_failure};
+use super::steps::{is_about_expiry, is_held, send_time};
+use crate::domain::{
+    AccountAdmins, Address, NoticeState, Policy, Step, Token, TokenId, forecast_notices,
 };
-use crate::domain::{Address, NoticeState, Policy, Step, Token, TokenId, ToldAdmins, foresee};
-use crate::engine::DEAD_FOR;
+use crate::engine::DEAD_ADDRESS_TTL;
 use crate::store::{self, NoticeRow, Store};
 
-/// Tokens to a page.
-const PAGE: i64 = 1000;
-/// How far a daily mail can lie before the step that it holds, with a change of the clock.
-const DIGEST_AHEAD: TimeDelta = TimeDelta::days(2);
+const PAGE_SIZE: i64 = 1000;
+/// How long before its step a warning can go out in the daily mail; allows for a clock change.
+const MAX_DIGEST_LEAD: TimeDelta = TimeDelta::days(2);
 
 pub(super) async fn forecast(context: &Context, args: Forecast) -> anyhow::Result<Exit> {
-    let config = setup::config(context)?;
-    let store = setup::store(&config).await?;
+    let config = setup::load_config(context)?;
+    let store = setup::open_store(&config).await?;
     let now = context.clock.now();
-    let mut printer = Printer::stdout(args.listing.format, now);
+    let mut printer = Printer::stdout(args.options.format, now);
     let window = Window {
         now,
         until: now + TimeDelta::days(i64::from(args.days)),
     };
-    let limit = args.listing.limit.unwrap_or(u64::MAX);
+    let limit = args.options.limit.unwrap_or(u64::MAX);
     let held = list(
         &store,
         &setup::policy(&config),
@@ -46,24 +46,23 @@ pub(super) async fn forecast(context: &Context, args: Forecast) -> anyhow::Resul
     .await?;
     printer.finish()?;
     if held > 0 {
-        // Nobody to read a remark is no reason to fail.
+        // A closed standard error is not a failure.
         let _ = writeln!(
             io::stderr(),
-            "not shown: {held} held notices; `lapsed release` lets them go"
+            "not shown: {held} held notices; `lapsed release` sends or discards them"
         );
     }
     store.close().await;
     Ok(Exit::Ok)
 }
 
-/// The time that is looked at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     pub(super) now: DateTime<Utc>,
     pub(super) until: DateTime<Utc>,
 }
 
-/// Prints up to `limit` rows in order of time; tells how many notices it met that are held.
+/// Prints up to `limit` rows by time, and returns how many held notices it skipped.
 pub(super) async fn list(
     store: &Store,
     policy: &Policy,
@@ -71,27 +70,27 @@ pub(super) async fn list(
     printer: &mut Printer<ForecastRow, impl Write, impl Write>,
 ) -> anyhow::Result<u64> {
     let until = window.until;
-    let lead = lead(policy);
-    let (mut waiting, mut left, mut held) = (Waiting::default(), limit, 0);
+    let lead = max_lead(policy);
+    let (mut pending, mut left, mut held) = (PendingRows::default(), limit, 0);
     let mut last: Option<Token> = None;
     while left > 0 {
-        let page = Page::read(store, window, until + lead, last.as_ref())
+        let page = Page::load(store, window, until + lead, last.as_ref())
             .await
             .map_err(store_failure)?;
         held += page.held;
         last = page.tokens.last().cloned();
         for token in &page.tokens {
-            waiting.extend(page.rows(token, policy, window));
+            pending.extend(page.rows(token, policy, window));
         }
-        // Whatever a later token brings comes no earlier than this.
+        // No later token has a warning before this time.
         let settled = last
             .as_ref()
             .and_then(|token| token.expiry.at())
             .map(|at| at - lead);
         while left > 0
-            && let Some(row) = waiting.pop_before(settled)
+            && let Some(row) = pending.pop_before(settled)
         {
-            printer.row(&row)?;
+            printer.print_row(&row)?;
             left -= 1;
         }
         if last.is_none() {
@@ -101,8 +100,8 @@ pub(super) async fn list(
     Ok(held)
 }
 
-/// How long before an expiry the first warning can come.
-fn lead(policy: &Policy) -> TimeDelta {
+/// How long before an expiry its first warning can be sent.
+fn max_lead(policy: &Policy) -> TimeDelta {
     let widest = policy
         .steps
         .iter()
@@ -110,21 +109,21 @@ fn lead(policy: &Policy) -> TimeDelta {
         .max()
         .unwrap_or_default();
     if policy.admin_digest.is_some() {
-        widest + DIGEST_AHEAD
+        widest + MAX_DIGEST_LEAD
     } else {
         widest
     }
 }
 
-/// Rows that others may have to go before.
+/// Rows that wait because an earlier row may still come.
 #[derive(Default)]
-struct Waiting {
+struct PendingRows {
     order: BinaryHeap<Reverse<(DateTime<Utc>, u64)>>,
     rows: HashMap<u64, ForecastRow>,
     count: u64,
 }
 
-impl Waiting {
+impl PendingRows {
     fn extend(&mut self, rows: impl IntoIterator<Item = ForecastRow>) {
         for row in rows {
             self.order.push(Reverse((row.at.0, self.count)));
@@ -133,7 +132,7 @@ impl Waiting {
         }
     }
 
-    /// The earliest row, if it lies before `settled`; without one, the earliest of all.
+    /// The earliest row if it is before `settled`; without `settled`, the earliest of all.
     fn pop_before(&mut self, settled: Option<DateTime<Utc>>) -> Option<ForecastRow> {
         let Reverse((at, _)) = self.order.peek()?;
         if settled.is_some_and(|settled| *at >= settled) {
@@ -144,35 +143,37 @@ impl Waiting {
     }
 }
 
-/// Tokens in order of expiry, with what decides who is told.
+/// Tokens by expiry, with what decides who is notified.
 struct Page {
     tokens: Vec<Token>,
     notices: HashMap<TokenId, Vec<NoticeRow>>,
     lost: HashSet<TokenId>,
     dead: HashMap<String, String>,
-    told: ToldAdmins,
+    account_admins: AccountAdmins,
     held: u64,
 }
 
 impl Page {
-    pub(super) async fn read(
+    pub(super) async fn load(
         store: &Store,
         window: Window,
         until: DateTime<Utc>,
         after: Option<&Token>,
     ) -> store::Result<Self> {
-        let mut tx = store.read().await?;
-        let tokens = tx.expiring(window.now, until, after, PAGE).await?;
+        let mut tx = store.begin_read().await?;
+        let tokens = tx
+            .list_expiring_tokens(window.now, until, after, PAGE_SIZE)
+            .await?;
         let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
-        let lost = tx.lost_access(&ids).await?;
-        let told = tx.told_admins(&tokens).await?;
+        let lost = tx.find_lost_access(&ids).await?;
+        let account_admins = tx.load_account_admins(&tokens).await?;
         let dead = tx
-            .dead_addresses(window.now - DEAD_FOR)
+            .load_dead_addresses(window.now - DEAD_ADDRESS_TTL)
             .await?
             .into_iter()
             .collect();
         let (mut notices, mut held) = (HashMap::<_, Vec<_>>::new(), 0);
-        for notice in tx.notices_about(&ids).await? {
+        for notice in tx.list_notices_of_tokens(&ids).await? {
             held += u64::from(is_held(&notice));
             if let (Some(id), false) = (notice.token_id, is_held(&notice)) {
                 notices.entry(TokenId(id)).or_default().push(notice);
@@ -183,33 +184,35 @@ impl Page {
             notices,
             lost,
             dead,
-            told,
+            account_admins,
             held,
         })
     }
 
-    /// What will be sent about a token in the window; where that is nothing any more, its expiry.
+    /// The warnings about a token in the window, or its expiry if there are none.
     fn rows(&self, token: &Token, policy: &Policy, window: Window) -> Vec<ForecastRow> {
         let Some(expires_at) = token.expiry.at() else {
             return Vec::new();
         };
-        let mut told: BTreeMap<(DateTime<Utc>, Step), Vec<Address>> = BTreeMap::new();
-        for (at, step, recipient) in self.owed(token, expires_at) {
-            told.entry((at.max(window.now), step))
+        let mut warnings: BTreeMap<(DateTime<Utc>, Step), Vec<Address>> = BTreeMap::new();
+        for (at, step, recipient) in self.unsent_warnings(token, expires_at) {
+            warnings
+                .entry((at.max(window.now), step))
                 .or_default()
                 .push(recipient);
         }
         let lost = self.lost.contains(&token.id);
-        let recipients = policy.recipients(token, &self.told, lost, &|address| {
+        let recipients = policy.recipients(token, &self.account_admins, lost, &|address| {
             self.dead.contains_key(address.key())
         });
-        for foreseen in foresee(token, &recipients, policy, window.now) {
+        for foreseen in forecast_notices(token, &recipients, policy, window.now) {
             let (step, at, recipient) = match foreseen {
                 Ok(notice) => (notice.step, notice.send_at, Some(notice.recipient)),
                 Err((step, at)) => (Some(step), at, None),
             };
             let step = step.unwrap_or(Step::ZERO);
-            told.entry((at.max(window.now), step))
+            warnings
+                .entry((at.max(window.now), step))
                 .or_default()
                 .extend(recipient);
         }
@@ -222,8 +225,10 @@ impl Page {
             step,
             recipients,
         };
-        let told = told.into_iter().filter(|((at, _), _)| *at <= window.until);
-        let mut rows: Vec<_> = told
+        let warnings = warnings
+            .into_iter()
+            .filter(|((at, _), _)| *at <= window.until);
+        let mut rows: Vec<_> = warnings
             .map(|((at, step), to)| row(at, Some(step), to))
             .collect();
         if rows.is_empty() && expires_at <= window.until {
@@ -232,8 +237,8 @@ impl Page {
         rows
     }
 
-    /// The warnings of the present expiry that are planned and not sent.
-    fn owed(
+    /// The warnings of the current expiry that are planned and not sent.
+    fn unsent_warnings(
         &self,
         token: &Token,
         expires_at: DateTime<Utc>,
@@ -241,11 +246,12 @@ impl Page {
         let notices = self.notices.get(&token.id).into_iter().flatten();
         let unsent = [NoticeState::Planned, NoticeState::Unknown];
         let unsent = notices.filter(move |notice| {
-            is_of(notice, expires_at) && unsent.iter().any(|state| state.as_str() == notice.state)
+            is_about_expiry(notice, expires_at)
+                && unsent.iter().any(|state| state.as_str() == notice.state)
         });
         unsent.filter_map(|notice| {
             let step = Step::from_seconds(notice.step?);
-            Some((goes_at(notice), step, notice.recipient.parse().ok()?))
+            Some((send_time(notice), step, notice.recipient.parse().ok()?))
         })
     }
 }

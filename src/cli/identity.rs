@@ -1,56 +1,54 @@
-//! `lapsed identity`: people, listed, shown, counted, and bound anew.
-
-mod coverage;
+//! `lapsed identity`: lists, shows, counts and rebinds people.
 
 use std::io::{self, Write};
 
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Context, actor,
-    args::{IdentityCommand, IdentityList, IdentityRebind},
-    directory,
-    exit::{Exit, Failure},
-    freshness::Freshness,
-    output::{
-        Printer, View,
-        rows::{IdentityDetail, IdentityRow, TokenRow, WorstStatus},
-        say, show,
-        when::{Instant, when},
-    },
-    pages::pages,
-    setup::{self, engine_failure, store_failure},
+use super::args::{IdentityCommand, IdentityCoverage, IdentityList, IdentityRebind};
+use super::exit::{Exit, Failure};
+use super::freshness::Freshness;
+use super::output::rows::{
+    CoverageRow, CoveredRow, IdentityDetail, IdentityRow, TokenRow, WorstStatus,
 };
-#[cfg(test)]
-pub(super) use coverage::counts;
-
+use super::output::when::{Instant, format_when};
+use super::output::{Printer, View, print_line, print_one};
+use super::pages::print_pages;
+use super::setup::{self, engine_failure, store_failure};
+use super::{Context, actor, directory};
 use crate::config::Config;
-use crate::domain::{Address, IdentityStatus};
-use crate::engine::Unbound;
+use crate::domain::{Address, Cover, IdentityStatus, Issuers};
+use crate::engine::{self, UnbindOutcome};
 use crate::store::{self, IdentityFilter, Store, TokenFilter};
 
-/// More directories than anybody has, and rows to a page of tokens.
-const PAGE: i64 = 1000;
+/// Rows per page of tokens; also more directories than any installation has.
+const PAGE_SIZE: i64 = 1000;
 
 pub(super) async fn identity(context: &Context, args: IdentityCommand) -> anyhow::Result<Exit> {
-    let config = setup::config(context)?;
+    let config = setup::load_config(context)?;
     let now = context.clock.now();
     match args {
         IdentityCommand::List(args) => {
-            let store = setup::store(&config).await?;
-            let mut printer = Printer::stdout(args.listing.format, now);
-            list(&store, &Freshness::of(&config), &args, now, &mut printer).await?;
+            let store = setup::open_store(&config).await?;
+            let mut printer = Printer::stdout(args.options.format, now);
+            list(
+                &store,
+                &Freshness::from_config(&config),
+                &args,
+                now,
+                &mut printer,
+            )
+            .await?;
             printer.finish()?;
             store.close().await;
         }
         IdentityCommand::Show(args) => {
-            let store = setup::store(&config).await?;
-            let detail = detail(&store, &config, &args.email, now).await?;
+            let store = setup::open_store(&config).await?;
+            let detail = load_detail(&store, &config, &args.email, now).await?;
             let keys = IdentityDetail::KEYS;
-            show(
-                args.shown.format,
-                View::of_stdout(now),
+            print_one(
+                args.options.format,
+                View::for_stdout(now),
                 io::stdout(),
                 (&detail, keys),
                 |sheet| {
@@ -60,8 +58,8 @@ pub(super) async fn identity(context: &Context, args: IdentityCommand) -> anyhow
             store.close().await;
         }
         IdentityCommand::Coverage(args) => {
-            let store = setup::store(&config).await?;
-            coverage::coverage(&store, &config, &args, now).await?;
+            let store = setup::open_store(&config).await?;
+            print_coverage(&store, &config, &args, now).await?;
             store.close().await;
         }
         IdentityCommand::Rebind(args) => return rebind(context, &config, &args).await,
@@ -69,7 +67,7 @@ pub(super) async fn identity(context: &Context, args: IdentityCommand) -> anyhow
     Ok(Exit::Ok)
 }
 
-/// Lists people in order of directory and address.
+/// Lists people by directory and address.
 pub(super) async fn list(
     store: &Store,
     freshness: &Freshness,
@@ -81,72 +79,76 @@ pub(super) async fn list(
         status: args.status,
         directory: args.directory.clone(),
         email_key: None,
-        stale: freshness.stale_in(store, now).await?,
+        stale: freshness.load_stale(store, now).await?,
     };
-    pages(
+    print_pages(
         printer,
-        args.listing.limit,
+        args.options.limit,
         async |last: Option<&(store::IdentityRow, i64)>, limit| {
             let after = last.map(|(row, _)| row);
             store
-                .read()
+                .begin_read()
                 .await?
                 .list_identities(&filter, after, now, limit)
                 .await
         },
-        |(row, tokens)| IdentityRow::stored(row, *tokens),
+        |(row, tokens)| IdentityRow::from_stored(row, *tokens),
     )
     .await
 }
 
-/// What every directory says of one person, and the person's tokens.
-pub(super) async fn detail(
+/// What each directory reports about one person, and the person's tokens.
+pub(super) async fn load_detail(
     store: &Store,
     config: &Config,
     email: &Address,
     now: DateTime<Utc>,
 ) -> anyhow::Result<IdentityDetail> {
-    let stale = Freshness::of(config).stale_in(store, now).await?;
-    let mut tx = store.read().await.map_err(store_failure)?;
+    let stale = Freshness::from_config(config)
+        .load_stale(store, now)
+        .await?;
+    let mut tx = store.begin_read().await.map_err(store_failure)?;
     let filter = IdentityFilter {
         email_key: Some(email.key().to_owned()),
         stale,
         ..IdentityFilter::default()
     };
     let rows = tx
-        .list_identities(&filter, None, now, PAGE)
+        .list_identities(&filter, None, now, PAGE_SIZE)
         .await
         .map_err(store_failure)?;
     drop(tx);
-    let tokens = tokens(store, email, now).await?;
+    let tokens = load_tokens(store, email, now).await?;
     if rows.is_empty() && tokens.is_empty() {
-        let error = anyhow::anyhow!("no directory knows {email}, and no token was issued by them");
+        let error = anyhow::anyhow!("no directory knows {email}, and they have issued no token");
         let hint = "`lapsed identity list` shows the people that directories know";
         return Err(Failure::failed(error).hint(hint).into());
     }
     let directories: Result<Vec<_>, _> = rows
         .iter()
-        .map(|(row, count)| IdentityRow::stored(row, *count))
+        .map(|(row, count)| IdentityRow::from_stored(row, *count))
         .collect();
     let directories = directories.map_err(store_failure)?;
-    let believed = directories.iter().map(|row| believed(row, config, now));
+    let confirmations = directories
+        .iter()
+        .map(|row| confirmation_text(row, config, now));
     let tokens: Result<Vec<_>, _> = tokens
         .iter()
-        .map(|view| TokenRow::listed(view, now))
+        .map(|view| TokenRow::from_view(view, now))
         .collect();
     Ok(IdentityDetail {
         email: email.clone(),
         name: rows.into_iter().find_map(|(row, _)| row.name),
         mode: config.issuers.mode(email.key()),
-        address: config.issuers.at_directories(email.key()).to_owned(),
-        believed: believed.collect(),
-        worst: WorstStatus::of(&directories),
+        address: config.issuers.directory_address(email.key()).to_owned(),
+        confirmations: confirmations.collect(),
+        worst: WorstStatus::from_rows(&directories),
         directories,
         tokens: tokens.map_err(store_failure)?,
     })
 }
 
-async fn tokens(
+async fn load_tokens(
     store: &Store,
     email: &Address,
     now: DateTime<Utc>,
@@ -155,12 +157,12 @@ async fn tokens(
         issuer_key: Some(email.key().to_owned()),
         ..TokenFilter::default()
     };
-    let mut tx = store.read().await.map_err(store_failure)?;
+    let mut tx = store.begin_read().await.map_err(store_failure)?;
     let mut tokens: Vec<store::TokenView> = Vec::new();
     loop {
         let after = tokens.last().map(|view| view.token.clone());
         let page = tx
-            .list_tokens(&filter, after.as_ref(), now, PAGE)
+            .list_tokens(&filter, after.as_ref(), now, PAGE_SIZE)
             .await
             .map_err(store_failure)?;
         if page.is_empty() {
@@ -170,60 +172,147 @@ async fn tokens(
     }
 }
 
-/// When a loss that awaits its confirmation is believed, in words.
-fn believed(row: &IdentityRow, config: &Config, now: DateTime<Utc>) -> Option<String> {
+/// When a loss that awaits confirmation will be accepted, as a text.
+fn confirmation_text(row: &IdentityRow, config: &Config, now: DateTime<Utc>) -> Option<String> {
     let candidate = row.candidate?;
     if row.reason.as_deref() == Some("rejected") {
-        return Some("never: an operator refused it".to_owned());
+        return Some("never: an operator rejected it".to_owned());
     }
     let mut directories = config.directories.iter();
     let grace = directories
-        .find(|it| it.name == row.directory)?
+        .find(|directory| directory.name == row.directory)?
         .absence_grace;
-    let from = match candidate {
+    let earliest = match candidate {
         IdentityStatus::Deleted => row.candidate_since.map(|since| since.0 + grace),
         _ => None,
     };
-    Some(match from.filter(|from| *from > now) {
-        Some(from) => format!(
-            "at the first reading from {} on that still says so",
-            when(Instant(from), now)
+    Some(match earliest.filter(|at| *at > now) {
+        Some(at) => format!(
+            "by the first sync after {} that still reports it",
+            format_when(Instant(at), now)
         ),
-        None => "at the next reading, if it still says so".to_owned(),
+        None => "by the next sync, if it still reports it".to_owned(),
     })
 }
 
-/// Has the next reading bind a person anew.
+/// Removes the binding of a person, so that the next sync binds them again.
 async fn rebind(context: &Context, config: &Config, args: &IdentityRebind) -> anyhow::Result<Exit> {
-    let _log = setup::log(context, config)?;
+    let _log = setup::start_log(context, config)?;
     let (name, email) = (args.directory.as_str(), &args.email);
-    directory::named(config, name)?;
-    let store = setup::store(config).await?;
-    let engine = setup::engine(context, config, store, setup::post_for_dry_run(config)?)?;
+    directory::find_configured(config, name)?;
+    let store = setup::open_store(config).await?;
+    let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
     let stop = CancellationToken::new();
-    let done = engine.unbind((name, email), &actor::name(), &stop).await;
+    let done = engine
+        .unbind_identity(name, email, &actor::name(), &stop)
+        .await;
     engine.store.close().await;
     let done = done.map_err(engine_failure)?;
     match done {
-        Unbound::Done => {
-            say(&format!(
-                "{email} is bound to no account of {name} any more; the next reading binds them to the one that has \
-                 the address by then (`lapsed directory sync {name}` does so now)"
+        UnbindOutcome::Done => {
+            print_line(&format!(
+                "{email} is no longer bound to an account of {name}; the next sync binds them to the account that has \
+                 the address then (`lapsed directory sync {name}` does so now)"
             ))?;
             Ok(Exit::Ok)
         }
-        Unbound::Busy => {
-            anstream::eprintln!("a sweep is at work; nothing was done, try again in a moment");
+        UnbindOutcome::Busy => {
+            anstream::eprintln!(
+                "another sweep is running; nothing was done, try again in a moment"
+            );
             Ok(Exit::TempFail)
         }
-        Unbound::Nobody => {
-            let error = anyhow::anyhow!("the directory {name} knows nobody by {email}");
-            let hint = "`lapsed identity show EMAIL` shows which directories do";
+        UnbindOutcome::NotFound => {
+            let error = anyhow::anyhow!("the directory {name} does not know {email}");
+            let hint = "`lapsed identity show EMAIL` shows which directories know a person";
             Err(Failure::failed(error).hint(hint).into())
         }
-        Unbound::Needless(why) => {
-            let error = anyhow::anyhow!("{email} is not bound anew at {name}: {why}");
+        UnbindOutcome::NotNeeded(why) => {
+            let error = anyhow::anyhow!("{email} cannot be bound again at {name}: {why}");
             Err(Failure::failed(error).into())
         }
     }
+}
+
+async fn print_coverage(
+    store: &Store,
+    config: &Config,
+    args: &IdentityCoverage,
+    now: DateTime<Utc>,
+) -> anyhow::Result<()> {
+    let freshness = Freshness::from_config(config);
+    let limit = args.options.max_rows();
+    if let Some(of) = args.of {
+        let mut printer = Printer::stdout(args.options.format, now);
+        let issuers = load_covers(store, &config.issuers, &freshness, now).await?;
+        let shown = issuers.iter().filter(|(_, cover)| *cover == of);
+        for (email, cover) in shown.take(limit) {
+            printer.print_row(&CoveredRow {
+                email: email.clone(),
+                cover: cover.group(),
+                reason: reason(*cover),
+            })?;
+        }
+        printer.finish()?;
+    } else {
+        let mut printer = Printer::stdout(args.options.format, now);
+        let rows = coverage_rows(store, &config.issuers, &freshness, now).await?;
+        for row in rows.iter().take(limit) {
+            printer.print_row(row)?;
+        }
+        printer.finish()?;
+    }
+    Ok(())
+}
+
+/// Every issuer of working tokens with their coverage.
+async fn load_covers(
+    store: &Store,
+    issuers: &Issuers,
+    freshness: &Freshness,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<(String, Cover)>> {
+    let stale = freshness.load_stale(store, now).await?;
+    let mut tx = store.begin_read().await.map_err(store_failure)?;
+    let covers = engine::issuer_covers(&mut tx, issuers, (&freshness.names(), &stale), now).await;
+    Ok(covers.map_err(store_failure)?)
+}
+
+/// A row for each kind of coverage that occurs; active and lost always have one.
+pub(super) async fn coverage_rows(
+    store: &Store,
+    issuers: &Issuers,
+    freshness: &Freshness,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<CoverageRow>> {
+    let coverage = engine::count_covers(&load_covers(store, issuers, freshness, now).await?);
+    let mut tx = store.begin_read().await.map_err(store_failure)?;
+    let without = tx
+        .count_tokens_without_issuer(now)
+        .await
+        .map_err(store_failure)?;
+    drop(tx);
+    let row = |cover: &Cover| {
+        let count = coverage.get(cover).copied().unwrap_or_default();
+        let is_shown = count > 0 || matches!(cover, Cover::Active | Cover::Lost);
+        is_shown.then(|| CoverageRow {
+            cover: cover.group(),
+            reason: reason(*cover),
+            count,
+            command: format!("lapsed identity coverage --of {cover}"),
+        })
+    };
+    let mut rows: Vec<CoverageRow> = Cover::ALL.iter().filter_map(row).collect();
+    rows.push(CoverageRow {
+        cover: "no_issuer",
+        reason: None,
+        count: u64::try_from(without).unwrap_or_default(),
+        command: "lapsed token list --no-issuer".to_owned(),
+    });
+    Ok(rows)
+}
+
+/// Why an issuer is unknown or not covered.
+fn reason(cover: Cover) -> Option<&'static str> {
+    (!matches!(cover, Cover::Active | Cover::Lost)).then(|| cover.as_str())
 }

@@ -1,4 +1,4 @@
-//! `lapsed import`: tokens from a file into the built-in store.
+//! `lapsed import`: imports tokens from a file.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -10,41 +10,41 @@ use super::args::{Import, Input};
 use super::exit::{Exit, Failure};
 use super::progress::Progress;
 use super::{Context, setup};
-use crate::engine::{self, ImportCounts, Mode};
-use crate::sources::tokens::{self, Watch};
-use crate::sources::{Listing, Refusal};
+use crate::engine::{self, ImportCounts, ImportMode};
+use crate::sources::tokens::{self, ReadCallbacks};
+use crate::sources::{Listing, RefusedRow};
 use crate::store;
 
 pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Exit> {
-    let config = setup::config(context)?;
-    check_source(&config, &args.source)?;
+    let config = setup::load_config(context)?;
+    check_source_name(&config, &args.source)?;
     if config
         .sources
         .iter()
         .any(|source| source.name == args.source)
     {
         anstream::eprintln!(
-            "warning: {} is a [[source]]: what it does not list itself is marked gone at the next sweep",
+            "warning: {} is a [[source]]: the next sweep marks tokens as gone that it does not list itself",
             args.source
         );
     }
     let (file, rejects) = (args.file.clone(), args.rejects.clone());
-    // Reading comes first: a file that makes no sense must not leave a store behind.
-    let listing = tokio::task::spawn_blocking(move || read(&file, rejects)).await??;
+    // Read the file first: a bad file must not leave a new store behind.
+    let listing = tokio::task::spawn_blocking(move || read_file(&file, rejects)).await??;
     let mode = if args.dry_run {
-        Mode::DryRun
+        ImportMode::DryRun
     } else {
-        Mode::Write
+        ImportMode::Write
     };
     let (store, scratch) = match mode {
-        Mode::Write => (setup::store(&config).await?, None),
-        Mode::DryRun => setup::store_to_look_at(&config).await?,
+        ImportMode::Write => (setup::open_store(&config).await?, None),
+        ImportMode::DryRun => setup::open_store_for_dry_run(&config).await?,
     };
-    let refusals = listing.refusals.clone();
+    let refused = listing.refusals.clone();
     let bar = Arc::new(Progress::rows(Some(listing.count)));
-    let shown = Arc::clone(&bar);
+    let import_bar = Arc::clone(&bar);
     let (policy, clock) = (setup::policy(&config), &context.clock);
-    let into = engine::Into {
+    let target = engine::ImportTarget {
         store: &store,
         policy: &policy,
         clock,
@@ -52,8 +52,8 @@ pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Ex
         mode,
     };
     let mut done = 0;
-    let counts = engine::import(into, listing, move |rows| {
-        shown.advance(rows - done);
+    let counts = engine::import(target, listing, move |rows| {
+        import_bar.advance(rows - done);
         done = rows;
     })
     .await
@@ -61,19 +61,19 @@ pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Ex
     drop(bar);
     store.close().await;
     drop(scratch);
-    for refusal in &refusals.shown {
+    for row in &refused.shown {
         anstream::eprintln!(
             "refused: {}",
-            super::output::text::clean_lines(&refusal.to_string())
+            super::output::text::clean_lines(&row.to_string())
         );
     }
-    let unseen = refusals.count - refusals.shown.len() as u64;
-    if unseen > 0 {
+    let omitted = refused.count - refused.shown.len() as u64;
+    if omitted > 0 {
         anstream::eprintln!(
-            "refused: {unseen} more rows; `--rejects FILE` writes all of them down"
+            "refused: {omitted} more rows; `--rejects FILE` writes all of them to a file"
         );
     }
-    anstream::println!("{}", sentence(counts, mode));
+    anstream::println!("{}", summary(counts, mode));
     Ok(if counts.refused > 0 {
         Exit::Failed
     } else {
@@ -81,8 +81,7 @@ pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Ex
     })
 }
 
-/// Only the built-in source and configured ones have a name; another is most likely a slip.
-fn check_source(config: &crate::config::Config, name: &str) -> anyhow::Result<()> {
+fn check_source_name(config: &crate::config::Config, name: &str) -> anyhow::Result<()> {
     let is_known = name == engine::LOCAL || config.sources.iter().any(|source| source.name == name);
     let is_name = !name.is_empty()
         && name.len() <= 64
@@ -98,8 +97,8 @@ fn check_source(config: &crate::config::Config, name: &str) -> anyhow::Result<()
         .into())
 }
 
-/// Reads the whole file, with a bar over its bytes.
-fn read(file: &Input, rejects: Option<PathBuf>) -> anyhow::Result<Listing> {
+/// Reads the whole file and shows a progress bar.
+fn read_file(file: &Input, rejects: Option<PathBuf>) -> anyhow::Result<Listing> {
     let (input, size) = match file {
         Input::Stdin => (tokens::Input::Stdin, None),
         Input::File(path) => {
@@ -113,21 +112,21 @@ fn read(file: &Input, rejects: Option<PathBuf>) -> anyhow::Result<Listing> {
     let mut progress = |at: tokens::Progress| {
         bar.advance(at.bytes - last);
         last = at.bytes;
-        bar.rows_so_far(at.rows);
+        bar.show_rows(at.rows);
     };
     let mut failure = None;
-    let mut refused = |refusal: &Refusal| {
+    let mut refused = |refusal: &RefusedRow| {
         if let Some(rejects) = &mut rejected
             && let Err(error) = rejects.write(refusal)
         {
             failure.get_or_insert(error);
         }
     };
-    let mut watch = Watch {
-        progress: Some(&mut progress),
-        refused: Some(&mut refused),
+    let mut callbacks = ReadCallbacks {
+        on_progress: Some(&mut progress),
+        on_refused: Some(&mut refused),
     };
-    let listing = tokens::read(&[input], &mut watch).map_err(Failure::failed)?;
+    let listing = tokens::read_files(&[input], &mut callbacks).map_err(Failure::failed)?;
     if let Some(error) = failure {
         return Err(error).context("cannot write the file of refused rows");
     }
@@ -139,7 +138,7 @@ fn read(file: &Input, rejects: Option<PathBuf>) -> anyhow::Result<Listing> {
     Ok(listing)
 }
 
-/// The file that every refused row is written down in.
+/// The file for all refused rows.
 struct Rejects(csv::Writer<File>);
 
 impl Rejects {
@@ -151,7 +150,7 @@ impl Rejects {
         Ok(Self(writer))
     }
 
-    fn write(&mut self, refusal: &Refusal) -> Result<(), csv::Error> {
+    fn write(&mut self, refusal: &RefusedRow) -> Result<(), csv::Error> {
         self.0
             .write_record([&refusal.file, &refusal.line.to_string(), &refusal.reason])
     }
@@ -161,15 +160,15 @@ impl Rejects {
     }
 }
 
-fn sentence(counts: ImportCounts, mode: Mode) -> String {
+fn summary(counts: ImportCounts, mode: ImportMode) -> String {
     let ImportCounts {
         new,
         changed,
         unchanged,
         refused,
     } = counts;
-    let would = if mode == Mode::DryRun {
-        "would take in: "
+    let would = if mode == ImportMode::DryRun {
+        "would import: "
     } else {
         ""
     };

@@ -1,20 +1,21 @@
-//! From what somebody types for a token to the token.
+//! Finds the token that a reference on the command line names.
 
 use std::fmt::Write as _;
 
-use super::{exit::Failure, setup::store_failure};
+use super::exit::Failure;
+use super::setup::store_failure;
 use crate::domain::{Token, TokenId, TokenRef};
 use crate::store::Tx;
 
-/// How many of several candidates are named.
-const NAMED: usize = 5;
+/// How many matches an ambiguous reference lists.
+const MAX_LISTED_MATCHES: usize = 5;
 
-/// The one token that `reference` names; an error says how to find or tell apart what it meant.
-pub(super) async fn token(tx: &mut Tx, reference: &TokenRef) -> anyhow::Result<Token> {
+/// The token that `reference` names. The error says how to write a reference that names one.
+pub(super) async fn find_token(tx: &mut Tx, reference: &TokenRef) -> anyhow::Result<Token> {
     match reference {
         TokenRef::External(source, external_id) => {
-            let id = TokenId::of(source, external_id);
-            let found = tx.tokens_by_id(&[id]).await.map_err(store_failure)?;
+            let id = TokenId::new(source, external_id);
+            let found = tx.load_tokens(&[id]).await.map_err(store_failure)?;
             found.into_iter().next().ok_or_else(|| {
                 let error = anyhow::anyhow!("source {source:?} has no token {external_id:?}");
                 let hint = "`lapsed token list --format csv` shows the source and external id of every token";
@@ -22,16 +23,16 @@ pub(super) async fn token(tx: &mut Tx, reference: &TokenRef) -> anyhow::Result<T
             })
         }
         TokenRef::Prefix(prefix) => {
-            let limit = i64::try_from(NAMED + 1).unwrap_or(i64::MAX);
+            let limit = i64::try_from(MAX_LISTED_MATCHES + 1).unwrap_or(i64::MAX);
             let mut found = tx
-                .tokens_matching(prefix, limit)
+                .find_tokens_by_prefix(prefix, limit)
                 .await
                 .map_err(store_failure)?;
             match (found.pop(), found.is_empty()) {
                 (Some(only), true) => Ok(only),
                 (Some(last), false) => {
                     found.push(last);
-                    Err(ambiguous(prefix, &found).into())
+                    Err(ambiguous_error(prefix, &found).into())
                 }
                 (None, _) => {
                     let error = anyhow::anyhow!("no token's id begins with {prefix}");
@@ -43,10 +44,9 @@ pub(super) async fn token(tx: &mut Tx, reference: &TokenRef) -> anyhow::Result<T
     }
 }
 
-fn ambiguous(prefix: &str, found: &[Token]) -> Failure {
+fn ambiguous_error(prefix: &str, found: &[Token]) -> Failure {
     let mut text = format!("several tokens' ids begin with {prefix}:");
-    for token in found.iter().take(NAMED) {
-        // Writing to a string does not fail.
+    for token in found.iter().take(MAX_LISTED_MATCHES) {
         let _ = write!(
             text,
             "\n  {}  {}/{}  {}",
@@ -56,7 +56,7 @@ fn ambiguous(prefix: &str, found: &[Token]) -> Failure {
             token.label()
         );
     }
-    if found.len() > NAMED {
+    if found.len() > MAX_LISTED_MATCHES {
         text.push_str("\n  and more");
     }
     Failure::failed(anyhow::anyhow!(text)).hint("give more digits, or SOURCE/EXTERNAL_ID")

@@ -1,18 +1,16 @@
-//! `lapsed man`: the manual, made from the same tree as the help.
+//! `lapsed man`: the manual pages, generated from the help.
 
 use std::{fs, io};
 
 use anyhow::Context as _;
 use clap_mangen::Man as Page;
 
-use super::{
-    args::{Man, command},
-    exit::Exit,
-    output::Error,
-};
+use super::args::{Man, command};
+use super::exit::Exit;
+use super::output::Error;
 
 pub(super) fn man(args: &Man) -> anyhow::Result<Exit> {
-    // The terminal's colours have no place in a manual.
+    // A manual page must not have the colors of the terminal.
     let command = command().styles(clap::builder::Styles::plain());
     if let Some(dir) = &args.out {
         let failed = || format!("cannot write the manual to {}", dir.display());
@@ -26,18 +24,18 @@ pub(super) fn man(args: &Man) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Writes the page of the command, then those of all below it.
+/// Writes the page of the command and the pages of its subcommands.
 fn write_pages(command: clap::Command, out: &mut Vec<u8>) -> io::Result<()> {
     let mut command = command.disable_help_subcommand(true);
     command.build();
-    write_built(&command, out)
+    write_built_pages(&command, out)
 }
 
-fn write_built(command: &clap::Command, out: &mut Vec<u8>) -> io::Result<()> {
+fn write_built_pages(command: &clap::Command, out: &mut Vec<u8>) -> io::Result<()> {
     Page::new(command.clone()).render(out)?;
     command
         .get_subcommands()
-        .try_for_each(|sub| write_built(sub, out))
+        .try_for_each(|sub| write_built_pages(sub, out))
 }
 
 #[cfg(test)]

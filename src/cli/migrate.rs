@@ -1,24 +1,22 @@
-//! `lapsed migrate`: the store, created or brought up to date.
+//! `lapsed migrate`: creates or migrates the store.
 
 use secrecy::ExposeSecret;
 
-use super::{
-    Context,
-    exit::Exit,
-    output::say,
-    setup::{self, store_failure},
-};
+use super::Context;
+use super::exit::Exit;
+use super::output::print_line;
+use super::setup::{self, store_failure};
 use crate::store::{Access, Store, Versions};
 
 pub(super) async fn migrate(context: &Context) -> anyhow::Result<Exit> {
-    let config = setup::config(context)?;
-    say(&bring_up_to_date(config.store.url.expose_secret()).await?)?;
+    let config = setup::load_config(context)?;
+    print_line(&create_or_migrate(config.store.url.expose_secret()).await?)?;
     Ok(Exit::Ok)
 }
 
-/// Makes the store, even where `[store] create` forbids it to other commands, or brings it up to
-/// this version; tells which.
-pub(super) async fn bring_up_to_date(url: &str) -> anyhow::Result<String> {
+/// Creates the store, even if `[store] create` is false, or migrates it to this version.
+/// Returns the message to print.
+pub(super) async fn create_or_migrate(url: &str) -> anyhow::Result<String> {
     let (store, versions) = Store::open_versioned(url, Access::Create)
         .await
         .map_err(store_failure)?;

@@ -1,23 +1,21 @@
-//! `lapsed notice`: notices, listed.
+//! `lapsed notice`: lists notices.
 
 use std::io::Write;
 
-use super::{
-    Context,
-    args::{NoticeCommand, NoticeList},
-    exit::Exit,
-    lookup,
-    output::{Printer, rows::NoticeRow},
-    pages::pages,
-    setup::{self, store_failure},
-};
+use super::args::{NoticeCommand, NoticeList};
+use super::exit::Exit;
+use super::output::Printer;
+use super::output::rows::NoticeRow;
+use super::pages::print_pages;
+use super::setup::{self, store_failure};
+use super::{Context, lookup};
 use crate::store::{self, NoticeFilter, Store};
 
 pub(super) async fn notice(context: &Context, args: NoticeCommand) -> anyhow::Result<Exit> {
     let NoticeCommand::List(args) = args;
-    let config = setup::config(context)?;
-    let store = setup::store(&config).await?;
-    let mut printer = Printer::stdout(args.listing.format, context.clock.now());
+    let config = setup::load_config(context)?;
+    let store = setup::open_store(&config).await?;
+    let mut printer = Printer::stdout(args.options.format, context.clock.now());
     list(
         &store,
         &args,
@@ -30,7 +28,7 @@ pub(super) async fn notice(context: &Context, args: NoticeCommand) -> anyhow::Re
     Ok(Exit::Ok)
 }
 
-/// Lists what the filters let through, the latest planned first.
+/// Lists the notices that match the filters, the latest planned first.
 pub(super) async fn list(
     store: &Store,
     args: &NoticeList,
@@ -39,8 +37,8 @@ pub(super) async fn list(
 ) -> anyhow::Result<()> {
     let token = match &args.token {
         Some(reference) => {
-            let mut tx = store.read().await.map_err(store_failure)?;
-            Some(lookup::token(&mut tx, reference).await?.id)
+            let mut tx = store.begin_read().await.map_err(store_failure)?;
+            Some(lookup::find_token(&mut tx, reference).await?.id)
         }
         None => None,
     };
@@ -52,18 +50,18 @@ pub(super) async fn list(
         state: args.state,
         token,
     };
-    pages(
+    print_pages(
         printer,
-        args.listing.limit,
+        args.options.limit,
         async |last: Option<&store::NoticeRow>, limit| {
             let before = last.map(|notice| (notice.planned_at, notice.id));
             store
-                .read()
+                .begin_read()
                 .await?
                 .list_notices(&filter, before, limit)
                 .await
         },
-        |notice| NoticeRow::stored(notice, domain),
+        |notice| NoticeRow::from_stored(notice, domain),
     )
     .await
 }

@@ -1,4 +1,4 @@
-//! `lapsed preview`: the mails with sample data, printed or as files.
+//! `lapsed preview`: prints the mails with sample data, or writes them to files.
 
 use std::fs;
 use std::path::Path;
@@ -8,34 +8,34 @@ use anyhow::Context as _;
 use super::args::Preview;
 use super::exit::{Exit, Failure};
 use super::{Context, setup};
-use crate::notify::message::{Stationery, Writer};
+use crate::notify::message::{MailIdentity, Writer};
 use crate::notify::sample::{self, Sample};
 use crate::notify::template::Templates;
-use crate::notify::view::Place;
+use crate::notify::view::Installation;
 
 pub(super) fn preview(context: &Context, args: &Preview) -> anyhow::Result<Exit> {
-    let config = setup::config_if_any(context)?;
+    let config = setup::load_config_if_any(context)?;
     let overrides = config
         .as_ref()
         .and_then(|config| config.mail.templates.as_deref());
     let templates = Templates::load(overrides).map_err(Failure::config)?;
-    let stationery = match &config {
-        Some(config) => setup::stationery(config),
-        None => example(),
+    let mail_identity = match &config {
+        Some(config) => setup::mail_identity(config),
+        None => example_identity(),
     };
-    let place = stationery.place.clone();
-    let wanted = |sample: &Sample| {
+    let installation = mail_identity.installation.clone();
+    let is_wanted = |sample: &Sample| {
         args.template
             .as_deref()
             .is_none_or(|template| sample.letter.kind().as_str() == template)
     };
     let samples: Vec<Sample> = sample::all(context.clock.now())
         .into_iter()
-        .filter(wanted)
+        .filter(is_wanted)
         .collect();
     let Some(folder) = &args.out else {
         for sample in &samples {
-            let rendering = templates.render(&sample.letter, &place)?;
+            let rendering = templates.render(&sample.letter, &installation)?;
             anstream::println!(
                 "==== {} ====\nSubject: {}\n\n{}",
                 sample.name,
@@ -45,14 +45,14 @@ pub(super) fn preview(context: &Context, args: &Preview) -> anyhow::Result<Exit>
         }
         return Ok(Exit::Ok);
     };
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let writer = Writer::new(stationery);
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let writer = Writer::new(mail_identity);
     for sample in &samples {
         let message = writer.write(&sample.letter, &templates)?;
-        let rendering = templates.render(&sample.letter, &place)?;
-        write(folder, sample.name, "txt", rendering.text.as_bytes())?;
-        write(folder, sample.name, "html", rendering.html.as_bytes())?;
-        write(folder, sample.name, "eml", &message.bytes)?;
+        let rendering = templates.render(&sample.letter, &installation)?;
+        write_file(folder, sample.name, "txt", rendering.text.as_bytes())?;
+        write_file(folder, sample.name, "html", rendering.html.as_bytes())?;
+        write_file(folder, sample.name, "eml", &message.bytes)?;
     }
     anstream::println!(
         "{} mails as .txt, .html and .eml in {}",
@@ -62,18 +62,18 @@ pub(super) fn preview(context: &Context, args: &Preview) -> anyhow::Result<Exit>
     Ok(Exit::Ok)
 }
 
-/// How mails are signed where nothing is configured yet.
-fn example() -> Stationery {
-    Stationery {
+/// The mail identity if there is no configuration yet.
+fn example_identity() -> MailIdentity {
+    MailIdentity {
         from: "API tokens <tokens@example.org>"
             .parse()
             .expect("a literal mailbox"),
         reply_to: None,
-        place: Place { base_url: None },
+        installation: Installation { base_url: None },
     }
 }
 
-fn write(folder: &Path, name: &str, ending: &str, octets: &[u8]) -> anyhow::Result<()> {
-    let file = folder.join(format!("{name}.{ending}"));
-    fs::write(&file, octets).with_context(|| format!("cannot write {}", file.display()))
+fn write_file(folder: &Path, name: &str, extension: &str, content: &[u8]) -> anyhow::Result<()> {
+    let file = folder.join(format!("{name}.{extension}"));
+    fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))
 }

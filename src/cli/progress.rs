@@ -1,17 +1,15 @@
-//! Progress of long work: a bar on standard error while that is a terminal, nothing otherwise.
+//! A progress bar on standard error, shown only on a terminal.
 
-use std::{
-    io::{IsTerminal, Read},
-    time::Duration,
-};
+use std::io::{IsTerminal, Read};
+use std::time::Duration;
 
 use indicatif::{HumanCount, ProgressBar, ProgressBarIter, ProgressDrawTarget, ProgressStyle};
 
-/// A bar that goes away when dropped, so that no error path leaves half a bar behind.
+/// A bar that is removed when dropped, so that no error leaves half a bar behind.
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// Counts bytes, of `total` where it is known (it is not for standard input).
+    /// Counts bytes; `total` is unknown for standard input.
     #[must_use]
     pub fn bytes(total: Option<u64>) -> Self {
         let known =
@@ -23,7 +21,6 @@ impl Progress {
         )
     }
 
-    /// Counts rows, of `total` where it is known.
     #[must_use]
     pub fn rows(total: Option<u64>) -> Self {
         let known = "{bar:32} {human_pos}/{human_len} {msg} (about {eta} left)";
@@ -46,25 +43,23 @@ impl Progress {
         Self(bar)
     }
 
-    /// So many more bytes or rows are done.
     pub fn advance(&self, by: u64) {
         self.0.inc(by);
     }
 
-    /// How many rows these bytes held so far.
-    pub fn rows_so_far(&self, rows: u64) {
-        // Formatting costs more than reading a row: only now and then.
+    /// Shows how many rows the bytes so far had.
+    pub fn show_rows(&self, rows: u64) {
+        // Formatting costs more than reading a row, so update rarely.
         if rows.is_multiple_of(1024) && !self.0.is_hidden() {
             self.0.set_message(format!("{} rows", HumanCount(rows)));
         }
     }
 
-    /// Counts the bytes that are read through it.
-    pub fn reader<R: Read>(&self, inner: R) -> ProgressBarIter<R> {
+    /// Wraps a reader and counts its bytes.
+    pub fn wrap_reader<R: Read>(&self, inner: R) -> ProgressBarIter<R> {
         self.0.wrap_read(inner)
     }
 
-    /// How far it has come.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.0.position()
@@ -84,20 +79,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_read_through_it_are_counted() {
+    fn a_wrapped_reader_counts_its_bytes() {
         let progress = Progress::bytes(Some(11));
         let mut text = String::new();
         progress
-            .reader(&b"hello world"[..])
+            .wrap_reader(&b"hello world"[..])
             .read_to_string(&mut text)
             .unwrap();
         assert_eq!((progress.position(), text.as_str()), (11, "hello world"));
     }
 
     #[test]
-    fn every_template_is_one() {
+    fn every_template_is_valid() {
         for total in [None, Some(10)] {
-            Progress::bytes(total).rows_so_far(1024);
+            Progress::bytes(total).show_rows(1024);
             let rows = Progress::rows(total);
             rows.advance(3);
             assert_eq!(rows.position(), 3);

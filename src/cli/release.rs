@@ -1,33 +1,31 @@
-//! `lapsed release`: a held plan, let go or dropped.
+//! `lapsed release`: sends the mails of held plans, or discards them.
 
 use chrono::{DateTime, Utc};
 
-use super::{
-    Context, actor,
-    args::Release,
-    exit::Exit,
-    output::say,
-    setup::{self, store_failure},
-};
+use super::args::Release;
+use super::exit::Exit;
+use super::output::print_line;
+use super::setup::{self, store_failure};
+use super::{Context, actor};
 use crate::store::Store;
 
 pub(super) async fn release(context: &Context, args: Release) -> anyhow::Result<Exit> {
-    let config = setup::config(context)?;
-    let store = setup::store(&config).await?;
-    say(&settle(&store, args.discard, context.clock.now()).await?)?;
+    let config = setup::load_config(context)?;
+    let store = setup::open_store(&config).await?;
+    print_line(&settle_held_plans(&store, args.discard, context.clock.now()).await?)?;
     store.close().await;
     Ok(Exit::Ok)
 }
 
-/// Lets every held plan go, or drops it, and tells how much that was.
-pub(super) async fn settle(
+/// Releases or discards every held plan and returns the message to print.
+pub(super) async fn settle_held_plans(
     store: &Store,
     discard: bool,
     now: DateTime<Utc>,
 ) -> anyhow::Result<String> {
     let mut tx = store.begin().await.map_err(store_failure)?;
-    let plans = tx.held_plans().await.map_err(store_failure)?;
-    let count = tx.settle_held(discard).await.map_err(store_failure)?;
+    let plans = tx.list_held_plans().await.map_err(store_failure)?;
+    let count = tx.settle_held_plans(discard).await.map_err(store_failure)?;
     if plans.is_empty() && count == 0 {
         return Ok("nothing is held; nothing was changed".to_owned());
     }
@@ -42,11 +40,11 @@ pub(super) async fn settle(
         "plan.release"
     };
     for (plan, ..) in &plans {
-        actor::audit(&mut tx, now, (action, &plan.to_string()), Some(&notices)).await?;
+        actor::record_action(&mut tx, now, (action, &plan.to_string()), Some(&notices)).await?;
     }
     tx.commit().await.map_err(store_failure)?;
     Ok(if discard {
-        format!("discarded {notices}: they are suppressed and will never be sent")
+        format!("discarded {notices}: suppressed, and never sent")
     } else {
         format!("released {notices}: the next sweep sends what is due")
     })

@@ -1,18 +1,15 @@
-//! `lapsed token revoke`: ends a token where it lives.
+//! `lapsed token revoke`: revokes a token at its source.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use super::{
-    Context, actor,
-    args::TokenRevoke,
-    exit::{Exit, Failure},
-    lookup,
-    output::{say, text},
-    setup::{self, engine_failure, store_failure},
-};
+use super::args::TokenRevoke;
+use super::exit::{Exit, Failure};
+use super::output::{print_line, text};
+use super::setup::{self, engine_failure, store_failure};
+use super::{Context, actor, lookup};
 use crate::config::Config;
 use crate::domain::{Recipient, Status, Token};
-use crate::engine::{self, Engine, Order, Refused};
+use crate::engine::{self, Engine, RevocationOrder, RevokeRefusal};
 use crate::sources;
 
 pub(super) async fn revoke(
@@ -21,35 +18,35 @@ pub(super) async fn revoke(
     args: TokenRevoke,
 ) -> anyhow::Result<Exit> {
     let (store, scratch) = if args.dry_run {
-        setup::store_to_look_at(config).await?
+        setup::open_store_for_dry_run(config).await?
     } else {
-        (setup::store(config).await?, None)
+        (setup::open_store(config).await?, None)
     };
-    let engine = setup::engine(context, config, store, setup::post_for_dry_run(config)?)?;
-    let mut tx = engine.store.read().await.map_err(store_failure)?;
-    let token = lookup::token(&mut tx, &args.id).await?;
-    let concerned = engine.concerned(&mut tx, &token).await;
+    let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
+    let mut tx = engine.store.begin_read().await.map_err(store_failure)?;
+    let token = lookup::find_token(&mut tx, &args.id).await?;
+    let recipients = engine.revocation_recipients(&mut tx, &token).await;
     drop(tx);
-    let concerned = concerned.map_err(engine_failure)?;
+    let recipients = recipients.map_err(engine_failure)?;
     let exit = if token.status == Status::Revoked {
-        say(&format!(
-            "{} is revoked already; nothing was changed",
-            named(&token)
+        print_line(&format!(
+            "{} is already revoked; nothing was changed",
+            label(&token)
         ))?;
         Exit::Ok
     } else {
-        engine.may_revoke(&token).map_err(refusal)?;
+        engine.may_revoke(&token).map_err(refusal_failure)?;
         if args.dry_run {
-            say(&format!(
-                "would end {} at its source, and tell {}; nothing was changed",
-                named(&token),
-                people(&concerned)
+            print_line(&format!(
+                "would revoke {} at its source and notify {}; nothing was changed",
+                label(&token),
+                address_list(&recipients)
             ))?;
             Exit::Ok
-        } else if args.yes || confirmed(&token, &concerned)? {
-            act(&engine, &token, args.reason.as_deref()).await?
+        } else if args.yes || ask_confirmation(&token, &recipients)? {
+            revoke_at_source(&engine, &token, args.reason.as_deref()).await?
         } else {
-            say("nothing was changed")?;
+            print_line("nothing was changed")?;
             Exit::Ok
         }
     };
@@ -58,39 +55,46 @@ pub(super) async fn revoke(
     Ok(exit)
 }
 
-async fn act(engine: &Engine, token: &Token, reason: Option<&str>) -> anyhow::Result<Exit> {
+async fn revoke_at_source(
+    engine: &Engine,
+    token: &Token,
+    reason: Option<&str>,
+) -> anyhow::Result<Exit> {
     let by = actor::name();
-    let order = Order {
+    let order = RevocationOrder {
         token,
         by: &by,
         reason,
     };
-    let revoked = engine.revoke(order).await.map_err(failure)?;
-    let mut said = vec![format!("{} has ended at its source.", named(token))];
+    let revoked = engine.revoke(order).await.map_err(revoke_failure)?;
+    let mut lines = vec![format!("{} was revoked at its source.", label(token))];
     match revoked.cancelled {
         0 => {}
-        1 => said.push("1 notice about it will not be sent.".to_owned()),
-        count => said.push(format!("{count} notices about it will not be sent.")),
+        1 => lines.push("1 notice about it was cancelled.".to_owned()),
+        count => lines.push(format!("{count} notices about it were cancelled.")),
     }
-    said.push(format!("The next sweep tells {}.", people(&revoked.told)));
-    say(&said.join("\n"))?;
+    lines.push(format!(
+        "The next sweep notifies {}.",
+        address_list(&revoked.recipients)
+    ));
+    print_line(&lines.join("\n"))?;
     Ok(Exit::Ok)
 }
 
-/// Asks at the terminal.
-fn confirmed(token: &Token, concerned: &[Recipient]) -> anyhow::Result<bool> {
+/// Asks at the terminal whether to revoke the token.
+fn ask_confirmation(token: &Token, recipients: &[Recipient]) -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
-        let error = anyhow::anyhow!("there is no terminal to ask at");
+        let error = anyhow::anyhow!("there is no terminal to ask for confirmation");
         return Err(Failure::usage(error)
-            .hint("say --yes where you are sure")
+            .hint("add --yes if you are sure")
             .into());
     }
     let mut out = anstream::stderr();
     write!(
         out,
-        "End {} at its source? It cannot be undone. {} will be told.\nType yes to end it: ",
-        named(token),
-        people(concerned)
+        "Revoke {} at its source? This cannot be undone. {} will be notified.\nType yes to revoke it: ",
+        label(token),
+        address_list(recipients)
     )?;
     out.flush()?;
     let mut answer = String::new();
@@ -99,59 +103,63 @@ fn confirmed(token: &Token, concerned: &[Recipient]) -> anyhow::Result<bool> {
 }
 
 /// `ci-deploy (rancher/token-x7k2p)`.
-fn named(token: &Token) -> String {
+fn label(token: &Token) -> String {
     format!(
         "{} ({}/{})",
-        text::name(token.label()),
+        text::clean_name(token.label()),
         token.source,
         text::clean_lines(&token.external_id)
     )
 }
 
-fn people(recipients: &[Recipient]) -> String {
-    let addresses: Vec<&str> = recipients.iter().map(|it| it.address.as_str()).collect();
+fn address_list(recipients: &[Recipient]) -> String {
+    let addresses: Vec<&str> = recipients
+        .iter()
+        .map(|recipient| recipient.address.as_str())
+        .collect();
     match addresses.as_slice() {
-        [] => "nobody: there is no address to tell".to_owned(),
+        [] => "no one (no address is known)".to_owned(),
         addresses => addresses.join(", "),
     }
 }
 
-fn refusal(refused: Refused) -> Failure {
+fn refusal_failure(refused: RevokeRefusal) -> Failure {
     let hint = match &refused {
-        Refused::UnknownSource(_) => {
-            "end it where it lives; `lapsed source list` shows the sources that are configured"
+        RevokeRefusal::UnknownSource(_) => {
+            "revoke it in its own system; `lapsed source list` shows the configured sources"
                 .to_owned()
         }
-        Refused::NotAllowed(name) => format!(
+        RevokeRefusal::NotAllowed(name) => format!(
             "set `allow_revoke = true` in the [[source]] {name:?}; `lapsed source check {name}` shows whether its \
-             credentials can"
+             credentials allow it"
         ),
-        Refused::OwnToken => {
-            "write another token into the configuration first; then this one is like all others"
-                .to_owned()
+        RevokeRefusal::OwnToken => {
+            "set another token in the configuration first; then you can revoke this one".to_owned()
         }
-        Refused::NotActive(_) => "`lapsed token show` tells what is known of it".to_owned(),
+        RevokeRefusal::NotActive(_) => {
+            "`lapsed token show` shows what is known about it".to_owned()
+        }
     };
     Failure::failed(refused).hint(hint)
 }
 
-fn failure(error: engine::Error) -> Failure {
+fn revoke_failure(error: engine::Error) -> Failure {
     match error {
-        engine::Error::Revoke(refused) => refusal(refused),
+        engine::Error::Revoke(refused) => refusal_failure(refused),
         engine::Error::Listing(error) if error.wait().is_some() => Failure::unreachable(error),
         engine::Error::Listing(error) => {
             let hint = match &error {
                 sources::Error::NoSuchToken(_) => {
-                    "it may have ended already: `lapsed source sync NAME` learns what became of it"
+                    "it may have ended already; `lapsed source sync NAME` updates its status"
                 }
                 sources::Error::StillThere => {
-                    "look at it there; `lapsed audit list` keeps the attempt"
+                    "check it in that system; `lapsed audit list` shows the attempt"
                 }
                 error if !error.is_in_doubt() => {
-                    "this order has changed nothing at the source; `lapsed audit list` keeps the attempt"
+                    "nothing was changed at the source; `lapsed audit list` shows the attempt"
                 }
                 _ => {
-                    "nothing is settled; `lapsed audit list` keeps the attempt, and another try does no harm"
+                    "the outcome is unknown; it is safe to try again; `lapsed audit list` shows the attempt"
                 }
             };
             Failure::failed(error).hint(hint)

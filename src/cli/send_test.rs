@@ -1,4 +1,4 @@
-//! `lapsed send-test`: one mail, to see that mails arrive.
+//! `lapsed send-test`: sends a test mail.
 
 use super::args::SendTest;
 use super::exit::{Exit, Failure};
@@ -8,8 +8,8 @@ use crate::notify::fault::Outcome;
 use crate::notify::letter::{AlertEntry, Entry, Letter};
 
 pub(super) async fn send_test(context: &Context, args: SendTest) -> anyhow::Result<Exit> {
-    let config = setup::config(context)?;
-    let post = setup::post(&config)?;
+    let config = setup::load_config(context)?;
+    let mailer = setup::build_mailer(&config)?;
     let now = context.clock.now();
     let letter = Letter {
         reference: engine::new_id(now).simple().to_string(),
@@ -18,16 +18,16 @@ pub(super) async fn send_test(context: &Context, args: SendTest) -> anyhow::Resu
         now,
         entries: vec![Entry::Alert(AlertEntry {
             title: "Test mail".to_owned(),
-            text: "Somebody ran `lapsed send-test` with your address. If you can read this, notices about \
-                   API tokens will reach you.\n\nThere is nothing to do."
+            text: "An operator ran `lapsed send-test` with your address. If you can read this, notices about \
+                   API tokens will reach you.\n\nYou do not have to do anything."
                 .to_owned(),
         })],
-        rest: Vec::new(),
+        unlisted: Vec::new(),
         unreachable: Vec::new(),
     };
-    let message = post.writer.write(&letter, &post.templates())?;
-    let mut connection = post.transport.open().await.map_err(|fault| {
-        Failure::unreachable(fault).hint("`lapsed check` looks at the mail server more closely")
+    let message = mailer.writer.write(&letter, &mailer.templates())?;
+    let mut connection = mailer.transport.open().await.map_err(|fault| {
+        Failure::unreachable(fault).hint("`lapsed check` tests the mail server in detail")
     })?;
     let outcome = connection.send(&message).await;
     connection.close().await;

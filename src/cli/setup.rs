@@ -1,4 +1,4 @@
-//! Putting the parts together: from a configuration to a store and an engine.
+//! Builds the store and the engine from the configuration.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use tempfile::TempDir;
 use crate::config::{self, Config};
 use crate::directories;
 use crate::domain::{Backoff, Policy, Rules};
-use crate::engine::{self, Engine, LastPurge, Post, Settings, Watched, WatchedDirectory};
-use crate::notify::message::{Stationery, Writer};
+use crate::engine::{self, Engine, LastPurge, Mailer, Settings, WatchedDirectory, WatchedSource};
+use crate::notify::message::{MailIdentity, Writer};
 use crate::notify::outbox::Outbox;
 use crate::notify::smtp::{Relay, SmtpSettings, Tls};
 use crate::notify::template::Templates;
 use crate::notify::transport::Transport;
-use crate::notify::view::Place;
+use crate::notify::view::Installation;
 use crate::sources;
 use crate::store::{self, Access, Store};
 use crate::telemetry::{self, Telemetry};
@@ -24,40 +24,42 @@ use crate::telemetry::{self, Telemetry};
 use super::Context;
 use super::exit::Failure;
 
-/// Loads the configuration that the command line and the environment name.
-pub(super) fn config(context: &Context) -> anyhow::Result<Config> {
-    Ok(load(context).map_err(Failure::config)?)
+/// Loads the configuration that the command line or the environment names.
+pub(super) fn load_config(context: &Context) -> anyhow::Result<Config> {
+    Ok(try_load_config(context).map_err(Failure::config)?)
 }
 
-/// The same for commands that can do without one.
-pub(super) fn config_if_any(context: &Context) -> anyhow::Result<Option<Config>> {
-    match load(context) {
+/// The same, for commands that work without a configuration.
+pub(super) fn load_config_if_any(context: &Context) -> anyhow::Result<Option<Config>> {
+    match try_load_config(context) {
         Ok(config) => Ok(Some(config)),
         Err(config::Error::NotFound { .. }) => Ok(None),
         Err(error) => Err(Failure::config(error).into()),
     }
 }
 
-fn load(context: &Context) -> Result<Config, config::Error> {
+fn try_load_config(context: &Context) -> Result<Config, config::Error> {
     let env: HashMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     Config::load(context.global.config.as_deref(), &env)
 }
 
-/// Opens the store as a command that may write does.
-pub(super) async fn store(config: &Config) -> anyhow::Result<Store> {
+/// Opens the store for a command that may write.
+pub(super) async fn open_store(config: &Config) -> anyhow::Result<Store> {
     let access = if config.store.create {
         Access::Create
     } else {
         Access::Migrate
     };
-    store_with(config, access).await
+    open_store_with(config, access).await
 }
 
-/// Opens the store for a command that leaves no trace. Where there is none yet, an empty one in a
-/// folder that goes when it is dropped stands in: nothing is known, so everything would be new.
-pub(super) async fn store_to_look_at(config: &Config) -> anyhow::Result<(Store, Option<TempDir>)> {
+/// Opens the store for a command that changes nothing. If there is no store yet, it opens an empty
+/// one in a temporary folder, which is deleted when the returned guard is dropped.
+pub(super) async fn open_store_for_dry_run(
+    config: &Config,
+) -> anyhow::Result<(Store, Option<TempDir>)> {
     let url = config.store.url.expose_secret();
     match Store::open(url, Access::ReadOnly).await {
         Ok(store) => Ok((store, None)),
@@ -73,36 +75,35 @@ pub(super) async fn store_to_look_at(config: &Config) -> anyhow::Result<(Store, 
     }
 }
 
-/// Opens the store with this access; an error ends the program with the code it deserves.
-pub(super) async fn store_with(config: &Config, access: Access) -> anyhow::Result<Store> {
+pub(super) async fn open_store_with(config: &Config, access: Access) -> anyhow::Result<Store> {
     let url = config.store.url.expose_secret();
     Store::open(url, access)
         .await
         .map_err(|error| store_failure(error).into())
 }
 
-/// What to look at when the store cannot be opened. SQLite tells little of what it lacks.
-pub(super) const MEND_ACCESS: &str = "check [store] url, that the folder or server is there, that the disk has room, and that this \
+/// SQLite's errors do not say what is missing.
+pub(super) const STORE_ACCESS_HINT: &str = "check [store] url, that the folder or server exists, that the disk has free space, and that this \
      user may write there";
-/// What to do with a store that is damaged, or none.
-pub(super) const MEND_DAMAGE: &str =
-    "put a backup in its place (`lapsed backup` makes them), or name another file in [store] url";
+pub(super) const STORE_DAMAGE_HINT: &str =
+    "restore a backup (`lapsed backup` makes them), or set another file in [store] url";
 
-/// The end that an error of the store makes of a command.
+/// The exit code and hint for an error of the store.
 pub(super) fn store_failure(error: store::Error) -> Failure {
     match &error {
         store::Error::Url(_)
         | store::Error::Missing(_)
         | store::Error::Newer { .. }
         | store::Error::Older => Failure::config(error),
-        store::Error::Open { .. } if error.is_damage() => Failure::failed(error).hint(MEND_DAMAGE),
-        store::Error::Open { .. } => Failure::unreachable(error).hint(MEND_ACCESS),
-        error_kind if error_kind.is_transient() => Failure::unreachable(error),
+        store::Error::Open { .. } if error.is_corruption() => {
+            Failure::failed(error).hint(STORE_DAMAGE_HINT)
+        }
+        store::Error::Open { .. } => Failure::unreachable(error).hint(STORE_ACCESS_HINT),
+        transient if transient.is_transient() => Failure::unreachable(error),
         _ => Failure::failed(error),
     }
 }
 
-/// The end that an error of the engine makes of a command.
 pub(super) fn engine_failure(error: engine::Error) -> Failure {
     match error {
         engine::Error::Store(error) => store_failure(error),
@@ -110,21 +111,20 @@ pub(super) fn engine_failure(error: engine::Error) -> Failure {
     }
 }
 
-/// The engine of this configuration.
-pub(super) fn engine(
+pub(super) fn build_engine(
     context: &Context,
     config: &Config,
     store: Store,
-    post: Arc<Post>,
+    mailer: Arc<Mailer>,
 ) -> anyhow::Result<Engine> {
     Ok(Engine {
         store,
         clock: context.clock.clone(),
         policy: policy(config),
         settings: settings(config),
-        post,
-        sources: sources(config)?,
-        directories: directories(config)?,
+        mailer,
+        sources: build_sources(config)?,
+        directories: build_directories(config)?,
         issuers: config.issuers.clone(),
         holder: engine::new_id(context.clock.now()),
         last_purge: LastPurge::default(),
@@ -132,13 +132,12 @@ pub(super) fn engine(
     })
 }
 
-/// A configured source.
-pub(super) fn source(config: &config::SourceConfig) -> Result<Watched, sources::Error> {
+pub(super) fn build_source(config: &config::SourceConfig) -> Result<WatchedSource, sources::Error> {
     let common = sources::Common {
         name: config.name.clone(),
         timeout: config.timeout,
     };
-    Ok(Watched {
+    Ok(WatchedSource {
         name: config.name.clone(),
         kind: config.kind.as_str(),
         source: Arc::from(config.kind.build(&common)?),
@@ -149,18 +148,16 @@ pub(super) fn source(config: &config::SourceConfig) -> Result<Watched, sources::
     })
 }
 
-/// The configured sources.
-fn sources(config: &Config) -> anyhow::Result<Vec<Watched>> {
+fn build_sources(config: &Config) -> anyhow::Result<Vec<WatchedSource>> {
     let built = config.sources.iter().map(|configured| {
-        let watched = source(configured);
+        let watched = build_source(configured);
         watched.with_context(|| format!("cannot set up the source {}", configured.name))
     });
     let built: anyhow::Result<Vec<_>> = built.collect();
     Ok(built.map_err(Failure::config)?)
 }
 
-/// A configured directory.
-pub(super) fn directory(
+pub(super) fn build_directory(
     config: &config::DirectoryConfig,
 ) -> Result<WatchedDirectory, sources::Error> {
     let common = directories::Common {
@@ -182,58 +179,54 @@ pub(super) fn directory(
     })
 }
 
-/// The configured directories.
-fn directories(config: &Config) -> anyhow::Result<Vec<WatchedDirectory>> {
+fn build_directories(config: &Config) -> anyhow::Result<Vec<WatchedDirectory>> {
     let built = config.directories.iter().map(|configured| {
-        let watched = directory(configured);
+        let watched = build_directory(configured);
         watched.with_context(|| format!("cannot set up the directory {}", configured.name))
     });
     let built: anyhow::Result<Vec<_>> = built.collect();
     Ok(built.map_err(Failure::config)?)
 }
 
-/// What writes and sends mails.
-pub(super) fn post(config: &Config) -> anyhow::Result<Arc<Post>> {
-    let templates = templates(config)?;
-    Ok(Arc::new(Post::new(
-        Writer::new(stationery(config)),
-        transport(config)?,
+pub(super) fn build_mailer(config: &Config) -> anyhow::Result<Arc<Mailer>> {
+    let templates = load_templates(config)?;
+    Ok(Arc::new(Mailer::new(
+        Writer::new(mail_identity(config)),
+        build_transport(config)?,
         templates,
     )))
 }
 
-/// A stand-in for commands that send nothing and must leave no trace: no folder is made for mails.
-pub(super) fn post_for_dry_run(config: &Config) -> anyhow::Result<Arc<Post>> {
+/// A mailer for commands that send nothing: it creates no folder for mails.
+pub(super) fn build_dry_run_mailer(config: &Config) -> anyhow::Result<Arc<Mailer>> {
     let transport = match &config.smtp {
-        Some(_) => transport(config)?,
+        Some(_) => build_transport(config)?,
         None => Transport::File(Outbox::closed()),
     };
-    Ok(Arc::new(Post::new(
-        Writer::new(stationery(config)),
+    Ok(Arc::new(Mailer::new(
+        Writer::new(mail_identity(config)),
         transport,
-        templates(config)?,
+        load_templates(config)?,
     )))
 }
 
-/// The templates, with the overrides of the configuration.
-pub(super) fn templates(config: &Config) -> anyhow::Result<Templates> {
+pub(super) fn load_templates(config: &Config) -> anyhow::Result<Templates> {
     Ok(Templates::load(config.mail.templates.as_deref()).map_err(Failure::config)?)
 }
 
-/// How this installation signs its mails.
-pub(super) fn stationery(config: &Config) -> Stationery {
+pub(super) fn mail_identity(config: &Config) -> MailIdentity {
     let notify = &config.notify;
     let base_url = notify.base_url.as_ref();
-    Stationery {
+    MailIdentity {
         from: notify.from.clone(),
         reply_to: notify.reply_to.clone(),
-        place: Place {
+        installation: Installation {
             base_url: base_url.map(|url| url.as_str().trim_end_matches('/').to_owned()),
         },
     }
 }
 
-fn transport(config: &Config) -> anyhow::Result<Transport> {
+fn build_transport(config: &Config) -> anyhow::Result<Transport> {
     if let (config::Transport::Smtp, Some(smtp)) = (config.mail.transport, &config.smtp) {
         let relay = Relay::new(smtp_settings(config, smtp)?).map_err(Failure::config)?;
         Ok(Transport::Smtp(Box::new(relay)))
@@ -246,7 +239,6 @@ fn transport(config: &Config) -> anyhow::Result<Transport> {
     }
 }
 
-/// Where the relay is and who we are to it.
 pub(super) fn smtp_settings(config: &Config, smtp: &config::Smtp) -> anyhow::Result<SmtpSettings> {
     let envelope_from = match &smtp.envelope_from {
         Some(address) => address.as_str().parse().map_err(Failure::config)?,
@@ -272,28 +264,30 @@ pub(super) fn smtp_settings(config: &Config, smtp: &config::Smtp) -> anyhow::Res
     })
 }
 
-/// Starts the log of a command that works.
-pub(super) fn log(context: &Context, config: &Config) -> anyhow::Result<Telemetry> {
+pub(super) fn start_log(context: &Context, config: &Config) -> anyhow::Result<Telemetry> {
     let format = match config.log.format {
         config::LogFormat::Text => telemetry::Format::Text,
         config::LogFormat::Json => telemetry::Format::Json,
     };
     let rust_log = std::env::var_os("RUST_LOG").and_then(|value| value.into_string().ok());
     let is_level = config.log.level.parse::<tracing::Level>().is_ok();
-    let finer = (!is_level && context.global.level().is_none()).then(|| config.log.level.clone());
+    let finer =
+        (!is_level && context.global.log_level().is_none()).then(|| config.log.level.clone());
     let directives = rust_log.or(finer);
-    Ok(telemetry::install(level(context, config), format, directives).map_err(Failure::config)?)
+    Ok(
+        telemetry::install(log_level(context, config), format, directives)
+            .map_err(Failure::config)?,
+    )
 }
 
-/// The level of the log: `--verbose` before the configuration.
-pub(super) fn level(context: &Context, config: &Config) -> tracing::Level {
+/// The log level; `--verbose` overrides the configuration.
+pub(super) fn log_level(context: &Context, config: &Config) -> tracing::Level {
     context
         .global
-        .level()
+        .log_level()
         .unwrap_or_else(|| config.log.level.parse().unwrap_or(tracing::Level::INFO))
 }
 
-/// When and whom to warn.
 pub(super) fn policy(config: &Config) -> Policy {
     let notify = &config.notify;
     let accounts: BTreeMap<_, _> = config

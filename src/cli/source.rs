@@ -1,4 +1,4 @@
-//! `lapsed source`: sources, listed, tested and synchronised.
+//! `lapsed source`: lists, checks and syncs sources.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -6,48 +6,51 @@ use std::io::Write;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Context, actor,
-    args::{Format, Listing, SourceCommand, SourceSync},
-    exit::{Exit, Failure},
-    output::{
-        Printer,
-        rows::{DifferenceRow, SourceRow},
-        say, text,
-        when::{Instant, when},
-    },
-    setup::{self, engine_failure, store_failure},
-    sweep,
-};
+use super::args::{Format, ListOptions, SourceCommand, SourceSync};
+use super::exit::{Exit, Failure};
+use super::output::rows::{DifferenceRow, SourceRow};
+use super::output::when::{Instant, format_when};
+use super::output::{Printer, print_line, text};
+use super::setup::{self, engine_failure, store_failure};
+use super::{Context, actor, sweep};
 use crate::config::{Config, SourceConfig};
-use crate::domain::{Schedule, Standing};
-use crate::engine::{self, Change, Difference, Engine, Looked, Report, SweepOptions, Watched};
-use crate::sources::Checked;
+use crate::domain::{Schedule, SyncState};
+use crate::engine::{
+    self, Change, Difference, Engine, Report, SourcePreview, SweepOptions, WatchedSource,
+};
+use crate::sources::CheckReport;
 use crate::store::{self, Store};
 
 pub(super) async fn source(context: &Context, args: SourceCommand) -> anyhow::Result<Exit> {
-    let config = setup::config(context)?;
+    let config = setup::load_config(context)?;
     match args {
-        SourceCommand::List(listing) => {
-            let store = setup::store(&config).await?;
+        SourceCommand::List(options) => {
+            let store = setup::open_store(&config).await?;
             let now = context.clock.now();
-            let mut printer = Printer::stdout(listing.format, now);
-            list(&store, &Configured::of(&config), listing, &mut printer, now).await?;
+            let mut printer = Printer::stdout(options.format, now);
+            list(
+                &store,
+                &Configured::from_config(&config),
+                options,
+                &mut printer,
+                now,
+            )
+            .await?;
             printer.finish()?;
             store.close().await;
             Ok(Exit::Ok)
         }
         SourceCommand::Check { name } => {
-            let configured = named(&config, &name)?;
-            if let Some(until) = rests(&config, &name, context.clock.now()).await {
-                return Err(Failure::unreachable(anyhow::anyhow!(until)).into());
+            let configured = find_configured(&config, &name)?;
+            if let Some(notice) = deferral_notice(&config, &name, context.clock.now()).await {
+                return Err(Failure::unreachable(anyhow::anyhow!(notice)).into());
             }
             check(configured).await
         }
         SourceCommand::Sync(args) => {
-            named(&config, &args.name)?;
+            find_configured(&config, &args.name)?;
             if args.dry_run {
-                look(context, &config, &args).await
+                dry_run(context, &config, &args).await
             } else {
                 sync(context, &config, args).await
             }
@@ -55,15 +58,18 @@ pub(super) async fn source(context: &Context, args: SourceCommand) -> anyhow::Re
     }
 }
 
-/// The source of this name; an error tells the nearest.
-pub(super) fn named<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a SourceConfig> {
+/// The configured source with this name. The error suggests the nearest name.
+pub(super) fn find_configured<'a>(
+    config: &'a Config,
+    name: &str,
+) -> anyhow::Result<&'a SourceConfig> {
     let found = config.sources.iter().find(|source| source.name == name);
     let known = config.sources.iter().map(|source| source.name.as_str());
-    found.ok_or_else(|| no_such("source", name, known))
+    found.ok_or_else(|| unknown_name_error("source", name, known))
 }
 
-/// Nothing of this kind has the name: the nearest that has, and all.
-pub(super) fn no_such<'a>(
+/// The error for a name that is not configured; its hint has the nearest name and all names.
+pub(super) fn unknown_name_error<'a>(
     kind: &str,
     name: &str,
     known: impl Iterator<Item = &'a str> + Clone,
@@ -82,19 +88,18 @@ pub(super) fn no_such<'a>(
     Failure::usage(error).hint(hint).into()
 }
 
-/// What the configuration says that a listing of sources shows.
+/// The part of the configuration that `source list` shows.
 pub(super) struct Configured {
-    /// When sweeps are.
     pub(super) sweep: Schedule,
     /// Kinds and schedules by name.
     pub(super) sources: BTreeMap<String, (&'static str, Option<Schedule>)>,
 }
 
 impl Configured {
-    fn of(config: &Config) -> Self {
+    fn from_config(config: &Config) -> Self {
         let sources = config.sources.iter().map(|source| {
-            let about = (source.kind.as_str(), source.schedule.clone());
-            (source.name.clone(), about)
+            let kind_and_schedule = (source.kind.as_str(), source.schedule.clone());
+            (source.name.clone(), kind_and_schedule)
         });
         Self {
             sweep: config.schedule.sweep.clone(),
@@ -103,19 +108,18 @@ impl Configured {
     }
 }
 
-/// Lists the sources that are configured, whether they were ever asked or not, and those that were
-/// once and are configured no longer.
+/// Lists the configured sources, and those in the store that are no longer configured.
 pub(super) async fn list(
     store: &Store,
     configured: &Configured,
-    listing: Listing,
+    options: ListOptions,
     printer: &mut Printer<SourceRow, impl Write, impl Write>,
     now: DateTime<Utc>,
 ) -> anyhow::Result<()> {
-    let mut tx = store.read().await.map_err(store_failure)?;
-    let asked = tx.sources().await.map_err(store_failure)?;
+    let mut tx = store.begin_read().await.map_err(store_failure)?;
+    let stored = tx.list_sources().await.map_err(store_failure)?;
     drop(tx);
-    let mut known: BTreeMap<String, store::SourceRow> = asked
+    let mut known: BTreeMap<String, store::SourceRow> = stored
         .into_iter()
         .map(|row| (row.name.clone(), row))
         .collect();
@@ -124,79 +128,76 @@ pub(super) async fn list(
         row.name.clone_from(name);
         (*kind).clone_into(&mut row.kind);
     }
-    let limit = listing
-        .limit
-        .and_then(|limit| usize::try_from(limit).ok())
-        .unwrap_or(usize::MAX);
-    for row in known.into_values().take(limit) {
-        printer.row(&shown(row, configured, now))?;
+    for row in known.into_values().take(options.max_rows()) {
+        printer.print_row(&source_row(row, configured, now))?;
     }
     Ok(())
 }
 
-fn shown(row: store::SourceRow, configured: &Configured, now: DateTime<Utc>) -> SourceRow {
-    let standing = row.standing;
-    let state = match (standing.failures, standing.last_good_sync_at) {
+fn source_row(row: store::SourceRow, configured: &Configured, now: DateTime<Utc>) -> SourceRow {
+    let sync_state = row.sync_state;
+    let state = match (sync_state.failures, sync_state.last_good_sync_at) {
         (1.., _) => "failing",
         (_, None) => "never",
         (_, Some(_)) => "ok",
     };
     let found = configured.sources.get(&row.name);
-    let next = found
-        .and_then(|(_, schedule)| next_asked(&standing, schedule.as_ref(), &configured.sweep, now));
+    let next = found.and_then(|(_, schedule)| {
+        next_sync_at(&sync_state, schedule.as_ref(), &configured.sweep, now)
+    });
     let gone = (found.is_none()).then(|| "it is no longer in the configuration".to_owned());
     SourceRow {
         name: row.name,
         kind: row.kind,
-        last_sync_at: standing.last_sync_at.map(Instant),
-        last_good_sync_at: standing.last_good_sync_at.map(Instant),
+        last_sync_at: sync_state.last_sync_at.map(Instant),
+        last_good_sync_at: sync_state.last_good_sync_at.map(Instant),
         tokens: u64::try_from(row.tokens).unwrap_or_default(),
         state,
-        error: standing.error.or(gone),
+        error: sync_state.error.or(gone),
         next: next.map(Instant),
-        deferred_until: standing
+        deferred_until: sync_state
             .deferred_until
             .filter(|until| *until > now)
             .map(Instant),
     }
 }
 
-/// When the daemon next asks a source or directory of this schedule.
-pub(super) fn next_asked(
-    standing: &Standing,
+/// When the daemon next syncs a source or directory with this schedule.
+pub(super) fn next_sync_at(
+    sync_state: &SyncState,
     schedule: Option<&Schedule>,
     sweep: &Schedule,
     now: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
-    let from = standing.rests_until(schedule).unwrap_or(now);
-    // The sweep at that very moment asks it, too.
+    let from = sync_state.next_attempt_at(schedule).unwrap_or(now);
+    // One second earlier, so that a sweep at exactly that moment counts.
     sweep.next_after(from.max(now) - TimeDelta::seconds(1))
 }
 
-/// Until when a source that asked to be left alone is, in words. Where the store does not tell, nothing is
-/// known of that.
-async fn rests(config: &Config, name: &str, now: DateTime<Utc>) -> Option<String> {
-    let (store, _scratch) = setup::store_to_look_at(config).await.ok()?;
+/// A message if the source asked us to wait and the time is not over.
+/// `None` as well if the store cannot be read.
+async fn deferral_notice(config: &Config, name: &str, now: DateTime<Utc>) -> Option<String> {
+    let (store, _scratch) = setup::open_store_for_dry_run(config).await.ok()?;
     let until = deferred_until(&store, name).await;
     store.close().await;
     let until = until.ok()?.filter(|until| *until > now)?;
-    let until = when(Instant(until), now);
+    let until = format_when(Instant(until), now);
     Some(format!(
-        "{name} asked to be left alone until {until}, so it was not asked"
+        "{name} asked us to wait until {until}, so it was not contacted"
     ))
 }
 
-/// Tries the credentials of a source.
+/// Tests the credentials of a source.
 async fn check(configured: &SourceConfig) -> anyhow::Result<Exit> {
-    let watched = setup::source(configured).map_err(Failure::config)?;
-    let checked = tokio::time::timeout(super::check::PATIENCE, watched.check()).await;
+    let watched = setup::build_source(configured).map_err(Failure::config)?;
+    let checked = tokio::time::timeout(super::check::CHECK_TIMEOUT, watched.check()).await;
     let checked = checked.map_err(|_| {
         let error = anyhow::anyhow!("the source {} does not answer", configured.name);
-        Failure::failed(error).hint("see that it is up and reachable from here")
+        Failure::failed(error).hint("make sure that it is up and reachable from this machine")
     })?;
     match checked {
         Ok(checked) => {
-            say(&told(&configured.name, &checked))?;
+            print_line(&check_report(&configured.name, &checked))?;
             Ok(Exit::Ok)
         }
         Err(error) if error.wait().is_some() => Err(Failure::unreachable(error).into()),
@@ -207,8 +208,8 @@ async fn check(configured: &SourceConfig) -> anyhow::Result<Exit> {
     }
 }
 
-/// What a source can do, a line for each right.
-pub(super) fn told(name: &str, checked: &Checked) -> String {
+/// What the credentials can do, one line per right.
+pub(super) fn check_report(name: &str, checked: &CheckReport) -> String {
     let mut lines = vec![format!("{name}: {}", checked.summary)];
     for right in &checked.rights {
         lines.push(match &right.missing {
@@ -219,11 +220,10 @@ pub(super) fn told(name: &str, checked: &Checked) -> String {
     lines.join("\n")
 }
 
-/// Synchronises one source.
 async fn sync(context: &Context, config: &Config, args: SourceSync) -> anyhow::Result<Exit> {
-    let _log = setup::log(context, config)?;
-    let store = setup::store(config).await?;
-    let engine = setup::engine(context, config, store, setup::post_for_dry_run(config)?)?;
+    let _log = setup::start_log(context, config)?;
+    let store = setup::open_store(config).await?;
+    let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
     let name = args.name;
     let options = SweepOptions {
         by_schedule: false,
@@ -233,46 +233,46 @@ async fn sync(context: &Context, config: &Config, args: SourceSync) -> anyhow::R
             .into_iter()
             .collect(),
         only: vec![name.clone()],
-        asked_by: actor::name(),
+        actor: actor::name(),
     };
     let stop = CancellationToken::new();
     let report = tokio::select! {
-        report = engine.sync_alone(&options, &stop) => report,
-        () = sweep::until_asked_to_stop(&stop) => unreachable!("it only cancels"),
+        report = engine.sync_sources_only(&options, &stop) => report,
+        () = sweep::cancel_on_signal(&stop) => unreachable!("it only cancels"),
     };
-    sweep::complain(&report);
+    sweep::print_problems(&report);
     if report.sources_deferred > 0 {
         let until = deferred_until(&engine.store, &name).await?;
-        say(&left_alone(&name, until, context.clock.now()))?;
+        print_line(&deferred_message(&name, until, context.clock.now()))?;
     } else if report.lease_held {
-        anstream::eprintln!("a sweep is at work; nothing was done, try again in a moment");
+        anstream::eprintln!("another sweep is running; nothing was done, try again in a moment");
     } else {
-        say(&counts(&name, &report, false))?;
+        print_line(&summary(&name, &report, false))?;
     }
     engine.store.close().await;
-    Ok(sweep::exit(&report))
+    Ok(sweep::exit_code(&report))
 }
 
 async fn deferred_until(store: &Store, name: &str) -> anyhow::Result<Option<DateTime<Utc>>> {
-    let mut tx = store.read().await.map_err(store_failure)?;
-    let row = tx.source(name).await.map_err(store_failure)?;
-    Ok(row.and_then(|row| row.standing.deferred_until))
+    let mut tx = store.begin_read().await.map_err(store_failure)?;
+    let row = tx.find_source(name).await.map_err(store_failure)?;
+    Ok(row.and_then(|row| row.sync_state.deferred_until))
 }
 
-/// Tells what a sync would change, token by token.
-async fn look(context: &Context, config: &Config, args: &SourceSync) -> anyhow::Result<Exit> {
-    let (store, scratch) = setup::store_to_look_at(config).await?;
-    let engine = setup::engine(context, config, store, setup::post_for_dry_run(config)?)?;
-    let watched = watched(&engine, &args.name)?;
+/// Prints what a sync would change, token by token.
+async fn dry_run(context: &Context, config: &Config, args: &SourceSync) -> anyhow::Result<Exit> {
+    let (store, scratch) = setup::open_store_for_dry_run(config).await?;
+    let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
+    let watched = find_watched(&engine, &args.name)?;
     let now = context.clock.now();
     let mut printer = Printer::<DifferenceRow>::stdout(args.format, now);
     let (mut rows, mut failed) = (0_u64, None);
-    let looked = engine
-        .foresee_sync(watched, args.accept_shrink, |difference| {
+    let result = engine
+        .preview_source(watched, args.accept_shrink, |difference| {
             rows += 1;
-            failed = printer.row(&row(difference)).err();
+            failed = printer.print_row(&difference_row(difference)).err();
             if failed.is_some() {
-                // Nobody reads any more.
+                // The reader of the output has gone.
                 Err(engine::Error::Stopped)
             } else {
                 Ok(())
@@ -282,37 +282,37 @@ async fn look(context: &Context, config: &Config, args: &SourceSync) -> anyhow::
     if let Some(error) = failed {
         return Err(error.into());
     }
-    let looked = looked.map_err(engine_failure)?;
+    let result = result.map_err(engine_failure)?;
     engine.store.close().await;
     drop(scratch);
     let name = &args.name;
-    let (said, exit) = match looked {
-        Looked::Deferred(until) => (left_alone(name, Some(until), now), Exit::Ok),
-        Looked::Unchanged => (format!("{name}: nothing has changed"), Exit::Ok),
-        Looked::Listed(report) => {
-            sweep::complain(&report);
-            (counts(name, &report, true), sweep::exit(&report))
+    let (summary, exit) = match result {
+        SourcePreview::Deferred(until) => (deferred_message(name, Some(until), now), Exit::Ok),
+        SourcePreview::Unchanged => (format!("{name}: nothing has changed"), Exit::Ok),
+        SourcePreview::Listed(report) => {
+            sweep::print_problems(&report);
+            (summary(name, &report, true), sweep::exit_code(&report))
         }
     };
     if matches!(args.format, Format::Table) {
-        // What is said says, too, that a table has no rows.
+        // The summary already says so if there are no rows.
         if rows > 0 {
             printer.finish()?;
         }
-        say(&said)?;
+        print_line(&summary)?;
     } else {
         printer.finish()?;
-        anstream::eprintln!("{}", text::clean_lines(&said));
+        anstream::eprintln!("{}", text::clean_lines(&summary));
     }
     Ok(exit)
 }
 
-fn watched<'a>(engine: &'a Engine, name: &str) -> anyhow::Result<&'a Watched> {
+fn find_watched<'a>(engine: &'a Engine, name: &str) -> anyhow::Result<&'a WatchedSource> {
     let found = engine.sources.iter().find(|source| source.name == name);
     found.ok_or_else(|| anyhow::anyhow!("there is no source {name:?}"))
 }
 
-fn row(difference: Difference) -> DifferenceRow {
+fn difference_row(difference: Difference) -> DifferenceRow {
     let Difference { token, change } = difference;
     let (change, fields) = match change {
         Change::New => ("new", Vec::new()),
@@ -332,7 +332,7 @@ fn row(difference: Difference) -> DifferenceRow {
 }
 
 /// `exports: 3 new, 1 gone`.
-fn counts(name: &str, report: &Report, is_only_a_look: bool) -> String {
+fn summary(name: &str, report: &Report, is_dry_run: bool) -> String {
     let parts: Vec<String> = [
         (report.tokens_new, "new"),
         (report.tokens_changed, "changed"),
@@ -343,25 +343,30 @@ fn counts(name: &str, report: &Report, is_only_a_look: bool) -> String {
     .filter(|(count, _)| *count > 0)
     .map(|(count, what)| format!("{count} {what}"))
     .collect();
-    let remark = if is_only_a_look {
+    let remark = if is_dry_run {
         "; nothing was changed"
     } else {
         ""
     };
     match parts.as_slice() {
         [] if !report.problems.is_empty() || !report.errors.is_empty() => {
-            format!("{name}: nothing was taken in")
+            format!("{name}: nothing was imported")
         }
         [] => format!("{name}: nothing has changed"),
         parts => format!("{name}: {}{remark}", parts.join(", ")),
     }
 }
 
-pub(super) fn left_alone(name: &str, until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
-    let until = until.map_or("a while".to_owned(), |until| {
-        format!("until {}", when(Instant(until), now))
+/// The message of a sync that did nothing because the upstream asked us to wait.
+pub(super) fn deferred_message(
+    name: &str,
+    until: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> String {
+    let until = until.map_or(String::new(), |until| {
+        format!(" until {}", format_when(Instant(until), now))
     });
-    format!("{name} asked to be left alone {until}; it was left alone, and nothing was changed")
+    format!("{name} asked us to wait{until}; it was not contacted, and nothing was changed")
 }
 
 #[cfg(test)]
@@ -377,19 +382,19 @@ mod tests {
     }
 
     #[test]
-    fn each_right_is_told_and_what_adds_it() {
+    fn a_check_lists_each_right_and_how_to_add_a_missing_one() {
         let right = |what: &str, missing: Option<&str>| Right {
             what: what.to_owned(),
             missing: missing.map(str::to_owned),
         };
-        let checked = Checked {
+        let checked = CheckReport {
             summary: "Rancher 2.12.1".to_owned(),
             rights: vec![
                 right("list users", None),
                 right("delete tokens", Some("the verb delete in its GlobalRole")),
             ],
         };
-        insta::assert_snapshot!(told("rancher", &checked), @"
+        insta::assert_snapshot!(check_report("rancher", &checked), @"
         rancher: Rancher 2.12.1
           can     list users
           cannot  delete tokens; to add it: the verb delete in its GlobalRole
@@ -404,32 +409,36 @@ mod tests {
             sweep: every_5.clone(),
             sources: [("s".to_owned(), ("file", schedule))].into(),
         };
-        let row = |standing| store::SourceRow {
+        let row = |sync_state| store::SourceRow {
             name: "s".to_owned(),
-            standing,
+            sync_state,
             ..store::SourceRow::default()
         };
-        let mut standing = Standing::default();
-        let next = |standing: &Standing, schedule: Option<&Schedule>| {
-            let row = row(standing.clone());
-            shown(row, &configured(schedule.cloned()), at(12)).next
+        let mut sync_state = SyncState::default();
+        let next = |sync_state: &SyncState, schedule: Option<&Schedule>| {
+            let row = row(sync_state.clone());
+            source_row(row, &configured(schedule.cloned()), at(12)).next
         };
-        assert_eq!(next(&standing, None), Some(Instant(at(15))), "never asked");
-        standing.succeeded(at(10));
-        assert_eq!(next(&standing, None), Some(Instant(at(15))));
+        assert_eq!(
+            next(&sync_state, None),
+            Some(Instant(at(15))),
+            "never synced"
+        );
+        sync_state.record_success(at(10));
+        assert_eq!(next(&sync_state, None), Some(Instant(at(15))));
         let in_an_hour = Some(Instant(at(0) + TimeDelta::hours(1)));
-        assert_eq!(next(&standing, Some(&hourly)), in_an_hour);
+        assert_eq!(next(&sync_state, Some(&hourly)), in_an_hour);
         for _ in 0..4 {
-            standing.failed(at(10), "down".to_owned());
+            sync_state.record_failure(at(10), "down".to_owned());
         }
         assert_eq!(
-            next(&standing, None),
+            next(&sync_state, None),
             Some(Instant(at(20))),
             "8 minutes after the failure"
         );
-        standing.deferred(at(10), TimeDelta::minutes(20));
-        let row = shown(row(standing), &configured(None), at(12));
-        assert_eq!(row.next, Some(Instant(at(30))), "at that very moment");
+        sync_state.defer(at(10), TimeDelta::minutes(20));
+        let row = source_row(row(sync_state), &configured(None), at(12));
+        assert_eq!(row.next, Some(Instant(at(30))), "at exactly that moment");
         assert_eq!((row.state, row.deferred_until), ("failing", row.next));
     }
 }

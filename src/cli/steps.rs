@@ -1,17 +1,15 @@
-//! What became of the steps of a token's present expiry, in words.
+//! The outcome of each step of a token's current expiry, as text.
 
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::output::{
-    rows::StepRow,
-    when::{Instant, instant},
-};
-use crate::domain::{NoticeState, Policy, Prospect, Status, Step, Token, Topic};
+use super::output::rows::StepRow;
+use super::output::when::{Instant, format_instant};
+use crate::domain::{NoticeState, Policy, Status, Step, StepState, Token, Topic};
 use crate::store::NoticeRow;
 
-/// Each configured step, and each that was configured when notices were planned, widest first.
+/// The configured steps and the steps of planned notices, widest first.
 pub(super) fn step_rows(
     token: &Token,
     policy: &Policy,
@@ -22,21 +20,27 @@ pub(super) fn step_rows(
         return Vec::new();
     };
     let outlook = policy.outlook(token);
-    let planned = notices.iter().filter(|notice| is_of(notice, expires_at));
+    let planned = notices
+        .iter()
+        .filter(|notice| is_about_expiry(notice, expires_at));
     let planned = planned.filter_map(|notice| notice.step.map(Step::from_seconds));
-    let steps: BTreeSet<Step> = outlook.iter().map(|it| it.step).chain(planned).collect();
+    let steps: BTreeSet<Step> = outlook
+        .iter()
+        .map(|step| step.step)
+        .chain(planned)
+        .collect();
     let rows = steps.into_iter().rev().map(|step| {
         let of_step: Vec<_> = notices
             .iter()
-            .filter(|notice| is_of(notice, expires_at) && is_at(notice, step))
+            .filter(|notice| is_about_expiry(notice, expires_at) && is_about_step(notice, step))
             .collect();
-        let prospect = outlook
+        let state = outlook
             .iter()
-            .find(|it| it.step == step)
-            .map(|it| it.prospect);
-        let outcome = match (told(&of_step, now), prospect) {
-            (Some(told), _) => told,
-            (None, Some(prospect)) => untold(token, step, prospect, now),
+            .find(|outlook| outlook.step == step)
+            .map(|outlook| outlook.state);
+        let outcome = match (notices_outcome(&of_step, now), state) {
+            (Some(outcome), _) => outcome,
+            (None, Some(state)) => no_notice_reason(token, step, state, now),
             (None, None) => String::new(),
         };
         StepRow {
@@ -49,41 +53,48 @@ pub(super) fn step_rows(
 }
 
 /// Whether the notice is a warning about this expiry.
-pub(super) fn is_of(notice: &NoticeRow, expires_at: DateTime<Utc>) -> bool {
+pub(super) fn is_about_expiry(notice: &NoticeRow, expires_at: DateTime<Utc>) -> bool {
     notice.topic == Topic::Expiry.as_str() && notice.generation == expires_at
 }
 
 /// Whether the notice is about this step.
-pub(super) fn is_at(notice: &NoticeRow, step: Step) -> bool {
+pub(super) fn is_about_step(notice: &NoticeRow, step: Step) -> bool {
     notice.step == Some(step.seconds())
 }
 
-/// Whether the notice's plan waits for an operator.
+/// Whether the notice's plan waits for an operator's decision.
 pub(super) fn is_held(notice: &NoticeRow) -> bool {
     notice.state == NoticeState::Planned.as_str() && notice.reason.as_deref() == Some("held")
 }
 
-/// Whether the expiry had passed when lapsed learned of it.
-pub(super) fn was_seen_expired(token: &Token) -> bool {
-    let learned_at = token
+/// Whether the expiry had passed when lapsed first saw it.
+pub(super) fn was_first_seen_expired(token: &Token) -> bool {
+    let first_known_at = token
         .first_seen_at
         .max(token.life_from.unwrap_or(token.first_seen_at));
-    token.expiry.at().is_some_and(|at| at <= learned_at)
+    token.expiry.at().is_some_and(|at| at <= first_known_at)
 }
 
-/// Why nobody was told of a step at all.
-pub(super) fn untold(token: &Token, step: Step, prospect: Prospect, now: DateTime<Utc>) -> String {
+/// Why there is no notice of a step.
+pub(super) fn no_notice_reason(
+    token: &Token,
+    step: Step,
+    state: StepState,
+    now: DateTime<Utc>,
+) -> String {
     let status = token.status_at(now);
-    match prospect {
-        Prospect::TooWide => "skipped: as wide as the token's life".to_owned(),
-        _ if was_seen_expired(token) => "none: it was first seen already expired".to_owned(),
-        Prospect::Planned if token.planned_step.is_some_and(|planned| planned < step) => {
-            "settled by a tighter step".to_owned()
+    match state {
+        StepState::TooWide => "skipped: as wide as the token's life".to_owned(),
+        _ if was_first_seen_expired(token) => {
+            "none: it had expired when lapsed first saw it".to_owned()
         }
-        Prospect::Planned => "nobody was there to be told".to_owned(),
-        Prospect::Open { .. } => match status {
+        StepState::Planned if token.planned_step.is_some_and(|planned| planned < step) => {
+            "covered by a tighter step".to_owned()
+        }
+        StepState::Planned => "there was no recipient".to_owned(),
+        StepState::Open { .. } => match status {
             Status::Active => "not yet".to_owned(),
-            Status::Expired => "none yet, though it has expired: the next sweep looks".to_owned(),
+            Status::Expired => "none yet, although it has expired: see the next sweep".to_owned(),
             Status::Disabled | Status::Revoked | Status::Gone => {
                 format!("none: the token is {status}")
             }
@@ -91,8 +102,8 @@ pub(super) fn untold(token: &Token, step: Step, prospect: Prospect, now: DateTim
     }
 }
 
-/// What became of the notices of one step: `sent to 2 people; failed for 1 person`.
-fn told(notices: &[&NoticeRow], now: DateTime<Utc>) -> Option<String> {
+/// The outcome of the notices of one step: `sent to 2 people; failed for 1 person`.
+fn notices_outcome(notices: &[&NoticeRow], now: DateTime<Utc>) -> Option<String> {
     let count = |state: NoticeState| {
         let of_state = notices
             .iter()
@@ -101,33 +112,33 @@ fn told(notices: &[&NoticeRow], now: DateTime<Utc>) -> Option<String> {
     };
     let waiting = notices
         .iter()
-        .filter(|it| it.state == NoticeState::Planned.as_str() && !is_held(it));
-    let first = waiting.map(|notice| goes_at(notice)).min();
+        .filter(|notice| notice.state == NoticeState::Planned.as_str() && !is_held(notice));
+    let first = waiting.map(|notice| send_time(notice)).min();
     let planned = first.map(|at| match at {
-        at if at <= now => "due, goes with the next sweep".to_owned(),
-        at => format!("planned for {}", instant(Instant(at))),
+        at if at <= now => "due, sent by the next sweep".to_owned(),
+        at => format!("planned for {}", format_instant(Instant(at))),
     });
     let held = notices.iter().filter(|notice| is_held(notice)).count();
-    let told = [
+    let outcomes = [
         (count(NoticeState::Sent), "sent to"),
         (count(NoticeState::Sending), "being sent to"),
-        (count(NoticeState::Unknown), "in doubt for"),
+        (count(NoticeState::Unknown), "unknown for"),
         (held, "held for"),
         (count(NoticeState::Failed), "failed for"),
         (count(NoticeState::Cancelled), "cancelled for"),
-        (count(NoticeState::Suppressed), "settled without a mail for"),
+        (count(NoticeState::Suppressed), "suppressed for"),
     ];
-    let told = told.into_iter().filter(|(count, _)| *count > 0);
-    let told = told.map(|(count, what)| match count {
+    let outcomes = outcomes.into_iter().filter(|(count, _)| *count > 0);
+    let outcomes = outcomes.map(|(count, what)| match count {
         1 => format!("{what} 1 person"),
         _ => format!("{what} {count} people"),
     });
-    let told: Vec<_> = told.chain(planned).collect();
-    (!told.is_empty()).then(|| told.join("; "))
+    let outcomes: Vec<_> = outcomes.chain(planned).collect();
+    (!outcomes.is_empty()).then(|| outcomes.join("; "))
 }
 
-/// When an unsent notice goes: at its time, or when its mail is tried again.
-pub(super) fn goes_at(notice: &NoticeRow) -> DateTime<Utc> {
+/// When an unsent notice is sent: at its time, or when its mail is tried again.
+pub(super) fn send_time(notice: &NoticeRow) -> DateTime<Utc> {
     match notice.next_at {
         Some(next_at) if notice.attempts > 0 => next_at,
         _ => notice.send_at,

@@ -1,4 +1,4 @@
-//! `lapsed sweep`: one pass, and what it did.
+//! `lapsed sweep`: one pass and its summary.
 
 use std::fmt::Write as _;
 
@@ -11,44 +11,44 @@ use crate::config::Config;
 use crate::engine::{Report, SweepOptions};
 
 pub(super) async fn sweep(context: &Context, args: Sweep) -> anyhow::Result<Exit> {
-    let config = setup::config(context)?;
-    check_names(&config, &args)?;
+    let config = setup::load_config(context)?;
+    reject_unknown_names(&config, &args)?;
     if args.dry_run {
         return dry_run::sweep(context, &config, &args).await;
     }
-    let _log = setup::log(context, &config)?;
-    let post = setup::post(&config)?;
-    let store = setup::store(&config).await?;
-    let engine = setup::engine(context, &config, store, post)?;
+    let _log = setup::start_log(context, &config)?;
+    let mailer = setup::build_mailer(&config)?;
+    let store = setup::open_store(&config).await?;
+    let engine = setup::build_engine(context, &config, store, mailer)?;
     let options = SweepOptions {
         by_schedule: false,
         only: args.source,
         accept_shrink: args.accept_shrink,
-        asked_by: actor::name(),
+        actor: actor::name(),
     };
     let stop = CancellationToken::new();
     let report = tokio::select! {
         report = engine.sweep(&options, &stop) => report,
-        () = until_asked_to_stop(&stop) => unreachable!("it only cancels"),
+        () = cancel_on_signal(&stop) => unreachable!("it only cancels"),
     };
     engine.store.close().await;
-    complain(&report);
-    anstream::print!("{}", told(&report));
-    Ok(exit(&report))
+    print_problems(&report);
+    anstream::print!("{}", summary_lines(&report));
+    Ok(exit_code(&report))
 }
 
-/// Tells what went wrong, on standard error.
-pub(super) fn complain(report: &Report) {
+/// Prints to standard error what failed and what was deferred.
+pub(super) fn print_problems(report: &Report) {
     for error in report.errors.iter().chain(&report.problems) {
         anstream::eprintln!("failed: {}", super::output::text::clean_lines(error));
     }
     for wait in &report.waits {
-        anstream::eprintln!("put off: {}", super::output::text::clean_lines(wait));
+        anstream::eprintln!("deferred: {}", super::output::text::clean_lines(wait));
     }
 }
 
 /// Cancels `stop` at the first SIGINT or SIGTERM; never returns.
-pub(super) async fn until_asked_to_stop(stop: &CancellationToken) {
+pub(super) async fn cancel_on_signal(stop: &CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     let (interrupt, terminate) = (
         signal(SignalKind::interrupt()),
@@ -64,8 +64,8 @@ pub(super) async fn until_asked_to_stop(stop: &CancellationToken) {
     std::future::pending::<()>().await;
 }
 
-/// A name that nothing has is a slip; nothing is swept for it.
-fn check_names(config: &Config, args: &Sweep) -> anyhow::Result<()> {
+/// Fails on a name that no source or directory has, before anything is swept.
+fn reject_unknown_names(config: &Config, args: &Sweep) -> anyhow::Result<()> {
     let sources = config.sources.iter().map(|source| source.name.as_str());
     let known: Vec<&str> = sources
         .chain(
@@ -88,8 +88,7 @@ fn check_names(config: &Config, args: &Sweep) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a report ends the program with.
-pub(super) fn exit(report: &Report) -> Exit {
+pub(super) fn exit_code(report: &Report) -> Exit {
     let failed = if report.is_failure() {
         Exit::Failed
     } else {
@@ -100,18 +99,17 @@ pub(super) fn exit(report: &Report) -> Exit {
     } else {
         Exit::Ok
     };
-    failed.or(deferred)
+    failed.worst(deferred)
 }
 
-/// What became of tokens.
-fn of_tokens(r: &Report) -> [(u64, &'static str); 8] {
+fn token_counts(r: &Report) -> [(u64, &'static str); 8] {
     [
         (r.tokens_new, "new"),
         (r.tokens_changed, "changed"),
         (r.tokens_gone, "gone"),
         (r.expired, "expired"),
         (r.unexpired, "no longer expired"),
-        (r.expired_told, "made known to their source as expired"),
+        (r.expiries_reported, "made known to their source as expired"),
         (r.revoked, "ended: their issuers lost access"),
         (
             r.revocations_waiting,
@@ -120,21 +118,21 @@ fn of_tokens(r: &Report) -> [(u64, &'static str); 8] {
     ]
 }
 
-/// A report for people: a line for each thing that happened.
-pub(super) fn told(report: &Report) -> String {
+/// One line for each kind of thing that happened, for people.
+pub(super) fn summary_lines(report: &Report) -> String {
     let mut text = String::new();
     let mut line = |label: &str, parts: &[(u64, &str)]| {
-        let said: Vec<_> = parts
+        let shown: Vec<_> = parts
             .iter()
             .filter(|(count, _)| *count > 0)
             .map(|(count, what)| format!("{count} {what}"))
             .collect();
-        if !said.is_empty() {
-            let _ = writeln!(text, "{label:<9} {}", said.join(", "));
+        if !shown.is_empty() {
+            let _ = writeln!(text, "{label:<9} {}", shown.join(", "));
         }
     };
     let r = report;
-    line("tokens", &of_tokens(r));
+    line("tokens", &token_counts(r));
     line("rows", &[(r.rows_refused, "refused")]);
     line(
         "sources",
@@ -190,14 +188,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quiet_sweep_says_so_and_ends_well() {
+    fn a_sweep_with_nothing_due_says_so_and_exits_0() {
         let report = Report::default();
-        assert_eq!(told(&report), "nothing was due\n");
-        assert_eq!(exit(&report), Exit::Ok);
+        assert_eq!(summary_lines(&report), "nothing was due\n");
+        assert_eq!(exit_code(&report), Exit::Ok);
     }
 
     #[test]
-    fn a_report_tells_what_happened_and_nothing_else() {
+    fn a_summary_lists_only_what_happened() {
         let report = Report {
             tokens_new: 3,
             expired: 1,
@@ -207,32 +205,36 @@ mod tests {
             sources_deferred: 1,
             ..Report::default()
         };
-        insta::assert_snapshot!(told(&report), @"
+        insta::assert_snapshot!(summary_lines(&report), @"
         tokens    3 new, 1 expired
         sources   1 deferred: `lapsed source list` and `directory list` tell for how long
         notices   4 planned
         mails     2 sent, 1 deferred
         ");
-        assert_eq!(exit(&report), Exit::Ok, "a single deferral is no failure");
+        assert_eq!(
+            exit_code(&report),
+            Exit::Ok,
+            "a single deferral is not a failure"
+        );
     }
 
     #[test]
-    fn what_failed_for_good_counts_before_what_may_come_later() {
+    fn a_failure_outranks_a_deferral_in_the_exit_code() {
         let down = Report {
             relay_down: true,
             ..Report::default()
         };
-        assert_eq!(exit(&down), Exit::TempFail);
+        assert_eq!(exit_code(&down), Exit::TempFail);
         let both = Report {
             mails_failed: 1,
             ..down
         };
-        assert_eq!(exit(&both), Exit::Failed);
+        assert_eq!(exit_code(&both), Exit::Failed);
         let store = Report {
             store_down: true,
             waits: vec!["sync: away".to_owned()],
             ..Report::default()
         };
-        assert_eq!(exit(&store), Exit::TempFail);
+        assert_eq!(exit_code(&store), Exit::TempFail);
     }
 }

@@ -1,35 +1,28 @@
-//! `lapsed token`: tokens, listed and shown.
+//! `lapsed token`: lists, shows and revokes tokens.
 
 use std::io::{self, Write};
 
 use chrono::{DateTime, Utc};
 
-use super::{
-    Context,
-    args::{Format, TokenCommand, TokenList, TokenShow},
-    exit::Exit,
-    lookup,
-    output::{
-        Printer, View,
-        rows::{FindingRow, NoticeRow, StepRow, TokenDetail, TokenRow},
-        show,
-    },
-    pages::pages,
-    revoke,
-    setup::{self, store_failure},
-    steps::step_rows,
-};
+use super::args::{Format, TokenCommand, TokenList, TokenShow};
+use super::exit::Exit;
+use super::output::rows::{FindingRow, NoticeRow, StepRow, TokenDetail, TokenRow};
+use super::output::{Printer, View, print_one};
+use super::pages::print_pages;
+use super::setup::{self, store_failure};
+use super::steps::step_rows;
+use super::{Context, lookup, revoke};
 use crate::config::Config;
 use crate::domain::{Policy, TokenRef};
 use crate::store::{Store, TokenFilter};
 
 pub(super) async fn token(context: &Context, args: TokenCommand) -> anyhow::Result<Exit> {
-    let config = setup::config(context)?;
+    let config = setup::load_config(context)?;
     let now = context.clock.now();
     match args {
         TokenCommand::List(args) => {
-            let store = setup::store(&config).await?;
-            let mut printer = Printer::stdout(args.listing.format, now);
+            let store = setup::open_store(&config).await?;
+            let mut printer = Printer::stdout(args.options.format, now);
             list(&store, &args, now, &mut printer).await?;
             printer.finish()?;
             store.close().await;
@@ -41,17 +34,17 @@ pub(super) async fn token(context: &Context, args: TokenCommand) -> anyhow::Resu
 }
 
 async fn show_one(config: &Config, args: &TokenShow, now: DateTime<Utc>) -> anyhow::Result<Exit> {
-    let store = setup::store(config).await?;
-    let told = Told {
+    let store = setup::open_store(config).await?;
+    let context = DetailContext {
         policy: setup::policy(config),
         domain: config.notify.from.email.domain(),
         now,
     };
-    let (mut detail, steps) = detail(&store, &args.id, &told).await?;
-    detail.page = page_of(config, &detail.token.source, &detail.token.external_id);
+    let (mut detail, steps) = load_detail(&store, &args.id, &context).await?;
+    detail.page = page_url(config, &detail.token.source, &detail.token.external_id);
     print(
-        args.shown.format,
-        View::of_stdout(now),
+        args.options.format,
+        View::for_stdout(now),
         io::stdout(),
         (&detail, &steps),
     )?;
@@ -59,14 +52,19 @@ async fn show_one(config: &Config, args: &TokenShow, now: DateTime<Utc>) -> anyh
     Ok(Exit::Ok)
 }
 
-/// The page of a token at its source, where that has one.
-fn page_of(config: &Config, source: &str, external_id: &str) -> Option<String> {
-    let configured = config.sources.iter().find(|it| it.name == source)?;
-    setup::source(configured).ok()?.source.page_of(external_id)
+/// The URL of the token's page at its source, if the source has such pages.
+fn page_url(config: &Config, source: &str, external_id: &str) -> Option<String> {
+    let source_config = config
+        .sources
+        .iter()
+        .find(|configured| configured.name == source)?;
+    setup::build_source(source_config)
+        .ok()?
+        .source
+        .token_page(external_id)
 }
 
-/// Lists what the filters let through, in order of source and external id; by expiry where they
-/// name one.
+/// Lists the tokens that match the filters, by source and external id, or by expiry if they limit it.
 pub(super) async fn list(
     store: &Store,
     args: &TokenList,
@@ -81,59 +79,62 @@ pub(super) async fn list(
         source: args.source.clone(),
         expires_until: args.expires_within.map(|span| now + span),
     };
-    pages(
+    print_pages(
         printer,
-        args.listing.limit,
+        args.options.limit,
         async |last: Option<&crate::store::TokenView>, limit| {
             let after = last.map(|view| &view.token);
             store
-                .read()
+                .begin_read()
                 .await?
                 .list_tokens(&filter, after, now, limit)
                 .await
         },
-        |view| TokenRow::listed(view, now),
+        |view| TokenRow::from_view(view, now),
     )
     .await
 }
 
-/// What telling of one token takes beside the store.
-pub(super) struct Told<'a> {
+/// What [`load_detail`] needs beside the store.
+pub(super) struct DetailContext<'a> {
     pub(super) policy: Policy,
-    /// That of `[notify] from`.
+    /// The domain of `[notify] from`.
     pub(super) domain: &'a str,
     pub(super) now: DateTime<Utc>,
 }
 
-/// All that is known of one token, as of one moment.
-pub(super) async fn detail(
+/// One token with its steps, notices and findings.
+pub(super) async fn load_detail(
     store: &Store,
     reference: &TokenRef,
-    told: &Told<'_>,
+    context: &DetailContext<'_>,
 ) -> anyhow::Result<(TokenDetail, Vec<StepRow>)> {
-    let mut tx = store.read().await.map_err(store_failure)?;
-    let token = lookup::token(&mut tx, reference).await?;
-    let notices = tx.notices_about(&[token.id]).await.map_err(store_failure)?;
+    let mut tx = store.begin_read().await.map_err(store_failure)?;
+    let token = lookup::find_token(&mut tx, reference).await?;
+    let notices = tx
+        .list_notices_of_tokens(&[token.id])
+        .await
+        .map_err(store_failure)?;
     let findings = tx
-        .findings_of(token.id, told.now)
+        .list_findings_of_token(token.id, context.now)
         .await
         .map_err(store_failure)?;
     let admins = tx
-        .told_admins(std::slice::from_ref(&token))
+        .load_account_admins(std::slice::from_ref(&token))
         .await
         .map_err(store_failure)?;
     drop(tx);
-    let steps = step_rows(&token, &told.policy, &notices, told.now);
-    let findings: Result<Vec<_>, _> = findings.into_iter().map(FindingRow::stored).collect();
+    let steps = step_rows(&token, &context.policy, &notices, context.now);
+    let findings: Result<Vec<_>, _> = findings.into_iter().map(FindingRow::from_stored).collect();
     let notices: Result<Vec<_>, _> = notices
         .iter()
-        .map(|notice| NoticeRow::stored(notice, told.domain))
+        .map(|notice| NoticeRow::from_stored(notice, context.domain))
         .collect();
     let detail = TokenDetail {
-        token: TokenRow::new(&token, findings.map_err(store_failure)?, told.now),
+        token: TokenRow::new(&token, findings.map_err(store_failure)?, context.now),
         notices: notices.map_err(store_failure)?,
         page: None,
-        admins: admins.of(&token).to_vec(),
+        admins: admins.for_token(&token).to_vec(),
     };
     Ok((detail, steps))
 }
@@ -145,7 +146,7 @@ pub(super) fn print(
     (detail, steps): (&TokenDetail, &[StepRow]),
 ) -> anyhow::Result<()> {
     let keys = TokenDetail::KEYS;
-    Ok(show(format, view, out, (detail, keys), |sheet| {
+    Ok(print_one(format, view, out, (detail, keys), |sheet| {
         detail.write_to(sheet, steps);
     })?)
 }

@@ -4,71 +4,64 @@ use std::net::SocketAddr;
 
 use chrono::TimeDelta;
 use chrono_tz::{TZ_VARIANTS, Tz};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
-use super::{
-    error::{hint, shown},
-    field::Field,
-    table::Table,
-};
+use super::error::{for_display, hint};
+use super::field::Field;
+use super::table::Table;
 use crate::domain::Schedule;
 
-/// When lapsed sweeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduleConfig {
-    /// The sweeps.
     pub sweep: Schedule,
-    /// Whose wall clock counts, here and for `notify.admin_digest`.
+    /// Applies to `sweep`, `notify.admin_digest` and the schedules of sources and directories.
     pub timezone: Tz,
 }
 
-/// How claims and retries are timed. `retry_min <= retry_max <= give_up`.
+/// Times for claims and retries; `retry_min <= retry_max <= give_up`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// How long a claim holds without being renewed; at least 5 seconds.
+    /// How long a claim is valid without renewal.
     pub lease: TimeDelta,
-    /// The first wait after a mail was put off.
+    /// The first wait after a failed attempt.
     pub retry_min: TimeDelta,
-    /// The longest wait.
+    /// The longest wait between two attempts.
     pub retry_max: TimeDelta,
-    /// How long a mail is tried at all.
+    /// After this time a mail is not tried again.
     pub give_up: TimeDelta,
-    /// How long a stop waits for the mails in hand.
+    /// How long a stop waits for mails that are being sent.
     pub stop_timeout: TimeDelta,
 }
 
-/// Health and metrics.
+/// The HTTP server for health and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
-    /// Where to listen; `None` is nowhere.
+    /// `None` turns the server off.
     pub listen: Option<SocketAddr>,
 }
 
-/// What is logged, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
-    /// Directives of `tracing_subscriber::EnvFilter`, known to parse.
+    /// Valid directives of `tracing_subscriber::EnvFilter`.
     pub level: String,
-    /// The form of a line.
     pub format: LogFormat,
 }
 
-/// The form of a line of log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
     Text,
-    /// One JSON object.
+    /// One JSON object a line.
     Json,
 }
 
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
 impl ScheduleConfig {
-    /// `None` when it makes no sense; the problem is noted.
-    pub(super) fn read(mut table: Table) -> Option<Self> {
-        let timezone = table.or("timezone", Tz::UTC, zone);
-        let sweep = table.or(
+    /// `None` if invalid; the problem is reported.
+    pub(super) fn from_table(mut table: Table) -> Option<Self> {
+        let timezone = table.with_default("timezone", Tz::UTC, zone);
+        let sweep = table.with_default(
             "sweep",
             Schedule::new("* * * * *", timezone).ok(),
             |field| {
@@ -85,15 +78,16 @@ impl ScheduleConfig {
 }
 
 impl Delivery {
-    pub(super) fn read(mut table: Table) -> Self {
-        let mut span = |key, default, least| table.or(key, default, |field| field.span(least));
+    pub(super) fn from_table(mut table: Table) -> Self {
+        let mut duration =
+            |key, default, least| table.with_default(key, default, |field| field.duration(least));
         let second = TimeDelta::seconds(1);
         let delivery = Self {
-            lease: span("lease", TimeDelta::seconds(30), TimeDelta::seconds(1)),
-            retry_min: span("retry_min", TimeDelta::minutes(1), second),
-            retry_max: span("retry_max", TimeDelta::hours(6), second),
-            give_up: span("give_up", TimeDelta::days(5), second),
-            stop_timeout: span("stop_timeout", TimeDelta::seconds(25), second),
+            lease: duration("lease", TimeDelta::seconds(30), TimeDelta::seconds(1)),
+            retry_min: duration("retry_min", TimeDelta::minutes(1), second),
+            retry_max: duration("retry_max", TimeDelta::hours(6), second),
+            give_up: duration("give_up", TimeDelta::days(5), second),
+            stop_timeout: duration("stop_timeout", TimeDelta::seconds(25), second),
         };
         if delivery.retry_min > delivery.retry_max {
             table.refuse("retry_min", "must not be longer than retry_max");
@@ -107,13 +101,13 @@ impl Delivery {
 }
 
 impl Http {
-    pub(super) fn read(mut table: Table) -> Self {
+    pub(super) fn from_table(mut table: Table) -> Self {
         let default = Some(SocketAddr::from(([127, 0, 0, 1], 8484)));
         let http = Self {
-            listen: table.or("listen", default, |field| match field.text()? {
+            listen: table.with_default("listen", default, |field| match field.text()? {
                 "off" => Ok(None),
                 text => text.parse().map(Some).map_err(|_| {
-                    let text = shown(text);
+                    let text = for_display(text);
                     format!("\"{text}\" is not an address and a port; write \"127.0.0.1:8484\", \"[::]:8484\" or \"off\"")
                 }),
             }),
@@ -124,11 +118,11 @@ impl Http {
 }
 
 impl Log {
-    pub(super) fn read(mut table: Table) -> Self {
+    pub(super) fn from_table(mut table: Table) -> Self {
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log = Self {
-            level: table.or("level", "info".to_owned(), level),
-            format: table.or("format", LogFormat::Text, |field| field.word(&formats)),
+            level: table.with_default("level", "info".to_owned(), level),
+            format: table.with_default("format", LogFormat::Text, |field| field.choice(&formats)),
         };
         table.finish();
         log
@@ -147,13 +141,13 @@ fn zone(field: &Field) -> Result<Tz, String> {
         let near = near
             .map(|zone| format!("did you mean `{zone}`? "))
             .unwrap_or_default();
-        let text = shown(text);
+        let text = for_display(text);
         format!("unknown time zone `{text}`; {near}(write a name such as UTC or Europe/Berlin)")
     })
 }
 
-/// A filter takes any single word for the name of a module and then logs nothing of the rest, so
-/// that a slip such as `inof` must be caught here.
+/// `EnvFilter` accepts any single word as a module name and then logs nothing else, so a typo such as
+/// `inof` must be caught here.
 fn level(field: &Field) -> Result<String, String> {
     let text = field.text()?;
     for part in text
@@ -164,8 +158,8 @@ fn level(field: &Field) -> Result<String, String> {
         let is_level = part.parse::<LevelFilter>().is_ok();
         if !is_level {
             return Err(format!(
-                "unknown level `{}`; {}; a part of lapsed can have its own: \"info,lapsed::engine=debug\"",
-                shown(part),
+                "unknown level `{}`; {}; a module can have its own level: \"info,lapsed::engine=debug\"",
+                for_display(part),
                 hint(part, LEVELS)
             ));
         }

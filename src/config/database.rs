@@ -1,4 +1,4 @@
-//! The URL of a database: the store, or one of others that a source reads.
+//! Database URLs: of the store and of databases that sources read.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use url::Url;
 
 use super::field::Field;
 
-/// What a path may not hold when it stands in a URL.
+/// Characters that must be percent-encoded in the path of a URL.
 const IN_PATH: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -21,8 +21,8 @@ const IN_PATH: &AsciiSet = &CONTROLS
     .add(b'{')
     .add(b'}');
 
-/// What differs between our database and those of others when a URL is explained.
-struct Words {
+/// The parts of the messages that differ between the store and the database of a source.
+struct UrlHelp {
     what: &'static str,
     does: &'static str,
     forms: &'static str,
@@ -30,39 +30,37 @@ struct Words {
     memory: &'static str,
 }
 
-const OURS: Words = Words {
+const STORE: UrlHelp = UrlHelp {
     what: "store",
     does: "lapsed keeps its data in",
     forms: "write sqlite:///path/to/lapsed.db, sqlite:lapsed.db or postgres://user@host/database",
-    options: "whether the file is created is decided by store.create",
-    memory: "in memory, lapsed would forget whom it told",
+    options: "store.create decides whether the file is created",
+    memory: "in memory, lapsed would forget which mails it sent",
 };
 
-const THEIRS: Words = Words {
+const SOURCE: UrlHelp = UrlHelp {
     what: "database",
     does: "lapsed reads",
     forms: "write sqlite:///path/to/file.db or postgres://user:password@host/database",
-    options: "lapsed never creates the file, and opens it for reading where that is enough",
-    memory: "nobody else can reach what is in memory",
+    options: "lapsed never creates the file and opens it read-only if that is enough",
+    memory: "lapsed cannot read the memory of another program",
 };
 
-/// The URL of the store. A path is resolved against the folder of the configuration.
-pub(super) fn ours(field: &Field) -> Result<SecretString, String> {
-    url(field, &OURS)
+pub(super) fn store_url(field: &Field) -> Result<SecretString, String> {
+    parse_url(field, &STORE)
 }
 
-/// The URL of a database that is not ours. A path is resolved against the folder of the configuration.
-pub(super) fn theirs(field: &Field) -> Result<SecretString, String> {
-    url(field, &THEIRS)
+pub(super) fn source_url(field: &Field) -> Result<SecretString, String> {
+    parse_url(field, &SOURCE)
 }
 
-fn url(field: &Field, words: &Words) -> Result<SecretString, String> {
+fn parse_url(field: &Field, help: &UrlHelp) -> Result<SecretString, String> {
     let secret = field.secret()?;
     let text = secret.expose_secret().trim();
     if let Some(path) = text.strip_prefix("sqlite:") {
-        return Ok(sqlite(path, field.base(), words)?.into());
+        return Ok(sqlite_url(path, field.base(), help)?.into());
     }
-    // The text may hold a password, so that only its scheme is shown.
+    // The text may contain a password, so only its scheme is shown.
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     match scheme {
         Some("postgres" | "postgresql") => match Url::parse(text) {
@@ -74,35 +72,32 @@ fn url(field: &Field, words: &Words) -> Result<SecretString, String> {
         },
         Some(scheme) if scheme.len() < 20 && scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
             Err(format!(
-                "{} SQLite or PostgreSQL, not by {scheme}://; {}",
-                words.does, words.forms
+                "{} SQLite or PostgreSQL, not {scheme}://; {}",
+                help.does, help.forms
             ))
         }
-        _ => Err(format!(
-            "is not the URL of a {}; {}",
-            words.what, words.forms
-        )),
+        _ => Err(format!("is not the URL of a {}; {}", help.what, help.forms)),
     }
 }
 
-/// The URL with an absolute path.
-fn sqlite(path: &str, base: &Path, words: &Words) -> Result<String, String> {
+/// The URL with its path made absolute, resolved against `base`.
+fn sqlite_url(path: &str, base: &Path, help: &UrlHelp) -> Result<String, String> {
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.contains('?') {
-        return Err(format!("takes no options after `?`; {}", words.options));
+        return Err(format!("takes no options after `?`; {}", help.options));
     }
     if path.contains(":memory:") {
-        return Err(format!("must be a file: {}", words.memory));
+        return Err(format!("must be a file: {}", help.memory));
     }
     let path = percent_decode_str(path)
         .decode_utf8()
-        .map_err(|_| "holds a percent-encoded character that is not UTF-8")?;
+        .map_err(|_| "contains a percent-encoded character that is not UTF-8")?;
     if path.is_empty() || path.contains('\0') {
-        return Err(format!("names no file; {}", words.forms));
+        return Err(format!("does not name a file; {}", help.forms));
     }
     let path = base.join(&*path);
     let path = path
         .to_str()
-        .ok_or("lies in a folder whose name is not UTF-8")?;
+        .ok_or("is in a folder whose name is not UTF-8")?;
     Ok(format!("sqlite://{}", utf8_percent_encode(path, IN_PATH)))
 }

@@ -1,51 +1,49 @@
-//! `[[directory]]`: who knows the people.
-//!
-//! A new kind is one function that reads its keys, one variant, and one word in `KINDS`.
+//! `[[directory]]`. A new kind needs a function that parses its keys and an entry in `KINDS`.
 
 mod ldap;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 use secrecy::ExposeSecret;
 
-use super::sources::{ReadKind, kind, name, schedule, timeout};
-use super::{field::Field, table::Table};
+use super::field::Field;
+use super::sources::{ParseKind, kind, name, schedule, timeout};
+use super::table::Table;
 use crate::directories::{Kind, entra, file, keycloak, okta, scim};
 use crate::domain::{Address, Schedule};
 
-/// A place that knows whether a person still has access.
 #[derive(Debug, Clone)]
 pub struct DirectoryConfig {
-    /// Its name: `[a-z0-9][a-z0-9_-]*`. Unique.
+    /// `[a-z0-9][a-z0-9_-]*`; unique.
     pub name: String,
-    /// When it is asked; `None` is at every sweep.
+    /// When the directory is synced; `None` means at every sweep.
     pub schedule: Option<Schedule>,
-    /// How long one request may take.
+    /// Limit for one request.
     pub timeout: Duration,
-    /// Names or ids of groups, of which people must be in one; empty is no such condition.
+    /// Names or ids of groups; people must be in at least one. Empty means no such condition.
     pub allowed_groups: Vec<String>,
-    /// People who are known to have access: a pull that says otherwise is not believed.
+    /// People who always have access; a listing that says otherwise is rejected.
     pub canaries: Vec<Address>,
-    /// For so long somebody must be missing before a deletion is believed.
+    /// How long a person must be missing before they count as deleted.
     pub absence_grace: TimeDelta,
-    /// For so long its word holds when it cannot be read.
+    /// How long the last good listing is used if the directory cannot be read.
     pub fresh_for: TimeDelta,
-    /// Which part of the people known active may lose access in one sync, from 0 to 1.
+    /// The share of active people, 0 to 1, that may lose access in one sync before the breaker trips.
     pub breaker_share: f64,
-    /// So many may in any case.
+    /// Losses up to this count never trip the breaker.
     pub breaker_min: u32,
-    /// What it is.
     pub kind: Kind,
 }
 
-const KINDS: &[(&str, ReadKind<Kind>)] = &[
+const KINDS: &[(&str, ParseKind<Kind>)] = &[
     ("file", |table| {
         let path = table.required("path", "path = \"people.csv\"", Field::path)?;
         Some(Kind::File(file::Config { path }))
     }),
-    ("ldap", ldap::read),
+    ("ldap", ldap::parse),
     ("scim", scim),
     ("okta", okta),
     ("keycloak", keycloak),
@@ -55,7 +53,7 @@ const KINDS: &[(&str, ReadKind<Kind>)] = &[
 fn scim(table: &mut Table) -> Option<Kind> {
     let example = "url = \"https://idp.example.org/scim/v2\"";
     let url = table.required("url", example, |field| {
-        let url = field.site()?;
+        let url = field.http_url("https://idp.example.org/scim/v2")?;
         let is_list = ["/Users", "/Groups"]
             .iter()
             .any(|list| url.path().trim_end_matches('/').ends_with(list));
@@ -80,13 +78,13 @@ fn scim(table: &mut Table) -> Option<Kind> {
 fn okta(table: &mut Table) -> Option<Kind> {
     let text = |field: &Field| field.text().map(str::to_owned);
     let url = table.required("url", "url = \"https://acme.okta.com\"", |field| {
-        let url = field.site()?;
+        let url = field.http_url("https://acme.okta.com")?;
         let host = url.host_str().unwrap_or_default();
         let is_console = host
             .split('.')
             .next()
             .is_some_and(|name| name.ends_with("-admin"));
-        let why = "is the admin console, which has no API; write it without -admin";
+        let why = "is the admin console, which has no API; remove -admin";
         (!is_console).then_some(url).ok_or_else(|| why.to_owned())
     });
     let client_id = table.required("client_id", "client_id = \"0oa1a2b3c4D5e6F7g8h9\"", text);
@@ -104,18 +102,18 @@ fn okta(table: &mut Table) -> Option<Kind> {
 fn keycloak(table: &mut Table) -> Option<Kind> {
     let text = |field: &Field| field.text().map(str::to_owned);
     let url = table.required("url", "url = \"https://sso.example.org\"", |field| {
-        let url = field.site()?;
+        let url = field.http_url("https://sso.example.org")?;
         let mut parts = url.path().split('/');
-        // What the console and the tokens show goes on behind the server's base.
+        // The console and tokens show URLs that continue after the server's base URL.
         let is_base = !parts.any(|part| matches!(part, "realms" | "admin"));
         let why = "must end before /realms and /admin; write for example https://sso.example.org, or \
-                   https://sso.example.org/auth where the server has that";
+                   https://sso.example.org/auth if the server uses /auth";
         is_base.then_some(url).ok_or_else(|| why.to_owned())
     });
     let realm = table.required("realm", "realm = \"example\"", |field| {
         let realm = field.text()?;
         let is_name = !realm.contains('/') && !matches!(realm, "." | "..");
-        let why = "must be the name of the realm alone, as in the address of its console";
+        let why = "must be only the name of the realm, as in the URL of its console";
         is_name
             .then(|| realm.to_owned())
             .ok_or_else(|| why.to_owned())
@@ -140,10 +138,10 @@ fn entra(table: &mut Table) -> Option<Kind> {
         field.text().map(str::to_owned)
     });
     let credential = entra_credential(table);
-    let cloud = table.or("cloud", entra::Cloud::default(), |field| {
-        field.word(&entra::Cloud::WORDS)
+    let cloud = table.with_default("cloud", entra::Cloud::default(), |field| {
+        field.choice(&entra::Cloud::NAMES)
     });
-    let url = table.optional("url", Field::site);
+    let url = table.optional("url", |field| field.http_url("https://graph.microsoft.com"));
     Some(Kind::Entra(entra::Config {
         tenant: tenant?,
         client_id: client_id?,
@@ -153,18 +151,16 @@ fn entra(table: &mut Table) -> Option<Kind> {
     }))
 }
 
-/// One of the two by which a program signs in.
 fn entra_credential(table: &mut Table) -> Option<entra::Credential> {
     let has_certificate = table.has("certificate");
     if has_certificate && table.has("client_secret") {
-        let why =
-            "stands beside client_secret; a program signs in by one of them, leave out the other";
+        let why = "cannot be combined with client_secret; remove one of them";
         table.refuse("certificate", why);
     }
     let certificate = table.optional("certificate", |field| {
-        // A key must not be shown as the path of a file that is not there.
+        // Otherwise the key would be shown as the path of a missing file.
         if field.text()?.contains("-----BEGIN") {
-            let why = "holds a key itself; write that to a file which only lapsed may read, and name the file";
+            let why = "contains the key itself; write it to a file that only lapsed can read, and give the path";
             return Err(why.to_owned());
         }
         field.path()
@@ -178,26 +174,26 @@ fn entra_credential(table: &mut Table) -> Option<entra::Credential> {
     secret.map(entra::Credential::Secret)
 }
 
-/// The id of a tenant, or one of its domains.
+/// The id of a tenant or one of its domains.
 fn tenant(field: &Field) -> Result<String, String> {
     let text = field.text()?;
     if ["common", "organizations", "consumers"].contains(&text) {
         return Err(format!(
-            "{text:?} is no tenant; write the Directory (tenant) ID"
+            "{text:?} is not a tenant; write the Directory (tenant) ID"
         ));
     }
     let is_plain = text
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
-    let why = "must be the Directory (tenant) ID, or a domain of the tenant such as example.org";
+    let why = "must be the Directory (tenant) ID or a domain of the tenant such as example.org";
     (is_plain && !text.starts_with('.'))
         .then(|| text.to_owned())
         .ok_or_else(|| why.to_owned())
 }
 
 impl DirectoryConfig {
-    /// All directories; their schedules are read in this zone.
-    pub(super) fn read_all(tables: Vec<Table>, zone: Tz) -> Vec<Self> {
+    /// `zone` applies to their schedules.
+    pub(super) fn from_tables(tables: Vec<Table>, zone: Tz) -> Vec<Self> {
         let mut names = BTreeSet::new();
         let read = |mut table: Table| {
             let name = name(&mut table, &mut names);
@@ -205,15 +201,17 @@ impl DirectoryConfig {
             let timeout = timeout(&mut table);
             let text = |field: &Field| field.text().map(str::to_owned);
             let allowed_groups = table.list("allowed_groups", text);
-            let canaries = table.list("canaries", Field::parsed);
-            let span = |least| move |field: &Field| field.span(least);
+            let canaries = table.list("canaries", Field::parse);
+            let duration = |least| move |field: &Field| field.duration(least);
             let grace = TimeDelta::minutes(30);
-            let absence_grace = table.or("absence_grace", grace, span(TimeDelta::zero()));
+            let absence_grace =
+                table.with_default("absence_grace", grace, duration(TimeDelta::zero()));
             let day = TimeDelta::days(1);
-            let fresh_for = table.or("fresh_for", day, span(TimeDelta::minutes(1)));
-            let breaker_share = table.or("breaker_share", 0.1, |field| field.number(0.0..=1.0));
-            let breaker_min = table.or("breaker_min", 3, |field| {
-                field.whole(0..=u64::from(u32::MAX))
+            let fresh_for = table.with_default("fresh_for", day, duration(TimeDelta::minutes(1)));
+            let breaker_share =
+                table.with_default("breaker_share", 0.1, |field| field.number(0.0..=1.0));
+            let breaker_min = table.with_default("breaker_min", 3, |field| {
+                field.integer(0..=u64::from(u32::MAX))
             });
             let kind = kind(&mut table, KINDS);
             table.finish();

@@ -1,67 +1,52 @@
-//! What is wrong with a configuration, and where: every problem names its place.
+//! Problems in a configuration, each with its place.
 
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
-/// Why there is no configuration. All of these are for the operator to mend (exit code 78).
+/// Why there is no configuration. The operator has to fix all of these (exit code 78).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Neither a file nor a variable.
+    /// There is neither a file nor a variable.
     #[error(
         "no configuration found: there is no {}, and no variable begins with LAPSED__; give \
          --config FILE or set LAPSED_CONFIG (`lapsed demo` writes a file to start from)",
-        joined(.looked_at)
+        list_paths(.looked_at)
     )]
-    NotFound {
-        /// The files that were looked for.
-        looked_at: Vec<PathBuf>,
-    },
-    /// The file is there, or was named, and cannot be read.
+    NotFound { looked_at: Vec<PathBuf> },
     #[error("cannot read the configuration {}", .path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
-    /// Everything that is wrong with what was read.
-    #[error("{}", listed(.0))]
+    #[error("{}", format_problems(.0))]
     Invalid(Vec<Problem>),
 }
 
-/// One thing that is wrong, in words that say what to write instead. Never holds a secret.
+/// One problem. The message says what to write instead and never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Where.
     pub place: Place,
-    /// What.
     pub message: String,
 }
 
-/// Where a value comes from, or where it is missing.
+/// Where a value comes from or is missing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// In a file; line and column count from 1, columns in characters.
+    /// Line and column count from 1, columns in characters.
     File {
-        /// The file, as it was named.
         path: PathBuf,
-        /// The line.
         line: usize,
-        /// The column.
         column: usize,
     },
-    /// A file as a whole, for what is missing in it.
+    /// For what is missing in the file.
     WholeFile(PathBuf),
-    /// An environment variable.
     Variable(String),
-    /// The environment as a whole, for what is missing when there is no file.
+    /// For what is missing if there is no file.
     Environment,
 }
 
-/// Where the lines of a file begin.
+/// Maps byte offsets of a file to lines and columns.
 pub(super) struct Lines<'a> {
     path: &'a Path,
     text: &'a str,
@@ -69,8 +54,7 @@ pub(super) struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// The lines of this text.
-    pub fn of(path: &'a Path, text: &'a str) -> Self {
+    pub fn new(path: &'a Path, text: &'a str) -> Self {
         let after_breaks = text.match_indices('\n').map(|(at, _)| at + 1);
         Self {
             path,
@@ -79,7 +63,6 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// The place of a byte.
     pub fn place(&self, offset: usize) -> Place {
         let offset = self.text.floor_char_boundary(offset);
         let line = self.starts.partition_point(|start| *start <= offset);
@@ -97,7 +80,7 @@ impl fmt::Display for Place {
         match self {
             Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
             Self::WholeFile(path) => write!(f, "{}", path.display()),
-            Self::Variable(name) => f.write_str(&shown(name)),
+            Self::Variable(name) => f.write_str(&for_display(name)),
             Self::Environment => f.write_str("environment"),
         }
     }
@@ -109,18 +92,18 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A text from outside as it may stand in a message: short, and on one line.
-pub(super) fn shown(text: &str) -> String {
-    const LONGEST: usize = 60;
-    let short: String = text.chars().take(LONGEST).collect();
+/// Shortens and escapes a text from outside for use in a message.
+pub(super) fn for_display(text: &str) -> String {
+    const MAX_CHARS: usize = 60;
+    let short: String = text.chars().take(MAX_CHARS).collect();
     let more = if short.len() < text.len() { "…" } else { "" };
     format!("{}{more}", short.escape_debug())
 }
 
-/// The sentence that points from a wrong word to the right ones: the nearest, then all.
-pub(super) fn hint(word: &str, allowed: &[&str]) -> String {
-    let word = word.to_lowercase();
-    let distance = |candidate: &&&str| strsim::damerau_levenshtein(&word, candidate);
+/// Suggests the nearest allowed value and lists all of them.
+pub(super) fn hint(given: &str, allowed: &[&str]) -> String {
+    let given = given.to_lowercase();
+    let distance = |candidate: &&&str| strsim::damerau_levenshtein(&given, candidate);
     // A third of the letters may be wrong; beyond that a guess misleads.
     let near = |candidate: &&&str| distance(candidate) <= candidate.chars().count().div_ceil(3);
     let nearest = allowed.iter().filter(near).min_by_key(distance);
@@ -131,7 +114,7 @@ pub(super) fn hint(word: &str, allowed: &[&str]) -> String {
     }
 }
 
-fn joined(paths: &[PathBuf]) -> String {
+fn list_paths(paths: &[PathBuf]) -> String {
     let shown: Vec<_> = paths
         .iter()
         .map(|path| path.display().to_string())
@@ -139,7 +122,7 @@ fn joined(paths: &[PathBuf]) -> String {
     shown.join(" and no ")
 }
 
-fn listed(problems: &[Problem]) -> String {
+fn format_problems(problems: &[Problem]) -> String {
     let lines: Vec<_> = problems
         .iter()
         .map(|problem| format!("\n  {problem}"))

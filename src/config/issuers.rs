@@ -1,12 +1,12 @@
-//! `[issuers]`: which issuers are people whom directories know, and by which address.
+//! `[issuers]`: which issuers the directories cover, and under which address.
 
-use super::{field::Field, table::Table};
+use super::field::Field;
+use super::table::Table;
 use crate::domain::{Address, IssuerMode, Issuers};
 
-/// Reads the section.
-pub(super) fn read(mut table: Table) -> Issuers {
-    let modes = table.map("modes", Field::parsed::<IssuerMode>);
-    let addresses = table.map("addresses", Field::parsed::<Address>);
+pub(super) fn parse(mut table: Table) -> Issuers {
+    let modes = table.map("modes", Field::parse::<IssuerMode>);
+    let addresses = table.map("addresses", Field::parse::<Address>);
     let is_address = |name: &str| name.parse::<Address>().is_ok();
     let is_domain = |name: &str| {
         let domain = name.strip_prefix("*@");
@@ -16,11 +16,11 @@ pub(super) fn read(mut table: Table) -> Issuers {
         .keys()
         .filter(|name| !is_address(name) && !is_domain(name))
     {
-        let why = format!("{name:?} is no address; write name@example.org or *@example.org");
+        let why = format!("{name:?} is not an address; write name@example.org or *@example.org");
         table.refuse("modes", &why);
     }
     for name in addresses.keys().filter(|name| !is_address(name)) {
-        let why = format!("{name:?} is no address; write name@example.org");
+        let why = format!("{name:?} is not an address; write name@example.org");
         table.refuse("addresses", &why);
     }
     table.finish();
@@ -28,11 +28,11 @@ pub(super) fn read(mut table: Table) -> Issuers {
     Issuers {
         modes: modes
             .into_iter()
-            .map(|(name, it)| (lower(name), it))
+            .map(|(name, mode)| (lower(name), mode))
             .collect(),
         addresses: addresses
             .into_iter()
-            .map(|(name, it)| (lower(name), it))
+            .map(|(name, address)| (lower(name), address))
             .collect(),
     }
 }

@@ -1,27 +1,25 @@
-//! The layers of a configuration, the file below the environment, and where each value stands.
+//! Merges the environment into the file and records where each value comes from.
 //!
-//! The `config` crate lays one over the other. It reads neither itself: its TOML reader forgets
-//! positions and takes a top-level key for a path expression (`"a[999999999]"` makes an array of
-//! that size), and its guessing of types turns the password `0123` into a number.
+//! The `config` crate only merges. Its TOML reader loses positions and treats a top-level key as a path
+//! expression (`"a[999999999]"` makes an array of that size), and its type guessing turns the password
+//! `0123` into a number.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use ::config::{Config, ConfigError, Map, Source, Value, ValueKind};
 use toml_edit::{Document, Item, TableLike, TomlError};
 
-use super::error::{Lines, Place, Problem, shown};
+use super::error::{Lines, Place, Problem, for_display};
 
-/// What the name of every variable that overlays the file begins with.
+/// The prefix of every variable that overrides the file.
 pub(super) const PREFIX: &str = "LAPSED__";
 
-/// Tables of which there are many; they have no name by which a variable could reach them.
-const MANY: &[&str] = &["account", "source", "directory"];
+/// Tables that can occur several times; a variable cannot address one of them.
+const REPEATED_TABLES: &[&str] = &["account", "source", "directory"];
 
-/// Where values stand, by their path (`smtp.url`, `source[0].name`).
+/// Where values come from, by path (`smtp.url`, `source[0].name`).
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places {
     file: Option<PathBuf>,
@@ -30,17 +28,13 @@ pub(super) struct Places {
     variables: BTreeMap<String, String>,
 }
 
-/// The layers, laid over each other.
 pub(super) struct Merged {
-    /// The values.
     pub values: Map<String, Value>,
-    /// Where they stand.
     pub places: Places,
-    /// What was wrong with single names; the values are left out.
+    /// Problems with names; the values with these names are left out.
     pub problems: Vec<Problem>,
 }
 
-/// A layer of which everything is known already.
 #[derive(Debug, Clone, Default)]
 struct Layer(Map<String, Value>);
 
@@ -54,10 +48,10 @@ impl Source for Layer {
     }
 }
 
-/// Lays the environment over the file.
+/// Merges the environment into the file.
 ///
 /// # Errors
-/// When the file is not TOML; then nothing else can be said of it.
+/// If the file is not TOML; nothing else can be checked then.
 pub(super) fn merge(
     file: Option<(&Path, &[u8])>,
     env: &HashMap<String, String>,
@@ -79,7 +73,7 @@ pub(super) fn merge(
         .and_then(|merged| merged.collect())
         .map_err(|error| Problem {
             place: reading.places.whole(),
-            message: format!("cannot lay the environment over the file: {error}"),
+            message: format!("cannot merge the environment into the file: {error}"),
         })?;
     Ok(Merged {
         values: merged,
@@ -88,7 +82,6 @@ pub(super) fn merge(
     })
 }
 
-/// What gathers while the layers are read.
 #[derive(Default)]
 struct Reading {
     places: Places,
@@ -103,16 +96,16 @@ impl Reading {
         let document = Document::parse(text).map_err(|error| syntax(path, text, &error))?;
         let mut layer = FileLayer {
             reading: self,
-            lines: Lines::of(path, text),
+            lines: Lines::new(path, text),
         };
         let mut values = layer.table(document.as_table(), "");
-        // The `config` crate would take other keys for path expressions.
+        // The `config` crate would treat other keys as path expressions.
         let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
         values.retain(|key, _| {
             let is_plain = !key.is_empty() && key.chars().all(plain);
             if !is_plain {
                 let place = self.places.of_key(key);
-                let message = format!("unknown section or key `{}`", shown(key));
+                let message = format!("unknown section or key `{}`", for_display(key));
                 self.problems.push(Problem { place, message });
             }
             is_plain
@@ -120,8 +113,8 @@ impl Reading {
         Ok(Layer(values))
     }
 
-    /// The variables that overlay the file, names checked: the `config` crate would lower their
-    /// case, so that two may become one, and let chance decide between `A__B` and `A__B__C`.
+    /// The variables that override the file. Their names are checked here because the `config` crate
+    /// lower-cases them, so two can become one, and picks at random between `A__B` and `A__B__C`.
     fn environment(&mut self, env: &HashMap<String, String>) -> HashMap<String, String> {
         let mut chosen: BTreeMap<String, &String> = BTreeMap::new();
         let mut names: Vec<_> = env.keys().filter(|name| name.starts_with(PREFIX)).collect();
@@ -145,7 +138,10 @@ impl Reading {
             {
                 Some((_, other)) => {
                     self.places.variables.remove(path);
-                    let message = format!("contradicts {}; set one of them", shown(other));
+                    let message = format!(
+                        "conflicts with {}; set only one of them",
+                        for_display(other)
+                    );
                     self.refuse_variable(name, message);
                 }
                 None => {
@@ -164,17 +160,17 @@ impl Reading {
         let is_plain = |part: &&str| !part.is_empty() && part.chars().all(plain);
         if parts.len() < 2 || !parts.iter().all(is_plain) {
             return Err(
-                "names no key; write LAPSED__SECTION__KEY, such as LAPSED__SMTP__URL".into(),
+                "does not name a key; write LAPSED__SECTION__KEY, such as LAPSED__SMTP__URL".into(),
             );
         }
-        if MANY.contains(&parts[0]) {
-            return Err(format!("[[{}]] can be written in the file only", parts[0]));
+        if REPEATED_TABLES.contains(&parts[0]) {
+            return Err(format!("[[{}]] can only be written in the file", parts[0]));
         }
         let path = parts.join(".");
         match self.places.variables.get(&path) {
             Some(other) => Err(format!(
-                "is the same as {} but for its case; set one of them",
-                shown(other)
+                "differs from {} only in case; set only one of them",
+                for_display(other)
             )),
             None => Ok(path),
         }
@@ -186,7 +182,7 @@ impl Reading {
     }
 }
 
-/// Turns the file into values and takes down where they stand.
+/// Converts the file to values and records their places.
 struct FileLayer<'a> {
     reading: &'a mut Reading,
     lines: Lines<'a>,
@@ -196,7 +192,7 @@ impl FileLayer<'_> {
     fn table(&mut self, table: &dyn TableLike, path: &str) -> Map<String, Value> {
         let mut values = Map::new();
         for (name, item) in table.iter() {
-            let path = joined(path, name);
+            let path = join_path(path, name);
             let key = table.get_key_value(name).and_then(|(key, _)| key.span());
             if let Some(place) = key.map(|span| self.lines.place(span.start)) {
                 self.reading.places.keys.insert(path.clone(), place);
@@ -215,13 +211,13 @@ impl FileLayer<'_> {
                 let tables = tables.iter().enumerate().map(|(index, table)| {
                     let path = format!("{path}[{index}]");
                     let kind = ValueKind::Table(self.table(table, &path));
-                    self.placed(&path, table.span(), kind)
+                    self.with_place(&path, table.span(), kind)
                 });
                 ValueKind::Array(tables.collect())
             }
             Item::Value(value) => self.value(value, path),
         };
-        self.placed(path, item.span(), kind)
+        self.with_place(path, item.span(), kind)
     }
 
     fn value(&mut self, value: &toml_edit::Value, path: &str) -> ValueKind {
@@ -237,14 +233,14 @@ impl FileLayer<'_> {
                 let items = items.iter().enumerate().map(|(index, item)| {
                     let path = format!("{path}[{index}]");
                     let kind = self.value(item, &path);
-                    self.placed(&path, item.span(), kind)
+                    self.with_place(&path, item.span(), kind)
                 });
                 ValueKind::Array(items.collect())
             }
         }
     }
 
-    fn placed(&mut self, path: &str, span: Option<Range<usize>>, kind: ValueKind) -> Value {
+    fn with_place(&mut self, path: &str, span: Option<Range<usize>>, kind: ValueKind) -> Value {
         if let Some(span) = span {
             let place = self.lines.place(span.start);
             self.reading.places.values.insert(path.to_owned(), place);
@@ -254,23 +250,20 @@ impl FileLayer<'_> {
 }
 
 impl Places {
-    /// Where the value with this path stands; for what does not stand anywhere, the nearest thing
-    /// around it that does.
+    /// The place of a value; if it is missing, the place of the nearest enclosing table.
     pub fn of_value(&self, path: &str) -> Place {
         self.find(path, &self.values)
     }
 
-    /// Where the key with this path stands.
     pub fn of_key(&self, path: &str) -> Place {
         self.find(path, &self.keys)
     }
 
-    /// The name of the variable that gave the value with this path.
+    /// The variable that sets the value with this path.
     pub fn variable(&self, path: &str) -> Option<&str> {
         self.variables.get(path).map(String::as_str)
     }
 
-    /// Whether the file, if there is one, or the environment as a whole.
     pub fn whole(&self) -> Place {
         match &self.file {
             Some(path) => Place::WholeFile(path.clone()),
@@ -301,8 +294,7 @@ impl Places {
     }
 }
 
-/// The path of a key within a table.
-pub(super) fn joined(path: &str, key: &str) -> String {
+pub(super) fn join_path(path: &str, key: &str) -> String {
     if path.is_empty() {
         key.to_owned()
     } else {
@@ -313,14 +305,14 @@ pub(super) fn joined(path: &str, key: &str) -> String {
 fn not_utf8(path: &Path, bytes: &[u8], valid_up_to: usize) -> Problem {
     let text = String::from_utf8_lossy(&bytes[..valid_up_to]);
     Problem {
-        place: Lines::of(path, &text).place(text.len()),
+        place: Lines::new(path, &text).place(text.len()),
         message: "is not UTF-8 text; save the file as UTF-8".into(),
     }
 }
 
 fn syntax(path: &Path, text: &str, error: &TomlError) -> Problem {
     let offset = error.span().map_or(text.len(), |span| span.start);
-    let place = Lines::of(path, text).place(offset);
+    let place = Lines::new(path, text).place(offset);
     let excerpt = match &place {
         Place::File { line, column, .. } => excerpt(text, *line, *column),
         Place::WholeFile(_) | Place::Variable(_) | Place::Environment => String::new(),
@@ -331,18 +323,18 @@ fn syntax(path: &Path, text: &str, error: &TomlError) -> Problem {
     }
 }
 
-/// The line with a caret below, as far as it fits a screen and holds no secret.
+/// The line with a caret below it, secrets masked; empty if the column is too far right.
 fn excerpt(text: &str, line: usize, column: usize) -> String {
-    const WIDEST: usize = 100;
+    const MAX_WIDTH: usize = 100;
     let content = text.split('\n').nth(line - 1).unwrap_or_default();
-    if column > WIDEST {
+    if column > MAX_WIDTH {
         return String::new();
     }
     let printable = |c: char| if c.is_control() { ' ' } else { c };
     let content: String = masked(content)
         .chars()
         .map(printable)
-        .take(WIDEST)
+        .take(MAX_WIDTH)
         .collect();
     let margin = " ".repeat(line.to_string().len());
     let indent = " ".repeat(column - 1);
@@ -352,8 +344,7 @@ fn excerpt(text: &str, line: usize, column: usize) -> String {
     )
 }
 
-/// The line with stars for what may be a secret: what follows a key that is called password, and
-/// what stands between `://` and `@`.
+/// Replaces possible secrets by stars: everything after `password`, `secret` or `://`.
 fn masked(line: &str) -> String {
     let lower = line.to_ascii_lowercase();
     let secret = ["password", "passwd", "secret", "://"]
@@ -364,7 +355,7 @@ fn masked(line: &str) -> String {
         return line.to_owned();
     };
     let (open, hidden) = line.split_at(from);
-    let stars = |c: char| {
+    let mask = |c: char| {
         if c.is_alphanumeric() || c.is_ascii_graphic() {
             '*'
         } else {
@@ -373,7 +364,7 @@ fn masked(line: &str) -> String {
     };
     let shown: String = hidden
         .chars()
-        .map(|c| if "=\"'{}".contains(c) { c } else { stars(c) })
+        .map(|c| if "=\"'{}".contains(c) { c } else { mask(c) })
         .collect();
     format!("{open}{shown}")
 }

@@ -1,90 +1,78 @@
-//! `[mail]` and `[smtp]`: how mails leave.
+//! `[mail]` and `[smtp]`: how mails are sent.
 
-use std::{borrow::Cow, path::PathBuf, time::Duration};
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
-use super::{
-    error::{hint, shown},
-    field::Field,
-    table::Table,
-};
+use super::error::{for_display, hint};
+use super::field::Field;
+use super::table::Table;
 use crate::domain::Address;
 
-/// How mails leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail {
-    /// To a server or to a folder.
     pub transport: Transport,
-    /// For [`Transport::File`], the folder. One .eml file each.
+    /// Where [`Transport::File`] writes one .eml file for each mail.
     pub directory: PathBuf,
-    /// A folder with templates that replace the embedded ones.
+    /// A folder with templates that override the built-in ones.
     pub templates: Option<PathBuf>,
 }
 
-/// Where mails go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// To the server of `[smtp]`.
     Smtp,
-    /// Into a folder.
     File,
 }
 
-/// The server that takes the mails.
 #[derive(Debug, Clone)]
 pub struct Smtp {
-    /// Its name or address, without brackets.
+    /// Name or address, without brackets.
     pub host: String,
-    /// Its port.
     pub port: u16,
-    /// How the connection is encrypted.
     pub tls: Tls,
-    /// Who lapsed signs in as. There is a password exactly if there is a user.
+    /// There is a password if and only if there is a user.
     pub user: Option<String>,
-    /// The user's password.
     pub password: Option<SecretString>,
-    /// A file with the certificates to trust in place of the system's.
+    /// Certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Connections at the same time, 1 to 256.
+    /// Parallel connections, 1 to 256.
     pub connections: u16,
-    /// The sender on the envelope, where bounces go; `None` is the address of `notify.from`.
+    /// Where bounces go; `None` means the address of `notify.from`.
     pub envelope_from: Option<Address>,
-    /// Whether commands are sent together where the server offers it (RFC 2920).
+    /// Whether to use PIPELINING if the server offers it (RFC 2920).
     pub pipelining: bool,
-    /// Mails on one connection; `None` is no limit.
+    /// `None` means no limit.
     pub messages_per_connection: Option<u32>,
-    /// Mails in a second over all connections; `None` is no limit. May be below 1.
+    /// Over all connections; may be below 1. `None` means no limit.
     pub mails_per_second: Option<f64>,
-    /// How long each step of the conversation may take, but for the reply to a whole mail.
+    /// Limit for each step of the conversation, except the reply to the final dot.
     pub timeout: Duration,
-    /// How long the reply to a whole mail may take. A mail that is given up on while the server still
-    /// works on it is sent twice; RFC 5321 §4.5.3.2.6 allows ten minutes.
+    /// Limit for the reply to the final dot. If it is too short, a mail the server still works on is sent
+    /// twice; RFC 5321 §4.5.3.2.6 allows ten minutes.
     pub final_timeout: Duration,
-    /// What lapsed calls itself in EHLO; `None` is the name of the machine.
+    /// The name in EHLO; `None` means the name of the machine.
     pub hello_name: Option<String>,
 }
 
-/// How a connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tls {
     /// From the first byte (RFC 8314 §3.3).
     Implicit,
-    /// By STARTTLS; a server that does not offer it gets no mail.
+    /// STARTTLS; a server that does not offer it gets no mail.
     #[default]
     Required,
-    /// By STARTTLS if it is offered; somebody between can take it away.
+    /// STARTTLS if the server offers it; an attacker on the network can suppress the offer.
     Opportunistic,
-    /// Not at all.
     None,
 }
 
-/// What the URL says.
 #[derive(Default)]
-struct Server {
+struct ParsedUrl {
     host: String,
     port: u16,
     tls: Tls,
@@ -95,11 +83,11 @@ struct Server {
 const URL_FORM: &str = "write smtps://user@host:465 or smtp://user@host:587";
 
 impl Mail {
-    pub(super) fn read(mut table: Table) -> Self {
+    pub(super) fn from_table(mut table: Table) -> Self {
         let transports = [("smtp", Transport::Smtp), ("file", Transport::File)];
         let mail = Self {
-            transport: table.or("transport", Transport::Smtp, |field| {
-                field.word(&transports)
+            transport: table.with_default("transport", Transport::Smtp, |field| {
+                field.choice(&transports)
             }),
             directory: table
                 .optional("directory", Field::path)
@@ -112,33 +100,37 @@ impl Mail {
 }
 
 impl Smtp {
-    /// `None` when there is no section, or no server in it; what is wrong is noted.
-    pub(super) fn read(mut table: Table, transport: Transport) -> Option<Self> {
+    /// `None` if there is no section or no valid URL; problems are reported.
+    pub(super) fn from_table(mut table: Table, transport: Transport) -> Option<Self> {
         if !table.is_present() {
             if transport == Transport::Smtp {
-                table.refuse_whole(format!(
-                    "there is no [smtp] section: name the server by [smtp] url ({URL_FORM}), or let \
-                     mails be written to a folder by [mail] transport = \"file\""
+                table.refuse_section(format!(
+                    "there is no [smtp] section: set [smtp] url ({URL_FORM}), or write mails \
+                     to a folder with [mail] transport = \"file\""
                 ));
             }
             return None;
         }
-        let server = table.required("url", "url = \"smtps://user@mail.example.org:465\"", server);
+        let server = table.required(
+            "url",
+            "url = \"smtps://user@mail.example.org:465\"",
+            parse_url,
+        );
         if let Some(server) = &server {
-            check_sign_in(&table, server);
+            check_credentials(&table, server);
         }
-        let smtp = Self::read_with(&mut table, server);
+        let smtp = Self::parse_keys(&mut table, server);
         table.finish();
         smtp
     }
 
-    /// Reads every other key even if there is no server, for what is wrong with them.
-    fn read_with(table: &mut Table, server: Option<Server>) -> Option<Self> {
+    /// Reads every other key even without a server, to report their problems.
+    fn parse_keys(table: &mut Table, server: Option<ParsedUrl>) -> Option<Self> {
         let is_known = server.is_some();
         let server = server.unwrap_or_default();
         let no_limit = 0.0;
-        let step = TimeDelta::seconds(30);
-        let whole = TimeDelta::minutes(5);
+        let default_timeout = TimeDelta::seconds(30);
+        let default_final_timeout = TimeDelta::minutes(5);
         let smtp = Self {
             host: server.host,
             port: server.port,
@@ -148,24 +140,28 @@ impl Smtp {
                 .optional("password", Field::secret)
                 .or(server.password),
             ca_file: table.optional("ca_file", Field::path),
-            connections: table.or("connections", 4, |field| field.whole(1..=256)),
-            envelope_from: table.optional("envelope_from", Field::parsed),
-            pipelining: table.or("pipelining", true, Field::flag),
-            messages_per_connection: Some(table.or("messages_per_connection", 100, |field| {
-                field.whole(0..=1_000_000)
-            }))
+            connections: table.with_default("connections", 4, |field| field.integer(1..=256)),
+            envelope_from: table.optional("envelope_from", Field::parse),
+            pipelining: table.with_default("pipelining", true, Field::boolean),
+            messages_per_connection: Some(table.with_default(
+                "messages_per_connection",
+                100,
+                |field| field.integer(0..=1_000_000),
+            ))
             .filter(|limit| *limit > 0),
-            mails_per_second: Some(table.or("mails_per_second", no_limit, |field| {
+            mails_per_second: Some(table.with_default("mails_per_second", no_limit, |field| {
                 field.number(0.0..=100_000.0)
             }))
             .filter(|limit| *limit > no_limit),
             timeout: table
-                .or("timeout", step, |field| field.span(TimeDelta::seconds(1)))
+                .with_default("timeout", default_timeout, |field| {
+                    field.duration(TimeDelta::seconds(1))
+                })
                 .to_std()
                 .unwrap_or_default(),
             final_timeout: table
-                .or("final_timeout", whole, |field| {
-                    field.span(TimeDelta::seconds(1))
+                .with_default("final_timeout", default_final_timeout, |field| {
+                    field.duration(TimeDelta::seconds(1))
                 })
                 .to_std()
                 .unwrap_or_default(),
@@ -175,15 +171,15 @@ impl Smtp {
     }
 }
 
-/// A user goes with a password, and there is one of each; before the password is taken.
-fn check_sign_in(table: &Table, server: &Server) {
+/// User and password go together. Call before `password` is read from the table.
+fn check_credentials(table: &Table, server: &ParsedUrl) {
     match (&server.user, &server.password, table.has("password")) {
         (None, _, true) => table.refuse(
             "password",
-            "there is no user to go with it; name him in smtp.url: smtps://user@host:465",
+            "there is no user; add one to smtp.url: smtps://user@host:465",
         ),
         (Some(_), Some(_), true) => {
-            table.refuse("password", "there is another one in smtp.url; give it once");
+            table.refuse("password", "there is already a password in smtp.url; remove one of them");
         }
         (Some(user), None, false) => table.refuse(
             "url",
@@ -195,8 +191,8 @@ fn check_sign_in(table: &Table, server: &Server) {
     }
 }
 
-/// Reads the URL. It may hold a password, so that no message repeats it.
-fn server(field: &Field) -> Result<Server, String> {
+/// The URL may contain a password, so no message repeats it.
+fn parse_url(field: &Field) -> Result<ParsedUrl, String> {
     let secret = field.secret()?;
     let url = Url::parse(secret.expose_secret().trim())
         .map_err(|error| format!("is not a URL ({error}); {URL_FORM}"))?;
@@ -204,38 +200,41 @@ fn server(field: &Field) -> Result<Server, String> {
         "smtps" => (465, true),
         "smtp" => (587, false),
         other if url.has_host() => {
-            return Err(format!("begins with {}://; {URL_FORM}", shown(other)));
+            return Err(format!("begins with {}://; {URL_FORM}", for_display(other)));
         }
-        // What stands before a lone colon may be anything, a part of a secret too.
+        // The text before the colon can be part of a secret.
         _ => return Err(format!("is not the URL of a mail server; {URL_FORM}")),
     };
     if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
         return Err(format!(
-            "has something after the host; {URL_FORM}, and percent-encode `/`, `#`, `?` and `@` in user \
+            "contains something after the host; {URL_FORM}, and percent-encode `/`, `#`, `?` and `@` in user \
              and password"
         ));
     }
     let host = match url.host() {
-        Some(Host::Domain(name)) if !name.is_empty() => decoded(name)?,
+        Some(Host::Domain(name)) if !name.is_empty() => percent_decode(name)?,
         Some(Host::Ipv4(address)) => address.to_string(),
         Some(Host::Ipv6(address)) => address.to_string(),
-        Some(Host::Domain(_)) | None => return Err(format!("names no host; {URL_FORM}")),
+        Some(Host::Domain(_)) | None => return Err(format!("does not name a host; {URL_FORM}")),
     };
     let user = Some(url.username()).filter(|user| !user.is_empty());
     let password = url.password().filter(|password| !password.is_empty());
     if password.is_some() && user.is_none() {
         return Err(format!("has a password without a user; {URL_FORM}"));
     }
-    Ok(Server {
+    Ok(ParsedUrl {
         host,
         port: url.port().unwrap_or(port),
-        tls: tls(&url, implicit)?,
-        user: user.map(decoded).transpose()?,
-        password: password.map(decoded).transpose()?.map(SecretString::from),
+        tls: parse_tls(&url, implicit)?,
+        user: user.map(percent_decode).transpose()?,
+        password: password
+            .map(percent_decode)
+            .transpose()?
+            .map(SecretString::from),
     })
 }
 
-fn tls(url: &Url, implicit: bool) -> Result<Tls, String> {
+fn parse_tls(url: &Url, implicit: bool) -> Result<Tls, String> {
     let mut tls = if implicit {
         Tls::Implicit
     } else {
@@ -245,12 +244,12 @@ fn tls(url: &Url, implicit: bool) -> Result<Tls, String> {
         if key != "tls" {
             return Err(format!(
                 "unknown option `{}`; {}",
-                shown(&key),
+                for_display(&key),
                 hint(&key, &["tls"])
             ));
         }
         if implicit {
-            return Err("smtps:// is encrypted from the first byte; leave ?tls= out".into());
+            return Err("smtps:// is always encrypted; leave out ?tls=".into());
         }
         tls = match value.as_ref() {
             "required" => Tls::Required,
@@ -259,8 +258,8 @@ fn tls(url: &Url, implicit: bool) -> Result<Tls, String> {
             other => {
                 let allowed = ["required", "opportunistic", "none"];
                 return Err(format!(
-                    "unknown word tls=`{}`; {}",
-                    shown(other),
+                    "unknown value tls=`{}`; {}",
+                    for_display(other),
                     hint(other, &allowed)
                 ));
             }
@@ -269,15 +268,17 @@ fn tls(url: &Url, implicit: bool) -> Result<Tls, String> {
     Ok(tls)
 }
 
-fn decoded(text: &str) -> Result<String, String> {
+fn percent_decode(text: &str) -> Result<String, String> {
     let decoded = percent_decode_str(text).decode_utf8().map(Cow::into_owned);
     match decoded {
         Ok(decoded) if !decoded.chars().any(char::is_control) => Ok(decoded),
-        _ => Err("holds percent-encoded characters that no host, user or password has".into()),
+        _ => Err(
+            "contains percent-encoded characters that a host, user or password cannot have".into(),
+        ),
     }
 }
 
-/// A host name or an address literal (RFC 5321 §4.1.3), as far as a line of SMTP takes it.
+/// A host name or an address literal (RFC 5321 §4.1.3).
 fn hello_name(field: &Field) -> Result<String, String> {
     let name = field.text()?;
     if name.len() > 255 || !name.chars().all(|c| c.is_ascii_graphic()) {

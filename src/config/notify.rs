@@ -1,4 +1,4 @@
-//! `[notify]` and `[[account]]`: who is told, when, and in whose name.
+//! `[notify]` and `[[account]]`: who gets mails, and when.
 
 use std::collections::BTreeSet;
 
@@ -7,45 +7,43 @@ use chrono_tz::Tz;
 use lettre::message::Mailbox;
 use url::Url;
 
-use super::{error::shown, field::Field, table::Table};
+use super::error::for_display;
+use super::field::Field;
+use super::table::Table;
 use crate::domain::{Address, Schedule, Step};
 
-/// Who is told, when, and in whose name.
 #[derive(Debug, Clone)]
 pub struct Notify {
-    /// The warning times; widest first, each once, at least one.
+    /// Longest first, without duplicates; at least one.
     pub steps: Vec<Step>,
-    /// The sender of every mail.
     pub from: Mailbox,
-    /// Administrators of everything; each once. May be empty.
+    /// Administrators of all accounts, without duplicates; may be empty.
     pub admins: Vec<Address>,
-    /// When administrators get their mail of the day, by the wall clock of `[schedule] timezone`;
-    /// `None` is at the step's instant, like issuers.
+    /// When administrators get their daily mail, in `[schedule] timezone`; `None` means at the time of
+    /// the step, like issuers.
     pub admin_digest: Option<NaiveTime>,
-    /// When administrators are told of all open findings; `None` is never.
+    /// When administrators get the summary of open findings; `None` means never.
     pub summary: Option<Schedule>,
-    /// How far ahead an issuer's mail takes along what is due to him next.
+    /// Notices due within this time are added to an issuer's mail.
     pub merge_ahead: TimeDelta,
-    /// A plan with more mails than this is held; 0 is no limit.
+    /// A sweep that plans more mails than this is held; 0 means no limit.
     pub max_per_sweep: u64,
-    /// Where people reach lapsed's pages; http or https, without user, query and fragment.
+    /// Start of the links in mails; http or https, without user, query and fragment.
     pub base_url: Option<Url>,
-    /// Where answers go, if not to `from`.
     pub reply_to: Option<Mailbox>,
 }
 
-/// A tenant, and who administers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// Its name, as tokens give it. Unique.
+    /// As in the tokens; unique.
     pub name: String,
-    /// Who administers it; each once.
+    /// Without duplicates.
     pub admins: Vec<Address>,
 }
 
 impl Notify {
-    /// `None` when something is missing; the problems are noted.
-    pub(super) fn read(mut table: Table, zone: Tz) -> Option<Self> {
+    /// `None` if something is missing; problems are reported.
+    pub(super) fn from_table(mut table: Table, zone: Tz) -> Option<Self> {
         let steps = steps(&mut table);
         let from = table.required(
             "from",
@@ -54,24 +52,26 @@ impl Notify {
         );
         let notify = Self {
             steps,
-            admins: once(table.list("admins", Field::parsed)),
-            admin_digest: table.or(
+            admins: deduplicate(table.list("admins", Field::parse)),
+            admin_digest: table.with_default(
                 "admin_digest",
                 NaiveTime::from_hms_opt(9, 0, 0),
                 time_or_off,
             ),
-            summary: table.or("summary", Schedule::new("0 9 * * 1", zone).ok(), |field| {
-                schedule_or_off(field, zone)
+            summary: table.with_default(
+                "summary",
+                Schedule::new("0 9 * * 1", zone).ok(),
+                |field| schedule_or_off(field, zone),
+            ),
+            merge_ahead: table.with_default("merge_ahead", TimeDelta::hours(1), |field| {
+                field.duration(TimeDelta::zero())
             }),
-            merge_ahead: table.or("merge_ahead", TimeDelta::hours(1), |field| {
-                field.span(TimeDelta::zero())
-            }),
-            max_per_sweep: table.or("max_per_sweep", 1000, |field| {
-                field.whole(0..=1_000_000_000)
+            max_per_sweep: table.with_default("max_per_sweep", 1000, |field| {
+                field.integer(0..=1_000_000_000)
             }),
             base_url: table.optional("base_url", base_url),
             reply_to: table.optional("reply_to", mailbox),
-            from: from.clone().unwrap_or_else(nobody),
+            from: from.clone().unwrap_or_else(placeholder),
         };
         table.finish();
         from.map(|_| notify)
@@ -79,22 +79,21 @@ impl Notify {
 }
 
 impl Account {
-    /// All accounts.
-    pub(super) fn read_all(tables: Vec<Table>) -> Vec<Self> {
+    pub(super) fn from_tables(tables: Vec<Table>) -> Vec<Self> {
         let mut names = BTreeSet::new();
         let mut accounts = vec![];
         for mut table in tables {
             let name = table.required("name", "name = \"acme\"", |field| {
                 field.text().map(str::to_owned)
             });
-            let admins = once(table.list("admins", Field::parsed));
+            let admins = deduplicate(table.list("admins", Field::parse));
             if let Some(name) = name {
                 if !names.insert(name.clone()) {
                     table.refuse(
                         "name",
                         &format!(
                             "there is another account `{}`; give its admins in one place",
-                            shown(&name)
+                            for_display(&name)
                         ),
                     );
                 }
@@ -113,11 +112,11 @@ fn steps(table: &mut Table) -> Vec<Step> {
             .filter_map(|step| step.parse().ok())
             .collect()
     };
-    let mut steps: Vec<Step> = table.list("steps", Field::parsed).unwrap_or_else(default);
+    let mut steps: Vec<Step> = table.list("steps", Field::parse).unwrap_or_else(default);
     if steps.is_empty() {
         table.refuse(
             "steps",
-            "needs at least one warning time, such as steps = [\"7d\", \"1d\"]",
+            "needs at least one entry, such as steps = [\"7d\", \"1d\"]",
         );
     }
     steps.sort_unstable_by(|one, two| two.cmp(one));
@@ -125,8 +124,8 @@ fn steps(table: &mut Table) -> Vec<Step> {
     steps
 }
 
-/// Addresses, each once, in the order of the list.
-fn once(addresses: Option<Vec<Address>>) -> Vec<Address> {
+/// Keeps the first of equal addresses.
+fn deduplicate(addresses: Option<Vec<Address>>) -> Vec<Address> {
     let mut seen = BTreeSet::new();
     let mut addresses = addresses.unwrap_or_default();
     addresses.retain(|address| seen.insert(address.clone()));
@@ -137,12 +136,12 @@ fn mailbox(field: &Field) -> Result<Mailbox, String> {
     let text = field.text()?;
     let form = "write it as name@example.org or \"Name <name@example.org>\"";
     if text.chars().any(char::is_control) {
-        return Err(format!("holds a control character; {form}"));
+        return Err(format!("contains a control character; {form}"));
     }
     let mailbox: Mailbox = text
         .parse()
         .map_err(|_| format!("is not a mail address; {form}"))?;
-    // The stricter reading holds for every address that lapsed writes to the wire.
+    // Our own parser is stricter and applies to every address that lapsed sends to a server.
     let strict: Result<Address, _> = mailbox.email.to_string().parse();
     strict.map(|_| mailbox).map_err(|error| error.to_string())
 }
@@ -157,7 +156,7 @@ fn time_or_off(field: &Field) -> Result<Option<NaiveTime>, String> {
         .map_err(|_| {
             format!(
                 "`{}` is not a time of day; write \"09:00\" or \"off\"",
-                shown(text)
+                for_display(text)
             )
         })
 }
@@ -183,14 +182,14 @@ fn base_url(field: &Field) -> Result<Url, String> {
     let has_user = !url.username().is_empty() || url.password().is_some();
     if has_user || url.query().is_some() || url.fragment().is_some() {
         return Err(format!(
-            "goes into mails, so it has no user, `?` or `#`; {form}"
+            "is used in mails, so it must not contain a user, `?` or `#`; {form}"
         ));
     }
     Ok(url)
 }
 
-/// Stands in while the rest of the section is read; such a section is thrown away.
-fn nobody() -> Mailbox {
-    let nobody = lettre::Address::new("nobody", "localhost").expect("a well-formed address");
-    Mailbox::new(None, nobody)
+/// Used while the rest of the section is read; the section is discarded.
+fn placeholder() -> Mailbox {
+    let address = lettre::Address::new("nobody", "localhost").expect("a well-formed address");
+    Mailbox::new(None, address)
 }

@@ -1,16 +1,12 @@
-//! Secrets: written out, or in a file, a variable or a systemd credential. They are fetched once,
-//! when the configuration is loaded, and kept where no debug output shows them.
+//! Reads secrets from files, variables and systemd credentials, once, when the configuration is loaded.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io::{self, Read},
-    path::{Path, PathBuf},
-};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-/// Where a secret is to be found.
 #[derive(Debug)]
 pub(super) enum SecretPlace {
     /// `{ file = "…" }`, resolved against the folder of the configuration.
@@ -21,17 +17,15 @@ pub(super) enum SecretPlace {
     Credential(String),
 }
 
-/// No password or URL is longer; what is, is the wrong file.
-const LARGEST: u64 = 64 * 1024;
+/// A larger file is the wrong file.
+const MAX_SECRET_OCTETS: u64 = 64 * 1024;
 
 impl SecretPlace {
-    /// Fetches it.
-    ///
     /// # Errors
-    /// Why it cannot be had, and what to do; the message never holds any of it.
-    pub fn fetch(&self, env: &HashMap<String, String>) -> Result<SecretString, String> {
+    /// The message says what to do and never contains any part of the secret.
+    pub fn load(&self, env: &HashMap<String, String>) -> Result<SecretString, String> {
         match self {
-            Self::File(path) => read(path).map_err(|reason| {
+            Self::File(path) => read_file(path).map_err(|reason| {
                 format!(
                     "cannot read the secret from {}: {reason}",
                     path.to_string_lossy().escape_debug()
@@ -40,7 +34,7 @@ impl SecretPlace {
             Self::Variable(name) => match env.get(name) {
                 Some(value) if !value.is_empty() => Ok(value.clone().into()),
                 Some(_) => Err(format!(
-                    "the variable {name:?} is empty; put the secret into it"
+                    "the variable {name:?} is empty; set it to the secret"
                 )),
                 None => Err(format!(
                     "the variable {name:?} is not set; set it to the secret"
@@ -59,7 +53,7 @@ fn credential(name: &str, env: &HashMap<String, String>) -> Result<SecretString,
     );
     if !plain {
         return Err(format!(
-            "{name:?} is not the name of a credential; it is a plain file name"
+            "{name:?} is not the name of a credential; write a plain file name"
         ));
     }
     let Some(folder) = env
@@ -67,23 +61,23 @@ fn credential(name: &str, env: &HashMap<String, String>) -> Result<SecretString,
         .filter(|folder| !folder.is_empty())
     else {
         return Err(format!(
-            "there are no credentials: CREDENTIALS_DIRECTORY is not set; run under systemd with \
+            "there are no credentials: CREDENTIALS_DIRECTORY is not set; run lapsed under systemd with \
              LoadCredential={name}:FILE in the unit, or use {{ file = \"…\" }}"
         ));
     };
-    read(&Path::new(folder).join(name)).map_err(|reason| {
+    read_file(&Path::new(folder).join(name)).map_err(|reason| {
         format!("cannot read the credential {name:?}: {reason}; put LoadCredential={name}:FILE into the unit")
     })
 }
 
-/// The text of a file less one line break at its end, which editors and `echo` add.
-fn read(path: &Path) -> Result<SecretString, String> {
+/// Strips one line break from the end, which editors and `echo` add.
+fn read_file(path: &Path) -> Result<SecretString, String> {
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(MAX_SECRET_OCTETS + 1).read_to_end(&mut bytes))
         .map_err(|error| reason(&error))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err("it is larger than 64 KiB, which no secret is".into());
+    if bytes.len() as u64 > MAX_SECRET_OCTETS {
+        return Err("it is larger than 64 KiB; is it the right file?".into());
     }
     let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
@@ -97,7 +91,7 @@ fn read(path: &Path) -> Result<SecretString, String> {
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".into(),
-        io::ErrorKind::PermissionDenied => "the user lapsed runs as may not read it".into(),
+        io::ErrorKind::PermissionDenied => "lapsed has no permission to read it".into(),
         _ => error.to_string(),
     }
 }
@@ -108,50 +102,50 @@ mod tests {
 
     use super::*;
 
-    fn fetched(bytes: &[u8]) -> Result<String, String> {
+    fn load(bytes: &[u8]) -> Result<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         std::fs::write(&path, bytes).unwrap();
-        let secret = SecretPlace::File(path).fetch(&HashMap::new())?;
+        let secret = SecretPlace::File(path).load(&HashMap::new())?;
         Ok(secret.expose_secret().to_owned())
     }
 
     #[test]
-    fn one_line_break_at_the_end_of_a_file_is_no_part_of_the_secret() {
-        assert_eq!(fetched(b"s3cret\n").unwrap(), "s3cret");
-        assert_eq!(fetched(b"s3cret\r\n").unwrap(), "s3cret");
-        assert_eq!(fetched(b" s3cret \n\n").unwrap(), " s3cret \n");
-        assert_eq!(fetched(b"s3cret").unwrap(), "s3cret");
+    fn a_line_break_at_the_end_of_the_file_is_not_part_of_the_secret() {
+        assert_eq!(load(b"s3cret\n").unwrap(), "s3cret");
+        assert_eq!(load(b"s3cret\r\n").unwrap(), "s3cret");
+        assert_eq!(load(b" s3cret \n\n").unwrap(), " s3cret \n");
+        assert_eq!(load(b"s3cret").unwrap(), "s3cret");
     }
 
     #[test]
-    fn a_file_that_holds_no_secret_is_refused() {
-        assert!(fetched(b"\n").unwrap_err().ends_with("it is empty"));
-        assert!(fetched(b"\xff").unwrap_err().ends_with("not UTF-8 text"));
-        assert!(fetched(&vec![b'x'; 70_000]).unwrap_err().contains("64 KiB"));
+    fn a_file_without_a_secret_is_rejected() {
+        assert!(load(b"\n").unwrap_err().ends_with("it is empty"));
+        assert!(load(b"\xff").unwrap_err().ends_with("not UTF-8 text"));
+        assert!(load(&vec![b'x'; 70_000]).unwrap_err().contains("64 KiB"));
     }
 
     #[test]
-    fn a_credential_is_a_file_in_the_folder_of_systemd() {
+    fn a_credential_is_read_from_the_credentials_directory() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("smtp"), "s3cret\n").unwrap();
         let path = folder.path().to_str().unwrap().to_owned();
         let env = HashMap::from([("CREDENTIALS_DIRECTORY".to_owned(), path)]);
-        let fetch = |name: &str, env| SecretPlace::Credential(name.into()).fetch(env);
+        let load = |name: &str, env| SecretPlace::Credential(name.into()).load(env);
 
-        assert_eq!(fetch("smtp", &env).unwrap().expose_secret(), "s3cret");
+        assert_eq!(load("smtp", &env).unwrap().expose_secret(), "s3cret");
         assert!(
-            fetch("other", &env)
+            load("other", &env)
                 .unwrap_err()
                 .contains("LoadCredential=other:FILE")
         );
         assert!(
-            fetch("../smtp", &env)
+            load("../smtp", &env)
                 .unwrap_err()
                 .contains("plain file name")
         );
         assert!(
-            fetch("smtp", &HashMap::new())
+            load("smtp", &HashMap::new())
                 .unwrap_err()
                 .contains("CREDENTIALS_DIRECTORY")
         );

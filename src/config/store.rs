@@ -1,31 +1,32 @@
-//! `[store]`: where lapsed keeps what it knows.
+//! `[store]`: the database of lapsed.
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{database, field::Field, table::Table};
+use super::database;
+use super::field::Field;
+use super::table::Table;
 
-/// The store.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// `sqlite:///absolute/path`, percent-encoded, or a `postgres://` URL. It may hold a password.
+    /// `sqlite:///absolute/path`, percent-encoded, or a `postgres://` URL. May contain a password.
     pub url: SecretString,
-    /// Whether a store that is not there is created.
+    /// Whether to create a store that does not exist.
     pub create: bool,
 }
 
 const DEFAULT_URL: &str = "sqlite:///var/lib/lapsed/lapsed.db";
 
 impl Store {
-    pub(super) fn read(mut table: Table) -> Self {
+    pub(super) fn from_table(mut table: Table) -> Self {
         let store = Self {
-            url: table.or("url", DEFAULT_URL.into(), database::ours),
-            create: table.or("create", true, Field::flag),
+            url: table.with_default("url", DEFAULT_URL.into(), database::store_url),
+            create: table.with_default("create", true, Field::boolean),
         };
         table.finish();
         store
     }
 
-    /// Whether it is SQLite, a file of our own, rather than PostgreSQL.
+    /// Otherwise it is PostgreSQL.
     #[must_use]
     pub fn is_sqlite(&self) -> bool {
         self.url.expose_secret().starts_with("sqlite:")

@@ -1,54 +1,46 @@
-//! Reading typed values out of tables. A problem is noted with its place and reading goes on, so
-//! that one look shows everything that is wrong.
+//! Reads typed values from tables. A problem is recorded with its place and reading goes on, so that
+//! one run reports everything that is wrong.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, HashMap},
-    fmt::Write,
-    path::{Path, PathBuf},
-};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 use ::config::{Map, Value, ValueKind};
 
-use super::{
-    error::{Place, Problem, hint, shown},
-    field::Field,
-    layers::{PREFIX, Places, joined},
-};
+use super::error::{Place, Problem, for_display, hint};
+use super::field::Field;
+use super::layers::{PREFIX, Places, join_path};
 
-/// What all tables share while they are read.
+/// Shared by all tables while they are read.
 pub(super) struct Context<'a> {
-    /// The environment, for secrets.
+    /// For secrets.
     pub env: &'a HashMap<String, String>,
-    /// The folder that relative paths start from.
+    /// The folder against which relative paths are resolved.
     pub base: PathBuf,
-    /// Where values stand.
     pub places: Places,
-    /// What was wrong so far.
     pub problems: RefCell<Vec<Problem>>,
 }
 
 impl Context<'_> {
-    /// Takes note of a problem.
     pub fn note(&self, place: Place, message: String) {
         self.problems.borrow_mut().push(Problem { place, message });
     }
 }
 
-/// A table of which keys are taken one by one; what is left at the end is unknown.
+/// Hands out its keys one by one; [`Table::finish`] reports those left over as unknown.
 pub(super) struct Table<'c> {
     context: &'c Context<'c>,
     path: String,
     title: String,
     values: Map<String, Value>,
     is_present: bool,
-    /// Set when it stands for something that was refused as a whole: nothing more is said of it.
+    /// Set if the section was rejected as a whole, so that missing keys are not reported too.
     is_quiet: bool,
     known: Vec<&'static str>,
 }
 
 impl<'c> Table<'c> {
-    /// The table that holds all others.
     pub fn root(context: &'c Context<'c>, values: Map<String, Value>) -> Self {
         Self {
             context,
@@ -61,10 +53,10 @@ impl<'c> Table<'c> {
         }
     }
 
-    /// The table `[name]`, empty when there is none.
+    /// The table `[name]`; empty if there is none.
     pub fn section(&mut self, name: &'static str) -> Self {
         let title = format!("[{name}]");
-        let path = joined(&self.path, name);
+        let path = join_path(&self.path, name);
         match self.take(name).map(|field| field.value.kind) {
             None => self.table(path, title, None),
             Some(ValueKind::Table(values)) => self.table(path, title, Some(values)),
@@ -82,23 +74,23 @@ impl<'c> Table<'c> {
     /// The tables `[[name]]`.
     pub fn sections(&mut self, name: &'static str) -> Vec<Self> {
         let title = format!("[[{name}]]");
-        let twice = format!("there may be many: write {title} with two brackets");
+        let not_a_list = format!("can occur several times: write {title} with two brackets");
         let tables = match self.take(name).map(|field| field.value.kind) {
             None => vec![],
             Some(ValueKind::Array(tables)) => tables,
             Some(_) => {
-                self.refuse(name, &twice);
+                self.refuse(name, &not_a_list);
                 vec![]
             }
         };
         let mut read = vec![];
         for (index, table) in tables.into_iter().enumerate() {
-            let path = format!("{}[{index}]", joined(&self.path, name));
+            let path = format!("{}[{index}]", join_path(&self.path, name));
             if let ValueKind::Table(values) = table.kind {
                 read.push(self.table(path, title.clone(), Some(values)));
             } else {
                 let place = self.context.places.of_value(&path);
-                self.context.note(place, twice.clone());
+                self.context.note(place, not_a_list.clone());
             }
         }
         read
@@ -116,17 +108,16 @@ impl<'c> Table<'c> {
         }
     }
 
-    /// Whether the table is there at all, be it empty.
+    /// True even if the section is empty.
     pub fn is_present(&self) -> bool {
         self.is_present
     }
 
-    /// Whether a key is given and was not yet taken.
+    /// Whether a key is given and has not been read yet.
     pub fn has(&self, key: &str) -> bool {
         self.values.contains_key(key)
     }
 
-    /// The value of a key that may be left out.
     pub fn optional<T>(
         &mut self,
         key: &'static str,
@@ -142,8 +133,7 @@ impl<'c> Table<'c> {
         }
     }
 
-    /// The value of a key that has a default.
-    pub fn or<T>(
+    pub fn with_default<T>(
         &mut self,
         key: &'static str,
         default: T,
@@ -152,7 +142,7 @@ impl<'c> Table<'c> {
         self.optional(key, parse).unwrap_or(default)
     }
 
-    /// The value of a key that must be there; `example` is a line that would do.
+    /// `example` is a valid line for this key.
     pub fn required<T>(
         &mut self,
         key: &'static str,
@@ -162,16 +152,16 @@ impl<'c> Table<'c> {
         if !self.values.contains_key(key) {
             self.known.push(key);
             if !self.is_quiet {
-                self.refuse_whole(self.missing(key, example));
+                self.refuse_section(self.missing_message(key, example));
             }
             return None;
         }
         self.optional(key, parse)
     }
 
-    fn missing(&self, key: &str, example: &str) -> String {
+    fn missing_message(&self, key: &str, example: &str) -> String {
         let title = &self.title;
-        let path = joined(&self.path, key);
+        let path = join_path(&self.path, key);
         let mut message = format!("{path} is missing; write for example {example} in {title}");
         if !title.starts_with("[[") {
             let name = path.replace('.', "__").to_uppercase();
@@ -180,7 +170,7 @@ impl<'c> Table<'c> {
         message
     }
 
-    /// The values of a list; from a variable, parted by commas. Each that is wrong is noted.
+    /// The items of a list. Invalid items are reported and left out.
     pub fn list<T>(
         &mut self,
         key: &'static str,
@@ -198,7 +188,7 @@ impl<'c> Table<'c> {
         Some(items.into_iter().filter_map(read).collect())
     }
 
-    /// The values of a table of names. Each that is wrong is noted.
+    /// The entries of a table with free names. Invalid entries are reported and left out.
     pub fn map<T>(
         &mut self,
         key: &'static str,
@@ -214,7 +204,7 @@ impl<'c> Table<'c> {
         let read = |(name, value): (String, Value)| {
             let item = Field {
                 context: self.context,
-                path: joined(&field.path, &name),
+                path: join_path(&field.path, &name),
                 value,
             };
             let value = parse(&item).map_err(|message| item.refuse(&message)).ok()?;
@@ -223,33 +213,32 @@ impl<'c> Table<'c> {
         values.into_iter().filter_map(read).collect()
     }
 
-    /// Notes that the value of a key, fine by itself, cannot be.
+    /// Reports that the value of a key, valid by itself, is not allowed here.
     pub fn refuse(&self, key: &str, message: &str) {
-        let path = joined(&self.path, key);
+        let path = join_path(&self.path, key);
         let place = self.context.places.of_value(&path);
         self.context.note(place, format!("{path}: {message}"));
     }
 
-    /// Notes that something is wrong with the table as a whole.
-    pub fn refuse_whole(&self, message: String) {
+    /// Reports a problem of the section as a whole.
+    pub fn refuse_section(&self, message: String) {
         self.context
             .note(self.context.places.of_value(&self.path), message);
     }
 
-    /// The folder that relative paths start from.
     pub fn base(&self) -> &Path {
         &self.context.base
     }
 
-    /// Lets the keys that nobody took pass, because nobody can tell what they should be.
-    pub fn forget_rest(&mut self) {
+    /// Accepts all remaining keys; for sections of an unknown kind.
+    pub fn ignore_remaining(&mut self) {
         self.values.clear();
     }
 
-    /// Notes every key that nobody took.
+    /// Reports every remaining key as unknown.
     pub fn finish(self) {
         for key in self.values.keys() {
-            let path = joined(&self.path, key);
+            let path = join_path(&self.path, key);
             let what = if self.path.is_empty() {
                 "section"
             } else {
@@ -257,7 +246,7 @@ impl<'c> Table<'c> {
             };
             let message = format!(
                 "unknown {what} `{}` in {}; {}",
-                shown(key),
+                for_display(key),
                 self.title,
                 hint(key, &self.known)
             );
@@ -271,7 +260,7 @@ impl<'c> Table<'c> {
         let value = self.values.remove(key)?;
         Some(Field {
             context: self.context,
-            path: joined(&self.path, key),
+            path: join_path(&self.path, key),
             value,
         })
     }

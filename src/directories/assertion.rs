@@ -1,8 +1,5 @@
-//! Client assertions: a program shows with a signed JWT who it is, in place of a secret (RFC 7523 §2.2,
-//! `OpenID` Connect Core §9 `private_key_jwt`).
-//!
-//! Signing is left to ring, which is there for TLS; the compact form (RFC 7515 §7.1) is three parts with
-//! dots between them. Nothing here shows any of a key.
+//! Client assertions: signed JWTs in place of a client secret (RFC 7523 §2.2, `OpenID` Connect Core §9
+//! `private_key_jwt`). Signed with ring, which TLS needs anyway. No message shows a key.
 
 mod jwk;
 
@@ -24,14 +21,14 @@ use crate::web;
 /// The value of the field `client_assertion_type` (RFC 7523 §2.2).
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// For so long an assertion can be used; Entra recommends five to ten minutes, Okta allows an hour.
-const LIFE: TimeDelta = TimeDelta::minutes(5);
+/// Entra recommends five to ten minutes, Okta allows an hour.
+const LIFETIME: TimeDelta = TimeDelta::minutes(5);
 
-/// What to do about a key in a form that ring does not read (RFC 5915).
-const SEC1: &str = "the private key in it is in SEC1 (BEGIN EC PRIVATE KEY), and has to be in PKCS #8 \
-                    (BEGIN PRIVATE KEY): write it anew by openssl pkcs8 -topk8 -nocrypt -in KEY -out KEY8";
+/// Advice for a key in a form that ring does not support (RFC 5915).
+const SEC1_ADVICE: &str = "the private key is in SEC1 (BEGIN EC PRIVATE KEY), but must be in PKCS #8 \
+                    (BEGIN PRIVATE KEY): convert it with openssl pkcs8 -topk8 -nocrypt -in KEY -out KEY8";
 
-/// How to sign (RFC 7518 §3.1).
+/// Signature algorithms (RFC 7518 §3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
@@ -51,8 +48,7 @@ impl Algorithm {
         }
     }
 
-    /// What a key for it is.
-    fn wants(self) -> &'static str {
+    fn required_key(self) -> &'static str {
         match self {
             Self::Rs256 | Self::Ps256 => "an RSA key of 2048 to 4096 bits",
             Self::Es256 => "an EC key on P-256, in PKCS #8",
@@ -80,11 +76,9 @@ impl std::fmt::Debug for Signer {
     }
 }
 
-/// The text of a PEM file.
-///
 /// # Errors
-/// When it cannot be read.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
+/// When the file cannot be read.
+pub(super) fn read_pem_file(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|source| Error::Read {
         path: path.display().to_string(),
         source,
@@ -92,11 +86,11 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 impl Signer {
-    /// The first private key in a PEM text: PKCS #8, or PKCS #1 where it is an RSA key. `place` is what
-    /// messages call the text: its file, or `private_key`.
+    /// The first private key in a PEM text: PKCS #8, or PKCS #1 for an RSA key. Messages call the text `place`:
+    /// its file, or `private_key`.
     ///
     /// # Errors
-    /// When there is none in it, it is encrypted, or it is none for this algorithm.
+    /// When there is no private key, it is encrypted, or it does not fit the algorithm.
     pub fn from_pem(place: &str, pem: &[u8], algorithm: Algorithm) -> Result<Self, Error> {
         let refused = |reason: String| Error::Content {
             place: place.to_owned(),
@@ -104,8 +98,8 @@ impl Signer {
         };
         let found = PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
             let form =
-                "write the key in PEM, without a passphrase, from -----BEGIN PRIVATE KEY----- on";
-            refused(format!("there is no private key in it; {form}"))
+                "use a PEM key without a passphrase, which starts with -----BEGIN PRIVATE KEY-----";
+            refused(format!("it has no private key; {form}"))
         })?;
         let key = match (algorithm, &found) {
             (Algorithm::Rs256 | Algorithm::Ps256, PrivateKeyDer::Pkcs8(der)) => {
@@ -120,15 +114,17 @@ impl Signer {
                 EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random)
                     .map(Key::Ec)
             }
-            (Algorithm::Es256, PrivateKeyDer::Sec1(_)) => return Err(refused(SEC1.to_owned())),
-            _ => return Err(refused(unfit(algorithm))),
+            (Algorithm::Es256, PrivateKeyDer::Sec1(_)) => {
+                return Err(refused(SEC1_ADVICE.to_owned()));
+            }
+            _ => return Err(refused(wrong_key_message(algorithm))),
         };
-        let key = key.map_err(|_| refused(unfit(algorithm)))?;
+        let key = key.map_err(|_| refused(wrong_key_message(algorithm)))?;
         Ok(Self { algorithm, key })
     }
 
-    /// The signed assertion; `header` is what belongs into its header besides `alg` and `typ`, such as
-    /// `kid`.
+    /// Signs an assertion in compact form (RFC 7515 §7.1). `header` has the fields besides `alg` and `typ`,
+    /// such as `kid`.
     ///
     /// # Errors
     /// When the system has no randomness.
@@ -162,27 +158,27 @@ impl Signer {
                 signed.map(|signature| signature.as_ref().to_vec())
             }
         }
-        .map_err(|_| web::Error::Unsigned)
+        .map_err(|_| web::Error::CannotSign)
     }
 }
 
-fn unfit(algorithm: Algorithm) -> String {
-    let (wanted, word) = (algorithm.wants(), algorithm.as_str());
-    format!("the private key in it is none for {word}; it takes {wanted}")
+fn wrong_key_message(algorithm: Algorithm) -> String {
+    let (required, name) = (algorithm.required_key(), algorithm.as_str());
+    format!("the private key does not fit {name}, which needs {required}")
 }
 
-/// The claims by which a program says who it is, to the token endpoint `audience` alone (RFC 7523 §3).
+/// Claims of a client for the token endpoint `audience` (RFC 7523 §3).
 ///
 /// # Errors
 /// When the system has no randomness.
-pub(super) fn claims(
+pub(super) fn new_claims(
     client_id: &str,
     audience: &str,
     now: DateTime<Utc>,
 ) -> Result<Value, web::Error> {
     let mut id = [0; 16];
     let filled = SystemRandom::new().fill(&mut id);
-    filled.map_err(|_| web::Error::Unsigned)?;
+    filled.map_err(|_| web::Error::CannotSign)?;
     Ok(json!({
         "iss": client_id,
         "sub": client_id,
@@ -190,7 +186,7 @@ pub(super) fn claims(
         "jti": URL_SAFE_NO_PAD.encode(id),
         "iat": now.timestamp(),
         "nbf": now.timestamp(),
-        "exp": (now + LIFE).timestamp(),
+        "exp": (now + LIFETIME).timestamp(),
     }))
 }
 
@@ -229,20 +225,20 @@ mod tests {
     #[case(Algorithm::Ps256, RSA, &RSA_PSS_2048_8192_SHA256)]
     #[case(Algorithm::Ps256, RSA_PKCS1, &RSA_PSS_2048_8192_SHA256)]
     #[case(Algorithm::Es256, EC, &ECDSA_P256_SHA256_FIXED)]
-    fn others_can_verify_it(
+    fn the_public_key_verifies_a_signature(
         #[case] algorithm: Algorithm,
         #[case] pem: &str,
         #[case] verification: &'static dyn VerificationAlgorithm,
     ) {
         let signer = Signer::from_pem("key.pem", pem.as_bytes(), algorithm).unwrap();
-        let claims = claims("app", "https://login.example.org/token", now()).unwrap();
+        let claims = new_claims("app", "https://login.example.org/token", now()).unwrap();
         let jwt = signer.sign(&[("kid", "k1")], &claims).unwrap();
         let (signed, signature) = jwt.rsplit_once('.').unwrap();
         let (header, body) = signed.split_once('.').unwrap();
-        let word = algorithm.as_str();
+        let name = algorithm.as_str();
         assert_eq!(
             decoded(header),
-            json!({"alg": word, "typ": "JWT", "kid": "k1"})
+            json!({"alg": name, "typ": "JWT", "kid": "k1"})
         );
         assert_eq!(decoded(body), claims);
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
@@ -252,8 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn the_claims_say_who_to_whom_and_for_how_long() {
-        let claims = claims("app", "https://login.example.org/token", now()).unwrap();
+    fn the_claims_name_client_audience_and_lifetime() {
+        let claims = new_claims("app", "https://login.example.org/token", now()).unwrap();
         assert_eq!(claims["iss"], "app");
         assert_eq!(claims["sub"], "app");
         assert_eq!(claims["aud"], "https://login.example.org/token");
@@ -266,38 +262,47 @@ mod tests {
     }
 
     #[test]
-    fn no_two_have_the_same_id() {
-        let id = || claims("app", "https://login.example.org/token", now()).unwrap()["jti"].clone();
+    fn every_assertion_has_its_own_id() {
+        let id =
+            || new_claims("app", "https://login.example.org/token", now()).unwrap()["jti"].clone();
         assert_ne!(id(), id());
     }
 
     #[rstest]
-    #[case(Algorithm::Ps256, "", "there is no private key in it")]
+    #[case(Algorithm::Ps256, "", "it has no private key")]
     #[case(Algorithm::Ps256, ENCRYPTED, "without a passphrase")]
-    #[case(Algorithm::Ps256, EC, "it takes an RSA key of 2048 to 4096 bits")]
-    #[case(Algorithm::Ps256, EC_SEC1, "it takes an RSA key of 2048 to 4096 bits")]
+    #[case(Algorithm::Ps256, EC, "which needs an RSA key of 2048 to 4096 bits")]
+    #[case(
+        Algorithm::Ps256,
+        EC_SEC1,
+        "which needs an RSA key of 2048 to 4096 bits"
+    )]
     #[case(
         Algorithm::Es256,
         EC_SEC1,
-        "by openssl pkcs8 -topk8 -nocrypt -in KEY -out KEY8"
+        "with openssl pkcs8 -topk8 -nocrypt -in KEY -out KEY8"
     )]
-    #[case(Algorithm::Es256, RSA, "it takes an EC key on P-256, in PKCS #8")]
-    #[case(Algorithm::Es256, RSA_PKCS1, "it takes an EC key on P-256, in PKCS #8")]
-    fn a_key_that_does_not_do_is_refused_in_words_that_help(
+    #[case(Algorithm::Es256, RSA, "which needs an EC key on P-256, in PKCS #8")]
+    #[case(
+        Algorithm::Es256,
+        RSA_PKCS1,
+        "which needs an EC key on P-256, in PKCS #8"
+    )]
+    fn an_unusable_key_is_refused_with_advice(
         #[case] algorithm: Algorithm,
         #[case] pem: &str,
-        #[case] words: &str,
+        #[case] expected: &str,
     ) {
         let error = Signer::from_pem("key.pem", pem.as_bytes(), algorithm).unwrap_err();
         let message = error.to_string();
         assert!(message.starts_with("key.pem: "), "{message}");
-        assert!(message.contains(words), "{message}");
+        assert!(message.contains(expected), "{message}");
         let secret = pem.lines().nth(1).unwrap_or("no such line");
         assert!(!message.contains(secret), "{message}");
     }
 
     #[test]
-    fn nothing_shows_a_key() {
+    fn debug_output_does_not_show_the_key() {
         let signer = Signer::from_pem("key.pem", RSA.as_bytes(), Algorithm::Ps256).unwrap();
         assert_eq!(format!("{signer:?}"), "Signer { algorithm: Ps256, .. }");
     }

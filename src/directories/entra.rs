@@ -1,13 +1,13 @@
 //! Microsoft Entra ID: the users of one tenant, by Microsoft Graph v1.0.
 //!
-//! Everybody is listed; where there are no allowed groups, later pulls ask for what changed since, and
-//! look those up one by one. An access token shows the program as much as it has permissions for, and
-//! leaves out the rest without a word, so what is missing is never taken for a "no".
+//! The first listing has all users. If there are no allowed groups, later ones ask for changes and look up
+//! the changed users by id. Graph silently leaves out what the application has no permission for, so a
+//! missing field or user is never evidence of lost access.
 
-mod answers;
 mod changes;
-mod graph;
 mod groups;
+mod responses;
+mod session;
 mod sign_in;
 
 use std::collections::HashSet;
@@ -19,23 +19,22 @@ use reqwest::StatusCode;
 use secrecy::SecretString;
 use url::Url;
 
-use super::id::{key, segment};
-use super::{Asked, Common, Directory, Extent, LookedUp, Pulled, Tell};
+use super::id::{id_key, path_segment};
+use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::clock::Clock;
-use crate::sources::{Checked, Error, Fetched, Right};
+use crate::sources::{CheckReport, Error, Fetched, Right};
 use crate::web::Web;
-use answers::{Item, Page, SELECT, User};
-use changes::{Cursor, Trail};
-use graph::{Graph, Start, answered, permit, refused};
-use groups::Members;
+use changes::{Cursor, DeltaLink};
+use groups::AllowedGroups;
+use responses::{Item, Page, SELECT, User};
+use session::{Session, Start, explain_refusal, has_status, permission_advice};
 use sign_in::SignIn;
 
-/// What it takes to read users with `accountEnabled`, and the deleted ones.
+/// Needed to read users with `accountEnabled`, and deleted users.
 const PERMISSION: &str = "User.Read.All";
 
-/// What is answered where there is no recycle bin to look into: no permission for it, or a gateway that
-/// does not know it.
-const NO_BIN: [StatusCode; 4] = [
+/// Responses if the recycle bin cannot be read: no permission, or a gateway without one.
+const RECYCLE_BIN_UNAVAILABLE: [StatusCode; 4] = [
     StatusCode::FORBIDDEN,
     StatusCode::BAD_REQUEST,
     StatusCode::METHOD_NOT_ALLOWED,
@@ -45,32 +44,27 @@ const NO_BIN: [StatusCode; 4] = [
 /// `[[directory]] kind = "entra"`.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Id of the tenant, or one of its domains.
+    /// The id of the tenant, or one of its domains.
     pub tenant: String,
-    /// The program as it is registered there.
+    /// The id of the app registration.
     pub client_id: String,
-    /// By what it shows who it is.
     pub credential: Credential,
-    /// Where the tenant is.
     pub cloud: Cloud,
-    /// A gateway that stands for both hosts of the cloud.
+    /// A gateway in place of both hosts of the cloud.
     pub url: Option<Url>,
 }
 
-/// By what a program shows who it is.
 #[derive(Debug, Clone)]
 pub enum Credential {
-    /// A client secret.
     Secret(SecretString),
-    /// A PEM file with a private RSA key and the certificate that is registered.
+    /// A PEM file with a private RSA key and the registered certificate.
     Certificate(PathBuf),
 }
 
-/// The clouds of Microsoft, each with hosts of its own
+/// Microsoft's clouds, each with its own hosts
 /// (<https://learn.microsoft.com/graph/deployments>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Cloud {
-    /// Everybody's.
     #[default]
     Global,
     /// US Government L4.
@@ -82,15 +76,15 @@ pub enum Cloud {
 }
 
 impl Cloud {
-    /// The words for them in the configuration.
-    pub const WORDS: [(&'static str, Self); 4] = [
+    /// As written in the configuration.
+    pub const NAMES: [(&'static str, Self); 4] = [
         ("global", Self::Global),
         ("us", Self::Us),
         ("us-dod", Self::UsDod),
         ("china", Self::China),
     ];
 
-    fn login(self) -> &'static str {
+    fn login_url(self) -> &'static str {
         match self {
             Self::Global => "https://login.microsoftonline.com",
             Self::Us | Self::UsDod => "https://login.microsoftonline.us",
@@ -98,7 +92,7 @@ impl Cloud {
         }
     }
 
-    fn graph(self) -> &'static str {
+    fn graph_url(self) -> &'static str {
         match self {
             Self::Global => "https://graph.microsoft.com",
             Self::Us => "https://graph.microsoft.us",
@@ -109,12 +103,10 @@ impl Cloud {
 }
 
 impl Config {
-    /// The directory.
-    ///
     /// # Errors
-    /// When the certificate cannot be read, or does not do.
+    /// When the certificate cannot be read or used.
     pub fn build(&self, common: &Common) -> Result<Entra, Error> {
-        let at = |place: &str| {
+        let base_url = |place: &str| {
             let url = match &self.url {
                 Some(url) => Ok(url.clone()),
                 None => place.parse::<Url>(),
@@ -124,11 +116,11 @@ impl Config {
                 reason: error.to_string(),
             })
         };
-        let login = Web::new(&at(self.cloud.login())?, None, common.timeout)?;
-        let mut graph = at(self.cloud.graph())?;
+        let login = Web::new(&base_url(self.cloud.login_url())?, None, common.timeout)?;
+        let mut graph = base_url(self.cloud.graph_url())?;
         graph.set_path(&format!("{}/v1.0", graph.path().trim_end_matches('/')));
         Ok(Entra {
-            graph: Graph {
+            session: Session {
                 web: Web::new(&graph, None, common.timeout)?,
                 sign_in: SignIn::new(self, login)?,
             },
@@ -138,221 +130,231 @@ impl Config {
     }
 }
 
-/// The users of a tenant.
 #[derive(Debug)]
 pub struct Entra {
-    graph: Graph,
+    session: Session,
     tenant: String,
     allowed_groups: Vec<String>,
 }
 
 impl Entra {
-    /// The same at another time, for tests.
+    /// For tests.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.graph.sign_in.clock = clock;
+        self.session.sign_in.clock = clock;
         self
     }
 
-    /// Everybody, and whether they are in an allowed group.
-    async fn everybody(&self, tell: &mut Tell<'_>) -> Result<Members, Error> {
-        let members = Members::read(&self.graph, &self.allowed_groups).await?;
-        let (mut listed, mut lacking) = (HashSet::new(), 0);
+    async fn collect_all(&self, sink: &mut PersonSink<'_>) -> Result<AllowedGroups, Error> {
+        let allowed_groups = AllowedGroups::fetch(&self.session, &self.allowed_groups).await?;
+        let (mut seen, mut without_status) = (HashSet::new(), 0);
         let take = |user: User| {
-            // Pages are no snapshot: somebody may come twice.
-            if !listed.insert(user.key()) {
+            // Pages are not a snapshot: a user may be on two of them.
+            if !seen.insert(user.id_key()) {
                 return;
             }
-            lacking += usize::from(user.account_enabled.is_none());
-            let is_member = members.is_member(user.key());
-            if let Some(person) = user.person(is_member) {
-                tell(person);
+            without_status += usize::from(user.account_enabled.is_none());
+            let is_member = allowed_groups.is_member(user.id_key());
+            if let Some(person) = user.build_person(is_member) {
+                sink(person);
             }
         };
         let query = [("$select", SELECT), ("$top", "999")];
-        let list = self.graph.list(Start::Path("users", &query), take).await;
-        list.map_err(|error| refused(error, "list users", PERMISSION))?;
-        if lacking == listed.len() {
+        let list = self
+            .session
+            .for_each_item(Start::Path("users", &query), take)
+            .await;
+        list.map_err(|error| explain_refusal(error, "list users", PERMISSION))?;
+        if without_status == seen.len() {
             return Err(Error::Rights {
-                what: if listed.is_empty() {
-                    "Graph lists nobody, which no tenant can be".to_owned()
+                what: if seen.is_empty() {
+                    "Graph lists no users, but every tenant has some".to_owned()
                 } else {
-                    "Graph lists users and says accountEnabled of none of them".to_owned()
+                    "Graph lists users, but none of them has accountEnabled".to_owned()
                 },
-                mend: permit(PERMISSION),
+                fix: permission_advice(PERMISSION),
             });
         }
-        Ok(members)
+        Ok(allowed_groups)
     }
 
-    /// Everybody, and where changes may be asked for later.
-    async fn pull_everybody(
+    /// Lists all users, and returns a cursor for later changes.
+    async fn list_all(
         &self,
-        trail: Option<Trail>,
-        asked: String,
-        tell: &mut Tell<'_>,
-    ) -> Result<Pulled, Error> {
+        delta_link: Option<DeltaLink>,
+        query_digest: String,
+        sink: &mut PersonSink<'_>,
+    ) -> Result<PeopleListing, Error> {
         let now = self.now();
-        // Who is in a group, no user's change tells.
-        let trail = if !self.allowed_groups.is_empty() {
+        // Changes of users do not show changes of group memberships.
+        let delta_link = if !self.allowed_groups.is_empty() {
             None
-        } else if trail.is_some() {
-            trail
+        } else if delta_link.is_some() {
+            delta_link
         } else {
-            let begun = changes::begin(&self.graph, now).await;
-            begun.map_err(|error| refused(error, "ask for changes", PERMISSION))?
+            let started = changes::start_delta(&self.session, now).await;
+            started.map_err(|error| explain_refusal(error, "ask for changes", PERMISSION))?
         };
-        let members = self.everybody(tell).await?;
-        let cursor = trail.and_then(|trail| Cursor::new(trail, now, asked).write());
-        Ok(Pulled {
+        let allowed_groups = self.collect_all(sink).await?;
+        let cursor =
+            delta_link.and_then(|delta_link| Cursor::new(delta_link, now, query_digest).to_text());
+        Ok(PeopleListing {
             extent: Extent::Everybody,
-            groups: members.groups,
+            groups: allowed_groups.groups,
             cursor,
-            ..Pulled::default()
+            ..PeopleListing::default()
         })
     }
 
-    /// Those about whom something changed; `None` if everybody must be listed to know.
-    async fn pull_changes(
+    /// Lists changed users; `None` if all users must be listed instead.
+    async fn list_changes(
         &self,
         cursor: Cursor,
-        tell: &mut Tell<'_>,
-    ) -> Result<Option<Pulled>, Error> {
-        let round = changes::round(&self.graph, cursor.link()).await;
-        let round = round.map_err(|error| refused(error, "ask for changes", PERMISSION))?;
-        let Some(round) = round else {
+        sink: &mut PersonSink<'_>,
+    ) -> Result<Option<PeopleListing>, Error> {
+        let changes = changes::fetch_changes(&self.session, cursor.link()).await;
+        let changes =
+            changes.map_err(|error| explain_refusal(error, "ask for changes", PERMISSION))?;
+        let Some(changes) = changes else {
             return Ok(None);
         };
-        let (mut people, mut removed) = (Vec::new(), round.removed);
-        for (id, said) in round.changed {
-            let user = self.user(&id).await;
-            match user.map_err(|error| refused(error, "read a user", PERMISSION))? {
-                Some(user) if said.is_some() && user.account_enabled != said => return Ok(None),
-                Some(user) => people.extend(user.person(None)),
+        let (mut people, mut removed) = (Vec::new(), changes.removed);
+        for (id, enabled) in changes.changed {
+            let user = self.fetch_user(&id).await;
+            match user.map_err(|error| explain_refusal(error, "read a user", PERMISSION))? {
+                Some(user) if enabled.is_some() && user.account_enabled != enabled => {
+                    return Ok(None);
+                }
+                Some(user) => people.extend(user.build_person(None)),
                 None => removed.push(id),
             }
         }
-        people.into_iter().for_each(tell);
-        let mut cursor = cursor.moved_on(round.link);
+        people.into_iter().for_each(sink);
+        let mut cursor = cursor.advance_to(changes.link);
         if !removed.is_empty() {
-            // Whoever looks them up may ask a server that has not heard of it.
-            cursor = cursor.doubted(self.now());
+            // The look-ups may reach a server that does not know of the removal yet.
+            cursor = cursor.restart_overlap(self.now());
         }
-        Ok(Some(Pulled {
+        Ok(Some(PeopleListing {
             extent: Extent::Changes,
             removed,
-            cursor: cursor.write(),
-            ..Pulled::default()
+            cursor: cursor.to_text(),
+            ..PeopleListing::default()
         }))
     }
 
-    /// The user of this id; `None` where there is none.
-    async fn user(&self, id: &str) -> Result<Option<User>, Error> {
-        let path = format!("users/{}", segment(id).unwrap_or_default());
+    async fn fetch_user(&self, id: &str) -> Result<Option<User>, Error> {
+        let path = format!("users/{}", path_segment(id).unwrap_or_default());
         let start = Start::Path(&path, &[("$select", SELECT)]);
-        match self.graph.get::<User>(start).await {
-            Ok(user) if user.key() == key(id) => Ok(Some(user)),
+        match self.session.fetch::<User>(start).await {
+            Ok(user) if user.id_key() == id_key(id) => Ok(Some(user)),
             Ok(_) => Err(Error::Content {
                 place: "Microsoft Graph".to_owned(),
-                reason: "asked for a user by id, it answers with another".to_owned(),
+                reason: "a request for a user by id returned another user".to_owned(),
             }),
-            Err(error) if answered(&error, &[StatusCode::NOT_FOUND]) => Ok(None),
+            Err(error) if has_status(&error, &[StatusCode::NOT_FOUND]) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// What the recycle bin says of somebody whom Graph does not find.
-    async fn deleted(&self, id: &str) -> Result<LookedUp, Error> {
-        let path = format!("directory/deletedItems/{}", segment(id).unwrap_or_default());
+    /// Looks for a missing user in the recycle bin.
+    async fn look_up_deleted(&self, id: &str) -> Result<Lookup, Error> {
+        let path = format!(
+            "directory/deletedItems/{}",
+            path_segment(id).unwrap_or_default()
+        );
         let start = Start::Path(&path, &[("$select", "id")]);
-        let gone = |evidence: &str, is_certain| LookedUp::Gone {
+        let gone = |evidence: &str, is_certain| Lookup::Gone {
             evidence: evidence.to_owned(),
             is_certain,
         };
-        match self.graph.get::<Item>(start).await {
-            Ok(item) if item.key() == key(id) => Ok(gone("it is among the deleted items", true)),
+        match self.session.fetch::<Item>(start).await {
+            Ok(item) if item.id_key() == id_key(id) => Ok(gone("it is in the deleted items", true)),
             Ok(_) => Ok(gone("404 for its id", false)),
-            Err(error) if answered(&error, &[StatusCode::NOT_FOUND]) => Ok(gone(
-                "404 for its id, and not among the deleted items",
-                false,
-            )),
-            Err(error) if answered(&error, &NO_BIN) => Ok(gone(
-                "404 for its id; the deleted items may not be read",
+            Err(error) if has_status(&error, &[StatusCode::NOT_FOUND]) => {
+                Ok(gone("404 for its id, and not in the deleted items", false))
+            }
+            Err(error) if has_status(&error, &RECYCLE_BIN_UNAVAILABLE) => Ok(gone(
+                "404 for its id; the deleted items cannot be read",
                 false,
             )),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether users can be read with what tells of their access.
-    async fn can_read_users(&self) -> Result<(), Error> {
+    /// Fails unless users can be read with `accountEnabled`.
+    async fn ensure_can_view_users(&self) -> Result<(), Error> {
         let query = [("$select", "id,accountEnabled"), ("$top", "1")];
-        let page = self.graph.get(Start::Path("users", &query)).await;
-        let page: Page<User> = page.map_err(|error| refused(error, "list users", PERMISSION))?;
-        let tells = |user: &User| user.account_enabled.is_some();
-        if page.value.iter().any(tells) {
+        let page = self.session.fetch(Start::Path("users", &query)).await;
+        let page: Page<User> =
+            page.map_err(|error| explain_refusal(error, "list users", PERMISSION))?;
+        if page.value.iter().any(|user| user.account_enabled.is_some()) {
             return Ok(());
         }
         Err(Error::Rights {
-            what: "Graph does not tell the program accountEnabled of users".to_owned(),
-            mend: permit(PERMISSION),
+            what: "Graph does not show the application accountEnabled of users".to_owned(),
+            fix: permission_advice(PERMISSION),
         })
     }
 
     fn now(&self) -> DateTime<Utc> {
-        self.graph.sign_in.clock.now()
+        self.session.sign_in.clock.now()
     }
 }
 
 #[async_trait]
 impl Directory for Entra {
-    async fn pull(&self, asked: &Asked<'_>, tell: &mut Tell<'_>) -> Result<Fetched<Pulled>, Error> {
-        let digest = changes::digest(&self.tenant, asked.people);
-        let cursor = asked.cursor.filter(|_| self.allowed_groups.is_empty());
-        let cursor = cursor.and_then(|text| Cursor::read(text, &self.graph));
-        let trail = match cursor {
-            Some(cursor) if cursor.serves(self.now(), &digest) => {
-                if let Some(pulled) = self.pull_changes(cursor, tell).await? {
-                    return Ok(Fetched::New(pulled));
+    async fn list_people(
+        &self,
+        query: &PeopleQuery<'_>,
+        sink: &mut PersonSink<'_>,
+    ) -> Result<Fetched<PeopleListing>, Error> {
+        let digest = changes::query_digest(&self.tenant, query.people);
+        let cursor = query.cursor.filter(|_| self.allowed_groups.is_empty());
+        let cursor = cursor.and_then(|text| Cursor::parse(text, &self.session));
+        let delta_link = match cursor {
+            Some(cursor) if cursor.is_usable(self.now(), &digest) => {
+                if let Some(listing) = self.list_changes(cursor, sink).await? {
+                    return Ok(Fetched::New(listing));
                 }
-                // In doubt, changes are told from now on.
+                // List all users, and start the changes from now.
                 None
             }
-            Some(cursor) => cursor.into_trail(self.now()),
+            Some(cursor) => cursor.into_delta_link(self.now()),
             None => None,
         };
-        let pulled = self.pull_everybody(trail, digest, tell).await?;
-        Ok(Fetched::New(pulled))
+        let listing = self.list_all(delta_link, digest, sink).await?;
+        Ok(Fetched::New(listing))
     }
 
-    async fn look_up(&self, id: &str) -> Result<LookedUp, Error> {
-        if segment(id).is_none() {
-            return Ok(LookedUp::Unclear(
-                "it is no object id of Entra ID".to_owned(),
+    async fn look_up(&self, id: &str) -> Result<Lookup, Error> {
+        if path_segment(id).is_none() {
+            return Ok(Lookup::Unclear(
+                "it is not an object id of Entra ID".to_owned(),
             ));
         }
-        let user = match self.user(id).await {
-            Err(error) if answered(&error, &[StatusCode::FORBIDDEN]) => {
-                let why = "403 for its id; the program may not read it";
-                return Ok(LookedUp::Unclear(why.to_owned()));
+        let user = match self.fetch_user(id).await {
+            Err(error) if has_status(&error, &[StatusCode::FORBIDDEN]) => {
+                let reason = "403 for its id; the application may not read it";
+                return Ok(Lookup::Unclear(reason.to_owned()));
             }
             user => user?,
         };
         match user {
-            Some(user) => Ok(LookedUp::Found(Box::new(user.account(None)))),
-            None => self.deleted(id).await,
+            Some(user) => Ok(Lookup::Found(Box::new(user.build_account(None)))),
+            None => self.look_up_deleted(id).await,
         }
     }
 
-    async fn check(&self) -> Result<Checked, Error> {
-        self.can_read_users().await?;
+    async fn check(&self) -> Result<CheckReport, Error> {
+        self.ensure_can_view_users().await?;
         let mut rights = vec![Right {
             what: "read users and whether they are enabled".to_owned(),
             missing: None,
         }];
         if !self.allowed_groups.is_empty() {
-            let members = Members::read(&self.graph, &self.allowed_groups).await?;
-            let counts = members.groups.iter();
+            let allowed_groups = AllowedGroups::fetch(&self.session, &self.allowed_groups).await?;
+            let counts = allowed_groups.groups.iter();
             let counts = counts.map(|group| format!("{} ({})", group.name, group.members));
             let counts = counts.collect::<Vec<_>>().join(", ");
             rights.push(Right {
@@ -363,17 +365,18 @@ impl Directory for Entra {
         let path = "directory/deletedItems/microsoft.graph.user";
         let query = [("$select", "id"), ("$top", "1")];
         let deleted = self
-            .graph
-            .get::<Page<Item>>(Start::Path(path, &query))
+            .session
+            .fetch::<Page<Item>>(Start::Path(path, &query))
             .await;
         let mut summary = format!("Microsoft Entra ID, tenant {}", self.tenant);
         let missing = match deleted {
             Ok(_) => Some(None),
-            Err(error) if answered(&error, &[StatusCode::FORBIDDEN]) => {
-                Some(Some(permit(PERMISSION)))
+            Err(error) if has_status(&error, &[StatusCode::FORBIDDEN]) => {
+                Some(Some(permission_advice(PERMISSION)))
             }
             Err(error)
-                if answered(&error, &NO_BIN) || answered(&error, &[StatusCode::NOT_FOUND]) =>
+                if has_status(&error, &RECYCLE_BIN_UNAVAILABLE)
+                    || has_status(&error, &[StatusCode::NOT_FOUND]) =>
             {
                 summary.push_str(", without a list of deleted users");
                 None
@@ -384,9 +387,12 @@ impl Directory for Entra {
             what: "read the deleted users".to_owned(),
             missing,
         }));
-        if changes::begin(&self.graph, self.now()).await?.is_none() {
-            summary.push_str(", which tells no changes: everybody is listed each time");
+        if changes::start_delta(&self.session, self.now())
+            .await?
+            .is_none()
+        {
+            summary.push_str(", which offers no changes: all users are listed each time");
         }
-        Ok(Checked { summary, rights })
+        Ok(CheckReport { summary, rights })
     }
 }

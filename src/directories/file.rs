@@ -1,15 +1,15 @@
-//! The directory `file`: a file of people with their status, read again when it changed.
+//! The directory `file`: a file of people with their status, read again when it changes.
 
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use super::people::{self, Peeked};
-use super::{Asked, Common, Directory, Extent, Pulled, Tell};
-use crate::sources::file::{Stamp, blocking};
-use crate::sources::{Checked, Error, Fetched};
+use super::people::{self, FileHead};
+use super::{Common, Directory, Extent, PeopleListing, PeopleQuery, PersonSink};
+use crate::sources::file::{FileStamp, run_blocking};
+use crate::sources::{CheckReport, Error, Fetched};
 
-/// So many rows [`Directory::check`] looks at.
+/// How many rows [`Directory::check`] reads.
 const CHECKED_ROWS: usize = 1000;
 
 /// `[[directory]] kind = "file"`.
@@ -20,7 +20,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// The directory.
     #[must_use]
     pub fn build(&self, common: &Common) -> FileDirectory {
         FileDirectory {
@@ -30,7 +29,6 @@ impl Config {
     }
 }
 
-/// A file that says who still has access.
 #[derive(Debug, Clone)]
 pub struct FileDirectory {
     path: PathBuf,
@@ -39,15 +37,20 @@ pub struct FileDirectory {
 
 #[async_trait]
 impl Directory for FileDirectory {
-    async fn pull(&self, asked: &Asked<'_>, tell: &mut Tell<'_>) -> Result<Fetched<Pulled>, Error> {
-        let (path, previous) = (self.path.clone(), asked.cursor.map(str::to_owned));
+    async fn list_people(
+        &self,
+        query: &PeopleQuery<'_>,
+        sink: &mut PersonSink<'_>,
+    ) -> Result<Fetched<PeopleListing>, Error> {
+        let (path, previous) = (self.path.clone(), query.cursor.map(str::to_owned));
         let groups = self.allowed_groups.clone();
-        let read = blocking(move || read(&path, &groups, previous.as_deref())).await?;
+        let read =
+            run_blocking(move || read_if_changed(&path, &groups, previous.as_deref())).await?;
         Ok(match read {
             Fetched::Unchanged => Fetched::Unchanged,
             Fetched::New((listed, cursor)) => {
-                listed.people.into_iter().for_each(tell);
-                Fetched::New(Pulled {
+                listed.people.into_iter().for_each(sink);
+                Fetched::New(PeopleListing {
                     extent: Extent::Everybody,
                     groups: listed.groups,
                     removed: Vec::new(),
@@ -58,45 +61,45 @@ impl Directory for FileDirectory {
         })
     }
 
-    async fn check(&self) -> Result<Checked, Error> {
+    async fn check(&self) -> Result<CheckReport, Error> {
         let (path, groups) = (self.path.clone(), self.allowed_groups.clone());
-        blocking(move || check(&path, &groups))
+        run_blocking(move || check(&path, &groups))
             .await
-            .map(Checked::from)
+            .map(CheckReport::from)
     }
 
-    fn is_kept_whole(&self) -> bool {
+    fn stores_everyone(&self) -> bool {
         true
     }
 }
 
-fn read(
+fn read_if_changed(
     path: &Path,
     groups: &[String],
     previous: Option<&str>,
-) -> Result<Fetched<(people::Listed, String)>, Error> {
-    let stamp = Stamp::of_file(path)?;
+) -> Result<Fetched<(people::FileListing, String)>, Error> {
+    let stamp = FileStamp::take_file(path)?;
     if previous == Some(stamp.fingerprint.as_str()) {
         return Ok(Fetched::Unchanged);
     }
-    let listed = people::read(path, groups, usize::MAX)?.listed;
-    stamp.still_holds(path)?;
+    let listed = people::read_people(path, groups, usize::MAX)?.listed;
+    stamp.ensure_unchanged(path)?;
     Ok(Fetched::New((listed, stamp.fingerprint)))
 }
 
 fn check(path: &Path, groups: &[String]) -> Result<String, Error> {
-    Stamp::of_file(path)?;
-    let Peeked {
+    FileStamp::take_file(path)?;
+    let FileHead {
         format,
         listed,
-        more,
-    } = people::read(path, groups, CHECKED_ROWS)?;
+        has_more,
+    } = people::read_people(path, groups, CHECKED_ROWS)?;
     if let Some(refusal) = listed.refusals.shown.into_iter().next() {
         return Err(refusal.into());
     }
     let count = listed.people.len();
-    Ok(if more {
-        format!("{format}, the first {count} people are sound")
+    Ok(if has_more {
+        format!("{format}, the first {count} people are valid")
     } else {
         format!("{format}, {count} people")
     })

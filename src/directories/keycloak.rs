@@ -1,14 +1,14 @@
 //! Keycloak: the people of one realm, by its Admin REST API.
 //!
-//! It answers 200 with nobody to a client that may search but not view, it counts no more than the
-//! client may view, and while a user storage such as LDAP is out of reach it says of everybody from there
-//! that they are disabled. So nothing here is believed that has not been seen from two sides.
+//! A client that may search but not view gets 200 with an empty list, and a count of only those it may view.
+//! While a user storage such as LDAP is out of reach, its people are shown as disabled. So a loss of access
+//! is reported only if a second request confirms it.
 
-mod answers;
-mod api;
 mod check;
+mod collector;
 mod groups;
-mod roll;
+mod responses;
+mod session;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -20,193 +20,200 @@ use serde::de::IgnoredAny;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::id::segment;
-use super::{Asked, Common, Directory, Extent, LookedUp, Pulled, Tell};
+use super::id::path_segment;
+use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::domain::Address;
-use crate::sources::{Checked, Error, Fetched, Refusals};
+use crate::sources::{CheckReport, Error, Fetched, RefusedRows};
 use crate::web::Web;
-use answers::User;
-use api::{Api, explained, nobody, status};
-use groups::Groups;
-use roll::Roll;
+use collector::PersonCollector;
+use groups::AllowedGroups;
+use responses::User;
+use session::{Session, explain_refusal, http_status, no_visible_users_error};
 
-/// Up to so many people are asked for one by one; of more, everybody is listed.
-const FEW: usize = 50;
+/// For up to this many people there is one query each; for more, the whole realm is listed.
+const MAX_ADDRESS_QUERIES: usize = 50;
 
-/// A sign-in name that nobody has.
-const NOBODY: &str = "nobody-has-this-name-lapsed";
+/// A sign-in name that does not exist.
+const UNUSED_NAME: &str = "nobody-has-this-name-lapsed";
 
 /// `[[directory]] kind = "keycloak"`.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The server's base, with `/auth` where it has that (before Keycloak 17, or so configured).
+    /// The base URL, including `/auth` if the server uses it (before Keycloak 17, or if configured).
     pub url: Url,
-    /// The realm whose people they are.
     pub realm: String,
     /// A confidential client of that realm with a service account.
     pub client_id: String,
-    /// Its secret.
     pub client_secret: SecretString,
-    /// Certificates of the authorities to trust, in place of the system's.
+    /// Authorities to trust instead of the system's, PEM.
     pub ca_file: Option<PathBuf>,
 }
 
 impl Config {
-    /// The directory.
-    ///
     /// # Errors
     /// When the CA file cannot be read.
     pub fn build(&self, common: &Common) -> Result<Keycloak, Error> {
         let web = Web::new(&self.url, self.ca_file.as_deref(), common.timeout)?;
         Ok(Keycloak {
-            api: Api::new(web, self),
+            session: Session::new(web, self),
             realm: self.realm.clone(),
             allowed_groups: common.allowed_groups.clone(),
-            alive: Mutex::default(),
+            reachable_storages: Mutex::default(),
         })
     }
 }
 
-/// The people of one realm.
 #[derive(Debug)]
 pub struct Keycloak {
-    api: Api,
+    session: Session,
     realm: String,
     allowed_groups: Vec<String>,
-    /// User storages of which somebody was enabled at the last pull.
-    alive: Mutex<BTreeSet<String>>,
+    /// User storages that had an enabled account in the last listing.
+    reachable_storages: Mutex<BTreeSet<String>>,
 }
 
 impl Keycloak {
-    async fn read(&self, asked: &[Address], tell: &mut Tell<'_>) -> Result<Pulled, Error> {
-        let groups = Groups::read(&self.api, &self.allowed_groups).await?;
-        let mut roll = Roll::new(tell, groups.members);
+    async fn list_users(
+        &self,
+        people: &[Address],
+        sink: &mut PersonSink<'_>,
+    ) -> Result<PeopleListing, Error> {
+        let groups = AllowedGroups::fetch(&self.session, &self.allowed_groups).await?;
+        let mut collector = PersonCollector::new(sink, groups.members);
         let mut extent = Extent::Everybody;
-        if asked.len() <= FEW {
-            self.api.viewed().await?;
-            for address in asked {
-                self.call(address, &mut roll).await?;
+        if people.len() <= MAX_ADDRESS_QUERIES {
+            self.session.ensure_can_view_users().await?;
+            for address in people {
+                self.collect_by_address(address, &mut collector).await?;
             }
-            extent = Extent::Asked;
+            extent = Extent::Requested;
         }
-        // That a user storage is not switched off is told by others from there.
-        if extent == Extent::Everybody || roll.lacks_witness() {
-            self.call_everybody(&mut roll).await?;
+        // Whether a user storage is switched off can only be seen from its other accounts.
+        if extent == Extent::Everybody || collector.has_unconfirmed_storage() {
+            self.collect_all(&mut collector).await?;
             extent = Extent::Everybody;
         }
-        let mut answering = BTreeSet::new();
-        for storage in roll.storages_in_doubt() {
-            if self.answers(&storage).await? {
-                answering.insert(storage);
+        let mut reachable = BTreeSet::new();
+        for storage in collector.doubtful_storages() {
+            if self.is_storage_reachable(&storage).await? {
+                reachable.insert(storage);
             }
         }
-        *self.alive.lock().await = roll.finish(&self.place(), &answering)?;
-        Ok(Pulled {
+        *self.reachable_storages.lock().await = collector.finish(&self.list_name(), &reachable)?;
+        Ok(PeopleListing {
             extent,
             groups: groups.groups,
             removed: Vec::new(),
-            refusals: Refusals::default(),
+            refusals: RefusedRows::default(),
             cursor: None,
         })
     }
 
-    /// What a list that cannot be right is of.
-    fn place(&self) -> String {
+    fn list_name(&self) -> String {
         format!("the users of the realm {}", self.realm)
     }
 
-    /// Puts the accounts of this address on the roll.
-    async fn call(&self, address: &Address, roll: &mut Roll<'_, '_>) -> Result<(), Error> {
+    async fn collect_by_address(
+        &self,
+        address: &Address,
+        collector: &mut PersonCollector<'_, '_>,
+    ) -> Result<(), Error> {
         for key in ["email", "username"] {
             let query = [(key, address.as_str()), ("exact", "true")];
-            let mut pages = self.api.pages("users", &query);
-            while let Some(page) = pages.next::<User>().await? {
-                let theirs = |user: &User| !user.is_service() && user.has(address);
+            let mut pager = self.session.pager("users", &query);
+            while let Some(page) = pager.next_page::<User>().await? {
                 page.into_iter()
-                    .filter(theirs)
-                    .for_each(|user| roll.add(user));
+                    .filter(|user| !user.is_service() && user.has_address(address))
+                    .for_each(|user| collector.add(user));
             }
         }
         Ok(())
     }
 
-    /// Puts everybody on the roll. The list has no end mark, so it must agree with the count; where people
-    /// were made or deleted meanwhile, it does at a second time.
-    async fn call_everybody(&self, roll: &mut Roll<'_, '_>) -> Result<(), Error> {
-        let mut listed = self.list(roll).await?;
-        if !listed.agrees() {
-            listed = self.list(roll).await?;
+    /// Lists the whole realm. The list has no end mark, so its length must match the count. It is read a
+    /// second time if it does not, since people may have been added or deleted meanwhile.
+    async fn collect_all(&self, collector: &mut PersonCollector<'_, '_>) -> Result<(), Error> {
+        let mut listed = self.collect_pages(collector).await?;
+        if !listed.is_complete() {
+            listed = self.collect_pages(collector).await?;
         }
         if listed.count == Some(0) || listed.all == 0 {
-            return Err(nobody(listed.count));
+            return Err(no_visible_users_error(listed.count));
         }
-        if !listed.agrees() {
+        if !listed.is_complete() {
             let (all, count) = (listed.all, listed.count.unwrap_or_default());
             return Err(Error::Content {
-                place: self.place(),
+                place: self.list_name(),
                 reason: format!(
-                    "the list holds {all}, and Keycloak counts {count}; give the client the role \
-                     view-users of realm-management where it sees only some, and look into the \
-                     server's log where it has a user storage"
+                    "the list has {all} users, but Keycloak counts {count}; if the client sees only some users, \
+                     give it the role view-users of realm-management; if the realm has a user storage, \
+                     see the server's log"
                 ),
             });
         }
         Ok(())
     }
 
-    async fn list(&self, roll: &mut Roll<'_, '_>) -> Result<Listed, Error> {
+    async fn collect_pages(
+        &self,
+        collector: &mut PersonCollector<'_, '_>,
+    ) -> Result<ListCounts, Error> {
         let (mut seen, mut local) = (HashSet::new(), 0);
-        let mut pages = self.api.pages("users", &[]);
-        while let Some(page) = pages.next::<User>().await? {
+        let mut pager = self.session.pager("users", &[]);
+        while let Some(page) = pager.next_page::<User>().await? {
             let (before, is_empty) = (seen.len(), page.is_empty());
             for user in page {
-                let is_new = seen.insert(user.key());
-                local += u64::from(is_new && !user.is_stored_elsewhere());
-                roll.add(user);
+                let is_new = seen.insert(user.id_key());
+                local += u64::from(is_new && !user.is_external());
+                collector.add(user);
             }
             if seen.len() == before && !is_empty {
-                return Err(pages.repeats());
+                return Err(pager.repeated_page_error());
             }
         }
-        Ok(Listed {
+        Ok(ListCounts {
             all: seen.len() as u64,
             local,
-            count: self.api.count().await?,
+            count: self.session.fetch_count().await?,
         })
     }
 
-    /// What it means that an account is not found: nothing, if the caller cannot see anybody.
-    async fn gone(&self) -> Result<LookedUp, Error> {
-        self.api.viewed().await?;
-        Ok(LookedUp::Gone {
+    /// A 404 counts only if the client can see other accounts.
+    async fn confirm_gone(&self) -> Result<Lookup, Error> {
+        self.session.ensure_can_view_users().await?;
+        Ok(Lookup::Gone {
             evidence: "404 for its id".to_owned(),
             is_certain: false,
         })
     }
 
-    /// An imported account as a search shows it: unlike a look by id, that asks the user storage in place of
-    /// a cache that may be days old (in newer versions both go by the cache).
-    async fn afresh(&self, user: User) -> Result<Option<User>, Error> {
+    /// Reads an imported account again by a search. Unlike a request by id, a search asks the user storage
+    /// and not a cache that may be days old (in newer versions both use the cache).
+    async fn search_by_name(&self, user: User) -> Result<Option<User>, Error> {
         let (Some(_), Some(name)) = (user.storage(), user.username()) else {
             return Ok(Some(user));
         };
         let query = [("username", name), ("exact", "true")];
-        let page = self.api.pages("users", &query).next::<User>().await?;
+        let page = self
+            .session
+            .pager("users", &query)
+            .next_page::<User>()
+            .await?;
         let mut found = page.into_iter().flatten();
         Ok(found.find(|found| found.id == user.id))
     }
 
-    /// Whether a user storage is in reach. Keycloak hides that in lists, but an id that names the storage
-    /// is passed on to it: there is no such account if it answers, and an error if it does not.
-    async fn answers(&self, storage: &str) -> Result<bool, Error> {
-        let Some(id) = segment(&format!("f:{storage}:{NOBODY}")) else {
+    /// Whether a user storage is in reach. Lists do not show that, but an id that names the storage is passed
+    /// on to it: the response is 404 if the storage answers, and an error if it does not.
+    async fn is_storage_reachable(&self, storage: &str) -> Result<bool, Error> {
+        let Some(id) = path_segment(&format!("f:{storage}:{UNUSED_NAME}")) else {
             return Ok(false);
         };
-        let looked = self
-            .api
-            .get::<IgnoredAny>(&format!("users/{id}"), &[])
+        let response = self
+            .session
+            .fetch::<IgnoredAny>(&format!("users/{id}"), &[])
             .await;
-        match looked {
+        match response {
             Err(error) if error.wait().is_some() => Err(error),
             Err(Error::Web(error)) => Ok(error.status() == Some(StatusCode::NOT_FOUND)),
             Err(error) => Err(error),
@@ -215,19 +222,18 @@ impl Keycloak {
     }
 }
 
-/// How many were listed, and how many there are.
-struct Listed {
-    /// In the list, each once.
+struct ListCounts {
+    /// Distinct accounts in the list.
     all: u64,
-    /// Of these, those who are kept in Keycloak.
+    /// Those of them that Keycloak itself stores.
     local: u64,
-    /// By Keycloak's count. It leaves out people of storages that do not count theirs, as LDAP without
-    /// import. `None` where nobody counts: then a page that is not full was the last.
+    /// Keycloak's count, which leaves out storages that do not count their accounts, such as LDAP without
+    /// import. `None` if the server has no count; then a page that is not full is the last.
     count: Option<u64>,
 }
 
-impl Listed {
-    fn agrees(&self) -> bool {
+impl ListCounts {
+    fn is_complete(&self) -> bool {
         self.count
             .is_none_or(|count| count > 0 && (count == self.all || count == self.local))
     }
@@ -235,44 +241,60 @@ impl Listed {
 
 #[async_trait]
 impl Directory for Keycloak {
-    async fn pull(&self, asked: &Asked<'_>, tell: &mut Tell<'_>) -> Result<Fetched<Pulled>, Error> {
-        let pulled = self.read(asked.people, tell).await;
-        pulled.map(Fetched::New).map_err(explained)
+    async fn list_people(
+        &self,
+        query: &PeopleQuery<'_>,
+        sink: &mut PersonSink<'_>,
+    ) -> Result<Fetched<PeopleListing>, Error> {
+        let listing = self.list_users(query.people, sink).await;
+        listing.map(Fetched::New).map_err(explain_refusal)
     }
 
-    async fn look_up(&self, id: &str) -> Result<LookedUp, Error> {
-        let unclear = |why: &str| Ok(LookedUp::Unclear(why.to_owned()));
-        let Some(name) = segment(id) else {
-            return unclear("that is no id of Keycloak");
+    async fn look_up(&self, id: &str) -> Result<Lookup, Error> {
+        let unclear = |why: &str| Ok(Lookup::Unclear(why.to_owned()));
+        let Some(name) = path_segment(id) else {
+            return unclear("this is not an id of Keycloak");
         };
-        let looked = self.api.get::<User>(&format!("users/{name}"), &[]).await;
-        let user = match looked {
+        let response = self
+            .session
+            .fetch::<User>(&format!("users/{name}"), &[])
+            .await;
+        let user = match response {
             Ok(user) => user,
-            Err(error) => match status(&error) {
-                Some(StatusCode::NOT_FOUND) => return self.gone().await.map_err(explained),
-                Some(StatusCode::FORBIDDEN) => {
-                    return unclear("it may not view the account; the role view-users is missing");
+            Err(error) => match http_status(&error) {
+                Some(StatusCode::NOT_FOUND) => {
+                    return self.confirm_gone().await.map_err(explain_refusal);
                 }
-                _ => return Err(explained(error)),
+                Some(StatusCode::FORBIDDEN) => {
+                    return unclear(
+                        "the client may not view the account; the role view-users is missing",
+                    );
+                }
+                _ => return Err(explain_refusal(error)),
             },
         };
         if user.id != id {
-            return unclear("it answered with another account");
+            return unclear("Keycloak returned another account");
         }
-        let Some(user) = self.afresh(user).await.map_err(explained)? else {
-            return unclear("it is found by its id, and by its name no longer");
+        let Some(user) = self.search_by_name(user).await.map_err(explain_refusal)? else {
+            return unclear("it is found by its id, but no longer by its name");
         };
-        if let Some(storage) = user.storage_in_doubt() {
-            let is_alive = self.alive.lock().await.contains(storage);
-            if !is_alive || !self.answers(storage).await.map_err(explained)? {
+        if let Some(storage) = user.doubtful_storage() {
+            let is_known = self.reachable_storages.lock().await.contains(storage);
+            if !is_known
+                || !self
+                    .is_storage_reachable(storage)
+                    .await
+                    .map_err(explain_refusal)?
+            {
                 return unclear("enabled=false, while its user storage may be out of reach");
             }
         }
-        Ok(LookedUp::Found(Box::new(user.account(None))))
+        Ok(Lookup::Found(Box::new(user.build_account(None))))
     }
 
-    async fn check(&self) -> Result<Checked, Error> {
-        check::check(&self.api, &self.realm, &self.allowed_groups).await
+    async fn check(&self) -> Result<CheckReport, Error> {
+        check::check(&self.session, &self.realm, &self.allowed_groups).await
     }
 }
 

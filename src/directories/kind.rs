@@ -1,4 +1,4 @@
-//! The kinds of directory: each is made from its part of the configuration.
+//! The kinds of directory, each built from its own configuration.
 
 use std::time::Duration;
 
@@ -6,36 +6,28 @@ use super::{Directory, entra, file, keycloak, ldap, okta, scim};
 use crate::clock::Clock;
 use crate::sources::Error;
 
-/// What a directory is, as it is configured.
 #[derive(Debug, Clone)]
 pub enum Kind {
-    /// A file.
     File(file::Config),
-    /// A server that speaks LDAP.
     Ldap(ldap::Config),
-    /// A SCIM 2.0 server.
     Scim(scim::Config),
-    /// Okta.
     Okta(okta::Config),
-    /// A realm of a Keycloak.
     Keycloak(keycloak::Config),
-    /// A tenant of Microsoft Entra ID.
     Entra(entra::Config),
 }
 
-/// What every kind is told.
+/// Settings that all kinds have in common.
 #[derive(Debug, Clone)]
 pub struct Common {
-    /// The name of the directory.
     pub name: String,
     /// How long one request may take.
     pub timeout: Duration,
-    /// Names or ids of groups, of which people must be in one; empty is no such condition.
+    /// Names or ids of groups. People must be in one of them, unless the list is empty.
     pub allowed_groups: Vec<String>,
 }
 
 impl Kind {
-    /// The word for it in the configuration.
+    /// As written in the configuration.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -48,10 +40,8 @@ impl Kind {
         }
     }
 
-    /// The directory.
-    ///
     /// # Errors
-    /// When what is configured cannot be used: a CA file that cannot be read, a private key that is none.
+    /// When the configuration cannot be used: the CA file or the private key cannot be read.
     pub fn build(&self, common: &Common) -> Result<Box<dyn Directory>, Error> {
         Ok(match self {
             Self::File(config) => Box::new(config.build(common)),

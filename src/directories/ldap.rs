@@ -1,8 +1,8 @@
 //! The directory `ldap`: OpenLDAP, 389 Directory Server with FreeIPA, and Active Directory.
 //!
-//! A search without results is no evidence: where the account that asks may not see an attribute, the
-//! server answers that all is well and there is nobody. So a pull that finds nobody is an error, and
-//! somebody is gone only where others can still be seen by their ids.
+//! An empty search result is not evidence: if the bind account may not read an attribute, the server reports
+//! success and no entries. So a listing without people is an error, and an account is gone only if others
+//! can still be found by id.
 
 mod check;
 mod dn;
@@ -20,41 +20,38 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Asked, Common, Directory, Extent, LookedUp, Pulled, Tell};
+use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::clock::Clock;
 use crate::ldap::{self, Entry, Search, Server, Session};
-use crate::sources::{Checked, Error, Fetched, Refusals};
-use groups::{Membership, Scope};
-use person::{account, person};
-use status::Rules;
+use crate::sources::{CheckReport, Error, Fetched, RefusedRows};
+use groups::{AllowedGroups, Scope};
+use person::{build_account, build_person};
+use status::StatusRules;
 
-pub use crate::ldap::{Access, is_filter};
+pub use crate::ldap::{Access, is_valid_filter};
 pub use flavor::{FLAVORS, Flavor};
 
-/// A connection that has been idle for longer is not used again.
-const LONGEST_IDLE: Duration = Duration::from_secs(20);
+/// A connection that was idle for longer is not used again.
+const MAX_IDLE: Duration = Duration::from_secs(20);
 
-/// So many connections are kept for further look-ups.
-const MOST_IDLE: usize = 4;
+/// How many connections are kept for further look-ups.
+const MAX_IDLE_CONNECTIONS: usize = 4;
 
 /// `[[directory]] kind = "ldap"`.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where it is, and as whom it is asked.
     pub access: Access,
-    /// People are below this entry.
+    /// The entry that people are below.
     pub base: String,
-    /// Which entries are people; `None` is what suits the product.
+    /// Selects people; `None` uses the product's default.
     pub filter: Option<String>,
-    /// The product; `None` is what it says of itself.
+    /// `None` detects the product.
     pub flavor: Option<Flavor>,
-    /// Whether the day in shadowExpire is one from which people have no access.
+    /// Whether an account has no access from the day in shadowExpire on.
     pub shadow_expire: bool,
 }
 
 impl Config {
-    /// The directory.
-    ///
     /// # Errors
     /// When the CA file cannot be read.
     pub fn build(&self, common: &Common, clock: Clock) -> Result<LdapDirectory, Error> {
@@ -68,224 +65,238 @@ impl Config {
     }
 }
 
-/// A directory that is asked by LDAP.
 pub struct LdapDirectory {
     config: Config,
     server: Server,
     allowed_groups: Vec<String>,
     clock: Clock,
-    /// What the last questions have left open.
-    idle: Mutex<Vec<(Instant, Open)>>,
+    /// Connections kept for reuse.
+    idle: Mutex<Vec<(Instant, Connection)>>,
 }
 
-/// A connection to a server that is known.
-struct Open {
+struct Connection {
     session: Session,
-    root: flavor::Root,
+    root: flavor::RootDse,
 }
 
 #[async_trait]
 impl Directory for LdapDirectory {
-    async fn pull(&self, _: &Asked<'_>, tell: &mut Tell<'_>) -> Result<Fetched<Pulled>, Error> {
-        let mut open = self.open().await?;
-        let pulled = self.pull_from(&mut open, tell).await?;
-        self.keep(open);
-        Ok(Fetched::New(pulled))
+    async fn list_people(
+        &self,
+        _: &PeopleQuery<'_>,
+        sink: &mut PersonSink<'_>,
+    ) -> Result<Fetched<PeopleListing>, Error> {
+        let mut connection = self.connect().await?;
+        let listing = self.list_with(&mut connection, sink).await?;
+        self.keep(connection);
+        Ok(Fetched::New(listing))
     }
 
-    async fn look_up(&self, id: &str) -> Result<LookedUp, Error> {
-        if let Some(mut open) = self.take_idle() {
-            match self.look_up_at(&mut open, id).await {
-                // It may have been ended since: not the answer of a new one.
-                Err(Error::Ldap(error)) if error.is_of_connection() => {}
-                looked_up => {
-                    if looked_up.is_ok() {
-                        self.keep(open);
+    async fn look_up(&self, id: &str) -> Result<Lookup, Error> {
+        if let Some(mut connection) = self.take_idle() {
+            match self.look_up_with(&mut connection, id).await {
+                // The idle connection is broken: try a new one.
+                Err(Error::Ldap(error)) if error.is_connection_failure() => {}
+                result => {
+                    if result.is_ok() {
+                        self.keep(connection);
                     }
-                    return looked_up;
+                    return result;
                 }
             }
         }
-        let mut open = self.open().await?;
-        let looked_up = self.look_up_at(&mut open, id).await?;
-        self.keep(open);
-        Ok(looked_up)
+        let mut connection = self.connect().await?;
+        let lookup = self.look_up_with(&mut connection, id).await?;
+        self.keep(connection);
+        Ok(lookup)
     }
 
-    async fn check(&self) -> Result<Checked, Error> {
-        let mut open = self.open().await?;
-        self.check_at(&mut open).await
+    async fn check(&self) -> Result<CheckReport, Error> {
+        let mut connection = self.connect().await?;
+        self.check_with(&mut connection).await
     }
 }
 
 impl LdapDirectory {
-    async fn open(&self) -> Result<Open, Error> {
-        let mut session = self.server.open().await?;
-        let root = flavor::Root::read(&mut session, self.config.flavor).await?;
-        Ok(Open { session, root })
+    async fn connect(&self) -> Result<Connection, Error> {
+        let mut session = self.server.connect().await?;
+        let root = flavor::RootDse::fetch(&mut session, self.config.flavor).await?;
+        Ok(Connection { session, root })
     }
 
-    fn keep(&self, open: Open) {
+    fn keep(&self, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MOST_IDLE {
-            idle.push((Instant::now(), open));
+        if idle.len() < MAX_IDLE_CONNECTIONS {
+            idle.push((Instant::now(), connection));
         }
     }
 
-    fn take_idle(&self) -> Option<Open> {
+    fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain_mut(|(since, open)| since.elapsed() <= LONGEST_IDLE && !open.session.is_over());
-        idle.pop().map(|(_, open)| open)
+        idle.retain_mut(|(since, connection)| {
+            since.elapsed() <= MAX_IDLE && !connection.session.is_closed()
+        });
+        idle.pop().map(|(_, connection)| connection)
     }
 
-    fn rules(&self, flavor: Flavor) -> Rules {
-        Rules {
+    fn rules(&self, flavor: Flavor) -> StatusRules {
+        StatusRules {
             flavor,
             counts_shadow_expire: self.config.shadow_expire,
             now: self.clock.now(),
         }
     }
 
-    /// Which entries are people.
-    fn people(&self, flavor: Flavor) -> &str {
+    fn people_filter(&self, flavor: Flavor) -> &str {
         let configured = self.config.filter.as_deref();
-        configured.unwrap_or_else(|| flavor.people())
+        configured.unwrap_or_else(|| flavor.people_filter())
     }
 
-    async fn pull_from(&self, open: &mut Open, tell: &mut Tell<'_>) -> Result<Pulled, Error> {
-        let Open { session, root } = open;
+    async fn list_with(
+        &self,
+        connection: &mut Connection,
+        sink: &mut PersonSink<'_>,
+    ) -> Result<PeopleListing, Error> {
+        let Connection { session, root } = connection;
         let scope = Scope {
             root,
             base: &self.config.base,
         };
-        let mut membership = Membership::read(session, scope, &self.allowed_groups).await?;
+        let mut allowed_groups = AllowedGroups::fetch(session, scope, &self.allowed_groups).await?;
         let rules = self.rules(root.flavor);
         let search = Search {
             base: &self.config.base,
-            filter: self.people(root.flavor),
+            filter: self.people_filter(root.flavor),
             attributes: root.flavor.attributes(),
         };
-        let mut seen = Seen::default();
+        let mut seen = SeenEntries::default();
         session
             .search(&search, &mut |entry| {
-                let Some(id) = seen.take(root.flavor, &entry) else {
+                let Some(id) = seen.new_id(root.flavor, &entry) else {
                     return;
                 };
-                if let Some(mut person) = person(&entry, id.clone(), &rules) {
-                    person.is_member = membership.enrol(&entry, &id);
+                if let Some(mut person) = build_person(&entry, id.clone(), &rules) {
+                    person.is_member = allowed_groups.count_member(&entry, &id);
                     seen.people += 1;
-                    tell(person);
+                    sink(person);
                 }
             })
             .await?;
-        seen.believable(root.flavor)?;
-        Ok(Pulled {
+        seen.ensure_plausible(root.flavor)?;
+        Ok(PeopleListing {
             extent: Extent::Everybody,
-            groups: membership.counted(),
+            groups: allowed_groups.into_groups(),
             removed: Vec::new(),
-            refusals: Refusals::default(),
+            refusals: RefusedRows::default(),
             cursor: None,
         })
     }
 
-    async fn look_up_at(&self, open: &mut Open, id: &str) -> Result<LookedUp, Error> {
-        let flavor = open.root.flavor;
+    async fn look_up_with(&self, connection: &mut Connection, id: &str) -> Result<Lookup, Error> {
+        let flavor = connection.root.flavor;
         if flavor == Flavor::ActiveDirectory {
-            return self.look_up_guid(open, id).await;
+            return self.look_up_guid(connection, id).await;
         }
-        let filter = flavor.of_id(id);
+        let filter = flavor.id_filter(id);
         let search = Search {
             base: &self.config.base,
             filter: &filter,
             attributes: flavor.attributes(),
         };
-        let found = open.session.find(&search).await?;
-        let mut found = found.into_iter().filter_map(|entry| {
-            let is = flavor.id(&entry)?;
-            is.eq_ignore_ascii_case(id).then_some(entry)
+        let found = connection.session.search_all(&search).await?;
+        let mut found = found.into_iter().filter(|entry| {
+            let found_id = flavor.id(entry);
+            found_id.is_some_and(|found_id| found_id.eq_ignore_ascii_case(id))
         });
         match (found.next(), found.next()) {
             (Some(entry), None) => Ok(self.found(&entry, id, flavor)),
             (None, _) => {
-                let names = flavor.ids().join(" or ");
-                self.gone(open, format!("no entry has its {names}")).await
+                let names = flavor.id_attributes().join(" or ");
+                self.confirm_gone(connection, format!("no entry has its {names}"))
+                    .await
             }
-            (Some(_), Some(_)) => Ok(LookedUp::Unclear("several entries have its id".to_owned())),
+            (Some(_), Some(_)) => Ok(Lookup::Unclear("several entries have its id".to_owned())),
         }
     }
 
-    /// Looks wherever the account may have been moved to, and among the deleted.
-    async fn look_up_guid(&self, open: &mut Open, id: &str) -> Result<LookedUp, Error> {
-        let flavor = open.root.flavor;
+    /// Looks in the whole directory, since the account may have been moved, and among deleted objects.
+    async fn look_up_guid(&self, connection: &mut Connection, id: &str) -> Result<Lookup, Error> {
+        let flavor = connection.root.flavor;
         let Ok(guid) = Uuid::try_parse(id) else {
-            let why = "what is known as its id is none of Active Directory";
-            return Ok(LookedUp::Unclear(why.to_owned()));
+            let reason = "its stored id is not an id of Active Directory";
+            return Ok(Lookup::Unclear(reason.to_owned()));
         };
         let name = format!("<GUID={guid}>");
-        let is_it = |entry: &Entry| flavor.id(entry).is_some_and(|is| is == guid.to_string());
-        let found = open.session.read(&name, flavor.attributes()).await?;
-        if let Some(entry) = found.filter(is_it) {
+        let is_match = |entry: &Entry| flavor.id(entry) == Some(guid.to_string());
+        let found = connection.session.read(&name, flavor.attributes()).await?;
+        if let Some(entry) = found.filter(is_match) {
             return Ok(self.found(&entry, id, flavor));
         }
-        let deleted = open.session.read_deleted(&name, flavor.attributes()).await;
+        let deleted = connection
+            .session
+            .read_deleted(&name, flavor.attributes())
+            .await;
         let deleted = match deleted {
-            // That the account may not see deleted ones says nothing.
+            // The bind account may not see deleted objects.
             Err(ldap::Error::Failed { .. }) => None,
-            deleted => deleted?.filter(is_it),
+            deleted => deleted?.filter(is_match),
         };
         let is_deleted = |entry: &Entry| {
-            let is = entry.text("isDeleted");
-            is.is_some_and(|is| is.eq_ignore_ascii_case("true"))
+            let flag = entry.text("isDeleted");
+            flag.is_some_and(|flag| flag.eq_ignore_ascii_case("true"))
         };
         if deleted.as_ref().is_some_and(is_deleted) {
-            return Ok(LookedUp::Gone {
+            return Ok(Lookup::Gone {
                 evidence: "isDeleted=TRUE".to_owned(),
                 is_certain: true,
             });
         }
-        self.gone(open, "no entry has its objectGUID".to_owned())
+        self.confirm_gone(connection, "no entry has its objectGUID".to_owned())
             .await
     }
 
-    fn found(&self, entry: &Entry, id: &str, flavor: Flavor) -> LookedUp {
+    fn found(&self, entry: &Entry, id: &str, flavor: Flavor) -> Lookup {
         let rules = self.rules(flavor);
-        LookedUp::Found(Box::new(account(entry, id.to_owned(), &rules)))
+        Lookup::Found(Box::new(build_account(entry, id.to_owned(), &rules)))
     }
 
-    /// That there is no such account, where others can be seen in the way in which it was looked for.
-    async fn gone(&self, open: &mut Open, evidence: String) -> Result<LookedUp, Error> {
-        let flavor = open.root.flavor;
-        let filter = flavor.with_id(self.people(flavor));
+    /// An account is gone only if others can be found in the same way.
+    async fn confirm_gone(
+        &self,
+        connection: &mut Connection,
+        evidence: String,
+    ) -> Result<Lookup, Error> {
+        let flavor = connection.root.flavor;
+        let filter = flavor.people_with_id_filter(self.people_filter(flavor));
         let search = Search {
             base: &self.config.base,
             filter: &filter,
-            attributes: flavor.ids(),
+            attributes: flavor.id_attributes(),
         };
-        let (others, _) = open.session.peek(&search, 1).await?;
+        let (others, _) = connection.session.search_first(&search, 1).await?;
         if others.iter().any(|other| flavor.id(other).is_some()) {
-            return Ok(LookedUp::Gone {
+            return Ok(Lookup::Gone {
                 evidence,
                 is_certain: false,
             });
         }
-        let names = flavor.ids().join(" or ");
-        Ok(LookedUp::Unclear(format!(
-            "the account of bind_dn sees nobody by {names}"
+        let names = flavor.id_attributes().join(" or ");
+        Ok(Lookup::Unclear(format!(
+            "the account of bind_dn sees no one by {names}"
         )))
     }
 }
 
-/// Whom a search has found so far.
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenEntries {
     ids: HashSet<String>,
     without_id: u64,
     people: u64,
 }
 
-impl Seen {
-    /// The id of an entry that has not come before. Lists are no snapshots: an entry may come twice.
-    fn take(&mut self, flavor: Flavor, entry: &Entry) -> Option<String> {
+impl SeenEntries {
+    /// The id of an entry, unless it was seen before: pages are not a snapshot, so an entry may come twice.
+    fn new_id(&mut self, flavor: Flavor, entry: &Entry) -> Option<String> {
         let Some(id) = flavor.id(entry) else {
             self.without_id += 1;
             return None;
@@ -293,18 +304,18 @@ impl Seen {
         self.ids.insert(id.clone()).then_some(id)
     }
 
-    fn believable(&self, flavor: Flavor) -> Result<(), Error> {
-        let names = flavor.ids().join(" and ");
+    fn ensure_plausible(&self, flavor: Flavor) -> Result<(), Error> {
+        let names = flavor.id_attributes().join(" and ");
         let what = if self.without_id > 0 {
             format!("{} entries show no id ({names})", self.without_id)
         } else if self.people == 0 {
-            "it shows nobody, or nobody with a mail address".to_owned()
+            "the server shows no people, or none with a mail address".to_owned()
         } else {
             return Ok(());
         };
-        let mend = format!(
+        let fix = format!(
             "let the account of bind_dn read mail and {names} below base, or correct base and filter"
         );
-        Err(Error::Rights { what, mend })
+        Err(Error::Rights { what, fix })
     }
 }

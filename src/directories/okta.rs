@@ -1,15 +1,14 @@
-//! Okta: the users of an organisation with their status, by its Users API and Groups API.
+//! Okta: the users of an organisation with their status, by the Users API and the Groups API.
 //!
-//! Users are asked for where they are stored first. `search` reads a copy that lags, so it only ever
-//! names users who are then read by their id; `q` leaves out deactivated ones and is never used.
-//! Sources: <https://developer.okta.com/docs/api/openapi/okta-management/management/tag/User/>, `…/Group/`.
+//! Users are read from the primary store. `search` reads an index that lags, so users found by it are read
+//! again by id; `q` leaves out deactivated users and is never used.
+//! References: <https://developer.okta.com/docs/api/openapi/okta-management/management/tag/User/>, `…/Group/`.
 
-mod api;
 mod check;
 mod find;
 mod groups;
-mod key;
 mod link;
+mod session;
 mod user;
 
 use std::collections::HashSet;
@@ -18,23 +17,22 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use url::Url;
 
-use super::{Asked, Common, Directory, Extent, LookedUp, Pulled, Tell};
+use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::domain::Address;
-use crate::sources::{Checked, Error, Fetched};
-use api::{Api, is_missing, refused};
-use groups::Members;
+use crate::sources::{CheckReport, Error, Fetched};
+use groups::AllowedGroups;
+use session::{Session, explain_refusal, is_not_found};
 use user::User;
 
-/// So many people are asked for one by one; more, and everybody is listed.
-const FEW: usize = 50;
+/// For up to this many people there is one query each; for more, all users are listed.
+const MAX_ADDRESS_QUERIES: usize = 50;
 
-/// The list of users.
 const USERS: &str = "api/v1/users";
 
-/// So many users are on one page (<https://developer.okta.com/docs/api/#pagination>).
-const PAGE: usize = 200;
+/// The largest page of users (<https://developer.okta.com/docs/api/#pagination>).
+const PAGE_SIZE: usize = 200;
 
-/// How a directory of this kind is configured.
+/// `[[directory]] kind = "okta"`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The organisation: `https://acme.okta.com`, without `-admin`.
@@ -43,18 +41,16 @@ pub struct Config {
     pub client_id: String,
     /// Its private key: PEM (PKCS #8 or PKCS #1), or a JWK.
     pub private_key: SecretString,
-    /// What Okta calls the key; `None` is the `kid` of a JWK.
+    /// Okta's id of the key; `None` means the `kid` of a JWK.
     pub key_id: Option<String>,
 }
 
 impl Config {
-    /// The directory.
-    ///
     /// # Errors
-    /// When the private key is none, or none of a kind that Okta takes.
+    /// When the private key cannot be read, or is of a kind that Okta does not accept.
     pub fn build(&self, common: &Common) -> Result<Okta, Error> {
         Ok(Okta {
-            api: Api::new(self, common)?,
+            session: Session::new(self, common)?,
             allowed_groups: common.allowed_groups.clone(),
         })
     }
@@ -63,113 +59,124 @@ impl Config {
 /// The users of an organisation at Okta.
 #[derive(Debug)]
 pub struct Okta {
-    api: Api,
+    session: Session,
     allowed_groups: Vec<String>,
 }
 
 #[async_trait]
 impl Directory for Okta {
-    async fn pull(&self, asked: &Asked<'_>, tell: &mut Tell<'_>) -> Result<Fetched<Pulled>, Error> {
-        let members = groups::members(&self.api, &self.allowed_groups).await?;
-        let mut telling = Telling {
-            members: &members,
-            told: HashSet::new(),
-            tell,
+    async fn list_people(
+        &self,
+        query: &PeopleQuery<'_>,
+        sink: &mut PersonSink<'_>,
+    ) -> Result<Fetched<PeopleListing>, Error> {
+        let allowed_groups = AllowedGroups::fetch(&self.session, &self.allowed_groups).await?;
+        let mut collector = PersonCollector {
+            allowed_groups: &allowed_groups,
+            seen: HashSet::new(),
+            sink,
         };
-        let is_few = asked.people.len() <= FEW;
-        let extent = if is_few && self.ask_for(asked.people, &mut telling).await? {
-            Extent::Asked
+        let is_few = query.people.len() <= MAX_ADDRESS_QUERIES;
+        let extent = if is_few
+            && self
+                .collect_by_address(query.people, &mut collector)
+                .await?
+        {
+            Extent::Requested
         } else {
-            self.list(&mut telling).await?;
+            self.collect_all(&mut collector).await?;
             if is_few {
-                self.ask_by_login(asked.people, &mut telling).await?;
+                self.collect_by_login(query.people, &mut collector).await?;
             }
             Extent::Everybody
         };
-        if telling.told.is_empty() && !asked.people.is_empty() {
-            self.can_see_users().await?;
+        if collector.seen.is_empty() && !query.people.is_empty() {
+            self.ensure_can_view_users().await?;
         }
-        Ok(Fetched::New(Pulled {
+        Ok(Fetched::New(PeopleListing {
             extent,
-            groups: members.groups,
-            ..Pulled::default()
+            groups: allowed_groups.groups,
+            ..PeopleListing::default()
         }))
     }
 
-    async fn look_up(&self, id: &str) -> Result<LookedUp, Error> {
-        let found = match find::by_id(&self.api, id).await {
+    async fn look_up(&self, id: &str) -> Result<Lookup, Error> {
+        let found = match find::fetch_by_id(&self.session, id).await {
             Ok(found) => found,
             Err(error) if error.status() == Some(reqwest::StatusCode::FORBIDDEN) => {
-                let said = "Okta does not let the app read this user";
-                return Ok(LookedUp::Unclear(said.to_owned()));
+                let reason = "Okta does not let the app read this user";
+                return Ok(Lookup::Unclear(reason.to_owned()));
             }
-            Err(error) if is_missing(&error) => {
-                return Ok(LookedUp::Gone {
-                    evidence: format!("404 ({}) for its id", api::NOT_FOUND),
+            Err(error) if is_not_found(&error) => {
+                return Ok(Lookup::Gone {
+                    evidence: format!("404 ({}) for its id", session::NOT_FOUND),
                     is_certain: false,
                 });
             }
-            Err(error) => return Err(refused(error)),
+            Err(error) => return Err(explain_refusal(error)),
         };
-        // A sign-in name in the place of an id would be found as well.
+        // Okta also finds users by a sign-in name in place of an id.
         if found.id != id {
-            let said = "Okta answered with another user";
-            return Ok(LookedUp::Unclear(said.to_owned()));
+            let reason = "Okta returned another user";
+            return Ok(Lookup::Unclear(reason.to_owned()));
         }
-        Ok(LookedUp::Found(Box::new(found.account(None))))
+        Ok(Lookup::Found(Box::new(found.build_account(None))))
     }
 
-    async fn check(&self) -> Result<Checked, Error> {
-        check::check(&self.api, &self.allowed_groups).await
+    async fn check(&self) -> Result<CheckReport, Error> {
+        check::check(&self.session, &self.allowed_groups).await
     }
 }
 
 impl Okta {
-    /// These people, one by one; whether Okta can be asked so. Where it cannot, some may have been told of.
-    async fn ask_for(
+    /// Looks up each person by address. Returns `false` if Okta does not support such queries; some people may
+    /// have been collected by then.
+    async fn collect_by_address(
         &self,
         people: &[Address],
-        telling: &mut Telling<'_, '_, '_>,
+        collector: &mut PersonCollector<'_, '_, '_>,
     ) -> Result<bool, Error> {
         for address in people {
-            let Some(found) = find::by_address(&self.api, address).await? else {
+            let Some(found) = find::find_by_address(&self.session, address).await? else {
                 return Ok(false);
             };
             for user in found {
-                telling.add(user);
+                collector.add(user);
             }
         }
         Ok(true)
     }
 
-    /// Deactivated users among few: where no filter is taken, they were not listed.
-    async fn ask_by_login(
+    /// Looks up each person by sign-in name, because without filters the list lacks deactivated users.
+    async fn collect_by_login(
         &self,
         people: &[Address],
-        telling: &mut Telling<'_, '_, '_>,
+        collector: &mut PersonCollector<'_, '_, '_>,
     ) -> Result<(), Error> {
-        // Okta cannot take a sign-in name with a slash apart.
-        let people = people.iter().filter(|it| !it.as_str().contains('/'));
-        for address in people {
-            if let Some(user) = find::by_login_alone(&self.api, address).await? {
-                telling.add(user);
+        // Okta cannot parse a sign-in name with a slash in a path.
+        for address in people
+            .iter()
+            .filter(|address| !address.as_str().contains('/'))
+        {
+            if let Some(user) = find::find_by_login(&self.session, address).await? {
+                collector.add(user);
             }
         }
         Ok(())
     }
 
-    /// Everybody. The plain list leaves out deactivated users; a filter lists them, and both are of the
-    /// primary store. Who is deactivated between the two is told of as he was before, and next time as he is.
-    /// Where the filter is refused, deactivated users are absent, and their state is seen by their ids.
-    async fn list(&self, telling: &mut Telling<'_, '_, '_>) -> Result<(), Error> {
+    /// Lists all users. The plain list leaves out deactivated users; a filter lists them. Both read the
+    /// primary store. A user who is deactivated between the two requests is reported as active until the next
+    /// listing. If the filter is refused, deactivated users are missing here and looked up by id.
+    async fn collect_all(&self, collector: &mut PersonCollector<'_, '_, '_>) -> Result<(), Error> {
         let deactivated = ("filter", "status eq \"DEPROVISIONED\"".to_owned());
         for query in [vec![], vec![deactivated]] {
-            let mut pages = self.api.list(USERS, query);
+            let mut pager = self.session.pager(USERS, query);
             loop {
-                match pages.next::<User>().await {
-                    Ok(Some(page)) => page.into_iter().for_each(|user| telling.add(user)),
+                match pager.next_page::<User>().await {
+                    Ok(Some(page)) => page.into_iter().for_each(|user| collector.add(user)),
                     Ok(None) => break,
-                    Err(error) if pages.is_refused(&error) => break,
+                    Err(error) if pager.is_query_refused(&error) => break,
                     Err(error) => return Err(error),
                 }
             }
@@ -177,30 +184,34 @@ impl Okta {
         Ok(())
     }
 
-    /// An app without a role for them sees an empty list of users, with 200. Every organisation has one.
-    async fn can_see_users(&self) -> Result<(), Error> {
-        let page = self.api.first::<User>(USERS).await.map_err(refused)?;
+    /// An app without an admin role gets 200 with an empty list, but every organisation has users.
+    async fn ensure_can_view_users(&self) -> Result<(), Error> {
+        let page = self
+            .session
+            .fetch_first::<User>(USERS)
+            .await
+            .map_err(explain_refusal)?;
         if page.is_empty() {
-            return Err(check::lacks_role("see any user"));
+            return Err(check::missing_role("see any user"));
         }
         Ok(())
     }
 }
 
-/// People on their way out, each once.
-struct Telling<'m, 't, 'f> {
-    members: &'m Members,
-    told: HashSet<String>,
-    tell: &'t mut Tell<'f>,
+/// Sends each account to the sink once.
+struct PersonCollector<'m, 't, 'f> {
+    allowed_groups: &'m AllowedGroups,
+    seen: HashSet<String>,
+    sink: &'t mut PersonSink<'f>,
 }
 
-impl Telling<'_, '_, '_> {
+impl PersonCollector<'_, '_, '_> {
     fn add(&mut self, user: User) {
-        let is_member = self.members.has(&user.id);
-        if self.told.insert(user.id.clone())
-            && let Some(person) = user.person(is_member)
+        let is_member = self.allowed_groups.is_member(&user.id);
+        if self.seen.insert(user.id.clone())
+            && let Some(person) = user.build_person(is_member)
         {
-            (self.tell)(person);
+            (self.sink)(person);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! People from files: which columns there are, what each means, and each address once, in order.
+//! Reads people files: their columns, and each address once, in order.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -9,53 +9,52 @@ use chrono::{DateTime, NaiveTime, Utc};
 use super::Group;
 use crate::domain::{IdentityStatus, Person, Reason};
 use crate::sources::rows::{Columns, Format, Input, Row, Rows};
-use crate::sources::{Error, Refusals};
+use crate::sources::{Error, RefusedRows};
 
-/// The columns of a people file, in the order in which [`person`] takes them.
+/// The columns of a people file, in the order that [`parse_person`] expects.
 const COLUMNS: Columns<5> = Columns {
     names: ["email", "status", "name", "groups", "since"],
     required: &["email", "status"],
 };
 
-/// Whom a file lists.
 #[derive(Debug)]
-pub(super) struct Listed {
-    /// The people, in order of address, each once.
+pub(super) struct FileListing {
+    /// In order of address, each person once.
     pub people: Vec<Person>,
-    /// How many are in each allowed group.
     pub groups: Vec<Group>,
-    /// Rows that make no sense.
-    pub refusals: Refusals,
+    pub refusals: RefusedRows,
 }
 
-/// What the beginning of a people file looks like, or all of it.
-pub(super) struct Peeked {
-    /// How it is written down.
+/// The rows of a people file, or the first of them.
+pub(super) struct FileHead {
     pub format: Format,
-    /// Whom it lists.
-    pub listed: Listed,
-    /// Whether there is more.
-    pub more: bool,
+    pub listed: FileListing,
+    /// Whether the file has more rows.
+    pub has_more: bool,
 }
 
-/// Reads a people file, or the given number of its rows. Blocks.
+/// Reads a people file up to `limit` rows. Blocks.
 ///
 /// # Errors
-/// When it cannot be read to its end or makes no sense as a whole. Bad rows are refusals.
-pub(super) fn read(path: &Path, allowed: &[String], limit: usize) -> Result<Peeked, Error> {
+/// When the file cannot be read to its end, or is not a people file. Bad rows are refusals.
+pub(super) fn read_people(
+    path: &Path,
+    allowed: &[String],
+    limit: usize,
+) -> Result<FileHead, Error> {
     let mut rows = Rows::open(&Input::Path(path.to_owned()), &COLUMNS)?;
     let file = path
         .file_name()
         .unwrap_or(path.as_os_str())
         .to_string_lossy();
-    let mut refusals = Refusals::default();
+    let mut refusals = RefusedRows::default();
     let mut allowed: Vec<Group> = allowed.iter().cloned().map(Group::empty).collect();
     let mut people: BTreeMap<String, (u64, Person)> = BTreeMap::new();
-    let mut more = false;
+    let mut has_more = false;
     let mut count = 0;
     while let Some(row) = rows.next() {
         if count == limit {
-            more = true;
+            has_more = true;
             break;
         }
         count += 1;
@@ -67,10 +66,10 @@ pub(super) fn read(path: &Path, allowed: &[String], limit: usize) -> Result<Peek
             }
         };
         let line = row.line;
-        let reason = match person(row, &file) {
+        let reason = match parse_person(row, &file) {
             Ok((mut person, groups)) => match people.entry(person.email().key().to_owned()) {
                 Entry::Vacant(place) => {
-                    person.is_member = enrol(&mut allowed, &groups);
+                    person.is_member = count_member(&mut allowed, &groups);
                     place.insert((line, person));
                     continue;
                 }
@@ -83,20 +82,21 @@ pub(super) fn read(path: &Path, allowed: &[String], limit: usize) -> Result<Peek
         };
         refusals.add(rows.refusal(line, reason));
     }
-    let listed = Listed {
+    let listed = FileListing {
         people: people.into_values().map(|(_, person)| person).collect(),
         groups: allowed,
         refusals,
     };
-    Ok(Peeked {
+    Ok(FileHead {
         format: rows.format(),
         listed,
-        more,
+        has_more,
     })
 }
 
-/// Counts a person into those of the allowed groups that they are in; tells whether that is any.
-fn enrol(allowed: &mut [Group], groups: &[String]) -> Option<bool> {
+/// Counts a person in each allowed group that they are in. Returns whether there is one, or `None` if no
+/// group is configured.
+fn count_member(allowed: &mut [Group], groups: &[String]) -> Option<bool> {
     let mut is_member = None;
     for group in allowed {
         let is_in = groups.contains(&group.name);
@@ -106,22 +106,22 @@ fn enrol(allowed: &mut [Group], groups: &[String]) -> Option<bool> {
     is_member
 }
 
-/// Makes a person of a row of this file, and the names of their groups.
-fn person(row: Row<5>, file: &str) -> Result<(Person, Vec<String>), String> {
+/// The person of a row, and the names of their groups.
+fn parse_person(row: Row<5>, file: &str) -> Result<(Person, Vec<String>), String> {
     let [email, status, name, groups, since] = row.values;
-    let email = email.into_address("email")?.over(None);
+    let email = email.into_address("email")?.into_option();
     let email = email.ok_or("email is missing; write the person's address")?;
-    let status = status.parse("status", parse_status)?.over(None);
+    let status = status.parse("status", parse_status)?.into_option();
     let status = status.ok_or("status is missing; write active, disabled or deleted")?;
-    let since = since.into_instant("since")?.over(None);
+    let since = since.into_instant("since")?.into_option();
     let person = Person {
         id: None,
         addresses: vec![email],
-        name: name.into_text("name")?.over(None),
+        name: name.into_text("name")?.into_option(),
         status,
         reason: (status == IdentityStatus::Disabled).then_some(Reason::Admin),
         since,
-        evidence: evidence(status, since, file, row.line),
+        evidence: status_evidence(status, since, file, row.line),
         is_member: None,
     };
     Ok((person, groups.into_list("groups")?))
@@ -132,12 +132,17 @@ fn parse_status(text: &str) -> Result<IdentityStatus, String> {
         "active" => Ok(IdentityStatus::Active),
         "disabled" => Ok(IdentityStatus::Disabled),
         "deleted" => Ok(IdentityStatus::Deleted),
-        _ => Err("is no status; write active, disabled or deleted".to_owned()),
+        _ => Err("is not a status; write active, disabled or deleted".to_owned()),
     }
 }
 
-/// What the file says of a person, for an administrator who wants to see it himself.
-fn evidence(status: IdentityStatus, since: Option<DateTime<Utc>>, file: &str, line: u64) -> String {
+/// The values of a row and where it is, so that an administrator can look it up.
+fn status_evidence(
+    status: IdentityStatus,
+    since: Option<DateTime<Utc>>,
+    file: &str,
+    line: u64,
+) -> String {
     let since = match since {
         None => String::new(),
         Some(at) if at.time() == NaiveTime::MIN => format!(" since {}", at.format("%Y-%m-%d")),

@@ -1,12 +1,12 @@
-//! The directory `scim`: an identity provider that tells of its people by SCIM 2.0 (RFC 7643, RFC 7644,
-//! RFC 9865 for pages by cursor). lapsed only reads.
+//! The directory `scim`: an identity provider with SCIM 2.0 (RFC 7643, RFC 7644; RFC 9865 for cursors).
+//! lapsed only reads.
 
-mod api;
 mod check;
 mod groups;
-mod pages;
+mod pager;
 mod person;
-mod shapes;
+mod responses;
+mod session;
 
 use std::path::PathBuf;
 
@@ -15,122 +15,124 @@ use reqwest::StatusCode;
 use secrecy::SecretString;
 use url::Url;
 
-use super::{Asked, Common, Directory, Extent, LookedUp, Pulled, Tell};
+use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::domain::Address;
-use crate::sources::{Checked, Error, Fetched};
+use crate::sources::{CheckReport, Error, Fetched};
 use crate::web::Web;
-use api::{Api, Provider, equals, refused, resource};
-use groups::Allowed;
-use pages::{Pages, Query};
-use shapes::{Flag, User};
+use groups::AllowedGroups;
+use pager::{ListQuery, Pager};
+use responses::{Flag, User};
+use session::{Provider, Session, eq_filter, explain_refusal, resource_path};
 
 const USERS: &str = "Users";
 
-/// What is read of a user.
 const FIELDS: &str = "id,userName,active,emails,displayName,name";
 
-/// The same, where only users tell of their groups.
 const FIELDS_AND_GROUPS: &str = "id,userName,active,emails,displayName,name,groups";
 
-/// The most people who are asked for one by one.
-const FEW: usize = 50;
+/// For up to this many people there is one query each; for more, all users are listed.
+const MAX_ADDRESS_QUERIES: usize = 50;
 
 /// `[[directory]] kind = "scim"`.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What `/Users` is below, as far as its version: `https://idp.example.org/scim/v2`.
+    /// The base of `/Users`, up to the version: `https://idp.example.org/scim/v2`.
     pub url: Url,
-    /// A bearer token that may read.
+    /// A bearer token with read access.
     pub token: SecretString,
-    /// A private authority's certificates, PEM.
+    /// Authorities to trust instead of the system's, PEM.
     pub ca_file: Option<PathBuf>,
 }
 
 impl Config {
-    /// The directory.
-    ///
     /// # Errors
-    /// When the CA file cannot be read, or the token holds what no header can.
+    /// When the CA file cannot be read, or the token does not fit into a header.
     pub fn build(&self, common: &Common) -> Result<Scim, Error> {
         let web = Web::new(&self.url, self.ca_file.as_deref(), common.timeout)?;
         Ok(Scim {
-            api: Api::new(web, &self.url, &self.token)?,
+            session: Session::new(web, &self.url, &self.token)?,
             allowed_groups: common.allowed_groups.clone(),
         })
     }
 }
 
-/// The people of a SCIM server.
 #[derive(Debug)]
 pub struct Scim {
-    api: Api,
+    session: Session,
     allowed_groups: Vec<String>,
 }
 
 #[async_trait]
 impl Directory for Scim {
-    async fn pull(&self, asked: &Asked<'_>, tell: &mut Tell<'_>) -> Result<Fetched<Pulled>, Error> {
-        let provider = self.api.provider().await?;
-        let mut allowed = Allowed::read(&self.api, provider, &self.allowed_groups).await?;
-        let few = self.few(provider, &mut allowed, asked.people).await?;
-        let extent = if let Some(users) = few {
-            tell_all(&users, &mut allowed, tell);
-            Extent::Asked
+    async fn list_people(
+        &self,
+        query: &PeopleQuery<'_>,
+        sink: &mut PersonSink<'_>,
+    ) -> Result<Fetched<PeopleListing>, Error> {
+        let provider = self.session.fetch_provider().await?;
+        let mut allowed =
+            AllowedGroups::fetch(&self.session, provider, &self.allowed_groups).await?;
+        let users = self
+            .collect_by_address(provider, &mut allowed, query.people)
+            .await?;
+        let extent = if let Some(users) = users {
+            add_people(&users, &mut allowed, sink);
+            Extent::Requested
         } else {
-            self.everybody(provider, &mut allowed, tell).await?;
+            self.collect_all(provider, &mut allowed, sink).await?;
             Extent::Everybody
         };
-        Ok(Fetched::New(Pulled {
+        Ok(Fetched::New(PeopleListing {
             extent,
             groups: allowed.finish()?,
-            ..Pulled::default()
+            ..PeopleListing::default()
         }))
     }
 
-    async fn look_up(&self, id: &str) -> Result<LookedUp, Error> {
-        let unclear = |why: &str| Ok(LookedUp::Unclear(why.to_owned()));
-        match self.api.one::<User>(USERS, id).await {
+    async fn look_up(&self, id: &str) -> Result<Lookup, Error> {
+        let unclear = |why: &str| Ok(Lookup::Unclear(why.to_owned()));
+        match self.session.fetch::<User>(USERS, id).await {
             Ok(user) if user.id != id => {
-                let path = resource(USERS, id);
+                let path = resource_path(USERS, id);
                 Err(self
-                    .api
-                    .unsound(&path, "it told of another user than was asked for"))
+                    .session
+                    .invalid_response(&path, "it returned another user than the requested one"))
             }
-            Ok(user) => Ok(LookedUp::Found(Box::new(user.account(None)))),
+            Ok(user) => Ok(Lookup::Found(Box::new(user.build_account(None)))),
             Err(error) => match error.status() {
-                Some(StatusCode::NOT_FOUND) => Ok(LookedUp::Gone {
+                Some(StatusCode::NOT_FOUND) => Ok(Lookup::Gone {
                     evidence: "404 for its id".to_owned(),
                     is_certain: false,
                 }),
-                // Microsoft's own SCIM API says so of ids that it does not know, and of bad questions.
+                // Microsoft's own SCIM API answers 400 both to unknown ids and to bad requests.
                 Some(StatusCode::BAD_REQUEST) => unclear("400 for its id"),
                 Some(StatusCode::FORBIDDEN) => unclear("403 for its id"),
-                _ => Err(refused(error, USERS)),
+                _ => Err(explain_refusal(error, USERS)),
             },
         }
     }
 
-    async fn check(&self) -> Result<Checked, Error> {
-        check::check(&self.api, &self.allowed_groups).await
+    async fn check(&self) -> Result<CheckReport, Error> {
+        check::check(&self.session, &self.allowed_groups).await
     }
 }
 
 impl Scim {
-    /// Those asked for, each by a filter; `None` where the whole list has to be read, because they are too
-    /// many, or filters do not do here.
-    async fn few(
+    /// Looks up each person by a filter; `None` if all users must be listed instead, because there are too
+    /// many people or the server's filters do not work.
+    async fn collect_by_address(
         &self,
         provider: Provider,
-        allowed: &mut Allowed,
+        allowed: &mut AllowedGroups,
         people: &[Address],
     ) -> Result<Option<Vec<User>>, Error> {
-        let is_few = (1..=FEW).contains(&people.len());
-        if !is_few || !provider.has_filter || matches!(allowed, Allowed::Told(_)) {
+        let is_few = (1..=MAX_ADDRESS_QUERIES).contains(&people.len());
+        if !is_few || !provider.supports_filters || matches!(allowed, AllowedGroups::FromUsers(_)) {
             return Ok(None);
         }
         let mut users: Vec<User> = Vec::new();
         for address in people {
-            let Some(found) = self.find(provider, address).await? else {
+            let Some(found) = self.find_by_address(provider, address).await? else {
                 return Ok(None);
             };
             for user in found {
@@ -140,117 +142,118 @@ impl Scim {
             }
         }
         if users.is_empty() {
-            // A filter that finds nobody at all proves less than a list without them.
+            // A filter that never matches proves less than a full list.
             return Ok(None);
         }
-        let is_silent = users.iter().any(|user| user.active == Flag::Untold);
+        let lacks_active = users.iter().any(|user| user.active == Flag::Missing);
         for user in &users {
-            allowed.enrol(user);
+            allowed.count_member(user);
         }
-        Ok((!is_silent && !allowed.is_in_doubt()).then_some(users))
+        Ok((!lacks_active && !allowed.is_inconclusive()).then_some(users))
     }
 
-    /// Whoever has this address, by what they sign in with or else by a mailbox; `None` where filters do
-    /// not do.
-    async fn find(
+    /// Users with this sign-in name or else this mailbox; `None` if filters do not work.
+    async fn find_by_address(
         &self,
         provider: Provider,
         address: &Address,
     ) -> Result<Option<Vec<User>>, Error> {
         let name = address.as_str();
         let signs_in = |user: &User| {
-            let is_same = |it: &String| it.eq_ignore_ascii_case(name);
-            user.sign_in.as_ref().is_some_and(is_same)
+            let user_name = user.user_name.as_deref().unwrap_or_default();
+            user_name.eq_ignore_ascii_case(name)
         };
         let by_name = self
-            .filtered(provider, equals("userName", name), signs_in)
+            .find_by_filter(provider, eq_filter("userName", name), signs_in)
             .await?;
         if by_name.as_ref().is_some_and(Vec::is_empty) {
-            let has = |user: &User| user.addresses().contains(address);
+            let has_address = |user: &User| user.addresses().contains(address);
             return self
-                .filtered(provider, equals("emails.value", name), has)
+                .find_by_filter(provider, eq_filter("emails.value", name), has_address)
                 .await;
         }
         Ok(by_name)
     }
 
-    /// The users that a filter lets through; `None` where the server does not know the filter or, as some
-    /// do, ignores it and answers with others.
-    async fn filtered(
+    /// Users that match a filter; `None` if the server does not support the filter or, as some do, ignores it
+    /// and returns other users.
+    async fn find_by_filter(
         &self,
         provider: Provider,
         filter: String,
-        is_meant: impl Fn(&User) -> bool,
+        is_match: impl Fn(&User) -> bool,
     ) -> Result<Option<Vec<User>>, Error> {
-        let query = Query {
+        let query = ListQuery {
             path: USERS,
             attributes: Some(FIELDS),
             filter: Some(filter),
         };
-        let mut pages = Pages::new(&self.api, provider, query);
+        let mut pager = Pager::new(&self.session, provider, query);
         let mut users = Vec::new();
         loop {
-            match pages.next::<User>().await {
+            match pager.next_page::<User>().await {
                 Ok(None) => return Ok(Some(users)),
-                Ok(Some(page)) if page.iter().all(&is_meant) => users.extend(page),
+                Ok(Some(page)) if page.iter().all(&is_match) => users.extend(page),
                 Ok(Some(_)) => return Ok(None),
-                Err(fault) if fault.is_of_the_question() => return Ok(None),
+                Err(fault) if fault.means_query_unsupported() => return Ok(None),
                 Err(fault) => return Err(fault.into_error(USERS)),
             }
         }
     }
 
-    /// The whole list.
-    async fn everybody(
+    async fn collect_all(
         &self,
         provider: Provider,
-        allowed: &mut Allowed,
-        tell: &mut Tell<'_>,
+        allowed: &mut AllowedGroups,
+        sink: &mut PersonSink<'_>,
     ) -> Result<(), Error> {
-        let failed = |fault: pages::Fault| fault.into_error(USERS);
-        let mut pages = users(&self.api, provider, matches!(allowed, Allowed::Told(_)));
-        let mut page = pages.next::<User>().await.map_err(failed)?;
-        let is_silent = |users: &Vec<User>| users.iter().all(|user| user.active == Flag::Untold);
-        if pages.is_partial() && page.as_ref().is_some_and(is_silent) {
-            // It may not know how to be asked for some fields alone.
-            pages = Pages::new(&self.api, provider, everything());
-            page = pages.next().await.map_err(failed)?;
+        let failed = |fault: pager::Fault| fault.into_error(USERS);
+        let mut pager = users_pager(
+            &self.session,
+            provider,
+            matches!(allowed, AllowedGroups::FromUsers(_)),
+        );
+        let mut page = pager.next_page::<User>().await.map_err(failed)?;
+        let lack_active = |users: &Vec<User>| users.iter().all(|user| user.active == Flag::Missing);
+        if pager.selects_fields() && page.as_ref().is_some_and(lack_active) {
+            // The server may not support the selection of fields.
+            pager = Pager::new(&self.session, provider, all_users_query());
+            page = pager.next_page().await.map_err(failed)?;
         }
         while let Some(users) = page {
-            tell_all(&users, allowed, tell);
-            page = pages.next().await.map_err(failed)?;
+            add_people(&users, allowed, sink);
+            page = pager.next_page().await.map_err(failed)?;
         }
         Ok(())
     }
 }
 
-/// The list of users.
-fn users(api: &Api, provider: Provider, with_groups: bool) -> Pages<'_> {
+fn users_pager(session: &Session, provider: Provider, with_groups: bool) -> Pager<'_> {
     let fields = if with_groups {
         FIELDS_AND_GROUPS
     } else {
         FIELDS
     };
-    let query = Query {
+    let query = ListQuery {
         attributes: Some(fields),
-        ..everything()
+        ..all_users_query()
     };
-    Pages::new(api, provider, query)
+    Pager::new(session, provider, query)
 }
 
-fn everything() -> Query {
-    Query {
+fn all_users_query() -> ListQuery {
+    ListQuery {
         path: USERS,
         attributes: None,
         filter: None,
     }
 }
 
-fn tell_all(users: &[User], allowed: &mut Allowed, tell: &mut Tell<'_>) {
+fn add_people(users: &[User], allowed: &mut AllowedGroups, sink: &mut PersonSink<'_>) {
     for user in users {
-        let is_member = allowed.enrol(user);
-        if let Some(person) = user.person(is_member) {
-            tell(person);
+        let is_member = allowed.count_member(user);
+        if let Some(person) = user.build_person(is_member) {
+            sink(person);
         }
     }
 }

@@ -1,41 +1,41 @@
-//! A mail address: parsed once at the edge, then trusted.
+//! A mail address: parsed once where it is read, then trusted.
 
-use std::{cmp::Ordering, fmt, hash, str::FromStr};
+use std::cmp::Ordering;
+use std::str::FromStr;
+use std::{fmt, hash};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A mail address, shown as it was written and compared without regard to case.
+/// A mail address, displayed as it was written and compared without regard to case.
 ///
-/// RFC 5321 §2.4 lets a host tell local parts apart by case, but no host in use does, and two
-/// spellings of one person must not get two mails.
+/// RFC 5321 §2.4 lets a host distinguish local parts by case, but no host in use does, and two
+/// spellings of one address must not get two mails.
 #[derive(Clone)]
 pub struct Address {
-    shown: String,
+    text: String,
     key: String,
 }
 
-/// Why a text is not a mail address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a mail address; write it as name@example.org")]
 pub struct InvalidAddress(String);
 
 impl Address {
-    /// The address as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.shown
+        &self.text
     }
 
-    /// The form in which addresses are compared and stored for look-up.
+    /// The lower-case form by which addresses are compared and looked up.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// A form for logs: enough to recognise one's own address, not enough to write to it.
+    /// A form for logs: enough to recognise a known address, not enough to write to it.
     #[must_use]
     pub fn masked(&self) -> String {
-        let (local, domain) = self.shown.split_once('@').unwrap_or(("", ""));
+        let (local, domain) = self.text.split_once('@').unwrap_or(("", ""));
         let first = |part: &str| part.chars().next().map(String::from).unwrap_or_default();
         format!("{}***@{}***", first(local), first(domain))
     }
@@ -45,16 +45,16 @@ impl FromStr for Address {
     type Err = InvalidAddress;
 
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
-        let shown = text.trim();
-        let invalid = || InvalidAddress(shown.chars().take(80).collect());
+        let text = text.trim();
+        let invalid = || InvalidAddress(text.chars().take(80).collect());
         // RFC 5321 §4.5.3.1: a path is at most 254 octets without its brackets.
-        if shown.len() > 254 || !shown.is_ascii() {
+        if text.len() > 254 || !text.is_ascii() {
             return Err(invalid());
         }
-        lettre::Address::from_str(shown).map_err(|_| invalid())?;
+        lettre::Address::from_str(text).map_err(|_| invalid())?;
         Ok(Self {
-            shown: shown.to_owned(),
-            key: shown.to_lowercase(),
+            text: text.to_owned(),
+            key: text.to_lowercase(),
         })
     }
 }
@@ -87,7 +87,7 @@ impl hash::Hash for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.text)
     }
 }
 
@@ -100,7 +100,7 @@ impl fmt::Debug for Address {
 
 impl Serialize for Address {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.shown)
+        serializer.serialize_str(&self.text)
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn case_does_not_make_two_people() {
+    fn addresses_are_compared_without_case() {
         let one: Address = "Ada.Lovelace@Example.org".parse().unwrap();
         let two: Address = " ada.lovelace@example.ORG ".parse().unwrap();
         assert_eq!(one, two);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_or_no_host_is_refused() {
+    fn a_line_break_or_a_missing_host_is_rejected() {
         for bad in [
             "",
             "ada",
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_does_not_show_it() {
+    fn debug_output_is_masked() {
         let ada: Address = "ada@example.org".parse().unwrap();
         assert_eq!(format!("{ada:?}"), "a***@e***");
     }

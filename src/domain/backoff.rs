@@ -1,24 +1,22 @@
-//! How long to wait before the next attempt.
+//! The delay before the next attempt.
 
 use chrono::TimeDelta;
 use uuid::Uuid;
 
-/// Bounds of the waiting time between attempts.
+/// Exponential back-off between these bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// After the first failure.
     pub min: TimeDelta,
-    /// At most.
     pub max: TimeDelta,
 }
 
 impl Backoff {
-    /// The wait after the `attempt`-th failure (from 1): `min` doubling to `max`, less up to a fifth
-    /// of it, so that what failed together does not come back together.
+    /// The delay after the `attempt`-th failure (from 1): `min`, doubled up to `max`, less up to a fifth
+    /// of it, so that attempts that failed together are not repeated together.
     ///
-    /// The jitter is drawn from the id and the attempt: the same question has the same answer.
+    /// The jitter is derived from the id and the attempt, so the result is reproducible.
     #[must_use]
-    pub fn after(self, attempt: u32, id: Uuid) -> TimeDelta {
+    pub fn delay_after(self, attempt: u32, id: Uuid) -> TimeDelta {
         let doublings = attempt.saturating_sub(1).min(40);
         let full = self
             .min
@@ -39,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_doubles_to_its_bound_and_is_never_longer() {
+    fn the_delay_doubles_up_to_its_maximum() {
         let backoff = Backoff {
             min: TimeDelta::minutes(1),
             max: TimeDelta::hours(6),
@@ -47,13 +45,13 @@ mod tests {
         let id = Uuid::from_u128(0x0193_5f2e_8a4b_7c11_9d3e_5a6b_7c8d_9e0f);
         let mut last = TimeDelta::zero();
         for attempt in 1..=9 {
-            let wait = backoff.after(attempt, id);
+            let delay = backoff.delay_after(attempt, id);
             let full = TimeDelta::minutes(1 << (attempt - 1));
-            assert!(wait <= full && wait >= full * 4 / 5, "{attempt}: {wait}");
-            assert!(wait > last);
-            last = wait;
+            assert!(delay <= full && delay >= full * 4 / 5, "{attempt}: {delay}");
+            assert!(delay > last);
+            last = delay;
         }
-        let long = backoff.after(u32::MAX, id);
+        let long = backoff.delay_after(u32::MAX, id);
         assert!(long <= TimeDelta::hours(6) && long > TimeDelta::minutes(280));
     }
 }

@@ -1,23 +1,24 @@
-//! Coverage: of which issuers of tokens somebody would tell that they lost their access.
+//! Coverage: for which issuers a directory would report the loss of their access.
 
 use std::collections::BTreeMap;
 
-use super::{IdentityStatus, IssuerMode, Reason, token::words};
+use super::token::string_enum;
+use super::{IdentityStatus, IssuerMode, Reason};
 
-words! {
-    /// What is known of an issuer over all directories.
+string_enum! {
+    /// What all directories together know about an issuer.
     Cover {
-        /// A directory says that they have access.
+        /// A directory reports that they have access.
         Active = "active",
-        /// A directory says that they lost it.
+        /// A directory reports that they lost access.
         Lost = "lost",
-        /// Unknown: no directory has been asked for them yet.
+        /// Unknown: no directory has been asked about them yet.
         NotRead = "not_read",
         /// Unknown: no directory ever listed them.
         NeverSeen = "never_seen",
-        /// Unknown: there are several accounts of that address.
+        /// Unknown: several accounts have the address.
         Ambiguous = "ambiguous",
-        /// Unknown: the field that tells is missing.
+        /// Unknown: the account lacks the field that holds the status.
         FieldMissing = "field_missing",
         /// Unknown: the account was never used.
         NeverActivated = "never_activated",
@@ -25,53 +26,55 @@ words! {
         Absent = "absent",
         /// Unknown: the address belongs to another account now.
         BindingUnsafe = "binding_unsafe",
-        /// Unknown: the directory has not been read well for too long.
+        /// Unknown: the last good sync of the directory is too old.
         Stale = "stale",
-        /// Unknown: a loss awaits its confirmation.
+        /// Unknown: a loss awaits confirmation.
         Unconfirmed = "unconfirmed",
-        /// Unknown: an operator refused what the directory says.
+        /// Unknown: an operator rejected what the directory reports.
         Rejected = "rejected",
-        /// Not covered: an account at the source alone.
+        /// Not covered: an account only at the source.
         Local = "local",
-        /// Not covered: no person.
+        /// Not covered: a robot or a shared account.
         Service = "service",
-        /// Not covered: nobody is to care.
+        /// Not covered: left out on purpose.
         Ignore = "ignore",
     }
 }
 
 impl Cover {
-    /// Whether an issuer of this mode, of whom directories say this, is covered. A directory that lost
-    /// sight of them says nothing against one that knows.
+    /// The coverage of an issuer with this mode and these statuses, one per directory. A directory with an
+    /// unknown status does not outweigh one with a known status.
     #[must_use]
-    pub fn of(mode: IssuerMode, said: &[(IdentityStatus, Option<Reason>)]) -> Self {
+    pub fn from_statuses(mode: IssuerMode, statuses: &[(IdentityStatus, Option<Reason>)]) -> Self {
         match mode {
             IssuerMode::Sso => {}
             IssuerMode::Local => return Self::Local,
             IssuerMode::Service => return Self::Service,
             IssuerMode::Ignore => return Self::Ignore,
         }
-        if said.iter().any(|(status, _)| status.is_lost()) {
+        if statuses.iter().any(|(status, _)| status.is_lost()) {
             return Self::Lost;
         }
-        if said
+        if statuses
             .iter()
             .any(|(status, _)| *status == IdentityStatus::Active)
         {
             return Self::Active;
         }
-        // What is wrong with one that has seen them says more than that another has not.
-        let unknown = said.iter().map(|(_, reason)| Self::unknown(*reason));
-        let weight = |cover: &Self| match cover {
+        // A reason from a directory that has seen them says more than that another has not.
+        let unknown = statuses
+            .iter()
+            .map(|(_, reason)| Self::from_unknown_reason(*reason));
+        let rank = |cover: &Self| match cover {
             Self::NotRead => (0, *cover),
             Self::NeverSeen => (1, *cover),
             Self::Absent => (2, *cover),
             _ => (3, *cover),
         };
-        unknown.max_by_key(weight).unwrap_or(Self::NotRead)
+        unknown.max_by_key(rank).unwrap_or(Self::NotRead)
     }
 
-    fn unknown(reason: Option<Reason>) -> Self {
+    fn from_unknown_reason(reason: Option<Reason>) -> Self {
         match reason {
             Some(Reason::NeverSeen) => Self::NeverSeen,
             Some(Reason::Ambiguous) => Self::Ambiguous,
@@ -81,7 +84,7 @@ impl Cover {
             Some(Reason::Stale) => Self::Stale,
             Some(Reason::Unconfirmed) => Self::Unconfirmed,
             Some(Reason::Rejected) => Self::Rejected,
-            // The others are reasons of a loss.
+            // The others are reasons for a loss.
             Some(
                 Reason::FieldMissing
                 | Reason::Admin
@@ -93,7 +96,7 @@ impl Cover {
         }
     }
 
-    /// What it amounts to: `active`, `lost`, `unknown` or `not_covered`.
+    /// `active`, `lost`, `unknown` or `not_covered`.
     #[must_use]
     pub fn group(self) -> &'static str {
         match self {
@@ -104,14 +107,14 @@ impl Cover {
         }
     }
 
-    /// Whether it is not known whether they have access, although a directory should.
+    /// Whether a directory should know their access, but none does.
     #[must_use]
     pub fn is_unknown(self) -> bool {
         self.group() == "unknown"
     }
 }
 
-/// How many issuers there are of each kind.
+/// The number of issuers per cover.
 pub type Coverage = BTreeMap<Cover, u64>;
 
 #[cfg(test)]
@@ -119,11 +122,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_directory_that_knows_is_enough_and_a_loss_goes_first() {
+    fn a_loss_wins_over_active_and_active_over_unknown() {
         use IdentityStatus::{Active, Disabled, Unknown};
         let never = (Unknown, Some(Reason::NeverSeen));
         let stale = (Unknown, Some(Reason::Stale));
-        for (said, cover) in [
+        for (statuses, cover) in [
             (&[][..], Cover::NotRead),
             (&[never], Cover::NeverSeen),
             (&[never, (Active, None)], Cover::Active),
@@ -131,15 +134,19 @@ mod tests {
             (&[stale, never], Cover::Stale),
             (&[never, (Unknown, Some(Reason::Absent))], Cover::Absent),
         ] {
-            assert_eq!(Cover::of(IssuerMode::Sso, said), cover);
-            assert_eq!(Cover::of(IssuerMode::Service, said), Cover::Service);
+            assert_eq!(Cover::from_statuses(IssuerMode::Sso, statuses), cover);
+            assert_eq!(
+                Cover::from_statuses(IssuerMode::Service, statuses),
+                Cover::Service
+            );
         }
     }
 
     #[test]
-    fn every_reason_of_an_unknown_status_keeps_its_word() {
+    fn every_reason_for_an_unknown_status_keeps_its_value() {
         for reason in Reason::ALL {
-            let cover = Cover::of(IssuerMode::Sso, &[(IdentityStatus::Unknown, Some(*reason))]);
+            let cover =
+                Cover::from_statuses(IssuerMode::Sso, &[(IdentityStatus::Unknown, Some(*reason))]);
             let is_loss = matches!(
                 reason,
                 Reason::Admin | Reason::Suspended | Reason::Expired | Reason::Archived

@@ -1,68 +1,52 @@
-//! What a listing changes: both sides in order of external id, so that millions of rows stream
-//! through.
+//! What a listing changes. Both sides are in order of external id, so that millions of rows can be streamed.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Cell, Expiry, ExpiryOrigin, Listed, Policy, Status, Step, Token, TokenId};
+use super::{Cell, Expiry, ExpiryOrigin, ListedToken, Policy, Status, Step, Token, TokenId};
 
-/// An expiry that moves by less than this is the same one: sources round.
+/// Sources round, so an expiry that moves by less than this is the same.
 const SAME_EXPIRY: TimeDelta = TimeDelta::seconds(60);
 
-/// What a listing means for one token.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Change {
-    /// It is new.
-    Insert(Token),
-    /// Something about it is different.
-    Update(Update),
-}
-
-/// A known token with something different about it.
+/// A known token that has changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Update {
-    /// The token as it is from now on.
     pub token: Token,
-    /// What its notices must learn of it.
     pub notices: NoticeEffect,
-    /// The issuer, the expiry or the status is another: who lost his access must be judged again.
+    /// Whether the issuer, the expiry or the status changed, so that findings of lost access must be judged again.
     pub needs_judging: bool,
 }
 
 /// What a change of a token does to the notices about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoticeEffect {
-    /// Nothing.
     Keep,
-    /// The unsent ones of other expiries are cancelled, cancelled ones of this expiry revive.
+    /// Unsent notices of other expiries are cancelled; cancelled ones of this expiry are planned again.
     NewGeneration,
-    /// The unsent ones are cancelled: nobody is owed a warning about this token.
+    /// Unsent notices are cancelled.
     Cancel,
 }
 
-/// One external id on one or both sides.
+/// One external id in the store, in the listing, or both.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "lives for a page; boxing each would cost more"
 )]
 pub enum Pair {
-    /// Known and listed.
-    Both(Token, Listed),
-    /// Known, and not listed.
+    Both(Token, ListedToken),
     OnlyKnown(Token),
-    /// Listed, and not known.
-    OnlyListed(Listed),
+    OnlyListed(ListedToken),
 }
 
-/// Takes pairs off two queues that are in order of external id, as long as no later row can come in
-/// between: a queue that has run dry stops the pairing unless its side is `done`.
+/// Takes pairs off two queues in order of external id. An empty queue stops the pairing unless its side is
+/// `done`, because its next row could belong before the other side's.
 pub fn pair_up(
     known: &mut VecDeque<Token>,
     known_done: bool,
-    listed: &mut VecDeque<Listed>,
+    listed: &mut VecDeque<ListedToken>,
     listed_done: bool,
 ) -> Vec<Pair> {
     let mut pairs = Vec::new();
@@ -92,19 +76,18 @@ pub fn pair_up(
     }
 }
 
-/// By what rules the tokens of a source are taken in.
+/// How a listing is merged into the store.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms<'a> {
-    /// When and whom to warn.
+pub struct MergeRules<'a> {
     pub policy: &'a Policy,
-    /// The life that a token without an end is given.
+    /// The life that our policy sets for a token without an expiry.
     pub policy_ttl: Option<TimeDelta>,
-    /// When the source was asked for what it lists; `None` where nobody was asked.
+    /// When the listing was requested; `None` for an import.
     pub asked_at: Option<DateTime<Utc>>,
 }
 
-/// Those of a source that has none of its own.
-impl<'a> From<&'a Policy> for Terms<'a> {
+/// The rules for a source without rules of its own.
+impl<'a> From<&'a Policy> for MergeRules<'a> {
     fn from(policy: &'a Policy) -> Self {
         Self {
             policy,
@@ -114,53 +97,61 @@ impl<'a> From<&'a Policy> for Terms<'a> {
     }
 }
 
-impl Terms<'_> {
-    /// The expiry that counts, and who says so. A token without an end has the one that our policy gives
-    /// it, counted from when it was made or, where nobody knows that, from when it was first seen.
+impl MergeRules<'_> {
+    /// The expiry that applies, and its origin. For a token without an expiry, our policy may set one, counted
+    /// from its creation or, if that is unknown, from when it was first seen.
     fn expiry(
         &self,
-        listed: &Listed,
+        listed: &ListedToken,
         from: DateTime<Utc>,
     ) -> Option<(Expiry, Option<ExpiryOrigin>)> {
-        let ours = self.policy_ttl.and_then(|ttl| from.checked_add_signed(ttl));
-        let stated = listed.expiry.clone().over(None)?;
-        let (expiry, origin) = match (stated, ours) {
+        let policy_expiry = self.policy_ttl.and_then(|ttl| from.checked_add_signed(ttl));
+        let reported = listed.expiry.clone().into_option()?;
+        let (expiry, origin) = match (reported, policy_expiry) {
             (Expiry::Never, Some(at)) => (Expiry::At(at), Some(ExpiryOrigin::Policy)),
-            (Expiry::At(_), _) if listed.is_computed => (stated, Some(ExpiryOrigin::Computed)),
-            (Expiry::Never | Expiry::At(_), _) => (stated, Some(ExpiryOrigin::Source)),
-            (Expiry::Unknown, _) => (stated, None),
+            (Expiry::At(_), _) if listed.is_computed => (reported, Some(ExpiryOrigin::Computed)),
+            (Expiry::Never | Expiry::At(_), _) => (reported, Some(ExpiryOrigin::Source)),
+            (Expiry::Unknown, _) => (reported, None),
         };
-        let of_secret = |version| expiry.of_secret(version);
-        Some((listed.version.map_or(expiry, of_secret), origin))
+        let expiry = match listed.version {
+            Some(version) => expiry.of_secret(version),
+            None => expiry,
+        };
+        Some((expiry, origin))
     }
 }
 
 /// A token that `source` lists for the first time.
 #[must_use]
-pub fn first_seen(source: &str, listed: Listed, terms: Terms<'_>, now: DateTime<Utc>) -> Token {
-    let created_at = listed.created_at.clone().over(None);
-    let (expiry, expiry_origin) = terms
+pub fn new_token(
+    source: &str,
+    listed: ListedToken,
+    rules: MergeRules<'_>,
+    now: DateTime<Utc>,
+) -> Token {
+    let created_at = listed.created_at.clone().into_option();
+    let (expiry, expiry_origin) = rules
         .expiry(&listed, created_at.unwrap_or(now))
         .unwrap_or((Expiry::Unknown, None));
-    let use_told = listed.last_used_at != Cell::Absent;
+    let reports_use = listed.last_used_at != Cell::Absent;
     let token = Token {
-        id: TokenId::of(source, &listed.external_id),
+        id: TokenId::new(source, &listed.external_id),
         source: source.to_owned(),
         external_id: listed.external_id,
-        name: listed.name.over(None).unwrap_or_default(),
-        description: listed.description.over(None),
-        issuer: listed.issuer.over(None),
-        issuer_name: listed.issuer_name.over(None),
-        issuer_gone: listed.issuer_gone.over(None),
-        account: listed.account.over(None),
-        role: listed.role.over(None),
-        scope: listed.scope.over(None),
+        name: listed.name.into_option().unwrap_or_default(),
+        description: listed.description.into_option(),
+        issuer: listed.issuer.into_option(),
+        issuer_name: listed.issuer_name.into_option(),
+        issuer_gone: listed.issuer_gone.into_option(),
+        account: listed.account.into_option(),
+        role: listed.role.into_option(),
+        scope: listed.scope.into_option(),
         created_at,
         expiry,
         expiry_origin,
-        status: listed.status.over(None).unwrap_or(Status::Active),
-        last_used_at: listed.last_used_at.over(None),
-        use_told,
+        status: listed.status.into_option().unwrap_or(Status::Active),
+        last_used_at: listed.last_used_at.into_option(),
+        reports_use,
         first_seen_at: now,
         life_from: created_at,
         planned_step: None,
@@ -168,54 +159,59 @@ pub fn first_seen(source: &str, listed: Listed, terms: Terms<'_>, now: DateTime<
         judge_at: None,
         revoked_at: None,
     };
-    let mut token = settled(token, terms.policy, now);
-    token.judge_at = terms.policy.rules.judge_at(None, &token, now);
+    let mut token = with_due_at(token, rules.policy, now);
+    token.judge_at = rules.policy.rules.next_judge_at(None, &token, now);
     token
 }
 
-/// What `listed` changes about `known`; `None` when it says what is known already.
+/// What `listed` changes about `known`; `None` if nothing.
 ///
-/// A token that lapsed has ended was seen to be gone. So what was asked for before that is no news, and
-/// what is listed after it, without a status, is another token under the same external id.
+/// lapsed has seen a token that it revoked disappear. So a listing that was requested before that is outdated,
+/// and a token that is listed after it, without a status, is another token with the same external id.
 #[must_use]
 pub fn update(
     known: &Token,
-    listed: Listed,
-    terms: Terms<'_>,
+    listed: ListedToken,
+    rules: MergeRules<'_>,
     now: DateTime<Utc>,
 ) -> Option<Update> {
-    let is_ended = known.status == Status::Revoked;
-    match known.revoked_at.zip(terms.asked_at) {
+    let is_revoked = known.status == Status::Revoked;
+    match known.revoked_at.zip(rules.asked_at) {
         Some((revoked_at, asked_at)) if asked_at <= revoked_at => None,
-        Some(_) if is_ended && listed.status == Cell::Absent => {
-            successor(known, listed, terms, now)
+        Some(_) if is_revoked && listed.status == Cell::Absent => {
+            replacement(known, listed, rules, now)
         }
-        _ => restated(known, listed, terms, now),
+        _ => update_in_place(known, listed, rules, now),
     }
 }
 
-/// Another token under the external id of one that was ended: nothing of that one holds for it. `None`
-/// when it has expired or is about to, as one looks that was ended by its date.
-fn successor(
+/// Another token with the external id of a revoked one, from which it takes over nothing. `None` if it has
+/// expired or will soon, because sources that revoke a token by its expiry list it like this.
+fn replacement(
     known: &Token,
-    listed: Listed,
-    terms: Terms<'_>,
+    listed: ListedToken,
+    rules: MergeRules<'_>,
     now: DateTime<Utc>,
 ) -> Option<Update> {
-    let is_counted = listed.version.is_some();
-    let mut token = first_seen(&known.source, listed, terms, now);
-    let ended_at = known.revoked_at.map(|at| at + SAME_EXPIRY);
-    if token.status != Status::Active || token.expiry.at().is_some_and(|at| Some(at) <= ended_at) {
+    let counts_secrets = listed.version.is_some();
+    let mut token = new_token(&known.source, listed, rules, now);
+    let revoked_until = known.revoked_at.map(|at| at + SAME_EXPIRY);
+    if token.status != Status::Active
+        || token
+            .expiry
+            .at()
+            .is_some_and(|at| Some(at) <= revoked_until)
+    {
         return None;
     }
-    if let (Some(nth), false) = (known.expiry.nth_secret(), is_counted)
-        && is_same(known.expiry, token.expiry)
+    if let (Some(nth), false) = (known.expiry.nth_secret(), counts_secrets)
+        && is_same_expiry(known.expiry, token.expiry)
     {
-        // Where both end at one instant, the notices of one are none of the other's.
+        // If both expire at the same instant, they must not share notices.
         token.expiry = token.expiry.of_secret(nth + 2);
-        token.due_at = terms.policy.due_at(&token);
+        token.due_at = rules.policy.due_at(&token);
     }
-    token.judge_at = terms.policy.rules.judge_at(Some(known), &token, now);
+    token.judge_at = rules.policy.rules.next_judge_at(Some(known), &token, now);
     Some(Update {
         token,
         notices: NoticeEffect::NewGeneration,
@@ -223,14 +219,19 @@ fn successor(
     })
 }
 
-fn restated(known: &Token, listed: Listed, terms: Terms<'_>, now: DateTime<Utc>) -> Option<Update> {
+fn update_in_place(
+    known: &Token,
+    listed: ListedToken,
+    rules: MergeRules<'_>,
+    now: DateTime<Utc>,
+) -> Option<Update> {
     let stored = known.clone();
-    let created_at = listed.created_at.clone().over(stored.created_at);
-    let (expiry, expiry_origin) = terms
+    let created_at = listed.created_at.clone().or_known(stored.created_at);
+    let (expiry, expiry_origin) = rules
         .expiry(&listed, created_at.unwrap_or(known.first_seen_at))
         .unwrap_or((known.expiry, known.expiry_origin));
-    let is_counted = listed.version.is_some();
-    let use_told = known.use_told || listed.last_used_at != Cell::Absent;
+    let counts_secrets = listed.version.is_some();
+    let reports_use = known.reports_use || listed.last_used_at != Cell::Absent;
     let listed_status = match listed.status {
         Cell::Value(status) => status,
         Cell::Empty | Cell::Absent if known.status == Status::Gone => Status::Active,
@@ -238,58 +239,58 @@ fn restated(known: &Token, listed: Listed, terms: Terms<'_>, now: DateTime<Utc>)
         Cell::Absent => known.status,
     };
     let mut token = Token {
-        name: listed.name.over(Some(stored.name)).unwrap_or_default(),
-        description: listed.description.over(stored.description),
-        issuer: listed.issuer.over(stored.issuer),
-        issuer_name: listed.issuer_name.over(stored.issuer_name),
-        issuer_gone: listed.issuer_gone.over(stored.issuer_gone),
-        account: listed.account.over(stored.account),
-        role: listed.role.over(stored.role),
-        scope: listed.scope.over(stored.scope),
+        name: listed.name.or_known(Some(stored.name)).unwrap_or_default(),
+        description: listed.description.or_known(stored.description),
+        issuer: listed.issuer.or_known(stored.issuer),
+        issuer_name: listed.issuer_name.or_known(stored.issuer_name),
+        issuer_gone: listed.issuer_gone.or_known(stored.issuer_gone),
+        account: listed.account.or_known(stored.account),
+        role: listed.role.or_known(stored.role),
+        scope: listed.scope.or_known(stored.scope),
         created_at,
-        last_used_at: listed.last_used_at.over(stored.last_used_at),
-        use_told,
+        last_used_at: listed.last_used_at.or_known(stored.last_used_at),
+        reports_use,
         ..known.clone()
     };
     if known.life_from == known.created_at {
         token.life_from = token.created_at;
     }
-    let is_other_end = !is_same(known.expiry, expiry);
-    let is_other_secret = is_counted && known.expiry.nth_secret() != expiry.nth_secret();
-    let is_new_expiry = is_other_end || is_other_secret;
+    let has_moved = !is_same_expiry(known.expiry, expiry);
+    let is_new_secret = counts_secrets && known.expiry.nth_secret() != expiry.nth_secret();
+    let is_new_expiry = has_moved || is_new_secret;
     token.expiry_origin = expiry_origin;
     if is_new_expiry {
         token.expiry = expiry;
     }
-    // A date of ours is no renewal: the token is as old as it was.
-    if is_other_end && expiry_origin != Some(ExpiryOrigin::Policy) {
+    // An expiry that our policy set is not a renewal: the token's life goes on.
+    if has_moved && expiry_origin != Some(ExpiryOrigin::Policy) {
         token.life_from = Some(now);
     }
-    // A stored `expired` is a mark of ours; the source's word for it is active.
-    let was = known.status_unmarked();
-    let is = if listed_status == Status::Expired {
+    // A stored `expired` is our own mark; the source reports active.
+    let old_status = known.source_status();
+    let new_status = if listed_status == Status::Expired {
         Status::Active
     } else {
         listed_status
     };
-    if is_new_expiry || was != is {
+    let is_changed = is_new_expiry || old_status != new_status;
+    if is_changed {
         token.planned_step = None;
-        token.status = is;
+        token.status = new_status;
     }
-    let mut token = settled(token, terms.policy, now);
+    let mut token = with_due_at(token, rules.policy, now);
     if token == *known {
         return None;
     }
-    token.judge_at = terms.policy.rules.judge_at(Some(known), &token, now);
-    let is_other = is_new_expiry || was != is;
-    let notices = match is {
-        _ if !is_other => NoticeEffect::Keep,
-        // Seen expired for the first time under these facts: nobody is told.
+    token.judge_at = rules.policy.rules.next_judge_at(Some(known), &token, now);
+    let notices = match new_status {
+        _ if !is_changed => NoticeEffect::Keep,
+        // First seen expired after the change: no one is warned.
         _ if token.status == Status::Expired => NoticeEffect::Cancel,
         Status::Disabled | Status::Revoked | Status::Gone => NoticeEffect::Cancel,
         Status::Active | Status::Expired => NoticeEffect::NewGeneration,
     };
-    let needs_judging = is_other || token.issuer != known.issuer;
+    let needs_judging = is_changed || token.issuer != known.issuer;
     Some(Update {
         token,
         notices,
@@ -297,18 +298,18 @@ fn restated(known: &Token, listed: Listed, terms: Terms<'_>, now: DateTime<Utc>)
     })
 }
 
-/// A known token that a complete listing no longer holds; `None` when that is no news.
+/// What changes about a known token that is missing in a complete listing; `None` if nothing.
 ///
-/// One that disappears at or after its expiry has expired; before it, somebody removed it, and so it is
-/// with one whose expiry is a date of ours, of which its source knows nothing.
+/// A token that disappears at or after its expiry has expired. One that disappears before, or whose expiry our
+/// policy set, which its source does not know, was removed.
 #[must_use]
-pub fn left_listing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
-    let is_ours = known.expiry_origin == Some(ExpiryOrigin::Policy);
-    let is_over = !is_ours && known.expiry.at().is_some_and(|at| at <= now);
+pub fn update_missing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
+    let is_our_expiry = known.expiry_origin == Some(ExpiryOrigin::Policy);
+    let has_expired = !is_our_expiry && known.expiry.at().is_some_and(|at| at <= now);
     let (status, planned_step) = match known.status_at(now) {
-        Status::Expired if is_ours => (Status::Gone, known.planned_step),
+        Status::Expired if is_our_expiry => (Status::Gone, known.planned_step),
         Status::Expired | Status::Gone | Status::Revoked => return None,
-        Status::Disabled if is_over => (Status::Expired, Some(Step::ZERO)),
+        Status::Disabled if has_expired => (Status::Expired, Some(Step::ZERO)),
         Status::Active | Status::Disabled => (Status::Gone, known.planned_step),
     };
     Some(Update {
@@ -316,7 +317,7 @@ pub fn left_listing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
             status,
             planned_step,
             due_at: None,
-            // Nothing is wrong any more with a token that does not work.
+            // A token that does not work has no findings.
             judge_at: Some(now),
             ..known.clone()
         },
@@ -325,9 +326,9 @@ pub fn left_listing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
     })
 }
 
-/// The names of the facts in which the two differ, as the outside knows them.
+/// The names of the fields that differ, as in the JSON output.
 #[must_use]
-pub fn fields_changed(before: &Token, after: &Token) -> Vec<&'static str> {
+pub fn changed_fields(before: &Token, after: &Token) -> Vec<&'static str> {
     let fields = [
         ("name", before.name != after.name),
         ("description", before.description != after.description),
@@ -342,22 +343,22 @@ pub fn fields_changed(before: &Token, after: &Token) -> Vec<&'static str> {
         ("expiry_origin", before.expiry_origin != after.expiry_origin),
         ("status", before.status != after.status),
         ("last_used_at", before.last_used_at != after.last_used_at),
-        ("use_told", before.use_told != after.use_told),
+        ("reports_use", before.reports_use != after.reports_use),
         ("due_at", before.due_at != after.due_at),
     ];
-    let changed = fields.into_iter().filter(|(_, differs)| *differs);
+    let changed = fields.into_iter().filter(|(_, is_changed)| *is_changed);
     changed.map(|(name, _)| name).collect()
 }
 
-/// Whether the token has expired and nobody has marked it yet.
+/// Whether the token has expired and is not marked as expired yet.
 #[must_use]
-pub fn is_to_be_marked(token: &Token, now: DateTime<Utc>) -> bool {
+pub fn needs_expiry_mark(token: &Token, now: DateTime<Utc>) -> bool {
     token.status == Status::Active && token.status_at(now) == Status::Expired
 }
 
-/// The token with what follows from its facts: a token seen expired is marked and owes nobody
-/// anything; the rest is due when the policy says.
-fn settled(mut token: Token, policy: &Policy, now: DateTime<Utc>) -> Token {
+/// Sets what follows from the facts: a token first seen expired is marked, and no one is warned; any other
+/// token is due when the policy says.
+fn with_due_at(mut token: Token, policy: &Policy, now: DateTime<Utc>) -> Token {
     let is_unplanned = token.planned_step.is_none();
     if is_unplanned && token.status_at(now) == Status::Expired && token.status == Status::Active {
         token.status = Status::Expired;
@@ -368,7 +369,7 @@ fn settled(mut token: Token, policy: &Policy, now: DateTime<Utc>) -> Token {
     token
 }
 
-fn is_same(known: Expiry, listed: Expiry) -> bool {
+fn is_same_expiry(known: Expiry, listed: Expiry) -> bool {
     match (known, listed) {
         (Expiry::At(known), Expiry::At(listed)) => (known - listed).abs() < SAME_EXPIRY,
         _ => known == listed,

@@ -1,38 +1,37 @@
-//! A finding: something that is wrong with a token, or with what its source allows, now.
+//! Findings: something that is wrong with a token, or with what its source allows. The rules here judge
+//! a token by its own facts; findings of lost access come from the directories.
 
-use super::{IdentityStatus, Reason, token::words};
+use chrono::{DateTime, TimeDelta, Utc};
 
-words! {
-    /// What is wrong.
+use super::token::string_enum;
+use super::{Expiry, ExpiryOrigin, IdentityStatus, Reason, Status, Token};
+
+string_enum! {
     FindingKind {
-        /// The issuer lost access at the directory; the token still works.
+        /// The issuer lost access at a directory; the token still works.
         SsoRevoked = "sso_revoked",
         /// The issuer no longer exists at the source.
         Orphaned = "orphaned",
-        /// The token has no end.
+        /// The token has no expiry, or outlived the one that our policy set.
         NeverExpires = "never_expires",
-        /// It lives longer than the policy allows.
+        /// Its life is longer than `max_ttl`.
         TooLong = "too_long",
-        /// Nobody uses it.
+        /// It has not been used for `unused_after`.
         Unused = "unused",
-        /// A source lets tokens live for ever, or longer than the policy allows.
+        /// A source allows tokens without an expiry, or with a life longer than `max_ttl`.
         SourceAllowsUnlimited = "source_allows_unlimited",
     }
 }
 
-words! {
-    /// How bad it is.
+string_enum! {
     Severity {
-        /// Look at it this week.
         Medium = "medium",
-        /// Look at it today.
         High = "high",
-        /// Look at it now.
         Critical = "critical",
     }
 }
 
-/// Parts of a role's name that make it one of an administrator.
+/// A role whose name contains one of these words is an administrator's.
 const ADMIN_WORDS: &[&str] = &[
     "admin",
     "admins",
@@ -47,7 +46,7 @@ const ADMIN_WORDS: &[&str] = &[
 ];
 
 impl Severity {
-    /// How bad something is of a token with this role: one degree worse for one that may do everything.
+    /// The severity for a token with this role: one level higher for an administrator's role.
     #[must_use]
     pub fn of_token(role: Option<&str>, usual: Self) -> Self {
         let role = role.unwrap_or_default().to_lowercase();
@@ -61,8 +60,8 @@ impl Severity {
         }
     }
 
-    /// How bad it is that a token works although its issuer is so at a directory. Whoever is suspended may be on
-    /// leave, and who is in another group may still be one of us.
+    /// The severity of a working token whose issuer lost access in this way. A suspended person may be on leave,
+    /// and a person in another group may still work for us.
     #[must_use]
     pub fn of_loss(status: IdentityStatus, reason: Option<Reason>, role: Option<&str>) -> Self {
         let usual = match (status, reason) {
@@ -74,14 +73,249 @@ impl Severity {
     }
 }
 
-words! {
-    /// What has become of it.
+string_enum! {
     FindingState {
-        /// It holds.
         Open = "open",
-        /// It holds, and somebody accepted that for a time.
+        /// It still applies, and a person accepted it for a time.
         Acknowledged = "acknowledged",
-        /// It no longer holds.
         Resolved = "resolved",
+    }
+}
+
+/// The rules that tokens should follow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The longest allowed life of a token; `None` allows any.
+    pub max_ttl: Option<TimeDelta>,
+    /// How long a token may be unused; `None` allows any time.
+    pub unused_after: Option<TimeDelta>,
+}
+
+/// What is wrong with a token or a source by the rules, before it is stored as a finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleFinding {
+    pub kind: FindingKind,
+    pub severity: Severity,
+    pub since: Option<DateTime<Utc>>,
+    /// A text that stays the same while the finding lasts.
+    pub evidence: String,
+}
+
+/// The findings of a token at one instant, and when they change by themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// At most one of each kind.
+    pub findings: Vec<RuleFinding>,
+    /// The first instant at which the findings change although no fact has changed.
+    pub next_at: Option<DateTime<Utc>>,
+}
+
+/// Sources round, so a life may exceed `max_ttl` by this much.
+const ROUNDING: TimeDelta = TimeDelta::seconds(60);
+
+impl Rules {
+    /// A text that changes when the rules do.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let Self {
+            max_ttl,
+            unused_after,
+        } = self;
+        let seconds = |span: &Option<TimeDelta>| span.map(|span| span.num_seconds());
+        format!("1|{:?}|{:?}", seconds(max_ttl), seconds(unused_after))
+    }
+
+    #[must_use]
+    pub fn judge(&self, token: &Token, now: DateTime<Utc>) -> Judgement {
+        let findings = self.findings(token, now);
+        // Time alone changes the findings only at these two instants.
+        let mut instants = [token.expiry.at(), self.unused_at(token)];
+        instants.sort_unstable();
+        let next_at = instants
+            .into_iter()
+            .flatten()
+            .find(|at| *at > now && self.findings(token, *at) != findings);
+        Judgement { findings, next_at }
+    }
+
+    /// What is wrong with a token at `now`; empty if it does not work.
+    #[must_use]
+    pub fn findings(&self, token: &Token, now: DateTime<Utc>) -> Vec<RuleFinding> {
+        if !is_working(token, now) {
+            return Vec::new();
+        }
+        let findings = [
+            orphaned(token),
+            never_expires(token, now),
+            self.too_long(token),
+            self.unused(token, now),
+        ];
+        findings.into_iter().flatten().collect()
+    }
+
+    /// When a changed token must be judged next: at once if its findings differ from those of the `known` token,
+    /// or else when time alone changes them.
+    ///
+    /// An earlier `judge_at` is kept, even if it is now too early: updating it with each use of the token would
+    /// cost more than a judgement without a result.
+    #[must_use]
+    pub fn next_judge_at(
+        &self,
+        known: Option<&Token>,
+        token: &Token,
+        now: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        let scheduled = known.and_then(|known| known.judge_at);
+        if scheduled.is_some_and(|at| at <= now) {
+            return scheduled;
+        }
+        let before = known.map(|known| self.findings(known, now));
+        let Judgement { findings, next_at } = self.judge(token, now);
+        if findings != before.unwrap_or_default() {
+            return Some(now);
+        }
+        [scheduled, next_at].into_iter().flatten().min()
+    }
+
+    /// The finding about a source whose tokens may live as long as `longest`; `None` is without limit.
+    #[must_use]
+    pub fn source_finding(
+        &self,
+        longest: Option<TimeDelta>,
+        evidence: &str,
+    ) -> Option<RuleFinding> {
+        let excess = match (longest, self.max_ttl) {
+            (None, _) => "tokens may live without an expiry".to_owned(),
+            (Some(life), Some(max)) if life > max => {
+                format!(
+                    "tokens may live {}, max_ttl is {}",
+                    format_span(life),
+                    format_span(max)
+                )
+            }
+            (Some(_), _) => return None,
+        };
+        Some(RuleFinding {
+            kind: FindingKind::SourceAllowsUnlimited,
+            severity: Severity::Medium,
+            since: None,
+            evidence: format!("{evidence}: {excess}"),
+        })
+    }
+
+    fn too_long(&self, token: &Token) -> Option<RuleFinding> {
+        let max = self.max_ttl?;
+        let ends_at = token.expiry.at()?;
+        // An expiry that our policy set is intended, whatever `max_ttl` is.
+        if token.expiry_origin == Some(ExpiryOrigin::Policy) {
+            return None;
+        }
+        // A token without a creation time is at least as old as our knowledge of it.
+        let from = token.life_from.unwrap_or(token.first_seen_at);
+        let life = ends_at - from;
+        (life > max + ROUNDING).then(|| RuleFinding {
+            kind: FindingKind::TooLong,
+            severity: Severity::of_token(token.role.as_deref(), Severity::Medium),
+            since: Some(from),
+            evidence: format!(
+                "it lives {} from {} to {}; max_ttl is {}",
+                format_span(life),
+                format_day(from),
+                format_day(ends_at),
+                format_span(max)
+            ),
+        })
+    }
+
+    fn unused(&self, token: &Token, now: DateTime<Utc>) -> Option<RuleFinding> {
+        let since = self.unused_at(token).filter(|at| *at <= now)?;
+        let last_use = match (token.last_used_at, token.created_at) {
+            (Some(used_at), created_at) if created_at.is_none_or(|at| at <= used_at) => {
+                format!("last used on {}", format_day(used_at))
+            }
+            (_, Some(created_at)) => format!(
+                "never used since it was created on {}",
+                format_day(created_at)
+            ),
+            (_, None) => format!(
+                "never used since it was first seen on {}",
+                format_day(token.first_seen_at)
+            ),
+        };
+        let allowed = format_span(self.unused_after?);
+        Some(RuleFinding {
+            kind: FindingKind::Unused,
+            severity: Severity::of_token(token.role.as_deref(), Severity::Medium),
+            since: Some(since),
+            evidence: format!("{last_use}; unused_after is {allowed}"),
+        })
+    }
+
+    /// When the token has been unused for too long; `None` if its source does not report use.
+    fn unused_at(&self, token: &Token) -> Option<DateTime<Utc>> {
+        let allowed = self.unused_after.filter(|_| token.reports_use)?;
+        // A token that was created again under its old id may still show the previous last use.
+        let from = token.last_used_at.max(token.created_at);
+        from.unwrap_or(token.first_seen_at)
+            .checked_add_signed(allowed)
+    }
+}
+
+/// Whether the token works at its source, which does not know the expiry that our policy set.
+fn is_working(token: &Token, now: DateTime<Utc>) -> bool {
+    match token.status_at(now) {
+        Status::Active => true,
+        Status::Expired => token.expiry_origin == Some(ExpiryOrigin::Policy),
+        Status::Disabled | Status::Revoked | Status::Gone => false,
+    }
+}
+
+fn orphaned(token: &Token) -> Option<RuleFinding> {
+    let evidence = token.issuer_gone.clone()?;
+    Some(RuleFinding {
+        kind: FindingKind::Orphaned,
+        severity: Severity::of_token(token.role.as_deref(), Severity::High),
+        since: None,
+        evidence,
+    })
+}
+
+/// Until an expiry that our policy set, nothing is wrong. After it, the token still works.
+fn never_expires(token: &Token, now: DateTime<Utc>) -> Option<RuleFinding> {
+    let (since, evidence) = match (token.expiry, token.expiry_origin) {
+        (Expiry::Never, _) => (
+            token
+                .created_at
+                .map_or(token.first_seen_at, |at| at.min(token.first_seen_at)),
+            "it has no expiry at its source".to_owned(),
+        ),
+        (Expiry::At(at), Some(ExpiryOrigin::Policy)) if at <= now => (
+            at,
+            format!(
+                "it has no expiry at its source, and the one that policy_ttl set has passed: {}",
+                format_day(at)
+            ),
+        ),
+        (Expiry::At(_) | Expiry::Unknown, _) => return None,
+    };
+    Some(RuleFinding {
+        kind: FindingKind::NeverExpires,
+        severity: Severity::of_token(token.role.as_deref(), Severity::Medium),
+        since: Some(since),
+        evidence,
+    })
+}
+
+fn format_day(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d").to_string()
+}
+
+/// A span as in the configuration: `90d`, below two days `36h`, cut to whole units.
+fn format_span(span: TimeDelta) -> String {
+    match span.num_minutes() {
+        minutes @ ..180 => format!("{minutes}m"),
+        180..2_880 => format!("{}h", span.num_hours()),
+        _ if span.num_hours() % 24 == 0 => format!("{}d", span.num_days()),
+        _ => format!("{}d {}h", span.num_days(), span.num_hours() % 24),
     }
 }

@@ -1,27 +1,25 @@
-//! A person's status at a directory, and what the directory says of it.
+//! The status of a person at a directory, with its evidence.
 
 use chrono::{DateTime, Utc};
 
-use super::{Address, token::words};
+use super::Address;
+use super::token::string_enum;
 
-words! {
+string_enum! {
     /// Whether a person still has access.
     IdentityStatus {
-        /// The directory says yes.
         Active = "active",
-        /// The directory says no.
         Disabled = "disabled",
-        /// The directory says that the person is no more.
         Deleted = "deleted",
-        /// The person is in none of the allowed groups.
+        /// They are in none of the allowed groups.
         OutOfGroup = "out_of_group",
-        /// The directory says nothing that can be relied on.
+        /// The directory reports nothing reliable.
         Unknown = "unknown",
     }
 }
 
 impl IdentityStatus {
-    /// Whether this is a positive statement that access is lost.
+    /// Whether this states a loss of access.
     #[must_use]
     pub fn is_lost(self) -> bool {
         match self {
@@ -31,111 +29,101 @@ impl IdentityStatus {
     }
 }
 
-words! {
+string_enum! {
     /// Why a status is what it is.
     Reason {
-        /// Disabled: somebody switched the account off for good.
+        /// Disabled: an administrator disabled the account.
         Admin = "admin",
-        /// Disabled: for a time, such as a leave.
+        /// Disabled for a time, such as a leave.
         Suspended = "suspended",
-        /// Disabled: its own end has come.
+        /// Disabled: the account has expired.
         Expired = "expired",
-        /// Disabled: put away, mail and all.
+        /// Disabled: the account is archived together with its mail.
         Archived = "archived",
         /// Unknown: the directory never listed the person.
         NeverSeen = "never_seen",
-        /// Unknown: it lists several accounts of that address.
+        /// Unknown: several accounts have the address.
         Ambiguous = "ambiguous",
-        /// Unknown: it lists the account without the field that tells.
+        /// Unknown: the account lacks the field that holds the status.
         FieldMissing = "field_missing",
-        /// Unknown: the account was made, and never used.
+        /// Unknown: the account was created and never used.
         NeverActivated = "never_activated",
-        /// Unknown: the last listing does not hold the person, and nothing proves a deletion yet.
+        /// Unknown: the last listing lacks the person, and no deletion is proven yet.
         Absent = "absent",
         /// Unknown: the address now belongs to another account.
         BindingUnsafe = "binding_unsafe",
-        /// Unknown: the directory has not been read well for too long.
+        /// Unknown: the last good sync of the directory is too old.
         Stale = "stale",
-        /// Unknown: a loss is claimed, and awaits its confirmation.
+        /// Unknown: a loss awaits confirmation.
         Unconfirmed = "unconfirmed",
-        /// Unknown: an operator refused to believe what the directory says.
+        /// Unknown: an operator rejected what the directory reports.
         Rejected = "rejected",
     }
 }
 
-/// One account of a person, as a directory tells of it in one answer.
+/// One account of a person, as a directory lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
-    /// What the directory itself knows the account by, and never changes: entryUUID, objectGUID, a
-    /// Graph, Okta, Keycloak or SCIM id. `None` where it has no such thing, as a file.
+    /// The immutable id of the account: entryUUID, objectGUID, a Graph, Okta, Keycloak or SCIM id. `None`
+    /// where the directory has none, such as a file.
     pub id: Option<String>,
-    /// Mailboxes and sign-in names by which issuers are matched; the main one first. Empty
-    /// only in a look by id, of an account whose addresses were taken away.
+    /// Mailboxes and sign-in names by which issuers are matched; the main one first. Empty only in a
+    /// lookup by id of an account without addresses.
     pub addresses: Vec<Address>,
-    /// Their name.
     pub name: Option<String>,
-    /// What the account itself says: active, disabled, deleted, or unknown. Groups are another matter.
+    /// The status of the account itself, without regard to groups.
     pub status: IdentityStatus,
-    /// Why it is disabled, or unknown.
     pub reason: Option<Reason>,
-    /// Since when the status holds, where the directory knows.
+    /// Start of the status, if the directory reports it.
     pub since: Option<DateTime<Utc>>,
-    /// The directory's own words, to follow "says": `accountEnabled=false`, `status DEPROVISIONED`.
+    /// What the directory reports, such as `accountEnabled=false` or `status DEPROVISIONED`.
     pub evidence: String,
-    /// Whether they are in at least one of the allowed groups; `None` where there are none, or nobody asked.
+    /// Whether they are in an allowed group; `None` if none are configured or the groups were not read.
     pub is_member: Option<bool>,
 }
 
 impl Person {
-    /// The mailbox to show.
+    /// The main address; panics without one.
     #[must_use]
     pub fn email(&self) -> &Address {
         &self.addresses[0]
     }
 }
 
-/// What a look at one account by its immutable id brought.
+/// The result of the lookup of one account by its immutable id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LookedUp {
-    /// The account.
+pub enum Lookup {
     Found(Box<Person>),
-    /// There is none of this id.
     Gone {
-        /// In the directory's words, to follow "says": `404 for its id`, `it is in the recycle bin`.
+        /// What the directory reports, such as `404 for its id` or `it is in the recycle bin`.
         evidence: String,
-        /// Whether that is a statement about a deletion, such as an entry in a recycle bin, and not only
-        /// the lack of an answer.
+        /// Whether the evidence proves a deletion, such as an entry in a recycle bin.
         is_certain: bool,
     },
-    /// It did not say: its rights do not reach that far.
+    /// The directory did not answer, for example for lack of permission.
     Unclear(String),
 }
 
-/// What is known of a person from one directory.
+/// What is known about a person from one directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The address as tokens name the person, or as the directory does.
+    /// The address as it is on tokens, or at the directory.
     pub email: Address,
-    /// [`Person::id`] of the account that they were matched to once and for all.
+    /// [`Person::id`] of the account that they are bound to.
     pub account_id: Option<String>,
-    /// Their name.
     pub name: Option<String>,
-    /// What is believed now.
     pub status: IdentityStatus,
-    /// The last clear statement that was believed; differs from `status` while that is unknown.
+    /// The last accepted status; differs from `status` while that is unknown.
     pub known_status: IdentityStatus,
-    /// Why the status is what it is.
     pub reason: Option<Reason>,
-    /// The directory's own words for `known_status`, to follow "says". Empty where it has said nothing yet.
+    /// The evidence for `known_status`. Empty if the directory has never reported one.
     pub evidence: String,
-    /// Since when `known_status` holds: by the directory's word, else since it was first seen.
+    /// Start of `known_status`, as the directory reports it, or else when it was first seen.
     pub since: Option<DateTime<Utc>>,
-    /// When the directory first gave that evidence; `None` where it has said nothing yet.
+    /// When the evidence was first seen; `None` if there is none yet.
     pub observed_at: Option<DateTime<Utc>>,
-    /// A loss that awaits its confirmation, or that an operator rejected.
+    /// A loss that awaits confirmation, or that an operator rejected.
     pub candidate: Option<IdentityStatus>,
-    /// Since when it does.
     pub candidate_since: Option<DateTime<Utc>>,
-    /// In whose words.
     pub candidate_evidence: Option<String>,
 }

@@ -1,47 +1,49 @@
-//! Which issuers are people whom directories know, and by which address.
+//! Which issuers are people that directories know, and under which address.
 
 use std::collections::BTreeMap;
 
-use super::{Address, token::words};
+use super::Address;
+use super::token::string_enum;
 
-words! {
-    /// How an issuer is looked upon.
+string_enum! {
+    /// What kind of issuer this is.
     IssuerMode {
-        /// A person whom the directories know.
+        /// A person that the directories know.
         Sso = "sso",
-        /// A person with an account at the source alone: no directory covers them.
+        /// A person with an account only at the source, which no directory covers.
         Local = "local",
-        /// No person: a robot or a shared account, which no directory covers.
+        /// A robot or a shared account, which no directory covers.
         Service = "service",
-        /// Nobody is to care.
+        /// Left out of the coverage on purpose.
         Ignore = "ignore",
     }
 }
 
-/// What is configured about issuers. Whoever is not named is a person whom directories know by the same address.
+/// The configuration of issuers. An issuer that is not configured is a person that directories know under
+/// the same address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Issuers {
-    /// By address, or by `*@domain`; in lower case.
+    /// Keys are addresses or `*@domain`, in lower case.
     pub modes: BTreeMap<String, IssuerMode>,
-    /// By address, in lower case: the address that directories have for the person.
+    /// From the address at the sources, in lower case, to the address at the directories.
     pub addresses: BTreeMap<String, Address>,
 }
 
 impl Issuers {
-    /// How the issuer with this address, as it is compared, is looked upon.
+    /// The mode of the issuer with this [`Address::key`].
     #[must_use]
     pub fn mode(&self, key: &str) -> IssuerMode {
-        let of_domain = || {
+        let domain_mode = || {
             let (_, domain) = key.rsplit_once('@')?;
             self.modes.get(&format!("*@{domain}"))
         };
-        let mode = self.modes.get(key).or_else(of_domain);
+        let mode = self.modes.get(key).or_else(domain_mode);
         mode.copied().unwrap_or(IssuerMode::Sso)
     }
 
-    /// The address, as it is compared, by which directories know the issuer with this one.
+    /// The [`Address::key`] under which directories know the issuer with this key.
     #[must_use]
-    pub fn at_directories<'a>(&'a self, key: &'a str) -> &'a str {
+    pub fn directory_address<'a>(&'a self, key: &'a str) -> &'a str {
         self.addresses.get(key).map_or(key, Address::key)
     }
 }
@@ -51,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_goes_before_its_domain_and_everybody_else_is_a_person() {
+    fn an_address_wins_over_its_domain_and_sso_is_the_default() {
         let issuers = Issuers {
             modes: [
                 ("*@bots.example.org", IssuerMode::Service),
@@ -70,9 +72,12 @@ mod tests {
         assert_eq!(issuers.mode("root@example.org"), IssuerMode::Local);
         assert_eq!(issuers.mode("ada@example.org"), IssuerMode::Sso);
         assert_eq!(
-            issuers.at_directories("bob@old.example.org"),
+            issuers.directory_address("bob@old.example.org"),
             "bob@example.org"
         );
-        assert_eq!(issuers.at_directories("ada@example.org"), "ada@example.org");
+        assert_eq!(
+            issuers.directory_address("ada@example.org"),
+            "ada@example.org"
+        );
     }
 }

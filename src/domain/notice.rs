@@ -3,78 +3,69 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{
-    Address, Recipient, Step, Token, TokenId,
-    token::{derived_id, words},
-};
+use super::token::{derived_id, string_enum};
+use super::{Address, Recipient, Step, Token, TokenId};
 
-words! {
-    /// What a notice is about.
+string_enum! {
     Topic {
-        /// A token comes to its expiry, or has.
+        /// A token that expires soon, or has expired.
         Expiry = "expiry",
-        /// The issuer lost access at the directory.
+        /// The issuer lost access at a directory.
         SsoRevoked = "sso_revoked",
-        /// Somebody ended the token at its source, through lapsed.
+        /// The token was revoked at its source, through lapsed.
         Revoked = "revoked",
-        /// An address on the chain cannot be reached; rides along in the recipient's next mail.
+        /// The address of another recipient cannot be reached; joins the next mail of the fallback.
         Unreachable = "unreachable",
-        /// All findings, once a week.
+        /// The regular summary of all findings.
         Summary = "summary",
-        /// Something about lapsed itself needs an administrator.
+        /// lapsed itself needs an administrator.
         Alert = "alert",
     }
 }
 
-words! {
-    /// What has become of a notice.
+string_enum! {
     NoticeState {
-        /// Owed; not yet sent.
+        /// To be sent.
         Planned = "planned",
-        /// In the hands of a worker.
+        /// Claimed for delivery.
         Sending = "sending",
-        /// The server took it.
+        /// Accepted by the mail server.
         Sent = "sent",
-        /// It may have been taken; the connection ended before the server said so.
+        /// The connection ended before the mail server accepted or rejected it.
         Unknown = "unknown",
-        /// Given up.
         Failed = "failed",
         /// No longer owed.
         Cancelled = "cancelled",
-        /// Owed, and settled without a mail of its own.
+        /// Covered by another notice; no mail of its own is sent.
         Suppressed = "suppressed",
     }
 }
 
-words! {
-    /// On what ground somebody is a recipient.
-    Ground {
-        /// He issued the token.
+string_enum! {
+    /// Why a person is a recipient.
+    Basis {
         Issuer = "issuer",
-        /// He administers the account it belongs to.
+        /// They administer the token's account.
         AccountAdmin = "account_admin",
-        /// He is one of the configured administrators.
+        /// They are one of `[notify] admins`.
         Admin = "admin",
     }
 }
 
-/// The key of a notice. Two notices with one key are one notice.
+/// The unique key of a notice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NoticeKey<'a> {
-    /// The token's id, or the name of whatever else it is about.
+    /// The token's id, or the name of another subject.
     pub subject: &'a str,
-    /// What tells this occurrence from the one before: for expiry the expiry instant.
+    /// See [`Occurrence::generation`].
     pub generation: DateTime<Utc>,
-    /// What it is about.
     pub topic: Topic,
-    /// For expiry, the step.
     pub step: Option<Step>,
-    /// Who is owed it.
     pub recipient: &'a Address,
 }
 
 impl NoticeKey<'_> {
-    /// The id: a hash of the key, so that the primary key is the guard against a second one.
+    /// A hash of the key, so that the primary key prevents duplicates.
     #[must_use]
     pub fn id(&self) -> Uuid {
         let generation = self.generation.timestamp_micros().to_string();
@@ -91,65 +82,58 @@ impl NoticeKey<'_> {
     }
 }
 
-/// A notice as planned, before it has any history.
+/// A planned notice, before it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewNotice {
-    /// Hash of the key.
     pub id: Uuid,
-    /// The token it is about, if it is about one.
     pub token_id: Option<TokenId>,
-    /// What it is about where it is no token: a directory's name, an address.
+    /// The subject, if it is not a token: the name of a directory, an address.
     pub subject: Option<String>,
-    /// See [`NoticeKey::generation`].
+    /// See [`Occurrence::generation`].
     pub generation: DateTime<Utc>,
-    /// What it is about.
     pub topic: Topic,
-    /// For expiry, the step.
     pub step: Option<Step>,
-    /// Who is owed it.
     pub recipient: Address,
-    /// Why he of all people.
-    pub ground: Ground,
-    /// When it should go; it may go earlier with another.
+    pub basis: Basis,
+    /// When it should be sent; it may be sent earlier together with another.
     pub send_at: DateTime<Utc>,
-    /// For alerts, the subject line; for a revoked token, who ended it.
+    /// For an alert, the subject line; for a revoked token, who revoked it.
     pub title: Option<String>,
-    /// For alerts, the text; for a revoked token, why; for an unreachable address, what was said of it.
+    /// For an alert, the text; for a revoked token, the reason; for an unreachable address, the server's reply.
     pub detail: Option<String>,
 }
 
 impl NewNotice {
-    /// A notice to `recipient` about a token.
     #[must_use]
-    pub fn about(
+    pub fn for_token(
         token: &Token,
         occurrence: Occurrence,
         recipient: &Recipient,
         send_at: DateTime<Utc>,
     ) -> Self {
-        let notice = Self::of(&token.id.to_string(), occurrence, recipient, send_at);
+        let notice = Self::new(&token.id.to_string(), occurrence, recipient, send_at);
         Self {
             token_id: Some(token.id),
             ..notice
         }
     }
 
-    /// A notice to `recipient` about something that is no token.
+    /// A notice about a subject that is not a token.
     #[must_use]
-    pub fn about_subject(
+    pub fn for_subject(
         subject: &str,
         occurrence: Occurrence,
         recipient: &Recipient,
         send_at: DateTime<Utc>,
     ) -> Self {
-        let notice = Self::of(subject, occurrence, recipient, send_at);
+        let notice = Self::new(subject, occurrence, recipient, send_at);
         Self {
             subject: Some(subject.to_owned()),
             ..notice
         }
     }
 
-    fn of(
+    fn new(
         subject: &str,
         occurrence: Occurrence,
         recipient: &Recipient,
@@ -175,7 +159,7 @@ impl NewNotice {
             topic,
             step,
             recipient: recipient.address.clone(),
-            ground: recipient.ground,
+            basis: recipient.basis,
             send_at,
             title: None,
             detail: None,
@@ -183,13 +167,11 @@ impl NewNotice {
     }
 }
 
-/// What tells a notice from another to the same person about the same thing.
+/// What distinguishes notices to the same recipient about the same subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Occurrence {
-    /// What it is about.
     pub topic: Topic,
-    /// For expiry the expiry instant, for the rest when it came up.
+    /// For an expiry, the instant of expiry; for other topics, when the event occurred.
     pub generation: DateTime<Utc>,
-    /// For expiry, the step.
     pub step: Option<Step>,
 }

@@ -1,35 +1,34 @@
-//! The heart: which notices a token owes whom, and when it must be looked at again.
+//! The core of the planning: which notices are owed for a token, to whom, and when it is next due.
 
 use chrono::{DateTime, Utc};
 
-use super::{Ground, NewNotice, Occurrence, Policy, Recipient, Step, Token, Topic};
+use super::{Basis, NewNotice, Occurrence, Policy, Recipient, Step, Token, Topic};
 
-/// What is to be done about one token.
+/// The result of planning one token.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Planned {
-    /// The notices now owed. Inserting one that exists already changes nothing.
+pub struct TokenPlan {
+    /// The notices now owed. Inserting one that already exists changes nothing.
     pub notices: Vec<NewNotice>,
-    /// The tightest step that is planned after this.
+    /// The tightest step that is now planned.
     pub planned_step: Option<Step>,
-    /// When to look at the token again.
+    /// When the token must be planned again.
     pub due_at: Option<DateTime<Utc>>,
 }
 
-/// Plans the steps of `token` that are due up to `horizon`, which is the next sweep's time: what is
-/// due before then would otherwise come late.
+/// Plans the steps of `token` that are due up to `horizon`, the time of the next sweep: a step that is
+/// due before then would otherwise be late.
 ///
-/// A step is planned for all recipients at once, each with a `send_at` of his own, so a token is
-/// looked at once for a step. Of several steps that are due to a recipient at once only the tightest
-/// is planned.
+/// A step is planned for all recipients at once, each with their own `send_at`, so a token is read once
+/// per step. If several steps are due for a recipient at once, only the tightest is planned.
 #[must_use]
 pub fn plan(
     token: &Token,
     recipients: &[Recipient],
     policy: &Policy,
     horizon: DateTime<Utc>,
-) -> Planned {
+) -> TokenPlan {
     let Some(expires_at) = token.expiry.at() else {
-        return Planned {
+        return TokenPlan {
             notices: Vec::new(),
             planned_step: token.planned_step,
             due_at: None,
@@ -43,27 +42,29 @@ pub fn plan(
     let due_at = policy.due_after(token, planned_step);
     let notices = recipients
         .iter()
-        .flat_map(|recipient| owed(token, expires_at, recipient, &steps, policy, horizon))
+        .flat_map(|recipient| {
+            notices_for_recipient(token, expires_at, recipient, &steps, policy, horizon)
+        })
         .collect();
-    Planned {
+    TokenPlan {
         notices,
         planned_step,
         due_at,
     }
 }
 
-/// Every warning that `token` will owe from `now` on if nothing changes: planned step by step, as
-/// sweeps would whose ticks fall when something is due. A step that nobody is left to be told of is
-/// given as `Err` with its instant.
+/// Every warning about `token` from `now` on if nothing changes: planned step by step, as sweeps would
+/// at the instants when a step is due. A step without any recipient is returned as `Err` with its
+/// instant.
 #[must_use]
-pub fn foresee(
+pub fn forecast_notices(
     token: &Token,
     recipients: &[Recipient],
     policy: &Policy,
     now: DateTime<Utc>,
 ) -> Vec<Result<NewNotice, (Step, DateTime<Utc>)>> {
     let mut token = token.clone();
-    let mut foreseen = Vec::new();
+    let mut forecast = Vec::new();
     while let (Some(due_at), Some(expires_at)) = (policy.due_at(&token), token.expiry.at()) {
         let planned = plan(&token, recipients, policy, due_at.max(now));
         if planned.planned_step == token.planned_step {
@@ -72,19 +73,16 @@ pub fn foresee(
         token.planned_step = planned.planned_step;
         match token.planned_step {
             Some(step) if recipients.is_empty() => {
-                foreseen.push(Err((
-                    step,
-                    policy.send_at(expires_at, step, Ground::Issuer),
-                )));
+                forecast.push(Err((step, policy.send_at(expires_at, step, Basis::Issuer))));
             }
-            _ => foreseen.extend(planned.notices.into_iter().map(Ok)),
+            _ => forecast.extend(planned.notices.into_iter().map(Ok)),
         }
     }
-    foreseen
+    forecast
 }
 
 /// The notices of `steps` (widest first) that one recipient is owed.
-fn owed(
+fn notices_for_recipient(
     token: &Token,
     expires_at: DateTime<Utc>,
     recipient: &Recipient,
@@ -94,7 +92,7 @@ fn owed(
 ) -> Vec<NewNotice> {
     let timed: Vec<(Step, DateTime<Utc>)> = steps
         .iter()
-        .map(|step| (*step, policy.send_at(expires_at, *step, recipient.ground)))
+        .map(|step| (*step, policy.send_at(expires_at, *step, recipient.basis)))
         .collect();
     let is_overtaken = |index: usize, send_at: DateTime<Utc>| {
         timed[index + 1..]
@@ -111,7 +109,7 @@ fn owed(
                 generation: expires_at,
                 step: Some(*step),
             };
-            NewNotice::about(token, occurrence, recipient, *send_at)
+            NewNotice::for_token(token, occurrence, recipient, *send_at)
         })
         .collect()
 }
@@ -123,7 +121,7 @@ mod tests {
     use chrono::TimeDelta;
     use rstest::rstest;
 
-    use super::super::{Expiry, Prospect, Status, TokenId, ToldAdmins};
+    use super::super::{AccountAdmins, Expiry, Status, StepState, TokenId};
     use super::*;
 
     fn at(text: &str) -> DateTime<Utc> {
@@ -133,7 +131,7 @@ mod tests {
     fn token(life: TimeDelta) -> Token {
         let expires_at = at("2026-12-01T10:30:00Z");
         Token {
-            id: TokenId::of("s", "1"),
+            id: TokenId::new("s", "1"),
             source: "s".into(),
             external_id: "1".into(),
             name: String::new(),
@@ -149,7 +147,7 @@ mod tests {
             expiry_origin: None,
             status: Status::Active,
             last_used_at: None,
-            use_told: false,
+            reports_use: false,
             first_seen_at: expires_at - life,
             life_from: Some(expires_at - life),
             planned_step: None,
@@ -174,9 +172,9 @@ mod tests {
         }
     }
 
-    /// What sweeps at every tick plan, in the end.
-    fn swept(token: &Token, policy: &Policy, start: DateTime<Utc>) -> Vec<NewNotice> {
-        let recipients = policy.recipients(token, &ToldAdmins::default(), false, &|_| false);
+    /// What sweeps at every tick plan.
+    fn planned_by_sweeps(token: &Token, policy: &Policy, start: DateTime<Utc>) -> Vec<NewNotice> {
+        let recipients = policy.recipients(token, &AccountAdmins::default(), false, &|_| false);
         let (mut token, mut notices, mut now) = (token.clone(), Vec::new(), start);
         while Some(now) <= token.expiry.at() {
             let horizon = now + TimeDelta::minutes(15);
@@ -198,27 +196,27 @@ mod tests {
     #[case::some_steps_passed(90, 5)]
     #[case::on_the_last_day(90, 0)]
     #[case::a_short_life(7, 7)]
-    fn what_is_foreseen_is_what_sweeps_plan(
+    fn the_forecast_is_what_sweeps_plan(
         #[case] life: i64,
         #[case] days_left: i64,
         #[values(false, true)] digest: bool,
     ) {
         let (token, policy) = (token(TimeDelta::days(life)), policy(digest));
         let start = token.expiry.at().unwrap() - TimeDelta::days(days_left) - TimeDelta::hours(2);
-        let recipients = policy.recipients(&token, &ToldAdmins::default(), false, &|_| false);
-        let foreseen: Result<Vec<_>, _> = foresee(&token, &recipients, &policy, start)
+        let recipients = policy.recipients(&token, &AccountAdmins::default(), false, &|_| false);
+        let forecast: Result<Vec<_>, _> = forecast_notices(&token, &recipients, &policy, start)
             .into_iter()
             .collect();
-        assert_eq!(foreseen.unwrap(), swept(&token, &policy, start));
+        assert_eq!(forecast.unwrap(), planned_by_sweeps(&token, &policy, start));
     }
 
     #[test]
-    fn a_step_that_nobody_is_told_of_is_foreseen_as_such() {
+    fn a_step_without_recipients_is_in_the_forecast() {
         let (token, policy) = (token(TimeDelta::days(90)), policy(false));
         let start = token.expiry.at().unwrap() - TimeDelta::days(2);
-        let foreseen = foresee(&token, &[], &policy, start);
+        let forecast = forecast_notices(&token, &[], &policy, start);
         assert_eq!(
-            foreseen,
+            forecast,
             [
                 Err(("7d".parse().unwrap(), at("2026-11-24T10:30:00Z"))),
                 Err(("1d".parse().unwrap(), at("2026-11-30T10:30:00Z"))),
@@ -228,19 +226,19 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_foreseen_for_a_token_that_works_no_longer() {
+    fn a_disabled_token_has_an_empty_forecast() {
         let policy = policy(false);
         let disabled = Token {
             status: Status::Disabled,
             ..token(TimeDelta::days(90))
         };
-        let recipients = policy.recipients(&disabled, &ToldAdmins::default(), false, &|_| false);
+        let recipients = policy.recipients(&disabled, &AccountAdmins::default(), false, &|_| false);
         let start = at("2026-11-01T00:00:00Z");
-        assert_eq!(foresee(&disabled, &recipients, &policy, start), []);
+        assert_eq!(forecast_notices(&disabled, &recipients, &policy, start), []);
     }
 
     #[test]
-    fn the_outlook_names_every_step_with_its_prospect() {
+    fn the_outlook_lists_every_step_with_its_state() {
         let planned_step = Some("1d".parse().unwrap());
         let token = Token {
             planned_step,
@@ -249,16 +247,16 @@ mod tests {
         let outlook: Vec<_> = policy(false)
             .outlook(&token)
             .iter()
-            .map(|it| (it.step.to_string(), it.prospect))
+            .map(|outlook| (outlook.step.to_string(), outlook.state))
             .collect();
         let plan_at = at("2026-12-01T09:30:00Z");
         assert_eq!(
             outlook,
             [
-                ("30d".to_owned(), Prospect::TooWide),
-                ("7d".to_owned(), Prospect::TooWide),
-                ("1d".to_owned(), Prospect::Planned),
-                ("0d".to_owned(), Prospect::Open { plan_at }),
+                ("30d".to_owned(), StepState::TooWide),
+                ("7d".to_owned(), StepState::TooWide),
+                ("1d".to_owned(), StepState::Planned),
+                ("0d".to_owned(), StepState::Open { plan_at }),
             ]
         );
     }

@@ -1,72 +1,85 @@
-//! When somebody is warned, and who, and how tokens should be: the part of the configuration that decisions are made from.
+//! The warning policy: when a warning is sent, to whom, and the rules that tokens should follow.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Address, Expiry, Ground, Rules, Status, Step, Token, ToldAdmins};
+use super::{Address, Basis, Expiry, Rules, Status, Step, Token};
 
-/// When to warn and whom.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     /// Warning times before expiry, widest first.
     pub steps: Vec<Step>,
-    /// How far ahead of its time a notice may go with another to the same issuer.
+    /// How early a notice may be sent to join another mail to the same recipient.
     pub merge_ahead: TimeDelta,
-    /// The hour of the administrators' daily mail; `None` warns them at the step's instant.
+    /// The time of the administrators' daily mail; `None` warns them at the instant of the step.
     pub admin_digest: Option<NaiveTime>,
-    /// The zone of that hour and of the times in mails.
+    /// The zone of `admin_digest` and of the times in mails.
     pub zone: Tz,
-    /// Administrators of everything.
+    /// Administrators of all accounts.
     pub admins: Vec<Address>,
-    /// Administrators by account.
+    /// Administrators per account, as configured.
     pub accounts: BTreeMap<String, Vec<Address>>,
-    /// Mails that one sweep may plan before it is held; 0 is no limit.
+    /// A sweep that plans more mails than this is held; 0 is no limit.
     pub max_per_sweep: u64,
-    /// How tokens should be.
     pub rules: Rules,
 }
 
-/// Somebody who is owed a notice, and why.
+/// A person who is owed a notice, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipient {
-    /// Where he is reached.
     pub address: Address,
-    /// Why he of all people.
-    pub ground: Ground,
+    pub basis: Basis,
 }
 
-/// What the rules say of one step of a token's present expiry.
+/// Administrators per source and account, as reported by the sources.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccountAdmins(HashMap<String, HashMap<String, Vec<Address>>>);
+
+impl AccountAdmins {
+    pub fn add(&mut self, source: &str, account: &str, address: Address) {
+        let accounts = self.0.entry(source.to_owned()).or_default();
+        let admins = accounts.entry(account.to_owned()).or_default();
+        admins.push(address);
+    }
+
+    /// The administrators of the token's account.
+    #[must_use]
+    pub fn for_token(&self, token: &Token) -> &[Address] {
+        let admins = token
+            .account
+            .as_ref()
+            .and_then(|account| self.0.get(&token.source)?.get(account));
+        admins.map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What happens at one step of a token's current expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepOutlook {
-    /// The step.
     pub step: Step,
-    /// Its instant: so long before the expiry.
+    /// The instant of the step: its width before the expiry.
     pub at: DateTime<Utc>,
-    /// What comes, or came, of it.
-    pub prospect: Prospect,
+    pub state: StepState,
 }
 
-/// What comes, or came, of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prospect {
-    /// It is as wide as the token's life and says nothing that its maker does not know.
+pub enum StepState {
+    /// The step is as wide as the token's life, so it would warn of an expiry that was just chosen.
     TooWide,
-    /// It, or a tighter one, was planned.
+    /// This step, or a tighter one, was planned.
     Planned,
-    /// It is still to be planned.
     Open {
-        /// When.
         plan_at: DateTime<Utc>,
     },
 }
 
 impl Policy {
-    /// A hash over everything that decides *when* a token is due. When it differs from the one the
-    /// store was planned under, every `due_at` is computed anew.
+    /// A hash over everything that decides *when* a token is due. When it differs from the one in the
+    /// store, every `due_at` is computed again.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let Self {
@@ -87,17 +100,15 @@ impl Policy {
             .unwrap_or_default()
     }
 
-    /// The earliest instant at which something must be done about the token: a notice planned for
-    /// any recipient, or its expiry marked.
+    /// The earliest instant at which the token needs work: a notice to plan, or its expiry to mark.
     ///
-    /// Nothing is due any more about a token that has expired and was settled, whatever the steps
-    /// are now: a step that is added later is not owed to those that are over.
+    /// An expired token without a `due_at` is finished: steps that are added later do not apply to it.
     #[must_use]
     pub fn due_at(&self, token: &Token) -> Option<DateTime<Utc>> {
         self.due_after(token, token.planned_step)
     }
 
-    /// The same once `planned` is the tightest step that is planned.
+    /// [`Policy::due_at`] once `planned` is the tightest planned step.
     pub(super) fn due_after(&self, token: &Token, planned: Option<Step>) -> Option<DateTime<Utc>> {
         let expires_at = token.expiry.at()?;
         let mark = match token.status {
@@ -107,20 +118,22 @@ impl Policy {
             Status::Disabled | Status::Revoked | Status::Gone => return None,
         };
         let steps = self
-            .steps_after(token, planned)
+            .steps_tighter_than(token, planned)
             .map(|step| self.plan_at(expires_at, step));
         steps.chain(mark).min()
     }
 
-    /// The steps that are still to be planned for the token's present expiry, widest first.
-    ///
-    /// A step as wide as the token's life says nothing that its maker does not know.
+    /// The steps that are still to be planned for the token's current expiry, widest first.
     pub(super) fn open_steps(&self, token: &Token) -> impl Iterator<Item = Step> {
-        self.steps_after(token, token.planned_step)
+        self.steps_tighter_than(token, token.planned_step)
     }
 
-    /// The steps tighter than `planned`, widest first.
-    fn steps_after(&self, token: &Token, planned: Option<Step>) -> impl Iterator<Item = Step> {
+    /// The steps tighter than `planned` and narrower than the token's life, widest first.
+    fn steps_tighter_than(
+        &self,
+        token: &Token,
+        planned: Option<Step>,
+    ) -> impl Iterator<Item = Step> {
         let life = match (token.expiry, token.life_from) {
             (Expiry::At(at), Some(from)) => Some(at - from),
             _ => None,
@@ -131,115 +144,115 @@ impl Policy {
         })
     }
 
-    /// What the rules say of each step for the token's present expiry, widest first; none for a token
-    /// without an expiry.
+    /// The state of each step for the token's current expiry, widest first; empty without an expiry.
     #[must_use]
     pub fn outlook(&self, token: &Token) -> Vec<StepOutlook> {
         let Some(expires_at) = token.expiry.at() else {
             return Vec::new();
         };
         let open: Vec<Step> = self.open_steps(token).collect();
-        // What would be open had nothing been planned: the rest is too wide for the token's life.
-        let fitting: Vec<Step> = self.steps_after(token, None).collect();
+        // All other steps are too wide for the token's life.
+        let fitting: Vec<Step> = self.steps_tighter_than(token, None).collect();
         let steps = self.steps.iter().copied();
         steps
             .map(|step| StepOutlook {
                 step,
-                at: before(expires_at, step.width()),
-                prospect: if open.contains(&step) {
-                    Prospect::Open {
+                at: saturating_sub(expires_at, step.width()),
+                state: if open.contains(&step) {
+                    StepState::Open {
                         plan_at: self.plan_at(expires_at, step),
                     }
                 } else if fitting.contains(&step) {
-                    Prospect::Planned
+                    StepState::Planned
                 } else {
-                    Prospect::TooWide
+                    StepState::TooWide
                 },
             })
             .collect()
     }
 
-    /// When the notices of a step must be planned so that none of them comes late.
+    /// When the notices of a step must be planned so that none of them is late.
     pub(super) fn plan_at(&self, expires_at: DateTime<Utc>, step: Step) -> DateTime<Utc> {
-        let step_at = before(expires_at, step.width());
-        let merged_at = before(step_at, self.merge_ahead);
-        merged_at.min(self.send_at(expires_at, step, Ground::Admin))
+        let step_at = saturating_sub(expires_at, step.width());
+        let merged_at = saturating_sub(step_at, self.merge_ahead);
+        merged_at.min(self.send_at(expires_at, step, Basis::Admin))
     }
 
-    /// When a notice should go to somebody on this ground.
+    /// When a notice should be sent to a recipient with this basis.
     ///
-    /// A daily mail holds every token whose step falls before the next one, so a notice moves
-    /// forward to the digest hour before its step, never back.
+    /// The daily mail contains every token whose step is before the next daily mail, so a notice is
+    /// sent at the digest time before its step, never after it.
     #[must_use]
-    pub fn send_at(&self, expires_at: DateTime<Utc>, step: Step, ground: Ground) -> DateTime<Utc> {
-        let step_at = before(expires_at, step.width());
-        match (ground, self.admin_digest) {
-            (Ground::AccountAdmin | Ground::Admin, Some(hour)) => {
+    pub fn send_at(&self, expires_at: DateTime<Utc>, step: Step, basis: Basis) -> DateTime<Utc> {
+        let step_at = saturating_sub(expires_at, step.width());
+        match (basis, self.admin_digest) {
+            (Basis::AccountAdmin | Basis::Admin, Some(hour)) => {
                 last_at_hour(step_at, hour, self.zone)
             }
-            (Ground::Issuer, _) | (_, None) => step_at,
+            (Basis::Issuer, _) | (_, None) => step_at,
         }
     }
 
-    /// The administrators of the token's account, configured or told by its source, then those of
-    /// everything.
-    pub fn admins_of<'a>(
+    /// The administrators of the token's account, as configured and as reported by its source, then
+    /// those of all accounts.
+    pub fn admins_for<'a>(
         &'a self,
         token: &Token,
-        told: &'a ToldAdmins,
+        account_admins: &'a AccountAdmins,
     ) -> impl Iterator<Item = Recipient> + 'a {
-        let account = token
+        let configured = token
             .account
             .as_ref()
             .and_then(|account| self.accounts.get(account));
-        let of_account = account
+        let of_account = configured
             .into_iter()
             .flatten()
-            .chain(told.of(token))
-            .map(|a| (a, Ground::AccountAdmin));
-        let of_all = self.admins.iter().map(|a| (a, Ground::Admin));
-        of_account.chain(of_all).map(|(address, ground)| Recipient {
+            .chain(account_admins.for_token(token))
+            .map(|address| (address, Basis::AccountAdmin));
+        let of_all = self.admins.iter().map(|address| (address, Basis::Admin));
+        of_account.chain(of_all).map(|(address, basis)| Recipient {
             address: address.clone(),
-            ground,
+            basis,
         })
     }
 
-    /// Everybody who is owed a warning about the token: the issuer, the admins of its account, the
-    /// configured admins; each address once, none that is `dead`, and not the issuer on any ground
-    /// when he lost his access.
+    /// All recipients of a warning about the token: the issuer, the admins of its account, and the
+    /// configured admins; each address once and only if it is reachable. An issuer who lost access is left
+    /// out, even if they are also an admin.
     #[must_use]
     pub fn recipients(
         &self,
         token: &Token,
-        told: &ToldAdmins,
+        account_admins: &AccountAdmins,
         issuer_lost_access: bool,
-        dead: &impl Fn(&Address) -> bool,
+        is_unreachable: &impl Fn(&Address) -> bool,
     ) -> Vec<Recipient> {
         let issuer = token.issuer.clone().map(|address| Recipient {
             address,
-            ground: Ground::Issuer,
+            basis: Basis::Issuer,
         });
         let excluded = token.issuer.as_ref().filter(|_| issuer_lost_access);
         let mut seen = HashSet::new();
         issuer
             .into_iter()
-            .chain(self.admins_of(token, told))
-            .filter(|recipient| Some(&recipient.address) != excluded && !dead(&recipient.address))
+            .chain(self.admins_for(token, account_admins))
+            .filter(|recipient| {
+                Some(&recipient.address) != excluded && !is_unreachable(&recipient.address)
+            })
             .filter(|recipient| seen.insert(recipient.address.key().to_owned()))
             .collect()
     }
 }
 
-/// `at - by`, stopping at the beginning of time.
-fn before(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
+fn saturating_sub(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
     at.checked_sub_signed(by)
         .unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
-/// The last time at or before `at` when clocks in `zone` show `hour`.
+/// The last instant at or before `at` when clocks in `zone` show `hour`.
 ///
-/// An hour that a change to summer time skips counts as the first moment after the gap; one that a
-/// change back repeats counts as its first occurrence.
+/// A time that the change to summer time skips is the first instant after the gap; a time that the
+/// change back repeats is its first occurrence.
 fn last_at_hour(at: DateTime<Utc>, hour: NaiveTime, zone: Tz) -> DateTime<Utc> {
     let mut day = at.with_timezone(&zone).date_naive();
     for _ in 0..3 {
@@ -258,7 +271,7 @@ fn last_at_hour(at: DateTime<Utc>, hour: NaiveTime, zone: Tz) -> DateTime<Utc> {
 
 /// The first instant at which clocks in `zone` show `local` or, in a gap, a later time.
 fn first_at(local: chrono::NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
-    // No zone has ever skipped more than a day; gaps of an hour or half are the rule.
+    // No zone has ever skipped more than a day; most gaps are an hour or half an hour.
     (0..=96).find_map(|quarters| {
         let shifted = local.checked_add_signed(TimeDelta::minutes(15 * quarters))?;
         zone.from_local_datetime(&shifted)
@@ -276,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_hour_before_a_step_follows_the_wall_clock() {
+    fn the_digest_before_a_step_follows_the_wall_clock() {
         let nine = NaiveTime::from_hms_opt(9, 0, 0).unwrap();
         let berlin = chrono_tz::Europe::Berlin;
         for (at, expected) in [
@@ -298,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_that_is_skipped_counts_as_the_end_of_the_gap() {
+    fn a_skipped_hour_is_the_end_of_the_gap() {
         let half_past_two = NaiveTime::from_hms_opt(2, 30, 0).unwrap();
         let found = last_at_hour(
             instant("2026-03-29T12:00:00Z"),

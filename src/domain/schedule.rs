@@ -1,23 +1,21 @@
-//! When something is due by the clock on the wall: a five-field cron expression in a zone.
+//! Wall-clock schedules: a five-field cron expression in a zone.
 //!
-//! croner finds the matching readings of the clock; which instants those are on the days when the
-//! clock is set forward or back is decided here, because croner's own search forgets which of two
-//! equal readings it came from and can return an instant before the one it started at.
+//! croner finds the matching local times. On days when the clock is set forward or back, the instants are
+//! computed here, because croner's own search does not distinguish two equal local times and can return an
+//! instant before its start.
 
 use std::fmt;
 
 use chrono::{DateTime, Duration, LocalResult, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
-use croner::{
-    Cron,
-    parser::{CronParser, Seconds, Year},
-};
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
 
 /// A five-field cron expression (minute, hour, day of month, month, day of week) in a zone.
 ///
-/// An hour that is named holds by the wall clock: when the clock skips it, the tick comes at the
-/// end of the gap; when the clock repeats it, the first one counts. With `*` or `*/n` as hour the
-/// ticks follow each other evenly: a skipped hour has none, a repeated one has them twice.
+/// A named hour follows the wall clock: if the clock skips it, the tick is at the end of the gap; if the clock
+/// repeats it, the tick is at the first occurrence. With `*` or `*/n` as hour the ticks are evenly spaced: a
+/// skipped hour has none, a repeated one has them twice.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     expression: String,
@@ -25,7 +23,6 @@ pub struct Schedule {
     zone: Tz,
 }
 
-/// Why a text is not a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{expression:?} is not a schedule: {reason}; write five fields, minute hour day month weekday, \
@@ -36,14 +33,14 @@ pub struct InvalidSchedule {
     reason: String,
 }
 
-/// No zone sets its clock by more than this at once, short of crossing the date line.
-const LARGEST_SHIFT: TimeDelta = TimeDelta::hours(3);
+/// No zone shifts its clock by more than this, except when it crosses the date line.
+const MAX_CLOCK_SHIFT: TimeDelta = TimeDelta::hours(3);
 
 impl Schedule {
-    /// Parses five fields. Names (`MON`, `JAN`), ranges, lists, steps, `L`, `W` and `#` are known.
+    /// Parses five fields. Names (`MON`, `JAN`), ranges, lists, steps, `L`, `W` and `#` are supported.
     ///
     /// # Errors
-    /// When there are not five fields, one makes no sense, or no day ever matches.
+    /// If there are not five fields, one is invalid, or no day ever matches.
     pub fn new(expression: &str, zone: Tz) -> Result<Self, InvalidSchedule> {
         let invalid = |reason: String| InvalidSchedule {
             expression: expression.chars().take(80).collect(),
@@ -64,11 +61,10 @@ impl Schedule {
         };
         match schedule.next_after(DateTime::UNIX_EPOCH) {
             Some(_) => Ok(schedule),
-            None => Err(invalid("no such day ever comes".into())),
+            None => Err(invalid("it matches no day".into())),
         }
     }
 
-    /// The zone whose wall clock counts.
     #[must_use]
     pub fn zone(&self) -> Tz {
         self.zone
@@ -78,99 +74,99 @@ impl Schedule {
     #[must_use]
     pub fn next_after(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let at = at.with_nanosecond(0)?;
-        let mut reading = self.search_from(at);
+        let mut local = self.search_start(at);
         let mut best: Option<DateTime<Utc>> = None;
         loop {
-            reading = self.next_reading(reading)?;
-            let instants = self.instants(reading);
+            local = self.next_match(local)?;
+            let instants = self.instants(local);
             let later = instants.iter().copied().filter(|instant| *instant > at);
             best = best.into_iter().chain(later).min();
-            // The first instant of a reading never comes before that of an earlier reading, so
-            // nothing that follows can beat the best.
+            // The first instants of successive local times never decrease, so no later one can be
+            // before the best.
             if best.is_some_and(|best| instants.first().is_some_and(|first| *first >= best)) {
                 return best;
             }
         }
     }
 
-    /// Whether a tick lies in (`last`, `now`].
+    /// Whether there is a tick in (`last`, `now`].
     #[must_use]
     pub fn missed_since(&self, last: DateTime<Utc>, now: DateTime<Utc>) -> bool {
         self.next_after(last).is_some_and(|tick| tick <= now)
     }
 
-    /// The reading of the clock from which to search. Near a change of the clock it lies far enough
-    /// back to meet readings that come a second time.
-    fn search_from(&self, at: DateTime<Utc>) -> NaiveDateTime {
-        let reading = at.with_timezone(&self.zone).naive_local();
+    /// The local time from which to search. Near a change of the clock, it is early enough to find local times
+    /// that occur twice.
+    fn search_start(&self, at: DateTime<Utc>) -> NaiveDateTime {
+        let local = at.with_timezone(&self.zone).naive_local();
         let offset =
             |at: DateTime<Utc>| at.with_timezone(&self.zone).naive_local() - at.naive_utc();
-        let changes = [
-            at.checked_sub_signed(LARGEST_SHIFT),
-            at.checked_add_signed(LARGEST_SHIFT),
+        let has_change = [
+            at.checked_sub_signed(MAX_CLOCK_SHIFT),
+            at.checked_add_signed(MAX_CLOCK_SHIFT),
         ]
         .into_iter()
         .flatten()
         .any(|near| offset(near) != offset(at));
-        match reading.checked_sub_signed(LARGEST_SHIFT) {
-            Some(earlier) if changes => earlier,
-            _ => reading,
+        match local.checked_sub_signed(MAX_CLOCK_SHIFT) {
+            Some(earlier) if has_change => earlier,
+            _ => local,
         }
     }
 
-    /// The next reading of an undisturbed clock that matches.
-    fn next_reading(&self, after: NaiveDateTime) -> Option<NaiveDateTime> {
+    /// The next local time that matches, without regard to clock changes.
+    fn next_match(&self, after: NaiveDateTime) -> Option<NaiveDateTime> {
         self.cron
             .find_next_occurrence(&after.and_utc(), false)
             .ok()
             .map(|tick| tick.naive_utc())
     }
 
-    /// The instants at which a tick falls due to a reading of the clock, in order.
-    fn instants(&self, reading: NaiveDateTime) -> Vec<DateTime<Utc>> {
-        match self.zone.from_local_datetime(&reading) {
+    /// The instants of the ticks at a local time, in order.
+    fn instants(&self, local: NaiveDateTime) -> Vec<DateTime<Utc>> {
+        match self.zone.from_local_datetime(&local) {
             LocalResult::Single(only) => vec![only.to_utc()],
-            LocalResult::Ambiguous(first, second) if self.is_even() => {
+            LocalResult::Ambiguous(first, second) if self.is_evenly_spaced() => {
                 vec![first.to_utc(), second.to_utc()]
             }
             LocalResult::Ambiguous(first, _) => vec![first.to_utc()],
-            LocalResult::None if self.is_even() => vec![],
-            LocalResult::None => self.end_of_gap(reading).into_iter().collect(),
+            LocalResult::None if self.is_evenly_spaced() => vec![],
+            LocalResult::None => self.end_of_gap(local).into_iter().collect(),
         }
     }
 
-    /// Whether ticks follow each other evenly rather than holding to named hours.
-    fn is_even(&self) -> bool {
+    /// Whether the ticks are evenly spaced, because no hour is named.
+    fn is_evenly_spaced(&self) -> bool {
         let hour = self.expression.split(' ').nth(1);
         hour.is_some_and(|hour| hour.contains('*'))
     }
 
-    /// The first instant after the gap that holds `reading`, to the minute.
-    fn end_of_gap(&self, reading: NaiveDateTime) -> Option<DateTime<Utc>> {
+    /// The first instant after the gap that contains `local`, to the minute.
+    fn end_of_gap(&self, local: NaiveDateTime) -> Option<DateTime<Utc>> {
         (1..=24 * 60)
-            .filter_map(|minutes| reading.checked_add_signed(Duration::minutes(minutes)))
-            .find_map(|reading| self.zone.from_local_datetime(&reading).earliest())
+            .filter_map(|minutes| local.checked_add_signed(Duration::minutes(minutes)))
+            .find_map(|local| self.zone.from_local_datetime(&local).earliest())
             .map(|end| end.to_utc())
     }
 }
 
-/// Refuses what croner would take beyond five plain fields: nicknames, and letters out of which it
-/// makes more than they say.
+/// Rejects what croner accepts beyond five plain fields: nicknames, and characters that it interprets in an
+/// unexpected way.
 fn check_shape(expression: &str) -> Result<(), String> {
     if expression.starts_with('@') {
-        return Err("nicknames such as @daily are not known".into());
+        return Err("nicknames such as @daily are not supported".into());
     }
     match expression.split_whitespace().count() {
         5 => {}
         0 => return Err("it is empty".into()),
         6 | 7 => {
-            return Err("it has more than five fields; seconds and years are not known".into());
+            return Err("it has more than five fields; seconds and years are not supported".into());
         }
         count => return Err(format!("it has {count} fields instead of five")),
     }
     let known = |c: char| c.is_ascii_alphanumeric() || c.is_whitespace() || "*/,-#?".contains(c);
     match expression.chars().find(|c| !known(*c)) {
-        Some(odd) => Err(format!("{odd:?} has no meaning in it")),
+        Some(odd) => Err(format!("{odd:?} is not allowed in it")),
         None => Ok(()),
     }
 }
@@ -191,7 +187,10 @@ impl Eq for Schedule {}
 
 #[cfg(test)]
 mod tests {
-    use chrono_tz::{America::New_York, Australia::Lord_Howe, Europe::Berlin, UTC};
+    use chrono_tz::America::New_York;
+    use chrono_tz::Australia::Lord_Howe;
+    use chrono_tz::Europe::Berlin;
+    use chrono_tz::UTC;
     use proptest::prelude::*;
 
     use super::*;
@@ -204,7 +203,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// The ticks after `from`, as the wall clock shows them.
+    /// The ticks after `from`, in local time.
     fn ticks(expression: &str, zone: Tz, from: &str, count: usize) -> Vec<String> {
         let schedule = schedule(expression, zone);
         let mut at = utc(from);
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn nine_oclock_stays_nine_oclock_over_both_changes() {
+    fn nine_o_clock_stays_nine_o_clock_over_both_changes() {
         let nine = ticks("0 9 * * *", Berlin, "2026-03-28T00:00:00Z", 3);
         assert_eq!(
             nine,
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_in_the_skipped_hour_comes_once_at_its_end() {
+    fn a_time_in_the_skipped_hour_ticks_once_at_its_end() {
         let half_past = ticks("30 2 * * *", Berlin, "2026-03-28T00:00:00Z", 3);
         assert_eq!(
             half_past,
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_in_the_repeated_hour_comes_once() {
+    fn a_time_in_the_repeated_hour_ticks_once() {
         let half_past = ticks("30 2 * * *", Berlin, "2026-10-24T12:00:00Z", 2);
         assert_eq!(half_past, ["10-25 02:30 CEST", "10-26 02:30 CET"]);
         let two = ticks("0,30 2 * * *", Berlin, "2026-10-24T12:00:00Z", 3);
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_of_every_hour_fill_the_repeated_hour_and_leave_out_the_skipped_one() {
+    fn even_ticks_repeat_in_the_repeated_hour_and_skip_the_skipped_one() {
         let every = ticks("*/30 * * * *", Berlin, "2026-10-24T23:30:00Z", 6);
         assert_eq!(
             every,
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_by_half_an_hour_is_a_change_too() {
+    fn a_clock_change_of_half_an_hour_is_respected() {
         // Lord Howe sets its clock by 30 minutes: 02:00 +11 becomes 01:30 +10:30.
         let every = ticks("*/15 * * * *", Lord_Howe, "2026-04-04T14:30:00Z", 4);
         assert_eq!(
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_leap_day_is_found_and_other_years_are_left_out() {
+    fn a_leap_day_ticks_only_in_leap_years() {
         let leap = schedule("0 0 29 2 *", UTC);
         assert_eq!(
             leap.next_after(utc("2025-01-01T00:00:00Z")),
@@ -302,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn every_quarter_is_every_quarter() {
+    fn a_step_of_15_minutes_ticks_every_quarter() {
         let quarters = ticks("*/15 * * * *", UTC, "2026-06-01T10:07:00Z", 4);
         let shown = [
             "06-01 10:15 UTC",
@@ -314,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_tick_is_strictly_after_even_within_its_second() {
+    fn the_next_tick_is_strictly_later_even_within_its_second() {
         let minute = schedule("* * * * *", UTC);
         assert_eq!(
             minute.next_after(utc("2026-06-01T10:00:00Z")),
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_five_fields_is_refused_with_the_way_to_write_it() {
+    fn an_invalid_expression_is_rejected_with_a_correct_example() {
         for (bad, reason) in [
             ("", "it is empty"),
             ("0 * * * * *", "more than five fields"),
@@ -354,10 +353,10 @@ mod tests {
             ("* 24 * * *", "out of bounds"),
             ("* * * 13 *", "out of bounds"),
             ("*/0 * * * *", ""),
-            ("0 0 30 2 *", "no such day ever comes"),
+            ("0 0 30 2 *", "it matches no day"),
             ("5-1 * * * *", ""),
-            ("* * * * *\u{1b}", "has no meaning"),
-            ("½ * * * *", "has no meaning"),
+            ("* * * * *\u{1b}", "is not allowed"),
+            ("½ * * * *", "is not allowed"),
         ] {
             let error = Schedule::new(bad, UTC).unwrap_err().to_string();
             assert!(error.contains(reason), "{bad}: {error}");
@@ -366,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_shown_as_written_and_equal_by_meaning_of_the_words() {
+    fn a_schedule_is_displayed_and_compared_with_single_spaces() {
         let one = schedule(" 0  9 * * mon-fri ", Berlin);
         assert_eq!(one.to_string(), "0 9 * * mon-fri");
         assert_eq!(one, schedule("0 9 * * mon-fri", Berlin));
@@ -386,7 +385,7 @@ mod tests {
         (field(60), field(24)).prop_map(|(minute, hour)| format!("{minute} {hour} * * *"))
     }
 
-    /// When those zones set their clocks, on and back.
+    /// Clock changes in these zones, forward and back.
     const CHANGES: &[&str] = &[
         "2026-03-29T01:00:00Z",
         "2026-10-25T01:00:00Z",
@@ -400,7 +399,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(1000))]
 
         #[test]
-        fn ticks_rise_and_none_is_left_out(
+        fn ticks_increase_and_none_is_skipped(
             expression in expression(),
             zone in prop_oneof![Just(Berlin), Just(New_York), Just(Lord_Howe), Just(UTC)],
             change in proptest::sample::select(CHANGES),
@@ -411,14 +410,14 @@ mod tests {
             let from = utc(change) + TimeDelta::seconds(around);
             let first = schedule.next_after(from).unwrap();
             prop_assert!(first > from);
-            // Asked from any instant in between, the answer is the same.
+            // From any instant in between, the next tick is the same.
             let between = (from + TimeDelta::seconds(wait)).min(first - TimeDelta::seconds(1));
             prop_assert_eq!(schedule.next_after(between), Some(first));
             prop_assert!(schedule.next_after(first).unwrap() > first);
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC{0,40}|[0-9*/,L#W?+ -]{5,30}|([0-9*/,L#W?A-Z-]{1,6} ){5}") {
+        fn no_text_causes_a_panic(text in "\\PC{0,40}|[0-9*/,L#W?+ -]{5,30}|([0-9*/,L#W?A-Z-]{1,6} ){5}") {
             let _ = Schedule::new(&text, UTC);
         }
     }

@@ -1,26 +1,24 @@
-//! Alerts: what administrators must know of lapsed itself.
+//! Alerts: mails to the administrators about lapsed itself and its upstreams.
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::{Ground, NewNotice, Occurrence, Recipient, Topic};
+use crate::domain::{Basis, NewNotice, Occurrence, Recipient, Topic};
 use crate::store::Tx;
 
 use super::{Engine, Error, Report};
 
-/// Something administrators must know.
 pub(super) struct Alert<'a> {
-    /// What it is about: `plan`, `directory hr`. With `since` it tells one occurrence from another.
+    /// `plan`, or the name of an upstream. Together with `since` it identifies an occurrence.
     pub subject: &'a str,
-    /// Since when.
     pub since: DateTime<Utc>,
-    /// As a subject line.
+    /// The subject line.
     pub title: String,
     /// What it means and what to do.
     pub text: String,
 }
 
 impl Engine {
-    /// Plans a mail to every configured administrator. The same occurrence again plans nothing.
+    /// Plans a notice to every configured administrator, once per occurrence.
     pub(super) async fn alert(
         &self,
         tx: &mut Tx,
@@ -28,12 +26,12 @@ impl Engine {
         report: &mut Report,
     ) -> Result<(), Error> {
         let now = self.now();
-        let dead = self.dead(tx, now).await?;
+        let dead = self.load_dead_addresses(tx, now).await?;
         let notices: Vec<NewNotice> = self
             .policy
             .admins
             .iter()
-            .filter(|address| !dead.has(address))
+            .filter(|address| !dead.contains(address))
             .map(|address| {
                 let occurrence = Occurrence {
                     topic: Topic::Alert,
@@ -42,17 +40,17 @@ impl Engine {
                 };
                 let recipient = Recipient {
                     address: address.clone(),
-                    ground: Ground::Admin,
+                    basis: Basis::Admin,
                 };
                 NewNotice {
                     title: Some(alert.title.clone()),
                     detail: Some(alert.text.clone()),
-                    ..NewNotice::about_subject(alert.subject, occurrence, &recipient, now)
+                    ..NewNotice::for_subject(alert.subject, occurrence, &recipient, now)
                 }
             })
             .collect();
         if notices.is_empty() {
-            tracing::error!("no administrator can be told: {}", alert.title);
+            tracing::error!("no administrator can be notified: {}", alert.title);
         }
         report.notices_planned += tx.insert_notices(&notices, None, now).await?;
         Ok(())

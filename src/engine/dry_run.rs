@@ -1,126 +1,132 @@
-//! A sweep that only says what it would do: gathers and decides, and writes nothing.
+//! Previews a sweep: gathers and decides, but writes nothing.
 
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 
 use crate::domain::diff;
-use crate::domain::{self, NewNotice, Token, TokenId, ToldAdmins};
+use crate::domain::{self, AccountAdmins, NewNotice, Token, TokenId};
 use crate::sources::AccountAdmin;
 
-use super::sync::{Changes, Look, Walk, refused};
-use super::{Engine, Error, PAGE, Report, SweepOptions, Watched};
+use super::sync::{Changes, Fetch, Walk, refused_rows_problem};
+use super::{Engine, Error, PAGE_SIZE, Report, SweepOptions, WatchedSource};
 
-/// A notice that would be planned, and what it is about.
+/// A notice that a sweep would plan.
 #[derive(Debug, Clone)]
-pub struct Foreseen {
-    /// The notice.
+pub struct PlannedNotice {
     pub notice: NewNotice,
-    /// The token.
     pub token: Token,
 }
 
-/// What is seen while looking ahead.
 #[derive(Default)]
-struct Sight {
+struct Preview {
     report: Report,
-    /// Up to when it would be planned.
     horizon: DateTime<Utc>,
-    /// The tokens that a listing would change.
-    seen: HashSet<TokenId>,
-    /// The administrators that the listings tell of.
-    admins: ToldAdmins,
-    /// The sources that told of them: what was known from them before counts no more.
-    telling: HashSet<String>,
+    /// Tokens that a listing would change.
+    listed_ids: HashSet<TokenId>,
+    /// Administrators from the listings.
+    admins: AccountAdmins,
+    /// Sources that reported administrators: those replace the stored ones.
+    reporting_sources: HashSet<String>,
 }
 
 impl Engine {
-    /// What a sweep would change and plan. `tell` is given every notice that would be planned.
-    pub async fn foresee(
+    /// Returns what a sweep would change, and passes every notice that it would plan to `on_notice`.
+    pub async fn preview_sweep(
         &self,
         options: &SweepOptions,
-        mut tell: impl FnMut(Foreseen) + Send,
+        mut on_notice: impl FnMut(PlannedNotice) + Send,
     ) -> Result<Report, Error> {
-        let mut sight = Sight {
+        let mut preview = Preview {
             horizon: self.horizon(self.now()),
-            ..Sight::default()
+            ..Preview::default()
         };
         let sources = self.sources.iter();
-        for source in sources.filter(|source| options.takes(&source.name)) {
+        for source in sources.filter(|source| options.includes(&source.name)) {
             match self
-                .foresee_source(source, options, &mut sight, &mut tell)
+                .preview_listing(source, options, &mut preview, &mut on_notice)
                 .await
             {
                 Ok(()) => {}
                 Err(Error::Store(error)) => return Err(error.into()),
                 Err(error) => {
-                    let said = super::sweep::chain(&error);
-                    let problem = format!("source {}: {said}", source.name);
-                    sight.report.problems.push(problem);
+                    let text = super::sweep::error_chain(&error);
+                    preview
+                        .report
+                        .problems
+                        .push(format!("source {}: {text}", source.name));
                 }
             }
         }
-        self.foresee_known(&mut sight, &mut tell).await?;
-        Ok(sight.report)
+        self.preview_known(&mut preview, &mut on_notice).await?;
+        Ok(preview.report)
     }
 
-    /// What a listing would change, and what would be planned for that.
-    async fn foresee_source(
+    /// Previews the changes of a listing and the notices for them.
+    async fn preview_listing(
         &self,
-        source: &Watched,
+        source: &WatchedSource,
         options: &SweepOptions,
-        sight: &mut Sight,
-        tell: &mut (impl FnMut(Foreseen) + Send),
+        preview: &mut Preview,
+        on_notice: &mut (impl FnMut(PlannedNotice) + Send),
     ) -> Result<(), Error> {
         let accept_shrink = options.accepts_shrink(&source.name);
-        let mut found = match self.look_at(source, accept_shrink).await? {
-            Look::Found(found) => found,
-            Look::Unchanged => return Ok(()),
-            Look::Deferred(_) => {
-                sight.report.sources_deferred += 1;
+        let mut found = match self.fetch_for_preview(source, accept_shrink).await? {
+            Fetch::Listing(found) => found,
+            Fetch::Unchanged => return Ok(()),
+            Fetch::Deferred(_) => {
+                preview.report.sources_deferred += 1;
                 return Ok(());
             }
         };
         let refusals = &found.listing.refusals;
-        sight.report.rows_refused += refusals.count;
-        let complaint = refused(refusals).map(|said| format!("source {}: {said}", source.name));
-        sight.report.problems.extend(complaint);
+        preview.report.rows_refused += refusals.count;
+        if let Some(problem) = refused_rows_problem(refusals) {
+            preview
+                .report
+                .problems
+                .push(format!("source {}: {problem}", source.name));
+        }
         if let Some(admins) = found.listing.admins.take() {
-            sight.telling.insert(source.name.clone());
+            preview.reporting_sources.insert(source.name.clone());
             for AccountAdmin { account, address } in admins {
-                sight.admins.add(&source.name, &account, address);
+                preview.admins.add(&source.name, &account, address);
             }
         }
         let is_complete = found.is_complete();
         let now = found.asked_at;
-        let terms = source.terms(&self.policy, now);
+        let rules = source.merge_rules(&self.policy, now);
         let mut walk = Walk::new(&source.name, found.tokens());
-        while !walk.is_over() {
-            let mut tx = self.store.read().await?;
-            let pairs = walk.pairs(&mut tx).await?;
+        while !walk.is_done() {
+            let mut tx = self.store.begin_read().await?;
+            let pairs = walk.next_pairs(&mut tx).await?;
             drop(tx);
-            let changes = Changes::of(&source.name, pairs, is_complete, terms, now);
-            changes.count(&mut sight.report);
+            let changes = Changes::from_pairs(&source.name, pairs, is_complete, rules, now);
+            changes.count(&mut preview.report);
             let updated = changes.updates.into_iter().map(|update| update.token);
-            let fresh: Vec<Token> = changes.new.into_iter().chain(updated).collect();
-            sight.seen.extend(fresh.iter().map(|token| token.id));
-            let is_due = |token: &Token| token.due_at.is_some_and(|at| at <= sight.horizon);
-            let due = fresh.into_iter().filter(is_due).collect();
-            self.foresee_page(due, sight, tell).await?;
+            let changed: Vec<Token> = changes.new.into_iter().chain(updated).collect();
+            preview
+                .listed_ids
+                .extend(changed.iter().map(|token| token.id));
+            let is_due = |token: &Token| token.due_at.is_some_and(|at| at <= preview.horizon);
+            let due = changed.into_iter().filter(is_due).collect();
+            self.preview_page(due, preview, on_notice).await?;
         }
         Ok(())
     }
 
-    /// The tokens that are due already, but for those that a listing would change.
-    async fn foresee_known(
+    /// Previews the known tokens that are due and that no listing would change.
+    async fn preview_known(
         &self,
-        sight: &mut Sight,
-        tell: &mut (impl FnMut(Foreseen) + Send),
+        preview: &mut Preview,
+        on_notice: &mut (impl FnMut(PlannedNotice) + Send),
     ) -> Result<(), Error> {
         let mut after = None;
         loop {
-            let mut tx = self.store.read().await?;
-            let due = tx.peek_due_tokens(sight.horizon, after, PAGE).await?;
+            let mut tx = self.store.begin_read().await?;
+            let due = tx
+                .load_due_tokens(preview.horizon, after, PAGE_SIZE)
+                .await?;
             drop(tx);
             let Some(last) = due.last() else {
                 return Ok(());
@@ -128,47 +134,47 @@ impl Engine {
             after = last.due_at.map(|due_at| (due_at, last.id));
             let due = due
                 .into_iter()
-                .filter(|token| !sight.seen.contains(&token.id))
+                .filter(|token| !preview.listed_ids.contains(&token.id))
                 .collect();
-            self.foresee_page(due, sight, tell).await?;
+            self.preview_page(due, preview, on_notice).await?;
         }
     }
 
-    async fn foresee_page(
+    async fn preview_page(
         &self,
         due: Vec<Token>,
-        sight: &mut Sight,
-        tell: &mut (impl FnMut(Foreseen) + Send),
+        preview: &mut Preview,
+        on_notice: &mut (impl FnMut(PlannedNotice) + Send),
     ) -> Result<(), Error> {
         let now = self.now();
-        let mut tx = self.store.read().await?;
-        let dead = self.dead(&mut tx, now).await?;
+        let mut tx = self.store.begin_read().await?;
+        let dead = self.load_dead_addresses(&mut tx, now).await?;
         let ids: Vec<_> = due.iter().map(|token| token.id).collect();
-        let lost = tx.lost_access(&ids).await?;
-        let told = tx.told_admins(&due).await?;
-        let Sight {
+        let lost = tx.find_lost_access(&ids).await?;
+        let stored_admins = tx.load_account_admins(&due).await?;
+        let Preview {
             report,
             admins,
-            telling,
+            reporting_sources,
             horizon,
             ..
-        } = sight;
+        } = preview;
         for token in due {
-            let told = if telling.contains(&token.source) {
+            let account_admins = if reporting_sources.contains(&token.source) {
                 &*admins
             } else {
-                &told
+                &stored_admins
             };
             report.tokens_due += 1;
-            report.expired += u64::from(diff::is_to_be_marked(&token, now));
+            report.expired += u64::from(diff::needs_expiry_mark(&token, now));
             let is_lost = lost.contains(&token.id);
             let recipients = self
                 .policy
-                .recipients(&token, told, is_lost, &|a| dead.has(a));
+                .recipients(&token, account_admins, is_lost, &|a| dead.contains(a));
             let planned = domain::plan(&token, &recipients, &self.policy, *horizon);
             report.notices_planned += planned.notices.len() as u64;
             for notice in planned.notices {
-                tell(Foreseen {
+                on_notice(PlannedNotice {
                     notice,
                     token: token.clone(),
                 });

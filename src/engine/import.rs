@@ -1,91 +1,78 @@
-//! Import: tokens from a file into the built-in store. Never a listing: what a file leaves out
-//! stays as it is.
+//! Imports tokens from a file. An import is never a complete listing: tokens that are not in the file stay as they
+//! are.
 
 use crate::clock::Clock;
-use crate::domain::{Listed, Policy, Terms};
+use crate::domain::{ListedToken, MergeRules, Policy};
 use crate::sources::Listing;
 use crate::store::Store;
 
 use super::sync::Changes;
-use super::{Error, PAGE, Report};
+use super::{Error, PAGE_SIZE, Report};
 
-/// The source that imported tokens belong to unless another is named.
+/// The default source of imported tokens.
 pub const LOCAL: &str = "local";
 
-/// What an import did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct ImportCounts {
-    /// Tokens seen for the first time.
     pub new: u64,
-    /// Tokens with something different about them.
     pub changed: u64,
-    /// Tokens that were known as they are.
     pub unchanged: u64,
-    /// Rows that were refused.
+    /// Rows that could not be read.
     pub refused: u64,
 }
 
-/// Whether an import writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// It does.
+pub enum ImportMode {
     Write,
-    /// It only says what it would do.
     DryRun,
 }
 
-/// What tokens are taken into.
 #[derive(Debug, Clone, Copy)]
-pub struct Into<'a> {
-    /// The store.
+pub struct ImportTarget<'a> {
     pub store: &'a Store,
-    /// By which the tokens become due.
     pub policy: &'a Policy,
-    /// When they were seen.
     pub clock: &'a Clock,
-    /// The source they belong to.
     pub source: &'a str,
-    /// Whether anything is written.
-    pub mode: Mode,
+    pub mode: ImportMode,
 }
 
-/// Takes in a listing; `progress` is told the rows done so far.
+/// Imports a listing. `progress` gets the number of rows done so far.
 pub async fn import(
-    into: Into<'_>,
+    target: ImportTarget<'_>,
     listing: Listing,
     mut progress: impl FnMut(u64) + Send,
 ) -> Result<ImportCounts, Error> {
-    let Into {
+    let ImportTarget {
         store,
         policy,
         clock,
         source,
         mode,
-    } = into;
+    } = target;
     let Listing {
         mut tokens,
         refusals,
         ..
     } = listing;
-    let terms = Terms::from(policy);
+    let rules = MergeRules::from(policy);
     let mut report = Report::default();
     let mut rows = 0;
-    let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
+    let page = usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX);
     loop {
-        let listed: Vec<Listed> = tokens.by_ref().take(page).collect::<Result<_, _>>()?;
+        let listed: Vec<ListedToken> = tokens.by_ref().take(page).collect::<Result<_, _>>()?;
         if listed.is_empty() {
             break;
         }
         rows += listed.len() as u64;
         let mut tx = match mode {
-            Mode::Write => store.begin().await?,
-            Mode::DryRun => store.read().await?,
+            ImportMode::Write => store.begin().await?,
+            ImportMode::DryRun => store.begin_read().await?,
         };
         let now = clock.now();
-        let changes = Changes::of_rows(&mut tx, source, listed, terms, now).await?;
+        let changes = Changes::from_rows(&mut tx, source, listed, rules, now).await?;
         changes.count(&mut report);
-        if mode == Mode::Write {
-            changes.write(&mut tx, terms, now).await?;
+        if mode == ImportMode::Write {
+            changes.write(&mut tx, rules, now).await?;
             tx.commit().await?;
         }
         progress(rows);

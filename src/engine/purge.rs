@@ -1,40 +1,41 @@
-//! Purge: drops what need not be kept, a little at a time. `docs/retention.md` lists the rules.
+//! Purge: deletes old rows, a page at a time. `docs/retention.md` has the rules.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::store::Kept;
+use crate::store::PurgeCutoffs;
 
-use super::{Engine, Error, PAGE, Report};
+use super::{Engine, Error, PAGE_SIZE, Report};
 
-/// Looking for what may be dropped reads old rows; once an hour is enough.
-const EVERY_SECONDS: i64 = 3600;
+/// Searching for old rows costs reads; once an hour is enough.
+const PURGE_INTERVAL_SECONDS: i64 = 3600;
 
-/// When this process last purged.
 #[derive(Debug, Default)]
 pub struct LastPurge(AtomicI64);
 
 impl Engine {
-    /// Drops at most a page of each kind; the next sweep goes on.
+    /// Deletes at most a page of each kind; the next sweep continues.
     pub(super) async fn purge(&self, report: &mut Report) -> Result<(), Error> {
         let now = self.now();
         let last = self.last_purge.0.load(Ordering::Relaxed);
-        if (now.timestamp() - last).abs() < EVERY_SECONDS {
+        if (now.timestamp() - last).abs() < PURGE_INTERVAL_SECONDS {
             return Ok(());
         }
         let keep = &self.settings;
-        let kept = Kept {
+        let kept = PurgeCutoffs {
             runs_from: now - keep.runs,
             audit_from: now - keep.audit,
             findings_from: now - keep.findings,
             notices_from: now - keep.notices,
         };
         let mut tx = self.store.begin().await?;
-        let dropped =
-            tx.purge_ended(now - keep.gone_tokens, PAGE).await? + tx.purge(&kept, PAGE).await?;
+        let dropped = tx
+            .purge_ended_tokens(now - keep.gone_tokens, PAGE_SIZE)
+            .await?
+            + tx.purge(&kept, PAGE_SIZE).await?;
         report.purged += dropped;
         tx.commit().await?;
-        if dropped >= PAGE.unsigned_abs() {
-            // There is more; the next sweep goes on.
+        if dropped >= PAGE_SIZE.unsigned_abs() {
+            // There may be more; the next sweep continues.
             return Ok(());
         }
         self.last_purge.0.store(now.timestamp(), Ordering::Relaxed);

@@ -1,40 +1,35 @@
-//! What a sweep did, in numbers, and what went wrong.
+//! The report of a sweep: counts and problems.
 
 use serde::Serialize;
 
-/// One part of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Job {
-    /// Brings the store in step with sources and directories.
+    /// Lists sources and directories.
     Sync,
-    /// Marks what has expired, opens and closes findings.
+    /// Marks expired tokens, opens and resolves findings.
     Judge,
-    /// Ends tokens that outlive their issuers' access, where that is wanted.
+    /// Revokes tokens that outlive their issuers' access, if the policy says so.
     Respond,
-    /// Decides who is owed what.
     Plan,
-    /// Lets sources know which of their tokens have expired.
-    Tell,
-    /// Sends it.
+    /// Reports expired tokens to their sources.
+    MarkExpired,
     Deliver,
-    /// Drops what need not be kept.
     Purge,
 }
 
 impl Job {
-    /// In the order in which a sweep does them.
+    /// In the order in which a sweep runs them.
     pub const ALL: [Self; 7] = [
         Self::Sync,
         Self::Judge,
         Self::Respond,
         Self::Plan,
-        Self::Tell,
+        Self::MarkExpired,
         Self::Deliver,
         Self::Purge,
     ];
 
-    /// The word for it in logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,85 +37,70 @@ impl Job {
             Self::Judge => "judge",
             Self::Respond => "respond",
             Self::Plan => "plan",
-            Self::Tell => "tell",
+            Self::MarkExpired => "mark_expired",
             Self::Deliver => "deliver",
             Self::Purge => "purge",
         }
     }
 }
 
-/// What a sweep did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Tokens seen for the first time.
     pub tokens_new: u64,
-    /// Tokens with something different about them.
     pub tokens_changed: u64,
-    /// Tokens that left a complete listing.
     pub tokens_gone: u64,
-    /// Rows that were refused.
     pub rows_refused: u64,
-    /// Sources that asked to be left alone for a while.
+    /// Sources and directories that asked us to wait.
     pub sources_deferred: u64,
     /// People whose status changed.
     pub people_changed: u64,
-    /// Tokens marked expired.
     pub expired: u64,
-    /// Of how many expired tokens their source was told.
-    pub expired_told: u64,
-    /// Marks taken back.
+    /// Expired tokens that their source has marked.
+    #[serde(rename = "expired_told")]
+    pub expiries_reported: u64,
+    /// Tokens marked expired before that are active again.
     pub unexpired: u64,
-    /// Findings opened.
     pub findings_opened: u64,
-    /// Findings resolved.
     pub findings_resolved: u64,
-    /// Tokens ended because their issuers lost access.
+    /// Tokens revoked because their issuers lost access.
     pub revoked: u64,
-    /// Tokens whose time is over for that, and whose end waits.
+    /// Tokens that are due to be revoked but wait.
     pub revocations_waiting: u64,
-    /// Tokens that were due and looked at.
+    /// Tokens that were due for planning.
     pub tokens_due: u64,
-    /// Notices planned.
     pub notices_planned: u64,
-    /// Mails of this sweep's plan that wait for an operator.
     pub mails_held: u64,
-    /// Mails that wait for an operator from before.
+    /// Mails of earlier sweeps that wait for an operator.
     pub mails_still_held: u64,
-    /// Mails the server took.
     pub mails_sent: u64,
-    /// Mails that go again later.
+    /// Mails that will be tried again.
     pub mails_deferred: u64,
-    /// Mails that may have been taken.
+    /// Mails that the server may have accepted.
     pub mails_unknown: u64,
-    /// Mails given up.
     pub mails_failed: u64,
-    /// Notices that nobody is left to receive.
+    /// Notices that no one can receive.
     pub notices_failed: u64,
-    /// Rows dropped.
     pub purged: u64,
-    /// The relay could not be reached or refused to serve.
+    /// The mail server could not be reached or refused to serve.
     pub relay_down: bool,
-    /// The store went away.
+    /// The store became unreachable.
     pub store_down: bool,
-    /// Another sweep was at work, so only delivery was done.
+    /// Another sweep was running, so only delivery was done.
     pub lease_held: bool,
-    /// What failed in the program's own work, in words.
+    /// Failures of jobs.
     pub errors: Vec<String>,
-    /// What is wrong with sources and directories, in words.
+    /// Problems with sources and directories.
     pub problems: Vec<String>,
-    /// What could not be done because the store is away, in words.
+    /// Work that was not done because the store is unreachable.
     pub waits: Vec<String>,
-    /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
 }
 
 impl Report {
-    /// How many tokens the listings changed.
     pub(super) fn tokens_touched(&self) -> u64 {
         self.tokens_new + self.tokens_changed + self.tokens_gone
     }
 
-    /// Whether something failed for good, or is held.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         self.rows_refused > 0
@@ -132,23 +112,23 @@ impl Report {
             || !self.problems.is_empty()
     }
 
-    /// Whether nothing could go because something it depends on was away.
+    /// Whether work was put off because something was unreachable or busy.
     #[must_use]
     pub fn is_deferral(&self) -> bool {
         self.store_down || self.lease_held || self.relay_down
     }
 
-    /// Takes down what went wrong. A store that is away is no failure: what is owed stays owed.
-    pub(super) fn take_down(&mut self, said: String, is_transient: bool) {
+    /// Adds an error. An unreachable store is no failure: the work is done later.
+    pub(super) fn add_error(&mut self, text: String, is_transient: bool) {
         if is_transient {
             self.store_down = true;
-            self.waits.push(said);
+            self.waits.push(text);
         } else {
-            self.errors.push(said);
+            self.errors.push(text);
         }
     }
 
-    /// Adds what another half of the sweep did.
+    /// Adds the second half of a sweep.
     pub fn add(&mut self, other: &Self) {
         let Self {
             mails_sent,
@@ -171,7 +151,7 @@ impl Report {
         self.elapsed_ms += other.elapsed_ms;
     }
 
-    /// Whether there is anything to say of it.
+    /// Whether there is nothing to report.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let nothing = Self {

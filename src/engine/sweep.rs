@@ -1,4 +1,4 @@
-//! The sweep: every job once, in order, none of which can take the others down.
+//! The sweep runs every job once, in order. A job that fails or panics does not stop the others.
 
 use std::any::Any;
 use std::error::Error as _;
@@ -10,26 +10,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::RunRow;
 
-use super::{Engine, Error, Job, Report, SKEW};
+use super::{Engine, Error, Job, MAX_SKEW_FACTOR, Report};
 
-/// The lease under which one process at a time syncs, judges and plans.
-const SWEEP: &str = "sweep";
+/// The lease that lets only one process at a time sync, judge and plan.
+const SWEEP_LEASE: &str = "sweep";
 
-/// What a sweep is asked to do.
 #[derive(Debug, Clone, Default)]
 pub struct SweepOptions {
-    /// Only these sources and directories are synchronised; none named is all.
+    /// Only these sources and directories are synchronised; empty means all.
     pub only: Vec<String>,
-    /// Whether sources are left alone until their schedules and back-offs allow.
+    /// Whether sources and directories wait for their schedules and back-offs.
     pub by_schedule: bool,
-    /// The listings of these may shrink by half.
+    /// Sources and directories whose listings may shrink by half.
     pub accept_shrink: Vec<String>,
-    /// Who says so, for the audit trail.
-    pub asked_by: String,
+    /// The operator, for the audit trail.
+    pub actor: String,
 }
 
 impl SweepOptions {
-    pub(super) fn takes(&self, name: &str) -> bool {
+    pub(super) fn includes(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 
@@ -39,9 +38,9 @@ impl SweepOptions {
 }
 
 impl Engine {
-    /// One pass over everything. It never fails as a whole: what went wrong stands in the report.
+    /// Runs one sweep. It never fails as a whole: the report has the errors of the jobs.
     ///
-    /// `stop` ends it after the mails in hand.
+    /// `stop` ends it after the mails that are being sent.
     pub async fn sweep(&self, options: &SweepOptions, stop: &CancellationToken) -> Report {
         let mut report = self.prepare(options, stop).await;
         if !stop.is_cancelled() && !report.store_down {
@@ -51,36 +50,36 @@ impl Engine {
         report
     }
 
-    /// The first half of a sweep: brings the store up to date and decides who is owed what. It is
-    /// done under a lease; while another process holds that, there is nothing to do here.
+    /// The first half of a sweep: updates the store and plans notices. Does nothing while another process holds the
+    /// sweep lease.
     pub async fn prepare(&self, options: &SweepOptions, stop: &CancellationToken) -> Report {
         let started_at = self.now();
         let mut report = Report::default();
-        match self.take_sweep_lease().await {
-            Ok(true) => self.under_lease(options, stop, &mut report).await,
+        match self.acquire_sweep_lease().await {
+            Ok(true) => self.run_leased_jobs(options, stop, &mut report).await,
             Ok(false) => report.lease_held = true,
-            Err(error) => note(&mut report, None, &error),
+            Err(error) => record_error(&mut report, None, &error),
         }
         if !report.lease_held
             && let Err(error) = self.write_run(started_at, &mut report).await
         {
-            note(&mut report, None, &error);
+            record_error(&mut report, None, &error);
         }
         report
     }
 
-    /// The second half: sends what is due, beside other processes that do the same.
+    /// The second half: sends the mails that are due. Several processes can do this at the same time.
     pub async fn send_due(&self, stop: &CancellationToken) -> Report {
         let started_at = self.now();
         let mut report = Report::default();
-        self.perform(Job::Deliver, &SweepOptions::default(), stop, &mut report)
+        self.run_job(Job::Deliver, &SweepOptions::default(), stop, &mut report)
             .await;
         report.elapsed_ms = (self.now() - started_at).num_milliseconds().unsigned_abs();
         report
     }
 
-    /// The jobs that one process at a time may do. Losing the lease ends them between two pages.
-    async fn under_lease(
+    /// Runs the jobs that need the lease. Losing it ends them between two pages.
+    async fn run_leased_jobs(
         &self,
         options: &SweepOptions,
         stop: &CancellationToken,
@@ -93,11 +92,11 @@ impl Engine {
                 Job::Judge,
                 Job::Respond,
                 Job::Plan,
-                Job::Tell,
+                Job::MarkExpired,
                 Job::Purge,
             ] {
                 if !stop.is_cancelled() && !report.store_down {
-                    self.perform(job, options, stop, report).await;
+                    self.run_job(job, options, stop, report).await;
                 }
             }
         };
@@ -106,12 +105,12 @@ impl Engine {
             () = self.keep_sweep_lease() => lost.cancel(),
         }
         if lost.is_cancelled() {
-            note(report, None, &Error::LeaseLost);
+            record_error(report, None, &Error::LeaseLost);
         }
     }
 
-    /// Does one job; an error or a panic in it is written down and ends only this job.
-    async fn perform(
+    /// Runs one job. An error or a panic in it is reported and ends only this job.
+    async fn run_job(
         &self,
         job: Job,
         options: &SweepOptions,
@@ -125,31 +124,32 @@ impl Engine {
                     self.sync_directories(options, report).await
                 }
                 Job::Judge => {
-                    // Before its finding closes: whom it concerns depends on that.
-                    self.settle_cut_off(report).await?;
+                    // Before the finding closes: the recipients depend on it.
+                    self.settle_interrupted(report).await?;
                     self.judge(report).await
                 }
                 Job::Respond => self.respond(options, stop, report).await,
                 Job::Plan => self.plan(report).await,
-                Job::Tell => self.tell_sources(options, report).await,
+                Job::MarkExpired => self.mark_expired_at_sources(options, report).await,
                 Job::Deliver => self.deliver(stop, report).await,
                 Job::Purge => self.purge(report).await,
             }
         };
         let outcome = AssertUnwindSafe(work).catch_unwind().await;
-        let outcome = outcome.unwrap_or_else(|panic| Err(Error::Panicked(said(panic.as_ref()))));
+        let outcome =
+            outcome.unwrap_or_else(|panic| Err(Error::Panicked(panic_text(panic.as_ref()))));
         if let Err(error) = outcome {
-            note(report, Some(job), &error);
+            record_error(report, Some(job), &error);
         }
     }
 
-    /// Does work that no sweep may do at the same time; `None` where one is at it.
+    /// Does work that must not run beside a sweep; `None` if one is running.
     pub(super) async fn under_sweep_lease<T>(
         &self,
         stop: &CancellationToken,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<Option<T>, Error> {
-        if !self.take_sweep_lease().await? {
+        if !self.acquire_sweep_lease().await? {
             return Ok(None);
         }
         let done = tokio::select! {
@@ -157,44 +157,43 @@ impl Engine {
             () = self.keep_sweep_lease() => Err(Error::LeaseLost),
             () = stop.cancelled() => Err(Error::Stopped),
         };
-        let dropped = self.drop_sweep_lease().await;
+        let dropped = self.release_sweep_lease().await;
         let done = done?;
         dropped.map(|()| done)
     }
 
-    pub(super) async fn take_sweep_lease(&self) -> Result<bool, Error> {
+    pub(super) async fn acquire_sweep_lease(&self) -> Result<bool, Error> {
         let now = self.now();
         let mut tx = self.store.begin().await?;
         let lease = self.lease_from(now);
-        let far = now + self.settings.lease * SKEW;
-        let taken = tx.take_lease(SWEEP, lease, now, far).await?;
+        let far = now + self.settings.lease * MAX_SKEW_FACTOR;
+        let taken = tx.take_lease(SWEEP_LEASE, lease, now, far).await?;
         tx.commit().await?;
         Ok(taken)
     }
 
-    /// Renews the lease every third of it; ends when it is lost.
+    /// Renews the lease three times per lease period; returns when it is lost.
     pub(super) async fn keep_sweep_lease(&self) {
         let third = (self.settings.lease / 3).to_std().unwrap_or_default();
         loop {
             tokio::time::sleep(third).await;
-            match self.take_sweep_lease().await {
+            match self.acquire_sweep_lease().await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
-                    tracing::warn!("the sweep's lease was not renewed: {}", chain(&error));
+                    tracing::warn!("the sweep's lease was not renewed: {}", error_chain(&error));
                 }
             }
         }
     }
 
-    pub(super) async fn drop_sweep_lease(&self) -> Result<(), Error> {
+    pub(super) async fn release_sweep_lease(&self) -> Result<(), Error> {
         let mut tx = self.store.begin().await?;
-        tx.drop_lease(SWEEP, self.holder).await?;
+        tx.release_lease(SWEEP_LEASE, self.holder).await?;
         Ok(tx.commit().await?)
     }
 
-    /// Writes the run down and lets the lease go: in one transaction, because a sweep with nothing due has
-    /// little else to write.
+    /// Stores the run and releases the lease in one transaction: a sweep with nothing due writes little else.
     async fn write_run(&self, started_at: DateTime<Utc>, report: &mut Report) -> Result<(), Error> {
         let ended_at = self.now();
         report.elapsed_ms = (ended_at - started_at).num_milliseconds().unsigned_abs();
@@ -207,35 +206,36 @@ impl Engine {
             outcome: Some(outcome.to_owned()),
         };
         let mut tx = self.store.begin().await?;
-        tx.add_run(Self::new_id(started_at), &run, &text).await?;
-        tx.drop_lease(SWEEP, self.holder).await?;
+        tx.insert_run(Self::new_id(started_at), &run, &text).await?;
+        tx.release_lease(SWEEP_LEASE, self.holder).await?;
         Ok(tx.commit().await?)
     }
 }
 
-/// Takes down what went wrong.
-pub(super) fn note(report: &mut Report, job: Option<Job>, error: &Error) {
-    let said = chain(error);
-    let said = job.map_or(said.clone(), |job| format!("{}: {said}", job.as_str()));
-    report.take_down(said, error.is_transient());
+pub(super) fn record_error(report: &mut Report, job: Option<Job>, error: &Error) {
+    let mut text = error_chain(error);
+    if let Some(job) = job {
+        text = format!("{}: {text}", job.as_str());
+    }
+    report.add_error(text, error.is_transient());
 }
 
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &Error) -> String {
+/// An error with its causes, on one line.
+pub(super) fn error_chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        let said = inner.to_string();
-        if !text.ends_with(&said) {
+        let cause_text = inner.to_string();
+        if !text.ends_with(&cause_text) {
             text.push_str(": ");
-            text.push_str(&said);
+            text.push_str(&cause_text);
         }
         cause = inner.source();
     }
     text
 }
 
-fn said(panic: &(dyn Any + Send)) -> String {
+fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no reason given".to_owned())

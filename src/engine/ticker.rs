@@ -1,53 +1,45 @@
-//! The heartbeat of the schedule: one tick at the start of every minute.
+//! One tick at the start of every minute.
 //!
 //! Whether a sweep is due at a tick is decided from the store, with the schedule's own zone:
 //! tokio-cron-scheduler fixes the UTC offset when a job is made, so it is wrong after a change to
-//! summer time, and it forgets what was missed while the process was down. It also waits for a
-//! next tick by the wall clock; after that was set back it would be silent until the clock has
-//! caught up. [`Ticker::keep`] notices silence by a clock that cannot jump, and starts it anew.
+//! summer time, and it forgets what was missed while the process was down. It also waits for the
+//! next tick by the wall clock; when that is set back, no tick comes until the clock has caught up.
+//! [`Ticker::watch`] notices missing ticks by the monotonic clock and restarts the scheduler.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
 /// Second 0 of every minute, in UTC, where no hour is skipped or doubled.
 const EVERY_MINUTE: &str = "0 * * * * *";
 
-/// How long without a tick until the scheduler is started anew; a tick comes at most half a second
-/// late.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// The scheduler is restarted after this time without a tick; a tick is at most half a second late.
+const TICK_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// How often in a row it is started anew without a tick before we give up.
-const ATTEMPTS: u32 = 3;
+/// Restarts in a row without a tick before [`Ticker::watch`] fails.
+const MAX_RESTARTS: u32 = 3;
 
-/// Why there are no ticks.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The scheduler does not start.
     #[error("cannot start the scheduler")]
     Start(#[source] JobSchedulerError),
-    /// It started and does not tick.
-    #[error("the scheduler gave no tick although it was started {ATTEMPTS} times anew")]
-    Silent,
-    /// Nobody takes the ticks any more.
-    #[error("nobody takes the ticks of the scheduler")]
-    Deaf,
+    #[error("the scheduler gave no tick although it was restarted {MAX_RESTARTS} times")]
+    NoTicks,
+    #[error("the receiver of the scheduler's ticks is gone")]
+    NoReceiver,
 }
 
-/// The running heartbeat.
+/// A running scheduler with its watchdog.
 pub struct Ticker {
     scheduler: JobScheduler,
     pattern: &'static str,
-    patience: Duration,
+    tick_timeout: Duration,
     on_tick: mpsc::Sender<()>,
     pulse: Pulse,
 }
@@ -55,18 +47,15 @@ pub struct Ticker {
 impl Ticker {
     /// Starts to tick into `on_tick` at the start of every minute.
     ///
-    /// A tick that finds the channel full is dropped, so a channel of one place never holds more
-    /// than one tick behind the one that is being handled.
-    ///
-    /// # Errors
-    /// When the scheduler does not start.
+    /// A tick that finds the channel full is dropped, so with a channel of capacity one at most one tick waits
+    /// behind the one that is being handled.
     pub async fn start(on_tick: mpsc::Sender<()>) -> Result<Self, Error> {
-        Self::start_with(EVERY_MINUTE, PATIENCE, on_tick).await
+        Self::start_with(EVERY_MINUTE, TICK_TIMEOUT, on_tick).await
     }
 
     async fn start_with(
         pattern: &'static str,
-        patience: Duration,
+        tick_timeout: Duration,
         on_tick: mpsc::Sender<()>,
     ) -> Result<Self, Error> {
         let pulse = Pulse::new();
@@ -74,21 +63,18 @@ impl Ticker {
         Ok(Self {
             scheduler,
             pattern,
-            patience,
+            tick_timeout,
             on_tick,
             pulse,
         })
     }
 
-    /// Ticks into `on_tick` until `stopping` is cancelled: start, keep and stop in one, as a task.
-    ///
-    /// # Errors
-    /// As [`Ticker::start`] and [`Ticker::keep`].
+    /// Ticks into `on_tick` until `stopping` is cancelled.
     pub async fn run(on_tick: mpsc::Sender<()>, stopping: CancellationToken) -> Result<(), Error> {
         let mut ticker = Self::start(on_tick).await?;
-        match stopping.run_until_cancelled(ticker.keep()).await {
-            // Whoever takes the ticks may have stopped first.
-            Some(Err(Error::Deaf)) if stopping.is_cancelled() => {
+        match stopping.run_until_cancelled(ticker.watch()).await {
+            // The receiver may have stopped first.
+            Some(Err(Error::NoReceiver)) if stopping.is_cancelled() => {
                 ticker.stop().await;
                 Ok(())
             }
@@ -101,25 +87,25 @@ impl Ticker {
         }
     }
 
-    /// Sees to it that the ticks keep coming; returns only when they cannot be had. To be dropped,
-    /// with [`Ticker::stop`] to follow, when the daemon stops.
+    /// Restarts the scheduler when ticks are missing; returns only when that does not help. When the daemon stops,
+    /// drop this future and call [`Ticker::stop`].
     ///
     /// # Errors
-    /// When the scheduler stays silent or does not start anew, or nobody takes the ticks.
-    pub async fn keep(&mut self) -> Result<Infallible, Error> {
+    /// When restarts give no tick or fail, or the receiver is gone.
+    pub async fn watch(&mut self) -> Result<Infallible, Error> {
         let mut attempts = 0;
         loop {
             let since = Instant::now();
             tokio::select! {
-                () = self.on_tick.closed() => return Err(Error::Deaf),
-                () = tokio::time::sleep_until(self.pulse.last() + self.patience) => {}
+                () = self.on_tick.closed() => return Err(Error::NoReceiver),
+                () = tokio::time::sleep_until(self.pulse.last() + self.tick_timeout) => {}
             }
             if self.pulse.last() > since {
                 attempts = 0;
                 continue;
             }
-            if attempts == ATTEMPTS {
-                return Err(Error::Silent);
+            if attempts == MAX_RESTARTS {
+                return Err(Error::NoTicks);
             }
             attempts += 1;
             self.restart().await?;
@@ -130,7 +116,7 @@ impl Ticker {
         let silent_s = self.pulse.last().elapsed().as_secs();
         tracing::warn!(
             silent_s,
-            "no tick of the scheduler, perhaps because the clock was set back; starting it anew"
+            "no tick of the scheduler, perhaps because the clock was set back; restarting it"
         );
         self.end().await;
         self.pulse.beat();
@@ -139,14 +125,13 @@ impl Ticker {
         Ok(())
     }
 
-    /// Ends the ticks.
     pub async fn stop(mut self) {
         self.end().await;
     }
 
     async fn end(&mut self) {
         if let Err(error) = self.scheduler.shutdown().await {
-            tracing::warn!(%error, "cannot end the scheduler");
+            tracing::warn!(%error, "cannot stop the scheduler");
         }
     }
 }
@@ -170,11 +155,11 @@ async fn scheduler(
 
 fn tick(on_tick: &mpsc::Sender<()>, pulse: &Pulse) {
     pulse.beat();
-    // Full: the tick before is still waiting, and says the same. Closed: see `Ticker::keep`.
+    // Full: the previous tick still waits and serves for both. Closed: see `Ticker::watch`.
     let _ = on_tick.try_send(());
 }
 
-/// When the last tick came, by a clock that cannot jump.
+/// When the last tick came, by the monotonic clock.
 #[derive(Debug, Clone)]
 struct Pulse {
     started_at: Instant,
@@ -202,7 +187,8 @@ impl Pulse {
 
 #[cfg(test)]
 mod tests {
-    use std::{fmt::Debug, future::Future};
+    use std::fmt::Debug;
+    use std::future::Future;
 
     use super::*;
     use crate::clock::Clock;
@@ -240,15 +226,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_scheduler_that_died_is_started_anew() {
+    async fn a_scheduler_that_stopped_is_restarted() {
         let (on_tick, mut ticks) = mpsc::channel(1);
-        let patience = Duration::from_millis(1_200);
-        let mut ticker = Ticker::start_with(EVERY_SECOND, patience, on_tick)
+        let tick_timeout = Duration::from_millis(1_200);
+        let mut ticker = Ticker::start_with(EVERY_SECOND, tick_timeout, on_tick)
             .await
             .unwrap();
         soon(ticks.recv()).await.unwrap();
         ticker.end().await;
-        // Of the dead one at most two more can be on their way.
+        // At most two more ticks of the stopped scheduler can be under way.
         let heard = async {
             for _ in 0..4 {
                 ticks.recv().await.unwrap();
@@ -256,27 +242,30 @@ mod tests {
         };
         tokio::select! {
             () = soon(heard) => {}
-            failed = ticker.keep() => panic!("{:?}", error(failed)),
+            failed = ticker.watch() => panic!("{:?}", error(failed)),
         }
         ticker.stop().await;
     }
 
     #[tokio::test]
-    async fn a_scheduler_that_stays_silent_is_an_error() {
+    async fn a_scheduler_without_ticks_is_an_error() {
         let (on_tick, _ticks) = mpsc::channel(1);
-        let patience = Duration::from_millis(5);
-        let mut ticker = Ticker::start_with(NEW_YEAR, patience, on_tick)
+        let tick_timeout = Duration::from_millis(5);
+        let mut ticker = Ticker::start_with(NEW_YEAR, tick_timeout, on_tick)
             .await
             .unwrap();
-        assert!(matches!(error(soon(ticker.keep()).await), Error::Silent));
+        assert!(matches!(error(soon(ticker.watch()).await), Error::NoTicks));
     }
 
     #[tokio::test]
-    async fn ticks_that_nobody_takes_are_an_error() {
+    async fn ticks_without_a_receiver_are_an_error() {
         let (on_tick, ticks) = mpsc::channel(1);
         let mut ticker = Ticker::start(on_tick).await.unwrap();
         drop(ticks);
-        assert!(matches!(error(soon(ticker.keep()).await), Error::Deaf));
+        assert!(matches!(
+            error(soon(ticker.watch()).await),
+            Error::NoReceiver
+        ));
     }
 
     #[tokio::test]

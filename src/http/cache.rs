@@ -1,46 +1,43 @@
-//! The last snapshot, computed at most once in half a minute and shared by all who scrape.
+//! The last snapshot, computed at most once in half a minute and shared by all scrapers.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::health::{Health, Snapshot};
 use crate::causes::Causes;
 
-/// How long a snapshot is shown before it is computed again.
-pub(super) const KEPT: Duration = Duration::from_secs(30);
+pub(super) const MAX_AGE: Duration = Duration::from_secs(30);
 
-/// A snapshot and when it was done; `None` when it could not be had, which is in the log.
-type Counted = (Option<Arc<Snapshot>>, Instant);
+/// A snapshot and when it was complete; `None` if counting failed, which has been logged.
+type CachedSnapshot = (Option<Arc<Snapshot>>, Instant);
 
-/// The last snapshot, shared by all who scrape.
 pub(super) struct Cache {
     health: Arc<dyn Health>,
-    kept: Duration,
-    /// The count that is under way (it shows `None`) or done.
-    latest: Mutex<Option<watch::Receiver<Option<Counted>>>>,
+    max_age: Duration,
+    /// The count in progress (its value is `None`) or completed.
+    latest: Mutex<Option<watch::Receiver<Option<CachedSnapshot>>>>,
 }
 
 impl Cache {
-    pub(super) fn new(health: Arc<dyn Health>, kept: Duration) -> Self {
+    pub(super) fn new(health: Arc<dyn Health>, max_age: Duration) -> Self {
         Self {
             health,
-            kept,
+            max_age,
             latest: Mutex::default(),
         }
     }
 
-    /// The snapshot that is under way or recent enough, else a new one. A failure is kept as long
-    /// as a success: a store in trouble is not asked for a count over all tokens at every scrape.
+    /// The snapshot in progress or recent enough, else a new one. A failure is cached as long as a success,
+    /// so that a store in trouble does not count all tokens at every scrape.
     pub(super) async fn snapshot(&self) -> Option<Arc<Snapshot>> {
         let mut count = {
             let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
             match latest.as_ref() {
-                Some(count) if self.serves(count) => count.clone(),
-                _ => latest.insert(self.count()).clone(),
+                Some(count) if self.is_usable(count) => count.clone(),
+                _ => latest.insert(self.start_count()).clone(),
             }
         };
         // The only error is that the count panicked, which the panic hook has logged.
@@ -48,17 +45,17 @@ impl Cache {
         counted.as_ref().and_then(|(snapshot, _)| snapshot.clone())
     }
 
-    fn serves(&self, count: &watch::Receiver<Option<Counted>>) -> bool {
+    fn is_usable(&self, count: &watch::Receiver<Option<CachedSnapshot>>) -> bool {
         match count.borrow().as_ref() {
-            Some((_, done_at)) => done_at.elapsed() < self.kept,
-            // Under way, unless it has panicked and dropped its end.
+            Some((_, done_at)) => done_at.elapsed() < self.max_age,
+            // In progress, unless it has panicked and dropped its end.
             None => count.has_changed().is_ok(),
         }
     }
 
-    /// Counts in a task of its own: a scrape that gives up must not throw the work away, or a
-    /// count that takes longer than the scraper's patience would never end.
-    fn count(&self) -> watch::Receiver<Option<Counted>> {
+    /// Counts in a separate task: if a scrape that gives up cancelled the work, a count longer than the
+    /// scraper's time-out would never complete.
+    fn start_count(&self) -> watch::Receiver<Option<CachedSnapshot>> {
         let (result, count) = watch::channel(None);
         let health = Arc::clone(&self.health);
         tokio::spawn(async move {

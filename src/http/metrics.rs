@@ -1,21 +1,21 @@
-//! `/metrics`: the snapshot in Prometheus' text format.
+//! `/metrics`: the snapshot in the Prometheus text format.
 //!
-//! Rules for alerts need series that are there before something happens, so every kind, state and
-//! outcome is shown from the start, as 0.
+//! Alerting rules need series that exist before something happens, so every kind, state and outcome is
+//! shown from the start, as 0.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use axum::{
-    extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use prometheus::{
     Gauge, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TEXT_FORMAT, TextEncoder,
 };
 
-use super::{cache::Cache, health::Snapshot};
+use super::cache::Cache;
+use super::health::Snapshot;
 use crate::causes::Causes;
 use crate::domain::{FindingKind, IdentityStatus, NoticeState, Reason, Status, Step};
 
@@ -34,28 +34,28 @@ pub(super) async fn metrics(State(cache): State<Arc<Cache>>) -> Response {
 }
 
 fn unavailable() -> Response {
-    let text = "the numbers cannot be had; the log says why\n";
+    let text = "cannot collect metrics; see the log\n";
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
-/// The snapshot in Prometheus' text format, version 0.0.4.
+/// Text format version 0.0.4.
 fn render(snapshot: &Snapshot) -> prometheus::Result<String> {
     let registry = Registry::new();
-    tokens(&registry, snapshot)?;
-    findings(&registry, snapshot)?;
-    notices(&registry, snapshot)?;
-    mails(&registry, snapshot)?;
-    sweeps(&registry, snapshot)?;
-    held(&registry, snapshot)?;
-    sources(&registry, snapshot)?;
-    directories(&registry, snapshot)?;
-    identities(&registry, snapshot)?;
-    build_info(&registry)?;
+    add_tokens(&registry, snapshot)?;
+    add_findings(&registry, snapshot)?;
+    add_notices(&registry, snapshot)?;
+    add_mails(&registry, snapshot)?;
+    add_sweeps(&registry, snapshot)?;
+    add_held(&registry, snapshot)?;
+    add_sources(&registry, snapshot)?;
+    add_directories(&registry, snapshot)?;
+    add_identities(&registry, snapshot)?;
+    add_build_info(&registry)?;
     TextEncoder::new().encode_to_string(&registry.gather())
 }
 
-fn tokens(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    let gauge = gauges(
+fn add_tokens(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    let gauge = register_gauges(
         registry,
         "lapsed_tokens",
         "Tokens by status and source.",
@@ -67,14 +67,14 @@ fn tokens(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
             let count = snapshot.tokens.get(&(status, source.clone()));
             gauge
                 .with_label_values(&[status.as_str(), source])
-                .set(whole(count.copied()));
+                .set(to_i64(count.copied()));
         }
     }
     Ok(())
 }
 
-fn findings(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    let gauge = gauges(
+fn add_findings(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    let gauge = register_gauges(
         registry,
         "lapsed_findings_open",
         "Open findings by kind.",
@@ -84,16 +84,16 @@ fn findings(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> 
         let count = snapshot.findings_open.get(kind);
         gauge
             .with_label_values(&[kind.as_str()])
-            .set(whole(count.copied()));
+            .set(to_i64(count.copied()));
     }
     Ok(())
 }
 
-fn notices(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    let gauge = gauges(
+fn add_notices(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    let gauge = register_gauges(
         registry,
         "lapsed_notices",
-        "Notices by state and step; those that are not about an expiry have the step none.",
+        "Notices by state and step; step is none for those that are not about an expiry.",
         &["state", "step"],
     )?;
     let mut steps: BTreeSet<Option<Step>> =
@@ -105,18 +105,18 @@ fn notices(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
             let count = snapshot.notices.get(&(state, step));
             gauge
                 .with_label_values(&[state.as_str(), &label])
-                .set(whole(count.copied()));
+                .set(to_i64(count.copied()));
         }
     }
-    seconds(
+    register_seconds(
         registry,
         "lapsed_oldest_due_unsent_seconds",
-        "How long the oldest due notice that is still unsent has waited; 0 when there is none.",
+        "How long the oldest due, unsent notice has waited; 0 if there is none.",
         snapshot.oldest_due_unsent.as_secs_f64(),
     )
 }
 
-fn mails(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+fn add_mails(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
     let counter = IntCounterVec::new(
         Opts::new(
             "lapsed_mails_total",
@@ -138,130 +138,136 @@ fn mails(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
     Ok(())
 }
 
-fn sweeps(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    seconds(
+fn add_sweeps(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    register_seconds(
         registry,
         "lapsed_sweep_duration_seconds",
         "How long the last sweep of this process took; 0 before the first.",
-        snapshot.last_sweep_took.unwrap_or_default().as_secs_f64(),
+        snapshot
+            .last_sweep_duration
+            .unwrap_or_default()
+            .as_secs_f64(),
     )?;
-    seconds(
+    register_seconds(
         registry,
         "lapsed_last_sweep_timestamp_seconds",
         "When the last sweep ended, in Unix time; 0 before the first.",
         unix_time(snapshot.last_sweep_at),
     )?;
-    seconds(
+    register_seconds(
         registry,
         "lapsed_last_sweep_success_timestamp_seconds",
-        "When the last sweep that succeeded ended, in Unix time; 0 before the first.",
+        "When the last successful sweep ended, in Unix time; 0 before the first.",
         unix_time(snapshot.last_success_at),
     )
 }
 
-fn held(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+fn add_held(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
     for (name, help, count) in [
         (
             "lapsed_plans_held",
-            "Plans above max_per_sweep that wait for lapsed release.",
+            "Plans above max_per_sweep that wait for `lapsed release`.",
             snapshot.plans_held,
         ),
         (
             "lapsed_directories_held",
-            "Directories with a mass change that wait for lapsed directory release.",
+            "Directories with a mass change that waits for `lapsed directory release`.",
             snapshot.directories_held,
         ),
     ] {
         let gauge = IntGauge::new(name, help)?;
-        gauge.set(whole(Some(count)));
+        gauge.set(to_i64(Some(count)));
         registry.register(Box::new(gauge))?;
     }
     Ok(())
 }
 
-fn sources(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    let failing = gauges(
+fn add_sources(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    let failing = register_gauges(
         registry,
         "lapsed_source_failing",
-        "1 where the last sync of the source failed, else 0.",
+        "1 if the last sync of the source failed, else 0.",
         &["source"],
     )?;
-    let listed = gauges(
+    let tokens = register_gauges(
         registry,
         "lapsed_source_tokens",
-        "Tokens that the last good listing of the source held.",
+        "Tokens in the last good listing of the source.",
         &["source"],
     )?;
-    let last = instants(
+    let last_sync = register_source_timestamps(
         registry,
         "lapsed_source_last_sync_timestamp_seconds",
-        "When the source was last asked, in Unix time; 0 before the first time.",
+        "When the last sync of the source began, in Unix time; 0 before the first.",
     )?;
-    let good = instants(
+    let last_good_sync = register_source_timestamps(
         registry,
         "lapsed_source_last_good_sync_timestamp_seconds",
-        "When the source was last listed well, in Unix time; 0 before the first time.",
+        "When the last good sync of the source began, in Unix time; 0 before the first.",
     )?;
     for (name, source) in &snapshot.sources {
         let label = &[name.as_str()];
         failing
             .with_label_values(label)
             .set(i64::from(source.is_failing));
-        listed
+        tokens
             .with_label_values(label)
-            .set(whole(Some(source.tokens)));
-        last.with_label_values(label)
+            .set(to_i64(Some(source.tokens)));
+        last_sync
+            .with_label_values(label)
             .set(unix_time(source.last_sync_at));
-        good.with_label_values(label)
+        last_good_sync
+            .with_label_values(label)
             .set(unix_time(source.last_good_sync_at));
     }
     Ok(())
 }
 
-fn directories(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    let gauge = |name, help| gauges(registry, name, help, &["directory"]);
+fn add_directories(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    let gauge = |name, help| register_gauges(registry, name, help, &["directory"]);
     let failures = gauge(
         "lapsed_directory_failures",
-        "Readings of the directory that failed in a row.",
+        "Consecutive failed syncs of the directory.",
     )?;
     let held = gauge(
         "lapsed_directory_held",
-        "1 where a mass change of the directory waits for lapsed directory release, else 0.",
+        "1 if a mass change of the directory waits for `lapsed directory release`, else 0.",
     )?;
     let fresh = gauge(
         "lapsed_directory_fresh",
-        "1 where the word of the directory holds, 0 where it was not read well for too long.",
+        "1 if the last good sync of the directory is recent enough, else 0.",
     )?;
     let people = gauge(
         "lapsed_directory_people",
-        "People of whom the last reading told; 0 where it tells only of those asked for.",
+        "People in the last complete listing; 0 for a directory that is only asked about single people.",
     )?;
-    let good = GaugeVec::new(
+    let last_good_sync = GaugeVec::new(
         Opts::new(
             "lapsed_directory_last_good_sync_timestamp_seconds",
-            "When the directory was last read well, in Unix time; 0 before the first time.",
+            "When the last good sync of the directory began, in Unix time; 0 before the first.",
         ),
         &["directory"],
     )?;
-    registry.register(Box::new(good.clone()))?;
+    registry.register(Box::new(last_good_sync.clone()))?;
     for (name, directory) in &snapshot.directories {
         let label = &[name.as_str()];
         let set = |gauge: &IntGaugeVec, value| gauge.with_label_values(label).set(value);
-        set(&failures, whole(Some(directory.failures)));
+        set(&failures, to_i64(Some(directory.failures)));
         set(&held, i64::from(directory.is_held));
         set(&fresh, i64::from(directory.is_fresh));
-        set(&people, whole(Some(directory.people)));
-        good.with_label_values(label)
+        set(&people, to_i64(Some(directory.people)));
+        last_good_sync
+            .with_label_values(label)
             .set(unix_time(directory.last_good_sync_at));
     }
     Ok(())
 }
 
-fn identities(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    let gauge = gauges(
+fn add_identities(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
+    let gauge = register_gauges(
         registry,
         "lapsed_identities",
-        "People by directory, status and, where that is unknown, reason.",
+        "People by directory, status and, if that is unknown, reason.",
         &["directory", "status", "reason"],
     )?;
     for name in snapshot.directories.keys() {
@@ -275,12 +281,12 @@ fn identities(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()
         let reason = reason.map_or("none", Reason::as_str);
         gauge
             .with_label_values(&[directory, status.as_str(), reason])
-            .set(whole(Some(*count)));
+            .set(to_i64(Some(*count)));
     }
     Ok(())
 }
 
-fn build_info(registry: &Registry) -> prometheus::Result<()> {
+fn add_build_info(registry: &Registry) -> prometheus::Result<()> {
     let info = GaugeVec::new(
         Opts::new("lapsed_build_info", "1, with the version as a label."),
         &["version"],
@@ -290,7 +296,7 @@ fn build_info(registry: &Registry) -> prometheus::Result<()> {
     registry.register(Box::new(info))
 }
 
-fn gauges(
+fn register_gauges(
     registry: &Registry,
     name: &str,
     help: &str,
@@ -301,19 +307,28 @@ fn gauges(
     Ok(gauges)
 }
 
-fn instants(registry: &Registry, name: &str, help: &str) -> prometheus::Result<GaugeVec> {
+fn register_source_timestamps(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+) -> prometheus::Result<GaugeVec> {
     let gauges = GaugeVec::new(Opts::new(name, help), &["source"])?;
     registry.register(Box::new(gauges.clone()))?;
     Ok(gauges)
 }
 
-fn seconds(registry: &Registry, name: &str, help: &str, value: f64) -> prometheus::Result<()> {
+fn register_seconds(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    value: f64,
+) -> prometheus::Result<()> {
     let gauge = Gauge::new(name, help)?;
     gauge.set(value);
     registry.register(Box::new(gauge))
 }
 
-fn whole(count: Option<u64>) -> i64 {
+fn to_i64(count: Option<u64>) -> i64 {
     i64::try_from(count.unwrap_or_default()).unwrap_or(i64::MAX)
 }
 

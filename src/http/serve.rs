@@ -1,62 +1,58 @@
-//! The listener: routes, limits and the orderly end.
+//! The HTTP listener: routes, limits and graceful shutdown.
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
-use axum::{
-    Router,
-    extract::Request,
-    http::{HeaderName, StatusCode, header},
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
-    routing::get,
-};
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderName, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::{
-    cache::{self, Cache},
-    health::Health,
-    metrics, status,
-};
+use super::cache::{self, Cache};
+use super::health::Health;
+use super::{metrics, status};
 
-/// How long a page may take. A scraper waits ten seconds unless told otherwise.
-const ANSWER_WITHIN: Duration = Duration::from_secs(9);
+/// Below the default time-out of a Prometheus scrape, which is ten seconds.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// How long a caller may take to send the head of a request, and a connection may rest between two.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// Maximum time to receive a request's head, and maximum idle time of a connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long an answer in hand may take when the daemon stops.
-const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How long a response in progress may take when the daemon stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many connections are served at once; others wait in the listener's backlog.
-const CONNECTIONS: usize = 64;
+/// Connections served at once; others wait in the listener's backlog.
+const MAX_CONNECTIONS: usize = 64;
 
-/// How long to wait when the system has no more descriptors to give.
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Delay after a failed `accept`, for example when file descriptors run out.
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The pages: `/`, `/healthz`, `/readyz`, `/metrics`; GET and HEAD only.
 pub fn router(health: Arc<dyn Health>) -> Router {
-    let cache = Arc::new(Cache::new(Arc::clone(&health), cache::KEPT));
+    let cache = Arc::new(Cache::new(Arc::clone(&health), cache::MAX_AGE));
     Router::new()
         .route("/", get(status::index))
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz).with_state(health))
         .route("/metrics", get(metrics::metrics).with_state(cache))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found\n") })
-        .layer(middleware::from_fn(limits))
+        .layer(middleware::from_fn(apply_limits))
 }
 
-/// Cuts off what takes too long, and marks every answer as good for this moment only.
-async fn limits(request: Request, next: Next) -> Response {
-    let mut response = match tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await {
+/// Limits the response time and forbids caching.
+async fn apply_limits(request: Request, next: Next) -> Response {
+    let mut response = match tokio::time::timeout(RESPONSE_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "no answer in time\n").into_response(),
     };
@@ -71,13 +67,13 @@ async fn limits(request: Request, next: Next) -> Response {
     response
 }
 
-/// Serves the pages on `listener` until `stopping` is cancelled; then ends the answers in hand.
+/// Serves the pages on `listener` until `stopping` is cancelled, then completes the responses in progress.
 ///
-/// HTTP/1 through hyper itself: axum's own server sets no time-out on request heads, and a caller
-/// that never sends one would hold its connection, and the daemon's stop, for ever.
+/// This uses hyper's HTTP/1 directly: axum's server has no time-out for request heads, so a caller that
+/// never sends one would block its connection and the daemon's stop.
 ///
 /// # Errors
-/// None at present: a listener in trouble is tried again.
+/// None at present: a failed `accept` is retried.
 pub async fn serve(
     listener: TcpListener,
     health: Arc<dyn Health>,
@@ -85,12 +81,12 @@ pub async fn serve(
 ) -> io::Result<()> {
     let pages = router(health);
     let connections = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    while let Some((stream, place)) = next_connection(&listener, &places, &stopping).await {
-        let connection = connection(stream, pages.clone(), stopping.clone());
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    while let Some((stream, permit)) = next_connection(&listener, &permits, &stopping).await {
+        let connection = serve_connection(stream, pages.clone(), stopping.clone());
         connections.spawn(async move {
             connection.await;
-            drop(place);
+            drop(permit);
         });
     }
     drop(listener);
@@ -99,29 +95,29 @@ pub async fn serve(
     Ok(())
 }
 
-/// The next caller, or `None` when it is time to stop.
+/// The next connection, or `None` when the daemon stops.
 async fn next_connection(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
     stopping: &CancellationToken,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned();
-    let place = stopping.run_until_cancelled(place).await?.ok()?;
+    let permit = Arc::clone(permits).acquire_owned();
+    let permit = stopping.run_until_cancelled(permit).await?.ok()?;
     loop {
         match stopping.run_until_cancelled(listener.accept()).await? {
-            Ok((stream, _)) => return Some((stream, place)),
-            Err(error) if is_callers_fault(&error) => {}
+            Ok((stream, _)) => return Some((stream, permit)),
+            Err(error) if is_client_error(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; trying again in a second");
                 stopping
-                    .run_until_cancelled(tokio::time::sleep(ACCEPT_AGAIN_AFTER))
+                    .run_until_cancelled(tokio::time::sleep(ACCEPT_RETRY_INTERVAL))
                     .await?;
             }
         }
     }
 }
 
-fn is_callers_fault(error: &io::Error) -> bool {
+fn is_client_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -130,20 +126,20 @@ fn is_callers_fault(error: &io::Error) -> bool {
     )
 }
 
-async fn connection(stream: TcpStream, pages: Router, stopping: CancellationToken) {
-    let served = http1::Builder::new()
+async fn serve_connection(stream: TcpStream, pages: Router, stopping: CancellationToken) {
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
+        .header_read_timeout(HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages));
-    let mut served = pin!(served);
+    let mut connection = pin!(connection);
     if stopping
-        .run_until_cancelled(served.as_mut())
+        .run_until_cancelled(connection.as_mut())
         .await
         .is_none()
     {
-        served.as_mut().graceful_shutdown();
-        // Whether it ended in order or was cut off, there is nobody left to tell.
-        let _ = tokio::time::timeout(LAST_ANSWER_WITHIN, served).await;
+        connection.as_mut().graceful_shutdown();
+        // There is no one left to report the result to.
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, connection).await;
     }
 }
 

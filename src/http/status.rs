@@ -1,34 +1,31 @@
-//! The pages that say how the daemon does: the index, `/healthz` and `/readyz`.
+//! The index, `/healthz` and `/readyz`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
-use axum::{
-    extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::health::{Health, LastSweep, Readiness};
 
-/// How long `/readyz` waits for an answer of the store. Shorter than what probes usually wait, so
-/// that they get the reason instead of a silence.
-const STORE_ANSWERS_WITHIN: Duration = Duration::from_millis(800);
+/// Shorter than the usual time-out of probes, so that they get the reason instead of no response.
+const STORE_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// What `/readyz` answers.
+/// The body of `/readyz`.
 #[derive(Debug, Serialize)]
-struct Answer<'a> {
+struct ReadyzBody<'a> {
     ready: bool,
-    /// `ok`, or what is in the way.
+    /// `ok`, or the error.
     store: &'a str,
     last_sweep: Option<LastSweep>,
-    /// The first thing that is not as it should be.
     reason: Option<&'a str>,
 }
 
-impl<'a> From<&'a Readiness> for Answer<'a> {
+impl<'a> From<&'a Readiness> for ReadyzBody<'a> {
     fn from(readiness: &'a Readiness) -> Self {
-        let reason = readiness.obstacle();
+        let reason = readiness.not_ready_reason();
         Self {
             ready: reason.is_none(),
             store: readiness.store_fault.as_deref().unwrap_or("ok"),
@@ -47,16 +44,16 @@ pub(super) async fn index() -> &'static str {
     )
 }
 
-/// `GET /healthz`: the process is alive. A daemon that hangs is the watchdog's business.
+/// `GET /healthz`: the process is alive. A hanging daemon is detected by the watchdog.
 pub(super) async fn healthz() -> &'static str {
     "ok"
 }
 
-/// `GET /readyz`: 200 when the store answers and the last sweep is recent and succeeded, else 503.
+/// `GET /readyz`: 200 when the store answers and the last sweep is recent and successful, else 503.
 pub(super) async fn readyz(State(health): State<Arc<dyn Health>>) -> Response {
-    match tokio::time::timeout(STORE_ANSWERS_WITHIN, health.readiness()).await {
-        Ok(readiness) => respond(&Answer::from(&readiness)),
-        Err(_) => respond(&Answer {
+    match tokio::time::timeout(STORE_TIMEOUT, health.readiness()).await {
+        Ok(readiness) => respond(&ReadyzBody::from(&readiness)),
+        Err(_) => respond(&ReadyzBody {
             ready: false,
             store: "no answer in time",
             last_sweep: None,
@@ -65,13 +62,13 @@ pub(super) async fn readyz(State(health): State<Arc<dyn Health>>) -> Response {
     }
 }
 
-fn respond(answer: &Answer<'_>) -> Response {
-    let status = if answer.ready {
+fn respond(body: &ReadyzBody<'_>) -> Response {
+    let status = if body.ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    match serde_json::to_string(answer) {
+    match serde_json::to_string(body) {
         Ok(json) => (
             status,
             [(header::CONTENT_TYPE, "application/json")],

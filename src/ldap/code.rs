@@ -1,42 +1,40 @@
-//! Result codes (RFC 4511 §4.1.9), in words, with what to do about each.
+//! Result codes (RFC 4511 §4.1.9), with an explanation and a fix for each.
 
-/// There is no such entry.
 pub const NO_SUCH_OBJECT: u32 = 32;
 
-/// No code of a server: the client itself understands no filter (draft-ietf-ldapext-ldap-c-api §7).
+/// A code of the client, which could not parse the filter (draft-ietf-ldapext-ldap-c-api §7).
 pub const FILTER_ERROR: u32 = 87;
 
-/// What it is, and what to do.
-pub const BAD_FILTER: Words = (
-    "the filter makes no sense",
-    "correct filter, as RFC 4515 has it",
-);
+pub const BAD_FILTER: Explanation = ("the filter is invalid", "correct filter (RFC 4515)");
 
-/// What it is, and what to do.
-type Words = (&'static str, &'static str);
+/// The reason, and the fix.
+type Explanation = (&'static str, &'static str);
 
-/// What an answer to a bind means. Of its text only the number of Active Directory is used.
-pub fn of_bind(code: u32, text: &str) -> Words {
+/// Explains the result of a bind. Of its text only Active Directory's error number is used.
+pub fn explain_bind(code: u32, text: &str) -> Explanation {
     const CREDENTIALS: &str = "correct bind_dn and password";
     const ENCRYPT: &str = "write url with ldaps://, or starttls = true";
     match code {
-        8 | 13 => ("it wants encryption first", ENCRYPT),
-        49 => of_active_directory(text),
+        8 | 13 => ("it requires encryption", ENCRYPT),
+        49 => explain_active_directory(text),
         19 => (
             "the account is locked, or its password must be changed",
             "unlock it, or set a new password that does not expire",
         ),
         34 => (
-            "bind_dn is no name of an entry",
+            "bind_dn is not a DN",
             "write it as cn=lapsed,ou=services,dc=example,dc=org",
         ),
-        48 => ("it takes no such sign-in of this account", CREDENTIALS),
+        48 => (
+            "it does not allow this kind of bind for the account",
+            CREDENTIALS,
+        ),
         50 => (
-            "it has no right to sign in",
-            "give the account the right to sign in",
+            "the account has no right to bind",
+            "give the account the right to bind",
         ),
         53 => (
-            "the account is disabled, or such a sign-in is not allowed",
+            "the account is disabled, or this kind of bind is not allowed",
             "enable the account of bind_dn, and use encryption",
         ),
         51 | 52 => BUSY,
@@ -47,8 +45,8 @@ pub fn of_bind(code: u32, text: &str) -> Words {
 }
 
 /// `80090308: LdapErr: DSID-0C090439, comment: AcceptSecurityContext error, data 533, v4563`.
-fn of_active_directory(text: &str) -> Words {
-    const MEND: &str = "mend that account, or name another in bind_dn";
+fn explain_active_directory(text: &str) -> Explanation {
+    const FIX: &str = "fix that account, or set bind_dn to another";
     let (_, data) = text.split_once("data ").unwrap_or_default();
     let data = data.split([',', ' ']).next().unwrap_or_default();
     let reason = match data {
@@ -67,29 +65,29 @@ fn of_active_directory(text: &str) -> Words {
             );
         }
     };
-    (reason, MEND)
+    (reason, FIX)
 }
 
-const BUSY: Words = (
+const BUSY: Explanation = (
     "it is busy or stopped",
-    "it is asked again at the next sweep; if that goes on, see the server's log",
+    "lapsed tries again at the next sweep; if the error persists, see the server's log",
 );
-const ELSEWHERE: Words = (
-    "what was asked for is on another server",
-    "correct base, or write that server as url; referrals are never followed",
+const ELSEWHERE: Explanation = (
+    "the entry is on another server",
+    "correct base, or set url to that server; referrals are not followed",
 );
-const OTHER: Words = ("an error", "see the server's log");
+const OTHER: Explanation = ("an error", "see the server's log");
 
-/// What an answer to a search means: it holds a part, or nothing.
-pub fn of_search(code: u32) -> Words {
+/// Explains the result of a search that is incomplete or empty.
+pub fn explain_search(code: u32) -> Explanation {
     match code {
         1 => (
-            "it does not count the connection as signed in",
-            "correct bind_dn; Active Directory takes name@domain, too",
+            "it does not consider the connection authenticated",
+            "correct bind_dn; Active Directory also accepts name@domain",
         ),
         3 => (
             "its time limit was reached",
-            "raise that limit for the account of bind_dn, or let the attributes of filter be indexed",
+            "raise that limit for the account of bind_dn, or index the attributes in filter",
         ),
         4 => (
             "its size limit was reached",
@@ -100,16 +98,13 @@ pub fn of_search(code: u32) -> Words {
             "its limit for searches was reached",
             "raise that limit for the account of bind_dn; in 389-DS: nsLookThroughLimit and nsPagedLookThroughLimit",
         ),
-        12 => (
-            "it does not know an extension that was asked for",
-            "see whether flavor is right",
-        ),
+        12 => ("it does not support a requested extension", "check flavor"),
         NO_SUCH_OBJECT => (
-            "there is no such base, or the account does not see it",
+            "the base does not exist, or the account cannot see it",
             "correct base, or let the account of bind_dn read it",
         ),
         34 => (
-            "a name is none of an entry",
+            "a name is not a DN",
             "correct base; it is written as dc=example,dc=org",
         ),
         50 => (
@@ -117,7 +112,7 @@ pub fn of_search(code: u32) -> Words {
             "let the account of bind_dn search and read what is below base",
         ),
         53 => (
-            "it does not want to answer such a search",
+            "it refuses such a search",
             "let the account of bind_dn search, or use another filter",
         ),
         51 | 52 => BUSY,
@@ -130,25 +125,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn active_directory_says_why_an_account_is_not_let_in() {
+    fn active_directory_reports_why_a_bind_fails() {
         let text = |data| {
             format!(
                 "80090308: LdapErr: DSID-0C090439, comment: AcceptSecurityContext error, data {data}, v4563\0"
             )
         };
-        assert_eq!(of_bind(49, &text("533")).0, "it is disabled");
-        assert_eq!(of_bind(49, &text("701")).0, "it has expired");
+        assert_eq!(explain_bind(49, &text("533")).0, "it is disabled");
+        assert_eq!(explain_bind(49, &text("701")).0, "it has expired");
         let wrong = "its name or password is wrong";
-        assert_eq!(of_bind(49, &text("52e")).0, wrong);
-        assert_eq!(of_bind(49, "").0, wrong);
-        assert_eq!(of_bind(8, &text("533")).0, "it wants encryption first");
+        assert_eq!(explain_bind(49, &text("52e")).0, wrong);
+        assert_eq!(explain_bind(49, "").0, wrong);
+        assert_eq!(explain_bind(8, &text("533")).0, "it requires encryption");
     }
 
     #[test]
-    fn what_is_not_whole_says_how_to_get_it_whole() {
+    fn every_code_of_an_incomplete_search_has_an_explanation() {
         for code in [1, 3, 4, 10, 11, 12, 32, 34, 50, 51, 53] {
-            assert_ne!(of_search(code), OTHER, "{code}");
+            assert_ne!(explain_search(code), OTHER, "{code}");
         }
-        assert_eq!(of_search(80), OTHER);
+        assert_eq!(explain_search(80), OTHER);
     }
 }

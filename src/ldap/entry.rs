@@ -1,20 +1,19 @@
-//! One entry of an answer.
+//! Entries of a search result.
 
 use std::collections::HashMap;
 
 use ldap3::asn1::{PL, StructureTag};
 
-/// What a server tells of one entry. Names of attributes are compared without regard to case
-/// (RFC 4512 §2.5).
+/// Attribute names are compared regardless of case (RFC 4512 §2.5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name, as the server writes it.
+    /// As the server writes it.
     pub dn: String,
     attributes: HashMap<String, Vec<Vec<u8>>>,
 }
 
 impl Entry {
-    /// Reads `SearchResultEntry` (RFC 4511 §4.5.2); `None` when it is none. The library's own way panics.
+    /// Parses `SearchResultEntry` (RFC 4511 §4.5.2). The library's own parser panics on invalid input.
     pub(super) fn parse(tag: StructureTag) -> Option<Self> {
         let mut parts = constructed(tag)?.into_iter();
         let dn = text(parts.next()?)?;
@@ -29,45 +28,42 @@ impl Entry {
         Some(Self { dn, attributes })
     }
 
-    /// An entry of these attributes.
-    #[must_use]
+    #[cfg(test)]
     pub fn new(dn: &str, attributes: &[(&str, &[u8])]) -> Self {
-        let mut read: HashMap<String, Vec<Vec<u8>>> = HashMap::new();
+        let mut by_name: HashMap<String, Vec<Vec<u8>>> = HashMap::new();
         for (name, value) in attributes {
-            let values = read.entry(name.to_ascii_lowercase()).or_default();
+            let values = by_name.entry(name.to_ascii_lowercase()).or_default();
             values.push(value.to_vec());
         }
         Self {
             dn: dn.to_owned(),
-            attributes: read,
+            attributes: by_name,
         }
     }
 
-    /// The first value of an attribute.
     #[must_use]
     pub fn bytes(&self, name: &str) -> Option<&[u8]> {
         Some(self.values(name).first()?.as_slice())
     }
 
-    /// The first value of an attribute, where it is a text.
+    /// The first value that is valid UTF-8.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.texts(name).next()
     }
 
-    /// The values of an attribute that are texts.
+    /// The values that are valid UTF-8.
     pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
         let values = self.values(name).iter();
         values.filter_map(|value| std::str::from_utf8(value).ok())
     }
 
-    /// Whether there is any value.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         !self.values(name).is_empty()
     }
 
-    /// Whether only a range of the values was given (MS-ADTS §3.1.1.3.1.3.3): `member;range=0-1499`.
+    /// Whether the server returned only a range of the values (MS-ADTS §3.1.1.3.1.3.3): `member;range=0-1499`.
     #[must_use]
     pub fn is_cut(&self, name: &str) -> bool {
         let prefix = format!("{};range=", name.to_ascii_lowercase());
@@ -121,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn names_have_no_case_and_values_may_be_no_text() {
+    fn names_are_case_insensitive_and_values_may_be_binary() {
         let attribute =
             |name: &[u8], values: Vec<StructureTag>| sequence(vec![octets(name), sequence(values)]);
         let entry = Entry::parse(sequence(vec![
@@ -143,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_none() {
+    fn an_invalid_entry_is_not_parsed() {
         let broken = [
             octets(b"x"),
             sequence(vec![]),

@@ -1,55 +1,51 @@
-//! Searches that are whole or an error.
+//! Searches that are complete or fail.
 
 use std::time::Duration;
 
 use ldap3::controls::{Control, ControlType, PagedResults, RawControl};
-use ldap3::{Ldap, LdapConnAsync, LdapResult, Scope};
+use ldap3::{Ldap, LdapConnAsync, LdapResult, Scope, SearchResult};
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Access, EMPTY_PAGES, Entry, Error, Fault, code, fault, within};
+use super::{Access, Entry, Error, Fault, MAX_EMPTY_PAGES, code, library_error, with_timeout};
 
-/// So many entries are asked for at once. Active Directory gives no more than 1000.
-const PAGE: i32 = 500;
+/// Active Directory allows at most 1000.
+const PAGE_SIZE: i32 = 500;
 
-/// A connection on which nothing is asked for so long is closed.
-const LONGEST_IDLE: Duration = Duration::from_secs(20);
+/// A connection without requests for longer is closed.
+const MAX_IDLE: Duration = Duration::from_secs(20);
 
-/// Asks for deleted objects, too (MS-ADTS §3.1.1.3.4.1.14).
+/// Includes deleted objects (MS-ADTS §3.1.1.3.4.1.14).
 const SHOW_DELETED: &str = "1.2.840.113556.1.4.417";
 
-/// What to look for.
 #[derive(Debug, Clone, Copy)]
 pub struct Search<'a> {
-    /// Where it begins.
     pub base: &'a str,
     /// RFC 4515.
     pub filter: &'a str,
-    /// What to tell of each; operational attributes must be named.
+    /// Operational attributes must be named.
     pub attributes: &'a [&'a str],
 }
 
-/// A connection on which the account is signed in.
+/// An authenticated connection.
 pub struct Session {
     ldap: Ldap,
     place: String,
     timeout: Duration,
-    /// Hears of every question.
-    asked: watch::Sender<()>,
+    /// Notified on every request; resets the idle timer.
+    activity: watch::Sender<()>,
     _driver: AbortOnDropHandle<()>,
 }
 
-/// Ends when nothing was asked for so long.
-async fn quiet(questions: &mut watch::Receiver<()>, longest: Duration) {
-    while let Ok(Ok(())) = timeout(longest, questions.changed()).await {}
+async fn wait_until_idle(requests: &mut watch::Receiver<()>, max_idle: Duration) {
+    while let Ok(Ok(())) = timeout(max_idle, requests.changed()).await {}
 }
 
-/// A part of a list.
 struct Page {
     entries: Vec<Entry>,
-    /// What to ask for the next part with; empty at the end.
+    /// Requests the next page; empty at the end.
     cookie: Vec<u8>,
 }
 
@@ -60,64 +56,64 @@ impl Session {
         place: &str,
         timeout: Duration,
     ) -> Self {
-        let (asked, mut questions) = watch::channel(());
-        let longest = timeout + LONGEST_IDLE;
+        let (activity, mut requests) = watch::channel(());
+        let max_idle = timeout + MAX_IDLE;
         let driver = tokio::spawn(async move {
-            // Whoever waits for an answer when it ends is told that there is none.
+            // When this ends, pending requests fail.
             tokio::select! {
                 _ = connection.drive() => {}
-                () = quiet(&mut questions, longest) => {}
+                () = wait_until_idle(&mut requests, max_idle) => {}
             }
         });
         Self {
             ldap,
             place: place.to_owned(),
             timeout,
-            asked,
+            activity,
             _driver: AbortOnDropHandle::new(driver),
         }
     }
 
-    pub(super) async fn sign_in(&mut self, access: &Access) -> Result<(), Error> {
+    pub(super) async fn bind(&mut self, access: &Access) -> Result<(), Error> {
         let password = access.password.expose_secret();
         let bind = self.ldap.simple_bind(&access.bind_dn, password);
-        let bound = within(self.timeout, &self.place, bind).await;
-        let bound = bound.map_err(|error| self.told(error))?;
+        let bound = with_timeout(self.timeout, &self.place, bind).await;
+        let bound = bound.map_err(|error| self.to_error(error))?;
         if bound.rc == 0 {
             return Ok(());
         }
-        let (reason, mend) = code::of_bind(bound.rc, &bound.text);
+        let (reason, fix) = code::explain_bind(bound.rc, &bound.text);
         Err(Error::Refused {
             place: self.place.clone(),
             code: bound.rc,
             reason,
-            mend,
+            fix,
         })
     }
 
-    /// Tells of everything below the base, page by page. Without an error it was everything.
+    /// Sends all entries below the base to `sink`, page by page.
     ///
     /// # Errors
-    /// When there was no end, or any code but success.
+    /// When the result is not complete: no end, or any code but success.
     pub async fn search(
         &mut self,
         search: &Search<'_>,
-        tell: &mut (dyn FnMut(Entry) + Send),
+        sink: &mut (dyn FnMut(Entry) + Send),
     ) -> Result<(), Error> {
         let mut cookie = Vec::new();
         let mut empty = 0;
         loop {
-            let page = self.page(search, cookie, PAGE).await?;
+            let page = self.fetch_page(search, cookie, PAGE_SIZE).await?;
             empty = if page.entries.is_empty() {
                 empty + 1
             } else {
                 0
             };
-            page.entries.into_iter().for_each(&mut *tell);
+            page.entries.into_iter().for_each(&mut *sink);
             if page.cookie.is_empty() {
                 return Ok(());
             }
-            if empty >= EMPTY_PAGES {
+            if empty >= MAX_EMPTY_PAGES {
                 let place = self.place.clone();
                 return Err(Error::Endless { place });
             }
@@ -125,30 +121,32 @@ impl Session {
         }
     }
 
-    /// All that a search finds, which is little.
+    /// Collects the entries of a small result.
     ///
     /// # Errors
     /// As [`Session::search`].
-    pub async fn find(&mut self, search: &Search<'_>) -> Result<Vec<Entry>, Error> {
+    pub async fn search_all(&mut self, search: &Search<'_>) -> Result<Vec<Entry>, Error> {
         let mut found = Vec::new();
         self.search(search, &mut |entry| found.push(entry)).await?;
         Ok(found)
     }
 
-    /// The first so many, and whether there are more.
+    /// The first `count` entries, and whether there are more.
     ///
     /// # Errors
-    /// When there was no answer, or any code but success.
-    pub async fn peek(
+    /// When there is no response, or any code but success.
+    pub async fn search_first(
         &mut self,
         search: &Search<'_>,
         count: i32,
     ) -> Result<(Vec<Entry>, bool), Error> {
-        let page = self.page(search, Vec::new(), count.min(PAGE)).await?;
+        let page = self
+            .fetch_page(search, Vec::new(), count.min(PAGE_SIZE))
+            .await?;
         Ok((page.entries, !page.cookie.is_empty()))
     }
 
-    async fn page(
+    async fn fetch_page(
         &mut self,
         search: &Search<'_>,
         cookie: Vec<u8>,
@@ -156,24 +154,26 @@ impl Session {
     ) -> Result<Page, Error> {
         let control = PagedResults { size, cookie };
         let (entries, result) = self
-            .ask(search, Scope::Subtree, vec![control.into()])
+            .run_search(search, Scope::Subtree, vec![control.into()])
             .await?;
-        let cookie = within(self.timeout, &self.place, async { Ok(cookie_of(&result)) });
+        let cookie = with_timeout(self.timeout, &self.place, async {
+            Ok(paging_cookie(&result))
+        });
         Ok(Page {
             entries,
-            cookie: cookie.await.map_err(|error| self.told(error))?,
+            cookie: cookie.await.map_err(|error| self.to_error(error))?,
         })
     }
 
-    /// One entry by its name; `None` where the server says that there is none, or shows none.
+    /// Reads an entry; `None` if the server reports none, or shows none.
     ///
     /// # Errors
-    /// When there was no answer, or any other code.
+    /// When there is no response, or any other code.
     pub async fn read(&mut self, dn: &str, attributes: &[&str]) -> Result<Option<Entry>, Error> {
-        self.entry(dn, attributes, Vec::new()).await
+        self.read_entry(dn, attributes, Vec::new()).await
     }
 
-    /// One entry by its name, even where it has been deleted. Active Directory shows such to few.
+    /// Reads an entry even if it is deleted. Active Directory shows deleted entries to few accounts.
     ///
     /// # Errors
     /// As [`Session::read`].
@@ -187,10 +187,10 @@ impl Session {
             crit: true,
             val: None,
         };
-        self.entry(dn, attributes, vec![control]).await
+        self.read_entry(dn, attributes, vec![control]).await
     }
 
-    async fn entry(
+    async fn read_entry(
         &mut self,
         dn: &str,
         attributes: &[&str],
@@ -201,14 +201,14 @@ impl Session {
             filter: "(objectClass=*)",
             attributes,
         };
-        match self.ask(&search, Scope::Base, controls).await {
+        match self.run_search(&search, Scope::Base, controls).await {
             Ok((entries, _)) => Ok(entries.into_iter().next()),
             Err(error) if error.code() == Some(code::NO_SUCH_OBJECT) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn ask(
+    async fn run_search(
         &mut self,
         search: &Search<'_>,
         scope: Scope,
@@ -219,47 +219,45 @@ impl Session {
             filter,
             attributes,
         } = *search;
-        self.asked.send_replace(());
-        let asked =
+        self.activity.send_replace(());
+        let request =
             self.ldap
                 .with_controls(controls)
                 .search(base, scope, filter, attributes.to_vec());
-        let answer = within(self.timeout, &self.place, asked).await;
-        let answer = answer.map_err(|error| self.told(error))?;
-        if answer.1.rc != 0 {
-            let (reason, mend) = code::of_search(answer.1.rc);
+        let response = with_timeout(self.timeout, &self.place, request).await;
+        let SearchResult(entries, result) = response.map_err(|error| self.to_error(error))?;
+        if result.rc != 0 {
+            let (reason, fix) = code::explain_search(result.rc);
             return Err(Error::Failed {
                 place: self.place.clone(),
-                code: answer.1.rc,
+                code: result.rc,
                 reason,
-                mend,
+                fix,
             });
         }
-        let entries: Option<Vec<_>> = answer
-            .0
-            .into_iter()
-            .map(|entry| Entry::parse(entry.0))
-            .collect();
-        let place = || self.place.clone();
-        let entries = entries.ok_or_else(|| Error::Malformed { place: place() })?;
-        Ok((entries, answer.1))
+        let entries = entries.into_iter().map(|entry| Entry::parse(entry.0));
+        let entries = entries.collect::<Option<Vec<_>>>();
+        let entries = entries.ok_or_else(|| Error::Malformed {
+            place: self.place.clone(),
+        })?;
+        Ok((entries, result))
     }
 
-    fn told(&self, error: Fault) -> Error {
+    fn to_error(&self, error: Fault) -> Error {
         match error {
-            Fault::Of(error) => error,
-            Fault::Library(error) => fault(&error, &self.place),
+            Fault::Known(error) => error,
+            Fault::Library(error) => library_error(&error, &self.place),
         }
     }
 
-    /// Whether the server, or the network, has ended it, as far as that is known.
-    pub fn is_over(&mut self) -> bool {
+    /// Whether the connection is known to be closed.
+    pub fn is_closed(&mut self) -> bool {
         self.ldap.is_closed()
     }
 }
 
-/// A server that knows no pages answers with all at once and no cookie (RFC 2696 §3).
-fn cookie_of(result: &LdapResult) -> Vec<u8> {
+/// A server that does not support pages returns all entries and no cookie (RFC 2696 §3).
+fn paging_cookie(result: &LdapResult) -> Vec<u8> {
     let paged = result.ctrls.iter().find_map(|Control(kind, raw)| {
         matches!(kind, Some(ControlType::PagedResults)).then_some(raw)
     });

@@ -1,29 +1,24 @@
-//! What systemd, or another manager that speaks its protocol, is told: `sd_notify(3)`.
+//! Notifications to systemd or a compatible manager: `sd_notify(3)`.
 //!
-//! The words come from the `sd-notify` crate. The socket is our own: that crate knows neither
-//! abstract sockets, which systemd uses for containers, nor any address but that of the
-//! environment.
+//! The messages come from the `sd-notify` crate. The socket is our own: that crate supports neither
+//! abstract sockets, which systemd uses for containers, nor any address but that of the environment.
 
-use std::{
-    ffi::OsStr,
-    fmt::Write,
-    io,
-    os::unix::{
-        ffi::OsStrExt,
-        net::{SocketAddr, UnixDatagram},
-    },
-    sync::Arc,
-    time::Duration,
-};
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
 use super::Error;
 
-/// How long a full socket may hold us up. A message that does not get through in that time is lost.
-const SENT_WITHIN: Duration = Duration::from_secs(1);
+/// How long a full socket may block us; after that the message is lost.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The service manager, if one started us. Clones speak through the same socket.
+/// The service manager, if one started us. Clones share the socket.
 #[derive(Debug, Clone, Default)]
 pub struct ServiceManager {
     socket: Option<Arc<Socket>>,
@@ -37,68 +32,68 @@ struct Socket {
 }
 
 impl ServiceManager {
-    /// The one that the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`);
-    /// without one, nobody is told anything.
+    /// The manager named by the environment (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`). Without
+    /// one, notifications are dropped.
     ///
     /// # Errors
-    /// When the environment names an address that is none.
+    /// When `NOTIFY_SOCKET` is not a valid address.
     pub fn from_env() -> Result<Self, Error> {
         match std::env::var_os("NOTIFY_SOCKET") {
-            Some(address) => Self::at(&address, sd_notify::watchdog_enabled()),
+            Some(address) => Self::connect(&address, sd_notify::watchdog_enabled()),
             None => Ok(Self::default()),
         }
     }
 
-    /// The one that listens at `address`, a path or `@` and an abstract name, and kills us when it
-    /// hears nothing for as long as `watchdog`.
+    /// The manager that listens at `address`, a path or `@` and an abstract name. It kills us after
+    /// `watchdog` without a notification.
     ///
     /// # Errors
-    /// When that is no address of a Unix socket.
-    pub fn at(address: &OsStr, watchdog: Option<Duration>) -> Result<Self, Error> {
-        let socket = Socket::to(address).map_err(|source| Error::NotifySocket {
+    /// When `address` is not that of a Unix socket.
+    pub fn connect(address: &OsStr, watchdog: Option<Duration>) -> Result<Self, Error> {
+        let socket = Socket::new(address).map_err(|source| Error::NotifySocket {
             address: address.to_string_lossy().into_owned(),
             source,
         })?;
         Ok(Self {
             socket: Some(Arc::new(socket)),
-            watchdog: watchdog.filter(|within| !within.is_zero()),
+            watchdog: watchdog.filter(|timeout| !timeout.is_zero()),
         })
     }
 
-    /// How long it waits for a sign of life before it kills us.
+    /// The time-out of the watchdog.
     #[must_use]
     pub fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// One line about what the daemon does, as `systemctl status` shows it.
-    pub fn status(&self, status: &str) {
-        self.tell(&[NotifyState::Status(&single_line(status))]);
+    /// One line about the daemon, as shown by `systemctl status`.
+    pub fn notify_status(&self, status: &str) {
+        self.notify(&[NotifyState::Status(&single_line(status))]);
     }
 
-    pub(super) fn ready(&self, status: &str) {
+    pub(super) fn notify_ready(&self, status: &str) {
         let status = single_line(status);
-        self.tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        self.notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
 
-    /// `Type=notify-reload` wants to know when the reload began, by the clock that cannot jump.
-    pub(super) fn reloading(&self) {
+    /// `Type=notify-reload` requires the monotonic time at which the reload began.
+    pub(super) fn notify_reloading(&self) {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => self.tell(&[NotifyState::Reloading, now]),
-            Err(_) => self.tell(&[NotifyState::Reloading]),
+            Ok(now) => self.notify(&[NotifyState::Reloading, now]),
+            Err(_) => self.notify(&[NotifyState::Reloading]),
         }
     }
 
-    pub(super) fn stopping(&self) {
-        self.tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    pub(super) fn notify_stopping(&self) {
+        self.notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     }
 
-    pub(super) fn alive(&self) {
-        self.tell(&[NotifyState::Watchdog]);
+    pub(super) fn notify_alive(&self) {
+        self.notify(&[NotifyState::Watchdog]);
     }
 
-    /// A manager that does not listen is no reason to end: it is told again soon enough.
-    fn tell(&self, states: &[NotifyState<'_>]) {
+    /// A failure is only logged: the next notification follows soon.
+    fn notify(&self, states: &[NotifyState<'_>]) {
         let Some(socket) = &self.socket else { return };
         let mut message = String::new();
         for state in states {
@@ -106,25 +101,25 @@ impl ServiceManager {
             let _ = writeln!(message, "{state}");
         }
         if let Err(error) = socket.send(&message) {
-            tracing::warn!(%error, "cannot tell the service manager {}", message.trim_end());
+            tracing::warn!(%error, "cannot notify the service manager: {}", message.trim_end());
         }
     }
 }
 
 impl Socket {
-    fn to(address: &OsStr) -> io::Result<Self> {
+    fn new(address: &OsStr) -> io::Result<Self> {
         let manager = match address.as_bytes() {
             [b'@', name @ ..] => abstract_address(name)?,
             [b'/', ..] => SocketAddr::from_pathname(address)?,
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         };
         let socket = UnixDatagram::unbound()?;
-        socket.set_write_timeout(Some(SENT_WITHIN))?;
+        socket.set_write_timeout(Some(SEND_TIMEOUT))?;
         Ok(Self { socket, manager })
     }
 
     fn send(&self, message: &str) -> io::Result<()> {
-        // A datagram goes whole or not at all.
+        // A datagram is sent completely or not at all.
         self.socket
             .send_to_addr(message.as_bytes(), &self.manager)
             .map(|_| ())
@@ -142,7 +137,7 @@ fn abstract_address(_: &[u8]) -> io::Result<SocketAddr> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// A line break would end the status and start another assignment.
+/// A line break would start another assignment.
 fn single_line(status: &str) -> String {
     status.replace(char::is_control, " ")
 }
@@ -153,13 +148,13 @@ mod tests {
 
     use super::*;
 
-    fn heard(listener: &UnixDatagram) -> String {
+    fn receive(listener: &UnixDatagram) -> String {
         let mut buffer = [0; 4096];
         let length = listener.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
-    fn listening(address: &SocketAddr) -> UnixDatagram {
+    fn listen(address: &SocketAddr) -> UnixDatagram {
         let listener = UnixDatagram::bind_addr(address).unwrap();
         listener
             .set_read_timeout(Some(Duration::from_secs(10)))
@@ -168,53 +163,55 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_at_a_path_hears_every_word() {
+    fn a_manager_at_a_path_is_notified() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
-        let listener = listening(&SocketAddr::from_pathname(&path).unwrap());
-        let manager = ServiceManager::at(path.as_os_str(), None).unwrap();
-        manager.ready("watching 3 tokens");
-        assert_eq!(heard(&listener), "READY=1\nSTATUS=watching 3 tokens\n");
-        manager.status("one\nREADY=1");
-        assert_eq!(heard(&listener), "STATUS=one READY=1\n");
-        manager.reloading();
-        let reloading = heard(&listener);
+        let listener = listen(&SocketAddr::from_pathname(&path).unwrap());
+        let manager = ServiceManager::connect(path.as_os_str(), None).unwrap();
+        manager.notify_ready("watching 3 tokens");
+        assert_eq!(receive(&listener), "READY=1\nSTATUS=watching 3 tokens\n");
+        manager.notify_status("one\nREADY=1");
+        assert_eq!(receive(&listener), "STATUS=one READY=1\n");
+        manager.notify_reloading();
+        let reloading = receive(&listener);
         let usec = reloading
             .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
             .unwrap();
         assert!(usec.trim_end().parse::<u64>().unwrap() > 0);
-        manager.alive();
-        assert_eq!(heard(&listener), "WATCHDOG=1\n");
-        manager.stopping();
-        assert_eq!(heard(&listener), "STOPPING=1\nSTATUS=stopping\n");
+        manager.notify_alive();
+        assert_eq!(receive(&listener), "WATCHDOG=1\n");
+        manager.notify_stopping();
+        assert_eq!(receive(&listener), "STOPPING=1\nSTATUS=stopping\n");
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_manager_at_an_abstract_name_hears_us() {
+    fn a_manager_at_an_abstract_name_is_notified() {
         use std::os::linux::net::SocketAddrExt;
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("lapsed-test-{}-{number}", std::process::id());
-        let listener = listening(&SocketAddr::from_abstract_name(&name).unwrap());
+        let listener = listen(&SocketAddr::from_abstract_name(&name).unwrap());
         let address = format!("@{name}");
-        ServiceManager::at(OsStr::new(&address), None)
+        ServiceManager::connect(OsStr::new(&address), None)
             .unwrap()
-            .alive();
-        assert_eq!(heard(&listener), "WATCHDOG=1\n");
+            .notify_alive();
+        assert_eq!(receive(&listener), "WATCHDOG=1\n");
     }
 
     #[test]
-    fn a_manager_that_is_gone_does_not_stop_the_daemon() {
+    fn a_missing_manager_does_not_stop_the_daemon() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("nobody");
-        ServiceManager::at(path.as_os_str(), None).unwrap().alive();
+        let path = folder.path().join("missing");
+        ServiceManager::connect(path.as_os_str(), None)
+            .unwrap()
+            .notify_alive();
     }
 
     #[test]
-    fn an_address_that_is_none_is_refused_with_its_name() {
+    fn an_invalid_address_is_refused_and_named() {
         for address in ["", "notify", "vsock:2:1234"] {
-            let error = ServiceManager::at(OsStr::new(address), None).unwrap_err();
+            let error = ServiceManager::connect(OsStr::new(address), None).unwrap_err();
             assert!(
                 error
                     .to_string()

@@ -1,30 +1,27 @@
-//! The signals that the daemon obeys: SIGTERM and SIGINT end it, SIGHUP makes it load again.
+//! Signals: SIGTERM and SIGINT stop the daemon, SIGHUP reloads it.
 
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
-use super::{Error, never};
+use super::{Error, pending_forever};
 
-/// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM or SIGINT: finish what is in hand and end; the second one: end at once.
+    /// SIGTERM or SIGINT: finish work in progress and exit; a second one: exit at once.
     Stop,
-    /// SIGHUP: load again what can be loaded again.
+    /// SIGHUP.
     Reload,
 }
 
-/// The signals that have come, in order.
+/// The received signals, in order.
 #[derive(Debug)]
 pub struct Signals(mpsc::Receiver<Signal>);
 
 impl Signals {
-    /// Listens from now on. A signal that comes before somebody asks for it is kept.
+    /// Starts listening; signals are queued until they are read.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system refuses a handler.
     pub fn listen() -> Result<Self, Error> {
         let kinds = [
             (SignalKind::terminate(), Signal::Stop),
@@ -32,26 +29,25 @@ impl Signals {
             (SignalKind::hangup(), Signal::Reload),
         ];
         let (sender, signals) = mpsc::channel(8);
-        for (kind, asks) in kinds {
+        for (kind, request) in kinds {
             let mut signal = signal(kind).map_err(Error::Signals)?;
             let sender = sender.clone();
             tokio::spawn(async move {
-                while signal.recv().await.is_some() && sender.send(asks).await.is_ok() {}
+                while signal.recv().await.is_some() && sender.send(request).await.is_ok() {}
             });
         }
         Ok(Self(signals))
     }
 
-    /// The next one; waits for ever when none can come any more.
+    /// The next signal; never returns when none can arrive any more.
     pub(super) async fn next(&mut self) -> Signal {
         match self.0.recv().await {
             Some(signal) => signal,
-            None => never().await,
+            None => pending_forever().await,
         }
     }
 }
 
-/// Signals that do not come from the system.
 impl From<mpsc::Receiver<Signal>> for Signals {
     fn from(signals: mpsc::Receiver<Signal>) -> Self {
         Self(signals)
@@ -65,17 +61,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn term_and_int_ask_for_the_end_and_hup_for_a_reload() {
+    async fn term_and_int_stop_and_hup_reloads() {
         let mut signals = Signals::listen().unwrap();
-        let me = std::process::id().to_string();
-        for (name, asks) in [
+        let pid = std::process::id().to_string();
+        for (name, request) in [
             ("-HUP", Signal::Reload),
             ("-TERM", Signal::Stop),
             ("-INT", Signal::Stop),
         ] {
-            let sent = Command::new("kill").args([name, &me]).status().unwrap();
+            let sent = Command::new("kill").args([name, &pid]).status().unwrap();
             assert!(sent.success());
-            assert_eq!(signals.next().await, asks, "{name}");
+            assert_eq!(signals.next().await, request, "{name}");
         }
     }
 }

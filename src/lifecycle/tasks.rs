@@ -1,19 +1,18 @@
-//! The long-lived tasks of the daemon, each under a name; how each ends is told, even a panic.
+//! The long-lived tasks of the daemon, each with a name. How each ends is reported, panics included.
 
-use std::{
-    any::Any,
-    future::Future,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{Error, Fault};
 
-/// Where long-lived tasks are spawned. Clones share the tasks.
+/// Spawns long-lived tasks. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -22,14 +21,12 @@ pub struct Tasks {
     exits: mpsc::UnboundedSender<Exit>,
 }
 
-/// A task that has ended.
 #[derive(Debug)]
 pub(super) struct Exit {
     pub(super) task: &'static str,
     pub(super) end: End,
 }
 
-/// How it did.
 #[derive(Debug)]
 pub(super) enum End {
     Finished,
@@ -38,7 +35,7 @@ pub(super) enum End {
 }
 
 impl Exit {
-    /// What is wrong with that; a long-lived task must not even finish before it is asked to.
+    /// Finishing is an error, too: a long-lived task must run until it is asked to stop.
     pub(super) fn into_error(self) -> Error {
         let task = self.task;
         match self.end {
@@ -61,62 +58,59 @@ impl Tasks {
         (tasks, ended)
     }
 
-    /// Cancelled when the daemon is to stop.
+    /// Cancelled when the daemon stops.
     #[must_use]
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
     }
 
-    /// Spawns a task that is to run until [`Tasks::stopping`] is cancelled. If it fails, panics or
-    /// ends before that, the daemon stops.
+    /// Spawns a task that must run until [`Tasks::stopping`] is cancelled. If it fails, panics or ends
+    /// before that, the daemon stops.
     pub fn spawn<F, E>(&self, name: &'static str, task: F)
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Fault>,
     {
         let tasks = self.clone();
-        self.running_names(|names| names.push(name));
+        self.with_running(|names| names.push(name));
         self.tracker.spawn(async move {
-            // Nothing of the task is looked at after it panicked.
+            // The task's state is not used after a panic.
             let end = match AssertUnwindSafe(task).catch_unwind().await {
                 Ok(Ok(())) => End::Finished,
                 Ok(Err(fault)) => End::Failed(fault.into()),
-                Err(panic) => End::Panicked(words(panic.as_ref())),
+                Err(panic) => End::Panicked(panic_message(panic.as_ref())),
             };
-            tasks.running_names(|names| {
-                if let Some(place) = names.iter().position(|running| *running == name) {
-                    names.remove(place);
+            tasks.with_running(|names| {
+                if let Some(index) = names.iter().position(|running| *running == name) {
+                    names.remove(index);
                 }
             });
-            // Nobody listens any more when the daemon has stopped hard.
+            // No one receives it after a forced stop.
             let _ = tasks.exits.send(Exit { task: name, end });
         });
     }
 
-    /// Asks all tasks to end.
     pub(super) fn stop(&self) {
         self.stopping.cancel();
         self.tracker.close();
     }
 
-    /// Waits until all have ended.
-    pub(super) async fn ended(&self) {
+    pub(super) async fn wait_until_ended(&self) {
         self.tracker.wait().await;
     }
 
-    /// The names of those that run, for people.
+    /// The names of the running tasks, for messages.
     pub(super) fn running(&self) -> String {
-        self.running_names(|names| names.join(", "))
+        self.with_running(|names| names.join(", "))
     }
 
-    fn running_names<T>(&self, act: impl FnOnce(&mut Vec<&'static str>) -> T) -> T {
+    fn with_running<T>(&self, act: impl FnOnce(&mut Vec<&'static str>) -> T) -> T {
         act(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without words").to_owned()
+    text.unwrap_or("no message").to_owned()
 }

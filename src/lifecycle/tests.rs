@@ -1,18 +1,16 @@
-use std::{
-    os::unix::net::UnixDatagram as StdDatagram,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::os::unix::net::UnixDatagram as StdDatagram;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
 use tempfile::TempDir;
-use tokio::{net::UnixDatagram, sync::oneshot};
+use tokio::net::UnixDatagram;
+use tokio::sync::oneshot;
 
 use super::*;
 
 /// Longer than any of these tests should take.
-const AMPLE: Duration = Duration::from_secs(20);
+const LONG_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A service manager that listens.
 struct Manager {
     socket: UnixDatagram,
     folder: TempDir,
@@ -29,21 +27,21 @@ impl Manager {
         }
     }
 
-    fn reached_by(&self, watchdog: Option<Duration>) -> ServiceManager {
+    fn connect(&self, watchdog: Option<Duration>) -> ServiceManager {
         let path = self.folder.path().join("notify");
-        ServiceManager::at(path.as_os_str(), watchdog).unwrap()
+        ServiceManager::connect(path.as_os_str(), watchdog).unwrap()
     }
 
-    async fn heard(&self) -> String {
+    async fn receive(&self) -> String {
         let mut buffer = [0; 4096];
-        let length = time::timeout(AMPLE, self.socket.recv(&mut buffer));
-        let length = length.await.expect("silence").unwrap();
+        let length = time::timeout(LONG_TIMEOUT, self.socket.recv(&mut buffer));
+        let length = length.await.expect("no notification").unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 }
 
 fn lifecycle() -> Lifecycle {
-    Lifecycle::new(ServiceManager::default(), AMPLE)
+    Lifecycle::new(ServiceManager::default(), LONG_TIMEOUT)
 }
 
 async fn until_stopped(stopping: CancellationToken) -> Result<(), Infallible> {
@@ -51,7 +49,7 @@ async fn until_stopped(stopping: CancellationToken) -> Result<(), Infallible> {
     Ok(())
 }
 
-async fn forever() -> Result<(), Infallible> {
+async fn run_forever() -> Result<(), Infallible> {
     pending().await
 }
 
@@ -59,40 +57,43 @@ async fn no_reload() -> Result<(), Fault> {
     Ok(())
 }
 
-/// Signals by hand; the sender must be kept.
+/// Signals sent by hand; the sender must be kept.
 fn signals() -> (mpsc::Sender<Signal>, Signals) {
     let (sender, signals) = mpsc::channel(8);
     (sender, signals.into())
 }
 
 #[tokio::test]
-async fn a_daemon_tells_its_manager_of_start_reload_and_stop() {
+async fn the_manager_is_notified_of_start_reload_and_stop() {
     let manager = Manager::listen();
-    let lifecycle = Lifecycle::new(manager.reached_by(None), AMPLE);
+    let lifecycle = Lifecycle::new(manager.connect(None), LONG_TIMEOUT);
     lifecycle
         .tasks()
         .spawn("sweep", until_stopped(lifecycle.stopping()));
-    lifecycle.ready("watching 2 tokens");
+    lifecycle.notify_ready("watching 2 tokens");
     let (signal, signals) = signals();
     let run = tokio::spawn(lifecycle.run(signals, no_reload));
-    assert_eq!(manager.heard().await, "READY=1\nSTATUS=watching 2 tokens\n");
+    assert_eq!(
+        manager.receive().await,
+        "READY=1\nSTATUS=watching 2 tokens\n"
+    );
     signal.send(Signal::Reload).await.unwrap();
     assert!(
         manager
-            .heard()
+            .receive()
             .await
             .starts_with("RELOADING=1\nMONOTONIC_USEC=")
     );
-    assert_eq!(manager.heard().await, "READY=1\nSTATUS=reloaded\n");
+    assert_eq!(manager.receive().await, "READY=1\nSTATUS=reloaded\n");
     signal.send(Signal::Stop).await.unwrap();
-    assert_eq!(manager.heard().await, "STOPPING=1\nSTATUS=stopping\n");
+    assert_eq!(manager.receive().await, "STOPPING=1\nSTATUS=stopping\n");
     run.await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn a_reload_that_fails_leaves_the_daemon_running() {
+async fn a_failed_reload_leaves_the_daemon_running() {
     let manager = Manager::listen();
-    let lifecycle = Lifecycle::new(manager.reached_by(None), AMPLE);
+    let lifecycle = Lifecycle::new(manager.connect(None), LONG_TIMEOUT);
     let (signal, signals) = signals();
     let tries = AtomicUsize::new(0);
     let reload = || async {
@@ -103,15 +104,15 @@ async fn a_reload_that_fails_leaves_the_daemon_running() {
     };
     let drive = async {
         signal.send(Signal::Reload).await.unwrap();
-        assert!(manager.heard().await.starts_with("RELOADING=1\n"));
-        let after = manager.heard().await;
+        assert!(manager.receive().await.starts_with("RELOADING=1\n"));
+        let after = manager.receive().await;
         assert!(
             after.starts_with("READY=1\nSTATUS=the last reload failed"),
             "{after}"
         );
         signal.send(Signal::Reload).await.unwrap();
-        assert!(manager.heard().await.starts_with("RELOADING=1\n"));
-        assert_eq!(manager.heard().await, "READY=1\nSTATUS=reloaded\n");
+        assert!(manager.receive().await.starts_with("RELOADING=1\n"));
+        assert_eq!(manager.receive().await, "READY=1\nSTATUS=reloaded\n");
         signal.send(Signal::Stop).await.unwrap();
     };
     let (ended, ()) = tokio::join!(lifecycle.run(signals, reload), drive);
@@ -119,7 +120,7 @@ async fn a_reload_that_fails_leaves_the_daemon_running() {
 }
 
 #[tokio::test]
-async fn what_is_in_hand_is_finished_before_the_end() {
+async fn work_in_progress_is_finished_before_the_stop() {
     let lifecycle = lifecycle();
     let (finish, finished) = oneshot::channel::<()>();
     let stopping = lifecycle.stopping();
@@ -143,9 +144,9 @@ async fn what_is_in_hand_is_finished_before_the_end() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once_and_says_what_was_cut_off() {
+async fn a_second_signal_forces_the_stop_and_names_running_tasks() {
     let lifecycle = lifecycle();
-    lifecycle.tasks().spawn("deliver", forever());
+    lifecycle.tasks().spawn("deliver", run_forever());
     lifecycle
         .tasks()
         .spawn("http", until_stopped(lifecycle.stopping()));
@@ -161,9 +162,9 @@ async fn a_second_signal_ends_it_at_once_and_says_what_was_cut_off() {
 }
 
 #[tokio::test]
-async fn a_stop_that_takes_too_long_ends_hard() {
+async fn a_stop_that_takes_too_long_is_forced() {
     let lifecycle = Lifecycle::new(ServiceManager::default(), Duration::from_millis(20));
-    lifecycle.tasks().spawn("deliver", forever());
+    lifecycle.tasks().spawn("deliver", run_forever());
     lifecycle
         .tasks()
         .spawn("http", until_stopped(lifecycle.stopping()));
@@ -172,12 +173,12 @@ async fn a_stop_that_takes_too_long_ends_hard() {
     let error = lifecycle.run(signals, no_reload).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "stopped hard after 20ms: deliver had not ended"
+        "forced to stop after 20ms: deliver had not ended"
     );
 }
 
 #[tokio::test]
-async fn a_task_that_panics_ends_the_daemon_in_order_and_is_named() {
+async fn a_panicking_task_stops_the_daemon_in_order_and_is_named() {
     let lifecycle = lifecycle();
     let (stopped, was_stopped) = oneshot::channel();
     let stopping = lifecycle.stopping();
@@ -187,7 +188,7 @@ async fn a_task_that_panics_ends_the_daemon_in_order_and_is_named() {
             stopping.cancelled().await;
             stopped.send(())
         }
-        .map(|sent| sent.map_err(|()| "nobody listens")),
+        .map(|sent| sent.map_err(|()| "no receiver")),
     );
     lifecycle.tasks().spawn("sweep", async {
         assert!(std::process::id() == 0, "the ledger is lost");
@@ -200,7 +201,7 @@ async fn a_task_that_panics_ends_the_daemon_in_order_and_is_named() {
 }
 
 #[tokio::test]
-async fn a_task_that_fails_or_ends_early_ends_the_daemon() {
+async fn a_task_that_fails_or_ends_early_stops_the_daemon() {
     let failing = lifecycle();
     failing
         .tasks()
@@ -216,11 +217,11 @@ async fn a_task_that_fails_or_ends_early_ends_the_daemon() {
         .spawn("ticker", async { Ok::<_, Infallible>(()) });
     let (_signal, quiet) = signals();
     let error = ending.run(quiet, no_reload).await.unwrap_err();
-    assert_eq!(error.to_string(), "ticker ended by itself");
+    assert_eq!(error.to_string(), "ticker ended unexpectedly");
 }
 
 #[tokio::test]
-async fn a_failure_while_stopping_is_not_swallowed() {
+async fn a_failure_while_stopping_is_returned() {
     let lifecycle = lifecycle();
     let stopping = lifecycle.stopping();
     lifecycle.tasks().spawn("deliver", async move {
@@ -234,60 +235,60 @@ async fn a_failure_while_stopping_is_not_swallowed() {
 }
 
 #[tokio::test]
-async fn the_watchdog_is_answered_as_long_as_the_heart_beats() {
+async fn the_watchdog_is_answered_while_the_heartbeat_continues() {
     let manager = Manager::listen();
     let watchdog = Duration::from_millis(20);
-    let lifecycle = Lifecycle::new(manager.reached_by(Some(watchdog)), AMPLE);
-    lifecycle.watch(Heartbeat::new(AMPLE));
+    let lifecycle = Lifecycle::new(manager.connect(Some(watchdog)), LONG_TIMEOUT);
+    lifecycle.spawn_watchdog(Heartbeat::new(LONG_TIMEOUT));
     for _ in 0..3 {
-        assert_eq!(manager.heard().await, "WATCHDOG=1\n");
+        assert_eq!(manager.receive().await, "WATCHDOG=1\n");
     }
 }
 
 #[tokio::test]
-async fn the_watchdog_gets_no_answer_once_the_heart_stands_still() {
+async fn the_watchdog_is_not_answered_after_the_heartbeat_stops() {
     let manager = Manager::listen();
-    let reached = manager.reached_by(Some(Duration::from_millis(20)));
-    let lifecycle = Lifecycle::new(reached.clone(), AMPLE);
-    let heart = Heartbeat::new(Duration::from_millis(40));
-    lifecycle.watch(heart.clone());
-    assert_eq!(manager.heard().await, "WATCHDOG=1\n");
-    let silence = async {
-        while !heart.is_silent(Instant::now()) {
+    let connected = manager.connect(Some(Duration::from_millis(20)));
+    let lifecycle = Lifecycle::new(connected.clone(), LONG_TIMEOUT);
+    let heartbeat = Heartbeat::new(Duration::from_millis(40));
+    lifecycle.spawn_watchdog(heartbeat.clone());
+    assert_eq!(manager.receive().await, "WATCHDOG=1\n");
+    let timed_out = async {
+        while !heartbeat.has_timed_out(Instant::now()) {
             tokio::task::yield_now().await;
         }
     };
-    time::timeout(AMPLE, silence).await.unwrap();
-    // Everything that was said while it still beat, up to a mark of ours.
-    reached.status("mark");
-    while manager.heard().await == "WATCHDOG=1\n" {}
-    let more = time::timeout(Duration::from_millis(100), manager.heard()).await;
+    time::timeout(LONG_TIMEOUT, timed_out).await.unwrap();
+    // Skip what was sent before the time-out, up to a marker.
+    connected.notify_status("marker");
+    while manager.receive().await == "WATCHDOG=1\n" {}
+    let more = time::timeout(Duration::from_millis(100), manager.receive()).await;
     assert!(more.is_err(), "{more:?}");
-    heart.touch();
-    assert_eq!(manager.heard().await, "WATCHDOG=1\n");
+    heartbeat.beat();
+    assert_eq!(manager.receive().await, "WATCHDOG=1\n");
 }
 
 #[tokio::test]
-async fn a_stop_that_takes_its_time_is_not_taken_for_a_hang() {
+async fn a_slow_stop_does_not_trigger_the_watchdog() {
     let manager = Manager::listen();
-    let reached = manager.reached_by(Some(Duration::from_millis(20)));
-    let lifecycle = Lifecycle::new(reached, AMPLE);
-    lifecycle.watch(Heartbeat::new(Duration::ZERO));
-    lifecycle.tasks().spawn("deliver", forever());
+    let connected = manager.connect(Some(Duration::from_millis(20)));
+    let lifecycle = Lifecycle::new(connected, LONG_TIMEOUT);
+    lifecycle.spawn_watchdog(Heartbeat::new(Duration::ZERO));
+    lifecycle.tasks().spawn("deliver", run_forever());
     let (signal, signals) = signals();
     signal.send(Signal::Stop).await.unwrap();
     let run = tokio::spawn(lifecycle.run(signals, no_reload));
-    while manager.heard().await != "STOPPING=1\nSTATUS=stopping\n" {}
+    while manager.receive().await != "STOPPING=1\nSTATUS=stopping\n" {}
     for _ in 0..3 {
-        assert_eq!(manager.heard().await, "WATCHDOG=1\n");
+        assert_eq!(manager.receive().await, "WATCHDOG=1\n");
     }
     signal.send(Signal::Stop).await.unwrap();
     assert!(matches!(run.await.unwrap(), Err(Error::Forced { .. })));
 }
 
 #[tokio::test]
-async fn without_a_watchdog_nobody_is_watched() {
+async fn without_a_watchdog_no_task_is_spawned() {
     let lifecycle = lifecycle();
-    lifecycle.watch(Heartbeat::new(AMPLE));
+    lifecycle.spawn_watchdog(Heartbeat::new(LONG_TIMEOUT));
     assert_eq!(lifecycle.tasks().running(), "");
 }

@@ -1,38 +1,30 @@
-//! What became of an attempt to send, and what went wrong, in words that may be logged.
+//! The outcome of sending a mail. Texts contain no mail address, so they can be logged.
 
 use std::fmt;
 
 use crate::domain::Address;
 
-use super::plain;
+use super::sanitize;
 
-/// Where in the exchange with a server, or on the way to a folder, something went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Reaching the server.
     Connect,
-    /// The handshake that encrypts, implicit or after STARTTLS.
+    /// The TLS handshake, implicit or after STARTTLS.
     Tls,
-    /// The server's greeting.
     Greeting,
-    /// EHLO, or HELO.
+    /// EHLO or HELO.
     Hello,
-    /// AUTH.
     Auth,
-    /// MAIL FROM.
     Mail,
-    /// RCPT TO.
     Rcpt,
     /// DATA, up to the final dot.
     Data,
     /// The reply to the final dot.
     Final,
-    /// Writing to a folder.
     Folder,
 }
 
 impl Stage {
-    /// A word for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -50,32 +42,31 @@ impl Stage {
     }
 }
 
-/// What went wrong. Its text is one line, holds no mail address and may be logged.
+/// An error while sending. The text is one line without mail addresses and can be logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where.
     pub stage: Stage,
-    /// The server's reply code, if it replied.
+    /// The reply code, if the server replied.
     pub code: Option<u16>,
-    /// Its enhanced status code (RFC 3463).
+    /// The enhanced status code (RFC 3463).
     pub enhanced: Option<(u8, u16, u16)>,
-    /// What the server said, or what happened to the connection.
+    /// The text of the reply, or what happened to the connection.
     pub text: String,
 }
 
 impl Fault {
-    /// A fault that is not a server's reply.
+    /// For faults other than a reply.
     pub(super) fn new(stage: Stage, text: impl fmt::Display) -> Self {
         Self {
             stage,
             code: None,
             enhanced: None,
-            text: plain::line(&without_addresses(&text.to_string()), plain::TEXT),
+            text: sanitize::one_line(&mask_addresses(&text.to_string()), sanitize::MAX_TEXT),
         }
     }
 
-    /// A fault that is a server's reply; `text` is what follows the code.
-    pub(super) fn reply(stage: Stage, code: u16, text: &str) -> Self {
+    /// For a negative reply; `text` is what follows the code.
+    pub(super) fn from_reply(stage: Stage, code: u16, text: &str) -> Self {
         let (enhanced, text) = split_enhanced(text);
         Self {
             code: Some(code),
@@ -84,7 +75,7 @@ impl Fault {
         }
     }
 
-    /// Whether the server said that it passes by itself: 4xx.
+    /// 4xx: the server expects the problem to pass.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.code, Some(400..=499))
@@ -95,8 +86,8 @@ impl Fault {
         self.code == Some(421)
     }
 
-    /// Whether it says that nobody has this address: 5.1.x, save the two that speak of the
-    /// sender's (RFC 3463 §3.2).
+    /// Whether the address does not exist: 5.1.x, except the two codes about the sender's address
+    /// (RFC 3463 §3.2).
     pub(super) fn is_dead_address(&self) -> bool {
         matches!(self.enhanced, Some((5, 1, detail)) if !matches!(detail, 7 | 8))
     }
@@ -117,32 +108,29 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// What became of one mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The server took it, or the file is on the disk.
+    /// The server accepted the mail, or the file is on the disk.
     Sent {
-        /// What the server said; often its queue's id.
+        /// Often contains the queue id.
         reply: String,
     },
-    /// Not taken, and worth another attempt: 4xx, or the connection broke before the final dot.
+    /// Not accepted, but worth another attempt: 4xx, or the connection broke before the final dot.
     Deferred(Fault),
-    /// Not taken for good: 5xx at RCPT or later.
+    /// Permanently rejected: 5xx at RCPT or later.
     Refused {
-        /// What the server said.
         fault: Fault,
-        /// Whether it said that nobody has this address.
+        /// Whether the address does not exist.
         dead_address: bool,
     },
-    /// It may have been taken: the connection ended after the final dot without a reply.
+    /// Possibly accepted: the connection ended after the final dot without a reply.
     Unknown(Fault),
-    /// Not taken, through no fault of the mail or its recipient: 5xx at connect, EHLO, AUTH or MAIL, a
+    /// Not accepted because of the server, not the mail or recipient: 5xx at connect, EHLO, AUTH or MAIL,
     /// 421 anywhere, a full disk.
     ServerFault(Fault),
 }
 
 impl Outcome {
-    /// The fault, unless it was sent.
     #[must_use]
     pub fn fault(&self) -> Option<&Fault> {
         match self {
@@ -169,8 +157,8 @@ fn split_enhanced(text: &str) -> (Option<(u8, u16, u16)>, &str) {
     }
 }
 
-/// The text with each mail address masked, as addresses are in logs.
-pub(super) fn without_addresses(text: &str) -> String {
+/// Masks each mail address as in logs.
+pub(super) fn mask_addresses(text: &str) -> String {
     let part = |c: char| c.is_alphanumeric() || ".!#$%&'*+/=?^_`{|}~-".contains(c);
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -179,14 +167,14 @@ pub(super) fn without_addresses(text: &str) -> String {
         let local = head.trim_end_matches(part).len();
         let domain = tail.find(|c| !part(c)).unwrap_or(tail.len());
         out.push_str(&head[..local]);
-        out.push_str(&masked(&head[local..], &tail[..domain]));
+        out.push_str(&mask_address(&head[local..], &tail[..domain]));
         rest = &tail[domain..];
     }
     out.push_str(rest);
     out
 }
 
-fn masked(local: &str, domain: &str) -> String {
+fn mask_address(local: &str, domain: &str) -> String {
     match format!("{local}@{domain}").parse::<Address>() {
         Ok(address) => address.masked(),
         Err(_) => "***@***".to_owned(),
@@ -205,14 +193,14 @@ mod tests {
     #[case("@ @a a@", "***@*** ***@*** ***@***")]
     #[case("user=ada@example.org@relay", "u***@e***@relay")]
     #[case("4.2.0 busy", "4.2.0 busy")]
-    fn no_address_of_a_servers_text_is_kept(#[case] text: &str, #[case] kept: &str) {
-        let masked = without_addresses(text);
+    fn addresses_in_replies_are_masked(#[case] text: &str, #[case] expected: &str) {
+        let masked = mask_addresses(text);
         assert!(
             !masked.contains("ada@") && !masked.contains("bob.b"),
             "{masked}"
         );
         if !text.contains("@example.org@") {
-            assert_eq!(masked, kept);
+            assert_eq!(masked, expected);
         }
     }
 
@@ -224,19 +212,19 @@ mod tests {
     #[case("5.1.1.9 is no code", None, false)]
     #[case("user 5.1.1 unknown", None, false)]
     #[case("", None, false)]
-    fn only_a_status_that_speaks_of_the_mailbox_kills_an_address(
+    fn only_a_status_about_the_mailbox_marks_an_address_as_dead(
         #[case] text: &str,
         #[case] enhanced: Option<(u8, u16, u16)>,
         #[case] dead: bool,
     ) {
-        let fault = Fault::reply(Stage::Rcpt, 550, text);
+        let fault = Fault::from_reply(Stage::Rcpt, 550, text);
         assert_eq!(fault.enhanced, enhanced);
         assert_eq!(fault.is_dead_address(), dead);
     }
 
     #[test]
     fn a_fault_is_one_line() {
-        let fault = Fault::reply(Stage::Final, 554, "5.7.1 no\r\n\u{1b}[31m thanks");
+        let fault = Fault::from_reply(Stage::Final, 554, "5.7.1 no\r\n\u{1b}[31m thanks");
         assert_eq!(fault.to_string(), "end of data: 554 5.7.1 no [31m thanks");
     }
 }

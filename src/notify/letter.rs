@@ -1,33 +1,32 @@
-//! A letter: everything one mail says to one recipient, in domain values, before it is rendered.
+//! The content of one mail to one recipient, as domain values, before it is rendered.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use uuid::Uuid;
 
-use crate::domain::{Address, FindingKind, Ground, Severity, Step, Token, Topic};
+use crate::domain::{Address, Basis, FindingKind, Severity, Step, Token, Topic};
 
-/// All that is due to one recipient at one time.
+/// Everything that is due to one recipient at one time.
 #[derive(Debug, Clone)]
 pub struct Letter {
-    /// The local part of the Message-ID, stable over every attempt: `mail id` in plain digits.
+    /// The id of the mail in plain digits; part of the Message-ID, so it is the same for every attempt.
     pub reference: String,
-    /// Who gets it.
     pub to: Address,
-    /// His zone.
+    /// The recipient's time zone.
     pub zone: Tz,
-    /// When this attempt is made; times left count from here.
+    /// The time of this attempt; relative times count from here.
     pub now: DateTime<Utc>,
-    /// What it says, most urgent first. Never empty.
+    /// Most urgent first; never empty.
     pub entries: Vec<Entry>,
-    /// Tokens that are not among the entries because they are too many, by source and day.
-    pub rest: Vec<Rest>,
-    /// Addresses that could not be reached, and what their server said; told in passing.
+    /// Tokens beyond the limit of entries, counted by source and day.
+    pub unlisted: Vec<UnlistedTokens>,
+    /// Addresses that could not be reached, shown in every mail.
     pub unreachable: Vec<Unreachable>,
 }
 
 impl Letter {
-    /// Which mail it becomes.
+    /// Decides which templates are used.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self.entries.as_slice() {
@@ -43,14 +42,12 @@ impl Letter {
         }
     }
 
-    /// How many alerts it holds.
     #[must_use]
-    pub fn alerts(&self) -> usize {
+    pub fn count_alerts(&self) -> usize {
         let is_alert = |entry: &&Entry| matches!(entry, Entry::Alert(_));
         self.entries.iter().filter(is_alert).count()
     }
 
-    /// The summary of what is open, if it holds one.
     #[must_use]
     pub fn summary(&self) -> Option<&SummaryEntry> {
         self.entries.iter().find_map(|entry| match entry {
@@ -60,27 +57,23 @@ impl Letter {
     }
 }
 
-/// The mails there are; each is a folder of templates.
+/// Each kind of mail is a folder of templates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// One token comes to its expiry.
     Expiring,
-    /// One token has passed it.
     Expired,
-    /// Several things in one mail.
+    /// Several entries in one mail.
     Digest,
-    /// Tokens that outlive their issuers' access, and nothing else.
+    /// Only tokens of people who lost access.
     RevokedAccess,
-    /// One token was ended at its source.
+    /// One token was revoked at its source.
     Revoked,
-    /// Something about lapsed itself.
+    /// About lapsed itself.
     Alert,
-    /// All that is wrong with tokens and sources.
     Summary,
 }
 
 impl Kind {
-    /// Every kind, in order.
     pub const ALL: [Self; 7] = [
         Self::Expiring,
         Self::Expired,
@@ -91,7 +84,6 @@ impl Kind {
         Self::Summary,
     ];
 
-    /// The name of its folder.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -106,152 +98,118 @@ impl Kind {
     }
 }
 
-/// One thing a letter says.
 #[derive(Debug, Clone)]
 pub enum Entry {
-    /// A token comes to its expiry, or has passed it.
+    /// A token expires or has expired.
     Expiry(ExpiryEntry),
     /// A token's issuer lost access while the token still works.
     Revoked(RevokedEntry),
-    /// A token was ended at its source, through lapsed.
+    /// A token was revoked at its source through lapsed.
     Ended(EndedEntry),
-    /// Something about lapsed itself.
+    /// About lapsed itself.
     Alert(AlertEntry),
-    /// All that is wrong with tokens and sources.
     Summary(SummaryEntry),
 }
 
-/// A warning about one token. Whether it reads as `expiring` or `expired` follows from the token's
-/// expiry and the letter's `now`, not from the step: a warning that an outage delayed past the
-/// expiry says so.
+/// A warning about one token. The expiry and the letter's `now` decide between `expiring` and `expired`,
+/// not the step: an outage can delay a warning past the expiry.
 #[derive(Debug, Clone)]
 pub struct ExpiryEntry {
-    /// The token.
     pub token: Token,
-    /// The step that made it due; [`Step::ZERO`] is "at expiry".
+    /// [`Step::ZERO`] means at expiry.
     pub step: Step,
-    /// Why this person gets it.
-    pub ground: Ground,
-    /// When the warning was due; with an expired token and a step above zero, this is why it is late.
+    pub basis: Basis,
     pub due_at: DateTime<Utc>,
-    /// Why the issuer himself is not told, where he is not: "mail to ada@example.org is refused",
-    /// "the token has no issuer", "the issuer lost access on 12 Nov 2026".
+    /// Why the issuer does not get the mail, if so: "mail to ada@example.org is refused", "the token has no
+    /// issuer", "the issuer lost access on 12 Nov 2026".
     pub instead_of_issuer: Option<String>,
-    /// The page of its source where people see to it.
+    /// Its page at the source.
     pub page: Option<String>,
 }
 
 impl ExpiryEntry {
-    /// Whether the expiry lies behind.
     #[must_use]
     pub fn is_past(&self, now: DateTime<Utc>) -> bool {
         self.token.expiry.at().is_some_and(|at| at <= now)
     }
 
-    /// Whether it is a warning that comes after the expiry it should have warned of.
+    /// Whether the warning comes only after the expiry.
     #[must_use]
     pub fn is_late(&self, now: DateTime<Utc>) -> bool {
         self.is_past(now) && self.step > Step::ZERO
     }
 }
 
-/// A token whose issuer lost access.
 #[derive(Debug, Clone)]
 pub struct RevokedEntry {
-    /// The token.
     pub token: Token,
-    /// In words: what the directory said and when.
+    /// What the directory reported and when.
     pub evidence: String,
-    /// Since when.
     pub since: DateTime<Utc>,
-    /// The finding, and when lapsed ends the token for it, where it does.
+    /// The finding for which lapsed revokes the token, and when; `None` if it does not.
     pub end: Option<(Uuid, DateTime<Utc>)>,
-    /// Why this person gets it.
-    pub ground: Ground,
-    /// The page of its source where people see to it.
+    pub basis: Basis,
+    /// Its page at the source.
     pub page: Option<String>,
 }
 
-/// A token that was ended at its source.
 #[derive(Debug, Clone)]
 pub struct EndedEntry {
-    /// The token.
     pub token: Token,
-    /// Who ended it.
     pub by: String,
-    /// When.
     pub at: DateTime<Utc>,
-    /// Why, in his words.
     pub reason: Option<String>,
-    /// Why this person gets it.
-    pub ground: Ground,
-    /// The page of its source where people see to tokens.
+    pub basis: Basis,
+    /// Its page at the source.
     pub page: Option<String>,
 }
 
-/// Something about lapsed itself that needs a hand.
+/// A problem of lapsed itself that needs an administrator.
 #[derive(Debug, Clone)]
 pub struct AlertEntry {
-    /// What happened, as a subject line: `1,204 mails are held`.
+    /// The subject: `1,204 mails are held`.
     pub title: String,
-    /// What it means and what to do; paragraphs parted by blank lines, commands indented by four
-    /// spaces.
+    /// What it means and what to do. Blank lines separate paragraphs; commands are indented by four spaces.
     pub text: String,
 }
 
-/// All that is open.
 #[derive(Debug, Clone, Default)]
 pub struct SummaryEntry {
-    /// By kind and source.
     pub counts: Vec<OpenCount>,
-    /// The most urgent ones, the worst first.
+    /// The most urgent ones, most severe first.
     pub findings: Vec<OpenFinding>,
 }
 
-/// How many findings of a kind are open at a source.
 #[derive(Debug, Clone)]
 pub struct OpenCount {
-    /// What is wrong.
     pub kind: FindingKind,
-    /// The source.
     pub source: String,
-    /// How many.
     pub count: i64,
 }
 
-/// One finding that is open.
 #[derive(Debug, Clone)]
 pub struct OpenFinding {
-    /// Its id.
     pub id: Uuid,
-    /// What is wrong.
     pub kind: FindingKind,
-    /// How bad it is.
     pub severity: Severity,
-    /// The source.
     pub source: String,
-    /// What people call the token; the name of the source where it is about that.
+    /// The name of the token, or of the source if the finding is about the source.
     pub name: String,
-    /// Since when it holds.
     pub since: DateTime<Utc>,
-    /// In words.
     pub evidence: String,
 }
 
 /// Tokens of one source and day that a letter only counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rest {
-    /// Why they are there.
+pub struct UnlistedTokens {
     pub topic: Topic,
-    /// The source.
     pub source: String,
-    /// The day they expire on, in UTC; `None` where they do not.
+    /// The expiry day in UTC; `None` if they do not expire.
     pub day: Option<NaiveDate>,
-    /// How many tokens.
     pub count: usize,
 }
 
-impl Rest {
+impl UnlistedTokens {
     /// The last moment of its day.
     #[must_use]
     pub fn at(&self) -> Option<DateTime<Utc>> {
@@ -260,11 +218,9 @@ impl Rest {
     }
 }
 
-/// An address that cannot be reached.
 #[derive(Debug, Clone)]
 pub struct Unreachable {
-    /// The address.
     pub address: Address,
-    /// What was said of it.
+    /// What its server replied.
     pub reason: String,
 }

@@ -1,102 +1,88 @@
-//! A letter as the octets of a message (RFC 5322): the headers around the rendering. What never
-//! changes is made once.
+//! Writes a letter as a message (RFC 5322). Headers that never change are built once.
 
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
-use lettre::{
-    Message,
-    address::Envelope,
-    message::{
-        Body, Mailbox, MessageBuilder, MultiPart, SinglePart,
-        header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue, MessageId},
-    },
+use lettre::Message;
+use lettre::address::Envelope;
+use lettre::message::header::{
+    ContentTransferEncoding, ContentType, HeaderName, HeaderValue, MessageId,
 };
+use lettre::message::{Body, Mailbox, MessageBuilder, MultiPart, SinglePart};
 
 use crate::domain::Address;
 
-use super::{
-    letter::Letter,
-    template::{self, Rendering, Templates},
-    view::Place,
-};
+use super::letter::Letter;
+use super::template::{self, Rendering, Templates};
+use super::view::Installation;
 
-/// How mails of this installation are signed.
+/// How mails of this installation identify themselves.
 #[derive(Debug, Clone)]
-pub struct Stationery {
-    /// `From`.
+pub struct MailIdentity {
     pub from: Mailbox,
-    /// `Reply-To`, where answers should go elsewhere.
+    /// `None` means that answers go to `from`.
     pub reply_to: Option<Mailbox>,
-    /// What mails say of the installation.
-    pub place: Place,
+    pub installation: Installation,
 }
 
-/// Writes letters as messages. Cheap to share; holds no templates, so that they can be reloaded.
+/// Writes letters as messages. It does not hold the templates, so that they can be reloaded.
 #[derive(Debug)]
 pub struct Writer {
     builder: MessageBuilder,
     from: lettre::Address,
-    place: Place,
+    installation: Installation,
 }
 
 /// A message that can be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
-    /// The reference of its letter.
     pub reference: String,
-    /// With its angle brackets; the same at each attempt.
+    /// With angle brackets; the same for every attempt.
     pub message_id: String,
-    /// Who gets it.
     pub envelope_to: Address,
-    /// When it was written.
     pub written_at: DateTime<Utc>,
-    /// Its subject, for logs of those who may see names of tokens.
+    /// Contains names of tokens.
     pub subject: String,
-    /// The message: ASCII, CRLF, no line longer than 998 octets.
+    /// ASCII with CRLF line ends, no line longer than 998 octets.
     pub bytes: Vec<u8>,
 }
 
-/// Why a letter cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A template fails on it.
     #[error(transparent)]
     Template(#[from] template::Error),
-    /// The message cannot be put together.
-    #[error("cannot put the message together")]
+    #[error("cannot build the message")]
     Build(#[source] lettre::error::Error),
-    /// An address does not stand up to RFC 5321.
+    /// The address is not valid in RFC 5321.
     #[error("cannot write to the address")]
     Address(#[source] lettre::address::AddressError),
 }
 
 impl Writer {
-    /// Prepares the headers that all messages share.
     #[must_use]
-    pub fn new(stationery: Stationery) -> Self {
-        let from = stationery.from.email.clone();
+    pub fn new(mail_identity: MailIdentity) -> Self {
+        let from = mail_identity.from.email.clone();
         let list = format!("API token notices <lapsed.{}>", from.domain());
         let mut builder = Message::builder()
-            .from(stationery.from)
-            // RFC 3834 §5, and what Exchange heeds instead; RFC 2919.
-            .raw_header(fixed("Auto-Submitted", "auto-generated"))
-            .raw_header(fixed("X-Auto-Response-Suppress", "OOF, AutoReply"))
-            .raw_header(fixed("List-Id", &list));
-        if let Some(reply_to) = stationery.reply_to {
+            .from(mail_identity.from)
+            // RFC 3834 §5, the header that Exchange respects instead, and RFC 2919.
+            .raw_header(header("Auto-Submitted", "auto-generated"))
+            .raw_header(header("X-Auto-Response-Suppress", "OOF, AutoReply"))
+            .raw_header(header("List-Id", &list));
+        if let Some(reply_to) = mail_identity.reply_to {
             builder = builder.reply_to(reply_to);
         }
         Self {
             builder,
             from,
-            place: stationery.place,
+            installation: mail_identity.installation,
         }
     }
 
-    /// Writes a letter. The same letter gives the same octets.
+    /// The same letter gives the same octets.
     pub fn write(&self, letter: &Letter, templates: &Templates) -> Result<Rendered, Error> {
-        let rendering = templates.render(letter, &self.place)?;
-        let reference = token_of(&letter.reference);
+        let rendering = templates.render(letter, &self.installation)?;
+        let reference = identifier(&letter.reference);
         let message_id = format!("<lapsed.{reference}@{}>", self.from.domain());
         let to: lettre::Address = letter.to.as_str().parse().map_err(Error::Address)?;
         let envelope =
@@ -124,7 +110,7 @@ impl Writer {
 
 /// Text first, HTML last (RFC 2046 §5.1.4).
 fn alternative(rendering: &Rendering, reference: &str) -> MultiPart {
-    // `=_` cannot stand in quoted-printable; 7-bit text might hold it, so look.
+    // `=_` cannot occur in quoted-printable, but it can in 7-bit text.
     let mut boundary = format!("=_lapsed.{reference}");
     while rendering.text.contains(&boundary) || rendering.html.contains(&boundary) {
         boundary.push('_');
@@ -156,29 +142,29 @@ fn with_crlf(text: &str) -> String {
     out
 }
 
-/// The letters and digits of a reference, so that it can stand in an identifier.
-fn token_of(reference: &str) -> String {
+/// The reference without characters that are not allowed in a Message-ID.
+fn identifier(reference: &str) -> String {
     let allowed = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
     reference.chars().filter(allowed).take(64).collect()
 }
 
-fn fixed(name: &'static str, value: &str) -> HeaderValue {
+fn header(name: &'static str, value: &str) -> HeaderValue {
     HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned())
 }
 
-/// The subject. One that holds `=?` is encoded whole, or a reader would decode what a name only
-/// quotes (RFC 2047 §2).
+/// A subject that contains `=?` is encoded as a whole, or a mail program would decode text that a name
+/// only quotes (RFC 2047 §2).
 fn subject(text: &str) -> HeaderValue {
     let name = HeaderName::new_from_ascii_str("Subject");
     if text.contains("=?") {
-        let encoded = q_encoded(text);
+        let encoded = q_encode(text);
         return HeaderValue::dangerous_new_pre_encoded(name, text.to_owned(), encoded);
     }
     HeaderValue::new(name, text.to_owned())
 }
 
-/// Encoded-words of at most 75 octets, one a line (RFC 2047 §4.2).
-fn q_encoded(text: &str) -> String {
+/// Encoded-words of at most 75 octets, one per line (RFC 2047 §4.2).
+fn q_encode(text: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::new();
     let mut word = String::new();
@@ -197,7 +183,7 @@ fn q_encoded(text: &str) -> String {
                 }
             }
         }
-        // The first line also holds `Subject: `.
+        // The first line also contains `Subject: `.
         if word.len() + octets.len() > 52 {
             close(&mut out, &word);
             word.clear();

@@ -1,64 +1,58 @@
-//! The transport `file`: each mail a file in a folder, for a mail system that collects them, and for
-//! looking at.
+//! The transport `file`: writes each mail to a file in a folder.
 
-use std::{
-    collections::HashMap,
-    fs::{self, DirBuilder, OpenOptions},
-    hash::{DefaultHasher, Hash, Hasher},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 
-use super::{
-    fault::{Fault, Outcome, Stage},
-    message::Rendered,
-};
+use super::fault::{Fault, Outcome, Stage};
+use super::message::Rendered;
 
-/// How file names begin.
-const TIME: &str = "%Y%m%dT%H%M%SZ";
+const TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 
-/// A folder of mails. A file appears whole, and a mail that is sent again replaces its file.
+/// Files appear complete, and a mail that is sent again replaces its file.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     folder: Arc<PathBuf>,
-    /// When each mail was first written, by the hash of its reference: its file keeps its name.
-    first: Arc<Mutex<HashMap<u64, i64>>>,
+    /// When each mail was first written, by the hash of its reference, so that its file keeps its name.
+    first_written: Arc<Mutex<HashMap<u64, i64>>>,
 }
 
 impl Outbox {
-    /// Opens the folder, for its owner alone if it has to be made.
+    /// Creates the folder if needed, readable only by its owner.
     pub fn open(folder: &Path) -> io::Result<Self> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)?;
-        let mut first = HashMap::new();
+        let mut first_written = HashMap::new();
         for entry in fs::read_dir(folder)? {
             let name = entry?.file_name();
             if let Some((time, reference)) = name.to_str().and_then(parse_name) {
-                first.insert(hash(reference), time.timestamp());
+                first_written.insert(hash(reference), time.timestamp());
             }
         }
         Ok(Self {
             folder: Arc::new(folder.to_owned()),
-            first: Arc::new(Mutex::new(first)),
+            first_written: Arc::new(Mutex::new(first_written)),
         })
     }
 
-    /// An outbox for those who only look: no folder is made, and nothing can be put into it.
+    /// An outbox that cannot be written to, for commands that send nothing.
     #[must_use]
     pub fn closed() -> Self {
         Self {
             folder: Arc::default(),
-            first: Arc::default(),
+            first_written: Arc::default(),
         }
     }
 
-    /// Writes a mail and makes it last.
+    /// Writes a mail and syncs it to the disk.
     pub async fn send(&self, mail: &Rendered) -> Outcome {
         let (outbox, mail) = (self.clone(), mail.clone());
         let written = tokio::task::spawn_blocking(move || outbox.write(&mail)).await;
@@ -70,13 +64,13 @@ impl Outbox {
     }
 
     fn write(&self, mail: &Rendered) -> io::Result<String> {
-        let name = self.name(mail);
+        let name = self.file_name(mail);
         let path = self.folder.join(&name);
-        // A dot in front: collectors pass over it, and an old one is written over.
+        // Hidden, so that other programs ignore it; a leftover is overwritten.
         let part = self.folder.join(format!(".{}.part", mail.reference));
-        let written = write_through(&part, &mail.bytes).and_then(|()| fs::rename(&part, &path));
+        let written = write_synced(&part, &mail.bytes).and_then(|()| fs::rename(&part, &path));
         if let Err(error) = written {
-            // It may not even exist; what matters is the first error.
+            // The file may not exist; the first error matters.
             let _ = fs::remove_file(&part);
             return Err(error);
         }
@@ -84,17 +78,20 @@ impl Outbox {
         Ok(name)
     }
 
-    fn name(&self, mail: &Rendered) -> String {
-        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        let seconds = *first
+    fn file_name(&self, mail: &Rendered) -> String {
+        let mut first_written = self
+            .first_written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let seconds = *first_written
             .entry(hash(&mail.reference))
             .or_insert(mail.written_at.timestamp());
         let time = DateTime::from_timestamp(seconds, 0).unwrap_or(mail.written_at);
-        format!("{}-{}.eml", time.format(TIME), mail.reference)
+        format!("{}-{}.eml", time.format(TIME_FORMAT), mail.reference)
     }
 }
 
-fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut file = options.open(path)?;
@@ -104,7 +101,7 @@ fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn parse_name(name: &str) -> Option<(DateTime<Utc>, &str)> {
     let (time, reference) = name.strip_suffix(".eml")?.split_once('-')?;
-    let time = NaiveDateTime::parse_from_str(time, TIME).ok()?;
+    let time = NaiveDateTime::parse_from_str(time, TIME_FORMAT).ok()?;
     Some((time.and_utc(), reference))
 }
 
@@ -134,7 +131,7 @@ mod tests {
         }
     }
 
-    fn names(folder: &Path) -> Vec<String> {
+    fn file_names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
         let mut names: Vec<String> = entries
             .map(|e| e.unwrap().file_name().into_string().unwrap())
@@ -144,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_mail_sent_twice_is_one_file_whatever_the_time_and_the_process() {
+    async fn a_mail_that_is_sent_again_replaces_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("outbox");
         let outbox = Outbox::open(&folder).unwrap();
@@ -158,7 +155,7 @@ mod tests {
         outbox.send(&again).await;
         outbox.send(&mail("02", "three")).await;
         assert_eq!(
-            names(&folder),
+            file_names(&folder),
             ["20261121T090000Z-01.eml", "20261121T090000Z-02.eml"]
         );
         assert_eq!(
@@ -171,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_that_is_gone_is_nobodys_fault_but_ours() {
+    async fn a_missing_folder_is_a_server_fault() {
         let folder = tempfile::tempdir().unwrap();
         let outbox = Outbox::open(folder.path()).unwrap();
         drop(folder);

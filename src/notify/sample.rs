@@ -1,5 +1,5 @@
-//! Sample letters: every template with all it can say and with nothing, awkward names, long lists.
-//! They check templates when they are loaded and show what mails look like.
+//! Sample letters: every template with all and with no optional data, awkward names, long lists. They
+//! check templates when they are loaded, and `lapsed preview` shows them.
 
 mod leavers;
 
@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use crate::domain::{
-    Address, Expiry, ExpiryOrigin, FindingKind, Ground, Severity, Status, Step, Token, TokenId,
+    Address, Basis, Expiry, ExpiryOrigin, FindingKind, Severity, Status, Step, Token, TokenId,
 };
 
 use self::leavers::{ending, revoked};
@@ -16,20 +16,18 @@ use super::letter::{
     Unreachable,
 };
 
-/// A letter with a name.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// What it shows; begins with the name of its template.
+    /// Begins with the name of its template.
     pub name: &'static str,
-    /// The letter.
     pub letter: Letter,
 }
 
-/// Every sample as it would be written at `now`, in the order of the templates.
+/// All samples, written at `now`, in the order of the templates.
 #[must_use]
 pub fn all(now: DateTime<Utc>) -> Vec<Sample> {
-    let mut samples = as_of_now();
-    // Whole minutes are easier on the eye.
+    let mut samples = at_fixed_time();
+    // Keep whole minutes.
     let minutes = (now - self::now()).num_minutes();
     for sample in &mut samples {
         sample.letter.shift(TimeDelta::minutes(minutes));
@@ -37,7 +35,7 @@ pub fn all(now: DateTime<Utc>) -> Vec<Sample> {
     samples
 }
 
-fn as_of_now() -> Vec<Sample> {
+fn at_fixed_time() -> Vec<Sample> {
     let sample = |name, letter| Sample { name, letter };
     vec![
         sample("expiring", expiring()),
@@ -70,18 +68,18 @@ fn as_of_now() -> Vec<Sample> {
     ]
 }
 
-/// An instant to write samples at when it does not matter which.
+/// The fixed time of the samples.
 #[must_use]
 pub fn now() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::seconds(1_795_251_600)
 }
 
-/// A token with all that can be known of one.
+/// A token with all optional data.
 #[must_use]
 pub fn token(name: &str) -> Token {
     let external_id = format!("key-{}", name.len());
     Token {
-        id: TokenId::of("exports", name),
+        id: TokenId::new("exports", name),
         source: "exports".to_owned(),
         external_id,
         name: name.to_owned(),
@@ -97,7 +95,7 @@ pub fn token(name: &str) -> Token {
         expiry_origin: Some(ExpiryOrigin::Source),
         status: Status::Active,
         last_used_at: Some(now() - TimeDelta::minutes(4)),
-        use_told: true,
+        reports_use: true,
         first_seen_at: now() - TimeDelta::days(83),
         life_from: Some(now() - TimeDelta::days(83)),
         planned_step: None,
@@ -108,7 +106,7 @@ pub fn token(name: &str) -> Token {
 }
 
 impl Letter {
-    /// Moves all its instants.
+    /// Moves all times.
     fn shift(&mut self, by: TimeDelta) {
         self.now += by;
         for entry in &mut self.entries {
@@ -162,7 +160,7 @@ fn letter(reference: &str, entries: Vec<Entry>) -> Letter {
         zone: Tz::UTC,
         now: now(),
         entries,
-        rest: Vec::new(),
+        unlisted: Vec::new(),
         unreachable: Vec::new(),
     }
 }
@@ -174,7 +172,7 @@ fn entry(token: Token, days: i64) -> ExpiryEntry {
         due_at: expires_at - step.width(),
         token,
         step,
-        ground: Ground::Issuer,
+        basis: Basis::Issuer,
         instead_of_issuer: None,
         page: None,
     }
@@ -186,7 +184,7 @@ fn page_of(token: &Token) -> String {
 
 fn expiring() -> Letter {
     let mut entry = entry(token("ci-deploy"), 7);
-    entry.ground = Ground::AccountAdmin;
+    entry.basis = Basis::AccountAdmin;
     entry.instead_of_issuer = Some("mail to ada@example.org is refused".to_owned());
     entry.page = Some(page_of(&entry.token));
     let mut letter = letter("01", vec![Entry::Expiry(entry)]);
@@ -210,12 +208,12 @@ fn bare() -> Letter {
     token.last_used_at = None;
     token.expiry = Expiry::At(now() + TimeDelta::hours(24));
     let mut entry = entry(token, 1);
-    entry.token.use_told = false;
-    entry.ground = Ground::Admin;
+    entry.token.reports_use = false;
+    entry.basis = Basis::Admin;
     letter("02", vec![Entry::Expiry(entry)])
 }
 
-/// Names that people, or their enemies, have given to tokens.
+/// Odd and malicious token names.
 const AWKWARD: &[&str] = &[
     "déploiement 🚀 <script>alert(1)</script>",
     "הפצה של החנות",
@@ -247,12 +245,12 @@ fn late() -> Letter {
     let mut token = token("ci-deploy");
     token.expiry = Expiry::At(now() - TimeDelta::days(2));
     let mut entry = entry(token, 1);
-    entry.ground = Ground::Admin;
+    entry.basis = Basis::Admin;
     entry.instead_of_issuer = Some("the issuer lost access on 12 Nov 2026".to_owned());
     letter("05", vec![Entry::Expiry(entry)])
 }
 
-/// A token that never ends, near or past the date that our policy gives it.
+/// A token without an expiry, near or past its policy date.
 fn by_policy(days: i64) -> Letter {
     let mut token = token("ci-deploy");
     token.expiry = Expiry::At(now() + TimeDelta::days(days));
@@ -270,7 +268,7 @@ fn ended_entry(token: Token) -> EndedEntry {
         by: "grace".to_owned(),
         at: now() - TimeDelta::minutes(2),
         reason: Some("it was found in a public repository".to_owned()),
-        ground: Ground::Issuer,
+        basis: Basis::Issuer,
         page: Some(page_of(&token)),
         token,
     }
@@ -288,7 +286,7 @@ fn ended_bare() -> Letter {
     };
     let entry = EndedEntry {
         reason: None,
-        ground: Ground::Admin,
+        basis: Basis::Admin,
         page: None,
         ..ended_entry(token)
     };
@@ -299,7 +297,7 @@ fn all_ended() -> Letter {
     let mut letter = letter("15", Vec::new());
     for n in 0..3 {
         let entry = EndedEntry {
-            ground: Ground::Admin,
+            basis: Basis::Admin,
             ..ended_entry(one_of_many(n).token)
         };
         letter.entries.push(Entry::Ended(entry));
@@ -315,11 +313,11 @@ fn one_of_many(n: i64) -> ExpiryEntry {
     let pick = usize::try_from(n).unwrap_or_default();
     let mut token = token(&format!("batch-{n:04}"));
     sources[pick % sources.len()].clone_into(&mut token.source);
-    token.id = TokenId::of(&token.source, &token.name);
+    token.id = TokenId::new(&token.source, &token.name);
     token.expiry = Expiry::At(now() + TimeDelta::hours(3 + n % 160));
     token.last_used_at = used[pick % used.len()].map(|minutes| now() - TimeDelta::minutes(minutes));
     let mut entry = entry(token, 7);
-    entry.ground = Ground::Admin;
+    entry.basis = Basis::Admin;
     if n % 5 == 0 {
         entry.instead_of_issuer = Some("mail to ada@example.org is refused".to_owned());
     }
@@ -369,8 +367,8 @@ fn alert() -> Letter {
     let alert = AlertEntry {
         title: "1,204 mails are held".to_owned(),
         text: "This sweep would have sent 1,204 mails. That is more than max_per_sweep = 1000 \
-               allows, so they all wait.\n\nLook at what they are, then let them go:\n\n    \
-               lapsed forecast --days 7\n    lapsed release\n\nOr drop them:\n\n    lapsed release \
+               allows, so they are all held.\n\nCheck them, then release them:\n\n    \
+               lapsed forecast --days 7\n    lapsed release\n\nOr discard them:\n\n    lapsed release \
                --discard"
             .to_owned(),
     };
@@ -394,7 +392,7 @@ fn one_finding(n: usize) -> OpenFinding {
         (
             FindingKind::NeverExpires,
             Severity::Medium,
-            "its source never ends it",
+            "it has no expiry at its source",
         ),
         (
             FindingKind::TooLong,
@@ -409,13 +407,13 @@ fn one_finding(n: usize) -> OpenFinding {
         (
             FindingKind::SourceAllowsUnlimited,
             Severity::Medium,
-            "auth-token-max-ttl-minutes is 0: tokens may live for ever",
+            "auth-token-max-ttl-minutes is 0: tokens may live without an expiry",
         ),
     ][n % 6];
     let source = sources[n % sources.len()].to_owned();
     let is_source = kind == FindingKind::SourceAllowsUnlimited;
     OpenFinding {
-        id: TokenId::of("finding", &n.to_string()).0,
+        id: TokenId::new("finding", &n.to_string()).0,
         kind,
         severity,
         name: if is_source {

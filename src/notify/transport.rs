@@ -1,22 +1,17 @@
-//! The seam to the engine: a worker opens a connection, sends mail after mail over it, closes it.
+//! The interface to the engine: a worker opens a connection, sends mails over it and closes it.
 
-use super::{
-    fault::{Fault, Outcome, Stage},
-    message::Rendered,
-    outbox::Outbox,
-    smtp::{Relay, Session},
-};
+use super::fault::{Fault, Outcome, Stage};
+use super::message::Rendered;
+use super::outbox::Outbox;
+use super::smtp::{Relay, Session};
 
-/// Where mails go. Cheap to share behind an `Arc`.
 #[derive(Debug)]
 pub enum Transport {
-    /// To a relay.
     Smtp(Box<Relay>),
-    /// Into a folder.
     File(Outbox),
 }
 
-/// What a worker holds.
+/// A connection held by one worker.
 #[derive(Debug)]
 pub struct Connection<'a> {
     kind: Kind<'a>,
@@ -32,7 +27,6 @@ enum Kind<'a> {
 }
 
 impl Transport {
-    /// Opens a connection.
     pub async fn open(&self) -> Result<Connection<'_>, Fault> {
         let kind = match self {
             Self::Smtp(relay) => Kind::Smtp {
@@ -46,18 +40,18 @@ impl Transport {
 }
 
 impl Connection<'_> {
-    /// Sends a mail. A server that ends a connection between two mails, as many do after some
-    /// number of them, is connected to once more.
+    /// Sends a mail. If the server closed the connection after an earlier mail, as many do after a number
+    /// of mails, reconnects once.
     pub async fn send(&mut self, mail: &Rendered) -> Outcome {
         match &mut self.kind {
             Kind::File(outbox) => outbox.send(mail).await,
             Kind::Smtp { relay, session } => {
                 let outcome = session.send(mail).await;
-                if session.is_usable() || session.sent() == 0 || !ended_between(&outcome) {
+                if session.is_usable() || session.sent() == 0 || !closed_between_mails(&outcome) {
                     return outcome;
                 }
                 match relay.connect().await {
-                    Ok(fresh) => **session = fresh,
+                    Ok(new) => **session = new,
                     Err(_) => return outcome,
                 }
                 session.send(mail).await
@@ -65,7 +59,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Whether another mail can be sent over it; if not, close it and open another.
+    /// If false, close the connection and open another.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         match &self.kind {
@@ -74,7 +68,6 @@ impl Connection<'_> {
         }
     }
 
-    /// Closes it, with QUIT where there is somebody to say it to.
     pub async fn close(self) {
         match self.kind {
             Kind::Smtp { session, .. } => session.quit().await,
@@ -83,8 +76,8 @@ impl Connection<'_> {
     }
 }
 
-/// Whether the connection was over before any of the mail was handed on.
-fn ended_between(outcome: &Outcome) -> bool {
+/// Whether the connection ended before any part of the mail was sent.
+fn closed_between_mails(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::ServerFault(fault) | Outcome::Deferred(fault) => {
             fault.stage == Stage::Mail && matches!(fault.code, None | Some(421))

@@ -1,5 +1,5 @@
-//! What templates see: a letter in words. The facts are put into phrases here; which of them a mail
-//! shows, and the sentences around them, are the templates' own.
+//! Builds the variables of the templates from a letter. Phrases are made here; templates choose which to
+//! show and add the sentences around them.
 
 mod ending;
 mod facts;
@@ -14,76 +14,69 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::domain::{ExpiryOrigin, Ground};
+use crate::domain::{Basis, ExpiryOrigin};
 
-use self::{
-    facts::{Situation, TokenFacts, Use},
-    list::List,
-    summary::Summary,
-};
-use super::{
-    letter::{AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter},
-    plain, wording,
-};
+use self::facts::{LastUse, Situation, TokenFacts};
+use self::list::List;
+use self::summary::Summary;
+use super::letter::{AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter};
+use super::{sanitize, wording};
 
-/// The longest link to a token's page: a line of a mail has at most 998 octets.
-const LONGEST_LINK: usize = 500;
+/// A line of a mail has at most 998 octets.
+const MAX_LINK_OCTETS: usize = 500;
 
-/// What all mails of one installation share.
+/// Data of this installation that all mails show.
 #[derive(Debug, Clone, Default)]
-pub struct Place {
-    /// Where people find lapsed's pages, without a slash at the end.
+pub struct Installation {
+    /// Start of links to lapsed's pages.
     pub base_url: Option<String>,
 }
 
-/// What a template sees, and how much of the letter it lists.
 #[derive(Debug)]
 pub struct View {
-    /// The variables.
     pub variables: Map<String, Value>,
-    /// How many tokens are listed one by one.
+    /// How many tokens or findings are listed individually.
     pub listed: usize,
 }
 
-/// Puts a letter into words; lists at most `limit` tokens one by one.
-pub(super) fn view(letter: &Letter, place: &Place, limit: usize) -> View {
-    let frame = Frame::of(letter, place);
+/// Lists at most `limit` tokens or findings individually.
+pub(super) fn build(letter: &Letter, installation: &Installation, limit: usize) -> View {
+    let frame = Frame::new(letter, installation);
     let (mut variables, listed) = match letter.entries.as_slice() {
-        [Entry::Expiry(entry)] => (object(&Expiry::of(entry, letter)), 1),
-        [Entry::Ended(entry)] => (object(&Ended::of(entry, letter)), 1),
-        [Entry::Alert(entry)] => (object(&Alert::of(entry)), 0),
+        [Entry::Expiry(entry)] => (to_object(&Expiry::new(entry, letter)), 1),
+        [Entry::Ended(entry)] => (to_object(&Ended::new(entry, letter)), 1),
+        [Entry::Alert(entry)] => (to_object(&Alert::new(entry)), 0),
         [Entry::Summary(entry)] => {
-            let summary = Summary::of(entry, letter, limit);
-            (object(&summary), summary.listed)
+            let summary = Summary::new(entry, letter, limit);
+            (to_object(&summary), summary.listed)
         }
         _ => {
-            let list = List::of(letter, limit);
-            (object(&list), list.listed)
+            let list = List::new(letter, limit);
+            (to_object(&list), list.listed)
         }
     };
-    variables.extend(object(&frame));
+    variables.extend(to_object(&frame));
     View { variables, listed }
 }
 
-fn object(view: &impl Serialize) -> Map<String, Value> {
+fn to_object(view: &impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(view) {
         Ok(Value::Object(map)) => map,
         Ok(_) | Err(_) => unreachable!("a view is a struct of texts"),
     }
 }
 
-/// What every mail says beside its matter.
+/// The variables that all mails share.
 #[derive(Serialize)]
 struct Frame {
-    /// When it was written, exactly.
     written: String,
-    /// Why this person gets it: `you issued this token`.
+    /// `you issued this token`
     why: String,
-    /// The command that shows whether it is genuine.
+    /// Shows whether the mail is genuine.
     check_command: String,
-    /// The source at which the tokens can be looked up, where there is one alone.
+    /// The source of the tokens, if all have the same.
     check_source: Option<String>,
-    /// A page about it, where lapsed has pages.
+    /// The page about the mail in lapsed.
     link: Option<Link>,
     unreachable: Vec<Unreached>,
 }
@@ -91,7 +84,7 @@ struct Frame {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Link {
     url: String,
-    /// Whether it may be made to click on: only `https` is.
+    /// Only `https` links are clickable.
     secure: bool,
 }
 
@@ -102,26 +95,29 @@ struct Unreached {
 }
 
 impl Frame {
-    fn of(letter: &Letter, place: &Place) -> Self {
+    fn new(letter: &Letter, installation: &Installation) -> Self {
         let mut sources: Vec<&str> = letter.entries.iter().filter_map(Entry::source).collect();
         sources.sort_unstable();
         sources.dedup();
         Self {
-            written: wording::exact(letter.now, letter.zone),
-            why: why(letter),
+            written: wording::date_time(letter.now, letter.zone),
+            why: reason_for_recipient(letter),
             check_command: check_command(letter),
             check_source: match sources.as_slice() {
-                [source] => Some(plain::line(source, plain::NAME)),
+                [source] => Some(sanitize::one_line(source, sanitize::MAX_NAME)),
                 _ => None,
             },
-            link: place.base_url.as_deref().map(|base| Link::to(letter, base)),
+            link: installation
+                .base_url
+                .as_deref()
+                .map(|base| Link::to_lapsed(letter, base)),
             unreachable: letter
                 .unreachable
                 .iter()
                 .take(10)
                 .map(|unreachable| Unreached {
-                    address: plain::line(unreachable.address.as_str(), plain::NAME),
-                    reason: plain::line(&unreachable.reason, plain::TEXT),
+                    address: sanitize::one_line(unreachable.address.as_str(), sanitize::MAX_NAME),
+                    reason: sanitize::one_line(&unreachable.reason, sanitize::MAX_TEXT),
                 })
                 .collect(),
         }
@@ -129,8 +125,8 @@ impl Frame {
 }
 
 impl Link {
-    fn to(letter: &Letter, base_url: &str) -> Self {
-        let base_url = plain::line(base_url.trim_end_matches('/'), plain::TEXT);
+    fn to_lapsed(letter: &Letter, base_url: &str) -> Self {
+        let base_url = sanitize::one_line(base_url.trim_end_matches('/'), sanitize::MAX_TEXT);
         let url = match letter.entries.as_slice() {
             [Entry::Expiry(ExpiryEntry { token, .. })] => format!("{base_url}/tokens/{}", token.id),
             [Entry::Revoked(entry)] => format!("{base_url}/tokens/{}", entry.token.id),
@@ -143,13 +139,13 @@ impl Link {
         }
     }
 
-    /// The page of a token at its source; only an address of the web that can be pasted whole.
+    /// The page of a token at its source, if it is a web address without credentials and not too long.
     fn to_page(page: Option<&str>) -> Option<Self> {
         let url = Url::parse(page?).ok()?;
         let is_web = matches!(url.scheme(), "https" | "http") && url.has_host();
         let is_plain = url.username().is_empty() && url.password().is_none();
         let url = url.to_string();
-        (is_web && is_plain && url.len() <= LONGEST_LINK).then(|| Self {
+        (is_web && is_plain && url.len() <= MAX_LINK_OCTETS).then(|| Self {
             secure: url.starts_with("https://"),
             url,
         })
@@ -163,27 +159,27 @@ fn check_command(letter: &Letter) -> String {
         [Entry::Ended(entry)] => format!("lapsed token show {}", entry.token.id),
         [Entry::Summary(_)] => "lapsed finding list".to_owned(),
         _ => {
-            let recipient = more::shell_word(letter.to.as_str());
+            let recipient = more::shell_quote(letter.to.as_str());
             format!("lapsed notice list --recipient {recipient}")
         }
     }
 }
 
-fn why(letter: &Letter) -> String {
+fn reason_for_recipient(letter: &Letter) -> String {
     let (mut issuer, mut admin, mut accounts) = (false, false, BTreeSet::new());
     let mut tokens = 0;
     for entry in &letter.entries {
-        let (ground, token) = match entry {
-            Entry::Expiry(entry) => (entry.ground, Some(&entry.token)),
-            Entry::Revoked(entry) => (entry.ground, Some(&entry.token)),
-            Entry::Ended(entry) => (entry.ground, Some(&entry.token)),
-            Entry::Alert(_) | Entry::Summary(_) => (Ground::Admin, None),
+        let (basis, token) = match entry {
+            Entry::Expiry(entry) => (entry.basis, Some(&entry.token)),
+            Entry::Revoked(entry) => (entry.basis, Some(&entry.token)),
+            Entry::Ended(entry) => (entry.basis, Some(&entry.token)),
+            Entry::Alert(_) | Entry::Summary(_) => (Basis::Admin, None),
         };
         tokens += usize::from(token.is_some());
-        match ground {
-            Ground::Issuer => issuer = true,
-            Ground::Admin => admin = true,
-            Ground::AccountAdmin => {
+        match basis {
+            Basis::Issuer => issuer = true,
+            Basis::Admin => admin = true,
+            Basis::AccountAdmin => {
                 accounts.insert(
                     token
                         .and_then(|token| token.account.as_deref())
@@ -202,7 +198,7 @@ fn why(letter: &Letter) -> String {
         });
     }
     if !accounts.is_empty() {
-        reasons.push(format!("you are an admin of {}", named(&accounts)));
+        reasons.push(format!("you are an admin of {}", account_list(&accounts)));
     }
     if admin {
         reasons.push("you are an administrator of lapsed".to_owned());
@@ -210,12 +206,12 @@ fn why(letter: &Letter) -> String {
     reasons.join(", and ")
 }
 
-fn named(accounts: &BTreeSet<&str>) -> String {
+fn account_list(accounts: &BTreeSet<&str>) -> String {
     let mut names: Vec<String> = accounts
         .iter()
         .filter(|account| !account.is_empty())
         .take(5)
-        .map(|account| plain::isolated(plain::line(account, plain::NAME_IN_SUBJECT)))
+        .map(|account| sanitize::isolate(sanitize::one_line(account, sanitize::MAX_SUBJECT_NAME)))
         .collect();
     if names.is_empty() {
         return "the account".to_owned();
@@ -242,13 +238,13 @@ impl Entry {
     }
 }
 
-/// One token that expires, or has expired.
+/// One token that expires or has expired.
 #[derive(Serialize)]
 struct Expiry {
     token: TokenFacts,
-    /// Whether the reader issued it.
+    /// Whether the recipient issued it.
     yours: bool,
-    /// `Sat 28 Nov 2026`, in the reader's zone.
+    /// `Sat 28 Nov 2026`, in the recipient's zone.
     expires_on: String,
     /// `Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)`.
     expires_at: String,
@@ -256,20 +252,19 @@ struct Expiry {
     left: String,
     /// `3 hours ago`.
     ago: String,
-    last_use: Use,
-    /// When the warning was due that comes only now.
+    last_use: LastUse,
+    /// When a late warning was due.
     late: Option<String>,
     instead_of_issuer: Option<String>,
-    /// Whether the date is one of this organisation's policy: the token itself works on after it.
+    /// Whether the date comes from the policy; the token itself works after it.
     by_policy: bool,
-    /// Its page at its source.
+    /// At the source.
     page: Option<Link>,
 }
 
 impl Expiry {
-    fn of(entry: &ExpiryEntry, letter: &Letter) -> Self {
-        // An expiry notice about a token without an expiry cannot be planned; if it comes to that,
-        // the instant at which it was due is the nearest truth.
+    fn new(entry: &ExpiryEntry, letter: &Letter) -> Self {
+        // No notice is planned for a token without an expiry; the due time is the best fallback.
         let at = entry.token.expiry.at().unwrap_or(entry.due_at);
         let by_policy = entry.token.expiry_origin == Some(ExpiryOrigin::Policy);
         let situation = match (by_policy, entry.is_past(letter.now)) {
@@ -278,75 +273,67 @@ impl Expiry {
             (false, false) => Situation::Expiring,
         };
         Self {
-            token: TokenFacts::of(&entry.token, letter),
-            yours: entry.ground == Ground::Issuer,
+            token: TokenFacts::new(&entry.token, letter),
+            yours: entry.basis == Basis::Issuer,
             expires_on: wording::day(at, letter.zone),
-            expires_at: wording::exact(at, letter.zone),
-            left: wording::left(at - letter.now),
+            expires_at: wording::date_time(at, letter.zone),
+            left: wording::time_left(at - letter.now),
             ago: wording::ago(letter.now - at),
-            last_use: Use::of(&entry.token, entry.token.use_told, letter.now, situation),
+            last_use: LastUse::new(&entry.token, letter.now, situation),
             late: entry
                 .is_late(letter.now)
-                .then(|| wording::exact(entry.due_at, letter.zone)),
+                .then(|| wording::date_time(entry.due_at, letter.zone)),
             instead_of_issuer: entry
                 .instead_of_issuer
                 .as_deref()
-                .map(|reason| plain::line(reason, plain::TEXT)),
+                .map(|reason| sanitize::one_line(reason, sanitize::MAX_TEXT)),
             by_policy,
             page: Link::to_page(entry.page.as_deref()),
         }
     }
 }
 
-/// One token that was ended at its source.
+/// One token that was revoked at its source.
 #[derive(Serialize)]
 struct Ended {
     token: TokenFacts,
-    /// Whether the reader issued it.
+    /// Whether the recipient issued it.
     yours: bool,
-    /// Who ended it.
     by: String,
-    /// `Sat 28 Nov 2026`, in the reader's zone.
+    /// `Sat 28 Nov 2026`, in the recipient's zone.
     revoked_on: String,
     /// `Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)`.
     revoked_at: String,
-    /// Why, in the words of whoever ended it.
     reason: Option<String>,
-    last_use: Use,
-    /// Its page at its source.
+    last_use: LastUse,
+    /// At the source.
     page: Option<Link>,
 }
 
 impl Ended {
-    fn of(entry: &EndedEntry, letter: &Letter) -> Self {
+    fn new(entry: &EndedEntry, letter: &Letter) -> Self {
         let reason = entry.reason.as_deref().unwrap_or_default();
-        let reason = plain::isolated(plain::line(reason, plain::TEXT));
+        let reason = sanitize::isolate(sanitize::one_line(reason, sanitize::MAX_TEXT));
         Self {
-            token: TokenFacts::of(&entry.token, letter),
-            yours: entry.ground == Ground::Issuer,
-            by: plain::line(&entry.by, plain::NAME),
+            token: TokenFacts::new(&entry.token, letter),
+            yours: entry.basis == Basis::Issuer,
+            by: sanitize::one_line(&entry.by, sanitize::MAX_NAME),
             revoked_on: wording::day(entry.at, letter.zone),
-            revoked_at: wording::exact(entry.at, letter.zone),
+            revoked_at: wording::date_time(entry.at, letter.zone),
             reason: (!reason.is_empty()).then_some(reason),
-            last_use: Use::of(
-                &entry.token,
-                entry.token.use_told,
-                letter.now,
-                Situation::Expired,
-            ),
+            last_use: LastUse::new(&entry.token, letter.now, Situation::Expired),
             page: Link::to_page(entry.page.as_deref()),
         }
     }
 }
 
-/// Something about lapsed itself.
 #[derive(Serialize)]
 struct Alert {
     title: String,
     blocks: Vec<Block>,
 }
 
-/// A paragraph, or the lines of a command.
+/// Either a paragraph or commands.
 #[derive(Serialize)]
 struct Block {
     paragraph: Option<String>,
@@ -354,7 +341,7 @@ struct Block {
 }
 
 impl Alert {
-    fn of(entry: &AlertEntry) -> Self {
+    fn new(entry: &AlertEntry) -> Self {
         let text: String = entry.text.chars().take(4_000).collect();
         let mut blocks = Vec::new();
         for part in text.replace("\r\n", "\n").split("\n\n") {
@@ -364,16 +351,18 @@ impl Alert {
             }
             let is_command = lines().all(|line| line.starts_with("    "));
             blocks.push(Block {
-                paragraph: (!is_command).then(|| plain::line(part, 2_000)),
+                paragraph: (!is_command).then(|| sanitize::one_line(part, 2_000)),
                 commands: if is_command {
-                    lines().map(|line| plain::line(line, plain::TEXT)).collect()
+                    lines()
+                        .map(|line| sanitize::one_line(line, sanitize::MAX_TEXT))
+                        .collect()
                 } else {
                     Vec::new()
                 },
             });
         }
         Self {
-            title: plain::line(&entry.title, 70),
+            title: sanitize::one_line(&entry.title, 70),
             blocks,
         }
     }

@@ -1,22 +1,21 @@
-//! Times and numbers in words, as a mail says them.
+//! Formats times and numbers for mails.
 
 use chrono::{DateTime, Datelike, Offset, TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
 
-/// What is left of a span: from 36 hours up in days to the nearest, below in hours, below one hour
-/// in minutes.
+/// Time left: days from 36 hours on, hours from one hour on, else minutes; rounded to the nearest.
 #[must_use]
-pub fn left(span: TimeDelta) -> String {
+pub fn time_left(span: TimeDelta) -> String {
     let seconds = span.num_seconds().max(0);
     match seconds {
-        129_600.. => number(nearest(seconds, 86_400), "day"),
-        3_570.. => number(nearest(seconds, 3_600), "hour"),
-        60.. => number(nearest(seconds, 60), "minute"),
+        129_600.. => quantity(nearest(seconds, 86_400), "day"),
+        3_570.. => quantity(nearest(seconds, 3_600), "hour"),
+        60.. => quantity(nearest(seconds, 60), "minute"),
         _ => "less than a minute".to_owned(),
     }
 }
 
-/// How long ago something was: `just now`, `4 minutes ago`, `5 months ago`.
+/// `just now`, `4 minutes ago`, `5 months ago`.
 #[must_use]
 pub fn ago(span: TimeDelta) -> String {
     const DAY: i64 = 86_400;
@@ -31,16 +30,16 @@ pub fn ago(span: TimeDelta) -> String {
         5_443_200..63_072_000 => (30 * DAY, "month"),
         _ => (365 * DAY, "year"),
     };
-    format!("{} ago", number(nearest(seconds, size), unit))
+    format!("{} ago", quantity(nearest(seconds, size), unit))
 }
 
-/// The day: `Sat 28 Nov 2026`.
+/// `Sat 28 Nov 2026`
 #[must_use]
 pub fn day(at: DateTime<Utc>, zone: Tz) -> String {
     at.with_timezone(&zone).format("%a %-d %b %Y").to_string()
 }
 
-/// The day without its year where that is the present one: `Sat 28 Nov`.
+/// Without the year if it is the current one: `Sat 28 Nov`.
 #[must_use]
 pub fn short_day(at: DateTime<Utc>, now: DateTime<Utc>, zone: Tz) -> String {
     if at.with_timezone(&zone).year() == now.with_timezone(&zone).year() {
@@ -50,20 +49,20 @@ pub fn short_day(at: DateTime<Utc>, now: DateTime<Utc>, zone: Tz) -> String {
     }
 }
 
-/// The instant in the reader's zone and in UTC, only once where that is the same clock:
+/// The time in the recipient's zone and in UTC; only once if both are the same:
 /// `Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)`.
 #[must_use]
-pub fn exact(at: DateTime<Utc>, zone: Tz) -> String {
+pub fn date_time(at: DateTime<Utc>, zone: Tz) -> String {
     let local = at.with_timezone(&zone);
     let zone_name = if is_utc(at, zone) { "UTC" } else { "%Z" };
     let format = format!("%a %-d %b %Y at {} {zone_name}", clock_format(at));
-    format!("{}{}", local.format(&format), also_in_utc(at, zone))
+    format!("{}{}", local.format(&format), utc_suffix(at, zone))
 }
 
-/// What follows a time in the reader's zone: ` (09:00 UTC)`, with the day where it is another one;
-/// nothing where the zone is UTC.
+/// What follows a time in the recipient's zone: ` (09:00 UTC)`, with the day if it differs; empty if the
+/// zone is UTC.
 #[must_use]
-pub fn also_in_utc(at: DateTime<Utc>, zone: Tz) -> String {
+pub fn utc_suffix(at: DateTime<Utc>, zone: Tz) -> String {
     if is_utc(at, zone) {
         return String::new();
     }
@@ -85,37 +84,33 @@ fn clock_format(at: DateTime<Utc>) -> &'static str {
     }
 }
 
-/// The clock alone, for lists under a day: `10:00`.
+/// `10:00`
 #[must_use]
 pub fn clock(at: DateTime<Utc>, zone: Tz) -> String {
     at.with_timezone(&zone).format("%H:%M").to_string()
 }
 
-/// How the reader's clock stands to UTC at an instant: `UTC`, `UTC+01:00`.
+/// `UTC`, `UTC+01:00`
 #[must_use]
-pub fn offset(at: DateTime<Utc>, zone: Tz) -> String {
+pub fn utc_offset(at: DateTime<Utc>, zone: Tz) -> String {
     if is_utc(at, zone) {
         return "UTC".to_owned();
     }
     format!("UTC{}", at.with_timezone(&zone).offset().fix())
 }
 
-/// A number with its noun: `1 token`, `1,204 tokens`.
+/// `1 token`, `1,204 tokens`
 #[must_use]
-pub fn number(count: i64, noun: &str) -> String {
+pub fn quantity(count: impl TryInto<i64>, noun: &str) -> String {
+    let count = count.try_into().unwrap_or(i64::MAX);
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", thousands(count))
 }
 
-/// A count of things, for [`number`].
+/// `1,204`
 #[must_use]
-pub fn counted(count: usize, noun: &str) -> String {
-    number(i64::try_from(count).unwrap_or(i64::MAX), noun)
-}
-
-/// Digits in groups of three: `1,204`.
-#[must_use]
-pub fn thousands(count: i64) -> String {
+pub fn thousands(count: impl TryInto<i64>) -> String {
+    let count: i64 = count.try_into().unwrap_or(i64::MAX);
     let digits = count.unsigned_abs().to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3 + 1);
     if count < 0 {
@@ -162,8 +157,8 @@ mod tests {
     #[case(0, "less than a minute")]
     #[case(-5, "less than a minute")]
     #[case(1_204 * DAY, "1,204 days")]
-    fn what_is_left_is_said_in_the_unit_people_think_in(#[case] seconds: i64, #[case] said: &str) {
-        assert_eq!(left(TimeDelta::seconds(seconds)), said);
+    fn time_left_is_in_one_unit(#[case] seconds: i64, #[case] expected: &str) {
+        assert_eq!(time_left(TimeDelta::seconds(seconds)), expected);
     }
 
     #[rstest]
@@ -176,8 +171,8 @@ mod tests {
     #[case(15 * DAY, "2 weeks ago")]
     #[case(150 * DAY, "5 months ago")]
     #[case(900 * DAY, "2 years ago")]
-    fn what_is_past_is_said_in_one_unit(#[case] seconds: i64, #[case] said: &str) {
-        assert_eq!(ago(TimeDelta::seconds(seconds)), said);
+    fn past_time_is_in_one_unit(#[case] seconds: i64, #[case] expected: &str) {
+        assert_eq!(ago(TimeDelta::seconds(seconds)), expected);
     }
 
     #[rstest]
@@ -202,20 +197,20 @@ mod tests {
         Tz::Europe__London,
         "Sat 28 Nov 2026 at 09:00 UTC"
     )]
-    fn an_instant_names_its_clock(#[case] at: DateTime<Utc>, #[case] zone: Tz, #[case] said: &str) {
-        assert_eq!(exact(at, zone), said);
+    fn a_time_names_its_zone(#[case] at: DateTime<Utc>, #[case] zone: Tz, #[case] expected: &str) {
+        assert_eq!(date_time(at, zone), expected);
     }
 
     #[test]
-    fn digits_stand_in_groups_of_three() {
-        for (count, said) in [
+    fn digits_are_grouped_in_threes() {
+        for (count, expected) in [
             (0, "0"),
             (999, "999"),
             (1_204, "1,204"),
             (-1_000_000, "-1,000,000"),
         ] {
-            assert_eq!(thousands(count), said);
+            assert_eq!(thousands(count), expected);
         }
-        assert_eq!(counted(1, "token"), "1 token");
+        assert_eq!(quantity(1, "token"), "1 token");
     }
 }

@@ -1,12 +1,11 @@
-//! Lays out the text part: lines of at most 78 characters (RFC 5322 §2.1.1), so that templates may
-//! be written one paragraph a line.
+//! Wraps the text part at 78 characters (RFC 5322 §2.1.1), so that a template can write a paragraph on
+//! one line.
 
-/// The longest line.
 pub const WIDTH: usize = 78;
 
-/// Breaks long lines at spaces, and words that are longer than a line anywhere except in links. What goes
-/// on is indented as far as the text of its first line: behind a list mark (`- `, ` 1. `) or
-/// behind a label that two spaces part from its value. Blank lines at the ends go, several in a row become one.
+/// Breaks long lines at spaces; a word longer than a line breaks anywhere, a link nowhere. Continuation
+/// lines are indented to the text after a list mark (`- `, ` 1. `) or after a label that two spaces
+/// separate from its value. Blank lines at both ends are removed, several in a row become one.
 #[must_use]
 pub fn wrap(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 64);
@@ -24,16 +23,16 @@ pub fn wrap(text: &str) -> String {
             out.push_str(line);
             out.push('\n');
         } else {
-            fill(line, &mut out);
+            wrap_line(line, &mut out);
         }
     }
     out
 }
 
-fn fill(line: &str, out: &mut String) {
+fn wrap_line(line: &str, out: &mut String) {
     let start = line.len() - line.trim_start().len();
-    let hang = hang(line, start);
-    let (head, rest) = line.split_at(hang.max(start));
+    let indent = hanging_indent(line, start);
+    let (head, rest) = line.split_at(indent.max(start));
     out.push_str(head);
     let mut column = head.chars().count();
     let margin = column;
@@ -70,8 +69,8 @@ fn new_line(out: &mut String, margin: usize) {
     out.extend(std::iter::repeat_n(' ', margin));
 }
 
-/// Where the text of a line begins, in octets; at most a third of the line, so that room is left.
-fn hang(line: &str, start: usize) -> usize {
+/// Where the text of a line begins, in octets; at most a third of the width.
+fn hanging_indent(line: &str, start: usize) -> usize {
     let body = &line[start..];
     let mark = body.find(' ').filter(|&at| {
         let word = &body[..at];
@@ -95,7 +94,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_paragraph_is_broken_at_spaces_and_hangs_where_its_text_begins() {
+    fn continuation_lines_are_indented_to_the_text() {
         let words = "word ".repeat(20);
         let wrapped = wrap(&format!(
             "{words}\n\n\n 1. {words}\n    Scope    {words}\n-- \nend"
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_spaces_breaks_anywhere_and_a_link_nowhere() {
+    fn a_long_word_breaks_anywhere_and_a_link_nowhere() {
         let wrapped = wrap(&format!("    Name  {}", "x".repeat(100)));
         assert_eq!(wrapped.matches('x').count(), 100);
         assert!(wrapped.lines().all(|line| line.len() <= WIDTH));

@@ -1,8 +1,7 @@
-//! Databases of others: SQLite and PostgreSQL, through one connection and in one transaction that only
-//! reads. Rows stream; none is kept.
+//! Reads third-party databases, SQLite or PostgreSQL, in one read-only transaction. Rows are streamed.
 //!
-//! For rows whose columns are known there is [`Reading::rows`], for those that an operator's statement
-//! names there is `records`.
+//! [`ReadTransaction::for_each_row`] runs queries of lapsed, whose columns are known; `for_each_record` runs
+//! the statements of operators.
 
 mod error;
 mod record;
@@ -27,15 +26,14 @@ use url::Url;
 
 pub use error::Error;
 pub(crate) use record::{Record, Scalar};
-pub(crate) use writing::Writing;
+pub(crate) use writing::WriteConnection;
 
-/// So many rows are asked for at once.
-const BATCH: u32 = 2000;
+/// The number of rows in one FETCH.
+const FETCH_SIZE: u32 = 2000;
 
-/// SQLite looks after so many steps of its machine whether anybody still waits for it.
-const STEPS: i32 = 10_000;
+/// The number of SQLite's virtual machine instructions between two checks for cancellation.
+const STEPS_PER_CHECK: i32 = 10_000;
 
-/// Where a database of others is, and how to get in.
 #[derive(Clone)]
 pub struct Database {
     url: SecretString,
@@ -44,12 +42,12 @@ pub struct Database {
 }
 
 impl Database {
-    /// The database at `url`: `sqlite:///path` or `postgres://user:password@host/database`, where
-    /// `?sslmode=verify-full&sslrootcert=FILE` says how its certificate is checked. `timeout` is for each
-    /// step: to connect, and to have the next rows.
+    /// `url` is `sqlite:///path` or `postgres://user:password@host/database`, where
+    /// `?sslmode=verify-full&sslrootcert=FILE` configures how the certificate is verified. `timeout` applies
+    /// to each step: to connect, and to fetch the next rows.
     ///
     /// # Errors
-    /// When the URL is none of those.
+    /// If the URL is invalid.
     pub fn new(url: &SecretString, timeout: Duration) -> Result<Self, Error> {
         let text = url.expose_secret();
         let place = if text.starts_with("sqlite:") {
@@ -71,51 +69,49 @@ impl Database {
         })
     }
 
-    /// Where it is, without user and password.
+    /// The location, without user and password.
     #[must_use]
     pub fn place(&self) -> &str {
         &self.place
     }
 
-    /// Whether it is SQLite rather than PostgreSQL.
     #[must_use]
     pub fn is_sqlite(&self) -> bool {
         self.url.expose_secret().starts_with("sqlite:")
     }
 
-    /// Begins to read: all that is read until the end is of one moment.
+    /// Begins a transaction in which everything is read from one snapshot.
     ///
     /// # Errors
-    /// When it is away, or does not let us in.
-    pub async fn read(&self) -> Result<Reading<'_>, Error> {
+    /// If the database cannot be reached, or refuses the login.
+    pub async fn begin_read(&self) -> Result<ReadTransaction<'_>, Error> {
         let mut connection = self.connect(true).await?;
         match &mut connection {
             Connection::Sqlite { connection, .. } => {
-                let begun = sqlx::query("BEGIN").execute(&mut **connection);
-                self.in_time(begun).await?;
-                // Begins in earnest, so that what a killed program left shows here.
-                let looked = sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1");
-                self.in_time(looked.fetch_optional(&mut **connection))
+                let begin = sqlx::query("BEGIN").execute(&mut **connection);
+                self.with_timeout(begin).await?;
+                // Takes the lock, so that an interrupted write of another program is detected here.
+                let select = sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1");
+                self.with_timeout(select.fetch_optional(&mut **connection))
                     .await?;
             }
             Connection::Postgres(connection) => {
-                // Within the transaction rather than at the start of the session, which a pooler in
-                // between would refuse, or lend to others.
+                // Not set for the session: a pooler would refuse that, or share the session with others.
                 let begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                self.in_time(sqlx::raw_sql(begin).execute(&mut **connection))
+                self.with_timeout(sqlx::raw_sql(begin).execute(&mut **connection))
                     .await?;
-                self.limit(connection).await?;
+                self.set_limits(connection).await?;
             }
         }
-        Ok(Reading {
+        Ok(ReadTransaction {
             database: self,
             connection,
         })
     }
 
-    /// The time-out of each statement of a transaction, and its time zone.
-    async fn limit(&self, connection: &mut PgConnection) -> Result<(), Error> {
-        // The plan is to be the one that has all rows soonest, not the first ones.
+    /// Sets the time-out of each statement of a transaction, and its time zone.
+    pub(super) async fn set_limits(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        // Plan for the fastest delivery of all rows, not of the first ones.
         let limits = sqlx::query(
             "SELECT set_config('statement_timeout', $1, true), set_config('timezone', 'UTC', true),
                     set_config('cursor_tuple_fraction', '1', true)",
@@ -123,7 +119,9 @@ impl Database {
         let limits = limits
             .bind(self.timeout.as_millis().to_string())
             .persistent(false);
-        self.in_time(limits.execute(connection)).await.map(drop)
+        self.with_timeout(limits.execute(connection))
+            .await
+            .map(drop)
     }
 
     async fn connect(&self, reads_only: bool) -> Result<Connection, Error> {
@@ -136,16 +134,18 @@ impl Database {
                 .busy_timeout(self.timeout)
                 .disable_statement_logging();
             let mut connection = self
-                .in_time(SqliteConnection::connect_with(&options))
+                .with_timeout(SqliteConnection::connect_with(&options))
                 .await?;
-            let given_up = GivenUp::default();
-            let asked = given_up.0.clone();
-            let mut handle = self.in_time(connection.lock_handle()).await?;
-            handle.set_progress_handler(STEPS, move || !asked.load(Ordering::Relaxed));
+            let cancel_on_drop = CancelOnDrop::default();
+            let is_cancelled = cancel_on_drop.0.clone();
+            let mut handle = self.with_timeout(connection.lock_handle()).await?;
+            handle.set_progress_handler(STEPS_PER_CHECK, move || {
+                !is_cancelled.load(Ordering::Relaxed)
+            });
             drop(handle);
             Ok(Connection::Sqlite {
                 connection: Box::new(connection),
-                _given_up: given_up,
+                _cancel_on_drop: cancel_on_drop,
             })
         } else {
             let options = PgConnectOptions::from_str(text)
@@ -153,18 +153,20 @@ impl Database {
                 .application_name("lapsed")
                 .disable_statement_logging();
             let connecting = PgConnection::connect_with(&options);
-            let connection = self.in_time(connecting).await?;
+            let connection = self.with_timeout(connecting).await?;
             Ok(Connection::Postgres(Box::new(connection)))
         }
     }
 
-    /// What the database answers, if it does so in time.
-    async fn in_time<T>(
+    /// Waits for the database, up to the time-out.
+    async fn with_timeout<T>(
         &self,
-        asked: impl Future<Output = Result<T, sqlx::Error>>,
+        operation: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, Error> {
-        match tokio::time::timeout(self.timeout, asked).await {
-            Ok(answer) => answer.map_err(|error| Error::of(&error, &self.place, self.timeout)),
+        match tokio::time::timeout(self.timeout, operation).await {
+            Ok(result) => {
+                result.map_err(|error| Error::from_sqlx(&error, &self.place, self.timeout))
+            }
             Err(_) => Err(Error::TimedOut {
                 place: self.place.clone(),
                 limit: self.timeout,
@@ -173,12 +175,11 @@ impl Database {
     }
 }
 
-/// A connection of our own.
 enum Connection {
     Sqlite {
         connection: Box<SqliteConnection>,
-        /// Dropped with the connection, it tells SQLite to leave off.
-        _given_up: GivenUp,
+        /// Dropped with the connection, to stop SQLite.
+        _cancel_on_drop: CancelOnDrop,
     },
     Postgres(Box<PgConnection>),
 }
@@ -194,40 +195,37 @@ impl Connection {
     }
 }
 
-/// Tells SQLite, which would otherwise compute on in its thread, that nobody waits any more.
+/// Stops SQLite, which would otherwise go on in its thread, when the caller no longer waits.
 #[derive(Default)]
-struct GivenUp(Arc<AtomicBool>);
+struct CancelOnDrop(Arc<AtomicBool>);
 
-impl Drop for GivenUp {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// A database that is being read.
-pub struct Reading<'a> {
+pub struct ReadTransaction<'a> {
     database: &'a Database,
     connection: Connection,
 }
 
-/// A row of either database.
 #[derive(Clone, Copy)]
 enum Row<'a> {
     Sqlite(&'a SqliteRow),
     Postgres(&'a PgRow),
 }
 
-/// What is done with a row.
-type Each<'a> = dyn FnMut(Row<'_>) -> Result<ControlFlow<()>, super::Error> + Send + 'a;
+type RowCallback<'a> = dyn FnMut(Row<'_>) -> Result<ControlFlow<()>, super::Error> + Send + 'a;
 
-impl Reading<'_> {
-    /// Has a query of ours answered, row by row. In PostgreSQL the type of a column must be the field's;
-    /// cast where versions of the other system differ. Let the query turn `infinity`, where a date may be
-    /// that, into null: sqlx panics over it.
+impl ReadTransaction<'_> {
+    /// Runs a query of lapsed and calls `each` for every row. In PostgreSQL the type of a column must match
+    /// that of the field, so cast if it differs between versions. If a date may be `infinity`, the query must
+    /// convert it to null, because sqlx panics on it.
     ///
     /// # Errors
-    /// When the database does not answer to the end, or `each` fails.
-    pub async fn rows<T>(
+    /// If the query fails or `each` does.
+    pub async fn for_each_row<T>(
         &mut self,
         query: &'static str,
         mut each: impl FnMut(T) -> Result<(), super::Error> + Send,
@@ -236,46 +234,44 @@ impl Reading<'_> {
         T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow>,
     {
         let database = self.database;
-        self.visit(query, &[], &mut |row| {
+        self.run_query(query, &[], &mut |row| {
             let row = match row {
                 Row::Sqlite(row) => T::from_row(row),
                 Row::Postgres(row) => T::from_row(row),
             };
-            let row = row.map_err(|error| Error::of(&error, &database.place, database.timeout))?;
+            let row =
+                row.map_err(|error| Error::from_sqlx(&error, &database.place, database.timeout))?;
             each(row)?;
             Ok(ControlFlow::Continue(()))
         })
         .await
     }
 
-    /// Has an operator's query answered, row by row, until `each` breaks off. `values` are those of `$1`,
+    /// Runs an operator's query and calls `each` for every row until it breaks. `values` are those of `$1`,
     /// `$2` and so on.
-    ///
-    /// # Errors
-    /// When the database does not answer to the end, or `each` fails.
-    pub(crate) async fn records(
+    pub(crate) async fn for_each_record(
         &mut self,
         query: &str,
         values: &[Scalar],
         mut each: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, super::Error> + Send,
     ) -> Result<(), super::Error> {
-        self.visit(query, values, &mut |row| each(Record(row)))
+        self.run_query(query, values, &mut |row| each(Record(row)))
             .await
     }
 
-    /// The names of the columns that a query gives, with or without rows.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub(crate) async fn columns_of(
+    /// The names of the columns of a query, even if it returns no rows.
+    pub(crate) async fn query_columns(
         &mut self,
         query: &str,
         values: &[Scalar],
     ) -> Result<Vec<String>, super::Error> {
         if let Connection::Sqlite { connection, .. } = &mut self.connection {
-            // It would give columns of one name different ones in what follows.
-            let statement = trusted(query.to_owned()).into_sql_str();
-            let prepared = self.database.in_time(connection.prepare(statement)).await?;
+            // With the query below, SQLite would rename columns of the same name.
+            let statement = trust(query.to_owned()).into_sql_str();
+            let prepared = self
+                .database
+                .with_timeout(connection.prepare(statement))
+                .await?;
             let columns = prepared.columns().iter();
             return Ok(columns.map(|column| column.name().to_owned()).collect());
         }
@@ -283,7 +279,7 @@ impl Reading<'_> {
             "SELECT listed.* FROM (SELECT 1 AS one) AS one LEFT JOIN (\n{query}\n) AS listed ON 1 = 0"
         );
         let mut names = Vec::new();
-        self.records(&query, values, |record| {
+        self.for_each_record(&query, values, |record| {
             names = record.columns();
             Ok(ControlFlow::Break(()))
         })
@@ -291,34 +287,34 @@ impl Reading<'_> {
         Ok(names)
     }
 
-    /// Has a statement planned without running it, so that what is wrong with it comes to light.
+    /// Plans a statement without running it.
     ///
     /// # Errors
-    /// When the database would refuse it.
+    /// If the database would refuse the statement.
     pub(crate) async fn explain(
         &mut self,
         statement: &str,
         values: &[Scalar],
     ) -> Result<(), Error> {
-        let explain = trusted(format!("EXPLAIN {statement}"));
+        let explain = trust(format!("EXPLAIN {statement}"));
         match &mut self.connection {
             Connection::Sqlite { connection, .. } => {
                 let explain = sqlx::query_with(explain, record::sqlite_arguments(values));
-                let asked = explain.persistent(false).execute(&mut **connection);
-                self.database.in_time(asked).await?;
+                let planned = explain.persistent(false).execute(&mut **connection);
+                self.database.with_timeout(planned).await?;
             }
             Connection::Postgres(connection) => {
                 let explain = sqlx::query_with(explain, record::postgres_arguments(values));
-                // So that what is refused here spoils nothing after it.
-                let kept = sqlx::raw_sql("SAVEPOINT lapsed");
+                // A refused statement must not abort the transaction.
+                let savepoint = sqlx::raw_sql("SAVEPOINT lapsed");
                 self.database
-                    .in_time(kept.execute(&mut **connection))
+                    .with_timeout(savepoint.execute(&mut **connection))
                     .await?;
-                let asked = explain.persistent(false).execute(&mut **connection);
-                let explained = self.database.in_time(asked).await;
-                let back = sqlx::raw_sql("ROLLBACK TO SAVEPOINT lapsed");
+                let planned = explain.persistent(false).execute(&mut **connection);
+                let explained = self.database.with_timeout(planned).await;
+                let rollback = sqlx::raw_sql("ROLLBACK TO SAVEPOINT lapsed");
                 self.database
-                    .in_time(back.execute(&mut **connection))
+                    .with_timeout(rollback.execute(&mut **connection))
                     .await?;
                 explained?;
             }
@@ -326,11 +322,11 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// The names of the columns of a table that the role may read; none when there is no such table.
+    /// The names of the columns of a table that the role may read; empty if there is no such table.
     ///
     /// # Errors
-    /// When the database does not answer.
-    pub async fn columns(&mut self, table: &str) -> Result<BTreeSet<String>, super::Error> {
+    /// If the query fails.
+    pub async fn table_columns(&mut self, table: &str) -> Result<BTreeSet<String>, super::Error> {
         let query = match self.connection {
             Connection::Sqlite { .. } => "SELECT name FROM pragma_table_info($1)",
             Connection::Postgres(_) => {
@@ -341,7 +337,7 @@ impl Reading<'_> {
         };
         let mut names = BTreeSet::new();
         let table = [Scalar::Text(table.to_owned())];
-        self.records(query, &table, |record| {
+        self.for_each_record(query, &table, |record| {
             if let Scalar::Text(name) = record.scalar(0) {
                 names.insert(name);
             }
@@ -351,86 +347,90 @@ impl Reading<'_> {
         Ok(names)
     }
 
-    /// Ends the connection in good order. To drop it is as safe, and leaves a line in the log of
-    /// PostgreSQL.
+    /// Closes the connection. Dropping it is as safe, but leaves a line in the log of PostgreSQL.
     pub async fn close(self) {
         self.connection.close(self.database.timeout).await;
     }
 
-    async fn visit(
+    async fn run_query(
         &mut self,
         query: &str,
         values: &[Scalar],
-        each: &mut Each<'_>,
+        each: &mut RowCallback<'_>,
     ) -> Result<(), super::Error> {
         let database = self.database;
         match &mut self.connection {
             Connection::Sqlite { connection, .. } => {
                 let arguments = record::sqlite_arguments(values);
-                let mut rows = sqlx::query_with(trusted(query.to_owned()), arguments)
+                let mut rows = sqlx::query_with(trust(query.to_owned()), arguments)
                     .persistent(false)
                     .fetch(&mut **connection);
                 let mut count = 0_u32;
-                while let Some(row) = database.in_time(rows.try_next()).await? {
+                while let Some(row) = database.with_timeout(rows.try_next()).await? {
                     if each(Row::Sqlite(&row))?.is_break() {
                         break;
                     }
                     count = count.wrapping_add(1);
-                    if count.is_multiple_of(BATCH) {
-                        // Its thread is always ahead: nobody else in this task would have a turn.
+                    if count.is_multiple_of(FETCH_SIZE) {
+                        // SQLite's thread is always ahead, so nothing else in this task would run.
                         tokio::task::yield_now().await;
                     }
                 }
                 Ok(())
             }
             Connection::Postgres(connection) => {
-                fetch_all(database, connection, (query, values), each).await
+                run_with_cursor(database, connection, query, values, each).await
             }
         }
     }
 }
 
-/// Reads through a cursor, so that the time-out is for each batch and not for the whole table.
-async fn fetch_all(
+/// With a cursor, the time-out applies to each batch and not to the whole table.
+async fn run_with_cursor(
     database: &Database,
     connection: &mut PgConnection,
-    (query, values): (&str, &[Scalar]),
-    each: &mut Each<'_>,
+    query: &str,
+    values: &[Scalar],
+    each: &mut RowCallback<'_>,
 ) -> Result<(), super::Error> {
-    // Unnamed statements: named ones are left behind at a pooler. The one that gives rows needs a name,
-    // because sqlx asks for types that it does not know in between, and is closed in the end.
-    let declare = trusted(format!("DECLARE lapsed NO SCROLL CURSOR FOR\n{query}"));
+    // Unnamed statements, because a pooler would keep named ones. Only FETCH needs a name, because sqlx looks
+    // up unknown types between rows; it is cleared at the end.
+    let declare = trust(format!("DECLARE lapsed NO SCROLL CURSOR FOR\n{query}"));
     let declare = sqlx::query_with(declare, record::postgres_arguments(values)).persistent(false);
-    database.in_time(declare.execute(&mut *connection)).await?;
-    let fetch = format!("FETCH {BATCH} FROM lapsed");
+    database
+        .with_timeout(declare.execute(&mut *connection))
+        .await?;
+    let fetch = format!("FETCH {FETCH_SIZE} FROM lapsed");
     loop {
-        let mut rows = sqlx::query(trusted(fetch.clone())).fetch(&mut *connection);
+        let mut rows = sqlx::query(trust(fetch.clone())).fetch(&mut *connection);
         let mut count = 0;
-        let mut wanted = true;
-        while let Some(row) = database.in_time(rows.try_next()).await? {
+        let mut goes_on = true;
+        while let Some(row) = database.with_timeout(rows.try_next()).await? {
             count += 1;
-            if wanted {
-                wanted = each(Row::Postgres(&row))?.is_continue();
+            if goes_on {
+                goes_on = each(Row::Postgres(&row))?.is_continue();
             }
         }
         drop(rows);
-        if count < BATCH || !wanted {
+        if count < FETCH_SIZE || !goes_on {
             break;
         }
     }
     let close = sqlx::query("CLOSE lapsed").persistent(false);
-    database.in_time(close.execute(&mut *connection)).await?;
     database
-        .in_time(connection.clear_cached_statements())
+        .with_timeout(close.execute(&mut *connection))
+        .await?;
+    database
+        .with_timeout(connection.clear_cached_statements())
         .await?;
     Ok(())
 }
 
-/// A statement as sqlx wants it: it is ours, or the operator's own.
+/// Marks a statement of lapsed or of the operator as safe for sqlx.
 #[expect(
     clippy::disallowed_types,
-    reason = "the statements of the configuration are run as they are written there"
+    reason = "statements of the configuration are run as they are"
 )]
-fn trusted(statement: String) -> sqlx::AssertSqlSafe<String> {
+fn trust(statement: String) -> sqlx::AssertSqlSafe<String> {
     sqlx::AssertSqlSafe(statement)
 }

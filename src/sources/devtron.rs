@@ -1,12 +1,11 @@
-//! Devtron: its API tokens, by its REST API and, where that is configured, its database.
+//! The source `devtron`: API tokens from Devtron's REST API and, if configured, its database.
 //!
-//! The API lists all tokens, most often with their secrets, which nothing here has a place for. It tells
-//! neither who issued a token nor when, and calls the first use the last. The database knows better; it
-//! adds to the list, and never takes from it.
+//! The API lists all tokens, usually with their secrets, for which no type here has a field. It does not report
+//! who issued a token and when, and reports the first use as the last. The database adds these facts to the list.
 
-mod answers;
-mod issuance;
 mod permissions;
+mod records;
+mod responses;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,42 +21,37 @@ use serde::Deserialize;
 use url::Url;
 
 use super::database::Database;
-use super::gather::Gathering;
-use super::{Checked, Common, Error, Fetched, Last, Listing, Right, Source};
+use super::listing::ListingBuilder;
+use super::{CheckReport, Common, Error, Fetched, LastListing, Listing, Right, Source};
 use crate::domain;
 use crate::web::{self, Request, Web};
-use answers::{Answer, Token};
-use issuance::Issuances;
 use permissions::Permissions;
+use records::TokenRecords;
+use responses::{Response, Token};
 
-/// The list of tokens.
-const TOKENS: &str = "orchestrator/api-token";
+const TOKENS_PATH: &str = "orchestrator/api-token";
 
-/// Which token does.
-const WANTED: &str = "generate an API token with super admin permission and write it as token";
+const TOKEN_ADVICE: &str =
+    "generate an API token with super admin permission and write it as token";
 
-/// So many requests for the permissions of tokens are under way at a time.
-const SIDE_BY_SIDE: usize = 4;
+/// The number of concurrent requests for the permissions of tokens.
+const MAX_CONCURRENT_REQUESTS: usize = 4;
 
-/// After so many of them without an answer, no more are made: the listing has no time to wait for all.
-const UNANSWERED: u32 = 4;
+/// After this number of requests without a response, the listing goes on without permissions.
+const MAX_UNANSWERED: u32 = 4;
 
-/// How a source of this kind is configured.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where Devtron is, without `/dashboard`.
+    /// Without `/dashboard`.
     pub url: Url,
     /// An API token of a super admin.
     pub token: SecretString,
-    /// Its PostgreSQL.
     pub database: Option<SecretString>,
 }
 
 impl Config {
-    /// The source.
-    ///
     /// # Errors
-    /// When the token holds what no header can, or the database is named by no URL.
+    /// If the token cannot be sent in a header, or the URL of the database is invalid.
     pub fn build(&self, common: &Common) -> Result<Devtron, Error> {
         let token = self.token.expose_secret().trim();
         let database = self.database.as_ref();
@@ -72,7 +66,7 @@ impl Config {
     }
 }
 
-/// The machine account of a token. The token is a JWT; who holds it may read that, and need not verify it.
+/// The machine account in the token, which is a JWT. Its signature does not matter here.
 fn own_identity(token: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Claims {
@@ -84,7 +78,6 @@ fn own_identity(token: &str) -> Option<String> {
     Some(claims.email)
 }
 
-/// The API tokens of a Devtron.
 pub struct Devtron {
     web: Web,
     url: Url,
@@ -99,42 +92,45 @@ impl Devtron {
         request.header("token", self.token.clone())
     }
 
-    async fn tokens(&self) -> Result<Vec<Token>, Error> {
-        let answer = self.request(Method::GET, TOKENS);
-        let answer: Answer<Vec<Token>> = answer.json().await.map_err(refused)?;
-        // Where there is none, that is null.
-        Ok(answer.result(TOKENS)?.unwrap_or_default())
+    async fn fetch_tokens(&self) -> Result<Vec<Token>, Error> {
+        let request = self.request(Method::GET, TOKENS_PATH);
+        let response: Response<Vec<Token>> = request.json().await.map_err(explain_refusal)?;
+        // The result is null if there are no tokens.
+        Ok(response.result(TOKENS_PATH)?.unwrap_or_default())
     }
 
-    /// What each machine account may do, as far as that can be seen.
-    async fn permissions(&self, tokens: &[Token]) -> Result<BTreeMap<i64, Permissions>, Error> {
+    /// The permissions of each machine account, as far as they are visible.
+    async fn fetch_permissions(
+        &self,
+        tokens: &[Token],
+    ) -> Result<BTreeMap<i64, Permissions>, Error> {
         let accounts: Vec<i64> = tokens.iter().filter_map(|token| token.user_id).collect();
         let unanswered = AtomicU32::new(0);
         let unanswered = &unanswered;
-        let asked = stream::iter(accounts).map(|account| async move {
-            if unanswered.load(Ordering::Relaxed) >= UNANSWERED {
+        let requests = stream::iter(accounts).map(|account| async move {
+            if unanswered.load(Ordering::Relaxed) >= MAX_UNANSWERED {
                 return Ok(None);
             }
-            let found = self.permissions_of(account, unanswered).await?;
+            let found = self.fetch_account_permissions(account, unanswered).await?;
             Ok(found.map(|permissions| (account, permissions)))
         });
-        let found = asked.buffer_unordered(SIDE_BY_SIDE);
+        let found = requests.buffer_unordered(MAX_CONCURRENT_REQUESTS);
         found
             .try_filter_map(|found| async { Ok(found) })
             .try_collect()
             .await
     }
 
-    /// They are a help for people: a token without them is a token, whatever is in the way.
-    async fn permissions_of(
+    /// Failures are ignored, because permissions are only informative.
+    async fn fetch_account_permissions(
         &self,
         account: i64,
         unanswered: &AtomicU32,
     ) -> Result<Option<Permissions>, Error> {
         let path = format!("orchestrator/user/{account}");
-        let answer = self.request(Method::GET, &path).json().await;
-        match answer {
-            Ok(answer) => Ok(Answer::result(answer, &path).ok().flatten()),
+        let response = self.request(Method::GET, &path).json().await;
+        match response {
+            Ok(response) => Ok(Response::result(response, &path).ok().flatten()),
             Err(error) if error.wait().is_some() => Err(error.into()),
             Err(error) => {
                 use web::Error::{TimedOut, Unreachable};
@@ -146,86 +142,87 @@ impl Devtron {
         }
     }
 
-    async fn issuance(&self, tokens: &[Token]) -> Result<Option<Issuances>, Error> {
+    async fn read_records(&self, tokens: &[Token]) -> Result<Option<TokenRecords>, Error> {
         let Some(database) = &self.database else {
             return Ok(None);
         };
-        let known = issuance::read(database, tokens).await?;
+        let known = records::load(database, tokens).await?;
         if known.by_id.is_empty() && !tokens.is_empty() {
             return Err(Error::Content {
                 place: database.place().to_owned(),
-                reason: "it knows none of the tokens that Devtron lists; let database name the one of this \
-                         Devtron"
+                reason: "it has none of the tokens that Devtron lists; set database to the one of this Devtron"
                     .to_owned(),
             });
         }
         Ok(Some(known))
     }
 
-    fn is_by(&self, token: &Token) -> Option<bool> {
+    fn is_own_token(&self, token: &Token) -> Option<bool> {
         let identity = self.own_identity.as_deref()?;
-        Some(token.is_of(identity))
+        Some(token.has_account(identity))
     }
 }
 
 #[async_trait]
 impl Source for Devtron {
-    async fn fetch(&self, last: &Last) -> Result<Fetched<Listing>, Error> {
-        let tokens = self.tokens().await?;
-        let permissions = self.permissions(&tokens).await?;
-        // After the list, so that the database knows every token of it.
-        let issuance = self.issuance(&tokens).await?;
-        let mut gathering = Gathering::default();
+    async fn fetch(&self, last: &LastListing) -> Result<Fetched<Listing>, Error> {
+        let tokens = self.fetch_tokens().await?;
+        let permissions = self.fetch_permissions(&tokens).await?;
+        // After the list, so that the database has every listed token.
+        let records = self.read_records(&tokens).await?;
+        let mut builder = ListingBuilder::default();
         for token in &tokens {
-            let may = token.user_id.and_then(|account| permissions.get(&account));
-            let mut listed = token.listed(may);
-            match &issuance {
-                None => token.address_in_description(&mut listed),
+            let permissions = token.user_id.and_then(|account| permissions.get(&account));
+            let mut listed = token.to_listed(permissions);
+            match &records {
+                None => token.set_issuer_from_description(&mut listed),
                 Some(known) => {
-                    if let Some(row) = known.by_id.get(&token.id) {
-                        row.add_to(&mut listed);
+                    if let Some(record) = known.by_id.get(&token.id) {
+                        record.add_to(&mut listed);
                     }
                 }
             }
-            gathering.push(&listed)?;
+            builder.push(&listed)?;
         }
-        Ok(gathering.finish()?.unless_known(last))
+        Ok(builder.finish()?.compare_with(last))
     }
 
-    async fn check(&self) -> Result<Checked, Error> {
-        let tokens = self.tokens().await?;
-        let seen = self.permissions(&tokens).await?.len();
-        let known = self.issuance(&tokens).await?;
-        let right = |what: &str, is_there: bool, mend: &str| Right {
+    async fn check(&self) -> Result<CheckReport, Error> {
+        let tokens = self.fetch_tokens().await?;
+        let visible = self.fetch_permissions(&tokens).await?.len();
+        let known = self.read_records(&tokens).await?;
+        let right = |what: &str, is_there: bool, fix: &str| Right {
             what: what.to_owned(),
-            missing: (!is_there).then(|| mend.to_owned()),
+            missing: (!is_there).then(|| fix.to_owned()),
         };
         let versions = known.as_ref().and_then(|known| known.versions);
         let versions = versions.map(|is_visible| {
             right(
-                "tell a token that was made again from the one before",
+                "recognise a regenerated token",
                 is_visible,
                 "GRANT SELECT (version) ON api_token to the role of database",
             )
         });
-        let is_known = tokens.iter().any(|token| self.is_by(token) == Some(true));
-        Ok(Checked {
+        let is_known = tokens
+            .iter()
+            .any(|token| self.is_own_token(token) == Some(true));
+        Ok(CheckReport {
             summary: format!("Devtron: {} tokens", tokens.len()),
             rights: [
-                right("list all tokens", true, WANTED),
+                right("list all tokens", true, TOKEN_ADVICE),
                 right(
-                    "see what they may do",
-                    seen > 0 || tokens.is_empty(),
-                    WANTED,
+                    "see the permissions of tokens",
+                    visible > 0 || tokens.is_empty(),
+                    TOKEN_ADVICE,
                 ),
                 right(
-                    "know who issued them, when, and when they were used",
+                    "see who issued tokens and when, and when they were used",
                     known.is_some(),
-                    "set database, with a role that may read the columns that docs/sources/devtron.md \
-                     names; or say by owners whose they are",
+                    "set database, with a role that may read the columns listed in docs/sources/devtron.md, \
+                     or list the owners in an owners file",
                 ),
-                right("end tokens", true, WANTED),
-                right("tell its own token from the others", is_known, WANTED),
+                right("end tokens", true, TOKEN_ADVICE),
+                right("recognise its own token", is_known, TOKEN_ADVICE),
             ]
             .into_iter()
             .chain(versions)
@@ -236,38 +233,37 @@ impl Source for Devtron {
     async fn revoke(&self, external_id: &str) -> Result<(), Error> {
         let unknown = || Error::NoSuchToken(external_id.to_owned());
         let id: i64 = external_id.parse().map_err(|_| unknown())?;
-        let tokens = self.tokens().await.map_err(Error::not_asked)?;
+        let tokens = self.fetch_tokens().await.map_err(Error::not_attempted)?;
         let token = tokens.iter().find(|token| token.id == id);
-        match self.is_by(token.ok_or_else(unknown)?) {
+        match self.is_own_token(token.ok_or_else(unknown)?) {
             Some(false) => {}
             Some(true) => return Err(Error::OwnToken),
             None => {
                 return Err(Error::Rights {
-                    what:
-                        "it cannot be told which token is the one by which lapsed sees the source"
-                            .to_owned(),
-                    mend: WANTED.to_owned(),
+                    what: "it is not known which token lapsed itself uses for the source"
+                        .to_owned(),
+                    fix: TOKEN_ADVICE.to_owned(),
                 });
             }
         }
-        let ordered = self.request(Method::DELETE, &format!("{TOKENS}/{id}"));
-        let ordered = ordered.done().await;
-        // Whatever was said, what counts is whether it is there.
-        let tokens = self.tokens().await.map_err(Error::unseen)?;
+        let request = self.request(Method::DELETE, &format!("{TOKENS_PATH}/{id}"));
+        let response = request.send_ignoring_body().await;
+        // Whatever the response was, the list decides.
+        let tokens = self.fetch_tokens().await.map_err(Error::outcome_unknown)?;
         if !tokens.iter().any(|token| token.id == id) {
             return Ok(());
         }
-        ordered.map_err(refused)?;
+        response.map_err(explain_refusal)?;
         Err(Error::StillThere)
     }
 
-    /// By its name, which no two of its tokens share: the token holds no number.
+    /// Compared by name, which is unique, because the token does not contain its id.
     fn is_own(&self, token: &domain::Token) -> bool {
         let identity = self.own_identity.as_deref();
-        identity.is_some_and(|identity| answers::is_account(&token.name, identity))
+        identity.is_some_and(|identity| responses::is_account(&token.name, identity))
     }
 
-    fn page_of(&self, external_id: &str) -> Option<String> {
+    fn token_page(&self, external_id: &str) -> Option<String> {
         let id: i64 = external_id.parse().ok()?;
         let base = self.url.as_str().trim_end_matches('/');
         Some(format!(
@@ -276,20 +272,19 @@ impl Source for Devtron {
     }
 }
 
-/// An error, in words that say what to add where the credentials do not do.
-fn refused(error: web::Error) -> Error {
+fn explain_refusal(error: web::Error) -> Error {
     let what = match error.status() {
         Some(StatusCode::UNAUTHORIZED) => {
             "Devtron does not accept the token; it may have expired, or been regenerated or deleted"
         }
         Some(StatusCode::FORBIDDEN) => {
-            "Devtron forbids this to the token, which is no super admin's"
+            "Devtron does not permit this with the token, which has no super admin permission"
         }
         _ => return error.into(),
     };
     Error::Rights {
         what: what.to_owned(),
-        mend: WANTED.to_owned(),
+        fix: TOKEN_ADVICE.to_owned(),
     }
 }
 
@@ -298,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_own_machine_account_is_read_from_the_token() {
+    fn the_machine_account_is_read_from_the_token() {
         let claims = r#"{"email":"API-TOKEN:lapsed","version":"3","iss":"apiTokenIssuer"}"#;
         let token = format!("e30.{}.signature", BASE64_URL_SAFE_NO_PAD.encode(claims));
         assert_eq!(own_identity(&token).as_deref(), Some("API-TOKEN:lapsed"));

@@ -1,10 +1,10 @@
-//! Gcore: the permanent API tokens of one account, and who administers it.
+//! The source `gcore`: the permanent API tokens of one account, and its administrators.
 //!
-//! The list is a plain array without pages, and never holds a secret. Filters are left alone: some are
-//! documented the wrong way round, and what is filtered cannot be told from what is gone.
+//! The list is a plain array without pages, and never contains a secret. No filters are used: some are documented
+//! the wrong way round, and a filtered token would look like a deleted one.
 
-mod answers;
 mod people;
+mod responses;
 
 use async_trait::async_trait;
 use reqwest::header::HeaderValue;
@@ -12,39 +12,33 @@ use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::gather::Gathering;
-use super::{Checked, Common, Error, Fetched, Last, Listing, Right, Source};
+use super::listing::ListingBuilder;
+use super::{CheckReport, Common, Error, Fetched, LastListing, Listing, Right, Source};
 use crate::domain::{self, Cell};
 use crate::web::{self, Request, Web};
-use answers::{Account, Token};
 use people::People;
+use responses::{Account, Token};
 
-/// Where everybody's API is.
 pub const PUBLIC_URL: &str = "https://api.gcore.com";
 
-/// Where people see to their tokens; there is no page for a single one.
+/// Gcore has no page for a single token.
 const TOKEN_PAGE: &str = "https://accounts.gcore.com/profile/api-tokens";
 
-/// Which token does.
-const WANTED: &str =
+const TOKEN_ADVICE: &str =
     "create a permanent API token with the role Administrators and write it as token, as id_secret";
 
-/// How a source of this kind is configured.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the API is.
     pub url: Url,
-    /// A permanent API token: `id_secret`, or `id$secret` where it is an old one.
+    /// A permanent API token: `id_secret`, or `id$secret` for an old one.
     pub token: SecretString,
-    /// The account; `None` is the token's own.
+    /// The account; `None` means that of the token.
     pub client_id: Option<i64>,
 }
 
 impl Config {
-    /// The source.
-    ///
     /// # Errors
-    /// When the token holds what no header can.
+    /// If the token cannot be sent in a header.
     pub fn build(&self, common: &Common) -> Result<Gcore, Error> {
         let token = self.token.expose_secret().trim();
         let authorization = web::secret_header("the token", &format!("APIKey {token}"))?;
@@ -57,13 +51,12 @@ impl Config {
     }
 }
 
-/// What Gcore calls a token: the number before its secret.
+/// The number before the secret is the id.
 fn own_id(token: &str) -> Option<i64> {
     let (id, _) = token.split_once(['_', '$'])?;
     id.parse().ok()
 }
 
-/// The tokens of an account at Gcore.
 #[derive(Debug)]
 pub struct Gcore {
     web: Web,
@@ -72,12 +65,12 @@ pub struct Gcore {
     client_id: Option<i64>,
 }
 
-/// All that can be seen at one time.
+/// Everything that is visible to the credentials.
 #[derive(Debug)]
-struct View {
+struct Snapshot {
     account: Account,
     tokens: Vec<Token>,
-    /// `None` where the credentials may not see them.
+    /// `None` if the credentials may not list them.
     people: Option<People>,
 }
 
@@ -91,84 +84,83 @@ impl Gcore {
         request.header("authorization", self.authorization.clone())
     }
 
-    /// A view that holds all, as far as that can be told.
-    async fn look(&self) -> Result<View, Error> {
-        let account = self.account().await?;
-        let (_, tokens) = self.tokens(account.id).await?;
+    /// Fails if the credentials evidently see only the tokens of their own user.
+    async fn fetch_snapshot(&self) -> Result<Snapshot, Error> {
+        let account = self.fetch_account().await?;
+        let (_, tokens) = self.fetch_tokens(account.id).await?;
         let issuers = tokens.iter().filter_map(Token::issuer_id).collect();
-        let people = People::of(self, issuers).await?;
-        let view = View {
+        let people = People::fetch(self, issuers).await?;
+        let snapshot = Snapshot {
             account,
             tokens,
             people,
         };
-        if view.is_narrowed(self.own_id) {
-            let mend = WANTED.to_owned();
-            return Err(Error::Narrowed { mend });
+        if snapshot.has_own_tokens_only(self.own_id) {
+            let fix = TOKEN_ADVICE.to_owned();
+            return Err(Error::OwnTokensOnly { fix });
         }
-        Ok(view)
+        Ok(snapshot)
     }
 
-    /// The account of the token, or the one that is configured; then its name may stay unknown.
-    async fn account(&self) -> Result<Account, Error> {
+    /// The configured account, whose name may be unknown, or that of the token.
+    async fn fetch_account(&self) -> Result<Account, Error> {
         let own = self.get("iam/clients/me").json::<Account>().await;
         match (self.client_id, own) {
-            (None, own) => own.map_err(refused),
+            (None, own) => own.map_err(explain_refusal),
             (Some(id), Ok(own)) if own.id == id => Ok(own),
             (Some(id), Ok(own)) => Ok(Account::foreign(id, own.current_user)),
             (Some(id), Err(error)) if is_denied(&error) => Ok(Account::foreign(id, None)),
-            (Some(_), Err(error)) => Err(refused(error)),
+            (Some(_), Err(error)) => Err(explain_refusal(error)),
         }
     }
 
-    /// The list, and where it is: in the second version of the API or, on servers that do not have it, in
-    /// the first.
-    async fn tokens(&self, account: i64) -> Result<(String, Vec<Token>), Error> {
+    /// The tokens and the path of their list, which is in version 2 of the API, or on older servers in version 1.
+    async fn fetch_tokens(&self, account: i64) -> Result<(String, Vec<Token>), Error> {
         let path = format!("iam/v2/clients/{account}/tokens");
         match self.get(&path).json().await {
             Ok(tokens) => return Ok((path, tokens)),
             Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {}
-            Err(error) => return Err(refused(error)),
+            Err(error) => return Err(explain_refusal(error)),
         }
         let path = format!("iam/clients/{account}/tokens");
         match self.get(&path).json().await {
             Ok(tokens) => Ok((path, tokens)),
             Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Err(Error::Rights {
-                what: format!("Gcore knows no list of tokens of the account {account}"),
-                mend: "correct client_id and url, or leave them out".to_owned(),
+                what: format!("Gcore has no list of tokens of the account {account}"),
+                fix: "correct or remove client_id and url".to_owned(),
             }),
-            Err(error) => Err(refused(error)),
+            Err(error) => Err(explain_refusal(error)),
         }
     }
 }
 
 #[async_trait]
 impl Source for Gcore {
-    async fn fetch(&self, last: &Last) -> Result<Fetched<Listing>, Error> {
-        let view = self.look().await?;
-        let account = view.account.name();
-        let mut gathering = Gathering::default();
-        for token in &view.tokens {
-            gathering.push(&token.listed(&account, view.people.as_ref()))?;
+    async fn fetch(&self, last: &LastListing) -> Result<Fetched<Listing>, Error> {
+        let snapshot = self.fetch_snapshot().await?;
+        let account = snapshot.account.name();
+        let mut builder = ListingBuilder::default();
+        for token in &snapshot.tokens {
+            builder.push(&token.to_listed(&account, snapshot.people.as_ref()))?;
         }
-        let admins = |people: People| people.admins(&view.account);
+        let admins = |people: People| people.admins(&snapshot.account);
         let listing = Listing {
-            admins: view.people.map(admins),
-            ..gathering.finish()?
+            admins: snapshot.people.map(admins),
+            ..builder.finish()?
         };
-        Ok(listing.unless_known(last))
+        Ok(listing.compare_with(last))
     }
 
-    async fn check(&self) -> Result<Checked, Error> {
-        let view = self.look().await?;
-        let people = view.people.as_ref().map_or(0, People::count);
-        Ok(Checked {
+    async fn check(&self) -> Result<CheckReport, Error> {
+        let snapshot = self.fetch_snapshot().await?;
+        let people = snapshot.people.as_ref().map_or(0, People::count);
+        Ok(CheckReport {
             summary: format!(
                 "Gcore, account {}: {} tokens, {people} users",
-                view.account.name(),
-                view.tokens.len()
+                snapshot.account.name(),
+                snapshot.tokens.len()
             ),
-            rights: view.rights(self.own_id),
+            rights: snapshot.rights(self.own_id),
         })
     }
 
@@ -176,29 +168,31 @@ impl Source for Gcore {
         let unknown = || Error::NoSuchToken(external_id.to_owned());
         let id: i64 = external_id.parse().map_err(|_| unknown())?;
         let own_id = self.own_id.ok_or_else(|| Error::Rights {
-            what: "it cannot be told which token is the one by which lapsed sees the source"
-                .to_owned(),
-            mend: "write token with its number before it, as Gcore shows it: id_secret".to_owned(),
+            what: "it is not known which token lapsed itself uses for the source".to_owned(),
+            fix: "write token as Gcore shows it, including the id: id_secret".to_owned(),
         })?;
         if id == own_id {
             return Err(Error::OwnToken);
         }
-        let account = self.account().await.map_err(Error::not_asked)?.id;
+        let account = self.fetch_account().await.map_err(Error::not_attempted)?.id;
         let is_there =
-            |tokens: &[Token]| tokens.iter().any(|token| token.id == id && token.lives());
-        let listed = self.tokens(account).await;
-        let (path, tokens) = listed.map_err(Error::not_asked)?;
+            |tokens: &[Token]| tokens.iter().any(|token| token.id == id && token.is_live());
+        let listed = self.fetch_tokens(account).await;
+        let (path, tokens) = listed.map_err(Error::not_attempted)?;
         if !is_there(&tokens) {
             return Err(unknown());
         }
-        let ordered = self.request(Method::DELETE, &format!("{path}/{id}"));
-        let ordered = ordered.done().await;
-        // Whatever was said, what counts is whether it is there.
-        let (_, tokens) = self.tokens(account).await.map_err(Error::unseen)?;
+        let request = self.request(Method::DELETE, &format!("{path}/{id}"));
+        let response = request.send_ignoring_body().await;
+        // Whatever the response was, the list decides.
+        let (_, tokens) = self
+            .fetch_tokens(account)
+            .await
+            .map_err(Error::outcome_unknown)?;
         if !is_there(&tokens) {
             return Ok(());
         }
-        ordered.map_err(refused)?;
+        response.map_err(explain_refusal)?;
         Err(Error::StillThere)
     }
 
@@ -207,16 +201,16 @@ impl Source for Gcore {
         id.is_some() && id == self.own_id
     }
 
-    fn page_of(&self, _: &str) -> Option<String> {
+    fn token_page(&self, _: &str) -> Option<String> {
         Some(TOKEN_PAGE.to_owned())
     }
 }
 
-impl View {
-    /// Whether the credentials are those of an administrator, where that can be told: by the role of the
-    /// own token, or by its user's groups, because no token may do more than its user.
+impl Snapshot {
+    /// Whether the credentials are those of an administrator, by the role of the own token or by the groups of its
+    /// user, because a token cannot exceed its user. `None` if that is not known.
     fn is_admin(&self, own_id: Option<i64>) -> Option<bool> {
-        let own = self.own(own_id);
+        let own = self.own_token(own_id);
         if let Some(is_admin) = own.and_then(Token::is_admin) {
             return Some(is_admin);
         }
@@ -227,56 +221,56 @@ impl View {
         }
     }
 
-    fn own(&self, own_id: Option<i64>) -> Option<&Token> {
+    fn own_token(&self, own_id: Option<i64>) -> Option<&Token> {
         self.tokens.iter().find(|token| Some(token.id) == own_id)
     }
 
-    /// The user who issued the own token.
+    /// The user of the credentials.
     fn caller(&self, own_id: Option<i64>) -> Option<i64> {
-        let own = self.own(own_id);
+        let own = self.own_token(own_id);
         own.and_then(Token::issuer_id).or(self.account.current_user)
     }
 
-    /// Whether the list holds only what the caller's own user has issued.
-    fn is_of_one(&self, own_id: Option<i64>) -> bool {
+    /// Whether all listed tokens are those of the caller.
+    fn has_one_issuer(&self, own_id: Option<i64>) -> bool {
         let caller = self.caller(own_id);
         caller.is_some() && self.tokens.iter().all(|token| token.issuer_id() == caller)
     }
 
-    fn is_narrowed(&self, own_id: Option<i64>) -> bool {
-        self.is_admin(own_id) == Some(false) && self.is_of_one(own_id)
+    fn has_own_tokens_only(&self, own_id: Option<i64>) -> bool {
+        self.is_admin(own_id) == Some(false) && self.has_one_issuer(own_id)
     }
 
     fn rights(&self, own_id: Option<i64>) -> Vec<Right> {
-        // Where it can be told that the view is narrow, there is none.
-        let is_wide = self.is_admin(own_id).is_some() || !self.is_of_one(own_id);
-        let right = |what: &str, is_there: bool, mend: &str| Right {
+        // If the list evidently lacked tokens, there would be no snapshot.
+        let is_complete = self.is_admin(own_id).is_some() || !self.has_one_issuer(own_id);
+        let right = |what: &str, is_there: bool, fix: &str| Right {
             what: what.to_owned(),
-            missing: (!is_there).then(|| mend.to_owned()),
+            missing: (!is_there).then(|| fix.to_owned()),
         };
         vec![
-            right("list the tokens of all users", is_wide, WANTED),
+            right("list the tokens of all users", is_complete, TOKEN_ADVICE),
             right(
-                "list the users, to know administrators and who has left",
+                "list the users, to find administrators and users who have left",
                 self.people.is_some(),
-                WANTED,
+                TOKEN_ADVICE,
             ),
             right(
                 "end the tokens of all users",
                 self.is_admin(own_id) == Some(true),
-                WANTED,
+                TOKEN_ADVICE,
             ),
             right(
-                "tell its own token from the others",
-                self.own(own_id).is_some(),
-                "write token as Gcore shows it, with its number before it: id_secret; \
-                 and leave client_id out unless the token is of another account",
+                "recognise its own token",
+                self.own_token(own_id).is_some(),
+                "write token as Gcore shows it, including the id: id_secret; \
+                 and remove client_id unless the token belongs to another account",
             ),
         ]
     }
 }
 
-/// Whether it is not for these credentials.
+/// Gcore answers 403 or 404 if the credentials do not permit something.
 fn is_denied(error: &web::Error) -> bool {
     matches!(
         error.status(),
@@ -284,15 +278,14 @@ fn is_denied(error: &web::Error) -> bool {
     )
 }
 
-/// An error, in words that say what to add where the credentials do not do.
-fn refused(error: web::Error) -> Error {
+fn explain_refusal(error: web::Error) -> Error {
     let what = match error.status() {
         Some(StatusCode::UNAUTHORIZED) => "Gcore does not accept the token",
-        Some(StatusCode::FORBIDDEN) => "Gcore forbids this to the token",
+        Some(StatusCode::FORBIDDEN) => "Gcore does not permit this with the token",
         _ => return error.into(),
     };
     Error::Rights {
         what: what.to_owned(),
-        mend: WANTED.to_owned(),
+        fix: TOKEN_ADVICE.to_owned(),
     }
 }

@@ -1,7 +1,7 @@
-//! The source `nocodb`: the API tokens of a NocoDB.
+//! The source `nocodb`: the API tokens of NocoDB.
 //!
-//! NocoDB lists them only to people, so lapsed signs in as a super admin. What people make under single
-//! sign-on is hidden from him; NocoDB's own database, where lapsed may read it, has everything.
+//! NocoDB lists tokens only to people, so lapsed signs in as a super admin. Tokens created under single sign-on
+//! are not listed to a super admin, but NocoDB's own database has all of them.
 
 mod rest;
 mod rows;
@@ -12,42 +12,36 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use url::Url;
 
-use self::rest::{Rest, SUPER_ADMIN};
+use self::rest::{RestApi, SUPER_ADMIN_ADVICE};
 use self::tables::Tables;
 use super::database::Database;
-use super::{Checked, Common, Error, Fetched, Last, Listing, LongestLife, Right, Source};
+use super::{CheckReport, Common, Error, Fetched, LastListing, Listing, MaxLife, Right, Source};
 use crate::web::Web;
 
-/// Where a NocoDB is, and who lapsed is there.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What people open in their browsers.
+    /// The address that people open in their browsers.
     pub url: Url,
-    /// A super admin; `None` where the database alone is read.
+    /// A super admin; `None` if only the database is read.
     pub login: Option<Login>,
-    /// NocoDB's own database, SQLite or PostgreSQL. Where there is one, it is what is listed.
+    /// NocoDB's own database, SQLite or PostgreSQL. If set, tokens are listed from it.
     pub database: Option<SecretString>,
 }
 
-/// Who signs in.
 #[derive(Debug, Clone)]
 pub struct Login {
-    /// His mail address.
     pub email: String,
-    /// His password.
     pub password: SecretString,
 }
 
 impl Config {
-    /// The source.
-    ///
     /// # Errors
-    /// When HTTP cannot be set up, or the database's URL is none.
+    /// If HTTP cannot be set up or the database's URL is invalid.
     pub fn build(&self, common: &Common) -> Result<NocoDbSource, Error> {
         let rest = match self.login.clone() {
             Some(login) => {
                 let web = Web::new(&self.url, None, common.timeout)?;
-                Some(Rest::new(web, login))
+                Some(RestApi::new(web, login))
             }
             None => None,
         };
@@ -63,27 +57,26 @@ impl Config {
     }
 }
 
-/// The API tokens of a NocoDB.
 pub struct NocoDbSource {
     url: Url,
-    rest: Option<Rest>,
+    rest: Option<RestApi>,
     tables: Option<Tables>,
 }
 
 #[async_trait]
 impl Source for NocoDbSource {
-    async fn fetch(&self, last: &Last) -> Result<Fetched<Listing>, Error> {
+    async fn fetch(&self, last: &LastListing) -> Result<Fetched<Listing>, Error> {
         let listing = match &self.tables {
             Some(tables) => Listing {
-                longest_life: self.longest_life().await,
+                max_life: self.max_life().await,
                 ..tables.listing().await?
             },
-            None => self.rest()?.view().await?.listing()?,
+            None => self.rest()?.fetch_snapshot().await?.listing()?,
         };
-        Ok(listing.unless_known(last))
+        Ok(listing.compare_with(last))
     }
 
-    async fn check(&self) -> Result<Checked, Error> {
+    async fn check(&self) -> Result<CheckReport, Error> {
         match &self.tables {
             Some(tables) => self.check_tables(tables).await,
             None => self.check_rest().await,
@@ -91,21 +84,29 @@ impl Source for NocoDbSource {
     }
 
     async fn revoke(&self, external_id: &str) -> Result<(), Error> {
-        // The database knows of no cache: what is deleted there alone works on.
+        // NocoDB's cache is not in the database: a token deleted only there works on.
         let rest = self.rest()?;
-        if !self.has(external_id).await.map_err(Error::not_asked)? {
+        if !self
+            .has_token(external_id)
+            .await
+            .map_err(Error::not_attempted)?
+        {
             return Err(Error::NoSuchToken(external_id.to_owned()));
         }
-        // NocoDB answers 500 when the token was gone before. What counts is what the list shows then.
-        let ended = rest.end(external_id).await;
-        if self.has(external_id).await.map_err(Error::unseen)? {
-            return Err(ended.err().unwrap_or(Error::StillThere));
+        // NocoDB answers 500 if the token did not exist, so the list decides.
+        let deleted = rest.delete_token(external_id).await;
+        if self
+            .has_token(external_id)
+            .await
+            .map_err(Error::outcome_unknown)?
+        {
+            return Err(deleted.err().unwrap_or(Error::StillThere));
         }
-        rest.empty_cache().await
+        rest.clear_cache().await
     }
 
-    /// NocoDB has one page for all tokens of a user.
-    fn page_of(&self, _: &str) -> Option<String> {
+    /// NocoDB shows all tokens of a user on one page.
+    fn token_page(&self, _: &str) -> Option<String> {
         let mut page = self.url.clone();
         page.path_segments_mut().ok()?.pop_if_empty().push("");
         page.set_fragment(Some("/account/tokens"));
@@ -114,56 +115,61 @@ impl Source for NocoDbSource {
 }
 
 impl NocoDbSource {
-    fn rest(&self) -> Result<&Rest, Error> {
+    fn rest(&self) -> Result<&RestApi, Error> {
         self.rest.as_ref().ok_or_else(|| Error::Rights {
-            what: "NocoDB's database is only read, and its tokens end through REST".to_owned(),
-            mend: "set `email` and `password` of a super admin".to_owned(),
+            what: "NocoDB's database is only read, and its tokens are ended through REST"
+                .to_owned(),
+            fix: "set `email` and `password` of a super admin".to_owned(),
         })
     }
 
-    /// Whether there is a token of this id.
-    async fn has(&self, id: &str) -> Result<bool, Error> {
+    async fn has_token(&self, id: &str) -> Result<bool, Error> {
         match &self.tables {
-            Some(tables) => tables.has(id).await,
-            None => Ok(self.rest()?.view().await?.has(id)),
+            Some(tables) => tables.has_token(id).await,
+            None => Ok(self.rest()?.fetch_snapshot().await?.has_token(id)),
         }
     }
 
-    /// What REST says of the edition, as long as it answers: the listing does not depend on it.
-    async fn longest_life(&self) -> Option<LongestLife> {
-        let about = self.rest.as_ref()?.about().await.ok()?;
-        about.longest_life()
+    /// Asks REST about the edition. The listing does not depend on the answer.
+    async fn max_life(&self) -> Option<MaxLife> {
+        let server = self.rest.as_ref()?.fetch_server_info().await.ok()?;
+        server.max_life()
     }
 
-    async fn check_rest(&self) -> Result<Checked, Error> {
-        let view = self.rest()?.view().await?;
-        let told = "NocoDB does not tell whether its user is a super admin";
-        let missing = view.me.is_none().then(|| format!("{told}; {SUPER_ADMIN}"));
+    async fn check_rest(&self) -> Result<CheckReport, Error> {
+        let snapshot = self.rest()?.fetch_snapshot().await?;
+        let unknown = "NocoDB does not report whether the user is a super admin";
+        let missing = snapshot
+            .super_admin_id
+            .is_none()
+            .then(|| format!("{unknown}; {SUPER_ADMIN_ADVICE}"));
         let mut rights = vec![right("list the tokens of all users", missing)];
-        if view.about.has_single_sign_on() {
-            let missing =
-                "a password shows none of them; let `database` name NocoDB's own database";
+        if snapshot.server.has_single_sign_on() {
+            let missing = "NocoDB does not list them to users with a password; set `database` to NocoDB's own database";
             let what = "list tokens made under single sign-on";
             rights.push(right(what, Some(missing.to_owned())));
         }
-        let missing = view.users.is_none().then(|| SUPER_ADMIN.to_owned());
+        let missing = snapshot
+            .users
+            .is_none()
+            .then(|| SUPER_ADMIN_ADVICE.to_owned());
         rights.push(right("list the users", missing));
         rights.push(right("end tokens", None));
-        let count = view.tokens.len() as u64;
-        Ok(Checked {
-            summary: format!("{}, {}", view.about.name(), counted(count)),
+        let count = snapshot.tokens.len() as u64;
+        Ok(CheckReport {
+            summary: format!("{}, {}", snapshot.server.name(), format_count(count)),
             rights,
         })
     }
 
-    async fn check_tables(&self, tables: &Tables) -> Result<Checked, Error> {
+    async fn check_tables(&self, tables: &Tables) -> Result<CheckReport, Error> {
         let count = tables.listing().await?.count;
         let missing = match self.rest() {
-            Ok(rest) => rest.super_admin().await.err(),
+            Ok(rest) => rest.fetch_super_admin_id().await.err(),
             Err(missing) => Some(missing),
         };
-        Ok(Checked {
-            summary: format!("database {}, {}", tables.place(), counted(count)),
+        Ok(CheckReport {
+            summary: format!("database {}, {}", tables.place(), format_count(count)),
             rights: vec![
                 right("list the tokens of all users", None),
                 right("list tokens made under single sign-on", None),
@@ -180,7 +186,7 @@ fn right(what: &str, missing: Option<String>) -> Right {
     }
 }
 
-fn counted(count: u64) -> String {
+fn format_count(count: u64) -> String {
     match count {
         1 => "1 token".to_owned(),
         _ => format!("{count} tokens"),

@@ -1,7 +1,7 @@
-//! Sorts more records than fit into memory: sorted runs in one nameless temporary file, merged when
-//! read. The file is gone with the process, however that ends.
+//! External sort: sorted runs in one unnamed temporary file, which disappears with the process, are merged
+//! when they are read.
 //!
-//! Written here because a record that cannot be read back must be an error, never the end of a
+//! Not a crate, because a record that cannot be read back must be an error rather than the end of a
 //! listing, and because memory must be bounded in bytes, not in records.
 
 use std::cmp::Reverse;
@@ -12,33 +12,29 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// Records are sorted in memory up to so many bytes.
+/// The number of bytes that are sorted in memory.
 pub(super) const RUN_SIZE: usize = 8 * 1024 * 1024;
 
-/// All read buffers of a merge together, in bytes.
+/// The size of all read buffers of a merge together, in bytes.
 const MERGE_SIZE: usize = 8 * 1024 * 1024;
 
-/// A key and what belongs to it.
 pub(super) struct Record {
-    /// By this records are sorted, byte by byte.
+    /// Records are sorted by its bytes.
     pub key: Vec<u8>,
-    /// Not looked at.
     pub value: Vec<u8>,
 }
 
-/// Takes records in any order.
-pub(super) struct Sorter {
+pub(super) struct ExternalSorter {
     run_size: usize,
-    /// The records of the run that is being gathered, one after the other.
+    /// The records of the current run, one after the other.
     bytes: Vec<u8>,
-    /// Where each of them is.
-    records: Vec<Place>,
+    records: Vec<Slot>,
     file: Option<BufWriter<File>>,
     written: u64,
     runs: Vec<Run>,
 }
 
-struct Place {
+struct Slot {
     start: usize,
     key: usize,
     value: usize,
@@ -50,8 +46,8 @@ struct Run {
     count: u64,
 }
 
-impl Sorter {
-    /// A sorter that gathers so many bytes before it writes them out.
+impl ExternalSorter {
+    /// `run_size` bytes are collected before they are written out.
     pub fn new(run_size: usize) -> Self {
         Self {
             run_size,
@@ -63,15 +59,12 @@ impl Sorter {
         }
     }
 
-    /// Takes one record.
-    ///
-    /// # Errors
-    /// When the temporary file cannot be written.
     pub fn push(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        if !self.records.is_empty() && self.held() + key.len() + value.len() > self.run_size {
+        if !self.records.is_empty() && self.memory_used() + key.len() + value.len() > self.run_size
+        {
             self.write_run()?;
         }
-        self.records.push(Place {
+        self.records.push(Slot {
             start: self.bytes.len(),
             key: key.len(),
             value: value.len(),
@@ -81,15 +74,10 @@ impl Sorter {
         Ok(())
     }
 
-    /// Bytes of memory in use.
-    pub fn held(&self) -> usize {
-        self.bytes.len() + self.records.len() * size_of::<Place>()
+    pub fn memory_used(&self) -> usize {
+        self.bytes.len() + self.records.len() * size_of::<Slot>()
     }
 
-    /// Ends taking.
-    ///
-    /// # Errors
-    /// When the temporary file cannot be written.
     pub fn finish(mut self) -> io::Result<Sorted> {
         if self.runs.is_empty() {
             self.sort();
@@ -101,7 +89,7 @@ impl Sorter {
                 count,
             };
             return Ok(Sorted {
-                kept: Kept::Memory(bytes.into()),
+                storage: Storage::Memory(bytes.into()),
                 runs: vec![run],
             });
         }
@@ -109,16 +97,16 @@ impl Sorter {
         let file = self.file.expect("a run was written to it");
         let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         Ok(Sorted {
-            kept: Kept::File(Arc::new(file)),
+            storage: Storage::File(Arc::new(file)),
             runs: self.runs,
         })
     }
 
-    /// Stable, so that of equal keys the one that came first stays first.
+    /// Stable: records with equal keys keep their order.
     fn sort(&mut self) {
         let bytes = &self.bytes;
         self.records
-            .sort_by_key(|place| &bytes[place.start..][..place.key]);
+            .sort_by_key(|slot| &bytes[slot.start..][..slot.key]);
     }
 
     fn write_run(&mut self) -> io::Result<()> {
@@ -141,7 +129,7 @@ impl Sorter {
 
     fn write_records(&self, to: &mut impl Write) -> io::Result<u64> {
         let mut size = 0;
-        for Place { start, key, value } in &self.records {
+        for Slot { start, key, value } in &self.records {
             for length in [*key, *value] {
                 let length = u32::try_from(length).map_err(io::Error::other)?;
                 to.write_all(&length.to_le_bytes())?;
@@ -153,7 +141,7 @@ impl Sorter {
     }
 }
 
-/// Under `TMPDIR`, else where large temporary files belong: `/tmp` is often kept in memory.
+/// In `TMPDIR`, otherwise in `/var/tmp`, because `/tmp` is often kept in memory.
 fn temporary_file() -> io::Result<File> {
     if std::env::var_os("TMPDIR").is_none()
         && let Ok(file) = tempfile::tempfile_in("/var/tmp")
@@ -163,23 +151,20 @@ fn temporary_file() -> io::Result<File> {
     tempfile::tempfile()
 }
 
-/// All records, ready to be read in order, as often as wanted.
+/// All records, which can be read in order any number of times.
 pub(super) struct Sorted {
-    kept: Kept,
+    storage: Storage,
     runs: Vec<Run>,
 }
 
 #[derive(Clone)]
-enum Kept {
+enum Storage {
     Memory(Arc<[u8]>),
     File(Arc<File>),
 }
 
 impl Sorted {
-    /// Reads the records in order of their keys; equal keys in the order in which they came.
-    ///
-    /// # Errors
-    /// When the temporary file cannot be read.
+    /// Reads the records by key, and those with equal keys in the order of insertion.
     pub fn merge(&self) -> io::Result<Merge> {
         let buffer = (MERGE_SIZE / self.runs.len().max(1)).clamp(4 * 1024, 256 * 1024);
         let mut merge = Merge {
@@ -187,13 +172,13 @@ impl Sorted {
             tails: Vec::with_capacity(self.runs.len()),
         };
         for (index, run) in self.runs.iter().enumerate() {
-            let part = Part {
-                kept: self.kept.clone(),
+            let reader = RunReader {
+                storage: self.storage.clone(),
                 bytes: run.bytes.clone(),
             };
             let size = usize::try_from(run.bytes.end - run.bytes.start).unwrap_or(buffer);
             merge.tails.push(Tail {
-                reader: BufReader::with_capacity(buffer.min(size), part),
+                reader: BufReader::with_capacity(buffer.min(size), reader),
                 left: run.count,
             });
             merge.advance(index)?;
@@ -202,15 +187,13 @@ impl Sorted {
     }
 }
 
-/// The records in order.
 pub(super) struct Merge {
-    /// The next record of each run that has one.
+    /// The next record of each run.
     heads: BinaryHeap<Reverse<Head>>,
-    /// What comes after it.
     tails: Vec<Tail>,
 }
 
-/// A record before its fellows: by key, then by run, because an earlier run came first.
+/// Ordered by key, then by run, because an earlier run was inserted first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Head {
     key: Vec<u8>,
@@ -219,7 +202,7 @@ struct Head {
 }
 
 struct Tail {
-    reader: BufReader<Part>,
+    reader: BufReader<RunReader>,
     left: u64,
 }
 
@@ -239,7 +222,7 @@ impl Merge {
     }
 }
 
-/// Ends after the first error.
+/// Stops after the first error.
 impl Iterator for Merge {
     type Item = io::Result<Record>;
 
@@ -265,19 +248,19 @@ fn read_bytes(reader: &mut impl Read, length: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The bytes of one run. Runs share the file, so each reads at a place of its own.
-struct Part {
-    kept: Kept,
+/// Reads one run. Runs share the file, so each reader has its own position.
+struct RunReader {
+    storage: Storage,
     bytes: Range<u64>,
 }
 
-impl Read for Part {
+impl Read for RunReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.bytes.end - self.bytes.start).unwrap_or(usize::MAX);
         let size = left.min(into.len());
-        let read = match &self.kept {
-            Kept::File(file) => file.read_at(&mut into[..size], self.bytes.start)?,
-            Kept::Memory(bytes) => {
+        let read = match &self.storage {
+            Storage::File(file) => file.read_at(&mut into[..size], self.bytes.start)?,
+            Storage::Memory(bytes) => {
                 let start = usize::try_from(self.bytes.start).map_err(io::Error::other)?;
                 into[..size].copy_from_slice(&bytes[start..][..size]);
                 size
@@ -293,16 +276,16 @@ mod tests {
     use super::*;
 
     fn sort(run_size: usize, keys: &[&str]) -> Vec<(String, usize)> {
-        let mut pushed = Sorter::new(run_size);
+        let mut sorter = ExternalSorter::new(run_size);
         for (nth, key) in keys.iter().enumerate() {
-            pushed.push(key.as_bytes(), &nth.to_le_bytes()).unwrap();
+            sorter.push(key.as_bytes(), &nth.to_le_bytes()).unwrap();
         }
         let read = |record: io::Result<Record>| {
             let Record { key, value } = record.unwrap();
             let nth = usize::from_le_bytes(value.try_into().unwrap());
             (String::from_utf8(key).unwrap(), nth)
         };
-        pushed
+        sorter
             .finish()
             .unwrap()
             .merge()
@@ -312,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn records_come_in_order_of_key_and_equal_keys_in_order_of_arrival() {
+    fn records_are_sorted_by_key_and_equal_keys_keep_their_order() {
         let keys = ["b", "", "ab", "b", "a", "B", "é", "ab", "b"];
         let expected: Vec<(String, usize)> = [
             ("", 1),
@@ -333,16 +316,16 @@ mod tests {
     }
 
     #[test]
-    fn two_hundred_thousand_records_are_held_a_run_at_a_time() {
+    fn only_one_run_of_two_hundred_thousand_records_is_in_memory() {
         let run_size = 256 * 1024;
-        let mut pushed = Sorter::new(run_size);
+        let mut sorter = ExternalSorter::new(run_size);
         for nth in 0..200_000_u32 {
             // An odd factor visits every number once, in no order.
             let key = nth.wrapping_mul(2_654_435_761).to_be_bytes();
-            pushed.push(&key, &nth.to_le_bytes()).unwrap();
-            assert!(pushed.held() <= run_size + 64);
+            sorter.push(&key, &nth.to_le_bytes()).unwrap();
+            assert!(sorter.memory_used() <= run_size + 64);
         }
-        let sorted = pushed.finish().unwrap();
+        let sorted = sorter.finish().unwrap();
         assert!(sorted.runs.len() > 20);
         let mut previous = None;
         let mut count = 0;
@@ -356,13 +339,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_lost_its_end_is_an_error_not_a_shorter_listing() {
-        let mut pushed = Sorter::new(64);
+    fn a_truncated_temporary_file_is_an_error() {
+        let mut sorter = ExternalSorter::new(64);
         for nth in 0..100_u32 {
-            pushed.push(&nth.to_be_bytes(), b"value").unwrap();
+            sorter.push(&nth.to_be_bytes(), b"value").unwrap();
         }
-        let sorted = pushed.finish().unwrap();
-        let Kept::File(file) = &sorted.kept else {
+        let sorted = sorter.finish().unwrap();
+        let Storage::File(file) = &sorted.storage else {
             panic!("not written out");
         };
         let whole = file.metadata().unwrap().len();

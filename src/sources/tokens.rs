@@ -1,13 +1,13 @@
-//! Tokens from files: which columns there are, what each means, and each id once, in order.
+//! Tokens from files: the columns and their meaning.
 
-use super::intake::{Intake, Place};
+use super::listing::{MAX_ID_LENGTH, Place, RowListingBuilder};
 use super::rows::{Columns, Format, Row, Rows, Value};
-use super::{Error, Listing, Refusal, Refusals};
-use crate::domain::{Listed, Status};
+use super::{Error, Listing, RefusedRow, RefusedRows};
+use crate::domain::{ListedToken, Status};
 
 pub use super::rows::Input;
 
-/// The columns of a token, in the order in which [`token`] takes them.
+/// In the order in which [`token`] reads them.
 pub(super) const COLUMNS: Columns<12> = Columns {
     names: [
         "external_id",
@@ -26,88 +26,82 @@ pub(super) const COLUMNS: Columns<12> = Columns {
     required: &["external_id"],
 };
 
-/// The longest external id in bytes.
-const ID_LIMIT: usize = 512;
-
-/// Progress is told after so many rows.
+/// The number of rows between two progress reports.
 const PROGRESS_ROWS: u64 = 4096;
 
-/// How far the reading is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes read, of all inputs.
+    /// Of all inputs.
     pub bytes: u64,
-    /// Rows read, refused ones included.
+    /// Including refused rows.
     pub rows: u64,
 }
 
-/// Who wants to know what while files are read.
+/// Called while files are read.
 #[derive(Default)]
-pub struct Watch<'a> {
-    /// Told now and then, and at the end of each input.
-    pub progress: Option<&'a mut dyn FnMut(Progress)>,
-    /// Told of every refused row, beyond the few that [`Refusals`] shows.
-    pub refused: Option<&'a mut dyn FnMut(&Refusal)>,
+pub struct ReadCallbacks<'a> {
+    /// Called every few thousand rows and at the end of each input.
+    pub on_progress: Option<&'a mut dyn FnMut(Progress)>,
+    /// Called for every refused row; [`RefusedRows`] keeps only the first ones.
+    pub on_refused: Option<&'a mut dyn FnMut(&RefusedRow)>,
 }
 
 /// Reads whole files into one listing, in bounded memory. Blocks.
 ///
-/// The listing has no fingerprint; that is for the caller who knows where the files come from.
+/// The caller sets the fingerprint.
 ///
 /// # Errors
-/// When a file cannot be read to its end or makes no sense as a whole. Bad rows are refusals.
-pub fn read(inputs: &[Input], watch: &mut Watch<'_>) -> Result<Listing, Error> {
-    Ok(Reading::new(watch, u64::MAX).run(inputs)?.listing)
+/// If a file cannot be read to its end or is invalid as a whole. Invalid rows are only refused.
+pub fn read_files(inputs: &[Input], callbacks: &mut ReadCallbacks<'_>) -> Result<Listing, Error> {
+    Ok(FileReader::new(callbacks, u64::MAX).run(inputs)?.listing)
 }
 
-/// Reads at most so many rows of each file, to see whether they are sound.
-pub(super) fn peek(inputs: &[Input], rows: u64) -> Result<Peeked, Error> {
-    Reading::new(&mut Watch::default(), rows).run(inputs)
+/// Reads at most `rows` rows of each file.
+pub(super) fn peek(inputs: &[Input], rows: u64) -> Result<Preview, Error> {
+    FileReader::new(&mut ReadCallbacks::default(), rows).run(inputs)
 }
 
-/// What the beginning of some files looks like.
-pub(super) struct Peeked {
-    /// Of the last one.
+/// The beginning of some files.
+pub(super) struct Preview {
+    /// Of the last file.
     pub format: Option<Format>,
-    /// What was read.
     pub listing: Listing,
-    /// Whether there is more.
-    pub more: bool,
+    /// Whether the files have further rows.
+    pub has_more: bool,
 }
 
-/// The reading of some files, under way.
-struct Reading<'a, 'b> {
-    watch: &'a mut Watch<'b>,
+struct FileReader<'a, 'b> {
+    callbacks: &'a mut ReadCallbacks<'b>,
     limit: u64,
     progress: Progress,
-    refusals: Refusals,
-    intake: Intake,
+    refusals: RefusedRows,
+    builder: RowListingBuilder,
 }
 
-impl<'a, 'b> Reading<'a, 'b> {
-    fn new(watch: &'a mut Watch<'b>, limit: u64) -> Self {
+impl<'a, 'b> FileReader<'a, 'b> {
+    fn new(callbacks: &'a mut ReadCallbacks<'b>, limit: u64) -> Self {
         Self {
-            watch,
+            callbacks,
             limit,
             progress: Progress::default(),
-            refusals: Refusals::default(),
-            intake: Intake::default(),
+            refusals: RefusedRows::default(),
+            builder: RowListingBuilder::default(),
         }
     }
 
-    fn run(mut self, inputs: &[Input]) -> Result<Peeked, Error> {
+    fn run(mut self, inputs: &[Input]) -> Result<Preview, Error> {
         let mut format = None;
-        let mut more = false;
+        let mut has_more = false;
         for (index, input) in inputs.iter().enumerate() {
             let mut rows = Rows::open(input, &COLUMNS)?;
             format = Some(rows.format());
-            more |= self.read_file(index, &mut rows)?;
+            has_more |= self.read_file(index, &mut rows)?;
         }
-        let intake = std::mem::take(&mut self.intake);
+        let builder = std::mem::take(&mut self.builder);
         let (tokens, count) =
-            intake.finish(|kept, place| self.refuse(double(inputs, kept, place)))?;
+            builder.finish(|kept, place| self.refuse(refuse_duplicate(inputs, kept, place)))?;
         self.refusals.shown.sort_by(|one, two| {
-            let place = |refusal: &Refusal| {
+            let place = |refusal: &RefusedRow| {
                 inputs
                     .iter()
                     .position(|input| input.to_string() == refusal.file)
@@ -120,14 +114,14 @@ impl<'a, 'b> Reading<'a, 'b> {
             refusals: self.refusals,
             ..Listing::default()
         };
-        Ok(Peeked {
+        Ok(Preview {
             format,
             listing,
-            more,
+            has_more,
         })
     }
 
-    /// Reads one file; true if the limit kept some of it back.
+    /// Returns true if the file has more rows than the limit.
     fn read_file(&mut self, index: usize, rows: &mut Rows<12>) -> Result<bool, Error> {
         let before = self.progress;
         while let Some(row) = rows.next() {
@@ -135,50 +129,51 @@ impl<'a, 'b> Reading<'a, 'b> {
                 return Ok(true);
             }
             self.progress.rows += 1;
-            match row?.and_then(|row| listed(row).map_err(|(line, why)| rows.refusal(line, why))) {
-                Ok((line, token)) => self.intake.push(Place { file: index, line }, &token)?,
+            match row?
+                .and_then(|row| token_with_line(row).map_err(|(line, why)| rows.refusal(line, why)))
+            {
+                Ok((line, token)) => self.builder.push(Place { file: index, line }, &token)?,
                 Err(refusal) => self.refuse(refusal),
             }
             if self.progress.rows.is_multiple_of(PROGRESS_ROWS) {
-                self.tell(before.bytes + rows.bytes());
+                self.report_progress(before.bytes + rows.bytes());
             }
         }
-        self.tell(before.bytes + rows.bytes());
+        self.report_progress(before.bytes + rows.bytes());
         Ok(false)
     }
 
-    fn tell(&mut self, bytes: u64) {
+    fn report_progress(&mut self, bytes: u64) {
         self.progress.bytes = bytes;
-        if let Some(progress) = &mut self.watch.progress {
-            progress(self.progress);
+        if let Some(on_progress) = &mut self.callbacks.on_progress {
+            on_progress(self.progress);
         }
     }
 
-    fn refuse(&mut self, refusal: Refusal) {
-        if let Some(refused) = &mut self.watch.refused {
-            refused(&refusal);
+    fn refuse(&mut self, refusal: RefusedRow) {
+        if let Some(on_refused) = &mut self.callbacks.on_refused {
+            on_refused(&refusal);
         }
         self.refusals.add(refusal);
     }
 }
 
-/// The refusal of a row whose id an earlier row has.
-fn double(inputs: &[Input], kept: Place, place: Place) -> Refusal {
+/// For a row whose id an earlier row has.
+fn refuse_duplicate(inputs: &[Input], kept: Place, place: Place) -> RefusedRow {
     let line = kept.line;
-    let whence = if kept.file == place.file {
+    let first_place = if kept.file == place.file {
         format!("line {line}")
     } else {
         format!("{}, line {line}", inputs[kept.file])
     };
-    Refusal {
+    RefusedRow {
         file: inputs[place.file].to_string(),
         line: place.line,
-        reason: format!("the external_id is already in {whence}; keep one of the two"),
+        reason: format!("the external_id is already in {first_place}; keep one of the two"),
     }
 }
 
-/// Makes a token of a row; its line goes with it, or with the reason why it is none.
-fn listed(row: Row<12>) -> Result<(u64, Listed), (u64, String)> {
+fn token_with_line(row: Row<12>) -> Result<(u64, ListedToken), (u64, String)> {
     let line = row.line;
     match token(row.values) {
         Ok(token) => Ok((line, token)),
@@ -186,8 +181,8 @@ fn listed(row: Row<12>) -> Result<(u64, Listed), (u64, String)> {
     }
 }
 
-/// Makes a token of what stands in its columns; the reason says what is wrong where it is none.
-pub(super) fn token(values: [Value; 12]) -> Result<Listed, String> {
+/// Parses a token from the values of its columns.
+pub(super) fn token(values: [Value; 12]) -> Result<ListedToken, String> {
     let [
         id,
         name,
@@ -202,7 +197,7 @@ pub(super) fn token(values: [Value; 12]) -> Result<Listed, String> {
         issuer_name,
         status,
     ] = values;
-    Ok(Listed {
+    Ok(ListedToken {
         external_id: external_id(id)?,
         name: match name {
             Value::Empty => crate::domain::Cell::Value(String::new()),
@@ -218,16 +213,16 @@ pub(super) fn token(values: [Value; 12]) -> Result<Listed, String> {
         last_used_at: used.into_instant("last_used_at")?,
         issuer_name: issuer_name.into_text("issuer_name")?,
         status: status.parse("status", parse_status)?,
-        ..Listed::default()
+        ..ListedToken::default()
     })
 }
 
 fn external_id(value: Value) -> Result<String, String> {
-    let id = value.into_text("external_id")?.over(None);
-    let id = id.ok_or("external_id is missing; write what the source calls the token")?;
-    if id.len() > ID_LIMIT {
+    let id = value.into_text("external_id")?.into_option();
+    let id = id.ok_or("external_id is missing; write the token's id at the source")?;
+    if id.len() > MAX_ID_LENGTH {
         return Err(format!(
-            "external_id is longer than {ID_LIMIT} bytes; write a shorter one"
+            "external_id is longer than {MAX_ID_LENGTH} bytes; write a shorter one"
         ));
     }
     Ok(id)
@@ -235,12 +230,12 @@ fn external_id(value: Value) -> Result<String, String> {
 
 fn parse_status(text: &str) -> Result<Status, String> {
     match text.to_ascii_lowercase().as_str() {
-        // Whether it is expired follows from its expiry.
+        // Whether a token is expired follows from its expiry.
         "active" | "expired" => Ok(Status::Active),
         "disabled" => Ok(Status::Disabled),
         "revoked" => Ok(Status::Revoked),
-        "gone" => Err("is lapsed's own word; write revoked, or leave the token out".to_owned()),
-        _ => Err("is no status; write active, disabled, revoked or expired".to_owned()),
+        "gone" => Err("is set only by lapsed; write revoked, or leave the token out".to_owned()),
+        _ => Err("is not a status; write active, disabled, revoked or expired".to_owned()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What mails say: their notices with the tokens they are about.
+//! The contents of mails: their notices with the tokens concerned.
 
 use std::collections::HashMap;
 
@@ -6,48 +6,43 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use crate::domain::{Ground, Step, Token, TokenId, Topic};
+use crate::domain::{Basis, Step, Token, TokenId, Topic};
 
-use super::mails::parsed;
-use super::{CHUNK, Rest, Result, Tx, on};
+use super::mails::parse_stored;
+use super::{CHUNK_ROWS, Result, Tx, UnlistedTokens, on};
 
-/// What a mail says: its notices with their tokens, at most as many as a digest lists.
+/// The notices of a mail with their tokens, at most as many as a digest lists.
 #[derive(Debug, Clone, Default)]
-pub struct Content {
+pub struct MailContent {
     /// Most urgent first.
     pub rows: Vec<ContentRow>,
-    /// Tokens beyond those, by source and day.
-    pub rest: Vec<Rest>,
+    /// Tokens beyond those in `rows`, by source and day.
+    pub unlisted: Vec<UnlistedTokens>,
 }
 
-/// One notice in a mail.
 #[derive(Debug, Clone)]
 pub struct ContentRow {
-    /// What it is about.
     pub topic: Topic,
-    /// For expiry, the step.
+    /// For topic expiry only.
     pub step: Option<Step>,
-    /// Why this person gets it.
-    pub ground: Ground,
-    /// When it was to go.
+    /// Why this person receives it.
+    pub basis: Basis,
     pub send_at: DateTime<Utc>,
-    /// For alerts the subject line; for a revoked token who ended it.
+    /// For alerts the subject line; for a revoked token who revoked it.
     pub title: Option<String>,
-    /// For alerts the text; for a revoked token why; for an unreachable address what was said of it.
+    /// For alerts the text; for a revoked token the reason; for an unreachable address the server's reply.
     pub detail: Option<String>,
-    /// What else it is about: the unreachable address.
+    /// The unreachable address.
     pub subject: Option<String>,
-    /// The token.
     pub token: Option<Token>,
-    /// What the directory said of the issuer, while the finding is open.
+    /// What the directory reports about the issuer, while the finding is open.
     pub evidence: Option<String>,
-    /// Since when.
     pub evidence_since: Option<DateTime<Utc>>,
-    /// The finding that says so.
+    /// The finding behind `evidence`.
     pub finding_id: Option<Uuid>,
-    /// When the token is to be ended for it.
+    /// When the token is to be revoked because of it.
     pub revoke_at: Option<DateTime<Utc>>,
-    /// What a server said of the issuer's dead mailbox.
+    /// The server's reply that marked the issuer's address as dead.
     pub issuer_dead: Option<String>,
 }
 
@@ -56,7 +51,7 @@ struct NoticeTokenRow {
     mail_id: Uuid,
     topic: String,
     step: Option<i64>,
-    ground: String,
+    basis: String,
     send_at: DateTime<Utc>,
     title: Option<String>,
     detail: Option<String>,
@@ -70,17 +65,21 @@ struct NoticeTokenRow {
 }
 
 impl Tx {
-    /// What claimed mails say, in the order of `ids`; at most `shown` tokens each.
-    pub async fn contents(&mut self, ids: &[Uuid], shown: i64) -> Result<Vec<Content>> {
-        let mut found: HashMap<Uuid, Content> = HashMap::new();
-        for ids in ids.chunks(CHUNK) {
-            let rows = self.notices_of(ids, shown).await?;
+    /// The contents of claimed mails, in the order of `ids`, with at most `max_rows` rows each.
+    pub async fn load_mail_contents(
+        &mut self,
+        ids: &[Uuid],
+        max_rows: i64,
+    ) -> Result<Vec<MailContent>> {
+        let mut found: HashMap<Uuid, MailContent> = HashMap::new();
+        for ids in ids.chunks(CHUNK_ROWS) {
+            let rows = self.load_notice_rows(ids, max_rows).await?;
             let token_ids: Vec<_> = rows
                 .iter()
                 .filter_map(|row| row.token_id)
                 .map(TokenId)
                 .collect();
-            let tokens = self.tokens_by_id(&token_ids).await?;
+            let tokens = self.load_tokens(&token_ids).await?;
             let tokens: HashMap<Uuid, Token> = tokens
                 .into_iter()
                 .map(|token| (token.id.0, token))
@@ -92,25 +91,29 @@ impl Tx {
                     .entry(mail_id)
                     .or_default()
                     .rows
-                    .push(row.with(token)?);
+                    .push(row.with_token(token)?);
             }
         }
         let mut contents = Vec::with_capacity(ids.len());
         for id in ids {
             let mut content = found.remove(id).unwrap_or_default();
-            if content.rows.len() >= usize::try_from(shown).unwrap_or(usize::MAX) {
-                content.rest = self.rest_of(*id, &content).await?;
+            if content.rows.len() >= usize::try_from(max_rows).unwrap_or(usize::MAX) {
+                content.unlisted = self.count_unlisted_tokens(*id, &content).await?;
             }
             contents.push(content);
         }
         Ok(contents)
     }
 
-    async fn notices_of(&mut self, ids: &[Uuid], shown: i64) -> Result<Vec<NoticeTokenRow>> {
+    async fn load_notice_rows(
+        &mut self,
+        ids: &[Uuid],
+        max_rows: i64,
+    ) -> Result<Vec<NoticeTokenRow>> {
         Ok(on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(
                 "SELECT * FROM (
-                    SELECT n.mail_id, n.topic, n.step, n.ground, n.send_at, n.title, n.detail, n.subject, n.token_id,
+                    SELECT n.mail_id, n.topic, n.step, n.basis, n.send_at, n.title, n.detail, n.subject, n.token_id,
                            f.evidence, f.since AS evidence_since, f.id AS finding_id, f.revoke_at, a.reason AS issuer_dead,
                            ROW_NUMBER() OVER (PARTITION BY n.mail_id
                                ORDER BY CASE n.topic WHEN 'alert' THEN 0 WHEN 'summary' THEN 0 WHEN 'sso_revoked' THEN 1
@@ -123,15 +126,18 @@ impl Tx {
                     WHERE n.state = 'planned' AND n.mail_id IN (");
             let mut list = query.separated(", ");
             for id in ids { list.push_bind(*id); }
-            query.push(")) AS numbered WHERE place <= ").push_bind(shown).push(" ORDER BY mail_id, place");
+            query.push(")) AS numbered WHERE place <= ").push_bind(max_rows).push(" ORDER BY mail_id, place");
             query.build_query_as().fetch_all(c).await
         })?)
     }
 
-    /// The tokens of a mail beyond those in `content`, by source and day.
-    async fn rest_of(&mut self, mail: Uuid, content: &Content) -> Result<Vec<Rest>> {
-        // Both databases write an instant as text with the day in its first ten characters.
-        let mut all: Vec<Rest> = on!(self, c: Db => sqlx::query_as(
+    async fn count_unlisted_tokens(
+        &mut self,
+        mail: Uuid,
+        content: &MailContent,
+    ) -> Result<Vec<UnlistedTokens>> {
+        // Cast to text, an instant begins with its day in both databases: ten characters.
+        let mut all: Vec<UnlistedTokens> = on!(self, c: Db => sqlx::query_as(
             "SELECT n.topic, t.source, SUBSTR(CAST(t.expires_at AS TEXT), 1, 10) AS day, COUNT(*) AS count
              FROM notice n JOIN token t ON t.id = n.token_id
              WHERE n.mail_id = $1 AND n.state = 'planned'
@@ -144,22 +150,24 @@ impl Tx {
                 .expiry
                 .at()
                 .map(|at| at.format("%Y-%m-%d").to_string());
-            let mut same = all.iter_mut().filter(|rest| rest.topic == row.topic);
-            if let Some(rest) = same.find(|rest| rest.source == token.source && rest.day == day) {
-                rest.count -= 1;
+            let mut of_topic = all.iter_mut().filter(|tokens| tokens.topic == row.topic);
+            if let Some(tokens) =
+                of_topic.find(|tokens| tokens.source == token.source && tokens.day == day)
+            {
+                tokens.count -= 1;
             }
         }
-        all.retain(|rest| rest.count > 0);
+        all.retain(|tokens| tokens.count > 0);
         Ok(all)
     }
 }
 
 impl NoticeTokenRow {
-    fn with(self, token: Option<Token>) -> Result<ContentRow> {
+    fn with_token(self, token: Option<Token>) -> Result<ContentRow> {
         Ok(ContentRow {
-            topic: parsed(&self.topic, "a notice's topic")?,
+            topic: parse_stored(&self.topic, "a notice's topic")?,
             step: self.step.map(Step::from_seconds),
-            ground: parsed(&self.ground, "a notice's ground")?,
+            basis: parse_stored(&self.basis, "a notice's basis")?,
             send_at: self.send_at,
             title: self.title,
             detail: self.detail,

@@ -1,46 +1,43 @@
-//! How many people are what, and which issuers somebody watches over.
+//! Counts of people by status, and which issuers the directories cover.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 
 use crate::domain::{IdentityStatus, Reason};
 
-use super::mails::parsed;
+use super::mails::parse_stored;
 use super::people::push_names;
 use super::{Result, Tx, on};
 
-/// What one directory says of one issuer of working tokens.
+/// What one directory knows about an issuer of working tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IssuerSaid {
-    /// The issuer's address as it is compared.
+pub struct IssuerIdentity {
     pub email_key: String,
-    /// The directory with what it says; `None` where none has said anything.
-    pub said: Option<(String, IdentityStatus, Option<Reason>)>,
+    /// Directory, status and reason; `None` when no directory knows the issuer.
+    pub identity: Option<(String, IdentityStatus, Option<Reason>)>,
 }
 
-/// People of one directory by what is known of them.
+/// How many people of one directory have this status.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct IdentityCount {
-    /// The directory.
     pub directory: String,
-    /// What is believed.
     #[sqlx(try_from = "String")]
     pub status: IdentityStatus,
-    /// Why it is unknown.
+    /// Why the status is unknown.
     pub reason: Option<String>,
-    /// How many.
     pub count: i64,
 }
 
 #[derive(FromRow)]
-struct SaidRow {
+struct IssuerIdentityRow {
     email_key: String,
     directory: Option<String>,
     status: Option<String>,
     reason: Option<String>,
 }
 
-/// The token still works at its source: a date of ours ends nothing there. What follows is the time.
+/// The token still works at its source, where an expiry by our own policy has no effect. Ends before the
+/// parameter for now.
 macro_rules! works {
     () => {
         "t.status IN ('active', 'expired')
@@ -49,14 +46,14 @@ macro_rules! works {
 }
 
 impl Tx {
-    /// What these directories say of each issuer of working tokens, in order of address. This costs what
-    /// there are issuers: each step looks up the next, and then one token of theirs that works.
-    pub async fn issuers_said(
+    /// What these directories know about each issuer of working tokens, in order of address. The cost grows
+    /// with the issuers, not the tokens: each step looks up the next issuer, then one working token.
+    pub async fn list_issuer_identities(
         &mut self,
         directories: &[String],
         now: DateTime<Utc>,
-    ) -> Result<Vec<IssuerSaid>> {
-        let rows: Vec<SaidRow> = on!(self, c: Db => {
+    ) -> Result<Vec<IssuerIdentity>> {
+        let rows: Vec<IssuerIdentityRow> = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(
                 "WITH RECURSIVE issuer (key) AS (
                      SELECT MIN(issuer_key) FROM token WHERE issuer_key IS NOT NULL
@@ -70,11 +67,11 @@ impl Tx {
                 .push_bind(now).push(")) ORDER BY issuer.key, i.directory");
             query.build_query_as().fetch_all(c).await
         })?;
-        rows.into_iter().map(IssuerSaid::try_from).collect()
+        rows.into_iter().map(IssuerIdentity::try_from).collect()
     }
 
-    /// How many working tokens name no issuer's address.
-    pub async fn count_without_issuer(&mut self, now: DateTime<Utc>) -> Result<i64> {
+    /// Counts the working tokens without an issuer's address.
+    pub async fn count_tokens_without_issuer(&mut self, now: DateTime<Utc>) -> Result<i64> {
         let (count,): (i64,) = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(concat!(
                 "SELECT COUNT(*) FROM token t WHERE t.issuer_key IS NULL AND ", works!()));
@@ -84,9 +81,9 @@ impl Tx {
         Ok(count)
     }
 
-    /// How many people are what, at each directory; those of the directories in `stale` who were known are
+    /// Counts people by directory and status. At the directories in `stale` every known status counts as
     /// unknown.
-    pub async fn identity_counts(&mut self, stale: &[String]) -> Result<Vec<IdentityCount>> {
+    pub async fn count_identities(&mut self, stale: &[String]) -> Result<Vec<IdentityCount>> {
         Ok(on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(
                 "SELECT directory, status, reason, COUNT(*) AS count FROM (
@@ -94,24 +91,28 @@ impl Tx {
                             CASE WHEN is_stale THEN 'stale' WHEN status = 'unknown' THEN reason END AS reason
                      FROM (SELECT directory, status, reason, status <> 'unknown' AND directory IN (");
             push_names(&mut query, stale);
-            query.push(") AS is_stale FROM identity) AS said) AS seen
+            query.push(") AS is_stale FROM identity) AS known) AS shown
                  GROUP BY directory, status, reason ORDER BY directory, status, reason");
             query.build_query_as().fetch_all(c).await
         })?)
     }
 }
 
-impl TryFrom<SaidRow> for IssuerSaid {
+impl TryFrom<IssuerIdentityRow> for IssuerIdentity {
     type Error = super::Error;
 
-    fn try_from(row: SaidRow) -> Result<Self> {
-        let reason = row.reason.map(|word| parsed(&word, "an identity's reason"));
+    fn try_from(row: IssuerIdentityRow) -> Result<Self> {
+        let reason = row
+            .reason
+            .map(|text| parse_stored(&text, "an identity's reason"));
         let reason = reason.transpose()?;
-        let status = row.status.map(|word| parsed(&word, "an identity's status"));
+        let status = row
+            .status
+            .map(|text| parse_stored(&text, "an identity's status"));
         let status = status.transpose()?;
         Ok(Self {
             email_key: row.email_key,
-            said: row
+            identity: row
                 .directory
                 .zip(status)
                 .map(|(directory, status)| (directory, status, reason)),

@@ -1,4 +1,4 @@
-//! Findings: what is wrong with tokens now, and was.
+//! Findings: what is or was wrong with tokens and sources.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
@@ -6,94 +6,77 @@ use uuid::Uuid;
 
 use crate::domain::{FindingKind, Severity, Token, TokenId};
 
-use super::mails::parsed;
+use super::mails::parse_stored;
 use super::people::push_names;
 use super::tokens::id_range;
-use super::{CHUNK, IdentityRow, Result, Tx, on};
+use super::{CHUNK_ROWS, IdentityRow, Result, Tx, on};
 
 /// A finding with the token or source that it is about.
 #[derive(Debug, Clone, FromRow)]
 pub struct FindingRow {
-    /// Its id.
     pub id: Uuid,
-    /// The token, where it is about one.
+    /// `None` for a finding about a source.
     pub token_id: Option<Uuid>,
     /// The token's name, or that of the source.
     pub token_name: String,
-    /// The source.
     pub source: String,
     /// `sso_revoked`, …
     pub kind: String,
     /// `medium`, `high` or `critical`.
     pub severity: String,
-    /// Since when it holds.
     pub since: DateTime<Utc>,
-    /// In words.
     pub evidence: String,
     /// `open`, `acknowledged` or `resolved`.
     pub state: String,
-    /// When its token is to be ended by the policy; `None` where it is not.
+    /// When the policy revokes the token; `None` if it does not.
     pub revoke_at: Option<DateTime<Utc>>,
 }
 
-/// A finding to be opened.
 #[derive(Debug, Clone)]
 pub struct NewFinding {
-    /// Its id.
     pub id: Uuid,
-    /// The token, where it is about one.
+    /// `None` for a finding about a source.
     pub token_id: Option<TokenId>,
-    /// The source.
     pub source: String,
-    /// What is wrong.
     pub kind: FindingKind,
-    /// How bad it is.
     pub severity: Severity,
-    /// Since when.
     pub since: DateTime<Utc>,
-    /// In words.
     pub evidence: String,
 }
 
-/// Which findings to list.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FindingFilter {
-    /// Only of this kind.
     pub kind: Option<FindingKind>,
-    /// Acknowledged and resolved ones too.
+    /// Includes acknowledged and resolved findings.
     pub all: bool,
 }
 
-/// How many findings of a kind are open at a source.
+/// Open findings of one kind at one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenCount {
-    /// What is wrong.
+pub struct FindingCount {
     pub kind: FindingKind,
-    /// The source.
     pub source: String,
-    /// How many.
     pub count: i64,
 }
 
-/// A token whose issuer a directory says is out.
+/// A working token whose issuer has lost access.
 #[derive(Debug)]
-pub struct Outlived {
-    /// The token.
+pub struct OutlivedToken {
     pub token: Token,
-    /// What the directory says.
+    /// The status that shows the loss.
     pub identity: IdentityRow,
 }
 
 impl Tx {
-    /// Tokens that work although one of the `fresh` directories says that their issuer is out, and that
-    /// nobody has found yet; in order of token, from after `after`.
-    pub async fn outlived_tokens(
+    /// Working tokens without a finding whose issuer has lost access at one of the `fresh` directories; in
+    /// order of token id, after `after`.
+    pub async fn find_outlived_tokens(
         &mut self,
         now: DateTime<Utc>,
         fresh: &[String],
         after: Uuid,
         limit: i64,
-    ) -> Result<Vec<Outlived>> {
+    ) -> Result<Vec<OutlivedToken>> {
         let found: Vec<(Uuid, String, String)> = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(
                 "SELECT t.id, MIN(i.directory), i.email_key FROM identity i JOIN token t ON t.issuer_key = i.email_key
@@ -108,7 +91,7 @@ impl Tx {
         })?;
         let ids: Vec<_> = found.iter().map(|(id, ..)| TokenId(*id)).collect();
         let mut by_id: std::collections::HashMap<_, _> = self
-            .tokens_by_id(&ids)
+            .load_tokens(&ids)
             .await?
             .into_iter()
             .map(|token| (token.id.0, token))
@@ -118,14 +101,18 @@ impl Tx {
             let identity: IdentityRow = on!(self, c: Db => sqlx::query_as(
                 "SELECT * FROM identity WHERE directory = $1 AND email_key = $2")
                 .bind(&directory).bind(&email_key).fetch_one(c).await)?;
-            outlived.extend(by_id.remove(&id).map(|token| Outlived { token, identity }));
+            outlived.extend(
+                by_id
+                    .remove(&id)
+                    .map(|token| OutlivedToken { token, identity }),
+            );
         }
         Ok(outlived)
     }
 
-    /// Open findings of lost access whose ground is gone: the person is back, or the token works no
-    /// longer or has another issuer.
-    pub async fn groundless_findings(
+    /// Open findings of lost access that no longer hold: the person is back, the token no longer works or
+    /// has another issuer.
+    pub async fn find_obsolete_findings(
         &mut self,
         now: DateTime<Utc>,
         limit: i64,
@@ -147,9 +134,9 @@ impl Tx {
             .collect())
     }
 
-    /// Opens findings.
-    pub async fn open_findings(&mut self, findings: &[NewFinding]) -> Result<()> {
-        for findings in findings.chunks(CHUNK) {
+    /// Opens findings; one that is already open stays as it is.
+    pub async fn insert_findings(&mut self, findings: &[NewFinding]) -> Result<()> {
+        for findings in findings.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "INSERT INTO finding (id, token_id, source, kind, severity, since, evidence, state) ");
@@ -166,8 +153,9 @@ impl Tx {
         Ok(())
     }
 
-    /// Open findings about tokens of this issuer that say what this directory says, with the tokens' roles.
-    pub async fn open_losses_of(
+    /// Open findings of lost access about this issuer's tokens based on this directory's evidence, with
+    /// the tokens' roles.
+    pub async fn find_open_losses(
         &mut self,
         issuer_key: &str,
         directory: &str,
@@ -177,14 +165,14 @@ impl Tx {
              WHERE t.issuer_key = $1 AND f.kind = 'sso_revoked' AND f.state <> 'resolved'")
             .bind(issuer_key).fetch_all(c).await)?;
         let prefix = format!("{directory} says ");
-        let of_it = |(id, role, evidence): (Uuid, Option<String>, String)| {
-            evidence.starts_with(&prefix).then_some((id, role))
-        };
-        Ok(rows.into_iter().filter_map(of_it).collect())
+        Ok(rows
+            .into_iter()
+            .filter(|(_, _, evidence)| evidence.starts_with(&prefix))
+            .map(|(id, role, _)| (id, role))
+            .collect())
     }
 
-    /// Says anew how bad a finding is, and why.
-    pub async fn restate_finding(
+    pub async fn update_finding_evidence(
         &mut self,
         id: Uuid,
         severity: Severity,
@@ -195,7 +183,6 @@ impl Tx {
         Ok(())
     }
 
-    /// Closes a finding.
     pub async fn resolve_finding(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<()> {
         on!(self, c: Db => sqlx::query("UPDATE finding SET state = 'resolved', resolved_at = $2, revoke_at = NULL WHERE id = $1")
             .bind(id).bind(now).execute(c).await.map(drop))?;
@@ -203,12 +190,12 @@ impl Tx {
     }
 
     /// Which of these tokens have an open finding of lost access.
-    pub async fn lost_access(
+    pub async fn find_lost_access(
         &mut self,
         ids: &[TokenId],
     ) -> Result<std::collections::HashSet<TokenId>> {
         let mut found = std::collections::HashSet::new();
-        for ids in ids.chunks(CHUNK) {
+        for ids in ids.chunks(CHUNK_ROWS) {
             let rows: Vec<(Uuid,)> = on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "SELECT token_id FROM finding WHERE kind = 'sso_revoked' AND state <> 'resolved' AND token_id IN (");
@@ -222,9 +209,9 @@ impl Tx {
         Ok(found)
     }
 
-    /// A page of findings, the last found first, from before `before`: the open ones, or all.
+    /// A page of findings older than `before`, newest first.
     ///
-    /// Their ids begin with the time (RFC 9562 §5.7), so that the primary key is the order.
+    /// Ids begin with the time (RFC 9562 §5.7), so the primary key gives the order.
     pub async fn list_findings(
         &mut self,
         filter: FindingFilter,
@@ -233,7 +220,7 @@ impl Tx {
         limit: i64,
     ) -> Result<Vec<FindingRow>> {
         Ok(on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(FINDING);
+            let mut query = QueryBuilder::<Db>::new(SELECT_FINDING);
             query.push_bind(now).push(FINDING_FROM)
                 .push(" WHERE f.id < ").push_bind(before.unwrap_or(Uuid::max()));
             if let Some(kind) = filter.kind {
@@ -248,21 +235,21 @@ impl Tx {
         })?)
     }
 
-    /// Every finding about one token, the last found first.
-    pub async fn findings_of(
+    /// All findings about one token, newest first.
+    pub async fn list_findings_of_token(
         &mut self,
         token: TokenId,
         now: DateTime<Utc>,
     ) -> Result<Vec<FindingRow>> {
         Ok(on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(FINDING);
+            let mut query = QueryBuilder::<Db>::new(SELECT_FINDING);
             query.push_bind(now).push(FINDING_FROM).push(" WHERE f.token_id = ").push_bind(token.0).push(" ORDER BY f.id DESC");
             query.build_query_as().fetch_all(c).await
         })?)
     }
 
-    /// The findings whose id begins with these hexadecimal digits, at most `limit`.
-    pub async fn findings_matching(
+    /// At most `limit` findings whose id begins with these hexadecimal digits.
+    pub async fn find_findings_by_prefix(
         &mut self,
         prefix: &str,
         now: DateTime<Utc>,
@@ -272,14 +259,14 @@ impl Tx {
             return Ok(Vec::new());
         };
         Ok(on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(FINDING);
+            let mut query = QueryBuilder::<Db>::new(SELECT_FINDING);
             query.push_bind(now).push(FINDING_FROM).push(" WHERE f.id BETWEEN ").push_bind(low)
                 .push(" AND ").push_bind(high).push(" ORDER BY f.id LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
         })?)
     }
 
-    /// Accepts a finding until an instant; `false` when it is resolved by now.
+    /// Acknowledges a finding until `until`; `false` when it is already resolved.
     pub async fn acknowledge_finding(&mut self, id: Uuid, until: DateTime<Utc>) -> Result<bool> {
         let done = on!(self, c: Db => sqlx::query(
             "UPDATE finding SET state = 'acknowledged', acknowledged_until = $2, revoke_at = NULL
@@ -288,12 +275,12 @@ impl Tx {
         Ok(done > 0)
     }
 
-    /// How many findings are open at `now`, by kind and source, but those of the sources `without`.
-    pub async fn open_counts(
+    /// Counts the findings open at `now` by kind and source, except those of the sources in `without`.
+    pub async fn count_open_findings(
         &mut self,
         now: DateTime<Utc>,
         without: &[String],
-    ) -> Result<Vec<OpenCount>> {
+    ) -> Result<Vec<FindingCount>> {
         let rows: Vec<(String, String, i64)> = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(
                 "SELECT kind, source, COUNT(*) FROM finding
@@ -303,25 +290,26 @@ impl Tx {
             query.push(" GROUP BY kind, source ORDER BY kind, source");
             query.build_query_as().fetch_all(c).await
         })?;
-        let count = |(kind, source, count): (String, String, i64)| {
-            Ok(OpenCount {
-                kind: parsed(&kind, "a finding's kind")?,
-                source,
-                count,
+        rows.into_iter()
+            .map(|(kind, source, count)| {
+                Ok(FindingCount {
+                    kind: parse_stored(&kind, "a finding's kind")?,
+                    source,
+                    count,
+                })
             })
-        };
-        rows.into_iter().map(count).collect()
+            .collect()
     }
 
-    /// The most urgent findings that are open at `now`, but those of the sources `without`.
-    pub async fn urgent_findings(
+    /// The most urgent findings open at `now`, except those of the sources in `without`.
+    pub async fn list_urgent_findings(
         &mut self,
         now: DateTime<Utc>,
         without: &[String],
         limit: i64,
     ) -> Result<Vec<FindingRow>> {
         Ok(on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(FINDING);
+            let mut query = QueryBuilder::<Db>::new(SELECT_FINDING);
             query.push_bind(now).push(FINDING_FROM)
                 .push(" WHERE f.state <> 'resolved' AND (f.state = 'open' OR f.acknowledged_until <= ")
                 .push_bind(now).push(")");
@@ -333,8 +321,8 @@ impl Tx {
     }
 }
 
-/// A finding as it is at the instant that follows, with what people call what it is about.
-const FINDING: &str = "SELECT f.id, f.token_id, f.source,
+/// A finding with its state now and the name of its token or source. Ends before the parameter for now.
+const SELECT_FINDING: &str = "SELECT f.id, f.token_id, f.source,
         CASE WHEN t.id IS NULL THEN f.source WHEN t.name = '' THEN t.external_id ELSE t.name END AS token_name,
         f.kind, f.severity, f.since, f.evidence, f.revoke_at,
         CASE WHEN f.state = 'acknowledged' AND f.acknowledged_until <= ";

@@ -1,35 +1,29 @@
-//! What judging needs: the tokens that must be looked at, what stands against them, and what of it is
-//! another now.
+//! Judging: the tokens that must be evaluated, and their open findings.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use crate::domain::{Defect, FindingKind, Severity, Token, TokenId};
+use crate::domain::{FindingKind, RuleFinding, Severity, Token, TokenId};
 
-use super::mails::parsed;
-use super::tokens::{TokenRow, tokens};
-use super::{CHUNK, Result, Tx, on};
+use super::mails::parse_stored;
+use super::tokens::{TokenRow, parse_tokens};
+use super::{CHUNK_ROWS, Result, Tx, on};
 
-/// A finding that holds, as far as it is compared with the facts.
+/// An open or acknowledged finding, as far as judging compares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StandingFinding {
-    /// Its id.
+pub struct OpenFinding {
     pub id: Uuid,
-    /// The token, where it is about one.
+    /// `None` for a finding about a source.
     pub token_id: Option<TokenId>,
-    /// What is wrong.
     pub kind: FindingKind,
-    /// How bad it is.
     pub severity: Severity,
-    /// Since when it holds, as far as was known.
     pub since: DateTime<Utc>,
-    /// In words.
     pub evidence: String,
 }
 
 #[derive(FromRow)]
-struct StandingRow {
+struct OpenFindingRow {
     id: Uuid,
     token_id: Option<Uuid>,
     kind: String,
@@ -38,60 +32,63 @@ struct StandingRow {
     evidence: String,
 }
 
-/// Findings that time alone opens, of a time that has not come. `COALESCE` keeps the index on the kind out
-/// of it: that on the time has none to look at, that on the kind all.
-macro_rules! ahead {
+/// Findings that only time opens, dated in the future. `COALESCE` prevents the use of the index on the kind:
+/// with that on `since` there is normally nothing to read.
+macro_rules! in_future {
     () => {
         "state <> 'resolved' AND since > $1 AND COALESCE(kind, '') IN ('unused', 'never_expires')"
     };
 }
 
 impl Tx {
-    /// Up to `limit` tokens that must be judged by `now`, locked until the transaction ends.
-    pub async fn tokens_to_judge(&mut self, now: DateTime<Utc>, limit: i64) -> Result<Vec<Token>> {
-        let sql = self.pick(
+    /// Loads up to `limit` tokens that must be judged by `now`, and locks them until the transaction ends.
+    pub async fn lock_tokens_to_judge(
+        &mut self,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<Token>> {
+        let sql = self.by_database(
             "SELECT * FROM token WHERE judge_at <= $1 ORDER BY judge_at LIMIT $2",
             "SELECT * FROM token WHERE judge_at <= $1 ORDER BY judge_at LIMIT $2 FOR UPDATE",
         );
         let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(sql)
             .bind(now).bind(limit).fetch_all(c).await)?;
-        tokens(rows)
+        parse_tokens(rows)
     }
 
-    /// Whether any token must be judged by `now`, or was found at fault by a clock that was ahead.
-    pub async fn is_any_to_judge(&mut self, now: DateTime<Utc>) -> Result<bool> {
+    /// Whether any token must be judged by `now`, or has a finding from a clock that was ahead.
+    pub async fn has_tokens_to_judge(&mut self, now: DateTime<Utc>) -> Result<bool> {
         let (found,): (Option<Uuid>,) = on!(self, c: Db => sqlx::query_as(concat!(
             "SELECT COALESCE((SELECT id FROM token WHERE judge_at <= $1 ORDER BY judge_at LIMIT 1),
-                             (SELECT id FROM finding WHERE ", ahead!(), " ORDER BY since DESC LIMIT 1))"))
+                             (SELECT id FROM finding WHERE ", in_future!(), " ORDER BY since DESC LIMIT 1))"))
             .bind(now).fetch_one(c).await)?;
         Ok(found.is_some())
     }
 
-    /// Has the tokens looked at that a clock which was ahead found at fault.
-    pub async fn recall_judged_ahead(&mut self, now: DateTime<Utc>) -> Result<()> {
+    /// Has the tokens judged again whose findings come from a clock that was ahead.
+    pub async fn rejudge_future_findings(&mut self, now: DateTime<Utc>) -> Result<()> {
         on!(self, c: Db => sqlx::query(concat!(
-            "UPDATE token SET judge_at = $1 WHERE id IN (SELECT token_id FROM finding WHERE ", ahead!(), ")"))
+            "UPDATE token SET judge_at = $1 WHERE id IN (SELECT token_id FROM finding WHERE ", in_future!(), ")"))
             .bind(now).execute(c).await.map(drop))?;
         Ok(())
     }
 
-    /// Every token in order of id, from after `after`, locked until the transaction ends.
-    pub async fn all_tokens(&mut self, after: Uuid, limit: i64) -> Result<Vec<Token>> {
-        let sql = self.pick(
+    /// A page of all tokens in order of id, locked until the transaction ends.
+    pub async fn lock_all_tokens(&mut self, after: Uuid, limit: i64) -> Result<Vec<Token>> {
+        let sql = self.by_database(
             "SELECT * FROM token WHERE id > $1 ORDER BY id LIMIT $2",
             "SELECT * FROM token WHERE id > $1 ORDER BY id LIMIT $2 FOR UPDATE",
         );
         let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(sql)
             .bind(after).bind(limit).fetch_all(c).await)?;
-        tokens(rows)
+        parse_tokens(rows)
     }
 
-    /// Writes down when each of these tokens must be judged next.
-    pub async fn put_judge_at(
+    pub async fn set_judge_at(
         &mut self,
         judged: &[(TokenId, Option<DateTime<Utc>>)],
     ) -> Result<()> {
-        for judged in judged.chunks(CHUNK) {
+        for judged in judged.chunks(CHUNK_ROWS) {
             match self {
                 Self::Sqlite(tx) => {
                     let mut query =
@@ -100,7 +97,7 @@ impl Tx {
                         row.push_bind(id.0).push_bind(*at);
                     });
                     query.push(") AS v WHERE token.id = v.column1");
-                    let query = query.build().persistent(judged.len() == CHUNK);
+                    let query = query.build().persistent(judged.len() == CHUNK_ROWS);
                     query.execute(&mut **tx).await?;
                 }
                 Self::Postgres(tx) => {
@@ -120,11 +117,11 @@ impl Tx {
         Ok(())
     }
 
-    /// What stands against these tokens by their own facts: findings open or acknowledged.
-    pub async fn standing_of(&mut self, ids: &[TokenId]) -> Result<Vec<StandingFinding>> {
+    /// Findings of these tokens that are not resolved, except those of lost access.
+    pub async fn load_open_findings(&mut self, ids: &[TokenId]) -> Result<Vec<OpenFinding>> {
         let mut found = Vec::new();
-        for ids in ids.chunks(CHUNK) {
-            let rows: Vec<StandingRow> = on!(self, c: Db => {
+        for ids in ids.chunks(CHUNK_ROWS) {
+            let rows: Vec<OpenFindingRow> = on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "SELECT id, token_id, kind, severity, since, evidence FROM finding
                      WHERE kind <> 'sso_revoked' AND state <> 'resolved' AND token_id IN (");
@@ -140,20 +137,20 @@ impl Tx {
         Ok(found)
     }
 
-    /// What stands against a source: findings open or acknowledged.
-    pub async fn standing_of_source(&mut self, source: &str) -> Result<Vec<StandingFinding>> {
-        let rows: Vec<StandingRow> = on!(self, c: Db => sqlx::query_as(
+    /// Findings about a source that are not resolved.
+    pub async fn load_open_source_findings(&mut self, source: &str) -> Result<Vec<OpenFinding>> {
+        let rows: Vec<OpenFindingRow> = on!(self, c: Db => sqlx::query_as(
             "SELECT id, token_id, kind, severity, since, evidence FROM finding
              WHERE source = $1 AND token_id IS NULL AND state <> 'resolved'")
             .bind(source).fetch_all(c).await)?;
-        rows.into_iter().map(StandingFinding::try_from).collect()
+        rows.into_iter().map(OpenFinding::try_from).collect()
     }
 
-    /// Writes down how bad a finding is by now, since when and on what evidence; it is the same finding.
-    pub async fn refresh_finding(
+    /// Updates severity, evidence and start of a finding.
+    pub async fn update_finding(
         &mut self,
         id: Uuid,
-        defect: &Defect,
+        defect: &RuleFinding,
         since: DateTime<Utc>,
     ) -> Result<()> {
         on!(self, c: Db => sqlx::query(
@@ -163,9 +160,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Closes findings.
     pub async fn resolve_findings(&mut self, ids: &[Uuid], now: DateTime<Utc>) -> Result<()> {
-        for ids in ids.chunks(CHUNK) {
+        for ids in ids.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "UPDATE finding SET revoke_at = NULL, state = 'resolved', resolved_at = ");
@@ -180,15 +176,15 @@ impl Tx {
     }
 }
 
-impl TryFrom<StandingRow> for StandingFinding {
+impl TryFrom<OpenFindingRow> for OpenFinding {
     type Error = super::Error;
 
-    fn try_from(row: StandingRow) -> Result<Self> {
+    fn try_from(row: OpenFindingRow) -> Result<Self> {
         Ok(Self {
             id: row.id,
             token_id: row.token_id.map(TokenId),
-            kind: parsed(&row.kind, "a finding's kind")?,
-            severity: parsed(&row.severity, "a finding's severity")?,
+            kind: parse_stored(&row.kind, "a finding's kind")?,
+            severity: parse_stored(&row.severity, "a finding's severity")?,
             since: row.since,
             evidence: row.evidence,
         })

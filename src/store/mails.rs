@@ -1,4 +1,4 @@
-//! Mails on their way: claimed under a lease, loaded, recorded.
+//! Mails in delivery: claimed under a lease, loaded, recorded.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,20 +8,19 @@ use uuid::Uuid;
 
 use crate::domain::{Address, Step, TokenId, Topic};
 
-use super::{CHUNK, Error, Pools, Result, Store, Tx, on};
+use super::{CHUNK_ROWS, Error, Pools, Result, Store, Tx, on};
 
 /// A mail that this process holds under a lease.
 #[derive(Debug, Clone)]
 pub struct ClaimedMail {
-    /// Its id, which its Message-ID is made of.
+    /// The Message-ID is derived from it.
     pub id: Uuid,
-    /// Who gets it.
     pub recipient: Address,
     /// Attempts before this one.
     pub attempts: u32,
-    /// How often it was left in doubt before.
+    /// Attempts with an unknown outcome before this one.
     pub unknowns: u32,
-    /// The first attempt; giving up counts from here.
+    /// The first attempt; `give_up` counts from here.
     pub first_tried_at: Option<DateTime<Utc>>,
 }
 
@@ -40,7 +39,7 @@ impl TryFrom<ClaimedRow> for ClaimedMail {
     fn try_from(row: ClaimedRow) -> Result<Self> {
         Ok(Self {
             id: row.id,
-            recipient: parsed(&row.recipient, "a mail's recipient")?,
+            recipient: parse_stored(&row.recipient, "a mail's recipient")?,
             attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
             unknowns: u32::try_from(row.unknowns).unwrap_or(u32::MAX),
             first_tried_at: row.first_tried_at,
@@ -48,34 +47,30 @@ impl TryFrom<ClaimedRow> for ClaimedMail {
     }
 }
 
-/// What became of a mail that was in hand, as it is written down.
+/// A result to be recorded for a claimed mail.
 #[derive(Debug, Clone)]
-pub struct Recorded {
-    /// The mail.
+pub struct MailRecord {
     pub id: Uuid,
-    /// What became of it.
     pub verdict: Verdict,
-    /// What the server said, for people.
+    /// The server's reply or an error text.
     pub reason: Option<String>,
 }
 
-/// What becomes of a mail in hand.
+/// What happens to a claimed mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// An attempt begins: from here on a copy may exist.
+    /// An attempt begins; from now on a copy may arrive.
     Sending,
-    /// The server took it.
     Sent,
-    /// It goes again at this time.
-    Again(DateTime<Utc>),
-    /// It may have been taken; it goes again at this time.
-    Doubtful(DateTime<Utc>),
-    /// Given up.
+    /// It is tried again at this time.
+    Retry(DateTime<Utc>),
+    /// It may have been accepted; it is tried again at this time.
+    Unknown(DateTime<Utc>),
     Failed,
-    /// Nothing is left to say.
+    /// None of its notices is owed any more.
     Cancelled,
-    /// Given back untouched: no attempt was made.
-    Untouched,
+    /// Given back without an attempt.
+    Returned,
 }
 
 impl Verdict {
@@ -83,48 +78,47 @@ impl Verdict {
         match self {
             Self::Sending => "sending",
             Self::Sent => "sent",
-            Self::Again(_) | Self::Untouched => "waiting",
-            Self::Doubtful(_) => "unknown",
+            Self::Retry(_) | Self::Returned => "waiting",
+            Self::Unknown(_) => "unknown",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
         }
     }
 }
 
-/// Who holds mails, and for how long.
+/// Who holds a lease, and until when.
 #[derive(Debug, Clone, Copy)]
 pub struct Holder {
-    /// This process.
     pub id: Uuid,
-    /// When its claims lapse unless renewed.
+    /// When the lease ends unless renewed.
     pub until: DateTime<Utc>,
 }
 
 impl Tx {
-    /// Claims up to `limit` mails whose time has come, the longest waiting first; none of a plan that
-    /// is open, because it may yet be held.
+    /// Claims up to `limit` due mails, the longest waiting first; none of an open plan, which may yet be
+    /// held.
     ///
-    /// A next attempt beyond `far`, the longest back-off from now, was set by a clock that jumped;
+    /// A next attempt after `max_next_at`, now plus the longest back-off, was set by a clock that jumped;
     /// it counts as due.
     pub async fn claim_mails(
         &mut self,
         holder: Holder,
         now: DateTime<Utc>,
-        far: DateTime<Utc>,
+        max_next_at: DateTime<Utc>,
         limit: i64,
     ) -> Result<Vec<ClaimedMail>> {
-        // A statement of its own: asked for in the next one with an OR, both databases sort all that
-        // is due for each claim instead of reading the index in its order.
+        // A separate statement: with an OR in the next one, both databases sort everything due for each
+        // claim instead of reading the index in order.
         on!(self, c: Db => sqlx::query(
             "UPDATE mail SET next_at = $1 WHERE state IN ('open', 'waiting', 'unknown') AND next_at > $2")
-            .bind(now).bind(far).execute(c).await.map(drop))?;
-        let sql = self.pick(
+            .bind(now).bind(max_next_at).execute(c).await.map(drop))?;
+        let sql = self.by_database(
             "UPDATE mail SET state = 'claimed', holder = $1, lease_until = $2 WHERE id IN (
                 SELECT id FROM mail WHERE state IN ('open', 'waiting', 'unknown')
                 AND next_at <= $3 AND (plan_id IS NULL OR plan_id NOT IN (SELECT id FROM plan WHERE state = 'open'))
                 ORDER BY next_at LIMIT $4)
              RETURNING id, recipient, attempts, unknowns, first_tried_at",
-            // An array is made once; PostgreSQL may run a sub-select again, and then claims too many.
+            // PostgreSQL evaluates an array once, but may run a sub-select again and then claim too many.
             "UPDATE mail SET state = 'claimed', holder = $1, lease_until = $2 WHERE id = ANY (ARRAY (
                 SELECT id FROM mail WHERE state IN ('open', 'waiting', 'unknown')
                 AND next_at <= $3 AND (plan_id IS NULL OR plan_id NOT IN (SELECT id FROM plan WHERE state = 'open'))
@@ -137,13 +131,13 @@ impl Tx {
         rows.into_iter().map(ClaimedMail::try_from).collect()
     }
 
-    /// Takes out of claimed mails what is no longer owed, and of several steps of one token all but
-    /// the tightest that is due.
+    /// Removes from claimed mails the notices that are no longer owed, and of several steps of one token
+    /// all but the tightest due.
     pub async fn settle_claimed(&mut self, ids: &[Uuid], now: DateTime<Utc>) -> Result<()> {
-        for ids in ids.chunks(CHUNK) {
+        for ids in ids.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
-                    "-- One that may have arrived must not revive: a second copy would not be recognisable.
+                    "-- One that may have arrived must not be revived: a second copy would not be recognisable.
                      UPDATE notice SET reason = 'the token has changed',
                         state = CASE WHEN m.unknowns > 0 THEN 'suppressed' ELSE 'cancelled' END
                      FROM token t, mail m
@@ -176,18 +170,18 @@ impl Tx {
         Ok(())
     }
 
-    /// Writes down what became of mails in hand, in one statement; tells how many were written.
+    /// Records results of claimed mails in one statement; returns how many were written.
     ///
-    /// A mail whose lease has lapsed is still its holder's until another process claims it; then it
-    /// is left as it is.
-    pub async fn record(
+    /// After its lease has lapsed, a mail still belongs to its holder until another process claims it; then
+    /// nothing is written.
+    pub async fn record_mails(
         &mut self,
-        records: &[Recorded],
+        records: &[MailRecord],
         holder: Holder,
         now: DateTime<Utc>,
     ) -> Result<u64> {
         let mut written = 0;
-        for records in records.chunks(CHUNK) {
+        for records in records.chunks(CHUNK_ROWS) {
             written += match self {
                 Self::Sqlite(tx) => record_in_sqlite(&mut **tx, records, holder, now).await?,
                 Self::Postgres(tx) => record_in_postgres(&mut **tx, records, holder, now).await?,
@@ -196,14 +190,14 @@ impl Tx {
         Ok(written)
     }
 
-    /// Which of these mails are not as they were written down: another process has claimed them.
-    pub async fn taken_over(
+    /// Which of these mails are not in the recorded state, because another process has claimed them.
+    pub async fn find_lost_mails(
         &mut self,
-        records: &[Recorded],
+        records: &[MailRecord],
         holder: Uuid,
     ) -> Result<HashSet<Uuid>> {
-        let mut gone = HashSet::new();
-        for records in records.chunks(CHUNK) {
+        let mut lost = HashSet::new();
+        for records in records.chunks(CHUNK_ROWS) {
             let rows: Vec<(Uuid, String)> = on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new("SELECT id, state FROM mail WHERE holder = ");
                 query.push_bind(holder).push(" AND id IN (");
@@ -213,18 +207,18 @@ impl Tx {
                 query.build_query_as().fetch_all(c).await
             })?;
             let held: HashMap<Uuid, String> = rows.into_iter().collect();
-            let is_lost = |record: &&Recorded| {
+            let is_lost = |record: &&MailRecord| {
                 held.get(&record.id)
                     .is_none_or(|state| state != record.verdict.state())
             };
-            gone.extend(records.iter().filter(is_lost).map(|record| record.id));
+            lost.extend(records.iter().filter(is_lost).map(|record| record.id));
         }
-        Ok(gone)
+        Ok(lost)
     }
 
-    /// Lets what rides along leave mails that do not go after all, so that it goes with the next.
-    pub async fn release_riders(&mut self, mails: &[Uuid]) -> Result<()> {
-        for mails in mails.chunks(CHUNK) {
+    /// Removes "unreachable" notices from mails that are not sent after all, so that they go with the next.
+    pub async fn detach_unreachable_notices(&mut self, mails: &[Uuid]) -> Result<()> {
+        for mails in mails.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "UPDATE notice SET mail_id = NULL WHERE topic = 'unreachable' AND state = 'planned' AND mail_id IN (");
@@ -237,40 +231,40 @@ impl Tx {
         Ok(())
     }
 
-    /// Holds on to everything in hand until `holder.until`.
-    pub async fn renew_mails(&mut self, holder: Holder) -> Result<u64> {
+    /// Extends the lease of all mails of `holder`.
+    pub async fn renew_mail_leases(&mut self, holder: Holder) -> Result<u64> {
         Ok(on!(self, c: Db => sqlx::query(
             "UPDATE mail SET lease_until = $2 WHERE holder = $1 AND state IN ('claimed', 'sending')")
             .bind(holder.id).bind(holder.until).execute(c).await.map(|done| done.rows_affected()))?)
     }
 
-    /// Takes mails away from holders that are no more. One that was being sent may have been taken:
-    /// it is in doubt, and goes again after the back-off. Gives those with their doubts so far.
-    pub async fn lapsed_mails(
+    /// Takes mails back from holders whose lease has lapsed, or ends after `max_lease_until` because of a
+    /// clock that jumped. Returns those that were being sent: they may have been accepted.
+    pub async fn reclaim_lapsed_mails(
         &mut self,
         now: DateTime<Utc>,
-        far: DateTime<Utc>,
+        max_lease_until: DateTime<Utc>,
     ) -> Result<Vec<ClaimedMail>> {
         on!(self, c: Db => sqlx::query(
             "UPDATE mail SET state = 'waiting', next_at = $1, lease_until = NULL
              WHERE state IN ('claimed', 'sending') AND state = 'claimed' AND (lease_until <= $1 OR lease_until > $2)")
-            .bind(now).bind(far).execute(c).await.map(drop))?;
+            .bind(now).bind(max_lease_until).execute(c).await.map(drop))?;
         let rows: Vec<ClaimedRow> = on!(self, c: Db => sqlx::query_as(
             "SELECT id, recipient, attempts, unknowns, first_tried_at FROM mail
              WHERE state IN ('claimed', 'sending') AND state = 'sending' AND (lease_until <= $1 OR lease_until > $2)")
-            .bind(now).bind(far).fetch_all(c).await)?;
+            .bind(now).bind(max_lease_until).fetch_all(c).await)?;
         rows.into_iter().map(ClaimedMail::try_from).collect()
     }
 
-    /// Settles a mail whose holder is no more.
-    pub async fn doubt(
+    /// Records the result of a mail whose sending holder is gone.
+    pub async fn settle_lapsed_mail(
         &mut self,
         mail: &ClaimedMail,
         verdict: Verdict,
         reason: &str,
     ) -> Result<()> {
         let next_at = match verdict {
-            Verdict::Doubtful(at) => Some(at),
+            Verdict::Unknown(at) => Some(at),
             _ => None,
         };
         on!(self, c: Db => sqlx::query(
@@ -282,15 +276,14 @@ impl Tx {
         Ok(())
     }
 
-    /// Whether any mail waits for its time, and when the first one comes.
-    pub async fn next_mail_at(&mut self) -> Result<Option<DateTime<Utc>>> {
+    /// When the first waiting mail is due.
+    pub async fn find_next_mail_at(&mut self) -> Result<Option<DateTime<Utc>>> {
         let (next,): (Option<DateTime<Utc>>,) = on!(self, c: Db => sqlx::query_as(
             "SELECT MIN(next_at) FROM mail WHERE state IN ('open', 'waiting', 'unknown')").fetch_one(c).await)?;
         Ok(next)
     }
 
-    /// Takes note that a server refused a mailbox as such.
-    pub async fn bury_address(
+    pub async fn mark_address_dead(
         &mut self,
         address: &Address,
         reason: &str,
@@ -303,9 +296,9 @@ impl Tx {
         Ok(())
     }
 
-    /// Every mailbox that is taken for dead, with what was said of it. Those refused before
-    /// `retry_before` are due for another try and forgotten.
-    pub async fn dead_addresses(
+    /// The dead addresses with the server's replies. Those marked before `retry_before` are left out, so
+    /// that they are tried again.
+    pub async fn load_dead_addresses(
         &mut self,
         retry_before: DateTime<Utc>,
     ) -> Result<Vec<(String, String)>> {
@@ -315,19 +308,24 @@ impl Tx {
         )
     }
 
-    /// The tokens that the notices in a mail are about, with what a successor needs to know.
-    pub async fn notices_in(&mut self, mail: Uuid, after: Uuid, limit: i64) -> Result<Vec<InMail>> {
-        let rows: Vec<InMailRow> = on!(self, c: Db => sqlx::query_as(
+    /// A page of the notices in a mail, for notifying the fallback.
+    pub async fn load_mail_notices(
+        &mut self,
+        mail: Uuid,
+        after: Uuid,
+        limit: i64,
+    ) -> Result<Vec<MailNotice>> {
+        let rows: Vec<MailNoticeRow> = on!(self, c: Db => sqlx::query_as(
             "SELECT id, token_id, generation, topic, step, send_at FROM notice
              WHERE mail_id = $1 AND state = 'planned' AND id > $2 ORDER BY id LIMIT $3")
             .bind(mail).bind(after).bind(limit).fetch_all(c).await)?;
         rows.into_iter()
             .map(|row| {
-                Ok(InMail {
+                Ok(MailNotice {
                     id: row.id,
                     token_id: row.token_id.map(TokenId),
                     generation: row.generation,
-                    topic: parsed(&row.topic, "a notice's topic")?,
+                    topic: parse_stored(&row.topic, "a notice's topic")?,
                     step: row.step.map(Step::from_seconds),
                     send_at: row.send_at,
                 })
@@ -337,16 +335,15 @@ impl Tx {
 }
 
 impl Store {
-    /// [`Tx::record`] by itself: one statement is a transaction of its own, which saves the round
-    /// trips that open and close one.
-    pub async fn record(
+    /// Like [`Tx::record_mails`], but without an explicit transaction, which saves two round trips.
+    pub async fn record_mails(
         &self,
-        records: &[Recorded],
+        records: &[MailRecord],
         holder: Holder,
         now: DateTime<Utc>,
     ) -> Result<u64> {
         let mut written = 0;
-        for records in records.chunks(CHUNK) {
+        for records in records.chunks(CHUNK_ROWS) {
             written += match &self.0 {
                 Pools::Sqlite { write, .. } => {
                     record_in_sqlite(write, records, holder, now).await?
@@ -358,8 +355,8 @@ impl Store {
     }
 }
 
-/// What of a mail's row a record changes.
-struct Row {
+/// The columns of a mail that a record changes.
+struct MailChange {
     next_at: Option<DateTime<Utc>>,
     sent_at: Option<DateTime<Utc>>,
     attempts: i64,
@@ -368,18 +365,18 @@ struct Row {
     first_tried_at: Option<DateTime<Utc>>,
 }
 
-impl Row {
-    fn of(verdict: Verdict, holder: Holder, now: DateTime<Utc>) -> Self {
+impl MailChange {
+    fn new(verdict: Verdict, holder: Holder, now: DateTime<Utc>) -> Self {
         let is_sending = verdict == Verdict::Sending;
-        let is_attempt = !is_sending && !matches!(verdict, Verdict::Untouched | Verdict::Cancelled);
+        let is_attempt = !is_sending && !matches!(verdict, Verdict::Returned | Verdict::Cancelled);
         Self {
             next_at: match verdict {
-                Verdict::Again(at) | Verdict::Doubtful(at) => Some(at),
+                Verdict::Retry(at) | Verdict::Unknown(at) => Some(at),
                 _ => None,
             },
             sent_at: (verdict == Verdict::Sent).then_some(now),
             attempts: i64::from(is_attempt),
-            unknowns: i64::from(matches!(verdict, Verdict::Doubtful(_))),
+            unknowns: i64::from(matches!(verdict, Verdict::Unknown(_))),
             lease_until: is_sending.then_some(holder.until),
             first_tried_at: is_sending.then_some(now),
         }
@@ -388,7 +385,7 @@ impl Row {
 
 async fn record_in_sqlite(
     on: impl sqlx::Executor<'_, Database = Sqlite>,
-    records: &[Recorded],
+    records: &[MailRecord],
     holder: Holder,
     now: DateTime<Utc>,
 ) -> Result<u64> {
@@ -399,40 +396,40 @@ async fn record_in_sqlite(
          FROM (",
     );
     query.push_values(records, |mut row, record| {
-        let changed = Row::of(record.verdict, holder, now);
+        let change = MailChange::new(record.verdict, holder, now);
         row.push_bind(record.id)
             .push_bind(record.verdict.state())
-            .push_bind(changed.next_at)
-            .push_bind(changed.sent_at)
-            .push_bind(changed.attempts)
-            .push_bind(changed.unknowns)
+            .push_bind(change.next_at)
+            .push_bind(change.sent_at)
+            .push_bind(change.attempts)
+            .push_bind(change.unknowns)
             .push_bind(record.reason.as_deref())
-            .push_bind(changed.lease_until)
-            .push_bind(changed.first_tried_at);
+            .push_bind(change.lease_until)
+            .push_bind(change.first_tried_at);
     });
     query.push(") AS v WHERE mail.id = v.column1 AND mail.state IN ('claimed', 'sending', 'waiting', 'unknown') AND mail.holder = ");
     query.push_bind(holder.id);
-    // Said twice, because SQLite may otherwise walk all mails and look each up among the records.
+    // Redundant, but without it SQLite may scan all mails and look up each one among the records.
     query.push(" AND mail.id IN (");
     let mut list = query.separated(", ");
     for record in records {
         list.push_bind(record.id);
     }
     query.push(")");
-    // Few records come again in the same number; many do not.
+    // Only small batches repeat their size, so only these are worth caching.
     let query = query.build().persistent(records.len() <= 16);
     Ok(query.execute(on).await?.rows_affected())
 }
 
 async fn record_in_postgres(
     on: impl sqlx::Executor<'_, Database = sqlx::Postgres>,
-    records: &[Recorded],
+    records: &[MailRecord],
     holder: Holder,
     now: DateTime<Utc>,
 ) -> Result<u64> {
-    let rows: Vec<_> = records
+    let changes: Vec<_> = records
         .iter()
-        .map(|record| Row::of(record.verdict, holder, now))
+        .map(|record| MailChange::new(record.verdict, holder, now))
         .collect();
     let query = sqlx::query(
         "UPDATE mail SET state = v.state, next_at = COALESCE(v.next_at, mail.next_at), sent_at = v.sent_at,
@@ -445,36 +442,29 @@ async fn record_in_postgres(
     )
     .bind(records.iter().map(|record| record.id).collect::<Vec<_>>())
     .bind(records.iter().map(|record| record.verdict.state()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.next_at).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.sent_at).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.attempts).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.unknowns).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| change.next_at).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| change.sent_at).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| change.attempts).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| change.unknowns).collect::<Vec<_>>())
     .bind(records.iter().map(|record| record.reason.as_deref()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.lease_until).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.first_tried_at).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| change.lease_until).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| change.first_tried_at).collect::<Vec<_>>())
     .bind(holder.id);
     Ok(query.execute(on).await?.rows_affected())
 }
 
-/// A notice of a mail that failed.
 #[derive(Debug, Clone)]
-pub struct InMail {
-    /// Its id.
+pub struct MailNotice {
     pub id: Uuid,
-    /// The token it is about.
     pub token_id: Option<TokenId>,
-    /// The occurrence.
     pub generation: DateTime<Utc>,
-    /// What it is about.
     pub topic: Topic,
-    /// For expiry, the step.
     pub step: Option<Step>,
-    /// When it was to go.
     pub send_at: DateTime<Utc>,
 }
 
 #[derive(FromRow)]
-struct InMailRow {
+struct MailNoticeRow {
     id: Uuid,
     token_id: Option<Uuid>,
     generation: DateTime<Utc>,
@@ -483,8 +473,8 @@ struct InMailRow {
     send_at: DateTime<Utc>,
 }
 
-/// A word of ours in a row.
-pub(super) fn parsed<T: std::str::FromStr>(text: &str, what: &str) -> Result<T> {
+/// Parses a stored value; `what` names it in the error.
+pub(super) fn parse_stored<T: std::str::FromStr>(text: &str, what: &str) -> Result<T> {
     text.parse()
-        .map_err(|_| Error::Inconsistent(format!("{what} is none that lapsed knows")))
+        .map_err(|_| Error::Inconsistent(format!("{what} is unknown to lapsed")))
 }

@@ -1,4 +1,4 @@
-//! Notices before they travel: planned, cancelled, settled.
+//! Notices before they are sent: planned, cancelled, suppressed.
 
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Sqlite};
@@ -6,25 +6,22 @@ use uuid::Uuid;
 
 use crate::domain::{Address, NewNotice, Step, TokenId, Topic};
 
-use super::{CHUNK, FAR, Result, Tx, on};
+use super::{CHUNK_ROWS, MAX_INSTANT, Result, Tx, on};
 
-/// Tokens of a digest beyond those that are listed: how many of a source expire on a day.
+/// Tokens that a digest counts but does not list: how many of a source expire on one day.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct Rest {
-    /// Why they are in it.
+pub struct UnlistedTokens {
     #[sqlx(try_from = "String")]
     pub topic: Topic,
-    /// The source.
     pub source: String,
-    /// The day in UTC, as `2026-11-28`; `None` where they do not expire.
+    /// The UTC day, as `2026-11-28`; `None` for tokens without expiry.
     pub day: Option<String>,
-    /// How many tokens.
     pub count: i64,
 }
 
 impl Tx {
-    /// Adds notices. One whose key exists is left as it is, but for one that was cancelled: an
-    /// expiry that went from A to B and back to A is owed its warning again. Tells how many are new.
+    /// Inserts notices and returns how many are new. An existing one is unchanged unless it was cancelled:
+    /// an expiry that went from A to B and back to A is owed its warning again.
     pub async fn insert_notices(
         &mut self,
         notices: &[NewNotice],
@@ -32,11 +29,13 @@ impl Tx {
         now: DateTime<Utc>,
     ) -> Result<u64> {
         let mails = vec![None; notices.len()];
-        self.insert_into_mails(notices, &mails, plan, now).await
+        self.insert_notices_into_mails(notices, &mails, plan, now)
+            .await
     }
 
-    /// The same, each into its own of `mails`, which must be open and stay so.
-    pub async fn insert_into_mails(
+    /// Like [`Tx::insert_notices`], but puts each notice into the mail at the same index of `mails`. These
+    /// must be open and stay so.
+    pub async fn insert_notices_into_mails(
         &mut self,
         notices: &[NewNotice],
         mails: &[Option<Uuid>],
@@ -46,7 +45,7 @@ impl Tx {
         match self {
             Self::Sqlite(tx) => {
                 let mut count = 0;
-                for (notices, mails) in notices.chunks(CHUNK).zip(mails.chunks(CHUNK)) {
+                for (notices, mails) in notices.chunks(CHUNK_ROWS).zip(mails.chunks(CHUNK_ROWS)) {
                     let mut query = QueryBuilder::<Sqlite>::new(INSERT);
                     query.push_values(notices.iter().zip(mails), |mut row, (notice, mail)| {
                         row.push_bind(notice.id)
@@ -57,7 +56,7 @@ impl Tx {
                             .push_bind(notice.step.map(Step::seconds))
                             .push_bind(notice.recipient.as_str())
                             .push_bind(notice.recipient.key())
-                            .push_bind(notice.ground.as_str())
+                            .push_bind(notice.basis.as_str())
                             .push_bind(notice.send_at)
                             .push_bind(&notice.title)
                             .push_bind(&notice.detail)
@@ -67,25 +66,25 @@ impl Tx {
                             .push("'planned'");
                     });
                     query.push(REVIVE);
-                    let query = query.build().persistent(notices.len() == CHUNK);
+                    let query = query.build().persistent(notices.len() == CHUNK_ROWS);
                     count += query.execute(&mut **tx).await?.rows_affected();
                 }
                 Ok(count)
             }
             Self::Postgres(tx) => {
                 let query = sqlx::query(INSERT_ARRAYS)
-                    .bind(of(notices, |n| n.id))
-                    .bind(of(notices, |n| n.token_id.map(|id| id.0)))
-                    .bind(of(notices, |n| n.subject.as_deref()))
-                    .bind(of(notices, |n| n.generation))
-                    .bind(of(notices, |n| n.topic.as_str()))
-                    .bind(of(notices, |n| n.step.map(Step::seconds)))
-                    .bind(of(notices, |n| n.recipient.as_str()))
-                    .bind(of(notices, |n| n.recipient.key()))
-                    .bind(of(notices, |n| n.ground.as_str()))
-                    .bind(of(notices, |n| n.send_at))
-                    .bind(of(notices, |n| n.title.as_deref()))
-                    .bind(of(notices, |n| n.detail.as_deref()))
+                    .bind(column(notices, |n| n.id))
+                    .bind(column(notices, |n| n.token_id.map(|id| id.0)))
+                    .bind(column(notices, |n| n.subject.as_deref()))
+                    .bind(column(notices, |n| n.generation))
+                    .bind(column(notices, |n| n.topic.as_str()))
+                    .bind(column(notices, |n| n.step.map(Step::seconds)))
+                    .bind(column(notices, |n| n.recipient.as_str()))
+                    .bind(column(notices, |n| n.recipient.key()))
+                    .bind(column(notices, |n| n.basis.as_str()))
+                    .bind(column(notices, |n| n.send_at))
+                    .bind(column(notices, |n| n.title.as_deref()))
+                    .bind(column(notices, |n| n.detail.as_deref()))
                     .bind(mails)
                     .bind(now)
                     .bind(plan);
@@ -94,8 +93,8 @@ impl Tx {
         }
     }
 
-    /// Writes down a notice that nobody is left to receive.
-    pub async fn insert_failed(
+    /// Records a notice as failed because it has no recipient. Returns whether it is new.
+    pub async fn insert_failed_notice(
         &mut self,
         notice: &NewNotice,
         reason: &str,
@@ -112,22 +111,22 @@ impl Tx {
         Ok(is_new)
     }
 
-    /// Takes back what is unsent about a token. With a `generation`, its own notices stay and those
-    /// of it that were cancelled before are owed again.
+    /// Cancels the unsent notices of a token. Those of `generation` stay, and those of it that were
+    /// cancelled before are owed again.
     pub async fn cancel_notices(
         &mut self,
         token: TokenId,
         generation: Option<DateTime<Utc>>,
         reason: &str,
     ) -> Result<u64> {
-        // A mail in flight or in doubt is left alone: it may have been taken. Whoever claims it next
-        // looks again.
+        // A mail in flight or with unknown outcome is skipped: it may have been accepted. The next claim
+        // checks again.
         let cancelled = on!(self, c: Db => sqlx::query(
             "UPDATE notice SET state = 'cancelled', reason = $3
              WHERE token_id = $1 AND topic = 'expiry' AND generation <> $2 AND state IN ('planned', 'held')
                AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = notice.mail_id
                                AND m.state IN ('sending', 'unknown', 'sent', 'failed'))")
-            .bind(token.0).bind(generation.unwrap_or(FAR)).bind(reason)
+            .bind(token.0).bind(generation.unwrap_or(MAX_INSTANT)).bind(reason)
             .execute(c).await.map(|done| done.rows_affected()))?;
         if let Some(generation) = generation {
             on!(self, c: Db => sqlx::query(
@@ -138,7 +137,7 @@ impl Tx {
         Ok(cancelled)
     }
 
-    /// Settles what is unsent to one recipient about a token.
+    /// Suppresses the unsent notices to one recipient about a token.
     pub async fn suppress_notices(
         &mut self,
         token: TokenId,
@@ -154,8 +153,13 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes back unsent notices of one topic about one token.
-    pub async fn cancel_topic(&mut self, token: TokenId, topic: Topic, reason: &str) -> Result<()> {
+    /// Cancels the unsent notices of one topic about a token.
+    pub async fn cancel_notices_of_topic(
+        &mut self,
+        token: TokenId,
+        topic: Topic,
+        reason: &str,
+    ) -> Result<()> {
         on!(self, c: Db => sqlx::query(
             "UPDATE notice SET state = 'cancelled', reason = $3
              WHERE token_id = $1 AND topic = $2 AND state IN ('planned', 'held')
@@ -165,9 +169,9 @@ impl Tx {
         Ok(())
     }
 
-    /// Tells the database of `added` notices when it knows of fewer. PostgreSQL plans by statistics
-    /// that it renews at its leisure, and by those of an empty table it reads all there is.
-    pub async fn renew_statistics(&mut self, added: u64) -> Result<()> {
+    /// Refreshes PostgreSQL's statistics when they count fewer than `added` notices. It updates them only
+    /// now and then, and with those of an empty table it plans full scans.
+    pub async fn analyze_notices(&mut self, added: u64) -> Result<()> {
         if let Self::Postgres(tx) = self {
             let (known,): (i64,) = sqlx::query_as(
                 "SELECT reltuples::bigint FROM pg_class WHERE oid = 'notice'::regclass",
@@ -182,14 +186,13 @@ impl Tx {
     }
 }
 
-/// One column of many notices.
-fn of<'a, T>(notices: &'a [NewNotice], get: fn(&'a NewNotice) -> T) -> Vec<T> {
+fn column<'a, T>(notices: &'a [NewNotice], get: fn(&'a NewNotice) -> T) -> Vec<T> {
     notices.iter().map(get).collect()
 }
 
 macro_rules! insert {
     () => {
-        "INSERT INTO notice (id, token_id, subject, generation, topic, step, recipient, recipient_key, ground,
+        "INSERT INTO notice (id, token_id, subject, generation, topic, step, recipient, recipient_key, basis,
             send_at, title, detail, mail_id, planned_at, plan_id, state) "
     };
 }
@@ -202,7 +205,7 @@ macro_rules! revive {
 }
 const INSERT: &str = insert!();
 const REVIVE: &str = revive!();
-/// Arrays instead of a parameter a value: one text, which the server parses and plans once.
+/// Arrays instead of one parameter per value, so that the server parses and plans one text once.
 const INSERT_ARRAYS: &str = concat!(
     insert!(),
     "SELECT v.*, $14, $15, 'planned' FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::text[],

@@ -1,4 +1,4 @@
-//! Opening a store, bringing its schema up to date, and copying it aside.
+//! Opening a store, upgrading its schema, and backing it up.
 
 use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
@@ -14,49 +14,44 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use super::{Error, Pools, Result, Store};
 
-/// The schema of the embedded store, forward only.
 pub static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-/// The same schema on PostgreSQL.
 pub static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// How long a statement waits for a connection or for SQLite's write lock.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two tries to open a store that another process is making.
-const PAUSE: Duration = Duration::from_millis(50);
-/// A connection that was idle for longer is asked whether it still works.
-const FRESH: Duration = Duration::from_secs(1);
-/// Connections of a daemon: sweep, delivery, HTTP and room for one more.
-const CONNECTIONS: u32 = 6;
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between attempts to open a store that another process is creating.
+const OPEN_RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// A connection that was idle for longer is tested before use.
+const MAX_UNTESTED_IDLE: Duration = Duration::from_secs(1);
+/// Enough for sweep, delivery and HTTP, with some to spare.
+const MAX_CONNECTIONS: u32 = 6;
 
-/// What may be done to a store that is not as it should be.
+/// What opening may do to a store that is missing or has an older schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Make it where it is missing and bring its schema up to date.
+    /// Create it if missing, and upgrade its schema.
     Create,
-    /// It must be there; its schema is brought up to date.
+    /// It must exist; its schema is upgraded.
     Migrate,
-    /// It must be there and up to date; nothing is written.
+    /// It must exist and be up to date; nothing is written.
     ReadOnly,
-    /// It must be there, of whatever version; nothing is written. Good for a copy only.
+    /// It must exist, with any schema version; nothing is written. For backups only.
     AsIs,
 }
 
-/// Schema versions of a store; 0 is none at all.
+/// Schema versions of a store; 0 means no schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions {
-    /// When it was opened.
     pub before: i64,
-    /// Now.
     pub now: i64,
 }
 
 impl Store {
-    /// Opens the store at `url`.
     pub async fn open(url: &str, access: Access) -> Result<Self> {
         Ok(Self::open_versioned(url, access).await?.0)
     }
 
-    /// Opens the store at `url` and tells which schema it had and has.
+    /// Opens the store at `url` and returns its schema version before and after.
     pub async fn open_versioned(url: &str, access: Access) -> Result<(Self, Versions)> {
         if url.starts_with("sqlite:") {
             Self::open_sqlite(url, access).await
@@ -77,9 +72,9 @@ impl Store {
             })?
             .create_if_missing(access == Access::Create)
             .foreign_keys(true)
-            .busy_timeout(PATIENCE)
-            // Of pages: 16 MiB for the one connection that writes, 2 MiB for each that reads. The
-            // daemon is to stay under 64 MiB with a million tokens.
+            .busy_timeout(LOCK_TIMEOUT)
+            // Page cache: 16 MiB for the writing connection, 2 MiB for each reader. The daemon must
+            // stay under 64 MiB with a million tokens.
             .pragma("cache_size", "-2048");
         let file = options.get_filename().to_owned();
         let place = file.display().to_string();
@@ -87,16 +82,16 @@ impl Store {
             return Err(Error::Missing(place));
         }
         if access == Access::Create {
-            // The store names people and what they hold: it is its owner's. SQLite gives the files
-            // beside it the same mode. What is wrong with the place is told by SQLite's own error.
+            // The store names people and their tokens, so only its owner may read it. SQLite gives its
+            // side files the same mode. If this fails, SQLite's own error below explains why.
             let _ = create_private(&file);
         }
-        let opened = |source| Error::Open {
+        let open_error = |source| Error::Open {
             place: place.clone(),
             source,
         };
         let (reading, writing) = if matches!(access, Access::ReadOnly | Access::AsIs) {
-            // Opened for writing, but kept from it: of a reader that opened the file for reading
+            // Opened read-write but with `query_only`: after a reader that opened the file read-only,
             // SQLite leaves the files of the write-ahead log behind.
             let reading = options.pragma("query_only", "ON");
             (reading.clone(), reading)
@@ -112,25 +107,25 @@ impl Store {
         };
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(PATIENCE * 3)
-            // A full disk makes SQLite roll back by itself, and sqlx then believes for ever that the
-            // transaction is still open: such a connection is given up for a fresh one.
+            .acquire_timeout(LOCK_TIMEOUT * 3)
+            // On a full disk SQLite rolls back by itself, but sqlx keeps believing that the transaction
+            // is open: such a connection is replaced.
             .before_acquire(|connection, _| {
                 Box::pin(async move { Ok(!connection.is_in_transaction()) })
             });
-        let given_up_at = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         let write = loop {
             match pool.clone().connect_with(writing.clone()).await {
-                // The change to WAL waits for nobody: of two processes that make the store at once
-                // one is turned away.
-                Err(error) if is_locked(&error) && Instant::now() < given_up_at => {
-                    tokio::time::sleep(PAUSE).await;
+                // Switching to WAL ignores the busy time-out: of two processes that create the store at
+                // the same time, one is refused.
+                Err(error) if is_locked(&error) && Instant::now() < deadline => {
+                    tokio::time::sleep(OPEN_RETRY_INTERVAL).await;
                 }
-                connected => break connected.map_err(opened)?,
+                result => break result.map_err(open_error)?,
             }
         };
         let mut connection = write.acquire().await?;
-        let versions = versions(&mut *connection, &SQLITE_MIGRATIONS, access).await?;
+        let versions = check_versions(&mut *connection, &SQLITE_MIGRATIONS, access).await?;
         if versions.before == 0 && matches!(access, Access::Migrate | Access::ReadOnly) {
             return Err(Error::Missing(place));
         }
@@ -142,8 +137,8 @@ impl Store {
         }
         drop(connection);
         let read = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(PATIENCE)
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(LOCK_TIMEOUT)
             .connect_lazy_with(reading);
         Ok((Self(Pools::Sqlite { write, read }), versions))
     }
@@ -156,25 +151,25 @@ impl Store {
                 format!("postgres://{host}{}", url.path())
             },
         );
-        let opened = |source| Error::Open {
+        let open_error = |source| Error::Open {
             place: place.clone(),
             source,
         };
         let options = PgConnectOptions::from_str(url)
-            .map_err(opened)?
+            .map_err(open_error)?
             .application_name("lapsed")
-            // A statement that hangs must not hang the daemon; a schema change may take its time.
+            // A hanging statement must not hang the daemon, but a schema change may take minutes.
             .options([
                 ("statement_timeout", "300s"),
                 ("idle_in_transaction_session_timeout", "60s"),
                 ("timezone", "UTC"),
             ])
             .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
-        // Not through the pool, which tries again until its time is up and then tells nothing else.
-        let connecting = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options));
+        // Not through the pool, which retries until its time-out and then hides the cause.
+        let connecting = tokio::time::timeout(LOCK_TIMEOUT, PgConnection::connect_with(&options));
         let connected = connecting.await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-        let mut connection = connected.map_err(opened)?;
-        let versions = versions(&mut connection, &POSTGRES_MIGRATIONS, access).await?;
+        let mut connection = connected.map_err(open_error)?;
+        let versions = check_versions(&mut connection, &POSTGRES_MIGRATIONS, access).await?;
         if versions.before == 0 && matches!(access, Access::Migrate | Access::ReadOnly) {
             return Err(Error::Missing(place));
         }
@@ -183,13 +178,13 @@ impl Store {
         }
         connection.close().await?;
         let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(PATIENCE)
-            // A connection that was used a moment ago is there; to ask costs a round trip each time.
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(LOCK_TIMEOUT)
+            // Testing costs a round trip; a connection used a moment ago surely works.
             .test_before_acquire(false)
             .before_acquire(|connection, used| {
                 Box::pin(async move {
-                    if used.idle_for > FRESH {
+                    if used.idle_for > MAX_UNTESTED_IDLE {
                         connection.ping().await?;
                     }
                     Ok(true)
@@ -199,31 +194,31 @@ impl Store {
         Ok((Self(Pools::Postgres(pool)), versions))
     }
 
-    /// Copies the embedded store to `file`, which must not exist, while others use it. Only its
-    /// owner may read the copy.
+    /// Copies an SQLite store to `file`, which must not exist; others may use the store meanwhile. Only
+    /// its owner may read the copy.
     ///
-    /// The copy is consistent as of one moment: `VACUUM INTO` reads in one transaction.
+    /// The copy is consistent: `VACUUM INTO` reads in one transaction.
     pub async fn backup(&self, file: &Path) -> Result<()> {
         let Pools::Sqlite { read, .. } = &self.0 else {
             return Err(Error::NotEmbedded);
         };
-        let failed = |source| Error::Copy {
+        let copy_error = |source| Error::Copy {
             file: file.to_owned(),
             source,
         };
         // SQLite would take a relative name that begins with `file:` for a URI.
-        let absolute = std::path::absolute(file).map_err(failed)?;
+        let absolute = std::path::absolute(file).map_err(copy_error)?;
         let name = absolute
             .to_str()
-            .ok_or_else(|| failed(io::Error::other("its name is not UTF-8")))?;
-        let copy = create_private(&absolute).map_err(failed)?;
-        // SQLite takes an empty file for one that is not there.
+            .ok_or_else(|| copy_error(io::Error::other("its name is not UTF-8")))?;
+        let copy = create_private(&absolute).map_err(copy_error)?;
+        // SQLite treats an empty file like a missing one.
         let mut connection = read.acquire().await?;
-        // A reader's connection takes the copy, too, for something that it must not write.
-        let unlocked = sqlx::query("PRAGMA query_only = OFF")
+        // `query_only` would forbid writing the copy, too.
+        let writable = sqlx::query("PRAGMA query_only = OFF")
             .execute(&mut *connection)
             .await;
-        let copied = match unlocked {
+        let copied = match writable {
             Ok(_) => {
                 sqlx::query("VACUUM INTO $1")
                     .bind(name)
@@ -235,16 +230,16 @@ impl Store {
         connection.close().await?;
         let copied = copied
             .map_err(Error::from)
-            .and_then(|_| copy.sync_all().map_err(failed));
+            .and_then(|_| copy.sync_all().map_err(copy_error));
         if copied.is_err() {
-            // Half a copy is worse than none, and the error is told already.
+            // A partial copy is worse than none; the first error is the one to report.
             let _ = std::fs::remove_file(&absolute);
         }
         copied
     }
 }
 
-/// Creates a file that was not there and that only its owner may read.
+/// Creates a new file that only its owner may read.
 fn create_private(file: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -253,8 +248,8 @@ fn create_private(file: &Path) -> io::Result<File> {
     options.open(file)
 }
 
-/// Which schema the store has and is to have; an error when it cannot be used as it is.
-async fn versions<C: Migrate>(
+/// The schema version before and after opening; an error when `access` does not allow using the store.
+async fn check_versions<C: Migrate>(
     connection: &mut C,
     migrator: &Migrator,
     access: Access,
@@ -262,7 +257,7 @@ async fn versions<C: Migrate>(
     let applied = match connection.list_applied_migrations(MIGRATION_TABLE).await {
         Ok(applied) => applied,
         Err(MigrateError::Execute(error)) if is_no_such_table(&error) => Vec::new(),
-        Err(error) => return Err(refused(error)),
+        Err(error) => return Err(migration_error(error)),
     };
     let found = applied
         .iter()
@@ -274,13 +269,13 @@ async fn versions<C: Migrate>(
         .map(|migration| migration.version)
         .max()
         .unwrap_or(0);
-    let becomes = |now| Ok(Versions { before: found, now });
+    let versions = |now| Ok(Versions { before: found, now });
     match (found.cmp(&known), access) {
-        (_, Access::AsIs) | (Ordering::Equal, _) => becomes(found),
+        (_, Access::AsIs) | (Ordering::Equal, _) => versions(found),
         (Ordering::Greater, _) => Err(Error::Newer { found, known }),
         (Ordering::Less, Access::ReadOnly) if found > 0 => Err(Error::Older),
-        (Ordering::Less, Access::ReadOnly) => becomes(found),
-        (Ordering::Less, Access::Create | Access::Migrate) => becomes(known),
+        (Ordering::Less, Access::ReadOnly) => versions(found),
+        (Ordering::Less, Access::Create | Access::Migrate) => versions(known),
     }
 }
 
@@ -288,11 +283,11 @@ async fn migrate<C: Migrate>(connection: &mut C, migrator: &Migrator) -> Result<
     migrator
         .run_direct(None, connection, false)
         .await
-        .map_err(refused)
+        .map_err(migration_error)
 }
 
-/// A statement that failed beside a migration may succeed later; a migration that failed will not.
-fn refused(error: MigrateError) -> Error {
+/// A statement that failed outside a migration may succeed later; a failed migration will not.
+fn migration_error(error: MigrateError) -> Error {
     match error {
         MigrateError::Execute(error) => Error::Statement(error),
         error => Error::Migrate(error),
@@ -307,7 +302,7 @@ fn is_locked(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| matches!(code.as_ref(), "5" | "261" | "517"))
 }
 
-/// PostgreSQL has a code for it (42P01, undefined table), SQLite only words.
+/// PostgreSQL has a code for it (42P01, undefined table), SQLite only a message.
 fn is_no_such_table(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| {
         error.code().as_deref() == Some("42P01") || error.message().starts_with("no such table")

@@ -1,50 +1,41 @@
-//! What directories say of people.
+//! Identities and directories: what directories report about people, and how their syncs went.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 
-use crate::domain::{Identity, IdentityStatus, Standing};
+use crate::domain::{Identity, IdentityStatus, SyncState};
 
-use super::mails::parsed;
-use super::{CHUNK, Result, Tx, on};
+use super::mails::parse_stored;
+use super::{CHUNK_ROWS, Result, Tx, on};
 
-/// What is known of a person from one directory.
+/// A person's status at one directory.
 #[derive(Debug, Clone, PartialEq, FromRow)]
 pub struct IdentityRow {
-    /// The directory's name.
     pub directory: String,
-    /// The address as it is compared.
     pub email_key: String,
-    /// The address as written.
+    /// As written.
     pub email: String,
-    /// The account that the person was matched to once and for all.
+    /// The account that the person was matched to for good.
     pub account_id: Option<String>,
-    /// The person's name.
     pub name: Option<String>,
-    /// What is believed now.
     #[sqlx(try_from = "String")]
     pub status: IdentityStatus,
-    /// The last clear statement; differs from `status` while that is unknown.
+    /// The last clear status; differs from `status` while that is unknown.
     #[sqlx(try_from = "String")]
     pub known_status: IdentityStatus,
     /// Why the status is what it is.
     pub reason: Option<String>,
-    /// The directory's own words.
     pub evidence: String,
-    /// Since when the status holds.
     pub since: Option<DateTime<Utc>>,
-    /// When the directory said so; `None` where it has said nothing yet.
+    /// When the directory first reported this; `None` if it has not reported anything yet.
     pub observed_at: Option<DateTime<Utc>>,
-    /// A loss that awaits its confirmation, or that an operator rejected.
+    /// A loss that awaits confirmation, or that an operator rejected.
     pub candidate: Option<String>,
-    /// Since when it does.
     pub candidate_since: Option<DateTime<Utc>>,
-    /// In whose words.
     pub candidate_evidence: Option<String>,
 }
 
 impl IdentityRow {
-    /// The row for what is known from this directory.
     #[must_use]
     pub fn new(directory: &str, identity: Identity) -> Self {
         Self {
@@ -65,60 +56,51 @@ impl IdentityRow {
         }
     }
 
-    /// What it says.
-    ///
     /// # Errors
-    /// When it holds what no version of lapsed writes.
-    pub fn identity(self) -> Result<Identity> {
-        let word = |word: Option<String>| {
-            word.map(|word| parsed(&word, "an identity's reason"))
-                .transpose()
-        };
-        let status = |word: Option<String>| {
-            word.map(|word| parsed(&word, "an identity's candidate"))
-                .transpose()
-        };
+    /// When the row holds a value that no version of lapsed writes.
+    pub fn into_identity(self) -> Result<Identity> {
+        let reason = self
+            .reason
+            .map(|text| parse_stored(&text, "an identity's reason"));
+        let candidate = self
+            .candidate
+            .map(|text| parse_stored(&text, "an identity's candidate"));
         Ok(Identity {
-            email: parsed(&self.email, "an identity's address")?,
+            email: parse_stored(&self.email, "an identity's address")?,
             account_id: self.account_id,
             name: self.name,
             status: self.status,
             known_status: self.known_status,
-            reason: word(self.reason)?,
+            reason: reason.transpose()?,
             evidence: self.evidence,
             since: self.since,
             observed_at: self.observed_at,
-            candidate: status(self.candidate)?,
+            candidate: candidate.transpose()?,
             candidate_since: self.candidate_since,
             candidate_evidence: self.candidate_evidence,
         })
     }
 }
 
-/// Which people to list.
 #[derive(Debug, Clone, Default)]
 pub struct IdentityFilter {
-    /// What is believed now.
     pub status: Option<IdentityStatus>,
-    /// The directory's name.
     pub directory: Option<String>,
-    /// The person's address as it is compared.
     pub email_key: Option<String>,
-    /// Directories whose word no longer counts, because they have not been read well for too long.
+    /// Directories without a good sync for too long; their known statuses count as unknown.
     pub stale: Vec<String>,
 }
 
-/// An operator's word on what a directory holds.
+/// An operator's decision on held changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HoldVerdict {
-    /// It is right: the next sync believes it.
+pub enum Decision {
+    /// They are right; the next sync applies them.
     Released,
-    /// It is wrong: the losses are not believed.
+    /// They are wrong; the next sync rejects the losses.
     Rejected,
 }
 
-impl HoldVerdict {
-    /// The word for it.
+impl Decision {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -128,44 +110,38 @@ impl HoldVerdict {
     }
 }
 
-/// What is known of a directory.
 #[derive(Debug, Clone, Default, PartialEq, FromRow)]
 pub struct DirectoryRow {
-    /// Its configured name.
     pub name: String,
-    /// Its configured kind.
     pub kind: String,
-    /// How it goes.
     #[sqlx(flatten)]
-    pub standing: Standing,
-    /// How many people the last pull of everybody told of.
+    pub sync_state: SyncState,
+    /// People in the last complete listing.
     pub people: i64,
-    /// The allowed groups with how many people were in each, as JSON.
+    /// The allowed groups with their numbers of people, as JSON.
     pub groups: Option<String>,
-    /// Where the next pull takes up.
+    /// Where the next incremental listing continues.
     pub cursor: Option<String>,
-    /// What was asked for when it was given.
-    pub asked: Option<String>,
-    /// Why a pull waits for an operator.
+    /// The query that `cursor` belongs to.
+    pub query_digest: Option<String>,
+    /// Why a mass change waits for an operator.
     pub held: Option<String>,
-    /// Since when it waits.
     pub held_at: Option<DateTime<Utc>>,
-    /// The losses that wait.
-    pub held_turns: Option<String>,
-    /// An operator's word on them; the next sync follows it.
-    pub verdict: Option<String>,
+    /// Fingerprint of the held losses.
+    pub held_changes: Option<String>,
+    /// The operator's [`Decision`]; the next sync follows it.
+    pub decision: Option<String>,
 }
 
 impl Tx {
-    /// Everything a directory said, in order of address.
-    pub async fn identities_of(&mut self, directory: &str) -> Result<Vec<IdentityRow>> {
+    /// All identities of a directory in order of address.
+    pub async fn load_identities(&mut self, directory: &str) -> Result<Vec<IdentityRow>> {
         Ok(on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM identity WHERE directory = $1 ORDER BY email_key")
             .bind(directory).fetch_all(c).await)?)
     }
 
-    /// What a directory said of one person.
-    pub async fn identity(
+    pub async fn find_identity(
         &mut self,
         directory: &str,
         email_key: &str,
@@ -175,17 +151,17 @@ impl Tx {
             .bind(directory).bind(email_key).fetch_optional(c).await)?)
     }
 
-    /// Has what an operator refused to believe weighed anew; tells of how many people that is.
-    pub async fn weigh_anew(&mut self, directory: &str) -> Result<u64> {
-        self.have_read_whole(directory).await?;
+    /// Has the losses that an operator rejected evaluated again; returns for how many people.
+    pub async fn clear_rejections(&mut self, directory: &str) -> Result<u64> {
+        self.reset_cursor(directory).await?;
         Ok(on!(self, c: Db => sqlx::query(
             "UPDATE identity SET reason = 'unconfirmed', candidate = NULL
              WHERE directory = $1 AND reason = 'rejected'")
             .bind(directory).execute(c).await.map(|done| done.rows_affected()))?)
     }
 
-    /// Forgets a directory, and what it said of how many people.
-    pub async fn drop_directory(&mut self, name: &str) -> Result<u64> {
+    /// Deletes a directory and its identities; returns how many.
+    pub async fn delete_directory(&mut self, name: &str) -> Result<u64> {
         on!(self, c: Db => sqlx::query("DELETE FROM directory WHERE name = $1")
             .bind(name).execute(c).await.map(drop))?;
         Ok(
@@ -194,16 +170,15 @@ impl Tx {
         )
     }
 
-    /// Whether a loss at a directory awaits its confirmation.
-    pub async fn is_any_candidate(&mut self, directory: &str) -> Result<bool> {
+    pub async fn has_candidates(&mut self, directory: &str) -> Result<bool> {
         let found: Option<(i32,)> = on!(self, c: Db => sqlx::query_as(
             "SELECT 1 FROM identity WHERE directory = $1 AND candidate IS NOT NULL LIMIT 1")
             .bind(directory).fetch_optional(c).await)?;
         Ok(found.is_some())
     }
 
-    /// A page of what directories say of people, with how many working tokens each has issued; in
-    /// order of (directory, address), from after `after`.
+    /// A page of identities with the number of working tokens each person has issued; in order of
+    /// (directory, address), after `after`.
     pub async fn list_identities(
         &mut self,
         filter: &IdentityFilter,
@@ -212,7 +187,7 @@ impl Tx {
         limit: i64,
     ) -> Result<Vec<(IdentityRow, i64)>> {
         let rows: Vec<IdentityTokens> = on!(self, c: Db => {
-            // What a directory says holds as long as it is read well and says nothing else.
+            // A known status is confirmed by each later good sync that reports nothing else.
             let mut query = QueryBuilder::<Db>::new(
                 "SELECT i.directory, i.email_key, i.email, i.account_id, i.name, i.known_status, i.evidence, i.since,
                         i.candidate, i.candidate_since, i.candidate_evidence,
@@ -254,9 +229,9 @@ impl Tx {
             .collect())
     }
 
-    /// The addresses of all issuers as they are compared, in order. This costs what there are issuers, not
-    /// tokens: each step looks up the next in the index.
-    pub async fn issuer_keys(&mut self) -> Result<Vec<String>> {
+    /// The addresses of all issuers in order. The cost grows with the issuers, not the tokens: each step
+    /// looks up the next one in the index.
+    pub async fn list_issuer_keys(&mut self) -> Result<Vec<String>> {
         let rows: Vec<(String,)> = on!(self, c: Db => sqlx::query_as(
             "WITH RECURSIVE issuer (key) AS (
                  SELECT MIN(issuer_key) FROM token WHERE issuer_key IS NOT NULL
@@ -268,9 +243,8 @@ impl Tx {
         Ok(rows.into_iter().map(|(key,)| key).collect())
     }
 
-    /// Forgets what a directory said of people.
-    pub async fn drop_identities(&mut self, directory: &str, keys: &[String]) -> Result<()> {
-        for keys in keys.chunks(CHUNK) {
+    pub async fn delete_identities(&mut self, directory: &str, keys: &[String]) -> Result<()> {
+        for keys in keys.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new("DELETE FROM identity WHERE directory = ");
                 query.push_bind(directory).push(" AND email_key IN (");
@@ -283,9 +257,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Writes what a directory says of people.
-    pub async fn put_identities(&mut self, rows: &[IdentityRow]) -> Result<()> {
-        for rows in rows.chunks(CHUNK) {
+    pub async fn save_identities(&mut self, rows: &[IdentityRow]) -> Result<()> {
+        for rows in rows.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "INSERT INTO identity (directory, email_key, email, account_id, name, status, known_status, reason,
@@ -309,69 +282,67 @@ impl Tx {
         Ok(())
     }
 
-    /// What is known of a directory.
-    pub async fn directory(&mut self, name: &str) -> Result<Option<DirectoryRow>> {
+    pub async fn find_directory(&mut self, name: &str) -> Result<Option<DirectoryRow>> {
         Ok(
             on!(self, c: Db => sqlx::query_as("SELECT * FROM directory WHERE name = $1")
             .bind(name).fetch_optional(c).await)?,
         )
     }
 
-    /// Every directory that was ever synchronised.
-    pub async fn directories(&mut self) -> Result<Vec<DirectoryRow>> {
+    /// All directories that were ever synced.
+    pub async fn list_directories(&mut self) -> Result<Vec<DirectoryRow>> {
         Ok(
             on!(self, c: Db => sqlx::query_as("SELECT * FROM directory ORDER BY name").fetch_all(c).await)?,
         )
     }
 
-    /// Writes what is known of a directory. An operator's word about the listing that waits stays,
-    /// although it came while another listing was being read.
-    pub async fn put_directory(&mut self, row: &DirectoryRow) -> Result<()> {
-        let standing = &row.standing;
+    /// Saves a directory. A decision on the same held changes that was made during this sync is kept.
+    pub async fn save_directory(&mut self, row: &DirectoryRow) -> Result<()> {
+        let sync_state = &row.sync_state;
         on!(self, c: Db => sqlx::query(
             "INSERT INTO directory (name, kind, last_sync_at, last_good_sync_at, error, failures, failing_since,
-                                    deferred_until, people, groups, cursor, asked,
-                                    held, held_at, held_turns, verdict)
+                                    deferred_until, people, groups, cursor, query_digest,
+                                    held, held_at, held_changes, decision)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
              ON CONFLICT (name) DO UPDATE SET kind = excluded.kind,
                 last_sync_at = excluded.last_sync_at, last_good_sync_at = excluded.last_good_sync_at,
                 error = excluded.error, failures = excluded.failures, failing_since = excluded.failing_since,
                 deferred_until = excluded.deferred_until, people = excluded.people, groups = excluded.groups,
-                cursor = excluded.cursor, asked = excluded.asked,
-                held = excluded.held, held_at = excluded.held_at, held_turns = excluded.held_turns,
-                verdict = COALESCE(excluded.verdict,
-                    CASE WHEN directory.held_turns = excluded.held_turns THEN directory.verdict END)")
-            .bind(&row.name).bind(&row.kind).bind(standing.last_sync_at).bind(standing.last_good_sync_at)
-            .bind(&standing.error).bind(standing.failures).bind(standing.failing_since)
-            .bind(standing.deferred_until).bind(row.people).bind(&row.groups).bind(&row.cursor).bind(&row.asked)
-            .bind(&row.held).bind(row.held_at).bind(&row.held_turns).bind(&row.verdict)
+                cursor = excluded.cursor, query_digest = excluded.query_digest,
+                held = excluded.held, held_at = excluded.held_at, held_changes = excluded.held_changes,
+                decision = COALESCE(excluded.decision,
+                    CASE WHEN directory.held_changes = excluded.held_changes THEN directory.decision END)")
+            .bind(&row.name).bind(&row.kind).bind(sync_state.last_sync_at).bind(sync_state.last_good_sync_at)
+            .bind(&sync_state.error).bind(sync_state.failures).bind(sync_state.failing_since)
+            .bind(sync_state.deferred_until).bind(row.people).bind(&row.groups).bind(&row.cursor).bind(&row.query_digest)
+            .bind(&row.held).bind(row.held_at).bind(&row.held_changes).bind(&row.decision)
             .execute(c).await.map(drop))?;
         Ok(())
     }
 
-    /// Has the next reading of a directory be a whole one, and not only what changed.
-    pub async fn have_read_whole(&mut self, name: &str) -> Result<()> {
-        on!(self, c: Db => sqlx::query("UPDATE directory SET cursor = NULL, asked = NULL WHERE name = $1")
+    /// Makes the next listing of a directory a complete one.
+    pub async fn reset_cursor(&mut self, name: &str) -> Result<()> {
+        on!(self, c: Db => sqlx::query("UPDATE directory SET cursor = NULL, query_digest = NULL WHERE name = $1")
             .bind(name).execute(c).await.map(drop))?;
         Ok(())
     }
 
-    /// Writes an operator's word on what a directory holds; `false` when it holds nothing.
-    pub async fn settle_directory(&mut self, name: &str, verdict: HoldVerdict) -> Result<bool> {
-        let settled = on!(self, c: Db => sqlx::query(
-            "UPDATE directory SET verdict = $2 WHERE name = $1 AND held IS NOT NULL")
-            .bind(name).bind(verdict.as_str()).execute(c).await.map(|done| done.rows_affected()))?;
-        Ok(settled > 0)
+    /// Records an operator's decision; `false` when nothing is held.
+    pub async fn decide_held_changes(&mut self, name: &str, decision: Decision) -> Result<bool> {
+        let updated = on!(self, c: Db => sqlx::query(
+            "UPDATE directory SET decision = $2 WHERE name = $1 AND held IS NOT NULL")
+            .bind(name).bind(decision.as_str()).execute(c).await.map(|done| done.rows_affected()))?;
+        Ok(updated > 0)
     }
 }
 
-/// Names for an IN list, which may be empty.
+/// Pushes names for an IN list, which may be empty.
 pub(super) fn push_names<DB>(query: &mut QueryBuilder<DB>, names: &[String])
 where
     DB: sqlx::Database,
     String: for<'q> sqlx::Encode<'q, DB> + sqlx::Type<DB>,
 {
-    // An empty list is no SQL; nothing equals NULL.
+    // SQL has no empty list, and nothing equals NULL.
     query.push("NULL");
     for name in names {
         query.push(", ").push_bind(name.clone());

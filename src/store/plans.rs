@@ -1,4 +1,4 @@
-//! Plans: what one sweep planned, closed when all of it is there, held when it is too much.
+//! Plans: the notices that one sweep planned. A plan is closed when complete, and held when too large.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -6,10 +6,10 @@ use uuid::Uuid;
 use super::{Result, Tx, on};
 
 impl Tx {
-    /// The plan that is open, which a sweep that died may have left, or else a new one. Until this
-    /// transaction ends nobody can close it.
+    /// The open plan, perhaps left by a sweep that died, or else a new one. It cannot be closed by others
+    /// until this transaction ends.
     pub async fn open_plan(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<Uuid> {
-        // The write locks it, and no notice of a plan is older than it, whatever clocks do.
+        // The write locks it, and keeps it older than all its notices even if the clock moves back.
         let open: Option<(Uuid,)> = on!(self, c: Db => sqlx::query_as(
             "UPDATE plan SET created_at = CASE WHEN created_at > $1 THEN $1 ELSE created_at END
              WHERE state = 'open' RETURNING id").bind(now).fetch_optional(c).await)?;
@@ -21,16 +21,16 @@ impl Tx {
         Ok(id)
     }
 
-    /// The plan that a sweep which died has left open.
-    pub async fn unfinished_plan(&mut self) -> Result<Option<Uuid>> {
-        let left: Option<(Uuid,)> = on!(self, c: Db => sqlx::query_as(
+    /// A plan left open by a sweep that died.
+    pub async fn find_unfinished_plan(&mut self) -> Result<Option<Uuid>> {
+        let open: Option<(Uuid,)> = on!(self, c: Db => sqlx::query_as(
             "SELECT id FROM plan WHERE state = 'open' LIMIT 1").fetch_optional(c).await)?;
-        Ok(left.map(|(id,)| id))
+        Ok(open.map(|(id,)| id))
     }
 
-    /// How many people the unsent notices of an open plan are owed to.
-    pub async fn planned_recipients(&mut self, plan: Uuid) -> Result<i64> {
-        let since = self.plan_created_at(plan).await?;
+    /// Counts the recipients of an open plan's notices.
+    pub async fn count_planned_recipients(&mut self, plan: Uuid) -> Result<i64> {
+        let since = self.load_plan_created_at(plan).await?;
         let (count,): (i64,) = on!(self, c: Db => sqlx::query_as(
             "SELECT COUNT(DISTINCT recipient_key) FROM notice
              WHERE planned_at >= $2 AND plan_id = $1 AND state = 'planned'")
@@ -38,14 +38,14 @@ impl Tx {
         Ok(count)
     }
 
-    /// The instant from which the index of notices is read to find those of a plan.
-    async fn plan_created_at(&mut self, plan: Uuid) -> Result<DateTime<Utc>> {
+    /// No notice of a plan is older, which bounds the index scan.
+    async fn load_plan_created_at(&mut self, plan: Uuid) -> Result<DateTime<Utc>> {
         let (at,): (DateTime<Utc>,) = on!(self, c: Db => sqlx::query_as(
             "SELECT created_at FROM plan WHERE id = $1").bind(plan).fetch_one(c).await)?;
         Ok(at)
     }
 
-    /// Closes a plan: its mails may go, or its notices are held for an operator.
+    /// Closes a plan: its mails may be sent, or its notices are held for an operator.
     pub async fn close_plan(&mut self, plan: Uuid, mails: i64, hold: bool) -> Result<()> {
         let state = if hold { "held" } else { "released" };
         on!(self, c: Db => sqlx::query("UPDATE plan SET state = $2, mails = $3 WHERE id = $1")
@@ -56,10 +56,10 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes a plan's notices out of their mails, and the mails away; what else was in them waits for
-    /// the next.
+    /// Removes a plan's notices from their mails and deletes the mails; other notices in them wait for the
+    /// next mail.
     async fn hold_plan(&mut self, plan: Uuid) -> Result<()> {
-        let since = self.plan_created_at(plan).await?;
+        let since = self.load_plan_created_at(plan).await?;
         on!(self, c: Db => sqlx::query(
             "UPDATE notice SET state = 'held', mail_id = NULL
              WHERE planned_at >= $2 AND plan_id = $1 AND state = 'planned'")
@@ -74,14 +74,14 @@ impl Tx {
         Ok(())
     }
 
-    /// Plans that are held, and how many mails they are.
-    pub async fn held_plans(&mut self) -> Result<Vec<(Uuid, DateTime<Utc>, i64)>> {
+    /// `(id, created at, mails)` of the held plans.
+    pub async fn list_held_plans(&mut self) -> Result<Vec<(Uuid, DateTime<Utc>, i64)>> {
         Ok(on!(self, c: Db => sqlx::query_as(
             "SELECT id, created_at, mails FROM plan WHERE state = 'held' ORDER BY created_at").fetch_all(c).await)?)
     }
 
-    /// Lets every held plan go, or drops its notices for good; tells how many notices.
-    pub async fn settle_held(&mut self, discard: bool) -> Result<u64> {
+    /// Releases all held plans, or discards their notices; returns the number of notices.
+    pub async fn settle_held_plans(&mut self, discard: bool) -> Result<u64> {
         let (notice, plan) = if discard {
             (
                 "UPDATE notice SET state = 'suppressed', reason = 'discarded by an operator' WHERE state = 'held'",

@@ -1,4 +1,4 @@
-//! What the program remembers of itself: runs, leases, the audit trail, and small facts.
+//! Runs, leases, settings, the audit trail, and purging.
 
 use std::collections::HashMap;
 
@@ -6,73 +6,64 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use super::{FAR, Result, Tx, mails::Holder, on};
+use super::mails::Holder;
+use super::{MAX_INSTANT, Result, Tx, on};
 
-/// One pass.
 #[derive(Debug, Clone, FromRow)]
 pub struct RunRow {
-    /// When it began.
     pub started_at: DateTime<Utc>,
-    /// When it ended; `None` while it goes on, or when it died.
+    /// `None` while it runs, or if it died.
     pub ended_at: Option<DateTime<Utc>>,
-    /// `ok` or what went wrong.
+    /// `ok`, or what went wrong.
     pub outcome: Option<String>,
 }
 
-/// An entry of the audit trail.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct AuditRow {
-    /// Its id.
     pub id: Uuid,
-    /// When.
     pub at: DateTime<Utc>,
-    /// Who.
     pub actor: String,
-    /// What.
     pub action: String,
-    /// To what.
     pub subject: String,
-    /// Why, or what came of it.
+    /// The reason, or the result.
     pub reason: Option<String>,
 }
 
 impl Tx {
-    /// Takes or renews a lease; `false` when somebody else holds it.
+    /// Takes or renews a lease; `false` when another process holds it.
     ///
-    /// One that ends later than `far`, now and a whole lease, was taken by a clock that jumped; it
+    /// A lease that ends after `max_until`, now plus a full lease, was taken by a clock that jumped; it
     /// counts as lapsed.
     pub async fn take_lease(
         &mut self,
         name: &str,
         holder: Holder,
         now: DateTime<Utc>,
-        far: DateTime<Utc>,
+        max_until: DateTime<Utc>,
     ) -> Result<bool> {
         let taken = on!(self, c: Db => sqlx::query(
             "INSERT INTO lease (name, holder, until) VALUES ($1, $2, $3)
              ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
              WHERE lease.holder = excluded.holder OR lease.until <= $4 OR lease.until > $5")
-            .bind(name).bind(holder.id).bind(holder.until).bind(now).bind(far)
+            .bind(name).bind(holder.id).bind(holder.until).bind(now).bind(max_until)
             .execute(c).await.map(|done| done.rows_affected()))?;
         Ok(taken > 0)
     }
 
-    /// Gives a lease back.
-    pub async fn drop_lease(&mut self, name: &str, holder: Uuid) -> Result<()> {
+    pub async fn release_lease(&mut self, name: &str, holder: Uuid) -> Result<()> {
         on!(self, c: Db => sqlx::query("DELETE FROM lease WHERE name = $1 AND holder = $2")
             .bind(name).bind(holder).execute(c).await.map(drop))?;
         Ok(())
     }
 
-    /// A small fact.
-    pub async fn meta(&mut self, key: &str) -> Result<Option<String>> {
+    pub async fn find_setting(&mut self, key: &str) -> Result<Option<String>> {
         let row: Option<(String,)> = on!(self, c: Db => sqlx::query_as("SELECT value FROM meta WHERE key = $1")
             .bind(key).fetch_optional(c).await)?;
         Ok(row.map(|(value,)| value))
     }
 
-    /// Several small facts; those that are not there are left out.
-    pub async fn metas(&mut self, keys: &[&str]) -> Result<HashMap<String, String>> {
+    /// Several settings; missing ones are left out.
+    pub async fn load_settings(&mut self, keys: &[&str]) -> Result<HashMap<String, String>> {
         let rows: Vec<(String, String)> = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new("SELECT key, value FROM meta WHERE key IN (");
             let mut list = query.separated(", ");
@@ -83,24 +74,23 @@ impl Tx {
         Ok(rows.into_iter().collect())
     }
 
-    /// Keeps a small fact unless there is one of that name.
-    pub async fn put_meta_once(&mut self, key: &str, value: &str) -> Result<()> {
+    /// Inserts a setting unless it exists.
+    pub async fn insert_setting(&mut self, key: &str, value: &str) -> Result<()> {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(key).bind(value).execute(c).await.map(drop))?;
         Ok(())
     }
 
-    /// Keeps a small fact.
-    pub async fn put_meta(&mut self, key: &str, value: &str) -> Result<()> {
+    pub async fn set_setting(&mut self, key: &str, value: &str) -> Result<()> {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
             .bind(key).bind(value).execute(c).await.map(drop))?;
         Ok(())
     }
 
-    /// Keeps a small fact about a store that has no tokens yet, unless it is known.
-    pub async fn put_meta_of_empty(&mut self, key: &str, value: &str) -> Result<()> {
+    /// Inserts a setting unless it exists or the store has tokens.
+    pub async fn insert_setting_if_empty(&mut self, key: &str, value: &str) -> Result<()> {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO meta (key, value) SELECT $1, $2 WHERE NOT EXISTS (SELECT 1 FROM token)
              ON CONFLICT (key) DO NOTHING")
@@ -108,15 +98,14 @@ impl Tx {
         Ok(())
     }
 
-    /// Forgets a small fact, unless it has another value by now.
-    pub async fn drop_meta(&mut self, key: &str, value: &str) -> Result<()> {
+    /// Deletes a setting unless its value has changed.
+    pub async fn delete_setting(&mut self, key: &str, value: &str) -> Result<()> {
         on!(self, c: Db => sqlx::query("DELETE FROM meta WHERE key = $1 AND value = $2")
             .bind(key).bind(value).execute(c).await.map(drop))?;
         Ok(())
     }
 
-    /// Writes down a finished pass.
-    pub async fn add_run(&mut self, id: Uuid, run: &RunRow, report: &str) -> Result<()> {
+    pub async fn insert_run(&mut self, id: Uuid, run: &RunRow, report: &str) -> Result<()> {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO run (id, started_at, ended_at, outcome, report) VALUES ($1, $2, $3, $4, $5)")
             .bind(id).bind(run.started_at).bind(run.ended_at).bind(&run.outcome).bind(report)
@@ -124,16 +113,16 @@ impl Tx {
         Ok(())
     }
 
-    /// The last pass, or the last that went well.
-    pub async fn last_run(&mut self, only_good: bool) -> Result<Option<RunRow>> {
+    /// The last run, or the last successful one.
+    pub async fn find_last_run(&mut self, only_good: bool) -> Result<Option<RunRow>> {
         Ok(on!(self, c: Db => sqlx::query_as(
             "SELECT started_at, ended_at, outcome FROM run WHERE outcome = 'ok' OR NOT $1
              ORDER BY started_at DESC LIMIT 1")
             .bind(only_good).fetch_optional(c).await)?)
     }
 
-    /// Adds to the trail: who did what to what, and why.
-    pub async fn audit(
+    /// Adds an entry to the audit trail; `entry` is actor, action and subject.
+    pub async fn insert_audit(
         &mut self,
         id: Uuid,
         at: DateTime<Utc>,
@@ -148,63 +137,61 @@ impl Tx {
         Ok(())
     }
 
-    /// A page of the trail, the latest first, from before `before`.
+    /// A page of the audit trail before `before`, newest first.
     pub async fn list_audit(
         &mut self,
         before: Option<&AuditRow>,
         limit: i64,
     ) -> Result<Vec<AuditRow>> {
-        let (at, id) = before.map_or((FAR, Uuid::max()), |entry| (entry.at, entry.id));
+        let (at, id) = before.map_or((MAX_INSTANT, Uuid::max()), |entry| (entry.at, entry.id));
         Ok(on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM audit WHERE at <= $1 AND (at, id) < ($1, $2) ORDER BY at DESC, id DESC LIMIT $3")
             .bind(at).bind(id).bind(limit).fetch_all(c).await)?)
     }
 
-    /// The last entry about a subject, if there is any.
-    pub async fn last_audit_of(&mut self, subject: &str) -> Result<Option<AuditRow>> {
+    pub async fn find_last_audit(&mut self, subject: &str) -> Result<Option<AuditRow>> {
         Ok(on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM audit WHERE subject = $1 ORDER BY at DESC, id DESC LIMIT 1")
             .bind(subject).fetch_optional(c).await)?)
     }
 
-    /// Drops what is older than its rule in `docs/retention.md` allows; tells how many rows.
-    pub async fn purge(&mut self, kept: &Kept, limit: i64) -> Result<u64> {
-        let mut dropped = 0;
-        for (sql, until) in [
-            ("DELETE FROM run WHERE id IN (SELECT id FROM run WHERE started_at < $1 LIMIT $2)", kept.runs_from),
+    /// Deletes up to `limit` rows of each kind that are older than `docs/retention.md` allows; returns how
+    /// many.
+    pub async fn purge(&mut self, cutoffs: &PurgeCutoffs, limit: i64) -> Result<u64> {
+        let mut deleted = 0;
+        for (sql, before) in [
+            ("DELETE FROM run WHERE id IN (SELECT id FROM run WHERE started_at < $1 LIMIT $2)", cutoffs.runs_from),
             ("DELETE FROM plan WHERE id IN (
-                SELECT id FROM plan WHERE state IN ('released', 'discarded') AND created_at < $1 LIMIT $2)", kept.runs_from),
-            ("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 LIMIT $2)", kept.audit_from),
+                SELECT id FROM plan WHERE state IN ('released', 'discarded') AND created_at < $1 LIMIT $2)", cutoffs.runs_from),
+            ("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 LIMIT $2)", cutoffs.audit_from),
             ("DELETE FROM finding WHERE id IN (
-                SELECT id FROM finding WHERE state = 'resolved' AND resolved_at < $1 LIMIT $2)", kept.findings_from),
+                SELECT id FROM finding WHERE state = 'resolved' AND resolved_at < $1 LIMIT $2)", cutoffs.findings_from),
             ("DELETE FROM notice WHERE id IN (
-                SELECT id FROM notice WHERE token_id IS NULL AND planned_at < $1 LIMIT $2)", kept.notices_from),
+                SELECT id FROM notice WHERE token_id IS NULL AND planned_at < $1 LIMIT $2)", cutoffs.notices_from),
         ] {
-            dropped += on!(self, c: Db => sqlx::query(sql).bind(until).bind(limit)
+            deleted += on!(self, c: Db => sqlx::query(sql).bind(before).bind(limit)
                 .execute(c).await.map(|done| done.rows_affected()))?;
         }
-        // The ids of mails are in order of time (RFC 9562 §5.7), which saves an index.
+        // Mail ids are in order of time (RFC 9562 §5.7), which saves an index.
         let before = Uuid::from_u128(
-            u128::try_from(kept.notices_from.timestamp_millis()).unwrap_or(0) << 80,
+            u128::try_from(cutoffs.notices_from.timestamp_millis()).unwrap_or(0) << 80,
         );
-        dropped += on!(self, c: Db => sqlx::query(
+        deleted += on!(self, c: Db => sqlx::query(
             "DELETE FROM mail WHERE id IN (
                 SELECT m.id FROM mail m WHERE m.state IN ('sent', 'failed', 'cancelled') AND m.id < $1
                   AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.mail_id = m.id) ORDER BY m.id LIMIT $2)")
             .bind(before).bind(limit).execute(c).await.map(|done| done.rows_affected()))?;
-        Ok(dropped)
+        Ok(deleted)
     }
 }
 
-/// From when on rows are kept.
+/// From when on rows are cutoffs.
 #[derive(Debug, Clone, Copy)]
-pub struct Kept {
-    /// Runs.
+pub struct PurgeCutoffs {
     pub runs_from: DateTime<Utc>,
-    /// The audit trail.
     pub audit_from: DateTime<Utc>,
-    /// Resolved findings.
+    /// For resolved findings.
     pub findings_from: DateTime<Utc>,
-    /// Notices that are about no token that still exists, and mails without notices.
+    /// For notices about tokens that no longer exist, and mails without notices.
     pub notices_from: DateTime<Utc>,
 }

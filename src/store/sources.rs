@@ -1,81 +1,137 @@
-//! Sources, and how it goes with them.
+//! Sources, their sync state, and the account administrators that they report.
 
-use crate::domain::Standing;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Result, Tx, on};
+use sqlx::QueryBuilder;
 
-/// What is known of a source.
+use crate::domain::{AccountAdmins, Address, SyncState, Token};
+
+use super::mails::parse_stored;
+use super::{CHUNK_ROWS, Result, Tx, on};
+
 #[derive(Debug, Clone, Default, sqlx::FromRow)]
 pub struct SourceRow {
-    /// Its configured name.
     pub name: String,
-    /// Its configured kind.
     pub kind: String,
-    /// Of the last good listing.
+    /// Fingerprint of the last good listing; an identical one is not read again.
     pub fingerprint: Option<String>,
-    /// How many tokens the last good listing held, or, after one that was not whole, are known to be there.
+    /// Tokens in the last good listing or, after a partial one, tokens known to exist.
     pub tokens: i64,
-    /// How it goes.
     #[sqlx(flatten)]
-    pub standing: Standing,
-    /// The longest life that it allows, in seconds; `None`, where the evidence tells of one, is for ever.
-    pub longest_life: Option<i64>,
-    /// Where that stands; `None` when the source does not tell.
-    pub life_evidence: Option<String>,
+    pub sync_state: SyncState,
+    /// The longest life that it allows, in seconds. `None` with evidence means unlimited.
+    pub max_life: Option<i64>,
+    /// Where the source states this limit; `None` when it does not.
+    pub max_life_evidence: Option<String>,
 }
 
 impl Tx {
-    /// What is known of a source.
-    pub async fn source(&mut self, name: &str) -> Result<Option<SourceRow>> {
+    pub async fn find_source(&mut self, name: &str) -> Result<Option<SourceRow>> {
         Ok(
             on!(self, c: Db => sqlx::query_as("SELECT * FROM source WHERE name = $1")
             .bind(name).fetch_optional(c).await)?,
         )
     }
 
-    /// Every source that was ever synchronised.
-    pub async fn sources(&mut self) -> Result<Vec<SourceRow>> {
+    /// All sources that were ever synced.
+    pub async fn list_sources(&mut self) -> Result<Vec<SourceRow>> {
         Ok(
             on!(self, c: Db => sqlx::query_as("SELECT * FROM source ORDER BY name").fetch_all(c).await)?,
         )
     }
 
-    /// How many tokens of a source are there, as far as is known. This reads them all.
-    pub async fn count_present(&mut self, source: &str) -> Result<i64> {
+    /// Counts the tokens that still exist at a source, as far as is known. Reads them all.
+    pub async fn count_present_tokens(&mut self, source: &str) -> Result<i64> {
         let (count,): (i64,) = on!(self, c: Db => sqlx::query_as(
             "SELECT COUNT(*) FROM token WHERE source = $1 AND status IN ('active', 'expired', 'disabled')")
             .bind(source).fetch_one(c).await)?;
         Ok(count)
     }
 
-    /// The names of sources that were synchronised once and are not among these. Sources that tokens are
-    /// only imported into never were.
-    pub async fn sources_other_than(
+    /// Sources that were synced before and are not known any more. Sources filled by `import` alone are
+    /// never synced.
+    pub async fn list_unknown_sources(
         &mut self,
         is_known: impl Fn(&str) -> bool,
     ) -> Result<Vec<String>> {
-        let names = self.sources().await?.into_iter().map(|row| row.name);
+        let names = self.list_sources().await?.into_iter().map(|row| row.name);
         Ok(names.filter(|name| !is_known(name)).collect())
     }
 
-    /// Writes what is known of a source.
-    pub async fn put_source(&mut self, row: &SourceRow) -> Result<()> {
-        let standing = &row.standing;
+    pub async fn save_source(&mut self, row: &SourceRow) -> Result<()> {
+        let sync_state = &row.sync_state;
         on!(self, c: Db => sqlx::query(
             "INSERT INTO source (name, kind, fingerprint, tokens, last_sync_at, last_good_sync_at, error,
-                                 failures, failing_since, deferred_until, longest_life, life_evidence)
+                                 failures, failing_since, deferred_until, max_life, max_life_evidence)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
              ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, fingerprint = excluded.fingerprint,
                 tokens = excluded.tokens, last_sync_at = excluded.last_sync_at,
                 last_good_sync_at = excluded.last_good_sync_at, error = excluded.error,
                 failures = excluded.failures, failing_since = excluded.failing_since,
-                deferred_until = excluded.deferred_until, longest_life = excluded.longest_life,
-                life_evidence = excluded.life_evidence")
+                deferred_until = excluded.deferred_until, max_life = excluded.max_life,
+                max_life_evidence = excluded.max_life_evidence")
             .bind(&row.name).bind(&row.kind).bind(&row.fingerprint).bind(row.tokens)
-            .bind(standing.last_sync_at).bind(standing.last_good_sync_at).bind(&standing.error)
-            .bind(standing.failures).bind(standing.failing_since).bind(standing.deferred_until)
-            .bind(row.longest_life).bind(&row.life_evidence)
+            .bind(sync_state.last_sync_at).bind(sync_state.last_good_sync_at).bind(&sync_state.error)
+            .bind(sync_state.failures).bind(sync_state.failing_since).bind(sync_state.deferred_until)
+            .bind(row.max_life).bind(&row.max_life_evidence)
             .execute(c).await.map(drop))?;
         Ok(())
+    }
+
+    /// `(account, address)` of the administrators that a source last reported, sorted.
+    pub async fn load_source_admins(&mut self, source: &str) -> Result<Vec<(String, String)>> {
+        let mut rows: Vec<(String, String)> = on!(self, c: Db => sqlx::query_as(
+            "SELECT account, address FROM source_admin WHERE source = $1")
+            .bind(source).fetch_all(c).await)?;
+        // Sorted here: the order of the database depends on its locale.
+        rows.sort_unstable();
+        Ok(rows)
+    }
+
+    pub async fn replace_source_admins(
+        &mut self,
+        source: &str,
+        admins: &[(String, String)],
+    ) -> Result<()> {
+        on!(self, c: Db => sqlx::query("DELETE FROM source_admin WHERE source = $1")
+            .bind(source).execute(c).await.map(drop))?;
+        for admins in admins.chunks(CHUNK_ROWS) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("INSERT INTO source_admin (source, account, address) ");
+                query.push_values(admins, |mut row, (account, address)| {
+                    row.push_bind(source).push_bind(account).push_bind(address);
+                });
+                query.push(" ON CONFLICT DO NOTHING");
+                query.build().execute(c).await.map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The administrators of these tokens' accounts, as reported by their sources.
+    pub async fn load_account_admins(&mut self, tokens: &[Token]) -> Result<AccountAdmins> {
+        let mut account_admins = AccountAdmins::default();
+        let mut accounts: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for token in tokens {
+            if let Some(account) = &token.account {
+                accounts.entry(&token.source).or_default().insert(account);
+            }
+        }
+        for (source, accounts) in accounts {
+            let rows: Vec<(String, String)> = on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "SELECT account, address FROM source_admin WHERE source = ");
+                query.push_bind(source).push(" AND account IN (");
+                let mut list = query.separated(", ");
+                for account in &accounts { list.push_bind(*account); }
+                query.push(") ORDER BY account, address");
+                query.build_query_as().fetch_all(c).await
+            })?;
+            for (account, address) in rows {
+                let address: Address = parse_stored(&address, "an administrator's address")?;
+                account_admins.add(source, &account, address);
+            }
+        }
+        Ok(account_admins)
     }
 }

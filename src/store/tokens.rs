@@ -1,4 +1,4 @@
-//! Tokens and the sources they were listed by.
+//! Tokens: loading, writing, rescheduling, marking as expired, purging.
 
 use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Sqlite};
@@ -6,9 +6,8 @@ use uuid::Uuid;
 
 use crate::domain::{Address, Expiry, ExpiryOrigin, Step, Token, TokenId};
 
-use super::{CHUNK, Error, FAR, Result, Tx, on};
+use super::{CHUNK_ROWS, Error, MAX_INSTANT, Result, Tx, on};
 
-/// A token as a row.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(super) struct TokenRow {
     id: Uuid,
@@ -29,7 +28,7 @@ pub(super) struct TokenRow {
     #[sqlx(rename = "status")]
     token_status: String,
     last_used_at: Option<DateTime<Utc>>,
-    use_told: bool,
+    reports_use: bool,
     first_seen_at: DateTime<Utc>,
     life_from: Option<DateTime<Utc>>,
     planned_step: Option<i64>,
@@ -38,11 +37,11 @@ pub(super) struct TokenRow {
     revoked_at: Option<DateTime<Utc>>,
 }
 
-/// The columns of a token, in the order in which they are written.
+/// The columns of a token in insertion order.
 macro_rules! token_columns {
     () => {
         "id, source, external_id, name, description, issuer, issuer_key, issuer_name, issuer_gone, account, \
-         role, scope, created_at, expiry, expires_at, expiry_origin, status, last_used_at, use_told, \
+         role, scope, created_at, expiry, expires_at, expiry_origin, status, last_used_at, reports_use, \
          first_seen_at, life_from, planned_step, due_at, gone_at, judge_at, revoked_at"
     };
 }
@@ -51,12 +50,12 @@ impl TryFrom<TokenRow> for Token {
     type Error = Error;
 
     fn try_from(row: TokenRow) -> Result<Self> {
-        let bad = |what: &str| Error::Inconsistent(format!("token {} has {what}", row.id));
+        let inconsistent = |what: &str| Error::Inconsistent(format!("token {} has {what}", row.id));
         let expiry = match (row.expiry.as_str(), row.expires_at) {
             ("never", None) => Expiry::Never,
             ("unknown", None) => Expiry::Unknown,
             ("at", Some(at)) => Expiry::At(at),
-            _ => return Err(bad("an expiry that is none")),
+            _ => return Err(inconsistent("an invalid expiry")),
         };
         let origin = row
             .expiry_origin
@@ -67,12 +66,12 @@ impl TryFrom<TokenRow> for Token {
         Ok(Self {
             id: TokenId(row.id),
             expiry,
-            expiry_origin: origin.map_err(|_| bad("an unknown origin of its expiry"))?,
+            expiry_origin: origin.map_err(|_| inconsistent("an unknown expiry origin"))?,
             status: row
                 .token_status
                 .parse()
-                .map_err(|_| bad("an unknown status"))?,
-            issuer: issuer.map_err(|_| bad("an issuer that is no mail address"))?,
+                .map_err(|_| inconsistent("an unknown status"))?,
+            issuer: issuer.map_err(|_| inconsistent("an invalid issuer address"))?,
             source: row.source,
             external_id: row.external_id,
             name: row.name,
@@ -84,7 +83,7 @@ impl TryFrom<TokenRow> for Token {
             scope: row.scope,
             created_at: row.created_at,
             last_used_at: row.last_used_at,
-            use_told: row.use_told,
+            reports_use: row.reports_use,
             first_seen_at: row.first_seen_at,
             life_from: row.life_from,
             planned_step: row.planned_step.map(Step::from_seconds),
@@ -95,7 +94,7 @@ impl TryFrom<TokenRow> for Token {
     }
 }
 
-/// The first comparison is what the index is entered by; the row comparison skips what was seen.
+/// The first comparisons select the index range; the row comparison skips the previous pages.
 macro_rules! due {
     () => {
         "SELECT * FROM token WHERE due_at <= $1 AND due_at >= $2 AND (due_at, id) > ($2, $3)
@@ -105,16 +104,16 @@ macro_rules! due {
 const DUE: &str = due!();
 const DUE_LOCKED: &str = concat!(due!(), " FOR UPDATE");
 
-pub(super) fn tokens(rows: Vec<TokenRow>) -> Result<Vec<Token>> {
+pub(super) fn parse_tokens(rows: Vec<TokenRow>) -> Result<Vec<Token>> {
     rows.into_iter().map(Token::try_from).collect()
 }
 
-/// A token, when it is due next, and the step that was planned for it.
-pub type Moved = (TokenId, Option<DateTime<Utc>>, Option<Step>);
+/// A token, when it is due next, and the tightest step planned so far.
+pub type Rescheduled = (TokenId, Option<DateTime<Utc>>, Option<Step>);
 
 impl Tx {
-    /// Tokens of a source in order of external id, from after `after`.
-    pub async fn tokens_of(
+    /// A page of a source's tokens after external id `after`.
+    pub async fn load_tokens_of_source(
         &mut self,
         source: &str,
         after: Option<&str>,
@@ -123,13 +122,13 @@ impl Tx {
         let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM token WHERE source = $1 AND external_id > $2 ORDER BY external_id LIMIT $3")
             .bind(source).bind(after.unwrap_or("")).bind(limit).fetch_all(c).await)?;
-        tokens(rows)
+        parse_tokens(rows)
     }
 
-    /// The tokens with these ids, in no order.
-    pub async fn tokens_by_id(&mut self, ids: &[TokenId]) -> Result<Vec<Token>> {
+    /// The tokens with these ids, unordered.
+    pub async fn load_tokens(&mut self, ids: &[TokenId]) -> Result<Vec<Token>> {
         let mut found = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(CHUNK) {
+        for ids in ids.chunks(CHUNK_ROWS) {
             let rows: Vec<TokenRow> = on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new("SELECT * FROM token WHERE id IN (");
                 let mut list = query.separated(", ");
@@ -137,14 +136,14 @@ impl Tx {
                 query.push(")");
                 query.build_query_as().fetch_all(c).await
             })?;
-            found.extend(tokens(rows)?);
+            found.extend(parse_tokens(rows)?);
         }
         Ok(found)
     }
 
-    /// A token, locked until the transaction ends.
-    pub async fn locked_token(&mut self, id: TokenId) -> Result<Option<Token>> {
-        let sql = self.pick(
+    /// Loads a token and locks it until the transaction ends.
+    pub async fn lock_token(&mut self, id: TokenId) -> Result<Option<Token>> {
+        let sql = self.by_database(
             "SELECT * FROM token WHERE id = $1",
             "SELECT * FROM token WHERE id = $1 FOR UPDATE",
         );
@@ -153,29 +152,28 @@ impl Tx {
         row.map(Token::try_from).transpose()
     }
 
-    /// Tokens due up to `horizon`, in order of (`due_at`, id), from after `after`, locked until the
-    /// transaction ends.
-    pub async fn due_tokens(
+    /// A page of the tokens due by `horizon`, in order of (`due_at`, id), locked until the transaction ends.
+    pub async fn lock_due_tokens(
         &mut self,
         horizon: DateTime<Utc>,
         after: Option<(DateTime<Utc>, TokenId)>,
         limit: i64,
     ) -> Result<Vec<Token>> {
-        let sql = self.pick(DUE, DUE_LOCKED);
-        self.due_tokens_by(sql, horizon, after, limit).await
+        let sql = self.by_database(DUE, DUE_LOCKED);
+        self.select_due_tokens(sql, horizon, after, limit).await
     }
 
-    /// The same without locking them, for those who only look.
-    pub async fn peek_due_tokens(
+    /// Like [`Tx::lock_due_tokens`] without locks, for dry runs.
+    pub async fn load_due_tokens(
         &mut self,
         horizon: DateTime<Utc>,
         after: Option<(DateTime<Utc>, TokenId)>,
         limit: i64,
     ) -> Result<Vec<Token>> {
-        self.due_tokens_by(DUE, horizon, after, limit).await
+        self.select_due_tokens(DUE, horizon, after, limit).await
     }
 
-    async fn due_tokens_by(
+    async fn select_due_tokens(
         &mut self,
         sql: &'static str,
         horizon: DateTime<Utc>,
@@ -186,23 +184,22 @@ impl Tx {
             after.map_or((DateTime::UNIX_EPOCH, Uuid::nil()), |(at, id)| (at, id.0));
         let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(sql)
             .bind(horizon).bind(after_at).bind(after_id).bind(limit).fetch_all(c).await)?;
-        tokens(rows)
+        parse_tokens(rows)
     }
 
-    /// Every token that may ever be due, in order of id, from after `after`.
-    pub async fn tokens_with_expiry(&mut self, after: Uuid, limit: i64) -> Result<Vec<Token>> {
-        let sql = self.pick(
+    /// A page of all tokens that may ever be due, in order of id, locked until the transaction ends.
+    pub async fn lock_tokens_with_expiry(&mut self, after: Uuid, limit: i64) -> Result<Vec<Token>> {
+        let sql = self.by_database(
             "SELECT * FROM token WHERE id > $1 AND expires_at IS NOT NULL ORDER BY id LIMIT $2",
             "SELECT * FROM token WHERE id > $1 AND expires_at IS NOT NULL ORDER BY id LIMIT $2 FOR UPDATE",
         );
         let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(sql)
             .bind(after).bind(limit).fetch_all(c).await)?;
-        tokens(rows)
+        parse_tokens(rows)
     }
 
-    /// Adds new tokens.
     pub async fn insert_tokens(&mut self, tokens: &[Token]) -> Result<()> {
-        for tokens in tokens.chunks(CHUNK) {
+        for tokens in tokens.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(concat!("INSERT INTO token (", token_columns!(), ") "));
                 query.push_values(tokens, |mut row, token| {
@@ -224,7 +221,7 @@ impl Tx {
                         .push_bind(token.expiry_origin.map(ExpiryOrigin::as_str))
                         .push_bind(token.status.as_str())
                         .push_bind(token.last_used_at)
-                        .push_bind(token.use_told)
+                        .push_bind(token.reports_use)
                         .push_bind(token.first_seen_at)
                         .push_bind(token.life_from)
                         .push_bind(token.planned_step.map(Step::seconds))
@@ -239,16 +236,18 @@ impl Tx {
         Ok(())
     }
 
-    /// Writes every fact of a known token anew.
+    /// Updates all columns of a known token.
     pub async fn update_token(&mut self, token: &Token, now: DateTime<Utc>) -> Result<()> {
-        self.update_token_as_of(FAR, token, now).await.map(drop)
+        self.update_token_as_of(MAX_INSTANT, token, now)
+            .await
+            .map(drop)
     }
 
-    /// The same with facts that were asked for at `asked_at`, unless lapsed has ended the token since,
-    /// be it while the facts were compared; tells whether they were written.
+    /// Like [`Tx::update_token`], with a listing requested at `requested_at`. Writes nothing and returns
+    /// `false` if lapsed has revoked the token since then.
     pub async fn update_token_as_of(
         &mut self,
-        asked_at: DateTime<Utc>,
+        requested_at: DateTime<Utc>,
         token: &Token,
         now: DateTime<Utc>,
     ) -> Result<bool> {
@@ -257,8 +256,8 @@ impl Tx {
                 account = $7, role = $8, scope = $9, created_at = $10, expiry = $11, expires_at = $12,
                 expiry_origin = $13, status = $14, last_used_at = $15, life_from = $16,
                 planned_step = $17, due_at = $18, gone_at = CASE WHEN $14 = 'gone' THEN COALESCE(gone_at, $19) END,
-                use_told = $20, issuer_gone = $21,
-                tell_at = CASE WHEN $14 = 'expired' THEN tell_at END, judge_at = $22,
+                reports_use = $20, issuer_gone = $21,
+                mark_expired_at = CASE WHEN $14 = 'expired' THEN mark_expired_at END, judge_at = $22,
                 first_seen_at = $23, revoked_at = $24
              WHERE id = $1 AND (revoked_at IS NULL OR revoked_at < $25)")
             .bind(token.id.0)
@@ -280,37 +279,36 @@ impl Tx {
             .bind(token.planned_step.map(Step::seconds))
             .bind(token.due_at)
             .bind(now)
-            .bind(token.use_told)
+            .bind(token.reports_use)
             .bind(&token.issuer_gone)
             .bind(token.judge_at)
             .bind(token.first_seen_at)
             .bind(token.revoked_at)
-            .bind(asked_at)
+            .bind(requested_at)
             .execute(c).await.map(|done| done.rows_affected()))?;
         Ok(written > 0)
     }
 
-    /// Moves tokens on: when each is due next and which step was planned for it.
-    pub async fn reschedule(&mut self, moved: &[Moved]) -> Result<()> {
-        for moved in moved.chunks(CHUNK) {
+    pub async fn reschedule_tokens(&mut self, tokens: &[Rescheduled]) -> Result<()> {
+        for tokens in tokens.chunks(CHUNK_ROWS) {
             match self {
                 Self::Sqlite(tx) => {
                     let mut query = QueryBuilder::<Sqlite>::new(
                         "UPDATE token SET due_at = v.column2, planned_step = v.column3 FROM (",
                     );
-                    query.push_values(moved, |mut row, (id, due_at, step)| {
+                    query.push_values(tokens, |mut row, (id, due_at, step)| {
                         row.push_bind(id.0)
                             .push_bind(*due_at)
                             .push_bind(step.map(Step::seconds));
                     });
                     query.push(") AS v WHERE token.id = v.column1");
-                    let query = query.build().persistent(moved.len() == CHUNK);
+                    let query = query.build().persistent(tokens.len() == CHUNK_ROWS);
                     query.execute(&mut **tx).await?;
                 }
                 Self::Postgres(tx) => {
-                    let ids: Vec<_> = moved.iter().map(|(id, ..)| id.0).collect();
-                    let due_ats: Vec<_> = moved.iter().map(|(_, due_at, _)| *due_at).collect();
-                    let steps: Vec<_> = moved
+                    let ids: Vec<_> = tokens.iter().map(|(id, ..)| id.0).collect();
+                    let due_ats: Vec<_> = tokens.iter().map(|(_, due_at, _)| *due_at).collect();
+                    let steps: Vec<_> = tokens
                         .iter()
                         .map(|(.., step)| step.map(Step::seconds))
                         .collect();
@@ -330,23 +328,23 @@ impl Tx {
         Ok(())
     }
 
-    /// Marks up to `limit` active tokens whose expiry has passed; tells how many. Those of the sources in
-    /// `telling` are to be told of.
+    /// Marks up to `limit` active tokens as expired once their expiry has passed; returns how many. The
+    /// sources in `reporting_to` are to be notified of theirs.
     ///
-    /// The order is that of the index: with a limit and no order PostgreSQL, once it plans for any
-    /// parameter, reads the table instead.
+    /// The order is that of the index: with a limit but no order, PostgreSQL's generic plan scans the
+    /// table instead.
     pub async fn mark_expired(
         &mut self,
         now: DateTime<Utc>,
         limit: i64,
-        telling: &[&str],
+        reporting_to: &[&str],
     ) -> Result<u64> {
         let done = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new("UPDATE token SET status = 'expired'");
-            if !telling.is_empty() {
-                query.push(", tell_at = CASE WHEN source IN (");
+            if !reporting_to.is_empty() {
+                query.push(", mark_expired_at = CASE WHEN source IN (");
                 let mut list = query.separated(", ");
-                for source in telling { list.push_bind(*source); }
+                for source in reporting_to { list.push_bind(*source); }
                 query.push(") AND (expiry_origin IS NULL OR expiry_origin <> 'policy') THEN ")
                     .push_bind(now).push(" END");
             }
@@ -359,29 +357,33 @@ impl Tx {
         Ok(done)
     }
 
-    /// Expired tokens of a source that it is to be told of now, those that wait longest first. Only
-    /// those whose end a good listing confirmed that was asked for after it: others may have been renewed.
-    /// What is past a date of ours works on where it lives.
-    pub async fn untold_tokens(
+    /// Expired tokens that are to be reported to their source now, the longest waiting first. Only those
+    /// whose expiry was confirmed by a good listing requested after it: others may have been renewed. Tokens
+    /// past an expiry of our own policy still work at their source and are left out.
+    pub async fn find_tokens_to_mark_expired(
         &mut self,
         source: &str,
         now: DateTime<Utc>,
         limit: i64,
     ) -> Result<Vec<Token>> {
         let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
-            "SELECT * FROM token WHERE source = $1 AND tell_at <= $2 AND status = 'expired'
+            "SELECT * FROM token WHERE source = $1 AND mark_expired_at <= $2 AND status = 'expired'
                AND (expiry_origin IS NULL OR expiry_origin <> 'policy')
                AND expires_at <= (SELECT last_good_sync_at FROM source WHERE name = $1)
-             ORDER BY tell_at LIMIT $3")
+             ORDER BY mark_expired_at LIMIT $3")
             .bind(source).bind(now).bind(limit).fetch_all(c).await)?;
-        tokens(rows)
+        parse_tokens(rows)
     }
 
-    /// When the source of these is to be told of them again; `None` when it knows.
-    pub async fn tell_at(&mut self, ids: &[TokenId], at: Option<DateTime<Utc>>) -> Result<()> {
-        for ids in ids.chunks(CHUNK) {
+    /// Sets when the expiry of these tokens is reported to their source; `None` if it has been.
+    pub async fn set_mark_expired_at(
+        &mut self,
+        ids: &[TokenId],
+        at: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        for ids in ids.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
-                let mut query = QueryBuilder::<Db>::new("UPDATE token SET tell_at = ");
+                let mut query = QueryBuilder::<Db>::new("UPDATE token SET mark_expired_at = ");
                 query.push_bind(at).push(" WHERE id IN (");
                 let mut list = query.separated(", ");
                 for id in ids { list.push_bind(id.0); }
@@ -392,12 +394,12 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes back up to `limit` marks on tokens that have not expired after all, as a clock that
-    /// jumped and came back leaves them. They are due at once and planned anew: what was planned is in
-    /// the ledger, and a token first seen while the clock was ahead has had nothing planned.
+    /// Marks up to `limit` tokens as active again that were marked as expired by a clock that jumped ahead.
+    /// They are due at once and planned again: what was planned is in the ledger, and nothing was planned
+    /// for a token first seen while the clock was ahead.
     pub async fn unmark_expired(&mut self, now: DateTime<Utc>, limit: i64) -> Result<u64> {
         let done = on!(self, c: Db => sqlx::query(
-            "UPDATE token SET status = 'active', planned_step = NULL, due_at = $1, judge_at = $1, tell_at = NULL
+            "UPDATE token SET status = 'active', planned_step = NULL, due_at = $1, judge_at = $1, mark_expired_at = NULL
              WHERE id IN (
                 SELECT id FROM token WHERE status = 'expired' AND expires_at > $1
                 ORDER BY expires_at LIMIT $2)")
@@ -405,26 +407,25 @@ impl Tx {
         Ok(done)
     }
 
-    /// The token with this external id, or all those whose id begins with these hexadecimal digits,
-    /// at most `limit`.
-    pub async fn tokens_matching(&mut self, prefix: &str, limit: i64) -> Result<Vec<Token>> {
+    /// At most `limit` tokens whose id begins with these hexadecimal digits.
+    pub async fn find_tokens_by_prefix(&mut self, prefix: &str, limit: i64) -> Result<Vec<Token>> {
         let Some((low, high)) = id_range(prefix) else {
             return Ok(Vec::new());
         };
         let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM token WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT $3")
             .bind(low).bind(high).bind(limit).fetch_all(c).await)?;
-        tokens(rows)
+        parse_tokens(rows)
     }
 
-    /// Removes up to `limit` tokens that were gone or had expired before `until`, with all about them.
-    pub async fn purge_ended(&mut self, until: DateTime<Utc>, limit: i64) -> Result<u64> {
+    /// Deletes up to `limit` tokens that left or expired before `until`, with their notices and findings.
+    pub async fn purge_ended_tokens(&mut self, until: DateTime<Utc>, limit: i64) -> Result<u64> {
         let ids: Vec<(Uuid,)> = on!(self, c: Db => sqlx::query_as(
             "SELECT id FROM token WHERE gone_at < $1 AND status = 'gone'
              UNION ALL SELECT id FROM token WHERE status = 'expired' AND expires_at < $1
                AND (expiry_origin IS NULL OR expiry_origin <> 'policy') LIMIT $2")
             .bind(until).bind(limit).fetch_all(c).await)?;
-        for ids in ids.chunks(CHUNK) {
+        for ids in ids.chunks(CHUNK_ROWS) {
             for sql in [
                 "DELETE FROM notice WHERE token_id IN (",
                 "DELETE FROM finding WHERE token_id IN (",
@@ -443,16 +444,14 @@ impl Tx {
     }
 }
 
-/// The ids that begin with these hexadecimal digits, as a range.
+/// The range of ids that begin with these hexadecimal digits.
 pub(super) fn id_range(prefix: &str) -> Option<(Uuid, Uuid)> {
     let is_prefix =
         !prefix.is_empty() && prefix.len() <= 32 && prefix.bytes().all(|b| b.is_ascii_hexdigit());
-    let filled = |fill: &str| {
+    let pad = |fill: &str| {
         format!("{prefix}{}", fill.repeat(32 - prefix.len()))
             .parse::<Uuid>()
             .ok()
     };
-    is_prefix
-        .then(|| Some((filled("0")?, filled("f")?)))
-        .flatten()
+    is_prefix.then(|| Some((pad("0")?, pad("f")?))).flatten()
 }

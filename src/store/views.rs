@@ -1,4 +1,4 @@
-//! What people look at: tokens and notices as lists, and counts for metrics.
+//! Lists of tokens and notices for people, and counts for metrics.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
@@ -6,15 +6,14 @@ use uuid::Uuid;
 
 use crate::domain::{NoticeState, Status, Token, TokenId};
 
-use super::tokens::TokenRow;
-use super::{CHUNK, FAR, Result, Tx, on};
+use super::tokens::{TokenRow, parse_tokens};
+use super::{CHUNK_ROWS, MAX_INSTANT, Result, Tx, on};
 
 /// A token with the kinds of its open findings.
 #[derive(Debug, Clone)]
 pub struct TokenView {
-    /// The token.
     pub token: Token,
-    /// Kinds, in order.
+    /// Kinds, sorted.
     pub findings: Vec<String>,
 }
 
@@ -25,94 +24,71 @@ struct TokenViewRow {
     findings: Option<String>,
 }
 
-/// Which tokens to list.
 #[derive(Debug, Clone, Default)]
 pub struct TokenFilter {
-    /// As it is now.
+    /// The status now.
     pub status: Option<Status>,
-    /// The issuer's address as it is compared.
     pub issuer_key: Option<String>,
-    /// Only tokens that name no issuer's address.
+    /// Only tokens without an issuer's address.
     pub has_no_issuer: bool,
-    /// The role, exactly.
     pub role: Option<String>,
-    /// The source's name.
     pub source: Option<String>,
-    /// Only tokens that expire up to this instant and have not yet; those that end first come first.
+    /// Only tokens that expire between now and this instant, in order of expiry.
     pub expires_until: Option<DateTime<Utc>>,
 }
 
-/// A notice with what became of it.
+/// A notice with its delivery state.
 #[derive(Debug, Clone, FromRow)]
 pub struct NoticeRow {
-    /// Its id.
     pub id: Uuid,
-    /// The token.
     pub token_id: Option<Uuid>,
-    /// The token's name, or what else the notice is about.
+    /// The token's name, or the subject of a notice without a token.
     pub token_name: Option<String>,
-    /// What it is about.
     pub topic: String,
-    /// For expiry, the step in seconds.
+    /// For expiry, in seconds.
     pub step: Option<i64>,
-    /// Who is owed it.
     pub recipient: String,
-    /// On what ground.
-    pub ground: String,
-    /// What became of it.
+    /// Why this recipient is notified.
+    pub basis: String,
     pub state: String,
-    /// When it was to go.
     pub send_at: DateTime<Utc>,
-    /// When it was planned.
     pub planned_at: DateTime<Utc>,
-    /// When the server took it.
     pub sent_at: Option<DateTime<Utc>>,
-    /// Attempts so far.
     pub attempts: i64,
-    /// The mail it travels in.
     pub mail_id: Option<Uuid>,
-    /// What has become of that mail.
     pub mail_state: Option<String>,
-    /// When that mail is tried next, while it waits.
+    /// The mail's next attempt, while it waits.
     pub next_at: Option<DateTime<Utc>>,
-    /// Why it is where it is.
+    /// Why it is in this state.
     pub reason: Option<String>,
-    /// For which expiry.
+    /// The expiry it is about.
     pub generation: DateTime<Utc>,
 }
 
-/// Which notices to list.
 #[derive(Debug, Clone, Default)]
 pub struct NoticeFilter {
-    /// The recipient's address as it is compared.
     pub recipient_key: Option<String>,
-    /// What became of it.
     pub state: Option<NoticeState>,
-    /// The token.
     pub token: Option<TokenId>,
 }
 
-/// Numbers for metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
-    /// Tokens by status and source.
+    /// By status and source.
     pub tokens: Vec<(String, String, i64)>,
-    /// Open findings by kind.
+    /// Open ones by kind.
     pub findings: Vec<(String, i64)>,
-    /// Notices by state and step in seconds.
+    /// By state and step in seconds.
     pub notices: Vec<(String, Option<i64>, i64)>,
     /// Since when the longest waiting notice has been due.
     pub oldest_due_at: Option<DateTime<Utc>>,
-    /// Plans that are held.
     pub plans_held: i64,
-    /// Directories that are held.
     pub directories_held: i64,
 }
 
 impl Tx {
-    /// A page of tokens from after `after`, the last token of the page before: in order of (source,
-    /// external id), or of expiry where the filter names one. An index serves either order, so a
-    /// page costs what it holds.
+    /// A page of tokens after `after`, the last token of the previous page: in order of (source, external
+    /// id), or of expiry if the filter has one. Each order has an index, so the cost is that of the page.
     pub async fn list_tokens(
         &mut self,
         filter: &TokenFilter,
@@ -121,12 +97,12 @@ impl Tx {
         limit: i64,
     ) -> Result<Vec<TokenView>> {
         let rows: Vec<TokenViewRow> = on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(TOKEN_VIEW);
+            let mut query = QueryBuilder::<Db>::new(SELECT_TOKEN_VIEW);
             query.push_bind(now).push(TOKEN_VIEW_FROM).push(" WHERE ");
             let external_id = after.map_or("", |token| token.external_id.as_str());
             match (filter.expires_until, &filter.source) {
                 (Some(until), source) => {
-                    // The first comparison is what the index is entered by.
+                    // The first comparisons select the index range.
                     let at = after.and_then(|token| token.expiry.at()).unwrap_or(now);
                     let id = after.map_or(Uuid::max(), |token| token.id.0);
                     query.push("t.expires_at >= ").push_bind(at).push(" AND t.expires_at <= ").push_bind(until)
@@ -180,21 +156,21 @@ impl Tx {
     }
 
     /// One token with its open findings.
-    pub async fn token_view(
+    pub async fn find_token_view(
         &mut self,
         id: TokenId,
         now: DateTime<Utc>,
     ) -> Result<Option<TokenView>> {
         let row: Option<TokenViewRow> = on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(TOKEN_VIEW);
+            let mut query = QueryBuilder::<Db>::new(SELECT_TOKEN_VIEW);
             query.push_bind(now).push(TOKEN_VIEW_FROM).push(" WHERE t.id = ").push_bind(id.0);
             query.build_query_as().fetch_optional(c).await
         })?;
         row.map(TokenView::try_from).transpose()
     }
 
-    /// A page of notices from before `before`, the (`planned_at`, id) of the last one of the page
-    /// before; the latest first.
+    /// A page of notices before `before`, the (`planned_at`, id) of the last one of the previous page;
+    /// newest first.
     pub async fn list_notices(
         &mut self,
         filter: &NoticeFilter,
@@ -202,8 +178,8 @@ impl Tx {
         limit: i64,
     ) -> Result<Vec<NoticeRow>> {
         Ok(on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(NOTICE_VIEW);
-            let (at, id) = before.unwrap_or((FAR, Uuid::max()));
+            let mut query = QueryBuilder::<Db>::new(SELECT_NOTICE_VIEW);
+            let (at, id) = before.unwrap_or((MAX_INSTANT, Uuid::max()));
             query.push(" WHERE l.planned_at <= ").push_bind(at)
                 .push(" AND (l.planned_at, l.id) < (").push_bind(at).push(", ").push_bind(id).push(")");
             if let Some(recipient) = &filter.recipient_key {
@@ -220,12 +196,12 @@ impl Tx {
         })?)
     }
 
-    /// Every notice about these tokens, the earliest due first.
-    pub async fn notices_about(&mut self, tokens: &[TokenId]) -> Result<Vec<NoticeRow>> {
+    /// All notices about these tokens, the earliest due first.
+    pub async fn list_notices_of_tokens(&mut self, tokens: &[TokenId]) -> Result<Vec<NoticeRow>> {
         let mut found = Vec::new();
-        for tokens in tokens.chunks(CHUNK) {
+        for tokens in tokens.chunks(CHUNK_ROWS) {
             found.extend(on!(self, c: Db => {
-                let mut query = QueryBuilder::<Db>::new(NOTICE_VIEW);
+                let mut query = QueryBuilder::<Db>::new(SELECT_NOTICE_VIEW);
                 query.push(" WHERE l.token_id IN (");
                 let mut list = query.separated(", ");
                 for token in tokens { list.push_bind(token.0); }
@@ -236,8 +212,8 @@ impl Tx {
         Ok(found)
     }
 
-    /// Tokens that work and expire in (now, until], by expiry, from after `after`.
-    pub async fn expiring(
+    /// A page of working tokens that expire in (now, until], in order of expiry, after `after`.
+    pub async fn list_expiring_tokens(
         &mut self,
         now: DateTime<Utc>,
         until: DateTime<Utc>,
@@ -251,11 +227,11 @@ impl Tx {
                AND (expires_at, id) > ($3, $4) AND status IN ('active', 'expired')
              ORDER BY expires_at, id LIMIT $5")
             .bind(now).bind(until).bind(after_at).bind(after_id).bind(limit).fetch_all(c).await)?;
-        super::tokens::tokens(rows)
+        parse_tokens(rows)
     }
 
-    /// Counts everything that metrics show. This reads every token: ask rarely.
-    pub async fn counts(&mut self, now: DateTime<Utc>) -> Result<Counts> {
+    /// Counts everything for metrics. Reads all tokens, so it must not run often.
+    pub async fn load_counts(&mut self, now: DateTime<Utc>) -> Result<Counts> {
         let tokens = on!(self, c: Db => sqlx::query_as(
             "SELECT state, source, COUNT(*) FROM (
                 SELECT CASE WHEN status IN ('active', 'expired') THEN
@@ -269,8 +245,8 @@ impl Tx {
         let notices = on!(self, c: Db => sqlx::query_as(
             "SELECT state, step, COUNT(*) FROM ledger GROUP BY state, step ORDER BY state, step NULLS FIRST")
             .fetch_all(c).await)?;
-        // Owed since it was planned or since its time, whichever is later: a warning that an outage
-        // delayed has not been waiting in the outbox all that time.
+        // Owed since it was planned or since `send_at`, whichever is later: a warning that was planned
+        // late after an outage has not been waiting all that time.
         let (oldest_due_at,): (Option<DateTime<Utc>>,) = on!(self, c: Db => sqlx::query_as(
             "SELECT MIN(CASE WHEN n.send_at > n.planned_at THEN n.send_at ELSE n.planned_at END)
              FROM notice n LEFT JOIN mail m ON m.id = n.mail_id
@@ -310,14 +286,14 @@ impl TryFrom<TokenViewRow> for TokenView {
     }
 }
 
-/// A token and the kinds of its findings that are open at the instant that follows, joined with commas.
-const TOKEN_VIEW: &str = "SELECT t.*, (SELECT string_agg(f.kind, ',') FROM finding f
+/// A token with the kinds of its open findings, joined with commas. Ends before the parameter for now.
+const SELECT_TOKEN_VIEW: &str = "SELECT t.*, (SELECT string_agg(f.kind, ',') FROM finding f
     WHERE f.token_id = t.id AND f.state <> 'resolved' AND (f.state = 'open' OR f.acknowledged_until <= ";
 const TOKEN_VIEW_FROM: &str = ")) AS findings FROM token t";
 
-/// A notice with what became of it, and what people call what it is about.
-const NOTICE_VIEW: &str = "SELECT l.id, l.token_id,
+/// A notice with its delivery state and the name of its token or subject.
+const SELECT_NOTICE_VIEW: &str = "SELECT l.id, l.token_id,
         COALESCE(NULLIF(t.name, ''), t.external_id, l.title, l.subject) AS token_name,
-        l.topic, l.step, l.recipient, l.ground, l.state, l.send_at, l.planned_at, l.sent_at,
+        l.topic, l.step, l.recipient, l.basis, l.state, l.send_at, l.planned_at, l.sent_at,
         l.attempts, l.mail_id, l.mail_state, l.next_at, l.reason, l.generation
     FROM ledger l LEFT JOIN token t ON t.id = l.token_id";

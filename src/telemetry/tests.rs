@@ -5,7 +5,6 @@ use tracing::Dispatch;
 
 use super::*;
 
-/// What was written.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -26,20 +25,20 @@ impl Written {
     }
 }
 
-fn log(filter: EnvFilter, look: Look) -> (Dispatch, Written) {
+fn log(filter: EnvFilter, style: LineStyle) -> (Dispatch, Written) {
     let written = Written::default();
     let writer = written.clone();
-    let dispatch = Dispatch::new(subscriber(filter, look, move || writer.clone()));
+    let dispatch = Dispatch::new(subscriber(filter, style, move || writer.clone()));
     (dispatch, written)
 }
 
-const PLAIN: Look = Look {
+const PLAIN: LineStyle = LineStyle {
     format: Format::Text,
     colour: false,
 };
 
-/// One event from each of several libraries, and ours, at every level.
-fn chatter() {
+/// Events of several libraries and of lapsed, at every level.
+fn log_at_every_level() {
     macro_rules! at_every_level {
         ($($target:literal),*) => { $(
             tracing::trace!(target: $target, "<{} trace>", $target);
@@ -70,11 +69,11 @@ fn chatter() {
     Some("trace,lettre::transport::smtp::client=trace,sqlx::query=trace")
 )]
 #[case::within_a_span(Level::INFO, Some("trace,[sweep]=trace,[{source=x}]=trace"))]
-fn no_setting_makes_a_library_talk(#[case] level: Level, #[case] directives: Option<&str>) {
+fn no_setting_lifts_the_caps_of_libraries(#[case] level: Level, #[case] directives: Option<&str>) {
     let (dispatch, written) = log(filter(level, directives).unwrap(), PLAIN);
     tracing::dispatcher::with_default(&dispatch, || {
         let _span = tracing::trace_span!("sweep", source = "x").entered();
-        chatter();
+        log_at_every_level();
     });
     let text = written.text();
     for shown in [
@@ -105,23 +104,23 @@ fn no_setting_makes_a_library_talk(#[case] level: Level, #[case] directives: Opt
 }
 
 #[test]
-fn directives_can_make_it_quieter_than_the_cap() {
+fn directives_can_lower_a_level_below_its_cap() {
     let filter = filter(Level::TRACE, Some("lapsed=warn")).unwrap();
     let (dispatch, written) = log(filter, PLAIN);
-    tracing::dispatcher::with_default(&dispatch, chatter);
+    tracing::dispatcher::with_default(&dispatch, log_at_every_level);
     let text = written.text();
     assert!(text.contains("<lapsed::engine warn>"));
     assert!(!text.contains("<lapsed::engine info>") && !text.contains("<hyper"));
 }
 
 #[test]
-fn directives_without_sense_are_an_error_that_names_them() {
+fn invalid_directives_are_named_in_the_error() {
     let error = filter(Level::INFO, Some("lapsed=loud")).unwrap_err();
     assert!(error.to_string().contains("RUST_LOG=\"lapsed=loud\""));
 }
 
 #[test]
-fn a_changed_level_holds_from_the_next_line_on() {
+fn a_changed_level_applies_to_the_next_line() {
     let (layer, handle) = reload::Layer::new(filter(Level::WARN, None).unwrap());
     let written = Written::default();
     let writer = written.clone();
@@ -143,14 +142,14 @@ fn a_changed_level_holds_from_the_next_line_on() {
 }
 
 #[test]
-fn a_name_cannot_write_a_line_of_its_own() {
+fn a_name_cannot_forge_a_line() {
     let name = "x\r\n2026-01-01T00:00:00Z  INFO lapsed: all is well\u{1b}[2J";
     for format in [Format::Text, Format::Json] {
-        let look = Look {
+        let style = LineStyle {
             format,
             colour: false,
         };
-        let (dispatch, written) = log(filter(Level::INFO, None).unwrap(), look);
+        let (dispatch, written) = log(filter(Level::INFO, None).unwrap(), style);
         tracing::dispatcher::with_default(&dispatch, || {
             tracing::info!(token.name = %name, "token {name} is new");
         });
@@ -164,22 +163,22 @@ fn a_name_cannot_write_a_line_of_its_own() {
 }
 
 #[test]
-fn on_a_terminal_only_colours_pass() {
+fn only_colour_sequences_pass_to_a_terminal() {
     let line = "\u{1b}[2mdim\u{1b}[0m \u{1b}[2Jwiped\u{1b}]0;title\u{7}\u{9b}1A ü";
     assert_eq!(
-        tame(line, true),
+        escape_controls(line, true),
         "\u{1b}[2mdim\u{1b}[0m \\u{1b}[2Jwiped\\u{1b}]0;title\\u{7}\\u{9b}1A ü"
     );
-    assert!(!tame(line, false).contains('\u{1b}'));
+    assert!(!escape_controls(line, false).contains('\u{1b}'));
 }
 
 #[test]
-fn json_is_one_object_a_line_with_the_fields_beside_the_message() {
-    let look = Look {
+fn json_is_one_object_per_line_with_flattened_fields() {
+    let style = LineStyle {
         format: Format::Json,
         colour: true,
     };
-    let (dispatch, written) = log(filter(Level::INFO, None).unwrap(), look);
+    let (dispatch, written) = log(filter(Level::INFO, None).unwrap(), style);
     tracing::dispatcher::with_default(&dispatch, || tracing::info!(sent = 3, "swept"));
     let line: serde_json::Value = serde_json::from_str(&written.text()).unwrap();
     assert_eq!(line["message"], "swept");
@@ -192,22 +191,22 @@ fn json_is_one_object_a_line_with_the_fields_beside_the_message() {
 #[case(true, Some(""), true)]
 #[case(true, Some("1"), false)]
 #[case(false, None, false)]
-fn colour_needs_a_terminal_and_nobody_against_it(
+fn colour_needs_a_terminal_and_no_no_color(
     #[case] is_terminal: bool,
     #[case] no_color: Option<&str>,
     #[case] colour: bool,
 ) {
-    assert_eq!(is_colourful(is_terminal, no_color.map(OsStr::new)), colour);
+    assert_eq!(has_colour(is_terminal, no_color.map(OsStr::new)), colour);
 }
 
 #[test]
-fn a_panic_is_a_line_of_the_log() {
+fn a_panic_is_logged_on_one_line() {
     let (dispatch, written) = log(filter(Level::INFO, None).unwrap(), PLAIN);
     tracing::dispatcher::with_default(&dispatch, || {
-        let former = panic::take_hook();
+        let previous = panic::take_hook();
         panic::set_hook(Box::new(log_panic));
         let caught = panic::catch_unwind(|| panic!("the ledger\nis lost"));
-        panic::set_hook(former);
+        panic::set_hook(previous);
         assert!(caught.is_err());
     });
     let text = written.text();

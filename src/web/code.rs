@@ -1,22 +1,21 @@
-//! Error codes: of what a refusal says, the one word that may be shown.
+//! Error codes: the only part of a refusal that may be shown.
 
 use std::fmt;
 
 use reqwest::Response;
 use serde::Deserialize;
 
-/// No refusal that holds a code is longer, in bytes.
-const LARGEST: usize = 64 * 1024;
+/// In bytes.
+const MAX_BODY_SIZE: usize = 64 * 1024;
 
-/// No code is longer, in bytes.
-const LONGEST: usize = 40;
+/// In bytes.
+const MAX_CODE_LENGTH: usize = 40;
 
-/// What a server calls an error: `invalid_client` (`error`, RFC 6749 §5.2), `E0000007` (`errorCode`, Okta).
+/// `invalid_client` (`error`, RFC 6749 §5.2) or `E0000007` (`errorCode`, Okta).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Code(String);
 
 impl Code {
-    /// The word.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -36,11 +35,11 @@ struct Refusal {
     error: Option<String>,
 }
 
-/// The code in an answer; a body that is long, broken off or no JSON has none.
+/// The code in a response; `None` if the body is too long, incomplete or not JSON.
 pub(super) async fn read(mut response: Response) -> Option<Code> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {
-        if body.len() + chunk.len() > LARGEST {
+        if body.len() + chunk.len() > MAX_BODY_SIZE {
             return None;
         }
         body.extend_from_slice(&chunk);
@@ -50,17 +49,19 @@ pub(super) async fn read(mut response: Response) -> Option<Code> {
 
 fn find(body: &[u8]) -> Option<Code> {
     let refusal: Refusal = serde_json::from_slice(body).ok()?;
-    let word = refusal.code.or(refusal.error)?;
-    is_code(&word).then_some(Code(word))
+    let code = refusal.code.or(refusal.error)?;
+    is_code(&code).then_some(Code(code))
 }
 
-/// Nothing else passes, whoever wrote it: it goes into logs and mails.
-fn is_code(word: &str) -> bool {
-    let is_number = |rest: &str| rest.len() == 7 && rest.bytes().all(|byte| byte.is_ascii_digit());
-    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
-    match word.strip_prefix('E') {
-        Some(rest) => is_number(rest),
-        None => !word.is_empty() && word.len() <= LONGEST && word.bytes().all(is_word),
+/// Rejects everything that does not look like a code, because it goes into logs and mails.
+fn is_code(text: &str) -> bool {
+    let is_number = |digits: &str| digits.len() == 7 && digits.bytes().all(|b| b.is_ascii_digit());
+    let is_snake_case = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    match text.strip_prefix('E') {
+        Some(digits) => is_number(digits),
+        None => {
+            !text.is_empty() && text.len() <= MAX_CODE_LENGTH && text.bytes().all(is_snake_case)
+        }
     }
 }
 
@@ -87,7 +88,7 @@ mod tests {
     #[case::empty(r#"{"error": ""}"#, None)]
     #[case::nothing("", None)]
     #[case::a_page("<html>", None)]
-    fn only_a_word_that_looks_like_one_is_a_code(#[case] body: &str, #[case] code: Option<&str>) {
+    fn only_text_that_looks_like_a_code_is_one(#[case] body: &str, #[case] code: Option<&str>) {
         let found = find(body.as_bytes());
         assert_eq!(found.as_ref().map(Code::as_str), code);
     }

@@ -1,4 +1,4 @@
-//! Databases of others, as connectors read them.
+//! Reading foreign databases, as connectors do.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ struct Token {
 
 const QUERY: &str = "SELECT id, title, updated_at FROM api_token ORDER BY id";
 
-async fn given(db: Db, rows: u32) -> Fresh {
+async fn create_tokens(db: Db, rows: u32) -> Fresh {
     let fresh = db.empty().await;
     let sql = match db {
         Db::Sqlite => format!(
@@ -51,11 +51,11 @@ fn database(url: &str) -> Database {
     Database::new(&SecretString::from(url), Duration::from_secs(20)).unwrap()
 }
 
-async fn read(database: &Database, query: &'static str) -> Result<Vec<Token>, Error> {
+async fn read_tokens(database: &Database, query: &'static str) -> Result<Vec<Token>, Error> {
     let mut tokens = Vec::new();
-    let mut reading = database.read().await?;
+    let mut reading = database.begin_read().await?;
     reading
-        .rows(query, |token: Token| {
+        .for_each_row(query, |token: Token| {
             tokens.push(token);
             Ok(())
         })
@@ -68,9 +68,9 @@ async fn read(database: &Database, query: &'static str) -> Result<Vec<Token>, Er
 #[case::sqlite(Db::Sqlite)]
 #[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn rows_come_typed_and_all_of_them(#[case] db: Db) {
-    let fresh = given(db, 5_001).await;
-    let tokens = read(&database(&fresh.url), QUERY).await.unwrap();
+async fn all_rows_are_read_with_their_types(#[case] db: Db) {
+    let fresh = create_tokens(db, 5_001).await;
+    let tokens = read_tokens(&database(&fresh.url), QUERY).await.unwrap();
     assert_eq!(tokens.len(), 5_001);
     let first = Token {
         id: 1,
@@ -84,14 +84,14 @@ async fn rows_come_typed_and_all_of_them(#[case] db: Db) {
 #[case::sqlite(Db::Sqlite)]
 #[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn several_queries_see_one_moment(#[case] db: Db) {
-    let fresh = given(db, 3).await;
+async fn several_queries_see_one_snapshot(#[case] db: Db) {
+    let fresh = create_tokens(db, 3).await;
     let database = database(&fresh.url);
-    let mut reading = database.read().await.unwrap();
+    let mut reading = database.begin_read().await.unwrap();
     let mut counts = Vec::new();
     for _ in 0..2 {
         let mut count = 0;
-        let counted = reading.rows(QUERY, |_: Token| {
+        let counted = reading.for_each_row(QUERY, |_: Token| {
             count += 1;
             Ok(())
         });
@@ -104,35 +104,41 @@ async fn several_queries_see_one_moment(#[case] db: Db) {
     assert_eq!(counts, [3, 3]);
     assert!(
         reading
-            .columns("api_token")
+            .table_columns("api_token")
             .await
             .unwrap()
             .contains("secret")
     );
-    assert!(reading.columns("no_such_table").await.unwrap().is_empty());
+    assert!(
+        reading
+            .table_columns("no_such_table")
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[rstest]
 #[case::sqlite(Db::Sqlite)]
 #[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn nothing_is_written_and_nothing_created(#[case] db: Db) {
-    let fresh = given(db, 1).await;
+async fn nothing_is_written_or_created(#[case] db: Db) {
+    let fresh = create_tokens(db, 1).await;
     let database = database(&fresh.url);
     let writing = "DELETE FROM api_token RETURNING id, title, updated_at";
-    read(&database, writing).await.unwrap_err();
+    read_tokens(&database, writing).await.unwrap_err();
     assert_eq!(
         fresh.texts("SELECT title FROM api_token").await,
         ["token 1"]
     );
     if db == Db::Sqlite {
-        let nowhere = self::database(&format!("{}-nowhere", fresh.url));
-        let refused = read(&nowhere, QUERY).await.unwrap_err().to_string();
+        let missing = self::database(&format!("{}-missing", fresh.url));
+        let error = read_tokens(&missing, QUERY).await.unwrap_err().to_string();
         assert!(
-            refused.contains("cannot be opened; correct the path"),
-            "{refused}"
+            error.contains("cannot be opened; correct the path"),
+            "{error}"
         );
-        assert!(!std::path::Path::new(nowhere.place()).exists());
+        assert!(!std::path::Path::new(missing.place()).exists());
     }
 }
 
@@ -140,27 +146,27 @@ async fn nothing_is_written_and_nothing_created(#[case] db: Db) {
 #[case::sqlite(Db::Sqlite)]
 #[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn errors_name_tables_and_columns_but_hold_no_values(#[case] db: Db) {
-    let fresh = given(db, 1).await;
+async fn errors_name_tables_and_columns_but_contain_no_values(#[case] db: Db) {
+    let fresh = create_tokens(db, 1).await;
     let database = database(&fresh.url);
-    let said = async |query| read(&database, query).await.unwrap_err().to_string();
-    let missing = said("SELECT id, titel FROM api_token").await;
+    let error_of = async |query| read_tokens(&database, query).await.unwrap_err().to_string();
+    let missing = error_of("SELECT id, titel FROM api_token").await;
     assert!(missing.contains("titel"), "{missing}");
-    let missing = said("SELECT id FROM api_tokens").await;
+    let missing = error_of("SELECT id FROM api_tokens").await;
     assert!(missing.contains("api_tokens"), "{missing}");
-    let missing = said("SELECT id, title FROM api_token").await;
+    let missing = error_of("SELECT id, title FROM api_token").await;
     assert!(missing.contains("column updated_at"), "{missing}");
     let value = match db {
         Db::Sqlite => "SELECT id, title, secret AS updated_at FROM api_token",
         Db::Postgres => "SELECT secret::bigint AS id, title, updated_at FROM api_token",
     };
-    let value = said(value).await;
+    let value = error_of(value).await;
     assert!(!value.contains("s3cret"), "{value}");
 }
 
 #[tokio::test]
-async fn a_role_reads_the_columns_it_was_granted_and_is_told_what_to_grant() {
-    let fresh = given(Db::Postgres, 1).await;
+async fn a_role_reads_granted_columns_and_the_error_names_the_missing_grant() {
+    let fresh = create_tokens(Db::Postgres, 1).await;
     let role = format!(
         "{}_reader",
         fresh.texts("SELECT current_database()::text").await[0]
@@ -174,11 +180,11 @@ async fn a_role_reads_the_columns_it_was_granted_and_is_told_what_to_grant() {
     url.set_username(&role).unwrap();
     url.set_password(Some("pa55word")).unwrap();
     let database = database(url.as_str());
-    let mut reading = database.read().await.unwrap();
-    let columns = reading.columns("api_token").await.unwrap();
+    let mut reading = database.begin_read().await.unwrap();
+    let columns = reading.table_columns("api_token").await.unwrap();
     assert_eq!(columns.into_iter().collect::<Vec<_>>(), ["id", "title"]);
     reading.close().await;
-    let denied = read(&database, QUERY).await.unwrap_err().to_string();
+    let denied = read_tokens(&database, QUERY).await.unwrap_err().to_string();
     assert!(
         denied.contains("permission denied for table api_token"),
         "{denied}"
@@ -192,16 +198,16 @@ async fn a_role_reads_the_columns_it_was_granted_and_is_told_what_to_grant() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_or_takes_too_long_is_given_up() {
-    let away = database("postgres://user:pa55word@127.0.0.1:1/db");
-    let error = read(&away, QUERY).await.unwrap_err();
+async fn an_unreachable_or_slow_database_is_given_up() {
+    let unreachable = database("postgres://user:pa55word@127.0.0.1:1/db");
+    let error = read_tokens(&unreachable, QUERY).await.unwrap_err();
     assert!(matches!(
         error,
         Error::Database(database::Error::Unreachable { .. })
     ));
     assert!(!format!("{error} {error:?}").contains("pa55word"));
     for db in [Db::Sqlite, Db::Postgres] {
-        let fresh = given(db, 1).await;
+        let fresh = create_tokens(db, 1).await;
         let impatient = Database::new(
             &SecretString::from(fresh.url.as_str()),
             Duration::from_millis(300),
@@ -217,14 +223,14 @@ async fn a_database_that_is_away_or_takes_too_long_is_given_up() {
                  FROM generate_series(1, 1000000000000)"
             }
         };
-        let error = read(&impatient, endless).await.unwrap_err();
-        let is_late = matches!(error, Error::Database(database::Error::TimedOut { .. }));
-        assert!(is_late, "{error}");
+        let error = read_tokens(&impatient, endless).await.unwrap_err();
+        let has_timed_out = matches!(error, Error::Database(database::Error::TimedOut { .. }));
+        assert!(has_timed_out, "{error}");
     }
 }
 
 #[test]
-fn the_place_of_a_database_is_told_without_the_password() {
+fn the_place_of_a_database_has_no_password() {
     let database = database("postgres://user:pa55word@db.example.org:5433/tokens?sslmode=require");
     assert_eq!(database.place(), "postgres://db.example.org/tokens");
     let refused = Database::new(

@@ -1,8 +1,8 @@
-//! A database of its own for each test, on SQLite and on PostgreSQL.
+//! A separate database for each test, on SQLite and on PostgreSQL.
 //!
-//! `LAPSED_TEST_POSTGRES` is the URL of a superuser on a throw-away server. Without it the first test
-//! that asks starts a server with `tests/tools/postgres`; a watcher stops it when this process ends,
-//! however it ends. No test is ever skipped.
+//! `LAPSED_TEST_POSTGRES` is the URL of a superuser on a throw-away server. Without it, the first test
+//! that needs a server starts one with `tests/tools/postgres`; a watcher stops it when this process ends
+//! for whatever reason. No test is ever skipped.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub enum Db {
 }
 
 impl Db {
-    /// The name of its folders and files.
+    /// As in names of folders and files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
@@ -29,14 +29,14 @@ impl Db {
         }
     }
 
-    /// A database with nothing in it.
+    /// An empty database.
     pub async fn empty(self) -> Fresh {
         let folder = tempfile::tempdir().unwrap();
         let (url, name) = match self {
             Self::Sqlite => (sqlite_url(&folder.path().join("lapsed.db")), None),
             Self::Postgres => {
                 let name = fresh_name();
-                // A locale whose order is not that of bytes, as most servers have.
+                // Not in byte order, as on most servers.
                 administer(&format!(
                     "CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'
                      LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
@@ -53,14 +53,14 @@ impl Db {
         }
     }
 
-    /// A store with the present schema and no rows, and the database that it lives in.
+    /// An empty store with the current schema, and its database.
     pub async fn store(self) -> (Store, Fresh) {
         let fresh = self.empty().await;
         (fresh.open(Access::Create).await, fresh)
     }
 }
 
-/// A database of one test; dropped with it.
+/// A database that is dropped after the test.
 pub struct Fresh {
     pub db: Db,
     pub url: String,
@@ -69,17 +69,16 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    /// Opens the store; fails the test if that fails.
     pub async fn open(&self, access: Access) -> Store {
         Store::open(&self.url, access).await.unwrap()
     }
 
-    /// The folder of the embedded store.
+    /// The folder of the SQLite file.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Statements past the store, for rows that none of its methods writes.
+    /// Runs statements directly, for rows that the store cannot write.
     pub async fn execute(&self, sql: &str) -> sqlx::Result<()> {
         let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()));
         match self.db {
@@ -96,7 +95,7 @@ impl Fresh {
         }
     }
 
-    /// The rows of a query whose only column is a text.
+    /// The rows of a query with one text column.
     pub async fn texts(&self, sql: &str) -> Vec<String> {
         let sql = sqlx::AssertSqlSafe(sql.to_owned());
         match self.db {
@@ -117,7 +116,7 @@ impl Fresh {
         }
     }
 
-    /// Brings the schema to this version and no further.
+    /// Migrates the schema up to this version.
     pub async fn migrate_to(&self, version: i64) {
         match self.db {
             Db::Sqlite => {
@@ -145,22 +144,21 @@ impl Fresh {
 impl Drop for Fresh {
     fn drop(&mut self) {
         let Some(name) = self.name.take() else { return };
-        // A destructor cannot wait for a task of the runtime that is running it.
-        let dropped = std::thread::spawn(move || {
+        // A destructor cannot block on the runtime that is running it.
+        let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
             runtime.block_on(administer(&format!("DROP DATABASE {name} WITH (FORCE)")));
         });
-        let outcome = dropped.join();
+        let outcome = dropping.join();
         if !std::thread::panicking() {
             outcome.unwrap();
         }
     }
 }
 
-/// The URL of a file.
 pub fn sqlite_url(file: &Path) -> String {
     format!("sqlite://{}", file.display())
 }
@@ -171,7 +169,7 @@ fn fresh_name() -> String {
     format!("lapsed_it_{}_{nth}", std::process::id())
 }
 
-/// A statement to the server as such.
+/// Runs a statement on the server's default database.
 async fn administer(sql: &str) {
     let mut server = PgConnection::connect(server()).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
@@ -213,16 +211,16 @@ fn start() -> String {
         .arg(&cluster)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&started.stderr);
+    let stderr = String::from_utf8_lossy(&started.stderr);
     assert!(
         started.status.success(),
-        "no PostgreSQL to test on: {said}; install postgresql, or set LAPSED_TEST_POSTGRES"
+        "no PostgreSQL to test on: {stderr}; install postgresql, or set LAPSED_TEST_POSTGRES"
     );
     String::from_utf8(started.stdout).unwrap().trim().to_owned()
 }
 
-/// The watcher reads from a pipe that nobody writes to: it ends when this process does, even when
-/// that is killed, and then the server is stopped and its folder removed.
+/// The watcher reads from a pipe without data, which closes when this process ends, even if it is killed.
+/// Then it stops the server and removes its folder.
 #[expect(clippy::zombie_processes, reason = "it outlives this process")]
 fn watch(control: &Path, home: &Path, cluster: &Path) {
     const SCRIPT: &str =
@@ -233,7 +231,7 @@ fn watch(control: &Path, home: &Path, cluster: &Path) {
         .arg(control)
         .arg(home)
         .arg(cluster);
-    // No pipe of the test run may be kept open by the watcher.
+    // The watcher must not keep pipes of the test run open.
     watcher
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -241,6 +239,6 @@ fn watch(control: &Path, home: &Path, cluster: &Path) {
     let mut watcher = watcher.spawn().unwrap();
     let mut pipe = watcher.stdin.take().unwrap();
     pipe.flush().unwrap();
-    // Closed by the system at the end of this process, and not before.
+    // The system closes it when this process ends.
     std::mem::forget(pipe);
 }

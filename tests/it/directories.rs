@@ -1,4 +1,4 @@
-//! Directories with the whole engine: whoever lost access is flagged, and nobody else, whatever a directory does.
+//! Directories with the whole engine: people who lost access are flagged, and no one else, whatever a directory does.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,22 +7,27 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
-use lapsed::directories::{Asked, Directory, Extent, Group, LookedUp, Pulled, Tell};
+use lapsed::directories::{
+    Directory, Extent, Group, Lookup, PeopleListing, PeopleQuery, PersonSink,
+};
 use lapsed::domain::{
-    Expiry, FindingKind, IdentityStatus, Issuers, Listed, Person, Policy, Reason, Schedule,
+    Expiry, FindingKind, IdentityStatus, Issuers, ListedToken, Person, Policy, Reason, Schedule,
 };
 use lapsed::engine::{
-    self, Engine, LastPurge, Outcome, Report, SweepOptions, Unbound, Watched, WatchedDirectory,
+    self, DirectoryPreview, Engine, LastPurge, Report, SurveyOutcome, SweepOptions, UnbindOutcome,
+    WatchedDirectory, WatchedSource,
 };
-use lapsed::sources::{Checked, Error, Fetched, Last, Listing, Refusal, Source, Tokens};
-use lapsed::store::{DirectoryRow, FindingFilter, HoldVerdict, IdentityFilter, Store};
+use lapsed::sources::{
+    CheckReport, Error, Fetched, LastListing, Listing, RefusedRow, Source, Tokens,
+};
+use lapsed::store::{Decision, DirectoryRow, FindingFilter, IdentityFilter, Store};
 use rstest::rstest;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::{Db, Fresh};
 use crate::parts;
 
-/// So many people issued tokens, two each.
+/// Each of them issued two tokens.
 const PEOPLE: usize = 10;
 
 /// Lists two tokens of each person.
@@ -30,13 +35,13 @@ struct Shop;
 
 #[async_trait]
 impl Source for Shop {
-    async fn fetch(&self, _: &Last) -> Result<Fetched<Listing>, Error> {
+    async fn fetch(&self, _: &LastListing) -> Result<Fetched<Listing>, Error> {
         let tokens = (0..PEOPLE * 2).map(|n| {
             use lapsed::domain::Cell::Value;
-            Ok(Listed {
+            Ok(ListedToken {
                 issuer: Value(address(n / 2).parse().unwrap()),
                 expiry: Value(Expiry::Never),
-                ..Listed::named(format!("t{n:02}"))
+                ..ListedToken::with_id(format!("t{n:02}"))
             })
         });
         Ok(Fetched::New(Listing {
@@ -46,8 +51,8 @@ impl Source for Shop {
         }))
     }
 
-    async fn check(&self) -> Result<Checked, Error> {
-        Ok(Checked::default())
+    async fn check(&self) -> Result<CheckReport, Error> {
+        Ok(CheckReport::default())
     }
 }
 
@@ -55,18 +60,18 @@ fn address(number: usize) -> String {
     format!("p{number:02}@example.org")
 }
 
-/// What a directory does when it is asked.
+/// What the directory returns.
 #[expect(clippy::struct_excessive_bools, reason = "switches of a stand-in")]
 #[derive(Clone, Default)]
 struct Script {
     listed: Vec<Person>,
-    /// By id; others are found as they are listed.
-    looks: HashMap<String, LookedUp>,
+    /// Look-ups by id; other accounts are found as they are listed.
+    lookups: HashMap<String, Lookup>,
     groups: Vec<Group>,
-    refuses: bool,
+    has_refused_row: bool,
     fails: bool,
     defers: bool,
-    fails_by_id: bool,
+    lookup_fails: bool,
     extent: Extent,
     removed: Vec<String>,
     looked_up: Vec<String>,
@@ -77,7 +82,11 @@ struct Scripted(Mutex<Script>);
 
 #[async_trait]
 impl Directory for Scripted {
-    async fn pull(&self, _: &Asked<'_>, tell: &mut Tell<'_>) -> Result<Fetched<Pulled>, Error> {
+    async fn list_people(
+        &self,
+        _: &PeopleQuery<'_>,
+        tell: &mut PersonSink<'_>,
+    ) -> Result<Fetched<PeopleListing>, Error> {
         let mut script = self.0.lock().unwrap();
         script.looked_up.clear();
         if script.fails {
@@ -89,42 +98,45 @@ impl Directory for Scripted {
             return Err(lapsed::web::Error::Busy { place, wait }.into());
         }
         script.listed.iter().cloned().for_each(tell);
-        let mut pulled = Pulled {
+        let mut listing = PeopleListing {
             extent: script.extent,
             groups: script.groups.clone(),
             removed: script.removed.clone(),
-            ..Pulled::default()
+            ..PeopleListing::default()
         };
-        if script.refuses {
-            pulled.refusals.add(Refusal {
+        if script.has_refused_row {
+            listing.refusals.add(RefusedRow {
                 file: "people".to_owned(),
                 line: 7,
                 reason: "no status".to_owned(),
             });
         }
-        Ok(Fetched::New(pulled))
+        Ok(Fetched::New(listing))
     }
 
-    async fn look_up(&self, id: &str) -> Result<LookedUp, Error> {
+    async fn look_up(&self, id: &str) -> Result<Lookup, Error> {
         let mut script = self.0.lock().unwrap();
         script.looked_up.push(id.to_owned());
-        if script.fails_by_id {
+        if script.lookup_fails {
             return Err(Error::CannotRevoke);
         }
-        let told = script.looks.get(id).cloned();
-        let listed = script.listed.iter().find(|it| it.id.as_deref() == Some(id));
-        Ok(told.unwrap_or_else(|| {
-            listed.map_or_else(gone, |it| LookedUp::Found(Box::new(it.clone())))
+        let lookup = script.lookups.get(id).cloned();
+        let listed = script
+            .listed
+            .iter()
+            .find(|person| person.id.as_deref() == Some(id));
+        Ok(lookup.unwrap_or_else(|| {
+            listed.map_or_else(gone, |person| Lookup::Found(Box::new(person.clone())))
         }))
     }
 
-    async fn check(&self) -> Result<Checked, Error> {
-        Ok(Checked::default())
+    async fn check(&self) -> Result<CheckReport, Error> {
+        Ok(CheckReport::default())
     }
 }
 
-fn gone() -> LookedUp {
-    LookedUp::Gone {
+fn gone() -> Lookup {
+    Lookup::Gone {
         evidence: "404 for its id".to_owned(),
         is_certain: false,
     }
@@ -168,14 +180,14 @@ struct World {
 }
 
 impl World {
-    /// Everybody is listed and active, and was seen so.
+    /// Everyone is active and known as such.
     async fn new(db: Db) -> Self {
-        let world = Self::unseen(db, &[]).await;
+        let world = Self::before_first_sweep(db, &[]).await;
         world.sweep().await;
         world
     }
 
-    async fn unseen(db: Db, allowed_groups: &[&str]) -> Self {
+    async fn before_first_sweep(db: Db, allowed_groups: &[&str]) -> Self {
         let (store, fresh) = db.store().await;
         let outbox = tempfile::tempdir().unwrap();
         let directory = Arc::new(Scripted::default());
@@ -204,15 +216,16 @@ impl World {
         change(&mut self.directory.0.lock().unwrap());
     }
 
-    /// A sweep a minute after the last.
+    /// Sweeps a minute later.
     async fn sweep(&self) -> Report {
         self.engine.clock.advance(TimeDelta::minutes(1));
         let stop = CancellationToken::new();
         self.engine.sweep(&SweepOptions::default(), &stop).await
     }
 
+    /// The names of the tokens with a finding.
     async fn flagged(&self) -> Vec<String> {
-        let mut tx = self.engine.store.read().await.unwrap();
+        let mut tx = self.engine.store.begin_read().await.unwrap();
         let now = self.engine.now();
         let rows = tx.list_findings(lost_access(), None, now, 100).await;
         let mut names: Vec<String> = rows
@@ -225,7 +238,7 @@ impl World {
     }
 
     async fn evidence(&self) -> Vec<String> {
-        let mut tx = self.engine.store.read().await.unwrap();
+        let mut tx = self.engine.store.begin_read().await.unwrap();
         let now = self.engine.now();
         let rows = tx.list_findings(lost_access(), None, now, 100).await;
         rows.unwrap().into_iter().map(|row| row.evidence).collect()
@@ -233,7 +246,7 @@ impl World {
 
     /// Status and reason of a person.
     async fn identity(&self, number: usize) -> (IdentityStatus, Option<String>) {
-        let mut tx = self.engine.store.read().await.unwrap();
+        let mut tx = self.engine.store.begin_read().await.unwrap();
         let filter = IdentityFilter {
             email_key: Some(address(number)),
             ..IdentityFilter::default()
@@ -246,19 +259,19 @@ impl World {
     }
 
     async fn row(&self) -> DirectoryRow {
-        let mut tx = self.engine.store.read().await.unwrap();
-        tx.directory("corp").await.unwrap().unwrap()
+        let mut tx = self.engine.store.begin_read().await.unwrap();
+        tx.find_directory("corp").await.unwrap().unwrap()
     }
 
-    async fn settle(&self, verdict: HoldVerdict) {
+    async fn settle(&self, decision: Decision) {
         let mut tx = self.engine.store.begin().await.unwrap();
-        assert!(tx.settle_directory("corp", verdict).await.unwrap());
+        assert!(tx.decide_held_changes("corp", decision).await.unwrap());
         tx.commit().await.unwrap();
     }
 
     fn mails(&self) -> usize {
         let files = std::fs::read_dir(self.outbox.path()).unwrap();
-        let is_mail = |path: &Path| path.extension().is_some_and(|it| it == "eml");
+        let is_mail = |path: &Path| path.extension().is_some_and(|extension| extension == "eml");
         files
             .filter(|file| is_mail(&file.as_ref().unwrap().path()))
             .count()
@@ -274,8 +287,8 @@ fn engine(store: &Store, outbox: &Path, watched: WatchedDirectory) -> Engine {
             ..parts::policy()
         },
         settings: parts::settings(),
-        post: parts::post(outbox),
-        sources: vec![Watched {
+        mailer: parts::mailer(outbox),
+        sources: vec![WatchedSource {
             name: "shop".to_owned(),
             kind: "shop",
             source: Arc::new(Shop),
@@ -294,7 +307,7 @@ fn engine(store: &Store, outbox: &Path, watched: WatchedDirectory) -> Engine {
 
 #[rstest]
 #[tokio::test]
-async fn whoever_is_disabled_is_flagged_in_one_mail_and_cleared_when_he_is_back(
+async fn a_disabled_person_is_flagged_in_one_mail_and_cleared_on_return(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
@@ -304,12 +317,12 @@ async fn whoever_is_disabled_is_flagged_in_one_mail_and_cleared_when_he_is_back(
     assert!(!report.is_failure(), "{report:?}");
     assert_eq!(world.flagged().await, ["t04", "t05"]);
     assert_eq!(world.mails(), 1, "one mail for both tokens");
-    let said = "corp says enabled=false, seen 2026-11-21 09:02 UTC, checked by id";
-    assert_eq!(world.evidence().await, [said, said]);
+    let evidence = "corp says enabled=false, seen 2026-11-21 09:02 UTC, checked by id";
+    assert_eq!(world.evidence().await, [evidence, evidence]);
     let report = world.sweep().await;
     assert_eq!((report.people_changed, report.findings_opened), (0, 0));
     let looked_up = world.directory.0.lock().unwrap().looked_up.clone();
-    assert!(looked_up.is_empty(), "once is enough: {looked_up:?}");
+    assert!(looked_up.is_empty(), "not looked up again: {looked_up:?}");
     world.script(|script| script.listed[2] = person(2));
     world.sweep().await;
     assert!(world.flagged().await.is_empty());
@@ -318,7 +331,7 @@ async fn whoever_is_disabled_is_flagged_in_one_mail_and_cleared_when_he_is_back(
 
 #[rstest]
 #[tokio::test]
-async fn whoever_is_lost_in_another_way_is_told_of_anew_in_the_finding_alone(
+async fn a_changed_loss_updates_the_finding_without_a_mail(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
@@ -328,7 +341,7 @@ async fn whoever_is_lost_in_another_way_is_told_of_anew_in_the_finding_alone(
     });
     world.sweep().await;
     let severities = async || {
-        let mut tx = world.engine.store.read().await.unwrap();
+        let mut tx = world.engine.store.begin_read().await.unwrap();
         let now = world.engine.now();
         let rows = tx.list_findings(lost_access(), None, now, 100).await;
         let rows = rows.unwrap().into_iter();
@@ -345,12 +358,12 @@ async fn whoever_is_lost_in_another_way_is_told_of_anew_in_the_finding_alone(
         evidence[0].starts_with("corp says 404 for its id, checked by id twice"),
         "{evidence:?}"
     );
-    assert_eq!(world.mails(), 1, "nobody is told again");
+    assert_eq!(world.mails(), 1, "no further mail");
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_deletion_shows_by_the_third_sweep(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_deletion_is_confirmed_by_a_second_sweep(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let world = World::new(db).await;
     world.script(|script| drop(script.listed.remove(2)));
     world.sweep().await;
@@ -366,7 +379,34 @@ async fn a_deletion_shows_by_the_third_sweep(#[values(Db::Sqlite, Db::Postgres)]
 
 #[rstest]
 #[tokio::test]
-async fn a_removal_told_of_among_changes_is_looked_up(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn an_issuer_with_a_mapped_address_keeps_access_in_a_new_account(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let mut world = World::before_first_sweep(db, &[]).await;
+    let known_as = "ada@example.org".parse().unwrap();
+    world.engine.issuers.addresses = [(address(2), known_as)].into();
+    let ada = |id: &str| Person {
+        id: Some(id.to_owned()),
+        addresses: vec!["ada@example.org".parse().unwrap()],
+        ..person(2)
+    };
+    world.script(|script| script.listed[2] = ada("old"));
+    world.sweep().await;
+    assert_eq!(world.identity(2).await.0, IdentityStatus::Active);
+    world.script(|script| script.listed[2] = ada("new"));
+    for _ in 0..3 {
+        let report = world.sweep().await;
+        assert!(!report.is_failure(), "{report:?}");
+    }
+    assert_eq!(world.identity(2).await.0, IdentityStatus::Active);
+    assert_eq!(world.flagged().await, [""; 0]);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_removal_in_a_listing_of_changes_is_looked_up(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let world = World::new(db).await;
     world.script(|script| {
         script.extent = Extent::Changes;
@@ -375,13 +415,14 @@ async fn a_removal_told_of_among_changes_is_looked_up(#[values(Db::Sqlite, Db::P
         let there = script
             .listed
             .drain(..)
-            .filter(|it| it.id.as_deref() != Some("id-02"));
-        let there = there.map(|it| (it.id.clone().unwrap(), LookedUp::Found(Box::new(it))));
-        script.looks = there.collect();
+            .filter(|person| person.id.as_deref() != Some("id-02"));
+        let there =
+            there.map(|person| (person.id.clone().unwrap(), Lookup::Found(Box::new(person))));
+        script.lookups = there.collect();
         script.listed = rest;
     });
     world.sweep().await;
-    // What the cursor told once is not told again.
+    // A listing of changes contains a removal only once.
     world.script(|script| script.removed.clear());
     world.sweep().await;
     assert_eq!(world.flagged().await, ["t04", "t05"]);
@@ -389,8 +430,8 @@ async fn a_removal_told_of_among_changes_is_looked_up(#[values(Db::Sqlite, Db::P
 
 #[rstest]
 #[tokio::test]
-async fn a_group_is_left_when_it_was_read_twice(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
-    let world = World::unseen(db, &["ops"]).await;
+async fn leaving_a_group_counts_when_it_was_seen_twice(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let world = World::before_first_sweep(db, &["ops"]).await;
     let group = |members| {
         vec![Group {
             name: "ops".to_owned(),
@@ -401,7 +442,7 @@ async fn a_group_is_left_when_it_was_read_twice(#[values(Db::Sqlite, Db::Postgre
         script
             .listed
             .iter_mut()
-            .for_each(|it| it.is_member = Some(true));
+            .for_each(|person| person.is_member = Some(true));
         script.groups = group(10);
     });
     world.sweep().await;
@@ -425,32 +466,32 @@ async fn a_group_is_left_when_it_was_read_twice(#[values(Db::Sqlite, Db::Postgre
     assert!(world.flagged().await.is_empty());
 }
 
-/// What a directory may do wrong, and whether the sweep says so.
+/// What a directory may do wrong, and whether the sweep fails.
 #[rstest]
 #[case::out_of_reach(|script: &mut Script| script.fails = true, true)]
-#[case::nobody_listed(|script: &mut Script| script.listed.clear(), true)]
+#[case::no_one_listed(|script: &mut Script| script.listed.clear(), true)]
 #[case::the_canary_is_disabled(|script: &mut Script| disable(&mut script.listed[9]), true)]
 #[case::the_canary_is_missing(|script: &mut Script| drop(script.listed.pop()), true)]
-#[case::a_field_is_dropped(|script: &mut Script| for it in &mut script.listed {
-    it.status = IdentityStatus::Unknown;
-    it.reason = Some(Reason::FieldMissing);
+#[case::a_field_is_dropped(|script: &mut Script| for person in &mut script.listed {
+    person.status = IdentityStatus::Unknown;
+    person.reason = Some(Reason::FieldMissing);
 }, true)]
-#[case::rows_are_refused(|script: &mut Script| { script.refuses = true; disable(&mut script.listed[1]); }, true)]
+#[case::rows_are_refused(|script: &mut Script| { script.has_refused_row = true; disable(&mut script.listed[1]); }, true)]
 #[case::half_are_missing(|script: &mut Script| drop(script.listed.drain(..5)), true)]
-#[case::two_are_missing_and_there_by_id(|script: &mut Script| for it in script.listed.drain(..2) {
-    script.looks.insert(it.id.clone().unwrap(), LookedUp::Found(Box::new(it)));
+#[case::two_are_missing_and_there_by_id(|script: &mut Script| for person in script.listed.drain(..2) {
+    script.lookups.insert(person.id.clone().unwrap(), Lookup::Found(Box::new(person)));
 }, false)]
-#[case::two_are_missing_and_nobody_is_there_by_id(|script: &mut Script| {
-    for it in &script.listed { script.looks.insert(it.id.clone().unwrap(), gone()); }
+#[case::two_are_missing_and_no_one_is_found_by_id(|script: &mut Script| {
+    for person in &script.listed { script.lookups.insert(person.id.clone().unwrap(), gone()); }
     script.listed.drain(..2);
 }, true)]
-#[case::no_look_is_allowed(|script: &mut Script| {
+#[case::look_up_is_forbidden(|script: &mut Script| {
     script.listed.drain(..2);
-    for n in 0..2 { script.looks.insert(format!("id-{n:02}"), LookedUp::Unclear("403".to_owned())); }
+    for n in 0..2 { script.lookups.insert(format!("id-{n:02}"), Lookup::Unclear("403".to_owned())); }
 }, false)]
-#[case::a_look_fails(|script: &mut Script| { script.listed.drain(..2); script.fails_by_id = true; }, true)]
+#[case::a_look_up_fails(|script: &mut Script| { script.listed.drain(..2); script.lookup_fails = true; }, true)]
 #[case::a_lagging_index_says_disabled(|script: &mut Script| {
-    script.looks.insert("id-01".to_owned(), LookedUp::Found(Box::new(person(1))));
+    script.lookups.insert("id-01".to_owned(), Lookup::Found(Box::new(person(1))));
     disable(&mut script.listed[1]);
 }, false)]
 #[case::two_have_one_address(|script: &mut Script| {
@@ -464,23 +505,23 @@ async fn a_group_is_left_when_it_was_read_twice(#[values(Db::Sqlite, Db::Postgre
     disable(&mut script.listed[3]);
 }, true)]
 #[case::a_mass_is_disabled(|script: &mut Script| script.listed[..4].iter_mut().for_each(disable), true)]
-#[case::all_ids_are_others(|script: &mut Script| for it in &mut script.listed {
-    it.id = it.id.as_ref().map(|id| format!("new-{id}"));
+#[case::all_ids_are_others(|script: &mut Script| for person in &mut script.listed {
+    person.id = person.id.as_ref().map(|id| format!("new-{id}"));
 }, false)]
 #[tokio::test]
-async fn nobody_is_flagged_whatever_a_directory_does(
+async fn a_faulty_directory_flags_no_one(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
     #[case] fault: fn(&mut Script),
-    #[case] is_told: bool,
+    #[case] is_failure: bool,
 ) {
     let world = World::new(db).await;
     world.script(fault);
     for _ in 0..3 {
         let report = world.sweep().await;
-        assert_eq!(report.is_failure(), is_told, "{report:?}");
+        assert_eq!(report.is_failure(), is_failure, "{report:?}");
         assert_eq!(world.flagged().await, [""; 0]);
     }
-    // A clock that is a day ahead makes no difference, but that what is said of nobody no longer counts.
+    // A day later its data no longer counts, which makes no difference.
     world.engine.clock.advance(TimeDelta::days(1));
     world.sweep().await;
     assert_eq!(world.flagged().await, [""; 0]);
@@ -500,7 +541,7 @@ async fn nobody_is_flagged_whatever_a_directory_does(
 #[rstest]
 #[tokio::test]
 async fn an_emptied_group_is_held(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
-    let world = World::unseen(db, &["ops"]).await;
+    let world = World::before_first_sweep(db, &["ops"]).await;
     let group = |members| {
         vec![Group {
             name: "ops".to_owned(),
@@ -511,7 +552,7 @@ async fn an_emptied_group_is_held(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
         script
             .listed
             .iter_mut()
-            .for_each(|it| it.is_member = Some(true));
+            .for_each(|person| person.is_member = Some(true));
         script.groups = group(10);
     });
     world.sweep().await;
@@ -529,7 +570,9 @@ async fn an_emptied_group_is_held(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
 
 #[rstest]
 #[tokio::test]
-async fn what_is_held_waits_for_a_word_and_follows_it(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_held_change_waits_for_a_decision_and_follows_it(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let world = World::new(db).await;
     world.script(|script| script.listed[..4].iter_mut().for_each(disable));
     for _ in 0..2 {
@@ -537,7 +580,7 @@ async fn what_is_held_waits_for_a_word_and_follows_it(#[values(Db::Sqlite, Db::P
         assert!(report.is_failure());
         assert_eq!(world.mails(), 1, "one alert");
     }
-    world.settle(HoldVerdict::Rejected).await;
+    world.settle(Decision::Rejected).await;
     let report = world.sweep().await;
     assert!(!report.is_failure(), "{report:?}");
     assert!(world.flagged().await.is_empty());
@@ -545,22 +588,22 @@ async fn what_is_held_waits_for_a_word_and_follows_it(#[values(Db::Sqlite, Db::P
         world.identity(0).await,
         (IdentityStatus::Unknown, Some("rejected".to_owned()))
     );
-    // Others still count, and whoever was refused is not asked about again.
+    // Others still count, and the rejected people are not held again.
     world.script(|script| disable(&mut script.listed[7]));
     let report = world.sweep().await;
     assert!(!report.is_failure(), "{report:?}");
     assert_eq!(world.flagged().await, ["t14", "t15"]);
-    // Back, and out again: that is another matter, and may be right.
+    // Active again and then disabled again is a new change.
     world.script(|script| {
         script.listed[..4]
             .iter_mut()
             .enumerate()
-            .for_each(|(n, it)| *it = person(n));
+            .for_each(|(n, listed)| *listed = person(n));
     });
     world.sweep().await;
     world.script(|script| script.listed[..4].iter_mut().for_each(disable));
     assert!(world.sweep().await.is_failure());
-    world.settle(HoldVerdict::Released).await;
+    world.settle(Decision::Released).await;
     let report = world.sweep().await;
     assert!(!report.is_failure(), "{report:?}");
     assert_eq!(world.flagged().await.len(), 10);
@@ -568,14 +611,14 @@ async fn what_is_held_waits_for_a_word_and_follows_it(#[values(Db::Sqlite, Db::P
 
 #[rstest]
 #[tokio::test]
-async fn a_word_is_about_those_whom_it_named_and_another_hold_is_told_of(
+async fn a_decision_covers_the_people_named_and_a_new_hold_is_alerted(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
     world.script(|script| script.listed[..4].iter_mut().for_each(disable));
     assert!(world.sweep().await.is_failure());
-    world.settle(HoldVerdict::Released).await;
-    // One of them came back, and one more left: fewer than the breaker minds.
+    world.settle(Decision::Released).await;
+    // One of them is active again, and one more is disabled: not enough for the breaker.
     world.script(|script| {
         script.listed[0] = person(0);
         disable(&mut script.listed[5]);
@@ -597,11 +640,11 @@ async fn a_word_is_about_those_whom_it_named_and_another_hold_is_told_of(
     world.script(|script| script.listed[..4].iter_mut().for_each(disable));
     assert!(world.sweep().await.is_failure());
     assert_eq!(world.mails(), 3);
-    world.settle(HoldVerdict::Rejected).await;
+    world.settle(Decision::Rejected).await;
     world.script(|script| script.listed[4..8].iter_mut().for_each(disable));
     assert!(
         world.sweep().await.is_failure(),
-        "of these nobody said anything"
+        "these people are not covered by the decision"
     );
     assert_eq!(world.mails(), 4);
     assert_eq!(world.flagged().await, [""; 0]);
@@ -609,10 +652,8 @@ async fn a_word_is_about_those_whom_it_named_and_another_hold_is_told_of(
 
 #[rstest]
 #[tokio::test]
-async fn most_of_those_seen_for_the_first_time_are_not_believed_to_be_out(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
-    let world = World::unseen(db, &[]).await;
+async fn most_new_people_without_access_are_held(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let world = World::before_first_sweep(db, &[]).await;
     world.script(|script| script.listed[..6].iter_mut().for_each(disable));
     assert!(world.sweep().await.is_failure());
     let held = world.row().await.held.unwrap();
@@ -621,21 +662,23 @@ async fn most_of_those_seen_for_the_first_time_are_not_believed_to_be_out(
         "6 of 10 people seen for the first time have no access"
     );
     assert_eq!(world.flagged().await, [""; 0]);
-    world.settle(HoldVerdict::Rejected).await;
+    world.settle(Decision::Rejected).await;
     let report = world.sweep().await;
     assert!(!report.is_failure(), "{report:?}");
+    let report = world.sweep().await;
+    assert!(!report.is_failure(), "not held again: {report:?}");
     assert_eq!(world.flagged().await, [""; 0]);
-    // He thinks better of it.
+    // The operator withdraws the rejection.
     let mut tx = world.engine.store.begin().await.unwrap();
-    assert_eq!(tx.weigh_anew("corp").await.unwrap(), 6);
+    assert_eq!(tx.clear_rejections("corp").await.unwrap(), 6);
     tx.commit().await.unwrap();
     assert!(world.sweep().await.is_failure());
-    world.settle(HoldVerdict::Released).await;
+    world.settle(Decision::Released).await;
     let report = world.sweep().await;
     assert!(!report.is_failure(), "{report:?}");
     assert_eq!(world.flagged().await.len(), 12);
 
-    let backlog = World::unseen(db, &[]).await;
+    let backlog = World::before_first_sweep(db, &[]).await;
     backlog.script(|script| script.listed[..5].iter_mut().for_each(disable));
     let report = backlog.sweep().await;
     assert!(!report.is_failure(), "{report:?}");
@@ -644,27 +687,25 @@ async fn most_of_those_seen_for_the_first_time_are_not_believed_to_be_out(
 
 #[rstest]
 #[tokio::test]
-async fn what_is_held_is_no_good_reading(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_held_listing_is_not_a_good_sync(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let world = World::new(db).await;
-    let read_at = world.row().await.standing.last_good_sync_at;
+    let read_at = world.row().await.sync_state.last_good_sync_at;
     world.script(|script| script.listed[..4].iter_mut().for_each(disable));
     assert!(world.sweep().await.is_failure());
     let row = world.row().await;
-    assert_eq!(row.standing.last_good_sync_at, read_at);
-    assert_eq!(row.standing.last_sync_at, Some(world.engine.now()));
+    assert_eq!(row.sync_state.last_good_sync_at, read_at);
+    assert_eq!(row.sync_state.last_sync_at, Some(world.engine.now()));
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_group_that_nobody_was_ever_seen_in_is_an_error(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
-    let world = World::unseen(db, &["ops"]).await;
+async fn a_group_that_never_had_members_is_an_error(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let world = World::before_first_sweep(db, &["ops"]).await;
     world.script(|script| {
         script.listed.truncate(3);
         script.listed.push(person(9));
         let listed = script.listed.iter_mut();
-        listed.for_each(|it| it.is_member = Some(false));
+        listed.for_each(|person| person.is_member = Some(false));
         script.groups = vec![Group::empty("ops".to_owned())];
     });
     for _ in 0..3 {
@@ -675,7 +716,7 @@ async fn a_group_that_nobody_was_ever_seen_in_is_an_error(
 
 #[rstest]
 #[tokio::test]
-async fn to_be_put_off_until_nothing_holds_any_more_is_told_once(
+async fn a_deferral_until_the_data_is_stale_is_alerted_once(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
@@ -694,7 +735,7 @@ async fn to_be_put_off_until_nothing_holds_any_more_is_told_once(
 
 #[rstest]
 #[tokio::test]
-async fn a_stale_word_flags_nobody_and_clears_nobody(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn stale_data_flags_and_clears_no_one(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let world = World::new(db).await;
     world.script(|script| disable(&mut script.listed[2]));
     world.sweep().await;
@@ -704,7 +745,7 @@ async fn a_stale_word_flags_nobody_and_clears_nobody(#[values(Db::Sqlite, Db::Po
     let report = world.sweep().await;
     assert!(report.is_failure());
     assert_eq!(world.flagged().await.len(), 2);
-    // Somebody resolved them in the store: they open again only when the directory is heard again.
+    // Resolved in the store, they open again only after a good sync.
     let mut tx = world.engine.store.begin().await.unwrap();
     let now = world.engine.now();
     let rows = tx
@@ -714,7 +755,7 @@ async fn a_stale_word_flags_nobody_and_clears_nobody(#[values(Db::Sqlite, Db::Po
     for row in rows {
         tx.resolve_finding(row.id, now).await.unwrap();
     }
-    tx.put_meta("judge.pending", "test").await.unwrap();
+    tx.set_setting("judge.pending", "test").await.unwrap();
     tx.commit().await.unwrap();
     world.sweep().await;
     assert!(world.flagged().await.is_empty());
@@ -726,7 +767,7 @@ async fn a_stale_word_flags_nobody_and_clears_nobody(#[values(Db::Sqlite, Db::Po
 
 #[rstest]
 #[tokio::test]
-async fn three_failures_are_told_once_and_the_recovery_once(
+async fn three_failures_and_the_recovery_are_alerted_once(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
@@ -744,35 +785,35 @@ async fn three_failures_are_told_once_and_the_recovery_once(
 
 #[rstest]
 #[tokio::test]
-async fn a_schedule_is_obeyed_by_the_clock_alone(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
-    let mut world = World::unseen(db, &[]).await;
+async fn a_schedule_applies_only_to_scheduled_sweeps(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let mut world = World::before_first_sweep(db, &[]).await;
     let hourly = Schedule::new("0 * * * *", chrono_tz::UTC).unwrap();
     world.engine.directories[0].schedule = Some(hourly);
     world.sweep().await;
     world.script(|script| disable(&mut script.listed[2]));
     world.engine.clock.advance(TimeDelta::minutes(1));
     let stop = CancellationToken::new();
-    let by_clock = SweepOptions {
+    let scheduled = SweepOptions {
         by_schedule: true,
         ..SweepOptions::default()
     };
-    world.engine.sweep(&by_clock, &stop).await;
+    world.engine.sweep(&scheduled, &stop).await;
     assert!(world.flagged().await.is_empty());
     world.engine.clock.advance(TimeDelta::hours(1));
-    world.engine.sweep(&by_clock, &stop).await;
+    world.engine.sweep(&scheduled, &stop).await;
     assert_eq!(world.flagged().await, ["t04", "t05"]);
 }
 
 #[rstest]
 #[case::deleted(gone(), IdentityStatus::Deleted)]
-#[case::nobody_says(LookedUp::Unclear("403".to_owned()), IdentityStatus::Unknown)]
+#[case::look_up_is_unclear(Lookup::Unclear("403".to_owned()), IdentityStatus::Unknown)]
 #[tokio::test]
-async fn who_has_a_new_account_is_bound_to_it_when_an_operator_says_so(
+async fn an_operator_can_bind_a_person_to_a_new_account(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
-    #[case] looked_up: LookedUp,
+    #[case] looked_up: Lookup,
     #[case] before: IdentityStatus,
 ) {
-    let world = World::unseen(db, &[]).await;
+    let world = World::before_first_sweep(db, &[]).await;
     let named = |id: &str, name: &str| Person {
         id: Some(id.to_owned()),
         name: Some(name.to_owned()),
@@ -785,40 +826,48 @@ async fn who_has_a_new_account_is_bound_to_it_when_an_operator_says_so(
     let unbind = async |directory| {
         world
             .engine
-            .unbind((directory, &email), "grace", &stop)
+            .unbind_identity(directory, &email, "grace", &stop)
             .await
     };
     assert!(
-        matches!(unbind("corp").await.unwrap(), Unbound::Needless(why) if why.contains("is active")),
-        "who is well is left as they are"
+        matches!(unbind("corp").await.unwrap(), UnbindOutcome::NotNeeded(why) if why.contains("is active")),
+        "an active person is not unbound"
     );
-    assert_eq!(unbind("other").await.unwrap(), Unbound::Nobody);
+    assert_eq!(unbind("other").await.unwrap(), UnbindOutcome::NotFound);
 
-    // The address goes to an account of another name.
+    // The address moves to an account with another name.
     world.script(|script| {
         script.listed[2] = named("new", "Ada King");
-        script.looks.insert("id-02".to_owned(), looked_up);
+        script.lookups.insert("id-02".to_owned(), looked_up);
     });
     world.sweep().await;
     world.sweep().await;
     world.sweep().await;
     assert_eq!(world.identity(2).await.0, before);
-    assert_eq!(unbind("corp").await.unwrap(), Unbound::Done);
-    assert_eq!(world.row().await.asked, None, "it is read whole");
+    assert_eq!(unbind("corp").await.unwrap(), UnbindOutcome::Done);
+    assert_eq!(
+        world.row().await.query_digest,
+        None,
+        "the next sync is a full one"
+    );
     world.sweep().await;
     assert_eq!(world.identity(2).await, (IdentityStatus::Active, None));
     assert!(world.flagged().await.is_empty());
-    let mut tx = world.engine.store.read().await.unwrap();
-    let identity = tx.identity("corp", &address(2)).await.unwrap().unwrap();
+    let mut tx = world.engine.store.begin_read().await.unwrap();
+    let identity = tx
+        .find_identity("corp", &address(2))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(identity.account_id.as_deref(), Some("new"));
     let trail = tx.list_audit(None, 9).await.unwrap();
-    let told = (trail[0].actor.as_str(), trail[0].action.as_str());
-    assert_eq!((trail.len(), told), (1, ("grace", "identity.rebind")));
+    let entry = (trail[0].actor.as_str(), trail[0].action.as_str());
+    assert_eq!((trail.len(), entry), (1, ("grace", "identity.rebind")));
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_look_tells_whom_a_hold_is_about_and_writes_nothing(
+async fn a_preview_lists_held_people_and_writes_nothing(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
@@ -827,22 +876,25 @@ async fn a_look_tells_whom_a_hold_is_about_and_writes_nothing(
     let before = world.row().await;
     assert!(before.held.is_some());
     let watched = &world.engine.directories[0];
-    let survey = world
+    let preview = world
         .engine
-        .foresee_directory(watched, false)
+        .preview_directory(watched, false)
         .await
         .unwrap();
-    let Outcome::Held { turns, .. } = survey.unwrap().outcome else {
-        panic!("it is held still")
+    let DirectoryPreview::Listed(survey) = preview else {
+        panic!("it is not deferred")
     };
-    let told: Vec<_> = turns
+    let SurveyOutcome::Held { changes, .. } = survey.outcome else {
+        panic!("it is still held")
+    };
+    let held: Vec<_> = changes
         .iter()
-        .map(|turn| {
+        .map(|change| {
             (
-                turn.email.clone(),
-                turn.before,
-                turn.after,
-                turn.evidence.as_str(),
+                change.email.clone(),
+                change.before,
+                change.after,
+                change.evidence.as_str(),
             )
         })
         .collect();
@@ -850,6 +902,6 @@ async fn a_look_tells_whom_a_hold_is_about_and_writes_nothing(
         let (active, disabled) = (IdentityStatus::Active, IdentityStatus::Disabled);
         (address(number), Some(active), disabled, "enabled=false")
     };
-    assert_eq!(told, [one(0), one(1), one(2), one(3)]);
+    assert_eq!(held, [one(0), one(1), one(2), one(3)]);
     assert_eq!(world.row().await, before);
 }

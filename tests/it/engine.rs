@@ -1,4 +1,4 @@
-//! The engine with a source that does as a test tells it, on both databases.
+//! The engine with a scripted source, on both databases.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
-use lapsed::domain::{Cell, Expiry, ExpiryOrigin, Listed, Policy, Status, Token, TokenId};
+use lapsed::domain::{Cell, Expiry, ExpiryOrigin, ListedToken, Policy, Status, Token, TokenId};
 use lapsed::engine::{
-    Engine, Error, Foreseen, LastPurge, Order, Refused, SweepOptions, Watched, new_id,
+    Engine, Error, LastPurge, PlannedNotice, RevocationOrder, RevokeRefusal, SweepOptions,
+    WatchedSource, new_id,
 };
+use lapsed::sources::listing::ListingBuilder;
 use lapsed::sources::{
-    self, AccountAdmin, Checked, Fetched, Last, Listing, Refusal, Source, gather::Gathering,
+    self, AccountAdmin, CheckReport, Fetched, LastListing, Listing, RefusedRow, Source,
 };
 use lapsed::store::{AuditRow, NoticeRow};
 use rstest::rstest;
@@ -26,71 +28,70 @@ fn now() -> DateTime<Utc> {
     "2026-11-21T09:00:00Z".parse().unwrap()
 }
 
-/// A source that does as it is told.
+/// A source that a test scripts.
 #[derive(Default)]
 struct Fake {
-    tokens: Mutex<Vec<Listed>>,
+    tokens: Mutex<Vec<ListedToken>>,
     admins: Mutex<Option<Vec<AccountAdmin>>>,
-    /// What comes of the next orders; when there are no more, all is well.
-    revokes: Mutex<VecDeque<sources::Error>>,
-    /// What it was ordered to end.
-    ended: Mutex<Vec<String>>,
-    /// Whether it lists only what changed.
+    /// Errors of the next revocations; without one they succeed.
+    revoke_errors: Mutex<VecDeque<sources::Error>>,
+    /// The ids of the tokens it was ordered to revoke.
+    revoked: Mutex<Vec<String>>,
+    /// Whether its listing is partial.
     is_partial: AtomicBool,
-    /// Rows of its list that cannot be read.
-    refused: AtomicU64,
-    /// As many must order something to be ended before it answers any of them.
-    orders: Mutex<Option<Arc<Barrier>>>,
-    /// What goes on while it is being listed.
-    meanwhile: Mutex<Option<Meanwhile>>,
+    refused_rows: AtomicU64,
+    /// Waited for in each revocation, for concurrent ones.
+    revoke_barrier: Mutex<Option<Arc<Barrier>>>,
+    /// Pauses the next listing before it is returned.
+    pause: Mutex<Option<Pause>>,
 }
 
-/// Tells the test that the list is drawn up, and waits for its word to hand it over.
-struct Meanwhile {
-    drawn_up: oneshot::Sender<()>,
+/// Signals that the listing is ready, and waits for the signal to return it.
+struct Pause {
+    ready: oneshot::Sender<()>,
     go_on: oneshot::Receiver<()>,
 }
 
 #[async_trait]
 impl Source for Fake {
-    async fn fetch(&self, _: &Last) -> Result<Fetched<Listing>, sources::Error> {
-        let mut gathering = Gathering::default();
+    async fn fetch(&self, _: &LastListing) -> Result<Fetched<Listing>, sources::Error> {
+        let mut gathering = ListingBuilder::default();
         for token in self.tokens.lock().unwrap().iter() {
             gathering.push(token)?;
         }
         let mut listing = gathering.finish()?;
         listing.is_partial = self.is_partial.load(Ordering::Relaxed);
-        for line in 1..=self.refused.load(Ordering::Relaxed) {
-            listing.refusals.add(Refusal {
+        for line in 1..=self.refused_rows.load(Ordering::Relaxed) {
+            listing.refusals.add(RefusedRow {
                 file: "shop.csv".to_owned(),
                 line,
                 reason: "no such day".to_owned(),
             });
         }
         listing.admins.clone_from(&self.admins.lock().unwrap());
-        let meanwhile = self.meanwhile.lock().unwrap().take();
-        if let Some(meanwhile) = meanwhile {
-            meanwhile.drawn_up.send(()).unwrap();
-            meanwhile.go_on.await.unwrap();
+        let pause = self.pause.lock().unwrap().take();
+        if let Some(pause) = pause {
+            pause.ready.send(()).unwrap();
+            pause.go_on.await.unwrap();
         }
         Ok(Fetched::New(listing))
     }
 
-    async fn check(&self) -> Result<Checked, sources::Error> {
-        Ok(Checked::default())
+    async fn check(&self) -> Result<CheckReport, sources::Error> {
+        Ok(CheckReport::default())
     }
 
     async fn revoke(&self, external_id: &str) -> Result<(), sources::Error> {
-        self.ended.lock().unwrap().push(external_id.to_owned());
-        let orders = self.orders.lock().unwrap().clone();
-        if let Some(orders) = orders {
-            orders.wait().await;
+        self.revoked.lock().unwrap().push(external_id.to_owned());
+        let barrier = self.revoke_barrier.lock().unwrap().clone();
+        if let Some(barrier) = barrier {
+            barrier.wait().await;
         }
-        let failure = self.revokes.lock().unwrap().pop_front();
-        failure.map_or(Ok(()), Err)
+        let error = self.revoke_errors.lock().unwrap().pop_front();
+        error.map_or(Ok(()), Err)
     }
 
-    fn page_of(&self, external_id: &str) -> Option<String> {
+    fn token_page(&self, external_id: &str) -> Option<String> {
         Some(format!("https://shop.example.org/tokens/{external_id}"))
     }
 }
@@ -107,7 +108,7 @@ impl World {
         let (store, fresh) = db.store().await;
         let source = Arc::new(Fake::default());
         let outbox = tempfile::tempdir().unwrap();
-        let watched = Watched {
+        let watched = WatchedSource {
             name: "shop".to_owned(),
             kind: "fake",
             source: source.clone(),
@@ -124,7 +125,7 @@ impl World {
                 ..parts::policy()
             },
             settings: parts::settings(),
-            post: parts::post(outbox.path()),
+            mailer: parts::mailer(outbox.path()),
             sources: vec![watched],
             directories: Vec::new(),
             issuers: lapsed::domain::Issuers::default(),
@@ -140,15 +141,15 @@ impl World {
         }
     }
 
-    /// Lets the source list a token of Ada's at acme.
+    /// Adds a token of Ada's at acme to the listing, and sweeps.
     async fn list(&self, external_id: &str, expires_at: DateTime<Utc>) -> Token {
         use lapsed::domain::Cell::Value;
-        let listed = Listed {
+        let listed = ListedToken {
             name: Value("ci-deploy".to_owned()),
             issuer: Value("ada@example.org".parse().unwrap()),
             account: Value("acme".to_owned()),
             expiry: Value(Expiry::At(expires_at)),
-            ..Listed::named(external_id)
+            ..ListedToken::with_id(external_id)
         };
         self.source.tokens.lock().unwrap().push(listed);
         self.sweep().await;
@@ -161,29 +162,30 @@ impl World {
         assert!(!report.is_failure(), "{report:?}");
     }
 
-    /// Lets the source list these tokens, which never end, and gives what a sweep complains of.
-    async fn complaints(&self, ids: std::ops::Range<u32>) -> Vec<String> {
-        let tokens = ids.map(|n| Listed::named(format!("k-{n:02}"))).collect();
+    /// Lists these tokens, which never expire, and returns the problems of a sweep.
+    async fn sweep_problems(&self, ids: std::ops::Range<u32>) -> Vec<String> {
+        let tokens = ids
+            .map(|n| ListedToken::with_id(format!("k-{n:02}")))
+            .collect();
         *self.source.tokens.lock().unwrap() = tokens;
         let stop = CancellationToken::new();
         let report = self.engine.sweep(&SweepOptions::default(), &stop).await;
         report.problems
     }
 
-    /// How many tokens the source is said to have.
-    async fn count(&self) -> i64 {
-        let mut tx = self.engine.store.read().await.unwrap();
-        tx.source("shop").await.unwrap().unwrap().tokens
+    async fn stored_token_count(&self) -> i64 {
+        let mut tx = self.engine.store.begin_read().await.unwrap();
+        tx.find_source("shop").await.unwrap().unwrap().tokens
     }
 
     async fn token(&self, external_id: &str) -> Token {
-        let mut tx = self.engine.store.read().await.unwrap();
-        let id = TokenId::of("shop", external_id);
-        tx.tokens_by_id(&[id]).await.unwrap().pop().unwrap()
+        let mut tx = self.engine.store.begin_read().await.unwrap();
+        let id = TokenId::new("shop", external_id);
+        tx.load_tokens(&[id]).await.unwrap().pop().unwrap()
     }
 
-    async fn revoke(&self, token: &Token) -> Result<lapsed::engine::Revoked, Error> {
-        let order = Order {
+    async fn revoke(&self, token: &Token) -> Result<lapsed::engine::Revocation, Error> {
+        let order = RevocationOrder {
             token,
             by: "grace",
             reason: Some("it was found in a public repository"),
@@ -191,9 +193,9 @@ impl World {
         self.engine.revoke(order).await
     }
 
-    /// The trail, the first entry first, as `actor action subject: reason`.
+    /// The audit trail, oldest first, as `actor action subject: reason`.
     async fn trail(&self) -> Vec<String> {
-        let mut tx = self.engine.store.read().await.unwrap();
+        let mut tx = self.engine.store.begin_read().await.unwrap();
         let entries = tx.list_audit(None, 100).await.unwrap();
         let line = |entry: &AuditRow| {
             let reason = entry.reason.as_deref().unwrap_or("-");
@@ -206,16 +208,16 @@ impl World {
     }
 
     async fn notices(&self, token: &Token) -> Vec<String> {
-        let mut tx = self.engine.store.read().await.unwrap();
-        let notices = tx.notices_about(&[token.id]).await.unwrap();
-        let line = |it: &NoticeRow| format!("{} {} {}", it.topic, it.recipient, it.state);
+        let mut tx = self.engine.store.begin_read().await.unwrap();
+        let notices = tx.list_notices_of_tokens(&[token.id]).await.unwrap();
+        let line = |row: &NoticeRow| format!("{} {} {}", row.topic, row.recipient, row.state);
         let mut lines: Vec<String> = notices.iter().map(line).collect();
         lines.sort();
         lines
     }
 
-    /// The mails that were written since the last look.
-    fn mails(&self) -> Vec<String> {
+    /// Takes the mails written since the last call.
+    fn take_mails(&self) -> Vec<String> {
         let mut mails = Vec::new();
         for file in std::fs::read_dir(self.outbox.path()).unwrap() {
             let path = file.unwrap().path();
@@ -238,27 +240,31 @@ fn admin(account: &str, address: &str) -> AccountAdmin {
 
 #[rstest]
 #[tokio::test]
-async fn a_token_is_ended_where_it_lives_and_all_whom_it_concerns_are_told(
+async fn a_token_is_revoked_at_its_source_and_all_recipients_are_notified(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
     let admins = vec![admin("acme", "acme-admin@example.org")];
     *world.source.admins.lock().unwrap() = Some(admins);
-    // Due tomorrow: planned, and not yet sent, but for an hour from now.
+    // Due tomorrow, so nothing is planned yet.
     let token = world.list("k-1", now() + TimeDelta::days(8)).await;
     world.engine.clock.advance(TimeDelta::hours(1));
 
     let revoked = world.revoke(&token).await.unwrap();
-    let told: Vec<&str> = revoked.told.iter().map(|it| it.address.as_str()).collect();
+    let recipients: Vec<&str> = revoked
+        .recipients
+        .iter()
+        .map(|recipient| recipient.address.as_str())
+        .collect();
     assert_eq!(
-        told,
+        recipients,
         [
             "ada@example.org",
             "acme-admin@example.org",
             "boss@example.org"
         ]
     );
-    assert_eq!(*world.source.ended.lock().unwrap(), ["k-1"]);
+    assert_eq!(*world.source.revoked.lock().unwrap(), ["k-1"]);
     let token = world.token("k-1").await;
     assert_eq!((token.status, token.due_at), (Status::Revoked, None));
     assert_eq!(
@@ -269,10 +275,10 @@ async fn a_token_is_ended_where_it_lives_and_all_whom_it_concerns_are_told(
         ]
     );
 
-    // The source lists it no longer; it stays revoked, and nobody is warned of anything.
+    // The source no longer lists it: it stays revoked, and no one is warned.
     world.source.tokens.lock().unwrap().clear();
     world.sweep().await;
-    let mails = world.mails();
+    let mails = world.take_mails();
     assert_eq!(mails.len(), 3);
     for mail in &mails {
         assert!(mail.contains("Subject: Token ci-deploy was revoked on Sat 21 Nov 2026"));
@@ -285,33 +291,33 @@ async fn a_token_is_ended_where_it_lives_and_all_whom_it_concerns_are_told(
     }
     world.engine.clock.advance(TimeDelta::days(7));
     world.sweep().await;
-    assert!(world.mails().is_empty());
+    assert!(world.take_mails().is_empty());
     assert_eq!(world.token("k-1").await.status, Status::Revoked);
 
-    // Once is enough, and a second time asks nobody.
+    // A second revocation does not ask the source.
     let again = world.revoke(&world.token("k-1").await).await;
     assert!(matches!(
         again,
-        Err(Error::Revoke(Refused::NotActive(Status::Revoked)))
+        Err(Error::Revoke(RevokeRefusal::NotActive(Status::Revoked)))
     ));
-    assert_eq!(world.source.ended.lock().unwrap().len(), 1);
+    assert_eq!(world.source.revoked.lock().unwrap().len(), 1);
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_listing_drawn_up_before_a_token_was_ended_does_not_bring_it_back(
+async fn a_listing_from_before_a_revocation_does_not_reactivate_the_token(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(8)).await;
-    // What the listing says of it is news, but for the fact that counts.
+    // The listing has a change of it, but not the revocation.
     world.source.tokens.lock().unwrap()[0].name = Cell::Value("renamed".to_owned());
     world.engine.clock.advance(TimeDelta::days(2));
-    let (drawn_up, listed) = oneshot::channel();
+    let (ready, is_ready) = oneshot::channel();
     let (go, go_on) = oneshot::channel();
-    *world.source.meanwhile.lock().unwrap() = Some(Meanwhile { drawn_up, go_on });
+    *world.source.pause.lock().unwrap() = Some(Pause { ready, go_on });
     let revoke = async {
-        listed.await.unwrap();
+        is_ready.await.unwrap();
         world.engine.clock.advance(TimeDelta::seconds(1));
         world.revoke(&token).await.unwrap();
         world.engine.clock.advance(TimeDelta::seconds(1));
@@ -323,7 +329,7 @@ async fn a_listing_drawn_up_before_a_token_was_ended_does_not_bring_it_back(
     let notices = world.notices(&token).await;
     assert!(!notices.iter().any(is_warning), "{notices:?}");
 
-    // A later listing lacks it: that is how it should be.
+    // A later listing lacks it, as expected.
     world.source.tokens.lock().unwrap().clear();
     world.sweep().await;
     assert_eq!(world.token("k-1").await.status, Status::Revoked);
@@ -331,7 +337,7 @@ async fn a_listing_drawn_up_before_a_token_was_ended_does_not_bring_it_back(
 
 #[rstest]
 #[tokio::test]
-async fn another_token_under_the_external_id_of_one_that_was_ended_is_warned_about(
+async fn a_new_token_with_the_external_id_of_a_revoked_one_is_warned_about(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
@@ -350,11 +356,11 @@ async fn another_token_under_the_external_id_of_one_that_was_ended_is_warned_abo
     assert_eq!(other.first_seen_at, now() + TimeDelta::minutes(2));
     let after = world.notices(&token).await;
     let sent = |lines: &[String]| {
-        let is = |line: &&String| line.as_str() == "expiry ada@example.org sent";
-        lines.iter().filter(is).count()
+        let is_sent = |line: &&String| line.as_str() == "expiry ada@example.org sent";
+        lines.iter().filter(is_sent).count()
     };
     assert_eq!((sent(&before), sent(&after)), (1, 2), "{after:?}");
-    // It may be ended as well, and the next listing has nothing new to say of it.
+    // The next listing changes nothing about it, and it can be revoked, too.
     world.sweep().await;
     assert_eq!(world.token("k-1").await, other);
     world.revoke(&other).await.unwrap();
@@ -363,7 +369,7 @@ async fn another_token_under_the_external_id_of_one_that_was_ended_is_warned_abo
 
 #[rstest]
 #[tokio::test]
-async fn warnings_that_were_planned_are_taken_back(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_revocation_cancels_planned_warnings(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let mut world = World::new(db).await;
     // Planned at once for the digest at nine tomorrow.
     world.engine.policy.admin_digest = Some("09:00:00".parse().unwrap());
@@ -391,14 +397,16 @@ async fn warnings_that_were_planned_are_taken_back(#[values(Db::Sqlite, Db::Post
 
 #[rstest]
 #[tokio::test]
-async fn what_may_not_be_ended_is_not_even_asked_for(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_token_that_may_not_be_revoked_is_not_sent_to_the_source(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let mut world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(30)).await;
     let refused = |world: &World, token: &Token| world.engine.may_revoke(token).err().unwrap();
     world.engine.sources[0].allow_revoke = false;
     assert_eq!(
         refused(&world, &token),
-        Refused::NotAllowed("shop".to_owned())
+        RevokeRefusal::NotAllowed("shop".to_owned())
     );
     world.engine.sources[0].allow_revoke = true;
     let elsewhere = Token {
@@ -407,14 +415,14 @@ async fn what_may_not_be_ended_is_not_even_asked_for(#[values(Db::Sqlite, Db::Po
     };
     assert_eq!(
         refused(&world, &elsewhere),
-        Refused::UnknownSource("local".to_owned())
+        RevokeRefusal::UnknownSource("local".to_owned())
     );
     for status in [Status::Gone, Status::Revoked] {
-        let ended = Token {
+        let inactive = Token {
             status,
             ..token.clone()
         };
-        assert_eq!(refused(&world, &ended), Refused::NotActive(status));
+        assert_eq!(refused(&world, &inactive), RevokeRefusal::NotActive(status));
     }
     let disabled = Token {
         status: Status::Disabled,
@@ -422,7 +430,7 @@ async fn what_may_not_be_ended_is_not_even_asked_for(#[values(Db::Sqlite, Db::Po
     };
     assert!(
         world.engine.may_revoke(&disabled).is_ok(),
-        "it might be enabled again"
+        "it can be enabled again"
     );
     let expired = Token {
         expiry: Expiry::At(now()),
@@ -430,7 +438,7 @@ async fn what_may_not_be_ended_is_not_even_asked_for(#[values(Db::Sqlite, Db::Po
     };
     assert_eq!(
         refused(&world, &expired),
-        Refused::NotActive(Status::Expired)
+        RevokeRefusal::NotActive(Status::Expired)
     );
     let past_our_date = Token {
         expiry_origin: Some(ExpiryOrigin::Policy),
@@ -438,12 +446,12 @@ async fn what_may_not_be_ended_is_not_even_asked_for(#[values(Db::Sqlite, Db::Po
     };
     assert!(world.engine.may_revoke(&past_our_date).is_ok());
     assert!(world.trail().await.is_empty());
-    assert!(world.source.ended.lock().unwrap().is_empty());
+    assert!(world.source.revoked.lock().unwrap().is_empty());
 }
 
 #[rstest]
 #[tokio::test]
-async fn what_the_source_refuses_changes_nothing_and_leaves_a_trace(
+async fn a_failed_revocation_changes_nothing_and_is_audited(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
@@ -456,7 +464,7 @@ async fn what_the_source_refuses_changes_nothing_and_leaves_a_trace(
             "token.revoke_failed",
         ),
         (
-            sources::Error::NotDone(Box::new(sources::Error::Content {
+            sources::Error::RolledBack(Box::new(sources::Error::Content {
                 place: "revoke".to_owned(),
                 reason: "would change 0 rows".to_owned(),
             })),
@@ -465,13 +473,18 @@ async fn what_the_source_refuses_changes_nothing_and_leaves_a_trace(
         (sources::Error::StillThere, "token.revoke_unknown"),
     ];
     for (failure, action) in failures {
-        let said = failure.to_string();
-        world.source.revokes.lock().unwrap().push_back(failure);
+        let text = failure.to_string();
+        world
+            .source
+            .revoke_errors
+            .lock()
+            .unwrap()
+            .push_back(failure);
         let error = world.revoke(&token).await.unwrap_err();
-        assert_eq!(error.to_string(), said);
+        assert_eq!(error.to_string(), text);
         let trail = world.trail().await;
         let last = trail.last().unwrap();
-        assert_eq!(*last, format!("grace {action} shop/k-1: {said}"));
+        assert_eq!(*last, format!("grace {action} shop/k-1: {text}"));
         assert_eq!(world.token("k-1").await, token);
         assert!(world.notices(&token).await.is_empty());
         world.engine.clock.advance(TimeDelta::seconds(1));
@@ -480,20 +493,20 @@ async fn what_the_source_refuses_changes_nothing_and_leaves_a_trace(
 
 #[rstest]
 #[tokio::test]
-async fn a_second_try_settles_what_the_first_was_cut_off_from(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_second_attempt_completes_an_interrupted_one(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(30)).await;
-    // As a process leaves it that was killed while the source did as it was told.
+    // As if the process had been killed while the source revoked the token.
     let mut tx = world.engine.store.begin().await.unwrap();
     let entry = ["grace", "token.revoke", "shop/k-1"];
-    tx.audit(new_id(now()), now(), entry, None).await.unwrap();
+    tx.insert_audit(new_id(now()), now(), entry, None)
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     world.engine.clock.advance(TimeDelta::minutes(1));
 
     let gone = sources::Error::NoSuchToken("k-1".to_owned());
-    world.source.revokes.lock().unwrap().push_back(gone);
+    world.source.revoke_errors.lock().unwrap().push_back(gone);
     world.revoke(&token).await.unwrap();
     assert_eq!(world.token("k-1").await.status, Status::Revoked);
     let trail = world.trail().await;
@@ -505,130 +518,144 @@ async fn a_second_try_settles_what_the_first_was_cut_off_from(
 
 #[rstest]
 #[tokio::test]
-async fn a_try_that_saw_nothing_leaves_the_one_before_it_in_doubt(
+async fn an_attempt_that_saw_nothing_keeps_the_previous_outcome_unknown(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(30)).await;
-    let unread = || {
+    let unreadable = || {
         Box::new(sources::Error::Content {
             place: "query".to_owned(),
             reason: "has no column external_id".to_owned(),
         })
     };
     let failures = [
-        (sources::Error::NotAsked(unread()), "token.revoke_failed"),
-        (sources::Error::Unseen(unread()), "token.revoke_unknown"),
-        (sources::Error::NotAsked(unread()), "token.revoke_unknown"),
+        (
+            sources::Error::NotAttempted(unreadable()),
+            "token.revoke_failed",
+        ),
+        (
+            sources::Error::OutcomeUnknown(unreadable()),
+            "token.revoke_unknown",
+        ),
+        (
+            sources::Error::NotAttempted(unreadable()),
+            "token.revoke_unknown",
+        ),
     ];
     for (failure, action) in failures {
-        world.source.revokes.lock().unwrap().push_back(failure);
+        world
+            .source
+            .revoke_errors
+            .lock()
+            .unwrap()
+            .push_back(failure);
         world.revoke(&token).await.unwrap_err();
         let last = world.trail().await.pop().unwrap();
         assert!(last.starts_with(&format!("grace {action} ")), "{last}");
         world.engine.clock.advance(TimeDelta::seconds(1));
     }
     let gone = sources::Error::NoSuchToken("k-1".to_owned());
-    world.source.revokes.lock().unwrap().push_back(gone);
+    world.source.revoke_errors.lock().unwrap().push_back(gone);
     world.revoke(&token).await.unwrap();
     assert_eq!(world.token("k-1").await.status, Status::Revoked);
 }
 
 #[rstest]
 #[tokio::test]
-async fn two_who_end_a_token_at_once_tell_everybody_once(
+async fn two_concurrent_revocations_notify_everyone_once(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(30)).await;
-    *world.source.orders.lock().unwrap() = Some(Arc::new(Barrier::new(2)));
+    *world.source.revoke_barrier.lock().unwrap() = Some(Arc::new(Barrier::new(2)));
     let (one, other) = tokio::join!(world.revoke(&token), world.revoke(&token));
     let (one, other) = (one.unwrap(), other.unwrap());
-    assert_eq!(one.told.len() + other.told.len(), 2);
+    assert_eq!(one.recipients.len() + other.recipients.len(), 2);
     let trail = world.trail().await;
-    let done = |line: &&String| line.starts_with("grace token.revoked ");
-    assert_eq!(trail.iter().filter(done).count(), 1, "{trail:?}");
+    let is_revoked = |line: &&String| line.starts_with("grace token.revoked ");
+    assert_eq!(trail.iter().filter(is_revoked).count(), 1, "{trail:?}");
     world.engine.clock.advance(TimeDelta::minutes(1));
     world.source.tokens.lock().unwrap().clear();
     world.sweep().await;
-    assert_eq!(world.mails().len(), 2);
+    assert_eq!(world.take_mails().len(), 2);
 
-    // Who comes after that, with what he had looked up before, asks nobody.
+    // A later one with the old token does not ask the source.
     let late = world.revoke(&token).await;
     assert!(matches!(
         late,
-        Err(Error::Revoke(Refused::NotActive(Status::Revoked)))
+        Err(Error::Revoke(RevokeRefusal::NotActive(Status::Revoked)))
     ));
-    assert_eq!(world.source.ended.lock().unwrap().len(), 2);
+    assert_eq!(world.source.revoked.lock().unwrap().len(), 2);
 }
 
 #[rstest]
 #[tokio::test]
-async fn tokens_that_no_whole_listing_held_are_counted_and_guarded(
+async fn tokens_from_partial_listings_are_counted_and_guarded(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
     world.source.is_partial.store(true, Ordering::Relaxed);
-    assert!(world.complaints(0..24).await.is_empty());
-    assert_eq!(world.count().await, 24);
-    // What it lacks is there all the same.
-    assert!(world.complaints(24..25).await.is_empty());
-    assert_eq!(world.count().await, 25);
-    assert!(world.complaints(0..0).await.is_empty());
-    assert_eq!(world.count().await, 25);
+    assert!(world.sweep_problems(0..24).await.is_empty());
+    assert_eq!(world.stored_token_count().await, 24);
+    // Tokens that a partial listing lacks are still there.
+    assert!(world.sweep_problems(24..25).await.is_empty());
+    assert_eq!(world.stored_token_count().await, 25);
+    assert!(world.sweep_problems(0..0).await.is_empty());
+    assert_eq!(world.stored_token_count().await, 25);
 
-    // Then somebody lets it list all, or means to.
+    // Now its listings are complete.
     world.source.is_partial.store(false, Ordering::Relaxed);
-    let complaints = world.complaints(0..2).await;
-    assert!(
-        complaints[0].contains("--accept-shrink shop"),
-        "{complaints:?}"
-    );
+    let problems = world.sweep_problems(0..2).await;
+    assert!(problems[0].contains("--accept-shrink shop"), "{problems:?}");
     assert_eq!(
-        (world.count().await, world.token("k-07").await.status),
+        (
+            world.stored_token_count().await,
+            world.token("k-07").await.status
+        ),
         (25, Status::Active)
     );
-    assert!(world.complaints(0..20).await.is_empty());
+    assert!(world.sweep_problems(0..20).await.is_empty());
     assert_eq!(
-        (world.count().await, world.token("k-22").await.status),
+        (
+            world.stored_token_count().await,
+            world.token("k-22").await.status
+        ),
         (20, Status::Gone)
     );
 }
 
 #[rstest]
 #[tokio::test]
-async fn where_most_rows_were_refused_the_first_is_said(
+async fn if_most_rows_are_refused_the_problem_names_the_first(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
-    world.source.refused.store(1, Ordering::Relaxed);
-    let complaints = world.complaints(0..24).await;
-    assert!(
-        complaints[0].contains("1 row was refused"),
-        "{complaints:?}"
-    );
-    assert_eq!(world.count().await, 24);
-    world.source.refused.store(23, Ordering::Relaxed);
+    world.source.refused_rows.store(1, Ordering::Relaxed);
+    let problems = world.sweep_problems(0..24).await;
+    assert!(problems[0].contains("1 row was refused"), "{problems:?}");
+    assert_eq!(world.stored_token_count().await, 24);
+    world.source.refused_rows.store(23, Ordering::Relaxed);
     assert_eq!(
-        world.complaints(0..1).await,
+        world.sweep_problems(0..1).await,
         [
-            "source shop: 23 rows were refused, which leaves 1 of the 24 tokens that were there, so \
-          nothing was changed; the first: shop.csv:1: no such day"
+            "source shop: 23 rows were refused, which leaves only 1 of 24 tokens, so nothing was changed; \
+             the first: shop.csv:1: no such day"
         ]
     );
-    assert_eq!(world.count().await, 24);
+    assert_eq!(world.stored_token_count().await, 24);
 }
 
 #[rstest]
 #[tokio::test]
-async fn admins_whom_the_source_tells_of_are_warned_and_those_who_left_are_not(
+async fn account_admins_are_warned_and_former_ones_are_not(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
-    let told = |admins: &[AccountAdmin]| {
+    let set_admins = |admins: &[AccountAdmin]| {
         *world.source.admins.lock().unwrap() = Some(admins.to_vec());
     };
-    told(&[
+    set_admins(&[
         admin("acme", "acme-admin@example.org"),
         admin("acme", "left@example.org"),
         admin("other", "other@example.org"),
@@ -643,28 +670,33 @@ async fn admins_whom_the_source_tells_of_are_warned_and_those_who_left_are_not(
             "expiry left@example.org sent",
         ]
     );
-    told(&[admin("acme", "acme-admin@example.org")]);
+    set_admins(&[admin("acme", "acme-admin@example.org")]);
     world.engine.clock.advance(TimeDelta::days(6));
     world.sweep().await;
-    let of_both = world.notices(&token).await;
-    let count = |of: &str| of_both.iter().filter(|line| line.contains(of)).count();
+    let notices = world.notices(&token).await;
+    let count = |address: &str| notices.iter().filter(|line| line.contains(address)).count();
     assert_eq!((count("acme-admin@"), count("left@")), (2, 1));
-    let mails = world.mails();
+    let mails = world.take_mails();
     let page = "https://shop.example.org/tokens/k-1";
     assert!(mails.iter().all(|mail| mail.contains(page)), "{mails:?}");
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_dry_run_foresees_what_leaves_what_is_refused_and_who_is_told(
+async fn a_dry_run_previews_gone_tokens_rejected_listings_and_recipients(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
-    let foresee = async |options: SweepOptions| {
-        let mut told = Vec::new();
-        let tell = |it: Foreseen| told.push(it.notice.recipient.to_string());
-        let report = world.engine.foresee(&options, tell).await.unwrap();
-        (report, told)
+    let preview = async |options: SweepOptions| {
+        let mut recipients = Vec::new();
+        let on_notice =
+            |planned: PlannedNotice| recipients.push(planned.notice.recipient.to_string());
+        let report = world
+            .engine
+            .preview_sweep(&options, on_notice)
+            .await
+            .unwrap();
+        (report, recipients)
     };
     *world.source.admins.lock().unwrap() = Some(vec![admin("acme", "left@example.org")]);
     let due = now() + TimeDelta::days(8);
@@ -674,18 +706,18 @@ async fn a_dry_run_foresees_what_leaves_what_is_refused_and_who_is_told(
     *world.source.admins.lock().unwrap() = Some(vec![admin("acme", "new@example.org")]);
     world.source.tokens.lock().unwrap().truncate(11);
     world.engine.clock.advance(TimeDelta::days(1));
-    let (report, told) = foresee(SweepOptions::default()).await;
+    let (report, recipients) = preview(SweepOptions::default()).await;
     assert_eq!(
         (report.tokens_gone, report.tokens_due),
         (9, 11),
         "{report:?}"
     );
-    let to = |address: &str| told.iter().filter(|it| *it == address).count();
-    let counts = ["ada@example.org", "new@example.org", "left@example.org"].map(to);
+    let count = |address: &str| recipients.iter().filter(|to| *to == address).count();
+    let counts = ["ada@example.org", "new@example.org", "left@example.org"].map(count);
     assert_eq!(counts, [11, 11, 0]);
 
     world.source.tokens.lock().unwrap().truncate(2);
-    let (report, _) = foresee(SweepOptions::default()).await;
+    let (report, _) = preview(SweepOptions::default()).await;
     assert!(
         report.problems[0].contains("--accept-shrink shop"),
         "{report:?}"
@@ -695,7 +727,7 @@ async fn a_dry_run_foresees_what_leaves_what_is_refused_and_who_is_told(
         accept_shrink: vec!["shop".to_owned()],
         ..SweepOptions::default()
     };
-    let (report, _) = foresee(accept).await;
+    let (report, _) = preview(accept).await;
     assert_eq!((report.tokens_gone, report.tokens_due), (18, 2));
     assert_eq!(
         world.token("k-19").await.status,

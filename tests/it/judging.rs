@@ -1,13 +1,13 @@
-//! Judging with the whole engine: what a source allows, and what a sweep with nothing due reads.
+//! Judging with the whole engine: what a source allows, and which tokens a sweep reads.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
-use lapsed::domain::{Expiry, Listed, Policy, Rules, Schedule, Status, Token, TokenId};
-use lapsed::engine::{self, Engine, LastPurge, SweepOptions, Watched};
-use lapsed::sources::{Checked, Error, Fetched, Last, Listing, LongestLife, Source, Tokens};
+use lapsed::domain::{Expiry, ListedToken, Policy, Rules, Schedule, Status, Token, TokenId};
+use lapsed::engine::{self, Engine, LastPurge, SweepOptions, WatchedSource};
+use lapsed::sources::{CheckReport, Error, Fetched, LastListing, Listing, MaxLife, Source, Tokens};
 use lapsed::store::{FindingFilter, Store};
 use rstest::rstest;
 use tokio_util::sync::CancellationToken;
@@ -15,23 +15,23 @@ use tokio_util::sync::CancellationToken;
 use crate::db::Db;
 use crate::parts;
 
-/// A source with one clean token, which allows so long a life.
-struct Allows(Option<LongestLife>);
+/// A source with one clean token, which allows this life.
+struct Allows(Option<MaxLife>);
 
 #[async_trait]
 impl Source for Allows {
-    async fn fetch(&self, _: &Last) -> Result<Fetched<Listing>, Error> {
-        let token = Listed::named("1");
+    async fn fetch(&self, _: &LastListing) -> Result<Fetched<Listing>, Error> {
+        let token = ListedToken::with_id("1");
         Ok(Fetched::New(Listing {
             tokens: Tokens(Box::new(std::iter::once(Ok(token)))),
             count: 1,
-            longest_life: self.0.clone(),
+            max_life: self.0.clone(),
             ..Listing::default()
         }))
     }
 
-    async fn check(&self) -> Result<Checked, Error> {
-        Ok(Checked::default())
+    async fn check(&self) -> Result<CheckReport, Error> {
+        Ok(CheckReport::default())
     }
 }
 
@@ -47,8 +47,8 @@ fn engine(store: &Store, folder: &std::path::Path, rules: Rules, source: Allows)
             ..parts::policy()
         },
         settings: parts::settings(),
-        post: parts::post(&folder.join("outbox")),
-        sources: vec![Watched {
+        mailer: parts::mailer(&folder.join("outbox")),
+        sources: vec![WatchedSource {
             name: "rancher".into(),
             kind: "rancher",
             source: Arc::new(source),
@@ -74,7 +74,7 @@ async fn sweep(engine: &Engine) -> (u64, u64) {
 }
 
 async fn evidence(store: &Store) -> Vec<String> {
-    let mut tx = store.read().await.unwrap();
+    let mut tx = store.begin_read().await.unwrap();
     let rows = tx
         .list_findings(FindingFilter::default(), None, now(), 10)
         .await
@@ -92,7 +92,7 @@ async fn evidence(store: &Store) -> Vec<String> {
 
 #[rstest]
 #[tokio::test]
-async fn what_a_source_allows_is_a_finding_until_it_allows_less_or_we_more(
+async fn a_source_limit_is_a_finding_until_it_or_max_ttl_changes(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, fresh) = db.store().await;
@@ -103,7 +103,7 @@ async fn what_a_source_allows_is_a_finding_until_it_allows_less_or_we_more(
     };
     let engine = |rules, source| engine(&store, fresh.folder(), rules, Allows(source));
     let lives = |life| {
-        Some(LongestLife {
+        Some(MaxLife {
             life,
             evidence: "auth-token-max-ttl-minutes".into(),
         })
@@ -111,16 +111,16 @@ async fn what_a_source_allows_is_a_finding_until_it_allows_less_or_we_more(
     let year = lives(Some(TimeDelta::days(365)));
 
     assert_eq!(sweep(&engine(strict, lives(None))).await, (1, 0));
-    let forever = "rancher: auth-token-max-ttl-minutes: tokens may live for ever";
-    assert_eq!(evidence(&store).await, [forever]);
+    let unlimited = "rancher: auth-token-max-ttl-minutes: tokens may live without an expiry";
+    assert_eq!(evidence(&store).await, [unlimited]);
     assert_eq!(sweep(&engine(strict, lives(None))).await, (0, 0), "once");
-    // Another evidence of the same, then nobody tells: what is known stays.
+    // New evidence of the same finding; then the source reports nothing, and the finding stays.
     let too_long = "rancher: auth-token-max-ttl-minutes: tokens may live 365d, max_ttl is 90d";
     assert_eq!(sweep(&engine(strict, year)).await, (0, 0));
     assert_eq!(evidence(&store).await, [too_long]);
     assert_eq!(sweep(&engine(strict, None)).await, (0, 0));
     assert_eq!(evidence(&store).await, [too_long]);
-    // Our rules change, and those of the source.
+    // Our rules change, then those of the source.
     assert_eq!(sweep(&engine(any, None)).await, (0, 1));
     assert_eq!(sweep(&engine(strict, None)).await, (1, 0));
     let month = lives(Some(TimeDelta::days(30)));
@@ -131,22 +131,20 @@ async fn what_a_source_allows_is_a_finding_until_it_allows_less_or_we_more(
 
 #[rstest]
 #[tokio::test]
-async fn a_sweep_looks_at_no_token_whose_time_has_not_come(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_sweep_judges_no_token_that_is_not_due(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, fresh) = db.store().await;
     let engine = engine(&store, fresh.folder(), Rules::default(), Allows(None));
     sweep(&engine).await;
-    // Written past all that asks for a look; only who reads it would find it.
+    // Stored without a `judge_at`: only a sweep that reads all tokens would find it.
     let mut tx = store.begin().await.unwrap();
     let mut token = tx
-        .tokens_by_id(&[TokenId::of("rancher", "1")])
+        .load_tokens(&[TokenId::new("rancher", "1")])
         .await
         .unwrap()
         .remove(0);
-    assert_eq!(token.judge_at, None, "a clean token costs nothing later");
+    assert_eq!(token.judge_at, None, "a clean token is not judged again");
     token = Token {
-        id: TokenId::of("shop", "2"),
+        id: TokenId::new("shop", "2"),
         source: "shop".into(),
         expiry: Expiry::Never,
         status: Status::Active,
@@ -156,13 +154,13 @@ async fn a_sweep_looks_at_no_token_whose_time_has_not_come(
     tx.commit().await.unwrap();
     assert_eq!(sweep(&engine).await, (0, 0));
     let mut tx = store.begin().await.unwrap();
-    tx.put_judge_at(&[(token.id, Some(now()))]).await.unwrap();
+    tx.set_judge_at(&[(token.id, Some(now()))]).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(sweep(&engine).await, (1, 0));
     assert_eq!(sweep(&engine).await, (0, 0));
-    let mut tx = store.read().await.unwrap();
+    let mut tx = store.begin_read().await.unwrap();
     assert!(
-        !tx.is_any_to_judge(now() + TimeDelta::days(9_000))
+        !tx.has_tokens_to_judge(now() + TimeDelta::days(9_000))
             .await
             .unwrap()
     );
@@ -172,7 +170,7 @@ async fn a_sweep_looks_at_no_token_whose_time_has_not_come(
 
 #[rstest]
 #[tokio::test]
-async fn what_a_clock_that_was_ahead_found_is_looked_at_once_and_not_in_each_sweep(
+async fn a_finding_from_a_clock_ahead_is_judged_once_and_not_in_each_sweep(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, fresh) = db.store().await;
@@ -181,9 +179,9 @@ async fn what_a_clock_that_was_ahead_found_is_looked_at_once_and_not_in_each_swe
     engine.clock.advance(ahead - now());
     sweep(&engine).await;
     let mut tx = store.begin().await.unwrap();
-    let first = tx.tokens_by_id(&[TokenId::of("rancher", "1")]).await;
+    let first = tx.load_tokens(&[TokenId::new("rancher", "1")]).await;
     let token = Token {
-        id: TokenId::of("shop", "2"),
+        id: TokenId::new("shop", "2"),
         source: "shop".into(),
         expiry: Expiry::Never,
         judge_at: Some(ahead),
@@ -197,28 +195,28 @@ async fn what_a_clock_that_was_ahead_found_is_looked_at_once_and_not_in_each_swe
     assert_eq!(sweep(&engine).await, (1, 0));
 
     engine.clock.advance(now() - ahead);
-    assert_eq!(sweep(&engine).await, (0, 0), "it still never ends");
-    let mut tx = store.read().await.unwrap();
-    assert!(!tx.is_any_to_judge(now()).await.unwrap());
-    let standing = tx.standing_of(&[token.id]).await.unwrap();
-    assert_eq!(standing[0].since, now());
+    assert_eq!(sweep(&engine).await, (0, 0), "it still has no expiry");
+    let mut tx = store.begin_read().await.unwrap();
+    assert!(!tx.has_tokens_to_judge(now()).await.unwrap());
+    let findings = tx.load_open_findings(&[token.id]).await.unwrap();
+    assert_eq!(findings[0].since, now());
     drop(tx);
     store.close().await;
 }
 
-/// One that never tells admins, of a source that lets tokens live for ever.
-fn silent(store: &Store, folder: &std::path::Path) -> Engine {
-    let forever = LongestLife {
+/// An engine with one admin and a source that allows tokens without an expiry.
+fn engine_with_admin(store: &Store, folder: &std::path::Path) -> Engine {
+    let unlimited = MaxLife {
         life: None,
         evidence: "auth-token-max-ttl-minutes".into(),
     };
-    let mut engine = engine(store, folder, Rules::default(), Allows(Some(forever)));
+    let mut engine = engine(store, folder, Rules::default(), Allows(Some(unlimited)));
     engine.policy.admins = vec!["boss@example.org".parse().unwrap()];
     engine
 }
 
-/// How many admins are to be told so many days later.
-async fn told(engine: &Engine, days: i64) -> u64 {
+/// The notices that a sweep plans this many days later.
+async fn notices_after(engine: &Engine, days: i64) -> u64 {
     engine.clock.advance(TimeDelta::days(days));
     let stop = CancellationToken::new();
     let report = engine.sweep(&SweepOptions::default(), &stop).await;
@@ -228,25 +226,37 @@ async fn told(engine: &Engine, days: i64) -> u64 {
 
 #[rstest]
 #[tokio::test]
-async fn a_summary_that_is_switched_on_or_moved_makes_up_for_nothing(
+async fn an_enabled_or_moved_summary_is_not_sent_for_the_past(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, fresh) = db.store().await;
-    let mut engine = silent(&store, fresh.folder());
-    let by = |schedule| Some(Schedule::new(schedule, chrono_tz::UTC).unwrap());
-    engine.settings.summary = by("0 9 * * 1");
-    assert_eq!(told(&engine, 0).await, 0);
-    assert_eq!(told(&engine, 2).await, 1, "it is Monday");
+    let mut engine = engine_with_admin(&store, fresh.folder());
+    let at = |schedule| Some(Schedule::new(schedule, chrono_tz::UTC).unwrap());
+    engine.settings.summary = at("0 9 * * 1");
+    assert_eq!(notices_after(&engine, 0).await, 0);
+    assert_eq!(notices_after(&engine, 2).await, 1, "it is Monday");
     engine.settings.summary = None;
-    assert_eq!(told(&engine, 8).await, 0);
-    assert_eq!(told(&engine, 8).await, 0);
-    engine.settings.summary = by("0 9 * * 1");
-    assert_eq!(told(&engine, 0).await, 0, "three Mondays have passed");
-    assert_eq!(told(&engine, 5).await, 1);
-    engine.settings.summary = by("0 8 * * *");
-    assert_eq!(told(&engine, 3).await, 0, "nobody promised a mail a day");
-    assert_eq!(told(&engine, 1).await, 1);
-    assert_eq!(told(&engine, 3).await, 1, "several are made up by one");
+    assert_eq!(notices_after(&engine, 8).await, 0);
+    assert_eq!(notices_after(&engine, 8).await, 0);
+    engine.settings.summary = at("0 9 * * 1");
+    assert_eq!(
+        notices_after(&engine, 0).await,
+        0,
+        "three Mondays have passed"
+    );
+    assert_eq!(notices_after(&engine, 5).await, 1);
+    engine.settings.summary = at("0 8 * * *");
+    assert_eq!(
+        notices_after(&engine, 3).await,
+        0,
+        "the schedule has just changed"
+    );
+    assert_eq!(notices_after(&engine, 1).await, 1);
+    assert_eq!(
+        notices_after(&engine, 3).await,
+        1,
+        "one summary replaces several missed ones"
+    );
     store.close().await;
 }
 
@@ -256,33 +266,37 @@ async fn a_source_that_is_no_longer_configured_is_not_in_the_summary(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, fresh) = db.store().await;
-    let mut engine = silent(&store, fresh.folder());
+    let mut engine = engine_with_admin(&store, fresh.folder());
     engine.settings.summary = Some(Schedule::new("0 9 * * 1", chrono_tz::UTC).unwrap());
-    assert_eq!(told(&engine, 0).await, 0);
-    assert_eq!(told(&engine, 2).await, 1, "it is Monday");
+    assert_eq!(notices_after(&engine, 0).await, 0);
+    assert_eq!(notices_after(&engine, 2).await, 1, "it is Monday");
     let sources = std::mem::take(&mut engine.sources);
-    assert_eq!(told(&engine, 7).await, 0, "nobody asks it any more");
-    assert_eq!(evidence(&store).await.len(), 1, "it is still known");
+    assert_eq!(
+        notices_after(&engine, 7).await,
+        0,
+        "the source is no longer configured"
+    );
+    assert_eq!(evidence(&store).await.len(), 1, "the finding is kept");
     engine.sources = sources;
-    assert_eq!(told(&engine, 7).await, 1);
+    assert_eq!(notices_after(&engine, 7).await, 1);
     store.close().await;
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_summary_of_the_hour_of_the_daily_mail_goes_with_it(
+async fn a_summary_at_the_time_of_the_daily_mail_is_merged_with_it(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, fresh) = db.store().await;
-    let mut engine = silent(&store, fresh.folder());
+    let mut engine = engine_with_admin(&store, fresh.folder());
     engine.settings.summary = Some(Schedule::new("0 9 * * 1", chrono_tz::UTC).unwrap());
     engine.policy.admin_digest = chrono::NaiveTime::from_hms_opt(9, 0, 0);
     engine.policy.merge_ahead = TimeDelta::hours(1);
-    assert_eq!(told(&engine, 0).await, 0);
+    assert_eq!(notices_after(&engine, 0).await, 0);
     let mut tx = store.begin().await.unwrap();
-    let first = tx.tokens_by_id(&[TokenId::of("rancher", "1")]).await;
+    let first = tx.load_tokens(&[TokenId::new("rancher", "1")]).await;
     let token = Token {
-        id: TokenId::of("shop", "2"),
+        id: TokenId::new("shop", "2"),
         source: "shop".into(),
         expiry: Expiry::At(now() + TimeDelta::hours(2 * 24 + 7 * 24 + 5)),
         ..first.unwrap().remove(0)
@@ -293,16 +307,20 @@ async fn a_summary_of_the_hour_of_the_daily_mail_goes_with_it(
         .unwrap();
     tx.commit().await.unwrap();
     engine.clock.advance(TimeDelta::minutes(-1));
-    assert_eq!(told(&engine, 2).await, 2, "a warning and the summary");
+    assert_eq!(
+        notices_after(&engine, 2).await,
+        2,
+        "a warning and the summary"
+    );
     let mails = || std::fs::read_dir(fresh.folder().join("outbox")).unwrap();
     assert_eq!(mails().count(), 1);
     engine.clock.advance(TimeDelta::minutes(1));
-    assert_eq!(told(&engine, 0).await, 0);
+    assert_eq!(notices_after(&engine, 0).await, 0);
     assert_eq!(mails().count(), 1);
     assert_eq!(
-        told(&engine, 7).await,
+        notices_after(&engine, 7).await,
         2,
-        "the next summary, and a day is left"
+        "the next summary, and the step of one day"
     );
     store.close().await;
 }

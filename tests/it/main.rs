@@ -1,4 +1,4 @@
-//! Tests that need a real database: one binary, so that one throw-away PostgreSQL serves them all.
+//! Tests that need a real database: one binary, so that all share one throw-away PostgreSQL.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

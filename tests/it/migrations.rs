@@ -1,8 +1,8 @@
-//! The schema, step by step on both databases, with data in between.
+//! The migrations, one by one on both databases, with data in between.
 //!
-//! `tests/data/migrations/NNNN.sqlite.sql` and `NNNN.postgres.sql` hold rows as the program of that
-//! version wrote them. They go in after migration NNNN, and every later one runs over them. A new
-//! migration needs both files, and one row at least in every table that it adds.
+//! `tests/data/migrations/NNNN.sqlite.sql` and `NNNN.postgres.sql` hold rows as that version of lapsed
+//! writes them. They are inserted after migration NNNN, and all later ones run over them. A new migration
+//! needs both files, with at least one row for every table that it adds.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn versions(db: Db) -> Vec<i64> {
         .collect()
 }
 
-/// The rows that the program of this version wrote.
+/// Rows as that version of lapsed writes them.
 fn sample(db: Db, version: i64) -> String {
     let name = format!("tests/data/migrations/{version:04}.{}.sql", db.name());
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(&name);
@@ -39,7 +39,7 @@ fn sample(db: Db, version: i64) -> String {
         .unwrap_or_else(|error| panic!("migration {version} needs sample rows in {name}: {error}"))
 }
 
-/// The tables and views of the schema, but for the one that names migrations.
+/// The tables or views of the schema, except the table of migrations.
 async fn names(fresh: &Fresh, kind: &str) -> BTreeSet<String> {
     let sql = match (fresh.db, kind) {
         (Db::Sqlite, "table") => {
@@ -63,7 +63,7 @@ async fn names(fresh: &Fresh, kind: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// `table.column type` of every column, in the words of both databases.
+/// `table.column type` of every column, with the type names of the database.
 async fn columns(fresh: &Fresh) -> BTreeSet<String> {
     let sql = match fresh.db {
         Db::Sqlite => {
@@ -82,7 +82,7 @@ async fn columns(fresh: &Fresh) -> BTreeSet<String> {
         .collect()
 }
 
-/// `index on table (columns)`, with what tells whether it is unique and whether it is partial.
+/// `index on table (columns)`, followed by `unique` and `partial` where they apply.
 async fn indexes(fresh: &Fresh) -> BTreeSet<String> {
     let sql = match fresh.db {
         Db::Sqlite => {
@@ -109,7 +109,7 @@ async fn indexes(fresh: &Fresh) -> BTreeSet<String> {
 
 #[rstest]
 #[tokio::test]
-async fn every_migration_runs_over_the_rows_of_those_before(
+async fn every_migration_runs_over_the_rows_of_earlier_versions(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let fresh = db.empty().await;
@@ -122,13 +122,13 @@ async fn every_migration_runs_over_the_rows_of_those_before(
                 .await;
             assert!(
                 !rows.is_empty(),
-                "the sample of migration {version} leaves {table} without rows"
+                "the sample of migration {version} has no rows for {table}"
             );
         }
     }
-    // The program reads what its forebears wrote.
+    // The current version reads rows of earlier versions.
     let store = fresh.open(Access::ReadOnly).await;
-    let mut tx = store.read().await.unwrap();
+    let mut tx = store.begin_read().await.unwrap();
     let now = "2026-11-21T09:00:00Z".parse().unwrap();
     let tokens = tx
         .list_tokens(&TokenFilter::default(), None, now, 10)
@@ -157,16 +157,21 @@ async fn every_migration_runs_over_the_rows_of_those_before(
         (people[0].0.status, people[0].1),
         (IdentityStatus::Unknown, 1)
     );
-    assert_eq!(tx.sources().await.unwrap()[0].tokens, 1);
-    let verdict = tx.directories().await.unwrap().remove(0).verdict;
-    assert_eq!(verdict.as_deref(), Some("released"));
+    assert_eq!(tx.list_sources().await.unwrap()[0].tokens, 1);
+    let decision = tx.list_directories().await.unwrap().remove(0).decision;
+    assert_eq!(decision.as_deref(), Some("released"));
     assert_eq!(
-        tx.last_run(true).await.unwrap().unwrap().outcome.as_deref(),
+        tx.find_last_run(true)
+            .await
+            .unwrap()
+            .unwrap()
+            .outcome
+            .as_deref(),
         Some("ok")
     );
-    assert_eq!(tx.held_plans().await.unwrap().len(), 1);
+    assert_eq!(tx.list_held_plans().await.unwrap().len(), 1);
     assert_eq!(
-        tx.dead_addresses(chrono::DateTime::UNIX_EPOCH)
+        tx.load_dead_addresses(chrono::DateTime::UNIX_EPOCH)
             .await
             .unwrap()
             .len(),
@@ -175,14 +180,14 @@ async fn every_migration_runs_over_the_rows_of_those_before(
 }
 
 #[test]
-fn both_databases_have_the_same_migrations_and_none_goes_back() {
-    let named = |db| {
+fn both_databases_have_the_same_forward_migrations() {
+    let names = |db| {
         migrations(db)
             .iter()
             .map(|m| (m.version, m.description.clone()))
             .collect::<Vec<_>>()
     };
-    assert_eq!(named(Db::Sqlite), named(Db::Postgres));
+    assert_eq!(names(Db::Sqlite), names(Db::Postgres));
     assert_eq!(
         versions(Db::Sqlite),
         (1..).take(versions(Db::Sqlite).len()).collect::<Vec<_>>()
@@ -197,28 +202,28 @@ fn both_databases_have_the_same_migrations_and_none_goes_back() {
 }
 
 #[tokio::test]
-async fn both_schemas_name_the_same_tables_columns_and_indexes() {
+async fn both_schemas_have_the_same_tables_columns_and_indexes() {
     let (_sqlite, embedded) = Db::Sqlite.store().await;
     let (_postgres, server) = Db::Postgres.store().await;
     for kind in ["table", "view"] {
         assert_eq!(names(&embedded, kind).await, names(&server, kind).await);
     }
     assert_eq!(indexes(&embedded).await, indexes(&server).await);
-    let (here, there) = (columns(&embedded).await, columns(&server).await);
-    let named = |columns: &BTreeSet<String>| {
+    let (sqlite, postgres) = (columns(&embedded).await, columns(&server).await);
+    let column_names = |columns: &BTreeSet<String>| {
         columns
             .iter()
             .map(|column| column.split(' ').next().unwrap_or_default().to_owned())
             .collect::<Vec<_>>()
     };
     assert_eq!(
-        named(&here),
-        named(&there),
-        "a ? marks a column that may be empty"
+        column_names(&sqlite),
+        column_names(&postgres),
+        "? marks a nullable column"
     );
-    for (here, there) in here.iter().zip(&there) {
-        let (name, kind) = here.split_once(' ').unwrap();
-        let (_, counterpart) = there.split_once(' ').unwrap();
+    for (column, counterpart) in sqlite.iter().zip(&postgres) {
+        let (name, kind) = column.split_once(' ').unwrap();
+        let (_, counterpart) = counterpart.split_once(' ').unwrap();
         let is_instant = name.trim_end_matches('?').ends_with("_at")
             || [
                 "dead_since",
@@ -244,15 +249,15 @@ async fn both_schemas_name_the_same_tables_columns_and_indexes() {
         };
         assert!(
             allowed.contains(&counterpart),
-            "{here} is {counterpart} on PostgreSQL"
+            "{column} is {counterpart} on PostgreSQL"
         );
     }
 }
 
 #[tokio::test]
-async fn what_lapsed_compares_itself_is_in_byte_order_on_postgres() {
+async fn keys_have_byte_order_on_postgres() {
     let (_store, fresh) = Db::Postgres.store().await;
-    let loose = fresh
+    let other = fresh
         .texts(
             "SELECT table_name || '.' || column_name FROM information_schema.columns
              WHERE table_schema = 'public' AND data_type = 'text' AND collation_name IS DISTINCT FROM 'C'
@@ -261,12 +266,12 @@ async fn what_lapsed_compares_itself_is_in_byte_order_on_postgres() {
                     OR (column_name = 'name' AND table_name IN ('source', 'directory', 'lease')))",
         )
         .await;
-    assert!(loose.is_empty(), "{loose:?}");
+    assert!(other.is_empty(), "{other:?}");
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_store_of_a_newer_program_is_refused(
+async fn a_store_of_a_newer_version_is_refused(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
     #[values(Access::Create, Access::Migrate, Access::ReadOnly)] access: Access,
 ) {
@@ -295,11 +300,11 @@ async fn a_store_of_a_newer_program_is_refused(
 
 #[rstest]
 #[tokio::test]
-async fn an_old_store_is_brought_up_to_date_and_never_by_a_reader(
+async fn an_old_store_is_upgraded_but_never_by_a_reader(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let fresh = db.empty().await;
-    // No migration at all yet, but the table that names them.
+    // No migration has run, but their table exists.
     fresh.migrate_to(0).await;
     for access in [Access::ReadOnly, Access::Migrate] {
         let error = Store::open(&fresh.url, access).await.unwrap_err();
@@ -317,7 +322,7 @@ async fn an_old_store_is_brought_up_to_date_and_never_by_a_reader(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_that_migrate_at_once_both_come_up(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn concurrent_migrations_all_succeed(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     for _ in 0..5 {
         let fresh = db.empty().await;
         let openers: Vec<_> = (0..4)
@@ -332,7 +337,13 @@ async fn two_that_migrate_at_once_both_come_up(#[values(Db::Sqlite, Db::Postgres
                 .unwrap()
                 .unwrap();
             let store = opened.unwrap();
-            store.read().await.unwrap().sources().await.unwrap();
+            store
+                .begin_read()
+                .await
+                .unwrap()
+                .list_sources()
+                .await
+                .unwrap();
         }
         let applied = fresh
             .texts("SELECT description FROM _sqlx_migrations")
@@ -343,12 +354,12 @@ async fn two_that_migrate_at_once_both_come_up(#[values(Db::Sqlite, Db::Postgres
 
 #[rstest]
 #[tokio::test]
-async fn a_migration_that_fails_says_so_and_leaves_nothing_half_done(
+async fn a_failed_migration_is_reported_and_rolled_back(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let fresh = db.empty().await;
     fresh
-        .execute("CREATE TABLE notice (mine INTEGER)")
+        .execute("CREATE TABLE notice (other INTEGER)")
         .await
         .unwrap();
     let error = Store::open(&fresh.url, Access::Create).await.unwrap_err();

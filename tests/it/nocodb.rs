@@ -1,15 +1,15 @@
-//! NocoDB's own database: its tables as 0.301 makes them, and as later versions do.
+//! NocoDB's own database, with the tables of 0.301 and of later versions.
 
 use std::time::Duration;
 
 use lapsed::domain::Cell;
 use lapsed::sources::nocodb::Config;
-use lapsed::sources::{Common, Error, Fetched, Last, Listing, Source};
+use lapsed::sources::{Common, Error, Fetched, LastListing, Listing, Source};
 use rstest::rstest;
 
 use crate::db::{Db, Fresh};
 
-/// As `nocodb` 0.301.3 has them, less the columns of other purposes that hold nothing secret.
+/// The tables of NocoDB 0.301.3, without irrelevant columns that hold nothing secret.
 const TABLES: &str = "
     CREATE TABLE nc_api_tokens (id SERIAL PRIMARY KEY, base_id varchar(20), db_alias varchar(255),
         description varchar(255), permissions text, token text, expiry varchar(255),
@@ -33,8 +33,8 @@ const TABLES: &str = "
         ('old', 's3cret', NULL, NULL, NULL, NULL);
 ";
 
-/// What the fine-grained tokens of 2026 added.
-const LATER: &str = "
+/// Added with the fine-grained tokens of 2026.
+const LATER_COLUMNS: &str = "
     ALTER TABLE nc_api_tokens ADD COLUMN token_hash varchar(255);
     ALTER TABLE nc_api_tokens ADD COLUMN token_prefix varchar(20);
     ALTER TABLE nc_api_tokens ADD COLUMN last_used_at timestamptz;
@@ -44,7 +44,7 @@ const LATER: &str = "
     UPDATE nc_api_tokens SET enabled = false WHERE description = 'left';
 ";
 
-async fn given(db: Db) -> Fresh {
+async fn create_tables(db: Db) -> Fresh {
     let fresh = db.empty().await;
     let tables = match db {
         Db::Postgres => TABLES.to_owned(),
@@ -56,7 +56,7 @@ async fn given(db: Db) -> Fresh {
     fresh
 }
 
-async fn fetched(url: &str) -> Result<Listing, Error> {
+async fn fetch(url: &str) -> Result<Listing, Error> {
     let config = Config {
         url: "https://nocodb.example.org".parse().unwrap(),
         login: None,
@@ -66,13 +66,17 @@ async fn fetched(url: &str) -> Result<Listing, Error> {
         name: "bases".to_owned(),
         timeout: Duration::from_secs(20),
     };
-    match config.build(&common)?.fetch(&Last::default()).await? {
+    match config
+        .build(&common)?
+        .fetch(&LastListing::default())
+        .await?
+    {
         Fetched::New(listing) => Ok(listing),
-        Fetched::Unchanged => panic!("a database never tells that nothing changed"),
+        Fetched::Unchanged => panic!("a database never reports that nothing has changed"),
     }
 }
 
-fn said<T: ToString>(cell: &Cell<T>) -> String {
+fn format_cell<T: ToString>(cell: &Cell<T>) -> String {
     match cell {
         Cell::Value(value) => value.to_string(),
         Cell::Empty => "-".to_owned(),
@@ -81,17 +85,17 @@ fn said<T: ToString>(cell: &Cell<T>) -> String {
 }
 
 async fn lines(url: &str) -> Vec<String> {
-    let listing = fetched(url).await.unwrap();
+    let listing = fetch(url).await.unwrap();
     let tokens = listing.tokens.map(Result::unwrap);
-    let line = |token: lapsed::domain::Listed| {
+    let line = |token: lapsed::domain::ListedToken| {
         assert!(!format!("{token:?}").contains("s3cret"), "{token:?}");
         [
             token.external_id.clone(),
-            said(&token.name),
-            said(&token.issuer),
-            said(&token.role),
-            said(&token.issuer_gone),
-            said(&token.description),
+            format_cell(&token.name),
+            format_cell(&token.issuer),
+            format_cell(&token.role),
+            format_cell(&token.issuer_gone),
+            format_cell(&token.description),
         ]
         .join(" | ")
     };
@@ -102,29 +106,36 @@ async fn lines(url: &str) -> Vec<String> {
 #[case::sqlite(Db::Sqlite)]
 #[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn the_database_tells_of_every_token_whoever_made_it_and_how(#[case] db: Db) {
-    let fresh = given(db).await;
+async fn the_database_lists_every_token(#[case] db: Db) {
+    let fresh = create_tables(db).await;
     assert_eq!(
         lines(&fresh.url).await,
         [
             "1 | ci | root@example.test | org-level-creator,super | - | -",
             "2 | sso | ada@example.org | org-level-creator | - | \
-             made under single sign-on (Okta, switched off since); its user is blocked",
+             made under single sign-on (Okta, since disabled); its user is blocked",
             "3 | left | grace@example.org | org-level-viewer | user us3 is marked as deleted in NocoDB | \
              made under single sign-on",
             "4 | removed | ? | ? | user us9 no longer exists in NocoDB | -",
             "5 | old | ? | ? | it belongs to no user, as tokens of early versions of NocoDB do | -",
         ]
     );
-    let listing = fetched(&fresh.url).await.unwrap();
+    let listing = fetch(&fresh.url).await.unwrap();
     let tokens: Vec<_> = listing.tokens.map(Result::unwrap).collect();
-    assert_eq!(said(&tokens[0].created_at), "2026-11-21 21:39:13 UTC");
-    assert_eq!(said(&tokens[1].scope), "p1");
-    assert_eq!(said(&tokens[1].issuer_name), "Ada");
+    assert_eq!(
+        format_cell(&tokens[0].created_at),
+        "2026-11-21 21:39:13 UTC"
+    );
+    assert_eq!(format_cell(&tokens[1].scope), "p1");
+    assert_eq!(format_cell(&tokens[1].issuer_name), "Ada");
     for token in &tokens {
-        let told = (&token.expiry, &token.last_used_at, said(&token.status));
-        let told = format!("{told:?}");
-        assert_eq!(told, "(Value(Never), Absent, \"active\")");
+        let formatted = (
+            &token.expiry,
+            &token.last_used_at,
+            format_cell(&token.status),
+        );
+        let formatted = format!("{formatted:?}");
+        assert_eq!(formatted, "(Value(Never), Absent, \"active\")");
     }
 }
 
@@ -132,9 +143,9 @@ async fn the_database_tells_of_every_token_whoever_made_it_and_how(#[case] db: D
 #[case::sqlite(Db::Sqlite)]
 #[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn what_later_versions_keep_is_read_where_it_is(#[case] db: Db) {
-    let fresh = given(db).await;
-    let later = LATER.replace(
+async fn columns_of_later_versions_are_read(#[case] db: Db) {
+    let fresh = create_tables(db).await;
+    let later = LATER_COLUMNS.replace(
         "timestamptz",
         match db {
             Db::Sqlite => "datetime",
@@ -143,12 +154,12 @@ async fn what_later_versions_keep_is_read_where_it_is(#[case] db: Db) {
     );
     fresh.execute(&later).await.unwrap();
     if db == Db::Postgres {
-        // Ids are texts there.
+        // There, ids are texts.
         let texts = "ALTER TABLE nc_api_tokens ALTER COLUMN id DROP DEFAULT, ALTER COLUMN id TYPE varchar(20)";
         fresh.execute(texts).await.unwrap();
     }
-    let listing = fetched(&fresh.url).await.unwrap();
-    let told: Vec<_> = listing
+    let listing = fetch(&fresh.url).await.unwrap();
+    let formatted: Vec<_> = listing
         .tokens
         .map(|token| {
             let token = token.unwrap();
@@ -157,12 +168,12 @@ async fn what_later_versions_keep_is_read_where_it_is(#[case] db: Db) {
             format!(
                 "{} {expiry:?} {used:?} {}",
                 token.external_id,
-                said(&token.status)
+                format_cell(&token.status)
             )
         })
         .collect();
     assert_eq!(
-        told,
+        formatted,
         [
             "1 Value(At(2026-12-31T00:00:00Z)) Value(2026-11-20T08:00:00Z) active",
             "2 Value(Never) Empty active",
@@ -178,7 +189,7 @@ async fn what_later_versions_keep_is_read_where_it_is(#[case] db: Db) {
 #[case::postgres(Db::Postgres)]
 #[tokio::test]
 async fn a_version_without_single_sign_on_is_read_too(#[case] db: Db) {
-    let fresh = given(db).await;
+    let fresh = create_tables(db).await;
     let older = "DROP TABLE nc_sso_client; ALTER TABLE nc_api_tokens DROP COLUMN fk_sso_client_id";
     fresh.execute(older).await.unwrap();
     let lines = lines(&fresh.url).await;
@@ -190,18 +201,14 @@ async fn a_version_without_single_sign_on_is_read_too(#[case] db: Db) {
         .execute("ALTER TABLE nc_users_v2 DROP COLUMN email")
         .await
         .unwrap();
-    let error = fetched(&fresh.url)
-        .await
-        .map(|_| ())
-        .unwrap_err()
-        .to_string();
+    let error = fetch(&fresh.url).await.map(|_| ()).unwrap_err().to_string();
     assert!(
         error.contains("cannot read nc_users_v2.email at"),
         "{error}"
     );
 }
 
-/// As docs/sources/nocodb.md has them.
+/// The statements of docs/sources/nocodb.md.
 fn grants(role: &str) -> String {
     let page = include_str!("../../docs/sources/nocodb.md");
     let from = page.find("CREATE ROLE lapsed_nocodb").unwrap();
@@ -210,9 +217,9 @@ fn grants(role: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_role_that_may_read_only_what_the_document_names_is_enough() {
-    let fresh = given(Db::Postgres).await;
-    fresh.execute(LATER).await.unwrap();
+async fn the_documented_grants_are_sufficient() {
+    let fresh = create_tables(Db::Postgres).await;
+    fresh.execute(LATER_COLUMNS).await.unwrap();
     let role = fresh
         .texts("SELECT current_database()::text || '_reader'")
         .await;
@@ -228,13 +235,13 @@ async fn a_role_that_may_read_only_what_the_document_names_is_enough() {
         "password FROM nc_users_v2",
         "config FROM nc_sso_client",
     ] {
-        let asked = format!("SET ROLE {role}; SELECT {secret}");
-        let denied = fresh.execute(&asked).await.unwrap_err().to_string();
+        let select = format!("SET ROLE {role}; SELECT {secret}");
+        let denied = fresh.execute(&select).await.unwrap_err().to_string();
         assert!(denied.contains("permission denied"), "{denied}");
     }
     let revoked = format!("REVOKE SELECT (email) ON nc_users_v2 FROM {role}");
     fresh.execute(&revoked).await.unwrap();
-    let error = fetched(url.as_str())
+    let error = fetch(url.as_str())
         .await
         .map(|_| ())
         .unwrap_err()

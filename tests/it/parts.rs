@@ -1,18 +1,18 @@
-//! The parts of an engine that writes its mails to files, for stories to change what matters to them.
+//! Parts of an engine that writes its mails to files; tests change what matters to them.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
 use lapsed::domain::{Backoff, Policy, Rules, Schedule};
-use lapsed::engine::{Post, Settings};
-use lapsed::notify::message::{Stationery, Writer};
+use lapsed::engine::{Mailer, Settings};
+use lapsed::notify::message::{MailIdentity, Writer};
 use lapsed::notify::outbox::Outbox;
 use lapsed::notify::template::Templates;
 use lapsed::notify::transport::Transport;
-use lapsed::notify::view::Place;
+use lapsed::notify::view::Installation;
 
-/// Warns issuers a week and a day ahead, at the step's instant, without a limit.
+/// Warns a week and a day ahead, without merging and without a limit.
 pub fn policy() -> Policy {
     Policy {
         steps: vec!["7d".parse().unwrap(), "1d".parse().unwrap()],
@@ -26,7 +26,7 @@ pub fn policy() -> Policy {
     }
 }
 
-/// As an installation has it that says nothing of its own, without the summary.
+/// The defaults, without the summary.
 pub fn settings() -> Settings {
     let days = TimeDelta::days;
     Settings {
@@ -51,14 +51,14 @@ pub fn settings() -> Settings {
 }
 
 /// Writes mails to files in this folder.
-pub fn post(outbox: &Path) -> Arc<Post> {
-    let stationery = Stationery {
+pub fn mailer(outbox: &Path) -> Arc<Mailer> {
+    let mail_identity = MailIdentity {
         from: "API tokens <tokens@example.org>".parse().unwrap(),
         reply_to: None,
-        place: Place { base_url: None },
+        installation: Installation { base_url: None },
     };
-    Arc::new(Post::new(
-        Writer::new(stationery),
+    Arc::new(Mailer::new(
+        Writer::new(mail_identity),
         Transport::File(Outbox::open(outbox).unwrap()),
         Templates::load(None).unwrap(),
     ))

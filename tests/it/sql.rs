@@ -1,4 +1,4 @@
-//! Tables of tokens in databases of others.
+//! The source `sql`.
 
 use std::time::Duration;
 
@@ -6,20 +6,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rstest::rstest;
 use secrecy::SecretString;
 
-use lapsed::domain::{Cell, Expiry, Listed, Status};
+use lapsed::domain::{Cell, Expiry, ListedToken, Status};
 use lapsed::sources::sql::{Config, SqlSource};
-use lapsed::sources::{Common, Error, Fetched, Last, Listing, Source};
+use lapsed::sources::{Common, Error, Fetched, LastListing, Listing, Source};
 
 use crate::db::{Db, Fresh};
 
-/// A source, and the database that it reads.
 struct Table {
     fresh: Fresh,
     config: Config,
 }
 
 impl Table {
-    /// Of tokens: `id, title, mail, ends, changed, state`.
+    /// The table `api_token` has the columns `id, title, mail, ends, changed, state`.
     async fn new(db: Db, query: &str) -> Self {
         let fresh = db.empty().await;
         let tables = match db {
@@ -52,10 +51,10 @@ impl Table {
     }
 
     fn source(&self) -> SqlSource {
-        built(&self.config).unwrap()
+        build(&self.config).unwrap()
     }
 
-    async fn fetch(&self, last: &Last) -> Result<Listing, Error> {
+    async fn fetch(&self, last: &LastListing) -> Result<Listing, Error> {
         match self.source().fetch(last).await? {
             Fetched::New(listing) => Ok(listing),
             Fetched::Unchanged => panic!("a table is always read"),
@@ -63,7 +62,7 @@ impl Table {
     }
 
     async fn error(&self) -> String {
-        self.fetch(&Last::default())
+        self.fetch(&LastListing::default())
             .await
             .err()
             .unwrap()
@@ -71,14 +70,14 @@ impl Table {
     }
 }
 
-fn built(config: &Config) -> Result<SqlSource, Error> {
+fn build(config: &Config) -> Result<SqlSource, Error> {
     config.build(&Common {
         name: "portal".to_owned(),
         timeout: Duration::from_secs(20),
     })
 }
 
-fn tokens(listing: Listing) -> Vec<Listed> {
+fn tokens(listing: Listing) -> Vec<ListedToken> {
     listing.tokens.map(Result::unwrap).collect()
 }
 
@@ -104,7 +103,7 @@ const CHANGES: &str = "SELECT id AS external_id, title AS name, ends AS expires_
 #[case::sqlite(Db::Sqlite)]
 #[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn columns_mean_what_they_mean_in_a_file(#[case] db: Db) {
+async fn columns_have_the_same_meaning_as_in_a_file(#[case] db: Db) {
     let table = Table::new(db, QUERY).await;
     table
         .insert(
@@ -112,29 +111,29 @@ async fn columns_mean_what_they_mean_in_a_file(#[case] db: Db) {
              (1, NULL, NULL, NULL, NULL, NULL)",
         )
         .await;
-    let listing = table.fetch(&Last::default()).await.unwrap();
+    let listing = table.fetch(&LastListing::default()).await.unwrap();
     assert_eq!((listing.count, listing.is_partial), (2, false));
     assert!(listing.admins.is_none() && listing.fingerprint.is_none());
     let tokens = tokens(listing);
-    let cleared = Listed {
+    let cleared = ListedToken {
         name: value(""),
         issuer: Cell::Empty,
         expiry: Cell::Value(Expiry::Unknown),
         status: Cell::Empty,
-        ..Listed::named("1")
+        ..ListedToken::with_id("1")
     };
     assert_eq!(tokens[0], cleared, "NULL clears, an absent column keeps");
-    let whole = Listed {
+    let whole = ListedToken {
         name: value("two"),
         issuer: Cell::Value("ada@example.org".parse().unwrap()),
         expiry: Cell::Value(Expiry::At(at("2026-12-01T09:30:00Z"))),
         status: Cell::Value(Status::Disabled),
-        ..Listed::named("2")
+        ..ListedToken::with_id("2")
     };
-    let issuer = tokens[1].issuer.clone().over(None).unwrap();
+    let issuer = tokens[1].issuer.clone().into_option().unwrap();
     assert_eq!(issuer.key(), "ada@example.org");
     assert_eq!(
-        Listed {
+        ListedToken {
             issuer: whole.issuer.clone(),
             ..tokens[1].clone()
         },
@@ -143,7 +142,7 @@ async fn columns_mean_what_they_mean_in_a_file(#[case] db: Db) {
 }
 
 #[tokio::test]
-async fn types_of_postgres_are_read_as_what_they_are() {
+async fn types_of_postgres_are_converted() {
     let query =
         "SELECT '6f1c2a34-0000-4000-8000-000000000001'::uuid AS external_id, 'x'::char(5) AS name,
             'infinity'::timestamptz AS expires_at, '2026-11-12'::date AS created_at,
@@ -152,8 +151,8 @@ async fn types_of_postgres_are_read_as_what_they_are() {
     let table = Table::new(Db::Postgres, query).await;
     let types = "CREATE TYPE scope AS ENUM ('read', 'write')";
     table.fresh.execute(types).await.unwrap();
-    let tokens = tokens(table.fetch(&Last::default()).await.unwrap());
-    let meant = Listed {
+    let tokens = tokens(table.fetch(&LastListing::default()).await.unwrap());
+    let expected = ListedToken {
         name: value("x"),
         expiry: Cell::Value(Expiry::Never),
         created_at: Cell::Value(at("2026-11-12T00:00:00Z")),
@@ -162,9 +161,9 @@ async fn types_of_postgres_are_read_as_what_they_are() {
         role: value("true"),
         scope: value("read"),
         issuer_id: Some("3".to_owned()),
-        ..Listed::named("6f1c2a34-0000-4000-8000-000000000001")
+        ..ListedToken::with_id("6f1c2a34-0000-4000-8000-000000000001")
     };
-    assert_eq!(tokens, [meant]);
+    assert_eq!(tokens, [expected]);
 
     let odd = Table::new(
         Db::Postgres,
@@ -172,16 +171,20 @@ async fn types_of_postgres_are_read_as_what_they_are() {
                                  ('c', '-infinity'::date, NULL))
               AS v (external_id, created_at, description)",
     );
-    let refused = odd.await.fetch(&Last::default()).await.unwrap().refusals;
-    let said: Vec<_> = refused.shown.iter().map(ToString::to_string).collect();
+    let refused = odd
+        .await
+        .fetch(&LastListing::default())
+        .await
+        .unwrap()
+        .refusals;
+    let messages: Vec<_> = refused.shown.iter().map(ToString::to_string).collect();
     assert_eq!(
-        said,
+        messages,
         [
-            "query:1: token \"a\": created_at is infinity; let the query make it null",
-            "query:2: token \"b\": description is of type JSONB, which is no text, number or date; cast it in \
-             the query",
-            "query:3: token \"c\": created_at is of type a value that cannot be read, which is no text, number \
-             or date; cast it in the query",
+            "query:1: token \"a\": created_at is infinity; convert it to null in the query",
+            "query:2: token \"b\": description is of type JSONB, not a text, number or date; cast it in the query",
+            "query:3: token \"c\": created_at is of type a value that cannot be read, not a text, number or \
+             date; cast it in the query",
         ]
     );
 }
@@ -190,27 +193,27 @@ async fn types_of_postgres_are_read_as_what_they_are() {
 #[case::sqlite(Db::Sqlite)]
 #[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn bad_rows_are_refused_with_their_place_and_good_ones_go_in(#[case] db: Db) {
+async fn invalid_rows_are_refused_with_their_place(#[case] db: Db) {
     let query = "SELECT title AS external_id, mail AS issuer_email, ends AS expires_at FROM api_token ORDER BY id";
     let table = Table::new(db, query).await;
     let rows =
         "(1, 'a', 'ada@example.org', NULL, NULL, NULL), (2, 'b', 'nobody', NULL, NULL, NULL),
                 (3, NULL, NULL, NULL, NULL, NULL), (4, 'a', NULL, NULL, NULL, NULL)";
     table.insert(rows).await;
-    let listing = table.fetch(&Last::default()).await.unwrap();
+    let listing = table.fetch(&LastListing::default()).await.unwrap();
     assert_eq!((listing.count, listing.refusals.count), (1, 3));
-    let said: Vec<_> = listing
+    let messages: Vec<_> = listing
         .refusals
         .shown
         .iter()
         .map(ToString::to_string)
         .collect();
     assert_eq!(
-        said,
+        messages,
         [
             "query:2: token \"b\": issuer_email \"nobody\" is not a mail address; write it as name@example.org",
-            "query:3: external_id is missing; write what the source calls the token",
-            "query:4: the external_id is already in row 1; let the query give it once",
+            "query:3: external_id is missing; write the token's id at the source",
+            "query:4: the external_id is already in row 1; the query must return it once",
         ]
     );
     assert_eq!(ids(listing), ["a"]);
@@ -220,67 +223,73 @@ async fn bad_rows_are_refused_with_their_place_and_good_ones_go_in(#[case] db: D
 #[case::sqlite(Db::Sqlite)]
 #[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn columns_are_checked_even_where_there_are_no_rows(#[case] db: Db) {
+async fn columns_are_checked_even_without_rows(#[case] db: Db) {
     let mut table = Table::new(db, QUERY).await;
-    assert_eq!(table.fetch(&Last::default()).await.unwrap().count, 0);
+    assert_eq!(table.fetch(&LastListing::default()).await.unwrap().count, 0);
     "SELECT id AS external_id, mail AS isuer_email FROM api_token -- all"
         .clone_into(&mut table.config.query);
-    let said = table.error().await;
+    let message = table.error().await;
     assert!(
-        said.contains("\"isuer_email\" is not a column; did you mean issuer_email?"),
-        "{said}"
+        message.contains("\"isuer_email\" is not a column; did you mean issuer_email?"),
+        "{message}"
     );
     "SELECT id, title AS name FROM api_token".clone_into(&mut table.config.query);
-    let said = table.error().await;
+    let message = table.error().await;
     assert_eq!(
-        said,
+        message,
         "query: \"id\" is not a column; name it: id AS external_id"
     );
     "SELECT title AS name FROM api_token;".clone_into(&mut table.config.query);
-    let said = table.error().await;
-    assert!(said.contains("has no column external_id"), "{said}");
+    let message = table.error().await;
+    assert!(message.contains("has no column external_id"), "{message}");
     "SELECT id AS external_id, title AS name, mail AS name FROM api_token"
         .clone_into(&mut table.config.query);
-    let said = table.error().await;
-    assert!(said.contains("the column name is there twice"), "{said}");
+    let message = table.error().await;
+    assert!(
+        message.contains("the column name occurs twice"),
+        "{message}"
+    );
     "SELECT id AS external_id FROM api_token WHERE id > :after".clone_into(&mut table.config.query);
-    let said = built(&table.config).err().unwrap().to_string();
-    assert_eq!(said, "query: has no parameter :after; it may hold :since");
+    let message = build(&table.config).err().unwrap().to_string();
+    assert_eq!(
+        message,
+        "query: has no parameter :after; it may contain :since"
+    );
 }
 
 #[rstest]
 #[case::sqlite(Db::Sqlite)]
 #[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn a_query_with_since_asks_for_what_changed_since_the_last_good_listing(#[case] db: Db) {
+async fn a_query_with_since_returns_changes_since_the_last_good_listing(#[case] db: Db) {
     let mut table = Table::new(db, CHANGES).await;
     let rows = "(1, 'old', NULL, NULL, '2020-01-01 00:00:00', NULL),
                 (2, 'late', NULL, NULL, '2026-11-20 07:55:00', NULL),
                 (3, 'new', NULL, NULL, '2026-11-20 08:01:00', NULL)";
     table.insert(rows).await;
-    let first = table.fetch(&Last::default()).await.unwrap();
+    let first = table.fetch(&LastListing::default()).await.unwrap();
     assert!(first.is_partial);
-    let last = Last {
+    let last = LastListing {
         fingerprint: first.fingerprint.clone(),
         asked_at: Some(at("2026-11-20T08:00:00Z")),
     };
     assert_eq!(ids(first), ["1", "2", "3"]);
     let second = table.fetch(&last).await.unwrap();
     assert_eq!(ids(second), ["2", "3"], "a little is read twice");
-    let later = Last {
+    let later = LastListing {
         asked_at: last.asked_at.map(|at| at + TimeDelta::days(1)),
         ..last.clone()
     };
     assert_eq!(table.fetch(&later).await.unwrap().count, 0);
 
-    // A row that is refused comes again until it is mended.
+    // A refused row is read again until it is fixed.
     table.config.query = CHANGES.replace("title AS name", "title AS status");
     let refused = table.fetch(&last).await.unwrap();
     assert_eq!(
         refused.refusals.count, 3,
-        "another query begins from the beginning"
+        "another query starts with a full listing"
     );
-    let later = Last {
+    let later = LastListing {
         fingerprint: refused.fingerprint,
         ..later
     };
@@ -300,13 +309,16 @@ async fn an_issuer_who_is_not_among_the_people_is_gone(#[case] db: Db) {
     let rows = "(1, '', 'ada@example.org', NULL, NULL, NULL), (2, '', 'bob@example.org', NULL, NULL, NULL),
                 (3, '', 'eve@example.org', NULL, NULL, NULL), (4, '', NULL, NULL, NULL, NULL)";
     table.insert(rows).await;
-    let said = table.error().await;
-    assert!(said.contains("people_query: gives nobody"), "{said}");
+    let messages = table.error().await;
+    assert!(
+        messages.contains("people_query: returns no one"),
+        "{messages}"
+    );
     let people = "INSERT INTO person VALUES ('Ada@Example.org', 'acme', 'Admin', 'Ada', NULL),
             ('ada@example.org', 'old', 'admin', 'Ada', 'deleted'), (NULL, 'acme', 'admin', 'Robot', 'active'),
             ('bob@example.org', 'acme', 'member', 'Bob', 'disabled')";
     table.fresh.execute(people).await.unwrap();
-    let listing = table.fetch(&Last::default()).await.unwrap();
+    let listing = table.fetch(&LastListing::default()).await.unwrap();
     let admins = listing.admins.clone().unwrap();
     let admins: Vec<_> = admins
         .iter()
@@ -333,7 +345,7 @@ async fn an_issuer_who_is_not_among_the_people_is_gone(#[case] db: Db) {
         .execute("INSERT INTO person VALUES ('x', NULL, NULL, NULL, NULL)")
         .await
         .unwrap();
-    let listing = table.fetch(&Last::default()).await.unwrap();
+    let listing = table.fetch(&LastListing::default()).await.unwrap();
     let refused = &listing.refusals;
     assert!(
         refused.shown[0]
@@ -347,7 +359,7 @@ async fn an_issuer_who_is_not_among_the_people_is_gone(#[case] db: Db) {
 #[case::sqlite(Db::Sqlite)]
 #[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn who_is_missing_is_not_gone_where_a_person_was_refused(#[case] db: Db) {
+async fn no_issuer_is_gone_if_a_person_was_refused(#[case] db: Db) {
     let mut table = Table::new(db, QUERY).await;
     table.config.people_query =
         Some("SELECT mail AS email, tenant AS account, role, state AS status FROM person".into());
@@ -358,7 +370,7 @@ async fn who_is_missing_is_not_gone_where_a_person_was_refused(#[case] db: Db) {
             ('bob@example.org', 'acme', 'admin', 'Bob', 'on leave'),
             ('eve@example.org', 'acme', 'member', 'Eve', 'disabled')";
     table.fresh.execute(people).await.unwrap();
-    let listing = table.fetch(&Last::default()).await.unwrap();
+    let listing = table.fetch(&LastListing::default()).await.unwrap();
     assert_eq!(listing.refusals.count, 1);
     assert_eq!(listing.admins, None, "the ones known before stay");
     let tokens = tokens(listing);
@@ -376,7 +388,7 @@ fn by_id(db: Db, statement: &str) -> String {
 #[case::sqlite(Db::Sqlite)]
 #[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn a_token_is_ended_where_exactly_one_row_changes_and_it_shows(#[case] db: Db) {
+async fn a_token_is_ended_only_if_exactly_one_row_changes(#[case] db: Db) {
     let mut table = Table::new(db, QUERY).await;
     table
         .insert("(1, 'a', NULL, NULL, NULL, NULL), (2, 'b', NULL, NULL, NULL, NULL)")
@@ -401,7 +413,7 @@ async fn a_token_is_ended_where_exactly_one_row_changes_and_it_shows(#[case] db:
     assert!(!error.is_in_doubt(), "{error:?}");
     assert_eq!(
         error.to_string(),
-        "revoke: would change 2 rows where it should change one; nothing was changed"
+        "revoke: would change 2 rows instead of one; nothing was changed"
     );
     assert_eq!(
         table
@@ -416,11 +428,11 @@ async fn a_token_is_ended_where_exactly_one_row_changes_and_it_shows(#[case] db:
     table.config.revoke = Some(by_id(db, "UPDATE api_token SET mail = 'nobody'"));
     let error = table.source().revoke("2").await.unwrap_err();
     assert!(error.is_in_doubt(), "it was done: {error:?}");
-    assert!(matches!(error, Error::Unseen(_)), "{error}");
+    assert!(matches!(error, Error::OutcomeUnknown(_)), "{error}");
     let error = table.source().revoke("2").await.unwrap_err();
     assert!(!error.is_in_doubt(), "it was not even tried: {error:?}");
-    let mend = "UPDATE api_token SET mail = NULL WHERE id = 2";
-    table.fresh.execute(mend).await.unwrap();
+    let reset = "UPDATE api_token SET mail = NULL WHERE id = 2";
+    table.fresh.execute(reset).await.unwrap();
     table.config.revoke = Some(by_id(db, "DELETE FROM api_token"));
     table.source().revoke("2").await.unwrap();
     assert_eq!(
@@ -435,9 +447,9 @@ async fn a_token_is_ended_where_exactly_one_row_changes_and_it_shows(#[case] db:
 #[case::a_column_of_texts("id TEXT, state TEXT", "'1'", "id = :external_id")]
 #[case::a_column_of_integers("id INTEGER, state TEXT", "1", "id = :external_id")]
 #[case::an_expression("id INTEGER, state TEXT", "1", "id + 0 = :external_id")]
-#[case::a_text_of_it("id INTEGER, state TEXT", "1", "'' || id = :external_id")]
+#[case::as_text("id INTEGER, state TEXT", "1", "'' || id = :external_id")]
 #[tokio::test]
-async fn sqlite_finds_an_id_whatever_its_column_is_declared_as(
+async fn sqlite_finds_an_id_in_a_column_of_any_type(
     #[case] columns: &str,
     #[case] id: &str,
     #[case] finds: &str,
@@ -452,8 +464,11 @@ async fn sqlite_finds_an_id_whatever_its_column_is_declared_as(
     table.config.mark_expired = Some(format!("UPDATE t SET state = 'expired' WHERE {finds}"));
     table.config.revoke = Some(format!("UPDATE t SET state = 'revoked' WHERE {finds}"));
     let token = crate::store::token("1");
-    let told = table.source().expired(std::slice::from_ref(&token)).await;
-    assert_eq!(told.done, [token.id]);
+    let ack = table
+        .source()
+        .mark_expired(std::slice::from_ref(&token))
+        .await;
+    assert_eq!(ack.done, [token.id]);
     assert_eq!(table.fresh.texts("SELECT state FROM t").await, ["expired"]);
     table.source().revoke("1").await.unwrap();
     assert_eq!(table.fresh.texts("SELECT state FROM t").await, ["revoked"]);
@@ -465,16 +480,16 @@ async fn sqlite_finds_an_id_whatever_its_column_is_declared_as(
 #[case::sqlite(Db::Sqlite)]
 #[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn a_check_names_the_columns_and_what_the_role_may(#[case] db: Db) {
+async fn a_check_names_the_columns_and_the_permissions(#[case] db: Db) {
     let mut table = Table::new(db, QUERY).await;
     table.insert("(1, 'a', 'x', NULL, NULL, NULL)").await;
     let checked = table.source().check().await.unwrap();
-    for words in [
-        "columns external_id, name, issuer_email, expires_at, status (not description, account",
-        "1 rows looked at, 1 refused, the first: row 1: token 1: issuer_email \"x\"",
-        "could write",
+    for expected in [
+        "columns external_id, name, issuer_email, expires_at, status (without description, account",
+        "1 rows checked, 1 refused, the first: row 1: token 1: issuer_email \"x\"",
+        "can write",
     ] {
-        assert!(checked.summary.contains(words), "{}", checked.summary);
+        assert!(checked.summary.contains(expected), "{}", checked.summary);
     }
     assert_eq!(checked.rights, []);
     table.config.revoke = Some(by_id(db, "UPDATE api_token SET state = 'revoked'"));
@@ -485,7 +500,7 @@ async fn a_check_names_the_columns_and_what_the_role_may(#[case] db: Db) {
     let missing = checked.rights[0].missing.clone().unwrap();
     assert!(missing.contains("no_such_table"), "{missing}");
     assert!(
-        !checked.summary.contains("could write"),
+        !checked.summary.contains("can write"),
         "{}",
         checked.summary
     );
@@ -498,8 +513,8 @@ async fn a_check_names_the_columns_and_what_the_role_may(#[case] db: Db) {
     );
 }
 
-/// What a program leaves that is killed while it writes: half of it in the file, the rest in a journal.
-async fn half_written(table: &Table, folder: &std::path::Path) -> std::path::PathBuf {
+/// Copies a database in the middle of a write, as after a kill: with a rollback journal.
+async fn interrupted_write(table: &Table, folder: &std::path::Path) -> std::path::PathBuf {
     use sqlx::{Connection as _, Executor as _};
     let file = table.fresh.url.trim_start_matches("sqlite://");
     let file = file.split('?').next().unwrap();
@@ -519,18 +534,18 @@ async fn half_written(table: &Table, folder: &std::path::Path) -> std::path::Pat
 }
 
 #[tokio::test]
-async fn what_a_killed_program_left_half_written_is_taken_back_where_lapsed_may_write() {
+async fn an_interrupted_write_is_rolled_back_if_lapsed_may_write() {
     let mut table = Table::new(Db::Sqlite, QUERY).await;
     let rows: Vec<String> = (0..200)
         .map(|id| format!("({id}, 'a', NULL, NULL, NULL, NULL)"))
         .collect();
     table.insert(&rows.join(", ")).await;
     let folder = tempfile::tempdir().unwrap();
-    let left = half_written(&table, folder.path()).await;
+    let left = interrupted_write(&table, folder.path()).await;
     table.config.url = SecretString::from(format!("sqlite://{}", left.display()));
 
     let error = table
-        .fetch(&Last::default())
+        .fetch(&LastListing::default())
         .await
         .err()
         .unwrap()
@@ -538,7 +553,7 @@ async fn what_a_killed_program_left_half_written_is_taken_back_where_lapsed_may_
     assert!(error.contains("killed while it wrote"), "{error}");
     table.config.mark_expired =
         Some("UPDATE api_token SET state = 'x' WHERE id = :external_id".to_owned());
-    let listing = table.fetch(&Last::default()).await.unwrap();
+    let listing = table.fetch(&LastListing::default()).await.unwrap();
     assert_eq!(listing.count, 200);
     assert!(
         listing

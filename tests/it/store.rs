@@ -1,7 +1,5 @@
-//! Every method of a transaction, on both databases. SQL that means one thing here and another there
-//! is the prey.
+//! All methods of a transaction on both databases, to find SQL that means different things on each.
 
-mod admins;
 mod coverage;
 mod findings;
 mod mails;
@@ -9,7 +7,7 @@ mod notices;
 mod opening;
 mod people;
 mod planning;
-mod responding;
+mod revocations;
 mod runs;
 mod tokens;
 mod views;
@@ -18,31 +16,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::domain::{
-    Address, Expiry, ExpiryOrigin, Ground, NewNotice, Occurrence, Recipient, Status, Step, Token,
+    Address, Basis, Expiry, ExpiryOrigin, NewNotice, Occurrence, Recipient, Status, Step, Token,
     TokenId, Topic,
 };
 use lapsed::store::{Holder, NoticeFilter, NoticeRow, Store};
 use uuid::Uuid;
 
-/// One transaction that writes.
+/// Runs a query in a write transaction.
 macro_rules! write {
     ($store:expr, $tx:ident => $body:expr) => {{
         let mut $tx = $store.begin().await.unwrap();
-        let done = $body.await.unwrap();
+        let result = $body.await.unwrap();
         $tx.commit().await.unwrap();
-        done
+        result
     }};
 }
-/// One transaction that reads.
+/// Runs a query in a read-only transaction.
 macro_rules! read {
     ($store:expr, $tx:ident => $body:expr) => {{
-        let mut $tx = $store.read().await.unwrap();
+        let mut $tx = $store.begin_read().await.unwrap();
         $body.await.unwrap()
     }};
 }
 use {read, write};
 
-/// An id that no other row has.
+/// A unique id.
 fn fresh_id() -> Uuid {
     static COUNT: AtomicU64 = AtomicU64::new(1);
     Uuid::from_u64_pair(0x0193_5f2e_8a4b_7c11, COUNT.fetch_add(1, Ordering::Relaxed))
@@ -52,7 +50,6 @@ fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-/// When these tests happen.
 fn now() -> DateTime<Utc> {
     at("2026-11-21T09:00:00.250Z")
 }
@@ -65,8 +62,8 @@ fn minutes(count: i64) -> DateTime<Utc> {
     now() + TimeDelta::minutes(count)
 }
 
-/// Notices that ride along in whatever mail goes next have this time.
-fn far() -> DateTime<Utc> {
+/// The `send_at` of notices that go with the next mail, whenever that is.
+fn max_instant() -> DateTime<Utc> {
     at("9999-01-01T00:00:00Z")
 }
 
@@ -85,10 +82,10 @@ fn holder(until: DateTime<Utc>) -> Holder {
     }
 }
 
-/// An active token of Ada's that expires in seven days.
+/// An active token issued by Ada that expires in seven days.
 pub(crate) fn token(external_id: &str) -> Token {
     Token {
-        id: TokenId::of("exports", external_id),
+        id: TokenId::new("exports", external_id),
         source: "exports".into(),
         external_id: external_id.into(),
         name: format!("name of {external_id}"),
@@ -104,7 +101,7 @@ pub(crate) fn token(external_id: &str) -> Token {
         expiry_origin: Some(ExpiryOrigin::Source),
         status: Status::Active,
         last_used_at: None,
-        use_told: false,
+        reports_use: false,
         first_seen_at: days(-80),
         life_from: Some(days(-83)),
         planned_step: None,
@@ -114,7 +111,7 @@ pub(crate) fn token(external_id: &str) -> Token {
     }
 }
 
-/// A warning about a token's present expiry.
+/// A warning about a token's current expiry.
 fn warning(token: &Token, width: &str, to: &str, send_at: DateTime<Utc>) -> NewNotice {
     let occurrence = Occurrence {
         topic: Topic::Expiry,
@@ -123,9 +120,9 @@ fn warning(token: &Token, width: &str, to: &str, send_at: DateTime<Utc>) -> NewN
     };
     let recipient = Recipient {
         address: address(to),
-        ground: Ground::Issuer,
+        basis: Basis::Issuer,
     };
-    NewNotice::about(token, occurrence, &recipient, send_at)
+    NewNotice::for_token(token, occurrence, &recipient, send_at)
 }
 
 async fn insert(store: &Store, tokens: &[Token]) {
@@ -136,10 +133,10 @@ async fn plan(store: &Store, notices: &[NewNotice]) -> u64 {
     write!(store, tx => tx.insert_notices(notices, None, now()))
 }
 
-/// Gathers all that is due up to `horizon` into mails.
-async fn gather(store: &Store, horizon: DateTime<Utc>) -> u64 {
+/// Puts all notices due by `horizon` into mails; returns how many.
+async fn fill_mails(store: &Store, horizon: DateTime<Utc>) -> u64 {
     let mut tx = store.begin().await.unwrap();
-    let recipients = tx.due_recipients(horizon, 1000).await.unwrap();
+    let recipients = tx.find_due_recipients(horizon, 1000).await.unwrap();
     let mails: Vec<_> = recipients.into_iter().map(|to| (fresh_id(), to)).collect();
     let open = tx.open_mails(&mails, None, now()).await.unwrap();
     let filled = tx.fill_mails(&open, horizon).await.unwrap();
@@ -151,8 +148,8 @@ async fn ledger(store: &Store) -> Vec<NoticeRow> {
     read!(store, tx => tx.list_notices(&NoticeFilter::default(), None, 10_000))
 }
 
-/// `state reason` of a notice.
-async fn fate(store: &Store, notice: &NewNotice) -> String {
+/// `state: reason` of a notice.
+async fn state_of(store: &Store, notice: &NewNotice) -> String {
     let rows = ledger(store).await;
     let row = rows.iter().find(|row| row.id == notice.id).unwrap();
     match &row.reason {

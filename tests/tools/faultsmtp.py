@@ -63,7 +63,7 @@ def build_parser():
     ]:
         f.add_argument("--" + name, type=float, default=0.0, metavar="P", help=hlp)
     f.add_argument("--reject-rcpt", metavar="REGEX", action="append", default=[], help="550 5.1.1 for matching recipients (may repeat)")
-    f.add_argument("--tempfail-rcpt", metavar="REGEX", action="append", default=[], help="450 4.2.0 for matching recipients, for ever")
+    f.add_argument("--tempfail-rcpt", metavar="REGEX", action="append", default=[], help="450 4.2.0 for matching recipients, always")
     f.add_argument("--greylist", type=int, default=0, metavar="N", help="450 4.7.1 for the first N attempts of each recipient")
     f.add_argument("--max-faults-per-key", type=int, default=0, metavar="N", help="no more than N faults per recipient / mail (0: no cap)")
     f.add_argument("--fault-first", type=int, default=0, metavar="N", help="inject probability faults only in the first N attempts of a key (0: always)")

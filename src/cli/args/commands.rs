@@ -1,4 +1,4 @@
-//! The commands, and the arguments of those that are no listings.
+//! The commands, and the arguments of those that list nothing.
 #![expect(
     clippy::doc_markdown,
     reason = "clap prints these comments, back-ticks and all"
@@ -9,61 +9,64 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
-use super::{
-    listing::{AuditCommand, FindingCommand, Forecast, NoticeCommand, SourceCommand, TokenCommand},
-    people::{DirectoryCommand, IdentityCommand},
-    values::{Input, TEMPLATES, token_ref},
+use super::listing::{
+    AuditCommand, FindingCommand, Forecast, NoticeCommand, SourceCommand, TokenCommand,
 };
+use super::people::{DirectoryCommand, IdentityCommand};
+use super::values::{Input, TEMPLATES, parse_token_ref};
 use crate::domain::{Address, TokenRef};
 
-/// Everything lapsed can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Watch the tokens: sweep on schedule until stopped
-    ///
-    /// The daemon. It sweeps as `[schedule] sweep` says, makes up for sweeps it missed, and answers
-    /// on `[http] listen`. SIGTERM and SIGINT finish the mails in hand and stop; SIGHUP reloads
-    /// templates and log level.
+    /// Run the daemon: sweep on schedule until stopped
     #[command(after_help = "\
 Examples:
   lapsed run
-  lapsed run --config /etc/lapsed/lapsed.toml")]
+  lapsed run --config /etc/lapsed/lapsed.toml
+
+The daemon sweeps as `[schedule] sweep` says, and catches up on missed sweeps.
+It serves metrics and health checks on `[http] listen`.
+SIGTERM and SIGINT stop it after the mails in flight.
+SIGHUP reloads the templates and the log level.")]
     Run,
 
     /// Sweep once, then exit (for cron or a Kubernetes CronJob)
-    ///
-    /// One pass: read the sources, mark and flag, plan the notices, deliver the mails. It does not
-    /// wait for mails that were put off; the next sweep takes them up.
     #[command(after_help = "\
 Examples:
-  # say what a sweep would do; changes nothing, locks nothing
+  # show what a sweep would do; changes nothing, takes no lock
   lapsed sweep --dry-run
 
-  # read one source only
+  # sync one source only
   lapsed sweep --source exports
 
-  # yes, half of the tokens of this source are truly gone
-  lapsed sweep --accept-shrink exports")]
+  # accept that half of the tokens of this source are gone
+  lapsed sweep --accept-shrink exports
+
+A sweep syncs the sources and directories, marks expired tokens, opens findings,
+plans notices and sends the mails.
+It does not wait for deferred mails; the next sweep tries them again.")]
     Sweep(Sweep),
 
-    /// Take in tokens from a CSV, JSON or JSON lines file
-    ///
-    /// Columns: external_id, name, issuer_email, expires_at (RFC 3339, a date, `never`, or empty
-    /// for unknown); optional: description, account, role, scope, created_at, last_used_at,
-    /// issuer_name, status. A bad row is reported with its line and refused, the good ones go in.
-    /// The same file again changes nothing.
+    /// Import tokens from a CSV, JSON or JSON lines file
     #[command(after_help = "\
 Examples:
   lapsed import tokens.csv
 
-  # only check the file; keep the refused rows to mend and import again
+  # only check the file, and write the refused rows to another
   lapsed import tokens.csv --dry-run --rejects refused.csv
 
-  # from another program
-  export-tokens | lapsed import - --source build")]
+  # read from another program
+  export-tokens | lapsed import - --source build
+
+Required columns: external_id, name, issuer_email, expires_at.
+expires_at is an RFC 3339 time, a date, `never`, or empty for unknown.
+Optional columns: description, account, role, scope, created_at, last_used_at,
+issuer_name, status.
+Invalid rows are refused and reported with their line; valid rows are imported.
+Importing the same file again changes nothing.")]
     Import(Import),
 
-    /// List tokens, or show all that is known of one
+    /// List tokens, show one, or revoke one at its source
     #[command(
         subcommand,
         after_help = "\
@@ -73,7 +76,7 @@ Examples:
     )]
     Token(TokenCommand),
 
-    /// List the notices: who was told what, who will be, and what failed
+    /// List notices: planned, sent and failed
     #[command(
         subcommand,
         after_help = "\
@@ -82,7 +85,7 @@ Examples:
     )]
     Notice(NoticeCommand),
 
-    /// List what is wrong with tokens now, or accept one finding for a time
+    /// List findings: what is wrong with tokens now; acknowledge one
     #[command(
         subcommand,
         after_help = "\
@@ -92,7 +95,7 @@ Examples:
     )]
     Finding(FindingCommand),
 
-    /// List people and their status at the directories, show one, or count whom they cover
+    /// List people and their status at the directories
     #[command(
         subcommand,
         after_help = "\
@@ -103,7 +106,7 @@ Examples:
     )]
     Identity(IdentityCommand),
 
-    /// List the directories, test or read one, or decide on what it holds
+    /// List, check and sync directories; decide on held changes
     #[command(
         subcommand,
         after_help = "\
@@ -115,7 +118,7 @@ Examples:
     )]
     Directory(DirectoryCommand),
 
-    /// List the sources, test one, or bring one up to date
+    /// List, check and sync sources
     #[command(
         subcommand,
         after_help = "\
@@ -126,7 +129,7 @@ Examples:
     )]
     Source(SourceCommand),
 
-    /// List who did what, and why
+    /// List what operators did, and why
     #[command(
         subcommand,
         after_help = "\
@@ -135,14 +138,14 @@ Examples:
     )]
     Audit(AuditCommand),
 
-    /// Say what will expire, and who will be told when
+    /// Show what will expire, and who will be notified when
     #[command(after_help = "\
 Examples:
   lapsed forecast
   lapsed forecast --days 90 --format csv")]
     Forecast(Forecast),
 
-    /// Say why the notices of a token were, or were not, sent
+    /// Show why the notices of a token were or were not sent
     #[command(after_help = "\
 Examples:
   lapsed explain 0b5e17c2
@@ -150,13 +153,13 @@ Examples:
     Explain(Explain),
 
     /// Test configuration, store, mail server, sources and directories
-    ///
-    /// The doctor: tries everything without changing anything or sending a mail, and says how to
-    /// mend what is wrong.
     #[command(after_help = "\
 Examples:
   lapsed check
-  lapsed check --config /etc/lapsed/lapsed.toml")]
+  lapsed check --config /etc/lapsed/lapsed.toml
+
+It changes nothing and sends no mail.
+For each problem it says how to fix it.")]
     Check,
 
     /// Render the mails with sample data
@@ -175,29 +178,30 @@ Examples:
   lapsed send-test you@example.org")]
     SendTest(SendTest),
 
-    /// Let a held plan go, or drop it
-    ///
-    /// A sweep that would send more mails than `[notify] max_per_sweep` is held whole until an
-    /// operator decides. Look at it first: `lapsed notice list --state planned`.
+    /// Send the mails of a held plan, or discard them
     #[command(after_help = "\
 Examples:
   lapsed release
-  lapsed release --discard")]
+  lapsed release --discard
+
+A sweep that would send more mails than `[notify] max_per_sweep` sends none of them.
+Its plan is held until an operator decides.
+`lapsed notice list --state planned` lists the held notices.")]
     Release(Release),
 
-    /// Create the store, or bring it up to this version
+    /// Create the store, or migrate it to this version
     #[command(after_help = "\
 Examples:
   lapsed migrate")]
     Migrate,
 
-    /// Copy the store to a file while the daemon runs (SQLite)
+    /// Copy the store to a file, also while the daemon runs (SQLite)
     #[command(after_help = "\
 Examples:
   lapsed backup /var/backups/lapsed.db")]
     Backup(Backup),
 
-    /// Print the completions of a shell
+    /// Print the completion script for a shell
     #[command(after_help = "\
 Examples:
   lapsed completions bash > /usr/share/bash-completion/completions/lapsed
@@ -205,7 +209,7 @@ Examples:
   lapsed completions fish > ~/.config/fish/completions/lapsed.fish")]
     Completions(Completions),
 
-    /// Print the manual
+    /// Print the manual pages
     #[command(after_help = "\
 Examples:
   lapsed man | man -l -
@@ -214,58 +218,54 @@ Examples:
   lapsed man --out /usr/share/man/man1")]
     Man(Man),
 
-    /// Take the tour: sample tokens, one real sweep, the mails in a folder
-    ///
-    /// Writes a folder with a commented configuration, sample tokens of every situation, a people
-    /// file with a leaver and an embedded store, sweeps once, and leaves the mails there as files.
-    /// Nothing is sent.
+    /// Try lapsed with sample data in a new folder
     #[command(after_help = "\
 Examples:
   lapsed demo
-  lapsed demo /tmp/tour")]
+  lapsed demo /tmp/tour
+
+It creates the folder with a commented configuration, sample tokens and people.
+Then it sweeps once and writes the mails to files in the folder.
+It sends nothing.")]
     Demo(Demo),
 }
 
-/// `lapsed sweep`.
 #[derive(Debug, Args)]
 pub struct Sweep {
-    /// Say what would be done; leave no trace and take no lock
+    /// Show what would be done; change nothing and take no lock
     #[arg(long)]
     pub dry_run: bool,
-    /// Read only this source; repeatable
+    /// Sync only this source or directory; repeatable
     #[arg(long, value_name = "NAME")]
     pub source: Vec<String>,
-    /// Believe this source although its listing shrank by half; repeatable
+    /// Accept the listing of this source or directory although it shrank by half; repeatable
     #[arg(long, value_name = "NAME")]
     pub accept_shrink: Vec<String>,
 }
 
-/// `lapsed import`.
 #[derive(Debug, Args)]
 pub struct Import {
     /// File to read; - is standard input
     #[arg(value_name = "FILE")]
     pub file: Input,
-    /// Source the tokens belong to; not one of the configuration, whose own listing would call them gone
+    /// Source of the tokens; do not name a [[source]]: its next listing would mark them as gone
     #[arg(long, value_name = "NAME", default_value = "local")]
     pub source: String,
     /// Write the refused rows to this file
     #[arg(long, value_name = "FILE")]
     pub rejects: Option<PathBuf>,
-    /// Check the file and say what would change; leave no trace
+    /// Check the file and show what would change; change nothing
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// `lapsed explain`.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// Token: an id, the first digits of one, or SOURCE/EXTERNAL_ID
-    #[arg(value_name = "ID", value_parser = token_ref)]
+    /// Token: an id, its first digits, or SOURCE/EXTERNAL_ID
+    #[arg(value_name = "ID", value_parser = parse_token_ref)]
     pub id: TokenRef,
 }
 
-/// `lapsed preview`.
 #[derive(Debug, Args)]
 pub struct Preview {
     /// Mail to render [default: all]
@@ -276,23 +276,20 @@ pub struct Preview {
     pub out: Option<PathBuf>,
 }
 
-/// `lapsed send-test`.
 #[derive(Debug, Args)]
 pub struct SendTest {
-    /// Where to send it
+    /// Recipient of the test mail
     #[arg(value_name = "ADDRESS")]
     pub address: Address,
 }
 
-/// `lapsed release`.
 #[derive(Debug, Args)]
 pub struct Release {
-    /// Suppress the held notices for good instead of sending them
+    /// Discard the held notices for good instead of sending them
     #[arg(long)]
     pub discard: bool,
 }
 
-/// `lapsed backup`.
 #[derive(Debug, Args)]
 pub struct Backup {
     /// File to write; it must not exist yet
@@ -300,15 +297,13 @@ pub struct Backup {
     pub file: PathBuf,
 }
 
-/// `lapsed completions`.
 #[derive(Debug, Args)]
 pub struct Completions {
-    /// Shell to complete for
+    /// Shell to print the script for
     #[arg(value_name = "SHELL")]
     pub shell: Shell,
 }
 
-/// `lapsed man`.
 #[derive(Debug, Args)]
 pub struct Man {
     /// Write one page per command to this folder instead of printing all
@@ -316,10 +311,9 @@ pub struct Man {
     pub out: Option<PathBuf>,
 }
 
-/// `lapsed demo`.
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// Folder to make; it must not exist yet, or be empty
+    /// Folder to create; it must be new or empty
     #[arg(value_name = "DIR", default_value = "lapsed-demo")]
     pub dir: PathBuf,
 }

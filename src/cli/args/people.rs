@@ -1,190 +1,187 @@
-//! The arguments of the commands about people and those who know them.
+//! The arguments of `lapsed identity` and `lapsed directory`.
 
 use clap::{Args, Subcommand};
 
-use super::listing::{Format, Listing, Shown};
-use super::values::word;
+use super::listing::{Format, ListOptions, ShowOptions};
+use super::values::one_of;
 use crate::domain::{Address, Cover, IdentityStatus};
 
-/// `lapsed identity`.
 #[derive(Debug, Subcommand)]
 pub enum IdentityCommand {
-    /// List people and their status, by directory and address
-    ///
-    /// Those of a directory that has not been read well for too long are unknown, with the reason stale.
+    /// List people and their status, sorted by directory and address
     #[command(after_help = "\
 Examples:
   lapsed identity list
   lapsed identity list --status disabled --directory hr
-  lapsed identity list --status unknown --format csv")]
+  lapsed identity list --status unknown --format csv
+
+If the last good sync of a directory is too old, its people are unknown, with the
+reason `stale`.")]
     List(IdentityList),
-    /// Show what every directory says of one person, and on what evidence
-    ///
-    /// Of an issuer of tokens also how lapsed looks upon them (`[issuers] modes`), by which address the
-    /// directories know them, and what loss awaits its confirmation.
+    /// Show what each directory reports about one person, with the evidence
     #[command(after_help = "\
 Examples:
   lapsed identity show ada@example.org
-  lapsed identity show ada@example.org --format json")]
+  lapsed identity show ada@example.org --format json
+
+For an issuer of tokens it also shows the mode (`[issuers] modes`), the address
+that directories know, and a loss of access that awaits confirmation.")]
     Show(IdentityShow),
-    /// Count the issuers of working tokens whose access somebody watches, and those nobody does
-    ///
-    /// An issuer whom two directories know counts once: as lost where one of them says so, else as active
-    /// where one says that. Each line names the command that lists what it counts.
+    /// Count the issuers of working tokens by what the directories report about them
     #[command(after_help = "\
 Examples:
   lapsed identity coverage
 
-  # whom no directory ever listed
-  lapsed identity coverage --of never_seen")]
+  # list the issuers that no directory has ever listed
+  lapsed identity coverage --of never_seen
+
+An issuer that several directories know counts once: as lost if any of them
+reports a loss, else as active if any of them reports that.
+Each line names the command that lists the issuers it counts.")]
     Coverage(IdentityCoverage),
-    /// Bind a person to the account that has their address now
-    ///
-    /// A person is bound to one account of a directory once and for all, so that nobody is taken for
-    /// whoever is given their address later. Say by this that the new account is the same person's. The next
-    /// reading binds them anew. Only for those whose account was deleted or whose address has gone over to
-    /// another account; written to the audit trail.
+    /// Bind a person to the account that now has their address
     #[command(after_help = "\
 Examples:
-  lapsed identity rebind ada@example.org --directory corp")]
+  lapsed identity rebind ada@example.org --directory corp
+
+lapsed binds a person to one account of a directory and keeps that binding, so that
+a new owner of the address is not mistaken for them.
+Use this command if the account was deleted or the address moved to another account,
+and the new account belongs to the same person.
+The next sync binds them to it.
+The audit trail records the command.")]
     Rebind(IdentityRebind),
 }
 
-/// `lapsed identity list`.
 #[derive(Debug, Args)]
 pub struct IdentityList {
     /// Only people with this status
-    #[arg(long, value_name = "STATUS", value_parser = word::<IdentityStatus>(IdentityStatus::ALL.iter().map(|it| it.as_str())))]
+    #[arg(long, value_name = "STATUS", value_parser = one_of::<IdentityStatus>(IdentityStatus::ALL.iter().map(|value| value.as_str())))]
     pub status: Option<IdentityStatus>,
     /// Only people of this directory
     #[arg(long, value_name = "NAME")]
     pub directory: Option<String>,
-    /// The form.
     #[command(flatten)]
-    pub listing: Listing,
+    pub options: ListOptions,
 }
 
-/// `lapsed identity show`.
 #[derive(Debug, Args)]
 pub struct IdentityShow {
-    /// The person
+    /// Address of the person
     #[arg(value_name = "EMAIL")]
     pub email: Address,
-    /// The form.
     #[command(flatten)]
-    pub shown: Shown,
+    pub options: ShowOptions,
 }
 
-/// `lapsed identity coverage`.
 #[derive(Debug, Args)]
 pub struct IdentityCoverage {
-    /// List the issuers whom this line counts
-    #[arg(long, value_name = "WORD", value_parser = word::<Cover>(Cover::ALL.iter().map(|it| it.as_str())))]
+    /// List the issuers that this line counts
+    #[arg(long, value_name = "COVER", value_parser = one_of::<Cover>(Cover::ALL.iter().map(|value| value.as_str())))]
     pub of: Option<Cover>,
-    /// The form.
     #[command(flatten)]
-    pub listing: Listing,
+    pub options: ListOptions,
 }
 
-/// `lapsed identity rebind`.
 #[derive(Debug, Args)]
 pub struct IdentityRebind {
-    /// The person
+    /// Address of the person
     #[arg(value_name = "EMAIL")]
     pub email: Address,
-    /// The directory
+    /// Name of the directory
     #[arg(long, value_name = "NAME")]
     pub directory: String,
 }
 
-/// `lapsed directory`.
 #[derive(Debug, Subcommand)]
 pub enum DirectoryCommand {
-    /// List the directories: how their last reading went, whether their word still holds, and when the
-    /// next is
+    /// List the directories: last sync, whether their data is fresh, and next sync
     #[command(after_help = "\
 Examples:
   lapsed directory list
   lapsed directory list --format json")]
-    List(Listing),
-    /// Say what the credentials of a directory can and cannot do
-    ///
-    /// Changes nothing, there or here. A right that is missing is told with what adds it. Exit 1: it
-    /// cannot be read; 75: it wants to be left alone for a while.
+    List(ListOptions),
+    /// Show what the credentials of a directory can and cannot do
     #[command(after_help = "\
 Examples:
-  lapsed directory check hr")]
+  lapsed directory check hr
+
+It changes nothing in the directory or the store.
+For each missing right it says how to add it.
+Exit code 1: the directory cannot be read, or a right is missing.
+Exit code 75: the directory asked us to wait.")]
     Check {
-        /// The directory
+        /// Name of the directory
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Read a directory now, and take in what is believed of it
-    ///
-    /// Waits for no schedule and no back-off; only where the directory asked to be left alone it is, which
-    /// is no failure. No token is flagged by it: that is what the next sweep does.
+    /// Sync a directory now
     #[command(after_help = "\
 Examples:
   lapsed directory sync hr
 
-  # person by person what a sync would change, or whom a hold is about; leaves no trace
+  # show, person by person, what would change or is held; change nothing
   lapsed directory sync hr --dry-run
 
-  # yes, half of its people are truly gone
-  lapsed directory sync hr --accept-shrink")]
+  # accept that half of its people are gone
+  lapsed directory sync hr --accept-shrink
+
+The sync ignores the schedule and the back-off after failures.
+If the directory asked us to wait, it is not contacted; that is not a failure.
+The sync flags no tokens; the next sweep does.")]
     Sync(DirectorySync),
-    /// Let through the mass change that a directory holds
-    ///
-    /// When more people than `breaker_share` and `breaker_min` allow would lose access at once, nothing
-    /// changes until an operator says that it is true. `lapsed directory sync NAME --dry-run` shows whom it
-    /// is about.
+    /// Release the held change of a directory: the next sync accepts it
     #[command(after_help = "\
 Examples:
-  lapsed directory release hr")]
+  lapsed directory release hr
+
+If more people would lose access at once than `breaker_share` and `breaker_min`
+allow, the change is held until an operator decides.
+`lapsed directory sync NAME --dry-run` lists these people.")]
     Release {
-        /// The directory
+        /// Name of the directory
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Refuse the mass change that a directory holds
-    ///
-    /// Those whom it is about stay unknown until the directory says something else of them, no token of
-    /// theirs is flagged, and what it says of everybody else counts again.
+    /// Reject the held change of a directory
     #[command(after_help = "\
 Examples:
-  lapsed directory reject hr")]
+  lapsed directory reject hr
+
+These people are unknown until the directory reports something else about them.
+None of their tokens is flagged.
+The reports about all other people count again.")]
     Reject {
-        /// The directory
+        /// Name of the directory
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Forget what a directory said that is no longer in the configuration
-    ///
-    /// What it said last flags nobody any more, but what was flagged stays so until it is forgotten: then the next
-    /// sweep resolves those findings that no other directory has a ground for.
+    /// Delete the data of a directory that is no longer in the configuration
     #[command(after_help = "\
 Examples:
-  lapsed directory forget hr")]
+  lapsed directory forget hr
+
+The data of a removed directory flags no more tokens, but flagged tokens stay flagged.
+After this command, the next sweep resolves the findings that no other directory supports.")]
     Forget {
-        /// The directory
+        /// Name of the directory
         #[arg(value_name = "NAME")]
         name: String,
     },
 }
 
-/// `lapsed directory sync`.
 #[derive(Debug, Args)]
 pub struct DirectorySync {
-    /// The directory
+    /// Name of the directory
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Say what would change; leave no trace and take no lock
+    /// Show what would change; change nothing and take no lock
     #[arg(long)]
     pub dry_run: bool,
-    /// Believe it although it lists half as many people as before
+    /// Accept the listing although it has half as many people as before
     #[arg(long)]
     pub accept_shrink: bool,
-    /// Form of what --dry-run tells
+    /// Output format of --dry-run
     #[arg(
         long,
         value_enum,

@@ -7,24 +7,24 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::parse_args(line.split_whitespace())
 }
 
-fn refusal(line: &str) -> String {
+fn usage_error(line: &str) -> String {
     let error = parse(line).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     error.to_string()
 }
 
-/// Every command that can be run, with its path.
-fn leaves(command: &clap::Command, path: &str) -> Vec<(String, clap::Command)> {
+/// The command and all its subcommands, each with its path.
+fn all_commands(command: &clap::Command, path: &str) -> Vec<(String, clap::Command)> {
     let path = format!("{path} {}", command.get_name());
     let mut all = vec![(path.trim().to_owned(), command.clone())];
     for sub in command.get_subcommands() {
-        all.extend(leaves(sub, &path));
+        all.extend(all_commands(sub, &path));
     }
     all
 }
 
 #[test]
-fn the_tree_is_sound() {
+fn the_command_tree_is_valid() {
     Cli::command().debug_assert();
     command().debug_assert();
 }
@@ -47,7 +47,7 @@ fn every_command_is_in_exactly_one_group() {
 
 #[test]
 fn every_command_has_examples_and_every_example_parses() {
-    for (path, command) in leaves(&Cli::command(), "") {
+    for (path, command) in all_commands(&Cli::command(), "") {
         let help = command
             .get_after_help()
             .map(ToString::to_string)
@@ -72,8 +72,8 @@ fn every_command_has_examples_and_every_example_parses() {
 }
 
 #[test]
-fn every_argument_says_what_it_is() {
-    for (path, command) in leaves(&Cli::command(), "") {
+fn every_argument_has_a_help_text() {
+    for (path, command) in all_commands(&Cli::command(), "") {
         assert!(command.get_about().is_some(), "{path}");
         for argument in command.get_arguments() {
             assert!(
@@ -162,15 +162,15 @@ fn a_listing_is_parsed_into_domain_values() {
     assert_eq!(list.issuer, Some("ada@example.org".parse().unwrap()));
     assert_eq!(list.expires_within, Some(chrono::TimeDelta::hours(36)));
     assert_eq!(
-        (list.listing.limit, list.listing.format),
+        (list.options.limit, list.options.format),
         (Some(5), Format::Jsonl)
     );
     assert_eq!(cli.global.config, Some("x.toml".into()));
-    assert_eq!(cli.global.level(), Some(tracing::Level::TRACE));
+    assert_eq!(cli.global.log_level(), Some(tracing::Level::TRACE));
 }
 
 #[test]
-fn a_token_is_shown_by_reference() {
+fn a_token_reference_is_parsed() {
     let cli = parse("lapsed token show exports/ci-deploy").unwrap();
     let Command::Token(TokenCommand::Show(show)) = cli.command else {
         panic!("{:?}", cli.command)
@@ -179,11 +179,11 @@ fn a_token_is_shown_by_reference() {
         show.id,
         TokenRef::External("exports".into(), "ci-deploy".into())
     );
-    assert_eq!(show.shown.format, Format::Table);
+    assert_eq!(show.options.format, Format::Table);
 }
 
 #[test]
-fn a_wrong_word_is_answered_with_the_nearest_and_all_allowed_ones() {
+fn a_wrong_word_gets_a_suggestion() {
     for (line, nearest) in [
         ("lapsed token list --status actve", "active"),
         ("lapsed notice list --state plannd", "planned"),
@@ -194,7 +194,7 @@ fn a_wrong_word_is_answered_with_the_nearest_and_all_allowed_ones() {
         ("lapsed swep", "sweep"),
         ("lapsed sweep --dryrun", "--dry-run"),
     ] {
-        let text = refusal(line);
+        let text = usage_error(line);
         assert!(
             text.contains("similar") && text.contains(nearest),
             "{line}: {text}"
@@ -203,8 +203,8 @@ fn a_wrong_word_is_answered_with_the_nearest_and_all_allowed_ones() {
 }
 
 #[test]
-fn a_wrong_value_is_answered_with_how_to_write_it() {
-    for (line, cure) in [
+fn a_wrong_value_gets_an_example_of_a_right_one() {
+    for (line, expected) in [
         ("lapsed token list --expires-within 7", "7d, 36h or 90m"),
         ("lapsed token list --issuer ada", "name@example.org"),
         ("lapsed token show ci-deploy", "SOURCE/EXTERNAL_ID"),
@@ -213,7 +213,7 @@ fn a_wrong_value_is_answered_with_how_to_write_it() {
         ("lapsed forecast --days 0", "1..=3650"),
         ("lapsed send-test nobody", "name@example.org"),
     ] {
-        let text = refusal(line);
-        assert!(text.contains(cure), "{line}: {text}");
+        let text = usage_error(line);
+        assert!(text.contains(expected), "{line}: {text}");
     }
 }

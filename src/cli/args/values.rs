@@ -1,15 +1,18 @@
-//! How the values on the command line become domain values. Every refusal says what to write
-//! instead.
+//! Parsers of command-line values. Every error says what to write instead.
 
-use std::{convert::Infallible, error::Error, fmt, path::PathBuf, str::FromStr};
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::domain::TokenRef;
-use crate::store::FAR;
+use crate::store::MAX_INSTANT;
 
-/// The mails that can be previewed, by the name of their template folder.
+/// The mails that `lapsed preview` knows, named after their template folders.
 pub const TEMPLATES: [&str; 7] = [
     "expiring",
     "expired",
@@ -20,11 +23,13 @@ pub const TEMPLATES: [&str; 7] = [
     "summary",
 ];
 
-/// A hundred years: beyond it a span is a slip of the pen.
-const LONGEST: TimeDelta = TimeDelta::days(36_500);
+/// A hundred years: a longer span is a typing error.
+const MAX_SPAN: TimeDelta = TimeDelta::days(36_500);
 
-/// Parses one of a closed set of words; clap lists them and names the nearest.
-pub fn word<T>(allowed: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+/// Parses one of these words; clap lists them and suggests the nearest.
+pub fn one_of<T>(
+    allowed: impl IntoIterator<Item = &'static str>,
+) -> impl TypedValueParser<Value = T>
 where
     T: FromStr + Clone + Send + Sync + 'static,
     T::Err: Error + Send + Sync + 'static,
@@ -32,76 +37,73 @@ where
     PossibleValuesParser::new(allowed).try_map(|word| word.parse::<T>())
 }
 
-/// Why a text is none of what an argument takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// Not a span of time.
     #[error("write a span of time as 7d, 36h or 90m, at most 36500d")]
     Span,
-    /// Nothing that could name a token.
     #[error(
         "write the first digits of an id (as in the first column of `lapsed token list`), or \
          SOURCE/EXTERNAL_ID"
     )]
     TokenRef,
-    /// Nothing that an id begins with.
     #[error("write the first digits of an id, as in the first column of `lapsed finding list`")]
     Prefix,
-    /// Neither a day nor an instant.
     #[error("write a day as 2027-03-31, or an instant as 2027-03-31T12:00:00Z")]
     Instant,
-    /// No word.
-    #[error("say why, in a few words")]
+    #[error("write a reason, in a few words")]
     Reason,
 }
 
 /// Parses a span of time such as `7d`.
 ///
 /// # Errors
-/// [`Invalid::Span`] when it is none, or longer than a hundred years.
-pub fn span(text: &str) -> Result<TimeDelta, Invalid> {
+/// [`Invalid::Span`] if it is not one, or is longer than a hundred years.
+pub fn parse_span(text: &str) -> Result<TimeDelta, Invalid> {
     humantime::parse_duration(text.trim())
         .ok()
         .and_then(|span| TimeDelta::from_std(span).ok())
-        .filter(|span| *span <= LONGEST)
+        .filter(|span| *span <= MAX_SPAN)
         .ok_or(Invalid::Span)
 }
 
 /// Parses a reference to a token: a prefix of its id, or `source/external_id`.
 ///
 /// # Errors
-/// [`Invalid::TokenRef`] when it could name no token; so an empty variable in a script does not
-/// become "any token".
-pub fn token_ref(text: &str) -> Result<TokenRef, Invalid> {
+/// [`Invalid::TokenRef`] if it cannot name a token, so that an empty variable in a script does not
+/// match every token.
+pub fn parse_token_ref(text: &str) -> Result<TokenRef, Invalid> {
     let reference = text
         .trim()
         .parse::<TokenRef>()
         .unwrap_or_else(|never: Infallible| match never {});
-    let possible = match &reference {
-        TokenRef::Prefix(digits) => {
-            (1..=32).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-        }
+    let is_possible = match &reference {
+        TokenRef::Prefix(digits) => is_id_prefix(digits),
         TokenRef::External(source, external_id) => !source.is_empty() && !external_id.is_empty(),
     };
-    possible.then_some(reference).ok_or(Invalid::TokenRef)
+    is_possible.then_some(reference).ok_or(Invalid::TokenRef)
 }
 
-/// Parses the first digits of an id, dashes left out.
+/// Parses the first digits of an id, and drops the dashes.
 ///
 /// # Errors
-/// [`Invalid::Prefix`] when no id begins so; an empty variable in a script does not become "any".
-pub fn prefix(text: &str) -> Result<String, Invalid> {
+/// [`Invalid::Prefix`] if no id can start like this, so that an empty variable in a script does not
+/// match every id.
+pub fn parse_id_prefix(text: &str) -> Result<String, Invalid> {
     let digits = text.trim().replace('-', "").to_lowercase();
-    let possible =
-        (1..=32).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    possible.then_some(digits).ok_or(Invalid::Prefix)
+    is_id_prefix(&digits)
+        .then_some(digits)
+        .ok_or(Invalid::Prefix)
 }
 
-/// Parses an instant; a day is its beginning in UTC.
+fn is_id_prefix(digits: &str) -> bool {
+    (1..=32).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Parses an instant, or a day, which counts from 00:00 UTC.
 ///
 /// # Errors
-/// [`Invalid::Instant`] when it is neither.
-pub fn instant(text: &str) -> Result<DateTime<Utc>, Invalid> {
+/// [`Invalid::Instant`] if it is neither.
+pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, Invalid> {
     let text = text.trim();
     let day = || {
         Some(
@@ -115,26 +117,26 @@ pub fn instant(text: &str) -> Result<DateTime<Utc>, Invalid> {
         .map(|at| at.to_utc())
         .ok()
         .or_else(day)
-        .filter(|at| *at < FAR)
+        .filter(|at| *at < MAX_INSTANT)
         .ok_or(Invalid::Instant)
 }
 
-/// Parses a text that says something, on one line.
+/// Joins a text to one line.
 ///
 /// # Errors
-/// [`Invalid::Reason`] when it says nothing.
-pub fn reason(text: &str) -> Result<String, Invalid> {
+/// [`Invalid::Reason`] if it is empty.
+pub fn parse_reason(text: &str) -> Result<String, Invalid> {
     let words: Vec<&str> = text.split_whitespace().collect();
-    let said = words.join(" ");
-    (!said.is_empty()).then_some(said).ok_or(Invalid::Reason)
+    let reason = words.join(" ");
+    (!reason.is_empty())
+        .then_some(reason)
+        .ok_or(Invalid::Reason)
 }
 
-/// Where an import reads from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// Standard input, written `-`.
     Stdin,
-    /// A file.
     File(PathBuf),
 }
 
@@ -163,11 +165,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_needs_a_unit_and_an_end() {
-        assert_eq!(span("7d"), Ok(TimeDelta::days(7)));
-        assert_eq!(span(" 1h 30m "), Ok(TimeDelta::minutes(90)));
+    fn a_span_needs_a_unit_and_has_a_limit() {
+        assert_eq!(parse_span("7d"), Ok(TimeDelta::days(7)));
+        assert_eq!(parse_span(" 1h 30m "), Ok(TimeDelta::minutes(90)));
         for bad in ["", "7", "-7d", "soon", "40000d", "99999999999999999999d"] {
-            assert_eq!(span(bad), Err(Invalid::Span), "{bad:?}");
+            assert_eq!(parse_span(bad), Err(Invalid::Span), "{bad:?}");
         }
     }
 
@@ -175,19 +177,19 @@ mod tests {
     fn a_token_is_named_by_digits_or_by_source_and_external_id() {
         let id = "0B5E17c2-9d2c-5e0a-8d1e-2f9b6c1a7e44";
         assert_eq!(
-            token_ref(id),
+            parse_token_ref(id),
             Ok(TokenRef::Prefix("0b5e17c29d2c5e0a8d1e2f9b6c1a7e44".into()))
         );
         assert_eq!(
-            token_ref("exports/ci/deploy"),
+            parse_token_ref("exports/ci/deploy"),
             Ok(TokenRef::External("exports".into(), "ci/deploy".into()))
         );
     }
 
     #[test]
-    fn what_could_name_no_token_or_any_token_is_refused() {
+    fn text_that_cannot_name_one_token_is_refused() {
         for bad in ["", " ", "-", "ci-deploy", "/x", "x/", "/", &"a".repeat(33)] {
-            assert_eq!(token_ref(bad), Err(Invalid::TokenRef), "{bad:?}");
+            assert_eq!(parse_token_ref(bad), Err(Invalid::TokenRef), "{bad:?}");
         }
     }
 

@@ -1,80 +1,81 @@
-//! What is doubtful about directories and the people they should know.
+//! Checks the sync state of directories and how many issuers they cover.
 
 use chrono::{DateTime, Utc};
 
-use super::{Finding, no_answer};
+use super::{Outcome, unreadable_store};
 use crate::cli::freshness::Freshness;
-use crate::cli::output::when::{Instant, when};
+use crate::cli::output::when::{Instant, format_when};
 use crate::config::Config;
 use crate::domain::Cover;
 use crate::engine;
 use crate::store::{self, DirectoryRow, Store};
 
-/// Directories that are held, fail, or whose word holds no longer; and how many issuers nobody knows of.
-pub(super) async fn doubts(
+/// Warns about directories that are held, failing or stale, and about issuers with unknown access.
+pub(super) async fn check_people(
     store: &Store,
     config: &Config,
     now: DateTime<Utc>,
-) -> Vec<(String, Finding)> {
-    let freshness = Freshness::of(config);
-    let looked = async {
-        let mut tx = store.read().await?;
-        let rows = tx.directories().await?;
-        let stale = freshness.stale(&rows, now);
+) -> Vec<(String, Outcome)> {
+    let freshness = Freshness::from_config(config);
+    let loaded = async {
+        let mut tx = store.begin_read().await?;
+        let rows = tx.list_directories().await?;
+        let stale = freshness.stale_directories(&rows, now);
         let names = freshness.names();
-        let covers = engine::covers(&mut tx, &config.issuers, (&names, &stale), now).await?;
+        let covers = engine::issuer_covers(&mut tx, &config.issuers, (&names, &stale), now).await?;
         Ok::<_, store::Error>((rows, stale, covers))
     };
-    let (rows, stale, covers) = match looked.await {
-        Ok(seen) => seen,
-        Err(error) => return vec![("store".to_owned(), no_answer(&error))],
+    let (rows, stale, covers) = match loaded.await {
+        Ok(loaded) => loaded,
+        Err(error) => return vec![("store".to_owned(), unreadable_store(&error))],
     };
-    let mut found = Vec::new();
+    let mut outcomes = Vec::new();
     for row in rows {
         let is_configured = freshness.names().contains(&row.name);
         let is_stale = is_configured && stale.contains(&row.name);
         let name = format!("directory {}", row.name);
-        let doubts = of_directory(&row, is_stale, now).into_iter();
-        found.extend(doubts.map(|doubt| (name.clone(), Finding::Doubtful(doubt))));
+        let warnings = directory_warnings(&row, is_stale, now).into_iter();
+        outcomes.extend(warnings.map(|warning| (name.clone(), Outcome::Warning(warning))));
     }
     if !config.directories.is_empty() {
-        found.extend(unknown(&covers).map(|said| ("issuers".to_owned(), Finding::Doubtful(said))));
+        let warning = coverage_warning(&covers);
+        outcomes.extend(warning.map(|text| ("issuers".to_owned(), Outcome::Warning(text))));
     }
-    found
+    outcomes
 }
 
-fn of_directory(row: &DirectoryRow, is_stale: bool, now: DateTime<Utc>) -> Vec<String> {
+fn directory_warnings(row: &DirectoryRow, is_stale: bool, now: DateTime<Utc>) -> Vec<String> {
     let name = &row.name;
     let held = row.held.as_ref().map(|held| {
         format!(
-            "held: {held}; `lapsed directory sync {name} --dry-run` shows whom it is about, `lapsed directory \
+            "held: {held}; `lapsed directory sync {name} --dry-run` lists the people, `lapsed directory \
              release {name}` or `reject {name}` decides"
         )
     });
-    let error = row.standing.error.as_ref().map(|error| {
-        let since = row.standing.failing_since;
+    let error = row.sync_state.error.as_ref().map(|error| {
+        let since = row.sync_state.failing_since;
         let since = since.map_or(String::new(), |at| {
-            format!(", failing since {}", when(Instant(at), now))
+            format!(", failing since {}", format_when(Instant(at), now))
         });
-        format!("last time: {error}{since}")
+        format!("last sync: {error}{since}")
     });
-    let read_at = row.standing.last_good_sync_at.filter(|_| is_stale);
-    let stale = read_at.map(|at| {
-        let at = when(Instant(at), now);
-        format!("its word holds no longer: it was last read well {at}; its people are unknown")
+    let synced_at = row.sync_state.last_good_sync_at.filter(|_| is_stale);
+    let stale = synced_at.map(|at| {
+        let at = format_when(Instant(at), now);
+        format!("its data is stale: the last good sync was {at}; its people are unknown")
     });
     held.into_iter().chain(error).chain(stale).collect()
 }
 
-fn unknown(covers: &[(String, Cover)]) -> Option<String> {
+fn coverage_warning(covers: &[(String, Cover)]) -> Option<String> {
     let unknown = covers
         .iter()
         .filter(|(_, cover)| cover.is_unknown())
         .count();
     (unknown > 0).then(|| {
         format!(
-            "whether they still have access is not known of {unknown} of {} issuers of tokens; `lapsed identity \
-             coverage` says why, and [issuers] modes leaves out who is no person",
+            "the access of {unknown} of {} issuers of tokens is unknown; `lapsed identity coverage` shows why, and \
+             [issuers] modes excludes accounts that are not people",
             covers.len()
         )
     })

@@ -1,4 +1,4 @@
-//! What a row is, and how its columns look in a table.
+//! Rows, and the columns of their tables.
 
 use anstyle::{AnsiColor, Effects, Style};
 use chrono::{DateTime, Utc};
@@ -6,45 +6,41 @@ use serde::Serialize;
 
 use super::text;
 
-/// A row of a listing.
 pub trait Row: Serialize + Sized + 'static {
-    /// The keys of its JSON object in their order; the header of its CSV.
+    /// The keys of the JSON object in order; also the CSV header.
     const KEYS: &'static [&'static str];
-    /// The columns of its table.
     const COLUMNS: &'static [Column<Self>];
-    /// What is said when there are no rows.
-    const NONE: &'static str;
+    /// The message if there are no rows.
+    const EMPTY_MESSAGE: &'static str;
 }
 
-/// What a cell needs to know of its surroundings.
+/// How the output is to look.
 #[derive(Debug, Clone, Copy)]
 pub struct View {
-    /// The current time; distances in time count from here.
+    /// The current time, from which distances in time count.
     pub now: DateTime<Utc>,
-    /// The width of the terminal in columns; none where the output is no terminal, and nothing is
-    /// shortened then.
+    /// The width of the terminal. `None` if the output is not a terminal; then nothing is shortened.
     pub width: Option<usize>,
-    /// Whether to colour.
-    pub color: bool,
+    pub use_color: bool,
 }
 
 impl View {
-    /// How standard output wants it.
     #[must_use]
-    pub fn of_stdout(now: DateTime<Utc>) -> Self {
+    pub fn for_stdout(now: DateTime<Utc>) -> Self {
         let terminal = console::Term::stdout();
         Self {
             now,
-            // A terminal that does not tell its size is taken to be 80 columns wide.
+            // A terminal that does not report its size counts as 80 columns wide.
             width: terminal.is_term().then(|| usize::from(terminal.size().1)),
-            color: anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never,
+            use_color: anstream::AutoStream::choice(&std::io::stdout())
+                != anstream::ColorChoice::Never,
         }
     }
 
-    /// The text in this style, where there are colours.
+    /// The text in this style, if colors are on.
     #[must_use]
     pub fn paint(&self, style: Style, text: &str) -> String {
-        if self.color && style != Style::new() {
+        if self.use_color && style != Style::new() {
             format!("{style}{text}{style:#}")
         } else {
             text.to_owned()
@@ -52,7 +48,7 @@ impl View {
     }
 }
 
-/// A cell of a table. Its text is made harmless when the cell is made.
+/// A cell of a table. Its text is sanitised on creation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
     pub(super) text: String,
@@ -60,7 +56,6 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// A cell with this text.
     pub fn new(text: impl AsRef<str>) -> Self {
         Self {
             text: text::clean(text.as_ref()).into_owned(),
@@ -68,22 +63,21 @@ impl Cell {
         }
     }
 
-    /// A cell with a name, cut at 80 characters.
+    /// A cell with a name, cut to 80 characters.
     #[must_use]
     pub fn name(name: &str) -> Self {
         Self {
-            text: text::name(name),
+            text: text::clean_name(name),
             style: Style::new(),
         }
     }
 
-    /// A cell with this text, or with a dash.
+    /// A cell with this text, or with a dash if there is none.
     #[must_use]
-    pub fn maybe(value: Option<impl AsRef<str>>) -> Self {
+    pub fn optional(value: Option<impl AsRef<str>>) -> Self {
         value.map_or_else(|| Self::new("-").style(FAINT), Self::new)
     }
 
-    /// The same in a style.
     #[must_use]
     pub fn style(mut self, style: Style) -> Self {
         self.style = style;
@@ -91,62 +85,59 @@ impl Cell {
     }
 }
 
-/// What matters little.
 pub const FAINT: Style = Style::new().effects(Effects::DIMMED);
-/// Headings.
 pub const STRONG: Style = Style::new().effects(Effects::BOLD);
-/// Look at it soon.
+/// Needs attention soon.
 pub const WARN: Style = AnsiColor::Yellow.on_default();
-/// Look at it now.
+/// Needs attention now.
 pub const BAD: Style = AnsiColor::Red.on_default();
 
-/// A column of a table.
 pub struct Column<R> {
     pub(super) title: &'static str,
-    /// How dispensable it is: the highest is narrowed, then left out, first; 0 always stays.
+    /// The column with the highest rank is narrowed, then omitted, first. Rank 0 is never omitted.
     pub(super) rank: u8,
-    /// The width below which it is not narrowed; none is never narrowed.
-    pub(super) least: Option<usize>,
-    /// Where it tells rows apart: the characters that a terminal shows at least of each.
+    /// The column is not narrowed below this width; `None` if it is never narrowed.
+    pub(super) min_width: Option<usize>,
+    /// For ids: a terminal shows at least this many characters of each.
     pub(super) prefix: Option<usize>,
     pub(super) cell: fn(&R, &View) -> Cell,
 }
 
 impl<R> Column<R> {
-    /// A column that is shown whole or, at a rank above 0, not at all.
+    /// A column that is shown whole or, with a rank above 0, omitted.
     pub const fn fixed(title: &'static str, rank: u8, cell: fn(&R, &View) -> Cell) -> Self {
         Self {
             title,
             rank,
-            least: None,
+            min_width: None,
             prefix: None,
             cell,
         }
     }
 
-    /// A column of ids, of which a terminal shows as much as tells them apart, and at least so many
-    /// characters. It always stays: it is what other commands take.
+    /// A column of ids. A terminal shows unique prefixes of at least `prefix` characters. The column is
+    /// never omitted, because other commands take ids as arguments.
     pub const fn id(prefix: usize, cell: fn(&R, &View) -> Cell) -> Self {
         Self {
             title: "ID",
             rank: 0,
-            least: None,
+            min_width: None,
             prefix: Some(prefix),
             cell,
         }
     }
 
-    /// A column that can be narrowed to so many columns of the terminal.
+    /// A column that can be narrowed to `min_width`.
     pub const fn elastic(
         title: &'static str,
         rank: u8,
-        least: usize,
+        min_width: usize,
         cell: fn(&R, &View) -> Cell,
     ) -> Self {
         Self {
             title,
             rank,
-            least: Some(least),
+            min_width: Some(min_width),
             prefix: None,
             cell,
         }

@@ -1,41 +1,38 @@
-//! How the rows look in a table, and one token on a sheet.
+//! The table columns of the rows, and the sheet of one token.
 
 mod people;
 
 use anstyle::Style;
 use chrono::TimeDelta;
 
-use super::{
-    column::{BAD, Cell, Column, FAINT, Row, View, WARN},
-    rows::{
-        AuditRow, DifferenceRow, FindingRow, ForecastRow, NoticeRow, SourceRow, StepRow,
-        TokenDetail, TokenRow,
-    },
-    sheet::Sheet,
-    when::{Instant, distance, instant, when},
+use super::column::{BAD, Cell, Column, FAINT, Row, View, WARN};
+use super::rows::{
+    AuditRow, DifferenceRow, FindingRow, ForecastRow, NoticeRow, SourceRow, StepRow, TokenDetail,
+    TokenRow,
 };
+use super::sheet::Sheet;
+use super::when::{Instant, format_distance, format_instant, format_when};
 use crate::domain::{Address, ExpiryOrigin, NoticeState, Severity, Status};
-use crate::store::FAR;
+use crate::store::MAX_INSTANT;
 
 impl Row for TokenRow {
     const KEYS: &'static [&'static str] = TOKEN_KEYS;
     const COLUMNS: &'static [Column<Self>] = &[
-        // Eight digits nearly always name one token.
+        // Eight digits nearly always identify one token.
         Column::id(8, |row, _| Cell::new(row.id.to_string())),
         Column::elastic("NAME", 0, 16, |row, _| Cell::name(row.label())),
-        Column::fixed("STATUS", 0, |row, _| status(row.status)),
-        Column::fixed("EXPIRES", 1, expiry),
-        Column::elastic("ISSUER", 3, 14, |row, _| address(row.issuer.as_ref())),
+        Column::fixed("STATUS", 0, |row, _| status_cell(row.status)),
+        Column::fixed("EXPIRES", 1, expiry_cell),
+        Column::elastic("ISSUER", 3, 14, |row, _| address_cell(row.issuer.as_ref())),
         Column::elastic("FINDINGS", 2, 10, |row, _| {
             let kinds: Vec<_> = row.findings.iter().map(|kind| kind.as_str()).collect();
-            alarm((!kinds.is_empty()).then(|| kinds.join(", ")))
+            problem_cell((!kinds.is_empty()).then(|| kinds.join(", ")))
         }),
         Column::elastic("SOURCE", 4, 8, |row, _| Cell::name(&row.source)),
     ];
-    const NONE: &'static str = "no tokens match";
+    const EMPTY_MESSAGE: &'static str = "no tokens match";
 }
 
-/// The keys of a token's JSON object.
 const TOKEN_KEYS: &[&str] = &[
     "id",
     "source",
@@ -60,10 +57,10 @@ impl Row for StepRow {
     const KEYS: &'static [&'static str] = &["step", "at", "outcome"];
     const COLUMNS: &'static [Column<Self>] = &[
         Column::fixed("STEP", 0, |row, _| Cell::new(row.step.to_string())),
-        Column::fixed("AT", 0, |row, view| moment(row.at, view)),
+        Column::fixed("AT", 0, |row, view| when_cell(row.at, view)),
         Column::elastic("OUTCOME", 0, 20, |row, _| Cell::new(&row.outcome)),
     ];
-    const NONE: &'static str = "no steps: it has no known expiry";
+    const EMPTY_MESSAGE: &'static str = "no steps: it has no known expiry";
 }
 
 impl Row for NoticeRow {
@@ -87,28 +84,32 @@ impl Row for NoticeRow {
         Column::elastic("TOKEN", 0, 12, |row, _| {
             row.token_name
                 .as_deref()
-                .map_or_else(|| Cell::maybe(None::<&str>), Cell::name)
+                .map_or_else(|| Cell::optional(None::<&str>), Cell::name)
         }),
         Column::fixed("TOPIC", 1, |row, _| match row.step {
             Some(step) => Cell::new(format!("{} {step}", row.topic)),
             None => Cell::new(&row.topic),
         }),
-        Column::elastic("RECIPIENT", 0, 12, |row, _| address(Some(&row.recipient))),
+        Column::elastic("RECIPIENT", 0, 12, |row, _| {
+            address_cell(Some(&row.recipient))
+        }),
         Column::fixed("STATE", 0, |row, _| {
             Cell::new(row.state.as_str()).style(notice_style(row.state))
         }),
         Column::fixed("WHEN", 2, |row, view| {
-            // A word about a dead address has no time of its own: the end of time stands for that.
+            // Notices about a dead address have no time of their own; `FAR` marks them.
             let at = row.sent_at.unwrap_or(row.send_at);
-            if at.0 >= FAR {
+            if at.0 >= MAX_INSTANT {
                 Cell::new("with the next mail")
             } else {
-                moment(at, view)
+                when_cell(at, view)
             }
         }),
-        Column::elastic("REASON", 3, 16, |row, _| Cell::maybe(row.reason.as_ref())),
+        Column::elastic("REASON", 3, 16, |row, _| {
+            Cell::optional(row.reason.as_ref())
+        }),
     ];
-    const NONE: &'static str = "no notices match";
+    const EMPTY_MESSAGE: &'static str = "no notices match";
 }
 
 impl Row for FindingRow {
@@ -124,18 +125,18 @@ impl Row for FindingRow {
         "revoke_at",
     ];
     const COLUMNS: &'static [Column<Self>] = &[
-        // Those of one sweep begin alike, with its time, which takes 13 characters.
+        // The ids of one sweep share the first 13 characters, which encode its time.
         Column::id(18, |row, _| Cell::new(row.id.to_string())),
         Column::elastic("TOKEN", 0, 12, |row, _| Cell::name(&row.token_name)),
         Column::fixed("KIND", 1, |row, _| Cell::new(row.kind.as_str())),
         Column::fixed("SEVERITY", 3, |row, _| {
             Cell::new(row.severity.as_str()).style(severity_style(row.severity))
         }),
-        Column::fixed("SINCE", 4, |row, view| moment(row.since, view)),
+        Column::fixed("SINCE", 4, |row, view| when_cell(row.since, view)),
         Column::fixed("STATE", 5, |row, _| Cell::new(row.state.as_str())),
         Column::elastic("EVIDENCE", 2, 16, |row, _| Cell::new(&row.evidence)),
     ];
-    const NONE: &'static str = "no findings match";
+    const EMPTY_MESSAGE: &'static str = "no findings match";
 }
 
 impl Row for SourceRow {
@@ -161,24 +162,27 @@ impl Row for SourceRow {
         }),
         Column::fixed("TOKENS", 1, |row, _| Cell::new(row.tokens.to_string())),
         Column::fixed("LAST GOOD", 1, |row, view| {
-            Cell::maybe(row.last_good_sync_at.map(|at| distance(at, view.now)))
+            Cell::optional(
+                row.last_good_sync_at
+                    .map(|at| format_distance(at, view.now)),
+            )
         }),
         Column::fixed("LAST", 3, |row, view| {
-            Cell::maybe(row.last_sync_at.map(|at| distance(at, view.now)))
+            Cell::optional(row.last_sync_at.map(|at| format_distance(at, view.now)))
         }),
         Column::fixed("NEXT", 2, |row, view| {
-            Cell::maybe(row.next.map(|at| distance(at, view.now)))
+            Cell::optional(row.next.map(|at| format_distance(at, view.now)))
         }),
         Column::elastic("TROUBLE", 0, 20, |row, view| match row.deferred_until {
             Some(until) => Cell::new(format!(
-                "asked to be left alone until {}",
-                when(until, view.now)
+                "asked us to wait until {}",
+                format_when(until, view.now)
             ))
             .style(WARN),
-            None => alarm(row.error.as_ref()),
+            None => problem_cell(row.error.as_ref()),
         }),
     ];
-    const NONE: &'static str = "no sources are configured";
+    const EMPTY_MESSAGE: &'static str = "no sources are configured";
 }
 
 impl Row for DifferenceRow {
@@ -196,28 +200,30 @@ impl Row for DifferenceRow {
         Column::fixed("CHANGE", 0, |row, _| Cell::new(row.change)),
         Column::elastic("TOKEN", 0, 12, |row, _| Cell::name(&row.external_id)),
         Column::elastic("NAME", 2, 12, |row, _| Cell::name(&row.name)),
-        Column::fixed("STATUS", 3, |row, _| status(row.status)),
+        Column::fixed("STATUS", 3, |row, _| status_cell(row.status)),
         Column::fixed("EXPIRES", 3, |row, _| {
-            Cell::maybe(row.expires_at.map(instant))
+            Cell::optional(row.expires_at.map(format_instant))
         }),
-        Column::elastic("ISSUER", 4, 12, |row, _| address(row.issuer.as_ref())),
+        Column::elastic("ISSUER", 4, 12, |row, _| address_cell(row.issuer.as_ref())),
         Column::elastic("FIELDS", 1, 12, |row, _| {
-            Cell::maybe((!row.fields.is_empty()).then(|| row.fields.join(", ")))
+            Cell::optional((!row.fields.is_empty()).then(|| row.fields.join(", ")))
         }),
     ];
-    const NONE: &'static str = "nothing would change";
+    const EMPTY_MESSAGE: &'static str = "nothing would change";
 }
 
 impl Row for AuditRow {
     const KEYS: &'static [&'static str] = &["at", "actor", "action", "subject", "reason"];
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::fixed("AT", 1, |row, _| Cell::new(instant(row.at))),
+        Column::fixed("AT", 1, |row, _| Cell::new(format_instant(row.at))),
         Column::elastic("ACTOR", 0, 8, |row, _| Cell::name(&row.actor)),
         Column::fixed("ACTION", 0, |row, _| Cell::new(&row.action)),
         Column::elastic("SUBJECT", 0, 12, |row, _| Cell::name(&row.subject)),
-        Column::elastic("REASON", 0, 12, |row, _| Cell::maybe(row.reason.as_ref())),
+        Column::elastic("REASON", 0, 12, |row, _| {
+            Cell::optional(row.reason.as_ref())
+        }),
     ];
-    const NONE: &'static str = "nobody has done anything yet";
+    const EMPTY_MESSAGE: &'static str = "the audit trail is empty";
 }
 
 impl Row for ForecastRow {
@@ -231,42 +237,46 @@ impl Row for ForecastRow {
         "recipients",
     ];
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::fixed("AT", 0, |row, view| moment(row.at, view)),
+        Column::fixed("AT", 0, |row, view| when_cell(row.at, view)),
         Column::elastic("TOKEN", 0, 12, |row, _| Cell::name(&row.token_name)),
         Column::fixed("STEP", 0, |row, _| {
-            Cell::maybe(row.step.map(|step| step.to_string()))
+            Cell::optional(row.step.map(|step| step.to_string()))
         }),
-        Column::fixed("EXPIRES", 2, |row, _| Cell::new(instant(row.expires_at))),
+        Column::fixed("EXPIRES", 2, |row, _| {
+            Cell::new(format_instant(row.expires_at))
+        }),
         Column::elastic("RECIPIENTS", 1, 16, |row, _| {
             let to: Vec<_> = row.recipients.iter().map(Address::as_str).collect();
-            Cell::maybe((!to.is_empty()).then(|| to.join(", ")))
+            Cell::optional((!to.is_empty()).then(|| to.join(", ")))
         }),
         Column::elastic("SOURCE", 3, 8, |row, _| Cell::name(&row.source)),
     ];
-    const NONE: &'static str = "nothing expires and nothing will be sent in this time";
+    const EMPTY_MESSAGE: &'static str = "nothing expires and no mail is due in this time";
 }
 
 impl TokenDetail {
-    /// The keys that a row of CSV shows.
     pub const KEYS: &'static [&'static str] = TOKEN_KEYS;
 
-    /// Writes the token on a sheet; the steps are those of its present expiry.
+    /// Writes the token and the steps of its current expiry to a sheet.
     pub fn write_to(&self, sheet: &mut Sheet, steps: &[StepRow]) {
         let token = &self.token;
         let view = *sheet.view();
-        let text = |value: &Option<String>| Cell::maybe(value.as_ref());
-        let time = |at: Option<Instant>| Cell::maybe(at.map(|at| when(at, view.now)));
+        let text = |value: &Option<String>| Cell::optional(value.as_ref());
+        let time = |at: Option<Instant>| Cell::optional(at.map(|at| format_when(at, view.now)));
         let admins: Vec<_> = self.admins.iter().map(Address::as_str).collect();
-        let admins = Cell::maybe((!admins.is_empty()).then(|| admins.join(", ")));
+        let admins = Cell::optional((!admins.is_empty()).then(|| admins.join(", ")));
         sheet.title(&Cell::name(token.label()).text);
         for (label, cell) in [
             ("id", Cell::new(token.id.to_string())),
             ("source", Cell::name(&token.source)),
             ("external id", Cell::new(&token.external_id)),
-            ("status", status(token.status)),
-            ("expires", expiry(token, &view)),
-            ("says", Cell::maybe(token.expiry_origin.map(says))),
-            ("issuer", address(token.issuer.as_ref())),
+            ("status", status_cell(token.status)),
+            ("expires", expiry_cell(token, &view)),
+            (
+                "set by",
+                Cell::optional(token.expiry_origin.map(origin_text)),
+            ),
+            ("issuer", address_cell(token.issuer.as_ref())),
             ("admins", admins),
             ("account", text(&token.account)),
             ("role", text(&token.role)),
@@ -288,29 +298,29 @@ impl TokenDetail {
     }
 }
 
-/// Who says when a token ends.
-fn says(origin: ExpiryOrigin) -> &'static str {
+/// Who set the expiry of a token.
+fn origin_text(origin: ExpiryOrigin) -> &'static str {
     match origin {
         ExpiryOrigin::Source | ExpiryOrigin::Computed => origin.as_str(),
-        ExpiryOrigin::Policy => "policy: a date of ours, after which the token itself works on",
+        ExpiryOrigin::Policy => "policy (yours; the token still works after it)",
     }
 }
 
-fn address(address: Option<&Address>) -> Cell {
-    Cell::maybe(address.map(Address::as_str))
+fn address_cell(address: Option<&Address>) -> Cell {
+    Cell::optional(address.map(Address::as_str))
 }
 
-/// What is wrong, if something is.
-fn alarm(text: Option<impl AsRef<str>>) -> Cell {
+/// A problem in red, or a dash.
+fn problem_cell(text: Option<impl AsRef<str>>) -> Cell {
     let style = if text.is_some() { BAD } else { FAINT };
-    Cell::maybe(text).style(style)
+    Cell::optional(text).style(style)
 }
 
-fn moment(at: Instant, view: &View) -> Cell {
-    Cell::new(when(at, view.now))
+fn when_cell(at: Instant, view: &View) -> Cell {
+    Cell::new(format_when(at, view.now))
 }
 
-fn expiry<F>(row: &TokenRow<F>, view: &View) -> Cell {
+fn expiry_cell<F>(row: &TokenRow<F>, view: &View) -> Cell {
     let Some(at) = row.expires_at else {
         return Cell::new(row.expiry);
     };
@@ -321,10 +331,10 @@ fn expiry<F>(row: &TokenRow<F>, view: &View) -> Cell {
         Status::Active => Style::new(),
         Status::Expired | Status::Disabled | Status::Revoked | Status::Gone => FAINT,
     };
-    moment(at, view).style(style)
+    when_cell(at, view).style(style)
 }
 
-fn status(status: Status) -> Cell {
+fn status_cell(status: Status) -> Cell {
     Cell::new(status.as_str()).style(match status {
         Status::Active => Style::new(),
         Status::Expired => BAD,

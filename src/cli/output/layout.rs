@@ -1,26 +1,22 @@
-//! The widths of a table's columns, decided once from the first rows and kept, and the lines that
-//! result.
+//! The widths of a table's columns, decided once from the first rows, and the formatted lines.
 
 use std::collections::BTreeSet;
 
-use super::{
-    column::{Cell, Row, STRONG, View},
-    text,
-};
+use super::column::{Cell, Row, STRONG, View};
+use super::text;
 
-/// Between two columns.
+/// Spaces between two columns.
 const GAP: usize = 2;
 
-/// The widths of the columns; none is left out.
+/// The widths of the columns; `None` for an omitted column.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     widths: Vec<Option<usize>>,
-    /// Which columns are cut without a sign, because what is left is still an id.
+    /// Which columns hold ids, which are cut without an ellipsis.
     ids: Vec<bool>,
 }
 
-/// The cells of a row.
-pub(super) fn cells<R: Row>(row: &R, view: &View) -> Vec<Cell> {
+pub(super) fn row_cells<R: Row>(row: &R, view: &View) -> Vec<Cell> {
     R::COLUMNS
         .iter()
         .map(|column| (column.cell)(row, view))
@@ -28,31 +24,31 @@ pub(super) fn cells<R: Row>(row: &R, view: &View) -> Vec<Cell> {
 }
 
 impl Layout {
-    /// Fits the columns to the terminal, if there is one: first the dispensable ones are narrowed,
-    /// then left out. The columns of `without` are left out in any case.
+    /// Fits the columns to the terminal, if there is one: narrows them by rank, then omits them.
+    /// The columns in `without` are always omitted.
     pub fn fit<R: Row>(rows: &[Vec<Cell>], without: &[&str], view: &View) -> Self {
-        let natural = natural::<R>(rows, without, view);
+        let natural = natural_widths::<R>(rows, without, view);
         let ids = R::COLUMNS.iter().map(|column| column.prefix.is_some());
         let ids = ids.collect();
         let mut widths = natural.clone();
         let Some(available) = view.width else {
             return Self { widths, ids };
         };
-        while !narrow::<R>(&mut widths, available, |least| least) {
-            let Some(dispensable) = most_dispensable::<R>(&widths) else {
+        while !narrow::<R>(&mut widths, available, |min_width| min_width) {
+            let Some(index) = highest_rank::<R>(&widths) else {
                 narrow::<R>(&mut widths, available, |_| 1);
                 break;
             };
             for (width, natural) in widths.iter_mut().zip(&natural) {
                 *width = width.and(*natural);
             }
-            widths[dispensable] = None;
+            widths[index] = None;
         }
         Self { widths, ids }
     }
 
-    /// The titles of the columns that are left out.
-    pub fn left_out<R: Row>(&self) -> Vec<&'static str> {
+    /// The titles of the omitted columns.
+    pub fn omitted_titles<R: Row>(&self) -> Vec<&'static str> {
         let columns = R::COLUMNS.iter().zip(&self.widths);
         columns
             .filter(|(_, width)| width.is_none())
@@ -60,7 +56,6 @@ impl Layout {
             .collect()
     }
 
-    /// The line of titles.
     pub fn header<R: Row>(&self, view: &View) -> String {
         let titles: Vec<_> = R::COLUMNS
             .iter()
@@ -69,7 +64,7 @@ impl Layout {
         self.line(&titles, view)
     }
 
-    /// One row, without the end of the line.
+    /// One row, without a line break.
     pub fn line(&self, cells: &[Cell], view: &View) -> String {
         let mut line = String::new();
         let mut blank = 0;
@@ -87,21 +82,23 @@ impl Layout {
                 shown.clone()
             };
             line.push_str(&view.paint(cell.style, &fenced));
-            blank = width.saturating_sub(text::columns(&shown)) + GAP;
+            blank = width.saturating_sub(text::display_width(&shown)) + GAP;
         }
         line
     }
 }
 
-/// The widths at which nothing is cut but ids on a terminal.
-fn natural<R: Row>(rows: &[Vec<Cell>], without: &[&str], view: &View) -> Vec<Option<usize>> {
+/// The widths at which nothing is cut except ids on a terminal.
+fn natural_widths<R: Row>(rows: &[Vec<Cell>], without: &[&str], view: &View) -> Vec<Option<usize>> {
     let columns = R::COLUMNS.iter().enumerate();
     columns
         .map(|(index, column)| {
             let texts = || rows.iter().map(|cells| cells[index].text.as_str());
             let widest = match column.prefix {
-                Some(least) if view.width.is_some() => Some(telling_apart(texts(), least)),
-                _ => texts().map(text::columns).max(),
+                Some(min_width) if view.width.is_some() => {
+                    Some(unique_prefix_length(texts(), min_width))
+                }
+                _ => texts().map(text::display_width).max(),
             };
             let width = widest.unwrap_or_default().max(column.title.len());
             (!without.contains(&column.title)).then_some(width)
@@ -109,18 +106,18 @@ fn natural<R: Row>(rows: &[Vec<Cell>], without: &[&str], view: &View) -> Vec<Opt
         .collect()
 }
 
-/// How many of their first characters, at least `least`, tell these ids apart.
-fn telling_apart<'a>(ids: impl Iterator<Item = &'a str>, least: usize) -> usize {
+/// How many first characters distinguish these ids, at least `min_width`.
+fn unique_prefix_length<'a>(ids: impl Iterator<Item = &'a str>, min_width: usize) -> usize {
     let ids: BTreeSet<_> = ids.collect();
-    let alike = ids.iter().zip(ids.iter().skip(1)).map(|(id, next)| {
+    let lengths = ids.iter().zip(ids.iter().skip(1)).map(|(id, next)| {
         let pairs = id.bytes().zip(next.bytes());
         pairs.take_while(|(one, other)| one == other).count() + 1
     });
-    alike.max().unwrap_or_default().max(least)
+    lengths.max().unwrap_or_default().max(min_width)
 }
 
-/// Narrows the elastic columns, the most dispensable first and of several that are so the widest, each
-/// to a floor that is made of its least width; says whether all fits now.
+/// Narrows the elastic columns to a floor derived from their minimum width: the highest rank first, of
+/// equal ranks the widest. Returns whether everything fits.
 fn narrow<R: Row>(
     widths: &mut [Option<usize>],
     available: usize,
@@ -132,8 +129,8 @@ fn narrow<R: Row>(
     while excess > 0 {
         let columns = R::COLUMNS.iter().zip(widths.iter_mut());
         let elastic = columns.filter_map(|(column, width)| {
-            let (width, least) = (width.as_mut()?, column.least?);
-            (*width > floor(least)).then_some((column.rank, width))
+            let (width, min_width) = (width.as_mut()?, column.min_width?);
+            (*width > floor(min_width)).then_some((column.rank, width))
         });
         let Some((_, widest)) = elastic.max_by_key(|(rank, width)| (*rank, **width)) else {
             return false;
@@ -144,7 +141,7 @@ fn narrow<R: Row>(
     true
 }
 
-fn most_dispensable<R: Row>(widths: &[Option<usize>]) -> Option<usize> {
+fn highest_rank<R: Row>(widths: &[Option<usize>]) -> Option<usize> {
     (0..widths.len())
         .filter(|index| widths[*index].is_some() && R::COLUMNS[*index].rank > 0)
         .max_by_key(|index| R::COLUMNS[*index].rank)

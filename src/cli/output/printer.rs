@@ -1,31 +1,25 @@
-//! The one way in which listings are printed. Rows go out as they come; only a table keeps the first
-//! thousand, to learn how wide its columns are.
+//! Prints rows as they come. A table buffers the first thousand rows to decide its column widths.
 
-use std::{
-    io::{self, BufWriter, Write},
-    marker::PhantomData,
-};
+use std::io::{self, BufWriter, Write};
+use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{
-    Error,
-    column::{Cell, Row, View},
-    layout::{Layout, cells},
-    sheet::Sheet,
-    text,
-};
+use super::column::{Cell, Row, View};
+use super::layout::{Layout, row_cells};
+use super::sheet::Sheet;
+use super::{Error, text};
 use crate::cli::args::Format;
 
-/// How many rows decide the widths of a table.
-const SAMPLE: usize = 1000;
+/// How many rows decide the column widths of a table.
+const SAMPLE_SIZE: usize = 1000;
 
-/// Prints the rows of one listing.
+/// Prints the rows of one result.
 ///
 /// ```text
 /// let mut printer = Printer::<TokenRow>::stdout(args.format, now);
-/// while let Some(row) = rows.try_next().await? { printer.row(&row)?; }
+/// while let Some(row) = rows.try_next().await? { printer.print_row(&row)?; }
 /// printer.finish()?;
 /// ```
 pub struct Printer<R, O: Write = io::Stdout, E: Write = io::Stderr> {
@@ -46,15 +40,15 @@ enum Form {
 }
 
 impl<R: Row> Printer<R> {
-    /// A printer to standard output; what is no result goes to standard error.
+    /// Prints results to standard output and remarks to standard error.
     #[must_use]
     pub fn stdout(format: Format, now: chrono::DateTime<chrono::Utc>) -> Self {
-        Self::new(format, View::of_stdout(now), io::stdout(), io::stderr())
+        Self::new(format, View::for_stdout(now), io::stdout(), io::stderr())
     }
 }
 
 impl<R: Row, O: Write, E: Write> Printer<R, O, E> {
-    /// A printer of results to `out` and of remarks to `notes`.
+    /// Prints results to `out` and remarks to `notes`.
     pub fn new(format: Format, view: View, out: O, notes: E) -> Self {
         let form = match format {
             Format::Table => Form::Sampling(Vec::new()),
@@ -72,62 +66,60 @@ impl<R: Row, O: Write, E: Write> Printer<R, O, E> {
         }
     }
 
-    /// Prints one row.
-    ///
     /// # Errors
-    /// When it cannot be written; [`Error::Closed`] when nobody reads any more.
-    pub fn row(&mut self, row: &R) -> Result<(), Error> {
+    /// If it cannot be written; [`Error::Closed`] if the reader closed the output.
+    pub fn print_row(&mut self, row: &R) -> Result<(), Error> {
         self.count += 1;
         match &mut self.form {
             Form::Sampling(sample) => {
-                sample.push(cells(row, &self.view));
-                if sample.len() == SAMPLE {
-                    self.settle()?;
+                sample.push(row_cells(row, &self.view));
+                if sample.len() == SAMPLE_SIZE {
+                    self.print_sample()?;
                 }
             }
             Form::Table(layout) => {
                 writeln!(
                     self.out,
                     "{}",
-                    layout.line(&cells(row, &self.view), &self.view)
+                    layout.line(&row_cells(row, &self.view), &self.view)
                 )?;
             }
             Form::Json => {
                 let lead = if self.count == 1 { "[\n" } else { ",\n" };
-                write!(self.out, "{lead}{}", json(row)?)?;
+                write!(self.out, "{lead}{}", to_json(row)?)?;
             }
-            Form::Jsonl => writeln!(self.out, "{}", json(row)?)?,
+            Form::Jsonl => writeln!(self.out, "{}", to_json(row)?)?,
             Form::Csv => {
                 if self.count == 1 {
-                    record(&mut self.out, R::KEYS)?;
+                    write_record(&mut self.out, R::KEYS)?;
                 }
-                record(&mut self.out, fields(row, R::KEYS)?)?;
+                write_record(&mut self.out, field_texts(row, R::KEYS)?)?;
             }
         }
         Ok(())
     }
 
-    /// Ends the listing and returns how many rows it had.
+    /// Ends the output and returns the number of rows.
     ///
     /// # Errors
-    /// As [`Printer::row`].
+    /// As [`Printer::print_row`].
     pub fn finish(mut self) -> Result<u64, Error> {
         if let Form::Sampling(_) = self.form {
-            self.settle()?;
+            self.print_sample()?;
         }
         match &self.form {
             Form::Json if self.count == 0 => self.out.write_all(b"[]\n")?,
             Form::Json => self.out.write_all(b"\n]\n")?,
-            Form::Csv if self.count == 0 => record(&mut self.out, R::KEYS)?,
+            Form::Csv if self.count == 0 => write_record(&mut self.out, R::KEYS)?,
             Form::Sampling(_) | Form::Table(_) | Form::Jsonl | Form::Csv => {}
         }
         self.out.flush()?;
-        self.remark();
+        self.print_remark();
         Ok(self.count)
     }
 
-    /// Decides the widths and prints the rows that waited for them.
-    fn settle(&mut self) -> Result<(), Error> {
+    /// Decides the column widths and prints the buffered rows.
+    fn print_sample(&mut self) -> Result<(), Error> {
         let Form::Sampling(sample) = &mut self.form else {
             return Ok(());
         };
@@ -143,33 +135,32 @@ impl<R: Row, O: Write, E: Write> Printer<R, O, E> {
         Ok(())
     }
 
-    /// Says on the side what a reader of a table would miss.
-    fn remark(&mut self) {
+    /// Remarks that a table is empty or that columns were omitted.
+    fn print_remark(&mut self) {
         let Form::Table(layout) = &self.form else {
             return;
         };
-        let left_out = layout.left_out::<R>();
-        // Nobody to read a remark is no reason to fail.
+        let omitted_titles = layout.omitted_titles::<R>();
+        // A closed standard error is not a failure.
         let _ = if self.count == 0 {
-            writeln!(self.notes, "{}", R::NONE)
-        } else if left_out.is_empty() {
+            writeln!(self.notes, "{}", R::EMPTY_MESSAGE)
+        } else if omitted_titles.is_empty() {
             Ok(())
         } else {
-            let titles = left_out.join(", ");
+            let titles = omitted_titles.join(", ");
             writeln!(
                 self.notes,
-                "left out for want of room: {titles} (a wider terminal or --format csv shows all)"
+                "columns omitted to fit the terminal: {titles} (--format csv shows all)"
             )
         };
     }
 }
 
-/// Prints one thing to standard output: as a sheet for people, else as one object or one row of
-/// these keys.
+/// Prints one item: a sheet for people, else one object, or one CSV record with these keys.
 ///
 /// # Errors
-/// When it cannot be written; [`Error::Closed`] when nobody reads any more.
-pub fn show<T: Serialize>(
+/// If it cannot be written; [`Error::Closed`] if the reader closed the output.
+pub fn print_one<T: Serialize>(
     format: Format,
     view: View,
     out: impl Write,
@@ -187,40 +178,38 @@ pub fn show<T: Serialize>(
             let json = serde_json::to_string_pretty(value).map_err(Error::Encode)?;
             writeln!(out, "{}", text::escape_json(json))?;
         }
-        Format::Jsonl => writeln!(out, "{}", json(value)?)?,
+        Format::Jsonl => writeln!(out, "{}", to_json(value)?)?,
         Format::Csv => {
-            record(&mut out, keys)?;
-            record(&mut out, fields(value, keys)?)?;
+            write_record(&mut out, keys)?;
+            write_record(&mut out, field_texts(value, keys)?)?;
         }
     }
     Ok(out.flush()?)
 }
 
-fn json(row: &impl Serialize) -> Result<String, Error> {
+fn to_json(row: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(row)
         .map(text::escape_json)
         .map_err(Error::Encode)
 }
 
-fn fields(row: &impl Serialize, keys: &[&str]) -> Result<Vec<String>, Error> {
+fn field_texts(row: &impl Serialize, keys: &[&str]) -> Result<Vec<String>, Error> {
     let object = serde_json::to_value(row).map_err(Error::Encode)?;
-    Ok(keys.iter().map(|key| field(&object[*key])).collect())
+    Ok(keys.iter().map(|key| field_text(&object[*key])).collect())
 }
 
-/// A value in one field: several in a list are parted by semicolons, so that the commas of the
-/// format need no quotes.
-fn field(value: &Value) -> String {
+/// The text of one CSV field. List items are separated by semicolons, which need no quotes.
+fn field_text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text::clean(text).into_owned(),
-        Value::Array(values) => values.iter().map(field).collect::<Vec<_>>().join(";"),
+        Value::Array(values) => values.iter().map(field_text).collect::<Vec<_>>().join(";"),
         Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
     }
 }
 
-/// Writes one record. The writer of the crate would flush ours with every record, so it gets a
-/// buffer of its own.
-fn record(
+/// Writes one CSV record. The csv writer flushes with every record, so it gets a buffer of its own.
+fn write_record(
     out: &mut impl Write,
     fields: impl IntoIterator<Item = impl AsRef<[u8]>>,
 ) -> Result<(), Error> {

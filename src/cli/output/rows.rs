@@ -1,4 +1,4 @@
-//! The rows that programs read: JSON keys, their order and their form are a contract.
+//! The rows of the output. Their JSON keys, the order and the form are a contract.
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
@@ -10,47 +10,32 @@ use crate::domain::{
     Severity, Status, Step, Token, TokenId,
 };
 
-/// A token. Its findings are kinds in a listing, and told in full where it is shown alone.
+/// A token. Lists show only the kinds of its findings.
 #[derive(Debug, Clone, Serialize)]
 pub struct TokenRow<F = FindingKind> {
-    /// Derived from source and external id.
     pub id: TokenId,
-    /// The name of the source.
     pub source: String,
-    /// What the source calls it.
     pub external_id: String,
-    /// What people call it; may be empty.
     pub name: String,
-    /// A description, if there is one.
     pub description: Option<String>,
-    /// The issuer's mailbox.
     pub issuer: Option<Address>,
-    /// The tenant it belongs to.
     pub account: Option<String>,
-    /// What it may do.
     pub role: Option<String>,
-    /// Where it may do it.
     pub scope: Option<String>,
-    /// When it was issued.
     pub created_at: Option<Instant>,
-    /// When it ends, if that is known and ever.
+    /// `None` if it never expires or the expiry is unknown.
     pub expires_at: Option<Instant>,
     /// `never`, `at` or `unknown`.
     pub expiry: &'static str,
-    /// Who says so.
     pub expiry_origin: Option<ExpiryOrigin>,
-    /// What it is now, swept or not.
     pub status: Status,
-    /// When it was last used.
     pub last_used_at: Option<Instant>,
-    /// When something must next be done about it.
+    /// When a sweep must process it next.
     pub due_at: Option<Instant>,
-    /// What is wrong with it now.
     pub findings: Vec<F>,
 }
 
 impl<F> TokenRow<F> {
-    /// The token as it is at `now`, with its open findings.
     #[must_use]
     pub fn new(token: &Token, findings: Vec<F>, now: DateTime<Utc>) -> Self {
         Self {
@@ -74,7 +59,7 @@ impl<F> TokenRow<F> {
         }
     }
 
-    /// Its name, or its external id where it has none.
+    /// The name, or the external id if the name is empty.
     #[must_use]
     pub fn label(&self) -> &str {
         if self.name.trim().is_empty() {
@@ -85,141 +70,107 @@ impl<F> TokenRow<F> {
     }
 }
 
-/// All that is known of one token.
 #[derive(Debug, Clone, Serialize)]
 pub struct TokenDetail {
-    /// The token, its findings in full.
+    /// The token with full findings.
     #[serde(flatten)]
     pub token: TokenRow<FindingRow>,
-    /// Its notices.
     pub notices: Vec<NoticeRow>,
-    /// Its page at its source; shown to people only.
+    /// URL of its page at the source; shown to people only.
     #[serde(skip)]
     pub page: Option<String>,
-    /// The administrators of its account whom its source tells of; shown to people only.
+    /// The administrators of its account, as the source reports them; shown to people only.
     #[serde(skip)]
     pub admins: Vec<Address>,
 }
 
-/// A step of one token's present expiry; shown to people only.
+/// A step of a token's current expiry; shown to people only.
 #[derive(Debug, Clone, Serialize)]
 pub struct StepRow {
-    /// How long before the expiry.
     #[serde(serialize_with = "as_text")]
     pub step: Step,
-    /// When it is, or was, due.
     pub at: Instant,
-    /// What became of it: `sent to 2`, `skipped: wider than the token's life`, `to come`.
+    /// `sent to 2 people`, `skipped: as wide as the token's life`, `not yet`, …
     pub outcome: String,
 }
 
-/// A notice.
 #[derive(Debug, Clone, Serialize)]
 pub struct NoticeRow {
-    /// Hash of its key.
     pub id: Uuid,
-    /// The token it is about, if it is about one.
     pub token_id: Option<TokenId>,
-    /// What people call that token.
     pub token_name: Option<String>,
-    /// What it is about: `expiry`, the kind of a finding, …
+    /// `expiry`, the kind of a finding, …
     pub topic: String,
-    /// For expiry, the step.
+    /// Only for the topic `expiry`.
     #[serde(serialize_with = "as_optional_text")]
     pub step: Option<Step>,
-    /// Who is owed it.
     pub recipient: Address,
-    /// How it is sent.
     pub channel: String,
-    /// What has become of it.
     pub state: NoticeState,
-    /// When it is to go.
     pub send_at: Instant,
-    /// When it was planned.
     pub planned_at: Instant,
-    /// When the server took it.
+    /// When the server accepted it.
     pub sent_at: Option<Instant>,
-    /// How often it was tried.
     pub attempts: u32,
-    /// The Message-ID of its mail.
     pub message_id: Option<String>,
-    /// Why it is in this state, where that needs words.
+    /// Why it is in this state, if that is not obvious.
     pub reason: Option<String>,
 }
 
-/// A finding.
 #[derive(Debug, Clone, Serialize)]
 pub struct FindingRow {
-    /// Its id.
     pub id: Uuid,
-    /// The token; null where it is about a source.
+    /// `None` if it is about a source.
     pub token_id: Option<TokenId>,
-    /// What people call that token, or the source.
+    /// The name of the token or the source.
     pub token_name: String,
-    /// What is wrong.
     pub kind: FindingKind,
-    /// How bad it is.
     pub severity: Severity,
-    /// Since when.
     pub since: Instant,
-    /// On what evidence, in words.
     pub evidence: String,
-    /// What has become of it.
     pub state: FindingState,
-    /// When its token is to be ended by the policy; null where it is not.
+    /// When the policy revokes its token.
     pub revoke_at: Option<Instant>,
 }
 
 /// A person's status at one directory.
 #[derive(Debug, Clone, Serialize)]
 pub struct IdentityRow {
-    /// The person's mailbox.
     pub email: Address,
-    /// The name of the directory.
     pub directory: String,
-    /// What is believed.
     pub status: IdentityStatus,
     /// Why it is unknown, or how access was lost.
     pub reason: Option<String>,
-    /// The directory's own words, for what it last said clearly.
+    /// The evidence of the last clear statement.
     pub evidence: Option<String>,
-    /// When it said so.
     pub observed_at: Option<Instant>,
-    /// Since when that holds.
     pub since: Option<Instant>,
-    /// How many working tokens this person has issued.
+    /// The number of working tokens that this person issued.
     pub tokens: u64,
-    /// What it last said clearly.
+    /// The status in the last clear statement.
     pub known_status: IdentityStatus,
-    /// A loss that awaits its confirmation, or that an operator refused.
+    /// A loss of access that awaits confirmation or was rejected by an operator.
     pub candidate: Option<IdentityStatus>,
-    /// Since when it does.
     pub candidate_since: Option<Instant>,
-    /// In whose words.
     pub candidate_evidence: Option<String>,
 }
 
-/// What counts where directories differ.
+/// The status that counts if directories differ.
 #[derive(Debug, Clone, Serialize)]
 pub struct WorstStatus {
-    /// The name of the directory.
     pub directory: String,
-    /// What is believed.
     pub status: IdentityStatus,
     /// Why it is unknown, or how access was lost.
     pub reason: Option<String>,
-    /// The directory's own words.
     pub evidence: Option<String>,
-    /// When it said so.
     pub observed_at: Option<Instant>,
-    /// Since when that holds.
     pub since: Option<Instant>,
 }
 
 impl WorstStatus {
-    /// A loss goes before access, and access before not knowing.
+    /// A loss ranks before access, and access before unknown.
     #[must_use]
-    pub fn of(rows: &[IdentityRow]) -> Option<Self> {
+    pub fn from_rows(rows: &[IdentityRow]) -> Option<Self> {
         let rank = |row: &&IdentityRow| match row.status {
             status if status.is_lost() => 0,
             IdentityStatus::Active => 1,
@@ -236,178 +187,137 @@ impl WorstStatus {
     }
 }
 
-/// All that is known of one person.
 #[derive(Debug, Clone, Serialize)]
 pub struct IdentityDetail {
-    /// The person's mailbox.
     pub email: Address,
-    /// Their name, as a directory gives it.
+    /// The name, as a directory reports it.
     pub name: Option<String>,
-    /// How the person is looked upon as an issuer.
+    /// The mode from `[issuers] modes`.
     pub mode: IssuerMode,
-    /// The address by which directories know them.
+    /// The address that directories know.
     pub address: String,
-    /// The worst that any directory says.
     #[serde(flatten)]
     pub worst: Option<WorstStatus>,
-    /// What each directory says.
     pub directories: Vec<IdentityRow>,
-    /// The tokens the person has issued, whatever became of them.
     pub tokens: Vec<TokenRow>,
-    /// For each of `directories`, when a loss that awaits its confirmation is believed; shown to people only.
+    /// For each of `directories`, when a loss that awaits confirmation is accepted; shown to people only.
     #[serde(skip)]
-    pub believed: Vec<Option<String>>,
+    pub confirmations: Vec<Option<String>>,
 }
 
-/// How many issuers of working tokens are of one kind.
+/// The number of issuers of working tokens with one kind of coverage.
 #[derive(Debug, Clone, Serialize)]
 pub struct CoverageRow {
     /// `active`, `lost`, `unknown`, `not_covered`; `no_issuer` counts tokens.
     pub cover: &'static str,
-    /// Why they are unknown or not covered.
+    /// Why access is unknown or not covered.
     pub reason: Option<&'static str>,
-    /// How many.
     pub count: u64,
-    /// What lists them.
+    /// The command that lists them.
     pub command: String,
 }
 
-/// An issuer of working tokens.
 #[derive(Debug, Clone, Serialize)]
 pub struct CoveredRow {
-    /// The issuer's address as it is compared.
     pub email: String,
     /// `active`, `lost`, `unknown`, `not_covered`.
     pub cover: &'static str,
-    /// Why they are unknown or not covered.
+    /// Why access is unknown or not covered.
     pub reason: Option<&'static str>,
 }
 
-/// A directory.
 #[derive(Debug, Clone, Serialize)]
 pub struct DirectoryRow {
-    /// Its name.
     pub name: String,
-    /// Of what kind it is.
     pub kind: String,
-    /// How many people it last told of, where it told of everybody; else how many are known from it.
+    /// The number of people in the last complete listing, or of people known from it.
     pub people: u64,
-    /// When it was last read well.
     pub observed_at: Option<Instant>,
-    /// What waits for an operator, if something does.
+    /// The change that waits for an operator.
     pub held: Option<String>,
-    /// Why the last reading failed, if it did.
     pub error: Option<String>,
     /// `ok`, `held`, `failing` or `never`.
     pub state: &'static str,
-    /// Whether its word holds.
+    /// Whether its data is fresh.
     pub fresh: bool,
-    /// Up to when it does, unless it is read again.
+    /// Until when its data is fresh without another sync.
     pub fresh_until: Option<Instant>,
-    /// Since when readings fail.
     pub failing_since: Option<Instant>,
-    /// Until when it asked to be left alone.
+    /// Until when it asked us to wait.
     pub deferred_until: Option<Instant>,
-    /// When the daemon asks it next; shown to people only.
+    /// When the daemon syncs it next; shown to people only.
     #[serde(skip)]
     pub next: Option<Instant>,
 }
 
-/// What a sync would believe of one person.
+/// What a sync would change about one person.
 #[derive(Debug, Clone, Serialize)]
-pub struct TurnRow {
+pub struct StatusChangeRow {
     /// `new`, `changed`, `held` or `forgotten`.
     pub change: &'static str,
-    /// The person's address.
     pub email: String,
-    /// What was believed before.
     pub before: Option<IdentityStatus>,
-    /// What would be.
     pub after: Option<IdentityStatus>,
     /// Why it would be unknown, or how access was lost.
     pub reason: Option<String>,
-    /// On what evidence.
     pub evidence: Option<String>,
 }
 
-/// A source.
 #[derive(Debug, Clone, Serialize)]
 pub struct SourceRow {
-    /// Its name.
     pub name: String,
-    /// Of what kind it is.
     pub kind: String,
-    /// When it was last asked.
     pub last_sync_at: Option<Instant>,
-    /// When it was last listed well.
     pub last_good_sync_at: Option<Instant>,
-    /// How many tokens the last good listing held, or are known where none was whole.
+    /// The number of tokens in the last complete listing, or of known tokens.
     pub tokens: u64,
     /// `ok`, `failing` or `never`.
     pub state: &'static str,
-    /// Why the last sync failed, or what was wrong with what it brought.
+    /// Why the last sync failed, or what was wrong with its listing.
     pub error: Option<String>,
-    /// Until when it asked to be left alone.
+    /// Until when it asked us to wait.
     pub deferred_until: Option<Instant>,
-    /// When the daemon asks it next; shown to people only.
+    /// When the daemon syncs it next; shown to people only.
     #[serde(skip)]
     pub next: Option<Instant>,
 }
 
-/// What a sync would do to one token.
+/// What a sync would change about one token.
 #[derive(Debug, Clone, Serialize)]
 pub struct DifferenceRow {
     /// `new`, `changed` or `gone`.
     pub change: &'static str,
-    /// The token's id.
     pub id: TokenId,
-    /// What the source calls it.
     pub external_id: String,
-    /// What people call it.
     pub name: String,
-    /// Its issuer, as it would be.
     pub issuer: Option<Address>,
-    /// What it would be.
     pub status: Status,
-    /// When it would end, if that is known and ever.
     pub expires_at: Option<Instant>,
-    /// Which facts would change.
     pub fields: Vec<&'static str>,
 }
 
-/// An entry of the audit trail.
 #[derive(Debug, Clone, Serialize)]
 pub struct AuditRow {
-    /// When.
     pub at: Instant,
-    /// Who.
     pub actor: String,
-    /// What: `token.revoke`.
+    /// Such as `token.revoke`.
     pub action: String,
-    /// To what.
     pub subject: String,
-    /// Why, or what came of it.
     pub reason: Option<String>,
 }
 
-/// A warning that will be sent if nothing changes; or, for a token of which nobody will be warned
-/// any more, its expiry.
+/// A warning that will be sent if nothing changes, or the expiry of a token without further warnings.
 #[derive(Debug, Clone, Serialize)]
 pub struct ForecastRow {
-    /// When it will go, or when the token expires.
+    /// When the warning is sent or the token expires.
     pub at: Instant,
-    /// The token.
     pub token_id: TokenId,
-    /// What people call it.
     pub token_name: String,
-    /// The name of the source.
     pub source: String,
-    /// When it ends.
     pub expires_at: Instant,
-    /// The step; none where this is the expiry itself.
+    /// `None` for the expiry itself.
     #[serde(serialize_with = "as_optional_text")]
     pub step: Option<Step>,
-    /// Who will be told.
     pub recipients: Vec<Address>,
 }
 

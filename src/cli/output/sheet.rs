@@ -1,12 +1,9 @@
-//! A page about one thing: a title, fields with aligned labels, sections with small tables.
+//! A page about one item: a title, fields with aligned labels, and sections with tables.
 
-use super::{
-    column::{Cell, FAINT, Row, STRONG, View},
-    layout::{Layout, cells},
-    text,
-};
+use super::column::{Cell, FAINT, Row, STRONG, View};
+use super::layout::{Layout, row_cells};
+use super::text;
 
-/// A page in the making.
 pub struct Sheet {
     view: View,
     text: String,
@@ -14,7 +11,6 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// An empty page.
     #[must_use]
     pub fn new(view: View) -> Self {
         Self {
@@ -24,13 +20,12 @@ impl Sheet {
         }
     }
 
-    /// What times and colours are seen from.
     #[must_use]
     pub fn view(&self) -> &View {
         &self.view
     }
 
-    /// Begins a section; the first title is that of the page.
+    /// Starts a section. The first title is the title of the page.
     pub fn title(&mut self, title: &str) {
         self.end_fields();
         if !self.text.is_empty() {
@@ -41,19 +36,16 @@ impl Sheet {
         self.text.push('\n');
     }
 
-    /// Adds a field.
     pub fn field(&mut self, label: &'static str, value: Cell) {
         self.fields.push((label, value));
     }
 
-    /// Adds a line of text.
-    pub fn say(&mut self, text: &str) {
+    pub fn text_line(&mut self, text: &str) {
         self.end_fields();
         self.line(&text::clean(text));
     }
 
-    /// Adds rows as a table, or says that there are none; a page about a token needs no column that
-    /// names it, so some columns can be left out.
+    /// Adds rows as a table, or the line `none`. The columns in `without` are omitted.
     pub fn table<R: Row>(&mut self, rows: &[R], without: &[&str]) {
         self.end_fields();
         if rows.is_empty() {
@@ -62,7 +54,7 @@ impl Sheet {
         }
         let mut view = self.view;
         view.width = view.width.map(|width| width.saturating_sub(2));
-        let rows: Vec<_> = rows.iter().map(|row| cells(row, &view)).collect();
+        let rows: Vec<_> = rows.iter().map(|row| row_cells(row, &view)).collect();
         let layout = Layout::fit::<R>(&rows, without, &view);
         self.line(&layout.header::<R>(&view));
         for cells in &rows {
@@ -70,7 +62,6 @@ impl Sheet {
         }
     }
 
-    /// The finished page.
     #[must_use]
     pub fn into_text(mut self) -> String {
         self.end_fields();

@@ -1,22 +1,21 @@
-//! Rows of the store as the rows that are printed.
+//! Converts rows of the store to rows of the output.
 
 use std::str::FromStr;
 
-use super::{
-    rows::{FindingRow, IdentityRow, NoticeRow, TokenRow},
-    when::Instant,
-};
+use super::rows::{FindingRow, IdentityRow, NoticeRow, TokenRow};
+use super::when::Instant;
 use crate::domain::{FindingKind, NoticeState, Step, TokenId};
 use crate::store::{self, Error, TokenView};
 use chrono::{DateTime, Utc};
 
 impl TokenRow {
-    /// A token as a listing shows it.
-    ///
     /// # Errors
-    /// When the store holds a word that no version of lapsed writes.
-    pub fn listed(view: &TokenView, now: DateTime<Utc>) -> store::Result<Self> {
-        let kinds = view.findings.iter().map(|kind| word::<FindingKind>(kind));
+    /// If the store holds a value that no version of lapsed writes.
+    pub fn from_view(view: &TokenView, now: DateTime<Utc>) -> store::Result<Self> {
+        let kinds = view
+            .findings
+            .iter()
+            .map(|kind| parse_stored::<FindingKind>(kind));
         Ok(Self::new(
             &view.token,
             kinds.collect::<Result<_, _>>()?,
@@ -26,19 +25,19 @@ impl TokenRow {
 }
 
 impl NoticeRow {
-    /// A notice; `domain` is that of `[notify] from`, which Message-IDs end in.
+    /// `domain` is the domain of `[notify] from`, which Message-IDs end with.
     ///
     /// # Errors
-    /// As [`TokenRow::listed`].
-    pub fn stored(row: &store::NoticeRow, domain: &str) -> store::Result<Self> {
-        let state = word(&row.state)?;
+    /// As [`TokenRow::from_view`].
+    pub fn from_stored(row: &store::NoticeRow, domain: &str) -> store::Result<Self> {
+        let state = parse_stored(&row.state)?;
         Ok(Self {
             id: row.id,
             token_id: row.token_id.map(TokenId),
             token_name: row.token_name.clone(),
             topic: row.topic.clone(),
             step: row.step.map(Step::from_seconds),
-            recipient: word(&row.recipient)?,
+            recipient: parse_stored(&row.recipient)?,
             channel: "mail".to_owned(),
             state,
             send_at: Instant(row.send_at),
@@ -51,8 +50,8 @@ impl NoticeRow {
     }
 }
 
-/// The Message-ID under which the notice was tried, if it was. One that was taken out of its mail
-/// did not travel with it.
+/// The Message-ID of the mail with which the notice was tried. A cancelled or suppressed notice was
+/// removed from its mail before.
 fn message_id(row: &store::NoticeRow, state: NoticeState, domain: &str) -> Option<String> {
     let was_tried = match state {
         NoticeState::Sending | NoticeState::Sent | NoticeState::Unknown | NoticeState::Failed => {
@@ -66,34 +65,32 @@ fn message_id(row: &store::NoticeRow, state: NoticeState, domain: &str) -> Optio
 }
 
 impl FindingRow {
-    /// A finding.
-    ///
     /// # Errors
-    /// As [`TokenRow::listed`].
-    pub fn stored(row: store::FindingRow) -> store::Result<Self> {
+    /// As [`TokenRow::from_view`].
+    pub fn from_stored(row: store::FindingRow) -> store::Result<Self> {
         Ok(Self {
             id: row.id,
             token_id: row.token_id.map(TokenId),
             token_name: row.token_name,
-            kind: word(&row.kind)?,
-            severity: word(&row.severity)?,
+            kind: parse_stored(&row.kind)?,
+            severity: parse_stored(&row.severity)?,
             since: Instant(row.since),
             evidence: row.evidence,
-            state: word(&row.state)?,
+            state: parse_stored(&row.state)?,
             revoke_at: row.revoke_at.map(Instant),
         })
     }
 }
 
 impl IdentityRow {
-    /// A person's status; where it is not known, evidence and time are those of the last clear statement.
+    /// If the status is unknown, evidence and time are those of the last clear statement.
     ///
     /// # Errors
-    /// As [`TokenRow::listed`].
-    pub fn stored(row: &store::IdentityRow, tokens: i64) -> store::Result<Self> {
-        let candidate = row.candidate.as_deref().map(word).transpose()?;
+    /// As [`TokenRow::from_view`].
+    pub fn from_stored(row: &store::IdentityRow, tokens: i64) -> store::Result<Self> {
+        let candidate = row.candidate.as_deref().map(parse_stored).transpose()?;
         Ok(Self {
-            email: word(&row.email)?,
+            email: parse_stored(&row.email)?,
             directory: row.directory.clone(),
             status: row.status,
             reason: row.reason.clone(),
@@ -109,8 +106,8 @@ impl IdentityRow {
     }
 }
 
-/// A word of the store as the value it stands for. It is not shown: it might be an address.
-fn word<T: FromStr>(text: &str) -> store::Result<T> {
+/// Parses a stored value. The error does not show it, because it may be an address.
+fn parse_stored<T: FromStr>(text: &str) -> store::Result<T> {
     let kind = std::any::type_name::<T>()
         .rsplit("::")
         .next()

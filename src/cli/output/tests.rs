@@ -3,20 +3,16 @@ use rstest::rstest;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{
-    rows::{
-        AuditRow, DirectoryRow, FindingRow, ForecastRow, IdentityRow, NoticeRow, StepRow,
-        TokenDetail, TokenRow,
-    },
-    when::Instant,
-    *,
+use super::rows::{
+    AuditRow, DirectoryRow, FindingRow, ForecastRow, IdentityRow, NoticeRow, StepRow, TokenDetail,
+    TokenRow,
 };
-use crate::{
-    cli::args::Format,
-    domain::{
-        Expiry, ExpiryOrigin, FindingKind, FindingState, IdentityStatus, NoticeState, Severity,
-        Status, Token, TokenId,
-    },
+use super::when::Instant;
+use super::*;
+use crate::cli::args::Format;
+use crate::domain::{
+    Expiry, ExpiryOrigin, FindingKind, FindingState, IdentityStatus, NoticeState, Severity, Status,
+    Token, TokenId,
 };
 
 fn now() -> DateTime<Utc> {
@@ -27,12 +23,12 @@ fn days(days: i64) -> Instant {
     Instant(now() + TimeDelta::days(days))
 }
 
-/// No terminal: nothing is shortened.
+/// The view of a file, in which nothing is shortened.
 fn file() -> View {
     View {
         now: now(),
         width: None,
-        color: false,
+        use_color: false,
     }
 }
 
@@ -45,7 +41,7 @@ fn terminal(width: usize) -> View {
 
 fn token(name: &str, external_id: &str) -> Token {
     Token {
-        id: TokenId::of("exports", external_id),
+        id: TokenId::new("exports", external_id),
         source: "exports".into(),
         external_id: external_id.into(),
         name: name.into(),
@@ -61,7 +57,7 @@ fn token(name: &str, external_id: &str) -> Token {
         expiry_origin: Some(ExpiryOrigin::Source),
         status: Status::Active,
         last_used_at: Some(now() - TimeDelta::milliseconds(1500)),
-        use_told: true,
+        reports_use: true,
         first_seen_at: days(-80).0,
         life_from: Some(days(-83).0),
         planned_step: None,
@@ -78,7 +74,7 @@ fn row(name: &str, external_id: &str, findings: &[FindingKind]) -> TokenRow {
 fn notice() -> NoticeRow {
     NoticeRow {
         id: Uuid::from_u128(1),
-        token_id: Some(TokenId::of("exports", "4711")),
+        token_id: Some(TokenId::new("exports", "4711")),
         token_name: Some("ci-deploy".into()),
         topic: "expiry".into(),
         step: Some("7d".parse().unwrap()),
@@ -97,7 +93,7 @@ fn notice() -> NoticeRow {
 fn finding() -> FindingRow {
     FindingRow {
         id: Uuid::from_u128(2),
-        token_id: Some(TokenId::of("exports", "4711")),
+        token_id: Some(TokenId::new("exports", "4711")),
         token_name: "ci-deploy".into(),
         kind: FindingKind::SsoRevoked,
         severity: Severity::Critical,
@@ -128,7 +124,7 @@ fn identity() -> IdentityRow {
 fn forecast() -> ForecastRow {
     ForecastRow {
         at: days(6),
-        token_id: TokenId::of("exports", "4711"),
+        token_id: TokenId::new("exports", "4711"),
         token_name: "ci-deploy".into(),
         source: "exports".into(),
         expires_at: days(7),
@@ -157,12 +153,12 @@ fn directory() -> DirectoryRow {
     }
 }
 
-/// What is printed, and what is remarked on the side.
+/// The results and the remarks.
 fn print<R: Row>(format: Format, view: View, rows: &[R]) -> (String, String) {
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     let mut printer = Printer::new(format, view, &mut out, &mut notes);
     for row in rows {
-        printer.row(row).unwrap();
+        printer.print_row(row).unwrap();
     }
     assert_eq!(printer.finish().unwrap(), rows.len() as u64);
     (
@@ -192,7 +188,7 @@ fn three() -> [TokenRow; 3] {
 }
 
 #[test]
-fn a_table_in_a_file_is_whole() {
+fn a_table_in_a_file_is_complete() {
     let (text, notes) = print(Format::Table, file(), &three());
     insta::assert_snapshot!(text, @"
     ID                                    NAME                                                       STATUS   EXPIRES                         ISSUER                    FINDINGS               SOURCE
@@ -225,7 +221,7 @@ fn a_table_on_a_usual_terminal() {
     3c0a91d5  nightly backup of th…  expired  2026-11-19 09:00Z (2 days ago)  -               -
     ");
     insta::assert_snapshot!(notes, @"
-    left out for want of room: SOURCE (a wider terminal or --format csv shows all)
+    columns omitted to fit the terminal: SOURCE (--format csv shows all)
     ");
 }
 
@@ -239,7 +235,7 @@ fn a_table_on_a_narrow_terminal() {
     3c0a91d5  nightly backup of th…  expired
     ");
     insta::assert_snapshot!(notes, @"
-    left out for want of room: EXPIRES, ISSUER, FINDINGS, SOURCE (a wider terminal or --format csv shows all)
+    columns omitted to fit the terminal: EXPIRES, ISSUER, FINDINGS, SOURCE (--format csv shows all)
     ");
 }
 
@@ -262,7 +258,7 @@ fn no_row_is_wider_than_the_terminal(#[case] width: usize) {
         print(Format::Table, view, &[directory()]).0,
     ];
     for line in tables.iter().flat_map(|table| table.lines()) {
-        assert!(text::columns(line) <= width, "{width}: {line}");
+        assert!(text::display_width(line) <= width, "{width}: {line}");
     }
 }
 
@@ -288,10 +284,10 @@ fn awkward_names_stay_in_their_cell() {
     let (text, _) = print(Format::Table, terminal(90), &awkward());
     assert_eq!(text.lines().count(), awkward().len() + 1);
     assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
-    let shown = text
+    let visible = text
         .replace('\u{2068}', "<fsi>")
         .replace('\u{2069}', "<pdi>");
-    insta::assert_snapshot!(shown, @"
+    insta::assert_snapshot!(visible, @"
     ID        NAME                             STATUS  EXPIRES                        FINDINGS
     d9eb51f8  deploy 🚀 👩‍🚀 日本                active  2026-11-28 09:00Z (in 7 days)  -
     794ae505  <fsi>מפתח פריסה<pdi>                       active  2026-11-28 09:00Z (in 7 days)  -
@@ -305,7 +301,7 @@ fn awkward_names_stay_in_their_cell() {
 }
 
 #[test]
-fn awkward_names_are_told_to_programs_as_they_are() {
+fn json_keeps_awkward_names_unchanged() {
     for format in [Format::Json, Format::Jsonl] {
         let (text, _) = print(format, file(), &awkward());
         assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
@@ -327,7 +323,7 @@ fn awkward_names_are_told_to_programs_as_they_are() {
 }
 
 #[test]
-fn widths_once_decided_are_kept() {
+fn column_widths_do_not_change_after_the_sample() {
     let mut rows = vec![row("short", "1", &[]); 1500];
     rows.push(row(&"x".repeat(200), "2", &[]));
     let (text, _) = print(Format::Table, terminal(120), &rows);
@@ -388,15 +384,19 @@ fn csv_has_a_header_and_quotes_what_needs_it() {
      expiry_origin,status,last_used_at,due_at,findings\n",
     ""
 )]
-fn an_empty_list(#[case] format: Format, #[case] printed: &str, #[case] remarked: &str) {
+fn an_empty_list_has_a_remark_or_an_empty_value(
+    #[case] format: Format,
+    #[case] printed: &str,
+    #[case] remark: &str,
+) {
     let (out, notes) = print::<TokenRow>(format, file(), &[]);
-    assert_eq!((out.as_str(), notes.as_str()), (printed, remarked));
+    assert_eq!((out.as_str(), notes.as_str()), (printed, remark));
 }
 
 #[test]
-fn colours_are_there_only_when_asked_for() {
+fn colors_appear_only_if_they_are_on() {
     let colored = View {
-        color: true,
+        use_color: true,
         ..terminal(100)
     };
     let (text, _) = print(Format::Table, colored, &three());
@@ -405,10 +405,10 @@ fn colours_are_there_only_when_asked_for() {
     assert_eq!(plain, print(Format::Table, terminal(100), &three()).0);
 }
 
-/// A pipe whose reader has gone.
-struct Gone;
+/// A pipe whose reader has closed it.
+struct ClosedPipe;
 
-impl std::io::Write for Gone {
+impl std::io::Write for ClosedPipe {
     fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
         Err(std::io::ErrorKind::BrokenPipe.into())
     }
@@ -419,15 +419,15 @@ impl std::io::Write for Gone {
 }
 
 #[rstest]
-fn a_reader_that_went_away_is_told_from_other_failures(
+fn a_closed_output_is_distinguished_from_other_failures(
     #[values(Format::Table, Format::Json, Format::Jsonl, Format::Csv)] format: Format,
 ) {
-    let mut printer = Printer::new(format, file(), Gone, std::io::sink());
-    printer.row(&row("a", "1", &[])).unwrap();
+    let mut printer = Printer::new(format, file(), ClosedPipe, std::io::sink());
+    printer.print_row(&row("a", "1", &[])).unwrap();
     assert!(matches!(printer.finish(), Err(Error::Closed)));
 }
 
-/// The keys of a JSON object in the order in which they are written.
+/// The keys of a JSON object in written order.
 fn keys(value: &impl serde::Serialize) -> Vec<String> {
     let text = serde_json::to_string(value).unwrap();
     let object: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
@@ -441,7 +441,7 @@ fn assert_keys<R: Row>(row: &R) {
 }
 
 #[test]
-fn the_header_of_csv_is_the_keys_of_json() {
+fn the_csv_header_is_the_json_keys() {
     assert_keys(&row("a", "1", &[]));
     assert_keys(&notice());
     assert_keys(&finding());
@@ -494,12 +494,12 @@ fn the_tables_of_the_other_rows() {
     AT                             TOKEN      STEP  EXPIRES            RECIPIENTS                                    SOURCE
     2026-11-27 09:00Z (in 6 days)  ci-deploy  1d    2026-11-28 09:00Z  ada.lovelace@example.org, security@example.…  exports
 
-    NAME  KIND  STATE  PEOPLE  LAST GOOD  WORD   NEXT  TROUBLE
+    NAME  KIND  STATE  PEOPLE  LAST GOOD  DATA   NEXT  TROUBLE
     hr    file  held   240     now        fresh  -     held: 31 of 240 people would lose access at once
     "#);
 }
 
-/// Two of one sweep, as their ids begin with its time, and one of a later.
+/// Two findings of one sweep, with ids that start with its time, and one of a later sweep.
 fn three_findings() -> [FindingRow; 3] {
     [
         "01a20170-e284-78d0-a2df-c50ff77fc7af",
@@ -511,20 +511,20 @@ fn three_findings() -> [FindingRow; 3] {
         token_name: "the nightly backup of the warehouse".into(),
         kind: FindingKind::NeverExpires,
         severity: Severity::Medium,
-        evidence: "its source never ends it".into(),
+        evidence: "it has no expiry at its source".into(),
         ..finding()
     })
 }
 
 #[test]
-fn a_finding_on_a_usual_terminal_has_an_id_to_name_it_by() {
+fn a_finding_on_a_narrow_terminal_shows_a_unique_id() {
     let (text, notes) = print(Format::Table, terminal(80), &three_findings());
     insta::assert_snapshot!(format!("{text}{notes}"), @"
     ID                     TOKEN           KIND           SEVERITY  EVIDENCE
-    01a20170-e284-78d0-a2  the nightly b…  never_expires  medium    its source neve…
-    01a20170-e284-78d0-a3  the nightly b…  never_expires  medium    its source neve…
-    01a20170-e287-78d0-a2  the nightly b…  never_expires  medium    its source neve…
-    left out for want of room: SINCE, STATE (a wider terminal or --format csv shows all)
+    01a20170-e284-78d0-a2  the nightly b…  never_expires  medium    it has no expir…
+    01a20170-e284-78d0-a3  the nightly b…  never_expires  medium    it has no expir…
+    01a20170-e287-78d0-a2  the nightly b…  never_expires  medium    it has no expir…
+    columns omitted to fit the terminal: SINCE, STATE (--format csv shows all)
     ");
     let (text, _) = print(Format::Table, terminal(30), &three_findings());
     insta::assert_snapshot!(text, @"
@@ -538,7 +538,7 @@ fn a_finding_on_a_usual_terminal_has_an_id_to_name_it_by() {
 }
 
 #[test]
-fn the_audit_trail_on_a_usual_terminal_says_why() {
+fn the_audit_trail_on_a_narrow_terminal_shows_the_reason() {
     let row = AuditRow {
         at: days(-9),
         actor: "ada".into(),
@@ -570,10 +570,10 @@ fn detail() -> TokenDetail {
     }
 }
 
-fn shown(format: Format) -> String {
+fn print_detail(format: Format) -> String {
     let (detail, mut out) = (detail(), Vec::new());
     let value = (&detail, TokenDetail::KEYS);
-    show(format, terminal(100), &mut out, value, |sheet| {
+    print_one(format, terminal(100), &mut out, value, |sheet| {
         detail.write_to(sheet, &[step()]);
     })
     .unwrap();
@@ -582,14 +582,14 @@ fn shown(format: Format) -> String {
 
 #[test]
 fn one_token_on_a_sheet() {
-    insta::assert_snapshot!(shown(Format::Table), @r#"
+    insta::assert_snapshot!(print_detail(Format::Table), @r#"
     ci deploy
       id           507bae5b-6920-5b53-b7a2-e5e8fc59729e
       source       exports
       external id  4711
       status       active
       expires      2026-11-28 09:00Z (in 7 days)
-      says         source
+      set by       source
       issuer       ada.lovelace@example.org
       admins       acme-admin@example.org
       account      acme
@@ -615,11 +615,11 @@ fn one_token_on_a_sheet() {
 }
 
 #[test]
-fn one_token_as_one_object() {
-    let object: Value = serde_json::from_str(&shown(Format::Json)).unwrap();
+fn one_token_as_one_json_object() {
+    let object: Value = serde_json::from_str(&print_detail(Format::Json)).unwrap();
     assert_eq!(object["findings"][0]["kind"], "sso_revoked");
     assert_eq!(
-        serde_json::from_str::<Value>(&shown(Format::Jsonl)).unwrap(),
+        serde_json::from_str::<Value>(&print_detail(Format::Jsonl)).unwrap(),
         object
     );
     let mut expected: Vec<_> = TokenDetail::KEYS.to_vec();
@@ -628,6 +628,6 @@ fn one_token_as_one_object() {
 }
 
 #[test]
-fn one_token_as_one_record() {
-    assert_eq!(shown(Format::Csv).lines().count(), 2);
+fn one_token_as_one_csv_record() {
+    assert_eq!(print_detail(Format::Csv).lines().count(), 2);
 }

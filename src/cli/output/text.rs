@@ -1,12 +1,12 @@
-//! Foreign text made harmless and made to fit. A name may not forge a row, colour the terminal, or
-//! turn the writing direction of what stands beside it.
+//! Sanitises and shortens foreign text. A name must not forge a row, color the terminal or change the
+//! writing direction of the text beside it.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use console::{measure_text_width, truncate_str};
 
-/// How many characters of a name are shown.
-pub const NAME_LENGTH: usize = 80;
+pub const MAX_NAME_LENGTH: usize = 80;
 
 /// Replaces every control character, line break and direction override with a space.
 #[must_use]
@@ -20,17 +20,17 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// [`clean`], but for line feeds: for messages of several lines.
+/// As [`clean`], but keeps line feeds.
 #[must_use]
 pub fn clean_lines(text: &str) -> String {
     text.lines().map(clean).collect::<Vec<_>>().join("\n")
 }
 
-/// A name as it is shown: harmless, and cut at 80 characters.
+/// Sanitises a name and cuts it to 80 characters.
 #[must_use]
-pub fn name(text: &str) -> String {
+pub fn clean_name(text: &str) -> String {
     let mut characters = text.chars();
-    let mut shown: String = characters.by_ref().take(NAME_LENGTH).collect();
+    let mut shown: String = characters.by_ref().take(MAX_NAME_LENGTH).collect();
     if characters.next().is_some() {
         shown.pop();
         shown.push('…');
@@ -38,20 +38,20 @@ pub fn name(text: &str) -> String {
     clean(&shown).into_owned()
 }
 
-/// Cuts a harmless text to so many columns of a terminal; … stands for the rest.
+/// Cuts a sanitised text to this width on a terminal, with an ellipsis.
 #[must_use]
 pub fn cut(text: &str, columns: usize) -> Cow<'_, str> {
     truncate_str(text, columns, "…")
 }
 
-/// How many columns of a terminal a harmless text takes.
+/// The width of a sanitised text on a terminal.
 #[must_use]
-pub fn columns(text: &str) -> usize {
+pub fn display_width(text: &str) -> usize {
     measure_text_width(text)
 }
 
-/// Fences text that is written from right to left, so that a terminal that reorders such text
-/// leaves the next column where it is (Unicode UAX #9, first strong isolate).
+/// Isolates right-to-left text, so that a terminal that reorders it does not move the next column
+/// (Unicode UAX #9, first strong isolate).
 #[must_use]
 pub fn isolate(text: &str) -> Cow<'_, str> {
     if text.chars().any(is_right_to_left) {
@@ -61,18 +61,18 @@ pub fn isolate(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Escapes in finished JSON what a terminal would act upon. Such characters stand only inside
-/// strings there, and the escaped form means the same.
+/// Escapes control characters in JSON text. They occur only inside strings there, where the escaped
+/// form has the same meaning.
 #[must_use]
 pub fn escape_json(json: String) -> String {
-    let acts = |c: char| c != '\n' && is_unsafe(c);
-    if !json.chars().any(acts) {
+    let needs_escape = |c: char| c != '\n' && is_unsafe(c);
+    if !json.chars().any(needs_escape) {
         return json;
     }
     let mut escaped = String::with_capacity(json.len() + 16);
     for c in json.chars() {
-        if acts(c) {
-            // All of them are in the basic plane, so one unit is enough.
+        if needs_escape(c) {
+            // All of them are in the basic multilingual plane, so one unit is enough.
             write!(escaped, "\\u{:04x}", u32::from(c)).expect("a string takes all text");
         } else {
             escaped.push(c);
@@ -81,8 +81,7 @@ pub fn escape_json(json: String) -> String {
     escaped
 }
 
-/// Control characters (the eight-bit ones too), line and paragraph separators, and what overrides
-/// the writing direction.
+/// Control characters (C0 and C1), line and paragraph separators, and direction overrides.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -101,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_a_terminal_acts_upon_gets_through() {
+    fn characters_that_control_a_terminal_are_replaced() {
         for (text, shown) in [
             ("ci-deploy", "ci-deploy"),
             ("a\r\nb", "a  b"),
@@ -117,22 +116,25 @@ mod tests {
 
     #[test]
     fn a_long_name_is_cut_at_80_characters() {
-        assert_eq!(name(&"x".repeat(80)), "x".repeat(80));
-        assert_eq!(name(&"é".repeat(10_000)), format!("{}…", "é".repeat(79)));
+        assert_eq!(clean_name(&"x".repeat(80)), "x".repeat(80));
+        assert_eq!(
+            clean_name(&"é".repeat(10_000)),
+            format!("{}…", "é".repeat(79))
+        );
     }
 
     #[test]
     fn wide_characters_count_twice() {
-        assert_eq!(columns("日本語"), 6);
+        assert_eq!(display_width("日本語"), 6);
         assert_eq!(cut("日本語", 5), "日本…");
         assert_eq!(cut("日本語", 4), "日…");
     }
 
     #[test]
-    fn text_from_right_to_left_is_fenced() {
+    fn right_to_left_text_is_isolated() {
         assert_eq!(isolate("מפתח"), "\u{2068}מפתח\u{2069}");
         assert_eq!(isolate("key"), "key");
-        assert_eq!(columns(&isolate("מפתח")), 4);
+        assert_eq!(display_width(&isolate("מפתח")), 4);
     }
 
     #[test]
@@ -147,7 +149,7 @@ mod tests {
         #[test]
         fn a_cut_text_fits(text in "\\PC*", width in 1_usize..40) {
             let text = clean(&text).into_owned();
-            prop_assert!(columns(&cut(&text, width)) <= width);
+            prop_assert!(display_width(&cut(&text, width)) <= width);
         }
 
         #[test]

@@ -1,10 +1,10 @@
-//! Instants as people read them, and as programs do.
+//! Formats instants for people and for programs.
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Timelike, Utc};
 use serde::{Serialize, Serializer};
 
-/// An instant that is written as RFC 3339 in UTC with `Z`; a fraction only where there is one. What is
-/// below a millisecond is left out, it may be a number of ours: see `Expiry::of_secret`.
+/// An instant that is serialised as RFC 3339 in UTC with `Z`, with a fraction only if there is one.
+/// Microseconds are dropped, because they may hold a version number: see `Expiry::of_secret`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(pub DateTime<Utc>);
 
@@ -28,22 +28,22 @@ impl Serialize for Instant {
 
 /// `2026-11-28 09:00Z (in 7 days)`.
 #[must_use]
-pub fn when(at: Instant, now: DateTime<Utc>) -> String {
-    format!("{} ({})", instant(at), distance(at, now))
+pub fn format_when(at: Instant, now: DateTime<Utc>) -> String {
+    format!("{} ({})", format_instant(at), format_distance(at, now))
 }
 
 /// `2026-11-28 09:00Z`.
 #[must_use]
-pub fn instant(at: Instant) -> String {
+pub fn format_instant(at: Instant) -> String {
     at.0.format("%Y-%m-%d %H:%MZ").to_string()
 }
 
-/// `in 7 days`, `5 hours ago`, `now`: from 36 hours up in days to the nearest, below in hours, below
-/// 90 minutes in minutes.
+/// `in 7 days`, `5 hours ago` or `now`. From 36 hours on in days, below in hours, below 90 minutes in
+/// minutes, each rounded to the nearest.
 #[must_use]
-pub fn distance(at: Instant, now: DateTime<Utc>) -> String {
+pub fn format_distance(at: Instant, now: DateTime<Utc>) -> String {
     let ahead = at.0 - now;
-    let (count, unit) = rounded(ahead.abs());
+    let (count, unit) = round_span(ahead.abs());
     let plural = if count == 1 { "" } else { "s" };
     match (count, ahead > TimeDelta::zero()) {
         (0, _) => "now".to_owned(),
@@ -52,7 +52,7 @@ pub fn distance(at: Instant, now: DateTime<Utc>) -> String {
     }
 }
 
-fn rounded(span: TimeDelta) -> (i64, &'static str) {
+fn round_span(span: TimeDelta) -> (i64, &'static str) {
     let seconds = span.num_seconds();
     let nearest = |unit: i64| (seconds + unit / 2) / unit;
     if span >= TimeDelta::hours(36) {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instant_is_told_with_its_distance() {
+    fn an_instant_is_shown_with_its_distance() {
         let now = at("2026-11-21T09:00:00Z").0;
         for (text, shown) in [
             ("2026-11-28T09:00:00Z", "2026-11-28 09:00Z (in 7 days)"),
@@ -87,12 +87,12 @@ mod tests {
             ("2026-11-21T08:59:00Z", "2026-11-21 08:59Z (1 minute ago)"),
             ("2024-11-21T09:00:00Z", "2024-11-21 09:00Z (730 days ago)"),
         ] {
-            assert_eq!(when(at(text), now), shown);
+            assert_eq!(format_when(at(text), now), shown);
         }
     }
 
     #[test]
-    fn programs_get_rfc_3339_in_utc() {
+    fn json_has_rfc_3339_in_utc() {
         for (text, json) in [
             ("2026-11-28T10:00:00+01:00", "\"2026-11-28T09:00:00Z\""),
             ("2026-11-28T09:00:00.5Z", "\"2026-11-28T09:00:00.500000Z\""),
@@ -103,8 +103,8 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_time_do_not_overflow() {
+    fn extreme_instants_do_not_overflow() {
         let far = Instant(DateTime::<Utc>::MAX_UTC);
-        assert!(when(far, DateTime::<Utc>::MIN_UTC).contains("in "));
+        assert!(format_when(far, DateTime::<Utc>::MIN_UTC).contains("in "));
     }
 }

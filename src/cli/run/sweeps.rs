@@ -1,7 +1,6 @@
-//! The two loops of the daemon: sweeps by the schedule, deliveries whenever something may be due.
+//! The two loops of the daemon: sweeps on schedule, and deliveries whenever a mail may be due.
 //!
-//! They are two so that a long delivery holds up no mark: the sweep of the next minute runs beside
-//! it. Neither is ever started twice: each is one task.
+//! They are separate so that a long delivery does not delay the next sweep. Each is one task.
 
 use std::sync::Arc;
 
@@ -13,17 +12,17 @@ use crate::engine::{Engine, Report, SweepOptions};
 use crate::lifecycle::{Fault, Heartbeat, ServiceManager};
 use crate::store;
 
-/// Prepares on schedule.
+/// Runs the sweeps on schedule.
 pub(super) struct Sweeps {
     pub engine: Arc<Engine>,
-    /// Told whenever something may be due.
+    /// Notified whenever a mail may be due.
     pub due: Arc<Notify>,
     pub heartbeat: Heartbeat,
     pub manager: ServiceManager,
 }
 
 impl Sweeps {
-    /// Sweeps at each tick of the schedule, and at once for those missed while nobody ran.
+    /// Sweeps at each tick of the schedule, and at once if a sweep was missed.
     pub async fn run(
         self,
         mut ticks: mpsc::Receiver<()>,
@@ -31,15 +30,15 @@ impl Sweeps {
     ) -> Result<(), Fault> {
         let mut last = self.last_sweep().await.unwrap_or(DateTime::UNIX_EPOCH);
         loop {
-            self.heartbeat.touch();
+            self.heartbeat.beat();
             let now = self.engine.now();
-            // A clock that was set back must not silence the daemon until it has caught up.
+            // If the clock was set back, do not wait until it has caught up.
             last = last.min(now);
             if self.engine.settings.sweep.missed_since(last, now) {
                 last = now;
                 self.sweep(&stopping).await;
             }
-            // Mails in back-off come due between sweeps.
+            // Deferred mails come due between sweeps.
             self.due.notify_one();
             tokio::select! {
                 tick = ticks.recv() => if tick.is_none() { return Ok(()) },
@@ -49,8 +48,8 @@ impl Sweeps {
     }
 
     async fn last_sweep(&self) -> Result<DateTime<Utc>, store::Error> {
-        let mut tx = self.engine.store.read().await?;
-        let last = tx.last_run(false).await?;
+        let mut tx = self.engine.store.begin_read().await?;
+        let last = tx.find_last_run(false).await?;
         Ok(last.map_or(DateTime::UNIX_EPOCH, |run| run.started_at))
     }
 
@@ -60,62 +59,62 @@ impl Sweeps {
             ..SweepOptions::default()
         };
         let report = self.engine.prepare(&options, stopping).await;
-        log("sweep", &report);
+        log_report("sweep", &report);
         let at = self.engine.now().format("%H:%M:%S UTC");
         let state = if report.errors.is_empty() && report.problems.is_empty() {
-            "fine"
+            "ok"
         } else {
             "with errors, see the log"
         };
-        self.manager.status(&format!("last sweep at {at}: {state}"));
+        self.manager
+            .notify_status(&format!("last sweep at {at}: {state}"));
     }
 }
 
-/// Delivers whenever it is told that something may be due.
+/// Delivers whenever a mail may be due.
 pub(super) struct Deliveries {
     pub engine: Arc<Engine>,
     pub due: Arc<Notify>,
 }
 
 impl Deliveries {
-    /// Delivers until asked to stop; the mails in hand are finished.
+    /// Delivers until asked to stop, and finishes the mails in flight.
     pub async fn run(self, stopping: CancellationToken) -> Result<(), Fault> {
         loop {
             tokio::select! {
                 () = self.due.notified() => {}
-                () = self.next_attempt() => {}
+                () = self.wait_for_next_attempt() => {}
                 () = stopping.cancelled() => return Ok(()),
             }
             let report = self.engine.send_due(&stopping).await;
-            log("delivery", &report);
+            log_report("delivery", &report);
         }
     }
 
-    /// Waits until a mail that was put off is due again; never shorter than the shortest back-off,
-    /// because mails that a broken relay left untouched are due at once.
-    async fn next_attempt(&self) {
+    /// Waits until a deferred mail is due again, and at least the shortest back-off, because mails
+    /// that a broken relay left untouched are due at once.
+    async fn wait_for_next_attempt(&self) {
         let pause = self.engine.settings.backoff.min;
         let wait = match self.engine.next_mail_at().await {
             Ok(Some(next_at)) => pause.max(next_at - self.engine.now()),
             Ok(None) => return std::future::pending().await,
-            // The store is away for a moment; the pass finds out.
+            // The store is unreachable; the next pass reports it.
             Err(_) => pause,
         };
         tokio::time::sleep(wait.to_std().unwrap_or_default()).await;
     }
 }
 
-/// One line for each thing that went wrong and one for what was done; a quiet pass is for those who
-/// debug.
-fn log(what: &'static str, report: &Report) {
+/// Logs each problem, then one line with the counts. A pass with nothing due is logged at debug level.
+fn log_report(what: &'static str, report: &Report) {
     for error in &report.errors {
         tracing::error!("{what}: {error}");
     }
-    for trouble in report.problems.iter().chain(&report.waits) {
-        tracing::warn!("{what}: {trouble}");
+    for problem in report.problems.iter().chain(&report.waits) {
+        tracing::warn!("{what}: {problem}");
     }
-    let told = super::super::sweep::told(report);
-    let counts: Vec<String> = told
+    let summary = super::super::sweep::summary_lines(report);
+    let counts: Vec<String> = summary
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();

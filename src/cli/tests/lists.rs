@@ -11,10 +11,10 @@ use crate::cli::freshness::Freshness;
 use crate::cli::output::rows::DirectoryRow;
 use crate::cli::output::rows::{FindingRow, ForecastRow, IdentityRow, NoticeRow, TokenRow};
 use crate::cli::{directory, finding, forecast, identity, notice, token as tokens};
-use crate::domain::{FindingKind, IdentityStatus, Severity, Standing};
+use crate::domain::{FindingKind, IdentityStatus, Severity, SyncState};
 use crate::store::{self, NewFinding};
 
-/// `hr`, `it`, and `new`, which nobody has read yet.
+/// `hr`, `it`, and `new`, which was never synced.
 const DIRECTORIES: &str = "
 [[directory]]
 name = \"hr\"
@@ -33,37 +33,39 @@ path = \"new.csv\"
 ";
 
 async fn token_list(world: &World, line: &str) -> Vec<serde_json::Value> {
-    let Command::Token(TokenCommand::List(args)) = typed(line) else {
+    let Command::Token(TokenCommand::List(args)) = parse_command(line) else {
         panic!("{line}")
     };
-    listed::<TokenRow>(async |printer| tokens::list(&world.store, &args, now(), printer).await)
+    list_rows::<TokenRow>(async |printer| tokens::list(&world.store, &args, now(), printer).await)
         .await
 }
 
 async fn notice_list(world: &World, line: &str) -> Vec<serde_json::Value> {
-    let Command::Notice(NoticeCommand::List(args)) = typed(line) else {
+    let Command::Notice(NoticeCommand::List(args)) = parse_command(line) else {
         panic!("{line}")
     };
-    listed::<NoticeRow>(async |printer| {
+    list_rows::<NoticeRow>(async |printer| {
         notice::list(&world.store, &args, "example.org", printer).await
     })
     .await
 }
 
 async fn finding_list(world: &World, line: &str) -> Vec<serde_json::Value> {
-    let Command::Finding(FindingCommand::List(args)) = typed(line) else {
+    let Command::Finding(FindingCommand::List(args)) = parse_command(line) else {
         panic!("{line}")
     };
-    listed::<FindingRow>(async |printer| finding::list(&world.store, &args, now(), printer).await)
-        .await
+    list_rows::<FindingRow>(async |printer| {
+        finding::list(&world.store, &args, now(), printer).await
+    })
+    .await
 }
 
 async fn identity_list(world: &World, line: &str) -> Vec<serde_json::Value> {
-    let Command::Identity(IdentityCommand::List(args)) = typed(line) else {
+    let Command::Identity(IdentityCommand::List(args)) = parse_command(line) else {
         panic!("{line}")
     };
-    listed::<IdentityRow>(async |printer| {
-        let freshness = Freshness::of(&world.config(DIRECTORIES));
+    list_rows::<IdentityRow>(async |printer| {
+        let freshness = Freshness::from_config(&world.config(DIRECTORIES));
         identity::list(&world.store, &freshness, &args, now(), printer).await
     })
     .await
@@ -74,7 +76,7 @@ async fn forecast_list(world: &World, until: i64, limit: u64) -> Vec<serde_json:
         now: now(),
         until: days(until),
     };
-    listed::<ForecastRow>(async |printer| {
+    list_rows::<ForecastRow>(async |printer| {
         forecast::list(&world.store, &policy(), (window, limit), printer)
             .await
             .map(drop)
@@ -130,7 +132,7 @@ async fn a_listing_of_many_pages_is_complete_and_in_order() {
 #[case::role("--role admin", &["never"])]
 #[case::only_what_will_expire("--expires-within 30d", &["active"])]
 #[tokio::test]
-async fn a_filter_lets_through_what_it_names(#[case] options: &str, #[case] expected: &[&str]) {
+async fn a_filter_lists_the_tokens_it_names(#[case] options: &str, #[case] expected: &[&str]) {
     for world in World::all().await {
         let with = |id: &str, at, status| Token {
             status,
@@ -157,7 +159,7 @@ async fn a_filter_lets_through_what_it_names(#[case] options: &str, #[case] expe
 }
 
 #[tokio::test]
-async fn notices_come_latest_first_and_name_a_message_only_where_one_was_tried() {
+async fn notices_are_latest_first_and_have_a_message_id_once_tried() {
     for world in World::all().await {
         let (one, two) = (
             token("s", "one", Some(days(7))),
@@ -202,7 +204,7 @@ async fn notices_come_latest_first_and_name_a_message_only_where_one_was_tried()
 }
 
 #[tokio::test]
-async fn notices_of_one_moment_are_each_listed_once() {
+async fn notices_with_the_same_time_are_each_listed_once() {
     for world in World::all().await {
         let all: Vec<_> = (0..2_100)
             .map(|nth| token("s", &nth.to_string(), Some(days(7))))
@@ -221,9 +223,9 @@ async fn notices_of_one_moment_are_each_listed_once() {
                 };
                 let to = Recipient {
                     address: "bob@example.org".parse().unwrap(),
-                    ground: Ground::Admin,
+                    basis: Basis::Admin,
                 };
-                NewNotice::about(token, occurrence, &to, days(7))
+                NewNotice::for_token(token, occurrence, &to, days(7))
             })
             .collect();
         let mut tx = world.store.begin().await.unwrap();
@@ -236,11 +238,11 @@ async fn notices_of_one_moment_are_each_listed_once() {
 }
 
 #[tokio::test]
-async fn findings_are_listed_open_or_all_the_last_found_first() {
+async fn findings_are_listed_open_or_all_latest_first() {
     for world in World::all().await {
         let known: Vec<_> = ["a", "b"].map(|id| token("s", id, Some(days(9)))).into();
         world.insert(&known).await;
-        let found = |nth: i64, token: &Token| NewFinding {
+        let new_finding = |nth: i64, token: &Token| NewFinding {
             id: crate::engine::new_id(now() + TimeDelta::minutes(nth)),
             token_id: Some(token.id),
             source: token.source.clone(),
@@ -250,12 +252,12 @@ async fn findings_are_listed_open_or_all_the_last_found_first() {
             evidence: "hr: disabled".into(),
         };
         let mut tx = world.store.begin().await.unwrap();
-        let first = found(0, &known[0]);
-        tx.open_findings(std::slice::from_ref(&first))
+        let first = new_finding(0, &known[0]);
+        tx.insert_findings(std::slice::from_ref(&first))
             .await
             .unwrap();
         tx.resolve_finding(first.id, now()).await.unwrap();
-        tx.open_findings(&[found(1, &known[0]), found(2, &known[1])])
+        tx.insert_findings(&[new_finding(1, &known[0]), new_finding(2, &known[1])])
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -294,7 +296,7 @@ fn person(directory: &str, name: &str, status: IdentityStatus) -> store::Identit
 async fn people_are_listed_by_directory_with_their_working_tokens() {
     for world in World::all().await {
         let mut tx = world.store.begin().await.unwrap();
-        tx.put_identities(&[
+        tx.save_identities(&[
             person("it", "bob", IdentityStatus::Active),
             person("hr", "bob", IdentityStatus::Active),
             person("hr", "ada", IdentityStatus::Unknown),
@@ -342,14 +344,14 @@ async fn people_are_listed_by_directory_with_their_working_tokens() {
     }
 }
 
-fn read_at(directory: &str, at: DateTime<Utc>) -> store::DirectoryRow {
+fn synced_at(directory: &str, at: DateTime<Utc>) -> store::DirectoryRow {
     store::DirectoryRow {
         name: directory.to_owned(),
         kind: "file".to_owned(),
-        standing: Standing {
+        sync_state: SyncState {
             last_sync_at: Some(at),
             last_good_sync_at: Some(at),
-            ..Standing::default()
+            ..SyncState::default()
         },
         people: 7,
         ..store::DirectoryRow::default()
@@ -357,12 +359,12 @@ fn read_at(directory: &str, at: DateTime<Utc>) -> store::DirectoryRow {
 }
 
 #[tokio::test]
-async fn people_of_a_directory_that_was_not_read_for_long_are_unknown() {
+async fn people_of_a_stale_directory_are_unknown() {
     for world in World::all().await {
         let mut tx = world.store.begin().await.unwrap();
         for (name, at) in [("hr", days(-2)), ("it", days(-1)), ("left", now())] {
-            tx.put_directory(&read_at(name, at)).await.unwrap();
-            tx.put_identities(&[person(name, "bob", IdentityStatus::Active)])
+            tx.save_directory(&synced_at(name, at)).await.unwrap();
+            tx.save_identities(&[person(name, "bob", IdentityStatus::Active)])
                 .await
                 .unwrap();
         }
@@ -379,7 +381,7 @@ async fn people_of_a_directory_that_was_not_read_for_long_are_unknown() {
                 "stale null stale",
                 "active active active"
             ],
-            "one is a day old, one is configured no longer"
+            "one is stale, one is no longer configured"
         );
         let unknown = identity_list(&world, "lapsed identity list --status unknown").await;
         assert_eq!(column(&unknown, "directory"), ["hr", "left"]);
@@ -393,31 +395,31 @@ async fn people_of_a_directory_that_was_not_read_for_long_are_unknown() {
 }
 
 #[tokio::test]
-async fn a_directory_is_listed_with_what_is_wrong_and_whether_its_word_holds() {
+async fn a_directory_is_listed_with_problems_and_freshness() {
     for world in World::all().await {
         let mut tx = world.store.begin().await.unwrap();
-        let mut failing = read_at("hr", days(-2));
+        let mut failing = synced_at("hr", days(-2));
         failing
-            .standing
-            .failed(now(), "the file is gone".to_owned());
+            .sync_state
+            .record_failure(now(), "the file is gone".to_owned());
         let held = store::DirectoryRow {
             held: Some("9 of 10 people".into()),
-            verdict: Some("rejected".into()),
-            ..read_at("it", now())
+            decision: Some("rejected".into()),
+            ..synced_at("it", now())
         };
-        for row in [failing, held, read_at("left", now())] {
-            tx.put_directory(&row).await.unwrap();
+        for row in [failing, held, synced_at("left", now())] {
+            tx.save_directory(&row).await.unwrap();
         }
         tx.commit().await.unwrap();
         let config = world.config(DIRECTORIES);
-        let rows = listed::<DirectoryRow>(async |printer| {
-            let configured = directory::Configured::of(&config);
-            let Command::Directory(DirectoryCommand::List(listing)) =
-                typed("lapsed directory list")
+        let rows = list_rows::<DirectoryRow>(async |printer| {
+            let configured = directory::Configured::from_config(&config);
+            let Command::Directory(DirectoryCommand::List(options)) =
+                parse_command("lapsed directory list")
             else {
                 panic!()
             };
-            directory::list(&world.store, &configured, listing, printer, now()).await
+            directory::list(&world.store, &configured, options, printer, now()).await
         })
         .await;
         assert_eq!(column(&rows, "name"), ["hr", "it", "left", "new"]);
@@ -431,11 +433,11 @@ async fn a_directory_is_listed_with_what_is_wrong_and_whether_its_word_holds() {
         assert_eq!(rows[0]["failing_since"], "2026-11-21T09:00:00Z");
         assert_eq!(
             rows[1]["held"],
-            "9 of 10 people; rejected, the next reading refuses it"
+            "9 of 10 people; rejected, the next sync rejects it"
         );
         assert_eq!(
             rows[2]["error"],
-            "it is no longer in the configuration; `lapsed directory forget` drops what it said"
+            "it is no longer in the configuration; `lapsed directory forget` deletes its data"
         );
     }
 }
@@ -462,9 +464,9 @@ async fn coverage_counts_each_issuer_of_working_tokens_once() {
             ])
             .await;
         let mut tx = world.store.begin().await.unwrap();
-        tx.put_directory(&read_at("hr", days(-2))).await.unwrap();
-        tx.put_directory(&read_at("it", now())).await.unwrap();
-        tx.put_identities(&[
+        tx.save_directory(&synced_at("hr", days(-2))).await.unwrap();
+        tx.save_directory(&synced_at("it", now())).await.unwrap();
+        tx.save_identities(&[
             person("hr", "ada", IdentityStatus::Disabled),
             person("it", "ada", IdentityStatus::Active),
             person("hr", "bob", IdentityStatus::Active),
@@ -478,16 +480,16 @@ async fn coverage_counts_each_issuer_of_working_tokens_once() {
         let more =
             format!("[issuers]\nmodes = {{ \"bot@example.org\" = \"service\" }}\n{DIRECTORIES}");
         let config = world.config(&more);
-        let freshness = Freshness::of(&config);
-        let rows = identity::counts(&world.store, &config.issuers, &freshness, now())
+        let freshness = Freshness::from_config(&config);
+        let rows = identity::coverage_rows(&world.store, &config.issuers, &freshness, now())
             .await
             .unwrap();
-        let told: Vec<String> = rows
+        let lines: Vec<String> = rows
             .iter()
             .map(|row| format!("{} {} {}", row.cover, row.reason.unwrap_or("-"), row.count))
             .collect();
         assert_eq!(
-            told,
+            lines,
             [
                 "active - 1",
                 "lost - 1",
@@ -496,7 +498,7 @@ async fn coverage_counts_each_issuer_of_working_tokens_once() {
                 "not_covered service 1",
                 "no_issuer - 1",
             ],
-            "a stale word neither loses nor keeps anybody"
+            "stale data counts neither as a loss nor as access"
         );
         let nameless = token_list(&world, "lapsed token list --no-issuer").await;
         assert_eq!(column(&nameless, "external_id"), ["7"]);
@@ -504,7 +506,7 @@ async fn coverage_counts_each_issuer_of_working_tokens_once() {
 }
 
 #[tokio::test]
-async fn a_forecast_tells_in_order_of_time_who_will_be_told() {
+async fn a_forecast_lists_recipients_by_time() {
     for world in World::all().await {
         world
             .insert(&[
@@ -513,7 +515,7 @@ async fn a_forecast_tells_in_order_of_time_who_will_be_told() {
                 token("s", "sooner", Some(days(9))),
                 Token {
                     planned_step: Some("1d".parse().unwrap()),
-                    ..token("s", "told", Some(days(2)))
+                    ..token("s", "notified", Some(days(2)))
                 },
                 Token {
                     status: Status::Disabled,
@@ -524,7 +526,7 @@ async fn a_forecast_tells_in_order_of_time_who_will_be_told() {
             ])
             .await;
         let rows = forecast_list(&world, 10, u64::MAX).await;
-        let told: Vec<_> = rows
+        let forecast: Vec<_> = rows
             .iter()
             .map(|row| {
                 (
@@ -535,9 +537,9 @@ async fn a_forecast_tells_in_order_of_time_who_will_be_told() {
             })
             .collect();
         assert_eq!(
-            told,
+            forecast,
             [
-                ("name of told", "2026-11-23T09:00:00Z", None),
+                ("name of notified", "2026-11-23T09:00:00Z", None),
                 ("name of sooner", "2026-11-23T09:00:00Z", Some("7d")),
                 ("name of soon", "2026-11-24T09:00:00Z", Some("7d")),
                 ("name of edge", "2026-11-26T09:00:00Z", Some("7d")),
@@ -580,7 +582,7 @@ async fn a_forecast_over_many_pages_is_complete_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_forecast_shows_what_is_planned_once_and_at_its_next_attempt() {
+async fn a_forecast_shows_a_planned_notice_once_at_its_next_attempt() {
     for world in World::all().await {
         let planned = Token {
             planned_step: Some("7d".parse().unwrap()),
@@ -594,7 +596,7 @@ async fn a_forecast_shows_what_is_planned_once_and_at_its_next_attempt() {
         world
             .deliver(
                 &["ada@example.org"],
-                Verdict::Again(again),
+                Verdict::Retry(again),
                 Some("451 later"),
             )
             .await;

@@ -1,25 +1,29 @@
 use super::*;
 use crate::cli::args::{Command, Explain, IdentityCommand, TokenCommand};
-use crate::cli::explain::{self, Case};
-use crate::cli::{exit::report, identity, lookup, token as tokens};
+use crate::cli::exit::print_error;
+use crate::cli::explain::{self, Explanation};
+use crate::cli::{identity, lookup, token as tokens};
 use crate::domain::{FindingKind, IdentityStatus, Severity, TokenRef};
 use crate::store::{IdentityRow, NewFinding};
 
 fn reference(text: &str) -> TokenRef {
-    let Command::Explain(Explain { id }) = typed(&format!("lapsed explain {text}")) else {
+    let Command::Explain(Explain { id }) = parse_command(&format!("lapsed explain {text}")) else {
         panic!("{text}")
     };
     id
 }
 
-async fn look_up(world: &World, text: &str) -> Result<Token, String> {
-    let mut tx = world.store.read().await.unwrap();
-    lookup::token(&mut tx, &reference(text))
+async fn find_token(world: &World, text: &str) -> Result<Token, String> {
+    let mut tx = world.store.begin_read().await.unwrap();
+    lookup::find_token(&mut tx, &reference(text))
         .await
         .map_err(|error| {
-            let mut said = Vec::new();
-            assert_eq!(report(&error, &mut said), crate::cli::exit::Exit::Failed);
-            String::from_utf8(said).unwrap()
+            let mut text = Vec::new();
+            assert_eq!(
+                print_error(&error, &mut text),
+                crate::cli::exit::Exit::Failed
+            );
+            String::from_utf8(text).unwrap()
         })
 }
 
@@ -32,19 +36,23 @@ async fn a_token_is_found_by_id_prefix_or_external_id_with_slashes() {
             .await;
         let id = path.id.to_string();
         for text in ["s/team/a/deploy", &id, &id.to_uppercase(), &id[..12]] {
-            assert_eq!(look_up(&world, text).await.unwrap().id, path.id, "{text}");
+            assert_eq!(
+                find_token(&world, text).await.unwrap().id,
+                path.id,
+                "{text}"
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn what_names_no_token_or_several_says_how_to_go_on() {
+async fn an_unknown_or_ambiguous_reference_gets_a_hint() {
     for world in World::all().await {
         let all: Vec<_> = (0..200)
             .map(|nth| token("s", &nth.to_string(), None))
             .collect();
         world.insert(&all).await;
-        let several = look_up(&world, &all[0].id.to_string()[..1])
+        let several = find_token(&world, &all[0].id.to_string()[..1])
             .await
             .unwrap_err();
         assert_eq!(
@@ -59,20 +67,20 @@ async fn what_names_no_token_or_several_says_how_to_go_on() {
             several.contains("and more") && several.contains("more digits"),
             "{several}"
         );
-        let none = look_up(&world, "s/nobody").await.unwrap_err();
+        let none = find_token(&world, "s/nobody").await.unwrap_err();
         assert!(
             none.contains("source \"s\" has no token \"nobody\""),
             "{none}"
         );
         assert!(none.contains("lapsed token list"), "{none}");
-        let none = look_up(&world, "00000000000000000000000000000000")
+        let none = find_token(&world, "00000000000000000000000000000000")
             .await
             .unwrap_err();
         assert!(none.contains("lapsed token list"), "{none}");
     }
 }
 
-async fn found(world: &World, token: &Token) {
+async fn open_finding(world: &World, token: &Token) {
     let finding = NewFinding {
         id: crate::engine::new_id(now()),
         token_id: Some(token.id),
@@ -83,20 +91,22 @@ async fn found(world: &World, token: &Token) {
         evidence: "hr: disabled since Thursday".into(),
     };
     let mut tx = world.store.begin().await.unwrap();
-    tx.open_findings(&[finding]).await.unwrap();
+    tx.insert_findings(&[finding]).await.unwrap();
     tx.commit().await.unwrap();
 }
 
-async fn shown(world: &World, format: Format) -> String {
-    let Command::Token(TokenCommand::Show(args)) = typed("lapsed token show s/one") else {
+async fn print_token(world: &World, format: Format) -> String {
+    let Command::Token(TokenCommand::Show(args)) = parse_command("lapsed token show s/one") else {
         panic!()
     };
-    let told = tokens::Told {
+    let context = tokens::DetailContext {
         policy: policy(),
         domain: "example.org",
         now: now(),
     };
-    let (detail, steps) = tokens::detail(&world.store, &args.id, &told).await.unwrap();
+    let (detail, steps) = tokens::load_detail(&world.store, &args.id, &context)
+        .await
+        .unwrap();
     let mut out = Vec::new();
     tokens::print(format, view(), &mut out, (&detail, &steps)).unwrap();
     String::from_utf8(out).unwrap()
@@ -116,9 +126,9 @@ async fn one_token_is_shown_with_steps_notices_and_findings() {
         world
             .deliver(&["ada@example.org"], Verdict::Sent, None)
             .await;
-        found(&world, &one).await;
+        open_finding(&world, &one).await;
         let json: serde_json::Value =
-            serde_json::from_str(&shown(&world, Format::Json).await).unwrap();
+            serde_json::from_str(&print_token(&world, Format::Json).await).unwrap();
         assert_eq!(
             json["findings"][0]["evidence"],
             "hr: disabled since Thursday"
@@ -128,9 +138,9 @@ async fn one_token_is_shown_with_steps_notices_and_findings() {
             (&json["status"], &json["expiry"]),
             (&"active".into(), &"at".into())
         );
-        let sheet = shown(&world, Format::Table).await;
+        let sheet = print_token(&world, Format::Table).await;
         assert!(
-            sheet.contains("sent to 1 person; due, goes with the next sweep"),
+            sheet.contains("sent to 1 person; due, sent by the next sweep"),
             "{sheet}"
         );
         assert!(
@@ -141,8 +151,8 @@ async fn one_token_is_shown_with_steps_notices_and_findings() {
     }
 }
 
-async fn explained(world: &World, policy: Policy) -> String {
-    let case = Case::read(&world.store, &reference("s/one"), policy, now())
+async fn explain_token(world: &World, policy: Policy) -> String {
+    let case = Explanation::load(&world.store, &reference("s/one"), policy, now())
         .await
         .unwrap();
     let mut out = Vec::new();
@@ -151,14 +161,14 @@ async fn explained(world: &World, policy: Policy) -> String {
 }
 
 /// Explains one token without a history.
-async fn explained_new(one: Token) -> String {
+async fn explain_new_token(one: Token) -> String {
     let world = World::sqlite().await;
     world.insert(&[one]).await;
-    explained(&world, policy()).await
+    explain_token(&world, policy()).await
 }
 
 #[tokio::test]
-async fn every_reason_for_a_sent_or_unsent_notice_is_told() {
+async fn every_reason_for_a_sent_or_unsent_notice_is_shown() {
     for world in World::all().await {
         let one = Token {
             planned_step: Some("7d".parse().unwrap()),
@@ -170,7 +180,7 @@ async fn every_reason_for_a_sent_or_unsent_notice_is_told() {
             .deliver(&["ada@example.org"], Verdict::Sent, None)
             .await;
         let mut tx = world.store.begin().await.unwrap();
-        tx.bury_address(
+        tx.mark_address_dead(
             &"dead@example.org".parse().unwrap(),
             "550 5.1.1 no such user",
             now(),
@@ -188,10 +198,10 @@ async fn every_reason_for_a_sent_or_unsent_notice_is_told() {
             .await
             .unwrap();
         tx.commit().await.unwrap();
-        found(&world, &one).await;
+        open_finding(&world, &one).await;
         let mut policy = policy();
         policy.admins.push("dead@example.org".parse().unwrap());
-        let text = explained(&world, policy)
+        let text = explain_token(&world, policy)
             .await
             .replace(&one.id.to_string(), "ID");
         insta::allow_duplicates! {
@@ -200,30 +210,30 @@ async fn every_reason_for_a_sent_or_unsent_notice_is_told() {
           s/one, ID
           It is active and expires 2026-11-28 09:00Z (in 7 days).
 
-        Who is told
+        Recipients
           ada@example.org: the issuer; left out, access is lost: hr: disabled since Thursday
           security@example.org: one of [notify] admins
-          dead@example.org: one of [notify] admins; left out, the mailbox was refused: 550 5.1.1 no such user
+          dead@example.org: one of [notify] admins; left out, the mail server refused the address: 550 5.1.1 no such user
 
         7d before: 2026-11-21 09:00Z (now)
           ada@example.org: sent 2026-11-21 09:00Z (now) as <lapsed.00000000000000000000000000000001@example.org>
-          security@example.org: nothing: not among the recipients when this step was planned; told from the next step on
+          security@example.org: nothing: not a recipient when this step was planned; notified from the next step on
 
         1d before: 2026-11-27 09:00Z (in 6 days)
-          security@example.org: will be planned 2026-11-27 08:00Z (in 6 days) to go 2026-11-27 09:00Z (in 6 days)
+          security@example.org: will be planned 2026-11-27 08:00Z (in 6 days), to be sent 2026-11-27 09:00Z (in 6 days)
 
         Other notices
           1d before 2026-11-24 09:00Z (in 3 days), ada@example.org: cancelled: the expiry changed
 
         Next
-          The next sweep looks at it.
+          The next sweep processes it.
         ");
         }
     }
 }
 
 #[tokio::test]
-async fn what_stops_all_warnings_is_told_first() {
+async fn the_reason_that_stops_all_warnings_is_shown() {
     let one = || token("s", "one", Some(days(30)));
     for (token, expected) in [
         (
@@ -231,7 +241,7 @@ async fn what_stops_all_warnings_is_told_first() {
                 status: Status::Disabled,
                 ..one()
             },
-            "The token is disabled: nobody is owed a warning",
+            "The token is disabled: no warnings are sent",
         ),
         (
             Token {
@@ -254,11 +264,11 @@ async fn what_stops_all_warnings_is_told_first() {
                 status: Status::Expired,
                 ..token("s", "one", Some(days(-1)))
             },
-            "before lapsed first saw it: it is marked, and nobody is told",
+            "before lapsed first saw it: it is marked, and no mail is sent",
         ),
         (
             one(),
-            "security@example.org: will be planned 2026-12-14 08:00Z (in 23 days) to go 2026-12-14 09:00Z",
+            "security@example.org: will be planned 2026-12-14 08:00Z (in 23 days), to be sent 2026-12-14 09:00Z",
         ),
         (
             Token {
@@ -272,16 +282,16 @@ async fn what_stops_all_warnings_is_told_first() {
                 due_at: Some(days(4)),
                 ..one()
             },
-            "lapsed looks at it again 2026-11-25 09:00Z (in 4 days).",
+            "lapsed processes it again 2026-11-25 09:00Z (in 4 days).",
         ),
     ] {
-        let said = explained_new(token).await;
-        assert!(said.contains(expected), "{expected}\n{said}");
+        let text = explain_new_token(token).await;
+        assert!(text.contains(expected), "{expected}\n{text}");
     }
 }
 
 #[tokio::test]
-async fn a_settled_a_held_and_a_deferred_notice_are_told_apart() {
+async fn covered_held_and_deferred_notices_are_distinguished() {
     for world in World::all().await {
         let one = Token {
             planned_step: Some("1d".parse().unwrap()),
@@ -292,24 +302,24 @@ async fn a_settled_a_held_and_a_deferred_notice_are_told_apart() {
         world
             .deliver(
                 &["ada@example.org"],
-                Verdict::Again(days(1)),
+                Verdict::Retry(days(1)),
                 Some("451 4.7.1 later"),
             )
             .await;
-        let said = explained(&world, policy()).await;
+        let text = explain_token(&world, policy()).await;
         assert!(
-            said.contains("ada@example.org: settled by the tighter step 1d, which was due by then"),
-            "{said}"
+            text.contains("ada@example.org: covered by the tighter step 1d, which was due by then"),
+            "{text}"
         );
         assert!(
-            said.contains(
-                "put off until 2026-11-22 09:00Z (in 24 hours) after 1 attempt: 451 4.7.1 later"
+            text.contains(
+                "deferred until 2026-11-22 09:00Z (in 24 hours) after 1 attempt: 451 4.7.1 later"
             ),
-            "{said}"
+            "{text}"
         );
         assert!(
-            said.contains("security@example.org: nothing: not among the recipients when"),
-            "{said}"
+            text.contains("security@example.org: nothing: not a recipient when"),
+            "{text}"
         );
 
         let mut tx = world.store.begin().await.unwrap();
@@ -321,18 +331,18 @@ async fn a_settled_a_held_and_a_deferred_notice_are_told_apart() {
         };
         let to = Recipient {
             address: "security@example.org".parse().unwrap(),
-            ground: Ground::Admin,
+            basis: Basis::Admin,
         };
-        let notice = NewNotice::about(&one, occurrence, &to, now());
+        let notice = NewNotice::for_token(&one, occurrence, &to, now());
         tx.insert_notices(&[notice], Some(plan), now())
             .await
             .unwrap();
         tx.close_plan(plan, 1, true).await.unwrap();
         tx.commit().await.unwrap();
-        let said = explained(&world, policy()).await;
+        let text = explain_token(&world, policy()).await;
         assert!(
-            said.contains("security@example.org: held: its sweep planned more mails"),
-            "{said}"
+            text.contains("security@example.org: held: its sweep planned more mails"),
+            "{text}"
         );
     }
 }
@@ -363,16 +373,16 @@ async fn a_person_is_shown_with_every_directory_and_all_tokens() {
             candidate_evidence: None,
         };
         let mut tx = world.store.begin().await.unwrap();
-        tx.put_identities(&[row]).await.unwrap();
+        tx.save_identities(&[row]).await.unwrap();
         tx.commit().await.unwrap();
         let Command::Identity(IdentityCommand::Show(args)) =
-            typed("lapsed identity show ADA@example.org")
+            parse_command("lapsed identity show ADA@example.org")
         else {
             panic!()
         };
         let config = world
             .config("[issuers]\naddresses = { \"ada@example.org\" = \"Ada@corp.example.org\" }\n");
-        let detail = identity::detail(&world.store, &config, &args.email, now())
+        let detail = identity::load_detail(&world.store, &config, &args.email, now())
             .await
             .unwrap();
         let json = serde_json::to_value(&detail).unwrap();
@@ -384,7 +394,7 @@ async fn a_person_is_shown_with_every_directory_and_all_tokens() {
         assert_eq!(json["directories"][0]["evidence"], "status = disabled");
         assert_eq!(json["tokens"].as_array().unwrap().len(), 2);
         let nobody = "nobody@example.org".parse().unwrap();
-        let error = identity::detail(&world.store, &config, &nobody, now())
+        let error = identity::load_detail(&world.store, &config, &nobody, now())
             .await
             .unwrap_err();
         assert!(

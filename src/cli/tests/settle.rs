@@ -1,9 +1,9 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::cli::exit::report;
+use crate::cli::exit::print_error;
 use crate::cli::{backup, directory, migrate, release};
-use crate::store::{DirectoryRow, HoldVerdict};
+use crate::store::{Decision, DirectoryRow};
 
 #[tokio::test]
 async fn a_held_plan_is_released_or_discarded_once() {
@@ -11,7 +11,9 @@ async fn a_held_plan_is_released_or_discarded_once() {
         for world in World::all().await {
             let one = token("s", "one", Some(days(7)));
             world.insert(std::slice::from_ref(&one)).await;
-            let nothing = release::settle(&world.store, discard, now()).await.unwrap();
+            let nothing = release::settle_held_plans(&world.store, discard, now())
+                .await
+                .unwrap();
             assert!(nothing.starts_with("nothing is held"), "{nothing}");
             let mut tx = world.store.begin().await.unwrap();
             let plan = tx.open_plan(Uuid::from_u128(9), now()).await.unwrap();
@@ -22,10 +24,10 @@ async fn a_held_plan_is_released_or_discarded_once() {
             };
             let to = Recipient {
                 address: "ada@example.org".parse().unwrap(),
-                ground: Ground::Issuer,
+                basis: Basis::Issuer,
             };
             tx.insert_notices(
-                &[NewNotice::about(&one, occurrence, &to, now())],
+                &[NewNotice::for_token(&one, occurrence, &to, now())],
                 Some(plan),
                 now(),
             )
@@ -34,20 +36,24 @@ async fn a_held_plan_is_released_or_discarded_once() {
             tx.close_plan(plan, 1, true).await.unwrap();
             tx.commit().await.unwrap();
 
-            let said = release::settle(&world.store, discard, now()).await.unwrap();
-            assert!(said.contains("1 notice"), "{said}");
-            let mut tx = world.store.read().await.unwrap();
-            let notices = tx.notices_about(&[one.id]).await.unwrap();
+            let text = release::settle_held_plans(&world.store, discard, now())
+                .await
+                .unwrap();
+            assert!(text.contains("1 notice"), "{text}");
+            let mut tx = world.store.begin_read().await.unwrap();
+            let notices = tx.list_notices_of_tokens(&[one.id]).await.unwrap();
             assert_eq!(notices[0].state, state);
             drop(tx);
-            let again = release::settle(&world.store, discard, now()).await.unwrap();
+            let again = release::settle_held_plans(&world.store, discard, now())
+                .await
+                .unwrap();
             assert!(again.starts_with("nothing is held"), "{again}");
         }
     }
 }
 
 #[tokio::test]
-async fn only_a_directory_that_is_held_is_released_and_a_sync_under_way_keeps_that() {
+async fn only_a_held_directory_is_released_and_a_running_sync_keeps_the_decision() {
     for world in World::all().await {
         let quiet = DirectoryRow {
             name: "hr".into(),
@@ -55,69 +61,70 @@ async fn only_a_directory_that_is_held_is_released_and_a_sync_under_way_keeps_th
             ..DirectoryRow::default()
         };
         let held = DirectoryRow {
-            held: Some("9 of 10 people known active would lose their access at once".into()),
-            held_turns: Some("f".into()),
+            held: Some("9 of 10 active people would lose access at once".into()),
+            held_changes: Some("f".into()),
             ..quiet.clone()
         };
         let put = async |row: &DirectoryRow| {
             let mut tx = world.store.begin().await.unwrap();
-            tx.put_directory(row).await.unwrap();
-            let now = tx.directory("hr").await.unwrap().unwrap();
+            tx.save_directory(row).await.unwrap();
+            let now = tx.find_directory("hr").await.unwrap().unwrap();
             tx.commit().await.unwrap();
             now
         };
-        let settle = async |verdict| {
-            directory::settle(&world.store, ("hr", Vec::new()), verdict, now()).await
+        let settle = async |decision| {
+            directory::record_decision(&world.store, ("hr", Vec::new()), decision, now()).await
         };
-        let unknown = settle(HoldVerdict::Released).await.unwrap_err();
+        let unknown = settle(Decision::Released).await.unwrap_err();
         assert!(unknown.to_string().contains("there is no directory \"hr\""));
         let known = vec!["hr".to_owned()];
-        let said = directory::settle(&world.store, ("hr", known), HoldVerdict::Released, now());
-        assert!(said.await.unwrap().contains("was never read"));
+        let text =
+            directory::record_decision(&world.store, ("hr", known), Decision::Released, now());
+        assert!(text.await.unwrap().contains("was never synced"));
         put(&quiet).await;
-        let said = settle(HoldVerdict::Rejected).await.unwrap();
-        assert!(said.contains("holds nothing"), "{said}");
+        let text = settle(Decision::Rejected).await.unwrap();
+        assert!(text.contains("holds no change"), "{text}");
         put(&held).await;
-        let said = settle(HoldVerdict::Rejected).await.unwrap();
-        assert!(said.contains("no token of theirs is flagged"), "{said}");
-        assert_eq!(put(&held).await.verdict.as_deref(), Some("rejected"));
-        let said = settle(HoldVerdict::Rejected).await.unwrap();
-        assert!(said.contains("was rejected before"), "{said}");
-        let said = settle(HoldVerdict::Released).await.unwrap();
-        assert!(said.contains("flags the tokens"), "{said}");
+        let text = settle(Decision::Rejected).await.unwrap();
+        assert!(text.contains("None of their tokens is flagged"), "{text}");
+        assert_eq!(put(&held).await.decision.as_deref(), Some("rejected"));
+        let text = settle(Decision::Rejected).await.unwrap();
+        assert!(text.contains("was already rejected"), "{text}");
+        let text = settle(Decision::Released).await.unwrap();
+        assert!(text.contains("flags the tokens"), "{text}");
         assert_eq!(
-            put(&held).await.verdict.as_deref(),
+            put(&held).await.decision.as_deref(),
             Some("released"),
-            "a sync that began before writes what it read"
+            "a sync that started before writes its result"
         );
-        let mut tx = world.store.read().await.unwrap();
+        let mut tx = world.store.begin_read().await.unwrap();
         let actions: Vec<_> = tx.list_audit(None, 9).await.unwrap();
         let mut actions: Vec<_> = actions.iter().map(|entry| entry.action.as_str()).collect();
         actions.sort_unstable();
         assert_eq!(actions, ["directory.reject", "directory.release"]);
         drop(tx);
         let other = DirectoryRow {
-            held_turns: Some("g".into()),
+            held_changes: Some("g".into()),
             ..held
         };
         assert!(
-            put(&other).await.verdict.is_none(),
+            put(&other).await.decision.is_none(),
             "another listing was not released"
         );
-        assert!(put(&quiet).await.verdict.is_none());
+        assert!(put(&quiet).await.decision.is_none());
     }
 }
 
 #[tokio::test]
-async fn migrating_says_what_it_did() {
+async fn migrate_reports_what_it_did() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("new.db").display());
-    let created = migrate::bring_up_to_date(&url).await.unwrap();
+    let created = migrate::create_or_migrate(&url).await.unwrap();
     assert!(
         created.starts_with("created the store with schema version "),
         "{created}"
     );
-    let again = migrate::bring_up_to_date(&url).await.unwrap();
+    let again = migrate::create_or_migrate(&url).await.unwrap();
     assert!(
         again.starts_with("the store is up to date: schema version "),
         "{again}"
@@ -125,12 +132,12 @@ async fn migrating_says_what_it_did() {
 }
 
 #[tokio::test]
-async fn a_copy_is_private_whole_and_overwrites_nothing() {
+async fn a_backup_is_private_complete_and_overwrites_nothing() {
     let world = World::sqlite().await;
     world.insert(&[token("s", "one", None)]).await;
     let writing = world.store.begin().await.unwrap();
     let file = world.folder.path().join("a copy.db");
-    backup::copy(&world.store, &file).await.unwrap();
+    backup::copy_store(&world.store, &file).await.unwrap();
     drop(writing);
     assert_eq!(
         std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
@@ -139,9 +146,9 @@ async fn a_copy_is_private_whole_and_overwrites_nothing() {
     let copy = Store::open(&format!("sqlite://{}", file.display()), Access::ReadOnly)
         .await
         .unwrap();
-    let mut tx = copy.read().await.unwrap();
+    let mut tx = copy.begin_read().await.unwrap();
     assert_eq!(
-        tx.tokens_matching(&TokenId::of("s", "one").0.simple().to_string(), 2)
+        tx.find_tokens_by_prefix(&TokenId::new("s", "one").0.simple().to_string(), 2)
             .await
             .unwrap()
             .len(),
@@ -151,13 +158,13 @@ async fn a_copy_is_private_whole_and_overwrites_nothing() {
     let before = std::fs::read(&file).unwrap();
     for (file, expected) in [
         (file.clone(), "never overwrites"),
-        (world.folder.path().join("no/copy.db"), "make the folder"),
+        (world.folder.path().join("no/copy.db"), "create the folder"),
     ] {
-        let error = backup::copy(&world.store, &file).await.unwrap_err();
-        let mut said = Vec::new();
-        report(&error, &mut said);
-        let said = String::from_utf8(said).unwrap();
-        assert!(said.contains(expected), "{said}");
+        let error = backup::copy_store(&world.store, &file).await.unwrap_err();
+        let mut text = Vec::new();
+        print_error(&error, &mut text);
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains(expected), "{text}");
     }
     assert_eq!(std::fs::read(&file).unwrap(), before);
 }

@@ -2,13 +2,17 @@
 
 use url::Url;
 
-use crate::config::{field::Field, table::Table};
+use crate::config::field::Field;
+use crate::config::table::Table;
 use crate::directories::{Kind, ldap};
 
-/// Reads its keys.
-pub(super) fn read(table: &mut Table) -> Option<Kind> {
+pub(super) fn parse(table: &mut Table) -> Option<Kind> {
     let text = |field: &Field| field.text().map(str::to_owned);
-    let url = table.required("url", "url = \"ldaps://ldap.example.org\"", server);
+    let url = table.required(
+        "url",
+        "url = \"ldaps://ldap.example.org\"",
+        parse_server_url,
+    );
     let example = "bind_dn = \"cn=lapsed,ou=services,dc=example,dc=org\"";
     let bind_dn = table.required("bind_dn", example, text);
     let example = "password = { file = \"ldap-password\" }";
@@ -17,14 +21,14 @@ pub(super) fn read(table: &mut Table) -> Option<Kind> {
     let base = table.required("base", example, text);
     let filter = table.optional("filter", |field| {
         let filter = field.text()?;
-        let why = "is no LDAP filter; write for example (&(objectClass=inetOrgPerson)(mail=*))";
-        let is_filter = ldap::is_filter(filter);
+        let why = "is not an LDAP filter; write for example (&(objectClass=inetOrgPerson)(mail=*))";
+        let is_filter = ldap::is_valid_filter(filter);
         is_filter.then(|| filter.to_owned()).ok_or(why.to_owned())
     });
     let ca_file = table.optional("ca_file", Field::path);
-    let starttls = table.or("starttls", false, Field::flag);
-    let flavor = table.optional("flavor", |field| field.word(ldap::FLAVORS));
-    let shadow_expire = table.or("shadow_expire", false, Field::flag);
+    let starttls = table.with_default("starttls", false, Field::boolean);
+    let flavor = table.optional("flavor", |field| field.choice(ldap::FLAVORS));
+    let shadow_expire = table.with_default("shadow_expire", false, Field::boolean);
     let access = ldap::Access {
         url: url?,
         starttls,
@@ -33,15 +37,12 @@ pub(super) fn read(table: &mut Table) -> Option<Kind> {
         ca_file,
     };
     if starttls && access.url.scheme() == "ldaps" {
-        table.refuse(
-            "starttls",
-            "is for ldap://, ldaps:// is encrypted from the start",
-        );
+        table.refuse("starttls", "is for ldap://; ldaps:// is always encrypted");
     }
-    if access.is_readable() {
+    if access.exposes_password() {
         table.refuse(
             "url",
-            "the password would cross the network readable; write ldaps://, or starttls = true",
+            "the password would cross the network unencrypted; write ldaps:// or set starttls = true",
         );
     }
     Some(Kind::Ldap(ldap::Config {
@@ -53,8 +54,8 @@ pub(super) fn read(table: &mut Table) -> Option<Kind> {
     }))
 }
 
-/// A server, without what else RFC 4516 puts into a URL.
-fn server(field: &Field) -> Result<Url, String> {
+/// Scheme, host and port only; the other parts of RFC 4516 are keys of their own.
+fn parse_server_url(field: &Field) -> Result<Url, String> {
     const FORM: &str = "write for example ldaps://ldap.example.org";
     let url = field.text()?.parse::<Url>();
     let url = url.map_err(|error| format!("is not a URL ({error}); {FORM}"))?;
@@ -67,7 +68,7 @@ fn server(field: &Field) -> Result<Url, String> {
     let has_path = !matches!(url.path(), "" | "/");
     if has_user || has_path || url.query().is_some() || url.fragment().is_some() {
         return Err(format!(
-            "must be scheme, host and port alone, the rest has keys of its own; {FORM}"
+            "may contain only scheme, host and port; the rest has its own keys; {FORM}"
         ));
     }
     Ok(url)

@@ -1,4 +1,4 @@
-//! The example names every key and shows the true defaults.
+//! The example file names every key and shows the real defaults.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +6,13 @@ use super::*;
 
 const EXAMPLE: &str = include_str!("../../../lapsed.example.toml");
 
-/// What a line of the example is.
 #[derive(Clone, Copy, PartialEq)]
 enum Line<'a> {
-    /// `[smtp]` or `[[source]]`; whether it is commented out.
+    /// `[smtp]` or `[[source]]`, and whether it is commented out.
     Header(&'a str, bool),
     /// `# key = value`, a default.
     Default(&'a str),
-    /// The same with "example" behind it.
+    /// The same followed by `# example`.
     Example(&'a str),
     /// `key = value`.
     Active(&'a str),
@@ -46,8 +45,8 @@ fn line_kind(line: &str) -> Line<'_> {
     }
 }
 
-/// The example with some of its commented lines made active; a later line takes the place of an
-/// earlier one with the same key.
+/// The example with some of its commented lines made active; a later line replaces an earlier one with
+/// the same key.
 fn example(uncomment: impl Fn(&Line, bool) -> bool) -> String {
     let mut within_commented = false;
     let mut place: BTreeMap<String, usize> = BTreeMap::new();
@@ -57,7 +56,7 @@ fn example(uncomment: impl Fn(&Line, bool) -> bool) -> String {
         if let Line::Header(name, commented) = kind {
             within_commented = commented;
             section = name.to_owned();
-            // A table that comes again has its own keys.
+            // A repeated table has its own keys.
             place.retain(|key, _| !key.starts_with(&format!("{name}.")));
         }
         let active = if kind != Line::Other && uncomment(&kind, within_commented) {
@@ -76,16 +75,15 @@ fn example(uncomment: impl Fn(&Line, bool) -> bool) -> String {
     text.join("\n")
 }
 
-/// Everything about a configuration that can be compared; the only secret of the example is shown
-/// besides.
-fn described(text: &str) -> String {
+/// The configuration as text, to compare it, with the one secret of the example.
+fn describe(text: &str) -> String {
     use secrecy::ExposeSecret;
     let config = example_config(text);
     format!("{} {config:#?}", config.store.url.expose_secret())
 }
 
 fn example_config(text: &str) -> Config {
-    // Every secret that it names is there, and one text does for most of them.
+    // Provide every secret it names; one text is valid for most of them.
     const SECRET: &str = "postgres://lapsed@db/lapsed";
     let named = |form| {
         let after = text.split(form).skip(1);
@@ -108,19 +106,19 @@ fn example_config(text: &str) -> Config {
 }
 
 #[test]
-fn the_example_is_a_configuration_as_it_stands() {
+fn the_example_is_a_valid_configuration() {
     example_config(EXAMPLE);
 }
 
 #[test]
-fn the_defaults_it_shows_are_the_defaults() {
+fn the_defaults_it_shows_are_the_real_ones() {
     let shown = example(|line, commented| !commented && matches!(line, Line::Default(_)));
     assert_ne!(shown, EXAMPLE);
-    assert_eq!(described(&shown), described(EXAMPLE));
+    assert_eq!(describe(&shown), describe(EXAMPLE));
 }
 
 #[test]
-fn the_defaults_it_shows_for_sources_and_directories_are_the_defaults() {
+fn the_defaults_of_sources_and_directories_are_the_real_ones() {
     let all = example(all_but_one);
     let without = all
         .lines()
@@ -130,16 +128,16 @@ fn the_defaults_it_shows_for_sources_and_directories_are_the_defaults() {
         })
         .collect::<Vec<_>>()
         .join("\n");
-    assert_eq!(described(&all), described(&without));
+    assert_eq!(describe(&all), describe(&without));
 }
 
-/// All but one line of those that are commented out: a program signs in at Entra ID by a secret or a certificate.
+/// All commented lines except one: Entra ID takes either a secret or a certificate.
 fn all_but_one(line: &Line, is_commented: bool) -> bool {
     is_commented && *line != Line::Example("certificate")
 }
 
 #[test]
-fn every_line_of_it_can_be_made_active() {
+fn every_line_can_be_made_active() {
     let config = example_config(&example(|line, _| all_but_one(line, true)).replace(
         "url = \"smtp://localhost",
         "url = \"smtp://tokens@localhost",
@@ -156,8 +154,8 @@ fn every_line_of_it_can_be_made_active() {
 }
 
 #[test]
-fn it_names_every_key_and_no_other() {
-    // A source or directory of another kind is another table, with the keys of that kind alone.
+fn it_names_all_keys_and_no_others() {
+    // Each kind of source or directory is a table with its own keys.
     let mut named: Vec<(&str, String, BTreeSet<&str>)> = vec![];
     for (line, kind) in lines() {
         match kind {
@@ -183,17 +181,17 @@ fn it_names_every_key_and_no_other() {
             format!("[{section}]")
         };
         let allowed = allowed(&format!("{header}\n{kind}\nzzzzzz = 1"), "zzzzzz");
-        // What all kinds have is explained with the first.
+        // Keys that all kinds share are only explained with the first.
         let common = common.entry(section).or_insert_with(|| keys.clone());
         keys.extend(common.intersection(&allowed));
         assert_eq!(keys, allowed, "{section} {kind}");
     }
 }
 
-/// The keys that are offered in place of one that is not known.
+/// The keys that the message about an unknown key lists.
 fn allowed(text: &str, unknown: &str) -> BTreeSet<&'static str> {
-    let told = told(text);
-    let line = told
+    let errors = errors_of(text);
+    let line = errors
         .lines()
         .find(|line| line.contains(&format!("`{unknown}`")))
         .unwrap();

@@ -10,7 +10,7 @@ const LDAP: &str = "[[directory]]
     password = 's3cret'
     base = 'dc=example,dc=org'\n";
 
-fn loaded(keys: &str) -> ldap::Config {
+fn load_ldap(keys: &str) -> ldap::Config {
     let config = load(&format!("{LDAP}{keys}"), &[]);
     match &config.directories[0].kind {
         Kind::Ldap(config) => config.clone(),
@@ -18,15 +18,15 @@ fn loaded(keys: &str) -> ldap::Config {
     }
 }
 
-fn refused(keys: &str) -> String {
-    let told = told(&format!("{LDAP}{keys}"));
-    assert!(!told.contains("s3cret"), "{told}");
-    told
+fn errors_for(keys: &str) -> String {
+    let errors = errors_of(&format!("{LDAP}{keys}"));
+    assert!(!errors.contains("s3cret"), "{errors}");
+    errors
 }
 
 #[test]
-fn a_server_is_a_url_and_the_rest_has_defaults() {
-    let config = loaded("url = 'ldaps://ldap.example.org:1636'");
+fn only_the_url_is_required_besides_the_login() {
+    let config = load_ldap("url = 'ldaps://ldap.example.org:1636'");
     assert_eq!(config.access.url.as_str(), "ldaps://ldap.example.org:1636");
     assert!(!config.access.starttls && !config.shadow_expire);
     assert_eq!((config.filter, config.flavor), (None, None));
@@ -34,8 +34,8 @@ fn a_server_is_a_url_and_the_rest_has_defaults() {
 }
 
 #[test]
-fn everything_can_be_said() {
-    let config = loaded(
+fn all_keys_are_read() {
+    let config = load_ldap(
         "url = 'ldap://ldap.example.org'
          starttls = true
          ca_file = 'ca.pem'
@@ -53,23 +53,23 @@ fn everything_can_be_said() {
 }
 
 #[test]
-fn no_password_crosses_the_network_readable() {
-    let told = refused("url = 'ldap://ldap.example.org'");
+fn no_password_crosses_the_network_unencrypted() {
+    let errors = errors_for("url = 'ldap://ldap.example.org'");
     assert!(
-        told.contains("directory[0].url: the password would cross"),
-        "{told}"
+        errors.contains("directory[0].url: the password would cross"),
+        "{errors}"
     );
-    loaded("url = 'ldap://127.0.0.1:1389'");
-    loaded("url = 'ldap://localhost'");
-    let told = refused("url = 'ldaps://ldap.example.org'\nstarttls = true");
+    load_ldap("url = 'ldap://127.0.0.1:1389'");
+    load_ldap("url = 'ldap://localhost'");
+    let errors = errors_for("url = 'ldaps://ldap.example.org'\nstarttls = true");
     assert!(
-        told.contains("directory[0].starttls: is for ldap://"),
-        "{told}"
+        errors.contains("directory[0].starttls: is for ldap://"),
+        "{errors}"
     );
 }
 
 #[test]
-fn what_is_no_server_or_no_filter_is_refused() {
+fn an_invalid_url_or_filter_is_rejected() {
     for url in [
         "https://ldap.example.org",
         "ldap.example.org",
@@ -79,28 +79,28 @@ fn what_is_no_server_or_no_filter_is_refused() {
         "ldaps://ldap.example.org?sub",
         "ldapi:///var/run/ldapi",
     ] {
-        let told = refused(&format!("url = '{url}'"));
+        let errors = errors_for(&format!("url = '{url}'"));
         assert!(
-            told.contains("write for example ldaps://ldap.example.org"),
-            "{told}"
+            errors.contains("write for example ldaps://ldap.example.org"),
+            "{errors}"
         );
     }
-    let told = refused("url = 'ldaps://ldap.example.org'\nfilter = '(mail=*'");
+    let errors = errors_for("url = 'ldaps://ldap.example.org'\nfilter = '(mail=*'");
     assert!(
-        told.contains("directory[0].filter: is no LDAP filter"),
-        "{told}"
+        errors.contains("directory[0].filter: is not an LDAP filter"),
+        "{errors}"
     );
-    let told = refused("url = 'ldaps://ldap.example.org'\nflavor = 'opendlap'");
-    assert!(told.contains("did you mean `openldap`?"), "{told}");
+    let errors = errors_for("url = 'ldaps://ldap.example.org'\nflavor = 'opendlap'");
+    assert!(errors.contains("did you mean `openldap`?"), "{errors}");
 }
 
 #[test]
-fn what_is_missing_is_named() {
-    let told = told("[[directory]]\nname = 'people'\nkind = 'ldap'");
+fn every_missing_key_is_reported() {
+    let errors = errors_of("[[directory]]\nname = 'people'\nkind = 'ldap'");
     for key in ["url", "bind_dn", "password", "base"] {
         assert!(
-            told.contains(&format!("directory[0].{key} is missing")),
-            "{told}"
+            errors.contains(&format!("directory[0].{key} is missing")),
+            "{errors}"
         );
     }
 }

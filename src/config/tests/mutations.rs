@@ -1,13 +1,14 @@
-//! Whatever is in the file: never a panic, and every complaint names its place.
+//! No input causes a panic, and every problem names a valid place.
 
-use proptest::{prelude::*, sample::Index};
+use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../../lapsed.example.toml");
 
-/// The example with every line active that is one, for more to go wrong.
-fn active() -> String {
+/// The example with every commented-out setting active.
+fn active_example() -> String {
     let line = |line: &'static str| match line.strip_prefix("# ") {
         Some(bare) if bare.starts_with('[') || bare.contains(" = ") => bare,
         _ => line,
@@ -15,7 +16,7 @@ fn active() -> String {
     EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn holds(bytes: &[u8], variables: &[(String, String)]) {
+fn check(bytes: &[u8], variables: &[(String, String)]) {
     let variables = variables.iter().cloned().collect();
     let path = Path::new("/nowhere/lapsed.toml");
     let Err(error) = Config::parse(Some((path, bytes)), &variables) else {
@@ -51,7 +52,7 @@ fn holds(bytes: &[u8], variables: &[(String, String)]) {
     }
 }
 
-/// A text that means something somewhere in TOML or in a configuration.
+/// A text with a meaning in TOML or in a configuration.
 fn snippet() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::sample::select(vec![
@@ -112,7 +113,6 @@ fn snippet() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Nested values of any shape.
 fn value() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         any::<i64>().prop_map(|number| number.to_string()),
@@ -143,37 +143,37 @@ proptest! {
 
     #[test]
     fn random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        holds(&bytes, &[]);
+        check(&bytes, &[]);
     }
 
     #[test]
     fn the_example_cut_off_anywhere(cut in any::<Index>(), whole in any::<bool>()) {
-        let text = if whole { EXAMPLE.to_owned() } else { active() };
-        holds(&text.as_bytes()[..cut.index(text.len())], &[]);
+        let text = if whole { EXAMPLE.to_owned() } else { active_example() };
+        check(&text.as_bytes()[..cut.index(text.len())], &[]);
     }
 
     #[test]
-    fn the_example_with_bits_put_in_and_taken_out(
+    fn the_example_with_random_edits(
         edits in prop::collection::vec((any::<Index>(), 0_usize..6, snippet()), 1..5),
         whole in any::<bool>(),
     ) {
-        let mut bytes = if whole { EXAMPLE.to_owned() } else { active() }.into_bytes();
+        let mut bytes = if whole { EXAMPLE.to_owned() } else { active_example() }.into_bytes();
         for (at, gone, new) in edits {
             let at = at.index(bytes.len());
             let end = (at + gone).min(bytes.len());
             bytes.splice(at..end, new.into_bytes());
         }
-        holds(&bytes, &[]);
+        check(&bytes, &[]);
     }
 
     #[test]
     fn the_example_with_other_values(
         changes in prop::collection::vec((any::<Index>(), value()), 1..6),
     ) {
-        // Of several lines with one key only the first may stay.
+        // TOML allows each key once, so keep the first.
         let mut seen = std::collections::BTreeSet::new();
         let mut header = String::new();
-        let mut lines: Vec<String> = active().lines().map(str::to_owned).collect();
+        let mut lines: Vec<String> = active_example().lines().map(str::to_owned).collect();
         lines.retain(|line| {
             if line.starts_with('[') {
                 header.clone_from(line);
@@ -186,13 +186,13 @@ proptest! {
             let key = line.split(" = ").next().unwrap().to_owned();
             *line = format!("{key} = {value}");
         }
-        holds(lines.join("\n").as_bytes(), &[]);
+        check(lines.join("\n").as_bytes(), &[]);
     }
 
     #[test]
     fn random_tables(tables in prop::collection::vec(("\\[{0,2}[a-z]{1,4}\\]{0,2}|\\[smtp\\]|\\[\\[source\\]\\]|\\[notify\\]", "[a-z_]{1,8}|url|name|kind|steps|\"[a-z.\\[\\]0-9 -]{0,12}\"", value()), 0..8)) {
         let text: Vec<_> = tables.iter().map(|(header, key, value)| format!("{header}\n{key} = {value}\n")).collect();
-        holds(text.concat().as_bytes(), &[]);
+        check(text.concat().as_bytes(), &[]);
     }
 
     #[test]
@@ -200,7 +200,7 @@ proptest! {
         "LAPSED__(SMTP|NOTIFY|STORE|SOURCE|LOG|X|smtp)(__(URL|PASSWORD|ADMINS|LEVEL|FILE|[A-Z_.\\[\\]0-9é]{0,6})){0,3}",
         "\\PC{0,16}|[0-9a-z@.,: *]{0,20}",
     ), 0..6)) {
-        holds(EXAMPLE.as_bytes(), &variables);
+        check(EXAMPLE.as_bytes(), &variables);
     }
 
     #[test]
@@ -211,16 +211,16 @@ proptest! {
         let key = keys[section % keys.len()];
         let prefix = ["", "smtp://", "smtps://", "sqlite:", "postgres://", "https://"][section % 6];
         let name = format!("LAPSED__{}", key.replace('.', "__").to_uppercase());
-        holds(b"", &[(name, format!("{prefix}{text}"))]);
+        check(b"", &[(name, format!("{prefix}{text}"))]);
     }
 }
 
 #[test]
-fn deep_nesting_is_an_error_and_not_the_end() {
+fn deep_nesting_is_an_error_and_no_crash() {
     for (open, close) in [("[", "]"), ("{a=", "}")] {
         let text = format!("a = {}1{}", open.repeat(20_000), close.repeat(20_000));
-        holds(text.as_bytes(), &[]);
+        check(text.as_bytes(), &[]);
     }
     let dotted = format!("{} = 1", vec!["a"; 5_000].join("."));
-    holds(dotted.as_bytes(), &[]);
+    check(dotted.as_bytes(), &[]);
 }

@@ -1,4 +1,4 @@
-//! The environment over the file.
+//! Variables that override the file.
 
 use rstest::rstest;
 use secrecy::ExposeSecret;
@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use super::*;
 
 #[test]
-fn a_variable_wins_over_the_file_and_leaves_the_rest_of_its_section() {
+fn a_variable_overrides_one_key_and_leaves_the_rest_of_the_section() {
     let config = load(
         "[delivery]\nlease = '10s'\nretry_min = '2m'",
         &[("LAPSED__DELIVERY__LEASE", "20s")],
@@ -16,7 +16,7 @@ fn a_variable_wins_over_the_file_and_leaves_the_rest_of_its_section() {
 }
 
 #[test]
-fn lists_are_parted_by_commas() {
+fn lists_are_separated_by_commas() {
     let config = load(
         "notify.admins = ['x@example.org']\nnotify.steps = ['3d']",
         &[
@@ -28,15 +28,15 @@ fn lists_are_parted_by_commas() {
         ],
     );
     assert_eq!(
-        shown(&config.notify.admins),
+        to_strings(&config.notify.admins),
         ["ada@example.org", "bob@example.org"]
     );
-    assert_eq!(shown(&config.notify.steps), ["14d"]);
-    let nobody = load(
+    assert_eq!(to_strings(&config.notify.steps), ["14d"]);
+    let none = load(
         "notify.admins = ['x@example.org']",
         &[("LAPSED__NOTIFY__ADMINS", "")],
     );
-    assert!(nobody.notify.admins.is_empty());
+    assert!(none.notify.admins.is_empty());
 }
 
 #[rstest]
@@ -48,7 +48,7 @@ fn lists_are_parted_by_commas() {
 #[case(" with blanks ")]
 #[case("{ file = 'x' }")]
 #[case("${HOME}")]
-fn a_password_stays_as_it_is(#[case] password: &str) {
+fn a_password_is_not_changed(#[case] password: &str) {
     let config = load(
         "smtp.url = 'smtps://tokens@mail.example.org'",
         &[("LAPSED__SMTP__PASSWORD", password)],
@@ -60,7 +60,7 @@ fn a_password_stays_as_it_is(#[case] password: &str) {
 }
 
 #[test]
-fn a_comma_parts_nothing_but_lists() {
+fn a_comma_separates_only_lists() {
     let config = load("", &[("LAPSED__LOG__LEVEL", "info,lapsed::engine=debug")]);
     assert_eq!(config.log.level, "info,lapsed::engine=debug");
     let sweep = load("", &[("LAPSED__SCHEDULE__SWEEP", "0,30 8-18 * * 1,2,3")]);
@@ -68,7 +68,7 @@ fn a_comma_parts_nothing_but_lists() {
 }
 
 #[test]
-fn numbers_and_truths_are_read_from_texts() {
+fn numbers_and_booleans_are_read_from_texts() {
     let config = load(
         "smtp.url = 'smtp://mail.example.org'",
         &[
@@ -83,7 +83,7 @@ fn numbers_and_truths_are_read_from_texts() {
 }
 
 #[test]
-fn a_variable_can_say_where_a_secret_is_and_replaces_what_the_file_says() {
+fn a_variable_can_say_where_a_secret_is_and_overrides_the_file() {
     let variables = [
         ("LAPSED__SMTP__PASSWORD__ENV", "RELAY_PASSWORD"),
         ("RELAY_PASSWORD", "s3cret"),
@@ -97,7 +97,7 @@ fn a_variable_can_say_where_a_secret_is_and_replaces_what_the_file_says() {
 }
 
 #[test]
-fn tables_of_which_there_are_many_survive_the_overlay() {
+fn repeated_tables_keep_their_entries() {
     let text = "[[source]]\nname = 'one'\nkind = 'file'\npath = 'a'
                 [[source]]\nname = 'two'\nkind = 'file'\npath = 'b'
                 [[account]]\nname = 'acme'\nadmins = ['ada@example.org']";
@@ -108,21 +108,21 @@ fn tables_of_which_there_are_many_survive_the_overlay() {
         .map(|source| source.name.as_str())
         .collect();
     assert_eq!(names, ["one", "two"]);
-    assert_eq!(shown(&config.accounts[0].admins), ["ada@example.org"]);
+    assert_eq!(to_strings(&config.accounts[0].admins), ["ada@example.org"]);
     assert_eq!(config.log.format, LogFormat::Json);
 }
 
 #[test]
 fn the_environment_alone_is_enough() {
-    let variables = [LEAST, &[("LAPSED__STORE__URL", "postgres://u:p@h/db")]].concat();
+    let variables = [MINIMUM, &[("LAPSED__STORE__URL", "postgres://u:p@h/db")]].concat();
     let config = Config::parse(None, &env(&variables)).unwrap();
     assert_eq!(config.store.url.expose_secret(), "postgres://u:p@h/db");
     assert!(config.file.is_none() && config.mail.directory.is_absolute());
 }
 
 #[test]
-fn variables_of_others_are_left_alone() {
-    // Kubernetes sets such ones for a service of this name.
+fn other_variables_are_ignored() {
+    // Kubernetes sets such variables for a service named lapsed.
     load(
         "",
         &[

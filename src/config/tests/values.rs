@@ -1,4 +1,4 @@
-//! What good values become.
+//! How valid values are read.
 
 use chrono::{NaiveTime, TimeDelta};
 use rstest::rstest;
@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use super::*;
 
 #[test]
-fn the_least_configuration_gets_the_documented_defaults() {
+fn a_minimal_configuration_gets_the_documented_defaults() {
     let config = load("", &[]);
     assert_eq!(
         config.store.url.expose_secret(),
@@ -15,7 +15,7 @@ fn the_least_configuration_gets_the_documented_defaults() {
     );
     assert!(config.store.create && config.store.is_sqlite());
     assert_eq!(config.schedule.sweep.to_string(), "* * * * *");
-    assert_eq!(shown(&config.notify.steps), ["7d", "1d"]);
+    assert_eq!(to_strings(&config.notify.steps), ["7d", "1d"]);
     assert_eq!(config.notify.admin_digest, NaiveTime::from_hms_opt(9, 0, 0));
     assert_eq!(config.mail.directory, Path::new("/etc/outbox"));
     assert_eq!(config.http.listen, Some("127.0.0.1:8484".parse().unwrap()));
@@ -23,22 +23,22 @@ fn the_least_configuration_gets_the_documented_defaults() {
 }
 
 #[test]
-fn steps_and_addresses_are_put_in_order_and_each_once() {
+fn steps_are_sorted_and_duplicates_removed() {
     let config = load(
         "[notify]
          steps = ['1d', '30d', '24h', '0d']
          admins = ['Ada@example.org', 'ada@EXAMPLE.org', 'bob@example.org']",
         &[],
     );
-    assert_eq!(shown(&config.notify.steps), ["30d", "1d", "0d"]);
+    assert_eq!(to_strings(&config.notify.steps), ["30d", "1d", "0d"]);
     assert_eq!(
-        shown(&config.notify.admins),
+        to_strings(&config.notify.admins),
         ["Ada@example.org", "bob@example.org"]
     );
 }
 
 #[test]
-fn off_switches_the_digest_and_the_listener_off() {
+fn off_disables_the_digest_and_the_listener() {
     let config = load(
         "[notify]\nadmin_digest = 'off'\n[http]\nlisten = 'off'",
         &[],
@@ -58,13 +58,16 @@ fn off_switches_the_digest_and_the_listener_off() {
     "postgresql:///db?host=/run/postgresql",
     "postgresql:///db?host=/run/postgresql"
 )]
-fn a_store_is_found_wherever_lapsed_was_started(#[case] url: &str, #[case] becomes: &str) {
+fn the_store_path_does_not_depend_on_the_working_directory(
+    #[case] url: &str,
+    #[case] expected: &str,
+) {
     let config = load(&format!("store.url = '{url}'"), &[]);
-    assert_eq!(config.store.url.expose_secret(), becomes);
+    assert_eq!(config.store.url.expose_secret(), expected);
 }
 
 #[test]
-fn relative_paths_start_from_the_folder_of_the_file() {
+fn relative_paths_are_resolved_against_the_folder_of_the_file() {
     let config = load(
         "mail.templates = 'templates'
          [[source]]\nname = 'exports'\nkind = 'file'\npath = 'in/tokens.csv'
@@ -93,7 +96,7 @@ fn relative_paths_start_from_the_folder_of_the_file() {
 }
 
 #[test]
-fn an_okta_has_a_key_and_perhaps_its_name() {
+fn okta_has_a_private_key_and_an_optional_key_id() {
     let okta = |keys: &str| {
         let text = "[[directory]]\nname = 'o'\nkind = 'okta'\nurl = 'https://acme.okta.com'\nclient_id = '0oa1'";
         let config = load(&format!("{text}\n{keys}"), &[]);
@@ -112,7 +115,7 @@ fn an_okta_has_a_key_and_perhaps_its_name() {
 }
 
 #[test]
-fn a_program_signs_in_at_entra_by_a_secret_or_a_certificate() {
+fn entra_takes_a_client_secret_or_a_certificate() {
     use crate::directories::entra::{Cloud, Credential};
     let kind = |keys: &str| {
         let keys = format!(
@@ -141,7 +144,7 @@ fn a_program_signs_in_at_entra_by_a_secret_or_a_certificate() {
 }
 
 #[test]
-fn a_nocodb_is_read_by_who_signs_in_or_by_its_database_or_by_both() {
+fn nocodb_takes_a_login_or_a_database_or_both() {
     let kind = |keys: &str| {
         let source =
             "[[source]]\nname = 'bases'\nkind = 'nocodb'\nurl = 'https://nocodb.example.org'\n";
@@ -164,16 +167,16 @@ fn a_nocodb_is_read_by_who_signs_in_or_by_its_database_or_by_both() {
         (true, Some(_))
     ));
     let missing = |keys: &str| {
-        told(&format!(
+        errors_of(&format!(
             "[[source]]\nname = 'bases'\nkind = 'nocodb'\n{keys}"
         ))
     };
-    let said = missing("email = 'lapsed@example.org'\ndatabase = 'sqlite:noco.db'");
+    let errors = missing("email = 'lapsed@example.org'\ndatabase = 'sqlite:noco.db'");
     assert!(
-        said.contains("password is missing") && said.contains("url is missing"),
-        "{said}"
+        errors.contains("password is missing") && errors.contains("url is missing"),
+        "{errors}"
     );
-    assert!(!said.contains("unknown key"), "{said}");
+    assert!(!errors.contains("unknown key"), "{errors}");
     assert!(missing("url = 'https://nocodb.example.org'").contains("email is missing"));
 }
 
@@ -207,7 +210,7 @@ fn server(url: &str) -> (String, u16, Tls, Option<String>, Option<String>) {
     Tls::Opportunistic
 )]
 #[case("smtp://[::1]:25?tls=none", "::1", 25, Tls::None)]
-fn a_mail_server_is_one_url(
+fn the_smtp_url_sets_host_port_and_encryption(
     #[case] url: &str,
     #[case] host: &str,
     #[case] port: u16,
@@ -226,7 +229,7 @@ fn user_and_password_in_the_url_are_percent_decoded() {
 }
 
 #[test]
-fn nought_means_no_limit() {
+fn zero_means_no_limit() {
     let smtp = "smtp.url = 'smtp://mail.example.org'\nsmtp.messages_per_connection = 0\n";
     let smtp = load(&format!("{smtp}smtp.mails_per_second = 0.5"), &[])
         .smtp
@@ -237,8 +240,8 @@ fn nought_means_no_limit() {
 }
 
 #[test]
-fn tokens_of_people_without_access_are_only_flagged_unless_more_is_said() {
-    use crate::domain::Response;
+fn tokens_are_only_flagged_unless_sso_revoked_is_revoke() {
+    use crate::domain::RevocationPolicy;
 
     let policy = |text: &str| load(text, &[]).policy.response;
     assert_eq!(policy(""), None);
@@ -246,7 +249,7 @@ fn tokens_of_people_without_access_are_only_flagged_unless_more_is_said() {
     assert_eq!(policy(flag), None);
     assert_eq!(
         policy("policy.sso_revoked = 'revoke'"),
-        Some(Response {
+        Some(RevocationPolicy {
             revoke_after: TimeDelta::days(3),
             max_per_day: 10,
         })
@@ -254,7 +257,7 @@ fn tokens_of_people_without_access_are_only_flagged_unless_more_is_said() {
     let all = "[policy]\nsso_revoked = 'revoke'\nrevoke_after = '12h'\nmax_revocations_per_day = 1";
     assert_eq!(
         policy(all),
-        Some(Response {
+        Some(RevocationPolicy {
             revoke_after: TimeDelta::hours(12),
             max_per_day: 1,
         })
@@ -262,7 +265,7 @@ fn tokens_of_people_without_access_are_only_flagged_unless_more_is_said() {
 }
 
 #[test]
-fn spans_of_time_are_written_with_units() {
+fn durations_have_units() {
     let config = load(
         "policy.max_ttl = '90d'\npolicy.unused_after = 'off'\nnotify.merge_ahead = '1h 30m'",
         &[],
@@ -273,7 +276,7 @@ fn spans_of_time_are_written_with_units() {
 }
 
 #[test]
-fn secrets_are_fetched_from_where_they_are() {
+fn secrets_are_read_from_files_variables_and_credentials() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(
         folder.path().join("url"),
@@ -286,7 +289,7 @@ fn secrets_are_fetched_from_where_they_are() {
                 url = { env = 'RELAY' }
                 password = { credential = 'smtp' }";
     let variables = [
-        LEAST,
+        MINIMUM,
         &[
             ("RELAY", "smtps://tokens@mail.example.org"),
             ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap()),
@@ -305,7 +308,7 @@ fn secrets_are_fetched_from_where_they_are() {
 }
 
 #[test]
-fn no_debug_output_shows_a_secret() {
+fn debug_output_contains_no_secret() {
     let text = "store.url = 'postgres://lapsed:hidden1@db/lapsed'
                 smtp.url = 'smtps://tokens:hidden2@mail.example.org'";
     let one = format!("{:#?}", load(text, &[]));
@@ -318,7 +321,7 @@ fn no_debug_output_shows_a_secret() {
 }
 
 #[test]
-fn the_file_that_is_named_comes_first_and_must_be_there() {
+fn a_named_file_comes_first_and_must_exist() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);
     for name in ["cli", "variable", "first", "second"] {
@@ -360,7 +363,7 @@ fn the_file_that_is_named_comes_first_and_must_be_there() {
 }
 
 #[test]
-fn what_is_legal_and_odd_is_warned_of() {
+fn valid_but_odd_settings_give_warnings() {
     let warnings = load(
         "notify.max_per_sweep = 0\nhttp.listen = '[::]:8484'\nmail.transport = 'smtp'
          [smtp]\nurl = 'smtp://tokens:x@mail.example.org?tls=none'",
@@ -380,16 +383,16 @@ fn what_is_legal_and_odd_is_warned_of() {
             "http.listen"
         ]
     );
-    let calm = load(
+    let harmless = load(
         "[notify]\nadmins = ['a@example.org']\nbase_url = 'https://lapsed.example.org'
          [smtp]\nurl = 'smtp://127.0.0.1:25?tls=none'",
         &[("LAPSED__MAIL__TRANSPORT", "smtp")],
     );
-    assert_eq!(calm.warnings(), Vec::<String>::new());
+    assert_eq!(harmless.warnings(), Vec::<String>::new());
 }
 
 #[test]
-fn a_scim_server_is_read_with_its_token_and_its_own_authority() {
+fn a_scim_server_has_a_url_a_token_and_a_ca_file() {
     let config = load(
         "[[directory]]
          name = 'idp'
@@ -414,7 +417,7 @@ fn a_scim_server_is_read_with_its_token_and_its_own_authority() {
 const KEYCLOAK: &str = "[[directory]]\nname = 'sso'\nkind = 'keycloak'\n";
 
 #[test]
-fn a_keycloak_is_named_by_its_base_its_realm_and_a_client() {
+fn keycloak_has_a_url_a_realm_and_a_client() {
     let config = load(
         &format!(
             "{KEYCLOAK}url = 'https://sso.example.org/auth'\nrealm = 'example'\nclient_id = 'lapsed'
@@ -437,22 +440,22 @@ fn a_keycloak_is_named_by_its_base_its_realm_and_a_client() {
 }
 
 #[test]
-fn what_a_keycloak_lacks_is_told_at_once_and_never_its_secret() {
-    let said = told(KEYCLOAK);
+fn all_problems_of_a_keycloak_are_reported_without_its_secret() {
+    let errors = errors_of(KEYCLOAK);
     for key in ["url", "realm", "client_id", "client_secret"] {
-        assert!(said.contains(&format!("{key} is missing")), "{said}");
+        assert!(errors.contains(&format!("{key} is missing")), "{errors}");
     }
-    let said = told(&format!(
+    let errors = errors_of(&format!(
         "{KEYCLOAK}url = 'https://sso.example.org/realms/example'\nrealm = 'a/b'\nclient_id = ''
          client_secret = 's3cret'\nclient_secert = 'x'"
     ));
-    for words in [
+    for message in [
         "url: must end before /realms and /admin",
-        "realm: must be the name of the realm alone",
+        "realm: must be only the name of the realm",
         "client_id: is empty",
         "did you mean `client_secret`?",
     ] {
-        assert!(said.contains(words), "{said}");
+        assert!(errors.contains(message), "{errors}");
     }
-    assert!(!said.contains("s3cret"), "{said}");
+    assert!(!errors.contains("s3cret"), "{errors}");
 }

@@ -1,9 +1,9 @@
-//! What changed since the last pull: Graph's delta query of users
+//! Changes since the last listing: Graph's delta query of users
 //! (<https://learn.microsoft.com/graph/delta-query-overview>).
 //!
-//! A round of changes says whom to look at, never what became of them: its entries hold as little as an
-//! id, come late, and come again. So everybody in it is looked up by id. Once a day, and whenever anything
-//! is in doubt, everybody is listed instead.
+//! A delta query only shows which users to look at: an entry may have no more than an id, and may come late
+//! or twice. So every user in it is looked up by id. Once a day, and whenever something is unclear, all users
+//! are listed instead.
 
 use std::collections::BTreeMap;
 
@@ -14,24 +14,24 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::answers::{SELECT, User};
-use super::graph::{Graph, Start, answered};
+use super::responses::{SELECT, User};
+use super::session::{Session, Start, has_status};
 use crate::domain::Address;
 use crate::sources::Error;
 
-/// After so long everybody is listed again.
-const FULL_EVERY: TimeDelta = TimeDelta::hours(24);
+/// How often all users are listed.
+const FULL_LISTING_INTERVAL: TimeDelta = TimeDelta::hours(24);
 
-/// A list is that much younger than the link to what changed since, before it is relied on: both may be
-/// answered by servers of Microsoft that lag behind others.
-const OVERLAP: TimeDelta = TimeDelta::minutes(10);
+/// A full listing must be at least this much younger than the delta link it is combined with, because
+/// either may come from a server that lags behind.
+const MIN_OVERLAP: TimeDelta = TimeDelta::minutes(10);
 
-/// Up to so many people are looked up one by one; if more have changed, everybody is listed.
-const LOOKED_UP: usize = 100;
+/// If more users than this have changed, all users are listed.
+const MAX_CHANGED: usize = 100;
 
-/// What Graph answers to a link that has become too old (410; 400 with `syncStateNotFound`), and where it
-/// tells no changes at all (external tenants).
-const NO_CHANGES: [StatusCode; 6] = [
+/// Responses to a link that is too old (410; 400 with `syncStateNotFound`), and of tenants without delta
+/// queries (external tenants).
+const DELTA_UNAVAILABLE: [StatusCode; 6] = [
     StatusCode::GONE,
     StatusCode::BAD_REQUEST,
     StatusCode::FORBIDDEN,
@@ -40,73 +40,78 @@ const NO_CHANGES: [StatusCode; 6] = [
     StatusCode::NOT_IMPLEMENTED,
 ];
 
-/// A link to what changed, and since when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Trail {
+pub(super) struct DeltaLink {
     link: String,
-    /// From then on it holds everything.
+    /// The link covers all changes since then.
     since: DateTime<Utc>,
 }
 
-/// Where the next pull takes up.
+/// Where the next listing continues.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Cursor {
     #[serde(flatten)]
-    trail: Trail,
-    /// When everybody was listed.
-    full: DateTime<Utc>,
-    /// A digest of who was asked for, and where.
-    asked: String,
+    delta_link: DeltaLink,
+    /// When all users were last listed.
+    #[serde(rename = "full")]
+    listed_at: DateTime<Utc>,
+    #[serde(rename = "asked")]
+    query_digest: String,
 }
 
 impl Cursor {
-    pub fn new(trail: Trail, full: DateTime<Utc>, asked: String) -> Self {
-        Self { trail, full, asked }
+    pub fn new(delta_link: DeltaLink, listed_at: DateTime<Utc>, query_digest: String) -> Self {
+        Self {
+            delta_link,
+            listed_at,
+            query_digest,
+        }
     }
 
-    /// The cursor of an earlier pull; `None` if it is none of ours, or leads elsewhere.
-    pub fn read(text: &str, graph: &Graph) -> Option<Self> {
+    /// `None` if the text is not a cursor, or its link leads to another server.
+    pub fn parse(text: &str, session: &Session) -> Option<Self> {
         let cursor: Self = serde_json::from_str(text).ok()?;
-        let is_own = graph.web.follow(&cursor.trail.link).is_ok();
+        let is_own = session.web.follow(&cursor.delta_link.link).is_ok();
         is_own.then_some(cursor)
     }
 
-    pub fn write(&self) -> Option<String> {
+    pub fn to_text(&self) -> Option<String> {
         serde_json::to_string(self).ok()
     }
 
-    /// Whether what changed since then, with the list of then, is all there is to know.
-    pub fn serves(&self, now: DateTime<Utc>, asked: &str) -> bool {
-        let age = now - self.full;
-        let is_fresh = TimeDelta::zero() <= age && age < FULL_EVERY;
-        is_fresh && self.full - self.trail.since >= OVERLAP && self.asked == asked
+    /// Whether the last full listing and the changes since then are enough.
+    pub fn is_usable(&self, now: DateTime<Utc>, query_digest: &str) -> bool {
+        let age = now - self.listed_at;
+        let is_fresh = TimeDelta::zero() <= age && age < FULL_LISTING_INTERVAL;
+        is_fresh
+            && self.listed_at - self.delta_link.since >= MIN_OVERLAP
+            && self.query_digest == query_digest
     }
 
-    /// The link to what changed.
     pub fn link(&self) -> &str {
-        &self.trail.link
+        &self.delta_link.link
     }
 
-    /// The same list, and changes from there on.
-    pub fn moved_on(mut self, link: String) -> Self {
-        self.trail.link = link;
+    /// Continues from a new link.
+    pub fn advance_to(mut self, link: String) -> Self {
+        self.delta_link.link = link;
         self
     }
 
-    /// The same, but everybody is to be listed for a while.
-    pub fn doubted(mut self, now: DateTime<Utc>) -> Self {
-        self.trail.since = now;
+    /// Has all users listed until the overlap is long enough again.
+    pub fn restart_overlap(mut self, now: DateTime<Utc>) -> Self {
+        self.delta_link.since = now;
         self
     }
 
-    /// The trail, if it can go on beside another list.
-    pub fn into_trail(self, now: DateTime<Utc>) -> Option<Trail> {
-        (self.trail.since <= now).then_some(self.trail)
+    /// The link, if it can be combined with a new full listing.
+    pub fn into_delta_link(self, now: DateTime<Utc>) -> Option<DeltaLink> {
+        (self.delta_link.since <= now).then_some(self.delta_link)
     }
 }
 
-/// A digest of who is asked for, and of whom.
-pub(super) fn digest(tenant: &str, people: &[Address]) -> String {
+/// A digest of the tenant and of the people in the query.
+pub(super) fn query_digest(tenant: &str, people: &[Address]) -> String {
     let mut digest = Sha256::new_with_prefix(tenant);
     digest.update([0]);
     for address in people {
@@ -116,52 +121,54 @@ pub(super) fn digest(tenant: &str, people: &[Address]) -> String {
     URL_SAFE_NO_PAD.encode(digest.finalize())
 }
 
-/// A trail that begins now; `None` where Graph tells no changes.
-pub(super) async fn begin(graph: &Graph, now: DateTime<Utc>) -> Result<Option<Trail>, Error> {
+/// A delta link that starts now; `None` if the tenant has no delta queries.
+pub(super) async fn start_delta(
+    session: &Session,
+    now: DateTime<Utc>,
+) -> Result<Option<DeltaLink>, Error> {
     let query = [("$select", SELECT), ("$deltatoken", "latest")];
     let start = Start::Path("users/delta", &query);
-    match graph.list(start, |_: User| {}).await {
-        Ok(link) => Ok(link.map(|link| Trail { link, since: now })),
-        Err(error) if answered(&error, &NO_CHANGES) => Ok(None),
+    match session.for_each_item(start, |_: User| {}).await {
+        Ok(link) => Ok(link.map(|link| DeltaLink { link, since: now })),
+        Err(error) if has_status(&error, &DELTA_UNAVAILABLE) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// One round of changes.
 #[derive(Debug)]
-pub(super) struct Round {
-    /// Who is concerned, with what the round itself says of `accountEnabled`, the last word last.
+pub(super) struct Changes {
+    /// Ids of changed users, with the latest `accountEnabled` that the delta query itself reports.
     pub changed: BTreeMap<String, Option<bool>>,
-    /// Those that are no longer there, as it says.
+    /// Ids of users that it reports as removed.
     pub removed: Vec<String>,
-    /// To what changes from there on.
+    /// The link to later changes.
     pub link: String,
 }
 
-/// What changed since; `None` if everybody must be listed to know.
-pub(super) async fn round(graph: &Graph, link: &str) -> Result<Option<Round>, Error> {
+/// The changes since a link was issued; `None` if all users must be listed instead.
+pub(super) async fn fetch_changes(session: &Session, link: &str) -> Result<Option<Changes>, Error> {
     let mut changed = BTreeMap::new();
     let mut removed = BTreeMap::new();
     let take = |user: User| {
-        if changed.len() <= LOOKED_UP {
+        if changed.len() <= MAX_CHANGED {
             let is_removed = user.removed.is_some();
             removed.insert(user.id.clone(), is_removed);
-            let said: &mut Option<bool> = changed.entry(user.id).or_default();
-            *said = user.account_enabled.or(*said);
+            let enabled: &mut Option<bool> = changed.entry(user.id).or_default();
+            *enabled = user.account_enabled.or(*enabled);
         }
     };
-    let link = match graph.list(Start::Link(link), take).await {
+    let link = match session.for_each_item(Start::Link(link), take).await {
         Ok(link) => link,
-        Err(error) if answered(&error, &NO_CHANGES) => return Ok(None),
+        Err(error) if has_status(&error, &DELTA_UNAVAILABLE) => return Ok(None),
         Err(error) => return Err(error),
     };
-    // A round that has no end, or is not ours, says nothing.
-    let Some(link) = link.filter(|_| changed.len() <= LOOKED_UP) else {
+    // Without a link for later changes, or with too many, the query is of no use.
+    let Some(link) = link.filter(|_| changed.len() <= MAX_CHANGED) else {
         return Ok(None);
     };
     removed.retain(|_, is_removed| *is_removed);
     changed.retain(|id, _| !removed.contains_key(id));
-    Ok(Some(Round {
+    Ok(Some(Changes {
         changed,
         removed: removed.into_keys().collect(),
         link,

@@ -1,34 +1,33 @@
-//! Who is in the allowed groups, be it by way of other groups.
+//! The allowed groups and their members, nested groups included.
 
 use std::collections::{BTreeMap, HashSet};
 
 use reqwest::StatusCode;
 use uuid::Uuid;
 
-use super::answers::Item;
-use super::graph::{Graph, Start, answered, refused};
+use super::responses::Item;
+use super::session::{Session, Start, explain_refusal, has_status};
 use crate::directories::Group;
-use crate::directories::id::{guid, key, segment};
+use crate::directories::id::{id_key, parse_guid, path_segment};
 use crate::sources::Error;
 
-/// What it takes to read groups and who is in them.
+/// Needed to read groups and their members.
 pub(super) const PERMISSION: &str = "GroupMember.Read.All";
 
-/// The allowed groups, read whole.
 #[derive(Debug, Default)]
-pub(super) struct Members {
+pub(super) struct AllowedGroups {
     pub groups: Vec<Group>,
     people: HashSet<Uuid>,
 }
 
-impl Members {
+impl AllowedGroups {
     /// # Errors
-    /// When a group is unknown, its name is not its own alone, or it cannot be read whole.
-    pub async fn read(graph: &Graph, allowed: &[String]) -> Result<Self, Error> {
+    /// When a group does not exist, its name is ambiguous, or it cannot be read completely.
+    pub async fn fetch(session: &Session, allowed: &[String]) -> Result<Self, Error> {
         let mut members = Self::default();
         for name in allowed {
-            let id = find(graph, name).await?;
-            let people = people(graph, &id).await?;
+            let id = find_group(session, name).await?;
+            let people = fetch_members(session, &id).await?;
             members.groups.push(Group {
                 name: name.clone(),
                 members: people.len() as u64,
@@ -38,99 +37,102 @@ impl Members {
         Ok(members)
     }
 
-    /// Whether somebody is in one of them; `None` where there are none.
+    /// Whether a user is in one of the groups; `None` if no group is configured.
     pub fn is_member(&self, key: Uuid) -> Option<bool> {
         (!self.groups.is_empty()).then(|| self.people.contains(&key))
     }
 }
 
-/// The group of this id or name; an entry that looks like an id is first taken for one, others at last.
-async fn find(graph: &Graph, name: &str) -> Result<String, Error> {
-    let is_guid = guid(name).is_some();
-    if is_guid && let Some(id) = by_id(graph, name).await? {
+/// Finds a group by id or name. A GUID is tried as an id first, anything else last.
+async fn find_group(session: &Session, name: &str) -> Result<String, Error> {
+    let is_guid = parse_guid(name).is_some();
+    if is_guid && let Some(id) = fetch_group(session, name).await? {
         return Ok(id);
     }
-    if let Some(id) = by_name(graph, name).await? {
+    if let Some(id) = search_group(session, name).await? {
         return Ok(id);
     }
     let by_id = if is_guid {
         None
     } else {
-        by_id(graph, name).await?
+        fetch_group(session, name).await?
     };
-    by_id.ok_or_else(|| unfit(name, "there is no group"))
+    by_id.ok_or_else(|| group_error(name, "there is no group"))
 }
 
-/// The group of this id, as Graph writes it.
-async fn by_id(graph: &Graph, id: &str) -> Result<Option<String>, Error> {
-    let Some(part) = segment(id) else {
+async fn fetch_group(session: &Session, id: &str) -> Result<Option<String>, Error> {
+    let Some(part) = path_segment(id) else {
         return Ok(None);
     };
     let path = format!("groups/{part}");
     let start = Start::Path(&path, &[("$select", "id,displayName")]);
-    match graph.get::<Item>(start).await {
-        Ok(group) if group.key() == key(id) => Ok(Some(group.id)),
-        Ok(_) => Err(unfit(id, "Graph answers with another group than")),
-        // What is no GUID is a bad request to Graph.
-        Err(error) if answered(&error, &[StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST]) => {
+    match session.fetch::<Item>(start).await {
+        Ok(group) if group.id_key() == id_key(id) => Ok(Some(group.id)),
+        Ok(_) => Err(group_error(id, "Graph returns another group for")),
+        // Graph answers 400 to anything that is not a GUID.
+        Err(error) if has_status(&error, &[StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST]) => {
             Ok(None)
         }
-        Err(error) => Err(refused(error, "read groups", PERMISSION)),
+        Err(error) => Err(explain_refusal(error, "read groups", PERMISSION)),
     }
 }
 
-/// The group that is called so, by Graph in any case.
-async fn by_name(graph: &Graph, name: &str) -> Result<Option<String>, Error> {
+/// Finds a group by name, regardless of case.
+async fn search_group(session: &Session, name: &str) -> Result<Option<String>, Error> {
     let filter = format!("displayName eq '{}'", name.replace('\'', "''"));
     let query = [("$filter", filter.as_str()), ("$select", "id,displayName")];
     let mut found = BTreeMap::new();
     let take = |group: Item| {
-        // A filter that is ignored lists every group.
-        let is_meant = group.name.as_deref();
-        if is_meant.is_some_and(|it| it.to_lowercase() == name.to_lowercase()) {
-            found.insert(group.key(), group.id);
+        // A server that ignores the filter lists every group.
+        let found_name = group.name.as_deref().unwrap_or_default();
+        if found_name.to_lowercase() == name.to_lowercase() {
+            found.insert(group.id_key(), group.id);
         }
     };
-    let listed = graph.list(Start::Path("groups", &query), take).await;
-    listed.map_err(|error| refused(error, "read groups", PERMISSION))?;
+    let listed = session
+        .for_each_item(Start::Path("groups", &query), take)
+        .await;
+    listed.map_err(|error| explain_refusal(error, "read groups", PERMISSION))?;
     if found.len() > 1 {
-        return Err(unfit(name, "several groups are called"));
+        return Err(group_error(name, "several groups are called"));
     }
     Ok(found.into_values().next())
 }
 
-fn unfit(name: &str, what: &str) -> Error {
+fn group_error(name: &str, what: &str) -> Error {
     Error::Rights {
         what: format!("{what} {name:?} of allowed_groups"),
-        mend: "write the object id of the group (az ad group show --group NAME --query id)"
+        fix: "write the object id of the group (az ad group show --group NAME --query id)"
             .to_owned(),
     }
 }
 
-/// Who is in it. Members of all kinds are asked for and sorted here: asked for users alone, Graph answers
-/// from an index that lags, so that is for servers that know no other way.
-async fn people(graph: &Graph, group: &str) -> Result<HashSet<Uuid>, Error> {
+/// Requests members of all kinds and keeps the users. A request for users alone is answered from an index
+/// that lags, so it is only for servers that offer nothing else.
+async fn fetch_members(session: &Session, group: &str) -> Result<HashSet<Uuid>, Error> {
     let path = format!(
         "groups/{}/transitiveMembers",
-        segment(group).unwrap_or_default()
+        path_segment(group).unwrap_or_default()
     );
-    let listed = match members(graph, &path).await {
-        Err(error) if answered(&error, &[StatusCode::NOT_FOUND]) => {
-            members(graph, &format!("{path}/microsoft.graph.user")).await
+    let listed = match list_members(session, &path).await {
+        Err(error) if has_status(&error, &[StatusCode::NOT_FOUND]) => {
+            list_members(session, &format!("{path}/microsoft.graph.user")).await
         }
         listed => listed,
     };
-    listed.map_err(|error| refused(error, "read who is in a group", PERMISSION))
+    listed.map_err(|error| explain_refusal(error, "read the members of a group", PERMISSION))
 }
 
-async fn members(graph: &Graph, path: &str) -> Result<HashSet<Uuid>, Error> {
+async fn list_members(session: &Session, path: &str) -> Result<HashSet<Uuid>, Error> {
     let query = [("$select", "id"), ("$top", "999")];
     let mut people = HashSet::new();
     let take = |member: Item| {
         if member.is_user() {
-            people.insert(member.key());
+            people.insert(member.id_key());
         }
     };
-    graph.list(Start::Path(path, &query), take).await?;
+    session
+        .for_each_item(Start::Path(path, &query), take)
+        .await?;
     Ok(people)
 }

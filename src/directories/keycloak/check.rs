@@ -1,62 +1,72 @@
-//! What the client of lapsed can and cannot see.
+//! Checks what the client can see.
 
 use reqwest::StatusCode;
 use serde::de::IgnoredAny;
 
-use super::api::{Api, QUERY_GROUPS, VIEW_USERS, explained, status};
 use super::groups;
-use crate::sources::{Checked, Error, Right};
+use super::session::{QUERY_GROUPS, Session, VIEW_USERS, explain_refusal, http_status};
+use crate::sources::{CheckReport, Error, Right};
 
-/// Looks at everything that a pull needs: the count of people and the first of them, and of each allowed
-/// group the first member.
+/// Reads the count of people and the first of them, and the first member of each allowed group.
 ///
 /// # Errors
-/// When a pull could not work; says of all that is missing at once.
-pub(super) async fn check(api: &Api, realm: &str, allowed: &[String]) -> Result<Checked, Error> {
-    // Without an access token nothing can be said of its rights.
-    match api.count().await {
-        Err(error) if status(&error) != Some(StatusCode::FORBIDDEN) => {
-            return Err(explained(error));
+/// When a listing cannot work. Names all missing rights at once.
+pub(super) async fn check(
+    session: &Session,
+    realm: &str,
+    allowed: &[String],
+) -> Result<CheckReport, Error> {
+    // Without an access token its rights cannot be checked.
+    match session.fetch_count().await {
+        Err(error) if http_status(&error) != Some(StatusCode::FORBIDDEN) => {
+            return Err(explain_refusal(error));
         }
         _ => {}
     }
-    let mut sight = Sight::default();
-    let people = sight.of("view the people", VIEW_USERS, api.viewed().await)?;
+    let mut rights_check = RightsCheck::default();
+    let people = rights_check.record(
+        "view the people",
+        VIEW_USERS,
+        session.ensure_can_view_users().await,
+    )?;
     if !allowed.is_empty() {
-        let groups = look(api, allowed).await;
+        let groups = probe_groups(session, allowed).await;
         let what = "view the allowed groups and who is in them";
-        sight.of(what, QUERY_GROUPS, groups)?;
+        rights_check.record(what, QUERY_GROUPS, groups)?;
     }
     let count = people
         .flatten()
         .map_or_else(String::new, |count| format!(": {count} people"));
-    sight.checked(format!("Keycloak, realm {realm}{count}"))
+    rights_check.into_checked(format!("Keycloak, realm {realm}{count}"))
 }
 
-async fn look(api: &Api, allowed: &[String]) -> Result<(), Error> {
-    // Before they are looked for: whoever may not see any would be told that there is none.
-    let _: Vec<IgnoredAny> = api.get("groups", &[("first", "0"), ("max", "1")]).await?;
+async fn probe_groups(session: &Session, allowed: &[String]) -> Result<(), Error> {
+    // First, because a client that may not see groups would be reported as "no such group".
+    let _: Vec<IgnoredAny> = session
+        .fetch("groups", &[("first", "0"), ("max", "1")])
+        .await?;
     for name in allowed {
-        let group = groups::find(api, name).await?;
-        let path = groups::below(&group.id, "members")?;
-        let _: Vec<IgnoredAny> = api.get(&path, &[("first", "0"), ("max", "1")]).await?;
+        let group = groups::find_group(session, name).await?;
+        let path = groups::group_path(&group.id, "members")?;
+        let _: Vec<IgnoredAny> = session
+            .fetch(&path, &[("first", "0"), ("max", "1")])
+            .await?;
     }
     Ok(())
 }
 
-/// What was seen to be permitted, and what was not.
 #[derive(Default)]
-struct Sight {
+struct RightsCheck {
     rights: Vec<Right>,
-    /// What is in the way, and how to mend it.
-    obstacles: Vec<(String, String)>,
+    /// What is missing, and how to fix it.
+    missing: Vec<(String, String)>,
 }
 
-impl Sight {
-    fn of<T>(
+impl RightsCheck {
+    fn record<T>(
         &mut self,
         what: &str,
-        mend: &str,
+        fix: &str,
         seen: Result<T, Error>,
     ) -> Result<Option<T>, Error> {
         match seen {
@@ -67,27 +77,27 @@ impl Sight {
                 });
                 return Ok(Some(seen));
             }
-            Err(Error::Rights { what, mend }) => self.obstacles.push((what, mend)),
-            Err(error) if status(&error) == Some(StatusCode::FORBIDDEN) => {
+            Err(Error::Rights { what, fix }) => self.missing.push((what, fix)),
+            Err(error) if http_status(&error) == Some(StatusCode::FORBIDDEN) => {
                 let what = format!("Keycloak does not let the client {what}");
-                self.obstacles.push((what, mend.to_owned()));
+                self.missing.push((what, fix.to_owned()));
             }
-            Err(error) => return Err(explained(error)),
+            Err(error) => return Err(explain_refusal(error)),
         }
         Ok(None)
     }
 
-    fn checked(self, summary: String) -> Result<Checked, Error> {
-        let mut obstacles = self.obstacles.into_iter();
-        let Some((what, mut mend)) = obstacles.next() else {
-            return Ok(Checked {
+    fn into_checked(self, summary: String) -> Result<CheckReport, Error> {
+        let mut missing = self.missing.into_iter();
+        let Some((what, mut fix)) = missing.next() else {
+            return Ok(CheckReport {
                 summary,
                 rights: self.rights,
             });
         };
-        for (what, its_mend) in obstacles {
-            mend = format!("{mend}; and {what}; {its_mend}");
+        for (what, other_fix) in missing {
+            fix = format!("{fix}; and {what}; {other_fix}");
         }
-        Err(Error::Rights { what, mend })
+        Err(Error::Rights { what, fix })
     }
 }

@@ -1,36 +1,34 @@
-//! The allowed groups: which they are, and who is in them or in a group below.
+//! The allowed groups and their members, subgroups included.
 
 use std::collections::HashSet;
 
 use reqwest::StatusCode;
 use uuid::Uuid;
 
-use super::answers::{Group, User};
-use super::api::{Api, PAGE, is_unknown, status};
+use super::responses::{Group, User};
+use super::session::{PAGE_SIZE, Session, http_status, is_unsupported};
 use crate::directories;
-use crate::directories::id::{guid, key, segment};
+use crate::directories::id::{id_key, parse_guid, path_segment};
 use crate::sources::Error;
 
-/// The allowed groups with their people.
-pub(super) struct Groups {
-    /// How many are in each.
+pub(super) struct AllowedGroups {
     pub groups: Vec<directories::Group>,
-    /// Who is in any; `None` where no group is asked for.
+    /// Members of any of them; `None` if no group is configured.
     pub members: Option<HashSet<Uuid>>,
 }
 
-impl Groups {
-    pub async fn read(api: &Api, allowed: &[String]) -> Result<Self, Error> {
+impl AllowedGroups {
+    pub async fn fetch(session: &Session, allowed: &[String]) -> Result<Self, Error> {
         let mut groups = Vec::new();
         let mut members = HashSet::new();
         for name in allowed {
-            let group = find(api, name).await?;
-            let within = members_of(api, group).await?;
+            let group = find_group(session, name).await?;
+            let group_members = fetch_members(session, group).await?;
             groups.push(directories::Group {
                 name: name.clone(),
-                members: within.len() as u64,
+                members: group_members.len() as u64,
             });
-            members.extend(within);
+            members.extend(group_members);
         }
         Ok(Self {
             groups,
@@ -39,57 +37,56 @@ impl Groups {
     }
 }
 
-/// The group of this name, path or id.
-pub(super) async fn find(api: &Api, name: &str) -> Result<Group, Error> {
+/// Finds a group by name, path or id.
+pub(super) async fn find_group(session: &Session, name: &str) -> Result<Group, Error> {
     let missing = || Error::Rights {
         what: format!("Keycloak shows no group {name:?}"),
-        mend:
+        fix:
             "correct allowed_groups: a name, a path such as /ops/admins or an id; the client needs \
                the roles view-users and query-groups to see groups"
                 .to_owned(),
     };
-    // What looks like an id is first taken for one, and everything else at last.
-    if guid(name).is_some()
-        && let Some(group) = by_id(api, name).await?
+    // A GUID is tried as an id first, anything else last.
+    if parse_guid(name).is_some()
+        && let Some(group) = fetch_group(session, name).await?
     {
         return Ok(group);
     }
-    let id = search(api, name).await?;
+    let id = search_group(session, name).await?;
     let id = id.unwrap_or_else(|| name.to_owned());
-    by_id(api, &id).await?.ok_or_else(missing)
+    fetch_group(session, &id).await?.ok_or_else(missing)
 }
 
-/// The group of this id.
-async fn by_id(api: &Api, id: &str) -> Result<Option<Group>, Error> {
-    let Some(path) = segment(id) else {
+async fn fetch_group(session: &Session, id: &str) -> Result<Option<Group>, Error> {
+    let Some(path) = path_segment(id) else {
         return Ok(None);
     };
-    match api.get::<Group>(&format!("groups/{path}"), &[]).await {
+    match session.fetch::<Group>(&format!("groups/{path}"), &[]).await {
         Ok(group) => Ok(Some(group).filter(|group| group.id == id)),
-        Err(error) if status(&error) == Some(StatusCode::NOT_FOUND) => Ok(None),
+        Err(error) if http_status(&error) == Some(StatusCode::NOT_FOUND) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// The id of the group of this name or path. What the search brings is a forest in which parents come
-/// along, and before Keycloak 20 groups whose names only hold the one asked for.
-async fn search(api: &Api, name: &str) -> Result<Option<String>, Error> {
+/// The id of the group of this name or path. The search returns trees that include parents and, before
+/// Keycloak 20, groups whose names only contain the one searched for.
+async fn search_group(session: &Session, name: &str) -> Result<Option<String>, Error> {
     let is_path = name.starts_with('/');
     let last = name.rsplit('/').next().filter(|_| is_path);
     let query = [("search", last.unwrap_or(name)), ("exact", "true")];
-    let mut pages = api.pages("groups", &query);
+    let mut pager = session.pager("groups", &query);
     let mut found = HashSet::new();
     let mut seen = HashSet::new();
-    while let Some(page) = pages.next_of_all::<Group>().await? {
+    while let Some(page) = pager.next_nonempty_page::<Group>().await? {
         let before = seen.len();
-        let mut rest = page;
-        while let Some(group) = rest.pop() {
+        let mut pending = page;
+        while let Some(group) = pending.pop() {
             let text = if is_path { &group.path } else { &group.name };
             if text.as_deref() == Some(name) {
                 found.insert(group.id.clone());
             }
-            seen.insert(key(&group.id));
-            rest.extend(group.sub_groups);
+            seen.insert(id_key(&group.id));
+            pending.extend(group.sub_groups);
         }
         if seen.len() == before {
             break;
@@ -98,59 +95,64 @@ async fn search(api: &Api, name: &str) -> Result<Option<String>, Error> {
     if found.len() > 1 {
         return Err(Error::Rights {
             what: format!("Keycloak has {} groups {name:?}", found.len()),
-            mend: "write the path of the one that is meant in allowed_groups, such as /ops/admins, or its id"
-                .to_owned(),
+            fix:
+                "in allowed_groups, write the path of the right one, such as /ops/admins, or its id"
+                    .to_owned(),
         });
     }
     Ok(found.into_iter().next())
 }
 
-/// Who is in a group or below it: members of a group below are members, as for Keycloak's role mappings.
-async fn members_of(api: &Api, top: Group) -> Result<HashSet<Uuid>, Error> {
+/// Members of a group and of its subgroups, as in Keycloak's role mappings.
+async fn fetch_members(session: &Session, top: Group) -> Result<HashSet<Uuid>, Error> {
     let mut members = HashSet::new();
-    let mut seen = HashSet::from([key(&top.id)]);
-    let mut rest = vec![top];
-    while let Some(group) = rest.pop() {
-        direct_members(api, &group.id, &mut members).await?;
-        for child in children(api, group).await? {
-            if seen.insert(key(&child.id)) {
-                rest.push(child);
+    let mut seen = HashSet::from([id_key(&top.id)]);
+    let mut pending = vec![top];
+    while let Some(group) = pending.pop() {
+        fetch_direct_members(session, &group.id, &mut members).await?;
+        for child in fetch_children(session, group).await? {
+            if seen.insert(id_key(&child.id)) {
+                pending.push(child);
             }
         }
     }
     Ok(members)
 }
 
-async fn direct_members(api: &Api, id: &str, members: &mut HashSet<Uuid>) -> Result<(), Error> {
-    let mut pages = api.pages(&below(id, "members")?, &[]);
+async fn fetch_direct_members(
+    session: &Session,
+    id: &str,
+    members: &mut HashSet<Uuid>,
+) -> Result<(), Error> {
+    let mut pager = session.pager(&group_path(id, "members")?, &[]);
     let mut seen = HashSet::new();
-    while let Some(page) = pages.next_of_all::<User>().await? {
+    while let Some(page) = pager.next_nonempty_page::<User>().await? {
         let before = seen.len();
-        seen.extend(page.iter().map(User::key));
+        seen.extend(page.iter().map(User::id_key));
         if seen.len() == before {
-            // A short list may come again from a server that knows no pages of it.
-            if page.len() != PAGE {
+            // A server without paging repeats its whole list.
+            if page.len() != PAGE_SIZE {
                 break;
             }
-            return Err(pages.repeats());
+            return Err(pager.repeated_page_error());
         }
     }
     members.extend(seen);
     Ok(())
 }
 
-/// The groups right below. Before Keycloak 23 they came along with the group, and had no list of their own.
-async fn children(api: &Api, group: Group) -> Result<Vec<Group>, Error> {
+/// The direct subgroups. Before Keycloak 23 they were part of the group, and had no list of their own.
+async fn fetch_children(session: &Session, group: Group) -> Result<Vec<Group>, Error> {
     if !group.sub_groups.is_empty() || group.sub_group_count == Some(0) {
         return Ok(group.sub_groups);
     }
-    let mut pages = api.pages(&below(&group.id, "children")?, &[]);
+    let mut pager = session.pager(&group_path(&group.id, "children")?, &[]);
     let mut children = Vec::new();
     loop {
-        match pages.next::<Group>().await {
+        match pager.next_page::<Group>().await {
             Ok(Some(page)) => children.extend(page),
             Ok(None) => return Ok(children),
-            Err(error) if group.sub_group_count.is_none() && is_unknown(&error) => {
+            Err(error) if group.sub_group_count.is_none() && is_unsupported(&error) => {
                 return Ok(children);
             }
             Err(error) => return Err(error),
@@ -158,10 +160,10 @@ async fn children(api: &Api, group: Group) -> Result<Vec<Group>, Error> {
     }
 }
 
-pub(super) fn below(id: &str, what: &str) -> Result<String, Error> {
-    let group = segment(id).ok_or_else(|| Error::Content {
+pub(super) fn group_path(id: &str, what: &str) -> Result<String, Error> {
+    let group = path_segment(id).ok_or_else(|| Error::Content {
         place: "groups".to_owned(),
-        reason: "a group has an id that cannot be one".to_owned(),
+        reason: "a group has an invalid id".to_owned(),
     })?;
     Ok(format!("groups/{group}/{what}"))
 }

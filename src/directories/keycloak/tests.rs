@@ -3,8 +3,8 @@ use std::collections::HashSet;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::answers::User;
-use super::roll::Roll;
+use super::collector::PersonCollector;
+use super::responses::User;
 use crate::domain::{IdentityStatus, Person, Reason};
 
 const ID: &str = "0b0f2c34-6a35-4f7c-9a2a-1d1b7f4f0001";
@@ -20,11 +20,10 @@ fn user(fields: Value) -> User {
     serde_json::from_value(user).unwrap()
 }
 
-fn person(fields: Value) -> Person {
-    user(fields).person(None).unwrap()
+fn build_person(fields: Value) -> Person {
+    user(fields).build_person(None).unwrap()
 }
 
-/// The rows of what means that access is lost, and what does not.
 #[rstest]
 #[case::enabled(json!({}), IdentityStatus::Active, None, "enabled=true")]
 #[case::disabled(json!({"enabled": false}), IdentityStatus::Disabled, Some(Reason::Admin), "enabled=false")]
@@ -34,13 +33,13 @@ fn person(fields: Value) -> Person {
     IdentityStatus::Active, None, "enabled=true"
 )]
 #[case::signed_out(json!({"notBefore": 1_800_000_000, "totp": false}), IdentityStatus::Active, None, "enabled=true")]
-fn a_status_is_what_enabled_says(
+fn the_status_is_the_value_of_enabled(
     #[case] fields: Value,
     #[case] status: IdentityStatus,
     #[case] reason: Option<Reason>,
     #[case] evidence: &str,
 ) {
-    let person = person(fields);
+    let person = build_person(fields);
     assert_eq!(
         (person.status, person.reason, person.evidence.as_str()),
         (status, reason, evidence)
@@ -52,14 +51,14 @@ fn a_status_is_what_enabled_says(
 #[case::text(json!({"id": ID, "enabled": "false"}))]
 #[case::number(json!({"id": ID, "enabled": 0}))]
 #[case::no_id(json!({"enabled": true}))]
-fn what_is_not_as_documented_is_no_person(#[case] answer: Value) {
+fn an_undocumented_response_is_an_error(#[case] answer: Value) {
     assert!(serde_json::from_value::<User>(answer).is_err());
 }
 
 #[test]
-fn addresses_are_the_mailbox_and_the_sign_in_name_where_it_is_one() {
+fn addresses_are_the_mailbox_and_a_sign_in_name_that_is_an_address() {
     let addresses = |fields| -> Vec<String> {
-        let person = user(fields).person(None);
+        let person = user(fields).build_person(None);
         let addresses = person.map(|person| person.addresses).unwrap_or_default();
         addresses.iter().map(ToString::to_string).collect()
     };
@@ -80,17 +79,17 @@ fn addresses_are_the_mailbox_and_the_sign_in_name_where_it_is_one() {
 }
 
 #[test]
-fn an_account_without_an_address_still_says_whether_it_works() {
+fn an_account_without_an_address_has_a_status() {
     let bare = || user(json!({"email": null, "enabled": false}));
-    assert_eq!(bare().person(None), None);
-    let account = bare().account(None);
+    assert_eq!(bare().build_person(None), None);
+    let account = bare().build_account(None);
     assert_eq!(account.status, IdentityStatus::Disabled);
     assert!(account.addresses.is_empty());
 }
 
 #[test]
-fn a_name_is_made_of_what_there_is() {
-    let name = |fields| person(fields).name;
+fn a_name_is_made_of_the_parts_that_exist() {
+    let name = |fields| build_person(fields).name;
     assert_eq!(
         name(json!({"firstName": "Ada", "lastName": "Lovelace"})).as_deref(),
         Some("Ada Lovelace")
@@ -103,50 +102,50 @@ fn a_name_is_made_of_what_there_is() {
 }
 
 #[test]
-fn accounts_of_programs_and_of_other_storages_are_known() {
+fn service_accounts_and_external_accounts_are_recognised() {
     assert!(user(json!({"username": "service-account-lapsed"})).is_service());
     assert!(user(json!({"serviceAccountClientId": "lapsed"})).is_service());
     assert!(!user(json!({})).is_service());
-    assert!(user(json!({"id": "f:1b3c:ada"})).is_stored_elsewhere());
-    assert!(!user(json!({})).is_stored_elsewhere());
+    assert!(user(json!({"id": "f:1b3c:ada"})).is_external());
+    assert!(!user(json!({})).is_external());
 }
 
-/// What is told of those who are added.
-fn told(members: Option<HashSet<uuid::Uuid>>, users: Vec<User>) -> Vec<Person> {
-    let mut told = Vec::new();
-    let mut tell = |person: Person| told.push(person);
-    let mut roll = Roll::new(&mut tell, members);
+/// The people that a collector passes on.
+fn collected(members: Option<HashSet<uuid::Uuid>>, users: Vec<User>) -> Vec<Person> {
+    let mut people = Vec::new();
+    let mut sink = |person: Person| people.push(person);
+    let mut collector = PersonCollector::new(&mut sink, members);
     for user in users {
-        roll.add(user);
+        collector.add(user);
     }
-    let answering = roll.storages_in_doubt();
-    roll.finish("the users", &answering).unwrap();
-    told
+    let reachable = collector.doubtful_storages();
+    collector.finish("the users", &reachable).unwrap();
+    people
 }
 
 #[test]
-fn an_account_is_told_of_once() {
-    let twice = told(None, vec![user(json!({})), user(json!({"enabled": false}))]);
+fn an_account_is_listed_once() {
+    let twice = collected(None, vec![user(json!({})), user(json!({"enabled": false}))]);
     assert_eq!(twice.len(), 1);
     assert_eq!(twice[0].is_member, None);
 }
 
 #[test]
-fn membership_goes_by_id() {
-    let members = HashSet::from([user(json!({})).key()]);
+fn membership_is_by_id() {
+    let members = HashSet::from([user(json!({})).id_key()]);
     let others = json!({"id": "other", "email": "bob@example.org"});
-    let people = told(Some(members), vec![user(json!({})), user(others)]);
+    let people = collected(Some(members), vec![user(json!({})), user(others)]);
     let is_member: Vec<_> = people.iter().map(|person| person.is_member).collect();
     assert_eq!(is_member, [Some(true), Some(false)]);
 }
 
 #[test]
-fn a_storage_of_which_everybody_is_disabled_may_be_out_of_reach() {
-    let of = |id: &str, storage: &str, enabled: bool| {
+fn a_storage_with_no_enabled_account_may_be_out_of_reach() {
+    let imported = |id: &str, storage: &str, enabled: bool| {
         user(json!({"id": id, "federationLink": storage, "enabled": enabled}))
     };
     let statuses = |users| -> Vec<_> {
-        let people = told(None, users);
+        let people = collected(None, users);
         let mut statuses: Vec<_> = people
             .into_iter()
             .map(|person| (person.id.unwrap(), person.status))
@@ -156,25 +155,34 @@ fn a_storage_of_which_everybody_is_disabled_may_be_out_of_reach() {
     };
     let (disabled, unknown) = (IdentityStatus::Disabled, IdentityStatus::Unknown);
     assert_eq!(
-        statuses(vec![of("a", "ldap", false), of("b", "ldap", false)]),
+        statuses(vec![
+            imported("a", "ldap", false),
+            imported("b", "ldap", false)
+        ]),
         [("a".to_owned(), unknown), ("b".to_owned(), unknown)]
     );
     assert_eq!(
-        statuses(vec![of("a", "ldap", false), of("b", "ldap", true)]),
+        statuses(vec![
+            imported("a", "ldap", false),
+            imported("b", "ldap", true)
+        ]),
         [
             ("a".to_owned(), disabled),
             ("b".to_owned(), IdentityStatus::Active)
         ],
-        "one who is enabled proves that it answers, whoever comes first"
+        "an enabled account proves that the storage answers, in any order"
     );
     assert_eq!(
-        statuses(vec![of("a", "ldap", false), of("b", "hr", true)])[0],
+        statuses(vec![
+            imported("a", "ldap", false),
+            imported("b", "hr", true)
+        ])[0],
         ("a".to_owned(), unknown),
-        "of another storage proves nothing"
+        "an account of another storage proves nothing"
     );
     assert_eq!(
         statuses(vec![user(json!({"id": "a", "enabled": false}))]),
         [("a".to_owned(), disabled)],
-        "those of Keycloak itself need no proof"
+        "accounts of Keycloak itself need no proof"
     );
 }

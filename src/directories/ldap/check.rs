@@ -1,28 +1,34 @@
-//! What the account that asks can see, and what it lacks.
+//! Checks what the bind account can see.
 
-use super::groups::{Membership, Scope};
-use super::person::person;
-use super::{Flavor, LdapDirectory, Open};
+use super::groups::{AllowedGroups, Scope};
+use super::person::build_person;
+use super::{Connection, Flavor, LdapDirectory};
 use crate::domain::{IdentityStatus, Person};
 use crate::ldap::{Entry, Search};
-use crate::sources::{Checked, Error, Right};
+use crate::sources::{CheckReport, Error, Right};
 
-/// So many people are looked at.
-const LOOKED_AT: i32 = 500;
+/// How many people are read.
+const CHECKED_PEOPLE: i32 = 500;
 
 impl LdapDirectory {
-    pub(super) async fn check_at(&self, open: &mut Open) -> Result<Checked, Error> {
-        let flavor = open.root.flavor;
+    pub(super) async fn check_with(
+        &self,
+        connection: &mut Connection,
+    ) -> Result<CheckReport, Error> {
+        let flavor = connection.root.flavor;
         let search = Search {
             base: &self.config.base,
-            filter: self.people(flavor),
+            filter: self.people_filter(flavor),
             attributes: flavor.attributes(),
         };
-        let (entries, has_more) = open.session.peek(&search, LOOKED_AT).await?;
+        let (entries, has_more) = connection
+            .session
+            .search_first(&search, CHECKED_PEOPLE)
+            .await?;
         let rules = self.rules(flavor);
         let people: Vec<Person> = entries
             .iter()
-            .filter_map(|entry| person(entry, flavor.id(entry)?, &rules))
+            .filter_map(|entry| build_person(entry, flavor.id(entry)?, &rules))
             .collect();
         let lost = people.iter().filter(|person| person.status.is_lost());
         let beginning = if has_more { "the first " } else { "" };
@@ -33,23 +39,23 @@ impl LdapDirectory {
             lost.count()
         );
         let mut rights = self.rights(flavor, &entries, &people);
-        rights.extend(self.groups(open).await?);
-        Ok(Checked { summary, rights })
+        rights.extend(self.group_rights(connection).await?);
+        Ok(CheckReport { summary, rights })
     }
 
     fn rights(&self, flavor: Flavor, entries: &[Entry], people: &[Person]) -> Vec<Right> {
-        let ids = flavor.ids().join(" or ");
-        let see = format!("{} below {}", self.people(flavor), self.config.base);
+        let ids = flavor.id_attributes().join(" or ");
+        let see = format!("{} below {}", self.people_filter(flavor), self.config.base);
         let mut rights = vec![
             right(
-                format!("see anybody by {see}"),
+                format!("find people by {see}"),
                 !entries.is_empty(),
                 "let the account of bind_dn read mail there, or correct base and filter",
             ),
             right(
                 format!("read {ids} of all people"),
                 entries.iter().all(|entry| flavor.id(entry).is_some()),
-                "let the account of bind_dn read it: nobody is known for good without",
+                "let the account of bind_dn read it: people cannot be identified without it",
             ),
             right(
                 "read the addresses of people".to_owned(),
@@ -58,29 +64,28 @@ impl LdapDirectory {
             ),
         ];
         if flavor == Flavor::ActiveDirectory {
-            let is_told = |person: &Person| person.status != IdentityStatus::Unknown;
+            let has_status = |person: &Person| person.status != IdentityStatus::Unknown;
             rights.push(right(
                 "read userAccountControl and accountExpires of all people".to_owned(),
-                people.iter().all(is_told),
-                "let the account of bind_dn read all properties of users below base, and ask a domain \
-                 controller at port 636, not the global catalog",
+                people.iter().all(has_status),
+                "let the account of bind_dn read all properties of users below base, and use a domain \
+                 controller on port 636, not the global catalog",
             ));
         }
         rights
     }
 
-    /// Whether each allowed group can be read.
-    async fn groups(&self, open: &mut Open) -> Result<Vec<Right>, Error> {
+    async fn group_rights(&self, connection: &mut Connection) -> Result<Vec<Right>, Error> {
         let mut rights = Vec::new();
         for name in &self.allowed_groups {
             let scope = Scope {
-                root: &open.root,
+                root: &connection.root,
                 base: &self.config.base,
             };
             let only = std::slice::from_ref(name);
-            let missing = match Membership::read(&mut open.session, scope, only).await {
+            let missing = match AllowedGroups::fetch(&mut connection.session, scope, only).await {
                 Ok(_) => None,
-                Err(Error::Rights { what, mend }) => Some(format!("{what}; {mend}")),
+                Err(Error::Rights { what, fix }) => Some(format!("{what}; {fix}")),
                 Err(error) => return Err(error),
             };
             rights.push(Right {
@@ -92,9 +97,9 @@ impl LdapDirectory {
     }
 }
 
-fn right(what: String, is_there: bool, mend: &str) -> Right {
+fn right(what: String, is_there: bool, fix: &str) -> Right {
     Right {
         what,
-        missing: (!is_there).then(|| mend.to_owned()),
+        missing: (!is_there).then(|| fix.to_owned()),
     }
 }

@@ -1,19 +1,19 @@
-//! Names of entries (RFC 4514), to be compared: a group lists its members as somebody once wrote them.
+//! Comparison of distinguished names (RFC 4514): groups list members in any spelling.
 
-/// A form that is the same for two spellings of one name: case, spaces and ways to escape do not count.
-/// All values are taken to be without case, as those that name people and groups are.
-pub fn key(dn: &str) -> String {
+/// Removes differences in case, spaces and escapes. All values are compared regardless of case, as those in
+/// names of people and groups are.
+pub fn normalize(dn: &str) -> String {
     let mut parts: Vec<String> = Vec::new();
     for rdn in split(dn, &[',', ';']) {
-        let mut pairs: Vec<String> = split(rdn, &['+']).into_iter().map(pair).collect();
+        let mut pairs: Vec<String> = split(rdn, &['+']).into_iter().map(normalize_pair).collect();
         pairs.sort();
         parts.push(pairs.join("+"));
     }
     parts.join(",")
 }
 
-/// Whether it looks like the name of an entry, and not like a plain name.
-pub fn is_one(text: &str) -> bool {
+/// Whether a text looks like a DN and not like a plain name.
+pub fn is_dn(text: &str) -> bool {
     let is_pair = |rdn: &str| {
         let name = rdn.split_once('=').map(|(name, _)| name.trim());
         name.is_some_and(|name| {
@@ -26,14 +26,14 @@ pub fn is_one(text: &str) -> bool {
     split(text, &[',']).into_iter().all(is_pair)
 }
 
-/// The last of these names below which an entry is: the nearest.
-pub fn nearest<'a>(dn: &str, names: &'a [String]) -> Option<&'a str> {
-    let dn = key(dn);
-    let above = |name: &&String| {
-        let name = key(name);
-        dn == name || dn.ends_with(&format!(",{name}"))
+/// The longest of `bases` that an entry is below.
+pub fn nearest_base<'a>(dn: &str, bases: &'a [String]) -> Option<&'a str> {
+    let dn = normalize(dn);
+    let is_above = |base: &&String| {
+        let base = normalize(base);
+        dn == base || dn.ends_with(&format!(",{base}"))
     };
-    let nearest = names.iter().filter(above).max_by_key(|name| name.len());
+    let nearest = bases.iter().filter(is_above).max_by_key(|base| base.len());
     nearest.map(String::as_str)
 }
 
@@ -56,8 +56,8 @@ fn split<'a>(text: &'a str, at: &[char]) -> Vec<&'a str> {
     parts
 }
 
-/// `uid=ada`, of ` UID = Ada `. What is escaped stays apart from what parts a name.
-fn pair(text: &str) -> String {
+/// Turns ` UID = Ada ` into `uid=ada`. Escaped separators stay distinct from real ones.
+fn normalize_pair(text: &str) -> String {
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
     let mut bytes = Vec::new();
     let mut rest = value.trim().as_bytes();
@@ -65,21 +65,20 @@ fn pair(text: &str) -> String {
         rest = after;
         if byte != b'\\' {
             bytes.push(byte);
-        } else if let Some((code, after)) = hex(rest) {
+        } else if let Some((code, after)) = parse_hex_byte(rest) {
             bytes.push(code);
             rest = after;
         }
     }
     let value = String::from_utf8_lossy(&bytes).to_lowercase();
-    let words: Vec<&str> = value.split_whitespace().collect();
-    let value = words.join(" ");
+    let parts: Vec<&str> = value.split_whitespace().collect();
+    let value = parts.join(" ");
     let value = value.replace('\\', "\\5c").replace(',', "\\2c");
     let value = value.replace('+', "\\2b").replace('=', "\\3d");
     format!("{}={value}", name.trim().to_lowercase())
 }
 
-/// The byte that two hexadecimal digits stand for.
-fn hex(text: &[u8]) -> Option<(u8, &[u8])> {
+fn parse_hex_byte(text: &[u8]) -> Option<(u8, &[u8])> {
     let (digits, rest) = text.split_at_checked(2)?;
     let digits = std::str::from_utf8(digits).ok()?;
     let is_hex = digits.chars().all(|c| c.is_ascii_hexdigit());
@@ -92,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings_of_one_name_have_one_key() {
+    fn spellings_of_one_name_are_equal() {
         for (one, other) in [
             (
                 "uid=ada,ou=people,dc=example",
@@ -104,12 +103,12 @@ mod tests {
             ("cn=J\\C3\\BCrgen,dc=x", "cn=jürgen,dc=x"),
             ("cn=\\#1 \\\"A\\\",dc=x", "cn=#1 \"A\",dc=x"),
         ] {
-            assert_eq!(key(one), key(other));
+            assert_eq!(normalize(one), normalize(other));
         }
     }
 
     #[test]
-    fn other_names_have_other_keys() {
+    fn different_names_are_not_equal() {
         for (one, other) in [
             ("cn=a,cn=b", "cn=a\\,cn\\=b"),
             ("cn=a+cn=b", "cn=a\\+cn\\=b"),
@@ -118,29 +117,32 @@ mod tests {
             ("cn=a,dc=x", "cn=a,dc=x,dc=y"),
             ("cn=é", "cn=\\e9"),
         ] {
-            assert_ne!(key(one), key(other));
+            assert_ne!(normalize(one), normalize(other));
         }
-        assert_eq!(key(""), "=");
-        assert_eq!(key("cn=a\\"), "cn=a");
+        assert_eq!(normalize(""), "=");
+        assert_eq!(normalize("cn=a\\"), "cn=a");
     }
 
     #[test]
-    fn a_name_of_an_entry_is_known_by_its_form() {
-        assert!(is_one("cn=admins,ou=groups,dc=example,dc=org"));
-        assert!(is_one("2.5.4.3=admins"));
-        assert!(!is_one("admins"));
-        assert!(!is_one("R&D, Berlin = best"));
-        assert!(!is_one("a b=c"));
+    fn a_dn_is_recognised_by_its_form() {
+        assert!(is_dn("cn=admins,ou=groups,dc=example,dc=org"));
+        assert!(is_dn("2.5.4.3=admins"));
+        assert!(!is_dn("admins"));
+        assert!(!is_dn("R&D, Berlin = best"));
+        assert!(!is_dn("a b=c"));
     }
 
     #[test]
-    fn the_nearest_tree_is_found() {
+    fn the_nearest_base_is_found() {
         let names = ["dc=org", "dc=example, dc=ORG", "dc=le,dc=org"].map(str::to_owned);
         assert_eq!(
-            nearest("cn=a,dc=example,dc=org", &names),
+            nearest_base("cn=a,dc=example,dc=org", &names),
             Some("dc=example, dc=ORG")
         );
-        assert_eq!(nearest("cn=a,dc=sample,dc=org", &names), Some("dc=org"));
-        assert_eq!(nearest("dc=com", &names), None);
+        assert_eq!(
+            nearest_base("cn=a,dc=sample,dc=org", &names),
+            Some("dc=org")
+        );
+        assert_eq!(nearest_base("dc=com", &names), None);
     }
 }

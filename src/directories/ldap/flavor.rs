@@ -1,46 +1,42 @@
-//! The products that speak LDAP: what each calls an account, and which attributes tell of it.
+//! LDAP products, and the attributes that each uses for accounts.
 
 use uuid::Uuid;
 
 use crate::ldap::{Entry, Session, escape};
 use crate::sources::Error;
 
-/// A product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavor {
-    /// OpenLDAP, and what behaves as it does.
+    /// OpenLDAP and compatible servers.
     OpenLdap,
     /// 389 Directory Server, alone or in FreeIPA.
     Ds389,
-    /// Active Directory, or Samba in its place.
+    /// Active Directory, or Samba.
     ActiveDirectory,
 }
 
-/// The words for them in the configuration.
+/// As written in the configuration.
 pub const FLAVORS: &[(&str, Flavor)] = &[
     ("openldap", Flavor::OpenLdap),
     ("389ds", Flavor::Ds389),
     ("ad", Flavor::ActiveDirectory),
 ];
 
-/// Marks Active Directory (MS-ADTS §3.1.1.3.4.3.1).
+/// The capability of Active Directory (MS-ADTS §3.1.1.3.4.3.1).
 const ACTIVE_DIRECTORY: &str = "1.2.840.113556.1.4.800";
 
-/// What the server says of itself (RFC 4512 §5.1).
+/// The server's description of itself (RFC 4512 §5.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Root {
-    /// What it is.
+pub struct RootDse {
     pub flavor: Flavor,
-    /// Where its trees begin.
+    /// The roots of its trees.
     pub contexts: Vec<String>,
 }
 
-impl Root {
-    /// Reads it.
-    ///
+impl RootDse {
     /// # Errors
-    /// When it cannot be had, or tells of no product and none is configured.
-    pub async fn read(session: &mut Session, configured: Option<Flavor>) -> Result<Self, Error> {
+    /// When it cannot be read, or the product is neither recognised nor configured.
+    pub async fn fetch(session: &mut Session, configured: Option<Flavor>) -> Result<Self, Error> {
         const ATTRIBUTES: [&str; 6] = [
             "objectClass",
             "supportedCapabilities",
@@ -52,9 +48,8 @@ impl Root {
         let entry = session.read("", &ATTRIBUTES).await?;
         let flavor = configured.or_else(|| detect(entry.as_ref()?));
         let flavor = flavor.ok_or_else(|| Error::Rights {
-            what: "it does not tell what directory it is".to_owned(),
-            mend: "write flavor: openldap (also for others that are like it), 389ds or ad"
-                .to_owned(),
+            what: "the server does not report its product".to_owned(),
+            fix: "set flavor to openldap (also for compatible servers), 389ds or ad".to_owned(),
         })?;
         let texts = |name| {
             let entry = entry.iter();
@@ -69,12 +64,12 @@ impl Root {
 }
 
 fn detect(entry: &Entry) -> Option<Flavor> {
-    let says = |name, word: &str| entry.texts(name).any(|text| text.contains(word));
-    if says("supportedCapabilities", ACTIVE_DIRECTORY) {
+    let has = |name, part: &str| entry.texts(name).any(|text| text.contains(part));
+    if has("supportedCapabilities", ACTIVE_DIRECTORY) {
         Some(Flavor::ActiveDirectory)
-    } else if says("vendorName", "389") || says("vendorVersion", "389-Directory") {
+    } else if has("vendorName", "389") || has("vendorVersion", "389-Directory") {
         Some(Flavor::Ds389)
-    } else if says("objectClass", "OpenLDAProotDSE") {
+    } else if has("objectClass", "OpenLDAProotDSE") {
         Some(Flavor::OpenLdap)
     } else {
         None
@@ -82,7 +77,7 @@ fn detect(entry: &Entry) -> Option<Flavor> {
 }
 
 impl Flavor {
-    /// As people call it.
+    /// For messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -92,18 +87,18 @@ impl Flavor {
         }
     }
 
-    /// Which entries are people, unless it is configured.
-    pub(super) fn people(self) -> &'static str {
+    /// Selects people, unless a filter is configured.
+    pub(super) fn people_filter(self) -> &'static str {
         match self {
             Self::OpenLdap | Self::Ds389 => "(mail=*)",
-            // Contacts and groups have mailboxes, too.
+            // Contacts and groups also have mailboxes.
             Self::ActiveDirectory => {
                 "(&(objectCategory=person)(objectClass=user)(|(mail=*)(userPrincipalName=*)(proxyAddresses=*)))"
             }
         }
     }
 
-    /// What is asked of each. Operational attributes come only when they are named.
+    /// The attributes to read. Operational attributes must be named.
     pub(super) fn attributes(self) -> &'static [&'static str] {
         match self {
             Self::OpenLdap => &[
@@ -144,24 +139,26 @@ impl Flavor {
         }
     }
 
-    /// What holds the immutable id, the first that is there.
-    pub(super) fn ids(self) -> &'static [&'static str] {
+    /// Attributes with the immutable id; the first one present counts.
+    pub(super) fn id_attributes(self) -> &'static [&'static str] {
         match self {
             Self::OpenLdap => &["entryUUID"],
-            // FreeIPA lets its accounts read the second and keeps the first to itself.
+            // FreeIPA lets accounts read ipaUniqueID, but not nsUniqueId.
             Self::Ds389 => &["ipaUniqueID", "nsUniqueId"],
             Self::ActiveDirectory => &["objectGUID"],
         }
     }
 
-    /// The immutable id.
     pub(super) fn id(self, entry: &Entry) -> Option<String> {
         match self {
             Self::OpenLdap | Self::Ds389 => {
-                let text = self.ids().iter().find_map(|name| entry.text(name))?;
+                let text = self
+                    .id_attributes()
+                    .iter()
+                    .find_map(|name| entry.text(name))?;
                 Some(text.to_ascii_lowercase())
             }
-            // Its first three parts are little-endian (MS-DTYP §2.3.4.2).
+            // The first three parts are little-endian (MS-DTYP §2.3.4.2).
             Self::ActiveDirectory => {
                 let bytes = entry.bytes("objectGUID")?.try_into().ok()?;
                 Some(Uuid::from_bytes_le(bytes).to_string())
@@ -169,16 +166,21 @@ impl Flavor {
         }
     }
 
-    /// A filter for the account of this id.
-    pub(super) fn of_id(self, id: &str) -> String {
+    pub(super) fn id_filter(self, id: &str) -> String {
         let id = escape(id);
-        let terms = self.ids().iter().map(|name| format!("({name}={id})"));
+        let terms = self
+            .id_attributes()
+            .iter()
+            .map(|name| format!("({name}={id})"));
         format!("(|{})", terms.collect::<String>())
     }
 
-    /// A filter for those people whose id can be seen.
-    pub(super) fn with_id(self, people: &str) -> String {
-        let terms = self.ids().iter().map(|name| format!("({name}=*)"));
+    /// Selects people whose id can be read.
+    pub(super) fn people_with_id_filter(self, people: &str) -> String {
+        let terms = self
+            .id_attributes()
+            .iter()
+            .map(|name| format!("({name}=*)"));
         format!("(&{people}(|{}))", terms.collect::<String>())
     }
 }
@@ -188,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_product_is_known_by_what_it_says_of_itself() {
+    fn a_product_is_detected_from_its_root_dse() {
         let root = |attributes: &[(&str, &str)]| {
             let attributes: Vec<_> = attributes
                 .iter()
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_written_as_each_product_writes_them() {
+    fn ids_have_the_form_of_each_product() {
         let guid: [u8; 16] = [
             0xbd, 0xf3, 0x47, 0x14, 0x3c, 0x2b, 0x1a, 0x40, 0x9e, 0x8f, 1, 2, 3, 4, 5, 6,
         ];
@@ -228,9 +230,9 @@ mod tests {
     }
 
     #[test]
-    fn an_id_cannot_become_another_filter() {
+    fn an_id_cannot_change_a_filter() {
         assert_eq!(
-            Flavor::OpenLdap.of_id("*)(mail=*"),
+            Flavor::OpenLdap.id_filter("*)(mail=*"),
             "(|(entryUUID=\\2a\\29\\28mail=\\2a))"
         );
     }

@@ -1,19 +1,18 @@
-//! A person of an entry.
+//! Builds people from entries.
 
-use super::status::{Rules, Said};
+use super::status::{AccountStatus, StatusRules};
 use crate::directories::ldap::flavor::Flavor;
 use crate::domain::{Address, Person};
 use crate::ldap::Entry;
 
-/// The person that an entry is of, without their groups; `None` where it shows no address.
-pub fn person(entry: &Entry, id: String, rules: &Rules) -> Option<Person> {
-    let account = account(entry, id, rules);
+/// `None` for an entry without an address. Group membership is not set.
+pub fn build_person(entry: &Entry, id: String, rules: &StatusRules) -> Option<Person> {
+    let account = build_account(entry, id, rules);
     (!account.addresses.is_empty()).then_some(account)
 }
 
-/// The same, whether it shows an address or not.
-pub fn account(entry: &Entry, id: String, rules: &Rules) -> Person {
-    let Said {
+pub fn build_account(entry: &Entry, id: String, rules: &StatusRules) -> Person {
+    let AccountStatus {
         status,
         reason,
         since,
@@ -33,11 +32,11 @@ pub fn account(entry: &Entry, id: String, rules: &Rules) -> Person {
     }
 }
 
-/// Each valid one once, the main one first.
+/// Valid addresses, each once, the main one first.
 fn addresses(entry: &Entry, flavor: Flavor) -> Vec<Address> {
     let mut texts: Vec<&str> = entry.texts("mail").collect();
     if flavor == Flavor::ActiveDirectory {
-        // `SMTP:` marks the main one, `smtp:` the others; there are also `X500:` and the like.
+        // `SMTP:` marks the main address, `smtp:` the others; `X500:` and the like are not addresses.
         for prefix in ["SMTP:", "smtp:"] {
             let proxies = entry.texts("proxyAddresses");
             texts.extend(proxies.filter_map(|text| text.strip_prefix(prefix)));
@@ -58,21 +57,21 @@ mod tests {
     use super::*;
     use crate::domain::IdentityStatus;
 
-    fn of(flavor: Flavor, attributes: &[(&str, &str)]) -> Option<Person> {
+    fn person(flavor: Flavor, attributes: &[(&str, &str)]) -> Option<Person> {
         let attributes: Vec<_> = attributes
             .iter()
             .map(|(name, value)| (*name, value.as_bytes()))
             .collect();
-        let rules = Rules {
+        let rules = StatusRules {
             flavor,
             counts_shadow_expire: false,
             now: "2026-11-22T06:00:00Z".parse().unwrap(),
         };
-        person(&Entry::new("uid=ada", &attributes), "id".to_owned(), &rules)
+        build_person(&Entry::new("uid=ada", &attributes), "id".to_owned(), &rules)
     }
 
     #[test]
-    fn every_valid_address_is_told_once_and_the_main_one_first() {
+    fn valid_addresses_are_listed_once_and_the_main_one_first() {
         let ada = [
             ("mail", "Ada@example.org"),
             ("proxyAddresses", "smtp:ada.l@example.org"),
@@ -86,8 +85,8 @@ mod tests {
             ("cn", "ada"),
             ("displayName", " Ada Lovelace "),
         ];
-        let person = of(Flavor::ActiveDirectory, &ada).unwrap();
-        let addresses: Vec<&str> = person.addresses.iter().map(Address::as_str).collect();
+        let found = person(Flavor::ActiveDirectory, &ada).unwrap();
+        let addresses: Vec<&str> = found.addresses.iter().map(Address::as_str).collect();
         assert_eq!(
             addresses,
             [
@@ -96,28 +95,32 @@ mod tests {
                 "ada.l@example.org"
             ]
         );
-        assert_eq!(person.name.as_deref(), Some("Ada Lovelace"));
-        assert_eq!(person.status, IdentityStatus::Active);
-        assert_eq!(person.id.as_deref(), Some("id"));
+        assert_eq!(found.name.as_deref(), Some("Ada Lovelace"));
+        assert_eq!(found.status, IdentityStatus::Active);
+        assert_eq!(found.id.as_deref(), Some("id"));
 
-        let person = of(Flavor::OpenLdap, &ada).unwrap();
-        assert_eq!(person.addresses.len(), 1, "those are Microsoft's");
+        let found = person(Flavor::OpenLdap, &ada).unwrap();
+        assert_eq!(
+            found.addresses.len(),
+            1,
+            "the others are attributes of Active Directory"
+        );
     }
 
     #[test]
-    fn who_shows_no_address_is_not_told_of() {
-        assert_eq!(of(Flavor::OpenLdap, &[("cn", "Ada")]), None);
-        assert_eq!(of(Flavor::OpenLdap, &[("mail", "ada")]), None);
+    fn a_person_without_an_address_is_not_listed() {
+        assert_eq!(person(Flavor::OpenLdap, &[("cn", "Ada")]), None);
+        assert_eq!(person(Flavor::OpenLdap, &[("mail", "ada")]), None);
         let principal = [("userPrincipalName", "ada@corp.example.org")];
-        assert!(of(Flavor::ActiveDirectory, &principal).is_some());
-        assert!(of(Flavor::Ds389, &principal).is_none());
+        assert!(person(Flavor::ActiveDirectory, &principal).is_some());
+        assert!(person(Flavor::Ds389, &principal).is_none());
     }
 
     #[test]
-    fn a_name_is_taken_from_where_there_is_one() {
+    fn a_name_comes_from_the_first_attribute_that_has_one() {
         let name = |attributes: &[(&str, &str)]| {
             let attributes = [&[("mail", "ada@example.org")], attributes].concat();
-            of(Flavor::OpenLdap, &attributes).unwrap().name
+            person(Flavor::OpenLdap, &attributes).unwrap().name
         };
         assert_eq!(name(&[("cn", "Ada L")]).as_deref(), Some("Ada L"));
         assert_eq!(name(&[]), None);

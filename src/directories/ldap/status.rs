@@ -1,46 +1,38 @@
-//! What an entry says of its account. A lock-out after bad passwords, or a password that has expired, is
-//! no loss of access: the person still works there.
+//! The status of an account, from the attributes of its entry. A lock-out after wrong passwords or an expired
+//! password is not a loss of access, because the person has not left.
 
 use chrono::{DateTime, Utc};
 
 use super::flavor::Flavor;
-use super::time::{End, of_filetime, of_generalized, of_shadow};
+use super::time::{End, parse_filetime, parse_generalized, parse_shadow};
 use crate::domain::{IdentityStatus, Reason};
 use crate::ldap::Entry;
 
 /// `ACCOUNTDISABLE` of userAccountControl (MS-ADTS §2.2.16).
 const ACCOUNT_DISABLE: i64 = 0x2;
 
-/// The longest value that is shown as evidence.
-const LONGEST: usize = 40;
+/// Longer values are cut in evidence.
+const MAX_VALUE_LENGTH: usize = 40;
 
-/// A status with what it rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
-    /// The status.
+pub struct AccountStatus {
     pub status: IdentityStatus,
-    /// Why it is disabled, or unknown.
     pub reason: Option<Reason>,
-    /// Since when it holds.
     pub since: Option<DateTime<Utc>>,
-    /// The attribute with its value.
+    /// The attribute and its value.
     pub evidence: String,
 }
 
-/// How entries are read.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules {
-    /// By which product's attributes.
+pub struct StatusRules {
     pub flavor: Flavor,
-    /// Whether the day in shadowExpire is one from which people have no access.
+    /// Whether an account has no access from the day in shadowExpire on.
     pub counts_shadow_expire: bool,
-    /// The time.
     pub now: DateTime<Utc>,
 }
 
-impl Rules {
-    /// What this entry says.
-    pub fn status(&self, entry: &Entry) -> Said {
+impl StatusRules {
+    pub fn status(&self, entry: &Entry) -> AccountStatus {
         match self.flavor {
             Flavor::OpenLdap => self.openldap(entry),
             Flavor::Ds389 => self.ds389(entry),
@@ -49,91 +41,96 @@ impl Rules {
     }
 
     /// draft-behera-ldap-password-policy-11 §5.3.3 and §5.3.10.
-    fn openldap(&self, entry: &Entry) -> Said {
+    fn openldap(&self, entry: &Entry) -> AccountStatus {
         const LOCKED: &str = "pwdAccountLockedTime";
         let lock = entry.text(LOCKED);
         if lock.is_some_and(is_permanent) {
-            return disabled(shown(entry, LOCKED));
+            return disabled(name_and_value(entry, LOCKED));
         }
-        if let Some(said) = self.ended(entry, "pwdEndTime", |text| {
-            of_generalized(text).map(End::At)
+        if let Some(ended) = self.account_end(entry, "pwdEndTime", |text| {
+            parse_generalized(text).map(End::At)
         }) {
-            return said;
+            return ended;
         }
-        if let Some(said) = self.shadow(entry) {
-            return said;
+        if let Some(ended) = self.shadow(entry) {
+            return ended;
         }
         active(match lock {
-            Some(_) => format!("{}, a lock-out for a time", shown(entry, LOCKED)),
+            Some(_) => format!("{}, a temporary lock-out", name_and_value(entry, LOCKED)),
             None => "its entry has no pwdAccountLockedTime".to_owned(),
         })
     }
 
-    fn ds389(&self, entry: &Entry) -> Said {
+    fn ds389(&self, entry: &Entry) -> AccountStatus {
         const LOCK: &str = "nsAccountLock";
         let lock = entry.text(LOCK);
         if lock.is_some_and(|lock| lock.eq_ignore_ascii_case("true")) {
-            return disabled(shown(entry, LOCK));
+            return disabled(name_and_value(entry, LOCK));
         }
         let expires = "krbPrincipalExpiration";
-        if let Some(said) = self.ended(entry, expires, |text| of_generalized(text).map(End::At)) {
-            return said;
+        if let Some(ended) =
+            self.account_end(entry, expires, |text| parse_generalized(text).map(End::At))
+        {
+            return ended;
         }
-        if let Some(said) = self.shadow(entry) {
-            return said;
+        if let Some(ended) = self.shadow(entry) {
+            return ended;
         }
         active(match lock {
-            Some(_) => shown(entry, LOCK),
+            Some(_) => name_and_value(entry, LOCK),
             None => "its entry has no nsAccountLock".to_owned(),
         })
     }
 
-    fn active_directory(&self, entry: &Entry) -> Said {
+    fn active_directory(&self, entry: &Entry) -> AccountStatus {
         const CONTROL: &str = "userAccountControl";
         const EXPIRES: &str = "accountExpires";
         let flags = entry
             .text(CONTROL)
             .and_then(|text| text.parse::<i64>().ok());
         let Some(flags) = flags else {
-            return missing("its entry shows no userAccountControl".to_owned());
+            return unknown("its entry shows no userAccountControl".to_owned());
         };
         let control = format!("{CONTROL}={flags}");
         if flags & ACCOUNT_DISABLE != 0 {
             return disabled(control);
         }
-        if let Some(said) = self.ended(entry, EXPIRES, of_filetime) {
-            return said;
+        if let Some(ended) = self.account_end(entry, EXPIRES, parse_filetime) {
+            return ended;
         }
         if entry.has(EXPIRES) {
             active(control)
         } else {
-            missing(format!("{control}, but its entry shows no accountExpires"))
+            unknown(format!("{control}, but its entry shows no accountExpires"))
         }
     }
 
-    fn shadow(&self, entry: &Entry) -> Option<Said> {
+    fn shadow(&self, entry: &Entry) -> Option<AccountStatus> {
         let counts = self.counts_shadow_expire;
         counts
-            .then(|| self.ended(entry, "shadowExpire", of_shadow))
+            .then(|| self.account_end(entry, "shadowExpire", parse_shadow))
             .flatten()
     }
 
-    /// That an account has come to its end, or that its end makes no sense.
-    fn ended(
+    /// The status of an account whose end date is in the past or invalid.
+    fn account_end(
         &self,
         entry: &Entry,
         name: &str,
         parse: impl Fn(&str) -> Option<End>,
-    ) -> Option<Said> {
+    ) -> Option<AccountStatus> {
         match parse(entry.text(name)?) {
-            None => Some(missing(format!("{}, which is no time", shown(entry, name)))),
-            Some(End::At(at)) if at <= self.now => Some(Said {
+            None => Some(unknown(format!(
+                "{}, which is not a time",
+                name_and_value(entry, name)
+            ))),
+            Some(End::At(at)) if at <= self.now => Some(AccountStatus {
                 status: IdentityStatus::Disabled,
                 reason: Some(Reason::Expired),
                 since: Some(at),
                 evidence: format!(
                     "{} ({})",
-                    shown(entry, name),
+                    name_and_value(entry, name),
                     at.format("%Y-%m-%dT%H:%M:%SZ")
                 ),
             }),
@@ -142,20 +139,20 @@ impl Rules {
     }
 }
 
-/// Whether only an administrator ends this lock: `000001010000Z`, the year 0.
+/// Whether only an administrator can remove a lock: `000001010000Z`, the year 0.
 fn is_permanent(lock: &str) -> bool {
     lock.starts_with("0000")
 }
 
 /// `userAccountControl=514`.
-fn shown(entry: &Entry, name: &str) -> String {
+fn name_and_value(entry: &Entry, name: &str) -> String {
     let value = entry.text(name).unwrap_or_default();
-    let value: String = value.chars().take(LONGEST).collect();
+    let value: String = value.chars().take(MAX_VALUE_LENGTH).collect();
     format!("{name}={value}")
 }
 
-fn active(evidence: String) -> Said {
-    Said {
+fn active(evidence: String) -> AccountStatus {
+    AccountStatus {
         status: IdentityStatus::Active,
         reason: None,
         since: None,
@@ -163,8 +160,8 @@ fn active(evidence: String) -> Said {
     }
 }
 
-fn disabled(evidence: String) -> Said {
-    Said {
+fn disabled(evidence: String) -> AccountStatus {
+    AccountStatus {
         status: IdentityStatus::Disabled,
         reason: Some(Reason::Admin),
         since: None,
@@ -172,8 +169,8 @@ fn disabled(evidence: String) -> Said {
     }
 }
 
-fn missing(evidence: String) -> Said {
-    Said {
+fn unknown(evidence: String) -> AccountStatus {
+    AccountStatus {
         status: IdentityStatus::Unknown,
         reason: Some(Reason::FieldMissing),
         since: None,
@@ -188,8 +185,12 @@ mod tests {
     use super::*;
 
     /// `status reason since evidence` of an entry with these attributes on 2026-11-22.
-    fn said(flavor: Flavor, counts_shadow_expire: bool, attributes: &[(&str, &str)]) -> String {
-        let rules = Rules {
+    fn status_line(
+        flavor: Flavor,
+        counts_shadow_expire: bool,
+        attributes: &[(&str, &str)],
+    ) -> String {
+        let rules = StatusRules {
             flavor,
             counts_shadow_expire,
             now: "2026-11-22T06:00:00Z".parse().unwrap(),
@@ -198,15 +199,15 @@ mod tests {
             .iter()
             .map(|(name, value)| (*name, value.as_bytes()))
             .collect();
-        let said = rules.status(&Entry::new("uid=ada", &attributes));
-        let reason = said.reason.map(|reason| format!(" {reason}"));
-        let since = said.since.map(|since| format!(" since {since:?}"));
+        let found = rules.status(&Entry::new("uid=ada", &attributes));
+        let reason = found.reason.map(|reason| format!(" {reason}"));
+        let since = found.since.map(|since| format!(" since {since:?}"));
         format!(
             "{}{}{}: {}",
-            said.status,
+            found.status,
             reason.unwrap_or_default(),
             since.unwrap_or_default(),
-            said.evidence
+            found.evidence
         )
     }
 
@@ -214,15 +215,15 @@ mod tests {
     #[case(&[], "active: its entry has no pwdAccountLockedTime")]
     #[case(&[("pwdAccountLockedTime", "000001010000Z")], "disabled admin: pwdAccountLockedTime=000001010000Z")]
     #[case(&[("pwdAccountLockedTime", "00000101000000Z")], "disabled admin: pwdAccountLockedTime=00000101000000Z")]
-    #[case(&[("pwdAccountLockedTime", "20261121213224Z")], "active: pwdAccountLockedTime=20261121213224Z, a lock-out for a time")]
+    #[case(&[("pwdAccountLockedTime", "20261121213224Z")], "active: pwdAccountLockedTime=20261121213224Z, a temporary lock-out")]
     #[case(&[("pwdEndTime", "20261121213224Z")], "disabled expired since 2026-11-21T21:32:24Z: pwdEndTime=20261121213224Z (2026-11-21T21:32:24Z)")]
     #[case(&[("pwdEndTime", "20261123213224Z")], "active: its entry has no pwdAccountLockedTime")]
-    #[case(&[("pwdEndTime", "soon")], "unknown field_missing: pwdEndTime=soon, which is no time")]
+    #[case(&[("pwdEndTime", "soon")], "unknown field_missing: pwdEndTime=soon, which is not a time")]
     #[case(&[("pwdAccountLockedTime", "000001010000Z"), ("pwdEndTime", "20261121213224Z")], "disabled admin: pwdAccountLockedTime=000001010000Z")]
     #[case(&[("shadowExpire", "20000")], "active: its entry has no pwdAccountLockedTime")]
     #[case(&[("nsAccountLock", "true")], "active: its entry has no pwdAccountLockedTime")]
     fn in_openldap(#[case] attributes: &[(&str, &str)], #[case] is: &str) {
-        assert_eq!(said(Flavor::OpenLdap, false, attributes), is);
+        assert_eq!(status_line(Flavor::OpenLdap, false, attributes), is);
     }
 
     #[rstest]
@@ -238,8 +239,11 @@ mod tests {
     #[case("20780", "active: its entry has no pwdAccountLockedTime")]
     #[case("-1", "active: its entry has no pwdAccountLockedTime")]
     #[case("0", "active: its entry has no pwdAccountLockedTime")]
-    fn shadow_expire_counts_where_it_is_said_to(#[case] days: &str, #[case] is: &str) {
-        assert_eq!(said(Flavor::OpenLdap, true, &[("shadowExpire", days)]), is);
+    fn shadow_expire_counts_only_if_configured(#[case] days: &str, #[case] is: &str) {
+        assert_eq!(
+            status_line(Flavor::OpenLdap, true, &[("shadowExpire", days)]),
+            is
+        );
     }
 
     #[rstest]
@@ -251,7 +255,7 @@ mod tests {
     #[case(&[("krbPrincipalExpiration", "20381120000000Z")], "active: its entry has no nsAccountLock")]
     #[case(&[("accountUnlockTime", "20381120000000Z")], "active: its entry has no nsAccountLock")]
     fn in_389ds(#[case] attributes: &[(&str, &str)], #[case] is: &str) {
-        assert_eq!(said(Flavor::Ds389, false, attributes), is);
+        assert_eq!(status_line(Flavor::Ds389, false, attributes), is);
     }
 
     #[rstest]
@@ -272,7 +276,7 @@ mod tests {
     #[case(
         "512",
         "x",
-        "unknown field_missing: accountExpires=x, which is no time"
+        "unknown field_missing: accountExpires=x, which is not a time"
     )]
     #[case(
         "",
@@ -287,23 +291,24 @@ mod tests {
             ("accountExpires", expires),
             ("lockoutTime", "134396840090000000"),
         ];
-        assert_eq!(said(Flavor::ActiveDirectory, false, &attributes), is);
+        assert_eq!(status_line(Flavor::ActiveDirectory, false, &attributes), is);
     }
 
     #[test]
-    fn what_a_reader_of_active_directory_does_not_see_is_unknown() {
-        let said = |attributes: &[(&str, &str)]| said(Flavor::ActiveDirectory, false, attributes);
+    fn attributes_hidden_in_active_directory_are_unknown() {
+        let line_of =
+            |attributes: &[(&str, &str)]| status_line(Flavor::ActiveDirectory, false, attributes);
         assert_eq!(
-            said(&[]),
+            line_of(&[]),
             "unknown field_missing: its entry shows no userAccountControl"
         );
         assert_eq!(
-            said(&[("userAccountControl", "512")]),
+            line_of(&[("userAccountControl", "512")]),
             "unknown field_missing: userAccountControl=512, but its entry shows no accountExpires"
         );
-        // A statement is one without the rest, too.
+        // Disabled is certain without the other attribute.
         assert_eq!(
-            said(&[("userAccountControl", "514")]),
+            line_of(&[("userAccountControl", "514")]),
             "disabled admin: userAccountControl=514"
         );
     }
@@ -311,7 +316,7 @@ mod tests {
     #[test]
     fn evidence_is_short() {
         let long = "1".repeat(1000);
-        let said = said(Flavor::OpenLdap, false, &[("pwdEndTime", &long)]);
-        assert!(said.len() < 120, "{said}");
+        let line = status_line(Flavor::OpenLdap, false, &[("pwdEndTime", &long)]);
+        assert!(line.len() < 120, "{line}");
     }
 }

@@ -1,22 +1,20 @@
-//! Instants as directories write them.
+//! Parses times as directories write them.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 
-/// What `accountExpires` is where an account does not expire (MS-ADA1 §2.1), besides 0.
+/// `accountExpires` of an account that does not expire (MS-ADA1 §2.1), besides 0.
 const NEVER: i64 = i64::MAX;
 
 /// When an account ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// It does not.
     Never,
-    /// Then.
     At(DateTime<Utc>),
 }
 
-/// `accountExpires`: steps of 100 ns since 1601, and two numbers for never. `None` when it is no such thing.
-pub fn of_filetime(text: &str) -> Option<End> {
-    /// From 1601 to 1970.
+/// `accountExpires`: steps of 100 ns since 1601, and two values for never.
+pub fn parse_filetime(text: &str) -> Option<End> {
+    /// Seconds from 1601 to 1970.
     const EPOCH_SECONDS: i64 = 11_644_473_600;
     const STEPS: i64 = 10_000_000;
     let steps: i64 = text.parse().ok().filter(|steps| *steps >= 0)?;
@@ -24,13 +22,13 @@ pub fn of_filetime(text: &str) -> Option<End> {
         return Some(End::Never);
     }
     let seconds = steps / STEPS - EPOCH_SECONDS;
-    // What is too far away for a calendar is never.
+    // A time beyond the calendar is never.
     let at = DateTime::from_timestamp(seconds, 0);
     Some(at.map_or(End::Never, End::At))
 }
 
-/// A day after 1970 at its beginning (shadow(5)); 0 and less stand for no end.
-pub fn of_shadow(text: &str) -> Option<End> {
+/// Days since 1970 (shadow(5)); 0 and less mean never.
+pub fn parse_shadow(text: &str) -> Option<End> {
     let days: i64 = text.parse().ok()?;
     let Ok(days @ 1..) = u64::try_from(days) else {
         return Some(End::Never);
@@ -41,7 +39,7 @@ pub fn of_shadow(text: &str) -> Option<End> {
 }
 
 /// `GeneralizedTime` (RFC 4517 §3.3.13): `20261121213224Z`, `202611212132+0100`, `20261121213224.123Z`.
-pub fn of_generalized(text: &str) -> Option<DateTime<Utc>> {
+pub fn parse_generalized(text: &str) -> Option<DateTime<Utc>> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (whole, rest) = text.split_at(digits);
     if !matches!(whole.len(), 10 | 12 | 14) {
@@ -55,9 +53,9 @@ pub fn of_generalized(text: &str) -> Option<DateTime<Utc>> {
     };
     let year = whole.get(..4)?.parse().ok()?;
     let day = NaiveDate::from_ymd_opt(year, part(4, 6)?, part(6, 8)?)?;
-    // A leap second (60) is no second of this calendar: the one before it will do.
+    // chrono has no leap second (60): use the one before it.
     let at = day.and_hms_opt(part(8, 10)?, part(10, 12)?, part(12, 14)?.min(59))?;
-    // Fractions are of no account here.
+    // Fractions do not matter here.
     let zone = rest.trim_start_matches(|c: char| matches!(c, '.' | ',') || c.is_ascii_digit());
     Some((at - offset(zone)?).and_utc())
 }
@@ -89,31 +87,31 @@ mod tests {
     #[test]
     fn active_directory_counts_from_1601() {
         let expired = End::At(at("2026-11-20T21:33:29Z"));
-        assert_eq!(of_filetime("134396840090000000"), Some(expired));
-        assert_eq!(of_filetime("0"), Some(End::Never));
-        assert_eq!(of_filetime("9223372036854775807"), Some(End::Never));
+        assert_eq!(parse_filetime("134396840090000000"), Some(expired));
+        assert_eq!(parse_filetime("0"), Some(End::Never));
+        assert_eq!(parse_filetime("9223372036854775807"), Some(End::Never));
         assert_eq!(
-            of_filetime("9223372036854775806"),
+            parse_filetime("9223372036854775806"),
             Some(End::At(at("+30828-09-14T02:48:05Z")))
         );
-        assert_eq!(of_filetime("-1"), None);
-        assert_eq!(of_filetime("soon"), None);
+        assert_eq!(parse_filetime("-1"), None);
+        assert_eq!(parse_filetime("soon"), None);
     }
 
     #[test]
     fn shadow_counts_days() {
         assert_eq!(
-            of_shadow("20000"),
+            parse_shadow("20000"),
             Some(End::At(at("2024-10-04T00:00:00Z")))
         );
-        assert_eq!(of_shadow("-1"), Some(End::Never));
-        assert_eq!(of_shadow("0"), Some(End::Never));
-        assert_eq!(of_shadow("9223372036854775807"), Some(End::Never));
-        assert_eq!(of_shadow("x"), None);
+        assert_eq!(parse_shadow("-1"), Some(End::Never));
+        assert_eq!(parse_shadow("0"), Some(End::Never));
+        assert_eq!(parse_shadow("9223372036854775807"), Some(End::Never));
+        assert_eq!(parse_shadow("x"), None);
     }
 
     #[test]
-    fn generalized_times_have_zones_and_parts_that_may_lack() {
+    fn generalized_times_may_have_a_zone_and_lack_parts() {
         for (text, is) in [
             ("20261121213224Z", "2026-11-21T21:32:24Z"),
             ("20261121213224.123456Z", "2026-11-21T21:32:24Z"),
@@ -124,7 +122,7 @@ mod tests {
             ("20261121235960Z", "2026-11-21T23:59:59Z"),
             ("20261121213224.5+0100", "2026-11-21T20:32:24Z"),
         ] {
-            assert_eq!(of_generalized(text), Some(at(is)), "{text}");
+            assert_eq!(parse_generalized(text), Some(at(is)), "{text}");
         }
         for text in [
             "",
@@ -137,7 +135,7 @@ mod tests {
             "20261121213224+é1",
             "tomorrow",
         ] {
-            assert_eq!(of_generalized(text), None, "{text}");
+            assert_eq!(parse_generalized(text), None, "{text}");
         }
     }
 }

@@ -1,30 +1,33 @@
-//! One user, by an address or by what Okta knows the user by.
+//! Finds single users by address, sign-in name or id.
 
 use super::USERS;
-use super::api::{Api, is_missing, is_unable, refused};
+use super::session::{Session, explain_refusal, is_not_found, is_query_unsupported};
 use super::user::User;
-use crate::directories::id::segment;
+use crate::directories::id::path_segment;
 use crate::domain::Address;
 use crate::sources::Error;
 use crate::web;
 
-/// Every user who has an address; `None` where Okta cannot be asked for one person, as it refuses the
-/// question or answers with others.
+/// All users with an address; `None` if Okta does not support the query, because it refuses it or returns
+/// other users.
 ///
-/// A filter reads the primary store, and tells upper from lower case. Whom it does not find may have the
-/// address in another spelling: the sign-in name is found by any, and `search` finds mailboxes by any.
-/// Each question has one clause: not every server takes more.
+/// A filter reads the primary store, and is case-sensitive. An address in another case is found by the
+/// sign-in name in a path, or by `search` for mailboxes. Each query has one clause, because not every server
+/// supports more.
 ///
 /// # Errors
-/// When Okta does not answer.
-pub(super) async fn by_address(api: &Api, address: &Address) -> Result<Option<Vec<User>>, Error> {
+/// When a request fails.
+pub(super) async fn find_by_address(
+    session: &Session,
+    address: &Address,
+) -> Result<Option<Vec<User>>, Error> {
     let mut found = Vec::new();
     for attribute in ["profile.email", "profile.login"] {
-        let Some(users) = filtered(api, attribute, address).await? else {
+        let Some(users) = find_by_filter(session, attribute, address).await? else {
             return Ok(None);
         };
         found.extend(users);
-        // Nobody else has this sign-in name then.
+        // Sign-in names are unique.
         if found.iter().any(|user| user.signs_in_as(address)) {
             break;
         }
@@ -32,21 +35,23 @@ pub(super) async fn by_address(api: &Api, address: &Address) -> Result<Option<Ve
     if !found.is_empty() {
         return Ok(Some(found));
     }
-    // Okta cannot take a sign-in name with a slash apart.
+    // Okta cannot parse a sign-in name with a slash in a path.
     let mut to_search = vec!["profile.email"];
     if address.as_str().contains('/') {
         to_search.push("profile.login");
     } else {
-        match by_login(api, address).await {
-            Err(error) if is_unable(&error) => return Ok(None),
-            asked => found.extend(unless_missing(asked)?.filter(|user| user.has(address))),
+        match fetch_by_login(session, address).await {
+            Err(error) if is_query_unsupported(&error) => return Ok(None),
+            response => {
+                found.extend(not_found_to_none(response)?.filter(|user| user.has_address(address)))
+            }
         }
     }
     if !found.is_empty() {
         return Ok(Some(found));
     }
     for attribute in to_search {
-        let Some(users) = searched(api, attribute, address).await? else {
+        let Some(users) = find_by_search(session, attribute, address).await? else {
             return Ok(None);
         };
         found.extend(users);
@@ -54,26 +59,29 @@ pub(super) async fn by_address(api: &Api, address: &Address) -> Result<Option<Ve
     Ok(Some(found))
 }
 
-/// Who signs in by an address, deactivated or not; for where no filter finds anybody.
+/// The user with this sign-in name, deactivated or not. For servers that do not support filters.
 ///
 /// # Errors
-/// When Okta does not answer.
-pub(super) async fn by_login_alone(api: &Api, address: &Address) -> Result<Option<User>, Error> {
-    match by_login(api, address).await {
-        Err(error) if is_unable(&error) => Ok(None),
-        asked => Ok(unless_missing(asked)?.filter(|user| user.has(address))),
+/// When a request fails.
+pub(super) async fn find_by_login(
+    session: &Session,
+    address: &Address,
+) -> Result<Option<User>, Error> {
+    match fetch_by_login(session, address).await {
+        Err(error) if is_query_unsupported(&error) => Ok(None),
+        response => Ok(not_found_to_none(response)?.filter(|user| user.has_address(address))),
     }
 }
 
-async fn by_login(api: &Api, address: &Address) -> Result<User, web::Error> {
-    let login = segment(address.as_str()).unwrap_or_default();
+async fn fetch_by_login(session: &Session, address: &Address) -> Result<User, web::Error> {
+    let login = path_segment(address.as_str()).unwrap_or_default();
     let (path, shown) = (format!("{USERS}/{login}"), format!("{USERS}/{{login}}"));
-    api.one_unnamed(&path, &shown).await
+    session.fetch_shown_as(&path, &shown).await
 }
 
-/// Whom a filter finds, in the spelling that was asked for and in lower case.
-async fn filtered(
-    api: &Api,
+/// Users found by a filter, for the address as given and in lower case.
+async fn find_by_filter(
+    session: &Session,
     attribute: &str,
     address: &Address,
 ) -> Result<Option<Vec<User>>, Error> {
@@ -81,8 +89,8 @@ async fn filtered(
     spellings.dedup();
     let mut found = Vec::new();
     for spelling in spellings {
-        let expression = equals(attribute, spelling);
-        let Some(users) = listed(api, ("filter", expression), address).await? else {
+        let expression = eq_filter(attribute, spelling);
+        let Some(users) = list_matching(session, ("filter", expression), address).await? else {
             return Ok(None);
         };
         found.extend(users);
@@ -90,67 +98,61 @@ async fn filtered(
     Ok(Some(found))
 }
 
-/// Whom a search finds, as they are now.
-async fn searched(
-    api: &Api,
+/// Users found by a search, each read again from the primary store.
+async fn find_by_search(
+    session: &Session,
     attribute: &str,
     address: &Address,
 ) -> Result<Option<Vec<User>>, Error> {
-    let expression = equals(attribute, address.as_str());
-    let Some(stale) = listed(api, ("search", expression), address).await? else {
+    let expression = eq_filter(attribute, address.as_str());
+    let Some(indexed) = list_matching(session, ("search", expression), address).await? else {
         return Ok(None);
     };
     let mut found = Vec::new();
-    for stale in stale {
-        let user = unless_missing(by_id(api, &stale.id).await)?;
-        found.extend(user.filter(|user| user.id == stale.id && user.has(address)));
+    for stale in indexed {
+        let user = not_found_to_none(fetch_by_id(session, &stale.id).await)?;
+        found.extend(user.filter(|user| user.id == stale.id && user.has_address(address)));
     }
     Ok(Some(found))
 }
 
-/// The user of this id; a sign-in name in its place would be found as well.
-///
-/// # Errors
-/// When there is none, or no answer.
-pub(super) async fn by_id(api: &Api, id: &str) -> Result<User, web::Error> {
-    let id = segment(id).unwrap_or_default();
-    api.one(&format!("{USERS}/{id}")).await
+/// The user with this id. Okta also finds users by a sign-in name in its place.
+pub(super) async fn fetch_by_id(session: &Session, id: &str) -> Result<User, web::Error> {
+    let id = path_segment(id).unwrap_or_default();
+    session.fetch(&format!("{USERS}/{id}")).await
 }
 
-/// Whom a question brings; `None` where it is refused, or somebody comes who has not the address: then it
-/// was ignored, and that nobody comes would mean nothing.
-async fn listed(
-    api: &Api,
-    question: (&'static str, String),
+/// Users found by a query; `None` if it is refused or, because it was ignored, returns users without the
+/// address.
+async fn list_matching(
+    session: &Session,
+    query: (&'static str, String),
     address: &Address,
 ) -> Result<Option<Vec<User>>, Error> {
-    let mut pages = api.list(USERS, vec![question]);
+    let mut pager = session.pager(USERS, vec![query]);
     let mut found = Vec::new();
     loop {
-        match pages.next::<User>().await {
-            Ok(Some(page)) if page.iter().all(|user| user.has(address)) => found.extend(page),
+        match pager.next_page::<User>().await {
+            Ok(Some(page)) if page.iter().all(|user| user.has_address(address)) => {
+                found.extend(page)
+            }
             Ok(Some(_)) => return Ok(None),
             Ok(None) => return Ok(Some(found)),
-            Err(error) if pages.is_refused(&error) => return Ok(None),
+            Err(error) if pager.is_query_refused(&error) => return Ok(None),
             Err(error) => return Err(error),
         }
     }
 }
 
-fn unless_missing(found: Result<User, web::Error>) -> Result<Option<User>, Error> {
+fn not_found_to_none(found: Result<User, web::Error>) -> Result<Option<User>, Error> {
     match found {
         Ok(user) => Ok(Some(user)),
-        Err(error) if is_missing(&error) => Ok(None),
-        Err(error) => Err(refused(error)),
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(explain_refusal(error)),
     }
 }
 
-/// That an attribute is this text.
-pub(super) fn equals(attribute: &str, text: &str) -> String {
-    format!("{attribute} eq {}", quoted(text))
-}
-
-/// A text in an expression (RFC 7644 §3.4.2.2 writes it as JSON).
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+pub(super) fn eq_filter(attribute: &str, text: &str) -> String {
+    // Values are quoted as in JSON (RFC 7644 §3.4.2.2).
+    format!("{attribute} eq {}", serde_json::Value::from(text))
 }

@@ -1,39 +1,56 @@
-//! Allowed groups: which they are, and who is in them.
+//! The allowed groups and their members.
 
 use std::collections::HashSet;
 
 use reqwest::StatusCode;
 use serde::Deserialize;
 
-use super::api::{Api, is_unable, refused};
-use super::find::equals;
+use super::find::eq_filter;
+use super::session::{Session, explain_refusal, is_query_unsupported};
 use crate::directories::Group;
 use crate::sources::Error;
 
-/// The list of groups.
 const GROUPS: &str = "api/v1/groups";
 
-/// So long is an id of Okta's.
-const ID: usize = 20;
+/// The length of Okta's ids.
+const ID_LENGTH: usize = 20;
 
-/// Who is in the allowed groups.
 #[derive(Debug)]
-pub(super) struct Members {
-    /// The groups, as they are configured.
+pub(super) struct AllowedGroups {
     pub groups: Vec<Group>,
-    /// The ids of users who are in one.
+    /// Ids of users who are in any of them.
     users: HashSet<String>,
 }
 
-impl Members {
-    /// Whether a user is in one of the groups; `None` where everybody is allowed.
-    pub fn has(&self, id: &str) -> Option<bool> {
+impl AllowedGroups {
+    /// # Errors
+    /// When a group does not exist, or its members cannot be read completely.
+    pub async fn fetch(session: &Session, names: &[String]) -> Result<Self, Error> {
+        let (mut groups, mut users) = (Vec::new(), HashSet::new());
+        for name in names {
+            let id = find_group(session, name).await?;
+            let mut pager = session.pager(&format!("{GROUPS}/{id}/users"), vec![]);
+            let mut members = HashSet::new();
+            while let Some(page) = pager.next_page::<Member>().await? {
+                members.extend(page.into_iter().map(|member| member.id));
+            }
+            groups.push(Group {
+                name: name.clone(),
+                members: members.len() as u64,
+            });
+            users.extend(members);
+        }
+        Ok(Self { groups, users })
+    }
+
+    /// Whether a user is in one of the groups; `None` if no group is configured.
+    pub fn is_member(&self, id: &str) -> Option<bool> {
         (!self.groups.is_empty()).then(|| self.users.contains(id))
     }
 }
 
 #[derive(Deserialize)]
-struct Named {
+struct GroupResponse {
     id: String,
     profile: Profile,
 }
@@ -48,89 +65,78 @@ struct Member {
     id: String,
 }
 
-/// Who is in any of these groups.
+/// The id of the group with this id or this exact name.
 ///
 /// # Errors
-/// When a group does not exist, or its members cannot be read to their end.
-pub(super) async fn members(api: &Api, allowed: &[String]) -> Result<Members, Error> {
-    let mut members = Members {
-        groups: Vec::new(),
-        users: HashSet::new(),
-    };
-    for name in allowed {
-        let id = id_of(api, name).await?;
-        let mut pages = api.list(&format!("{GROUPS}/{id}/users"), vec![]);
-        let mut own = HashSet::new();
-        while let Some(page) = pages.next::<Member>().await? {
-            own.extend(page.into_iter().map(|member| member.id));
-        }
-        members.groups.push(Group {
-            name: name.clone(),
-            members: own.len() as u64,
-        });
-        members.users.extend(own);
-    }
-    Ok(members)
-}
-
-/// The id of a group that is named by its id or its whole name.
-///
-/// # Errors
-/// When there is none, or several have the name.
-pub(super) async fn id_of(api: &Api, name: &str) -> Result<String, Error> {
-    if name.len() == ID && name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        match api.one::<Named>(&format!("{GROUPS}/{name}")).await {
+/// When there is no such group, or more than one.
+pub(super) async fn find_group(session: &Session, name: &str) -> Result<String, Error> {
+    if name.len() == ID_LENGTH && name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        match session
+            .fetch::<GroupResponse>(&format!("{GROUPS}/{name}"))
+            .await
+        {
             Ok(group) if group.id == name => return Ok(group.id),
             Ok(_) => {}
-            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) || is_unable(&error) => {}
-            Err(error) => return Err(refused(error)),
+            Err(error)
+                if error.status() == Some(StatusCode::NOT_FOUND)
+                    || is_query_unsupported(&error) => {}
+            Err(error) => return Err(explain_refusal(error)),
         }
     }
-    let mut found = match named(api, Some(("search", equals("profile.name", name))), name).await? {
+    let mut found = match search_groups(
+        session,
+        Some(("search", eq_filter("profile.name", name))),
+        name,
+    )
+    .await?
+    {
         Some(found) => found,
-        // It finds by the first letters of a name.
-        None => match named(api, Some(("q", name.to_owned())), name).await {
+        // `q` finds groups by the beginning of the name.
+        None => match search_groups(session, Some(("q", name.to_owned())), name).await {
             Ok(found) => found.unwrap_or_default(),
-            // It has no further pages, and may not say that there are more.
+            // `q` has no further pages, and may not report that there are more.
             Err(Error::Content { .. }) => Vec::new(),
             Err(error) => return Err(error),
         },
     };
     if found.is_empty() {
-        found = named(api, None, name).await?.unwrap_or_default();
+        found = search_groups(session, None, name)
+            .await?
+            .unwrap_or_default();
     }
     match (found.pop(), found.len()) {
         (Some(id), 0) => Ok(id),
         (None, _) => Err(Error::Rights {
             what: format!("Okta knows no group {name:?}"),
-            mend: "correct allowed_groups: a group's whole name, or its id".to_owned(),
+            fix: "correct allowed_groups: a group's whole name, or its id".to_owned(),
         }),
         (Some(_), _) => Err(Error::Rights {
             what: format!("Okta knows several groups {name:?}"),
-            mend: "write the group's id in allowed_groups: it is in the address of its page"
+            fix: "write the group's id in allowed_groups: it is in the address of its page"
                 .to_owned(),
         }),
     }
 }
 
-/// The ids of the groups that have this very name or id, as far as a question brings them, or all; `None`
-/// where the question is refused.
-async fn named(
-    api: &Api,
-    question: Option<(&'static str, String)>,
+/// The ids of groups with this exact name or id among those that a query returns; `None` if the query is
+/// refused.
+async fn search_groups(
+    session: &Session,
+    query: Option<(&'static str, String)>,
     name: &str,
 ) -> Result<Option<Vec<String>>, Error> {
-    let mut pages = api.list(GROUPS, question.into_iter().collect());
+    let mut pager = session.pager(GROUPS, query.into_iter().collect());
     let mut found = Vec::new();
     loop {
-        match pages.next::<Named>().await {
+        match pager.next_page::<GroupResponse>().await {
             Ok(Some(page)) => {
-                // Questions take upper and lower case for the same.
-                let is_it = |group: &Named| group.profile.name == name || group.id == name;
-                found.extend(page.into_iter().filter(is_it).map(|group| group.id));
+                // Queries ignore case.
+                let is_match =
+                    |group: &GroupResponse| group.profile.name == name || group.id == name;
+                found.extend(page.into_iter().filter(is_match).map(|group| group.id));
             }
             Ok(None) => break,
-            Err(error) if pages.is_refused(&error) => return Ok(None),
+            Err(error) if pager.is_query_refused(&error) => return Ok(None),
             Err(error) => return Err(error),
         }
     }

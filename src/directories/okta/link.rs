@@ -1,16 +1,15 @@
-//! The Link header (RFC 8288 §3): where the next page is.
+//! The Link header (RFC 8288 §3), which names the next page.
 
 use reqwest::header::{HeaderMap, LINK};
 
-/// A header that cannot be read: it may have named a next page.
+/// A header that cannot be parsed. It may have named a next page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// The target of the link that calls itself `next`. There may be several headers, each with several
-/// links.
+/// The target of the link with the relation `next`. There may be several headers, each with several links.
 ///
 /// # Errors
-/// When not all of them can be read.
+/// When one of the headers cannot be parsed.
 pub(super) fn next(headers: &HeaderMap) -> Result<Option<String>, Malformed> {
     let mut found = None;
     for value in headers.get_all(LINK) {
@@ -30,37 +29,37 @@ struct Link<'a> {
     is_next: bool,
 }
 
-/// The first link of a text and what follows it, `None` at its end.
+/// The first link of a text, and the rest of the text.
 fn link(text: &str) -> Result<Option<(Link<'_>, &str)>, Malformed> {
     let text = text.trim_start_matches([' ', '\t', ',']);
     if text.is_empty() {
         return Ok(None);
     }
-    // Commas and semicolons in the target are its own.
+    // The target may contain commas and semicolons.
     let target = text.strip_prefix('<').and_then(|text| text.split_once('>'));
     let (target, after) = target.ok_or(Malformed)?;
-    let (mut parameters, after) = until(after, ',')?;
+    let (mut parameters, after) = split_unquoted(after, ',')?;
     let mut is_next = false;
     while !parameters.is_empty() {
-        let (parameter, others) = until(parameters, ';')?;
+        let (parameter, others) = split_unquoted(parameters, ';')?;
         is_next |= is_rel_next(parameter);
         parameters = others;
     }
     Ok(Some((Link { target, is_next }, after)))
 }
 
-/// `rel="next"`; a relation may have several words.
+/// `rel="next"`; the value may list several relations.
 fn is_rel_next(parameter: &str) -> bool {
     let Some((name, value)) = parameter.split_once('=') else {
         return false;
     };
-    let words = value.trim().trim_matches('"').split_ascii_whitespace();
-    let mut words = words.filter(|word| word.eq_ignore_ascii_case("next"));
-    name.trim().eq_ignore_ascii_case("rel") && words.next().is_some()
+    let mut relations = value.trim().trim_matches('"').split_ascii_whitespace();
+    let is_next = |relation: &str| relation.eq_ignore_ascii_case("next");
+    name.trim().eq_ignore_ascii_case("rel") && relations.any(is_next)
 }
 
-/// What stands before a mark outside quotes, and what follows it.
-fn until(text: &str, mark: char) -> Result<(&str, &str), Malformed> {
+/// Splits at the first `mark` outside quotes.
+fn split_unquoted(text: &str, mark: char) -> Result<(&str, &str), Malformed> {
     let mut is_quoted = false;
     let mut is_escaped = false;
     for (at, c) in text.char_indices() {
@@ -87,7 +86,7 @@ mod tests {
 
     const TARGET: &str = "https://acme.okta.com/api/v1/users?after=1,2;3&limit=200";
 
-    /// A header on each line; `<>` stands for the target.
+    /// One header per line; `<>` is replaced by the target.
     fn next_of(lines: &str) -> Result<Option<String>, Malformed> {
         let mut headers = HeaderMap::new();
         for line in lines.lines() {
@@ -106,7 +105,7 @@ mod tests {
     #[case::bare_word("<> ; rel = next")]
     #[case::several_words("<>; rel=\"Last NEXT\"")]
     #[case::other_parameters("<>; title=\"a, \\\"b\\\"; rel=self\"; REL=\"next\"; type=x")]
-    fn the_next_page_is_found_whatever_stands_around_it(#[case] lines: &str) {
+    fn the_next_page_is_found_in_every_valid_form(#[case] lines: &str) {
         assert_eq!(next_of(lines), Ok(Some(TARGET.to_owned())));
     }
 
@@ -126,8 +125,8 @@ mod tests {
     #[case::bare("https://acme.okta.com/; rel=\"next\"")]
     #[case::open("<https://acme.okta.com/; rel=\"next\"")]
     #[case::open_quotes("<>; rel=\"next")]
-    #[case::behind_a_sound_one("<>; rel=\"self\"\nnext")]
-    fn what_cannot_be_read_is_not_the_end(#[case] lines: &str) {
+    #[case::after_a_valid_one("<>; rel=\"self\"\nnext")]
+    fn an_unreadable_header_is_not_the_end(#[case] lines: &str) {
         assert_eq!(next_of(lines), Err(Malformed));
     }
 }

@@ -1,15 +1,13 @@
-//! Users as Okta tells of them, and what their status means.
+//! Okta's users, and what their status means.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use crate::domain::{Address, IdentityStatus, Person, Reason};
 
-/// A user, as far as it matters.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct User {
-    /// It never changes.
     pub id: String,
     status: Option<String>,
     status_changed: Option<DateTime<Utc>>,
@@ -27,19 +25,21 @@ struct Profile {
 }
 
 impl User {
-    /// Whether this is one of the user's addresses.
-    pub fn has(&self, address: &Address) -> bool {
+    pub fn has_address(&self, address: &Address) -> bool {
         self.addresses().contains(address)
     }
 
-    /// Whether this is the user's sign-in name, which is nobody else's in an organisation.
+    /// Whether this is the sign-in name, which is unique in an organisation.
     pub fn signs_in_as(&self, address: &Address) -> bool {
-        let login = self.profile.as_ref().and_then(|it| it.login.as_ref());
+        let login = self
+            .profile
+            .as_ref()
+            .and_then(|profile| profile.login.as_ref());
         login.and_then(|login| login.parse().ok()).as_ref() == Some(address)
     }
 
-    /// The sign-in name where it is an address, and the main mailbox. The second mailbox is for
-    /// recovery, and is most often a private one.
+    /// The main mailbox, and the sign-in name if it is an address. The second mailbox is for recovery and
+    /// often private, so it is left out.
     fn addresses(&self) -> Vec<Address> {
         let profile = self.profile.iter();
         let texts = profile.flat_map(|profile| [&profile.email, &profile.login]);
@@ -52,17 +52,16 @@ impl User {
         addresses
     }
 
-    /// The person; `None` where no address says who that is.
-    pub fn person(self, is_member: Option<bool>) -> Option<Person> {
-        let account = self.account(is_member);
+    /// `None` for an account without an address.
+    pub fn build_person(self, is_member: Option<bool>) -> Option<Person> {
+        let account = self.build_account(is_member);
         (!account.addresses.is_empty()).then_some(account)
     }
 
-    /// The account, with an address or without.
-    pub fn account(self, is_member: Option<bool>) -> Person {
+    pub fn build_account(self, is_member: Option<bool>) -> Person {
         let addresses = self.addresses();
-        let word = self.status.as_deref();
-        let (status, reason) = meaning(word);
+        let okta_status = self.status.as_deref();
+        let (status, reason) = parse_status(okta_status);
         Person {
             id: Some(self.id),
             addresses,
@@ -70,7 +69,7 @@ impl User {
             status,
             reason,
             since: self.status_changed,
-            evidence: evidence(word),
+            evidence: status_evidence(okta_status),
             is_member,
         }
     }
@@ -88,11 +87,10 @@ impl Profile {
     }
 }
 
-/// What a status says of somebody's access. A lock after wrong passwords, an expired password and a
-/// recovery pass, and take nobody's access away.
-fn meaning(word: Option<&str>) -> (IdentityStatus, Option<Reason>) {
+/// A lock after wrong passwords, an expired password and a recovery are temporary, and no loss of access.
+fn parse_status(okta_status: Option<&str>) -> (IdentityStatus, Option<Reason>) {
     use IdentityStatus::{Active, Disabled, Unknown};
-    match word {
+    match okta_status {
         Some("ACTIVE" | "PROVISIONED" | "RECOVERY" | "PASSWORD_EXPIRED" | "LOCKED_OUT") => {
             (Active, None)
         }
@@ -103,17 +101,17 @@ fn meaning(word: Option<&str>) -> (IdentityStatus, Option<Reason>) {
     }
 }
 
-/// Okta's word, to follow "says".
-fn evidence(word: Option<&str>) -> String {
-    let is_plain = |word: &&str| {
-        word.len() <= 40
-            && word
+/// Shows a status only if it looks like one.
+fn status_evidence(okta_status: Option<&str>) -> String {
+    let is_plain = |text: &&str| {
+        text.len() <= 40
+            && text
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"_- .".contains(&byte))
     };
-    match word {
-        Some(word) if is_plain(&word) => format!("status {word}"),
-        Some(_) => "a status that is no word".to_owned(),
+    match okta_status {
+        Some(text) if is_plain(&text) => format!("status {text}"),
+        Some(_) => "a status that is not a word".to_owned(),
         None => "no status".to_owned(),
     }
 }
@@ -125,8 +123,10 @@ mod tests {
 
     use super::*;
 
-    fn person(user: Value) -> Option<Person> {
-        serde_json::from_value::<User>(user).unwrap().person(None)
+    fn build_person(user: Value) -> Option<Person> {
+        serde_json::from_value::<User>(user)
+            .unwrap()
+            .build_person(None)
     }
 
     fn ada() -> Value {
@@ -157,24 +157,24 @@ mod tests {
     #[case(json!("FROZEN"), IdentityStatus::Unknown, Some(Reason::FieldMissing), "status FROZEN")]
     #[case(json!("active"), IdentityStatus::Unknown, Some(Reason::FieldMissing), "status active")]
     #[case(json!("On leave-2.0"), IdentityStatus::Unknown, Some(Reason::FieldMissing), "status On leave-2.0")]
-    #[case(json!("<b>"), IdentityStatus::Unknown, Some(Reason::FieldMissing), "a status that is no word")]
+    #[case(json!("<b>"), IdentityStatus::Unknown, Some(Reason::FieldMissing), "a status that is not a word")]
     #[case(json!(null), IdentityStatus::Unknown, Some(Reason::FieldMissing), "no status")]
-    fn each_status_has_its_meaning_and_is_kept_as_evidence(
-        #[case] word: Value,
+    fn each_status_has_a_meaning_and_is_the_evidence(
+        #[case] okta_status: Value,
         #[case] status: IdentityStatus,
         #[case] reason: Option<Reason>,
         #[case] evidence: &str,
     ) {
         let mut user = ada();
-        user["status"] = word;
-        let person = person(user).unwrap();
+        user["status"] = okta_status;
+        let person = build_person(user).unwrap();
         assert_eq!((person.status, person.reason), (status, reason));
         assert_eq!(person.evidence, evidence);
     }
 
     #[test]
-    fn a_person_has_both_work_addresses_a_name_and_a_date() {
-        let person = person(ada()).unwrap();
+    fn a_person_has_both_work_addresses_a_name_and_a_date_of_change() {
+        let person = build_person(ada()).unwrap();
         assert_eq!(person.id.as_deref(), Some("00u1ero7vZFVEIYLWPBN"));
         let addresses: Vec<&str> = person.addresses.iter().map(Address::as_str).collect();
         assert_eq!(addresses, ["ada@example.org", "Ada.L@Example.org"]);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_in_name_is_one_in_any_spelling_and_a_mailbox_is_none() {
+    fn a_sign_in_name_matches_in_any_case_and_a_mailbox_does_not() {
         let user: User = serde_json::from_value(ada()).unwrap();
         let signs_in_as = |text: &str| user.signs_in_as(&text.parse().unwrap());
         assert!(signs_in_as("ada.l@example.org"));
@@ -193,39 +193,39 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_missing_is_no_reason_to_lose_somebody() {
+    fn a_missing_status_is_unknown() {
         let user = json!({"id": "1", "profile": {"login": "ada@example.org"}});
-        let person = person(user).unwrap();
+        let person = build_person(user).unwrap();
         assert_eq!(person.reason, Some(Reason::FieldMissing));
         assert_eq!((person.name, person.since), (None, None));
     }
 
     #[test]
-    fn a_sign_in_name_that_is_no_address_is_left_out() {
+    fn a_sign_in_name_that_is_not_an_address_is_left_out() {
         let mut user = ada();
         user["profile"]["login"] = "ada".into();
         user["profile"]["displayName"] = "Countess".into();
-        let told = person(user.clone()).unwrap();
-        assert_eq!(told.addresses.len(), 1);
-        assert_eq!(told.name.as_deref(), Some("Countess"));
+        let person = build_person(user.clone()).unwrap();
+        assert_eq!(person.addresses.len(), 1);
+        assert_eq!(person.name.as_deref(), Some("Countess"));
         user["profile"]["email"] = Value::Null;
-        assert_eq!(person(user), None, "nobody could say who that is");
-        assert_eq!(person(json!({"id": "1", "status": "ACTIVE"})), None);
+        assert_eq!(build_person(user), None, "no address is left");
+        assert_eq!(build_person(json!({"id": "1", "status": "ACTIVE"})), None);
     }
 
     #[test]
-    fn an_account_without_an_address_still_says_whether_it_works() {
+    fn an_account_without_an_address_has_a_status() {
         let user = json!({"id": "1", "status": "DEPROVISIONED", "profile": {"login": "ada"}});
         let user: User = serde_json::from_value(user).unwrap();
-        let account = user.account(None);
+        let account = user.build_account(None);
         assert_eq!(account.status, IdentityStatus::Disabled);
         assert!(account.addresses.is_empty());
     }
 
     #[test]
-    fn two_spellings_of_one_address_are_one() {
+    fn addresses_that_differ_in_case_are_one() {
         let mut user = ada();
         user["profile"]["login"] = "ADA@example.org".into();
-        assert_eq!(person(user).unwrap().addresses.len(), 1);
+        assert_eq!(build_person(user).unwrap().addresses.len(), 1);
     }
 }

@@ -3,14 +3,14 @@ use std::fs;
 use rstest::rstest;
 
 use super::*;
-use crate::directories::{Asked, Common, Directory, Pulled, file};
+use crate::directories::{Common, Directory, PeopleListing, PeopleQuery, file};
 use crate::sources::Fetched;
 
-fn read_file(name: &str, content: &str) -> Result<Listed, Error> {
+fn read_file(name: &str, content: &str) -> Result<FileListing, Error> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, content).unwrap();
-    read(&path, &["ops".to_owned()], usize::MAX).map(|peeked| peeked.listed)
+    read_people(&path, &["ops".to_owned()], usize::MAX).map(|peeked| peeked.listed)
 }
 
 fn refusals(content: &str) -> Vec<(u64, String)> {
@@ -22,7 +22,7 @@ fn refusals(content: &str) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn a_person_is_read_alike_from_every_format() {
+fn every_format_yields_the_same_people() {
     let csv = "email,status,name,groups,since\n\
                Eve@x.org,disabled,Eve,\"ops, admins\",2026-11-12\n\
                ada@x.org,active,,,\n";
@@ -60,7 +60,7 @@ fn a_person_is_read_alike_from_every_format() {
 }
 
 #[test]
-fn the_evidence_tells_the_time_where_it_is_known() {
+fn the_evidence_has_the_time_of_day_if_the_file_has_it() {
     let people = read_file(
         "hr.csv",
         "email,status,since\na@x.org,deleted,2026-11-12T09:30:00+01:00\n",
@@ -76,9 +76,9 @@ fn the_evidence_tells_the_time_where_it_is_known() {
 #[case("unknown")]
 #[case("out_of_group")]
 #[case("inactive")]
-fn only_a_positive_statement_is_a_status(#[case] word: &str) {
-    let refused = refusals(&format!("email,status\na@x.org,{word}\n"));
-    let reason = format!("status \"{word}\" is no status; write active, disabled or deleted");
+fn only_active_disabled_and_deleted_are_statuses(#[case] status: &str) {
+    let refused = refusals(&format!("email,status\na@x.org,{status}\n"));
+    let reason = format!("status \"{status}\" is not a status; write active, disabled or deleted");
     assert_eq!(refused, [(2, reason)]);
 }
 
@@ -100,7 +100,7 @@ fn a_person_without_address_or_status_is_refused() {
 }
 
 #[test]
-fn a_person_twice_is_refused_whatever_the_case_of_the_address() {
+fn a_repeated_address_is_refused_in_any_case() {
     let refused = refusals("email,status\nAda@x.org,active\neve@x.org,active\nada@X.org,active\n");
     assert_eq!(
         refused,
@@ -129,15 +129,23 @@ async fn a_people_file_is_read_again_only_when_it_changed() {
     fs::write(&path, "email,status\na@x.org,active\n").unwrap();
     let directory = directory(&path);
     assert_eq!(directory.check().await.unwrap().summary, "CSV, 1 people");
-    let (_, first) = pull(&directory, None).await.unwrap().unwrap();
-    let again = pull(&directory, first.cursor.as_deref()).await.unwrap();
+    let (_, first) = list_people(&directory, None).await.unwrap().unwrap();
+    let again = list_people(&directory, first.cursor.as_deref())
+        .await
+        .unwrap();
     assert_eq!(again, None);
     fs::write(&path, "email,status\na@x.org,deleted\n").unwrap();
-    let pulled = pull(&directory, first.cursor.as_deref()).await.unwrap();
-    let (people, second) = pulled.unwrap();
+    let changed = list_people(&directory, first.cursor.as_deref())
+        .await
+        .unwrap();
+    let (people, second) = changed.unwrap();
     assert_eq!(people[0].status, IdentityStatus::Deleted);
     fs::remove_file(&path).unwrap();
-    assert!(pull(&directory, second.cursor.as_deref()).await.is_err());
+    assert!(
+        list_people(&directory, second.cursor.as_deref())
+            .await
+            .is_err()
+    );
 }
 
 fn directory(path: &Path) -> file::FileDirectory {
@@ -150,26 +158,25 @@ fn directory(path: &Path) -> file::FileDirectory {
     file::Config { path }.build(&common)
 }
 
-/// What a pull tells; `None` when it says that all is as it was.
-async fn pull(
+/// The people and the listing; `None` if nothing changed.
+async fn list_people(
     directory: &file::FileDirectory,
     cursor: Option<&str>,
-) -> Result<Option<(Vec<Person>, Pulled)>, Error> {
+) -> Result<Option<(Vec<Person>, PeopleListing)>, Error> {
     let mut people = Vec::new();
-    let asked = Asked {
+    let query = PeopleQuery {
         people: &[],
         cursor,
     };
-    let mut tell = |person| people.push(person);
-    let pulled = directory.pull(&asked, &mut tell).await?;
-    Ok(match pulled {
+    let mut sink = |person| people.push(person);
+    Ok(match directory.list_people(&query, &mut sink).await? {
         Fetched::Unchanged => None,
-        Fetched::New(pulled) => Some((people, pulled)),
+        Fetched::New(listing) => Some((people, listing)),
     })
 }
 
 #[tokio::test]
-async fn check_names_the_row_that_would_stop_a_fetch() {
+async fn check_names_the_row_that_would_stop_a_sync() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("people.csv");
     fs::write(&path, "email,status\na@x.org,maybe\n").unwrap();

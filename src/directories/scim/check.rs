@@ -1,60 +1,60 @@
-//! What the token of lapsed can and cannot see.
+//! Checks what the token can see.
 
-use super::api::{Api, Provider, READ_RIGHT, is_forbidden};
-use super::groups::Reader;
-use super::pages::Fault;
-use super::shapes::{Flag, User};
-use super::{USERS, users};
-use crate::sources::{Checked, Error, Right};
+use super::groups::GroupReader;
+use super::pager::Fault;
+use super::responses::{Flag, User};
+use super::session::{Provider, READ_ADVICE, Session, is_forbidden};
+use super::{USERS, users_pager};
+use crate::sources::{CheckReport, Error, Right};
 
-/// So many members of a group are looked up.
-const LOOKED_UP: usize = 5;
+/// How many members of a group are looked up.
+const CHECKED_MEMBERS: usize = 5;
 
-/// Looks at the first page of users and, if there are any, at the allowed groups.
-pub async fn check(api: &Api, allowed_groups: &[String]) -> Result<Checked, Error> {
-    let provider = api.provider().await?;
+/// Reads the first page of users, and the allowed groups.
+pub async fn check(session: &Session, allowed_groups: &[String]) -> Result<CheckReport, Error> {
+    let provider = session.fetch_provider().await?;
     let mut rights = Vec::new();
-    let mut pages = users(api, provider, false);
-    let people = match pages.next::<User>().await {
+    let mut pager = users_pager(session, provider, false);
+    let people = match pager.next_page::<User>().await {
         Ok(page) => {
             let page = page.unwrap_or_default();
-            rights.push(listing(&page));
-            rights.extend(activity(&page));
-            match pages.total() {
+            rights.push(list_right(&page));
+            rights.extend(active_right(&page));
+            match pager.total() {
                 Some(total) => format!("{total} people"),
-                None if pages.is_done() => format!("{} people", page.len()),
+                None if pager.is_done() => format!("{} people", page.len()),
                 None => format!("{} or more people", page.len()),
             }
         }
         Err(Fault::Web(error)) if is_forbidden(&error) => {
-            rights.push(right("list the people", Some(READ_RIGHT.to_owned())));
-            "the list of people is closed".to_owned()
+            rights.push(right("list the people", Some(READ_ADVICE.to_owned())));
+            "the list of people cannot be read".to_owned()
         }
         Err(fault) => return Err(fault.into_error(USERS)),
     };
-    let mut reader = Reader::new(api, provider);
+    let mut reader = GroupReader::new(session, provider);
     for name in allowed_groups {
-        rights.extend(group(api, &mut reader, name).await?);
+        rights.extend(group_rights(session, &mut reader, name).await?);
     }
-    Ok(Checked {
+    Ok(CheckReport {
         summary: summary(provider, &people),
         rights,
     })
 }
 
-/// `SCIM 2.0, 14 people, pages by index, with filters`.
+/// `SCIM 2.0, 14 fetch_members, pager by index, with filters`.
 fn summary(provider: Provider, people: &str) -> String {
-    let pages = if provider.is_by_cursor {
+    let pager = if provider.uses_cursors {
         "cursor"
     } else {
         "index"
     };
-    let filters = if provider.has_filter {
+    let filters = if provider.supports_filters {
         "with"
     } else {
         "without"
     };
-    format!("SCIM 2.0, {people}, pages by {pages}, {filters} filters")
+    format!("SCIM 2.0, {people}, pages by {pager}, {filters} filters")
 }
 
 fn right(what: &str, missing: Option<String>) -> Right {
@@ -64,74 +64,79 @@ fn right(what: &str, missing: Option<String>) -> Right {
     }
 }
 
-fn listing(page: &[User]) -> Right {
+fn list_right(page: &[User]) -> Right {
     let missing = page
         .is_empty()
-        .then(|| format!("the list is empty; {READ_RIGHT}"));
+        .then(|| format!("the list is empty; {READ_ADVICE}"));
     right("list the people", missing)
 }
 
-/// Whether the field is there that tells.
-fn activity(page: &[User]) -> Option<Right> {
-    let silent = page
+fn active_right(page: &[User]) -> Option<Right> {
+    let without = page
         .iter()
         .filter(|user| user.active.is_true().is_none())
         .count();
-    let missing = (silent > 0).then(|| {
-        let odd = if page.iter().any(|user| user.active == Flag::Odd) { " or with another value" } else { "" };
+    let missing = (without > 0).then(|| {
+        let invalid = if page.iter().any(|user| user.active == Flag::Invalid) { " or with another value" } else { "" };
         format!(
-            "{silent} of {} users come without `active`{odd}; let the identity provider tell it as true or false",
+            "{without} of {} users come without `active`{invalid}; have the identity provider send it as true or false",
             page.len()
         )
     });
-    (!page.is_empty()).then(|| right("tell who is active", missing))
+    (!page.is_empty()).then(|| right("see who is active", missing))
 }
 
-/// Whether an allowed group is there, and its members are users.
-async fn group(api: &Api, reader: &mut Reader<'_>, name: &str) -> Result<Vec<Right>, Error> {
+/// Whether an allowed group exists, and its members are users.
+async fn group_rights(
+    session: &Session,
+    reader: &mut GroupReader<'_>,
+    name: &str,
+) -> Result<Vec<Right>, Error> {
     let see = format!("see the group {name:?}");
-    let id = match reader.find(name).await {
+    let id = match reader.find_group(name).await {
         Ok(Some(id)) => id,
         Ok(None) => {
-            let missing = "the server offers no list of groups, so only users' own `groups` tell";
+            let missing =
+                "the server has no list of groups, so only the `groups` of users show membership";
             return Ok(vec![right(&see, Some(missing.to_owned()))]);
         }
-        Err(Error::Rights { what, mend }) => {
-            return Ok(vec![right(&see, Some(format!("{what}; {mend}")))]);
+        Err(Error::Rights { what, fix }) => {
+            return Ok(vec![right(&see, Some(format!("{what}; {fix}")))]);
         }
         Err(error) => return Err(error),
     };
-    let people = match reader.people(name, &id).await {
+    let people = match reader.fetch_members(name, &id).await {
         Ok(people) => people,
-        Err(Error::Rights { what, mend }) => {
-            return Ok(vec![right(&see, Some(format!("{what}; {mend}")))]);
+        Err(Error::Rights { what, fix }) => {
+            return Ok(vec![right(&see, Some(format!("{what}; {fix}")))]);
         }
         Err(error) => return Err(error),
     };
-    let tell = format!("tell the {} members of {name:?} apart", people.len());
+    let identify = format!("identify the {} members of {name:?}", people.len());
     let mut is_known = false;
-    for name in people.keys().take(LOOKED_UP) {
-        is_known |= is_user(api, name).await?;
+    for name in people.keys().take(CHECKED_MEMBERS) {
+        is_known |= is_user(session, name).await?;
     }
     let missing = (!is_known).then(|| {
         let what = if people.is_empty() {
-            "nobody is in it"
+            "it is empty"
         } else {
-            "none that was looked at is a user"
+            "none of the checked members is a user"
         };
-        format!("{what}; put the people into the group, or {READ_RIGHT}")
+        format!("{what}; add the people to the group, or {READ_ADVICE}")
     });
-    Ok(vec![right(&see, None), right(&tell, missing)])
+    Ok(vec![right(&see, None), right(&identify, missing)])
 }
 
-async fn is_user(api: &Api, name: &str) -> Result<bool, Error> {
-    match api.one::<User>(USERS, name).await {
-        Ok(user) => {
-            Ok(user.id == name || user.sign_in.is_some_and(|it| it.eq_ignore_ascii_case(name)))
-        }
+async fn is_user(session: &Session, name: &str) -> Result<bool, Error> {
+    match session.fetch::<User>(USERS, name).await {
+        Ok(user) => Ok(user.id == name
+            || user
+                .user_name
+                .is_some_and(|user_name| user_name.eq_ignore_ascii_case(name))),
         Err(error) => {
             let fault = Fault::Web(error);
-            if fault.is_of_the_question() {
+            if fault.means_query_unsupported() {
                 return Ok(false);
             }
             Err(fault.into_error(USERS))

@@ -1,40 +1,42 @@
-//! What is believed of a person after a pull and a look by id.
+//! Concludes a person's status from a statement and a lookup by id.
 
 use chrono::{DateTime, Utc};
 
-use super::{Case, Claim, Guards, said};
-use crate::domain::{Address, Identity, IdentityStatus, LookedUp, Person, Reason};
+use super::{Guards, PersonUnderReview, Statement, account_statement};
+use crate::domain::{Address, Identity, IdentityStatus, Lookup, Person, Reason};
 
-impl Case {
-    /// What is believed of the person now; `None` where nothing is to be written down. `looked` is the
-    /// answer to [`Case::look_up`].
+impl PersonUnderReview {
+    /// The new identity; `None` if it is unchanged. `lookup` is the result for [`Self::lookup_id`].
     #[must_use]
     pub fn conclude(
         &self,
-        claim: &Claim<'_>,
-        looked: Option<&LookedUp>,
+        statement: &Statement<'_>,
+        lookup: Option<&Lookup>,
         guards: &Guards<'_>,
         now: DateTime<Utc>,
     ) -> Option<Identity> {
-        if self.is_rejected(claim) {
+        if self.is_rejected(statement) {
             return None;
         }
-        let next = match (claim, looked) {
-            (Claim::Active(person), _) | (Claim::Off(person), None) => {
-                self.stated(person, None, now)
+        let next = match (statement, lookup) {
+            (Statement::Active(person), _) | (Statement::Disabled(person), None) => {
+                self.from_account(person, None, now)
             }
-            (Claim::Outside(person), _) => self.outside(person, guards, now),
-            (Claim::Missing(None), _) => self.missing(),
-            (Claim::Stranger(person), Some(LookedUp::Gone { .. })) if self.is_namesake(person) => {
-                self.moved(person, now)
+            (Statement::OutsideGroups(person), _) => self.outside(person, guards, now),
+            (Statement::Missing(None), _) => self.missing(),
+            (Statement::OtherAccount(person), Some(Lookup::Gone { .. }))
+                if self.is_namesake(person) =>
+            {
+                self.in_new_account(person, now)
             }
-            (Claim::Off(_) | Claim::Missing(_) | Claim::Stranger(_), Some(looked)) => {
-                self.looked_up(claim, looked, guards, now)
-            }
-            (Claim::Missing(Some(_)), None) => self.base(),
-            (Claim::Stranger(_), None) => self.unclear(Reason::BindingUnsafe, None),
-            (Claim::Unclear(reason, person), _) => self.unclear(*reason, *person),
-            (Claim::Same, _) => match self.candidate() {
+            (
+                Statement::Disabled(_) | Statement::Missing(_) | Statement::OtherAccount(_),
+                Some(lookup),
+            ) => self.from_lookup(statement, lookup, guards, now),
+            (Statement::Missing(Some(_)), None) => self.base(),
+            (Statement::OtherAccount(_), None) => self.unclear(Reason::BindingUnsafe, None),
+            (Statement::Unclear(reason, person), _) => self.unclear(*reason, *person),
+            (Statement::Unchanged, _) => match self.candidate() {
                 Some(IdentityStatus::OutOfGroup) => self.confirmed_outside(now),
                 _ => self.base(),
             },
@@ -42,11 +44,11 @@ impl Case {
         (self.known.as_ref() != Some(&next)).then_some(next)
     }
 
-    /// What refusing the claim makes of the person.
+    /// The identity after an operator rejected the statement.
     #[must_use]
-    pub fn refuse(&self, claim: &Claim<'_>) -> Identity {
+    pub fn reject(&self, statement: &Statement<'_>) -> Identity {
         Identity {
-            candidate: claim.lost(),
+            candidate: statement.lost_status(),
             candidate_since: None,
             candidate_evidence: None,
             ..self.unclear(Reason::Rejected, None)
@@ -58,15 +60,15 @@ impl Case {
         self.known.clone().unwrap_or_else(never_seen)
     }
 
-    /// The person as an account says, clearly.
-    fn stated(&self, person: &Person, how: Option<&str>, now: DateTime<Utc>) -> Identity {
+    /// The identity that an account states clearly.
+    fn from_account(&self, person: &Person, how: Option<&str>, now: DateTime<Utc>) -> Identity {
         let base = self.base();
         let before = (base.known_status == person.status).then_some(base.since);
         let evidence = match how {
             Some(how) => format!("{}, {how}", person.evidence),
             None => person.evidence.clone(),
         };
-        // A look by id is made once; what it said stands until the directory says something else.
+        // A lookup is made once; its result counts until the directory reports something else.
         let is_checked = base.status == person.status && is_checked(&base.evidence, &evidence);
         Identity {
             email: self.email.clone(),
@@ -86,14 +88,14 @@ impl Case {
             candidate_since: None,
             candidate_evidence: None,
         }
-        .unless_only_seen_again(self.known.as_ref())
+        .or_known_if_only_seen_again(self.known.as_ref())
     }
 
-    /// The person in a new account, as the old one is gone. Only that it works is believed at once: a loss goes
-    /// before the breaker with the next pull, as that of any account.
-    fn moved(&self, person: &Person, now: DateTime<Utc>) -> Identity {
-        match said(person) {
-            Claim::Active(person) => self.stated(person, Some("in a new account"), now),
+    /// The person in a new account, after the old one is gone. Only access is accepted at once: the breaker
+    /// counts a loss with the next listing, as for any account.
+    fn in_new_account(&self, person: &Person, now: DateTime<Utc>) -> Identity {
+        match account_statement(person) {
+            Statement::Active(person) => self.from_account(person, Some("in a new account"), now),
             _ => Identity {
                 account_id: person.id.clone(),
                 ..self.unclear(Reason::Unconfirmed, None)
@@ -123,16 +125,17 @@ impl Case {
 
     fn confirmed_outside(&self, now: DateTime<Utc>) -> Identity {
         let base = self.base();
-        let said = base.candidate_evidence.clone().unwrap_or_default();
-        self.lost(
-            IdentityStatus::OutOfGroup,
-            format!("{said}, read twice"),
-            now,
-        )
+        let evidence = base.candidate_evidence.unwrap_or_default();
+        let evidence = format!("{evidence}, read twice");
+        self.confirmed_loss(IdentityStatus::OutOfGroup, evidence, now)
     }
 
-    /// A loss that was a candidate until now.
-    fn lost(&self, status: IdentityStatus, evidence: String, now: DateTime<Utc>) -> Identity {
+    fn confirmed_loss(
+        &self,
+        status: IdentityStatus,
+        evidence: String,
+        now: DateTime<Utc>,
+    ) -> Identity {
         let base = self.base();
         Identity {
             status,
@@ -148,7 +151,7 @@ impl Case {
         }
     }
 
-    /// Not there, and never bound to an account: nothing follows.
+    /// Missing, and not bound to an account, which proves nothing.
     fn missing(&self) -> Identity {
         let base = self.base();
         let reason = if base.known_status == IdentityStatus::Unknown {
@@ -178,33 +181,32 @@ impl Case {
         }
     }
 
-    /// What follows from a look by id.
-    fn looked_up(
+    fn from_lookup(
         &self,
-        claim: &Claim<'_>,
-        looked: &LookedUp,
+        statement: &Statement<'_>,
+        lookup: &Lookup,
         guards: &Guards<'_>,
         now: DateTime<Utc>,
     ) -> Identity {
-        match looked {
-            LookedUp::Found(person) => match person.status {
+        match lookup {
+            Lookup::Found(person) => match person.status {
                 IdentityStatus::Unknown => {
                     let reason = person.reason.unwrap_or(Reason::FieldMissing);
                     self.unclear(reason, Some(person))
                 }
-                // Nobody knows their groups, which might have cost them their access.
+                // Their groups are not known, so they may be outside the allowed ones.
                 IdentityStatus::Active if !guards.allowed_groups.is_empty() => {
                     self.unclear(Reason::Absent, None)
                 }
-                _ => self.stated(person, Some("checked by id"), now),
+                _ => self.from_account(person, Some("checked by id"), now),
             },
-            LookedUp::Gone {
+            Lookup::Gone {
                 evidence,
                 is_certain,
             } => {
                 let gone = self.gone(evidence, *is_certain, guards, now);
-                let listed = match claim {
-                    Claim::Off(person) => person.id.clone(),
+                let listed = match statement {
+                    Statement::Disabled(person) => person.id.clone(),
                     _ => None,
                 };
                 Identity {
@@ -212,9 +214,9 @@ impl Case {
                     ..gone
                 }
             }
-            LookedUp::Unclear(_) => match claim {
-                Claim::Off(person) => self.unclear(Reason::Unconfirmed, Some(person)),
-                Claim::Stranger(_) => self.unclear(Reason::BindingUnsafe, None),
+            Lookup::Unclear(_) => match statement {
+                Statement::Disabled(person) => self.unclear(Reason::Unconfirmed, Some(person)),
+                Statement::OtherAccount(_) => self.unclear(Reason::BindingUnsafe, None),
                 _ => self.unclear(Reason::Absent, None),
             },
         }
@@ -229,18 +231,18 @@ impl Case {
     ) -> Identity {
         if is_certain {
             let evidence = format!("{evidence}, checked by id");
-            return self.lost(IdentityStatus::Deleted, evidence, now);
+            return self.confirmed_loss(IdentityStatus::Deleted, evidence, now);
         }
         let base = self.base();
         let first = base
             .candidate_since
             .filter(|_| base.candidate == Some(IdentityStatus::Deleted));
         match first {
-            // A candidate in the future was seen by a clock that jumped.
+            // A candidate in the future comes from a clock that jumped.
             Some(first) if first <= now && now - first >= guards.absence_grace => {
                 let first = first.format("%Y-%m-%d %H:%M UTC");
                 let evidence = format!("{evidence}, checked by id twice, first at {first}");
-                self.lost(IdentityStatus::Deleted, evidence, now)
+                self.confirmed_loss(IdentityStatus::Deleted, evidence, now)
             }
             Some(first) if first <= now => base,
             _ => Identity {
@@ -253,15 +255,13 @@ impl Case {
     }
 }
 
-/// Whether `known` is what a look by id made of this.
-fn is_checked(known: &str, said: &str) -> bool {
-    known
-        .strip_prefix(said)
-        .is_some_and(|rest| rest == ", checked by id")
+/// Whether `known` is the same evidence after a lookup by id.
+fn is_checked(known: &str, evidence: &str) -> bool {
+    known.strip_prefix(evidence) == Some(", checked by id")
 }
 
 impl Identity {
-    /// Somebody of whom a directory has said nothing yet.
+    /// A person about whom a directory has reported nothing yet.
     fn never_seen(email: &Address) -> Self {
         Self {
             email: email.clone(),
@@ -279,9 +279,9 @@ impl Identity {
         }
     }
 
-    /// This, or what was known where nothing but the time is new: when a directory was last read well is
-    /// written down once, with the directory.
-    fn unless_only_seen_again(self, known: Option<&Self>) -> Self {
+    /// Returns `known` if only the time of the observation is new: the directory's sync state already records
+    /// that time.
+    fn or_known_if_only_seen_again(self, known: Option<&Self>) -> Self {
         match known {
             Some(known)
                 if Self {

@@ -5,15 +5,15 @@ use std::collections::VecDeque;
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
-use super::{address, at, bare, policy, step, token};
-use crate::domain::diff::{NoticeEffect, Pair, Update, first_seen, left_listing, pair_up, update};
-use crate::domain::{Cell, Expiry, ExpiryOrigin, Listed, Status, Step, Terms, Token};
+use super::{address, at, only_id, policy, step, token};
+use crate::domain::diff::{NoticeEffect, Pair, Update, new_token, pair_up, update, update_missing};
+use crate::domain::{Cell, Expiry, ExpiryOrigin, ListedToken, MergeRules, Status, Step, Token};
 
 fn now() -> DateTime<Utc> {
     at("2026-11-22T00:00:00Z")
 }
 
-/// The token as a sweep has left it: planned for seven days.
+/// The token after a sweep that planned its step of seven days.
 fn known() -> Token {
     Token {
         planned_step: Some(step("7d")),
@@ -22,32 +22,32 @@ fn known() -> Token {
     }
 }
 
-fn expiring(text: &str) -> Listed {
-    Listed {
+fn expiring(text: &str) -> ListedToken {
+    ListedToken {
         expiry: Cell::Value(Expiry::At(at(text))),
-        ..bare()
+        ..only_id()
     }
 }
 
-fn with_status(status: Status) -> Listed {
-    Listed {
+fn with_status(status: Status) -> ListedToken {
+    ListedToken {
         status: Cell::Value(status),
-        ..bare()
+        ..only_id()
     }
 }
 
-fn updated(known: &Token, listed: Listed) -> Update {
-    update(known, listed, Terms::from(&policy()), now()).unwrap()
+fn updated(known: &Token, listed: ListedToken) -> Update {
+    update(known, listed, MergeRules::from(&policy()), now()).unwrap()
 }
 
 #[test]
 fn a_new_token_is_due_when_the_policy_says() {
-    let listed = Listed {
+    let listed = ListedToken {
         issuer: Cell::Value(address("ada@example.org")),
         created_at: Cell::Value(at("2026-08-30T12:00:00Z")),
         ..expiring("2026-11-28T12:00:00Z")
     };
-    let token = first_seen("exports", listed, Terms::from(&policy()), now());
+    let token = new_token("exports", listed, MergeRules::from(&policy()), now());
     assert_eq!((token.status, token.planned_step), (Status::Active, None));
     assert_eq!(token.due_at, Some(at("2026-11-21T09:00:00Z")));
     assert_eq!(
@@ -55,16 +55,16 @@ fn a_new_token_is_due_when_the_policy_says() {
         (now(), token.created_at)
     );
     assert_eq!(token.expiry_origin, Some(ExpiryOrigin::Source));
-    assert!(!token.use_told);
+    assert!(!token.reports_use);
 }
 
 #[test]
 fn a_token_first_seen_expired_is_marked_and_never_due() {
     for expires_at in ["2026-11-22T00:00:00Z", "2020-01-01T00:00:00Z"] {
-        let token = first_seen(
+        let token = new_token(
             "exports",
             expiring(expires_at),
-            Terms::from(&policy()),
+            MergeRules::from(&policy()),
             now(),
         );
         assert_eq!(
@@ -76,15 +76,15 @@ fn a_token_first_seen_expired_is_marked_and_never_due() {
 }
 
 #[test]
-fn a_bare_listing_leaves_all_unknown_and_an_empty_cell_clears() {
-    let token = first_seen("exports", bare(), Terms::from(&policy()), now());
+fn missing_columns_leave_all_unknown_and_an_empty_cell_clears() {
+    let token = new_token("exports", only_id(), MergeRules::from(&policy()), now());
     assert_eq!((token.expiry, token.expiry_origin), (Expiry::Unknown, None));
     assert_eq!((token.life_from, token.due_at), (None, None));
     let cleared = updated(
         &known(),
-        Listed {
+        ListedToken {
             account: Cell::Empty,
-            ..bare()
+            ..only_id()
         },
     );
     assert_eq!(cleared.token.account, None);
@@ -93,8 +93,8 @@ fn a_bare_listing_leaves_all_unknown_and_an_empty_cell_clears() {
 }
 
 #[test]
-fn the_same_again_changes_nothing() {
-    let same = Listed {
+fn an_unchanged_listing_changes_nothing() {
+    let same = ListedToken {
         name: Cell::Value("ci".into()),
         issuer: Cell::Value(address("ADA@example.org")),
         issuer_name: Cell::Empty,
@@ -104,22 +104,27 @@ fn the_same_again_changes_nothing() {
         ..expiring("2026-11-28T12:00:00Z")
     };
     assert_eq!(
-        update(&known(), same.clone(), Terms::from(&policy()), now()),
+        update(&known(), same.clone(), MergeRules::from(&policy()), now()),
         None
     );
     assert_eq!(
-        update(&known(), bare(), Terms::from(&policy()), now()),
+        update(&known(), only_id(), MergeRules::from(&policy()), now()),
         None
     );
-    // Sources round.
+    // Sources round the expiry.
     for rounded in ["2026-11-28T12:00:59Z", "2026-11-28T11:59:01Z"] {
         assert_eq!(
-            update(&known(), expiring(rounded), Terms::from(&policy()), now()),
+            update(
+                &known(),
+                expiring(rounded),
+                MergeRules::from(&policy()),
+                now()
+            ),
             None,
             "{rounded}"
         );
     }
-    // Our own mark is no news to the source.
+    // Our own mark is not a change.
     let marked = Token {
         status: Status::Expired,
         due_at: None,
@@ -130,7 +135,7 @@ fn the_same_again_changes_nothing() {
         update(
             &marked,
             same,
-            Terms::from(&policy()),
+            MergeRules::from(&policy()),
             at("2026-12-01T00:00:00Z")
         ),
         None
@@ -138,7 +143,7 @@ fn the_same_again_changes_nothing() {
 }
 
 #[test]
-fn a_changed_expiry_is_a_new_generation_that_lives_from_now() {
+fn a_changed_expiry_is_a_new_generation_and_a_new_life() {
     for moved in [
         "2026-11-28T12:01:00Z",
         "2026-11-28T11:59:00Z",
@@ -156,9 +161,9 @@ fn a_changed_expiry_is_a_new_generation_that_lives_from_now() {
     for expiry in [Expiry::Never, Expiry::Unknown] {
         let update = updated(
             &known(),
-            Listed {
+            ListedToken {
                 expiry: Cell::Value(expiry),
-                ..bare()
+                ..only_id()
             },
         );
         assert_eq!((update.token.expiry, update.token.due_at), (expiry, None));
@@ -167,20 +172,20 @@ fn a_changed_expiry_is_a_new_generation_that_lives_from_now() {
 }
 
 #[test]
-fn a_date_of_ours_that_appears_or_moves_is_no_new_life() {
+fn an_expiry_of_our_policy_does_not_start_a_new_life() {
     let policy = policy();
-    let endless = Listed {
+    let endless = ListedToken {
         expiry: Cell::Value(Expiry::Never),
-        ..bare()
+        ..only_id()
     };
-    let under = |known: &Token, days| {
-        let terms = Terms {
+    let with_ttl = |known: &Token, days| {
+        let rules = MergeRules {
             policy_ttl: Some(TimeDelta::days(days)),
-            ..Terms::from(&policy)
+            ..MergeRules::from(&policy)
         };
-        update(known, endless.clone(), terms, now()).unwrap()
+        update(known, endless.clone(), rules, now()).unwrap()
     };
-    let made = known().created_at;
+    let created_at = known().created_at;
     let mut known = Token {
         expiry: Expiry::Never,
         planned_step: None,
@@ -189,10 +194,10 @@ fn a_date_of_ours_that_appears_or_moves_is_no_new_life() {
     };
     // Six days from now, five days from now.
     for days in [90, 89] {
-        let update = under(&known, days);
+        let update = with_ttl(&known, days);
         known = update.token;
         assert_eq!(known.expiry_origin, Some(ExpiryOrigin::Policy));
-        assert_eq!((known.life_from, known.planned_step), (made, None));
+        assert_eq!((known.life_from, known.planned_step), (created_at, None));
         assert_eq!(update.notices, NoticeEffect::NewGeneration);
         assert!(policy.open_steps(&known).any(|open| open == step("7d")));
     }
@@ -201,46 +206,51 @@ fn a_date_of_ours_that_appears_or_moves_is_no_new_life() {
         life_from: None,
         ..known.clone()
     };
-    assert_eq!(under(&unknown, 120).token.life_from, None);
-    // What the source states counts from when it was seen.
+    assert_eq!(with_ttl(&unknown, 120).token.life_from, None);
+    // An expiry of the source starts a new life when it is seen.
     let stated = updated(&known, expiring("2027-02-28T12:00:00Z")).token;
     assert_eq!(stated.life_from, Some(now()));
 }
 
-/// What a listing that was asked for at `asked_at` changes about a token that was ended at noon.
-fn of_ended(listed: Listed, asked_at: &str) -> Option<Update> {
-    let ended = Token {
+/// What a listing that was requested at `asked_at` changes about a token that was revoked at noon.
+fn update_of_revoked(listed: ListedToken, asked_at: &str) -> Option<Update> {
+    let revoked = Token {
         status: Status::Revoked,
         revoked_at: Some(at("2026-11-21T12:00:00Z")),
         due_at: None,
         ..known()
     };
     let policy = policy();
-    let terms = Terms {
+    let rules = MergeRules {
         asked_at: Some(at(asked_at)),
-        ..Terms::from(&policy)
+        ..MergeRules::from(&policy)
     };
-    update(&ended, listed, terms, at("2026-11-21T12:00:30Z"))
+    update(&revoked, listed, rules, at("2026-11-21T12:00:30Z"))
 }
 
 #[test]
-fn what_was_asked_for_before_a_token_was_ended_says_nothing_of_it() {
-    let active = Listed {
+fn a_listing_requested_before_the_revocation_is_ignored() {
+    let active = ListedToken {
         status: Cell::Value(Status::Active),
         ..expiring("2027-02-28T12:00:00Z")
     };
     for asked_at in ["2026-11-21T11:59:59Z", "2026-11-21T12:00:00Z"] {
-        assert_eq!(of_ended(active.clone(), asked_at), None);
-        assert_eq!(of_ended(expiring("2027-02-28T12:00:00Z"), asked_at), None);
+        assert_eq!(update_of_revoked(active.clone(), asked_at), None);
+        assert_eq!(
+            update_of_revoked(expiring("2027-02-28T12:00:00Z"), asked_at),
+            None
+        );
     }
-    let later = of_ended(active, "2026-11-21T12:00:01Z").unwrap().token;
+    let later = update_of_revoked(active, "2026-11-21T12:00:01Z")
+        .unwrap()
+        .token;
     assert_eq!((later.status, later.revoked_at), (Status::Active, None));
 }
 
 #[test]
 fn what_is_listed_after_a_token_was_ended_is_another() {
     let after = "2026-11-21T12:00:01Z";
-    let other = of_ended(expiring("2027-02-28T12:00:00Z"), after).unwrap();
+    let other = update_of_revoked(expiring("2027-02-28T12:00:00Z"), after).unwrap();
     assert_eq!(other.notices, NoticeEffect::NewGeneration);
     let token = other.token;
     assert_eq!((token.status, token.revoked_at), (Status::Active, None));
@@ -248,26 +258,26 @@ fn what_is_listed_after_a_token_was_ended_is_another() {
     assert_eq!((token.issuer, token.created_at), (None, None));
     assert!(token.due_at.is_some());
 
-    // One that was ended by its date, by a clock that is a little ahead of ours, is the same one.
+    // A token that was revoked by its expiry, by a clock a little ahead of ours, is the same one.
     for ended_at in ["2026-11-21T12:00:00Z", "2026-11-21T12:00:40Z"] {
-        assert_eq!(of_ended(expiring(ended_at), after), None);
+        assert_eq!(update_of_revoked(expiring(ended_at), after), None);
     }
-    let still = Listed {
+    let still = ListedToken {
         status: Cell::Value(Status::Revoked),
         ..expiring("2026-11-28T12:00:00Z")
     };
-    assert_eq!(of_ended(still, after), None);
+    assert_eq!(update_of_revoked(still, after), None);
 }
 
 #[test]
 fn another_secret_is_a_new_generation_even_where_it_ends_at_the_same_instant() {
-    let listed = |text: &str, version| Listed {
+    let listed = |text: &str, version| ListedToken {
         version: Some(version),
         ..expiring(text)
     };
     let policy = policy();
     let is_news =
-        |known: &Token, listed| update(known, listed, Terms::from(&policy), now()).is_some();
+        |known: &Token, listed| update(known, listed, MergeRules::from(&policy), now()).is_some();
     let (first, other) = ("2026-11-28T12:00:00Z", "2027-02-28T12:00:00Z");
     let mut known = known();
     assert!(
@@ -275,7 +285,7 @@ fn another_secret_is_a_new_generation_even_where_it_ends_at_the_same_instant() {
         "what was known is the first"
     );
     let mut seen = vec![known.expiry];
-    // There and back again: each is none of those before.
+    // There and back again: each expiry differs from all before.
     for (version, text) in [(2, first), (3, other), (4, first), (1003, first)] {
         let update = updated(&known, listed(text, version));
         assert_eq!(update.notices, NoticeEffect::NewGeneration);
@@ -284,42 +294,42 @@ fn another_secret_is_a_new_generation_even_where_it_ends_at_the_same_instant() {
         assert_eq!(expires_at.timestamp_millis(), at(text).timestamp_millis());
         assert!(!seen.contains(&update.token.expiry));
         seen.push(update.token.expiry);
-        // Only another end is another life.
-        let is_other_life = update.token.life_from != known.life_from;
-        assert_eq!(is_other_life, version == 3, "{version}");
+        // Only a moved expiry is a new life.
+        let is_new_life = update.token.life_from != known.life_from;
+        assert_eq!(is_new_life, version == 3, "{version}");
         known = update.token;
         assert!(!is_news(&known, listed(text, version)));
         assert!(
             !is_news(&known, expiring(text)),
-            "who no longer counts says nothing new"
+            "a listing without a version changes nothing"
         );
         assert!(
             !is_news(
                 &known,
-                Listed {
+                ListedToken {
                     version: Some(9),
-                    ..bare()
+                    ..only_id()
                 }
             ),
-            "nor who tells no end"
+            "nor does one without an expiry"
         );
     }
 }
 
 #[test]
-fn a_date_of_ours_begins_a_new_generation_with_another_secret_too() {
+fn an_expiry_of_our_policy_has_a_new_generation_per_secret() {
     let policy = policy();
-    let terms = Terms {
+    let rules = MergeRules {
         policy_ttl: Some(TimeDelta::days(30)),
-        ..Terms::from(&policy)
+        ..MergeRules::from(&policy)
     };
-    let listed = |version| Listed {
+    let listed = |version| ListedToken {
         version: Some(version),
         expiry: Cell::Value(Expiry::Never),
-        ..bare()
+        ..only_id()
     };
-    let token = first_seen("devtron", listed(1), terms, now());
-    let update = update(&token, listed(2), terms, now()).unwrap();
+    let token = new_token("devtron", listed(1), rules, now());
+    let update = update(&token, listed(2), rules, now()).unwrap();
     assert_eq!(update.notices, NoticeEffect::NewGeneration);
     assert_eq!(update.token.expiry_origin, Some(ExpiryOrigin::Policy));
 }
@@ -337,7 +347,7 @@ fn a_renewed_token_that_was_marked_is_active_again() {
 }
 
 #[test]
-fn an_expiry_moved_into_the_past_is_marked_and_nobody_is_told() {
+fn an_expiry_moved_into_the_past_is_marked_without_a_notice() {
     let update = updated(&known(), expiring("2026-11-20T00:00:00Z"));
     assert_eq!(
         (update.token.status, update.token.due_at),
@@ -348,7 +358,7 @@ fn an_expiry_moved_into_the_past_is_marked_and_nobody_is_told() {
 }
 
 #[test]
-fn a_status_that_owes_nobody_anything_cancels() {
+fn a_disabled_or_revoked_token_cancels_its_notices() {
     for status in [Status::Disabled, Status::Revoked] {
         let off = updated(&known(), with_status(status));
         assert_eq!((off.token.status, off.token.due_at), (status, None));
@@ -358,23 +368,23 @@ fn a_status_that_owes_nobody_anything_cancels() {
             update(
                 &off.token,
                 with_status(status),
-                Terms::from(&policy()),
+                MergeRules::from(&policy()),
                 now()
             ),
             None
         );
-        // Renewed while off, it stays so.
+        // Renewed while disabled, it stays disabled.
         let renewed = updated(&off.token, expiring("2027-02-28T12:00:00Z"));
         assert_eq!(
             (renewed.token.due_at, renewed.notices),
             (None, NoticeEffect::Cancel)
         );
-        // On again: its cancelled warnings are owed again, and its steps are looked at anew.
+        // Enabled again: its cancelled notices and its steps are planned again.
         let on = updated(
             &off.token,
-            Listed {
+            ListedToken {
                 status: Cell::Empty,
-                ..bare()
+                ..only_id()
             },
         );
         assert_eq!(
@@ -387,7 +397,7 @@ fn a_status_that_owes_nobody_anything_cancels() {
 }
 
 #[test]
-fn a_token_switched_on_after_its_expiry_is_marked_and_nobody_is_told() {
+fn a_token_enabled_after_its_expiry_is_marked_without_a_notice() {
     let off = Token {
         status: Status::Disabled,
         due_at: None,
@@ -397,7 +407,7 @@ fn a_token_switched_on_after_its_expiry_is_marked_and_nobody_is_told() {
     let on = update(
         &off,
         with_status(Status::Active),
-        Terms::from(&policy()),
+        MergeRules::from(&policy()),
         later,
     )
     .unwrap();
@@ -406,48 +416,48 @@ fn a_token_switched_on_after_its_expiry_is_marked_and_nobody_is_told() {
 }
 
 #[test]
-fn what_leaves_a_listing_is_gone_before_its_expiry_and_expired_after() {
-    let gone = left_listing(&known(), now()).unwrap();
+fn a_missing_token_is_gone_before_its_expiry_and_expired_after() {
+    let gone = update_missing(&known(), now()).unwrap();
     assert_eq!((gone.token.status, gone.token.due_at), (Status::Gone, None));
     assert_eq!(gone.notices, NoticeEffect::Cancel);
     assert!(gone.needs_judging);
-    assert_eq!(left_listing(&gone.token, now()), None);
+    assert_eq!(update_missing(&gone.token, now()), None);
     let expiry = at("2026-11-28T12:00:00Z");
-    assert_eq!(left_listing(&known(), expiry), None);
-    assert!(left_listing(&known(), expiry - TimeDelta::seconds(1)).is_some());
+    assert_eq!(update_missing(&known(), expiry), None);
+    assert!(update_missing(&known(), expiry - TimeDelta::seconds(1)).is_some());
     let endless = Token {
         expiry: Expiry::Never,
         due_at: None,
         ..token()
     };
     assert_eq!(
-        left_listing(&endless, now()).unwrap().token.status,
+        update_missing(&endless, now()).unwrap().token.status,
         Status::Gone
     );
     let revoked = Token {
         status: Status::Revoked,
         ..known()
     };
-    assert_eq!(left_listing(&revoked, now()), None);
+    assert_eq!(update_missing(&revoked, now()), None);
     let off = Token {
         status: Status::Disabled,
         due_at: None,
         ..known()
     };
     assert_eq!(
-        left_listing(&off, now()).unwrap().token.status,
+        update_missing(&off, now()).unwrap().token.status,
         Status::Gone
     );
-    let over = left_listing(&off, expiry).unwrap();
+    let over = update_missing(&off, expiry).unwrap();
     assert_eq!(
         (over.token.status, over.token.due_at),
         (Status::Expired, None)
     );
-    assert_eq!(left_listing(&over.token, expiry), None);
+    assert_eq!(update_missing(&over.token, expiry), None);
 }
 
 #[test]
-fn a_token_that_leaves_after_a_date_of_ours_did_not_end_by_itself() {
+fn a_token_missing_after_an_expiry_of_our_policy_is_gone() {
     let later = at("2026-12-24T12:00:00Z");
     for status in [Status::Active, Status::Expired, Status::Disabled] {
         let known = Token {
@@ -455,16 +465,16 @@ fn a_token_that_leaves_after_a_date_of_ours_did_not_end_by_itself() {
             expiry_origin: Some(ExpiryOrigin::Policy),
             ..known()
         };
-        let gone = left_listing(&known, later).unwrap().token;
+        let gone = update_missing(&known, later).unwrap().token;
         assert_eq!((gone.status, gone.judge_at), (Status::Gone, Some(later)));
-        assert_eq!(left_listing(&gone, later), None);
+        assert_eq!(update_missing(&gone, later), None);
     }
 }
 
 #[test]
-fn a_token_that_is_back_is_looked_at_anew() {
-    let gone = left_listing(&known(), now()).unwrap().token;
-    let back = updated(&gone, bare());
+fn a_token_that_is_listed_again_is_planned_again() {
+    let gone = update_missing(&known(), now()).unwrap().token;
+    let back = updated(&gone, only_id());
     assert_eq!(
         (back.token.status, back.token.planned_step),
         (Status::Active, None)
@@ -474,18 +484,18 @@ fn a_token_that_is_back_is_looked_at_anew() {
 }
 
 #[test]
-fn a_life_counts_from_what_the_source_says_until_the_expiry_moves() {
+fn a_life_starts_at_creation_until_the_expiry_moves() {
     let unknown = Token {
         created_at: None,
         life_from: None,
         ..known()
     };
-    let told = Listed {
+    let with_creation = ListedToken {
         created_at: Cell::Value(at("2026-11-01T00:00:00Z")),
-        ..bare()
+        ..only_id()
     };
     assert_eq!(
-        updated(&unknown, told.clone()).token.life_from,
+        updated(&unknown, with_creation.clone()).token.life_from,
         Some(at("2026-11-01T00:00:00Z"))
     );
     let moved = Token {
@@ -493,15 +503,14 @@ fn a_life_counts_from_what_the_source_says_until_the_expiry_moves() {
         ..known()
     };
     assert_eq!(
-        updated(&moved, told).token.life_from,
+        updated(&moved, with_creation).token.life_from,
         Some(at("2026-11-10T00:00:00Z"))
     );
 }
 
 proptest! {
-    /// Pages of any size on both sides give the pairs that whole listings give.
     #[test]
-    fn pages_pair_up_as_the_whole_does(
+    fn pages_of_any_size_give_the_pairs_of_whole_listings(
         known in prop::collection::btree_set(0_u32..60, 0..40),
         listed in prop::collection::btree_set(0_u32..60, 0..40),
         pages in (1_usize..9, 1_usize..9),
@@ -518,7 +527,7 @@ proptest! {
             }
             while right.len() < pages.1 && !right_done {
                 match there.next() {
-                    Some(id) => right.push_back(Listed { external_id: id, ..bare() }),
+                    Some(id) => right.push_back(ListedToken { external_id: id, ..only_id() }),
                     None => right_done = true,
                 }
             }

@@ -1,5 +1,5 @@
-//! Random histories of one token: listings, sweeps on a schedule with outages of weeks, renewals
-//! there and back, a policy that changes. The ledger is a map that does what the store does.
+//! Random histories of one token: listings, scheduled sweeps with outages of weeks, renewals there and back,
+//! changes of the policy. The ledger is a map that behaves like the store.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -7,35 +7,34 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{address, at, bare, hour, policy, step};
-use crate::domain::diff::{NoticeEffect, Update, first_seen, left_listing, update};
+use super::{address, at, hour, only_id, policy, step};
+use crate::domain::diff::{NoticeEffect, Update, new_token, update, update_missing};
 use crate::domain::{
-    Cell, Expiry, Listed, NewNotice, Policy, Status, Step, Terms, Token, ToldAdmins, plan,
+    AccountAdmins, Cell, Expiry, ListedToken, MergeRules, NewNotice, Policy, Status, Step, Token,
+    plan,
 };
 
 /// What happens between two sweeps.
 #[derive(Debug, Clone)]
 enum Event {
-    /// The source states the nth expiry.
+    /// The source reports the nth expiry.
     Expiry(usize),
-    /// Switched on or off.
     Enabled(bool),
-    /// In the listing or not.
     Listed(bool),
     Steps(&'static [&'static str]),
     Digest(Option<&'static str>),
     Zone(chrono_tz::Tz),
-    /// The relay takes mails, or does not.
+    /// Whether the mail relay works.
     Relay(bool),
 }
 
-/// One sweep, and what happened before it.
+/// One sweep, and the events before it.
 #[derive(Debug, Clone)]
 struct Round {
     events: Vec<Event>,
     /// Minutes to the next tick.
     tick: i64,
-    /// Minutes for which the machine is down after this sweep, beyond the next tick.
+    /// Minutes beyond the next tick for which the machine is down after this sweep.
     outage: i64,
 }
 
@@ -50,20 +49,19 @@ enum State {
 struct World {
     policy: Policy,
     expiries: [DateTime<Utc>; 3],
-    /// What the source would list.
-    listed: Listed,
+    listed: ListedToken,
     is_listed: bool,
-    relay: bool,
+    has_relay: bool,
     token: Option<Token>,
     ledger: HashMap<Uuid, (NewNotice, State)>,
-    /// The steps in force when what the token owes was last open.
+    /// The steps that applied when the token last had something due.
     steps: Vec<Step>,
-    /// They are not those that the history began with.
+    /// Whether the steps have changed during the history.
     steps_changed: bool,
-    /// Expiries that lapsed has seen ahead of it.
-    seen_ahead: HashSet<DateTime<Utc>>,
-    /// Expiries that a sweep with a relay found past.
-    over: HashSet<DateTime<Utc>>,
+    /// Expiries that lapsed saw before they passed.
+    seen_in_time: HashSet<DateTime<Utc>>,
+    /// Expiries that had passed in a sweep with a relay.
+    passed: HashSet<DateTime<Utc>>,
     now: DateTime<Utc>,
 }
 
@@ -72,21 +70,21 @@ fn start() -> DateTime<Utc> {
 }
 
 impl World {
-    fn happen(&mut self, event: &Event) {
+    fn apply(&mut self, event: &Event) {
         match event {
             Event::Expiry(nth) => {
                 self.listed.expiry = Cell::Value(Expiry::At(self.expiries[*nth]));
             }
-            Event::Enabled(is) => {
-                let status = if *is {
+            Event::Enabled(is_enabled) => {
+                let status = if *is_enabled {
                     Status::Active
                 } else {
                     Status::Disabled
                 };
                 self.listed.status = Cell::Value(status);
             }
-            Event::Listed(is) => self.is_listed = *is,
-            Event::Relay(is) => self.relay = *is,
+            Event::Listed(is_listed) => self.is_listed = *is_listed,
+            Event::Relay(has_relay) => self.has_relay = *has_relay,
             Event::Steps(steps) => {
                 self.policy.steps = steps.iter().map(|text| step(text)).collect();
                 self.steps_changed = true;
@@ -96,46 +94,46 @@ impl World {
         }
     }
 
-    fn sweep(&mut self, horizon: DateTime<Utc>, was_policy: &str) {
+    fn sweep(&mut self, horizon: DateTime<Utc>, old_policy: &str) {
         self.sync();
-        self.mark();
-        let is_settled = |token: &Token| token.status == Status::Expired && token.due_at.is_none();
-        if !self.token.as_ref().is_some_and(is_settled) {
+        self.mark_expired();
+        let is_finished = |token: &Token| token.status == Status::Expired && token.due_at.is_none();
+        if !self.token.as_ref().is_some_and(is_finished) {
             self.steps = self.policy.steps.clone();
         }
-        if self.policy.fingerprint() != was_policy
+        if self.policy.fingerprint() != old_policy
             && let Some(token) = &mut self.token
         {
             token.due_at = self.policy.due_at(token);
         }
         self.plan(horizon);
-        if self.relay {
+        if self.has_relay {
             self.deliver(horizon);
-            self.check_told(horizon);
+            self.check_notified(horizon);
         }
     }
 
     fn sync(&mut self) {
         let Some(known) = self.token.take() else {
             self.token = self.is_listed.then(|| {
-                first_seen(
+                new_token(
                     "exports",
                     self.listed.clone(),
-                    Terms::from(&self.policy),
+                    MergeRules::from(&self.policy),
                     self.now,
                 )
             });
-            return self.remember();
+            return self.note_expiry();
         };
         let change = if self.is_listed {
             update(
                 &known,
                 self.listed.clone(),
-                Terms::from(&self.policy),
+                MergeRules::from(&self.policy),
                 self.now,
             )
         } else {
-            left_listing(&known, self.now)
+            update_missing(&known, self.now)
         };
         let Some(Update { token, notices, .. }) = change else {
             self.token = Some(known);
@@ -156,19 +154,19 @@ impl World {
             }
         }
         self.token = Some(token);
-        self.remember();
+        self.note_expiry();
     }
 
-    fn remember(&mut self) {
+    fn note_expiry(&mut self) {
         let ahead = self
             .token
             .as_ref()
             .and_then(|token| token.expiry.at())
             .filter(|at| *at > self.now);
-        self.seen_ahead.extend(ahead);
+        self.seen_in_time.extend(ahead);
     }
 
-    fn mark(&mut self) {
+    fn mark_expired(&mut self) {
         let now = self.now;
         if let Some(token) = &mut self.token
             && token.status == Status::Active
@@ -186,28 +184,31 @@ impl World {
         }
         let recipients = self
             .policy
-            .recipients(token, &ToldAdmins::default(), false, &|_| false);
+            .recipients(token, &AccountAdmins::default(), false, &|_| false);
         let planned = plan(token, &recipients, &self.policy, horizon);
         let mut due_now = BTreeMap::<_, Vec<Step>>::new();
         for notice in planned.notices {
-            let width = notice.step.unwrap();
-            let step_at = notice.generation - width.width();
-            assert!(notice.send_at <= step_at, "{notice:?} comes after its step");
+            let step = notice.step.unwrap();
+            let step_at = notice.generation - step.width();
             assert!(
-                token.planned_step.is_none_or(|planned| width < planned),
-                "{width} was planned before"
+                notice.send_at <= step_at,
+                "{notice:?} is sent after its step"
+            );
+            assert!(
+                token.planned_step.is_none_or(|planned| step < planned),
+                "{step} was planned before"
             );
             if let Some(from) = token.life_from {
                 assert!(
-                    width.width() < notice.generation - from,
-                    "{width} is as wide as the life"
+                    step.width() < notice.generation - from,
+                    "{step} is as wide as the life"
                 );
             }
             if notice.send_at <= horizon {
                 due_now
                     .entry(notice.recipient.clone())
                     .or_default()
-                    .push(width);
+                    .push(step);
             }
             let row = self
                 .ledger
@@ -216,7 +217,7 @@ impl World {
             assert_eq!(
                 (row.0.generation, row.0.step, &row.0.recipient),
                 (notice.generation, notice.step, &notice.recipient),
-                "one id is one key"
+                "each key has its own id"
             );
             if row.1 == State::Cancelled {
                 *row = (notice, State::Planned);
@@ -225,20 +226,21 @@ impl World {
         for (recipient, steps) in due_now {
             assert_eq!(steps.len(), 1, "{recipient:?} is owed {steps:?} at once");
         }
-        let is_left = planned.due_at.is_none_or(|due_at| due_at > horizon);
-        let is_to_be_marked = planned.due_at == token.expiry.at() && token.status == Status::Active;
+        let is_no_longer_due = planned.due_at.is_none_or(|due_at| due_at > horizon);
+        let needs_expiry_mark =
+            planned.due_at == token.expiry.at() && token.status == Status::Active;
         assert!(
-            is_left || is_to_be_marked,
-            "it stays among what is due: {:?}",
+            is_no_longer_due || needs_expiry_mark,
+            "it stays due: {:?}",
             planned.due_at
         );
         token.planned_step = planned.planned_step;
         token.due_at = planned.due_at;
     }
 
-    /// Gathers, settles and sends.
+    /// Sends the due notices, merged per recipient.
     fn deliver(&mut self, horizon: DateTime<Utc>) {
-        let until = |notice: &NewNotice| notice.send_at <= horizon + self.policy.merge_ahead;
+        let is_mergeable = |notice: &NewNotice| notice.send_at <= horizon + self.policy.merge_ahead;
         let due: HashSet<_> = self
             .ledger
             .values()
@@ -247,7 +249,7 @@ impl World {
             .collect();
         let mut mails = BTreeMap::<_, Vec<NewNotice>>::new();
         for (notice, state) in self.ledger.values() {
-            if *state == State::Planned && due.contains(&notice.recipient) && until(notice) {
+            if *state == State::Planned && due.contains(&notice.recipient) && is_mergeable(notice) {
                 mails
                     .entry(notice.recipient.clone())
                     .or_default()
@@ -256,9 +258,10 @@ impl World {
         }
         for (_, mut notices) in mails {
             notices.sort_by_key(|notice| (notice.generation, notice.step));
-            let mut said = None;
+            let mut last_generation = None;
             for notice in notices {
-                let is_tightest = said.replace(notice.generation) != Some(notice.generation);
+                let is_tightest =
+                    last_generation.replace(notice.generation) != Some(notice.generation);
                 let state = if is_tightest {
                     State::Sent
                 } else {
@@ -272,32 +275,32 @@ impl World {
         }
     }
 
-    /// What must hold of every notice that goes.
+    /// Asserts what must hold for every sent notice.
     fn check_sending(&self, notice: &NewNotice) {
         let token = self.token.as_ref().unwrap();
         assert_eq!(
             Some(notice.generation),
             token.expiry.at(),
-            "it is about an expiry that is no more"
+            "it is about an old expiry"
         );
         assert!(
             matches!(token.status, Status::Active | Status::Expired),
-            "a token that is {} owes no warning",
+            "it is about a token that is {}",
             token.status
         );
         assert!(
-            self.seen_ahead.contains(&notice.generation),
-            "it was first seen expired"
+            self.seen_in_time.contains(&notice.generation),
+            "the token was first seen expired"
         );
         assert!(
-            !self.over.contains(&notice.generation),
-            "the last sweep had found it over"
+            !self.passed.contains(&notice.generation),
+            "the last sweep saw that it had passed"
         );
     }
 
-    /// After a sweep that could send, everybody was told of the tightest step that falls before the
-    /// next tick, or of a tighter one: at least seven days before, whatever the schedule.
-    fn check_told(&mut self, horizon: DateTime<Utc>) {
+    /// After a sweep that could send, every recipient has been notified of the tightest step before the next
+    /// tick, or of a tighter one: at least seven days before the expiry, whatever the schedule.
+    fn check_notified(&mut self, horizon: DateTime<Utc>) {
         let Some(token) = &self.token else { return };
         let Some(expires_at) = token.expiry.at() else {
             return;
@@ -305,9 +308,9 @@ impl World {
         if !matches!(token.status, Status::Active | Status::Expired) {
             return;
         }
-        let is_over = expires_at <= self.now;
-        let is_ours =
-            self.seen_ahead.contains(&expires_at) && token.planned_step != Some(Step::ZERO);
+        let has_passed = expires_at <= self.now;
+        let was_seen_in_time =
+            self.seen_in_time.contains(&expires_at) && token.planned_step != Some(Step::ZERO);
         let steps = self.steps.iter().filter(|step| {
             expires_at - step.width() <= horizon
                 && token
@@ -315,16 +318,16 @@ impl World {
                     .is_none_or(|from| step.width() < expires_at - from)
         });
         if let Some(tightest) = steps.min()
-            && is_ours
-            && !self.over.contains(&expires_at)
+            && was_seen_in_time
+            && !self.passed.contains(&expires_at)
         {
-            for recipient in self
-                .policy
-                .recipients(token, &ToldAdmins::default(), false, &|_| false)
+            for recipient in
+                self.policy
+                    .recipients(token, &AccountAdmins::default(), false, &|_| false)
             {
-                let is_told = self.ledger.values().any(|(notice, state)| {
-                    // A step that is added when a tighter one was already planned for all gives way
-                    // to that one, which may still wait for its time.
+                let is_notified = self.ledger.values().any(|(notice, state)| {
+                    // A step that is added after a tighter one was planned is covered by that one,
+                    // which may not be sent yet.
                     let waits = self.steps_changed && notice.send_at > horizon;
                     (*state == State::Sent || *state == State::Planned && waits)
                         && notice.generation == expires_at
@@ -332,19 +335,19 @@ impl World {
                         && notice.step <= Some(*tightest)
                 });
                 assert!(
-                    is_told,
-                    "{:?} was not told of {tightest} at {}",
-                    recipient.ground, self.now
+                    is_notified,
+                    "{:?} was not notified of {tightest} at {}",
+                    recipient.basis, self.now
                 );
             }
         }
-        if is_over {
-            self.over.insert(expires_at);
+        if has_passed {
+            self.passed.insert(expires_at);
         }
     }
 }
 
-/// Steps, widest first; none is at the expiry itself, which a marked token shows by `planned_step`.
+/// Steps, widest first. None is at the expiry itself, because a marked token has that as `planned_step`.
 const STEPS: [&[&str]; 5] = [
     &["7d", "1d"],
     &["30d", "14d", "36h"],
@@ -381,7 +384,7 @@ fn round() -> impl Strategy<Value = Round> {
     })
 }
 
-fn live(expiries: [i64; 3], created: Option<i64>, is_known: bool, rounds: &[Round]) {
+fn run_history(expiries: [i64; 3], created: Option<i64>, is_known: bool, rounds: &[Round]) {
     let expiries = expiries.map(|minutes| start() + TimeDelta::minutes(minutes));
     let created_at = created.map_or(Cell::Empty, |days| {
         Cell::Value(start() - TimeDelta::days(days))
@@ -389,21 +392,21 @@ fn live(expiries: [i64; 3], created: Option<i64>, is_known: bool, rounds: &[Roun
     let mut world = World {
         policy: policy(),
         expiries,
-        listed: Listed {
+        listed: ListedToken {
             issuer: Cell::Value(address("ada@example.org")),
             account: Cell::Value("acme".into()),
             expiry: Cell::Value(Expiry::At(expiries[0])),
             created_at,
-            ..bare()
+            ..only_id()
         },
         is_listed: is_known,
-        relay: true,
+        has_relay: true,
         token: None,
         ledger: HashMap::new(),
         steps: vec![],
         steps_changed: false,
-        seen_ahead: HashSet::new(),
-        over: HashSet::new(),
+        seen_in_time: HashSet::new(),
+        passed: HashSet::new(),
         now: start(),
     };
     for Round {
@@ -412,12 +415,12 @@ fn live(expiries: [i64; 3], created: Option<i64>, is_known: bool, rounds: &[Roun
         outage,
     } in rounds
     {
-        let was_policy = world.policy.fingerprint();
+        let old_policy = world.policy.fingerprint();
         for event in events {
-            world.happen(event);
+            world.apply(event);
         }
         let next = world.now + TimeDelta::minutes(*tick);
-        world.sweep(next + TimeDelta::seconds(10), &was_policy);
+        world.sweep(next + TimeDelta::seconds(10), &old_policy);
         world.now = next + TimeDelta::minutes(*outage);
     }
 }
@@ -426,17 +429,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_everybody_is_told_in_time_and_once(
+    fn all_recipients_are_notified_in_time_and_once(
         expiries in prop::array::uniform3(-60 * 24 * 2_i64..60 * 24 * 60),
         created in prop::option::of(0_i64..100),
         is_known in prop::bool::weighted(0.9),
         rounds in prop::collection::vec(round(), 1..40),
     ) {
-        live(expiries, created, is_known, &rounds);
+        run_history(expiries, created, is_known, &rounds);
     }
 }
 
-/// A history in which nothing but time and the schedule happens.
 fn quiet(tick: i64, count: usize) -> Vec<Round> {
     vec![
         Round {
@@ -453,28 +455,28 @@ fn a_renewal_there_and_back_warns_again() {
     let day = 24 * 60;
     for relay in [false, true] {
         let mut rounds = quiet(60, 5);
-        // Six days before: planned for seven days, and with a relay sent.
+        // Six days before the expiry: planned for seven days and, with a relay, sent.
         rounds[0].events = vec![Event::Relay(relay)];
         rounds[1].events = vec![Event::Expiry(1)];
         rounds[2].events = vec![Event::Expiry(0)];
         rounds[3].events = vec![Event::Relay(true)];
-        // The checks of a history say that he was told after the way back.
-        live([6 * day, 90 * day, 90 * day], Some(80), true, &rounds);
+        // The checks of the history assert a notification after the second renewal.
+        run_history([6 * day, 90 * day, 90 * day], Some(80), true, &rounds);
     }
 }
 
 #[test]
-fn a_token_that_expired_in_an_outage_is_owed_one_late_warning() {
+fn a_token_that_expired_in_an_outage_gets_one_late_warning() {
     let day = 24 * 60;
     let mut rounds = quiet(60, 3);
     rounds[0].outage = 30 * day;
-    live([20 * day, 0, 0], Some(80), true, &rounds);
+    run_history([20 * day, 0, 0], Some(80), true, &rounds);
 }
 
 #[test]
-fn a_step_added_later_is_not_owed_to_those_that_are_over() {
+fn a_step_added_later_does_not_apply_to_expired_tokens() {
     let day = 24 * 60;
     let mut rounds = quiet(day, 30);
     rounds[25].events = vec![Event::Steps(&["7d", "1d", "0d"])];
-    live([10 * day + 5, 0, 0], Some(80), true, &rounds);
+    run_history([10 * day + 5, 0, 0], Some(80), true, &rounds);
 }

@@ -1,15 +1,15 @@
-//! Which notices are owed, and what comes after.
+//! Which notices are planned, and when the token is next due.
 
 use super::{at, policy, step, token};
-use crate::domain::{Expiry, Policy, Recipient, Status, Step, Token, ToldAdmins, plan};
+use crate::domain::{AccountAdmins, Expiry, Policy, Recipient, Status, Step, Token, plan};
 
-fn everybody(policy: &Policy, token: &Token) -> Vec<Recipient> {
-    policy.recipients(token, &ToldAdmins::default(), false, &|_| false)
+fn all_recipients(policy: &Policy, token: &Token) -> Vec<Recipient> {
+    policy.recipients(token, &AccountAdmins::default(), false, &|_| false)
 }
 
-/// `step recipient send_at` of what is planned.
+/// The planned notices as `step recipient send_at`.
 fn planned(token: &Token, policy: &Policy, horizon: &str) -> Vec<String> {
-    let planned = plan(token, &everybody(policy, token), policy, at(horizon));
+    let planned = plan(token, &all_recipients(policy, token), policy, at(horizon));
     let notices = planned.notices.iter();
     notices
         .map(|notice| {
@@ -24,7 +24,7 @@ fn planned(token: &Token, policy: &Policy, horizon: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_step_is_planned_for_all_as_soon_as_it_is_due_to_one() {
+fn a_step_is_planned_for_all_as_soon_as_it_is_due_for_one() {
     assert!(planned(&token(), &policy(), "2026-11-21T08:59:59Z").is_empty());
     assert_eq!(
         planned(&token(), &policy(), "2026-11-21T09:00:00Z"),
@@ -37,7 +37,7 @@ fn a_step_is_planned_for_all_as_soon_as_it_is_due_to_one() {
 }
 
 #[test]
-fn of_several_steps_due_only_the_tightest_is_planned() {
+fn only_the_tightest_of_several_due_steps_is_planned() {
     assert_eq!(
         planned(&token(), &policy(), "2026-11-27T12:00:00Z"),
         [
@@ -46,7 +46,7 @@ fn of_several_steps_due_only_the_tightest_is_planned() {
             "1d security@example.org 27.09:00",
         ]
     );
-    // Due to the admins within the horizon, to the issuer after it: he is owed both, each in time.
+    // Due within the horizon for the admins, but later for the issuer, who gets both in time.
     assert_eq!(
         planned(&token(), &policy(), "2026-11-27T10:00:00Z"),
         [
@@ -59,7 +59,7 @@ fn of_several_steps_due_only_the_tightest_is_planned() {
 }
 
 #[test]
-fn a_token_leaves_the_set_of_what_is_due() {
+fn a_planned_token_is_due_at_its_next_step() {
     let (token, policy) = (token(), policy());
     for (horizon, step_after, due_after) in [
         ("2026-11-20T00:00:00Z", None, "2026-11-21T09:00:00Z"),
@@ -67,14 +67,19 @@ fn a_token_leaves_the_set_of_what_is_due() {
         ("2026-11-27T09:00:00Z", Some("1d"), "2026-11-28T12:00:00Z"),
         ("2026-12-24T00:00:00Z", Some("1d"), "2026-11-28T12:00:00Z"),
     ] {
-        let planned = plan(&token, &everybody(&policy, &token), &policy, at(horizon));
+        let planned = plan(
+            &token,
+            &all_recipients(&policy, &token),
+            &policy,
+            at(horizon),
+        );
         assert_eq!(planned.planned_step, step_after.map(step), "{horizon}");
         assert_eq!(planned.due_at, Some(at(due_after)), "{horizon}");
     }
 }
 
 #[test]
-fn a_step_whose_planning_was_done_is_not_planned_again() {
+fn a_planned_step_is_not_planned_again() {
     let token = Token {
         planned_step: Some(step("7d")),
         ..token()
@@ -89,8 +94,8 @@ fn a_step_whose_planning_was_done_is_not_planned_again() {
 }
 
 #[test]
-fn a_new_administrator_is_told_from_the_next_step_on() {
-    let grown = Policy {
+fn a_new_administrator_is_notified_from_the_next_step_on() {
+    let policy_with_new = Policy {
         admins: vec![
             "security@example.org".parse().unwrap(),
             "new@example.org".parse().unwrap(),
@@ -101,8 +106,8 @@ fn a_new_administrator_is_told_from_the_next_step_on() {
         planned_step: Some(step("7d")),
         ..token()
     };
-    assert!(planned(&token, &grown, "2026-11-22T00:00:00Z").is_empty());
-    let next = planned(&token, &grown, "2026-11-27T09:00:00Z");
+    assert!(planned(&token, &policy_with_new, "2026-11-22T00:00:00Z").is_empty());
+    let next = planned(&token, &policy_with_new, "2026-11-27T09:00:00Z");
     assert!(
         next.contains(&"1d new@example.org 27.09:00".to_owned()),
         "{next:?}"
@@ -136,7 +141,7 @@ fn a_step_as_wide_as_the_life_is_skipped() {
 }
 
 #[test]
-fn an_expired_token_is_owed_what_an_outage_kept_back_and_then_nothing() {
+fn an_expired_token_gets_the_warning_missed_in_an_outage_once() {
     let missed = Token {
         status: Status::Expired,
         due_at: Some(at("2026-11-21T09:00:00Z")),
@@ -144,7 +149,7 @@ fn an_expired_token_is_owed_what_an_outage_kept_back_and_then_nothing() {
     };
     let found = plan(
         &missed,
-        &everybody(&policy(), &missed),
+        &all_recipients(&policy(), &missed),
         &policy(),
         at("2026-12-01T00:00:00Z"),
     );
@@ -159,7 +164,7 @@ fn an_expired_token_is_owed_what_an_outage_kept_back_and_then_nothing() {
 }
 
 #[test]
-fn a_token_without_an_expiry_is_owed_nothing() {
+fn a_token_without_an_expiry_has_no_notices() {
     for expiry in [Expiry::Never, Expiry::Unknown] {
         let token = Token {
             expiry,
@@ -168,7 +173,7 @@ fn a_token_without_an_expiry_is_owed_nothing() {
         };
         let found = plan(
             &token,
-            &everybody(&policy(), &token),
+            &all_recipients(&policy(), &token),
             &policy(),
             at("2026-12-01T00:00:00Z"),
         );
@@ -177,7 +182,7 @@ fn a_token_without_an_expiry_is_owed_nothing() {
 }
 
 #[test]
-fn without_recipients_the_step_is_settled_all_the_same() {
+fn a_step_without_recipients_counts_as_planned() {
     let found = plan(&token(), &[], &policy(), at("2026-11-21T09:00:00Z"));
     assert!(found.notices.is_empty());
     assert_eq!(found.planned_step, Some(step("7d")));

@@ -1,14 +1,14 @@
-//! When a token is due, when a notice goes, and to whom.
+//! When a token is due, when a notice is sent, and to whom.
 
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use proptest::prelude::*;
 
 use super::{address, at, hour, policy, step, token};
-use crate::domain::{Expiry, Ground, Policy, Status, Step, Token, ToldAdmins};
+use crate::domain::{AccountAdmins, Basis, Expiry, Policy, Status, Step, Token};
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
-fn a_token_is_due_at_the_first_thing_to_be_done_about_it() {
+fn a_token_is_due_at_the_first_instant_with_work() {
     let digest_off = Policy {
         admin_digest: None,
         ..policy()
@@ -20,7 +20,7 @@ fn a_token_is_due_at_the_first_thing_to_be_done_about_it() {
     };
     let planned = |text: &str| Some(step(text));
     for (case, token, policy, expected) in [
-        // The admins' digest before the step is earlier than the issuer's hour of merging.
+        // The admins' digest before the step is earlier than the issuer's merge window.
         (
             "digest",
             token.clone(),
@@ -43,7 +43,7 @@ fn a_token_is_due_at_the_first_thing_to_be_done_about_it() {
             Some("2026-11-27T09:00:00Z"),
         ),
         (
-            "all planned: it is to be marked",
+            "all planned: needs its mark",
             Token {
                 planned_step: planned("1d"),
                 ..token.clone()
@@ -186,7 +186,7 @@ fn a_token_is_due_at_the_first_thing_to_be_done_about_it() {
 }
 
 #[test]
-fn an_issuer_is_warned_at_the_step_and_an_administrator_at_the_digest_before_it() {
+fn issuers_are_warned_at_the_step_and_admins_at_the_digest_before() {
     let expires_at = at("2026-11-28T12:00:00Z");
     let berlin = Policy {
         zone: chrono_tz::Europe::Berlin,
@@ -196,15 +196,15 @@ fn an_issuer_is_warned_at_the_step_and_an_administrator_at_the_digest_before_it(
         admin_digest: None,
         ..policy()
     };
-    for (policy, ground, expected) in [
-        (policy(), Ground::Issuer, "2026-11-21T12:00:00Z"),
-        (policy(), Ground::Admin, "2026-11-21T09:00:00Z"),
-        (policy(), Ground::AccountAdmin, "2026-11-21T09:00:00Z"),
-        (berlin, Ground::Admin, "2026-11-21T08:00:00Z"),
-        (digest_off, Ground::Admin, "2026-11-21T12:00:00Z"),
+    for (policy, basis, expected) in [
+        (policy(), Basis::Issuer, "2026-11-21T12:00:00Z"),
+        (policy(), Basis::Admin, "2026-11-21T09:00:00Z"),
+        (policy(), Basis::AccountAdmin, "2026-11-21T09:00:00Z"),
+        (berlin, Basis::Admin, "2026-11-21T08:00:00Z"),
+        (digest_off, Basis::Admin, "2026-11-21T12:00:00Z"),
     ] {
         assert_eq!(
-            policy.send_at(expires_at, step("7d"), ground),
+            policy.send_at(expires_at, step("7d"), basis),
             at(expected),
             "{policy:?}"
         );
@@ -212,20 +212,20 @@ fn an_issuer_is_warned_at_the_step_and_an_administrator_at_the_digest_before_it(
 }
 
 #[test]
-fn admins_whom_the_source_tells_of_stand_beside_the_configured_ones() {
+fn admins_reported_by_the_source_join_the_configured_ones() {
     let (policy, token) = (policy(), token());
-    let mut admins = ToldAdmins::default();
+    let mut admins = AccountAdmins::default();
     admins.add("exports", "acme", address("Boss@acme.example"));
     admins.add("exports", "acme", address("grace@acme.example"));
     admins.add("exports", "other", address("x@other.example"));
     admins.add("another", "acme", address("x@another.example"));
     let recipients = policy.recipients(&token, &admins, false, &|_| false);
-    let told: Vec<String> = recipients
+    let listed: Vec<String> = recipients
         .iter()
-        .map(|to| format!("{} {}", to.ground, to.address))
+        .map(|recipient| format!("{} {}", recipient.basis, recipient.address))
         .collect();
     assert_eq!(
-        told,
+        listed,
         [
             "issuer ada@example.org",
             "account_admin boss@acme.example",
@@ -244,13 +244,13 @@ fn admins_whom_the_source_tells_of_stand_beside_the_configured_ones() {
 }
 
 #[test]
-fn each_address_is_told_once_on_its_first_ground() {
-    let told = |policy: &Policy, token: &Token, lost: bool, dead: &[&str]| -> Vec<String> {
+fn each_address_is_a_recipient_once_on_its_first_basis() {
+    let list = |policy: &Policy, token: &Token, lost: bool, dead: &[&str]| -> Vec<String> {
         let is_dead = |address: &crate::domain::Address| dead.contains(&address.key());
-        let recipients = policy.recipients(token, &ToldAdmins::default(), lost, &is_dead);
+        let recipients = policy.recipients(token, &AccountAdmins::default(), lost, &is_dead);
         recipients
             .iter()
-            .map(|to| format!("{} {}", to.ground, to.address))
+            .map(|recipient| format!("{} {}", recipient.basis, recipient.address))
             .collect()
     };
     let (policy, token) = (policy(), token());
@@ -259,41 +259,41 @@ fn each_address_is_told_once_on_its_first_ground() {
         "account_admin boss@acme.example",
         "admin security@example.org",
     ];
-    assert_eq!(told(&policy, &token, false, &[]), all);
-    assert_eq!(told(&policy, &token, true, &[]), all[1..]);
-    assert_eq!(told(&policy, &token, false, &["ada@example.org"]), all[1..]);
+    assert_eq!(list(&policy, &token, false, &[]), all);
+    assert_eq!(list(&policy, &token, true, &[]), all[1..]);
+    assert_eq!(list(&policy, &token, false, &["ada@example.org"]), all[1..]);
     assert_eq!(
-        told(&policy, &token, false, &["security@example.org"]),
+        list(&policy, &token, false, &["security@example.org"]),
         all[..2]
     );
     let elsewhere = Token {
         account: Some("other".into()),
         ..token.clone()
     };
-    assert_eq!(told(&policy, &elsewhere, false, &[]), [all[0], all[2]]);
-    let nobodys = Token {
+    assert_eq!(list(&policy, &elsewhere, false, &[]), [all[0], all[2]]);
+    let unowned = Token {
         issuer: None,
         account: None,
         ..token.clone()
     };
-    assert_eq!(told(&policy, &nobodys, false, &[]), [all[2]]);
-    // An issuer who administers, too, has one mailbox; one who lost access is told on no ground.
+    assert_eq!(list(&policy, &unowned, false, &[]), [all[2]]);
+    // An issuer who is also an admin is a recipient once; one who lost access is none.
     let ada_administers = Policy {
         admins: vec![address("ADA@example.org"), address("security@example.org")],
         ..policy.clone()
     };
-    assert_eq!(told(&ada_administers, &token, false, &[]), all);
-    assert_eq!(told(&ada_administers, &token, true, &[]), all[1..]);
-    let nobody = Policy {
+    assert_eq!(list(&ada_administers, &token, false, &[]), all);
+    assert_eq!(list(&ada_administers, &token, true, &[]), all[1..]);
+    let without_admins = Policy {
         admins: vec![],
         accounts: [].into(),
         ..policy
     };
-    assert!(told(&nobody, &token, true, &[]).is_empty());
+    assert!(list(&without_admins, &token, true, &[]).is_empty());
 }
 
 #[test]
-fn whatever_decides_when_a_token_is_due_is_in_the_fingerprint() {
+fn everything_that_decides_due_at_is_in_the_fingerprint() {
     let first = policy().fingerprint();
     assert_eq!(first, policy().fingerprint());
     for (case, other) in [
@@ -347,25 +347,25 @@ const ZONES: [chrono_tz::Tz; 7] = [
     chrono_tz::Pacific::Apia,
 ];
 
-/// The clock in the zone shows the hour at this instant, or a gap has swallowed it and just ended.
+/// Whether the clock in the zone shows the time at this instant, or a gap that skipped it has just ended.
 fn is_hour(instant: DateTime<Utc>, hour: chrono::NaiveTime, zone: chrono_tz::Tz) -> bool {
     let local = instant.with_timezone(&zone);
     if local.time() == hour {
         return true;
     }
-    let swallowed = (0..=1).any(|days| {
+    let is_skipped = (0..=1).any(|days| {
         let day = local.date_naive() - TimeDelta::days(days);
         zone.from_local_datetime(&day.and_time(hour))
             .earliest()
             .is_none()
     });
     let before = (instant - TimeDelta::hours(1)).with_timezone(&zone);
-    swallowed && local.offset() != before.offset()
+    is_skipped && local.offset() != before.offset()
 }
 
 proptest! {
     #[test]
-    fn the_digest_is_at_its_hour_on_every_day_and_never_after_the_step(
+    fn the_digest_is_at_its_hour_and_never_after_the_step(
         // From 2025 to 2029.
         seconds in 1_735_689_600_i64..1_861_920_000,
         minute in 0_u32..1440,
@@ -376,15 +376,15 @@ proptest! {
         let policy = Policy { admin_digest: Some(hour), zone, ..policy() };
         let expires_at = DateTime::from_timestamp(seconds, 0).unwrap();
         let step_at = expires_at - step(width).width();
-        let send_at = policy.send_at(expires_at, step(width), Ground::Admin);
+        let send_at = policy.send_at(expires_at, step(width), Basis::Admin);
         prop_assert!(send_at <= step_at, "{send_at} is after {step_at}");
         prop_assert!(step_at - send_at <= TimeDelta::hours(26), "{send_at} is long before {step_at}");
         prop_assert!(is_hour(send_at, hour, zone), "{} in {zone}", send_at.with_timezone(&zone));
-        // No digest lies between.
+        // There is no digest in between.
         let next = (1..=26).map(|hours| policy.send_at(
-            send_at + TimeDelta::hours(hours) + step(width).width(), step(width), Ground::Admin));
+            send_at + TimeDelta::hours(hours) + step(width).width(), step(width), Basis::Admin));
         for next in next {
-            prop_assert!(next == send_at || next > step_at || step_at < send_at, "{next} was passed over");
+            prop_assert!(next == send_at || next > step_at || step_at < send_at, "{next} was skipped");
             if next > send_at { break; }
         }
         prop_assert!(policy.plan_at(expires_at, step(width)) <= send_at);

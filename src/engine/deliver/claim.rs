@@ -1,4 +1,4 @@
-//! Claiming: takes mails whose time has come under a lease, and renders them.
+//! Claims due mails under a lease, and renders them.
 
 use std::sync::Arc;
 
@@ -7,37 +7,36 @@ use chrono::{DateTime, Utc};
 use crate::domain::{Backoff, Topic};
 use crate::notify::letter::SummaryEntry;
 use crate::notify::message::Rendered;
-use crate::store::{ClaimedMail, Holder, Recorded, Store, Verdict};
+use crate::store::{ClaimedMail, Holder, MailRecord, Store, Verdict};
 
-use super::super::{Engine, Error, Report, SKEW};
-use super::compose::{Composer, summary_of};
-use super::{Post, verdict};
+use super::super::{Engine, Error, MAX_SKEW_FACTOR, Report};
+use super::compose::{Composer, summary_entry};
+use super::{Mailer, verdict};
 
-/// The most tokens that a digest lists.
-const LISTED: i64 = 100;
-/// Mails whose contents are in memory at a time; a digest holds a hundred tokens.
-const AT_ONCE: usize = 32;
+/// Tokens listed in one mail; the others are only counted.
+const MAX_LISTED_TOKENS: i64 = 100;
+/// Mails whose contents are in memory at a time; a mail lists up to a hundred tokens.
+const RENDER_CHUNK: usize = 32;
 
-/// A mail in hand, ready to go.
+/// A claimed and rendered mail.
 pub(super) struct Ready {
     pub mail: ClaimedMail,
     pub message: Arc<Rendered>,
 }
 
-/// What a claim brought.
 pub(super) struct Claimed {
     pub ready: Vec<Ready>,
-    /// Mails that have nothing left to say, or that no template can say.
-    pub settled: Vec<Recorded>,
-    /// There may be more.
+    /// Mails whose notices no longer apply, or that could not be rendered.
+    pub settled: Vec<MailRecord>,
+    /// The limit was reached, so there may be more.
     pub is_full: bool,
 }
 
-/// Claims mails; knows all it needs, so that it can run beside the sending.
+/// Claims mails in a task of its own, concurrently with the sending.
 #[derive(Clone)]
 pub(super) struct Claimer {
     pub store: Store,
-    pub post: Arc<Post>,
+    pub mailer: Arc<Mailer>,
     pub composer: Arc<Composer>,
     pub backoff: Backoff,
 }
@@ -52,7 +51,7 @@ impl Claimer {
     ) -> Result<Claimed, Error> {
         let mut tx = self.store.begin().await?;
         let mails = tx
-            .claim_mails(holder, now, now + self.backoff.max * SKEW, limit)
+            .claim_mails(holder, now, now + self.backoff.max * MAX_SKEW_FACTOR, limit)
             .await?;
         let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
         if ids.is_empty() {
@@ -70,14 +69,14 @@ impl Claimer {
             settled: Vec::new(),
             is_full,
         };
-        for mails in mails.chunks(AT_ONCE) {
+        for mails in mails.chunks(RENDER_CHUNK) {
             self.render(mails, now, &mut claimed).await?;
         }
         Ok(claimed)
     }
 
-    /// Renders claimed mails. Their contents are read beside those who write: the set of notices is
-    /// frozen, and what is cancelled meanwhile is better left out.
+    /// Renders claimed mails. Their contents are read outside the claiming transaction: the set of notices is frozen, and
+    /// those cancelled meanwhile should be left out.
     async fn render(
         &self,
         mails: &[ClaimedMail],
@@ -85,43 +84,45 @@ impl Claimer {
         claimed: &mut Claimed,
     ) -> Result<(), Error> {
         let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
-        let mut tx = self.store.read().await?;
-        let contents = tx.contents(&ids, LISTED).await?;
+        let mut tx = self.store.begin_read().await?;
+        let contents = tx.load_mail_contents(&ids, MAX_LISTED_TOKENS).await?;
         let mut rows = contents.iter().flat_map(|content| &content.rows);
         let open = if rows.any(|row| row.topic == Topic::Summary) {
             let sources = &self.composer.sources;
-            let left = tx.sources_other_than(|name| sources.contains_key(name));
-            let left = left.await?;
-            let findings = tx.urgent_findings(now, &left, LISTED).await?;
-            summary_of(tx.open_counts(now, &left).await?, findings)?
+            let is_known = |name: &str| sources.contains_key(name);
+            let removed = tx.list_unknown_sources(is_known).await?;
+            let findings = tx
+                .list_urgent_findings(now, &removed, MAX_LISTED_TOKENS)
+                .await?;
+            summary_entry(tx.count_open_findings(now, &removed).await?, findings)?
         } else {
             SummaryEntry::default()
         };
         drop(tx);
-        let templates = self.post.templates();
+        let templates = self.mailer.templates();
         for (mail, content) in mails.iter().zip(contents) {
-            let settled = |verdict, reason| Recorded {
+            let record = |verdict, reason| MailRecord {
                 id: mail.id,
                 verdict,
                 reason: Some(reason),
             };
-            let Some(letter) = self.composer.letter(mail, content, &open, now) else {
-                let reason = "nothing is left to say".to_owned();
-                claimed.settled.push(settled(Verdict::Cancelled, reason));
+            let Some(letter) = self.composer.compose(mail, content, &open, now) else {
+                let reason = "none of its notices applies any more".to_owned();
+                claimed.settled.push(record(Verdict::Cancelled, reason));
                 continue;
             };
-            match self.post.writer.write(&letter, &templates) {
+            match self.mailer.writer.write(&letter, &templates) {
                 Ok(message) => {
                     let (mail, message) = (mail.clone(), Arc::new(message));
                     claimed.ready.push(Ready { mail, message });
                 }
                 Err(error) => {
-                    // A template that fails on real data: people can mend it, so the mail waits.
-                    tracing::error!(mail.id = %mail.id, "a mail cannot be written: {error}");
-                    let next_at = now + self.backoff.after(mail.attempts + 1, mail.id);
+                    // A template that fails on real data can be fixed, so the mail waits.
+                    tracing::error!(mail.id = %mail.id, "a mail cannot be rendered: {error}");
+                    let next_at = now + self.backoff.delay_after(mail.attempts + 1, mail.id);
                     claimed
                         .settled
-                        .push(settled(Verdict::Again(next_at), error.to_string()));
+                        .push(record(Verdict::Retry(next_at), error.to_string()));
                 }
             }
         }
@@ -130,27 +131,29 @@ impl Claimer {
 }
 
 impl Engine {
-    /// Takes mails over from processes that are no more.
-    ///
-    /// Tells whether the relay is on probation since it was last tried.
+    /// Settles mails whose lease lapsed, from processes that are gone. Returns whether the mail server is on probation.
     pub(super) async fn recover(&self, report: &mut Report) -> Result<bool, Error> {
         let now = self.now();
         let mut tx = self.store.begin().await?;
         let lapsed = tx
-            .lapsed_mails(now, now + self.settings.lease * SKEW)
+            .reclaim_lapsed_mails(now, now + self.settings.lease * MAX_SKEW_FACTOR)
             .await?;
         for mail in &lapsed {
             let reason = "the program ended while the mail was being sent";
-            let verdict = verdict::in_doubt(mail, self.settings.backoff, now);
-            tx.doubt(mail, verdict, reason).await?;
+            let verdict = verdict::verdict_if_unknown(mail, self.settings.backoff, now);
+            tx.settle_lapsed_mail(mail, verdict, reason).await?;
             if verdict == Verdict::Failed {
                 report.mails_failed += 1;
-                self.pass_on(&mut tx, mail, reason, report).await?;
+                self.plan_fallback(&mut tx, mail, reason, report).await?;
             } else {
                 report.mails_unknown += 1;
             }
         }
-        let is_on_probation = tx.meta(super::pass::PROBATION).await?.as_deref() == Some("yes");
+        let is_on_probation = tx
+            .find_setting(super::pass::RELAY_PROBATION)
+            .await?
+            .as_deref()
+            == Some("yes");
         tx.commit().await?;
         Ok(is_on_probation)
     }

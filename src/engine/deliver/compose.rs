@@ -1,4 +1,4 @@
-//! Composing: what the store knows of a mail, as a letter.
+//! Composes the letter of a mail from the store's content.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,40 +8,38 @@ use chrono_tz::Tz;
 
 use crate::domain::{Step, Token, Topic};
 use crate::notify::letter::{
-    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, Rest, RevokedEntry,
-    SummaryEntry, Unreachable,
+    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, RevokedEntry,
+    SummaryEntry, UnlistedTokens, Unreachable,
 };
 use crate::sources::Source;
-use crate::store::{self, ClaimedMail, Content, ContentRow, FindingRow};
+use crate::store::{self, ClaimedMail, ContentRow, FindingRow, MailContent};
 
-/// Makes letters.
 pub(super) struct Composer {
-    /// The zone of times in mails.
     pub zone: Tz,
-    /// The sources by name, which know the pages of their tokens.
+    /// By name; they know the web pages of their tokens.
     pub sources: HashMap<String, Arc<dyn Source>>,
 }
 
 impl Composer {
-    /// The letter of a mail; `None` when nothing is left to say.
-    pub fn letter(
+    /// Returns `None` if no notice applies any more.
+    pub fn compose(
         &self,
         mail: &ClaimedMail,
-        content: Content,
+        content: MailContent,
         open: &SummaryEntry,
         now: DateTime<Utc>,
     ) -> Option<Letter> {
         let (mut entries, mut unreachable) = (Vec::new(), Vec::new());
         for row in content.rows {
             match row.topic {
-                Topic::Unreachable => unreachable.extend(unreachable_of(row)),
-                Topic::Expiry => entries.extend(self.expiry_of(row).map(Entry::Expiry)),
-                Topic::SsoRevoked => entries.extend(self.revoked_of(row).map(Entry::Revoked)),
-                Topic::Revoked => entries.extend(self.ended_of(row).map(Entry::Ended)),
+                Topic::Unreachable => unreachable.extend(unreachable_entry(row)),
+                Topic::Expiry => entries.extend(self.expiry_entry(row).map(Entry::Expiry)),
+                Topic::SsoRevoked => entries.extend(self.loss_entry(row).map(Entry::Revoked)),
+                Topic::Revoked => entries.extend(self.revocation_entry(row).map(Entry::Ended)),
                 Topic::Summary if !open.counts.is_empty() => {
                     entries.push(Entry::Summary(open.clone()));
                 }
-                // Nothing is open any more.
+                // No finding is open any more.
                 Topic::Summary => {}
                 Topic::Alert => entries.push(Entry::Alert(AlertEntry {
                     title: row.title.unwrap_or_default(),
@@ -49,7 +47,7 @@ impl Composer {
                 })),
             }
         }
-        let rest = content.rest.into_iter().map(|rest| Rest {
+        let rest = content.unlisted.into_iter().map(|rest| UnlistedTokens {
             topic: rest.topic,
             source: rest.source,
             day: rest.day.and_then(|day| day.parse().ok()),
@@ -61,58 +59,60 @@ impl Composer {
             zone: self.zone,
             now,
             entries,
-            rest: rest.collect(),
+            unlisted: rest.collect(),
             unreachable,
         })
     }
 
-    fn expiry_of(&self, row: ContentRow) -> Option<ExpiryEntry> {
+    fn expiry_entry(&self, row: ContentRow) -> Option<ExpiryEntry> {
         let instead_of_issuer = instead_of_issuer(&row);
         let step = row.step.unwrap_or(Step::ZERO);
         let token = row.token?;
         Some(ExpiryEntry {
-            page: self.page_of(&token),
+            page: self.token_page(&token),
             token,
             step,
-            ground: row.ground,
+            basis: row.basis,
             due_at: row.send_at,
             instead_of_issuer,
         })
     }
 
-    fn revoked_of(&self, row: ContentRow) -> Option<RevokedEntry> {
+    fn loss_entry(&self, row: ContentRow) -> Option<RevokedEntry> {
         let token = row.token?;
         let end = row.finding_id.zip(row.revoke_at);
         Some(RevokedEntry {
             end,
             since: row.evidence_since.unwrap_or(row.send_at),
             evidence: row.evidence?,
-            page: self.page_of(&token),
+            page: self.token_page(&token),
             token,
-            ground: row.ground,
+            basis: row.basis,
         })
     }
 
-    fn ended_of(&self, row: ContentRow) -> Option<EndedEntry> {
+    fn revocation_entry(&self, row: ContentRow) -> Option<EndedEntry> {
         let token = row.token?;
         Some(EndedEntry {
-            by: row.title.unwrap_or_else(|| "somebody".to_owned()),
+            by: row.title.unwrap_or_else(|| "an operator".to_owned()),
             at: row.send_at,
             reason: row.detail,
-            page: self.page_of(&token),
+            page: self.token_page(&token),
             token,
-            ground: row.ground,
+            basis: row.basis,
         })
     }
 
-    fn page_of(&self, token: &Token) -> Option<String> {
-        self.sources.get(&token.source)?.page_of(&token.external_id)
+    fn token_page(&self, token: &Token) -> Option<String> {
+        self.sources
+            .get(&token.source)?
+            .token_page(&token.external_id)
     }
 }
 
-/// What is open, as a summary tells it.
-pub(super) fn summary_of(
-    counts: Vec<store::OpenCount>,
+/// The open findings, for the summary.
+pub(super) fn summary_entry(
+    counts: Vec<store::FindingCount>,
     findings: Vec<FindingRow>,
 ) -> Result<SummaryEntry, store::Error> {
     let counts = counts.into_iter().map(|open| OpenCount {
@@ -123,8 +123,8 @@ pub(super) fn summary_of(
     let open = |finding: FindingRow| -> Result<OpenFinding, store::Error> {
         Ok(OpenFinding {
             id: finding.id,
-            kind: word(&finding.kind)?,
-            severity: word(&finding.severity)?,
+            kind: parse_stored(&finding.kind)?,
+            severity: parse_stored(&finding.severity)?,
             source: finding.source,
             name: finding.token_name,
             since: finding.since,
@@ -137,13 +137,13 @@ pub(super) fn summary_of(
     })
 }
 
-fn word<T: std::str::FromStr>(text: &str) -> Result<T, store::Error> {
-    let reason = "a finding says what no version of lapsed writes";
+fn parse_stored<T: std::str::FromStr>(text: &str) -> Result<T, store::Error> {
+    let reason = "a finding has an unknown kind or severity";
     text.parse()
         .map_err(|_| store::Error::Inconsistent(reason.to_owned()))
 }
 
-fn unreachable_of(row: ContentRow) -> Option<Unreachable> {
+fn unreachable_entry(row: ContentRow) -> Option<Unreachable> {
     let address = row.subject.as_deref()?.parse().ok()?;
     Some(Unreachable {
         address,
@@ -151,7 +151,7 @@ fn unreachable_of(row: ContentRow) -> Option<Unreachable> {
     })
 }
 
-/// Why the issuer is not told himself.
+/// Why the issuer does not get the mail.
 fn instead_of_issuer(row: &ContentRow) -> Option<String> {
     let token = row.token.as_ref()?;
     let Some(issuer) = &token.issuer else {

@@ -1,4 +1,4 @@
-//! A pass: hands mails to workers and records what becomes of them, until none is due.
+//! A pass: hands mails to workers and records the outcomes, until none is due.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,58 +10,54 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::notify::fault::{Outcome, Stage};
-use crate::store::{ClaimedMail, Recorded, Verdict};
+use crate::store::{ClaimedMail, MailRecord, Verdict};
 
 use super::super::{Engine, Error, Report};
 use super::claim::{Claimed, Claimer, Ready};
 use super::compose::Composer;
-use super::verdict::{self, Opinion, Patience};
-use super::worker::Event;
-use super::workers::Workers;
+use super::verdict::{self, RelayHealth, RetryPolicy};
+use super::worker::{Event, Workers};
 
-/// The small fact that says that the relay refused most recipients when it was last tried.
-pub(super) const PROBATION: &str = "relay.probation";
+/// Setting: whether the mail server refused most recipients in the last pass.
+pub(super) const RELAY_PROBATION: &str = "relay.probation";
 
-/// So many bytes of rendered mails are kept ready.
-const STOCK_SIZE: usize = 4 * 1024 * 1024;
+const MAX_READY_BYTES: usize = 4 * 1024 * 1024;
 
-/// How long a mail is taken to be, in bytes, before the first is rendered.
-const USUAL_SIZE: usize = 32 * 1024;
+/// The assumed size of a mail until the first is rendered.
+const INITIAL_MAIL_BYTES: usize = 32 * 1024;
 
-/// What one pass has in hand. Only its own task touches it.
+/// The state of one pass. Only its own task uses it.
 pub(super) struct Pass<'a> {
     pub(super) engine: &'a Engine,
     claimer: Claimer,
-    patience: Patience,
-    opinion: Opinion,
+    retry_policy: RetryPolicy,
+    relay: RelayHealth,
     was_on_probation: bool,
     ready: VecDeque<Ready>,
-    /// How long the mails of the last claim are, in bytes, one by the other.
+    /// Average size of the mails of the last claim, in bytes.
     mail_size: usize,
     idle: Vec<usize>,
-    /// Refusals that wait for a verdict on the relay.
+    /// Refusals that wait for a verdict on the server.
     suspects: Vec<Suspect>,
     claiming: Option<JoinHandle<Result<Claimed, Error>>>,
     is_exhausted: bool,
     in_flight: usize,
-    /// What the relay said when it failed last.
-    trouble: Option<String>,
-    /// Why the pass ends early, after what is in flight.
+    /// The last failure of the server.
+    last_fault: Option<String>,
+    /// Ends the pass once the mails in flight are recorded.
     failure: Option<Error>,
 }
 
-/// A mail whose recipient was refused.
 pub(super) struct Suspect {
     pub mail: ClaimedMail,
     pub reason: String,
     pub is_dead: bool,
 }
 
-/// What is to be written next.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub records: Vec<Recorded>,
-    /// Mails that failed for good, with the reason and whether the mailbox is dead.
+    pub records: Vec<MailRecord>,
+    /// Mails that failed for good.
     pub failed: Vec<Suspect>,
 }
 
@@ -72,11 +68,11 @@ impl Batch {
 }
 
 impl<'a> Pass<'a> {
-    /// A pass; `is_on_probation` is what the last one thought of the relay.
+    /// `is_on_probation` is the last pass's verdict on the server.
     pub fn new(engine: &'a Engine, is_on_probation: bool) -> Self {
         let Engine {
             store,
-            post,
+            mailer,
             settings,
             policy,
             sources,
@@ -93,29 +89,29 @@ impl<'a> Pass<'a> {
             engine,
             claimer: Claimer {
                 store: store.clone(),
-                post: Arc::clone(post),
+                mailer: Arc::clone(mailer),
                 composer: Arc::new(composer),
                 backoff: settings.backoff,
             },
-            patience: Patience {
+            retry_policy: RetryPolicy {
                 backoff: settings.backoff,
                 give_up: settings.give_up,
             },
-            opinion: Opinion::before(is_on_probation),
+            relay: RelayHealth::new(is_on_probation),
             was_on_probation: is_on_probation,
             ready: VecDeque::new(),
-            mail_size: USUAL_SIZE,
+            mail_size: INITIAL_MAIL_BYTES,
             idle: (0..settings.connections).rev().collect(),
             suspects: Vec::new(),
             claiming: None,
             is_exhausted: false,
             in_flight: 0,
-            trouble: None,
+            last_fault: None,
             failure: None,
         }
     }
 
-    /// Works until nothing is due, the relay is down, or `stop`; what is in flight is finished.
+    /// Runs until no mail is due, the server is down, or `stop` is cancelled; mails in flight are finished.
     pub async fn run(mut self, stop: &CancellationToken, report: &mut Report) -> Result<(), Error> {
         let (events_in, mut events) = mpsc::unbounded_channel();
         let mut workers = Workers::new(self.engine, &events_in);
@@ -126,73 +122,72 @@ impl<'a> Pass<'a> {
             .max(Duration::from_millis(10));
         let mut renew_at = Instant::now() + third;
         loop {
-            // Before anything else: a pass that never runs out of outcomes must not forget the mail
-            // of a worker that waits long for its server.
+            // First of all: even with a constant stream of outcomes, the lease on the mail of a slow
+            // worker must be renewed.
             if Instant::now() >= renew_at {
-                self.renew().await;
+                self.renew_leases().await;
                 renew_at = Instant::now() + third;
             }
             self.claim_ahead(stop);
             (self.engine.on_progress)();
             let mut batch = Batch::default();
-            self.take_all(&mut events, &mut batch, report);
+            self.handle_events(&mut events, &mut batch, report);
             let mut starting = self.start_next(stop, &mut batch);
             if starting.is_empty() && batch.is_empty() {
-                if self.is_over() {
+                if self.is_done() {
                     break;
                 }
                 tokio::select! {
-                    Some(event) = events.recv() => self.take(event, &mut batch, report),
-                    claimed = finished(&mut self.claiming) => self.take_claimed(claimed, &mut batch),
+                    Some(event) = events.recv() => self.handle_event(event, &mut batch, report),
+                    claimed = join_claim(&mut self.claiming) => self.add_claimed(claimed, &mut batch),
                     () = tokio::time::sleep_until(renew_at) => {}
-                    died = workers.died() => return Err(died),
+                    died = workers.wait_for_failure() => return Err(died),
                     () = stop.cancelled(), if !self.ready.is_empty() => {}
                 }
-                // The end of one mail and the start of the next share a statement.
-                self.take_all(&mut events, &mut batch, report);
+                // The outcome of one mail and the start of the next share a statement.
+                self.handle_events(&mut events, &mut batch, report);
                 starting = self.start_next(stop, &mut batch);
             }
-            if stop.is_cancelled() || self.opinion.is_down {
+            if stop.is_cancelled() || self.relay.is_down {
                 let ready = self.ready.drain(..);
                 batch
                     .records
-                    .extend(ready.map(|ready| untouched(&ready.mail)));
+                    .extend(ready.map(|ready| untouched_record(&ready.mail)));
             }
-            let lost = self.write(batch, report).await?;
+            let lost = self.record_batch(batch, report).await?;
             for (worker, ready) in starting {
                 if lost.contains(&ready.mail.id) {
                     self.idle.push(worker);
                     self.in_flight -= 1;
                 } else {
-                    workers.hand(worker, ready).await;
+                    workers.send(worker, ready).await;
                 }
             }
         }
         self.close(report).await?;
-        workers.dismiss().await;
+        workers.shut_down().await;
         self.failure.map_or(Ok(()), Err)
     }
 
-    /// Judges every outcome that has come in.
-    fn take_all(
+    fn handle_events(
         &mut self,
         events: &mut mpsc::UnboundedReceiver<Event>,
         batch: &mut Batch,
         report: &mut Report,
     ) {
         while let Ok(event) = events.try_recv() {
-            self.take(event, batch, report);
+            self.handle_event(event, batch, report);
         }
     }
 
-    /// Keeps a stock of rendered mails, fetched beside the sending.
+    /// Keeps rendered mails ready, by claiming concurrently with the sending.
     fn claim_ahead(&mut self, stop: &CancellationToken) {
-        let stock = self.stock();
+        let target = self.ready_target();
         let wants_more =
-            self.ready.len() < stock / 2 && !self.is_exhausted && self.claiming.is_none();
-        if wants_more && !self.opinion.is_down && !stop.is_cancelled() {
+            self.ready.len() < target / 2 && !self.is_exhausted && self.claiming.is_none();
+        if wants_more && !self.relay.is_down && !stop.is_cancelled() {
             let now = self.engine.now();
-            let limit = i64::try_from(stock - self.ready.len()).unwrap_or(1);
+            let limit = i64::try_from(target - self.ready.len()).unwrap_or(1);
             let claim = self
                 .claimer
                 .clone()
@@ -201,23 +196,22 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// How many mails are kept ready: enough for all connections, but long ones take no more memory than
-    /// short ones.
-    fn stock(&self) -> usize {
+    /// How many mails to keep ready: enough for all connections, within [`MAX_READY_BYTES`].
+    fn ready_target(&self) -> usize {
         let connections = self.engine.settings.connections;
-        let fitting = (STOCK_SIZE / self.mail_size).max(connections * 2);
+        let fitting = (MAX_READY_BYTES / self.mail_size).max(connections * 2);
         (connections * 4).clamp(128, 256).min(fitting)
     }
 
-    /// Pairs idle workers with ready mails; each start is written before it is made.
+    /// Pairs idle workers with ready mails. Each start is recorded before the mail is handed over.
     fn start_next(&mut self, stop: &CancellationToken, batch: &mut Batch) -> Vec<(usize, Ready)> {
         let mut starting = Vec::new();
-        while !stop.is_cancelled() && !self.opinion.is_down && !self.ready.is_empty() {
+        while !stop.is_cancelled() && !self.relay.is_down && !self.ready.is_empty() {
             let Some(worker) = self.idle.pop() else { break };
             let Some(ready) = self.ready.pop_front() else {
                 break;
             };
-            batch.records.push(Recorded {
+            batch.records.push(MailRecord {
                 id: ready.mail.id,
                 verdict: Verdict::Sending,
                 reason: None,
@@ -228,12 +222,12 @@ impl<'a> Pass<'a> {
         starting
     }
 
-    fn is_over(&self) -> bool {
+    fn is_done(&self) -> bool {
         self.in_flight == 0 && self.claiming.is_none() && self.ready.is_empty()
     }
 
-    /// A claim that failed ends the pass, but not before what is in flight is recorded.
-    fn take_claimed(&mut self, claimed: Result<Claimed, Error>, batch: &mut Batch) {
+    /// A failed claim ends the pass, after the mails in flight are recorded.
+    fn add_claimed(&mut self, claimed: Result<Claimed, Error>, batch: &mut Batch) {
         match claimed {
             Ok(claimed) => {
                 self.is_exhausted = !claimed.is_full;
@@ -252,8 +246,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Judges one outcome.
-    fn take(&mut self, event: Event, batch: &mut Batch, report: &mut Report) {
+    fn handle_event(&mut self, event: Event, batch: &mut Batch, report: &mut Report) {
         let Event {
             worker,
             ready: Ready { mail, .. },
@@ -261,32 +254,32 @@ impl<'a> Pass<'a> {
         } = event;
         self.idle.push(worker);
         self.in_flight -= 1;
-        self.engine.post.outcomes.count(&outcome);
+        self.engine.mailer.outcomes.count(&outcome);
         if let Some(fault) = outcome.fault() {
             tracing::debug!(mail.id = %mail.id, "mail {} was not sent: {fault}", mail.id);
         }
         let now = self.engine.now();
         let (verdict, fault) = match outcome {
             Outcome::Sent { .. } => {
-                self.opinion.heard(false);
+                self.relay.record_reply(false);
                 report.mails_sent += 1;
                 (Verdict::Sent, None)
             }
             Outcome::Deferred(fault) => {
                 if matches!(fault.stage, Stage::Rcpt | Stage::Data | Stage::Final) {
-                    self.opinion.heard(false);
+                    self.relay.record_reply(false);
                 }
-                (self.patience.again(&mail, now), Some(fault))
+                (self.retry_policy.next_attempt(&mail, now), Some(fault))
             }
             Outcome::ServerFault(fault) => {
-                self.opinion.strike();
-                self.trouble = Some(fault.to_string());
-                (self.patience.again(&mail, now), Some(fault))
+                self.relay.record_fault();
+                self.last_fault = Some(fault.to_string());
+                (self.retry_policy.next_attempt(&mail, now), Some(fault))
             }
             Outcome::Unknown(fault) => {
-                self.opinion.heard(false);
+                self.relay.record_reply(false);
                 (
-                    verdict::in_doubt(&mail, self.patience.backoff, now),
+                    verdict::verdict_if_unknown(&mail, self.retry_policy.backoff, now),
                     Some(fault),
                 )
             }
@@ -294,7 +287,7 @@ impl<'a> Pass<'a> {
                 fault,
                 dead_address,
             } => {
-                self.refused(
+                self.handle_refusal(
                     Suspect {
                         mail,
                         reason: fault.to_string(),
@@ -318,21 +311,27 @@ impl<'a> Pass<'a> {
                 });
                 return;
             }
-            Verdict::Again(_) => report.mails_deferred += 1,
-            Verdict::Doubtful(_) => report.mails_unknown += 1,
-            Verdict::Sending | Verdict::Sent | Verdict::Cancelled | Verdict::Untouched => {}
+            Verdict::Retry(_) => report.mails_deferred += 1,
+            Verdict::Unknown(_) => report.mails_unknown += 1,
+            Verdict::Sending | Verdict::Sent | Verdict::Cancelled | Verdict::Returned => {}
         }
-        batch.records.push(Recorded {
+        batch.records.push(MailRecord {
             id: mail.id,
             verdict,
             reason,
         });
     }
 
-    /// A refusal at RCPT may be the server's fault; one of the content is not.
-    fn refused(&mut self, suspect: Suspect, stage: Stage, batch: &mut Batch, report: &mut Report) {
+    /// A refusal at RCPT may be the server's fault; a refusal of the content is not.
+    fn handle_refusal(
+        &mut self,
+        suspect: Suspect,
+        stage: Stage,
+        batch: &mut Batch,
+        report: &mut Report,
+    ) {
         let is_at_rcpt = stage == Stage::Rcpt;
-        self.opinion.heard(is_at_rcpt);
+        self.relay.record_reply(is_at_rcpt);
         let held = if is_at_rcpt {
             &mut self.suspects
         } else {
@@ -344,16 +343,16 @@ impl<'a> Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Blames refusals on their addresses, or on the relay where most of many were refused. Until
-    /// enough recipients were heard of, or the pass is over, no verdict is given.
+    /// Blames refusals on the addresses, or on the server if it refused most of enough recipients. Decides only with
+    /// enough recipients or at the end of the pass.
     fn judge_suspects(&mut self, is_over: bool, batch: &mut Batch, report: &mut Report) {
-        if self.opinion.is_refusing() {
+        if self.relay.is_refusing() {
             let now = self.engine.now();
             for Suspect { mail, reason, .. } in self.suspects.drain(..) {
                 let blamed =
                     format!("most recipients are refused, so the server is to blame: {reason}");
-                self.trouble = Some(reason);
-                match self.patience.again(&mail, now) {
+                self.last_fault = Some(reason);
+                match self.retry_policy.next_attempt(&mail, now) {
                     Verdict::Failed => {
                         batch.failed.push(Suspect {
                             mail,
@@ -363,7 +362,7 @@ impl Pass<'_> {
                     }
                     verdict => {
                         report.mails_deferred += 1;
-                        batch.records.push(Recorded {
+                        batch.records.push(MailRecord {
                             id: mail.id,
                             verdict,
                             reason: Some(blamed),
@@ -371,34 +370,34 @@ impl Pass<'_> {
                     }
                 }
             }
-        } else if is_over || self.opinion.is_settled() {
+        } else if is_over || self.relay.has_enough_replies() {
             batch.failed.append(&mut self.suspects);
         }
     }
 
-    /// Gives the last verdicts. A relay that was down, or took most recipients for unknown, is said.
+    /// Decides about the remaining refusals and reports an unusable server.
     async fn close(&mut self, report: &mut Report) -> Result<(), Error> {
         let mut batch = Batch::default();
         self.judge_suspects(true, &mut batch, report);
-        self.write(batch, report).await?;
-        let is_on_probation = self.opinion.is_refusing() || self.opinion.is_on_probation;
+        self.record_batch(batch, report).await?;
+        let is_on_probation = self.relay.is_refusing() || self.relay.is_on_probation;
         if is_on_probation != self.was_on_probation {
             let mut tx = self.engine.store.begin().await?;
-            tx.put_meta(PROBATION, if is_on_probation { "yes" } else { "no" })
+            tx.set_setting(RELAY_PROBATION, if is_on_probation { "yes" } else { "no" })
                 .await?;
             tx.commit().await?;
         }
-        if self.opinion.is_unusable() {
+        if self.relay.is_unusable() {
             report.relay_down = true;
-            let trouble = self.trouble.as_deref().unwrap_or_default();
-            tracing::warn!("the mail server could not be used: {trouble}");
+            let last_fault = self.last_fault.as_deref().unwrap_or_default();
+            tracing::warn!("the mail server could not be used: {last_fault}");
         }
         Ok(())
     }
 }
 
-/// Waits for a claim that is under way; for ever when none is.
-async fn finished(
+/// Waits for the running claim; never returns without one.
+async fn join_claim(
     claiming: &mut Option<JoinHandle<Result<Claimed, Error>>>,
 ) -> Result<Claimed, Error> {
     let Some(handle) = claiming else {
@@ -409,10 +408,10 @@ async fn finished(
     outcome.unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
 }
 
-fn untouched(mail: &ClaimedMail) -> Recorded {
-    Recorded {
+fn untouched_record(mail: &ClaimedMail) -> MailRecord {
+    MailRecord {
         id: mail.id,
-        verdict: Verdict::Untouched,
+        verdict: Verdict::Returned,
         reason: None,
     }
 }

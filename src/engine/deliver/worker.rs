@@ -1,45 +1,45 @@
-//! A worker: one connection to the relay, one mail at a time.
+//! Workers: each has one connection to the mail server and sends one mail at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use governor::DefaultDirectRateLimiter;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::notify::fault::{Fault, Outcome};
 use crate::notify::message::Rendered;
 use crate::notify::transport::Connection;
 
-use super::Post;
+use super::super::{Engine, Error};
+use super::Mailer;
 use super::claim::Ready;
 
-/// How often a worker tries to get a connection for one mail.
-const CONNECT_TRIES: u32 = 3;
+const MAX_CONNECT_ATTEMPTS: u32 = 3;
 
-/// What a worker reports.
 pub(super) struct Event {
     pub worker: usize,
     pub ready: Ready,
     pub outcome: Outcome,
 }
 
-/// One connection and what it is good for.
 pub(super) struct Worker {
     pub number: usize,
-    pub post: Arc<Post>,
+    pub mailer: Arc<Mailer>,
     pub pace: Option<Arc<DefaultDirectRateLimiter>>,
-    /// Mails to a connection; 0 is no limit.
+    /// 0 means no limit.
     pub messages_per_connection: u32,
 }
 
 impl Worker {
-    /// Sends what comes in until nothing more does, then says good-bye to the relay.
+    /// Sends the mails of the channel until it closes, then closes the connection with QUIT.
     pub async fn run(self, mut jobs: mpsc::Receiver<Ready>, events: mpsc::UnboundedSender<Event>) {
-        let mut line = None;
+        let mut current = None;
         while let Some(ready) = jobs.recv().await {
             if let Some(pace) = &self.pace {
                 pace.until_ready().await;
             }
-            let outcome = self.send(&mut line, &ready.message).await;
+            let outcome = self.send(&mut current, &ready.message).await;
             if events
                 .send(Event {
                     worker: self.number,
@@ -51,18 +51,21 @@ impl Worker {
                 break;
             }
         }
-        if let Some(line) = line {
-            line.connection.close().await;
+        if let Some(open) = current {
+            open.connection.close().await;
         }
     }
 
-    /// Sends over the connection at hand, or a fresh one; leaves it for the next mail if it is still
-    /// good for one.
-    async fn send<'a>(&'a self, line: &mut Option<Line<'a>>, message: &Rendered) -> Outcome {
-        let mut open = match line.take() {
+    /// Sends over the open connection or a new one, and keeps it for the next mail if it is still usable.
+    async fn send<'a>(
+        &'a self,
+        current: &mut Option<OpenConnection<'a>>,
+        message: &Rendered,
+    ) -> Outcome {
+        let mut open = match current.take() {
             Some(open) => open,
             None => match self.connect().await {
-                Ok(connection) => Line {
+                Ok(connection) => OpenConnection {
                     connection,
                     sent: 0,
                 },
@@ -71,32 +74,78 @@ impl Worker {
         };
         let outcome = open.connection.send(message).await;
         open.sent += 1;
-        let is_worn_out =
+        let is_used_up =
             self.messages_per_connection > 0 && open.sent >= self.messages_per_connection;
-        if is_worn_out || !open.connection.is_usable() {
+        if is_used_up || !open.connection.is_usable() {
             open.connection.close().await;
         } else {
-            *line = Some(open);
+            *current = Some(open);
         }
         outcome
     }
 
-    /// Connects; a server that is busy or gone for a moment is tried again at once.
+    /// Connects, with immediate retries for a server that is busy or unreachable for a moment.
     async fn connect(&self) -> Result<Connection<'_>, Fault> {
         let mut tries = 1;
         loop {
-            let opened = self.post.transport.open().await;
+            let opened = self.mailer.transport.open().await;
             let is_final = |fault: &Fault| fault.code.is_some_and(|code| code >= 500);
             match opened {
-                Err(fault) if tries < CONNECT_TRIES && !is_final(&fault) => tries += 1,
+                Err(fault) if tries < MAX_CONNECT_ATTEMPTS && !is_final(&fault) => tries += 1,
                 opened => return opened,
             }
         }
     }
 }
 
-/// An open connection.
-struct Line<'a> {
+struct OpenConnection<'a> {
     connection: Connection<'a>,
     sent: u32,
+}
+
+pub(super) struct Workers {
+    jobs: Vec<mpsc::Sender<Ready>>,
+    tasks: JoinSet<()>,
+}
+
+impl Workers {
+    pub fn new(engine: &Engine, events: &mpsc::UnboundedSender<Event>) -> Self {
+        let settings = &engine.settings;
+        let pace = settings
+            .mails_per_second
+            .and_then(|rate| Quota::with_period(Duration::from_secs_f64(1.0 / rate)))
+            .map(|quota| Arc::new(RateLimiter::direct(quota)));
+        let (mut jobs, mut tasks) = (Vec::new(), JoinSet::new());
+        for number in 0..settings.connections {
+            let (job_in, job_out) = mpsc::channel(1);
+            let worker = Worker {
+                number,
+                mailer: Arc::clone(&engine.mailer),
+                pace: pace.clone(),
+                messages_per_connection: settings.messages_per_connection,
+            };
+            tasks.spawn(worker.run(job_out, events.clone()));
+            jobs.push(job_in);
+        }
+        Self { jobs, tasks }
+    }
+
+    pub async fn send(&self, worker: usize, ready: Ready) {
+        // If the worker has died, its mail stays `sending` and is recovered when the lease lapses.
+        let _ = self.jobs[worker].send(ready).await;
+    }
+
+    /// Waits for a worker to end too early, which is a bug.
+    pub async fn wait_for_failure(&mut self) -> Error {
+        match self.tasks.join_next().await {
+            Some(Err(error)) => Error::Panicked(error.to_string()),
+            Some(Ok(())) | None => Error::Panicked("a delivery worker ended by itself".to_owned()),
+        }
+    }
+
+    /// Lets the workers finish and close their connections.
+    pub async fn shut_down(mut self) {
+        self.jobs.clear();
+        while self.tasks.join_next().await.is_some() {}
+    }
 }

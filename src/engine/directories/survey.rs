@@ -1,162 +1,148 @@
-//! A look at a directory: what it says of the people who matter, and what of that is believed. Nothing is written.
+//! Surveys a directory: lists the people who matter and decides which of their statuses to accept. Writes nothing.
 
 use std::collections::HashMap;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::directories::{Asked, Extent, Group, Pulled};
-use crate::domain::access::{Case, Claim, Hold, Review};
-use crate::domain::{Identity, IdentityStatus, LookedUp};
+use crate::directories::{Extent, Group, PeopleListing, PeopleQuery};
+use crate::domain::access::{BreakerTally, HeldChange, PersonUnderReview, Statement};
+use crate::domain::{Identity, IdentityStatus, Lookup};
 use crate::engine::{Engine, Error, LISTING_TIMEOUT, judge};
 use crate::sources::Fetched;
-use crate::store::{DirectoryRow, HoldVerdict, IdentityRow};
+use crate::store::{Decision, DirectoryRow, IdentityRow};
 
 use super::WatchedDirectory;
-use super::gather::{Doubt, Gathered, Wanted};
+use super::people::{Implausible, ListedPeople, RelevantPeople};
 
-/// So many accounts are looked up at a time.
-const LOOKED_UP_AT_ONCE: usize = 4;
+const MAX_CONCURRENT_LOOKUPS: usize = 4;
 
-/// What a look at a directory brought.
 #[derive(Debug)]
 pub struct Survey {
-    /// How many people it told of; `None` where it told of some alone.
-    pub people: Option<u64>,
-    /// How many it told of at all; `None` where it said that nothing has changed.
-    pub told: Option<u64>,
-    /// How many issuers of tokens are among them.
+    /// People in a listing of everybody; `None` for any other listing.
+    pub total: Option<u64>,
+    /// People listed; `None` if the directory reported no change.
+    pub listed: Option<u64>,
+    /// Issuers of tokens among them.
     pub issuers: u64,
-    /// People now and before, where so few were accepted.
+    /// People now and before, if the listing shrank a lot and that was accepted.
     pub shrunk: Option<(u64, u64)>,
-    /// What follows.
-    pub outcome: Outcome,
-    pub(super) pulled: Option<Pulled>,
-    pub(super) asked: String,
+    pub outcome: SurveyOutcome,
+    pub(super) listing: Option<PeopleListing>,
+    pub(super) query_digest: String,
 }
 
 impl Survey {
-    /// Nothing is to be weighed.
-    fn unchanged(asked: String) -> Self {
+    fn unchanged(query_digest: String) -> Self {
         Self {
-            people: None,
-            told: None,
+            total: None,
+            listed: None,
             issuers: 0,
             shrunk: None,
-            outcome: Outcome::Believed {
-                turns: Vec::new(),
+            outcome: SurveyOutcome::Accepted {
+                changes: Vec::new(),
                 forgotten: Vec::new(),
             },
-            pulled: None,
-            asked,
+            listing: None,
+            query_digest,
         }
     }
 }
 
-/// What follows from a pull.
 #[derive(Debug)]
-pub enum Outcome {
-    /// It is believed.
-    Believed {
-        /// People of whom something else is known now; in order of address.
-        turns: Vec<Turn>,
-        /// People of whom nobody wants to know any more.
+pub enum SurveyOutcome {
+    Accepted {
+        /// Changed identities, in order of address.
+        changes: Vec<StatusChange>,
+        /// Address keys of people who are no longer relevant.
         forgotten: Vec<String>,
     },
-    /// It waits for an operator.
+    /// The change waits for an operator.
     Held {
-        /// Why.
         reason: String,
-        /// What exactly waits.
-        hold: Hold,
-        /// Whom it is about, and what they would become.
-        turns: Vec<HeldTurn>,
+        hold: HeldChange,
+        changes: Vec<HeldStatusChange>,
     },
 }
 
-/// A person whose loss waits for an operator.
+/// A person who would lose access.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldTurn {
-    /// The address as it is compared.
+pub struct HeldStatusChange {
+    /// The address key.
     pub email: String,
-    /// The status before; `None` for somebody new.
+    /// `None` for a new person.
     pub before: Option<IdentityStatus>,
-    /// What they would become.
     pub after: IdentityStatus,
-    /// In whose words.
     pub evidence: String,
 }
 
-/// A person of whom something else is known now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn {
-    /// The status before; `None` for somebody new.
+pub struct StatusChange {
+    /// `None` for a new person.
     pub before: Option<IdentityStatus>,
-    /// What is known now.
     pub now: Identity,
 }
 
-impl Turn {
-    /// Whether the status is another.
+impl StatusChange {
     #[must_use]
-    pub fn is_turn(&self) -> bool {
+    pub fn changes_status(&self) -> bool {
         self.before != Some(self.now.status)
     }
 }
 
 impl Engine {
-    /// Asks a directory, and decides what of its word is believed.
+    /// Lists a directory and decides what to accept.
     pub async fn survey(
         &self,
         watched: &WatchedDirectory,
         row: &DirectoryRow,
         accept_shrink: bool,
     ) -> Result<Survey, Error> {
-        let survey = self.survey_in_time(watched, row, accept_shrink);
+        let survey = self.survey_without_timeout(watched, row, accept_shrink);
         match tokio::time::timeout(LISTING_TIMEOUT, survey).await {
             Ok(survey) => survey,
             Err(_) => Err(Error::TimedOut),
         }
     }
 
-    async fn survey_in_time(
+    async fn survey_without_timeout(
         &self,
         watched: &WatchedDirectory,
         row: &DirectoryRow,
         accept_shrink: bool,
     ) -> Result<Survey, Error> {
-        let is_kept_whole = watched.directory.is_kept_whole();
-        let mut wanted = Wanted::new(watched, &self.issuers);
-        if is_kept_whole {
-            // It names no accounts: what was known, and who issued tokens, serves only where it has news.
-            wanted.add_issuers(self.issuers.addresses.keys().cloned());
+        let stores_everyone = watched.directory.stores_everyone();
+        let mut relevant = RelevantPeople::new(watched, &self.issuers);
+        if stores_everyone {
+            // The query names no accounts, so known people and issuers are loaded only if there is news.
+            relevant.add_issuers(self.issuers.addresses.keys().cloned());
         } else {
-            self.fill(watched, &mut wanted).await?;
+            self.load_relevant(watched, &mut relevant).await?;
         }
-        let asked = wanted.digest(&watched.allowed_groups);
-        let is_same = row.asked.as_deref() == Some(&asked);
-        let question = Asked {
-            people: &wanted.people,
+        let query_digest = relevant.digest(&watched.allowed_groups);
+        let is_same = row.query_digest.as_deref() == Some(&query_digest);
+        let query = PeopleQuery {
+            people: &relevant.people,
             cursor: row.cursor.as_deref().filter(|_| is_same),
         };
-        let mut gathered = Gathered::default();
-        let mut tell = |person| gathered.add(&wanted, &person);
-        let pulled = match watched.directory.pull(&question, &mut tell).await? {
-            Fetched::New(pulled) => Some(pulled),
+        let mut listed_people = ListedPeople::default();
+        let mut sink = |person| listed_people.add(&relevant, &person);
+        let listing = match watched.directory.list_people(&query, &mut sink).await? {
+            Fetched::New(listing) => Some(listing),
             Fetched::Unchanged => None,
         };
-        if is_kept_whole {
-            if pulled.is_none() && !self.is_any_news(watched).await? {
-                return Ok(Survey::unchanged(asked));
+        if stores_everyone {
+            if listing.is_none() && !self.has_news(watched).await? {
+                return Ok(Survey::unchanged(query_digest));
             }
-            self.fill(watched, &mut wanted).await?;
+            self.load_relevant(watched, &mut relevant).await?;
         }
-        let unchanged = Pulled {
+        let unchanged = PeopleListing {
             extent: Extent::Changes,
-            ..Pulled::default()
+            ..PeopleListing::default()
         };
-        let seen = pulled.as_ref().unwrap_or(&unchanged);
-        let shrunk = believable(&gathered, &wanted, seen, row)?;
-        if let Some((found, before)) = shrunk.filter(|_| !accept_shrink && row.verdict.is_none()) {
+        let seen = listing.as_ref().unwrap_or(&unchanged);
+        let shrunk = check_plausible(&listed_people, &relevant, seen, row)?;
+        if let Some((found, before)) = shrunk.filter(|_| !accept_shrink && row.decision.is_none()) {
             return Err(Error::Shrunk {
                 name: watched.name.clone(),
                 found,
@@ -164,176 +150,196 @@ impl Engine {
             });
         }
         let is_whole = seen.extent == Extent::Everybody;
-        let people = is_whole.then_some(gathered.told);
-        let told = pulled.as_ref().map(|_| gathered.told);
-        let issuers = gathered.issuers(&wanted);
-        let somebody = gathered.somebody.take();
-        let forgotten = wanted.forgotten();
-        let cases = gathered.cases(wanted, seen);
-        let groups = pulled.as_ref().map_or(&[][..], |pulled| &pulled.groups);
-        let emptied = emptied(row, groups);
+        let total = is_whole.then_some(listed_people.count);
+        let listed = listing.as_ref().map(|_| listed_people.count);
+        let issuers = listed_people.count_issuers(&relevant);
+        let probe_id = listed_people.probe_id.take();
+        let forgotten = relevant.list_irrelevant();
+        let reviews = listed_people.into_reviews(relevant, seen);
+        let groups = listing.as_ref().map_or(&[][..], |listing| &listing.groups);
+        let emptied_group = emptied_group(row, groups);
         let is_any_member = groups.iter().any(|group| group.members > 0);
-        if emptied.is_none() && !groups.is_empty() && !is_any_member {
-            return Err(Doubt::NobodyInGroups.into());
+        if emptied_group.is_none() && !groups.is_empty() && !is_any_member {
+            return Err(Implausible::NoGroupMembers.into());
         }
-        let mut outcome = self.weigh(watched, row, &cases, emptied, somebody).await?;
-        if let Outcome::Believed {
-            forgotten: left, ..
+        let mut outcome = self
+            .decide(watched, row, &reviews, emptied_group, probe_id)
+            .await?;
+        if let SurveyOutcome::Accepted {
+            forgotten: accepted,
+            ..
         } = &mut outcome
         {
-            *left = forgotten;
+            *accepted = forgotten;
         }
         Ok(Survey {
-            people,
-            told,
+            total,
+            listed,
             issuers,
             shrunk,
             outcome,
-            pulled,
-            asked,
+            listing,
+            query_digest,
         })
     }
 
-    /// Takes in who issued tokens, and what was known of them.
-    async fn fill(&self, watched: &WatchedDirectory, wanted: &mut Wanted) -> Result<(), Error> {
-        let mut tx = self.store.read().await?;
-        wanted.add_issuers(tx.issuer_keys().await?);
-        let rows = tx.identities_of(&watched.name).await?.into_iter();
-        let known: Result<Vec<Identity>, _> = rows.map(IdentityRow::identity).collect();
-        wanted.know(known?);
+    /// Loads the issuers of tokens and the known identities.
+    async fn load_relevant(
+        &self,
+        watched: &WatchedDirectory,
+        relevant: &mut RelevantPeople,
+    ) -> Result<(), Error> {
+        let mut tx = self.store.begin_read().await?;
+        relevant.add_issuers(tx.list_issuer_keys().await?);
+        let rows = tx.load_identities(&watched.name).await?.into_iter();
+        let known: Result<Vec<Identity>, _> = rows.map(IdentityRow::into_identity).collect();
+        relevant.add_known(known?);
         Ok(())
     }
 
-    /// Whether there may be something to say although the directory has nothing new: a loss that awaits its
-    /// confirmation, or tokens of others than before.
-    async fn is_any_news(&self, watched: &WatchedDirectory) -> Result<bool, Error> {
-        let mut tx = self.store.read().await?;
-        Ok(tx.is_any_candidate(&watched.name).await? || judge::is_asked(&mut tx).await?)
+    /// Whether there may be changes although the directory reports none: a loss that awaits confirmation, or tokens of
+    /// other issuers.
+    async fn has_news(&self, watched: &WatchedDirectory) -> Result<bool, Error> {
+        let mut tx = self.store.begin_read().await?;
+        Ok(tx.has_candidates(&watched.name).await? || judge::is_requested(&mut tx).await?)
     }
 
-    /// Decides, after the looks by id that it takes.
-    async fn weigh(
+    /// Decides the outcome, after the necessary look-ups by id.
+    async fn decide(
         &self,
         watched: &WatchedDirectory,
         row: &DirectoryRow,
-        cases: &[Case],
-        emptied: Option<String>,
-        somebody: Option<String>,
-    ) -> Result<Outcome, Error> {
+        reviews: &[PersonUnderReview],
+        emptied_group: Option<String>,
+        probe_id: Option<String>,
+    ) -> Result<SurveyOutcome, Error> {
         let guards = watched.guards();
-        let claims: Vec<Claim<'_>> = cases.iter().map(Case::claim).collect();
-        let settled = settled(row);
-        let mut review = Review::default();
-        for (case, claim) in cases.iter().zip(&claims) {
-            review.count(case, claim, &settled);
+        let statements: Vec<Statement<'_>> =
+            reviews.iter().map(PersonUnderReview::statement).collect();
+        let decided = decided_change(row);
+        let mut tally = BreakerTally::default();
+        for (review, statement) in reviews.iter().zip(&statements) {
+            tally.count(review, statement, &decided);
         }
-        let group = emptied.filter(|group| settled.group.as_ref() != Some(group));
-        if let Some(reason) = group.clone().or_else(|| review.tripped(&guards)) {
-            let pairs = cases.iter().zip(&claims);
-            // All of them, whether somebody gave his word on some before or not.
-            let hold = Hold {
+        let group = emptied_group.filter(|group| decided.group.as_ref() != Some(group));
+        if let Some(reason) = group.clone().or_else(|| tally.trip_reason(&guards)) {
+            let pairs = reviews.iter().zip(&statements);
+            // All of them, whether or not an operator has decided on some before.
+            let hold = HeldChange {
                 group,
-                turned: Review::of(pairs.clone()).waits(),
+                losses: BreakerTally::from_reviews(pairs.clone()).losses_by_person(),
             };
-            let turns = pairs.filter_map(|(case, claim)| held_turn(case, claim, &hold));
-            let turns = turns.collect();
-            return Ok(Outcome::Held {
+            let changes = pairs
+                .filter_map(|(review, statement)| held_status_change(review, statement, &hold))
+                .collect();
+            return Ok(SurveyOutcome::Held {
                 reason,
                 hold,
-                turns,
+                changes,
             });
         }
-        let is_rejected = row.verdict.as_deref() == Some(HoldVerdict::Rejected.as_str());
-        let is_refused =
-            |case: &Case, claim: &Claim<'_>| is_rejected && settled.covers(case, claim);
-        let ids: Vec<String> = cases
+        let is_rejected = row.decision.as_deref() == Some(Decision::Rejected.as_str());
+        let is_rejected_change = |review: &PersonUnderReview, statement: &Statement<'_>| {
+            is_rejected && decided.covers(review, statement)
+        };
+        let ids: Vec<String> = reviews
             .iter()
-            .zip(&claims)
-            .filter(|(case, claim)| !is_refused(case, claim))
-            .filter_map(|(case, claim)| case.look_up(claim))
+            .zip(&statements)
+            .filter(|(review, statement)| !is_rejected_change(review, statement))
+            .filter_map(|(review, statement)| review.lookup_id(statement))
             .collect();
-        let looked = look_up(watched, ids, somebody).await?;
+        let lookups = look_up_all(watched, ids, probe_id).await?;
         let now = self.now();
-        let mut turns = Vec::new();
-        for (case, claim) in cases.iter().zip(&claims) {
-            let next = if is_refused(case, claim) {
-                Some(case.refuse(claim))
+        let mut changes = Vec::new();
+        for (review, statement) in reviews.iter().zip(&statements) {
+            let next = if is_rejected_change(review, statement) {
+                Some(review.reject(statement))
             } else {
-                let looked = case.look_up(claim).and_then(|id| looked.get(&id));
-                case.conclude(claim, looked, &guards, now)
+                let lookup = review.lookup_id(statement).and_then(|id| lookups.get(&id));
+                review.conclude(statement, lookup, &guards, now)
             };
-            let before = case.known.as_ref().map(|known| known.status);
-            turns.extend(next.map(|now| Turn { before, now }));
+            let before = review.known.as_ref().map(|known| known.status);
+            changes.extend(next.map(|now| StatusChange { before, now }));
         }
-        Ok(Outcome::Believed {
-            turns,
+        Ok(SurveyOutcome::Accepted {
+            changes,
             forgotten: Vec::new(),
         })
     }
 }
 
-/// Somebody who would lose their access, as a person is to judge it.
-fn held_turn(case: &Case, claim: &Claim<'_>, hold: &Hold) -> Option<HeldTurn> {
-    let after = claim.lost().filter(|_| hold.covers(case, claim))?;
-    Some(HeldTurn {
-        email: case.email.key().to_owned(),
-        before: case.known.as_ref().map(|known| known.status),
+fn held_status_change(
+    review: &PersonUnderReview,
+    statement: &Statement<'_>,
+    hold: &HeldChange,
+) -> Option<HeldStatusChange> {
+    let after = statement
+        .lost_status()
+        .filter(|_| hold.covers(review, statement))?;
+    Some(HeldStatusChange {
+        email: review.email.key().to_owned(),
+        before: review.known.as_ref().map(|known| known.status),
         after,
-        evidence: claim.words(),
+        evidence: statement.evidence(),
     })
 }
 
-/// Doubts a pull; tells how much smaller it is where that is much.
-fn believable(
-    gathered: &Gathered,
-    wanted: &Wanted,
-    pulled: &Pulled,
+/// Checks that a listing is plausible. Returns people now and before if it shrank a lot.
+fn check_plausible(
+    listed_people: &ListedPeople,
+    relevant: &RelevantPeople,
+    listing: &PeopleListing,
     row: &DirectoryRow,
 ) -> Result<Option<(u64, u64)>, Error> {
-    if let Some(first) = pulled.refusals.shown.first() {
+    if let Some(first) = listing.refusals.shown.first() {
         return Err(Error::Refused {
-            count: pulled.refusals.count,
+            count: listing.refusals.count,
             first: first.to_string(),
         });
     }
-    if let Some(doubt) = gathered.doubt(wanted, pulled, row) {
-        return Err(doubt.into());
+    if let Some(reason) = listed_people.check_plausible(relevant, listing, row) {
+        return Err(reason.into());
     }
-    Ok(gathered.shrunk(pulled, row))
+    Ok(listed_people.check_shrunk(listing, row))
 }
 
-/// Looks accounts up by their ids. Before an absence is believed, somebody who is there must be found.
-async fn look_up(
+/// Looks accounts up by id. First, an account that exists must be found: only then does an absence count.
+async fn look_up_all(
     watched: &WatchedDirectory,
     ids: Vec<String>,
-    somebody: Option<String>,
-) -> Result<HashMap<String, LookedUp>, Error> {
+    probe_id: Option<String>,
+) -> Result<HashMap<String, Lookup>, Error> {
     let directory = &watched.directory;
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    if let Some(somebody) = somebody
-        && !matches!(directory.look_up(&somebody).await?, LookedUp::Found(_))
+    if let Some(probe_id) = probe_id
+        && !matches!(directory.look_up(&probe_id).await?, Lookup::Found(_))
     {
-        return Err(Doubt::BlindById.into());
+        return Err(Implausible::LookUpFails.into());
     }
-    let looks = ids.into_iter().map(|id| async move {
-        let looked = directory.look_up(&id).await?;
-        Ok::<_, Error>((id, looked))
+    let lookups = ids.into_iter().map(|id| async move {
+        let lookup = directory.look_up(&id).await?;
+        Ok::<_, Error>((id, lookup))
     });
-    let looks = stream::iter(looks).buffer_unordered(LOOKED_UP_AT_ONCE);
-    looks.try_collect().await
+    stream::iter(lookups)
+        .buffer_unordered(MAX_CONCURRENT_LOOKUPS)
+        .try_collect()
+        .await
 }
 
-/// That on which an operator gave his word, until the next reading.
-fn settled(row: &DirectoryRow) -> Hold {
-    let text = row.held_turns.as_deref().filter(|_| row.verdict.is_some());
+/// The held change that an operator has decided on, until the next sync.
+fn decided_change(row: &DirectoryRow) -> HeldChange {
+    let text = row
+        .held_changes
+        .as_deref()
+        .filter(|_| row.decision.is_some());
     text.and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default()
 }
 
-/// Which allowed group lost so many people that it looks like a mistake.
-fn emptied(row: &DirectoryRow, groups: &[Group]) -> Option<String> {
+/// The reason for a hold if an allowed group lost more than half of its people.
+fn emptied_group(row: &DirectoryRow, groups: &[Group]) -> Option<String> {
     let before: HashMap<String, u64> = row
         .groups
         .as_deref()
@@ -348,8 +354,8 @@ fn emptied(row: &DirectoryRow, groups: &[Group]) -> Option<String> {
     })
 }
 
-/// The sizes of the allowed groups, as they are kept.
-pub(super) fn written(groups: &[Group]) -> String {
+/// The sizes of the allowed groups as JSON, for the store.
+pub(super) fn group_sizes(groups: &[Group]) -> String {
     let sizes: HashMap<&str, u64> = groups
         .iter()
         .map(|group| (group.name.as_str(), group.members))

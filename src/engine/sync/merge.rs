@@ -1,36 +1,35 @@
-//! A listing laid beside what is known, both in order of external id. Only differences are written.
+//! Merges a listing with the known tokens, both in order of external id. Only differences are written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 
 use crate::domain::diff::{self, NoticeEffect, Pair, Update};
-use crate::domain::{ExpiryOrigin, Listed, Status, Terms, Token, TokenId};
+use crate::domain::{ExpiryOrigin, ListedToken, MergeRules, Status, Token, TokenId};
+use crate::engine::{Engine, Error, PAGE_SIZE, Report, judge, plan};
+use crate::sources;
 use crate::store::Tx;
 
-use crate::engine::{Engine, Error, Report, judge, plan};
-
-use super::walk::Walk;
-
 impl Engine {
-    /// Walks both sides in order of external id and writes the differences, page by page.
+    /// Writes the differences page by page.
     pub(super) async fn merge(
         &self,
         source: &str,
-        listed: impl Iterator<Item = Result<Listed, crate::sources::Error>> + Send,
+        listed: impl Iterator<Item = Result<ListedToken, sources::Error>> + Send,
         is_complete: bool,
-        terms: Terms<'_>,
+        rules: MergeRules<'_>,
         report: &mut Report,
     ) -> Result<(), Error> {
         let mut walk = Walk::new(source, listed);
-        while !walk.is_over() {
+        while !walk.is_done() {
             let mut tx = self.store.begin().await?;
-            let pairs = walk.pairs(&mut tx).await?;
+            let pairs = walk.next_pairs(&mut tx).await?;
             let now = self.now();
-            let changes = Changes::of(source, pairs, is_complete, terms, now);
-            changes.write(&mut tx, terms, now).await?;
-            if self.telling().contains(&source) {
-                tx.tell_at(&changes.seen_expired, Some(now)).await?;
+            let changes = Changes::from_pairs(source, pairs, is_complete, rules, now);
+            changes.write(&mut tx, rules, now).await?;
+            if self.sources_that_mark_expired().contains(&source) {
+                tx.set_mark_expired_at(&changes.seen_expired, Some(now))
+                    .await?;
             }
             changes.count(report);
             tx.commit().await?;
@@ -40,8 +39,8 @@ impl Engine {
     }
 }
 
-/// `1 row was`, `3 rows were`.
-pub(in crate::engine) fn rows(count: u64) -> String {
+/// `1 row was` or `3 rows were`.
+pub(in crate::engine) fn rows_were(count: u64) -> String {
     if count == 1 {
         "1 row was".to_owned()
     } else {
@@ -49,43 +48,42 @@ pub(in crate::engine) fn rows(count: u64) -> String {
     }
 }
 
-/// What a page of a listing changes.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Changes {
     pub new: Vec<Token>,
     pub updates: Vec<Update>,
-    /// How many of the updates are tokens that left the listing.
+    /// How many of the updates are for tokens that left the listing.
     pub gone: usize,
-    /// Those that were marked expired, by a date that is not ours, as soon as they were seen.
+    /// Tokens that the listing shows as expired for the first time, by a date of the source.
     pub seen_expired: Vec<TokenId>,
 }
 
 impl Changes {
-    /// Decides what pairs mean; what a listing lacks counts only when it `is_complete`.
-    pub fn of(
+    /// Decides the changes; a missing token counts only if the listing `is_complete`.
+    pub fn from_pairs(
         source: &str,
         pairs: Vec<Pair>,
         is_complete: bool,
-        terms: Terms<'_>,
+        rules: MergeRules<'_>,
         now: DateTime<Utc>,
     ) -> Self {
         let mut changes = Self::default();
         for pair in pairs {
             match pair {
                 Pair::OnlyListed(listed) => {
-                    let token = diff::first_seen(source, listed, terms, now);
-                    changes.note_expired(false, &token);
+                    let token = diff::new_token(source, listed, rules, now);
+                    changes.add_if_expired(false, &token);
                     changes.new.push(token);
                 }
                 Pair::Both(known, listed) => {
-                    let update = diff::update(&known, listed, terms, now);
+                    let update = diff::update(&known, listed, rules, now);
                     if let Some(update) = &update {
-                        changes.note_expired(has_ended(&known), &update.token);
+                        changes.add_if_expired(is_expired_at_source(&known), &update.token);
                     }
                     changes.updates.extend(update);
                 }
                 Pair::OnlyKnown(known) if is_complete => {
-                    let left = diff::left_listing(&known, now);
+                    let left = diff::update_missing(&known, now);
                     changes.gone += left.iter().count();
                     changes.updates.extend(left);
                 }
@@ -95,23 +93,23 @@ impl Changes {
         changes
     }
 
-    fn note_expired(&mut self, had_ended: bool, token: &Token) {
-        if has_ended(token) && !had_ended {
+    fn add_if_expired(&mut self, was_expired: bool, token: &Token) {
+        if is_expired_at_source(token) && !was_expired {
             self.seen_expired.push(token.id);
         }
     }
 
-    /// Decides what a page of rows means that is no whole listing.
-    pub async fn of_rows(
+    /// Decides the changes for a page of rows that is not a complete listing.
+    pub async fn from_rows(
         tx: &mut Tx,
         source: &str,
-        listed: Vec<Listed>,
-        terms: Terms<'_>,
+        listed: Vec<ListedToken>,
+        rules: MergeRules<'_>,
         now: DateTime<Utc>,
     ) -> Result<Self, Error> {
-        let id = |row: &Listed| TokenId::of(source, &row.external_id);
+        let id = |row: &ListedToken| TokenId::new(source, &row.external_id);
         let ids: Vec<_> = listed.iter().map(id).collect();
-        let known = tx.tokens_by_id(&ids).await?;
+        let known = tx.load_tokens(&ids).await?;
         let mut known: HashMap<_, _> = known.into_iter().map(|token| (token.id, token)).collect();
         let pairs = listed
             .into_iter()
@@ -119,49 +117,48 @@ impl Changes {
                 Some(known) => Pair::Both(known, listed),
                 None => Pair::OnlyListed(listed),
             });
-        Ok(Self::of(source, pairs.collect(), false, terms, now))
+        Ok(Self::from_pairs(source, pairs.collect(), false, rules, now))
     }
 
-    /// Adds the counts to a report.
     pub fn count(&self, report: &mut Report) {
         report.tokens_new += self.new.len() as u64;
         report.tokens_changed += (self.updates.len() - self.gone) as u64;
         report.tokens_gone += self.gone as u64;
     }
 
-    /// Writes what was decided by `terms`, and tells the notices of the tokens.
+    /// Writes the changes, and cancels the notices that no longer apply.
     pub async fn write(
         &self,
         tx: &mut Tx,
-        terms: Terms<'_>,
+        rules: MergeRules<'_>,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
-        let policy = terms.policy;
+        let policy = rules.policy;
         if !self.new.is_empty() {
-            plan::begin_under(tx, policy).await?;
+            plan::init_settings(tx, policy).await?;
         }
         tx.insert_tokens(&self.new).await?;
         if !self.new.is_empty() {
-            judge::begin(tx, policy, now).await?;
+            judge::init_settings(tx, policy, now).await?;
         }
         for update in &self.updates {
-            write(tx, update, terms.asked_at, now).await?;
+            write(tx, update, rules.asked_at, now).await?;
         }
         let needs_judging = self.updates.iter().any(|update| update.needs_judging)
             || self.new.iter().any(|token| token.issuer.is_some());
         if needs_judging {
-            judge::ask(tx, now).await?;
+            judge::request(tx, now).await?;
         }
         Ok(())
     }
 }
 
-/// Whether a token has expired where it lives. One that is past a date of our own works on there.
-fn has_ended(token: &Token) -> bool {
+/// Whether the source treats the token as expired. Past a date of our own policy, it still works there.
+fn is_expired_at_source(token: &Token) -> bool {
     token.status == Status::Expired && token.expiry_origin != Some(ExpiryOrigin::Policy)
 }
 
-/// Writes one changed token, and tells its notices.
+/// Writes one changed token and cancels the notices that no longer apply.
 async fn write(
     tx: &mut Tx,
     update: &Update,
@@ -188,4 +185,59 @@ async fn write(
         }
     }
     Ok(())
+}
+
+/// Walks the known and the listed tokens together; memory holds a page of each.
+pub(in crate::engine) struct Walk<'a, L> {
+    source: &'a str,
+    listed: L,
+    known: VecDeque<Token>,
+    known_done: bool,
+    cursor: Option<String>,
+    found: VecDeque<ListedToken>,
+    found_done: bool,
+}
+
+impl<'a, L: Iterator<Item = Result<ListedToken, sources::Error>>> Walk<'a, L> {
+    pub fn new(source: &'a str, listed: L) -> Self {
+        Self {
+            source,
+            listed,
+            known: VecDeque::new(),
+            known_done: false,
+            cursor: None,
+            found: VecDeque::new(),
+            found_done: false,
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.known_done && self.known.is_empty() && self.found_done && self.found.is_empty()
+    }
+
+    /// The next tokens, paired by external id.
+    pub async fn next_pairs(&mut self, tx: &mut Tx) -> Result<Vec<Pair>, Error> {
+        let page = usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX);
+        if self.known.is_empty() && !self.known_done {
+            let after = self.cursor.as_deref();
+            self.known.extend(
+                tx.load_tokens_of_source(self.source, after, PAGE_SIZE)
+                    .await?,
+            );
+            self.known_done = self.known.len() < page;
+            self.cursor = self.known.back().map(|token| token.external_id.clone());
+        }
+        while self.found.len() < page && !self.found_done {
+            match self.listed.next() {
+                Some(row) => self.found.push_back(row?),
+                None => self.found_done = true,
+            }
+        }
+        Ok(diff::pair_up(
+            &mut self.known,
+            self.known_done,
+            &mut self.found,
+            self.found_done,
+        ))
+    }
 }

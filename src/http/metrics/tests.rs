@@ -3,7 +3,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::*;
-use crate::http::health::{DirectoryHealth, Mails, SourceHealth};
+use crate::http::health::{DirectoryHealth, MailCounts, SourceHealth};
 
 fn sample() -> Snapshot {
     let at = DateTime::UNIX_EPOCH + TimeDelta::milliseconds(1_764_000_000_250);
@@ -22,14 +22,14 @@ fn sample() -> Snapshot {
         ]
         .into(),
         oldest_due_unsent: Duration::from_millis(1_500),
-        mails: Mails {
+        mails: MailCounts {
             sent: 12,
             deferred: 2,
             refused: 1,
             unknown: 0,
             server_fault: 4,
         },
-        last_sweep_took: Some(Duration::from_millis(125)),
+        last_sweep_duration: Some(Duration::from_millis(125)),
         last_sweep_at: Some(at),
         last_success_at: None,
         plans_held: 1,
@@ -77,7 +77,7 @@ fn sample() -> Snapshot {
 }
 
 #[test]
-fn every_number_of_the_snapshot_is_shown() {
+fn all_numbers_of_the_snapshot_are_shown() {
     let text = render(&sample()).unwrap();
     for line in [
         r#"lapsed_tokens{source="exports",status="active"} 41"#,
@@ -123,7 +123,7 @@ fn every_number_of_the_snapshot_is_shown() {
 }
 
 #[test]
-fn what_an_alert_watches_is_there_before_it_happens() {
+fn series_for_alerts_exist_from_the_start() {
     let text = render(&Snapshot::default()).unwrap();
     for line in [
         r#"lapsed_findings_open{kind="sso_revoked"} 0"#,
@@ -139,7 +139,7 @@ fn what_an_alert_watches_is_there_before_it_happens() {
 }
 
 #[test]
-fn a_source_name_cannot_break_out_of_its_label() {
+fn a_source_name_is_escaped_in_its_label() {
     let text = render(&sample()).unwrap();
     let line = r#"lapsed_tokens{source="odd \"one\"\\\n",status="active"} 1"#;
     assert!(text.lines().any(|shown| shown == line), "{text}");

@@ -2,10 +2,8 @@ use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    task::JoinHandle,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::http::health::{Fault, LastSweep, Readiness, Snapshot};
@@ -16,7 +14,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 
 struct Fixed {
     readiness: Readiness,
-    numbers: bool,
+    has_numbers: bool,
 }
 
 impl Default for Fixed {
@@ -31,7 +29,7 @@ impl Default for Fixed {
         };
         Self {
             readiness,
-            numbers: true,
+            has_numbers: true,
         }
     }
 }
@@ -43,7 +41,7 @@ impl Health for Fixed {
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Fault> {
-        if self.numbers {
+        if self.has_numbers {
             Ok(Snapshot::default())
         } else {
             Err("password=hunter2 was refused".into())
@@ -51,7 +49,7 @@ impl Health for Fixed {
     }
 }
 
-/// A daemon's port, served until it is stopped.
+/// A served port.
 struct Port {
     address: SocketAddr,
     stopping: CancellationToken,
@@ -101,7 +99,7 @@ fn body(answer: &str) -> &str {
 }
 
 #[tokio::test]
-async fn each_page_answers_get_and_head_and_nothing_else() {
+async fn each_page_answers_only_get_and_head() {
     let port = Port::open(Fixed::default()).await;
     for path in ["/", "/healthz", "/readyz", "/metrics"] {
         let get = port.request("GET", path).await;
@@ -126,7 +124,7 @@ async fn each_page_answers_get_and_head_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_ready_daemon_says_so_in_json() {
+async fn a_ready_daemon_reports_it_in_json() {
     let port = Port::open(Fixed::default()).await;
     let answer = port.request("GET", "/readyz").await;
     assert!(answer.contains("content-type: application/json\r\n"));
@@ -135,7 +133,7 @@ async fn a_ready_daemon_says_so_in_json() {
 }
 
 #[tokio::test]
-async fn a_daemon_without_its_store_is_not_ready_and_says_why() {
+async fn a_daemon_without_its_store_is_not_ready_and_reports_why() {
     let mut health = Fixed::default();
     health.readiness.store_fault = Some("cannot connect".to_owned());
     let port = Port::open(health).await;
@@ -161,7 +159,7 @@ impl Health for Stuck {
 }
 
 #[tokio::test]
-async fn a_store_that_hangs_is_reported_before_the_probe_gives_up() {
+async fn a_hanging_store_is_reported_before_the_probe_times_out() {
     let port = Port::open(Stuck).await;
     let answer = port.request("GET", "/readyz").await;
     assert_eq!(status(&answer), 503);
@@ -170,9 +168,9 @@ async fn a_store_that_hangs_is_reported_before_the_probe_gives_up() {
 }
 
 #[tokio::test]
-async fn the_reason_why_there_are_no_numbers_stays_in_the_log() {
+async fn the_reason_for_missing_metrics_is_not_shown() {
     let port = Port::open(Fixed {
-        numbers: false,
+        has_numbers: false,
         ..Fixed::default()
     })
     .await;
@@ -183,7 +181,7 @@ async fn the_reason_why_there_are_no_numbers_stays_in_the_log() {
 }
 
 #[tokio::test]
-async fn metrics_come_in_the_format_that_prometheus_reads() {
+async fn metrics_have_the_content_type_of_prometheus() {
     let port = Port::open(Fixed::default()).await;
     let answer = port.request("GET", "/metrics").await;
     assert!(answer.contains("content-type: text/plain; version=0.0.4\r\n"));
@@ -192,7 +190,7 @@ async fn metrics_come_in_the_format_that_prometheus_reads() {
 }
 
 #[tokio::test]
-async fn a_head_beyond_all_measure_and_a_body_are_refused() {
+async fn an_oversized_head_and_a_body_are_refused() {
     let port = Port::open(Fixed::default()).await;
     let many = "x-more: 1\r\n".repeat(200);
     let answer = port.send(&format!("GET / HTTP/1.1\r\n{many}\r\n")).await;
@@ -200,18 +198,18 @@ async fn a_head_beyond_all_measure_and_a_body_are_refused() {
     let answer = port
         .send("POST / HTTP/1.1\r\nhost: lapsed\r\ncontent-length: 1000000000\r\n\r\n")
         .await;
-    assert_eq!(status(&answer), 405, "and without waiting for the body");
+    assert_eq!(status(&answer), 405, "without waiting for the body");
     port.stop().await;
 }
 
 #[tokio::test]
-async fn a_caller_that_says_nothing_does_not_hold_up_the_stop() {
+async fn a_silent_caller_does_not_block_the_stop() {
     let port = Port::open(Fixed::default()).await;
     let mut silent = TcpStream::connect(port.address).await.unwrap();
     let mut slow = TcpStream::connect(port.address).await.unwrap();
     slow.write_all(b"GET / HT").await.unwrap();
     assert_eq!(status(&port.request("GET", "/").await), 200);
-    let stopped = tokio::time::timeout(LAST_ANSWER_WITHIN * 3, port.stop()).await;
+    let stopped = tokio::time::timeout(SHUTDOWN_TIMEOUT * 3, port.stop()).await;
     assert!(stopped.is_ok());
     assert_eq!(silent.read(&mut [0; 1]).await.unwrap_or(0), 0);
 }

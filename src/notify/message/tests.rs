@@ -1,17 +1,18 @@
 use mail_parser::MessageParser;
 
 use super::*;
-use crate::notify::{letter::Entry, sample};
+use crate::notify::letter::Entry;
+use crate::notify::sample;
 
 fn writer() -> Writer {
-    Writer::new(Stationery {
+    Writer::new(MailIdentity {
         from: "API tokens <tokens@example.org>".parse().unwrap(),
         reply_to: Some("help@example.org".parse().unwrap()),
-        place: Place::default(),
+        installation: Installation::default(),
     })
 }
 
-fn named(name: &str) -> Letter {
+fn letter_about(name: &str) -> Letter {
     let found = sample::all(sample::now())
         .into_iter()
         .find(|sample| sample.name == "expiring-bare");
@@ -22,22 +23,22 @@ fn named(name: &str) -> Letter {
     letter
 }
 
-fn written(letter: &Letter) -> Rendered {
+fn write(letter: &Letter) -> Rendered {
     writer()
         .write(letter, &Templates::load(None).unwrap())
         .unwrap()
 }
 
 #[test]
-fn one_letter_gives_the_same_octets_each_time() {
-    let letter = named("ci-deploy");
-    assert_eq!(written(&letter), written(&letter));
-    assert_eq!(written(&letter).message_id, "<lapsed.02@example.org>");
+fn the_same_letter_gives_the_same_octets() {
+    let letter = letter_about("ci-deploy");
+    assert_eq!(write(&letter), write(&letter));
+    assert_eq!(write(&letter).message_id, "<lapsed.02@example.org>");
 }
 
 #[test]
-fn the_headers_are_those_of_automatic_mail() {
-    let mail = written(&named("ci-deploy"));
+fn the_headers_mark_automatic_mail() {
+    let mail = write(&letter_about("ci-deploy"));
     let text = String::from_utf8(mail.bytes).unwrap();
     let (head, _) = text.split_once("\r\n\r\n").unwrap();
     for line in [
@@ -83,7 +84,7 @@ fn every_sample_is_a_message_whose_lines_are_short_and_ascii() {
 }
 
 #[test]
-fn a_name_can_neither_add_a_header_nor_a_part() {
+fn a_name_cannot_add_a_header_or_a_part() {
     for name in [
         "x\r\nBcc: everyone@example.org\r\n\r\nbody",
         "x\n\nSubject: y",
@@ -92,7 +93,7 @@ fn a_name_can_neither_add_a_header_nor_a_part() {
         "--=_lapsed.02--",
         ".",
     ] {
-        let mail = written(&named(name));
+        let mail = write(&letter_about(name));
         let parsed = MessageParser::default().parse(&mail.bytes).unwrap();
         assert_eq!(parsed.headers().len(), 11, "{name:?}");
         assert_eq!(parsed.parts.len(), 3, "{name:?}");
@@ -108,8 +109,10 @@ fn a_name_can_neither_add_a_header_nor_a_part() {
 }
 
 #[test]
-fn a_name_is_shown_as_it_is_in_all_parts_and_escaped_in_html_alone() {
-    let mail = written(&named("{{secret}} <script>alert(1)</script> & 🚀 פריסה"));
+fn a_name_is_escaped_only_in_html() {
+    let mail = write(&letter_about(
+        "{{secret}} <script>alert(1)</script> & 🚀 פריסה",
+    ));
     let parsed = MessageParser::default().parse(&mail.bytes).unwrap();
     let shown = "{{secret}} <script>alert(1)</script> & 🚀 פריסה";
     assert!(parsed.body_text(0).unwrap().contains(shown));

@@ -1,13 +1,12 @@
-//! Samples about people who left.
+//! Samples about people who lost access.
 
 use chrono::TimeDelta;
 use uuid::Uuid;
 
 use super::{address, letter, now, one_of_many};
-use crate::domain::{Expiry, Ground};
+use crate::domain::{Basis, Expiry};
 use crate::notify::letter::{Entry, Letter, RevokedEntry};
 
-/// Tokens of people without access.
 pub(super) fn revoked(tokens: i64) -> Letter {
     let entries = (0..tokens).map(|n| {
         let mut token = one_of_many(n).token;
@@ -24,7 +23,7 @@ pub(super) fn revoked(tokens: i64) -> Letter {
                 n * 4 / tokens.max(1) + 2
             ),
             since: now() - TimeDelta::days(9),
-            ground: Ground::Admin,
+            basis: Basis::Admin,
             page: None,
         })
     });
@@ -32,7 +31,7 @@ pub(super) fn revoked(tokens: i64) -> Letter {
     letter("10", entries)
 }
 
-/// Those that lapsed ends by itself.
+/// Tokens that lapsed revokes by itself.
 pub(super) fn ending(tokens: i64) -> Letter {
     let mut letter = revoked(tokens);
     for (n, entry) in (1_u32..).zip(&mut letter.entries) {

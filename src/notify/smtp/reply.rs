@@ -1,32 +1,29 @@
-//! A server's reply (RFC 5321 §4.2): read line by line, within limits.
+//! Reads a server's reply (RFC 5321 §4.2) line by line, within limits.
 
 use tokio::io::{self, AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
-/// The longest line, in octets: four times what RFC 5321 §4.5.3.1.5 allows.
-const LONGEST_LINE: u64 = 2_048;
-/// The most lines of one reply.
-const MOST_LINES: usize = 100;
+/// Four times what RFC 5321 §4.5.3.1.5 allows.
+const MAX_LINE_OCTETS: u64 = 2_048;
+const MAX_LINES: usize = 100;
 
-/// A whole reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reply {
     pub code: u16,
-    /// The text of each line.
     pub lines: Vec<String>,
 }
 
 impl Reply {
-    /// Reads one; a connection that ends before is [`io::ErrorKind::UnexpectedEof`].
+    /// Fails with [`io::ErrorKind::UnexpectedEof`] if the connection ends before the reply.
     pub async fn read(wire: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Self> {
         let mut reply = Self {
             code: 0,
             lines: Vec::with_capacity(1),
         };
         let mut line = Vec::with_capacity(80);
-        while reply.lines.len() < MOST_LINES {
+        while reply.lines.len() < MAX_LINES {
             line.clear();
             (&mut *wire)
-                .take(LONGEST_LINE)
+                .take(MAX_LINE_OCTETS)
                 .read_until(b'\n', &mut line)
                 .await?;
             if line.is_empty() {
@@ -35,11 +32,11 @@ impl Reply {
                     "the server closed the connection",
                 ));
             }
-            let Some((code, is_last, text)) = parse(&line) else {
-                return Err(wrong(&line));
+            let Some((code, is_last, text)) = parse_line(&line) else {
+                return Err(not_smtp(&line));
             };
             if !reply.lines.is_empty() && code != reply.code {
-                return Err(wrong(&line));
+                return Err(not_smtp(&line));
             }
             reply.code = code;
             reply.lines.push(text);
@@ -53,12 +50,11 @@ impl Reply {
         ))
     }
 
-    /// 2xx.
     pub fn is_positive(&self) -> bool {
         matches!(self.code, 200..=299)
     }
 
-    /// All lines as one; a status code that each line repeats stands in it once.
+    /// All lines as one; a status code that every line repeats is kept once.
     pub fn text(&self) -> String {
         let (status, _) = self.lines[0].split_once(' ').unwrap_or_default();
         let is_status = status.split('.').count() == 3;
@@ -75,7 +71,7 @@ impl Reply {
     }
 }
 
-fn parse(line: &[u8]) -> Option<(u16, bool, String)> {
+fn parse_line(line: &[u8]) -> Option<(u16, bool, String)> {
     let line = line.strip_suffix(b"\n")?;
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let (code, rest) = line.split_at_checked(3)?;
@@ -96,7 +92,7 @@ fn parse(line: &[u8]) -> Option<(u16, bool, String)> {
     ))
 }
 
-fn wrong(line: &[u8]) -> io::Error {
+fn not_smtp(line: &[u8]) -> io::Error {
     let shown: String = String::from_utf8_lossy(line).chars().take(60).collect();
     io::Error::new(
         io::ErrorKind::InvalidData,
@@ -110,7 +106,7 @@ mod tests {
     use rstest::rstest;
 
     #[tokio::test]
-    async fn a_reply_of_many_lines_is_one() {
+    async fn the_lines_of_a_reply_are_joined() {
         let mut wire: &[u8] =
             b"550-5.1.1 no such\r\n550-5.1.1 user\n550 5.1.1 here\r\n250 next\r\n";
         let reply = Reply::read(&mut wire).await.unwrap();
@@ -124,7 +120,7 @@ mod tests {
     #[case(b"250 \r\n", 250, "")]
     #[case(b"250 \xff\r\n", 250, "\u{fffd}")]
     #[tokio::test]
-    async fn a_reply_may_say_little(
+    async fn a_reply_can_have_little_text(
         #[case] mut wire: &[u8],
         #[case] code: u16,
         #[case] text: &str,
@@ -142,12 +138,12 @@ mod tests {
     #[case(b"250-a\r\n251 b\r\n")]
     #[case(b"\xe2\x82\xac 1\r\n")]
     #[tokio::test]
-    async fn what_is_no_reply_is_an_error(#[case] mut wire: &[u8]) {
+    async fn a_malformed_reply_is_an_error(#[case] mut wire: &[u8]) {
         assert!(Reply::read(&mut wire).await.is_err());
     }
 
     #[tokio::test]
-    async fn a_reply_without_end_is_cut_off() {
+    async fn an_endless_reply_is_an_error() {
         let lines = "250-x\r\n".repeat(10_000);
         assert!(Reply::read(&mut lines.as_bytes()).await.is_err());
         let line = "250 ".to_owned() + &"x".repeat(10_000_000);

@@ -1,59 +1,53 @@
-//! One connection to a relay: greeting to QUIT, with a time-out on every step. After a mail that was
-//! not sent it knows whether it can carry another.
+//! One SMTP connection from greeting to QUIT, with a timeout on every step. After a failed mail it knows
+//! whether it can send another.
 
-use std::{fmt, io, time::Duration};
+use std::time::Duration;
+use std::{fmt, io};
 
-use lettre::transport::smtp::{
-    authentication::{Credentials, Mechanism},
-    commands::{Auth, Data, Ehlo, Quit, Rset, Starttls},
-    extension::ClientId,
-};
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::commands::{Auth, Data, Ehlo, Quit, Rset, Starttls};
+use lettre::transport::smtp::extension::ClientId;
 use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
-    time::timeout,
-};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::notify::{
-    fault::{Fault, Outcome, Stage},
-    message::Rendered,
-    plain,
-};
+use crate::notify::fault::{Fault, Outcome, Stage};
+use crate::notify::message::Rendered;
+use crate::notify::sanitize;
 
-use super::{SmtpSettings, reply::Reply, tls};
+use super::reply::Reply;
+use super::{SmtpSettings, tls};
 
-/// What octets go over: a TCP stream, encrypted or not.
+/// A TCP stream, encrypted or not.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for S {}
 
-/// QUIT is a courtesy; it gets no more time than this.
-const FAREWELL: Duration = Duration::from_secs(5);
+const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An open connection.
 pub struct Session {
     wire: BufReader<Box<dyn Wire>>,
     encrypted: bool,
     features: Features,
-    /// Set once the connection can carry nothing more.
+    /// The connection cannot be used any more.
     dead: bool,
     sent: u32,
     pipelining: bool,
     mail_from: String,
     timeout: Duration,
     final_timeout: Duration,
-    /// Kept from mail to mail, so that each goes out in one write without an allocation.
+    /// Reused for every mail, so that each goes out in one write without an allocation.
     out: Vec<u8>,
 }
 
-/// What the server offers, of what we could use.
+/// The extensions that the server offers.
 #[derive(Debug, Default, Clone, Copy)]
 struct Features {
     starttls: bool,
     pipelining: bool,
-    /// PLAIN where it is offered, else LOGIN.
+    /// PLAIN if offered, else LOGIN.
     auth: Option<Mechanism>,
 }
 
@@ -84,35 +78,32 @@ impl Session {
         }
     }
 
-    /// Whether the connection can carry another mail.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         !self.dead
     }
 
-    /// How many mails the server took over this connection.
+    /// How many mails the server accepted on this connection.
     #[must_use]
     pub fn sent(&self) -> u32 {
         self.sent
     }
 
-    /// Whether the connection is encrypted.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         self.encrypted
     }
 
-    /// Sends one mail to its one recipient.
     pub async fn send(&mut self, mail: &Rendered) -> Outcome {
         match self.transfer(mail).await {
             Ok(reply) => {
                 self.sent += 1;
                 Outcome::Sent {
-                    reply: plain::line(&reply.text(), plain::TEXT),
+                    reply: sanitize::one_line(&reply.text(), sanitize::MAX_TEXT),
                 }
             }
             Err(fault) => {
-                let outcome = self.judge(fault);
+                let outcome = self.classify(fault);
                 if !self.dead {
                     self.reset().await;
                 }
@@ -121,22 +112,22 @@ impl Session {
         }
     }
 
-    /// Says good-bye and closes the connection; a connection that broke is only closed.
+    /// Sends QUIT, unless the connection is broken, and closes it.
     pub async fn quit(mut self) {
         if !self.dead {
-            self.timeout = self.timeout.min(FAREWELL);
-            // Whatever the answer, there is nothing left to do about it.
+            self.timeout = self.timeout.min(QUIT_TIMEOUT);
+            // The reply does not matter.
             let _ = self.command(Stage::Final, Quit).await;
         }
-        let _ = timeout(FAREWELL, self.wire.get_mut().shutdown()).await;
+        let _ = timeout(QUIT_TIMEOUT, self.wire.get_mut().shutdown()).await;
     }
 
     pub(super) async fn greeting(&mut self) -> Result<(), Fault> {
         let reply = self.reply(Stage::Greeting).await?;
-        accepted(Stage::Greeting, reply).map(drop)
+        expect_positive(Stage::Greeting, reply).map(drop)
     }
 
-    /// EHLO, or HELO where the server knows no extensions (RFC 5321 §3.2).
+    /// EHLO, or HELO if the server has no extensions (RFC 5321 §3.2).
     pub(super) async fn hello(&mut self, name: &ClientId) -> Result<(), Fault> {
         let mut reply = self.command(Stage::Hello, Ehlo::new(name.clone())).await?;
         if matches!(reply.code, 500..=504) {
@@ -145,8 +136,8 @@ impl Session {
                 .await?;
             reply.lines.truncate(1);
         }
-        let reply = accepted(Stage::Hello, reply)?;
-        self.features = Features::of(&reply);
+        let reply = expect_positive(Stage::Hello, reply)?;
+        self.features = Features::from_ehlo(&reply);
         Ok(())
     }
 
@@ -154,24 +145,24 @@ impl Session {
         self.features.starttls
     }
 
-    /// STARTTLS and the handshake. What came in the clear behind the reply would else be taken for
-    /// encrypted replies, so it ends the connection (RFC 3207 §6).
+    /// STARTTLS and the handshake. Unencrypted data after the reply could be mistaken for encrypted
+    /// replies, so it ends the connection (RFC 3207 §6).
     pub(super) async fn start_tls(
         &mut self,
         connector: &TlsConnector,
         name: &ServerName<'static>,
     ) -> Result<(), Fault> {
         let reply = self.command(Stage::Tls, Starttls).await?;
-        accepted(Stage::Tls, reply)?;
-        // Until the handshake is through there is no connection to talk on.
+        expect_positive(Stage::Tls, reply)?;
+        // Not usable until the handshake is complete.
         self.dead = true;
         let nothing: Box<dyn Wire> = Box::new(tokio::io::empty());
-        let open = std::mem::replace(&mut self.wire, BufReader::new(nothing));
-        if !open.buffer().is_empty() {
-            let text = "something was put into the connection behind STARTTLS; it is closed";
+        let stream = std::mem::replace(&mut self.wire, BufReader::new(nothing));
+        if !stream.buffer().is_empty() {
+            let text = "the server sent data after STARTTLS and before the handshake; the connection is closed";
             return Err(Fault::new(Stage::Tls, text));
         }
-        let stream = tls::handshake(connector, name, open.into_inner(), self.timeout).await?;
+        let stream = tls::handshake(connector, name, stream.into_inner(), self.timeout).await?;
         self.wire = BufReader::new(Box::new(stream));
         self.encrypted = true;
         self.dead = false;
@@ -190,29 +181,29 @@ impl Session {
         };
         let mut reply = self.auth(mechanism, &credentials, None).await?;
         if mechanism == Mechanism::Login {
-            // Servers ask in their own words; the order of the two answers is always the same.
-            for question in ["Username:", "Password:"] {
+            // Servers word the prompts differently, but always in this order.
+            for prompt in ["Username:", "Password:"] {
                 if reply.code == 334 {
-                    reply = self.auth(mechanism, &credentials, Some(question)).await?;
+                    reply = self.auth(mechanism, &credentials, Some(prompt)).await?;
                 }
             }
         }
-        accepted(Stage::Auth, reply).map(drop)
+        expect_positive(Stage::Auth, reply).map(drop)
     }
 
     async fn auth(
         &mut self,
         mechanism: Mechanism,
         credentials: &Credentials,
-        question: Option<&str>,
+        prompt: Option<&str>,
     ) -> Result<Reply, Fault> {
-        let question = question.map(str::to_owned);
-        let command = Auth::new(mechanism, credentials.clone(), question)
+        let prompt = prompt.map(str::to_owned);
+        let command = Auth::new(mechanism, credentials.clone(), prompt)
             .map_err(|error| Fault::new(Stage::Auth, error))?;
         self.command(Stage::Auth, command).await
     }
 
-    /// MAIL, RCPT, DATA and the text. An error is the first reply that stood in the way.
+    /// MAIL, RCPT, DATA and the text. The error is the first negative reply.
     async fn transfer(&mut self, mail: &Rendered) -> Result<Reply, Fault> {
         let rcpt = format!("RCPT TO:<{}>\r\n", mail.envelope_to);
         if self.pipelining && self.features.pipelining {
@@ -221,52 +212,52 @@ impl Session {
             let mail_from = self.reply(Stage::Mail).await?;
             let rcpt_to = self.reply(Stage::Rcpt).await?;
             let data = self.reply(Stage::Data).await?;
-            let refused =
-                accepted(Stage::Mail, mail_from).and_then(|_| accepted(Stage::Rcpt, rcpt_to));
-            if let Err(fault) = refused {
-                self.end_empty(&data).await?;
+            let envelope = expect_positive(Stage::Mail, mail_from)
+                .and_then(|_| expect_positive(Stage::Rcpt, rcpt_to));
+            if let Err(fault) = envelope {
+                self.send_empty_text(&data).await?;
                 return Err(fault);
             }
-            ready(&data)?;
+            expect_354(&data)?;
         } else {
             let mail_from = self.mail_from.clone();
             let reply = self.command(Stage::Mail, mail_from).await?;
-            accepted(Stage::Mail, reply)?;
+            expect_positive(Stage::Mail, reply)?;
             let reply = self.command(Stage::Rcpt, rcpt).await?;
-            accepted(Stage::Rcpt, reply)?;
+            expect_positive(Stage::Rcpt, reply)?;
             let reply = self.command(Stage::Data, Data).await?;
-            ready(&reply)?;
+            expect_354(&reply)?;
         }
-        self.text(&mail.bytes).await?;
+        self.send_text(&mail.bytes).await?;
         let reply = self.reply_within(Stage::Final, self.final_timeout).await?;
-        accepted(Stage::Final, reply)
+        expect_positive(Stage::Final, reply)
     }
 
-    /// A server may ask for the text although it refused the only recipient; then it gets an empty
-    /// one and refuses that (RFC 2920 §3.1).
-    async fn end_empty(&mut self, data: &Reply) -> Result<(), Fault> {
+    /// A server may ask for the text after it refused the only recipient. It gets an empty text and should
+    /// refuse that (RFC 2920 §3.1).
+    async fn send_empty_text(&mut self, data: &Reply) -> Result<(), Fault> {
         if data.code == 354 {
             let reply = self.command(Stage::Data, ".\r\n").await?;
             if reply.is_positive() {
-                // It took an empty mail for nobody; no more of this connection.
+                // It accepted an empty mail without a recipient; do not trust this connection.
                 self.dead = true;
             }
         }
         Ok(())
     }
 
-    /// The text and the final dot in one write. A write that fails has not handed on the dot.
-    async fn text(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    /// Sends the text and the final dot in one write. If it fails, the dot was not sent.
+    async fn send_text(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
-        stuff(bytes, &mut out);
-        let written = self.write(Stage::Data, &out).await;
+        dot_stuff(bytes, &mut out);
+        let result = self.write(Stage::Data, &out).await;
         self.out = out;
-        written
+        result
     }
 
-    /// What a fault means for the mail; notes when the connection is done for.
-    fn judge(&mut self, fault: Fault) -> Outcome {
+    /// The outcome of the mail; marks the connection as dead if the server closes it.
+    fn classify(&mut self, fault: Fault) -> Outcome {
         if fault.is_closing() {
             self.dead = true;
             return Outcome::ServerFault(fault);
@@ -287,7 +278,7 @@ impl Session {
         }
     }
 
-    /// Ends a transaction that was refused half way, so that the next can begin.
+    /// Ends a failed transaction, so that the next can begin.
     async fn reset(&mut self) {
         match self.command(Stage::Mail, Rset).await {
             Ok(reply) if reply.is_positive() => {}
@@ -307,25 +298,25 @@ impl Session {
             wire.flush().await
         };
         let written = timeout(self.timeout, write).await;
-        self.alive(stage, written)
+        self.check_io(stage, written)
     }
 
     async fn reply(&mut self, stage: Stage) -> Result<Reply, Fault> {
         self.reply_within(stage, self.timeout).await
     }
 
-    /// One reply. 421 may come at any time, and is the last.
+    /// 421 can come at any time and is always the last reply.
     async fn reply_within(&mut self, stage: Stage, limit: Duration) -> Result<Reply, Fault> {
         let read = timeout(limit, Reply::read(&mut self.wire)).await;
-        let reply = self.alive(stage, read)?;
+        let reply = self.check_io(stage, read)?;
         if reply.code == 421 {
             self.dead = true;
-            return Err(Fault::reply(stage, reply.code, &reply.text()));
+            return Err(Fault::from_reply(stage, reply.code, &reply.text()));
         }
         Ok(reply)
     }
 
-    fn alive<T>(
+    fn check_io<T>(
         &mut self,
         stage: Stage,
         result: Result<io::Result<T>, tokio::time::error::Elapsed>,
@@ -341,17 +332,17 @@ impl Session {
 }
 
 impl Features {
-    fn of(reply: &Reply) -> Self {
+    fn from_ehlo(reply: &Reply) -> Self {
         let mut features = Self::default();
         for line in reply.lines.iter().skip(1) {
             let line = line.to_ascii_uppercase();
-            // Some servers still write AUTH=LOGIN.
-            let mut words = line.split([' ', '=']);
-            match words.next() {
+            // Some old servers write AUTH=LOGIN.
+            let mut parts = line.split([' ', '=']);
+            match parts.next() {
                 Some("STARTTLS") => features.starttls = true,
                 Some("PIPELINING") => features.pipelining = true,
                 Some("AUTH") => {
-                    let mechanisms: Vec<&str> = words.collect();
+                    let mechanisms: Vec<&str> = parts.collect();
                     if mechanisms.contains(&"PLAIN") {
                         features.auth = Some(Mechanism::Plain);
                     } else if mechanisms.contains(&"LOGIN") {
@@ -365,24 +356,23 @@ impl Features {
     }
 }
 
-fn accepted(stage: Stage, reply: Reply) -> Result<Reply, Fault> {
+fn expect_positive(stage: Stage, reply: Reply) -> Result<Reply, Fault> {
     if reply.is_positive() {
         Ok(reply)
     } else {
-        Err(Fault::reply(stage, reply.code, &reply.text()))
+        Err(Fault::from_reply(stage, reply.code, &reply.text()))
     }
 }
 
-fn ready(reply: &Reply) -> Result<(), Fault> {
+fn expect_354(reply: &Reply) -> Result<(), Fault> {
     if reply.code == 354 {
         return Ok(());
     }
-    Err(Fault::reply(Stage::Data, reply.code, &reply.text()))
+    Err(Fault::from_reply(Stage::Data, reply.code, &reply.text()))
 }
 
-/// The text as it goes over the wire, with the final dot: lines that begin with a dot get another
-/// (RFC 5321 §4.5.2).
-fn stuff(text: &[u8], out: &mut Vec<u8>) {
+/// Doubles the dot at the start of lines (RFC 5321 §4.5.2) and appends the final dot.
+fn dot_stuff(text: &[u8], out: &mut Vec<u8>) {
     out.reserve(text.len() + 64);
     for line in text.split_inclusive(|byte| *byte == b'\n') {
         if line.starts_with(b".") {
@@ -408,9 +398,9 @@ mod tests {
     #[case(".\r\n", "..\r\n.\r\n")]
     #[case("a\r\n.\r\nb\r\n..c\r\n", "a\r\n..\r\nb\r\n...c\r\n.\r\n")]
     #[case("a.\r\n.b", "a.\r\n..b\r\n.\r\n")]
-    fn a_dot_at_the_head_of_a_line_is_doubled(#[case] text: &str, #[case] sent: &str) {
+    fn a_dot_at_the_start_of_a_line_is_doubled(#[case] text: &str, #[case] sent: &str) {
         let mut out = Vec::new();
-        stuff(text.as_bytes(), &mut out);
+        dot_stuff(text.as_bytes(), &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), sent);
     }
 }

@@ -1,27 +1,28 @@
-//! The handshake, and how to do without knowing the server.
+//! The TLS handshake, with or without verification of the certificate.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use std::time::Duration;
 
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
-use tokio::{io, time::timeout};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::notify::fault::{Fault, Stage};
 use crate::tls;
 
 use super::session::Wire;
 
-/// A client that believes any certificate: encryption against those who only listen.
+/// A client that accepts any certificate; protects only against passive listeners.
 pub(super) fn unverified() -> Result<ClientConfig, tls::Error> {
     let provider = Arc::new(ring::default_provider());
-    let config = tls::builder()?
+    let config = tls::config_builder()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Any(provider)));
+        .with_custom_certificate_verifier(Arc::new(AcceptAny(provider)));
     Ok(config.with_no_client_auth())
 }
 
@@ -39,22 +40,24 @@ pub(super) async fn handshake<S: Wire>(
     }
 }
 
-/// rustls hides its reasons in an I/O error.
+/// rustls wraps its errors in an I/O error.
 fn reason(error: &io::Error) -> String {
     match error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>())
     {
         Some(rustls::Error::InvalidCertificate(why)) => {
-            format!("the server's certificate is not valid: {}", flaw(why))
+            format!(
+                "the server's certificate is not valid: {}",
+                certificate_problem(why)
+            )
         }
         Some(error) => error.to_string(),
         None => error.to_string(),
     }
 }
 
-/// rustls tells flaws of certificates as values for programs.
-fn flaw(error: &CertificateError) -> String {
+fn certificate_problem(error: &CertificateError) -> String {
     match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "it has expired".to_owned()
@@ -63,21 +66,21 @@ fn flaw(error: &CertificateError) -> String {
             "it is not valid yet; is the clock of this machine right?".to_owned()
         }
         CertificateError::UnknownIssuer => {
-            "nobody who is trusted here has signed it; name its authority in smtp.ca_file"
+            "its issuer is not trusted; set smtp.ca_file to the certificate of its authority"
                 .to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "it is for a server of another name than smtp.url says".to_owned()
+            "it is not valid for the host in smtp.url".to_owned()
         }
         other => format!("{other:?}"),
     }
 }
 
-/// Believes any certificate whose key the server holds.
+/// Accepts any certificate for which the server has the key.
 #[derive(Debug)]
-struct Any(Arc<CryptoProvider>);
+struct AcceptAny(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Any {
+impl ServerCertVerifier for AcceptAny {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -1,24 +1,19 @@
-//! The templates' texts: which files there are, which of them a folder overrides, and what they may
-//! contain.
+//! The template files: the built-in texts, their overrides in a folder, and checks of their content.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use handlebars::{
-    Template,
-    template::{HelperTemplate, TemplateElement},
-};
+use handlebars::Template;
+use handlebars::template::{HelperTemplate, TemplateElement};
 
-use crate::notify::{letter::Kind, plain};
+use crate::notify::letter::Kind;
+use crate::notify::sanitize;
 
 use super::Error;
 
-/// The largest template, in octets.
-const LARGEST: u64 = 128 * 1024;
-/// How deep blocks and brackets may stand in one another; the parser goes down its own stack.
-const DEEPEST: usize = 40;
+const MAX_OCTETS: u64 = 128 * 1024;
+/// Nesting of blocks and brackets; the parser is recursive.
+const MAX_NESTING: usize = 40;
 
 pub(super) const LAYOUT_TEXT: &str = "layout.txt.hbs";
 pub(super) const LAYOUT_HTML: &str = "layout.html.hbs";
@@ -55,15 +50,14 @@ pub(super) const BUILT_IN: &[(&str, &str)] = built_in![
     "summary/body.html.hbs",
 ];
 
-/// The files of a mail: subject, text, HTML.
+/// Subject, text and HTML.
 pub(super) const fn files(kind: Kind) -> [&'static str; 3] {
     let at = 2 + 3 * kind as usize;
     [BUILT_IN[at].0, BUILT_IN[at + 1].0, BUILT_IN[at + 2].0]
 }
 
-/// The text of one template.
 pub(super) struct Source {
-    /// Its path in the folder of templates.
+    /// Path in the folder of templates.
     pub name: &'static str,
     pub text: String,
     /// The file that overrides the built-in text.
@@ -71,8 +65,8 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Its file, for errors.
-    pub fn shown(&self) -> String {
+    /// For errors.
+    pub fn display_path(&self) -> String {
         match &self.path {
             Some(path) => path.display().to_string(),
             None => format!("templates/{}", self.name),
@@ -80,8 +74,8 @@ impl Source {
     }
 }
 
-/// Every template, overridden where `folder` has a file of its name.
-pub(super) fn all(folder: Option<&Path>) -> Result<Vec<Source>, Error> {
+/// All templates, with the overrides in `folder`.
+pub(super) fn load(folder: Option<&Path>) -> Result<Vec<Source>, Error> {
     let mut sources: Vec<Source> = BUILT_IN
         .iter()
         .map(|(name, text)| Source {
@@ -91,26 +85,26 @@ pub(super) fn all(folder: Option<&Path>) -> Result<Vec<Source>, Error> {
         })
         .collect();
     if let Some(folder) = folder {
-        for (name, path) in found(folder)? {
+        for (name, path) in list_files(folder)? {
             let Some(source) = sources.iter_mut().find(|source| source.name == name) else {
                 return Err(Error::Unknown {
                     path,
-                    nearest: nearest(&name),
+                    nearest: nearest_name(&name),
                 });
             };
-            source.text = read(&path)?;
+            source.text = read_file(&path)?;
             source.path = Some(path);
         }
     }
     Ok(sources)
 }
 
-/// The files of the folder and of its folders, hidden ones left out, in order.
-fn found(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+/// Files of the folder and its subfolders, sorted, without hidden ones.
+fn list_files(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     let mut files = Vec::new();
-    for (name, path) in entries(folder)? {
+    for (name, path) in list_entries(folder)? {
         if path.is_dir() {
-            let inner = entries(&path)?;
+            let inner = list_entries(&path)?;
             files.extend(
                 inner
                     .into_iter()
@@ -123,7 +117,7 @@ fn found(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     Ok(files)
 }
 
-fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+fn list_entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     let list = || -> io::Result<Vec<(String, PathBuf)>> {
         let mut list = Vec::new();
         for entry in fs::read_dir(folder)? {
@@ -142,10 +136,10 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     })
 }
 
-fn read(path: &Path) -> Result<String, Error> {
+fn read_file(path: &Path) -> Result<String, Error> {
     let read = || {
-        if fs::metadata(path)?.len() > LARGEST {
-            let limit = format!("it is larger than {} KiB", LARGEST / 1024);
+        if fs::metadata(path)?.len() > MAX_OCTETS {
+            let limit = format!("it is larger than {} KiB", MAX_OCTETS / 1024);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, limit));
         }
         fs::read_to_string(path)
@@ -156,7 +150,7 @@ fn read(path: &Path) -> Result<String, Error> {
     })
 }
 
-fn nearest(name: &str) -> &'static str {
+fn nearest_name(name: &str) -> &'static str {
     let distance = |known: &str| strsim::damerau_levenshtein(known, name);
     BUILT_IN
         .iter()
@@ -165,34 +159,37 @@ fn nearest(name: &str) -> &'static str {
         .expect("there are templates")
 }
 
-/// Compiles a template; refuses what could send the renderer down for ever.
+/// Compiles a template; rejects what could make the renderer recurse without end.
 pub(super) fn compile(file: &str, name: &str, text: &str) -> Result<Template, Error> {
     let syntax = |line, reason: String| Error::Syntax {
         file: file.to_owned(),
         line,
         reason,
     };
-    if let Some(line) = too_deep(text) {
+    if let Some(line) = find_deep_nesting(text) {
         return Err(syntax(
             line,
-            format!("blocks or brackets stand more than {DEEPEST} deep"),
+            format!("blocks or brackets are nested more than {MAX_NESTING} deep"),
         ));
     }
     let template = Template::compile_with_name(text, name.to_owned()).map_err(|error| {
         let (line, _) = error.pos().unwrap_or((1, 0));
-        syntax(line, plain::line(&error.reason().to_string(), plain::TEXT))
+        syntax(
+            line,
+            sanitize::one_line(&error.reason().to_string(), sanitize::MAX_TEXT),
+        )
     })?;
-    match foreign(&template) {
+    match find_forbidden(&template) {
         Some(line) => Err(syntax(
             line,
-            "partials ({{>) and decorators ({{*) are not for these templates".to_owned(),
+            "partials ({{>) and decorators ({{*) are not supported".to_owned(),
         )),
         None => Ok(template),
     }
 }
 
-/// The line at which the nesting is too deep.
-fn too_deep(text: &str) -> Option<usize> {
+/// The line where the nesting gets too deep.
+fn find_deep_nesting(text: &str) -> Option<usize> {
     let (mut blocks, mut brackets, mut line) = (0_usize, 0_usize, 1);
     let bytes = text.as_bytes();
     for (at, byte) in bytes.iter().enumerate() {
@@ -208,18 +205,18 @@ fn too_deep(text: &str) -> Option<usize> {
             }
             _ => {}
         }
-        if blocks > DEEPEST || brackets > DEEPEST {
+        if blocks > MAX_NESTING || brackets > MAX_NESTING {
             return Some(line);
         }
     }
     None
 }
 
-/// The line of the first partial or decorator: they could include one another without end.
-fn foreign(template: &Template) -> Option<usize> {
+/// The line of the first partial or decorator; these could include each other without end.
+fn find_forbidden(template: &Template) -> Option<usize> {
     let inner = |helper: &HelperTemplate| {
         let blocks = [&helper.template, &helper.inverse];
-        blocks.into_iter().flatten().find_map(foreign)
+        blocks.into_iter().flatten().find_map(find_forbidden)
     };
     template
         .elements
@@ -230,7 +227,7 @@ fn foreign(template: &Template) -> Option<usize> {
             TemplateElement::HtmlExpression(helper)
             | TemplateElement::Expression(helper)
             | TemplateElement::HelperBlock(helper) => inner(helper),
-            // Partials and decorators, and what a later version may bring.
+            // Partials, decorators and anything a later version adds.
             _ => Some(at.0),
         })
 }

@@ -1,4 +1,5 @@
-use std::{fs, path::Path};
+use std::fs;
+use std::path::Path;
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -16,7 +17,7 @@ fn sample_named(name: &str) -> Letter {
 
 fn rendered(letter: &Letter) -> Rendering {
     let templates = Templates::load(None).unwrap();
-    templates.render(letter, &Place::default()).unwrap()
+    templates.render(letter, &Installation::default()).unwrap()
 }
 
 fn folder_with(name: &str, text: &str) -> TempDir {
@@ -27,7 +28,7 @@ fn folder_with(name: &str, text: &str) -> TempDir {
     folder
 }
 
-fn refused(name: &str, text: &str) -> String {
+fn load_error(name: &str, text: &str) -> String {
     let folder = folder_with(name, text);
     let error = Templates::load(Some(folder.path())).unwrap_err();
     error
@@ -36,13 +37,13 @@ fn refused(name: &str, text: &str) -> String {
 }
 
 #[test]
-fn a_mail_about_one_token_says_all_that_its_reader_needs() {
+fn a_mail_about_one_token_is_complete() {
     insta::assert_snapshot!(rendered(&sample_named("expiring")).text.replace("-- \n", "--\n"), @r"
     Token ci-deploy stops working in 7 days, on Sat 28 Nov 2026 at 10:00 CET
     (09:00 UTC). It was used 4 minutes ago: replace it now.
 
-    Its issuer is not told: mail to ada@example.org is refused. So please take
-    care of it.
+    The issuer does not get this mail: mail to ada@example.org is refused. Please
+    take care of the token.
 
         Source    exports
         Account   acme
@@ -58,31 +59,31 @@ fn a_mail_about_one_token_says_all_that_its_reader_needs() {
     What to do
 
      1. Make a new token at exports.
-     2. Put it wherever the old one is used now.
+     2. Replace the old one wherever it is used.
      3. Delete the old one at exports.
 
-    Is it no longer needed? Then let it lapse, or delete it today.
+    If it is no longer needed, delete it or let it expire.
 
-    Mail that does not arrive
+    Addresses that cannot be reached
 
     - ada@example.org: 550 5.1.1 no such user
 
-    Please see to it that these people get another address.
+    Please find out how these people can be reached.
 
     --
     You get this because you are an admin of account acme.
 
-    To check that this mail is genuine, look up what it names at exports yourself,
-    or run this where lapsed runs:
+    To check that this mail is genuine, compare it with exports, or run this
+    command where lapsed runs:
 
         lapsed token show df34a016-0a0f-5920-887d-d7736f35182a
 
-    We never ask for a token or a password. Never send one by mail.
+    We never ask for tokens or passwords. Never send them by mail.
     ");
 }
 
 #[test]
-fn a_warning_that_comes_late_says_why() {
+fn a_late_warning_explains_the_delay() {
     let mail = rendered(&sample_named("expired-late"));
     assert_eq!(mail.subject, "Token ci-deploy expired on Thu 19 Nov 2026");
     for part in [mail.text.replace('\n', " "), mail.html] {
@@ -118,12 +119,12 @@ fn a_warning_that_comes_late_says_why() {
     "9 tokens still work, but their 4 issuers lost access"
 )]
 #[case("alert", "1,204 mails are held")]
-fn the_subject_carries_the_fact(#[case] name: &str, #[case] subject: &str) {
+fn the_subject_says_what_happened(#[case] name: &str, #[case] subject: &str) {
     assert_eq!(rendered(&sample_named(name)).subject, subject);
 }
 
 #[test]
-fn a_long_list_shows_the_most_urgent_and_counts_the_rest_with_its_command() {
+fn a_long_list_shows_the_most_urgent_and_counts_the_rest() {
     let mail = rendered(&sample_named("digest-long"));
     let listed = mail.text.matches("batch-").count();
     assert!((90..=100).contains(&listed), "{listed}");
@@ -133,21 +134,21 @@ fn a_long_list_shows_the_most_urgent_and_counts_the_rest_with_its_command() {
         assert!(part.contains(&rest) && part.contains(command));
         assert!(part.contains("batch-0000") && !part.contains("batch-0150"));
     }
-    assert!(mail.text.chars().count() <= READABLE);
+    assert!(mail.text.chars().count() <= MAX_TEXT_CHARS);
 }
 
 #[test]
-fn at_most_a_hundred_tokens_are_listed_and_never_more_than_fit() {
+fn at_most_a_hundred_tokens_are_listed_and_fewer_if_they_are_long() {
     let mut letter = sample_named("digest-long");
     for (n, entry) in letter.entries.iter_mut().enumerate() {
         if let Entry::Expiry(entry) = entry {
             entry.token.name = format!("t{n}");
             entry.token.last_used_at = None;
-            entry.token.use_told = false;
+            entry.token.reports_use = false;
             entry.instead_of_issuer = None;
         }
     }
-    // A row begins with its clock.
+    // A row begins with a time.
     let is_row = |line: &&str| line.as_bytes().get(6) == Some(&b':');
     let count = |mail: &Rendering| mail.text.lines().filter(is_row).count();
     assert_eq!(count(&rendered(&letter)), 100);
@@ -157,13 +158,13 @@ fn at_most_a_hundred_tokens_are_listed_and_never_more_than_fit() {
         }
     }
     let mail = rendered(&letter);
-    assert!(mail.text.chars().count() <= READABLE);
-    assert!(encoded_len(&mail.html) <= UNCLIPPED);
+    assert!(mail.text.chars().count() <= MAX_TEXT_CHARS);
+    assert!(encoded_len(&mail.html) <= MAX_HTML_OCTETS);
     assert!(mail.text.contains("more tokens, not listed here"));
 }
 
 #[test]
-fn an_address_that_is_dead_is_told_in_passing_in_every_mail() {
+fn every_mail_lists_unreachable_addresses() {
     for mut sample in sample::all(sample::now()) {
         sample.letter.unreachable = sample_named("expiring").unreachable;
         let mail = rendered(&sample.letter);
@@ -181,25 +182,25 @@ fn an_address_that_is_dead_is_told_in_passing_in_every_mail() {
 }
 
 #[test]
-fn a_date_of_our_own_is_told_as_one_and_nothing_is_said_to_stop_by_itself() {
+fn a_policy_date_is_named_as_one_and_not_called_an_expiry() {
     let coming = rendered(&sample_named("expiring-policy"));
     assert_eq!(
         coming.subject,
-        "Token ci-deploy is to be replaced within 7 days (Sat 28 Nov 2026)"
+        "Token ci-deploy must be replaced within 7 days (Sat 28 Nov 2026)"
     );
     let past = rendered(&sample_named("expired-policy"));
     assert_eq!(
         past.subject,
-        "Token ci-deploy was to be replaced by Thu 19 Nov 2026"
+        "Token ci-deploy had to be replaced by Thu 19 Nov 2026"
     );
     for mail in [&coming, &past] {
         let text = mail.text.replace('\n', " ");
-        for words in ["stops working", "is refused now", "let it lapse"] {
+        for words in ["stops working", "no longer works", "let it expire"] {
             assert!(!text.contains(words), "{words}: {text}");
         }
         for words in [
-            "is our policy: exports gives the token no end",
-            "does not lapse by itself",
+            "comes from our policy: at exports the token has no expiry",
+            "does not expire by itself",
         ] {
             assert!(text.contains(words), "{words}: {text}");
             assert!(mail.html.contains(words), "{words}: {}", mail.html);
@@ -209,20 +210,20 @@ fn a_date_of_our_own_is_told_as_one_and_nothing_is_said_to_stop_by_itself() {
     two.entries.extend(sample_named("expiring").entries);
     let text = rendered(&two).text.replace('\n', " ");
     assert!(
-        text.contains("One of these dates is set by our policy alone"),
+        text.contains("One of these dates is set by our policy"),
         "{text}"
     );
 }
 
 #[test]
-fn what_was_ended_says_by_whom_when_and_why() {
+fn a_revoked_token_is_listed_with_who_when_and_why() {
     let mail = rendered(&sample_named("revoked"));
     assert_eq!(
         mail.subject,
         "Token ci-deploy was revoked on Sat 21 Nov 2026"
     );
     for words in [
-        "ended at exports by grace",
+        "revoked at exports by grace",
         "it was found in a public repository",
     ] {
         assert!(mail.text.contains(words), "{words}: {}", mail.text);
@@ -246,13 +247,13 @@ fn what_was_ended_says_by_whom_when_and_why() {
     let all = rendered(&letter);
     for text in [&all.text, &all.html] {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(text.contains("None of these can be given back"), "{text}");
+        assert!(text.contains("They cannot be restored"), "{text}");
         assert!(!text.contains("delete the old one"), "{text}");
     }
 }
 
 #[test]
-fn the_page_of_a_token_is_a_link_only_where_it_is_one_of_the_web() {
+fn the_page_of_a_token_is_a_link_only_if_it_is_a_web_address() {
     let with_page = |page: &str| {
         let mut letter = sample_named("expiring");
         if let Entry::Expiry(entry) = &mut letter.entries[0] {
@@ -289,14 +290,14 @@ fn the_page_of_a_token_is_a_link_only_where_it_is_one_of_the_web() {
 }
 
 #[test]
-fn a_link_is_made_to_click_on_only_when_it_is_https() {
+fn only_https_links_are_clickable() {
     let templates = Templates::load(None).unwrap();
     let html = |base: &str| {
-        let place = Place {
+        let installation = Installation {
             base_url: Some(base.to_owned()),
         };
         templates
-            .render(&sample_named("expired"), &place)
+            .render(&sample_named("expired"), &installation)
             .unwrap()
             .html
     };
@@ -307,13 +308,13 @@ fn a_link_is_made_to_click_on_only_when_it_is_https() {
 }
 
 #[test]
-fn a_file_in_the_folder_overrides_its_template_and_no_other() {
+fn a_file_in_the_folder_overrides_only_its_template() {
     let folder = folder_with("expiring/subject.txt.hbs", "{{token.name}}: {{left}}\n");
     fs::write(folder.path().join(".gitignore"), "").unwrap();
     let templates = Templates::load(Some(folder.path())).unwrap();
     let subject = |name| {
         templates
-            .render(&sample_named(name), &Place::default())
+            .render(&sample_named(name), &Installation::default())
             .unwrap()
             .subject
     };
@@ -345,12 +346,12 @@ fn a_file_in_the_folder_overrides_its_template_and_no_other() {
     " \n",
     "DIR/digest/subject.txt.hbs:1: cannot render the template for the sample digest: the subject is empty"
 )]
-fn a_template_that_does_not_render_is_named_with_line_and_variable(
+fn a_render_error_names_the_file_line_and_variable(
     #[case] name: &str,
     #[case] text: &str,
     #[case] error: &str,
 ) {
-    assert_eq!(refused(name, text), error);
+    assert_eq!(load_error(name, text), error);
 }
 
 #[rstest]
@@ -361,42 +362,42 @@ fn a_template_that_does_not_render_is_named_with_line_and_variable(
     "{{#if x}}\n{{#*inline \"a\"}}{{> a}}{{/inline}}{{/if}}",
     ":2: cannot parse the template: partials"
 )]
-fn a_template_that_does_not_parse_is_named_with_its_line(#[case] text: &str, #[case] error: &str) {
-    let said = refused("expired/body.txt.hbs", text);
+fn a_syntax_error_names_the_file_and_line(#[case] text: &str, #[case] expected: &str) {
+    let error = load_error("expired/body.txt.hbs", text);
     assert!(
-        said.starts_with(&format!("DIR/expired/body.txt.hbs{error}")),
-        "{said}"
+        error.starts_with(&format!("DIR/expired/body.txt.hbs{expected}")),
+        "{error}"
     );
 }
 
 #[test]
-fn nesting_without_end_is_refused() {
+fn deep_nesting_is_rejected() {
     for text in [
         "{{#if x}}".repeat(5_000),
         format!("{{{{x {}", "(a ".repeat(5_000)),
         "[".repeat(5_000),
     ] {
-        let said = refused("alert/body.txt.hbs", &text);
-        assert!(said.contains("deep"), "{said}");
+        let error = load_error("alert/body.txt.hbs", &text);
+        assert!(error.contains("deep"), "{error}");
     }
 }
 
 #[test]
-fn a_file_that_overrides_nothing_is_an_error_with_the_nearest_name() {
+fn an_unknown_file_is_an_error_with_the_nearest_name() {
     for (name, nearest) in [
         ("expiring/subjet.txt.hbs", "expiring/subject.txt.hbs"),
         ("layout.html", "layout.html.hbs"),
         ("revoked-access/body.txt.hbs", "revoked_access/body.txt.hbs"),
     ] {
         assert_eq!(
-            refused(name, "x"),
+            load_error(name, "x"),
             format!("DIR/{name} overrides no template; did you mean {nearest}?")
         );
     }
 }
 
 #[test]
-fn a_folder_that_is_not_there_and_a_file_that_is_no_text_are_errors() {
+fn a_missing_folder_and_a_binary_file_are_errors() {
     let error = Templates::load(Some(Path::new("/no/such/folder"))).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -410,7 +411,7 @@ fn a_folder_that_is_not_there_and_a_file_that_is_no_text_are_errors() {
     assert!(error.starts_with("cannot read the template /"), "{error}");
 }
 
-/// A built-in template with pieces put in and taken out.
+/// A built-in template with random edits.
 fn mutated() -> impl Strategy<Value = (&'static str, String)> {
     let piece = prop_oneof![
         "[{}#/^~!>*&()\"'|@=. a-z\\[\\]\n]{1,12}",
@@ -440,14 +441,14 @@ fn mutated() -> impl Strategy<Value = (&'static str, String)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_500))]
     #[test]
-    fn a_broken_override_is_refused_by_name_and_never_panics((name, text) in mutated()) {
+    fn a_broken_override_is_rejected_by_name_and_never_panics((name, text) in mutated()) {
         let source = source::Source { name, text, path: Some(Path::new("/etc/lapsed").join(name)) };
         let mut templates = BASE.clone();
         if let Err(error) = templates.add(source).and_then(|()| templates.check()) {
-            let said = error.to_string();
-            let file = said.split(':').next().unwrap_or_default();
-            prop_assert!(file.starts_with("/etc/lapsed/") || file.starts_with("templates/"), "{}", said);
-            prop_assert!(file.ends_with(name), "{} is not {}", said, name);
+            let message = error.to_string();
+            let file = message.split(':').next().unwrap_or_default();
+            prop_assert!(file.starts_with("/etc/lapsed/") || file.starts_with("templates/"), "{}", message);
+            prop_assert!(file.ends_with(name), "{} is not {}", message, name);
         }
     }
 }

@@ -1,41 +1,44 @@
-//! What lapsed ends by itself, as a mail says it.
+//! Announces which tokens lapsed revokes by itself, and how to stop it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use crate::notify::{letter::Letter, wording};
+use crate::notify::letter::Letter;
+use crate::notify::wording;
 
 use super::list::Item;
 
-/// The command that is proposed accepts a finding for so long after the end.
-const ACCEPTED: TimeDelta = TimeDelta::days(30);
+/// How long after the revocation the proposed acknowledgement lasts.
+const ACKNOWLEDGED_AFTER_END: TimeDelta = TimeDelta::days(30);
 
-/// Tokens of people without access that are ended by the policy.
 #[derive(Serialize)]
 pub(super) struct Ending {
-    /// `lapsed ends this token by itself in 24 hours, on Sun 22 Nov 2026 at 09:00 UTC`.
+    /// `lapsed revokes this token in 24 hours, on Sun 22 Nov 2026 at 09:00 UTC`.
     sentence: String,
-    /// The command that stops it for a time.
+    /// Stops it for a time.
     command: String,
-    /// The command that tells the ids for it, where they do not stand in the mail.
+    /// Lists the ids for `command`, if the mail does not show them.
     ids: Option<&'static str>,
 }
 
 impl Ending {
-    pub(super) fn of(items: &[Item<'_>], letter: &Letter, rich: bool) -> Option<Self> {
+    pub(super) fn new(items: &[Item<'_>], letter: &Letter, is_detailed: bool) -> Option<Self> {
         let (finding, at) = items
             .iter()
-            .filter_map(Item::end)
+            .filter_map(Item::revocation)
             .min_by_key(|(_, at)| *at)?;
         let is_same = |other: DateTime<Utc>| (other - at).abs() < TimeDelta::minutes(1);
-        let ends: Vec<_> = items.iter().filter_map(Item::end).collect();
+        let ends: Vec<_> = items.iter().filter_map(Item::revocation).collect();
         let first = if ends.iter().all(|(_, other)| is_same(*other)) {
             ""
         } else {
             "the first "
         };
-        let left = wording::left(at - letter.now);
-        let when = format!("{first}in {left}, on {}", wording::exact(at, letter.zone));
+        let left = wording::time_left(at - letter.now);
+        let when = format!(
+            "{first}in {left}, on {}",
+            wording::date_time(at, letter.zone)
+        );
         let what = match (ends.len(), items.len()) {
             (1, 1) => "this token".to_owned(),
             (1, _) => "one of these tokens".to_owned(),
@@ -46,11 +49,11 @@ impl Ending {
             1 => finding.to_string(),
             _ => "ID".to_owned(),
         };
-        let until = (at + ACCEPTED).format("%Y-%m-%d");
+        let until = (at + ACKNOWLEDGED_AFTER_END).format("%Y-%m-%d");
         Some(Self {
-            sentence: format!("lapsed ends {what} by itself {when}"),
+            sentence: format!("lapsed revokes {what} {when}"),
             command: format!("lapsed finding acknowledge {id} --until {until} --reason WHY"),
-            ids: (!rich).then_some("lapsed finding list --kind sso_revoked"),
+            ids: (!is_detailed).then_some("lapsed finding list --kind sso_revoked"),
         })
     }
 }

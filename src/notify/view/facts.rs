@@ -1,19 +1,17 @@
-//! One token in words: what it is, and what its last use means.
+//! Describes one token and what its last use means.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::{
-    domain::{Expiry, Token},
-    notify::{letter::Letter, plain, wording},
-};
+use crate::domain::{Expiry, Token};
+use crate::notify::letter::Letter;
+use crate::notify::{sanitize, wording};
 
-/// Which token.
 #[derive(Serialize)]
 pub(super) struct TokenFacts {
-    /// Its name, or its external id where it has none.
+    /// The name, or the external id if there is none.
     pub name: String,
-    /// The same, for a subject.
+    /// Shorter, for the subject.
     pub short_name: String,
     pub source: String,
     pub account: Option<String>,
@@ -28,39 +26,38 @@ pub(super) struct TokenFacts {
 }
 
 impl TokenFacts {
-    pub fn of(token: &Token, letter: &Letter) -> Self {
+    pub fn new(token: &Token, letter: &Letter) -> Self {
         let text = |text: &Option<String>| {
-            let shown = plain::isolated(plain::line(text.as_deref()?, plain::TEXT));
+            let shown = sanitize::isolate(sanitize::one_line(text.as_deref()?, sanitize::MAX_TEXT));
             (!shown.is_empty()).then_some(shown)
         };
         Self {
-            name: plain::label(&token.name, &token.external_id, plain::NAME),
+            name: sanitize::display_name(&token.name, &token.external_id, sanitize::MAX_NAME),
             short_name: short_name(token),
-            source: plain::line(&token.source, plain::NAME),
+            source: sanitize::one_line(&token.source, sanitize::MAX_NAME),
             account: text(&token.account),
             role: text(&token.role),
             scope: text(&token.scope),
             description: text(&token.description),
-            issuer: issuer(token),
+            issuer: format_issuer(token),
             id: token.id.to_string(),
             expiry: match token.expiry {
                 Expiry::Never => "never".to_owned(),
                 Expiry::Unknown => "unknown".to_owned(),
-                Expiry::At(at) => wording::exact(at, letter.zone),
+                Expiry::At(at) => wording::date_time(at, letter.zone),
             },
         }
     }
 }
 
-/// A name for a subject.
 pub(super) fn short_name(token: &Token) -> String {
-    plain::label(&token.name, &token.external_id, plain::NAME_IN_SUBJECT)
+    sanitize::display_name(&token.name, &token.external_id, sanitize::MAX_SUBJECT_NAME)
 }
 
-fn issuer(token: &Token) -> Option<String> {
-    let address = plain::line(token.issuer.as_ref()?.as_str(), 254);
+fn format_issuer(token: &Token) -> Option<String> {
+    let address = sanitize::one_line(token.issuer.as_ref()?.as_str(), 254);
     let name = token.issuer_name.as_deref().unwrap_or_default();
-    let name = plain::isolated(plain::line(name, plain::NAME_IN_SUBJECT));
+    let name = sanitize::isolate(sanitize::one_line(name, sanitize::MAX_SUBJECT_NAME));
     Some(if name.is_empty() || name.contains('@') {
         address
     } else {
@@ -68,35 +65,34 @@ fn issuer(token: &Token) -> Option<String> {
     })
 }
 
-/// What is going on with a token, for what its last use means.
+/// Decides the advice about the last use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Situation {
     Expiring,
     Expired,
     Revoked,
-    /// Past or near a date that only our policy gives it: it does not end by itself.
+    /// At a date of the policy; the token does not expire by itself.
     Overdue,
 }
 
-/// The last use of a token, and what it means.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Use {
-    /// Whether anything is known of it.
+pub(super) struct LastUse {
+    /// Whether the source reports it.
     pub known: bool,
-    /// `4 minutes ago`, `never`, `not told by its source`.
+    /// `4 minutes ago`, `never`, `not reported by its source`.
     pub when: String,
-    /// `used 4 minutes ago: replace it now`, `never used: let it lapse`.
+    /// `used 4 minutes ago: replace it now`, `never used: let it expire`.
     pub phrase: String,
-    /// `used 4m ago`, for long lists; empty where nothing is known.
+    /// `used 4m ago`, for long lists; empty if unknown.
     pub short: String,
 }
 
-impl Use {
-    pub fn of(token: &Token, told: bool, now: DateTime<Utc>, situation: Situation) -> Self {
+impl LastUse {
+    pub fn new(token: &Token, now: DateTime<Utc>, situation: Situation) -> Self {
         const DAY: i64 = 86_400;
         let Some(used_at) = token.last_used_at else {
-            return if told {
-                Self::never(situation)
+            return if token.reports_use {
+                Self::never_used(situation)
             } else {
                 Self::unknown()
             };
@@ -104,13 +100,13 @@ impl Use {
         let age = now - used_at;
         let ago = wording::ago(age);
         let (verb, advice) = match (age.num_seconds(), situation) {
-            (..172_800, Situation::Revoked) => ("used", "find out by whom"),
+            (..172_800, Situation::Revoked) => ("used", "find out who uses it"),
             (..172_800, _) => ("used", "replace it now"),
             (..2_592_000, Situation::Expiring | Situation::Overdue) => {
                 ("last used", "replace it in time")
             }
             (..2_592_000, Situation::Expired) => ("last used", "replace it"),
-            (..2_592_000, Situation::Revoked) => ("last used", "find out by whom"),
+            (..2_592_000, Situation::Revoked) => ("last used", "find out who uses it"),
             (..7_776_000, _) => ("last used", "ask whether it is still needed"),
             (_, _) => ("last used", "probably no longer needed"),
         };
@@ -128,10 +124,10 @@ impl Use {
         }
     }
 
-    fn never(situation: Situation) -> Self {
+    fn never_used(situation: Situation) -> Self {
         let advice = match situation {
-            Situation::Expiring => "let it lapse",
-            Situation::Expired => "nothing should miss it",
+            Situation::Expiring => "let it expire",
+            Situation::Expired => "nothing needs it",
             Situation::Revoked => "revoke it now",
             Situation::Overdue => "delete it",
         };
@@ -146,7 +142,7 @@ impl Use {
     fn unknown() -> Self {
         Self {
             known: false,
-            when: "not told by its source".to_owned(),
+            when: "not reported by its source".to_owned(),
             phrase: String::new(),
             short: String::new(),
         }
@@ -166,28 +162,29 @@ mod tests {
     #[case(Some(3 * 1_440), Situation::Expiring, "last used 3 days ago: replace it in time")]
     #[case(Some(45 * 1_440), Situation::Expiring, "last used 6 weeks ago: ask whether it is still needed")]
     #[case(Some(150 * 1_440), Situation::Expiring, "last used 5 months ago: probably no longer needed")]
-    #[case(Some(60), Situation::Revoked, "used 1 hour ago: find out by whom")]
+    #[case(Some(60), Situation::Revoked, "used 1 hour ago: find out who uses it")]
     #[case(Some(-10), Situation::Expired, "used just now: replace it now")]
-    #[case(None, Situation::Expiring, "never used: let it lapse")]
+    #[case(None, Situation::Expiring, "never used: let it expire")]
     #[case(None, Situation::Revoked, "never used: revoke it now")]
     #[case(None, Situation::Overdue, "never used: delete it")]
     #[case(Some(3 * 1_440), Situation::Overdue, "last used 3 days ago: replace it in time")]
-    fn the_last_use_says_what_it_means(
+    fn the_last_use_comes_with_advice(
         #[case] minutes: Option<i64>,
         #[case] situation: Situation,
-        #[case] said: &str,
+        #[case] expected: &str,
     ) {
         let now = sample::now();
         let mut token = sample::token("ci-deploy");
         token.last_used_at = minutes.map(|minutes| now - TimeDelta::minutes(minutes));
-        assert_eq!(Use::of(&token, true, now, situation).phrase, said);
+        assert_eq!(LastUse::new(&token, now, situation).phrase, expected);
     }
 
     #[test]
-    fn a_source_that_does_not_tell_of_use_says_neither_used_nor_unused() {
+    fn a_token_is_not_called_unused_if_its_source_does_not_report_use() {
         let mut token = sample::token("ci-deploy");
         token.last_used_at = None;
-        let last_use = Use::of(&token, false, sample::now(), Situation::Expiring);
+        token.reports_use = false;
+        let last_use = LastUse::new(&token, sample::now(), Situation::Expiring);
         assert!(!last_use.known);
         assert!(!last_use.phrase.contains("never"));
     }

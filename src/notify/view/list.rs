@@ -1,30 +1,27 @@
-//! Many things in one mail: sections, groups and rows, the most urgent first, the rest counted.
+//! Several entries in one mail: sections, groups and rows, the most urgent first, the others counted.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{
-    domain::{Expiry, ExpiryOrigin, Ground, Token, Topic},
-    notify::{
-        letter::{EndedEntry, Entry, ExpiryEntry, Letter, Rest, RevokedEntry},
-        plain, wording,
-    },
+use crate::domain::{Basis, Expiry, ExpiryOrigin, Token, Topic};
+use crate::notify::letter::{EndedEntry, Entry, ExpiryEntry, Letter, RevokedEntry, UnlistedTokens};
+use crate::notify::{sanitize, wording};
+
+use super::ending::Ending;
+use super::facts::{LastUse, Situation};
+use super::more::More;
+use super::summary::Summary;
+use super::tally::{
+    count_in_section, count_unlisted, late_note, policy_note, skipped_issuers, subject_line,
+    summary_line,
 };
+use super::{Alert, Link};
 
-use super::{
-    Alert, Link,
-    ending::Ending,
-    facts::{Situation, Use},
-    more::More,
-    summary::Summary,
-    tally::{by_policy, count, headline, late, reasons, summary, uncounted},
-};
+/// Longer lists show one line for each token.
+const MAX_DETAILED: usize = 25;
 
-/// Up to so many tokens are listed with all that is known of them; longer lists have a line each.
-const RICH: usize = 25;
-
-/// The parts of a list, in their order.
+/// In the order of the mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Section {
     Revoked,
@@ -34,8 +31,7 @@ pub(super) enum Section {
 }
 
 impl Section {
-    /// Where tokens that are only counted belong.
-    pub fn of(rest: &Rest, letter: &Letter) -> Self {
+    pub fn from_unlisted(rest: &UnlistedTokens, letter: &Letter) -> Self {
         match (rest.topic, rest.at()) {
             (Topic::SsoRevoked, _) => Self::Revoked,
             (Topic::Revoked, _) => Self::Ended,
@@ -44,7 +40,7 @@ impl Section {
         }
     }
 
-    /// Whether its tokens are counted by the day of their expiry.
+    /// Whether its tokens are counted by expiry day.
     pub fn is_dated(self) -> bool {
         match self {
             Self::Revoked | Self::Ended => false,
@@ -53,46 +49,44 @@ impl Section {
     }
 }
 
-/// One token of a list.
 #[derive(Clone, Copy)]
 pub(super) struct Item<'a> {
     pub section: Section,
     pub token: &'a Token,
-    pub(super) entry: Subject<'a>,
+    pub(super) entry: TokenEntry<'a>,
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum Subject<'a> {
+pub(super) enum TokenEntry<'a> {
     Expiry(&'a ExpiryEntry),
     Revoked(&'a RevokedEntry),
     Ended(&'a EndedEntry),
 }
 
-/// What the templates `digest` and `revoked_access` see.
+/// The variables of the templates `digest` and `revoked_access`.
 #[derive(Serialize)]
 pub(super) struct List {
-    /// What it is about: `12 tokens expire in the next 7 days`.
+    /// `12 tokens expire within 7 days`
     summary: String,
-    /// The same for a subject, with the first token and its day where that helps.
+    /// The summary for the subject, with the first token if useful.
     headline: String,
-    /// `12 tokens`.
+    /// `12 tokens`
     tokens: String,
-    /// When the next one expires, where any does.
+    /// When the next token expires.
     next: Option<String>,
     sections: Vec<Part>,
     alerts: Vec<Alert>,
-    /// All that is open, counted.
     findings: Option<Summary>,
     more: Option<More>,
-    /// `3 warnings were due before …`, where any is late.
+    /// `3 warnings could not be delivered in time; …`
     late: Option<String>,
-    /// `3 of these dates are of our policy …`, where any is.
+    /// `3 of these dates are set by our policy: …`
     by_policy: Option<String>,
-    /// What lapsed ends by itself and how to stop it, where it does.
+    /// Announced revocations and how to stop them.
     ending: Option<Ending>,
-    /// Whether all of them are revoked, so that there is nothing to delete or to let lapse.
+    /// Whether all tokens are revoked, so that there is nothing to delete.
     all_revoked: bool,
-    /// Why issuers are not told, where the rows have no room for it: `40: the token has no issuer`.
+    /// Why issuers do not get the mail, if the rows have no room for it: `40 tokens: the token has no issuer`.
     instead_of_issuer: Vec<String>,
     #[serde(skip)]
     pub listed: usize,
@@ -113,57 +107,60 @@ struct Group {
 
 #[derive(Serialize)]
 struct Row {
-    /// `10:00`.
+    /// `10:00`
     clock: Option<String>,
     name: String,
-    /// What follows the name on its line.
     tail: String,
-    /// What stands under it.
     lines: Vec<String>,
-    /// Its page at its source, where there is room for it.
+    /// At the source; only in detailed lists.
     page: Option<Link>,
 }
 
 impl List {
-    pub fn of(letter: &Letter, limit: usize) -> Self {
+    pub fn new(letter: &Letter, limit: usize) -> Self {
         let items = items(letter);
         let listed = items.len().min(limit);
-        let rich = items.len() + uncounted(letter) <= RICH;
-        let summary = summary(&items, letter);
+        let is_detailed = items.len() + count_unlisted(letter) <= MAX_DETAILED;
+        let summary = summary_line(&items, letter);
         let (shown, rest) = items.split_at(listed);
         Self {
-            headline: headline(&summary, &items, letter),
+            headline: subject_line(&summary, &items, letter),
             summary,
-            tokens: wording::counted(items.len() + uncounted(letter), "token"),
+            tokens: wording::quantity(items.len() + count_unlisted(letter), "token"),
             next: items
                 .iter()
                 .find(|item| item.section == Section::Expiring)
-                .map(|item| wording::exact(item.at(), letter.zone)),
-            sections: sections(shown, &items, letter, rich),
+                .map(|item| wording::date_time(item.at(), letter.zone)),
+            sections: sections(shown, &items, letter, is_detailed),
             alerts: letter
                 .entries
                 .iter()
                 .filter_map(|entry| match entry {
-                    Entry::Alert(alert) => Some(Alert::of(alert)),
+                    Entry::Alert(alert) => Some(Alert::new(alert)),
                     Entry::Expiry(_) | Entry::Revoked(_) | Entry::Ended(_) | Entry::Summary(_) => {
                         None
                     }
                 })
                 .take(10)
                 .collect(),
-            findings: letter.summary().map(|all| Summary::of(all, letter, 0)),
-            more: More::of(rest, letter),
-            late: late(&items, letter),
-            by_policy: by_policy(&items),
-            ending: Ending::of(&items, letter, rich),
-            all_revoked: count(&items, letter, Section::Ended) == items.len() + uncounted(letter),
-            instead_of_issuer: if rich { Vec::new() } else { reasons(&items) },
+            findings: letter.summary().map(|all| Summary::new(all, letter, 0)),
+            more: More::new(rest, letter),
+            late: late_note(&items, letter),
+            by_policy: policy_note(&items),
+            ending: Ending::new(&items, letter, is_detailed),
+            all_revoked: count_in_section(&items, letter, Section::Ended)
+                == items.len() + count_unlisted(letter),
+            instead_of_issuer: if is_detailed {
+                Vec::new()
+            } else {
+                skipped_issuers(&items)
+            },
             listed,
         }
     }
 }
 
-/// The tokens, the most urgent first: who lost access, what has expired, what expires next.
+/// The most urgent first.
 fn items(letter: &Letter) -> Vec<Item<'_>> {
     let mut items: Vec<Item<'_>> = letter
         .entries
@@ -172,7 +169,7 @@ fn items(letter: &Letter) -> Vec<Item<'_>> {
             Entry::Revoked(entry) => Some(Item {
                 section: Section::Revoked,
                 token: &entry.token,
-                entry: Subject::Revoked(entry),
+                entry: TokenEntry::Revoked(entry),
             }),
             Entry::Expiry(entry) => Some(Item {
                 section: if entry.is_past(letter.now) {
@@ -181,23 +178,23 @@ fn items(letter: &Letter) -> Vec<Item<'_>> {
                     Section::Expiring
                 },
                 token: &entry.token,
-                entry: Subject::Expiry(entry),
+                entry: TokenEntry::Expiry(entry),
             }),
             Entry::Ended(entry) => Some(Item {
                 section: Section::Ended,
                 token: &entry.token,
-                entry: Subject::Ended(entry),
+                entry: TokenEntry::Ended(entry),
             }),
             Entry::Alert(_) | Entry::Summary(_) => None,
         })
         .collect();
-    items.sort_by(|a, b| a.order().cmp(&b.order()));
+    items.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
     items
 }
 
 impl<'a> Item<'a> {
-    /// Groups stay together: by issuer and evidence, or by the day and the source.
-    fn order(
+    /// Keeps groups together: by issuer and evidence, or by day and source.
+    fn sort_key(
         &self,
     ) -> (
         Section,
@@ -208,11 +205,11 @@ impl<'a> Item<'a> {
         &'a str,
     ) {
         let (issuer, evidence) = match self.entry {
-            Subject::Revoked(entry) => (
+            TokenEntry::Revoked(entry) => (
                 self.token.issuer.as_ref().map_or("", |issuer| issuer.key()),
                 entry.evidence.as_str(),
             ),
-            Subject::Expiry(_) | Subject::Ended(_) => ("", ""),
+            TokenEntry::Expiry(_) | TokenEntry::Ended(_) => ("", ""),
         };
         let at = self.token.expiry.at();
         (
@@ -227,59 +224,60 @@ impl<'a> Item<'a> {
 
     pub fn at(&self) -> DateTime<Utc> {
         let due = match self.entry {
-            Subject::Expiry(entry) => entry.due_at,
-            Subject::Revoked(entry) => entry.since,
-            Subject::Ended(entry) => return entry.at,
+            TokenEntry::Expiry(entry) => entry.due_at,
+            TokenEntry::Revoked(entry) => entry.since,
+            TokenEntry::Ended(entry) => return entry.at,
         };
         self.token.expiry.at().unwrap_or(due)
     }
 
-    /// The finding for which lapsed ends the token, and when, where it does.
-    pub fn end(&self) -> Option<(Uuid, DateTime<Utc>)> {
+    /// The finding for which lapsed revokes the token, and when.
+    pub fn revocation(&self) -> Option<(Uuid, DateTime<Utc>)> {
         match self.entry {
-            Subject::Revoked(entry) => entry.end,
-            Subject::Expiry(_) | Subject::Ended(_) => None,
+            TokenEntry::Revoked(entry) => entry.end,
+            TokenEntry::Expiry(_) | TokenEntry::Ended(_) => None,
         }
     }
 
-    fn last_use(&self, letter: &Letter) -> Use {
+    fn last_use(&self, letter: &Letter) -> LastUse {
         let situation = match (self.entry, self.section) {
-            (Subject::Revoked(_), _) => Situation::Revoked,
-            (Subject::Expiry(_), _) if self.is_by_policy() => Situation::Overdue,
-            (Subject::Ended(_), _) | (Subject::Expiry(_), Section::Expired) => Situation::Expired,
-            (Subject::Expiry(_), _) => Situation::Expiring,
+            (TokenEntry::Revoked(_), _) => Situation::Revoked,
+            (TokenEntry::Expiry(_), _) if self.is_by_policy() => Situation::Overdue,
+            (TokenEntry::Ended(_), _) | (TokenEntry::Expiry(_), Section::Expired) => {
+                Situation::Expired
+            }
+            (TokenEntry::Expiry(_), _) => Situation::Expiring,
         };
-        Use::of(self.token, self.token.use_told, letter.now, situation)
+        LastUse::new(self.token, letter.now, situation)
     }
 
-    /// Whether its date is one of our policy.
     pub fn is_by_policy(&self) -> bool {
         let by_policy = self.token.expiry_origin == Some(ExpiryOrigin::Policy);
-        by_policy && matches!(self.entry, Subject::Expiry(_))
+        by_policy && matches!(self.entry, TokenEntry::Expiry(_))
     }
 
     fn page(&self) -> Option<Link> {
         Link::to_page(match self.entry {
-            Subject::Expiry(entry) => entry.page.as_deref(),
-            Subject::Revoked(entry) => entry.page.as_deref(),
-            Subject::Ended(entry) => entry.page.as_deref(),
+            TokenEntry::Expiry(entry) => entry.page.as_deref(),
+            TokenEntry::Revoked(entry) => entry.page.as_deref(),
+            TokenEntry::Ended(entry) => entry.page.as_deref(),
         })
     }
 
-    fn ground(&self) -> Ground {
+    fn basis(&self) -> Basis {
         match self.entry {
-            Subject::Expiry(entry) => entry.ground,
-            Subject::Revoked(entry) => entry.ground,
-            Subject::Ended(entry) => entry.ground,
+            TokenEntry::Expiry(entry) => entry.basis,
+            TokenEntry::Revoked(entry) => entry.basis,
+            TokenEntry::Ended(entry) => entry.basis,
         }
     }
 }
 
-fn sections(shown: &[Item<'_>], all: &[Item<'_>], letter: &Letter, rich: bool) -> Vec<Part> {
+fn sections(shown: &[Item<'_>], all: &[Item<'_>], letter: &Letter, is_detailed: bool) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for chunk in shown.chunk_by(|a, b| a.section == b.section) {
         let section = chunk[0].section;
-        let count = count(all, letter, section);
+        let count = count_in_section(all, letter, section);
         let title = match section {
             Section::Revoked => "Issuer lost access",
             Section::Ended => "Revoked",
@@ -288,8 +286,8 @@ fn sections(shown: &[Item<'_>], all: &[Item<'_>], letter: &Letter, rich: bool) -
         };
         let mut groups: Vec<Group> = Vec::new();
         for item in chunk {
-            let (title, note) = group(item, letter);
-            let row = row(item, letter, rich);
+            let (title, note) = group_title(item, letter);
+            let row = row(item, letter, is_detailed);
             match groups.last_mut() {
                 Some(last) if last.title == title && last.note == note => last.rows.push(row),
                 _ => groups.push(Group {
@@ -300,52 +298,54 @@ fn sections(shown: &[Item<'_>], all: &[Item<'_>], letter: &Letter, rich: bool) -
             }
         }
         parts.push(Part {
-            title: format!("{title}: {}", wording::counted(count, "token")),
+            title: format!("{title}: {}", wording::quantity(count, "token")),
             groups,
         });
     }
     parts
 }
 
-fn group(item: &Item<'_>, letter: &Letter) -> (String, Option<String>) {
+fn group_title(item: &Item<'_>, letter: &Letter) -> (String, Option<String>) {
     match item.entry {
-        Subject::Revoked(entry) => {
+        TokenEntry::Revoked(entry) => {
             let issuer = item
                 .token
                 .issuer
                 .as_ref()
                 .map_or("no issuer", |issuer| issuer.as_str());
-            let evidence = plain::line(&entry.evidence, plain::TEXT);
+            let evidence = sanitize::one_line(&entry.evidence, sanitize::MAX_TEXT);
             let since = wording::day(entry.since, letter.zone);
             (
-                plain::line(issuer, 254),
+                sanitize::one_line(issuer, 254),
                 Some(format!("No access since {since}: {evidence}")),
             )
         }
-        Subject::Expiry(_) | Subject::Ended(_) => {
+        TokenEntry::Expiry(_) | TokenEntry::Ended(_) => {
             let day = wording::day(item.at(), letter.zone);
-            let offset = wording::offset(item.at(), letter.zone);
+            let offset = wording::utc_offset(item.at(), letter.zone);
             (format!("{day} ({offset})"), None)
         }
     }
 }
 
-fn row(item: &Item<'_>, letter: &Letter, rich: bool) -> Row {
+fn row(item: &Item<'_>, letter: &Letter, is_detailed: bool) -> Row {
     let token = item.token;
     let id: String = token.id.to_string().chars().take(8).collect();
     let last_use = item.last_use(letter);
     let clock = match item.entry {
-        Subject::Expiry(_) | Subject::Ended(_) => Some(wording::clock(item.at(), letter.zone)),
-        Subject::Revoked(_) => None,
+        TokenEntry::Expiry(_) | TokenEntry::Ended(_) => {
+            Some(wording::clock(item.at(), letter.zone))
+        }
+        TokenEntry::Revoked(_) => None,
     };
-    let name = plain::label(&token.name, &token.external_id, plain::NAME);
-    if !rich {
-        let source = plain::line(&token.source, plain::NAME_IN_SUBJECT);
+    let name = sanitize::display_name(&token.name, &token.external_id, sanitize::MAX_NAME);
+    if !is_detailed {
+        let source = sanitize::one_line(&token.source, sanitize::MAX_SUBJECT_NAME);
         let tail = format!("{source} {id} {}", last_use.short);
         let mut tail = tail.trim_end().to_owned();
-        if let Some((_, at)) = item.end() {
+        if let Some((_, at)) = item.revocation() {
             let day = wording::short_day(at, letter.now, letter.zone);
-            tail = format!("{tail}, ends on {day}");
+            tail = format!("{tail}, revoked on {day}");
         }
         return Row {
             clock,
@@ -355,29 +355,29 @@ fn row(item: &Item<'_>, letter: &Letter, rich: bool) -> Row {
             page: None,
         };
     }
-    let mut lines = vec![facts(item, &id)];
+    let mut lines = vec![facts_line(item, &id)];
     if last_use.known {
         lines.push(last_use.phrase);
     }
-    if let Subject::Expiry(entry) = item.entry {
+    if let TokenEntry::Expiry(entry) = item.entry {
         lines.extend(notes(entry, letter));
     }
-    if let Subject::Ended(entry) = item.entry {
-        lines.push(ending(entry));
+    if let TokenEntry::Ended(entry) = item.entry {
+        lines.push(revoked_by(entry));
     }
-    if let Some((finding, at)) = item.end() {
-        let at = wording::exact(at, letter.zone);
-        lines.push(format!("lapsed ends it on {at}"));
+    if let Some((finding, at)) = item.revocation() {
+        let at = wording::date_time(at, letter.zone);
+        lines.push(format!("lapsed revokes it on {at}"));
         lines.push(format!("finding {finding}"));
     }
     let tail = match item.section {
         Section::Expiring => {
-            let left = wording::left(item.at() - letter.now);
-            format!("in {left}{}", wording::also_in_utc(item.at(), letter.zone))
+            let left = wording::time_left(item.at() - letter.now);
+            format!("in {left}{}", wording::utc_suffix(item.at(), letter.zone))
         }
         Section::Expired | Section::Ended => {
             let ago = wording::ago(letter.now - item.at());
-            format!("{ago}{}", wording::also_in_utc(item.at(), letter.zone))
+            format!("{ago}{}", wording::utc_suffix(item.at(), letter.zone))
         }
         Section::Revoked => match token.expiry {
             Expiry::Never => "never expires".to_owned(),
@@ -394,28 +394,27 @@ fn row(item: &Item<'_>, letter: &Letter, rich: bool) -> Row {
     }
 }
 
-/// Who ended a token, and why.
-fn ending(entry: &EndedEntry) -> String {
-    let by = plain::line(&entry.by, plain::NAME);
+fn revoked_by(entry: &EndedEntry) -> String {
+    let by = sanitize::one_line(&entry.by, sanitize::MAX_NAME);
     let reason = entry.reason.as_deref().unwrap_or_default();
-    match plain::isolated(plain::line(reason, plain::TEXT)) {
+    match sanitize::isolate(sanitize::one_line(reason, sanitize::MAX_TEXT)) {
         reason if reason.is_empty() => format!("revoked by {by}"),
         reason => format!("revoked by {by}: {reason}"),
     }
 }
 
-fn facts(item: &Item<'_>, id: &str) -> String {
+fn facts_line(item: &Item<'_>, id: &str) -> String {
     let token = item.token;
     let part = |label: &str, text: &Option<String>| {
-        let shown = plain::isolated(plain::line(text.as_deref()?, 60));
+        let shown = sanitize::isolate(sanitize::one_line(text.as_deref()?, 60));
         (!shown.is_empty()).then(|| format!("{label} {shown}"))
     };
-    let mut parts = vec![plain::line(&token.source, plain::NAME)];
+    let mut parts = vec![sanitize::one_line(&token.source, sanitize::MAX_NAME)];
     parts.extend(part("account", &token.account));
     parts.extend(part("role", &token.role));
     parts.extend(part("scope", &token.scope));
-    let told_himself = item.ground() == Ground::Issuer || item.section == Section::Revoked;
-    if let Some(issuer) = token.issuer.as_ref().filter(|_| !told_himself) {
+    let is_issuer_known = item.basis() == Basis::Issuer || item.section == Section::Revoked;
+    if let Some(issuer) = token.issuer.as_ref().filter(|_| !is_issuer_known) {
         parts.push(format!("issued by {issuer}"));
     }
     parts.push(format!("id {id}"));
@@ -425,18 +424,18 @@ fn facts(item: &Item<'_>, id: &str) -> String {
 fn notes(entry: &ExpiryEntry, letter: &Letter) -> Vec<String> {
     let mut notes = Vec::new();
     if entry.token.expiry_origin == Some(ExpiryOrigin::Policy) {
-        notes.push("a date of our policy: the token itself works on after it".to_owned());
+        notes.push("a date set by our policy: the token works after it".to_owned());
     }
     if entry.is_late(letter.now) {
-        let due = wording::exact(entry.due_at, letter.zone);
+        let due = wording::date_time(entry.due_at, letter.zone);
         notes.push(format!(
-            "the warning was due on {due} and could not be delivered before"
+            "the warning was due on {due} and could not be delivered in time"
         ));
     }
     if let Some(reason) = &entry.instead_of_issuer {
         notes.push(format!(
-            "the issuer is not told: {}",
-            plain::line(reason, plain::TEXT)
+            "the issuer does not get this mail: {}",
+            sanitize::one_line(reason, sanitize::MAX_TEXT)
         ));
     }
     notes

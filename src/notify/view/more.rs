@@ -1,27 +1,26 @@
-//! What a list leaves out: counted by source and day, with the command that shows it.
+//! Counts the tokens that a list leaves out by source and day, with the command that shows them.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 
-use crate::notify::{letter::Letter, plain, wording};
+use crate::notify::letter::Letter;
+use crate::notify::{sanitize, wording};
 
 use super::list::{Item, Section};
 
-/// The most lines of counts.
-const SOURCES: usize = 8;
-/// The most days counted in one line.
-const DAYS: usize = 7;
+/// Lines of counts.
+const MAX_SOURCES: usize = 8;
+/// Days in one line.
+const MAX_DAYS: usize = 7;
 
-/// The tokens that are not listed one by one.
 #[derive(Serialize)]
 pub(super) struct More {
     /// `150 more tokens`.
     pub count: String,
-    /// A line for each source.
     pub sources: Vec<Counts>,
-    /// `3 more sources`, where even the lines would be too many.
+    /// `3 more sources`, if there are too many.
     pub others: Option<String>,
 }
 
@@ -39,10 +38,10 @@ struct Tally {
 }
 
 impl More {
-    /// Counts what is left over; `None` when nothing is.
-    pub fn of(rest: &[Item<'_>], letter: &Letter) -> Option<Self> {
-        let uncounted: usize = letter.rest.iter().map(|rest| rest.count).sum();
-        if rest.len() + uncounted == 0 {
+    /// `None` if the list is complete.
+    pub fn new(rest: &[Item<'_>], letter: &Letter) -> Option<Self> {
+        let unlisted: usize = letter.unlisted.iter().map(|rest| rest.count).sum();
+        if rest.len() + unlisted == 0 {
             return None;
         }
         let mut tallies: BTreeMap<(Section, &str), Tally> = BTreeMap::new();
@@ -59,28 +58,28 @@ impl More {
                 None => tally.undated += 1,
             }
         }
-        for rest in &letter.rest {
-            let section = Section::of(rest, letter);
+        for rest in &letter.unlisted {
+            let section = Section::from_unlisted(rest, letter);
             let tally = tallies.entry((section, rest.source.as_str())).or_default();
-            let many = i64::try_from(rest.count).unwrap_or(i64::MAX);
+            let added = i64::try_from(rest.count).unwrap_or(i64::MAX);
             match rest.at().filter(|_| section.is_dated()) {
                 Some(at) => {
                     let day = at.with_timezone(&letter.zone).date_naive();
                     let count = tally.days.entry(day).or_insert((at, 0));
-                    *count = (count.0.max(at), count.1 + many);
+                    *count = (count.0.max(at), count.1 + added);
                 }
-                None => tally.undated += many,
+                None => tally.undated += added,
             }
         }
-        let others = tallies.len().saturating_sub(SOURCES);
+        let others = tallies.len().saturating_sub(MAX_SOURCES);
         Some(Self {
-            count: wording::counted(rest.len() + uncounted, "more token"),
+            count: wording::quantity(rest.len() + unlisted, "more token"),
             sources: tallies
                 .iter()
-                .take(SOURCES)
+                .take(MAX_SOURCES)
                 .map(|((section, source), tally)| tally.line(*section, source, letter))
                 .collect(),
-            others: (others > 0).then(|| wording::counted(others, "more source")),
+            others: (others > 0).then(|| wording::quantity(others, "more source")),
         })
     }
 }
@@ -90,23 +89,28 @@ impl Tally {
         let mut counts: Vec<String> = self
             .days
             .values()
-            .take(DAYS)
+            .take(MAX_DAYS)
             .map(|(at, count)| {
                 let day = wording::short_day(*at, letter.now, letter.zone);
                 format!("{} on {day}", wording::thousands(*count))
             })
             .collect();
-        let later: i64 = self.days.values().skip(DAYS).map(|(_, count)| count).sum();
+        let later: i64 = self
+            .days
+            .values()
+            .skip(MAX_DAYS)
+            .map(|(_, count)| count)
+            .sum();
         if later > 0 {
             counts.push(format!("{} on later days", wording::thousands(later)));
         }
         if self.undated > 0 {
-            counts.push(wording::number(self.undated, "token"));
+            counts.push(wording::quantity(self.undated, "token"));
         }
         Counts {
             counts: format!(
                 "{}: {}",
-                plain::line(source, plain::NAME),
+                sanitize::one_line(source, sanitize::MAX_NAME),
                 counts.join(", ")
             ),
             command: self.command(section, source, letter),
@@ -114,7 +118,7 @@ impl Tally {
     }
 
     fn command(&self, section: Section, source: &str, letter: &Letter) -> String {
-        let source = shell_word(&plain::line(source, plain::NAME));
+        let source = shell_quote(&sanitize::one_line(source, sanitize::MAX_NAME));
         match section {
             Section::Revoked => "lapsed finding list --kind sso_revoked".to_owned(),
             Section::Ended => format!("lapsed token list --source {source} --status revoked"),
@@ -128,10 +132,10 @@ impl Tally {
     }
 }
 
-/// A text as one word of a POSIX shell.
-pub(super) fn shell_word(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-@+=:/%,".contains(&b);
-    if !text.is_empty() && text.bytes().all(plain) {
+/// Quotes a text for a POSIX shell.
+pub(super) fn shell_quote(text: &str) -> String {
+    let is_safe = |b: u8| b.is_ascii_alphanumeric() || b"._-@+=:/%,".contains(&b);
+    if !text.is_empty() && text.bytes().all(is_safe) {
         text.to_owned()
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
@@ -143,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_can_be_pasted_whatever_the_source_is_called() {
+    fn a_source_name_is_safe_in_a_shell_command() {
         for (text, word) in [
             ("exports", "exports"),
             ("team a", "'team a'"),
@@ -151,7 +155,7 @@ mod tests {
             ("it's", r"'it'\''s'"),
             ("", "''"),
         ] {
-            assert_eq!(shell_word(text), word);
+            assert_eq!(shell_quote(text), word);
         }
     }
 }

@@ -1,41 +1,36 @@
-//! What many things in one mail come to: the summary, the subject, and what holds for several of them.
+//! Counts the tokens of a mail for its summary, its subject and notes about several tokens.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use crate::notify::{
-    letter::{ExpiryEntry, Letter, Rest},
-    plain, wording,
-};
+use crate::notify::letter::{ExpiryEntry, Letter, UnlistedTokens};
+use crate::notify::{sanitize, wording};
 
-use super::{
-    facts::short_name,
-    list::{Item, Section, Subject},
-    summary,
-};
+use super::facts::short_name;
+use super::list::{Item, Section, TokenEntry};
+use super::summary;
 
-/// How many tokens of a section there are, with those that the letter only counts.
-pub(super) fn count(items: &[Item<'_>], letter: &Letter, section: Section) -> usize {
+/// Tokens in a section, including those that the letter only counts.
+pub(super) fn count_in_section(items: &[Item<'_>], letter: &Letter, section: Section) -> usize {
     let listed = items.iter().filter(|item| item.section == section).count();
     let rest = letter
-        .rest
+        .unlisted
         .iter()
-        .filter(|rest| Section::of(rest, letter) == section);
+        .filter(|rest| Section::from_unlisted(rest, letter) == section);
     listed + rest.map(|rest| rest.count).sum::<usize>()
 }
 
-/// How many tokens the letter only counts.
-pub(super) fn uncounted(letter: &Letter) -> usize {
-    letter.rest.iter().map(|rest| rest.count).sum()
+pub(super) fn count_unlisted(letter: &Letter) -> usize {
+    letter.unlisted.iter().map(|rest| rest.count).sum()
 }
 
 /// `2 tokens of people without access, 3 expired, 9 expire within 7 days`.
-pub(super) fn summary(items: &[Item<'_>], letter: &Letter) -> String {
+pub(super) fn summary_line(items: &[Item<'_>], letter: &Letter) -> String {
     let others = letter.entries.len() - items.len();
-    let all = items.len() + uncounted(letter);
-    let revoked = count(items, letter, Section::Revoked);
-    let expired = count(items, letter, Section::Expired);
+    let all = items.len() + count_unlisted(letter);
+    let revoked = count_in_section(items, letter, Section::Revoked);
+    let expired = count_in_section(items, letter, Section::Expired);
     if revoked == all && others == 0 {
         return revoked_summary(items, all);
     }
@@ -43,15 +38,15 @@ pub(super) fn summary(items: &[Item<'_>], letter: &Letter) -> String {
     if revoked > 0 {
         parts.push(format!(
             "{} of people without access",
-            wording::counted(revoked, "token")
+            wording::quantity(revoked, "token")
         ));
     }
-    // The noun once is enough.
+    // Only the first part has the noun.
     let tokens = |parts: &[String], count| match parts {
-        [] => wording::counted(count, "token"),
-        _ => wording::thousands(i64::try_from(count).unwrap_or(i64::MAX)),
+        [] => wording::quantity(count, "token"),
+        _ => wording::thousands(count),
     };
-    let ended = count(items, letter, Section::Ended);
+    let ended = count_in_section(items, letter, Section::Ended);
     if ended > 0 {
         parts.push(format!("{} revoked", tokens(&parts, ended)));
     }
@@ -62,55 +57,55 @@ pub(super) fn summary(items: &[Item<'_>], letter: &Letter) -> String {
         .last()
         .filter(|item| item.section == Section::Expiring)
     {
-        let count = count(items, letter, Section::Expiring);
+        let count = count_in_section(items, letter, Section::Expiring);
         let verb = if count == 1 { "expires" } else { "expire" };
         let last = letter
-            .rest
+            .unlisted
             .iter()
-            .filter_map(Rest::at)
+            .filter_map(UnlistedTokens::at)
             .fold(last.at(), DateTime::max);
-        let left = wording::left(last - letter.now);
+        let left = wording::time_left(last - letter.now);
         parts.push(format!("{} {verb} within {left}", tokens(&parts, count)));
     }
-    if letter.alerts() > 0 {
-        parts.push(wording::counted(letter.alerts(), "alert"));
+    if letter.count_alerts() > 0 {
+        parts.push(wording::quantity(letter.count_alerts(), "alert"));
     }
     parts.extend(letter.summary().map(summary::total));
     parts.join(", ")
 }
 
 fn revoked_summary(items: &[Item<'_>], all: usize) -> String {
-    let tokens = wording::counted(all, "token");
+    let tokens = wording::quantity(all, "token");
     let mut issuers: Vec<_> = items.iter().map(|item| &item.token.issuer).collect();
     issuers.dedup();
     match (items, issuers.len()) {
         ([_], _) => "This token still works, but its issuer lost access".to_owned(),
         (_, 1) => format!("{tokens} still work, but their issuer lost access"),
         (_, issuers) => {
-            let issuers = wording::counted(issuers, "issuer");
+            let issuers = wording::quantity(issuers, "issuer");
             format!("{tokens} still work, but their {issuers} lost access")
         }
     }
 }
 
-/// The summary for a subject: with the first token, where all are of one sort.
-pub(super) fn headline(summary: &str, items: &[Item<'_>], letter: &Letter) -> String {
+/// The summary, with the first token if all are in one section.
+pub(super) fn subject_line(summary: &str, items: &[Item<'_>], letter: &Letter) -> String {
     let Some(first) = items.first() else {
         return summary.to_owned();
     };
     let mixed = items.len() < letter.entries.len()
         || items.iter().any(|item| item.section != first.section);
-    let ends = items.iter().filter_map(Item::end).map(|(_, at)| at);
-    let end = ends.min().map(|at| wording::left(at - letter.now));
+    let ends = items.iter().filter_map(Item::revocation).map(|(_, at)| at);
+    let end = ends.min().map(|at| wording::time_left(at - letter.now));
     match (first.section, items, end) {
         _ if mixed => summary.to_owned(),
         (Section::Revoked, [item], Some(left)) => {
             let name = short_name(item.token);
-            format!("Token {name} ends in {left}: its issuer lost access")
+            format!("Token {name} will be revoked in {left}: its issuer lost access")
         }
         (Section::Revoked, _, Some(left)) => {
-            let tokens = wording::counted(items.len() + uncounted(letter), "token");
-            format!("{tokens} of people without access, the first ends in {left}")
+            let tokens = wording::quantity(items.len() + count_unlisted(letter), "token");
+            format!("{tokens} of people without access, the first will be revoked in {left}")
         }
         (Section::Revoked, [_], None) => {
             let name = short_name(first.token);
@@ -118,49 +113,46 @@ pub(super) fn headline(summary: &str, items: &[Item<'_>], letter: &Letter) -> St
         }
         (Section::Revoked | Section::Ended, ..) => summary.to_owned(),
         (Section::Expired | Section::Expiring, ..) => {
-            let name = plain::line(&short_name(first.token), 30);
+            let name = sanitize::one_line(&short_name(first.token), 30);
             let day = wording::day(first.at(), letter.zone);
             format!("{summary}, first {name} on {day}")
         }
     }
 }
 
-pub(super) fn late(items: &[Item<'_>], letter: &Letter) -> Option<String> {
+pub(super) fn late_note(items: &[Item<'_>], letter: &Letter) -> Option<String> {
     let late: Vec<DateTime<Utc>> = items
         .iter()
         .filter_map(|item| match item.entry {
-            Subject::Expiry(entry) if entry.is_late(letter.now) => Some(entry.due_at),
-            Subject::Expiry(_) | Subject::Revoked(_) | Subject::Ended(_) => None,
+            TokenEntry::Expiry(entry) if entry.is_late(letter.now) => Some(entry.due_at),
+            TokenEntry::Expiry(_) | TokenEntry::Revoked(_) | TokenEntry::Ended(_) => None,
         })
         .collect();
     let first = late.iter().min()?;
     Some(format!(
         "{} could not be delivered in time; the first was due on {}.",
-        wording::counted(late.len(), "warning"),
-        wording::exact(*first, letter.zone)
+        wording::quantity(late.len(), "warning"),
+        wording::date_time(*first, letter.zone)
     ))
 }
 
-pub(super) fn by_policy(items: &[Item<'_>]) -> Option<String> {
+pub(super) fn policy_note(items: &[Item<'_>]) -> Option<String> {
     let count = items.iter().filter(|item| item.is_by_policy()).count();
     let dates = match count {
         0 => return None,
         1 => "One of these dates is".to_owned(),
         count if count == items.len() => "These dates are".to_owned(),
-        count => format!(
-            "{} of these dates are",
-            wording::thousands(i64::try_from(count).unwrap_or(i64::MAX))
-        ),
+        count => format!("{} of these dates are", wording::thousands(count)),
     };
     Some(format!(
-        "{dates} set by our policy alone: such a token works on after its date, until somebody deletes it."
+        "{dates} set by our policy: such a token works after its date until it is deleted."
     ))
 }
 
-pub(super) fn reasons(items: &[Item<'_>]) -> Vec<String> {
+pub(super) fn skipped_issuers(items: &[Item<'_>]) -> Vec<String> {
     let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
     for item in items {
-        if let Subject::Expiry(ExpiryEntry {
+        if let TokenEntry::Expiry(ExpiryEntry {
             instead_of_issuer: Some(reason),
             ..
         }) = item.entry
@@ -176,8 +168,8 @@ pub(super) fn reasons(items: &[Item<'_>]) -> Vec<String> {
         .map(|(reason, count)| {
             format!(
                 "{}: {}",
-                wording::number(count, "token"),
-                plain::line(reason, 120)
+                wording::quantity(count, "token"),
+                sanitize::one_line(reason, 120)
             )
         })
         .collect()

@@ -1,7 +1,7 @@
-//! Why a database did not answer, in words that hold nothing of its rows.
+//! Errors of a third-party database, without any values of its rows.
 //!
 //! PostgreSQL quotes values in many messages (`invalid input syntax for type integer: "…"`), and functions
-//! in either database may say anything. What is repeated are messages about the statement itself, which
+//! in either database may raise any text. Only messages about the statement itself are repeated, which
 //! name tables, columns and types.
 
 use std::time::Duration;
@@ -9,97 +9,59 @@ use std::time::Duration;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
-/// Why a database did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Not the URL of a database.
     #[error(
         "the URL is not that of a database; write sqlite:///path/to/file.db or \
          postgres://user:password@host/database, with special characters percent-encoded"
     )]
     Url,
-    /// It cannot be reached.
     #[error("cannot reach {place}: {reason}")]
-    Unreachable {
-        /// Where it is.
-        place: String,
-        /// Why.
-        reason: String,
-    },
-    /// No answer in time.
+    Unreachable { place: String, reason: String },
     #[error(
         "{place} did not answer within {} s; give the source a longer timeout, or the query an index",
         .limit.as_secs()
     )]
-    TimedOut {
-        /// Where it is.
-        place: String,
-        /// `timeout` of the source.
-        limit: Duration,
-    },
-    /// It does not let us in.
+    TimedOut { place: String, limit: Duration },
     #[error("{place} refuses the user; check user and password in the URL, and pg_hba.conf")]
-    Login {
-        /// Where it is.
-        place: String,
-    },
-    /// There is no such database.
+    Login { place: String },
     #[error("there is no database at {place}; correct the URL")]
-    Missing {
-        /// Where it should be.
-        place: String,
-    },
-    /// The role may not read something.
-    #[error("{place}: {what}; {mend}")]
+    Missing { place: String },
+    /// The role lacks a permission.
+    #[error("{place}: {what}; {fix}")]
     Denied {
-        /// Where it is.
         place: String,
-        /// What was refused.
         what: String,
-        /// What to grant.
-        mend: String,
+        fix: String,
     },
-    /// The statement makes no sense to it.
     #[error("{place} refuses the statement: {reason}")]
     Statement {
-        /// Where it is.
         place: String,
-        /// Why, with names but no values.
+        /// Contains names but no values.
         reason: String,
     },
-    /// A program was killed while it wrote to it, and what it left cannot be taken back by who only reads.
+    /// A program was killed while it wrote; a read-only connection cannot roll that back.
     #[error(
-        "a program was killed while it wrote to {place}; it can be read again once a program that may \
-         write has opened it"
+        "a program was killed while it wrote to {place}; the database can be read again after a program with \
+         write access has opened it"
     )]
-    HalfWritten {
-        /// Where it is.
-        place: String,
-    },
-    /// It is there, and did not do it.
+    NeedsRecovery { place: String },
     #[error("{place} failed: {reason}")]
-    Failed {
-        /// Where it is.
-        place: String,
-        /// Why, as far as that can be told without values.
-        reason: String,
-    },
-    /// It was to keep what was written, and did not say whether it has.
-    #[error("whether the change was kept is not known")]
-    Unkept(#[source] Box<Error>),
-    /// A column does not hold what was expected.
-    #[error("{place}: column {column} does not hold what was expected there")]
+    Failed { place: String, reason: String },
+    /// The connection failed during COMMIT.
+    #[error("it is not known whether the change was committed")]
+    CommitUnknown(#[source] Box<Error>),
+    #[error("{place}: column {column} does not contain the expected type of value")]
     Column {
-        /// Where it is.
         place: String,
-        /// Its name, or its number.
+        /// The name or number of the column.
         column: String,
     },
 }
 
 impl Error {
-    /// What can be told of an error of sqlx.
-    pub(super) fn of(error: &sqlx::Error, place: &str, limit: Duration) -> Self {
+    /// Converts an error of sqlx, and leaves out everything that may contain values.
+    pub(super) fn from_sqlx(error: &sqlx::Error, place: &str, limit: Duration) -> Self {
         let place = place.to_owned();
         match error {
             sqlx::Error::Io(error) => Self::Unreachable {
@@ -111,8 +73,8 @@ impl Error {
                 reason: format!("{error}; see sslmode and sslrootcert in the URL"),
             },
             sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
-                Some(error) => postgres(error, place, limit),
-                None => sqlite(error.as_ref(), place, limit),
+                Some(error) => from_postgres(error, place, limit),
+                None => from_sqlite(error.as_ref(), place, limit),
             },
             sqlx::Error::ColumnNotFound(column) => Self::Column {
                 place,
@@ -128,33 +90,32 @@ impl Error {
             },
             _ => Self::Failed {
                 place,
-                reason: "it answered with something unexpected".to_owned(),
+                reason: "it sent an unexpected response".to_owned(),
             },
         }
     }
 
-    /// Whether it may answer later as it is.
+    /// Whether a later attempt may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unkept(error) => error.is_transient(),
+            Self::CommitUnknown(error) => error.is_transient(),
             error => matches!(error, Self::Unreachable { .. } | Self::TimedOut { .. }),
         }
     }
 
-    /// Whether what was to be written may have been.
+    /// Whether the change may have been committed.
     #[must_use]
     pub fn is_in_doubt(&self) -> bool {
-        matches!(self, Self::Unkept(_))
+        matches!(self, Self::CommitUnknown(_))
     }
 }
 
 /// By SQLSTATE (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
-fn postgres(error: &PgDatabaseError, place: String, limit: Duration) -> Error {
-    // A function that raises an error puts into it what it likes; what the server itself says of a
-    // statement has no such trail.
+fn from_postgres(error: &PgDatabaseError, place: String, limit: Duration) -> Error {
+    // Only errors raised by functions have a context, and those may contain any text.
     let is_plain = error.r#where().is_none();
-    let message = || shortened(error.message());
+    let message = || truncate(error.message());
     match error.code() {
         "57014" => Error::TimedOut { place, limit },
         "3D000" => Error::Missing { place },
@@ -162,21 +123,21 @@ fn postgres(error: &PgDatabaseError, place: String, limit: Duration) -> Error {
         "42501" if is_plain => Error::Denied {
             place,
             what: message(),
-            mend: mend(error.message()),
+            fix: grant_advice(error.message()),
         },
         "42501" => Error::Denied {
             place,
             what: "permission denied".to_owned(),
-            mend: "grant the role SELECT on what the query reads".to_owned(),
+            fix: "grant the role SELECT on what the query reads".to_owned(),
         },
         "25006" => Error::Statement {
             place,
-            reason: "it would write, and lapsed only reads here".to_owned(),
+            reason: "it would write, but lapsed only reads here".to_owned(),
         },
         "42883" if is_plain => Error::Statement {
             place,
             reason: format!(
-                "{}; parameters are texts and timestamps, so cast where the column is another: \
+                "{}; parameters are texts and timestamps, so cast them if the column has another type: \
                  :external_id::bigint",
                 message()
             ),
@@ -195,17 +156,19 @@ fn postgres(error: &PgDatabaseError, place: String, limit: Duration) -> Error {
         }
         code if code.starts_with("22") => Error::Failed {
             place,
-            reason: format!("a value cannot be converted as the statement asks (SQLSTATE {code})"),
+            reason: format!(
+                "a value cannot be converted to the type in the statement (SQLSTATE {code})"
+            ),
         },
         code => Error::Failed {
             place,
-            reason: format!("SQLSTATE {code}; its own log says more"),
+            reason: format!("SQLSTATE {code}; see the log of the database"),
         },
     }
 }
 
-/// What to grant, by `permission denied for table x`.
-fn mend(message: &str) -> String {
+/// Parses `permission denied for table x`.
+fn grant_advice(message: &str) -> String {
     let grant = |what: &str, name: &str| format!("let its owner GRANT {what} {name} TO the role");
     let Some(rest) = message.strip_prefix("permission denied for ") else {
         return "grant the role SELECT on what the query reads".to_owned();
@@ -223,8 +186,8 @@ fn mend(message: &str) -> String {
 }
 
 /// By result code (<https://www.sqlite.org/rescode.html>); the lowest byte is the kind.
-fn sqlite(error: &dyn DatabaseError, place: String, limit: Duration) -> Error {
-    const NAMING: [&str; 9] = [
+fn from_sqlite(error: &dyn DatabaseError, place: String, limit: Duration) -> Error {
+    const MESSAGES_WITHOUT_VALUES: [&str; 9] = [
         "no such table: ",
         "no such column: ",
         "no such function: ",
@@ -239,33 +202,33 @@ fn sqlite(error: &dyn DatabaseError, place: String, limit: Duration) -> Error {
     let message = error.message();
     // SQLITE_READONLY_RECOVERY and SQLITE_READONLY_ROLLBACK (<https://www.sqlite.org/rescode.html>).
     if matches!(code, 264 | 776) {
-        return Error::HalfWritten { place };
+        return Error::NeedsRecovery { place };
     }
     match code & 0xff {
-        1 if NAMING.iter().any(|start| message.starts_with(start)) => Error::Statement {
+        1 if MESSAGES_WITHOUT_VALUES.iter().any(|start| message.starts_with(start)) => Error::Statement {
             place,
-            reason: shortened(message),
+            reason: truncate(message),
         },
         5 | 6 => Error::Unreachable {
             place,
-            reason: "others hold it locked".to_owned(),
+            reason: "it is locked by another program".to_owned(),
         },
         8 => Error::Statement {
             place,
-            reason: "it would write, and the database is opened for reading, or its file is write-protected"
+            reason: "it would write, but the database is opened read-only or its file is write-protected"
                 .to_owned(),
         },
         9 => Error::TimedOut { place, limit },
         3 | 14 | 23 => Error::Denied {
             place,
             what: "the file cannot be opened".to_owned(),
-            mend: "correct the path, or let the user that lapsed runs as read the file and enter its \
-                   folder (a database in WAL mode wants to be written beside, too)"
+            fix: "correct the path, or give the user that runs lapsed access to the file and its folder \
+                  (a database in WAL mode also needs write access to the folder)"
                 .to_owned(),
         },
         11 | 26 => Error::Failed {
             place,
-            reason: "the file is damaged, or no SQLite database".to_owned(),
+            reason: "the file is damaged or not a SQLite database".to_owned(),
         },
         _ => Error::Failed {
             place,
@@ -274,9 +237,8 @@ fn sqlite(error: &dyn DatabaseError, place: String, limit: Duration) -> Error {
     }
 }
 
-/// The beginning of a message.
-fn shortened(message: &str) -> String {
-    const MOST: usize = 200;
+fn truncate(message: &str) -> String {
+    const MAX_LENGTH: usize = 200;
     let clean = |c: char| if c.is_control() { ' ' } else { c };
-    message.chars().map(clean).take(MOST).collect()
+    message.chars().map(clean).take(MAX_LENGTH).collect()
 }

@@ -1,4 +1,4 @@
-//! A row whose columns are known by name alone, and the values that go into a statement.
+//! Rows whose columns are known only by name, and the values of statements.
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use sqlx::postgres::{PgArguments, PgTypeKind};
@@ -8,77 +8,69 @@ use uuid::Uuid;
 
 use super::Row;
 
-/// A value in a row, or one that goes into a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scalar {
-    /// NULL.
     Null,
-    /// A text, or what reads like one: a UUID, a label of an enum.
+    /// Also a UUID or the label of an enum.
     Text(String),
-    /// A number.
     Integer(i64),
-    /// True or false.
     Bool(bool),
-    /// An instant; without a time zone it counts as UTC.
+    /// Without a time zone it counts as UTC.
     Instant(DateTime<Utc>),
-    /// A day.
     Date(NaiveDate),
-    /// The date `infinity` of PostgreSQL.
-    Forever,
-    /// What no column of ours can be, by the name of its type.
+    /// PostgreSQL's date `infinity`.
+    Infinity,
+    /// The name of a type that lapsed does not read.
     Other(String),
 }
 
-/// A row of an operator's query.
 #[derive(Clone, Copy)]
 pub(crate) struct Record<'a>(pub(super) Row<'a>);
 
 impl Record<'_> {
-    /// The names of its columns.
     pub fn columns(&self) -> Vec<String> {
         match self.0 {
             Row::Sqlite(row) => row
                 .columns()
                 .iter()
-                .map(|it| it.name().to_owned())
+                .map(|column| column.name().to_owned())
                 .collect(),
             Row::Postgres(row) => row
                 .columns()
                 .iter()
-                .map(|it| it.name().to_owned())
+                .map(|column| column.name().to_owned())
                 .collect(),
         }
     }
 
-    /// What stands in the column of this index.
     pub fn scalar(&self, index: usize) -> Scalar {
         let scalar = match self.0 {
-            Row::Sqlite(row) => sqlite(row, index),
-            Row::Postgres(row) => postgres(row, index),
+            Row::Sqlite(row) => sqlite_scalar(row, index),
+            Row::Postgres(row) => postgres_scalar(row, index),
         };
         scalar.unwrap_or_else(|| Scalar::Other("a value that cannot be read".to_owned()))
     }
 }
 
-fn sqlite(row: &sqlx::sqlite::SqliteRow, index: usize) -> Option<Scalar> {
+fn sqlite_scalar(row: &sqlx::sqlite::SqliteRow, index: usize) -> Option<Scalar> {
     let value = row.try_get_raw(index).ok()?;
     if value.is_null() {
         return Some(Scalar::Null);
     }
-    // Of the value: what a column is declared as binds nobody in SQLite.
+    // The type of the value, because SQLite does not enforce the declared one.
     let kind = value.type_info().name().to_owned();
     Some(match kind.as_str() {
-        "TEXT" => Scalar::Text(read::<String>(value)?),
-        "INTEGER" => Scalar::Integer(read::<i64>(value)?),
+        "TEXT" => Scalar::Text(decode::<String>(value)?),
+        "INTEGER" => Scalar::Integer(decode::<i64>(value)?),
         _ => Scalar::Other(kind),
     })
 }
 
-fn read<'r, T: Decode<'r, Sqlite>>(value: sqlx::sqlite::SqliteValueRef<'r>) -> Option<T> {
+fn decode<'r, T: Decode<'r, Sqlite>>(value: sqlx::sqlite::SqliteValueRef<'r>) -> Option<T> {
     T::decode(value).ok()
 }
 
-fn postgres(row: &sqlx::postgres::PgRow, index: usize) -> Option<Scalar> {
+fn postgres_scalar(row: &sqlx::postgres::PgRow, index: usize) -> Option<Scalar> {
     let value = row.try_get_raw(index).ok()?;
     if value.is_null() {
         return Some(Scalar::Null);
@@ -86,7 +78,7 @@ fn postgres(row: &sqlx::postgres::PgRow, index: usize) -> Option<Scalar> {
     let info = value.type_info();
     let is_text = <String as Type<sqlx::Postgres>>::compatible(&info)
         || matches!(info.kind(), PgTypeKind::Enum(_));
-    // As numbers, because sqlx panics over `infinity`: microseconds and days since 2000.
+    // As numbers (microseconds or days since 2000), because sqlx panics on `infinity`.
     let number = || row.try_get_unchecked::<i64, _>(index).ok();
     Some(match info.name() {
         _ if is_text => Scalar::Text(row.try_get_unchecked(index).ok()?),
@@ -94,15 +86,15 @@ fn postgres(row: &sqlx::postgres::PgRow, index: usize) -> Option<Scalar> {
         "INT2" | "INT4" | "INT8" => Scalar::Integer(number()?),
         "BOOL" => Scalar::Bool(row.try_get_unchecked(index).ok()?),
         "TIMESTAMPTZ" | "TIMESTAMP" => match number()? {
-            i64::MAX => Scalar::Forever,
-            micros => {
-                Scalar::Instant(millennium().checked_add_signed(TimeDelta::microseconds(micros))?)
-            }
+            i64::MAX => Scalar::Infinity,
+            micros => Scalar::Instant(
+                postgres_epoch().checked_add_signed(TimeDelta::microseconds(micros))?,
+            ),
         },
         "DATE" => match number()? {
-            days if days == i64::from(i32::MAX) => Scalar::Forever,
+            days if days == i64::from(i32::MAX) => Scalar::Infinity,
             days => Scalar::Date(
-                millennium()
+                postgres_epoch()
                     .date_naive()
                     .checked_add_signed(TimeDelta::try_days(days)?)?,
             ),
@@ -111,19 +103,19 @@ fn postgres(row: &sqlx::postgres::PgRow, index: usize) -> Option<Scalar> {
     })
 }
 
-/// From when PostgreSQL counts.
-fn millennium() -> DateTime<Utc> {
+/// PostgreSQL counts from 2000.
+fn postgres_epoch() -> DateTime<Utc> {
     DateTime::from_timestamp(946_684_800, 0).unwrap_or_default()
 }
 
-/// The values for SQLite, where an instant is a text as its own `datetime` writes it. A fraction is cut,
-/// and a space sorts before a `T`, so that what is compared with it is never taken for older than it is.
+/// In SQLite an instant is a text in the format of its `datetime`. Without a fraction, and with a space, which
+/// sorts before a `T`, a compared value never seems older than it is.
 pub(super) fn sqlite_arguments(values: &[Scalar]) -> SqliteArguments {
     let mut arguments = SqliteArguments::default();
     for value in values {
-        // Only what has no fixed size can fail to be added, and none of these has.
+        // Adding these types cannot fail.
         let _ = match value {
-            Scalar::Null | Scalar::Other(_) | Scalar::Forever => {
+            Scalar::Null | Scalar::Other(_) | Scalar::Infinity => {
                 arguments.add(Option::<String>::None)
             }
             Scalar::Text(text) => arguments.add(text.clone()),
@@ -136,12 +128,11 @@ pub(super) fn sqlite_arguments(values: &[Scalar]) -> SqliteArguments {
     arguments
 }
 
-/// The values for PostgreSQL.
 pub(super) fn postgres_arguments(values: &[Scalar]) -> PgArguments {
     let mut arguments = PgArguments::default();
     for value in values {
         let _ = match value {
-            Scalar::Null | Scalar::Other(_) | Scalar::Forever => {
+            Scalar::Null | Scalar::Other(_) | Scalar::Infinity => {
                 arguments.add(Option::<String>::None)
             }
             Scalar::Text(text) => arguments.add(text),

@@ -1,20 +1,19 @@
-//! What a token may do: the permissions of its machine account.
+//! The permissions of a token's machine account.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde::Deserialize;
 
-/// So many permissions are named; the rest is counted.
-const SHOWN: usize = 10;
+/// Further permissions are only counted.
+const MAX_SHOWN: usize = 10;
 
-/// A machine account, as far as it says what it may do.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Permissions {
     super_admin: Option<bool>,
     role_filters: Option<Vec<Filter>>,
-    /// The names of its permission groups, as older servers tell them.
+    /// The names of the permission groups, on older servers.
     groups: Option<Vec<String>>,
     user_role_groups: Option<Vec<Membership>>,
 }
@@ -30,7 +29,7 @@ struct NamedGroup {
     name: Option<String>,
 }
 
-/// A specific permission. Empty text is everything.
+/// A specific permission. Empty text means everything.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Filter {
@@ -52,38 +51,38 @@ impl Permissions {
         self.super_admin == Some(true)
     }
 
-    /// `super admin`, or the actions and groups: `trigger, view, group ops`.
+    /// Examples: `super admin`, `trigger, view, group ops`.
     pub fn role(&self) -> String {
         if self.is_super_admin() {
             return "super admin".to_owned();
         }
         let filters = self.role_filters.iter().flatten();
         let actions: BTreeSet<&str> = filters
-            .filter_map(|filter| said(filter.action.as_ref()))
+            .filter_map(|filter| non_empty(filter.action.as_ref()))
             .collect();
         let old = self.groups.iter().flatten();
         let new = self.user_role_groups.iter().flatten();
         let new = new.filter_map(|member| member.role_group.as_ref()?.name.as_ref());
         let groups: BTreeSet<String> = old.chain(new).map(|name| format!("group {name}")).collect();
         let actions = actions.into_iter().map(str::to_owned);
-        listed(actions.chain(groups).collect(), ", ")
+        join_limited(actions.chain(groups).collect(), ", ")
     }
 
-    /// Where it may do that: `Devtron apps payments/prod/*; chart groups *`.
+    /// Example: `Devtron apps payments/prod/*; chart groups *`.
     pub fn scope(&self) -> String {
         if self.is_super_admin() {
             return String::new();
         }
         let filters = self.role_filters.iter().flatten();
         let places: BTreeSet<String> = filters.map(Filter::place).collect();
-        listed(places.into_iter().collect(), "; ")
+        join_limited(places.into_iter().collect(), "; ")
     }
 }
 
 impl Filter {
     fn place(&self) -> String {
         let app = [&self.team, &self.environment, &self.entity_name];
-        let (what, path): (&str, &[_]) = match said(self.entity.as_ref()) {
+        let (what, path): (&str, &[_]) = match non_empty(self.entity.as_ref()) {
             Some("cluster") => (
                 "Kubernetes resources",
                 &[
@@ -96,26 +95,25 @@ impl Filter {
             ),
             Some("chart-group") => ("chart groups", &[&self.entity_name]),
             Some("jobs") => ("jobs", &app),
-            _ if said(self.access_type.as_ref()) == Some("helm-app") => ("Helm apps", &app),
+            _ if non_empty(self.access_type.as_ref()) == Some("helm-app") => ("Helm apps", &app),
             _ => ("Devtron apps", &app),
         };
         let path: Vec<&str> = path
             .iter()
-            .map(|part| said(part.as_ref()).unwrap_or("*"))
+            .map(|part| non_empty(part.as_ref()).unwrap_or("*"))
             .collect();
         format!("{what} {}", path.join("/"))
     }
 }
 
-/// The text, if there is any.
-fn said(text: Option<&String>) -> Option<&str> {
+fn non_empty(text: Option<&String>) -> Option<&str> {
     let text = text.map(|text| text.trim());
     text.filter(|text| !text.is_empty())
 }
 
-fn listed(mut items: Vec<String>, between: &str) -> String {
-    let rest = items.len().saturating_sub(SHOWN);
-    items.truncate(SHOWN);
+fn join_limited(mut items: Vec<String>, between: &str) -> String {
+    let rest = items.len().saturating_sub(MAX_SHOWN);
+    items.truncate(MAX_SHOWN);
     let mut text = items.join(between);
     if rest > 0 {
         let _ = write!(text, "{between}and {rest} more");

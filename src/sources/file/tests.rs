@@ -3,7 +3,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
-use crate::sources::Refusal;
+use crate::sources::RefusedRow;
 
 struct Folder(TempDir);
 
@@ -19,14 +19,14 @@ impl Folder {
     }
 
     fn source(&self, name: &str) -> FileSource {
-        FileSource::new("exports".to_owned(), self.0.path().join(name))
+        FileSource::new(self.0.path().join(name))
     }
 }
 
-fn last(fingerprint: Option<&str>) -> Last {
-    Last {
+fn last(fingerprint: Option<&str>) -> LastListing {
+    LastListing {
         fingerprint: fingerprint.map(str::to_owned),
-        ..Last::default()
+        ..LastListing::default()
     }
 }
 
@@ -43,7 +43,7 @@ fn ids(listing: Listing) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_file_is_read_again_only_when_it_changed() {
+async fn a_file_is_read_again_only_if_it_has_changed() {
     let folder = Folder::new();
     folder.write("t.csv", "external_id\nb\na\n");
     let source = folder.source("t.csv");
@@ -56,7 +56,7 @@ async fn a_file_is_read_again_only_when_it_changed() {
     let again = source.fetch(&last(Some(&fingerprint))).await.unwrap();
     assert!(matches!(again, Fetched::Unchanged));
 
-    // Of the same size and put in its place, as careful exports do.
+    // Same size, and renamed into place as careful exports do.
     let new = folder.write("t.new", "external_id\nb\nc\n");
     fs::rename(new, folder.0.path().join("t.csv")).unwrap();
     let listing = fetch_new(&source, Some(&fingerprint)).await;
@@ -65,7 +65,7 @@ async fn a_file_is_read_again_only_when_it_changed() {
 }
 
 #[tokio::test]
-async fn a_folder_is_the_listings_in_it() {
+async fn a_folder_is_read_as_one_listing() {
     let folder = Folder::new();
     folder.write("b.csv", "external_id\nb\nx\n");
     folder.write(
@@ -81,7 +81,7 @@ async fn a_folder_is_the_listings_in_it() {
     assert_eq!((listing.count, listing.refusals.count), (4, 1));
     let path = |name: &str| folder.0.path().join("").join(name).display().to_string();
     let first = path("a.jsonl");
-    let refusal = Refusal {
+    let refusal = RefusedRow {
         file: path("b.csv"),
         line: 3,
         reason: format!("the external_id is already in {first}, line 3; keep one of the two"),
@@ -98,19 +98,22 @@ async fn a_folder_is_the_listings_in_it() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_listed_is_an_error_that_says_what_to_do() {
+async fn an_unreadable_path_is_an_error_with_advice() {
     let folder = Folder::new();
     folder.write("empty.csv", "");
     fs::create_dir(folder.0.path().join("folder")).unwrap();
     for (name, expected) in [
         (
             "none.csv",
-            "cannot read *; correct its path, or let the export write it first",
+            "cannot read *; correct the path, or run the export first",
         ),
-        ("folder", "* holds no .csv, .json, .jsonl or .ndjson file"),
+        (
+            "folder",
+            "* contains no .csv, .json, .jsonl or .ndjson file",
+        ),
         (
             "empty.csv",
-            "*:1: there is nothing in it, as after an export that failed; a file without rows has the CSV header or the JSON array []",
+            "*:1: the file is empty, as after a failed export; a file without rows has the CSV header or the JSON array []",
         ),
     ] {
         let source = folder.source(name);
@@ -120,7 +123,7 @@ async fn what_cannot_be_listed_is_an_error_that_says_what_to_do() {
         let error = source.check().await.unwrap_err().to_string();
         assert_eq!(error.replace(&path, "*"), expected);
     }
-    let device = FileSource::new("null".to_owned(), "/dev/null".into());
+    let device = FileSource::new("/dev/null".into());
     let error = device.fetch(&last(None)).await.err().unwrap();
     assert_eq!(
         error.to_string(),
@@ -129,20 +132,20 @@ async fn what_cannot_be_listed_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
-fn a_file_that_changes_while_it_is_read_is_no_listing() {
+fn a_file_that_changes_while_it_is_read_fails_the_listing() {
     let folder = Folder::new();
     let path = folder.write("t.csv", "external_id\na\n");
-    let stamp = Stamp::of(&path).unwrap();
-    assert!(stamp.still_holds(&path).is_ok());
+    let stamp = FileStamp::take(&path).unwrap();
+    assert!(stamp.ensure_unchanged(&path).is_ok());
     folder.write("t.csv", "external_id\na\nb\n");
-    let error = stamp.still_holds(&path).unwrap_err();
+    let error = stamp.ensure_unchanged(&path).unwrap_err();
     assert!(matches!(error, Error::Changed { .. }), "{error}");
     fs::remove_file(&path).unwrap();
-    assert!(stamp.still_holds(&path).is_err());
+    assert!(stamp.ensure_unchanged(&path).is_err());
 }
 
 #[tokio::test]
-async fn check_says_what_it_saw_or_which_row_is_bad() {
+async fn a_check_reports_its_result_or_the_invalid_row() {
     let folder = Folder::new();
     let rows: Vec<String> = (0..1001).map(|nth| format!("t{nth}")).collect();
     let rows = rows.join("\n");
@@ -152,7 +155,7 @@ async fn check_says_what_it_saw_or_which_row_is_bad() {
     let check = async |name: &str| folder.source(name).check().await;
     assert_eq!(
         check("many.csv").await.unwrap().summary,
-        "CSV, the first 1000 tokens are sound"
+        "CSV, the first 1000 tokens are valid"
     );
     assert_eq!(check("few.json").await.unwrap().summary, "JSON, 2 tokens");
     let error = check("bad.csv").await.unwrap_err().to_string();

@@ -5,15 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use reqwest::StatusCode;
 use serde::Deserialize;
 
-use super::answers::{ADMINISTRATORS, Account, Group};
-use super::{Gcore, is_denied, refused};
+use super::responses::{ADMINISTRATORS, Account, Group};
+use super::{Gcore, explain_refusal, is_denied};
 use crate::domain::Cell;
 use crate::sources::{AccountAdmin, Error, cells};
 
-/// So many are asked for at a time.
-const PAGE: usize = 50;
+/// The number of users per page.
+const PAGE_SIZE: usize = 50;
 
-/// A user.
 #[derive(Debug, Deserialize)]
 pub(super) struct User {
     id: i64,
@@ -23,11 +22,11 @@ pub(super) struct User {
     sso_auth: Option<bool>,
     auth_types: Option<Vec<String>>,
     groups: Option<Vec<Group>>,
-    /// The account; a reseller sees several.
+    /// The account, of which a reseller sees several.
     client: Option<serde_json::Number>,
 }
 
-/// With a limit there are pages, without there is an array; take what comes.
+/// With a limit, Gcore sends pages; without one, an array.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Page {
@@ -46,8 +45,8 @@ impl User {
             .any(|group| group.id == Some(ADMINISTRATORS))
     }
 
-    /// How he has left, if he has.
-    pub fn left(&self) -> Option<&'static str> {
+    /// Why the user counts as having left; `None` if they have not.
+    pub fn leave_reason(&self) -> Option<&'static str> {
         if self.deleted == Some(true) {
             Some("deleted")
         } else if self.is_active == Some(false) {
@@ -57,8 +56,8 @@ impl User {
         }
     }
 
-    /// That he comes through single sign-on, of which Gcore does not learn when somebody loses it.
-    pub fn sign_in(&self) -> &'static str {
+    /// Marks users of single sign-on, because Gcore does not notice when someone loses access there.
+    pub fn sign_in_note(&self) -> &'static str {
         let types = self.auth_types.as_deref().unwrap_or_default();
         let by_sso = types.iter().filter(|kind| *kind == "sso").count();
         if by_sso > 0 && by_sso == types.len() {
@@ -70,7 +69,7 @@ impl User {
         }
     }
 
-    fn is_of(&self, account: &Account) -> bool {
+    fn belongs_to(&self, account: &Account) -> bool {
         match &self.client {
             Some(client) => client.as_i64() == Some(account.id),
             None => account.is_own,
@@ -78,15 +77,14 @@ impl User {
     }
 }
 
-/// The users by number; `None` is one whom Gcore does not know.
+/// The users by id; `None` if Gcore has no such user.
 #[derive(Debug)]
 pub(super) struct People(BTreeMap<i64, Option<User>>);
 
 impl People {
-    /// All users of the account, and those who issued its tokens; `None` where the credentials may not
-    /// see them.
-    pub async fn of(gcore: &Gcore, issuers: BTreeSet<i64>) -> Result<Option<Self>, Error> {
-        let Some(mut found) = listed(gcore).await? else {
+    /// All users of the account and the issuers of its tokens; `None` if the credentials may not list users.
+    pub async fn fetch(gcore: &Gcore, issuers: BTreeSet<i64>) -> Result<Option<Self>, Error> {
+        let Some(mut found) = fetch_users(gcore).await? else {
             return Ok(None);
         };
         for id in issuers {
@@ -98,9 +96,9 @@ impl People {
                 Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
                     found.insert(id, None);
                 }
-                // Somebody of another account; nothing is known of him.
+                // A user of another account, about whom nothing is known.
                 Err(error) if is_denied(&error) => {}
-                Err(error) => return Err(refused(error)),
+                Err(error) => return Err(explain_refusal(error)),
             }
         }
         Ok(Some(Self(found)))
@@ -110,7 +108,7 @@ impl People {
         self.0.values().flatten().count()
     }
 
-    /// A user; empty is one whom Gcore does not know, absent one of whom nothing is known.
+    /// Empty if Gcore has no such user, absent if nothing is known.
     pub fn find(&self, id: i64) -> Cell<&User> {
         match self.0.get(&id) {
             Some(Some(user)) => Cell::Value(user),
@@ -119,11 +117,10 @@ impl People {
         }
     }
 
-    /// Those who administer the account.
     pub fn admins(&self, account: &Account) -> Vec<AccountAdmin> {
         let users = self.0.values().flatten();
-        let admins = users.filter(|user| user.is_admin() && user.left().is_none());
-        let admins = admins.filter(|user| user.is_of(account));
+        let admins = users.filter(|user| user.is_admin() && user.leave_reason().is_none());
+        let admins = admins.filter(|user| user.belongs_to(account));
         let mailboxes = admins.filter_map(|user| match cells::address(user.email.as_deref()) {
             Cell::Value(address) => Some(AccountAdmin {
                 account: account.name(),
@@ -135,14 +132,14 @@ impl People {
     }
 }
 
-/// The pages of the list, put together by number, as they may shift while they are read.
-async fn listed(gcore: &Gcore) -> Result<Option<BTreeMap<i64, Option<User>>>, Error> {
+/// Reads all pages and merges them by id, because pages may shift while they are read.
+async fn fetch_users(gcore: &Gcore) -> Result<Option<BTreeMap<i64, Option<User>>>, Error> {
     let mut found = BTreeMap::new();
     let mut offset = 0;
     loop {
         let page = gcore
             .get("iam/users")
-            .query("limit", &PAGE.to_string())
+            .query("limit", &PAGE_SIZE.to_string())
             .query("offset", &offset.to_string())
             .json::<Page>()
             .await;
@@ -150,7 +147,7 @@ async fn listed(gcore: &Gcore) -> Result<Option<BTreeMap<i64, Option<User>>>, Er
             Ok(Page::All(users)) => (users, Some(0)),
             Ok(Page::Some { count, results }) => (results, count),
             Err(error) if is_denied(&error) => return Ok(None),
-            Err(error) => return Err(refused(error)),
+            Err(error) => return Err(explain_refusal(error)),
         };
         offset += users.len();
         let before = found.len();
@@ -162,7 +159,7 @@ async fn listed(gcore: &Gcore) -> Result<Option<BTreeMap<i64, Option<User>>>, Er
         if found.len() == before {
             return Err(Error::Content {
                 place: "GET /iam/users".to_owned(),
-                reason: format!("the list ends after {before} users, though it is said to go on"),
+                reason: format!("the list ends after {before} users although it should go on"),
             });
         }
     }

@@ -1,4 +1,4 @@
-//! The list by NocoDB's REST interface, as the signed-in user sees it.
+//! Lists tokens through NocoDB's REST interface.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,72 +6,66 @@ use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 
 use super::Login;
-use super::rows::{About, Identified, Me, Page, Token, User};
+use super::rows::{CurrentUser, Identified, Page, ServerInfo, Token, User};
 use super::session::Session;
-use crate::sources::gather::Gathering;
+use crate::sources::listing::ListingBuilder;
 use crate::sources::{Error, Listing};
 use crate::web::Web;
 
-/// Rows in a page. Without a limit NocoDB shows ten, and its pages are in no order, so that one that
-/// holds all is best.
-const LIMIT: usize = 10_000;
+/// Large, because NocoDB's pages are in no order, so a single page with all rows is best.
+const PAGE_SIZE: usize = 10_000;
 
-/// Where NocoDB's tokens are.
-const TOKENS: &str = "api/v1/tokens";
+const TOKENS_PATH: &str = "api/v1/tokens";
 
-/// How to see everything.
-pub(super) const SUPER_ADMIN: &str =
-    "give lapsed a super admin of NocoDB, or let `database` name NocoDB's own database";
+pub(super) const SUPER_ADMIN_ADVICE: &str =
+    "give lapsed a super admin of NocoDB, or set `database` to NocoDB's own database";
 
-/// NocoDB as a signed-in user sees it.
 #[derive(Debug)]
-pub(super) struct Rest {
+pub(super) struct RestApi {
     session: Session,
 }
 
-/// All tokens, and what is needed to understand them.
-pub(super) struct View {
+/// All tokens, with the users and the server that explain them.
+pub(super) struct Snapshot {
     pub tokens: Vec<Token>,
-    /// `None` where NocoDB does not list them all.
+    /// `None` if NocoDB does not list all of them.
     pub users: Option<HashMap<String, User>>,
-    pub about: About,
-    /// The signed-in user; `None` where NocoDB does not tell that he is a super admin.
-    pub me: Option<String>,
+    pub server: ServerInfo,
+    /// The signed-in user; `None` if NocoDB does not report whether they are a super admin.
+    pub super_admin_id: Option<String>,
 }
 
-/// The rows of all pages.
 struct Rows<T> {
-    /// Each id once.
     unique: Vec<T>,
-    /// How many came.
+    /// The number of rows on all pages, including repeated ones.
     read: usize,
     pages: usize,
-    /// How many NocoDB says there are.
+    /// The number of rows that NocoDB reports.
     total: usize,
 }
 
 impl<T> Rows<T> {
-    /// Whether rows may have slipped from one page to another that was read before.
+    /// Whether rows may have moved to a page that was already read.
     fn have_moved(&self) -> bool {
         self.pages > 1 && self.unique.len() < self.total
     }
 }
 
-impl Rest {
+impl RestApi {
     pub fn new(web: Web, login: Login) -> Self {
         Self {
             session: Session::new(web, login),
         }
     }
 
-    /// Every token, or an error: a view of one's own tokens alone is none.
-    pub async fn view(&self) -> Result<View, Error> {
-        let me = self.super_admin().await?;
-        let tokens = self.rows::<Token>(TOKENS).await?;
+    /// Fails if only the tokens of the own user are visible.
+    pub async fn fetch_snapshot(&self) -> Result<Snapshot, Error> {
+        let super_admin_id = self.fetch_super_admin_id().await?;
+        let tokens = self.fetch_rows::<Token>(TOKENS_PATH).await?;
         if tokens.read < tokens.total {
             let Rows { read, total, .. } = tokens;
-            return Err(narrowed(&format!(
-                "it shows {read} of {total}; {SUPER_ADMIN}"
+            return Err(own_tokens_only(&format!(
+                "NocoDB lists {read} of {total};  {SUPER_ADMIN_ADVICE}"
             )));
         }
         if tokens.have_moved() {
@@ -80,69 +74,72 @@ impl Rest {
                 reason: "it changed from page to page; the next sync reads it again".to_owned(),
             });
         }
-        // After the tokens: whoever made one of them is there, if he is there at all.
-        let users = optional(self.rows::<User>("api/v1/users").await)?;
+        // After the tokens, so that the user of a new token is already in the list.
+        let users = optional(self.fetch_rows::<User>("api/v1/users").await)?;
         let users = users.filter(|users| users.read >= users.total && !users.have_moved());
-        let view = View {
+        let snapshot = Snapshot {
             tokens: tokens.unique,
             users: users.map(|users| by_id(users.unique)),
-            about: self.about().await?,
-            me,
+            server: self.fetch_server_info().await?,
+            super_admin_id,
         };
-        if view.is_narrowed() {
-            return Err(narrowed(
-                "the enterprise edition shows nobody the tokens of others; \
-                 let `database` name NocoDB's own database",
+        if snapshot.has_own_tokens_only() {
+            return Err(own_tokens_only(
+                "the enterprise edition does not list the tokens of other users; \
+                 set `database` to NocoDB's own database",
             ));
         }
-        Ok(view)
+        Ok(snapshot)
     }
 
-    /// The id of the signed-in user, where NocoDB tells that he is a super admin. He who is none sees his
-    /// own tokens alone.
-    pub async fn super_admin(&self) -> Result<Option<String>, Error> {
-        let mut me = self.me().await?;
-        if me.as_ref().is_some_and(Me::is_stranger) {
-            // A session that has ended is no error here: NocoDB takes who brings it for a guest.
-            self.session.forget();
-            me = self.me().await?;
+    /// The id of the signed-in user, if NocoDB reports that they are a super admin. Other users see only their
+    /// own tokens.
+    pub async fn fetch_super_admin_id(&self) -> Result<Option<String>, Error> {
+        let mut user = self.fetch_current_user().await?;
+        if user.as_ref().is_some_and(CurrentUser::is_guest) {
+            // NocoDB does not refuse an expired session here, but reports a guest.
+            self.session.discard();
+            user = self.fetch_current_user().await?;
         }
-        match me.and_then(|me| Some((me.is_super_admin()?, me.id?))) {
-            Some((false, _)) => Err(narrowed(SUPER_ADMIN)),
+        match user.and_then(|user| Some((user.is_super_admin()?, user.id?))) {
+            Some((false, _)) => Err(own_tokens_only(SUPER_ADMIN_ADVICE)),
             Some((true, id)) => Ok(Some(id)),
             None => Ok(None),
         }
     }
 
-    async fn me(&self) -> Result<Option<Me>, Error> {
+    async fn fetch_current_user(&self) -> Result<Option<CurrentUser>, Error> {
         optional(self.session.get("api/v1/auth/user/me", &[]).await)
     }
 
-    /// Orders the end of a token.
-    pub async fn end(&self, id: &str) -> Result<(), Error> {
-        self.session.delete(&format!("{TOKENS}/{id}")).await
+    pub async fn delete_token(&self, id: &str) -> Result<(), Error> {
+        self.session.delete(&format!("{TOKENS_PATH}/{id}")).await
     }
 
-    /// Makes NocoDB forget what it remembers of tokens. Versions up to the spring of 2026 accept a deleted
-    /// one from their cache for days, because they look for it there by another key.
-    pub async fn empty_cache(&self) -> Result<(), Error> {
-        let emptied = optional(self.session.delete("api/v1/db/meta/cache").await);
-        emptied.map(drop).map_err(|error| Error::Rights {
-            what: format!("the token is deleted, but NocoDB may remember and accept it; {error}"),
-            mend: "restart NocoDB".to_owned(),
+    /// Versions up to spring 2026 accept a deleted token for days, because deletion uses another cache key than
+    /// the look-up.
+    pub async fn clear_cache(&self) -> Result<(), Error> {
+        let cleared = optional(self.session.delete("api/v1/db/meta/cache").await);
+        cleared.map(drop).map_err(|error| Error::Rights {
+            what: format!(
+                "the token is deleted, but NocoDB may still accept it from its cache; {error}"
+            ),
+            fix: "restart NocoDB".to_owned(),
         })
     }
 
-    /// What NocoDB says of itself.
-    pub async fn about(&self) -> Result<About, Error> {
-        let about = self.session.get("api/v1/db/meta/nocodb/info", &[]).await;
-        Ok(optional(about)?.unwrap_or_default())
+    pub async fn fetch_server_info(&self) -> Result<ServerInfo, Error> {
+        let info = self.session.get("api/v1/db/meta/nocodb/info", &[]).await;
+        Ok(optional(info)?.unwrap_or_default())
     }
 
-    /// All rows of a list. They are counted by themselves: of what a page says of itself only the count of
-    /// all rows is right, and an offset that is not below it is an error.
-    async fn rows<T: DeserializeOwned + Identified>(&self, path: &str) -> Result<Rows<T>, Error> {
-        let limit = LIMIT.to_string();
+    /// Reads all pages of a list. Of the page information only the total is right, and an offset that is not
+    /// below it is an error.
+    async fn fetch_rows<T: DeserializeOwned + Identified>(
+        &self,
+        path: &str,
+    ) -> Result<Rows<T>, Error> {
+        let limit = PAGE_SIZE.to_string();
         let mut ids = HashSet::new();
         let mut found = Rows {
             unique: Vec::new(),
@@ -158,10 +155,10 @@ impl Rest {
             found.pages += 1;
             found.read += count;
             found.total = page.total().unwrap_or(found.total);
-            let is_told = page.total().is_some();
+            let has_total = page.total().is_some();
             let new = page.list.into_iter().filter(|row| ids.insert(row.id()));
             found.unique.extend(new);
-            let is_last = is_told && found.read >= found.total;
+            let is_last = has_total && found.read >= found.total;
             if is_last || count == 0 || ids.len() == known {
                 return Ok(found);
             }
@@ -169,33 +166,32 @@ impl Rest {
     }
 }
 
-impl View {
-    /// Whether the tokens of others are hidden, as in the enterprise edition: it has other users, and
+impl Snapshot {
+    /// Whether the tokens of other users are hidden, as in the enterprise edition: there are other users, but
     /// none of them has a token.
-    fn is_narrowed(&self) -> bool {
-        let (Some(me), Some(users)) = (&self.me, &self.users) else {
+    fn has_own_tokens_only(&self) -> bool {
+        let (Some(own_id), Some(users)) = (&self.super_admin_id, &self.users) else {
             return false;
         };
         let has_others = users.len() > 1;
-        let is_foreign = |token: &Token| token.user_id().is_some_and(|id| id != me);
-        self.about.ee == Some(true) && has_others && !self.tokens.iter().any(is_foreign)
+        let is_of_other = |token: &Token| token.user_id().is_some_and(|id| id != own_id);
+        self.server.ee == Some(true) && has_others && !self.tokens.iter().any(is_of_other)
     }
 
-    pub fn has(&self, id: &str) -> bool {
+    pub fn has_token(&self, id: &str) -> bool {
         self.tokens.iter().any(|token| token.id() == id)
     }
 
-    /// As a listing.
     pub fn listing(&self) -> Result<Listing, Error> {
-        let mut gathering = Gathering::default();
+        let mut builder = ListingBuilder::default();
         for token in &self.tokens {
             let users = self.users.as_ref();
             let user = users.and_then(|users| users.get(token.user_id()?));
-            gathering.push(&token.listed(user, users.is_some()))?;
+            builder.push(&token.to_listed(user, users.is_some()))?;
         }
         Ok(Listing {
-            longest_life: self.about.longest_life(),
-            ..gathering.finish()?
+            max_life: self.server.max_life(),
+            ..builder.finish()?
         })
     }
 }
@@ -205,18 +201,24 @@ fn by_id(users: Vec<User>) -> HashMap<String, User> {
     users.into_iter().map(pair).collect()
 }
 
-fn narrowed(mend: &str) -> Error {
-    Error::Narrowed {
-        mend: mend.to_owned(),
+fn own_tokens_only(fix: &str) -> Error {
+    Error::OwnTokensOnly {
+        fix: fix.to_owned(),
     }
 }
 
-/// What a version or an edition may lack, or keep to itself.
+/// For a request that some versions or editions do not support or permit.
 fn optional<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
-    const LACKS: [StatusCode; 2] = [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
+    const UNSUPPORTED: [StatusCode; 2] = [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(Error::Web(error)) if error.status().is_some_and(|it| LACKS.contains(&it)) => Ok(None),
+        Err(Error::Web(error))
+            if error
+                .status()
+                .is_some_and(|status| UNSUPPORTED.contains(&status)) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -1,14 +1,13 @@
-//! What NocoDB writes, and what lapsed makes of it. No shape here has a place for a token's secret.
+//! The data of NocoDB and its conversion. No type here has a field for a token's secret.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
-use crate::domain::{Cell, Expiry, Listed, Status};
-use crate::sources::{LongestLife, cells};
+use crate::domain::{Cell, Expiry, ListedToken, Status};
+use crate::sources::{MaxLife, cells};
 
-/// A page of a list.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Page<T> {
@@ -16,7 +15,7 @@ pub(super) struct Page<T> {
     page_info: Option<PageInfo>,
 }
 
-/// Of all that it says only the count holds: a page of more rows than 1000 calls itself one of 1000.
+/// Only the total is reliable: a page of more than 1000 rows reports a size of 1000.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PageInfo {
@@ -24,18 +23,17 @@ struct PageInfo {
 }
 
 impl<T> Page<T> {
-    /// How many rows there are on all pages.
+    /// The number of rows on all pages.
     pub fn total(&self) -> Option<usize> {
         self.page_info.as_ref()?.total_rows
     }
 }
 
-/// A row with an id.
 pub(super) trait Identified {
     fn id(&self) -> String;
 }
 
-/// An id: a number up to 0.301, a text in later versions.
+/// A number up to version 0.301, a text in later ones.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Id {
@@ -52,7 +50,7 @@ impl Id {
     }
 }
 
-/// A truth as SQLite or as PostgreSQL keeps it.
+/// SQLite stores a boolean as a number.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Flag {
@@ -69,26 +67,26 @@ impl Flag {
     }
 }
 
-/// A token. What only later versions tell is absent in earlier ones.
+/// Fields of later versions are absent in earlier ones.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Token {
     pub id: Id,
     pub description: Option<String>,
-    #[serde(default, deserialize_with = "told")]
+    #[serde(default, deserialize_with = "cells::null_as_empty")]
     pub fk_user_id: Cell<String>,
-    /// The mail address of that user; null when there is none any more.
-    #[serde(default, deserialize_with = "told")]
+    /// The mail address of that user; null if the user no longer exists.
+    #[serde(default, deserialize_with = "cells::null_as_empty")]
     pub created_by: Cell<String>,
     pub base_id: Option<String>,
     pub fk_workspace_id: Option<String>,
     pub fk_sso_client_id: Option<String>,
-    /// What that client is called; told by the database alone.
+    /// The title of that client; known only from the database.
     #[serde(skip)]
     pub single_sign_on: Option<String>,
     pub created_at: Option<String>,
     pub expiry: Option<String>,
     pub enabled: Option<Flag>,
-    #[serde(default, deserialize_with = "told")]
+    #[serde(default, deserialize_with = "cells::null_as_empty")]
     pub last_used_at: Cell<String>,
 }
 
@@ -98,7 +96,6 @@ impl Identified for Token {
     }
 }
 
-/// A user.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct User {
     pub id: String,
@@ -115,14 +112,13 @@ impl Identified for User {
     }
 }
 
-/// Who the session belongs to.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Me {
+pub(super) struct CurrentUser {
     pub id: Option<String>,
     roles: Option<Roles>,
 }
 
-/// Roles come as `{"super": true}`, and as `creator,super` where they are stored.
+/// `{"super": true}`, or `creator,super` as stored.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Roles {
@@ -130,13 +126,13 @@ enum Roles {
     Text(String),
 }
 
-impl Me {
-    /// Whether NocoDB does not know him.
-    pub fn is_stranger(&self) -> bool {
+impl CurrentUser {
+    /// Whether NocoDB does not recognise the session.
+    pub fn is_guest(&self) -> bool {
         self.id.is_none()
     }
 
-    /// Whether he is a super admin, as far as that is told.
+    /// `None` if NocoDB does not report roles.
     pub fn is_super_admin(&self) -> Option<bool> {
         Some(match self.roles.as_ref()? {
             Roles::Map(roles) => roles.get("super") == Some(&Some(true)),
@@ -145,10 +141,10 @@ impl Me {
     }
 }
 
-/// What NocoDB says of itself to everybody.
+/// Available without a session.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct About {
+pub(super) struct ServerInfo {
     version: Option<String>,
     pub ee: Option<bool>,
     #[serde(default)]
@@ -159,8 +155,8 @@ pub(super) struct About {
     google_auth_enabled: bool,
 }
 
-impl About {
-    /// Whether people can sign in by single sign-on.
+impl ServerInfo {
+    /// Whether people can use single sign-on.
     pub fn has_single_sign_on(&self) -> bool {
         self.oidc_auth_enabled || self.saml_auth_enabled || self.google_auth_enabled
     }
@@ -175,17 +171,16 @@ impl About {
         }
     }
 
-    /// The community edition gives no token an end; what may be chosen elsewhere is not told.
-    pub fn longest_life(&self) -> Option<LongestLife> {
-        (self.ee == Some(false)).then(|| LongestLife {
+    /// The community edition gives tokens no expiry; the limits of other editions are not known.
+    pub fn max_life(&self) -> Option<MaxLife> {
+        (self.ee == Some(false)).then(|| MaxLife {
             life: None,
-            evidence: format!("{}, gives API tokens no end", self.name()),
+            evidence: format!("{}: API tokens never expire", self.name()),
         })
     }
 }
 
 impl Token {
-    /// Whose it is.
     pub fn user_id(&self) -> Option<&str> {
         match &self.fk_user_id {
             Cell::Value(id) => Some(id),
@@ -193,19 +188,19 @@ impl Token {
         }
     }
 
-    /// What lapsed makes of it. `user` is he of that id, whom there is if users are known and he exists.
-    pub fn listed(&self, user: Option<&User>, are_users_known: bool) -> Listed {
-        let mut listed = Listed {
+    /// `user` is the user of the token, if known. If `are_users_known`, a missing user does not exist.
+    pub fn to_listed(&self, user: Option<&User>, are_users_known: bool) -> ListedToken {
+        let mut listed = ListedToken {
             name: cells::text(self.description.as_deref()),
             description: cells::text(Some(&self.remarks(user))),
             issuer_id: self.user_id().map(str::to_owned),
             issuer_gone: self.issuer_gone(user, are_users_known),
             account: cells::text(self.fk_workspace_id.as_deref()),
             scope: cells::text(self.base_id.as_deref()),
-            created_at: cells::at(self.created_at.as_deref()),
+            created_at: cells::instant_cell(self.created_at.as_deref()),
             expiry: Cell::Value(expiry(self.expiry.as_deref())),
             last_used_at: match &self.last_used_at {
-                Cell::Value(text) => cells::at(Some(text)),
+                Cell::Value(text) => cells::instant_cell(Some(text)),
                 Cell::Empty => Cell::Empty,
                 Cell::Absent => Cell::Absent,
             },
@@ -214,13 +209,13 @@ impl Token {
             } else {
                 Status::Disabled
             }),
-            ..Listed::named(self.id())
+            ..ListedToken::with_id(self.id())
         };
         let address = match &self.created_by {
             Cell::Value(address) => Some(address),
             _ => user.and_then(|user| user.email.as_ref()),
         };
-        // Nothing is told of one who is gone; what is known of him stays.
+        // Nothing is reported for a deleted user, so keep what is known.
         if user.is_some() || address.is_some() {
             listed.issuer = cells::address(address.map(String::as_str));
         }
@@ -231,13 +226,13 @@ impl Token {
         listed
     }
 
-    /// How it is known that nobody is behind it any more.
+    /// The evidence that the user no longer exists.
     fn issuer_gone(&self, user: Option<&User>, are_users_known: bool) -> Cell<String> {
         let id = match &self.fk_user_id {
             Cell::Absent => return Cell::Absent,
             Cell::Empty => {
-                let words = "it belongs to no user, as tokens of early versions of NocoDB do";
-                return Cell::Value(words.to_owned());
+                let evidence = "it belongs to no user, as tokens of early versions of NocoDB do";
+                return Cell::Value(evidence.to_owned());
             }
             Cell::Value(id) => id,
         };
@@ -251,7 +246,7 @@ impl Token {
         }
     }
 
-    /// What else is worth knowing, in words.
+    /// Shown as the description.
     fn remarks(&self, user: Option<&User>) -> String {
         let mut remarks = Vec::new();
         if self.fk_sso_client_id.is_some() {
@@ -273,25 +268,17 @@ fn is_set(flag: Option<Flag>) -> bool {
     flag.is_some_and(Flag::is_set)
 }
 
-/// The community edition never fills it in, and ends no token.
+/// The community edition never sets an expiry.
 fn expiry(text: Option<&str>) -> Expiry {
     let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else {
         return Expiry::Never;
     };
-    instant(text).map_or(Expiry::Unknown, Expiry::At)
+    parse_expiry(text).map_or(Expiry::Unknown, Expiry::At)
 }
 
-/// An instant, or the beginning of a day.
-fn instant(text: &str) -> Option<DateTime<Utc>> {
-    cells::instant(text).or_else(|| cells::instant(&format!("{text} 00:00:00")))
-}
-
-/// Tells null from a key that is not there.
-fn told<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cell<String>, D::Error> {
-    Ok(match Option::deserialize(deserializer)? {
-        Some(text) => Cell::Value(text),
-        None => Cell::Empty,
-    })
+/// A date means its first instant.
+fn parse_expiry(text: &str) -> Option<DateTime<Utc>> {
+    cells::parse_instant(text).or_else(|| cells::parse_instant(&format!("{text} 00:00:00")))
 }
 
 #[cfg(test)]
@@ -309,22 +296,22 @@ mod tests {
     #[case(r#"{"id": "us1", "roles": "org-level-creator,super"}"#, Some(true))]
     #[case(r#"{"id": "us1", "roles": "org-level-creator"}"#, Some(false))]
     #[case(r#"{"id": "us1", "roles": null}"#, None)]
-    fn roles_come_in_two_forms_or_not_at_all(#[case] json: &str, #[case] expected: Option<bool>) {
-        let me: Me = serde_json::from_str(json).unwrap();
+    fn roles_have_two_forms_and_may_be_missing(#[case] json: &str, #[case] expected: Option<bool>) {
+        let me: CurrentUser = serde_json::from_str(json).unwrap();
         assert_eq!(me.is_super_admin(), expected);
     }
 
     #[test]
-    fn what_is_not_told_keeps_what_is_known() {
+    fn missing_fields_are_absent() {
         let token: Token = serde_json::from_str(r#"{"id": 1}"#).unwrap();
-        let listed = token.listed(None, true);
+        let listed = token.to_listed(None, true);
         assert_eq!(listed.issuer_gone, Cell::Absent);
         assert_eq!((listed.issuer, listed.role), (Cell::Absent, Cell::Absent));
         let json = r#"{"id": 1, "fk_user_id": "us1"}"#;
         let token: Token = serde_json::from_str(json).unwrap();
-        assert_eq!(token.listed(None, false).issuer_gone, Cell::Absent);
+        assert_eq!(token.to_listed(None, false).issuer_gone, Cell::Absent);
         assert!(matches!(
-            token.listed(None, true).issuer_gone,
+            token.to_listed(None, true).issuer_gone,
             Cell::Value(_)
         ));
     }
@@ -333,7 +320,7 @@ mod tests {
     #[case(None, Expiry::Never)]
     #[case(Some(""), Expiry::Never)]
     #[case(Some("soon"), Expiry::Unknown)]
-    fn an_end_that_cannot_be_read_is_unknown(#[case] text: Option<&str>, #[case] expected: Expiry) {
+    fn an_unreadable_expiry_is_unknown(#[case] text: Option<&str>, #[case] expected: Expiry) {
         assert_eq!(expiry(text), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Signed in: a session that is kept, renewed before it ends, and renewed once where it ended early.
+//! A session of NocoDB, which is renewed before it expires, and once if it ended early.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,38 +14,36 @@ use super::Login;
 use crate::sources::Error;
 use crate::web::{self, Web};
 
-/// A session lasts ten hours (`NC_JWT_EXPIRES_IN`), and is replaced an hour before.
-const RENEWED_AFTER: Duration = Duration::from_hours(9);
+/// A session lasts ten hours (`NC_JWT_EXPIRES_IN`).
+const RENEWAL_AGE: Duration = Duration::from_hours(9);
 
-/// What is left where a password alone opens no session.
-const BY_DATABASE: &str = "let `database` name NocoDB's own database, which lapsed reads without signing in; \
-     docs/sources/nocodb.md says which rights it needs";
+/// The alternative if a password is not enough to sign in.
+const DATABASE_ADVICE: &str = "set `database` to NocoDB's own database, which lapsed reads without signing in; \
+     docs/sources/nocodb.md lists the rights that it needs";
 
-/// One person, signed in to NocoDB. An API token would not do: with one it lists no tokens.
+/// Not an API token, because NocoDB lists no tokens to API tokens.
 #[derive(Debug)]
 pub(super) struct Session {
     web: Web,
     login: Login,
-    /// What the last sign-in gave.
-    pass: Mutex<Option<Pass>>,
+    token: Mutex<Option<SessionToken>>,
 }
 
-/// The proof of a sign-in.
 #[derive(Debug, Clone)]
-struct Pass {
+struct SessionToken {
     header: HeaderValue,
-    given_at: Instant,
+    created_at: Instant,
 }
 
-impl Pass {
+impl SessionToken {
     fn is_fresh(&self, now: Instant) -> bool {
-        now.duration_since(self.given_at) < RENEWED_AFTER
+        now.duration_since(self.created_at) < RENEWAL_AGE
     }
 }
 
-/// A 2xx without a session comes where a password is only the first of two factors.
+/// If a second factor is required, the response is 2xx but has no token.
 #[derive(Deserialize)]
-struct SignedIn {
+struct SignInResponse {
     token: Option<SecretString>,
 }
 
@@ -54,31 +52,29 @@ impl Session {
         Self {
             web,
             login,
-            pass: Mutex::default(),
+            token: Mutex::default(),
         }
     }
 
-    /// What NocoDB answers to a GET.
     pub async fn get<T: DeserializeOwned>(
         &self,
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<T, Error> {
-        let answer = self.get_once(path, query).await;
-        if !has_ended(&answer) {
-            return answer;
+        let response = self.get_once(path, query).await;
+        if !is_session_refused(&response) {
+            return response;
         }
-        self.forget();
+        self.discard();
         self.get_once(path, query).await
     }
 
-    /// Deletes what a path names.
     pub async fn delete(&self, path: &str) -> Result<(), Error> {
-        let answer = self.delete_once(path).await;
-        if !has_ended(&answer) {
-            return answer;
+        let response = self.delete_once(path).await;
+        if !is_session_refused(&response) {
+            return response;
         }
-        self.forget();
+        self.discard();
         self.delete_once(path).await
     }
 
@@ -87,8 +83,8 @@ impl Session {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<T, Error> {
-        let pass = self.pass().await?;
-        let request = self.web.get(path).header("xc-auth", pass);
+        let token = self.session_token().await?;
+        let request = self.web.get(path).header("xc-auth", token);
         let request = query
             .iter()
             .fold(request, |request, (name, value)| request.query(name, value));
@@ -96,69 +92,69 @@ impl Session {
     }
 
     async fn delete_once(&self, path: &str) -> Result<(), Error> {
-        let pass = self.pass().await?;
+        let token = self.session_token().await?;
         let request = self.web.request(Method::DELETE, path);
-        Ok(request.header("xc-auth", pass).done().await?)
+        Ok(request
+            .header("xc-auth", token)
+            .send_ignoring_body()
+            .await?)
     }
 
-    /// The session that is under way, or a new one.
-    async fn pass(&self) -> Result<HeaderValue, Error> {
-        let kept = self.kept().clone();
-        match kept.filter(|pass| pass.is_fresh(Instant::now())) {
-            Some(pass) => Ok(pass.header),
+    async fn session_token(&self) -> Result<HeaderValue, Error> {
+        let current = self.lock().clone();
+        match current.filter(|token| token.is_fresh(Instant::now())) {
+            Some(token) => Ok(token.header),
             None => self.sign_in().await,
         }
     }
 
     async fn sign_in(&self) -> Result<HeaderValue, Error> {
-        let given_at = Instant::now();
+        let created_at = Instant::now();
         let request = self.web.request(Method::POST, "api/v1/auth/user/signin");
         let password = self.login.password.expose_secret();
         let body = json!({"email": self.login.email, "password": password});
-        let answer: SignedIn = request.body(&body).json().await.map_err(refused)?;
-        let Some(token) = answer.token else {
+        let response: SignInResponse = request.body(&body).json().await.map_err(explain_refusal)?;
+        let Some(token) = response.token else {
             return Err(Error::Rights {
-                what: "NocoDB wants more than the password, as it does with a second factor".into(),
-                mend: format!("give lapsed a user without one, or {BY_DATABASE}"),
+                what: "NocoDB requires more than the password, for example a second factor".into(),
+                fix: format!("give lapsed a user without that, or {DATABASE_ADVICE}"),
             });
         };
         let header = web::secret_header("NocoDB's session", token.expose_secret())?;
-        *self.kept() = Some(Pass {
+        *self.lock() = Some(SessionToken {
             header: header.clone(),
-            given_at,
+            created_at,
         });
         Ok(header)
     }
 
-    /// Signs in anew with the next request.
-    pub fn forget(&self) {
-        *self.kept() = None;
+    pub fn discard(&self) {
+        *self.lock() = None;
     }
 
-    fn kept(&self) -> MutexGuard<'_, Option<Pass>> {
-        // A pass is replaced whole, so that one who panicked left nothing half done.
-        self.pass.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<SessionToken>> {
+        // A token is replaced at once, so a panic leaves no partial state.
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether the session was not, or no longer, accepted.
-fn has_ended<T>(answer: &Result<T, Error>) -> bool {
-    matches!(answer, Err(Error::Web(error)) if error.status() == Some(StatusCode::UNAUTHORIZED))
+/// Whether the session was not accepted.
+fn is_session_refused<T>(response: &Result<T, Error>) -> bool {
+    matches!(response, Err(Error::Web(error)) if error.status() == Some(StatusCode::UNAUTHORIZED))
 }
 
-/// A sign-in that was refused, in words that say what to do.
-fn refused(error: web::Error) -> Error {
+fn explain_refusal(error: web::Error) -> Error {
     match error.status() {
-        // It answers 400 to a wrong password.
+        // NocoDB answers 400 to a wrong password.
         Some(StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED) => Error::Rights {
             what: "NocoDB does not accept `email` and `password`".into(),
-            mend: format!(
-                "correct them; if its people sign in by single sign-on or with a second factor, {BY_DATABASE}"
+            fix: format!(
+                "correct them; if users sign in by single sign-on or with a second factor, {DATABASE_ADVICE}"
             ),
         },
         Some(StatusCode::FORBIDDEN) => Error::Rights {
-            what: "NocoDB lets nobody sign in with a password".into(),
-            mend: BY_DATABASE.into(),
+            what: "NocoDB does not permit sign-in with a password".into(),
+            fix: DATABASE_ADVICE.into(),
         },
         _ => error.into(),
     }
@@ -169,11 +165,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_is_renewed_before_its_ten_hours_are_over() {
-        let given_at = Instant::now();
+    fn a_session_is_renewed_before_ten_hours() {
+        let created_at = Instant::now();
         let header = HeaderValue::from_static("session");
-        let pass = Pass { header, given_at };
-        assert!(pass.is_fresh(given_at + Duration::from_mins(8 * 60 + 59)));
-        assert!(!pass.is_fresh(given_at + Duration::from_hours(9)));
+        let token = SessionToken { header, created_at };
+        assert!(token.is_fresh(created_at + Duration::from_mins(8 * 60 + 59)));
+        assert!(!token.is_fresh(created_at + Duration::from_hours(9)));
     }
 }

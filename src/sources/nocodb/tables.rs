@@ -1,26 +1,26 @@
-//! The list by NocoDB's own database, which has the tokens made under single sign-on, too.
+//! Lists tokens from NocoDB's own database, which also has those created under single sign-on.
 //!
-//! What it is asked for is named column by column, so that a role can be let read those alone. The
-//! columns that hold secrets are not among them.
+//! The query names every column, so that a role needs access only to those. No column with secrets is among
+//! them.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::rows::{Flag, Id, Token, User};
 use crate::domain::Cell;
-use crate::sources::database::{Database, Reading, Record, Scalar};
-use crate::sources::gather::Gathering;
+use crate::sources::database::{Database, ReadTransaction, Record, Scalar};
+use crate::sources::listing::ListingBuilder;
 use crate::sources::{Error, Listing};
 
-/// The tables by their letters.
+/// The tables and their aliases.
 const TABLES: [(&str, &str); 3] = [
     ("t", "nc_api_tokens"),
     ("u", "nc_users_v2"),
     ("s", "nc_sso_client"),
 ];
 
-/// The columns that every version has.
-const NEEDED: [&str; 7] = [
+/// The columns of every version.
+const REQUIRED: [&str; 7] = [
     "t.id",
     "t.description",
     "t.fk_user_id",
@@ -30,7 +30,7 @@ const NEEDED: [&str; 7] = [
     "u.email",
 ];
 
-/// The columns that are read where they are there.
+/// The columns that are read if they exist.
 const OPTIONAL: [&str; 13] = [
     "t.enabled",
     "t.last_used_at",
@@ -47,7 +47,6 @@ const OPTIONAL: [&str; 13] = [
     "s.deleted",
 ];
 
-/// NocoDB's own database.
 pub(super) struct Tables {
     database: Database,
 }
@@ -57,45 +56,42 @@ impl Tables {
         Self { database }
     }
 
-    /// Where it is.
     pub fn place(&self) -> &str {
         self.database.place()
     }
 
-    /// Every token.
     pub async fn listing(&self) -> Result<Listing, Error> {
-        let mut gathering = Gathering::default();
+        let mut builder = ListingBuilder::default();
         let push =
-            |token: Token, user: Option<User>| gathering.push(&token.listed(user.as_ref(), true));
-        self.visit(None, push).await?;
-        gathering.finish()
+            |token: Token, user: Option<User>| builder.push(&token.to_listed(user.as_ref(), true));
+        self.for_each_token(None, push).await?;
+        builder.finish()
     }
 
-    /// Whether there is a token of this id.
-    pub async fn has(&self, id: &str) -> Result<bool, Error> {
+    pub async fn has_token(&self, id: &str) -> Result<bool, Error> {
         let mut found = false;
         let find = |_, _| {
             found = true;
             Ok(())
         };
-        self.visit(Some(id), find).await?;
+        self.for_each_token(Some(id), find).await?;
         Ok(found)
     }
 
-    async fn visit(
+    async fn for_each_token(
         &self,
         id: Option<&str>,
         mut each: impl FnMut(Token, Option<User>) -> Result<(), Error> + Send,
     ) -> Result<(), Error> {
-        let mut reading = self.database.read().await?;
-        let columns = self.columns(&mut reading).await?;
+        let mut reading = self.database.begin_read().await?;
+        let columns = self.readable_columns(&mut reading).await?;
         let mut query = columns.query();
         let mut values = Vec::new();
         if let Some(id) = id {
             query.push_str(" WHERE CAST(t.id AS text) = $1");
             values.push(Scalar::Text(id.to_owned()));
         }
-        let visited = reading.records(&query, &values, |record| {
+        let visited = reading.for_each_record(&query, &values, |record| {
             let row = Row {
                 record,
                 columns: &columns,
@@ -108,17 +104,17 @@ impl Tables {
         Ok(())
     }
 
-    /// Those of the columns that are there, and that the role may read.
-    async fn columns(&self, reading: &mut Reading<'_>) -> Result<Columns, Error> {
+    /// The columns that exist and that the role may read.
+    async fn readable_columns(&self, reading: &mut ReadTransaction<'_>) -> Result<Columns, Error> {
         let mut readable = BTreeSet::new();
-        for (letter, table) in TABLES {
-            let names = reading.columns(table).await?.into_iter();
-            readable.extend(names.map(|name| format!("{letter}.{name}")));
+        for (alias, table) in TABLES {
+            let names = reading.table_columns(table).await?.into_iter();
+            readable.extend(names.map(|name| format!("{alias}.{name}")));
         }
-        if let Some(missing) = NEEDED.iter().find(|column| !readable.contains(**column)) {
-            return Err(self.cannot_read(missing));
+        if let Some(missing) = REQUIRED.iter().find(|column| !readable.contains(**column)) {
+            return Err(self.missing_column(missing));
         }
-        let mut columns: Vec<_> = NEEDED.into_iter().chain(OPTIONAL).collect();
+        let mut columns: Vec<_> = REQUIRED.into_iter().chain(OPTIONAL).collect();
         columns.retain(|column| readable.contains(*column));
         let is_there = |column| columns.contains(&column);
         if !is_there("s.id") || !is_there("t.fk_sso_client_id") {
@@ -127,20 +123,21 @@ impl Tables {
         Ok(Columns(columns))
     }
 
-    fn cannot_read(&self, column: &str) -> Error {
-        let (letter, name) = column.split_once('.').unwrap_or_default();
-        let table = TABLES.iter().find(|(of, _)| *of == letter);
-        let table = table.map_or(letter, |(_, table)| table);
+    fn missing_column(&self, column: &str) -> Error {
+        let (alias, name) = column.split_once('.').unwrap_or_default();
+        let table = TABLES.iter().find(|(known, _)| *known == alias);
+        let table = table.map_or(alias, |(_, table)| table);
         Error::Rights {
             what: format!("cannot read {table}.{name} at {}", self.place()),
-            mend: "let `database` name NocoDB's own database, and grant the role what \
-                   docs/sources/nocodb.md names"
-                .to_owned(),
+            fix:
+                "set `database` to NocoDB's own database, and grant the role the rights listed in \
+                  docs/sources/nocodb.md"
+                    .to_owned(),
         }
     }
 }
 
-/// What is asked for, in order.
+/// The selected columns, in order.
 struct Columns(Vec<&'static str>);
 
 impl Columns {
@@ -157,7 +154,7 @@ impl Columns {
     }
 }
 
-/// A token, with its user and the client of its single sign-on.
+/// A token with its user and its single sign-on client.
 struct Row<'a> {
     record: Record<'a>,
     columns: &'a Columns,
@@ -181,7 +178,7 @@ impl Row<'_> {
         }
     }
 
-    /// `None` where there is no such user.
+    /// `None` if there is no such user.
     fn user(&self) -> Option<User> {
         Some(User {
             id: self.text("u.id")?,
@@ -193,14 +190,14 @@ impl Row<'_> {
         })
     }
 
-    /// What the client is called, and whether it is still in use.
+    /// The client's title, and whether it is still in use.
     fn client(&self) -> Option<String> {
         let title = self.text("s.title")?;
         let is_off = self.flag("s.enabled").is_some_and(|flag| !flag.is_set());
         let is_deleted = self.flag("s.deleted").is_some_and(Flag::is_set);
         Some(match (is_deleted, is_off) {
-            (true, _) => format!("{title}, deleted since"),
-            (false, true) => format!("{title}, switched off since"),
+            (true, _) => format!("{title}, since deleted"),
+            (false, true) => format!("{title}, since disabled"),
             (false, false) => title,
         })
     }
@@ -213,14 +210,14 @@ impl Row<'_> {
         }
     }
 
-    /// Ids are numbers in some versions, and times are texts in SQLite.
+    /// In some versions ids are numbers, and in SQLite times are texts.
     fn text(&self, column: &str) -> Option<String> {
         match self.scalar(column) {
             Scalar::Text(text) => Some(text),
             Scalar::Integer(number) => Some(number.to_string()),
             Scalar::Instant(at) => Some(at.to_rfc3339()),
             Scalar::Date(day) => Some(day.to_string()),
-            Scalar::Null | Scalar::Bool(_) | Scalar::Forever | Scalar::Other(_) => None,
+            Scalar::Null | Scalar::Bool(_) | Scalar::Infinity | Scalar::Other(_) => None,
         }
     }
 

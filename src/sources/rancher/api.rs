@@ -1,5 +1,5 @@
-//! Rancher's API, as the owner of one token sees it: the Kubernetes API of the cluster that Rancher runs
-//! in, through Rancher's proxy, because `/v3/tokens` shows nobody the tokens of others.
+//! Requests to Rancher: to the Kubernetes API of its own cluster, through Rancher's proxy, because `/v3/tokens`
+//! lists only the caller's own tokens.
 
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
@@ -7,39 +7,37 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
 
-use super::shapes::{Object, Page, PageMeta, Review, Version};
+use super::shapes::{AccessReview, Object, Page, PageMeta, Version};
 use crate::sources::Error;
 use crate::web::{self, Request, Web};
 
-/// Legacy tokens, users and their attributes.
+/// The API of legacy tokens, users and their attributes.
 pub const MANAGEMENT: &str = "k8s/clusters/local/apis/management.cattle.io/v3";
 
-/// Tokens since Rancher 2.12.
+/// The API of ext tokens, since Rancher 2.12.
 pub const EXT: &str = "k8s/clusters/local/apis/ext.cattle.io/v1";
 
-/// How the ids of ext tokens begin, here and in bearer tokens.
+/// The prefix of the ids of ext tokens, here and in bearer tokens.
 pub const EXT_PREFIX: &str = "ext/";
 
 const REVIEWS: &str = "k8s/clusters/local/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 
-/// How many items a page may have.
-const PAGE: &str = "500";
+const PAGE_SIZE: &str = "500";
 
-/// The rule that shows everything.
-pub const RULE: &str = "add the rule apiGroups [\"*\"], resources [\"*\"], verbs [\"get\", \"list\"] to a GlobalRole of \
+/// Adds the rule with which everything is visible.
+pub const RULE_ADVICE: &str = "add the rule apiGroups [\"*\"], resources [\"*\"], verbs [\"get\", \"list\"] to a GlobalRole of \
      its user (and \"delete\" where allow_revoke = true)";
 
-/// One Rancher, and the token by which it is seen.
 #[derive(Debug)]
 pub struct Api {
     web: Web,
     bearer: HeaderValue,
-    /// The external id of that token.
+    /// The external id of lapsed's own token.
     pub own: String,
 }
 
 impl Api {
-    /// An API whose token is `NAME:SECRET`, with `ext/` before it for an ext token.
+    /// `token` is `NAME:SECRET`, with the prefix `ext/` for an ext token.
     pub fn new(web: Web, token: &SecretString) -> Result<Self, web::Error> {
         let token = token.expose_secret().trim();
         let name = token.split(':').next().unwrap_or_default();
@@ -55,26 +53,27 @@ impl Api {
         request.header("authorization", self.bearer.clone())
     }
 
-    /// What is at a path.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         Ok(self.request(Method::GET, path).json().await?)
     }
 
-    /// Deletes what is at a path.
     pub async fn delete(&self, path: &str) -> Result<(), Error> {
-        Ok(self.request(Method::DELETE, path).done().await?)
+        Ok(self
+            .request(Method::DELETE, path)
+            .send_ignoring_body()
+            .await?)
     }
 
-    /// Whether there is something at a path that nobody is deleting.
-    pub async fn stands(&self, path: &str) -> Result<Standing, Error> {
-        match readable(self.get::<Object>(path).await, &[StatusCode::NOT_FOUND])? {
-            None => Ok(Standing::Gone),
-            Some(object) if object.metadata.deletion_timestamp.is_some() => Ok(Standing::Going),
-            Some(_) => Ok(Standing::There),
+    pub async fn object_state(&self, path: &str) -> Result<ObjectState, Error> {
+        match none_if_status(self.get::<Object>(path).await, &[StatusCode::NOT_FOUND])? {
+            None => Ok(ObjectState::Gone),
+            Some(object) if object.metadata.deletion_timestamp.is_some() => {
+                Ok(ObjectState::Deleting)
+            }
+            Some(_) => Ok(ObjectState::Present),
         }
     }
 
-    /// A list, page by page.
     pub fn list(&self, path: &str) -> Pages<'_> {
         Pages {
             api: self,
@@ -85,8 +84,8 @@ impl Api {
         }
     }
 
-    /// Whether the cluster lets the caller do this; `None` where it does not tell.
-    pub async fn may(
+    /// Asks the cluster whether the caller may do this; `None` if it does not answer.
+    pub async fn is_allowed(
         &self,
         verb: &str,
         group: &str,
@@ -98,53 +97,51 @@ impl Api {
             "spec": {"resourceAttributes": {"verb": verb, "group": group, "resource": resource}},
         });
         let request = self.request(Method::POST, REVIEWS).body(&question);
-        match request.json::<Review>().await {
+        match request.json::<AccessReview>().await {
             Ok(review) => Ok(Some(review.status.allowed)),
             Err(web::Error::Status { .. } | web::Error::Malformed { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// What a list of ext tokens brought; `None` where there are no ext tokens, which a cluster says only
-    /// to those who might see them.
-    pub async fn ext<T>(&self, listed: Result<T, Error>) -> Result<Option<T>, Error> {
+    /// Turns the error of a list into `None` if there are no ext tokens. A cluster without them may answer 403,
+    /// so the API group is checked as well.
+    pub async fn none_if_no_ext_tokens<T>(
+        &self,
+        listed: Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
         let missing = [StatusCode::NOT_FOUND];
         let is_refused = |error: &Error| status(error) == Some(StatusCode::FORBIDDEN);
         if listed.as_ref().is_err_and(is_refused) {
             let group = self.get::<IgnoredAny>(EXT).await;
-            if readable(group, &missing)?.is_none() {
+            if none_if_status(group, &missing)?.is_none() {
                 return Ok(None);
             }
         }
-        readable(listed, &missing)
+        none_if_status(listed, &missing)
     }
 
-    /// What runs there: `v2.12.1`. Not everybody lets it be known.
+    /// Example: `v2.12.1`. Some installations do not report it.
     pub async fn version(&self) -> Option<String> {
         let version = self.get::<Version>("rancherversion").await;
         Some(version.ok()?.version)
     }
 }
 
-/// What became of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It is there.
-    There,
-    /// It is being deleted.
-    Going,
-    /// It is not there.
+pub enum ObjectState {
+    Present,
+    Deleting,
     Gone,
 }
 
-/// A list under way.
 pub struct Pages<'a> {
     api: &'a Api,
     path: String,
     next: Option<String>,
-    /// How many items come after the pages read so far, where the server says.
+    /// The number of items after the pages read so far, if reported.
     pub remaining: Option<u64>,
-    /// Whether the last page has been read.
+    /// The last page has been read.
     pub is_done: bool,
 }
 
@@ -155,47 +152,49 @@ impl Pages<'_> {
             return Ok(None);
         }
         let mut request = self.api.request(Method::GET, &self.path);
-        request = request.query("limit", PAGE);
+        request = request.query("limit", PAGE_SIZE);
         if let Some(next) = &self.next {
             request = request.query("continue", next);
         }
-        let page = request.json().await.map_err(|error| self.broken(error));
+        let page = request
+            .json()
+            .await
+            .map_err(|error| self.explain_page_error(error));
         let Page { metadata, items } = page?;
-        // Go writes a list of none as null; a page before others has some.
+        // Go writes an empty list as null. A page before others is never empty.
         let is_last = metadata.next.as_deref().unwrap_or_default().is_empty();
         let has_more = !is_last || metadata.remaining_item_count.unwrap_or(0) > 0;
         if items.is_none() && has_more {
-            return Err(self.unfit("a page has no items, but says that there are more"));
+            return Err(self.content_error("a page has no items although there are more pages"));
         }
-        self.turn(metadata)?;
+        self.advance(metadata)?;
         Ok(Some(items.unwrap_or_default()))
     }
 
-    /// Says what an error means. A list that was there for one page is a list that broke off, and neither
-    /// one that does not exist nor one that nobody may see.
-    fn broken(&self, error: web::Error) -> Error {
+    /// After the first page, 404 or 403 means that the list broke off, not that it is missing or not permitted.
+    fn explain_page_error(&self, error: web::Error) -> Error {
         let error = Error::Web(error);
         match status(&error) {
             Some(StatusCode::NOT_FOUND) if self.next.is_some() => {
-                self.unfit("a later page of the list was not found (404)")
+                self.content_error("a later page of the list was not found (404)")
             }
-            Some(StatusCode::FORBIDDEN) if self.next.is_some() => explained(error),
+            Some(StatusCode::FORBIDDEN) if self.next.is_some() => explain_refusal(error),
             _ => error,
         }
     }
 
-    fn unfit(&self, reason: &str) -> Error {
+    fn content_error(&self, reason: &str) -> Error {
         Error::Content {
             place: self.path.clone(),
             reason: reason.to_owned(),
         }
     }
 
-    fn turn(&mut self, meta: PageMeta) -> Result<(), Error> {
+    fn advance(&mut self, meta: PageMeta) -> Result<(), Error> {
         let next = meta.next.filter(|next| !next.is_empty());
         self.remaining = meta.remaining_item_count;
         if next.is_some() && next == self.next {
-            return Err(self.unfit("a page names itself as the next"));
+            return Err(self.content_error("a page refers to itself as the next one"));
         }
         self.is_done = next.is_none();
         self.next = next;
@@ -203,16 +202,18 @@ impl Pages<'_> {
     }
 }
 
-/// What was read, or nothing where the answer was one of these.
-pub fn readable<T>(read: Result<T, Error>, missing: &[StatusCode]) -> Result<Option<T>, Error> {
-    match read {
-        Ok(read) => Ok(Some(read)),
-        Err(error) if status(&error).is_some_and(|status| missing.contains(&status)) => Ok(None),
+/// Turns an error with one of these statuses into `None`.
+pub fn none_if_status<T>(
+    result: Result<T, Error>,
+    statuses: &[StatusCode],
+) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if status(&error).is_some_and(|status| statuses.contains(&status)) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// The status that Rancher refused with.
 pub fn status(error: &Error) -> Option<StatusCode> {
     match error {
         Error::Web(error) => error.status(),
@@ -220,24 +221,62 @@ pub fn status(error: &Error) -> Option<StatusCode> {
     }
 }
 
-/// Says of a refusal what to do about it.
-pub fn explained(error: Error) -> Error {
-    let (what, mend) = match status(&error) {
+pub fn explain_refusal(error: Error) -> Error {
+    let (what, fix) = match status(&error) {
         Some(StatusCode::UNAUTHORIZED) => (
-            "Rancher does not accept the token: it has expired, is disabled, or is good for one cluster alone",
-            "make a new one without a cluster as its scope, and write it as token",
+            "Rancher does not accept the token: it has expired, is disabled, or is limited to one cluster",
+            "create a token without a cluster as its scope, and write it as token",
         ),
-        Some(StatusCode::FORBIDDEN) => ("Rancher does not let the token see what it must", RULE),
+        Some(StatusCode::FORBIDDEN) => ("Rancher does not permit this with the token", RULE_ADVICE),
         _ => return error,
     };
     Error::Rights {
         what: format!("{what} ({error})"),
-        mend: mend.to_owned(),
+        fix: fix.to_owned(),
     }
 }
 
-/// Whether this can be the name of an object, so that it is safe in a path.
+/// Whether this is a valid name of an object, and so is safe in a path.
 pub fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain)
+}
+
+/// Whether this version records when legacy tokens are used. Development builds have no version.
+pub fn records_use(version: Option<&str>) -> bool {
+    is_since(version, (2, 10))
+}
+
+/// Whether this version has ext tokens, so that their list must exist.
+pub fn has_ext_tokens(version: Option<&str>) -> bool {
+    is_since(version, (2, 12))
+}
+
+fn is_since(version: Option<&str>, first: (u32, u32)) -> bool {
+    let number = |part: Option<&str>| part?.parse::<u32>().ok();
+    let version = version.unwrap_or_default().trim_start_matches('v');
+    let mut parts = version.split(['.', '-']);
+    let (major, minor) = (number(parts.next()), number(parts.next()));
+    major.zip(minor).is_some_and(|version| version >= first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uses_are_recorded_since_2_10() {
+        let recorded = ["v2.10.0", "v2.11.3-rc1", "2.13.0", "v3.0.0"];
+        assert!(recorded.iter().all(|version| records_use(Some(version))));
+        let unrecorded = [Some("v2.9.12"), Some("dev"), Some("v2"), None];
+        assert!(!unrecorded.iter().any(|version| records_use(*version)));
+    }
+
+    #[test]
+    fn ext_tokens_exist_since_2_12() {
+        let with_ext = ["v2.12.0", "v2.12-head", "v2.15.0-rc1"];
+        assert!(with_ext.iter().all(|version| has_ext_tokens(Some(version))));
+        let without_ext = [Some("v2.11.9"), Some("dev"), None];
+        assert!(!without_ext.iter().any(|version| has_ext_tokens(*version)));
+    }
 }

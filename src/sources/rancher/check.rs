@@ -1,48 +1,46 @@
-//! What the token of lapsed can and cannot see.
+//! The check of the source, and the check that a listing is complete.
 
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 
-use super::api::{Api, EXT, MANAGEMENT};
+use super::api::{self, Api, EXT, MANAGEMENT, RULE_ADVICE};
 use super::people::People;
 use super::settings::Settings;
 use super::shapes::{Ext, Legacy};
-use super::sight::{Sight, Tally};
-use super::token::Row;
-use super::version;
+use super::token::TokenRow;
 use crate::domain::Address;
-use crate::sources::{Checked, Error, Right};
+use crate::sources::{CheckReport, Error, Right};
 
-/// Looks at everything that a listing needs, of lists of tokens at the first page.
-pub async fn check(api: &Api, users: &BTreeMap<String, Address>) -> Result<Checked, Error> {
-    let mut sight = Sight::default();
-    let (legacy, tally) = look::<Legacy>(api, MANAGEMENT, &mut sight.caller).await?;
-    sight.legacy = tally;
-    let ext = look::<Ext>(api, EXT, &mut sight.caller).await;
-    let (ext, tally) = api.ext(ext).await?.unzip();
-    sight.ext = tally;
-    let people = People::read(api, users.clone()).await?;
-    sight.is_whole(api, &people).await?;
-    let settings = Settings::read(api).await?;
+/// Requests everything that a listing needs, but only the first page of the lists of tokens.
+pub async fn check(api: &Api, users: &BTreeMap<String, Address>) -> Result<CheckReport, Error> {
+    let mut visibility = Visibility::default();
+    let (legacy, seen) = read_first_page::<Legacy>(api, MANAGEMENT, &mut visibility.caller).await?;
+    visibility.legacy = seen;
+    let ext = read_first_page::<Ext>(api, EXT, &mut visibility.caller).await;
+    let (ext, seen) = api.none_if_no_ext_tokens(ext).await?.unzip();
+    visibility.ext = seen;
+    let people = People::fetch(api, users.clone()).await?;
+    visibility.ensure_complete(api, &people).await?;
+    let settings = Settings::fetch(api).await?;
     let version = api.version().await;
-    let mut rights = rights(api, &people, &settings, ext.is_some()).await?;
-    let lacks_ext = ext.is_none() && version::has_ext(version.as_deref());
+    let mut rights = check_rights(api, &people, &settings, ext.is_some()).await?;
+    let lacks_ext = ext.is_none() && api::has_ext_tokens(version.as_deref());
     if lacks_ext {
-        rights.push(lack_of_ext());
+        rights.push(missing_ext_list());
     }
-    Ok(Checked {
-        summary: summary(version.as_deref(), &legacy, ext.as_deref(), lacks_ext),
+    Ok(CheckReport {
+        summary: format_summary(version.as_deref(), &legacy, ext.as_deref(), lacks_ext),
         rights,
     })
 }
 
-/// How many tokens a store has, as far as its first page says, and whose those of its first page are.
-async fn look<T: DeserializeOwned + Into<Row>>(
+/// The number of tokens in a store and the users on its first page.
+async fn read_first_page<T: DeserializeOwned + Into<TokenRow>>(
     api: &Api,
     group: &str,
     caller: &mut Option<String>,
-) -> Result<(String, Tally), Error> {
+) -> Result<(String, SeenUsers), Error> {
     let mut pages = api.list(&format!("{group}/tokens"));
     let page = pages.next::<T>().await?.unwrap_or_default();
     let count = page.len() as u64 + pages.remaining.unwrap_or(0);
@@ -51,22 +49,27 @@ async fn look<T: DeserializeOwned + Into<Row>>(
     } else {
         format!("{count} or more")
     };
-    let mut tally = Tally::default();
+    let mut seen = SeenUsers::default();
     for row in page {
-        let row: Row = row.into();
-        tally.add(&row.user_id);
+        let row: TokenRow = row.into();
+        seen.add(&row.user_id);
         if row.external_id == api.own {
             *caller = Some(row.user_id);
         }
     }
     if !pages.is_done {
-        tally.allow_more();
+        seen.allow_more();
     }
-    Ok((count, tally))
+    Ok((count, seen))
 }
 
-/// `Rancher v2.12.1, 14 legacy tokens, 3 ext tokens`.
-fn summary(version: Option<&str>, legacy: &str, ext: Option<&str>, lacks_ext: bool) -> String {
+/// Example: `Rancher v2.12.1, 14 legacy tokens, 3 ext tokens`.
+fn format_summary(
+    version: Option<&str>,
+    legacy: &str,
+    ext: Option<&str>,
+    lacks_ext: bool,
+) -> String {
     let version = version.map(|version| version.chars().filter(|c| !c.is_control()).take(40));
     let version = version.map_or(String::new(), |version| {
         format!(" {}", version.collect::<String>())
@@ -79,19 +82,19 @@ fn summary(version: Option<&str>, legacy: &str, ext: Option<&str>, lacks_ext: bo
     format!("Rancher{version}, {legacy} legacy tokens, {ext}")
 }
 
-/// What is said of a server that must have ext tokens and knows no list of them.
-fn lack_of_ext() -> Right {
-    let mend = format!(
-        "Rancher has ext tokens since 2.12, but {EXT}/tokens is not there: mend its extension API, or turn on the \
+/// For a server whose version has ext tokens, but without a list of them.
+fn missing_ext_list() -> Right {
+    let fix = format!(
+        "Rancher has ext tokens since 2.12, but {EXT}/tokens is missing: fix its extension API or enable the \
          feature that it needs; until then no token of either store is marked gone"
     );
     Right {
         what: "list the ext tokens".to_owned(),
-        missing: Some(mend),
+        missing: Some(fix),
     }
 }
 
-async fn rights(
+async fn check_rights(
     api: &Api,
     people: &People,
     settings: &Settings,
@@ -99,40 +102,42 @@ async fn rights(
 ) -> Result<Vec<Right>, Error> {
     let right = |what: &str, may: bool, resource: &str, verbs: &str| Right {
         what: what.to_owned(),
-        missing: (!may).then(|| missing(resource, verbs)),
+        missing: (!may).then(|| rule_advice(resource, verbs)),
     };
-    let (read, told) = ("\"get\", \"list\"", people.switched_off.is_some());
+    let read = "\"get\", \"list\"";
     let mut rights = vec![
         right("list the tokens of all users", true, "tokens", read),
         right(
             "see which users are disabled or deleted",
-            people.users_told,
+            people.can_list_users,
             "users",
             read,
         ),
         right(
             "see the mail addresses of users",
-            people.attributes_told,
+            people.can_list_attributes,
             "userattributes",
             read,
         ),
         right(
-            "see which login providers are switched off",
-            told,
+            "see which login providers are disabled",
+            people.disabled_providers.is_some(),
             "authconfigs",
             read,
         ),
         right(
             "see how long tokens may live",
-            settings.are_told(),
+            settings.are_readable(),
             "settings",
             read,
         ),
     ];
-    let mut may_end = api.may("delete", "management.cattle.io", "tokens").await?;
+    let mut may_end = api
+        .is_allowed("delete", "management.cattle.io", "tokens")
+        .await?;
     let mut what = "tokens";
     if has_ext && may_end != Some(false) {
-        may_end = api.may("delete", "", "*").await?;
+        may_end = api.is_allowed("delete", "", "*").await?;
         what = "*";
     }
     rights.extend(may_end.map(|may| {
@@ -146,8 +151,7 @@ async fn rights(
     Ok(rights)
 }
 
-/// The rule that is missing.
-fn missing(resource: &str, verbs: &str) -> String {
+fn rule_advice(resource: &str, verbs: &str) -> String {
     let group = if resource == "*" {
         "*"
     } else {
@@ -156,4 +160,92 @@ fn missing(resource: &str, verbs: &str) -> String {
     format!(
         "add the rule apiGroups [\"{group}\"], resources [\"{resource}\"], verbs [{verbs}] to a GlobalRole of its user"
     )
+}
+
+/// The users of the tokens in a list. Rancher silently shortens lists: users without full access get only their own
+/// ext tokens.
+#[derive(Debug, Default)]
+pub struct SeenUsers {
+    first: Option<String>,
+    has_several: bool,
+}
+
+impl SeenUsers {
+    /// Records a token of this user.
+    pub fn add(&mut self, user: &str) {
+        match &self.first {
+            None => self.first = Some(user.to_owned()),
+            Some(first) => self.has_several |= first != user,
+        }
+    }
+
+    /// Further tokens exist, which may belong to other users.
+    pub fn allow_more(&mut self) {
+        self.has_several = true;
+    }
+
+    /// Whether no user other than the caller was seen. If the caller is not known, it may be any user.
+    fn may_be_only(&self, caller: Option<&str>) -> bool {
+        let first = self.first.as_deref();
+        !self.has_several && first.is_none_or(|first| caller.is_none_or(|caller| caller == first))
+    }
+
+    /// Whether the caller was seen, and no other user.
+    fn is_only(&self, caller: Option<&str>) -> bool {
+        !self.has_several && caller.is_some() && self.first.as_deref() == caller
+    }
+
+    /// Whether no other user could have tokens, as far as is known.
+    fn has_no_others(&self, people: &People) -> bool {
+        let first = self.first.as_deref().unwrap_or_default();
+        people.can_list_users && !people.has_others(first)
+    }
+}
+
+/// The users in both lists.
+#[derive(Debug, Default)]
+pub struct Visibility {
+    /// In the list of `management.cattle.io`.
+    pub legacy: SeenUsers,
+    /// In the list of `ext.cattle.io`, if it exists.
+    pub ext: Option<SeenUsers>,
+    /// The user of lapsed's own token, if it was seen.
+    pub caller: Option<String>,
+}
+
+impl Visibility {
+    /// Fails if a list has only the tokens of the caller although other users may have some. The cluster knows
+    /// whether the caller may list those; if it does not answer, the existence of other users decides.
+    pub async fn ensure_complete(&self, api: &Api, people: &People) -> Result<(), Error> {
+        let caller = self.caller.as_deref();
+        if let Some(ext) = &self.ext
+            && ext.may_be_only(caller)
+        {
+            // The store of ext tokens checks the same before it lists those of other users.
+            let may_list = api.is_allowed("list", "", "*").await?;
+            let seems_short = || self.legacy.has_several || !ext.has_no_others(people);
+            require(may_list, ext.is_only(caller) && seems_short())?;
+        }
+        if self.legacy.first.is_some() && self.legacy.may_be_only(caller) {
+            let may_list = api
+                .is_allowed("list", "management.cattle.io", "tokens")
+                .await?;
+            let legacy = &self.legacy;
+            require(
+                may_list,
+                legacy.is_only(caller) && !legacy.has_no_others(people),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Decides by the answer of the cluster, or without one by appearance.
+fn require(may_list: Option<bool>, seems_short: bool) -> Result<(), Error> {
+    if may_list.unwrap_or(!seems_short) {
+        return Ok(());
+    }
+    Err(Error::OwnTokensOnly {
+        fix: RULE_ADVICE.to_owned(),
+    })
 }

@@ -1,39 +1,35 @@
-//! What a token of Rancher is for. Rancher makes most of them itself, and nobody is to be told about a
-//! login session that ends tonight as about a key that ends next week.
+//! The kinds of Rancher's tokens. Rancher creates most of them itself, for example for login sessions, about
+//! which there should be no notices.
 
-use crate::domain::words;
+use crate::domain::string_enum;
 
-words! {
-    /// What a token is for.
+string_enum! {
     TokenKind {
-        /// A key that a person made.
+        /// Created by a person.
         ApiKey = "api_key",
-        /// In a kubeconfig file that somebody downloaded.
+        /// In a downloaded kubeconfig file.
         Kubeconfig = "kubeconfig",
-        /// A login to the site.
         Session = "session",
-        /// By which a cluster's agent was set up.
+        /// For the installation of a cluster's agent.
         Agent = "agent",
-        /// Of the `kubectl` in the browser.
+        /// For `kubectl` in the browser.
         Shell = "shell",
-        /// Of Compose.
         Compose = "compose",
-        /// By which charts are installed.
+        /// For the installation of charts.
         Helm = "helm",
-        /// Of a project's pipeline.
+        /// For a project's pipeline.
         Pipeline = "pipeline",
-        /// By which Rancher counts what it runs.
+        /// For Rancher's own statistics.
         Telemetry = "telemetry",
-        /// By which nodes are drained.
+        /// For the draining of nodes.
         Drain = "drain",
-        /// Of a user that Rancher made for itself, whatever else it is for.
+        /// Of a user that Rancher created for itself.
         System = "system",
     }
 }
 
-/// The families of names that Rancher gives its own tokens; its manual lists them as those that never
-/// expire.
-const FAMILIES: [(&str, TokenKind); 7] = [
+/// The prefixes of names of Rancher's own tokens; its manual lists them as tokens that never expire.
+const NAME_PREFIXES: [(&str, TokenKind); 7] = [
     ("kubeconfig-", TokenKind::Kubeconfig),
     ("kubectl-shell-", TokenKind::Shell),
     ("agent-", TokenKind::Agent),
@@ -43,43 +39,42 @@ const FAMILIES: [(&str, TokenKind); 7] = [
     ("drain-node-", TokenKind::Drain),
 ];
 
-/// By what the kind of a token is told.
+/// The properties that determine the kind of a token.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Marks<'a> {
-    /// Its name.
+pub struct KindHints<'a> {
     pub name: &'a str,
-    /// Its label for the kind, or the kind that it states itself.
+    /// The label or field for the kind.
     pub label: Option<&'a str>,
-    /// Whether it was made by means of another; a login is not.
+    /// Whether it was created with another token, as a login is not.
     pub is_derived: Option<bool>,
-    /// Whether its user is one of Rancher's own.
-    pub is_of_system: bool,
+    /// Whether the user is one of Rancher's own.
+    pub is_system_user: bool,
 }
 
 impl TokenKind {
-    /// What is watched unless it is said otherwise: everything but sessions, which end by themselves.
+    /// The kinds that are kinds by default: all except sessions.
     #[must_use]
-    pub fn watched() -> Vec<Self> {
-        let watched = Self::ALL.iter().copied();
-        watched.filter(|kind| *kind != Self::Session).collect()
+    pub fn default_kinds() -> Vec<Self> {
+        let kinds = Self::ALL.iter().copied();
+        kinds.filter(|kind| *kind != Self::Session).collect()
     }
 
-    /// The kind of a token: by its label, then by its name, then by who made it.
+    /// Decides by the label, then by the name, then by the way of creation and the user.
     #[must_use]
-    pub fn of(marks: Marks<'_>) -> Self {
-        match marks.label {
+    pub fn detect(hints: KindHints<'_>) -> Self {
+        match hints.label {
             Some("session") => return Self::Session,
             Some("kubeconfig") => return Self::Kubeconfig,
             _ => {}
         }
-        let family = FAMILIES
+        let by_name = NAME_PREFIXES
             .iter()
-            .find(|(prefix, _)| marks.name.starts_with(prefix));
-        match family {
+            .find(|(prefix, _)| hints.name.starts_with(prefix));
+        match by_name {
             Some((_, kind)) => *kind,
-            None if marks.name.contains("-pipeline") => Self::Pipeline,
-            None if marks.is_derived == Some(false) => Self::Session,
-            None if marks.is_of_system => Self::System,
+            None if hints.name.contains("-pipeline") => Self::Pipeline,
+            None if hints.is_derived == Some(false) => Self::Session,
+            None if hints.is_system_user => Self::System,
             None => Self::ApiKey,
         }
     }
@@ -102,15 +97,15 @@ mod tests {
     #[case("telemetry-abc", "telemetry")]
     #[case("drain-node-abc", "drain")]
     #[case("token-7x2kq", "api_key")]
-    fn names_tell_the_families_that_never_expire(#[case] name: &str, #[case] kind: &str) {
-        // Sessions are told by how they were made, but families come first.
+    fn a_kind_follows_from_the_name(#[case] name: &str, #[case] kind: &str) {
+        // Sessions are recognised by their creation, but names come first.
         let is_derived = Some(name != "agent-u-x7k");
-        let marks = Marks {
+        let hints = KindHints {
             name,
             is_derived,
-            ..Marks::default()
+            ..KindHints::default()
         };
-        assert_eq!(TokenKind::of(marks).as_str(), kind);
+        assert_eq!(TokenKind::detect(hints).as_str(), kind);
     }
 
     #[rstest]
@@ -122,22 +117,22 @@ mod tests {
     fn the_label_comes_first(
         #[case] label: Option<&str>,
         #[case] is_derived: Option<bool>,
-        #[case] is_of_system: bool,
+        #[case] is_system_user: bool,
         #[case] kind: TokenKind,
     ) {
-        let marks = Marks {
+        let hints = KindHints {
             name: "token-7x2kq",
             label,
             is_derived,
-            is_of_system,
+            is_system_user,
         };
-        assert_eq!(TokenKind::of(marks), kind);
+        assert_eq!(TokenKind::detect(hints), kind);
     }
 
     #[test]
-    fn sessions_alone_are_left_out_unless_asked_for() {
-        let watched = TokenKind::watched();
-        assert_eq!(watched.len(), TokenKind::ALL.len() - 1);
-        assert!(!watched.contains(&TokenKind::Session));
+    fn only_sessions_are_not_watched_by_default() {
+        let kinds = TokenKind::default_kinds();
+        assert_eq!(kinds.len(), TokenKind::ALL.len() - 1);
+        assert!(!kinds.contains(&TokenKind::Session));
     }
 }

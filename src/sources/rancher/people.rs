@@ -1,86 +1,78 @@
-//! The people of a Rancher: who has which mailbox, who is switched off, who is there no more.
+//! The users of Rancher: their addresses, and who is disabled or deleted.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use reqwest::StatusCode;
 
-use super::api::{Api, MANAGEMENT, is_name, readable, status};
+use super::api::{Api, MANAGEMENT, is_name, none_if_status, status};
 use super::shapes::{Attribute, Collection, Extra, Principal, Provider, User};
 use crate::domain::Address;
 use crate::sources::Error;
 
-/// So many users that no list shows are looked for one by one: they came after the list was read, or
-/// are deleted.
-const LOOKUPS: usize = 200;
+/// Users missing in the list are looked up one by one, up to this number: they are new or deleted.
+const MAX_LOOKUPS: usize = 200;
 
-/// The provider of users whom Rancher itself knows by their passwords.
-const LOCAL: &str = "local";
+/// The provider of users with a password in Rancher.
+const LOCAL_PROVIDER: &str = "local";
 
-/// No more is kept of what a provider said.
-const ERROR_LENGTH: usize = 300;
+/// Longer messages of providers are truncated.
+const MAX_ERROR_LENGTH: usize = 300;
 
-/// Everybody, as far as Rancher lets it be seen.
 #[derive(Debug, Default)]
 pub struct People {
     known: HashMap<String, Person>,
     deleted: HashSet<String>,
     lookups: usize,
-    /// Whether users may be listed.
-    pub users_told: bool,
-    /// Whether their attributes may be listed.
-    pub attributes_told: bool,
-    /// The providers that are switched off, where that is told.
-    pub switched_off: Option<HashSet<String>>,
-    /// By user id, as it is configured.
+    /// Whether users could be listed.
+    pub can_list_users: bool,
+    /// Whether the attributes of users could be listed.
+    pub can_list_attributes: bool,
+    /// `None` if that is not known.
+    pub disabled_providers: Option<HashSet<String>>,
+    /// The configured addresses, by user id.
     configured: BTreeMap<String, Address>,
 }
 
-/// One of them.
 #[derive(Debug, Default)]
 pub struct Person {
-    /// What people call him.
     pub name: Option<String>,
-    /// What he logs in by, where he has a password of Rancher.
+    /// The login name of a user with a password in Rancher.
     pub username: Option<String>,
-    /// Whether his tokens work.
     pub is_enabled: bool,
-    /// Whether Rancher made him for itself.
+    /// Whether Rancher created the user for itself.
     pub is_system: bool,
-    /// What his provider said when it refused for good.
+    /// The message of the provider when it permanently refused the user.
     pub refresh_error: Option<String>,
-    /// Mail addresses, each with the provider that says so, by where they stand: in `email`, in
-    /// `username`, in the id of a principal.
+    /// Addresses with their providers, from three places: `email`, `username`, and the id of a principal.
     addresses: [Vec<(String, Address)>; 3],
 }
 
-/// What is known of a user.
 #[derive(Debug, Clone, Copy)]
-pub enum Whereabouts<'a> {
-    /// He is there.
-    Here(&'a Person),
-    /// He is not, and was looked for.
+pub enum UserState<'a> {
+    Present(&'a Person),
+    /// A look-up did not find the user.
     Deleted,
-    /// Nobody says.
-    Untold,
+    Unknown,
 }
 
 impl People {
-    /// Reads everybody.
-    pub async fn read(api: &Api, configured: BTreeMap<String, Address>) -> Result<Self, Error> {
+    pub async fn fetch(api: &Api, configured: BTreeMap<String, Address>) -> Result<Self, Error> {
         let mut people = Self {
             configured,
             ..Self::default()
         };
-        people.users_told = people.read_users(api).await?;
-        people.attributes_told = people.read_attributes(api).await?;
+        people.can_list_users = people.fetch_users(api).await?;
+        people.can_list_attributes = people.fetch_attributes(api).await?;
         let providers = api.get::<Collection<Provider>>("v3/authConfigs").await;
-        people.switched_off = readable(providers, &HIDDEN)?.map(switched_off);
+        people.disabled_providers =
+            none_if_status(providers, &NOT_READABLE)?.map(disabled_providers);
         Ok(people)
     }
 
-    async fn read_users(&mut self, api: &Api) -> Result<bool, Error> {
+    async fn fetch_users(&mut self, api: &Api) -> Result<bool, Error> {
         let mut pages = api.list(&format!("{MANAGEMENT}/users"));
-        while let Some(page) = readable(pages.next::<User>().await, &HIDDEN).transpose() {
+        while let Some(page) = none_if_status(pages.next::<User>().await, &NOT_READABLE).transpose()
+        {
             let Some(users) = page? else {
                 return Ok(true);
             };
@@ -93,26 +85,28 @@ impl People {
         Ok(false)
     }
 
-    async fn read_attributes(&mut self, api: &Api) -> Result<bool, Error> {
+    async fn fetch_attributes(&mut self, api: &Api) -> Result<bool, Error> {
         let mut pages = api.list(&format!("{MANAGEMENT}/userattributes"));
-        while let Some(page) = readable(pages.next::<Attribute>().await, &HIDDEN).transpose() {
+        while let Some(page) =
+            none_if_status(pages.next::<Attribute>().await, &NOT_READABLE).transpose()
+        {
             let Some(attributes) = page? else {
                 return Ok(true);
             };
             for attribute in attributes {
-                self.describe(attribute);
+                self.add_attribute(attribute);
             }
         }
         Ok(false)
     }
 
-    /// Adds what an attribute says of its user. Attributes outlive users, so they make none.
-    fn describe(&mut self, mut attribute: Attribute) {
+    /// Adds an attribute to its user. Attributes outlive users, so a missing user is not created.
+    fn add_attribute(&mut self, mut attribute: Attribute) {
         let Some(person) = self.known.get_mut(&attribute.metadata.name) else {
             return;
         };
         let error = attribute.metadata.refresh_error();
-        person.refresh_error = error.map(|text| text.chars().take(ERROR_LENGTH).collect());
+        person.refresh_error = error.map(|text| text.chars().take(MAX_ERROR_LENGTH).collect());
         let providers = attribute.extra.unwrap_or_default().into_iter();
         for (provider, extra) in providers {
             let Some(Extra { email, username }) = extra else {
@@ -125,10 +119,10 @@ impl People {
         }
     }
 
-    /// Looks for a user whom no list has shown.
-    pub async fn find(&mut self, api: &Api, id: &str) -> Result<(), Error> {
+    /// Looks up a user who is not in the list.
+    pub async fn look_up(&mut self, api: &Api, id: &str) -> Result<(), Error> {
         let is_settled = self.known.contains_key(id) || self.deleted.contains(id);
-        if !self.users_told || is_settled || self.lookups >= LOOKUPS || !is_name(id) {
+        if !self.can_list_users || is_settled || self.lookups >= MAX_LOOKUPS || !is_name(id) {
             return Ok(());
         }
         self.lookups += 1;
@@ -137,86 +131,87 @@ impl People {
             Err(error) if status(&error) == Some(StatusCode::NOT_FOUND) => {
                 self.deleted.insert(id.to_owned());
             }
-            // Who may list but not get learns nothing of those who are gone.
-            Err(error) if status(&error) == Some(StatusCode::FORBIDDEN) => self.lookups = LOOKUPS,
+            // With the right to list but not to get, deleted users cannot be recognised.
+            Err(error) if status(&error) == Some(StatusCode::FORBIDDEN) => {
+                self.lookups = MAX_LOOKUPS
+            }
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// What is known of a user.
-    pub fn whereabouts(&self, id: &str) -> Whereabouts<'_> {
+    pub fn user_state(&self, id: &str) -> UserState<'_> {
         match self.known.get(id) {
-            Some(person) => Whereabouts::Here(person),
-            None if self.deleted.contains(id) => Whereabouts::Deleted,
-            None => Whereabouts::Untold,
+            Some(person) => UserState::Present(person),
+            None if self.deleted.contains(id) => UserState::Deleted,
+            None => UserState::Unknown,
         }
     }
 
-    /// Whether it is known who a user is, or that he is nobody. What can be no id will never be told.
-    pub fn tells_of(&self, id: &str) -> bool {
-        let is_settled = !matches!(self.whereabouts(id), Whereabouts::Untold);
-        is_settled || self.users_told && !is_name(id)
+    /// Whether it is known that a user exists or not. An invalid id belongs to no user.
+    pub fn is_known(&self, id: &str) -> bool {
+        let is_settled = !matches!(self.user_state(id), UserState::Unknown);
+        is_settled || self.can_list_users && !is_name(id)
     }
 
-    /// Whether it is known if a provider is switched off. The local one never is.
-    pub fn tells_of_provider(&self, id: &str) -> bool {
-        self.switched_off.is_some() || id.is_empty() || id == LOCAL
+    /// Whether it is known if a provider is disabled. The local one never is.
+    pub fn is_provider_known(&self, id: &str) -> bool {
+        self.disabled_providers.is_some() || id.is_empty() || id == LOCAL_PROVIDER
     }
 
-    /// The mailbox of a user, for a token that he made by this provider: what the provider sent for mail,
-    /// the name he logged in by, the name the provider sent, his id at the provider, what is configured,
-    /// and at last whatever another provider said of him.
+    /// The address of a user, for a token created through this provider: the provider's mail attribute, the login
+    /// name, the provider's user name, the id at the provider, the configured address, and finally an address
+    /// from another provider.
     pub fn address(&self, id: &str, provider: &str, login: Option<&Principal>) -> Option<Address> {
         let person = self.known.get(id);
-        let said = |place: usize, by: Option<&str>| {
+        let address_from = |place: usize, by: Option<&str>| {
             let addresses = person.map_or(&[][..], |person| &person.addresses[place]);
-            let mut fitting = addresses
+            let mut matching = addresses
                 .iter()
-                .filter(|(one, _)| by.is_none_or(|by| by == one));
-            fitting.next().map(|(_, address)| address.clone())
+                .filter(|(from, _)| by.is_none_or(|by| by == from));
+            matching.next().map(|(_, address)| address.clone())
         };
-        let by = Some(provider);
+        let own = Some(provider);
         let login_name = || login?.login_name.as_deref()?.trim().parse().ok();
         let principal = || {
             login?
                 .id()
-                .and_then(of_principal)
+                .and_then(parse_principal)
                 .map(|(_, address)| address)
         };
-        said(0, by)
+        address_from(0, own)
             .or_else(login_name)
-            .or_else(|| said(1, by))
+            .or_else(|| address_from(1, own))
             .or_else(principal)
-            .or_else(|| said(2, by))
+            .or_else(|| address_from(2, own))
             .or_else(|| self.configured.get(id).cloned())
-            .or_else(|| (0..3).find_map(|place| said(place, None)))
+            .or_else(|| (0..3).find_map(|place| address_from(place, None)))
     }
 
-    /// Whether there are people beside this one who could have tokens of their own.
+    /// Whether there are other people who could have tokens.
     pub fn has_others(&self, id: &str) -> bool {
         let mut people = self.known.iter();
         people.any(|(other, person)| other != id && person.is_enabled && !person.is_system)
     }
 }
 
-/// Answers that hide something.
-const HIDDEN: [StatusCode; 2] = [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
+/// Rancher does not permit or does not have the list.
+const NOT_READABLE: [StatusCode; 2] = [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
 
-fn switched_off(providers: Collection<Provider>) -> HashSet<String> {
+fn disabled_providers(providers: Collection<Provider>) -> HashSet<String> {
     let off = providers
         .data
         .into_iter()
-        .filter(|provider| provider.enabled == Some(false) && provider.id != LOCAL);
+        .filter(|provider| provider.enabled == Some(false) && provider.id != LOCAL_PROVIDER);
     off.map(|provider| provider.id).collect()
 }
 
 fn person(user: User) -> (String, Person) {
     let principals = user.principal_ids.unwrap_or_default();
-    let is_said = |name: &String| !name.trim().is_empty();
-    let username = user.username.filter(is_said);
+    let is_not_blank = |name: &String| !name.trim().is_empty();
+    let username = user.username.filter(is_not_blank);
     let person = Person {
-        name: user.display_name.filter(is_said).or(username.clone()),
+        name: user.display_name.filter(is_not_blank).or(username.clone()),
         username,
         is_enabled: user.enabled != Some(false),
         is_system: principals.iter().any(|id| id.starts_with("system://")),
@@ -226,15 +221,15 @@ fn person(user: User) -> (String, Person) {
             Vec::new(),
             principals
                 .iter()
-                .filter_map(|id| of_principal(id))
+                .filter_map(|id| parse_principal(id))
                 .collect(),
         ],
     };
     (user.metadata.name, person)
 }
 
-/// Provider and mail address of `okta_user://ada@example.org`.
-fn of_principal(id: &str) -> Option<(String, Address)> {
+/// Provider and address of `okta_user://ada@example.org`.
+fn parse_principal(id: &str) -> Option<(String, Address)> {
     let (scheme, name) = id.split_once("://")?;
     let provider = scheme.strip_suffix("_user")?;
     Some((provider.to_owned(), name.trim().parse().ok()?))
@@ -254,7 +249,7 @@ mod tests {
             configured,
             ..People::default()
         };
-        people.describe(serde_json::from_value(attribute).unwrap());
+        people.add_attribute(serde_json::from_value(attribute).unwrap());
         people
     }
 
@@ -271,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_closest_word_of_the_provider_is_the_mailbox() {
+    fn the_address_comes_from_the_most_specific_place() {
         let sources = [
             (
                 "mail@example.org",
@@ -301,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_provider_says_comes_after_what_is_configured() {
+    fn a_configured_address_precedes_that_of_another_provider() {
         let extra = json!({"okta": {"email": ["mail@example.org"]}, "github": null});
         let mut people = people(user("okta_user://id@example.org"), attribute(&extra));
         let address = |people: &People| people.address("u-1", "local", None).unwrap().to_string();
@@ -312,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn users_of_rancher_itself_and_those_switched_off_are_nobody() {
+    fn system_users_and_disabled_users_are_not_others() {
         let system = json!({"metadata": {"name": "u-1"}, "principalIds": ["system://local"]});
         assert!(!people(system, attribute(&json!(null))).has_others("u-2"));
         let off = json!({"metadata": {"name": "u-1"}, "enabled": false});

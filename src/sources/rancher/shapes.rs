@@ -1,47 +1,42 @@
-//! What Rancher answers, as far as lapsed reads it. Lists of tokens hold live secrets: there is no field
-//! for one here, so they are dropped while an answer is read.
+//! The responses of Rancher. Lists of tokens contain valid secrets, which are dropped on reading because no type
+//! here has a field for them.
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Deserializer};
 
-/// A page of a Kubernetes list.
 #[derive(Debug, Deserialize)]
 #[serde(bound = "T: Deserialize<'de>")]
 pub struct Page<T> {
-    /// Where the list goes on.
     pub metadata: PageMeta,
-    /// `null` where Go had none; left out it is no list.
+    /// Go writes an empty list as `null`; if the field is missing, this is not a list.
     #[serde(deserialize_with = "Option::deserialize")]
     pub items: Option<Vec<T>>,
 }
 
-/// About a page.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PageMeta {
-    /// What the next page is asked for with; empty on the last.
+    /// The token for the next page; empty on the last.
     #[serde(rename = "continue")]
     pub next: Option<String>,
-    /// How many come after this page, where the server says.
+    /// The number of items after this page, if reported.
     pub remaining_item_count: Option<u64>,
 }
 
-fn none_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+fn null_as_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// About an object.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Meta {
-    /// Its name; unique among its kind.
     pub name: String,
     /// RFC 3339.
     pub creation_timestamp: Option<String>,
-    /// Set once it is being deleted.
+    /// Set while the object is being deleted.
     pub deletion_timestamp: Option<String>,
     #[serde(default)]
     labels: Option<Labels>,
@@ -62,21 +57,20 @@ struct Annotations {
 }
 
 impl Meta {
-    /// The label for the kind of a token.
+    /// The label with the kind of a token.
     pub fn kind(&mut self) -> Option<String> {
         self.labels.as_mut()?.kind.take()
     }
 
-    /// What Rancher (2.15 and later) wrote down when the provider refused for good.
+    /// Since 2.15, Rancher records when the provider permanently refused a user.
     pub fn refresh_error(&mut self) -> Option<String> {
         self.annotations.as_mut()?.refresh_error.take()
     }
 }
 
-/// An object of which nothing but its being there matters.
+/// Any object, of which only the existence matters.
 #[derive(Debug, Deserialize)]
 pub struct Object {
-    /// About it.
     pub metadata: Meta,
 }
 
@@ -92,7 +86,7 @@ pub struct Legacy {
     pub user_principal: Option<Principal>,
     /// Milliseconds.
     pub ttl: Option<i64>,
-    /// Empty when it never expires, or when nobody has worked it out yet.
+    /// Empty if the token never expires, or if Rancher has not computed the date yet.
     pub expires_at: Option<String>,
     pub enabled: Option<bool>,
     pub last_used_at: Option<String>,
@@ -108,7 +102,6 @@ pub struct Ext {
     pub status: ExtStatus,
 }
 
-/// What was asked for.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExtSpec {
@@ -117,28 +110,26 @@ pub struct ExtSpec {
     pub user_principal: Option<Principal>,
     pub kind: Option<String>,
     pub description: Option<String>,
-    /// Milliseconds; negative is for ever.
+    /// Milliseconds; negative means never.
     pub ttl: Option<i64>,
     pub enabled: Option<bool>,
     pub cluster_name: Option<String>,
 }
 
-/// What came of it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExtStatus {
-    /// In the zone of the server.
+    /// In the server's time zone.
     pub expires_at: Option<String>,
     pub last_used_at: Option<String>,
 }
 
-/// Who a user is at a provider.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Principal {
-    /// `okta_user://ada@example.org`, in ext tokens.
+    /// In ext tokens, for example `okta_user://ada@example.org`.
     name: Option<String>,
-    /// The same, in legacy ones.
+    /// In legacy tokens.
     metadata: Option<PrincipalMeta>,
     pub display_name: Option<String>,
     pub login_name: Option<String>,
@@ -151,35 +142,33 @@ struct PrincipalMeta {
 }
 
 impl Principal {
-    /// `okta_user://ada@example.org`.
+    /// Example: `okta_user://ada@example.org`.
     pub fn id(&self) -> Option<&str> {
         let inner = self.metadata.as_ref().and_then(|meta| meta.name.as_deref());
         self.name.as_deref().or(inner)
     }
 }
 
-/// A user; mail addresses are elsewhere.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
     pub metadata: Meta,
     pub display_name: Option<String>,
-    /// Of local accounts alone.
+    /// Only for local accounts.
     pub username: Option<String>,
     pub principal_ids: Option<Vec<String>>,
     pub enabled: Option<bool>,
 }
 
-/// What providers said of a user of the same name.
+/// The data of providers about the user of the same name.
 #[derive(Debug, Deserialize)]
 pub struct Attribute {
     pub metadata: Meta,
-    /// Fields of this object have no JSON names, so Go's own.
+    /// Go's name of the field, because Rancher gives it no JSON name.
     #[serde(rename = "ExtraByProvider")]
     pub extra: Option<HashMap<String, Option<Extra>>>,
 }
 
-/// What one provider said.
 #[derive(Debug, Deserialize)]
 pub struct Extra {
     pub email: Option<Vec<String>>,
@@ -190,18 +179,16 @@ pub struct Extra {
 #[derive(Debug, Deserialize)]
 #[serde(bound = "T: Deserialize<'de>")]
 pub struct Collection<T> {
-    #[serde(deserialize_with = "none_is_empty")]
+    #[serde(deserialize_with = "null_as_empty")]
     pub data: Vec<T>,
 }
 
-/// A provider of logins.
 #[derive(Debug, Deserialize)]
 pub struct Provider {
     pub id: String,
     pub enabled: Option<bool>,
 }
 
-/// A setting; all are texts.
 #[derive(Debug, Deserialize)]
 pub struct Setting {
     value: Option<String>,
@@ -209,7 +196,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// What counts: its value, or else its default.
+    /// The value, otherwise the default.
     pub fn effective(self) -> Option<String> {
         let is_set = |text: &String| !text.trim().is_empty();
         self.value
@@ -220,21 +207,18 @@ impl Setting {
     }
 }
 
-/// What runs there.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Version {
     pub version: String,
 }
 
-/// The answer to whether the caller may do something.
 #[derive(Debug, Deserialize)]
-pub struct Review {
-    pub status: ReviewStatus,
+pub struct AccessReview {
+    pub status: AccessReviewStatus,
 }
 
-/// See [`Review`].
 #[derive(Debug, Deserialize)]
-pub struct ReviewStatus {
+pub struct AccessReviewStatus {
     pub allowed: bool,
 }

@@ -1,27 +1,25 @@
-//! A token of either of Rancher's two stores, and what it is to lapsed.
+//! A token of either of Rancher's two stores, and its conversion.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::api::EXT_PREFIX;
-use super::kinds::{Marks, TokenKind};
-use super::people::{People, Whereabouts};
+use super::kinds::{KindHints, TokenKind};
+use super::people::{People, UserState};
 use super::shapes::{Ext, Legacy, Principal};
-use crate::domain::{Cell, Expiry, Listed, Status};
+use crate::domain::{Cell, Expiry, ListedToken, Status};
 use crate::sources::cells;
 
-/// The last instant that both databases keep.
-const LAST: DateTime<Utc> =
+/// The last instant that both databases can store.
+const MAX_INSTANT: DateTime<Utc> =
     DateTime::from_timestamp(253_402_300_799, 0).expect("the end of the year 9999");
 
-/// A token of either store.
 #[derive(Debug)]
-pub struct Row {
-    /// Its name, with `ext/` before it for an ext token.
+pub struct TokenRow {
+    /// The name, with the prefix `ext/` for an ext token.
     pub external_id: String,
     name: String,
     label: Option<String>,
     is_derived: Option<bool>,
-    /// Whose it is.
     pub user_id: String,
     provider: String,
     principal: Option<Principal>,
@@ -34,7 +32,7 @@ pub struct Row {
     cluster: Option<String>,
 }
 
-impl From<Legacy> for Row {
+impl From<Legacy> for TokenRow {
     fn from(mut token: Legacy) -> Self {
         Self {
             external_id: token.metadata.name.clone(),
@@ -55,14 +53,14 @@ impl From<Legacy> for Row {
     }
 }
 
-impl From<Ext> for Row {
+impl From<Ext> for TokenRow {
     fn from(token: Ext) -> Self {
         let Ext {
             mut metadata,
             spec,
             status,
         } = token;
-        let provider = spec.user_principal.as_ref();
+        let principal = spec.user_principal.as_ref();
         Self {
             external_id: format!("{EXT_PREFIX}{}", metadata.name),
             label: spec
@@ -71,8 +69,8 @@ impl From<Ext> for Row {
                 .or(metadata.kind()),
             is_derived: None,
             user_id: spec.user_id.unwrap_or_default(),
-            provider: provider
-                .and_then(|it| it.provider.clone())
+            provider: principal
+                .and_then(|principal| principal.provider.clone())
                 .unwrap_or_default(),
             principal: spec.user_principal,
             description: spec.description,
@@ -88,66 +86,65 @@ impl From<Ext> for Row {
 }
 
 fn instant(text: Option<&str>) -> Option<DateTime<Utc>> {
-    text.and_then(cells::instant)
+    text.and_then(cells::parse_instant)
 }
 
-impl Row {
-    /// What it is for.
+impl TokenRow {
     pub fn kind(&self, people: &People) -> TokenKind {
-        let whose = people.whereabouts(&self.user_id);
-        TokenKind::of(Marks {
+        let user = people.user_state(&self.user_id);
+        TokenKind::detect(KindHints {
             name: &self.name,
             label: self.label.as_deref(),
             is_derived: self.is_derived,
-            is_of_system: matches!(whose, Whereabouts::Here(person) if person.is_system),
+            is_system_user: matches!(user, UserState::Present(person) if person.is_system),
         })
     }
 
-    /// Whether nobody tells if it is a key of a person or of Rancher itself.
-    pub fn may_be_of_system(&self, people: &People) -> bool {
-        self.kind(people) == TokenKind::ApiKey && !people.tells_of(&self.user_id)
+    /// Whether it is not known if this is a key of a person or of Rancher itself.
+    pub fn may_be_system(&self, people: &People) -> bool {
+        self.kind(people) == TokenKind::ApiKey && !people.is_known(&self.user_id)
     }
 
-    /// What it is to lapsed; `use_told` says whether this Rancher knows when tokens are used.
-    pub fn listed(self, people: &People, use_told: bool) -> Listed {
+    /// `reports_use`: whether this version of Rancher records when tokens are used.
+    pub fn into_listed(self, people: &People, reports_use: bool) -> ListedToken {
         let kind = self.kind(people);
-        let whose = people.whereabouts(&self.user_id);
-        let unsaid = || people.users_told && people.attributes_told;
+        let user = people.user_state(&self.user_id);
+        let are_people_known = people.can_list_users && people.can_list_attributes;
         let principal = self.principal.as_ref();
         let issuer = people.address(&self.user_id, &self.provider, principal);
         let (expiry, is_computed) = self.expiry();
-        let fault = self.fault(people, whose);
-        let status = self.status(people, fault.is_some());
-        let role = Some(kind.as_str().to_owned()).filter(|_| !self.may_be_of_system(people));
-        let description = [self.description.as_deref(), fault.as_deref()];
+        let refusal_reason = self.refusal_reason(people, user);
+        let status = self.status(people, refusal_reason.is_some());
+        let role = Some(kind.as_str().to_owned()).filter(|_| !self.may_be_system(people));
+        let description = [self.description.as_deref(), refusal_reason.as_deref()];
         let description = description
             .into_iter()
             .flatten()
             .filter(|text| !text.is_empty());
-        Listed {
+        ListedToken {
             name: cells::text(self.description.as_deref()),
             description: cells::text(Some(&description.collect::<Vec<_>>().join("; "))),
-            issuer: cell(issuer, unsaid()),
-            issuer_name: match self.issuer_name(whose) {
+            issuer: cell(issuer, are_people_known),
+            issuer_name: match self.issuer_name(user) {
                 Some(name) => cells::text(Some(name)),
-                None => cell(None, unsaid()),
+                None => cell(None, are_people_known),
             },
             issuer_id: Some(self.user_id.clone()).filter(|id| !id.is_empty()),
-            issuer_names: self.issuer_names(whose),
-            issuer_gone: gone(&self.user_id, whose),
+            issuer_names: self.issuer_names(user),
+            issuer_gone: issuer_gone(&self.user_id, user),
             role: cell(role, false),
             scope: cells::text(self.cluster.as_deref()),
             created_at: cell(self.created_at, true),
             expiry: Cell::Value(expiry),
             is_computed,
-            last_used_at: cell(self.last_used_at, use_told),
+            last_used_at: cell(self.last_used_at, reports_use),
             status,
-            ..Listed::named(self.external_id)
+            ..ListedToken::with_id(self.external_id)
         }
     }
 
-    /// When it ends, and whether that was worked out. Rancher itself works it out a moment after a token
-    /// was made, so an empty date says nothing as long as there is a life.
+    /// The expiry, and whether it was computed here. Rancher computes the date shortly after a token is created,
+    /// so an empty date means nothing if there is a TTL.
     fn expiry(&self) -> (Expiry, bool) {
         if let Some(at) = self.expires_at {
             return (Expiry::At(at), false);
@@ -163,83 +160,83 @@ impl Row {
         };
         let life = TimeDelta::try_milliseconds(ttl);
         match life.and_then(|life| created_at.checked_add_signed(life)) {
-            Some(at) if at <= LAST => (Expiry::At(at), true),
+            Some(at) if at <= MAX_INSTANT => (Expiry::At(at), true),
             _ => (Expiry::Never, false),
         }
     }
 
-    /// Without a fault it works only as far as user and provider are told; else what is known of it stays.
-    fn status(&self, people: &People, has_fault: bool) -> Cell<Status> {
-        let is_told = people.tells_of(&self.user_id) && people.tells_of_provider(&self.provider);
-        if has_fault {
+    /// A token counts as active only if the states of its user and provider are known.
+    fn status(&self, people: &People, is_refused: bool) -> Cell<Status> {
+        let is_known = people.is_known(&self.user_id) && people.is_provider_known(&self.provider);
+        if is_refused {
             Cell::Value(Status::Disabled)
         } else {
-            cell(is_told.then_some(Status::Active), false)
+            cell(is_known.then_some(Status::Active), false)
         }
     }
 
-    /// Why Rancher does not accept it, though it has not expired.
-    fn fault(&self, people: &People, whose: Whereabouts<'_>) -> Option<String> {
-        if matches!(whose, Whereabouts::Here(person) if !person.is_enabled) {
+    /// Why Rancher does not accept the token although it has not expired.
+    fn refusal_reason(&self, people: &People, user: UserState<'_>) -> Option<String> {
+        if matches!(user, UserState::Present(person) if !person.is_enabled) {
             return Some("its user is disabled in Rancher".to_owned());
         }
         if !self.is_enabled {
-            let by = "disabled by an administrator, or by Rancher when its user's provider no longer confirmed him";
-            return Some(by.to_owned());
+            let reason = "disabled by an administrator, or by Rancher because the provider no longer confirms its user";
+            return Some(reason.to_owned());
         }
-        let off = people.switched_off.as_ref()?;
-        off.contains(&self.provider).then(|| {
+        let disabled = people.disabled_providers.as_ref()?;
+        disabled.contains(&self.provider).then(|| {
             format!(
-                "its login provider {} is switched off in Rancher",
+                "its login provider {} is disabled in Rancher",
                 self.provider
             )
         })
     }
 
-    /// What an owner's row may call the issuer beside his id and the name that is shown.
-    fn issuer_names(&self, whose: Whereabouts<'_>) -> Vec<String> {
-        let username = match whose {
-            Whereabouts::Here(person) => person.username.clone(),
-            Whereabouts::Deleted | Whereabouts::Untold => None,
+    /// Further names of the issuer that the owners file may use.
+    fn issuer_names(&self, user: UserState<'_>) -> Vec<String> {
+        let username = match user {
+            UserState::Present(person) => person.username.clone(),
+            UserState::Deleted | UserState::Unknown => None,
         };
         let principal = self.principal.as_ref();
-        let login = principal.and_then(|it| it.login_name.clone());
+        let login = principal.and_then(|principal| principal.login_name.clone());
         let names = [username, login].into_iter().flatten();
         names.filter(|name| !name.trim().is_empty()).collect()
     }
 
-    fn issuer_name<'a>(&'a self, whose: Whereabouts<'a>) -> Option<&'a str> {
-        let person = match whose {
-            Whereabouts::Here(person) => person.name.as_deref(),
-            Whereabouts::Deleted | Whereabouts::Untold => None,
+    fn issuer_name<'a>(&'a self, user: UserState<'a>) -> Option<&'a str> {
+        let person = match user {
+            UserState::Present(person) => person.name.as_deref(),
+            UserState::Deleted | UserState::Unknown => None,
         };
         let principal = self.principal.as_ref();
-        let display = principal.and_then(|it| it.display_name.as_deref());
-        let login = principal.and_then(|it| it.login_name.as_deref());
+        let display = principal.and_then(|principal| principal.display_name.as_deref());
+        let login = principal.and_then(|principal| principal.login_name.as_deref());
         let mut names = [person, display, login].into_iter().flatten();
         names.find(|name| !name.trim().is_empty())
     }
 }
 
-/// How it is known that a user is there no more.
-fn gone(id: &str, whose: Whereabouts<'_>) -> Cell<String> {
-    match whose {
-        Whereabouts::Untold => Cell::Absent,
-        Whereabouts::Deleted => Cell::Value(format!("Rancher has no user {id}")),
-        Whereabouts::Here(person) => match cells::text(person.refresh_error.as_deref()) {
-            Cell::Value(said) => Cell::Value(format!(
-                "the login provider no longer confirms the user: {said}"
+/// The evidence that the user is gone.
+fn issuer_gone(id: &str, user: UserState<'_>) -> Cell<String> {
+    match user {
+        UserState::Unknown => Cell::Absent,
+        UserState::Deleted => Cell::Value(format!("Rancher has no user {id}")),
+        UserState::Present(person) => match cells::text(person.refresh_error.as_deref()) {
+            Cell::Value(message) => Cell::Value(format!(
+                "the login provider no longer confirms the user: {message}"
             )),
             none => none,
         },
     }
 }
 
-/// A value, or none where none was `told`; where nobody tells, what is known stays.
-fn cell<T>(value: Option<T>, told: bool) -> Cell<T> {
+/// Without a value the cell is empty if that `is_known`, otherwise absent.
+fn cell<T>(value: Option<T>, is_known: bool) -> Cell<T> {
     match value {
         Some(value) => Cell::Value(value),
-        None if told => Cell::Empty,
+        None if is_known => Cell::Empty,
         None => Cell::Absent,
     }
 }

@@ -1,23 +1,19 @@
-//! CSV by RFC 4180, strict about quotes.
+//! CSV by RFC 4180, strict about quotes: usual readers accept any quotes, so a missing one silently swallows
+//! the rows up to the next quote.
 //!
-//! The usual readers accept any quotes, and then a single missing one swallows the rows up to the
-//! next. Here that is a refusal, because a row that is lost in silence is a token that nobody is
-//! warned about. Beyond the RFC: a byte order mark, any line end (CRLF, LF, CR), blank lines, and
-//! blanks around quotes.
+//! Beyond the RFC: a byte order mark, any line end (CRLF, LF, CR), blank lines, and blanks around quotes.
 
 use super::stream::{Fed, Stream};
-use super::{BadRow, Broken, Columns, Next, ROW_LIMIT, Row, Value, value};
+use super::{BadRow, Broken, Columns, MAX_ROW_LENGTH, Next, Row, Value, value};
 
-/// Reads rows under a header.
 pub(super) struct Parser<const N: usize> {
     columns: &'static Columns<N>,
-    /// For each cell of a row, the column it belongs to.
+    /// For each cell of a row, the index of its column.
     order: Vec<usize>,
     splitter: Splitter,
 }
 
 impl<const N: usize> Parser<N> {
-    /// Reads the header.
     pub fn open(columns: &'static Columns<N>, stream: &mut Stream) -> Result<Self, Broken> {
         let mut splitter = Splitter::default();
         if !splitter.advance(stream)? {
@@ -50,7 +46,7 @@ impl<const N: usize> Parser<N> {
         if found != wanted {
             return Err(format!(
                 "the row has {found} cells and the header {wanted}; \
-                 put a cell that holds a comma between double quotes"
+                 put a cell that contains a comma between double quotes"
             ));
         }
         let mut values = [const { Value::Absent }; N];
@@ -61,20 +57,19 @@ impl<const N: usize> Parser<N> {
     }
 }
 
-/// Finds out which column each cell belongs to.
 fn read_header<const N: usize>(
     columns: &Columns<N>,
     splitter: &Splitter,
 ) -> Result<Vec<usize>, String> {
     let names: Vec<&str> = splitter.cells()?.map(str::trim).collect();
-    // A first line without any known name is likely no header but a row, which is not quoted back.
+    // A first line without any known name is probably a row, so it is not quoted.
     if names.iter().all(|name| columns.find(name).is_none()) {
-        let parted = ["\t", ";"]
+        let separator = ["\t", ";"]
             .into_iter()
-            .find(|sign| names.concat().contains(sign));
-        return Err(match parted {
-            Some(";") => "the columns are parted by semicolons; part them by commas".to_owned(),
-            Some(_) => "the columns are parted by tabs; part them by commas".to_owned(),
+            .find(|separator| names.concat().contains(separator));
+        return Err(match separator {
+            Some(";") => "the columns are separated by semicolons; use commas".to_owned(),
+            Some(_) => "the columns are separated by tabs; use commas".to_owned(),
             None => no_header(columns),
         });
     }
@@ -82,14 +77,14 @@ fn read_header<const N: usize>(
     for name in &names {
         match columns.find(name) {
             Some(column) if order.contains(&column) => {
-                return Err(format!("the column {name} is there twice; drop one"));
+                return Err(format!("the column {name} occurs twice; remove one"));
             }
             Some(column) => order.push(column),
             None if name.is_empty() => {
                 let nth = order.len() + 1;
-                return Err(format!("column {nth} has no name; name it or drop it"));
+                return Err(format!("column {nth} has no name; name it or remove it"));
             }
-            None => return Err(columns.unknown(name)),
+            None => return Err(columns.explain_unknown(name)),
         }
     }
     match columns.required.iter().find(|name| !names.contains(name)) {
@@ -107,40 +102,37 @@ fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// Splits bytes into rows and cells.
 #[derive(Default)]
 struct Splitter {
     state: State,
     /// The cells of the row, one after the other.
     text: Vec<u8>,
-    /// Where each cell ends in `text`.
+    /// The end of each cell in `text`.
     ends: Vec<usize>,
     fault: Option<Fault>,
     /// The line in which the row starts.
     start: u64,
     /// Line ends seen so far.
     lines: u64,
-    /// The last byte was a CR, so an LF after it is no further line end.
+    /// The last byte was a CR, so an LF after it is part of the same line end.
     after_cr: bool,
 }
 
 #[derive(Default, Clone, Copy, PartialEq)]
 enum State {
-    /// Nothing of the row was seen.
+    /// At the start of a row.
     #[default]
     RowStart,
-    /// Nothing of the cell was seen but blanks, which count for nothing.
+    /// At the start of a cell, or in blanks before it.
     CellStart,
-    /// In a cell without quotes.
-    Bare,
-    /// In a cell between quotes.
+    Unquoted,
     Quoted,
     /// After a quote in a quoted cell: its end, or the first of two.
     QuoteSeen,
     /// In blanks after the closing quote.
     Closed,
-    /// After a fault; up to the line's end.
-    Spoilt,
+    /// After a fault, up to the line's end.
+    Faulty,
 }
 
 #[derive(Clone, Copy)]
@@ -151,15 +143,15 @@ enum Fault {
 }
 
 impl Splitter {
-    /// Goes on to the next row that is not blank; false at the end.
+    /// Reads the next row that is not blank. Returns false at the end.
     fn advance(&mut self, stream: &mut Stream) -> Result<bool, Broken> {
         loop {
             self.state = State::RowStart;
             self.text.clear();
             self.ends.clear();
             self.fault = None;
-            let whole = stream.feed(|piece| self.take(piece))?;
-            if !whole {
+            let is_row = stream.feed(|piece| self.feed(piece))?;
+            if !is_row {
                 if self.state == State::RowStart {
                     return Ok(false);
                 }
@@ -174,8 +166,8 @@ impl Splitter {
         }
     }
 
-    /// Takes bytes up to the end of the row.
-    fn take(&mut self, piece: &[u8]) -> Fed {
+    /// Consumes bytes up to the end of the row.
+    fn feed(&mut self, piece: &[u8]) -> Fed {
         for (index, byte) in piece.iter().enumerate() {
             let line = self.lines + 1;
             let after_cr = std::mem::replace(&mut self.after_cr, *byte == b'\r');
@@ -186,41 +178,41 @@ impl Splitter {
                 self.start = line;
                 self.state = State::CellStart;
             }
-            if self.take_byte(*byte) {
+            if self.feed_byte(*byte) {
                 return Fed::Frame(index + 1);
             }
         }
         Fed::More
     }
 
-    /// Takes one byte; true when it ends the row.
-    fn take_byte(&mut self, byte: u8) -> bool {
+    /// Returns true if the byte ends the row.
+    fn feed_byte(&mut self, byte: u8) -> bool {
         match (self.state, byte) {
             (State::CellStart | State::QuoteSeen, b'"') => {
                 if self.state == State::QuoteSeen {
-                    self.keep(byte);
+                    self.push(byte);
                 }
                 self.state = State::Quoted;
             }
             (State::CellStart, byte) if is_blank(byte) => {}
             (State::Quoted, b'"') => self.state = State::QuoteSeen,
-            (State::Quoted, _) => self.keep(byte),
+            (State::Quoted, _) => self.push(byte),
             (_, b'\r' | b'\n') => {
                 self.ends.push(self.text.len());
                 return true;
             }
-            (State::Spoilt, _) => {}
+            (State::Faulty, _) => {}
             (_, b',') => self.end_cell(),
             (State::QuoteSeen | State::Closed, byte) if is_blank(byte) => {
                 self.state = State::Closed;
             }
             (State::QuoteSeen | State::Closed, _) => {
                 self.fault.get_or_insert(Fault::StrayQuote);
-                self.state = State::Spoilt;
+                self.state = State::Faulty;
             }
-            (State::RowStart | State::CellStart | State::Bare, _) => {
-                self.keep(byte);
-                self.state = State::Bare;
+            (State::RowStart | State::CellStart | State::Unquoted, _) => {
+                self.push(byte);
+                self.state = State::Unquoted;
             }
         }
         false
@@ -228,23 +220,23 @@ impl Splitter {
 
     fn end_cell(&mut self) {
         self.state = State::CellStart;
-        // Empty cells take no text, so their number needs a limit of its own.
-        if self.ends.len() < ROW_LIMIT / 8 {
+        // Empty cells need no text, so their number has a limit of its own.
+        if self.ends.len() < MAX_ROW_LENGTH / 8 {
             self.ends.push(self.text.len());
         } else {
             self.fault = Some(Fault::TooLong);
         }
     }
 
-    fn keep(&mut self, byte: u8) {
-        if self.text.len() < ROW_LIMIT {
+    fn push(&mut self, byte: u8) {
+        if self.text.len() < MAX_ROW_LENGTH {
             self.text.push(byte);
         } else {
             self.fault = Some(Fault::TooLong);
         }
     }
 
-    /// The cells of the row, if it is sound.
+    /// The cells of the row, if it is valid.
     fn cells(&self) -> Result<impl Iterator<Item = &str>, String> {
         if let Some(fault) = self.fault {
             return Err(self.explain(fault));
@@ -252,8 +244,8 @@ impl Splitter {
         let text = str::from_utf8(&self.text).map_err(|_| value::NOT_UTF_8.to_owned())?;
         let starts = std::iter::once(&0).chain(&self.ends);
         // A quote or a comma between the halves of a character would split it.
-        let ends_well = self.ends.iter().all(|end| text.is_char_boundary(*end));
-        if !ends_well {
+        let are_boundaries = self.ends.iter().all(|end| text.is_char_boundary(*end));
+        if !are_boundaries {
             return Err(value::NOT_UTF_8.to_owned());
         }
         Ok(starts
@@ -263,18 +255,20 @@ impl Splitter {
 
     fn explain(&self, fault: Fault) -> String {
         let last = self.lines.max(self.start);
-        let reach = if last > self.start {
+        let extent = if last > self.start {
             format!("; read up to line {last} as one row")
         } else {
             String::new()
         };
         match fault {
             Fault::StrayQuote => format!(
-                "after the closing quote of a cell comes a comma or the line's end; \
-                 write a quote inside a cell twice (\"\"){reach}"
+                "a comma or the line's end must follow the closing quote of a cell; \
+                 write a quote inside a cell twice (\"\"){extent}"
             ),
-            Fault::OpenQuote => format!("a quoted cell is never closed; add the quote{reach}"),
-            Fault::TooLong => format!("the row is longer than 1 MiB; is a quote left open?{reach}"),
+            Fault::OpenQuote => format!("a quoted cell is not closed; add the quote{extent}"),
+            Fault::TooLong => {
+                format!("the row is longer than 1 MiB; is a quote left open?{extent}")
+            }
         }
     }
 }

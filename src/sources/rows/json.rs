@@ -1,14 +1,14 @@
-//! JSON rows: cut into objects here, so that a bad one costs only itself and none is held longer
-//! than it is read; what is inside an object is left to `serde_json`.
+//! JSON rows. The input is split into objects here, so that an invalid one does not affect the others and
+//! only one is in memory; `serde_json` parses the objects.
 
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::stream::{Fed, Stream};
-use super::{BadRow, Broken, Columns, Next, ROW_LIMIT, Row, Value, value};
+use super::{BadRow, Broken, Columns, MAX_ROW_LENGTH, Next, Row, Value, value};
 
-/// The bytes of one element and where it started.
+/// The bytes of one element and the line in which it starts.
 #[derive(Default)]
 struct Frame {
     bytes: Vec<u8>,
@@ -25,15 +25,15 @@ impl Frame {
         self.start = self.lines + 1;
     }
 
-    fn keep(&mut self, byte: u8) {
-        if self.bytes.len() < ROW_LIMIT {
+    fn push(&mut self, byte: u8) {
+        if self.bytes.len() < MAX_ROW_LENGTH {
             self.bytes.push(byte);
         } else {
             self.too_long = true;
         }
     }
 
-    fn read<const N: usize>(&self, columns: &Columns<N>) -> Result<Row<N>, BadRow> {
+    fn parse_row<const N: usize>(&self, columns: &Columns<N>) -> Result<Row<N>, BadRow> {
         let line = self.start;
         match self.values(columns) {
             Ok(values) => Ok(Row { line, values }),
@@ -46,7 +46,7 @@ impl Frame {
             return Err("the row is longer than 1 MiB; is a quote left open?".to_owned());
         }
         let text = str::from_utf8(&self.bytes).map_err(|_| value::NOT_UTF_8.to_owned())?;
-        // Asked here because serde_json's complaint about another type quotes the value.
+        // Checked here, because serde_json's message about another type quotes the value.
         if !text.starts_with('{') {
             let name = columns.names[0];
             return Err(format!("a row must be an object: {{\"{name}\": …}}"));
@@ -57,7 +57,7 @@ impl Frame {
             .map_err(|error| self.explain(&error))?
     }
 
-    /// What `serde_json` complains of, with its line counted in the file.
+    /// The message of `serde_json`, with the line in the file.
     fn explain(&self, error: &serde_json::Error) -> String {
         let text = error.to_string();
         let (line, column) = (error.line(), error.column());
@@ -67,7 +67,6 @@ impl Frame {
     }
 }
 
-/// One object a line.
 pub(super) struct Lines<const N: usize> {
     columns: &'static Columns<N>,
     frame: Frame,
@@ -82,29 +81,28 @@ impl<const N: usize> Lines<N> {
     pub fn next(&mut self, stream: &mut Stream) -> Next<N> {
         loop {
             self.frame.begin();
-            let whole = stream.feed(|piece| {
+            let is_frame = stream.feed(|piece| {
                 for (index, byte) in piece.iter().enumerate() {
                     if *byte == b'\n' {
                         self.frame.lines += 1;
                         return Fed::Frame(index + 1);
                     }
                     if !self.frame.bytes.is_empty() || !byte.is_ascii_whitespace() {
-                        self.frame.keep(*byte);
+                        self.frame.push(*byte);
                     }
                 }
                 Fed::More
             })?;
             if !self.frame.bytes.is_empty() {
-                return Ok(Some(self.frame.read(self.columns)));
+                return Ok(Some(self.frame.parse_row(self.columns)));
             }
-            if !whole {
+            if !is_frame {
                 return Ok(None);
             }
         }
     }
 }
 
-/// An array of objects.
 pub(super) struct Array<const N: usize> {
     columns: &'static Columns<N>,
     frame: Frame,
@@ -113,56 +111,52 @@ pub(super) struct Array<const N: usize> {
 
 #[derive(Clone, Copy, PartialEq)]
 enum State {
-    /// Before the `[`.
-    Before,
-    /// After the `[`.
-    First,
-    /// After a comma.
-    Next,
-    /// In an element, so many brackets deep.
+    BeforeArray,
+    ArrayStart,
+    AfterComma,
+    /// In an element, at this depth of brackets.
     Inside(u32),
-    /// In a string of it.
+    /// In a string within an element.
     String(u32),
-    /// After a backslash in a string of it.
+    /// After a backslash in such a string.
     Escape(u32),
-    /// After the `]`.
-    After,
-    /// Something stood where nothing should; what to do about it.
+    AfterArray,
+    /// After an unexpected character; what to do about it.
     Stray(&'static str),
 }
 
-const NO_ARRAY: &str = "this must be an array of objects: [{…}, {…}]";
-const MORE: &str = "there is more after the end of the array; drop it";
+const NOT_AN_ARRAY: &str = "this must be an array of objects: [{…}, {…}]";
+const TRAILING: &str = "there is something after the end of the array; remove it";
 
 impl<const N: usize> Array<N> {
     pub fn new(columns: &'static Columns<N>) -> Self {
         Self {
             columns,
             frame: Frame::default(),
-            state: State::Before,
+            state: State::BeforeArray,
         }
     }
 
     pub fn next(&mut self, stream: &mut Stream) -> Next<N> {
-        let whole = stream.feed(|piece| self.take(piece))?;
+        let is_frame = stream.feed(|piece| self.feed(piece))?;
         let line = self.frame.lines + 1;
         let broken = |reason: &str| Err(Broken::Content(line, reason.to_owned()));
         match self.state {
             State::Stray(reason) => broken(reason),
-            _ if whole && self.frame.bytes.is_empty() => {
-                let reason = "a row is missing here; drop the comma";
+            _ if is_frame && self.frame.bytes.is_empty() => {
+                let reason = "a row is missing here; remove the comma";
                 Ok(Some(Err(BadRow::new(self.frame.start, reason))))
             }
-            _ if whole => Ok(Some(self.frame.read(self.columns))),
-            State::After => Ok(None),
-            _ => broken("the array is never closed, as when an export is cut off; write it anew"),
+            _ if is_frame => Ok(Some(self.frame.parse_row(self.columns))),
+            State::AfterArray => Ok(None),
+            _ => broken("the array is not closed, as in a truncated export; run the export again"),
         }
     }
 
-    /// Takes bytes up to the end of an element; what ends it, a comma or the `]`, goes with it.
-    fn take(&mut self, piece: &[u8]) -> Fed {
+    /// Consumes bytes up to and including the comma or `]` after an element.
+    fn feed(&mut self, piece: &[u8]) -> Fed {
         for (index, byte) in piece.iter().enumerate() {
-            let ended = self.take_byte(*byte);
+            let ended = self.feed_byte(*byte);
             self.frame.lines += u64::from(*byte == b'\n');
             if ended {
                 return Fed::Frame(index + 1);
@@ -171,25 +165,24 @@ impl<const N: usize> Array<N> {
         Fed::More
     }
 
-    fn take_byte(&mut self, byte: u8) -> bool {
+    fn feed_byte(&mut self, byte: u8) -> bool {
         let (state, ended) = match (self.state, byte) {
             (State::Stray(_), _) => (self.state, true),
-            (State::Before | State::First | State::Next | State::After, byte)
-                if byte.is_ascii_whitespace() =>
-            {
-                (self.state, false)
-            }
-            (State::Before, b'[') => (State::First, false),
-            (State::Before, _) => (State::Stray(NO_ARRAY), true),
-            (State::After, _) => (State::Stray(MORE), true),
-            (State::First, b']') => (State::After, false),
-            (State::First | State::Next, _) => {
+            (
+                State::BeforeArray | State::ArrayStart | State::AfterComma | State::AfterArray,
+                byte,
+            ) if byte.is_ascii_whitespace() => (self.state, false),
+            (State::BeforeArray, b'[') => (State::ArrayStart, false),
+            (State::BeforeArray, _) => (State::Stray(NOT_AN_ARRAY), true),
+            (State::AfterArray, _) => (State::Stray(TRAILING), true),
+            (State::ArrayStart, b']') => (State::AfterArray, false),
+            (State::ArrayStart | State::AfterComma, _) => {
                 self.frame.begin();
-                self.take_inside(0, byte)
+                self.feed_inside(0, byte)
             }
-            (State::Inside(depth), _) => self.take_inside(depth, byte),
+            (State::Inside(depth), _) => self.feed_inside(depth, byte),
             (State::String(depth) | State::Escape(depth), _) => {
-                self.frame.keep(byte);
+                self.frame.push(byte);
                 let state = match (self.state, byte) {
                     (State::String(_), b'\\') => State::Escape(depth),
                     (State::String(_), b'"') => State::Inside(depth),
@@ -202,21 +195,21 @@ impl<const N: usize> Array<N> {
         ended
     }
 
-    fn take_inside(&mut self, depth: u32, byte: u8) -> (State, bool) {
+    fn feed_inside(&mut self, depth: u32, byte: u8) -> (State, bool) {
         let state = match (depth, byte) {
-            (0, b',') => return (State::Next, true),
-            (0, b']') => return (State::After, true),
+            (0, b',') => return (State::AfterComma, true),
+            (0, b']') => return (State::AfterArray, true),
             (_, b'"') => State::String(depth),
             (_, b'{' | b'[') => State::Inside(depth.saturating_add(1)),
             (_, b'}' | b']') => State::Inside(depth.saturating_sub(1)),
             _ => State::Inside(depth),
         };
-        self.frame.keep(byte);
+        self.frame.push(byte);
         (state, false)
     }
 }
 
-/// Reads an object into values; the inner error is about a value, the outer about the JSON.
+/// Reads an object. The inner error is about a value, the outer one about the JSON.
 struct Object<'a, const N: usize>(&'a Columns<N>);
 
 impl<'de, const N: usize> DeserializeSeed<'de> for Object<'_, N> {
@@ -247,7 +240,7 @@ impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
             let name = self.0.names[column];
             match map.next_value_seed(Content(name))? {
                 _ if values[column] != Value::Absent => {
-                    fault.get_or_insert_with(|| format!("{name} is there twice; drop one"));
+                    fault.get_or_insert_with(|| format!("{name} occurs twice; remove one"));
                 }
                 Ok(value) => values[column] = value,
                 Err(reason) => {
@@ -257,20 +250,20 @@ impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
         }
         Ok(match (fault, unknown) {
             (Some(fault), _) => Err(fault),
-            // Without any known key the keys may be values by mistake; they are not quoted back.
+            // Without any known key, the keys may be misplaced values, so they are not quoted.
             (None, Some(_)) if values.iter().all(|value| *value == Value::Absent) => {
                 let all = self.0.names.join(", ");
                 Err(format!(
                     "none of its keys is a column; the columns are {all}"
                 ))
             }
-            (None, Some(key)) => Err(self.0.unknown(&key)),
+            (None, Some(key)) => Err(self.0.explain_unknown(&key)),
             (None, None) => Ok(values),
         })
     }
 }
 
-/// Reads what stands under a key; any type, so that it is never `serde_json` that complains of it.
+/// Reads a value of any type, so that `serde_json` never reports a wrong type.
 struct Content(&'static str);
 
 impl Content {

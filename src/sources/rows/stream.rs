@@ -1,24 +1,24 @@
-//! The bytes of an input: opened, told apart by format, counted, and fed to a parser piece by piece.
+//! Opens an input, detects its format, and feeds its bytes to a parser in pieces.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 use super::{Broken, Format, Input};
 
-/// So much is looked at to tell the format.
-const HEAD: u64 = 4096;
+/// How many bytes are read to detect the format.
+const HEAD_LENGTH: u64 = 4096;
 
-/// A stream of bytes that knows how many it gave.
+/// A stream that counts its bytes.
 pub(super) struct Stream {
     inner: Box<dyn BufRead + Send>,
     bytes: u64,
 }
 
-/// What a parser made of a piece.
+/// What a parser did with a piece.
 pub(super) enum Fed {
-    /// It took all of it and wants more.
+    /// It consumed the whole piece and needs more.
     More,
-    /// It has a whole frame after so many bytes.
+    /// It has a complete frame after this number of bytes.
     Frame(usize),
 }
 
@@ -27,8 +27,8 @@ impl Stream {
         self.bytes
     }
 
-    /// Feeds pieces until the parser has a frame; false at the end of the input.
-    pub fn feed(&mut self, mut take: impl FnMut(&[u8]) -> Fed) -> io::Result<bool> {
+    /// Feeds pieces until the parser has a frame. Returns false at the end of the input.
+    pub fn feed(&mut self, mut parse: impl FnMut(&[u8]) -> Fed) -> io::Result<bool> {
         loop {
             let piece = match self.inner.fill_buf() {
                 Ok(piece) => piece,
@@ -38,20 +38,20 @@ impl Stream {
             if piece.is_empty() {
                 return Ok(false);
             }
-            let (used, whole) = match take(piece) {
+            let (used, is_frame) = match parse(piece) {
                 Fed::More => (piece.len(), false),
                 Fed::Frame(used) => (used, true),
             };
             self.inner.consume(used);
             self.bytes += used as u64;
-            if whole {
+            if is_frame {
                 return Ok(true);
             }
         }
     }
 }
 
-/// Opens the input, tells its format and drops the byte order mark.
+/// Opens the input, detects its format and skips the byte order mark.
 pub(super) fn open(input: &Input) -> Result<(Format, Stream), Broken> {
     let reader: Box<dyn Read + Send> = match input {
         Input::Path(path) => Box::new(File::open(path)?),
@@ -59,14 +59,14 @@ pub(super) fn open(input: &Input) -> Result<(Format, Stream), Broken> {
     };
     let mut reader = BufReader::with_capacity(64 * 1024, reader);
     let mut head = Vec::new();
-    reader.by_ref().take(HEAD).read_to_end(&mut head)?;
-    refuse_foreign(&head)?;
+    reader.by_ref().take(HEAD_LENGTH).read_to_end(&mut head)?;
+    refuse_other_formats(&head)?;
     let mark = if head.starts_with(b"\xef\xbb\xbf") {
         3
     } else {
         0
     };
-    let format = tell(input, &head[mark..])?;
+    let format = detect_format(input, &head[mark..])?;
     let mut head = Cursor::new(head);
     head.set_position(mark as u64);
     let stream = Stream {
@@ -76,10 +76,10 @@ pub(super) fn open(input: &Input) -> Result<(Format, Stream), Broken> {
     Ok((format, stream))
 }
 
-/// Says what a file is that is no text in UTF-8, where that is plain to see.
-fn refuse_foreign(head: &[u8]) -> Result<(), Broken> {
+/// Refuses files that are evidently not text in UTF-8.
+fn refuse_other_formats(head: &[u8]) -> Result<(), Broken> {
     const UTF_16: &str = "this is UTF-16; save it as UTF-8";
-    const SIGNS: [(&[u8], &str); 5] = [
+    const SIGNATURES: [(&[u8], &str); 5] = [
         (b"\xff\xfe", UTF_16),
         (b"\xfe\xff", UTF_16),
         (
@@ -95,18 +95,21 @@ fn refuse_foreign(head: &[u8]) -> Result<(), Broken> {
             "this is compressed; unpack it with gunzip first",
         ),
     ];
-    match SIGNS.iter().find(|(sign, _)| head.starts_with(sign)) {
+    match SIGNATURES
+        .iter()
+        .find(|(signature, _)| head.starts_with(signature))
+    {
         Some((_, reason)) => Err(Broken::Content(1, (*reason).to_owned())),
         None => Ok(()),
     }
 }
 
-/// Tells the format by the file's name, else by the first character.
-fn tell(input: &Input, head: &[u8]) -> Result<Format, Broken> {
+/// Detects the format by the file's name, otherwise by the first character.
+fn detect_format(input: &Input, head: &[u8]) -> Result<Format, Broken> {
     let broken = |reason: &str| Err(Broken::Content(1, reason.to_owned()));
     let Some(first) = head.iter().find(|byte| !byte.is_ascii_whitespace()) else {
         return broken(
-            "there is nothing in it, as after an export that failed; \
+            "the file is empty, as after a failed export; \
              a file without rows has the CSV header or the JSON array []",
         );
     };

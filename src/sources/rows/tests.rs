@@ -9,13 +9,13 @@ const COLUMNS: Columns<3> = Columns {
     required: &["external_id"],
 };
 
-/// What a file of this name and content reads as: `line:id|name|issuer` for a row, `line! why` for
-/// a refusal, `why` for the end of it all.
+/// Reads a file of this name and content: `line:id|name|issuer` for a row, `line! why` for
+/// a refused row, `why` for an error.
 fn read(name: &str, content: impl AsRef<[u8]>) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, content).unwrap();
-    let shown = |value: Value| match value {
+    let format_value = |value: Value| match value {
         Value::Absent => "-".to_owned(),
         Value::Empty => String::new(),
         Value::Text(text) => text,
@@ -24,23 +24,27 @@ fn read(name: &str, content: impl AsRef<[u8]>) -> Vec<String> {
     };
     let rows = match Rows::open(&Input::Path(path.clone()), &COLUMNS) {
         Ok(rows) => rows,
-        Err(error) => return vec![short(&error, &path)],
+        Err(error) => return vec![error_without_path(&error, &path)],
     };
-    let mut seen = Vec::new();
+    let mut lines = Vec::new();
     for row in rows {
         match row {
-            Ok(Ok(row)) => seen.push(format!("{}:{}", row.line, row.values.map(shown).join("|"))),
-            Ok(Err(refusal)) => seen.push(format!("{}! {}", refusal.line, refusal.reason)),
+            Ok(Ok(row)) => lines.push(format!(
+                "{}:{}",
+                row.line,
+                row.values.map(format_value).join("|")
+            )),
+            Ok(Err(refusal)) => lines.push(format!("{}! {}", refusal.line, refusal.reason)),
             Err(error) => {
-                seen.push(short(&error, &path));
+                lines.push(error_without_path(&error, &path));
                 break;
             }
         }
     }
-    seen
+    lines
 }
 
-fn short(error: &Error, path: &std::path::Path) -> String {
+fn error_without_path(error: &Error, path: &std::path::Path) -> String {
     let text = error.to_string();
     let path = format!("{}:", path.display());
     text.strip_prefix(&path).expect("names the file").to_owned()
@@ -67,20 +71,20 @@ fn csv_is_read(#[case] content: &str, #[case] rows: &[&str]) {
 }
 
 #[rstest]
-#[case::stray_quote("a,\"x\" y\nb,B\n", "2! after the closing quote of a cell comes a comma or the line's end; write a quote inside a cell twice (\"\")", &["3:b|B|-"])]
-#[case::stray_quote_that_reached_the_next_row("a,\"x\nb,\"B\"\nc,C\n", "2! after the closing quote of a cell comes a comma or the line's end; write a quote inside a cell twice (\"\"); read up to line 3 as one row", &["4:c|C|-"])]
-#[case::open_quote("a,\"x\nb,B\n", "2! a quoted cell is never closed; add the quote; read up to line 3 as one row", &[])]
-#[case::two_quoted_cells("a,\"x\" \"y\"\nb,B\n", "2! after the closing quote of a cell comes a comma or the line's end; write a quote inside a cell twice (\"\")", &["3:b|B|-"])]
-#[case::too_few("a\nb,B\n", "2! the row has 1 cells and the header 2; put a cell that holds a comma between double quotes", &["3:b|B|-"])]
-#[case::too_many("a,A,x\nb,B\n", "2! the row has 3 cells and the header 2; put a cell that holds a comma between double quotes", &["3:b|B|-"])]
-fn a_bad_csv_row_costs_only_itself(
+#[case::stray_quote("a,\"x\" y\nb,B\n", "2! a comma or the line's end must follow the closing quote of a cell; write a quote inside a cell twice (\"\")", &["3:b|B|-"])]
+#[case::stray_quote_that_reached_the_next_row("a,\"x\nb,\"B\"\nc,C\n", "2! a comma or the line's end must follow the closing quote of a cell; write a quote inside a cell twice (\"\"); read up to line 3 as one row", &["4:c|C|-"])]
+#[case::open_quote("a,\"x\nb,B\n", "2! a quoted cell is not closed; add the quote; read up to line 3 as one row", &[])]
+#[case::two_quoted_cells("a,\"x\" \"y\"\nb,B\n", "2! a comma or the line's end must follow the closing quote of a cell; write a quote inside a cell twice (\"\")", &["3:b|B|-"])]
+#[case::too_few("a\nb,B\n", "2! the row has 1 cells and the header 2; put a cell that contains a comma between double quotes", &["3:b|B|-"])]
+#[case::too_many("a,A,x\nb,B\n", "2! the row has 3 cells and the header 2; put a cell that contains a comma between double quotes", &["3:b|B|-"])]
+fn an_invalid_csv_row_does_not_affect_the_others(
     #[case] rows: &str,
     #[case] refusal: &str,
     #[case] rest: &[&str],
 ) {
-    let seen = read("t.csv", format!("external_id,name\n{rows}"));
-    assert_eq!(seen[0], refusal);
-    assert_eq!(seen[1..], *rest);
+    let lines = read("t.csv", format!("external_id,name\n{rows}"));
+    assert_eq!(lines[0], refusal);
+    assert_eq!(lines[1..], *rest);
 }
 
 #[rstest]
@@ -98,17 +102,17 @@ fn a_bad_csv_row_costs_only_itself(
 )]
 #[case::twice(
     "external_id,name,external_id\n",
-    "1: the column external_id is there twice; drop one"
+    "1: the column external_id occurs twice; remove one"
 )]
-#[case::nameless("external_id,\n", "1: column 2 has no name; name it or drop it")]
+#[case::nameless("external_id,\n", "1: column 2 has no name; name it or remove it")]
 #[case::missing("name\n", "1: the column external_id is missing; add it")]
 #[case::semicolons(
     "external_id;name\na;A\n",
-    "1: the columns are parted by semicolons; part them by commas"
+    "1: the columns are separated by semicolons; use commas"
 )]
 #[case::tabs(
     "external_id\tname\n",
-    "1: the columns are parted by tabs; part them by commas"
+    "1: the columns are separated by tabs; use commas"
 )]
 #[case::a_row(
     "ghp_secret,ci\n",
@@ -116,17 +120,17 @@ fn a_bad_csv_row_costs_only_itself(
 )]
 #[case::open_quote(
     "\"external_id,name\na,A\n",
-    "1: a quoted cell is never closed; add the quote; read up to line 2 as one row"
+    "1: a quoted cell is not closed; add the quote; read up to line 2 as one row"
 )]
 #[case::nothing(
     "",
-    "1: there is nothing in it, as after an export that failed; a file without rows has the CSV header or the JSON array []"
+    "1: the file is empty, as after a failed export; a file without rows has the CSV header or the JSON array []"
 )]
 #[case::white_space(
     "\u{feff} \r\n",
-    "1: there is nothing in it, as after an export that failed; a file without rows has the CSV header or the JSON array []"
+    "1: the file is empty, as after a failed export; a file without rows has the CSV header or the JSON array []"
 )]
-fn a_csv_header_that_makes_no_sense_refuses_the_file(#[case] content: &str, #[case] error: &str) {
+fn an_invalid_csv_header_fails_the_file(#[case] content: &str, #[case] error: &str) {
     assert_eq!(read("t.csv", content), [error]);
 }
 
@@ -159,7 +163,7 @@ fn json_is_read(#[case] name: &str, #[case] content: &str, #[case] rows: &[&str]
 )]
 #[case::twice(
     r#"{"external_id":"a","external_id":"b"}"#,
-    "external_id is there twice; drop one"
+    "external_id occurs twice; remove one"
 )]
 #[case::text(r#""ghp_secret""#, "a row must be an object: {\"external_id\": …}")]
 #[case::array("[1]", "a row must be an object: {\"external_id\": …}")]
@@ -173,7 +177,7 @@ fn json_is_read(#[case] name: &str, #[case] content: &str, #[case] rows: &[&str]
     "this is not JSON (line 2, column 23: unexpected end of hex escape)"
 )]
 #[case::more("{} {}", "this is not JSON (line 2, column 4: trailing characters)")]
-fn a_bad_json_row_costs_only_itself(#[case] row: &str, #[case] reason: &str) {
+fn an_invalid_json_row_does_not_affect_the_others(#[case] row: &str, #[case] reason: &str) {
     let good = r#"{"external_id":"z"}"#;
     let lines = format!("{good}\n{row}\n{good}\n");
     let expected = ["1:z|-|-", &format!("2! {reason}"), "3:z|-|-"];
@@ -183,25 +187,25 @@ fn a_bad_json_row_costs_only_itself(#[case] row: &str, #[case] reason: &str) {
 }
 
 #[test]
-fn a_json_syntax_error_is_placed_in_the_file_not_in_the_row() {
-    let seen = read("t.json", "[\n{\"external_id\":\"a\",\n\"name\" \"A\"}]");
+fn a_json_syntax_error_has_its_line_in_the_file() {
+    let lines = read("t.json", "[\n{\"external_id\":\"a\",\n\"name\" \"A\"}]");
     assert_eq!(
-        seen,
+        lines,
         ["2! this is not JSON (line 3, column 8: expected `:`)"]
     );
 }
 
 #[rstest]
-#[case::cut_off("[{\"external_id\":\"a\"},\n{\"exter", &["1:a|-|-", "2: the array is never closed, as when an export is cut off; write it anew"])]
-#[case::cut_off_between("[{\"external_id\":\"a\"},", &["1:a|-|-", "1: the array is never closed, as when an export is cut off; write it anew"])]
-#[case::only_begun("[", &["1: the array is never closed, as when an export is cut off; write it anew"])]
-#[case::more("[]\nx", &["2: there is more after the end of the array; drop it"])]
-#[case::two_arrays("[{\"external_id\":\"a\"}] []", &["1:a|-|-", "1: there is more after the end of the array; drop it"])]
+#[case::cut_off("[{\"external_id\":\"a\"},\n{\"exter", &["1:a|-|-", "2: the array is not closed, as in a truncated export; run the export again"])]
+#[case::cut_off_between("[{\"external_id\":\"a\"},", &["1:a|-|-", "1: the array is not closed, as in a truncated export; run the export again"])]
+#[case::only_begun("[", &["1: the array is not closed, as in a truncated export; run the export again"])]
+#[case::more("[]\nx", &["2: there is something after the end of the array; remove it"])]
+#[case::two_arrays("[{\"external_id\":\"a\"}] []", &["1:a|-|-", "1: there is something after the end of the array; remove it"])]
 #[case::no_array("\"ghp_secret\"", &["1: this must be an array of objects: [{…}, {…}]"])]
 #[case::an_object("{\"tokens\":[]}", &["1: this must be an array: [{…}, {…}]; name it .jsonl if it has one object a line"])]
-#[case::last_comma("[{\"external_id\":\"a\"},]", &["1:a|-|-", "1! a row is missing here; drop the comma"])]
-#[case::two_commas("[,{\"external_id\":\"a\"}]", &["1! a row is missing here; drop the comma", "1:a|-|-"])]
-fn an_array_that_is_not_whole_is_an_error(#[case] content: &str, #[case] rows: &[&str]) {
+#[case::last_comma("[{\"external_id\":\"a\"},]", &["1:a|-|-", "1! a row is missing here; remove the comma"])]
+#[case::two_commas("[,{\"external_id\":\"a\"}]", &["1! a row is missing here; remove the comma", "1:a|-|-"])]
+fn an_incomplete_array_is_an_error(#[case] content: &str, #[case] rows: &[&str]) {
     assert_eq!(read("t.json", content), rows);
 }
 
@@ -218,7 +222,11 @@ fn an_array_that_is_not_whole_is_an_error(#[case] content: &str, #[case] rows: &
     b"\x1f\x8b\x08",
     "1: this is compressed; unpack it with gunzip first"
 )]
-fn a_file_of_another_kind_is_told(#[case] name: &str, #[case] content: &[u8], #[case] error: &str) {
+fn a_file_of_another_format_is_recognised(
+    #[case] name: &str,
+    #[case] content: &[u8],
+    #[case] error: &str,
+) {
     assert_eq!(read(name, content), [error]);
 }
 
@@ -226,14 +234,14 @@ fn a_file_of_another_kind_is_told(#[case] name: &str, #[case] content: &[u8], #[
 fn a_row_that_is_not_utf_8_is_refused_with_its_line() {
     let reason = "the row is not UTF-8; save the file as UTF-8";
     let csv = b"external_id,name\na,caf\xe9\nb,\xc3,\xa9\nc,C\n";
-    let seen = read("t.csv", csv);
-    assert_eq!(seen[0], format!("2! {reason}"));
+    let lines = read("t.csv", csv);
+    assert_eq!(lines[0], format!("2! {reason}"));
     assert_eq!(
-        seen[1],
+        lines[1],
         format!("3! {reason}"),
         "a comma splits a character"
     );
-    assert_eq!(seen[2], "4:c|C|-");
+    assert_eq!(lines[2], "4:c|C|-");
     let lines = b"{\"external_id\":\"caf\xe9\"}\n{\"external_id\":\"b\"}\n";
     assert_eq!(
         read("t.jsonl", lines),
@@ -242,12 +250,12 @@ fn a_row_that_is_not_utf_8_is_refused_with_its_line() {
 }
 
 #[test]
-fn a_huge_cell_is_refused_and_a_huge_row_is_not_held() {
+fn a_huge_cell_or_row_is_refused() {
     for (size, expected) in [
         (64 * 1024, None),
         (64 * 1024 + 1, Some("2! name is longer than 64 KiB; cut it")),
         (
-            ROW_LIMIT + 1,
+            MAX_ROW_LENGTH + 1,
             Some("2! the row is longer than 1 MiB; is a quote left open?"),
         ),
     ] {
@@ -270,26 +278,26 @@ fn a_huge_cell_is_refused_and_a_huge_row_is_not_held() {
 }
 
 #[test]
-fn a_row_of_commas_alone_is_not_held() {
+fn a_huge_row_of_commas_is_refused() {
     let mut content = "external_id,name\na".to_owned();
-    content.push_str(&",".repeat(4 * ROW_LIMIT));
-    let seen = read("t.csv", content);
+    content.push_str(&",".repeat(4 * MAX_ROW_LENGTH));
+    let lines = read("t.csv", content);
     assert_eq!(
-        seen,
+        lines,
         ["2! the row is longer than 1 MiB; is a quote left open?"]
     );
 }
 
 #[test]
-fn a_name_as_long_as_a_row_is_refused_as_fast_as_a_short_one() {
-    let name = "x".repeat(ROW_LIMIT / 2);
+fn a_huge_column_name_is_refused_quickly() {
+    let name = "x".repeat(MAX_ROW_LENGTH / 2);
     let csv = read("t.csv", format!("external_id,{name}\n"));
     let line = read("t.jsonl", format!("{{\"external_id\":1,\"{name}\":1}}\n"));
-    for seen in [csv, line] {
+    for lines in [csv, line] {
         assert!(
-            seen[0].contains(" \"xxxxxxxxxxxxxxxxxxxxxxxx…\" is not a column"),
+            lines[0].contains(" \"xxxxxxxxxxxxxxxxxxxxxxxx…\" is not a column"),
             "{}",
-            seen[0]
+            lines[0]
         );
     }
 }

@@ -1,48 +1,44 @@
-//! What stands in a cell, and how it becomes a value of the domain.
+//! Converts cells into values of the domain.
 //!
-//! Reasons quote a cell only where a date, a status or an address is expected, and then only its
-//! beginning: a secret in the wrong column must not turn up in a log.
+//! Messages quote a cell only if a date, a status or an address is expected, and then only its beginning: a
+//! secret in the wrong column must not get into a log.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
 use crate::domain::{Address, Cell, Expiry};
 
-/// The longest cell in bytes.
-const CELL_LIMIT: usize = 64 * 1024;
+/// In bytes.
+const MAX_CELL_LENGTH: usize = 64 * 1024;
 
-/// So much of a cell is quoted whole; many secrets are longer, no date is.
-const QUOTED_WHOLE: usize = 32;
+/// A cell of at most this length is quoted in full. Many secrets are longer, dates are not.
+const MAX_FULL_QUOTE: usize = 32;
 
-/// So much of a longer one.
-const QUOTED_PART: usize = 24;
+/// How much of a longer cell is quoted.
+const PARTIAL_QUOTE_LENGTH: usize = 24;
 
-/// Why bytes were refused.
 pub(super) const NOT_UTF_8: &str = "the row is not UTF-8; save the file as UTF-8";
 
-/// What stands in a cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value {
-    /// There is no such column.
     Absent,
     /// The cell is empty, blank or null.
     Empty,
-    /// A text: never blank, without control characters or white space at its ends.
+    /// Not blank, without control characters, and trimmed.
     Text(String),
-    /// A JSON array of texts.
     List(Vec<String>),
-    /// Something of JSON that is never right, in words.
+    /// The name of a JSON type that is always wrong.
     Other(&'static str),
 }
 
 impl Value {
-    /// A text, cleaned: control characters and line separators become a space each.
+    /// Trims the text, and replaces control characters and line separators by spaces.
     pub fn text(column: &str, text: &str) -> Result<Self, String> {
-        if text.len() > CELL_LIMIT {
+        if text.len() > MAX_CELL_LENGTH {
             return Err(format!("{column} is longer than 64 KiB; cut it"));
         }
-        let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-        let text = if text.contains(breaks) {
-            text.replace(breaks, " ").trim().to_owned()
+        let is_control = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+        let text = if text.contains(is_control) {
+            text.replace(is_control, " ").trim().to_owned()
         } else {
             text.trim().to_owned()
         };
@@ -53,7 +49,6 @@ impl Value {
         })
     }
 
-    /// The text as it is.
     pub fn into_text(self, column: &str) -> Result<Cell<String>, String> {
         match self {
             Self::Absent => Ok(Cell::Absent),
@@ -64,7 +59,6 @@ impl Value {
         }
     }
 
-    /// The text as something else.
     pub fn parse<T>(
         self,
         column: &str,
@@ -80,7 +74,6 @@ impl Value {
         })
     }
 
-    /// A mail address.
     pub fn into_address(self, column: &str) -> Result<Cell<Address>, String> {
         self.parse(column, |text| {
             text.parse::<Address>()
@@ -88,18 +81,18 @@ impl Value {
         })
     }
 
-    /// An instant; a date is its first instant in UTC.
+    /// A date means its first instant in UTC.
     pub fn into_instant(self, column: &str) -> Result<Cell<DateTime<Utc>>, String> {
-        self.parse(column, |text| instant(text, "or leave it empty"))
+        self.parse(column, |text| parse_instant(text, "or leave it empty"))
     }
 
-    /// An expiry: an instant, `never`, or nothing where it is unknown.
+    /// An expiry is an instant, `never`, or empty if it is unknown.
     pub fn into_expiry(self, column: &str) -> Result<Cell<Expiry>, String> {
         let expiry = self.parse(column, |text| {
             if text.eq_ignore_ascii_case("never") {
                 return Ok(Expiry::Never);
             }
-            instant(text, "never, or leave it empty if it is unknown").map(Expiry::At)
+            parse_instant(text, "never, or leave it empty if it is unknown").map(Expiry::At)
         })?;
         Ok(match expiry {
             Cell::Empty => Cell::Value(Expiry::Unknown),
@@ -107,17 +100,17 @@ impl Value {
         })
     }
 
-    /// A list: a JSON array, or a text parted by semicolons, or by commas where it has none.
+    /// A JSON array, or a text with semicolons or alternatives commas between the items.
     pub fn into_list(self, column: &str) -> Result<Vec<String>, String> {
         if let Self::List(list) = self {
             return Ok(list);
         }
         Ok(match self.into_text(column)? {
             Cell::Absent | Cell::Empty => Vec::new(),
-            // Names of LDAP groups hold commas, so a semicolon makes commas part of the names.
+            // Names of LDAP groups contain commas.
             Cell::Value(text) => {
-                let sign = if text.contains(';') { ';' } else { ',' };
-                let parts = text.split(sign).map(str::trim);
+                let separator = if text.contains(';') { ';' } else { ',' };
+                let parts = text.split(separator).map(str::trim);
                 parts
                     .filter(|part| !part.is_empty())
                     .map(str::to_owned)
@@ -127,10 +120,10 @@ impl Value {
     }
 }
 
-/// An instant by RFC 3339, or a date (00:00 UTC of that day), between 1970 and 9999 and cut to
-/// microseconds, as both databases keep it. `otherwise` says what else may be written.
-fn instant(text: &str, otherwise: &str) -> Result<DateTime<Utc>, String> {
-    let at = match date(text) {
+/// An instant by RFC 3339, or a date (00:00 UTC of that day), between 1970 and 9999 and truncated to
+/// microseconds, as both databases store it. `alternatives` says what else may be written.
+fn parse_instant(text: &str, alternatives: &str) -> Result<DateTime<Utc>, String> {
+    let at = match parse_date(text) {
         Some(date) => date.and_time(NaiveTime::MIN).and_utc(),
         None => DateTime::parse_from_rfc3339(text)
             .map_err(|_| {
@@ -139,39 +132,38 @@ fn instant(text: &str, otherwise: &str) -> Result<DateTime<Utc>, String> {
                     return "has no time zone; write Z (UTC) or an offset like +02:00 after it"
                         .to_owned();
                 }
-                format!("is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, {otherwise}")
+                format!("is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, {alternatives}")
             })?
             .to_utc(),
     };
-    // Through microseconds, so that a leap second becomes the second after it.
+    // By way of microseconds, a leap second becomes the next second.
     DateTime::from_timestamp_micros(at.timestamp_micros())
         .filter(|at| (EARLIEST..LATEST).contains(&at.timestamp()))
-        .ok_or_else(|| format!("is not between 1970 and 9999; write another date, {otherwise}"))
+        .ok_or_else(|| format!("is not between 1970 and 9999; write another date, {alternatives}"))
 }
 
-/// The first second of 1970.
 const EARLIEST: i64 = 0;
 
 /// The first second after 9999.
 const LATEST: i64 = 253_402_300_800;
 
-fn date(text: &str) -> Option<NaiveDate> {
-    // chrono would also take 2026-1-2 and +2026-01-02.
+fn parse_date(text: &str) -> Option<NaiveDate> {
+    // chrono also accepts 2026-1-2 and +2026-01-02.
     let plain = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     plain.then(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok())?
 }
 
-/// The beginning of a text, in quotes.
+/// The beginning of the text, in quotes.
 pub(crate) fn quote(text: &str) -> String {
     let text: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
-        .take(QUOTED_WHOLE + 1)
+        .take(MAX_FULL_QUOTE + 1)
         .collect();
-    if text.chars().count() <= QUOTED_WHOLE {
+    if text.chars().count() <= MAX_FULL_QUOTE {
         return format!("\"{text}\"");
     }
-    let part: String = text.chars().take(QUOTED_PART).collect();
+    let part: String = text.chars().take(PARTIAL_QUOTE_LENGTH).collect();
     format!("\"{part}…\"")
 }
 
@@ -194,12 +186,12 @@ mod tests {
     #[case("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z")]
     #[case("1970-01-01", "1970-01-01T00:00:00Z")]
     #[case("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999Z")]
-    fn a_date_is_an_instant_in_utc(#[case] written: &str, #[case] meant: &str) {
-        let meant: DateTime<Utc> = meant.parse().unwrap();
+    fn a_date_is_an_instant_in_utc(#[case] written: &str, #[case] expected: &str) {
+        let expected: DateTime<Utc> = expected.parse().unwrap();
         let at = text(written).into_instant("created_at");
-        assert_eq!(at, Ok(Cell::Value(meant)));
+        assert_eq!(at, Ok(Cell::Value(expected)));
         let expiry = text(written).into_expiry("expires_at");
-        assert_eq!(expiry, Ok(Cell::Value(Expiry::At(meant))));
+        assert_eq!(expiry, Ok(Cell::Value(Expiry::At(expected))));
     }
 
     #[rstest]
@@ -243,13 +235,13 @@ mod tests {
         "9999-12-31T23:59:59-01:00",
         "is not between 1970 and 9999; write another date, or leave it empty"
     )]
-    fn what_is_no_date_is_refused_with_what_to_write(#[case] written: &str, #[case] why: &str) {
+    fn anything_else_is_refused_with_what_to_write(#[case] written: &str, #[case] why: &str) {
         let refused = text(written).into_instant("created_at").unwrap_err();
         assert_eq!(refused, format!("created_at \"{written}\" {why}"));
     }
 
     #[test]
-    fn an_expiry_is_never_or_unknown_too() {
+    fn an_expiry_may_also_be_never_or_unknown() {
         assert_eq!(
             text("Never").into_expiry("x"),
             Ok(Cell::Value(Expiry::Never))
@@ -262,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_does_not_quote_a_whole_secret() {
+    fn a_refusal_does_not_quote_a_secret_in_full() {
         let secret = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
         let refusals = [
             text(secret).into_address("issuer_email").unwrap_err(),
@@ -284,10 +276,7 @@ mod tests {
     #[case("CN=a,DC=x; CN=b,DC=x;", &["CN=a,DC=x", "CN=b,DC=x"])]
     #[case("one", &["one"])]
     #[case(",", &[])]
-    fn a_list_is_parted_by_semicolons_or_else_by_commas(
-        #[case] written: &str,
-        #[case] parts: &[&str],
-    ) {
+    fn a_list_is_separated_by_semicolons_or_commas(#[case] written: &str, #[case] parts: &[&str]) {
         assert_eq!(text(written).into_list("groups").unwrap(), parts);
     }
 }

@@ -1,117 +1,114 @@
-//! The people of a source, among whom the issuers of its tokens are looked for.
+//! The people of a source, among whom the issuers of its tokens are looked up.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use crate::domain::{Address, Cell, Listed};
-use crate::sources::database::{Reading, Record};
+use crate::domain::{Address, Cell, ListedToken};
+use crate::sources::database::{ReadTransaction, Record};
 use crate::sources::rows::{Columns, Value};
-use crate::sources::{AccountAdmin, Error, Refusals};
+use crate::sources::{AccountAdmin, Error, RefusedRows};
 
-use super::columns::Shape;
+use super::columns::ColumnMap;
 use super::statement::Statement;
-use super::{Dialect, content, refusal};
+use super::{Dialect, content_error, refused_row};
 
 const COLUMNS: Columns<5> = Columns {
     names: ["email", "account", "role", "name", "status"],
     required: &["email"],
 };
 
-/// The people of a source.
 #[derive(Default)]
 pub(super) struct People {
-    /// By the key of their address.
+    /// By the key of the address.
     known: HashMap<String, Person>,
-    /// Administrators of accounts, where the query tells account and role.
+    /// The administrators of the accounts, if the query returns account and role.
     admins: Option<Vec<AccountAdmin>>,
-    /// Rows were refused, so that who is not known may be there all the same.
-    has_gaps: bool,
+    /// Rows were refused, so a person who is missing may exist.
+    is_incomplete: bool,
 }
 
 struct Person {
     name: Option<String>,
-    standing: Standing,
+    status: PersonStatus,
 }
 
-/// Whether a person is still there. Of several rows for one person the best counts.
+/// If a person has several rows, the best status counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
+enum PersonStatus {
     Deleted,
     Disabled,
     Active,
 }
 
 impl People {
-    /// Asks for all of them.
-    ///
     /// # Errors
-    /// When the answer does not come whole, or holds nobody: then every token would be an orphan.
-    pub async fn read(
-        reading: &mut Reading<'_>,
+    /// If the query fails or returns no one, which would make every token an orphan.
+    pub async fn load(
+        reading: &mut ReadTransaction<'_>,
         query: &Statement,
-        refusals: &mut Refusals,
+        refusals: &mut RefusedRows,
     ) -> Result<Self, Error> {
         let mut people = Self::default();
-        let mut shape: Option<Shape<5>> = None;
+        let mut columns: Option<ColumnMap<5>> = None;
         let mut line = 0;
         reading
-            .records(&query.text, &[], |record| {
+            .for_each_record(&query.text, &[], |record| {
                 line += 1;
-                let shape = match &mut shape {
-                    Some(shape) => shape,
-                    none => none.insert(shape_of(&record.columns())?),
+                let columns = match &mut columns {
+                    Some(columns) => columns,
+                    none => none.insert(map_columns(&record.columns())?),
                 };
-                if let Err(reason) = people.add(shape, record) {
-                    people.has_gaps = true;
-                    refusals.add(refusal("people_query", line, reason));
+                if let Err(reason) = people.add(columns, record) {
+                    people.is_incomplete = true;
+                    refusals.add(refused_row("people_query", line, reason));
                 }
                 Ok(ControlFlow::Continue(()))
             })
             .await?;
-        if shape.is_none() {
-            shape_of(&reading.columns_of(&query.text, &[]).await?)?;
+        if columns.is_none() {
+            map_columns(&reading.query_columns(&query.text, &[]).await?)?;
         }
         if people.known.is_empty() {
-            let reason = "gives nobody, which would make an orphan of every token; correct it, or leave it out";
-            return Err(content("people_query", reason));
+            let reason =
+                "returns no one, so every token would be an orphan; correct it or remove it";
+            return Err(content_error("people_query", reason));
         }
         Ok(people)
     }
 
-    fn add(&mut self, shape: &Shape<5>, record: Record<'_>) -> Result<(), String> {
-        let [email, account, role, name, status] = shape.values(record)?;
-        // Who has no address has issued none of the tokens that we know by address.
+    fn add(&mut self, columns: &ColumnMap<5>, record: Record<'_>) -> Result<(), String> {
+        let [email, account, role, name, status] = columns.values(record)?;
+        // A person without an address cannot be the issuer of a token.
         let Cell::Value(address) = email.into_address("email")? else {
             return Ok(());
         };
-        let standing = status.parse("status", standing)?.over(None);
-        let standing = standing.unwrap_or(Standing::Active);
-        let name = name.into_text("name")?.over(None);
-        self.note_admin(&address, (account, role), standing, shape)?;
-        let person = Person { name, standing };
+        let status = status.parse("status", parse_status)?.into_option();
+        let status = status.unwrap_or(PersonStatus::Active);
+        let name = name.into_text("name")?.into_option();
+        if columns.has("account") && columns.has("role") {
+            self.add_admin(&address, account, role, status == PersonStatus::Active)?;
+        }
+        let person = Person { name, status };
         self.known
             .entry(address.key().to_owned())
-            .and_modify(|known| known.standing = known.standing.max(standing))
+            .and_modify(|known| known.status = known.status.max(status))
             .or_insert(person);
         Ok(())
     }
 
-    fn note_admin(
+    fn add_admin(
         &mut self,
         address: &Address,
-        (account, role): (Value, Value),
-        standing: Standing,
-        shape: &Shape<5>,
+        account: Value,
+        role: Value,
+        is_active: bool,
     ) -> Result<(), String> {
-        if !(shape.has("account") && shape.has("role")) {
-            return Ok(());
-        }
         let admins = self.admins.get_or_insert_default();
-        let role = role.into_text("role")?.over(None).unwrap_or_default();
-        let account = account.into_text("account")?.over(None);
+        let role = role.into_text("role")?.into_option().unwrap_or_default();
+        let account = account.into_text("account")?.into_option();
         if let Some(account) = account
             && role.eq_ignore_ascii_case("admin")
-            && standing == Standing::Active
+            && is_active
         {
             let address = address.clone();
             admins.push(AccountAdmin { account, address });
@@ -119,14 +116,14 @@ impl People {
         Ok(())
     }
 
-    /// All administrators of accounts. Where a row was refused nobody knows who is missing among them.
+    /// The administrators of the accounts, unless a refused row may be one of them.
     pub fn into_admins(self) -> Option<Vec<AccountAdmin>> {
-        self.admins.filter(|_| !self.has_gaps)
+        self.admins.filter(|_| !self.is_incomplete)
     }
 
-    /// Adds to a token what is known of its issuer. A refused row may be the issuer's, and the one that
-    /// shows that all is well: then nothing is said but of those who are active.
-    pub fn look_for_issuer(&self, token: &mut Listed) {
+    /// Sets the name of the issuer and whether they are gone. If a row was refused, it may show that the issuer
+    /// is active, so no one is reported as gone.
+    pub fn describe_issuer(&self, token: &mut ListedToken) {
         let issuer = match &token.issuer {
             Cell::Absent => return,
             Cell::Empty => {
@@ -135,14 +132,14 @@ impl People {
             }
             Cell::Value(issuer) => self.known.get(issuer.key()),
         };
-        let gone = match issuer.map(|person| person.standing) {
+        let gone = match issuer.map(|person| person.status) {
             None => Some("the issuer is not among the people of the source"),
-            Some(Standing::Deleted) => Some("the issuer is deleted at the source"),
-            Some(Standing::Disabled) => Some("the issuer is disabled at the source"),
-            Some(Standing::Active) => None,
+            Some(PersonStatus::Deleted) => Some("the issuer is deleted at the source"),
+            Some(PersonStatus::Disabled) => Some("the issuer is disabled at the source"),
+            Some(PersonStatus::Active) => None,
         };
         token.issuer_gone = match gone {
-            Some(_) if self.has_gaps => Cell::Absent,
+            Some(_) if self.is_incomplete => Cell::Absent,
             Some(gone) => Cell::Value(gone.to_owned()),
             None => Cell::Empty,
         };
@@ -153,22 +150,21 @@ impl People {
         }
     }
 
-    /// How many there are.
     pub fn count(&self) -> usize {
         self.known.len()
     }
 }
 
-/// No column of people is a date, so that it does not matter which database it is.
-fn shape_of(names: &[String]) -> Result<Shape<5>, Error> {
-    Shape::of("people_query", &COLUMNS, names, Dialect::Postgres)
+/// The dialect does not matter, because no column is a date.
+fn map_columns(names: &[String]) -> Result<ColumnMap<5>, Error> {
+    ColumnMap::new("people_query", &COLUMNS, names, Dialect::Postgres)
 }
 
-fn standing(text: &str) -> Result<Standing, String> {
+fn parse_status(text: &str) -> Result<PersonStatus, String> {
     match text.to_ascii_lowercase().as_str() {
-        "active" => Ok(Standing::Active),
-        "disabled" => Ok(Standing::Disabled),
-        "deleted" => Ok(Standing::Deleted),
-        _ => Err("is no status; write active, disabled or deleted".to_owned()),
+        "active" => Ok(PersonStatus::Active),
+        "disabled" => Ok(PersonStatus::Disabled),
+        "deleted" => Ok(PersonStatus::Deleted),
+        _ => Err("is not a status; write active, disabled or deleted".to_owned()),
     }
 }

@@ -1,46 +1,47 @@
-//! A look at the source without a listing: do the queries run, which columns do they give, and what could
-//! the role do that it need not.
+//! The check of the source: whether the queries run, which columns they return, and which permissions the role
+//! has but does not need.
 
 use std::fs::OpenOptions;
 use std::path::Path;
 
 use chrono::DateTime;
 
-use crate::sources::database::{Reading, Scalar};
-use crate::sources::{Checked, Error, Refusals, Right};
+use crate::sources::database::{ReadTransaction, Scalar};
+use crate::sources::{CheckReport, Error, RefusedRows, Right};
 
-use super::columns::Shape;
+use super::columns::ColumnMap;
 use super::people::People;
 use super::statement::Statement;
 use super::{ControlFlow, SqlSource};
 
-/// So many rows are looked at.
-const ROWS: u64 = 100;
+/// How many rows are checked.
+const MAX_ROWS: u64 = 100;
 
-/// Tables of others that the role could change.
-const WRITABLE: &str = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+/// Counts the tables that the role could change.
+const COUNT_WRITABLE_TABLES: &str = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
        AND has_schema_privilege(n.oid, 'USAGE')
        AND has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')";
 
 impl SqlSource {
-    /// Runs the queries for a few rows.
-    pub(super) async fn probe(&self) -> Result<Checked, Error> {
-        let mut reading = self.read().await?;
+    pub(super) async fn probe(&self) -> Result<CheckReport, Error> {
+        let mut reading = self.begin_read().await?;
         let kind = if self.database.is_sqlite() {
             "SQLite"
         } else {
             "PostgreSQL"
         };
-        let mut said = vec![format!("{kind}, {}", self.columns(&mut reading).await?)];
+        let mut parts = vec![format!(
+            "{kind}, {}",
+            self.describe_columns(&mut reading).await?
+        )];
         if self.is_incremental() {
-            said.push(
-                "only changes are asked for, so that no token is ever marked gone".to_owned(),
-            );
+            parts
+                .push("the query returns only changes, so no token is ever marked gone".to_owned());
         }
         if let Some(query) = &self.people {
-            let people = People::read(&mut reading, query, &mut Refusals::default()).await?;
-            said.push(format!("{} people", people.count()));
+            let people = People::load(&mut reading, query, &mut RefusedRows::default()).await?;
+            parts.push(format!("{} people", people.count()));
         }
         let mut rights = Vec::new();
         for (name, statement) in [
@@ -48,35 +49,35 @@ impl SqlSource {
             ("revoke", &self.revoke),
         ] {
             if let Some(statement) = statement {
-                rights.push(may_run(&mut reading, name, statement).await?);
+                rights.push(check_statement(&mut reading, name, statement).await?);
             }
         }
         if rights.is_empty()
-            && let Some(warning) = self.too_much(&mut reading).await?
+            && let Some(warning) = self.excess_permissions(&mut reading).await?
         {
-            said.push(warning);
+            parts.push(warning);
         }
         reading.close().await;
-        Ok(Checked {
-            summary: said.join("; "),
+        Ok(CheckReport {
+            summary: parts.join("; "),
             rights,
         })
     }
 
-    /// Which columns there are and which not, and how many of the first rows are sound.
-    async fn columns(&self, reading: &mut Reading<'_>) -> Result<String, Error> {
-        let values = self.values(DateTime::UNIX_EPOCH);
-        let names = reading.columns_of(&self.query.text, &values).await?;
-        let shape = Shape::of_tokens(&names, self.dialect)?;
+    /// Which columns the query returns and which not, and how many of the first rows are valid.
+    async fn describe_columns(&self, reading: &mut ReadTransaction<'_>) -> Result<String, Error> {
+        let values = self.query_values(DateTime::UNIX_EPOCH);
+        let names = reading.query_columns(&self.query.text, &values).await?;
+        let columns = ColumnMap::for_tokens(&names, self.dialect)?;
         let (mut seen, mut refused, mut first) = (0, 0, None);
         reading
-            .records(&self.query.text, &values, |record| {
+            .for_each_record(&self.query.text, &values, |record| {
                 seen += 1;
-                if let Err(reason) = shape.token(record) {
+                if let Err(reason) = columns.token(record) {
                     refused += 1;
                     first.get_or_insert(format!("row {seen}: {reason}"));
                 }
-                Ok(if seen < ROWS {
+                Ok(if seen < MAX_ROWS {
                     ControlFlow::Continue(())
                 } else {
                     ControlFlow::Break(())
@@ -84,30 +85,33 @@ impl SqlSource {
             })
             .await?;
         let names = names.join(", ");
-        let missing = match shape.missing() {
+        let missing = match columns.missing_columns() {
             missing if missing.is_empty() => String::new(),
-            missing => format!(" (not {})", missing.join(", ")),
+            missing => format!(" (without {})", missing.join(", ")),
         };
         let refused = first.map_or(String::new(), |first| {
             format!(", {refused} refused, the first: {first}")
         });
         Ok(format!(
-            "columns {names}{missing}; {seen} rows looked at{refused}"
+            "columns {names}{missing}; {seen} rows checked{refused}"
         ))
     }
 
-    /// What the credentials could do although nothing is to be written.
-    async fn too_much(&self, reading: &mut Reading<'_>) -> Result<Option<String>, Error> {
+    /// A warning if the credentials permit writes although none are configured.
+    async fn excess_permissions(
+        &self,
+        reading: &mut ReadTransaction<'_>,
+    ) -> Result<Option<String>, Error> {
         if self.database.is_sqlite() {
             let file = Path::new(self.database.place());
             let is_writable = OpenOptions::new().append(true).open(file).is_ok();
             return Ok(is_writable.then(|| {
-                "the user that lapsed runs as could write the file, which it need not".to_owned()
+                "the user that runs lapsed can write the file, which is not needed".to_owned()
             }));
         }
         let mut tables = 0;
         reading
-            .records(WRITABLE, &[], |record| {
+            .for_each_record(COUNT_WRITABLE_TABLES, &[], |record| {
                 if let Scalar::Integer(count) = record.scalar(0) {
                     tables = count;
                 }
@@ -116,24 +120,24 @@ impl SqlSource {
             .await?;
         Ok((tables > 0).then(|| {
             format!(
-                "the role could write to {tables} table{}, which it need not: give lapsed a role with \
-                 nothing but SELECT",
+                "the role can write to {tables} table{}, which is not needed: give lapsed a role that has \
+                 only SELECT",
                 if tables == 1 { "" } else { "s" }
             )
         }))
     }
 }
 
-/// Whether a statement that writes would be accepted, by having it planned and not run.
-async fn may_run(
-    reading: &mut Reading<'_>,
+/// Plans a statement that writes, without running it.
+async fn check_statement(
+    reading: &mut ReadTransaction<'_>,
     name: &str,
     statement: &Statement,
 ) -> Result<Right, Error> {
     let values: Vec<_> = statement
         .names
         .iter()
-        .map(|index| match super::write::OF_A_TOKEN[*index] {
+        .map(|index| match super::write::TOKEN_PARAMETERS[*index] {
             "expires_at" => Scalar::Instant(DateTime::UNIX_EPOCH),
             _ => Scalar::Text("1".to_owned()),
         })

@@ -1,24 +1,20 @@
-//! An operator's statement, with `:names` where values go.
-//!
-//! A name counts only where the database would read code: not within quotes, comments, quoted
-//! identifiers or dollar quotes, and not in a cast (`::`).
+//! An operator's statement with `:name` parameters, which are not recognised within quotes, comments, quoted
+//! identifiers, dollar quotes and casts (`::`).
 
 use super::Dialect;
 
-/// A statement in the database's own words, and which value goes where.
+/// A statement with the placeholders of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Statement {
-    /// With `$1` or `?1` for each name, and without the semicolon at its end.
+    /// With `$1` or `?1` for each name, and without a final semicolon.
     pub text: String,
-    /// The values that go in, in order; indexes into the names that were allowed.
+    /// The parameters in order, as indexes into the allowed names.
     pub names: Vec<usize>,
 }
 
 impl Statement {
-    /// Reads a statement in which these names may stand.
-    ///
     /// # Errors
-    /// In words: another name, a placeholder without a name, a quote that does not end, two statements.
+    /// If there is another name, a placeholder without a name, an unclosed quote, or a second statement.
     pub fn parse(text: &str, allowed: &[&str], dialect: Dialect) -> Result<Self, String> {
         let mut statement = Self {
             text: String::with_capacity(text.len()),
@@ -27,10 +23,10 @@ impl Statement {
         let mut rest = text;
         let mut ended = false;
         while let Some(first) = rest.chars().next() {
-            let length = passive(rest, dialect)?;
+            let length = length_without_parameters(rest, dialect)?;
             if length > 0 {
                 if ended && !is_blank(&rest[..length]) {
-                    return Err(SEVERAL.to_owned());
+                    return Err(SEVERAL_STATEMENTS.to_owned());
                 }
                 if !ended {
                     statement.text.push_str(&rest[..length]);
@@ -39,19 +35,19 @@ impl Statement {
                 continue;
             }
             if ended {
-                return Err(SEVERAL.to_owned());
+                return Err(SEVERAL_STATEMENTS.to_owned());
             }
-            let name = word(&rest[1..]);
+            let name = identifier(&rest[1..]);
             match first {
                 ':' if !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) => {
-                    statement.name(name, allowed, dialect)?;
+                    statement.push_parameter(name, allowed, dialect)?;
                     rest = &rest[1 + name.len()..];
                 }
                 ';' => {
                     ended = true;
                     rest = &rest[1..];
                 }
-                _ if is_placeholder(rest, dialect) => return Err(nameless(allowed)),
+                _ if is_placeholder(rest, dialect) => return Err(explain_nameless(allowed)),
                 _ => {
                     statement.text.push(first);
                     rest = &rest[first.len_utf8()..];
@@ -59,16 +55,21 @@ impl Statement {
             }
         }
         if statement.text.trim().is_empty() {
-            return Err("holds no statement".to_owned());
+            return Err("contains no statement".to_owned());
         }
         Ok(statement)
     }
 
-    fn name(&mut self, name: &str, allowed: &[&str], dialect: Dialect) -> Result<(), String> {
+    fn push_parameter(
+        &mut self,
+        name: &str,
+        allowed: &[&str],
+        dialect: Dialect,
+    ) -> Result<(), String> {
         let Some(index) = allowed.iter().position(|known| *known == name) else {
-            return Err(unknown(name, allowed));
+            return Err(explain_unknown(name, allowed));
         };
-        let place = self.names.iter().position(|it| *it == index);
+        let place = self.names.iter().position(|known| *known == index);
         let place = place.unwrap_or_else(|| {
             self.names.push(index);
             self.names.len() - 1
@@ -83,58 +84,61 @@ impl Statement {
     }
 }
 
-const SEVERAL: &str = "holds more than one statement; write one";
+const SEVERAL_STATEMENTS: &str = "contains more than one statement; write one";
 
-fn unknown(name: &str, allowed: &[&str]) -> String {
+fn explain_unknown(name: &str, allowed: &[&str]) -> String {
     if allowed.is_empty() {
         return format!(
             "takes no parameters, and :{name} looks like one; put it in quotes if it is a text"
         );
     }
-    format!("has no parameter :{name}; it may hold {}", list(allowed))
+    format!(
+        "has no parameter :{name}; it may contain {}",
+        format_names(allowed)
+    )
 }
 
-fn nameless(allowed: &[&str]) -> String {
+fn explain_nameless(allowed: &[&str]) -> String {
     if allowed.is_empty() {
         return "takes no parameters".to_owned();
     }
     format!(
-        "has a placeholder without a name; it may hold {}",
-        list(allowed)
+        "has a placeholder without a name; it may contain {}",
+        format_names(allowed)
     )
 }
 
-fn list(allowed: &[&str]) -> String {
+fn format_names(allowed: &[&str]) -> String {
     let names: Vec<_> = allowed.iter().map(|name| format!(":{name}")).collect();
     names.join(", ")
 }
 
-/// How long the piece at the beginning is that holds no code: quotes, comments, casts, words, white space.
-fn passive(text: &str, dialect: Dialect) -> Result<usize, String> {
+/// The length of the quote, comment, cast, identifier or white space at the beginning.
+fn length_without_parameters(text: &str, dialect: Dialect) -> Result<usize, String> {
     let bytes = text.as_bytes();
     let is_sqlite = dialect == Dialect::Sqlite;
     match bytes {
         [b'-', b'-', ..] => Ok(text.find('\n').unwrap_or(text.len())),
-        [b'/', b'*', ..] => comment(text, dialect),
+        [b'/', b'*', ..] => comment_length(text, dialect),
         [b':', b':' | b'=', ..] => Ok(2),
-        // Backslashes escape in PostgreSQL's E'…' alone.
-        [b'e' | b'E', b'\'', ..] if !is_sqlite => Ok(1 + quoted(&text[1..], '\'', true)?),
-        [b'\'', ..] => quoted(text, '\'', false),
-        [b'"', ..] => quoted(text, '"', false),
-        [b'`', ..] if is_sqlite => quoted(text, '`', false),
+        // Backslashes are escapes only in PostgreSQL's E'…'.
+        [b'e' | b'E', b'\'', ..] if !is_sqlite => Ok(1 + quote_length(&text[1..], '\'', true)?),
+        [b'\'', ..] => quote_length(text, '\'', false),
+        [b'"', ..] => quote_length(text, '"', false),
+        [b'`', ..] if is_sqlite => quote_length(text, '`', false),
         [b'[', ..] if is_sqlite => match text.find(']') {
             Some(end) => Ok(end + 1),
-            None => Err(unended('[')),
+            None => Err(explain_unclosed('[')),
         },
-        [b'$', ..] if !is_sqlite => dollars(text),
+        [b'$', ..] if !is_sqlite => dollar_quote_length(text),
         [first, ..] if first.is_ascii_whitespace() => Ok(1),
-        // Whole words, so that the `$` in `a$b` and the E of `TABLE'` are no beginnings.
-        _ => Ok(word(text).len()),
+        // Whole identifiers, so that the `$` in `a$b` or the E of `TABLE'` starts no quote.
+        _ => Ok(identifier(text).len()),
     }
 }
 
-/// Up to the end of a comment; PostgreSQL's nest.
-fn comment(text: &str, dialect: Dialect) -> Result<usize, String> {
+/// In PostgreSQL comments can be nested.
+fn comment_length(text: &str, dialect: Dialect) -> Result<usize, String> {
     let mut depth = 0_u32;
     let mut at = 0;
     while let Some(next) = text[at..].find(['/', '*']).map(|found| at + found) {
@@ -151,11 +155,11 @@ fn comment(text: &str, dialect: Dialect) -> Result<usize, String> {
             }
         }
     }
-    Err("has a comment that does not end".to_owned())
+    Err("has an unclosed comment".to_owned())
 }
 
-/// Up to the end of a quote; the sign twice is the sign itself.
-fn quoted(text: &str, sign: char, escapes: bool) -> Result<usize, String> {
+/// A doubled quote sign stands for itself.
+fn quote_length(text: &str, sign: char, escapes: bool) -> Result<usize, String> {
     let mut signs = text.char_indices().skip(1).peekable();
     while let Some((at, c)) = signs.next() {
         if escapes && c == '\\' {
@@ -164,15 +168,15 @@ fn quoted(text: &str, sign: char, escapes: bool) -> Result<usize, String> {
             return Ok(at + sign.len_utf8());
         }
     }
-    Err(unended(sign))
+    Err(explain_unclosed(sign))
 }
 
-fn unended(sign: char) -> String {
-    format!("has a {sign} that does not end")
+fn explain_unclosed(sign: char) -> String {
+    format!("has an unclosed {sign}")
 }
 
-/// Up to the end of `$tag$…$tag$`; 0 where there is no tag.
-fn dollars(text: &str) -> Result<usize, String> {
+/// The length of `$tag$…$tag$`; 0 if there is no tag.
+fn dollar_quote_length(text: &str) -> Result<usize, String> {
     let is_tag = |tag: &str| {
         let inner = |c: char| c.is_alphanumeric() || c == '_';
         !tag.starts_with(|c: char| c.is_ascii_digit()) && tag.chars().all(inner)
@@ -183,12 +187,12 @@ fn dollars(text: &str) -> Result<usize, String> {
     let (tag, rest) = text.split_at(end + 2);
     match rest.find(tag) {
         Some(found) => Ok(tag.len() + found + tag.len()),
-        None => Err(format!("has a {tag} that does not end")),
+        None => Err(format!("has an unclosed {tag}")),
     }
 }
 
-/// The identifier or number at the beginning.
-fn word(text: &str) -> &str {
+/// The identifier or number at the beginning of the text.
+fn identifier(text: &str) -> &str {
     let is_inner = |c: char| c.is_alphanumeric() || c == '_';
     let mut end = text.find(|c| !is_inner(c)).unwrap_or(text.len());
     // `a$b` is one identifier of PostgreSQL; a `$` never begins one.
@@ -199,7 +203,7 @@ fn word(text: &str) -> &str {
     &text[..end]
 }
 
-/// Whether a placeholder without a name of ours begins here. In PostgreSQL `?` and `@` are operators.
+/// Whether the text begins with a placeholder of the database. In PostgreSQL `?` and `@` are operators.
 fn is_placeholder(text: &str, dialect: Dialect) -> bool {
     let follows = |is: fn(char) -> bool| text[1..].starts_with(is);
     match dialect {
@@ -248,16 +252,16 @@ mod tests {
     #[case("a[1:2] := :since", "a[1:2] := $1", &[0])]
     #[case("SELECT 1; -- the end\n ; ", "", &[])]
     #[case("SELECT 'ü', :since", "SELECT 'ü', $1", &[0])]
-    fn names_become_placeholders_of_postgres_where_there_is_code(
+    fn names_become_placeholders_of_postgres(
         #[case] written: &str,
-        #[case] meant: &str,
+        #[case] expected: &str,
         #[case] names: &[usize],
     ) {
         let parsed = parse(written, Dialect::Postgres);
-        if meant.is_empty() {
-            assert_eq!(parsed.unwrap_err(), SEVERAL);
+        if expected.is_empty() {
+            assert_eq!(parsed.unwrap_err(), SEVERAL_STATEMENTS);
         } else {
-            assert_eq!(parsed, Ok((meant.to_owned(), names.to_vec())));
+            assert_eq!(parsed, Ok((expected.to_owned(), names.to_vec())));
         }
     }
 
@@ -266,22 +270,29 @@ mod tests {
     #[case("[a:since] `b:since` \"c:since\" :since", "[a:since] `b:since` \"c:since\" ?1", &[0])]
     #[case("/* :since /* */ :since", "/* :since /* */ ?1", &[0])]
     #[case("SELECT 1 ; -- the end\n", "SELECT 1 ", &[])]
-    fn and_of_sqlite(#[case] written: &str, #[case] meant: &str, #[case] names: &[usize]) {
+    fn names_become_placeholders_of_sqlite(
+        #[case] written: &str,
+        #[case] expected: &str,
+        #[case] names: &[usize],
+    ) {
         let parsed = parse(written, Dialect::Sqlite);
-        assert_eq!(parsed, Ok((meant.to_owned(), names.to_vec())));
+        assert_eq!(parsed, Ok((expected.to_owned(), names.to_vec())));
     }
 
     #[rstest]
-    #[case(":sinse", "has no parameter :sinse; it may hold :since, :external_id")]
+    #[case(
+        ":sinse",
+        "has no parameter :sinse; it may contain :since, :external_id"
+    )]
     #[case("a = $1", "has a placeholder without a name")]
-    #[case("'open", "has a ' that does not end")]
-    #[case("$a$ open $b$", "has a $a$ that does not end")]
-    #[case("/* open", "has a comment that does not end")]
-    #[case("SELECT 1; DELETE FROM a", "holds more than one statement")]
-    #[case(" ; ", "holds no statement")]
-    fn what_is_wrong_is_said(#[case] written: &str, #[case] why: &str) {
-        let said = parse(written, Dialect::Postgres).unwrap_err();
-        assert!(said.starts_with(why), "{said}");
+    #[case("'open", "has an unclosed '")]
+    #[case("$a$ open $b$", "has an unclosed $a$")]
+    #[case("/* open", "has an unclosed comment")]
+    #[case("SELECT 1; DELETE FROM a", "contains more than one statement")]
+    #[case(" ; ", "contains no statement")]
+    fn invalid_statements_are_refused(#[case] written: &str, #[case] why: &str) {
+        let error = parse(written, Dialect::Postgres).unwrap_err();
+        assert!(error.starts_with(why), "{error}");
     }
 
     #[rstest]
@@ -289,17 +300,17 @@ mod tests {
     #[case("a = ?3")]
     #[case("a = @id")]
     #[case("a = $id")]
-    fn sqlite_would_bind_nothing_to_other_placeholders(#[case] written: &str) {
-        let said = parse(written, Dialect::Sqlite).unwrap_err();
+    fn other_placeholders_of_sqlite_are_refused(#[case] written: &str) {
+        let error = parse(written, Dialect::Sqlite).unwrap_err();
         assert!(
-            said.starts_with("has a placeholder without a name"),
-            "{said}"
+            error.starts_with("has a placeholder without a name"),
+            "{error}"
         );
     }
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic_and_quotes_stay_as_they_are(
+        fn no_statement_panics_and_quotes_are_unchanged(
             text in r#"[a-e:$'"`\[\]/*\-; \n?@\\ü0-2]{0,40}"#,
         ) {
             for dialect in [Dialect::Sqlite, Dialect::Postgres] {

@@ -1,17 +1,17 @@
-//! What lapsed may be told to write: that a token has expired, and that one is to end.
+//! Runs the operator's statements that mark expired tokens and end tokens.
 
 use chrono::DateTime;
 
-use crate::domain::{Address, Cell, Expiry, Listed, Status, Token};
-use crate::sources::database::{self, Scalar, Writing};
-use crate::sources::{Error, Told};
+use crate::domain::{Address, Cell, Expiry, ListedToken, Status, Token};
+use crate::sources::database::{self, Scalar, WriteConnection};
+use crate::sources::{Error, ExpiryAck};
 
-use super::columns::Shape;
+use super::columns::ColumnMap;
 use super::statement::Statement;
-use super::{ControlFlow, SqlSource, content};
+use super::{ControlFlow, SqlSource, content_error};
 
-/// What `mark_expired` may ask for.
-pub(super) const OF_A_TOKEN: [&str; 9] = [
+/// The parameters of `mark_expired`.
+pub(super) const TOKEN_PARAMETERS: [&str; 9] = [
     "external_id",
     "name",
     "expires_at",
@@ -23,91 +23,89 @@ pub(super) const OF_A_TOKEN: [&str; 9] = [
     "scope",
 ];
 
-/// Where the external id is among those, as it is among the one parameter of `revoke`.
-const ID: usize = 0;
+/// The index of `external_id` in the parameters of `mark_expired` and `revoke`.
+const ID_INDEX: usize = 0;
 
-/// What to do where tokens are to be ended and there is no statement for it.
-pub(super) const NO_REVOKE: &str =
+/// What to configure before tokens can be ended.
+pub(super) const REVOKE_ADVICE: &str =
     "set revoke, such as revoke = \"UPDATE … WHERE id = :external_id\"";
 
 impl SqlSource {
-    /// Runs `mark_expired` for each of the tokens, each in a transaction of its own.
-    pub(super) async fn mark(&self, tokens: &[Token]) -> Told {
+    pub(super) async fn run_mark_expired(&self, tokens: &[Token]) -> ExpiryAck {
         let Some(statement) = &self.mark_expired else {
-            return Told::default();
+            return ExpiryAck::default();
         };
-        let mut writing = match self.database.write().await {
+        let mut writing = match self.database.open_for_writing().await {
             Ok(writing) => writing,
             Err(error) => return error.into(),
         };
-        let mut told = Told::default();
+        let mut ack = ExpiryAck::default();
         for token in tokens {
-            let values = values_of(statement, token);
+            let values = parameter_values(statement, token);
             match run(&mut writing, statement, values, |_| true).await {
-                Ok(_) => told.done.push(token.id),
+                Ok(_) => ack.done.push(token.id),
                 Err(error) => {
                     let is_away = error.is_transient();
-                    told.error.get_or_insert(error.into());
+                    ack.error.get_or_insert(error.into());
                     if is_away {
                         break;
                     }
-                    told.failed.push(token.id);
+                    ack.failed.push(token.id);
                 }
             }
         }
         writing.close().await;
-        told
+        ack
     }
 
-    /// Runs `revoke` for a token, and looks whether it has ended.
-    pub(super) async fn end(&self, external_id: &str) -> Result<(), Error> {
+    /// Runs `revoke` for a token, and verifies that it has ended.
+    pub(super) async fn run_revoke(&self, external_id: &str) -> Result<(), Error> {
         let Some(statement) = &self.revoke else {
             return Err(Error::Rights {
-                what: "the source has no statement that ends a token".to_owned(),
-                mend: NO_REVOKE.to_owned(),
+                what: "the source has no statement that ends tokens".to_owned(),
+                fix: REVOKE_ADVICE.to_owned(),
             });
         };
         let no_such = || Error::NoSuchToken(external_id.to_owned());
-        let before = self.find(external_id).await;
-        let before = before.map_err(Error::not_asked)?.ok_or_else(no_such)?;
+        let before = self.find_token(external_id).await;
+        let before = before.map_err(Error::not_attempted)?.ok_or_else(no_such)?;
         if before.status == Cell::Value(Status::Revoked) {
             return Err(no_such());
         }
         let id = |_| Scalar::Text(external_id.to_owned());
         let values: Vec<_> = statement.names.iter().map(id).collect();
-        let mut writing = self.database.write().await?;
+        let mut writing = self.database.open_for_writing().await?;
         let affected = run(&mut writing, statement, values, |affected| affected == 1).await?;
         writing.close().await;
         if affected != 1 {
-            let reason = format!(
-                "would change {affected} rows where it should change one; nothing was changed"
-            );
-            return Err(Error::NotDone(Box::new(content("revoke", reason))));
+            let reason =
+                format!("would change {affected} rows instead of one; nothing was changed");
+            return Err(Error::RolledBack(Box::new(content_error("revoke", reason))));
         }
-        match self.find(external_id).await {
+        match self.find_token(external_id).await {
             Ok(Some(after)) if !has_ended(&before, &after) => Err(Error::StillThere),
             Ok(_) => Ok(()),
-            Err(error) => Err(error.unseen()),
+            Err(error) => Err(error.outcome_unknown()),
         }
     }
 
-    /// The token as the query gives it.
-    async fn find(&self, external_id: &str) -> Result<Option<Listed>, Error> {
+    /// Reads one token by the query.
+    async fn find_token(&self, external_id: &str) -> Result<Option<ListedToken>, Error> {
         let place = self.query.names.len() + 1;
         let sign = if self.database.is_sqlite() { '?' } else { '$' };
         let query = format!(
             "SELECT * FROM (\n{}\n) AS listed WHERE CAST(listed.external_id AS TEXT) = {sign}{place}",
             self.query.text
         );
-        let mut values = self.values(DateTime::UNIX_EPOCH);
+        let mut values = self.query_values(DateTime::UNIX_EPOCH);
         values.push(Scalar::Text(external_id.to_owned()));
         let mut found = None;
-        let mut reading = self.read().await?;
+        let mut reading = self.begin_read().await?;
         reading
-            .records(&query, &values, |record| {
-                let shape = Shape::of_tokens(&record.columns(), self.dialect)?;
-                let token = shape.token(record);
-                found = Some(token.map_err(|reason| content("query", reason))?);
+            .for_each_record(&query, &values, |record| {
+                let columns = ColumnMap::for_tokens(&record.columns(), self.dialect)?;
+                let token = columns.token(record);
+                found = Some(token.map_err(|reason| content_error("query", reason))?);
                 Ok(ControlFlow::Break(()))
             })
             .await?;
@@ -116,10 +114,10 @@ impl SqlSource {
     }
 }
 
-/// Runs a statement, and once more where it found nothing because SQLite, which compares as the column is
-/// declared, takes no text for the number that stands in one without a type.
+/// Runs a statement. If it affects no rows in SQLite, it is run again with the id as a number, because in a
+/// column without a type SQLite finds no number by a text.
 async fn run(
-    writing: &mut Writing<'_>,
+    writing: &mut WriteConnection<'_>,
     statement: &Statement,
     mut values: Vec<Scalar>,
     is_right: fn(u64) -> bool,
@@ -128,45 +126,45 @@ async fn run(
     if affected > 0 || !writing.is_sqlite() {
         return Ok(affected);
     }
-    let id = statement.names.iter().position(|index| *index == ID);
+    let id = statement.names.iter().position(|index| *index == ID_INDEX);
     let Some(id) = id.and_then(|place| values.get_mut(place)) else {
         return Ok(affected);
     };
-    match number(id) {
+    match parse_number(id) {
         Some(number) => *id = Scalar::Integer(number),
         None => return Ok(affected),
     }
     writing.execute(&statement.text, &values, is_right).await
 }
 
-/// The number that is written as this text.
-fn number(id: &Scalar) -> Option<i64> {
+/// The number that is written exactly like this text.
+fn parse_number(id: &Scalar) -> Option<i64> {
     let Scalar::Text(text) = id else { return None };
     let number: i64 = text.parse().ok()?;
     (number.to_string() == *text).then_some(number)
 }
 
-/// Whether a token that is listed still works no longer: it says so, or was given an end, or an earlier one.
-fn has_ended(before: &Listed, after: &Listed) -> bool {
+/// Whether a token that is still listed has ended: by its status, or by a new or earlier expiry.
+fn has_ended(before: &ListedToken, after: &ListedToken) -> bool {
     let is_off = matches!(
         after.status,
         Cell::Value(Status::Revoked | Status::Disabled)
     );
-    let ends = |token: &Listed| match token.expiry {
+    let expires_at = |token: &ListedToken| match token.expiry {
         Cell::Value(Expiry::At(at)) => Some(at),
         _ => None,
     };
     is_off
-        || match (ends(before), ends(after)) {
+        || match (expires_at(before), expires_at(after)) {
             (Some(before), Some(after)) => after < before,
             (None, Some(_)) => true,
             (_, None) => false,
         }
 }
 
-fn values_of(statement: &Statement, token: &Token) -> Vec<Scalar> {
+fn parameter_values(statement: &Statement, token: &Token) -> Vec<Scalar> {
     let text = |text: &Option<String>| text.clone().map_or(Scalar::Null, Scalar::Text);
-    let value = |index: &usize| match OF_A_TOKEN[*index] {
+    let value = |index: &usize| match TOKEN_PARAMETERS[*index] {
         "external_id" => Scalar::Text(token.external_id.clone()),
         "name" => Scalar::Text(token.name.clone()),
         "expires_at" => token.expiry.at().map_or(Scalar::Null, Scalar::Instant),
@@ -183,7 +181,7 @@ fn values_of(statement: &Statement, token: &Token) -> Vec<Scalar> {
     statement.names.iter().map(value).collect()
 }
 
-impl From<database::Error> for Told {
+impl From<database::Error> for ExpiryAck {
     fn from(error: database::Error) -> Self {
         Self {
             error: Some(error.into()),

@@ -9,10 +9,10 @@ fn read_text(content: &str) -> Listing {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.csv");
     fs::write(&path, content).unwrap();
-    read(&[Input::Path(path)], &mut Watch::default()).unwrap()
+    read_files(&[Input::Path(path)], &mut ReadCallbacks::default()).unwrap()
 }
 
-fn only_token(content: &str) -> Listed {
+fn only_token(content: &str) -> ListedToken {
     let mut listing = read_text(content);
     assert_eq!((listing.count, listing.refusals.count), (1, 0));
     listing.tokens.next().unwrap().unwrap()
@@ -28,9 +28,9 @@ const ALL: &str = "external_id,name,issuer_email,expires_at,description,account,
                    created_at,last_used_at,issuer_name,status";
 
 #[test]
-fn an_absent_column_is_not_an_empty_one() {
+fn an_absent_column_differs_from_an_empty_one() {
     let absent = only_token("external_id\na\n");
-    let expected = Listed {
+    let expected = ListedToken {
         external_id: "a".to_owned(),
         name: Cell::Absent,
         description: Cell::Absent,
@@ -43,11 +43,11 @@ fn an_absent_column_is_not_an_empty_one() {
         expiry: Cell::Absent,
         last_used_at: Cell::Absent,
         status: Cell::Absent,
-        ..Listed::default()
+        ..ListedToken::default()
     };
     assert_eq!(absent, expected);
     let empty = only_token(&format!("{ALL}\na,,,,,,,,,,,\n"));
-    let expected = Listed {
+    let expected = ListedToken {
         external_id: "a".to_owned(),
         name: Cell::Value(String::new()),
         description: Cell::Empty,
@@ -60,7 +60,7 @@ fn an_absent_column_is_not_an_empty_one() {
         expiry: Cell::Value(Expiry::Unknown),
         last_used_at: Cell::Empty,
         status: Cell::Empty,
-        ..Listed::default()
+        ..ListedToken::default()
     };
     assert_eq!(empty, expected);
 }
@@ -70,7 +70,7 @@ fn every_column_reaches_its_field() {
     let row = "id,nm,i@x.org,2026-01-04,de,ac,ro,sc,2026-01-02,2026-01-03,in,revoked";
     let text = |text: &str| Cell::Value(text.to_owned());
     let day = |day: &str| format!("2026-01-0{day}T00:00:00Z").parse().unwrap();
-    let expected = Listed {
+    let expected = ListedToken {
         external_id: "id".to_owned(),
         name: text("nm"),
         description: text("de"),
@@ -83,7 +83,7 @@ fn every_column_reaches_its_field() {
         expiry: Cell::Value(Expiry::At(day("4"))),
         last_used_at: Cell::Value(day("3")),
         status: Cell::Value(Status::Revoked),
-        ..Listed::default()
+        ..ListedToken::default()
     };
     assert_eq!(only_token(&format!("{ALL}\n{row}\n")), expected);
 }
@@ -94,22 +94,25 @@ fn every_column_reaches_its_field() {
 #[case("expired", Status::Active)]
 #[case("disabled", Status::Disabled)]
 #[case("revoked", Status::Revoked)]
-fn expired_is_read_as_active_because_it_is_derived(#[case] word: &str, #[case] status: Status) {
+fn an_expired_token_is_read_as_active(#[case] word: &str, #[case] status: Status) {
     let token = only_token(&format!("external_id,status\na,{word}\n"));
     assert_eq!(token.status, Cell::Value(status));
 }
 
 #[rstest]
-#[case("gone", "is lapsed's own word; write revoked, or leave the token out")]
-#[case("enabled", "is no status; write active, disabled, revoked or expired")]
-fn another_status_is_refused(#[case] word: &str, #[case] why: &str) {
+#[case("gone", "is set only by lapsed; write revoked, or leave the token out")]
+#[case(
+    "enabled",
+    "is not a status; write active, disabled, revoked or expired"
+)]
+fn an_unknown_status_is_refused(#[case] word: &str, #[case] why: &str) {
     let refused = only_refusal(&format!("external_id,status\na,{word}\n"));
     assert_eq!(refused, format!("status \"{word}\" {why}"));
 }
 
 #[test]
-fn an_external_id_is_there_and_of_bearable_length() {
-    let missing = "external_id is missing; write what the source calls the token";
+fn an_external_id_is_required_and_limited_in_length() {
+    let missing = "external_id is missing; write the token's id at the source";
     assert_eq!(only_refusal("external_id,name\n ,A\n"), missing);
     let id = "x".repeat(512);
     assert_eq!(only_token(&format!("external_id\n{id}\n")).external_id, id);
@@ -121,7 +124,7 @@ fn an_external_id_is_there_and_of_bearable_length() {
 }
 
 #[test]
-fn an_id_twice_is_refused_at_its_second_place_and_the_first_stays() {
+fn the_first_row_of_an_id_counts_and_the_others_are_refused() {
     let listing = read_text("external_id,name\nb,one\na,two\nb,three\nb,four\n");
     let places: Vec<_> = listing
         .refusals
@@ -140,7 +143,7 @@ fn an_id_twice_is_refused_at_its_second_place_and_the_first_stays() {
 }
 
 #[test]
-fn ids_that_differ_in_case_are_two_and_come_in_order_of_bytes() {
+fn ids_are_case_sensitive_and_sorted_by_their_bytes() {
     let listing = read_text("external_id\nb\né\nB\n10\n9\n");
     let ids: Vec<_> = listing
         .tokens
@@ -150,7 +153,7 @@ fn ids_that_differ_in_case_are_two_and_come_in_order_of_bytes() {
 }
 
 #[test]
-fn twenty_refusals_are_shown_and_every_one_is_told() {
+fn twenty_refusals_are_kept_and_all_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.csv");
     // Every row is the same id, and every third has a bad date.
@@ -158,16 +161,16 @@ fn twenty_refusals_are_shown_and_every_one_is_told() {
         .map(|n| if n % 3 == 0 { "a,x\n" } else { "a,\n" })
         .collect();
     fs::write(&path, format!("external_id,expires_at\n{rows}")).unwrap();
-    let mut told = Vec::new();
-    let mut refused = |refusal: &Refusal| told.push(refusal.line);
-    let mut watch = Watch {
-        refused: Some(&mut refused),
-        ..Watch::default()
+    let mut reported = Vec::new();
+    let mut refused = |refusal: &RefusedRow| reported.push(refusal.line);
+    let mut callbacks = ReadCallbacks {
+        on_refused: Some(&mut refused),
+        ..ReadCallbacks::default()
     };
-    let listing = read(&[Input::Path(path)], &mut watch).unwrap();
-    told.sort_unstable();
+    let listing = read_files(&[Input::Path(path)], &mut callbacks).unwrap();
+    reported.sort_unstable();
     assert_eq!(
-        told,
+        reported,
         (2..92).filter(|line| *line != 3).collect::<Vec<u64>>()
     );
     assert_eq!((listing.count, listing.refusals.count), (1, 89));
@@ -193,17 +196,20 @@ fn progress_grows_to_the_size_of_all_files() {
         fs::write(&path, content).unwrap();
         Input::Path(path)
     });
-    let mut told = Vec::new();
-    let mut progress = |progress: Progress| told.push(progress);
-    let mut watch = Watch {
-        progress: Some(&mut progress),
-        ..Watch::default()
+    let mut reported = Vec::new();
+    let mut progress = |progress: Progress| reported.push(progress);
+    let mut callbacks = ReadCallbacks {
+        on_progress: Some(&mut progress),
+        ..ReadCallbacks::default()
     };
-    read(&inputs, &mut watch).unwrap();
-    assert!(told.is_sorted_by_key(|progress| (progress.bytes, progress.rows)));
+    read_files(&inputs, &mut callbacks).unwrap();
+    assert!(reported.is_sorted_by_key(|progress| (progress.bytes, progress.rows)));
     assert_eq!(
-        told.iter().map(|told| told.rows).collect::<Vec<_>>(),
+        reported
+            .iter()
+            .map(|progress| progress.rows)
+            .collect::<Vec<_>>(),
         [4096, 5000, 8192, 10_000]
     );
-    assert_eq!(told.last().unwrap().bytes, size);
+    assert_eq!(reported.last().unwrap().bytes, size);
 }

@@ -1,21 +1,21 @@
--- Rows as the program of this version wrote them: one at least in every table.
+-- Rows as this version of lapsed writes them: at least one in every table.
 INSERT INTO meta (key, value)
 VALUES ('plan.policy', 'abc');
 INSERT INTO source (name, kind, fingerprint, last_sync_at, last_good_sync_at, tokens, error)
 VALUES ('exports', 'file', 'f1', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', 1, NULL);
 INSERT INTO source_admin (source, account, address)
 VALUES ('exports', 'acme', 'acme-admin@example.org');
-INSERT INTO token (id, source, external_id, name, description, issuer, issuer_key, issuer_name, account, role, scope, created_at, expiry, expires_at, expiry_origin, status, last_used_at, use_told, first_seen_at, life_from, planned_step, due_at, gone_at, revoked_at)
+INSERT INTO token (id, source, external_id, name, description, issuer, issuer_key, issuer_name, account, role, scope, created_at, expiry, expires_at, expiry_origin, status, last_used_at, reports_use, first_seen_at, life_from, planned_step, due_at, gone_at, revoked_at)
 VALUES (x'0193000000000000000000000000000a', 'exports', 'ci-deploy', 'CI deploy', NULL, 'Ada@Example.org', 'ada@example.org', 'Ada', 'acme', 'editor', NULL, '2026-08-30T08:00:00+00:00', 'at', '2026-11-28T08:00:00+00:00', 'source', 'active', '2026-11-21T07:59:00.5+00:00', 1, '2026-08-31T08:00:00+00:00', '2026-08-30T08:00:00+00:00', NULL, '2026-11-21T08:00:00+00:00', NULL, NULL);
 INSERT INTO plan (id, created_at, state, mails)
 VALUES (x'0193000000000000000000000000000b', '2026-11-21T08:00:00+00:00', 'held', 2);
 INSERT INTO mail (id, recipient, recipient_key, state, created_at, next_at, holder, lease_until, attempts, unknowns, first_tried_at, sent_at, plan_id, reason)
 VALUES (x'0193000000000000000000000000000c', 'Ada@Example.org', 'ada@example.org', 'sent', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', x'0193000000000000000000000000000d', NULL, 1, 0, '2026-11-21T08:00:01+00:00', '2026-11-21T08:00:01.25+00:00', x'0193000000000000000000000000000b', '250 2.0.0 Ok');
-INSERT INTO notice (id, token_id, subject, generation, topic, step, recipient, recipient_key, ground, send_at, planned_at, plan_id, mail_id, state, reason, title, detail)
+INSERT INTO notice (id, token_id, subject, generation, topic, step, recipient, recipient_key, basis, send_at, planned_at, plan_id, mail_id, state, reason, title, detail)
 VALUES (x'0193000000000000000000000000000e', x'0193000000000000000000000000000a', NULL, '2026-11-28T08:00:00+00:00', 'expiry', 604800, 'Ada@Example.org', 'ada@example.org', 'issuer', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', x'0193000000000000000000000000000b', x'0193000000000000000000000000000c', 'planned', NULL, NULL, NULL);
 INSERT INTO address (key, dead_since, reason)
 VALUES ('gone@example.org', '2026-11-01T08:00:00+00:00', '550 5.1.1 no such user');
-INSERT INTO directory (name, kind, last_sync_at, last_good_sync_at, error, failures, failing_since, deferred_until, people, groups, cursor, asked, held, held_at, held_turns, verdict)
+INSERT INTO directory (name, kind, last_sync_at, last_good_sync_at, error, failures, failing_since, deferred_until, people, groups, cursor, query_digest, held, held_at, held_changes, decision)
 VALUES ('hr', 'file', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', NULL, 0, NULL, NULL, 1, '[]', 'f2', 'a1', '4 of 10', '2026-11-21T08:00:00+00:00', 'h1', 'released');
 INSERT INTO identity (directory, email_key, email, account_id, name, status, known_status, reason, evidence, since, observed_at, candidate, candidate_since, candidate_evidence)
 VALUES ('hr', 'ada@example.org', 'Ada@Example.org', 'a-1', 'Ada', 'unknown', 'disabled', 'absent', 'status "disabled" in people.csv, line 2', '2026-11-20T00:00:00+00:00', '2026-11-21T08:00:00+00:00', 'deleted', '2026-11-21T08:00:00+00:00', '404 for its id');

@@ -1,13 +1,13 @@
-//! How many people are what, and which issuers somebody watches over.
+//! Counts of people by status, and which issuers the directories cover.
 
 use lapsed::domain::{Expiry, ExpiryOrigin, IdentityStatus, Reason, Status, Token};
-use lapsed::store::{IdentityCount, IdentityRow, IssuerSaid};
+use lapsed::store::{IdentityCount, IdentityRow, IssuerIdentity};
 use rstest::rstest;
 
 use super::{address, days, insert, now, read, token, write};
 use crate::db::Db;
 
-fn said(
+fn identity(
     directory: &str,
     name: &str,
     status: IdentityStatus,
@@ -31,7 +31,7 @@ fn said(
     }
 }
 
-fn of(id: &str, issuer: Option<&str>, expiry: Expiry) -> Token {
+fn issued_token(id: &str, issuer: Option<&str>, expiry: Expiry) -> Token {
     Token {
         issuer: issuer.map(|name| address(&format!("{name}@example.org"))),
         expiry,
@@ -41,46 +41,48 @@ fn of(id: &str, issuer: Option<&str>, expiry: Expiry) -> Token {
 
 #[rstest]
 #[tokio::test]
-async fn only_issuers_of_tokens_that_work_are_told_of(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn only_issuers_of_working_tokens_are_listed(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let disabled = Token {
         status: Status::Disabled,
-        ..of("1", Some("off"), Expiry::Never)
+        ..issued_token("1", Some("off"), Expiry::Never)
     };
-    let past_a_date_of_ours = Token {
+    let past_our_policy = Token {
         expiry_origin: Some(ExpiryOrigin::Policy),
-        ..of("2", Some("late"), Expiry::At(days(-1)))
+        ..issued_token("2", Some("late"), Expiry::At(days(-1)))
     };
     insert(
         &store,
         &[
             disabled,
-            past_a_date_of_ours,
-            of("3", Some("over"), Expiry::At(now())),
-            of("4", Some("ada"), Expiry::At(now())),
-            of("5", Some("ada"), Expiry::Never),
-            of("6", Some("bob"), Expiry::At(days(1))),
-            of("7", None, Expiry::Never),
-            of("8", None, Expiry::At(days(-1))),
+            past_our_policy,
+            issued_token("3", Some("over"), Expiry::At(now())),
+            issued_token("4", Some("ada"), Expiry::At(now())),
+            issued_token("5", Some("ada"), Expiry::Never),
+            issued_token("6", Some("bob"), Expiry::At(days(1))),
+            issued_token("7", None, Expiry::Never),
+            issued_token("8", None, Expiry::At(days(-1))),
         ],
     )
     .await;
     let (active, unknown) = (IdentityStatus::Active, IdentityStatus::Unknown);
     let rows = [
-        said("hr", "ada", active, None),
-        said("it", "ada", unknown, Some(Reason::Absent)),
-        said("left", "bob", active, None),
-        said("hr", "over", active, None),
+        identity("hr", "ada", active, None),
+        identity("it", "ada", unknown, Some(Reason::Absent)),
+        identity("left", "bob", active, None),
+        identity("hr", "over", active, None),
     ];
-    write!(store, tx => tx.put_identities(&rows));
+    write!(store, tx => tx.save_identities(&rows));
     let names = ["hr", "it"].map(str::to_owned);
-    let told = read!(store, tx => tx.issuers_said(&names, now()));
-    let row = |name: &str, said: Option<(&str, IdentityStatus, Option<Reason>)>| IssuerSaid {
-        email_key: format!("{name}@example.org"),
-        said: said.map(|(directory, status, reason)| (directory.to_owned(), status, reason)),
-    };
+    let issuers = read!(store, tx => tx.list_issuer_identities(&names, now()));
+    let row =
+        |name: &str, identity: Option<(&str, IdentityStatus, Option<Reason>)>| IssuerIdentity {
+            email_key: format!("{name}@example.org"),
+            identity: identity
+                .map(|(directory, status, reason)| (directory.to_owned(), status, reason)),
+        };
     assert_eq!(
-        told,
+        issuers,
         [
             row("ada", Some(("hr", active, None))),
             row("ada", Some(("it", unknown, Some(Reason::Absent)))),
@@ -89,26 +91,28 @@ async fn only_issuers_of_tokens_that_work_are_told_of(#[values(Db::Sqlite, Db::P
         ]
     );
     assert!(
-        read!(store, tx => tx.issuers_said(&[], now()))
+        read!(store, tx => tx.list_issuer_identities(&[], now()))
             .iter()
-            .all(|row| row.said.is_none()),
-        "no directories are none"
+            .all(|row| row.identity.is_none()),
+        "without directories nothing is known"
     );
-    assert_eq!(read!(store, tx => tx.count_without_issuer(now())), 1);
+    assert_eq!(read!(store, tx => tx.count_tokens_without_issuer(now())), 1);
 }
 
 #[rstest]
 #[tokio::test]
-async fn people_are_counted_as_they_are_shown(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn people_are_counted_by_the_status_that_is_shown(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     let rows = [
-        said("hr", "a", IdentityStatus::Active, None),
-        said("hr", "b", IdentityStatus::Active, None),
-        said("hr", "c", IdentityStatus::Disabled, Some(Reason::Admin)),
-        said("it", "a", IdentityStatus::Disabled, Some(Reason::Admin)),
-        said("it", "b", IdentityStatus::Unknown, Some(Reason::Absent)),
+        identity("hr", "a", IdentityStatus::Active, None),
+        identity("hr", "b", IdentityStatus::Active, None),
+        identity("hr", "c", IdentityStatus::Disabled, Some(Reason::Admin)),
+        identity("it", "a", IdentityStatus::Disabled, Some(Reason::Admin)),
+        identity("it", "b", IdentityStatus::Unknown, Some(Reason::Absent)),
     ];
-    write!(store, tx => tx.put_identities(&rows));
+    write!(store, tx => tx.save_identities(&rows));
     let row = |directory: &str, status, reason: Option<&str>, count| IdentityCount {
         directory: directory.to_owned(),
         status,
@@ -119,16 +123,26 @@ async fn people_are_counted_as_they_are_shown(#[values(Db::Sqlite, Db::Postgres)
     let unknown = IdentityStatus::Unknown;
     let absent = row("it", unknown, Some("absent"), 1);
     let of_hr = [row("hr", active, None, 2), row("hr", disabled, None, 1)];
-    let fresh = read!(store, tx => tx.identity_counts(&[]));
-    let [two, one] = of_hr.clone();
+    let fresh = read!(store, tx => tx.count_identities(&[]));
+    let [active_hr, disabled_hr] = of_hr.clone();
     assert_eq!(
         fresh,
-        [two, one, row("it", disabled, None, 1), absent.clone()]
+        [
+            active_hr,
+            disabled_hr,
+            row("it", disabled, None, 1),
+            absent.clone()
+        ]
     );
-    let stale = read!(store, tx => tx.identity_counts(&["it".to_owned()]));
-    let [two, one] = of_hr;
+    let stale = read!(store, tx => tx.count_identities(&["it".to_owned()]));
+    let [active_hr, disabled_hr] = of_hr;
     assert_eq!(
         stale,
-        [two, one, absent, row("it", unknown, Some("stale"), 1)]
+        [
+            active_hr,
+            disabled_hr,
+            absent,
+            row("it", unknown, Some("stale"), 1)
+        ]
     );
 }

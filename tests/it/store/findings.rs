@@ -1,7 +1,7 @@
-//! Findings: what stands, what is open at an instant, and which tokens must be looked at.
+//! Findings: listing, counting, acknowledging, and judging tokens.
 
-use lapsed::domain::{Defect, FindingKind, Severity, Status, Token};
-use lapsed::store::{FindingFilter, FindingRow, NewFinding, OpenCount, Store, TokenFilter};
+use lapsed::domain::{FindingKind, RuleFinding, Severity, Status, Token};
+use lapsed::store::{FindingCount, FindingFilter, FindingRow, NewFinding, Store, TokenFilter};
 use rstest::rstest;
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ fn finding(token: &Token, kind: FindingKind, severity: Severity) -> NewFinding {
     }
 }
 
-fn of_source(source: &str) -> NewFinding {
+fn source_finding(source: &str) -> NewFinding {
     NewFinding {
         id: fresh_id(),
         token_id: None,
@@ -33,19 +33,19 @@ fn of_source(source: &str) -> NewFinding {
     }
 }
 
-async fn listed(store: &Store, all: bool, minute: i64) -> Vec<String> {
+async fn list(store: &Store, all: bool, minute: i64) -> Vec<String> {
     let filter = FindingFilter { kind: None, all };
     let rows = read!(store, tx => tx.list_findings(filter, None, minutes(minute), 100));
-    rows.iter().map(told).collect()
+    rows.iter().map(line).collect()
 }
 
-fn told(row: &FindingRow) -> String {
+fn line(row: &FindingRow) -> String {
     format!("{} {} {}", row.token_name, row.kind, row.state)
 }
 
 #[rstest]
 #[tokio::test]
-async fn an_acknowledged_finding_is_open_again_at_its_time_whoever_looks(
+async fn an_acknowledged_finding_is_open_again_after_its_time_in_all_views(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -53,50 +53,58 @@ async fn an_acknowledged_finding_is_open_again_at_its_time_whoever_looks(
     insert(&store, std::slice::from_ref(&token)).await;
     let unused = finding(&token, FindingKind::Unused, Severity::Medium);
     let never = finding(&token, FindingKind::NeverExpires, Severity::Medium);
-    write!(store, tx => tx.open_findings(&[unused.clone(), never.clone()]));
+    write!(store, tx => tx.insert_findings(&[unused.clone(), never.clone()]));
     assert!(write!(store, tx => tx.acknowledge_finding(unused.id, minutes(10))));
     for (minute, open, count) in [
         (9, vec!["never_expires"], 1),
         (10, vec!["never_expires", "unused"], 2),
     ] {
         let at = minutes(minute);
-        assert_eq!(listed(&store, false, minute).await.len(), count);
-        let view = read!(store, tx => tx.token_view(token.id, at)).unwrap();
+        assert_eq!(list(&store, false, minute).await.len(), count);
+        let view = read!(store, tx => tx.find_token_view(token.id, at)).unwrap();
         assert_eq!(view.findings, open, "at {minute}");
         let listed = read!(store, tx => tx.list_tokens(&TokenFilter::default(), None, at, 10));
         assert_eq!(listed[0].findings, open);
-        let counts = read!(store, tx => tx.counts(at)).findings;
+        let counts = read!(store, tx => tx.load_counts(at)).findings;
         assert_eq!(counts.len(), count);
-        assert_eq!(read!(store, tx => tx.open_counts(at, &[])).len(), count);
         assert_eq!(
-            read!(store, tx => tx.urgent_findings(at, &[], 10)).len(),
+            read!(store, tx => tx.count_open_findings(at, &[])).len(),
+            count
+        );
+        assert_eq!(
+            read!(store, tx => tx.list_urgent_findings(at, &[], 10)).len(),
             count
         );
         let state = if count == 1 { "acknowledged" } else { "open" };
-        let of_one = read!(store, tx => tx.findings_of(token.id, at));
+        let of_one = read!(store, tx => tx.list_findings_of_token(token.id, at));
         assert!(
             of_one
                 .iter()
                 .any(|row| row.id == unused.id && row.state == state)
         );
     }
-    // It stands all the while, and is opened no second time.
+    // It still exists, and is not opened a second time.
     let again = finding(&token, FindingKind::Unused, Severity::Medium);
-    write!(store, tx => tx.open_findings(&[again]));
-    assert_eq!(listed(&store, true, 0).await.len(), 2);
-    assert_eq!(read!(store, tx => tx.standing_of(&[token.id])).len(), 2);
+    write!(store, tx => tx.insert_findings(&[again]));
+    assert_eq!(list(&store, true, 0).await.len(), 2);
+    assert_eq!(
+        read!(store, tx => tx.load_open_findings(&[token.id])).len(),
+        2
+    );
     write!(store, tx => tx.resolve_findings(&[unused.id, never.id], now()));
-    assert!(listed(&store, false, 60).await.is_empty());
+    assert!(list(&store, false, 60).await.is_empty());
     assert!(!write!(store, tx => tx.acknowledge_finding(unused.id, days(9))));
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_source_has_a_finding_of_each_kind_once(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_source_has_at_most_one_open_finding_of_each_kind(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
-    let first = of_source("rancher");
-    write!(store, tx => tx.open_findings(&[first.clone(), of_source("rancher"), of_source("shop")]));
-    let mut rows = listed(&store, false, 0).await;
+    let first = source_finding("rancher");
+    write!(store, tx => tx.insert_findings(&[first.clone(), source_finding("rancher"), source_finding("shop")]));
+    let mut rows = list(&store, false, 0).await;
     rows.sort();
     assert_eq!(
         rows,
@@ -105,19 +113,23 @@ async fn a_source_has_a_finding_of_each_kind_once(#[values(Db::Sqlite, Db::Postg
             "shop source_allows_unlimited open"
         ]
     );
-    let standing = read!(store, tx => tx.standing_of_source("rancher"));
+    let open = read!(store, tx => tx.load_open_source_findings("rancher"));
     assert_eq!(
-        (standing.len(), standing[0].id, standing[0].token_id),
+        (open.len(), open[0].id, open[0].token_id),
         (1, first.id, None)
     );
     write!(store, tx => tx.resolve_findings(&[first.id], now()));
-    write!(store, tx => tx.open_findings(&[of_source("rancher")]));
-    assert_eq!(listed(&store, true, 0).await.len(), 3, "it may come again");
+    write!(store, tx => tx.insert_findings(&[source_finding("rancher")]));
+    assert_eq!(
+        list(&store, true, 0).await.len(),
+        3,
+        "it can be opened again"
+    );
 }
 
 #[rstest]
 #[tokio::test]
-async fn the_most_urgent_come_first_and_all_are_counted(
+async fn the_most_urgent_findings_come_first_and_all_are_counted(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -126,7 +138,7 @@ async fn the_most_urgent_come_first_and_all_are_counted(
         token("2"),
         Token {
             source: "shop".into(),
-            id: TokenId::of("shop", "3"),
+            id: TokenId::new("shop", "3"),
             ..token("3")
         },
     ];
@@ -135,13 +147,13 @@ async fn the_most_urgent_come_first_and_all_are_counted(
         since: days(-50),
         ..finding(&tokens[1], FindingKind::Unused, Severity::Medium)
     };
-    write!(store, tx => tx.open_findings(&[
+    write!(store, tx => tx.insert_findings(&[
         finding(&tokens[0], FindingKind::Unused, Severity::Medium),
         older,
         finding(&tokens[2], FindingKind::Unused, Severity::High),
         finding(&tokens[0], FindingKind::Orphaned, Severity::Critical),
     ]));
-    let urgent = read!(store, tx => tx.urgent_findings(now(), &[], 3));
+    let urgent = read!(store, tx => tx.list_urgent_findings(now(), &[], 3));
     let urgent: Vec<_> = urgent
         .iter()
         .map(|row| (row.token_name.as_str(), row.severity.as_str()))
@@ -154,8 +166,8 @@ async fn the_most_urgent_come_first_and_all_are_counted(
             ("name of 2", "medium")
         ]
     );
-    let counts = read!(store, tx => tx.open_counts(now(), &[]));
-    let count = |kind, source: &str, count| OpenCount {
+    let counts = read!(store, tx => tx.count_open_findings(now(), &[]));
+    let count = |kind, source: &str, count| FindingCount {
         kind,
         source: source.into(),
         count,
@@ -169,16 +181,16 @@ async fn the_most_urgent_come_first_and_all_are_counted(
         ]
     );
     let exports = ["exports".to_owned()];
-    let counts = read!(store, tx => tx.open_counts(now(), &exports));
+    let counts = read!(store, tx => tx.count_open_findings(now(), &exports));
     assert_eq!(counts, [count(FindingKind::Unused, "shop", 1)]);
-    let urgent = read!(store, tx => tx.urgent_findings(now(), &exports, 3));
+    let urgent = read!(store, tx => tx.list_urgent_findings(now(), &exports, 3));
     assert_eq!(urgent.len(), 1);
     assert_eq!(urgent[0].source, "shop");
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_finding_is_named_by_the_first_digits_of_its_id(
+async fn a_finding_is_found_by_the_first_digits_of_its_id(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -197,16 +209,16 @@ async fn a_finding_is_named_by_the_first_digits_of_its_id(
             ..finding(&token, kind, Severity::Medium)
         })
         .collect();
-    write!(store, tx => tx.open_findings(&findings));
+    write!(store, tx => tx.insert_findings(&findings));
     for (prefix, count) in [("0193", 2), ("0193b", 1), ("0194", 0), ("", 0), ("x", 0)] {
-        let found = read!(store, tx => tx.findings_matching(prefix, now(), 10));
+        let found = read!(store, tx => tx.find_findings_by_prefix(prefix, now(), 10));
         assert_eq!(found.len(), count, "{prefix}");
     }
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_token_is_looked_at_when_its_time_has_come_and_then_leaves(
+async fn a_token_is_judged_when_due_and_then_rescheduled(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -221,8 +233,8 @@ async fn a_token_is_looked_at_when_its_time_has_come_and_then_leaves(
         at("4", None),
     ];
     insert(&store, &tokens).await;
-    assert!(!read!(store, tx => tx.is_any_to_judge(now())));
-    assert!(read!(store, tx => tx.is_any_to_judge(minutes(1))));
+    assert!(!read!(store, tx => tx.has_tokens_to_judge(now())));
+    assert!(read!(store, tx => tx.has_tokens_to_judge(minutes(1))));
     let ids = |found: Vec<Token>| {
         found
             .into_iter()
@@ -230,21 +242,21 @@ async fn a_token_is_looked_at_when_its_time_has_come_and_then_leaves(
             .collect::<Vec<_>>()
     };
     assert_eq!(
-        ids(write!(store, tx => tx.tokens_to_judge(minutes(2), 10))),
+        ids(write!(store, tx => tx.lock_tokens_to_judge(minutes(2), 10))),
         ["2", "1"]
     );
     assert_eq!(
-        ids(write!(store, tx => tx.tokens_to_judge(minutes(9), 1))),
+        ids(write!(store, tx => tx.lock_tokens_to_judge(minutes(9), 1))),
         ["2"]
     );
-    write!(store, tx => tx.put_judge_at(&[(tokens[0].id, None), (tokens[1].id, Some(days(1)))]));
+    write!(store, tx => tx.set_judge_at(&[(tokens[0].id, None), (tokens[1].id, Some(days(1)))]));
     assert_eq!(
-        ids(write!(store, tx => tx.tokens_to_judge(minutes(9), 10))),
+        ids(write!(store, tx => tx.lock_tokens_to_judge(minutes(9), 10))),
         ["3"]
     );
-    let known = read!(store, tx => tx.tokens_by_id(&[tokens[1].id]));
+    let known = read!(store, tx => tx.load_tokens(&[tokens[1].id]));
     assert_eq!(known[0].judge_at, Some(days(1)));
-    // Written anew with the rest of its facts.
+    // An update writes `judge_at`, too.
     let other = Token {
         judge_at: Some(minutes(5)),
         name: "other".into(),
@@ -252,17 +264,17 @@ async fn a_token_is_looked_at_when_its_time_has_come_and_then_leaves(
     };
     write!(store, tx => tx.update_token(&other, now()));
     assert_eq!(
-        ids(write!(store, tx => tx.tokens_to_judge(minutes(9), 10))),
+        ids(write!(store, tx => tx.lock_tokens_to_judge(minutes(9), 10))),
         ["3", "4"]
     );
-    let mut all = ids(write!(store, tx => tx.all_tokens(Uuid::nil(), 10)));
+    let mut all = ids(write!(store, tx => tx.lock_all_tokens(Uuid::nil(), 10)));
     all.sort();
     assert_eq!(all, ["1", "2", "3", "4"]);
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_mark_that_is_taken_back_has_the_token_looked_at(
+async fn removing_an_expired_mark_makes_the_token_due_for_judging(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -273,38 +285,38 @@ async fn a_mark_that_is_taken_back_has_the_token_looked_at(
     };
     insert(&store, std::slice::from_ref(&marked)).await;
     write!(store, tx => tx.unmark_expired(now(), 10));
-    assert!(read!(store, tx => tx.is_any_to_judge(now())));
+    assert!(read!(store, tx => tx.has_tokens_to_judge(now())));
 }
 
 #[rstest]
 #[tokio::test]
-async fn what_stands_is_told_apart_from_lost_access_and_kept_up_to_date(
+async fn open_findings_exclude_lost_access_and_can_be_updated(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let tokens = [token("1"), token("2")];
     insert(&store, &tokens).await;
     let unused = finding(&tokens[0], FindingKind::Unused, Severity::Medium);
-    write!(store, tx => tx.open_findings(&[
+    write!(store, tx => tx.insert_findings(&[
         unused.clone(),
         finding(&tokens[0], FindingKind::SsoRevoked, Severity::High),
         finding(&tokens[1], FindingKind::Unused, Severity::Medium),
     ]));
-    let defect = Defect {
+    let defect = RuleFinding {
         kind: FindingKind::Unused,
         severity: Severity::High,
         since: None,
         evidence: "by another rule".into(),
     };
-    write!(store, tx => tx.refresh_finding(unused.id, &defect, unused.since));
-    let standing = read!(store, tx => tx.standing_of(&[tokens[0].id]));
-    assert_eq!(standing.len(), 1);
+    write!(store, tx => tx.update_finding(unused.id, &defect, unused.since));
+    let open = read!(store, tx => tx.load_open_findings(&[tokens[0].id]));
+    assert_eq!(open.len(), 1);
     assert_eq!(
         (
-            standing[0].id,
-            standing[0].token_id,
-            standing[0].severity,
-            standing[0].evidence.as_str()
+            open[0].id,
+            open[0].token_id,
+            open[0].severity,
+            open[0].evidence.as_str()
         ),
         (
             unused.id,
@@ -313,25 +325,29 @@ async fn what_stands_is_told_apart_from_lost_access_and_kept_up_to_date(
             "by another rule"
         )
     );
-    let row =
-        &read!(store, tx => tx.findings_matching(&unused.id.simple().to_string(), now(), 1))[0];
+    let row = &read!(store, tx => tx.find_findings_by_prefix(&unused.id.simple().to_string(), now(), 1))
+        [0];
     assert_eq!(
         (row.since, row.state.as_str()),
         (days(-1), "open"),
-        "since when stays"
+        "`since` is unchanged"
     );
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_fact_that_is_there_is_not_written_over(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn an_existing_setting_is_not_overwritten(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
-    write!(store, tx => tx.put_meta_once("a", "1"));
-    write!(store, tx => tx.put_meta_once("a", "2"));
-    write!(store, tx => tx.put_meta("b", "3"));
-    let facts = read!(store, tx => tx.metas(&["a", "b", "c"]));
+    write!(store, tx => tx.insert_setting("a", "1"));
+    write!(store, tx => tx.insert_setting("a", "2"));
+    write!(store, tx => tx.set_setting("b", "3"));
+    let settings = read!(store, tx => tx.load_settings(&["a", "b", "c"]));
     assert_eq!(
-        (facts.len(), facts["a"].as_str(), facts["b"].as_str()),
+        (
+            settings.len(),
+            settings["a"].as_str(),
+            settings["b"].as_str()
+        ),
         (2, "1", "3")
     );
 }

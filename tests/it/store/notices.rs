@@ -1,19 +1,19 @@
-//! Notices before they travel.
+//! Notices before they are sent, open mails and plans.
 
-use lapsed::domain::{Ground, NewNotice, Occurrence, Recipient, Topic};
-use lapsed::store::{Recorded, Verdict};
+use lapsed::domain::{Basis, NewNotice, Occurrence, Recipient, Topic};
+use lapsed::store::{MailRecord, Verdict};
 use rstest::rstest;
 use uuid::Uuid;
 
 use super::{
-    address, days, far, fate, fresh_id, gather, holder, insert, ledger, minutes, now, plan, read,
-    token, warning, write,
+    address, days, fill_mails, fresh_id, holder, insert, ledger, max_instant, minutes, now, plan,
+    read, state_of, token, warning, write,
 };
 use crate::db::Db;
 
 #[rstest]
 #[tokio::test]
-async fn a_notice_is_planned_once_whatever_the_spelling_of_its_recipient(
+async fn a_notice_is_planned_once_regardless_of_address_spelling(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -36,7 +36,7 @@ async fn a_notice_is_planned_once_whatever_the_spelling_of_its_recipient(
         (Some(token.id.0), Some("name of 1"))
     );
     assert_eq!(
-        (row.topic.as_str(), row.ground.as_str(), row.state.as_str()),
+        (row.topic.as_str(), row.basis.as_str(), row.state.as_str()),
         ("expiry", "issuer", "planned")
     );
     assert_eq!(
@@ -51,7 +51,7 @@ async fn a_notice_is_planned_once_whatever_the_spelling_of_its_recipient(
 
 #[rstest]
 #[tokio::test]
-async fn more_notices_than_fit_a_statement_are_all_planned(
+async fn more_notices_than_fit_one_statement_are_all_planned(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -60,15 +60,15 @@ async fn more_notices_than_fit_a_statement_are_all_planned(
         .map(|nth| warning(&token, "7d", &format!("p{nth}@example.org"), now()))
         .collect();
     assert_eq!(plan(&store, &notices).await, 2100);
-    assert_eq!(gather(&store, now()).await, 1000);
-    assert_eq!(gather(&store, now()).await, 1000);
-    assert_eq!(gather(&store, now()).await, 100);
-    assert_eq!(gather(&store, now()).await, 0);
+    assert_eq!(fill_mails(&store, now()).await, 1000);
+    assert_eq!(fill_mails(&store, now()).await, 1000);
+    assert_eq!(fill_mails(&store, now()).await, 100);
+    assert_eq!(fill_mails(&store, now()).await, 0);
 }
 
 #[rstest]
 #[tokio::test]
-async fn what_a_renewal_cancelled_is_owed_again_when_the_expiry_comes_back(
+async fn a_cancelled_notice_is_owed_again_when_the_expiry_returns(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -79,27 +79,25 @@ async fn what_a_renewal_cancelled_is_owed_again_when_the_expiry_comes_back(
         warning(&token, "1d", "ada@example.org", days(6)),
     );
     plan(&store, &[a.clone(), b.clone()]).await;
-    assert_eq!(gather(&store, now()).await, 1);
+    assert_eq!(fill_mails(&store, now()).await, 1);
     assert_eq!(
         write!(store, tx => tx.cancel_notices(token.id, Some(days(97)), "the expiry changed")),
         2
     );
-    assert_eq!(fate(&store, &a).await, "cancelled: the expiry changed");
+    assert_eq!(state_of(&store, &a).await, "cancelled: the expiry changed");
     assert_eq!(
         write!(store, tx => tx.cancel_notices(token.id, Some(days(7)), "the expiry changed")),
         0
     );
-    assert_eq!(fate(&store, &a).await, "planned");
-    assert_eq!(fate(&store, &b).await, "planned");
-    // It has left the mail it was in, and finds one again.
-    assert_eq!(gather(&store, now()).await, 1);
+    assert_eq!(state_of(&store, &a).await, "planned");
+    assert_eq!(state_of(&store, &b).await, "planned");
+    // It has left its former mail, and is put into one again.
+    assert_eq!(fill_mails(&store, now()).await, 1);
 }
 
 #[rstest]
 #[tokio::test]
-async fn planning_revives_what_is_cancelled_and_nothing_else(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn planning_revives_only_cancelled_notices(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -112,12 +110,12 @@ async fn planning_revives_what_is_cancelled_and_nothing_else(
     let notices = to.map(|to| warning(&token, "7d", to, now()));
     let [cancelled, suppressed, sent, failed] = &notices;
     plan(&store, &[sent.clone(), failed.clone()]).await;
-    gather(&store, now()).await;
+    fill_mails(&store, now()).await;
     let holder = holder(minutes(1));
     let mails = write!(store, tx => tx.claim_mails(holder, now(), days(1), 10));
     let records: Vec<_> = mails
         .iter()
-        .map(|mail| Recorded {
+        .map(|mail| MailRecord {
             id: mail.id,
             verdict: if mail.recipient == sent.recipient {
                 Verdict::Sent
@@ -127,7 +125,10 @@ async fn planning_revives_what_is_cancelled_and_nothing_else(
             reason: None,
         })
         .collect();
-    assert_eq!(write!(store, tx => tx.record(&records, holder, now())), 2);
+    assert_eq!(
+        write!(store, tx => tx.record_mails(&records, holder, now())),
+        2
+    );
     plan(&store, &[cancelled.clone(), suppressed.clone()]).await;
     write!(store, tx => tx.suppress_notices(token.id, &suppressed.recipient, "the issuer lost access"));
     assert_eq!(
@@ -141,13 +142,13 @@ async fn planning_revives_what_is_cancelled_and_nothing_else(
         "failed",
     ];
     for (notice, state) in notices.iter().zip(states) {
-        assert_eq!(fate(&store, notice).await, state);
+        assert_eq!(state_of(&store, notice).await, state);
     }
-    let moved = notices.clone().map(|notice| NewNotice {
+    let rescheduled = notices.clone().map(|notice| NewNotice {
         send_at: minutes(5),
         ..notice
     });
-    assert_eq!(plan(&store, &moved).await, 1);
+    assert_eq!(plan(&store, &rescheduled).await, 1);
     let states = [
         "planned",
         "suppressed: the issuer lost access",
@@ -155,19 +156,19 @@ async fn planning_revives_what_is_cancelled_and_nothing_else(
         "failed",
     ];
     for (notice, state) in notices.iter().zip(states) {
-        assert_eq!(fate(&store, notice).await, state);
+        assert_eq!(state_of(&store, notice).await, state);
     }
     assert_eq!(
-        gather(&store, minutes(4)).await,
+        fill_mails(&store, minutes(4)).await,
         0,
-        "it goes at its new time"
+        "it is due at its new time"
     );
-    assert_eq!(gather(&store, minutes(5)).await, 1);
+    assert_eq!(fill_mails(&store, minutes(5)).await, 1);
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_notice_whose_mail_is_on_its_way_is_not_cancelled(
+async fn a_notice_whose_mail_is_being_sent_is_not_cancelled(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -175,29 +176,29 @@ async fn a_notice_whose_mail_is_on_its_way_is_not_cancelled(
     insert(&store, std::slice::from_ref(&token)).await;
     let notice = warning(&token, "7d", "ada@example.org", now());
     plan(&store, std::slice::from_ref(&notice)).await;
-    gather(&store, now()).await;
+    fill_mails(&store, now()).await;
     let holder = holder(minutes(1));
     let mails = write!(store, tx => tx.claim_mails(holder, now(), days(1), 10));
-    let sending = [Recorded {
+    let sending = [MailRecord {
         id: mails[0].id,
         verdict: Verdict::Sending,
         reason: None,
     }];
-    write!(store, tx => tx.record(&sending, holder, now()));
+    write!(store, tx => tx.record_mails(&sending, holder, now()));
     assert_eq!(
         write!(store, tx => tx.cancel_notices(token.id, None, "the token is gone")),
         0
     );
     write!(store, tx => tx.suppress_notices(token.id, &notice.recipient, "no"));
-    assert_eq!(fate(&store, &notice).await, "sending");
-    // Deferred, it can be taken back again.
-    let again = [Recorded {
+    assert_eq!(state_of(&store, &notice).await, "sending");
+    // Once deferred, it can be cancelled.
+    let retry = [MailRecord {
         id: mails[0].id,
-        verdict: Verdict::Again(minutes(5)),
+        verdict: Verdict::Retry(minutes(5)),
         reason: Some("451".into()),
     }];
-    write!(store, tx => tx.record(&again, holder, now()));
-    assert_eq!(fate(&store, &notice).await, "planned: 451");
+    write!(store, tx => tx.record_mails(&retry, holder, now()));
+    assert_eq!(state_of(&store, &notice).await, "planned: 451");
     assert_eq!(
         write!(store, tx => tx.cancel_notices(token.id, None, "the token is gone")),
         1
@@ -206,7 +207,7 @@ async fn a_notice_whose_mail_is_on_its_way_is_not_cancelled(
 
 #[rstest]
 #[tokio::test]
-async fn only_the_named_topic_is_taken_back(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn only_the_named_topic_is_cancelled(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -217,37 +218,40 @@ async fn only_the_named_topic_is_taken_back(#[values(Db::Sqlite, Db::Postgres)] 
     };
     let admin = Recipient {
         address: address("ops@example.org"),
-        ground: Ground::Admin,
+        basis: Basis::Admin,
     };
-    let finding = NewNotice::about(&token, occurrence, &admin, now());
+    let finding = NewNotice::for_token(&token, occurrence, &admin, now());
     let expiry = warning(&token, "7d", "ops@example.org", now());
     plan(&store, &[finding.clone(), expiry.clone()]).await;
     write!(store, tx => tx.cancel_notices(token.id, None, "the token is gone"));
-    assert_eq!(fate(&store, &finding).await, "planned");
-    write!(store, tx => tx.cancel_topic(token.id, Topic::SsoRevoked, "the finding is resolved"));
+    assert_eq!(state_of(&store, &finding).await, "planned");
+    write!(store, tx => tx.cancel_notices_of_topic(token.id, Topic::SsoRevoked, "the finding is resolved"));
     assert_eq!(
-        fate(&store, &finding).await,
+        state_of(&store, &finding).await,
         "cancelled: the finding is resolved"
     );
-    assert_eq!(fate(&store, &expiry).await, "cancelled: the token is gone");
+    assert_eq!(
+        state_of(&store, &expiry).await,
+        "cancelled: the token is gone"
+    );
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_notice_for_nobody_is_written_down_as_failed_once(
+async fn a_notice_without_recipient_is_recorded_as_failed_once(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
-    let notice = warning(&token("1"), "7d", "nobody@lapsed.invalid", now());
-    assert!(write!(store, tx => tx.insert_failed(&notice, "nobody to tell", now())));
-    assert!(!write!(store, tx => tx.insert_failed(&notice, "nobody to tell", now())));
-    assert_eq!(fate(&store, &notice).await, "failed: nobody to tell");
-    assert_eq!(gather(&store, days(1)).await, 0);
+    let notice = warning(&token("1"), "7d", "none@lapsed.invalid", now());
+    assert!(write!(store, tx => tx.insert_failed_notice(&notice, "no recipient", now())));
+    assert!(!write!(store, tx => tx.insert_failed_notice(&notice, "no recipient", now())));
+    assert_eq!(state_of(&store, &notice).await, "failed: no recipient");
+    assert_eq!(fill_mails(&store, days(1)).await, 0);
 }
 
 #[rstest]
 #[tokio::test]
-async fn all_that_is_due_to_one_person_is_one_mail_and_riders_go_along(
+async fn all_due_notices_to_one_person_go_into_one_mail(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -257,12 +261,12 @@ async fn all_that_is_due_to_one_person_is_one_mail_and_riders_go_along(
         warning(&tokens[0], "7d", "ada@example.org", now()),
         warning(&tokens[1], "7d", "Ada@Example.ORG", minutes(60)),
         warning(&tokens[2], "7d", "ada@example.org", minutes(61)),
-        warning(&tokens[3], "7d", "ada@example.org", far()),
+        warning(&tokens[3], "7d", "ada@example.org", max_instant()),
         warning(&tokens[0], "7d", "bob@example.org", minutes(30)),
-        warning(&tokens[3], "7d", "bob@example.org", far()),
+        warning(&tokens[3], "7d", "bob@example.org", max_instant()),
     ];
     plan(&store, &notices).await;
-    let due = write!(store, tx => tx.due_recipients(now(), 10));
+    let due = write!(store, tx => tx.find_due_recipients(now(), 10));
     assert_eq!(due, [address("ada@example.org")]);
     let mut tx = store.begin().await.unwrap();
     let first = tx
@@ -275,7 +279,7 @@ async fn all_that_is_due_to_one_person_is_one_mail_and_riders_go_along(
         .unwrap();
     assert_eq!(
         open[0].id, first[0].id,
-        "a second one for the same person is none"
+        "the same person has only one open mail"
     );
     assert_eq!(tx.fill_mails(&open, minutes(60)).await.unwrap(), 3);
     assert_eq!(tx.fill_mails(&open, minutes(60)).await.unwrap(), 0);
@@ -292,7 +296,7 @@ async fn all_that_is_due_to_one_person_is_one_mail_and_riders_go_along(
 
 #[rstest]
 #[tokio::test]
-async fn a_mail_takes_nothing_in_once_it_was_claimed(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_claimed_mail_accepts_no_more_notices(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let tokens = ["1", "2"].map(token);
     insert(&store, &tokens).await;
@@ -301,7 +305,7 @@ async fn a_mail_takes_nothing_in_once_it_was_claimed(#[values(Db::Sqlite, Db::Po
         &[warning(&tokens[0], "7d", "ada@example.org", now())],
     )
     .await;
-    gather(&store, now()).await;
+    fill_mails(&store, now()).await;
     let holder = holder(minutes(1));
     let first = write!(store, tx => tx.claim_mails(holder, now(), days(1), 10));
     plan(
@@ -311,15 +315,15 @@ async fn a_mail_takes_nothing_in_once_it_was_claimed(#[values(Db::Sqlite, Db::Po
     .await;
     let fresh = write!(store, tx => tx.open_mails(&[(fresh_id(), address("ada@example.org"))], None, now()));
     assert_ne!(fresh[0].id, first[0].id, "a second mail is opened");
-    assert_eq!(gather(&store, now()).await, 1);
-    let untouched = [Recorded {
+    assert_eq!(fill_mails(&store, now()).await, 1);
+    let returned = [MailRecord {
         id: first[0].id,
-        verdict: Verdict::Untouched,
+        verdict: Verdict::Returned,
         reason: None,
     }];
-    write!(store, tx => tx.record(&untouched, holder, now()));
+    write!(store, tx => tx.record_mails(&returned, holder, now()));
     assert_eq!(
-        read!(store, tx => tx.notices_in(first[0].id, Uuid::nil(), 10)).len(),
+        read!(store, tx => tx.load_mail_notices(first[0].id, Uuid::nil(), 10)).len(),
         1
     );
     assert_eq!(
@@ -328,7 +332,7 @@ async fn a_mail_takes_nothing_in_once_it_was_claimed(#[values(Db::Sqlite, Db::Po
     );
 }
 
-/// While one process puts notices into an open mail, another must not take that mail and send it
+/// While one process puts notices into an open mail, another must not claim that mail and send it
 /// without them: they would count as sent.
 #[tokio::test]
 async fn a_mail_that_is_being_filled_is_not_claimed() {
@@ -340,7 +344,7 @@ async fn a_mail_that_is_being_filled_is_not_claimed() {
         &[warning(&tokens[0], "7d", "ada@example.org", now())],
     )
     .await;
-    gather(&store, now()).await;
+    fill_mails(&store, now()).await;
     plan(
         &store,
         &[warning(&tokens[1], "7d", "ada@example.org", now())],
@@ -357,22 +361,22 @@ async fn a_mail_that_is_being_filled_is_not_claimed() {
     filling.commit().await.unwrap();
     let mails = write!(store, tx => tx.claim_mails(holder, now(), days(1), 10));
     assert_eq!(
-        read!(store, tx => tx.notices_in(mails[0].id, Uuid::nil(), 10)).len(),
+        read!(store, tx => tx.load_mail_notices(mails[0].id, Uuid::nil(), 10)).len(),
         2
     );
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_plan_is_taken_over_until_it_is_closed(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn an_open_plan_is_reused_until_it_is_closed(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
-    assert_eq!(read!(store, tx => tx.unfinished_plan()), None);
+    assert_eq!(read!(store, tx => tx.find_unfinished_plan()), None);
     let (first, second) = (fresh_id(), fresh_id());
     assert_eq!(write!(store, tx => tx.open_plan(first, now())), first);
     assert_eq!(write!(store, tx => tx.open_plan(second, now())), first);
-    assert_eq!(read!(store, tx => tx.unfinished_plan()), Some(first));
+    assert_eq!(read!(store, tx => tx.find_unfinished_plan()), Some(first));
     write!(store, tx => tx.close_plan(first, 3, false));
-    assert_eq!(read!(store, tx => tx.unfinished_plan()), None);
+    assert_eq!(read!(store, tx => tx.find_unfinished_plan()), None);
     assert_eq!(write!(store, tx => tx.open_plan(second, now())), second);
 }
 
@@ -380,7 +384,7 @@ async fn a_plan_is_taken_over_until_it_is_closed(#[values(Db::Sqlite, Db::Postgr
 #[case::released(false, "planned", 2)]
 #[case::discarded(true, "suppressed: discarded by an operator", 0)]
 #[tokio::test]
-async fn a_held_plan_waits_whole_until_an_operator_settles_it(
+async fn a_held_plan_waits_until_an_operator_settles_it(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
     #[case] discard: bool,
     #[case] state: &str,
@@ -402,23 +406,27 @@ async fn a_held_plan_waits_whole_until_an_operator_settles_it(
     );
     let other = warning(&tokens[2], "7d", "eve@example.org", now());
     plan(&store, std::slice::from_ref(&other)).await;
-    assert_eq!(read!(store, tx => tx.planned_recipients(held)), 2);
+    assert_eq!(read!(store, tx => tx.count_planned_recipients(held)), 2);
     write!(store, tx => tx.close_plan(held, 2, true));
-    assert_eq!(read!(store, tx => tx.held_plans()), [(held, now(), 2)]);
-    assert_eq!(fate(&store, &notices[0]).await, "planned: held");
-    assert_eq!(gather(&store, now()).await, 1, "others go on");
-    assert_eq!(write!(store, tx => tx.settle_held(discard)), 3);
-    assert!(read!(store, tx => tx.held_plans()).is_empty());
-    assert_eq!(fate(&store, &notices[0]).await, state);
-    assert_eq!(gather(&store, now()).await, filled);
-    assert_eq!(write!(store, tx => tx.settle_held(discard)), 0);
-    // What was discarded stays so, whoever plans it again.
+    assert_eq!(read!(store, tx => tx.list_held_plans()), [(held, now(), 2)]);
+    assert_eq!(state_of(&store, &notices[0]).await, "planned: held");
+    assert_eq!(
+        fill_mails(&store, now()).await,
+        1,
+        "other notices are not held"
+    );
+    assert_eq!(write!(store, tx => tx.settle_held_plans(discard)), 3);
+    assert!(read!(store, tx => tx.list_held_plans()).is_empty());
+    assert_eq!(state_of(&store, &notices[0]).await, state);
+    assert_eq!(fill_mails(&store, now()).await, filled);
+    assert_eq!(write!(store, tx => tx.settle_held_plans(discard)), 0);
+    // A discarded notice stays discarded when it is planned again.
     assert_eq!(plan(&store, &notices).await, 0);
 }
 
 #[rstest]
 #[tokio::test]
-async fn what_is_held_is_cancelled_by_a_renewal(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_renewal_cancels_held_notices(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -431,6 +439,9 @@ async fn what_is_held_is_cancelled_by_a_renewal(#[values(Db::Sqlite, Db::Postgre
         write!(store, tx => tx.cancel_notices(token.id, Some(days(97)), "the expiry changed")),
         1
     );
-    assert_eq!(write!(store, tx => tx.settle_held(false)), 0);
-    assert_eq!(fate(&store, &notice).await, "cancelled: the expiry changed");
+    assert_eq!(write!(store, tx => tx.settle_held_plans(false)), 0);
+    assert_eq!(
+        state_of(&store, &notice).await,
+        "cancelled: the expiry changed"
+    );
 }

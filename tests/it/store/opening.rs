@@ -1,4 +1,4 @@
-//! Opening a store that is not as it should be, and copying one aside.
+//! Opening a store that is missing, damaged or foreign, and backing one up.
 
 use std::error::Error as _;
 use std::path::Path;
@@ -10,8 +10,8 @@ use rstest::rstest;
 use super::{insert, now, plan, read, token, warning, write};
 use crate::db::{Db, sqlite_url};
 
-/// An error with its causes, as people see it.
-fn said(error: &Error) -> String {
+/// An error with its causes, as shown to people.
+fn full_message(error: &Error) -> String {
     let (mut text, mut cause) = (error.to_string(), error.source());
     while let Some(inner) = cause {
         text = format!("{text}: {inner}");
@@ -20,7 +20,7 @@ fn said(error: &Error) -> String {
     text
 }
 
-async fn refused(url: &str, access: Access) -> Error {
+async fn open_error(url: &str, access: Access) -> Error {
     match Store::open(url, access).await {
         Ok(_) => panic!("{url} was opened"),
         Err(error) => error,
@@ -30,51 +30,55 @@ async fn refused(url: &str, access: Access) -> Error {
 const ALL: [Access; 3] = [Access::Create, Access::Migrate, Access::ReadOnly];
 
 #[tokio::test]
-async fn another_url_is_refused_without_its_password() {
-    let error = refused("mysql://root:secret@localhost/x", Access::Create).await;
+async fn another_scheme_is_refused_without_showing_the_password() {
+    let error = open_error("mysql://root:secret@localhost/x", Access::Create).await;
     assert_eq!(
-        said(&error),
+        full_message(&error),
         "store.url \"mysql\" is neither sqlite: nor postgres:"
     );
 }
 
 #[tokio::test]
-async fn a_missing_store_is_not_made_unless_that_is_allowed() {
+async fn a_missing_store_is_created_only_if_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lapsed.db");
     for access in [Access::Migrate, Access::ReadOnly] {
-        let error = refused(&sqlite_url(&file), access).await;
+        let error = open_error(&sqlite_url(&file), access).await;
         assert!(matches!(&error, Error::Missing(_)), "{error:?}");
-        assert!(said(&error).contains("lapsed migrate"), "{}", said(&error));
+        assert!(
+            full_message(&error).contains("lapsed migrate"),
+            "{}",
+            full_message(&error)
+        );
         assert!(!error.is_transient());
     }
     assert_eq!(
         std::fs::read_dir(folder.path()).unwrap().count(),
         0,
-        "no trace is left"
+        "no file is left"
     );
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_may_answer_later_and_its_password_is_not_told() {
-    // Port 9 discards, and nobody listens there.
-    let error = refused(
+async fn an_unreachable_server_is_transient_and_its_password_is_not_shown() {
+    // Port 9 (discard) is closed.
+    let error = open_error(
         "postgres://lapsed:secret@127.0.0.1:9/lapsed",
         Access::Create,
     )
     .await;
     assert!(error.is_transient(), "{error:?}");
-    assert!(!format!("{error:?} {}", said(&error)).contains("secret"));
+    assert!(!format!("{error:?} {}", full_message(&error)).contains("secret"));
     assert!(
-        said(&error).starts_with("cannot open the store at postgres://127.0.0.1/lapsed: "),
+        full_message(&error).starts_with("cannot open the store at postgres://127.0.0.1/lapsed: "),
         "{}",
-        said(&error)
+        full_message(&error)
     );
 }
 
 #[rstest]
 #[tokio::test]
-async fn an_empty_database_is_filled_only_by_those_who_may_make_one(
+async fn an_empty_database_is_initialised_only_if_allowed(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let fresh = db.empty().await;
@@ -82,19 +86,17 @@ async fn an_empty_database_is_filled_only_by_those_who_may_make_one(
         std::fs::write(fresh.folder().join("lapsed.db"), b"").unwrap();
     }
     for access in [Access::ReadOnly, Access::Migrate] {
-        let error = refused(&fresh.url, access).await;
+        let error = open_error(&fresh.url, access).await;
         assert!(matches!(error, Error::Missing(_)), "{error:?}");
-        assert!(said(&error).contains("lapsed migrate"));
+        assert!(full_message(&error).contains("lapsed migrate"));
     }
     let store = fresh.open(Access::Create).await;
-    assert!(read!(store, tx => tx.sources()).is_empty());
+    assert!(read!(store, tx => tx.list_sources()).is_empty());
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_store_opened_for_reading_is_read_and_not_written(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_read_only_store_cannot_be_written(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, fresh) = db.store().await;
     insert(&store, &[token("1")]).await;
     store.close().await;
@@ -109,55 +111,55 @@ async fn a_store_opened_for_reading_is_read_and_not_written(
     let before = names(fresh.folder());
     let store = fresh.open(Access::ReadOnly).await;
     assert_eq!(
-        read!(store, tx => tx.tokens_of("exports", None, 10)).len(),
+        read!(store, tx => tx.load_tokens_of_source("exports", None, 10)).len(),
         1
     );
-    let mut tx = store.read().await.unwrap();
-    tx.put_meta("k", "v").await.unwrap_err();
+    let mut tx = store.begin_read().await.unwrap();
+    tx.set_setting("k", "v").await.unwrap_err();
     drop(tx);
     store.close().await;
-    assert_eq!(names(fresh.folder()), before, "no trace is left");
+    assert_eq!(names(fresh.folder()), before, "no file is left");
 }
 
 #[tokio::test]
-async fn a_reader_runs_beside_a_daemon_and_sees_what_it_wrote() {
+async fn a_reader_beside_a_daemon_sees_committed_writes() {
     let (daemon, fresh) = Db::Sqlite.store().await;
     insert(&daemon, &[token("1")]).await;
     let reader = fresh.open(Access::ReadOnly).await;
     assert_eq!(
-        read!(reader, tx => tx.tokens_of("exports", None, 10)).len(),
+        read!(reader, tx => tx.load_tokens_of_source("exports", None, 10)).len(),
         1
     );
     let mut writing = daemon.begin().await.unwrap();
     writing.insert_tokens(&[token("2")]).await.unwrap();
     assert_eq!(
-        read!(reader, tx => tx.tokens_of("exports", None, 10)).len(),
+        read!(reader, tx => tx.load_tokens_of_source("exports", None, 10)).len(),
         1
     );
     writing.commit().await.unwrap();
     assert_eq!(
-        read!(reader, tx => tx.tokens_of("exports", None, 10)).len(),
+        read!(reader, tx => tx.load_tokens_of_source("exports", None, 10)).len(),
         2
     );
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+async fn a_file_that_is_not_a_database_is_refused_and_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lapsed.db");
     let text = "external_id,name,issuer_email,expires_at\n".repeat(300);
     std::fs::write(&file, &text).unwrap();
     for access in ALL {
-        let error = refused(&sqlite_url(&file), access).await;
+        let error = open_error(&sqlite_url(&file), access).await;
         assert!(
-            said(&error).contains("file is not a database"),
+            full_message(&error).contains("file is not a database"),
             "{access:?}: {}",
-            said(&error)
+            full_message(&error)
         );
         assert!(
-            said(&error).starts_with("cannot open the store at "),
+            full_message(&error).starts_with("cannot open the store at "),
             "{access:?}: {}",
-            said(&error)
+            full_message(&error)
         );
         assert!(!error.is_transient());
     }
@@ -165,7 +167,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_store_whose_pages_are_damaged_is_an_error_and_no_panic() {
+async fn a_store_with_damaged_pages_is_an_error_not_a_panic() {
     let (store, fresh) = Db::Sqlite.store().await;
     let tokens: Vec<_> = (0..2000).map(|nth| token(&nth.to_string())).collect();
     insert(&store, &tokens).await;
@@ -179,49 +181,56 @@ async fn a_store_whose_pages_are_damaged_is_an_error_and_no_panic() {
     let Ok(store) = Store::open(&fresh.url, Access::Create).await else {
         return;
     };
-    let mut tx = store.read().await.unwrap();
-    let error = tx.tokens_of("exports", None, 5000).await.unwrap_err();
+    let mut tx = store.begin_read().await.unwrap();
+    let error = tx
+        .load_tokens_of_source("exports", None, 5000)
+        .await
+        .unwrap_err();
     assert!(!error.is_transient(), "{error:?}");
-    assert!(said(&error).contains("malformed"), "{}", said(&error));
+    assert!(
+        full_message(&error).contains("malformed"),
+        "{}",
+        full_message(&error)
+    );
 }
 
 #[rstest]
 #[case::a_folder("")]
 #[case::below_a_file("file/lapsed.db")]
-#[case::in_a_folder_that_is_not_there("no/lapsed.db")]
+#[case::in_a_missing_folder("no/lapsed.db")]
 #[tokio::test]
-async fn a_place_where_no_file_can_be_is_named(#[case] place: &str) {
+async fn an_impossible_path_is_named(#[case] place: &str) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), b"x").unwrap();
     let place = folder.path().join(place);
-    let error = refused(&sqlite_url(&place), Access::Create).await;
+    let error = open_error(&sqlite_url(&place), Access::Create).await;
     let named = place.display().to_string();
     assert!(
-        said(&error).contains(named.trim_end_matches('/')),
+        full_message(&error).contains(named.trim_end_matches('/')),
         "{}",
-        said(&error)
+        full_message(&error)
     );
     assert!(
-        said(&error).contains("unable to open database file"),
+        full_message(&error).contains("unable to open database file"),
         "{}",
-        said(&error)
+        full_message(&error)
     );
 }
 
-/// Not even root may make a file below /proc.
+/// Not even root can create a file below /proc.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_place_without_permission_is_named() {
-    let error = refused("sqlite:///proc/lapsed.db", Access::Create).await;
+async fn a_path_without_permission_is_named() {
+    let error = open_error("sqlite:///proc/lapsed.db", Access::Create).await;
     assert!(
-        said(&error).starts_with("cannot open the store at /proc/lapsed.db: "),
+        full_message(&error).starts_with("cannot open the store at /proc/lapsed.db: "),
         "{}",
-        said(&error)
+        full_message(&error)
     );
 }
 
 #[tokio::test]
-async fn a_backup_made_while_others_write_is_whole() {
+async fn a_backup_made_during_writes_is_consistent() {
     let (store, fresh) = Db::Sqlite.store().await;
     let (stop, mut stopped) = tokio::sync::watch::channel(false);
     let writing = store.clone();
@@ -230,7 +239,7 @@ async fn a_backup_made_while_others_write_is_whole() {
         while !*stopped.borrow_and_update() {
             let token = token(&count.to_string());
             let mut tx = writing.begin().await.unwrap();
-            // Both or neither.
+            // In one transaction: both or neither.
             tx.insert_tokens(std::slice::from_ref(&token))
                 .await
                 .unwrap();
@@ -257,12 +266,12 @@ async fn a_backup_made_while_others_write_is_whole() {
         let notices = super::ledger(&opened).await;
         assert_eq!(tokens.len(), notices.len(), "copy {nth}");
         sizes.push(tokens.len());
-        // A copy can be gone on with.
+        // A copy can be used as a store.
         opened.close().await;
         let opened = Store::open(&sqlite_url(&copy), Access::Create)
             .await
             .unwrap();
-        write!(opened, tx => tx.put_meta("k", "v"));
+        write!(opened, tx => tx.set_setting("k", "v"));
     }
     stop.send(true).unwrap();
     let count = writer.await.unwrap();
@@ -273,7 +282,7 @@ async fn a_backup_made_while_others_write_is_whole() {
 }
 
 #[tokio::test]
-async fn a_backup_never_writes_over_a_file() {
+async fn a_backup_never_overwrites_a_file() {
     let (store, fresh) = Db::Sqlite.store().await;
     plan(&store, &[]).await;
     let copy = fresh.folder().join("copy.db");
@@ -288,7 +297,7 @@ async fn a_backup_never_writes_over_a_file() {
 }
 
 #[tokio::test]
-async fn a_store_opened_for_reading_can_be_copied() {
+async fn a_read_only_store_can_be_backed_up() {
     let (daemon, fresh) = Db::Sqlite.store().await;
     insert(&daemon, &[token("1")]).await;
     let reader = fresh.open(Access::ReadOnly).await;
@@ -298,16 +307,16 @@ async fn a_store_opened_for_reading_can_be_copied() {
         .await
         .unwrap();
     assert_eq!(
-        read!(opened, tx => tx.tokens_of("exports", None, 10)).len(),
+        read!(opened, tx => tx.load_tokens_of_source("exports", None, 10)).len(),
         1
     );
 }
 
 #[tokio::test]
-async fn a_backup_of_postgres_is_left_to_its_own_tools() {
+async fn a_backup_of_postgres_refers_to_pg_dump() {
     let (store, fresh) = Db::Postgres.store().await;
     let copy = fresh.folder().join("copy.db");
     let error = store.backup(&copy).await.unwrap_err();
-    assert!(said(&error).contains("pg_dump"));
+    assert!(full_message(&error).contains("pg_dump"));
     assert!(!copy.exists());
 }

@@ -1,8 +1,8 @@
-//! Identities, directories and findings.
+//! Identities, directories and findings of lost access.
 
-use lapsed::domain::{Expiry, FindingKind, IdentityStatus, Severity, Standing, Status, Token};
+use lapsed::domain::{Expiry, FindingKind, IdentityStatus, Severity, Status, SyncState, Token};
 use lapsed::store::{
-    DirectoryRow, FindingFilter, HoldVerdict, IdentityFilter, IdentityRow, NewFinding, Store,
+    Decision, DirectoryRow, FindingFilter, IdentityFilter, IdentityRow, NewFinding, Store,
 };
 use rstest::rstest;
 use uuid::Uuid;
@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::{address, days, fresh_id, insert, now, read, token, write};
 use crate::db::Db;
 
-/// The directories whose word counts.
-fn fresh() -> Vec<String> {
+/// The directories with a recent sync.
+fn fresh_directories() -> Vec<String> {
     ["hr", "apps", "ldap", "okta"].map(str::to_owned).into()
 }
 
@@ -46,22 +46,22 @@ fn finding(token: &Token) -> NewFinding {
     }
 }
 
-async fn say(store: &Store, rows: &[IdentityRow]) {
-    write!(store, tx => tx.put_identities(rows));
+async fn save(store: &Store, rows: &[IdentityRow]) {
+    write!(store, tx => tx.save_identities(rows));
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_statement_replaces_the_one_before(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn an_identity_is_replaced(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let before = IdentityRow {
         name: Some("Ada".into()),
         reason: Some("r".into()),
         ..identity("hr", "Ada@example.org", IdentityStatus::Active)
     };
-    say(&store, std::slice::from_ref(&before)).await;
+    save(&store, std::slice::from_ref(&before)).await;
     assert_eq!(
-        read!(store, tx => tx.identities_of("hr")),
+        read!(store, tx => tx.load_identities("hr")),
         std::slice::from_ref(&before)
     );
     let after = IdentityRow {
@@ -78,14 +78,14 @@ async fn a_statement_replaces_the_one_before(#[values(Db::Sqlite, Db::Postgres)]
         evidence: "none".into(),
         ..before
     };
-    say(&store, std::slice::from_ref(&after)).await;
-    assert_eq!(read!(store, tx => tx.identities_of("hr")), [after]);
-    assert!(read!(store, tx => tx.identities_of("other")).is_empty());
+    save(&store, std::slice::from_ref(&after)).await;
+    assert_eq!(read!(store, tx => tx.load_identities("hr")), [after]);
+    assert!(read!(store, tx => tx.load_identities("other")).is_empty());
 }
 
 #[rstest]
 #[tokio::test]
-async fn people_come_in_the_programs_order_with_their_tokens(
+async fn people_come_in_byte_order_with_their_token_counts(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -104,7 +104,7 @@ async fn people_come_in_the_programs_order_with_their_tokens(
         "ada@example.org",
         IdentityStatus::Disabled,
     ));
-    say(&store, &rows).await;
+    save(&store, &rows).await;
     let gone = Token {
         status: Status::Gone,
         ..token("2")
@@ -132,7 +132,7 @@ async fn people_come_in_the_programs_order_with_their_tokens(
     )
     .await;
     emails.sort_unstable();
-    let of_hr: Vec<_> = read!(store, tx => tx.identities_of("hr"))
+    let of_hr: Vec<_> = read!(store, tx => tx.load_identities("hr"))
         .into_iter()
         .map(|row| row.email_key)
         .collect();
@@ -141,28 +141,27 @@ async fn people_come_in_the_programs_order_with_their_tokens(
     let all = read!(store, tx => tx.list_identities(&every, None, now(), 10));
     assert_eq!(all.len(), 6);
     assert!(all.is_sorted_by_key(|(row, _)| (row.directory.clone(), row.email_key.clone())));
-    let of_ada =
-        read!(store, tx => tx.list_identities(&person("ada@example.org"), None, now(), 10));
+    let of_ada = read!(store, tx => tx.list_identities(&filter_by_email("ada@example.org"), None, now(), 10));
     let shown: Vec<_> = of_ada
         .iter()
         .map(|(row, tokens)| (row.directory.as_str(), *tokens))
         .collect();
     assert_eq!(shown, [("hr", 1), ("ldap", 1)]);
     assert!(
-        read!(store, tx => tx.list_identities(&person("nobody@example.org"), None, now(), 10))
+        read!(store, tx => tx.list_identities(&filter_by_email("none@example.org"), None, now(), 10))
             .is_empty()
     );
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_directory_is_kept_with_what_it_waits_for(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_directory_is_saved_with_its_held_changes(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
-    assert_eq!(read!(store, tx => tx.directory("hr")), None);
+    assert_eq!(read!(store, tx => tx.find_directory("hr")), None);
     let held = DirectoryRow {
         name: "hr".into(),
         kind: "file".into(),
-        standing: Standing {
+        sync_state: SyncState {
             last_sync_at: Some(now()),
             last_good_sync_at: Some(days(-1)),
             error: Some("e".into()),
@@ -173,14 +172,14 @@ async fn a_directory_is_kept_with_what_it_waits_for(#[values(Db::Sqlite, Db::Pos
         people: 7,
         groups: Some("{}".into()),
         cursor: Some("f".into()),
-        asked: Some("a".into()),
+        query_digest: Some("a".into()),
         held: Some("too many".into()),
         held_at: Some(now()),
-        held_turns: Some("g".into()),
-        verdict: Some("released".into()),
+        held_changes: Some("g".into()),
+        decision: Some("released".into()),
     };
-    write!(store, tx => tx.put_directory(&held));
-    assert_eq!(read!(store, tx => tx.directory("hr")), Some(held));
+    write!(store, tx => tx.save_directory(&held));
+    assert_eq!(read!(store, tx => tx.find_directory("hr")), Some(held));
     let clear = DirectoryRow {
         name: "hr".into(),
         kind: "ldap".into(),
@@ -191,9 +190,9 @@ async fn a_directory_is_kept_with_what_it_waits_for(#[values(Db::Sqlite, Db::Pos
         kind: "file".into(),
         ..DirectoryRow::default()
     };
-    write!(store, tx => tx.put_directory(&clear));
-    write!(store, tx => tx.put_directory(&other));
-    assert_eq!(read!(store, tx => tx.directories()), [other, clear]);
+    write!(store, tx => tx.save_directory(&clear));
+    write!(store, tx => tx.save_directory(&other));
+    assert_eq!(read!(store, tx => tx.list_directories()), [other, clear]);
 }
 
 #[rstest]
@@ -203,15 +202,15 @@ async fn a_directory_is_kept_with_what_it_waits_for(#[values(Db::Sqlite, Db::Pos
 #[case::active(IdentityStatus::Active, false)]
 #[case::unknown(IdentityStatus::Unknown, false)]
 #[tokio::test]
-async fn only_a_positive_statement_finds_a_token(
+async fn only_a_clear_loss_finds_a_token(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
     #[case] status: IdentityStatus,
     #[case] found: bool,
 ) {
     let (store, _fresh) = db.store().await;
     insert(&store, &[token("1")]).await;
-    // What was known before does not count: nothing that is unknown may flag a token.
-    say(
+    // The last known status does not count: an unknown status must never flag a token.
+    save(
         &store,
         &[IdentityRow {
             known_status: IdentityStatus::Disabled,
@@ -219,15 +218,14 @@ async fn only_a_positive_statement_finds_a_token(
         }],
     )
     .await;
-    let outlived = read!(store, tx => tx.outlived_tokens(now(), &fresh(), Uuid::nil(), 10));
+    let outlived =
+        read!(store, tx => tx.find_outlived_tokens(now(), &fresh_directories(), Uuid::nil(), 10));
     assert_eq!(!outlived.is_empty(), found);
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_token_that_works_and_is_not_found_yet_is_found_once(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_working_token_is_found_once(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let (mut works, ends_now) = (
         token("works"),
@@ -236,7 +234,7 @@ async fn a_token_that_works_and_is_not_found_yet_is_found_once(
             ..token("ends now")
         },
     );
-    // A mark that a clock which jumped has left does not hide it.
+    // A mark set while the clock was ahead does not hide it.
     works.status = Status::Expired;
     let endless = Token {
         expiry: Expiry::Never,
@@ -245,7 +243,7 @@ async fn a_token_that_works_and_is_not_found_yet_is_found_once(
     };
     let another = Token {
         issuer: Some(address("bob@example.org")),
-        ..token("another's")
+        ..token("another issuer")
     };
     let off = Token {
         status: Status::Disabled,
@@ -256,7 +254,7 @@ async fn a_token_that_works_and_is_not_found_yet_is_found_once(
         &[works.clone(), endless.clone(), ends_now, another, off],
     )
     .await;
-    say(
+    save(
         &store,
         &[
             identity("ldap", "ada@example.org", IdentityStatus::Deleted),
@@ -267,8 +265,9 @@ async fn a_token_that_works_and_is_not_found_yet_is_found_once(
     .await;
     let mut expected = [works.clone(), endless];
     expected.sort_by_key(|token| token.id);
-    let first = read!(store, tx => tx.outlived_tokens(now(), &fresh(), Uuid::nil(), 1));
-    let second = read!(store, tx => tx.outlived_tokens(now(), &fresh(), first[0].token.id.0, 10));
+    let first =
+        read!(store, tx => tx.find_outlived_tokens(now(), &fresh_directories(), Uuid::nil(), 1));
+    let second = read!(store, tx => tx.find_outlived_tokens(now(), &fresh_directories(), first[0].token.id.0, 10));
     let found: Vec<_> = first
         .iter()
         .chain(&second)
@@ -276,14 +275,17 @@ async fn a_token_that_works_and_is_not_found_yet_is_found_once(
         .collect();
     assert_eq!(found, expected);
     assert_eq!(first[0].identity.directory, "hr");
-    write!(store, tx => tx.open_findings(&[finding(&works)]));
-    let left = read!(store, tx => tx.outlived_tokens(now(), &fresh(), Uuid::nil(), 10));
+    write!(store, tx => tx.insert_findings(&[finding(&works)]));
+    let left =
+        read!(store, tx => tx.find_outlived_tokens(now(), &fresh_directories(), Uuid::nil(), 10));
     assert_eq!(left.len(), 1);
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_finding_is_open_once_and_can_come_again(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_finding_is_open_once_and_can_be_opened_again(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     let tokens = [
         token("1"),
@@ -294,17 +296,20 @@ async fn a_finding_is_open_once_and_can_come_again(#[values(Db::Sqlite, Db::Post
     ];
     insert(&store, &tokens).await;
     let first = finding(&tokens[0]);
-    write!(store, tx => tx.open_findings(&[first.clone(), finding(&tokens[1])]));
-    write!(store, tx => tx.open_findings(&[finding(&tokens[0])]));
+    write!(store, tx => tx.insert_findings(&[first.clone(), finding(&tokens[1])]));
+    write!(store, tx => tx.insert_findings(&[finding(&tokens[0])]));
     let ids = tokens.clone().map(|token| token.id);
-    assert_eq!(read!(store, tx => tx.lost_access(&ids)), ids.into());
+    assert_eq!(read!(store, tx => tx.find_lost_access(&ids)), ids.into());
     write!(store, tx => tx.resolve_finding(first.id, now()));
-    assert_eq!(read!(store, tx => tx.lost_access(&ids)), [ids[1]].into());
+    assert_eq!(
+        read!(store, tx => tx.find_lost_access(&ids)),
+        [ids[1]].into()
+    );
     let later = NewFinding {
         since: now(),
         ..finding(&tokens[0])
     };
-    write!(store, tx => tx.open_findings(std::slice::from_ref(&later)));
+    write!(store, tx => tx.insert_findings(std::slice::from_ref(&later)));
     let kind = Some(FindingKind::SsoRevoked);
     let names = |rows: Vec<lapsed::store::FindingRow>| {
         rows.into_iter()
@@ -334,24 +339,24 @@ async fn a_finding_is_open_once_and_can_come_again(#[values(Db::Sqlite, Db::Post
     assert!(
         read!(store, tx => tx.list_findings(FindingFilter { kind: Some(FindingKind::Unused), all: true }, None, now(), 10)).is_empty()
     );
-    let of_one = read!(store, tx => tx.findings_of(tokens[0].id, now()));
+    let of_one = read!(store, tx => tx.list_findings_of_token(tokens[0].id, now()));
     assert_eq!(names(of_one), ["name of 1 open", "name of 1 resolved"]);
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_finding_stands_while_its_ground_does(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_finding_is_obsolete_once_it_no_longer_holds(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let ada = token("1");
     insert(&store, std::slice::from_ref(&ada)).await;
     let open = finding(&ada);
-    write!(store, tx => tx.open_findings(std::slice::from_ref(&open)));
+    write!(store, tx => tx.insert_findings(std::slice::from_ref(&open)));
     let lost = identity("hr", "ada@example.org", IdentityStatus::Disabled);
-    let groundless = vec![(open.id, ada.id)];
+    let obsolete = vec![(open.id, ada.id)];
     let cases: Vec<(&str, Token, Vec<IdentityRow>, bool)> = vec![
-        ("he is out", ada.clone(), vec![lost.clone()], false),
+        ("lost access", ada.clone(), vec![lost.clone()], false),
         (
-            "nothing is known now, he was out",
+            "unknown now, lost access before",
             ada.clone(),
             vec![IdentityRow {
                 status: IdentityStatus::Unknown,
@@ -360,7 +365,7 @@ async fn a_finding_stands_while_its_ground_does(#[values(Db::Sqlite, Db::Postgre
             false,
         ),
         (
-            "nothing is known now, he was in",
+            "unknown now, had access before",
             ada.clone(),
             vec![IdentityRow {
                 status: IdentityStatus::Unknown,
@@ -370,12 +375,12 @@ async fn a_finding_stands_while_its_ground_does(#[values(Db::Sqlite, Db::Postgre
             true,
         ),
         (
-            "he is back",
+            "access is back",
             ada.clone(),
             vec![identity("hr", "ada@example.org", IdentityStatus::Active)],
             true,
         ),
-        ("out again", ada.clone(), vec![lost], false),
+        ("lost access again", ada.clone(), vec![lost], false),
         (
             "expired",
             Token {
@@ -404,7 +409,7 @@ async fn a_finding_stands_while_its_ground_does(#[values(Db::Sqlite, Db::Postgre
             true,
         ),
         (
-            "another's",
+            "another issuer",
             Token {
                 issuer: Some(address("bob@example.org")),
                 ..ada.clone()
@@ -413,7 +418,7 @@ async fn a_finding_stands_while_its_ground_does(#[values(Db::Sqlite, Db::Postgre
             true,
         ),
         (
-            "nobody's",
+            "no issuer",
             Token {
                 issuer: None,
                 ..ada.clone()
@@ -422,14 +427,14 @@ async fn a_finding_stands_while_its_ground_does(#[values(Db::Sqlite, Db::Postgre
             true,
         ),
     ];
-    for (case, token, said, is_groundless) in cases {
-        say(&store, &said).await;
+    for (case, token, identities, is_obsolete) in cases {
+        save(&store, &identities).await;
         write!(store, tx => tx.update_token(&token, now()));
-        let found = read!(store, tx => tx.groundless_findings(now(), 10));
+        let found = read!(store, tx => tx.find_obsolete_findings(now(), 10));
         assert_eq!(
             found,
-            if is_groundless {
-                groundless.clone()
+            if is_obsolete {
+                obsolete.clone()
             } else {
                 vec![]
             },
@@ -438,7 +443,7 @@ async fn a_finding_stands_while_its_ground_does(#[values(Db::Sqlite, Db::Postgre
     }
 }
 
-fn person(email_key: &str) -> IdentityFilter {
+fn filter_by_email(email_key: &str) -> IdentityFilter {
     IdentityFilter {
         email_key: Some(email_key.to_owned()),
         ..IdentityFilter::default()
@@ -447,26 +452,26 @@ fn person(email_key: &str) -> IdentityFilter {
 
 #[rstest]
 #[tokio::test]
-async fn only_a_directory_that_is_held_is_released(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn only_held_changes_can_be_decided(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let free = DirectoryRow {
         name: "hr".into(),
         kind: "file".into(),
         ..DirectoryRow::default()
     };
-    write!(store, tx => tx.put_directory(&free));
-    assert!(!write!(store, tx => tx.settle_directory("hr", HoldVerdict::Released)));
-    assert!(!write!(store, tx => tx.settle_directory("none", HoldVerdict::Rejected)));
+    write!(store, tx => tx.save_directory(&free));
+    assert!(!write!(store, tx => tx.decide_held_changes("hr", Decision::Released)));
+    assert!(!write!(store, tx => tx.decide_held_changes("none", Decision::Rejected)));
     let held = DirectoryRow {
         held: Some("too many".into()),
         ..free
     };
-    write!(store, tx => tx.put_directory(&held));
-    assert!(write!(store, tx => tx.settle_directory("hr", HoldVerdict::Released)));
+    write!(store, tx => tx.save_directory(&held));
+    assert!(write!(store, tx => tx.decide_held_changes("hr", Decision::Released)));
     assert!(
-        read!(store, tx => tx.directory("hr"))
+        read!(store, tx => tx.find_directory("hr"))
             .unwrap()
-            .verdict
+            .decision
             .is_some()
     );
 }

@@ -1,12 +1,12 @@
-//! Leases, small facts, runs, the audit trail, and what is purged.
+//! Leases, settings, runs, the audit trail, and purging.
 
 use chrono::{DateTime, Utc};
-use lapsed::domain::{FindingKind, Ground, NewNotice, Occurrence, Recipient, Severity, Topic};
-use lapsed::store::{Holder, Kept, NewFinding, Recorded, RunRow, Store, Verdict};
+use lapsed::domain::{Basis, FindingKind, NewNotice, Occurrence, Recipient, Severity, Topic};
+use lapsed::store::{Holder, MailRecord, NewFinding, PurgeCutoffs, RunRow, Store, Verdict};
 use rstest::rstest;
 
 use super::{
-    address, days, fresh_id, gather, holder, insert, minutes, now, plan, read, token, warning,
+    address, days, fill_mails, fresh_id, holder, insert, minutes, now, plan, read, token, warning,
     write,
 };
 use crate::db::Db;
@@ -17,59 +17,62 @@ async fn take(store: &Store, holder: Holder, now: DateTime<Utc>) -> bool {
 
 #[rstest]
 #[tokio::test]
-async fn a_lease_is_held_renewed_given_back_and_lapses(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_lease_is_taken_renewed_released_and_lapses(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
-    let (mine, yours) = (holder(minutes(1)), holder(minutes(2)));
-    assert!(take(&store, mine, now()).await);
-    assert!(!take(&store, yours, now()).await);
+    let (first, second) = (holder(minutes(1)), holder(minutes(2)));
+    assert!(take(&store, first, now()).await);
+    assert!(!take(&store, second, now()).await);
     assert!(
         take(
             &store,
             Holder {
                 until: minutes(2),
-                ..mine
+                ..first
             },
             minutes(1)
         )
         .await,
         "renewed"
     );
-    assert!(!take(&store, yours, minutes(1)).await);
+    assert!(!take(&store, second, minutes(1)).await);
     assert!(
         take(
             &store,
             Holder {
                 until: minutes(3),
-                ..yours
+                ..second
             },
             minutes(2)
         )
         .await,
         "it has lapsed"
     );
-    assert!(!take(&store, mine, minutes(2)).await, "and is lost");
-    // Whoever lost it cannot give it back.
-    write!(store, tx => tx.drop_lease("sweep", mine.id));
-    assert!(!take(&store, mine, minutes(2)).await);
-    write!(store, tx => tx.drop_lease("sweep", yours.id));
+    assert!(
+        !take(&store, first, minutes(2)).await,
+        "the first holder has lost it"
+    );
+    // A holder that lost it cannot release it.
+    write!(store, tx => tx.release_lease("sweep", first.id));
+    assert!(!take(&store, first, minutes(2)).await);
+    write!(store, tx => tx.release_lease("sweep", second.id));
     assert!(
         take(
             &store,
             Holder {
                 until: minutes(3),
-                ..mine
+                ..first
             },
             minutes(2)
         )
         .await
     );
-    let other = write!(store, tx => tx.take_lease("other", yours, now(), minutes(1)));
-    assert!(other, "another name is another lease");
+    let other = write!(store, tx => tx.take_lease("other", second, now(), minutes(1)));
+    assert!(other, "leases are separate by name");
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_lease_that_a_jumped_clock_took_counts_as_lapsed(
+async fn a_lease_taken_by_a_jumped_clock_counts_as_lapsed(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -79,7 +82,9 @@ async fn a_lease_that_a_jumped_clock_took_counts_as_lapsed(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_who_want_a_lease_at_once_one_has_it(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn only_one_of_many_concurrent_takers_gets_a_lease(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
     let takers: Vec<_> = (0..8)
         .map(|_| {
@@ -96,51 +101,58 @@ async fn of_many_who_want_a_lease_at_once_one_has_it(#[values(Db::Sqlite, Db::Po
 
 #[rstest]
 #[tokio::test]
-async fn a_small_fact_is_replaced(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_setting_is_replaced(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
-    assert_eq!(read!(store, tx => tx.meta("k")), None);
+    assert_eq!(read!(store, tx => tx.find_setting("k")), None);
     for value in ["yes", "", "no"] {
-        write!(store, tx => tx.put_meta("k", value));
-        assert_eq!(read!(store, tx => tx.meta("k")).as_deref(), Some(value));
+        write!(store, tx => tx.set_setting("k", value));
+        assert_eq!(
+            read!(store, tx => tx.find_setting("k")).as_deref(),
+            Some(value)
+        );
     }
-    assert_eq!(read!(store, tx => tx.meta("K")), None);
+    assert_eq!(read!(store, tx => tx.find_setting("K")), None);
 }
 
-async fn run(store: &Store, started_at: DateTime<Utc>, outcome: &str) {
+async fn insert_run(store: &Store, started_at: DateTime<Utc>, outcome: &str) {
     let run = RunRow {
         started_at,
         ended_at: Some(started_at),
         outcome: Some(outcome.into()),
     };
-    write!(store, tx => tx.add_run(fresh_id(), &run, "{}"));
+    write!(store, tx => tx.insert_run(fresh_id(), &run, "{}"));
 }
 
 #[rstest]
 #[tokio::test]
-async fn the_last_run_and_the_last_good_one_are_known(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn the_last_run_and_the_last_successful_one_are_found(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
-    assert!(read!(store, tx => tx.last_run(false)).is_none());
-    run(&store, minutes(-2), "ok").await;
-    run(&store, minutes(-3), "ok").await;
-    run(&store, minutes(-1), "degraded").await;
-    let last = read!(store, tx => tx.last_run(false)).unwrap();
+    assert!(read!(store, tx => tx.find_last_run(false)).is_none());
+    insert_run(&store, minutes(-2), "ok").await;
+    insert_run(&store, minutes(-3), "ok").await;
+    insert_run(&store, minutes(-1), "degraded").await;
+    let last = read!(store, tx => tx.find_last_run(false)).unwrap();
     assert_eq!(
         (last.started_at, last.outcome.as_deref()),
         (minutes(-1), Some("degraded"))
     );
     assert_eq!(last.ended_at, Some(minutes(-1)));
     assert_eq!(
-        read!(store, tx => tx.last_run(true)).unwrap().started_at,
+        read!(store, tx => tx.find_last_run(true))
+            .unwrap()
+            .started_at,
         minutes(-2)
     );
 }
 
 #[rstest]
 #[tokio::test]
-async fn the_trail_says_who_did_what_and_why(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn the_audit_trail_records_who_did_what_and_why(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, fresh) = db.store().await;
-    write!(store, tx => tx.audit(fresh_id(), now(), ["ada", "release", "plan"], Some("it is right")));
-    write!(store, tx => tx.audit(fresh_id(), now(), ["bob", "import", "local"], None));
+    write!(store, tx => tx.insert_audit(fresh_id(), now(), ["ada", "release", "plan"], Some("it is right")));
+    write!(store, tx => tx.insert_audit(fresh_id(), now(), ["bob", "import", "local"], None));
     let rows = fresh
         .texts(
             "SELECT actor || ' ' || action || ' ' || subject || ' ' || COALESCE(reason, '-') FROM audit ORDER BY actor",
@@ -149,7 +161,7 @@ async fn the_trail_says_who_did_what_and_why(#[values(Db::Sqlite, Db::Postgres)]
     assert_eq!(rows, ["ada release plan it is right", "bob import local -"]);
 }
 
-/// A notice about no token.
+/// A notice without a token.
 fn alert(nth: i64) -> NewNotice {
     let occurrence = Occurrence {
         topic: Topic::Alert,
@@ -158,29 +170,29 @@ fn alert(nth: i64) -> NewNotice {
     };
     let to = Recipient {
         address: address(&format!("ops{nth}@example.org")),
-        ground: Ground::Admin,
+        basis: Basis::Admin,
     };
-    NewNotice::about_subject("plan", occurrence, &to, now())
+    NewNotice::for_subject("plan", occurrence, &to, now())
 }
 
 async fn send_all(store: &Store) {
-    while gather(store, days(1)).await > 0 {}
+    while fill_mails(store, days(1)).await > 0 {}
     let holder = holder(minutes(1));
     let mails = write!(store, tx => tx.claim_mails(holder, days(1), days(30), 100));
     let sent: Vec<_> = mails
         .iter()
-        .map(|mail| Recorded {
+        .map(|mail| MailRecord {
             id: mail.id,
             verdict: Verdict::Sent,
             reason: None,
         })
         .collect();
-    write!(store, tx => tx.record(&sent, holder, now()));
+    write!(store, tx => tx.record_mails(&sent, holder, now()));
 }
 
 #[rstest]
 #[tokio::test]
-async fn what_is_old_is_purged_and_what_is_about_a_token_never(
+async fn old_rows_are_purged_unless_they_belong_to_a_token(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, fresh) = db.store().await;
@@ -196,15 +208,15 @@ async fn what_is_old_is_purged_and_what_is_about_a_token_never(
             since: days(-20 - nth),
             evidence: String::new(),
         };
-        write!(store, tx => tx.open_findings(std::slice::from_ref(&finding)));
+        write!(store, tx => tx.insert_findings(std::slice::from_ref(&finding)));
         if let Some(resolved_at) = resolved_at {
             write!(store, tx => tx.resolve_finding(finding.id, resolved_at));
         }
     }
-    run(&store, days(-10), "ok").await;
-    run(&store, now(), "ok").await;
-    write!(store, tx => tx.audit(fresh_id(), days(-10), ["a", "b", "c"], None));
-    write!(store, tx => tx.audit(fresh_id(), now(), ["a", "b", "c"], None));
+    insert_run(&store, days(-10), "ok").await;
+    insert_run(&store, now(), "ok").await;
+    write!(store, tx => tx.insert_audit(fresh_id(), days(-10), ["a", "b", "c"], None));
+    write!(store, tx => tx.insert_audit(fresh_id(), now(), ["a", "b", "c"], None));
     plan(
         &store,
         &[
@@ -215,21 +227,21 @@ async fn what_is_old_is_purged_and_what_is_about_a_token_never(
     )
     .await;
     send_all(&store).await;
-    let kept = |from| Kept {
+    let cutoffs = |from| PurgeCutoffs {
         runs_from: from,
         audit_from: from,
         findings_from: from,
         notices_from: from,
     };
     assert_eq!(
-        write!(store, tx => tx.purge(&kept(days(-5)), 10)),
+        write!(store, tx => tx.purge(&cutoffs(days(-5)), 10)),
         3,
         "a run, an audit entry, a finding"
     );
-    assert_eq!(write!(store, tx => tx.purge(&kept(days(-5)), 10)), 0);
+    assert_eq!(write!(store, tx => tx.purge(&cutoffs(days(-5)), 10)), 0);
     // A day later, one of each kind at a time: run, entry, finding, alert and the alert's mail.
-    assert_eq!(write!(store, tx => tx.purge(&kept(days(1)), 1)), 5);
-    assert_eq!(write!(store, tx => tx.purge(&kept(days(1)), 10)), 2);
+    assert_eq!(write!(store, tx => tx.purge(&cutoffs(days(1)), 1)), 5);
+    assert_eq!(write!(store, tx => tx.purge(&cutoffs(days(1)), 10)), 2);
     for (table, left) in [
         ("run", 0),
         ("audit", 0),
@@ -244,42 +256,43 @@ async fn what_is_old_is_purged_and_what_is_about_a_token_never(
 
 #[rstest]
 #[tokio::test]
-async fn a_small_fact_is_forgotten_only_as_it_was_seen(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_setting_is_deleted_only_if_unchanged(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
-    write!(store, tx => tx.put_meta("k", "asked first"));
-    write!(store, tx => tx.put_meta("k", "asked again"));
-    write!(store, tx => tx.drop_meta("k", "asked first"));
+    write!(store, tx => tx.set_setting("k", "old"));
+    write!(store, tx => tx.set_setting("k", "new"));
+    write!(store, tx => tx.delete_setting("k", "old"));
     assert_eq!(
-        read!(store, tx => tx.meta("k")).as_deref(),
-        Some("asked again")
+        read!(store, tx => tx.find_setting("k")).as_deref(),
+        Some("new")
     );
-    write!(store, tx => tx.drop_meta("k", "asked again"));
-    assert_eq!(read!(store, tx => tx.meta("k")), None);
+    write!(store, tx => tx.delete_setting("k", "new"));
+    assert_eq!(read!(store, tx => tx.find_setting("k")), None);
 }
 
 #[rstest]
 #[tokio::test]
-async fn the_trail_is_read_backwards_page_by_page(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn the_audit_trail_is_read_backwards_in_pages(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     for count in 0..5 {
-        // Two at one instant.
+        // Two entries per instant.
         let at = minutes(count / 2);
         let subject = format!("exports/{}", count % 2);
         let entry = ["grace", "token.revoke", subject.as_str()];
         let reason = (count == 4).then_some("leaked");
-        write!(store, tx => tx.audit(fresh_id(), at, entry, reason));
+        write!(store, tx => tx.insert_audit(fresh_id(), at, entry, reason));
     }
     let first = read!(store, tx => tx.list_audit(None, 3));
     assert_eq!(first[0].reason.as_deref(), Some("leaked"));
-    let rest = read!(store, tx => tx.list_audit(first.last(), 3));
-    let all: Vec<_> = first.iter().chain(&rest).map(|entry| entry.at).collect();
+    let second = read!(store, tx => tx.list_audit(first.last(), 3));
+    let all: Vec<_> = first.iter().chain(&second).map(|entry| entry.at).collect();
     assert_eq!(
         all,
         [minutes(2), minutes(1), minutes(1), minutes(0), minutes(0)]
     );
-    let ids: std::collections::BTreeSet<_> = first.iter().chain(&rest).map(|it| it.id).collect();
-    assert_eq!(ids.len(), 5, "none twice");
-    let last = read!(store, tx => tx.last_audit_of("exports/1")).unwrap();
+    let ids: std::collections::BTreeSet<_> =
+        first.iter().chain(&second).map(|entry| entry.id).collect();
+    assert_eq!(ids.len(), 5, "no duplicates");
+    let last = read!(store, tx => tx.find_last_audit("exports/1")).unwrap();
     assert_eq!((last.at, last.actor.as_str()), (minutes(1), "grace"));
-    assert!(read!(store, tx => tx.last_audit_of("exports/2")).is_none());
+    assert!(read!(store, tx => tx.find_last_audit("exports/2")).is_none());
 }

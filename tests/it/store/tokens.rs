@@ -1,21 +1,21 @@
-//! Tokens and sources.
+//! Tokens, sources and account administrators.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use lapsed::domain::{Expiry, ExpiryOrigin, Standing, Status, Step, Token, TokenId};
+use lapsed::domain::{Expiry, ExpiryOrigin, Status, Step, SyncState, Token, TokenId};
 use lapsed::store::SourceRow;
 use rstest::rstest;
 use uuid::Uuid;
 
-use super::{at, days, insert, minutes, now, read, step, token, write};
+use super::{address, at, days, insert, minutes, now, read, step, token, write};
 use crate::db::Db;
 
-async fn one(store: &lapsed::store::Store, id: TokenId) -> Token {
-    read!(store, tx => tx.tokens_by_id(&[id])).pop().unwrap()
+async fn load(store: &lapsed::store::Store, id: TokenId) -> Token {
+    read!(store, tx => tx.load_tokens(&[id])).pop().unwrap()
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_token_comes_back_as_it_was_written(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_token_is_loaded_as_written(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let full = Token {
         description: Some("zwölf \u{1f511} 'quoted'; DROP TABLE token; --".into()),
@@ -28,7 +28,7 @@ async fn a_token_comes_back_as_it_was_written(#[values(Db::Sqlite, Db::Postgres)
         expiry: Expiry::At(at("9999-12-31T23:59:59.999999Z")),
         expiry_origin: Some(ExpiryOrigin::Computed),
         last_used_at: Some(at("2026-11-21T08:59:59.000001Z")),
-        use_told: true,
+        reports_use: true,
         planned_step: Some(Step::ZERO),
         ..token("full")
     };
@@ -49,26 +49,26 @@ async fn a_token_comes_back_as_it_was_written(#[values(Db::Sqlite, Db::Postgres)
     };
     insert(&store, &[full.clone(), bare.clone(), endless.clone()]).await;
     for expected in [full, bare, endless] {
-        let found = one(&store, expected.id).await;
+        let found = load(&store, expected.id).await;
         assert_eq!(found, expected);
-        let shown = |token: &Token| token.issuer.as_ref().map(ToString::to_string);
+        let spelling = |token: &Token| token.issuer.as_ref().map(ToString::to_string);
         assert_eq!(
-            shown(&found),
-            shown(&expected),
-            "the spelling of the address is kept"
+            spelling(&found),
+            spelling(&expected),
+            "the address keeps its spelling"
         );
     }
 }
 
 #[rstest]
 #[tokio::test]
-async fn an_update_writes_every_fact_and_clears_what_is_gone(
+async fn an_update_writes_all_columns_and_clears_missing_values(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let before = Token {
         account: Some("acme".into()),
-        use_told: false,
+        reports_use: false,
         ..token("1")
     };
     insert(&store, std::slice::from_ref(&before)).await;
@@ -91,24 +91,24 @@ async fn an_update_writes_every_fact_and_clears_what_is_gone(
             expiry_origin: Some(ExpiryOrigin::Policy),
             status,
             last_used_at: Some(minutes(-1)),
-            use_told: true,
+            reports_use: true,
             life_from: Some(now()),
             planned_step: Some(step("7d")),
             due_at: None,
             ..before.clone()
         };
         write!(store, tx => tx.update_token(&after, now()));
-        assert_eq!(one(&store, after.id).await, after);
+        assert_eq!(load(&store, after.id).await, after);
     }
 }
 
 #[rstest]
 #[tokio::test]
-async fn one_identity_is_one_token(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn source_and_external_id_are_unique(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     insert(&store, &[token("1")]).await;
     let twin = Token {
-        id: TokenId::of("elsewhere", "1"),
+        id: TokenId::new("elsewhere", "1"),
         ..token("1")
     };
     let mut tx = store.begin().await.unwrap();
@@ -117,7 +117,7 @@ async fn one_identity_is_one_token(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
 
 #[rstest]
 #[tokio::test]
-async fn tokens_of_a_source_come_in_the_programs_order_and_in_pages(
+async fn tokens_of_a_source_come_in_byte_order_and_in_pages(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -142,7 +142,7 @@ async fn tokens_of_a_source_come_in_the_programs_order_and_in_pages(
     insert(
         &store,
         &[Token {
-            id: TokenId::of("other", "m"),
+            id: TokenId::new("other", "m"),
             source: "other".into(),
             ..token("m")
         }],
@@ -151,7 +151,7 @@ async fn tokens_of_a_source_come_in_the_programs_order_and_in_pages(
     ids.sort_unstable();
     let mut found: Vec<String> = Vec::new();
     loop {
-        let page = read!(store, tx => tx.tokens_of("exports", found.last().map(String::as_str), 5));
+        let page = read!(store, tx => tx.load_tokens_of_source("exports", found.last().map(String::as_str), 5));
         if page.is_empty() {
             break;
         }
@@ -162,34 +162,34 @@ async fn tokens_of_a_source_come_in_the_programs_order_and_in_pages(
 
 #[rstest]
 #[tokio::test]
-async fn more_tokens_than_fit_a_statement_are_written_read_and_moved(
+async fn more_tokens_than_fit_one_statement_are_handled(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let tokens: Vec<_> = (0..2500).map(|nth| token(&format!("{nth:05}"))).collect();
     insert(&store, &tokens).await;
     let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
-    assert_eq!(read!(store, tx => tx.tokens_by_id(&ids)).len(), 2500);
-    let moved: Vec<_> = ids
+    assert_eq!(read!(store, tx => tx.load_tokens(&ids)).len(), 2500);
+    let rescheduled: Vec<_> = ids
         .iter()
         .map(|id| (*id, Some(days(3)), Some(step("7d"))))
         .collect();
-    write!(store, tx => tx.reschedule(&moved));
-    let still_due = write!(store, tx => tx.due_tokens(days(2), None, 10));
+    write!(store, tx => tx.reschedule_tokens(&rescheduled));
+    let still_due = write!(store, tx => tx.lock_due_tokens(days(2), None, 10));
     assert!(still_due.is_empty());
     assert_eq!(
-        write!(store, tx => tx.due_tokens(days(3), None, 5000)).len(),
+        write!(store, tx => tx.lock_due_tokens(days(3), None, 5000)).len(),
         2500
     );
 }
 
 #[rstest]
 #[tokio::test]
-async fn due_tokens_come_by_time_then_id_in_pages_and_none_twice(
+async fn due_tokens_come_by_time_and_id_in_pages_without_duplicates(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
-    // Fractions of every length: they must sort as time does.
+    // Fractions of all lengths must sort by time.
     let times = [
         "2026-11-21T09:00:00Z",
         "2026-11-21T09:00:00.5Z",
@@ -219,22 +219,21 @@ async fn due_tokens_come_by_time_then_id_in_pages_and_none_twice(
     tokens.retain(|token| token.due_at <= Some(at("2026-11-21T09:00:00.999Z")));
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let page = write!(store, tx => tx.due_tokens(at("2026-11-21T09:00:00.999Z"), after, 2));
+        let page =
+            write!(store, tx => tx.lock_due_tokens(at("2026-11-21T09:00:00.999Z"), after, 2));
         let Some(last) = page.last() else { break };
         after = last.due_at.map(|due_at| (due_at, last.id));
         found.extend(page);
     }
     assert_eq!(found, tokens);
-    // Those who only look see the same, and may do so in a transaction that only reads.
-    let seen = read!(store, tx => tx.peek_due_tokens(at("2026-11-21T09:00:00.999Z"), None, 9));
-    assert_eq!(seen, tokens);
+    // Without locks the result is the same, and a read-only transaction is enough.
+    let unlocked = read!(store, tx => tx.load_due_tokens(at("2026-11-21T09:00:00.999Z"), None, 9));
+    assert_eq!(unlocked, tokens);
 }
 
 #[rstest]
 #[tokio::test]
-async fn rescheduling_to_nothing_takes_a_token_out_of_what_is_due(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_token_rescheduled_to_none_is_no_longer_due(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let (first, second) = (
         Token {
@@ -244,12 +243,12 @@ async fn rescheduling_to_nothing_takes_a_token_out_of_what_is_due(
         token("2"),
     );
     insert(&store, &[first.clone(), second.clone()]).await;
-    write!(store, tx => tx.reschedule(&[]));
-    // Null first, so that a statement which takes its types from the first row is found out.
-    write!(store, tx => tx.reschedule(&[(first.id, None, None), (second.id, Some(days(1)), Some(Step::ZERO))]));
-    let first = one(&store, first.id).await;
+    write!(store, tx => tx.reschedule_tokens(&[]));
+    // NULL first, to catch statements that take their types from the first row.
+    write!(store, tx => tx.reschedule_tokens(&[(first.id, None, None), (second.id, Some(days(1)), Some(Step::ZERO))]));
+    let first = load(&store, first.id).await;
     assert_eq!((first.due_at, first.planned_step), (None, None));
-    let second = one(&store, second.id).await;
+    let second = load(&store, second.id).await;
     assert_eq!(
         (second.due_at, second.planned_step),
         (Some(days(1)), Some(Step::ZERO))
@@ -258,7 +257,7 @@ async fn rescheduling_to_nothing_takes_a_token_out_of_what_is_due(
 
 #[rstest]
 #[tokio::test]
-async fn only_tokens_with_an_expiry_are_rescheduled_under_a_new_policy(
+async fn only_tokens_with_an_expiry_are_rescheduled_for_a_new_policy(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -276,7 +275,7 @@ async fn only_tokens_with_an_expiry_are_rescheduled_under_a_new_policy(
     dated.sort_by_key(|token| token.id);
     let (mut found, mut after) = (Vec::new(), Uuid::nil());
     loop {
-        let page = write!(store, tx => tx.tokens_with_expiry(after, 2));
+        let page = write!(store, tx => tx.lock_tokens_with_expiry(after, 2));
         let Some(last) = page.last() else { break };
         after = last.id.0;
         found.extend(page);
@@ -286,34 +285,34 @@ async fn only_tokens_with_an_expiry_are_rescheduled_under_a_new_policy(
 
 #[rstest]
 #[tokio::test]
-async fn only_active_tokens_whose_time_has_come_are_marked(
+async fn only_active_tokens_past_their_expiry_are_marked(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
-    let over = Token {
+    let expired = Token {
         expiry: Expiry::At(now()),
-        ..token("over")
+        ..token("expired")
     };
     let disabled = Token {
         status: Status::Disabled,
         due_at: None,
-        ..over.clone()
+        ..expired.clone()
     };
     let disabled = Token {
-        id: TokenId::of("exports", "off"),
+        id: TokenId::new("exports", "off"),
         external_id: "off".into(),
         ..disabled
     };
-    insert(&store, &[over.clone(), disabled.clone(), token("later")]).await;
+    insert(&store, &[expired.clone(), disabled.clone(), token("later")]).await;
     assert_eq!(write!(store, tx => tx.mark_expired(now(), 10, &[])), 1);
     assert_eq!(write!(store, tx => tx.mark_expired(now(), 10, &[])), 0);
-    assert_eq!(one(&store, over.id).await.status, Status::Expired);
-    assert_eq!(one(&store, disabled.id).await.status, Status::Disabled);
+    assert_eq!(load(&store, expired.id).await.status, Status::Expired);
+    assert_eq!(load(&store, disabled.id).await.status, Status::Disabled);
 }
 
 #[rstest]
 #[tokio::test]
-async fn marks_are_made_and_taken_back_in_pages(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn tokens_are_marked_and_unmarked_in_pages(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let tokens: Vec<_> = (0..5)
         .map(|nth| Token {
@@ -324,11 +323,11 @@ async fn marks_are_made_and_taken_back_in_pages(#[values(Db::Sqlite, Db::Postgre
     insert(&store, &tokens).await;
     assert_eq!(write!(store, tx => tx.mark_expired(days(1), 3, &[])), 3);
     assert_eq!(write!(store, tx => tx.mark_expired(days(1), 3, &[])), 2);
-    // The clock comes back.
+    // The clock is set back.
     assert_eq!(write!(store, tx => tx.unmark_expired(minutes(-60), 3)), 3);
     assert_eq!(write!(store, tx => tx.unmark_expired(minutes(-60), 3)), 2);
     for token in tokens {
-        let found = one(&store, token.id).await;
+        let found = load(&store, token.id).await;
         assert_eq!(
             (found.status, found.due_at),
             (Status::Active, Some(minutes(-60)))
@@ -338,19 +337,19 @@ async fn marks_are_made_and_taken_back_in_pages(#[values(Db::Sqlite, Db::Postgre
 
 #[rstest]
 #[tokio::test]
-async fn a_token_first_seen_under_a_clock_that_jumped_is_planned_anew(
+async fn a_token_first_seen_while_the_clock_was_ahead_is_planned_again(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
-    let seen = Token {
+    let marked = Token {
         status: Status::Expired,
         planned_step: Some(Step::ZERO),
         due_at: None,
         ..token("1")
     };
-    insert(&store, std::slice::from_ref(&seen)).await;
+    insert(&store, std::slice::from_ref(&marked)).await;
     assert_eq!(write!(store, tx => tx.unmark_expired(now(), 10)), 1);
-    let found = one(&store, seen.id).await;
+    let found = load(&store, marked.id).await;
     assert_eq!(
         (found.status, found.planned_step, found.due_at),
         (Status::Active, None, Some(now()))
@@ -365,7 +364,7 @@ async fn ids_are_found_by_their_first_digits(#[values(Db::Sqlite, Db::Postgres)]
     insert(&store, &tokens).await;
     let whole = tokens[0].id.0.simple().to_string();
     for length in [8, 31, 32] {
-        let found = read!(store, tx => tx.tokens_matching(&whole[..length], 2));
+        let found = read!(store, tx => tx.find_tokens_by_prefix(&whole[..length], 2));
         assert_eq!(found, tokens[..1], "{length}");
     }
     let expected = tokens
@@ -373,16 +372,16 @@ async fn ids_are_found_by_their_first_digits(#[values(Db::Sqlite, Db::Postgres)]
         .filter(|token| token.id.0.simple().to_string().starts_with(&whole[..1]))
         .count();
     assert_eq!(
-        read!(store, tx => tx.tokens_matching(&whole[..1], 100)).len(),
+        read!(store, tx => tx.find_tokens_by_prefix(&whole[..1], 100)).len(),
         expected
     );
     assert_eq!(
-        read!(store, tx => tx.tokens_matching(&whole[..1], 1)).len(),
+        read!(store, tx => tx.find_tokens_by_prefix(&whole[..1], 1)).len(),
         1
     );
     for none in ["", "xyz", "%", &format!("{whole}0")] {
         assert!(
-            read!(store, tx => tx.tokens_matching(none, 2)).is_empty(),
+            read!(store, tx => tx.find_tokens_by_prefix(none, 2)).is_empty(),
             "{none:?}"
         );
     }
@@ -390,27 +389,27 @@ async fn ids_are_found_by_their_first_digits(#[values(Db::Sqlite, Db::Postgres)]
 
 #[rstest]
 #[tokio::test]
-async fn sources_are_kept_and_listed_by_name(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn sources_are_saved_and_listed_by_name(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
-    assert!(read!(store, tx => tx.source("b")).is_none());
+    assert!(read!(store, tx => tx.find_source("b")).is_none());
     for name in ["b", "C", "a"] {
         let row = SourceRow {
             name: name.into(),
             kind: "file".into(),
-            standing: Standing {
+            sync_state: SyncState {
                 error: Some("no".into()),
-                ..Standing::default()
+                ..SyncState::default()
             },
             ..SourceRow::default()
         };
-        write!(store, tx => tx.put_source(&row));
+        write!(store, tx => tx.save_source(&row));
     }
     let row = SourceRow {
         name: "b".into(),
         kind: "sql".into(),
         fingerprint: Some("f".into()),
         tokens: 12,
-        standing: Standing {
+        sync_state: SyncState {
             last_sync_at: Some(now()),
             last_good_sync_at: Some(days(-1)),
             error: None,
@@ -418,18 +417,18 @@ async fn sources_are_kept_and_listed_by_name(#[values(Db::Sqlite, Db::Postgres)]
             failing_since: Some(days(-1)),
             deferred_until: Some(days(1)),
         },
-        longest_life: Some(86_400),
-        life_evidence: Some("max-ttl is 1d".into()),
+        max_life: Some(86_400),
+        max_life_evidence: Some("max-ttl is 1d".into()),
     };
-    write!(store, tx => tx.put_source(&row));
-    let found = read!(store, tx => tx.source("b")).unwrap();
+    write!(store, tx => tx.save_source(&row));
+    let found = read!(store, tx => tx.find_source("b")).unwrap();
     assert_eq!((found.kind.as_str(), found.tokens), ("sql", 12));
-    assert_eq!(found.standing, row.standing);
+    assert_eq!(found.sync_state, row.sync_state);
     assert_eq!(
-        (found.longest_life, found.life_evidence),
-        (row.longest_life, row.life_evidence)
+        (found.max_life, found.max_life_evidence),
+        (row.max_life, row.max_life_evidence)
     );
-    let names: Vec<_> = read!(store, tx => tx.sources())
+    let names: Vec<_> = read!(store, tx => tx.list_sources())
         .into_iter()
         .map(|row| row.name)
         .collect();
@@ -438,11 +437,11 @@ async fn sources_are_kept_and_listed_by_name(#[values(Db::Sqlite, Db::Postgres)]
 
 #[rstest]
 #[tokio::test]
-async fn only_what_has_been_gone_for_long_is_purged_with_all_about_it(
+async fn only_tokens_gone_for_long_are_purged_with_their_notices(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, fresh) = db.store().await;
-    let tokens = ["long", "lately", "back", "there"].map(token);
+    let tokens = ["long", "lately", "back", "active"].map(token);
     insert(&store, &tokens).await;
     let gone = |token: &Token| Token {
         status: Status::Gone,
@@ -458,16 +457,19 @@ async fn only_what_has_been_gone_for_long_is_purged_with_all_about_it(
         .map(|token| super::warning(token, "7d", "ada@example.org", now()))
         .collect();
     super::plan(&store, &notices).await;
-    assert_eq!(write!(store, tx => tx.purge_ended(days(-100), 10)), 1);
+    assert_eq!(
+        write!(store, tx => tx.purge_ended_tokens(days(-100), 10)),
+        1
+    );
     let mut left = fresh.texts("SELECT external_id FROM token").await;
     left.sort_unstable();
-    assert_eq!(left, ["back", "lately", "there"]);
+    assert_eq!(left, ["active", "back", "lately"]);
     assert_eq!(super::ledger(&store).await.len(), 3);
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_source_that_wants_to_hear_of_expiry_is_told_once_and_again_what_it_did_not_take(
+async fn expiry_is_reported_to_a_source_once_and_retried_on_failure(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -479,9 +481,9 @@ async fn a_source_that_wants_to_hear_of_expiry_is_told_once_and_again_what_it_di
         .into();
     insert(&store, &tokens).await;
     let source = tokens[0].source.clone();
-    listed_at(&store, &source, now()).await;
-    let untold = async |at| {
-        let mut ids: Vec<_> = write!(store, tx => tx.untold_tokens(&source, at, 10))
+    set_listed_at(&store, &source, now()).await;
+    let to_report = async |at| {
+        let mut ids: Vec<_> = write!(store, tx => tx.find_tokens_to_mark_expired(&source, at, 10))
             .into_iter()
             .map(|token| token.external_id)
             .collect();
@@ -492,52 +494,56 @@ async fn a_source_that_wants_to_hear_of_expiry_is_told_once_and_again_what_it_di
         write!(store, tx => tx.mark_expired(now(), 2, &["others", &source])),
         2
     );
-    assert_eq!(untold(now()).await.len(), 2);
-    assert_eq!(untold(minutes(-1)).await.len(), 0);
+    assert_eq!(to_report(now()).await.len(), 2);
+    assert_eq!(to_report(minutes(-1)).await.len(), 0);
     assert_eq!(
         write!(store, tx => tx.mark_expired(now(), 2, &["others"])),
         1
     );
-    let waiting = untold(now()).await;
-    assert_eq!(waiting.len(), 2, "nobody wanted to hear of the third");
+    let waiting = to_report(now()).await;
+    assert_eq!(
+        waiting.len(),
+        2,
+        "the source of the third does not want reports"
+    );
 
-    let ids: Vec<_> = waiting.iter().map(|id| TokenId::of(&source, id)).collect();
-    write!(store, tx => tx.tell_at(&ids[..1], None));
-    write!(store, tx => tx.tell_at(&ids[1..], Some(minutes(10))));
-    assert_eq!(untold(now()).await.len(), 0);
-    assert_eq!(untold(minutes(10)).await, waiting[1..]);
+    let ids: Vec<_> = waiting.iter().map(|id| TokenId::new(&source, id)).collect();
+    write!(store, tx => tx.set_mark_expired_at(&ids[..1], None));
+    write!(store, tx => tx.set_mark_expired_at(&ids[1..], Some(minutes(10))));
+    assert_eq!(to_report(now()).await.len(), 0);
+    assert_eq!(to_report(minutes(10)).await, waiting[1..]);
 
-    // It turns out to live: there is nothing to tell.
+    // It has been renewed: there is nothing to report.
     let renewed = Token {
         status: Status::Active,
         expiry: Expiry::At(days(30)),
-        ..one(&store, ids[1]).await
+        ..load(&store, ids[1]).await
     };
     write!(store, tx => tx.update_token(&renewed, now()));
     write!(store, tx => tx.mark_expired(days(31), 10, &[]));
-    assert_eq!(untold(days(40)).await.len(), 0);
+    assert_eq!(to_report(days(40)).await.len(), 0);
 }
 
-/// Writes down when the last good listing of a source was asked for.
-async fn listed_at(store: &lapsed::store::Store, source: &str, at: DateTime<Utc>) {
+/// Sets when the last good listing of a source was requested.
+async fn set_listed_at(store: &lapsed::store::Store, source: &str, at: DateTime<Utc>) {
     let row = SourceRow {
         name: source.to_owned(),
         kind: "sql".to_owned(),
         fingerprint: None,
         tokens: 1,
-        standing: Standing {
+        sync_state: SyncState {
             last_good_sync_at: Some(at),
-            ..Standing::default()
+            ..SyncState::default()
         },
-        longest_life: None,
-        life_evidence: None,
+        max_life: None,
+        max_life_evidence: None,
     };
-    write!(store, tx => tx.put_source(&row));
+    write!(store, tx => tx.save_source(&row));
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_source_is_told_of_no_token_that_it_may_have_renewed_since_it_was_listed(
+async fn expiry_is_not_reported_before_a_later_listing_confirms_it(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -547,22 +553,21 @@ async fn a_source_is_told_of_no_token_that_it_may_have_renewed_since_it_was_list
     };
     insert(&store, std::slice::from_ref(&ended)).await;
     write!(store, tx => tx.mark_expired(now(), 2, &[&ended.source]));
-    let untold = async || {
-        let untold = write!(store, tx => tx.untold_tokens(&ended.source, now(), 10));
-        untold.len()
+    let to_report = async || {
+        let to_report =
+            write!(store, tx => tx.find_tokens_to_mark_expired(&ended.source, now(), 10));
+        to_report.len()
     };
-    assert_eq!(untold().await, 0, "it was never listed");
-    listed_at(&store, &ended.source, now() - TimeDelta::microseconds(1)).await;
-    assert_eq!(untold().await, 0);
-    listed_at(&store, &ended.source, now()).await;
-    assert_eq!(untold().await, 1);
+    assert_eq!(to_report().await, 0, "it was never listed");
+    set_listed_at(&store, &ended.source, now() - TimeDelta::microseconds(1)).await;
+    assert_eq!(to_report().await, 0);
+    set_listed_at(&store, &ended.source, now()).await;
+    assert_eq!(to_report().await, 1);
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_source_is_never_told_of_a_date_of_our_own_policy(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn expiry_by_our_own_policy_is_never_reported(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let ours = Token {
         expiry: Expiry::At(now()),
@@ -570,19 +575,66 @@ async fn a_source_is_never_told_of_a_date_of_our_own_policy(
         ..token("a")
     };
     insert(&store, std::slice::from_ref(&ours)).await;
-    listed_at(&store, &ours.source, now()).await;
+    set_listed_at(&store, &ours.source, now()).await;
     let marked = write!(store, tx => tx.mark_expired(now(), 2, &[&ours.source]));
     assert_eq!(marked, 1);
-    let untold = write!(store, tx => tx.untold_tokens(&ours.source, now(), 10));
-    assert_eq!(untold.len(), 0);
-    // It turns out to have ended there, too: now the source may hear of it.
+    let to_report = write!(store, tx => tx.find_tokens_to_mark_expired(&ours.source, now(), 10));
+    assert_eq!(to_report.len(), 0);
+    // Once the source itself sets the expiry, it may be reported.
     let ended = Token {
         expiry_origin: Some(ExpiryOrigin::Source),
-        ..one(&store, ours.id).await
+        ..load(&store, ours.id).await
     };
     write!(store, tx => tx.update_token(&ended, now()));
-    let untold = async || write!(store, tx => tx.untold_tokens(&ours.source, now(), 10)).len();
-    assert_eq!(untold().await, 0, "nothing was noted when it was marked");
-    write!(store, tx => tx.tell_at(&[ours.id], Some(now())));
-    assert_eq!(untold().await, 1);
+    let to_report =
+        async || write!(store, tx => tx.find_tokens_to_mark_expired(&ours.source, now(), 10)).len();
+    assert_eq!(
+        to_report().await,
+        0,
+        "no report was scheduled when it was marked"
+    );
+    write!(store, tx => tx.set_mark_expired_at(&[ours.id], Some(now())));
+    assert_eq!(to_report().await, 1);
+}
+
+fn pair(account: &str, address: &str) -> (String, String) {
+    (account.to_owned(), address.to_owned())
+}
+
+#[rstest]
+#[tokio::test]
+async fn reported_admins_replace_those_reported_before(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+    let (store, _fresh) = db.store().await;
+    let before = [
+        pair("acme", "Grace@acme.example"),
+        pair("acme", "ada@acme.example"),
+        pair("zoo", "z@zoo.example"),
+    ];
+    write!(store, tx => tx.replace_source_admins("exports", &before));
+    write!(store, tx => tx.replace_source_admins("another", &[pair("acme", "x@another.example")]));
+    assert_eq!(read!(store, tx => tx.load_source_admins("exports")), before);
+
+    let of_acme = Token {
+        account: Some("acme".into()),
+        ..token("1")
+    };
+    let without_account = token("2");
+    let tokens = [of_acme, without_account];
+    let admins = read!(store, tx => tx.load_account_admins(&tokens));
+    let mut of_acme = admins.for_token(&tokens[0]).to_vec();
+    of_acme.sort();
+    assert_eq!(
+        of_acme,
+        [address("ada@acme.example"), address("grace@acme.example")]
+    );
+    assert!(admins.for_token(&tokens[1]).is_empty());
+
+    write!(store, tx => tx.replace_source_admins("exports", &[]));
+    assert!(read!(store, tx => tx.load_source_admins("exports")).is_empty());
+    let admins = read!(store, tx => tx.load_account_admins(&tokens));
+    assert!(admins.for_token(&tokens[0]).is_empty());
+    assert_eq!(
+        read!(store, tx => tx.load_source_admins("another")).len(),
+        1
+    );
 }

@@ -1,15 +1,16 @@
 //! Listings and counts.
 
 use lapsed::domain::{Expiry, FindingKind, NoticeState, Severity, Status, Step, Token, TokenId};
-use lapsed::store::{NewFinding, NoticeFilter, Recorded, TokenFilter, Verdict};
+use lapsed::store::{MailRecord, NewFinding, NoticeFilter, TokenFilter, Verdict};
 use rstest::rstest;
 
 use super::{
-    days, fresh_id, gather, holder, insert, ledger, minutes, now, plan, read, token, warning, write,
+    days, fill_mails, fresh_id, holder, insert, ledger, minutes, now, plan, read, token, warning,
+    write,
 };
 use crate::db::Db;
 
-/// One token of every situation.
+/// One token for each situation.
 fn tokens() -> Vec<Token> {
     let with = |id: &str, change: fn(&mut Token)| {
         let mut token = token(id);
@@ -37,7 +38,7 @@ fn tokens() -> Vec<Token> {
         with("editor", |token| token.role = Some("editor".into())),
         with("late", |token| token.expiry = Expiry::At(days(30))),
         Token {
-            id: TokenId::of("Vault", "1"),
+            id: TokenId::new("Vault", "1"),
             source: "Vault".into(),
             ..token("1")
         },
@@ -62,7 +63,7 @@ fn tokens() -> Vec<Token> {
     "Vault/1 active bob's editor marked too early")]
 #[case::both(TokenFilter { role: Some("editor".into()), status: Some(Status::Expired), ..TokenFilter::default() }, "")]
 #[tokio::test]
-async fn tokens_are_listed_by_what_they_are_now_and_in_the_programs_order(
+async fn tokens_are_listed_by_current_status_in_byte_order(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
     #[case] filter: TokenFilter,
     #[case] expected: &str,
@@ -83,7 +84,7 @@ async fn tokens_are_listed_by_what_they_are_now_and_in_the_programs_order(
         );
     }
     if filter.expires_until.is_some() {
-        // Those come by their expiry.
+        // These are in order of expiry.
         found.sort_unstable();
     }
     assert_eq!(found.join(" "), expected.replace('|', " "));
@@ -91,9 +92,7 @@ async fn tokens_are_listed_by_what_they_are_now_and_in_the_programs_order(
 
 #[rstest]
 #[tokio::test]
-async fn a_token_is_shown_with_the_kinds_of_its_open_findings(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_token_has_the_kinds_of_its_open_findings(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -112,17 +111,17 @@ async fn a_token_is_shown_with_the_kinds_of_its_open_findings(
         evidence: String::new(),
     });
     assert!(
-        read!(store, tx => tx.token_view(token.id, now()))
+        read!(store, tx => tx.find_token_view(token.id, now()))
             .unwrap()
             .findings
             .is_empty()
     );
-    write!(store, tx => tx.open_findings(&findings));
+    write!(store, tx => tx.insert_findings(&findings));
     write!(store, tx => tx.resolve_finding(findings[1].id, now()));
-    let view = read!(store, tx => tx.token_view(token.id, now())).unwrap();
+    let view = read!(store, tx => tx.find_token_view(token.id, now())).unwrap();
     assert_eq!(view.token, token);
     assert_eq!(view.findings, ["sso_revoked", "unused"]);
-    assert!(read!(store, tx => tx.token_view(TokenId::of("no", "such"), now())).is_none());
+    assert!(read!(store, tx => tx.find_token_view(TokenId::new("no", "such"), now())).is_none());
 }
 
 #[rstest]
@@ -139,19 +138,19 @@ async fn notices_are_listed_by_recipient_state_and_token_in_pages(
         write!(store, tx => tx.insert_notices(&notices, None, minutes(nth)));
     }
     write!(store, tx => tx.cancel_notices(tokens[2].id, None, "the token is gone"));
-    gather(&store, now()).await;
+    fill_mails(&store, now()).await;
     let holder = holder(minutes(1));
     let mails = write!(store, tx => tx.claim_mails(holder, now(), days(1), 10));
     let sent: Vec<_> = mails
         .iter()
         .filter(|mail| mail.recipient.key() == "ada@example.org")
-        .map(|mail| Recorded {
+        .map(|mail| MailRecord {
             id: mail.id,
             verdict: Verdict::Sent,
             reason: None,
         })
         .collect();
-    write!(store, tx => tx.record(&sent, holder, now()));
+    write!(store, tx => tx.record_mails(&sent, holder, now()));
     let all = ledger(&store).await;
     assert_eq!(all.len(), 6);
     assert!(all.is_sorted_by_key(|row| std::cmp::Reverse((row.planned_at, row.id))));
@@ -225,7 +224,7 @@ async fn notices_are_listed_by_recipient_state_and_token_in_pages(
 
 #[rstest]
 #[tokio::test]
-async fn what_will_expire_comes_by_time_in_pages(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn expiring_tokens_come_by_expiry_in_pages(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let mut expected: Vec<_> = tokens()
         .into_iter()
@@ -242,7 +241,7 @@ async fn what_will_expire_comes_by_time_in_pages(#[values(Db::Sqlite, Db::Postgr
     insert(&store, &tokens()).await;
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let page = read!(store, tx => tx.expiring(now(), days(30), after.as_ref(), 2));
+        let page = read!(store, tx => tx.list_expiring_tokens(now(), days(30), after.as_ref(), 2));
         let Some(last) = page.last() else { break };
         after = Some(last.clone());
         found.extend(page);
@@ -252,9 +251,11 @@ async fn what_will_expire_comes_by_time_in_pages(#[values(Db::Sqlite, Db::Postgr
 
 #[rstest]
 #[tokio::test]
-async fn counts_are_of_now_and_of_what_is_owed(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn counts_show_the_current_state_and_what_is_owed(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
     let (store, _fresh) = db.store().await;
-    let empty = read!(store, tx => tx.counts(now()));
+    let empty = read!(store, tx => tx.load_counts(now()));
     assert!(empty.tokens.is_empty() && empty.oldest_due_at.is_none());
     insert(&store, &tokens()).await;
     let token = token("active");
@@ -265,7 +266,7 @@ async fn counts_are_of_now_and_of_what_is_owed(#[values(Db::Sqlite, Db::Postgres
     write!(store, tx => tx.insert_notices(&[late], Some(held), minutes(-30)));
     write!(store, tx => tx.close_plan(held, 1, true));
     plan(&store, &[future]).await;
-    let counts = read!(store, tx => tx.counts(now()));
+    let counts = read!(store, tx => tx.load_counts(now()));
     let row = |state: &str, source: &str, count| (state.to_owned(), source.to_owned(), count);
     let expected = [
         row("active", "Vault", 1),
@@ -279,14 +280,14 @@ async fn counts_are_of_now_and_of_what_is_owed(#[values(Db::Sqlite, Db::Postgres
     let week = Some(7 * 86400);
     let planned = |step, count| ("planned".to_owned(), step, count);
     assert_eq!(counts.notices, [planned(Some(86400), 1), planned(week, 1)]);
-    // Held or not, it is owed; and it has waited since it was planned, not since its time.
+    // A held notice is owed, too; it has waited since it was planned, not since `send_at`.
     assert_eq!(counts.oldest_due_at, Some(minutes(-30)));
     assert_eq!((counts.plans_held, counts.directories_held), (1, 0));
-    write!(store, tx => tx.settle_held(true));
-    let counts = read!(store, tx => tx.counts(now()));
+    write!(store, tx => tx.settle_held_plans(true));
+    let counts = read!(store, tx => tx.load_counts(now()));
     assert_eq!(
         counts.oldest_due_at, None,
-        "what is not due yet does not wait"
+        "a notice that is not due does not count"
     );
     assert_eq!(counts.plans_held, 0);
     let waiting = warning(
@@ -296,25 +297,28 @@ async fn counts_are_of_now_and_of_what_is_owed(#[values(Db::Sqlite, Db::Postgres
         minutes(-5),
     );
     plan(&store, std::slice::from_ref(&waiting)).await;
-    gather(&store, now()).await;
+    fill_mails(&store, now()).await;
     assert_eq!(
-        read!(store, tx => tx.counts(now())).oldest_due_at,
+        read!(store, tx => tx.load_counts(now())).oldest_due_at,
         Some(now())
     );
     let holder = holder(minutes(1));
     let mails = write!(store, tx => tx.claim_mails(holder, now(), days(1), 10));
-    let sent = [Recorded {
+    let sent = [MailRecord {
         id: mails[0].id,
         verdict: Verdict::Sent,
         reason: None,
     }];
-    write!(store, tx => tx.record(&sent, holder, now()));
-    assert_eq!(read!(store, tx => tx.counts(now())).oldest_due_at, None);
+    write!(store, tx => tx.record_mails(&sent, holder, now()));
+    assert_eq!(
+        read!(store, tx => tx.load_counts(now())).oldest_due_at,
+        None
+    );
 }
 
 #[rstest]
 #[tokio::test]
-async fn every_notice_about_some_tokens_is_shown_the_earliest_first(
+async fn all_notices_about_some_tokens_are_listed_the_earliest_first(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
@@ -328,8 +332,8 @@ async fn every_notice_about_some_tokens_is_shown_the_earliest_first(
     ];
     plan(&store, &notices).await;
     let ids = [tokens[1].id, tokens[0].id];
-    let found = read!(store, tx => tx.notices_about(&ids));
+    let found = read!(store, tx => tx.list_notices_of_tokens(&ids));
     let found: Vec<_> = found.into_iter().map(|row| row.id).collect();
     assert_eq!(found, [notices[2].id, notices[1].id, notices[0].id]);
-    assert!(read!(store, tx => tx.notices_about(&[])).is_empty());
+    assert!(read!(store, tx => tx.list_notices_of_tokens(&[])).is_empty());
 }

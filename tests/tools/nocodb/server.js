@@ -1,4 +1,4 @@
-// NocoDB on 127.0.0.1:$PORT with its data in $NC_TOOL_DIR; run it in the folder of the installation.
+// Runs NocoDB on 127.0.0.1:$PORT with its data in $NC_TOOL_DIR. Run it in the folder of the installation.
 process.env.NC_DISABLE_TELE = 'true';
 process.env.NC_DISABLE_ERR_REPORTS = 'true';
 const at = { paths: [process.cwd()] };

@@ -1,0 +1,124 @@
+//! The command line: parses the arguments, runs the command and returns its exit code.
+//!
+//! Each command has a module with a function `(&Context, arguments) -> anyhow::Result<Exit>`.
+
+pub mod args;
+pub mod exit;
+pub mod output;
+pub mod progress;
+
+mod actor;
+mod audit;
+mod backup;
+mod check;
+mod completions;
+mod demo;
+mod directory;
+mod dry_run;
+mod explain;
+mod finding;
+mod forecast;
+mod freshness;
+mod identity;
+mod import;
+mod lookup;
+mod man;
+mod migrate;
+mod notice;
+mod pages;
+mod preview;
+mod release;
+mod revoke;
+mod run;
+mod send_test;
+mod setup;
+mod source;
+mod steps;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use self::args::{Cli, Color, Command, GlobalOptions};
+use self::exit::{Exit, print_error};
+use crate::clock::Clock;
+
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub global: GlobalOptions,
+    pub clock: Clock,
+}
+
+/// Runs the program with the arguments of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::parse_args(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe behind `--help` is not a failure.
+            let _ = error.print();
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Ok
+            };
+            return exit.into();
+        }
+    };
+    match cli.global.color {
+        Color::Auto => anstream::ColorChoice::Auto,
+        Color::Always => anstream::ColorChoice::Always,
+        Color::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+    let context = Context {
+        global: cli.global,
+        clock: Clock::system(),
+    };
+    run_command(&context, cli.command)
+        .unwrap_or_else(|error| print_error(&error, anstream::stderr()))
+        .into()
+}
+
+/// Runs a command, in an asynchronous runtime if it needs one.
+fn run_command(context: &Context, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => man::man(&args),
+        command => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the asynchronous runtime")?
+            .block_on(dispatch(context, command)),
+    }
+}
+
+async fn dispatch(context: &Context, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Run => run::run(context).await,
+        Command::Sweep(args) => sweep::sweep(context, args).await,
+        Command::Import(args) => import::import(context, args).await,
+        Command::Token(command) => token::token(context, command).await,
+        Command::Notice(command) => notice::notice(context, command).await,
+        Command::Finding(command) => finding::finding(context, command).await,
+        Command::Identity(command) => identity::identity(context, command).await,
+        Command::Directory(command) => directory::directory(context, command).await,
+        Command::Source(command) => source::source(context, command).await,
+        Command::Audit(command) => audit::audit(context, command).await,
+        Command::Forecast(args) => forecast::forecast(context, args).await,
+        Command::Explain(args) => explain::explain(context, args).await,
+        Command::Check => check::check(context).await,
+        Command::Preview(args) => preview::preview(context, &args),
+        Command::SendTest(args) => send_test::send_test(context, args).await,
+        Command::Release(args) => release::release(context, args).await,
+        Command::Migrate => migrate::migrate(context).await,
+        Command::Backup(args) => backup::backup(context, args).await,
+        Command::Demo(args) => demo::demo(context, args).await,
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => man::man(&args),
+    }
+}

@@ -1,0 +1,201 @@
+//! The command line as a tree of types, with help and examples. Each command is implemented in a
+//! module of its own.
+
+mod commands;
+mod listing;
+mod people;
+mod values;
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::builder::StyledStr;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+pub use commands::{
+    Backup, Command, Completions, Demo, Explain, Import, Man, Preview, Release, SendTest, Sweep,
+};
+pub use listing::{
+    Acknowledge, AuditCommand, FindingCommand, FindingList, Forecast, Format, ListOptions,
+    NoticeCommand, NoticeList, ShowOptions, SourceCommand, SourceSync, TokenCommand, TokenList,
+    TokenRevoke, TokenShow,
+};
+pub use people::{
+    DirectoryCommand, DirectorySync, IdentityCommand, IdentityCoverage, IdentityList,
+    IdentityRebind, IdentityShow,
+};
+pub use values::{Input, Invalid, TEMPLATES};
+
+/// The groups of the root help; each command is in exactly one.
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("Start", &["demo", "check", "import"]),
+    ("Watch", &["run", "sweep", "release"]),
+    (
+        "Inspect",
+        &[
+            "token",
+            "notice",
+            "finding",
+            "identity",
+            "directory",
+            "source",
+            "forecast",
+            "explain",
+            "audit",
+        ],
+    ),
+    ("Mail", &["preview", "send-test"]),
+    ("Maintain", &["migrate", "backup", "completions", "man"]),
+];
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The version with the details that a bug report needs. Packagers set `LAPSED_COMMIT`.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let build = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
+    let commit = option_env!("LAPSED_COMMIT").map(|commit| format!("commit {commit}, "));
+    let commit = commit.unwrap_or_default();
+    let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
+    format!("{VERSION} ({commit}{build} build, {arch}-{os}, SQLite and PostgreSQL)")
+});
+
+/// Watches API tokens: warns before they expire, marks expired ones, and flags tokens whose
+/// issuer has lost access.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lapsed",
+    version = VERSION,
+    long_version = LONG_VERSION.as_str(),
+    propagate_version = true,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  # try it with sample data in a new folder
+  lapsed demo
+
+  # show what the next sweep would do
+  lapsed sweep --dry-run
+
+  # list the tokens that expire within a week
+  lapsed token list --status active --expires-within 7d
+
+`lapsed COMMAND --help` shows the options and examples of a command.
+Exit codes: 0 done, 1 something failed or is held, 2 wrong usage, 75 try again later,
+78 wrong configuration."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: GlobalOptions,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalOptions {
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Configuration file [default: $LAPSED_CONFIG, ./lapsed.toml, \
+                /etc/lapsed/lapsed.toml]",
+        global = true
+    )]
+    pub config: Option<PathBuf>,
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        help = "Use colors: auto, always or never; auto respects NO_COLOR",
+        global = true
+    )]
+    pub color: Color,
+    /// Log more: -v is debug, -vv is trace; overrides `[log] level`
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub verbose: u8,
+}
+
+impl GlobalOptions {
+    /// The log level that `--verbose` sets.
+    #[must_use]
+    pub fn log_level(&self) -> Option<tracing::Level> {
+        match self.verbose {
+            0 => None,
+            1 => Some(tracing::Level::DEBUG),
+            _ => Some(tracing::Level::TRACE),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// Only on a terminal, and not if the environment forbids it.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl Cli {
+    /// Parses the arguments of the process.
+    ///
+    /// # Errors
+    /// A usage error, or the help or version text to print.
+    pub fn parse_args(
+        args: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let matches = command().try_get_matches_from(args)?;
+        Self::from_arg_matches(&matches)
+    }
+}
+
+/// The clap command, with the root help in groups, which clap itself does not offer.
+#[must_use]
+pub fn command() -> clap::Command {
+    let command = Cli::command();
+    let template = format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\n\n{}\n{{options}}{{after-help}}",
+        format_groups(&command),
+        format_heading(&command, "Options"),
+    );
+    command.help_template(StyledStr::from(template))
+}
+
+fn format_groups(command: &clap::Command) -> String {
+    let literal = command.get_styles().get_literal();
+    let width = GROUPS
+        .iter()
+        .flat_map(|(_, names)| names.iter())
+        .map(|name| name.len())
+        .max()
+        .unwrap_or_default();
+    let mut lines = Vec::new();
+    for (title, names) in GROUPS {
+        lines.push(format!("\n{}", format_heading(command, title)));
+        for sub in names
+            .iter()
+            .filter_map(|name| command.find_subcommand(name))
+        {
+            let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+            let name = sub.get_name();
+            let gap = " ".repeat(width - name.len());
+            lines.push(format!("  {literal}{name}{literal:#}{gap}  {about}"));
+        }
+    }
+    lines.join("\n")
+}
+
+fn format_heading(command: &clap::Command, title: &str) -> String {
+    let style = command.get_styles().get_header();
+    format!("{style}{title}:{style:#}")
+}
+
+#[cfg(test)]
+mod tests;

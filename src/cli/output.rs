@@ -1,0 +1,48 @@
+//! Prints results as a table, JSON, JSON lines or CSV, row by row.
+
+mod column;
+mod columns;
+mod layout;
+mod printer;
+pub mod rows;
+mod sheet;
+mod stored;
+pub mod text;
+pub mod when;
+
+use std::io::{self, Write};
+
+pub use column::{BAD, Cell, Column, FAINT, Row, STRONG, View, WARN};
+pub use printer::{Printer, print_one};
+pub use sheet::Sheet;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The reader closed the output, as `head` does. This is not a failure.
+    #[error("the reader of the output has gone")]
+    Closed,
+    #[error("cannot write the output")]
+    Write(#[source] io::Error),
+    #[error("cannot encode a row")]
+    Encode(#[source] serde_json::Error),
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Write(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+/// Prints a message to standard output.
+///
+/// # Errors
+/// If it cannot be written; [`Error::Closed`] if the reader closed the output.
+pub fn print_line(text: &str) -> Result<(), Error> {
+    Ok(writeln!(io::stdout(), "{}", text::clean_lines(text))?)
+}

@@ -1,0 +1,120 @@
+//! `lapsed run`: the daemon.
+
+mod health;
+mod sweeps;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc};
+
+use super::exit::{Exit, Failure};
+use super::{Context, setup};
+use crate::config::Config;
+use crate::engine::Mailer;
+use crate::engine::ticker::Ticker;
+use crate::http;
+use crate::lifecycle::{self, Heartbeat, Lifecycle, ServiceManager, Signals};
+use crate::telemetry::Telemetry;
+
+use self::health::Health;
+use self::sweeps::{Deliveries, Sweeps};
+
+/// Without progress for this long, the daemon hangs. No page of rows and no mail takes that long, and
+/// a listing is abandoned after ten minutes.
+const WATCHDOG_TIMEOUT: Duration = Duration::from_mins(15);
+
+pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
+    let config = setup::load_config(context)?;
+    let log = Arc::new(setup::start_log(context, &config)?);
+    // From here on, signals are kept until a task handles them.
+    let signals = Signals::listen()?;
+    let manager = ServiceManager::from_env().map_err(Failure::config)?;
+    let stop_timeout = config.delivery.stop_timeout.to_std().unwrap_or_default();
+    let lifecycle = Lifecycle::new(manager.clone(), stop_timeout);
+    let mailer = setup::build_mailer(&config)?;
+    let store = setup::open_store(&config).await?;
+    let listener = bind_listener(&config).await?;
+    let heartbeat = Heartbeat::new(WATCHDOG_TIMEOUT);
+    let mut engine = setup::build_engine(context, &config, store.clone(), Arc::clone(&mailer))?;
+    let beat = heartbeat.clone();
+    engine.on_progress = Box::new(move || beat.beat());
+    let engine = Arc::new(engine);
+
+    let (tick_in, ticks) = mpsc::channel(1);
+    let due = Arc::new(Notify::new());
+    let stopping = lifecycle.stopping();
+    let tasks = lifecycle.tasks();
+    tasks.spawn("ticker", Ticker::run(tick_in, stopping.clone()));
+    let sweeps = Sweeps {
+        engine: Arc::clone(&engine),
+        due: Arc::clone(&due),
+        heartbeat: heartbeat.clone(),
+        manager: manager.clone(),
+    };
+    tasks.spawn("sweeps", sweeps.run(ticks, stopping.clone()));
+    let deliveries = Deliveries {
+        engine: Arc::clone(&engine),
+        due,
+    };
+    tasks.spawn("deliveries", deliveries.run(stopping.clone()));
+    if let Some(listener) = listener {
+        let health = Arc::new(Health {
+            engine: Arc::clone(&engine),
+        });
+        tasks.spawn("http", http::serve(listener, health, stopping));
+    }
+    lifecycle.spawn_watchdog(heartbeat);
+    lifecycle.notify_ready("watching");
+    tracing::info!("lapsed {} is watching", env!("CARGO_PKG_VERSION"));
+    let ended = lifecycle
+        .run(signals, || {
+            reload(context.clone(), Arc::clone(&mailer), Arc::clone(&log))
+        })
+        .await;
+    if let Err(error @ (lifecycle::Error::Overdue { .. } | lifecycle::Error::Forced { .. })) = ended
+    {
+        let exit = super::exit::print_error(&Failure::failed(error).into(), anstream::stderr());
+        // Tasks are still running and would delay an orderly exit.
+        std::process::exit(i32::from(exit as u8));
+    }
+    store.close().await;
+    ended.map_err(Failure::failed)?;
+    tracing::info!("stopped");
+    Ok(Exit::Ok)
+}
+
+/// Binds the address of the health pages, before the daemon reports that it is ready.
+async fn bind_listener(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = config.http.listen else {
+        return Ok(None);
+    };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) => {
+            let error = anyhow::Error::from(error).context(format!("cannot listen on {address}"));
+            Err(Failure::failed(error)
+                .hint("set another address in [http] listen, or \"off\"")
+                .into())
+        }
+    }
+}
+
+/// Reloads the templates and the log level; other settings need a restart.
+async fn reload(
+    context: Context,
+    mailer: Arc<Mailer>,
+    log: Arc<Telemetry>,
+) -> Result<(), lifecycle::Fault> {
+    let work = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
+        let config = setup::load_config(&context)?;
+        mailer.replace_templates(setup::load_templates(&config)?);
+        log.set_level(setup::log_level(&context, &config))?;
+        Ok(())
+    });
+    match work.await? {
+        Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

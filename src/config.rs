@@ -1,0 +1,196 @@
+//! Loads the configuration: finds the file, merges the environment into it, checks every value and
+//! reports all problems at once.
+
+mod daemon;
+mod database;
+mod directories;
+mod error;
+mod field;
+mod issuers;
+mod layers;
+mod mail;
+mod notify;
+mod policy;
+mod secret;
+mod sources;
+mod store;
+mod table;
+#[cfg(test)]
+mod tests;
+mod warnings;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use chrono_tz::Tz;
+
+pub use daemon::{Delivery, Http, Log, LogFormat, ScheduleConfig};
+pub use directories::DirectoryConfig;
+pub use error::{Error, Place, Problem};
+pub use mail::{Mail, Smtp, Tls, Transport};
+pub use notify::{Account, Notify};
+pub use policy::{Policy, Retention};
+pub use sources::SourceConfig;
+pub use store::Store;
+
+use layers::Merged;
+use table::{Context, Table};
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `None` if the environment alone configures lapsed.
+    pub file: Option<PathBuf>,
+    pub store: Store,
+    pub schedule: ScheduleConfig,
+    pub notify: Notify,
+    pub accounts: Vec<Account>,
+    pub mail: Mail,
+    /// Always set if `mail.transport` is SMTP.
+    pub smtp: Option<Smtp>,
+    pub delivery: Delivery,
+    pub policy: Policy,
+    pub retention: Retention,
+    pub http: Http,
+    pub log: Log,
+    pub sources: Vec<SourceConfig>,
+    pub directories: Vec<DirectoryConfig>,
+    /// Which issuers the directories cover, and under which address.
+    pub issuers: crate::domain::Issuers,
+}
+
+/// Searched in this order if neither `--config` nor `LAPSED_CONFIG` is given.
+const DEFAULT_PATHS: &[&str] = &["lapsed.toml", "/etc/lapsed/lapsed.toml"];
+
+/// A larger file is the wrong file.
+const MAX_FILE_OCTETS: u64 = 4 * 1024 * 1024;
+
+impl Config {
+    /// Loads the configuration from `cli_path`, else `$LAPSED_CONFIG`, else `./lapsed.toml`, else
+    /// `/etc/lapsed/lapsed.toml`. Variables `LAPSED__SECTION__KEY` override the file and also work
+    /// without one. Relative paths are resolved against the folder of the file, or the working
+    /// directory if there is no file.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] lists every problem, not only the first.
+    pub fn load(cli_path: Option<&Path>, env: &HashMap<String, String>) -> Result<Self, Error> {
+        let found = find(cli_path, env, DEFAULT_PATHS.iter().map(Path::new))?;
+        if found.is_none() && !env.keys().any(|name| name.starts_with(layers::PREFIX)) {
+            let looked_at = DEFAULT_PATHS.iter().map(PathBuf::from).collect();
+            return Err(Error::NotFound { looked_at });
+        }
+        let file = found
+            .as_ref()
+            .map(|(path, bytes)| (path.as_path(), bytes.as_slice()));
+        Self::parse(file, env)
+    }
+
+    fn parse(file: Option<(&Path, &[u8])>, env: &HashMap<String, String>) -> Result<Self, Error> {
+        let Merged {
+            values,
+            places,
+            problems,
+        } = layers::merge(file, env).map_err(|problem| Error::Invalid(vec![problem]))?;
+        let path = file.map(|(path, _)| path);
+        let context = Context {
+            env,
+            base: folder(path),
+            places,
+            problems: RefCell::new(problems),
+        };
+        let config = Self::from_root(Table::root(&context, values), path);
+        let mut problems = context.problems.into_inner();
+        problems.sort_unstable();
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(Error::Invalid(problems)),
+        }
+    }
+
+    fn from_root(mut root: Table, file: Option<&Path>) -> Option<Self> {
+        let mail = Mail::from_table(root.section("mail"));
+        let smtp = Smtp::from_table(root.section("smtp"), mail.transport);
+        let schedule = ScheduleConfig::from_table(root.section("schedule"));
+        let zone = schedule
+            .as_ref()
+            .map_or(Tz::UTC, |schedule| schedule.timezone);
+        let notify = Notify::from_table(root.section("notify"), zone);
+        let store = Store::from_table(root.section("store"));
+        let accounts = Account::from_tables(root.sections("account"));
+        let delivery = Delivery::from_table(root.section("delivery"));
+        let policy = Policy::from_table(root.section("policy"));
+        let retention = Retention::from_table(root.section("retention"));
+        let http = Http::from_table(root.section("http"));
+        let log = Log::from_table(root.section("log"));
+        let issuers = issuers::parse(root.section("issuers"));
+        let sources = SourceConfig::from_tables(root.sections("source"), zone);
+        let directories = DirectoryConfig::from_tables(root.sections("directory"), zone);
+        root.finish();
+        Some(Self {
+            file: file.map(Path::to_owned),
+            store,
+            schedule: schedule?,
+            notify: notify?,
+            accounts,
+            mail,
+            smtp,
+            delivery,
+            policy,
+            retention,
+            http,
+            log,
+            sources,
+            directories,
+            issuers,
+        })
+    }
+}
+
+/// The named file, which must exist, or the first of `paths` that exists.
+fn find<'a>(
+    cli_path: Option<&Path>,
+    env: &HashMap<String, String>,
+    paths: impl Iterator<Item = &'a Path>,
+) -> Result<Option<(PathBuf, Vec<u8>)>, Error> {
+    let from_env = env.get("LAPSED_CONFIG").filter(|path| !path.is_empty());
+    let unreadable = |path: &Path, source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(path) = cli_path.or(from_env.map(Path::new)) {
+        let bytes = read_file(path).map_err(|error| unreadable(path, error))?;
+        return Ok(Some((path.to_owned(), bytes)));
+    }
+    for path in paths {
+        match read_file(path) {
+            Ok(bytes) => return Ok(Some((path.to_owned(), bytes))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable(path, error)),
+        }
+    }
+    Ok(None)
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(MAX_FILE_OCTETS + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_OCTETS {
+        return Err(io::Error::other(
+            "it is larger than 4 MiB; is it the right file?",
+        ));
+    }
+    Ok(bytes)
+}
+
+/// Absolute, so that it stays the same when the working directory changes.
+fn folder(file: Option<&Path>) -> PathBuf {
+    let folder = match file.and_then(Path::parent) {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
+}

@@ -1,0 +1,109 @@
+//! Systems that know whether a person still has access. A directory only lists people: it never sees the
+//! store, and draws no conclusions. The engine does that, in the same way for all kinds.
+
+mod access_tokens;
+mod assertion;
+pub mod entra;
+pub mod file;
+mod id;
+pub mod keycloak;
+mod kind;
+pub mod ldap;
+pub mod okta;
+mod people;
+pub mod scim;
+
+use async_trait::async_trait;
+
+pub use crate::domain::Lookup;
+use crate::domain::{Address, Person};
+use crate::sources::{CheckReport, Error, Fetched, RefusedRows};
+
+pub use kind::{Common, Kind};
+
+#[async_trait]
+pub trait Directory: Send + Sync {
+    /// Sends every account, or at least those of the people in the query, to `sink`, each account once.
+    ///
+    /// # Errors
+    /// When the listing is not complete: a request failed, a page or the end mark is missing, or an allowed
+    /// group does not exist. Nothing is concluded from a listing that failed.
+    async fn list_people(
+        &self,
+        query: &PeopleQuery<'_>,
+        sink: &mut PersonSink<'_>,
+    ) -> Result<Fetched<PeopleListing>, Error>;
+
+    /// Looks up one account by its immutable id, in the primary store rather than in an index that lags.
+    /// The result may leave out the group membership.
+    ///
+    /// # Errors
+    /// When there is no answer. An account that is gone is not an error.
+    async fn look_up(&self, id: &str) -> Result<Lookup, Error> {
+        let _ = id;
+        Ok(Lookup::Unclear("it has no ids to look up".to_owned()))
+    }
+
+    /// Checks whether [`Directory::list_people`] can work, and reports what the credentials can see and what
+    /// they lack.
+    ///
+    /// # Errors
+    /// What is in the way, and how to fix it.
+    async fn check(&self) -> Result<CheckReport, Error>;
+
+    /// Whether every listed person is stored. For other kinds, only issuers of tokens are.
+    fn stores_everyone(&self) -> bool {
+        false
+    }
+}
+
+/// Receives the people of a listing.
+pub type PersonSink<'a> = dyn FnMut(Person) + Send + 'a;
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PeopleQuery<'a> {
+    /// Issuers and canaries, in order. The directory may list more people than these.
+    pub people: &'a [Address],
+    /// [`PeopleListing::cursor`] of the last listing that was used; `None` asks for everybody.
+    pub cursor: Option<&'a str>,
+}
+
+/// What a listing covered, once it is complete.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeopleListing {
+    pub extent: Extent,
+    /// The allowed groups, with members of nested groups counted.
+    pub groups: Vec<Group>,
+    /// Ids of accounts that were removed since the cursor; the engine looks them up.
+    pub removed: Vec<String>,
+    /// Refused rows. A listing with refused rows changes nothing.
+    pub refusals: RefusedRows,
+    /// Where the next listing may continue. Only the directory itself can read it.
+    pub cursor: Option<String>,
+}
+
+/// Whom a listing covers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Extent {
+    #[default]
+    Everybody,
+    /// The people in the query, each looked up by address.
+    Requested,
+    /// People whose account changed since the cursor.
+    Changes,
+}
+
+/// An allowed group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The configured name or id.
+    pub name: String,
+    pub members: u64,
+}
+
+impl Group {
+    #[must_use]
+    pub fn empty(name: String) -> Self {
+        Self { name, members: 0 }
+    }
+}

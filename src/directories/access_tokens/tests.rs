@@ -1,0 +1,158 @@
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request as HttpRequest, Response};
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// A server that grants the access tokens 1, 2, …, and accepts those for which `accepts` is true.
+#[derive(Clone)]
+struct Server {
+    granted: Arc<Mutex<usize>>,
+    accepts: Arc<dyn Fn(usize) -> bool + Send + Sync>,
+    expires_in: Option<u64>,
+}
+
+impl Server {
+    fn new(
+        expires_in: Option<u64>,
+        accepts: impl Fn(usize) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            granted: Arc::default(),
+            accepts: Arc::new(accepts),
+            expires_in,
+        }
+    }
+
+    fn granted(&self) -> usize {
+        *self.granted.lock().unwrap()
+    }
+
+    fn answer(&self, request: &HttpRequest<Body>) -> Response<Body> {
+        let (status, body) = if request.uri().path() == "/token" {
+            let mut granted = self.granted.lock().unwrap();
+            *granted += 1;
+            let mut grant = serde_json::json!({"access_token": format!("{granted}")});
+            if let Some(seconds) = self.expires_in {
+                grant["expires_in"] = seconds.into();
+            }
+            (200, grant.to_string())
+        } else {
+            let bearer = request.headers()["authorization"].to_str().unwrap();
+            let number = bearer.strip_prefix("Bearer ").unwrap().parse().unwrap();
+            if (self.accepts)(number) {
+                (200, number.to_string())
+            } else {
+                (401, String::new())
+            }
+        };
+        let response = Response::builder().status(status);
+        response.body(Body::from(body)).unwrap()
+    }
+
+    async fn start(&self) -> Web {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = self.clone();
+        let router = Router::new()
+            .fallback(async move |request: axum::extract::Request| server.answer(&request));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Web::new(&url.parse().unwrap(), None, Duration::from_secs(20)).unwrap()
+    }
+}
+
+async fn ask(access_tokens: &AccessTokens, web: &Web) -> Result<Value, Failure> {
+    let form = || Ok(vec![("grant_type", "client_credentials".to_owned())]);
+    access_tokens
+        .fetch(web, "token", form, || web.get("people"))
+        .await
+}
+
+#[tokio::test]
+async fn one_access_token_serves_many_requests() {
+    let server = Server::new(Some(300), |_| true);
+    let (web, access_tokens) = (server.start().await, AccessTokens::default());
+    for _ in 0..3 {
+        assert_eq!(ask(&access_tokens, &web).await.unwrap(), 1);
+    }
+    assert_eq!(server.granted(), 1);
+}
+
+#[tokio::test]
+async fn access_tokens_of_one_minute_or_unknown_lifetime_are_kept() {
+    for expires_in in [Some(60), None] {
+        let server = Server::new(expires_in, |_| true);
+        let (web, access_tokens) = (server.start().await, AccessTokens::default());
+        for _ in 0..3 {
+            assert_eq!(
+                ask(&access_tokens, &web).await.unwrap(),
+                1,
+                "{expires_in:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_expired_access_token_is_not_sent() {
+    let server = Server::new(Some(0), |_| true);
+    let (web, access_tokens) = (server.start().await, AccessTokens::default());
+    assert_eq!(ask(&access_tokens, &web).await.unwrap(), 1);
+    assert_eq!(ask(&access_tokens, &web).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_rejected_access_token_is_renewed_once() {
+    let server = Server::new(Some(300), |number| number == 2);
+    let (web, access_tokens) = (server.start().await, AccessTokens::default());
+    assert_eq!(
+        ask(&access_tokens, &web).await.unwrap(),
+        2,
+        "the second is accepted"
+    );
+    assert_eq!(ask(&access_tokens, &web).await.unwrap(), 2, "and kept");
+    assert_eq!(server.granted(), 2);
+}
+
+#[tokio::test]
+async fn a_rejected_new_access_token_is_an_error() {
+    let server = Server::new(Some(300), |_| false);
+    let (web, access_tokens) = (server.start().await, AccessTokens::default());
+    let failure = ask(&access_tokens, &web).await.unwrap_err();
+    assert!(
+        matches!(&failure, Failure::Response(error) if error.status() == Some(StatusCode::UNAUTHORIZED)),
+        "{failure:?}"
+    );
+    assert_eq!(server.granted(), 2);
+}
+
+#[tokio::test]
+async fn a_refused_access_token_is_a_failure_of_its_own() {
+    let server = Server::new(Some(300), |_| true);
+    let (web, access_tokens) = (server.start().await, AccessTokens::default());
+    let unsendable = || {
+        Err(web::Error::Unsendable {
+            what: "the assertion",
+        })
+    };
+    let request = access_tokens.fetch::<Value>(&web, "token", unsendable, || web.get("people"));
+    let failure = request.await.unwrap_err();
+    assert!(matches!(failure, Failure::NoToken(_)), "{failure:?}");
+    assert_eq!(server.granted(), 0);
+}
+
+#[tokio::test]
+async fn debug_output_does_not_show_an_access_token() {
+    let server = Server::new(Some(300), |_| true);
+    let (web, access_tokens) = (server.start().await, AccessTokens::default());
+    ask(&access_tokens, &web).await.unwrap();
+    let shown = format!("{access_tokens:?}");
+    assert!(
+        shown.contains("Sensitive") && !shown.contains("Bearer"),
+        "{shown}"
+    );
+}

@@ -1,0 +1,266 @@
+//! Graph's responses, and the people made from them.
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::directories::id::id_key;
+use crate::domain::{Address, IdentityStatus, Person, Reason};
+
+/// The requested properties. `accountEnabled` is not in the default set.
+pub(super) const SELECT: &str =
+    "id,userPrincipalName,mail,proxyAddresses,displayName,accountEnabled,externalUserState";
+
+/// Separates the two parts of a guest's sign-in name.
+const GUEST: &str = "#ext#";
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Page<T> {
+    pub value: Vec<T>,
+    #[serde(rename = "@odata.nextLink")]
+    pub next: Option<String>,
+    /// On the last page of a delta query.
+    #[serde(rename = "@odata.deltaLink")]
+    pub delta: Option<String>,
+}
+
+/// A user. In a delta query all fields but `id` may be missing.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct User {
+    /// Opaque, though Graph's own ids are GUIDs.
+    pub id: String,
+    user_principal_name: Option<String>,
+    mail: Option<String>,
+    proxy_addresses: Option<Vec<String>>,
+    display_name: Option<String>,
+    pub account_enabled: Option<bool>,
+    #[serde(rename = "externalUserState")]
+    guest_state: Option<String>,
+    /// Only in a delta query.
+    #[serde(rename = "@removed")]
+    pub removed: Option<serde::de::IgnoredAny>,
+}
+
+/// Any directory object.
+#[derive(Debug, Deserialize)]
+pub(super) struct Item {
+    pub id: String,
+    #[serde(rename = "@odata.type")]
+    kind: Option<String>,
+    #[serde(rename = "displayName")]
+    pub name: Option<String>,
+}
+
+impl Item {
+    /// Whether it is a user, and not a group, device or service principal.
+    pub fn is_user(&self) -> bool {
+        let kind = self.kind.as_deref();
+        kind.is_none_or(|kind| {
+            kind.trim_start_matches('#')
+                .eq_ignore_ascii_case("microsoft.graph.user")
+        })
+    }
+
+    pub fn id_key(&self) -> Uuid {
+        id_key(&self.id)
+    }
+}
+
+impl User {
+    pub fn id_key(&self) -> Uuid {
+        id_key(&self.id)
+    }
+
+    /// `None` for an account without an address.
+    pub fn build_person(self, is_member: Option<bool>) -> Option<Person> {
+        let account = self.build_account(is_member);
+        (!account.addresses.is_empty()).then_some(account)
+    }
+
+    pub fn build_account(self, is_member: Option<bool>) -> Person {
+        let addresses = self.addresses();
+        let (status, reason, evidence) = match self.account_enabled {
+            Some(true) => (IdentityStatus::Active, None, "accountEnabled=true"),
+            Some(false) => {
+                let reason = Some(Reason::Admin);
+                (IdentityStatus::Disabled, reason, "accountEnabled=false")
+            }
+            None => {
+                let reason = Some(Reason::FieldMissing);
+                (IdentityStatus::Unknown, reason, "no accountEnabled")
+            }
+        };
+        // A guest who has not accepted the invitation has a working account.
+        let is_pending = self.guest_state.as_deref() == Some("PendingAcceptance");
+        let guest = if is_pending {
+            ", externalUserState=PendingAcceptance"
+        } else {
+            ""
+        };
+        Person {
+            id: Some(self.id),
+            addresses,
+            name: self.display_name.filter(|name| !name.trim().is_empty()),
+            status,
+            reason,
+            since: None,
+            evidence: format!("{evidence}{guest}"),
+            is_member,
+        }
+    }
+
+    /// The mailbox, the sign-in name, and the account's other mail addresses.
+    fn addresses(&self) -> Vec<Address> {
+        let sign_in_name = self
+            .user_principal_name
+            .as_deref()
+            .and_then(parse_sign_in_name);
+        let proxies = self.proxy_addresses.iter().flatten();
+        // `SMTP:` marks the main address; `x500:` and `sip:` are not mailboxes.
+        let proxies = proxies.filter_map(|proxy| {
+            let (scheme, address) = proxy.split_once(':')?;
+            let is_mail = scheme.eq_ignore_ascii_case("smtp");
+            is_mail
+                .then_some(address)
+                .and_then(|address| address.parse().ok())
+        });
+        let mail = self.mail.as_deref().and_then(|mail| mail.parse().ok());
+        let mut addresses: Vec<Address> = Vec::new();
+        for address in mail.into_iter().chain(sign_in_name).chain(proxies) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+}
+
+/// The address in a sign-in name. That of a guest is like `bob_example.org#EXT#@contoso.onmicrosoft.com`,
+/// and no domain contains a `_`.
+fn parse_sign_in_name(name: &str) -> Option<Address> {
+    let end = name.to_ascii_lowercase().find(GUEST);
+    let Some(end) = end else {
+        return name.parse().ok();
+    };
+    let (local, domain) = name[..end].rsplit_once('_')?;
+    format!("{local}@{domain}").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const ID: &str = "87d349ed-44d7-43e1-9a83-5f2406dee5bd";
+
+    fn build_person(fields: &Value) -> Option<Person> {
+        let mut user = json!({"id": ID, "mail": "bob@example.org", "accountEnabled": true});
+        for (name, value) in fields.as_object().unwrap() {
+            user[name] = value.clone();
+        }
+        let user: User = serde_json::from_value(user).unwrap();
+        user.build_person(None)
+    }
+
+    #[rstest]
+    #[case(json!({}), IdentityStatus::Active, None, "accountEnabled=true")]
+    #[case(
+        json!({"accountEnabled": false}),
+        IdentityStatus::Disabled, Some(Reason::Admin), "accountEnabled=false"
+    )]
+    #[case(
+        json!({"accountEnabled": null}),
+        IdentityStatus::Unknown, Some(Reason::FieldMissing), "no accountEnabled"
+    )]
+    #[case::a_guest(
+        json!({"externalUserState": "PendingAcceptance"}),
+        IdentityStatus::Active, None, "accountEnabled=true, externalUserState=PendingAcceptance"
+    )]
+    #[case::a_guest_who_accepted(
+        json!({"externalUserState": "Accepted"}),
+        IdentityStatus::Active, None, "accountEnabled=true"
+    )]
+    #[case::a_disabled_guest(
+        json!({"externalUserState": "PendingAcceptance", "accountEnabled": false}),
+        IdentityStatus::Disabled, Some(Reason::Admin),
+        "accountEnabled=false, externalUserState=PendingAcceptance"
+    )]
+    fn the_status_is_the_value_of_account_enabled(
+        #[case] fields: Value,
+        #[case] status: IdentityStatus,
+        #[case] reason: Option<Reason>,
+        #[case] evidence: &str,
+    ) {
+        let person = build_person(&fields).unwrap();
+        assert_eq!((person.status, person.reason), (status, reason));
+        assert_eq!(person.evidence, evidence);
+        assert_eq!(person.id.as_deref(), Some(ID));
+    }
+
+    #[test]
+    fn a_missing_account_enabled_is_unknown() {
+        let user: User =
+            serde_json::from_value(json!({"id": ID, "mail": "bob@example.org"})).unwrap();
+        let person = user.build_person(Some(true)).unwrap();
+        assert_eq!(person.status, IdentityStatus::Unknown);
+        assert_eq!(person.reason, Some(Reason::FieldMissing));
+    }
+
+    #[rstest]
+    #[case(json!({"userPrincipalName": "bob@contoso.example"}), &["bob@example.org", "bob@contoso.example"])]
+    #[case(json!({"userPrincipalName": "BOB@example.org"}), &["bob@example.org"])]
+    #[case(json!({"mail": null, "userPrincipalName": "bob@contoso.example"}), &["bob@contoso.example"])]
+    #[case::a_guest(
+        json!({"mail": null, "userPrincipalName": "bob_b_partner.example#EXT#@contoso.example"}),
+        &["bob_b@partner.example"]
+    )]
+    #[case::a_guest_with_a_strange_name(
+        json!({"userPrincipalName": "bob#EXT#@contoso.example"}),
+        &["bob@example.org"]
+    )]
+    #[case::more(
+        json!({"proxyAddresses": ["SMTP:bob@example.org", "smtp:robert@example.org", "x500:/o=Ex/cn=bob", "sip:b@sip.example", "odd"]}),
+        &["bob@example.org", "robert@example.org"]
+    )]
+    fn addresses_are_listed_once_and_the_mailbox_first(
+        #[case] fields: Value,
+        #[case] addresses: &[&str],
+    ) {
+        let person = build_person(&fields).unwrap();
+        let found: Vec<&str> = person.addresses.iter().map(Address::as_str).collect();
+        assert_eq!(found, addresses);
+    }
+
+    #[test]
+    fn a_person_without_an_address_is_not_listed() {
+        assert_eq!(build_person(&json!({"mail": null})), None);
+        assert_eq!(build_person(&json!({"mail": "no address"})), None);
+    }
+
+    #[test]
+    fn an_account_without_an_address_has_a_status() {
+        let user = json!({"id": ID, "userPrincipalName": null, "accountEnabled": false});
+        let user: User = serde_json::from_value(user).unwrap();
+        let account = user.build_account(None);
+        assert_eq!(account.status, IdentityStatus::Disabled);
+        assert!(account.addresses.is_empty());
+    }
+
+    #[test]
+    fn a_flag_that_is_not_boolean_is_an_error() {
+        let odd = json!({"id": ID, "accountEnabled": "false"});
+        assert!(serde_json::from_value::<User>(odd).is_err());
+    }
+
+    #[rstest]
+    #[case(json!({"id": ID, "@odata.type": "#microsoft.graph.user"}), true)]
+    #[case(json!({"id": ID}), true)]
+    #[case(json!({"id": ID, "@odata.type": "#microsoft.graph.group"}), false)]
+    #[case(json!({"id": ID, "@odata.type": "#microsoft.graph.servicePrincipal"}), false)]
+    fn members_that_are_not_users_do_not_count(#[case] item: Value, #[case] is_user: bool) {
+        let item: Item = serde_json::from_value(item).unwrap();
+        assert_eq!(item.is_user(), is_user);
+    }
+}

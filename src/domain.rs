@@ -1,0 +1,39 @@
+//! The data types of lapsed and the decisions it makes: pure, without I/O, clock or async.
+
+pub mod access;
+mod address;
+mod backoff;
+mod coverage;
+pub mod diff;
+mod finding;
+mod identity;
+mod issuer;
+mod notice;
+mod plan;
+mod policy;
+pub mod revocation;
+mod schedule;
+mod step;
+mod sync_state;
+#[cfg(test)]
+mod tests;
+mod token;
+
+pub use address::{Address, InvalidAddress};
+pub use backoff::Backoff;
+pub use coverage::{Cover, Coverage};
+pub use diff::MergeRules;
+pub use finding::{FindingKind, FindingState, Judgement, RuleFinding, Rules, Severity};
+pub use identity::{Identity, IdentityStatus, Lookup, Person, Reason};
+pub use issuer::{IssuerMode, Issuers};
+pub use notice::{Basis, NewNotice, NoticeKey, NoticeState, Occurrence, Topic};
+pub use plan::{TokenPlan, forecast_notices, plan};
+pub use policy::{AccountAdmins, Policy, Recipient, StepOutlook, StepState};
+pub use revocation::RevocationPolicy;
+pub use schedule::{InvalidSchedule, Schedule};
+pub use step::{InvalidStep, Step};
+pub use sync_state::{SyncAlert, SyncState, fresh_until};
+pub(crate) use token::string_enum;
+pub use token::{
+    Cell, Expiry, ExpiryOrigin, ListedToken, Status, Token, TokenId, TokenRef, UnknownValue,
+};

@@ -1,0 +1,359 @@
+//! Decides a person's status from a listing of a directory, what was known before, and a lookup by id. Only a
+//! positive, matched, complete and fresh statement changes a status; everything else is unknown, with a reason,
+//! and keeps the last good statement.
+//!
+//! There are two steps, because lookups by id cost requests: [`PersonUnderReview::statement`] evaluates the
+//! listing and [`PersonUnderReview::conclude`] the lookup. The breaker ([`BreakerTally::trip_reason`]) is between
+//! them: a listing by which too many people would lose access causes no lookups and no conclusions.
+
+mod conclude;
+
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+
+use super::{Address, Identity, IdentityStatus, Person, Reason};
+
+/// The guards that are configured for one directory.
+#[derive(Debug, Clone, Copy)]
+pub struct Guards<'a> {
+    /// How long a person must be missing before their deletion is accepted.
+    pub absence_grace: TimeDelta,
+    /// The share of active people, from 0 to 1, who may lose access in one listing.
+    pub breaker_share: f64,
+    /// Losses up to this count never trip the breaker.
+    pub breaker_min: u32,
+    /// Names or ids of groups; people must be in at least one.
+    pub allowed_groups: &'a [String],
+}
+
+/// What a listing shows of one person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    One(Box<Person>),
+    Several,
+    /// No account in a complete listing.
+    Missing,
+    /// No account in a listing that contains only changes: unchanged, or removed.
+    Unmentioned,
+}
+
+impl Observation {
+    /// The observation of the person with the [`Address::key`] `key` and the account id `bound_id`. `accounts`
+    /// are those with this id or address; if there are none, `otherwise` is returned.
+    #[must_use]
+    pub fn from_accounts(
+        key: &str,
+        bound_id: Option<&str>,
+        mut accounts: Vec<Person>,
+        otherwise: Self,
+    ) -> Self {
+        let is_bound = |person: &Person| bound_id.is_some() && person.id.as_deref() == bound_id;
+        if accounts.len() < 2 {
+            let only = accounts.pop().map(Box::new);
+            return only.map_or(otherwise, Self::One);
+        }
+        let Some(at) = accounts.iter().position(is_bound) else {
+            return Self::Several;
+        };
+        let bound = accounts.swap_remove(at);
+        // A person with a second account that works has not lost access. But the address of a person who
+        // left is often added to another person's account, so that no mail is lost.
+        let is_main = |main: &Address| main.key() == key;
+        let has_other = accounts.iter().any(|account| {
+            !account.status.is_lost() && account.addresses.first().is_some_and(is_main)
+        });
+        if bound.status.is_lost() && has_other {
+            return Self::Several;
+        }
+        Self::One(Box::new(bound))
+    }
+}
+
+/// A person, what was known about them, and what was observed.
+#[derive(Debug, Clone)]
+pub struct PersonUnderReview {
+    /// Their address as it is on tokens.
+    pub email: Address,
+    /// What was known before this listing.
+    pub known: Option<Identity>,
+    pub observation: Observation,
+}
+
+/// What an observation says about a person's access.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Statement<'a> {
+    Active(&'a Person),
+    Disabled(&'a Person),
+    OutsideGroups(&'a Person),
+    /// The listing lacks them; with the id of their account, if they are bound to one.
+    Missing(Option<&'a str>),
+    /// The directory reports nothing clear.
+    Unclear(Reason, Option<&'a Person>),
+    /// Another account has their address, and the listing lacks the bound account.
+    OtherAccount(&'a Person),
+    /// The previous statement still holds.
+    Unchanged,
+}
+
+impl PersonUnderReview {
+    #[must_use]
+    pub fn statement(&self) -> Statement<'_> {
+        match &self.observation {
+            Observation::One(person) if self.is_other_account(person) => {
+                let is_deleted = self.known_status() == Some(IdentityStatus::Deleted);
+                match (is_deleted, self.is_namesake(person)) {
+                    // Their old account is deleted, and this is their new one.
+                    (true, true) => account_statement(person),
+                    (true, false) => Statement::Unchanged,
+                    (false, _) => Statement::OtherAccount(person),
+                }
+            }
+            Observation::One(person) => account_statement(person),
+            Observation::Several => Statement::Unclear(Reason::Ambiguous, None),
+            Observation::Missing => Statement::Missing(self.bound_id()),
+            Observation::Unmentioned => match self.candidate() {
+                Some(IdentityStatus::Deleted) => Statement::Missing(self.bound_id()),
+                _ => Statement::Unchanged,
+            },
+        }
+    }
+
+    /// The id of the account that the person is bound to.
+    fn bound_id(&self) -> Option<&str> {
+        self.known
+            .as_ref()
+            .and_then(|known| known.account_id.as_deref())
+    }
+
+    /// Whether the account is not the one that the person is bound to.
+    fn is_other_account(&self, person: &Person) -> bool {
+        self.bound_id().is_some() && self.bound_id() != person.id.as_deref()
+    }
+
+    /// Whether the account can be the same person's: it has their main address and their name.
+    fn is_namesake(&self, person: &Person) -> bool {
+        let known_name = self.known.as_ref().and_then(|known| known.name.as_ref());
+        let is_same = |known: &String| {
+            let name = person.name.as_ref();
+            name.is_some_and(|name| name.to_lowercase() == known.to_lowercase())
+        };
+        known_name.is_some_and(is_same) && person.addresses.first() == Some(&self.email)
+    }
+
+    fn known_status(&self) -> Option<IdentityStatus> {
+        self.known.as_ref().map(|known| known.known_status)
+    }
+
+    fn candidate(&self) -> Option<IdentityStatus> {
+        self.known.as_ref().and_then(|known| known.candidate)
+    }
+
+    fn status(&self) -> Option<IdentityStatus> {
+        self.known.as_ref().map(|known| known.status)
+    }
+
+    /// Whether an operator rejected this statement about the person.
+    fn is_rejected(&self, statement: &Statement<'_>) -> bool {
+        let is_rejected = |known: &Identity| known.reason == Some(Reason::Rejected);
+        let is_same = match statement {
+            Statement::Unchanged => true,
+            // A new account was not part of the decision.
+            Statement::OtherAccount(_) => false,
+            statement => self.candidate() == statement.lost_status(),
+        };
+        self.known.as_ref().is_some_and(is_rejected) && is_same
+    }
+
+    /// The id that must be looked up before the statement is accepted.
+    #[must_use]
+    pub fn lookup_id(&self, statement: &Statement<'_>) -> Option<String> {
+        let id = match statement {
+            Statement::Disabled(person) if self.status() != Some(person.status) => {
+                person.id.as_deref()
+            }
+            Statement::Missing(id) if self.status() != Some(IdentityStatus::Deleted) => *id,
+            // An address that was given to another account says nothing about the bound account.
+            Statement::OtherAccount(_) => self.bound_id(),
+            _ => None,
+        };
+        id.filter(|_| !self.is_rejected(statement))
+            .map(str::to_owned)
+    }
+
+    /// Whether the person, who counts as having access, would lose it by this statement.
+    #[must_use]
+    pub fn changes_status(&self, statement: &Statement<'_>) -> bool {
+        if matches!(statement, Statement::OtherAccount(person) if self.is_namesake(person)) {
+            return false;
+        }
+        let Some(lost) = statement.lost_status() else {
+            return false;
+        };
+        match &self.known {
+            _ if self.is_rejected(statement) => false,
+            // If a group is misconfigured, the first listing shows everyone outside the groups.
+            None => lost == IdentityStatus::OutOfGroup,
+            Some(known) if known.known_status == IdentityStatus::Unknown => {
+                lost == IdentityStatus::OutOfGroup && known.candidate.is_none()
+            }
+            Some(known) => {
+                let is_new = known.candidate.is_none() || known.reason == Some(Reason::Rejected);
+                known.known_status == IdentityStatus::Active && is_new
+            }
+        }
+    }
+
+    /// Whether the person had access: as known, or else as the account reports.
+    #[must_use]
+    pub fn was_active(&self, statement: &Statement<'_>) -> bool {
+        match &self.known {
+            Some(known) if known.known_status != IdentityStatus::Unknown => {
+                known.known_status == IdentityStatus::Active
+            }
+            _ => matches!(
+                statement,
+                Statement::Active(_) | Statement::OutsideGroups(_)
+            ),
+        }
+    }
+}
+
+impl Statement<'_> {
+    /// The status that follows, if it is a loss of access.
+    #[must_use]
+    pub fn lost_status(&self) -> Option<IdentityStatus> {
+        match self {
+            Self::Disabled(person) => Some(person.status),
+            Self::OutsideGroups(_) => Some(IdentityStatus::OutOfGroup),
+            // For another account: the loss is that of the bound account.
+            Self::Missing(Some(_)) | Self::OtherAccount(_) => Some(IdentityStatus::Deleted),
+            Self::Missing(None) | Self::Active(_) | Self::Unclear(..) | Self::Unchanged => None,
+        }
+    }
+
+    #[must_use]
+    pub fn evidence(&self) -> String {
+        match self {
+            Self::Active(person) | Self::Disabled(person) | Self::Unclear(_, Some(person)) => {
+                person.evidence.clone()
+            }
+            Self::OutsideGroups(_) => "membership in none of the allowed groups".to_owned(),
+            Self::Missing(Some(_)) => "no longer listed".to_owned(),
+            Self::Missing(None) => "not listed".to_owned(),
+            Self::Unclear(reason, None) => reason.to_string(),
+            Self::OtherAccount(_) => "the address now belongs to another account".to_owned(),
+            Self::Unchanged => "unchanged".to_owned(),
+        }
+    }
+}
+
+fn account_statement(person: &Person) -> Statement<'_> {
+    match (person.status, person.is_member) {
+        (IdentityStatus::Active, Some(false)) => Statement::OutsideGroups(person),
+        (IdentityStatus::Active, _) => Statement::Active(person),
+        (IdentityStatus::Unknown, _) => {
+            let reason = person.reason.unwrap_or(Reason::FieldMissing);
+            Statement::Unclear(reason, Some(person))
+        }
+        _ => Statement::Disabled(person),
+    }
+}
+
+/// Counts the losses of access in one listing, for the breaker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BreakerTally {
+    /// People who had access before.
+    pub active: usize,
+    /// People who would lose access, by [`Address::key`], with their new status.
+    pub losses: BTreeMap<String, IdentityStatus>,
+    /// People whom the directory lists for the first time.
+    pub new: usize,
+    /// The new people who are disabled or deleted, by [`Address::key`].
+    pub new_without_access: BTreeMap<String, IdentityStatus>,
+}
+
+/// A mass change that waits for an operator's decision, or has been decided.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldChange {
+    /// What is wrong with an allowed group.
+    pub group: Option<String>,
+    /// The people who would lose access, by [`Address::key`], with their new status.
+    pub losses: BTreeMap<String, IdentityStatus>,
+}
+
+impl HeldChange {
+    /// Whether the decision covers this loss of this person.
+    #[must_use]
+    pub fn covers(&self, review: &PersonUnderReview, statement: &Statement<'_>) -> bool {
+        let held = self.losses.get(review.email.key());
+        held.is_some() && held.copied() == statement.lost_status()
+    }
+}
+
+impl BreakerTally {
+    /// The counts of a listing on which nothing was decided.
+    #[must_use]
+    pub fn from_reviews<'a>(
+        reviews: impl Iterator<Item = (&'a PersonUnderReview, &'a Statement<'a>)>,
+    ) -> Self {
+        let mut tally = Self::default();
+        for (review, statement) in reviews {
+            tally.count(review, statement, &HeldChange::default());
+        }
+        tally
+    }
+
+    /// Counts one person; a loss that was already decided (`decided`) does not count.
+    pub fn count(
+        &mut self,
+        review: &PersonUnderReview,
+        statement: &Statement<'_>,
+        decided: &HeldChange,
+    ) {
+        self.active += usize::from(review.was_active(statement));
+        let is_new = review
+            .known_status()
+            .is_none_or(|status| status == IdentityStatus::Unknown);
+        self.new += usize::from(is_new && matches!(review.observation, Observation::One(_)));
+        if decided.covers(review, statement) {
+            return;
+        }
+        let key = || review.email.key().to_owned();
+        match statement {
+            Statement::Disabled(person) if is_new => {
+                self.new_without_access.insert(key(), person.status);
+            }
+            _ if review.changes_status(statement) => {
+                let lost = statement.lost_status();
+                self.losses.extend(lost.map(|lost| (key(), lost)));
+            }
+            _ => {}
+        }
+    }
+
+    /// Why the losses are implausible, if they are.
+    #[must_use]
+    pub fn trip_reason(&self, guards: &Guards<'_>) -> Option<String> {
+        let (lost, active) = (self.losses.len(), self.active);
+        #[expect(clippy::cast_precision_loss, reason = "a share of a head count")]
+        let is_mass = lost as f64 > active as f64 * guards.breaker_share;
+        if is_mass && lost > guards.breaker_min as usize {
+            return Some(format!(
+                "{lost} of {active} active people would lose access at once"
+            ));
+        }
+        // People who left long ago are expected, but not as most of the new people.
+        let (off, new) = (self.new_without_access.len(), self.new);
+        let is_most = off * 2 > new && off > guards.breaker_min as usize;
+        is_most.then(|| format!("{off} of {new} people seen for the first time have no access"))
+    }
+
+    /// Everyone an operator's decision would be about.
+    #[must_use]
+    pub fn losses_by_person(&self) -> BTreeMap<String, IdentityStatus> {
+        let all = self.losses.iter().chain(&self.new_without_access);
+        all.map(|(key, lost)| (key.clone(), *lost)).collect()
+    }
+}

@@ -1,0 +1,438 @@
+//! Revocation of tokens whose issuer lost access: when it is due, when its warning is sent, and what it
+//! waits for.
+//!
+//! No token is revoked without a warning in time, and only while all conditions hold.
+
+mod trail;
+
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::{FindingState, IdentityStatus, Status, Step};
+
+pub use trail::{Attempt, Outcome, Trail};
+
+/// How long before the revocation the warning is sent; at once if `revoke_after` is shorter.
+const WARNING_PERIOD: TimeDelta = TimeDelta::days(1);
+
+/// `[policy] sso_revoked = "revoke"`: when such tokens are revoked, and how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RevocationPolicy {
+    /// Time from the opening of the finding, or from the end of its acknowledgement.
+    pub revoke_after: TimeDelta,
+    /// Limit of revocations in any 24 hours.
+    pub max_per_day: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Countdown {
+    /// When the token is revoked if the warning was in time. Distinguishes the warnings of this countdown from
+    /// those of another.
+    pub ends_at: DateTime<Utc>,
+    pub warn_at: DateTime<Utc>,
+}
+
+impl RevocationPolicy {
+    /// The time from the warning to the revocation.
+    #[must_use]
+    pub fn warning_period(&self) -> TimeDelta {
+        self.revoke_after.min(WARNING_PERIOD)
+    }
+
+    /// [`Self::warning_period`] as the step of a notice.
+    #[must_use]
+    pub fn warning_step(&self) -> Step {
+        Step::from_seconds(self.warning_period().num_seconds())
+    }
+
+    /// The countdown of a finding; `None` while it is acknowledged. It restarts when the acknowledgement
+    /// ends.
+    #[must_use]
+    pub fn countdown(
+        &self,
+        finding: Uuid,
+        acknowledged_until: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Option<Countdown> {
+        if acknowledged_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        let from = opened_at(finding).max(acknowledged_until.unwrap_or(DateTime::UNIX_EPOCH));
+        let ends_at = from.checked_add_signed(self.revoke_after)?;
+        Some(Countdown {
+            ends_at,
+            warn_at: ends_at - self.warning_period(),
+        })
+    }
+
+    /// When the token is revoked: a late warning postpones it.
+    #[must_use]
+    pub fn revoke_at(
+        &self,
+        countdown: Countdown,
+        warned_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> DateTime<Utc> {
+        let warned_at = warned_at.unwrap_or(now.max(countdown.warn_at));
+        countdown.ends_at.max(warned_at + self.warning_period())
+    }
+}
+
+/// When a finding was opened: its id begins with the time (RFC 9562 §5.7).
+#[must_use]
+pub fn opened_at(finding: Uuid) -> DateTime<Utc> {
+    let time = finding.get_timestamp().map(|time| time.to_unix());
+    time.and_then(|(seconds, nanos)| DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos))
+        .unwrap_or_default()
+}
+
+/// What a directory reports about a person who lost access, and whether it is reliable now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    pub directory: String,
+    pub status: IdentityStatus,
+    /// Whether the directory now reports another status, which awaits confirmation.
+    pub is_candidate: bool,
+    pub doubt: Option<Doubt>,
+}
+
+/// Why a directory is not reliable now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// A change at the directory waits for an operator.
+    Held,
+    Failing,
+    /// The last good sync is too old.
+    Stale,
+}
+
+/// Everything that decides whether a token is revoked now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevocationFacts {
+    pub finding: FindingState,
+    pub token: Status,
+    /// Why lapsed may not revoke it, if it may not.
+    pub not_allowed: Option<String>,
+    pub revoke_at: DateTime<Utc>,
+    pub is_warned: bool,
+    /// Whether the last sync of the source failed, so that the token may be outdated.
+    pub is_source_failing: bool,
+    /// The directories that report that the issuer lost access.
+    pub losses: Vec<Loss>,
+    /// Back-off after a failed attempt.
+    pub retry_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    Revoke,
+    Wait(Wait),
+    /// The token is not revoked unless its facts change.
+    Skip(SkipReason),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wait {
+    Acknowledged,
+    /// Its time has not come.
+    Until(DateTime<Utc>),
+    NotWarned,
+    SourceFailing,
+    /// No directory reports a loss of access now.
+    NotLost,
+    /// The directory now reports another status, which is not confirmed.
+    Unconfirmed(String),
+    /// The directory is not reliable now.
+    Unreliable(String, Doubt),
+    RetryAt(DateTime<Utc>),
+    /// [`RevocationPolicy::max_per_day`] is reached.
+    Limit(u32),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SkipReason {
+    Resolved,
+    NotActive(Status),
+    NotAllowed(String),
+}
+
+#[must_use]
+pub fn decide(facts: &RevocationFacts, now: DateTime<Utc>) -> Decision {
+    match facts.finding {
+        FindingState::Resolved => return Decision::Skip(SkipReason::Resolved),
+        FindingState::Acknowledged => return Decision::Wait(Wait::Acknowledged),
+        FindingState::Open => {}
+    }
+    match facts.token {
+        // After a date that our policy set, the token still works; `not_allowed` covers all other cases.
+        Status::Active | Status::Expired => {}
+        status => return Decision::Skip(SkipReason::NotActive(status)),
+    }
+    if let Some(why) = &facts.not_allowed {
+        return Decision::Skip(SkipReason::NotAllowed(why.clone()));
+    }
+    if now < facts.revoke_at {
+        return Decision::Wait(Wait::Until(facts.revoke_at));
+    }
+    if !facts.is_warned {
+        return Decision::Wait(Wait::NotWarned);
+    }
+    if facts.is_source_failing {
+        return Decision::Wait(Wait::SourceFailing);
+    }
+    if let Some(wait) = unreliable_loss(&facts.losses) {
+        return Decision::Wait(wait);
+    }
+    match facts.retry_at {
+        Some(until) if now < until => Decision::Wait(Wait::RetryAt(until)),
+        _ => Decision::Revoke,
+    }
+}
+
+/// Why the loss of access is not certain. A loss at one directory is enough, even if another reports
+/// access; but every directory that reports a loss must be reliable.
+fn unreliable_loss(losses: &[Loss]) -> Option<Wait> {
+    let lost: Vec<&Loss> = losses.iter().filter(|loss| loss.status.is_lost()).collect();
+    if lost.is_empty() {
+        return Some(Wait::NotLost);
+    }
+    lost.into_iter().find_map(|loss| {
+        let name = || loss.directory.clone();
+        match loss.doubt {
+            Some(doubt) => Some(Wait::Unreliable(name(), doubt)),
+            None if loss.is_candidate => Some(Wait::Unconfirmed(name())),
+            None => None,
+        }
+    })
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |at: &DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        match self {
+            Self::Acknowledged => f.write_str("the finding is acknowledged"),
+            Self::Until(at) => write!(f, "it is due at {}", time(at)),
+            Self::NotWarned => f.write_str("no warning has been sent yet"),
+            Self::SourceFailing => f.write_str("its source cannot be listed at the moment"),
+            Self::NotLost => {
+                f.write_str("no directory reports at the moment that the issuer lost access")
+            }
+            Self::Unconfirmed(name) => {
+                write!(
+                    f,
+                    "the directory {name} now reports another status, which is not confirmed"
+                )
+            }
+            Self::Unreliable(name, Doubt::Held) => {
+                write!(
+                    f,
+                    "the directory {name} is held: `lapsed directory release {name}` or `reject`"
+                )
+            }
+            Self::Unreliable(name, Doubt::Failing) => {
+                write!(
+                    f,
+                    "the directory {name} cannot be read: `lapsed directory check {name}`"
+                )
+            }
+            Self::Unreliable(name, Doubt::Stale) => {
+                write!(f, "the last good sync of the directory {name} is too old")
+            }
+            Self::Limit(limit) => write!(
+                f,
+                "[policy] max_revocations_per_day = {limit} is reached; the oldest finding goes first"
+            ),
+            Self::RetryAt(at) => write!(
+                f,
+                "the last attempt failed; the next one is after {}",
+                time(at)
+            ),
+        }
+    }
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resolved => f.write_str("the finding is resolved"),
+            Self::NotActive(status) => write!(f, "the token is {status}"),
+            Self::NotAllowed(why) => f.write_str(why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hour: i64) -> DateTime<Utc> {
+        let midnight: DateTime<Utc> = "2026-11-20T00:00:00Z".parse().unwrap();
+        midnight + TimeDelta::hours(hour)
+    }
+
+    fn finding(opened_at: DateTime<Utc>) -> Uuid {
+        let seconds = u64::try_from(opened_at.timestamp()).unwrap();
+        Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, 0))
+    }
+
+    fn response(hours: i64) -> RevocationPolicy {
+        RevocationPolicy {
+            revoke_after: TimeDelta::hours(hours),
+            max_per_day: 10,
+        }
+    }
+
+    #[test]
+    fn a_countdown_starts_at_the_finding_or_when_its_acknowledgement_ends() {
+        let id = finding(at(0));
+        assert_eq!(opened_at(id), at(0));
+        for (acknowledged_until, now, expected) in [
+            (None, 1, Some((48, 72))),
+            (Some(at(10)), 9, None),
+            (Some(at(10)), 10, Some((58, 82))),
+            // The clock was behind.
+            (Some(at(-10)), 1, Some((48, 72))),
+        ] {
+            let countdown = response(72).countdown(id, acknowledged_until, at(now));
+            let found = countdown.map(|countdown| (countdown.warn_at, countdown.ends_at));
+            let expected = expected.map(|(warn, end)| (at(warn), at(end)));
+            assert_eq!(found, expected, "{acknowledged_until:?} {now}");
+        }
+        let short = response(6).countdown(id, None, at(0)).unwrap();
+        assert_eq!((short.warn_at, short.ends_at), (at(0), at(6)), "at once");
+        assert_eq!(response(6).warning_step().to_string(), "6h");
+        assert_eq!(response(72).warning_step().to_string(), "1d");
+    }
+
+    #[test]
+    fn only_a_late_warning_postpones_the_revocation() {
+        let countdown = response(72).countdown(finding(at(0)), None, at(0)).unwrap();
+        for (warned_at, now, end) in [
+            (None, 0, 72),
+            (None, 48, 72),
+            (None, 60, 84),
+            // The policy is days younger than the finding.
+            (None, 500, 524),
+            (Some(48), 60, 72),
+            (Some(60), 61, 84),
+            (Some(60), 500, 84),
+            (Some(1), 60, 72),
+        ] {
+            let warned_at = warned_at.map(at);
+            let found = response(72).revoke_at(countdown, warned_at, at(now));
+            assert_eq!(found, at(end), "{warned_at:?} {now}");
+        }
+    }
+
+    fn loss(directory: &str, status: IdentityStatus) -> Loss {
+        Loss {
+            directory: directory.to_owned(),
+            status,
+            is_candidate: false,
+            doubt: None,
+        }
+    }
+
+    fn facts() -> RevocationFacts {
+        RevocationFacts {
+            finding: FindingState::Open,
+            token: Status::Active,
+            not_allowed: None,
+            revoke_at: at(72),
+            is_warned: true,
+            is_source_failing: false,
+            losses: vec![loss("hr", IdentityStatus::Disabled)],
+            retry_at: None,
+        }
+    }
+
+    #[test]
+    fn a_token_is_revoked_only_while_all_conditions_hold() {
+        type Change = fn(&mut RevocationFacts);
+        let wait = |wait| Decision::Wait(wait);
+        let skip = |reason| Decision::Skip(reason);
+        let unreliable = |doubt| wait(Wait::Unreliable("hr".to_owned(), doubt));
+        let cases: [(Change, Decision); 19] = [
+            (|_| (), Decision::Revoke),
+            (
+                |facts| facts.losses[0].status = IdentityStatus::Deleted,
+                Decision::Revoke,
+            ),
+            (
+                |facts| facts.losses[0].status = IdentityStatus::OutOfGroup,
+                Decision::Revoke,
+            ),
+            (|facts| facts.token = Status::Expired, Decision::Revoke),
+            (|facts| facts.retry_at = Some(at(72)), Decision::Revoke),
+            (
+                |facts| facts.finding = FindingState::Resolved,
+                skip(SkipReason::Resolved),
+            ),
+            (
+                |facts| facts.finding = FindingState::Acknowledged,
+                wait(Wait::Acknowledged),
+            ),
+            (
+                |facts| facts.token = Status::Disabled,
+                skip(SkipReason::NotActive(Status::Disabled)),
+            ),
+            (
+                |facts| facts.token = Status::Gone,
+                skip(SkipReason::NotActive(Status::Gone)),
+            ),
+            (
+                |facts| facts.token = Status::Revoked,
+                skip(SkipReason::NotActive(Status::Revoked)),
+            ),
+            (
+                |facts| facts.not_allowed = Some("no".to_owned()),
+                skip(SkipReason::NotAllowed("no".to_owned())),
+            ),
+            (|facts| facts.revoke_at = at(73), wait(Wait::Until(at(73)))),
+            (|facts| facts.is_warned = false, wait(Wait::NotWarned)),
+            (
+                |facts| facts.is_source_failing = true,
+                wait(Wait::SourceFailing),
+            ),
+            (|facts| facts.losses.clear(), wait(Wait::NotLost)),
+            (
+                |facts| facts.losses[0].status = IdentityStatus::Unknown,
+                wait(Wait::NotLost),
+            ),
+            (
+                |facts| facts.losses[0].is_candidate = true,
+                wait(Wait::Unconfirmed("hr".to_owned())),
+            ),
+            (
+                |facts| facts.losses[0].doubt = Some(Doubt::Held),
+                unreliable(Doubt::Held),
+            ),
+            (
+                |facts| facts.retry_at = Some(at(80)),
+                wait(Wait::RetryAt(at(80))),
+            ),
+        ];
+        for (nth, (change, expected)) in cases.into_iter().enumerate() {
+            let mut facts = facts();
+            change(&mut facts);
+            assert_eq!(decide(&facts, at(72)), expected, "case {nth}");
+        }
+    }
+
+    #[test]
+    fn every_directory_that_reports_a_loss_must_be_reliable() {
+        for doubt in [Doubt::Held, Doubt::Failing, Doubt::Stale] {
+            let mut facts = facts();
+            let mut other = loss("ldap", IdentityStatus::Deleted);
+            other.doubt = Some(doubt);
+            facts.losses.push(other);
+            let expected = Wait::Unreliable("ldap".to_owned(), doubt);
+            assert_eq!(decide(&facts, at(72)), Decision::Wait(expected));
+            // A directory that reports no loss does not matter.
+            facts.losses[1].status = IdentityStatus::Active;
+            assert_eq!(decide(&facts, at(72)), Decision::Revoke);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Tables of decisions about one token, and random histories of one.
+
+mod access;
+mod diff;
+mod finding;
+mod history;
+mod plan;
+mod policy;
+
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
+
+use super::{Address, Expiry, ExpiryOrigin, ListedToken, Policy, Status, Step, Token, TokenId};
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn address(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+fn step(text: &str) -> Step {
+    text.parse().unwrap()
+}
+
+fn hour(text: &str) -> NaiveTime {
+    text.parse().unwrap()
+}
+
+/// Steps 7d and 1d, digest at nine in UTC, one administrator.
+fn policy() -> Policy {
+    Policy {
+        steps: vec![step("7d"), step("1d")],
+        merge_ahead: TimeDelta::hours(1),
+        admin_digest: Some(hour("09:00:00")),
+        zone: chrono_tz::UTC,
+        admins: vec![address("security@example.org")],
+        accounts: [("acme".to_owned(), vec![address("boss@acme.example")])].into(),
+        max_per_sweep: 0,
+        rules: crate::domain::Rules::default(),
+    }
+}
+
+/// Ada's token at acme with a life of 90 days, which expires at noon on 28 November 2026.
+fn token() -> Token {
+    Token {
+        id: TokenId::new("exports", "1"),
+        source: "exports".into(),
+        external_id: "1".into(),
+        name: "ci".into(),
+        description: None,
+        issuer: Some(address("ada@example.org")),
+        issuer_name: None,
+        issuer_gone: None,
+        account: Some("acme".into()),
+        role: None,
+        scope: None,
+        created_at: Some(at("2026-08-30T12:00:00Z")),
+        expiry: Expiry::At(at("2026-11-28T12:00:00Z")),
+        expiry_origin: Some(ExpiryOrigin::Source),
+        status: Status::Active,
+        last_used_at: None,
+        reports_use: false,
+        first_seen_at: at("2026-08-31T00:00:00Z"),
+        life_from: Some(at("2026-08-30T12:00:00Z")),
+        planned_step: None,
+        due_at: None,
+        judge_at: None,
+        revoked_at: None,
+    }
+}
+
+/// The token in a listing with only the id column.
+fn only_id() -> ListedToken {
+    ListedToken::with_id("1")
+}

@@ -1,0 +1,304 @@
+//! Collects the relevant people from a listing, and detects a listing that cannot be right.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use sha2::{Digest, Sha256};
+
+use crate::directories::{Extent, PeopleListing};
+use crate::domain::access::{Observation, PersonUnderReview};
+use crate::domain::{Address, Identity, IdentityStatus, IssuerMode, Issuers, Person, Reason};
+use crate::sources::listing::hex;
+use crate::store::DirectoryRow;
+
+use super::WatchedDirectory;
+
+/// A listing that had this many people is not accepted when it shrinks by half.
+const SHRINK_GUARD_FROM: u64 = 20;
+
+/// Up to this many people may lack the field with their status before the whole listing is implausible.
+const MAX_WITHOUT_STATUS: u64 = 3;
+
+/// No account has this address. A directory that returns one for it does not respect the query.
+const UNUSED_ADDRESS: &str = "nobody-has-this-address@lapsed.invalid";
+
+/// Why a whole listing is rejected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Implausible {
+    #[error(
+        "it lists no one, but listed {before} people before; check that its credentials may still read people, and \
+         that its configuration still selects them"
+    )]
+    Empty { before: u64 },
+    #[error(
+        "the canary {number} of {count} is not listed as active; fix what the directory shows, or correct \
+         `canaries`"
+    )]
+    Canary {
+        /// Its place in the configuration.
+        number: usize,
+        count: usize,
+    },
+    #[error("it lists an address that no account has, so its answers do not match the query")]
+    AnswersAnything,
+    #[error("{lacking} of {listed} people have no status field; let its credentials read it")]
+    FieldMissing { lacking: u64, listed: u64 },
+    /// There are no members in any allowed group, and never were.
+    #[error(
+        "the allowed groups have no members; correct `allowed_groups`, or let its credentials read group members"
+    )]
+    NoGroupMembers,
+    #[error(
+        "it lists people but does not find them by id, so it cannot prove that a person is absent; let its \
+             credentials read single people"
+    )]
+    LookUpFails,
+}
+
+/// The people who matter: those in the query, and those known.
+pub(super) struct RelevantPeople {
+    /// Everybody in the listing is relevant.
+    is_everybody: bool,
+    /// Issuers' address keys by the addresses that directories have for them.
+    by_address: HashMap<String, Vec<String>>,
+    /// Issuers' address keys by the ids of the accounts they are bound to.
+    by_id: HashMap<String, Vec<String>>,
+    issuers: Issuers,
+    known: HashMap<String, Identity>,
+    canaries: Vec<Address>,
+    /// The query, in order.
+    pub people: Vec<Address>,
+}
+
+impl RelevantPeople {
+    /// Starts with the canaries and [`UNUSED_ADDRESS`].
+    pub fn new(watched: &WatchedDirectory, issuers: &Issuers) -> Self {
+        let unused = UNUSED_ADDRESS.parse().ok();
+        Self {
+            is_everybody: watched.directory.stores_everyone(),
+            by_address: HashMap::new(),
+            by_id: HashMap::new(),
+            issuers: issuers.clone(),
+            known: HashMap::new(),
+            canaries: watched.canaries.clone(),
+            people: watched.canaries.iter().cloned().chain(unused).collect(),
+        }
+    }
+
+    /// Adds issuers of tokens by address key.
+    pub fn add_issuers(&mut self, keys: impl IntoIterator<Item = String>) {
+        for key in keys {
+            if self.issuers.mode(&key) == IssuerMode::Sso {
+                let address = self.issuers.directory_address(&key).to_owned();
+                self.by_address.entry(address).or_default().push(key);
+            }
+        }
+        for keys in self.by_address.values_mut() {
+            keys.sort_unstable();
+            keys.dedup();
+        }
+        let people = self.by_address.keys().filter_map(|key| key.parse().ok());
+        self.people.extend(people);
+        self.people.sort_unstable();
+        self.people.dedup();
+    }
+
+    pub fn add_known(&mut self, known: Vec<Identity>) {
+        for identity in known {
+            let key = identity.email.key().to_owned();
+            if let Some(id) = &identity.account_id {
+                self.by_id.entry(id.clone()).or_default().push(key.clone());
+            }
+            self.known.insert(key, identity);
+        }
+    }
+
+    /// A digest of the query and of what makes people relevant: a cursor is valid only for the same digest.
+    pub fn digest(&self, allowed_groups: &[String]) -> String {
+        let mut digest = Sha256::new();
+        for text in self.people.iter().map(Address::key) {
+            digest.update(text);
+            digest.update("\n");
+        }
+        // People whom the configuration excludes or maps to another address may be known without being issuers.
+        for (name, mode) in &self.issuers.modes {
+            digest.update(format!("\n{name} {mode}"));
+        }
+        for (name, address) in &self.issuers.addresses {
+            digest.update(format!("\n{name} {}", address.key()));
+        }
+        for text in allowed_groups {
+            digest.update("\0");
+            digest.update(text);
+        }
+        hex(digest)
+    }
+
+    /// Known people who are no longer relevant.
+    pub fn list_irrelevant(&self) -> Vec<String> {
+        let relevant: HashSet<&String> = self.by_address.values().flatten().collect();
+        let is_irrelevant = |key: &&String| {
+            if self.is_everybody {
+                self.issuers.mode(key) != IssuerMode::Sso
+            } else {
+                !relevant.contains(key)
+            }
+        };
+        let mut forgotten: Vec<String> = self.known.keys().filter(is_irrelevant).cloned().collect();
+        forgotten.sort_unstable();
+        forgotten
+    }
+
+    fn is_issuer(&self, key: &str) -> bool {
+        let keys = self.by_address.get(self.issuers.directory_address(key));
+        keys.is_some_and(|keys| keys.iter().any(|other| other == key))
+    }
+
+    /// The issuers that an account belongs to.
+    fn issuer_keys(&self, person: &Person) -> Vec<String> {
+        let by_id = person.id.as_ref().and_then(|id| self.by_id.get(id));
+        let mut keys: Vec<String> = by_id.into_iter().flatten().cloned().collect();
+        for address in &person.addresses {
+            keys.extend(
+                self.by_address
+                    .get(address.key())
+                    .into_iter()
+                    .flatten()
+                    .cloned(),
+            );
+        }
+        let main = person.email().key();
+        if self.is_everybody && self.issuers.mode(main) == IssuerMode::Sso {
+            keys.push(main.to_owned());
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+}
+
+/// The relevant people of a listing, and counts about all of it.
+#[derive(Default)]
+pub(super) struct ListedPeople {
+    accounts: BTreeMap<String, Vec<Person>>,
+    /// All accounts listed.
+    pub count: u64,
+    lacking: u64,
+    answers_anything: bool,
+    /// Whether each canary is active.
+    canaries: HashMap<String, bool>,
+    /// The id of an active account, to test look-ups by id.
+    pub probe_id: Option<String>,
+}
+
+impl ListedPeople {
+    pub fn add(&mut self, relevant: &RelevantPeople, person: &Person) {
+        self.count += 1;
+        let is_lacking = person.reason == Some(Reason::FieldMissing);
+        self.lacking += u64::from(is_lacking);
+        let is_active = person.status == IdentityStatus::Active && person.is_member != Some(false);
+        for address in &person.addresses {
+            self.answers_anything |= address.key() == UNUSED_ADDRESS;
+            if relevant.canaries.contains(address) {
+                let canary = self.canaries.entry(address.key().to_owned()).or_default();
+                *canary |= is_active;
+            }
+        }
+        if is_active && person.id.is_some() {
+            self.probe_id
+                .get_or_insert_with(|| person.id.clone().unwrap_or_default());
+        }
+        for key in relevant.issuer_keys(person) {
+            self.accounts.entry(key).or_default().push(person.clone());
+        }
+    }
+
+    /// How many issuers of tokens are listed.
+    pub fn count_issuers(&self, relevant: &RelevantPeople) -> u64 {
+        let listed = self.accounts.keys();
+        listed.filter(|key| relevant.is_issuer(key)).count() as u64
+    }
+
+    /// Why the listing cannot be right, if it cannot.
+    pub fn check_plausible(
+        &self,
+        relevant: &RelevantPeople,
+        listing: &PeopleListing,
+        row: &DirectoryRow,
+    ) -> Option<Implausible> {
+        let before = match listing.extent {
+            Extent::Everybody => u64::try_from(row.people).unwrap_or(0),
+            // Of few people in a query all may have left; a directory answers so only if it can see people.
+            Extent::Requested | Extent::Changes => 0,
+        };
+        if self.count == 0 && before > 0 {
+            return Some(Implausible::Empty { before });
+        }
+        if self.answers_anything {
+            return Some(Implausible::AnswersAnything);
+        }
+        if self.lacking > MAX_WITHOUT_STATUS && self.lacking * 20 > self.count {
+            let (lacking, listed) = (self.lacking, self.count);
+            return Some(Implausible::FieldMissing { lacking, listed });
+        }
+        // A listing of changes contains a canary only if it changed.
+        let unmentioned = listing.extent == Extent::Changes;
+        let is_sound = |canary: &Address| {
+            let is_active = self.canaries.get(canary.key());
+            is_active.copied().unwrap_or(unmentioned)
+        };
+        let bad = relevant
+            .canaries
+            .iter()
+            .position(|canary| !is_sound(canary));
+        bad.map(|at| Implausible::Canary {
+            number: at + 1,
+            count: relevant.canaries.len(),
+        })
+    }
+
+    /// The number of people now and before, if the listing shrank by half.
+    pub fn check_shrunk(&self, listing: &PeopleListing, row: &DirectoryRow) -> Option<(u64, u64)> {
+        let before = u64::try_from(row.people).unwrap_or(0);
+        let is_shrunk = listing.extent == Extent::Everybody
+            && before >= SHRINK_GUARD_FROM
+            && self.count * 2 <= before;
+        is_shrunk.then_some((self.count, before))
+    }
+
+    /// The relevant people with what the listing shows of them, in order of address.
+    pub fn into_reviews(
+        mut self,
+        mut relevant: RelevantPeople,
+        listing: &PeopleListing,
+    ) -> Vec<PersonUnderReview> {
+        let forgotten: HashSet<String> = relevant.list_irrelevant().into_iter().collect();
+        let known = relevant
+            .known
+            .keys()
+            .filter(|key| !forgotten.contains(*key));
+        for key in relevant.by_address.values().flatten().chain(known) {
+            self.accounts.entry(key.clone()).or_default();
+        }
+        let removed: HashSet<&String> = listing.removed.iter().collect();
+        let review = |(key, accounts): (String, Vec<Person>)| {
+            let known = relevant.known.remove(&key);
+            let bound = known.as_ref().and_then(|known| known.account_id.as_deref());
+            let is_removed = bound.is_some_and(|id| removed.contains(&id.to_owned()));
+            let otherwise = match listing.extent {
+                Extent::Changes if !is_removed => Observation::Unmentioned,
+                _ => Observation::Missing,
+            };
+            let email = match (&known, accounts.first()) {
+                (_, Some(person)) if person.email().key() == key => person.email().clone(),
+                (Some(known), _) => known.email.clone(),
+                _ => key.parse().ok()?,
+            };
+            Some(PersonUnderReview {
+                email,
+                observation: Observation::from_accounts(&key, bound, accounts, otherwise),
+                known,
+            })
+        };
+        self.accounts.into_iter().filter_map(review).collect()
+    }
+}

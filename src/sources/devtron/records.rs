@@ -1,0 +1,139 @@
+//! Reads what only Devtron's database has: issuer, creation, last use and version of a token.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use sqlx::FromRow;
+
+use super::responses::Token;
+use crate::domain::{Cell, ListedToken};
+use crate::sources::database::Database;
+use crate::sources::{Error, cells};
+
+/// The built-in users `system` and `admin`.
+const BUILT_IN: [i64; 2] = [1, 2];
+
+/// Selects no secret: neither `api_token.token` nor `users.access_token`. Each use of a token updates the
+/// `updated_on` of its account's latest audit row.
+macro_rules! token_query {
+    ($version:literal) => {
+        concat!(
+            "SELECT t.id::bigint AS id, t.name::text AS name, ",
+            $version,
+            " AS version,
+                NULLIF(NULLIF(t.created_on::timestamptz, 'infinity'), '-infinity') AS created_at,
+                t.created_by::bigint AS created_by, c.id::bigint AS issuer_id, c.email_id::text AS issuer,
+                c.active AS issuer_active,
+                NULLIF(NULLIF(a.updated_on::timestamptz, 'infinity'), '-infinity') AS last_used_at,
+                a.id IS NOT NULL AS was_used
+             FROM api_token t
+             LEFT JOIN users c ON c.id = t.created_by
+             LEFT JOIN LATERAL (SELECT id, updated_on FROM user_audit WHERE user_id = t.user_id
+                                ORDER BY id DESC LIMIT 1) a ON true"
+        )
+    };
+}
+
+#[derive(Debug, FromRow)]
+pub(super) struct TokenRecord {
+    id: i64,
+    name: Option<String>,
+    version: Option<i64>,
+    created_at: Option<DateTime<Utc>>,
+    created_by: Option<i64>,
+    issuer_id: Option<i64>,
+    issuer: Option<String>,
+    issuer_active: Option<bool>,
+    last_used_at: Option<DateTime<Utc>>,
+    was_used: bool,
+}
+
+/// Whether the column exists, readable or not.
+const HAS_VERSION: &str = "SELECT EXISTS (SELECT 1 FROM pg_attribute
+    WHERE attrelid = to_regclass('api_token') AND attname = 'version' AND NOT attisdropped)";
+
+#[derive(Debug)]
+pub(super) struct TokenRecords {
+    pub by_id: BTreeMap<i64, TokenRecord>,
+    /// Whether the version of the secret is readable; `None` if Devtron has no versions.
+    pub versions: Option<bool>,
+}
+
+/// Reads the records of the listed tokens.
+pub(super) async fn load(database: &Database, tokens: &[Token]) -> Result<TokenRecords, Error> {
+    let listed: HashMap<i64, &Token> = tokens.iter().map(|token| (token.id, token)).collect();
+    let mut reading = database.begin_read().await?;
+    let is_visible = reading
+        .table_columns("api_token")
+        .await?
+        .contains("version");
+    // Devtron has versions since 0.7.
+    let mut exists = is_visible;
+    if !is_visible {
+        let take = |(found,): (bool,)| {
+            exists = found;
+            Ok(())
+        };
+        reading.for_each_row(HAS_VERSION, take).await?;
+    }
+    let query = if is_visible {
+        token_query!("t.version::bigint")
+    } else {
+        token_query!("NULL::bigint")
+    };
+    let mut by_id = BTreeMap::new();
+    let take = |row: TokenRecord| {
+        if listed
+            .get(&row.id)
+            .is_some_and(|token| row.belongs_to(token))
+        {
+            by_id.insert(row.id, row);
+        }
+        Ok(())
+    };
+    reading.for_each_row(query, take).await?;
+    reading.close().await;
+    Ok(TokenRecords {
+        by_id,
+        versions: exists.then_some(is_visible),
+    })
+}
+
+impl TokenRecord {
+    /// Compares the name, too, because another Devtron has tokens with the same ids.
+    fn belongs_to(&self, token: &Token) -> bool {
+        self.id == token.id && self.name == token.name
+    }
+
+    pub fn add_to(&self, listed: &mut ListedToken) {
+        let instant = |at: Option<DateTime<Utc>>| at.map_or(Cell::Empty, Cell::Value);
+        listed.issuer = cells::address(self.issuer.as_deref());
+        if listed.issuer == Cell::Empty {
+            // `admin`, or the token that created it.
+            listed.issuer_name = cells::text(self.issuer.as_deref());
+        }
+        listed.issuer_id = self.created_by.map(|id| id.to_string());
+        listed.issuer_gone = self.issuer_gone();
+        listed.created_at = instant(self.created_at);
+        listed.last_used_at = match self.last_used_at {
+            // It was used, but not recorded when.
+            None if self.was_used => Cell::Absent,
+            at => instant(at),
+        };
+        listed.version = self.version.and_then(|version| u32::try_from(version).ok());
+    }
+
+    /// The evidence that the issuer has left.
+    fn issuer_gone(&self) -> Cell<String> {
+        let Some(id) = self.created_by.filter(|id| !BUILT_IN.contains(id)) else {
+            return Cell::Empty;
+        };
+        if self.issuer_id.is_none() {
+            return Cell::Value(format!("Devtron has no user {id}"));
+        }
+        match self.issuer_active {
+            Some(false) => Cell::Value(format!("Devtron lists the user {id} as inactive")),
+            Some(true) | None => Cell::Empty,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The responses of Gcore.
+
+use serde::Deserialize;
+
+use super::people::{People, User};
+use crate::domain::{Cell, Expiry, ListedToken, Status};
+use crate::sources::cells;
+
+/// The group of administrators, and the role of the same name.
+pub(super) const ADMINISTRATORS: i64 = 1;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Account {
+    pub id: i64,
+    #[serde(rename = "companyName")]
+    company_name: Option<String>,
+    name: Option<String>,
+    /// The user of the credentials.
+    #[serde(rename = "currentUser")]
+    pub current_user: Option<i64>,
+    /// Whether the token belongs to this account.
+    #[serde(skip, default = "yes")]
+    pub is_own: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Account {
+    /// An account other than that of the token.
+    pub fn foreign(id: i64, current_user: Option<i64>) -> Self {
+        Self {
+            id,
+            company_name: None,
+            name: None,
+            current_user,
+            is_own: false,
+        }
+    }
+
+    /// The company, otherwise the person who registered it, otherwise the id.
+    pub fn name(&self) -> String {
+        let names = [self.company_name.as_deref(), self.name.as_deref()];
+        let mut names = names
+            .into_iter()
+            .map(|name| cells::text(name).into_option());
+        names.find_map(|name| name).unwrap_or(self.id.to_string())
+    }
+}
+
+/// Gcore shows the secret only when the token is created, never in a list.
+#[derive(Debug, Deserialize)]
+pub(super) struct Token {
+    pub id: i64,
+    name: Option<String>,
+    description: Option<String>,
+    /// Null means never.
+    #[serde(default, deserialize_with = "cells::null_as_empty")]
+    exp_date: Cell<String>,
+    expired: Option<bool>,
+    deleted: Option<bool>,
+    created: Option<String>,
+    /// Null, empty or missing if the token was never used.
+    last_usage: Option<String>,
+    client_user: Option<ClientUser>,
+}
+
+/// The issuer and the role of a token. A field `deleted` in here says nothing about the user.
+#[derive(Debug, Deserialize)]
+struct ClientUser {
+    role: Option<Group>,
+    user_id: Option<i64>,
+    user_name: Option<String>,
+    user_email: Option<String>,
+}
+
+/// A group of users, or a role.
+#[derive(Debug, Deserialize)]
+pub(super) struct Group {
+    pub id: Option<i64>,
+    name: Option<String>,
+}
+
+impl Token {
+    pub fn issuer_id(&self) -> Option<i64> {
+        self.client_user.as_ref()?.user_id
+    }
+
+    /// Whether it has the role of an administrator.
+    pub fn is_admin(&self) -> Option<bool> {
+        let role = self.client_user.as_ref()?.role.as_ref()?;
+        Some(role.id? == ADMINISTRATORS)
+    }
+
+    /// Whether the token is not deleted.
+    pub fn is_live(&self) -> bool {
+        self.deleted != Some(true)
+    }
+
+    pub fn to_listed(&self, account: &str, people: Option<&People>) -> ListedToken {
+        let issuer = self.client_user.as_ref();
+        let by =
+            |field: fn(&ClientUser) -> Option<&String>| issuer.and_then(field).map(String::as_str);
+        let found = self.issuer_id().zip(people);
+        let user = found.map_or(Cell::Absent, |(id, people)| people.find(id));
+        let address = cells::address(by(|issuer| issuer.user_email.as_ref()));
+        let mut name = cells::text(by(|issuer| issuer.user_name.as_ref()));
+        if let (Cell::Value(name), Cell::Value(_), Cell::Value(user)) = (&mut name, &address, &user)
+        {
+            // Only if there is an address: otherwise an owners file may refer to the name.
+            name.push_str(user.sign_in_note());
+        }
+        let role = issuer.and_then(|issuer| issuer.role.as_ref()?.name.as_deref());
+        let expiry = self.expiry();
+        ListedToken {
+            name: cells::text(self.name.as_deref()),
+            description: cells::text(self.description.as_deref()),
+            issuer: address,
+            issuer_name: name,
+            issuer_id: self.issuer_id().map(|id| id.to_string()),
+            issuer_gone: issuer_gone(self.issuer_id().unwrap_or_default(), &user),
+            account: Cell::Value(account.to_owned()),
+            role: cells::text(role),
+            created_at: cells::instant_cell(self.created.as_deref()),
+            last_used_at: cells::instant_cell(self.last_usage.as_deref()),
+            status: Cell::Value(self.status(expiry)),
+            expiry: Cell::Value(expiry),
+            ..ListedToken::with_id(self.id.to_string())
+        }
+    }
+
+    fn expiry(&self) -> Expiry {
+        match &self.exp_date {
+            Cell::Empty => Expiry::Never,
+            Cell::Value(text) => cells::parse_instant(text).map_or(Expiry::Unknown, Expiry::At),
+            Cell::Absent => Expiry::Unknown,
+        }
+    }
+
+    /// Gcore deletes expired tokens itself, so an expired token is not revoked.
+    fn status(&self, expiry: Expiry) -> Status {
+        let is_expired = self.expired == Some(true);
+        match (is_expired, expiry) {
+            (true, Expiry::At(_)) => Status::Active,
+            (true, Expiry::Never | Expiry::Unknown) => Status::Disabled,
+            (false, _) if self.is_live() => Status::Active,
+            (false, _) => Status::Revoked,
+        }
+    }
+}
+
+/// The evidence that the issuer has left.
+fn issuer_gone(id: i64, user: &Cell<&User>) -> Cell<String> {
+    match user {
+        Cell::Absent => Cell::Absent,
+        Cell::Empty => Cell::Value(format!("Gcore has no user {id}")),
+        Cell::Value(user) => user.leave_reason().map_or(Cell::Empty, |reason| {
+            let sign_in_note = user.sign_in_note();
+            Cell::Value(format!(
+                "Gcore lists the user {id}{sign_in_note} as {reason}"
+            ))
+        }),
+    }
+}

@@ -1,0 +1,251 @@
+//! The source `rancher`: the tokens of all users, from both stores of Rancher.
+
+mod api;
+mod check;
+mod kinds;
+mod people;
+mod settings;
+mod shapes;
+mod token;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::StatusCode;
+use secrecy::SecretString;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use self::api::{Api, EXT, EXT_PREFIX, MANAGEMENT, ObjectState, explain_refusal, is_name, status};
+use self::check::{SeenUsers, Visibility};
+use self::people::People;
+use self::settings::Settings;
+use self::shapes::{Ext, Legacy};
+use self::token::TokenRow;
+use super::file::run_blocking;
+use super::listing::ListingBuilder;
+use super::{CheckReport, Common, Error, Fetched, LastListing, Listing, Source};
+use crate::domain::{Address, Token};
+use crate::web::Web;
+
+pub use self::kinds::TokenKind;
+
+/// How often a listing is tried if its pages become stale while it is read.
+const MAX_ATTEMPTS: u32 = 4;
+
+/// How often a token in deletion is looked up before it counts as still existing.
+const MAX_DELETION_CHECKS: u32 = 5;
+
+const DELETION_CHECK_INTERVAL: Duration = Duration::from_millis(300);
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub url: Url,
+    /// `token-abcde:SECRET` or `ext/token-abcde:SECRET`.
+    pub token: SecretString,
+    /// Certificate authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The kinds of tokens to list.
+    pub kinds: Vec<TokenKind>,
+    /// The addresses of users for whom Rancher has none, by user id.
+    pub users: BTreeMap<String, Address>,
+}
+
+impl Config {
+    /// # Errors
+    /// If the CA file cannot be read, or the token cannot be sent in a header.
+    pub fn build(&self, common: &Common) -> Result<Rancher, Error> {
+        let mut url = self.url.clone();
+        // People may copy the address of the API.
+        let path = url.path().trim_end_matches('/');
+        let path = ["/v3", "/dashboard"]
+            .iter()
+            .find_map(|end| path.strip_suffix(end))
+            .unwrap_or(path)
+            .to_owned();
+        url.set_path(&path);
+        let web = Web::new(&url, self.ca_file.as_deref(), common.timeout)?;
+        Ok(Rancher {
+            api: Api::new(web, &self.token)?,
+            url,
+            kinds: self.kinds.clone(),
+            users: self.users.clone(),
+        })
+    }
+}
+
+#[derive(Debug)]
+pub struct Rancher {
+    api: Api,
+    url: Url,
+    kinds: Vec<TokenKind>,
+    users: BTreeMap<String, Address>,
+}
+
+#[async_trait]
+impl Source for Rancher {
+    async fn fetch(&self, last: &LastListing) -> Result<Fetched<Listing>, Error> {
+        let mut attempts = MAX_ATTEMPTS;
+        let listing = loop {
+            attempts -= 1;
+            match self.list().await {
+                // Kubernetes no longer keeps the version of the list that is being read.
+                Err(error) if status(&error) == Some(StatusCode::GONE) && attempts > 0 => {}
+                listing => break listing.map_err(explain_refusal)?,
+            }
+        };
+        Ok(listing.compare_with(last))
+    }
+
+    async fn check(&self) -> Result<CheckReport, Error> {
+        check::check(&self.api, &self.users)
+            .await
+            .map_err(explain_refusal)
+    }
+
+    async fn revoke(&self, external_id: &str) -> Result<(), Error> {
+        let revoked = self.delete_token(external_id).await;
+        revoked.map_err(explain_refusal)
+    }
+
+    fn is_own(&self, token: &Token) -> bool {
+        token.external_id == self.api.own
+    }
+
+    /// The page of the user's own tokens; Rancher has no page for those of other users.
+    fn token_page(&self, external_id: &str) -> Option<String> {
+        token_path(external_id)?;
+        let site = self.url.as_str().trim_end_matches('/');
+        Some(format!("{site}/dashboard/account"))
+    }
+}
+
+impl Rancher {
+    /// Deletes a token and verifies that it is gone.
+    async fn delete_token(&self, external_id: &str) -> Result<(), Error> {
+        if external_id == self.api.own {
+            return Err(Error::OwnToken);
+        }
+        let unknown = || Error::NoSuchToken(external_id.to_owned());
+        let path = token_path(external_id).ok_or_else(unknown)?;
+        match self.api.delete(&path).await {
+            Ok(()) => self.ensure_deleted(&path).await,
+            Err(error) if status(&error) == Some(StatusCode::NOT_FOUND) => Err(unknown()),
+            Err(error) if is_refusal(&error) => Err(error),
+            // It may have been deleted all the same.
+            Err(error) => self.ensure_deleted(&path).await.map_err(|_| error),
+        }
+    }
+
+    async fn ensure_deleted(&self, path: &str) -> Result<(), Error> {
+        for _ in 0..MAX_DELETION_CHECKS {
+            let state = self.api.object_state(path).await;
+            match state.map_err(Error::outcome_unknown)? {
+                ObjectState::Gone => return Ok(()),
+                ObjectState::Present => return Err(Error::StillThere),
+                ObjectState::Deleting => tokio::time::sleep(DELETION_CHECK_INTERVAL).await,
+            }
+        }
+        Err(Error::StillThere)
+    }
+
+    /// One attempt to list everything.
+    async fn list(&self) -> Result<Listing, Error> {
+        let settings = Settings::fetch(&self.api).await?;
+        let people = People::fetch(&self.api, self.users.clone()).await?;
+        let mut lister = Lister {
+            rancher: self,
+            people,
+            builder: ListingBuilder::default(),
+            visibility: Visibility::default(),
+            reports_use: true,
+            lacks_ext: false,
+            may_lack_tokens: false,
+        };
+        let ext = lister.read_store::<Ext>(&format!("{EXT}/tokens")).await;
+        lister.visibility.ext = self.api.none_if_no_ext_tokens(ext).await?;
+        if lister.visibility.ext.is_none() {
+            let version = self.api.version().await;
+            lister.reports_use = api::records_use(version.as_deref());
+            lister.lacks_ext = api::has_ext_tokens(version.as_deref());
+        }
+        let legacy = format!("{MANAGEMENT}/tokens");
+        lister.visibility.legacy = lister.read_store::<Legacy>(&legacy).await?;
+        let Lister {
+            people,
+            builder,
+            visibility,
+            lacks_ext,
+            may_lack_tokens,
+            ..
+        } = lister;
+        visibility.ensure_complete(&self.api, &people).await?;
+        Ok(Listing {
+            is_partial: lacks_ext || may_lack_tokens,
+            max_life: settings.max_life(),
+            ..run_blocking(move || builder.finish()).await?
+        })
+    }
+}
+
+/// The path of a token in the API.
+fn token_path(external_id: &str) -> Option<String> {
+    let (api, name) = match external_id.strip_prefix(EXT_PREFIX) {
+        Some(name) => (EXT, name),
+        None => (MANAGEMENT, external_id),
+    };
+    is_name(name).then(|| format!("{api}/tokens/{name}"))
+}
+
+/// Whether Rancher has certainly not carried out the request.
+fn is_refusal(error: &Error) -> bool {
+    let refusals = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
+    error.wait().is_some() || status(error).is_some_and(|status| refusals.contains(&status))
+}
+
+struct Lister<'a> {
+    rancher: &'a Rancher,
+    people: People,
+    builder: ListingBuilder,
+    visibility: Visibility,
+    /// Whether this version of Rancher records when tokens are used.
+    reports_use: bool,
+    /// Whether the list of ext tokens is missing although this version has them.
+    lacks_ext: bool,
+    /// Whether tokens were skipped that may be of the kind `system`, which is watched.
+    may_lack_tokens: bool,
+}
+
+impl Lister<'_> {
+    /// Reads one of the two stores.
+    async fn read_store<T: DeserializeOwned + Into<TokenRow> + Send>(
+        &mut self,
+        path: &str,
+    ) -> Result<SeenUsers, Error> {
+        let api = &self.rancher.api;
+        let mut seen = SeenUsers::default();
+        let mut pages = api.list(path);
+        while let Some(page) = pages.next::<T>().await? {
+            for row in page {
+                let row: TokenRow = row.into();
+                seen.add(&row.user_id);
+                if row.external_id == api.own {
+                    self.visibility.caller = Some(row.user_id.clone());
+                }
+                self.people.look_up(api, &row.user_id).await?;
+                let kinds = &self.rancher.kinds;
+                let is_watched = kinds.contains(&row.kind(&self.people));
+                if !is_watched && row.may_be_system(&self.people) {
+                    self.may_lack_tokens |= kinds.contains(&TokenKind::System);
+                }
+                if is_watched {
+                    let token = row.into_listed(&self.people, self.reports_use);
+                    self.builder.push(&token)?;
+                }
+            }
+        }
+        Ok(seen)
+    }
+}

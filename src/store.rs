@@ -1,0 +1,254 @@
+//! The store, on SQLite or PostgreSQL. It holds all SQL about what lapsed owns.
+//!
+//! A [`Store`] opens transactions; every query is a method of [`Tx`], written once for both databases.
+//! Dropping a transaction rolls it back.
+
+mod contents;
+mod coverage;
+mod findings;
+mod judging;
+mod mails;
+mod notices;
+mod open;
+mod open_mails;
+mod people;
+mod plans;
+mod revocations;
+mod runs;
+mod sources;
+mod tokens;
+mod views;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+
+pub use contents::{ContentRow, MailContent};
+pub use coverage::{IdentityCount, IssuerIdentity};
+pub use findings::{FindingCount, FindingFilter, FindingRow, NewFinding, OutlivedToken};
+pub use judging::OpenFinding;
+pub use mails::{ClaimedMail, Holder, MailNotice, MailRecord, Verdict};
+pub use notices::UnlistedTokens;
+pub use open::{Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Versions};
+pub use open_mails::OpenMail;
+pub use people::{Decision, DirectoryRow, IdentityFilter, IdentityRow};
+pub use revocations::{DueLoss, LossRow, RevocationWarnings};
+pub use runs::{AuditRow, PurgeCutoffs, RunRow};
+pub use sources::SourceRow;
+pub use views::{Counts, NoticeFilter, NoticeRow, TokenFilter, TokenView};
+
+/// Rows per statement. SQLite takes 32,766 parameters per statement, PostgreSQL 65,535.
+const CHUNK_ROWS: usize = 1000;
+
+/// The database that holds everything lapsed knows.
+#[derive(Clone, Debug)]
+pub struct Store(Pools);
+
+#[derive(Clone, Debug)]
+enum Pools {
+    /// One connection writes, several read, because SQLite has a single write lock.
+    Sqlite {
+        write: SqlitePool,
+        read: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+/// A transaction; all queries are its methods.
+pub enum Tx {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+/// Runs one statement on the transaction's database. `$db` names the database type, for query builders.
+macro_rules! on {
+    ($tx:expr, $conn:ident : $db:ident => $body:expr) => {
+        match $tx {
+            $crate::store::Tx::Sqlite(tx) => {
+                #[allow(
+                    dead_code,
+                    clippy::allow_attributes,
+                    reason = "not every statement needs a builder"
+                )]
+                type $db = sqlx::Sqlite;
+                let $conn = &mut **tx;
+                $body
+            }
+            $crate::store::Tx::Postgres(tx) => {
+                #[allow(
+                    dead_code,
+                    clippy::allow_attributes,
+                    reason = "not every statement needs a builder"
+                )]
+                type $db = sqlx::Postgres;
+                let $conn = &mut **tx;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use on;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a store operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("store.url {0:?} is neither sqlite: nor postgres:")]
+    Url(String),
+    /// There is no store, and `[store] create` is off.
+    #[error(
+        "there is no store at {0}; create it with `lapsed migrate`, or set `[store] create = true`"
+    )]
+    Missing(String),
+    #[error(
+        "the store has schema version {found}, this program knows {known}: it was used by a newer \
+         lapsed; run that version, or restore a backup made before the upgrade"
+    )]
+    Newer { found: i64, known: i64 },
+    /// The schema is older, and the access mode does not allow an upgrade.
+    #[error("the store has an older schema; upgrade it with `lapsed migrate`")]
+    Older,
+    #[error("cannot open the store at {place}")]
+    Open {
+        /// Without credentials.
+        place: String,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("cannot upgrade the store's schema")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("a statement of the store failed")]
+    Statement(#[from] sqlx::Error),
+    #[error("lapsed can back up an SQLite store only; back up PostgreSQL with pg_dump")]
+    NotEmbedded,
+    #[error("cannot write the backup {}", file.display())]
+    Copy {
+        file: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A row holds a value that no version of lapsed writes.
+    #[error("the store is inconsistent: {0}")]
+    Inconsistent(String),
+}
+
+impl Error {
+    /// Whether the store's file is damaged, or is not a database.
+    #[must_use]
+    pub fn is_corruption(&self) -> bool {
+        let (Self::Statement(source) | Self::Open { source, .. }) = self else {
+            return false;
+        };
+        // SQLite: 11 malformed, 26 not a database. PostgreSQL's codes are longer.
+        let code = source
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
+        code.is_some_and(|code| matches!(code.as_ref(), "11" | "26"))
+    }
+
+    /// Whether a later attempt may succeed: the store is unreachable, busy, or was restarted.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        let (Self::Statement(source) | Self::Open { source, .. }) = self else {
+            return false;
+        };
+        match source {
+            sqlx::Error::Io(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::Protocol(_) => true,
+            // PostgreSQL: class 08 connection exception, 57P shutdown and start, 40 rollback,
+            // 53 too many connections or out of memory. SQLite: 5 busy, 6 locked, 13 full.
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                ["08", "57P", "40", "53"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+                    || matches!(code.as_ref(), "5" | "6" | "13" | "261" | "517")
+            }),
+            _ => false,
+        }
+    }
+}
+
+impl Store {
+    /// Opens a transaction that writes.
+    ///
+    /// On SQLite it takes the write lock at once: a deferred transaction that first reads and then
+    /// writes fails with "database is locked", regardless of the busy time-out.
+    pub async fn begin(&self) -> Result<Tx> {
+        Ok(match &self.0 {
+            Pools::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Postgres(pool) => Tx::Postgres(begin_in_task(pool, "BEGIN").await?),
+        })
+    }
+
+    /// Opens a read-only transaction.
+    pub async fn begin_read(&self) -> Result<Tx> {
+        Ok(match &self.0 {
+            Pools::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
+            Pools::Postgres(pool) => Tx::Postgres(
+                begin_in_task(
+                    pool,
+                    "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
+                )
+                .await?,
+            ),
+        })
+    }
+
+    #[must_use]
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.0, Pools::Sqlite { .. })
+    }
+
+    /// Closes all connections; on SQLite this also merges the write-ahead log into the file.
+    pub async fn close(&self) {
+        match &self.0 {
+            Pools::Sqlite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Tx {
+    pub async fn commit(self) -> Result<()> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await?,
+            Self::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+
+    /// The variant for this transaction's database.
+    fn by_database(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        match self {
+            Self::Sqlite(_) => sqlite,
+            Self::Postgres(_) => postgres,
+        }
+    }
+}
+
+/// Opens a transaction in its own task, which continues when the caller is dropped.
+///
+/// sqlx counts a transaction only once PostgreSQL has answered. A caller dropped before that would
+/// return the connection with an open transaction that is never ended, and the next writer on it might
+/// be inside a read-only one.
+async fn begin_in_task(
+    pool: &PgPool,
+    statement: &'static str,
+) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
+    begun.unwrap_or(Err(sqlx::Error::PoolClosed))
+}
+
+/// The latest instant in the store: years have four digits, so that text sorts.
+pub(crate) const MAX_INSTANT: DateTime<Utc> = match DateTime::from_timestamp(253_370_764_800, 0) {
+    Some(instant) => instant,
+    None => DateTime::<Utc>::MAX_UTC,
+};

@@ -1,0 +1,795 @@
+//! LDAP: listings, look-ups and sweeps with a real OpenLDAP.
+
+mod proxy;
+mod slapd;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use lapsed::clock::Clock;
+use lapsed::directories::ldap::{Access, Config, Flavor, LdapDirectory};
+use lapsed::directories::{Common, Directory, Group, Lookup, PeopleListing, PeopleQuery};
+use lapsed::domain::{Address, IdentityStatus, Person, Reason};
+use lapsed::sources::{CheckReport, Error, Fetched};
+use rstest::rstest;
+use serde_json::Value;
+
+use proxy::CuttableProxy;
+use slapd::{PASSWORD, READER, SUFFIX, Setup, Slapd};
+
+use crate::world::{Db, World};
+
+fn config_of(server: &Slapd) -> Config {
+    Config {
+        access: Access {
+            url: server.url().parse().unwrap(),
+            starttls: false,
+            bind_dn: READER.to_owned(),
+            password: PASSWORD.into(),
+            ca_file: None,
+        },
+        base: format!("ou=people,{SUFFIX}"),
+        filter: None,
+        flavor: None,
+        shadow_expire: false,
+    }
+}
+
+fn build_directory(config: &Config, groups: &[&str]) -> LdapDirectory {
+    build_with_timeout(config, groups, Duration::from_secs(30))
+}
+
+fn build_with_timeout(config: &Config, groups: &[&str], timeout: Duration) -> LdapDirectory {
+    let common = Common {
+        name: "people".to_owned(),
+        timeout,
+        allowed_groups: groups.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let clock = Clock::manual("2026-11-22T06:00:00Z".parse().unwrap());
+    config.build(&common, clock).unwrap()
+}
+
+/// Runs a future; connections need its runtime.
+fn run<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(work)
+}
+
+/// The people, sorted by address, and the listing.
+fn list_people(config: &Config, groups: &[&str]) -> Result<(Vec<Person>, PeopleListing), Error> {
+    let directory = build_directory(config, groups);
+    let mut people = Vec::new();
+    let mut sink = |person: Person| people.push(person);
+    let Fetched::New(listing) = run(directory.list_people(&PeopleQuery::default(), &mut sink))?
+    else {
+        panic!("LDAP never reports that nothing has changed");
+    };
+    people.sort_by(|one, other| one.email().cmp(other.email()));
+    Ok((people, listing))
+}
+
+/// The message of a listing that fails.
+fn listing_error(config: &Config, groups: &[&str]) -> String {
+    let error = list_people(config, groups).unwrap_err().to_string();
+    for hidden in [PASSWORD, "@example.org", READER] {
+        assert!(!error.contains(hidden), "{error}");
+    }
+    error
+}
+
+fn look_up(config: &Config, id: &str) -> Lookup {
+    run(build_directory(config, &[]).look_up(id)).unwrap()
+}
+
+fn check(config: &Config, groups: &[&str]) -> CheckReport {
+    run(build_directory(config, groups).check()).unwrap()
+}
+
+fn missing(checked: &CheckReport) -> Vec<String> {
+    let lacks = |right: &lapsed::sources::Right| {
+        let fix = right.missing.as_ref()?;
+        Some(format!("{}: {fix}", right.what))
+    };
+    checked.rights.iter().filter_map(lacks).collect()
+}
+
+fn person(people: &[Person], name: &str) -> Person {
+    let address = format!("{name}@example.org").parse().unwrap();
+    let found = people
+        .iter()
+        .find(|person| person.addresses.contains(&address));
+    found.unwrap_or_else(|| panic!("{name}")).clone()
+}
+
+/// `status reason: evidence` of a person.
+fn describe(config: &Config, name: &str) -> String {
+    let person = person(&list_people(config, &[]).unwrap().0, name);
+    let reason = person.reason.map(|reason| format!(" {reason}"));
+    format!(
+        "{}{}: {}",
+        person.status,
+        reason.unwrap_or_default(),
+        person.evidence
+    )
+}
+
+fn members(people: &[Person]) -> Vec<&str> {
+    let members = people.iter().filter(|person| person.is_member.unwrap());
+    let address = members.map(|person| person.email().as_str());
+    address
+        .map(|address| address.split_once('@').unwrap().0)
+        .collect()
+}
+
+#[test]
+fn people_are_listed_with_ids_addresses_and_names() {
+    let server = Slapd::start();
+    let (people, listing) = list_people(&config_of(&server), &[]).unwrap();
+    assert_eq!(people.len(), 4);
+    assert_eq!(listing, PeopleListing::default());
+    let bob = person(&people, "bob");
+    let addresses: Vec<&str> = bob.addresses.iter().map(Address::as_str).collect();
+    assert_eq!(addresses, ["bob@example.org", "robert.baker@example.org"]);
+    assert_eq!(bob.name.as_deref(), Some("Bob Baker"));
+    assert_eq!(bob.id.as_ref().unwrap().len(), 36);
+    assert_eq!((bob.status, bob.is_member), (IdentityStatus::Active, None));
+    let carol = person(&people, "carol");
+    assert_eq!(carol.name.as_deref(), Some("Carol C. Clark"));
+}
+
+#[test]
+fn a_long_list_is_read_completely_in_pages() {
+    let server = Slapd::start();
+    server.add_people((0..1200).map(|n| format!("p{n:04}")));
+    let (people, _) = list_people(&config_of(&server), &[]).unwrap();
+    assert_eq!(people.len(), 1204);
+}
+
+#[test]
+fn an_administrators_lock_is_a_loss_of_access_and_a_lock_out_is_not() {
+    let server = Slapd::start();
+    let config = config_of(&server);
+    server.change_person(
+        "bob",
+        "add: pwdAccountLockedTime\npwdAccountLockedTime: 000001010000Z",
+    );
+    assert!(!server.can_bind("bob", "bobpw"));
+    let bob = describe(&config, "bob");
+    assert_eq!(bob, "disabled admin: pwdAccountLockedTime=000001010000Z");
+
+    assert!(server.can_bind("carol", "carolpw"));
+    for _ in 0..3 {
+        assert!(!server.can_bind("carol", "guess"));
+    }
+    assert!(!server.can_bind("carol", "carolpw"), "locked out");
+    let carol = describe(&config, "carol");
+    assert!(
+        carol.starts_with("active: pwdAccountLockedTime=2"),
+        "{carol}"
+    );
+
+    server.change_person("bob", "delete: pwdAccountLockedTime");
+    assert!(server.can_bind("bob", "bobpw"));
+    let bob = describe(&config, "bob");
+    assert_eq!(bob, "active: its entry has no pwdAccountLockedTime");
+}
+
+#[test]
+fn an_account_ends_at_pwd_end_time_and_at_shadow_expire_if_configured() {
+    let server = Slapd::start();
+    let mut config = config_of(&server);
+    server
+        .change_person("alice", "add: pwdEndTime\npwdEndTime: 20261101000000Z")
+        .change_person("carol", "add: shadowExpire\nshadowExpire: 20000");
+    let alice = person(&list_people(&config, &[]).unwrap().0, "alice");
+    assert_eq!(
+        (alice.status, alice.reason, alice.since),
+        (
+            IdentityStatus::Disabled,
+            Some(Reason::Expired),
+            "2026-11-01T00:00:00Z".parse().ok()
+        )
+    );
+    assert!(
+        server.can_bind("carol", "carolpw"),
+        "OpenLDAP does not enforce it"
+    );
+    assert!(describe(&config, "carol").starts_with("active"));
+    config.shadow_expire = true;
+    let carol = describe(&config, "carol");
+    assert!(
+        carol.starts_with("disabled expired: shadowExpire=20000"),
+        "{carol}"
+    );
+}
+
+#[test]
+fn members_of_nested_and_circular_groups_are_found() {
+    let server = Slapd::start();
+    let config = config_of(&server);
+    let (people, listing) = list_people(&config, &["cdn-admins"]).unwrap();
+    assert_eq!(members(&people), ["alice", "bob", "carol"]);
+    let counted = Group {
+        name: "cdn-admins".to_owned(),
+        members: 3,
+    };
+    assert_eq!(listing.groups, [counted]);
+
+    let dn = "CN=cdn-old-hands, ou=groups,dc=example,dc=org";
+    let (people, listing) = list_people(&config, &[dn, "operators"]).unwrap();
+    assert_eq!(members(&people), ["alice", "bob", "carol", "dave"]);
+    let counts: Vec<u64> = listing.groups.iter().map(|group| group.members).collect();
+    assert_eq!(counts, [3, 1]);
+
+    let leaves = "dn: cn=cdn-night-shift,ou=groups,dc=example,dc=org\nchangetype: modify\n\
+                  delete: uniqueMember\nuniqueMember: uid=bob,ou=people,dc=example,dc=org\n";
+    server.change(leaves);
+    let (people, _) = list_people(&config, &["cdn-admins"]).unwrap();
+    assert_eq!(members(&people), ["alice", "carol"]);
+}
+
+#[test]
+fn a_posix_group_includes_people_with_its_gid_number() {
+    let server = Slapd::start();
+    let dn = "cn=staff,ou=groups,dc=example,dc=org";
+    let (people, _) = list_people(&config_of(&server), &[dn]).unwrap();
+    assert_eq!(members(&people), ["alice", "bob", "carol"]);
+}
+
+#[test]
+fn an_unknown_or_ambiguous_group_is_an_error_that_names_it() {
+    let server = Slapd::start();
+    let config = config_of(&server);
+    let error = listing_error(&config, &["cdn-admins", "cdn-admin"]);
+    assert!(error.contains("no group called \"cdn-admin\""), "{error}");
+    let error = listing_error(&config, &["staff"]);
+    assert!(error.contains("2 groups called \"staff\""), "{error}");
+    let error = listing_error(&config, &["cn=nobody,ou=groups,dc=example,dc=org"]);
+    assert!(error.contains("no group \"cn=nobody,"), "{error}");
+}
+
+#[test]
+fn an_account_is_looked_up_by_id_after_a_rename() {
+    let server = Slapd::start();
+    let config = config_of(&server);
+    let (people, _) = list_people(&config, &[]).unwrap();
+    let id = |name| person(&people, name).id.unwrap();
+    server
+        .change_person("bob", "replace: mail\nmail: bobby@example.org")
+        .change("dn: uid=bob,ou=people,dc=example,dc=org\nchangetype: modrdn\nnewrdn: uid=bobby\ndeleteoldrdn: 1\n");
+    let Lookup::Found(bob) = look_up(&config, &id("bob").to_uppercase()) else {
+        panic!("not found");
+    };
+    assert_eq!(bob.email().as_str(), "bobby@example.org");
+
+    server.delete_person("dave");
+    let gone = Lookup::Gone {
+        evidence: "no entry has its entryUUID".to_owned(),
+        is_certain: false,
+    };
+    assert_eq!(look_up(&config, &id("dave")), gone);
+    assert_eq!(look_up(&config, "*"), gone, "not a pattern");
+    assert!(matches!(look_up(&config, &id("carol")), Lookup::Found(_)));
+}
+
+#[test]
+fn hidden_attributes_are_not_evidence() {
+    let mut server = Slapd::start();
+    let config = config_of(&server);
+    let (people, _) = list_people(&config, &[]).unwrap();
+    let alice = person(&people, "alice").id.unwrap();
+
+    server.reconfigure(Setup {
+        access: "access to attrs=mail by * none",
+        ..Setup::default()
+    });
+    let config = config_of(&server);
+    let error = listing_error(&config, &[]);
+    assert!(error.starts_with("the server shows no people"), "{error}");
+    let Lookup::Found(seen) = look_up(&config, &alice) else {
+        panic!("the entry exists");
+    };
+    assert_eq!(seen.status, IdentityStatus::Active);
+    assert!(seen.addresses.is_empty());
+    assert_eq!(missing(&check(&config, &[])).len(), 1);
+
+    server.reconfigure(Setup {
+        access: "access to attrs=entryUUID by * none",
+        ..Setup::default()
+    });
+    let config = config_of(&server);
+    let error = listing_error(&config, &[]);
+    assert!(
+        error.starts_with("4 entries show no id (entryUUID)"),
+        "{error}"
+    );
+    let looked_up = look_up(&config, &alice);
+    assert!(matches!(looked_up, Lookup::Unclear(_)), "{looked_up:?}");
+
+    // Everything but the right to bind.
+    server.reconfigure(Setup {
+        access: "access to * by anonymous auth by * none",
+        ..Setup::default()
+    });
+    let config = config_of(&server);
+    let error = listing_error(&config, &[]);
+    assert!(error.contains("LDAP code 32"), "{error}");
+    assert!(run(build_directory(&config, &[]).look_up(&alice)).is_err());
+}
+
+#[test]
+fn a_wrong_base_is_an_error_and_no_one_is_gone() {
+    let server = Slapd::start();
+    let right = config_of(&server);
+    let bob = person(&list_people(&right, &[]).unwrap().0, "bob")
+        .id
+        .unwrap();
+    let wrong = Config {
+        base: "ou=persons,dc=example,dc=org".to_owned(),
+        ..right.clone()
+    };
+    let error = listing_error(&wrong, &[]);
+    assert!(
+        error.contains("LDAP code 32") && error.contains("correct base"),
+        "{error}"
+    );
+    assert!(run(build_directory(&wrong, &[]).look_up(&bob)).is_err());
+    assert!(run(build_directory(&wrong, &[]).check()).is_err());
+    let narrow = Config {
+        base: "ou=services,dc=example,dc=org".to_owned(),
+        ..right
+    };
+    let error = listing_error(&narrow, &[]);
+    assert!(error.contains("correct base and filter"), "{error}");
+}
+
+#[test]
+fn an_incomplete_list_is_an_error() {
+    let server = Slapd::start_with(Setup {
+        limits: "limits dn.exact=\"cn=reader,ou=services,dc=example,dc=org\" size.hard=3 size.soft=3 size.prtotal=3",
+        ..Setup::default()
+    });
+    let error = listing_error(&config_of(&server), &[]);
+    assert!(
+        error.contains("LDAP code 4") && error.contains("size=unlimited"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_server_that_dies_or_hangs_during_a_listing_is_an_error() {
+    let mut server = Slapd::start();
+    server.add_people((0..600).map(|n| format!("p{n:04}")));
+    let directory = build_directory(&config_of(&server), &[]);
+    let mut count = 0;
+    let mut sink = |_: Person| {
+        count += 1;
+        server.stop();
+    };
+    let failed = run(directory.list_people(&PeopleQuery::default(), &mut sink));
+    let error = failed.err().unwrap().to_string();
+    assert!(error.contains("closed the connection"), "{error}");
+    assert_eq!(count, 500, "a page");
+    let error = listing_error(&config_of(&server), &[]);
+    assert!(
+        error.starts_with("cannot reach ldap://127.0.0.1:"),
+        "{error}"
+    );
+
+    server.listen();
+    let directory = build_with_timeout(&config_of(&server), &[], Duration::from_secs(1));
+    let pid = server.pid();
+    let mut sink = |_: Person| signal(pid, "-STOP");
+    let failed = run(directory.list_people(&PeopleQuery::default(), &mut sink));
+    let error = failed.err().unwrap().to_string();
+    assert!(error.contains("did not answer within 1 s"), "{error}");
+    let failed = run(directory.check());
+    assert!(failed.err().unwrap().to_string().contains("within 1 s"));
+    signal(pid, "-CONT");
+    assert_eq!(list_people(&config_of(&server), &[]).unwrap().0.len(), 604);
+}
+
+fn signal(pid: u32, signal: &str) {
+    let sent = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+#[test]
+fn a_failed_bind_is_explained() {
+    let server = Slapd::start();
+    let right = config_of(&server);
+    let mut wrong = right.clone();
+    wrong.access.password = "s3cret-that-is-wrong".into();
+    let error = listing_error(&wrong, &[]);
+    assert!(
+        error.contains("LDAP code 49") && !error.contains("s3cret"),
+        "{error}"
+    );
+    let mut wrong = right;
+    wrong.access.bind_dn = "reader".to_owned();
+    let error = listing_error(&wrong, &[]);
+    assert!(error.contains("LDAP code 34"), "{error}");
+}
+
+#[rstest]
+#[case::from_the_start(false)]
+#[case::by_starttls(true)]
+fn connections_are_encrypted_and_only_to_trusted_servers(#[case] starttls: bool) {
+    let server = Slapd::start_with(Setup {
+        has_certificate: true,
+        limits: "security simple_bind=128",
+        ..Setup::default()
+    });
+    let mut config = config_of(&server);
+    assert!(
+        listing_error(&config, &[]).contains("LDAP code 13"),
+        "encryption is required"
+    );
+
+    let url = if starttls {
+        format!("ldap://localhost:{}", server.port)
+    } else {
+        format!("ldaps://localhost:{}", server.tls_port)
+    };
+    config.access.url = url.parse().unwrap();
+    config.access.starttls = starttls;
+    config.access.ca_file = Some(server.authority());
+    assert_eq!(list_people(&config, &[]).unwrap().0.len(), 4);
+
+    let other = Slapd::start_with(Setup {
+        has_certificate: true,
+        ..Setup::default()
+    });
+    config.access.ca_file = Some(other.authority());
+    let error = listing_error(&config, &[]);
+    assert!(error.contains("invalid peer certificate"), "{error}");
+    // The certificate is for localhost.
+    let url = config.access.url.as_str().replace("localhost", "127.0.0.1");
+    config.access.url = url.parse().unwrap();
+    config.access.ca_file = Some(server.authority());
+    let error = listing_error(&config, &[]);
+    assert!(error.contains("not valid for name"), "{error}");
+}
+
+#[test]
+fn starttls_is_required_even_if_the_server_lacks_it() {
+    let server = Slapd::start();
+    let mut config = config_of(&server);
+    config.access.starttls = true;
+    let error = listing_error(&config, &[]);
+    assert!(error.contains("StartTLS"), "{error}");
+}
+
+#[test]
+fn look_ups_share_a_connection_and_reconnect_when_it_breaks() {
+    let server = Slapd::start();
+    let proxy = CuttableProxy::to(server.port);
+    let mut config = config_of(&server);
+    config.access.url = format!("ldap://127.0.0.1:{}", proxy.port).parse().unwrap();
+    let (people, _) = list_people(&config, &[]).unwrap();
+    let connections = proxy.count();
+    let directory = build_directory(&config, &[]);
+    run(async {
+        let find = async |name| {
+            let id = person(&people, name).id.unwrap();
+            directory.look_up(&id).await.unwrap()
+        };
+        for name in ["alice", "bob", "carol"] {
+            assert!(matches!(find(name).await, Lookup::Found(_)));
+        }
+        assert_eq!(proxy.count(), connections + 1);
+        proxy.cut();
+        assert!(matches!(find("dave").await, Lookup::Found(_)));
+        assert_eq!(proxy.count(), connections + 2);
+    });
+}
+
+#[test]
+fn a_check_reports_what_it_sees_and_what_is_missing() {
+    let server = Slapd::start();
+    let config = config_of(&server);
+    server.change_person(
+        "bob",
+        "add: pwdAccountLockedTime\npwdAccountLockedTime: 000001010000Z",
+    );
+    let checked = check(&config, &["cdn-admins"]);
+    assert_eq!(
+        checked.summary,
+        "OpenLDAP, 4 people, 1 of them without access"
+    );
+    assert!(missing(&checked).is_empty(), "{checked:?}");
+    let lacking = missing(&check(&config, &["cdn-admins", "cdn-boss"]));
+    assert_eq!(lacking.len(), 1, "{lacking:?}");
+    assert!(
+        lacking[0].starts_with("read the group cdn-boss: the server shows no group"),
+        "{lacking:?}"
+    );
+}
+
+#[test]
+fn a_389ds_is_read_with_its_own_attributes() {
+    let server = Slapd::start_with(Setup {
+        is_like_389ds: true,
+        ..Setup::default()
+    });
+    let mut config = config_of(&server);
+    config.flavor = Some(Flavor::Ds389);
+    let error = listing_error(&config, &[]);
+    assert!(error.starts_with("4 entries show no id"), "{error}");
+    for (n, name) in ["alice", "bob", "carol", "dave"].iter().enumerate() {
+        let id = format!("{n}a1b2c3d-4e5f6071-8293a4b5-c6d7e8f9");
+        let lines = format!(
+            "add: objectClass\nobjectClass: like389ds\n-\nadd: nsUniqueId\nnsUniqueId: {id}"
+        );
+        server.change_person(name, &lines);
+    }
+    server.change_person("bob", "add: nsAccountLock\nnsAccountLock: TRUE");
+    let expired = "add: krbPrincipalExpiration\nkrbPrincipalExpiration: 20261101000000Z";
+    server.change_person("carol", expired);
+    assert_eq!(
+        describe(&config, "bob"),
+        "disabled admin: nsAccountLock=TRUE"
+    );
+    let carol = describe(&config, "carol");
+    assert!(
+        carol.starts_with("disabled expired: krbPrincipalExpiration="),
+        "{carol}"
+    );
+    let alice = describe(&config, "alice");
+    assert_eq!(alice, "active: its entry has no nsAccountLock");
+    let bob = look_up(&config, "1a1b2c3d-4e5f6071-8293a4b5-c6d7e8f9");
+    assert!(matches!(bob, Lookup::Found(bob) if bob.status == IdentityStatus::Disabled));
+}
+
+/// The configuration table of the directory, with extra keys.
+fn table(server: &Slapd, keys: &str) -> String {
+    format!(
+        "[[directory]]\nname = \"people\"\nkind = \"ldap\"\nurl = \"{}\"\nbind_dn = \"{READER}\"\n\
+         password = {{ file = \"ldap-password\" }}\nabsence_grace = \"0s\"\n{keys}",
+        server.url()
+    )
+}
+
+const BASE: &str = "base = \"ou=people,dc=example,dc=org\"\n";
+
+/// A world with a token of each of the four people, all active.
+fn world_with(db: Db, server: &Slapd, keys: &str) -> World {
+    let mut world = World::new(db);
+    world.write("ldap-password", format!("{PASSWORD}\n"));
+    world.replace_tables(&table(server, &format!("{BASE}{keys}")));
+    world.import(&[
+        "a,A,alice@example.org,2099-01-01",
+        "b,B,Robert.Baker@example.org,2099-01-01",
+        "c,C,carol@example.org,2099-01-01",
+        "d,D,dave@example.org,2099-01-01",
+    ]);
+    world.run(&["sweep"]).exits(0);
+    for name in ["alice", "robert.baker", "carol", "dave"] {
+        assert_eq!(status(&world, name), "active", "{name}");
+    }
+    world
+}
+
+fn shown(world: &World, name: &str) -> Value {
+    let email = format!("{name}@example.org");
+    let ran = world.run(&["identity", "show", &email, "--format", "json"]);
+    let shown: Value = serde_json::from_str(&ran.exits(0).stdout).unwrap();
+    shown["directories"][0].clone()
+}
+
+fn status(world: &World, name: &str) -> String {
+    shown(world, name)["status"].as_str().unwrap().to_owned()
+}
+
+fn evidence(world: &World, name: &str) -> String {
+    shown(world, name)["evidence"].as_str().unwrap().to_owned()
+}
+
+/// Tokens of people who lost access.
+fn flagged(world: &World) -> Vec<String> {
+    let findings = world.list(&["finding", "list", "--kind", "sso_revoked"]);
+    let name = |finding: &Value| finding["token_name"].as_str().unwrap().to_owned();
+    let mut names: Vec<String> = findings.iter().map(name).collect();
+    names.sort();
+    names
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn tokens_of_people_who_leave_are_flagged_until_they_return(#[case] db: Db) {
+    let server = Slapd::start();
+    let world = world_with(db, &server, "");
+    server.change_person(
+        "bob",
+        "add: pwdAccountLockedTime\npwdAccountLockedTime: 000001010000Z",
+    );
+    for _ in 0..3 {
+        assert!(!server.can_bind("carol", "guess"));
+    }
+    world.run(&["sweep"]).exits(0).says("1 opened");
+    assert_eq!(flagged(&world), ["B"]);
+    assert_eq!(status(&world, "robert.baker"), "disabled");
+    let evidence_text = evidence(&world, "robert.baker");
+    assert!(
+        evidence_text.starts_with("pwdAccountLockedTime=000001010000Z"),
+        "{evidence_text}"
+    );
+    assert_eq!(status(&world, "carol"), "active", "temporarily locked out");
+
+    server.change_person("bob", "delete: pwdAccountLockedTime");
+    world.run(&["sweep"]).exits(0).says("1 resolved");
+    assert_eq!(status(&world, "robert.baker"), "active");
+
+    server.delete_person("dave");
+    world.run(&["sweep"]).exits(0);
+    assert!(flagged(&world).is_empty(), "not after one look-up");
+    world.run(&["sweep"]).exits(0);
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(status(&world, "dave"), "deleted");
+    assert_eq!(flagged(&world), ["D"]);
+    let evidence_text = evidence(&world, "dave");
+    assert!(
+        evidence_text.starts_with("no entry has its entryUUID"),
+        "{evidence_text}"
+    );
+}
+
+#[rstest]
+#[case::sqlite(Db::Sqlite)]
+#[case::postgres(Db::Postgres)]
+fn a_person_who_left_all_groups_is_flagged_at_the_second_listing(#[case] db: Db) {
+    let server = Slapd::start();
+    let keys = "allowed_groups = [\"cdn-admins\", \"operators\"]\n";
+    let world = world_with(db, &server, keys);
+    let change_bob = |what: &str| {
+        server.change(&format!(
+            "dn: cn=cdn-night-shift,ou=groups,{SUFFIX}\nchangetype: modify\n\
+             {what}: uniqueMember\nuniqueMember: uid=bob,ou=people,{SUFFIX}\n"
+        ));
+    };
+    change_bob("delete");
+    world.run(&["sweep"]).exits(0);
+    assert!(flagged(&world).is_empty(), "not after one listing");
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(status(&world, "robert.baker"), "out_of_group");
+    assert_eq!(flagged(&world), ["B"]);
+    change_bob("add");
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(status(&world, "robert.baker"), "active");
+    assert!(flagged(&world).is_empty());
+}
+
+#[test]
+fn failures_flag_no_one_and_are_reported() {
+    let mut server = Slapd::start();
+    let mut world = world_with(Db::Sqlite, &server, "");
+    let fails = |world: &World, words: &str| {
+        for _ in 0..3 {
+            world.run(&["sweep"]).exits(1).says(words);
+        }
+        assert!(flagged(world).is_empty(), "{words}");
+        for name in ["alice", "robert.baker", "carol", "dave"] {
+            assert_eq!(status(world, name), "active", "{words}");
+        }
+    };
+    for (setup, words) in [
+        (
+            Setup {
+                access: "access to attrs=mail by * none",
+                ..Setup::default()
+            },
+            "no people, or none with a mail address",
+        ),
+        (
+            Setup {
+                access: "access to * by anonymous auth by * none",
+                ..Setup::default()
+            },
+            "LDAP code 32",
+        ),
+        (
+            Setup {
+                limits: "limits dn.exact=\"cn=reader,ou=services,dc=example,dc=org\" size=3",
+                ..Setup::default()
+            },
+            "LDAP code 4",
+        ),
+    ] {
+        server.reconfigure(setup);
+        world.replace_tables(&table(&server, BASE));
+        fails(&world, words);
+    }
+    server.reconfigure(Setup::default());
+    world.replace_tables(&table(&server, "base = \"ou=persons,dc=example,dc=org\"\n"));
+    fails(&world, "LDAP code 32");
+    world.replace_tables(&table(
+        &server,
+        &format!("{BASE}allowed_groups = [\"cdn-admin\"]\n"),
+    ));
+    fails(&world, "no group called");
+    world.replace_tables(&table(&server, BASE));
+    server.stop();
+    fails(&world, "cannot reach ldap://127.0.0.1:");
+    server.listen();
+    world.replace_tables(&table(&server, BASE));
+    world.run(&["sweep"]).exits(0);
+    // Last, because the server locks the reader out.
+    world.write("ldap-password", "wr0ng-passw0rd");
+    fails(&world, "LDAP code 49");
+    let log = world.run(&["sweep"]);
+    for secret in [PASSWORD, "wr0ng"] {
+        assert!(!log.stderr.contains(secret) && !log.stdout.contains(secret));
+    }
+}
+
+#[test]
+fn an_issuer_whose_mail_is_hidden_is_not_gone() {
+    let server = Slapd::start();
+    let world = world_with(Db::Sqlite, &server, "");
+    server.change_person("dave", "delete: mail");
+    for _ in 0..3 {
+        world.run(&["sweep"]).exits(0);
+    }
+    assert_eq!(status(&world, "dave"), "active");
+    assert!(flagged(&world).is_empty());
+}
+
+#[test]
+fn an_account_that_is_locked_and_loses_its_mail_at_once_is_flagged() {
+    let server = Slapd::start();
+    let world = world_with(Db::Sqlite, &server, "");
+    server.change_person(
+        "dave",
+        "add: pwdAccountLockedTime\npwdAccountLockedTime: 000001010000Z\n-\ndelete: mail",
+    );
+    world.run(&["sweep"]).exits(0);
+    assert_eq!(status(&world, "dave"), "disabled");
+    assert_eq!(flagged(&world), ["D"]);
+    let evidence_text = evidence(&world, "dave");
+    assert!(
+        evidence_text.starts_with("pwdAccountLockedTime=000001010000Z"),
+        "{evidence_text}"
+    );
+}
+
+#[rstest]
+#[case::nothing(b"")]
+#[case::text(b"HTTP/1.1 400 Bad Request\r\n\r\n")]
+#[case::no_operation(b"\x30\x03\x02\x01\x01")]
+#[case::no_result(b"\x30\x05\x02\x01\x01\x61\x00")]
+#[case::no_code(b"\x30\x0c\x02\x01\x01\x61\x07\x0a\x00\x04\x00\x04\x01\xff")]
+fn a_response_that_is_not_ldap_is_an_error(#[case] answer: &'static [u8]) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 512];
+        assert!(stream.read(&mut request).unwrap() > 0);
+        stream.write_all(answer).unwrap();
+    });
+    let config = Config {
+        access: Access {
+            url: format!("ldap://127.0.0.1:{port}").parse().unwrap(),
+            starttls: false,
+            bind_dn: READER.to_owned(),
+            password: PASSWORD.into(),
+            ca_file: None,
+        },
+        base: SUFFIX.to_owned(),
+        filter: None,
+        flavor: None,
+        shadow_expire: false,
+    };
+    let error = listing_error(&config, &[]);
+    let is_reported = error.contains("closed the connection") || error.contains("is not LDAP");
+    assert!(is_reported, "{error}");
+    server.join().unwrap();
+}

@@ -1,0 +1,40 @@
+//! End-to-end tests: they run the real program against real servers.
+//!
+//! Each has its own folder, database, mail server and clock, so all may run at once.
+//! `LAPSED_KILLS` and `LAPSED_NOTICES` make the test with `kill -9` longer.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+mod bad_responses;
+mod daemon;
+mod devtron;
+mod directories;
+mod entra;
+mod failing;
+mod faults;
+mod findings;
+mod gcore;
+mod hostile_names;
+mod keycloak;
+mod kills;
+mod ldap;
+mod life;
+mod mailserver;
+mod nocodb;
+mod okta;
+mod people;
+mod postgres;
+mod privacy;
+mod rancher;
+mod response;
+mod scim;
+mod several;
+mod sources;
+mod sql;
+mod store;
+mod stub;
+mod waiting;
+mod web;
+mod world;

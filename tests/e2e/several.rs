@@ -1,0 +1,154 @@
+//! Several daemons on one PostgreSQL, and a PostgreSQL that stops and comes back.
+
+use serde_json::json;
+
+use crate::daemon::Daemon;
+use crate::mailserver::MailServer;
+use crate::postgres;
+use crate::waiting::wait_until;
+use crate::world::{Db, World, in_days};
+
+fn import_due_tokens(world: &World, issuers: usize) {
+    let day = in_days(5);
+    let rows: Vec<String> = (0..issuers)
+        .map(|n| format!("{n},t{n},user{n}@example.org,{day}"))
+        .collect();
+    world.import(&rows.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+fn is_settled(world: &World) -> bool {
+    let states = world.states();
+    !states.is_empty()
+        && !["planned", "sending", "unknown"]
+            .iter()
+            .any(|state| states.contains_key(*state))
+}
+
+#[test]
+fn two_daemons_share_the_work_without_avoidable_duplicates() {
+    let faults = "--p-450-rcpt .2 --p-drop-before .1 --p-drop-after .1 --p-421-connect .1 --p-421-final .05 \
+        --drop-mode mix --max-faults-per-key 4 --max-msgs-per-conn 20 --delay-ms 20:60";
+    let mut server = MailServer::start(faults);
+    let mut world = World::new(Db::Postgres);
+    // Long enough that neither lease lapses on a busy machine.
+    world
+        .use_mail_server(&server)
+        .set("notify.admins", "[]")
+        .set("delivery.lease", "\"20s\"");
+    import_due_tokens(&world, 200);
+    // Everything is planned before either daemon starts.
+    server.stop();
+    world.run(&["sweep"]).exits(75);
+    server.start_again(faults);
+    let first = Daemon::start(&world, "first");
+    // Clocks of two machines differ.
+    world.at("-5s");
+    let second = Daemon::start(&world, "second");
+    world.at("+0s");
+    wait_until("everything is settled", || is_settled(&world).then_some(()));
+    for daemon in [&first, &second] {
+        assert!(
+            daemon.log().contains(" sent"),
+            "both sent mails: {}",
+            daemon.log()
+        );
+    }
+    first.stop();
+    second.stop();
+    assert_eq!(world.states(), [("sent".to_owned(), 200)].into());
+    let summary = server.stop();
+    assert_eq!(summary["unique_recipients"], 200, "{summary:#}");
+    assert_eq!(summary["unique_message_ids"], 200, "{summary:#}");
+    assert_eq!(summary["duplicates_inexcusable"], 0, "{summary:#}");
+    assert_eq!(summary["violations"], json!({}), "{summary:#}");
+}
+
+#[test]
+fn a_daemon_takes_over_the_mails_of_one_that_died() {
+    let mut server = MailServer::start("--delay-ms 30:60");
+    let mut world = World::new(Db::Postgres);
+    world
+        .use_mail_server(&server)
+        .set("notify.admins", "[]")
+        .set("delivery.lease", "\"2s\"");
+    import_due_tokens(&world, 120);
+    let first = Daemon::start(&world, "first");
+    let second = Daemon::start(&world, "second");
+    wait_until("some mails are sent", || {
+        (server.summary()["accepted"].as_u64() >= Some(20)).then_some(())
+    });
+    drop(first);
+    wait_until("everything is settled", || is_settled(&world).then_some(()));
+    second.stop();
+    assert_eq!(world.states(), [("sent".to_owned(), 120)].into());
+    let summary = server.stop();
+    assert_eq!(summary["unique_recipients"], 120);
+    assert_eq!(summary["unique_message_ids"], 120);
+    assert!(
+        summary["duplicates_total"].as_u64().unwrap() <= 4,
+        "{summary:#}"
+    );
+}
+
+#[test]
+fn a_suspended_daemon_does_not_send_mails_that_were_taken_over() {
+    let mut server = MailServer::start("--delay-ms 20:40");
+    let mut world = World::new(Db::Postgres);
+    world.use_mail_server(&server).set("notify.admins", "[]");
+    import_due_tokens(&world, 100);
+    let first = Daemon::start(&world, "first");
+    wait_until("some mails are sent", || {
+        (server.summary()["accepted"].as_u64() >= Some(10)).then_some(())
+    });
+    first.signal("-STOP");
+    wait_until("everything is settled", || {
+        world.run(&["sweep"]);
+        is_settled(&world).then_some(())
+    });
+    first.signal("-CONT");
+    // It completes its pass and stops.
+    first.stop();
+    assert_eq!(world.states(), [("sent".to_owned(), 100)].into());
+    let summary = server.stop();
+    assert_eq!(summary["unique_message_ids"], 100);
+    let copies = summary["duplicates_total"].as_u64().unwrap();
+    assert!(copies <= 4, "only what was in flight: {copies}");
+}
+
+#[test]
+fn a_daemon_survives_an_outage_of_its_database() {
+    let database = postgres::Server::start();
+    let mut server = MailServer::start("--delay-ms 20:60");
+    let mut world = World::new(Db::Sqlite);
+    world.set("store.url", &format!("{:?}", database.url));
+    world
+        .use_mail_server(&server)
+        .set("notify.admins", "[]")
+        .set("delivery.lease", "\"10s\"");
+    import_due_tokens(&world, 200);
+    let daemon = Daemon::start(&world, "daemon");
+    let accepted = |server: &MailServer, at_least: u64| {
+        wait_until("mails are sent", || {
+            (server.summary()["accepted"].as_u64() >= Some(at_least)).then_some(())
+        });
+    };
+    accepted(&server, 20);
+    database.restart();
+    accepted(&server, 80);
+    database.crash();
+    database.start_again();
+    wait_until("everything has arrived", || {
+        (server.summary()["unique_recipients"] == 200).then_some(())
+    });
+    wait_until("everything is settled", || is_settled(&world).then_some(()));
+    daemon.stop();
+    assert_eq!(world.states(), [("sent".to_owned(), 200)].into());
+    let summary = server.stop();
+    assert_eq!(summary["unique_recipients"], 200);
+    assert_eq!(summary["unique_message_ids"], 200);
+    let copies = summary["duplicates_total"].as_u64().unwrap();
+    assert!(
+        copies <= 2 * 4,
+        "at most one unrecorded mail per connection: {copies}"
+    );
+}
