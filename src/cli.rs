@@ -18,7 +18,6 @@ mod dry_run;
 mod explain;
 mod finding;
 mod forecast;
-mod freshness;
 mod identity;
 mod import;
 mod lookup;

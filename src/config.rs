@@ -68,6 +68,14 @@ const DEFAULT_PATHS: &[&str] = &["lapsed.toml", "/etc/lapsed/lapsed.toml"];
 const MAX_FILE_OCTETS: u64 = 4 * 1024 * 1024;
 
 impl Config {
+    #[must_use]
+    pub fn directory_terms(&self) -> Vec<&crate::domain::DirectoryTerms> {
+        self.directories
+            .iter()
+            .map(|directory| &directory.terms)
+            .collect()
+    }
+
     /// Loads the configuration from `cli_path`, else `$LAPSED_CONFIG`, else `./lapsed.toml`, else
     /// `/etc/lapsed/lapsed.toml`. Variables `LAPSED__SECTION__KEY` override the file and also work
     /// without one. Relative paths are resolved against the folder of the file, or the working

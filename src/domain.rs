@@ -15,6 +15,7 @@ pub mod revocation;
 mod schedule;
 mod step;
 mod sync_state;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -32,7 +33,8 @@ pub use policy::{AccountAdmins, Policy, Recipient, StepOutlook, StepState};
 pub use revocation::RevocationPolicy;
 pub use schedule::{InvalidSchedule, Schedule};
 pub use step::{InvalidStep, Step};
-pub use sync_state::{SyncAlert, SyncState, fresh_until};
+pub use sync_state::{SyncAlert, SyncState};
+pub use terms::{DirectoryTerms, SourceTerms};
 pub(crate) use token::string_enum;
 pub use token::{
     Cell, Expiry, ExpiryOrigin, ListedToken, Status, Token, TokenId, TokenRef, UnknownValue,

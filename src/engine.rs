@@ -34,7 +34,7 @@ use crate::domain::{Address, Backoff, Issuers, Policy, RevocationPolicy, Schedul
 use crate::sources;
 use crate::store::{self, Holder, Store, Tx};
 
-pub use coverage::{count_covers, issuer_covers};
+pub use coverage::{count_covers, issuer_covers, stale_directories};
 pub use deliver::{Mailer, Outcomes};
 pub use directories::{
     DirectoryPreview, HeldStatusChange, Implausible, StatusChange, Survey, SurveyOutcome,

@@ -12,9 +12,9 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use chrono::TimeDelta;
 use lapsed::clock::Clock;
 use lapsed::directories::{Directory, PeopleListing, PeopleQuery, PersonSink};
+use lapsed::domain::DirectoryTerms;
 use lapsed::engine::{Engine, SweepOptions, WatchedDirectory};
 use lapsed::sources::{CheckReport, Error, Fetched};
 use lapsed::web::Web;
@@ -97,16 +97,12 @@ async fn judge(place: &Place) -> anyhow::Result<()> {
     let clock = Clock::system();
     let mut engine = data::engine(&url, clock, data::policy(0), (9, 1)).await?;
     engine.directories = vec![WatchedDirectory {
-        name: "corp".to_owned(),
-        kind: "silent",
+        terms: DirectoryTerms {
+            name: "corp".to_owned(),
+            kind: "silent",
+            ..DirectoryTerms::default()
+        },
         directory: Arc::new(Silent),
-        schedule: None,
-        allowed_groups: Vec::new(),
-        canaries: Vec::new(),
-        absence_grace: TimeDelta::minutes(30),
-        fresh_for: TimeDelta::days(1),
-        breaker_share: 0.1,
-        breaker_min: 3,
     }];
     let quiet = median_sweep(&engine, false).await?;
     let judging = median_sweep(&engine, true).await?;

@@ -277,8 +277,8 @@ async fn check_upstreams(
 ) -> Vec<(String, Outcome)> {
     let mut outcomes = Vec::new();
     for configured in &config.sources {
-        let name = format!("source {}", configured.name);
-        if let Some(until) = deferred.get(&configured.name) {
+        let name = format!("source {}", configured.terms.name);
+        if let Some(until) = deferred.get(&configured.terms.name) {
             let warning = format!("it asked us to wait until {until}, so it was not contacted");
             outcomes.push((name, Outcome::Warning(warning)));
             continue;
@@ -299,7 +299,7 @@ async fn check_upstreams(
             }
             Err(error) => Outcome::failed(Causes(&error).to_string(), UPSTREAM_FIX, Exit::Config),
         };
-        outcomes.push((format!("directory {}", configured.name), outcome));
+        outcomes.push((format!("directory {}", configured.terms.name), outcome));
     }
     outcomes
 }

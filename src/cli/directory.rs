@@ -9,14 +9,13 @@ use chrono::{DateTime, Utc};
 
 use super::args::{DirectoryCommand, ListOptions};
 use super::exit::{Exit, Failure};
-use super::freshness::Freshness;
 use super::output::rows::DirectoryRow;
 use super::output::when::Instant;
 use super::output::{Printer, print_line};
 use super::setup::{self, store_failure};
 use super::{Context, actor, source};
 use crate::config::{Config, DirectoryConfig};
-use crate::domain::Schedule;
+use crate::domain::{DirectoryTerms, Schedule};
 use crate::store::{self, Decision, Store};
 
 pub(super) async fn directory(context: &Context, args: DirectoryCommand) -> anyhow::Result<Exit> {
@@ -69,29 +68,25 @@ pub(super) fn find_configured<'a>(
     name: &str,
 ) -> anyhow::Result<&'a DirectoryConfig> {
     let mut directories = config.directories.iter();
-    let found = directories.find(|directory| directory.name == name);
-    let known = config.directories.iter().map(|it| it.name.as_str());
+    let found = directories.find(|directory| directory.terms.name == name);
+    let known = config.directories.iter().map(|it| it.terms.name.as_str());
     found.ok_or_else(|| source::unknown_name_error("directory", name, known))
 }
 
 /// The part of the configuration that `directory list` shows.
 pub(super) struct Configured {
     sweep: Schedule,
-    /// Kinds and schedules by name.
-    directories: BTreeMap<String, (&'static str, Option<Schedule>)>,
-    freshness: Freshness,
+    directories: BTreeMap<String, DirectoryTerms>,
 }
 
 impl Configured {
     pub(super) fn from_config(config: &Config) -> Self {
-        let directories = config.directories.iter().map(|directory| {
-            let kind_and_schedule = (directory.kind.as_str(), directory.schedule.clone());
-            (directory.name.clone(), kind_and_schedule)
-        });
+        let terms = config.directories.iter().map(|directory| &directory.terms);
         Self {
             sweep: config.schedule.sweep.clone(),
-            directories: directories.collect(),
-            freshness: Freshness::from_config(config),
+            directories: terms
+                .map(|terms| (terms.name.clone(), terms.clone()))
+                .collect(),
         }
     }
 }
@@ -112,10 +107,10 @@ pub(super) async fn list(
         .into_iter()
         .map(|row| (row.name.clone(), row))
         .collect();
-    for (name, (kind, _)) in &configured.directories {
+    for (name, terms) in &configured.directories {
         let row = known.entry(name.clone()).or_default();
         row.name.clone_from(name);
-        (*kind).clone_into(&mut row.kind);
+        terms.kind.clone_into(&mut row.kind);
     }
     // A directory that is only asked about single people reports no total: count the known ones.
     for row in known.values_mut().filter(|row| row.people == 0) {
@@ -134,17 +129,18 @@ fn directory_row(
     configured: &Configured,
     now: DateTime<Utc>,
 ) -> DirectoryRow {
-    let fresh_until = configured.freshness.fresh_until(&row);
     let found = configured.directories.get(&row.name);
     let sync_state = row.sync_state;
+    let read_at = sync_state.last_good_sync_at;
+    let fresh_until = found.and_then(|terms| Some(terms.fresh_until(read_at?)));
     let state = match (&row.held, sync_state.failures, sync_state.last_good_sync_at) {
         (_, 1.., _) => "failing",
         (Some(_), ..) => "held",
         (None, _, None) => "never",
         (None, _, Some(_)) => "ok",
     };
-    let next = found.and_then(|(_, schedule)| {
-        source::next_sync_at(&sync_state, schedule.as_ref(), &configured.sweep, now)
+    let next = found.and_then(|terms| {
+        source::next_sync_at(&sync_state, terms.schedule.as_ref(), &configured.sweep, now)
     });
     let held = match (row.held, row.decision.as_deref()) {
         (Some(held), Some("released")) => {
@@ -178,7 +174,7 @@ fn directory_row(
 
 /// Deletes the data of a directory that is no longer configured.
 async fn forget(context: &Context, config: &Config, name: &str) -> anyhow::Result<Exit> {
-    if config.directories.iter().any(|it| it.name == name) {
+    if config.directories.iter().any(|it| it.terms.name == name) {
         let error = anyhow::anyhow!("the directory {name} is in the configuration");
         let hint = "remove its [[directory]] first; otherwise the next sweep reads it again";
         return Err(Failure::failed(error).hint(hint).into());
@@ -207,7 +203,7 @@ async fn check(
     config: &Config,
     configured: &DirectoryConfig,
 ) -> anyhow::Result<Exit> {
-    let name = &configured.name;
+    let name = &configured.terms.name;
     let watched = setup::build_directory(configured).map_err(Failure::config)?;
     let checked =
         tokio::time::timeout(super::check::CHECK_TIMEOUT, watched.directory.check()).await;
@@ -218,7 +214,7 @@ async fn check(
     match checked {
         Ok(checked) => {
             print_line(&source::check_report(name, &checked))?;
-            if configured.canaries.is_empty() {
+            if configured.terms.canaries.is_empty() {
                 print_line(
                     "  hint    it has no `canaries`: name one or two people who certainly have access; a listing \
                      that does not show them as active is then rejected",
@@ -250,7 +246,7 @@ async fn print_decision(
     now: DateTime<Utc>,
 ) -> anyhow::Result<Exit> {
     let store = setup::open_store(config).await?;
-    let configured = config.directories.iter().map(|it| it.name.clone());
+    let configured = config.directories.iter().map(|it| it.terms.name.clone());
     let message = record_decision(&store, (name, configured.collect()), decision, now).await?;
     print_line(&message)?;
     store.close().await;

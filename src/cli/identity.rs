@@ -7,7 +7,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{IdentityCommand, IdentityCoverage, IdentityList, IdentityRebind};
 use super::exit::{Exit, Failure};
-use super::freshness::Freshness;
 use super::output::rows::{
     CoverageRow, CoveredRow, IdentityDetail, IdentityRow, TokenRow, WorstStatus,
 };
@@ -17,7 +16,7 @@ use super::pages::print_pages;
 use super::setup::{self, engine_failure, store_failure};
 use super::{Context, actor, directory};
 use crate::config::Config;
-use crate::domain::{Address, Cover, IdentityStatus, Issuers};
+use crate::domain::{Address, Cover, IdentityStatus};
 use crate::engine::{self, UnbindOutcome};
 use crate::store::{self, IdentityFilter, Store, TokenFilter};
 
@@ -31,14 +30,7 @@ pub(super) async fn identity(context: &Context, args: IdentityCommand) -> anyhow
         IdentityCommand::List(args) => {
             let store = setup::open_store(&config).await?;
             let mut printer = Printer::stdout(args.options.format, now);
-            list(
-                &store,
-                &Freshness::from_config(&config),
-                &args,
-                now,
-                &mut printer,
-            )
-            .await?;
+            list(&store, &config, &args, now, &mut printer).await?;
             printer.finish()?;
             store.close().await;
         }
@@ -67,10 +59,25 @@ pub(super) async fn identity(context: &Context, args: IdentityCommand) -> anyhow
     Ok(Exit::Ok)
 }
 
+/// The names of the directories in the store whose data is stale, or that are no longer configured.
+async fn load_stale_directories(
+    store: &Store,
+    config: &Config,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<String>> {
+    let mut tx = store.begin_read().await.map_err(store_failure)?;
+    let rows = tx.list_directories().await.map_err(store_failure)?;
+    Ok(engine::stale_directories(
+        &config.directory_terms(),
+        &rows,
+        now,
+    ))
+}
+
 /// Lists people by directory and address.
 pub(super) async fn list(
     store: &Store,
-    freshness: &Freshness,
+    config: &Config,
     args: &IdentityList,
     now: DateTime<Utc>,
     printer: &mut Printer<IdentityRow, impl Write, impl Write>,
@@ -79,7 +86,7 @@ pub(super) async fn list(
         status: args.status,
         directory: args.directory.clone(),
         email_key: None,
-        stale: freshness.load_stale(store, now).await?,
+        stale: load_stale_directories(store, config, now).await?,
     };
     print_pages(
         printer,
@@ -104,9 +111,7 @@ pub(super) async fn load_detail(
     email: &Address,
     now: DateTime<Utc>,
 ) -> anyhow::Result<IdentityDetail> {
-    let stale = Freshness::from_config(config)
-        .load_stale(store, now)
-        .await?;
+    let stale = load_stale_directories(store, config, now).await?;
     let mut tx = store.begin_read().await.map_err(store_failure)?;
     let filter = IdentityFilter {
         email_key: Some(email.key().to_owned()),
@@ -180,7 +185,8 @@ fn confirmation_text(row: &IdentityRow, config: &Config, now: DateTime<Utc>) -> 
     }
     let mut directories = config.directories.iter();
     let grace = directories
-        .find(|directory| directory.name == row.directory)?
+        .find(|directory| directory.terms.name == row.directory)?
+        .terms
         .absence_grace;
     let earliest = match candidate {
         IdentityStatus::Deleted => row.candidate_since.map(|since| since.0 + grace),
@@ -240,11 +246,10 @@ async fn print_coverage(
     args: &IdentityCoverage,
     now: DateTime<Utc>,
 ) -> anyhow::Result<()> {
-    let freshness = Freshness::from_config(config);
     let limit = args.options.max_rows();
     if let Some(of) = args.of {
         let mut printer = Printer::stdout(args.options.format, now);
-        let issuers = load_covers(store, &config.issuers, &freshness, now).await?;
+        let issuers = load_covers(store, config, now).await?;
         let shown = issuers.iter().filter(|(_, cover)| *cover == of);
         for (email, cover) in shown.take(limit) {
             printer.print_row(&CoveredRow {
@@ -256,7 +261,7 @@ async fn print_coverage(
         printer.finish()?;
     } else {
         let mut printer = Printer::stdout(args.options.format, now);
-        let rows = coverage_rows(store, &config.issuers, &freshness, now).await?;
+        let rows = coverage_rows(store, config, now).await?;
         for row in rows.iter().take(limit) {
             printer.print_row(row)?;
         }
@@ -268,24 +273,22 @@ async fn print_coverage(
 /// Every issuer of working tokens with their coverage.
 async fn load_covers(
     store: &Store,
-    issuers: &Issuers,
-    freshness: &Freshness,
+    config: &Config,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<(String, Cover)>> {
-    let stale = freshness.load_stale(store, now).await?;
     let mut tx = store.begin_read().await.map_err(store_failure)?;
-    let covers = engine::issuer_covers(&mut tx, issuers, (&freshness.names(), &stale), now).await;
+    let directories = config.directory_terms();
+    let covers = engine::issuer_covers(&mut tx, &config.issuers, &directories, now).await;
     Ok(covers.map_err(store_failure)?)
 }
 
 /// A row for each kind of coverage that occurs; active and lost always have one.
 pub(super) async fn coverage_rows(
     store: &Store,
-    issuers: &Issuers,
-    freshness: &Freshness,
+    config: &Config,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<CoverageRow>> {
-    let coverage = engine::count_covers(&load_covers(store, issuers, freshness, now).await?);
+    let coverage = engine::count_covers(&load_covers(store, config, now).await?);
     let mut tx = store.begin_read().await.map_err(store_failure)?;
     let without = tx
         .count_tokens_without_issuer(now)

@@ -21,7 +21,7 @@ pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Ex
     if config
         .sources
         .iter()
-        .any(|source| source.name == args.source)
+        .any(|source| source.terms.name == args.source)
     {
         anstream::eprintln!(
             "warning: {} is a [[source]]: the next sweep marks tokens as gone that it does not list itself",
@@ -82,7 +82,11 @@ pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Ex
 }
 
 fn check_source_name(config: &crate::config::Config, name: &str) -> anyhow::Result<()> {
-    let is_known = name == engine::LOCAL || config.sources.iter().any(|source| source.name == name);
+    let is_known = name == engine::LOCAL
+        || config
+            .sources
+            .iter()
+            .any(|source| source.terms.name == name);
     let is_name = !name.is_empty()
         && name.len() <= 64
         && name

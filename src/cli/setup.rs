@@ -134,24 +134,19 @@ pub(super) fn build_engine(
 
 pub(super) fn build_source(config: &config::SourceConfig) -> Result<WatchedSource, sources::Error> {
     let common = sources::Common {
-        name: config.name.clone(),
+        name: config.terms.name.clone(),
         timeout: config.timeout,
     };
     Ok(WatchedSource {
-        name: config.name.clone(),
-        kind: config.kind.as_str(),
+        terms: config.terms.clone(),
         source: Arc::from(config.kind.build(&common)?),
-        schedule: config.schedule.clone(),
-        allow_revoke: config.allow_revoke,
-        policy_ttl: config.policy_ttl,
-        owners: config.owners.clone(),
     })
 }
 
 fn build_sources(config: &Config) -> anyhow::Result<Vec<WatchedSource>> {
     let built = config.sources.iter().map(|configured| {
         let watched = build_source(configured);
-        watched.with_context(|| format!("cannot set up the source {}", configured.name))
+        watched.with_context(|| format!("cannot set up the source {}", configured.terms.name))
     });
     let built: anyhow::Result<Vec<_>> = built.collect();
     Ok(built.map_err(Failure::config)?)
@@ -161,28 +156,20 @@ pub(super) fn build_directory(
     config: &config::DirectoryConfig,
 ) -> Result<WatchedDirectory, sources::Error> {
     let common = directories::Common {
-        name: config.name.clone(),
+        name: config.terms.name.clone(),
         timeout: config.timeout,
-        allowed_groups: config.allowed_groups.clone(),
+        allowed_groups: config.terms.allowed_groups.clone(),
     };
     Ok(WatchedDirectory {
-        name: config.name.clone(),
-        kind: config.kind.as_str(),
+        terms: config.terms.clone(),
         directory: Arc::from(config.kind.build(&common)?),
-        schedule: config.schedule.clone(),
-        allowed_groups: config.allowed_groups.clone(),
-        canaries: config.canaries.clone(),
-        absence_grace: config.absence_grace,
-        fresh_for: config.fresh_for,
-        breaker_share: config.breaker_share,
-        breaker_min: config.breaker_min,
     })
 }
 
 fn build_directories(config: &Config) -> anyhow::Result<Vec<WatchedDirectory>> {
     let built = config.directories.iter().map(|configured| {
         let watched = build_directory(configured);
-        watched.with_context(|| format!("cannot set up the directory {}", configured.name))
+        watched.with_context(|| format!("cannot set up the directory {}", configured.terms.name))
     });
     let built: anyhow::Result<Vec<_>> = built.collect();
     Ok(built.map_err(Failure::config)?)

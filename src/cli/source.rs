@@ -14,7 +14,7 @@ use super::output::{Printer, print_line, text};
 use super::setup::{self, engine_failure, store_failure};
 use super::{Context, actor, sweep};
 use crate::config::{Config, SourceConfig};
-use crate::domain::{Schedule, SyncState};
+use crate::domain::{Schedule, SourceTerms, SyncState};
 use crate::engine::{
     self, Change, Difference, Engine, Report, SourcePreview, SweepOptions, WatchedSource,
 };
@@ -63,8 +63,14 @@ pub(super) fn find_configured<'a>(
     config: &'a Config,
     name: &str,
 ) -> anyhow::Result<&'a SourceConfig> {
-    let found = config.sources.iter().find(|source| source.name == name);
-    let known = config.sources.iter().map(|source| source.name.as_str());
+    let found = config
+        .sources
+        .iter()
+        .find(|source| source.terms.name == name);
+    let known = config
+        .sources
+        .iter()
+        .map(|source| source.terms.name.as_str());
     found.ok_or_else(|| unknown_name_error("source", name, known))
 }
 
@@ -98,8 +104,8 @@ pub(super) struct Configured {
 impl Configured {
     fn from_config(config: &Config) -> Self {
         let sources = config.sources.iter().map(|source| {
-            let kind_and_schedule = (source.kind.as_str(), source.schedule.clone());
-            (source.name.clone(), kind_and_schedule)
+            let SourceTerms { kind, schedule, .. } = &source.terms;
+            (source.terms.name.clone(), (*kind, schedule.clone()))
         });
         Self {
             sweep: config.schedule.sweep.clone(),
@@ -192,17 +198,17 @@ async fn check(configured: &SourceConfig) -> anyhow::Result<Exit> {
     let watched = setup::build_source(configured).map_err(Failure::config)?;
     let checked = tokio::time::timeout(super::check::CHECK_TIMEOUT, watched.check()).await;
     let checked = checked.map_err(|_| {
-        let error = anyhow::anyhow!("the source {} does not answer", configured.name);
+        let error = anyhow::anyhow!("the source {} does not answer", configured.terms.name);
         Failure::failed(error).hint("make sure that it is up and reachable from this machine")
     })?;
     match checked {
         Ok(checked) => {
-            print_line(&check_report(&configured.name, &checked))?;
+            print_line(&check_report(&configured.terms.name, &checked))?;
             Ok(Exit::Ok)
         }
         Err(error) if error.wait().is_some() => Err(Failure::unreachable(error).into()),
         Err(error) => {
-            let context = format!("the source {} cannot be listed", configured.name);
+            let context = format!("the source {} cannot be listed", configured.terms.name);
             Err(Failure::failed(anyhow::Error::new(error).context(context)).into())
         }
     }
@@ -308,7 +314,10 @@ async fn dry_run(context: &Context, config: &Config, args: &SourceSync) -> anyho
 }
 
 fn find_watched<'a>(engine: &'a Engine, name: &str) -> anyhow::Result<&'a WatchedSource> {
-    let found = engine.sources.iter().find(|source| source.name == name);
+    let found = engine
+        .sources
+        .iter()
+        .find(|source| source.terms.name == name);
     found.ok_or_else(|| anyhow::anyhow!("there is no source {name:?}"))
 }
 

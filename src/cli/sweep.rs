@@ -66,13 +66,16 @@ pub(super) async fn cancel_on_signal(stop: &CancellationToken) {
 
 /// Fails on a name that no source or directory has, before anything is swept.
 fn reject_unknown_names(config: &Config, args: &Sweep) -> anyhow::Result<()> {
-    let sources = config.sources.iter().map(|source| source.name.as_str());
+    let sources = config
+        .sources
+        .iter()
+        .map(|source| source.terms.name.as_str());
     let known: Vec<&str> = sources
         .chain(
             config
                 .directories
                 .iter()
-                .map(|directory| directory.name.as_str()),
+                .map(|directory| directory.terms.name.as_str()),
         )
         .collect();
     for name in args.source.iter().chain(&args.accept_shrink) {

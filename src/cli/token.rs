@@ -57,7 +57,7 @@ fn page_url(config: &Config, source: &str, external_id: &str) -> Option<String> 
     let source_config = config
         .sources
         .iter()
-        .find(|configured| configured.name == source)?;
+        .find(|configured| configured.terms.name == source)?;
     setup::build_source(source_config)
         .ok()?
         .source

@@ -13,28 +13,13 @@ use super::field::Field;
 use super::sources::{ParseKind, kind, name, schedule, timeout};
 use super::table::Table;
 use crate::directories::{Kind, entra, file, keycloak, okta, scim};
-use crate::domain::{Address, Schedule};
+use crate::domain::DirectoryTerms;
 
 #[derive(Debug, Clone)]
 pub struct DirectoryConfig {
-    /// `[a-z0-9][a-z0-9_-]*`; unique.
-    pub name: String,
-    /// When the directory is synced; `None` means at every sweep.
-    pub schedule: Option<Schedule>,
+    pub terms: DirectoryTerms,
     /// Limit for one request.
     pub timeout: Duration,
-    /// Names or ids of groups; people must be in at least one. Empty means no such condition.
-    pub allowed_groups: Vec<String>,
-    /// People who always have access; a listing that says otherwise is rejected.
-    pub canaries: Vec<Address>,
-    /// How long a person must be missing before they count as deleted.
-    pub absence_grace: TimeDelta,
-    /// How long the last good listing is used if the directory cannot be read.
-    pub fresh_for: TimeDelta,
-    /// The share of active people, 0 to 1, that may lose access in one sync before the breaker trips.
-    pub breaker_share: f64,
-    /// Losses up to this count never trip the breaker.
-    pub breaker_min: u32,
     pub kind: Kind,
 }
 
@@ -202,30 +187,38 @@ impl DirectoryConfig {
             let text = |field: &Field| field.text().map(str::to_owned);
             let allowed_groups = table.list("allowed_groups", text);
             let canaries = table.list("canaries", Field::parse);
-            let duration = |least| move |field: &Field| field.duration(least);
-            let grace = TimeDelta::minutes(30);
+            let default = DirectoryTerms::default();
             let absence_grace =
-                table.with_default("absence_grace", grace, duration(TimeDelta::zero()));
-            let day = TimeDelta::days(1);
-            let fresh_for = table.with_default("fresh_for", day, duration(TimeDelta::minutes(1)));
+                table.with_default("absence_grace", default.absence_grace, |field| {
+                    field.duration(TimeDelta::zero())
+                });
+            let fresh_for = table.with_default("fresh_for", default.fresh_for, |field| {
+                field.duration(TimeDelta::minutes(1))
+            });
             let breaker_share =
-                table.with_default("breaker_share", 0.1, |field| field.number(0.0..=1.0));
-            let breaker_min = table.with_default("breaker_min", 3, |field| {
+                table.with_default("breaker_share", default.breaker_share, |field| {
+                    field.number(0.0..=1.0)
+                });
+            let breaker_min = table.with_default("breaker_min", default.breaker_min, |field| {
                 field.integer(0..=u64::from(u32::MAX))
             });
             let kind = kind(&mut table, KINDS);
             table.finish();
+            let (name, kind) = (name?, kind?);
             Some(Self {
-                name: name?,
-                schedule,
+                terms: DirectoryTerms {
+                    name,
+                    kind: kind.as_str(),
+                    schedule,
+                    allowed_groups: allowed_groups.unwrap_or_default(),
+                    canaries: canaries.unwrap_or_default(),
+                    absence_grace,
+                    fresh_for,
+                    breaker_share,
+                    breaker_min,
+                },
                 timeout,
-                allowed_groups: allowed_groups.unwrap_or_default(),
-                canaries: canaries.unwrap_or_default(),
-                absence_grace,
-                fresh_for,
-                breaker_share,
-                breaker_min,
-                kind: kind?,
+                kind,
             })
         };
         tables.into_iter().filter_map(read).collect()

@@ -1,7 +1,6 @@
 //! `[[source]]`. A new kind needs a function that parses its keys and an entry in `SOURCE_KINDS`.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -12,23 +11,14 @@ use url::Url;
 use super::database;
 use super::field::Field;
 use super::table::Table;
-use crate::domain::Schedule;
+use crate::domain::{Schedule, SourceTerms};
 use crate::sources::{self, devtron, file, gcore, nocodb, rancher, sql};
 
 #[derive(Debug, Clone)]
 pub struct SourceConfig {
-    /// `[a-z0-9][a-z0-9_-]*`, not `local`; unique.
-    pub name: String,
-    /// When the source is synced; `None` means at every sweep.
-    pub schedule: Option<Schedule>,
+    pub terms: SourceTerms,
     /// Limit for one request.
     pub timeout: Duration,
-    /// Whether lapsed may revoke its tokens.
-    pub allow_revoke: bool,
-    /// The expiry that tokens without one get, counted from their creation.
-    pub policy_ttl: Option<TimeDelta>,
-    /// A file that maps tokens to their owners.
-    pub owners: Option<PathBuf>,
     pub kind: sources::Kind,
 }
 
@@ -196,14 +186,18 @@ impl SourceConfig {
             let owners = table.optional("owners", Field::path);
             let kind = kind(&mut table, SOURCE_KINDS);
             table.finish();
+            let (name, kind) = (name?, kind?);
             Some(Self {
-                name: name?,
-                schedule,
+                terms: SourceTerms {
+                    name,
+                    kind: kind.as_str(),
+                    schedule,
+                    allow_revoke,
+                    policy_ttl,
+                    owners,
+                },
                 timeout,
-                allow_revoke,
-                policy_ttl,
-                owners,
-                kind: kind?,
+                kind,
             })
         };
         tables.into_iter().filter_map(read).collect()

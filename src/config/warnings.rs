@@ -20,7 +20,7 @@ impl Config {
                     .to_owned(),
             );
         }
-        let may_revoke = self.sources.iter().any(|source| source.allow_revoke);
+        let may_revoke = self.sources.iter().any(|source| source.terms.allow_revoke);
         if self.policy.response.is_some() && !may_revoke {
             warnings.push(
                 "policy.sso_revoked is \"revoke\" and no [[source]] has allow_revoke = true: no token \

@@ -10,23 +10,9 @@ mod conclude;
 
 use std::collections::BTreeMap;
 
-use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
-use super::{Address, Identity, IdentityStatus, Person, Reason};
-
-/// The guards that are configured for one directory.
-#[derive(Debug, Clone, Copy)]
-pub struct Guards<'a> {
-    /// How long a person must be missing before their deletion is accepted.
-    pub absence_grace: TimeDelta,
-    /// The share of active people, from 0 to 1, who may lose access in one listing.
-    pub breaker_share: f64,
-    /// Losses up to this count never trip the breaker.
-    pub breaker_min: u32,
-    /// Names or ids of groups; people must be in at least one.
-    pub allowed_groups: &'a [String],
-}
+use super::{Address, DirectoryTerms, Identity, IdentityStatus, Person, Reason};
 
 /// What a listing shows of one person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -335,18 +321,18 @@ impl BreakerTally {
 
     /// Why the losses are implausible, if they are.
     #[must_use]
-    pub fn trip_reason(&self, guards: &Guards<'_>) -> Option<String> {
+    pub fn trip_reason(&self, terms: &DirectoryTerms) -> Option<String> {
         let (lost, active) = (self.losses.len(), self.active);
         #[expect(clippy::cast_precision_loss, reason = "a share of a head count")]
-        let is_mass = lost as f64 > active as f64 * guards.breaker_share;
-        if is_mass && lost > guards.breaker_min as usize {
+        let is_mass = lost as f64 > active as f64 * terms.breaker_share;
+        if is_mass && lost > terms.breaker_min as usize {
             return Some(format!(
                 "{lost} of {active} active people would lose access at once"
             ));
         }
         // People who left long ago are expected, but not as most of the new people.
         let (off, new) = (self.new_without_access.len(), self.new);
-        let is_most = off * 2 > new && off > guards.breaker_min as usize;
+        let is_most = off * 2 > new && off > terms.breaker_min as usize;
         is_most.then(|| format!("{off} of {new} people seen for the first time have no access"))
     }
 

@@ -37,20 +37,6 @@ pub enum SyncAlert {
     Recovered { since: DateTime<Utc> },
 }
 
-/// Until when the data of a directory counts whose last good sync was at `read_at`: for `fresh_for` after
-/// the next sync is due.
-#[must_use]
-pub fn fresh_until(
-    read_at: DateTime<Utc>,
-    schedule: Option<&Schedule>,
-    fresh_for: TimeDelta,
-) -> DateTime<Utc> {
-    let next = schedule.and_then(|schedule| schedule.next_after(read_at));
-    next.unwrap_or(read_at)
-        .checked_add_signed(fresh_for)
-        .unwrap_or(DateTime::<Utc>::MAX_UTC)
-}
-
 impl SyncState {
     /// Whether a sync may start now. `deferred_until` is always respected; `schedule` and back-off only if
     /// the sync is started `by_clock`, not by a person.

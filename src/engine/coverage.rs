@@ -2,18 +2,36 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::{Cover, Coverage, IdentityStatus, Issuers, Reason};
-use crate::store::{self, Tx};
+use crate::domain::{Cover, Coverage, DirectoryTerms, IdentityStatus, Issuers, Reason};
+use crate::store::{self, DirectoryRow, Tx};
 
-/// Every issuer of working tokens with what is known about them, in order of address. The data of the directories
-/// in `stale` is too old to count.
+/// The names of the directories in the store whose data is too old to count, or that are not configured.
+#[must_use]
+pub fn stale_directories(
+    configured: &[&DirectoryTerms],
+    rows: &[DirectoryRow],
+    now: DateTime<Utc>,
+) -> Vec<String> {
+    let is_fresh = |row: &DirectoryRow| {
+        let read_at = row.sync_state.last_good_sync_at;
+        let mut terms = configured.iter().filter(|terms| terms.name == row.name);
+        terms.any(|terms| terms.is_fresh(read_at, now))
+    };
+    let stale = rows.iter().filter(|row| !is_fresh(row));
+    stale.map(|row| row.name.clone()).collect()
+}
+
+/// Every issuer of working tokens with what is known about them, in order of address. Stale data does not count.
 pub async fn issuer_covers(
     tx: &mut Tx,
     issuers: &Issuers,
-    (directories, stale): (&[String], &[String]),
+    directories: &[&DirectoryTerms],
     now: DateTime<Utc>,
 ) -> store::Result<Vec<(String, Cover)>> {
-    let rows = tx.list_issuer_identities(directories, now).await?;
+    let stale = stale_directories(directories, &tx.list_directories().await?, now);
+    let names = directories.iter().map(|terms| terms.name.clone());
+    let names: Vec<String> = names.collect();
+    let rows = tx.list_issuer_identities(&names, now).await?;
     let covers = rows
         .chunk_by(|a, b| a.email_key == b.email_key)
         .map(|rows| {

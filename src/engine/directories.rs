@@ -9,13 +9,12 @@ mod sync_one;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use sha2::{Digest, Sha256};
 
 use crate::directories::Directory;
-use crate::domain::access::Guards;
-use crate::domain::{Address, IssuerMode, Schedule, fresh_until};
+use crate::domain::{DirectoryTerms, IssuerMode};
 use crate::sources::listing::hex;
 use crate::store::{DirectoryRow, IdentityRow};
 
@@ -27,42 +26,9 @@ pub use sync_one::{DirectoryPreview, SyncedDirectory, UnbindOutcome};
 
 const MAX_CONCURRENT_DIRECTORIES: usize = 4;
 
-/// A configured directory with its guards.
 pub struct WatchedDirectory {
-    pub name: String,
-    pub kind: &'static str,
+    pub terms: DirectoryTerms,
     pub directory: Arc<dyn Directory>,
-    /// `None` means at every sweep.
-    pub schedule: Option<Schedule>,
-    /// Names or ids of groups; people must be in one of them. Empty means no such condition.
-    pub allowed_groups: Vec<String>,
-    /// People who always have access: a listing without them as active is implausible.
-    pub canaries: Vec<Address>,
-    /// How long a person must be missing before they count as deleted.
-    pub absence_grace: TimeDelta,
-    /// How long after a due sync its data still counts.
-    pub fresh_for: TimeDelta,
-    /// The share of the known active people who may lose access in one listing.
-    pub breaker_share: f64,
-    /// Losses up to this count never trip the breaker.
-    pub breaker_min: u32,
-}
-
-impl WatchedDirectory {
-    /// Until when its data counts if the last good sync was at `read_at`.
-    #[must_use]
-    pub fn fresh_until(&self, read_at: DateTime<Utc>) -> DateTime<Utc> {
-        fresh_until(read_at, self.schedule.as_ref(), self.fresh_for)
-    }
-
-    fn guards(&self) -> Guards<'_> {
-        Guards {
-            absence_grace: self.absence_grace,
-            breaker_share: self.breaker_share,
-            breaker_min: self.breaker_min,
-            allowed_groups: &self.allowed_groups,
-        }
-    }
 }
 
 struct Answer<'a> {
@@ -75,16 +41,19 @@ struct Answer<'a> {
 impl Engine {
     /// The directories whose data is fresh enough to count.
     pub fn fresh_directories(&self, rows: &[DirectoryRow], now: DateTime<Utc>) -> Vec<String> {
-        let read_at: HashMap<&str, _> = rows
-            .iter()
-            .filter_map(|row| Some((row.name.as_str(), row.sync_state.last_good_sync_at?)))
-            .collect();
-        let is_fresh = |watched: &&WatchedDirectory| {
-            let read_at = read_at.get(watched.name.as_str());
-            read_at.is_some_and(|read_at| now <= watched.fresh_until(*read_at))
+        let is_fresh = |row: &&DirectoryRow| {
+            let mut watched = self
+                .directories
+                .iter()
+                .filter(|watched| watched.terms.name == row.name);
+            watched.any(|watched| {
+                watched
+                    .terms
+                    .is_fresh(row.sync_state.last_good_sync_at, now)
+            })
         };
-        let fresh = self.directories.iter().filter(is_fresh);
-        fresh.map(|watched| watched.name.clone()).collect()
+        let fresh = rows.iter().filter(is_fresh);
+        fresh.map(|row| row.name.clone()).collect()
     }
 
     /// Synchronises every directory that is due; the failure of one does not stop another.
@@ -93,7 +62,7 @@ impl Engine {
         options: &SweepOptions,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let named = |watched: &&WatchedDirectory| options.includes(&watched.name);
+        let named = |watched: &&WatchedDirectory| options.includes(&watched.terms.name);
         let named: Vec<_> = self.directories.iter().filter(named).collect();
         if named.is_empty() {
             return Ok(());
@@ -110,8 +79,8 @@ impl Engine {
         let now = self.now();
         let mut due = Vec::new();
         for watched in named {
-            let row = rows.remove(&watched.name).unwrap_or_default();
-            let schedule = watched.schedule.as_ref();
+            let row = rows.remove(&watched.terms.name).unwrap_or_default();
+            let schedule = watched.terms.schedule.as_ref();
             if row.sync_state.is_due(now, options.by_schedule, schedule) {
                 due.push(self.survey_directory(watched, row, options));
             } else if row.sync_state.is_deferred(now) {
@@ -133,10 +102,10 @@ impl Engine {
         mut row: DirectoryRow,
         options: &SweepOptions,
     ) -> Answer<'a> {
-        row.name.clone_from(&watched.name);
-        watched.kind.clone_into(&mut row.kind);
+        row.name.clone_from(&watched.terms.name);
+        watched.terms.kind.clone_into(&mut row.kind);
         let asked_at = self.now();
-        let accept_shrink = options.accepts_shrink(&watched.name);
+        let accept_shrink = options.accepts_shrink(&watched.terms.name);
         let survey = self.survey(watched, &row, accept_shrink).await;
         Answer {
             watched,
@@ -161,7 +130,7 @@ impl Engine {
         } = answer;
         let mut tx = self.store.begin().await?;
         let read_at = row.sync_state.last_good_sync_at;
-        let is_stale = read_at.is_none_or(|at| asked_at > watched.fresh_until(at));
+        let is_stale = !watched.terms.is_fresh(read_at, asked_at);
         let alert = match survey {
             Ok(survey) => {
                 if let Some((found, before)) = survey.shrunk {

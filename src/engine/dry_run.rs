@@ -42,7 +42,7 @@ impl Engine {
             ..Preview::default()
         };
         let sources = self.sources.iter();
-        for source in sources.filter(|source| options.includes(&source.name)) {
+        for source in sources.filter(|source| options.includes(&source.terms.name)) {
             match self
                 .preview_listing(source, options, &mut preview, &mut on_notice)
                 .await
@@ -54,7 +54,7 @@ impl Engine {
                     preview
                         .report
                         .problems
-                        .push(format!("source {}: {text}", source.name));
+                        .push(format!("source {}: {text}", source.terms.name));
                 }
             }
         }
@@ -70,7 +70,7 @@ impl Engine {
         preview: &mut Preview,
         on_notice: &mut (impl FnMut(PlannedNotice) + Send),
     ) -> Result<(), Error> {
-        let accept_shrink = options.accepts_shrink(&source.name);
+        let accept_shrink = options.accepts_shrink(&source.terms.name);
         let mut found = match self.fetch_for_preview(source, accept_shrink).await? {
             Fetch::Listing(found) => found,
             Fetch::Unchanged => return Ok(()),
@@ -85,23 +85,23 @@ impl Engine {
             preview
                 .report
                 .problems
-                .push(format!("source {}: {problem}", source.name));
+                .push(format!("source {}: {problem}", source.terms.name));
         }
         if let Some(admins) = found.listing.admins.take() {
-            preview.reporting_sources.insert(source.name.clone());
+            preview.reporting_sources.insert(source.terms.name.clone());
             for AccountAdmin { account, address } in admins {
-                preview.admins.add(&source.name, &account, address);
+                preview.admins.add(&source.terms.name, &account, address);
             }
         }
         let is_complete = found.is_complete();
         let now = found.asked_at;
         let rules = source.merge_rules(&self.policy, now);
-        let mut walk = Walk::new(&source.name, found.tokens());
+        let mut walk = Walk::new(&source.terms.name, found.tokens());
         while !walk.is_done() {
             let mut tx = self.store.begin_read().await?;
             let pairs = walk.next_pairs(&mut tx).await?;
             drop(tx);
-            let changes = Changes::from_pairs(&source.name, pairs, is_complete, rules, now);
+            let changes = Changes::from_pairs(&source.terms.name, pairs, is_complete, rules, now);
             changes.count(&mut preview.report);
             let updated = changes.updates.into_iter().map(|update| update.token);
             let changed: Vec<Token> = changes.new.into_iter().chain(updated).collect();

@@ -18,7 +18,7 @@ impl Engine {
         self.sources
             .iter()
             .filter(|watched| watched.source.marks_expired())
-            .map(|watched| watched.name.as_str())
+            .map(|watched| watched.terms.name.as_str())
             .collect()
     }
 
@@ -29,14 +29,14 @@ impl Engine {
         report: &mut Report,
     ) -> Result<(), Error> {
         for watched in &self.sources {
-            if !watched.source.marks_expired() || !options.includes(&watched.name) {
+            if !watched.source.marks_expired() || !options.includes(&watched.terms.name) {
                 continue;
             }
             let known = self
                 .store
                 .begin_read()
                 .await?
-                .find_source(&watched.name)
+                .find_source(&watched.terms.name)
                 .await?;
             if known.is_some_and(|known| known.sync_state.failures == 0) {
                 self.mark_expired_at_source(watched, report).await?;
@@ -54,7 +54,7 @@ impl Engine {
         loop {
             let mut tx = self.store.begin_read().await?;
             let owed = tx
-                .find_tokens_to_mark_expired(&watched.name, now, BATCH_SIZE)
+                .find_tokens_to_mark_expired(&watched.terms.name, now, BATCH_SIZE)
                 .await?;
             drop(tx);
             if owed.is_empty() {
@@ -70,7 +70,7 @@ impl Engine {
             if let Some(error) = ack.error {
                 report.problems.push(format!(
                     "source {}: could not mark tokens as expired: {}",
-                    watched.name,
+                    watched.terms.name,
                     super::sweep::error_chain(&error.into())
                 ));
             }

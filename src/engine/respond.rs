@@ -65,8 +65,11 @@ impl Engine {
         if self.settings.response.is_none() {
             return Vec::new();
         }
-        let allowed = self.sources.iter().filter(|watched| watched.allow_revoke);
-        allowed.map(|watched| watched.name.clone()).collect()
+        let allowed = self
+            .sources
+            .iter()
+            .filter(|watched| watched.terms.allow_revoke);
+        allowed.map(|watched| watched.terms.name.clone()).collect()
     }
 
     async fn cancel_schedules(&self, revocable: &[String]) -> Result<(), Error> {
@@ -409,8 +412,11 @@ impl Engine {
         let fresh = self.fresh_directories(&rows, now);
         let is_fresh =
             |name: &String| fresh.contains(name) || synced_first.contains(&name.as_str());
-        let is_configured =
-            |row: &&IdentityRow| self.directories.iter().any(|d| d.name == row.directory);
+        let is_configured = |row: &&IdentityRow| {
+            self.directories
+                .iter()
+                .any(|watched| watched.terms.name == row.directory)
+        };
         let losses = lost.iter().filter(is_configured).map(|identity| {
             let row = rows.iter().find(|row| row.name == identity.directory);
             let doubt = match row {
@@ -439,9 +445,15 @@ impl Engine {
             return Ok(Vec::new());
         };
         let now = self.now();
-        let names = self.sources.iter().map(|watched| watched.name.clone());
+        let names = self
+            .sources
+            .iter()
+            .map(|watched| watched.terms.name.clone());
         let names: Vec<String> = names.filter(|name| options.includes(name)).collect();
-        let directories = self.directories.iter().map(|watched| watched.name.as_str());
+        let directories = self
+            .directories
+            .iter()
+            .map(|watched| watched.terms.name.as_str());
         let synced_first: Vec<&str> = directories.filter(|name| options.includes(name)).collect();
         let mut trail = self.load_trail(now).await?;
         let (mut after, mut previews) = (Uuid::nil(), Vec::new());

@@ -54,9 +54,9 @@ impl Engine {
         let found = self
             .sources
             .iter()
-            .find(|watched| watched.name == token.source);
+            .find(|watched| watched.terms.name == token.source);
         let watched = found.ok_or_else(|| RevokeRefusal::UnknownSource(token.source.clone()))?;
-        if !watched.allow_revoke {
+        if !watched.terms.allow_revoke {
             return Err(RevokeRefusal::NotAllowed(token.source.clone()));
         }
         if watched.source.is_own(token) {

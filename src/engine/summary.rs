@@ -38,7 +38,7 @@ impl Engine {
         }
         let mut tx = self.store.begin().await?;
         if let Some(tick) = tick {
-            let is_known = |name: &str| self.sources.iter().any(|source| source.name == name);
+            let is_known = |name: &str| self.sources.iter().any(|source| source.terms.name == name);
             let removed_sources = tx.list_unknown_sources(is_known).await?;
             let open = tx
                 .count_open_findings(now, &removed_sources)

@@ -5,13 +5,12 @@ mod merge;
 mod preview;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, stream};
 
-use crate::domain::{ListedToken, MergeRules, Policy, Schedule, SyncAlert};
+use crate::domain::{ListedToken, MergeRules, Policy, SourceTerms, SyncAlert};
 use crate::sources::file::run_blocking;
 use crate::sources::owners::OwnersFile;
 use crate::sources::{
@@ -32,17 +31,8 @@ const SHRINK_GUARD_FROM: u64 = 20;
 const MAX_CONCURRENT_SOURCES: usize = 4;
 
 pub struct WatchedSource {
-    pub name: String,
-    pub kind: &'static str,
+    pub terms: SourceTerms,
     pub source: Arc<dyn Source>,
-    /// `None` means at every sweep.
-    pub schedule: Option<Schedule>,
-    /// Whether lapsed may revoke its tokens.
-    pub allow_revoke: bool,
-    /// The life that lapsed gives its tokens without an expiry.
-    pub policy_ttl: Option<TimeDelta>,
-    /// A file that assigns owners to its tokens.
-    pub owners: Option<PathBuf>,
 }
 
 /// A listing, with the owners file of the source.
@@ -89,7 +79,7 @@ impl Engine {
         options: &SweepOptions,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let named = |watched: &&WatchedSource| options.includes(&watched.name);
+        let named = |watched: &&WatchedSource| options.includes(&watched.terms.name);
         let named: Vec<_> = self.sources.iter().filter(named).collect();
         if named.is_empty() {
             return Ok(());
@@ -105,8 +95,8 @@ impl Engine {
         let now = self.now();
         let mut asked = Vec::new();
         for watched in named {
-            let row = rows.remove(&watched.name).unwrap_or_default();
-            let schedule = watched.schedule.as_ref();
+            let row = rows.remove(&watched.terms.name).unwrap_or_default();
+            let schedule = watched.terms.schedule.as_ref();
             if row.sync_state.is_due(now, options.by_schedule, schedule) {
                 asked.push(self.list_source(watched, row));
             } else if row.sync_state.is_deferred(now) {
@@ -140,8 +130,8 @@ impl Engine {
     }
 
     async fn list_source<'a>(&self, watched: &'a WatchedSource, mut row: SourceRow) -> Answer<'a> {
-        row.name.clone_from(&watched.name);
-        watched.kind.clone_into(&mut row.kind);
+        row.name.clone_from(&watched.terms.name);
+        watched.terms.kind.clone_into(&mut row.kind);
         let asked_at = self.now();
         let found = watched.fetch(&row, asked_at).await;
         Answer {
@@ -319,7 +309,7 @@ impl WatchedSource {
     /// read.
     pub async fn check(&self) -> Result<CheckReport, sources::Error> {
         let mut checked = self.source.check().await?;
-        if self.allow_revoke
+        if self.terms.allow_revoke
             && let Some(missing) = self.source.missing_to_revoke()
         {
             checked.rights.push(Right {
@@ -327,7 +317,7 @@ impl WatchedSource {
                 missing: Some(missing.to_owned()),
             });
         }
-        if let Some(path) = self.owners.clone() {
+        if let Some(path) = self.terms.owners.clone() {
             let shown = path.display().to_string();
             let owners = run_blocking(move || OwnersFile::load(&path)).await?;
             let rows = match owners.len() {
@@ -346,7 +336,7 @@ impl WatchedSource {
     ) -> MergeRules<'a> {
         MergeRules {
             policy,
-            policy_ttl: self.policy_ttl,
+            policy_ttl: self.terms.policy_ttl,
             asked_at: Some(asked_at),
         }
     }
@@ -367,7 +357,7 @@ impl WatchedSource {
         row: &SourceRow,
         asked_at: DateTime<Utc>,
     ) -> Result<Fetched<FetchedTokens>, Error> {
-        let owners = match self.owners.clone() {
+        let owners = match self.terms.owners.clone() {
             Some(path) => Some(run_blocking(move || OwnersFile::load(&path)).await?),
             None => None,
         };
@@ -393,7 +383,7 @@ impl WatchedSource {
     /// The fingerprint of a listing, the owners file and the policy life.
     fn fingerprint(&self, listing: &str, owners: Option<&OwnersFile>) -> String {
         let owners = owners.map_or("", |owners| owners.fingerprint.as_str());
-        let ttl = self.policy_ttl.map_or(0, |ttl| ttl.num_seconds());
+        let ttl = self.terms.policy_ttl.map_or(0, |ttl| ttl.num_seconds());
         if owners.is_empty() && ttl == 0 {
             return listing.to_owned();
         }

@@ -11,7 +11,8 @@ use lapsed::directories::{
     Directory, Extent, Group, Lookup, PeopleListing, PeopleQuery, PersonSink,
 };
 use lapsed::domain::{
-    Expiry, FindingKind, IdentityStatus, Issuers, ListedToken, Person, Policy, Reason, Schedule,
+    DirectoryTerms, Expiry, FindingKind, IdentityStatus, Issuers, ListedToken, Person, Policy,
+    Reason, Schedule, SourceTerms,
 };
 use lapsed::engine::{
     self, DirectoryPreview, Engine, LastPurge, Report, SurveyOutcome, SweepOptions, UnbindOutcome,
@@ -193,16 +194,15 @@ impl World {
         let directory = Arc::new(Scripted::default());
         directory.0.lock().unwrap().listed = (0..PEOPLE).map(person).collect();
         let watched = WatchedDirectory {
-            name: "corp".to_owned(),
-            kind: "scripted",
+            terms: DirectoryTerms {
+                name: "corp".to_owned(),
+                kind: "scripted",
+                allowed_groups: allowed_groups.iter().map(|&name| name.to_owned()).collect(),
+                canaries: vec![address(9).parse().unwrap()],
+                absence_grace: TimeDelta::zero(),
+                ..DirectoryTerms::default()
+            },
             directory: directory.clone(),
-            schedule: None,
-            allowed_groups: allowed_groups.iter().map(|&name| name.to_owned()).collect(),
-            canaries: vec![address(9).parse().unwrap()],
-            absence_grace: TimeDelta::zero(),
-            fresh_for: TimeDelta::days(1),
-            breaker_share: 0.1,
-            breaker_min: 3,
         };
         Self {
             engine: engine(&store, outbox.path(), watched),
@@ -289,13 +289,12 @@ fn engine(store: &Store, outbox: &Path, watched: WatchedDirectory) -> Engine {
         settings: parts::settings(),
         mailer: parts::mailer(outbox),
         sources: vec![WatchedSource {
-            name: "shop".to_owned(),
-            kind: "shop",
+            terms: SourceTerms {
+                name: "shop".to_owned(),
+                kind: "shop",
+                ..SourceTerms::default()
+            },
             source: Arc::new(Shop),
-            schedule: None,
-            allow_revoke: false,
-            policy_ttl: None,
-            owners: None,
         }],
         directories: vec![watched],
         issuers: Issuers::default(),
@@ -788,7 +787,7 @@ async fn three_failures_and_the_recovery_are_alerted_once(
 async fn a_schedule_applies_only_to_scheduled_sweeps(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let mut world = World::before_first_sweep(db, &[]).await;
     let hourly = Schedule::new("0 * * * *", chrono_tz::UTC).unwrap();
-    world.engine.directories[0].schedule = Some(hourly);
+    world.engine.directories[0].terms.schedule = Some(hourly);
     world.sweep().await;
     world.script(|script| disable(&mut script.listed[2]));
     world.engine.clock.advance(TimeDelta::minutes(1));

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
-use lapsed::domain::{Cell, Expiry, ExpiryOrigin, ListedToken, Policy, Status, Token, TokenId};
+use lapsed::domain::{
+    Cell, Expiry, ExpiryOrigin, ListedToken, Policy, SourceTerms, Status, Token, TokenId,
+};
 use lapsed::engine::{
     Engine, Error, LastPurge, PlannedNotice, RevocationOrder, RevokeRefusal, SweepOptions,
     WatchedSource, new_id,
@@ -109,13 +111,13 @@ impl World {
         let source = Arc::new(Fake::default());
         let outbox = tempfile::tempdir().unwrap();
         let watched = WatchedSource {
-            name: "shop".to_owned(),
-            kind: "fake",
+            terms: SourceTerms {
+                name: "shop".to_owned(),
+                kind: "fake",
+                allow_revoke: true,
+                ..SourceTerms::default()
+            },
             source: source.clone(),
-            schedule: None,
-            allow_revoke: true,
-            policy_ttl: None,
-            owners: None,
         };
         let engine = Engine {
             store,
@@ -403,12 +405,12 @@ async fn a_token_that_may_not_be_revoked_is_not_sent_to_the_source(
     let mut world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(30)).await;
     let refused = |world: &World, token: &Token| world.engine.may_revoke(token).err().unwrap();
-    world.engine.sources[0].allow_revoke = false;
+    world.engine.sources[0].terms.allow_revoke = false;
     assert_eq!(
         refused(&world, &token),
         RevokeRefusal::NotAllowed("shop".to_owned())
     );
-    world.engine.sources[0].allow_revoke = true;
+    world.engine.sources[0].terms.allow_revoke = true;
     let elsewhere = Token {
         source: "local".to_owned(),
         ..token.clone()

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
-use lapsed::domain::{Expiry, ListedToken, Policy, Rules, Schedule, Status, Token, TokenId};
+use lapsed::domain::{
+    Expiry, ListedToken, Policy, Rules, Schedule, SourceTerms, Status, Token, TokenId,
+};
 use lapsed::engine::{self, Engine, LastPurge, SweepOptions, WatchedSource};
 use lapsed::sources::{CheckReport, Error, Fetched, LastListing, Listing, MaxLife, Source, Tokens};
 use lapsed::store::{FindingFilter, Store};
@@ -49,13 +51,12 @@ fn engine(store: &Store, folder: &std::path::Path, rules: Rules, source: Allows)
         settings: parts::settings(),
         mailer: parts::mailer(&folder.join("outbox")),
         sources: vec![WatchedSource {
-            name: "rancher".into(),
-            kind: "rancher",
+            terms: SourceTerms {
+                name: "rancher".into(),
+                kind: "rancher",
+                ..SourceTerms::default()
+            },
             source: Arc::new(source),
-            schedule: None,
-            allow_revoke: false,
-            policy_ttl: None,
-            owners: None,
         }],
         directories: Vec::new(),
         issuers: lapsed::domain::Issuers::default(),

@@ -3,7 +3,6 @@
 use chrono::{DateTime, Utc};
 
 use super::{Outcome, unreadable_store};
-use crate::cli::freshness::Freshness;
 use crate::cli::output::when::{Instant, format_when};
 use crate::config::Config;
 use crate::domain::Cover;
@@ -16,13 +15,12 @@ pub(super) async fn check_people(
     config: &Config,
     now: DateTime<Utc>,
 ) -> Vec<(String, Outcome)> {
-    let freshness = Freshness::from_config(config);
+    let directories = config.directory_terms();
     let loaded = async {
         let mut tx = store.begin_read().await?;
         let rows = tx.list_directories().await?;
-        let stale = freshness.stale_directories(&rows, now);
-        let names = freshness.names();
-        let covers = engine::issuer_covers(&mut tx, &config.issuers, (&names, &stale), now).await?;
+        let stale = engine::stale_directories(&directories, &rows, now);
+        let covers = engine::issuer_covers(&mut tx, &config.issuers, &directories, now).await?;
         Ok::<_, store::Error>((rows, stale, covers))
     };
     let (rows, stale, covers) = match loaded.await {
@@ -31,7 +29,7 @@ pub(super) async fn check_people(
     };
     let mut outcomes = Vec::new();
     for row in rows {
-        let is_configured = freshness.names().contains(&row.name);
+        let is_configured = directories.iter().any(|terms| terms.name == row.name);
         let is_stale = is_configured && stale.contains(&row.name);
         let name = format!("directory {}", row.name);
         let warnings = directory_warnings(&row, is_stale, now).into_iter();

@@ -248,6 +248,6 @@ fn evidence_for(now: Identity) -> Option<String> {
 }
 
 fn find_watched<'a>(engine: &'a Engine, name: &str) -> anyhow::Result<&'a WatchedDirectory> {
-    let found = engine.directories.iter().find(|it| it.name == name);
+    let found = engine.directories.iter().find(|it| it.terms.name == name);
     found.ok_or_else(|| anyhow::anyhow!("there is no directory {name:?}"))
 }

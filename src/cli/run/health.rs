@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::Step;
-use crate::engine::Engine;
+use crate::engine::{self, Engine};
 use crate::http::{
     self, DirectoryHealth, Fault, LastSweep, MailCounts, Readiness, Snapshot, SourceHealth,
 };
@@ -79,8 +79,9 @@ impl http::Health for Health {
             .map(|row| (row.name.clone(), row))
             .collect();
         let sources = self.engine.sources.iter().map(|source| {
-            let row = rows.remove(&source.name).unwrap_or_default();
-            (source.name.clone(), source_health(&row))
+            let name = &source.terms.name;
+            let row = rows.remove(name).unwrap_or_default();
+            (name.clone(), source_health(&row))
         });
         snapshot.sources = sources.collect();
         self.add_directories(&mut tx, now, &mut snapshot).await?;
@@ -116,9 +117,9 @@ impl Health {
         snapshot: &mut Snapshot,
     ) -> Result<(), Fault> {
         let rows = tx.list_directories().await?;
-        let fresh = self.engine.fresh_directories(&rows, now);
-        let stale = rows.iter().filter(|row| !fresh.contains(&row.name));
-        let stale: Vec<String> = stale.map(|row| row.name.clone()).collect();
+        let directories = self.engine.directories.iter();
+        let terms: Vec<_> = directories.map(|watched| &watched.terms).collect();
+        let stale = engine::stale_directories(&terms, &rows, now);
         for count in tx.count_identities(&stale).await? {
             let reason = count.reason.map(|reason| reason.parse()).transpose()?;
             let key = (count.directory, count.status, reason);
@@ -130,9 +131,10 @@ impl Health {
             .map(|row| (row.name.clone(), row))
             .collect();
         let directories = self.engine.directories.iter().map(|directory| {
-            let row = known.remove(&directory.name).unwrap_or_default();
-            let is_fresh = fresh.contains(&directory.name);
-            (directory.name.clone(), directory_health(&row, is_fresh))
+            let terms = &directory.terms;
+            let row = known.remove(&terms.name).unwrap_or_default();
+            let is_fresh = terms.is_fresh(row.sync_state.last_good_sync_at, now);
+            (terms.name.clone(), directory_health(&row, is_fresh))
         });
         snapshot.directories = directories.collect();
         Ok(())

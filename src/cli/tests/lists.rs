@@ -7,7 +7,6 @@ use crate::cli::args::{
     Command, DirectoryCommand, FindingCommand, IdentityCommand, NoticeCommand, TokenCommand,
 };
 use crate::cli::forecast::Window;
-use crate::cli::freshness::Freshness;
 use crate::cli::output::rows::DirectoryRow;
 use crate::cli::output::rows::{FindingRow, ForecastRow, IdentityRow, NoticeRow, TokenRow};
 use crate::cli::{directory, finding, forecast, identity, notice, token as tokens};
@@ -65,8 +64,8 @@ async fn identity_list(world: &World, line: &str) -> Vec<serde_json::Value> {
         panic!("{line}")
     };
     list_rows::<IdentityRow>(async |printer| {
-        let freshness = Freshness::from_config(&world.config(DIRECTORIES));
-        identity::list(&world.store, &freshness, &args, now(), printer).await
+        let config = world.config(DIRECTORIES);
+        identity::list(&world.store, &config, &args, now(), printer).await
     })
     .await
 }
@@ -480,8 +479,7 @@ async fn coverage_counts_each_issuer_of_working_tokens_once() {
         let more =
             format!("[issuers]\nmodes = {{ \"bot@example.org\" = \"service\" }}\n{DIRECTORIES}");
         let config = world.config(&more);
-        let freshness = Freshness::from_config(&config);
-        let rows = identity::coverage_rows(&world.store, &config.issuers, &freshness, now())
+        let rows = identity::coverage_rows(&world.store, &config, now())
             .await
             .unwrap();
         let lines: Vec<String> = rows

@@ -105,7 +105,7 @@ fn repeated_tables_keep_their_entries() {
     let names: Vec<_> = config
         .sources
         .iter()
-        .map(|source| source.name.as_str())
+        .map(|source| source.terms.name.as_str())
         .collect();
     assert_eq!(names, ["one", "two"]);
     assert_eq!(to_strings(&config.accounts[0].admins), ["ada@example.org"]);

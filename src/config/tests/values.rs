@@ -88,8 +88,8 @@ fn relative_paths_are_resolved_against_the_folder_of_the_file() {
     assert_eq!(file.path, Path::new("/srv/people.csv"));
     assert_eq!(
         (
-            config.directories[0].breaker_min,
-            config.directories[0].breaker_share
+            config.directories[0].terms.breaker_min,
+            config.directories[0].terms.breaker_share
         ),
         (3, 0.1)
     );
@@ -410,7 +410,7 @@ fn a_scim_server_has_a_url_a_token_and_a_ca_file() {
     assert_eq!(scim.url.as_str(), "https://idp.example.org/scim/v2");
     assert_eq!(scim.token.expose_secret(), "s3cret");
     assert_eq!(scim.ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
-    assert_eq!(directory.allowed_groups, ["cdn-admins"]);
+    assert_eq!(directory.terms.allowed_groups, ["cdn-admins"]);
     assert!(!format!("{config:?}").contains("s3cret"));
 }
 
@@ -426,7 +426,7 @@ fn keycloak_has_a_url_a_realm_and_a_client() {
         &[],
     );
     let directory = &config.directories[0];
-    assert_eq!(directory.allowed_groups, ["/ops/admins"]);
+    assert_eq!(directory.terms.allowed_groups, ["/ops/admins"]);
     let crate::directories::Kind::Keycloak(keycloak) = &directory.kind else {
         panic!("no Keycloak");
     };

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Guards, PersonUnderReview, Statement, account_statement};
-use crate::domain::{Address, Identity, IdentityStatus, Lookup, Person, Reason};
+use super::{PersonUnderReview, Statement, account_statement};
+use crate::domain::{Address, DirectoryTerms, Identity, IdentityStatus, Lookup, Person, Reason};
 
 impl PersonUnderReview {
     /// The new identity; `None` if it is unchanged. `lookup` is the result for [`Self::lookup_id`].
@@ -12,7 +12,7 @@ impl PersonUnderReview {
         &self,
         statement: &Statement<'_>,
         lookup: Option<&Lookup>,
-        guards: &Guards<'_>,
+        terms: &DirectoryTerms,
         now: DateTime<Utc>,
     ) -> Option<Identity> {
         if self.is_rejected(statement) {
@@ -22,7 +22,7 @@ impl PersonUnderReview {
             (Statement::Active(person), _) | (Statement::Disabled(person), None) => {
                 self.from_account(person, None, now)
             }
-            (Statement::OutsideGroups(person), _) => self.outside(person, guards, now),
+            (Statement::OutsideGroups(person), _) => self.outside(person, terms, now),
             (Statement::Missing(None), _) => self.missing(),
             (Statement::OtherAccount(person), Some(Lookup::Gone { .. }))
                 if self.is_namesake(person) =>
@@ -32,7 +32,7 @@ impl PersonUnderReview {
             (
                 Statement::Disabled(_) | Statement::Missing(_) | Statement::OtherAccount(_),
                 Some(lookup),
-            ) => self.from_lookup(statement, lookup, guards, now),
+            ) => self.from_lookup(statement, lookup, terms, now),
             (Statement::Missing(Some(_)), None) => self.base(),
             (Statement::OtherAccount(_), None) => self.unclear(Reason::BindingUnsafe, None),
             (Statement::Unclear(reason, person), _) => self.unclear(*reason, *person),
@@ -103,14 +103,14 @@ impl PersonUnderReview {
         }
     }
 
-    fn outside(&self, person: &Person, guards: &Guards<'_>, now: DateTime<Utc>) -> Identity {
+    fn outside(&self, person: &Person, terms: &DirectoryTerms, now: DateTime<Utc>) -> Identity {
         if self.status() == Some(IdentityStatus::OutOfGroup) {
             return self.base();
         }
         if self.candidate() == Some(IdentityStatus::OutOfGroup) {
             return self.confirmed_outside(now);
         }
-        let groups = guards.allowed_groups.join(", ");
+        let groups = terms.allowed_groups.join(", ");
         Identity {
             account_id: person.id.clone(),
             name: person.name.clone(),
@@ -185,7 +185,7 @@ impl PersonUnderReview {
         &self,
         statement: &Statement<'_>,
         lookup: &Lookup,
-        guards: &Guards<'_>,
+        terms: &DirectoryTerms,
         now: DateTime<Utc>,
     ) -> Identity {
         match lookup {
@@ -195,7 +195,7 @@ impl PersonUnderReview {
                     self.unclear(reason, Some(person))
                 }
                 // Their groups are not known, so they may be outside the allowed ones.
-                IdentityStatus::Active if !guards.allowed_groups.is_empty() => {
+                IdentityStatus::Active if !terms.allowed_groups.is_empty() => {
                     self.unclear(Reason::Absent, None)
                 }
                 _ => self.from_account(person, Some("checked by id"), now),
@@ -204,7 +204,7 @@ impl PersonUnderReview {
                 evidence,
                 is_certain,
             } => {
-                let gone = self.gone(evidence, *is_certain, guards, now);
+                let gone = self.gone(evidence, *is_certain, terms, now);
                 let listed = match statement {
                     Statement::Disabled(person) => person.id.clone(),
                     _ => None,
@@ -226,7 +226,7 @@ impl PersonUnderReview {
         &self,
         evidence: &str,
         is_certain: bool,
-        guards: &Guards<'_>,
+        terms: &DirectoryTerms,
         now: DateTime<Utc>,
     ) -> Identity {
         if is_certain {
@@ -239,7 +239,7 @@ impl PersonUnderReview {
             .filter(|_| base.candidate == Some(IdentityStatus::Deleted));
         match first {
             // A candidate in the future comes from a clock that jumped.
-            Some(first) if first <= now && now - first >= guards.absence_grace => {
+            Some(first) if first <= now && now - first >= terms.absence_grace => {
                 let first = first.format("%Y-%m-%d %H:%M UTC");
                 let evidence = format!("{evidence}, checked by id twice, first at {first}");
                 self.confirmed_loss(IdentityStatus::Deleted, evidence, now)

@@ -4,19 +4,10 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::{TimeDelta, address, at};
-use crate::domain::access::{
-    BreakerTally, Guards, HeldChange, Observation, PersonUnderReview, Statement,
-};
-use crate::domain::{Identity, IdentityStatus, Lookup, Person, Reason, Severity};
+use crate::domain::access::{BreakerTally, HeldChange, Observation, PersonUnderReview, Statement};
+use crate::domain::{DirectoryTerms, Identity, IdentityStatus, Lookup, Person, Reason, Severity};
 
 const NOW: &str = "2026-11-22T12:00:00Z";
-
-const GUARDS: Guards<'static> = Guards {
-    absence_grace: TimeDelta::minutes(30),
-    breaker_share: 0.1,
-    breaker_min: 3,
-    allowed_groups: &[],
-};
 
 fn person(id: &str, status: IdentityStatus) -> Person {
     Person {
@@ -80,7 +71,7 @@ fn after(
         "a lookup is requested exactly if one is given: {statement:?}"
     );
     let now = at(NOW) + TimeDelta::minutes(minute);
-    let next = review.conclude(&statement, lookup, &GUARDS, now);
+    let next = review.conclude(&statement, lookup, &DirectoryTerms::default(), now);
     next.or(known).unwrap()
 }
 
@@ -472,7 +463,12 @@ fn the_breaker_trips_above_a_tenth_and_above_three(
     #[case] lost: usize,
     #[case] trips: bool,
 ) {
-    assert_eq!(tally(known, lost).trip_reason(&GUARDS).is_some(), trips);
+    assert_eq!(
+        tally(known, lost)
+            .trip_reason(&DirectoryTerms::default())
+            .is_some(),
+        trips
+    );
 }
 
 #[test]
@@ -482,7 +478,7 @@ fn a_misconfigured_group_trips_the_breaker_at_the_first_listing() {
         let review = review_of(None, one(outside()));
         count(&mut tally, number, &review);
     }
-    let reason = tally.trip_reason(&GUARDS).unwrap();
+    let reason = tally.trip_reason(&DirectoryTerms::default()).unwrap();
     assert_eq!(reason, "4 of 4 active people would lose access at once");
 }
 
@@ -541,7 +537,7 @@ proptest! {
             let statement = review.statement();
             let lookup = review.lookup_id(&statement).map(|_| lookup);
             let now = at(NOW) + TimeDelta::hours(i64::try_from(minute).unwrap());
-            let next = review.conclude(&statement, lookup.as_ref(), &GUARDS, now).or(known.clone()).unwrap();
+            let next = review.conclude(&statement, lookup.as_ref(), &DirectoryTerms::default(), now).or(known.clone()).unwrap();
             let before = known.as_ref().map(|known| known.status);
             if next.status.is_lost() && before != Some(next.status) {
                 let by_lookup = matches!(&lookup,
@@ -578,7 +574,7 @@ proptest! {
         let lost = (known as f64 * share) as usize;
         let tally = tally(known, lost);
         prop_assert_eq!((tally.active, tally.losses.len()), (known, lost));
-        let passes = tally.trip_reason(&GUARDS).is_none();
+        let passes = tally.trip_reason(&DirectoryTerms::default()).is_none();
         prop_assert_eq!(passes, lost <= 3 || lost * 10 <= known);
     }
 }

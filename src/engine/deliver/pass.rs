@@ -82,7 +82,7 @@ impl<'a> Pass<'a> {
         let composer = Composer {
             zone: policy.zone,
             sources: sources
-                .map(|watched| (watched.name.clone(), Arc::clone(&watched.source)))
+                .map(|watched| (watched.terms.name.clone(), Arc::clone(&watched.source)))
                 .collect(),
         };
         Self {

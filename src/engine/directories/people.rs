@@ -79,8 +79,14 @@ impl RelevantPeople {
             by_id: HashMap::new(),
             issuers: issuers.clone(),
             known: HashMap::new(),
-            canaries: watched.canaries.clone(),
-            people: watched.canaries.iter().cloned().chain(unused).collect(),
+            canaries: watched.terms.canaries.clone(),
+            people: watched
+                .terms
+                .canaries
+                .iter()
+                .cloned()
+                .chain(unused)
+                .collect(),
         }
     }
 

@@ -118,7 +118,7 @@ impl Engine {
         } else {
             self.load_relevant(watched, &mut relevant).await?;
         }
-        let query_digest = relevant.digest(&watched.allowed_groups);
+        let query_digest = relevant.digest(&watched.terms.allowed_groups);
         let is_same = row.query_digest.as_deref() == Some(&query_digest);
         let query = PeopleQuery {
             people: &relevant.people,
@@ -144,7 +144,7 @@ impl Engine {
         let shrunk = check_plausible(&listed_people, &relevant, seen, row)?;
         if let Some((found, before)) = shrunk.filter(|_| !accept_shrink && row.decision.is_none()) {
             return Err(Error::Shrunk {
-                name: watched.name.clone(),
+                name: watched.terms.name.clone(),
                 found,
                 before,
             });
@@ -191,7 +191,7 @@ impl Engine {
     ) -> Result<(), Error> {
         let mut tx = self.store.begin_read().await?;
         relevant.add_issuers(tx.list_issuer_keys().await?);
-        let rows = tx.load_identities(&watched.name).await?.into_iter();
+        let rows = tx.load_identities(&watched.terms.name).await?.into_iter();
         let known: Result<Vec<Identity>, _> = rows.map(IdentityRow::into_identity).collect();
         relevant.add_known(known?);
         Ok(())
@@ -201,7 +201,7 @@ impl Engine {
     /// other issuers.
     async fn has_news(&self, watched: &WatchedDirectory) -> Result<bool, Error> {
         let mut tx = self.store.begin_read().await?;
-        Ok(tx.has_candidates(&watched.name).await? || judge::is_requested(&mut tx).await?)
+        Ok(tx.has_candidates(&watched.terms.name).await? || judge::is_requested(&mut tx).await?)
     }
 
     /// Decides the outcome, after the necessary look-ups by id.
@@ -213,7 +213,7 @@ impl Engine {
         emptied_group: Option<String>,
         probe_id: Option<String>,
     ) -> Result<SurveyOutcome, Error> {
-        let guards = watched.guards();
+        let terms = &watched.terms;
         let statements: Vec<Statement<'_>> =
             reviews.iter().map(PersonUnderReview::statement).collect();
         let decided = decided_change(row);
@@ -222,7 +222,7 @@ impl Engine {
             tally.count(review, statement, &decided);
         }
         let group = emptied_group.filter(|group| decided.group.as_ref() != Some(group));
-        if let Some(reason) = group.clone().or_else(|| tally.trip_reason(&guards)) {
+        if let Some(reason) = group.clone().or_else(|| tally.trip_reason(terms)) {
             let pairs = reviews.iter().zip(&statements);
             // All of them, whether or not an operator has decided on some before.
             let hold = HeldChange {
@@ -256,7 +256,7 @@ impl Engine {
                 Some(review.reject(statement))
             } else {
                 let lookup = review.lookup_id(statement).and_then(|id| lookups.get(&id));
-                review.conclude(statement, lookup, &guards, now)
+                review.conclude(statement, lookup, terms, now)
             };
             let before = review.known.as_ref().map(|known| known.status);
             changes.extend(next.map(|now| StatusChange { before, now }));

@@ -66,7 +66,7 @@ impl Engine {
             .store
             .begin_read()
             .await?
-            .find_directory(&watched.name)
+            .find_directory(&watched.terms.name)
             .await?;
         let row = row.unwrap_or_default();
         if row.sync_state.is_deferred(self.now()) {
@@ -90,7 +90,7 @@ impl Engine {
             .store
             .begin_read()
             .await?
-            .find_directory(&watched.name)
+            .find_directory(&watched.terms.name)
             .await?;
         let row = row.unwrap_or_default();
         let deferred = row.sync_state.deferred_until;

@@ -70,14 +70,15 @@ impl Engine {
         let mut report = Report::default();
         let is_complete = found.is_complete();
         let rules = watched.merge_rules(&self.policy, found.asked_at);
-        let mut walk = Walk::new(&watched.name, found.tokens());
+        let mut walk = Walk::new(&watched.terms.name, found.tokens());
         while !walk.is_done() {
             let mut tx = self.store.begin_read().await?;
             let pairs = walk.next_pairs(&mut tx).await?;
             drop(tx);
             let now = self.now();
             for pair in pairs {
-                let Some(difference) = difference(&watched.name, pair, is_complete, rules, now)
+                let Some(difference) =
+                    difference(&watched.terms.name, pair, is_complete, rules, now)
                 else {
                     continue;
                 };
@@ -135,7 +136,10 @@ impl Engine {
         accept_shrink: bool,
     ) -> Result<Fetch, Error> {
         let mut tx = self.store.begin_read().await?;
-        let row = tx.find_source(&watched.name).await?.unwrap_or_default();
+        let row = tx
+            .find_source(&watched.terms.name)
+            .await?
+            .unwrap_or_default();
         drop(tx);
         let asked_at = self.now();
         if let Some(until) = row
@@ -149,7 +153,7 @@ impl Engine {
             Ok(Fetched::Unchanged) => Ok(Fetch::Unchanged),
             Ok(Fetched::New(found)) => {
                 if !accept_shrink {
-                    ensure_not_shrunk(&watched.name, &found.listing, row.tokens)?;
+                    ensure_not_shrunk(&watched.terms.name, &found.listing, row.tokens)?;
                 }
                 Ok(Fetch::Listing(Box::new(found)))
             }
