@@ -118,9 +118,6 @@ pub struct Server {
 
 impl Server {
     /// `timeout` covers a request and its whole response.
-    ///
-    /// # Errors
-    /// When the CA file cannot be read.
     pub fn new(access: &Access, timeout: Duration) -> Result<Self, Error> {
         let mut settings = LdapConnSettings::new().set_starttls(access.starttls);
         if access.starttls || access.url.scheme() == "ldaps" {

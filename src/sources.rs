@@ -57,7 +57,7 @@ pub trait Source: Send + Sync {
         false
     }
 
-    /// What to configure before the source can end tokens; `None` if it can.
+    /// What to configure before the source can revoke tokens; `None` if it can.
     fn missing_to_revoke(&self) -> Option<&'static str> {
         None
     }
@@ -281,10 +281,10 @@ pub enum Error {
     #[error("the source has no token {0:?}")]
     NoSuchToken(String),
     #[error(
-        "this is the token that lapsed itself uses for the source; end it by hand when you replace it"
+        "this is the token that lapsed itself uses for the source; revoke it by hand when you replace it"
     )]
     OwnToken,
-    #[error("sources of this kind cannot end tokens; end it in the system that issued it")]
+    #[error("sources of this kind cannot revoke tokens; revoke it in the system that issued it")]
     CannotRevoke,
     #[error("the source accepted the request, but the token still exists")]
     StillThere,

@@ -33,9 +33,6 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
 }
 
 /// A client configuration that has no verifier yet.
-///
-/// # Errors
-/// When the TLS library rejects the defaults.
 pub fn config_builder() -> Result<rustls::ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
     let provider = Arc::new(ring::default_provider());
     Ok(ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?)

@@ -123,9 +123,6 @@ pub struct Web {
 
 impl Web {
     /// A client for paths below `base`. `timeout` covers a request and its whole response.
-    ///
-    /// # Errors
-    /// When the CA file cannot be read.
     pub fn new(base: &Url, ca_file: Option<&Path>, timeout: Duration) -> Result<Self, Error> {
         let mut base = base.clone();
         if !base.path().ends_with('/') {
@@ -243,9 +240,6 @@ impl Request<'_> {
     }
 
     /// Like [`Request::json`], with the headers.
-    ///
-    /// # Errors
-    /// As [`Request::json`].
     pub async fn json_with_headers<T: DeserializeOwned>(self) -> Result<(HeaderMap, T), Error> {
         let (web, place) = (self.web, self.place.clone());
         let response = self.send().await?;

@@ -76,8 +76,6 @@ impl std::fmt::Debug for Signer {
     }
 }
 
-/// # Errors
-/// When the file cannot be read.
 pub(super) fn read_pem_file(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|source| Error::Read {
         path: path.display().to_string(),
@@ -125,9 +123,6 @@ impl Signer {
 
     /// Signs an assertion in compact form (RFC 7515 §7.1). `header` has the fields besides `alg` and `typ`,
     /// such as `kid`.
-    ///
-    /// # Errors
-    /// When the system has no randomness.
     pub fn sign(&self, header: &[(&str, &str)], claims: &Value) -> Result<String, web::Error> {
         let mut all = Map::new();
         all.insert("alg".to_owned(), self.algorithm.as_str().into());
@@ -168,9 +163,6 @@ fn wrong_key_message(algorithm: Algorithm) -> String {
 }
 
 /// Claims of a client for the token endpoint `audience` (RFC 7523 §3).
-///
-/// # Errors
-/// When the system has no randomness.
 pub(super) fn new_claims(
     client_id: &str,
     audience: &str,

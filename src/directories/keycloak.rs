@@ -50,8 +50,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// # Errors
-    /// When the CA file cannot be read.
     pub fn build(&self, common: &Common) -> Result<Keycloak, Error> {
         let web = Web::new(&self.url, self.ca_file.as_deref(), common.timeout)?;
         Ok(Keycloak {

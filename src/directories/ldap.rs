@@ -52,8 +52,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// # Errors
-    /// When the CA file cannot be read.
     pub fn build(&self, common: &Common, clock: Clock) -> Result<LdapDirectory, Error> {
         Ok(LdapDirectory {
             config: self.clone(),

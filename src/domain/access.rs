@@ -301,7 +301,8 @@ impl BreakerTally {
         self.active += usize::from(review.was_active(statement));
         let is_new = review
             .known_status()
-            .is_none_or(|status| status == IdentityStatus::Unknown);
+            .is_none_or(|status| status == IdentityStatus::Unknown)
+            && !review.is_rejected(statement);
         self.new += usize::from(is_new && matches!(review.observation, Observation::One(_)));
         if decided.covers(review, statement) {
             return;

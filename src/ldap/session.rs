@@ -122,9 +122,6 @@ impl Session {
     }
 
     /// Collects the entries of a small result.
-    ///
-    /// # Errors
-    /// As [`Session::search`].
     pub async fn search_all(&mut self, search: &Search<'_>) -> Result<Vec<Entry>, Error> {
         let mut found = Vec::new();
         self.search(search, &mut |entry| found.push(entry)).await?;
@@ -174,9 +171,6 @@ impl Session {
     }
 
     /// Reads an entry even if it is deleted. Active Directory shows deleted entries to few accounts.
-    ///
-    /// # Errors
-    /// As [`Session::read`].
     pub async fn read_deleted(
         &mut self,
         dn: &str,

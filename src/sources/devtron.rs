@@ -221,7 +221,7 @@ impl Source for Devtron {
                     "set database, with a role that may read the columns listed in docs/sources/devtron.md, \
                      or list the owners in an owners file",
                 ),
-                right("end tokens", true, TOKEN_ADVICE),
+                right("revoke tokens", true, TOKEN_ADVICE),
                 right("recognise its own token", is_known, TOKEN_ADVICE),
             ]
             .into_iter()

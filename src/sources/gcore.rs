@@ -256,7 +256,7 @@ impl Snapshot {
                 TOKEN_ADVICE,
             ),
             right(
-                "end the tokens of all users",
+                "revoke the tokens of all users",
                 self.is_admin(own_id) == Some(true),
                 TOKEN_ADVICE,
             ),

@@ -117,7 +117,7 @@ impl Source for NocoDbSource {
 impl NocoDbSource {
     fn rest(&self) -> Result<&RestApi, Error> {
         self.rest.as_ref().ok_or_else(|| Error::Rights {
-            what: "NocoDB's database is only read, and its tokens are ended through REST"
+            what: "NocoDB's database is only read, and its tokens are revoked through REST"
                 .to_owned(),
             fix: "set `email` and `password` of a super admin".to_owned(),
         })
@@ -154,7 +154,7 @@ impl NocoDbSource {
             .is_none()
             .then(|| SUPER_ADMIN_ADVICE.to_owned());
         rights.push(right("list the users", missing));
-        rights.push(right("end tokens", None));
+        rights.push(right("revoke tokens", None));
         let count = snapshot.tokens.len() as u64;
         Ok(CheckReport {
             summary: format!("{}, {}", snapshot.server.name(), format_count(count)),
@@ -173,7 +173,7 @@ impl NocoDbSource {
             rights: vec![
                 right("list the tokens of all users", None),
                 right("list tokens made under single sign-on", None),
-                right("end tokens", missing.map(|missing| missing.to_string())),
+                right("revoke tokens", missing.map(|missing| missing.to_string())),
             ],
         })
     }

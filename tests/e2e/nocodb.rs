@@ -237,7 +237,7 @@ async fn pages_are_read_to_the_end_whatever_they_report() {
     "ends in the middle"
 )]
 #[case::cut("GET /api/v1/tokens", || Answer::cut("{\"list\":["), "cannot reach GET")]
-#[case::no_json("GET /api/v1/tokens", || Answer::text(200, "<html>s3cret-of-token"), "no JSON")]
+#[case::no_json("GET /api/v1/tokens", || Answer::text(200, "<html>s3cret-of-token"), "not JSON")]
 #[case::no_list("GET /api/v1/tokens", || Answer::text(200, "{\"msg\":\"hello\"}"), "not as documented")]
 #[case::elsewhere(
     "GET /api/v1/tokens",
@@ -437,7 +437,7 @@ async fn the_database_lists_tokens_and_rest_ends_them() {
     assert!(missing_rights(source.check().await.unwrap()).is_empty());
     nocodb.state().me = "us2".to_owned();
     let missing = missing_rights(source.check().await.unwrap()).join("\n");
-    assert!(missing.starts_with("end tokens: "), "{missing}");
+    assert!(missing.starts_with("revoke tokens: "), "{missing}");
     assert!(missing.contains("super admin"), "{missing}");
     // The listing does not depend on REST.
     drop(nocodb);
@@ -484,7 +484,7 @@ fn sweeps_follow_nocodb_and_conclude_nothing_from_failures(#[case] db: Db) {
             1,
             "ends in the middle",
         ),
-        (|| Answer::text(200, "nonsense"), 1, "no JSON"),
+        (|| Answer::text(200, "nonsense"), 1, "not JSON"),
         (|| Answer::endless(2 << 30), 1, "more than 32 MiB"),
         (
             || Answer::status(302).with("location", "https://evil.example.org"),

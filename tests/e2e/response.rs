@@ -206,7 +206,7 @@ fn a_leavers_token_is_revoked_after_three_days_and_a_warning(#[case] db: Db) {
         let text = mail.text.replace('\n', " ");
         assert!(text.contains("by lapsed (policy)"), "{text}");
         assert!(
-            text.contains("given: hr says") && text.contains("disabled"),
+            text.contains("Reason: hr says") && text.contains("disabled"),
             "{text}"
         );
     }

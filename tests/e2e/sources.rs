@@ -286,7 +286,7 @@ fn a_token_is_ended_only_if_allowed_and_confirmed() {
     world
         .run(&[&revoke[..], &reason[..]].concat())
         .exits(1)
-        .says("sources of this kind cannot end tokens");
+        .says("sources of this kind cannot revoke tokens");
     let trail = world.list(&["audit", "list"]);
     let lines: Vec<String> = trail
         .iter()
@@ -301,7 +301,7 @@ fn a_token_is_ended_only_if_allowed_and_confirmed() {
     assert_eq!(
         lines,
         [
-            "grace token.revoke_failed exports/k00 sources of this kind cannot end tokens; end it in the system that issued it",
+            "grace token.revoke_failed exports/k00 sources of this kind cannot revoke tokens; revoke it in the system that issued it",
             "grace token.revoke exports/k00 leaked",
         ]
     );

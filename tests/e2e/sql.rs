@@ -207,7 +207,7 @@ fn a_source_that_cannot_end_tokens_although_allowed_is_reported() {
         ("exports", "a file only lists tokens"),
     ] {
         let ran = world.run(&["source", "check", name]);
-        ran.exits(0).says("cannot  end tokens").says(lacks);
+        ran.exits(0).says("cannot  revoke tokens").says(lacks);
         world.run(&["check"]).says(lacks);
     }
     let keys = "allow_revoke = true\nrevoke = \"DELETE FROM api_token WHERE id = :external_id\"";

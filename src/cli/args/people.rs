@@ -108,7 +108,8 @@ Examples:
 
 It changes nothing in the directory or the store.
 For each missing right it says how to add it.
-Exit code 1: the directory cannot be read, or a right is missing.
+Exit code 1: the directory cannot be read, a right is missing, or a sync would be
+rejected.
 Exit code 75: the directory asked us to wait.")]
     Check {
         /// Name of the directory

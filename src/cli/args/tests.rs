@@ -89,62 +89,63 @@ fn every_argument_has_a_help_text() {
 fn root_help() {
     let help = command().term_width(100).render_help().to_string();
     insta::assert_snapshot!(help, @"
-    Watches API tokens: warns before they expire, marks them when they have, and flags those that
-    outlive their owner's access
+    Watches API tokens: warns before they expire, marks expired ones, and flags tokens whose issuer has
+    lost access
 
     Usage: lapsed [OPTIONS] <COMMAND>
 
-    Begin:
-      demo         Take the tour: sample tokens, one real sweep, the mails in a folder
+    Start:
+      demo         Try lapsed with sample data in a new folder
       check        Test configuration, store, mail server, sources and directories
-      import       Take in tokens from a CSV, JSON or JSON lines file
+      import       Import tokens from a CSV, JSON or JSON lines file
 
     Watch:
-      run          Watch the tokens: sweep on schedule until stopped
+      run          Run the daemon: sweep on schedule until stopped
       sweep        Sweep once, then exit (for cron or a Kubernetes CronJob)
-      release      Let a held plan go, or drop it
+      release      Send the mails of a held plan, or discard them
 
-    Look:
-      token        List tokens, or show all that is known of one
-      notice       List the notices: who was told what, who will be, and what failed
-      finding      List what is wrong with tokens now, or accept one finding for a time
-      identity     List people and their status at the directories, show one, or count whom they cover
-      directory    List the directories, test or read one, or decide on what it holds
-      source       List the sources, test one, or bring one up to date
-      forecast     Say what will expire, and who will be told when
-      explain      Say why the notices of a token were, or were not, sent
-      audit        List who did what, and why
+    Inspect:
+      token        List tokens, show one, or revoke one at its source
+      notice       List notices: planned, sent and failed
+      finding      List findings: what is wrong with tokens now; acknowledge one
+      identity     List people and their status at the directories
+      directory    List, check and sync directories; decide on held changes
+      source       List, check and sync sources
+      forecast     Show what will expire, and who will be notified when
+      explain      Show why the notices of a token were or were not sent
+      audit        List what operators did, and why
 
     Mail:
       preview      Render the mails with sample data
       send-test    Send a test mail
 
     Maintain:
-      migrate      Create the store, or bring it up to this version
-      backup       Copy the store to a file while the daemon runs (SQLite)
-      completions  Print the completions of a shell
-      man          Print the manual
+      migrate      Create the store, or migrate it to this version
+      backup       Copy the store to a file, also while the daemon runs (SQLite)
+      completions  Print the completion script for a shell
+      man          Print the manual pages
 
     Options:
           --config <FILE>  Configuration file [default: $LAPSED_CONFIG, ./lapsed.toml,
                            /etc/lapsed/lapsed.toml]
-          --color <WHEN>   When to colour: auto, always or never; auto heeds NO_COLOR [default: auto]
-      -v, --verbose...     Log more: -v for debug, -vv for trace; overrides `[log] level`
+          --color <WHEN>   Use colors: auto, always or never; auto respects NO_COLOR [default: auto]
+      -v, --verbose...     Log more: -v is debug, -vv is trace; overrides `[log] level`
       -h, --help           Print help
       -V, --version        Print version
 
     Examples:
-      # see it work, in a folder of its own
+      # try it with sample data in a new folder
       lapsed demo
 
-      # what would the next sweep do?
+      # show what the next sweep would do
       lapsed sweep --dry-run
 
-      # which tokens end within a week?
+      # list the tokens that expire within a week
       lapsed token list --status active --expires-within 7d
 
     `lapsed COMMAND --help` shows the options and examples of a command.
-    Exit status: 0 done, 1 something failed or is held, 2 usage, 75 try again later, 78 configuration.
+    Exit codes: 0 done, 1 something failed or is held, 2 wrong usage, 75 try again later,
+    78 wrong configuration.
     ");
 }
 

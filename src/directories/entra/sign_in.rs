@@ -75,9 +75,6 @@ impl SignIn {
     }
 
     /// The value of an Authorization header.
-    ///
-    /// # Errors
-    /// When Entra ID grants no access token.
     pub async fn bearer(&self) -> Result<HeaderValue, Error> {
         let form = || self.form(self.clock.now());
         let granted = self.access_tokens.bearer(&self.web, &self.path, form).await;

@@ -14,9 +14,6 @@ use crate::web;
 /// A filter reads the primary store, and is case-sensitive. An address in another case is found by the
 /// sign-in name in a path, or by `search` for mailboxes. Each query has one clause, because not every server
 /// supports more.
-///
-/// # Errors
-/// When a request fails.
 pub(super) async fn find_by_address(
     session: &Session,
     address: &Address,
@@ -60,9 +57,6 @@ pub(super) async fn find_by_address(
 }
 
 /// The user with this sign-in name, deactivated or not. For servers that do not support filters.
-///
-/// # Errors
-/// When a request fails.
 pub(super) async fn find_by_login(
     session: &Session,
     address: &Address,

@@ -48,8 +48,6 @@ struct App {
 }
 
 impl Session {
-    /// # Errors
-    /// When the private key cannot be read.
     pub fn new(config: &Config, common: &Common) -> Result<Self, Error> {
         let (signer, key_id) = read_private_key(&config.private_key)?;
         let base = config.url.as_str().trim_end_matches('/');
@@ -68,9 +66,6 @@ impl Session {
     }
 
     /// Requests an access token for this scope alone.
-    ///
-    /// # Errors
-    /// When Okta does not grant it.
     pub async fn try_scope(&self, scope: &str) -> Result<(), web::Error> {
         let access_tokens = AccessTokens::default();
         let form = || self.app.form(scope);

@@ -286,7 +286,7 @@ impl ListedPeople {
             self.accounts.entry(key.clone()).or_default();
         }
         let removed: HashSet<&String> = listing.removed.iter().collect();
-        let review = |(key, accounts): (String, Vec<Person>)| {
+        let review = |(key, mut accounts): (String, Vec<Person>)| {
             let known = relevant.known.remove(&key);
             let bound = known.as_ref().and_then(|known| known.account_id.as_deref());
             let is_removed = bound.is_some_and(|id| removed.contains(&id.to_owned()));
@@ -299,6 +299,16 @@ impl ListedPeople {
                 (Some(known), _) => known.email.clone(),
                 _ => key.parse().ok()?,
             };
+            // The review compares accounts with the issuer's own address, not with the mapped one.
+            let mapped = relevant.issuers.directory_address(&key);
+            for address in accounts
+                .iter_mut()
+                .flat_map(|account| &mut account.addresses)
+            {
+                if address.key() == mapped {
+                    *address = email.clone();
+                }
+            }
             Some(PersonUnderReview {
                 email,
                 observation: Observation::from_accounts(&key, bound, accounts, otherwise),

@@ -140,14 +140,9 @@ async fn check_rights(
         may_end = api.is_allowed("delete", "", "*").await?;
         what = "*";
     }
-    rights.extend(may_end.map(|may| {
-        right(
-            "end tokens, where allow_revoke = true",
-            may,
-            what,
-            "\"delete\"",
-        )
-    }));
+    rights.extend(
+        may_end.map(|may| right("revoke tokens, for allow_revoke", may, what, "\"delete\"")),
+    );
     Ok(rights)
 }
 

@@ -1,4 +1,4 @@
-//! Runs the operator's statements that mark expired tokens and end tokens.
+//! Runs the operator's statements that mark expired tokens and revoke tokens.
 
 use chrono::DateTime;
 
@@ -62,7 +62,7 @@ impl SqlSource {
     pub(super) async fn run_revoke(&self, external_id: &str) -> Result<(), Error> {
         let Some(statement) = &self.revoke else {
             return Err(Error::Rights {
-                what: "the source has no statement that ends tokens".to_owned(),
+                what: "the source has no statement that revokes tokens".to_owned(),
                 fix: REVOKE_ADVICE.to_owned(),
             });
         };

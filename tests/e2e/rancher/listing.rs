@@ -307,7 +307,7 @@ async fn a_list_that_stays_stale_fails_the_listing() {
 #[rstest]
 #[case::half_a_page(|| Answer::text(200, "{\"metadata\":{},\"items\":[{\"metadata\":{\"name\":\"a\"},\"token\":\"hush-"), "ends in the middle")]
 #[case::a_connection_that_breaks(|| Answer::cut("{\"metadata\":{},\"items\":[{\"token\":\"hush-"), "cannot reach")]
-#[case::no_json(|| Answer::text(200, "<html>hush-"), "no JSON")]
+#[case::no_json(|| Answer::text(200, "<html>hush-"), "not JSON")]
 #[case::something_else(|| Answer::text(200, "{\"metadata\":{},\"items\":[{\"token\":\"hush-\"}]}"), "not as documented")]
 #[case::no_list(|| Answer::text(200, "{\"type\":\"error\"}"), "not as documented")]
 #[case::elsewhere(|| Answer::status(302).with("location", "https://evil.example.org/"), "redirects to https://evil.example.org")]
