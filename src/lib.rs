@@ -13,7 +13,7 @@
 //!
 //! ```text
 //! main → cli → http ─┐
-//!          └───────► engine → store, sources, directories, notify → domain
+//!          └───────► engine → store, sources, directories, notify → upstream, domain
 //! ```
 
 pub mod causes;
@@ -31,4 +31,4 @@ pub mod sources;
 pub mod store;
 pub mod telemetry;
 mod tls;
-pub mod web;
+pub mod upstream;

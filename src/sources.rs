@@ -1,7 +1,6 @@
 //! Token sources: systems and files that list tokens. A source never sees the store.
 
 pub mod cells;
-pub mod database;
 pub mod devtron;
 pub mod file;
 pub mod gcore;
@@ -15,17 +14,15 @@ mod sorter;
 pub mod sql;
 pub mod tokens;
 
-use std::fmt;
-use std::io::{self, ErrorKind};
-use std::time::Duration;
-
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 
 use crate::domain::{Address, ListedToken, Token, TokenId};
-use crate::{ldap, web};
 
+pub use crate::upstream::{
+    CheckReport, Error, Fetched, MAX_SHOWN_ROWS, RefusedRow, RefusedRows, Right,
+};
 pub use kind::{Common, Kind};
 
 #[async_trait]
@@ -101,38 +98,6 @@ pub struct LastListing {
     pub asked_at: Option<DateTime<Utc>>,
 }
 
-/// The result of a check, which lists nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CheckReport {
-    /// Example: `CSV, 14 tokens`.
-    pub summary: String,
-    /// What the credentials can and cannot do.
-    pub rights: Vec<Right>,
-}
-
-impl From<String> for CheckReport {
-    fn from(summary: String) -> Self {
-        Self {
-            summary,
-            rights: Vec::new(),
-        }
-    }
-}
-
-/// Something that the credentials may need permission for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Right {
-    /// Example: `list the tokens of all users`.
-    pub what: String,
-    /// How to add the right; `None` if the credentials have it.
-    pub missing: Option<String>,
-}
-
-pub enum Fetched<T> {
-    Unchanged,
-    New(T),
-}
-
 /// A listing. Its tokens are streamed in the order of their external ids, and each id occurs once.
 #[derive(Default)]
 pub struct Listing {
@@ -198,153 +163,6 @@ pub struct MaxLife {
     pub life: Option<TimeDelta>,
     /// Example: `auth-token-max-ttl-minutes is 0`.
     pub evidence: String,
-}
-
-/// The rows that could not be read: the first [`MAX_SHOWN_ROWS`] and the total number.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RefusedRows {
-    pub shown: Vec<RefusedRow>,
-    pub count: u64,
-}
-
-/// Further refused rows are only counted.
-pub const MAX_SHOWN_ROWS: usize = 20;
-
-impl RefusedRows {
-    pub fn add(&mut self, refusal: RefusedRow) {
-        self.count += 1;
-        if self.shown.len() < MAX_SHOWN_ROWS {
-            self.shown.push(refusal);
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedRow {
-    pub file: String,
-    /// The first line of the row, counted from 1.
-    pub line: u64,
-    /// Why, and what to write instead.
-    pub reason: String,
-}
-
-impl fmt::Display for RefusedRow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.reason)
-    }
-}
-
-/// For callers that accept no bad row.
-impl From<RefusedRow> for Error {
-    fn from(refusal: RefusedRow) -> Self {
-        Self::Content {
-            place: format!("{}:{}", refusal.file, refusal.line),
-            reason: refusal.reason,
-        }
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("cannot read {path}{}", read_advice(source))]
-    Read {
-        path: String,
-        #[source]
-        source: io::Error,
-    },
-    /// Rows that do not fit into memory could not be written or read back.
-    #[error("cannot store rows in a temporary file; set TMPDIR to a directory with free space")]
-    TempFile(#[source] io::Error),
-    #[error(
-        "{path} changed while it was read; write it under another name and rename it when it is complete"
-    )]
-    Changed { path: String },
-    /// The path is not a readable file, or the folder has nothing to read.
-    #[error("{path} {reason}")]
-    Path {
-        path: String,
-        /// What is wrong, and what it should be.
-        reason: &'static str,
-    },
-    #[error(transparent)]
-    Web(#[from] web::Error),
-    #[error(transparent)]
-    Ldap(#[from] ldap::Error),
-    #[error(transparent)]
-    Database(#[from] database::Error),
-    /// The credentials are not sufficient.
-    #[error("{what}; {fix}")]
-    Rights { what: String, fix: String },
-    /// The source lists only the tokens of the user whose credentials lapsed has.
-    #[error("the credentials show only the tokens of their own user; {fix}")]
-    OwnTokensOnly { fix: String },
-    #[error("the source has no token {0:?}")]
-    NoSuchToken(String),
-    #[error(
-        "this is the token that lapsed itself uses for the source; revoke it by hand when you replace it"
-    )]
-    OwnToken,
-    #[error("sources of this kind cannot revoke tokens; revoke it in the system that issued it")]
-    CannotRevoke,
-    #[error("the source accepted the request, but the token still exists")]
-    StillThere,
-    /// The attempt to end the token was rolled back, so nothing has changed.
-    #[error(transparent)]
-    RolledBack(Box<Error>),
-    /// Nothing was attempted, because the token could not be looked up.
-    #[error(transparent)]
-    NotAttempted(Box<Error>),
-    #[error("the request was sent, but its outcome could not be verified")]
-    OutcomeUnknown(#[source] Box<Error>),
-    /// The content as a whole is invalid, for example without a header or with an unknown column.
-    #[error("{place}: {reason}")]
-    Content {
-        place: String,
-        /// Why, and what to write instead.
-        reason: String,
-    },
-}
-
-impl Error {
-    /// How long the source asked us to wait. A request to wait is not a failure.
-    #[must_use]
-    pub fn wait(&self) -> Option<Duration> {
-        match self {
-            Self::Web(error) => error.wait(),
-            Self::RolledBack(error) | Self::NotAttempted(error) | Self::OutcomeUnknown(error) => {
-                error.wait()
-            }
-            _ => None,
-        }
-    }
-
-    pub(crate) fn not_attempted(self) -> Self {
-        Self::NotAttempted(Box::new(self))
-    }
-
-    pub(crate) fn outcome_unknown(self) -> Self {
-        Self::OutcomeUnknown(Box::new(self))
-    }
-
-    /// Whether the token may have ended in spite of the error.
-    #[must_use]
-    pub fn is_in_doubt(&self) -> bool {
-        match self {
-            Self::Web(_) | Self::Content { .. } => self.wait().is_none(),
-            Self::StillThere | Self::OutcomeUnknown(_) => true,
-            Self::Database(error) => error.is_in_doubt(),
-            _ => false,
-        }
-    }
-}
-
-fn read_advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::NotFound => "; correct the path, or run the export first",
-        ErrorKind::PermissionDenied => "; make it readable for the user that runs lapsed",
-        ErrorKind::IsADirectory => "; specify a file in it",
-        _ => "",
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use lapsed::directories::{Directory, PeopleListing, PeopleQuery, PersonSink};
 use lapsed::domain::DirectoryTerms;
 use lapsed::engine::{Engine, SweepOptions, WatchedDirectory};
 use lapsed::sources::{CheckReport, Error, Fetched};
-use lapsed::web::Web;
+use lapsed::upstream::http::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::data::{self, Place};
@@ -158,7 +158,7 @@ fn config(options: &Options, place: &Place, url: &str) -> anyhow::Result<String>
 /// Reads all pages one after the other; returns the seconds.
 async fn download(url: &str) -> anyhow::Result<f64> {
     let started = Instant::now();
-    let web = Web::new(
+    let web = Client::new(
         &format!("{url}/scim/v2").parse()?,
         None,
         Duration::from_secs(30),

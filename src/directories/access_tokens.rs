@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::web::{self, Request, Web, secret_header};
+use crate::upstream::http::{self, Client, Request, secret_header};
 
 /// How long before its expiry an access token is renewed, or in the last quarter of its life if that is
 /// shorter: some servers grant one minute.
@@ -40,9 +40,9 @@ struct TokenResponse {
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The server granted no access token.
-    NoToken(web::Error),
+    NoToken(http::Error),
     /// The request with an access token failed.
-    Response(web::Error),
+    Response(http::Error),
 }
 
 /// The fields of a request for an access token.
@@ -56,9 +56,9 @@ impl AccessTokens {
     /// When the server grants no access token, or the request fails.
     pub async fn fetch<'a, T: DeserializeOwned>(
         &self,
-        web: &Web,
+        web: &Client,
         path: &str,
-        form: impl Fn() -> Result<Form, web::Error>,
+        form: impl Fn() -> Result<Form, http::Error>,
         request: impl Fn() -> Request<'a>,
     ) -> Result<T, Failure> {
         let bearer = self.bearer(web, path, &form).await;
@@ -79,10 +79,10 @@ impl AccessTokens {
     /// When the server grants no access token.
     pub async fn bearer(
         &self,
-        web: &Web,
+        web: &Client,
         path: &str,
-        form: impl FnOnce() -> Result<Form, web::Error>,
-    ) -> Result<HeaderValue, web::Error> {
+        form: impl FnOnce() -> Result<Form, http::Error>,
+    ) -> Result<HeaderValue, http::Error> {
         let mut cached = self.cached.lock().await;
         let now = Instant::now();
         if let Some(cached) = cached.as_ref().filter(|cached| cached.renew_at > now) {

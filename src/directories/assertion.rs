@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
 
 use crate::sources::Error;
-use crate::web;
+use crate::upstream::http;
 
 /// The value of the field `client_assertion_type` (RFC 7523 §2.2).
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -123,7 +123,7 @@ impl Signer {
 
     /// Signs an assertion in compact form (RFC 7515 §7.1). `header` has the fields besides `alg` and `typ`,
     /// such as `kid`.
-    pub fn sign(&self, header: &[(&str, &str)], claims: &Value) -> Result<String, web::Error> {
+    pub fn sign(&self, header: &[(&str, &str)], claims: &Value) -> Result<String, http::Error> {
         let mut all = Map::new();
         all.insert("alg".to_owned(), self.algorithm.as_str().into());
         all.insert("typ".to_owned(), "JWT".into());
@@ -136,7 +136,7 @@ impl Signer {
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    fn signature(&self, message: &[u8]) -> Result<Vec<u8>, web::Error> {
+    fn signature(&self, message: &[u8]) -> Result<Vec<u8>, http::Error> {
         let random = SystemRandom::new();
         match &self.key {
             Key::Rsa(key) => {
@@ -153,7 +153,7 @@ impl Signer {
                 signed.map(|signature| signature.as_ref().to_vec())
             }
         }
-        .map_err(|_| web::Error::CannotSign)
+        .map_err(|_| http::Error::CannotSign)
     }
 }
 
@@ -167,10 +167,10 @@ pub(super) fn new_claims(
     client_id: &str,
     audience: &str,
     now: DateTime<Utc>,
-) -> Result<Value, web::Error> {
+) -> Result<Value, http::Error> {
     let mut id = [0; 16];
     let filled = SystemRandom::new().fill(&mut id);
-    filled.map_err(|_| web::Error::CannotSign)?;
+    filled.map_err(|_| http::Error::CannotSign)?;
     Ok(json!({
         "iss": client_id,
         "sub": client_id,

@@ -23,7 +23,7 @@ use super::id::{id_key, path_segment};
 use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::clock::Clock;
 use crate::sources::{CheckReport, Error, Fetched, Right};
-use crate::web::Web;
+use crate::upstream::http::Client;
 use changes::{Cursor, DeltaLink};
 use groups::AllowedGroups;
 use responses::{Item, Page, SELECT, User};
@@ -116,12 +116,12 @@ impl Config {
                 reason: error.to_string(),
             })
         };
-        let login = Web::new(&base_url(self.cloud.login_url())?, None, common.timeout)?;
+        let login = Client::new(&base_url(self.cloud.login_url())?, None, common.timeout)?;
         let mut graph = base_url(self.cloud.graph_url())?;
         graph.set_path(&format!("{}/v1.0", graph.path().trim_end_matches('/')));
         Ok(Entra {
             session: Session {
-                web: Web::new(&graph, None, common.timeout)?,
+                web: Client::new(&graph, None, common.timeout)?,
                 sign_in: SignIn::new(self, login)?,
             },
             tenant: self.tenant.clone(),

@@ -24,7 +24,7 @@ use super::id::path_segment;
 use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::domain::Address;
 use crate::sources::{CheckReport, Error, Fetched, RefusedRows};
-use crate::web::Web;
+use crate::upstream::http::Client;
 use collector::PersonCollector;
 use groups::AllowedGroups;
 use responses::User;
@@ -51,7 +51,7 @@ pub struct Config {
 
 impl Config {
     pub fn build(&self, common: &Common) -> Result<Keycloak, Error> {
-        let web = Web::new(&self.url, self.ca_file.as_deref(), common.timeout)?;
+        let web = Client::new(&self.url, self.ca_file.as_deref(), common.timeout)?;
         Ok(Keycloak {
             session: Session::new(web, self),
             realm: self.realm.clone(),
@@ -213,7 +213,7 @@ impl Keycloak {
             .await;
         match response {
             Err(error) if error.wait().is_some() => Err(error),
-            Err(Error::Web(error)) => Ok(error.status() == Some(StatusCode::NOT_FOUND)),
+            Err(Error::Http(error)) => Ok(error.status() == Some(StatusCode::NOT_FOUND)),
             Err(error) => Err(error),
             Ok(_) => Ok(false),
         }

@@ -18,7 +18,7 @@ use url::Url;
 use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::domain::Address;
 use crate::sources::{CheckReport, Error, Fetched};
-use crate::web::Web;
+use crate::upstream::http::Client;
 use groups::AllowedGroups;
 use pager::{ListQuery, Pager};
 use responses::{Flag, User};
@@ -48,7 +48,7 @@ impl Config {
     /// # Errors
     /// When the CA file cannot be read, or the token does not fit into a header.
     pub fn build(&self, common: &Common) -> Result<Scim, Error> {
-        let web = Web::new(&self.url, self.ca_file.as_deref(), common.timeout)?;
+        let web = Client::new(&self.url, self.ca_file.as_deref(), common.timeout)?;
         Ok(Scim {
             session: Session::new(web, &self.url, &self.token)?,
             allowed_groups: common.allowed_groups.clone(),

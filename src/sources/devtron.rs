@@ -20,11 +20,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
 
-use super::database::Database;
 use super::listing::ListingBuilder;
 use super::{CheckReport, Common, Error, Fetched, LastListing, Listing, Right, Source};
 use crate::domain;
-use crate::web::{self, Request, Web};
+use crate::upstream::database::Database;
+use crate::upstream::http::{self, Client, Request};
 use permissions::Permissions;
 use records::TokenRecords;
 use responses::{Response, Token};
@@ -57,9 +57,9 @@ impl Config {
         let database = self.database.as_ref();
         let database = database.map(|url| Database::new(url, common.timeout));
         Ok(Devtron {
-            web: Web::new(&self.url, None, common.timeout)?,
+            web: Client::new(&self.url, None, common.timeout)?,
             url: self.url.clone(),
-            token: web::secret_header("the token", token)?,
+            token: http::secret_header("the token", token)?,
             own_identity: own_identity(token),
             database: database.transpose()?,
         })
@@ -79,7 +79,7 @@ fn own_identity(token: &str) -> Option<String> {
 }
 
 pub struct Devtron {
-    web: Web,
+    web: Client,
     url: Url,
     token: HeaderValue,
     own_identity: Option<String>,
@@ -133,7 +133,7 @@ impl Devtron {
             Ok(response) => Ok(Response::result(response, &path).ok().flatten()),
             Err(error) if error.wait().is_some() => Err(error.into()),
             Err(error) => {
-                use web::Error::{TimedOut, Unreachable};
+                use http::Error::{TimedOut, Unreachable};
                 if matches!(error, TimedOut { .. } | Unreachable { .. }) {
                     unanswered.fetch_add(1, Ordering::Relaxed);
                 }
@@ -272,7 +272,7 @@ impl Source for Devtron {
     }
 }
 
-fn explain_refusal(error: web::Error) -> Error {
+fn explain_refusal(error: http::Error) -> Error {
     let what = match error.status() {
         Some(StatusCode::UNAUTHORIZED) => {
             "Devtron does not accept the token; it may have expired, or been regenerated or deleted"

@@ -15,7 +15,7 @@ use url::Url;
 use super::listing::ListingBuilder;
 use super::{CheckReport, Common, Error, Fetched, LastListing, Listing, Right, Source};
 use crate::domain::{self, Cell};
-use crate::web::{self, Request, Web};
+use crate::upstream::http::{self, Client, Request};
 use people::People;
 use responses::{Account, Token};
 
@@ -41,9 +41,9 @@ impl Config {
     /// If the token cannot be sent in a header.
     pub fn build(&self, common: &Common) -> Result<Gcore, Error> {
         let token = self.token.expose_secret().trim();
-        let authorization = web::secret_header("the token", &format!("APIKey {token}"))?;
+        let authorization = http::secret_header("the token", &format!("APIKey {token}"))?;
         Ok(Gcore {
-            web: Web::new(&self.url, None, common.timeout)?,
+            web: Client::new(&self.url, None, common.timeout)?,
             authorization,
             own_id: own_id(token),
             client_id: self.client_id,
@@ -59,7 +59,7 @@ fn own_id(token: &str) -> Option<i64> {
 
 #[derive(Debug)]
 pub struct Gcore {
-    web: Web,
+    web: Client,
     authorization: HeaderValue,
     own_id: Option<i64>,
     client_id: Option<i64>,
@@ -271,14 +271,14 @@ impl Snapshot {
 }
 
 /// Gcore answers 403 or 404 if the credentials do not permit something.
-fn is_denied(error: &web::Error) -> bool {
+fn is_denied(error: &http::Error) -> bool {
     matches!(
         error.status(),
         Some(StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
     )
 }
 
-fn explain_refusal(error: web::Error) -> Error {
+fn explain_refusal(error: http::Error) -> Error {
     let what = match error.status() {
         Some(StatusCode::UNAUTHORIZED) => "Gcore does not accept the token",
         Some(StatusCode::FORBIDDEN) => "Gcore does not permit this with the token",

@@ -14,9 +14,9 @@ use url::Url;
 
 use self::rest::{RestApi, SUPER_ADMIN_ADVICE};
 use self::tables::Tables;
-use super::database::Database;
 use super::{CheckReport, Common, Error, Fetched, LastListing, Listing, MaxLife, Right, Source};
-use crate::web::Web;
+use crate::upstream::database::Database;
+use crate::upstream::http::Client;
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -40,7 +40,7 @@ impl Config {
     pub fn build(&self, common: &Common) -> Result<NocoDbSource, Error> {
         let rest = match self.login.clone() {
             Some(login) => {
-                let web = Web::new(&self.url, None, common.timeout)?;
+                let web = Client::new(&self.url, None, common.timeout)?;
                 Some(RestApi::new(web, login))
             }
             None => None,

@@ -28,7 +28,7 @@ use super::file::run_blocking;
 use super::listing::ListingBuilder;
 use super::{CheckReport, Common, Error, Fetched, LastListing, Listing, Source};
 use crate::domain::{Address, Token};
-use crate::web::Web;
+use crate::upstream::http::Client;
 
 pub use self::kinds::TokenKind;
 
@@ -66,7 +66,7 @@ impl Config {
             .unwrap_or(path)
             .to_owned();
         url.set_path(&path);
-        let web = Web::new(&url, self.ca_file.as_deref(), common.timeout)?;
+        let web = Client::new(&url, self.ca_file.as_deref(), common.timeout)?;
         Ok(Rancher {
             api: Api::new(web, &self.token)?,
             url,

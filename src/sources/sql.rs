@@ -18,13 +18,13 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::Token;
 
-use super::database::{self, Database, ReadTransaction, Scalar};
 use super::file::run_blocking;
 use super::listing::{Place, RowListingBuilder};
 use super::{
     CheckReport, Common, Error, ExpiryAck, Fetched, LastListing, Listing, RefusedRow, RefusedRows,
     Source,
 };
+use crate::upstream::database::{self, Database, ReadTransaction, Scalar};
 use columns::ColumnMap;
 use people::People;
 use statement::Statement;

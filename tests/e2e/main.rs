@@ -35,6 +35,6 @@ mod sources;
 mod sql;
 mod store;
 mod stub;
+mod upstream;
 mod waiting;
-mod web;
 mod world;

@@ -7,7 +7,7 @@ use rstest::rstest;
 use secrecy::SecretString;
 
 use lapsed::sources::Error;
-use lapsed::sources::database::{self, Database};
+use lapsed::upstream::database::{self, Database};
 
 use crate::db::{Db, Fresh};
 

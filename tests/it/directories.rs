@@ -96,7 +96,7 @@ impl Directory for Scripted {
         if script.defers {
             let place = "GET https://corp.example.org/Users".to_owned();
             let wait = std::time::Duration::from_mins(10);
-            return Err(lapsed::web::Error::Busy { place, wait }.into());
+            return Err(lapsed::upstream::http::Error::Busy { place, wait }.into());
         }
         script.listed.iter().cloned().for_each(tell);
         let mut listing = PeopleListing {

@@ -54,18 +54,18 @@ impl Server {
         response.body(Body::from(body)).unwrap()
     }
 
-    async fn start(&self) -> Web {
+    async fn start(&self) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = self.clone();
         let router = Router::new()
             .fallback(async move |request: axum::extract::Request| server.answer(&request));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Web::new(&url.parse().unwrap(), None, Duration::from_secs(20)).unwrap()
+        Client::new(&url.parse().unwrap(), None, Duration::from_secs(20)).unwrap()
     }
 }
 
-async fn ask(access_tokens: &AccessTokens, web: &Web) -> Result<Value, Failure> {
+async fn ask(access_tokens: &AccessTokens, web: &Client) -> Result<Value, Failure> {
     let form = || Ok(vec![("grant_type", "client_credentials".to_owned())]);
     access_tokens
         .fetch(web, "token", form, || web.get("people"))
@@ -135,7 +135,7 @@ async fn a_refused_access_token_is_a_failure_of_its_own() {
     let server = Server::new(Some(300), |_| true);
     let (web, access_tokens) = (server.start().await, AccessTokens::default());
     let unsendable = || {
-        Err(web::Error::Unsendable {
+        Err(http::Error::Unsendable {
             what: "the assertion",
         })
     };

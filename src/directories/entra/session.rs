@@ -9,14 +9,14 @@ use serde::de::DeserializeOwned;
 use super::responses::Page;
 use super::sign_in::SignIn;
 use crate::sources::Error;
-use crate::web::{self, Request, Web};
+use crate::upstream::http::{self, Client, Request};
 
 /// After more empty pages than this in a row, a list is considered endless.
 const MAX_EMPTY_PAGES: u32 = 100;
 
 #[derive(Debug)]
 pub(super) struct Session {
-    pub web: Web,
+    pub web: Client,
     pub sign_in: SignIn,
 }
 
@@ -36,7 +36,7 @@ impl Session {
     pub async fn fetch<T: DeserializeOwned>(&self, start: Start<'_>) -> Result<T, Error> {
         match self.fetch_once(start, self.sign_in.bearer().await?).await {
             // A changed secret or a revoked consent invalidates access tokens early.
-            Err(Error::Web(error)) if error.status() == Some(StatusCode::UNAUTHORIZED) => {
+            Err(Error::Http(error)) if error.status() == Some(StatusCode::UNAUTHORIZED) => {
                 self.sign_in.forget().await;
                 self.fetch_once(start, self.sign_in.bearer().await?).await
             }
@@ -53,7 +53,7 @@ impl Session {
         Ok(request.json().await?)
     }
 
-    fn request(&self, start: Start<'_>) -> Result<Request<'_>, web::Error> {
+    fn request(&self, start: Start<'_>) -> Result<Request<'_>, http::Error> {
         match start {
             Start::Link(link) => self.web.follow(link),
             Start::Path(path, query) => {
@@ -100,7 +100,7 @@ impl Session {
 /// Adds advice to a refusal.
 pub(super) fn explain_refusal(error: Error, what: &str, permission: &str) -> Error {
     let status = match &error {
-        Error::Web(error) => error.status(),
+        Error::Http(error) => error.status(),
         _ => None,
     };
     match status {
@@ -124,7 +124,7 @@ pub(super) fn permission_advice(permission: &str) -> String {
 }
 
 pub(super) fn has_status(error: &Error, statuses: &[StatusCode]) -> bool {
-    let Error::Web(error) = error else {
+    let Error::Http(error) = error else {
         return false;
     };
     error

@@ -18,11 +18,11 @@ use crate::clock::Clock;
 use crate::directories::access_tokens::AccessTokens;
 use crate::directories::assertion::{self, ASSERTION_TYPE, Algorithm, Signer};
 use crate::sources::Error;
-use crate::web::{self, Web};
+use crate::upstream::http::{self, Client};
 
 #[derive(Debug)]
 pub(super) struct SignIn {
-    web: Web,
+    web: Client,
     access_tokens: AccessTokens,
     path: String,
     client_id: String,
@@ -54,7 +54,7 @@ struct TokenRefusal {
 impl SignIn {
     /// # Errors
     /// When the certificate cannot be read or used.
-    pub fn new(config: &Config, web: Web) -> Result<Self, Error> {
+    pub fn new(config: &Config, web: Client) -> Result<Self, Error> {
         let path = format!("{}/oauth2/v2.0/token", config.tenant);
         let proof = match &config.credential {
             Credential::Secret(secret) => ClientProof::Secret(secret.clone()),
@@ -89,7 +89,7 @@ impl SignIn {
         self.access_tokens.forget().await;
     }
 
-    fn form(&self, now: DateTime<Utc>) -> Result<Vec<(&'static str, String)>, web::Error> {
+    fn form(&self, now: DateTime<Utc>) -> Result<Vec<(&'static str, String)>, http::Error> {
         let mut form = vec![
             ("grant_type", "client_credentials".to_owned()),
             ("client_id", self.client_id.clone()),
@@ -114,7 +114,7 @@ impl SignIn {
     }
 
     /// Adds advice to a refusal. Only the body has the reason, so the request is sent once more.
-    async fn explain_token_refusal(&self, error: web::Error) -> Error {
+    async fn explain_token_refusal(&self, error: http::Error) -> Error {
         let Some(status) = error.status().filter(reqwest::StatusCode::is_client_error) else {
             return error.into();
         };

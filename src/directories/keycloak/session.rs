@@ -8,7 +8,7 @@ use super::Config;
 use crate::directories::access_tokens::{AccessTokens, Failure, Form};
 use crate::directories::id::path_segment;
 use crate::sources::Error;
-use crate::web::{self, Web};
+use crate::upstream::http::{self, Client};
 
 /// Keycloak looks up each user of a page in their user storage.
 pub(super) const PAGE_SIZE: usize = 200;
@@ -22,7 +22,7 @@ pub(super) const QUERY_GROUPS: &str = "give the client's service account the rol
 
 #[derive(Debug)]
 pub(super) struct Session {
-    web: Web,
+    web: Client,
     access_tokens: AccessTokens,
     token_path: String,
     /// The prefix of all other paths.
@@ -32,7 +32,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub fn new(web: Web, config: &Config) -> Self {
+    pub fn new(web: Client, config: &Config) -> Self {
         let realm = path_segment(&config.realm).unwrap_or_default();
         Self {
             web,
@@ -179,7 +179,7 @@ impl Pager<'_> {
 
 pub(super) fn http_status(error: &Error) -> Option<StatusCode> {
     match error {
-        Error::Web(error) => error.status(),
+        Error::Http(error) => error.status(),
         _ => None,
     }
 }
@@ -208,7 +208,7 @@ pub(super) fn no_visible_users_error(count: Option<u64>) -> Error {
     }
 }
 
-fn explain_token_refusal(error: web::Error) -> Error {
+fn explain_token_refusal(error: http::Error) -> Error {
     let (what, fix) = match error.status() {
         Some(StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => (
             "Keycloak grants the client no access token",

@@ -6,7 +6,7 @@ use super::session::{Session, explain_refusal};
 use super::user::User;
 use super::{USERS, groups};
 use crate::sources::{CheckReport, Error, Right};
-use crate::web;
+use crate::upstream::http;
 
 const USERS_SCOPE: &str = "okta.users.read";
 
@@ -85,7 +85,7 @@ fn missing_scopes(scopes: &str) -> Error {
 }
 
 /// Whether the app lacks a scope.
-fn is_scope_refusal(error: &web::Error) -> bool {
+fn is_scope_refusal(error: &http::Error) -> bool {
     matches!(
         error.code(),
         Some("invalid_scope" | "consent_required" | "access_denied")
@@ -93,7 +93,7 @@ fn is_scope_refusal(error: &web::Error) -> bool {
 }
 
 /// Advice for a refusal; `None` if there is none.
-pub(super) fn refusal_advice(error: &web::Error) -> Option<Error> {
+pub(super) fn refusal_advice(error: &http::Error) -> Option<Error> {
     let rights = |what: &str, fix: &str| {
         Some(Error::Rights {
             what: what.to_owned(),

@@ -6,7 +6,7 @@ use super::user::User;
 use crate::directories::id::path_segment;
 use crate::domain::Address;
 use crate::sources::Error;
-use crate::web;
+use crate::upstream::http;
 
 /// All users with an address; `None` if Okta does not support the query, because it refuses it or returns
 /// other users.
@@ -67,7 +67,7 @@ pub(super) async fn find_by_login(
     }
 }
 
-async fn fetch_by_login(session: &Session, address: &Address) -> Result<User, web::Error> {
+async fn fetch_by_login(session: &Session, address: &Address) -> Result<User, http::Error> {
     let login = path_segment(address.as_str()).unwrap_or_default();
     let (path, shown) = (format!("{USERS}/{login}"), format!("{USERS}/{{login}}"));
     session.fetch_shown_as(&path, &shown).await
@@ -111,7 +111,7 @@ async fn find_by_search(
 }
 
 /// The user with this id. Okta also finds users by a sign-in name in its place.
-pub(super) async fn fetch_by_id(session: &Session, id: &str) -> Result<User, web::Error> {
+pub(super) async fn fetch_by_id(session: &Session, id: &str) -> Result<User, http::Error> {
     let id = path_segment(id).unwrap_or_default();
     session.fetch(&format!("{USERS}/{id}")).await
 }
@@ -138,7 +138,7 @@ async fn list_matching(
     }
 }
 
-fn not_found_to_none(found: Result<User, web::Error>) -> Result<Option<User>, Error> {
+fn not_found_to_none(found: Result<User, http::Error>) -> Result<Option<User>, Error> {
     match found {
         Ok(user) => Ok(Some(user)),
         Err(error) if is_not_found(&error) => Ok(None),

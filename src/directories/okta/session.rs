@@ -13,7 +13,7 @@ use crate::directories::Common;
 use crate::directories::access_tokens::AccessTokens;
 use crate::directories::assertion::{self, ASSERTION_TYPE, Algorithm, Signer};
 use crate::sources::Error;
-use crate::web::{self, Request, Web};
+use crate::upstream::http::{self, Client, Request};
 
 /// The token endpoint of the organisation's own authorisation server.
 const TOKEN_PATH: &str = "oauth2/v1/token";
@@ -31,7 +31,7 @@ pub(super) type Query = Vec<(&'static str, String)>;
 
 #[derive(Debug)]
 pub(super) struct Session {
-    web: Web,
+    web: Client,
     access_tokens: AccessTokens,
     app: App,
     /// The scopes, with spaces between them.
@@ -53,7 +53,7 @@ impl Session {
         let base = config.url.as_str().trim_end_matches('/');
         let has_groups = !common.allowed_groups.is_empty();
         Ok(Self {
-            web: Web::new(&config.url, None, common.timeout)?,
+            web: Client::new(&config.url, None, common.timeout)?,
             access_tokens: AccessTokens::default(),
             app: App {
                 client_id: config.client_id.clone(),
@@ -66,7 +66,7 @@ impl Session {
     }
 
     /// Requests an access token for this scope alone.
-    pub async fn try_scope(&self, scope: &str) -> Result<(), web::Error> {
+    pub async fn try_scope(&self, scope: &str) -> Result<(), http::Error> {
         let access_tokens = AccessTokens::default();
         let form = || self.app.form(scope);
         access_tokens
@@ -75,12 +75,12 @@ impl Session {
             .map(drop)
     }
 
-    async fn bearer(&self) -> Result<HeaderValue, web::Error> {
+    async fn bearer(&self) -> Result<HeaderValue, http::Error> {
         let form = || self.app.form(&self.scope);
         self.access_tokens.bearer(&self.web, TOKEN_PATH, form).await
     }
 
-    pub async fn fetch<T: DeserializeOwned>(&self, path: &str) -> Result<T, web::Error> {
+    pub async fn fetch<T: DeserializeOwned>(&self, path: &str) -> Result<T, http::Error> {
         let make = || Ok(self.web.get(path));
         self.send(make).await.map(|(_, it)| it)
     }
@@ -90,13 +90,16 @@ impl Session {
         &self,
         path: &str,
         shown: &str,
-    ) -> Result<T, web::Error> {
+    ) -> Result<T, http::Error> {
         let make = || Ok(self.web.get(path).shown_as(shown));
         self.send(make).await.map(|(_, it)| it)
     }
 
     /// The first item of a list, if any.
-    pub async fn fetch_first<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, web::Error> {
+    pub async fn fetch_first<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Vec<T>, http::Error> {
         let make = || Ok(self.web.get(path).query("limit", "1"));
         self.send(make).await.map(|(_, page)| page)
     }
@@ -114,11 +117,11 @@ impl Session {
     /// Sends a request, and again with a new access token if Okta rejects the token with 401.
     async fn send<'a, T: DeserializeOwned>(
         &'a self,
-        make: impl Fn() -> Result<Request<'a>, web::Error>,
-    ) -> Result<(HeaderMap, T), web::Error> {
+        make: impl Fn() -> Result<Request<'a>, http::Error>,
+    ) -> Result<(HeaderMap, T), http::Error> {
         let request = |bearer| {
             let request = make()?.header("content-type", BRIEF);
-            Ok::<_, web::Error>(request.header("authorization", bearer))
+            Ok::<_, http::Error>(request.header("authorization", bearer))
         };
         match request(self.bearer().await?)?.json_with_headers().await {
             Err(error) if error.status() == Some(StatusCode::UNAUTHORIZED) => {
@@ -132,7 +135,7 @@ impl Session {
 
 impl App {
     /// The fields of a request for an access token (RFC 7523 §2.2).
-    fn form(&self, scope: &str) -> Result<Vec<(&'static str, String)>, web::Error> {
+    fn form(&self, scope: &str) -> Result<Vec<(&'static str, String)>, http::Error> {
         let claims = assertion::new_claims(&self.client_id, &self.audience, Clock::system().now())?;
         let header: Vec<(&str, &str)> = self.key_id.iter().map(|id| ("kid", id.as_str())).collect();
         Ok(vec![
@@ -169,7 +172,7 @@ impl Pager<'_> {
         let is_first = matches!(self.next, Next::First);
         is_first
             && !self.query.is_empty()
-            && matches!(error, Error::Web(error) if is_query_unsupported(error))
+            && matches!(error, Error::Http(error) if is_query_unsupported(error))
     }
 
     /// The next page; `None` after the last.
@@ -213,25 +216,25 @@ impl Pager<'_> {
     }
 }
 
-fn first_page<'a>(web: &'a Web, path: &str, query: &Query) -> Request<'a> {
+fn first_page<'a>(web: &'a Client, path: &str, query: &Query) -> Request<'a> {
     let request = web.get(path).query("limit", &PAGE_SIZE.to_string());
     let add = |request: Request<'a>, (name, value): &(&str, String)| request.query(name, value);
     query.iter().fold(request, add)
 }
 
 /// Whether Okta itself reports 404, and not a proxy.
-pub(super) fn is_not_found(error: &web::Error) -> bool {
+pub(super) fn is_not_found(error: &http::Error) -> bool {
     error.status() == Some(StatusCode::NOT_FOUND) && error.code() == Some(NOT_FOUND)
 }
 
 /// Whether the query was refused (`E0000031` is an invalid filter), and not the app.
-pub(super) fn is_query_unsupported(error: &web::Error) -> bool {
+pub(super) fn is_query_unsupported(error: &http::Error) -> bool {
     let is_okta = error.code().is_none_or(|code| code.starts_with('E'));
     error.status() == Some(StatusCode::BAD_REQUEST) && is_okta
 }
 
 /// Adds advice to a refusal.
-pub(super) fn explain_refusal(error: web::Error) -> Error {
+pub(super) fn explain_refusal(error: http::Error) -> Error {
     check::refusal_advice(&error).unwrap_or_else(|| error.into())
 }
 

@@ -26,7 +26,7 @@ pub async fn check(session: &Session, allowed_groups: &[String]) -> Result<Check
                 None => format!("{} or more people", page.len()),
             }
         }
-        Err(Fault::Web(error)) if is_forbidden(&error) => {
+        Err(Fault::Http(error)) if is_forbidden(&error) => {
             rights.push(right("list the people", Some(READ_ADVICE.to_owned())));
             "the list of people cannot be read".to_owned()
         }
@@ -135,7 +135,7 @@ async fn is_user(session: &Session, name: &str) -> Result<bool, Error> {
                 .user_name
                 .is_some_and(|user_name| user_name.eq_ignore_ascii_case(name))),
         Err(error) => {
-            let fault = Fault::Web(error);
+            let fault = Fault::Http(error);
             if fault.means_query_unsupported() {
                 return Ok(false);
             }

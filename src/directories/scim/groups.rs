@@ -13,7 +13,7 @@ use super::session::{
 };
 use crate::directories::Group;
 use crate::sources::Error;
-use crate::web;
+use crate::upstream::http;
 
 const GROUPS: &str = "Groups";
 
@@ -211,7 +211,7 @@ impl<'a> GroupReader<'a> {
         match self.session.fetch::<GroupResponse>(GROUPS, id).await {
             Ok(group) => Ok((group.id == id).then_some(group.id)),
             Err(error) => {
-                let fault = Fault::Web(error);
+                let fault = Fault::Http(error);
                 if fault.means_query_unsupported() {
                     return Ok(None);
                 }
@@ -231,7 +231,7 @@ impl<'a> GroupReader<'a> {
             let mut pager = Pager::new(self.session, self.provider, query);
             match pager.collect_rest().await {
                 Ok(groups) => self.groups = Some(groups),
-                Err(Fault::Web(error)) if is_unsupported(&error) => return Ok(None),
+                Err(Fault::Http(error)) if is_unsupported(&error) => return Ok(None),
                 Err(fault) => return Err(fault.into_error(GROUPS)),
             }
         }
@@ -304,7 +304,7 @@ impl<'a> GroupReader<'a> {
     }
 
     /// Some servers return members only on request, others do not support the request.
-    async fn fetch_with_members(&self, id: &str) -> Result<GroupResponse, web::Error> {
+    async fn fetch_with_members(&self, id: &str) -> Result<GroupResponse, http::Error> {
         let request = self.session.get(&resource_path(GROUPS, id));
         match request
             .query("attributes", "id,displayName,members")

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::responses::{Page, Resource};
 use super::session::{Provider, Session, explain_refusal, is_query_unsupported};
 use crate::sources::Error;
-use crate::web;
+use crate::upstream::http;
 
 /// A server that sends more pages than this is broken.
 const MAX_PAGES: usize = 100_000;
@@ -25,7 +25,7 @@ pub struct ListQuery {
 #[derive(Debug)]
 pub enum Fault {
     /// The request failed.
-    Web(web::Error),
+    Http(http::Error),
     /// The response is inconsistent.
     Invalid(Error),
 }
@@ -34,7 +34,7 @@ impl Fault {
     /// Adds advice to a refusal.
     pub fn into_error(self, path: &str) -> Error {
         match self {
-            Self::Web(error) => explain_refusal(error, path),
+            Self::Http(error) => explain_refusal(error, path),
             Self::Invalid(error) => error,
         }
     }
@@ -43,8 +43,8 @@ impl Fault {
     /// its response does not fit the query.
     pub fn means_query_unsupported(&self) -> bool {
         match self {
-            Self::Invalid(_) | Self::Web(web::Error::Malformed { .. }) => true,
-            Self::Web(error) => error.status().is_some_and(|status| {
+            Self::Invalid(_) | Self::Http(http::Error::Malformed { .. }) => true,
+            Self::Http(error) => error.status().is_some_and(|status| {
                 let is_refusal = status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED;
                 is_refusal && status != StatusCode::UNAUTHORIZED
             }),
@@ -133,7 +133,7 @@ impl<'a> Pager<'a> {
         Ok(all)
     }
 
-    async fn fetch_page<T: DeserializeOwned>(&self) -> Result<Page<T>, web::Error> {
+    async fn fetch_page<T: DeserializeOwned>(&self) -> Result<Page<T>, http::Error> {
         let mut request = self.session.get(self.query.path);
         if let Some(attributes) = self.query.attributes {
             request = request.query("attributes", attributes);
@@ -153,18 +153,18 @@ impl<'a> Pager<'a> {
         request.json().await
     }
 
-    fn can_retry_with_all_fields(&self, error: &web::Error) -> bool {
+    fn can_retry_with_all_fields(&self, error: &http::Error) -> bool {
         matches!(self.next, Next::First) && self.selects_fields() && is_query_unsupported(error)
     }
 
-    fn to_fault(&self, error: web::Error) -> Fault {
+    fn to_fault(&self, error: http::Error) -> Fault {
         let is_cursor = matches!(self.next, Next::Cursor(_));
         if is_cursor && is_query_unsupported(&error) {
             return self.invalid_response(
                 "the server rejects a cursor that it issued; the next sync starts over",
             );
         }
-        Fault::Web(error)
+        Fault::Http(error)
     }
 
     /// Checks and counts a page, and sets where the next one is.
@@ -227,7 +227,7 @@ impl<'a> Pager<'a> {
     }
 
     fn not_a_list(&self) -> Fault {
-        Fault::Web(web::Error::Malformed {
+        Fault::Http(http::Error::Malformed {
             place: self.session.place(self.query.path),
             reason: "totalResults is missing".to_owned(),
         })

@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::directories::id::path_segment;
 use crate::sources::Error;
-use crate::web::{self, Request, Web};
+use crate::upstream::http::{self, Client, Request};
 
 pub const READ_ADVICE: &str = "give the token's client at the identity provider the right to read users and groups \
      by SCIM, or use a token of a client that has it";
@@ -18,7 +18,7 @@ const LARGEST_PAGE: u64 = 500;
 
 #[derive(Debug)]
 pub struct Session {
-    web: Web,
+    web: Client,
     bearer: HeaderValue,
     base: String,
 }
@@ -33,12 +33,12 @@ pub struct Provider {
 }
 
 impl Session {
-    pub fn new(web: Web, base: &Url, token: &SecretString) -> Result<Self, web::Error> {
+    pub fn new(web: Client, base: &Url, token: &SecretString) -> Result<Self, http::Error> {
         let bearer = format!("Bearer {}", token.expose_secret().trim());
         let base = format!("{}{}", base.origin().ascii_serialization(), base.path());
         Ok(Self {
             web,
-            bearer: web::secret_header("the token", &bearer)?,
+            bearer: http::secret_header("the token", &bearer)?,
             base: base.trim_end_matches('/').to_owned(),
         })
     }
@@ -49,7 +49,7 @@ impl Session {
         request.header("authorization", self.bearer.clone())
     }
 
-    pub async fn fetch<T: DeserializeOwned>(&self, kind: &str, id: &str) -> Result<T, web::Error> {
+    pub async fn fetch<T: DeserializeOwned>(&self, kind: &str, id: &str) -> Result<T, http::Error> {
         self.get(&resource_path(kind, id)).json().await
     }
 
@@ -98,7 +98,7 @@ impl Provider {
 }
 
 /// Adds advice to a refusal.
-pub fn explain_refusal(error: web::Error, path: &str) -> Error {
+pub fn explain_refusal(error: http::Error, path: &str) -> Error {
     let (what, fix) = match error.status() {
         Some(StatusCode::UNAUTHORIZED) => (
             "the server does not accept the token (401)".to_owned(),
@@ -118,7 +118,7 @@ pub fn explain_refusal(error: web::Error, path: &str) -> Error {
 }
 
 /// Whether the server lacks this part of the API.
-pub fn is_unsupported(error: &web::Error) -> bool {
+pub fn is_unsupported(error: &http::Error) -> bool {
     use StatusCode as S;
     matches!(
         error.status(),
@@ -126,12 +126,12 @@ pub fn is_unsupported(error: &web::Error) -> bool {
     )
 }
 
-pub fn is_forbidden(error: &web::Error) -> bool {
+pub fn is_forbidden(error: &http::Error) -> bool {
     error.status() == Some(StatusCode::FORBIDDEN)
 }
 
 /// Whether the server does not support the parameters of a request.
-pub fn is_query_unsupported(error: &web::Error) -> bool {
+pub fn is_query_unsupported(error: &http::Error) -> bool {
     use StatusCode as S;
     matches!(error.status(), Some(S::BAD_REQUEST | S::NOT_IMPLEMENTED))
 }

@@ -7,8 +7,8 @@ use sqlx::FromRow;
 
 use super::responses::Token;
 use crate::domain::{Cell, ListedToken};
-use crate::sources::database::Database;
 use crate::sources::{Error, cells};
+use crate::upstream::database::Database;
 
 /// The built-in users `system` and `admin`.
 const BUILT_IN: [i64; 2] = [1, 2];

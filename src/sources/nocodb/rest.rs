@@ -10,7 +10,7 @@ use super::rows::{CurrentUser, Identified, Page, ServerInfo, Token, User};
 use super::session::Session;
 use crate::sources::listing::ListingBuilder;
 use crate::sources::{Error, Listing};
-use crate::web::Web;
+use crate::upstream::http::Client;
 
 /// Large, because NocoDB's pages are in no order, so a single page with all rows is best.
 const PAGE_SIZE: usize = 10_000;
@@ -52,7 +52,7 @@ impl<T> Rows<T> {
 }
 
 impl RestApi {
-    pub fn new(web: Web, login: Login) -> Self {
+    pub fn new(web: Client, login: Login) -> Self {
         Self {
             session: Session::new(web, login),
         }
@@ -212,7 +212,7 @@ fn optional<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     const UNSUPPORTED: [StatusCode; 2] = [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(Error::Web(error))
+        Err(Error::Http(error))
             if error
                 .status()
                 .is_some_and(|status| UNSUPPORTED.contains(&status)) =>

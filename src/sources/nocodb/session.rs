@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::Login;
 use crate::sources::Error;
-use crate::web::{self, Web};
+use crate::upstream::http::{self, Client};
 
 /// A session lasts ten hours (`NC_JWT_EXPIRES_IN`).
 const RENEWAL_AGE: Duration = Duration::from_hours(9);
@@ -24,7 +24,7 @@ const DATABASE_ADVICE: &str = "set `database` to NocoDB's own database, which la
 /// Not an API token, because NocoDB lists no tokens to API tokens.
 #[derive(Debug)]
 pub(super) struct Session {
-    web: Web,
+    web: Client,
     login: Login,
     token: Mutex<Option<SessionToken>>,
 }
@@ -48,7 +48,7 @@ struct SignInResponse {
 }
 
 impl Session {
-    pub fn new(web: Web, login: Login) -> Self {
+    pub fn new(web: Client, login: Login) -> Self {
         Self {
             web,
             login,
@@ -120,7 +120,7 @@ impl Session {
                 fix: format!("give lapsed a user without that, or {DATABASE_ADVICE}"),
             });
         };
-        let header = web::secret_header("NocoDB's session", token.expose_secret())?;
+        let header = http::secret_header("NocoDB's session", token.expose_secret())?;
         *self.lock() = Some(SessionToken {
             header: header.clone(),
             created_at,
@@ -140,10 +140,10 @@ impl Session {
 
 /// Whether the session was not accepted.
 fn is_session_refused<T>(response: &Result<T, Error>) -> bool {
-    matches!(response, Err(Error::Web(error)) if error.status() == Some(StatusCode::UNAUTHORIZED))
+    matches!(response, Err(Error::Http(error)) if error.status() == Some(StatusCode::UNAUTHORIZED))
 }
 
-fn explain_refusal(error: web::Error) -> Error {
+fn explain_refusal(error: http::Error) -> Error {
     match error.status() {
         // NocoDB answers 400 to a wrong password.
         Some(StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED) => Error::Rights {

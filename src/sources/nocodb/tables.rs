@@ -8,9 +8,9 @@ use std::ops::ControlFlow;
 
 use super::rows::{Flag, Id, Token, User};
 use crate::domain::Cell;
-use crate::sources::database::{Database, ReadTransaction, Record, Scalar};
 use crate::sources::listing::ListingBuilder;
 use crate::sources::{Error, Listing};
+use crate::upstream::database::{Database, ReadTransaction, Record, Scalar};
 
 /// The tables and their aliases.
 const TABLES: [(&str, &str); 3] = [

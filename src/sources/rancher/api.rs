@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::shapes::{AccessReview, Object, Page, PageMeta, Version};
 use crate::sources::Error;
-use crate::web::{self, Request, Web};
+use crate::upstream::http::{self, Client, Request};
 
 /// The API of legacy tokens, users and their attributes.
 pub const MANAGEMENT: &str = "k8s/clusters/local/apis/management.cattle.io/v3";
@@ -30,7 +30,7 @@ pub const RULE_ADVICE: &str = "add the rule apiGroups [\"*\"], resources [\"*\"]
 
 #[derive(Debug)]
 pub struct Api {
-    web: Web,
+    web: Client,
     bearer: HeaderValue,
     /// The external id of lapsed's own token.
     pub own: String,
@@ -38,12 +38,12 @@ pub struct Api {
 
 impl Api {
     /// `token` is `NAME:SECRET`, with the prefix `ext/` for an ext token.
-    pub fn new(web: Web, token: &SecretString) -> Result<Self, web::Error> {
+    pub fn new(web: Client, token: &SecretString) -> Result<Self, http::Error> {
         let token = token.expose_secret().trim();
         let name = token.split(':').next().unwrap_or_default();
         Ok(Self {
             web,
-            bearer: web::secret_header("the token", &format!("Bearer {token}"))?,
+            bearer: http::secret_header("the token", &format!("Bearer {token}"))?,
             own: name.to_owned(),
         })
     }
@@ -99,7 +99,7 @@ impl Api {
         let request = self.request(Method::POST, REVIEWS).body(&question);
         match request.json::<AccessReview>().await {
             Ok(review) => Ok(Some(review.status.allowed)),
-            Err(web::Error::Status { .. } | web::Error::Malformed { .. }) => Ok(None),
+            Err(http::Error::Status { .. } | http::Error::Malformed { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -172,8 +172,8 @@ impl Pages<'_> {
     }
 
     /// After the first page, 404 or 403 means that the list broke off, not that it is missing or not permitted.
-    fn explain_page_error(&self, error: web::Error) -> Error {
-        let error = Error::Web(error);
+    fn explain_page_error(&self, error: http::Error) -> Error {
+        let error = Error::Http(error);
         match status(&error) {
             Some(StatusCode::NOT_FOUND) if self.next.is_some() => {
                 self.content_error("a later page of the list was not found (404)")
@@ -216,7 +216,7 @@ pub fn none_if_status<T>(
 
 pub fn status(error: &Error) -> Option<StatusCode> {
     match error {
-        Error::Web(error) => error.status(),
+        Error::Http(error) => error.status(),
         _ => None,
     }
 }

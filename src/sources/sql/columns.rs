@@ -4,9 +4,9 @@ use chrono::{DateTime, SecondsFormat};
 
 use crate::domain::ListedToken;
 use crate::sources::Error;
-use crate::sources::database::{Record, Scalar};
 use crate::sources::rows::{Columns, Value, quote};
 use crate::sources::tokens;
+use crate::upstream::database::{Record, Scalar};
 
 use super::{Dialect, content_error};
 

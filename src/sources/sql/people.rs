@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use crate::domain::{Address, Cell, ListedToken};
-use crate::sources::database::{ReadTransaction, Record};
 use crate::sources::rows::{Columns, Value};
 use crate::sources::{AccountAdmin, Error, RefusedRows};
+use crate::upstream::database::{ReadTransaction, Record};
 
 use super::columns::ColumnMap;
 use super::statement::Statement;

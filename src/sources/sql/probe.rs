@@ -6,8 +6,8 @@ use std::path::Path;
 
 use chrono::DateTime;
 
-use crate::sources::database::{ReadTransaction, Scalar};
 use crate::sources::{CheckReport, Error, RefusedRows, Right};
+use crate::upstream::database::{ReadTransaction, Scalar};
 
 use super::columns::ColumnMap;
 use super::people::People;

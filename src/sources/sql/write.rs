@@ -3,8 +3,8 @@
 use chrono::DateTime;
 
 use crate::domain::{Address, Cell, Expiry, ListedToken, Status, Token};
-use crate::sources::database::{self, Scalar, WriteConnection};
 use crate::sources::{Error, ExpiryAck};
+use crate::upstream::database::{self, Scalar, WriteConnection};
 
 use super::columns::ColumnMap;
 use super::statement::Statement;

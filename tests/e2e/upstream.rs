@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lapsed::web::Web;
+use lapsed::upstream::http::Client;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::stub::{Answer, Stub};
 
 async fn fetch(stub: &Stub) -> Result<Value, String> {
     let base = format!("{}/api", stub.url).parse().unwrap();
-    let web = Web::new(&base, None, Duration::from_secs(5)).unwrap();
+    let web = Client::new(&base, None, Duration::from_secs(5)).unwrap();
     let answer = web.get("tokens").query("limit", "500").json().await;
     answer.map_err(|error| error.to_string())
 }
@@ -86,7 +86,7 @@ async fn a_refused_connection_is_reported() {
     let stub = Stub::start(|_| Answer::status(200));
     let base = stub.url.parse().unwrap();
     drop(stub);
-    let web = Web::new(&base, None, Duration::from_secs(5)).unwrap();
+    let web = Client::new(&base, None, Duration::from_secs(5)).unwrap();
     let error = web
         .get("tokens")
         .json::<Value>()

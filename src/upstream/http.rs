@@ -3,8 +3,6 @@
 //! Responses may hold live secrets, so neither errors nor logs show their content: only the URL, the status
 //! and the position of what could not be parsed.
 
-mod code;
-
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,9 +12,10 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, redirect};
 use serde::de::DeserializeOwned;
 use url::Url;
 
+use super::code;
 use crate::tls;
 
-pub use code::Code;
+pub use super::code::Code;
 
 /// In bytes. A page of 500 Rancher tokens takes one megabyte.
 const MAX_BODY_SIZE: usize = 32 * 1024 * 1024;
@@ -115,13 +114,13 @@ impl Error {
 
 /// A client of one system. It follows no redirects, and every request has a time-out.
 #[derive(Debug, Clone)]
-pub struct Web {
+pub struct Client {
     client: reqwest::Client,
     base: Url,
     timeout: Duration,
 }
 
-impl Web {
+impl Client {
     /// A client for paths below `base`. `timeout` covers a request and its whole response.
     pub fn new(base: &Url, ca_file: Option<&Path>, timeout: Duration) -> Result<Self, Error> {
         let mut base = base.clone();
@@ -194,7 +193,7 @@ pub fn secret_header(what: &'static str, value: &str) -> Result<HeaderValue, Err
 #[derive(Debug)]
 #[must_use = "a request does nothing until it is sent"]
 pub struct Request<'a> {
-    web: &'a Web,
+    web: &'a Client,
     place: String,
     builder: RequestBuilder,
 }
