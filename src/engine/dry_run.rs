@@ -104,12 +104,12 @@ impl Engine {
             let changes = Changes::from_pairs(&source.terms.name, pairs, is_complete, rules, now);
             changes.count(&mut preview.report);
             let updated = changes.updates.into_iter().map(|update| update.token);
-            let changed: Vec<Token> = changes.new.into_iter().chain(updated).collect();
+            let affected: Vec<Token> = changes.new.into_iter().chain(updated).collect();
             preview
                 .listed_ids
-                .extend(changed.iter().map(|token| token.id));
+                .extend(affected.iter().map(|token| token.id));
             let is_due = |token: &Token| token.due_at.is_some_and(|at| at <= preview.horizon);
-            let due = changed.into_iter().filter(is_due).collect();
+            let due = affected.into_iter().filter(is_due).collect();
             self.preview_page(due, preview, on_notice).await?;
         }
         Ok(())

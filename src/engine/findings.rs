@@ -75,7 +75,7 @@ impl Engine {
         changes.write(tx, now, report).await
     }
 
-    /// Judges the max_life token life that a source allows, if the source reported one.
+    /// Judges the longest token life that a source allows, if the source reported one.
     pub(super) async fn judge_source(
         &self,
         tx: &mut Tx,

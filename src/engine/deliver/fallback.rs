@@ -28,16 +28,19 @@ impl Engine {
             };
             after = last.id;
             let ids: Vec<_> = owed.iter().filter_map(|notice| notice.token_id).collect();
-            let lost = tx.find_lost_access(&ids).await?;
+            let without_access = tx.find_lost_access(&ids).await?;
             let tokens = tx.load_tokens(&ids).await?;
             let admins = tx.load_account_admins(&tokens).await?;
             let mut notices = Vec::new();
             let mut next_recipients = std::collections::BTreeMap::new();
             for token in &tokens {
                 let is_dead = |address: &_| dead.contains(address);
-                let mut others =
-                    self.policy
-                        .recipients(token, &admins, lost.contains(&token.id), &is_dead);
+                let mut others = self.policy.recipients(
+                    token,
+                    &admins,
+                    without_access.contains(&token.id),
+                    &is_dead,
+                );
                 others.retain(|other| other.address != mail.recipient);
                 for notice in owed
                     .iter()
