@@ -3,16 +3,18 @@
 //! A sweep is a closed list of jobs. Each job gathers, lets `domain` decide, and acts; running it twice has the
 //! same result as running it once.
 
-mod alert;
 mod assign;
+mod common;
 mod coverage;
 mod deliver;
 mod directories;
 mod dry_run;
+mod error;
 mod findings;
 mod import;
 mod judge;
 mod mark_expired;
+mod notices;
 mod plan;
 mod purge;
 mod report;
@@ -22,32 +24,42 @@ mod summary;
 mod sweep;
 mod sync;
 pub mod ticker;
+mod upstream;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::domain::{Address, Backoff, Issuers, Policy, RevocationPolicy, Schedule};
-use crate::sources;
-use crate::store::{self, Holder, Store, Tx};
+use crate::domain::{Issuers, Policy};
+use crate::store::Store;
 
+use deliver::Deliver;
+use dry_run::DryRun;
+use judge::Judge;
+use mark_expired::MarkExpired;
+use plan::Plan;
+use purge::Purge;
+use summary::Summary;
+
+pub use common::{Settings, new_id};
 pub use coverage::{count_covers, issuer_covers, stale_directories};
 pub use deliver::{Mailer, Outcomes};
 pub use directories::{
-    DirectoryPreview, HeldStatusChange, Implausible, StatusChange, Survey, SurveyOutcome,
-    SyncedDirectory, UnbindOutcome, WatchedDirectory,
+    HeldStatusChange, StatusChange, Survey, SurveyOutcome, SyncDirectories, SyncedDirectory,
+    UnbindOutcome,
 };
 pub use dry_run::PlannedNotice;
+pub use error::{Error, Implausible, RevokeRefusal};
 pub use import::{ImportCounts, ImportMode, ImportTarget, LOCAL, import};
+pub(crate) use notices::DEAD_ADDRESS_TTL;
 pub use purge::LastPurge;
 pub use report::{Job, Report};
-pub use respond::RevocationPreview;
-pub use revoke::{Revocation, RevocationOrder, RevokeRefusal};
-pub use sweep::SweepOptions;
-pub use sync::{Change, Difference, SourcePreview, WatchedSource};
+pub use respond::{Respond, RevocationPreview};
+pub use revoke::{Revocation, RevocationOrder, Revoke};
+pub use sync::{Change, Difference, SourcePreview, SyncSources};
+pub use upstream::{Preview, SweepOptions, WatchedDirectory, WatchedSource};
 
 pub struct Engine {
     pub store: Store,
@@ -65,109 +77,113 @@ pub struct Engine {
     pub on_progress: Box<dyn Fn() + Send + Sync>,
 }
 
-#[derive(Debug, Clone)]
-pub struct Settings {
-    pub sweep: Schedule,
-    /// When administrators get a summary of open findings; `None` means never.
-    pub summary: Option<Schedule>,
-    /// How long a sweep or a claimed mail belongs to one process unless it renews the lease.
-    pub lease: TimeDelta,
-    pub backoff: Backoff,
-    /// A mail that could not be delivered for this long fails.
-    pub give_up: TimeDelta,
-    pub connections: usize,
-    /// 0 means no limit.
-    pub messages_per_connection: u32,
-    /// Over all connections.
-    pub mails_per_second: Option<f64>,
-    /// Retention of tokens that are gone.
-    pub gone_tokens: TimeDelta,
-    /// Retention of notices that are not about a token.
-    pub notices: TimeDelta,
-    /// Retention of resolved findings.
-    pub findings: TimeDelta,
-    pub runs: TimeDelta,
-    pub audit: TimeDelta,
-    /// How tokens of people without access are revoked; `None` only flags them.
-    pub response: Option<RevocationPolicy>,
-}
-
-/// Time limit for one listing, and for one revocation at a source.
-const LISTING_TIMEOUT: Duration = Duration::from_mins(10);
-/// A lease or a back-off that ends more than this many times its length from now was set by a clock that jumped.
-/// One that ends only a little late was set by a process whose clock is slightly ahead; to treat that one as expired
-/// would send a mail twice.
-const MAX_SKEW_FACTOR: i32 = 2;
-/// Rows per transaction: large enough to be fast, small enough to let other processes write.
-const PAGE_SIZE: i64 = 1000;
-/// An address that was refused is tried again after this time.
-pub(crate) const DEAD_ADDRESS_TTL: TimeDelta = TimeDelta::days(30);
-/// A sweep starts shortly after its tick and takes some time. Whatever falls due in that time after the next tick
-/// is handled by this sweep, so that "at least 7 days" is exact to the second.
-const HORIZON_MARGIN: TimeDelta = TimeDelta::seconds(10);
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    #[error(transparent)]
-    Listing(#[from] sources::Error),
-    #[error("no complete listing within {} minutes", LISTING_TIMEOUT.as_secs() / 60)]
-    TimedOut,
-    #[error("no answer within {} minutes, so the outcome is unknown", LISTING_TIMEOUT.as_secs() / 60)]
-    NoAnswer,
-    #[error(transparent)]
-    Revoke(#[from] RevokeRefusal),
-    #[error(
-        "the listing has only {found} entries, the last good one had {before}; if that is right, \
-         accept it once with `lapsed sweep --accept-shrink {name}`"
-    )]
-    Shrunk {
-        name: String,
-        found: u64,
-        before: u64,
-    },
-    /// After leaving out the refused rows, the listing is too short to be plausible.
-    #[error(
-        "{} refused, which leaves only {found} of {before} tokens, so nothing was changed; the first: {first}",
-        sync::rows_were(*count)
-    )]
-    MostlyRefused {
-        count: u64,
-        /// Place and reason of the first refused row.
-        first: String,
-        found: u64,
-        before: u64,
-    },
-    /// A directory's listing with refused rows changes nothing.
-    #[error("{} refused, so nothing was changed; the first: {first}", sync::rows_were(*count))]
-    Refused {
-        count: u64,
-        /// Place and reason of the first refused row.
-        first: String,
-    },
-    #[error(transparent)]
-    Implausible(#[from] Implausible),
-    #[error("another sweep took over")]
-    LeaseLost,
-    #[error("stopped before it was done; what was stored until then is kept")]
-    Stopped,
-    #[error("a bug in lapsed: {0}")]
-    Panicked(String),
-}
-
-impl Error {
-    /// Whether the store is unreachable and may come back.
+/// The jobs, each with what it uses.
+impl Engine {
     #[must_use]
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_transient())
+    pub fn source_sync(&self) -> SyncSources<'_> {
+        SyncSources {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
+            sources: &self.sources,
+            on_progress: &self.on_progress,
+        }
     }
 
-    /// How long a source or directory asked us to wait. That is not a failure.
-    fn wait(&self) -> Option<TimeDelta> {
-        match self {
-            Self::Listing(error) => TimeDelta::from_std(error.wait()?).ok(),
-            _ => None,
+    #[must_use]
+    pub fn directory_sync(&self) -> SyncDirectories<'_> {
+        SyncDirectories {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
+            issuers: &self.issuers,
+            directories: &self.directories,
+        }
+    }
+
+    fn judge(&self) -> Judge<'_> {
+        Judge {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
+            response: self.settings.response,
+            sources: &self.sources,
+            directories: &self.directories,
+            summary: Summary {
+                store: &self.store,
+                clock: &self.clock,
+                policy: &self.policy,
+                sweep: &self.settings.sweep,
+                schedule: self.settings.summary.as_ref(),
+                sources: &self.sources,
+            },
+            on_progress: &self.on_progress,
+        }
+    }
+
+    #[must_use]
+    pub fn response(&self) -> Respond<'_> {
+        Respond {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
+            response: self.settings.response,
+            sweep: &self.settings.sweep,
+            sources: &self.sources,
+            directories: &self.directories,
+            on_progress: &self.on_progress,
+        }
+    }
+
+    /// Revokes tokens by order of an operator.
+    #[must_use]
+    pub fn revocation(&self) -> Revoke<'_> {
+        Revoke {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
+            sources: &self.sources,
+        }
+    }
+
+    fn plan(&self) -> Plan<'_> {
+        Plan {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
+            sweep: &self.settings.sweep,
+            on_progress: &self.on_progress,
+        }
+    }
+
+    fn mark_expired(&self) -> MarkExpired<'_> {
+        MarkExpired {
+            store: &self.store,
+            clock: &self.clock,
+            sources: &self.sources,
+            on_progress: &self.on_progress,
+        }
+    }
+
+    fn deliver(&self) -> Deliver<'_> {
+        Deliver {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
+            settings: &self.settings,
+            mailer: &self.mailer,
+            sources: &self.sources,
+            holder: self.holder,
+            on_progress: &self.on_progress,
+        }
+    }
+
+    fn purge(&self) -> Purge<'_> {
+        Purge {
+            store: &self.store,
+            clock: &self.clock,
+            retention: &self.settings,
+            last: &self.last_purge,
         }
     }
 }
@@ -178,56 +194,21 @@ impl Engine {
         self.clock.now()
     }
 
-    /// What falls due before this instant is handled now: the next sweep would be late for it.
-    #[must_use]
-    pub fn horizon(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        self.settings
-            .sweep
-            .next_after(now)
-            .map_or(now, |next| next + HORIZON_MARGIN)
+    /// When the next planned mail is due.
+    pub async fn next_mail_at(&self) -> Result<Option<DateTime<Utc>>, Error> {
+        Ok(self.store.begin_read().await?.find_next_mail_at().await?)
     }
 
-    fn lease_from(&self, now: DateTime<Utc>) -> Holder {
-        Holder {
-            id: self.holder,
-            until: now + self.settings.lease,
-        }
-    }
-
-    fn new_id(now: DateTime<Utc>) -> Uuid {
-        new_id(now)
-    }
-
-    async fn load_dead_addresses(
+    /// Returns what a sweep would change, and passes every notice that it would plan to `on_notice`.
+    pub async fn preview_sweep(
         &self,
-        tx: &mut Tx,
-        now: DateTime<Utc>,
-    ) -> Result<DeadAddresses, store::Error> {
-        Ok(DeadAddresses(
-            tx.load_dead_addresses(now - DEAD_ADDRESS_TTL)
-                .await?
-                .into_iter()
-                .collect(),
-        ))
-    }
-}
-
-/// A UUID version 7 (RFC 9562 §5.7), so that ids sort by time.
-#[must_use]
-pub fn new_id(now: DateTime<Utc>) -> Uuid {
-    let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
-    Uuid::new_v7(uuid::Timestamp::from_unix(
-        uuid::NoContext,
-        seconds,
-        now.timestamp_subsec_nanos(),
-    ))
-}
-
-/// Addresses that a mail server refused lately, with its reply.
-struct DeadAddresses(std::collections::HashMap<String, String>);
-
-impl DeadAddresses {
-    fn contains(&self, address: &Address) -> bool {
-        self.0.contains_key(address.key())
+        options: &SweepOptions,
+        on_notice: impl FnMut(PlannedNotice) + Send,
+    ) -> Result<Report, Error> {
+        let dry_run = DryRun {
+            sync: self.source_sync(),
+            sweep: &self.settings.sweep,
+        };
+        dry_run.run(options, on_notice).await
     }
 }

@@ -108,6 +108,17 @@ fn a_layer_uses_only_layers_below_it() {
 }
 
 #[test]
+fn only_the_sweep_knows_the_engine() {
+    let jobs = root().join("src/engine");
+    let knows = |(path, code): &(PathBuf, String)| {
+        path.starts_with(&jobs) && !path.ends_with("sweep.rs") && code.contains("Engine")
+    };
+    let knowing = code().into_iter().filter(knows).map(|(path, _)| path);
+    let knowing: Vec<PathBuf> = knowing.collect();
+    assert!(knowing.is_empty(), "{knowing:#?}");
+}
+
+#[test]
 fn no_file_is_too_long() {
     let long = |(path, code): (PathBuf, String)| {
         let lines = code.lines().count();

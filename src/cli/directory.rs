@@ -188,7 +188,7 @@ async fn forget(context: &Context, config: &Config, name: &str) -> anyhow::Resul
         return Err(source::unknown_name_error("directory", name, known));
     }
     let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
-    let forgotten = engine.forget_directory(name, &actor::name()).await;
+    let forgotten = engine.directory_sync().forget(name, &actor::name()).await;
     engine.store.close().await;
     let people = forgotten.map_err(setup::engine_failure)?;
     print_line(&format!(

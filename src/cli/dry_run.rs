@@ -41,7 +41,8 @@ pub(super) async fn sweep(
         .await
         .map_err(setup::engine_failure)?;
     let revocations = engine
-        .preview_revocations(&options)
+        .response()
+        .preview(&options)
         .await
         .map_err(setup::engine_failure)?;
     engine.store.close().await;

@@ -25,7 +25,7 @@ pub(super) async fn revoke(
     let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
     let mut tx = engine.store.begin_read().await.map_err(store_failure)?;
     let token = lookup::find_token(&mut tx, &args.id).await?;
-    let recipients = engine.revocation_recipients(&mut tx, &token).await;
+    let recipients = engine.revocation().recipients(&mut tx, &token).await;
     drop(tx);
     let recipients = recipients.map_err(engine_failure)?;
     let exit = if token.status == Status::Revoked {
@@ -35,7 +35,10 @@ pub(super) async fn revoke(
         ))?;
         Exit::Ok
     } else {
-        engine.may_revoke(&token).map_err(refusal_failure)?;
+        engine
+            .revocation()
+            .may_revoke(&token)
+            .map_err(refusal_failure)?;
         if args.dry_run {
             print_line(&format!(
                 "would revoke {} at its source and notify {}; nothing was changed",
@@ -66,7 +69,11 @@ async fn revoke_at_source(
         by: &by,
         reason,
     };
-    let revoked = engine.revoke(order).await.map_err(revoke_failure)?;
+    let revoked = engine
+        .revocation()
+        .revoke(order)
+        .await
+        .map_err(revoke_failure)?;
     let mut lines = vec![format!("{} was revoked at its source.", label(token))];
     match revoked.cancelled {
         0 => {}

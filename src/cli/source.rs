@@ -274,7 +274,8 @@ async fn dry_run(context: &Context, config: &Config, args: &SourceSync) -> anyho
     let mut printer = Printer::<DifferenceRow>::stdout(args.format, now);
     let (mut rows, mut failed) = (0_u64, None);
     let result = engine
-        .preview_source(watched, args.accept_shrink, |difference| {
+        .source_sync()
+        .preview(watched, args.accept_shrink, |difference| {
             rows += 1;
             failed = printer.print_row(&difference_row(difference)).err();
             if failed.is_some() {

@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::domain::{Address, NewNotice};
-use crate::store::{OpenMail, Tx};
+use crate::store::{OpenMail, Store, Tx};
 
-use super::{Engine, Error, PAGE_SIZE, new_id};
+use super::common::{PAGE_SIZE, new_id};
+use super::error::Error;
 
 /// Mails of the open plan kept in memory between pages; beyond that they are read from the store again.
 const MAX_CACHED_MAILS: usize = 10_000;
@@ -123,26 +124,25 @@ impl MailAssigner {
     }
 }
 
-impl Engine {
-    /// Puts due notices without a mail into mails, one per recipient. A mail takes along the notices to its recipient
-    /// that are due within `merge_ahead`.
-    pub(super) async fn assign_mails(&self, horizon: DateTime<Utc>) -> Result<(), Error> {
-        let now = self.now();
-        loop {
-            let mut tx = self.store.begin().await?;
-            let recipients = tx.find_due_recipients(horizon, PAGE_SIZE).await?;
-            if recipients.is_empty() {
-                return Ok(());
-            }
-            let mails: Vec<_> = recipients.into_iter().map(|to| (new_id(now), to)).collect();
-            let open = tx.open_mails(&mails, None, now).await?;
-            let filled = tx
-                .fill_mails(&open, horizon + self.policy.merge_ahead)
-                .await?;
-            if filled == 0 {
-                return Ok(());
-            }
-            tx.commit().await?;
+/// Puts due notices without a mail into mails, one per recipient. A mail takes along the notices to its recipient
+/// that are due until `soon`.
+pub(super) async fn assign_mails(
+    store: &Store,
+    now: DateTime<Utc>,
+    horizon: DateTime<Utc>,
+    soon: DateTime<Utc>,
+) -> Result<(), Error> {
+    loop {
+        let mut tx = store.begin().await?;
+        let recipients = tx.find_due_recipients(horizon, PAGE_SIZE).await?;
+        if recipients.is_empty() {
+            return Ok(());
         }
+        let mails: Vec<_> = recipients.into_iter().map(|to| (new_id(now), to)).collect();
+        let open = tx.open_mails(&mails, None, now).await?;
+        if tx.fill_mails(&open, soon).await? == 0 {
+            return Ok(());
+        }
+        tx.commit().await?;
     }
 }

@@ -10,113 +10,431 @@
 //! leaves at most one mail per connection with an unknown outcome.
 
 mod claim;
-mod compose;
-mod fallback;
-mod pass;
 mod record;
-mod verdict;
 mod worker;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::notify::fault::Outcome;
-use crate::notify::message::Writer;
-use crate::notify::template::Templates;
-use crate::notify::transport::Transport;
+use crate::clock::Clock;
+use crate::domain::Policy;
+use crate::notify::fault::{Outcome, Stage};
+use crate::store::{ClaimedMail, MailRecord, Store, Verdict};
 
-use super::{Engine, Error, Report};
+use super::common::{OnProgress, Settings};
+use super::error::Error;
+use super::report::Report;
+use super::upstream::WatchedSource;
 
-pub struct Mailer {
-    pub writer: Writer,
-    pub transport: Transport,
-    templates: RwLock<Arc<Templates>>,
-    pub outcomes: Outcomes,
+use claim::{Claimed, Claimer, Composer};
+use record::{
+    Batch, RELAY_PROBATION, Recorder, RelayHealth, RetryPolicy, Suspect, verdict_if_unknown,
+};
+use worker::{Event, Ready, Workers};
+
+pub use worker::{Mailer, Outcomes};
+
+const MAX_READY_BYTES: usize = 4 * 1024 * 1024;
+
+/// The assumed size of a mail until the first is rendered.
+const INITIAL_MAIL_BYTES: usize = 32 * 1024;
+
+pub(super) struct Deliver<'a> {
+    pub store: &'a Store,
+    pub clock: &'a Clock,
+    pub policy: &'a Policy,
+    pub settings: &'a Settings,
+    pub mailer: &'a Arc<Mailer>,
+    pub sources: &'a [WatchedSource],
+    /// Identifies this process as a holder of leases.
+    pub holder: Uuid,
+    pub on_progress: OnProgress<'a>,
 }
 
-/// Delivery attempts since the program started, by outcome.
-#[derive(Debug, Default)]
-pub struct Outcomes {
-    sent: AtomicU64,
-    deferred: AtomicU64,
-    refused: AtomicU64,
-    unknown: AtomicU64,
-    server_fault: AtomicU64,
+impl Deliver<'_> {
+    /// Tries every mail that is due once.
+    pub async fn run(&self, stop: &CancellationToken, report: &mut Report) -> Result<(), Error> {
+        let recorder = Recorder {
+            store: self.store,
+            clock: self.clock,
+            policy: self.policy,
+            settings: self.settings,
+            holder: self.holder,
+        };
+        let is_on_probation = recorder.recover(report).await?;
+        Pass::new(self, recorder, is_on_probation)
+            .run(stop, report)
+            .await
+    }
 }
 
-impl Mailer {
-    #[must_use]
-    pub fn new(writer: Writer, transport: Transport, templates: Templates) -> Self {
+/// The state of one pass. Only its own task uses it.
+struct Pass<'a> {
+    job: &'a Deliver<'a>,
+    recorder: Recorder<'a>,
+    claimer: Claimer,
+    retry_policy: RetryPolicy,
+    relay: RelayHealth,
+    was_on_probation: bool,
+    ready: VecDeque<Ready>,
+    /// Average size of the mails of the last claim, in bytes.
+    mail_size: usize,
+    idle: Vec<usize>,
+    /// Refusals that wait for a verdict on the server.
+    suspects: Vec<Suspect>,
+    claiming: Option<JoinHandle<Result<Claimed, Error>>>,
+    is_exhausted: bool,
+    in_flight: usize,
+    /// The last failure of the server.
+    last_fault: Option<String>,
+    /// Ends the pass once the mails in flight are recorded.
+    failure: Option<Error>,
+}
+
+impl<'a> Pass<'a> {
+    /// `is_on_probation` is the last pass's verdict on the server.
+    fn new(job: &'a Deliver<'a>, recorder: Recorder<'a>, is_on_probation: bool) -> Self {
+        let settings = job.settings;
+        let sources = job.sources.iter();
+        let composer = Composer {
+            zone: job.policy.zone,
+            sources: sources
+                .map(|watched| (watched.terms.name.clone(), Arc::clone(&watched.source)))
+                .collect(),
+        };
         Self {
-            writer,
-            transport,
-            templates: RwLock::new(Arc::new(templates)),
-            outcomes: Outcomes::default(),
+            job,
+            recorder,
+            claimer: Claimer {
+                store: job.store.clone(),
+                mailer: Arc::clone(job.mailer),
+                composer: Arc::new(composer),
+                backoff: settings.backoff,
+            },
+            retry_policy: RetryPolicy {
+                backoff: settings.backoff,
+                give_up: settings.give_up,
+            },
+            relay: RelayHealth::new(is_on_probation),
+            was_on_probation: is_on_probation,
+            ready: VecDeque::new(),
+            mail_size: INITIAL_MAIL_BYTES,
+            idle: (0..settings.connections).rev().collect(),
+            suspects: Vec::new(),
+            claiming: None,
+            is_exhausted: false,
+            in_flight: 0,
+            last_fault: None,
+            failure: None,
         }
     }
 
-    #[must_use]
-    pub fn templates(&self) -> Arc<Templates> {
-        Arc::clone(
-            &self
-                .templates
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+    /// Runs until no mail is due, the server is down, or `stop` is cancelled; mails in flight are finished.
+    async fn run(mut self, stop: &CancellationToken, report: &mut Report) -> Result<(), Error> {
+        let (events_in, mut events) = mpsc::unbounded_channel();
+        let mut workers = Workers::new(self.job.mailer, self.job.settings, &events_in);
+        let third = self.job.settings.lease / 3;
+        let third = third
+            .to_std()
+            .unwrap_or_default()
+            .max(Duration::from_millis(10));
+        let mut renew_at = Instant::now() + third;
+        loop {
+            // First of all: even with a constant stream of outcomes, the lease on the mail of a slow
+            // worker must be renewed.
+            if Instant::now() >= renew_at {
+                self.recorder.renew_leases().await;
+                renew_at = Instant::now() + third;
+            }
+            self.claim_ahead(stop);
+            (self.job.on_progress)();
+            let mut batch = Batch::default();
+            self.handle_events(&mut events, &mut batch, report);
+            let mut starting = self.start_next(stop, &mut batch);
+            if starting.is_empty() && batch.is_empty() {
+                if self.is_done() {
+                    break;
+                }
+                tokio::select! {
+                    Some(event) = events.recv() => self.handle_event(event, &mut batch, report),
+                    claimed = join_claim(&mut self.claiming) => self.add_claimed(claimed, &mut batch),
+                    () = tokio::time::sleep_until(renew_at) => {}
+                    died = workers.wait_for_failure() => return Err(died),
+                    () = stop.cancelled(), if !self.ready.is_empty() => {}
+                }
+                // The outcome of one mail and the start of the next share a statement.
+                self.handle_events(&mut events, &mut batch, report);
+                starting = self.start_next(stop, &mut batch);
+            }
+            if stop.is_cancelled() || self.relay.is_down {
+                let ready = self.ready.drain(..);
+                batch
+                    .records
+                    .extend(ready.map(|ready| untouched_record(&ready.mail)));
+            }
+            let lost = self.recorder.record_batch(batch, report).await?;
+            for (worker, ready) in starting {
+                if lost.contains(&ready.mail.id) {
+                    self.idle.push(worker);
+                    self.in_flight -= 1;
+                } else {
+                    workers.send(worker, ready).await;
+                }
+            }
+        }
+        self.close(report).await?;
+        workers.shut_down().await;
+        self.failure.map_or(Ok(()), Err)
     }
 
-    /// Mails that are rendered already keep their text.
-    pub fn replace_templates(&self, templates: Templates) {
-        *self
-            .templates
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(templates);
-    }
-}
-
-impl Outcomes {
-    fn count(&self, outcome: &Outcome) {
-        let counter = match outcome {
-            Outcome::Sent { .. } => &self.sent,
-            Outcome::Deferred(_) => &self.deferred,
-            Outcome::Refused { .. } => &self.refused,
-            Outcome::Unknown(_) => &self.unknown,
-            Outcome::ServerFault(_) => &self.server_fault,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    #[must_use]
-    pub fn counts(&self) -> [(&'static str, u64); 5] {
-        [
-            ("sent", &self.sent),
-            ("deferred", &self.deferred),
-            ("refused", &self.refused),
-            ("unknown", &self.unknown),
-            ("server_fault", &self.server_fault),
-        ]
-        .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
-    }
-}
-
-impl Engine {
-    /// When the next planned mail is due.
-    pub async fn next_mail_at(&self) -> Result<Option<DateTime<Utc>>, Error> {
-        Ok(self.store.begin_read().await?.find_next_mail_at().await?)
-    }
-
-    /// Tries every mail that is due once.
-    pub(super) async fn deliver(
-        &self,
-        stop: &CancellationToken,
+    fn handle_events(
+        &mut self,
+        events: &mut mpsc::UnboundedReceiver<Event>,
+        batch: &mut Batch,
         report: &mut Report,
-    ) -> Result<(), Error> {
-        let is_on_probation = self.recover(report).await?;
-        pass::Pass::new(self, is_on_probation)
-            .run(stop, report)
-            .await
+    ) {
+        while let Ok(event) = events.try_recv() {
+            self.handle_event(event, batch, report);
+        }
+    }
+
+    /// Keeps rendered mails ready, by claiming concurrently with the sending.
+    fn claim_ahead(&mut self, stop: &CancellationToken) {
+        let target = self.ready_target();
+        let wants_more =
+            self.ready.len() < target / 2 && !self.is_exhausted && self.claiming.is_none();
+        if wants_more && !self.relay.is_down && !stop.is_cancelled() {
+            let now = self.job.clock.now();
+            let limit = i64::try_from(target - self.ready.len()).unwrap_or(1);
+            let claim = self
+                .claimer
+                .clone()
+                .claim(self.recorder.lease_from(now), now, limit);
+            self.claiming = Some(tokio::spawn(claim));
+        }
+    }
+
+    /// How many mails to keep ready: enough for all connections, within [`MAX_READY_BYTES`].
+    fn ready_target(&self) -> usize {
+        let connections = self.job.settings.connections;
+        let fitting = (MAX_READY_BYTES / self.mail_size).max(connections * 2);
+        (connections * 4).clamp(128, 256).min(fitting)
+    }
+
+    /// Pairs idle workers with ready mails. Each start is recorded before the mail is handed over.
+    fn start_next(&mut self, stop: &CancellationToken, batch: &mut Batch) -> Vec<(usize, Ready)> {
+        let mut starting = Vec::new();
+        while !stop.is_cancelled() && !self.relay.is_down && !self.ready.is_empty() {
+            let Some(worker) = self.idle.pop() else { break };
+            let Some(ready) = self.ready.pop_front() else {
+                break;
+            };
+            batch.records.push(MailRecord {
+                id: ready.mail.id,
+                verdict: Verdict::Sending,
+                reason: None,
+            });
+            self.in_flight += 1;
+            starting.push((worker, ready));
+        }
+        starting
+    }
+
+    fn is_done(&self) -> bool {
+        self.in_flight == 0 && self.claiming.is_none() && self.ready.is_empty()
+    }
+
+    /// A failed claim ends the pass, after the mails in flight are recorded.
+    fn add_claimed(&mut self, claimed: Result<Claimed, Error>, batch: &mut Batch) {
+        match claimed {
+            Ok(claimed) => {
+                self.is_exhausted = !claimed.is_full;
+                let sizes = claimed.ready.iter().map(|ready| ready.message.bytes.len());
+                self.mail_size = match claimed.ready.len() {
+                    0 => self.mail_size,
+                    count => (sizes.sum::<usize>() / count).max(1),
+                };
+                self.ready.extend(claimed.ready);
+                batch.records.extend(claimed.settled);
+            }
+            Err(error) => {
+                self.is_exhausted = true;
+                self.failure = Some(error);
+            }
+        }
+    }
+
+    fn handle_event(&mut self, event: Event, batch: &mut Batch, report: &mut Report) {
+        let Event {
+            worker,
+            ready: Ready { mail, .. },
+            outcome,
+        } = event;
+        self.idle.push(worker);
+        self.in_flight -= 1;
+        self.job.mailer.outcomes.count(&outcome);
+        if let Some(fault) = outcome.fault() {
+            tracing::debug!(mail.id = %mail.id, "mail {} was not sent: {fault}", mail.id);
+        }
+        let now = self.job.clock.now();
+        let (verdict, fault) = match outcome {
+            Outcome::Sent { .. } => {
+                self.relay.record_reply(false);
+                report.mails_sent += 1;
+                (Verdict::Sent, None)
+            }
+            Outcome::Deferred(fault) => {
+                if matches!(fault.stage, Stage::Rcpt | Stage::Data | Stage::Final) {
+                    self.relay.record_reply(false);
+                }
+                (self.retry_policy.next_attempt(&mail, now), Some(fault))
+            }
+            Outcome::ServerFault(fault) => {
+                self.relay.record_fault();
+                self.last_fault = Some(fault.to_string());
+                (self.retry_policy.next_attempt(&mail, now), Some(fault))
+            }
+            Outcome::Unknown(fault) => {
+                self.relay.record_reply(false);
+                (
+                    verdict_if_unknown(&mail, self.retry_policy.backoff, now),
+                    Some(fault),
+                )
+            }
+            Outcome::Refused {
+                fault,
+                dead_address,
+            } => {
+                self.handle_refusal(
+                    Suspect {
+                        mail,
+                        reason: fault.to_string(),
+                        is_dead: dead_address,
+                    },
+                    fault.stage,
+                    batch,
+                    report,
+                );
+                return;
+            }
+        };
+        let reason = fault.map(|fault| fault.to_string());
+        match verdict {
+            Verdict::Failed => {
+                let reason = format!("given up: {}", reason.unwrap_or_default());
+                batch.failed.push(Suspect {
+                    mail,
+                    reason,
+                    is_dead: false,
+                });
+                return;
+            }
+            Verdict::Retry(_) => report.mails_deferred += 1,
+            Verdict::Unknown(_) => report.mails_unknown += 1,
+            Verdict::Sending | Verdict::Sent | Verdict::Cancelled | Verdict::Returned => {}
+        }
+        batch.records.push(MailRecord {
+            id: mail.id,
+            verdict,
+            reason,
+        });
+    }
+
+    /// A refusal at RCPT may be the server's fault; a refusal of the content is not.
+    fn handle_refusal(
+        &mut self,
+        suspect: Suspect,
+        stage: Stage,
+        batch: &mut Batch,
+        report: &mut Report,
+    ) {
+        let is_at_rcpt = stage == Stage::Rcpt;
+        self.relay.record_reply(is_at_rcpt);
+        let held = if is_at_rcpt {
+            &mut self.suspects
+        } else {
+            &mut batch.failed
+        };
+        held.push(suspect);
+        self.judge_suspects(false, batch, report);
+    }
+
+    /// Blames refusals on the addresses, or on the server if it refused most of enough recipients. Decides only with
+    /// enough recipients or at the end of the pass.
+    fn judge_suspects(&mut self, is_over: bool, batch: &mut Batch, report: &mut Report) {
+        if self.relay.is_refusing() {
+            let now = self.job.clock.now();
+            for Suspect { mail, reason, .. } in self.suspects.drain(..) {
+                let blamed =
+                    format!("most recipients are refused, so the server is to blame: {reason}");
+                self.last_fault = Some(reason);
+                match self.retry_policy.next_attempt(&mail, now) {
+                    Verdict::Failed => {
+                        batch.failed.push(Suspect {
+                            mail,
+                            reason: blamed,
+                            is_dead: false,
+                        });
+                    }
+                    verdict => {
+                        report.mails_deferred += 1;
+                        batch.records.push(MailRecord {
+                            id: mail.id,
+                            verdict,
+                            reason: Some(blamed),
+                        });
+                    }
+                }
+            }
+        } else if is_over || self.relay.has_enough_replies() {
+            batch.failed.append(&mut self.suspects);
+        }
+    }
+
+    /// Decides about the remaining refusals and reports an unusable server.
+    async fn close(&mut self, report: &mut Report) -> Result<(), Error> {
+        let mut batch = Batch::default();
+        self.judge_suspects(true, &mut batch, report);
+        self.recorder.record_batch(batch, report).await?;
+        let is_on_probation = self.relay.is_refusing() || self.relay.is_on_probation;
+        if is_on_probation != self.was_on_probation {
+            let mut tx = self.job.store.begin().await?;
+            tx.set_setting(RELAY_PROBATION, if is_on_probation { "yes" } else { "no" })
+                .await?;
+            tx.commit().await?;
+        }
+        if self.relay.is_unusable() {
+            report.relay_down = true;
+            let last_fault = self.last_fault.as_deref().unwrap_or_default();
+            tracing::warn!("the mail server could not be used: {last_fault}");
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the running claim; never returns without one.
+async fn join_claim(
+    claiming: &mut Option<JoinHandle<Result<Claimed, Error>>>,
+) -> Result<Claimed, Error> {
+    let Some(handle) = claiming else {
+        return std::future::pending().await;
+    };
+    let outcome = handle.await;
+    *claiming = None;
+    outcome.unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
+}
+
+fn untouched_record(mail: &ClaimedMail) -> MailRecord {
+    MailRecord {
+        id: mail.id,
+        verdict: Verdict::Returned,
+        reason: None,
     }
 }

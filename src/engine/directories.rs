@@ -1,124 +1,128 @@
 //! Syncs directories: checks each listing for plausibility, stores the accepted statuses of people, and holds a mass
 //! change until an operator decides.
 
-mod alerts;
 mod people;
 mod survey;
-mod sync_one;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
-use futures_util::{StreamExt, stream};
 use sha2::{Digest, Sha256};
 
-use crate::directories::Directory;
-use crate::domain::{DirectoryTerms, IssuerMode};
+use crate::clock::Clock;
+use crate::domain::{Address, IdentityStatus, IssuerMode, Issuers, Policy, Reason};
 use crate::sources::listing::hex;
-use crate::store::{DirectoryRow, IdentityRow};
+use crate::store::{DirectoryRow, IdentityRow, Store, Tx};
 
-use super::{Engine, Error, Report, SweepOptions, judge};
+use super::common::new_id;
+use super::error::Error;
+use super::findings;
+use super::notices::Alert;
+use super::report::Report;
+use super::upstream::{
+    self, Answer, DIRECTORY, Failure, Preview, SweepOptions, WatchedDirectory, list_all, select_due,
+};
 
-pub use people::Implausible;
+use survey::Surveyor;
+
 pub use survey::{HeldStatusChange, StatusChange, Survey, SurveyOutcome};
-pub use sync_one::{DirectoryPreview, SyncedDirectory, UnbindOutcome};
 
-const MAX_CONCURRENT_DIRECTORIES: usize = 4;
+/// Further people are only counted in the mail.
+const MAX_NAMED_PEOPLE: usize = 20;
 
-pub struct WatchedDirectory {
-    pub terms: DirectoryTerms,
-    pub directory: Arc<dyn Directory>,
+/// Setting: the issuer modes by which uncovered people were last forgotten.
+const ISSUER_MODES: &str = "issuers.modes";
+
+#[derive(Debug, Default)]
+pub struct SyncedDirectory {
+    pub report: Report,
+    /// People listed; `None` if the directory reported no change or the sync failed.
+    pub listed: Option<u64>,
+    /// Issuers of tokens among them.
+    pub issuers: u64,
 }
 
-struct Answer<'a> {
-    watched: &'a WatchedDirectory,
-    row: DirectoryRow,
-    asked_at: DateTime<Utc>,
-    survey: Result<Survey, Error>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnbindOutcome {
+    /// The next sync binds them again.
+    Done,
+    /// A sweep is running.
+    Busy,
+    /// The directory has no such identity.
+    NotFound,
+    /// With the reason.
+    NotNeeded(String),
 }
 
-impl Engine {
-    /// The directories whose data is fresh enough to count.
-    pub fn fresh_directories(&self, rows: &[DirectoryRow], now: DateTime<Utc>) -> Vec<String> {
-        let is_fresh = |row: &&DirectoryRow| {
-            let mut watched = self
-                .directories
-                .iter()
-                .filter(|watched| watched.terms.name == row.name);
-            watched.any(|watched| {
-                watched
-                    .terms
-                    .is_fresh(row.sync_state.last_good_sync_at, now)
-            })
-        };
-        let fresh = rows.iter().filter(is_fresh);
-        fresh.map(|row| row.name.clone()).collect()
-    }
+/// Syncs directories, previews their syncs, and changes what is stored of them.
+pub struct SyncDirectories<'a> {
+    pub(super) store: &'a Store,
+    pub(super) clock: &'a Clock,
+    pub(super) policy: &'a Policy,
+    pub(super) issuers: &'a Issuers,
+    pub(super) directories: &'a [WatchedDirectory],
+}
 
+impl SyncDirectories<'_> {
     /// Synchronises every directory that is due; the failure of one does not stop another.
-    pub(super) async fn sync_directories(
+    pub(super) async fn run(
         &self,
         options: &SweepOptions,
         report: &mut Report,
+        mut on_survey: impl FnMut(&Survey),
     ) -> Result<(), Error> {
-        let named = |watched: &&WatchedDirectory| options.includes(&watched.terms.name);
-        let named: Vec<_> = self.directories.iter().filter(named).collect();
-        if named.is_empty() {
+        if !options.includes_any(self.directories) {
             return Ok(());
         }
         self.forget_uncovered().await?;
-        let rows = self
-            .store
-            .begin_read()
-            .await?
-            .list_directories()
-            .await?
-            .into_iter();
-        let mut rows: HashMap<_, _> = rows.map(|row| (row.name.clone(), row)).collect();
-        let now = self.now();
-        let mut due = Vec::new();
-        for watched in named {
-            let row = rows.remove(&watched.terms.name).unwrap_or_default();
-            let schedule = watched.terms.schedule.as_ref();
-            if row.sync_state.is_due(now, options.by_schedule, schedule) {
-                due.push(self.survey_directory(watched, row, options));
-            } else if row.sync_state.is_deferred(now) {
-                report.sources_deferred += 1;
-            } else if let Some(held) = &row.held {
-                report.problems.push(held_problem(&row, held));
-            }
+        let rows = self.store.begin_read().await?.list_directories().await?;
+        let now = self.clock.now();
+        let (due, waiting) = select_due(self.directories, rows, options, now, report);
+        for row in waiting {
+            let held = row.held.as_ref().map(|held| held_problem(&row.name, held));
+            report.problems.extend(held);
         }
-        let answers = stream::iter(due).buffer_unordered(MAX_CONCURRENT_DIRECTORIES);
-        for answer in answers.collect::<Vec<_>>().await {
+        let listings = due
+            .into_iter()
+            .map(|(watched, row)| self.list(watched, row, options));
+        for answer in list_all(listings.collect()).await {
+            if let Ok(survey) = &answer.listing {
+                on_survey(survey);
+            }
             self.store_answer(answer, options, report).await?;
         }
         Ok(())
     }
 
-    async fn survey_directory<'a>(
+    async fn list<'a>(
         &self,
         watched: &'a WatchedDirectory,
-        mut row: DirectoryRow,
+        row: DirectoryRow,
         options: &SweepOptions,
-    ) -> Answer<'a> {
-        row.name.clone_from(&watched.terms.name);
-        watched.terms.kind.clone_into(&mut row.kind);
-        let asked_at = self.now();
-        let accept_shrink = options.accepts_shrink(&watched.terms.name);
-        let survey = self.survey(watched, &row, accept_shrink).await;
+    ) -> Answer<'a, WatchedDirectory, Survey> {
+        let asked_at = self.clock.now();
+        let accept_shrink = options.accepts_shrink(&row.name);
+        let listing = self.surveyor().survey(watched, &row, accept_shrink).await;
         Answer {
             watched,
             row,
             asked_at,
-            survey,
+            listing,
+        }
+    }
+
+    fn surveyor(&self) -> Surveyor<'_> {
+        Surveyor {
+            store: self.store,
+            clock: self.clock,
+            issuers: self.issuers,
         }
     }
 
     /// Stores the outcome of one directory's sync in one transaction.
     async fn store_answer(
         &self,
-        answer: Answer<'_>,
+        answer: Answer<'_, WatchedDirectory, Survey>,
         options: &SweepOptions,
         report: &mut Report,
     ) -> Result<(), Error> {
@@ -126,18 +130,18 @@ impl Engine {
             watched,
             mut row,
             asked_at,
-            survey,
+            listing,
         } = answer;
         let mut tx = self.store.begin().await?;
         let read_at = row.sync_state.last_good_sync_at;
         let is_stale = !watched.terms.is_fresh(read_at, asked_at);
-        let alert = match survey {
+        let alert = match listing {
             Ok(survey) => {
                 if let Some((found, before)) = survey.shrunk {
                     let entry = [&options.actor, "directory.accept_shrink", &row.name];
                     let reason = format!("{found} people instead of {before}");
-                    let now = self.now();
-                    tx.insert_audit(Self::new_id(now), now, entry, Some(&reason))
+                    let now = self.clock.now();
+                    tx.insert_audit(new_id(now), now, entry, Some(&reason))
                         .await?;
                 }
                 self.store_survey(&mut tx, survey, &mut row, report).await?;
@@ -147,49 +151,37 @@ impl Engine {
                     row.sync_state.last_good_sync_at = read_at;
                 } else if is_stale {
                     // Its data counts again.
-                    judge::request(&mut tx, self.now()).await?;
+                    findings::request(&mut tx, self.clock.now()).await?;
                 }
                 alert
             }
-            Err(error) if let Some(wait) = error.wait() => {
-                row.sync_state.defer(self.now(), wait);
-                report.sources_deferred += 1;
-                tracing::info!(directory.name = row.name, "deferred: {error}");
-                // Being deferred is no failure, but data that is too old is.
-                let since = read_at.filter(|_| is_stale);
-                since.and_then(|since| {
-                    let text = super::sweep::error_chain(&error);
-                    report
-                        .problems
-                        .push(format!("directory {}: {text}", row.name));
-                    row.sync_state.mark_unobservable(since, text)
-                })
-            }
-            Err(Error::Store(error)) => return Err(error.into()),
             Err(error) => {
-                let text = super::sweep::error_chain(&error);
-                report
-                    .problems
-                    .push(format!("directory {}: {text}", row.name));
-                row.sync_state.record_failure(asked_at, text)
+                let failure = Failure {
+                    error,
+                    asked_at,
+                    now: self.clock.now(),
+                    stale_since: read_at.filter(|_| is_stale),
+                };
+                DIRECTORY.record_failure(&row.name, &mut row.sync_state, failure, report)?
             }
         };
         tx.save_directory(&row).await?;
         if let Some(alert) = alert {
-            let alert = alerts::sync_alert(&row.name, alert, row.sync_state.error.as_deref());
-            self.alert(&mut tx, alert, report).await?;
+            let alert = DIRECTORY.alert(&row.name, alert, row.sync_state.error.as_deref());
+            let now = self.clock.now();
+            alert.plan(&mut tx, self.policy, now, report).await?;
         }
         Ok(tx.commit().await?)
     }
 
     async fn store_survey(
         &self,
-        tx: &mut crate::store::Tx,
+        tx: &mut Tx,
         survey: Survey,
         row: &mut DirectoryRow,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let now = self.now();
+        let now = self.clock.now();
         let (changes, forgotten) = match survey.outcome {
             SurveyOutcome::Held {
                 reason,
@@ -201,9 +193,9 @@ impl Engine {
                 let since = row.held_at.filter(|_| !is_new).unwrap_or(now);
                 row.held_at = Some(since);
                 row.held_changes = serde_json::to_string(&hold).ok();
-                report.problems.push(held_problem(row, &reason));
-                let alert = alerts::held_alert(&row.name, since, &reason, &changes);
-                self.alert(tx, alert, report).await?;
+                report.problems.push(held_problem(&row.name, &reason));
+                let alert = held_alert(&row.name, since, &reason, &changes);
+                alert.plan(tx, self.policy, now, report).await?;
                 (row.held, row.decision) = (Some(reason), None);
                 return Ok(());
             }
@@ -223,10 +215,10 @@ impl Engine {
             rows.push(identity);
         }
         tx.save_identities(&rows).await?;
-        judge::restate_findings(tx, &lost, now).await?;
+        findings::restate_findings(tx, &lost, now).await?;
         tx.delete_identities(&row.name, &forgotten).await?;
         if needs_judging {
-            judge::request(tx, now).await?;
+            findings::request(tx, now).await?;
         }
         (row.held, row.held_at, row.held_changes, row.decision) = (None, None, None, None);
         if let Some(people) = survey.total {
@@ -239,19 +231,86 @@ impl Engine {
         }
         Ok(())
     }
-}
 
-fn held_problem(row: &DirectoryRow, reason: &str) -> String {
-    format!("directory {} is held: {reason}", row.name)
-}
+    /// Returns what a sync would change. Writes nothing.
+    pub async fn preview(
+        &self,
+        watched: &WatchedDirectory,
+        accept_shrink: bool,
+    ) -> Result<Preview<Box<Survey>>, Error> {
+        let mut tx = self.store.begin_read().await?;
+        let row = tx
+            .find_directory(&watched.terms.name)
+            .await?
+            .unwrap_or_default();
+        drop(tx);
+        let survey = async {
+            let survey = self.surveyor().survey(watched, &row, accept_shrink).await;
+            survey.map(Box::new)
+        };
+        upstream::preview(&row.sync_state, self.clock, survey).await
+    }
 
-/// Setting: the issuer modes by which uncovered people were last forgotten.
-const ISSUER_MODES: &str = "issuers.modes";
+    /// Deletes a directory with all its identities; returns how many. `actor` is for the audit trail.
+    pub async fn forget(&self, directory: &str, actor: &str) -> Result<u64, Error> {
+        let mut tx = self.store.begin().await?;
+        let people = tx.delete_directory(directory).await?;
+        let now = self.clock.now();
+        findings::request(&mut tx, now).await?;
+        let reason = format!("{people} people");
+        let entry = [actor, "directory.forget", directory];
+        tx.insert_audit(new_id(now), now, entry, Some(&reason))
+            .await?;
+        tx.commit().await?;
+        Ok(people)
+    }
 
-impl Engine {
+    /// Lets the next sync, which is a full one, bind a person to the account that has their address then. `actor` is for
+    /// the audit trail.
+    pub(super) async fn unbind(
+        &self,
+        directory: &str,
+        email: &Address,
+        actor: &str,
+    ) -> Result<UnbindOutcome, Error> {
+        let mut tx = self.store.begin().await?;
+        let Some(row) = tx.find_identity(directory, email.key()).await? else {
+            return Ok(UnbindOutcome::NotFound);
+        };
+        let mut identity = row.into_identity()?;
+        let is_unsafe = identity.reason == Some(Reason::BindingUnsafe);
+        let is_deleted = identity.known_status == IdentityStatus::Deleted
+            || identity.candidate == Some(IdentityStatus::Deleted);
+        if identity.account_id.is_none() {
+            let why = "they are bound to no account, so the next sync binds them to the account with their address";
+            return Ok(UnbindOutcome::NotNeeded(why.to_owned()));
+        }
+        if !is_unsafe && !is_deleted {
+            return Ok(UnbindOutcome::NotNeeded(format!(
+                "their account there is {}; only a person who is deleted, or whose address moved to another \
+                 account, can be bound again",
+                identity.status
+            )));
+        }
+        identity.account_id = None;
+        identity.candidate = None;
+        identity.candidate_since = None;
+        identity.candidate_evidence = None;
+        tx.save_identities(&[IdentityRow::new(directory, identity)])
+            .await?;
+        // A listing of changes might not contain the account.
+        tx.reset_cursor(directory).await?;
+        let now = self.clock.now();
+        let subject = format!("{directory}/{email}");
+        let entry = [actor, "identity.rebind", subject.as_str()];
+        tx.insert_audit(new_id(now), now, entry, None).await?;
+        tx.commit().await?;
+        Ok(UnbindOutcome::Done)
+    }
+
     /// When the issuer modes changed, deletes the identities of issuers who are no longer covered by directories. This
     /// does not wait for a directory's answer: the modes are the operator's decision.
-    pub(super) async fn forget_uncovered(&self) -> Result<(), Error> {
+    async fn forget_uncovered(&self) -> Result<(), Error> {
         let modes = self.modes_digest();
         let mut tx = self.store.begin_read().await?;
         let settings = tx.load_settings(&[ISSUER_MODES]).await?;
@@ -267,7 +326,7 @@ impl Engine {
             let uncovered: Vec<String> = keys.filter(is_uncovered).collect();
             if !uncovered.is_empty() {
                 tx.delete_identities(&row.name, &uncovered).await?;
-                judge::request(&mut tx, self.now()).await?;
+                findings::request(&mut tx, self.clock.now()).await?;
             }
         }
         tx.set_setting(ISSUER_MODES, &modes).await?;
@@ -284,5 +343,47 @@ impl Engine {
             digest.update(format!("{name} {mode}\n"));
         }
         hex(digest)
+    }
+}
+
+fn held_problem(name: &str, reason: &str) -> String {
+    format!("directory {name} is held: {reason}")
+}
+
+/// A directory with a held change.
+fn held_alert<'a>(
+    name: &'a str,
+    since: DateTime<Utc>,
+    reason: &str,
+    changes: &[HeldStatusChange],
+) -> Alert<'a> {
+    let mut people = String::new();
+    for change in changes.iter().take(MAX_NAMED_PEOPLE) {
+        let _ = write!(people, "\n    {}: {}", change.email, change.after);
+    }
+    if changes.len() > MAX_NAMED_PEOPLE {
+        let more = changes.len() - MAX_NAMED_PEOPLE;
+        let _ = write!(
+            people,
+            "\n    and {more} more: lapsed directory sync {name} --dry-run"
+        );
+    }
+    let people = if people.is_empty() {
+        people
+    } else {
+        format!("These people would lose access:\n{people}\n\n")
+    };
+    Alert {
+        subject: name,
+        since,
+        title: format!("Directory {name} is held: {reason}"),
+        text: format!(
+            "The directory \"{name}\" was read, and {reason}. lapsed does not accept so large a change without your \
+             decision, so nothing was changed and no token was flagged.\n\n{people}\
+             Check the directory. If it is right, release the change:\n\n    \
+             lapsed directory release {name}\n\n\
+             If it is wrong, fix the directory, and the hold ends by itself with the next good sync; or reject the \
+             change, so that the other data of the directory counts again:\n\n    lapsed directory reject {name}"
+        ),
     }
 }

@@ -5,11 +5,15 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 
 use crate::domain::diff;
-use crate::domain::{self, AccountAdmins, NewNotice, Token, TokenId};
-use crate::sources::AccountAdmin;
+use crate::domain::{self, AccountAdmins, NewNotice, Schedule, Token, TokenId};
+use crate::sources::{AccountAdmin, Fetched};
 
-use super::sync::{Changes, Fetch, Walk, refused_rows_problem};
-use super::{Engine, Error, PAGE_SIZE, Report, SweepOptions, WatchedSource};
+use super::common::{PAGE_SIZE, horizon};
+use super::error::Error;
+use super::notices::DeadAddresses;
+use super::report::Report;
+use super::sync::{Changes, SyncSources, Walk, refused_rows_problem};
+use super::upstream::{Preview as UpstreamPreview, SweepOptions, WatchedSource};
 
 /// A notice that a sweep would plan.
 #[derive(Debug, Clone)]
@@ -30,18 +34,24 @@ struct Preview {
     reporting_sources: HashSet<String>,
 }
 
-impl Engine {
+pub(super) struct DryRun<'a> {
+    pub sync: SyncSources<'a>,
+    /// When sweeps run.
+    pub sweep: &'a Schedule,
+}
+
+impl DryRun<'_> {
     /// Returns what a sweep would change, and passes every notice that it would plan to `on_notice`.
-    pub async fn preview_sweep(
+    pub async fn run(
         &self,
         options: &SweepOptions,
         mut on_notice: impl FnMut(PlannedNotice) + Send,
     ) -> Result<Report, Error> {
         let mut preview = Preview {
-            horizon: self.horizon(self.now()),
+            horizon: horizon(self.sweep, self.sync.clock.now()),
             ..Preview::default()
         };
-        let sources = self.sources.iter();
+        let sources = self.sync.sources.iter();
         for source in sources.filter(|source| options.includes(&source.terms.name)) {
             match self
                 .preview_listing(source, options, &mut preview, &mut on_notice)
@@ -50,7 +60,7 @@ impl Engine {
                 Ok(()) => {}
                 Err(Error::Store(error)) => return Err(error.into()),
                 Err(error) => {
-                    let text = super::sweep::error_chain(&error);
+                    let text = error.chain();
                     preview
                         .report
                         .problems
@@ -71,10 +81,10 @@ impl Engine {
         on_notice: &mut (impl FnMut(PlannedNotice) + Send),
     ) -> Result<(), Error> {
         let accept_shrink = options.accepts_shrink(&source.terms.name);
-        let mut found = match self.fetch_for_preview(source, accept_shrink).await? {
-            Fetch::Listing(found) => found,
-            Fetch::Unchanged => return Ok(()),
-            Fetch::Deferred(_) => {
+        let mut found = match self.sync.fetch_for_preview(source, accept_shrink).await? {
+            UpstreamPreview::Listed(Fetched::New(found)) => found,
+            UpstreamPreview::Listed(Fetched::Unchanged) => return Ok(()),
+            UpstreamPreview::Deferred(_) => {
                 preview.report.sources_deferred += 1;
                 return Ok(());
             }
@@ -95,10 +105,10 @@ impl Engine {
         }
         let is_complete = found.is_complete();
         let now = found.asked_at;
-        let rules = source.merge_rules(&self.policy, now);
+        let rules = source.merge_rules(self.sync.policy, now);
         let mut walk = Walk::new(&source.terms.name, found.tokens());
         while !walk.is_done() {
-            let mut tx = self.store.begin_read().await?;
+            let mut tx = self.sync.store.begin_read().await?;
             let pairs = walk.next_pairs(&mut tx).await?;
             drop(tx);
             let changes = Changes::from_pairs(&source.terms.name, pairs, is_complete, rules, now);
@@ -123,7 +133,7 @@ impl Engine {
     ) -> Result<(), Error> {
         let mut after = None;
         loop {
-            let mut tx = self.store.begin_read().await?;
+            let mut tx = self.sync.store.begin_read().await?;
             let due = tx
                 .load_due_tokens(preview.horizon, after, PAGE_SIZE)
                 .await?;
@@ -146,9 +156,9 @@ impl Engine {
         preview: &mut Preview,
         on_notice: &mut (impl FnMut(PlannedNotice) + Send),
     ) -> Result<(), Error> {
-        let now = self.now();
-        let mut tx = self.store.begin_read().await?;
-        let dead = self.load_dead_addresses(&mut tx, now).await?;
+        let now = self.sync.clock.now();
+        let mut tx = self.sync.store.begin_read().await?;
+        let dead = DeadAddresses::load(&mut tx, now).await?;
         let ids: Vec<_> = due.iter().map(|token| token.id).collect();
         let lost = tx.find_lost_access(&ids).await?;
         let stored_admins = tx.load_account_admins(&due).await?;
@@ -169,9 +179,10 @@ impl Engine {
             report.expired += u64::from(diff::needs_expiry_mark(&token, now));
             let is_lost = lost.contains(&token.id);
             let recipients = self
+                .sync
                 .policy
                 .recipients(&token, account_admins, is_lost, &|a| dead.contains(a));
-            let planned = domain::plan(&token, &recipients, &self.policy, *horizon);
+            let planned = domain::plan(&token, &recipients, self.sync.policy, *horizon);
             report.notices_planned += planned.notices.len() as u64;
             for notice in planned.notices {
                 on_notice(PlannedNotice {

@@ -1,98 +1,109 @@
-//! Judges tokens and sources by the rules. Only those whose result may have changed are evaluated.
+//! Findings: judges tokens and sources by the rules, and states what directories report about lost access.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::domain::{RuleFinding, Token, TokenId};
-use crate::store::{NewFinding, OpenFinding, SourceRow, Tx};
+use crate::domain::{Policy, RuleFinding, Rules, Severity, Token, TokenId, Topic};
+use crate::store::{IdentityRow, NewFinding, OpenFinding, SourceRow, Store, Tx};
 
-use super::{Engine, Error, PAGE_SIZE, Report, new_id};
+use super::common::{PAGE_SIZE, new_id};
+use super::error::Error;
+use super::report::Report;
+use super::summary::SUMMARIZED_UNTIL;
 
 /// Setting: the fingerprint of the rules by which every token was judged.
 pub(super) const RULES_FINGERPRINT: &str = "judge.rules";
 
-impl Engine {
-    /// Judges the tokens that are due for it.
-    pub(super) async fn judge_due(&self, report: &mut Report) -> Result<(), Error> {
-        let now = self.now();
-        let mut tx = self.store.begin().await?;
-        tx.rejudge_future_findings(now).await?;
+/// Setting: access or token owners changed since the last judging. Each change writes a new value.
+pub(super) const JUDGING_PENDING: &str = "judge.pending";
+
+/// Requests that lost access is judged in the next sweep.
+pub(super) async fn request(tx: &mut Tx, now: DateTime<Utc>) -> Result<(), Error> {
+    Ok(tx
+        .set_setting(JUDGING_PENDING, &new_id(now).to_string())
+        .await?)
+}
+
+pub(super) async fn is_requested(tx: &mut Tx) -> Result<bool, Error> {
+    Ok(!tx.load_settings(&[JUDGING_PENDING]).await?.is_empty())
+}
+
+/// Called with the first tokens of a store: stores the rules by which they are judged, and from when on the summary
+/// counts.
+pub(super) async fn init_settings(
+    tx: &mut Tx,
+    policy: &Policy,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    tx.insert_setting(RULES_FINGERPRINT, &policy.rules.fingerprint())
+        .await?;
+    Ok(tx
+        .insert_setting(SUMMARIZED_UNTIL, &now.to_rfc3339())
+        .await?)
+}
+
+/// Judges a page of tokens by the rules.
+pub(super) async fn judge_page(
+    tx: &mut Tx,
+    rules: &Rules,
+    tokens: &[Token],
+    now: DateTime<Utc>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
+    let mut open = OpenFindings::new(tx.load_open_findings(&ids).await?);
+    let (mut changes, mut judged) = (FindingChanges::default(), Vec::new());
+    for token in tokens {
+        let judgement = rules.judge(token, now);
+        let subject = (Some(token.id), token.source.as_str());
+        changes.add(subject, open.take(token.id), judgement.findings, now);
+        if judgement.next_at != token.judge_at {
+            judged.push((token.id, judgement.next_at));
+        }
+    }
+    tx.set_judge_at(&judged).await?;
+    changes.write(tx, now, report).await
+}
+
+/// Judges the longest token life that a source allows, if the source reported one.
+pub(super) async fn judge_source(
+    tx: &mut Tx,
+    rules: &Rules,
+    row: &SourceRow,
+    now: DateTime<Utc>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let Some(evidence) = &row.max_life_evidence else {
+        return Ok(());
+    };
+    let max_life = row.max_life.map(TimeDelta::seconds);
+    let finding = rules.source_finding(max_life, evidence);
+    let open = tx.load_open_source_findings(&row.name).await?;
+    let mut changes = FindingChanges::default();
+    let wanted = finding.into_iter().collect();
+    changes.add((None, &row.name), open, wanted, now);
+    changes.write(tx, now, report).await
+}
+
+/// Resolves findings about lost access that no longer hold, and cancels their unsent notices.
+pub(super) async fn resolve_losses(
+    store: &Store,
+    now: DateTime<Utc>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    loop {
+        let mut tx = store.begin().await?;
+        let obsolete = tx.find_obsolete_findings(now, PAGE_SIZE).await?;
+        for (finding, token) in &obsolete {
+            tx.resolve_finding(*finding, now).await?;
+            tx.cancel_notices_of_topic(*token, Topic::SsoRevoked, "the finding is resolved")
+                .await?;
+        }
         tx.commit().await?;
-        loop {
-            let mut tx = self.store.begin().await?;
-            let tokens = tx.lock_tokens_to_judge(now, PAGE_SIZE).await?;
-            if tokens.is_empty() {
-                return Ok(());
-            }
-            self.judge_page(&mut tx, &tokens, now, report).await?;
-            tx.commit().await?;
-            (self.on_progress)();
-        }
-    }
-
-    /// Judges every token and source, because the rules changed. After an interruption the old fingerprint is still
-    /// stored, and the next sweep begins again.
-    pub(super) async fn judge_all(&self, report: &mut Report) -> Result<(), Error> {
-        let now = self.now();
-        let mut after = Uuid::nil();
-        loop {
-            let mut tx = self.store.begin().await?;
-            let tokens = tx.lock_all_tokens(after, PAGE_SIZE).await?;
-            let Some(last) = tokens.last() else {
-                for row in tx.list_sources().await? {
-                    self.judge_source(&mut tx, &row, report).await?;
-                }
-                tx.set_setting(RULES_FINGERPRINT, &self.policy.rules.fingerprint())
-                    .await?;
-                return Ok(tx.commit().await?);
-            };
-            after = last.id.0;
-            self.judge_page(&mut tx, &tokens, now, report).await?;
-            tx.commit().await?;
-            (self.on_progress)();
-        }
-    }
-
-    async fn judge_page(
-        &self,
-        tx: &mut Tx,
-        tokens: &[Token],
-        now: DateTime<Utc>,
-        report: &mut Report,
-    ) -> Result<(), Error> {
-        let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
-        let mut open = OpenFindings::new(tx.load_open_findings(&ids).await?);
-        let (mut changes, mut judged) = (FindingChanges::default(), Vec::new());
-        for token in tokens {
-            let judgement = self.policy.rules.judge(token, now);
-            let subject = (Some(token.id), token.source.as_str());
-            changes.add(subject, open.take(token.id), judgement.findings, now);
-            if judgement.next_at != token.judge_at {
-                judged.push((token.id, judgement.next_at));
-            }
-        }
-        tx.set_judge_at(&judged).await?;
-        changes.write(tx, now, report).await
-    }
-
-    /// Judges the longest token life that a source allows, if the source reported one.
-    pub(super) async fn judge_source(
-        &self,
-        tx: &mut Tx,
-        row: &SourceRow,
-        report: &mut Report,
-    ) -> Result<(), Error> {
-        let Some(evidence) = &row.max_life_evidence else {
+        report.findings_resolved += obsolete.len() as u64;
+        if obsolete.len() < usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX) {
             return Ok(());
-        };
-        let now = self.now();
-        let max_life = row.max_life.map(TimeDelta::seconds);
-        let finding = self.policy.rules.source_finding(max_life, evidence);
-        let open = tx.load_open_source_findings(&row.name).await?;
-        let mut changes = FindingChanges::default();
-        let wanted = finding.into_iter().collect();
-        changes.add((None, &row.name), open, wanted, now);
-        changes.write(tx, now, report).await
+        }
     }
 }
 
@@ -177,4 +188,51 @@ impl FindingChanges {
         report.findings_resolved += self.resolved.len() as u64;
         Ok(())
     }
+}
+
+pub(super) fn loss_severity(identity: &IdentityRow, role: Option<&str>) -> Severity {
+    let reason = identity.reason.as_deref();
+    let reason = reason.and_then(|reason| reason.parse().ok());
+    Severity::of_loss(identity.status, reason, role)
+}
+
+/// Updates the open findings of people whose loss changed, without new notices.
+pub(super) async fn restate_findings(
+    tx: &mut Tx,
+    rows: &[IdentityRow],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    for row in rows {
+        let evidence = format_evidence(row, row.observed_at.unwrap_or(now));
+        for (finding, role) in tx.find_open_losses(&row.email_key, &row.directory).await? {
+            let severity = loss_severity(row, role.as_deref());
+            tx.update_finding_evidence(finding, severity, &evidence)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// The evidence of a directory with its times.
+pub(super) fn format_evidence(identity: &IdentityRow, seen: DateTime<Utc>) -> String {
+    let format_time = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M UTC").to_string();
+    let IdentityRow {
+        directory,
+        evidence,
+        ..
+    } = identity;
+    let effective = identity.since.filter(|since| *since != seen);
+    let effective =
+        effective.map_or_else(String::new, |at| format!(", effective {}", format_time(at)));
+    let without_suffix = evidence.strip_suffix(", checked by id");
+    let checked = if without_suffix.is_some() {
+        ", checked by id"
+    } else {
+        ""
+    };
+    let evidence = without_suffix.unwrap_or(evidence);
+    format!(
+        "{directory} says {evidence}, seen {}{effective}{checked}",
+        format_time(seen)
+    )
 }

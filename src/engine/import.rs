@@ -6,8 +6,10 @@ use crate::domain::{ListedToken, MergeRules, Policy};
 use crate::sources::Listing;
 use crate::store::Store;
 
+use super::common::PAGE_SIZE;
+use super::error::Error;
+use super::report::Report;
 use super::sync::Changes;
-use super::{Error, PAGE_SIZE, Report};
 
 /// The default source of imported tokens.
 pub const LOCAL: &str = "local";

@@ -1,52 +1,47 @@
-//! Judge: marks expired tokens, and opens, updates and resolves findings.
+//! Judge: marks expired tokens, and opens, updates and resolves findings. Only tokens whose result may have changed are
+//! evaluated.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::domain::revocation::Countdown;
-use crate::domain::{FindingKind, Occurrence, Policy, Severity, Token, Topic};
-use crate::store::{IdentityRow, NewFinding, OutlivedToken, Tx};
+use crate::domain::{FindingKind, Occurrence, Policy, RevocationPolicy, Token, Topic};
+use crate::store::{NewFinding, OutlivedToken, Store, Tx};
 
-use super::findings::RULES_FINGERPRINT;
-use super::summary::SUMMARIZED_UNTIL;
-use super::{DeadAddresses, Engine, Error, PAGE_SIZE, Report};
+use super::common::{OnProgress, PAGE_SIZE, new_id};
+use super::error::Error;
+use super::findings::{
+    self, JUDGING_PENDING, RULES_FINGERPRINT, format_evidence, judge_page, judge_source,
+    loss_severity, resolve_losses,
+};
+use super::notices::{DeadAddresses, plan_loss_notices};
+use super::report::Report;
+use super::revoke::{countdown, warning_occurrence};
+use super::summary::{SUMMARIZED_UNTIL, Summary};
+use super::upstream::{
+    WatchedDirectory, WatchedSource, fresh_directories, sources_that_mark_expired,
+};
 
-/// Setting: access or token owners changed since the last judging. Each change writes a new value.
-const JUDGING_PENDING: &str = "judge.pending";
-
-/// Requests that lost access is judged in the next sweep.
-pub(super) async fn request(tx: &mut Tx, now: DateTime<Utc>) -> Result<(), Error> {
-    Ok(tx
-        .set_setting(JUDGING_PENDING, &super::new_id(now).to_string())
-        .await?)
+pub(super) struct Judge<'a> {
+    pub store: &'a Store,
+    pub clock: &'a Clock,
+    pub policy: &'a Policy,
+    pub response: Option<RevocationPolicy>,
+    pub sources: &'a [WatchedSource],
+    pub directories: &'a [WatchedDirectory],
+    pub summary: Summary<'a>,
+    pub on_progress: OnProgress<'a>,
 }
 
-pub(super) async fn is_requested(tx: &mut Tx) -> Result<bool, Error> {
-    Ok(!tx.load_settings(&[JUDGING_PENDING]).await?.is_empty())
-}
-
-/// Called with the first tokens of a store: stores the rules by which they are judged, and from when on the summary
-/// counts.
-pub(super) async fn init_settings(
-    tx: &mut Tx,
-    policy: &Policy,
-    now: DateTime<Utc>,
-) -> Result<(), Error> {
-    tx.insert_setting(RULES_FINGERPRINT, &policy.rules.fingerprint())
-        .await?;
-    Ok(tx
-        .insert_setting(SUMMARIZED_UNTIL, &now.to_rfc3339())
-        .await?)
-}
-
-impl Engine {
-    pub(super) async fn judge(&self, report: &mut Report) -> Result<(), Error> {
+impl Judge<'_> {
+    pub async fn run(&self, report: &mut Report) -> Result<(), Error> {
         self.mark_expired(report).await?;
         let mut tx = self.store.begin_read().await?;
         let settings = tx
             .load_settings(&[JUDGING_PENDING, RULES_FINGERPRINT, SUMMARIZED_UNTIL])
             .await?;
-        let is_any_due = tx.has_tokens_to_judge(self.now()).await?;
+        let is_any_due = tx.has_tokens_to_judge(self.clock.now()).await?;
         drop(tx);
         if settings.get(RULES_FINGERPRINT) != Some(&self.policy.rules.fingerprint()) {
             self.judge_all(report).await?;
@@ -57,12 +52,12 @@ impl Engine {
             self.judge_people(pending, report).await?;
         }
         let summarized_until = settings.get(SUMMARIZED_UNTIL).map(String::as_str);
-        self.plan_summary(summarized_until, report).await
+        self.summary.run(summarized_until, report).await
     }
 
     /// Judges the tokens of people who lost access.
     async fn judge_people(&self, pending: &str, report: &mut Report) -> Result<(), Error> {
-        self.resolve_losses(report).await?;
+        resolve_losses(self.store, self.clock.now(), report).await?;
         self.open_losses(report).await?;
         // An import may have requested it again meanwhile with another value: that one stays.
         let mut tx = self.store.begin().await?;
@@ -71,15 +66,15 @@ impl Engine {
     }
 
     async fn mark_expired(&self, report: &mut Report) -> Result<(), Error> {
-        let now = self.now();
-        let marking_sources = self.sources_that_mark_expired();
+        let now = self.clock.now();
+        let marking_sources = sources_that_mark_expired(self.sources);
         loop {
             let mut tx = self.store.begin().await?;
             let unmarked = tx.unmark_expired(now, PAGE_SIZE).await?;
             let marked = tx.mark_expired(now, PAGE_SIZE, &marking_sources).await?;
             if marked > 0 || unmarked > 0 {
                 // Findings about tokens that no longer work are obsolete, and the reverse.
-                request(&mut tx, now).await?;
+                findings::request(&mut tx, now).await?;
                 tx.commit().await?;
             }
             report.expired += marked;
@@ -90,33 +85,55 @@ impl Engine {
         }
     }
 
-    /// Resolves findings that no longer hold, and cancels their unsent notices.
-    pub(super) async fn resolve_losses(&self, report: &mut Report) -> Result<(), Error> {
-        let now = self.now();
+    /// Judges the tokens that are due for it.
+    async fn judge_due(&self, report: &mut Report) -> Result<(), Error> {
+        let (now, rules) = (self.clock.now(), &self.policy.rules);
+        let mut tx = self.store.begin().await?;
+        tx.rejudge_future_findings(now).await?;
+        tx.commit().await?;
         loop {
             let mut tx = self.store.begin().await?;
-            let obsolete = tx.find_obsolete_findings(now, PAGE_SIZE).await?;
-            for (finding, token) in &obsolete {
-                tx.resolve_finding(*finding, now).await?;
-                tx.cancel_notices_of_topic(*token, Topic::SsoRevoked, "the finding is resolved")
-                    .await?;
-            }
-            tx.commit().await?;
-            report.findings_resolved += obsolete.len() as u64;
-            if obsolete.len() < usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX) {
+            let tokens = tx.lock_tokens_to_judge(now, PAGE_SIZE).await?;
+            if tokens.is_empty() {
                 return Ok(());
             }
+            judge_page(&mut tx, rules, &tokens, now, report).await?;
+            tx.commit().await?;
+            (self.on_progress)();
+        }
+    }
+
+    /// Judges every token and source, because the rules changed. After an interruption the old fingerprint is still
+    /// stored, and the next sweep begins again.
+    async fn judge_all(&self, report: &mut Report) -> Result<(), Error> {
+        let (now, rules) = (self.clock.now(), &self.policy.rules);
+        let mut after = Uuid::nil();
+        loop {
+            let mut tx = self.store.begin().await?;
+            let tokens = tx.lock_all_tokens(after, PAGE_SIZE).await?;
+            let Some(last) = tokens.last() else {
+                for row in tx.list_sources().await? {
+                    judge_source(&mut tx, rules, &row, now, report).await?;
+                }
+                tx.set_setting(RULES_FINGERPRINT, &rules.fingerprint())
+                    .await?;
+                return Ok(tx.commit().await?);
+            };
+            after = last.id.0;
+            judge_page(&mut tx, rules, &tokens, now, report).await?;
+            tx.commit().await?;
+            (self.on_progress)();
         }
     }
 
     /// Opens a finding for every working token of a person without access, and notifies the administrators.
     async fn open_losses(&self, report: &mut Report) -> Result<(), Error> {
-        let now = self.now();
+        let now = self.clock.now();
         let mut after = Uuid::nil();
         loop {
             let mut tx = self.store.begin().await?;
-            let fresh = self.fresh_directories(&tx.list_directories().await?, now);
-            let dead = self.load_dead_addresses(&mut tx, now).await?;
+            let fresh = fresh_directories(self.directories, &tx.list_directories().await?, now);
+            let dead = DeadAddresses::load(&mut tx, now).await?;
             let outlived = tx
                 .find_outlived_tokens(now, &fresh, after, PAGE_SIZE)
                 .await?;
@@ -130,8 +147,17 @@ impl Engine {
                 .collect();
             tx.insert_findings(&findings).await?;
             for (found, finding) in outlived.iter().zip(&findings) {
-                let countdown = self.countdown(&found.token, finding.id, None, now);
-                if let Some(countdown) = countdown {
+                let countdown = self.response.and_then(|response| {
+                    let countdown = countdown(
+                        self.sources,
+                        response,
+                        &found.token,
+                        (finding.id, None),
+                        now,
+                    )?;
+                    Some((response, countdown))
+                });
+                if let Some((_, countdown)) = countdown {
                     let end = (finding.id, Some(countdown.ends_at));
                     tx.set_revoke_at(&[end], now).await?;
                 }
@@ -149,23 +175,22 @@ impl Engine {
         &self,
         tx: &mut Tx,
         token: &Token,
-        countdown: Option<Countdown>,
+        countdown: Option<(RevocationPolicy, Countdown)>,
         dead: &DeadAddresses,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let now = self.now();
+        let now = self.clock.now();
         // If the token is revoked soon, the warning replaces this notice: it contains the same and more.
-        let due_warning = countdown.filter(|countdown| countdown.warn_at <= now);
+        let due_warning = countdown.filter(|(_, countdown)| countdown.warn_at <= now);
         let occurrence = due_warning.map_or_else(
             || Occurrence {
                 topic: Topic::SsoRevoked,
                 generation: now,
                 step: None,
             },
-            |countdown| self.warning_occurrence(countdown),
+            |(response, countdown)| warning_occurrence(response, countdown),
         );
-        self.plan_loss_notices(tx, token, occurrence, dead, report)
-            .await?;
+        plan_loss_notices(tx, self.policy, (token, occurrence), dead, now, report).await?;
         if let Some(issuer) = &token.issuer {
             tx.suppress_notices(token.id, issuer, "the issuer lost access")
                 .await?;
@@ -179,7 +204,7 @@ fn loss_finding(found: &OutlivedToken, now: DateTime<Utc>) -> NewFinding {
     let (identity, token) = (&found.identity, &found.token);
     let seen = identity.observed_at.unwrap_or(now);
     NewFinding {
-        id: super::new_id(now),
+        id: new_id(now),
         token_id: Some(token.id),
         source: token.source.clone(),
         kind: FindingKind::SsoRevoked,
@@ -187,51 +212,4 @@ fn loss_finding(found: &OutlivedToken, now: DateTime<Utc>) -> NewFinding {
         since: identity.since.unwrap_or(seen),
         evidence: format_evidence(identity, seen),
     }
-}
-
-fn loss_severity(identity: &IdentityRow, role: Option<&str>) -> Severity {
-    let reason = identity.reason.as_deref();
-    let reason = reason.and_then(|reason| reason.parse().ok());
-    Severity::of_loss(identity.status, reason, role)
-}
-
-/// Updates the open findings of people whose loss changed, without new notices.
-pub(super) async fn restate_findings(
-    tx: &mut Tx,
-    rows: &[IdentityRow],
-    now: DateTime<Utc>,
-) -> Result<(), Error> {
-    for row in rows {
-        let evidence = format_evidence(row, row.observed_at.unwrap_or(now));
-        for (finding, role) in tx.find_open_losses(&row.email_key, &row.directory).await? {
-            let severity = loss_severity(row, role.as_deref());
-            tx.update_finding_evidence(finding, severity, &evidence)
-                .await?;
-        }
-    }
-    Ok(())
-}
-
-/// The evidence of a directory with its times.
-pub(super) fn format_evidence(identity: &IdentityRow, seen: DateTime<Utc>) -> String {
-    let format_time = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M UTC").to_string();
-    let IdentityRow {
-        directory,
-        evidence,
-        ..
-    } = identity;
-    let effective = identity.since.filter(|since| *since != seen);
-    let effective =
-        effective.map_or_else(String::new, |at| format!(", effective {}", format_time(at)));
-    let without_suffix = evidence.strip_suffix(", checked by id");
-    let checked = if without_suffix.is_some() {
-        ", checked by id"
-    } else {
-        ""
-    };
-    let evidence = without_suffix.unwrap_or(evidence);
-    format!(
-        "{directory} says {evidence}, seen {}{effective}{checked}",
-        format_time(seen)
-    )
 }

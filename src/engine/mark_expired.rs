@@ -5,7 +5,13 @@
 
 use chrono::TimeDelta;
 
-use super::{Engine, Error, Report, SweepOptions, WatchedSource};
+use crate::clock::Clock;
+use crate::store::Store;
+
+use super::common::OnProgress;
+use super::error::Error;
+use super::report::Report;
+use super::upstream::{SweepOptions, WatchedSource};
 
 /// Tokens reported before that is stored.
 const BATCH_SIZE: i64 = 50;
@@ -13,22 +19,17 @@ const BATCH_SIZE: i64 = 50;
 /// A token that a source did not mark is reported again after this time.
 const RETRY_AFTER: TimeDelta = TimeDelta::minutes(10);
 
-impl Engine {
-    pub(super) fn sources_that_mark_expired(&self) -> Vec<&str> {
-        self.sources
-            .iter()
-            .filter(|watched| watched.source.marks_expired())
-            .map(|watched| watched.terms.name.as_str())
-            .collect()
-    }
+pub(super) struct MarkExpired<'a> {
+    pub store: &'a Store,
+    pub clock: &'a Clock,
+    pub sources: &'a [WatchedSource],
+    pub on_progress: OnProgress<'a>,
+}
 
+impl MarkExpired<'_> {
     /// Reports to every source that wants it, except one whose last sync failed.
-    pub(super) async fn mark_expired_at_sources(
-        &self,
-        options: &SweepOptions,
-        report: &mut Report,
-    ) -> Result<(), Error> {
-        for watched in &self.sources {
+    pub async fn run(&self, options: &SweepOptions, report: &mut Report) -> Result<(), Error> {
+        for watched in self.sources {
             if !watched.source.marks_expired() || !options.includes(&watched.terms.name) {
                 continue;
             }
@@ -39,18 +40,14 @@ impl Engine {
                 .find_source(&watched.terms.name)
                 .await?;
             if known.is_some_and(|known| known.sync_state.failures == 0) {
-                self.mark_expired_at_source(watched, report).await?;
+                self.report_to(watched, report).await?;
             }
         }
         Ok(())
     }
 
-    async fn mark_expired_at_source(
-        &self,
-        watched: &WatchedSource,
-        report: &mut Report,
-    ) -> Result<(), Error> {
-        let now = self.now();
+    async fn report_to(&self, watched: &WatchedSource, report: &mut Report) -> Result<(), Error> {
+        let now = self.clock.now();
         loop {
             let mut tx = self.store.begin_read().await?;
             let owed = tx
@@ -71,7 +68,7 @@ impl Engine {
                 report.problems.push(format!(
                     "source {}: could not mark tokens as expired: {}",
                     watched.terms.name,
-                    super::sweep::error_chain(&error.into())
+                    Error::from(error).chain()
                 ));
             }
             if ack.done.len() + ack.failed.len() < owed.len() {

@@ -3,14 +3,15 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::domain::{
-    self, Address, Basis, NewNotice, Occurrence, Policy, Recipient, Token, TokenId, Topic,
-};
-use crate::store::Tx;
+use crate::clock::Clock;
+use crate::domain::{self, NewNotice, Occurrence, Policy, Schedule, TokenId, Topic};
+use crate::store::{Store, Tx};
 
-use super::alert::Alert;
-use super::assign::MailAssigner;
-use super::{DeadAddresses, Engine, Error, PAGE_SIZE, Report};
+use super::assign::{MailAssigner, assign_mails};
+use super::common::{OnProgress, PAGE_SIZE, horizon};
+use super::error::Error;
+use super::notices::{Alert, DeadAddresses, Undeliverable};
+use super::report::Report;
 
 /// Setting: the fingerprint of the policy by which every `due_at` was computed.
 const POLICY_FINGERPRINT: &str = "plan.policy";
@@ -32,17 +33,26 @@ struct Page {
     /// The cursor for the next page.
     end: Option<(DateTime<Utc>, TokenId)>,
     notices: Vec<NewNotice>,
-    /// Notices that no one can receive, with the reason.
-    undeliverable: Vec<(NewNotice, &'static str)>,
+    undeliverable: Vec<Undeliverable>,
 }
 
-impl Engine {
+pub(super) struct Plan<'a> {
+    pub store: &'a Store,
+    pub clock: &'a Clock,
+    pub policy: &'a Policy,
+    /// When sweeps run.
+    pub sweep: &'a Schedule,
+    pub on_progress: OnProgress<'a>,
+}
+
+impl Plan<'_> {
     /// Plans all notices that are due up to the next sweep, and assigns them to mails.
-    pub(super) async fn plan(&self, report: &mut Report) -> Result<(), Error> {
+    pub async fn run(&self, report: &mut Report) -> Result<(), Error> {
         self.follow_policy().await?;
-        let now = self.now();
-        let horizon = self.horizon(now);
-        let mut assigner = MailAssigner::new(now, horizon, horizon + self.policy.merge_ahead);
+        let now = self.clock.now();
+        let horizon = horizon(self.sweep, now);
+        let soon = horizon + self.policy.merge_ahead;
+        let mut assigner = MailAssigner::new(now, horizon, soon);
         let mut next = self.decide_page(horizon, None).await?;
         while let Some(page) = next {
             let (tokens, end) = (page.tokens, page.end);
@@ -55,7 +65,7 @@ impl Engine {
             (self.on_progress)();
         }
         self.close_plan(report).await?;
-        self.assign_mails(horizon).await
+        assign_mails(self.store, now, horizon, soon).await
     }
 
     /// Reads the next page of due tokens and decides what is owed; `None` after the last page.
@@ -64,14 +74,14 @@ impl Engine {
         horizon: DateTime<Utc>,
         after: Option<(DateTime<Utc>, TokenId)>,
     ) -> Result<Option<Page>, Error> {
-        let now = self.now();
+        let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let due = tx.lock_due_tokens(horizon, after, PAGE_SIZE).await?;
         let Some(end) = due.last() else {
             return Ok(None);
         };
         let end = end.due_at.map(|due_at| (due_at, end.id));
-        let dead = self.load_dead_addresses(&mut tx, now).await?;
+        let dead = DeadAddresses::load(&mut tx, now).await?;
         let ids: Vec<_> = due.iter().map(|token| token.id).collect();
         let lost = tx.find_lost_access(&ids).await?;
         let admins = tx.load_account_admins(&due).await?;
@@ -94,7 +104,7 @@ impl Engine {
                     generation,
                     step,
                 };
-                undeliverable.push(undeliverable_notice(token, occurrence, &dead, now));
+                undeliverable.push(Undeliverable::new(token, occurrence, &dead, now));
             }
             // A token that waits only for its expiry mark needs no write.
             if (planned.due_at, planned.planned_step) != (token.due_at, token.planned_step) {
@@ -119,32 +129,13 @@ impl Engine {
         report: &mut Report,
     ) -> Result<(), Error> {
         let tx = &mut page.tx;
-        for (notice, reason) in &page.undeliverable {
-            let is_new = tx
-                .insert_failed_notice(notice, reason, assigner.now)
-                .await?;
-            report.notices_failed += u64::from(is_new);
+        for undeliverable in &page.undeliverable {
+            undeliverable.record(tx, assigner.now, report).await?;
         }
         if !page.notices.is_empty() {
             report.notices_planned += assigner.insert(tx, &page.notices).await?;
         }
         Ok(page.tx.commit().await?)
-    }
-
-    /// Stores a notice that no one can receive as failed, so that it is visible.
-    pub(super) async fn record_undeliverable(
-        &self,
-        tx: &mut Tx,
-        token: &Token,
-        occurrence: Occurrence,
-        dead: &DeadAddresses,
-        report: &mut Report,
-    ) -> Result<(), Error> {
-        let now = self.now();
-        let (notice, reason) = undeliverable_notice(token, occurrence, dead, now);
-        let is_new = tx.insert_failed_notice(&notice, reason, now).await?;
-        report.notices_failed += u64::from(is_new);
-        Ok(())
     }
 
     /// Releases the plan, or holds all of it if it has more mails than one sweep may send.
@@ -173,8 +164,9 @@ impl Engine {
         tx.close_plan(plan, mails, is_flood).await?;
         if is_flood {
             report.mails_held += mails.unsigned_abs();
-            let alert = held_alert(self.now(), mails, limit);
-            self.alert(&mut tx, alert, report).await?;
+            let now = self.clock.now();
+            let alert = held_alert(now, mails, limit);
+            alert.plan(&mut tx, self.policy, now, report).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -217,40 +209,6 @@ impl Engine {
             (self.on_progress)();
         }
     }
-}
-
-/// A notice that no one can receive, and why.
-fn undeliverable_notice(
-    token: &Token,
-    occurrence: Occurrence,
-    dead: &DeadAddresses,
-    now: DateTime<Utc>,
-) -> (NewNotice, &'static str) {
-    let (address, reason) = match &token.issuer {
-        Some(issuer) if dead.contains(issuer) => (
-            issuer.clone(),
-            "the issuer's address is refused and there is no administrator to notify",
-        ),
-        Some(issuer) => (
-            issuer.clone(),
-            "the issuer lost access and there is no administrator to notify",
-        ),
-        None => (
-            placeholder_address(),
-            "the token has no issuer and there is no administrator to notify",
-        ),
-    };
-    let recipient = Recipient {
-        address,
-        basis: Basis::Issuer,
-    };
-    let notice = NewNotice::for_token(token, occurrence, &recipient, now);
-    (notice, reason)
-}
-
-/// A placeholder recipient; RFC 2606 §2 keeps the name from ever resolving.
-fn placeholder_address() -> Address {
-    "nobody@lapsed.invalid".parse().expect("a literal address")
 }
 
 fn held_alert(now: DateTime<Utc>, mails: i64, limit: u64) -> Alert<'static> {

@@ -2,9 +2,12 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::store::PurgeCutoffs;
+use crate::clock::Clock;
+use crate::store::{PurgeCutoffs, Store};
 
-use super::{Engine, Error, PAGE_SIZE, Report};
+use super::common::{PAGE_SIZE, Settings};
+use super::error::Error;
+use super::report::Report;
 
 /// Searching for old rows costs reads; once an hour is enough.
 const PURGE_INTERVAL_SECONDS: i64 = 3600;
@@ -12,15 +15,22 @@ const PURGE_INTERVAL_SECONDS: i64 = 3600;
 #[derive(Debug, Default)]
 pub struct LastPurge(AtomicI64);
 
-impl Engine {
+pub(super) struct Purge<'a> {
+    pub store: &'a Store,
+    pub clock: &'a Clock,
+    pub retention: &'a Settings,
+    pub last: &'a LastPurge,
+}
+
+impl Purge<'_> {
     /// Deletes at most a page of each kind; the next sweep continues.
-    pub(super) async fn purge(&self, report: &mut Report) -> Result<(), Error> {
-        let now = self.now();
-        let last = self.last_purge.0.load(Ordering::Relaxed);
+    pub async fn run(&self, report: &mut Report) -> Result<(), Error> {
+        let now = self.clock.now();
+        let last = self.last.0.load(Ordering::Relaxed);
         if (now.timestamp() - last).abs() < PURGE_INTERVAL_SECONDS {
             return Ok(());
         }
-        let keep = &self.settings;
+        let keep = self.retention;
         let kept = PurgeCutoffs {
             runs_from: now - keep.runs,
             audit_from: now - keep.audit,
@@ -38,7 +48,7 @@ impl Engine {
             // There may be more; the next sweep continues.
             return Ok(());
         }
-        self.last_purge.0.store(now.timestamp(), Ordering::Relaxed);
+        self.last.0.store(now.timestamp(), Ordering::Relaxed);
         Ok(())
     }
 }

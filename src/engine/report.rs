@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::error::Error;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Job {
@@ -118,13 +120,26 @@ impl Report {
         self.store_down || self.lease_held || self.relay_down
     }
 
-    /// Adds an error. An unreachable store is no failure: the work is done later.
-    pub(super) fn add_error(&mut self, text: String, is_transient: bool) {
-        if is_transient {
+    /// Adds the error of a job. An unreachable store is no failure: the work is done later.
+    pub(super) fn record_error(&mut self, job: Option<Job>, error: &Error) {
+        let mut text = error.chain();
+        if let Some(job) = job {
+            text = format!("{}: {text}", job.as_str());
+        }
+        if error.is_transient() {
             self.store_down = true;
             self.waits.push(text);
         } else {
             self.errors.push(text);
+        }
+    }
+
+    /// Adds the outcome of work under the sweep lease; `None` means that another process holds it.
+    pub(super) fn record_leased(&mut self, done: Result<Option<()>, Error>) {
+        match done {
+            Ok(Some(())) => {}
+            Ok(None) => self.lease_held = true,
+            Err(error) => self.record_error(None, &error),
         }
     }
 

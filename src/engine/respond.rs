@@ -3,25 +3,26 @@
 
 mod limit;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::domain::revocation::{
     self, Countdown, Decision, Doubt, Loss, RevocationFacts, Trail, Wait,
 };
-use crate::domain::{
-    FindingState, NewNotice, Occurrence, RevocationPolicy, Status, Token, TokenId, Topic,
-};
-use crate::store::{DueLoss, IdentityRow, LossRow, Tx};
+use crate::domain::{FindingState, Policy, RevocationPolicy, Schedule, Token, TokenId};
+use crate::store::{DueLoss, IdentityRow, LossRow, Store, Tx};
 
-use super::revoke::{RevocationOrder, subject};
-use super::{DeadAddresses, Engine, Error, PAGE_SIZE, Report, SweepOptions, judge};
+use limit::{POLICY_ACTOR, load_trail, report_limit};
 
-/// The actor in the audit trail and in mails.
-const POLICY_ACTOR: &str = "lapsed (policy)";
-/// How far back the audit trail is read for attempts.
-const TRAIL_WINDOW: TimeDelta = TimeDelta::days(7);
+use super::common::{OnProgress, PAGE_SIZE, horizon};
+use super::error::Error;
+use super::findings::{format_evidence, resolve_losses};
+use super::notices::{DeadAddresses, plan_loss_notices};
+use super::report::Report;
+use super::revoke::{RevocationOrder, Revoke, countdown, subject, warning_occurrence};
+use super::upstream::{SweepOptions, WatchedDirectory, WatchedSource, fresh_directories};
 
 #[derive(Debug, Clone)]
 pub struct RevocationPreview {
@@ -42,9 +43,22 @@ struct RevocationUpdate {
     warning_failed: bool,
 }
 
-impl Engine {
+pub struct Respond<'a> {
+    pub(super) store: &'a Store,
+    pub(super) clock: &'a Clock,
+    pub(super) policy: &'a Policy,
+    /// How tokens are revoked; `None` means that they are only flagged.
+    pub(super) response: Option<RevocationPolicy>,
+    /// When sweeps run.
+    pub(super) sweep: &'a Schedule,
+    pub(super) sources: &'a [WatchedSource],
+    pub(super) directories: &'a [WatchedDirectory],
+    pub(super) on_progress: OnProgress<'a>,
+}
+
+impl Respond<'_> {
     /// Schedules and executes the revocations of the policy; cancels those that no longer apply.
-    pub(super) async fn respond(
+    pub(super) async fn run(
         &self,
         options: &SweepOptions,
         stop: &CancellationToken,
@@ -52,7 +66,7 @@ impl Engine {
     ) -> Result<(), Error> {
         let revocable = self.revocable_sources();
         self.cancel_schedules(&revocable).await?;
-        let Some(response) = self.settings.response.filter(|_| !revocable.is_empty()) else {
+        let Some(response) = self.response.filter(|_| !revocable.is_empty()) else {
             return Ok(());
         };
         self.schedule_revocations(response, &revocable, report)
@@ -60,9 +74,26 @@ impl Engine {
         self.revoke_due(response, options, stop, report).await
     }
 
+    /// Records revocations that were interrupted and have taken place.
+    pub(super) async fn settle_interrupted(&self, report: &mut Report) -> Result<(), Error> {
+        if self.response.is_none() {
+            return Ok(());
+        }
+        limit::settle_interrupted(&self.revoke(), report).await
+    }
+
+    fn revoke(&self) -> Revoke<'_> {
+        Revoke {
+            store: self.store,
+            clock: self.clock,
+            policy: self.policy,
+            sources: self.sources,
+        }
+    }
+
     /// The sources whose tokens the policy may revoke.
     fn revocable_sources(&self) -> Vec<String> {
-        if self.settings.response.is_none() {
+        if self.response.is_none() {
             return Vec::new();
         }
         let allowed = self
@@ -81,58 +112,6 @@ impl Engine {
             tx.cancel_revocations_except(revocable).await?;
             tx.commit().await?;
         }
-        Ok(())
-    }
-
-    /// The countdown of a token with a loss, if the policy revokes it.
-    pub(super) fn countdown(
-        &self,
-        token: &Token,
-        finding: Uuid,
-        acknowledged_until: Option<DateTime<Utc>>,
-        now: DateTime<Utc>,
-    ) -> Option<Countdown> {
-        let response = self.settings.response?;
-        let is_enabled = token.status_at(now) != Status::Disabled;
-        self.may_revoke(token).ok().filter(|_| is_enabled)?;
-        response.countdown(finding, acknowledged_until, now)
-    }
-
-    /// Identifies the warnings of a scheduled revocation.
-    pub(super) fn warning_occurrence(&self, countdown: Countdown) -> Occurrence {
-        Occurrence {
-            topic: Topic::SsoRevoked,
-            generation: countdown.ends_at,
-            step: self
-                .settings
-                .response
-                .map(|response| response.warning_step()),
-        }
-    }
-
-    /// Plans notices about a token that outlives its issuer's access, to all recipients but the issuer.
-    pub(super) async fn plan_loss_notices(
-        &self,
-        tx: &mut Tx,
-        token: &Token,
-        occurrence: Occurrence,
-        dead: &DeadAddresses,
-        report: &mut Report,
-    ) -> Result<(), Error> {
-        let now = self.now();
-        let admins = tx.load_account_admins(std::slice::from_ref(token)).await?;
-        let recipients = self
-            .policy
-            .recipients(token, &admins, true, &|address| dead.contains(address));
-        let notices: Vec<NewNotice> = recipients
-            .iter()
-            .map(|recipient| NewNotice::for_token(token, occurrence, recipient, now))
-            .collect();
-        if notices.is_empty() {
-            self.record_undeliverable(tx, token, occurrence, dead, report)
-                .await?;
-        }
-        report.notices_planned += tx.insert_notices(&notices, None, now).await?;
         Ok(())
     }
 
@@ -159,7 +138,7 @@ impl Engine {
                 .iter()
                 .filter(|update| update.warning_failed)
                 .count();
-            self.write_updates(&updates, report).await?;
+            self.write_updates(response, &updates, report).await?;
             (self.on_progress)();
         }
         if unwarned > 0 {
@@ -177,8 +156,8 @@ impl Engine {
         response: RevocationPolicy,
         losses: &[LossRow],
     ) -> Result<Vec<RevocationUpdate>, Error> {
-        let now = self.now();
-        let horizon = self.horizon(now);
+        let now = self.clock.now();
+        let horizon = horizon(self.sweep, now);
         let ids: Vec<TokenId> = losses.iter().map(|loss| TokenId(loss.token_id)).collect();
         let tokens = tx.load_tokens(&ids).await?.into_iter();
         let mut tokens: std::collections::HashMap<Uuid, Token> =
@@ -188,7 +167,13 @@ impl Engine {
             let Some(token) = tokens.remove(&loss.token_id) else {
                 continue;
             };
-            let countdown = self.countdown(&token, loss.id, loss.acknowledged_until, now);
+            let countdown = countdown(
+                self.sources,
+                response,
+                &token,
+                (loss.id, loss.acknowledged_until),
+                now,
+            );
             counted.push((loss, token, countdown));
         }
         let is_close = |countdown: &Option<Countdown>| {
@@ -221,6 +206,7 @@ impl Engine {
 
     async fn write_updates(
         &self,
+        response: RevocationPolicy,
         updates: &[RevocationUpdate],
         report: &mut Report,
     ) -> Result<(), Error> {
@@ -236,14 +222,13 @@ impl Engine {
         if changed.is_empty() && warnings.is_empty() {
             return Ok(());
         }
-        let now = self.now();
+        let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let dead = self.load_dead_addresses(&mut tx, now).await?;
+        let dead = DeadAddresses::load(&mut tx, now).await?;
         tx.set_revoke_at(&changed, now).await?;
         for (token, countdown) in warnings {
-            let occurrence = self.warning_occurrence(*countdown);
-            self.plan_loss_notices(&mut tx, token, occurrence, &dead, report)
-                .await?;
+            let notice = (token, warning_occurrence(response, *countdown));
+            plan_loss_notices(&mut tx, self.policy, notice, &dead, now, report).await?;
         }
         Ok(tx.commit().await?)
     }
@@ -256,11 +241,11 @@ impl Engine {
         stop: &CancellationToken,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let now = self.now();
+        let now = self.clock.now();
         let mut due = self.store.begin_read().await?.find_due_losses(now).await?;
         let (mut stopped, before) = (0, report.revoked);
         if !due.is_empty() {
-            let trail = self.load_trail(now).await?;
+            let trail = load_trail(self.store, now).await?;
             due.sort_by_key(|loss| (trail.has_failed(&token_ref(loss)), loss.id));
         }
         due.retain(|loss| options.includes(&loss.source));
@@ -272,10 +257,11 @@ impl Engine {
             (self.on_progress)();
         }
         if report.revoked > before {
-            self.resolve_losses(report).await?;
+            resolve_losses(self.store, self.clock.now(), report).await?;
         }
         if options.only.is_empty() && !stop.is_cancelled() {
-            self.report_limit(stopped, response, report).await?;
+            let counts = (stopped, response.max_per_day);
+            report_limit(self.store, self.policy, counts, self.clock.now(), report).await?;
         }
         Ok(())
     }
@@ -287,10 +273,10 @@ impl Engine {
         response: RevocationPolicy,
         report: &mut Report,
     ) -> Result<u64, Error> {
-        let now = self.now();
-        let trail = self.load_trail(now).await?;
+        let now = self.clock.now();
+        let trail = load_trail(self.store, now).await?;
         let preview = self
-            .preview_revocation(loss.id, response, &trail, &[], now)
+            .preview_one(loss.id, response, &trail, &[], now)
             .await?;
         let Some(preview) = preview else {
             return Ok(0);
@@ -313,7 +299,7 @@ impl Engine {
             by: POLICY_ACTOR,
             reason: preview.evidence.as_deref(),
         };
-        match self.revoke(order).await {
+        match self.revoke().revoke(order).await {
             Ok(revocation) => {
                 report.revoked += 1;
                 report.notices_planned += revocation.recipients.len() as u64;
@@ -324,7 +310,7 @@ impl Engine {
             Err(error) => report.problems.push(format!(
                 "token {}: could not be revoked; the next attempt is in an hour: {}",
                 token_ref(loss),
-                super::sweep::error_chain(&error)
+                error.chain()
             )),
         }
         Ok(0)
@@ -332,7 +318,7 @@ impl Engine {
 
     /// Decides about the token of a finding by the facts of this moment; `None` without such a finding. Directories in
     /// `synced_first` are treated as fresh.
-    async fn preview_revocation(
+    async fn preview_one(
         &self,
         finding: Uuid,
         response: RevocationPolicy,
@@ -369,6 +355,7 @@ impl Engine {
             finding: finding_state(&row, now),
             token: token.status_at(now),
             not_allowed: self
+                .revoke()
                 .may_revoke(&token)
                 .err()
                 .map(|refusal| refusal.to_string()),
@@ -393,8 +380,7 @@ impl Engine {
         };
         let identity = lost.iter().find(is_loss);
         Ok(Some(RevocationPreview {
-            evidence: identity
-                .map(|row| judge::format_evidence(row, row.observed_at.unwrap_or(now))),
+            evidence: identity.map(|row| format_evidence(row, row.observed_at.unwrap_or(now))),
             token,
             decision,
         }))
@@ -409,7 +395,7 @@ impl Engine {
         now: DateTime<Utc>,
     ) -> Result<Vec<Loss>, Error> {
         let rows = tx.list_directories().await?;
-        let fresh = self.fresh_directories(&rows, now);
+        let fresh = fresh_directories(self.directories, &rows, now);
         let is_fresh =
             |name: &String| fresh.contains(name) || synced_first.contains(&name.as_str());
         let is_configured = |row: &&IdentityRow| {
@@ -437,14 +423,11 @@ impl Engine {
 
     /// Previews the revocations that are due, and those that are not allowed. Writes nothing and asks no upstream: it
     /// uses the stored data of directories.
-    pub async fn preview_revocations(
-        &self,
-        options: &SweepOptions,
-    ) -> Result<Vec<RevocationPreview>, Error> {
-        let Some(response) = self.settings.response else {
+    pub async fn preview(&self, options: &SweepOptions) -> Result<Vec<RevocationPreview>, Error> {
+        let Some(response) = self.response else {
             return Ok(Vec::new());
         };
-        let now = self.now();
+        let now = self.clock.now();
         let names = self
             .sources
             .iter()
@@ -455,7 +438,7 @@ impl Engine {
             .iter()
             .map(|watched| watched.terms.name.as_str());
         let synced_first: Vec<&str> = directories.filter(|name| options.includes(name)).collect();
-        let mut trail = self.load_trail(now).await?;
+        let mut trail = load_trail(self.store, now).await?;
         let (mut after, mut previews) = (Uuid::nil(), Vec::new());
         loop {
             let mut tx = self.store.begin_read().await?;
@@ -466,8 +449,7 @@ impl Engine {
             };
             after = last.id;
             for loss in &losses {
-                let preview =
-                    self.preview_revocation(loss.id, response, &trail, &synced_first, now);
+                let preview = self.preview_one(loss.id, response, &trail, &synced_first, now);
                 let Some(preview) = preview.await? else {
                     continue;
                 };

@@ -3,13 +3,22 @@
 //! The audit trail gets the attempt before the source is asked and the outcome after, so that a crash in between
 //! leaves a trace and a second attempt can finish what the first began.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
 
-use crate::domain::{ExpiryOrigin, NewNotice, Occurrence, Recipient, Status, Token, Topic};
+use crate::clock::Clock;
+use crate::domain::revocation::Countdown;
+use crate::domain::{
+    ExpiryOrigin, NewNotice, Occurrence, Policy, Recipient, RevocationPolicy, Status, Token, Topic,
+};
 use crate::sources;
-use crate::store::{AuditRow, Tx};
+use crate::store::{AuditRow, Store, Tx};
 
-use super::{Engine, Error, LISTING_TIMEOUT, WatchedSource, judge};
+use super::common::new_id;
+use super::error::{Error, LISTING_TIMEOUT, RevokeRefusal};
+use super::findings;
+use super::notices::DeadAddresses;
+use super::upstream::WatchedSource;
 
 /// Audit action before the source is asked.
 pub(super) const ATTEMPT: &str = "token.revoke";
@@ -34,45 +43,18 @@ pub struct Revocation {
     pub recipients: Vec<Recipient>,
 }
 
-/// Why lapsed does not try to revoke a token.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RevokeRefusal {
-    #[error("the token's source {0} is not in the configuration, so lapsed cannot reach it")]
-    UnknownSource(String),
-    #[error("lapsed may not revoke tokens of the source {0}")]
-    NotAllowed(String),
-    /// lapsed needs it to list the source.
-    #[error("{}", sources::Error::OwnToken)]
-    OwnToken,
-    #[error("the token is {0}, so there is nothing to revoke")]
-    NotActive(Status),
+/// Revokes tokens at their sources.
+pub struct Revoke<'a> {
+    pub(super) store: &'a Store,
+    pub(super) clock: &'a Clock,
+    pub(super) policy: &'a Policy,
+    pub(super) sources: &'a [WatchedSource],
 }
 
-impl Engine {
+impl<'a> Revoke<'a> {
     /// Returns the source of the token if lapsed may revoke it there.
-    pub fn may_revoke(&self, token: &Token) -> Result<&WatchedSource, RevokeRefusal> {
-        let found = self
-            .sources
-            .iter()
-            .find(|watched| watched.terms.name == token.source);
-        let watched = found.ok_or_else(|| RevokeRefusal::UnknownSource(token.source.clone()))?;
-        if !watched.terms.allow_revoke {
-            return Err(RevokeRefusal::NotAllowed(token.source.clone()));
-        }
-        if watched.source.is_own(token) {
-            return Err(RevokeRefusal::OwnToken);
-        }
-        let status = token.status_at(self.now());
-        // Past a date of our own policy it still works at its source.
-        let is_ours = token.expiry_origin == Some(ExpiryOrigin::Policy);
-        match status {
-            // A disabled token can be enabled again.
-            Status::Active | Status::Disabled => Ok(watched),
-            Status::Expired if is_ours => Ok(watched),
-            Status::Expired | Status::Revoked | Status::Gone => {
-                Err(RevokeRefusal::NotActive(status))
-            }
-        }
+    pub fn may_revoke(&self, token: &Token) -> Result<&'a WatchedSource, RevokeRefusal> {
+        may_revoke(self.sources, token, self.clock.now())
     }
 
     /// Revokes a token at its source, cancels its unsent notices, and plans notices about the revocation.
@@ -89,7 +71,7 @@ impl Engine {
         match outcome {
             Ok(()) => self.settle_revoked(order).await,
             Err(error) => {
-                let reason = super::sweep::error_chain(&error);
+                let reason = error.chain();
                 let action = if is_outcome_unknown(&error, was_unknown) {
                     UNKNOWN
                 } else {
@@ -121,7 +103,7 @@ impl Engine {
         &self,
         order: RevocationOrder<'_>,
     ) -> Result<Revocation, Error> {
-        let now = self.now();
+        let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         // A sync may have changed it meanwhile.
         let known = tx.lock_token(order.token.id).await?;
@@ -143,8 +125,8 @@ impl Engine {
         let cancelled = tx.cancel_notices(token.id, None, reason).await?;
         tx.cancel_notices_of_topic(token.id, Topic::SsoRevoked, reason)
             .await?;
-        judge::request(&mut tx, now).await?;
-        let recipients = self.revocation_recipients(&mut tx, &token).await?;
+        findings::request(&mut tx, now).await?;
+        let recipients = self.recipients(&mut tx, &token).await?;
         let occurrence = Occurrence {
             topic: Topic::Revoked,
             generation: now,
@@ -167,12 +149,8 @@ impl Engine {
         })
     }
 
-    pub async fn revocation_recipients(
-        &self,
-        tx: &mut Tx,
-        token: &Token,
-    ) -> Result<Vec<Recipient>, Error> {
-        let dead = self.load_dead_addresses(tx, self.now()).await?;
+    pub async fn recipients(&self, tx: &mut Tx, token: &Token) -> Result<Vec<Recipient>, Error> {
+        let dead = DeadAddresses::load(tx, self.clock.now()).await?;
         let is_lost = !tx.find_lost_access(&[token.id]).await?.is_empty();
         let admins = tx.load_account_admins(std::slice::from_ref(token)).await?;
         let is_dead = |address: &_| dead.contains(address);
@@ -190,14 +168,66 @@ impl Engine {
     ) -> Result<Option<AuditRow>, Error> {
         let subject = subject(order.token);
         let last = tx.find_last_audit(&subject).await?;
-        let now = self.now();
+        let now = self.clock.now();
         let after = last
             .as_ref()
             .map(|entry| entry.at + TimeDelta::microseconds(1));
         let at = after.map_or(now, |after| after.max(now));
         let entry = [order.by, action, &subject];
-        tx.insert_audit(Self::new_id(at), at, entry, reason).await?;
+        tx.insert_audit(new_id(at), at, entry, reason).await?;
         Ok(last)
+    }
+}
+
+/// Returns the source of the token if lapsed may revoke it there.
+pub(super) fn may_revoke<'a>(
+    sources: &'a [WatchedSource],
+    token: &Token,
+    now: DateTime<Utc>,
+) -> Result<&'a WatchedSource, RevokeRefusal> {
+    let found = sources
+        .iter()
+        .find(|watched| watched.terms.name == token.source);
+    let watched = found.ok_or_else(|| RevokeRefusal::UnknownSource(token.source.clone()))?;
+    if !watched.terms.allow_revoke {
+        return Err(RevokeRefusal::NotAllowed(token.source.clone()));
+    }
+    if watched.source.is_own(token) {
+        return Err(RevokeRefusal::OwnToken);
+    }
+    let status = token.status_at(now);
+    // Past a date of our own policy it still works at its source.
+    let is_ours = token.expiry_origin == Some(ExpiryOrigin::Policy);
+    match status {
+        // A disabled token can be enabled again.
+        Status::Active | Status::Disabled => Ok(watched),
+        Status::Expired if is_ours => Ok(watched),
+        Status::Expired | Status::Revoked | Status::Gone => Err(RevokeRefusal::NotActive(status)),
+    }
+}
+
+/// The countdown of a token with a loss, if the policy revokes it. The loss has a finding and may be acknowledged
+/// until some instant.
+pub(super) fn countdown(
+    sources: &[WatchedSource],
+    response: RevocationPolicy,
+    token: &Token,
+    (finding, acknowledged_until): (Uuid, Option<DateTime<Utc>>),
+    now: DateTime<Utc>,
+) -> Option<Countdown> {
+    let is_enabled = token.status_at(now) != Status::Disabled;
+    may_revoke(sources, token, now)
+        .ok()
+        .filter(|_| is_enabled)?;
+    response.countdown(finding, acknowledged_until, now)
+}
+
+/// Identifies the warnings of a scheduled revocation.
+pub(super) fn warning_occurrence(response: RevocationPolicy, countdown: Countdown) -> Occurrence {
+    Occurrence {
+        topic: Topic::SsoRevoked,
+        generation: countdown.ends_at,
+        step: Some(response.warning_step()),
     }
 }
 

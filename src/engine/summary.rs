@@ -2,10 +2,16 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::{Basis, NewNotice, Occurrence, Recipient, Topic};
+use crate::clock::Clock;
+use crate::domain::{NewNotice, Occurrence, Policy, Recipient, Schedule, Topic};
 use crate::notify::wording;
+use crate::store::Store;
 
-use super::{Engine, Error, Report};
+use super::common::horizon;
+use super::error::Error;
+use super::notices::{DeadAddresses, reachable_admins};
+use super::report::Report;
+use super::upstream::WatchedSource;
 
 /// Setting: the instant up to which ticks of the summary's schedule are done and, once a sweep has seen it, the
 /// schedule. Past ticks of a different schedule do not count.
@@ -13,18 +19,29 @@ pub(super) const SUMMARIZED_UNTIL: &str = "summary.until";
 /// Its value without a schedule. A schedule that is configured later begins with its first sweep.
 const OFF: &str = "off";
 
-impl Engine {
+pub(super) struct Summary<'a> {
+    pub store: &'a Store,
+    pub clock: &'a Clock,
+    pub policy: &'a Policy,
+    /// When sweeps run.
+    pub sweep: &'a Schedule,
+    /// `None` means never.
+    pub schedule: Option<&'a Schedule>,
+    pub sources: &'a [WatchedSource],
+}
+
+impl Summary<'_> {
     /// Plans the summary if its schedule has a tick between `summarized_until` and now, or one soon enough to go with
     /// the administrators' daily mail. Several missed ticks make one mail. Without open findings there is no mail.
-    pub(super) async fn plan_summary(
+    pub async fn run(
         &self,
         summarized_until: Option<&str>,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let Some(schedule) = &self.settings.summary else {
+        let Some(schedule) = self.schedule else {
             return self.write_mark(summarized_until, OFF).await;
         };
-        let now = self.now();
+        let now = self.clock.now();
         let schedule_key = format!("{schedule} {}", schedule.zone());
         let soon = self.summary_horizon(now);
         // A later one was written by a clock that jumped.
@@ -47,13 +64,9 @@ impl Engine {
                 .map(|open| open.count)
                 .sum();
             if open > 0 {
-                let dead = self.load_dead_addresses(&mut tx, now).await?;
-                let notices: Vec<NewNotice> = self
-                    .policy
-                    .admins
-                    .iter()
-                    .filter(|address| !dead.contains(address))
-                    .map(|address| summary_notice(address.clone(), tick, open, now))
+                let dead = DeadAddresses::load(&mut tx, now).await?;
+                let notices: Vec<NewNotice> = reachable_admins(self.policy, &dead)
+                    .map(|admin| summary_notice(&admin, tick, open, now))
                     .collect();
                 if notices.is_empty() {
                     tracing::warn!("findings are open, but no administrator can be notified");
@@ -71,7 +84,7 @@ impl Engine {
     /// summary at the same hour goes with it.
     fn summary_horizon(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         match self.policy.admin_digest {
-            Some(_) => self.horizon(now).min(now + self.policy.merge_ahead),
+            Some(_) => horizon(self.sweep, now).min(now + self.policy.merge_ahead),
             None => now,
         }
     }
@@ -101,7 +114,7 @@ fn parse_mark(mark: Option<&str>, schedule: &str) -> Option<DateTime<Utc>> {
 /// The notice of one tick to one administrator. Its key is the tick, so that a second replica does not send it
 /// again.
 fn summary_notice(
-    address: crate::domain::Address,
+    admin: &Recipient,
     tick: DateTime<Utc>,
     open: i64,
     now: DateTime<Utc>,
@@ -111,12 +124,8 @@ fn summary_notice(
         generation: tick,
         step: None,
     };
-    let recipient = Recipient {
-        address,
-        basis: Basis::Admin,
-    };
     NewNotice {
         title: Some(wording::quantity(open, "open finding")),
-        ..NewNotice::for_subject("findings", occurrence, &recipient, now)
+        ..NewNotice::for_subject("findings", occurrence, admin, now)
     }
 }

@@ -1,41 +1,22 @@
 //! The sweep runs every job once, in order. A job that fails or panics does not stop the others.
 
 use std::any::Any;
-use std::error::Error as _;
 use std::panic::AssertUnwindSafe;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::RunRow;
+use crate::store::{Holder, RunRow};
 
-use super::{Engine, Error, Job, MAX_SKEW_FACTOR, Report};
+use crate::domain::Address;
+
+use super::common::{MAX_SKEW_FACTOR, new_id};
+use super::directories::{SyncedDirectory, UnbindOutcome};
+use super::{Engine, Error, Job, Report, SweepOptions};
 
 /// The lease that lets only one process at a time sync, judge and plan.
 const SWEEP_LEASE: &str = "sweep";
-
-#[derive(Debug, Clone, Default)]
-pub struct SweepOptions {
-    /// Only these sources and directories are synchronised; empty means all.
-    pub only: Vec<String>,
-    /// Whether sources and directories wait for their schedules and back-offs.
-    pub by_schedule: bool,
-    /// Sources and directories whose listings may shrink by half.
-    pub accept_shrink: Vec<String>,
-    /// The operator, for the audit trail.
-    pub actor: String,
-}
-
-impl SweepOptions {
-    pub(super) fn includes(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == name)
-    }
-
-    pub(super) fn accepts_shrink(&self, name: &str) -> bool {
-        self.accept_shrink.iter().any(|accepted| accepted == name)
-    }
-}
 
 impl Engine {
     /// Runs one sweep. It never fails as a whole: the report has the errors of the jobs.
@@ -58,12 +39,12 @@ impl Engine {
         match self.acquire_sweep_lease().await {
             Ok(true) => self.run_leased_jobs(options, stop, &mut report).await,
             Ok(false) => report.lease_held = true,
-            Err(error) => record_error(&mut report, None, &error),
+            Err(error) => report.record_error(None, &error),
         }
         if !report.lease_held
             && let Err(error) = self.write_run(started_at, &mut report).await
         {
-            record_error(&mut report, None, &error);
+            report.record_error(None, &error);
         }
         report
     }
@@ -105,7 +86,7 @@ impl Engine {
             () = self.keep_sweep_lease() => lost.cancel(),
         }
         if lost.is_cancelled() {
-            record_error(report, None, &Error::LeaseLost);
+            report.record_error(None, &Error::LeaseLost);
         }
     }
 
@@ -120,31 +101,81 @@ impl Engine {
         let work = async {
             match job {
                 Job::Sync => {
-                    self.sync_sources(options, report).await?;
-                    self.sync_directories(options, report).await
+                    self.source_sync().run(options, report).await?;
+                    let directories = self.directory_sync();
+                    directories.run(options, report, |_| ()).await
                 }
                 Job::Judge => {
                     // Before the finding closes: the recipients depend on it.
-                    self.settle_interrupted(report).await?;
-                    self.judge(report).await
+                    self.response().settle_interrupted(report).await?;
+                    self.judge().run(report).await
                 }
-                Job::Respond => self.respond(options, stop, report).await,
-                Job::Plan => self.plan(report).await,
-                Job::MarkExpired => self.mark_expired_at_sources(options, report).await,
-                Job::Deliver => self.deliver(stop, report).await,
-                Job::Purge => self.purge(report).await,
+                Job::Respond => self.response().run(options, stop, report).await,
+                Job::Plan => self.plan().run(report).await,
+                Job::MarkExpired => self.mark_expired().run(options, report).await,
+                Job::Deliver => self.deliver().run(stop, report).await,
+                Job::Purge => self.purge().run(report).await,
             }
         };
         let outcome = AssertUnwindSafe(work).catch_unwind().await;
         let outcome =
             outcome.unwrap_or_else(|panic| Err(Error::Panicked(panic_text(panic.as_ref()))));
         if let Err(error) = outcome {
-            record_error(report, Some(job), &error);
+            report.record_error(Some(job), &error);
         }
     }
 
+    /// Syncs the sources that `options` names. Nothing is planned, and no run is stored.
+    pub async fn sync_sources_only(
+        &self,
+        options: &SweepOptions,
+        stop: &CancellationToken,
+    ) -> Report {
+        let mut report = Report::default();
+        let sync = self.source_sync();
+        let work = sync.run(options, &mut report);
+        let done = self.under_sweep_lease(stop, work).await;
+        report.record_leased(done);
+        report
+    }
+
+    /// Syncs the directories that `options` names. No token is judged, and no run is stored.
+    pub async fn sync_directories_only(
+        &self,
+        options: &SweepOptions,
+        stop: &CancellationToken,
+    ) -> SyncedDirectory {
+        let (mut report, mut listed, mut issuers) = (Report::default(), None, 0);
+        let sync = self.directory_sync();
+        let work = sync.run(options, &mut report, |survey| {
+            (listed, issuers) = (survey.listed, survey.issuers);
+        });
+        let done = self.under_sweep_lease(stop, work).await;
+        report.record_leased(done);
+        SyncedDirectory {
+            report,
+            listed,
+            issuers,
+        }
+    }
+
+    /// Lets the next sync, which is a full one, bind a person to the account that has their address then. `actor` is
+    /// for the audit trail.
+    pub async fn unbind_identity(
+        &self,
+        directory: &str,
+        email: &Address,
+        actor: &str,
+        stop: &CancellationToken,
+    ) -> Result<UnbindOutcome, Error> {
+        let sync = self.directory_sync();
+        let work = sync.unbind(directory, email, actor);
+        let done = self.under_sweep_lease(stop, work).await?;
+        Ok(done.unwrap_or(UnbindOutcome::Busy))
+    }
+
     /// Does work that must not run beside a sweep; `None` if one is running.
-    pub(super) async fn under_sweep_lease<T>(
+    async fn under_sweep_lease<T>(
         &self,
         stop: &CancellationToken,
         work: impl Future<Output = Result<T, Error>>,
@@ -162,10 +193,13 @@ impl Engine {
         dropped.map(|()| done)
     }
 
-    pub(super) async fn acquire_sweep_lease(&self) -> Result<bool, Error> {
+    async fn acquire_sweep_lease(&self) -> Result<bool, Error> {
         let now = self.now();
         let mut tx = self.store.begin().await?;
-        let lease = self.lease_from(now);
+        let lease = Holder {
+            id: self.holder,
+            until: now + self.settings.lease,
+        };
         let far = now + self.settings.lease * MAX_SKEW_FACTOR;
         let taken = tx.take_lease(SWEEP_LEASE, lease, now, far).await?;
         tx.commit().await?;
@@ -173,7 +207,7 @@ impl Engine {
     }
 
     /// Renews the lease three times per lease period; returns when it is lost.
-    pub(super) async fn keep_sweep_lease(&self) {
+    async fn keep_sweep_lease(&self) {
         let third = (self.settings.lease / 3).to_std().unwrap_or_default();
         loop {
             tokio::time::sleep(third).await;
@@ -181,13 +215,13 @@ impl Engine {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
-                    tracing::warn!("the sweep's lease was not renewed: {}", error_chain(&error));
+                    tracing::warn!("the sweep's lease was not renewed: {}", error.chain());
                 }
             }
         }
     }
 
-    pub(super) async fn release_sweep_lease(&self) -> Result<(), Error> {
+    async fn release_sweep_lease(&self) -> Result<(), Error> {
         let mut tx = self.store.begin().await?;
         tx.release_lease(SWEEP_LEASE, self.holder).await?;
         Ok(tx.commit().await?)
@@ -206,33 +240,10 @@ impl Engine {
             outcome: Some(outcome.to_owned()),
         };
         let mut tx = self.store.begin().await?;
-        tx.insert_run(Self::new_id(started_at), &run, &text).await?;
+        tx.insert_run(new_id(started_at), &run, &text).await?;
         tx.release_lease(SWEEP_LEASE, self.holder).await?;
         Ok(tx.commit().await?)
     }
-}
-
-pub(super) fn record_error(report: &mut Report, job: Option<Job>, error: &Error) {
-    let mut text = error_chain(error);
-    if let Some(job) = job {
-        text = format!("{}: {text}", job.as_str());
-    }
-    report.add_error(text, error.is_transient());
-}
-
-/// An error with its causes, on one line.
-pub(super) fn error_chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let cause_text = inner.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

@@ -1,188 +1,153 @@
 //! Syncs sources: lists them concurrently, and when all have answered, merges one listing after the other into the
 //! store.
 
+mod fetch;
 mod merge;
-mod preview;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use chrono::{DateTime, Utc};
 
-use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::{StreamExt, stream};
+use crate::clock::Clock;
+use crate::domain::diff::{self, Pair};
+use crate::domain::{ListedToken, MergeRules, Policy, Token};
+use crate::sources::{self, AccountAdmin, Fetched, Listing, RefusedRows};
+use crate::store::{SourceRow, Store};
 
-use crate::domain::{ListedToken, MergeRules, Policy, SourceTerms, SyncAlert};
-use crate::sources::file::run_blocking;
-use crate::sources::owners::OwnersFile;
-use crate::sources::{
-    self, AccountAdmin, CheckReport, Fetched, LastListing, Listing, RefusedRows, Right, Source,
+use super::common::{OnProgress, new_id};
+use super::error::{Error, rows_were};
+use super::findings::judge_source;
+use super::report::Report;
+use super::upstream::{
+    self, Answer, Failure, Preview, SOURCE, SweepOptions, WatchedSource, check_shrunk, list_all,
+    select_due, sources_that_mark_expired,
 };
-use crate::store::SourceRow;
 
-use super::alert::Alert;
-use super::{Engine, Error, LISTING_TIMEOUT, Report, SweepOptions};
+pub(super) use fetch::FetchedTokens;
+pub(super) use merge::{Changes, Walk};
 
-pub(super) use merge::{Changes, Walk, rows_were};
-pub(super) use preview::Fetch;
-pub use preview::{Change, Difference, SourcePreview};
-
-/// A listing that had this many tokens is not accepted when it shrinks by half.
-const SHRINK_GUARD_FROM: u64 = 20;
-
-const MAX_CONCURRENT_SOURCES: usize = 4;
-
-pub struct WatchedSource {
-    pub terms: SourceTerms,
-    pub source: Arc<dyn Source>,
+/// What a sync would change about one token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// As it would be after the sync.
+    pub token: Token,
+    pub change: Change,
 }
 
-/// A listing, with the owners file of the source.
-pub(super) struct FetchedTokens {
-    pub listing: Listing,
-    pub asked_at: DateTime<Utc>,
-    owners: Option<OwnersFile>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    New,
+    /// With the names of the fields.
+    Changed(Vec<&'static str>),
+    Gone,
 }
 
-impl FetchedTokens {
-    /// Whether a token that it lacks is gone.
-    pub fn is_complete(&self) -> bool {
-        self.listing.refusals.count == 0 && !self.listing.is_partial
-    }
-
-    /// Takes the tokens out, with the owners applied.
-    pub fn tokens(
-        &mut self,
-    ) -> impl Iterator<Item = Result<ListedToken, sources::Error>> + Send + use<> {
-        let owners = self.owners.clone();
-        let tokens = std::mem::take(&mut self.listing.tokens);
-        tokens.map(move |token| {
-            token.map(|mut token| {
-                if let Some(owners) = &owners {
-                    owners.assign_owner(&mut token);
-                }
-                token
-            })
-        })
-    }
+#[derive(Debug, PartialEq, Eq)]
+pub enum SourcePreview {
+    /// With the counts of a sync.
+    Listed(Box<Report>),
+    /// Nothing has changed since the last listing.
+    Unchanged,
+    /// It asked us to wait until then.
+    Deferred(DateTime<Utc>),
 }
 
-struct Answer<'a> {
-    watched: &'a WatchedSource,
-    row: SourceRow,
-    asked_at: DateTime<Utc>,
-    found: Result<Fetched<FetchedTokens>, Error>,
+/// Syncs sources and previews their syncs.
+pub struct SyncSources<'a> {
+    pub(super) store: &'a Store,
+    pub(super) clock: &'a Clock,
+    pub(super) policy: &'a Policy,
+    pub(super) sources: &'a [WatchedSource],
+    pub(super) on_progress: OnProgress<'a>,
 }
 
-impl Engine {
+impl SyncSources<'_> {
     /// Synchronises every source that is due; the failure of one does not stop another.
-    pub(super) async fn sync_sources(
+    pub(super) async fn run(
         &self,
         options: &SweepOptions,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let named = |watched: &&WatchedSource| options.includes(&watched.terms.name);
-        let named: Vec<_> = self.sources.iter().filter(named).collect();
-        if named.is_empty() {
+        if !options.includes_any(self.sources) {
             return Ok(());
         }
-        let rows = self
-            .store
-            .begin_read()
-            .await?
-            .list_sources()
-            .await?
-            .into_iter();
-        let mut rows: HashMap<_, _> = rows.map(|row| (row.name.clone(), row)).collect();
-        let now = self.now();
-        let mut asked = Vec::new();
-        for watched in named {
-            let row = rows.remove(&watched.terms.name).unwrap_or_default();
-            let schedule = watched.terms.schedule.as_ref();
-            if row.sync_state.is_due(now, options.by_schedule, schedule) {
-                asked.push(self.list_source(watched, row));
-            } else if row.sync_state.is_deferred(now) {
-                report.sources_deferred += 1;
-            }
-        }
-        let answers = stream::iter(asked).buffer_unordered(MAX_CONCURRENT_SOURCES);
-        // Collected before the first is merged: an answer that waits to be read runs into its timeout.
-        for answer in answers.collect::<Vec<_>>().await {
-            let Answer {
-                watched,
-                mut row,
-                asked_at,
-                found,
-            } = answer;
-            let outcome = match found {
-                Ok(Fetched::Unchanged) => {
-                    // The same file still has the same refused rows.
-                    Ok(row.sync_state.error.take())
-                }
-                Ok(Fetched::New(found)) => {
-                    self.merge_listing(watched, found, &mut row, options, report)
-                        .await
-                }
-                Err(error) => Err(error),
-            };
-            self.record_outcome(&mut row, asked_at, outcome, report)
-                .await?;
+        let rows = self.store.begin_read().await?.list_sources().await?;
+        let (due, _) = select_due(self.sources, rows, options, self.clock.now(), report);
+        let listings = due
+            .into_iter()
+            .map(|(watched, row)| self.list(watched, row));
+        for answer in list_all(listings.collect()).await {
+            self.store_answer(answer, options, report).await?;
         }
         Ok(())
     }
 
-    async fn list_source<'a>(&self, watched: &'a WatchedSource, mut row: SourceRow) -> Answer<'a> {
-        row.name.clone_from(&watched.terms.name);
-        watched.terms.kind.clone_into(&mut row.kind);
-        let asked_at = self.now();
-        let found = watched.fetch(&row, asked_at).await;
+    async fn list<'a>(
+        &self,
+        watched: &'a WatchedSource,
+        row: SourceRow,
+    ) -> Answer<'a, WatchedSource, Fetched<FetchedTokens>> {
+        let asked_at = self.clock.now();
+        let listing = watched.fetch(&row, asked_at).await;
         Answer {
             watched,
             row,
             asked_at,
-            found,
+            listing,
         }
     }
 
     /// Stores the outcome of a sync, and alerts the administrators if a failure starts or ends.
-    async fn record_outcome(
+    async fn store_answer(
         &self,
-        row: &mut SourceRow,
-        asked_at: DateTime<Utc>,
-        outcome: Result<Option<String>, Error>,
+        answer: Answer<'_, WatchedSource, Fetched<FetchedTokens>>,
+        options: &SweepOptions,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let name = row.name.clone();
+        let Answer {
+            watched,
+            mut row,
+            asked_at,
+            listing,
+        } = answer;
+        let outcome = match listing {
+            // The same file still has the same refused rows.
+            Ok(Fetched::Unchanged) => Ok(row.sync_state.error.take()),
+            Ok(Fetched::New(found)) => {
+                self.merge_listing(watched, found, &mut row, options, report)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
         let alert = match outcome {
             Ok(problem) => {
                 let alert = row.sync_state.record_success(asked_at);
                 if let Some(problem) = &problem {
-                    report.problems.push(format!("source {name}: {problem}"));
+                    report
+                        .problems
+                        .push(format!("source {}: {problem}", row.name));
                 }
                 row.sync_state.error = problem;
                 alert
             }
-            Err(error) if let Some(wait) = error.wait() => {
-                row.sync_state.defer(self.now(), wait);
-                report.sources_deferred += 1;
-                tracing::info!(source.name = name, "deferred: {error}");
-                None
-            }
             Err(error) => {
-                let text = super::sweep::error_chain(&error);
-                report.problems.push(format!("source {name}: {text}"));
-                let alert = row.sync_state.record_failure(asked_at, text);
-                // Forces a full listing in the next sweep.
-                row.fingerprint = None;
-                if let Error::Store(error) = error {
-                    return Err(error.into());
+                if error.wait().is_none() {
+                    // Forces a full listing in the next sweep.
+                    row.fingerprint = None;
                 }
-                alert
+                let failure = Failure {
+                    error,
+                    asked_at,
+                    now: self.clock.now(),
+                    stale_since: None,
+                };
+                SOURCE.record_failure(&row.name, &mut row.sync_state, failure, report)?
             }
         };
         let mut tx = self.store.begin().await?;
-        tx.save_source(row).await?;
+        tx.save_source(&row).await?;
         if let Some(alert) = alert {
-            let alert = sync_alert(&name, alert, row.sync_state.error.as_deref());
-            self.alert(&mut tx, alert, report).await?;
+            let alert = SOURCE.alert(&row.name, alert, row.sync_state.error.as_deref());
+            let now = self.clock.now();
+            alert.plan(&mut tx, self.policy, now, report).await?;
         }
         Ok(tx.commit().await?)
     }
@@ -203,14 +168,14 @@ impl Engine {
             }
             let mut tx = self.store.begin().await?;
             let entry = [&options.actor, "source.accept_shrink", &row.name];
-            let now = self.now();
+            let now = self.clock.now();
             let reason = format!("{} tokens instead of {}", found.listing.count, row.tokens);
-            tx.insert_audit(Self::new_id(now), now, entry, Some(&reason))
+            tx.insert_audit(new_id(now), now, entry, Some(&reason))
                 .await?;
             tx.commit().await?;
         }
         let tokens = found.tokens();
-        let rules = watched.merge_rules(&self.policy, found.asked_at);
+        let rules = watched.merge_rules(self.policy, found.asked_at);
         let FetchedTokens {
             listing, owners, ..
         } = found;
@@ -228,7 +193,8 @@ impl Engine {
             row.max_life = max_life.life.map(|life| life.num_seconds());
             row.max_life_evidence = Some(max_life.evidence);
             let mut tx = self.store.begin().await?;
-            self.judge_source(&mut tx, row, report).await?;
+            let rules = &self.policy.rules;
+            judge_source(&mut tx, rules, row, self.clock.now(), report).await?;
             tx.commit().await?;
         }
         row.fingerprint = listing
@@ -245,6 +211,33 @@ impl Engine {
                 .await?;
         }
         Ok(refused_rows_problem(&refusals))
+    }
+
+    /// Writes the differences page by page.
+    async fn merge(
+        &self,
+        source: &str,
+        listed: impl Iterator<Item = Result<ListedToken, sources::Error>> + Send,
+        is_complete: bool,
+        rules: MergeRules<'_>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let mut walk = Walk::new(source, listed);
+        while !walk.is_done() {
+            let mut tx = self.store.begin().await?;
+            let pairs = walk.next_pairs(&mut tx).await?;
+            let now = self.clock.now();
+            let changes = Changes::from_pairs(source, pairs, is_complete, rules, now);
+            changes.write(&mut tx, rules, now).await?;
+            if sources_that_mark_expired(self.sources).contains(&source) {
+                tx.set_mark_expired_at(&changes.seen_expired, Some(now))
+                    .await?;
+            }
+            changes.count(report);
+            tx.commit().await?;
+            (self.on_progress)();
+        }
+        Ok(())
     }
 
     /// Stores the account administrators that a source reported, if they changed.
@@ -270,6 +263,91 @@ impl Engine {
         tx.replace_source_admins(source, &admins).await?;
         Ok(tx.commit().await?)
     }
+
+    /// Lists a source and passes on what a sync would change. Writes nothing.
+    pub async fn preview(
+        &self,
+        watched: &WatchedSource,
+        accept_shrink: bool,
+        mut on_difference: impl FnMut(Difference) -> Result<(), Error> + Send,
+    ) -> Result<SourcePreview, Error> {
+        let mut found = match self.fetch_for_preview(watched, accept_shrink).await? {
+            Preview::Listed(Fetched::New(found)) => found,
+            Preview::Listed(Fetched::Unchanged) => return Ok(SourcePreview::Unchanged),
+            Preview::Deferred(until) => return Ok(SourcePreview::Deferred(until)),
+        };
+        let mut report = Report::default();
+        let is_complete = found.is_complete();
+        let rules = watched.merge_rules(self.policy, found.asked_at);
+        let mut walk = Walk::new(&watched.terms.name, found.tokens());
+        while !walk.is_done() {
+            let mut tx = self.store.begin_read().await?;
+            let pairs = walk.next_pairs(&mut tx).await?;
+            drop(tx);
+            let now = self.clock.now();
+            for pair in pairs {
+                let Some(difference) =
+                    difference(&watched.terms.name, pair, is_complete, rules, now)
+                else {
+                    continue;
+                };
+                match difference.change {
+                    Change::New => report.tokens_new += 1,
+                    Change::Changed(_) => report.tokens_changed += 1,
+                    Change::Gone => report.tokens_gone += 1,
+                }
+                on_difference(difference)?;
+            }
+        }
+        let refusals = &found.listing.refusals;
+        report.rows_refused = refusals.count;
+        report.problems.extend(refused_rows_problem(refusals));
+        Ok(SourcePreview::Listed(Box::new(report)))
+    }
+
+    /// Lists a source without writing.
+    pub(super) async fn fetch_for_preview(
+        &self,
+        watched: &WatchedSource,
+        accept_shrink: bool,
+    ) -> Result<Preview<Fetched<FetchedTokens>>, Error> {
+        let mut tx = self.store.begin_read().await?;
+        let row = tx
+            .find_source(&watched.terms.name)
+            .await?
+            .unwrap_or_default();
+        drop(tx);
+        let fetch = watched.fetch(&row, self.clock.now());
+        let preview = upstream::preview(&row.sync_state, self.clock, fetch).await?;
+        if let Preview::Listed(Fetched::New(found)) = &preview
+            && !accept_shrink
+        {
+            ensure_not_shrunk(&watched.terms.name, &found.listing, row.tokens)?;
+        }
+        Ok(preview)
+    }
+}
+
+fn difference(
+    source: &str,
+    pair: Pair,
+    is_complete: bool,
+    rules: MergeRules<'_>,
+    now: DateTime<Utc>,
+) -> Option<Difference> {
+    let (token, change) = match pair {
+        Pair::OnlyListed(listed) => (diff::new_token(source, listed, rules, now), Change::New),
+        Pair::Both(known, listed) => {
+            let token = diff::update(&known, listed, rules, now)?.token;
+            let fields = diff::changed_fields(&known, &token);
+            (token, Change::Changed(fields))
+        }
+        Pair::OnlyKnown(known) if is_complete => {
+            (diff::update_missing(&known, now)?.token, Change::Gone)
+        }
+        Pair::OnlyKnown(_) => return None,
+    };
+    Some(Difference { token, change })
 }
 
 pub(super) fn refused_rows_problem(refusals: &RefusedRows) -> Option<String> {
@@ -283,12 +361,10 @@ pub(super) fn refused_rows_problem(refusals: &RefusedRows) -> Option<String> {
 
 /// Rejects a listing with at most half of the tokens of the last good one.
 fn ensure_not_shrunk(name: &str, listing: &Listing, before: i64) -> Result<(), Error> {
-    let before = u64::try_from(before).unwrap_or(0);
-    let found = listing.count;
-    let is_shrunk = before >= SHRINK_GUARD_FROM && found * 2 <= before;
-    if !is_shrunk || listing.is_partial {
+    let Some((found, before)) = check_shrunk(listing.count, before).filter(|_| !listing.is_partial)
+    else {
         return Ok(());
-    }
+    };
     Err(match listing.refusals.shown.first() {
         Some(first) => Error::MostlyRefused {
             count: listing.refusals.count,
@@ -302,119 +378,4 @@ fn ensure_not_shrunk(name: &str, listing: &Listing, before: i64) -> Result<(), E
             before,
         },
     })
-}
-
-impl WatchedSource {
-    /// Checks that it can be listed, that it allows revocation if that is configured, and that its owners file can be
-    /// read.
-    pub async fn check(&self) -> Result<CheckReport, sources::Error> {
-        let mut checked = self.source.check().await?;
-        if self.terms.allow_revoke
-            && let Some(missing) = self.source.missing_to_revoke()
-        {
-            checked.rights.push(Right {
-                what: "revoke tokens, for allow_revoke".to_owned(),
-                missing: Some(missing.to_owned()),
-            });
-        }
-        if let Some(path) = self.terms.owners.clone() {
-            let shown = path.display().to_string();
-            let owners = run_blocking(move || OwnersFile::load(&path)).await?;
-            let rows = match owners.len() {
-                1 => "1 row".to_owned(),
-                rows => format!("{rows} rows"),
-            };
-            checked.summary = format!("{}; {shown} has {rows}", checked.summary);
-        }
-        Ok(checked)
-    }
-
-    pub(super) fn merge_rules<'a>(
-        &self,
-        policy: &'a Policy,
-        asked_at: DateTime<Utc>,
-    ) -> MergeRules<'a> {
-        MergeRules {
-            policy,
-            policy_ttl: self.terms.policy_ttl,
-            asked_at: Some(asked_at),
-        }
-    }
-
-    /// Lists the source and reads its owners file.
-    pub(super) async fn fetch(
-        &self,
-        row: &SourceRow,
-        asked_at: DateTime<Utc>,
-    ) -> Result<Fetched<FetchedTokens>, Error> {
-        let fetch = self.fetch_with_owners(row, asked_at);
-        let found = tokio::time::timeout(LISTING_TIMEOUT, fetch).await;
-        found.unwrap_or(Err(Error::TimedOut))
-    }
-
-    async fn fetch_with_owners(
-        &self,
-        row: &SourceRow,
-        asked_at: DateTime<Utc>,
-    ) -> Result<Fetched<FetchedTokens>, Error> {
-        let owners = match self.terms.owners.clone() {
-            Some(path) => Some(run_blocking(move || OwnersFile::load(&path)).await?),
-            None => None,
-        };
-        // The source's fingerprint counts only if our part is the same.
-        let ours = self.fingerprint("", owners.as_ref());
-        let theirs = row.fingerprint.as_deref();
-        let last = LastListing {
-            fingerprint: theirs
-                .and_then(|all| all.strip_suffix(&ours))
-                .map(str::to_owned),
-            asked_at: row.sync_state.last_good_sync_at,
-        };
-        Ok(match self.source.fetch(&last).await? {
-            Fetched::Unchanged => Fetched::Unchanged,
-            Fetched::New(listing) => Fetched::New(FetchedTokens {
-                listing,
-                asked_at,
-                owners,
-            }),
-        })
-    }
-
-    /// The fingerprint of a listing, the owners file and the policy life.
-    fn fingerprint(&self, listing: &str, owners: Option<&OwnersFile>) -> String {
-        let owners = owners.map_or("", |owners| owners.fingerprint.as_str());
-        let ttl = self.terms.policy_ttl.map_or(0, |ttl| ttl.num_seconds());
-        if owners.is_empty() && ttl == 0 {
-            return listing.to_owned();
-        }
-        format!("{listing}|{owners}|{ttl}")
-    }
-}
-
-fn sync_alert<'a>(name: &'a str, alert: SyncAlert, error: Option<&str>) -> Alert<'a> {
-    match alert {
-        SyncAlert::Failing { since } => Alert {
-            subject: name,
-            since,
-            title: format!("The source {name} cannot be read"),
-            text: format!(
-                "Since {} every attempt to list the tokens of the source {name} has failed:\n\n    {}\n\n\
-                 Until it works again, lapsed does not see changes to its tokens: warnings are based on the last \
-                 good listing, and no token is marked gone.\n\n\
-                 See what its credentials can do:\n\n    lapsed source check {name}",
-                since.format("%Y-%m-%d %H:%M UTC"),
-                error.unwrap_or("no reason given"),
-            ),
-        },
-        SyncAlert::Recovered { since } => Alert {
-            subject: name,
-            // A different occurrence than the failure.
-            since: since + TimeDelta::microseconds(1),
-            title: format!("The source {name} can be read again"),
-            text: format!(
-                "Its tokens are listed again. It had failed since {}.",
-                since.format("%Y-%m-%d %H:%M UTC")
-            ),
-        },
-    }
 }

@@ -15,7 +15,7 @@ use lapsed::domain::{
     Reason, Schedule, SourceTerms,
 };
 use lapsed::engine::{
-    self, DirectoryPreview, Engine, LastPurge, Report, SurveyOutcome, SweepOptions, UnbindOutcome,
+    self, Engine, LastPurge, Preview, Report, SurveyOutcome, SweepOptions, UnbindOutcome,
     WatchedDirectory, WatchedSource,
 };
 use lapsed::sources::{
@@ -877,10 +877,11 @@ async fn a_preview_lists_held_people_and_writes_nothing(
     let watched = &world.engine.directories[0];
     let preview = world
         .engine
-        .preview_directory(watched, false)
+        .directory_sync()
+        .preview(watched, false)
         .await
         .unwrap();
-    let DirectoryPreview::Listed(survey) = preview else {
+    let Preview::Listed(survey) = preview else {
         panic!("it is not deferred")
     };
     let SurveyOutcome::Held { changes, .. } = survey.outcome else {

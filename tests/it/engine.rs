@@ -192,7 +192,7 @@ impl World {
             by: "grace",
             reason: Some("it was found in a public repository"),
         };
-        self.engine.revoke(order).await
+        self.engine.revocation().revoke(order).await
     }
 
     /// The audit trail, oldest first, as `actor action subject: reason`.
@@ -404,7 +404,8 @@ async fn a_token_that_may_not_be_revoked_is_not_sent_to_the_source(
 ) {
     let mut world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(30)).await;
-    let refused = |world: &World, token: &Token| world.engine.may_revoke(token).err().unwrap();
+    let refused =
+        |world: &World, token: &Token| world.engine.revocation().may_revoke(token).err().unwrap();
     world.engine.sources[0].terms.allow_revoke = false;
     assert_eq!(
         refused(&world, &token),
@@ -431,7 +432,7 @@ async fn a_token_that_may_not_be_revoked_is_not_sent_to_the_source(
         ..token.clone()
     };
     assert!(
-        world.engine.may_revoke(&disabled).is_ok(),
+        world.engine.revocation().may_revoke(&disabled).is_ok(),
         "it can be enabled again"
     );
     let expired = Token {
@@ -446,7 +447,7 @@ async fn a_token_that_may_not_be_revoked_is_not_sent_to_the_source(
         expiry_origin: Some(ExpiryOrigin::Policy),
         ..expired
     };
-    assert!(world.engine.may_revoke(&past_our_date).is_ok());
+    assert!(world.engine.revocation().may_revoke(&past_our_date).is_ok());
     assert!(world.trail().await.is_empty());
     assert!(world.source.revoked.lock().unwrap().is_empty());
 }

@@ -15,8 +15,8 @@ use crate::cli::{Context, actor, sweep};
 use crate::config::Config;
 use crate::domain::{Identity, IdentityStatus};
 use crate::engine::{
-    DirectoryPreview, Engine, Report, StatusChange, Survey, SurveyOutcome, SweepOptions,
-    SyncedDirectory, WatchedDirectory,
+    Engine, Preview, Report, StatusChange, Survey, SurveyOutcome, SweepOptions, SyncedDirectory,
+    WatchedDirectory,
 };
 use crate::store::Store;
 
@@ -63,9 +63,8 @@ pub(super) async fn sync(
         actor: actor::name(),
     };
     let stop = CancellationToken::new();
-    let watched = find_watched(&engine, name)?;
     let synced = tokio::select! {
-        synced = engine.sync_one_directory(watched, &options, &stop) => synced,
+        synced = engine.sync_directories_only(&options, &stop) => synced,
         () = sweep::cancel_on_signal(&stop) => unreachable!("it only cancels"),
     };
     let report = &synced.report;
@@ -117,18 +116,21 @@ pub(super) async fn dry_run(
     let name = &args.name;
     let now = context.clock.now();
     let watched = find_watched(&engine, name)?;
-    let looked = engine.preview_directory(watched, args.accept_shrink).await;
+    let looked = engine
+        .directory_sync()
+        .preview(watched, args.accept_shrink)
+        .await;
     let looked = looked.map_err(engine_failure)?;
     engine.store.close().await;
     drop(scratch);
     let mut printer = Printer::<StatusChangeRow>::stdout(args.format, now);
     let (summary, exit, rows) = match looked {
-        DirectoryPreview::Deferred(until) => (
+        Preview::Deferred(until) => (
             deferred_message(name, Some(until), now),
             Exit::Ok,
             Vec::new(),
         ),
-        DirectoryPreview::Listed(survey) => describe_survey(name, *survey),
+        Preview::Listed(survey) => describe_survey(name, *survey),
     };
     for row in &rows {
         printer.print_row(row)?;
@@ -155,13 +157,14 @@ pub(super) async fn acceptance_problem(
     let (store, scratch) = setup::open_store_for_dry_run(config).await?;
     let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
     let looked = engine
-        .preview_directory(find_watched(&engine, name)?, false)
+        .directory_sync()
+        .preview(find_watched(&engine, name)?, false)
         .await;
     engine.store.close().await;
     drop(scratch);
     Ok(match looked {
-        Ok(DirectoryPreview::Deferred(_)) => None,
-        Ok(DirectoryPreview::Listed(survey)) => match survey.outcome {
+        Ok(Preview::Deferred(_)) => None,
+        Ok(Preview::Listed(survey)) => match survey.outcome {
             SurveyOutcome::Held { reason, .. } => Some(format!(
                 "{reason}; `lapsed directory sync {name} --dry-run` lists the people"
             )),

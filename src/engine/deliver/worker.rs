@@ -1,6 +1,7 @@
-//! Workers: each has one connection to the mail server and sends one mail at a time.
+//! The mailer, and the workers of a pass: each has one connection to the mail server and sends one mail at a time.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -11,11 +12,92 @@ use crate::notify::fault::{Fault, Outcome};
 use crate::notify::message::Rendered;
 use crate::notify::transport::Connection;
 
-use super::super::{Engine, Error};
-use super::Mailer;
-use super::claim::Ready;
+use crate::engine::common::Settings;
+use crate::engine::error::Error;
+use crate::notify::message::Writer;
+use crate::notify::template::Templates;
+use crate::notify::transport::Transport;
+use crate::store::ClaimedMail;
+
+pub struct Mailer {
+    pub writer: Writer,
+    pub transport: Transport,
+    templates: RwLock<Arc<Templates>>,
+    pub outcomes: Outcomes,
+}
+
+/// Delivery attempts since the program started, by outcome.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    sent: AtomicU64,
+    deferred: AtomicU64,
+    refused: AtomicU64,
+    unknown: AtomicU64,
+    server_fault: AtomicU64,
+}
+
+impl Mailer {
+    #[must_use]
+    pub fn new(writer: Writer, transport: Transport, templates: Templates) -> Self {
+        Self {
+            writer,
+            transport,
+            templates: RwLock::new(Arc::new(templates)),
+            outcomes: Outcomes::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn templates(&self) -> Arc<Templates> {
+        Arc::clone(
+            &self
+                .templates
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// Mails that are rendered already keep their text.
+    pub fn replace_templates(&self, templates: Templates) {
+        *self
+            .templates
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(templates);
+    }
+}
+
+impl Outcomes {
+    pub(super) fn count(&self, outcome: &Outcome) {
+        let counter = match outcome {
+            Outcome::Sent { .. } => &self.sent,
+            Outcome::Deferred(_) => &self.deferred,
+            Outcome::Refused { .. } => &self.refused,
+            Outcome::Unknown(_) => &self.unknown,
+            Outcome::ServerFault(_) => &self.server_fault,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn counts(&self) -> [(&'static str, u64); 5] {
+        [
+            ("sent", &self.sent),
+            ("deferred", &self.deferred),
+            ("refused", &self.refused),
+            ("unknown", &self.unknown),
+            ("server_fault", &self.server_fault),
+        ]
+        .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    }
+}
 
 const MAX_CONNECT_ATTEMPTS: u32 = 3;
+
+/// A claimed and rendered mail.
+pub(super) struct Ready {
+    pub mail: ClaimedMail,
+    pub message: Arc<Rendered>,
+}
 
 pub(super) struct Event {
     pub worker: usize,
@@ -109,8 +191,11 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    pub fn new(engine: &Engine, events: &mpsc::UnboundedSender<Event>) -> Self {
-        let settings = &engine.settings;
+    pub fn new(
+        mailer: &Arc<Mailer>,
+        settings: &Settings,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Self {
         let pace = settings
             .mails_per_second
             .and_then(|rate| Quota::with_period(Duration::from_secs_f64(1.0 / rate)))
@@ -120,7 +205,7 @@ impl Workers {
             let (job_in, job_out) = mpsc::channel(1);
             let worker = Worker {
                 number,
-                mailer: Arc::clone(&engine.mailer),
+                mailer: Arc::clone(mailer),
                 pace: pace.clone(),
                 messages_per_connection: settings.messages_per_connection,
             };

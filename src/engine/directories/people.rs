@@ -10,49 +10,14 @@ use crate::domain::{Address, Identity, IdentityStatus, IssuerMode, Issuers, Pers
 use crate::sources::listing::hex;
 use crate::store::DirectoryRow;
 
-use super::WatchedDirectory;
-
-/// A listing that had this many people is not accepted when it shrinks by half.
-const SHRINK_GUARD_FROM: u64 = 20;
+use crate::engine::error::Implausible;
+use crate::engine::upstream::WatchedDirectory;
 
 /// Up to this many people may lack the field with their status before the whole listing is implausible.
 const MAX_WITHOUT_STATUS: u64 = 3;
 
 /// No account has this address. A directory that returns one for it does not respect the query.
 const UNUSED_ADDRESS: &str = "nobody-has-this-address@lapsed.invalid";
-
-/// Why a whole listing is rejected.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Implausible {
-    #[error(
-        "it lists no one, but listed {before} people before; check that its credentials may still read people, and \
-         that its configuration still selects them"
-    )]
-    Empty { before: u64 },
-    #[error(
-        "the canary {number} of {count} is not listed as active; fix what the directory shows, or correct \
-         `canaries`"
-    )]
-    Canary {
-        /// Its place in the configuration.
-        number: usize,
-        count: usize,
-    },
-    #[error("it lists an address that no account has, so its answers do not match the query")]
-    AnswersAnything,
-    #[error("{lacking} of {listed} people have no status field; let its credentials read it")]
-    FieldMissing { lacking: u64, listed: u64 },
-    /// There are no members in any allowed group, and never were.
-    #[error(
-        "the allowed groups have no members; correct `allowed_groups`, or let its credentials read group members"
-    )]
-    NoGroupMembers,
-    #[error(
-        "it lists people but does not find them by id, so it cannot prove that a person is absent; let its \
-             credentials read single people"
-    )]
-    LookUpFails,
-}
 
 /// The people who matter: those in the query, and those known.
 pub(super) struct RelevantPeople {
@@ -260,15 +225,6 @@ impl ListedPeople {
             number: at + 1,
             count: relevant.canaries.len(),
         })
-    }
-
-    /// The number of people now and before, if the listing shrank by half.
-    pub fn check_shrunk(&self, listing: &PeopleListing, row: &DirectoryRow) -> Option<(u64, u64)> {
-        let before = u64::try_from(row.people).unwrap_or(0);
-        let is_shrunk = listing.extent == Extent::Everybody
-            && before >= SHRINK_GUARD_FROM
-            && self.count * 2 <= before;
-        is_shrunk.then_some((self.count, before))
     }
 
     /// The relevant people with what the listing shows of them, in order of address.

@@ -4,15 +4,17 @@ use std::collections::HashMap;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use crate::clock::Clock;
 use crate::directories::{Extent, Group, PeopleListing, PeopleQuery};
 use crate::domain::access::{BreakerTally, HeldChange, PersonUnderReview, Statement};
-use crate::domain::{Identity, IdentityStatus, Lookup};
-use crate::engine::{Engine, Error, LISTING_TIMEOUT, judge};
+use crate::domain::{Identity, IdentityStatus, Issuers, Lookup};
+use crate::engine::error::{Error, Implausible, LISTING_TIMEOUT};
+use crate::engine::findings;
+use crate::engine::upstream::{WatchedDirectory, check_shrunk};
 use crate::sources::Fetched;
-use crate::store::{Decision, DirectoryRow, IdentityRow};
+use crate::store::{Decision, DirectoryRow, IdentityRow, Store};
 
-use super::WatchedDirectory;
-use super::people::{Implausible, ListedPeople, RelevantPeople};
+use super::people::{ListedPeople, RelevantPeople};
 
 const MAX_CONCURRENT_LOOKUPS: usize = 4;
 
@@ -89,7 +91,14 @@ impl StatusChange {
     }
 }
 
-impl Engine {
+/// Surveys directories.
+pub(super) struct Surveyor<'a> {
+    pub store: &'a Store,
+    pub clock: &'a Clock,
+    pub issuers: &'a Issuers,
+}
+
+impl Surveyor<'_> {
     /// Lists a directory and decides what to accept.
     pub async fn survey(
         &self,
@@ -111,7 +120,7 @@ impl Engine {
         accept_shrink: bool,
     ) -> Result<Survey, Error> {
         let stores_everyone = watched.directory.stores_everyone();
-        let mut relevant = RelevantPeople::new(watched, &self.issuers);
+        let mut relevant = RelevantPeople::new(watched, self.issuers);
         if stores_everyone {
             // The query names no accounts, so known people and issuers are loaded only if there is news.
             relevant.add_issuers(self.issuers.addresses.keys().cloned());
@@ -201,7 +210,10 @@ impl Engine {
     /// other issuers.
     async fn has_news(&self, watched: &WatchedDirectory) -> Result<bool, Error> {
         let mut tx = self.store.begin_read().await?;
-        Ok(tx.has_candidates(&watched.terms.name).await? || judge::is_requested(&mut tx).await?)
+        Ok(
+            tx.has_candidates(&watched.terms.name).await?
+                || findings::is_requested(&mut tx).await?,
+        )
     }
 
     /// Decides the outcome, after the necessary look-ups by id.
@@ -249,7 +261,7 @@ impl Engine {
             .filter_map(|(review, statement)| review.lookup_id(statement))
             .collect();
         let lookups = look_up_all(watched, ids, probe_id).await?;
-        let now = self.now();
+        let now = self.clock.now();
         let mut changes = Vec::new();
         for (review, statement) in reviews.iter().zip(&statements) {
             let next = if is_rejected_change(review, statement) {
@@ -300,7 +312,8 @@ fn check_plausible(
     if let Some(reason) = listed_people.check_plausible(relevant, listing, row) {
         return Err(reason.into());
     }
-    Ok(listed_people.check_shrunk(listing, row))
+    let is_whole = listing.extent == Extent::Everybody;
+    Ok(check_shrunk(listed_people.count, row.people).filter(|_| is_whole))
 }
 
 /// Looks accounts up by id. First, an account that exists must be found: only then does an absence count.

@@ -6,47 +6,12 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::diff::{self, NoticeEffect, Pair, Update};
 use crate::domain::{ExpiryOrigin, ListedToken, MergeRules, Status, Token, TokenId};
-use crate::engine::{Engine, Error, PAGE_SIZE, Report, judge, plan};
+use crate::engine::common::PAGE_SIZE;
+use crate::engine::error::Error;
+use crate::engine::report::Report;
+use crate::engine::{findings, plan};
 use crate::sources;
 use crate::store::Tx;
-
-impl Engine {
-    /// Writes the differences page by page.
-    pub(super) async fn merge(
-        &self,
-        source: &str,
-        listed: impl Iterator<Item = Result<ListedToken, sources::Error>> + Send,
-        is_complete: bool,
-        rules: MergeRules<'_>,
-        report: &mut Report,
-    ) -> Result<(), Error> {
-        let mut walk = Walk::new(source, listed);
-        while !walk.is_done() {
-            let mut tx = self.store.begin().await?;
-            let pairs = walk.next_pairs(&mut tx).await?;
-            let now = self.now();
-            let changes = Changes::from_pairs(source, pairs, is_complete, rules, now);
-            changes.write(&mut tx, rules, now).await?;
-            if self.sources_that_mark_expired().contains(&source) {
-                tx.set_mark_expired_at(&changes.seen_expired, Some(now))
-                    .await?;
-            }
-            changes.count(report);
-            tx.commit().await?;
-            (self.on_progress)();
-        }
-        Ok(())
-    }
-}
-
-/// `1 row was` or `3 rows were`.
-pub(in crate::engine) fn rows_were(count: u64) -> String {
-    if count == 1 {
-        "1 row was".to_owned()
-    } else {
-        format!("{count} rows were")
-    }
-}
 
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Changes {
@@ -139,7 +104,7 @@ impl Changes {
         }
         tx.insert_tokens(&self.new).await?;
         if !self.new.is_empty() {
-            judge::init_settings(tx, policy, now).await?;
+            findings::init_settings(tx, policy, now).await?;
         }
         for update in &self.updates {
             write(tx, update, rules.asked_at, now).await?;
@@ -147,7 +112,7 @@ impl Changes {
         let needs_judging = self.updates.iter().any(|update| update.needs_judging)
             || self.new.iter().any(|token| token.issuer.is_some());
         if needs_judging {
-            judge::request(tx, now).await?;
+            findings::request(tx, now).await?;
         }
         Ok(())
     }

@@ -1,0 +1,312 @@
+//! What sources and directories have in common: when they are synced, and what follows when they cannot be read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{StreamExt, stream};
+
+use crate::clock::Clock;
+use crate::directories::Directory;
+use crate::domain::{DirectoryTerms, Schedule, SourceTerms, SyncAlert, SyncState};
+use crate::sources::Source;
+use crate::store::{DirectoryRow, SourceRow};
+
+use super::error::Error;
+use super::notices::Alert;
+use super::report::Report;
+
+const MAX_CONCURRENT_LISTINGS: usize = 4;
+
+/// A listing that had this many entries is not accepted when it shrinks by half.
+const SHRINK_GUARD_FROM: u64 = 20;
+
+pub struct WatchedSource {
+    pub terms: SourceTerms,
+    pub source: Arc<dyn Source>,
+}
+
+pub struct WatchedDirectory {
+    pub terms: DirectoryTerms,
+    pub directory: Arc<dyn Directory>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct SweepOptions {
+    /// Only these sources and directories are synchronised; empty means all.
+    pub only: Vec<String>,
+    /// Whether sources and directories wait for their schedules and back-offs.
+    pub by_schedule: bool,
+    /// Sources and directories whose listings may shrink by half.
+    pub accept_shrink: Vec<String>,
+    /// The operator, for the audit trail.
+    pub actor: String,
+}
+
+impl SweepOptions {
+    pub(super) fn includes(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+
+    pub(super) fn includes_any(&self, upstreams: &[impl Upstream]) -> bool {
+        upstreams
+            .iter()
+            .any(|upstream| self.includes(upstream.name()))
+    }
+
+    pub(super) fn accepts_shrink(&self, name: &str) -> bool {
+        self.accept_shrink.iter().any(|accepted| accepted == name)
+    }
+}
+
+/// A configured upstream with its row in the store.
+pub(super) trait Upstream {
+    type Row: Default;
+
+    fn name(&self) -> &str;
+    fn kind(&self) -> &'static str;
+    fn schedule(&self) -> Option<&Schedule>;
+    /// Name, kind and sync state of a row.
+    fn columns(row: &mut Self::Row) -> (&mut String, &mut String, &mut SyncState);
+}
+
+impl Upstream for WatchedSource {
+    type Row = SourceRow;
+
+    fn name(&self) -> &str {
+        &self.terms.name
+    }
+
+    fn kind(&self) -> &'static str {
+        self.terms.kind
+    }
+
+    fn schedule(&self) -> Option<&Schedule> {
+        self.terms.schedule.as_ref()
+    }
+
+    fn columns(row: &mut SourceRow) -> (&mut String, &mut String, &mut SyncState) {
+        (&mut row.name, &mut row.kind, &mut row.sync_state)
+    }
+}
+
+impl Upstream for WatchedDirectory {
+    type Row = DirectoryRow;
+
+    fn name(&self) -> &str {
+        &self.terms.name
+    }
+
+    fn kind(&self) -> &'static str {
+        self.terms.kind
+    }
+
+    fn schedule(&self) -> Option<&Schedule> {
+        self.terms.schedule.as_ref()
+    }
+
+    fn columns(row: &mut DirectoryRow) -> (&mut String, &mut String, &mut SyncState) {
+        (&mut row.name, &mut row.kind, &mut row.sync_state)
+    }
+}
+
+/// An upstream's answer to a request for a listing.
+pub(super) struct Answer<'a, U: Upstream, L> {
+    pub watched: &'a U,
+    pub row: U::Row,
+    pub asked_at: DateTime<Utc>,
+    pub listing: Result<L, Error>,
+}
+
+/// The upstreams to sync now with their rows, and the rows of those that wait for their schedules or back-offs.
+pub(super) fn select_due<'a, U: Upstream>(
+    all: &'a [U],
+    rows: Vec<U::Row>,
+    options: &SweepOptions,
+    now: DateTime<Utc>,
+    report: &mut Report,
+) -> (Vec<(&'a U, U::Row)>, Vec<U::Row>) {
+    let by_name = |mut row: U::Row| (U::columns(&mut row).0.clone(), row);
+    let mut rows: HashMap<String, U::Row> = rows.into_iter().map(by_name).collect();
+    let (mut due, mut waiting) = (Vec::new(), Vec::new());
+    for watched in all
+        .iter()
+        .filter(|watched| options.includes(watched.name()))
+    {
+        let mut row = rows.remove(watched.name()).unwrap_or_default();
+        let (name, kind, sync_state) = U::columns(&mut row);
+        watched.name().clone_into(name);
+        watched.kind().clone_into(kind);
+        if sync_state.is_due(now, options.by_schedule, watched.schedule()) {
+            due.push((watched, row));
+        } else if sync_state.is_deferred(now) {
+            report.sources_deferred += 1;
+        } else {
+            waiting.push(row);
+        }
+    }
+    (due, waiting)
+}
+
+/// Lists upstreams concurrently. All listings end before the first is stored: a listing that waits to be read runs into
+/// its timeout.
+pub(super) async fn list_all<A>(listings: Vec<impl Future<Output = A>>) -> Vec<A> {
+    let answers = stream::iter(listings).buffer_unordered(MAX_CONCURRENT_LISTINGS);
+    answers.collect().await
+}
+
+/// The number of entries now and before, if a listing shrank by half.
+pub(super) fn check_shrunk(found: u64, before: i64) -> Option<(u64, u64)> {
+    let before = u64::try_from(before).unwrap_or(0);
+    (before >= SHRINK_GUARD_FROM && found * 2 <= before).then_some((found, before))
+}
+
+/// What messages say about one kind of upstream.
+pub(super) struct Wording {
+    pub noun: &'static str,
+    /// The consequence if one cannot be read.
+    pub consequence: &'static str,
+    pub recovered: &'static str,
+}
+
+pub(super) const SOURCE: Wording = Wording {
+    noun: "source",
+    consequence: "lapsed does not see changes to its tokens: warnings are based on the last good listing, and no \
+                  token is marked gone",
+    recovered: "Its tokens are listed again",
+};
+
+pub(super) const DIRECTORY: Wording = Wording {
+    noun: "directory",
+    consequence: "lapsed does not notice who loses access there. The last known status counts for some time; \
+                  meanwhile no token is flagged and no finding is closed",
+    recovered: "The status of its people is known again",
+};
+
+/// A sync that failed.
+pub(super) struct Failure {
+    pub error: Error,
+    pub asked_at: DateTime<Utc>,
+    pub now: DateTime<Utc>,
+    /// When the data was last read, if it is too old to count. Being deferred is no failure, but that is.
+    pub stale_since: Option<DateTime<Utc>>,
+}
+
+impl Wording {
+    /// Records a failed sync. An error of the store is returned.
+    pub fn record_failure(
+        &self,
+        name: &str,
+        sync_state: &mut SyncState,
+        failure: Failure,
+        report: &mut Report,
+    ) -> Result<Option<SyncAlert>, Error> {
+        let noun = self.noun;
+        let text = failure.error.chain();
+        let wait = match failure.error {
+            Error::Store(error) => return Err(error.into()),
+            error => error.wait(),
+        };
+        let Some(wait) = wait else {
+            report.problems.push(format!("{noun} {name}: {text}"));
+            return Ok(sync_state.record_failure(failure.asked_at, text));
+        };
+        sync_state.defer(failure.now, wait);
+        report.sources_deferred += 1;
+        tracing::info!(upstream.name = name, "{noun} {name} deferred: {text}");
+        let Some(since) = failure.stale_since else {
+            return Ok(None);
+        };
+        report.problems.push(format!("{noun} {name}: {text}"));
+        Ok(sync_state.mark_unobservable(since, text))
+    }
+
+    /// The mail about an upstream that cannot be read, or that can be read again.
+    pub fn alert<'a>(&self, name: &'a str, alert: SyncAlert, error: Option<&str>) -> Alert<'a> {
+        let noun = self.noun;
+        let format_time = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M UTC");
+        match alert {
+            SyncAlert::Failing { since } => Alert {
+                subject: name,
+                since,
+                title: format!("The {noun} {name} cannot be read"),
+                text: format!(
+                    "Since {} every attempt to read the {noun} {name} has failed:\n\n    {}\n\n\
+                     Until it works again, {}.\n\n\
+                     See what its credentials can do:\n\n    lapsed {noun} check {name}",
+                    format_time(since),
+                    error.unwrap_or("no reason given"),
+                    self.consequence,
+                ),
+            },
+            SyncAlert::Recovered { since } => Alert {
+                subject: name,
+                // A different occurrence than the failure.
+                since: since + TimeDelta::microseconds(1),
+                title: format!("The {noun} {name} can be read again"),
+                text: format!(
+                    "{}. It had failed since {}.",
+                    self.recovered,
+                    format_time(since)
+                ),
+            },
+        }
+    }
+}
+
+/// A listing that is only looked at.
+#[derive(Debug)]
+pub enum Preview<L> {
+    Listed(L),
+    /// The upstream asked us to wait until then.
+    Deferred(DateTime<Utc>),
+}
+
+/// Awaits `list` unless the upstream asked us to wait.
+pub(super) async fn preview<L>(
+    sync_state: &SyncState,
+    clock: &Clock,
+    list: impl Future<Output = Result<L, Error>>,
+) -> Result<Preview<L>, Error> {
+    let until = sync_state.deferred_until;
+    if let Some(until) = until.filter(|_| sync_state.is_deferred(clock.now())) {
+        return Ok(Preview::Deferred(until));
+    }
+    match list.await {
+        Ok(listing) => Ok(Preview::Listed(listing)),
+        Err(error) => match error.wait() {
+            Some(wait) => Ok(Preview::Deferred(clock.now() + wait)),
+            None => Err(error),
+        },
+    }
+}
+
+/// The sources that are notified of expired tokens.
+pub(super) fn sources_that_mark_expired(sources: &[WatchedSource]) -> Vec<&str> {
+    let marking = sources
+        .iter()
+        .filter(|watched| watched.source.marks_expired());
+    marking.map(|watched| watched.terms.name.as_str()).collect()
+}
+
+/// The names of the directories whose data is fresh enough to count.
+pub(super) fn fresh_directories(
+    directories: &[WatchedDirectory],
+    rows: &[DirectoryRow],
+    now: DateTime<Utc>,
+) -> Vec<String> {
+    let is_fresh = |row: &&DirectoryRow| {
+        let mut named = directories
+            .iter()
+            .filter(|watched| watched.terms.name == row.name);
+        named.any(|watched| {
+            watched
+                .terms
+                .is_fresh(row.sync_state.last_good_sync_at, now)
+        })
+    };
+    rows.iter()
+        .filter(is_fresh)
+        .map(|row| row.name.clone())
+        .collect()
+}
