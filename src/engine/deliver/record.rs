@@ -305,9 +305,12 @@ impl Recorder<'_> {
             let mut next_recipients = std::collections::BTreeMap::new();
             for token in &tokens {
                 let is_dead = |address: &_| dead.contains(address);
-                let mut others =
-                    self.policy
-                        .recipients(token, &admins, without_access.contains(&token.id), &is_dead);
+                let mut others = self.policy.recipients(
+                    token,
+                    &admins,
+                    without_access.contains(&token.id),
+                    &is_dead,
+                );
                 others.retain(|other| other.address != mail.recipient);
                 for notice in owed
                     .iter()
