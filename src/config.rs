@@ -6,14 +6,11 @@ mod database;
 mod directories;
 mod error;
 mod field;
-mod issuers;
 mod layers;
 mod mail;
-mod notify;
 mod policy;
 mod secret;
 mod sources;
-mod store;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -24,41 +21,44 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use chrono_tz::Tz;
+use crate::domain::{Issuers, Policy};
+use crate::engine::Settings;
+use crate::notify::message::MailIdentity;
+use crate::notify::smtp::SmtpSettings;
 
-pub use daemon::{Delivery, Http, Log, LogFormat, ScheduleConfig};
+pub use daemon::{Http, Log, Store};
 pub use directories::DirectoryConfig;
 pub use error::{Error, Place, Problem};
-pub use mail::{Mail, Smtp, Tls, Transport};
-pub use notify::{Account, Notify};
-pub use policy::{Policy, Retention};
+pub use mail::{Mail, Transport};
 pub use sources::SourceConfig;
-pub use store::Store;
 
+use field::Context;
 use layers::Merged;
-use table::{Context, Table};
+use policy::Notify;
+use table::Table;
 
+/// Every section as the part of the program that uses it wants it.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `None` if the environment alone configures lapsed.
     pub file: Option<PathBuf>,
     pub store: Store,
-    pub schedule: ScheduleConfig,
-    pub notify: Notify,
-    pub accounts: Vec<Account>,
+    pub policy: Policy,
+    pub settings: Settings,
+    pub mail_identity: MailIdentity,
     pub mail: Mail,
     /// Always set if `mail.transport` is SMTP.
-    pub smtp: Option<Smtp>,
-    pub delivery: Delivery,
-    pub policy: Policy,
-    pub retention: Retention,
+    pub smtp: Option<SmtpSettings>,
+    /// How long a stop waits for mails that are being sent.
+    pub stop_timeout: Duration,
     pub http: Http,
     pub log: Log,
     pub sources: Vec<SourceConfig>,
     pub directories: Vec<DirectoryConfig>,
     /// Which issuers the directories cover, and under which address.
-    pub issuers: crate::domain::Issuers,
+    pub issuers: Issuers,
 }
 
 /// Searched in this order if neither `--config` nor `LAPSED_CONFIG` is given.
@@ -119,34 +119,44 @@ impl Config {
 
     fn from_root(mut root: Table, file: Option<&Path>) -> Option<Self> {
         let mail = Mail::from_table(root.section("mail"));
-        let smtp = Smtp::from_table(root.section("smtp"), mail.transport);
-        let schedule = ScheduleConfig::from_table(root.section("schedule"));
-        let zone = schedule
-            .as_ref()
-            .map_or(Tz::UTC, |schedule| schedule.timezone);
-        let notify = Notify::from_table(root.section("notify"), zone);
+        let mut smtp_table = root.section("smtp");
+        let (sweep, zone) = daemon::schedule(root.section("schedule"));
+        let Notify {
+            mut policy,
+            summary,
+            mail_identity,
+        } = policy::notify(root.section("notify"), zone);
         let store = Store::from_table(root.section("store"));
-        let accounts = Account::from_tables(root.sections("account"));
-        let delivery = Delivery::from_table(root.section("delivery"));
-        let policy = Policy::from_table(root.section("policy"));
-        let retention = Retention::from_table(root.section("retention"));
+        policy.accounts = policy::accounts(root.sections("account"));
+        let from = mail_identity.as_ref().map(|identity| &identity.from);
+        let smtp = mail::smtp(&mut smtp_table, mail.transport, from);
+        let delivery = root.section("delivery");
+        let (delivery, stop_timeout) = daemon::delivery(delivery, &mut smtp_table);
+        smtp_table.finish();
+        let (rules, response) = policy::rules(root.section("policy"));
+        policy.rules = rules;
+        let retention = daemon::retention(root.section("retention"));
         let http = Http::from_table(root.section("http"));
         let log = Log::from_table(root.section("log"));
-        let issuers = issuers::parse(root.section("issuers"));
+        let issuers = policy::issuers(root.section("issuers"));
         let sources = SourceConfig::from_tables(root.sections("source"), zone);
         let directories = DirectoryConfig::from_tables(root.sections("directory"), zone);
         root.finish();
         Some(Self {
             file: file.map(Path::to_owned),
             store,
-            schedule: schedule?,
-            notify: notify?,
-            accounts,
+            policy,
+            settings: Settings {
+                sweep: sweep?,
+                summary,
+                delivery,
+                retention,
+                response,
+            },
+            mail_identity: mail_identity?,
             mail,
             smtp,
-            delivery,
-            policy,
-            retention,
+            stop_timeout,
             http,
             log,
             sources,

@@ -43,7 +43,7 @@ use plan::Plan;
 use purge::Purge;
 use summary::Summary;
 
-pub use common::{Settings, new_id};
+pub use common::{Delivery, Retention, Settings, new_id};
 pub use coverage::{count_covers, issuer_covers, stale_directories};
 pub use deliver::{Mailer, Outcomes};
 pub use directories::{
@@ -170,7 +170,7 @@ impl Engine {
             store: &self.store,
             clock: &self.clock,
             policy: &self.policy,
-            settings: &self.settings,
+            settings: &self.settings.delivery,
             mailer: &self.mailer,
             sources: &self.sources,
             holder: self.holder,
@@ -182,7 +182,7 @@ impl Engine {
         Purge {
             store: &self.store,
             clock: &self.clock,
-            retention: &self.settings,
+            retention: &self.settings.retention,
             last: &self.last_purge,
         }
     }

@@ -15,7 +15,10 @@ const ALLOWED: [(&str, &str); 16] = [
     ("tls", ""),
     ("upstream", "ldap tls"),
     ("ldap", "tls"),
-    ("config", "directories domain sources"),
+    (
+        "config",
+        "directories domain engine notify sources telemetry",
+    ),
     ("store", "domain"),
     ("sources", "domain ldap upstream"),
     ("notify", "domain tls"),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use lapsed::clock::Clock;
 use lapsed::domain::{Address, Backoff, Policy, Schedule, Step};
-use lapsed::engine::{self, Engine, LastPurge, Mailer, Settings};
+use lapsed::engine::{self, Delivery, Engine, LastPurge, Mailer, Retention, Settings};
 use lapsed::notify::message::{MailIdentity, Writer};
 use lapsed::notify::smtp::{Relay, SmtpSettings, Tls};
 use lapsed::notify::template::Templates;
@@ -329,19 +329,23 @@ fn settings(connections: usize) -> anyhow::Result<Settings> {
         response: None,
         sweep: Schedule::new("* * * * *", chrono_tz::UTC)?,
         summary: None,
-        lease: TimeDelta::seconds(30),
-        backoff: Backoff {
-            min: TimeDelta::minutes(1),
-            max: TimeDelta::hours(6),
+        delivery: Delivery {
+            lease: TimeDelta::seconds(30),
+            backoff: Backoff {
+                min: TimeDelta::minutes(1),
+                max: TimeDelta::hours(6),
+            },
+            give_up: days(5),
+            connections,
+            messages_per_connection: 0,
+            mails_per_second: None,
         },
-        give_up: days(5),
-        connections,
-        messages_per_connection: 0,
-        mails_per_second: None,
-        gone_tokens: days(400),
-        notices: days(400),
-        findings: days(400),
-        runs: days(90),
-        audit: days(1095),
+        retention: Retention {
+            gone_tokens: days(400),
+            notices: days(400),
+            findings: days(400),
+            runs: days(90),
+            audit: days(1095),
+        },
     })
 }

@@ -209,11 +209,10 @@ async fn check_mail(config: &Config) -> (String, Outcome) {
         return ("mail".to_owned(), check_outbox(config));
     };
     let name = format!("smtp {}:{}", smtp.host, smtp.port);
-    let relay = setup::smtp_settings(config, smtp).and_then(|settings| Ok(Relay::new(settings)?));
-    let relay = match relay {
+    let relay = match Relay::new(smtp.clone()) {
         Ok(relay) => relay,
         Err(error) => {
-            let problem = format!("{error:#}");
+            let problem = format!("{:#}", anyhow::Error::from(error));
             let outcome = Outcome::failed(problem, "check the keys of [smtp]", Exit::Config);
             return (name, outcome);
         }

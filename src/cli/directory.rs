@@ -83,7 +83,7 @@ impl Configured {
     pub(super) fn from_config(config: &Config) -> Self {
         let terms = config.directories.iter().map(|directory| &directory.terms);
         Self {
-            sweep: config.schedule.sweep.clone(),
+            sweep: config.settings.sweep.clone(),
             directories: terms
                 .map(|terms| (terms.name.clone(), terms.clone()))
                 .collect(),

@@ -74,7 +74,7 @@ pub(super) async fn sweep(
         );
     }
     print_revocations(&revocations);
-    let limit = config.notify.max_per_sweep;
+    let limit = config.policy.max_per_sweep;
     if limit > 0 && mails.len() as u64 > limit {
         anstream::println!(
             "That is more than [notify] max_per_sweep = {limit}: all of it would be held."

@@ -26,9 +26,9 @@ pub(super) async fn explain(context: &Context, args: Explain) -> anyhow::Result<
     let config = setup::load_config(context)?;
     let store = setup::open_store(&config).await?;
     let now = context.clock.now();
-    let policy = setup::policy(&config);
+    let policy = config.policy.clone();
     let explanation = Explanation::load(&store, &args.id, policy, now).await?;
-    let domain = config.notify.from.email.domain();
+    let domain = config.mail_identity.from.email.domain();
     print(&explanation, domain, View::for_stdout(now), io::stdout())?;
     store.close().await;
     Ok(Exit::Ok)

@@ -37,13 +37,7 @@ pub(super) async fn forecast(context: &Context, args: Forecast) -> anyhow::Resul
         until: now + TimeDelta::days(i64::from(args.days)),
     };
     let limit = args.options.limit.unwrap_or(u64::MAX);
-    let held = list(
-        &store,
-        &setup::policy(&config),
-        (window, limit),
-        &mut printer,
-    )
-    .await?;
+    let held = list(&store, &config.policy, (window, limit), &mut printer).await?;
     printer.finish()?;
     if held > 0 {
         // A closed standard error is not a failure.

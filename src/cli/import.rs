@@ -43,7 +43,7 @@ pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Ex
     let refused = listing.refusals.clone();
     let bar = Arc::new(Progress::rows(Some(listing.count)));
     let import_bar = Arc::clone(&bar);
-    let (policy, clock) = (setup::policy(&config), &context.clock);
+    let (policy, clock) = (config.policy.clone(), &context.clock);
     let target = engine::ImportTarget {
         store: &store,
         policy: &policy,

@@ -19,7 +19,7 @@ pub(super) async fn notice(context: &Context, args: NoticeCommand) -> anyhow::Re
     list(
         &store,
         &args,
-        config.notify.from.email.domain(),
+        config.mail_identity.from.email.domain(),
         &mut printer,
     )
     .await?;

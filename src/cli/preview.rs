@@ -20,7 +20,7 @@ pub(super) fn preview(context: &Context, args: &Preview) -> anyhow::Result<Exit>
         .and_then(|config| config.mail.templates.as_deref());
     let templates = Templates::load(overrides).map_err(Failure::config)?;
     let mail_identity = match &config {
-        Some(config) => setup::mail_identity(config),
+        Some(config) => config.mail_identity.clone(),
         None => example_identity(),
     };
     let installation = mail_identity.installation.clone();

@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     // From here on, signals are kept until a task handles them.
     let signals = Signals::listen()?;
     let manager = ServiceManager::from_env().map_err(Failure::config)?;
-    let stop_timeout = config.delivery.stop_timeout.to_std().unwrap_or_default();
+    let stop_timeout = config.stop_timeout;
     let lifecycle = Lifecycle::new(manager.clone(), stop_timeout);
     let mailer = setup::build_mailer(&config)?;
     let store = setup::open_store(&config).await?;

@@ -14,7 +14,7 @@ pub(super) async fn send_test(context: &Context, args: SendTest) -> anyhow::Resu
     let letter = Letter {
         reference: engine::new_id(now).simple().to_string(),
         to: args.address.clone(),
-        zone: config.schedule.timezone,
+        zone: config.policy.zone,
         now,
         entries: vec![Entry::Alert(AlertEntry {
             title: "Test mail".to_owned(),

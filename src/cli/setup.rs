@@ -1,6 +1,6 @@
 //! Builds the store and the engine from the configuration.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -9,14 +9,12 @@ use tempfile::TempDir;
 
 use crate::config::{self, Config};
 use crate::directories;
-use crate::domain::{Backoff, Policy, Rules};
-use crate::engine::{self, Engine, LastPurge, Mailer, Settings, WatchedDirectory, WatchedSource};
-use crate::notify::message::{MailIdentity, Writer};
+use crate::engine::{self, Engine, LastPurge, Mailer, WatchedDirectory, WatchedSource};
+use crate::notify::message::Writer;
 use crate::notify::outbox::Outbox;
-use crate::notify::smtp::{Relay, SmtpSettings, Tls};
+use crate::notify::smtp::Relay;
 use crate::notify::template::Templates;
 use crate::notify::transport::Transport;
-use crate::notify::view::Installation;
 use crate::sources;
 use crate::store::{self, Access, Store};
 use crate::telemetry::{self, Telemetry};
@@ -120,8 +118,8 @@ pub(super) fn build_engine(
     Ok(Engine {
         store,
         clock: context.clock.clone(),
-        policy: policy(config),
-        settings: settings(config),
+        policy: config.policy.clone(),
+        settings: config.settings.clone(),
         mailer,
         sources: build_sources(config)?,
         directories: build_directories(config)?,
@@ -178,7 +176,7 @@ fn build_directories(config: &Config) -> anyhow::Result<Vec<WatchedDirectory>> {
 pub(super) fn build_mailer(config: &Config) -> anyhow::Result<Arc<Mailer>> {
     let templates = load_templates(config)?;
     Ok(Arc::new(Mailer::new(
-        Writer::new(mail_identity(config)),
+        Writer::new(config.mail_identity.clone()),
         build_transport(config)?,
         templates,
     )))
@@ -191,7 +189,7 @@ pub(super) fn build_dry_run_mailer(config: &Config) -> anyhow::Result<Arc<Mailer
         None => Transport::File(Outbox::closed()),
     };
     Ok(Arc::new(Mailer::new(
-        Writer::new(mail_identity(config)),
+        Writer::new(config.mail_identity.clone()),
         transport,
         load_templates(config)?,
     )))
@@ -201,21 +199,9 @@ pub(super) fn load_templates(config: &Config) -> anyhow::Result<Templates> {
     Ok(Templates::load(config.mail.templates.as_deref()).map_err(Failure::config)?)
 }
 
-pub(super) fn mail_identity(config: &Config) -> MailIdentity {
-    let notify = &config.notify;
-    let base_url = notify.base_url.as_ref();
-    MailIdentity {
-        from: notify.from.clone(),
-        reply_to: notify.reply_to.clone(),
-        installation: Installation {
-            base_url: base_url.map(|url| url.as_str().trim_end_matches('/').to_owned()),
-        },
-    }
-}
-
 fn build_transport(config: &Config) -> anyhow::Result<Transport> {
     if let (config::Transport::Smtp, Some(smtp)) = (config.mail.transport, &config.smtp) {
-        let relay = Relay::new(smtp_settings(config, smtp)?).map_err(Failure::config)?;
+        let relay = Relay::new(smtp.clone()).map_err(Failure::config)?;
         Ok(Transport::Smtp(Box::new(relay)))
     } else {
         let folder = &config.mail.directory;
@@ -226,43 +212,14 @@ fn build_transport(config: &Config) -> anyhow::Result<Transport> {
     }
 }
 
-pub(super) fn smtp_settings(config: &Config, smtp: &config::Smtp) -> anyhow::Result<SmtpSettings> {
-    let envelope_from = match &smtp.envelope_from {
-        Some(address) => address.as_str().parse().map_err(Failure::config)?,
-        None => config.notify.from.email.clone(),
-    };
-    Ok(SmtpSettings {
-        host: smtp.host.clone(),
-        port: smtp.port,
-        tls: match smtp.tls {
-            config::Tls::Implicit => Tls::Implicit,
-            config::Tls::Required => Tls::Required,
-            config::Tls::Opportunistic => Tls::Opportunistic,
-            config::Tls::None => Tls::None,
-        },
-        user: smtp.user.clone(),
-        password: smtp.password.clone(),
-        ca_file: smtp.ca_file.clone(),
-        hello_name: smtp.hello_name.clone(),
-        timeout: smtp.timeout,
-        final_timeout: smtp.final_timeout,
-        pipelining: smtp.pipelining,
-        envelope_from,
-    })
-}
-
 pub(super) fn start_log(context: &Context, config: &Config) -> anyhow::Result<Telemetry> {
-    let format = match config.log.format {
-        config::LogFormat::Text => telemetry::Format::Text,
-        config::LogFormat::Json => telemetry::Format::Json,
-    };
     let rust_log = std::env::var_os("RUST_LOG").and_then(|value| value.into_string().ok());
     let is_level = config.log.level.parse::<tracing::Level>().is_ok();
     let finer =
         (!is_level && context.global.log_level().is_none()).then(|| config.log.level.clone());
     let directives = rust_log.or(finer);
     Ok(
-        telemetry::install(log_level(context, config), format, directives)
+        telemetry::install(log_level(context, config), config.log.format, directives)
             .map_err(Failure::config)?,
     )
 }
@@ -273,59 +230,4 @@ pub(super) fn log_level(context: &Context, config: &Config) -> tracing::Level {
         .global
         .log_level()
         .unwrap_or_else(|| config.log.level.parse().unwrap_or(tracing::Level::INFO))
-}
-
-pub(super) fn policy(config: &Config) -> Policy {
-    let notify = &config.notify;
-    let accounts: BTreeMap<_, _> = config
-        .accounts
-        .iter()
-        .map(|account| (account.name.clone(), account.admins.clone()))
-        .collect();
-    Policy {
-        steps: notify.steps.clone(),
-        merge_ahead: notify.merge_ahead,
-        admin_digest: notify.admin_digest,
-        zone: config.schedule.timezone,
-        admins: notify.admins.clone(),
-        accounts,
-        max_per_sweep: notify.max_per_sweep,
-        rules: Rules {
-            max_ttl: config.policy.max_ttl,
-            unused_after: config.policy.unused_after,
-        },
-    }
-}
-
-fn settings(config: &Config) -> Settings {
-    let Config {
-        delivery,
-        retention,
-        smtp,
-        ..
-    } = config;
-    Settings {
-        sweep: config.schedule.sweep.clone(),
-        summary: config.notify.summary.clone(),
-        lease: delivery.lease,
-        backoff: Backoff {
-            min: delivery.retry_min,
-            max: delivery.retry_max,
-        },
-        give_up: delivery.give_up,
-        connections: smtp
-            .as_ref()
-            .map_or(4, |smtp| usize::from(smtp.connections)),
-        messages_per_connection: smtp
-            .as_ref()
-            .and_then(|smtp| smtp.messages_per_connection)
-            .unwrap_or(0),
-        mails_per_second: smtp.as_ref().and_then(|smtp| smtp.mails_per_second),
-        gone_tokens: retention.gone_tokens,
-        notices: retention.notices,
-        findings: retention.findings,
-        runs: retention.runs,
-        audit: retention.audit,
-        response: config.policy.response,
-    }
 }

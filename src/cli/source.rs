@@ -108,7 +108,7 @@ impl Configured {
             (source.terms.name.clone(), (*kind, schedule.clone()))
         });
         Self {
-            sweep: config.schedule.sweep.clone(),
+            sweep: config.settings.sweep.clone(),
             sources: sources.collect(),
         }
     }

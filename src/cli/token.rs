@@ -36,8 +36,8 @@ pub(super) async fn token(context: &Context, args: TokenCommand) -> anyhow::Resu
 async fn show_one(config: &Config, args: &TokenShow, now: DateTime<Utc>) -> anyhow::Result<Exit> {
     let store = setup::open_store(config).await?;
     let context = DetailContext {
-        policy: setup::policy(config),
-        domain: config.notify.from.email.domain(),
+        policy: config.policy.clone(),
+        domain: config.mail_identity.from.email.domain(),
         now,
     };
     let (mut detail, steps) = load_detail(&store, &args.id, &context).await?;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
-use super::field::Field;
-use super::sources::{ParseKind, kind, name, schedule, timeout};
+use super::field::{Field, ensure};
+use super::sources::{ParseKind, TIMEOUT, kind, name};
 use super::table::Table;
 use crate::directories::{Kind, entra, file, keycloak, okta, scim};
 use crate::domain::DirectoryTerms;
@@ -25,7 +26,7 @@ pub struct DirectoryConfig {
 
 const KINDS: &[(&str, ParseKind<Kind>)] = &[
     ("file", |table| {
-        let path = table.required("path", "path = \"people.csv\"", Field::path)?;
+        let path = table.required("path", "people.csv", Field::path)?;
         Some(Kind::File(file::Config { path }))
     }),
     ("ldap", ldap::parse),
@@ -36,23 +37,17 @@ const KINDS: &[(&str, ParseKind<Kind>)] = &[
 ];
 
 fn scim(table: &mut Table) -> Option<Kind> {
-    let example = "url = \"https://idp.example.org/scim/v2\"";
-    let url = table.required("url", example, |field| {
-        let url = field.http_url("https://idp.example.org/scim/v2")?;
-        let is_list = ["/Users", "/Groups"]
-            .iter()
-            .any(|list| url.path().trim_end_matches('/').ends_with(list));
-        let why = "must end before /Users: write for example https://idp.example.org/scim/v2";
-        (!is_list).then_some(url).ok_or_else(|| why.to_owned())
-    });
-    let token = table.required("token", "token = { file = \"scim-token\" }", |field| {
-        let token = field.secret()?;
-        let is_token = !token.expose_secret().trim().is_empty();
-        is_token
-            .then_some(token)
-            .ok_or_else(|| "is empty".to_owned())
-    });
-    let ca_file = table.optional("ca_file", Field::path);
+    let url = table.required_url("url", "https://idp.example.org/scim/v2");
+    let is_base = |url: &Url| {
+        let path = url.path().trim_end_matches('/');
+        !path.ends_with("/Users") && !path.ends_with("/Groups")
+    };
+    let why = "must end before /Users: write for example https://idp.example.org/scim/v2";
+    let url = table.check("url", url, is_base, why);
+    let token = table.required_secret("token", "scim-token");
+    let is_token = |token: &SecretString| !token.expose_secret().trim().is_empty();
+    let token = table.check("token", token, is_token, "is empty");
+    let ca_file = table.path("ca_file");
     Some(Kind::Scim(scim::Config {
         url: url?,
         token: token?,
@@ -61,21 +56,16 @@ fn scim(table: &mut Table) -> Option<Kind> {
 }
 
 fn okta(table: &mut Table) -> Option<Kind> {
-    let text = |field: &Field| field.text().map(str::to_owned);
-    let url = table.required("url", "url = \"https://acme.okta.com\"", |field| {
-        let url = field.http_url("https://acme.okta.com")?;
-        let host = url.host_str().unwrap_or_default();
-        let is_console = host
-            .split('.')
-            .next()
-            .is_some_and(|name| name.ends_with("-admin"));
-        let why = "is the admin console, which has no API; remove -admin";
-        (!is_console).then_some(url).ok_or_else(|| why.to_owned())
-    });
-    let client_id = table.required("client_id", "client_id = \"0oa1a2b3c4D5e6F7g8h9\"", text);
-    let example = "private_key = { file = \"okta-key.pem\" }";
-    let private_key = table.required("private_key", example, Field::secret);
-    let key_id = table.optional("key_id", text);
+    let url = table.required_url("url", "https://acme.okta.com");
+    let is_api = |url: &Url| {
+        let name = url.host_str().unwrap_or_default().split('.').next();
+        !name.is_some_and(|name| name.ends_with("-admin"))
+    };
+    let why = "is the admin console, which has no API; remove -admin";
+    let url = table.check("url", url, is_api, why);
+    let client_id = table.required("client_id", "0oa1a2b3c4D5e6F7g8h9", Field::string);
+    let private_key = table.required_secret("private_key", "okta-key.pem");
+    let key_id = table.text("key_id");
     Some(Kind::Okta(okta::Config {
         url: url?,
         client_id: client_id?,
@@ -85,28 +75,23 @@ fn okta(table: &mut Table) -> Option<Kind> {
 }
 
 fn keycloak(table: &mut Table) -> Option<Kind> {
-    let text = |field: &Field| field.text().map(str::to_owned);
-    let url = table.required("url", "url = \"https://sso.example.org\"", |field| {
-        let url = field.http_url("https://sso.example.org")?;
-        let mut parts = url.path().split('/');
-        // The console and tokens show URLs that continue after the server's base URL.
-        let is_base = !parts.any(|part| matches!(part, "realms" | "admin"));
-        let why = "must end before /realms and /admin; write for example https://sso.example.org, or \
-                   https://sso.example.org/auth if the server uses /auth";
-        is_base.then_some(url).ok_or_else(|| why.to_owned())
-    });
-    let realm = table.required("realm", "realm = \"example\"", |field| {
-        let realm = field.text()?;
-        let is_name = !realm.contains('/') && !matches!(realm, "." | "..");
-        let why = "must be only the name of the realm, as in the URL of its console";
-        is_name
-            .then(|| realm.to_owned())
-            .ok_or_else(|| why.to_owned())
-    });
-    let client_id = table.required("client_id", "client_id = \"lapsed\"", text);
-    let example = "client_secret = { file = \"keycloak-secret\" }";
-    let client_secret = table.required("client_secret", example, Field::secret);
-    let ca_file = table.optional("ca_file", Field::path);
+    let url = table.required_url("url", "https://sso.example.org");
+    // The console and tokens show URLs that continue after the server's base URL.
+    let is_base = |url: &Url| {
+        !url.path()
+            .split('/')
+            .any(|part| matches!(part, "realms" | "admin"))
+    };
+    let why = "must end before /realms and /admin; write for example https://sso.example.org, or \
+               https://sso.example.org/auth if the server uses /auth";
+    let url = table.check("url", url, is_base, why);
+    let realm = table.required("realm", "example", Field::string);
+    let is_name = |realm: &String| !realm.contains('/') && !matches!(realm.as_str(), "." | "..");
+    let why = "must be only the name of the realm, as in the URL of its console";
+    let realm = table.check("realm", realm, is_name, why);
+    let client_id = table.required("client_id", "lapsed", Field::string);
+    let client_secret = table.required_secret("client_secret", "keycloak-secret");
+    let ca_file = table.path("ca_file");
     Some(Kind::Keycloak(keycloak::Config {
         url: url?,
         realm: realm?,
@@ -117,15 +102,11 @@ fn keycloak(table: &mut Table) -> Option<Kind> {
 }
 
 fn entra(table: &mut Table) -> Option<Kind> {
-    let tenant = table.required("tenant", "tenant = \"example.org\"", tenant);
-    let example = "client_id = \"00000000-0000-0000-0000-000000000000\"";
-    let client_id = table.required("client_id", example, |field| {
-        field.text().map(str::to_owned)
-    });
+    let tenant = table.required("tenant", "example.org", tenant);
+    let example = "00000000-0000-0000-0000-000000000000";
+    let client_id = table.required("client_id", example, Field::string);
     let credential = entra_credential(table);
-    let cloud = table.with_default("cloud", entra::Cloud::default(), |field| {
-        field.choice(&entra::Cloud::NAMES)
-    });
+    let cloud = table.choice("cloud", &entra::Cloud::NAMES, entra::Cloud::default());
     let url = table.optional("url", |field| field.http_url("https://graph.microsoft.com"));
     Some(Kind::Entra(entra::Config {
         tenant: tenant?,
@@ -144,36 +125,30 @@ fn entra_credential(table: &mut Table) -> Option<entra::Credential> {
     }
     let certificate = table.optional("certificate", |field| {
         // Otherwise the key would be shown as the path of a missing file.
-        if field.text()?.contains("-----BEGIN") {
-            let why = "contains the key itself; write it to a file that only lapsed can read, and give the path";
-            return Err(why.to_owned());
-        }
-        field.path()
+        let is_path = !field.text()?.contains("-----BEGIN");
+        let why = "contains the key itself; write it to a file that only lapsed can read, and give the path";
+        ensure(is_path, field.path(), why)?
     });
     if has_certificate {
-        table.optional("client_secret", Field::secret);
+        table.secret("client_secret");
         return certificate.map(entra::Credential::Certificate);
     }
-    let example = "client_secret = { file = \"entra-secret\" }";
-    let secret = table.required("client_secret", example, Field::secret);
+    let secret = table.required_secret("client_secret", "entra-secret");
     secret.map(entra::Credential::Secret)
 }
 
 /// The id of a tenant or one of its domains.
 fn tenant(field: &Field) -> Result<String, String> {
-    let text = field.text()?;
-    if ["common", "organizations", "consumers"].contains(&text) {
+    let text = field.string()?;
+    if ["common", "organizations", "consumers"].contains(&text.as_str()) {
         return Err(format!(
             "{text:?} is not a tenant; write the Directory (tenant) ID"
         ));
     }
-    let is_plain = text
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    let is_tenant = text.bytes().all(is_plain) && !text.starts_with('.');
     let why = "must be the Directory (tenant) ID or a domain of the tenant such as example.org";
-    (is_plain && !text.starts_with('.'))
-        .then(|| text.to_owned())
-        .ok_or_else(|| why.to_owned())
+    ensure(is_tenant, text, why)
 }
 
 impl DirectoryConfig {
@@ -182,26 +157,17 @@ impl DirectoryConfig {
         let mut names = BTreeSet::new();
         let read = |mut table: Table| {
             let name = name(&mut table, &mut names);
-            let schedule = schedule(&mut table, zone);
-            let timeout = timeout(&mut table);
-            let text = |field: &Field| field.text().map(str::to_owned);
-            let allowed_groups = table.list("allowed_groups", text);
+            let schedule = table.optional("schedule", |field| field.schedule(zone));
+            let timeout = table.timeout("timeout", TIMEOUT);
+            let allowed_groups = table.list("allowed_groups", Field::string);
             let canaries = table.list("canaries", Field::parse);
             let default = DirectoryTerms::default();
             let absence_grace =
-                table.with_default("absence_grace", default.absence_grace, |field| {
-                    field.duration(TimeDelta::zero())
-                });
-            let fresh_for = table.with_default("fresh_for", default.fresh_for, |field| {
-                field.duration(TimeDelta::minutes(1))
-            });
-            let breaker_share =
-                table.with_default("breaker_share", default.breaker_share, |field| {
-                    field.number(0.0..=1.0)
-                });
-            let breaker_min = table.with_default("breaker_min", default.breaker_min, |field| {
-                field.integer(0..=u64::from(u32::MAX))
-            });
+                table.duration("absence_grace", default.absence_grace, TimeDelta::zero());
+            let fresh_for = table.duration("fresh_for", default.fresh_for, TimeDelta::minutes(1));
+            let breaker_share = table.number("breaker_share", default.breaker_share, 0.0..=1.0);
+            let breaker_min =
+                table.integer("breaker_min", default.breaker_min, 0..=u64::from(u32::MAX));
             let kind = kind(&mut table, KINDS);
             table.finish();
             let (name, kind) = (name?, kind?);

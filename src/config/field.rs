@@ -1,18 +1,42 @@
 //! Parses single values. Errors are messages that say what to write instead.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ::config::{Map, Value, ValueKind};
 use chrono::TimeDelta;
+use chrono_tz::Tz;
 use secrecy::SecretString;
 use url::Url;
 
-use super::error::{for_display, hint};
-use super::layers::join_path;
+use super::error::{Place, Problem, for_display, hint};
+use super::layers::{Places, join_path};
 use super::secret::SecretPlace;
-use super::table::Context;
+use crate::domain::Schedule;
+
+/// Shared by everything that is read.
+pub(super) struct Context<'a> {
+    /// For secrets.
+    pub env: &'a HashMap<String, String>,
+    /// The folder against which relative paths are resolved.
+    pub base: PathBuf,
+    pub places: Places,
+    pub problems: RefCell<Vec<Problem>>,
+}
+
+impl Context<'_> {
+    pub fn note(&self, place: Place, message: String) {
+        self.problems.borrow_mut().push(Problem { place, message });
+    }
+
+    /// Reports a problem of the value with this path.
+    pub fn refuse(&self, path: &str, message: &str) {
+        self.note(self.places.of_value(path), format!("{path}: {message}"));
+    }
+}
 
 /// The value of a key or an item of a list.
 pub(super) struct Field<'c> {
@@ -22,7 +46,19 @@ pub(super) struct Field<'c> {
     pub value: Value,
 }
 
+/// `value` if it is valid, otherwise the message.
+pub(super) fn ensure<T>(is_valid: bool, value: T, message: &str) -> Result<T, String> {
+    is_valid.then_some(value).ok_or_else(|| message.to_owned())
+}
+
 impl Field<'_> {
+    /// Parses the value; a problem is reported.
+    pub fn read<T>(&self, parse: impl FnOnce(&Self) -> Result<T, String>) -> Option<T> {
+        parse(self)
+            .map_err(|message| self.context.refuse(&self.path, &message))
+            .ok()
+    }
+
     /// A non-empty text, trimmed.
     pub fn text(&self) -> Result<&str, String> {
         match &self.value.kind {
@@ -35,6 +71,10 @@ impl Field<'_> {
                 type_name(other)
             )),
         }
+    }
+
+    pub fn string(&self) -> Result<String, String> {
+        self.text().map(str::to_owned)
     }
 
     pub fn parse<T: FromStr<Err: std::fmt::Display>>(&self) -> Result<T, String> {
@@ -127,6 +167,11 @@ impl Field<'_> {
         Ok(span)
     }
 
+    /// A cron expression.
+    pub fn schedule(&self, zone: Tz) -> Result<Schedule, String> {
+        Schedule::new(self.text()?, zone).map_err(|error| error.to_string())
+    }
+
     /// A path, resolved against the folder of the configuration.
     pub fn path(&self) -> Result<PathBuf, String> {
         let text = self.text()?;
@@ -179,37 +224,38 @@ impl Field<'_> {
             .filter(|key| !FORMS.contains(&key.as_str()))
             .min()
         {
-            return Err(format!(
-                "unknown key `{}`; {}",
-                for_display(unknown),
-                hint(unknown, FORMS)
-            ));
+            let hint = hint(unknown, FORMS);
+            return Err(format!("unknown key `{}`; {hint}", for_display(unknown)));
         }
         // The merged table holds the keys of both layers; those of the environment win.
-        let is_variable = |key: &&String| {
-            self.context
-                .places
-                .variable(&join_path(&self.path, key))
-                .is_some()
+        let item = |(key, value): (&String, &Value)| (key.clone(), self.item(key, value.clone()));
+        let (of_variables, of_file): (Vec<_>, Vec<_>) = table
+            .iter()
+            .map(item)
+            .partition(|(_, item)| item.is_variable());
+        let given = if of_variables.is_empty() {
+            of_file
+        } else {
+            of_variables
         };
-        let mut keys: Vec<_> = table.keys().filter(is_variable).collect();
-        if keys.is_empty() {
-            keys = table.keys().collect();
-        }
-        let [key] = keys.as_slice() else {
+        let [(key, field)] = given.as_slice() else {
             return Err("give exactly one of file, env and credential".into());
         };
-        let field = Field {
-            context: self.context,
-            path: join_path(&self.path, key),
-            value: table[*key].clone(),
-        };
-        let with_key = |message: String| format!("{key}: {message}");
-        Ok(match key.as_str() {
-            "file" => SecretPlace::File(field.path().map_err(with_key)?),
-            "env" => SecretPlace::Variable(field.text().map_err(with_key)?.to_owned()),
-            _ => SecretPlace::Credential(field.text().map_err(with_key)?.to_owned()),
-        })
+        match key.as_str() {
+            "file" => field.path().map(SecretPlace::File),
+            "env" => field.string().map(SecretPlace::Variable),
+            _ => field.string().map(SecretPlace::Credential),
+        }
+        .map_err(|message| format!("{key}: {message}"))
+    }
+
+    fn item(&self, key: &str, value: Value) -> Self {
+        let (context, path) = (self.context, join_path(&self.path, key));
+        Self {
+            context,
+            path,
+            value,
+        }
     }
 
     /// The items of a list; a variable separates them by commas.
@@ -217,16 +263,14 @@ impl Field<'_> {
         let values = match &self.value.kind {
             ValueKind::Array(values) => values.clone(),
             ValueKind::String(text) if self.is_variable() => {
-                let parts = text
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|part| !part.is_empty());
+                let parts = text.split(',').map(str::trim);
+                let parts = parts.filter(|part| !part.is_empty());
                 parts.map(Value::from).collect()
             }
             other => {
+                let type_name = type_name(other);
                 return Err(format!(
-                    "must be a list such as [\"…\", \"…\"], not {}",
-                    type_name(other)
+                    "must be a list such as [\"…\", \"…\"], not {type_name}"
                 ));
             }
         };
@@ -238,15 +282,18 @@ impl Field<'_> {
         Ok(values.into_iter().enumerate().map(item).collect())
     }
 
+    /// The entries of a table with free names.
+    pub fn entries(&self) -> Result<Vec<(String, Self)>, String> {
+        let ValueKind::Table(values) = &self.value.kind else {
+            return Err("must be a table such as { name = \"…\" }".into());
+        };
+        let entry = |(key, value): (&String, &Value)| (key.clone(), self.item(key, value.clone()));
+        Ok(values.iter().map(entry).collect())
+    }
+
     /// Variables are always texts, so numbers and booleans are accepted as texts there.
     fn is_variable(&self) -> bool {
         self.context.places.variable(&self.path).is_some()
-    }
-
-    pub fn refuse(&self, message: &str) {
-        let place = self.context.places.of_value(&self.path);
-        self.context
-            .note(place, format!("{}: {message}", self.path));
     }
 }
 

@@ -5,33 +5,33 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::database;
-use super::field::Field;
+use super::field::{Field, ensure};
 use super::table::Table;
-use crate::domain::{Schedule, SourceTerms};
-use crate::sources::{self, devtron, file, gcore, nocodb, rancher, sql};
+use crate::domain::SourceTerms;
+use crate::sources::{Kind, devtron, file, gcore, nocodb, rancher, sql};
 
 #[derive(Debug, Clone)]
 pub struct SourceConfig {
     pub terms: SourceTerms,
     /// Limit for one request.
     pub timeout: Duration,
-    pub kind: sources::Kind,
+    pub kind: Kind,
 }
 
 /// Limit for one request by default.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Parses the keys of a kind; `None` if something is missing or invalid, which is reported.
 pub(super) type ParseKind<T> = fn(&mut Table) -> Option<T>;
 
-const SOURCE_KINDS: &[(&str, ParseKind<sources::Kind>)] = &[
+const SOURCE_KINDS: &[(&str, ParseKind<Kind>)] = &[
     ("file", |table| {
-        let path = table.required("path", "path = \"tokens.csv\"", Field::path)?;
-        Some(sources::Kind::File(file::Config { path }))
+        let path = table.required("path", "tokens.csv", Field::path)?;
+        Some(Kind::File(file::Config { path }))
     }),
     ("rancher", rancher),
     ("devtron", devtron),
@@ -40,16 +40,14 @@ const SOURCE_KINDS: &[(&str, ParseKind<sources::Kind>)] = &[
     ("sql", sql),
 ];
 
-fn sql(table: &mut Table) -> Option<sources::Kind> {
-    let statement = |field: &Field| field.text().map(str::to_owned);
-    let example = "url = \"sqlite:///path/to/app.db\"";
-    let url = table.required("url", example, database::source_url);
-    let example = "query = \"SELECT id AS external_id, expires_at FROM api_token\"";
-    let query = table.required("query", example, statement);
-    let people_query = table.optional("people_query", statement);
-    let mark_expired = table.optional("mark_expired", statement);
-    let revoke = table.optional("revoke", statement);
-    Some(sources::Kind::Sql(sql::Config {
+fn sql(table: &mut Table) -> Option<Kind> {
+    let url = table.required("url", "sqlite:///path/to/app.db", database::source_url);
+    let example = "SELECT id AS external_id, expires_at FROM api_token";
+    let query = table.required("query", example, Field::string);
+    let people_query = table.text("people_query");
+    let mark_expired = table.text("mark_expired");
+    let revoke = table.text("revoke");
+    Some(Kind::Sql(sql::Config {
         url: url?,
         query: query?,
         people_query,
@@ -58,30 +56,24 @@ fn sql(table: &mut Table) -> Option<sources::Kind> {
     }))
 }
 
-fn rancher(table: &mut Table) -> Option<sources::Kind> {
-    let url = table.required("url", "url = \"https://rancher.example.org\"", |field| {
-        field.http_url("https://rancher.example.org")
-    });
-    let example = "token = { file = \"rancher-token\" }";
-    let token = table.required("token", example, |field| {
-        let token = field.secret()?;
-        let mut parts = token.expose_secret().split(':');
-        let has_two = parts.next().is_some_and(|name| !name.trim().is_empty())
-            && parts.next().is_some_and(|secret| !secret.trim().is_empty())
-            && parts.next().is_none();
-        let why = "must be the bearer token that Rancher shows once: access key, colon, secret key";
-        has_two.then_some(token).ok_or_else(|| why.to_owned())
-    });
-    let ca_file = table.optional("ca_file", Field::path);
+fn rancher(table: &mut Table) -> Option<Kind> {
+    let url = table.required_url("url", "https://rancher.example.org");
+    let token = table.required_secret("token", "rancher-token");
+    let has_two_parts = |token: &SecretString| {
+        let parts = token.expose_secret().split_once(':');
+        let is_part = |part: &str| !part.trim().is_empty() && !part.contains(':');
+        parts.is_some_and(|(name, secret)| is_part(name) && is_part(secret))
+    };
+    let why = "must be the bearer token that Rancher shows once: access key, colon, secret key";
+    let token = table.check("token", token, has_two_parts, why);
+    let ca_file = table.path("ca_file");
     let kinds = table.list("kinds", Field::parse);
     if kinds.as_ref().is_some_and(Vec::is_empty) {
-        table.refuse(
-            "kinds",
-            "is empty, so nothing would be watched; leave it out to watch all kinds except sessions",
-        );
+        let why = "is empty, so nothing would be watched; leave it out to watch all kinds except sessions";
+        table.refuse("kinds", why);
     }
     let users = table.map("users", Field::parse);
-    Some(sources::Kind::Rancher(rancher::Config {
+    Some(Kind::Rancher(rancher::Config {
         url: url?,
         token: token?,
         ca_file,
@@ -90,45 +82,40 @@ fn rancher(table: &mut Table) -> Option<sources::Kind> {
     }))
 }
 
-fn devtron(table: &mut Table) -> Option<sources::Kind> {
-    let url = table.required("url", "url = \"https://devtron.example.org\"", |field| {
-        field.http_url("https://devtron.example.org")
-    });
-    let example = "token = { file = \"devtron-token\" }";
-    let token = table.required("token", example, |field| {
-        let token = field.secret()?;
+fn devtron(table: &mut Table) -> Option<Kind> {
+    let url = table.required_url("url", "https://devtron.example.org");
+    let token = table.required_secret("token", "devtron-token");
+    let is_jwt = |token: &SecretString| {
         let parts: Vec<&str> = token.expose_secret().trim().split('.').collect();
-        let is_jwt = parts.len() == 3 && parts.iter().all(|part| !part.is_empty());
-        let why = "must be the whole API token that Devtron shows once: three parts with dots between them";
-        is_jwt.then_some(token).ok_or_else(|| why.to_owned())
-    });
-    let database = table.optional("database", |field| {
-        let url = database::source_url(field)?;
-        let is_sqlite = url.expose_secret().starts_with("sqlite:");
-        let why = "is a SQLite URL, but Devtron keeps its data in PostgreSQL";
-        (!is_sqlite).then_some(url).ok_or_else(|| why.to_owned())
-    });
-    Some(sources::Kind::Devtron(devtron::Config {
+        parts.len() == 3 && parts.iter().all(|part| !part.is_empty())
+    };
+    let why =
+        "must be the whole API token that Devtron shows once: three parts with dots between them";
+    let token = table.check("token", token, is_jwt, why);
+    let database = table.optional("database", database::source_url);
+    let is_postgres = |url: &SecretString| !url.expose_secret().starts_with("sqlite:");
+    let why = "is a SQLite URL, but Devtron keeps its data in PostgreSQL";
+    let database = table.check("database", database, is_postgres, why);
+    Some(Kind::Devtron(devtron::Config {
         url: url?,
         token: token?,
         database,
     }))
 }
 
-fn gcore(table: &mut Table) -> Option<sources::Kind> {
+fn gcore(table: &mut Table) -> Option<Kind> {
     let url = table.optional("url", |field| field.http_url(gcore::PUBLIC_URL));
-    let token = table.required("token", "token = { file = \"gcore-token\" }", |field| {
-        let token = field.secret()?;
+    let token = table.required_secret("token", "gcore-token");
+    // The number is needed to detect that a token no longer sees everything.
+    let is_whole = |token: &SecretString| {
         let parts = token.expose_secret().trim().split_once(['_', '$']);
-        let is_whole =
-            parts.is_some_and(|(id, secret)| id.parse::<i64>().is_ok() && !secret.is_empty());
-        // The number is needed to detect that a token no longer sees everything.
-        let why = "must be the whole API token that Gcore shows once: number, `_` (`$` in old tokens), secret";
-        is_whole.then_some(token).ok_or_else(|| why.to_owned())
-    });
+        parts.is_some_and(|(id, secret)| id.parse::<i64>().is_ok() && !secret.is_empty())
+    };
+    let why = "must be the whole API token that Gcore shows once: number, `_` (`$` in old tokens), secret";
+    let token = table.check("token", token, is_whole, why);
     let client_id = table.optional("client_id", numeric_id);
     let url = url.or_else(|| Url::parse(gcore::PUBLIC_URL).ok())?;
-    Some(sources::Kind::Gcore(gcore::Config {
+    Some(Kind::Gcore(gcore::Config {
         url,
         token: token?,
         client_id,
@@ -144,20 +131,14 @@ fn numeric_id(field: &Field) -> Result<i64, String> {
 }
 
 /// NocoDB is read by signing in, from its `database`, or both.
-fn nocodb(table: &mut Table) -> Option<sources::Kind> {
+fn nocodb(table: &mut Table) -> Option<Kind> {
     let signs_in = table.has("email") || table.has("password") || !table.has("database");
-    let url = table.required("url", "url = \"https://nocodb.example.org\"", |field| {
-        field.http_url("https://nocodb.example.org")
-    });
-    let email = |field: &Field| field.text().map(str::to_owned);
+    let url = table.required_url("url", "https://nocodb.example.org");
     let (email, password) = if signs_in {
-        let example = "email = \"lapsed@example.org\"";
-        let email = table.required("email", example, email);
-        let example = "password = { file = \"nocodb-password\" }";
-        (email, table.required("password", example, Field::secret))
+        let email = table.required("email", "lapsed@example.org", Field::string);
+        (email, table.required_secret("password", "nocodb-password"))
     } else {
-        let email = table.optional("email", email);
-        (email, table.optional("password", Field::secret))
+        (table.text("email"), table.secret("password"))
     };
     let database = table.optional("database", database::source_url);
     let login = match (email, password) {
@@ -165,7 +146,7 @@ fn nocodb(table: &mut Table) -> Option<sources::Kind> {
         _ if signs_in => return None,
         _ => None,
     };
-    Some(sources::Kind::NocoDb(nocodb::Config {
+    Some(Kind::NocoDb(nocodb::Config {
         url: url?,
         login,
         database,
@@ -178,12 +159,12 @@ impl SourceConfig {
         let mut names = BTreeSet::from(["local".to_owned()]);
         let read = |mut table: Table| {
             let name = name(&mut table, &mut names);
-            let schedule = schedule(&mut table, zone);
-            let timeout = timeout(&mut table);
-            let allow_revoke = table.with_default("allow_revoke", false, Field::boolean);
+            let schedule = table.optional("schedule", |field| field.schedule(zone));
+            let timeout = table.timeout("timeout", TIMEOUT);
+            let allow_revoke = table.boolean("allow_revoke", false);
             let policy_ttl =
                 table.optional("policy_ttl", |field| field.duration(TimeDelta::days(1)));
-            let owners = table.optional("owners", Field::path);
+            let owners = table.path("owners");
             let kind = kind(&mut table, SOURCE_KINDS);
             table.finish();
             let (name, kind) = (name?, kind?);
@@ -204,47 +185,29 @@ impl SourceConfig {
     }
 }
 
-/// `None` means at every sweep.
-pub(super) fn schedule(table: &mut Table, zone: Tz) -> Option<Schedule> {
-    table.optional("schedule", |field| {
-        Schedule::new(field.text()?, zone).map_err(|error| error.to_string())
-    })
-}
-
-pub(super) fn timeout(table: &mut Table) -> Duration {
-    table.with_default("timeout", DEFAULT_TIMEOUT, |field| {
-        let timeout = field.duration(TimeDelta::seconds(1))?;
-        timeout.to_std().map_err(|error| error.to_string())
-    })
-}
-
 /// The name, which must not be in `taken`.
 pub(super) fn name(table: &mut Table, taken: &mut BTreeSet<String>) -> Option<String> {
-    let name = table.required("name", "name = \"exports\"", |field| {
-        let name = field.text()?;
+    let name = table.required("name", "exports", |field| {
+        let name = field.string()?;
         let is_alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         let is_valid = name.starts_with(is_alphanumeric)
             && name.chars().all(|c| is_alphanumeric(c) || "_-".contains(c));
-        if is_valid && name.len() <= 60 {
-            Ok(name.to_owned())
-        } else {
-            Err("may contain only a-z, 0-9, _ and -, and must begin with a letter or digit".into())
-        }
+        let why = "may contain only a-z, 0-9, _ and -, and must begin with a letter or digit";
+        ensure(is_valid && name.len() <= 60, name, why)
     })?;
     if !taken.insert(name.clone()) {
-        let why = if name == "local" {
-            "is the name of the built-in store"
-        } else {
-            "is already used"
+        let why = match name.as_str() {
+            "local" => "is the name of the built-in store",
+            _ => "is already used",
         };
-        table.refuse("name", &format!("{name:?} {why}; choose a different name"));
+        table.refuse("name", format!("{name:?} {why}; choose a different name"));
     }
     Some(name)
 }
 
 /// Parses the keys of the table's kind. If the kind is unknown, its keys are not checked.
 pub(super) fn kind<T>(table: &mut Table, kinds: &[(&'static str, ParseKind<T>)]) -> Option<T> {
-    let Some(parse) = table.required("kind", "kind = \"file\"", |field| field.choice(kinds)) else {
+    let Some(parse) = table.required("kind", "file", |field| field.choice(kinds)) else {
         table.ignore_remaining();
         return None;
     };

@@ -1,32 +1,20 @@
 //! Reads typed values from tables. A problem is recorded with its place and reading goes on, so that
 //! one run reports everything that is wrong.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ::config::{Map, Value, ValueKind};
+use chrono::TimeDelta;
+use secrecy::SecretString;
+use url::Url;
 
-use super::error::{Place, Problem, for_display, hint};
-use super::field::Field;
-use super::layers::{PREFIX, Places, join_path};
-
-/// Shared by all tables while they are read.
-pub(super) struct Context<'a> {
-    /// For secrets.
-    pub env: &'a HashMap<String, String>,
-    /// The folder against which relative paths are resolved.
-    pub base: PathBuf,
-    pub places: Places,
-    pub problems: RefCell<Vec<Problem>>,
-}
-
-impl Context<'_> {
-    pub fn note(&self, place: Place, message: String) {
-        self.problems.borrow_mut().push(Problem { place, message });
-    }
-}
+use super::error::{for_display, hint};
+use super::field::{Context, Field};
+use super::layers::{PREFIX, join_path};
 
 /// Hands out its keys one by one; [`Table::finish`] reports those left over as unknown.
 pub(super) struct Table<'c> {
@@ -56,18 +44,21 @@ impl<'c> Table<'c> {
     /// The table `[name]`; empty if there is none.
     pub fn section(&mut self, name: &'static str) -> Self {
         let title = format!("[{name}]");
-        let path = join_path(&self.path, name);
-        match self.take(name).map(|field| field.value.kind) {
-            None => self.table(path, title, None),
-            Some(ValueKind::Table(values)) => self.table(path, title, Some(values)),
-            Some(_) => {
-                let message = format!("must be a section: write {title} and its keys below");
-                self.refuse(name, &message);
-                Self {
-                    is_quiet: true,
-                    ..self.table(path, title, Some(Map::new()))
-                }
-            }
+        let is_present = self.has(name);
+        let values = self.optional(name, |field| match &field.value.kind {
+            ValueKind::Table(values) => Ok(values.clone()),
+            _ => Err(format!(
+                "must be a section: write {title} and its keys below"
+            )),
+        });
+        Self {
+            is_present,
+            is_quiet: is_present && values.is_none(),
+            ..self.table(
+                join_path(&self.path, name),
+                title,
+                values.unwrap_or_default(),
+            )
         }
     }
 
@@ -75,36 +66,28 @@ impl<'c> Table<'c> {
     pub fn sections(&mut self, name: &'static str) -> Vec<Self> {
         let title = format!("[[{name}]]");
         let not_a_list = format!("can occur several times: write {title} with two brackets");
-        let tables = match self.take(name).map(|field| field.value.kind) {
-            None => vec![],
-            Some(ValueKind::Array(tables)) => tables,
-            Some(_) => {
-                self.refuse(name, &not_a_list);
-                vec![]
+        let items = self.optional(name, |field| field.items().map_err(|_| not_a_list.clone()));
+        let read = |item: Field<'c>| {
+            if let ValueKind::Table(values) = item.value.kind {
+                return Some(self.table(item.path, title.clone(), values));
             }
+            let place = self.context.places.of_value(&item.path);
+            self.context.note(place, not_a_list.clone());
+            None
         };
-        let mut read = vec![];
-        for (index, table) in tables.into_iter().enumerate() {
-            let path = format!("{}[{index}]", join_path(&self.path, name));
-            if let ValueKind::Table(values) = table.kind {
-                read.push(self.table(path, title.clone(), Some(values)));
-            } else {
-                let place = self.context.places.of_value(&path);
-                self.context.note(place, not_a_list.clone());
-            }
-        }
-        read
+        items
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(read)
+            .collect()
     }
 
-    fn table(&self, path: String, title: String, values: Option<Map<String, Value>>) -> Self {
+    fn table(&self, path: String, title: String, values: Map<String, Value>) -> Self {
         Self {
-            context: self.context,
             path,
             title,
-            is_present: values.is_some(),
-            is_quiet: false,
-            values: values.unwrap_or_default(),
-            known: vec![],
+            values,
+            ..Self::root(self.context, Map::new())
         }
     }
 
@@ -123,14 +106,7 @@ impl<'c> Table<'c> {
         key: &'static str,
         parse: impl FnOnce(&Field<'c>) -> Result<T, String>,
     ) -> Option<T> {
-        let field = self.take(key)?;
-        match parse(&field) {
-            Ok(value) => Some(value),
-            Err(message) => {
-                field.refuse(&message);
-                None
-            }
-        }
+        self.take(key)?.read(parse)
     }
 
     pub fn with_default<T>(
@@ -142,14 +118,99 @@ impl<'c> Table<'c> {
         self.optional(key, parse).unwrap_or(default)
     }
 
-    /// `example` is a valid line for this key.
+    /// `off` means `None`.
+    pub fn unless_off<T>(
+        &mut self,
+        key: &'static str,
+        default: Option<T>,
+        parse: impl FnOnce(&Field<'c>) -> Result<T, String>,
+    ) -> Option<T> {
+        self.with_default(key, default, |field| match field.text() {
+            Ok("off") => Ok(None),
+            _ => parse(field).map(Some),
+        })
+    }
+
+    pub fn text(&mut self, key: &'static str) -> Option<String> {
+        self.optional(key, Field::string)
+    }
+
+    pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.optional(key, Field::path)
+    }
+
+    pub fn secret(&mut self, key: &'static str) -> Option<SecretString> {
+        self.optional(key, Field::secret)
+    }
+
+    pub fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+        self.with_default(key, default, Field::boolean)
+    }
+
+    pub fn integer<T>(&mut self, key: &'static str, default: T, limits: RangeInclusive<u64>) -> T
+    where
+        T: TryFrom<u64>,
+    {
+        self.with_default(key, default, |field| field.integer(limits))
+    }
+
+    pub fn number(&mut self, key: &'static str, default: f64, limits: RangeInclusive<f64>) -> f64 {
+        self.with_default(key, default, |field| field.number(limits))
+    }
+
+    /// A duration of at least `least`.
+    pub fn duration(
+        &mut self,
+        key: &'static str,
+        default: TimeDelta,
+        least: TimeDelta,
+    ) -> TimeDelta {
+        self.with_default(key, default, |field| field.duration(least))
+    }
+
+    /// A time limit of at least a second.
+    pub fn timeout(&mut self, key: &'static str, default: Duration) -> Duration {
+        self.with_default(key, default, |field| {
+            let timeout = field.duration(TimeDelta::seconds(1))?;
+            timeout.to_std().map_err(|error| error.to_string())
+        })
+    }
+
+    pub fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&'static str, T)],
+        default: T,
+    ) -> T {
+        self.with_default(key, default, |field| field.choice(choices))
+    }
+
+    /// `example` is a valid text for this key.
     pub fn required<T>(
         &mut self,
         key: &'static str,
         example: &str,
         parse: impl FnOnce(&Field<'c>) -> Result<T, String>,
     ) -> Option<T> {
-        if !self.values.contains_key(key) {
+        self.required_like(key, &format!("{example:?}"), parse)
+    }
+
+    /// A secret; `file` is an example for the name of its file.
+    pub fn required_secret(&mut self, key: &'static str, file: &str) -> Option<SecretString> {
+        self.required_like(key, &format!("{{ file = {file:?} }}"), Field::secret)
+    }
+
+    pub fn required_url(&mut self, key: &'static str, example: &str) -> Option<Url> {
+        self.required(key, example, |field| field.http_url(example))
+    }
+
+    fn required_like<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        parse: impl FnOnce(&Field<'c>) -> Result<T, String>,
+    ) -> Option<T> {
+        if !self.has(key) {
             self.known.push(key);
             if !self.is_quiet {
                 self.refuse_section(self.missing_message(key, example));
@@ -162,7 +223,8 @@ impl<'c> Table<'c> {
     fn missing_message(&self, key: &str, example: &str) -> String {
         let title = &self.title;
         let path = join_path(&self.path, key);
-        let mut message = format!("{path} is missing; write for example {example} in {title}");
+        let mut message =
+            format!("{path} is missing; write for example {key} = {example} in {title}");
         if !title.starts_with("[[") {
             let name = path.replace('.', "__").to_uppercase();
             let _ = write!(message, ", or set {PREFIX}{name}");
@@ -176,16 +238,8 @@ impl<'c> Table<'c> {
         key: &'static str,
         parse: impl Fn(&Field<'c>) -> Result<T, String>,
     ) -> Option<Vec<T>> {
-        let field = self.take(key)?;
-        let items = match field.items() {
-            Ok(items) => items,
-            Err(message) => {
-                field.refuse(&message);
-                return None;
-            }
-        };
-        let read = |item: Field<'c>| parse(&item).map_err(|message| item.refuse(&message)).ok();
-        Some(items.into_iter().filter_map(read).collect())
+        let items = self.optional(key, Field::items)?;
+        Some(items.iter().filter_map(|item| item.read(&parse)).collect())
     }
 
     /// The entries of a table with free names. Invalid entries are reported and left out.
@@ -194,30 +248,31 @@ impl<'c> Table<'c> {
         key: &'static str,
         parse: impl Fn(&Field<'c>) -> Result<T, String>,
     ) -> BTreeMap<String, T> {
-        let Some(field) = self.take(key) else {
-            return BTreeMap::new();
-        };
-        let ValueKind::Table(values) = field.value.kind else {
-            self.refuse(key, "must be a table such as { name = \"…\" }");
-            return BTreeMap::new();
-        };
-        let read = |(name, value): (String, Value)| {
-            let item = Field {
-                context: self.context,
-                path: join_path(&field.path, &name),
-                value,
-            };
-            let value = parse(&item).map_err(|message| item.refuse(&message)).ok()?;
-            Some((name, value))
-        };
-        values.into_iter().filter_map(read).collect()
+        let entries = self.optional(key, Field::entries).unwrap_or_default();
+        let read = |(name, item): (String, Field<'c>)| Some((name, item.read(&parse)?));
+        entries.into_iter().filter_map(read).collect()
     }
 
     /// Reports that the value of a key, valid by itself, is not allowed here.
-    pub fn refuse(&self, key: &str, message: &str) {
-        let path = join_path(&self.path, key);
-        let place = self.context.places.of_value(&path);
-        self.context.note(place, format!("{path}: {message}"));
+    pub fn refuse(&self, key: &str, message: impl AsRef<str>) {
+        self.context
+            .refuse(&join_path(&self.path, key), message.as_ref());
+    }
+
+    /// The value if it is valid; otherwise `why` is reported.
+    pub fn check<T>(
+        &self,
+        key: &str,
+        value: Option<T>,
+        is_valid: impl FnOnce(&T) -> bool,
+        why: &str,
+    ) -> Option<T> {
+        let value = value?;
+        let is_valid = is_valid(&value);
+        if !is_valid {
+            self.refuse(key, why);
+        }
+        is_valid.then_some(value)
     }
 
     /// Reports a problem of the section as a whole.
@@ -244,12 +299,8 @@ impl<'c> Table<'c> {
             } else {
                 "key"
             };
-            let message = format!(
-                "unknown {what} `{}` in {}; {}",
-                for_display(key),
-                self.title,
-                hint(key, &self.known)
-            );
+            let (key, title, hint) = (for_display(key), &self.title, hint(key, &self.known));
+            let message = format!("unknown {what} `{key}` in {title}; {hint}");
             self.context
                 .note(self.context.places.of_key(&path), message);
         }

@@ -1,34 +1,35 @@
 //! Valid settings that are probably mistakes.
 
-use super::{Config, Smtp, Tls, Transport};
+use super::{Config, Transport};
+use crate::notify::smtp::{SmtpSettings, Tls};
 
 impl Config {
     /// Printed by `lapsed check`; each names the key and what to do.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = vec![];
-        if self.notify.admins.is_empty() {
+        if self.policy.admins.is_empty() {
             warnings.push(
                 "notify.admins is empty: when an issuer cannot be reached and the account has no \
                  admins, no one is notified; add an admin"
                     .to_owned(),
             );
         }
-        if self.notify.max_per_sweep == 0 {
+        if self.policy.max_per_sweep == 0 {
             warnings.push(
                 "notify.max_per_sweep is 0: nothing stops a flood of mails after a mistake"
                     .to_owned(),
             );
         }
         let may_revoke = self.sources.iter().any(|source| source.terms.allow_revoke);
-        if self.policy.response.is_some() && !may_revoke {
+        if self.settings.response.is_some() && !may_revoke {
             warnings.push(
                 "policy.sso_revoked is \"revoke\" and no [[source]] has allow_revoke = true: no token \
                  is revoked; set it for the sources where lapsed may revoke tokens, or set \"flag\""
                     .to_owned(),
             );
         }
-        if self.policy.response.is_some() && self.notify.admins.is_empty() {
+        if self.settings.response.is_some() && self.policy.admins.is_empty() {
             warnings.push(
                 "policy.sso_revoked is \"revoke\" and notify.admins is empty: lapsed does not revoke \
                  a token if it can warn no one before; add an admin"
@@ -52,7 +53,7 @@ impl Config {
     }
 }
 
-fn encryption_warning(smtp: &Smtp) -> Option<String> {
+fn encryption_warning(smtp: &SmtpSettings) -> Option<String> {
     let local = smtp.host == "localhost"
         || smtp
             .host

@@ -10,6 +10,14 @@ pub struct Settings {
     pub sweep: Schedule,
     /// When administrators get a summary of open findings; `None` means never.
     pub summary: Option<Schedule>,
+    pub delivery: Delivery,
+    pub retention: Retention,
+    /// How tokens of people without access are revoked; `None` only flags them.
+    pub response: Option<RevocationPolicy>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Delivery {
     /// How long a sweep or a claimed mail belongs to one process unless it renews the lease.
     pub lease: TimeDelta,
     pub backoff: Backoff,
@@ -18,18 +26,21 @@ pub struct Settings {
     pub connections: usize,
     /// 0 means no limit.
     pub messages_per_connection: u32,
-    /// Over all connections.
+    /// Over all connections; may be below 1. `None` means no limit.
     pub mails_per_second: Option<f64>,
-    /// Retention of tokens that are gone.
+}
+
+/// How long data is kept.
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// Tokens, after they are gone.
     pub gone_tokens: TimeDelta,
-    /// Retention of notices that are not about a token.
+    /// Notices that are not about a token.
     pub notices: TimeDelta,
-    /// Retention of resolved findings.
+    /// Findings, after they are resolved.
     pub findings: TimeDelta,
     pub runs: TimeDelta,
     pub audit: TimeDelta,
-    /// How tokens of people without access are revoked; `None` only flags them.
-    pub response: Option<RevocationPolicy>,
 }
 
 /// Called while a job makes progress, for the watchdog.

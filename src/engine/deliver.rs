@@ -28,7 +28,7 @@ use crate::domain::Policy;
 use crate::notify::fault::{Outcome, Stage};
 use crate::store::{ClaimedMail, MailRecord, Store, Verdict};
 
-use super::common::{OnProgress, Settings};
+use super::common::{Delivery, OnProgress};
 use super::error::Error;
 use super::report::Report;
 use super::upstream::WatchedSource;
@@ -50,7 +50,7 @@ pub(super) struct Deliver<'a> {
     pub store: &'a Store,
     pub clock: &'a Clock,
     pub policy: &'a Policy,
-    pub settings: &'a Settings,
+    pub settings: &'a Delivery,
     pub mailer: &'a Arc<Mailer>,
     pub sources: &'a [WatchedSource],
     /// Identifies this process as a holder of leases.

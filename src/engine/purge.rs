@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use crate::clock::Clock;
 use crate::store::{PurgeCutoffs, Store};
 
-use super::common::{PAGE_SIZE, Settings};
+use super::common::{PAGE_SIZE, Retention};
 use super::error::Error;
 use super::report::Report;
 
@@ -18,7 +18,7 @@ pub struct LastPurge(AtomicI64);
 pub(super) struct Purge<'a> {
     pub store: &'a Store,
     pub clock: &'a Clock,
-    pub retention: &'a Settings,
+    pub retention: &'a Retention,
     pub last: &'a LastPurge,
 }
 

@@ -198,9 +198,9 @@ impl Engine {
         let mut tx = self.store.begin().await?;
         let lease = Holder {
             id: self.holder,
-            until: now + self.settings.lease,
+            until: now + self.settings.delivery.lease,
         };
-        let far = now + self.settings.lease * MAX_SKEW_FACTOR;
+        let far = now + self.settings.delivery.lease * MAX_SKEW_FACTOR;
         let taken = tx.take_lease(SWEEP_LEASE, lease, now, far).await?;
         tx.commit().await?;
         Ok(taken)
@@ -208,7 +208,9 @@ impl Engine {
 
     /// Renews the lease three times per lease period; returns when it is lost.
     async fn keep_sweep_lease(&self) {
-        let third = (self.settings.lease / 3).to_std().unwrap_or_default();
+        let third = (self.settings.delivery.lease / 3)
+            .to_std()
+            .unwrap_or_default();
         loop {
             tokio::time::sleep(third).await;
             match self.acquire_sweep_lease().await {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use lapsed::domain::{Backoff, Policy, Rules, Schedule};
-use lapsed::engine::{Mailer, Settings};
+use lapsed::engine::{Delivery, Mailer, Retention, Settings};
 use lapsed::notify::message::{MailIdentity, Writer};
 use lapsed::notify::outbox::Outbox;
 use lapsed::notify::template::Templates;
@@ -33,20 +33,24 @@ pub fn settings() -> Settings {
         sweep: Schedule::new("* * * * *", chrono_tz::UTC).unwrap(),
         summary: None,
         response: None,
-        lease: TimeDelta::seconds(30),
-        backoff: Backoff {
-            min: TimeDelta::minutes(1),
-            max: TimeDelta::hours(6),
+        delivery: Delivery {
+            lease: TimeDelta::seconds(30),
+            backoff: Backoff {
+                min: TimeDelta::minutes(1),
+                max: TimeDelta::hours(6),
+            },
+            give_up: days(5),
+            connections: 1,
+            messages_per_connection: 0,
+            mails_per_second: None,
         },
-        give_up: days(5),
-        connections: 1,
-        messages_per_connection: 0,
-        mails_per_second: None,
-        gone_tokens: days(400),
-        notices: days(400),
-        findings: days(400),
-        runs: days(90),
-        audit: days(1095),
+        retention: Retention {
+            gone_tokens: days(400),
+            notices: days(400),
+            findings: days(400),
+            runs: days(90),
+            audit: days(1095),
+        },
     }
 }
 

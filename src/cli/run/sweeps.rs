@@ -94,7 +94,7 @@ impl Deliveries {
     /// Waits until a deferred mail is due again, and at least the shortest back-off, because mails
     /// that a broken relay left untouched are due at once.
     async fn wait_for_next_attempt(&self) {
-        let pause = self.engine.settings.backoff.min;
+        let pause = self.engine.settings.delivery.backoff.min;
         let wait = match self.engine.next_mail_at().await {
             Ok(Some(next_at)) => pause.max(next_at - self.engine.now()),
             Ok(None) => return std::future::pending().await,

@@ -7,28 +7,19 @@ use crate::config::table::Table;
 use crate::directories::{Kind, ldap};
 
 pub(super) fn parse(table: &mut Table) -> Option<Kind> {
-    let text = |field: &Field| field.text().map(str::to_owned);
-    let url = table.required(
-        "url",
-        "url = \"ldaps://ldap.example.org\"",
-        parse_server_url,
-    );
-    let example = "bind_dn = \"cn=lapsed,ou=services,dc=example,dc=org\"";
-    let bind_dn = table.required("bind_dn", example, text);
-    let example = "password = { file = \"ldap-password\" }";
-    let password = table.required("password", example, Field::secret);
-    let example = "base = \"ou=people,dc=example,dc=org\"";
-    let base = table.required("base", example, text);
-    let filter = table.optional("filter", |field| {
-        let filter = field.text()?;
-        let why = "is not an LDAP filter; write for example (&(objectClass=inetOrgPerson)(mail=*))";
-        let is_filter = ldap::is_valid_filter(filter);
-        is_filter.then(|| filter.to_owned()).ok_or(why.to_owned())
-    });
-    let ca_file = table.optional("ca_file", Field::path);
-    let starttls = table.with_default("starttls", false, Field::boolean);
+    let url = table.required("url", "ldaps://ldap.example.org", parse_server_url);
+    let example = "cn=lapsed,ou=services,dc=example,dc=org";
+    let bind_dn = table.required("bind_dn", example, Field::string);
+    let password = table.required_secret("password", "ldap-password");
+    let base = table.required("base", "ou=people,dc=example,dc=org", Field::string);
+    let filter = table.text("filter");
+    let why = "is not an LDAP filter; write for example (&(objectClass=inetOrgPerson)(mail=*))";
+    let is_filter = |filter: &String| ldap::is_valid_filter(filter);
+    let filter = table.check("filter", filter, is_filter, why);
+    let ca_file = table.path("ca_file");
+    let starttls = table.boolean("starttls", false);
     let flavor = table.optional("flavor", |field| field.choice(ldap::FLAVORS));
-    let shadow_expire = table.with_default("shadow_expire", false, Field::boolean);
+    let shadow_expire = table.boolean("shadow_expire", false);
     let access = ldap::Access {
         url: url?,
         starttls,

@@ -144,13 +144,16 @@ fn every_line_can_be_made_active() {
     ));
     assert_eq!(
         (
-            config.accounts.len(),
+            config.policy.accounts.len(),
             config.sources.len(),
             config.directories.len()
         ),
         (1, 6, 6)
     );
-    assert!(config.notify.base_url.is_some() && config.policy.max_ttl.is_some());
+    assert!(
+        config.mail_identity.installation.base_url.is_some()
+            && config.policy.rules.max_ttl.is_some()
+    );
 }
 
 #[test]

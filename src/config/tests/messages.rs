@@ -359,7 +359,7 @@ fn problems_with_variables_name_the_variable() {
     ];
     assert_snapshot!(errors.join("\n"), @r#"
     LAPSED__SMPT__URL: unknown section `smpt` in the configuration; did you mean `smtp`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory)
-    LAPSED__SMTP__CONECTIONS: unknown key `conections` in [smtp]; did you mean `connections`? (allowed: url, password, ca_file, connections, envelope_from, pipelining, messages_per_connection, mails_per_second, timeout, final_timeout, hello_name)
+    LAPSED__SMTP__CONECTIONS: unknown key `conections` in [smtp]; did you mean `connections`? (allowed: url, password, ca_file, envelope_from, pipelining, timeout, final_timeout, hello_name, connections, messages_per_connection, mails_per_second)
     LAPSED__SMTP__CONNECTIONS: smtp.connections: must be a whole number from 1 to 256
     LAPSED__STORE__CREATE: store.create: must be true or false, not a text
     the configuration has 2 problems:

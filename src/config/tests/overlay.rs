@@ -4,6 +4,7 @@ use rstest::rstest;
 use secrecy::ExposeSecret;
 
 use super::*;
+use crate::telemetry::Format;
 
 #[test]
 fn a_variable_overrides_one_key_and_leaves_the_rest_of_the_section() {
@@ -11,8 +12,8 @@ fn a_variable_overrides_one_key_and_leaves_the_rest_of_the_section() {
         "[delivery]\nlease = '10s'\nretry_min = '2m'",
         &[("LAPSED__DELIVERY__LEASE", "20s")],
     );
-    assert_eq!(config.delivery.lease.num_seconds(), 20);
-    assert_eq!(config.delivery.retry_min.num_minutes(), 2);
+    assert_eq!(config.settings.delivery.lease.num_seconds(), 20);
+    assert_eq!(config.settings.delivery.backoff.min.num_minutes(), 2);
 }
 
 #[test]
@@ -28,15 +29,15 @@ fn lists_are_separated_by_commas() {
         ],
     );
     assert_eq!(
-        to_strings(&config.notify.admins),
+        to_strings(&config.policy.admins),
         ["ada@example.org", "bob@example.org"]
     );
-    assert_eq!(to_strings(&config.notify.steps), ["14d"]);
+    assert_eq!(to_strings(&config.policy.steps), ["14d"]);
     let none = load(
         "notify.admins = ['x@example.org']",
         &[("LAPSED__NOTIFY__ADMINS", "")],
     );
-    assert!(none.notify.admins.is_empty());
+    assert!(none.policy.admins.is_empty());
 }
 
 #[rstest]
@@ -64,7 +65,7 @@ fn a_comma_separates_only_lists() {
     let config = load("", &[("LAPSED__LOG__LEVEL", "info,lapsed::engine=debug")]);
     assert_eq!(config.log.level, "info,lapsed::engine=debug");
     let sweep = load("", &[("LAPSED__SCHEDULE__SWEEP", "0,30 8-18 * * 1,2,3")]);
-    assert_eq!(sweep.schedule.sweep.to_string(), "0,30 8-18 * * 1,2,3");
+    assert_eq!(sweep.settings.sweep.to_string(), "0,30 8-18 * * 1,2,3");
 }
 
 #[test]
@@ -77,8 +78,11 @@ fn numbers_and_booleans_are_read_from_texts() {
             ("LAPSED__STORE__CREATE", "false"),
         ],
     );
-    let smtp = config.smtp.unwrap();
-    assert_eq!((smtp.connections, smtp.mails_per_second), (16, Some(2.5)));
+    let delivery = config.settings.delivery;
+    assert_eq!(
+        (delivery.connections, delivery.mails_per_second),
+        (16, Some(2.5))
+    );
     assert!(!config.store.create);
 }
 
@@ -108,8 +112,11 @@ fn repeated_tables_keep_their_entries() {
         .map(|source| source.terms.name.as_str())
         .collect();
     assert_eq!(names, ["one", "two"]);
-    assert_eq!(to_strings(&config.accounts[0].admins), ["ada@example.org"]);
-    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(
+        to_strings(&config.policy.accounts["acme"]),
+        ["ada@example.org"]
+    );
+    assert_eq!(config.log.format, Format::Json);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use rstest::rstest;
 use secrecy::ExposeSecret;
 
 use super::*;
+use crate::notify::smtp::Tls;
 
 #[test]
 fn a_minimal_configuration_gets_the_documented_defaults() {
@@ -14,9 +15,9 @@ fn a_minimal_configuration_gets_the_documented_defaults() {
         "sqlite:///var/lib/lapsed/lapsed.db"
     );
     assert!(config.store.create && config.store.is_sqlite());
-    assert_eq!(config.schedule.sweep.to_string(), "* * * * *");
-    assert_eq!(to_strings(&config.notify.steps), ["7d", "1d"]);
-    assert_eq!(config.notify.admin_digest, NaiveTime::from_hms_opt(9, 0, 0));
+    assert_eq!(config.settings.sweep.to_string(), "* * * * *");
+    assert_eq!(to_strings(&config.policy.steps), ["7d", "1d"]);
+    assert_eq!(config.policy.admin_digest, NaiveTime::from_hms_opt(9, 0, 0));
     assert_eq!(config.mail.directory, Path::new("/etc/outbox"));
     assert_eq!(config.http.listen, Some("127.0.0.1:8484".parse().unwrap()));
     assert!(config.smtp.is_none());
@@ -30,9 +31,9 @@ fn steps_are_sorted_and_duplicates_removed() {
          admins = ['Ada@example.org', 'ada@EXAMPLE.org', 'bob@example.org']",
         &[],
     );
-    assert_eq!(to_strings(&config.notify.steps), ["30d", "1d", "0d"]);
+    assert_eq!(to_strings(&config.policy.steps), ["30d", "1d", "0d"]);
     assert_eq!(
-        to_strings(&config.notify.admins),
+        to_strings(&config.policy.admins),
         ["Ada@example.org", "bob@example.org"]
     );
 }
@@ -43,7 +44,7 @@ fn off_disables_the_digest_and_the_listener() {
         "[notify]\nadmin_digest = 'off'\n[http]\nlisten = 'off'",
         &[],
     );
-    assert_eq!(config.notify.admin_digest, None);
+    assert_eq!(config.policy.admin_digest, None);
     assert_eq!(config.http.listen, None);
 }
 
@@ -231,19 +232,20 @@ fn user_and_password_in_the_url_are_percent_decoded() {
 #[test]
 fn zero_means_no_limit() {
     let smtp = "smtp.url = 'smtp://mail.example.org'\nsmtp.messages_per_connection = 0\n";
-    let smtp = load(&format!("{smtp}smtp.mails_per_second = 0.5"), &[])
-        .smtp
-        .unwrap();
-    assert_eq!(smtp.messages_per_connection, None);
-    assert_eq!(smtp.mails_per_second, Some(0.5));
+    let config = load(&format!("{smtp}smtp.mails_per_second = 0.5"), &[]);
+    assert_eq!(config.settings.delivery.messages_per_connection, 0);
+    assert_eq!(config.settings.delivery.mails_per_second, Some(0.5));
+    assert_eq!(load(smtp, &[]).settings.delivery.mails_per_second, None);
+    let smtp = config.smtp.unwrap();
     assert_eq!(smtp.timeout, std::time::Duration::from_secs(30));
+    assert_eq!(smtp.envelope_from.to_string(), "tokens@example.org");
 }
 
 #[test]
 fn tokens_are_only_flagged_unless_sso_revoked_is_revoke() {
     use crate::domain::RevocationPolicy;
 
-    let policy = |text: &str| load(text, &[]).policy.response;
+    let policy = |text: &str| load(text, &[]).settings.response;
     assert_eq!(policy(""), None);
     let flag = "policy.sso_revoked = 'flag'\npolicy.revoke_after = '1h'";
     assert_eq!(policy(flag), None);
@@ -270,9 +272,9 @@ fn durations_have_units() {
         "policy.max_ttl = '90d'\npolicy.unused_after = 'off'\nnotify.merge_ahead = '1h 30m'",
         &[],
     );
-    assert_eq!(config.policy.max_ttl, Some(TimeDelta::days(90)));
-    assert_eq!(config.policy.unused_after, None);
-    assert_eq!(config.notify.merge_ahead, TimeDelta::minutes(90));
+    assert_eq!(config.policy.rules.max_ttl, Some(TimeDelta::days(90)));
+    assert_eq!(config.policy.rules.unused_after, None);
+    assert_eq!(config.policy.merge_ahead, TimeDelta::minutes(90));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::{Backoff, NewNotice, Occurrence, Policy, Recipient, Token, Topic};
-use crate::engine::common::{MAX_SKEW_FACTOR, PAGE_SIZE, Settings};
+use crate::engine::common::{Delivery, MAX_SKEW_FACTOR, PAGE_SIZE};
 use crate::engine::error::Error;
 use crate::engine::notices::DeadAddresses;
 use crate::engine::report::Report;
@@ -140,7 +140,7 @@ pub(super) struct Recorder<'a> {
     pub store: &'a Store,
     pub clock: &'a Clock,
     pub policy: &'a Policy,
-    pub settings: &'a Settings,
+    pub settings: &'a Delivery,
     /// Identifies this process as a holder of leases.
     pub holder: Uuid,
 }

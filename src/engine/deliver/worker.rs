@@ -12,7 +12,7 @@ use crate::notify::fault::{Fault, Outcome};
 use crate::notify::message::Rendered;
 use crate::notify::transport::Connection;
 
-use crate::engine::common::Settings;
+use crate::engine::common::Delivery;
 use crate::engine::error::Error;
 use crate::notify::message::Writer;
 use crate::notify::template::Templates;
@@ -193,7 +193,7 @@ pub(super) struct Workers {
 impl Workers {
     pub fn new(
         mailer: &Arc<Mailer>,
-        settings: &Settings,
+        settings: &Delivery,
         events: &mpsc::UnboundedSender<Event>,
     ) -> Self {
         let pace = settings
