@@ -174,12 +174,7 @@ fn build_directories(config: &Config) -> anyhow::Result<Vec<WatchedDirectory>> {
 }
 
 pub(super) fn build_mailer(config: &Config) -> anyhow::Result<Arc<Mailer>> {
-    let templates = load_templates(config)?;
-    Ok(Arc::new(Mailer::new(
-        Writer::new(config.mail_identity.clone()),
-        build_transport(config)?,
-        templates,
-    )))
+    build_mailer_with(config, build_transport(config)?)
 }
 
 /// A mailer for commands that send nothing: it creates no folder for mails.
@@ -188,11 +183,13 @@ pub(super) fn build_dry_run_mailer(config: &Config) -> anyhow::Result<Arc<Mailer
         Some(_) => build_transport(config)?,
         None => Transport::File(Outbox::closed()),
     };
-    Ok(Arc::new(Mailer::new(
-        Writer::new(config.mail_identity.clone()),
-        transport,
-        load_templates(config)?,
-    )))
+    build_mailer_with(config, transport)
+}
+
+fn build_mailer_with(config: &Config, transport: Transport) -> anyhow::Result<Arc<Mailer>> {
+    let writer = Writer::new(config.mail_identity.clone());
+    let templates = load_templates(config)?;
+    Ok(Arc::new(Mailer::new(writer, transport, templates)))
 }
 
 pub(super) fn load_templates(config: &Config) -> anyhow::Result<Templates> {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use ::config::{Map, Value, ValueKind};
+use ::config::{Value, ValueKind};
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 use secrecy::SecretString;
@@ -14,7 +14,7 @@ use url::Url;
 
 use super::error::{Place, Problem, for_display, hint};
 use super::layers::{Places, join_path};
-use super::secret::SecretPlace;
+use super::secret;
 use crate::domain::Schedule;
 
 /// Shared by everything that is read.
@@ -66,11 +66,13 @@ impl Field<'_> {
                 Err("is empty; give it a value or leave the key out".into())
             }
             ValueKind::String(text) => Ok(text.trim()),
-            other => Err(format!(
-                "must be a text in quotes, not {}",
-                type_name(other)
-            )),
+            _ => Err(self.mismatch("a text in quotes")),
         }
+    }
+
+    fn mismatch(&self, wanted: &str) -> String {
+        let given = type_name(&self.value.kind);
+        format!("must be {wanted}, not {given}")
     }
 
     pub fn string(&self) -> Result<String, String> {
@@ -89,11 +91,8 @@ impl Field<'_> {
         let found = choices.iter().find(|(name, _)| *name == text);
         let allowed: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
         found.map(|(_, value)| *value).ok_or_else(|| {
-            format!(
-                "unknown value `{}`; {}",
-                for_display(text),
-                hint(text, &allowed)
-            )
+            let hint = hint(text, &allowed);
+            format!("unknown value `{}`; {hint}", for_display(text))
         })
     }
 
@@ -102,7 +101,7 @@ impl Field<'_> {
             ValueKind::Boolean(flag) => Ok(*flag),
             ValueKind::String(text) if text == "true" && self.is_variable() => Ok(true),
             ValueKind::String(text) if text == "false" && self.is_variable() => Ok(false),
-            other => Err(format!("must be true or false, not {}", type_name(other))),
+            _ => Err(self.mismatch("true or false")),
         }
     }
 
@@ -110,7 +109,7 @@ impl Field<'_> {
         let number = match &self.value.kind {
             ValueKind::I64(number) => u64::try_from(*number).ok(),
             ValueKind::String(text) if self.is_variable() => text.trim().parse().ok(),
-            other => return Err(format!("must be a whole number, not {}", type_name(other))),
+            _ => return Err(self.mismatch("a whole number")),
         };
         let (least, most) = (limits.start(), limits.end());
         number
@@ -125,46 +124,33 @@ impl Field<'_> {
             ValueKind::I64(number) => Some(*number as f64),
             ValueKind::Float(number) => Some(*number),
             ValueKind::String(text) if self.is_variable() => text.trim().parse().ok(),
-            other => return Err(format!("must be a number, not {}", type_name(other))),
+            _ => return Err(self.mismatch("a number")),
         };
+        let (least, most) = (limits.start(), limits.end());
         number
             .filter(|number| limits.contains(number))
-            .ok_or_else(|| {
-                format!(
-                    "must be a number from {} to {}",
-                    limits.start(),
-                    limits.end()
-                )
-            })
+            .ok_or_else(|| format!("must be a number from {least} to {most}"))
     }
 
     /// A duration of at least `least`.
     pub fn duration(&self, least: TimeDelta) -> Result<TimeDelta, String> {
         const MAX_DAYS: i64 = 36_500;
-        let text = match &self.value.kind {
-            ValueKind::I64(number) => {
-                return Err(format!(
-                    "{number} has no unit; write for example \"{number}s\""
-                ));
-            }
-            _ => self.text()?,
-        };
-        let span = humantime::parse_duration(text)
-            .ok()
-            .and_then(|span| TimeDelta::from_std(span).ok())
-            .ok_or_else(|| {
-                format!(
-                    "{:?} is not a duration; write it as 30s, 5m, 12h or 7d",
-                    for_display(text)
-                )
-            })?;
-        if span < least || span > TimeDelta::days(MAX_DAYS) {
-            let least = humantime::format_duration(least.to_std().unwrap_or_default());
-            return Err(format!(
-                "{text} is out of range; at least {least}, at most {MAX_DAYS}d"
-            ));
+        if let ValueKind::I64(number) = &self.value.kind {
+            let form = format!("write for example \"{number}s\"");
+            return Err(format!("{number} has no unit; {form}"));
         }
-        Ok(span)
+        let text = self.text()?;
+        let span = humantime::parse_duration(text).ok();
+        let span = span.and_then(|span| TimeDelta::from_std(span).ok());
+        let span = span.ok_or_else(|| {
+            let text = for_display(text);
+            format!("{text:?} is not a duration; write it as 30s, 5m, 12h or 7d")
+        })?;
+        let is_in_range = span >= least && span <= TimeDelta::days(MAX_DAYS);
+        is_in_range.then_some(span).ok_or_else(|| {
+            let least = humantime::format_duration(least.to_std().unwrap_or_default());
+            format!("{text} is out of range; at least {least}, at most {MAX_DAYS}d")
+        })
     }
 
     /// A cron expression.
@@ -175,10 +161,8 @@ impl Field<'_> {
     /// A path, resolved against the folder of the configuration.
     pub fn path(&self) -> Result<PathBuf, String> {
         let text = self.text()?;
-        if text.contains('\0') {
-            return Err("a path cannot contain a NUL character".into());
-        }
-        Ok(self.base().join(text))
+        let why = "a path cannot contain a NUL character";
+        ensure(!text.contains('\0'), self.base().join(text), why)
     }
 
     pub fn base(&self) -> &Path {
@@ -202,51 +186,35 @@ impl Field<'_> {
 
     /// A secret: a text, or a table that says where it is. No message contains any part of it.
     pub fn secret(&self) -> Result<SecretString, String> {
+        const FORMS: &[&str] = &["file", "env", "credential"];
+        const FORM: &str =
+            "a text in quotes, or { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }";
         let table = match &self.value.kind {
             ValueKind::String(text) if text.is_empty() => return Err("is empty".into()),
             ValueKind::String(text) => return Ok(text.clone().into()),
             ValueKind::Table(table) => table,
-            other => {
-                let form = "{ file = \"…\" }, { env = \"…\" } or { credential = \"…\" }";
-                return Err(format!(
-                    "must be a text in quotes, or {form}, not {}",
-                    type_name(other)
-                ));
-            }
+            _ => return Err(self.mismatch(FORM)),
         };
-        self.secret_place(table)?.load(self.context.env)
-    }
-
-    fn secret_place(&self, table: &Map<String, Value>) -> Result<SecretPlace, String> {
-        const FORMS: &[&str] = &["file", "env", "credential"];
-        if let Some(unknown) = table
-            .keys()
-            .filter(|key| !FORMS.contains(&key.as_str()))
-            .min()
-        {
+        let unknown = |key: &&String| !FORMS.contains(&key.as_str());
+        if let Some(unknown) = table.keys().filter(unknown).min() {
             let hint = hint(unknown, FORMS);
             return Err(format!("unknown key `{}`; {hint}", for_display(unknown)));
         }
         // The merged table holds the keys of both layers; those of the environment win.
-        let item = |(key, value): (&String, &Value)| (key.clone(), self.item(key, value.clone()));
-        let (of_variables, of_file): (Vec<_>, Vec<_>) = table
-            .iter()
-            .map(item)
-            .partition(|(_, item)| item.is_variable());
-        let given = if of_variables.is_empty() {
-            of_file
-        } else {
-            of_variables
-        };
+        let mut given = self.entries()?;
+        if given.iter().any(|(_, item)| item.is_variable()) {
+            given.retain(|(_, item)| item.is_variable());
+        }
         let [(key, field)] = given.as_slice() else {
             return Err("give exactly one of file, env and credential".into());
         };
+        let with_key = |message: String| format!("{key}: {message}");
+        let env = self.context.env;
         match key.as_str() {
-            "file" => field.path().map(SecretPlace::File),
-            "env" => field.string().map(SecretPlace::Variable),
-            _ => field.string().map(SecretPlace::Credential),
+            "file" => secret::from_file(&field.path().map_err(with_key)?),
+            "env" => secret::from_variable(field.text().map_err(with_key)?, env),
+            _ => secret::from_credential(field.text().map_err(with_key)?, env),
         }
-        .map_err(|message| format!("{key}: {message}"))
     }
 
     fn item(&self, key: &str, value: Value) -> Self {
@@ -267,12 +235,7 @@ impl Field<'_> {
                 let parts = parts.filter(|part| !part.is_empty());
                 parts.map(Value::from).collect()
             }
-            other => {
-                let type_name = type_name(other);
-                return Err(format!(
-                    "must be a list such as [\"…\", \"…\"], not {type_name}"
-                ));
-            }
+            _ => return Err(self.mismatch("a list such as [\"…\", \"…\"]")),
         };
         let item = |(index, value)| Self {
             context: self.context,

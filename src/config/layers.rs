@@ -116,37 +116,28 @@ impl Reading {
     /// The variables that override the file. Their names are checked here because the `config` crate
     /// lower-cases them, so two can become one, and picks at random between `A__B` and `A__B__C`.
     fn environment(&mut self, env: &HashMap<String, String>) -> HashMap<String, String> {
-        let mut chosen: BTreeMap<String, &String> = BTreeMap::new();
         let mut names: Vec<_> = env.keys().filter(|name| name.starts_with(PREFIX)).collect();
         names.sort();
         for name in names {
             match self.variable_path(name) {
                 Ok(path) => {
-                    chosen.insert(path.clone(), name);
                     self.places.variables.insert(path, name.clone());
                 }
                 Err(message) => self.refuse_variable(name, message),
             }
         }
         let mut variables = HashMap::new();
-        for (path, name) in &chosen {
-            let inner = format!("{path}.");
-            match chosen
-                .range(inner.clone()..)
-                .next()
-                .filter(|(next, _)| next.starts_with(&inner))
-            {
-                Some((_, other)) => {
-                    self.places.variables.remove(path);
-                    let message = format!(
-                        "conflicts with {}; set only one of them",
-                        for_display(other)
-                    );
-                    self.refuse_variable(name, message);
-                }
-                None => {
-                    variables.insert((*name).clone(), env[*name].clone());
-                }
+        for (path, name) in self.places.variables.clone() {
+            if let Some(other) = self.places.variable_within(&path) {
+                let message = format!(
+                    "conflicts with {}; set only one of them",
+                    for_display(other)
+                );
+                self.places.variables.remove(&path);
+                self.refuse_variable(&name, message);
+            } else {
+                let value = env[&name].clone();
+                variables.insert(name, value);
             }
         }
         variables
@@ -264,6 +255,13 @@ impl Places {
         self.variables.get(path).map(String::as_str)
     }
 
+    /// A variable that sets a part of the table with this path.
+    fn variable_within(&self, path: &str) -> Option<&str> {
+        let inner = format!("{path}.");
+        let (other, name) = self.variables.range(inner.clone()..).next()?;
+        other.starts_with(&inner).then_some(name)
+    }
+
     pub fn whole(&self) -> Place {
         match &self.file {
             Some(path) => Place::WholeFile(path.clone()),
@@ -272,8 +270,6 @@ impl Places {
     }
 
     fn find(&self, path: &str, first: &HashMap<String, Place>) -> Place {
-        let inner = format!("{path}.");
-        let within = |(other, _): &(&String, &String)| other.starts_with(&inner);
         if let Some(name) = self.variables.get(path) {
             return Place::Variable(name.clone());
         }
@@ -284,8 +280,8 @@ impl Places {
         {
             return place.clone();
         }
-        if let Some((_, name)) = self.variables.range(inner.clone()..).next().filter(within) {
-            return Place::Variable(name.clone());
+        if let Some(name) = self.variable_within(path) {
+            return Place::Variable(name.to_owned());
         }
         match path.rfind(['.', '[']) {
             Some(end) => self.find(&path[..end], first),
@@ -355,16 +351,11 @@ fn masked(line: &str) -> String {
         return line.to_owned();
     };
     let (open, hidden) = line.split_at(from);
-    let mask = |c: char| {
-        if c.is_alphanumeric() || c.is_ascii_graphic() {
-            '*'
-        } else {
-            c
-        }
-    };
-    let shown: String = hidden
+    let is_secret =
+        |c: char| (c.is_alphanumeric() || c.is_ascii_graphic()) && !"=\"'{}".contains(c);
+    let hidden: String = hidden
         .chars()
-        .map(|c| if "=\"'{}".contains(c) { c } else { mask(c) })
+        .map(|c| if is_secret(c) { '*' } else { c })
         .collect();
-    format!("{open}{shown}")
+    format!("{open}{hidden}")
 }

@@ -3,49 +3,44 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use secrecy::SecretString;
-
-#[derive(Debug)]
-pub(super) enum SecretPlace {
-    /// `{ file = "…" }`, resolved against the folder of the configuration.
-    File(PathBuf),
-    /// `{ env = "…" }`.
-    Variable(String),
-    /// `{ credential = "…" }`: a file in `$CREDENTIALS_DIRECTORY` (systemd.exec(5)).
-    Credential(String),
-}
 
 /// A larger file is the wrong file.
 const MAX_SECRET_OCTETS: u64 = 64 * 1024;
 
-impl SecretPlace {
-    /// # Errors
-    /// The message says what to do and never contains any part of the secret.
-    pub fn load(&self, env: &HashMap<String, String>) -> Result<SecretString, String> {
-        match self {
-            Self::File(path) => read_file(path).map_err(|reason| {
-                format!(
-                    "cannot read the secret from {}: {reason}",
-                    path.to_string_lossy().escape_debug()
-                )
-            }),
-            Self::Variable(name) => match env.get(name) {
-                Some(value) if !value.is_empty() => Ok(value.clone().into()),
-                Some(_) => Err(format!(
-                    "the variable {name:?} is empty; set it to the secret"
-                )),
-                None => Err(format!(
-                    "the variable {name:?} is not set; set it to the secret"
-                )),
-            },
-            Self::Credential(name) => credential(name, env),
-        }
-    }
+/// # Errors
+/// All messages say what to do, and none contains any part of the secret.
+pub(super) fn from_file(path: &Path) -> Result<SecretString, String> {
+    read_file(path).map_err(|reason| {
+        let path = path.to_string_lossy();
+        format!(
+            "cannot read the secret from {}: {reason}",
+            path.escape_debug()
+        )
+    })
 }
 
-fn credential(name: &str, env: &HashMap<String, String>) -> Result<SecretString, String> {
+pub(super) fn from_variable(
+    name: &str,
+    env: &HashMap<String, String>,
+) -> Result<SecretString, String> {
+    let problem = match env.get(name) {
+        Some(value) if !value.is_empty() => return Ok(value.clone().into()),
+        Some(_) => "empty",
+        None => "not set",
+    };
+    Err(format!(
+        "the variable {name:?} is {problem}; set it to the secret"
+    ))
+}
+
+/// A file in `$CREDENTIALS_DIRECTORY` (systemd.exec(5)).
+pub(super) fn from_credential(
+    name: &str,
+    env: &HashMap<String, String>,
+) -> Result<SecretString, String> {
     let mut parts = Path::new(name).components();
     let plain = matches!(
         (parts.next(), parts.next()),
@@ -106,7 +101,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         std::fs::write(&path, bytes).unwrap();
-        let secret = SecretPlace::File(path).load(&HashMap::new())?;
+        let secret = from_file(&path)?;
         Ok(secret.expose_secret().to_owned())
     }
 
@@ -131,7 +126,7 @@ mod tests {
         std::fs::write(folder.path().join("smtp"), "s3cret\n").unwrap();
         let path = folder.path().to_str().unwrap().to_owned();
         let env = HashMap::from([("CREDENTIALS_DIRECTORY".to_owned(), path)]);
-        let load = |name: &str, env| SecretPlace::Credential(name.into()).load(env);
+        let load = from_credential;
 
         assert_eq!(load("smtp", &env).unwrap().expose_secret(), "s3cret");
         assert!(
