@@ -15,6 +15,8 @@
 //! main → cli → http ─┐
 //!          └───────► engine → store, sources, directories, notify → upstream, domain
 //! ```
+//!
+//! Every layer may use `causes`, `nearest`, `text` and `time`.
 
 pub mod causes;
 pub mod cli;
@@ -30,5 +32,6 @@ pub mod notify;
 pub mod sources;
 pub mod store;
 pub mod telemetry;
+mod text;
 mod tls;
 pub mod upstream;

@@ -10,7 +10,6 @@ pub mod letter;
 pub mod message;
 pub mod outbox;
 pub mod sample;
-mod sanitize;
 pub mod smtp;
 pub mod template;
 pub mod transport;

@@ -15,6 +15,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use crate::text;
+
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -172,19 +174,25 @@ where
             .compact()
             .with_writer(SingleLines {
                 inner: writer,
-                allows_colours: style.colour,
+                style,
             })
             .boxed(),
-        // JSON escapes control characters itself.
-        Format::Json => layer.json().flatten_event(true).with_writer(writer).boxed(),
+        Format::Json => layer
+            .json()
+            .flatten_event(true)
+            .with_writer(SingleLines {
+                inner: writer,
+                style,
+            })
+            .boxed(),
     }
 }
 
-/// Keeps each event on one line and escapes control characters: a token's name must neither forge a log
+/// Keeps each event on one line and escapes unsafe characters: a token's name must neither forge a log
 /// line nor control the reader's terminal. The formatter does not ensure this for fields.
 struct SingleLines<W> {
     inner: W,
-    allows_colours: bool,
+    style: LineStyle,
 }
 
 impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for SingleLines<W> {
@@ -193,14 +201,14 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for SingleLines<W> {
     fn make_writer(&'a self) -> Self::Writer {
         SingleLines {
             inner: self.inner.make_writer(),
-            allows_colours: self.allows_colours,
+            style: self.style,
         }
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
         SingleLines {
             inner: self.inner.make_writer_for(metadata),
-            allows_colours: self.allows_colours,
+            style: self.style,
         }
     }
 }
@@ -208,9 +216,12 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for SingleLines<W> {
 impl<W: Write> Write for SingleLines<W> {
     /// The formatter passes each event in one call.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(event);
-        let line = text.strip_suffix('\n').unwrap_or(&text);
-        let line = escape_controls(line, self.allows_colours) + "\n";
+        let event_text = String::from_utf8_lossy(event);
+        let line = event_text.strip_suffix('\n').unwrap_or(&event_text);
+        let line = match self.style.format {
+            Format::Text => escape_unsafe(line, self.style.colour),
+            Format::Json => text::escape_json(line.to_owned()),
+        } + "\n";
         self.inner.write_all(line.as_bytes())?;
         Ok(event.len())
     }
@@ -220,11 +231,11 @@ impl<W: Write> Write for SingleLines<W> {
     }
 }
 
-/// Escapes control characters, except colour sequences if `allows_colours`.
-fn escape_controls(text: &str, allows_colours: bool) -> String {
+/// Escapes unsafe characters, except colour sequences if `allows_colours`.
+fn escape_unsafe(text: &str, allows_colours: bool) -> String {
     let mut escaped = String::with_capacity(text.len() + 1);
     for (index, letter) in text.char_indices() {
-        if !letter.is_control() || (allows_colours && starts_colour(&text[index..])) {
+        if !text::is_unsafe(letter) || (allows_colours && starts_colour(&text[index..])) {
             escaped.push(letter);
         } else {
             escaped.extend(letter.escape_default());

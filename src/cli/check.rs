@@ -11,7 +11,6 @@ use secrecy::ExposeSecret;
 use tokio::time::error::Elapsed;
 
 use super::exit::Exit;
-use super::output::text;
 use super::output::when::{Instant, format_when};
 use super::{Context, setup};
 use crate::causes::Causes;
@@ -20,6 +19,7 @@ use crate::notify::fault::{Fault, Stage};
 use crate::notify::smtp::Relay;
 use crate::sources::{self, CheckReport};
 use crate::store::{self, Access, Store};
+use crate::text;
 
 pub(super) const CHECK_TIMEOUT: Duration = Duration::from_mins(1);
 

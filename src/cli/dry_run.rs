@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::args::Sweep;
 use super::exit::Exit;
-use super::output::text;
 use super::{Context, setup, sweep};
 use crate::config::Config;
 use crate::domain::Address;
 use crate::domain::revocation::Decision;
 use crate::engine::{PlannedNotice, RevocationPreview, SweepOptions};
+use crate::text;
 
 /// How many mails and tokens are listed; the others are only counted.
 const MAX_LISTED: usize = 50;

@@ -5,9 +5,9 @@ use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
+use super::output;
+use crate::text;
 use anstyle::{AnsiColor, Style};
-
-use super::output::{self, text};
 
 /// The exit codes; 75 and 78 are those of sysexits.h.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -102,7 +102,7 @@ impl Explanation {
 
     fn write_to(&self, sheet: &mut Sheet, domain: &str) {
         let token = &self.token;
-        sheet.title(super::output::text::clean_name(token.label()).as_str());
+        sheet.title(crate::text::clean_name(token.label()).as_str());
         sheet.text_line(&format!(
             "{}/{}, {}",
             token.source, token.external_id, token.id

@@ -62,10 +62,7 @@ pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Ex
     store.close().await;
     drop(scratch);
     for row in &refused.shown {
-        anstream::eprintln!(
-            "refused: {}",
-            super::output::text::clean_lines(&row.to_string())
-        );
+        anstream::eprintln!("refused: {}", crate::text::clean_lines(&row.to_string()));
     }
     let omitted = refused.count - refused.shown.len() as u64;
     if omitted > 0 {

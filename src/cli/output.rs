@@ -7,10 +7,11 @@ mod printer;
 pub mod rows;
 mod sheet;
 mod stored;
-pub mod text;
 pub mod when;
 
 use std::io::{self, Write};
+
+use crate::text;
 
 pub use column::{BAD, Cell, Column, FAINT, Row, STRONG, View, WARN};
 pub use printer::{Printer, print_one};

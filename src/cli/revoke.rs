@@ -4,13 +4,14 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use super::args::TokenRevoke;
 use super::exit::{Exit, Failure};
-use super::output::{print_line, text};
+use super::output::print_line;
 use super::setup::{self, engine_failure, store_failure};
 use super::{Context, actor, lookup};
 use crate::config::Config;
 use crate::domain::{Recipient, Status, Token};
 use crate::engine::{self, Engine, RevocationOrder, RevokeRefusal};
 use crate::sources;
+use crate::text;
 
 pub(super) async fn revoke(
     context: &Context,

@@ -10,7 +10,7 @@ use super::args::{Format, ListOptions, SourceCommand, SourceSync};
 use super::exit::{Exit, Failure};
 use super::output::rows::{DifferenceRow, SourceRow};
 use super::output::when::{Instant, format_when};
-use super::output::{Printer, print_line, text};
+use super::output::{Printer, print_line};
 use super::setup::{self, engine_failure, store_failure};
 use super::{Context, actor, sweep};
 use crate::config::{Config, SourceConfig};
@@ -20,6 +20,7 @@ use crate::engine::{
 };
 use crate::sources::CheckReport;
 use crate::store::{self, Store};
+use crate::text;
 
 pub(super) async fn source(context: &Context, args: SourceCommand) -> anyhow::Result<Exit> {
     let config = setup::load_config(context)?;

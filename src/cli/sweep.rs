@@ -40,10 +40,10 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> anyhow::Result<Exit
 /// Prints to standard error what failed and what was deferred.
 pub(super) fn print_problems(report: &Report) {
     for error in report.errors.iter().chain(&report.problems) {
-        anstream::eprintln!("failed: {}", super::output::text::clean_lines(error));
+        anstream::eprintln!("failed: {}", crate::text::clean_lines(error));
     }
     for wait in &report.waits {
-        anstream::eprintln!("deferred: {}", super::output::text::clean_lines(wait));
+        anstream::eprintln!("deferred: {}", crate::text::clean_lines(wait));
     }
 }
 

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use crate::text;
+
 /// Why there is no configuration. The operator has to fix all of these (exit code 78).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -92,12 +94,10 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Shortens and escapes a text from outside for use in a message.
+/// Shortens and cleans a text from outside for use in a message.
 pub(super) fn for_display(text: &str) -> String {
     const MAX_CHARS: usize = 60;
-    let short: String = text.chars().take(MAX_CHARS).collect();
-    let more = if short.len() < text.len() { "…" } else { "" };
-    format!("{}{more}", short.escape_debug())
+    text::one_line(text, MAX_CHARS)
 }
 
 /// Suggests the nearest allowed value and lists all of them.

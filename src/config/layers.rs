@@ -12,6 +12,7 @@ use ::config::{Config, ConfigError, Map, Source, Value, ValueKind};
 use toml_edit::{Document, Item, TableLike, TomlError};
 
 use super::error::{Lines, Place, Problem, for_display};
+use crate::text;
 
 /// The prefix of every variable that overrides the file.
 pub(super) const PREFIX: &str = "LAPSED__";
@@ -326,17 +327,12 @@ fn excerpt(text: &str, line: usize, column: usize) -> String {
     if column > MAX_WIDTH {
         return String::new();
     }
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
-    let content: String = masked(content)
-        .chars()
-        .map(printable)
-        .take(MAX_WIDTH)
-        .collect();
+    let content: String = masked(content).chars().take(MAX_WIDTH).collect();
     let margin = " ".repeat(line.to_string().len());
     let indent = " ".repeat(column - 1);
     format!(
         "\n{margin} |\n{line} | {}\n{margin} | {indent}^",
-        content.trim_end()
+        text::clean(content.trim_end())
     )
 }
 

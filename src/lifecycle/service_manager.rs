@@ -14,6 +14,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use super::Error;
+use crate::text;
 
 /// How long a full socket may block us; after that the message is lost.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -68,11 +69,12 @@ impl ServiceManager {
 
     /// One line about the daemon, as shown by `systemctl status`.
     pub fn notify_status(&self, status: &str) {
-        self.notify(&[NotifyState::Status(&single_line(status))]);
+        self.notify(&[NotifyState::Status(&text::clean(status))]);
     }
 
     pub(super) fn notify_ready(&self, status: &str) {
-        let status = single_line(status);
+        // A line break would start another assignment.
+        let status = text::clean(status);
         self.notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
 
@@ -135,11 +137,6 @@ fn abstract_address(name: &[u8]) -> io::Result<SocketAddr> {
 #[cfg(not(target_os = "linux"))]
 fn abstract_address(_: &[u8]) -> io::Result<SocketAddr> {
     Err(io::ErrorKind::Unsupported.into())
-}
-
-/// A line break would start another assignment.
-fn single_line(status: &str) -> String {
-    status.replace(char::is_control, " ")
 }
 
 #[cfg(test)]

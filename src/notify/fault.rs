@@ -3,9 +3,7 @@
 use std::fmt;
 
 use crate::domain::Address;
-
-use super::sanitize;
-
+use crate::text;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Connect,
@@ -61,7 +59,7 @@ impl Fault {
             stage,
             code: None,
             enhanced: None,
-            text: sanitize::one_line(&mask_addresses(&text.to_string()), sanitize::MAX_TEXT),
+            text: text::one_line(&mask_addresses(&text.to_string()), text::MAX_TEXT),
         }
     }
 

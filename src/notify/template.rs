@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 
 use super::letter::{Kind, Letter};
 use super::view::{self, Installation};
-use super::{sample, sanitize, wrap};
+use super::{sample, wrap};
+use crate::text;
 
 use self::source::Source;
 
@@ -164,7 +165,7 @@ impl Templates {
                     self.render_error(name, line, rendered_for(), reason(error.reason()))
                 })
         };
-        let subject = sanitize::one_line(&render(&self.text, subject_file, &context)?, 150);
+        let subject = text::one_line(&render(&self.text, subject_file, &context)?, 150);
         if subject.is_empty() {
             let reason = "the subject is empty".to_owned();
             return Err(self.render_error(subject_file, 1, rendered_for(), reason));
@@ -218,7 +219,7 @@ fn reason(reason: &RenderErrorReason) -> String {
         RenderErrorReason::MissingVariable(Some(name)) => format!("there is no variable {name:?}"),
         RenderErrorReason::MissingVariable(None) => "there is no such variable".to_owned(),
         RenderErrorReason::HelperNotFound(name) => format!("there is no helper {name:?}"),
-        other => sanitize::one_line(&other.to_string(), sanitize::MAX_TEXT),
+        other => text::one_line(&other.to_string(), text::MAX_TEXT),
     }
 }
 

@@ -20,7 +20,8 @@ use self::facts::{LastUse, Situation, TokenFacts};
 use self::list::List;
 use self::summary::Summary;
 use super::letter::{AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter};
-use super::{sanitize, wording};
+use super::wording;
+use crate::text;
 
 /// A line of a mail has at most 998 octets.
 const MAX_LINK_OCTETS: usize = 500;
@@ -104,7 +105,7 @@ impl Frame {
             why: reason_for_recipient(letter),
             check_command: check_command(letter),
             check_source: match sources.as_slice() {
-                [source] => Some(sanitize::one_line(source, sanitize::MAX_NAME)),
+                [source] => Some(text::one_line(source, text::MAX_NAME)),
                 _ => None,
             },
             link: installation
@@ -116,8 +117,8 @@ impl Frame {
                 .iter()
                 .take(10)
                 .map(|unreachable| Unreached {
-                    address: sanitize::one_line(unreachable.address.as_str(), sanitize::MAX_NAME),
-                    reason: sanitize::one_line(&unreachable.reason, sanitize::MAX_TEXT),
+                    address: text::one_line(unreachable.address.as_str(), text::MAX_NAME),
+                    reason: text::one_line(&unreachable.reason, text::MAX_TEXT),
                 })
                 .collect(),
         }
@@ -126,7 +127,7 @@ impl Frame {
 
 impl Link {
     fn to_lapsed(letter: &Letter, base_url: &str) -> Self {
-        let base_url = sanitize::one_line(base_url.trim_end_matches('/'), sanitize::MAX_TEXT);
+        let base_url = text::one_line(base_url.trim_end_matches('/'), text::MAX_TEXT);
         let url = match letter.entries.as_slice() {
             [Entry::Expiry(ExpiryEntry { token, .. })] => format!("{base_url}/tokens/{}", token.id),
             [Entry::Revoked(entry)] => format!("{base_url}/tokens/{}", entry.token.id),
@@ -211,7 +212,7 @@ fn account_list(accounts: &BTreeSet<&str>) -> String {
         .iter()
         .filter(|account| !account.is_empty())
         .take(5)
-        .map(|account| sanitize::isolate(sanitize::one_line(account, sanitize::MAX_SUBJECT_NAME)))
+        .map(|account| text::isolated_line(account, text::MAX_SUBJECT_NAME))
         .collect();
     if names.is_empty() {
         return "the account".to_owned();
@@ -286,7 +287,7 @@ impl Expiry {
             instead_of_issuer: entry
                 .instead_of_issuer
                 .as_deref()
-                .map(|reason| sanitize::one_line(reason, sanitize::MAX_TEXT)),
+                .map(|reason| text::one_line(reason, text::MAX_TEXT)),
             by_policy,
             page: Link::to_page(entry.page.as_deref()),
         }
@@ -313,11 +314,11 @@ struct Ended {
 impl Ended {
     fn new(entry: &EndedEntry, letter: &Letter) -> Self {
         let reason = entry.reason.as_deref().unwrap_or_default();
-        let reason = sanitize::isolate(sanitize::one_line(reason, sanitize::MAX_TEXT));
+        let reason = text::isolated_line(reason, text::MAX_TEXT);
         Self {
             token: TokenFacts::new(&entry.token, letter),
             yours: entry.basis == Basis::Issuer,
-            by: sanitize::one_line(&entry.by, sanitize::MAX_NAME),
+            by: text::one_line(&entry.by, text::MAX_NAME),
             revoked_on: wording::day(entry.at, letter.zone),
             revoked_at: wording::date_time(entry.at, letter.zone),
             reason: (!reason.is_empty()).then_some(reason),
@@ -351,10 +352,10 @@ impl Alert {
             }
             let is_command = lines().all(|line| line.starts_with("    "));
             blocks.push(Block {
-                paragraph: (!is_command).then(|| sanitize::one_line(part, 2_000)),
+                paragraph: (!is_command).then(|| text::one_line(part, 2_000)),
                 commands: if is_command {
                     lines()
-                        .map(|line| sanitize::one_line(line, sanitize::MAX_TEXT))
+                        .map(|line| text::one_line(line, text::MAX_TEXT))
                         .collect()
                 } else {
                     Vec::new()
@@ -362,7 +363,7 @@ impl Alert {
             });
         }
         Self {
-            title: sanitize::one_line(&entry.title, 70),
+            title: text::one_line(&entry.title, 70),
             blocks,
         }
     }

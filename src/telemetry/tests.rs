@@ -141,6 +141,59 @@ fn a_changed_level_applies_to_the_next_line() {
     assert!(!text.contains("one") && text.contains("two") && text.contains("three"));
 }
 
+/// One line of the log, with `name` as a field and in the message.
+fn logged(format: Format, name: &str) -> String {
+    let style = LineStyle {
+        format,
+        colour: true,
+    };
+    let (dispatch, written) = log(filter(Level::INFO, None).unwrap(), style);
+    tracing::dispatcher::with_default(&dispatch, || {
+        tracing::info!(token.name = %name, "token {name} is new");
+    });
+    written.text().trim_end_matches('\n').to_owned()
+}
+
+#[test]
+fn no_unsafe_character_reaches_a_terminal_a_mail_or_a_log() {
+    let ranges = [
+        '\u{0}'..='\u{1f}',
+        '\u{7f}'..='\u{9f}',
+        '\u{61c}'..='\u{61c}',
+        '\u{200e}'..='\u{200f}',
+        '\u{2028}'..='\u{202e}',
+        '\u{2066}'..='\u{206f}',
+        '\u{feff}'..='\u{feff}',
+        '\u{e0000}'..='\u{e007f}',
+    ];
+    for unsafe_char in ranges.into_iter().flatten() {
+        let name = format!("a{unsafe_char}b");
+        let json = serde_json::to_string(&name).unwrap();
+        let outputs = [
+            ("terminal", text::clean(&name).into_owned()),
+            (
+                "terminal, lines",
+                text::clean_lines(&name).replace('\n', " "),
+            ),
+            ("terminal, name", text::clean_name(&name)),
+            ("terminal, JSON", text::escape_json(json)),
+            ("mail", text::one_line(&name, text::MAX_TEXT)),
+            ("mail, name", text::display_name(&name, "", text::MAX_NAME)),
+            ("log", without_colours(&logged(Format::Text, &name))),
+            ("log, JSON", logged(Format::Json, &name)),
+        ];
+        for (output, shown) in outputs {
+            assert!(!shown.contains(unsafe_char), "{output}: {shown:?}");
+            assert!(shown.contains('a') && shown.contains('b'), "{output}");
+        }
+    }
+}
+
+/// The colours of the log itself begin with the control character ESC.
+fn without_colours(line: &str) -> String {
+    console::strip_ansi_codes(line).into_owned()
+}
+
 #[test]
 fn a_name_cannot_forge_a_line() {
     let name = "x\r\n2026-01-01T00:00:00Z  INFO lapsed: all is well\u{1b}[2J";
@@ -166,10 +219,10 @@ fn a_name_cannot_forge_a_line() {
 fn only_colour_sequences_pass_to_a_terminal() {
     let line = "\u{1b}[2mdim\u{1b}[0m \u{1b}[2Jwiped\u{1b}]0;title\u{7}\u{9b}1A ü";
     assert_eq!(
-        escape_controls(line, true),
+        escape_unsafe(line, true),
         "\u{1b}[2mdim\u{1b}[0m \\u{1b}[2Jwiped\\u{1b}]0;title\\u{7}\\u{9b}1A ü"
     );
-    assert!(!escape_controls(line, false).contains('\u{1b}'));
+    assert!(!escape_unsafe(line, false).contains('\u{1b}'));
 }
 
 #[test]

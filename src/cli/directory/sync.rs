@@ -8,7 +8,7 @@ use crate::cli::args::{DirectorySync, Format};
 use crate::cli::exit::Exit;
 use crate::cli::output::rows::StatusChangeRow;
 use crate::cli::output::when::{Instant, format_when};
-use crate::cli::output::{Printer, print_line, text};
+use crate::cli::output::{Printer, print_line};
 use crate::cli::setup::{self, engine_failure, store_failure};
 use crate::cli::source::deferred_message;
 use crate::cli::{Context, actor, sweep};
@@ -19,6 +19,7 @@ use crate::engine::{
     WatchedDirectory,
 };
 use crate::store::Store;
+use crate::text;
 
 /// A message if the directory asked us to wait and the time is not over.
 /// `None` as well if the store cannot be read.

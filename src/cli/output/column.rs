@@ -4,7 +4,7 @@ use anstyle::{AnsiColor, Effects, Style};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::text;
+use crate::text;
 
 pub trait Row: Serialize + Sized + 'static {
     /// The keys of the JSON object in order; also the CSV header.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::column::{Cell, Row, STRONG, View};
-use super::text;
+use crate::text;
+use console::{measure_text_width, truncate_str};
 
 /// Spaces between two columns.
 const GAP: usize = 2;
@@ -72,7 +73,7 @@ impl Layout {
             let Some(width) = *width else { continue };
             let shown = match view.width {
                 Some(_) if *is_id => cell.text.get(..width).unwrap_or(&cell.text).into(),
-                Some(_) => text::cut(&cell.text, width),
+                Some(_) => truncate_str(&cell.text, width, "…"),
                 None => cell.text.as_str().into(),
             };
             line.extend(std::iter::repeat_n(' ', blank));
@@ -82,7 +83,7 @@ impl Layout {
                 shown.clone()
             };
             line.push_str(&view.paint(cell.style, &fenced));
-            blank = width.saturating_sub(text::display_width(&shown)) + GAP;
+            blank = width.saturating_sub(measure_text_width(&shown)) + GAP;
         }
         line
     }
@@ -98,7 +99,7 @@ fn natural_widths<R: Row>(rows: &[Vec<Cell>], without: &[&str], view: &View) -> 
                 Some(min_width) if view.width.is_some() => {
                     Some(unique_prefix_length(texts(), min_width))
                 }
-                _ => texts().map(text::display_width).max(),
+                _ => texts().map(measure_text_width).max(),
             };
             let width = widest.unwrap_or_default().max(column.title.len());
             (!without.contains(&column.title)).then_some(width)

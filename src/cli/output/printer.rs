@@ -6,11 +6,12 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::Error;
 use super::column::{Cell, Row, View};
 use super::layout::{Layout, row_cells};
 use super::sheet::Sheet;
-use super::{Error, text};
 use crate::cli::args::Format;
+use crate::text;
 
 /// How many rows decide the column widths of a table.
 const SAMPLE_SIZE: usize = 1000;

@@ -2,7 +2,7 @@
 
 use super::column::{Cell, FAINT, Row, STRONG, View};
 use super::layout::{Layout, row_cells};
-use super::text;
+use crate::text;
 
 pub struct Sheet {
     view: View,

@@ -258,7 +258,10 @@ fn no_row_is_wider_than_the_terminal(#[case] width: usize) {
         print(Format::Table, view, &[directory()]).0,
     ];
     for line in tables.iter().flat_map(|table| table.lines()) {
-        assert!(text::display_width(line) <= width, "{width}: {line}");
+        assert!(
+            console::measure_text_width(line) <= width,
+            "{width}: {line}"
+        );
     }
 }
 

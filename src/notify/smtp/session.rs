@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::notify::fault::{Fault, Outcome, Stage};
 use crate::notify::message::Rendered;
-use crate::notify::sanitize;
+use crate::text;
 
 use super::reply::Reply;
 use super::{SmtpSettings, tls};
@@ -99,7 +99,7 @@ impl Session {
             Ok(reply) => {
                 self.sent += 1;
                 Outcome::Sent {
-                    reply: sanitize::one_line(&reply.text(), sanitize::MAX_TEXT),
+                    reply: text::one_line(&reply.text(), text::MAX_TEXT),
                 }
             }
             Err(fault) => {

@@ -7,7 +7,7 @@ use handlebars::Template;
 use handlebars::template::{HelperTemplate, TemplateElement};
 
 use crate::notify::letter::Kind;
-use crate::notify::sanitize;
+use crate::text;
 
 use super::Error;
 
@@ -176,7 +176,7 @@ pub(super) fn compile(file: &str, name: &str, text: &str) -> Result<Template, Er
         let (line, _) = error.pos().unwrap_or((1, 0));
         syntax(
             line,
-            sanitize::one_line(&error.reason().to_string(), sanitize::MAX_TEXT),
+            text::one_line(&error.reason().to_string(), text::MAX_TEXT),
         )
     })?;
     match find_forbidden(&template) {

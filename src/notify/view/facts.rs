@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use crate::domain::{Expiry, Token};
 use crate::notify::letter::Letter;
-use crate::notify::{sanitize, wording};
+use crate::notify::wording;
+use crate::text;
 
 #[derive(Serialize)]
 pub(super) struct TokenFacts {
@@ -28,13 +29,13 @@ pub(super) struct TokenFacts {
 impl TokenFacts {
     pub fn new(token: &Token, letter: &Letter) -> Self {
         let text = |text: &Option<String>| {
-            let shown = sanitize::isolate(sanitize::one_line(text.as_deref()?, sanitize::MAX_TEXT));
+            let shown = text::isolated_line(text.as_deref()?, text::MAX_TEXT);
             (!shown.is_empty()).then_some(shown)
         };
         Self {
-            name: sanitize::display_name(&token.name, &token.external_id, sanitize::MAX_NAME),
+            name: text::display_name(&token.name, &token.external_id, text::MAX_NAME),
             short_name: short_name(token),
-            source: sanitize::one_line(&token.source, sanitize::MAX_NAME),
+            source: text::one_line(&token.source, text::MAX_NAME),
             account: text(&token.account),
             role: text(&token.role),
             scope: text(&token.scope),
@@ -51,13 +52,13 @@ impl TokenFacts {
 }
 
 pub(super) fn short_name(token: &Token) -> String {
-    sanitize::display_name(&token.name, &token.external_id, sanitize::MAX_SUBJECT_NAME)
+    text::display_name(&token.name, &token.external_id, text::MAX_SUBJECT_NAME)
 }
 
 fn format_issuer(token: &Token) -> Option<String> {
-    let address = sanitize::one_line(token.issuer.as_ref()?.as_str(), 254);
+    let address = text::one_line(token.issuer.as_ref()?.as_str(), 254);
     let name = token.issuer_name.as_deref().unwrap_or_default();
-    let name = sanitize::isolate(sanitize::one_line(name, sanitize::MAX_SUBJECT_NAME));
+    let name = text::isolated_line(name, text::MAX_SUBJECT_NAME);
     Some(if name.is_empty() || name.contains('@') {
         address
     } else {

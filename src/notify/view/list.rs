@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use crate::domain::{Basis, Expiry, ExpiryOrigin, Token, Topic};
 use crate::notify::letter::{EndedEntry, Entry, ExpiryEntry, Letter, RevokedEntry, UnlistedTokens};
-use crate::notify::{sanitize, wording};
+use crate::notify::wording;
+use crate::text;
 
 use super::ending::Ending;
 use super::facts::{LastUse, Situation};
@@ -313,10 +314,10 @@ fn group_title(item: &Item<'_>, letter: &Letter) -> (String, Option<String>) {
                 .issuer
                 .as_ref()
                 .map_or("no issuer", |issuer| issuer.as_str());
-            let evidence = sanitize::one_line(&entry.evidence, sanitize::MAX_TEXT);
+            let evidence = text::one_line(&entry.evidence, text::MAX_TEXT);
             let since = wording::day(entry.since, letter.zone);
             (
-                sanitize::one_line(issuer, 254),
+                text::one_line(issuer, 254),
                 Some(format!("No access since {since}: {evidence}")),
             )
         }
@@ -338,9 +339,9 @@ fn row(item: &Item<'_>, letter: &Letter, is_detailed: bool) -> Row {
         }
         TokenEntry::Revoked(_) => None,
     };
-    let name = sanitize::display_name(&token.name, &token.external_id, sanitize::MAX_NAME);
+    let name = text::display_name(&token.name, &token.external_id, text::MAX_NAME);
     if !is_detailed {
-        let source = sanitize::one_line(&token.source, sanitize::MAX_SUBJECT_NAME);
+        let source = text::one_line(&token.source, text::MAX_SUBJECT_NAME);
         let tail = format!("{source} {id} {}", last_use.short);
         let mut tail = tail.trim_end().to_owned();
         if let Some((_, at)) = item.revocation() {
@@ -395,9 +396,9 @@ fn row(item: &Item<'_>, letter: &Letter, is_detailed: bool) -> Row {
 }
 
 fn revoked_by(entry: &EndedEntry) -> String {
-    let by = sanitize::one_line(&entry.by, sanitize::MAX_NAME);
+    let by = text::one_line(&entry.by, text::MAX_NAME);
     let reason = entry.reason.as_deref().unwrap_or_default();
-    match sanitize::isolate(sanitize::one_line(reason, sanitize::MAX_TEXT)) {
+    match text::isolated_line(reason, text::MAX_TEXT) {
         reason if reason.is_empty() => format!("revoked by {by}"),
         reason => format!("revoked by {by}: {reason}"),
     }
@@ -406,10 +407,10 @@ fn revoked_by(entry: &EndedEntry) -> String {
 fn facts_line(item: &Item<'_>, id: &str) -> String {
     let token = item.token;
     let part = |label: &str, text: &Option<String>| {
-        let shown = sanitize::isolate(sanitize::one_line(text.as_deref()?, 60));
+        let shown = text::isolated_line(text.as_deref()?, 60);
         (!shown.is_empty()).then(|| format!("{label} {shown}"))
     };
-    let mut parts = vec![sanitize::one_line(&token.source, sanitize::MAX_NAME)];
+    let mut parts = vec![text::one_line(&token.source, text::MAX_NAME)];
     parts.extend(part("account", &token.account));
     parts.extend(part("role", &token.role));
     parts.extend(part("scope", &token.scope));
@@ -435,7 +436,7 @@ fn notes(entry: &ExpiryEntry, letter: &Letter) -> Vec<String> {
     if let Some(reason) = &entry.instead_of_issuer {
         notes.push(format!(
             "the issuer does not get this mail: {}",
-            sanitize::one_line(reason, sanitize::MAX_TEXT)
+            text::one_line(reason, text::MAX_TEXT)
         ));
     }
     notes

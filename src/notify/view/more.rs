@@ -6,7 +6,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 
 use crate::notify::letter::Letter;
-use crate::notify::{sanitize, wording};
+use crate::notify::wording;
+use crate::text;
 
 use super::list::{Item, Section};
 
@@ -110,7 +111,7 @@ impl Tally {
         Counts {
             counts: format!(
                 "{}: {}",
-                sanitize::one_line(source, sanitize::MAX_NAME),
+                text::one_line(source, text::MAX_NAME),
                 counts.join(", ")
             ),
             command: self.command(section, source, letter),
@@ -118,7 +119,7 @@ impl Tally {
     }
 
     fn command(&self, section: Section, source: &str, letter: &Letter) -> String {
-        let source = shell_quote(&sanitize::one_line(source, sanitize::MAX_NAME));
+        let source = shell_quote(&text::one_line(source, text::MAX_NAME));
         match section {
             Section::Revoked => "lapsed finding list --kind sso_revoked".to_owned(),
             Section::Ended => format!("lapsed token list --source {source} --status revoked"),

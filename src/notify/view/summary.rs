@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use crate::domain::FindingKind;
 use crate::notify::letter::{Letter, OpenFinding, SummaryEntry};
-use crate::notify::{sanitize, wording};
+use crate::notify::wording;
+use crate::text;
 
 /// Sources counted for a kind.
 const MAX_SOURCES: usize = 8;
@@ -126,7 +127,7 @@ impl Part {
         let mut listed = 0;
         for finding in shown.iter().filter(|finding| finding.kind == kind) {
             listed += 1;
-            let title = sanitize::one_line(&finding.source, sanitize::MAX_NAME);
+            let title = text::one_line(&finding.source, text::MAX_NAME);
             let row = row(finding, letter, is_detailed);
             match groups.iter_mut().find(|group| group.title == title) {
                 Some(group) => group.rows.push(row),
@@ -166,7 +167,7 @@ fn source_counts(kind: FindingKind, summary: &SummaryEntry) -> String {
         .iter()
         .take(MAX_SOURCES)
         .map(|open| {
-            let source = sanitize::one_line(&open.source, sanitize::MAX_SUBJECT_NAME);
+            let source = text::one_line(&open.source, text::MAX_SUBJECT_NAME);
             format!("{source} {}", wording::thousands(open.count))
         })
         .collect();
@@ -181,9 +182,9 @@ fn source_counts(kind: FindingKind, summary: &SummaryEntry) -> String {
 
 fn row(finding: &OpenFinding, letter: &Letter, is_detailed: bool) -> Row {
     let since = wording::day(finding.since, letter.zone);
-    let evidence = sanitize::isolate(sanitize::one_line(&finding.evidence, sanitize::MAX_TEXT));
+    let evidence = text::isolated_line(&finding.evidence, text::MAX_TEXT);
     Row {
-        name: sanitize::display_name(&finding.name, &finding.id.to_string(), sanitize::MAX_NAME),
+        name: text::display_name(&finding.name, &finding.id.to_string(), text::MAX_NAME),
         tail: if is_detailed {
             format!("{}, since {since}", finding.severity)
         } else {

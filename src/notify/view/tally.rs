@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use crate::notify::letter::{ExpiryEntry, Letter, UnlistedTokens};
-use crate::notify::{sanitize, wording};
+use crate::notify::wording;
+use crate::text;
 
 use super::facts::short_name;
 use super::list::{Item, Section, TokenEntry};
@@ -113,7 +114,7 @@ pub(super) fn subject_line(summary: &str, items: &[Item<'_>], letter: &Letter) -
         }
         (Section::Revoked | Section::Ended, ..) => summary.to_owned(),
         (Section::Expired | Section::Expiring, ..) => {
-            let name = sanitize::one_line(&short_name(first.token), 30);
+            let name = text::one_line(&short_name(first.token), 30);
             let day = wording::day(first.at(), letter.zone);
             format!("{summary}, first {name} on {day}")
         }
@@ -169,7 +170,7 @@ pub(super) fn skipped_issuers(items: &[Item<'_>]) -> Vec<String> {
             format!(
                 "{}: {}",
                 wording::quantity(count, "token"),
-                sanitize::one_line(reason, 120)
+                text::one_line(reason, 120)
             )
         })
         .collect()

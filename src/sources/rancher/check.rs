@@ -11,6 +11,7 @@ use super::shapes::{Ext, Legacy};
 use super::token::TokenRow;
 use crate::domain::Address;
 use crate::sources::{CheckReport, Error, Right};
+use crate::text;
 
 /// Requests everything that a listing needs, but only the first page of the lists of tokens.
 pub async fn check(api: &Api, users: &BTreeMap<String, Address>) -> Result<CheckReport, Error> {
@@ -70,9 +71,8 @@ fn format_summary(
     ext: Option<&str>,
     lacks_ext: bool,
 ) -> String {
-    let version = version.map(|version| version.chars().filter(|c| !c.is_control()).take(40));
     let version = version.map_or(String::new(), |version| {
-        format!(" {}", version.collect::<String>())
+        format!(" {}", text::one_line(version, 40))
     });
     let ext = match ext {
         Some(ext) => format!("{ext} ext tokens"),

@@ -6,6 +6,7 @@ use reqwest::StatusCode;
 use super::api::{Api, none_if_status};
 use super::shapes::Setting;
 use crate::sources::{Error, MaxLife};
+use crate::text;
 
 const MAX_TTL: &str = "auth-token-max-ttl-minutes";
 const KUBECONFIG: &str = "kubeconfig-default-token-ttl-minutes";
@@ -77,7 +78,7 @@ async fn fetch_setting(api: &Api, name: &str) -> Result<Option<String>, Error> {
     let setting = api.get::<Setting>(&format!("v3/settings/{name}")).await;
     let value = none_if_status(setting, &missing)?.and_then(Setting::effective);
     // The text is printed, so it is cleaned; these settings are short.
-    Ok(value.map(|value| value.chars().filter(|c| !c.is_control()).take(40).collect()))
+    Ok(value.map(|value| text::one_line(&value, 40)))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
 use crate::domain::{Address, Cell, Expiry};
+use crate::text::{clean, cut, is_control};
 
 /// In bytes.
 const MAX_CELL_LENGTH: usize = 64 * 1024;
@@ -31,12 +32,12 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    /// Trims the text, and replaces control characters and line separators by spaces.
+    /// Trims the text, and replaces control characters and line separators by spaces. Marks of the direction
+    /// remain, because an id must match at its source; outputs replace them.
     pub fn text(column: &str, text: &str) -> Result<Self, String> {
         if text.len() > MAX_CELL_LENGTH {
             return Err(format!("{column} is longer than 64 KiB; cut it"));
         }
-        let is_control = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
         let text = if text.contains(is_control) {
             text.replace(is_control, " ").trim().to_owned()
         } else {
@@ -155,16 +156,13 @@ fn parse_date(text: &str) -> Option<NaiveDate> {
 
 /// The beginning of the text, in quotes.
 pub(crate) fn quote(text: &str) -> String {
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MAX_FULL_QUOTE + 1)
-        .collect();
-    if text.chars().count() <= MAX_FULL_QUOTE {
-        return format!("\"{text}\"");
-    }
-    let part: String = text.chars().take(PARTIAL_QUOTE_LENGTH).collect();
-    format!("\"{part}…\"")
+    let is_long = text.chars().nth(MAX_FULL_QUOTE).is_some();
+    let limit = if is_long {
+        PARTIAL_QUOTE_LENGTH + 1
+    } else {
+        MAX_FULL_QUOTE
+    };
+    format!("\"{}\"", clean(&cut(text, limit)))
 }
 
 #[cfg(test)]

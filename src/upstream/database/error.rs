@@ -9,6 +9,11 @@ use std::time::Duration;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
+use crate::text::one_line;
+
+/// In characters.
+const MAX_MESSAGE: usize = 200;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
@@ -115,7 +120,7 @@ impl Error {
 fn from_postgres(error: &PgDatabaseError, place: String, limit: Duration) -> Error {
     // Only errors raised by functions have a context, and those may contain any text.
     let is_plain = error.r#where().is_none();
-    let message = || truncate(error.message());
+    let message = || one_line(error.message(), MAX_MESSAGE);
     match error.code() {
         "57014" => Error::TimedOut { place, limit },
         "3D000" => Error::Missing { place },
@@ -207,7 +212,7 @@ fn from_sqlite(error: &dyn DatabaseError, place: String, limit: Duration) -> Err
     match code & 0xff {
         1 if MESSAGES_WITHOUT_VALUES.iter().any(|start| message.starts_with(start)) => Error::Statement {
             place,
-            reason: truncate(message),
+            reason: one_line(message, MAX_MESSAGE),
         },
         5 | 6 => Error::Unreachable {
             place,
@@ -235,10 +240,4 @@ fn from_sqlite(error: &dyn DatabaseError, place: String, limit: Duration) -> Err
             reason: format!("SQLite error {code}"),
         },
     }
-}
-
-fn truncate(message: &str) -> String {
-    const MAX_LENGTH: usize = 200;
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
-    message.chars().map(clean).take(MAX_LENGTH).collect()
 }
