@@ -28,6 +28,7 @@ pub mod engine;
 pub mod http;
 mod ldap;
 pub mod lifecycle;
+mod nearest;
 pub mod notify;
 pub mod sources;
 pub mod store;

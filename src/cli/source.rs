@@ -18,6 +18,7 @@ use crate::domain::{Schedule, SourceTerms, SyncState};
 use crate::engine::{
     self, Change, Difference, Engine, Report, SourcePreview, SweepOptions, WatchedSource,
 };
+use crate::nearest::nearest;
 use crate::sources::CheckReport;
 use crate::store::{self, Store};
 use crate::text;
@@ -82,15 +83,11 @@ pub(super) fn unknown_name_error<'a>(
     known: impl Iterator<Item = &'a str> + Clone,
 ) -> anyhow::Error {
     let error = anyhow::anyhow!("there is no {kind} {name:?}");
-    let nearest = known
-        .clone()
-        .min_by_key(|known| strsim::damerau_levenshtein(known, name));
-    let hint = match nearest {
-        None => format!("the configuration has no [[{kind}]]"),
-        Some(nearest) => format!(
-            "did you mean {nearest}? The configuration has {}",
-            known.collect::<Vec<_>>().join(", ")
-        ),
+    let all = known.clone().collect::<Vec<_>>().join(", ");
+    let hint = match nearest(name, known) {
+        Some(nearest) => format!("did you mean {nearest}? The configuration has {all}"),
+        None if all.is_empty() => format!("the configuration has no [[{kind}]]"),
+        None => format!("the configuration has {all}"),
     };
     Failure::usage(error).hint(hint).into()
 }

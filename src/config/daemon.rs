@@ -15,6 +15,7 @@ use super::field::Field;
 use super::table::Table;
 use crate::domain::{Backoff, Schedule};
 use crate::engine::{Delivery, Retention};
+use crate::nearest::nearest;
 use crate::telemetry::Format;
 
 #[derive(Debug, Clone)]
@@ -138,13 +139,7 @@ impl Log {
 fn zone(field: &Field) -> Result<Tz, String> {
     let text = field.text()?;
     text.parse().map_err(|_| {
-        let distance =
-            |zone: &&str| strsim::damerau_levenshtein(&text.to_lowercase(), &zone.to_lowercase());
-        let names = TZ_VARIANTS.iter().map(|zone| zone.name());
-        let near = names
-            .min_by_key(distance)
-            .filter(|zone| distance(zone) <= 3);
-        let near = near
+        let near = nearest(text, TZ_VARIANTS.iter().map(|zone| zone.name()))
             .map(|zone| format!("did you mean `{zone}`? "))
             .unwrap_or_default();
         let text = for_display(text);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use crate::nearest::nearest;
 use crate::text;
 
 /// Why there is no configuration. The operator has to fix all of these (exit code 78).
@@ -102,13 +103,8 @@ pub(super) fn for_display(text: &str) -> String {
 
 /// Suggests the nearest allowed value and lists all of them.
 pub(super) fn hint(given: &str, allowed: &[&str]) -> String {
-    let given = given.to_lowercase();
-    let distance = |candidate: &&&str| strsim::damerau_levenshtein(&given, candidate);
-    // A third of the letters may be wrong; beyond that a guess misleads.
-    let near = |candidate: &&&str| distance(candidate) <= candidate.chars().count().div_ceil(3);
-    let nearest = allowed.iter().filter(near).min_by_key(distance);
     let all = allowed.join(", ");
-    match nearest {
+    match nearest(given, allowed.iter().copied()) {
         Some(nearest) => format!("did you mean `{nearest}`? (allowed: {all})"),
         None => format!("allowed: {all}"),
     }

@@ -53,10 +53,14 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    #[error("{} overrides no template; did you mean {nearest}?", path.display())]
+    #[error(
+        "{} overrides no template{}",
+        path.display(),
+        nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"))
+    )]
     Unknown {
         path: PathBuf,
-        nearest: &'static str,
+        nearest: Option<&'static str>,
     },
     /// A template does not parse or uses a forbidden feature.
     #[error("{file}:{line}: cannot parse the template: {reason}")]

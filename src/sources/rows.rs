@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use self::stream::Stream;
 pub(crate) use self::value::{Value, quote};
 
+use crate::nearest::nearest;
+
 use super::{Error, RefusedRow};
 
 /// In bytes, including quotes and escapes.
@@ -69,24 +71,14 @@ impl<const N: usize> Columns<N> {
 
     /// The message for a name that is not a column.
     pub fn explain_unknown(&self, name: &str) -> String {
-        let nearest = nearest(name, &self.names).unwrap_or_default();
-        let (name, all) = (value::quote(name), self.names.join(", "));
-        format!("{name} is not a column; did you mean {nearest}? The columns are {all}")
+        let (quoted, all) = (value::quote(name), self.names.join(", "));
+        match nearest(name, self.names) {
+            Some(nearest) => {
+                format!("{quoted} is not a column; did you mean {nearest}? The columns are {all}")
+            }
+            None => format!("{quoted} is not a column; the columns are {all}"),
+        }
     }
-}
-
-/// The name that was most likely meant: one that contains the other, otherwise the most similar one.
-fn nearest(name: &str, names: &[&'static str]) -> Option<&'static str> {
-    // No column is that long, and the comparison takes quadratic time.
-    let name = name.chars().take(64).collect::<String>().to_lowercase();
-    let similarity = |known: &str| {
-        let contains = name.len() > 1 && (known.contains(&name) || name.contains(known));
-        strsim::jaro_winkler(&name, known) + f64::from(u8::from(contains))
-    };
-    names
-        .iter()
-        .copied()
-        .max_by(|one, two| similarity(one).total_cmp(&similarity(two)))
 }
 
 /// One row: a value for each column, in the order of [`Columns::names`].

@@ -6,6 +6,7 @@ use std::{fs, io};
 use handlebars::Template;
 use handlebars::template::{HelperTemplate, TemplateElement};
 
+use crate::nearest::nearest;
 use crate::notify::letter::Kind;
 use crate::text;
 
@@ -89,7 +90,7 @@ pub(super) fn load(folder: Option<&Path>) -> Result<Vec<Source>, Error> {
             let Some(source) = sources.iter_mut().find(|source| source.name == name) else {
                 return Err(Error::Unknown {
                     path,
-                    nearest: nearest_name(&name),
+                    nearest: nearest(&name, BUILT_IN.iter().map(|(known, _)| *known)),
                 });
             };
             source.text = read_file(&path)?;
@@ -148,15 +149,6 @@ fn read_file(path: &Path) -> Result<String, Error> {
         path: path.to_owned(),
         source,
     })
-}
-
-fn nearest_name(name: &str) -> &'static str {
-    let distance = |known: &str| strsim::damerau_levenshtein(known, name);
-    BUILT_IN
-        .iter()
-        .map(|(known, _)| *known)
-        .min_by_key(|known| distance(known))
-        .expect("there are templates")
 }
 
 /// Compiles a template; rejects what could make the renderer recurse without end.
