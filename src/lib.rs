@@ -34,5 +34,6 @@ pub mod sources;
 pub mod store;
 pub mod telemetry;
 mod text;
+mod time;
 mod tls;
 pub mod upstream;

@@ -19,7 +19,6 @@ mod sources;
 mod tokens;
 mod views;
 
-use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 pub use contents::{ContentRow, MailContent};
@@ -246,9 +245,3 @@ async fn begin_in_task(
     let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
     begun.unwrap_or(Err(sqlx::Error::PoolClosed))
 }
-
-/// The latest instant in the store: years have four digits, so that text sorts.
-pub(crate) const MAX_INSTANT: DateTime<Utc> = match DateTime::from_timestamp(253_370_764_800, 0) {
-    Some(instant) => instant,
-    None => DateTime::<Utc>::MAX_UTC,
-};

@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use crate::domain::{Address, NewNotice, Step, TokenId, Topic};
 
-use super::{CHUNK_ROWS, MAX_INSTANT, Result, Tx, on};
+use super::{CHUNK_ROWS, Result, Tx, on};
+use crate::time::MAX_INSTANT;
 
 /// Tokens that a digest counts but does not list: how many of a source expire on one day.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use crate::domain::Address;
 
 use super::mails::parse_stored;
-use super::{CHUNK_ROWS, MAX_INSTANT, Result, Tx, on};
+use super::{CHUNK_ROWS, Result, Tx, on};
+use crate::time::MAX_INSTANT;
 
 /// A mail that still accepts notices.
 #[derive(Debug, Clone, sqlx::FromRow)]

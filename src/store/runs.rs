@@ -7,7 +7,8 @@ use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use super::mails::Holder;
-use super::{MAX_INSTANT, Result, Tx, on};
+use super::{Result, Tx, on};
+use crate::time::MAX_INSTANT;
 
 #[derive(Debug, Clone, FromRow)]
 pub struct RunRow {

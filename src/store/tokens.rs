@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use crate::domain::{Address, Expiry, ExpiryOrigin, Step, Token, TokenId};
 
-use super::{CHUNK_ROWS, Error, MAX_INSTANT, Result, Tx, on};
+use super::{CHUNK_ROWS, Error, Result, Tx, on};
+use crate::time::MAX_INSTANT;
 
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(super) struct TokenRow {

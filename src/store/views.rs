@@ -7,7 +7,8 @@ use uuid::Uuid;
 use crate::domain::{NoticeState, Status, Token, TokenId};
 
 use super::tokens::{TokenRow, parse_tokens};
-use super::{CHUNK_ROWS, MAX_INSTANT, Result, Tx, on};
+use super::{CHUNK_ROWS, Result, Tx, on};
+use crate::time::MAX_INSTANT;
 
 /// A token with the kinds of its open findings.
 #[derive(Debug, Clone)]

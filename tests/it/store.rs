@@ -64,7 +64,7 @@ fn minutes(count: i64) -> DateTime<Utc> {
 
 /// The `send_at` of notices that go with the next mail, whenever that is.
 fn max_instant() -> DateTime<Utc> {
-    at("9999-01-01T00:00:00Z")
+    at("9999-12-31T23:59:59.999999Z")
 }
 
 fn address(text: &str) -> Address {

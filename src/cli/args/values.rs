@@ -6,11 +6,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::domain::TokenRef;
-use crate::store::MAX_INSTANT;
+use crate::time;
 
 /// The mails that `lapsed preview` knows, named after their template folders.
 pub const TEMPLATES: [&str; 7] = [
@@ -104,21 +104,7 @@ fn is_id_prefix(digits: &str) -> bool {
 /// # Errors
 /// [`Invalid::Instant`] if it is neither.
 pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, Invalid> {
-    let text = text.trim();
-    let day = || {
-        Some(
-            text.parse::<NaiveDate>()
-                .ok()?
-                .and_time(NaiveTime::MIN)
-                .and_utc(),
-        )
-    };
-    DateTime::parse_from_rfc3339(text)
-        .map(|at| at.to_utc())
-        .ok()
-        .or_else(day)
-        .filter(|at| *at < MAX_INSTANT)
-        .ok_or(Invalid::Instant)
+    time::parse_instant(text.trim()).map_err(|_| Invalid::Instant)
 }
 
 /// Joins a text to one line.

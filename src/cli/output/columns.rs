@@ -13,7 +13,7 @@ use super::rows::{
 use super::sheet::Sheet;
 use super::when::{Instant, format_distance, format_instant, format_when};
 use crate::domain::{Address, ExpiryOrigin, NoticeState, Severity, Status};
-use crate::store::MAX_INSTANT;
+use crate::time::MAX_INSTANT;
 
 impl Row for TokenRow {
     const KEYS: &'static [&'static str] = TOKEN_KEYS;

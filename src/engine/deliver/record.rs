@@ -14,7 +14,8 @@ use crate::engine::common::{Delivery, MAX_SKEW_FACTOR, PAGE_SIZE};
 use crate::engine::error::Error;
 use crate::engine::notices::DeadAddresses;
 use crate::engine::report::Report;
-use crate::store::{ClaimedMail, Holder, MAX_INSTANT, MailNotice, MailRecord, Store, Tx, Verdict};
+use crate::store::{ClaimedMail, Holder, MailNotice, MailRecord, Store, Tx, Verdict};
+use crate::time::MAX_INSTANT;
 
 /// How long a pass retries to record outcomes while the store is unreachable.
 const STORE_RETRY_TIMEOUT: Duration = Duration::from_secs(30);

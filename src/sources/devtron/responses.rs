@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::permissions::Permissions;
 use crate::domain::{Address, Cell, Expiry, ListedToken, Status};
 use crate::sources::{Error, cells};
+use crate::time;
 
 /// Precedes the token's name in the name of its machine account.
 const ACCOUNT_PREFIX: &str = "API-TOKEN:";
@@ -82,9 +83,7 @@ impl Token {
     fn expiry(&self) -> Expiry {
         match self.expire_at_in_ms {
             Cell::Empty | Cell::Value(..=0) => Expiry::Never,
-            Cell::Value(millis) => {
-                cells::instant_from_millis(millis).map_or(Expiry::Unknown, Expiry::At)
-            }
+            Cell::Value(millis) => time::from_millis(millis).map_or(Expiry::Unknown, Expiry::At),
             Cell::Absent => Expiry::Unknown,
         }
     }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::people::{People, User};
 use crate::domain::{Cell, Expiry, ListedToken, Status};
 use crate::sources::cells;
+use crate::time;
 
 /// The group of administrators, and the role of the same name.
 pub(super) const ADMINISTRATORS: i64 = 1;
@@ -133,7 +134,9 @@ impl Token {
     fn expiry(&self) -> Expiry {
         match &self.exp_date {
             Cell::Empty => Expiry::Never,
-            Cell::Value(text) => cells::parse_instant(text).map_or(Expiry::Unknown, Expiry::At),
+            Cell::Value(text) => {
+                time::parse_system_instant(text).map_or(Expiry::Unknown, Expiry::At)
+            }
             Cell::Absent => Expiry::Unknown,
         }
     }

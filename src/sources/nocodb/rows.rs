@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::domain::{Cell, Expiry, ListedToken, Status};
 use crate::sources::{MaxLife, cells};
+use crate::time;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -278,7 +279,8 @@ fn expiry(text: Option<&str>) -> Expiry {
 
 /// A date means its first instant.
 fn parse_expiry(text: &str) -> Option<DateTime<Utc>> {
-    cells::parse_instant(text).or_else(|| cells::parse_instant(&format!("{text} 00:00:00")))
+    time::parse_system_instant(text)
+        .or_else(|| time::parse_system_instant(&format!("{text} 00:00:00")))
 }
 
 #[cfg(test)]

@@ -8,10 +8,7 @@ use super::people::{People, UserState};
 use super::shapes::{Ext, Legacy, Principal};
 use crate::domain::{Cell, Expiry, ListedToken, Status};
 use crate::sources::cells;
-
-/// The last instant that both databases can store.
-const MAX_INSTANT: DateTime<Utc> =
-    DateTime::from_timestamp(253_402_300_799, 0).expect("the end of the year 9999");
+use crate::time;
 
 #[derive(Debug)]
 pub struct TokenRow {
@@ -86,7 +83,7 @@ impl From<Ext> for TokenRow {
 }
 
 fn instant(text: Option<&str>) -> Option<DateTime<Utc>> {
-    text.and_then(cells::parse_instant)
+    text.and_then(time::parse_system_instant)
 }
 
 impl TokenRow {
@@ -160,7 +157,7 @@ impl TokenRow {
         };
         let life = TimeDelta::try_milliseconds(ttl);
         match life.and_then(|life| created_at.checked_add_signed(life)) {
-            Some(at) if at <= MAX_INSTANT => (Expiry::At(at), true),
+            Some(at) if at <= time::MAX_INSTANT => (Expiry::At(at), true),
             _ => (Expiry::Never, false),
         }
     }

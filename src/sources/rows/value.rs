@@ -3,10 +3,11 @@
 //! Messages quote a cell only if a date, a status or an address is expected, and then only its beginning: a
 //! secret in the wrong column must not get into a log.
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::domain::{Address, Cell, Expiry};
 use crate::text::{clean, cut, is_control};
+use crate::time::{self, NoInstant};
 
 /// In bytes.
 const MAX_CELL_LENGTH: usize = 64 * 1024;
@@ -121,37 +122,19 @@ impl Value {
     }
 }
 
-/// An instant by RFC 3339, or a date (00:00 UTC of that day), between 1970 and 9999 and truncated to
-/// microseconds, as both databases store it. `alternatives` says what else may be written.
+/// `alternatives` says what else may be written.
 fn parse_instant(text: &str, alternatives: &str) -> Result<DateTime<Utc>, String> {
-    let at = match parse_date(text) {
-        Some(date) => date.and_time(NaiveTime::MIN).and_utc(),
-        None => DateTime::parse_from_rfc3339(text)
-            .map_err(|_| {
-                let zoned = format!("{}Z", text.replacen(' ', "T", 1));
-                if DateTime::parse_from_rfc3339(&zoned).is_ok() {
-                    return "has no time zone; write Z (UTC) or an offset like +02:00 after it"
-                        .to_owned();
-                }
-                format!("is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, {alternatives}")
-            })?
-            .to_utc(),
-    };
-    // By way of microseconds, a leap second becomes the next second.
-    DateTime::from_timestamp_micros(at.timestamp_micros())
-        .filter(|at| (EARLIEST..LATEST).contains(&at.timestamp()))
-        .ok_or_else(|| format!("is not between 1970 and 9999; write another date, {alternatives}"))
-}
-
-const EARLIEST: i64 = 0;
-
-/// The first second after 9999.
-const LATEST: i64 = 253_402_300_800;
-
-fn parse_date(text: &str) -> Option<NaiveDate> {
-    // chrono also accepts 2026-1-2 and +2026-01-02.
-    let plain = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-    plain.then(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok())?
+    time::parse_instant(text).map_err(|error| match error {
+        NoInstant::Format => {
+            format!("is not a date; write 2026-11-12, 2026-11-12T09:30:00Z, {alternatives}")
+        }
+        NoInstant::WithoutZone => {
+            "has no time zone; write Z (UTC) or an offset like +02:00 after it".to_owned()
+        }
+        NoInstant::OutOfRange => {
+            format!("is not between 1970 and 9999; write another date, {alternatives}")
+        }
+    })
 }
 
 /// The beginning of the text, in quotes.

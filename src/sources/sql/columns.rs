@@ -1,11 +1,12 @@
 //! Maps the columns of a query to those of a file, by name.
 
-use chrono::{DateTime, SecondsFormat};
+use chrono::SecondsFormat;
 
 use crate::domain::ListedToken;
 use crate::sources::Error;
 use crate::sources::rows::{Columns, Value, quote};
 use crate::sources::tokens;
+use crate::time;
 use crate::upstream::database::{Record, Scalar};
 
 use super::{Dialect, content_error};
@@ -162,10 +163,5 @@ fn to_value(scalar: Scalar, name: &str, dialect: Dialect) -> Result<Value, Strin
 
 /// SQLite's functions write UTC without a zone.
 fn add_utc(text: String) -> String {
-    let zoned = format!("{}Z", text.trim().replacen(' ', "T", 1));
-    if DateTime::parse_from_rfc3339(&zoned).is_ok() {
-        zoned
-    } else {
-        text
-    }
+    time::add_utc(text.trim()).unwrap_or(text)
 }
