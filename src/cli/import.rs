@@ -10,6 +10,7 @@ use super::args::{Import, Input};
 use super::exit::{Exit, Failure};
 use super::progress::Progress;
 use super::{Context, setup};
+use crate::domain::Name;
 use crate::engine::{self, ImportCounts, ImportMode};
 use crate::sources::tokens::{self, ReadCallbacks};
 use crate::sources::{Listing, RefusedRow};
@@ -84,18 +85,13 @@ fn check_source_name(config: &crate::config::Config, name: &str) -> anyhow::Resu
             .sources
             .iter()
             .any(|source| source.terms.name == name);
-    let is_name = !name.is_empty()
-        && name.len() <= 64
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b));
-    if is_known || is_name {
-        return Ok(());
+    match name.parse::<Name>() {
+        Err(error) if !is_known => {
+            let unusable = anyhow::anyhow!("{name:?} cannot be the name of a source");
+            Err(Failure::usage(unusable).hint(format!("it {error}")).into())
+        }
+        Ok(_) | Err(_) => Ok(()),
     }
-    let error = anyhow::anyhow!("{name:?} cannot be the name of a source");
-    Err(Failure::usage(error)
-        .hint("use lower-case letters, digits, - and _")
-        .into())
 }
 
 /// Reads the whole file and shows a progress bar.

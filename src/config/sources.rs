@@ -9,9 +9,9 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::database;
-use super::field::{Field, ensure};
+use super::field::Field;
 use super::table::Table;
-use crate::domain::SourceTerms;
+use crate::domain::{Name, SourceTerms};
 use crate::sources::{Kind, devtron, file, gcore, nocodb, rancher, sql};
 
 #[derive(Debug, Clone)]
@@ -188,12 +188,8 @@ impl SourceConfig {
 /// The name, which must not be in `taken`.
 pub(super) fn name(table: &mut Table, taken: &mut BTreeSet<String>) -> Option<String> {
     let name = table.required("name", "exports", |field| {
-        let name = field.string()?;
-        let is_alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let is_valid = name.starts_with(is_alphanumeric)
-            && name.chars().all(|c| is_alphanumeric(c) || "_-".contains(c));
-        let why = "may contain only a-z, 0-9, _ and -, and must begin with a letter or digit";
-        ensure(is_valid && name.len() <= 60, name, why)
+        let name = field.text()?.parse::<Name>();
+        name.map(String::from).map_err(|error| error.to_string())
     })?;
     if !taken.insert(name.clone()) {
         let why = match name.as_str() {

@@ -160,7 +160,7 @@ fn sources_directories_and_accounts_are_checked() {
     ]), @r#"
     lapsed.toml:2:8: source[0].name: "local" is the name of the built-in store; choose a different name
     lapsed.toml:6:8: source[1].name: "a" is already used; choose a different name
-    lapsed.toml:2:8: source[0].name: may contain only a-z, 0-9, _ and -, and must begin with a letter or digit
+    lapsed.toml:2:8: source[0].name: may contain only a-z, 0-9, _ and -, must begin with a letter or digit, and has at most 60 characters
     the configuration has 2 problems:
       lapsed.toml:1:1: source[0].name is missing; write for example name = "exports" in [[source]]
       lapsed.toml:1:1: source[0].path is missing; write for example path = "tokens.csv" in [[source]]
@@ -399,7 +399,7 @@ kind = 'file'",
       lapsed.toml:6:16: notify.steps[1]: "x" is not a time before expiry; write it as 7d, 36h or 90m, at most 3650d
       lapsed.toml:6:21: notify.steps[2]: "y" is not a time before expiry; write it as 7d, 36h or 90m, at most 3650d
       lapsed.toml:8:1: source[0].path is missing; write for example path = "tokens.csv" in [[source]]
-      lapsed.toml:9:8: source[0].name: may contain only a-z, 0-9, _ and -, and must begin with a letter or digit
+      lapsed.toml:9:8: source[0].name: may contain only a-z, 0-9, _ and -, must begin with a letter or digit, and has at most 60 characters
       LAPSED__LOG__LEVEL: log.level: unknown level `loud`; allowed: off, error, warn, info, debug, trace; a module can have its own level: "info,lapsed::engine=debug"
     "#);
 }
