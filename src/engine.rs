@@ -23,7 +23,6 @@ mod revoke;
 mod summary;
 mod sweep;
 mod sync;
-pub mod ticker;
 mod upstream;
 
 use std::sync::Arc;

@@ -7,6 +7,7 @@ mod heartbeat;
 mod service_manager;
 mod signals;
 mod tasks;
+mod ticker;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -22,6 +23,7 @@ pub use service_manager::ServiceManager;
 pub use signals::{Signal, Signals};
 pub use tasks::Tasks;
 use tasks::{End, Exit};
+pub use ticker::Ticker;
 
 use crate::causes::Causes;
 

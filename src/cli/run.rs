@@ -13,9 +13,8 @@ use super::exit::{Exit, Failure};
 use super::{Context, setup};
 use crate::config::Config;
 use crate::engine::Mailer;
-use crate::engine::ticker::Ticker;
 use crate::http;
-use crate::lifecycle::{self, Heartbeat, Lifecycle, ServiceManager, Signals};
+use crate::lifecycle::{self, Heartbeat, Lifecycle, ServiceManager, Signals, Ticker};
 use crate::telemetry::Telemetry;
 
 use self::health::Health;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 #[derive(Debug, Clone)]
 pub struct Heartbeat {
     started_at: Instant,
-    /// Milliseconds from `started_at` to the last beat.
+    /// Microseconds from `started_at` to the last beat.
     last: Arc<AtomicU64>,
     timeout: Duration,
 }
@@ -31,7 +31,7 @@ impl Heartbeat {
 
     /// Cheap enough to call for every row of a long job.
     pub fn beat(&self) {
-        let elapsed = self.started_at.elapsed().as_millis();
+        let elapsed = self.started_at.elapsed().as_micros();
         let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
         self.last.fetch_max(elapsed, Ordering::Relaxed);
     }
@@ -41,10 +41,15 @@ impl Heartbeat {
         self.timeout
     }
 
+    /// When the last beat was.
+    #[must_use]
+    pub fn last(&self) -> Instant {
+        self.started_at + Duration::from_micros(self.last.load(Ordering::Relaxed))
+    }
+
     #[must_use]
     pub fn has_timed_out(&self, now: Instant) -> bool {
-        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
-        now.saturating_duration_since(self.started_at + last) > self.timeout
+        now.saturating_duration_since(self.last()) > self.timeout
     }
 }
 
@@ -64,7 +69,7 @@ mod tests {
     fn clones_share_the_heartbeat() {
         let heartbeat = Heartbeat::new(Duration::ZERO);
         let other = heartbeat.clone();
-        other.last.store(5_000, Ordering::Relaxed);
+        other.last.store(5_000_000, Ordering::Relaxed);
         other.beat();
         let beat = heartbeat.started_at + Duration::from_secs(5);
         assert!(!heartbeat.has_timed_out(beat), "a beat never moves back");

@@ -6,15 +6,14 @@
 //! next tick by the wall clock; when that is set back, no tick comes until the clock has caught up.
 //! [`Ticker::watch`] notices missing ticks by the monotonic clock and restarts the scheduler.
 
-use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
+
+use super::Heartbeat;
 
 /// Second 0 of every minute, in UTC, where no hour is skipped or doubled.
 const EVERY_MINUTE: &str = "0 * * * * *";
@@ -39,94 +38,78 @@ pub enum Error {
 pub struct Ticker {
     scheduler: JobScheduler,
     pattern: &'static str,
-    tick_timeout: Duration,
     on_tick: mpsc::Sender<()>,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
 }
 
 impl Ticker {
-    /// Starts to tick into `on_tick` at the start of every minute.
+    /// Ticks into `on_tick` at the start of every minute until `stopping` is cancelled.
     ///
     /// A tick that finds the channel full is dropped, so with a channel of capacity one at most one tick waits
     /// behind the one that is being handled.
-    pub async fn start(on_tick: mpsc::Sender<()>) -> Result<Self, Error> {
-        Self::start_with(EVERY_MINUTE, TICK_TIMEOUT, on_tick).await
+    ///
+    /// # Errors
+    /// When the scheduler does not start, restarts give no tick, or the receiver is gone.
+    pub async fn run(on_tick: mpsc::Sender<()>, stopping: CancellationToken) -> Result<(), Error> {
+        let mut ticker = Self::start(EVERY_MINUTE, TICK_TIMEOUT, on_tick).await?;
+        let failure = stopping.run_until_cancelled(ticker.watch()).await;
+        ticker.end().await;
+        match failure {
+            // The receiver may have stopped first.
+            Some(Error::NoReceiver) if stopping.is_cancelled() => Ok(()),
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
-    async fn start_with(
+    async fn start(
         pattern: &'static str,
         tick_timeout: Duration,
         on_tick: mpsc::Sender<()>,
     ) -> Result<Self, Error> {
-        let pulse = Pulse::new();
-        let scheduler = scheduler(pattern, on_tick.clone(), pulse.clone()).await?;
+        let heartbeat = Heartbeat::new(tick_timeout);
+        let scheduler = scheduler(pattern, on_tick.clone(), heartbeat.clone()).await;
         Ok(Self {
-            scheduler,
+            scheduler: scheduler.map_err(Error::Start)?,
             pattern,
-            tick_timeout,
             on_tick,
-            pulse,
+            heartbeat,
         })
     }
 
-    /// Ticks into `on_tick` until `stopping` is cancelled.
-    pub async fn run(on_tick: mpsc::Sender<()>, stopping: CancellationToken) -> Result<(), Error> {
-        let mut ticker = Self::start(on_tick).await?;
-        match stopping.run_until_cancelled(ticker.watch()).await {
-            // The receiver may have stopped first.
-            Some(Err(Error::NoReceiver)) if stopping.is_cancelled() => {
-                ticker.stop().await;
-                Ok(())
-            }
-            Some(Err(error)) => Err(error),
-            Some(Ok(endless)) => match endless {},
-            None => {
-                ticker.stop().await;
-                Ok(())
-            }
-        }
-    }
-
-    /// Restarts the scheduler when ticks are missing; returns only when that does not help. When the daemon stops,
-    /// drop this future and call [`Ticker::stop`].
-    ///
-    /// # Errors
-    /// When restarts give no tick or fail, or the receiver is gone.
-    pub async fn watch(&mut self) -> Result<Infallible, Error> {
+    /// Restarts the scheduler when ticks are missing; returns only when that does not help.
+    async fn watch(&mut self) -> Error {
         let mut attempts = 0;
         loop {
             let since = Instant::now();
             tokio::select! {
-                () = self.on_tick.closed() => return Err(Error::NoReceiver),
-                () = tokio::time::sleep_until(self.pulse.last() + self.tick_timeout) => {}
+                () = self.on_tick.closed() => return Error::NoReceiver,
+                () = tokio::time::sleep_until(self.heartbeat.last() + self.heartbeat.timeout()) => {}
             }
-            if self.pulse.last() > since {
+            if self.heartbeat.last() > since {
                 attempts = 0;
                 continue;
             }
             if attempts == MAX_RESTARTS {
-                return Err(Error::NoTicks);
+                return Error::NoTicks;
             }
             attempts += 1;
-            self.restart().await?;
+            if let Err(error) = self.restart().await {
+                return Error::Start(error);
+            }
         }
     }
 
-    async fn restart(&mut self) -> Result<(), Error> {
-        let silent_s = self.pulse.last().elapsed().as_secs();
+    async fn restart(&mut self) -> Result<(), JobSchedulerError> {
         tracing::warn!(
-            silent_s,
+            silent_s = self.heartbeat.last().elapsed().as_secs(),
             "no tick of the scheduler, perhaps because the clock was set back; restarting it"
         );
         self.end().await;
-        self.pulse.beat();
-        let scheduler = scheduler(self.pattern, self.on_tick.clone(), self.pulse.clone()).await?;
-        self.scheduler = scheduler;
+        self.heartbeat.beat();
+        let (on_tick, heartbeat) = (self.on_tick.clone(), self.heartbeat.clone());
+        self.scheduler = scheduler(self.pattern, on_tick, heartbeat).await?;
         Ok(())
-    }
-
-    pub async fn stop(mut self) {
-        self.end().await;
     }
 
     async fn end(&mut self) {
@@ -139,55 +122,23 @@ impl Ticker {
 async fn scheduler(
     pattern: &str,
     on_tick: mpsc::Sender<()>,
-    pulse: Pulse,
-) -> Result<JobScheduler, Error> {
-    let job = Job::new(pattern, move |_, _| {
-        tick(&on_tick, &pulse);
-    });
-    let scheduler = JobScheduler::new().await.map_err(Error::Start)?;
-    scheduler
-        .add(job.map_err(Error::Start)?)
-        .await
-        .map_err(Error::Start)?;
-    scheduler.start().await.map_err(Error::Start)?;
+    heartbeat: Heartbeat,
+) -> Result<JobScheduler, JobSchedulerError> {
+    let job = Job::new(pattern, move |_, _| tick(&on_tick, &heartbeat))?;
+    let scheduler = JobScheduler::new().await?;
+    scheduler.add(job).await?;
+    scheduler.start().await?;
     Ok(scheduler)
 }
 
-fn tick(on_tick: &mpsc::Sender<()>, pulse: &Pulse) {
-    pulse.beat();
+fn tick(on_tick: &mpsc::Sender<()>, heartbeat: &Heartbeat) {
+    heartbeat.beat();
     // Full: the previous tick still waits and serves for both. Closed: see `Ticker::watch`.
     let _ = on_tick.try_send(());
 }
 
-/// When the last tick came, by the monotonic clock.
-#[derive(Debug, Clone)]
-struct Pulse {
-    started_at: Instant,
-    /// Microseconds from `started_at`.
-    last: Arc<AtomicU64>,
-}
-
-impl Pulse {
-    fn new() -> Self {
-        Self {
-            started_at: Instant::now(),
-            last: Arc::default(),
-        }
-    }
-
-    fn beat(&self) {
-        let elapsed = u64::try_from(self.started_at.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.last.fetch_max(elapsed, Ordering::Relaxed);
-    }
-
-    fn last(&self) -> Instant {
-        self.started_at + Duration::from_micros(self.last.load(Ordering::Relaxed))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fmt::Debug;
     use std::future::Future;
 
     use super::*;
@@ -199,10 +150,6 @@ mod tests {
     async fn soon<T>(what: impl Future<Output = T>) -> T {
         let within = Duration::from_secs(20);
         tokio::time::timeout(within, what).await.expect("in time")
-    }
-
-    fn error<T: Debug>(kept: Result<T, Error>) -> Error {
-        kept.expect_err("it only returns when it fails")
     }
 
     #[test]
@@ -217,9 +164,9 @@ mod tests {
     #[test]
     fn ticks_do_not_queue_up_behind_a_long_sweep() {
         let (on_tick, mut ticks) = mpsc::channel(1);
-        let pulse = Pulse::new();
+        let heartbeat = Heartbeat::new(TICK_TIMEOUT);
         for _ in 0..5 {
-            tick(&on_tick, &pulse);
+            tick(&on_tick, &heartbeat);
         }
         assert!(ticks.try_recv().is_ok());
         assert!(ticks.try_recv().is_err());
@@ -229,7 +176,7 @@ mod tests {
     async fn a_scheduler_that_stopped_is_restarted() {
         let (on_tick, mut ticks) = mpsc::channel(1);
         let tick_timeout = Duration::from_millis(1_200);
-        let mut ticker = Ticker::start_with(EVERY_SECOND, tick_timeout, on_tick)
+        let mut ticker = Ticker::start(EVERY_SECOND, tick_timeout, on_tick)
             .await
             .unwrap();
         soon(ticks.recv()).await.unwrap();
@@ -242,30 +189,29 @@ mod tests {
         };
         tokio::select! {
             () = soon(heard) => {}
-            failed = ticker.watch() => panic!("{:?}", error(failed)),
+            error = ticker.watch() => panic!("{error:?}"),
         }
-        ticker.stop().await;
+        ticker.end().await;
     }
 
     #[tokio::test]
     async fn a_scheduler_without_ticks_is_an_error() {
         let (on_tick, _ticks) = mpsc::channel(1);
         let tick_timeout = Duration::from_millis(5);
-        let mut ticker = Ticker::start_with(NEW_YEAR, tick_timeout, on_tick)
+        let mut ticker = Ticker::start(NEW_YEAR, tick_timeout, on_tick)
             .await
             .unwrap();
-        assert!(matches!(error(soon(ticker.watch()).await), Error::NoTicks));
+        assert!(matches!(soon(ticker.watch()).await, Error::NoTicks));
     }
 
     #[tokio::test]
     async fn ticks_without_a_receiver_are_an_error() {
         let (on_tick, ticks) = mpsc::channel(1);
-        let mut ticker = Ticker::start(on_tick).await.unwrap();
+        let mut ticker = Ticker::start(EVERY_MINUTE, TICK_TIMEOUT, on_tick)
+            .await
+            .unwrap();
         drop(ticks);
-        assert!(matches!(
-            error(soon(ticker.watch()).await),
-            Error::NoReceiver
-        ));
+        assert!(matches!(soon(ticker.watch()).await, Error::NoReceiver));
     }
 
     #[tokio::test]
