@@ -1,5 +1,6 @@
-//! Formats an error with all its causes for a log line, because the JSON lines of `tracing` leave them out.
+//! Formats errors with all their causes, because the JSON lines of `tracing` leave them out, and panics.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 
@@ -9,14 +10,27 @@ pub struct Causes<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for Causes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut text = self.0.to_string();
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let cause_text = error.to_string();
+            // Libraries often end their message with the message of the cause.
+            if !text.ends_with(&cause_text) {
+                text.push_str(": ");
+                text.push_str(&cause_text);
+            }
             cause = error.source();
         }
-        Ok(())
+        f.write_str(&text)
     }
+}
+
+/// The message of a caught panic.
+#[must_use]
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
 }
 
 #[cfg(test)]
@@ -38,5 +52,17 @@ mod tests {
             Causes(&error).to_string(),
             "cannot sweep: cannot write: disk full"
         );
+        let error = Layer(
+            "cannot sweep: disk full",
+            Some(Layer("disk full", None).into()),
+        );
+        assert_eq!(Causes(&error).to_string(), "cannot sweep: disk full");
+    }
+
+    #[test]
+    fn a_panic_is_displayed_with_its_message() {
+        assert_eq!(panic_text(&"lost"), "lost");
+        assert_eq!(panic_text(&"lost".to_owned()), "lost");
+        assert_eq!(panic_text(&7), "no message");
     }
 }

@@ -1,10 +1,10 @@
 //! Why a job failed.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 
+use crate::causes::Causes;
 use crate::domain::Status;
 use crate::sources;
 use crate::store;
@@ -71,17 +71,7 @@ impl Error {
 
     /// The error with its causes, on one line.
     pub(super) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(inner) = cause {
-            let cause_text = inner.to_string();
-            if !text.ends_with(&cause_text) {
-                text.push_str(": ");
-                text.push_str(&cause_text);
-            }
-            cause = inner.source();
-        }
-        text
+        Causes(self).to_string()
     }
 
     /// How long a source or directory asked us to wait. That is not a failure.

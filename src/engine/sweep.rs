@@ -1,12 +1,12 @@
 //! The sweep runs every job once, in order. A job that fails or panics does not stop the others.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
+use crate::causes::panic_text;
 use crate::store::{Holder, RunRow};
 
 use crate::domain::Address;
@@ -246,10 +246,4 @@ impl Engine {
         tx.release_lease(SWEEP_LEASE, self.holder).await?;
         Ok(tx.commit().await?)
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no reason given".to_owned())
 }

@@ -1,6 +1,5 @@
 //! The long-lived tasks of the daemon, each with a name. How each ends is reported, panics included.
 
-use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +8,8 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::causes::panic_text;
 
 use super::{Error, Fault};
 
@@ -78,7 +79,7 @@ impl Tasks {
             let end = match AssertUnwindSafe(task).catch_unwind().await {
                 Ok(Ok(())) => End::Finished,
                 Ok(Err(fault)) => End::Failed(fault.into()),
-                Err(panic) => End::Panicked(panic_message(panic.as_ref())),
+                Err(panic) => End::Panicked(panic_text(panic.as_ref())),
             };
             tasks.with_running(|names| {
                 if let Some(index) = names.iter().position(|running| *running == name) {
@@ -107,10 +108,4 @@ impl Tasks {
     fn with_running<T>(&self, act: impl FnOnce(&mut Vec<&'static str>) -> T) -> T {
         act(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("no message").to_owned()
 }
