@@ -491,7 +491,7 @@ fn the_keys_of_a_rancher_are_checked() {
     the configuration has 3 problems:
       lapsed.toml:6:9: source[0].users: must be a table such as { name = "…" }
       lapsed.toml:7:9: source[0].kinds: is empty, so nothing would be watched; leave it out to watch all kinds except sessions
-      lapsed.toml:8:1: unknown key `kind_of` in [[source]]; allowed: name, schedule, timeout, allow_revoke, policy_ttl, owners, kind, url, token, ca_file, kinds, users
+      lapsed.toml:8:1: unknown key `kind_of` in [[source]]; did you mean `kind`? (allowed: name, schedule, timeout, allow_revoke, policy_ttl, owners, kind, url, token, ca_file, kinds, users)
     "#);
 }
 
