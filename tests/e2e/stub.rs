@@ -87,9 +87,13 @@ impl Answer {
     }
 }
 
+/// Answers a request in place of a stub, which is the second argument.
+type Intercept = dyn FnMut(&StubRequest, &dyn Fn(&StubRequest) -> Answer) -> Answer + Send;
+
 /// A server on a port of its own, until it is dropped.
 pub struct Stub {
     pub url: String,
+    intercept: Arc<Mutex<Option<Box<Intercept>>>>,
     requests: Arc<Mutex<Vec<StubRequest>>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -102,6 +106,12 @@ impl Stub {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::<Mutex<Vec<StubRequest>>>::default();
         let (stop, stopped) = oneshot::channel();
+        let intercept = Arc::<Mutex<Option<Box<Intercept>>>>::default();
+        let first = Arc::clone(&intercept);
+        let answer = move |request: &StubRequest| match &mut *first.lock().unwrap() {
+            Some(intercept) => intercept(request, &answer),
+            None => answer(request),
+        };
         let (log, answer) = (Arc::clone(&requests), Arc::new(answer));
         let router = Router::new().fallback(async move |request: Request| {
             let request = read(request).await;
@@ -122,10 +132,24 @@ impl Stub {
         });
         Self {
             url,
+            intercept,
             requests,
             stop: Some(stop),
             thread: Some(thread),
         }
+    }
+
+    /// From now on, `answer` responds; it may pass a request on to the stub.
+    pub fn intercept(
+        &self,
+        answer: impl FnMut(&StubRequest, &dyn Fn(&StubRequest) -> Answer) -> Answer + Send + 'static,
+    ) {
+        *self.intercept.lock().unwrap() = Some(Box::new(answer));
+    }
+
+    /// The stub answers every request itself again.
+    pub fn stop_intercepting(&self) {
+        *self.intercept.lock().unwrap() = None;
     }
 
     pub fn requests(&self) -> Vec<StubRequest> {

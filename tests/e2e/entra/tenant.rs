@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lapsed::directories::entra::{Cloud, Config, Credential};
 use ring::signature::{KeyPair, RSA_PSS_2048_8192_SHA256, RsaKeyPair, UnparsedPublicKey};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -64,6 +65,22 @@ impl Default for State {
             granted: 0,
         }
     }
+}
+
+pub fn config(stub: &Stub) -> Config {
+    Config {
+        tenant: TENANT.to_owned(),
+        client_id: CLIENT.parse().unwrap(),
+        credential: Credential::Secret(SECRET.into()),
+        cloud: Cloud::Global,
+        url: Some(stub.url.parse().unwrap()),
+    }
+}
+
+/// The keys of its `[[directory]]` without the credential.
+pub fn keys(stub: &Stub) -> String {
+    let url = &stub.url;
+    format!("kind = \"entra\"\ntenant = \"{TENANT}\"\nclient_id = \"{CLIENT}\"\nurl = \"{url}\"\n")
 }
 
 pub fn id(number: u32) -> String {

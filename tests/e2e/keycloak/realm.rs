@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use lapsed::directories::keycloak::Config;
 use serde_json::{Value, json};
 
 use crate::stub::{Answer, Stub, StubRequest};
+use crate::world::World;
 
 pub const SECRET: &str = "s3cret-of-the-client";
 
@@ -35,10 +37,28 @@ pub struct State {
     pub is_old: bool,
     /// How many access tokens were granted; only the last is accepted.
     pub granted: usize,
-    /// The access token expires after this many requests.
-    pub expires_after: Option<usize>,
     overrides: Vec<(String, Override)>,
     request_counts: BTreeMap<String, usize>,
+}
+
+pub fn config(stub: &Stub) -> Config {
+    Config {
+        url: format!("{}/auth", stub.url).parse().unwrap(),
+        realm: "example".to_owned(),
+        client_id: "lapsed".to_owned(),
+        client_secret: SECRET.into(),
+        ca_file: None,
+    }
+}
+
+/// The keys of its `[[directory]]`.
+pub fn keys(stub: &Stub, world: &World) -> String {
+    world.write("client-secret", SECRET);
+    format!(
+        "kind = \"keycloak\"\nurl = \"{}/auth\"\nrealm = \"example\"\nclient_id = \"lapsed\"\n\
+         client_secret = {{ file = \"client-secret\" }}",
+        stub.url
+    )
 }
 
 pub fn id(number: usize) -> String {
@@ -101,17 +121,6 @@ impl Realm {
         self
     }
 
-    pub fn leave(&self, group: usize, number: usize) -> &Self {
-        let mut state = self.0.lock().unwrap();
-        state
-            .members
-            .get_mut(&id(group))
-            .unwrap()
-            .remove(&id(number));
-        drop(state);
-        self
-    }
-
     pub fn with(&self, change: impl FnOnce(&mut State)) -> &Self {
         change(&mut self.0.lock().unwrap());
         self
@@ -164,7 +173,7 @@ impl State {
         let Some(path) = request.path.strip_prefix(BASE) else {
             return Answer::text(404, "{\"error\":\"Realm not found.\"}");
         };
-        if !self.accepts_token(request) {
+        if request.header("authorization") != Some(&format!("Bearer token-{}", self.granted)) {
             return Answer::text(401, "{\"error\":\"HTTP 401 Unauthorized\"}");
         }
         let parts: Vec<&str> = path.split('/').collect();
@@ -202,17 +211,6 @@ impl State {
         self.granted += 1;
         let token = format!("token {}", self.granted).replace(' ', "-");
         Answer::json(&json!({"access_token": token, "expires_in": 300, "token_type": "Bearer"}))
-    }
-
-    fn accepts_token(&mut self, request: &StubRequest) -> bool {
-        if let Some(left) = &mut self.expires_after {
-            if *left == 0 {
-                self.expires_after = None;
-                return false;
-            }
-            *left -= 1;
-        }
-        request.header("authorization") == Some(&format!("Bearer token-{}", self.granted))
     }
 
     /// Accounts of a storage out of reach are shown as disabled.

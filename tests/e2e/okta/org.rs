@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lapsed::directories::okta::Config;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use serde_json::{Value, json};
 
 use crate::stub::{Answer, Stub, StubRequest};
+use crate::world::World;
 
 pub const JWK: &str = include_str!("../../data/assertion/rsa.jwk");
 pub const CLIENT: &str = "0oa1a2b3c4D5e6F7g8h9";
@@ -33,8 +35,6 @@ pub struct Org {
     pub fault: Option<Fault>,
     assertions: BTreeSet<String>,
     tokens: u32,
-    /// Access tokens up to this number are invalid.
-    pub void: u32,
 }
 
 type Fault = Box<dyn Fn(&StubRequest) -> Option<Answer> + Send>;
@@ -81,11 +81,29 @@ impl Okta {
             fault: None,
             assertions: BTreeSet::new(),
             tokens: 0,
-            void: 0,
         }));
         let shared = Arc::clone(&org);
         let stub = Stub::start(move |request| shared.lock().unwrap().answer(request));
         Self { stub, org }
+    }
+
+    pub fn config(&self) -> Config {
+        Config {
+            url: self.stub.url.parse().unwrap(),
+            client_id: CLIENT.to_owned(),
+            private_key: JWK.into(),
+            key_id: None,
+        }
+    }
+
+    /// The keys of its `[[directory]]`.
+    pub fn keys_of(&self, world: &World) -> String {
+        world.write("okta.jwk", JWK);
+        let url = &self.stub.url;
+        format!(
+            "kind = \"okta\"\nurl = \"{url}\"\nclient_id = \"{CLIENT}\"\n\
+             private_key = {{ file = \"okta.jwk\" }}\n"
+        )
     }
 
     pub fn org(&self) -> MutexGuard<'_, Org> {
@@ -126,7 +144,7 @@ impl Org {
         let token = request.header("authorization").unwrap_or_default();
         let number = token.strip_prefix("Bearer access-");
         let number: Option<u32> = number.and_then(|number| number.parse().ok());
-        if number.is_none_or(|number| number <= self.void || number > self.tokens) {
+        if number != Some(self.tokens) {
             return error(401, "E0000011");
         }
         if self

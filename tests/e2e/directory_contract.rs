@@ -1,0 +1,415 @@
+//! The laws that every kind of directory keeps. What is special to a kind is in its own file.
+
+mod stand_ins;
+mod sweeps;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use lapsed::directories::{Directory, Extent, Lookup};
+use lapsed::domain::{Address, IdentityStatus};
+use lapsed::sources::Error;
+use rstest::rstest;
+
+use crate::bad_responses::{BAD_RESPONSES, LEAKED_SECRET};
+use crate::listed::{Listed, list, missing, users};
+use crate::stub::{Answer, StubRequest};
+use Of::{Entra, File, Keycloak, Ldap, Okta, Scim, ScimByCursor};
+use stand_ins::{Api, GROUP, Of};
+
+/// More people than are requested one by one.
+const MANY: usize = 51;
+
+async fn list_everybody(directory: &dyn Directory) -> Result<Listed, Error> {
+    let listed = list(directory, &users(MANY)).await;
+    if let Ok(listed) = &listed {
+        assert_eq!(listed.listing.extent, Extent::Everybody);
+    }
+    listed
+}
+
+/// The message of an error that shows no secret, no address and no content of a response.
+#[track_caller]
+fn message_of<T>(outcome: Result<T, Error>, secrets: &[&str]) -> String {
+    let error = outcome.err().expect("an error");
+    let shown = format!("{error} {error:?}");
+    for hidden in [&[LEAKED_SECRET, "@example.org"], secrets].concat() {
+        assert!(!shown.contains(hidden), "{hidden} is in {shown}");
+    }
+    error.to_string()
+}
+
+/// The message of a listing that fails.
+async fn listing_error(directory: &dyn Directory, secrets: &[&str]) -> String {
+    message_of(list_everybody(directory).await, secrets)
+}
+
+impl Api<'_> {
+    /// The listing gets this answer in place of the people from the `nth` page on.
+    fn answer_page(&self, nth: usize, answer: impl Fn() -> Answer + Send + 'static) {
+        let (users, mut pages) = (self.users, 0);
+        self.stub.intercept(move |request, stub| {
+            pages += usize::from(request.path == users);
+            if request.path == users && pages >= nth {
+                return answer();
+            }
+            stub(request)
+        });
+    }
+
+    fn count_requests(&self, path: &str) -> usize {
+        let requests = self.stub.requests();
+        requests.iter().filter(|it| it.path == path).count()
+    }
+}
+
+#[rstest]
+#[case::one_person(0, 1)]
+#[case::less_than_a_page(1, -1)]
+#[case::a_full_page(1, 0)]
+#[case::more_than_a_page(1, 1)]
+#[case::several_pages(2, 10)]
+#[tokio::test]
+async fn everybody_is_listed_once_over_any_number_of_pages(
+    #[values(File, Scim, ScimByCursor, Keycloak, Entra, Okta, Ldap)] of: Of,
+    #[case] pages: usize,
+    #[case] more: isize,
+) {
+    let count = (pages * of.page_size()).strict_add_signed(more);
+    let stand_in = of.start(count);
+    let mut expected: Vec<String> = users(count)
+        .iter()
+        .map(|it| format!("{it} active"))
+        .collect();
+    if count > 1 {
+        stand_in.set_active(2, false);
+        expected[1] = "user2@example.org disabled".to_owned();
+    }
+    expected.sort();
+    let listed = list_everybody(&*stand_in.directory(&[])).await.unwrap();
+    assert_eq!(listed.lines(), expected);
+    assert_eq!(listed.groups(), []);
+    for person in &listed.people {
+        assert_eq!(person.is_member, None);
+        assert!(of == File || person.id.is_some() && person.name.is_some());
+    }
+    if ![File, Ldap].contains(&of) {
+        let api = stand_in.api();
+        assert!(api.count_requests(api.users) >= count.div_ceil(of.page_size()));
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn few_people_are_requested_one_by_one_and_no_one_else(
+    #[values(Scim, Keycloak, Okta)] of: Of,
+) {
+    let stand_in = of.start(60);
+    stand_in.set_active(2, false);
+    let listed = list(&*stand_in.directory(&[]), &users(3)).await.unwrap();
+    let expected = ["active", "disabled", "active"];
+    let expected: Vec<String> = (1..)
+        .zip(expected)
+        .map(|(n, it)| format!("user{n}@example.org {it}"))
+        .collect();
+    assert_eq!(listed.lines(), expected);
+    assert_eq!(listed.listing.extent, Extent::Requested);
+    let api = stand_in.api();
+    for request in api.stub.requests() {
+        let filters = ["filter", "search", "email", "username"];
+        let is_whole =
+            request.path == api.users && filters.iter().all(|it| request.query(it).is_none());
+        assert!(
+            !is_whole || request.query("max") == Some("1"),
+            "{request:?}"
+        );
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_rejected_access_token_is_renewed_and_the_listing_is_whole(
+    #[values(Keycloak, Entra, Okta)] of: Of,
+) {
+    let count = 2 * of.page_size() + 10;
+    let stand_in = of.start(count);
+    let (api, mut pages) = (stand_in.api(), 0);
+    let (path, token) = (api.users, api.token.clone().unwrap());
+    api.stub.intercept(move |request, stub| {
+        pages += usize::from(request.path == path);
+        if request.path == path && pages == 2 {
+            return Answer::text(401, LEAKED_SECRET);
+        }
+        stub(request)
+    });
+    let directory = stand_in.directory(&[]);
+    let listed = list_everybody(&*directory).await.unwrap();
+    assert_eq!(listed.people.len(), count);
+    assert_eq!(api.count_requests(&token), 2);
+    list_everybody(&*directory).await.unwrap();
+    assert_eq!(api.count_requests(&token), 2, "it is reused");
+    for request in api.stub.requests() {
+        let is_shown = |value: &String| api.secrets.iter().any(|secret| value.contains(secret));
+        assert!(!request.query.values().any(is_shown), "{request:?}");
+    }
+}
+
+#[rstest]
+#[case::scim(Scim, "does not accept the token (401); create a new one")]
+#[case::keycloak(Keycloak, "hostname")]
+#[case::entra(Entra, "set cloud to the tenant's cloud")]
+#[case::okta(Okta, "rejects its own access token")]
+#[tokio::test]
+async fn credentials_that_are_always_rejected_are_renewed_at_most_once(
+    #[case] of: Of,
+    #[case] words: &str,
+) {
+    let stand_in = of.start(60);
+    let api = stand_in.api();
+    api.answer_page(1, || Answer::text(401, LEAKED_SECRET));
+    let error = listing_error(&*stand_in.directory(&[]), &api.secrets).await;
+    assert!(error.contains(words), "{error}");
+    if let Some(token) = &api.token {
+        assert_eq!(api.count_requests(token), 2);
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_page_that_repeats_is_an_error(
+    #[values(Scim, ScimByCursor, Keycloak, Entra, Okta)] of: Of,
+) {
+    let stand_in = of.start(2 * of.page_size() + 10);
+    let api = stand_in.api();
+    let (path, mut first) = (api.users, None::<StubRequest>);
+    api.stub.intercept(move |request, stub| {
+        if request.path != path {
+            return stub(request);
+        }
+        stub(first.get_or_insert_with(|| request.clone()))
+    });
+    let error = listing_error(&*stand_in.directory(&[]), &api.secrets).await;
+    let words = ["a page repeats", "a page links to an earlier page", "twice"];
+    assert!(words.iter().any(|it| error.contains(it)), "{error}");
+}
+
+#[rstest]
+#[case::broken(|| Answer::text(500, LEAKED_SECRET), "answered 500")]
+#[case::cut(|| Answer::cut(LEAKED_SECRET), "cannot reach")]
+#[tokio::test]
+async fn a_listing_that_is_cut_off_is_an_error(
+    #[values(Scim, ScimByCursor, Keycloak, Entra, Okta)] of: Of,
+    #[case] answer: fn() -> Answer,
+    #[case] words: &str,
+    #[values(1, 2, 3)] page: usize,
+) {
+    let stand_in = of.start(2 * of.page_size() + 10);
+    let api = stand_in.api();
+    api.answer_page(page, answer);
+    let error = listing_error(&*stand_in.directory(&[]), &api.secrets).await;
+    assert!(error.contains(words), "{error}");
+}
+
+#[rstest]
+#[case::keycloak(Keycloak, "shows no users")]
+#[case::entra(Entra, "grant admin consent")]
+#[case::okta(Okta, "does not let the app see any user")]
+#[case::ldap(Ldap, "the server shows no people")]
+#[tokio::test]
+async fn an_empty_list_is_a_missing_right(#[case] of: Of, #[case] words: &str) {
+    let stand_in = of.start(0);
+    let error = listing_error(&*stand_in.directory(&[]), &[]).await;
+    assert!(error.contains(words), "{error}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_unknown_group_is_an_error_that_names_it(
+    #[values(Scim, ScimByCursor, Keycloak, Entra, Okta, Ldap)] of: Of,
+) {
+    let stand_in = of.start(3);
+    stand_in.set_members(&[1]);
+    let directory = stand_in.directory(&[GROUP, "opps"]);
+    for people in [MANY, 1] {
+        let listed = list(&*directory, &users(people)).await;
+        let error = message_of(listed, &[]);
+        assert!(
+            error.contains("no group") && error.contains("\"opps\""),
+            "{error}"
+        );
+    }
+    let lacking = match directory.check().await {
+        Ok(checked) => missing(&checked).concat(),
+        Err(error) => error.to_string(),
+    };
+    assert!(lacking.contains("opps"), "{lacking}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn members_of_the_allowed_groups_are_marked_and_counted(
+    #[values(File, Scim, ScimByCursor, Keycloak, Entra, Okta, Ldap)] of: Of,
+    #[values(MANY, 3)] wanted: usize,
+) {
+    let stand_in = of.start(6);
+    for members in [&[1, 3][..], &[1], &[], &[1, 2, 3]] {
+        stand_in.set_members(members);
+        let directory = stand_in.directory(&[GROUP]);
+        let listed = list(&*directory, &users(wanted)).await.unwrap();
+        let expected: Vec<String> = members
+            .iter()
+            .map(|n| format!("user{n}@example.org"))
+            .collect();
+        assert_eq!(listed.members(), expected);
+        assert_eq!(listed.groups(), [(GROUP, members.len() as u64)]);
+    }
+}
+
+#[rstest]
+#[case::scim(Scim, "404 for its id")]
+#[case::keycloak(Keycloak, "404 for its id")]
+#[case::entra(Entra, "404 for its id, and not in the deleted items")]
+#[case::okta(Okta, "404 (E0000007) for its id")]
+#[case::ldap(Ldap, "no entry has its entryUUID")]
+#[tokio::test]
+async fn an_account_is_found_or_gone_by_its_id(#[case] of: Of, #[case] evidence: &str) {
+    let stand_in = of.start(3);
+    let directory = stand_in.directory(&[]);
+    let listed = list_everybody(&*directory).await.unwrap();
+    stand_in.set_active(2, false);
+    stand_in.delete(3);
+    let id = |number| {
+        listed
+            .person(&format!("user{number}@example.org"))
+            .id
+            .clone()
+            .unwrap()
+    };
+    for (number, status) in [(1, IdentityStatus::Active), (2, IdentityStatus::Disabled)] {
+        let Lookup::Found(found) = directory.look_up(&id(number)).await.unwrap() else {
+            panic!("user{number} exists");
+        };
+        assert_eq!((found.id, found.status), (Some(id(number)), status));
+        assert_eq!(found.is_member, None);
+    }
+    let gone = Lookup::Gone {
+        evidence: evidence.to_owned(),
+        is_certain: false,
+    };
+    assert_eq!(directory.look_up(&id(3)).await.unwrap(), gone);
+    for odd in ["", "..", "*", "../realms", "user1@example.org"] {
+        let looked_up = directory.look_up(odd).await;
+        assert!(!matches!(looked_up, Ok(Lookup::Found(_))), "{odd}");
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_look_up_that_returns_another_account_proves_nothing(
+    #[values(Scim, Keycloak, Entra, Okta)] of: Of,
+) {
+    let stand_in = of.start(2);
+    let directory = stand_in.directory(&[]);
+    let listed = list_everybody(&*directory).await.unwrap();
+    let id = |number| {
+        listed
+            .person(&format!("user{number}@example.org"))
+            .id
+            .clone()
+            .unwrap()
+    };
+    let (wanted, other) = (id(1), id(2));
+    stand_in.api().stub.intercept(move |request, stub| {
+        let mut request = request.clone();
+        request.path = request.path.replace(&wanted, &other);
+        stub(&request)
+    });
+    let looked_up = directory.look_up(&id(1)).await;
+    let is_proof = matches!(looked_up, Ok(Lookup::Found(_) | Lookup::Gone { .. }));
+    assert!(!is_proof, "{looked_up:?}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_mailbox_is_the_main_address(#[values(Keycloak, Entra, Okta)] of: Of) {
+    let (sign_in, mailbox) = ("sign.in@example.org", "mail.box@example.org");
+    let stand_in = of.start(3);
+    stand_in.set_addresses(2, sign_in, mailbox);
+    let directory = stand_in.directory(&[]);
+    let one = |address: &str| vec![address.parse().unwrap()];
+    for people in [users(MANY), one(sign_in), one(mailbox)] {
+        let listed = list(&*directory, &people).await.unwrap();
+        let addresses = &listed.person(sign_in).addresses;
+        let shown: Vec<&str> = addresses.iter().map(Address::as_str).collect();
+        assert_eq!(shown, [mailbox, sign_in]);
+    }
+}
+
+#[rstest]
+#[case::as_requested(Some("120"), 120)]
+#[case::by_default(None, 60)]
+#[tokio::test]
+async fn a_requested_wait_is_a_deferral(
+    #[values(Scim, Keycloak, Entra, Okta)] of: Of,
+    #[case] retry_after: Option<&'static str>,
+    #[case] seconds: u64,
+) {
+    let stand_in = of.start(3);
+    let api = stand_in.api();
+    api.answer_page(1, move || {
+        let answer = Answer::text(429, LEAKED_SECRET);
+        match retry_after {
+            Some(seconds) => answer.with("retry-after", seconds),
+            None => answer,
+        }
+    });
+    let error = list_everybody(&*stand_in.directory(&[])).await.unwrap_err();
+    assert_eq!(error.wait(), Some(Duration::from_secs(seconds)));
+    message_of(Err::<(), _>(error), &api.secrets);
+    assert_eq!(api.count_requests(api.users), 1);
+}
+
+/// Each request of a listing gets each bad response once. Then the listing fails, or it does not need the
+/// response.
+#[rstest]
+#[tokio::test]
+async fn bad_responses_are_errors_that_show_no_content(
+    #[values(Scim, ScimByCursor, Keycloak, Entra, Okta)] of: Of,
+) {
+    let stand_in = of.start(6);
+    stand_in.set_members(&[1]);
+    let api = stand_in.api();
+    let good = list_everybody(&*stand_in.directory(&[GROUP]))
+        .await
+        .unwrap()
+        .lines();
+    let paths: BTreeSet<String> = api.stub.requests().into_iter().map(|it| it.path).collect();
+    for path in paths {
+        for bad in BAD_RESPONSES {
+            let broken = path.clone();
+            api.stub.intercept(move |request, stub| {
+                if request.path == broken {
+                    (bad.answer)()
+                } else {
+                    stub(request)
+                }
+            });
+            let directory = stand_in.directory(&[GROUP]);
+            match list_everybody(&*directory).await {
+                Ok(listed) => {
+                    assert_ne!(path, api.users);
+                    assert_eq!(listed.lines(), good, "{path}");
+                }
+                failed => {
+                    let error = message_of(failed, &api.secrets);
+                    let is_reported =
+                        error.contains(bad.expected_text) || error.contains("no group");
+                    assert!(is_reported || bad.expected_text == "404", "{path}: {error}");
+                    if let Err(error) = directory.check().await {
+                        message_of(Err::<(), _>(error), &api.secrets);
+                    }
+                }
+            }
+        }
+    }
+}
