@@ -3,7 +3,6 @@
 //! A sweep is a closed list of jobs. Each job gathers, lets `domain` decide, and acts; running it twice has the
 //! same result as running it once.
 
-mod assign;
 mod common;
 mod coverage;
 mod deliver;
@@ -20,7 +19,6 @@ mod purge;
 mod report;
 mod respond;
 mod revoke;
-mod summary;
 mod sweep;
 mod sync;
 mod upstream;
@@ -34,20 +32,18 @@ use crate::clock::Clock;
 use crate::domain::{Issuers, Policy};
 use crate::store::Store;
 
-use deliver::Deliver;
+use deliver::{Deliver, Recorder};
 use dry_run::DryRun;
 use judge::Judge;
 use mark_expired::MarkExpired;
 use plan::Plan;
 use purge::Purge;
-use summary::Summary;
 
 pub use common::{Delivery, Retention, Settings, new_id};
 pub use coverage::{count_covers, issuer_covers, stale_directories};
 pub use deliver::{Mailer, Outcomes};
 pub use directories::{
-    HeldStatusChange, StatusChange, Survey, SurveyOutcome, SyncDirectories, SyncedDirectory,
-    UnbindOutcome,
+    HeldStatusChange, StatusChange, Survey, SurveyOutcome, SyncDirectories, UnbindOutcome,
 };
 pub use dry_run::PlannedNotice;
 pub use error::{Error, Implausible, RevokeRefusal};
@@ -57,7 +53,7 @@ pub use purge::LastPurge;
 pub use report::{Job, Report};
 pub use respond::{Respond, RevocationPreview};
 pub use revoke::{Revocation, RevocationOrder, Revoke};
-pub use sync::{Change, Difference, SourcePreview, SyncSources};
+pub use sync::{Change, Difference, SyncSources};
 pub use upstream::{Preview, SweepOptions, WatchedDirectory, WatchedSource};
 
 pub struct Engine {
@@ -108,14 +104,8 @@ impl Engine {
             response: self.settings.response,
             sources: &self.sources,
             directories: &self.directories,
-            summary: Summary {
-                store: &self.store,
-                clock: &self.clock,
-                policy: &self.policy,
-                sweep: &self.settings.sweep,
-                schedule: self.settings.summary.as_ref(),
-                sources: &self.sources,
-            },
+            sweep: &self.settings.sweep,
+            summary: self.settings.summary.as_ref(),
             on_progress: &self.on_progress,
         }
     }
@@ -166,13 +156,15 @@ impl Engine {
 
     fn deliver(&self) -> Deliver<'_> {
         Deliver {
-            store: &self.store,
-            clock: &self.clock,
-            policy: &self.policy,
-            settings: &self.settings.delivery,
+            recorder: Recorder {
+                store: &self.store,
+                clock: &self.clock,
+                policy: &self.policy,
+                settings: &self.settings.delivery,
+                holder: self.holder,
+            },
             mailer: &self.mailer,
             sources: &self.sources,
-            holder: self.holder,
             on_progress: &self.on_progress,
         }
     }

@@ -16,7 +16,7 @@ use super::{Context, actor, sweep};
 use crate::config::{Config, SourceConfig};
 use crate::domain::{Schedule, SourceTerms, SyncState};
 use crate::engine::{
-    self, Change, Difference, Engine, Report, SourcePreview, SweepOptions, WatchedSource,
+    self, Change, Difference, Engine, Preview, Report, SweepOptions, WatchedSource,
 };
 use crate::nearest::nearest;
 use crate::sources::CheckReport;
@@ -292,9 +292,9 @@ async fn dry_run(context: &Context, config: &Config, args: &SourceSync) -> anyho
     drop(scratch);
     let name = &args.name;
     let (summary, exit) = match result {
-        SourcePreview::Deferred(until) => (deferred_message(name, Some(until), now), Exit::Ok),
-        SourcePreview::Unchanged => (format!("{name}: nothing has changed"), Exit::Ok),
-        SourcePreview::Listed(report) => {
+        Preview::Deferred(until) => (deferred_message(name, Some(until), now), Exit::Ok),
+        Preview::Listed(None) => (format!("{name}: nothing has changed"), Exit::Ok),
+        Preview::Listed(Some(report)) => {
             sweep::print_problems(&report);
             (summary(name, &report, true), sweep::exit_code(&report))
         }

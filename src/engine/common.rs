@@ -1,9 +1,12 @@
-//! What several jobs use: settings, limits, ids.
+//! What every job uses: settings, limits, ids, errors and the report.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::domain::{Backoff, RevocationPolicy, Schedule};
+
+pub(super) use super::error::Error;
+pub(super) use super::report::Report;
 
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -21,24 +21,18 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use crate::clock::Clock;
-use crate::domain::Policy;
 use crate::notify::fault::{Outcome, Stage};
-use crate::store::{ClaimedMail, MailRecord, Store, Verdict};
+use crate::store::{ClaimedMail, MailRecord, Verdict};
 
-use super::common::{Delivery, OnProgress};
-use super::error::Error;
-use super::report::Report;
+use super::common::{Error, OnProgress, Report};
 use super::upstream::WatchedSource;
 
 use claim::{Claimed, Claimer, Composer};
-use record::{
-    Batch, RELAY_PROBATION, Recorder, RelayHealth, RetryPolicy, Suspect, verdict_if_unknown,
-};
+use record::{Batch, RELAY_PROBATION, RelayHealth, RetryPolicy, Suspect, verdict_if_unknown};
 use worker::{Event, Ready, Workers};
 
+pub(super) use record::Recorder;
 pub use worker::{Mailer, Outcomes};
 
 const MAX_READY_BYTES: usize = 4 * 1024 * 1024;
@@ -47,38 +41,24 @@ const MAX_READY_BYTES: usize = 4 * 1024 * 1024;
 const INITIAL_MAIL_BYTES: usize = 32 * 1024;
 
 pub(super) struct Deliver<'a> {
-    pub store: &'a Store,
-    pub clock: &'a Clock,
-    pub policy: &'a Policy,
-    pub settings: &'a Delivery,
+    pub recorder: Recorder<'a>,
     pub mailer: &'a Arc<Mailer>,
     pub sources: &'a [WatchedSource],
-    /// Identifies this process as a holder of leases.
-    pub holder: Uuid,
     pub on_progress: OnProgress<'a>,
 }
 
 impl Deliver<'_> {
     /// Tries every mail that is due once.
     pub async fn run(&self, stop: &CancellationToken, report: &mut Report) -> Result<(), Error> {
-        let recorder = Recorder {
-            store: self.store,
-            clock: self.clock,
-            policy: self.policy,
-            settings: self.settings,
-            holder: self.holder,
-        };
-        let is_on_probation = recorder.recover(report).await?;
-        Pass::new(self, recorder, is_on_probation)
-            .run(stop, report)
-            .await
+        let is_on_probation = self.recorder.recover(report).await?;
+        Pass::new(self, is_on_probation).run(stop, report).await
     }
 }
 
 /// The state of one pass. Only its own task uses it.
 struct Pass<'a> {
     job: &'a Deliver<'a>,
-    recorder: Recorder<'a>,
+    recorder: &'a Recorder<'a>,
     claimer: Claimer,
     retry_policy: RetryPolicy,
     relay: RelayHealth,
@@ -100,11 +80,12 @@ struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     /// `is_on_probation` is the last pass's verdict on the server.
-    fn new(job: &'a Deliver<'a>, recorder: Recorder<'a>, is_on_probation: bool) -> Self {
-        let settings = job.settings;
+    fn new(job: &'a Deliver<'a>, is_on_probation: bool) -> Self {
+        let recorder = &job.recorder;
+        let settings = recorder.settings;
         let sources = job.sources.iter();
         let composer = Composer {
-            zone: job.policy.zone,
+            zone: recorder.policy.zone,
             sources: sources
                 .map(|watched| (watched.terms.name.clone(), Arc::clone(&watched.source)))
                 .collect(),
@@ -113,7 +94,7 @@ impl<'a> Pass<'a> {
             job,
             recorder,
             claimer: Claimer {
-                store: job.store.clone(),
+                store: recorder.store.clone(),
                 mailer: Arc::clone(job.mailer),
                 composer: Arc::new(composer),
                 backoff: settings.backoff,
@@ -139,8 +120,8 @@ impl<'a> Pass<'a> {
     /// Runs until no mail is due, the server is down, or `stop` is cancelled; mails in flight are finished.
     async fn run(mut self, stop: &CancellationToken, report: &mut Report) -> Result<(), Error> {
         let (events_in, mut events) = mpsc::unbounded_channel();
-        let mut workers = Workers::new(self.job.mailer, self.job.settings, &events_in);
-        let third = self.job.settings.lease / 3;
+        let mut workers = Workers::new(self.job.mailer, self.recorder.settings, &events_in);
+        let third = self.recorder.settings.lease / 3;
         let third = third
             .to_std()
             .unwrap_or_default()
@@ -211,7 +192,7 @@ impl<'a> Pass<'a> {
         let wants_more =
             self.ready.len() < target / 2 && !self.is_exhausted && self.claiming.is_none();
         if wants_more && !self.relay.is_down && !stop.is_cancelled() {
-            let now = self.job.clock.now();
+            let now = self.recorder.clock.now();
             let limit = i64::try_from(target - self.ready.len()).unwrap_or(1);
             let claim = self
                 .claimer
@@ -223,7 +204,7 @@ impl<'a> Pass<'a> {
 
     /// How many mails to keep ready: enough for all connections, within [`MAX_READY_BYTES`].
     fn ready_target(&self) -> usize {
-        let connections = self.job.settings.connections;
+        let connections = self.recorder.settings.connections;
         let fitting = (MAX_READY_BYTES / self.mail_size).max(connections * 2);
         (connections * 4).clamp(128, 256).min(fitting)
     }
@@ -283,7 +264,7 @@ impl<'a> Pass<'a> {
         if let Some(fault) = outcome.fault() {
             tracing::debug!(mail.id = %mail.id, "mail {} was not sent: {fault}", mail.id);
         }
-        let now = self.job.clock.now();
+        let now = self.recorder.clock.now();
         let (verdict, fault) = match outcome {
             Outcome::Sent { .. } => {
                 self.relay.record_reply(false);
@@ -325,26 +306,7 @@ impl<'a> Pass<'a> {
                 return;
             }
         };
-        let reason = fault.map(|fault| fault.to_string());
-        match verdict {
-            Verdict::Failed => {
-                let reason = format!("given up: {}", reason.unwrap_or_default());
-                batch.failed.push(Suspect {
-                    mail,
-                    reason,
-                    is_dead: false,
-                });
-                return;
-            }
-            Verdict::Retry(_) => report.mails_deferred += 1,
-            Verdict::Unknown(_) => report.mails_unknown += 1,
-            Verdict::Sending | Verdict::Sent | Verdict::Cancelled | Verdict::Returned => {}
-        }
-        batch.records.push(MailRecord {
-            id: mail.id,
-            verdict,
-            reason,
-        });
+        batch.add(mail, verdict, fault.map(|fault| fault.to_string()), report);
     }
 
     /// A refusal at RCPT may be the server's fault; a refusal of the content is not.
@@ -370,7 +332,7 @@ impl<'a> Pass<'a> {
     /// enough recipients or at the end of the pass.
     fn judge_suspects(&mut self, is_over: bool, batch: &mut Batch, report: &mut Report) {
         if self.relay.is_refusing() {
-            let now = self.job.clock.now();
+            let now = self.recorder.clock.now();
             for Suspect { mail, reason, .. } in self.suspects.drain(..) {
                 let blamed =
                     format!("most recipients are refused, so the server is to blame: {reason}");
@@ -405,7 +367,7 @@ impl<'a> Pass<'a> {
         self.recorder.record_batch(batch, report).await?;
         let is_on_probation = self.relay.is_refusing() || self.relay.is_on_probation;
         if is_on_probation != self.was_on_probation {
-            let mut tx = self.job.store.begin().await?;
+            let mut tx = self.recorder.store.begin().await?;
             tx.set_setting(RELAY_PROBATION, if is_on_probation { "yes" } else { "no" })
                 .await?;
             tx.commit().await?;

@@ -14,11 +14,9 @@ use crate::domain::{Address, IdentityStatus, IssuerMode, Issuers, Policy, Reason
 use crate::sources::listing::hex;
 use crate::store::{DirectoryRow, IdentityRow, Store, Tx};
 
-use super::common::new_id;
-use super::error::Error;
+use super::common::{Error, Report, new_id};
 use super::findings;
 use super::notices::Alert;
-use super::report::Report;
 use super::upstream::{
     self, Answer, DIRECTORY, Failure, Preview, SweepOptions, WatchedDirectory, list_all, select_due,
 };
@@ -32,15 +30,6 @@ const MAX_NAMED_PEOPLE: usize = 20;
 
 /// Setting: the issuer modes by which uncovered people were last forgotten.
 const ISSUER_MODES: &str = "issuers.modes";
-
-#[derive(Debug, Default)]
-pub struct SyncedDirectory {
-    pub report: Report,
-    /// People listed; `None` if the directory reported no change or the sync failed.
-    pub listed: Option<u64>,
-    /// Issuers of tokens among them.
-    pub issuers: u64,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnbindOutcome {

@@ -8,10 +8,8 @@ use crate::domain::diff;
 use crate::domain::{self, AccountAdmins, NewNotice, Schedule, Token, TokenId};
 use crate::sources::{AccountAdmin, Fetched};
 
-use super::common::{PAGE_SIZE, horizon};
-use super::error::Error;
+use super::common::{Error, PAGE_SIZE, Report, horizon};
 use super::notices::DeadAddresses;
-use super::report::Report;
 use super::sync::{Changes, SyncSources, Walk, refused_rows_problem};
 use super::upstream::{Preview as UpstreamPreview, SweepOptions, WatchedSource};
 

@@ -6,13 +6,14 @@ use uuid::Uuid;
 use crate::domain::{Policy, RuleFinding, Rules, Severity, Token, TokenId, Topic};
 use crate::store::{IdentityRow, NewFinding, OpenFinding, SourceRow, Store, Tx};
 
-use super::common::{PAGE_SIZE, new_id};
-use super::error::Error;
-use super::report::Report;
-use super::summary::SUMMARIZED_UNTIL;
+use super::common::{Error, PAGE_SIZE, Report, new_id};
 
 /// Setting: the fingerprint of the rules by which every token was judged.
 pub(super) const RULES_FINGERPRINT: &str = "judge.rules";
+
+/// Setting: the instant up to which ticks of the summary's schedule are done and, once a sweep has seen it, the
+/// schedule. Past ticks of a different schedule do not count.
+pub(super) const SUMMARIZED_UNTIL: &str = "summary.until";
 
 /// Setting: access or token owners changed since the last judging. Each change writes a new value.
 pub(super) const JUDGING_PENDING: &str = "judge.pending";

@@ -6,9 +6,7 @@ use crate::domain::{ListedToken, MergeRules, Policy};
 use crate::sources::Listing;
 use crate::store::Store;
 
-use super::common::PAGE_SIZE;
-use super::error::Error;
-use super::report::Report;
+use super::common::{Error, PAGE_SIZE, Report};
 use super::sync::Changes;
 
 /// The default source of imported tokens.

@@ -1,27 +1,30 @@
-//! Judge: marks expired tokens, and opens, updates and resolves findings. Only tokens whose result may have changed are
-//! evaluated.
+//! Judge: marks expired tokens, opens, updates and resolves findings, and plans the administrators' summary of them. Only
+//! tokens whose result may have changed are evaluated.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::revocation::Countdown;
-use crate::domain::{FindingKind, Occurrence, Policy, RevocationPolicy, Token, Topic};
+use crate::domain::{
+    FindingKind, NewNotice, Occurrence, Policy, Recipient, RevocationPolicy, Schedule, Token, Topic,
+};
+use crate::notify::wording;
 use crate::store::{NewFinding, OutlivedToken, Store, Tx};
 
-use super::common::{OnProgress, PAGE_SIZE, new_id};
-use super::error::Error;
+use super::common::{Error, OnProgress, PAGE_SIZE, Report, horizon, new_id};
 use super::findings::{
-    self, JUDGING_PENDING, RULES_FINGERPRINT, format_evidence, judge_page, judge_source,
-    loss_severity, resolve_losses,
+    self, JUDGING_PENDING, RULES_FINGERPRINT, SUMMARIZED_UNTIL, format_evidence, judge_page,
+    judge_source, loss_severity, resolve_losses,
 };
-use super::notices::{DeadAddresses, plan_loss_notices};
-use super::report::Report;
+use super::notices::{DeadAddresses, plan_loss_notices, reachable_admins};
 use super::revoke::{countdown, warning_occurrence};
-use super::summary::{SUMMARIZED_UNTIL, Summary};
 use super::upstream::{
     WatchedDirectory, WatchedSource, fresh_directories, sources_that_mark_expired,
 };
+
+/// The value of [`SUMMARIZED_UNTIL`] without a schedule. A schedule that is configured later begins with its first sweep.
+const OFF: &str = "off";
 
 pub(super) struct Judge<'a> {
     pub store: &'a Store,
@@ -30,7 +33,10 @@ pub(super) struct Judge<'a> {
     pub response: Option<RevocationPolicy>,
     pub sources: &'a [WatchedSource],
     pub directories: &'a [WatchedDirectory],
-    pub summary: Summary<'a>,
+    /// When sweeps run.
+    pub sweep: &'a Schedule,
+    /// When administrators get a summary of open findings; `None` means never.
+    pub summary: Option<&'a Schedule>,
     pub on_progress: OnProgress<'a>,
 }
 
@@ -52,7 +58,7 @@ impl Judge<'_> {
             self.judge_people(pending, report).await?;
         }
         let summarized_until = settings.get(SUMMARIZED_UNTIL).map(String::as_str);
-        self.summary.run(summarized_until, report).await
+        self.plan_summary(summarized_until, report).await
     }
 
     /// Judges the tokens of people who lost access.
@@ -197,6 +203,74 @@ impl Judge<'_> {
         }
         Ok(())
     }
+
+    /// Plans the summary if its schedule has a tick between `summarized_until` and now, or one soon enough to go with
+    /// the administrators' daily mail. Several missed ticks make one mail. Without open findings there is no mail.
+    async fn plan_summary(
+        &self,
+        summarized_until: Option<&str>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let Some(schedule) = self.summary else {
+            return self.write_mark(summarized_until, OFF).await;
+        };
+        let now = self.clock.now();
+        let schedule_key = format!("{schedule} {}", schedule.zone());
+        let soon = self.summary_horizon(now);
+        // A later one was written by a clock that jumped.
+        let until = parse_mark(summarized_until, &schedule_key).filter(|until| *until <= soon);
+        let tick = until.and_then(|until| schedule.next_after(until));
+        let tick = tick.filter(|tick| *tick <= soon);
+        if let (Some(until), None) = (until, tick) {
+            return self
+                .write_mark(summarized_until, &format_mark(until, &schedule_key))
+                .await;
+        }
+        let mut tx = self.store.begin().await?;
+        if let Some(tick) = tick {
+            let is_known = |name: &str| self.sources.iter().any(|source| source.terms.name == name);
+            let removed_sources = tx.list_unknown_sources(is_known).await?;
+            let open = tx
+                .count_open_findings(now, &removed_sources)
+                .await?
+                .iter()
+                .map(|open| open.count)
+                .sum();
+            if open > 0 {
+                let dead = DeadAddresses::load(&mut tx, now).await?;
+                let notices: Vec<NewNotice> = reachable_admins(self.policy, &dead)
+                    .map(|admin| summary_notice(&admin, tick, open, now))
+                    .collect();
+                if notices.is_empty() {
+                    tracing::warn!("findings are open, but no administrator can be notified");
+                }
+                report.notices_planned += tx.insert_notices(&notices, None, now).await?;
+            }
+        }
+        let until = if tick.is_some() { soon } else { now };
+        tx.set_setting(SUMMARIZED_UNTIL, &format_mark(until, &schedule_key))
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Ticks up to this instant are handled now. The daily mail goes out with the last sweep before its hour, and a
+    /// summary at the same hour goes with it.
+    fn summary_horizon(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self.policy.admin_digest {
+            Some(_) => horizon(self.sweep, now).min(now + self.policy.merge_ahead),
+            None => now,
+        }
+    }
+
+    /// Stores the mark if it differs from the `known` one.
+    async fn write_mark(&self, known: Option<&str>, mark: &str) -> Result<(), Error> {
+        if known == Some(mark) {
+            return Ok(());
+        }
+        let mut tx = self.store.begin().await?;
+        tx.set_setting(SUMMARIZED_UNTIL, mark).await?;
+        Ok(tx.commit().await?)
+    }
 }
 
 /// The finding of a token that outlives its issuer's access.
@@ -211,5 +285,35 @@ fn loss_finding(found: &OutlivedToken, now: DateTime<Utc>) -> NewFinding {
         severity: loss_severity(identity, token.role.as_deref()),
         since: identity.since.unwrap_or(seen),
         evidence: format_evidence(identity, seen),
+    }
+}
+
+fn format_mark(until: DateTime<Utc>, schedule: &str) -> String {
+    format!("{} {schedule}", until.to_rfc3339())
+}
+
+/// `None` if the mark is for another schedule.
+fn parse_mark(mark: Option<&str>, schedule: &str) -> Option<DateTime<Utc>> {
+    let mark = mark?;
+    let (until, stored_schedule) = mark.split_once(' ').unwrap_or((mark, schedule));
+    until.parse().ok().filter(|_| stored_schedule == schedule)
+}
+
+/// The notice of one tick to one administrator. Its key is the tick, so that a second replica does not send it
+/// again.
+fn summary_notice(
+    admin: &Recipient,
+    tick: DateTime<Utc>,
+    open: i64,
+    now: DateTime<Utc>,
+) -> NewNotice {
+    let occurrence = Occurrence {
+        topic: Topic::Summary,
+        generation: tick,
+        step: None,
+    };
+    NewNotice {
+        title: Some(wording::quantity(open, "open finding")),
+        ..NewNotice::for_subject("findings", occurrence, admin, now)
     }
 }

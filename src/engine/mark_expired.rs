@@ -8,9 +8,7 @@ use chrono::TimeDelta;
 use crate::clock::Clock;
 use crate::store::Store;
 
-use super::common::OnProgress;
-use super::error::Error;
-use super::report::Report;
+use super::common::{Error, OnProgress, Report};
 use super::upstream::{SweepOptions, WatchedSource};
 
 /// Tokens reported before that is stored.

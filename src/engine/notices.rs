@@ -8,8 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::domain::{Address, Basis, NewNotice, Occurrence, Policy, Recipient, Token, Topic};
 use crate::store::{self, Tx};
 
-use super::error::Error;
-use super::report::Report;
+use super::common::{Error, Report};
 
 /// An address that was refused is tried again after this time.
 pub(crate) const DEAD_ADDRESS_TTL: TimeDelta = TimeDelta::days(30);

@@ -1,20 +1,23 @@
-//! Plan: decides which notices are owed about the tokens that are due.
+//! Plan: decides which notices are owed about the tokens that are due, and assigns them to mails: a notice that is due
+//! goes into the open mail of its recipient.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::domain::{self, NewNotice, Occurrence, Policy, Schedule, TokenId, Topic};
-use crate::store::{Store, Tx};
+use crate::domain::{self, Address, NewNotice, Occurrence, Policy, Schedule, TokenId, Topic};
+use crate::store::{OpenMail, Store, Tx};
 
-use super::assign::{MailAssigner, assign_mails};
-use super::common::{OnProgress, PAGE_SIZE, horizon};
-use super::error::Error;
+use super::common::{Error, OnProgress, PAGE_SIZE, Report, horizon, new_id};
 use super::notices::{Alert, DeadAddresses, Undeliverable};
-use super::report::Report;
 
 /// Setting: the fingerprint of the policy by which every `due_at` was computed.
 const POLICY_FINGERPRINT: &str = "plan.policy";
+
+/// Mails of the open plan kept in memory between pages; beyond that they are read from the store again.
+const MAX_CACHED_MAILS: usize = 10_000;
 
 /// Called before the first tokens of a store are inserted: stores the policy, so that the first sweep does not
 /// recompute every `due_at`.
@@ -65,7 +68,7 @@ impl Plan<'_> {
             (self.on_progress)();
         }
         self.close_plan(report).await?;
-        assign_mails(self.store, now, horizon, soon).await
+        assign_mails(self.store, self.clock.now(), horizon, soon).await
     }
 
     /// Reads the next page of due tokens and decides what is owed; `None` after the last page.
@@ -208,6 +211,139 @@ impl Plan<'_> {
             tx.commit().await?;
             (self.on_progress)();
         }
+    }
+}
+
+/// Assigns the notices of one plan to mails.
+///
+/// A notice is inserted with its mail: a second write to each notice would cost as much as the first. Mails of an
+/// open plan are never claimed, so they stay open from page to page.
+struct MailAssigner {
+    now: DateTime<Utc>,
+    horizon: DateTime<Utc>,
+    /// Up to this instant, notices are merged into a mail that is due.
+    soon: DateTime<Utc>,
+    plan: Option<Uuid>,
+    /// Open mails of the plan by address key.
+    mails: HashMap<String, Uuid>,
+    /// Whether stored notices wait to be merged into a mail.
+    is_waiting: bool,
+}
+
+impl MailAssigner {
+    fn new(now: DateTime<Utc>, horizon: DateTime<Utc>, soon: DateTime<Utc>) -> Self {
+        Self {
+            now,
+            horizon,
+            soon,
+            plan: None,
+            mails: HashMap::new(),
+            is_waiting: false,
+        }
+    }
+
+    /// Inserts notices into the open plan, those that are due into their mails. Returns how many are new.
+    async fn insert(&mut self, tx: &mut Tx, notices: &[NewNotice]) -> Result<u64, Error> {
+        let plan = tx.open_plan(new_id(self.now), self.now).await?;
+        let is_first = self.plan != Some(plan);
+        if is_first {
+            self.plan = Some(plan);
+            self.mails.clear();
+            self.is_waiting = tx.has_waiting_notices(self.soon).await?;
+        }
+        if self.mails.len() > MAX_CACHED_MAILS {
+            self.mails.clear();
+        }
+        let opened = self.open_mails(tx, plan, notices).await?;
+        let mails: Vec<_> = notices
+            .iter()
+            .map(|notice| self.find_mail(notice))
+            .collect();
+        let mut pairs = notices.iter().zip(&mails);
+        self.is_waiting |=
+            pairs.any(|(notice, mail)| mail.is_none() && notice.send_at <= self.soon);
+        let new = tx
+            .insert_notices_into_mails(notices, &mails, Some(plan), self.now)
+            .await?;
+        if is_first && new >= PAGE_SIZE.unsigned_abs() {
+            tx.analyze_notices(new).await?;
+        }
+        if self.is_waiting {
+            tx.fill_mails(&opened, self.soon).await?;
+        }
+        if new < notices.len() as u64 {
+            for recipient in tx.delete_empty_mails(&opened).await? {
+                self.mails.remove(&recipient);
+            }
+        }
+        Ok(new)
+    }
+
+    /// Opens mails for the recipients of due notices, and finds the open mails of recipients whose notices can be
+    /// merged. A mail that was open before joins the plan.
+    async fn open_mails(
+        &mut self,
+        tx: &mut Tx,
+        plan: Uuid,
+        notices: &[NewNotice],
+    ) -> Result<Vec<OpenMail>, Error> {
+        let unknown = || {
+            let is_unknown = |to: &Address| !self.mails.contains_key(to.key());
+            notices
+                .iter()
+                .filter(move |notice| is_unknown(&notice.recipient))
+        };
+        // In order, so that two processes that open the same mails do not wait for each other.
+        let due: BTreeMap<&str, &Address> = unknown()
+            .filter(|notice| notice.send_at <= self.horizon)
+            .map(|notice| (notice.recipient.key(), &notice.recipient))
+            .collect();
+        let soon: HashSet<&str> = unknown()
+            .filter(|notice| notice.send_at <= self.soon)
+            .map(|notice| notice.recipient.key())
+            .filter(|key| !due.contains_key(key))
+            .collect();
+        let soon: Vec<_> = soon.into_iter().collect();
+        let found = tx.find_open_mails_of_plan(plan, &soon).await?;
+        let mails: Vec<_> = due
+            .into_values()
+            .map(|to| (new_id(self.now), to.clone()))
+            .collect();
+        let opened = tx.open_mails(&mails, Some(plan), self.now).await?;
+        let known = opened.iter().chain(&found);
+        self.mails
+            .extend(known.map(|mail| (mail.recipient_key.clone(), mail.id)));
+        Ok(opened)
+    }
+
+    fn find_mail(&self, notice: &NewNotice) -> Option<Uuid> {
+        if notice.send_at > self.soon {
+            return None;
+        }
+        self.mails.get(notice.recipient.key()).copied()
+    }
+}
+
+/// Puts due notices without a mail into mails, one per recipient. A mail takes along the notices to its recipient
+/// that are due until `soon`.
+async fn assign_mails(
+    store: &Store,
+    now: DateTime<Utc>,
+    horizon: DateTime<Utc>,
+    soon: DateTime<Utc>,
+) -> Result<(), Error> {
+    loop {
+        let mut tx = store.begin().await?;
+        let recipients = tx.find_due_recipients(horizon, PAGE_SIZE).await?;
+        if recipients.is_empty() {
+            return Ok(());
+        }
+        let mails: Vec<_> = recipients.into_iter().map(|to| (new_id(now), to)).collect();
+        let open = tx.open_mails(&mails, None, now).await?;
+        if tx.fill_mails(&open, soon).await? == 0 {
+            return Ok(());
+        }
+        tx.commit().await?;
     }
 }
 

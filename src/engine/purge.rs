@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use crate::clock::Clock;
 use crate::store::{PurgeCutoffs, Store};
 
-use super::common::{PAGE_SIZE, Retention};
-use super::error::Error;
-use super::report::Report;
+use super::common::{Error, PAGE_SIZE, Report, Retention};
 
 /// Searching for old rows costs reads; once an hour is enough.
 const PURGE_INTERVAL_SECONDS: i64 = 3600;

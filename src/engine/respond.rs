@@ -16,12 +16,10 @@ use crate::store::{DueLoss, IdentityRow, LossRow, Store, Tx};
 
 use limit::{POLICY_ACTOR, load_trail, report_limit};
 
-use super::common::{OnProgress, PAGE_SIZE, horizon};
-use super::error::Error;
+use super::common::{Error, OnProgress, PAGE_SIZE, Report, horizon};
 use super::findings::{format_evidence, resolve_losses};
 use super::notices::{DeadAddresses, plan_loss_notices};
-use super::report::Report;
-use super::revoke::{RevocationOrder, Revoke, countdown, subject, warning_occurrence};
+use super::revoke::{RevocationOrder, Revoke, countdown, may_revoke, subject, warning_occurrence};
 use super::upstream::{SweepOptions, WatchedDirectory, WatchedSource, fresh_directories};
 
 #[derive(Debug, Clone)]
@@ -354,9 +352,7 @@ impl Respond<'_> {
         let facts = RevocationFacts {
             finding: finding_state(&row, now),
             token: token.status_at(now),
-            not_allowed: self
-                .revoke()
-                .may_revoke(&token)
+            not_allowed: may_revoke(self.sources, &token, now)
                 .err()
                 .map(|refusal| refusal.to_string()),
             revoke_at: row.revoke_at.unwrap_or(ends_at).max(ends_at),
@@ -372,15 +368,8 @@ impl Respond<'_> {
             Decision::Revoke if is_full => Decision::Wait(Wait::Limit(limit)),
             decision => decision,
         };
-        let is_loss = |row: &&IdentityRow| {
-            facts
-                .losses
-                .iter()
-                .any(|loss| loss.directory == row.directory)
-        };
-        let identity = lost.iter().find(is_loss);
         Ok(Some(RevocationPreview {
-            evidence: identity.map(|row| format_evidence(row, row.observed_at.unwrap_or(now))),
+            evidence: loss_evidence(&lost, &facts.losses, now),
             token,
             decision,
         }))
@@ -471,6 +460,13 @@ impl Respond<'_> {
 /// The audit trail's subject for the token of a finding.
 fn token_ref(loss: &DueLoss) -> String {
     format!("{}/{}", loss.source, loss.external_id)
+}
+
+/// The evidence of the first directory that reports the loss.
+fn loss_evidence(lost: &[IdentityRow], losses: &[Loss], now: DateTime<Utc>) -> Option<String> {
+    let is_loss = |row: &&IdentityRow| losses.iter().any(|loss| loss.directory == row.directory);
+    let row = lost.iter().find(is_loss)?;
+    Some(format_evidence(row, row.observed_at.unwrap_or(now)))
 }
 
 fn finding_state(loss: &LossRow, now: DateTime<Utc>) -> FindingState {

@@ -14,8 +14,8 @@ use crate::domain::{
 use crate::sources;
 use crate::store::{AuditRow, Store, Tx};
 
-use super::common::new_id;
-use super::error::{Error, LISTING_TIMEOUT, RevokeRefusal};
+use super::common::{Error, new_id};
+use super::error::{LISTING_TIMEOUT, RevokeRefusal};
 use super::findings;
 use super::notices::DeadAddresses;
 use super::upstream::WatchedSource;

@@ -12,8 +12,7 @@ use crate::store::{Holder, RunRow};
 use crate::domain::Address;
 
 use super::common::{MAX_SKEW_FACTOR, new_id};
-use super::directories::{SyncedDirectory, UnbindOutcome};
-use super::{Engine, Error, Job, Report, SweepOptions};
+use super::{Engine, Error, Job, Report, Survey, SweepOptions, UnbindOutcome};
 
 /// The lease that lets only one process at a time sync, judge and plan.
 const SWEEP_LEASE: &str = "sweep";
@@ -144,19 +143,14 @@ impl Engine {
         &self,
         options: &SweepOptions,
         stop: &CancellationToken,
-    ) -> SyncedDirectory {
-        let (mut report, mut listed, mut issuers) = (Report::default(), None, 0);
+        on_survey: impl FnMut(&Survey),
+    ) -> Report {
+        let mut report = Report::default();
         let sync = self.directory_sync();
-        let work = sync.run(options, &mut report, |survey| {
-            (listed, issuers) = (survey.listed, survey.issuers);
-        });
+        let work = sync.run(options, &mut report, on_survey);
         let done = self.under_sweep_lease(stop, work).await;
         report.record_leased(done);
-        SyncedDirectory {
-            report,
-            listed,
-            issuers,
-        }
+        report
     }
 
     /// Lets the next sync, which is a full one, bind a person to the account that has their address then. `actor` is

@@ -12,10 +12,9 @@ use crate::domain::{ListedToken, MergeRules, Policy, Token};
 use crate::sources::{self, AccountAdmin, Fetched, Listing, RefusedRows};
 use crate::store::{SourceRow, Store};
 
-use super::common::{OnProgress, new_id};
-use super::error::{Error, rows_were};
+use super::common::{Error, OnProgress, Report, new_id};
+use super::error::rows_were;
 use super::findings::judge_source;
-use super::report::Report;
 use super::upstream::{
     self, Answer, Failure, Preview, SOURCE, SweepOptions, WatchedSource, check_shrunk, list_all,
     select_due, sources_that_mark_expired,
@@ -38,16 +37,6 @@ pub enum Change {
     /// With the names of the fields.
     Changed(Vec<&'static str>),
     Gone,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub enum SourcePreview {
-    /// With the counts of a sync.
-    Listed(Box<Report>),
-    /// Nothing has changed since the last listing.
-    Unchanged,
-    /// It asked us to wait until then.
-    Deferred(DateTime<Utc>),
 }
 
 /// Syncs sources and previews their syncs.
@@ -264,17 +253,18 @@ impl SyncSources<'_> {
         Ok(tx.commit().await?)
     }
 
-    /// Lists a source and passes on what a sync would change. Writes nothing.
+    /// Lists a source and passes on what a sync would change. Returns the counts of a sync, or `None` if nothing has
+    /// changed since the last listing. Writes nothing.
     pub async fn preview(
         &self,
         watched: &WatchedSource,
         accept_shrink: bool,
         mut on_difference: impl FnMut(Difference) -> Result<(), Error> + Send,
-    ) -> Result<SourcePreview, Error> {
+    ) -> Result<Preview<Option<Report>>, Error> {
         let mut found = match self.fetch_for_preview(watched, accept_shrink).await? {
             Preview::Listed(Fetched::New(found)) => found,
-            Preview::Listed(Fetched::Unchanged) => return Ok(SourcePreview::Unchanged),
-            Preview::Deferred(until) => return Ok(SourcePreview::Deferred(until)),
+            Preview::Listed(Fetched::Unchanged) => return Ok(Preview::Listed(None)),
+            Preview::Deferred(until) => return Ok(Preview::Deferred(until)),
         };
         let mut report = Report::default();
         let is_complete = found.is_complete();
@@ -302,7 +292,7 @@ impl SyncSources<'_> {
         let refusals = &found.listing.refusals;
         report.rows_refused = refusals.count;
         report.problems.extend(refused_rows_problem(refusals));
-        Ok(SourcePreview::Listed(Box::new(report)))
+        Ok(Preview::Listed(Some(report)))
     }
 
     /// Lists a source without writing.

@@ -12,9 +12,8 @@ use crate::domain::{DirectoryTerms, Schedule, SourceTerms, SyncAlert, SyncState}
 use crate::sources::Source;
 use crate::store::{DirectoryRow, SourceRow};
 
-use super::error::Error;
+use super::common::{Error, Report};
 use super::notices::Alert;
-use super::report::Report;
 
 const MAX_CONCURRENT_LISTINGS: usize = 4;
 
@@ -51,7 +50,7 @@ impl SweepOptions {
     pub(super) fn includes_any(&self, upstreams: &[impl Upstream]) -> bool {
         upstreams
             .iter()
-            .any(|upstream| self.includes(upstream.name()))
+            .any(|upstream| self.includes(upstream.terms().0))
     }
 
     pub(super) fn accepts_shrink(&self, name: &str) -> bool {
@@ -63,9 +62,8 @@ impl SweepOptions {
 pub(super) trait Upstream {
     type Row: Default;
 
-    fn name(&self) -> &str;
-    fn kind(&self) -> &'static str;
-    fn schedule(&self) -> Option<&Schedule>;
+    /// Name, kind and schedule.
+    fn terms(&self) -> (&str, &'static str, Option<&Schedule>);
     /// Name, kind and sync state of a row.
     fn columns(row: &mut Self::Row) -> (&mut String, &mut String, &mut SyncState);
 }
@@ -73,16 +71,12 @@ pub(super) trait Upstream {
 impl Upstream for WatchedSource {
     type Row = SourceRow;
 
-    fn name(&self) -> &str {
-        &self.terms.name
-    }
-
-    fn kind(&self) -> &'static str {
-        self.terms.kind
-    }
-
-    fn schedule(&self) -> Option<&Schedule> {
-        self.terms.schedule.as_ref()
+    fn terms(&self) -> (&str, &'static str, Option<&Schedule>) {
+        (
+            &self.terms.name,
+            self.terms.kind,
+            self.terms.schedule.as_ref(),
+        )
     }
 
     fn columns(row: &mut SourceRow) -> (&mut String, &mut String, &mut SyncState) {
@@ -93,16 +87,12 @@ impl Upstream for WatchedSource {
 impl Upstream for WatchedDirectory {
     type Row = DirectoryRow;
 
-    fn name(&self) -> &str {
-        &self.terms.name
-    }
-
-    fn kind(&self) -> &'static str {
-        self.terms.kind
-    }
-
-    fn schedule(&self) -> Option<&Schedule> {
-        self.terms.schedule.as_ref()
+    fn terms(&self) -> (&str, &'static str, Option<&Schedule>) {
+        (
+            &self.terms.name,
+            self.terms.kind,
+            self.terms.schedule.as_ref(),
+        )
     }
 
     fn columns(row: &mut DirectoryRow) -> (&mut String, &mut String, &mut SyncState) {
@@ -129,15 +119,16 @@ pub(super) fn select_due<'a, U: Upstream>(
     let by_name = |mut row: U::Row| (U::columns(&mut row).0.clone(), row);
     let mut rows: HashMap<String, U::Row> = rows.into_iter().map(by_name).collect();
     let (mut due, mut waiting) = (Vec::new(), Vec::new());
-    for watched in all
-        .iter()
-        .filter(|watched| options.includes(watched.name()))
-    {
-        let mut row = rows.remove(watched.name()).unwrap_or_default();
-        let (name, kind, sync_state) = U::columns(&mut row);
-        watched.name().clone_into(name);
-        watched.kind().clone_into(kind);
-        if sync_state.is_due(now, options.by_schedule, watched.schedule()) {
+    for watched in all {
+        let (name, kind, schedule) = watched.terms();
+        if !options.includes(name) {
+            continue;
+        }
+        let mut row = rows.remove(name).unwrap_or_default();
+        let (row_name, row_kind, sync_state) = U::columns(&mut row);
+        name.clone_into(row_name);
+        kind.clone_into(row_kind);
+        if sync_state.is_due(now, options.by_schedule, schedule) {
             due.push((watched, row));
         } else if sync_state.is_deferred(now) {
             report.sources_deferred += 1;

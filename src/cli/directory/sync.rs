@@ -15,8 +15,7 @@ use crate::cli::{Context, actor, sweep};
 use crate::config::Config;
 use crate::domain::{Identity, IdentityStatus};
 use crate::engine::{
-    Engine, Preview, Report, StatusChange, Survey, SurveyOutcome, SweepOptions, SyncedDirectory,
-    WatchedDirectory,
+    Engine, Preview, Report, StatusChange, Survey, SurveyOutcome, SweepOptions, WatchedDirectory,
 };
 use crate::store::Store;
 use crate::text;
@@ -64,28 +63,27 @@ pub(super) async fn sync(
         actor: actor::name(),
     };
     let stop = CancellationToken::new();
-    let synced = tokio::select! {
-        synced = engine.sync_directories_only(&options, &stop) => synced,
+    let (mut listed, mut issuers) = (None, 0);
+    let on_survey = |survey: &Survey| (listed, issuers) = (survey.listed, survey.issuers);
+    let report = tokio::select! {
+        report = engine.sync_directories_only(&options, &stop, on_survey) => report,
         () = sweep::cancel_on_signal(&stop) => unreachable!("it only cancels"),
     };
-    let report = &synced.report;
-    sweep::print_problems(report);
+    sweep::print_problems(&report);
     if report.sources_deferred > 0 {
         let until = deferred_until(&engine.store, name).await?;
         print_line(&deferred_message(name, until, context.clock.now()))?;
     } else if report.lease_held {
         anstream::eprintln!("another sweep is running; nothing was done, try again in a moment");
     } else {
-        print_line(&summary(name, &synced))?;
+        print_line(&summary(&people_listed(name, listed, issuers), &report))?;
     }
     engine.store.close().await;
-    Ok(sweep::exit_code(report))
+    Ok(sweep::exit_code(&report))
 }
 
 /// `hr: 120 people listed, 14 of them issuers of tokens; the status of 3 changed`.
-fn summary(name: &str, synced: &SyncedDirectory) -> String {
-    let report = &synced.report;
-    let listed = people_listed(name, synced.listed, synced.issuers);
+fn summary(listed: &str, report: &Report) -> String {
     let is_in_trouble = !report.problems.is_empty() || !report.errors.is_empty();
     match (report.people_changed, is_in_trouble) {
         (0, true) => format!("{listed}; nothing was accepted"),

@@ -7,8 +7,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use crate::domain::{Backoff, Step, Token, Topic};
-use crate::engine::common::MAX_SKEW_FACTOR;
-use crate::engine::error::Error;
+use crate::engine::common::{Error, MAX_SKEW_FACTOR};
 use crate::notify::letter::{
     AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, RevokedEntry,
     SummaryEntry, UnlistedTokens, Unreachable,

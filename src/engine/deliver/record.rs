@@ -10,10 +10,8 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::{Backoff, NewNotice, Occurrence, Policy, Recipient, Token, Topic};
-use crate::engine::common::{Delivery, MAX_SKEW_FACTOR, PAGE_SIZE};
-use crate::engine::error::Error;
+use crate::engine::common::{Delivery, Error, MAX_SKEW_FACTOR, PAGE_SIZE, Report};
 use crate::engine::notices::DeadAddresses;
-use crate::engine::report::Report;
 use crate::store::{ClaimedMail, Holder, MailNotice, MailRecord, Store, Tx, Verdict};
 use crate::time::MAX_INSTANT;
 
@@ -131,13 +129,42 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Adds the verdict on an attempt.
+    pub fn add(
+        &mut self,
+        mail: ClaimedMail,
+        verdict: Verdict,
+        reason: Option<String>,
+        report: &mut Report,
+    ) {
+        match verdict {
+            Verdict::Failed => {
+                let reason = format!("given up: {}", reason.unwrap_or_default());
+                self.failed.push(Suspect {
+                    mail,
+                    reason,
+                    is_dead: false,
+                });
+                return;
+            }
+            Verdict::Retry(_) => report.mails_deferred += 1,
+            Verdict::Unknown(_) => report.mails_unknown += 1,
+            Verdict::Sending | Verdict::Sent | Verdict::Cancelled | Verdict::Returned => {}
+        }
+        self.records.push(MailRecord {
+            id: mail.id,
+            verdict,
+            reason,
+        });
+    }
+
     pub fn is_empty(&self) -> bool {
         self.records.is_empty() && self.failed.is_empty()
     }
 }
 
 /// Records outcomes.
-pub(super) struct Recorder<'a> {
+pub(in crate::engine) struct Recorder<'a> {
     pub store: &'a Store,
     pub clock: &'a Clock,
     pub policy: &'a Policy,
@@ -159,7 +186,7 @@ impl Recorder<'_> {
     ///
     /// A mail that was sent but not recorded would be sent again, so this waits for an unreachable store. No other
     /// process can claim the mail meanwhile, because it has the same store.
-    pub async fn record_batch(
+    pub(super) async fn record_batch(
         &self,
         batch: Batch,
         report: &mut Report,

@@ -12,8 +12,7 @@ use crate::notify::fault::{Fault, Outcome};
 use crate::notify::message::Rendered;
 use crate::notify::transport::Connection;
 
-use crate::engine::common::Delivery;
-use crate::engine::error::Error;
+use crate::engine::common::{Delivery, Error};
 use crate::notify::message::Writer;
 use crate::notify::template::Templates;
 use crate::notify::transport::Transport;

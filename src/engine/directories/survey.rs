@@ -8,7 +8,8 @@ use crate::clock::Clock;
 use crate::directories::{Extent, Group, PeopleListing, PeopleQuery};
 use crate::domain::access::{BreakerTally, HeldChange, PersonUnderReview, Statement};
 use crate::domain::{Identity, IdentityStatus, Issuers, Lookup};
-use crate::engine::error::{Error, Implausible, LISTING_TIMEOUT};
+use crate::engine::common::Error;
+use crate::engine::error::{Implausible, LISTING_TIMEOUT};
 use crate::engine::findings;
 use crate::engine::upstream::{WatchedDirectory, check_shrunk};
 use crate::sources::Fetched;
@@ -91,6 +92,15 @@ impl StatusChange {
     }
 }
 
+/// What a directory listed of the people who matter.
+struct ListingAnswer {
+    relevant: RelevantPeople,
+    people: ListedPeople,
+    /// `None` if the directory reported no change.
+    listing: Option<PeopleListing>,
+    query_digest: String,
+}
+
 /// Surveys directories.
 pub(super) struct Surveyor<'a> {
     pub store: &'a Store,
@@ -119,38 +129,25 @@ impl Surveyor<'_> {
         row: &DirectoryRow,
         accept_shrink: bool,
     ) -> Result<Survey, Error> {
-        let stores_everyone = watched.directory.stores_everyone();
-        let mut relevant = RelevantPeople::new(watched, self.issuers);
-        if stores_everyone {
-            // The query names no accounts, so known people and issuers are loaded only if there is news.
-            relevant.add_issuers(self.issuers.addresses.keys().cloned());
-        } else {
-            self.load_relevant(watched, &mut relevant).await?;
-        }
-        let query_digest = relevant.digest(&watched.terms.allowed_groups);
-        let is_same = row.query_digest.as_deref() == Some(&query_digest);
-        let query = PeopleQuery {
-            people: &relevant.people,
-            cursor: row.cursor.as_deref().filter(|_| is_same),
-        };
-        let mut listed_people = ListedPeople::default();
-        let mut sink = |person| listed_people.add(&relevant, &person);
-        let listing = match watched.directory.list_people(&query, &mut sink).await? {
-            Fetched::New(listing) => Some(listing),
-            Fetched::Unchanged => None,
-        };
-        if stores_everyone {
-            if listing.is_none() && !self.has_news(watched).await? {
-                return Ok(Survey::unchanged(query_digest));
+        let mut answer = self.list(watched, row).await?;
+        if watched.directory.stores_everyone() {
+            if answer.listing.is_none() && !self.has_news(watched).await? {
+                return Ok(Survey::unchanged(answer.query_digest));
             }
-            self.load_relevant(watched, &mut relevant).await?;
+            self.load_relevant(watched, &mut answer.relevant).await?;
         }
+        let ListingAnswer {
+            relevant,
+            mut people,
+            listing,
+            query_digest,
+        } = answer;
         let unchanged = PeopleListing {
             extent: Extent::Changes,
             ..PeopleListing::default()
         };
         let seen = listing.as_ref().unwrap_or(&unchanged);
-        let shrunk = check_plausible(&listed_people, &relevant, seen, row)?;
+        let shrunk = check_plausible(&people, &relevant, seen, row)?;
         if let Some((found, before)) = shrunk.filter(|_| !accept_shrink && row.decision.is_none()) {
             return Err(Error::Shrunk {
                 name: watched.terms.name.clone(),
@@ -158,19 +155,14 @@ impl Surveyor<'_> {
                 before,
             });
         }
-        let is_whole = seen.extent == Extent::Everybody;
-        let total = is_whole.then_some(listed_people.count);
-        let listed = listing.as_ref().map(|_| listed_people.count);
-        let issuers = listed_people.count_issuers(&relevant);
-        let probe_id = listed_people.probe_id.take();
+        let total = (seen.extent == Extent::Everybody).then_some(people.count);
+        let listed = listing.as_ref().map(|_| people.count);
+        let issuers = people.count_issuers(&relevant);
+        let probe_id = people.probe_id.take();
         let forgotten = relevant.list_irrelevant();
-        let reviews = listed_people.into_reviews(relevant, seen);
+        let reviews = people.into_reviews(relevant, seen);
         let groups = listing.as_ref().map_or(&[][..], |listing| &listing.groups);
-        let emptied_group = emptied_group(row, groups);
-        let is_any_member = groups.iter().any(|group| group.members > 0);
-        if emptied_group.is_none() && !groups.is_empty() && !is_any_member {
-            return Err(Implausible::NoGroupMembers.into());
-        }
+        let emptied_group = check_groups(row, groups)?;
         let mut outcome = self
             .decide(watched, row, &reviews, emptied_group, probe_id)
             .await?;
@@ -187,6 +179,39 @@ impl Surveyor<'_> {
             issuers,
             shrunk,
             outcome,
+            listing,
+            query_digest,
+        })
+    }
+
+    /// Asks the directory for the people who matter.
+    async fn list(
+        &self,
+        watched: &WatchedDirectory,
+        row: &DirectoryRow,
+    ) -> Result<ListingAnswer, Error> {
+        let mut relevant = RelevantPeople::new(watched, self.issuers);
+        if watched.directory.stores_everyone() {
+            // The query names no accounts, so known people and issuers are loaded only if there is news.
+            relevant.add_issuers(self.issuers.addresses.keys().cloned());
+        } else {
+            self.load_relevant(watched, &mut relevant).await?;
+        }
+        let query_digest = relevant.digest(&watched.terms.allowed_groups);
+        let is_same = row.query_digest.as_deref() == Some(&query_digest);
+        let query = PeopleQuery {
+            people: &relevant.people,
+            cursor: row.cursor.as_deref().filter(|_| is_same),
+        };
+        let mut people = ListedPeople::default();
+        let mut sink = |person| people.add(&relevant, &person);
+        let listing = match watched.directory.list_people(&query, &mut sink).await? {
+            Fetched::New(listing) => Some(listing),
+            Fetched::Unchanged => None,
+        };
+        Ok(ListingAnswer {
+            relevant,
+            people,
             listing,
             query_digest,
         })
@@ -225,7 +250,6 @@ impl Surveyor<'_> {
         emptied_group: Option<String>,
         probe_id: Option<String>,
     ) -> Result<SurveyOutcome, Error> {
-        let terms = &watched.terms;
         let statements: Vec<Statement<'_>> =
             reviews.iter().map(PersonUnderReview::statement).collect();
         let decided = decided_change(row);
@@ -234,7 +258,7 @@ impl Surveyor<'_> {
             tally.count(review, statement, &decided);
         }
         let group = emptied_group.filter(|group| decided.group.as_ref() != Some(group));
-        if let Some(reason) = group.clone().or_else(|| tally.trip_reason(terms)) {
+        if let Some(reason) = group.clone().or_else(|| tally.trip_reason(&watched.terms)) {
             let pairs = reviews.iter().zip(&statements);
             // All of them, whether or not an operator has decided on some before.
             let hold = HeldChange {
@@ -268,7 +292,7 @@ impl Surveyor<'_> {
                 Some(review.reject(statement))
             } else {
                 let lookup = review.lookup_id(statement).and_then(|id| lookups.get(&id));
-                review.conclude(statement, lookup, terms, now)
+                review.conclude(statement, lookup, &watched.terms, now)
             };
             let before = review.known.as_ref().map(|known| known.status);
             changes.extend(next.map(|now| StatusChange { before, now }));
@@ -349,6 +373,16 @@ fn decided_change(row: &DirectoryRow) -> HeldChange {
         .filter(|_| row.decision.is_some());
     text.and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default()
+}
+
+/// The reason for a hold if an allowed group was emptied. Groups that never had members are implausible.
+fn check_groups(row: &DirectoryRow, groups: &[Group]) -> Result<Option<String>, Implausible> {
+    let emptied_group = emptied_group(row, groups);
+    let is_any_member = groups.iter().any(|group| group.members > 0);
+    if emptied_group.is_none() && !groups.is_empty() && !is_any_member {
+        return Err(Implausible::NoGroupMembers);
+    }
+    Ok(emptied_group)
 }
 
 /// The reason for a hold if an allowed group lost more than half of its people.

@@ -4,9 +4,8 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use crate::domain::revocation::{Attempt, Outcome, Trail};
 use crate::domain::{Policy, Status, TokenId};
-use crate::engine::error::Error;
+use crate::engine::common::{Error, Report};
 use crate::engine::notices::Alert;
-use crate::engine::report::Report;
 use crate::engine::revoke::{ATTEMPT, DONE, FAILED, RevocationOrder, Revoke, UNKNOWN};
 use crate::store::{AuditRow, Store};
 

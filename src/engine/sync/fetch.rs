@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 
 use crate::domain::{ListedToken, MergeRules, Policy};
-use crate::engine::error::{Error, LISTING_TIMEOUT};
+use crate::engine::common::Error;
+use crate::engine::error::LISTING_TIMEOUT;
 use crate::engine::upstream::WatchedSource;
 use crate::sources::file::run_blocking;
 use crate::sources::owners::OwnersFile;

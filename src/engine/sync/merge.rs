@@ -6,9 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::diff::{self, NoticeEffect, Pair, Update};
 use crate::domain::{ExpiryOrigin, ListedToken, MergeRules, Status, Token, TokenId};
-use crate::engine::common::PAGE_SIZE;
-use crate::engine::error::Error;
-use crate::engine::report::Report;
+use crate::engine::common::{Error, PAGE_SIZE, Report};
 use crate::engine::{findings, plan};
 use crate::sources;
 use crate::store::Tx;
