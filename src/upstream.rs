@@ -8,6 +8,7 @@ mod refused;
 mod rights;
 
 pub use error::Error;
+pub(crate) use error::none_if_status;
 pub use refused::{MAX_SHOWN_ROWS, RefusedRow, RefusedRows};
 pub use rights::{CheckReport, Right};
 

@@ -254,6 +254,13 @@ pub enum Cell<T> {
     Value(T),
 }
 
+/// `None` is an empty cell.
+impl<T> From<Option<T>> for Cell<T> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Empty, Self::Value)
+    }
+}
+
 impl<T> Cell<T> {
     pub fn into_option(self) -> Option<T> {
         self.or_known(None)

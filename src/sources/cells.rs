@@ -21,10 +21,7 @@ pub fn text(text: Option<&str>) -> Cell<String> {
 /// A mail address. Anything else, such as a login name, is an empty cell.
 #[must_use]
 pub fn address(text: Option<&str>) -> Cell<Address> {
-    match text.and_then(|text| text.trim().parse().ok()) {
-        Some(address) => Cell::Value(address),
-        None => Cell::Empty,
-    }
+    text.and_then(|text| text.trim().parse().ok()).into()
 }
 
 /// Reads null as an empty cell. With `default`, a missing field becomes an absent one.
@@ -36,13 +33,10 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    Ok(Option::deserialize(value)?.map_or(Cell::Empty, Cell::Value))
+    Option::deserialize(value).map(Cell::from)
 }
 
 #[must_use]
 pub fn instant_cell(text: Option<&str>) -> Cell<DateTime<Utc>> {
-    match text.and_then(time::parse_system_instant) {
-        Some(at) => Cell::Value(at),
-        None => Cell::Empty,
-    }
+    text.and_then(time::parse_system_instant).into()
 }

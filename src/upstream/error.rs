@@ -3,6 +3,8 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
+use reqwest::StatusCode;
+
 use super::{database, http};
 use crate::ldap;
 
@@ -80,6 +82,31 @@ impl Error {
         }
     }
 
+    pub(crate) fn content(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        let (place, reason) = (place.into(), reason.into());
+        Self::Content { place, reason }
+    }
+
+    pub(crate) fn rights(what: impl Into<String>, fix: impl Into<String>) -> Self {
+        let (what, fix) = (what.into(), fix.into());
+        Self::Rights { what, fix }
+    }
+
+    /// The HTTP status of a refusal.
+    pub(crate) fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Http(error) => error.status(),
+            _ => None,
+        }
+    }
+
+    /// Explains a refusal by its status: what is wrong, and how to fix it.
+    pub(crate) fn explain(self, advice: &[(StatusCode, &str, &str)]) -> Self {
+        let status = self.status();
+        let known = advice.iter().find(|(known, ..)| Some(*known) == status);
+        known.map_or(self, |(_, what, fix)| Self::rights(*what, *fix))
+    }
+
     pub(crate) fn not_attempted(self) -> Self {
         Self::NotAttempted(Box::new(self))
     }
@@ -97,6 +124,23 @@ impl Error {
             Self::Database(error) => error.is_in_doubt(),
             _ => false,
         }
+    }
+}
+
+/// Turns a refusal with one of these statuses into `None`.
+pub(crate) fn none_if_status<T>(
+    result: Result<T, Error>,
+    statuses: &[StatusCode],
+) -> Result<Option<T>, Error> {
+    match result {
+        Err(error)
+            if error
+                .status()
+                .is_some_and(|status| statuses.contains(&status)) =>
+        {
+            Ok(None)
+        }
+        result => result.map(Some),
     }
 }
 

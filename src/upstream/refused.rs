@@ -41,9 +41,6 @@ impl fmt::Display for RefusedRow {
 /// For callers that accept no bad row.
 impl From<RefusedRow> for Error {
     fn from(refusal: RefusedRow) -> Self {
-        Self::Content {
-            place: format!("{}:{}", refusal.file, refusal.line),
-            reason: refusal.reason,
-        }
+        Self::content(format!("{}:{}", refusal.file, refusal.line), refusal.reason)
     }
 }

@@ -26,3 +26,29 @@ pub struct Right {
     /// How to add the right; `None` if the credentials have it.
     pub missing: Option<String>,
 }
+
+impl Right {
+    pub(crate) fn granted(what: &str) -> Self {
+        let what = what.to_owned();
+        Self {
+            what,
+            missing: None,
+        }
+    }
+
+    pub(crate) fn missing(what: &str, fix: impl Into<String>) -> Self {
+        Self {
+            missing: Some(fix.into()),
+            ..Self::granted(what)
+        }
+    }
+
+    /// `fix` says how to add the right unless it `is_granted`.
+    pub(crate) fn new(what: &str, is_granted: bool, fix: impl Into<String>) -> Self {
+        if is_granted {
+            Self::granted(what)
+        } else {
+            Self::missing(what, fix)
+        }
+    }
+}
