@@ -58,13 +58,7 @@ pub(super) fn read_people(
             break;
         }
         count += 1;
-        let row = match row? {
-            Ok(row) => row,
-            Err(refusal) => {
-                refusals.add(refusal);
-                continue;
-            }
-        };
+        let row = row?;
         let line = row.line;
         let reason = match parse_person(row, &file) {
             Ok((mut person, groups)) => match people.entry(person.email().key().to_owned()) {
@@ -108,7 +102,7 @@ fn count_member(allowed: &mut [Group], groups: &[String]) -> Option<bool> {
 
 /// The person of a row, and the names of their groups.
 fn parse_person(row: Row<5>, file: &str) -> Result<(Person, Vec<String>), String> {
-    let [email, status, name, groups, since] = row.values;
+    let [email, status, name, groups, since] = row.values?;
     let email = email.into_address("email")?.into_option();
     let email = email.ok_or("email is missing; write the person's address")?;
     let status = status.parse("status", parse_status)?.into_option();

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::listing::hex;
 use super::tokens::{self, Input, ReadCallbacks};
-use super::{CheckReport, Common, Error, Fetched, LastListing, Listing, Source};
+use super::{CheckReport, Error, Fetched, LastListing, Listing, Source};
 
 /// How many rows of each file [`Source::check`] reads.
 const CHECKED_ROWS: u64 = 1000;
@@ -21,28 +21,9 @@ pub struct Config {
     pub path: PathBuf,
 }
 
-impl Config {
-    #[must_use]
-    pub fn build(&self, _: &Common) -> FileSource {
-        FileSource::new(self.path.clone())
-    }
-}
-
-/// A file or folder that lists tokens. The same id in two files of a folder is refused.
-#[derive(Debug, Clone)]
-pub struct FileSource {
-    path: PathBuf,
-}
-
-impl FileSource {
-    #[must_use]
-    pub fn new(path: PathBuf) -> Self {
-        Self { path }
-    }
-}
-
+/// The same id in two files of a folder is refused.
 #[async_trait]
-impl Source for FileSource {
+impl Source for Config {
     async fn fetch(&self, last: &LastListing) -> Result<Fetched<Listing>, Error> {
         let (path, previous) = (self.path.clone(), last.fingerprint.clone());
         run_blocking(move || fetch(&path, previous.as_deref())).await

@@ -39,7 +39,7 @@ impl Kind {
     /// If the configuration cannot be used, for example because a CA file cannot be read.
     pub fn build(&self, common: &Common) -> Result<Box<dyn Source>, Error> {
         Ok(match self {
-            Self::File(config) => Box::new(config.build(common)),
+            Self::File(config) => Box::new(config.clone()),
             Self::Rancher(config) => Box::new(config.build(common)?),
             Self::Devtron(config) => Box::new(config.build(common)?),
             Self::Gcore(config) => Box::new(config.build(common)?),

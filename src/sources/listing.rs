@@ -1,19 +1,27 @@
 //! Builds listings from tokens in any order: sorted, each id once, in bounded memory.
 
 use std::fmt::Write;
+use std::io;
+use std::iter::Peekable;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::domain::ListedToken;
 
-use super::sorter::{ExternalSorter, Merge, RUN_SIZE, Record, Sorted};
+use super::sorter::{ExternalSorter, Merge, RUN_SIZE};
 use super::{Error, Listing, Tokens};
 
 /// The longest external id in bytes.
 pub(super) const MAX_ID_LENGTH: usize = 512;
 
-/// A listing of a system, read page by page. If an id occurs twice, the last occurrence counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub file: usize,
+    /// The line in the file, or the number of the row; from 1.
+    pub line: u64,
+}
+
 pub struct ListingBuilder {
     sorter: ExternalSorter,
     /// Reused between calls.
@@ -30,48 +38,79 @@ impl Default for ListingBuilder {
 }
 
 impl ListingBuilder {
+    /// Adds a token of a system that is read page by page.
+    ///
     /// # Errors
     /// If the token has no valid id, or cannot be stored.
     pub fn push(&mut self, token: &ListedToken) -> Result<(), Error> {
-        let id = &token.external_id;
-        if id.is_empty() || id.len() > MAX_ID_LENGTH {
-            return Err(Error::Content {
-                place: "the listing".to_owned(),
-                reason: format!("a token has an id of {} bytes", id.len()),
-            });
+        let length = token.external_id.len();
+        if length == 0 || length > MAX_ID_LENGTH {
+            let reason = format!("a token has an id of {length} bytes");
+            return Err(Error::content("the listing", reason));
         }
+        self.push_row(Place::default(), token)
+    }
+
+    /// Adds a token of a row, whose id the caller has checked.
+    pub(super) fn push_row(&mut self, place: Place, token: &ListedToken) -> Result<(), Error> {
         self.buffer.clear();
-        let written = serde_json::to_writer(&mut self.buffer, token);
+        let written = serde_json::to_writer(&mut self.buffer, &(place, token));
         written.map_err(|error| Error::TempFile(error.into()))?;
-        let pushed = self.sorter.push(id.as_bytes(), &self.buffer);
+        let pushed = self.sorter.push(token.external_id.as_bytes(), &self.buffer);
         pushed.map_err(Error::TempFile)
     }
 
-    /// The listing, with a fingerprint of its tokens. An id occurs twice if pages shifted while they were
-    /// read.
+    /// The listing, with a fingerprint of its tokens. If an id occurs twice, because pages shifted while they
+    /// were read, the last occurrence counts.
     ///
     /// # Errors
     /// If tokens cannot be stored or read back.
     pub fn finish(self) -> Result<Listing, Error> {
-        let sorted = self.sorter.finish().map_err(Error::TempFile)?;
+        self.collect(true, |_, _| {}).map_err(Error::TempFile)
+    }
+
+    /// The listing of rows, without a fingerprint. If an id occurs twice, the first occurrence counts;
+    /// `on_duplicate` gets its place, and that of each further one.
+    pub(super) fn finish_rows(
+        self,
+        on_duplicate: impl FnMut(Place, Place),
+    ) -> Result<Listing, Error> {
+        let listing = self.collect(false, on_duplicate).map_err(Error::TempFile)?;
+        Ok(Listing {
+            fingerprint: None,
+            ..listing
+        })
+    }
+
+    fn collect(
+        self,
+        last_counts: bool,
+        mut on_duplicate: impl FnMut(Place, Place),
+    ) -> io::Result<Listing> {
+        let sorted = self.sorter.finish()?;
         let mut count = 0;
-        let mut previous = None;
         let mut digest = Sha256::new();
-        for record in sorted.merge().map_err(Error::TempFile)? {
-            let Record { key, value } = record.map_err(Error::TempFile)?;
+        let mut records = sorted.merge()?;
+        let mut first: Option<(Vec<u8>, Vec<u8>)> = None;
+        while let Some(record) = records.next().transpose()? {
             // The value is JSON with the id in it, so values need no separator.
-            digest.update(&value);
-            if previous.as_ref() != Some(&key) {
-                count += 1;
-                previous = Some(key);
+            digest.update(&record.value);
+            match &first {
+                Some((key, value)) if *key == record.key => {
+                    on_duplicate(decode(value)?.0, decode(&record.value)?.0);
+                }
+                _ => {
+                    count += 1;
+                    first = Some((record.key, record.value));
+                }
             }
         }
-        let tokens = LastOfEachId {
-            records: sorted.merge().map_err(Error::TempFile)?,
-            next: None,
-        };
+        let records = sorted.merge()?.peekable();
         Ok(Listing {
-            tokens: Tokens(Box::new(tokens)),
+            tokens: Tokens(Box::new(UniqueTokens {
+                records,
+                last_counts,
+            })),
             count,
             fingerprint: Some(hex(digest)),
             ..Listing::default()
@@ -88,139 +127,38 @@ pub(crate) fn hex(digest: Sha256) -> String {
     digits
 }
 
-struct LastOfEachId {
-    records: Merge,
-    next: Option<Record>,
+fn decode(value: &[u8]) -> io::Result<(Place, ListedToken)> {
+    Ok(serde_json::from_slice(value)?)
 }
 
-impl LastOfEachId {
-    fn read_next(&mut self) -> Result<Option<ListedToken>, Error> {
-        let mut last = match self.next.take() {
-            Some(record) => record,
-            None => match self.records.next() {
-                Some(record) => record.map_err(Error::TempFile)?,
-                None => return Ok(None),
-            },
+struct UniqueTokens {
+    records: Peekable<Merge>,
+    /// Of several tokens with the same id.
+    last_counts: bool,
+}
+
+impl UniqueTokens {
+    fn read_next(&mut self) -> io::Result<Option<ListedToken>> {
+        let Some(mut record) = self.records.next().transpose()? else {
+            return Ok(None);
         };
-        for record in self.records.by_ref() {
-            let record = record.map_err(Error::TempFile)?;
-            if record.key != last.key {
-                self.next = Some(record);
-                break;
+        while let Some(Ok(other)) = self
+            .records
+            .next_if(|next| next.as_ref().is_ok_and(|next| next.key == record.key))
+        {
+            if self.last_counts {
+                record = other;
             }
-            last = record;
         }
-        let token = serde_json::from_slice(&last.value);
-        token
-            .map(Some)
-            .map_err(|error| Error::TempFile(error.into()))
+        Ok(Some(decode(&record.value)?.1))
     }
 }
 
-impl Iterator for LastOfEachId {
+impl Iterator for UniqueTokens {
     type Item = Result<ListedToken, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.read_next().transpose()
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Place {
-    pub file: usize,
-    /// The line in the file, or the number of the row; from 1.
-    pub line: u64,
-}
-
-/// A listing of rows that have places. If an id occurs twice, the first occurrence counts.
-pub(super) struct RowListingBuilder {
-    sorter: ExternalSorter,
-    pushed: u64,
-    /// Reused between calls.
-    buffer: Vec<u8>,
-}
-
-impl Default for RowListingBuilder {
-    fn default() -> Self {
-        Self {
-            sorter: ExternalSorter::new(RUN_SIZE),
-            pushed: 0,
-            buffer: Vec::new(),
-        }
-    }
-}
-
-impl RowListingBuilder {
-    pub fn push(&mut self, place: Place, token: &ListedToken) -> Result<(), Error> {
-        self.buffer.clear();
-        let written = serde_json::to_writer(&mut self.buffer, &(place, token));
-        written.map_err(|error| Error::TempFile(error.into()))?;
-        let pushed = self.sorter.push(token.external_id.as_bytes(), &self.buffer);
-        pushed.map_err(Error::TempFile)?;
-        self.pushed += 1;
-        Ok(())
-    }
-
-    /// The tokens and their number. `on_duplicate` gets the place of the first row of an id, and that of
-    /// each further row.
-    pub fn finish(
-        self,
-        mut on_duplicate: impl FnMut(Place, Place),
-    ) -> Result<(Tokens, u64), Error> {
-        let sorted = self.sorter.finish().map_err(Error::TempFile)?;
-        let duplicates = report_duplicates(&sorted, &mut on_duplicate)?;
-        let tokens = FirstOfEachId {
-            records: sorted.merge().map_err(Error::TempFile)?,
-            previous: None,
-        };
-        Ok((Tokens(Box::new(tokens)), self.pushed - duplicates))
-    }
-}
-
-/// Returns the number of duplicates.
-fn report_duplicates(
-    sorted: &Sorted,
-    on_duplicate: &mut impl FnMut(Place, Place),
-) -> Result<u64, Error> {
-    let mut count = 0;
-    let mut first: Option<(Vec<u8>, Vec<u8>)> = None;
-    for record in sorted.merge().map_err(Error::TempFile)? {
-        let record = record.map_err(Error::TempFile)?;
-        match first.as_ref().filter(|(key, _)| *key == record.key) {
-            Some((_, kept)) => {
-                on_duplicate(decode(kept)?.0, decode(&record.value)?.0);
-                count += 1;
-            }
-            None => first = Some((record.key, record.value)),
-        }
-    }
-    Ok(count)
-}
-
-fn decode(value: &[u8]) -> Result<(Place, ListedToken), Error> {
-    serde_json::from_slice(value).map_err(|error| Error::TempFile(error.into()))
-}
-
-struct FirstOfEachId {
-    records: Merge,
-    previous: Option<Vec<u8>>,
-}
-
-impl Iterator for FirstOfEachId {
-    type Item = Result<ListedToken, Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let record = match self.records.next()? {
-                Ok(record) => record,
-                Err(error) => return Some(Err(Error::TempFile(error))),
-            };
-            if self.previous.as_ref() == Some(&record.key) {
-                continue;
-            }
-            self.previous = Some(record.key);
-            return Some(decode(&record.value).map(|(_, token)| token));
-        }
+        self.read_next().map_err(Error::TempFile).transpose()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::domain::{Address, Cell, ListedToken};
 
 use super::Error;
 use super::file::FileStamp;
-use super::rows::{Columns, Input, Row, Rows};
+use super::rows::{Columns, Input, Row, Rows, Value};
 
 const COLUMNS: Columns<3> = Columns {
     names: ["token", "issuer", "email"],
@@ -34,11 +34,9 @@ impl OwnersFile {
         let mut owners = Self::default();
         let mut rows = Rows::open(&Input::Path(PathBuf::from(path)), &COLUMNS)?;
         while let Some(row) = rows.next() {
-            let row = row??;
-            let line = row.line;
-            owners
-                .add(row)
-                .map_err(|reason| rows.refusal(line, reason))?;
+            let Row { line, values } = row?;
+            let added = values.and_then(|values| owners.add(values));
+            added.map_err(|reason| rows.refusal(line, reason))?;
         }
         stamp.ensure_unchanged(path)?;
         owners.fingerprint = stamp.fingerprint;
@@ -55,8 +53,7 @@ impl OwnersFile {
         self.len() == 0
     }
 
-    fn add(&mut self, row: Row<3>) -> Result<(), String> {
-        let [token, issuer, email] = row.values;
+    fn add(&mut self, [token, issuer, email]: [Value; 3]) -> Result<(), String> {
         let token = token.into_text("token")?.into_option();
         let issuer = issuer.into_text("issuer")?.into_option();
         let email = email.into_address("email")?.into_option();
@@ -84,25 +81,16 @@ impl OwnersFile {
             return;
         }
         let name = token.name.clone().into_option();
-        let names = [Some(&token.external_id), name.as_ref()];
+        let names: Vec<_> = std::iter::once(&token.external_id).chain(&name).collect();
         let issuer_name = token.issuer_name.clone().into_option();
-        let issuers = [token.issuer_id.as_ref(), issuer_name.as_ref()];
-        let mut issuers = issuers.into_iter().flatten().chain(&token.issuer_names);
-        let exact = names
-            .iter()
-            .flatten()
-            .find_map(|name| self.exact.get(*name));
-        let matches = |pattern: &str| {
-            names
-                .iter()
-                .flatten()
-                .any(|name| matches_pattern(pattern, name))
-        };
+        let issuers = token.issuer_id.iter().chain(&issuer_name);
+        let mut issuers = issuers.chain(&token.issuer_names);
+        let matches = |pattern: &str| names.iter().any(|name| matches_pattern(pattern, name));
+        let exact = names.iter().find_map(|name| self.exact.get(*name));
         let by_pattern = || self.patterns.iter().find(|(pattern, _)| matches(pattern));
-        let by_issuer = || issuers.find_map(|issuer| self.issuers.get(issuer));
         let owner = exact
             .or_else(|| by_pattern().map(|(_, owner)| owner))
-            .or_else(by_issuer);
+            .or_else(|| issuers.find_map(|issuer| self.issuers.get(issuer)));
         if let Some(owner) = owner {
             token.issuer = Cell::Value(owner.clone());
         }

@@ -21,6 +21,8 @@ use super::{Error, RefusedRow};
 /// In bytes, including quotes and escapes.
 const MAX_ROW_LENGTH: usize = 1024 * 1024;
 
+const TOO_LONG: &str = "the row is longer than 1 MiB; is a quote left open?";
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// A file; the format follows from its extension (`.csv`, `.json`, `.jsonl`, `.ndjson`), otherwise from its content.
@@ -59,7 +61,7 @@ impl fmt::Display for Format {
 }
 
 pub(crate) struct Columns<const N: usize> {
-    /// Their names, in the order of [`Row::values`].
+    /// Their names, in the order of the values of a row.
     pub names: [&'static str; N],
     pub required: &'static [&'static str],
 }
@@ -81,27 +83,12 @@ impl<const N: usize> Columns<N> {
     }
 }
 
-/// One row: a value for each column, in the order of [`Columns::names`].
-#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Row<const N: usize> {
     /// The line in which the row starts, from 1.
     pub line: u64,
-    pub values: [Value; N],
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct BadRow {
-    /// The line in which the row starts, from 1.
-    line: u64,
-    /// Why, and what to write instead.
-    reason: String,
-}
-
-impl BadRow {
-    fn new(line: u64, reason: impl Into<String>) -> Self {
-        let reason = reason.into();
-        Self { line, reason }
-    }
+    /// A value for each column, in the order of [`Columns::names`]; otherwise why the row is refused, and what
+    /// to write instead.
+    pub values: Result<[Value; N], String>,
 }
 
 /// Why no further rows can be read.
@@ -171,7 +158,7 @@ impl<const N: usize> Rows<N> {
 
 /// Goes on after a refused row, but not after an error.
 impl<const N: usize> Iterator for Rows<N> {
-    type Item = Result<Result<Row<N>, RefusedRow>, Error>;
+    type Item = Result<Row<N>, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let row = match &mut self.parser {
@@ -179,15 +166,13 @@ impl<const N: usize> Iterator for Rows<N> {
             Parser::Json(parser) => parser.next(&mut self.stream),
             Parser::JsonLines(parser) => parser.next(&mut self.stream),
         };
-        match row {
-            Ok(row) => row.map(|row| Ok(row.map_err(|bad| self.refusal(bad.line, bad.reason)))),
-            Err(broken) => Some(Err(broken.into_error(&self.name))),
-        }
+        row.map_err(|broken| broken.into_error(&self.name))
+            .transpose()
     }
 }
 
-/// The result of a parser: a row, an invalid row, the end, or an error that ends the file.
-type Next<const N: usize> = Result<Option<Result<Row<N>, BadRow>>, Broken>;
+/// The result of a parser: a row, the end, or an error that ends the file.
+type Next<const N: usize> = Result<Option<Row<N>>, Broken>;
 
 impl Broken {
     fn into_error(self, name: &str) -> Error {
@@ -196,10 +181,7 @@ impl Broken {
                 path: name.to_owned(),
                 source,
             },
-            Self::Content(line, reason) => Error::Content {
-                place: format!("{name}:{line}"),
-                reason,
-            },
+            Self::Content(line, reason) => Error::content(format!("{name}:{line}"), reason),
         }
     }
 }

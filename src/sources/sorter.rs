@@ -18,9 +18,11 @@ pub(super) const RUN_SIZE: usize = 8 * 1024 * 1024;
 /// The size of all read buffers of a merge together, in bytes.
 const MERGE_SIZE: usize = 8 * 1024 * 1024;
 
+/// Ordered by the bytes of the key, then by run, because an earlier run was inserted first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Record {
-    /// Records are sorted by its bytes.
     pub key: Vec<u8>,
+    run: usize,
     pub value: Vec<u8>,
 }
 
@@ -189,16 +191,8 @@ impl Sorted {
 
 pub(super) struct Merge {
     /// The next record of each run.
-    heads: BinaryHeap<Reverse<Head>>,
+    heads: BinaryHeap<Reverse<Record>>,
     tails: Vec<Tail>,
-}
-
-/// Ordered by key, then by run, because an earlier run was inserted first.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Head {
-    key: Vec<u8>,
-    run: usize,
-    value: Vec<u8>,
 }
 
 struct Tail {
@@ -213,11 +207,11 @@ impl Merge {
             return Ok(());
         }
         tail.left -= 1;
-        let key = read_length(&mut tail.reader)?;
-        let value = read_length(&mut tail.reader)?;
-        let key = read_bytes(&mut tail.reader, key)?;
-        let value = read_bytes(&mut tail.reader, value)?;
-        self.heads.push(Reverse(Head { key, run, value }));
+        let mut key = vec![0; read_length(&mut tail.reader)?];
+        let mut value = vec![0; read_length(&mut tail.reader)?];
+        tail.reader.read_exact(&mut key)?;
+        tail.reader.read_exact(&mut value)?;
+        self.heads.push(Reverse(Record { key, run, value }));
         Ok(())
     }
 }
@@ -227,12 +221,12 @@ impl Iterator for Merge {
     type Item = io::Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Reverse(Head { key, run, value }) = self.heads.pop()?;
-        if let Err(error) = self.advance(run) {
+        let Reverse(record) = self.heads.pop()?;
+        if let Err(error) = self.advance(record.run) {
             self.heads.clear();
             return Some(Err(error));
         }
-        Some(Ok(Record { key, value }))
+        Some(Ok(record))
     }
 }
 
@@ -240,12 +234,6 @@ fn read_length(reader: &mut impl Read) -> io::Result<usize> {
     let mut length = [0; 4];
     reader.read_exact(&mut length)?;
     usize::try_from(u32::from_le_bytes(length)).map_err(io::Error::other)
-}
-
-fn read_bytes(reader: &mut impl Read, length: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; length];
-    reader.read_exact(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Reads one run. Runs share the file, so each reader has its own position.
@@ -281,7 +269,7 @@ mod tests {
             sorter.push(key.as_bytes(), &nth.to_le_bytes()).unwrap();
         }
         let read = |record: io::Result<Record>| {
-            let Record { key, value } = record.unwrap();
+            let Record { key, value, .. } = record.unwrap();
             let nth = usize::from_le_bytes(value.try_into().unwrap());
             (String::from_utf8(key).unwrap(), nth)
         };

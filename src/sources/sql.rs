@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::Token;
 
 use super::file::run_blocking;
-use super::listing::{Place, RowListingBuilder};
+use super::listing::{ListingBuilder, Place, hex};
 use super::{
     CheckReport, Common, Error, ExpiryAck, Fetched, LastListing, Listing, RefusedRow, RefusedRows,
     Source,
@@ -56,6 +56,15 @@ enum Dialect {
     Postgres,
 }
 
+impl Dialect {
+    fn placeholder_sign(self) -> char {
+        match self {
+            Self::Sqlite => '?',
+            Self::Postgres => '$',
+        }
+    }
+}
+
 pub struct SqlSource {
     database: Database,
     dialect: Dialect,
@@ -79,7 +88,7 @@ impl Config {
         };
         let parse = |place: &str, text: &str, names: &[&str]| {
             let parsed = Statement::parse(text, names, dialect);
-            parsed.map_err(|reason| content_error(place, reason))
+            parsed.map_err(|reason| Error::content(place, reason))
         };
         let optional = |place, text: &Option<String>, names: &[&str]| {
             let text = text.as_ref();
@@ -97,20 +106,11 @@ impl Config {
     }
 
     fn hash(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(self.query.as_bytes());
-        hash.update([0]);
-        hash.update(self.people_query.as_deref().unwrap_or_default());
-        let mut first = [0; 8];
-        first.copy_from_slice(&hash.finalize()[..8]);
-        format!("{:016x}", u64::from_be_bytes(first))
-    }
-}
-
-fn content_error(place: &str, reason: impl Into<String>) -> Error {
-    Error::Content {
-        place: place.to_owned(),
-        reason: reason.into(),
+        let people = self.people_query.as_deref().unwrap_or_default();
+        let hash = Sha256::new_with_prefix(&self.query).chain_update([0]);
+        let mut hash = hex(hash.chain_update(people));
+        hash.truncate(16);
+        hash
     }
 }
 
@@ -127,22 +127,19 @@ impl Source for SqlSource {
         let builder = self.read_tokens(&mut reading, since, people.as_ref(), &mut refusals);
         let builder = builder.await?;
         reading.close().await;
-        let (tokens, count, refusals) = run_blocking(move || finish(builder, refusals)).await?;
-        let mark = match refusals.count {
+        let listing = run_blocking(move || finish(builder, refusals)).await?;
+        let mark = match listing.refusals.count {
             0 => COMPLETE_MARK.to_owned(),
             // Read the refused rows again.
             _ => since.to_rfc3339_opts(SecondsFormat::Micros, true),
         };
         Ok(Fetched::New(Listing {
-            tokens,
-            count,
             is_partial: self.is_incremental(),
             admins: people.and_then(People::into_admins),
-            refusals,
             fingerprint: self
                 .is_incremental()
                 .then(|| format!("{} {mark}", self.hash)),
-            ..Listing::default()
+            ..listing
         }))
     }
 
@@ -214,52 +211,52 @@ impl SqlSource {
         since: DateTime<Utc>,
         people: Option<&People>,
         refusals: &mut RefusedRows,
-    ) -> Result<RowListingBuilder, Error> {
-        let mut builder = RowListingBuilder::default();
-        let mut columns: Option<ColumnMap<13>> = None;
-        let mut line = 0;
+    ) -> Result<ListingBuilder, Error> {
         let values = self.query_values(since);
+        let columns = self.token_columns(reading, &values).await?;
+        let mut builder = ListingBuilder::default();
+        let mut line = 0;
         reading
             .for_each_record(&self.query.text, &values, |record| {
                 line += 1;
-                let columns = match &mut columns {
-                    Some(columns) => columns,
-                    none => none.insert(ColumnMap::for_tokens(&record.columns(), self.dialect)?),
-                };
                 match columns.token(record) {
                     Ok(mut token) => {
                         if let Some(people) = people {
                             people.describe_issuer(&mut token);
                         }
-                        builder.push(Place { file: 0, line }, &token)?;
+                        builder.push_row(Place { file: 0, line }, &token)?;
                     }
                     Err(reason) => refusals.add(refused_row("query", line, reason)),
                 }
                 Ok(ControlFlow::Continue(()))
             })
             .await?;
-        if columns.is_none() {
-            // The columns must be valid even without rows.
-            let names = reading.query_columns(&self.query.text, &values).await?;
-            ColumnMap::for_tokens(&names, self.dialect)?;
-        }
         Ok(builder)
+    }
+
+    async fn token_columns(
+        &self,
+        reading: &mut ReadTransaction<'_>,
+        values: &[Scalar],
+    ) -> Result<ColumnMap<13>, Error> {
+        let names = reading.query_columns(&self.query.text, values).await?;
+        ColumnMap::new("query", &columns::TOKEN_COLUMNS, &names, self.dialect)
     }
 }
 
 /// Refuses every row whose id an earlier row has.
-fn finish(
-    builder: RowListingBuilder,
-    mut refusals: RefusedRows,
-) -> Result<(super::Tokens, u64, RefusedRows), Error> {
-    let (tokens, count) = builder.finish(|kept, duplicate| {
+fn finish(builder: ListingBuilder, mut refusals: RefusedRows) -> Result<Listing, Error> {
+    let listing = builder.finish_rows(|kept, duplicate| {
         let reason = format!(
             "the external_id is already in row {}; the query must return it once",
             kept.line
         );
         refusals.add(refused_row("query", duplicate.line, reason));
     })?;
-    Ok((tokens, count, refusals))
+    Ok(Listing {
+        refusals,
+        ..listing
+    })
 }
 
 fn refused_row(place: &str, line: u64, reason: String) -> RefusedRow {

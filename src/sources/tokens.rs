@@ -1,13 +1,12 @@
 //! Tokens from files: the columns and their meaning.
 
-use super::listing::{MAX_ID_LENGTH, Place, RowListingBuilder};
+use super::listing::{ListingBuilder, MAX_ID_LENGTH, Place};
 use super::rows::{Columns, Format, Row, Rows, Value};
 use super::{Error, Listing, RefusedRow, RefusedRows};
-use crate::domain::{ListedToken, Status};
+use crate::domain::{Cell, ListedToken, Status};
 
 pub use super::rows::Input;
 
-/// In the order in which [`token`] reads them.
 pub(super) const COLUMNS: Columns<12> = Columns {
     names: [
         "external_id",
@@ -75,7 +74,7 @@ struct FileReader<'a, 'b> {
     limit: u64,
     progress: Progress,
     refusals: RefusedRows,
-    builder: RowListingBuilder,
+    builder: ListingBuilder,
 }
 
 impl<'a, 'b> FileReader<'a, 'b> {
@@ -85,7 +84,7 @@ impl<'a, 'b> FileReader<'a, 'b> {
             limit,
             progress: Progress::default(),
             refusals: RefusedRows::default(),
-            builder: RowListingBuilder::default(),
+            builder: ListingBuilder::default(),
         }
     }
 
@@ -98,25 +97,19 @@ impl<'a, 'b> FileReader<'a, 'b> {
             has_more |= self.read_file(index, &mut rows)?;
         }
         let builder = std::mem::take(&mut self.builder);
-        let (tokens, count) =
-            builder.finish(|kept, place| self.refuse(refuse_duplicate(inputs, kept, place)))?;
-        self.refusals.shown.sort_by(|one, two| {
-            let place = |refusal: &RefusedRow| {
-                inputs
-                    .iter()
-                    .position(|input| input.to_string() == refusal.file)
-            };
-            (place(one), one.line).cmp(&(place(two), two.line))
+        let listing = builder
+            .finish_rows(|kept, place| self.refuse(refuse_duplicate(inputs, kept, place)))?;
+        self.refusals.shown.sort_by_key(|refusal| {
+            let mut inputs = inputs.iter();
+            let file = inputs.position(|input| input.to_string() == refusal.file);
+            (file, refusal.line)
         });
-        let listing = Listing {
-            tokens,
-            count,
-            refusals: self.refusals,
-            ..Listing::default()
-        };
         Ok(Preview {
             format,
-            listing,
+            listing: Listing {
+                refusals: self.refusals,
+                ..listing
+            },
             has_more,
         })
     }
@@ -129,11 +122,10 @@ impl<'a, 'b> FileReader<'a, 'b> {
                 return Ok(true);
             }
             self.progress.rows += 1;
-            match row?
-                .and_then(|row| token_with_line(row).map_err(|(line, why)| rows.refusal(line, why)))
-            {
-                Ok((line, token)) => self.builder.push(Place { file: index, line }, &token)?,
-                Err(refusal) => self.refuse(refusal),
+            let Row { line, values } = row?;
+            match values.and_then(|values| parse_token(&COLUMNS, values)) {
+                Ok(token) => self.builder.push_row(Place { file: index, line }, &token)?,
+                Err(reason) => self.refuse(rows.refusal(line, reason)),
             }
             if self.progress.rows.is_multiple_of(PROGRESS_ROWS) {
                 self.report_progress(before.bytes + rows.bytes());
@@ -173,48 +165,32 @@ fn refuse_duplicate(inputs: &[Input], kept: Place, place: Place) -> RefusedRow {
     }
 }
 
-fn token_with_line(row: Row<12>) -> Result<(u64, ListedToken), (u64, String)> {
-    let line = row.line;
-    match token(row.values) {
-        Ok(token) => Ok((line, token)),
-        Err(reason) => Err((line, reason)),
+/// Parses a token from the values of these columns.
+pub(super) fn parse_token<const N: usize>(
+    columns: &Columns<N>,
+    values: [Value; N],
+) -> Result<ListedToken, String> {
+    let mut token = ListedToken::default();
+    for (name, value) in columns.names.into_iter().zip(values) {
+        match name {
+            "external_id" => token.external_id = external_id(value)?,
+            "name" if value == Value::Empty => token.name = Cell::Value(String::new()),
+            "name" => token.name = value.into_text(name)?,
+            "issuer_email" => token.issuer = value.into_address(name)?,
+            "expires_at" => token.expiry = value.into_expiry(name)?,
+            "description" => token.description = value.into_text(name)?,
+            "account" => token.account = value.into_text(name)?,
+            "role" => token.role = value.into_text(name)?,
+            "scope" => token.scope = value.into_text(name)?,
+            "created_at" => token.created_at = value.into_instant(name)?,
+            "last_used_at" => token.last_used_at = value.into_instant(name)?,
+            "issuer_name" => token.issuer_name = value.into_text(name)?,
+            "status" => token.status = value.parse(name, parse_status)?,
+            "issuer_id" => token.issuer_id = value.into_text(name)?.into_option(),
+            _ => unreachable!("{name} is a column"),
+        }
     }
-}
-
-/// Parses a token from the values of its columns.
-pub(super) fn token(values: [Value; 12]) -> Result<ListedToken, String> {
-    let [
-        id,
-        name,
-        issuer,
-        expiry,
-        description,
-        account,
-        role,
-        scope,
-        created,
-        used,
-        issuer_name,
-        status,
-    ] = values;
-    Ok(ListedToken {
-        external_id: external_id(id)?,
-        name: match name {
-            Value::Empty => crate::domain::Cell::Value(String::new()),
-            name => name.into_text("name")?,
-        },
-        issuer: issuer.into_address("issuer_email")?,
-        expiry: expiry.into_expiry("expires_at")?,
-        description: description.into_text("description")?,
-        account: account.into_text("account")?,
-        role: role.into_text("role")?,
-        scope: scope.into_text("scope")?,
-        created_at: created.into_instant("created_at")?,
-        last_used_at: used.into_instant("last_used_at")?,
-        issuer_name: issuer_name.into_text("issuer_name")?,
-        status: status.parse("status", parse_status)?,
-        ..ListedToken::default()
-    })
+    Ok(token)
 }
 
 fn external_id(value: Value) -> Result<String, String> {

@@ -18,8 +18,10 @@ impl Folder {
         path
     }
 
-    fn source(&self, name: &str) -> FileSource {
-        FileSource::new(self.0.path().join(name))
+    fn source(&self, name: &str) -> Config {
+        Config {
+            path: self.0.path().join(name),
+        }
     }
 }
 
@@ -30,7 +32,7 @@ fn last(fingerprint: Option<&str>) -> LastListing {
     }
 }
 
-async fn fetch_new(source: &FileSource, previous: Option<&str>) -> Listing {
+async fn fetch_new(source: &Config, previous: Option<&str>) -> Listing {
     match source.fetch(&last(previous)).await.unwrap() {
         Fetched::New(listing) => listing,
         Fetched::Unchanged => panic!("unchanged"),
@@ -123,7 +125,9 @@ async fn an_unreadable_path_is_an_error_with_advice() {
         let error = source.check().await.unwrap_err().to_string();
         assert_eq!(error.replace(&path, "*"), expected);
     }
-    let device = FileSource::new("/dev/null".into());
+    let device = Config {
+        path: "/dev/null".into(),
+    };
     let error = device.fetch(&last(None)).await.err().unwrap();
     assert_eq!(
         error.to_string(),

@@ -4,7 +4,7 @@
 //! Beyond the RFC: a byte order mark, any line end (CRLF, LF, CR), blank lines, and blanks around quotes.
 
 use super::stream::{Fed, Stream};
-use super::{BadRow, Broken, Columns, MAX_ROW_LENGTH, Next, Row, Value, value};
+use super::{Broken, Columns, MAX_ROW_LENGTH, Next, Row, TOO_LONG, Value, value};
 
 pub(super) struct Parser<const N: usize> {
     columns: &'static Columns<N>,
@@ -32,11 +32,9 @@ impl<const N: usize> Parser<N> {
         if !self.splitter.advance(stream)? {
             return Ok(None);
         }
-        let line = self.splitter.start;
-        let values = self.values();
-        Ok(Some(match values {
-            Ok(values) => Ok(Row { line, values }),
-            Err(reason) => Err(BadRow::new(line, reason)),
+        Ok(Some(Row {
+            line: self.splitter.start,
+            values: self.values(),
         }))
     }
 
@@ -109,7 +107,8 @@ struct Splitter {
     text: Vec<u8>,
     /// The end of each cell in `text`.
     ends: Vec<usize>,
-    fault: Option<Fault>,
+    /// Why the row is invalid.
+    fault: Option<&'static str>,
     /// The line in which the row starts.
     start: u64,
     /// Line ends seen so far.
@@ -135,12 +134,9 @@ enum State {
     Faulty,
 }
 
-#[derive(Clone, Copy)]
-enum Fault {
-    StrayQuote,
-    OpenQuote,
-    TooLong,
-}
+const STRAY_QUOTE: &str = "a comma or the line's end must follow the closing quote of a cell; \
+                           write a quote inside a cell twice (\"\")";
+const OPEN_QUOTE: &str = "a quoted cell is not closed; add the quote";
 
 impl Splitter {
     /// Reads the next row that is not blank. Returns false at the end.
@@ -156,7 +152,7 @@ impl Splitter {
                     return Ok(false);
                 }
                 if self.state == State::Quoted {
-                    self.fault.get_or_insert(Fault::OpenQuote);
+                    self.fault.get_or_insert(OPEN_QUOTE);
                 }
                 self.ends.push(self.text.len());
             }
@@ -207,7 +203,7 @@ impl Splitter {
                 self.state = State::Closed;
             }
             (State::QuoteSeen | State::Closed, _) => {
-                self.fault.get_or_insert(Fault::StrayQuote);
+                self.fault.get_or_insert(STRAY_QUOTE);
                 self.state = State::Faulty;
             }
             (State::RowStart | State::CellStart | State::Unquoted, _) => {
@@ -224,7 +220,7 @@ impl Splitter {
         if self.ends.len() < MAX_ROW_LENGTH / 8 {
             self.ends.push(self.text.len());
         } else {
-            self.fault = Some(Fault::TooLong);
+            self.fault = Some(TOO_LONG);
         }
     }
 
@@ -232,14 +228,17 @@ impl Splitter {
         if self.text.len() < MAX_ROW_LENGTH {
             self.text.push(byte);
         } else {
-            self.fault = Some(Fault::TooLong);
+            self.fault = Some(TOO_LONG);
         }
     }
 
     /// The cells of the row, if it is valid.
     fn cells(&self) -> Result<impl Iterator<Item = &str>, String> {
         if let Some(fault) = self.fault {
-            return Err(self.explain(fault));
+            return Err(match self.lines.max(self.start) {
+                last if last > self.start => format!("{fault}; read up to line {last} as one row"),
+                _ => fault.to_owned(),
+            });
         }
         let text = str::from_utf8(&self.text).map_err(|_| value::NOT_UTF_8.to_owned())?;
         let starts = std::iter::once(&0).chain(&self.ends);
@@ -251,24 +250,5 @@ impl Splitter {
         Ok(starts
             .zip(&self.ends)
             .map(|(start, end)| &text[*start..*end]))
-    }
-
-    fn explain(&self, fault: Fault) -> String {
-        let last = self.lines.max(self.start);
-        let extent = if last > self.start {
-            format!("; read up to line {last} as one row")
-        } else {
-            String::new()
-        };
-        match fault {
-            Fault::StrayQuote => format!(
-                "a comma or the line's end must follow the closing quote of a cell; \
-                 write a quote inside a cell twice (\"\"){extent}"
-            ),
-            Fault::OpenQuote => format!("a quoted cell is not closed; add the quote{extent}"),
-            Fault::TooLong => {
-                format!("the row is longer than 1 MiB; is a quote left open?{extent}")
-            }
-        }
     }
 }

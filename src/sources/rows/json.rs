@@ -3,10 +3,11 @@
 
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value as Json;
 
 use super::stream::{Fed, Stream};
-use super::{BadRow, Broken, Columns, MAX_ROW_LENGTH, Next, Row, Value, value};
+use super::{Broken, Columns, MAX_ROW_LENGTH, Next, Row, TOO_LONG, Value, value};
 
 /// The bytes of one element and the line in which it starts.
 #[derive(Default)]
@@ -33,17 +34,19 @@ impl Frame {
         }
     }
 
-    fn parse_row<const N: usize>(&self, columns: &Columns<N>) -> Result<Row<N>, BadRow> {
-        let line = self.start;
-        match self.values(columns) {
-            Ok(values) => Ok(Row { line, values }),
-            Err(reason) => Err(BadRow::new(line, reason)),
+    fn row<const N: usize>(&self, columns: &Columns<N>) -> Row<N> {
+        Row {
+            line: self.start,
+            values: self.values(columns),
         }
     }
 
     fn values<const N: usize>(&self, columns: &Columns<N>) -> Result<[Value; N], String> {
         if self.too_long {
-            return Err("the row is longer than 1 MiB; is a quote left open?".to_owned());
+            return Err(TOO_LONG.to_owned());
+        }
+        if self.bytes.is_empty() {
+            return Err("a row is missing here; remove the comma".to_owned());
         }
         let text = str::from_utf8(&self.bytes).map_err(|_| value::NOT_UTF_8.to_owned())?;
         // Checked here, because serde_json's message about another type quotes the value.
@@ -52,7 +55,7 @@ impl Frame {
             return Err(format!("a row must be an object: {{\"{name}\": …}}"));
         }
         let mut reader = serde_json::Deserializer::from_str(text);
-        let read = Object(columns).deserialize(&mut reader);
+        let read = reader.deserialize_map(Object(columns));
         read.and_then(|values| reader.end().map(|()| values))
             .map_err(|error| self.explain(&error))?
     }
@@ -94,7 +97,7 @@ impl<const N: usize> Lines<N> {
                 Fed::More
             })?;
             if !self.frame.bytes.is_empty() {
-                return Ok(Some(self.frame.parse_row(self.columns)));
+                return Ok(Some(self.frame.row(self.columns)));
             }
             if !is_frame {
                 return Ok(None);
@@ -143,11 +146,7 @@ impl<const N: usize> Array<N> {
         let broken = |reason: &str| Err(Broken::Content(line, reason.to_owned()));
         match self.state {
             State::Stray(reason) => broken(reason),
-            _ if is_frame && self.frame.bytes.is_empty() => {
-                let reason = "a row is missing here; remove the comma";
-                Ok(Some(Err(BadRow::new(self.frame.start, reason))))
-            }
-            _ if is_frame => Ok(Some(self.frame.parse_row(self.columns))),
+            _ if is_frame => Ok(Some(self.frame.row(self.columns))),
             State::AfterArray => Ok(None),
             _ => broken("the array is not closed, as in a truncated export; run the export again"),
         }
@@ -212,14 +211,6 @@ impl<const N: usize> Array<N> {
 /// Reads an object. The inner error is about a value, the outer one about the JSON.
 struct Object<'a, const N: usize>(&'a Columns<N>);
 
-impl<'de, const N: usize> DeserializeSeed<'de> for Object<'_, N> {
-    type Value = Result<[Value; N], String>;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
-        reader.deserialize_map(self)
-    }
-}
-
 impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
     type Value = Result<[Value; N], String>;
 
@@ -238,7 +229,7 @@ impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
                 continue;
             };
             let name = self.0.names[column];
-            match map.next_value_seed(Content(name))? {
+            match content(name, map.next_value()?) {
                 _ if values[column] != Value::Absent => {
                     fault.get_or_insert_with(|| format!("{name} occurs twice; remove one"));
                 }
@@ -263,74 +254,27 @@ impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
     }
 }
 
-/// Reads a value of any type, so that `serde_json` never reports a wrong type.
-struct Content(&'static str);
-
-impl Content {
-    fn text(&self, text: &str) -> Result<Value, String> {
-        Value::text(self.0, text)
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Content {
-    type Value = Result<Value, String>;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
-        reader.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Content {
-    type Value = Result<Value, String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(self.text(text))
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(Ok(Value::Empty))
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
-        Ok(self.text(&number.to_string()))
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
-        Ok(self.text(&number.to_string()))
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Ok(Value::Other("a fraction")))
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Ok(Value::Other("true or false")))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut list = Ok(Vec::new());
-        while let Some(value) = seq.next_element_seed(Self(self.0))? {
-            list = match (list, value) {
-                (Err(reason), _) | (Ok(_), Err(reason)) => Err(reason),
-                (Ok(list), Ok(Value::Absent | Value::Empty)) => Ok(list),
-                (Ok(mut list), Ok(Value::Text(text))) => {
-                    list.push(text);
-                    Ok(list)
+/// The value of a column.
+fn content(name: &str, json: Json) -> Result<Value, String> {
+    Ok(match json {
+        Json::Null => Value::Empty,
+        Json::String(text) => Value::text(name, &text)?,
+        Json::Number(number) if number.is_f64() => Value::Other("a fraction"),
+        Json::Number(number) => Value::text(name, &number.to_string())?,
+        Json::Bool(_) => Value::Other("true or false"),
+        Json::Object(_) => Value::Other("an object"),
+        Json::Array(items) => {
+            let mut list = Vec::new();
+            for item in items {
+                match content(name, item)? {
+                    Value::Text(text) => list.push(text),
+                    Value::Absent | Value::Empty => {}
+                    Value::List(_) | Value::Other(_) => {
+                        return Err(format!("{name} must be a list of texts"));
+                    }
                 }
-                (Ok(_), Ok(Value::List(_) | Value::Other(_))) => {
-                    Err(format!("{} must be a list of texts", self.0))
-                }
-            };
+            }
+            Value::List(list)
         }
-        Ok(list.map(Value::List))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Ok(Value::Other("an object")))
-    }
+    })
 }

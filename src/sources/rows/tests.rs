@@ -29,12 +29,10 @@ fn read(name: &str, content: impl AsRef<[u8]>) -> Vec<String> {
     let mut lines = Vec::new();
     for row in rows {
         match row {
-            Ok(Ok(row)) => lines.push(format!(
-                "{}:{}",
-                row.line,
-                row.values.map(format_value).join("|")
-            )),
-            Ok(Err(refusal)) => lines.push(format!("{}! {}", refusal.line, refusal.reason)),
+            Ok(Row { line, values }) => lines.push(match values {
+                Ok(values) => format!("{line}:{}", values.map(format_value).join("|")),
+                Err(reason) => format!("{line}! {reason}"),
+            }),
             Err(error) => {
                 lines.push(error_without_path(&error, &path));
                 break;

@@ -9,10 +9,10 @@ use crate::sources::tokens;
 use crate::time;
 use crate::upstream::database::{Record, Scalar};
 
-use super::{Dialect, content_error};
+use super::Dialect;
 
 /// The columns of a file, and the issuer's id at the source, for an owners file.
-const TOKEN_COLUMNS: Columns<13> = {
+pub(super) const TOKEN_COLUMNS: Columns<13> = {
     let mut names = ["issuer_id"; 13];
     let mut index = 0;
     while index < tokens::COLUMNS.names.len() {
@@ -35,13 +35,11 @@ pub(super) struct ColumnMap<const N: usize> {
 }
 
 impl ColumnMap<13> {
-    pub fn for_tokens(names: &[String], dialect: Dialect) -> Result<Self, Error> {
-        Self::new("query", &TOKEN_COLUMNS, names, dialect)
-    }
-
     /// Parses a token. The reason of a refusal names the token.
     pub fn token(&self, record: Record<'_>) -> Result<ListedToken, String> {
-        self.parse_token(record).map_err(|reason| {
+        let values = self.values(record);
+        let token = values.and_then(|values| tokens::parse_token(self.columns, values));
+        token.map_err(|reason| {
             let id = self.known.iter().position(|column| *column == 0);
             match id.map(|id| record.scalar(id)) {
                 Some(Scalar::Text(id)) => format!("token {}: {reason}", quote(&id)),
@@ -51,22 +49,18 @@ impl ColumnMap<13> {
         })
     }
 
-    fn parse_token(&self, record: Record<'_>) -> Result<ListedToken, String> {
-        let [values @ .., issuer_id] = self.values(record)?;
-        let issuer_id = issuer_id.into_text("issuer_id")?.into_option();
-        Ok(ListedToken {
-            issuer_id,
-            ..tokens::token(values)?
-        })
+    /// The names of the columns that the query returns, in order.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.known
+            .iter()
+            .map(|index| self.columns.names[*index])
+            .collect()
     }
 
     /// The names of the columns that the query does not return.
     pub fn missing_columns(&self) -> Vec<&'static str> {
-        let missing = |index: &usize| !self.known.contains(index);
-        let all = 0..self.columns.names.len();
-        all.filter(missing)
-            .map(|index| self.columns.names[index])
-            .collect()
+        let names = self.columns.names.into_iter();
+        names.filter(|name| !self.has(name)).collect()
     }
 }
 
@@ -81,28 +75,24 @@ impl<const N: usize> ColumnMap<N> {
         let mut known: Vec<usize> = Vec::with_capacity(names.len());
         for name in names {
             let Some(index) = columns.find(name) else {
-                return Err(content_error(place, explain_unknown(columns, name, names)));
+                return Err(Error::content(place, explain_unknown(columns, name, names)));
             };
             if known.contains(&index) {
                 let reason = format!("the column {name} occurs twice; rename one");
-                return Err(content_error(place, reason));
+                return Err(Error::content(place, reason));
             }
             known.push(index);
         }
-        let is_there = |name: &&str| {
-            columns
-                .find(name)
-                .is_some_and(|index| known.contains(&index))
-        };
-        if let Some(missing) = columns.required.iter().find(|name| !is_there(name)) {
-            let reason = format!("has no column {missing}; write for example id AS {missing}");
-            return Err(content_error(place, reason));
-        }
-        Ok(Self {
+        let map = Self {
             columns,
             known,
             dialect,
-        })
+        };
+        if let Some(missing) = columns.required.iter().find(|name| !map.has(name)) {
+            let reason = format!("has no column {missing}; write for example id AS {missing}");
+            return Err(Error::content(place, reason));
+        }
+        Ok(map)
     }
 
     /// Whether the query returns this column.

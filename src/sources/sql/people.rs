@@ -10,7 +10,7 @@ use crate::upstream::database::{ReadTransaction, Record};
 
 use super::columns::ColumnMap;
 use super::statement::Statement;
-use super::{Dialect, content_error, refused_row};
+use super::{Dialect, refused_row};
 
 const COLUMNS: Columns<5> = Columns {
     names: ["email", "account", "role", "name", "status"],
@@ -48,30 +48,25 @@ impl People {
         query: &Statement,
         refusals: &mut RefusedRows,
     ) -> Result<Self, Error> {
+        let names = reading.query_columns(&query.text, &[]).await?;
+        // The dialect does not matter, because no column is a date.
+        let columns = ColumnMap::new("people_query", &COLUMNS, &names, Dialect::Postgres)?;
         let mut people = Self::default();
-        let mut columns: Option<ColumnMap<5>> = None;
         let mut line = 0;
         reading
             .for_each_record(&query.text, &[], |record| {
                 line += 1;
-                let columns = match &mut columns {
-                    Some(columns) => columns,
-                    none => none.insert(map_columns(&record.columns())?),
-                };
-                if let Err(reason) = people.add(columns, record) {
+                if let Err(reason) = people.add(&columns, record) {
                     people.is_incomplete = true;
                     refusals.add(refused_row("people_query", line, reason));
                 }
                 Ok(ControlFlow::Continue(()))
             })
             .await?;
-        if columns.is_none() {
-            map_columns(&reading.query_columns(&query.text, &[]).await?)?;
-        }
         if people.known.is_empty() {
             let reason =
                 "returns no one, so every token would be an orphan; correct it or remove it";
-            return Err(content_error("people_query", reason));
+            return Err(Error::content("people_query", reason));
         }
         Ok(people)
     }
@@ -153,11 +148,6 @@ impl People {
     pub fn count(&self) -> usize {
         self.known.len()
     }
-}
-
-/// The dialect does not matter, because no column is a date.
-fn map_columns(names: &[String]) -> Result<ColumnMap<5>, Error> {
-    ColumnMap::new("people_query", &COLUMNS, names, Dialect::Postgres)
 }
 
 fn parse_status(text: &str) -> Result<PersonStatus, String> {

@@ -9,10 +9,9 @@ use chrono::DateTime;
 use crate::sources::{CheckReport, Error, RefusedRows, Right};
 use crate::upstream::database::{ReadTransaction, Scalar};
 
-use super::columns::ColumnMap;
 use super::people::People;
 use super::statement::Statement;
-use super::{ControlFlow, SqlSource};
+use super::{ControlFlow, Dialect, SqlSource};
 
 /// How many rows are checked.
 const MAX_ROWS: u64 = 100;
@@ -26,15 +25,12 @@ const COUNT_WRITABLE_TABLES: &str = "SELECT count(*) FROM pg_class c JOIN pg_nam
 impl SqlSource {
     pub(super) async fn probe(&self) -> Result<CheckReport, Error> {
         let mut reading = self.begin_read().await?;
-        let kind = if self.database.is_sqlite() {
-            "SQLite"
-        } else {
-            "PostgreSQL"
+        let kind = match self.dialect {
+            Dialect::Sqlite => "SQLite",
+            Dialect::Postgres => "PostgreSQL",
         };
-        let mut parts = vec![format!(
-            "{kind}, {}",
-            self.describe_columns(&mut reading).await?
-        )];
+        let columns = self.describe_columns(&mut reading).await?;
+        let mut parts = vec![format!("{kind}, {columns}")];
         if self.is_incremental() {
             parts
                 .push("the query returns only changes, so no token is ever marked gone".to_owned());
@@ -67,8 +63,7 @@ impl SqlSource {
     /// Which columns the query returns and which not, and how many of the first rows are valid.
     async fn describe_columns(&self, reading: &mut ReadTransaction<'_>) -> Result<String, Error> {
         let values = self.query_values(DateTime::UNIX_EPOCH);
-        let names = reading.query_columns(&self.query.text, &values).await?;
-        let columns = ColumnMap::for_tokens(&names, self.dialect)?;
+        let columns = self.token_columns(reading, &values).await?;
         let (mut seen, mut refused, mut first) = (0, 0, None);
         reading
             .for_each_record(&self.query.text, &values, |record| {
@@ -84,7 +79,7 @@ impl SqlSource {
                 })
             })
             .await?;
-        let names = names.join(", ");
+        let names = columns.names().join(", ");
         let missing = match columns.missing_columns() {
             missing if missing.is_empty() => String::new(),
             missing => format!(" (without {})", missing.join(", ")),
@@ -143,8 +138,9 @@ async fn check_statement(
         })
         .collect();
     let planned = reading.explain(&statement.text, &values).await;
-    Ok(Right {
-        what: format!("run {name}"),
-        missing: planned.err().map(|error| error.to_string()),
+    let what = format!("run {name}");
+    Ok(match planned {
+        Ok(()) => Right::granted(&what),
+        Err(error) => Right::missing(&what, error.to_string()),
     })
 }

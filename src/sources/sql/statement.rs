@@ -23,19 +23,16 @@ impl Statement {
         let mut rest = text;
         let mut ended = false;
         while let Some(first) = rest.chars().next() {
-            let length = length_without_parameters(rest, dialect)?;
-            if length > 0 {
-                if ended && !is_blank(&rest[..length]) {
-                    return Err(SEVERAL_STATEMENTS.to_owned());
-                }
-                if !ended {
-                    statement.text.push_str(&rest[..length]);
-                }
-                rest = &rest[length..];
-                continue;
-            }
-            if ended {
+            let (piece, after) = rest.split_at(length_without_parameters(rest, dialect)?);
+            if ended && (piece.is_empty() || !is_blank(piece)) {
                 return Err(SEVERAL_STATEMENTS.to_owned());
+            }
+            if !piece.is_empty() {
+                if !ended {
+                    statement.text.push_str(piece);
+                }
+                rest = after;
+                continue;
             }
             let name = identifier(&rest[1..]);
             match first {
@@ -74,11 +71,7 @@ impl Statement {
             self.names.push(index);
             self.names.len() - 1
         });
-        let sign = match dialect {
-            Dialect::Sqlite => '?',
-            Dialect::Postgres => '$',
-        };
-        self.text.push(sign);
+        self.text.push(dialect.placeholder_sign());
         self.text.push_str(&(place + 1).to_string());
         Ok(())
     }

@@ -2,13 +2,12 @@
 
 use chrono::DateTime;
 
-use crate::domain::{Address, Cell, Expiry, ListedToken, Status, Token};
+use crate::domain::{Cell, ListedToken, Status, Token};
 use crate::sources::{Error, ExpiryAck};
 use crate::upstream::database::{self, Scalar, WriteConnection};
 
-use super::columns::ColumnMap;
 use super::statement::Statement;
-use super::{ControlFlow, SqlSource, content_error};
+use super::{ControlFlow, SqlSource};
 
 /// The parameters of `mark_expired`.
 pub(super) const TOKEN_PARAMETERS: [&str; 9] = [
@@ -35,11 +34,14 @@ impl SqlSource {
         let Some(statement) = &self.mark_expired else {
             return ExpiryAck::default();
         };
+        let mut ack = ExpiryAck::default();
         let mut writing = match self.database.open_for_writing().await {
             Ok(writing) => writing,
-            Err(error) => return error.into(),
+            Err(error) => {
+                ack.error = Some(error.into());
+                return ack;
+            }
         };
-        let mut ack = ExpiryAck::default();
         for token in tokens {
             let values = parameter_values(statement, token);
             match run(&mut writing, statement, values, |_| true).await {
@@ -61,10 +63,8 @@ impl SqlSource {
     /// Runs `revoke` for a token, and verifies that it has ended.
     pub(super) async fn run_revoke(&self, external_id: &str) -> Result<(), Error> {
         let Some(statement) = &self.revoke else {
-            return Err(Error::Rights {
-                what: "the source has no statement that revokes tokens".to_owned(),
-                fix: REVOKE_ADVICE.to_owned(),
-            });
+            let what = "the source has no statement that revokes tokens";
+            return Err(Error::rights(what, REVOKE_ADVICE));
         };
         let no_such = || Error::NoSuchToken(external_id.to_owned());
         let before = self.find_token(external_id).await;
@@ -80,7 +80,9 @@ impl SqlSource {
         if affected != 1 {
             let reason =
                 format!("would change {affected} rows instead of one; nothing was changed");
-            return Err(Error::RolledBack(Box::new(content_error("revoke", reason))));
+            return Err(Error::RolledBack(Box::new(Error::content(
+                "revoke", reason,
+            ))));
         }
         match self.find_token(external_id).await {
             Ok(Some(after)) if !has_ended(&before, &after) => Err(Error::StillThere),
@@ -92,20 +94,20 @@ impl SqlSource {
     /// Reads one token by the query.
     async fn find_token(&self, external_id: &str) -> Result<Option<ListedToken>, Error> {
         let place = self.query.names.len() + 1;
-        let sign = if self.database.is_sqlite() { '?' } else { '$' };
+        let sign = self.dialect.placeholder_sign();
         let query = format!(
             "SELECT * FROM (\n{}\n) AS listed WHERE CAST(listed.external_id AS TEXT) = {sign}{place}",
             self.query.text
         );
-        let mut values = self.query_values(DateTime::UNIX_EPOCH);
-        values.push(Scalar::Text(external_id.to_owned()));
         let mut found = None;
         let mut reading = self.begin_read().await?;
+        let mut values = self.query_values(DateTime::UNIX_EPOCH);
+        let columns = self.token_columns(&mut reading, &values).await?;
+        values.push(Scalar::Text(external_id.to_owned()));
         reading
             .for_each_record(&query, &values, |record| {
-                let columns = ColumnMap::for_tokens(&record.columns(), self.dialect)?;
                 let token = columns.token(record);
-                found = Some(token.map_err(|reason| content_error("query", reason))?);
+                found = Some(token.map_err(|reason| Error::content("query", reason))?);
                 Ok(ControlFlow::Break(()))
             })
             .await?;
@@ -146,20 +148,14 @@ fn parse_number(id: &Scalar) -> Option<i64> {
 
 /// Whether a token that is still listed has ended: by its status, or by a new or earlier expiry.
 fn has_ended(before: &ListedToken, after: &ListedToken) -> bool {
-    let is_off = matches!(
-        after.status,
-        Cell::Value(Status::Revoked | Status::Disabled)
-    );
     let expires_at = |token: &ListedToken| match token.expiry {
-        Cell::Value(Expiry::At(at)) => Some(at),
+        Cell::Value(expiry) => expiry.at(),
         _ => None,
     };
-    is_off
-        || match (expires_at(before), expires_at(after)) {
-            (Some(before), Some(after)) => after < before,
-            (None, Some(_)) => true,
-            (_, None) => false,
-        }
+    let is_off = [Status::Revoked, Status::Disabled].map(Cell::Value);
+    is_off.contains(&after.status)
+        || expires_at(after)
+            .is_some_and(|after| expires_at(before).is_none_or(|before| after < before))
 }
 
 fn parameter_values(statement: &Statement, token: &Token) -> Vec<Scalar> {
@@ -169,8 +165,8 @@ fn parameter_values(statement: &Statement, token: &Token) -> Vec<Scalar> {
         "name" => Scalar::Text(token.name.clone()),
         "expires_at" => token.expiry.at().map_or(Scalar::Null, Scalar::Instant),
         "issuer_email" => {
-            let issuer = token.issuer.as_ref().map(Address::as_str);
-            text(&issuer.map(str::to_owned))
+            let issuer = token.issuer.as_ref();
+            text(&issuer.map(ToString::to_string))
         }
         "issuer_name" => text(&token.issuer_name),
         "description" => text(&token.description),
@@ -179,13 +175,4 @@ fn parameter_values(statement: &Statement, token: &Token) -> Vec<Scalar> {
         _ => text(&token.scope),
     };
     statement.names.iter().map(value).collect()
-}
-
-impl From<database::Error> for ExpiryAck {
-    fn from(error: database::Error) -> Self {
-        Self {
-            error: Some(error.into()),
-            ..Self::default()
-        }
-    }
 }
