@@ -18,7 +18,7 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use self::api::{Api, EXT, EXT_PREFIX, MANAGEMENT, ObjectState, explain_refusal, is_name, status};
+use self::api::{Api, EXT, EXT_PREFIX, MANAGEMENT, ObjectState, explain_refusal, is_name};
 use self::check::{SeenUsers, Visibility};
 use self::people::People;
 use self::settings::Settings;
@@ -69,9 +69,10 @@ impl Config {
         let web = Client::new(&url, self.ca_file.as_deref(), common.timeout)?;
         Ok(Rancher {
             api: Api::new(web, &self.token)?,
-            url,
-            kinds: self.kinds.clone(),
-            users: self.users.clone(),
+            config: Self {
+                url,
+                ..self.clone()
+            },
         })
     }
 }
@@ -79,9 +80,7 @@ impl Config {
 #[derive(Debug)]
 pub struct Rancher {
     api: Api,
-    url: Url,
-    kinds: Vec<TokenKind>,
-    users: BTreeMap<String, Address>,
+    config: Config,
 }
 
 #[async_trait]
@@ -92,7 +91,7 @@ impl Source for Rancher {
             attempts -= 1;
             match self.list().await {
                 // Kubernetes no longer keeps the version of the list that is being read.
-                Err(error) if status(&error) == Some(StatusCode::GONE) && attempts > 0 => {}
+                Err(error) if error.status() == Some(StatusCode::GONE) && attempts > 0 => {}
                 listing => break listing.map_err(explain_refusal)?,
             }
         };
@@ -100,9 +99,8 @@ impl Source for Rancher {
     }
 
     async fn check(&self) -> Result<CheckReport, Error> {
-        check::check(&self.api, &self.users)
-            .await
-            .map_err(explain_refusal)
+        let report = check::check(&self.api, &self.config.users).await;
+        report.map_err(explain_refusal)
     }
 
     async fn revoke(&self, external_id: &str) -> Result<(), Error> {
@@ -117,7 +115,7 @@ impl Source for Rancher {
     /// The page of the user's own tokens; Rancher has no page for those of other users.
     fn token_page(&self, external_id: &str) -> Option<String> {
         token_path(external_id)?;
-        let site = self.url.as_str().trim_end_matches('/');
+        let site = self.config.url.as_str().trim_end_matches('/');
         Some(format!("{site}/dashboard/account"))
     }
 }
@@ -132,7 +130,7 @@ impl Rancher {
         let path = token_path(external_id).ok_or_else(unknown)?;
         match self.api.delete(&path).await {
             Ok(()) => self.ensure_deleted(&path).await,
-            Err(error) if status(&error) == Some(StatusCode::NOT_FOUND) => Err(unknown()),
+            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Err(unknown()),
             Err(error) if is_refusal(&error) => Err(error),
             // It may have been deleted all the same.
             Err(error) => self.ensure_deleted(&path).await.map_err(|_| error),
@@ -154,22 +152,21 @@ impl Rancher {
     /// One attempt to list everything.
     async fn list(&self) -> Result<Listing, Error> {
         let settings = Settings::fetch(&self.api).await?;
-        let people = People::fetch(&self.api, self.users.clone()).await?;
+        let people = People::fetch(&self.api, self.config.users.clone()).await?;
         let mut lister = Lister {
             rancher: self,
             people,
             builder: ListingBuilder::default(),
             visibility: Visibility::default(),
             reports_use: true,
-            lacks_ext: false,
-            may_lack_tokens: false,
+            is_partial: false,
         };
         let ext = lister.read_store::<Ext>(&format!("{EXT}/tokens")).await;
         lister.visibility.ext = self.api.none_if_no_ext_tokens(ext).await?;
         if lister.visibility.ext.is_none() {
             let version = self.api.version().await;
             lister.reports_use = api::records_use(version.as_deref());
-            lister.lacks_ext = api::has_ext_tokens(version.as_deref());
+            lister.is_partial = api::has_ext_tokens(version.as_deref());
         }
         let legacy = format!("{MANAGEMENT}/tokens");
         lister.visibility.legacy = lister.read_store::<Legacy>(&legacy).await?;
@@ -177,13 +174,12 @@ impl Rancher {
             people,
             builder,
             visibility,
-            lacks_ext,
-            may_lack_tokens,
+            is_partial,
             ..
         } = lister;
         visibility.ensure_complete(&self.api, &people).await?;
         Ok(Listing {
-            is_partial: lacks_ext || may_lack_tokens,
+            is_partial,
             max_life: settings.max_life(),
             ..run_blocking(move || builder.finish()).await?
         })
@@ -202,7 +198,10 @@ fn token_path(external_id: &str) -> Option<String> {
 /// Whether Rancher has certainly not carried out the request.
 fn is_refusal(error: &Error) -> bool {
     let refusals = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
-    error.wait().is_some() || status(error).is_some_and(|status| refusals.contains(&status))
+    error.wait().is_some()
+        || error
+            .status()
+            .is_some_and(|status| refusals.contains(&status))
 }
 
 struct Lister<'a> {
@@ -212,10 +211,9 @@ struct Lister<'a> {
     visibility: Visibility,
     /// Whether this version of Rancher records when tokens are used.
     reports_use: bool,
-    /// Whether the list of ext tokens is missing although this version has them.
-    lacks_ext: bool,
-    /// Whether tokens were skipped that may be of the kind `system`, which is watched.
-    may_lack_tokens: bool,
+    /// Whether the list of ext tokens is missing although this version has them, or tokens were skipped that may
+    /// be of the kind `system`, which is watched.
+    is_partial: bool,
 }
 
 impl Lister<'_> {
@@ -235,10 +233,10 @@ impl Lister<'_> {
                     self.visibility.caller = Some(row.user_id.clone());
                 }
                 self.people.look_up(api, &row.user_id).await?;
-                let kinds = &self.rancher.kinds;
+                let kinds = &self.rancher.config.kinds;
                 let is_watched = kinds.contains(&row.kind(&self.people));
                 if !is_watched && row.may_be_system(&self.people) {
-                    self.may_lack_tokens |= kinds.contains(&TokenKind::System);
+                    self.is_partial |= kinds.contains(&TokenKind::System);
                 }
                 if is_watched {
                     let token = row.into_listed(&self.people, self.reports_use);

@@ -5,11 +5,12 @@ use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::shapes::{AccessReview, Object, Page, PageMeta, Version};
+use super::shapes::{Object, Page, PageMeta};
 use crate::sources::Error;
 use crate::upstream::http::{self, Client, Request};
+use crate::upstream::none_if_status;
 
 /// The API of legacy tokens, users and their attributes.
 pub const MANAGEMENT: &str = "k8s/clusters/local/apis/management.cattle.io/v3";
@@ -21,6 +22,9 @@ pub const EXT: &str = "k8s/clusters/local/apis/ext.cattle.io/v1";
 pub const EXT_PREFIX: &str = "ext/";
 
 const REVIEWS: &str = "k8s/clusters/local/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+
+/// Rancher does not permit or does not have what was requested.
+pub const NOT_READABLE: [StatusCode; 2] = [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
 
 const PAGE_SIZE: &str = "500";
 
@@ -74,6 +78,22 @@ impl Api {
         }
     }
 
+    /// Passes on every item of a list; returns false if Rancher does not have or does not permit it.
+    pub async fn for_each<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        mut each: impl FnMut(T) + Send,
+    ) -> Result<bool, Error> {
+        let mut pages = self.list(path);
+        loop {
+            match none_if_status(pages.next().await, &NOT_READABLE)? {
+                None => return Ok(false),
+                Some(None) => return Ok(true),
+                Some(Some(page)) => page.into_iter().for_each(&mut each),
+            }
+        }
+    }
+
     pub fn list(&self, path: &str) -> Pages<'_> {
         Pages {
             api: self,
@@ -97,8 +117,8 @@ impl Api {
             "spec": {"resourceAttributes": {"verb": verb, "group": group, "resource": resource}},
         });
         let request = self.request(Method::POST, REVIEWS).body(&question);
-        match request.json::<AccessReview>().await {
-            Ok(review) => Ok(Some(review.status.allowed)),
+        match request.json::<Value>().await {
+            Ok(review) => Ok(review["status"]["allowed"].as_bool()),
             Err(http::Error::Status { .. } | http::Error::Malformed { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -111,7 +131,7 @@ impl Api {
         listed: Result<T, Error>,
     ) -> Result<Option<T>, Error> {
         let missing = [StatusCode::NOT_FOUND];
-        let is_refused = |error: &Error| status(error) == Some(StatusCode::FORBIDDEN);
+        let is_refused = |error: &Error| error.status() == Some(StatusCode::FORBIDDEN);
         if listed.as_ref().is_err_and(is_refused) {
             let group = self.get::<IgnoredAny>(EXT).await;
             if none_if_status(group, &missing)?.is_none() {
@@ -123,8 +143,8 @@ impl Api {
 
     /// Example: `v2.12.1`. Some installations do not report it.
     pub async fn version(&self) -> Option<String> {
-        let version = self.get::<Version>("rancherversion").await;
-        Some(version.ok()?.version)
+        let version: Value = self.get("rancherversion").await.ok()?;
+        Some(version["Version"].as_str()?.to_owned())
     }
 }
 
@@ -151,16 +171,13 @@ impl Pages<'_> {
         if self.is_done {
             return Ok(None);
         }
-        let mut request = self.api.request(Method::GET, &self.path);
-        request = request.query("limit", PAGE_SIZE);
+        let request = self.api.request(Method::GET, &self.path);
+        let mut request = request.query("limit", PAGE_SIZE);
         if let Some(next) = &self.next {
             request = request.query("continue", next);
         }
-        let page = request
-            .json()
-            .await
-            .map_err(|error| self.explain_page_error(error));
-        let Page { metadata, items } = page?;
+        let page = request.json().await;
+        let Page { metadata, items } = page.map_err(|error| self.explain_page_error(error))?;
         // Go writes an empty list as null. A page before others is never empty.
         let is_last = metadata.next.as_deref().unwrap_or_default().is_empty();
         let has_more = !is_last || metadata.remaining_item_count.unwrap_or(0) > 0;
@@ -174,7 +191,7 @@ impl Pages<'_> {
     /// After the first page, 404 or 403 means that the list broke off, not that it is missing or not permitted.
     fn explain_page_error(&self, error: http::Error) -> Error {
         let error = Error::Http(error);
-        match status(&error) {
+        match error.status() {
             Some(StatusCode::NOT_FOUND) if self.next.is_some() => {
                 self.content_error("a later page of the list was not found (404)")
             }
@@ -184,10 +201,7 @@ impl Pages<'_> {
     }
 
     fn content_error(&self, reason: &str) -> Error {
-        Error::Content {
-            place: self.path.clone(),
-            reason: reason.to_owned(),
-        }
+        Error::content(&self.path, reason)
     }
 
     fn advance(&mut self, meta: PageMeta) -> Result<(), Error> {
@@ -202,38 +216,17 @@ impl Pages<'_> {
     }
 }
 
-/// Turns an error with one of these statuses into `None`.
-pub fn none_if_status<T>(
-    result: Result<T, Error>,
-    statuses: &[StatusCode],
-) -> Result<Option<T>, Error> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if status(&error).is_some_and(|status| statuses.contains(&status)) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-pub fn status(error: &Error) -> Option<StatusCode> {
-    match error {
-        Error::Http(error) => error.status(),
-        _ => None,
-    }
-}
-
 pub fn explain_refusal(error: Error) -> Error {
-    let (what, fix) = match status(&error) {
-        Some(StatusCode::UNAUTHORIZED) => (
-            "Rancher does not accept the token: it has expired, is disabled, or is limited to one cluster",
-            "create a token without a cluster as its scope, and write it as token",
-        ),
-        Some(StatusCode::FORBIDDEN) => ("Rancher does not permit this with the token", RULE_ADVICE),
-        _ => return error,
-    };
-    Error::Rights {
-        what: format!("{what} ({error})"),
-        fix: fix.to_owned(),
-    }
+    let what = [
+        "Rancher does not accept the token: it has expired, is disabled, or is limited to one cluster",
+        "Rancher does not permit this with the token",
+    ];
+    let [refused, denied] = what.map(|what| format!("{what} ({error})"));
+    let fix = "create a token without a cluster as its scope, and write it as token";
+    error.explain(&[
+        (StatusCode::UNAUTHORIZED, &refused, fix),
+        (StatusCode::FORBIDDEN, &denied, RULE_ADVICE),
+    ])
 }
 
 /// Whether this is a valid name of an object, and so is safe in a path.

@@ -88,10 +88,7 @@ fn missing_ext_list() -> Right {
         "Rancher has ext tokens since 2.12, but {EXT}/tokens is missing: fix its extension API or enable the \
          feature that it needs; until then no token of either store is marked gone"
     );
-    Right {
-        what: "list the ext tokens".to_owned(),
-        missing: Some(fix),
-    }
+    Right::missing("list the ext tokens", fix)
 }
 
 async fn check_rights(
@@ -100,49 +97,41 @@ async fn check_rights(
     settings: &Settings,
     has_ext: bool,
 ) -> Result<Vec<Right>, Error> {
-    let right = |what: &str, may: bool, resource: &str, verbs: &str| Right {
-        what: what.to_owned(),
-        missing: (!may).then(|| rule_advice(resource, verbs)),
-    };
-    let read = "\"get\", \"list\"";
-    let mut rights = vec![
-        right("list the tokens of all users", true, "tokens", read),
-        right(
+    let advice = |resource| rule_advice(resource, "\"get\", \"list\"");
+    let readable = [
+        (
             "see which users are disabled or deleted",
             people.can_list_users,
             "users",
-            read,
         ),
-        right(
+        (
             "see the mail addresses of users",
             people.can_list_attributes,
             "userattributes",
-            read,
         ),
-        right(
+        (
             "see which login providers are disabled",
             people.disabled_providers.is_some(),
             "authconfigs",
-            read,
         ),
-        right(
+        (
             "see how long tokens may live",
             settings.are_readable(),
             "settings",
-            read,
         ),
     ];
+    let mut rights = vec![Right::granted("list the tokens of all users")];
+    rights.extend(readable.map(|(what, may, resource)| Right::new(what, may, advice(resource))));
     let mut may_end = api
         .is_allowed("delete", "management.cattle.io", "tokens")
         .await?;
-    let mut what = "tokens";
+    let mut resource = "tokens";
     if has_ext && may_end != Some(false) {
         may_end = api.is_allowed("delete", "", "*").await?;
-        what = "*";
+        resource = "*";
     }
-    rights.extend(
-        may_end.map(|may| right("revoke tokens, for allow_revoke", may, what, "\"delete\"")),
-    );
+    let advice = rule_advice(resource, "\"delete\"");
+    rights.extend(may_end.map(|may| Right::new("revoke tokens, for allow_revoke", may, advice)));
     Ok(rights)
 }
 
@@ -240,7 +229,6 @@ fn require(may_list: Option<bool>, seems_short: bool) -> Result<(), Error> {
     if may_list.unwrap_or(!seems_short) {
         return Ok(());
     }
-    Err(Error::OwnTokensOnly {
-        fix: RULE_ADVICE.to_owned(),
-    })
+    let fix = RULE_ADVICE.to_owned();
+    Err(Error::OwnTokensOnly { fix })
 }

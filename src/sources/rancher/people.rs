@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use reqwest::StatusCode;
 
-use super::api::{Api, MANAGEMENT, is_name, none_if_status, status};
+use super::api::{Api, MANAGEMENT, NOT_READABLE, is_name};
 use super::shapes::{Attribute, Collection, Extra, Principal, Provider, User};
 use crate::domain::Address;
 use crate::sources::Error;
+use crate::upstream::none_if_status;
 
 /// Users missing in the list are looked up one by one, up to this number: they are new or deleted.
 const MAX_LOOKUPS: usize = 200;
@@ -20,8 +21,8 @@ const MAX_ERROR_LENGTH: usize = 300;
 
 #[derive(Debug, Default)]
 pub struct People {
-    known: HashMap<String, Person>,
-    deleted: HashSet<String>,
+    /// `None` for users who were looked up and not found.
+    known: HashMap<String, Option<Person>>,
     lookups: usize,
     /// Whether users could be listed.
     pub can_list_users: bool,
@@ -55,60 +56,41 @@ pub enum UserState<'a> {
     Unknown,
 }
 
+impl<'a> UserState<'a> {
+    pub fn person(self) -> Option<&'a Person> {
+        match self {
+            Self::Present(person) => Some(person),
+            Self::Deleted | Self::Unknown => None,
+        }
+    }
+}
+
 impl People {
     pub async fn fetch(api: &Api, configured: BTreeMap<String, Address>) -> Result<Self, Error> {
         let mut people = Self {
             configured,
             ..Self::default()
         };
-        people.can_list_users = people.fetch_users(api).await?;
-        people.can_list_attributes = people.fetch_attributes(api).await?;
+        let users = format!("{MANAGEMENT}/users");
+        let add_user = |user| people.known.extend([person(user)]);
+        people.can_list_users = api.for_each(&users, add_user).await?;
+        let attributes = format!("{MANAGEMENT}/userattributes");
+        let add_attribute = |attribute| people.add_attribute(attribute);
+        people.can_list_attributes = api.for_each(&attributes, add_attribute).await?;
         let providers = api.get::<Collection<Provider>>("v3/authConfigs").await;
         people.disabled_providers =
             none_if_status(providers, &NOT_READABLE)?.map(disabled_providers);
         Ok(people)
     }
 
-    async fn fetch_users(&mut self, api: &Api) -> Result<bool, Error> {
-        let mut pages = api.list(&format!("{MANAGEMENT}/users"));
-        while let Some(page) = none_if_status(pages.next::<User>().await, &NOT_READABLE).transpose()
-        {
-            let Some(users) = page? else {
-                return Ok(true);
-            };
-            for user in users {
-                let (id, person) = person(user);
-                self.known.insert(id, person);
-            }
-        }
-        self.known.clear();
-        Ok(false)
-    }
-
-    async fn fetch_attributes(&mut self, api: &Api) -> Result<bool, Error> {
-        let mut pages = api.list(&format!("{MANAGEMENT}/userattributes"));
-        while let Some(page) =
-            none_if_status(pages.next::<Attribute>().await, &NOT_READABLE).transpose()
-        {
-            let Some(attributes) = page? else {
-                return Ok(true);
-            };
-            for attribute in attributes {
-                self.add_attribute(attribute);
-            }
-        }
-        Ok(false)
-    }
-
     /// Adds an attribute to its user. Attributes outlive users, so a missing user is not created.
     fn add_attribute(&mut self, mut attribute: Attribute) {
-        let Some(person) = self.known.get_mut(&attribute.metadata.name) else {
+        let Some(Some(person)) = self.known.get_mut(&attribute.metadata.name) else {
             return;
         };
         let error = attribute.metadata.refresh_error();
         person.refresh_error = error.map(|text| text.chars().take(MAX_ERROR_LENGTH).collect());
-        let providers = attribute.extra.unwrap_or_default().into_iter();
-        for (provider, extra) in providers {
+        for (provider, extra) in attribute.extra.unwrap_or_default() {
             let Some(Extra { email, username }) = extra else {
                 continue;
             };
@@ -121,18 +103,18 @@ impl People {
 
     /// Looks up a user who is not in the list.
     pub async fn look_up(&mut self, api: &Api, id: &str) -> Result<(), Error> {
-        let is_settled = self.known.contains_key(id) || self.deleted.contains(id);
+        let is_settled = self.known.contains_key(id);
         if !self.can_list_users || is_settled || self.lookups >= MAX_LOOKUPS || !is_name(id) {
             return Ok(());
         }
         self.lookups += 1;
         match api.get(&format!("{MANAGEMENT}/users/{id}")).await {
             Ok(user) => self.known.extend([person(user)]),
-            Err(error) if status(&error) == Some(StatusCode::NOT_FOUND) => {
-                self.deleted.insert(id.to_owned());
+            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
+                self.known.insert(id.to_owned(), None);
             }
             // With the right to list but not to get, deleted users cannot be recognised.
-            Err(error) if status(&error) == Some(StatusCode::FORBIDDEN) => {
+            Err(error) if error.status() == Some(StatusCode::FORBIDDEN) => {
                 self.lookups = MAX_LOOKUPS
             }
             Err(error) => return Err(error),
@@ -142,16 +124,15 @@ impl People {
 
     pub fn user_state(&self, id: &str) -> UserState<'_> {
         match self.known.get(id) {
-            Some(person) => UserState::Present(person),
-            None if self.deleted.contains(id) => UserState::Deleted,
+            Some(Some(person)) => UserState::Present(person),
+            Some(None) => UserState::Deleted,
             None => UserState::Unknown,
         }
     }
 
     /// Whether it is known that a user exists or not. An invalid id belongs to no user.
     pub fn is_known(&self, id: &str) -> bool {
-        let is_settled = !matches!(self.user_state(id), UserState::Unknown);
-        is_settled || self.can_list_users && !is_name(id)
+        self.known.contains_key(id) || self.can_list_users && !is_name(id)
     }
 
     /// Whether it is known if a provider is disabled. The local one never is.
@@ -163,7 +144,7 @@ impl People {
     /// name, the provider's user name, the id at the provider, the configured address, and finally an address
     /// from another provider.
     pub fn address(&self, id: &str, provider: &str, login: Option<&Principal>) -> Option<Address> {
-        let person = self.known.get(id);
+        let person = self.user_state(id).person();
         let address_from = |place: usize, by: Option<&str>| {
             let addresses = person.map_or(&[][..], |person| &person.addresses[place]);
             let mut matching = addresses
@@ -173,12 +154,7 @@ impl People {
         };
         let own = Some(provider);
         let login_name = || login?.login_name.as_deref()?.trim().parse().ok();
-        let principal = || {
-            login?
-                .id()
-                .and_then(parse_principal)
-                .map(|(_, address)| address)
-        };
+        let principal = || Some(parse_principal(login?.id()?)?.1);
         address_from(0, own)
             .or_else(login_name)
             .or_else(|| address_from(1, own))
@@ -191,41 +167,33 @@ impl People {
     /// Whether there are other people who could have tokens.
     pub fn has_others(&self, id: &str) -> bool {
         let mut people = self.known.iter();
-        people.any(|(other, person)| other != id && person.is_enabled && !person.is_system)
+        people.any(|(other, person)| {
+            let may_have_tokens = |person: &Person| person.is_enabled && !person.is_system;
+            other != id && person.as_ref().is_some_and(may_have_tokens)
+        })
     }
 }
 
-/// Rancher does not permit or does not have the list.
-const NOT_READABLE: [StatusCode; 2] = [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
-
 fn disabled_providers(providers: Collection<Provider>) -> HashSet<String> {
-    let off = providers
-        .data
-        .into_iter()
-        .filter(|provider| provider.enabled == Some(false) && provider.id != LOCAL_PROVIDER);
-    off.map(|provider| provider.id).collect()
+    let mut providers = providers.data;
+    providers.retain(|provider| provider.enabled == Some(false) && provider.id != LOCAL_PROVIDER);
+    providers.into_iter().map(|provider| provider.id).collect()
 }
 
-fn person(user: User) -> (String, Person) {
+fn person(user: User) -> (String, Option<Person>) {
     let principals = user.principal_ids.unwrap_or_default();
     let is_not_blank = |name: &String| !name.trim().is_empty();
     let username = user.username.filter(is_not_blank);
+    let by_principal = principals.iter().filter_map(|id| parse_principal(id));
     let person = Person {
         name: user.display_name.filter(is_not_blank).or(username.clone()),
         username,
         is_enabled: user.enabled != Some(false),
         is_system: principals.iter().any(|id| id.starts_with("system://")),
         refresh_error: None,
-        addresses: [
-            Vec::new(),
-            Vec::new(),
-            principals
-                .iter()
-                .filter_map(|id| parse_principal(id))
-                .collect(),
-        ],
+        addresses: [Vec::new(), Vec::new(), by_principal.collect()],
     };
-    (user.metadata.name, person)
+    (user.metadata.name, Some(person))
 }
 
 /// Provider and address of `okta_user://ada@example.org`.

@@ -1,12 +1,12 @@
 //! Rancher's settings for the life of tokens.
 
 use chrono::TimeDelta;
-use reqwest::StatusCode;
 
-use super::api::{Api, none_if_status};
+use super::api::{Api, NOT_READABLE};
 use super::shapes::Setting;
 use crate::sources::{Error, MaxLife};
 use crate::text;
+use crate::upstream::none_if_status;
 
 const MAX_TTL: &str = "auth-token-max-ttl-minutes";
 const KUBECONFIG: &str = "kubeconfig-default-token-ttl-minutes";
@@ -14,71 +14,53 @@ const KUBECONFIG: &str = "kubeconfig-default-token-ttl-minutes";
 const OLD_KUBECONFIG: &str = "kubeconfig-token-ttl-minutes";
 const GENERATE_KUBECONFIG: &str = "kubeconfig-generate-token";
 
-/// A setting is `None` if it does not exist or may not be read.
+/// The settings that exist and may be read, with their values.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Settings {
-    max_ttl: Option<String>,
-    kubeconfig: Option<String>,
-    old_kubeconfig: Option<String>,
-    generates_kubeconfig: Option<String>,
-}
+pub struct Settings(Vec<(&'static str, String)>);
 
 impl Settings {
     pub async fn fetch(api: &Api) -> Result<Self, Error> {
-        Ok(Self {
-            max_ttl: fetch_setting(api, MAX_TTL).await?,
-            kubeconfig: fetch_setting(api, KUBECONFIG).await?,
-            old_kubeconfig: fetch_setting(api, OLD_KUBECONFIG).await?,
-            generates_kubeconfig: fetch_setting(api, GENERATE_KUBECONFIG).await?,
-        })
+        let mut settings = Self::default();
+        for name in [MAX_TTL, KUBECONFIG, OLD_KUBECONFIG, GENERATE_KUBECONFIG] {
+            let setting = api.get::<Setting>(&format!("v3/settings/{name}")).await;
+            let value = none_if_status(setting, &NOT_READABLE)?.and_then(Setting::effective);
+            // The text is printed, so it is cleaned; these settings are short.
+            let value = value.map(|value| (name, text::one_line(&value, 40)));
+            settings.0.extend(value);
+        }
+        Ok(settings)
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        let setting = self.0.iter().find(|(known, _)| *known == name);
+        setting.map(|(_, value)| value.as_str())
     }
 
     /// Whether the most important setting could be read.
     pub fn are_readable(&self) -> bool {
-        self.max_ttl.is_some()
+        self.get(MAX_TTL).is_some()
     }
 
     /// Rancher limits the life of every token, including kubeconfig tokens. Servers without a default life for
     /// kubeconfig tokens create them without an expiry.
     pub fn max_life(&self) -> Option<MaxLife> {
-        let minutes = |text: &Option<String>| text.as_deref()?.parse::<i64>().ok();
-        let max_ttl = minutes(&self.max_ttl)?;
-        let creates_endless = self.kubeconfig.is_none()
-            && self.old_kubeconfig.is_some()
-            && self.generates_kubeconfig.as_deref() == Some("true");
-        let is_endless = max_ttl <= 0 || creates_endless;
-        let life = if is_endless {
-            None
-        } else {
-            TimeDelta::try_minutes(max_ttl)
-        };
+        let max_ttl: i64 = self.get(MAX_TTL)?.parse().ok()?;
+        let creates_endless = self.get(KUBECONFIG).is_none()
+            && self.get(OLD_KUBECONFIG).is_some()
+            && self.get(GENERATE_KUBECONFIG) == Some("true");
+        let is_limited = max_ttl > 0 && !creates_endless;
+        let evidence = self
+            .0
+            .iter()
+            .map(|(name, value)| format!("{name} is {value}"));
         Some(MaxLife {
-            life,
-            evidence: self.evidence(),
+            life: is_limited
+                .then(|| TimeDelta::try_minutes(max_ttl))
+                .flatten(),
+            // Example: `auth-token-max-ttl-minutes is 0, kubeconfig-generate-token is true`.
+            evidence: evidence.collect::<Vec<_>>().join(", "),
         })
     }
-
-    /// Example: `auth-token-max-ttl-minutes is 0, kubeconfig-generate-token is true`.
-    fn evidence(&self) -> String {
-        let settings = [
-            (MAX_TTL, &self.max_ttl),
-            (KUBECONFIG, &self.kubeconfig),
-            (OLD_KUBECONFIG, &self.old_kubeconfig),
-            (GENERATE_KUBECONFIG, &self.generates_kubeconfig),
-        ];
-        let parts = settings
-            .iter()
-            .filter_map(|(name, value)| Some(format!("{name} is {}", value.as_deref()?)));
-        parts.collect::<Vec<_>>().join(", ")
-    }
-}
-
-async fn fetch_setting(api: &Api, name: &str) -> Result<Option<String>, Error> {
-    let missing = [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
-    let setting = api.get::<Setting>(&format!("v3/settings/{name}")).await;
-    let value = none_if_status(setting, &missing)?.and_then(Setting::effective);
-    // The text is printed, so it is cleaned; these settings are short.
-    Ok(value.map(|value| text::one_line(&value, 40)))
 }
 
 #[cfg(test)]
@@ -86,12 +68,18 @@ mod tests {
     use super::*;
 
     fn settings(max_ttl: &str, kubeconfig: Option<&str>, generates: &str) -> Settings {
-        Settings {
-            max_ttl: Some(max_ttl.to_owned()),
-            kubeconfig: kubeconfig.map(str::to_owned),
-            old_kubeconfig: Some("960".to_owned()),
-            generates_kubeconfig: Some(generates.to_owned()),
-        }
+        let settings = [
+            (MAX_TTL, Some(max_ttl)),
+            (KUBECONFIG, kubeconfig),
+            (OLD_KUBECONFIG, Some("960")),
+            (GENERATE_KUBECONFIG, Some(generates)),
+        ];
+        let settings = settings.into_iter();
+        Settings(
+            settings
+                .filter_map(|(name, value)| Some((name, value?.to_owned())))
+                .collect(),
+        )
     }
 
     fn life(settings: &Settings) -> Option<TimeDelta> {

@@ -76,52 +76,41 @@ pub struct Object {
 
 /// A token of `management.cattle.io`.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Legacy {
     pub metadata: Meta,
-    pub user_id: Option<String>,
-    pub auth_provider: Option<String>,
-    pub is_derived: Option<bool>,
-    pub description: Option<String>,
-    pub user_principal: Option<Principal>,
-    /// Milliseconds.
-    pub ttl: Option<i64>,
-    /// Empty if the token never expires, or if Rancher has not computed the date yet.
-    pub expires_at: Option<String>,
-    pub enabled: Option<bool>,
-    pub last_used_at: Option<String>,
-    pub cluster_name: Option<String>,
+    #[serde(flatten)]
+    pub fields: TokenFields,
 }
 
 /// A token of `ext.cattle.io`.
 #[derive(Debug, Deserialize)]
 pub struct Ext {
     pub metadata: Meta,
-    pub spec: ExtSpec,
+    pub spec: TokenFields,
     #[serde(default)]
-    pub status: ExtStatus,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ExtSpec {
-    #[serde(rename = "userID")]
-    pub user_id: Option<String>,
-    pub user_principal: Option<Principal>,
-    pub kind: Option<String>,
-    pub description: Option<String>,
-    /// Milliseconds; negative means never.
-    pub ttl: Option<i64>,
-    pub enabled: Option<bool>,
-    pub cluster_name: Option<String>,
+    pub status: TokenFields,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ExtStatus {
-    /// In the server's time zone.
+pub struct TokenFields {
+    #[serde(alias = "userID")]
+    pub user_id: Option<String>,
+    /// Only of legacy tokens.
+    pub auth_provider: Option<String>,
+    /// Only of legacy tokens.
+    pub is_derived: Option<bool>,
+    /// Only of ext tokens; legacy ones have the kind of the object here.
+    pub kind: Option<String>,
+    pub description: Option<String>,
+    pub user_principal: Option<Principal>,
+    /// Milliseconds; negative means never.
+    pub ttl: Option<i64>,
+    /// In the server's time zone. Empty if the token never expires, or if Rancher has not computed the date yet.
     pub expires_at: Option<String>,
+    pub enabled: Option<bool>,
     pub last_used_at: Option<String>,
+    pub cluster_name: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -205,20 +194,4 @@ impl Setting {
             .filter(is_set)
             .map(|text| text.trim().to_owned())
     }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Version {
-    pub version: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub struct AccessReview {
-    pub status: AccessReviewStatus,
-}
-
-#[derive(Debug, Deserialize)]
-pub struct AccessReviewStatus {
-    pub allowed: bool,
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::api::EXT_PREFIX;
 use super::kinds::{KindHints, TokenKind};
 use super::people::{People, UserState};
-use super::shapes::{Ext, Legacy, Principal};
+use super::shapes::{Ext, Legacy, Meta, TokenFields};
 use crate::domain::{Cell, Expiry, ListedToken, Status};
 use crate::sources::cells;
 use crate::time;
@@ -14,87 +14,77 @@ use crate::time;
 pub struct TokenRow {
     /// The name, with the prefix `ext/` for an ext token.
     pub external_id: String,
-    name: String,
-    label: Option<String>,
-    is_derived: Option<bool>,
     pub user_id: String,
+    label: Option<String>,
     provider: String,
-    principal: Option<Principal>,
-    description: Option<String>,
-    created_at: Option<DateTime<Utc>>,
-    ttl: Option<i64>,
-    expires_at: Option<DateTime<Utc>>,
-    is_enabled: bool,
-    last_used_at: Option<DateTime<Utc>>,
-    cluster: Option<String>,
+    metadata: Meta,
+    fields: TokenFields,
 }
 
 impl From<Legacy> for TokenRow {
-    fn from(mut token: Legacy) -> Self {
-        Self {
-            external_id: token.metadata.name.clone(),
-            label: token.metadata.kind(),
-            is_derived: token.is_derived,
-            user_id: token.user_id.unwrap_or_default(),
-            provider: token.auth_provider.unwrap_or_default(),
-            principal: token.user_principal,
-            description: token.description,
-            created_at: instant(token.metadata.creation_timestamp.as_deref()),
-            ttl: token.ttl,
-            expires_at: instant(token.expires_at.as_deref()),
-            is_enabled: token.enabled != Some(false),
-            last_used_at: instant(token.last_used_at.as_deref()),
-            cluster: token.cluster_name,
-            name: token.metadata.name,
-        }
+    fn from(Legacy { metadata, fields }: Legacy) -> Self {
+        Self::new(metadata.name.clone(), None, metadata, fields)
     }
 }
 
 impl From<Ext> for TokenRow {
     fn from(token: Ext) -> Self {
         let Ext {
-            mut metadata,
-            spec,
+            metadata,
+            mut spec,
             status,
         } = token;
-        let principal = spec.user_principal.as_ref();
-        Self {
-            external_id: format!("{EXT_PREFIX}{}", metadata.name),
-            label: spec
-                .kind
-                .filter(|kind| !kind.is_empty())
-                .or(metadata.kind()),
+        let label = spec.kind.take().filter(|kind| !kind.is_empty());
+        let provider = spec.user_principal.as_ref();
+        let fields = TokenFields {
+            auth_provider: provider.and_then(|principal| principal.provider.clone()),
             is_derived: None,
-            user_id: spec.user_id.unwrap_or_default(),
-            provider: principal
-                .and_then(|principal| principal.provider.clone())
-                .unwrap_or_default(),
-            principal: spec.user_principal,
-            description: spec.description,
-            created_at: instant(metadata.creation_timestamp.as_deref()),
-            ttl: spec.ttl,
-            expires_at: instant(status.expires_at.as_deref()),
-            is_enabled: spec.enabled != Some(false),
-            last_used_at: instant(status.last_used_at.as_deref()),
-            cluster: spec.cluster_name,
-            name: metadata.name,
-        }
+            expires_at: status.expires_at,
+            last_used_at: status.last_used_at,
+            ..spec
+        };
+        Self::new(
+            format!("{EXT_PREFIX}{}", metadata.name),
+            label,
+            metadata,
+            fields,
+        )
     }
 }
 
-fn instant(text: Option<&str>) -> Option<DateTime<Utc>> {
-    text.and_then(time::parse_system_instant)
+fn instant(text: Option<&String>) -> Option<DateTime<Utc>> {
+    text.and_then(|text| time::parse_system_instant(text))
 }
 
 impl TokenRow {
+    fn new(
+        external_id: String,
+        label: Option<String>,
+        mut metadata: Meta,
+        mut fields: TokenFields,
+    ) -> Self {
+        Self {
+            external_id,
+            user_id: fields.user_id.take().unwrap_or_default(),
+            label: label.or_else(|| metadata.kind()),
+            provider: fields.auth_provider.take().unwrap_or_default(),
+            metadata,
+            fields,
+        }
+    }
+
     pub fn kind(&self, people: &People) -> TokenKind {
         let user = people.user_state(&self.user_id);
         TokenKind::detect(KindHints {
-            name: &self.name,
+            name: &self.metadata.name,
             label: self.label.as_deref(),
-            is_derived: self.is_derived,
-            is_system_user: matches!(user, UserState::Present(person) if person.is_system),
+            is_derived: self.fields.is_derived,
+            is_system_user: user.person().is_some_and(|person| person.is_system),
         })
+    }
+
+    fn created_at(&self) -> Option<DateTime<Utc>> {
+        instant(self.metadata.creation_timestamp.as_ref())
     }
 
     /// Whether it is not known if this is a key of a person or of Rancher itself.
@@ -107,19 +97,22 @@ impl TokenRow {
         let kind = self.kind(people);
         let user = people.user_state(&self.user_id);
         let are_people_known = people.can_list_users && people.can_list_attributes;
-        let principal = self.principal.as_ref();
+        let principal = self.fields.user_principal.as_ref();
         let issuer = people.address(&self.user_id, &self.provider, principal);
         let (expiry, is_computed) = self.expiry();
         let refusal_reason = self.refusal_reason(people, user);
         let status = self.status(people, refusal_reason.is_some());
         let role = Some(kind.as_str().to_owned()).filter(|_| !self.may_be_system(people));
-        let description = [self.description.as_deref(), refusal_reason.as_deref()];
+        let description = [
+            self.fields.description.as_deref(),
+            refusal_reason.as_deref(),
+        ];
         let description = description
             .into_iter()
             .flatten()
             .filter(|text| !text.is_empty());
         ListedToken {
-            name: cells::text(self.description.as_deref()),
+            name: cells::text(self.fields.description.as_deref()),
             description: cells::text(Some(&description.collect::<Vec<_>>().join("; "))),
             issuer: cell(issuer, are_people_known),
             issuer_name: match self.issuer_name(user) {
@@ -130,11 +123,11 @@ impl TokenRow {
             issuer_names: self.issuer_names(user),
             issuer_gone: issuer_gone(&self.user_id, user),
             role: cell(role, false),
-            scope: cells::text(self.cluster.as_deref()),
-            created_at: cell(self.created_at, true),
+            scope: cells::text(self.fields.cluster_name.as_deref()),
+            created_at: self.created_at().into(),
             expiry: Cell::Value(expiry),
             is_computed,
-            last_used_at: cell(self.last_used_at, reports_use),
+            last_used_at: cell(instant(self.fields.last_used_at.as_ref()), reports_use),
             status,
             ..ListedToken::with_id(self.external_id)
         }
@@ -143,16 +136,16 @@ impl TokenRow {
     /// The expiry, and whether it was computed here. Rancher computes the date shortly after a token is created,
     /// so an empty date means nothing if there is a TTL.
     fn expiry(&self) -> (Expiry, bool) {
-        if let Some(at) = self.expires_at {
+        if let Some(at) = instant(self.fields.expires_at.as_ref()) {
             return (Expiry::At(at), false);
         }
-        let Some(ttl) = self.ttl else {
+        let Some(ttl) = self.fields.ttl else {
             return (Expiry::Unknown, false);
         };
         if ttl <= 0 {
             return (Expiry::Never, false);
         }
-        let Some(created_at) = self.created_at else {
+        let Some(created_at) = self.created_at() else {
             return (Expiry::Unknown, false);
         };
         let life = TimeDelta::try_milliseconds(ttl);
@@ -174,10 +167,10 @@ impl TokenRow {
 
     /// Why Rancher does not accept the token although it has not expired.
     fn refusal_reason(&self, people: &People, user: UserState<'_>) -> Option<String> {
-        if matches!(user, UserState::Present(person) if !person.is_enabled) {
+        if user.person().is_some_and(|person| !person.is_enabled) {
             return Some("its user is disabled in Rancher".to_owned());
         }
-        if !self.is_enabled {
+        if self.fields.enabled == Some(false) {
             let reason = "disabled by an administrator, or by Rancher because the provider no longer confirms its user";
             return Some(reason.to_owned());
         }
@@ -192,22 +185,16 @@ impl TokenRow {
 
     /// Further names of the issuer that the owners file may use.
     fn issuer_names(&self, user: UserState<'_>) -> Vec<String> {
-        let username = match user {
-            UserState::Present(person) => person.username.clone(),
-            UserState::Deleted | UserState::Unknown => None,
-        };
-        let principal = self.principal.as_ref();
+        let username = user.person().and_then(|person| person.username.clone());
+        let principal = self.fields.user_principal.as_ref();
         let login = principal.and_then(|principal| principal.login_name.clone());
         let names = [username, login].into_iter().flatten();
         names.filter(|name| !name.trim().is_empty()).collect()
     }
 
     fn issuer_name<'a>(&'a self, user: UserState<'a>) -> Option<&'a str> {
-        let person = match user {
-            UserState::Present(person) => person.name.as_deref(),
-            UserState::Deleted | UserState::Unknown => None,
-        };
-        let principal = self.principal.as_ref();
+        let person = user.person().and_then(|person| person.name.as_deref());
+        let principal = self.fields.user_principal.as_ref();
         let display = principal.and_then(|principal| principal.display_name.as_deref());
         let login = principal.and_then(|principal| principal.login_name.as_deref());
         let mut names = [person, display, login].into_iter().flatten();
@@ -231,9 +218,9 @@ fn issuer_gone(id: &str, user: UserState<'_>) -> Cell<String> {
 
 /// Without a value the cell is empty if that `is_known`, otherwise absent.
 fn cell<T>(value: Option<T>, is_known: bool) -> Cell<T> {
-    match value {
-        Some(value) => Cell::Value(value),
-        None if is_known => Cell::Empty,
-        None => Cell::Absent,
+    if value.is_some() || is_known {
+        value.into()
+    } else {
+        Cell::Absent
     }
 }
