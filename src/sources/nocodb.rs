@@ -38,21 +38,16 @@ impl Config {
     /// # Errors
     /// If HTTP cannot be set up or the database's URL is invalid.
     pub fn build(&self, common: &Common) -> Result<NocoDbSource, Error> {
-        let rest = match self.login.clone() {
-            Some(login) => {
-                let web = Client::new(&self.url, None, common.timeout)?;
-                Some(RestApi::new(web, login))
-            }
-            None => None,
-        };
-        let tables = match &self.database {
-            Some(url) => Some(Tables::new(Database::new(url, common.timeout)?)),
-            None => None,
-        };
+        let rest = self.login.clone().map(|login| {
+            let web = Client::new(&self.url, None, common.timeout)?;
+            Ok::<_, Error>(RestApi::new(web, login))
+        });
+        let database = self.database.as_ref();
+        let database = database.map(|url| Database::new(url, common.timeout));
         Ok(NocoDbSource {
             url: self.url.clone(),
-            rest,
-            tables,
+            rest: rest.transpose()?,
+            tables: database.transpose()?.map(Tables),
         })
     }
 }
@@ -86,20 +81,14 @@ impl Source for NocoDbSource {
     async fn revoke(&self, external_id: &str) -> Result<(), Error> {
         // NocoDB's cache is not in the database: a token deleted only there works on.
         let rest = self.rest()?;
-        if !self
-            .has_token(external_id)
-            .await
-            .map_err(Error::not_attempted)?
-        {
+        let is_listed = self.has_token(external_id).await;
+        if !is_listed.map_err(Error::not_attempted)? {
             return Err(Error::NoSuchToken(external_id.to_owned()));
         }
         // NocoDB answers 500 if the token did not exist, so the list decides.
         let deleted = rest.delete_token(external_id).await;
-        if self
-            .has_token(external_id)
-            .await
-            .map_err(Error::outcome_unknown)?
-        {
+        let is_listed = self.has_token(external_id).await;
+        if is_listed.map_err(Error::outcome_unknown)? {
             return Err(deleted.err().unwrap_or(Error::StillThere));
         }
         rest.clear_cache().await
@@ -116,11 +105,9 @@ impl Source for NocoDbSource {
 
 impl NocoDbSource {
     fn rest(&self) -> Result<&RestApi, Error> {
-        self.rest.as_ref().ok_or_else(|| Error::Rights {
-            what: "NocoDB's database is only read, and its tokens are revoked through REST"
-                .to_owned(),
-            fix: "set `email` and `password` of a super admin".to_owned(),
-        })
+        let what = "NocoDB's database is only read, and its tokens are revoked through REST";
+        let fix = "set `email` and `password` of a super admin";
+        self.rest.as_ref().ok_or_else(|| Error::rights(what, fix))
     }
 
     async fn has_token(&self, id: &str) -> Result<bool, Error> {
@@ -139,22 +126,22 @@ impl NocoDbSource {
     async fn check_rest(&self) -> Result<CheckReport, Error> {
         let snapshot = self.rest()?.fetch_snapshot().await?;
         let unknown = "NocoDB does not report whether the user is a super admin";
-        let missing = snapshot
-            .super_admin_id
-            .is_none()
-            .then(|| format!("{unknown}; {SUPER_ADMIN_ADVICE}"));
-        let mut rights = vec![right("list the tokens of all users", missing)];
+        let mut rights = vec![Right::new(
+            "list the tokens of all users",
+            snapshot.super_admin_id.is_some(),
+            format!("{unknown}; {SUPER_ADMIN_ADVICE}"),
+        )];
         if snapshot.server.has_single_sign_on() {
-            let missing = "NocoDB does not list them to users with a password; set `database` to NocoDB's own database";
-            let what = "list tokens made under single sign-on";
-            rights.push(right(what, Some(missing.to_owned())));
+            let fix = "NocoDB does not list them to users with a password; set `database` to NocoDB's own database";
+            rights.push(Right::missing("list tokens made under single sign-on", fix));
         }
-        let missing = snapshot
-            .users
-            .is_none()
-            .then(|| SUPER_ADMIN_ADVICE.to_owned());
-        rights.push(right("list the users", missing));
-        rights.push(right("revoke tokens", None));
+        let lists_users = snapshot.users.is_some();
+        rights.push(Right::new(
+            "list the users",
+            lists_users,
+            SUPER_ADMIN_ADVICE,
+        ));
+        rights.push(Right::granted("revoke tokens"));
         let count = snapshot.tokens.len() as u64;
         Ok(CheckReport {
             summary: format!("{}, {}", snapshot.server.name(), format_count(count)),
@@ -164,25 +151,22 @@ impl NocoDbSource {
 
     async fn check_tables(&self, tables: &Tables) -> Result<CheckReport, Error> {
         let count = tables.listing().await?.count;
-        let missing = match self.rest() {
-            Ok(rest) => rest.fetch_super_admin_id().await.err(),
-            Err(missing) => Some(missing),
+        let admin = match self.rest() {
+            Ok(rest) => rest.fetch_super_admin_id().await.map(drop),
+            Err(missing) => Err(missing),
         };
+        let revoke = "revoke tokens";
         Ok(CheckReport {
             summary: format!("database {}, {}", tables.place(), format_count(count)),
             rights: vec![
-                right("list the tokens of all users", None),
-                right("list tokens made under single sign-on", None),
-                right("revoke tokens", missing.map(|missing| missing.to_string())),
+                Right::granted("list the tokens of all users"),
+                Right::granted("list tokens made under single sign-on"),
+                admin.map_or_else(
+                    |missing| Right::missing(revoke, missing.to_string()),
+                    |()| Right::granted(revoke),
+                ),
             ],
         })
-    }
-}
-
-fn right(what: &str, missing: Option<String>) -> Right {
-    Right {
-        what: what.to_owned(),
-        missing,
     }
 }
 

@@ -6,11 +6,12 @@ use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 
 use super::Login;
-use super::rows::{CurrentUser, Identified, Page, ServerInfo, Token, User};
+use super::rows::{CurrentUser, Page, ServerInfo, Token, User};
 use super::session::Session;
 use crate::sources::listing::ListingBuilder;
 use crate::sources::{Error, Listing};
 use crate::upstream::http::Client;
+use crate::upstream::none_if_status;
 
 /// Large, because NocoDB's pages are in no order, so a single page with all rows is best.
 const PAGE_SIZE: usize = 10_000;
@@ -61,7 +62,9 @@ impl RestApi {
     /// Fails if only the tokens of the own user are visible.
     pub async fn fetch_snapshot(&self) -> Result<Snapshot, Error> {
         let super_admin_id = self.fetch_super_admin_id().await?;
-        let tokens = self.fetch_rows::<Token>(TOKENS_PATH).await?;
+        let tokens = self
+            .fetch_rows(TOKENS_PATH, |token: &Token| token.id.clone())
+            .await?;
         if tokens.read < tokens.total {
             let Rows { read, total, .. } = tokens;
             return Err(own_tokens_only(&format!(
@@ -69,17 +72,21 @@ impl RestApi {
             )));
         }
         if tokens.have_moved() {
-            return Err(Error::Content {
-                place: "the list of tokens".to_owned(),
-                reason: "it changed from page to page; the next sync reads it again".to_owned(),
-            });
+            let reason = "it changed from page to page; the next sync reads it again";
+            return Err(Error::content("the list of tokens", reason));
         }
         // After the tokens, so that the user of a new token is already in the list.
-        let users = optional(self.fetch_rows::<User>("api/v1/users").await)?;
+        let users = optional(
+            self.fetch_rows("api/v1/users", |user: &User| user.id.clone())
+                .await,
+        )?;
         let users = users.filter(|users| users.read >= users.total && !users.have_moved());
         let snapshot = Snapshot {
             tokens: tokens.unique,
-            users: users.map(|users| by_id(users.unique)),
+            users: users.map(|users| {
+                let users = users.unique.into_iter();
+                users.map(|user| (user.id.clone(), user)).collect()
+            }),
             server: self.fetch_server_info().await?,
             super_admin_id,
         };
@@ -120,12 +127,10 @@ impl RestApi {
     /// the look-up.
     pub async fn clear_cache(&self) -> Result<(), Error> {
         let cleared = optional(self.session.delete("api/v1/db/meta/cache").await);
-        cleared.map(drop).map_err(|error| Error::Rights {
-            what: format!(
-                "the token is deleted, but NocoDB may still accept it from its cache; {error}"
-            ),
-            fix: "restart NocoDB".to_owned(),
-        })
+        let what = "the token is deleted, but NocoDB may still accept it from its cache";
+        cleared
+            .map(drop)
+            .map_err(|error| Error::rights(format!("{what}; {error}"), "restart NocoDB"))
     }
 
     pub async fn fetch_server_info(&self) -> Result<ServerInfo, Error> {
@@ -135,9 +140,10 @@ impl RestApi {
 
     /// Reads all pages of a list. Of the page information only the total is right, and an offset that is not
     /// below it is an error.
-    async fn fetch_rows<T: DeserializeOwned + Identified>(
+    async fn fetch_rows<T: DeserializeOwned>(
         &self,
         path: &str,
+        id: fn(&T) -> String,
     ) -> Result<Rows<T>, Error> {
         let limit = PAGE_SIZE.to_string();
         let mut ids = HashSet::new();
@@ -151,15 +157,14 @@ impl RestApi {
             let offset = found.read.to_string();
             let query = [("limit", limit.as_str()), ("offset", offset.as_str())];
             let page: Page<T> = self.session.get(path, &query).await?;
-            let (count, known) = (page.list.len(), ids.len());
+            let (total, known) = (page.total(), ids.len());
             found.pages += 1;
-            found.read += count;
-            found.total = page.total().unwrap_or(found.total);
-            let has_total = page.total().is_some();
-            let new = page.list.into_iter().filter(|row| ids.insert(row.id()));
+            found.read += page.list.len();
+            found.total = total.unwrap_or(found.total);
+            let new = page.list.into_iter().filter(|row| ids.insert(id(row)));
             found.unique.extend(new);
-            let is_last = has_total && found.read >= found.total;
-            if is_last || count == 0 || ids.len() == known {
+            let is_last = total.is_some() && found.read >= found.total;
+            if is_last || ids.len() == known {
                 return Ok(found);
             }
         }
@@ -179,7 +184,7 @@ impl Snapshot {
     }
 
     pub fn has_token(&self, id: &str) -> bool {
-        self.tokens.iter().any(|token| token.id() == id)
+        self.tokens.iter().any(|token| token.id == id)
     }
 
     pub fn listing(&self) -> Result<Listing, Error> {
@@ -196,11 +201,6 @@ impl Snapshot {
     }
 }
 
-fn by_id(users: Vec<User>) -> HashMap<String, User> {
-    let pair = |user: User| (user.id.clone(), user);
-    users.into_iter().map(pair).collect()
-}
-
 fn own_tokens_only(fix: &str) -> Error {
     Error::OwnTokensOnly {
         fix: fix.to_owned(),
@@ -209,16 +209,5 @@ fn own_tokens_only(fix: &str) -> Error {
 
 /// For a request that some versions or editions do not support or permit.
 fn optional<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
-    const UNSUPPORTED: [StatusCode; 2] = [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(Error::Http(error))
-            if error
-                .status()
-                .is_some_and(|status| UNSUPPORTED.contains(&status)) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
+    none_if_status(answer, &[StatusCode::FORBIDDEN, StatusCode::NOT_FOUND])
 }

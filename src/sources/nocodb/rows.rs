@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::domain::{Cell, Expiry, ListedToken, Status};
 use crate::sources::{MaxLife, cells};
@@ -30,48 +30,40 @@ impl<T> Page<T> {
     }
 }
 
-pub(super) trait Identified {
-    fn id(&self) -> String;
-}
-
 /// A number up to version 0.301, a text in later ones.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Id {
-    Number(i64),
-    Text(String),
-}
-
-impl Id {
-    fn text(&self) -> String {
-        match self {
-            Self::Number(number) => number.to_string(),
-            Self::Text(text) => text.clone(),
-        }
+fn id<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Id {
+        Number(i64),
+        Text(String),
     }
+    Ok(match Id::deserialize(value)? {
+        Id::Number(number) => number.to_string(),
+        Id::Text(text) => text,
+    })
 }
 
 /// SQLite stores a boolean as a number.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Flag {
-    Bool(bool),
-    Number(i64),
-}
-
-impl Flag {
-    pub fn is_set(self) -> bool {
-        match self {
-            Self::Bool(flag) => flag,
-            Self::Number(number) => number != 0,
-        }
+fn flag<'de, D: Deserializer<'de>>(value: D) -> Result<Option<bool>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Flag {
+        Bool(bool),
+        Number(i64),
     }
+    let flag: Option<Flag> = Option::deserialize(value)?;
+    Ok(flag.map(|flag| match flag {
+        Flag::Bool(flag) => flag,
+        Flag::Number(number) => number != 0,
+    }))
 }
 
 /// Fields of later versions are absent in earlier ones.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Token {
-    pub id: Id,
+    #[serde(deserialize_with = "id")]
+    pub id: String,
     pub description: Option<String>,
     #[serde(default, deserialize_with = "cells::null_as_empty")]
     pub fk_user_id: Cell<String>,
@@ -86,15 +78,10 @@ pub(super) struct Token {
     pub single_sign_on: Option<String>,
     pub created_at: Option<String>,
     pub expiry: Option<String>,
-    pub enabled: Option<Flag>,
+    #[serde(default, deserialize_with = "flag")]
+    pub enabled: Option<bool>,
     #[serde(default, deserialize_with = "cells::null_as_empty")]
     pub last_used_at: Cell<String>,
-}
-
-impl Identified for Token {
-    fn id(&self) -> String {
-        self.id.text()
-    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -103,14 +90,10 @@ pub(super) struct User {
     pub email: Option<String>,
     pub display_name: Option<String>,
     pub roles: Option<String>,
-    pub blocked: Option<Flag>,
-    pub is_deleted: Option<Flag>,
-}
-
-impl Identified for User {
-    fn id(&self) -> String {
-        self.id.clone()
-    }
+    #[serde(default, deserialize_with = "flag")]
+    pub blocked: Option<bool>,
+    #[serde(default, deserialize_with = "flag")]
+    pub is_deleted: Option<bool>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -205,12 +188,11 @@ impl Token {
                 Cell::Empty => Cell::Empty,
                 Cell::Absent => Cell::Absent,
             },
-            status: Cell::Value(if self.enabled.is_none_or(Flag::is_set) {
-                Status::Active
-            } else {
-                Status::Disabled
+            status: Cell::Value(match self.enabled {
+                Some(false) => Status::Disabled,
+                Some(true) | None => Status::Active,
             }),
-            ..ListedToken::with_id(self.id())
+            ..ListedToken::with_id(&self.id)
         };
         let address = match &self.created_by {
             Cell::Value(address) => Some(address),
@@ -238,7 +220,7 @@ impl Token {
             Cell::Value(id) => id,
         };
         match (user, &self.created_by) {
-            (Some(user), _) if is_set(user.is_deleted) => {
+            (Some(user), _) if user.is_deleted == Some(true) => {
                 Cell::Value(format!("user {id} is marked as deleted in NocoDB"))
             }
             (Some(_), _) | (None, Cell::Value(_)) => Cell::Empty,
@@ -251,22 +233,15 @@ impl Token {
     fn remarks(&self, user: Option<&User>) -> String {
         let mut remarks = Vec::new();
         if self.fk_sso_client_id.is_some() {
-            let client = self.single_sign_on.as_deref();
-            let client = client.map(|client| format!(" ({client})"));
-            remarks.push(format!(
-                "made under single sign-on{}",
-                client.unwrap_or_default()
-            ));
+            let client = self.single_sign_on.as_ref();
+            let client = client.map_or(String::new(), |client| format!(" ({client})"));
+            remarks.push(format!("made under single sign-on{client}"));
         }
-        if user.is_some_and(|user| is_set(user.blocked)) {
+        if user.is_some_and(|user| user.blocked == Some(true)) {
             remarks.push("its user is blocked".to_owned());
         }
         remarks.join("; ")
     }
-}
-
-fn is_set(flag: Option<Flag>) -> bool {
-    flag.is_some_and(Flag::is_set)
 }
 
 /// The community edition never sets an expiry.

@@ -61,43 +61,36 @@ impl Session {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<T, Error> {
-        let response = self.get_once(path, query).await;
-        if !is_session_refused(&response) {
-            return response;
-        }
-        self.discard();
-        self.get_once(path, query).await
+        self.send(|token| {
+            let request = self.web.get(path).header("xc-auth", token);
+            query
+                .iter()
+                .fold(request, |request, (name, value)| request.query(name, value))
+                .json()
+        })
+        .await
     }
 
     pub async fn delete(&self, path: &str) -> Result<(), Error> {
-        let response = self.delete_once(path).await;
-        if !is_session_refused(&response) {
-            return response;
-        }
-        self.discard();
-        self.delete_once(path).await
+        self.send(|token| {
+            let request = self.web.request(Method::DELETE, path);
+            request.header("xc-auth", token).send_ignoring_body()
+        })
+        .await
     }
 
-    async fn get_once<T: DeserializeOwned>(
+    /// Sends a request, and again in a new session if the session was not accepted.
+    async fn send<T, F: Future<Output = Result<T, http::Error>>>(
         &self,
-        path: &str,
-        query: &[(&str, &str)],
+        request: impl Fn(HeaderValue) -> F,
     ) -> Result<T, Error> {
-        let token = self.session_token().await?;
-        let request = self.web.get(path).header("xc-auth", token);
-        let request = query
-            .iter()
-            .fold(request, |request, (name, value)| request.query(name, value));
-        Ok(request.json().await?)
-    }
-
-    async fn delete_once(&self, path: &str) -> Result<(), Error> {
-        let token = self.session_token().await?;
-        let request = self.web.request(Method::DELETE, path);
-        Ok(request
-            .header("xc-auth", token)
-            .send_ignoring_body()
-            .await?)
+        match request(self.session_token().await?).await {
+            Err(error) if error.status() == Some(StatusCode::UNAUTHORIZED) => {
+                self.discard();
+                Ok(request(self.session_token().await?).await?)
+            }
+            response => Ok(response?),
+        }
     }
 
     async fn session_token(&self) -> Result<HeaderValue, Error> {
@@ -115,10 +108,10 @@ impl Session {
         let body = json!({"email": self.login.email, "password": password});
         let response: SignInResponse = request.body(&body).json().await.map_err(explain_refusal)?;
         let Some(token) = response.token else {
-            return Err(Error::Rights {
-                what: "NocoDB requires more than the password, for example a second factor".into(),
-                fix: format!("give lapsed a user without that, or {DATABASE_ADVICE}"),
-            });
+            return Err(Error::rights(
+                "NocoDB requires more than the password, for example a second factor",
+                format!("give lapsed a user without that, or {DATABASE_ADVICE}"),
+            ));
         };
         let header = http::secret_header("NocoDB's session", token.expose_secret())?;
         *self.lock() = Some(SessionToken {
@@ -138,26 +131,20 @@ impl Session {
     }
 }
 
-/// Whether the session was not accepted.
-fn is_session_refused<T>(response: &Result<T, Error>) -> bool {
-    matches!(response, Err(Error::Http(error)) if error.status() == Some(StatusCode::UNAUTHORIZED))
-}
-
 fn explain_refusal(error: http::Error) -> Error {
-    match error.status() {
+    let fix = format!(
+        "correct them; if users sign in by single sign-on or with a second factor, {DATABASE_ADVICE}"
+    );
+    let (refused, denied) = (
+        "NocoDB does not accept `email` and `password`",
+        "NocoDB does not permit sign-in with a password",
+    );
+    Error::from(error).explain(&[
         // NocoDB answers 400 to a wrong password.
-        Some(StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED) => Error::Rights {
-            what: "NocoDB does not accept `email` and `password`".into(),
-            fix: format!(
-                "correct them; if users sign in by single sign-on or with a second factor, {DATABASE_ADVICE}"
-            ),
-        },
-        Some(StatusCode::FORBIDDEN) => Error::Rights {
-            what: "NocoDB does not permit sign-in with a password".into(),
-            fix: DATABASE_ADVICE.into(),
-        },
-        _ => error.into(),
-    }
+        (StatusCode::BAD_REQUEST, refused, &fix),
+        (StatusCode::UNAUTHORIZED, refused, &fix),
+        (StatusCode::FORBIDDEN, denied, DATABASE_ADVICE),
+    ])
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use super::rows::{Flag, Id, Token, User};
+use super::rows::{Token, User};
 use crate::domain::Cell;
 use crate::sources::listing::ListingBuilder;
 use crate::sources::{Error, Listing};
@@ -47,17 +47,11 @@ const OPTIONAL: [&str; 13] = [
     "s.deleted",
 ];
 
-pub(super) struct Tables {
-    database: Database,
-}
+pub(super) struct Tables(pub Database);
 
 impl Tables {
-    pub fn new(database: Database) -> Self {
-        Self { database }
-    }
-
     pub fn place(&self) -> &str {
-        self.database.place()
+        self.0.place()
     }
 
     pub async fn listing(&self) -> Result<Listing, Error> {
@@ -83,14 +77,16 @@ impl Tables {
         id: Option<&str>,
         mut each: impl FnMut(Token, Option<User>) -> Result<(), Error> + Send,
     ) -> Result<(), Error> {
-        let mut reading = self.database.begin_read().await?;
+        let mut reading = self.0.begin_read().await?;
         let columns = self.readable_columns(&mut reading).await?;
         let mut query = columns.query();
-        let mut values = Vec::new();
-        if let Some(id) = id {
+        if id.is_some() {
             query.push_str(" WHERE CAST(t.id AS text) = $1");
-            values.push(Scalar::Text(id.to_owned()));
         }
+        let values: Vec<_> = id
+            .map(|id| Scalar::Text(id.to_owned()))
+            .into_iter()
+            .collect();
         let visited = reading.for_each_record(&query, &values, |record| {
             let row = Row {
                 record,
@@ -127,13 +123,11 @@ impl Tables {
         let (alias, name) = column.split_once('.').unwrap_or_default();
         let table = TABLES.iter().find(|(known, _)| *known == alias);
         let table = table.map_or(alias, |(_, table)| table);
-        Error::Rights {
-            what: format!("cannot read {table}.{name} at {}", self.place()),
-            fix:
-                "set `database` to NocoDB's own database, and grant the role the rights listed in \
-                  docs/sources/nocodb.md"
-                    .to_owned(),
-        }
+        Error::rights(
+            format!("cannot read {table}.{name} at {}", self.place()),
+            "set `database` to NocoDB's own database, and grant the role the rights listed in \
+             docs/sources/nocodb.md",
+        )
     }
 }
 
@@ -163,7 +157,7 @@ struct Row<'a> {
 impl Row<'_> {
     fn token(&self) -> Token {
         Token {
-            id: Id::Text(self.text("t.id").unwrap_or_default()),
+            id: self.text("t.id").unwrap_or_default(),
             description: self.text("t.description"),
             fk_user_id: self.cell("t.fk_user_id"),
             created_by: Cell::Absent,
@@ -193,8 +187,8 @@ impl Row<'_> {
     /// The client's title, and whether it is still in use.
     fn client(&self) -> Option<String> {
         let title = self.text("s.title")?;
-        let is_off = self.flag("s.enabled").is_some_and(|flag| !flag.is_set());
-        let is_deleted = self.flag("s.deleted").is_some_and(Flag::is_set);
+        let is_off = self.flag("s.enabled") == Some(false);
+        let is_deleted = self.flag("s.deleted") == Some(true);
         Some(match (is_deleted, is_off) {
             (true, _) => format!("{title}, since deleted"),
             (false, true) => format!("{title}, since disabled"),
@@ -203,10 +197,9 @@ impl Row<'_> {
     }
 
     fn cell(&self, column: &str) -> Cell<String> {
-        match (self.position(column), self.text(column)) {
-            (None, _) => Cell::Absent,
-            (Some(_), None) => Cell::Empty,
-            (Some(_), Some(text)) => Cell::Value(text),
+        match self.position(column) {
+            None => Cell::Absent,
+            Some(_) => self.text(column).into(),
         }
     }
 
@@ -221,10 +214,10 @@ impl Row<'_> {
         }
     }
 
-    fn flag(&self, column: &str) -> Option<Flag> {
+    fn flag(&self, column: &str) -> Option<bool> {
         match self.scalar(column) {
-            Scalar::Bool(flag) => Some(Flag::Bool(flag)),
-            Scalar::Integer(number) => Some(Flag::Number(number)),
+            Scalar::Bool(flag) => Some(flag),
+            Scalar::Integer(number) => Some(number != 0),
             _ => None,
         }
     }
