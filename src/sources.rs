@@ -25,6 +25,8 @@ pub use crate::upstream::{
 };
 pub use kind::{Common, Kind};
 
+const UNKNOWN_OWN_TOKEN: &str = "it is not known which token lapsed itself uses for the source";
+
 #[async_trait]
 pub trait Source: Send + Sync {
     /// Lists the tokens, or reports that nothing has changed since the last listing.

@@ -21,7 +21,9 @@ use serde::Deserialize;
 use url::Url;
 
 use super::listing::ListingBuilder;
-use super::{CheckReport, Common, Error, Fetched, LastListing, Listing, Right, Source};
+use super::{
+    CheckReport, Common, Error, Fetched, LastListing, Listing, Right, Source, UNKNOWN_OWN_TOKEN,
+};
 use crate::domain;
 use crate::upstream::database::Database;
 use crate::upstream::http::{self, Client, Request};
@@ -148,11 +150,8 @@ impl Devtron {
         };
         let known = records::load(database, tokens).await?;
         if known.by_id.is_empty() && !tokens.is_empty() {
-            return Err(Error::Content {
-                place: database.place().to_owned(),
-                reason: "it has none of the tokens that Devtron lists; set database to the one of this Devtron"
-                    .to_owned(),
-            });
+            let reason = "it has none of the tokens that Devtron lists; set database to the one of this Devtron";
+            return Err(Error::content(database.place(), reason));
         }
         Ok(Some(known))
     }
@@ -174,13 +173,10 @@ impl Source for Devtron {
         for token in &tokens {
             let permissions = token.user_id.and_then(|account| permissions.get(&account));
             let mut listed = token.to_listed(permissions);
-            match &records {
+            match records.as_ref().map(|known| known.by_id.get(&token.id)) {
                 None => token.set_issuer_from_description(&mut listed),
-                Some(known) => {
-                    if let Some(record) = known.by_id.get(&token.id) {
-                        record.add_to(&mut listed);
-                    }
-                }
+                Some(Some(record)) => record.add_to(&mut listed),
+                Some(None) => {}
             }
             builder.push(&listed)?;
         }
@@ -191,42 +187,36 @@ impl Source for Devtron {
         let tokens = self.fetch_tokens().await?;
         let visible = self.fetch_permissions(&tokens).await?.len();
         let known = self.read_records(&tokens).await?;
-        let right = |what: &str, is_there: bool, fix: &str| Right {
-            what: what.to_owned(),
-            missing: (!is_there).then(|| fix.to_owned()),
-        };
-        let versions = known.as_ref().and_then(|known| known.versions);
-        let versions = versions.map(|is_visible| {
-            right(
-                "recognise a regenerated token",
-                is_visible,
-                "GRANT SELECT (version) ON api_token to the role of database",
-            )
-        });
-        let is_known = tokens
-            .iter()
-            .any(|token| self.is_own_token(token) == Some(true));
+        let sees_permissions = visible > 0 || tokens.is_empty();
+        let is_own = |token: &Token| self.is_own_token(token) == Some(true);
+        let database_advice = "set database, with a role that may read the columns listed in docs/sources/devtron.md, \
+                               or list the owners in an owners file";
+        let mut rights = vec![
+            Right::granted("list all tokens"),
+            Right::new(
+                "see the permissions of tokens",
+                sees_permissions,
+                TOKEN_ADVICE,
+            ),
+            Right::new(
+                "see who issued tokens and when, and when they were used",
+                known.is_some(),
+                database_advice,
+            ),
+            Right::granted("revoke tokens"),
+            Right::new(
+                "recognise its own token",
+                tokens.iter().any(is_own),
+                TOKEN_ADVICE,
+            ),
+        ];
+        if let Some(is_visible) = known.and_then(|known| known.versions) {
+            let fix = "GRANT SELECT (version) ON api_token to the role of database";
+            rights.push(Right::new("recognise a regenerated token", is_visible, fix));
+        }
         Ok(CheckReport {
             summary: format!("Devtron: {} tokens", tokens.len()),
-            rights: [
-                right("list all tokens", true, TOKEN_ADVICE),
-                right(
-                    "see the permissions of tokens",
-                    visible > 0 || tokens.is_empty(),
-                    TOKEN_ADVICE,
-                ),
-                right(
-                    "see who issued tokens and when, and when they were used",
-                    known.is_some(),
-                    "set database, with a role that may read the columns listed in docs/sources/devtron.md, \
-                     or list the owners in an owners file",
-                ),
-                right("revoke tokens", true, TOKEN_ADVICE),
-                right("recognise its own token", is_known, TOKEN_ADVICE),
-            ]
-            .into_iter()
-            .chain(versions)
-            .collect(),
+            rights,
         })
     }
 
@@ -238,13 +228,7 @@ impl Source for Devtron {
         match self.is_own_token(token.ok_or_else(unknown)?) {
             Some(false) => {}
             Some(true) => return Err(Error::OwnToken),
-            None => {
-                return Err(Error::Rights {
-                    what: "it is not known which token lapsed itself uses for the source"
-                        .to_owned(),
-                    fix: TOKEN_ADVICE.to_owned(),
-                });
-            }
+            None => return Err(Error::rights(UNKNOWN_OWN_TOKEN, TOKEN_ADVICE)),
         }
         let request = self.request(Method::DELETE, &format!("{TOKENS_PATH}/{id}"));
         let response = request.send_ignoring_body().await;
@@ -273,19 +257,13 @@ impl Source for Devtron {
 }
 
 fn explain_refusal(error: http::Error) -> Error {
-    let what = match error.status() {
-        Some(StatusCode::UNAUTHORIZED) => {
-            "Devtron does not accept the token; it may have expired, or been regenerated or deleted"
-        }
-        Some(StatusCode::FORBIDDEN) => {
-            "Devtron does not permit this with the token, which has no super admin permission"
-        }
-        _ => return error.into(),
-    };
-    Error::Rights {
-        what: what.to_owned(),
-        fix: TOKEN_ADVICE.to_owned(),
-    }
+    let refused =
+        "Devtron does not accept the token; it may have expired, or been regenerated or deleted";
+    let denied = "Devtron does not permit this with the token, which has no super admin permission";
+    Error::from(error).explain(&[
+        (StatusCode::UNAUTHORIZED, refused, TOKEN_ADVICE),
+        (StatusCode::FORBIDDEN, denied, TOKEN_ADVICE),
+    ])
 }
 
 #[cfg(test)]

@@ -13,7 +13,9 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::listing::ListingBuilder;
-use super::{CheckReport, Common, Error, Fetched, LastListing, Listing, Right, Source};
+use super::{
+    CheckReport, Common, Error, Fetched, LastListing, Listing, Right, Source, UNKNOWN_OWN_TOKEN,
+};
 use crate::domain::{self, Cell};
 use crate::upstream::http::{self, Client, Request};
 use people::People;
@@ -116,21 +118,16 @@ impl Gcore {
 
     /// The tokens and the path of their list, which is in version 2 of the API, or on older servers in version 1.
     async fn fetch_tokens(&self, account: i64) -> Result<(String, Vec<Token>), Error> {
-        let path = format!("iam/v2/clients/{account}/tokens");
-        match self.get(&path).json().await {
-            Ok(tokens) => return Ok((path, tokens)),
-            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {}
-            Err(error) => return Err(explain_refusal(error)),
+        for version in ["v2/", ""] {
+            let path = format!("iam/{version}clients/{account}/tokens");
+            match self.get(&path).json().await {
+                Ok(tokens) => return Ok((path, tokens)),
+                Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {}
+                Err(error) => return Err(explain_refusal(error)),
+            }
         }
-        let path = format!("iam/clients/{account}/tokens");
-        match self.get(&path).json().await {
-            Ok(tokens) => Ok((path, tokens)),
-            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Err(Error::Rights {
-                what: format!("Gcore has no list of tokens of the account {account}"),
-                fix: "correct or remove client_id and url".to_owned(),
-            }),
-            Err(error) => Err(explain_refusal(error)),
-        }
+        let what = format!("Gcore has no list of tokens of the account {account}");
+        Err(Error::rights(what, "correct or remove client_id and url"))
     }
 }
 
@@ -167,10 +164,9 @@ impl Source for Gcore {
     async fn revoke(&self, external_id: &str) -> Result<(), Error> {
         let unknown = || Error::NoSuchToken(external_id.to_owned());
         let id: i64 = external_id.parse().map_err(|_| unknown())?;
-        let own_id = self.own_id.ok_or_else(|| Error::Rights {
-            what: "it is not known which token lapsed itself uses for the source".to_owned(),
-            fix: "write token as Gcore shows it, including the id: id_secret".to_owned(),
-        })?;
+        let fix = "write token as Gcore shows it, including the id: id_secret";
+        let unknown_own = || Error::rights(UNKNOWN_OWN_TOKEN, fix);
+        let own_id = self.own_id.ok_or_else(unknown_own)?;
         if id == own_id {
             return Err(Error::OwnToken);
         }
@@ -185,10 +181,8 @@ impl Source for Gcore {
         let request = self.request(Method::DELETE, &format!("{path}/{id}"));
         let response = request.send_ignoring_body().await;
         // Whatever the response was, the list decides.
-        let (_, tokens) = self
-            .fetch_tokens(account)
-            .await
-            .map_err(Error::outcome_unknown)?;
+        let listed = self.fetch_tokens(account).await;
+        let (_, tokens) = listed.map_err(Error::outcome_unknown)?;
         if !is_there(&tokens) {
             return Ok(());
         }
@@ -244,23 +238,16 @@ impl Snapshot {
     fn rights(&self, own_id: Option<i64>) -> Vec<Right> {
         // If the list evidently lacked tokens, there would be no snapshot.
         let is_complete = self.is_admin(own_id).is_some() || !self.has_one_issuer(own_id);
-        let right = |what: &str, is_there: bool, fix: &str| Right {
-            what: what.to_owned(),
-            missing: (!is_there).then(|| fix.to_owned()),
-        };
+        let is_admin = self.is_admin(own_id) == Some(true);
         vec![
-            right("list the tokens of all users", is_complete, TOKEN_ADVICE),
-            right(
+            Right::new("list the tokens of all users", is_complete, TOKEN_ADVICE),
+            Right::new(
                 "list the users, to find administrators and users who have left",
                 self.people.is_some(),
                 TOKEN_ADVICE,
             ),
-            right(
-                "revoke the tokens of all users",
-                self.is_admin(own_id) == Some(true),
-                TOKEN_ADVICE,
-            ),
-            right(
+            Right::new("revoke the tokens of all users", is_admin, TOKEN_ADVICE),
+            Right::new(
                 "recognise its own token",
                 self.own_token(own_id).is_some(),
                 "write token as Gcore shows it, including the id: id_secret; \
@@ -279,13 +266,12 @@ fn is_denied(error: &http::Error) -> bool {
 }
 
 fn explain_refusal(error: http::Error) -> Error {
-    let what = match error.status() {
-        Some(StatusCode::UNAUTHORIZED) => "Gcore does not accept the token",
-        Some(StatusCode::FORBIDDEN) => "Gcore does not permit this with the token",
-        _ => return error.into(),
-    };
-    Error::Rights {
-        what: what.to_owned(),
-        fix: TOKEN_ADVICE.to_owned(),
-    }
+    let (refused, denied) = (
+        "Gcore does not accept the token",
+        "Gcore does not permit this with the token",
+    );
+    Error::from(error).explain(&[
+        (StatusCode::UNAUTHORIZED, refused, TOKEN_ADVICE),
+        (StatusCode::FORBIDDEN, denied, TOKEN_ADVICE),
+    ])
 }

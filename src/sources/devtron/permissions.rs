@@ -82,18 +82,16 @@ impl Permissions {
 impl Filter {
     fn place(&self) -> String {
         let app = [&self.team, &self.environment, &self.entity_name];
+        let resource = [
+            &self.cluster,
+            &self.namespace,
+            &self.group,
+            &self.kind,
+            &self.resource,
+        ];
         let (what, path): (&str, &[_]) = match non_empty(self.entity.as_ref()) {
-            Some("cluster") => (
-                "Kubernetes resources",
-                &[
-                    &self.cluster,
-                    &self.namespace,
-                    &self.group,
-                    &self.kind,
-                    &self.resource,
-                ],
-            ),
-            Some("chart-group") => ("chart groups", &[&self.entity_name]),
+            Some("cluster") => ("Kubernetes resources", &resource),
+            Some("chart-group") => ("chart groups", &app[2..]),
             Some("jobs") => ("jobs", &app),
             _ if non_empty(self.access_type.as_ref()) == Some("helm-app") => ("Helm apps", &app),
             _ => ("Devtron apps", &app),

@@ -106,7 +106,6 @@ impl TokenRecord {
     }
 
     pub fn add_to(&self, listed: &mut ListedToken) {
-        let instant = |at: Option<DateTime<Utc>>| at.map_or(Cell::Empty, Cell::Value);
         listed.issuer = cells::address(self.issuer.as_deref());
         if listed.issuer == Cell::Empty {
             // `admin`, or the token that created it.
@@ -114,11 +113,11 @@ impl TokenRecord {
         }
         listed.issuer_id = self.created_by.map(|id| id.to_string());
         listed.issuer_gone = self.issuer_gone();
-        listed.created_at = instant(self.created_at);
+        listed.created_at = self.created_at.into();
         listed.last_used_at = match self.last_used_at {
             // It was used, but not recorded when.
             None if self.was_used => Cell::Absent,
-            at => instant(at),
+            at => at.into(),
         };
         listed.version = self.version.and_then(|version| u32::try_from(version).ok());
     }

@@ -28,22 +28,18 @@ pub(super) struct Response<T> {
 impl<T> Response<T> {
     /// `None` if the result is null.
     pub fn result(self, path: &str) -> Result<Option<T>, Error> {
-        let error = |reason: String| Error::Content {
-            place: format!("GET /{path}"),
-            reason,
-        };
-        match (self.code, self.result) {
+        let reason = match (self.code, self.result) {
             (Some(code), _) if !(200..300).contains(&code) => {
-                Err(error(format!("the response is an error of code {code}")))
+                format!("the response is an error of code {code}")
             }
-            (_, Cell::Absent) => Err(error("the response has no result".to_owned())),
-            (_, Cell::Empty) => Ok(None),
-            (_, Cell::Value(result)) => Ok(Some(result)),
-        }
+            (_, Cell::Absent) => "the response has no result".to_owned(),
+            (_, result) => return Ok(result.into_option()),
+        };
+        Err(Error::content(format!("GET /{path}"), reason))
     }
 }
 
-/// A token. There is no field for its secret, which Devtron sends along unless it is null_as_empty not to, nor for
+/// A token. There is no field for its secret, which Devtron sends along unless it is configured not to, nor for
 /// what it calls the last use, which is the first.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -39,10 +39,8 @@ enum Page {
 
 impl User {
     pub fn is_admin(&self) -> bool {
-        let groups = self.groups.iter().flatten();
-        groups
-            .into_iter()
-            .any(|group| group.id == Some(ADMINISTRATORS))
+        let mut groups = self.groups.iter().flatten();
+        groups.any(|group| group.id == Some(ADMINISTRATORS))
     }
 
     /// Why the user counts as having left; `None` if they have not.
@@ -121,14 +119,14 @@ impl People {
         let users = self.0.values().flatten();
         let admins = users.filter(|user| user.is_admin() && user.leave_reason().is_none());
         let admins = admins.filter(|user| user.belongs_to(account));
-        let mailboxes = admins.filter_map(|user| match cells::address(user.email.as_deref()) {
-            Cell::Value(address) => Some(AccountAdmin {
-                account: account.name(),
-                address,
-            }),
-            Cell::Empty | Cell::Absent => None,
-        });
-        mailboxes.collect::<BTreeSet<_>>().into_iter().collect()
+        let addresses: BTreeSet<_> = admins
+            .filter_map(|user| cells::address(user.email.as_deref()).into_option())
+            .collect();
+        let admin = |address| AccountAdmin {
+            account: account.name(),
+            address,
+        };
+        addresses.into_iter().map(admin).collect()
     }
 }
 
@@ -157,10 +155,8 @@ async fn fetch_users(gcore: &Gcore) -> Result<Option<BTreeMap<i64, Option<User>>
             return Ok(Some(found));
         }
         if found.len() == before {
-            return Err(Error::Content {
-                place: "GET /iam/users".to_owned(),
-                reason: format!("the list ends after {before} users although it should go on"),
-            });
+            let reason = format!("the list ends after {before} users although it should go on");
+            return Err(Error::content("GET /iam/users", reason));
         }
     }
 }
