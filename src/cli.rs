@@ -1,6 +1,6 @@
 //! The command line: parses the arguments, runs the command and returns its exit code.
 //!
-//! Each command has a module with a function `(&Context, arguments) -> anyhow::Result<Exit>`.
+//! Each command has a module with a function `(&Context, arguments) -> Result<Exit>`.
 
 pub mod args;
 pub mod exit;
@@ -27,6 +27,7 @@ mod notice;
 mod pages;
 mod preview;
 mod release;
+mod report;
 mod revoke;
 mod run;
 mod send_test;
@@ -37,13 +38,14 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod token;
+mod upstream;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
 use self::args::{Cli, Color, Command, GlobalOptions};
-use self::exit::{Exit, print_error};
+use self::exit::{Exit, Result, print_error};
 use crate::clock::Clock;
 
 #[derive(Debug, Clone)]
@@ -84,7 +86,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs a command, in an asynchronous runtime if it needs one.
-fn run_command(context: &Context, command: Command) -> anyhow::Result<Exit> {
+fn run_command(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),
@@ -96,7 +98,7 @@ fn run_command(context: &Context, command: Command) -> anyhow::Result<Exit> {
     }
 }
 
-async fn dispatch(context: &Context, command: Command) -> anyhow::Result<Exit> {
+async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::Run => run::run(context).await,
         Command::Sweep(args) => sweep::sweep(context, args).await,

@@ -4,9 +4,8 @@ use std::os::unix::fs::MetadataExt as _;
 
 use chrono::{DateTime, Utc};
 
-use super::setup::store_failure;
 use crate::engine;
-use crate::store::Tx;
+use crate::store::{self, Tx};
 
 /// Adds an entry to the audit trail in the name of the operator.
 pub(super) async fn record_action(
@@ -14,13 +13,12 @@ pub(super) async fn record_action(
     now: DateTime<Utc>,
     (action, subject): (&str, &str),
     reason: Option<&str>,
-) -> anyhow::Result<()> {
+) -> store::Result<()> {
     let actor = name();
     let entry = [actor.as_str(), action, subject];
     Ok(tx
         .insert_audit(engine::new_id(now), now, entry, reason)
-        .await
-        .map_err(store_failure)?)
+        .await?)
 }
 
 pub(super) fn name() -> String {

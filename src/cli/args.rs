@@ -17,12 +17,11 @@ pub use commands::{
 };
 pub use listing::{
     Acknowledge, AuditCommand, FindingCommand, FindingList, Forecast, Format, ListOptions,
-    NoticeCommand, NoticeList, ShowOptions, SourceCommand, SourceSync, TokenCommand, TokenList,
-    TokenRevoke, TokenShow,
+    NoticeCommand, NoticeList, ShowOptions, SourceCommand, TokenCommand, TokenList, TokenRevoke,
+    TokenShow, UpstreamSync,
 };
 pub use people::{
-    DirectoryCommand, DirectorySync, IdentityCommand, IdentityCoverage, IdentityList,
-    IdentityRebind, IdentityShow,
+    DirectoryCommand, IdentityCommand, IdentityCoverage, IdentityList, IdentityRebind, IdentityShow,
 };
 pub use values::{Input, Invalid, TEMPLATES};
 

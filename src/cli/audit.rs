@@ -2,23 +2,25 @@
 
 use std::io::Write;
 
+use super::Context;
 use super::args::{AuditCommand, ListOptions};
-use super::exit::Exit;
+use super::exit::{Exit, Result};
 use super::output::Printer;
 use super::output::rows::AuditRow;
 use super::output::when::Instant;
 use super::pages::print_pages;
-use super::{Context, setup};
+use super::setup::{self, Mode};
 use crate::store::{self, Store};
 
-pub(super) async fn audit(context: &Context, args: AuditCommand) -> anyhow::Result<Exit> {
+pub(super) async fn audit(context: &Context, args: AuditCommand) -> Result<Exit> {
     let AuditCommand::List(options) = args;
     let config = setup::load_config(context)?;
-    let store = setup::open_store(&config).await?;
     let mut printer = Printer::stdout(options.format, context.clock.now());
-    list(&store, options, &mut printer).await?;
+    setup::with_store(&config, Mode::Write, async |store| {
+        list(store, options, &mut printer).await
+    })
+    .await?;
     printer.finish()?;
-    store.close().await;
     Ok(Exit::Ok)
 }
 
@@ -27,7 +29,7 @@ pub(super) async fn list(
     store: &Store,
     options: ListOptions,
     printer: &mut Printer<AuditRow, impl Write, impl Write>,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     print_pages(
         printer,
         options.limit,

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use tokio::time::error::Elapsed;
 
-use super::exit::Exit;
+use super::exit::{Exit, Result, STORE_ACCESS_HINT, STORE_DAMAGE_HINT};
 use super::output::when::{Instant, format_when};
 use super::{Context, setup};
 use crate::causes::Causes;
@@ -45,7 +45,7 @@ impl Outcome {
     }
 }
 
-pub(super) async fn check(context: &Context) -> anyhow::Result<Exit> {
+pub(super) async fn check(context: &Context) -> Result<Exit> {
     let config = setup::load_config(context)?;
     let mut exit = Exit::Ok;
     let config_place = config
@@ -148,8 +148,8 @@ fn store_outcome(config: &Config, error: &store::Error) -> Outcome {
                 "an older schema; the next command that writes migrates it".to_owned(),
             );
         }
-        error if error.is_corruption() => (setup::STORE_DAMAGE_HINT, Exit::Failed),
-        store::Error::Open { .. } => (setup::STORE_ACCESS_HINT, Exit::TempFail),
+        error if error.is_corruption() => (STORE_DAMAGE_HINT, Exit::Failed),
+        store::Error::Open { .. } => (STORE_ACCESS_HINT, Exit::TempFail),
         store::Error::Newer { .. } => ("run the newer version, or restore a backup", Exit::Config),
         _ => ("check [store] url", Exit::Config),
     };
@@ -183,7 +183,7 @@ async fn pending_work(store: &Store) -> Vec<(String, Outcome)> {
 
 fn unreadable_store(error: &store::Error) -> Outcome {
     let problem = Causes(error).to_string();
-    Outcome::failed(problem, setup::STORE_DAMAGE_HINT, Exit::Failed)
+    Outcome::failed(problem, STORE_DAMAGE_HINT, Exit::Failed)
 }
 
 fn check_templates(config: &Config) -> Outcome {
@@ -212,7 +212,7 @@ async fn check_mail(config: &Config) -> (String, Outcome) {
     let relay = match Relay::new(smtp.clone()) {
         Ok(relay) => relay,
         Err(error) => {
-            let problem = format!("{:#}", anyhow::Error::from(error));
+            let problem = Causes(&error).to_string();
             let outcome = Outcome::failed(problem, "check the keys of [smtp]", Exit::Config);
             return (name, outcome);
         }

@@ -3,10 +3,10 @@
 use std::io;
 
 use super::args::{Completions, command};
-use super::exit::Exit;
+use super::exit::{Exit, Result};
 use super::output::Error;
 
-pub(super) fn completions(args: &Completions) -> anyhow::Result<Exit> {
+pub(super) fn completions(args: &Completions) -> Result<Exit> {
     // Via memory, because the generator panics if standard output is closed.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command(), "lapsed", &mut script);

@@ -9,8 +9,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::args::Demo;
-use super::exit::{Exit, Failure};
-use super::{Context, setup, sweep};
+use super::exit::{Exit, Failure, Result};
+use super::setup::{self, Mode};
+use super::{Context, report};
 use crate::config::Config;
 use crate::engine::SweepOptions;
 
@@ -18,7 +19,7 @@ const CONFIG: &str = include_str!("demo/lapsed.toml");
 const PEOPLE: &str = include_str!("demo/people.csv");
 const TOKENS: &str = include_str!("demo/tokens.csv");
 
-pub(super) async fn demo(context: &Context, args: Demo) -> anyhow::Result<Exit> {
+pub(super) async fn demo(context: &Context, args: Demo) -> Result<Exit> {
     let folder = create_folder(&args.dir)?;
     let now = context.clock.now();
     for (name, text) in [
@@ -32,16 +33,16 @@ pub(super) async fn demo(context: &Context, args: Demo) -> anyhow::Result<Exit> 
     }
     let config_file = folder.join("lapsed.toml");
     // The demo ignores environment variables.
-    let config = Config::load(Some(&config_file), &HashMap::new())?;
+    let config = Config::load(Some(&config_file), &HashMap::new()).map_err(Failure::failed)?;
     let mailer = setup::build_mailer(&config)?;
-    let store = setup::open_store(&config).await?;
-    let engine = setup::build_engine(context, &config, store, mailer)?;
-    let report = engine
-        .sweep(&SweepOptions::default(), &CancellationToken::new())
-        .await;
-    engine.store.close().await;
+    let done = setup::with_store(&config, Mode::Write, async |store| {
+        let engine = setup::build_engine(context, &config, store.clone(), mailer)?;
+        let (options, stop) = (SweepOptions::default(), CancellationToken::new());
+        Ok(engine.sweep(&options, &stop).await)
+    })
+    .await?;
     anstream::println!("One sweep over {}:\n", folder.display());
-    for line in sweep::summary_lines(&report).lines() {
+    for line in report::summary_lines(&done).lines() {
         anstream::println!("    {line}");
     }
     let mails = list_mails(&config.mail.directory)?;
@@ -57,11 +58,11 @@ pub(super) async fn demo(context: &Context, args: Demo) -> anyhow::Result<Exit> 
         "\nTry next:\n\n    lapsed --config {config} token list\n    lapsed --config {config} finding list\n    \
          lapsed --config {config} explain exports/ci-deploy\n\nThe configuration explains itself in comments: {config}"
     );
-    Ok(sweep::exit_code(&report))
+    Ok(report::exit_code(&done))
 }
 
 /// Creates the folder, which must be new or empty.
-fn create_folder(folder: &Path) -> anyhow::Result<PathBuf> {
+fn create_folder(folder: &Path) -> Result<PathBuf> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     if fs::read_dir(folder)?.next().is_some() {
         let error = anyhow::anyhow!("{} is not empty", folder.display());
@@ -103,7 +104,7 @@ fn parse_offset(mark: &str) -> Option<TimeDelta> {
 }
 
 /// The recipient and subject of each mail in the folder.
-fn list_mails(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
+fn list_mails(folder: &Path) -> Result<Vec<(String, String)>> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder)?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;

@@ -8,108 +8,87 @@ use std::io::Write;
 use chrono::{DateTime, Utc};
 
 use super::args::{DirectoryCommand, ListOptions};
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, Result};
 use super::output::rows::DirectoryRow;
 use super::output::when::Instant;
 use super::output::{Printer, print_line};
-use super::setup::{self, store_failure};
-use super::{Context, actor, source};
+use super::setup::{self, Mode};
+use super::upstream::{Kind, Upstream, next_sync_at};
+use super::{Context, actor};
 use crate::config::{Config, DirectoryConfig};
 use crate::domain::{DirectoryTerms, Schedule};
 use crate::store::{self, Decision, Store};
 
-pub(super) async fn directory(context: &Context, args: DirectoryCommand) -> anyhow::Result<Exit> {
-    let config = setup::load_config(context)?;
+pub(super) async fn directory(context: &Context, args: DirectoryCommand) -> Result<Exit> {
+    let config = &setup::load_config(context)?;
     let now = context.clock.now();
-    match args {
+    let upstream = |name| Upstream {
+        context,
+        config,
+        kind: Kind::Directory,
+        name,
+    };
+    match &args {
         DirectoryCommand::List(options) => {
-            let store = setup::open_store(&config).await?;
             let mut printer = Printer::stdout(options.format, now);
-            list(
-                &store,
-                &Configured::from_config(&config),
-                options,
-                &mut printer,
-                now,
-            )
+            setup::with_store(config, Mode::Write, async |store| {
+                list(store, config, *options, &mut printer, now).await
+            })
             .await?;
             printer.finish()?;
-            store.close().await;
             Ok(Exit::Ok)
         }
         DirectoryCommand::Check { name } => {
-            let configured = find_configured(&config, &name)?;
-            if let Some(notice) = sync::deferral_notice(&config, &name, now).await {
-                return Err(Failure::unreachable(anyhow::anyhow!(notice)).into());
-            }
-            check(context, &config, configured).await
+            sync::check(&upstream(name), find_configured(config, name)?).await
         }
         DirectoryCommand::Sync(args) => {
-            find_configured(&config, &args.name)?;
+            find_configured(config, &args.name)?;
+            let upstream = upstream(&args.name);
             if args.dry_run {
-                sync::dry_run(context, &config, &args).await
+                sync::dry_run(&upstream, args).await
             } else {
-                sync::sync(context, &config, &args).await
+                sync::sync(&upstream, args).await
             }
         }
         DirectoryCommand::Release { name } => {
-            print_decision(&config, &name, Decision::Released, now).await
+            print_decision(config, name, Decision::Released, now).await
         }
         DirectoryCommand::Reject { name } => {
-            print_decision(&config, &name, Decision::Rejected, now).await
+            print_decision(config, name, Decision::Rejected, now).await
         }
-        DirectoryCommand::Forget { name } => forget(context, &config, &name).await,
+        DirectoryCommand::Forget { name } => forget(context, config, name).await,
     }
 }
 
 /// The configured directory with this name. The error suggests the nearest name.
-pub(super) fn find_configured<'a>(
-    config: &'a Config,
-    name: &str,
-) -> anyhow::Result<&'a DirectoryConfig> {
-    let mut directories = config.directories.iter();
-    let found = directories.find(|directory| directory.terms.name == name);
-    let known = config.directories.iter().map(|it| it.terms.name.as_str());
-    found.ok_or_else(|| source::unknown_name_error("directory", name, known))
-}
-
-/// The part of the configuration that `directory list` shows.
-pub(super) struct Configured {
-    sweep: Schedule,
-    directories: BTreeMap<String, DirectoryTerms>,
-}
-
-impl Configured {
-    pub(super) fn from_config(config: &Config) -> Self {
-        let terms = config.directories.iter().map(|directory| &directory.terms);
-        Self {
-            sweep: config.settings.sweep.clone(),
-            directories: terms
-                .map(|terms| (terms.name.clone(), terms.clone()))
-                .collect(),
-        }
-    }
+pub(super) fn find_configured<'a>(config: &'a Config, name: &str) -> Result<&'a DirectoryConfig> {
+    Kind::Directory.find(&config.directories, name, |directory| &directory.terms.name)
 }
 
 /// Lists the configured directories, and those in the store that are no longer configured.
 pub(super) async fn list(
     store: &Store,
-    configured: &Configured,
+    config: &Config,
     options: ListOptions,
     printer: &mut Printer<DirectoryRow, impl Write, impl Write>,
     now: DateTime<Utc>,
-) -> anyhow::Result<()> {
-    let mut tx = store.begin_read().await.map_err(store_failure)?;
-    let stored = tx.list_directories().await.map_err(store_failure)?;
-    let counts = tx.count_identities(&[]).await.map_err(store_failure)?;
+) -> Result<()> {
+    let mut tx = store.begin_read().await?;
+    let stored = tx.list_directories().await?;
+    let counts = tx.count_identities(&[]).await?;
     drop(tx);
     let mut known: BTreeMap<String, store::DirectoryRow> = stored
         .into_iter()
         .map(|row| (row.name.clone(), row))
         .collect();
-    for (name, terms) in &configured.directories {
-        let row = known.entry(name.clone()).or_default();
-        row.name.clone_from(name);
+    let terms: BTreeMap<&str, &DirectoryTerms> = config
+        .directories
+        .iter()
+        .map(|directory| (directory.terms.name.as_str(), &directory.terms))
+        .collect();
+    for (name, terms) in &terms {
+        let row = known.entry((*name).to_owned()).or_default();
+        (*name).clone_into(&mut row.name);
         terms.kind.clone_into(&mut row.kind);
     }
     // A directory that is only asked about single people reports no total: count the known ones.
@@ -119,29 +98,29 @@ pub(super) async fn list(
         row.people = seen.map(|count| count.count).sum();
     }
     for row in known.into_values().take(options.max_rows()) {
-        printer.print_row(&directory_row(row, configured, now))?;
+        let terms = terms.get(row.name.as_str()).copied();
+        printer.print_row(&directory_row(row, terms, &config.settings.sweep, now))?;
     }
     Ok(())
 }
 
 fn directory_row(
     row: store::DirectoryRow,
-    configured: &Configured,
+    terms: Option<&DirectoryTerms>,
+    sweep: &Schedule,
     now: DateTime<Utc>,
 ) -> DirectoryRow {
-    let found = configured.directories.get(&row.name);
     let sync_state = row.sync_state;
     let read_at = sync_state.last_good_sync_at;
-    let fresh_until = found.and_then(|terms| Some(terms.fresh_until(read_at?)));
+    let fresh_until = terms.and_then(|terms| Some(terms.fresh_until(read_at?)));
     let state = match (&row.held, sync_state.failures, sync_state.last_good_sync_at) {
         (_, 1.., _) => "failing",
         (Some(_), ..) => "held",
         (None, _, None) => "never",
         (None, _, Some(_)) => "ok",
     };
-    let next = found.and_then(|terms| {
-        source::next_sync_at(&sync_state, terms.schedule.as_ref(), &configured.sweep, now)
-    });
+    let next =
+        terms.and_then(|terms| next_sync_at(&sync_state, terms.schedule.as_ref(), sweep, now));
     let held = match (row.held, row.decision.as_deref()) {
         (Some(held), Some("released")) => {
             Some(format!("{held}; released, the next sync accepts it"))
@@ -149,7 +128,7 @@ fn directory_row(
         (Some(held), Some(_)) => Some(format!("{held}; rejected, the next sync rejects it")),
         (held, _) => held,
     };
-    let gone = found.is_none().then(|| {
+    let gone = terms.is_none().then(|| {
         "it is no longer in the configuration; `lapsed directory forget` deletes its data"
             .to_owned()
     });
@@ -173,70 +152,22 @@ fn directory_row(
 }
 
 /// Deletes the data of a directory that is no longer configured.
-async fn forget(context: &Context, config: &Config, name: &str) -> anyhow::Result<Exit> {
+async fn forget(context: &Context, config: &Config, name: &str) -> Result<Exit> {
     if config.directories.iter().any(|it| it.terms.name == name) {
         let error = anyhow::anyhow!("the directory {name} is in the configuration");
         let hint = "remove its [[directory]] first; otherwise the next sweep reads it again";
         return Err(Failure::failed(error).hint(hint).into());
     }
-    let store = setup::open_store(config).await?;
-    let mut tx = store.begin_read().await.map_err(store_failure)?;
-    let known = tx.list_directories().await.map_err(store_failure)?;
-    drop(tx);
-    if known.iter().all(|row| row.name != name) {
-        let known = known.iter().map(|row| row.name.as_str());
-        return Err(source::unknown_name_error("directory", name, known));
-    }
-    let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
-    let forgotten = engine.directory_sync().forget(name, &actor::name()).await;
-    engine.store.close().await;
-    let people = forgotten.map_err(setup::engine_failure)?;
+    let people = setup::with_engine(context, config, Mode::Write, async |engine| {
+        let known = engine.store.begin_read().await?.list_directories().await?;
+        Kind::Directory.find(&known, name, |row| &row.name)?;
+        Ok(engine.directory_sync().forget(name, &actor::name()).await?)
+    })
+    .await?;
     print_line(&format!(
         "deleted what {name} reported about {people} people; the next sweep resolves the findings that depend on it alone"
     ))?;
     Ok(Exit::Ok)
-}
-
-/// Tests the credentials of a directory, and whether a sync would be accepted now.
-async fn check(
-    context: &Context,
-    config: &Config,
-    configured: &DirectoryConfig,
-) -> anyhow::Result<Exit> {
-    let name = &configured.terms.name;
-    let watched = setup::build_directory(configured).map_err(Failure::config)?;
-    let checked =
-        tokio::time::timeout(super::check::CHECK_TIMEOUT, watched.directory.check()).await;
-    let checked = checked.map_err(|_| {
-        let error = anyhow::anyhow!("the directory {name} does not answer");
-        Failure::failed(error).hint("make sure that it is up and reachable from this machine")
-    })?;
-    match checked {
-        Ok(checked) => {
-            print_line(&source::check_report(name, &checked))?;
-            if configured.terms.canaries.is_empty() {
-                print_line(
-                    "  hint    it has no `canaries`: name one or two people who certainly have access; a listing \
-                     that does not show them as active is then rejected",
-                )?;
-            }
-            if checked.rights.iter().any(|right| right.missing.is_some()) {
-                return Ok(Exit::Failed);
-            }
-            match sync::acceptance_problem(context, config, name).await? {
-                Some(problem) => {
-                    print_line(&format!("  cannot  be accepted: {problem}"))?;
-                    Ok(Exit::Failed)
-                }
-                None => Ok(Exit::Ok),
-            }
-        }
-        Err(error) if error.wait().is_some() => Err(Failure::unreachable(error).into()),
-        Err(error) => {
-            let context = format!("the directory {name} cannot be read");
-            Err(Failure::failed(anyhow::Error::new(error).context(context)).into())
-        }
-    }
 }
 
 async fn print_decision(
@@ -244,12 +175,12 @@ async fn print_decision(
     name: &str,
     decision: Decision,
     now: DateTime<Utc>,
-) -> anyhow::Result<Exit> {
-    let store = setup::open_store(config).await?;
+) -> Result<Exit> {
     let configured = config.directories.iter().map(|it| it.terms.name.clone());
-    let message = record_decision(&store, (name, configured.collect()), decision, now).await?;
-    print_line(&message)?;
-    store.close().await;
+    let message = setup::with_store(config, Mode::Write, async |store| {
+        record_decision(store, (name, configured.collect()), decision, now).await
+    });
+    print_line(&message.await?)?;
     Ok(Exit::Ok)
 }
 
@@ -260,28 +191,24 @@ pub(super) async fn record_decision(
     (name, mut known): (&str, Vec<String>),
     decision: Decision,
     now: DateTime<Utc>,
-) -> anyhow::Result<String> {
-    let mut tx = store.begin().await.map_err(store_failure)?;
-    let Some(row) = tx.find_directory(name).await.map_err(store_failure)? else {
+) -> Result<String> {
+    let mut tx = store.begin().await?;
+    let Some(row) = tx.find_directory(name).await? else {
         if known.iter().any(|known| known == name) {
             return Ok(format!(
                 "directory {name} was never synced, so nothing is held; nothing was changed"
             ));
         }
-        let rows = tx.list_directories().await.map_err(store_failure)?;
+        let rows = tx.list_directories().await?;
         known.extend(rows.into_iter().map(|row| row.name));
         known.sort_unstable();
         known.dedup();
-        return Err(source::unknown_name_error(
-            "directory",
-            name,
-            known.iter().map(String::as_str),
-        ));
+        return Err(Kind::Directory.unknown_name_error(name, known.iter().map(String::as_str)));
     };
     let Some(held) = row.held else {
         let is_release = decision == Decision::Released;
         let rejected = if is_release {
-            tx.clear_rejections(name).await.map_err(store_failure)?
+            tx.clear_rejections(name).await?
         } else {
             0
         };
@@ -292,7 +219,7 @@ pub(super) async fn record_decision(
         }
         let reason = format!("{rejected} people who were rejected");
         actor::record_action(&mut tx, now, ("directory.release", name), Some(&reason)).await?;
-        tx.commit().await.map_err(store_failure)?;
+        tx.commit().await?;
         return Ok(format!(
             "directory {name} holds no change; the rejected statements about {rejected} people are evaluated again at the next sync"
         ));
@@ -303,15 +230,13 @@ pub(super) async fn record_decision(
             "directory {name} was already {decided}; its next sync applies that: {held}"
         ));
     }
-    tx.decide_held_changes(name, decision)
-        .await
-        .map_err(store_failure)?;
+    tx.decide_held_changes(name, decision).await?;
     let action = match decision {
         Decision::Released => "directory.release",
         Decision::Rejected => "directory.reject",
     };
     actor::record_action(&mut tx, now, (action, name), Some(&held)).await?;
-    tx.commit().await.map_err(store_failure)?;
+    tx.commit().await?;
     let consequence = match decision {
         Decision::Released => {
             "If its next sync still reports the same, the change is accepted. The sweep after that flags the tokens of the \

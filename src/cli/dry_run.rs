@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::args::Sweep;
-use super::exit::Exit;
-use super::{Context, setup, sweep};
+use super::exit::{Exit, Result};
+use super::setup::{self, Mode};
+use super::{Context, report};
 use crate::config::Config;
 use crate::domain::Address;
 use crate::domain::revocation::Decision;
@@ -14,13 +15,7 @@ use crate::text;
 /// How many mails and tokens are listed; the others are only counted.
 const MAX_LISTED: usize = 50;
 
-pub(super) async fn sweep(
-    context: &Context,
-    config: &Config,
-    args: &Sweep,
-) -> anyhow::Result<Exit> {
-    let (store, scratch) = setup::open_store_for_dry_run(config).await?;
-    let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
+pub(super) async fn sweep(context: &Context, config: &Config, args: &Sweep) -> Result<Exit> {
     let options = SweepOptions {
         by_schedule: false,
         only: args.source.clone(),
@@ -28,27 +23,23 @@ pub(super) async fn sweep(
         ..SweepOptions::default()
     };
     let mut mails: BTreeMap<Address, Vec<String>> = BTreeMap::new();
-    let report = engine
-        .preview_sweep(&options, |planned| {
-            let about = mails.entry(planned.notice.recipient.clone()).or_default();
-            // Three tokens per mail are listed; the others are only counted.
-            about.push(if about.len() < 3 {
-                notice_text(&planned)
-            } else {
-                String::new()
-            });
+    let on_planned = |planned: PlannedNotice| {
+        let about = mails.entry(planned.notice.recipient.clone()).or_default();
+        // Three tokens per mail are listed; the others are only counted.
+        about.push(if about.len() < 3 {
+            notice_text(&planned)
+        } else {
+            String::new()
+        });
+    };
+    let (summary, revocations) =
+        setup::with_engine(context, config, Mode::DryRun, async |engine| {
+            let summary = engine.preview_sweep(&options, on_planned).await?;
+            Ok((summary, engine.response().preview(&options).await?))
         })
-        .await
-        .map_err(setup::engine_failure)?;
-    let revocations = engine
-        .response()
-        .preview(&options)
-        .await
-        .map_err(setup::engine_failure)?;
-    engine.store.close().await;
-    drop(scratch);
-    sweep::print_problems(&report);
-    anstream::print!("{}", sweep::summary_lines(&report));
+        .await?;
+    report::print_problems(&summary);
+    anstream::print!("{}", report::summary_lines(&summary));
     anstream::println!(
         "mails     {} would be written; nothing was changed or sent",
         mails.len()
@@ -80,7 +71,7 @@ pub(super) async fn sweep(
             "That is more than [notify] max_per_sweep = {limit}: all of it would be held."
         );
     }
-    Ok(sweep::exit_code(&report))
+    Ok(report::exit_code(&summary))
 }
 
 /// Prints which tokens would be revoked because their issuers lost access, and why others would not.

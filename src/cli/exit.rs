@@ -2,12 +2,14 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::output;
-use crate::text;
 use anstyle::{AnsiColor, Style};
+
+use super::output;
+use crate::notify::{message, template};
+use crate::{config, engine, sources, store, text};
 
 /// The exit codes; 75 and 78 are those of sysexits.h.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,18 +44,6 @@ impl Exit {
             self
         }
     }
-
-    /// The exit code of an error: that of the [`Failure`] in its chain, else 1.
-    #[must_use]
-    pub fn from_error(error: &anyhow::Error) -> Self {
-        if matches!(error.downcast_ref(), Some(output::Error::Closed)) {
-            // The reader (`head`, a pager) stopped reading.
-            return Self::Ok;
-        }
-        error
-            .downcast_ref::<Failure>()
-            .map_or(Self::Failed, |failure| failure.exit)
-    }
 }
 
 impl From<Exit> for ExitCode {
@@ -62,10 +52,82 @@ impl From<Exit> for ExitCode {
     }
 }
 
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a command failed. Its exit code and hint follow from the type, except for a [`Failure`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    #[error(transparent)]
+    Source(#[from] sources::Error),
+    #[error(transparent)]
+    Template(#[from] template::Error),
+    #[error(transparent)]
+    Mail(#[from] message::Error),
+    #[error(transparent)]
+    Output(#[from] output::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+/// SQLite's errors do not say what is missing.
+pub(super) const STORE_ACCESS_HINT: &str = "check [store] url, that the folder or server exists, that the disk has free space, and that this \
+     user may write there";
+pub(super) const STORE_DAMAGE_HINT: &str =
+    "restore a backup (`lapsed backup` makes them), or set another file in [store] url";
+
+impl Error {
+    /// The exit code, and how to fix it.
+    fn advice(&self) -> (Exit, Option<&str>) {
+        match self {
+            Self::Failure(failure) => (failure.exit, failure.hint.as_deref()),
+            Self::Config(_) => (Exit::Config, None),
+            Self::Store(error) | Self::Engine(engine::Error::Store(error)) => store_advice(error),
+            // The reader (`head`, a pager) stopped reading.
+            Self::Output(output::Error::Closed) => (Exit::Ok, None),
+            Self::Other(error) => match (error.downcast_ref(), error.downcast_ref::<Self>()) {
+                (Some(Failure { exit, hint, .. }), _) => (*exit, hint.as_deref()),
+                (None, Some(inner)) => inner.advice(),
+                (None, None) => (Exit::Failed, None),
+            },
+            Self::Engine(_)
+            | Self::Source(_)
+            | Self::Template(_)
+            | Self::Mail(_)
+            | Self::Output(_)
+            | Self::Io(_) => (Exit::Failed, None),
+        }
+    }
+}
+
+fn store_advice(error: &store::Error) -> (Exit, Option<&'static str>) {
+    match error {
+        store::Error::Url(_)
+        | store::Error::Missing(_)
+        | store::Error::Newer { .. }
+        | store::Error::Older => (Exit::Config, None),
+        store::Error::Open { .. } if error.is_corruption() => {
+            (Exit::Failed, Some(STORE_DAMAGE_HINT))
+        }
+        store::Error::Open { .. } => (Exit::TempFail, Some(STORE_ACCESS_HINT)),
+        transient if transient.is_transient() => (Exit::TempFail, None),
+        _ => (Exit::Failed, None),
+    }
+}
+
 /// An error with an exit code and, if there is one, a hint how to fix it.
 ///
 /// It displays as the error it holds, and keeps its code and hint when context is added:
-/// `config::load(path).map_err(Failure::config)?`.
+/// `Relay::new(settings).map_err(Failure::config)?`.
 #[derive(Debug)]
 pub struct Failure {
     exit: Exit,
@@ -123,8 +185,8 @@ impl StdError for Failure {
 }
 
 /// Prints an error, its causes and its hint, one per line, and returns the exit code.
-pub fn print_error(error: &anyhow::Error, mut out: impl Write) -> Exit {
-    let exit = Exit::from_error(error);
+pub fn print_error(error: &Error, mut out: impl Write) -> Exit {
+    let (exit, _) = error.advice();
     if exit != Exit::Ok {
         // Standard error may be closed; there is no other place for the message.
         let _ = out.write_all(format_error(error).as_bytes());
@@ -132,29 +194,27 @@ pub fn print_error(error: &anyhow::Error, mut out: impl Write) -> Exit {
     exit
 }
 
-fn format_error(error: &anyhow::Error) -> String {
+fn format_error(error: &Error) -> String {
     let red = AnsiColor::Red.on_default().bold();
     let cyan = AnsiColor::Cyan.on_default().bold();
     let mut lines = Vec::new();
     let mut last = String::new();
-    for (depth, cause) in error.chain().enumerate() {
+    let mut next: Option<&dyn StdError> = Some(error);
+    while let Some(cause) = next {
+        next = cause.source();
         let message = text::clean_lines(&cause.to_string());
-        // Libraries often end their message with the message of the cause.
-        if depth > 0 && last.ends_with(&message) {
-            continue;
-        }
-        let (label, style) = if depth == 0 {
+        let (label, style) = if lines.is_empty() {
             ("error", red)
+        } else if last.ends_with(&message) {
+            // Libraries often end their message with the message of the cause.
+            continue;
         } else {
             ("caused by", Style::new())
         };
         lines.push(format!("{style}{label}:{style:#} {message}\n"));
         last = message;
     }
-    if let Some(hint) = error
-        .downcast_ref::<Failure>()
-        .and_then(|failure| failure.hint.as_deref())
-    {
+    if let (_, Some(hint)) = error.advice() {
         lines.push(format!("{cyan}hint:{cyan:#} {}\n", text::clean_lines(hint)));
     }
     lines.concat()
@@ -166,7 +226,7 @@ mod tests {
 
     use super::*;
 
-    fn printed(error: &anyhow::Error) -> (Exit, String) {
+    fn printed(error: &Error) -> (Exit, String) {
         let mut out = anstream::StripStream::new(Vec::new());
         let exit = print_error(error, &mut out);
         (exit, String::from_utf8(out.into_inner()).unwrap())
@@ -174,7 +234,7 @@ mod tests {
 
     #[test]
     fn an_error_is_printed_with_its_causes_and_hint() {
-        let error = anyhow::Error::from(
+        let error = Error::from(
             Failure::config(anyhow!("no such file").context("cannot read lapsed.toml"))
                 .hint("name another with --config FILE"),
         );
@@ -194,7 +254,7 @@ mod tests {
                 .context("cannot open the store")
                 .context("cannot sweep")
                 .unwrap_err();
-        let (exit, text) = printed(&error);
+        let (exit, text) = printed(&error.into());
         assert_eq!(exit, Exit::TempFail);
         insta::assert_snapshot!(text, @"
         error: cannot sweep
@@ -206,23 +266,23 @@ mod tests {
 
     #[test]
     fn an_error_without_a_code_exits_1() {
-        assert_eq!(Exit::from_error(&anyhow!("no")), Exit::Failed);
+        assert_eq!(printed(&anyhow!("no").into()).0, Exit::Failed);
     }
 
     #[test]
     fn a_message_cannot_color_the_terminal_and_is_printed_once() {
         let error =
             anyhow!("bad \u{1b}[2J\u{202e}name").context("row 3: bad \u{1b}[2J\u{202e}name");
-        let (_, text) = printed(&error);
+        let (_, text) = printed(&error.into());
         assert_eq!(text, "error: row 3: bad  [2J name\n");
     }
 
     #[test]
     fn a_closed_output_is_not_a_failure_but_a_broken_connection_is() {
-        let closed = anyhow::Error::from(output::Error::Closed);
+        let closed = Error::from(output::Error::Closed);
         assert_eq!(printed(&closed), (Exit::Ok, String::new()));
         let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        assert_eq!(Exit::from_error(&broken.into()), Exit::Failed);
+        assert_eq!(printed(&broken.into()).0, Exit::Failed);
     }
 
     #[test]

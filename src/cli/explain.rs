@@ -6,10 +6,10 @@ use std::io::{self, Write};
 use chrono::{DateTime, Utc};
 
 use super::args::{Explain, Format};
-use super::exit::Exit;
+use super::exit::{Exit, Result};
 use super::output::when::{Instant, format_when};
 use super::output::{Sheet, View, print_one, rows};
-use super::setup::{self, store_failure};
+use super::setup::{self, Mode};
 use super::steps::{
     is_about_expiry, is_about_step, is_held, no_notice_reason, send_time, was_first_seen_expired,
 };
@@ -22,15 +22,16 @@ use crate::domain::{
 use crate::engine::DEAD_ADDRESS_TTL;
 use crate::store::{FindingRow, NoticeRow, Store};
 
-pub(super) async fn explain(context: &Context, args: Explain) -> anyhow::Result<Exit> {
+pub(super) async fn explain(context: &Context, args: Explain) -> Result<Exit> {
     let config = setup::load_config(context)?;
-    let store = setup::open_store(&config).await?;
     let now = context.clock.now();
     let policy = config.policy.clone();
-    let explanation = Explanation::load(&store, &args.id, policy, now).await?;
+    let explanation = setup::with_store(&config, Mode::Write, async |store| {
+        Explanation::load(store, &args.id, policy, now).await
+    })
+    .await?;
     let domain = config.mail_identity.from.email.domain();
     print(&explanation, domain, View::for_stdout(now), io::stdout())?;
-    store.close().await;
     Ok(Exit::Ok)
 }
 
@@ -39,7 +40,7 @@ pub(super) fn print(
     domain: &str,
     view: View,
     out: impl Write,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let nothing: (&(), &[&str]) = (&(), &[]);
     Ok(print_one(Format::Table, view, out, nothing, |sheet| {
         explanation.write_to(sheet, domain);
@@ -66,25 +67,13 @@ impl Explanation {
         reference: &TokenRef,
         policy: Policy,
         now: DateTime<Utc>,
-    ) -> anyhow::Result<Self> {
-        let mut tx = store.begin_read().await.map_err(store_failure)?;
+    ) -> Result<Self> {
+        let mut tx = store.begin_read().await?;
         let token = lookup::find_token(&mut tx, reference).await?;
-        let notices = tx
-            .list_notices_of_tokens(&[token.id])
-            .await
-            .map_err(store_failure)?;
-        let findings = tx
-            .list_findings_of_token(token.id, now)
-            .await
-            .map_err(store_failure)?;
-        let dead = tx
-            .load_dead_addresses(now - DEAD_ADDRESS_TTL)
-            .await
-            .map_err(store_failure)?;
-        let account_admins = tx
-            .load_account_admins(std::slice::from_ref(&token))
-            .await
-            .map_err(store_failure)?;
+        let notices = tx.list_notices_of_tokens(&[token.id]).await?;
+        let findings = tx.list_findings_of_token(token.id, now).await?;
+        let dead = tx.load_dead_addresses(now - DEAD_ADDRESS_TTL).await?;
+        let account_admins = tx.load_account_admins(std::slice::from_ref(&token)).await?;
         let lost = findings.into_iter().find(|finding| {
             finding.kind == FindingKind::SsoRevoked.as_str()
                 && finding.state != FindingState::Resolved.as_str()

@@ -6,11 +6,11 @@ use std::io::Write;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::args::{Acknowledge, FindingCommand, FindingList};
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, Result};
 use super::output::rows::FindingRow;
 use super::output::{Printer, print_line};
 use super::pages::print_pages;
-use super::setup::{self, store_failure};
+use super::setup::{self, Mode};
 use super::{Context, actor};
 use crate::domain::FindingState;
 use crate::store::{self, FindingFilter, Store, Tx};
@@ -18,20 +18,22 @@ use crate::store::{self, FindingFilter, Store, Tx};
 /// How many matches an ambiguous id lists.
 const MAX_LISTED_MATCHES: usize = 5;
 
-pub(super) async fn finding(context: &Context, args: FindingCommand) -> anyhow::Result<Exit> {
+pub(super) async fn finding(context: &Context, args: FindingCommand) -> Result<Exit> {
     let config = setup::load_config(context)?;
-    let store = setup::open_store(&config).await?;
     let now = context.clock.now();
-    match args {
+    setup::with_store(&config, Mode::Write, async |store| match args {
         FindingCommand::List(args) => {
             let mut printer = Printer::stdout(args.options.format, now);
-            list(&store, &args, now, &mut printer).await?;
+            list(store, &args, now, &mut printer).await?;
             printer.finish()?;
+            Ok(Exit::Ok)
         }
-        FindingCommand::Acknowledge(args) => print_line(&acknowledge(&store, &args, now).await?)?,
-    }
-    store.close().await;
-    Ok(Exit::Ok)
+        FindingCommand::Acknowledge(args) => {
+            print_line(&acknowledge(store, &args, now).await?)?;
+            Ok(Exit::Ok)
+        }
+    })
+    .await
 }
 
 /// Lists the open findings, or all, latest first.
@@ -40,7 +42,7 @@ pub(super) async fn list(
     args: &FindingList,
     now: DateTime<Utc>,
     printer: &mut Printer<FindingRow, impl Write, impl Write>,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let filter = FindingFilter {
         kind: args.kind,
         all: args.all,
@@ -66,7 +68,7 @@ pub(super) async fn acknowledge(
     store: &Store,
     args: &Acknowledge,
     now: DateTime<Utc>,
-) -> anyhow::Result<String> {
+) -> Result<String> {
     let until = args.until.to_rfc3339_opts(SecondsFormat::Secs, true);
     if args.until <= now {
         let error = anyhow::anyhow!("{until} has passed already");
@@ -74,17 +76,14 @@ pub(super) async fn acknowledge(
             .hint("write a future day with --until")
             .into());
     }
-    let mut tx = store.begin().await.map_err(store_failure)?;
+    let mut tx = store.begin().await?;
     let finding = find_finding(&mut tx, &args.id, now).await?;
     let label = format!(
         "{} of {} (finding {})",
         finding.kind, finding.token_name, finding.id
     );
     let is_done = finding.state != FindingState::Resolved.as_str()
-        && tx
-            .acknowledge_finding(finding.id, args.until)
-            .await
-            .map_err(store_failure)?;
+        && tx.acknowledge_finding(finding.id, args.until).await?;
     if !is_done {
         let error = anyhow::anyhow!("{label} is resolved; there is nothing to acknowledge");
         return Err(Failure::failed(error)
@@ -95,23 +94,16 @@ pub(super) async fn acknowledge(
     let reason = format!("until {until}: {}", args.reason);
     let entry = ("finding.acknowledge", subject.as_str());
     actor::record_action(&mut tx, now, entry, Some(&reason)).await?;
-    tx.commit().await.map_err(store_failure)?;
+    tx.commit().await?;
     Ok(format!(
         "{label} is acknowledged until {until}\nAfter that it opens again, unless it is resolved."
     ))
 }
 
 /// The finding whose id starts with `prefix`. The error says how to write an id that names one.
-async fn find_finding(
-    tx: &mut Tx,
-    prefix: &str,
-    now: DateTime<Utc>,
-) -> anyhow::Result<store::FindingRow> {
+async fn find_finding(tx: &mut Tx, prefix: &str, now: DateTime<Utc>) -> Result<store::FindingRow> {
     let limit = i64::try_from(MAX_LISTED_MATCHES + 1).unwrap_or(i64::MAX);
-    let mut found = tx
-        .find_findings_by_prefix(prefix, now, limit)
-        .await
-        .map_err(store_failure)?;
+    let mut found = tx.find_findings_by_prefix(prefix, now, limit).await?;
     if found.len() > 1 {
         return Err(ambiguous_error(prefix, &found).into());
     }

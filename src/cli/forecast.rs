@@ -11,11 +11,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Context;
 use super::args::Forecast;
-use super::exit::Exit;
+use super::exit::{Exit, Result};
 use super::output::Printer;
 use super::output::rows::ForecastRow;
 use super::output::when::Instant;
-use super::setup::{self, store_failure};
+use super::setup::{self, Mode};
 use super::steps::{is_about_expiry, is_held, send_time};
 use crate::domain::{
     AccountAdmins, Address, NoticeState, Policy, Step, Token, TokenId, forecast_notices,
@@ -27,9 +27,8 @@ const PAGE_SIZE: i64 = 1000;
 /// How long before its step a warning can go out in the daily mail; allows for a clock change.
 const MAX_DIGEST_LEAD: TimeDelta = TimeDelta::days(2);
 
-pub(super) async fn forecast(context: &Context, args: Forecast) -> anyhow::Result<Exit> {
+pub(super) async fn forecast(context: &Context, args: Forecast) -> Result<Exit> {
     let config = setup::load_config(context)?;
-    let store = setup::open_store(&config).await?;
     let now = context.clock.now();
     let mut printer = Printer::stdout(args.options.format, now);
     let window = Window {
@@ -37,7 +36,11 @@ pub(super) async fn forecast(context: &Context, args: Forecast) -> anyhow::Resul
         until: now + TimeDelta::days(i64::from(args.days)),
     };
     let limit = args.options.limit.unwrap_or(u64::MAX);
-    let held = list(&store, &config.policy, (window, limit), &mut printer).await?;
+    let policy = config.policy.clone();
+    let held = setup::with_store(&config, Mode::Write, async |store| {
+        list(store, &policy, (window, limit), &mut printer).await
+    })
+    .await?;
     printer.finish()?;
     if held > 0 {
         // A closed standard error is not a failure.
@@ -46,7 +49,6 @@ pub(super) async fn forecast(context: &Context, args: Forecast) -> anyhow::Resul
             "not shown: {held} held notices; `lapsed release` sends or discards them"
         );
     }
-    store.close().await;
     Ok(Exit::Ok)
 }
 
@@ -62,15 +64,13 @@ pub(super) async fn list(
     policy: &Policy,
     (window, limit): (Window, u64),
     printer: &mut Printer<ForecastRow, impl Write, impl Write>,
-) -> anyhow::Result<u64> {
+) -> Result<u64> {
     let until = window.until;
     let lead = max_lead(policy);
     let (mut pending, mut left, mut held) = (PendingRows::default(), limit, 0);
     let mut last: Option<Token> = None;
     while left > 0 {
-        let page = Page::load(store, window, until + lead, last.as_ref())
-            .await
-            .map_err(store_failure)?;
+        let page = Page::load(store, window, until + lead, last.as_ref()).await?;
         held += page.held;
         last = page.tokens.last().cloned();
         for token in &page.tokens {

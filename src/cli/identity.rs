@@ -6,14 +6,14 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{IdentityCommand, IdentityCoverage, IdentityList, IdentityRebind};
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, Result};
 use super::output::rows::{
     CoverageRow, CoveredRow, IdentityDetail, IdentityRow, TokenRow, WorstStatus,
 };
 use super::output::when::{Instant, format_when};
 use super::output::{Printer, View, print_line, print_one};
 use super::pages::print_pages;
-use super::setup::{self, engine_failure, store_failure};
+use super::setup::{self, Mode};
 use super::{Context, actor, directory};
 use crate::config::Config;
 use crate::domain::{Address, Cover, IdentityStatus};
@@ -23,20 +23,23 @@ use crate::store::{self, IdentityFilter, Store, TokenFilter};
 /// Rows per page of tokens; also more directories than any installation has.
 const PAGE_SIZE: i64 = 1000;
 
-pub(super) async fn identity(context: &Context, args: IdentityCommand) -> anyhow::Result<Exit> {
+pub(super) async fn identity(context: &Context, args: IdentityCommand) -> Result<Exit> {
     let config = setup::load_config(context)?;
     let now = context.clock.now();
     match args {
         IdentityCommand::List(args) => {
-            let store = setup::open_store(&config).await?;
             let mut printer = Printer::stdout(args.options.format, now);
-            list(&store, &config, &args, now, &mut printer).await?;
+            setup::with_store(&config, Mode::Write, async |store| {
+                list(store, &config, &args, now, &mut printer).await
+            })
+            .await?;
             printer.finish()?;
-            store.close().await;
         }
         IdentityCommand::Show(args) => {
-            let store = setup::open_store(&config).await?;
-            let detail = load_detail(&store, &config, &args.email, now).await?;
+            let detail = setup::with_store(&config, Mode::Write, async |store| {
+                load_detail(store, &config, &args.email, now).await
+            })
+            .await?;
             let keys = IdentityDetail::KEYS;
             print_one(
                 args.options.format,
@@ -47,12 +50,12 @@ pub(super) async fn identity(context: &Context, args: IdentityCommand) -> anyhow
                     detail.write_to(sheet);
                 },
             )?;
-            store.close().await;
         }
         IdentityCommand::Coverage(args) => {
-            let store = setup::open_store(&config).await?;
-            print_coverage(&store, &config, &args, now).await?;
-            store.close().await;
+            setup::with_store(&config, Mode::Write, async |store| {
+                print_coverage(store, &config, &args, now).await
+            })
+            .await?;
         }
         IdentityCommand::Rebind(args) => return rebind(context, &config, &args).await,
     }
@@ -64,9 +67,9 @@ async fn load_stale_directories(
     store: &Store,
     config: &Config,
     now: DateTime<Utc>,
-) -> anyhow::Result<Vec<String>> {
-    let mut tx = store.begin_read().await.map_err(store_failure)?;
-    let rows = tx.list_directories().await.map_err(store_failure)?;
+) -> Result<Vec<String>> {
+    let mut tx = store.begin_read().await?;
+    let rows = tx.list_directories().await?;
     Ok(engine::stale_directories(
         &config.directory_terms(),
         &rows,
@@ -81,7 +84,7 @@ pub(super) async fn list(
     args: &IdentityList,
     now: DateTime<Utc>,
     printer: &mut Printer<IdentityRow, impl Write, impl Write>,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let filter = IdentityFilter {
         status: args.status,
         directory: args.directory.clone(),
@@ -110,18 +113,15 @@ pub(super) async fn load_detail(
     config: &Config,
     email: &Address,
     now: DateTime<Utc>,
-) -> anyhow::Result<IdentityDetail> {
+) -> Result<IdentityDetail> {
     let stale = load_stale_directories(store, config, now).await?;
-    let mut tx = store.begin_read().await.map_err(store_failure)?;
+    let mut tx = store.begin_read().await?;
     let filter = IdentityFilter {
         email_key: Some(email.key().to_owned()),
         stale,
         ..IdentityFilter::default()
     };
-    let rows = tx
-        .list_identities(&filter, None, now, PAGE_SIZE)
-        .await
-        .map_err(store_failure)?;
+    let rows = tx.list_identities(&filter, None, now, PAGE_SIZE).await?;
     drop(tx);
     let tokens = load_tokens(store, email, now).await?;
     if rows.is_empty() && tokens.is_empty() {
@@ -133,7 +133,7 @@ pub(super) async fn load_detail(
         .iter()
         .map(|(row, count)| IdentityRow::from_stored(row, *count))
         .collect();
-    let directories = directories.map_err(store_failure)?;
+    let directories = directories?;
     let confirmations = directories
         .iter()
         .map(|row| confirmation_text(row, config, now));
@@ -149,7 +149,7 @@ pub(super) async fn load_detail(
         confirmations: confirmations.collect(),
         worst: WorstStatus::from_rows(&directories),
         directories,
-        tokens: tokens.map_err(store_failure)?,
+        tokens: tokens?,
     })
 }
 
@@ -157,19 +157,18 @@ async fn load_tokens(
     store: &Store,
     email: &Address,
     now: DateTime<Utc>,
-) -> anyhow::Result<Vec<store::TokenView>> {
+) -> Result<Vec<store::TokenView>> {
     let filter = TokenFilter {
         issuer_key: Some(email.key().to_owned()),
         ..TokenFilter::default()
     };
-    let mut tx = store.begin_read().await.map_err(store_failure)?;
+    let mut tx = store.begin_read().await?;
     let mut tokens: Vec<store::TokenView> = Vec::new();
     loop {
         let after = tokens.last().map(|view| view.token.clone());
         let page = tx
             .list_tokens(&filter, after.as_ref(), now, PAGE_SIZE)
-            .await
-            .map_err(store_failure)?;
+            .await?;
         if page.is_empty() {
             return Ok(tokens);
         }
@@ -202,19 +201,15 @@ fn confirmation_text(row: &IdentityRow, config: &Config, now: DateTime<Utc>) -> 
 }
 
 /// Removes the binding of a person, so that the next sync binds them again.
-async fn rebind(context: &Context, config: &Config, args: &IdentityRebind) -> anyhow::Result<Exit> {
+async fn rebind(context: &Context, config: &Config, args: &IdentityRebind) -> Result<Exit> {
     let _log = setup::start_log(context, config)?;
     let (name, email) = (args.directory.as_str(), &args.email);
     directory::find_configured(config, name)?;
-    let store = setup::open_store(config).await?;
-    let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
-    let stop = CancellationToken::new();
-    let done = engine
-        .unbind_identity(name, email, &actor::name(), &stop)
-        .await;
-    engine.store.close().await;
-    let done = done.map_err(engine_failure)?;
-    match done {
+    let done = setup::with_engine(context, config, Mode::Write, async |engine| {
+        let (actor, stop) = (actor::name(), CancellationToken::new());
+        Ok(engine.unbind_identity(name, email, &actor, &stop).await?)
+    });
+    match done.await? {
         UnbindOutcome::Done => {
             print_line(&format!(
                 "{email} is no longer bound to an account of {name}; the next sync binds them to the account that has \
@@ -245,7 +240,7 @@ async fn print_coverage(
     config: &Config,
     args: &IdentityCoverage,
     now: DateTime<Utc>,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let limit = args.options.max_rows();
     if let Some(of) = args.of {
         let mut printer = Printer::stdout(args.options.format, now);
@@ -275,11 +270,11 @@ async fn load_covers(
     store: &Store,
     config: &Config,
     now: DateTime<Utc>,
-) -> anyhow::Result<Vec<(String, Cover)>> {
-    let mut tx = store.begin_read().await.map_err(store_failure)?;
+) -> Result<Vec<(String, Cover)>> {
+    let mut tx = store.begin_read().await?;
     let directories = config.directory_terms();
     let covers = engine::issuer_covers(&mut tx, &config.issuers, &directories, now).await;
-    Ok(covers.map_err(store_failure)?)
+    Ok(covers?)
 }
 
 /// A row for each kind of coverage that occurs; active and lost always have one.
@@ -287,13 +282,10 @@ pub(super) async fn coverage_rows(
     store: &Store,
     config: &Config,
     now: DateTime<Utc>,
-) -> anyhow::Result<Vec<CoverageRow>> {
+) -> Result<Vec<CoverageRow>> {
     let coverage = engine::count_covers(&load_covers(store, config, now).await?);
-    let mut tx = store.begin_read().await.map_err(store_failure)?;
-    let without = tx
-        .count_tokens_without_issuer(now)
-        .await
-        .map_err(store_failure)?;
+    let mut tx = store.begin_read().await?;
+    let without = tx.count_tokens_without_issuer(now).await?;
     drop(tx);
     let row = |cover: &Cover| {
         let count = coverage.get(cover).copied().unwrap_or_default();

@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use super::Context;
 use super::args::{Import, Input};
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, Result};
 use super::progress::Progress;
-use super::{Context, setup};
+use super::setup::{self, Mode};
 use crate::domain::Name;
 use crate::engine::{self, ImportCounts, ImportMode};
 use crate::sources::tokens::{self, ReadCallbacks};
 use crate::sources::{Listing, RefusedRow};
-use crate::store;
 
-pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Exit> {
+pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
     let config = setup::load_config(context)?;
     check_source_name(&config, &args.source)?;
     if config
@@ -31,37 +31,35 @@ pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Ex
     }
     let (file, rejects) = (args.file.clone(), args.rejects.clone());
     // Read the file first: a bad file must not leave a new store behind.
-    let listing = tokio::task::spawn_blocking(move || read_file(&file, rejects)).await??;
+    let listing = tokio::task::spawn_blocking(move || read_file(&file, rejects))
+        .await
+        .map_err(anyhow::Error::from)??;
     let mode = if args.dry_run {
         ImportMode::DryRun
     } else {
         ImportMode::Write
     };
-    let (store, scratch) = match mode {
-        ImportMode::Write => (setup::open_store(&config).await?, None),
-        ImportMode::DryRun => setup::open_store_for_dry_run(&config).await?,
-    };
     let refused = listing.refusals.clone();
     let bar = Arc::new(Progress::rows(Some(listing.count)));
     let import_bar = Arc::clone(&bar);
     let (policy, clock) = (config.policy.clone(), &context.clock);
-    let target = engine::ImportTarget {
-        store: &store,
-        policy: &policy,
-        clock,
-        source: &args.source,
-        mode,
-    };
-    let mut done = 0;
-    let counts = engine::import(target, listing, move |rows| {
-        import_bar.advance(rows - done);
-        done = rows;
+    let counts = setup::with_store(&config, Mode::new(args.dry_run), async |store| {
+        let target = engine::ImportTarget {
+            store,
+            policy: &policy,
+            clock,
+            source: &args.source,
+            mode,
+        };
+        let mut done = 0;
+        let on_progress = move |rows| {
+            import_bar.advance(rows - done);
+            done = rows;
+        };
+        Ok(engine::import(target, listing, on_progress).await?)
     })
-    .await
-    .map_err(setup::engine_failure)?;
+    .await?;
     drop(bar);
-    store.close().await;
-    drop(scratch);
     for row in &refused.shown {
         anstream::eprintln!("refused: {}", crate::text::clean_lines(&row.to_string()));
     }
@@ -79,7 +77,7 @@ pub(super) async fn import(context: &Context, args: Import) -> anyhow::Result<Ex
     })
 }
 
-fn check_source_name(config: &crate::config::Config, name: &str) -> anyhow::Result<()> {
+fn check_source_name(config: &crate::config::Config, name: &str) -> Result<()> {
     let is_known = name == engine::LOCAL
         || config
             .sources
@@ -123,7 +121,7 @@ fn read_file(file: &Input, rejects: Option<PathBuf>) -> anyhow::Result<Listing> 
         on_progress: Some(&mut progress),
         on_refused: Some(&mut refused),
     };
-    let listing = tokens::read_files(&[input], &mut callbacks).map_err(Failure::failed)?;
+    let listing = tokens::read_files(&[input], &mut callbacks)?;
     if let Some(error) = failure {
         return Err(error).context("cannot write the file of refused rows");
     }
@@ -170,10 +168,4 @@ fn summary(counts: ImportCounts, mode: ImportMode) -> String {
         ""
     };
     format!("{would}{new} new, {changed} changed, {unchanged} unchanged, {refused} refused")
-}
-
-impl From<store::Error> for Failure {
-    fn from(error: store::Error) -> Self {
-        setup::store_failure(error)
-    }
 }

@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::exit::Failure;
-use super::setup::store_failure;
+use super::exit::{Failure, Result};
 use crate::domain::{Token, TokenId, TokenRef};
 use crate::store::Tx;
 
@@ -11,11 +10,11 @@ use crate::store::Tx;
 const MAX_LISTED_MATCHES: usize = 5;
 
 /// The token that `reference` names. The error says how to write a reference that names one.
-pub(super) async fn find_token(tx: &mut Tx, reference: &TokenRef) -> anyhow::Result<Token> {
+pub(super) async fn find_token(tx: &mut Tx, reference: &TokenRef) -> Result<Token> {
     match reference {
         TokenRef::External(source, external_id) => {
             let id = TokenId::new(source, external_id);
-            let found = tx.load_tokens(&[id]).await.map_err(store_failure)?;
+            let found = tx.load_tokens(&[id]).await?;
             found.into_iter().next().ok_or_else(|| {
                 let error = anyhow::anyhow!("source {source:?} has no token {external_id:?}");
                 let hint = "`lapsed token list --format csv` shows the source and external id of every token";
@@ -24,10 +23,7 @@ pub(super) async fn find_token(tx: &mut Tx, reference: &TokenRef) -> anyhow::Res
         }
         TokenRef::Prefix(prefix) => {
             let limit = i64::try_from(MAX_LISTED_MATCHES + 1).unwrap_or(i64::MAX);
-            let mut found = tx
-                .find_tokens_by_prefix(prefix, limit)
-                .await
-                .map_err(store_failure)?;
+            let mut found = tx.find_tokens_by_prefix(prefix, limit).await?;
             match (found.pop(), found.is_empty()) {
                 (Some(only), true) => Ok(only),
                 (Some(last), false) => {

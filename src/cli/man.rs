@@ -6,10 +6,10 @@ use anyhow::Context as _;
 use clap_mangen::Man as Page;
 
 use super::args::{Man, command};
-use super::exit::Exit;
+use super::exit::{Exit, Result};
 use super::output::Error;
 
-pub(super) fn man(args: &Man) -> anyhow::Result<Exit> {
+pub(super) fn man(args: &Man) -> Result<Exit> {
     // A manual page must not have the colors of the terminal.
     let command = command().styles(clap::builder::Styles::plain());
     if let Some(dir) = &args.out {

@@ -3,12 +3,12 @@
 use secrecy::ExposeSecret;
 
 use super::Context;
-use super::exit::Exit;
+use super::exit::{Exit, Result};
 use super::output::print_line;
-use super::setup::{self, store_failure};
+use super::setup;
 use crate::store::{Access, Store, Versions};
 
-pub(super) async fn migrate(context: &Context) -> anyhow::Result<Exit> {
+pub(super) async fn migrate(context: &Context) -> Result<Exit> {
     let config = setup::load_config(context)?;
     print_line(&create_or_migrate(config.store.url.expose_secret()).await?)?;
     Ok(Exit::Ok)
@@ -16,10 +16,8 @@ pub(super) async fn migrate(context: &Context) -> anyhow::Result<Exit> {
 
 /// Creates the store, even if `[store] create` is false, or migrates it to this version.
 /// Returns the message to print.
-pub(super) async fn create_or_migrate(url: &str) -> anyhow::Result<String> {
-    let (store, versions) = Store::open_versioned(url, Access::Create)
-        .await
-        .map_err(store_failure)?;
+pub(super) async fn create_or_migrate(url: &str) -> Result<String> {
+    let (store, versions) = Store::open_versioned(url, Access::Create).await?;
     store.close().await;
     Ok(match versions {
         Versions { before: 0, now } => format!("created the store with schema version {now}"),

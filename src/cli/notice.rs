@@ -3,28 +3,24 @@
 use std::io::Write;
 
 use super::args::{NoticeCommand, NoticeList};
-use super::exit::Exit;
+use super::exit::{Exit, Result};
 use super::output::Printer;
 use super::output::rows::NoticeRow;
 use super::pages::print_pages;
-use super::setup::{self, store_failure};
+use super::setup::{self, Mode};
 use super::{Context, lookup};
 use crate::store::{self, NoticeFilter, Store};
 
-pub(super) async fn notice(context: &Context, args: NoticeCommand) -> anyhow::Result<Exit> {
+pub(super) async fn notice(context: &Context, args: NoticeCommand) -> Result<Exit> {
     let NoticeCommand::List(args) = args;
     let config = setup::load_config(context)?;
-    let store = setup::open_store(&config).await?;
     let mut printer = Printer::stdout(args.options.format, context.clock.now());
-    list(
-        &store,
-        &args,
-        config.mail_identity.from.email.domain(),
-        &mut printer,
-    )
+    let domain = config.mail_identity.from.email.domain();
+    setup::with_store(&config, Mode::Write, async |store| {
+        list(store, &args, domain, &mut printer).await
+    })
     .await?;
     printer.finish()?;
-    store.close().await;
     Ok(Exit::Ok)
 }
 
@@ -34,10 +30,10 @@ pub(super) async fn list(
     args: &NoticeList,
     domain: &str,
     printer: &mut Printer<NoticeRow, impl Write, impl Write>,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let token = match &args.token {
         Some(reference) => {
-            let mut tx = store.begin_read().await.map_err(store_failure)?;
+            let mut tx = store.begin_read().await?;
             Some(lookup::find_token(&mut tx, reference).await?.id)
         }
         None => None,

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
+use super::exit::Result;
 use super::output::{Printer, Row};
-use super::setup::store_failure;
 use crate::store;
 
 /// Each page has its own transaction, so that a paused reader (`less`) keeps none open.
@@ -15,14 +15,14 @@ pub(super) async fn print_pages<T, R: Row>(
     limit: Option<u64>,
     mut next: impl AsyncFnMut(Option<&T>, i64) -> store::Result<Vec<T>>,
     to_row: impl Fn(&T) -> store::Result<R>,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let mut left = limit.unwrap_or(u64::MAX);
     let mut last: Option<T> = None;
     while left > 0 {
         let wanted = i64::try_from(left).map_or(PAGE_SIZE, |left| left.min(PAGE_SIZE));
-        let mut page = next(last.as_ref(), wanted).await.map_err(store_failure)?;
+        let mut page = next(last.as_ref(), wanted).await?;
         for item in &page {
-            printer.print_row(&to_row(item).map_err(store_failure)?)?;
+            printer.print_row(&to_row(item)?)?;
         }
         let count = page.len() as u64;
         left -= count.min(left);

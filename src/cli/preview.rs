@@ -6,14 +6,14 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::args::Preview;
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, Result};
 use super::{Context, setup};
 use crate::notify::message::{MailIdentity, Writer};
 use crate::notify::sample::{self, Sample};
 use crate::notify::template::Templates;
 use crate::notify::view::Installation;
 
-pub(super) fn preview(context: &Context, args: &Preview) -> anyhow::Result<Exit> {
+pub(super) fn preview(context: &Context, args: &Preview) -> Result<Exit> {
     let config = setup::load_config_if_any(context)?;
     let overrides = config
         .as_ref()

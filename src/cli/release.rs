@@ -3,17 +3,18 @@
 use chrono::{DateTime, Utc};
 
 use super::args::Release;
-use super::exit::Exit;
+use super::exit::{Exit, Result};
 use super::output::print_line;
-use super::setup::{self, store_failure};
+use super::setup::{self, Mode};
 use super::{Context, actor};
 use crate::store::Store;
 
-pub(super) async fn release(context: &Context, args: Release) -> anyhow::Result<Exit> {
+pub(super) async fn release(context: &Context, args: Release) -> Result<Exit> {
     let config = setup::load_config(context)?;
-    let store = setup::open_store(&config).await?;
-    print_line(&settle_held_plans(&store, args.discard, context.clock.now()).await?)?;
-    store.close().await;
+    let settled = setup::with_store(&config, Mode::Write, async |store| {
+        settle_held_plans(store, args.discard, context.clock.now()).await
+    });
+    print_line(&settled.await?)?;
     Ok(Exit::Ok)
 }
 
@@ -22,10 +23,10 @@ pub(super) async fn settle_held_plans(
     store: &Store,
     discard: bool,
     now: DateTime<Utc>,
-) -> anyhow::Result<String> {
-    let mut tx = store.begin().await.map_err(store_failure)?;
-    let plans = tx.list_held_plans().await.map_err(store_failure)?;
-    let count = tx.settle_held_plans(discard).await.map_err(store_failure)?;
+) -> Result<String> {
+    let mut tx = store.begin().await?;
+    let plans = tx.list_held_plans().await?;
+    let count = tx.settle_held_plans(discard).await?;
     if plans.is_empty() && count == 0 {
         return Ok("nothing is held; nothing was changed".to_owned());
     }
@@ -42,7 +43,7 @@ pub(super) async fn settle_held_plans(
     for (plan, ..) in &plans {
         actor::record_action(&mut tx, now, (action, &plan.to_string()), Some(&notices)).await?;
     }
-    tx.commit().await.map_err(store_failure)?;
+    tx.commit().await?;
     Ok(if discard {
         format!("discarded {notices}: suppressed, and never sent")
     } else {

@@ -3,9 +3,9 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use super::args::TokenRevoke;
-use super::exit::{Exit, Failure};
+use super::exit::{Error, Exit, Failure, Result};
 use super::output::print_line;
-use super::setup::{self, engine_failure, store_failure};
+use super::setup::{self, Mode};
 use super::{Context, actor, lookup};
 use crate::config::Config;
 use crate::domain::{Recipient, Status, Token};
@@ -13,57 +13,45 @@ use crate::engine::{self, Engine, RevocationOrder, RevokeRefusal};
 use crate::sources;
 use crate::text;
 
-pub(super) async fn revoke(
-    context: &Context,
-    config: &Config,
-    args: TokenRevoke,
-) -> anyhow::Result<Exit> {
-    let (store, scratch) = if args.dry_run {
-        setup::open_store_for_dry_run(config).await?
-    } else {
-        (setup::open_store(config).await?, None)
-    };
-    let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
-    let mut tx = engine.store.begin_read().await.map_err(store_failure)?;
+pub(super) async fn revoke(context: &Context, config: &Config, args: TokenRevoke) -> Result<Exit> {
+    let mode = Mode::new(args.dry_run);
+    setup::with_engine(context, config, mode, async |engine| {
+        revoke_one(engine, &args).await
+    })
+    .await
+}
+
+async fn revoke_one(engine: &Engine, args: &TokenRevoke) -> Result<Exit> {
+    let mut tx = engine.store.begin_read().await?;
     let token = lookup::find_token(&mut tx, &args.id).await?;
-    let recipients = engine.revocation().recipients(&mut tx, &token).await;
+    let recipients = engine.revocation().recipients(&mut tx, &token).await?;
     drop(tx);
-    let recipients = recipients.map_err(engine_failure)?;
-    let exit = if token.status == Status::Revoked {
+    if token.status == Status::Revoked {
         print_line(&format!(
             "{} is already revoked; nothing was changed",
             label(&token)
         ))?;
-        Exit::Ok
+        return Ok(Exit::Ok);
+    }
+    engine
+        .revocation()
+        .may_revoke(&token)
+        .map_err(refusal_failure)?;
+    if args.dry_run {
+        print_line(&format!(
+            "would revoke {} at its source and notify {}; nothing was changed",
+            label(&token),
+            address_list(&recipients)
+        ))?;
+    } else if args.yes || ask_confirmation(&token, &recipients)? {
+        revoke_at_source(engine, &token, args.reason.as_deref()).await?;
     } else {
-        engine
-            .revocation()
-            .may_revoke(&token)
-            .map_err(refusal_failure)?;
-        if args.dry_run {
-            print_line(&format!(
-                "would revoke {} at its source and notify {}; nothing was changed",
-                label(&token),
-                address_list(&recipients)
-            ))?;
-            Exit::Ok
-        } else if args.yes || ask_confirmation(&token, &recipients)? {
-            revoke_at_source(&engine, &token, args.reason.as_deref()).await?
-        } else {
-            print_line("nothing was changed")?;
-            Exit::Ok
-        }
-    };
-    engine.store.close().await;
-    drop(scratch);
-    Ok(exit)
+        print_line("nothing was changed")?;
+    }
+    Ok(Exit::Ok)
 }
 
-async fn revoke_at_source(
-    engine: &Engine,
-    token: &Token,
-    reason: Option<&str>,
-) -> anyhow::Result<Exit> {
+async fn revoke_at_source(engine: &Engine, token: &Token, reason: Option<&str>) -> Result<()> {
     let by = actor::name();
     let order = RevocationOrder {
         token,
@@ -85,12 +73,11 @@ async fn revoke_at_source(
         "The next sweep notifies {}.",
         address_list(&revoked.recipients)
     ));
-    print_line(&lines.join("\n"))?;
-    Ok(Exit::Ok)
+    Ok(print_line(&lines.join("\n"))?)
 }
 
 /// Asks at the terminal whether to revoke the token.
-fn ask_confirmation(token: &Token, recipients: &[Recipient]) -> anyhow::Result<bool> {
+fn ask_confirmation(token: &Token, recipients: &[Recipient]) -> Result<bool> {
     if !io::stdin().is_terminal() {
         let error = anyhow::anyhow!("there is no terminal to ask for confirmation");
         return Err(Failure::usage(error)
@@ -151,10 +138,12 @@ fn refusal_failure(refused: RevokeRefusal) -> Failure {
     Failure::failed(refused).hint(hint)
 }
 
-fn revoke_failure(error: engine::Error) -> Failure {
+fn revoke_failure(error: engine::Error) -> Error {
     match error {
-        engine::Error::Revoke(refused) => refusal_failure(refused),
-        engine::Error::Listing(error) if error.wait().is_some() => Failure::unreachable(error),
+        engine::Error::Revoke(refused) => refusal_failure(refused).into(),
+        engine::Error::Listing(error) if error.wait().is_some() => {
+            Failure::unreachable(error).into()
+        }
         engine::Error::Listing(error) => {
             let hint = match &error {
                 sources::Error::NoSuchToken(_) => {
@@ -170,8 +159,8 @@ fn revoke_failure(error: engine::Error) -> Failure {
                     "the outcome is unknown; it is safe to try again; `lapsed audit list` shows the attempt"
                 }
             };
-            Failure::failed(error).hint(hint)
+            Failure::failed(error).hint(hint).into()
         }
-        error => engine_failure(error),
+        error => error.into(),
     }
 }

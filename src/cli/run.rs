@@ -9,10 +9,11 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 
-use super::exit::{Exit, Failure};
-use super::{Context, setup};
+use super::Context;
+use super::exit::{Exit, Failure, Result};
+use super::setup::{self, Mode};
 use crate::config::Config;
-use crate::engine::Mailer;
+use crate::engine::{Engine, Mailer};
 use crate::http;
 use crate::lifecycle::{self, Heartbeat, Lifecycle, ServiceManager, Signals, Ticker};
 use crate::telemetry::Telemetry;
@@ -24,19 +25,34 @@ use self::sweeps::{Deliveries, Sweeps};
 /// a listing is abandoned after ten minutes.
 const WATCHDOG_TIMEOUT: Duration = Duration::from_mins(15);
 
-pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
+pub(super) async fn run(context: &Context) -> Result<Exit> {
     let config = setup::load_config(context)?;
     let log = Arc::new(setup::start_log(context, &config)?);
     // From here on, signals are kept until a task handles them.
-    let signals = Signals::listen()?;
+    let signals = Signals::listen().map_err(Failure::failed)?;
     let manager = ServiceManager::from_env().map_err(Failure::config)?;
-    let stop_timeout = config.stop_timeout;
-    let lifecycle = Lifecycle::new(manager.clone(), stop_timeout);
     let mailer = setup::build_mailer(&config)?;
-    let store = setup::open_store(&config).await?;
-    let listener = bind_listener(&config).await?;
+    setup::with_store(&config, Mode::Write, async |store| {
+        let listener = bind_listener(&config).await?;
+        let engine = setup::build_engine(context, &config, store.clone(), Arc::clone(&mailer))?;
+        let reload = || reload(context.clone(), Arc::clone(&mailer), Arc::clone(&log));
+        let stop_timeout = config.stop_timeout;
+        let lifecycle = Lifecycle::new(manager.clone(), stop_timeout);
+        start_tasks(&lifecycle, engine, listener, manager);
+        watch(lifecycle, signals, reload).await
+    })
+    .await?;
+    tracing::info!("stopped");
+    Ok(Exit::Ok)
+}
+
+fn start_tasks(
+    lifecycle: &Lifecycle,
+    mut engine: Engine,
+    listener: Option<TcpListener>,
+    manager: ServiceManager,
+) {
     let heartbeat = Heartbeat::new(WATCHDOG_TIMEOUT);
-    let mut engine = setup::build_engine(context, &config, store.clone(), Arc::clone(&mailer))?;
     let beat = heartbeat.clone();
     engine.on_progress = Box::new(move || beat.beat());
     let engine = Arc::new(engine);
@@ -50,7 +66,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
         engine: Arc::clone(&engine),
         due: Arc::clone(&due),
         heartbeat: heartbeat.clone(),
-        manager: manager.clone(),
+        manager,
     };
     tasks.spawn("sweeps", sweeps.run(ticks, stopping.clone()));
     let deliveries = Deliveries {
@@ -67,25 +83,26 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     lifecycle.spawn_watchdog(heartbeat);
     lifecycle.notify_ready("watching");
     tracing::info!("lapsed {} is watching", env!("CARGO_PKG_VERSION"));
-    let ended = lifecycle
-        .run(signals, || {
-            reload(context.clone(), Arc::clone(&mailer), Arc::clone(&log))
-        })
-        .await;
+}
+
+/// Waits until all tasks have ended.
+async fn watch<R: Future<Output = Result<(), lifecycle::Fault>>>(
+    lifecycle: Lifecycle,
+    signals: Signals,
+    reload: impl Fn() -> R,
+) -> Result<()> {
+    let ended = lifecycle.run(signals, reload).await;
     if let Err(error @ (lifecycle::Error::Overdue { .. } | lifecycle::Error::Forced { .. })) = ended
     {
         let exit = super::exit::print_error(&Failure::failed(error).into(), anstream::stderr());
         // Tasks are still running and would delay an orderly exit.
         std::process::exit(i32::from(exit as u8));
     }
-    store.close().await;
-    ended.map_err(Failure::failed)?;
-    tracing::info!("stopped");
-    Ok(Exit::Ok)
+    Ok(ended.map_err(Failure::failed)?)
 }
 
 /// Binds the address of the health pages, before the daemon reports that it is ready.
-async fn bind_listener(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+async fn bind_listener(config: &Config) -> Result<Option<TcpListener>> {
     let Some(address) = config.http.listen else {
         return Ok(None);
     };

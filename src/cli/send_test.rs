@@ -1,13 +1,13 @@
 //! `lapsed send-test`: sends a test mail.
 
 use super::args::SendTest;
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, Result};
 use super::{Context, setup};
 use crate::engine;
 use crate::notify::fault::Outcome;
 use crate::notify::letter::{AlertEntry, Entry, Letter};
 
-pub(super) async fn send_test(context: &Context, args: SendTest) -> anyhow::Result<Exit> {
+pub(super) async fn send_test(context: &Context, args: SendTest) -> Result<Exit> {
     let config = setup::load_config(context)?;
     let mailer = setup::build_mailer(&config)?;
     let now = context.clock.now();

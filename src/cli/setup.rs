@@ -20,19 +20,19 @@ use crate::store::{self, Access, Store};
 use crate::telemetry::{self, Telemetry};
 
 use super::Context;
-use super::exit::Failure;
+use super::exit::{Failure, Result};
 
 /// Loads the configuration that the command line or the environment names.
-pub(super) fn load_config(context: &Context) -> anyhow::Result<Config> {
-    Ok(try_load_config(context).map_err(Failure::config)?)
+pub(super) fn load_config(context: &Context) -> Result<Config> {
+    Ok(try_load_config(context)?)
 }
 
 /// The same, for commands that work without a configuration.
-pub(super) fn load_config_if_any(context: &Context) -> anyhow::Result<Option<Config>> {
+pub(super) fn load_config_if_any(context: &Context) -> Result<Option<Config>> {
     match try_load_config(context) {
         Ok(config) => Ok(Some(config)),
         Err(config::Error::NotFound { .. }) => Ok(None),
-        Err(error) => Err(Failure::config(error).into()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -43,69 +43,80 @@ fn try_load_config(context: &Context) -> Result<Config, config::Error> {
     Config::load(context.global.config.as_deref(), &env)
 }
 
-/// Opens the store for a command that may write.
-pub(super) async fn open_store(config: &Config) -> anyhow::Result<Store> {
+/// Whether a command may change the store.
+#[derive(Clone, Copy)]
+pub(super) enum Mode {
+    Write,
+    DryRun,
+    /// Neither creates nor upgrades it, and changes nothing.
+    AsIs,
+}
+
+impl Mode {
+    pub(super) fn new(is_dry_run: bool) -> Self {
+        if is_dry_run {
+            Self::DryRun
+        } else {
+            Self::Write
+        }
+    }
+}
+
+/// Opens the store, does the work, and closes the store even if the work failed.
+pub(super) async fn with_store<T>(
+    config: &Config,
+    mode: Mode,
+    work: impl AsyncFnOnce(&Store) -> Result<T>,
+) -> Result<T> {
+    let (store, _scratch) = match mode {
+        Mode::Write => (open_store(config).await?, None),
+        Mode::DryRun => open_store_for_dry_run(config).await?,
+        Mode::AsIs => (
+            Store::open(config.store.url.expose_secret(), Access::AsIs).await?,
+            None,
+        ),
+    };
+    let done = work(&store).await;
+    store.close().await;
+    done
+}
+
+/// The same with an engine that sends nothing.
+pub(super) async fn with_engine<T>(
+    context: &Context,
+    config: &Config,
+    mode: Mode,
+    work: impl AsyncFnOnce(&Engine) -> Result<T>,
+) -> Result<T> {
+    let mailer = build_dry_run_mailer(config)?;
+    with_store(config, mode, async |store| {
+        work(&build_engine(context, config, store.clone(), mailer)?).await
+    })
+    .await
+}
+
+/// Opens the store of a command that may write.
+async fn open_store(config: &Config) -> store::Result<Store> {
     let access = if config.store.create {
         Access::Create
     } else {
         Access::Migrate
     };
-    open_store_with(config, access).await
+    Store::open(config.store.url.expose_secret(), access).await
 }
 
-/// Opens the store for a command that changes nothing. If there is no store yet, it opens an empty
-/// one in a temporary folder, which is deleted when the returned guard is dropped.
-pub(super) async fn open_store_for_dry_run(
-    config: &Config,
-) -> anyhow::Result<(Store, Option<TempDir>)> {
+/// If there is no store yet, an empty one in a temporary folder, which is deleted when the returned
+/// guard is dropped.
+async fn open_store_for_dry_run(config: &Config) -> Result<(Store, Option<TempDir>)> {
     let url = config.store.url.expose_secret();
     match Store::open(url, Access::ReadOnly).await {
-        Ok(store) => Ok((store, None)),
         Err(store::Error::Missing(_)) if config.store.create => {
             let folder = tempfile::tempdir()?;
             let url = format!("sqlite://{}", folder.path().join("empty.db").display());
-            let store = Store::open(&url, Access::Create)
-                .await
-                .map_err(store_failure)?;
+            let store = Store::open(&url, Access::Create).await?;
             Ok((store, Some(folder)))
         }
-        Err(error) => Err(store_failure(error).into()),
-    }
-}
-
-pub(super) async fn open_store_with(config: &Config, access: Access) -> anyhow::Result<Store> {
-    let url = config.store.url.expose_secret();
-    Store::open(url, access)
-        .await
-        .map_err(|error| store_failure(error).into())
-}
-
-/// SQLite's errors do not say what is missing.
-pub(super) const STORE_ACCESS_HINT: &str = "check [store] url, that the folder or server exists, that the disk has free space, and that this \
-     user may write there";
-pub(super) const STORE_DAMAGE_HINT: &str =
-    "restore a backup (`lapsed backup` makes them), or set another file in [store] url";
-
-/// The exit code and hint for an error of the store.
-pub(super) fn store_failure(error: store::Error) -> Failure {
-    match &error {
-        store::Error::Url(_)
-        | store::Error::Missing(_)
-        | store::Error::Newer { .. }
-        | store::Error::Older => Failure::config(error),
-        store::Error::Open { .. } if error.is_corruption() => {
-            Failure::failed(error).hint(STORE_DAMAGE_HINT)
-        }
-        store::Error::Open { .. } => Failure::unreachable(error).hint(STORE_ACCESS_HINT),
-        transient if transient.is_transient() => Failure::unreachable(error),
-        _ => Failure::failed(error),
-    }
-}
-
-pub(super) fn engine_failure(error: engine::Error) -> Failure {
-    match error {
-        engine::Error::Store(error) => store_failure(error),
-        error => Failure::failed(error),
+        opened => Ok((opened?, None)),
     }
 }
 
@@ -114,7 +125,7 @@ pub(super) fn build_engine(
     config: &Config,
     store: Store,
     mailer: Arc<Mailer>,
-) -> anyhow::Result<Engine> {
+) -> Result<Engine> {
     Ok(Engine {
         store,
         clock: context.clock.clone(),
@@ -141,7 +152,7 @@ pub(super) fn build_source(config: &config::SourceConfig) -> Result<WatchedSourc
     })
 }
 
-fn build_sources(config: &Config) -> anyhow::Result<Vec<WatchedSource>> {
+fn build_sources(config: &Config) -> Result<Vec<WatchedSource>> {
     let built = config.sources.iter().map(|configured| {
         let watched = build_source(configured);
         watched.with_context(|| format!("cannot set up the source {}", configured.terms.name))
@@ -164,7 +175,7 @@ pub(super) fn build_directory(
     })
 }
 
-fn build_directories(config: &Config) -> anyhow::Result<Vec<WatchedDirectory>> {
+fn build_directories(config: &Config) -> Result<Vec<WatchedDirectory>> {
     let built = config.directories.iter().map(|configured| {
         let watched = build_directory(configured);
         watched.with_context(|| format!("cannot set up the directory {}", configured.terms.name))
@@ -173,12 +184,12 @@ fn build_directories(config: &Config) -> anyhow::Result<Vec<WatchedDirectory>> {
     Ok(built.map_err(Failure::config)?)
 }
 
-pub(super) fn build_mailer(config: &Config) -> anyhow::Result<Arc<Mailer>> {
+pub(super) fn build_mailer(config: &Config) -> Result<Arc<Mailer>> {
     build_mailer_with(config, build_transport(config)?)
 }
 
 /// A mailer for commands that send nothing: it creates no folder for mails.
-pub(super) fn build_dry_run_mailer(config: &Config) -> anyhow::Result<Arc<Mailer>> {
+pub(super) fn build_dry_run_mailer(config: &Config) -> Result<Arc<Mailer>> {
     let transport = match &config.smtp {
         Some(_) => build_transport(config)?,
         None => Transport::File(Outbox::closed()),
@@ -186,17 +197,17 @@ pub(super) fn build_dry_run_mailer(config: &Config) -> anyhow::Result<Arc<Mailer
     build_mailer_with(config, transport)
 }
 
-fn build_mailer_with(config: &Config, transport: Transport) -> anyhow::Result<Arc<Mailer>> {
+fn build_mailer_with(config: &Config, transport: Transport) -> Result<Arc<Mailer>> {
     let writer = Writer::new(config.mail_identity.clone());
     let templates = load_templates(config)?;
     Ok(Arc::new(Mailer::new(writer, transport, templates)))
 }
 
-pub(super) fn load_templates(config: &Config) -> anyhow::Result<Templates> {
+pub(super) fn load_templates(config: &Config) -> Result<Templates> {
     Ok(Templates::load(config.mail.templates.as_deref()).map_err(Failure::config)?)
 }
 
-fn build_transport(config: &Config) -> anyhow::Result<Transport> {
+fn build_transport(config: &Config) -> Result<Transport> {
     if let (config::Transport::Smtp, Some(smtp)) = (config.mail.transport, &config.smtp) {
         let relay = Relay::new(smtp.clone()).map_err(Failure::config)?;
         Ok(Transport::Smtp(Box::new(relay)))
@@ -209,7 +220,7 @@ fn build_transport(config: &Config) -> anyhow::Result<Transport> {
     }
 }
 
-pub(super) fn start_log(context: &Context, config: &Config) -> anyhow::Result<Telemetry> {
+pub(super) fn start_log(context: &Context, config: &Config) -> Result<Telemetry> {
     let rust_log = std::env::var_os("RUST_LOG").and_then(|value| value.into_string().ok());
     let is_level = config.log.level.parse::<tracing::Level>().is_ok();
     let finer =

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::args::Format;
+use super::exit::Result;
 use super::output::{Printer, Row, View};
 use crate::config::Config;
 use crate::domain::{
@@ -193,7 +194,7 @@ fn view() -> View {
 
 /// Runs a list command and returns its rows.
 async fn list_rows<R: Row>(
-    list: impl AsyncFnOnce(&mut Printer<R, &mut Vec<u8>, Vec<u8>>) -> anyhow::Result<()>,
+    list: impl AsyncFnOnce(&mut Printer<R, &mut Vec<u8>, Vec<u8>>) -> Result<()>,
 ) -> Vec<serde_json::Value> {
     let mut out = Vec::new();
     let mut printer = Printer::new(Format::Json, view(), &mut out, Vec::new());

@@ -5,27 +5,28 @@ use std::io::{self, Write};
 use chrono::{DateTime, Utc};
 
 use super::args::{Format, TokenCommand, TokenList, TokenShow};
-use super::exit::Exit;
+use super::exit::{Exit, Result};
 use super::output::rows::{FindingRow, NoticeRow, StepRow, TokenDetail, TokenRow};
 use super::output::{Printer, View, print_one};
 use super::pages::print_pages;
-use super::setup::{self, store_failure};
+use super::setup::{self, Mode};
 use super::steps::step_rows;
 use super::{Context, lookup, revoke};
 use crate::config::Config;
 use crate::domain::{Policy, TokenRef};
 use crate::store::{Store, TokenFilter};
 
-pub(super) async fn token(context: &Context, args: TokenCommand) -> anyhow::Result<Exit> {
+pub(super) async fn token(context: &Context, args: TokenCommand) -> Result<Exit> {
     let config = setup::load_config(context)?;
     let now = context.clock.now();
     match args {
         TokenCommand::List(args) => {
-            let store = setup::open_store(&config).await?;
             let mut printer = Printer::stdout(args.options.format, now);
-            list(&store, &args, now, &mut printer).await?;
+            setup::with_store(&config, Mode::Write, async |store| {
+                list(store, &args, now, &mut printer).await
+            })
+            .await?;
             printer.finish()?;
-            store.close().await;
             Ok(Exit::Ok)
         }
         TokenCommand::Show(args) => show_one(&config, &args, now).await,
@@ -33,14 +34,16 @@ pub(super) async fn token(context: &Context, args: TokenCommand) -> anyhow::Resu
     }
 }
 
-async fn show_one(config: &Config, args: &TokenShow, now: DateTime<Utc>) -> anyhow::Result<Exit> {
-    let store = setup::open_store(config).await?;
+async fn show_one(config: &Config, args: &TokenShow, now: DateTime<Utc>) -> Result<Exit> {
     let context = DetailContext {
         policy: config.policy.clone(),
         domain: config.mail_identity.from.email.domain(),
         now,
     };
-    let (mut detail, steps) = load_detail(&store, &args.id, &context).await?;
+    let (mut detail, steps) = setup::with_store(config, Mode::Write, async |store| {
+        load_detail(store, &args.id, &context).await
+    })
+    .await?;
     detail.page = page_url(config, &detail.token.source, &detail.token.external_id);
     print(
         args.options.format,
@@ -48,7 +51,6 @@ async fn show_one(config: &Config, args: &TokenShow, now: DateTime<Utc>) -> anyh
         io::stdout(),
         (&detail, &steps),
     )?;
-    store.close().await;
     Ok(Exit::Ok)
 }
 
@@ -70,7 +72,7 @@ pub(super) async fn list(
     args: &TokenList,
     now: DateTime<Utc>,
     printer: &mut Printer<TokenRow, impl Write, impl Write>,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let filter = TokenFilter {
         status: args.status,
         issuer_key: args.issuer.as_ref().map(|issuer| issuer.key().to_owned()),
@@ -108,21 +110,12 @@ pub(super) async fn load_detail(
     store: &Store,
     reference: &TokenRef,
     context: &DetailContext<'_>,
-) -> anyhow::Result<(TokenDetail, Vec<StepRow>)> {
-    let mut tx = store.begin_read().await.map_err(store_failure)?;
+) -> Result<(TokenDetail, Vec<StepRow>)> {
+    let mut tx = store.begin_read().await?;
     let token = lookup::find_token(&mut tx, reference).await?;
-    let notices = tx
-        .list_notices_of_tokens(&[token.id])
-        .await
-        .map_err(store_failure)?;
-    let findings = tx
-        .list_findings_of_token(token.id, context.now)
-        .await
-        .map_err(store_failure)?;
-    let admins = tx
-        .load_account_admins(std::slice::from_ref(&token))
-        .await
-        .map_err(store_failure)?;
+    let notices = tx.list_notices_of_tokens(&[token.id]).await?;
+    let findings = tx.list_findings_of_token(token.id, context.now).await?;
+    let admins = tx.load_account_admins(std::slice::from_ref(&token)).await?;
     drop(tx);
     let steps = step_rows(&token, &context.policy, &notices, context.now);
     let findings: Result<Vec<_>, _> = findings.into_iter().map(FindingRow::from_stored).collect();
@@ -131,8 +124,8 @@ pub(super) async fn load_detail(
         .map(|notice| NoticeRow::from_stored(notice, context.domain))
         .collect();
     let detail = TokenDetail {
-        token: TokenRow::new(&token, findings.map_err(store_failure)?, context.now),
-        notices: notices.map_err(store_failure)?,
+        token: TokenRow::new(&token, findings?, context.now),
+        notices: notices?,
         page: None,
         admins: admins.for_token(&token).to_vec(),
     };
@@ -144,7 +137,7 @@ pub(super) fn print(
     view: View,
     out: impl Write,
     (detail, steps): (&TokenDetail, &[StepRow]),
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let keys = TokenDetail::KEYS;
     Ok(print_one(format, view, out, (detail, keys), |sheet| {
         detail.write_to(sheet, steps);

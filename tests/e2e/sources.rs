@@ -184,7 +184,7 @@ fn a_check_reports_the_result_or_the_obstacle() {
     world
         .run(&["source", "check", "exports"])
         .exits(1)
-        .says("the source exports cannot be listed")
+        .says("the source exports cannot be read")
         .says("owners.csv");
     world.write("owners.csv", "token,email\n*,ada@example.org\n");
     world

@@ -249,12 +249,12 @@ Examples:
 The sync ignores the schedule and the back-off after failures.
 If the source asked us to wait, it is not contacted; that is not a failure.
 The sync sends no warnings; the next sweep does.")]
-    Sync(SourceSync),
+    Sync(UpstreamSync),
 }
 
 #[derive(Debug, Args)]
-pub struct SourceSync {
-    /// Name of the source
+pub struct UpstreamSync {
+    /// Name in the configuration
     #[arg(value_name = "NAME")]
     pub name: String,
     /// Show what would change; change nothing and take no lock

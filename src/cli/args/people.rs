@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::listing::{Format, ListOptions, ShowOptions};
+use super::listing::{ListOptions, ShowOptions, UpstreamSync};
 use super::values::one_of;
 use crate::domain::{Address, Cover, IdentityStatus};
 
@@ -130,7 +130,7 @@ Examples:
 The sync ignores the schedule and the back-off after failures.
 If the directory asked us to wait, it is not contacted; that is not a failure.
 The sync flags no tokens; the next sweep does.")]
-    Sync(DirectorySync),
+    Sync(UpstreamSync),
     /// Release the held change of a directory: the next sync accepts it
     #[command(after_help = "\
 Examples:
@@ -169,26 +169,4 @@ After this command, the next sweep resolves the findings that no other directory
         #[arg(value_name = "NAME")]
         name: String,
     },
-}
-
-#[derive(Debug, Args)]
-pub struct DirectorySync {
-    /// Name of the directory
-    #[arg(value_name = "NAME")]
-    pub name: String,
-    /// Show what would change; change nothing and take no lock
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Accept the listing although it has half as many people as before
-    #[arg(long)]
-    pub accept_shrink: bool,
-    /// Output format of --dry-run
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        requires = "dry_run"
-    )]
-    pub format: Format,
 }

@@ -1,85 +1,51 @@
-//! `lapsed directory sync`: syncs one directory now, or shows what would change.
-
-use chrono::{DateTime, Utc};
-use tokio_util::sync::CancellationToken;
+//! Checks and syncs one directory now, or shows what a sync would change.
 
 use crate::causes::Causes;
-use crate::cli::args::{DirectorySync, Format};
-use crate::cli::exit::Exit;
+use crate::cli::args::UpstreamSync;
+use crate::cli::exit::{Exit, Failure, Result};
 use crate::cli::output::rows::StatusChangeRow;
-use crate::cli::output::when::{Instant, format_when};
 use crate::cli::output::{Printer, print_line};
-use crate::cli::setup::{self, engine_failure, store_failure};
-use crate::cli::source::deferred_message;
-use crate::cli::{Context, actor, sweep};
-use crate::config::Config;
+use crate::cli::report::exit_code;
+use crate::cli::setup::{self, Mode};
+use crate::cli::upstream::{Upstream, finish_preview};
+use crate::config::DirectoryConfig;
 use crate::domain::{Identity, IdentityStatus};
 use crate::engine::{
-    Engine, Preview, Report, StatusChange, Survey, SurveyOutcome, SweepOptions, WatchedDirectory,
+    self, Engine, Preview, Report, StatusChange, Survey, SurveyOutcome, WatchedDirectory,
 };
-use crate::store::Store;
-use crate::text;
 
-/// A message if the directory asked us to wait and the time is not over.
-/// `None` as well if the store cannot be read.
-pub(super) async fn deferral_notice(
-    config: &Config,
-    name: &str,
-    now: DateTime<Utc>,
-) -> Option<String> {
-    let (store, _scratch) = setup::open_store_for_dry_run(config).await.ok()?;
-    let until = deferred_until(&store, name).await;
-    store.close().await;
-    let until = until.ok()?.filter(|until| *until > now)?;
-    let until = format_when(Instant(until), now);
-    Some(format!(
-        "{name} asked us to wait until {until}, so it was not contacted"
-    ))
+pub(super) async fn sync(upstream: &Upstream<'_>, args: &UpstreamSync) -> Result<Exit> {
+    let sync = async |engine: &Engine, options: &_, stop: &_| {
+        let (mut listed, mut issuers) = (None, 0);
+        let on_survey = |survey: &Survey| (listed, issuers) = (survey.listed, survey.issuers);
+        let report = engine
+            .sync_directories_only(options, stop, on_survey)
+            .await;
+        let summary = summary(&people_listed(upstream.name, listed, issuers), &report);
+        (report, summary)
+    };
+    upstream.sync(args, sync).await
 }
 
-async fn deferred_until(store: &Store, name: &str) -> anyhow::Result<Option<DateTime<Utc>>> {
-    let mut tx = store.begin_read().await.map_err(store_failure)?;
-    let row = tx.find_directory(name).await.map_err(store_failure)?;
-    Ok(row.and_then(|row| row.sync_state.deferred_until))
-}
-
-pub(super) async fn sync(
-    context: &Context,
-    config: &Config,
-    args: &DirectorySync,
-) -> anyhow::Result<Exit> {
-    let _log = setup::start_log(context, config)?;
-    let store = setup::open_store(config).await?;
-    let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
-    let name = &args.name;
-    let options = SweepOptions {
-        by_schedule: false,
-        accept_shrink: args
-            .accept_shrink
-            .then(|| name.clone())
-            .into_iter()
-            .collect(),
-        only: vec![name.clone()],
-        actor: actor::name(),
-    };
-    let stop = CancellationToken::new();
-    let (mut listed, mut issuers) = (None, 0);
-    let on_survey = |survey: &Survey| (listed, issuers) = (survey.listed, survey.issuers);
-    let report = tokio::select! {
-        report = engine.sync_directories_only(&options, &stop, on_survey) => report,
-        () = sweep::cancel_on_signal(&stop) => unreachable!("it only cancels"),
-    };
-    sweep::print_problems(&report);
-    if report.sources_deferred > 0 {
-        let until = deferred_until(&engine.store, name).await?;
-        print_line(&deferred_message(name, until, context.clock.now()))?;
-    } else if report.lease_held {
-        anstream::eprintln!("another sweep is running; nothing was done, try again in a moment");
-    } else {
-        print_line(&summary(&people_listed(name, listed, issuers), &report))?;
+/// Tests the credentials of a directory, and whether a sync would be accepted now.
+pub(super) async fn check(upstream: &Upstream<'_>, configured: &DirectoryConfig) -> Result<Exit> {
+    upstream.ensure_not_deferred().await?;
+    let watched = setup::build_directory(configured).map_err(Failure::config)?;
+    let checked = upstream.check(watched.directory.check()).await?;
+    if configured.terms.canaries.is_empty() {
+        print_line(
+            "  hint    it has no `canaries`: name one or two people who certainly have access; a listing \
+             that does not show them as active is then rejected",
+        )?;
     }
-    engine.store.close().await;
-    Ok(sweep::exit_code(&report))
+    if checked.rights.iter().any(|right| right.missing.is_some()) {
+        return Ok(Exit::Failed);
+    }
+    if let Some(problem) = acceptance_problem(upstream).await? {
+        print_line(&format!("  cannot  be accepted: {problem}"))?;
+        return Ok(Exit::Failed);
+    }
+    Ok(Exit::Ok)
 }
 
 /// `hr: 120 people listed, 14 of them issuers of tokens; the status of 3 changed`.
@@ -104,68 +70,45 @@ fn people_listed(name: &str, listed: Option<u64>, issuers: u64) -> String {
     }
 }
 
+/// What a sync would change. The outer error is about the store or the configuration.
+async fn preview(
+    upstream: &Upstream<'_>,
+    accept_shrink: bool,
+) -> Result<Result<Preview<Box<Survey>>, engine::Error>> {
+    let (context, config) = (upstream.context, upstream.config);
+    setup::with_engine(context, config, Mode::DryRun, async |engine| {
+        let watched = find_watched(engine, upstream.name);
+        Ok(engine
+            .directory_sync()
+            .preview(watched, accept_shrink)
+            .await)
+    })
+    .await
+}
+
 /// Prints what a sync would change, person by person.
-pub(super) async fn dry_run(
-    context: &Context,
-    config: &Config,
-    args: &DirectorySync,
-) -> anyhow::Result<Exit> {
-    let (store, scratch) = setup::open_store_for_dry_run(config).await?;
-    let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
-    let name = &args.name;
-    let now = context.clock.now();
-    let watched = find_watched(&engine, name)?;
-    let looked = engine
-        .directory_sync()
-        .preview(watched, args.accept_shrink)
-        .await;
-    let looked = looked.map_err(engine_failure)?;
-    engine.store.close().await;
-    drop(scratch);
-    let mut printer = Printer::<StatusChangeRow>::stdout(args.format, now);
-    let (summary, exit, rows) = match looked {
-        Preview::Deferred(until) => (
-            deferred_message(name, Some(until), now),
-            Exit::Ok,
-            Vec::new(),
-        ),
-        Preview::Listed(survey) => describe_survey(name, *survey),
+pub(super) async fn dry_run(upstream: &Upstream<'_>, args: &UpstreamSync) -> Result<Exit> {
+    let (summary, exit, rows) = match preview(upstream, args.accept_shrink).await?? {
+        Preview::Deferred(until) => (upstream.deferred_message(Some(until)), Exit::Ok, Vec::new()),
+        Preview::Listed(survey) => describe_survey(upstream.name, *survey),
     };
+    let now = upstream.context.clock.now();
+    let mut printer = Printer::<StatusChangeRow>::stdout(args.format, now);
     for row in &rows {
         printer.print_row(row)?;
     }
-    if matches!(args.format, Format::Table) {
-        // The summary already says so if there are no rows.
-        if !rows.is_empty() {
-            printer.finish()?;
-        }
-        print_line(&summary)?;
-    } else {
-        printer.finish()?;
-        anstream::eprintln!("{}", text::clean_lines(&summary));
-    }
+    finish_preview(printer, args.format, &summary)?;
     Ok(exit)
 }
 
 /// Why a sync would not be accepted now. `None` if it would be, or if the directory asked us to wait.
-pub(super) async fn acceptance_problem(
-    context: &Context,
-    config: &Config,
-    name: &str,
-) -> anyhow::Result<Option<String>> {
-    let (store, scratch) = setup::open_store_for_dry_run(config).await?;
-    let engine = setup::build_engine(context, config, store, setup::build_dry_run_mailer(config)?)?;
-    let looked = engine
-        .directory_sync()
-        .preview(find_watched(&engine, name)?, false)
-        .await;
-    engine.store.close().await;
-    drop(scratch);
-    Ok(match looked {
+async fn acceptance_problem(upstream: &Upstream<'_>) -> Result<Option<String>> {
+    Ok(match preview(upstream, false).await? {
         Ok(Preview::Deferred(_)) => None,
         Ok(Preview::Listed(survey)) => match survey.outcome {
             SurveyOutcome::Held { reason, .. } => Some(format!(
-                "{reason}; `lapsed directory sync {name} --dry-run` lists the people"
+                "{reason}; `lapsed directory sync {} --dry-run` lists the people",
+                upstream.name
             )),
             SurveyOutcome::Accepted { .. } => None,
         },
@@ -192,7 +135,7 @@ fn describe_survey(name: &str, survey: Survey) -> (String, Exit, Vec<StatusChang
                 "{listed}; it is held: {reason}\nIf that is right: lapsed directory release {name}; if not: fix it in \
                  the directory, or lapsed directory reject {name}. Nothing was changed"
             );
-            let exit = sweep::exit_code(&Report {
+            let exit = exit_code(&Report {
                 problems: vec![reason],
                 ..Report::default()
             });
@@ -249,7 +192,8 @@ fn evidence_for(now: Identity) -> Option<String> {
     Some(evidence).filter(|evidence| !evidence.is_empty())
 }
 
-fn find_watched<'a>(engine: &'a Engine, name: &str) -> anyhow::Result<&'a WatchedDirectory> {
-    let found = engine.directories.iter().find(|it| it.terms.name == name);
-    found.ok_or_else(|| anyhow::anyhow!("there is no directory {name:?}"))
+fn find_watched<'a>(engine: &'a Engine, name: &str) -> &'a WatchedDirectory {
+    let mut directories = engine.directories.iter();
+    let found = directories.find(|watched| watched.terms.name == name);
+    found.expect("the name is configured")
 }

@@ -100,6 +100,11 @@ impl<R: Row, O: Write, E: Write> Printer<R, O, E> {
         Ok(())
     }
 
+    /// The number of rows so far.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Ends the output and returns the number of rows.
     ///
     /// # Errors

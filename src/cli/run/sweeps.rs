@@ -113,7 +113,7 @@ fn log_report(what: &'static str, report: &Report) {
     for problem in report.problems.iter().chain(&report.waits) {
         tracing::warn!("{what}: {problem}");
     }
-    let summary = super::super::sweep::summary_lines(report);
+    let summary = super::super::report::summary_lines(report);
     let counts: Vec<String> = summary
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))

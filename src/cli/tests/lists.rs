@@ -412,13 +412,12 @@ async fn a_directory_is_listed_with_problems_and_freshness() {
         tx.commit().await.unwrap();
         let config = world.config(DIRECTORIES);
         let rows = list_rows::<DirectoryRow>(async |printer| {
-            let configured = directory::Configured::from_config(&config);
             let Command::Directory(DirectoryCommand::List(options)) =
                 parse_command("lapsed directory list")
             else {
                 panic!()
             };
-            directory::list(&world.store, &configured, options, printer, now()).await
+            directory::list(&world.store, &config, options, printer, now()).await
         })
         .await;
         assert_eq!(column(&rows, "name"), ["hr", "it", "left", "new"]);

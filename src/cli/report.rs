@@ -1,0 +1,196 @@
+//! What a sweep or sync did: its summary, its problems and its exit code.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+
+use tokio_util::sync::CancellationToken;
+
+use super::exit::Exit;
+use crate::engine::Report;
+use crate::text;
+
+/// Prints to standard error what failed and what was deferred.
+pub(super) fn print_problems(report: &Report) {
+    for error in report.errors.iter().chain(&report.problems) {
+        anstream::eprintln!("failed: {}", text::clean_lines(error));
+    }
+    for wait in &report.waits {
+        anstream::eprintln!("deferred: {}", text::clean_lines(wait));
+    }
+}
+
+/// Does the work, and cancels it at the first SIGINT or SIGTERM.
+pub(super) async fn until_signal<T>(work: impl AsyncFnOnce(&CancellationToken) -> T) -> T {
+    let stop = CancellationToken::new();
+    tokio::select! {
+        done = work(&stop) => done,
+        never = cancel_on_signal(&stop) => match never {},
+    }
+}
+
+async fn cancel_on_signal(stop: &CancellationToken) -> Infallible {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (interrupt, terminate) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    );
+    if let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        stop.cancel();
+    }
+    std::future::pending().await
+}
+
+pub(super) fn exit_code(report: &Report) -> Exit {
+    let failed = if report.is_failure() {
+        Exit::Failed
+    } else {
+        Exit::Ok
+    };
+    let deferred = if report.is_deferral() {
+        Exit::TempFail
+    } else {
+        Exit::Ok
+    };
+    failed.worst(deferred)
+}
+
+fn token_counts(r: &Report) -> [(u64, &'static str); 8] {
+    [
+        (r.tokens_new, "new"),
+        (r.tokens_changed, "changed"),
+        (r.tokens_gone, "gone"),
+        (r.expired, "expired"),
+        (r.unexpired, "no longer expired"),
+        (r.expiries_reported, "made known to their source as expired"),
+        (r.revoked, "ended: their issuers lost access"),
+        (
+            r.revocations_waiting,
+            "to be ended for that, waiting: see `lapsed sweep --dry-run`",
+        ),
+    ]
+}
+
+/// One line for each kind of thing that happened, for people.
+pub(super) fn summary_lines(report: &Report) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, parts: &[(u64, &str)]| {
+        let shown: Vec<_> = parts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        if !shown.is_empty() {
+            let _ = writeln!(text, "{label:<9} {}", shown.join(", "));
+        }
+    };
+    let r = report;
+    line("tokens", &token_counts(r));
+    line("rows", &[(r.rows_refused, "refused")]);
+    line(
+        "sources",
+        &[(
+            r.sources_deferred,
+            "deferred: `lapsed source list` and `directory list` tell for how long",
+        )],
+    );
+    line("people", &[(r.people_changed, "changed")]);
+    line(
+        "findings",
+        &[
+            (r.findings_opened, "opened"),
+            (r.findings_resolved, "resolved"),
+        ],
+    );
+    line(
+        "notices",
+        &[
+            (r.notices_planned, "planned"),
+            (r.notices_failed, "with nobody left to tell"),
+        ],
+    );
+    line(
+        "mails",
+        &[
+            (r.mails_sent, "sent"),
+            (r.mails_deferred, "deferred"),
+            (r.mails_unknown, "in doubt"),
+            (r.mails_failed, "failed"),
+            (r.mails_held, "held: see `lapsed release --help`"),
+            (
+                r.mails_still_held,
+                "still held: see `lapsed release --help`",
+            ),
+        ],
+    );
+    line("purged", &[(r.purged, "rows")]);
+    if r.lease_held {
+        text.push_str("another sweep is at work; this one only helped to deliver\n");
+    }
+    if r.relay_down {
+        text.push_str("the mail server could not be used; the mails wait for the next sweep\n");
+    }
+    if report.is_quiet() {
+        text.push_str("nothing was due\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_with_nothing_due_says_so_and_exits_0() {
+        let report = Report::default();
+        assert_eq!(summary_lines(&report), "nothing was due\n");
+        assert_eq!(exit_code(&report), Exit::Ok);
+    }
+
+    #[test]
+    fn a_summary_lists_only_what_happened() {
+        let report = Report {
+            tokens_new: 3,
+            expired: 1,
+            notices_planned: 4,
+            mails_sent: 2,
+            mails_deferred: 1,
+            sources_deferred: 1,
+            ..Report::default()
+        };
+        insta::assert_snapshot!(summary_lines(&report), @"
+        tokens    3 new, 1 expired
+        sources   1 deferred: `lapsed source list` and `directory list` tell for how long
+        notices   4 planned
+        mails     2 sent, 1 deferred
+        ");
+        assert_eq!(
+            exit_code(&report),
+            Exit::Ok,
+            "a single deferral is not a failure"
+        );
+    }
+
+    #[test]
+    fn a_failure_outranks_a_deferral_in_the_exit_code() {
+        let down = Report {
+            relay_down: true,
+            ..Report::default()
+        };
+        assert_eq!(exit_code(&down), Exit::TempFail);
+        let both = Report {
+            mails_failed: 1,
+            ..down
+        };
+        assert_eq!(exit_code(&both), Exit::Failed);
+        let store = Report {
+            store_down: true,
+            waits: vec!["sync: away".to_owned()],
+            ..Report::default()
+        };
+        assert_eq!(exit_code(&store), Exit::TempFail);
+    }
+}

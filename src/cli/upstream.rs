@@ -1,0 +1,238 @@
+//! What `lapsed source` and `lapsed directory` have in common.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
+
+use super::args::{Format, UpstreamSync};
+use super::check::CHECK_TIMEOUT;
+use super::exit::{Error, Exit, Failure, Result};
+use super::output::when::{Instant, format_when};
+use super::output::{Printer, Row, print_line};
+use super::setup::{self, Mode};
+use super::{Context, actor, report};
+use crate::config::Config;
+use crate::domain::{Schedule, SyncState};
+use crate::engine::{Engine, Report, SweepOptions};
+use crate::nearest::nearest;
+use crate::sources::{self, CheckReport};
+use crate::store::{self, Store};
+use crate::text;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Source,
+    Directory,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Directory => "directory",
+        }
+    }
+
+    /// The error for a name that is not known; its hint has the nearest name and all names.
+    pub(super) fn unknown_name_error<'a>(
+        self,
+        name: &str,
+        known: impl Iterator<Item = &'a str> + Clone,
+    ) -> Error {
+        let kind = self.as_str();
+        let all = known.clone().collect::<Vec<_>>().join(", ");
+        let hint = match nearest(name, known) {
+            Some(nearest) => format!("did you mean {nearest}? The configuration has {all}"),
+            None if all.is_empty() => format!("the configuration has no [[{kind}]]"),
+            None => format!("the configuration has {all}"),
+        };
+        let error = anyhow::anyhow!("there is no {kind} {name:?}");
+        Failure::usage(error).hint(hint).into()
+    }
+
+    /// The item with this name. The error suggests the nearest name.
+    pub(super) fn find<'a, T>(
+        self,
+        items: &'a [T],
+        name: &str,
+        name_of: fn(&T) -> &str,
+    ) -> Result<&'a T> {
+        let found = items.iter().find(|item| name_of(item) == name);
+        found.ok_or_else(|| self.unknown_name_error(name, items.iter().map(name_of)))
+    }
+}
+
+/// A source or directory that a command contacts.
+pub(super) struct Upstream<'a> {
+    pub(super) context: &'a Context,
+    pub(super) config: &'a Config,
+    pub(super) kind: Kind,
+    pub(super) name: &'a str,
+}
+
+impl Upstream<'_> {
+    async fn deferred_until(&self, store: &Store) -> store::Result<Option<DateTime<Utc>>> {
+        let mut tx = store.begin_read().await?;
+        let sync_state = match self.kind {
+            Kind::Source => tx.find_source(self.name).await?.map(|row| row.sync_state),
+            Kind::Directory => tx
+                .find_directory(self.name)
+                .await?
+                .map(|row| row.sync_state),
+        };
+        Ok(sync_state.and_then(|state| state.deferred_until))
+    }
+
+    /// Fails if the upstream asked us to wait and the time is not over. An unreadable store is ignored.
+    pub(super) async fn ensure_not_deferred(&self) -> Result<()> {
+        let now = self.context.clock.now();
+        let until = setup::with_store(self.config, Mode::DryRun, async |store| {
+            Ok(self.deferred_until(store).await?)
+        });
+        let Some(until) = until.await.ok().flatten().filter(|until| *until > now) else {
+            return Ok(());
+        };
+        let (name, until) = (self.name, format_when(Instant(until), now));
+        let error =
+            anyhow::anyhow!("{name} asked us to wait until {until}, so it was not contacted");
+        Err(Failure::unreachable(error).into())
+    }
+
+    /// Tests the credentials and prints what they can do.
+    pub(super) async fn check(
+        &self,
+        check: impl Future<Output = Result<CheckReport, sources::Error>>,
+    ) -> Result<CheckReport> {
+        let (kind, name) = (self.kind.as_str(), self.name);
+        let Ok(checked) = tokio::time::timeout(CHECK_TIMEOUT, check).await else {
+            let error = anyhow::anyhow!("the {kind} {name} does not answer");
+            let hint = "make sure that it is up and reachable from this machine";
+            return Err(Failure::failed(error).hint(hint).into());
+        };
+        let checked = checked.map_err(|error| {
+            if error.wait().is_some() {
+                return Failure::unreachable(error);
+            }
+            let context = format!("the {kind} {name} cannot be read");
+            Failure::failed(anyhow::Error::new(error).context(context))
+        })?;
+        print_line(&check_report(name, &checked))?;
+        Ok(checked)
+    }
+
+    /// Syncs and prints the summary that `work` returns.
+    pub(super) async fn sync(
+        &self,
+        args: &UpstreamSync,
+        work: impl AsyncFnOnce(&Engine, &SweepOptions, &CancellationToken) -> (Report, String),
+    ) -> Result<Exit> {
+        let _log = setup::start_log(self.context, self.config)?;
+        let name = self.name.to_owned();
+        let options = SweepOptions {
+            by_schedule: false,
+            accept_shrink: args
+                .accept_shrink
+                .then(|| name.clone())
+                .into_iter()
+                .collect(),
+            only: vec![name],
+            actor: actor::name(),
+        };
+        setup::with_engine(self.context, self.config, Mode::Write, async |engine| {
+            let work = async |stop: &CancellationToken| work(engine, &options, stop).await;
+            let (report, summary) = report::until_signal(work).await;
+            report::print_problems(&report);
+            if report.sources_deferred > 0 {
+                let until = self.deferred_until(&engine.store).await?;
+                print_line(&self.deferred_message(until))?;
+            } else if report.lease_held {
+                anstream::eprintln!(
+                    "another sweep is running; nothing was done, try again in a moment"
+                );
+            } else {
+                print_line(&summary)?;
+            }
+            Ok(report::exit_code(&report))
+        })
+        .await
+    }
+
+    /// The message of a sync that did nothing because the upstream asked us to wait.
+    pub(super) fn deferred_message(&self, until: Option<DateTime<Utc>>) -> String {
+        let until = until.map_or(String::new(), |until| {
+            format!(
+                " until {}",
+                format_when(Instant(until), self.context.clock.now())
+            )
+        });
+        let name = self.name;
+        format!("{name} asked us to wait{until}; it was not contacted, and nothing was changed")
+    }
+}
+
+/// Ends the rows of a dry run with its summary, which is the result for people, else a remark.
+pub(super) fn finish_preview<R: Row>(
+    printer: Printer<R>,
+    format: Format,
+    summary: &str,
+) -> Result<()> {
+    if matches!(format, Format::Table) {
+        // The summary already says so if there are no rows.
+        if printer.count() > 0 {
+            printer.finish()?;
+        }
+        return Ok(print_line(summary)?);
+    }
+    printer.finish()?;
+    anstream::eprintln!("{}", text::clean_lines(summary));
+    Ok(())
+}
+
+/// When the daemon next syncs a source or directory with this schedule.
+pub(super) fn next_sync_at(
+    sync_state: &SyncState,
+    schedule: Option<&Schedule>,
+    sweep: &Schedule,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let from = sync_state.next_attempt_at(schedule).unwrap_or(now);
+    // One second earlier, so that a sweep at exactly that moment counts.
+    sweep.next_after(from.max(now) - TimeDelta::seconds(1))
+}
+
+/// What the credentials can do, one line per right.
+fn check_report(name: &str, checked: &CheckReport) -> String {
+    let mut lines = vec![format!("{name}: {}", checked.summary)];
+    for right in &checked.rights {
+        lines.push(match &right.missing {
+            None => format!("  can     {}", right.what),
+            Some(missing) => format!("  cannot  {}; to add it: {missing}", right.what),
+        });
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::Right;
+
+    #[test]
+    fn a_check_lists_each_right_and_how_to_add_a_missing_one() {
+        let right = |what: &str, missing: Option<&str>| Right {
+            what: what.to_owned(),
+            missing: missing.map(str::to_owned),
+        };
+        let checked = CheckReport {
+            summary: "Rancher 2.12.1".to_owned(),
+            rights: vec![
+                right("list users", None),
+                right("delete tokens", Some("the verb delete in its GlobalRole")),
+            ],
+        };
+        insta::assert_snapshot!(check_report("rancher", &checked), @"
+        rancher: Rancher 2.12.1
+          can     list users
+          cannot  delete tokens; to add it: the verb delete in its GlobalRole
+        ");
+    }
+}
