@@ -29,7 +29,7 @@ pub use finding::{FindingKind, FindingState, Judgement, RuleFinding, Rules, Seve
 pub use identity::{Identity, IdentityStatus, Lookup, Person, Reason};
 pub use issuer::{IssuerMode, Issuers};
 pub use name::{InvalidName, Name};
-pub use notice::{Basis, NewNotice, NoticeKey, NoticeState, Occurrence, Topic};
+pub use notice::{Basis, MailCounts, NewNotice, NoticeKey, NoticeState, Occurrence, Topic};
 pub use plan::{TokenPlan, forecast_notices, plan};
 pub use policy::{AccountAdmins, Policy, Recipient, StepOutlook, StepState};
 pub use revocation::RevocationPolicy;

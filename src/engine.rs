@@ -41,7 +41,7 @@ use purge::Purge;
 
 pub use common::{Delivery, Retention, Settings, new_id};
 pub use coverage::{count_covers, issuer_covers, stale_directories};
-pub use deliver::{Mailer, Outcomes};
+pub use deliver::Mailer;
 pub use directories::{
     HeldStatusChange, StatusChange, Survey, SurveyOutcome, SyncDirectories, UnbindOutcome,
 };

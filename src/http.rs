@@ -9,7 +9,5 @@ mod metrics;
 mod serve;
 mod status;
 
-pub use health::{
-    DirectoryHealth, Fault, Health, LastSweep, MailCounts, Readiness, Snapshot, SourceHealth,
-};
+pub use health::{DirectoryHealth, Fault, Health, LastSweep, Readiness, Snapshot, SourceHealth};
 pub use serve::{router, serve};

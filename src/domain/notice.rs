@@ -175,3 +175,17 @@ pub struct Occurrence {
     pub generation: DateTime<Utc>,
     pub step: Option<Step>,
 }
+
+/// Attempts to send a mail since the process started, by outcome.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MailCounts {
+    pub sent: u64,
+    /// A 4xx reply, or the connection broke.
+    pub deferred: u64,
+    /// Rejected because of the recipient or the content.
+    pub refused: u64,
+    /// The server may have accepted the mail, but did not reply.
+    pub unknown: u64,
+    /// Not tried further because the server rejected every mail.
+    pub server_fault: u64,
+}

@@ -33,7 +33,7 @@ use record::{Batch, RELAY_PROBATION, RelayHealth, RetryPolicy, Suspect, verdict_
 use worker::{Event, Ready, Workers};
 
 pub(super) use record::Recorder;
-pub use worker::{Mailer, Outcomes};
+pub use worker::Mailer;
 
 const MAX_READY_BYTES: usize = 4 * 1024 * 1024;
 
@@ -260,7 +260,7 @@ impl<'a> Pass<'a> {
         } = event;
         self.idle.push(worker);
         self.in_flight -= 1;
-        self.job.mailer.outcomes.count(&outcome);
+        self.job.mailer.count(&outcome);
         if let Some(fault) = outcome.fault() {
             tracing::debug!(mail.id = %mail.id, "mail {} was not sent: {fault}", mail.id);
         }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::domain::{FindingKind, IdentityStatus, NoticeState, Reason, Status, Step};
+use crate::domain::{FindingKind, IdentityStatus, MailCounts, NoticeState, Reason, Status, Step};
 
 /// An error; logged with its causes, never shown to the caller.
 pub type Fault = Box<dyn Error + Send + Sync>;
@@ -110,20 +110,6 @@ pub struct SourceHealth {
     pub is_failing: bool,
     /// Tokens in the last good listing, or known tokens if none was complete.
     pub tokens: u64,
-}
-
-/// Attempts to send a mail since the process started, by outcome.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MailCounts {
-    pub sent: u64,
-    /// A 4xx reply, or the connection broke.
-    pub deferred: u64,
-    /// Rejected because of the recipient or the content.
-    pub refused: u64,
-    /// The server may have accepted the mail, but did not reply.
-    pub unknown: u64,
-    /// Not tried further because the server rejected every mail.
-    pub server_fault: u64,
 }
 
 #[cfg(test)]

@@ -9,9 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::Step;
 use crate::engine::{self, Engine};
-use crate::http::{
-    self, DirectoryHealth, Fault, LastSweep, MailCounts, Readiness, Snapshot, SourceHealth,
-};
+use crate::http::{self, DirectoryHealth, Fault, LastSweep, Readiness, Snapshot, SourceHealth};
 use crate::store::{self, DirectoryRow, RunRow, SourceRow, Tx};
 
 /// How late a sweep may be before the daemon counts as not ready: a long sweep is not a fault.
@@ -52,7 +50,7 @@ impl http::Health for Health {
         let to_u64 = |count: i64| u64::try_from(count).unwrap_or(0);
         let mut snapshot = Snapshot {
             oldest_due_unsent: age(counts.oldest_due_at, now),
-            mails: mail_counts(&self.engine),
+            mails: self.engine.mailer.mail_counts(),
             last_sweep_duration: last.as_ref().and_then(run_duration),
             last_sweep_at: last.and_then(|run| run.ended_at),
             last_success_at: good.and_then(|run| run.ended_at),
@@ -166,18 +164,4 @@ fn age(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration {
 
 fn run_duration(run: &RunRow) -> Option<Duration> {
     (run.ended_at? - run.started_at).to_std().ok()
-}
-
-fn mail_counts(engine: &Engine) -> MailCounts {
-    let mut mails = MailCounts::default();
-    for (outcome, count) in engine.mailer.outcomes.counts() {
-        match outcome {
-            "sent" => mails.sent = count,
-            "deferred" => mails.deferred = count,
-            "refused" => mails.refused = count,
-            "unknown" => mails.unknown = count,
-            _ => mails.server_fault = count,
-        }
-    }
-    mails
 }

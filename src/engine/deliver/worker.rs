@@ -1,13 +1,13 @@
 //! The mailer, and the workers of a pass: each has one connection to the mail server and sends one mail at a time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::domain::MailCounts;
 use crate::notify::fault::{Fault, Outcome};
 use crate::notify::message::Rendered;
 use crate::notify::transport::Connection;
@@ -22,17 +22,7 @@ pub struct Mailer {
     pub writer: Writer,
     pub transport: Transport,
     templates: RwLock<Arc<Templates>>,
-    pub outcomes: Outcomes,
-}
-
-/// Delivery attempts since the program started, by outcome.
-#[derive(Debug, Default)]
-pub struct Outcomes {
-    sent: AtomicU64,
-    deferred: AtomicU64,
-    refused: AtomicU64,
-    unknown: AtomicU64,
-    server_fault: AtomicU64,
+    mail_counts: Mutex<MailCounts>,
 }
 
 impl Mailer {
@@ -42,7 +32,7 @@ impl Mailer {
             writer,
             transport,
             templates: RwLock::new(Arc::new(templates)),
-            outcomes: Outcomes::default(),
+            mail_counts: Mutex::default(),
         }
     }
 
@@ -63,30 +53,27 @@ impl Mailer {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(templates);
     }
-}
 
-impl Outcomes {
-    pub(super) fn count(&self, outcome: &Outcome) {
-        let counter = match outcome {
-            Outcome::Sent { .. } => &self.sent,
-            Outcome::Deferred(_) => &self.deferred,
-            Outcome::Refused { .. } => &self.refused,
-            Outcome::Unknown(_) => &self.unknown,
-            Outcome::ServerFault(_) => &self.server_fault,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+    /// The attempts since the process started.
+    #[must_use]
+    pub fn mail_counts(&self) -> MailCounts {
+        *self.lock_mail_counts()
     }
 
-    #[must_use]
-    pub fn counts(&self) -> [(&'static str, u64); 5] {
-        [
-            ("sent", &self.sent),
-            ("deferred", &self.deferred),
-            ("refused", &self.refused),
-            ("unknown", &self.unknown),
-            ("server_fault", &self.server_fault),
-        ]
-        .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    pub(super) fn count(&self, outcome: &Outcome) {
+        let mut counts = self.lock_mail_counts();
+        *match outcome {
+            Outcome::Sent { .. } => &mut counts.sent,
+            Outcome::Deferred(_) => &mut counts.deferred,
+            Outcome::Refused { .. } => &mut counts.refused,
+            Outcome::Unknown(_) => &mut counts.unknown,
+            Outcome::ServerFault(_) => &mut counts.server_fault,
+        } += 1;
+    }
+
+    fn lock_mail_counts(&self) -> MutexGuard<'_, MailCounts> {
+        let counts = self.mail_counts.lock();
+        counts.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,7 +3,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::*;
-use crate::http::health::{DirectoryHealth, MailCounts, SourceHealth};
+use crate::domain::MailCounts;
+use crate::http::health::{DirectoryHealth, SourceHealth};
 
 fn sample() -> Snapshot {
     let at = DateTime::UNIX_EPOCH + TimeDelta::milliseconds(1_764_000_000_250);
