@@ -26,10 +26,12 @@ pub use backoff::Backoff;
 pub use coverage::{Cover, Coverage};
 pub use diff::MergeRules;
 pub use finding::{FindingKind, FindingState, Judgement, RuleFinding, Rules, Severity};
-pub use identity::{Identity, IdentityStatus, Lookup, Person, Reason};
+pub use identity::{Identity, IdentityStatus, Lookup, Person, Reason, checked_suffix};
 pub use issuer::{IssuerMode, Issuers};
 pub use name::{InvalidName, Name};
-pub use notice::{Basis, MailCounts, NewNotice, NoticeKey, NoticeState, Occurrence, Topic};
+pub use notice::{
+    Basis, Generation, MailCounts, NewNotice, NoticeKey, NoticeState, Occurrence, Topic,
+};
 pub use plan::{TokenPlan, forecast_notices, plan};
 pub use policy::{AccountAdmins, Policy, Recipient, StepOutlook, StepState};
 pub use revocation::RevocationPolicy;

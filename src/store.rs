@@ -107,6 +107,12 @@ pub enum Error {
     /// The schema is older, and the access mode does not allow an upgrade.
     #[error("the store has an older schema; upgrade it with `lapsed migrate`")]
     Older,
+    /// Its first migration is not ours: migrations change in place until the first release.
+    #[error(
+        "the store has an older schema, of a build of lapsed before 0.1.0, which cannot be upgraded; set another \
+         store.url and run `lapsed migrate`"
+    )]
+    EarlierBuild,
     #[error("cannot open the store at {place}")]
     Open {
         /// Without credentials.

@@ -142,6 +142,68 @@ fn no_file_is_too_long() {
     assert!(long.is_empty(), "{long:#?}");
 }
 
+/// What follows a text in code that decides by its wording.
+const TEXT_COMPARISONS: [&str; 15] = [
+    " == \"",
+    " == Some(\"",
+    " != \"",
+    " != Some(\"",
+    " { \"",
+    " { Some(\"",
+    ".contains(",
+    ".ends_with(",
+    ".eq(",
+    ".eq_ignore_ascii_case(",
+    ".find(",
+    ".split_once(",
+    ".starts_with(",
+    ".strip_prefix(",
+    ".strip_suffix(",
+];
+
+/// Comparisons of evidence or a reason with a text.
+fn prose_comparisons(code: &str) -> Vec<String> {
+    let lines = code.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.starts_with("//"));
+    let code = lines.collect::<Vec<_>>().join(" ").replace(" .", ".");
+    let mut found = Vec::new();
+    for (at, word) in ["evidence", "reason"]
+        .iter()
+        .flat_map(|word| code.match_indices(word))
+    {
+        let mut rest = &code[at + word.len()..];
+        while let Some(next) = [".as_deref()", ".as_ref()", ".as_str()", ".clone()"]
+            .iter()
+            .find_map(|accessor| rest.strip_prefix(accessor))
+        {
+            rest = next;
+        }
+        if TEXT_COMPARISONS.iter().any(|end| rest.starts_with(end)) {
+            let shown: String = code[at..].chars().take(60).collect();
+            found.push(shown);
+        }
+    }
+    found
+}
+
+#[test]
+fn evidence_and_reasons_are_for_people_and_decide_nothing() {
+    for code in [
+        "rows.filter(|evidence| evidence.starts_with(&prefix))",
+        "if row.reason.as_deref() == Some(\"held\") {",
+        "match row.reason\n    .as_deref() {\n    Some(\"held\") => {}",
+        "known_evidence\n    .strip_suffix(\", checked\")",
+    ] {
+        assert_eq!(prose_comparisons(code).len(), 1, "{code}");
+    }
+    let found = code().into_iter().flat_map(|(path, code)| {
+        let found = prose_comparisons(&code).into_iter();
+        found.map(move |line| format!("{}: {line}", path.display()))
+    });
+    let found: Vec<_> = found.collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn the_documents_list_every_metric() {
     let (code, page) = (read("src/http/metrics.rs"), read("docs/operations.md"));

@@ -53,6 +53,8 @@ CREATE TABLE token (
     expiry        TEXT NOT NULL CHECK (expiry IN ('never', 'at', 'unknown')),
     expires_at    TEXT CHECK ((expires_at IS NOT NULL) = (expiry = 'at')),
     expiry_origin TEXT CHECK (expiry_origin IN ('source', 'computed', 'policy')),
+    -- The number of the current secret; 1 if the source does not count secrets.
+    secret_version INTEGER NOT NULL DEFAULT 1,
     -- 'expired' is only a mark; the status now follows from expires_at and the clock.
     status        TEXT NOT NULL CHECK (status IN ('active', 'expired', 'disabled', 'revoked', 'gone')),
     last_used_at  TEXT,
@@ -119,13 +121,15 @@ CREATE UNIQUE INDEX mail_open ON mail (recipient_key) WHERE state = 'open';
 CREATE INDEX mail_next ON mail (next_at) WHERE state IN ('open', 'waiting', 'unknown');
 CREATE INDEX mail_leased ON mail (lease_until) WHERE state IN ('claimed', 'sending');
 
--- Ledger and outbox in one. The id is a hash of the key (subject, generation, topic, step, channel,
--- recipient), so the primary key prevents a second notice.
+-- Ledger and outbox in one. The id is a hash of the key (subject, generation, secret_version, topic,
+-- step, channel, recipient), so the primary key prevents a second notice.
 CREATE TABLE notice (
     id            BLOB NOT NULL PRIMARY KEY,
     token_id      BLOB,
     subject       TEXT,
     generation    TEXT NOT NULL,
+    -- The secret whose expiry it is about; 1 for other topics.
+    secret_version INTEGER NOT NULL DEFAULT 1,
     topic         TEXT NOT NULL,
     step          INTEGER,
     recipient     TEXT NOT NULL,
@@ -136,17 +140,19 @@ CREATE TABLE notice (
     plan_id       BLOB,
     -- The mail that carries the notice; from then on it shares the state of the mail.
     mail_id       BLOB,
-    state         TEXT NOT NULL CHECK (state IN ('planned', 'held', 'cancelled', 'suppressed', 'failed')),
+    state         TEXT NOT NULL CHECK (state IN ('planned', 'cancelled', 'suppressed', 'failed')),
+    -- Its plan waits for an operator.
+    held          INTEGER NOT NULL DEFAULT 0 CHECK (state = 'planned' OR NOT held),
     reason        TEXT,
     title         TEXT,
     detail        TEXT
 ) STRICT;
-CREATE INDEX notice_open ON notice (send_at) WHERE state = 'planned' AND mail_id IS NULL;
-CREATE INDEX notice_open_of ON notice (recipient_key, send_at) WHERE state = 'planned' AND mail_id IS NULL;
+CREATE INDEX notice_open ON notice (send_at) WHERE state = 'planned' AND NOT held AND mail_id IS NULL;
+CREATE INDEX notice_open_of ON notice (recipient_key, send_at) WHERE state = 'planned' AND NOT held AND mail_id IS NULL;
 -- For listings, newest first.
 CREATE INDEX notice_planned ON notice (planned_at);
 CREATE INDEX notice_other ON notice (planned_at) WHERE token_id IS NULL;
-CREATE INDEX notice_held ON notice (plan_id) WHERE state = 'held';
+CREATE INDEX notice_held ON notice (plan_id) WHERE held;
 CREATE INDEX notice_token ON notice (token_id) WHERE token_id IS NOT NULL;
 CREATE INDEX notice_mail ON notice (mail_id) WHERE mail_id IS NOT NULL;
 
@@ -195,6 +201,8 @@ CREATE TABLE identity (
     known_status TEXT NOT NULL CHECK (known_status IN ('active', 'disabled', 'deleted', 'out_of_group', 'unknown')),
     reason      TEXT,
     evidence    TEXT NOT NULL,
+    -- Whether a lookup of the account by its id gave or confirmed the evidence.
+    checked_by_id INTEGER NOT NULL DEFAULT 0,
     since       TEXT,
     -- When the directory first gave this evidence; NULL if it has not reported anything yet.
     observed_at TEXT,
@@ -217,6 +225,8 @@ CREATE TABLE finding (
     severity    TEXT NOT NULL,
     since       TEXT NOT NULL,
     evidence    TEXT NOT NULL,
+    -- The directory that reports the loss of access; NULL for other kinds.
+    directory   TEXT,
     -- 'acknowledged' counts as open again after acknowledged_until, swept or not.
     state       TEXT NOT NULL CHECK (state IN ('open', 'acknowledged', 'resolved')),
     acknowledged_until TEXT CHECK (acknowledged_until IS NOT NULL OR state <> 'acknowledged'),
@@ -261,13 +271,12 @@ CREATE INDEX audit_at ON audit (at);
 
 -- A notice with its delivery state: its own, or that of the mail that carries it.
 CREATE VIEW ledger AS
-SELECT n.id, n.token_id, n.subject, n.generation, n.topic, n.step, n.recipient, n.recipient_key,
-       n.basis, n.send_at, n.planned_at, n.mail_id, n.title,
-       CASE WHEN n.state = 'held' THEN 'planned'
-            WHEN n.state <> 'planned' THEN n.state
+SELECT n.id, n.token_id, n.subject, n.generation, n.secret_version, n.topic, n.step, n.recipient, n.recipient_key,
+       n.basis, n.send_at, n.planned_at, n.mail_id, n.title, n.held,
+       CASE WHEN n.state <> 'planned' THEN n.state
             WHEN m.state IS NULL OR m.state IN ('open', 'waiting', 'claimed') THEN 'planned'
             ELSE m.state END AS state,
-       CASE WHEN n.state = 'held' THEN 'held' ELSE COALESCE(n.reason, m.reason) END AS reason,
+       CASE WHEN n.held THEN 'held' ELSE COALESCE(n.reason, m.reason) END AS reason,
        COALESCE(m.attempts, 0) AS attempts, m.state AS mail_state, m.next_at,
        CASE WHEN n.state = 'planned' THEN m.sent_at END AS sent_at
 FROM notice n LEFT JOIN mail m ON m.id = n.mail_id;

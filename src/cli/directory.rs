@@ -16,7 +16,7 @@ use super::setup::{self, Mode};
 use super::upstream::{Kind, Upstream, next_sync_at};
 use super::{Context, actor};
 use crate::config::{Config, DirectoryConfig};
-use crate::domain::{DirectoryTerms, Schedule};
+use crate::domain::{DirectoryTerms, Reason, Schedule};
 use crate::store::{self, Decision, Store};
 
 pub(super) async fn directory(context: &Context, args: DirectoryCommand) -> Result<Exit> {
@@ -94,7 +94,8 @@ pub(super) async fn list(
     // A directory that is only asked about single people reports no total: count the known ones.
     for row in known.values_mut().filter(|row| row.people == 0) {
         let known = counts.iter().filter(|count| count.directory == row.name);
-        let seen = known.filter(|count| count.reason.as_deref() != Some("never_seen"));
+        let seen =
+            known.filter(|count| count.reason.as_deref() != Some(Reason::NeverSeen.as_str()));
         row.people = seen.map(|count| count.count).sum();
     }
     for row in known.into_values().take(options.max_rows()) {

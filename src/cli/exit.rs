@@ -114,7 +114,8 @@ fn store_advice(error: &store::Error) -> (Exit, Option<&'static str>) {
         store::Error::Url(_)
         | store::Error::Missing(_)
         | store::Error::Newer { .. }
-        | store::Error::Older => (Exit::Config, None),
+        | store::Error::Older
+        | store::Error::EarlierBuild => (Exit::Config, None),
         store::Error::Open { .. } if error.is_corruption() => {
             (Exit::Failed, Some(STORE_DAMAGE_HINT))
         }

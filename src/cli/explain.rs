@@ -11,7 +11,7 @@ use super::output::when::{Instant, format_when};
 use super::output::{Sheet, View, print_one, rows};
 use super::setup::{self, Mode};
 use super::steps::{
-    is_about_expiry, is_about_step, is_held, no_notice_reason, send_time, was_first_seen_expired,
+    is_about_expiry, is_about_step, no_notice_reason, send_time, was_first_seen_expired,
 };
 use super::{Context, lookup};
 use crate::domain::{
@@ -314,7 +314,7 @@ impl Explanation {
                 let at = notice.sent_at.map(|at| self.format_when(at)).unwrap_or_default();
                 format!("sent {at}{message_id}")
             }
-            NoticeState::Planned if is_held(notice) => {
+            NoticeState::Planned if notice.held => {
                 "held: its sweep planned more mails than [notify] max_per_sweep; `lapsed release` sends it".to_owned()
             }
             NoticeState::Planned if notice.attempts > 0 => format!(
@@ -346,10 +346,7 @@ impl Explanation {
             .map(|step| step.seconds())
             .collect();
         let is_shown_above = |notice: &NoticeRow| {
-            self.token
-                .expiry
-                .at()
-                .is_some_and(|at| is_about_expiry(notice, at))
+            is_about_expiry(notice, &self.token)
                 && notice.step.is_some_and(|step| steps.contains(&step))
         };
         let others: Vec<_> = self
@@ -380,10 +377,9 @@ impl Explanation {
     }
 
     fn notices_of_current_expiry(&self) -> impl Iterator<Item = &NoticeRow> {
-        let expires_at = self.token.expiry.at();
         self.notices
             .iter()
-            .filter(move |notice| expires_at.is_some_and(|at| is_about_expiry(notice, at)))
+            .filter(|notice| is_about_expiry(notice, &self.token))
     }
 
     /// When lapsed processes the token next.

@@ -16,7 +16,7 @@ use super::output::Printer;
 use super::output::rows::ForecastRow;
 use super::output::when::Instant;
 use super::setup::{self, Mode};
-use super::steps::{is_about_expiry, is_held, send_time};
+use super::steps::{is_about_expiry, send_time};
 use crate::domain::{
     AccountAdmins, Address, NoticeState, Policy, Step, Token, TokenId, forecast_notices,
 };
@@ -168,8 +168,8 @@ impl Page {
             .collect();
         let (mut notices, mut held) = (HashMap::<_, Vec<_>>::new(), 0);
         for notice in tx.list_notices_of_tokens(&ids).await? {
-            held += u64::from(is_held(&notice));
-            if let (Some(id), false) = (notice.token_id, is_held(&notice)) {
+            held += u64::from(notice.held);
+            if let (Some(id), false) = (notice.token_id, notice.held) {
                 notices.entry(TokenId(id)).or_default().push(notice);
             }
         }
@@ -189,7 +189,7 @@ impl Page {
             return Vec::new();
         };
         let mut warnings: BTreeMap<(DateTime<Utc>, Step), Vec<Address>> = BTreeMap::new();
-        for (at, step, recipient) in self.unsent_warnings(token, expires_at) {
+        for (at, step, recipient) in self.unsent_warnings(token) {
             warnings
                 .entry((at.max(window.now), step))
                 .or_default()
@@ -235,12 +235,11 @@ impl Page {
     fn unsent_warnings(
         &self,
         token: &Token,
-        expires_at: DateTime<Utc>,
     ) -> impl Iterator<Item = (DateTime<Utc>, Step, Address)> {
         let notices = self.notices.get(&token.id).into_iter().flatten();
         let unsent = [NoticeState::Planned, NoticeState::Unknown];
         let unsent = notices.filter(move |notice| {
-            is_about_expiry(notice, expires_at)
+            is_about_expiry(notice, token)
                 && unsent.iter().any(|state| state.as_str() == notice.state)
         });
         unsent.filter_map(|notice| {

@@ -16,7 +16,7 @@ use super::pages::print_pages;
 use super::setup::{self, Mode};
 use super::{Context, actor, directory};
 use crate::config::Config;
-use crate::domain::{Address, Cover, IdentityStatus};
+use crate::domain::{Address, Cover, IdentityStatus, Reason};
 use crate::engine::{self, UnbindOutcome};
 use crate::store::{self, IdentityFilter, Store, TokenFilter};
 
@@ -179,7 +179,7 @@ async fn load_tokens(
 /// When a loss that awaits confirmation will be accepted, as a text.
 fn confirmation_text(row: &IdentityRow, config: &Config, now: DateTime<Utc>) -> Option<String> {
     let candidate = row.candidate?;
-    if row.reason.as_deref() == Some("rejected") {
+    if row.reason == Some(Reason::Rejected) {
         return Some("never: an operator rejected it".to_owned());
     }
     let mut directories = config.directories.iter();

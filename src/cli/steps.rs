@@ -22,7 +22,7 @@ pub(super) fn step_rows(
     let outlook = policy.outlook(token);
     let planned = notices
         .iter()
-        .filter(|notice| is_about_expiry(notice, expires_at));
+        .filter(|notice| is_about_expiry(notice, token));
     let planned = planned.filter_map(|notice| notice.step.map(Step::from_seconds));
     let steps: BTreeSet<Step> = outlook
         .iter()
@@ -32,7 +32,7 @@ pub(super) fn step_rows(
     let rows = steps.into_iter().rev().map(|step| {
         let of_step: Vec<_> = notices
             .iter()
-            .filter(|notice| is_about_expiry(notice, expires_at) && is_about_step(notice, step))
+            .filter(|notice| is_about_expiry(notice, token) && is_about_step(notice, step))
             .collect();
         let state = outlook
             .iter()
@@ -52,19 +52,16 @@ pub(super) fn step_rows(
     rows.collect()
 }
 
-/// Whether the notice is a warning about this expiry.
-pub(super) fn is_about_expiry(notice: &NoticeRow, expires_at: DateTime<Utc>) -> bool {
-    notice.topic == Topic::Expiry.as_str() && notice.generation == expires_at
+/// Whether the notice is a warning about the token's current expiry.
+pub(super) fn is_about_expiry(notice: &NoticeRow, token: &Token) -> bool {
+    notice.topic == Topic::Expiry.as_str()
+        && token.expiry.at() == Some(notice.generation)
+        && token.secret_version == notice.secret_version
 }
 
 /// Whether the notice is about this step.
 pub(super) fn is_about_step(notice: &NoticeRow, step: Step) -> bool {
     notice.step == Some(step.seconds())
-}
-
-/// Whether the notice's plan waits for an operator's decision.
-pub(super) fn is_held(notice: &NoticeRow) -> bool {
-    notice.state == NoticeState::Planned.as_str() && notice.reason.as_deref() == Some("held")
 }
 
 /// Whether the expiry had passed when lapsed first saw it.
@@ -107,18 +104,18 @@ fn notices_outcome(notices: &[&NoticeRow], now: DateTime<Utc>) -> Option<String>
     let count = |state: NoticeState| {
         let of_state = notices
             .iter()
-            .filter(|notice| notice.state == state.as_str() && !is_held(notice));
+            .filter(|notice| notice.state == state.as_str() && !notice.held);
         of_state.count()
     };
     let waiting = notices
         .iter()
-        .filter(|notice| notice.state == NoticeState::Planned.as_str() && !is_held(notice));
+        .filter(|notice| notice.state == NoticeState::Planned.as_str() && !notice.held);
     let first = waiting.map(|notice| send_time(notice)).min();
     let planned = first.map(|at| match at {
         at if at <= now => "due, sent by the next sweep".to_owned(),
         at => format!("planned for {}", format_instant(Instant(at))),
     });
-    let held = notices.iter().filter(|notice| is_held(notice)).count();
+    let held = notices.iter().filter(|notice| notice.held).count();
     let outcomes = [
         (count(NoticeState::Sent), "sent to"),
         (count(NoticeState::Sending), "being sent to"),

@@ -80,7 +80,7 @@ impl World {
     async fn plan(&self, token: &Token, step: &str, to: &[&str]) -> Vec<NewNotice> {
         let occurrence = Occurrence {
             topic: Topic::Expiry,
-            generation: token.expiry.at().unwrap(),
+            generation: token.generation().unwrap(),
             step: Some(step.parse().unwrap()),
         };
         let send_at = token.expiry.at().unwrap() - step.parse::<Step>().unwrap().width();
@@ -159,6 +159,7 @@ fn token(source: &str, external_id: &str, expires_at: Option<DateTime<Utc>>) -> 
         created_at: Some(days(-90)),
         expiry: expires_at.map_or(Expiry::Never, Expiry::At),
         expiry_origin: Some(ExpiryOrigin::Source),
+        secret_version: 1,
         status: Status::Active,
         last_used_at: None,
         reports_use: false,

@@ -113,10 +113,6 @@ impl MergeRules<'_> {
             (Expiry::Never | Expiry::At(_), _) => (reported, Some(ExpiryOrigin::Source)),
             (Expiry::Unknown, _) => (reported, None),
         };
-        let expiry = match listed.version {
-            Some(version) => expiry.of_secret(version),
-            None => expiry,
-        };
         Some((expiry, origin))
     }
 }
@@ -134,6 +130,7 @@ pub fn new_token(
         .expiry(&listed, created_at.unwrap_or(now))
         .unwrap_or((Expiry::Unknown, None));
     let reports_use = listed.last_used_at != Cell::Absent;
+    let secret_version = listed.secret_version.unwrap_or(1);
     let token = Token {
         id: TokenId::new(source, &listed.external_id),
         source: source.to_owned(),
@@ -149,6 +146,7 @@ pub fn new_token(
         created_at,
         expiry,
         expiry_origin,
+        secret_version,
         status: listed.status.into_option().unwrap_or(Status::Active),
         last_used_at: listed.last_used_at.into_option(),
         reports_use,
@@ -193,7 +191,7 @@ fn replacement(
     rules: MergeRules<'_>,
     now: DateTime<Utc>,
 ) -> Option<Update> {
-    let counts_secrets = listed.version.is_some();
+    let counts_secrets = listed.secret_version.is_some();
     let mut token = new_token(&known.source, listed, rules, now);
     let revoked_until = known.revoked_at.map(|at| at + SAME_EXPIRY);
     if token.status != Status::Active
@@ -204,12 +202,9 @@ fn replacement(
     {
         return None;
     }
-    if let (Some(nth), false) = (known.expiry.nth_secret(), counts_secrets)
-        && is_same_expiry(known.expiry, token.expiry)
-    {
+    if !counts_secrets && is_same_expiry(known.expiry, token.expiry) {
         // If both expire at the same instant, they must not share notices.
-        token.expiry = token.expiry.of_secret(nth + 2);
-        token.due_at = rules.policy.due_at(&token);
+        token.secret_version = known.secret_version.saturating_add(1);
     }
     token.judge_at = rules.policy.rules.next_judge_at(Some(known), &token, now);
     Some(Update {
@@ -230,7 +225,10 @@ fn update_in_place(
     let (expiry, expiry_origin) = rules
         .expiry(&listed, created_at.unwrap_or(known.first_seen_at))
         .unwrap_or((known.expiry, known.expiry_origin));
-    let counts_secrets = listed.version.is_some();
+    let secret_version = match listed.expiry {
+        Cell::Absent => known.secret_version,
+        _ => listed.secret_version.unwrap_or(known.secret_version),
+    };
     let reports_use = known.reports_use || listed.last_used_at != Cell::Absent;
     let listed_status = match listed.status {
         Cell::Value(status) => status,
@@ -256,9 +254,10 @@ fn update_in_place(
         token.life_from = token.created_at;
     }
     let has_moved = !is_same_expiry(known.expiry, expiry);
-    let is_new_secret = counts_secrets && known.expiry.nth_secret() != expiry.nth_secret();
+    let is_new_secret = expiry.at().is_some() && known.secret_version != secret_version;
     let is_new_expiry = has_moved || is_new_secret;
     token.expiry_origin = expiry_origin;
+    token.secret_version = secret_version;
     if is_new_expiry {
         token.expiry = expiry;
     }
@@ -341,6 +340,10 @@ pub fn changed_fields(before: &Token, after: &Token) -> Vec<&'static str> {
         ("created_at", before.created_at != after.created_at),
         ("expires_at", before.expiry != after.expiry),
         ("expiry_origin", before.expiry_origin != after.expiry_origin),
+        (
+            "secret_version",
+            before.secret_version != after.secret_version,
+        ),
         ("status", before.status != after.status),
         ("last_used_at", before.last_used_at != after.last_used_at),
         ("reports_use", before.reports_use != after.reports_use),

@@ -61,6 +61,12 @@ string_enum! {
     }
 }
 
+/// What evidence ends with if a lookup by id gave or confirmed it.
+#[must_use]
+pub fn checked_suffix(checked_by_id: bool) -> &'static str {
+    if checked_by_id { ", checked by id" } else { "" }
+}
+
 /// One account of a person, as a directory lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
@@ -118,6 +124,8 @@ pub struct Identity {
     pub reason: Option<Reason>,
     /// The evidence for `known_status`. Empty if the directory has never reported one.
     pub evidence: String,
+    /// Whether a lookup by id gave or confirmed the evidence.
+    pub checked_by_id: bool,
     /// Start of `known_status`, as the directory reports it, or else when it was first seen.
     pub since: Option<DateTime<Utc>>,
     /// When the evidence was first seen; `None` if there is none yet.

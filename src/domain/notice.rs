@@ -57,8 +57,7 @@ string_enum! {
 pub struct NoticeKey<'a> {
     /// The token's id, or the name of another subject.
     pub subject: &'a str,
-    /// See [`Occurrence::generation`].
-    pub generation: DateTime<Utc>,
+    pub generation: Generation,
     pub topic: Topic,
     pub step: Option<Step>,
     pub recipient: &'a Address,
@@ -68,7 +67,8 @@ impl NoticeKey<'_> {
     /// A hash of the key, so that the primary key prevents duplicates.
     #[must_use]
     pub fn id(&self) -> Uuid {
-        let generation = self.generation.timestamp_micros().to_string();
+        let Generation { at, secret_version } = self.generation;
+        let generation = format!("{} {secret_version}", at.timestamp_micros());
         let step = self.step.map(|step| step.to_string()).unwrap_or_default();
         derived_id(&[
             "notice",
@@ -89,8 +89,7 @@ pub struct NewNotice {
     pub token_id: Option<TokenId>,
     /// The subject, if it is not a token: the name of a directory, an address.
     pub subject: Option<String>,
-    /// See [`Occurrence::generation`].
-    pub generation: DateTime<Utc>,
+    pub generation: Generation,
     pub topic: Topic,
     pub step: Option<Step>,
     pub recipient: Address,
@@ -171,8 +170,7 @@ impl NewNotice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Occurrence {
     pub topic: Topic,
-    /// For an expiry, the instant of expiry; for other topics, when the event occurred.
-    pub generation: DateTime<Utc>,
+    pub generation: Generation,
     pub step: Option<Step>,
 }
 
@@ -188,4 +186,22 @@ pub struct MailCounts {
     pub unknown: u64,
     /// Not tried further because the server rejected every mail.
     pub server_fault: u64,
+}
+
+/// Which expiry or event a notice is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation {
+    /// For an expiry, the instant of expiry; for other topics, when the event occurred.
+    pub at: DateTime<Utc>,
+    /// For an expiry, [`Token::secret_version`]; 1 for other topics.
+    pub secret_version: u32,
+}
+
+impl From<DateTime<Utc>> for Generation {
+    fn from(at: DateTime<Utc>) -> Self {
+        Self {
+            at,
+            secret_version: 1,
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Basis, NewNotice, Occurrence, Policy, Recipient, Step, Token, Topic};
+use super::{Basis, Generation, NewNotice, Occurrence, Policy, Recipient, Step, Token, Topic};
 
 /// The result of planning one token.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +27,7 @@ pub fn plan(
     policy: &Policy,
     horizon: DateTime<Utc>,
 ) -> TokenPlan {
-    let Some(expires_at) = token.expiry.at() else {
+    let Some(generation) = token.generation() else {
         return TokenPlan {
             notices: Vec::new(),
             planned_step: token.planned_step,
@@ -36,14 +36,14 @@ pub fn plan(
     };
     let steps: Vec<Step> = policy
         .open_steps(token)
-        .filter(|step| policy.plan_at(expires_at, *step) <= horizon)
+        .filter(|step| policy.plan_at(generation.at, *step) <= horizon)
         .collect();
     let planned_step = steps.last().copied().or(token.planned_step);
     let due_at = policy.due_after(token, planned_step);
     let notices = recipients
         .iter()
         .flat_map(|recipient| {
-            notices_for_recipient(token, expires_at, recipient, &steps, policy, horizon)
+            notices_for_recipient(token, generation, recipient, &steps, policy, horizon)
         })
         .collect();
     TokenPlan {
@@ -84,7 +84,7 @@ pub fn forecast_notices(
 /// The notices of `steps` (widest first) that one recipient is owed.
 fn notices_for_recipient(
     token: &Token,
-    expires_at: DateTime<Utc>,
+    generation: Generation,
     recipient: &Recipient,
     steps: &[Step],
     policy: &Policy,
@@ -92,7 +92,7 @@ fn notices_for_recipient(
 ) -> Vec<NewNotice> {
     let timed: Vec<(Step, DateTime<Utc>)> = steps
         .iter()
-        .map(|step| (*step, policy.send_at(expires_at, *step, recipient.basis)))
+        .map(|step| (*step, policy.send_at(generation.at, *step, recipient.basis)))
         .collect();
     let is_overtaken = |index: usize, send_at: DateTime<Utc>| {
         timed[index + 1..]
@@ -106,7 +106,7 @@ fn notices_for_recipient(
         .map(|(_, (step, send_at))| {
             let occurrence = Occurrence {
                 topic: Topic::Expiry,
-                generation: expires_at,
+                generation,
                 step: Some(*step),
             };
             NewNotice::for_token(token, occurrence, recipient, *send_at)
@@ -145,6 +145,7 @@ mod tests {
             created_at: None,
             expiry: Expiry::At(expires_at),
             expiry_origin: None,
+            secret_version: 1,
             status: Status::Active,
             last_used_at: None,
             reports_use: false,

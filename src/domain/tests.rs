@@ -58,6 +58,7 @@ fn token() -> Token {
         created_at: Some(at("2026-08-30T12:00:00Z")),
         expiry: Expiry::At(at("2026-11-28T12:00:00Z")),
         expiry_origin: Some(ExpiryOrigin::Source),
+        secret_version: 1,
         status: Status::Active,
         last_used_at: None,
         reports_use: false,

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Address, Step};
+use super::{Address, Generation, Step};
 
 /// The UUID namespace of derived ids (RFC 9562 §5.5).
 const NAMESPACE: Uuid = Uuid::from_u128(0x6c61_7073_6564_5f69_6473_0000_0000_0001);
@@ -58,21 +58,6 @@ impl Expiry {
             Self::At(at) => Some(at),
             Self::Never | Self::Unknown => None,
         }
-    }
-
-    /// The expiry of the token's secret with this number, which is stored in the microseconds; no source that
-    /// counts secrets reports them. So a new secret with an unchanged expiry has an instant, and thus notices,
-    /// of its own.
-    #[must_use]
-    pub fn of_secret(self, version: u32) -> Self {
-        let Self::At(at) = self else { return self };
-        let nth = TimeDelta::microseconds(i64::from(version.saturating_sub(1) % 1000));
-        Self::At(at.trunc_subsecs(3) + nth)
-    }
-
-    /// The number that [`Expiry::of_secret`] stored.
-    pub(super) fn nth_secret(self) -> Option<u32> {
-        self.at().map(|at| at.timestamp_subsec_micros() % 1000)
     }
 
     /// `never`, `at` or `unknown`.
@@ -193,6 +178,9 @@ pub struct Token {
     pub expiry: Expiry,
     /// `None` for an unknown expiry.
     pub expiry_origin: Option<ExpiryOrigin>,
+    /// The number of its current secret; 1 if the source does not count secrets. A new secret with an unchanged
+    /// expiry has notices of its own.
+    pub secret_version: u32,
     /// As stored; use [`Token::status_at`].
     pub status: Status,
     /// When it was last used, as the source reports.
@@ -231,6 +219,14 @@ impl Token {
         } else {
             self.status
         }
+    }
+
+    /// The generation of the notices about its expiry.
+    #[must_use]
+    pub fn generation(&self) -> Option<Generation> {
+        let secret_version = self.secret_version;
+        let at = self.expiry.at()?;
+        Some(Generation { at, secret_version })
     }
 
     /// The name, or the external id if there is none.
@@ -302,9 +298,8 @@ pub struct ListedToken {
     pub last_used_at: Cell<DateTime<Utc>>,
     /// Active, disabled or revoked.
     pub status: Cell<Status>,
-    /// The number of the token's current secret, from 1, if the source counts secrets. Not stored: see
-    /// [`Expiry::of_secret`].
-    pub version: Option<u32>,
+    /// The number of the token's current secret, from 1, if the source counts secrets.
+    pub secret_version: Option<u32>,
 }
 
 impl ListedToken {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::domain::{Policy, RuleFinding, Rules, Severity, Token, TokenId, Topic};
+use crate::domain::{Policy, RuleFinding, Rules, Severity, Token, TokenId, Topic, checked_suffix};
 use crate::store::{IdentityRow, NewFinding, OpenFinding, SourceRow, Store, Tx};
 
 use super::common::{Error, PAGE_SIZE, Report, new_id};
@@ -167,6 +167,7 @@ impl FindingChanges {
                     severity: finding.severity,
                     since: finding.since.unwrap_or(now).min(now),
                     evidence: finding.evidence,
+                    directory: None,
                 }),
             }
         }
@@ -225,13 +226,7 @@ pub(super) fn format_evidence(identity: &IdentityRow, seen: DateTime<Utc>) -> St
     let effective = identity.since.filter(|since| *since != seen);
     let effective =
         effective.map_or_else(String::new, |at| format!(", effective {}", format_time(at)));
-    let without_suffix = evidence.strip_suffix(", checked by id");
-    let checked = if without_suffix.is_some() {
-        ", checked by id"
-    } else {
-        ""
-    };
-    let evidence = without_suffix.unwrap_or(evidence);
+    let checked = checked_suffix(identity.checked_by_id);
     format!(
         "{directory} says {evidence}, seen {}{effective}{checked}",
         format_time(seen)

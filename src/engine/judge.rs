@@ -191,7 +191,7 @@ impl Judge<'_> {
         let occurrence = due_warning.map_or_else(
             || Occurrence {
                 topic: Topic::SsoRevoked,
-                generation: now,
+                generation: now.into(),
                 step: None,
             },
             |(response, countdown)| warning_occurrence(response, countdown),
@@ -285,6 +285,7 @@ fn loss_finding(found: &OutlivedToken, now: DateTime<Utc>) -> NewFinding {
         severity: loss_severity(identity, token.role.as_deref()),
         since: identity.since.unwrap_or(seen),
         evidence: format_evidence(identity, seen),
+        directory: Some(identity.directory.clone()),
     }
 }
 
@@ -309,7 +310,7 @@ fn summary_notice(
 ) -> NewNotice {
     let occurrence = Occurrence {
         topic: Topic::Summary,
-        generation: tick,
+        generation: tick.into(),
         step: None,
     };
     NewNotice {

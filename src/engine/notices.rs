@@ -48,7 +48,7 @@ impl Alert<'_> {
     ) -> Result<(), Error> {
         let occurrence = Occurrence {
             topic: Topic::Alert,
-            generation: self.since,
+            generation: self.since.into(),
             step: None,
         };
         let notice = |recipient: Recipient| NewNotice {

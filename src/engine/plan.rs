@@ -97,7 +97,7 @@ impl Plan<'_> {
                 .recipients(token, &admins, is_lost, &|address| dead.contains(address));
             let planned = domain::plan(token, &recipients, &self.policy, horizon);
             let is_newly_due = planned.planned_step != token.planned_step;
-            if let Some(generation) = token.expiry.at()
+            if let Some(generation) = token.generation()
                 && recipients.is_empty()
                 && is_newly_due
             {

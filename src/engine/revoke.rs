@@ -129,7 +129,7 @@ impl<'a> Revoke<'a> {
         let recipients = self.recipients(&mut tx, &token).await?;
         let occurrence = Occurrence {
             topic: Topic::Revoked,
-            generation: now,
+            generation: now.into(),
             step: None,
         };
         let notices: Vec<NewNotice> = recipients
@@ -226,7 +226,7 @@ pub(super) fn countdown(
 pub(super) fn warning_occurrence(response: RevocationPolicy, countdown: Countdown) -> Occurrence {
     Occurrence {
         topic: Topic::SsoRevoked,
-        generation: countdown.ends_at,
+        generation: countdown.ends_at.into(),
         step: Some(response.warning_step()),
     }
 }

@@ -93,6 +93,7 @@ pub fn token(name: &str) -> Token {
         created_at: Some(now() - TimeDelta::days(83)),
         expiry: Expiry::At(now() + TimeDelta::days(7)),
         expiry_origin: Some(ExpiryOrigin::Source),
+        secret_version: 1,
         status: Status::Active,
         last_used_at: Some(now() - TimeDelta::minutes(4)),
         reports_use: true,

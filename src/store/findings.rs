@@ -42,6 +42,8 @@ pub struct NewFinding {
     pub severity: Severity,
     pub since: DateTime<Utc>,
     pub evidence: String,
+    /// The directory that reports the loss of access; `None` for other kinds.
+    pub directory: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -139,12 +141,12 @@ impl Tx {
         for findings in findings.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
-                    "INSERT INTO finding (id, token_id, source, kind, severity, since, evidence, state) ");
+                    "INSERT INTO finding (id, token_id, source, kind, severity, since, evidence, directory, state) ");
                 query.push_values(findings, |mut row, finding| {
                     row.push_bind(finding.id).push_bind(finding.token_id.map(|token| token.0))
                         .push_bind(&finding.source).push_bind(finding.kind.as_str())
                         .push_bind(finding.severity.as_str()).push_bind(finding.since)
-                        .push_bind(&finding.evidence).push("'open'");
+                        .push_bind(&finding.evidence).push_bind(&finding.directory).push("'open'");
                 });
                 query.push(" ON CONFLICT DO NOTHING");
                 query.build().execute(c).await.map(drop)
@@ -153,23 +155,16 @@ impl Tx {
         Ok(())
     }
 
-    /// Open findings of lost access about this issuer's tokens based on this directory's evidence, with
-    /// the tokens' roles.
+    /// Open findings of lost access about this issuer's tokens that this directory reports, with the tokens' roles.
     pub async fn find_open_losses(
         &mut self,
         issuer_key: &str,
         directory: &str,
     ) -> Result<Vec<(Uuid, Option<String>)>> {
-        let rows: Vec<(Uuid, Option<String>, String)> = on!(self, c: Db => sqlx::query_as(
-            "SELECT f.id, t.role, f.evidence FROM token t JOIN finding f ON f.token_id = t.id
-             WHERE t.issuer_key = $1 AND f.kind = 'sso_revoked' AND f.state <> 'resolved'")
-            .bind(issuer_key).fetch_all(c).await)?;
-        let prefix = format!("{directory} says ");
-        Ok(rows
-            .into_iter()
-            .filter(|(_, _, evidence)| evidence.starts_with(&prefix))
-            .map(|(id, role, _)| (id, role))
-            .collect())
+        Ok(on!(self, c: Db => sqlx::query_as(
+            "SELECT f.id, t.role FROM token t JOIN finding f ON f.token_id = t.id
+             WHERE t.issuer_key = $1 AND f.directory = $2 AND f.kind = 'sso_revoked' AND f.state <> 'resolved'")
+            .bind(issuer_key).bind(directory).fetch_all(c).await)?)
     }
 
     pub async fn update_finding_evidence(

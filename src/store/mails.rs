@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use crate::domain::{Address, Step, TokenId, Topic};
+use crate::domain::{Address, Generation, Step, TokenId, Topic};
 
 use super::{CHUNK_ROWS, Error, Pools, Result, Store, Tx, on};
 
@@ -144,6 +144,7 @@ impl Tx {
                      WHERE t.id = notice.token_id AND m.id = notice.mail_id
                        AND notice.topic = 'expiry' AND notice.state = 'planned'
                        AND (t.expires_at IS NULL OR t.expires_at <> notice.generation
+                            OR t.secret_version <> notice.secret_version
                             OR t.status IN ('disabled', 'revoked', 'gone'))
                        AND notice.mail_id IN (");
                 let mut list = query.separated(", ");
@@ -156,8 +157,9 @@ impl Tx {
                     "UPDATE notice SET state = 'suppressed', reason = 'a tighter step is due'
                      WHERE topic = 'expiry' AND state = 'planned' AND EXISTS (
                         SELECT 1 FROM notice n WHERE n.token_id = notice.token_id
-                          AND n.generation = notice.generation AND n.recipient_key = notice.recipient_key
-                          AND n.topic = 'expiry' AND n.step < notice.step AND n.state = 'planned'
+                          AND n.generation = notice.generation AND n.secret_version = notice.secret_version
+                          AND n.recipient_key = notice.recipient_key
+                          AND n.topic = 'expiry' AND n.step < notice.step AND n.state = 'planned' AND NOT n.held
                           AND (n.mail_id IS NOT NULL OR n.send_at <= ");
                 query.push_bind(now);
                 query.push(")) AND mail_id IN (");
@@ -316,7 +318,7 @@ impl Tx {
         limit: i64,
     ) -> Result<Vec<MailNotice>> {
         let rows: Vec<MailNoticeRow> = on!(self, c: Db => sqlx::query_as(
-            "SELECT id, token_id, generation, topic, step, send_at FROM notice
+            "SELECT id, token_id, generation, secret_version, topic, step, send_at FROM notice
              WHERE mail_id = $1 AND state = 'planned' AND id > $2 ORDER BY id LIMIT $3")
             .bind(mail).bind(after).bind(limit).fetch_all(c).await)?;
         rows.into_iter()
@@ -324,7 +326,10 @@ impl Tx {
                 Ok(MailNotice {
                     id: row.id,
                     token_id: row.token_id.map(TokenId),
-                    generation: row.generation,
+                    generation: Generation {
+                        at: row.generation,
+                        secret_version: row.secret_version,
+                    },
                     topic: parse_stored(&row.topic, "a notice's topic")?,
                     step: row.step.map(Step::from_seconds),
                     send_at: row.send_at,
@@ -457,7 +462,7 @@ async fn record_in_postgres(
 pub struct MailNotice {
     pub id: Uuid,
     pub token_id: Option<TokenId>,
-    pub generation: DateTime<Utc>,
+    pub generation: Generation,
     pub topic: Topic,
     pub step: Option<Step>,
     pub send_at: DateTime<Utc>,
@@ -468,6 +473,8 @@ struct MailNoticeRow {
     id: Uuid,
     token_id: Option<Uuid>,
     generation: DateTime<Utc>,
+    #[sqlx(try_from = "i64")]
+    secret_version: u32,
     topic: String,
     step: Option<i64>,
     send_at: DateTime<Utc>,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use crate::domain::{Address, NewNotice, Step, TokenId, Topic};
+use crate::domain::{Address, Generation, NewNotice, Step, TokenId, Topic};
 
 use super::{CHUNK_ROWS, Result, Tx, on};
 use crate::time::MAX_INSTANT;
@@ -52,7 +52,8 @@ impl Tx {
                         row.push_bind(notice.id)
                             .push_bind(notice.token_id.map(|id| id.0))
                             .push_bind(&notice.subject)
-                            .push_bind(notice.generation)
+                            .push_bind(notice.generation.at)
+                            .push_bind(i64::from(notice.generation.secret_version))
                             .push_bind(notice.topic.as_str())
                             .push_bind(notice.step.map(Step::seconds))
                             .push_bind(notice.recipient.as_str())
@@ -77,7 +78,8 @@ impl Tx {
                     .bind(column(notices, |n| n.id))
                     .bind(column(notices, |n| n.token_id.map(|id| id.0)))
                     .bind(column(notices, |n| n.subject.as_deref()))
-                    .bind(column(notices, |n| n.generation))
+                    .bind(column(notices, |n| n.generation.at))
+                    .bind(column(notices, |n| i64::from(n.generation.secret_version)))
                     .bind(column(notices, |n| n.topic.as_str()))
                     .bind(column(notices, |n| n.step.map(Step::seconds)))
                     .bind(column(notices, |n| n.recipient.as_str()))
@@ -117,23 +119,24 @@ impl Tx {
     pub async fn cancel_notices(
         &mut self,
         token: TokenId,
-        generation: Option<DateTime<Utc>>,
+        generation: Option<Generation>,
         reason: &str,
     ) -> Result<u64> {
         // A mail in flight or with unknown outcome is skipped: it may have been accepted. The next claim
         // checks again.
+        let current = generation.unwrap_or(MAX_INSTANT.into());
         let cancelled = on!(self, c: Db => sqlx::query(
-            "UPDATE notice SET state = 'cancelled', reason = $3
-             WHERE token_id = $1 AND topic = 'expiry' AND generation <> $2 AND state IN ('planned', 'held')
+            "UPDATE notice SET state = 'cancelled', held = FALSE, reason = $3
+             WHERE token_id = $1 AND topic = 'expiry' AND (generation, secret_version) <> ($2, $4) AND state = 'planned'
                AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = notice.mail_id
                                AND m.state IN ('sending', 'unknown', 'sent', 'failed'))")
-            .bind(token.0).bind(generation.unwrap_or(MAX_INSTANT)).bind(reason)
+            .bind(token.0).bind(current.at).bind(reason).bind(i64::from(current.secret_version))
             .execute(c).await.map(|done| done.rows_affected()))?;
-        if let Some(generation) = generation {
+        if generation.is_some() {
             on!(self, c: Db => sqlx::query(
                 "UPDATE notice SET state = 'planned', reason = NULL, mail_id = NULL
-                 WHERE token_id = $1 AND topic = 'expiry' AND generation = $2 AND state = 'cancelled'")
-                .bind(token.0).bind(generation).execute(c).await.map(drop))?;
+                 WHERE token_id = $1 AND topic = 'expiry' AND generation = $2 AND secret_version = $3 AND state = 'cancelled'")
+                .bind(token.0).bind(current.at).bind(i64::from(current.secret_version)).execute(c).await.map(drop))?;
         }
         Ok(cancelled)
     }
@@ -146,8 +149,8 @@ impl Tx {
         reason: &str,
     ) -> Result<()> {
         on!(self, c: Db => sqlx::query(
-            "UPDATE notice SET state = 'suppressed', reason = $3
-             WHERE token_id = $1 AND recipient_key = $2 AND topic = 'expiry' AND state IN ('planned', 'held')
+            "UPDATE notice SET state = 'suppressed', held = FALSE, reason = $3
+             WHERE token_id = $1 AND recipient_key = $2 AND topic = 'expiry' AND state = 'planned'
                AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = notice.mail_id
                                AND m.state IN ('sending', 'unknown', 'sent', 'failed'))")
             .bind(token.0).bind(recipient.key()).bind(reason).execute(c).await.map(drop))?;
@@ -162,8 +165,8 @@ impl Tx {
         reason: &str,
     ) -> Result<()> {
         on!(self, c: Db => sqlx::query(
-            "UPDATE notice SET state = 'cancelled', reason = $3
-             WHERE token_id = $1 AND topic = $2 AND state IN ('planned', 'held')
+            "UPDATE notice SET state = 'cancelled', held = FALSE, reason = $3
+             WHERE token_id = $1 AND topic = $2 AND state = 'planned'
                AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = notice.mail_id
                                AND m.state IN ('sending', 'unknown', 'sent', 'failed'))")
             .bind(token.0).bind(topic.as_str()).bind(reason).execute(c).await.map(drop))?;
@@ -193,7 +196,7 @@ fn column<'a, T>(notices: &'a [NewNotice], get: fn(&'a NewNotice) -> T) -> Vec<T
 
 macro_rules! insert {
     () => {
-        "INSERT INTO notice (id, token_id, subject, generation, topic, step, recipient, recipient_key, basis,
+        "INSERT INTO notice (id, token_id, subject, generation, secret_version, topic, step, recipient, recipient_key, basis,
             send_at, title, detail, mail_id, planned_at, plan_id, state) "
     };
 }
@@ -209,8 +212,8 @@ const REVIVE: &str = revive!();
 /// Arrays instead of one parameter per value, so that the server parses and plans one text once.
 const INSERT_ARRAYS: &str = concat!(
     insert!(),
-    "SELECT v.*, $14, $15, 'planned' FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::text[],
-        $6::bigint[], $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::text[], $12::text[],
-        $13::uuid[]) AS v",
+    "SELECT v.*, $15, $16, 'planned' FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[],
+        $5::bigint[], $6::text[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[],
+        $12::text[], $13::text[], $14::uuid[]) AS v",
     revive!()
 );

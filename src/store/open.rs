@@ -269,10 +269,16 @@ async fn check_versions<C: Migrate>(
         .map(|migration| migration.version)
         .max()
         .unwrap_or(0);
+    let is_ours = applied.iter().all(|applied| {
+        let same = migrator.iter().find(|ours| ours.version == applied.version);
+        same.is_none_or(|ours| ours.checksum == applied.checksum)
+    });
     let versions = |now| Ok(Versions { before: found, now });
     match (found.cmp(&known), access) {
-        (_, Access::AsIs) | (Ordering::Equal, _) => versions(found),
+        (_, Access::AsIs) => versions(found),
         (Ordering::Greater, _) => Err(Error::Newer { found, known }),
+        _ if !is_ours => Err(Error::EarlierBuild),
+        (Ordering::Equal, _) => versions(found),
         (Ordering::Less, Access::ReadOnly) if found > 0 => Err(Error::Older),
         (Ordering::Less, Access::ReadOnly) => versions(found),
         (Ordering::Less, Access::Create | Access::Migrate) => versions(known),

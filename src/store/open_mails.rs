@@ -27,7 +27,7 @@ impl Tx {
         let rows: Vec<(String,)> = on!(self, c: Db => sqlx::query_as(
             "SELECT MIN(recipient) FROM (
                 SELECT recipient, recipient_key FROM notice
-                WHERE state = 'planned' AND mail_id IS NULL AND send_at <= $1
+                WHERE state = 'planned' AND NOT held AND mail_id IS NULL AND send_at <= $1
                 ORDER BY send_at LIMIT $2) AS due
              GROUP BY recipient_key")
             .bind(horizon).bind(limit).fetch_all(c).await)?;
@@ -122,8 +122,8 @@ impl Tx {
     /// Whether a notice without a mail is due by `horizon` or goes with the next mail, whenever that is.
     pub async fn has_waiting_notices(&mut self, horizon: DateTime<Utc>) -> Result<bool> {
         let (first, last): (Option<DateTime<Utc>>, Option<DateTime<Utc>>) = on!(self, c: Db => sqlx::query_as(
-            "SELECT (SELECT send_at FROM notice WHERE state = 'planned' AND mail_id IS NULL ORDER BY send_at LIMIT 1),
-                    (SELECT send_at FROM notice WHERE state = 'planned' AND mail_id IS NULL ORDER BY send_at DESC LIMIT 1)")
+            "SELECT (SELECT send_at FROM notice WHERE state = 'planned' AND NOT held AND mail_id IS NULL ORDER BY send_at LIMIT 1),
+                    (SELECT send_at FROM notice WHERE state = 'planned' AND NOT held AND mail_id IS NULL ORDER BY send_at DESC LIMIT 1)")
             .fetch_one(c).await)?;
         Ok(first.is_some_and(|at| at <= horizon) || last == Some(MAX_INSTANT))
     }
@@ -191,12 +191,12 @@ const OPEN_ARRAYS: &str = concat!(
 /// an empty interval does the same for PostgreSQL.
 const FILL: &str = "UPDATE notice SET mail_id = (
         SELECT m.id FROM mail m WHERE m.recipient_key = notice.recipient_key AND m.state = 'open')
-     WHERE state = 'planned' AND mail_id IS NULL AND recipient_key IN (";
+     WHERE state = 'planned' AND NOT held AND mail_id IS NULL AND recipient_key IN (";
 /// Without statistics PostgreSQL prefers to join the other way round, which reads everything due for each
 /// page; `OFFSET 0` prevents it.
 const FILL_ARRAYS: &str = "UPDATE notice SET mail_id = due.mail_id FROM (
         SELECT n.id, v.mail_id FROM unnest($1::uuid[], $2::text[]) AS v (mail_id, key)
         CROSS JOIN LATERAL (
-            SELECT id FROM notice WHERE recipient_key = v.key AND state = 'planned' AND mail_id IS NULL
+            SELECT id FROM notice WHERE recipient_key = v.key AND state = 'planned' AND NOT held AND mail_id IS NULL
               AND (send_at + '0'::interval <= $3 OR send_at + '0'::interval = $4) OFFSET 0) AS n) AS due
      WHERE notice.id = due.id";

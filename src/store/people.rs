@@ -26,6 +26,8 @@ pub struct IdentityRow {
     /// Why the status is what it is.
     pub reason: Option<String>,
     pub evidence: String,
+    /// Whether a lookup by id gave or confirmed the evidence.
+    pub checked_by_id: bool,
     pub since: Option<DateTime<Utc>>,
     /// When the directory first reported this; `None` if it has not reported anything yet.
     pub observed_at: Option<DateTime<Utc>>,
@@ -48,6 +50,7 @@ impl IdentityRow {
             known_status: identity.known_status,
             reason: identity.reason.map(|reason| reason.to_string()),
             evidence: identity.evidence,
+            checked_by_id: identity.checked_by_id,
             since: identity.since,
             observed_at: identity.observed_at,
             candidate: identity.candidate.map(|status| status.to_string()),
@@ -73,6 +76,7 @@ impl IdentityRow {
             known_status: self.known_status,
             reason: reason.transpose()?,
             evidence: self.evidence,
+            checked_by_id: self.checked_by_id,
             since: self.since,
             observed_at: self.observed_at,
             candidate: candidate.transpose()?,
@@ -189,8 +193,8 @@ impl Tx {
         let rows: Vec<IdentityTokens> = on!(self, c: Db => {
             // A known status is confirmed by each later good sync that reports nothing else.
             let mut query = QueryBuilder::<Db>::new(
-                "SELECT i.directory, i.email_key, i.email, i.account_id, i.name, i.known_status, i.evidence, i.since,
-                        i.candidate, i.candidate_since, i.candidate_evidence,
+                "SELECT i.directory, i.email_key, i.email, i.account_id, i.name, i.known_status, i.evidence, i.checked_by_id,
+                        i.since, i.candidate, i.candidate_since, i.candidate_evidence,
                         CASE WHEN i.status <> 'unknown' AND d.last_good_sync_at > i.observed_at
                              THEN d.last_good_sync_at ELSE i.observed_at END AS observed_at,
                         CASE WHEN i.status <> 'unknown' AND i.directory IN (");
@@ -262,19 +266,19 @@ impl Tx {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "INSERT INTO identity (directory, email_key, email, account_id, name, status, known_status, reason,
-                                           evidence, since, observed_at, candidate, candidate_since, candidate_evidence) ");
+                                           evidence, checked_by_id, since, observed_at, candidate, candidate_since, candidate_evidence) ");
                 query.push_values(rows, |mut values, row| {
                     values.push_bind(&row.directory).push_bind(&row.email_key).push_bind(&row.email)
                         .push_bind(&row.account_id).push_bind(&row.name).push_bind(row.status.as_str())
                         .push_bind(row.known_status.as_str()).push_bind(&row.reason)
-                        .push_bind(&row.evidence).push_bind(row.since).push_bind(row.observed_at)
+                        .push_bind(&row.evidence).push_bind(row.checked_by_id).push_bind(row.since).push_bind(row.observed_at)
                         .push_bind(&row.candidate).push_bind(row.candidate_since).push_bind(&row.candidate_evidence);
                 });
                 query.push(" ON CONFLICT (directory, email_key) DO UPDATE SET email = excluded.email,
                     account_id = excluded.account_id, name = excluded.name,
                     status = excluded.status, known_status = excluded.known_status, reason = excluded.reason,
-                    evidence = excluded.evidence, since = excluded.since, observed_at = excluded.observed_at,
-                    candidate = excluded.candidate, candidate_since = excluded.candidate_since,
+                    evidence = excluded.evidence, checked_by_id = excluded.checked_by_id,
+                    since = excluded.since, observed_at = excluded.observed_at, candidate = excluded.candidate, candidate_since = excluded.candidate_since,
                     candidate_evidence = excluded.candidate_evidence");
                 query.build().execute(c).await.map(drop)
             })?;

@@ -61,7 +61,7 @@ impl Tx {
     async fn hold_plan(&mut self, plan: Uuid) -> Result<()> {
         let since = self.load_plan_created_at(plan).await?;
         on!(self, c: Db => sqlx::query(
-            "UPDATE notice SET state = 'held', mail_id = NULL
+            "UPDATE notice SET held = TRUE, mail_id = NULL
              WHERE planned_at >= $2 AND plan_id = $1 AND state = 'planned'")
             .bind(plan).bind(since).execute(c).await.map(drop))?;
         for sql in [
@@ -84,12 +84,12 @@ impl Tx {
     pub async fn settle_held_plans(&mut self, discard: bool) -> Result<u64> {
         let (notice, plan) = if discard {
             (
-                "UPDATE notice SET state = 'suppressed', reason = 'discarded by an operator' WHERE state = 'held'",
+                "UPDATE notice SET state = 'suppressed', held = FALSE, reason = 'discarded by an operator' WHERE held",
                 "UPDATE plan SET state = 'discarded' WHERE state = 'held'",
             )
         } else {
             (
-                "UPDATE notice SET state = 'planned' WHERE state = 'held'",
+                "UPDATE notice SET held = FALSE WHERE held",
                 "UPDATE plan SET state = 'released' WHERE state = 'held'",
             )
         };

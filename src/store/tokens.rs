@@ -26,6 +26,8 @@ pub(super) struct TokenRow {
     expiry: String,
     expires_at: Option<DateTime<Utc>>,
     expiry_origin: Option<String>,
+    #[sqlx(try_from = "i64")]
+    secret_version: u32,
     #[sqlx(rename = "status")]
     token_status: String,
     last_used_at: Option<DateTime<Utc>>,
@@ -42,8 +44,8 @@ pub(super) struct TokenRow {
 macro_rules! token_columns {
     () => {
         "id, source, external_id, name, description, issuer, issuer_key, issuer_name, issuer_gone, account, \
-         role, scope, created_at, expiry, expires_at, expiry_origin, status, last_used_at, reports_use, \
-         first_seen_at, life_from, planned_step, due_at, gone_at, judge_at, revoked_at"
+         role, scope, created_at, expiry, expires_at, expiry_origin, secret_version, status, last_used_at, \
+         reports_use, first_seen_at, life_from, planned_step, due_at, gone_at, judge_at, revoked_at"
     };
 }
 
@@ -73,6 +75,7 @@ impl TryFrom<TokenRow> for Token {
                 .parse()
                 .map_err(|_| inconsistent("an unknown status"))?,
             issuer: issuer.map_err(|_| inconsistent("an invalid issuer address"))?,
+            secret_version: row.secret_version,
             source: row.source,
             external_id: row.external_id,
             name: row.name,
@@ -220,6 +223,7 @@ impl Tx {
                         .push_bind(token.expiry.kind())
                         .push_bind(token.expiry.at())
                         .push_bind(token.expiry_origin.map(ExpiryOrigin::as_str))
+                        .push_bind(i64::from(token.secret_version))
                         .push_bind(token.status.as_str())
                         .push_bind(token.last_used_at)
                         .push_bind(token.reports_use)
@@ -259,8 +263,8 @@ impl Tx {
                 planned_step = $17, due_at = $18, gone_at = CASE WHEN $14 = 'gone' THEN COALESCE(gone_at, $19) END,
                 reports_use = $20, issuer_gone = $21,
                 mark_expired_at = CASE WHEN $14 = 'expired' THEN mark_expired_at END, judge_at = $22,
-                first_seen_at = $23, revoked_at = $24
-             WHERE id = $1 AND (revoked_at IS NULL OR revoked_at < $25)")
+                first_seen_at = $23, revoked_at = $24, secret_version = $25
+             WHERE id = $1 AND (revoked_at IS NULL OR revoked_at < $26)")
             .bind(token.id.0)
             .bind(&token.name)
             .bind(&token.description)
@@ -285,6 +289,7 @@ impl Tx {
             .bind(token.judge_at)
             .bind(token.first_seen_at)
             .bind(token.revoked_at)
+            .bind(i64::from(token.secret_version))
             .bind(requested_at)
             .execute(c).await.map(|done| done.rows_affected()))?;
         Ok(written > 0)

@@ -52,6 +52,8 @@ pub struct NoticeRow {
     /// Why this recipient is notified.
     pub basis: String,
     pub state: String,
+    /// Whether its plan waits for an operator.
+    pub held: bool,
     pub send_at: DateTime<Utc>,
     pub planned_at: DateTime<Utc>,
     pub sent_at: Option<DateTime<Utc>>,
@@ -64,6 +66,8 @@ pub struct NoticeRow {
     pub reason: Option<String>,
     /// The expiry it is about.
     pub generation: DateTime<Utc>,
+    #[sqlx(try_from = "i64")]
+    pub secret_version: u32,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -251,7 +255,7 @@ impl Tx {
         let (oldest_due_at,): (Option<DateTime<Utc>>,) = on!(self, c: Db => sqlx::query_as(
             "SELECT MIN(CASE WHEN n.send_at > n.planned_at THEN n.send_at ELSE n.planned_at END)
              FROM notice n LEFT JOIN mail m ON m.id = n.mail_id
-             WHERE n.state IN ('planned', 'held') AND n.send_at <= $1
+             WHERE n.state = 'planned' AND n.send_at <= $1
                AND (m.state IS NULL OR m.state IN ('open', 'waiting', 'claimed', 'sending', 'unknown'))")
             .bind(now).fetch_one(c).await)?;
         let (plans_held,): (i64,) = on!(self, c: Db => sqlx::query_as(
@@ -296,5 +300,5 @@ const TOKEN_VIEW_FROM: &str = ")) AS findings FROM token t";
 const SELECT_NOTICE_VIEW: &str = "SELECT l.id, l.token_id,
         COALESCE(NULLIF(t.name, ''), t.external_id, l.title, l.subject) AS token_name,
         l.topic, l.step, l.recipient, l.basis, l.state, l.send_at, l.planned_at, l.sent_at,
-        l.attempts, l.mail_id, l.mail_state, l.next_at, l.reason, l.generation
+        l.attempts, l.mail_id, l.mail_state, l.next_at, l.reason, l.held, l.generation, l.secret_version
     FROM ledger l LEFT JOIN token t ON t.id = l.token_id";

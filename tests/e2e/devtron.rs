@@ -431,7 +431,7 @@ async fn the_database_adds_issuer_creation_and_last_use() {
         Cell::Value("ada@example.org".parse().unwrap())
     );
     assert_eq!(
-        (token.issuer_id.as_deref(), token.version),
+        (token.issuer_id.as_deref(), token.secret_version),
         (Some("3"), Some(1))
     );
     assert_eq!(token.created_at, Cell::Value(at("2026-09-01T12:00:00Z")));
@@ -476,7 +476,7 @@ async fn the_database_adds_issuer_creation_and_last_use() {
     devtron.token(6, "new", json!({}));
     let new = fetch_token(&devtron, Some(&url), 6).await;
     assert_eq!(
-        (new.issuer, new.created_at, new.version),
+        (new.issuer, new.created_at, new.secret_version),
         (Cell::Absent, Cell::Absent, None)
     );
 }
@@ -522,7 +522,10 @@ async fn an_unsuitable_database_fails_the_listing() {
     own_database.run("UPDATE api_token SET name = replace(name, '-elsewhere', '')");
     // Before 0.7.
     own_database.run("ALTER TABLE api_token DROP COLUMN version");
-    assert_eq!(fetch_token(&devtron, Some(&url), 4).await.version, None);
+    assert_eq!(
+        fetch_token(&devtron, Some(&url), 4).await.secret_version,
+        None
+    );
     let error = fails_after("REVOKE ALL (email_id) ON users FROM lapsed_reader").await;
     assert!(
         error.contains("permission denied for table users"),

@@ -354,7 +354,8 @@ async fn a_changed_loss_updates_the_finding_without_a_mail(
     assert_eq!(severities().await, ["high", "high"]);
     let evidence = world.evidence().await;
     assert!(
-        evidence[0].starts_with("corp says 404 for its id, checked by id twice"),
+        evidence[0].starts_with("corp says 404 for its id twice, first at ")
+            && evidence[0].ends_with(", checked by id"),
         "{evidence:?}"
     );
     assert_eq!(world.mails(), 1, "no further mail");

@@ -300,6 +300,23 @@ async fn a_store_of_a_newer_version_is_refused(
 
 #[rstest]
 #[tokio::test]
+async fn a_store_of_an_earlier_build_is_refused_but_can_be_backed_up(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Access::Create, Access::Migrate, Access::ReadOnly)] access: Access,
+) {
+    let (store, fresh) = db.store().await;
+    store.close().await;
+    let checksum = if db == Db::Sqlite { "x'00'" } else { "'\\x00'" };
+    let earlier = format!("UPDATE _sqlx_migrations SET checksum = {checksum}");
+    fresh.execute(&earlier).await.unwrap();
+    let error = Store::open(&fresh.url, access).await.unwrap_err();
+    assert!(matches!(error, Error::EarlierBuild), "{error:?}");
+    assert!(!error.is_transient());
+    fresh.open(Access::AsIs).await;
+}
+
+#[rstest]
+#[tokio::test]
 async fn an_old_store_is_upgraded_but_never_by_a_reader(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {

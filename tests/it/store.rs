@@ -99,6 +99,7 @@ pub(crate) fn token(external_id: &str) -> Token {
         created_at: Some(days(-83)),
         expiry: Expiry::At(days(7)),
         expiry_origin: Some(ExpiryOrigin::Source),
+        secret_version: 1,
         status: Status::Active,
         last_used_at: None,
         reports_use: false,
@@ -115,7 +116,7 @@ pub(crate) fn token(external_id: &str) -> Token {
 fn warning(token: &Token, width: &str, to: &str, send_at: DateTime<Utc>) -> NewNotice {
     let occurrence = Occurrence {
         topic: Topic::Expiry,
-        generation: token.expiry.at().unwrap(),
+        generation: token.generation().unwrap(),
         step: Some(step(width)),
     };
     let recipient = Recipient {

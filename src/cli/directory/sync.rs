@@ -9,7 +9,7 @@ use crate::cli::report::exit_code;
 use crate::cli::setup::{self, Mode};
 use crate::cli::upstream::{Upstream, finish_preview};
 use crate::config::DirectoryConfig;
-use crate::domain::{Identity, IdentityStatus};
+use crate::domain::{Identity, IdentityStatus, checked_suffix};
 use crate::engine::{
     self, Engine, Preview, Report, StatusChange, Survey, SurveyOutcome, WatchedDirectory,
 };
@@ -18,9 +18,7 @@ pub(super) async fn sync(upstream: &Upstream<'_>, args: &UpstreamSync) -> Result
     let sync = async |engine: &Engine, options: &_, stop: &_| {
         let (mut listed, mut issuers) = (None, 0);
         let on_survey = |survey: &Survey| (listed, issuers) = (survey.listed, survey.issuers);
-        let report = engine
-            .sync_directories_only(options, stop, on_survey)
-            .await;
+        let report = engine.sync_directories_only(options, stop, on_survey).await;
         let summary = summary(&people_listed(upstream.name, listed, issuers), &report);
         (report, summary)
     };
@@ -188,7 +186,7 @@ fn evidence_for(now: Identity) -> Option<String> {
     let candidate = now
         .candidate_evidence
         .filter(|_| now.status == IdentityStatus::Unknown);
-    let evidence = candidate.unwrap_or(now.evidence);
+    let evidence = candidate.unwrap_or_else(|| now.evidence + checked_suffix(now.checked_by_id));
     Some(evidence).filter(|evidence| !evidence.is_empty())
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::when::Instant;
 use crate::domain::{
     Address, ExpiryOrigin, FindingKind, FindingState, IdentityStatus, IssuerMode, NoticeState,
-    Severity, Status, Step, Token, TokenId,
+    Reason, Severity, Status, Step, Token, TokenId,
 };
 
 /// A token. Lists show only the kinds of its findings.
@@ -140,7 +140,7 @@ pub struct IdentityRow {
     pub directory: String,
     pub status: IdentityStatus,
     /// Why it is unknown, or how access was lost.
-    pub reason: Option<String>,
+    pub reason: Option<Reason>,
     /// The evidence of the last clear statement.
     pub evidence: Option<String>,
     pub observed_at: Option<Instant>,
@@ -161,7 +161,7 @@ pub struct WorstStatus {
     pub directory: String,
     pub status: IdentityStatus,
     /// Why it is unknown, or how access was lost.
-    pub reason: Option<String>,
+    pub reason: Option<Reason>,
     pub evidence: Option<String>,
     pub observed_at: Option<Instant>,
     pub since: Option<Instant>,
@@ -179,7 +179,7 @@ impl WorstStatus {
         rows.iter().min_by_key(rank).map(|row| Self {
             directory: row.directory.clone(),
             status: row.status,
-            reason: row.reason.clone(),
+            reason: row.reason,
             evidence: row.evidence.clone(),
             observed_at: row.observed_at,
             since: row.since,

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::rows::{FindingRow, IdentityRow, NoticeRow, TokenRow};
 use super::when::Instant;
-use crate::domain::{FindingKind, NoticeState, Step, TokenId};
+use crate::domain::{FindingKind, NoticeState, Step, TokenId, checked_suffix};
 use crate::store::{self, Error, TokenView};
 use chrono::{DateTime, Utc};
 
@@ -93,8 +93,10 @@ impl IdentityRow {
             email: parse_stored(&row.email)?,
             directory: row.directory.clone(),
             status: row.status,
-            reason: row.reason.clone(),
-            evidence: Some(row.evidence.clone()).filter(|evidence| !evidence.is_empty()),
+            reason: row.reason.as_deref().map(parse_stored).transpose()?,
+            evidence: Some(row.evidence.clone())
+                .filter(|evidence| !evidence.is_empty())
+                .map(|evidence| evidence + checked_suffix(row.checked_by_id)),
             observed_at: row.observed_at.map(Instant),
             since: row.since.map(Instant),
             tokens: u64::try_from(tokens).unwrap_or_default(),

@@ -55,6 +55,7 @@ fn token(name: &str, external_id: &str) -> Token {
         created_at: Some(days(-83).0),
         expiry: Expiry::At(days(7).0),
         expiry_origin: Some(ExpiryOrigin::Source),
+        secret_version: 1,
         status: Status::Active,
         last_used_at: Some(now() - TimeDelta::milliseconds(1500)),
         reports_use: true,

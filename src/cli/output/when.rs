@@ -1,10 +1,9 @@
 //! Formats instants for people and for programs.
 
-use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Timelike, Utc};
 use serde::{Serialize, Serializer};
 
 /// An instant that is serialised as RFC 3339 in UTC with `Z`, with a fraction only if there is one.
-/// Microseconds are dropped, because they may hold a version number: see `Expiry::of_secret`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(pub DateTime<Utc>);
 
@@ -16,13 +15,12 @@ impl From<DateTime<Utc>> for Instant {
 
 impl Serialize for Instant {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let at = self.0.trunc_subsecs(3);
-        let precision = if at.nanosecond() == 0 {
+        let precision = if self.0.nanosecond() == 0 {
             SecondsFormat::Secs
         } else {
             SecondsFormat::Micros
         };
-        serializer.serialize_str(&at.to_rfc3339_opts(precision, true))
+        serializer.serialize_str(&self.0.to_rfc3339_opts(precision, true))
     }
 }
 
@@ -96,7 +94,10 @@ mod tests {
         for (text, json) in [
             ("2026-11-28T10:00:00+01:00", "\"2026-11-28T09:00:00Z\""),
             ("2026-11-28T09:00:00.5Z", "\"2026-11-28T09:00:00.500000Z\""),
-            ("2026-11-28T09:00:00.000001Z", "\"2026-11-28T09:00:00Z\""),
+            (
+                "2026-11-28T09:00:00.000001Z",
+                "\"2026-11-28T09:00:00.000001Z\"",
+            ),
         ] {
             assert_eq!(serde_json::to_string(&at(text)).unwrap(), json);
         }

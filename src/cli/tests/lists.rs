@@ -217,7 +217,7 @@ async fn notices_with_the_same_time_are_each_listed_once() {
             .map(|token| {
                 let occurrence = Occurrence {
                     topic: Topic::Expiry,
-                    generation: days(7),
+                    generation: days(7).into(),
                     step: Some(Step::ZERO),
                 };
                 let to = Recipient {
@@ -249,6 +249,7 @@ async fn findings_are_listed_open_or_all_latest_first() {
             severity: Severity::High,
             since: days(-nth),
             evidence: "hr: disabled".into(),
+            directory: None,
         };
         let mut tx = world.store.begin().await.unwrap();
         let first = new_finding(0, &known[0]);
@@ -282,6 +283,7 @@ fn person(directory: &str, name: &str, status: IdentityStatus) -> store::Identit
         reason: (status == IdentityStatus::Unknown).then(|| "absent".to_owned()),
         name: None,
         evidence: "account enabled".into(),
+        checked_by_id: false,
         since: None,
         observed_at: Some(days(-3)),
         account_id: None,

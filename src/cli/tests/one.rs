@@ -89,6 +89,7 @@ async fn open_finding(world: &World, token: &Token) {
         severity: Severity::High,
         since: days(-2),
         evidence: "hr: disabled since Thursday".into(),
+        directory: None,
     };
     let mut tx = world.store.begin().await.unwrap();
     tx.insert_findings(&[finding]).await.unwrap();
@@ -194,7 +195,7 @@ async fn every_reason_for_a_sent_or_unsent_notice_is_shown() {
         };
         world.plan(&earlier, "1d", &["ada@example.org"]).await;
         let mut tx = world.store.begin().await.unwrap();
-        tx.cancel_notices(one.id, Some(days(7)), "the expiry changed")
+        tx.cancel_notices(one.id, Some(days(7).into()), "the expiry changed")
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -326,7 +327,7 @@ async fn covered_held_and_deferred_notices_are_distinguished() {
         let plan = tx.open_plan(Uuid::from_u128(9), now()).await.unwrap();
         let occurrence = Occurrence {
             topic: Topic::Expiry,
-            generation: days(1),
+            generation: days(1).into(),
             step: Some("1d".parse().unwrap()),
         };
         let to = Recipient {
@@ -365,6 +366,7 @@ async fn a_person_is_shown_with_every_directory_and_all_tokens() {
             reason: None,
             name: Some("Ada".into()),
             evidence: "status = disabled".into(),
+            checked_by_id: false,
             since: Some(days(-2)),
             observed_at: Some(now()),
             account_id: None,

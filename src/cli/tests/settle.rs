@@ -19,7 +19,7 @@ async fn a_held_plan_is_released_or_discarded_once() {
             let plan = tx.open_plan(Uuid::from_u128(9), now()).await.unwrap();
             let occurrence = Occurrence {
                 topic: Topic::Expiry,
-                generation: days(7),
+                generation: days(7).into(),
                 step: Some("7d".parse().unwrap()),
             };
             let to = Recipient {

@@ -20,7 +20,7 @@ impl PersonUnderReview {
         }
         let next = match (statement, lookup) {
             (Statement::Active(person), _) | (Statement::Disabled(person), None) => {
-                self.from_account(person, None, now)
+                self.from_account(person, false, now)
             }
             (Statement::OutsideGroups(person), _) => self.outside(person, terms, now),
             (Statement::Missing(None), _) => self.missing(),
@@ -61,15 +61,13 @@ impl PersonUnderReview {
     }
 
     /// The identity that an account states clearly.
-    fn from_account(&self, person: &Person, how: Option<&str>, now: DateTime<Utc>) -> Identity {
+    fn from_account(&self, person: &Person, checked_by_id: bool, now: DateTime<Utc>) -> Identity {
         let base = self.base();
         let before = (base.known_status == person.status).then_some(base.since);
-        let evidence = match how {
-            Some(how) => format!("{}, {how}", person.evidence),
-            None => person.evidence.clone(),
-        };
         // A lookup is made once; its result counts until the directory reports something else.
-        let is_checked = base.status == person.status && is_checked(&base.evidence, &evidence);
+        let was_checked = !checked_by_id
+            && base.checked_by_id
+            && (base.status, &base.evidence) == (person.status, &person.evidence);
         Identity {
             email: self.email.clone(),
             account_id: person.id.clone().or(base.account_id),
@@ -78,12 +76,13 @@ impl PersonUnderReview {
             known_status: person.status,
             reason: person.reason,
             since: person.since.or(before.flatten()).or(Some(now)),
-            observed_at: if is_checked {
+            observed_at: if was_checked {
                 base.observed_at
             } else {
                 Some(now)
             },
-            evidence: if is_checked { base.evidence } else { evidence },
+            evidence: person.evidence.clone(),
+            checked_by_id: checked_by_id || was_checked,
             candidate: None,
             candidate_since: None,
             candidate_evidence: None,
@@ -95,7 +94,14 @@ impl PersonUnderReview {
     /// counts a loss with the next listing, as for any account.
     fn in_new_account(&self, person: &Person, now: DateTime<Utc>) -> Identity {
         match account_statement(person) {
-            Statement::Active(person) => self.from_account(person, Some("in a new account"), now),
+            Statement::Active(person) => {
+                let evidence = format!("{}, in a new account", person.evidence);
+                let person = Person {
+                    evidence,
+                    ..person.clone()
+                };
+                self.from_account(&person, false, now)
+            }
             _ => Identity {
                 account_id: person.id.clone(),
                 ..self.unclear(Reason::Unconfirmed, None)
@@ -127,13 +133,14 @@ impl PersonUnderReview {
         let base = self.base();
         let evidence = base.candidate_evidence.unwrap_or_default();
         let evidence = format!("{evidence}, read twice");
-        self.confirmed_loss(IdentityStatus::OutOfGroup, evidence, now)
+        self.confirmed_loss(IdentityStatus::OutOfGroup, evidence, false, now)
     }
 
     fn confirmed_loss(
         &self,
         status: IdentityStatus,
         evidence: String,
+        checked_by_id: bool,
         now: DateTime<Utc>,
     ) -> Identity {
         let base = self.base();
@@ -142,6 +149,7 @@ impl PersonUnderReview {
             known_status: status,
             reason: None,
             evidence,
+            checked_by_id,
             since: Some(now),
             observed_at: Some(now),
             candidate: None,
@@ -198,7 +206,7 @@ impl PersonUnderReview {
                 IdentityStatus::Active if !terms.allowed_groups.is_empty() => {
                     self.unclear(Reason::Absent, None)
                 }
-                _ => self.from_account(person, Some("checked by id"), now),
+                _ => self.from_account(person, true, now),
             },
             Lookup::Gone {
                 evidence,
@@ -230,8 +238,7 @@ impl PersonUnderReview {
         now: DateTime<Utc>,
     ) -> Identity {
         if is_certain {
-            let evidence = format!("{evidence}, checked by id");
-            return self.confirmed_loss(IdentityStatus::Deleted, evidence, now);
+            return self.confirmed_loss(IdentityStatus::Deleted, evidence.to_owned(), true, now);
         }
         let base = self.base();
         let first = base
@@ -241,8 +248,8 @@ impl PersonUnderReview {
             // A candidate in the future comes from a clock that jumped.
             Some(first) if first <= now && now - first >= terms.absence_grace => {
                 let first = first.format("%Y-%m-%d %H:%M UTC");
-                let evidence = format!("{evidence}, checked by id twice, first at {first}");
-                self.confirmed_loss(IdentityStatus::Deleted, evidence, now)
+                let evidence = format!("{evidence} twice, first at {first}");
+                self.confirmed_loss(IdentityStatus::Deleted, evidence, true, now)
             }
             Some(first) if first <= now => base,
             _ => Identity {
@@ -253,11 +260,6 @@ impl PersonUnderReview {
             },
         }
     }
-}
-
-/// Whether `known` is the same evidence after a lookup by id.
-fn is_checked(known: &str, evidence: &str) -> bool {
-    known.strip_prefix(evidence) == Some(", checked by id")
 }
 
 impl Identity {
@@ -271,6 +273,7 @@ impl Identity {
             known_status: IdentityStatus::Unknown,
             reason: Some(Reason::NeverSeen),
             evidence: String::new(),
+            checked_by_id: false,
             since: None,
             observed_at: None,
             candidate: None,

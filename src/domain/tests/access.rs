@@ -98,7 +98,8 @@ fn a_disabled_account_counts_once_a_lookup_confirms_it() {
         statuses(&accepted),
         (disabled, Some(Reason::Admin), disabled)
     );
-    assert_eq!(accepted.evidence, "status disabled, checked by id");
+    assert_eq!(accepted.evidence, "status disabled");
+    assert!(accepted.checked_by_id);
     // It is not looked up again, and nothing changes.
     let again = after(Some(accepted.clone()), off(), None, 2);
     assert_eq!(again, accepted);
@@ -120,6 +121,28 @@ fn a_disabled_account_counts_once_a_lookup_confirms_it() {
             IdentityStatus::Active
         )
     );
+}
+
+#[test]
+fn the_wording_of_evidence_does_not_decide_whether_it_was_checked() {
+    let off = || one(person("a", IdentityStatus::Disabled));
+    let disabled = Some(&found(IdentityStatus::Disabled));
+    let checked = after(Some(active()), off(), disabled, 1);
+    let unchecked = Identity {
+        evidence: format!("{}, checked by id", checked.evidence),
+        checked_by_id: false,
+        ..checked.clone()
+    };
+    let again = after(Some(unchecked), off(), None, 2);
+    assert!(!again.checked_by_id);
+    assert_ne!(again.observed_at, checked.observed_at, "it is new evidence");
+    // A directory may use the same words.
+    let named = Person {
+        evidence: "locked, checked by id".into(),
+        ..person("", IdentityStatus::Disabled)
+    };
+    let named = after(None, one(named), None, 1);
+    assert!(!named.checked_by_id);
 }
 
 #[test]
@@ -161,8 +184,9 @@ fn a_deletion_takes_two_lookups_with_the_grace_between_them() {
     assert_eq!(late.since, Some(at(NOW) + TimeDelta::minutes(40)));
     assert_eq!(
         late.evidence,
-        "404 for its id, checked by id twice, first at 2026-11-22 12:10 UTC"
+        "404 for its id twice, first at 2026-11-22 12:10 UTC"
     );
+    assert!(late.checked_by_id);
     assert_eq!(
         after(Some(late.clone()), Observation::Missing, None, 90),
         late

@@ -272,7 +272,7 @@ fn what_is_listed_after_a_token_was_ended_is_another() {
 #[test]
 fn another_secret_is_a_new_generation_even_where_it_ends_at_the_same_instant() {
     let listed = |text: &str, version| ListedToken {
-        version: Some(version),
+        secret_version: Some(version),
         ..expiring(text)
     };
     let policy = policy();
@@ -284,16 +284,15 @@ fn another_secret_is_a_new_generation_even_where_it_ends_at_the_same_instant() {
         !is_news(&known, listed(first, 1)),
         "what was known is the first"
     );
-    let mut seen = vec![known.expiry];
-    // There and back again: each expiry differs from all before.
+    let mut seen = vec![known.generation()];
+    // There and back again: each generation differs from all before.
     for (version, text) in [(2, first), (3, other), (4, first), (1003, first)] {
         let update = updated(&known, listed(text, version));
         assert_eq!(update.notices, NoticeEffect::NewGeneration);
         assert_eq!(update.token.planned_step, None);
-        let expires_at = update.token.expiry.at().unwrap();
-        assert_eq!(expires_at.timestamp_millis(), at(text).timestamp_millis());
-        assert!(!seen.contains(&update.token.expiry));
-        seen.push(update.token.expiry);
+        assert_eq!(update.token.expiry, Expiry::At(at(text)));
+        assert!(!seen.contains(&update.token.generation()));
+        seen.push(update.token.generation());
         // Only a moved expiry is a new life.
         let is_new_life = update.token.life_from != known.life_from;
         assert_eq!(is_new_life, version == 3, "{version}");
@@ -307,7 +306,7 @@ fn another_secret_is_a_new_generation_even_where_it_ends_at_the_same_instant() {
             !is_news(
                 &known,
                 ListedToken {
-                    version: Some(9),
+                    secret_version: Some(9),
                     ..only_id()
                 }
             ),
@@ -324,7 +323,7 @@ fn an_expiry_of_our_policy_has_a_new_generation_per_secret() {
         ..MergeRules::from(&policy)
     };
     let listed = |version| ListedToken {
-        version: Some(version),
+        secret_version: Some(version),
         expiry: Cell::Value(Expiry::Never),
         ..only_id()
     };

@@ -141,7 +141,7 @@ impl World {
         };
         let generation = match notices {
             NoticeEffect::Keep => None,
-            NoticeEffect::NewGeneration => Some(token.expiry.at()),
+            NoticeEffect::NewGeneration => Some(token.generation()),
             NoticeEffect::Cancel => Some(None),
         };
         if let Some(generation) = generation {
@@ -189,7 +189,7 @@ impl World {
         let mut due_now = BTreeMap::<_, Vec<Step>>::new();
         for notice in planned.notices {
             let step = notice.step.unwrap();
-            let step_at = notice.generation - step.width();
+            let step_at = notice.generation.at - step.width();
             assert!(
                 notice.send_at <= step_at,
                 "{notice:?} is sent after its step"
@@ -200,7 +200,7 @@ impl World {
             );
             if let Some(from) = token.life_from {
                 assert!(
-                    step.width() < notice.generation - from,
+                    step.width() < notice.generation.at - from,
                     "{step} is as wide as the life"
                 );
             }
@@ -280,7 +280,7 @@ impl World {
         let token = self.token.as_ref().unwrap();
         assert_eq!(
             Some(notice.generation),
-            token.expiry.at(),
+            token.generation(),
             "it is about an old expiry"
         );
         assert!(
@@ -289,11 +289,11 @@ impl World {
             token.status
         );
         assert!(
-            self.seen_in_time.contains(&notice.generation),
+            self.seen_in_time.contains(&notice.generation.at),
             "the token was first seen expired"
         );
         assert!(
-            !self.passed.contains(&notice.generation),
+            !self.passed.contains(&notice.generation.at),
             "the last sweep saw that it had passed"
         );
     }
@@ -330,7 +330,7 @@ impl World {
                     // which may not be sent yet.
                     let waits = self.steps_changed && notice.send_at > horizon;
                     (*state == State::Sent || *state == State::Planned && waits)
-                        && notice.generation == expires_at
+                        && notice.generation.at == expires_at
                         && notice.recipient == recipient.address
                         && notice.step <= Some(*tightest)
                 });

@@ -395,7 +395,7 @@ fn unreachable_notice(
     let day = now.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
     let occurrence = Occurrence {
         topic: Topic::Unreachable,
-        generation: day,
+        generation: day.into(),
         step: None,
     };
     NewNotice {

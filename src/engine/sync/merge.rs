@@ -139,7 +139,7 @@ async fn write(
     match notices {
         NoticeEffect::Keep => {}
         NoticeEffect::NewGeneration => {
-            tx.cancel_notices(token.id, token.expiry.at(), "the expiry changed")
+            tx.cancel_notices(token.id, token.generation(), "the expiry changed")
                 .await?;
         }
         NoticeEffect::Cancel => {

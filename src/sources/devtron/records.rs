@@ -119,7 +119,8 @@ impl TokenRecord {
             None if self.was_used => Cell::Absent,
             at => at.into(),
         };
-        listed.version = self.version.and_then(|version| u32::try_from(version).ok());
+        let version = self.version.and_then(|version| u32::try_from(version).ok());
+        listed.secret_version = version.map(|version| version.max(1));
     }
 
     /// The evidence that the issuer has left.

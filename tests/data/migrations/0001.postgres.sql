@@ -5,22 +5,22 @@ INSERT INTO source (name, kind, fingerprint, last_sync_at, last_good_sync_at, to
 VALUES ('exports', 'file', 'f1', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', 1, NULL);
 INSERT INTO source_admin (source, account, address)
 VALUES ('exports', 'acme', 'acme-admin@example.org');
-INSERT INTO token (id, source, external_id, name, description, issuer, issuer_key, issuer_name, account, role, scope, created_at, expiry, expires_at, expiry_origin, status, last_used_at, reports_use, first_seen_at, life_from, planned_step, due_at, gone_at, revoked_at)
-VALUES ('01930000-0000-0000-0000-00000000000a', 'exports', 'ci-deploy', 'CI deploy', NULL, 'Ada@Example.org', 'ada@example.org', 'Ada', 'acme', 'editor', NULL, '2026-08-30T08:00:00+00:00', 'at', '2026-11-28T08:00:00+00:00', 'source', 'active', '2026-11-21T07:59:00.5+00:00', TRUE, '2026-08-31T08:00:00+00:00', '2026-08-30T08:00:00+00:00', NULL, '2026-11-21T08:00:00+00:00', NULL, NULL);
+INSERT INTO token (id, source, external_id, name, description, issuer, issuer_key, issuer_name, account, role, scope, created_at, expiry, expires_at, expiry_origin, secret_version, status, last_used_at, reports_use, first_seen_at, life_from, planned_step, due_at, gone_at, revoked_at)
+VALUES ('01930000-0000-0000-0000-00000000000a', 'exports', 'ci-deploy', 'CI deploy', NULL, 'Ada@Example.org', 'ada@example.org', 'Ada', 'acme', 'editor', NULL, '2026-08-30T08:00:00+00:00', 'at', '2026-11-28T08:00:00+00:00', 'source', 2, 'active', '2026-11-21T07:59:00.5+00:00', TRUE, '2026-08-31T08:00:00+00:00', '2026-08-30T08:00:00+00:00', NULL, '2026-11-21T08:00:00+00:00', NULL, NULL);
 INSERT INTO plan (id, created_at, state, mails)
 VALUES ('01930000-0000-0000-0000-00000000000b', '2026-11-21T08:00:00+00:00', 'held', 2);
 INSERT INTO mail (id, recipient, recipient_key, state, created_at, next_at, holder, lease_until, attempts, unknowns, first_tried_at, sent_at, plan_id, reason)
 VALUES ('01930000-0000-0000-0000-00000000000c', 'Ada@Example.org', 'ada@example.org', 'sent', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', '01930000-0000-0000-0000-00000000000d', NULL, 1, 0, '2026-11-21T08:00:01+00:00', '2026-11-21T08:00:01.25+00:00', '01930000-0000-0000-0000-00000000000b', '250 2.0.0 Ok');
-INSERT INTO notice (id, token_id, subject, generation, topic, step, recipient, recipient_key, basis, send_at, planned_at, plan_id, mail_id, state, reason, title, detail)
-VALUES ('01930000-0000-0000-0000-00000000000e', '01930000-0000-0000-0000-00000000000a', NULL, '2026-11-28T08:00:00+00:00', 'expiry', 604800, 'Ada@Example.org', 'ada@example.org', 'issuer', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', '01930000-0000-0000-0000-00000000000b', '01930000-0000-0000-0000-00000000000c', 'planned', NULL, NULL, NULL);
+INSERT INTO notice (id, token_id, subject, generation, secret_version, topic, step, recipient, recipient_key, basis, send_at, planned_at, plan_id, mail_id, state, held, reason, title, detail)
+VALUES ('01930000-0000-0000-0000-00000000000e', '01930000-0000-0000-0000-00000000000a', NULL, '2026-11-28T08:00:00+00:00', 2, 'expiry', 604800, 'Ada@Example.org', 'ada@example.org', 'issuer', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', '01930000-0000-0000-0000-00000000000b', '01930000-0000-0000-0000-00000000000c', 'planned', FALSE, NULL, NULL, NULL);
 INSERT INTO address (key, dead_since, reason)
 VALUES ('gone@example.org', '2026-11-01T08:00:00+00:00', '550 5.1.1 no such user');
 INSERT INTO directory (name, kind, last_sync_at, last_good_sync_at, error, failures, failing_since, deferred_until, people, groups, cursor, query_digest, held, held_at, held_changes, decision)
 VALUES ('hr', 'file', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', NULL, 0, NULL, NULL, 1, '[]', 'f2', 'a1', '4 of 10', '2026-11-21T08:00:00+00:00', 'h1', 'released');
-INSERT INTO identity (directory, email_key, email, account_id, name, status, known_status, reason, evidence, since, observed_at, candidate, candidate_since, candidate_evidence)
-VALUES ('hr', 'ada@example.org', 'Ada@Example.org', 'a-1', 'Ada', 'unknown', 'disabled', 'absent', 'status "disabled" in people.csv, line 2', '2026-11-20T00:00:00+00:00', '2026-11-21T08:00:00+00:00', 'deleted', '2026-11-21T08:00:00+00:00', '404 for its id');
-INSERT INTO finding (id, token_id, source, kind, severity, since, evidence, state, resolved_at, revoke_at)
-VALUES ('01930000-0000-0000-0000-00000000000f', '01930000-0000-0000-0000-00000000000a', 'exports', 'sso_revoked', 'high', '2026-11-20T00:00:00+00:00', 'disabled', 'open', NULL, '2026-11-24T08:00:00+00:00');
+INSERT INTO identity (directory, email_key, email, account_id, name, status, known_status, reason, evidence, checked_by_id, since, observed_at, candidate, candidate_since, candidate_evidence)
+VALUES ('hr', 'ada@example.org', 'Ada@Example.org', 'a-1', 'Ada', 'unknown', 'disabled', 'absent', 'status "disabled" in people.csv, line 2', TRUE, '2026-11-20T00:00:00+00:00', '2026-11-21T08:00:00+00:00', 'deleted', '2026-11-21T08:00:00+00:00', '404 for its id');
+INSERT INTO finding (id, token_id, source, kind, severity, since, evidence, directory, state, resolved_at, revoke_at)
+VALUES ('01930000-0000-0000-0000-00000000000f', '01930000-0000-0000-0000-00000000000a', 'exports', 'sso_revoked', 'high', '2026-11-20T00:00:00+00:00', 'hr says status "disabled" in people.csv, line 2', 'hr', 'open', NULL, '2026-11-24T08:00:00+00:00');
 INSERT INTO run (id, started_at, ended_at, outcome, report)
 VALUES ('01930000-0000-0000-0000-000000000010', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:02+00:00', 'ok', '{}');
 INSERT INTO lease (name, holder, until)

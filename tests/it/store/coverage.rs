@@ -23,6 +23,7 @@ fn identity(
         known_status: IdentityStatus::Active,
         reason: reason.map(|reason| reason.to_string()),
         evidence: String::new(),
+        checked_by_id: false,
         since: None,
         observed_at: None,
         candidate: None,

@@ -18,6 +18,7 @@ fn finding(token: &Token, kind: FindingKind, severity: Severity) -> NewFinding {
         severity,
         since: days(-1),
         evidence: "seen".into(),
+        directory: None,
     }
 }
 
@@ -30,6 +31,7 @@ fn source_finding(source: &str) -> NewFinding {
         severity: Severity::Medium,
         since: days(-1),
         evidence: "max-ttl is 0".into(),
+        directory: None,
     }
 }
 
@@ -350,4 +352,26 @@ async fn an_existing_setting_is_not_overwritten(#[values(Db::Sqlite, Db::Postgre
         ),
         (2, "1", "3")
     );
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_loss_belongs_to_its_directory_whatever_the_evidence_says(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    let token = token("1");
+    insert(&store, std::slice::from_ref(&token)).await;
+    let loss = NewFinding {
+        evidence: "ldap says disabled".into(),
+        directory: Some("hr".into()),
+        ..finding(&token, FindingKind::SsoRevoked, Severity::High)
+    };
+    write!(store, tx => tx.insert_findings(std::slice::from_ref(&loss)));
+    for evidence in ["okta says disabled", ""] {
+        let of = async |directory: &str| read!(store, tx => tx.find_open_losses("ada@example.org", directory));
+        assert_eq!(of("hr").await, [(loss.id, None)]);
+        assert!(of("ldap").await.is_empty() && of("okta").await.is_empty());
+        write!(store, tx => tx.update_finding_evidence(loss.id, Severity::High, evidence));
+    }
 }

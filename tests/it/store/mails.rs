@@ -504,7 +504,7 @@ async fn findings_that_are_not_listed_are_counted(#[values(Db::Sqlite, Db::Postg
         insert(&store, std::slice::from_ref(&token)).await;
         let occurrence = Occurrence {
             topic: Topic::SsoRevoked,
-            generation: now(),
+            generation: now().into(),
             step: None,
         };
         let admin = Recipient {
@@ -538,6 +538,7 @@ async fn a_notice_has_its_token_its_finding_and_the_dead_address(
         severity: lapsed::domain::Severity::High,
         since: days(-1),
         evidence: "disabled at hr".into(),
+        directory: None,
     };
     write!(store, tx => tx.insert_findings(std::slice::from_ref(&finding)));
     write!(store, tx => tx.mark_address_dead(&address("ada@example.ORG"), "550 5.1.1 no such user", now()));
@@ -552,7 +553,7 @@ async fn a_notice_has_its_token_its_finding_and_the_dead_address(
             "plan",
             Occurrence {
                 topic: Topic::Alert,
-                generation: now(),
+                generation: now().into(),
                 step: None,
             },
             &ops,
@@ -664,13 +665,14 @@ async fn a_notice_that_may_have_arrived_is_never_revived(
         ..token.clone()
     };
     write!(store, tx => tx.update_token(&renewed, now()));
-    let cancelled = write!(store, tx => tx.cancel_notices(token.id, Some(days(97)), "renewed"));
+    let cancelled =
+        write!(store, tx => tx.cancel_notices(token.id, Some(days(97).into()), "renewed"));
     assert_eq!(cancelled, 0, "it may have been accepted");
     assert_eq!(
         states_after_settling(&store, minutes(5)).await,
         ["Some(7) suppressed"]
     );
-    write!(store, tx => tx.cancel_notices(token.id, Some(days(7)), "changed back"));
+    write!(store, tx => tx.cancel_notices(token.id, Some(days(7).into()), "changed back"));
     assert_eq!(plan(&store, std::slice::from_ref(&notice)).await, 0);
     assert_eq!(
         state_of(&store, &notice).await,
@@ -688,7 +690,7 @@ async fn unreachable_notices_leave_a_mail_that_is_not_sent(
     insert(&store, std::slice::from_ref(&token)).await;
     let occurrence = Occurrence {
         topic: Topic::Unreachable,
-        generation: now(),
+        generation: now().into(),
         step: None,
     };
     let to = Recipient {

@@ -1,6 +1,6 @@
 //! Notices before they are sent, open mails and plans.
 
-use lapsed::domain::{Basis, NewNotice, Occurrence, Recipient, Topic};
+use lapsed::domain::{Basis, NewNotice, Occurrence, Recipient, Token, Topic};
 use lapsed::store::{MailRecord, Verdict};
 use rstest::rstest;
 use uuid::Uuid;
@@ -81,12 +81,12 @@ async fn a_cancelled_notice_is_owed_again_when_the_expiry_returns(
     plan(&store, &[a.clone(), b.clone()]).await;
     assert_eq!(fill_mails(&store, now()).await, 1);
     assert_eq!(
-        write!(store, tx => tx.cancel_notices(token.id, Some(days(97)), "the expiry changed")),
+        write!(store, tx => tx.cancel_notices(token.id, Some(days(97).into()), "the expiry changed")),
         2
     );
     assert_eq!(state_of(&store, &a).await, "cancelled: the expiry changed");
     assert_eq!(
-        write!(store, tx => tx.cancel_notices(token.id, Some(days(7)), "the expiry changed")),
+        write!(store, tx => tx.cancel_notices(token.id, Some(days(7).into()), "the expiry changed")),
         0
     );
     assert_eq!(state_of(&store, &a).await, "planned");
@@ -213,7 +213,7 @@ async fn only_the_named_topic_is_cancelled(#[values(Db::Sqlite, Db::Postgres)] d
     insert(&store, std::slice::from_ref(&token)).await;
     let occurrence = Occurrence {
         topic: Topic::SsoRevoked,
-        generation: now(),
+        generation: now().into(),
         step: None,
     };
     let admin = Recipient {
@@ -436,7 +436,7 @@ async fn a_renewal_cancels_held_notices(#[values(Db::Sqlite, Db::Postgres)] db: 
     write!(store, tx => tx.insert_notices(std::slice::from_ref(&notice), Some(held), now()));
     write!(store, tx => tx.close_plan(held, 1, true));
     assert_eq!(
-        write!(store, tx => tx.cancel_notices(token.id, Some(days(97)), "the expiry changed")),
+        write!(store, tx => tx.cancel_notices(token.id, Some(days(97).into()), "the expiry changed")),
         1
     );
     assert_eq!(write!(store, tx => tx.settle_held_plans(false)), 0);
@@ -444,4 +444,78 @@ async fn a_renewal_cancels_held_notices(#[values(Db::Sqlite, Db::Postgres)] db: 
         state_of(&store, &notice).await,
         "cancelled: the expiry changed"
     );
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_new_secret_with_the_same_expiry_has_notices_of_its_own(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    let secret = |secret_version| Token {
+        secret_version,
+        ..token("1")
+    };
+    let (first, second) = (secret(1), secret(2));
+    insert(&store, std::slice::from_ref(&first)).await;
+    let [old, new] = [&first, &second].map(|token| warning(token, "7d", "ada@example.org", now()));
+    assert_eq!(plan(&store, &[old.clone(), new.clone()]).await, 2);
+    let cancel = async |current: &Token| write!(store, tx => tx.cancel_notices(first.id, current.generation(), "a new secret"));
+    assert_eq!(cancel(&second).await, 1);
+    assert_eq!(state_of(&store, &old).await, "cancelled: a new secret");
+    assert_eq!(state_of(&store, &new).await, "planned");
+    assert_eq!(cancel(&first).await, 1, "and back");
+    assert_eq!(state_of(&store, &old).await, "planned");
+    assert_eq!(state_of(&store, &new).await, "cancelled: a new secret");
+    let rows = ledger(&store).await;
+    let row = rows.iter().find(|row| row.id == new.id).unwrap();
+    assert_eq!((row.generation, row.secret_version), (days(7), 2));
+    // A notice in a mail that is about to be sent is compared, too.
+    assert_eq!(fill_mails(&store, now()).await, 1);
+    write!(store, tx => tx.update_token(&second, now()));
+    let mails = write!(store, tx => tx.claim_mails(holder(minutes(1)), now(), days(1), 10));
+    let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
+    write!(store, tx => tx.settle_claimed(&ids, now()));
+    assert_eq!(
+        state_of(&store, &old).await,
+        "cancelled: the token has changed"
+    );
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_notice_is_held_by_its_plan_and_not_by_its_reason(
+    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+) {
+    let (store, fresh) = db.store().await;
+    let token = token("1");
+    insert(&store, std::slice::from_ref(&token)).await;
+    let [held, other] = ["ada@example.org", "bob@example.org"]
+        .map(|recipient| warning(&token, "7d", recipient, now()));
+    plan(&store, std::slice::from_ref(&other)).await;
+    let mut tx = store.begin().await.unwrap();
+    let plan_id = tx.open_plan(fresh_id(), now()).await.unwrap();
+    let notices = std::slice::from_ref(&held);
+    tx.insert_notices(notices, Some(plan_id), now())
+        .await
+        .unwrap();
+    tx.close_plan(plan_id, 1, true).await.unwrap();
+    tx.commit().await.unwrap();
+    let named = "UPDATE notice SET reason = CASE WHEN held THEN 'waits' ELSE 'held' END";
+    fresh.execute(named).await.unwrap();
+    let held_ids = async || {
+        let rows = ledger(&store).await.into_iter();
+        rows.filter(|row| row.held)
+            .map(|row| row.id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(held_ids().await, [held.id]);
+    assert_eq!(state_of(&store, &held).await, "planned: held");
+    assert_eq!(fill_mails(&store, now()).await, 1, "only the other one");
+    // A cancelled notice is not held any more, nor when it is planned again.
+    write!(store, tx => tx.cancel_notices(token.id, None, "the token is gone"));
+    assert!(held_ids().await.is_empty());
+    write!(store, tx => tx.cancel_notices(token.id, token.generation(), "it is back"));
+    assert_eq!(state_of(&store, &held).await, "planned");
+    assert_eq!(write!(store, tx => tx.settle_held_plans(true)), 0);
 }

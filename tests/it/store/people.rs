@@ -25,6 +25,7 @@ fn identity(directory: &str, email: &str, status: IdentityStatus) -> IdentityRow
         reason: None,
         name: None,
         evidence: format!("{status} at {directory}"),
+        checked_by_id: false,
         since: Some(days(-1)),
         observed_at: Some(now()),
         account_id: None,
@@ -43,6 +44,7 @@ fn finding(token: &Token) -> NewFinding {
         severity: Severity::High,
         since: days(-1),
         evidence: "disabled".into(),
+        directory: None,
     }
 }
 
@@ -57,6 +59,7 @@ async fn an_identity_is_replaced(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let before = IdentityRow {
         name: Some("Ada".into()),
         reason: Some("r".into()),
+        checked_by_id: true,
         ..identity("hr", "Ada@example.org", IdentityStatus::Active)
     };
     save(&store, std::slice::from_ref(&before)).await;
@@ -76,6 +79,7 @@ async fn an_identity_is_replaced(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
         candidate_since: Some(days(1)),
         candidate_evidence: Some("404".into()),
         evidence: "none".into(),
+        checked_by_id: false,
         ..before
     };
     save(&store, std::slice::from_ref(&after)).await;

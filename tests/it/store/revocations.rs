@@ -23,6 +23,7 @@ fn finding(token: &Token, kind: FindingKind) -> NewFinding {
         severity: Severity::High,
         since: days(-1),
         evidence: "disabled".into(),
+        directory: None,
     }
 }
 
@@ -180,7 +181,7 @@ async fn revocations_are_cancelled_except_for_some_sources(
 fn warning(token: &Token, to: &str, end: i64) -> NewNotice {
     let occurrence = Occurrence {
         topic: Topic::SsoRevoked,
-        generation: days(end),
+        generation: days(end).into(),
         step: Some(step("1d")),
     };
     let recipient = Recipient {
@@ -257,6 +258,7 @@ async fn only_clear_losses_are_found_and_the_audit_is_filtered_by_actor(
         reason: None,
         name: None,
         evidence: "disabled".into(),
+        checked_by_id: false,
         since: None,
         observed_at: Some(now()),
         account_id: None,

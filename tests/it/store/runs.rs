@@ -165,7 +165,7 @@ async fn the_audit_trail_records_who_did_what_and_why(#[values(Db::Sqlite, Db::P
 fn alert(nth: i64) -> NewNotice {
     let occurrence = Occurrence {
         topic: Topic::Alert,
-        generation: minutes(nth),
+        generation: minutes(nth).into(),
         step: None,
     };
     let to = Recipient {
@@ -207,6 +207,7 @@ async fn old_rows_are_purged_unless_they_belong_to_a_token(
             severity: Severity::High,
             since: days(-20 - nth),
             evidence: String::new(),
+            directory: None,
         };
         write!(store, tx => tx.insert_findings(std::slice::from_ref(&finding)));
         if let Some(resolved_at) = resolved_at {

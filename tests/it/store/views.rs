@@ -109,6 +109,7 @@ async fn a_token_has_the_kinds_of_its_open_findings(#[values(Db::Sqlite, Db::Pos
         severity: Severity::Medium,
         since: now(),
         evidence: String::new(),
+        directory: None,
     });
     assert!(
         read!(store, tx => tx.find_token_view(token.id, now()))

@@ -47,7 +47,7 @@ impl Row for IdentityRow {
 impl IdentityRow {
     /// The reason; if the status is unknown, also the last known status.
     fn reason_text(&self) -> Option<String> {
-        let reason = self.reason.clone();
+        let reason = self.reason.map(|reason| reason.to_string());
         if self.status != IdentityStatus::Unknown || self.known_status == IdentityStatus::Unknown {
             return reason;
         }
