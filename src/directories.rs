@@ -2,7 +2,9 @@
 //! store, and draws no conclusions. The engine does that, in the same way for all kinds.
 
 mod access_tokens;
+mod account;
 mod assertion;
+mod collector;
 pub mod entra;
 pub mod file;
 mod id;

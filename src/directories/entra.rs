@@ -10,7 +10,6 @@ mod responses;
 mod session;
 mod sign_in;
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -19,13 +18,13 @@ use reqwest::StatusCode;
 use secrecy::SecretString;
 use url::Url;
 
+use super::collector::{AllowedGroups, PersonCollector};
 use super::id::{id_key, path_segment};
 use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::clock::Clock;
 use crate::sources::{CheckReport, Error, Fetched, Right};
 use crate::upstream::http::Client;
 use changes::{Cursor, DeltaLink};
-use groups::AllowedGroups;
 use responses::{Item, Page, SELECT, User};
 use session::{Session, Start, explain_refusal, has_status, permission_advice};
 use sign_in::SignIn;
@@ -146,18 +145,12 @@ impl Entra {
     }
 
     async fn collect_all(&self, sink: &mut PersonSink<'_>) -> Result<AllowedGroups, Error> {
-        let allowed_groups = AllowedGroups::fetch(&self.session, &self.allowed_groups).await?;
-        let (mut seen, mut without_status) = (HashSet::new(), 0);
+        let allowed_groups = groups::fetch(&self.session, &self.allowed_groups).await?;
+        let mut collector = PersonCollector::new(&allowed_groups, sink);
+        let mut has_status = false;
         let take = |user: User| {
-            // Pages are not a snapshot: a user may be on two of them.
-            if !seen.insert(user.id_key()) {
-                return;
-            }
-            without_status += usize::from(user.account_enabled.is_none());
-            let is_member = allowed_groups.is_member(user.id_key());
-            if let Some(person) = user.build_person(is_member) {
-                sink(person);
-            }
+            has_status |= user.account_enabled.is_some();
+            collector.add(user.into_person());
         };
         let query = [("$select", SELECT), ("$top", "999")];
         let list = self
@@ -165,9 +158,9 @@ impl Entra {
             .for_each_item(Start::Path("users", &query), take)
             .await;
         list.map_err(|error| explain_refusal(error, "list users", PERMISSION))?;
-        if without_status == seen.len() {
+        if !has_status {
             return Err(Error::Rights {
-                what: if seen.is_empty() {
+                what: if collector.count() == 0 {
                     "Graph lists no users, but every tenant has some".to_owned()
                 } else {
                     "Graph lists users, but none of them has accountEnabled".to_owned()
@@ -225,10 +218,11 @@ impl Entra {
                 Some(user) if enabled.is_some() && user.account_enabled != enabled => {
                     return Ok(None);
                 }
-                Some(user) => people.extend(user.build_person(None)),
+                Some(user) => people.push(user.into_person()),
                 None => removed.push(id),
             }
         }
+        people.retain(|person| person.main.is_some());
         people.into_iter().for_each(sink);
         let mut cursor = cursor.advance_to(changes.link);
         if !removed.is_empty() {
@@ -341,7 +335,7 @@ impl Directory for Entra {
             user => user?,
         };
         match user {
-            Some(user) => Ok(Lookup::Found(Box::new(user.build_account(None)))),
+            Some(user) => Ok(Lookup::Found(Box::new(user.into_person()))),
             None => self.look_up_deleted(id).await,
         }
     }
@@ -353,7 +347,7 @@ impl Directory for Entra {
             missing: None,
         }];
         if !self.allowed_groups.is_empty() {
-            let allowed_groups = AllowedGroups::fetch(&self.session, &self.allowed_groups).await?;
+            let allowed_groups = groups::fetch(&self.session, &self.allowed_groups).await?;
             let counts = allowed_groups.groups.iter();
             let counts = counts.map(|group| format!("{} ({})", group.name, group.members));
             let counts = counts.collect::<Vec<_>>().join(", ");

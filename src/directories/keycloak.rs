@@ -20,13 +20,13 @@ use serde::de::IgnoredAny;
 use tokio::sync::Mutex;
 use url::Url;
 
+use super::collector::PersonCollector;
 use super::id::path_segment;
 use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::domain::Address;
 use crate::sources::{CheckReport, Error, Fetched, RefusedRows};
 use crate::upstream::http::Client;
-use collector::PersonCollector;
-use groups::AllowedGroups;
+use collector::Collector;
 use responses::User;
 use session::{Session, explain_refusal, http_status, no_visible_users_error};
 
@@ -76,8 +76,8 @@ impl Keycloak {
         people: &[Address],
         sink: &mut PersonSink<'_>,
     ) -> Result<PeopleListing, Error> {
-        let groups = AllowedGroups::fetch(&self.session, &self.allowed_groups).await?;
-        let mut collector = PersonCollector::new(sink, groups.members);
+        let groups = groups::fetch(&self.session, &self.allowed_groups).await?;
+        let mut collector = Collector::new(PersonCollector::new(&groups, sink));
         let mut extent = Extent::Everybody;
         if people.len() <= MAX_ADDRESS_QUERIES {
             self.session.ensure_can_view_users().await?;
@@ -114,7 +114,7 @@ impl Keycloak {
     async fn collect_by_address(
         &self,
         address: &Address,
-        collector: &mut PersonCollector<'_, '_>,
+        collector: &mut Collector<'_, '_>,
     ) -> Result<(), Error> {
         for key in ["email", "username"] {
             let query = [(key, address.as_str()), ("exact", "true")];
@@ -130,7 +130,7 @@ impl Keycloak {
 
     /// Lists the whole realm. The list has no end mark, so its length must match the count. It is read a
     /// second time if it does not, since people may have been added or deleted meanwhile.
-    async fn collect_all(&self, collector: &mut PersonCollector<'_, '_>) -> Result<(), Error> {
+    async fn collect_all(&self, collector: &mut Collector<'_, '_>) -> Result<(), Error> {
         let mut listed = self.collect_pages(collector).await?;
         if !listed.is_complete() {
             listed = self.collect_pages(collector).await?;
@@ -152,10 +152,7 @@ impl Keycloak {
         Ok(())
     }
 
-    async fn collect_pages(
-        &self,
-        collector: &mut PersonCollector<'_, '_>,
-    ) -> Result<ListCounts, Error> {
+    async fn collect_pages(&self, collector: &mut Collector<'_, '_>) -> Result<ListCounts, Error> {
         let (mut seen, mut local) = (HashSet::new(), 0);
         let mut pager = self.session.pager("users", &[]);
         while let Some(page) = pager.next_page::<User>().await? {
@@ -288,7 +285,7 @@ impl Directory for Keycloak {
                 return unclear("enabled=false, while its user storage may be out of reach");
             }
         }
-        Ok(Lookup::Found(Box::new(user.build_account(None))))
+        Ok(Lookup::Found(Box::new(user.into_person())))
     }
 
     async fn check(&self) -> Result<CheckReport, Error> {

@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::ldap::{self, Entry, Search, Server, Session};
 use crate::sources::{CheckReport, Error, Fetched, RefusedRows};
 use groups::{AllowedGroups, Scope};
-use person::{build_account, build_person};
+use person::build_person;
 use status::StatusRules;
 
 pub use crate::ldap::{Access, is_valid_filter};
@@ -173,7 +173,8 @@ impl LdapDirectory {
                 let Some(id) = seen.new_id(root.flavor, &entry) else {
                     return;
                 };
-                if let Some(mut person) = build_person(&entry, id.clone(), &rules) {
+                let mut person = build_person(&entry, id.clone(), &rules);
+                if person.main.is_some() {
                     person.is_member = allowed_groups.count_member(&entry, &id);
                     seen.people += 1;
                     sink(person);
@@ -255,7 +256,7 @@ impl LdapDirectory {
 
     fn found(&self, entry: &Entry, id: &str, flavor: Flavor) -> Lookup {
         let rules = self.rules(flavor);
-        Lookup::Found(Box::new(build_account(entry, id.to_owned(), &rules)))
+        Lookup::Found(Box::new(build_person(entry, id.to_owned(), &rules)))
     }
 
     /// An account is gone only if others can be found in the same way.

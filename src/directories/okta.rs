@@ -11,16 +11,14 @@ mod link;
 mod session;
 mod user;
 
-use std::collections::HashSet;
-
 use async_trait::async_trait;
 use secrecy::SecretString;
 use url::Url;
 
+use super::collector::PersonCollector;
 use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::domain::Address;
 use crate::sources::{CheckReport, Error, Fetched};
-use groups::AllowedGroups;
 use session::{Session, explain_refusal, is_not_found};
 use user::User;
 
@@ -70,12 +68,8 @@ impl Directory for Okta {
         query: &PeopleQuery<'_>,
         sink: &mut PersonSink<'_>,
     ) -> Result<Fetched<PeopleListing>, Error> {
-        let allowed_groups = AllowedGroups::fetch(&self.session, &self.allowed_groups).await?;
-        let mut collector = PersonCollector {
-            allowed_groups: &allowed_groups,
-            seen: HashSet::new(),
-            sink,
-        };
+        let allowed_groups = groups::fetch(&self.session, &self.allowed_groups).await?;
+        let mut collector = PersonCollector::new(&allowed_groups, sink);
         let is_few = query.people.len() <= MAX_ADDRESS_QUERIES;
         let extent = if is_few
             && self
@@ -90,7 +84,7 @@ impl Directory for Okta {
             }
             Extent::Everybody
         };
-        if collector.seen.is_empty() && !query.people.is_empty() {
+        if collector.count() == 0 && !query.people.is_empty() {
             self.ensure_can_view_users().await?;
         }
         Ok(Fetched::New(PeopleListing {
@@ -120,7 +114,7 @@ impl Directory for Okta {
             let reason = "Okta returned another user";
             return Ok(Lookup::Unclear(reason.to_owned()));
         }
-        Ok(Lookup::Found(Box::new(found.build_account(None))))
+        Ok(Lookup::Found(Box::new(found.into_person())))
     }
 
     async fn check(&self) -> Result<CheckReport, Error> {
@@ -134,14 +128,14 @@ impl Okta {
     async fn collect_by_address(
         &self,
         people: &[Address],
-        collector: &mut PersonCollector<'_, '_, '_>,
+        collector: &mut PersonCollector<'_, '_>,
     ) -> Result<bool, Error> {
         for address in people {
             let Some(found) = find::find_by_address(&self.session, address).await? else {
                 return Ok(false);
             };
             for user in found {
-                collector.add(user);
+                collector.add(user.into_person());
             }
         }
         Ok(true)
@@ -151,7 +145,7 @@ impl Okta {
     async fn collect_by_login(
         &self,
         people: &[Address],
-        collector: &mut PersonCollector<'_, '_, '_>,
+        collector: &mut PersonCollector<'_, '_>,
     ) -> Result<(), Error> {
         // Okta cannot parse a sign-in name with a slash in a path.
         for address in people
@@ -159,7 +153,7 @@ impl Okta {
             .filter(|address| !address.as_str().contains('/'))
         {
             if let Some(user) = find::find_by_login(&self.session, address).await? {
-                collector.add(user);
+                collector.add(user.into_person());
             }
         }
         Ok(())
@@ -168,13 +162,15 @@ impl Okta {
     /// Lists all users. The plain list leaves out deactivated users; a filter lists them. Both read the
     /// primary store. A user who is deactivated between the two requests is reported as active until the next
     /// listing. If the filter is refused, deactivated users are missing here and looked up by id.
-    async fn collect_all(&self, collector: &mut PersonCollector<'_, '_, '_>) -> Result<(), Error> {
+    async fn collect_all(&self, collector: &mut PersonCollector<'_, '_>) -> Result<(), Error> {
         let deactivated = ("filter", "status eq \"DEPROVISIONED\"".to_owned());
         for query in [vec![], vec![deactivated]] {
             let mut pager = self.session.pager(USERS, query);
             loop {
                 match pager.next_page::<User>().await {
-                    Ok(Some(page)) => page.into_iter().for_each(|user| collector.add(user)),
+                    Ok(Some(page)) => page
+                        .into_iter()
+                        .for_each(|user| collector.add(user.into_person())),
                     Ok(None) => break,
                     Err(error) if pager.is_query_refused(&error) => break,
                     Err(error) => return Err(error),
@@ -195,23 +191,5 @@ impl Okta {
             return Err(check::missing_role("see any user"));
         }
         Ok(())
-    }
-}
-
-/// Sends each account to the sink once.
-struct PersonCollector<'m, 't, 'f> {
-    allowed_groups: &'m AllowedGroups,
-    seen: HashSet<String>,
-    sink: &'t mut PersonSink<'f>,
-}
-
-impl PersonCollector<'_, '_, '_> {
-    fn add(&mut self, user: User) {
-        let is_member = self.allowed_groups.is_member(&user.id);
-        if self.seen.insert(user.id.clone())
-            && let Some(person) = user.build_person(is_member)
-        {
-            (self.sink)(person);
-        }
     }
 }

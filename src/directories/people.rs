@@ -7,7 +7,7 @@ use std::path::Path;
 use chrono::{DateTime, NaiveTime, Utc};
 
 use super::Group;
-use crate::domain::{IdentityStatus, Person, Reason};
+use crate::domain::{Address, IdentityStatus, Person, Reason};
 use crate::sources::rows::{Columns, Format, Input, Row, Rows};
 use crate::sources::{Error, RefusedRows};
 
@@ -49,7 +49,7 @@ pub(super) fn read_people(
         .to_string_lossy();
     let mut refusals = RefusedRows::default();
     let mut allowed: Vec<Group> = allowed.iter().cloned().map(Group::empty).collect();
-    let mut people: BTreeMap<String, (u64, Person)> = BTreeMap::new();
+    let mut people: BTreeMap<Address, (u64, Person)> = BTreeMap::new();
     let mut has_more = false;
     let mut count = 0;
     while let Some(row) = rows.next() {
@@ -61,7 +61,7 @@ pub(super) fn read_people(
         let row = row?;
         let line = row.line;
         let reason = match parse_person(row, &file) {
-            Ok((mut person, groups)) => match people.entry(person.email().key().to_owned()) {
+            Ok((email, mut person, groups)) => match people.entry(email) {
                 Entry::Vacant(place) => {
                     person.is_member = count_member(&mut allowed, &groups);
                     place.insert((line, person));
@@ -100,8 +100,8 @@ fn count_member(allowed: &mut [Group], groups: &[String]) -> Option<bool> {
     is_member
 }
 
-/// The person of a row, and the names of their groups.
-fn parse_person(row: Row<5>, file: &str) -> Result<(Person, Vec<String>), String> {
+/// The address and the person of a row, and the names of their groups.
+fn parse_person(row: Row<5>, file: &str) -> Result<(Address, Person, Vec<String>), String> {
     let [email, status, name, groups, since] = row.values?;
     let email = email.into_address("email")?.into_option();
     let email = email.ok_or("email is missing; write the person's address")?;
@@ -110,7 +110,9 @@ fn parse_person(row: Row<5>, file: &str) -> Result<(Person, Vec<String>), String
     let since = since.into_instant("since")?.into_option();
     let person = Person {
         id: None,
-        addresses: vec![email],
+        main: Some(email.clone()),
+        others: Vec::new(),
+        sign_in_name: None,
         name: name.into_text("name")?.into_option(),
         status,
         reason: (status == IdentityStatus::Disabled).then_some(Reason::Admin),
@@ -118,7 +120,7 @@ fn parse_person(row: Row<5>, file: &str) -> Result<(Person, Vec<String>), String
         evidence: status_evidence(status, since, file, row.line),
         is_member: None,
     };
-    Ok((person, groups.into_list("groups")?))
+    Ok((email, person, groups.into_list("groups")?))
 }
 
 fn parse_status(text: &str) -> Result<IdentityStatus, String> {

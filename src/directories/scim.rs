@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
-use crate::domain::Address;
+use crate::domain::{Address, Person};
 use crate::sources::{CheckReport, Error, Fetched};
 use crate::upstream::http::Client;
 use groups::AllowedGroups;
@@ -98,7 +98,7 @@ impl Directory for Scim {
                     .session
                     .invalid_response(&path, "it returned another user than the requested one"))
             }
-            Ok(user) => Ok(Lookup::Found(Box::new(user.build_account(None)))),
+            Ok(user) => Ok(Lookup::Found(Box::new(user.to_person()))),
             Err(error) => match error.status() {
                 Some(StatusCode::NOT_FOUND) => Ok(Lookup::Gone {
                     evidence: "404 for its id".to_owned(),
@@ -152,27 +152,23 @@ impl Scim {
         Ok((!lacks_active && !allowed.is_inconclusive()).then_some(users))
     }
 
-    /// Users with this sign-in name or else this mailbox; `None` if filters do not work.
+    /// Users with this mailbox or sign-in name; `None` if filters do not work. Both are asked for, because one
+    /// person's sign-in name may be the mailbox of a second account.
     async fn find_by_address(
         &self,
         provider: Provider,
         address: &Address,
     ) -> Result<Option<Vec<User>>, Error> {
-        let name = address.as_str();
-        let signs_in = |user: &User| {
-            let user_name = user.user_name.as_deref().unwrap_or_default();
-            user_name.eq_ignore_ascii_case(name)
-        };
-        let by_name = self
-            .find_by_filter(provider, eq_filter("userName", name), signs_in)
-            .await?;
-        if by_name.as_ref().is_some_and(Vec::is_empty) {
-            let has_address = |user: &User| user.addresses().contains(address);
-            return self
-                .find_by_filter(provider, eq_filter("emails.value", name), has_address)
-                .await;
+        let mut users = Vec::new();
+        for attribute in ["userName", "emails.value"] {
+            let filter = eq_filter(attribute, address.as_str());
+            let is_match = |user: &User| user.has_address(address);
+            let Some(found) = self.find_by_filter(provider, filter, is_match).await? else {
+                return Ok(None);
+            };
+            users.extend(found);
         }
-        Ok(by_name)
+        Ok(Some(users))
     }
 
     /// Users that match a filter; `None` if the server does not support the filter or, as some do, ignores it
@@ -252,8 +248,12 @@ fn all_users_query() -> ListQuery {
 fn add_people(users: &[User], allowed: &mut AllowedGroups, sink: &mut PersonSink<'_>) {
     for user in users {
         let is_member = allowed.count_member(user);
-        if let Some(person) = user.build_person(is_member) {
-            sink(person);
+        let person = user.to_person();
+        if person.main.is_some() {
+            sink(Person {
+                is_member,
+                ..person
+            });
         }
     }
 }

@@ -35,26 +35,40 @@ impl Observation {
         mut accounts: Vec<Person>,
         otherwise: Self,
     ) -> Self {
-        let is_bound = |person: &Person| bound_id.is_some() && person.id.as_deref() == bound_id;
         if accounts.len() < 2 {
             let only = accounts.pop().map(Box::new);
             return only.map_or(otherwise, Self::One);
         }
-        let Some(at) = accounts.iter().position(is_bound) else {
+        // The bound account counts. Of a person without one, that with the address as sign-in name does.
+        let place = if bound_id.is_some() {
+            only_position(&accounts, |account| account.id.as_deref() == bound_id)
+        } else {
+            let are_lost = accounts.iter().all(|account| account.status.is_lost());
+            only_position(&accounts, |account| account.signs_in_as(key))
+                .or_else(|| are_lost.then_some(0))
+        };
+        let Some(place) = place else {
             return Self::Several;
         };
-        let bound = accounts.swap_remove(at);
+        let account = accounts.swap_remove(place);
         // A person with a second account that works has not lost access. But the address of a person who
         // left is often added to another person's account, so that no mail is lost.
-        let is_main = |main: &Address| main.key() == key;
-        let has_other = accounts.iter().any(|account| {
-            !account.status.is_lost() && account.addresses.first().is_some_and(is_main)
-        });
-        if bound.status.is_lost() && has_other {
+        let has_other = accounts
+            .iter()
+            .any(|other| !other.status.is_lost() && other.is_main(key));
+        let is_lost =
+            account.status.is_lost() || (bound_id.is_none() && account.is_member == Some(false));
+        if is_lost && has_other {
             return Self::Several;
         }
-        Self::One(Box::new(bound))
+        Self::One(Box::new(account))
     }
+}
+
+/// The position of the only account of which this is true.
+fn only_position(accounts: &[Person], is_it: impl Fn(&Person) -> bool) -> Option<usize> {
+    let mut found = (0..accounts.len()).filter(|at| is_it(&accounts[*at]));
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// A person, what was known about them, and what was observed.
@@ -125,7 +139,7 @@ impl PersonUnderReview {
             let name = person.name.as_ref();
             name.is_some_and(|name| name.to_lowercase() == known.to_lowercase())
         };
-        known_name.is_some_and(is_same) && person.addresses.first() == Some(&self.email)
+        known_name.is_some_and(is_same) && person.main.as_ref() == Some(&self.email)
     }
 
     fn known_status(&self) -> Option<IdentityStatus> {

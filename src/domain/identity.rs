@@ -73,9 +73,12 @@ pub struct Person {
     /// The immutable id of the account: entryUUID, objectGUID, a Graph, Okta, Keycloak or SCIM id. `None`
     /// where the directory has none, such as a file.
     pub id: Option<String>,
-    /// Mailboxes and sign-in names by which issuers are matched; the main one first. Empty only in a
-    /// lookup by id of an account without addresses.
-    pub addresses: Vec<Address>,
+    /// The mailbox, or else the sign-in name. `None` only in a lookup by id of an account without addresses.
+    pub main: Option<Address>,
+    /// Further mailboxes and the sign-in name, by which issuers are matched, too.
+    pub others: Vec<Address>,
+    /// The sign-in name, if it is an address. It decides between two accounts with one mailbox.
+    pub sign_in_name: Option<Address>,
     pub name: Option<String>,
     /// The status of the account itself, without regard to groups.
     pub status: IdentityStatus,
@@ -89,10 +92,32 @@ pub struct Person {
 }
 
 impl Person {
-    /// The main address; panics without one.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.main.iter().chain(&self.others)
+    }
+
+    /// Whether this is the key of the main address.
     #[must_use]
-    pub fn email(&self) -> &Address {
-        &self.addresses[0]
+    pub fn is_main(&self, key: &str) -> bool {
+        self.main.as_ref().is_some_and(|main| main.key() == key)
+    }
+
+    /// Whether this is the key of the sign-in name.
+    #[must_use]
+    pub fn signs_in_as(&self, key: &str) -> bool {
+        self.sign_in_name
+            .as_ref()
+            .is_some_and(|name| name.key() == key)
+    }
+
+    /// Replaces one address by another.
+    pub fn replace_address(&mut self, key: &str, new: &Address) {
+        let addresses = self.main.iter_mut().chain(&mut self.others);
+        for address in addresses.chain(&mut self.sign_in_name) {
+            if address.key() == key {
+                *address = new.clone();
+            }
+        }
     }
 }
 

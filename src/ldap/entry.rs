@@ -53,7 +53,7 @@ impl Entry {
     }
 
     /// The values that are valid UTF-8.
-    pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> + Clone {
         let values = self.values(name).iter();
         values.filter_map(|value| std::str::from_utf8(value).ok())
     }

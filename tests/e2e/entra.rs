@@ -326,7 +326,7 @@ async fn a_server_with_a_minimal_api_works() {
         panic!("bob exists");
     };
     assert_eq!(bob.status, IdentityStatus::Disabled);
-    assert!(bob.addresses.is_empty());
+    assert_eq!(bob.main, None);
     let looked_up = all.look_up("user/b").await.unwrap();
     assert_eq!(
         looked_up,

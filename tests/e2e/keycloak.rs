@@ -149,7 +149,7 @@ async fn a_server_with_a_minimal_api_works(#[case] count: usize) {
             panic!("there");
         };
         assert_eq!(account.status, IdentityStatus::Disabled);
-        assert!(account.addresses.is_empty());
+        assert_eq!(account.main, None);
         let looked = sso.look_up("nobody").await.unwrap();
         assert!(matches!(looked, Lookup::Gone { .. }), "{looked:?}");
     }

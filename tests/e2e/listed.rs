@@ -32,7 +32,7 @@ pub struct Listed {
 impl Listed {
     /// `user2@example.org disabled`, in order.
     pub fn lines(&self) -> Vec<String> {
-        let line = |person: &Person| format!("{} {}", person.email(), person.status);
+        let line = |person: &Person| format!("{} {}", person.main.as_ref().unwrap(), person.status);
         let mut lines: Vec<String> = self.people.iter().map(line).collect();
         lines.sort();
         lines
@@ -41,7 +41,9 @@ impl Listed {
     /// The main addresses of members of the allowed groups, in order.
     pub fn members(&self) -> Vec<&str> {
         let members = self.people.iter().filter(|it| it.is_member.unwrap());
-        let mut members: Vec<&str> = members.map(|it| it.email().as_str()).collect();
+        let mut members: Vec<&str> = members
+            .map(|it| it.main.as_ref().unwrap().as_str())
+            .collect();
         members.sort_unstable();
         members
     }
@@ -56,7 +58,7 @@ impl Listed {
     pub fn person(&self, address: &str) -> &Person {
         let address = address.parse().unwrap();
         let mut people = self.people.iter();
-        let found = people.find(|person| person.addresses.contains(&address));
+        let found = people.find(|person| person.addresses().any(|own| *own == address));
         found.unwrap_or_else(|| panic!("{address} is not listed"))
     }
 }

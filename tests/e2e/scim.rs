@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use lapsed::directories::scim::Config;
 use lapsed::directories::{Directory, Extent, Lookup};
+use lapsed::domain::access::Observation;
 use lapsed::domain::{Address, IdentityStatus};
 use lapsed::sources::{CheckReport, Error};
 use rstest::rstest;
@@ -231,7 +232,7 @@ fn directory(stub: &Stub, groups: &[&str]) -> impl Directory {
 async fn list_people(stub: &Stub, groups: &[&str], wanted: &[Address]) -> Result<Listed, Error> {
     let mut listed = list(&directory(stub, groups), wanted).await?;
     let people = &mut listed.people;
-    people.sort_by_key(|person| person.email().key().to_owned());
+    people.sort_by_key(|person| person.main.as_ref().unwrap().key().to_owned());
     Ok(listed)
 }
 
@@ -241,7 +242,7 @@ async fn list_addresses(stub: &Stub, wanted: &[Address]) -> (Vec<String>, Extent
     let shown = listed
         .people
         .iter()
-        .map(|person| person.email().to_string());
+        .map(|person| person.main.as_ref().unwrap().to_string());
     (shown.collect(), listed.listing.extent)
 }
 
@@ -482,6 +483,39 @@ async fn few_people_are_queried_one_by_one() {
         .iter()
         .filter(|request| request.path.ends_with("/Users") && request.query("filter").is_none());
     assert_eq!(whole.count(), 0, "the full list is not read");
+}
+
+/// Both accounts have the mailbox, so neither may be missed or taken for another person's.
+#[rstest]
+#[case::by_mailbox("ada@corp.example", "ada.admin@corp.example")]
+#[case::by_sign_in_name("ada@corp.example", "u1@example.org")]
+#[tokio::test]
+async fn a_second_account_that_works_makes_a_person_ambiguous(
+    #[case] first: &str,
+    #[case] second: &str,
+    #[values(true, false)] has_filters: bool,
+) {
+    let provider = if has_filters {
+        by_index()
+    } else {
+        without_filters()
+    };
+    let mailbox = json!([{"value": "u1@example.org"}]);
+    let idp = Idp::new(provider)
+        .change(0, json!({"userName": first, "active": false}))
+        .change(1, json!({"userName": second, "emails": mailbox}));
+    let listed = list_people(&idp.start(), &[], &addresses([1]))
+        .await
+        .unwrap();
+    let people = listed.people.into_iter();
+    let accounts: Vec<_> = people
+        .filter(|person| person.is_main("u1@example.org"))
+        .collect();
+    assert_eq!(accounts.len(), 2);
+    let bound = Some("id-1");
+    let observation =
+        Observation::from_accounts("u1@example.org", bound, accounts, Observation::Missing);
+    assert_eq!(observation, Observation::Several);
 }
 
 #[rstest]

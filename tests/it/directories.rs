@@ -146,7 +146,9 @@ fn gone() -> Lookup {
 fn person(number: usize) -> Person {
     Person {
         id: Some(format!("id-{number:02}")),
-        addresses: vec![address(number).parse().unwrap()],
+        main: Some(address(number).parse().unwrap()),
+        others: Vec::new(),
+        sign_in_name: None,
         name: Some(format!("Person {number}")),
         status: IdentityStatus::Active,
         reason: None,
@@ -387,7 +389,7 @@ async fn an_issuer_with_a_mapped_address_keeps_access_in_a_new_account(
     world.engine.issuers.addresses = [(address(2), known_as)].into();
     let ada = |id: &str| Person {
         id: Some(id.to_owned()),
-        addresses: vec!["ada@example.org".parse().unwrap()],
+        main: Some("ada@example.org".parse().unwrap()),
         ..person(2)
     };
     world.script(|script| script.listed[2] = ada("old"));
@@ -496,12 +498,12 @@ async fn leaving_a_group_counts_when_it_was_seen_twice(#[values(Db::Sqlite, Db::
 }, false)]
 #[case::two_have_one_address(|script: &mut Script| {
     let mut second = person(11);
-    second.addresses = vec![address(1).parse().unwrap()];
+    second.main = Some(address(1).parse().unwrap());
     script.listed.push(second);
     disable(&mut script.listed[1]);
 }, false)]
 #[case::it_answers_anything(|script: &mut Script| {
-    script.listed[3].addresses.push("nobody-has-this-address@lapsed.invalid".parse().unwrap());
+    script.listed[3].others.push("nobody-has-this-address@lapsed.invalid".parse().unwrap());
     disable(&mut script.listed[3]);
 }, true)]
 #[case::a_mass_is_disabled(|script: &mut Script| script.listed[..4].iter_mut().for_each(disable), true)]

@@ -7,40 +7,22 @@ use uuid::Uuid;
 
 use super::responses::Item;
 use super::session::{Session, Start, explain_refusal, has_status};
-use crate::directories::Group;
+use crate::directories::collector::AllowedGroups;
 use crate::directories::id::{id_key, parse_guid, path_segment};
 use crate::sources::Error;
 
 /// Needed to read groups and their members.
 pub(super) const PERMISSION: &str = "GroupMember.Read.All";
 
-#[derive(Debug, Default)]
-pub(super) struct AllowedGroups {
-    pub groups: Vec<Group>,
-    people: HashSet<Uuid>,
-}
-
-impl AllowedGroups {
-    /// # Errors
-    /// When a group does not exist, its name is ambiguous, or it cannot be read completely.
-    pub async fn fetch(session: &Session, allowed: &[String]) -> Result<Self, Error> {
-        let mut members = Self::default();
-        for name in allowed {
-            let id = find_group(session, name).await?;
-            let people = fetch_members(session, &id).await?;
-            members.groups.push(Group {
-                name: name.clone(),
-                members: people.len() as u64,
-            });
-            members.people.extend(people);
-        }
-        Ok(members)
+/// # Errors
+/// When a group does not exist, its name is ambiguous, or it cannot be read completely.
+pub(super) async fn fetch(session: &Session, names: &[String]) -> Result<AllowedGroups, Error> {
+    let mut allowed_groups = AllowedGroups::default();
+    for name in names {
+        let id = find_group(session, name).await?;
+        allowed_groups.add(name, fetch_members(session, &id).await?);
     }
-
-    /// Whether a user is in one of the groups; `None` if no group is configured.
-    pub fn is_member(&self, key: Uuid) -> Option<bool> {
-        (!self.groups.is_empty()).then(|| self.people.contains(&key))
-    }
+    Ok(allowed_groups)
 }
 
 /// Finds a group by id or name. A GUID is tried as an id first, anything else last.

@@ -1,10 +1,13 @@
 //! Graph's responses, and the people made from them.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::directories::account::{AccountBuilder, AccountStatus};
 use crate::directories::id::id_key;
-use crate::domain::{Address, IdentityStatus, Person, Reason};
+use crate::domain::Person;
 
 /// The requested properties. `accountEnabled` is not in the default set.
 pub(super) const SELECT: &str =
@@ -71,79 +74,31 @@ impl User {
         id_key(&self.id)
     }
 
-    /// `None` for an account without an address.
-    pub fn build_person(self, is_member: Option<bool>) -> Option<Person> {
-        let account = self.build_account(is_member);
-        (!account.addresses.is_empty()).then_some(account)
-    }
-
-    pub fn build_account(self, is_member: Option<bool>) -> Person {
-        let addresses = self.addresses();
-        let (status, reason, evidence) = match self.account_enabled {
-            Some(true) => (IdentityStatus::Active, None, "accountEnabled=true"),
-            Some(false) => {
-                let reason = Some(Reason::Admin);
-                (IdentityStatus::Disabled, reason, "accountEnabled=false")
-            }
-            None => {
-                let reason = Some(Reason::FieldMissing);
-                (IdentityStatus::Unknown, reason, "no accountEnabled")
-            }
-        };
+    pub fn into_person(self) -> Person {
+        let mut status = AccountStatus::from_flag("accountEnabled", self.account_enabled);
         // A guest who has not accepted the invitation has a working account.
-        let is_pending = self.guest_state.as_deref() == Some("PendingAcceptance");
-        let guest = if is_pending {
-            ", externalUserState=PendingAcceptance"
-        } else {
-            ""
-        };
-        Person {
-            id: Some(self.id),
-            addresses,
-            name: self.display_name.filter(|name| !name.trim().is_empty()),
-            status,
-            reason,
-            since: None,
-            evidence: format!("{evidence}{guest}"),
-            is_member,
+        if self.guest_state.as_deref() == Some("PendingAcceptance") {
+            status.evidence += ", externalUserState=PendingAcceptance";
         }
-    }
-
-    /// The mailbox, the sign-in name, and the account's other mail addresses.
-    fn addresses(&self) -> Vec<Address> {
-        let sign_in_name = self
-            .user_principal_name
-            .as_deref()
-            .and_then(parse_sign_in_name);
         let proxies = self.proxy_addresses.iter().flatten();
-        // `SMTP:` marks the main address; `x500:` and `sip:` are not mailboxes.
-        let proxies = proxies.filter_map(|proxy| {
-            let (scheme, address) = proxy.split_once(':')?;
-            let is_mail = scheme.eq_ignore_ascii_case("smtp");
-            is_mail
-                .then_some(address)
-                .and_then(|address| address.parse().ok())
-        });
-        let mail = self.mail.as_deref().and_then(|mail| mail.parse().ok());
-        let mut addresses: Vec<Address> = Vec::new();
-        for address in mail.into_iter().chain(sign_in_name).chain(proxies) {
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        addresses
+        let sign_in_name = self.user_principal_name.as_deref();
+        AccountBuilder::default()
+            .mailboxes(self.mail.as_deref())
+            .proxy_addresses(proxies.map(String::as_str))
+            .sign_in_name(sign_in_name.and_then(parse_sign_in_name).as_deref())
+            .name(self.display_name.as_deref())
+            .build(self.id, status)
     }
 }
 
 /// The address in a sign-in name. That of a guest is like `bob_example.org#EXT#@contoso.onmicrosoft.com`,
 /// and no domain contains a `_`.
-fn parse_sign_in_name(name: &str) -> Option<Address> {
-    let end = name.to_ascii_lowercase().find(GUEST);
-    let Some(end) = end else {
-        return name.parse().ok();
+fn parse_sign_in_name(name: &str) -> Option<Cow<'_, str>> {
+    let Some(end) = name.to_ascii_lowercase().find(GUEST) else {
+        return Some(name.into());
     };
     let (local, domain) = name[..end].rsplit_once('_')?;
-    format!("{local}@{domain}").parse().ok()
+    Some(format!("{local}@{domain}").into())
 }
 
 #[cfg(test)]
@@ -152,16 +107,17 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::domain::{Address, IdentityStatus, Reason};
 
     const ID: &str = "87d349ed-44d7-43e1-9a83-5f2406dee5bd";
 
-    fn build_person(fields: &Value) -> Option<Person> {
+    fn build_person(fields: &Value) -> Person {
         let mut user = json!({"id": ID, "mail": "bob@example.org", "accountEnabled": true});
         for (name, value) in fields.as_object().unwrap() {
             user[name] = value.clone();
         }
         let user: User = serde_json::from_value(user).unwrap();
-        user.build_person(None)
+        user.into_person()
     }
 
     #[rstest]
@@ -172,7 +128,7 @@ mod tests {
     )]
     #[case(
         json!({"accountEnabled": null}),
-        IdentityStatus::Unknown, Some(Reason::FieldMissing), "no accountEnabled"
+        IdentityStatus::Unknown, Some(Reason::FieldMissing), "no field accountEnabled"
     )]
     #[case::a_guest(
         json!({"externalUserState": "PendingAcceptance"}),
@@ -193,7 +149,7 @@ mod tests {
         #[case] reason: Option<Reason>,
         #[case] evidence: &str,
     ) {
-        let person = build_person(&fields).unwrap();
+        let person = build_person(&fields);
         assert_eq!((person.status, person.reason), (status, reason));
         assert_eq!(person.evidence, evidence);
         assert_eq!(person.id.as_deref(), Some(ID));
@@ -203,7 +159,7 @@ mod tests {
     fn a_missing_account_enabled_is_unknown() {
         let user: User =
             serde_json::from_value(json!({"id": ID, "mail": "bob@example.org"})).unwrap();
-        let person = user.build_person(Some(true)).unwrap();
+        let person = user.into_person();
         assert_eq!(person.status, IdentityStatus::Unknown);
         assert_eq!(person.reason, Some(Reason::FieldMissing));
     }
@@ -228,24 +184,24 @@ mod tests {
         #[case] fields: Value,
         #[case] addresses: &[&str],
     ) {
-        let person = build_person(&fields).unwrap();
-        let found: Vec<&str> = person.addresses.iter().map(Address::as_str).collect();
+        let person = build_person(&fields);
+        let found: Vec<&str> = person.addresses().map(Address::as_str).collect();
         assert_eq!(found, addresses);
     }
 
     #[test]
     fn a_person_without_an_address_is_not_listed() {
-        assert_eq!(build_person(&json!({"mail": null})), None);
-        assert_eq!(build_person(&json!({"mail": "no address"})), None);
+        assert_eq!(build_person(&json!({"mail": null})).main, None);
+        assert_eq!(build_person(&json!({"mail": "no address"})).main, None);
     }
 
     #[test]
     fn an_account_without_an_address_has_a_status() {
         let user = json!({"id": ID, "userPrincipalName": null, "accountEnabled": false});
         let user: User = serde_json::from_value(user).unwrap();
-        let account = user.build_account(None);
+        let account = user.into_person();
         assert_eq!(account.status, IdentityStatus::Disabled);
-        assert!(account.addresses.is_empty());
+        assert_eq!(account.main, None);
     }
 
     #[test]

@@ -1,11 +1,9 @@
 //! Collects the people of a listing, and holds back those whose user storage may be out of reach.
 
-use std::collections::{BTreeSet, HashSet};
-
-use uuid::Uuid;
+use std::collections::BTreeSet;
 
 use super::responses::User;
-use crate::directories::PersonSink;
+use crate::directories::collector::PersonCollector;
 use crate::domain::{IdentityStatus, Person, Reason};
 use crate::sources::Error;
 
@@ -17,46 +15,36 @@ const UNREACHABLE_STORAGE: &str = "enabled=false, while its user storage may be 
 const MAX_UNCONFIRMED: usize = 3;
 
 /// Sends each account to the sink once.
-pub(super) struct PersonCollector<'a, 't> {
-    sink: &'a mut PersonSink<'t>,
-    /// Members of the allowed groups; `None` if there is no such condition.
-    members: Option<HashSet<Uuid>>,
-    seen: HashSet<Uuid>,
+pub(super) struct Collector<'a, 't> {
+    people: PersonCollector<'a, 't>,
     /// User storages with an enabled account.
     alive: BTreeSet<String>,
     /// Accounts that are shown as disabled, with their user storage.
     doubtful: Vec<(String, Person)>,
 }
 
-impl<'a, 't> PersonCollector<'a, 't> {
-    pub fn new(sink: &'a mut PersonSink<'t>, members: Option<HashSet<Uuid>>) -> Self {
+impl<'a, 't> Collector<'a, 't> {
+    pub fn new(people: PersonCollector<'a, 't>) -> Self {
         Self {
-            sink,
-            members,
-            seen: HashSet::new(),
+            people,
             alive: BTreeSet::new(),
             doubtful: Vec::new(),
         }
     }
 
     pub fn add(&mut self, user: User) {
-        let key = user.id_key();
-        if !self.seen.insert(key) {
-            return;
-        }
         if let Some(storage) = user.storage()
             && user.is_enabled()
         {
             self.alive.insert(storage.to_owned());
         }
         let storage = user.doubtful_storage().map(str::to_owned);
-        let members = self.members.as_ref();
-        let Some(person) = user.build_person(members.map(|members| members.contains(&key))) else {
+        let Some(person) = self.people.admit(user.into_person()) else {
             return;
         };
         match storage {
             Some(storage) => self.doubtful.push((storage, person)),
-            None => (self.sink)(person),
+            None => self.people.send(person),
         }
     }
 
@@ -76,11 +64,11 @@ impl<'a, 't> PersonCollector<'a, 't> {
     /// Sends the held-back accounts, and returns the storages with an enabled account. Accounts of storages
     /// that are not in `reachable` are unknown. Many of those are an error.
     pub fn finish(
-        self,
+        mut self,
         place: &str,
         reachable: &BTreeSet<String>,
     ) -> Result<BTreeSet<String>, Error> {
-        let seen = self.seen.len();
+        let seen = self.people.count();
         let doubtful = self.doubtful.iter();
         let unconfirmed = doubtful
             .filter(|(storage, _)| !reachable.contains(storage))
@@ -101,7 +89,7 @@ impl<'a, 't> PersonCollector<'a, 't> {
                 person.reason = Some(Reason::Unconfirmed);
                 UNREACHABLE_STORAGE.clone_into(&mut person.evidence);
             }
-            (self.sink)(person);
+            self.people.send(person);
         }
         Ok(self.alive)
     }

@@ -7,34 +7,17 @@ use uuid::Uuid;
 
 use super::responses::{Group, User};
 use super::session::{PAGE_SIZE, Session, http_status, is_unsupported};
-use crate::directories;
+use crate::directories::collector::AllowedGroups;
 use crate::directories::id::{id_key, parse_guid, path_segment};
 use crate::sources::Error;
 
-pub(super) struct AllowedGroups {
-    pub groups: Vec<directories::Group>,
-    /// Members of any of them; `None` if no group is configured.
-    pub members: Option<HashSet<Uuid>>,
-}
-
-impl AllowedGroups {
-    pub async fn fetch(session: &Session, allowed: &[String]) -> Result<Self, Error> {
-        let mut groups = Vec::new();
-        let mut members = HashSet::new();
-        for name in allowed {
-            let group = find_group(session, name).await?;
-            let group_members = fetch_members(session, group).await?;
-            groups.push(directories::Group {
-                name: name.clone(),
-                members: group_members.len() as u64,
-            });
-            members.extend(group_members);
-        }
-        Ok(Self {
-            groups,
-            members: (!allowed.is_empty()).then_some(members),
-        })
+pub(super) async fn fetch(session: &Session, names: &[String]) -> Result<AllowedGroups, Error> {
+    let mut allowed_groups = AllowedGroups::default();
+    for name in names {
+        let group = find_group(session, name).await?;
+        allowed_groups.add(name, fetch_members(session, group).await?);
     }
+    Ok(allowed_groups)
 }
 
 /// Finds a group by name, path or id.

@@ -3,8 +3,9 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::directories::account::{AccountBuilder, AccountStatus};
 use crate::directories::id::id_key;
-use crate::domain::{Address, IdentityStatus, Person, Reason};
+use crate::domain::{Address, Person};
 
 /// The name prefix of service accounts. The list leaves them out, a search does not.
 const SERVICE: &str = "service-account-";
@@ -73,56 +74,19 @@ impl User {
     }
 
     pub fn has_address(&self, address: &Address) -> bool {
-        self.addresses().contains(address)
+        self.account().has_address(address)
     }
 
-    fn addresses(&self) -> Vec<Address> {
-        let mut addresses: Vec<Address> = Vec::new();
-        for text in [&self.email, &self.username].into_iter().flatten() {
-            match text.parse() {
-                Ok(address) if !addresses.contains(&address) => addresses.push(address),
-                _ => {}
-            }
-        }
-        addresses
+    fn account(&self) -> AccountBuilder {
+        AccountBuilder::default()
+            .mailboxes(self.email.as_deref())
+            .sign_in_name(self.username.as_deref())
+            .full_name([self.first_name.as_deref(), self.last_name.as_deref()])
     }
 
-    /// `None` for an account without an address.
-    pub fn build_person(self, is_member: Option<bool>) -> Option<Person> {
-        let account = self.build_account(is_member);
-        (!account.addresses.is_empty()).then_some(account)
-    }
-
-    pub fn build_account(self, is_member: Option<bool>) -> Person {
-        let addresses = self.addresses();
-        let (status, reason, evidence) = match self.enabled {
-            Some(true) => (IdentityStatus::Active, None, "enabled=true"),
-            Some(false) => (
-                IdentityStatus::Disabled,
-                Some(Reason::Admin),
-                "enabled=false",
-            ),
-            None => (
-                IdentityStatus::Unknown,
-                Some(Reason::FieldMissing),
-                "no field enabled",
-            ),
-        };
-        let parts = [self.first_name, self.last_name].into_iter().flatten();
-        let parts: Vec<String> = parts
-            .map(|part| part.trim().to_owned())
-            .filter(|part| !part.is_empty())
-            .collect();
-        Person {
-            id: Some(self.id),
-            addresses,
-            name: (!parts.is_empty()).then(|| parts.join(" ")),
-            status,
-            reason,
-            // Keycloak keeps no record of when an account was disabled.
-            since: None,
-            evidence: evidence.to_owned(),
-            is_member,
-        }
+    /// Keycloak keeps no record of when an account was disabled.
+    pub fn into_person(self) -> Person {
+        let status = AccountStatus::from_flag("enabled", self.enabled);
+        self.account().build(self.id, status)
     }
 }

@@ -3,8 +3,9 @@ use std::collections::HashSet;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::collector::PersonCollector;
+use super::collector::Collector;
 use super::responses::User;
+use crate::directories::collector::{AllowedGroups, PersonCollector};
 use crate::domain::{IdentityStatus, Person, Reason};
 
 const ID: &str = "0b0f2c34-6a35-4f7c-9a2a-1d1b7f4f0001";
@@ -21,7 +22,7 @@ fn user(fields: Value) -> User {
 }
 
 fn build_person(fields: Value) -> Person {
-    user(fields).build_person(None).unwrap()
+    user(fields).into_person()
 }
 
 #[rstest]
@@ -58,9 +59,8 @@ fn an_undocumented_response_is_an_error(#[case] answer: Value) {
 #[test]
 fn addresses_are_the_mailbox_and_a_sign_in_name_that_is_an_address() {
     let addresses = |fields| -> Vec<String> {
-        let person = user(fields).build_person(None);
-        let addresses = person.map(|person| person.addresses).unwrap_or_default();
-        addresses.iter().map(ToString::to_string).collect()
+        let person = user(fields).into_person();
+        person.addresses().map(ToString::to_string).collect()
     };
     assert_eq!(addresses(json!({})), ["Ada@Example.org"]);
     assert_eq!(
@@ -81,10 +81,9 @@ fn addresses_are_the_mailbox_and_a_sign_in_name_that_is_an_address() {
 #[test]
 fn an_account_without_an_address_has_a_status() {
     let bare = || user(json!({"email": null, "enabled": false}));
-    assert_eq!(bare().build_person(None), None);
-    let account = bare().build_account(None);
+    let account = bare().into_person();
     assert_eq!(account.status, IdentityStatus::Disabled);
-    assert!(account.addresses.is_empty());
+    assert_eq!(account.main, None);
 }
 
 #[test]
@@ -114,7 +113,11 @@ fn service_accounts_and_external_accounts_are_recognised() {
 fn collected(members: Option<HashSet<uuid::Uuid>>, users: Vec<User>) -> Vec<Person> {
     let mut people = Vec::new();
     let mut sink = |person: Person| people.push(person);
-    let mut collector = PersonCollector::new(&mut sink, members);
+    let mut allowed_groups = AllowedGroups::default();
+    if let Some(members) = members {
+        allowed_groups.add("ops", members);
+    }
+    let mut collector = Collector::new(PersonCollector::new(&allowed_groups, &mut sink));
     for user in users {
         collector.add(user);
     }

@@ -28,7 +28,8 @@ impl LdapDirectory {
         let rules = self.rules(flavor);
         let people: Vec<Person> = entries
             .iter()
-            .filter_map(|entry| build_person(entry, flavor.id(entry)?, &rules))
+            .filter_map(|entry| Some(build_person(entry, flavor.id(entry)?, &rules)))
+            .filter(|person| person.main.is_some())
             .collect();
         let lost = people.iter().filter(|person| person.status.is_lost());
         let beginning = if has_more { "the first " } else { "" };

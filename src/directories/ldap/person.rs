@@ -1,63 +1,31 @@
 //! Builds people from entries.
 
-use super::status::{AccountStatus, StatusRules};
-use crate::directories::ldap::flavor::Flavor;
-use crate::domain::{Address, Person};
+use super::flavor::Flavor;
+use super::status::StatusRules;
+use crate::directories::account::AccountBuilder;
+use crate::domain::Person;
 use crate::ldap::Entry;
 
-/// `None` for an entry without an address. Group membership is not set.
-pub fn build_person(entry: &Entry, id: String, rules: &StatusRules) -> Option<Person> {
-    let account = build_account(entry, id, rules);
-    (!account.addresses.is_empty()).then_some(account)
-}
-
-pub fn build_account(entry: &Entry, id: String, rules: &StatusRules) -> Person {
-    let AccountStatus {
-        status,
-        reason,
-        since,
-        evidence,
-    } = rules.status(entry);
-    let name = entry.text("displayName").or_else(|| entry.text("cn"));
-    let name = name.map(str::trim).filter(|name| !name.is_empty());
-    Person {
-        id: Some(id),
-        addresses: addresses(entry, rules.flavor),
-        name: name.map(str::to_owned),
-        status,
-        reason,
-        since,
-        evidence,
-        is_member: None,
+/// The account of an entry. Group membership is not set.
+pub fn build_person(entry: &Entry, id: String, rules: &StatusRules) -> Person {
+    let mut account = AccountBuilder::default().mailboxes(entry.texts("mail"));
+    if rules.flavor == Flavor::ActiveDirectory {
+        account = account
+            .proxy_addresses(entry.texts("proxyAddresses"))
+            .sign_in_name(entry.text("userPrincipalName"));
     }
-}
-
-/// Valid addresses, each once, the main one first.
-fn addresses(entry: &Entry, flavor: Flavor) -> Vec<Address> {
-    let mut texts: Vec<&str> = entry.texts("mail").collect();
-    if flavor == Flavor::ActiveDirectory {
-        // `SMTP:` marks the main address, `smtp:` the others; `X500:` and the like are not addresses.
-        for prefix in ["SMTP:", "smtp:"] {
-            let proxies = entry.texts("proxyAddresses");
-            texts.extend(proxies.filter_map(|text| text.strip_prefix(prefix)));
-        }
-        texts.extend(entry.texts("userPrincipalName"));
-    }
-    let mut addresses: Vec<Address> = Vec::new();
-    for address in texts.into_iter().filter_map(|text| text.parse().ok()) {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    addresses
+    account
+        .name(entry.text("displayName"))
+        .name(entry.text("cn"))
+        .build(id, rules.status(entry))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::IdentityStatus;
+    use crate::domain::{Address, IdentityStatus};
 
-    fn person(flavor: Flavor, attributes: &[(&str, &str)]) -> Option<Person> {
+    fn person(flavor: Flavor, attributes: &[(&str, &str)]) -> Person {
         let attributes: Vec<_> = attributes
             .iter()
             .map(|(name, value)| (*name, value.as_bytes()))
@@ -85,8 +53,8 @@ mod tests {
             ("cn", "ada"),
             ("displayName", " Ada Lovelace "),
         ];
-        let found = person(Flavor::ActiveDirectory, &ada).unwrap();
-        let addresses: Vec<&str> = found.addresses.iter().map(Address::as_str).collect();
+        let found = person(Flavor::ActiveDirectory, &ada);
+        let addresses: Vec<&str> = found.addresses().map(Address::as_str).collect();
         assert_eq!(
             addresses,
             [
@@ -99,9 +67,9 @@ mod tests {
         assert_eq!(found.status, IdentityStatus::Active);
         assert_eq!(found.id.as_deref(), Some("id"));
 
-        let found = person(Flavor::OpenLdap, &ada).unwrap();
+        let found = person(Flavor::OpenLdap, &ada);
         assert_eq!(
-            found.addresses.len(),
+            found.addresses().count(),
             1,
             "the others are attributes of Active Directory"
         );
@@ -109,18 +77,18 @@ mod tests {
 
     #[test]
     fn a_person_without_an_address_is_not_listed() {
-        assert_eq!(person(Flavor::OpenLdap, &[("cn", "Ada")]), None);
-        assert_eq!(person(Flavor::OpenLdap, &[("mail", "ada")]), None);
+        assert_eq!(person(Flavor::OpenLdap, &[("cn", "Ada")]).main, None);
+        assert_eq!(person(Flavor::OpenLdap, &[("mail", "ada")]).main, None);
         let principal = [("userPrincipalName", "ada@corp.example.org")];
-        assert!(person(Flavor::ActiveDirectory, &principal).is_some());
-        assert!(person(Flavor::Ds389, &principal).is_none());
+        assert!(person(Flavor::ActiveDirectory, &principal).main.is_some());
+        assert!(person(Flavor::Ds389, &principal).main.is_none());
     }
 
     #[test]
     fn a_name_comes_from_the_first_attribute_that_has_one() {
         let name = |attributes: &[(&str, &str)]| {
             let attributes = [&[("mail", "ada@example.org")], attributes].concat();
-            person(Flavor::OpenLdap, &attributes).unwrap().name
+            person(Flavor::OpenLdap, &attributes).name
         };
         assert_eq!(name(&[("cn", "Ada L")]).as_deref(), Some("Ada L"));
         assert_eq!(name(&[]), None);

@@ -5,7 +5,8 @@ use chrono::{DateTime, Utc};
 
 use super::flavor::Flavor;
 use super::time::{End, parse_filetime, parse_generalized, parse_shadow};
-use crate::domain::{IdentityStatus, Reason};
+use crate::directories::account::AccountStatus;
+use crate::domain::Reason;
 use crate::ldap::Entry;
 
 /// `ACCOUNTDISABLE` of userAccountControl (MS-ADTS §2.2.16).
@@ -13,15 +14,6 @@ const ACCOUNT_DISABLE: i64 = 0x2;
 
 /// Longer values are cut in evidence.
 const MAX_VALUE_LENGTH: usize = 40;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccountStatus {
-    pub status: IdentityStatus,
-    pub reason: Option<Reason>,
-    pub since: Option<DateTime<Utc>>,
-    /// The attribute and its value.
-    pub evidence: String,
-}
 
 #[derive(Debug, Clone, Copy)]
 pub struct StatusRules {
@@ -45,7 +37,7 @@ impl StatusRules {
         const LOCKED: &str = "pwdAccountLockedTime";
         let lock = entry.text(LOCKED);
         if lock.is_some_and(is_permanent) {
-            return disabled(name_and_value(entry, LOCKED));
+            return AccountStatus::disabled(name_and_value(entry, LOCKED));
         }
         if let Some(ended) = self.account_end(entry, "pwdEndTime", |text| {
             parse_generalized(text).map(End::At)
@@ -55,7 +47,7 @@ impl StatusRules {
         if let Some(ended) = self.shadow(entry) {
             return ended;
         }
-        active(match lock {
+        AccountStatus::active(match lock {
             Some(_) => format!("{}, a temporary lock-out", name_and_value(entry, LOCKED)),
             None => "its entry has no pwdAccountLockedTime".to_owned(),
         })
@@ -65,7 +57,7 @@ impl StatusRules {
         const LOCK: &str = "nsAccountLock";
         let lock = entry.text(LOCK);
         if lock.is_some_and(|lock| lock.eq_ignore_ascii_case("true")) {
-            return disabled(name_and_value(entry, LOCK));
+            return AccountStatus::disabled(name_and_value(entry, LOCK));
         }
         let expires = "krbPrincipalExpiration";
         if let Some(ended) =
@@ -76,7 +68,7 @@ impl StatusRules {
         if let Some(ended) = self.shadow(entry) {
             return ended;
         }
-        active(match lock {
+        AccountStatus::active(match lock {
             Some(_) => name_and_value(entry, LOCK),
             None => "its entry has no nsAccountLock".to_owned(),
         })
@@ -89,19 +81,19 @@ impl StatusRules {
             .text(CONTROL)
             .and_then(|text| text.parse::<i64>().ok());
         let Some(flags) = flags else {
-            return unknown("its entry shows no userAccountControl".to_owned());
+            return AccountStatus::unknown("its entry shows no userAccountControl".to_owned());
         };
         let control = format!("{CONTROL}={flags}");
         if flags & ACCOUNT_DISABLE != 0 {
-            return disabled(control);
+            return AccountStatus::disabled(control);
         }
         if let Some(ended) = self.account_end(entry, EXPIRES, parse_filetime) {
             return ended;
         }
         if entry.has(EXPIRES) {
-            active(control)
+            AccountStatus::active(control)
         } else {
-            unknown(format!("{control}, but its entry shows no accountExpires"))
+            AccountStatus::unknown(format!("{control}, but its entry shows no accountExpires"))
         }
     }
 
@@ -120,19 +112,18 @@ impl StatusRules {
         parse: impl Fn(&str) -> Option<End>,
     ) -> Option<AccountStatus> {
         match parse(entry.text(name)?) {
-            None => Some(unknown(format!(
+            None => Some(AccountStatus::unknown(format!(
                 "{}, which is not a time",
                 name_and_value(entry, name)
             ))),
             Some(End::At(at)) if at <= self.now => Some(AccountStatus {
-                status: IdentityStatus::Disabled,
                 reason: Some(Reason::Expired),
                 since: Some(at),
-                evidence: format!(
+                ..AccountStatus::disabled(format!(
                     "{} ({})",
                     name_and_value(entry, name),
                     at.format("%Y-%m-%dT%H:%M:%SZ")
-                ),
+                ))
             }),
             Some(End::At(_) | End::Never) => None,
         }
@@ -149,33 +140,6 @@ fn name_and_value(entry: &Entry, name: &str) -> String {
     let value = entry.text(name).unwrap_or_default();
     let value: String = value.chars().take(MAX_VALUE_LENGTH).collect();
     format!("{name}={value}")
-}
-
-fn active(evidence: String) -> AccountStatus {
-    AccountStatus {
-        status: IdentityStatus::Active,
-        reason: None,
-        since: None,
-        evidence,
-    }
-}
-
-fn disabled(evidence: String) -> AccountStatus {
-    AccountStatus {
-        status: IdentityStatus::Disabled,
-        reason: Some(Reason::Admin),
-        since: None,
-        evidence,
-    }
-}
-
-fn unknown(evidence: String) -> AccountStatus {
-    AccountStatus {
-        status: IdentityStatus::Unknown,
-        reason: Some(Reason::FieldMissing),
-        since: None,
-        evidence,
-    }
 }
 
 #[cfg(test)]

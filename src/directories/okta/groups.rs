@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::find::eq_filter;
 use super::session::{Session, explain_refusal, is_query_unsupported};
-use crate::directories::Group;
+use crate::directories::collector::AllowedGroups;
+use crate::directories::id::id_key;
 use crate::sources::Error;
 
 const GROUPS: &str = "api/v1/groups";
@@ -15,38 +16,20 @@ const GROUPS: &str = "api/v1/groups";
 /// The length of Okta's ids.
 const ID_LENGTH: usize = 20;
 
-#[derive(Debug)]
-pub(super) struct AllowedGroups {
-    pub groups: Vec<Group>,
-    /// Ids of users who are in any of them.
-    users: HashSet<String>,
-}
-
-impl AllowedGroups {
-    /// # Errors
-    /// When a group does not exist, or its members cannot be read completely.
-    pub async fn fetch(session: &Session, names: &[String]) -> Result<Self, Error> {
-        let (mut groups, mut users) = (Vec::new(), HashSet::new());
-        for name in names {
-            let id = find_group(session, name).await?;
-            let mut pager = session.pager(&format!("{GROUPS}/{id}/users"), vec![]);
-            let mut members = HashSet::new();
-            while let Some(page) = pager.next_page::<Member>().await? {
-                members.extend(page.into_iter().map(|member| member.id));
-            }
-            groups.push(Group {
-                name: name.clone(),
-                members: members.len() as u64,
-            });
-            users.extend(members);
+/// # Errors
+/// When a group does not exist, or its members cannot be read completely.
+pub(super) async fn fetch(session: &Session, names: &[String]) -> Result<AllowedGroups, Error> {
+    let mut allowed_groups = AllowedGroups::default();
+    for name in names {
+        let id = find_group(session, name).await?;
+        let mut pager = session.pager(&format!("{GROUPS}/{id}/users"), vec![]);
+        let mut members = HashSet::new();
+        while let Some(page) = pager.next_page::<Member>().await? {
+            members.extend(page.into_iter().map(|member| id_key(&member.id)));
         }
-        Ok(Self { groups, users })
+        allowed_groups.add(name, members);
     }
-
-    /// Whether a user is in one of the groups; `None` if no group is configured.
-    pub fn is_member(&self, id: &str) -> Option<bool> {
-        (!self.groups.is_empty()).then(|| self.users.contains(id))
-    }
+    Ok(allowed_groups)
 }
 
 #[derive(Deserialize)]

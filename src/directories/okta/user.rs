@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
+use crate::directories::account::{AccountBuilder, AccountStatus};
 use crate::domain::{Address, IdentityStatus, Person, Reason};
 
 #[derive(Debug, Deserialize)]
@@ -26,64 +27,34 @@ struct Profile {
 
 impl User {
     pub fn has_address(&self, address: &Address) -> bool {
-        self.addresses().contains(address)
+        self.account().has_address(address)
     }
 
     /// Whether this is the sign-in name, which is unique in an organisation.
     pub fn signs_in_as(&self, address: &Address) -> bool {
-        let login = self
-            .profile
-            .as_ref()
-            .and_then(|profile| profile.login.as_ref());
-        login.and_then(|login| login.parse().ok()).as_ref() == Some(address)
+        self.account().signs_in_as(address)
     }
 
-    /// The main mailbox, and the sign-in name if it is an address. The second mailbox is for recovery and
-    /// often private, so it is left out.
-    fn addresses(&self) -> Vec<Address> {
-        let profile = self.profile.iter();
-        let texts = profile.flat_map(|profile| [&profile.email, &profile.login]);
-        let mut addresses: Vec<Address> = Vec::new();
-        for address in texts.flatten().filter_map(|text| text.parse().ok()) {
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        addresses
+    /// The second mailbox is for recovery and often private, so it is left out.
+    fn account(&self) -> AccountBuilder {
+        let Some(profile) = &self.profile else {
+            return AccountBuilder::default();
+        };
+        AccountBuilder::default()
+            .mailboxes(profile.email.as_deref())
+            .sign_in_name(profile.login.as_deref())
+            .name(profile.display_name.as_deref())
+            .full_name([profile.first_name.as_deref(), profile.last_name.as_deref()])
     }
 
-    /// `None` for an account without an address.
-    pub fn build_person(self, is_member: Option<bool>) -> Option<Person> {
-        let account = self.build_account(is_member);
-        (!account.addresses.is_empty()).then_some(account)
-    }
-
-    pub fn build_account(self, is_member: Option<bool>) -> Person {
-        let addresses = self.addresses();
+    pub fn into_person(self) -> Person {
         let okta_status = self.status.as_deref();
         let (status, reason) = parse_status(okta_status);
-        Person {
-            id: Some(self.id),
-            addresses,
-            name: self.profile.and_then(Profile::name),
-            status,
-            reason,
+        let status = AccountStatus {
             since: self.status_changed,
-            evidence: status_evidence(okta_status),
-            is_member,
-        }
-    }
-}
-
-impl Profile {
-    fn name(self) -> Option<String> {
-        let is_name = |name: &String| !name.trim().is_empty();
-        if let Some(name) = self.display_name.filter(is_name) {
-            return Some(name);
-        }
-        let names = [self.first_name, self.last_name].into_iter().flatten();
-        let names: Vec<String> = names.filter(is_name).collect();
-        (!names.is_empty()).then(|| names.join(" "))
+            ..AccountStatus::new(status, reason, status_evidence(okta_status))
+        };
+        self.account().build(self.id, status)
     }
 }
 
@@ -123,10 +94,8 @@ mod tests {
 
     use super::*;
 
-    fn build_person(user: Value) -> Option<Person> {
-        serde_json::from_value::<User>(user)
-            .unwrap()
-            .build_person(None)
+    fn build_person(user: Value) -> Person {
+        serde_json::from_value::<User>(user).unwrap().into_person()
     }
 
     fn ada() -> Value {
@@ -167,16 +136,16 @@ mod tests {
     ) {
         let mut user = ada();
         user["status"] = okta_status;
-        let person = build_person(user).unwrap();
+        let person = build_person(user);
         assert_eq!((person.status, person.reason), (status, reason));
         assert_eq!(person.evidence, evidence);
     }
 
     #[test]
     fn a_person_has_both_work_addresses_a_name_and_a_date_of_change() {
-        let person = build_person(ada()).unwrap();
+        let person = build_person(ada());
         assert_eq!(person.id.as_deref(), Some("00u1ero7vZFVEIYLWPBN"));
-        let addresses: Vec<&str> = person.addresses.iter().map(Address::as_str).collect();
+        let addresses: Vec<&str> = person.addresses().map(Address::as_str).collect();
         assert_eq!(addresses, ["ada@example.org", "Ada.L@Example.org"]);
         assert_eq!(person.name.as_deref(), Some("Ada Lovelace"));
         let since = person.since.map(|at| at.to_rfc3339());
@@ -195,7 +164,7 @@ mod tests {
     #[test]
     fn a_missing_status_is_unknown() {
         let user = json!({"id": "1", "profile": {"login": "ada@example.org"}});
-        let person = build_person(user).unwrap();
+        let person = build_person(user);
         assert_eq!(person.reason, Some(Reason::FieldMissing));
         assert_eq!((person.name, person.since), (None, None));
     }
@@ -205,27 +174,30 @@ mod tests {
         let mut user = ada();
         user["profile"]["login"] = "ada".into();
         user["profile"]["displayName"] = "Countess".into();
-        let person = build_person(user.clone()).unwrap();
-        assert_eq!(person.addresses.len(), 1);
+        let person = build_person(user.clone());
+        assert_eq!(person.addresses().count(), 1);
         assert_eq!(person.name.as_deref(), Some("Countess"));
         user["profile"]["email"] = Value::Null;
-        assert_eq!(build_person(user), None, "no address is left");
-        assert_eq!(build_person(json!({"id": "1", "status": "ACTIVE"})), None);
+        assert_eq!(build_person(user).main, None, "no address is left");
+        assert_eq!(
+            build_person(json!({"id": "1", "status": "ACTIVE"})).main,
+            None
+        );
     }
 
     #[test]
     fn an_account_without_an_address_has_a_status() {
         let user = json!({"id": "1", "status": "DEPROVISIONED", "profile": {"login": "ada"}});
         let user: User = serde_json::from_value(user).unwrap();
-        let account = user.build_account(None);
+        let account = user.into_person();
         assert_eq!(account.status, IdentityStatus::Disabled);
-        assert!(account.addresses.is_empty());
+        assert_eq!(account.main, None);
     }
 
     #[test]
     fn addresses_that_differ_in_case_are_one() {
         let mut user = ada();
         user["profile"]["login"] = "ADA@example.org".into();
-        assert_eq!(build_person(user).unwrap().addresses.len(), 1);
+        assert_eq!(build_person(user).addresses().count(), 1);
     }
 }

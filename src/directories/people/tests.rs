@@ -39,7 +39,7 @@ fn every_format_yields_the_same_people() {
         eve.evidence,
         "status \"disabled\" since 2026-11-12 in people.csv, line 2"
     );
-    assert_eq!(eve.email().as_str(), "Eve@x.org");
+    assert_eq!(eve.main.as_ref().unwrap().as_str(), "Eve@x.org");
     assert_eq!(eve.status, IdentityStatus::Disabled);
     assert_eq!(
         (ada.name.as_deref(), eve.name.as_deref()),

@@ -1,63 +1,40 @@
 //! Builds people from SCIM users.
 
-use super::responses::{Email, Flag, Name, User};
-use crate::domain::{Address, IdentityStatus, Person, Reason};
-use crate::sources::cells;
+use super::responses::{Email, Flag, User};
+use crate::directories::account::{AccountBuilder, AccountStatus};
+use crate::domain::{Address, Person};
 
 impl User {
-    /// The user name if it is a mail address, then the mailboxes, primary ones first; each once.
-    pub fn addresses(&self) -> Vec<Address> {
+    pub fn has_address(&self, address: &Address) -> bool {
+        self.account().has_address(address)
+    }
+
+    fn account(&self) -> AccountBuilder {
         let is_primary = |email: &&Email| email.primary.is_true() == Some(true);
         let primary = self.emails.iter().filter(is_primary);
         let others = self.emails.iter().filter(|email| !is_primary(email));
-        let mailboxes = primary.chain(others).map(|email| email.value.as_deref());
-        let mut addresses: Vec<Address> = Vec::new();
-        for text in std::iter::once(self.user_name.as_deref()).chain(mailboxes) {
-            let address = cells::address(text).into_option();
-            let is_new = |address: &Address| !addresses.contains(address);
-            addresses.extend(address.filter(is_new));
+        let mailboxes = primary
+            .chain(others)
+            .filter_map(|email| email.value.as_deref());
+        let account = AccountBuilder::default()
+            .mailboxes(mailboxes)
+            .sign_in_name(self.user_name.as_deref())
+            .name(self.display_name.as_deref());
+        match &self.name {
+            None => account,
+            Some(name) => account
+                .name(name.formatted.as_deref())
+                .full_name([name.given.as_deref(), name.family.as_deref()]),
         }
-        addresses
     }
 
-    /// `None` for an account without an address.
-    pub fn build_person(&self, is_member: Option<bool>) -> Option<Person> {
-        let account = self.build_account(is_member);
-        (!account.addresses.is_empty()).then_some(account)
-    }
-
-    pub fn build_account(&self, is_member: Option<bool>) -> Person {
-        let (status, reason) = match self.active.is_true() {
-            Some(true) => (IdentityStatus::Active, None),
-            // The administrative status of the account (RFC 7643 §4.1.1).
-            Some(false) => (IdentityStatus::Disabled, Some(Reason::Admin)),
-            None => (IdentityStatus::Unknown, Some(Reason::FieldMissing)),
-        };
-        Person {
-            id: Some(self.id.clone()),
-            addresses: self.addresses(),
-            name: self.person_name(),
-            status,
-            reason,
-            since: None,
+    pub fn to_person(&self) -> Person {
+        // `active` is the administrative status of the account (RFC 7643 §4.1.1).
+        let status = AccountStatus {
             evidence: evidence(&self.active),
-            is_member,
-        }
-    }
-
-    fn person_name(&self) -> Option<String> {
-        let clean = |text: Option<&str>| cells::text(text).into_option();
-        let part = |field: fn(&Name) -> &Option<String>| {
-            clean(self.name.as_ref().and_then(|name| field(name).as_deref()))
+            ..AccountStatus::from_flag("active", self.active.is_true())
         };
-        clean(self.display_name.as_deref())
-            .or_else(|| part(|name| &name.formatted))
-            .or_else(|| {
-                let parts = [part(|name| &name.given), part(|name| &name.family)];
-                clean(Some(
-                    &parts.into_iter().flatten().collect::<Vec<_>>().join(" "),
-                ))
-            })
+        self.account().build(self.id.clone(), status)
     }
 }
 
@@ -77,10 +54,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::domain::{IdentityStatus, Reason};
 
-    fn build_person(user: Value) -> Option<Person> {
+    fn build_person(user: Value) -> Person {
         let user: User = serde_json::from_value(user).unwrap();
-        user.build_person(None)
+        user.to_person()
     }
 
     #[rstest]
@@ -101,48 +79,47 @@ mod tests {
         user["id"] = json!("1");
         user["userName"] = json!("ada@example.org");
         user["meta"] = json!({"lastModified": "2026-11-20T00:00:00Z"});
-        let person = build_person(user).unwrap();
+        let person = build_person(user);
         assert_eq!((person.status, person.reason), (status, reason));
         assert_eq!(person.evidence, evidence);
         assert_eq!(person.since, None, "a changed name is not a departure");
     }
 
     #[test]
-    fn addresses_are_the_user_name_and_the_mailboxes_primary_first() {
+    fn addresses_are_the_mailboxes_primary_first_and_the_user_name() {
         let emails = json!([
             {"value": "old@example.org"}, {"value": null}, {"value": "no address"},
             {"value": "ADA@example.org", "primary": false},
             {"value": "main@example.org", "primary": "True", "type": "work"}
         ]);
-        let user =
-            |name: Value| build_person(json!({"id": "1", "userName": name, "emails": emails}));
-        let shown = |person: Option<Person>| -> Vec<String> {
-            let addresses = person.unwrap().addresses;
-            addresses.iter().map(Address::to_string).collect()
+        let user = |name: &str, emails: &Value| -> Vec<String> {
+            let person = build_person(json!({"id": "1", "userName": name, "emails": emails}));
+            person.addresses().map(Address::to_string).collect()
         };
-        assert_eq!(
-            shown(user(json!("ada@example.org"))),
-            ["ada@example.org", "main@example.org", "old@example.org"]
-        );
-        assert_eq!(
-            shown(user(json!("ada"))),
-            ["main@example.org", "old@example.org", "ADA@example.org"]
-        );
+        let mailboxes = ["main@example.org", "old@example.org", "ADA@example.org"];
+        assert_eq!(user("ada@example.org", &emails), mailboxes);
+        assert_eq!(user("ada", &emails), mailboxes);
+        let with_sign_in_name = [&mailboxes[..], &["ada@corp.example"]].concat();
+        assert_eq!(user("ada@corp.example", &emails), with_sign_in_name);
+        assert_eq!(user("ada@corp.example", &json!([])), ["ada@corp.example"]);
     }
 
     #[test]
     fn a_person_without_an_address_is_not_listed() {
-        assert_eq!(build_person(json!({"id": "1", "userName": "root"})), None);
-        assert_eq!(build_person(json!({"id": "1", "emails": null})), None);
+        assert_eq!(
+            build_person(json!({"id": "1", "userName": "root"})).main,
+            None
+        );
+        assert_eq!(build_person(json!({"id": "1", "emails": null})).main, None);
     }
 
     #[test]
     fn an_account_without_an_address_has_a_status() {
         let user = json!({"id": "1", "userName": "ada", "emails": [], "active": false});
         let user: User = serde_json::from_value(user).unwrap();
-        let account = user.build_account(None);
+        let account = user.to_person();
         assert_eq!(account.status, IdentityStatus::Disabled);
-        assert!(account.addresses.is_empty());
+        assert_eq!(account.main, None);
     }
 
     #[rstest]
@@ -157,7 +134,7 @@ mod tests {
     ) {
         user["id"] = json!("1");
         user["userName"] = json!("ada@example.org");
-        assert_eq!(build_person(user).unwrap().name.as_deref(), name);
+        assert_eq!(build_person(user).name.as_deref(), name);
     }
 
     #[test]
@@ -165,6 +142,6 @@ mod tests {
         let user = json!({"id": "1", "userName": "ada@example.org", "password": "s3cret",
             "x509Certificates": [{"value": "s3cret"}], "urn:example:own": {"key": "s3cret"}});
         let user: User = serde_json::from_value(user).unwrap();
-        assert!(!format!("{user:?}{:?}", user.build_person(None)).contains("s3cret"));
+        assert!(!format!("{user:?}{:?}", user.to_person()).contains("s3cret"));
     }
 }

@@ -12,7 +12,9 @@ const NOW: &str = "2026-11-22T12:00:00Z";
 fn person(id: &str, status: IdentityStatus) -> Person {
     Person {
         id: (!id.is_empty()).then(|| id.to_owned()),
-        addresses: vec![address("ada@example.org")],
+        main: Some(address("ada@example.org")),
+        others: Vec::new(),
+        sign_in_name: None,
         name: Some("Ada".to_owned()),
         status,
         reason: match status {
@@ -384,11 +386,20 @@ fn the_bound_one_of_several_accounts_counts_unless_another_works() {
     );
     // The address of a person who left is now an additional address of a colleague.
     let mut colleague = person("a", on);
-    colleague.addresses.insert(0, address("bea@example.org"));
+    colleague.main = Some(address("bea@example.org"));
+    colleague.others = vec![address("ada@example.org")];
     let accounts = vec![person("b", off), colleague];
     let observation =
         Observation::from_accounts("ada@example.org", Some("b"), accounts, Observation::Missing);
     assert_eq!(observation, one(person("b", off)));
+    // A second account whose sign-in name is another address still has the mailbox.
+    let mut second = person("a", on);
+    second.others = vec![address("ada.admin@example.org")];
+    second.sign_in_name = second.others.first().cloned();
+    let accounts = vec![person("b", off), second];
+    let observation =
+        Observation::from_accounts("ada@example.org", Some("b"), accounts, Observation::Missing);
+    assert_eq!(observation, Observation::Several);
     let ambiguous = after(Some(active()), Observation::Several, None, 1);
     assert_eq!(
         statuses(&ambiguous),
@@ -398,6 +409,62 @@ fn the_bound_one_of_several_accounts_counts_unless_another_works() {
             IdentityStatus::Active
         )
     );
+}
+
+#[rstest]
+#[case::on(IdentityStatus::Active, None, IdentityStatus::Active, Some("a"))]
+#[case::on_beside_one_that_is_off(
+    IdentityStatus::Active,
+    None,
+    IdentityStatus::Disabled,
+    Some("a")
+)]
+#[case::off_beside_one_that_is_on(IdentityStatus::Disabled, None, IdentityStatus::Active, None)]
+#[case::outside_beside_one_that_is_on(
+    IdentityStatus::Active,
+    Some(false),
+    IdentityStatus::Active,
+    None
+)]
+#[case::all_off(IdentityStatus::Disabled, None, IdentityStatus::Disabled, Some("a"))]
+fn of_two_accounts_with_one_mailbox_the_sign_in_name_decides(
+    #[case] status: IdentityStatus,
+    #[case] is_member: Option<bool>,
+    #[case] other: IdentityStatus,
+    #[case] counted: Option<&str>,
+) {
+    let named = Person {
+        sign_in_name: Some(address("Ada@example.org")),
+        is_member,
+        ..person("a", status)
+    };
+    let second = Person {
+        sign_in_name: Some(address("ada.admin@example.org")),
+        ..person("b", other)
+    };
+    for accounts in [
+        vec![named.clone(), second.clone()],
+        vec![second.clone(), named.clone()],
+    ] {
+        let key = "ada@example.org";
+        let observation = Observation::from_accounts(key, None, accounts, Observation::Missing);
+        let expected = counted.map_or(Observation::Several, |_| one(named.clone()));
+        assert_eq!(observation, expected);
+        let next = review_of(None, observation);
+        let is_lost = next.statement().lost_status().is_some();
+        assert_eq!(is_lost, status.is_lost() && other.is_lost());
+    }
+}
+
+#[test]
+fn two_accounts_that_are_both_off_are_a_loss() {
+    let (on, off) = (IdentityStatus::Active, IdentityStatus::Disabled);
+    let observe = |first, second| {
+        let accounts = vec![person("a", first), person("b", second)];
+        Observation::from_accounts("ada@example.org", None, accounts, Observation::Missing)
+    };
+    assert_eq!(observe(off, off), one(person("a", off)));
+    assert_eq!(observe(off, on), Observation::Several);
 }
 
 #[test]

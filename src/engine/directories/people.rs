@@ -128,7 +128,7 @@ impl RelevantPeople {
     fn issuer_keys(&self, person: &Person) -> Vec<String> {
         let by_id = person.id.as_ref().and_then(|id| self.by_id.get(id));
         let mut keys: Vec<String> = by_id.into_iter().flatten().cloned().collect();
-        for address in &person.addresses {
+        for address in person.addresses() {
             keys.extend(
                 self.by_address
                     .get(address.key())
@@ -137,9 +137,10 @@ impl RelevantPeople {
                     .cloned(),
             );
         }
-        let main = person.email().key();
-        if self.is_everybody && self.issuers.mode(main) == IssuerMode::Sso {
-            keys.push(main.to_owned());
+        if let Some(main) = person.main.as_ref().filter(|_| self.is_everybody)
+            && self.issuers.mode(main.key()) == IssuerMode::Sso
+        {
+            keys.push(main.key().to_owned());
         }
         keys.sort_unstable();
         keys.dedup();
@@ -167,7 +168,7 @@ impl ListedPeople {
         let is_lacking = person.reason == Some(Reason::FieldMissing);
         self.lacking += u64::from(is_lacking);
         let is_active = person.status == IdentityStatus::Active && person.is_member != Some(false);
-        for address in &person.addresses {
+        for address in person.addresses() {
             self.answers_anything |= address.key() == UNUSED_ADDRESS;
             if relevant.canaries.contains(address) {
                 let canary = self.canaries.entry(address.key().to_owned()).or_default();
@@ -250,20 +251,16 @@ impl ListedPeople {
                 Extent::Changes if !is_removed => Observation::Unmentioned,
                 _ => Observation::Missing,
             };
-            let email = match (&known, accounts.first()) {
-                (_, Some(person)) if person.email().key() == key => person.email().clone(),
+            let main = accounts.first().and_then(|person| person.main.clone());
+            let email = match (&known, main) {
+                (_, Some(main)) if main.key() == key => main,
                 (Some(known), _) => known.email.clone(),
                 _ => key.parse().ok()?,
             };
             // The review compares accounts with the issuer's own address, not with the mapped one.
             let mapped = relevant.issuers.directory_address(&key);
-            for address in accounts
-                .iter_mut()
-                .flat_map(|account| &mut account.addresses)
-            {
-                if address.key() == mapped {
-                    *address = email.clone();
-                }
+            for account in &mut accounts {
+                account.replace_address(mapped, &email);
             }
             Some(PersonUnderReview {
                 email,

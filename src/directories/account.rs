@@ -1,0 +1,212 @@
+//! Builds people from accounts, in the same way for all kinds of directory.
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::{Address, IdentityStatus, Person, Reason};
+use crate::sources::cells;
+
+/// Whether an account works, and the evidence for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AccountStatus {
+    pub status: IdentityStatus,
+    pub reason: Option<Reason>,
+    pub since: Option<DateTime<Utc>>,
+    pub evidence: String,
+}
+
+impl AccountStatus {
+    pub fn active(evidence: impl Into<String>) -> Self {
+        Self::new(IdentityStatus::Active, None, evidence)
+    }
+
+    /// An administrator disabled the account.
+    pub fn disabled(evidence: impl Into<String>) -> Self {
+        Self::new(IdentityStatus::Disabled, Some(Reason::Admin), evidence)
+    }
+
+    /// The field with the status is missing or invalid.
+    pub fn unknown(evidence: impl Into<String>) -> Self {
+        let reason = Some(Reason::FieldMissing);
+        Self::new(IdentityStatus::Unknown, reason, evidence)
+    }
+
+    pub fn new(
+        status: IdentityStatus,
+        reason: Option<Reason>,
+        evidence: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            reason,
+            since: None,
+            evidence: evidence.into(),
+        }
+    }
+
+    /// The status of an account with a boolean field.
+    pub fn from_flag(field: &str, is_enabled: Option<bool>) -> Self {
+        match is_enabled {
+            Some(true) => Self::active(format!("{field}=true")),
+            Some(false) => Self::disabled(format!("{field}=false")),
+            None => Self::unknown(format!("no field {field}")),
+        }
+    }
+}
+
+/// Collects what an account shows of a person. Texts that are no addresses, and empty names, are skipped.
+#[derive(Debug, Default)]
+pub(super) struct AccountBuilder {
+    mailboxes: Vec<Address>,
+    sign_in_name: Option<Address>,
+    name: Option<String>,
+}
+
+impl AccountBuilder {
+    /// Adds mailboxes. The first of all is the main one.
+    pub fn mailboxes<'a>(mut self, texts: impl IntoIterator<Item = &'a str>) -> Self {
+        for address in texts.into_iter().filter_map(|text| text.parse().ok()) {
+            if !self.mailboxes.contains(&address) {
+                self.mailboxes.push(address);
+            }
+        }
+        self
+    }
+
+    /// Adds the mailboxes among `proxyAddresses` (Exchange): `SMTP:` marks the main one, `smtp:` the others;
+    /// `X500:`, `sip:` and the like are not mailboxes.
+    pub fn proxy_addresses<'a>(self, texts: impl Iterator<Item = &'a str> + Clone) -> Self {
+        let mailboxes = |is_main: bool| {
+            texts.clone().filter_map(move |text| {
+                let (scheme, address) = text.split_once(':')?;
+                let is_mailbox =
+                    scheme.eq_ignore_ascii_case("smtp") && (scheme == "SMTP") == is_main;
+                is_mailbox.then_some(address)
+            })
+        };
+        let (main, others) = (mailboxes(true), mailboxes(false));
+        self.mailboxes(main.chain(others))
+    }
+
+    /// Sets the sign-in name. It is the main address only of an account without a mailbox.
+    pub fn sign_in_name(mut self, text: Option<&str>) -> Self {
+        self.sign_in_name = text.and_then(|text| text.parse().ok());
+        self
+    }
+
+    /// Sets the name, unless an earlier one is set.
+    pub fn name(self, text: Option<&str>) -> Self {
+        self.full_name([text])
+    }
+
+    /// Sets the name from its parts, unless an earlier one is set.
+    pub fn full_name<'a>(mut self, parts: impl IntoIterator<Item = Option<&'a str>>) -> Self {
+        let parts = parts
+            .into_iter()
+            .filter_map(|part| cells::text(part).into_option());
+        let parts: Vec<String> = parts.collect();
+        if self.name.is_none() && !parts.is_empty() {
+            self.name = Some(parts.join(" "));
+        }
+        self
+    }
+
+    pub fn has_address(&self, address: &Address) -> bool {
+        self.mailboxes.contains(address) || self.signs_in_as(address)
+    }
+
+    pub fn signs_in_as(&self, address: &Address) -> bool {
+        self.sign_in_name.as_ref() == Some(address)
+    }
+
+    pub fn build(self, id: String, status: AccountStatus) -> Person {
+        let mut addresses = self.mailboxes;
+        let sign_in_name = self.sign_in_name;
+        addresses.extend(
+            sign_in_name
+                .clone()
+                .filter(|name| !addresses.contains(name)),
+        );
+        let mut addresses = addresses.into_iter();
+        Person {
+            id: Some(id),
+            main: addresses.next(),
+            others: addresses.collect(),
+            sign_in_name,
+            name: self.name,
+            status: status.status,
+            reason: status.reason,
+            since: status.since,
+            evidence: status.evidence,
+            is_member: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(account: AccountBuilder) -> Person {
+        account.build("id".to_owned(), AccountStatus::active("enabled=true"))
+    }
+
+    fn addresses(account: AccountBuilder) -> Vec<String> {
+        let person = build(account);
+        person.addresses().map(Address::to_string).collect()
+    }
+
+    #[test]
+    fn the_main_address_is_the_mailbox_and_not_the_sign_in_name() {
+        let account = AccountBuilder::default()
+            .sign_in_name(Some("ada.l@corp.example.org"))
+            .mailboxes(["no address", "Ada@example.org"])
+            .mailboxes(["ada@EXAMPLE.org", "old@example.org"]);
+        let found = addresses(account);
+        let expected = [
+            "Ada@example.org",
+            "old@example.org",
+            "ada.l@corp.example.org",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_sign_in_name_is_the_main_address_if_there_is_no_mailbox() {
+        let person = build(AccountBuilder::default().sign_in_name(Some("ada@example.org")));
+        assert_eq!(person.main, person.sign_in_name);
+        assert!(person.main.is_some() && person.others.is_empty());
+        let person = build(AccountBuilder::default().sign_in_name(Some("root")));
+        assert_eq!((person.main, person.sign_in_name), (None, None));
+    }
+
+    #[test]
+    fn the_main_proxy_address_comes_first() {
+        let texts = [
+            "smtp:ada.l@example.org",
+            "X500:/o=Example/cn=ada",
+            "SMTP:lovelace@example.org",
+            "sip:ada@sip.example.org",
+            "Smtp:ada@example.org",
+            "smtp:not one",
+        ];
+        let account = AccountBuilder::default().proxy_addresses(texts.into_iter());
+        let expected = [
+            "lovelace@example.org",
+            "ada.l@example.org",
+            "ada@example.org",
+        ];
+        assert_eq!(addresses(account), expected);
+    }
+
+    #[test]
+    fn the_first_name_counts_and_is_trimmed() {
+        let name = |account: AccountBuilder| build(account).name;
+        let empty = AccountBuilder::default().name(Some(" ")).name(None);
+        let full = empty.full_name([Some(" Ada"), None, Some("Lovelace ")]);
+        assert_eq!(
+            name(full.name(Some("Ada L."))).as_deref(),
+            Some("Ada Lovelace")
+        );
+        assert_eq!(name(AccountBuilder::default().name(Some(""))), None);
+    }
+}
