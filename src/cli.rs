@@ -108,7 +108,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::Finding(command) => finding::finding(context, command).await,
         Command::Identity(command) => identity::identity(context, command).await,
         Command::Directory(command) => directory::directory(context, command).await,
-        Command::Source(command) => source::source(context, command).await,
+        Command::Source(command) => Box::pin(source::source(context, command)).await,
         Command::Audit(command) => audit::audit(context, command).await,
         Command::Forecast(args) => forecast::forecast(context, args).await,
         Command::Explain(args) => explain::explain(context, args).await,

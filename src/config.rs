@@ -30,7 +30,7 @@ use crate::notify::smtp::SmtpSettings;
 
 pub use daemon::{Http, Log, Store};
 pub use directories::DirectoryConfig;
-pub use error::{Error, Place, Problem};
+pub use error::Error;
 pub use mail::{Mail, Transport};
 pub use sources::SourceConfig;
 

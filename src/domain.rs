@@ -21,22 +21,20 @@ mod terms;
 mod tests;
 mod token;
 
-pub use address::{Address, InvalidAddress};
+pub use address::Address;
 pub use backoff::Backoff;
 pub use coverage::{Cover, Coverage};
 pub use diff::MergeRules;
-pub use finding::{FindingKind, FindingState, Judgement, RuleFinding, Rules, Severity};
+pub use finding::{FindingKind, FindingState, RuleFinding, Rules, Severity};
 pub use identity::{Identity, IdentityStatus, Lookup, Person, Reason, checked_suffix};
 pub use issuer::{IssuerMode, Issuers};
-pub use name::{InvalidName, Name};
-pub use notice::{
-    Basis, Generation, MailCounts, NewNotice, NoticeKey, NoticeState, Occurrence, Topic,
-};
-pub use plan::{TokenPlan, forecast_notices, plan};
+pub use name::Name;
+pub use notice::{Basis, Generation, MailCounts, NewNotice, NoticeState, Occurrence, Topic};
+pub use plan::{forecast_notices, plan};
 pub use policy::{AccountAdmins, Policy, Recipient, StepOutlook, StepState};
 pub use revocation::RevocationPolicy;
-pub use schedule::{InvalidSchedule, Schedule};
-pub use step::{InvalidStep, Step};
+pub use schedule::Schedule;
+pub use step::Step;
 pub use sync_state::{SyncAlert, SyncState};
 pub use terms::{DirectoryTerms, SourceTerms};
 pub(crate) use token::string_enum;

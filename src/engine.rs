@@ -42,17 +42,17 @@ use purge::Purge;
 pub use common::{Delivery, Retention, Settings, new_id};
 pub use coverage::{count_covers, issuer_covers, stale_directories};
 pub use deliver::Mailer;
-pub use directories::{
-    HeldStatusChange, StatusChange, Survey, SurveyOutcome, SyncDirectories, UnbindOutcome,
-};
+pub use directories::{StatusChange, Survey, SurveyOutcome, SyncDirectories, UnbindOutcome};
 pub use dry_run::PlannedNotice;
-pub use error::{Error, Implausible, RevokeRefusal};
+pub use error::{Error, RevokeRefusal};
 pub use import::{ImportCounts, ImportMode, ImportTarget, LOCAL, import};
 pub(crate) use notices::DEAD_ADDRESS_TTL;
 pub use purge::LastPurge;
 pub use report::{Job, Report};
 pub use respond::{Respond, RevocationPreview};
-pub use revoke::{Revocation, RevocationOrder, Revoke};
+#[cfg(feature = "test-support")]
+pub use revoke::Revocation;
+pub use revoke::{RevocationOrder, Revoke};
 pub use sync::{Change, Difference, SyncSources};
 pub use upstream::{Preview, SweepOptions, WatchedDirectory, WatchedSource};
 

@@ -10,4 +10,4 @@ mod serve;
 mod status;
 
 pub use health::{DirectoryHealth, Fault, Health, LastSweep, Readiness, Snapshot, SourceHealth};
-pub use serve::{router, serve};
+pub use serve::serve;

@@ -17,23 +17,53 @@
 //! ```
 //!
 //! Every layer may use `causes`, `nearest`, `text` and `time`.
+//!
+//! Only `cli` is public. The feature `test-support` publishes the modules that tests and benchmarks use, so that
+//! without it the compiler reports code that nothing uses.
 
-pub mod causes;
 pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod directories;
-pub mod domain;
-pub mod engine;
-pub mod http;
+
+mod causes;
+mod config;
+mod http;
 mod ldap;
-pub mod lifecycle;
+mod lifecycle;
 mod nearest;
-pub mod notify;
-pub mod sources;
-pub mod store;
-pub mod telemetry;
+mod telemetry;
 mod text;
 mod time;
 mod tls;
+
+#[cfg(not(feature = "test-support"))]
+mod clock;
+#[cfg(not(feature = "test-support"))]
+mod directories;
+#[cfg(not(feature = "test-support"))]
+mod domain;
+#[cfg(not(feature = "test-support"))]
+mod engine;
+#[cfg(not(feature = "test-support"))]
+mod notify;
+#[cfg(not(feature = "test-support"))]
+mod sources;
+#[cfg(not(feature = "test-support"))]
+mod store;
+#[cfg(not(feature = "test-support"))]
+mod upstream;
+
+#[cfg(feature = "test-support")]
+pub mod clock;
+#[cfg(feature = "test-support")]
+pub mod directories;
+#[cfg(feature = "test-support")]
+pub mod domain;
+#[cfg(feature = "test-support")]
+pub mod engine;
+#[cfg(feature = "test-support")]
+pub mod notify;
+#[cfg(feature = "test-support")]
+pub mod sources;
+#[cfg(feature = "test-support")]
+pub mod store;
+#[cfg(feature = "test-support")]
 pub mod upstream;

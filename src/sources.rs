@@ -20,9 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::{Address, ListedToken, Token, TokenId};
 
-pub use crate::upstream::{
-    CheckReport, Error, Fetched, MAX_SHOWN_ROWS, RefusedRow, RefusedRows, Right,
-};
+pub use crate::upstream::{CheckReport, Error, Fetched, RefusedRow, RefusedRows, Right};
 pub use kind::{Common, Kind};
 
 const UNKNOWN_OWN_TOKEN: &str = "it is not known which token lapsed itself uses for the source";

@@ -22,18 +22,21 @@ mod views;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 pub use contents::{ContentRow, MailContent};
+#[cfg(feature = "test-support")]
 pub use coverage::{IdentityCount, IssuerIdentity};
 pub use findings::{FindingCount, FindingFilter, FindingRow, NewFinding, OutlivedToken};
 pub use judging::OpenFinding;
 pub use mails::{ClaimedMail, Holder, MailNotice, MailRecord, Verdict};
 pub use notices::UnlistedTokens;
-pub use open::{Access, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Versions};
+pub use open::{Access, Versions};
+#[cfg(feature = "test-support")]
+pub use open::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
 pub use open_mails::OpenMail;
 pub use people::{Decision, DirectoryRow, IdentityFilter, IdentityRow};
-pub use revocations::{DueLoss, LossRow, RevocationWarnings};
+pub use revocations::{DueLoss, LossRow};
 pub use runs::{AuditRow, PurgeCutoffs, RunRow};
 pub use sources::SourceRow;
-pub use views::{Counts, NoticeFilter, NoticeRow, TokenFilter, TokenView};
+pub use views::{NoticeFilter, NoticeRow, TokenFilter, TokenView};
 
 /// Rows per statement. SQLite takes 32,766 parameters per statement, PostgreSQL 65,535.
 const CHUNK_ROWS: usize = 1000;

@@ -9,7 +9,7 @@ mod rights;
 
 pub use error::Error;
 pub(crate) use error::none_if_status;
-pub use refused::{MAX_SHOWN_ROWS, RefusedRow, RefusedRows};
+pub use refused::{RefusedRow, RefusedRows};
 pub use rights::{CheckReport, Right};
 
 pub enum Fetched<T> {

@@ -329,7 +329,6 @@ thread_local! {
 
 fn check_people(path: &Path, lines: u64) -> Result<bool, TestCaseError> {
     let common = Common {
-        name: "hr".to_owned(),
         timeout: Duration::from_secs(1),
         allowed_groups: Vec::new(),
     };

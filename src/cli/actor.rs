@@ -16,9 +16,8 @@ pub(super) async fn record_action(
 ) -> store::Result<()> {
     let actor = name();
     let entry = [actor.as_str(), action, subject];
-    Ok(tx
-        .insert_audit(engine::new_id(now), now, entry, reason)
-        .await?)
+    tx.insert_audit(engine::new_id(now), now, entry, reason)
+        .await
 }
 
 pub(super) fn name() -> String {

@@ -143,7 +143,6 @@ pub(super) fn build_engine(
 
 pub(super) fn build_source(config: &config::SourceConfig) -> Result<WatchedSource, sources::Error> {
     let common = sources::Common {
-        name: config.terms.name.clone(),
         timeout: config.timeout,
     };
     Ok(WatchedSource {
@@ -165,7 +164,6 @@ pub(super) fn build_directory(
     config: &config::DirectoryConfig,
 ) -> Result<WatchedDirectory, sources::Error> {
     let common = directories::Common {
-        name: config.terms.name.clone(),
         timeout: config.timeout,
         allowed_groups: config.terms.allowed_groups.clone(),
     };

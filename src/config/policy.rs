@@ -124,14 +124,15 @@ pub(super) fn issuers(mut table: Table) -> Issuers {
         table.refuse("addresses", why);
     }
     table.finish();
-    fn lower<T>(entries: BTreeMap<String, T>) -> impl Iterator<Item = (String, T)> {
-        let lower = |(name, value): (String, T)| (name.trim().to_lowercase(), value);
-        entries.into_iter().map(lower)
-    }
     Issuers {
-        modes: lower(modes).collect(),
-        addresses: lower(addresses).collect(),
+        modes: with_lower_keys(modes),
+        addresses: with_lower_keys(addresses),
     }
+}
+
+fn with_lower_keys<T, M: FromIterator<(String, T)>>(entries: BTreeMap<String, T>) -> M {
+    let lower = |(name, value): (String, T)| (name.trim().to_lowercase(), value);
+    entries.into_iter().map(lower).collect()
 }
 
 /// Longest first, without duplicates.

@@ -74,17 +74,13 @@ impl AccountBuilder {
 
     /// Adds the mailboxes among `proxyAddresses` (Exchange): `SMTP:` marks the main one, `smtp:` the others;
     /// `X500:`, `sip:` and the like are not mailboxes.
-    pub fn proxy_addresses<'a>(self, texts: impl Iterator<Item = &'a str> + Clone) -> Self {
-        let mailboxes = |is_main: bool| {
-            texts.clone().filter_map(move |text| {
-                let (scheme, address) = text.split_once(':')?;
-                let is_mailbox =
-                    scheme.eq_ignore_ascii_case("smtp") && (scheme == "SMTP") == is_main;
-                is_mailbox.then_some(address)
-            })
-        };
-        let (main, others) = (mailboxes(true), mailboxes(false));
-        self.mailboxes(main.chain(others))
+    pub fn proxy_addresses<'a>(self, texts: impl Iterator<Item = &'a str>) -> Self {
+        let (main, others): (Vec<_>, Vec<_>) = texts
+            .filter_map(|text| text.split_once(':'))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("smtp"))
+            .partition(|(scheme, _)| *scheme == "SMTP");
+        let addresses = main.into_iter().chain(others).map(|(_, address)| address);
+        self.mailboxes(addresses)
     }
 
     /// Sets the sign-in name. It is the main address only of an account without a mailbox.

@@ -21,6 +21,7 @@ use url::Url;
 use super::collector::{AllowedGroups, PersonCollector};
 use super::id::{id_key, path_segment};
 use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
+#[cfg(feature = "test-support")]
 use crate::clock::Clock;
 use crate::sources::{CheckReport, Error, Fetched, Right};
 use crate::upstream::http::Client;
@@ -137,7 +138,7 @@ pub struct Entra {
 }
 
 impl Entra {
-    /// For tests.
+    #[cfg(feature = "test-support")]
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.session.sign_in.clock = clock;

@@ -19,7 +19,6 @@ pub enum Kind {
 /// Settings that all kinds have in common.
 #[derive(Debug, Clone)]
 pub struct Common {
-    pub name: String,
     /// How long one request may take.
     pub timeout: Duration,
     /// Names or ids of groups. People must be in one of them, unless the list is empty.

@@ -95,7 +95,7 @@ impl Plan<'_> {
             let recipients = self
                 .policy
                 .recipients(token, &admins, is_lost, &|address| dead.contains(address));
-            let planned = domain::plan(token, &recipients, &self.policy, horizon);
+            let planned = domain::plan(token, &recipients, self.policy, horizon);
             let is_newly_due = planned.planned_step != token.planned_step;
             if let Some(generation) = token.generation()
                 && recipients.is_empty()

@@ -30,10 +30,10 @@ impl Purge<'_> {
         }
         let keep = self.retention;
         let kept = PurgeCutoffs {
-            runs_from: now - keep.runs,
-            audit_from: now - keep.audit,
-            findings_from: now - keep.findings,
-            notices_from: now - keep.notices,
+            runs: now - keep.runs,
+            audit: now - keep.audit,
+            findings: now - keep.findings,
+            notices: now - keep.notices,
         };
         let mut tx = self.store.begin().await?;
         let dropped = tx

@@ -21,17 +21,6 @@ pub enum Job {
 }
 
 impl Job {
-    /// In the order in which a sweep runs them.
-    pub const ALL: [Self; 7] = [
-        Self::Sync,
-        Self::Judge,
-        Self::Respond,
-        Self::Plan,
-        Self::MarkExpired,
-        Self::Deliver,
-        Self::Purge,
-    ];
-
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

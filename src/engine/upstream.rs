@@ -108,6 +108,8 @@ pub(super) struct Answer<'a, U: Upstream, L> {
     pub listing: Result<L, Error>,
 }
 
+type WithRow<'a, U> = (&'a U, <U as Upstream>::Row);
+
 /// The upstreams to sync now with their rows, and the rows of those that wait for their schedules or back-offs.
 pub(super) fn select_due<'a, U: Upstream>(
     all: &'a [U],
@@ -115,7 +117,7 @@ pub(super) fn select_due<'a, U: Upstream>(
     options: &SweepOptions,
     now: DateTime<Utc>,
     report: &mut Report,
-) -> (Vec<(&'a U, U::Row)>, Vec<U::Row>) {
+) -> (Vec<WithRow<'a, U>>, Vec<U::Row>) {
     let by_name = |mut row: U::Row| (U::columns(&mut row).0.clone(), row);
     let mut rows: HashMap<String, U::Row> = rows.into_iter().map(by_name).collect();
     let (mut due, mut waiting) = (Vec::new(), Vec::new());

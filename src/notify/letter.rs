@@ -74,16 +74,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [
-        Self::Expiring,
-        Self::Expired,
-        Self::Digest,
-        Self::RevokedAccess,
-        Self::Revoked,
-        Self::Alert,
-        Self::Summary,
-    ];
-
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

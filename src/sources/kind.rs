@@ -17,7 +17,6 @@ pub enum Kind {
 /// The settings that every kind of source has.
 #[derive(Debug, Clone)]
 pub struct Common {
-    pub name: String,
     /// For one request.
     pub timeout: Duration,
 }

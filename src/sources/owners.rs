@@ -44,13 +44,8 @@ impl OwnersFile {
     }
 
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count_rows(&self) -> usize {
         self.exact.len() + self.patterns.len() + self.issuers.len()
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn add(&mut self, [token, issuer, email]: [Value; 3]) -> Result<(), String> {

@@ -313,11 +313,11 @@ mod tests {
             sorter.push(&key, &nth.to_le_bytes()).unwrap();
             assert!(sorter.memory_used() <= run_size + 64);
         }
-        let sorted = sorter.finish().unwrap();
-        assert!(sorted.runs.len() > 20);
+        let runs = sorter.finish().unwrap();
+        assert!(runs.runs.len() > 20);
         let mut previous = None;
         let mut count = 0;
-        for record in sorted.merge().unwrap() {
+        for record in runs.merge().unwrap() {
             let key = Some(record.unwrap().key);
             assert!(previous < key);
             previous = key;
@@ -332,13 +332,13 @@ mod tests {
         for nth in 0..100_u32 {
             sorter.push(&nth.to_be_bytes(), b"value").unwrap();
         }
-        let sorted = sorter.finish().unwrap();
-        let Storage::File(file) = &sorted.storage else {
+        let runs = sorter.finish().unwrap();
+        let Storage::File(file) = &runs.storage else {
             panic!("not written out");
         };
         let whole = file.metadata().unwrap().len();
         file.set_len(whole - 1).unwrap();
-        let read = |sorted: &Sorted| sorted.merge()?.collect::<io::Result<Vec<_>>>();
-        assert!(read(&sorted).is_err());
+        let read = |runs: &Sorted| runs.merge()?.collect::<io::Result<Vec<_>>>();
+        assert!(read(&runs).is_err());
     }
 }

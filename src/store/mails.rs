@@ -203,8 +203,8 @@ impl Tx {
             let rows: Vec<(Uuid, String)> = on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new("SELECT id, state FROM mail WHERE holder = ");
                 query.push_bind(holder).push(" AND id IN (");
-                let mut list = query.separated(", ");
-                for record in records { list.push_bind(record.id); }
+                let mut ids = query.separated(", ");
+                for record in records { ids.push_bind(record.id); }
                 query.push(")");
                 query.build_query_as().fetch_all(c).await
             })?;
@@ -318,7 +318,7 @@ impl Tx {
         limit: i64,
     ) -> Result<Vec<MailNotice>> {
         let rows: Vec<MailNoticeRow> = on!(self, c: Db => sqlx::query_as(
-            "SELECT id, token_id, generation, secret_version, topic, step, send_at FROM notice
+            "SELECT id, token_id, generation, secret_version, topic, step FROM notice
              WHERE mail_id = $1 AND state = 'planned' AND id > $2 ORDER BY id LIMIT $3")
             .bind(mail).bind(after).bind(limit).fetch_all(c).await)?;
         rows.into_iter()
@@ -332,7 +332,6 @@ impl Tx {
                     },
                     topic: parse_stored(&row.topic, "a notice's topic")?,
                     step: row.step.map(Step::from_seconds),
-                    send_at: row.send_at,
                 })
             })
             .collect()
@@ -465,7 +464,6 @@ pub struct MailNotice {
     pub generation: Generation,
     pub topic: Topic,
     pub step: Option<Step>,
-    pub send_at: DateTime<Utc>,
 }
 
 #[derive(FromRow)]
@@ -477,7 +475,6 @@ struct MailNoticeRow {
     secret_version: u32,
     topic: String,
     step: Option<i64>,
-    send_at: DateTime<Utc>,
 }
 
 /// Parses a stored value; `what` names it in the error.

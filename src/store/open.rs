@@ -278,9 +278,8 @@ async fn check_versions<C: Migrate>(
         (_, Access::AsIs) => versions(found),
         (Ordering::Greater, _) => Err(Error::Newer { found, known }),
         _ if !is_ours => Err(Error::EarlierBuild),
-        (Ordering::Equal, _) => versions(found),
         (Ordering::Less, Access::ReadOnly) if found > 0 => Err(Error::Older),
-        (Ordering::Less, Access::ReadOnly) => versions(found),
+        (Ordering::Equal, _) | (Ordering::Less, Access::ReadOnly) => versions(found),
         (Ordering::Less, Access::Create | Access::Migrate) => versions(known),
     }
 }

@@ -161,22 +161,21 @@ impl Tx {
     pub async fn purge(&mut self, cutoffs: &PurgeCutoffs, limit: i64) -> Result<u64> {
         let mut deleted = 0;
         for (sql, before) in [
-            ("DELETE FROM run WHERE id IN (SELECT id FROM run WHERE started_at < $1 LIMIT $2)", cutoffs.runs_from),
+            ("DELETE FROM run WHERE id IN (SELECT id FROM run WHERE started_at < $1 LIMIT $2)", cutoffs.runs),
             ("DELETE FROM plan WHERE id IN (
-                SELECT id FROM plan WHERE state IN ('released', 'discarded') AND created_at < $1 LIMIT $2)", cutoffs.runs_from),
-            ("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 LIMIT $2)", cutoffs.audit_from),
+                SELECT id FROM plan WHERE state IN ('released', 'discarded') AND created_at < $1 LIMIT $2)", cutoffs.runs),
+            ("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 LIMIT $2)", cutoffs.audit),
             ("DELETE FROM finding WHERE id IN (
-                SELECT id FROM finding WHERE state = 'resolved' AND resolved_at < $1 LIMIT $2)", cutoffs.findings_from),
+                SELECT id FROM finding WHERE state = 'resolved' AND resolved_at < $1 LIMIT $2)", cutoffs.findings),
             ("DELETE FROM notice WHERE id IN (
-                SELECT id FROM notice WHERE token_id IS NULL AND planned_at < $1 LIMIT $2)", cutoffs.notices_from),
+                SELECT id FROM notice WHERE token_id IS NULL AND planned_at < $1 LIMIT $2)", cutoffs.notices),
         ] {
             deleted += on!(self, c: Db => sqlx::query(sql).bind(before).bind(limit)
                 .execute(c).await.map(|done| done.rows_affected()))?;
         }
         // Mail ids are in order of time (RFC 9562 §5.7), which saves an index.
-        let before = Uuid::from_u128(
-            u128::try_from(cutoffs.notices_from.timestamp_millis()).unwrap_or(0) << 80,
-        );
+        let before =
+            Uuid::from_u128(u128::try_from(cutoffs.notices.timestamp_millis()).unwrap_or(0) << 80);
         deleted += on!(self, c: Db => sqlx::query(
             "DELETE FROM mail WHERE id IN (
                 SELECT m.id FROM mail m WHERE m.state IN ('sent', 'failed', 'cancelled') AND m.id < $1
@@ -186,13 +185,13 @@ impl Tx {
     }
 }
 
-/// From when on rows are cutoffs.
+/// Older rows are deleted.
 #[derive(Debug, Clone, Copy)]
 pub struct PurgeCutoffs {
-    pub runs_from: DateTime<Utc>,
-    pub audit_from: DateTime<Utc>,
+    pub runs: DateTime<Utc>,
+    pub audit: DateTime<Utc>,
     /// For resolved findings.
-    pub findings_from: DateTime<Utc>,
+    pub findings: DateTime<Utc>,
     /// For notices about tokens that no longer exist, and mails without notices.
-    pub notices_from: DateTime<Utc>,
+    pub notices: DateTime<Utc>,
 }

@@ -160,20 +160,6 @@ impl Tx {
         rows.into_iter().map(TokenView::try_from).collect()
     }
 
-    /// One token with its open findings.
-    pub async fn find_token_view(
-        &mut self,
-        id: TokenId,
-        now: DateTime<Utc>,
-    ) -> Result<Option<TokenView>> {
-        let row: Option<TokenViewRow> = on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(SELECT_TOKEN_VIEW);
-            query.push_bind(now).push(TOKEN_VIEW_FROM).push(" WHERE t.id = ").push_bind(id.0);
-            query.build_query_as().fetch_optional(c).await
-        })?;
-        row.map(TokenView::try_from).transpose()
-    }
-
     /// A page of notices before `before`, the (`planned_at`, id) of the last one of the previous page;
     /// newest first.
     pub async fn list_notices(

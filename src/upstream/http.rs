@@ -115,7 +115,7 @@ impl Error {
 /// A client of one system. It follows no redirects, and every request has a time-out.
 #[derive(Debug, Clone)]
 pub struct Client {
-    client: reqwest::Client,
+    inner: reqwest::Client,
     base: Url,
     timeout: Duration,
 }
@@ -127,7 +127,7 @@ impl Client {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let client = reqwest::Client::builder()
+        let inner = reqwest::Client::builder()
             .tls_backend_preconfigured(tls::client_config(ca_file)?)
             .redirect(redirect::Policy::none())
             .timeout(timeout)
@@ -135,7 +135,7 @@ impl Client {
             .build()
             .map_err(Error::Client)?;
         Ok(Self {
-            client,
+            inner,
             base,
             timeout,
         })
@@ -153,7 +153,7 @@ impl Client {
         Request {
             web: self,
             place,
-            builder: self.client.request(method, url),
+            builder: self.inner.request(method, url),
         }
     }
 
@@ -175,7 +175,7 @@ impl Client {
         Ok(Request {
             web: self,
             place: format!("{} {}", Method::GET, display_url(&url)),
-            builder: self.client.request(Method::GET, url),
+            builder: self.inner.request(Method::GET, url),
         })
     }
 }

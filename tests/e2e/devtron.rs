@@ -151,7 +151,6 @@ fn source(url: &str, token: &str, database: Option<&str>) -> impl Source + use<>
         database: database.map(Into::into),
     };
     let common = Common {
-        name: "devtron".to_owned(),
         timeout: Duration::from_secs(20),
     };
     config.build(&common).unwrap()

@@ -179,7 +179,6 @@ fn source(url: &str, token: &str) -> impl Source + use<> {
         client_id: None,
     };
     let common = Common {
-        name: "gcore".to_owned(),
         timeout: Duration::from_secs(20),
     };
     config.build(&common).unwrap()
@@ -414,7 +413,6 @@ async fn a_configured_account_does_not_need_the_own_account() {
         client_id: Some(456),
     };
     let common = Common {
-        name: "gcore".to_owned(),
         timeout: Duration::from_secs(20),
     };
     let source = config.build(&common).unwrap();

@@ -11,7 +11,6 @@ use crate::world::World;
 
 pub fn common(groups: &[&str]) -> Common {
     Common {
-        name: "idp".to_owned(),
         timeout: Duration::from_secs(20),
         allowed_groups: groups.iter().map(|&name| name.to_owned()).collect(),
     }

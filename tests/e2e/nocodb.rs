@@ -32,7 +32,6 @@ fn source_with(nocodb: &NocoDb, database: Option<&str>) -> NocoDbSource {
         database: database.map(Into::into),
     };
     let common = Common {
-        name: "bases".to_owned(),
         timeout: Duration::from_secs(20),
     };
     config.build(&common).unwrap()

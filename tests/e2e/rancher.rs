@@ -133,7 +133,6 @@ impl Rancher {
             users: [("u-map".to_owned(), "map@example.org".parse().unwrap())].into(),
         };
         let common = Common {
-            name: "rancher".to_owned(),
             timeout: Duration::from_secs(20),
         };
         Kind::Rancher(config).build(&common).unwrap()

@@ -63,7 +63,6 @@ async fn fetch(url: &str) -> Result<Listing, Error> {
         database: Some(url.into()),
     };
     let common = Common {
-        name: "bases".to_owned(),
         timeout: Duration::from_secs(20),
     };
     match config

@@ -72,7 +72,6 @@ impl Table {
 
 fn build(config: &Config) -> Result<SqlSource, Error> {
     config.build(&Common {
-        name: "portal".to_owned(),
         timeout: Duration::from_secs(20),
     })
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use console::{measure_text_width, truncate_str};
+
 use super::column::{Cell, Row, STRONG, View};
 use crate::text;
-use console::{measure_text_width, truncate_str};
 
 /// Spaces between two columns.
 const GAP: usize = 2;
@@ -146,4 +147,26 @@ fn highest_rank<R: Row>(widths: &[Option<usize>]) -> Option<usize> {
     (0..widths.len())
         .filter(|index| widths[*index].is_some() && R::COLUMNS[*index].rank > 0)
         .max_by_key(|index| R::COLUMNS[*index].rank)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn wide_characters_count_twice() {
+        assert_eq!(measure_text_width("日本語"), 6);
+        assert_eq!(truncate_str("日本語", 5, "…"), "日本…");
+        assert_eq!(truncate_str("日本語", 4, "…"), "日…");
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_text_fits(text in "\\PC*", width in 1_usize..40) {
+            let text = text::clean(&text);
+            prop_assert!(measure_text_width(&truncate_str(&text, width, "…")) <= width);
+        }
+    }
 }

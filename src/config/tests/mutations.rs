@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::config::error::{Place, Problem};
 
 const EXAMPLE: &str = include_str!("../../../lapsed.example.toml");
 

@@ -60,8 +60,9 @@ impl Signer {
         };
         let signer = Self { algorithm, key };
         // Signing fails if the numbers of a key do not belong together.
-        let signed = signer.signature(b"");
-        signed.map_err(|_| refused(wrong_key_message(algorithm)))?;
+        signer
+            .signature(b"")
+            .map_err(|_| refused(wrong_key_message(algorithm)))?;
         Ok((signer, jwk.kid))
     }
 }

@@ -29,6 +29,10 @@ pub(super) struct Page<T> {
 /// A user. In a delta query all fields but `id` may be missing.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the API names it userPrincipalName"
+)]
 pub(super) struct User {
     /// Opaque, though Graph's own ids are GUIDs.
     pub id: String,

@@ -40,7 +40,7 @@ pub(super) async fn find_by_address(
         match fetch_by_login(session, address).await {
             Err(error) if is_query_unsupported(&error) => return Ok(None),
             response => {
-                found.extend(not_found_to_none(response)?.filter(|user| user.has_address(address)))
+                found.extend(not_found_to_none(response)?.filter(|user| user.has_address(address)));
             }
         }
     }
@@ -128,7 +128,7 @@ async fn list_matching(
     loop {
         match pager.next_page::<User>().await {
             Ok(Some(page)) if page.iter().all(|user| user.has_address(address)) => {
-                found.extend(page)
+                found.extend(page);
             }
             Ok(Some(_)) => return Ok(None),
             Ok(None) => return Ok(Some(found)),

@@ -150,7 +150,6 @@ async fn a_people_file_is_read_again_only_when_it_changed() {
 
 fn directory(path: &Path) -> file::FileDirectory {
     let common = Common {
-        name: "hr".to_owned(),
         timeout: std::time::Duration::from_secs(1),
         allowed_groups: Vec::new(),
     };

@@ -33,6 +33,7 @@ impl Resource for Group {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "RFC 7643 names it userName")]
 pub struct User {
     pub id: String,
     pub user_name: Option<String>,

@@ -20,7 +20,7 @@ impl PersonUnderReview {
         }
         let next = match (statement, lookup) {
             (Statement::Active(person), _) | (Statement::Disabled(person), None) => {
-                self.from_account(person, false, now)
+                self.with_account(person, false, now)
             }
             (Statement::OutsideGroups(person), _) => self.outside(person, terms, now),
             (Statement::Missing(None), _) => self.missing(),
@@ -32,7 +32,7 @@ impl PersonUnderReview {
             (
                 Statement::Disabled(_) | Statement::Missing(_) | Statement::OtherAccount(_),
                 Some(lookup),
-            ) => self.from_lookup(statement, lookup, terms, now),
+            ) => self.with_lookup(statement, lookup, terms, now),
             (Statement::Missing(Some(_)), None) => self.base(),
             (Statement::OtherAccount(_), None) => self.unclear(Reason::BindingUnsafe, None),
             (Statement::Unclear(reason, person), _) => self.unclear(*reason, *person),
@@ -61,7 +61,7 @@ impl PersonUnderReview {
     }
 
     /// The identity that an account states clearly.
-    fn from_account(&self, person: &Person, checked_by_id: bool, now: DateTime<Utc>) -> Identity {
+    fn with_account(&self, person: &Person, checked_by_id: bool, now: DateTime<Utc>) -> Identity {
         let base = self.base();
         let before = (base.known_status == person.status).then_some(base.since);
         // A lookup is made once; its result counts until the directory reports something else.
@@ -100,7 +100,7 @@ impl PersonUnderReview {
                     evidence,
                     ..person.clone()
                 };
-                self.from_account(&person, false, now)
+                self.with_account(&person, false, now)
             }
             _ => Identity {
                 account_id: person.id.clone(),
@@ -189,7 +189,7 @@ impl PersonUnderReview {
         }
     }
 
-    fn from_lookup(
+    fn with_lookup(
         &self,
         statement: &Statement<'_>,
         lookup: &Lookup,
@@ -206,7 +206,7 @@ impl PersonUnderReview {
                 IdentityStatus::Active if !terms.allowed_groups.is_empty() => {
                     self.unclear(Reason::Absent, None)
                 }
-                _ => self.from_account(person, true, now),
+                _ => self.with_account(person, true, now),
             },
             Lookup::Gone {
                 evidence,

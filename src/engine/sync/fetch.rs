@@ -57,7 +57,7 @@ impl WatchedSource {
         if let Some(path) = self.terms.owners.clone() {
             let shown = path.display().to_string();
             let owners = run_blocking(move || OwnersFile::load(&path)).await?;
-            let rows = match owners.len() {
+            let rows = match owners.count_rows() {
                 1 => "1 row".to_owned(),
                 rows => format!("{rows} rows"),
             };

@@ -115,7 +115,7 @@ impl People {
             }
             // With the right to list but not to get, deleted users cannot be recognised.
             Err(error) if error.status() == Some(StatusCode::FORBIDDEN) => {
-                self.lookups = MAX_LOOKUPS
+                self.lookups = MAX_LOOKUPS;
             }
             Err(error) => return Err(error),
         }

@@ -162,7 +162,7 @@ impl StandIn for PeopleFile {
 
     fn keys(&self, _: &World) -> String {
         let path = self.folder.path().join("people.csv");
-        format!("kind = \"file\"\npath = {path:?}")
+        format!("kind = \"file\"\npath = '{}'", path.display())
     }
 
     fn set_active(&self, number: usize, active: bool) {

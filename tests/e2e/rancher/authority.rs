@@ -65,7 +65,6 @@ async fn a_private_authority_is_trusted_if_configured() {
             users: [].into(),
         };
         let common = Common {
-            name: "rancher".to_owned(),
             timeout: std::time::Duration::from_secs(20),
         };
         Kind::Rancher(config).build(&common)

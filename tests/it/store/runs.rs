@@ -229,10 +229,10 @@ async fn old_rows_are_purged_unless_they_belong_to_a_token(
     .await;
     send_all(&store).await;
     let cutoffs = |from| PurgeCutoffs {
-        runs_from: from,
-        audit_from: from,
-        findings_from: from,
-        notices_from: from,
+        runs: from,
+        audit: from,
+        findings: from,
+        notices: from,
     };
     assert_eq!(
         write!(store, tx => tx.purge(&cutoffs(days(-5)), 10)),

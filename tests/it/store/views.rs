@@ -111,18 +111,17 @@ async fn a_token_has_the_kinds_of_its_open_findings(#[values(Db::Sqlite, Db::Pos
         evidence: String::new(),
         directory: None,
     });
+    let all = TokenFilter::default();
     assert!(
-        read!(store, tx => tx.find_token_view(token.id, now()))
-            .unwrap()
+        read!(store, tx => tx.list_tokens(&all, None, now(), 10))[0]
             .findings
             .is_empty()
     );
     write!(store, tx => tx.insert_findings(&findings));
     write!(store, tx => tx.resolve_finding(findings[1].id, now()));
-    let view = read!(store, tx => tx.find_token_view(token.id, now())).unwrap();
-    assert_eq!(view.token, token);
-    assert_eq!(view.findings, ["sso_revoked", "unused"]);
-    assert!(read!(store, tx => tx.find_token_view(TokenId::new("no", "such"), now())).is_none());
+    let listed = read!(store, tx => tx.list_tokens(&all, None, now(), 10));
+    assert_eq!(listed[0].token, token);
+    assert_eq!(listed[0].findings, ["sso_revoked", "unused"]);
 }
 
 #[rstest]
