@@ -187,6 +187,10 @@ async fn print_decision(
 
 /// Releases or rejects the held change of a directory and returns the message to print.
 /// `known` are the configured names.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one decision, with a message for each case"
+)]
 pub(super) async fn record_decision(
     store: &Store,
     (name, mut known): (&str, Vec<String>),

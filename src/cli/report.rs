@@ -75,6 +75,7 @@ fn token_counts(r: &Report) -> [(u64, &'static str); 8] {
 }
 
 /// One line for each kind of thing that happened, for people.
+#[expect(clippy::too_many_lines, reason = "a table of counts")]
 pub(super) fn summary_lines(report: &Report) -> String {
     let mut text = String::new();
     let mut line = |label: &str, parts: &[(u64, &str)]| {

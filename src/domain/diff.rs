@@ -214,6 +214,7 @@ fn replacement(
     })
 }
 
+#[expect(clippy::too_many_lines, reason = "a comparison field by field")]
 fn update_in_place(
     known: &Token,
     listed: ListedToken,

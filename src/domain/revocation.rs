@@ -349,6 +349,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn a_token_is_revoked_only_while_all_conditions_hold() {
         type Change = fn(&mut RevocationFacts);
         let wait = |wait| Decision::Wait(wait);

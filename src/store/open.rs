@@ -64,6 +64,7 @@ impl Store {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a list of connection settings")]
     async fn open_sqlite(url: &str, access: Access) -> Result<(Self, Versions)> {
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|source| Error::Open {

@@ -241,6 +241,7 @@ fn tokens_get_an_expiry_by_policy_and_an_owner_by_file(#[case] db: Db) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story")]
 fn a_token_is_ended_only_if_allowed_and_confirmed() {
     let mut world = world_with_exports(Db::Sqlite, "");
     world.at("2026-11-20 08:30:00").env("USER", "grace");

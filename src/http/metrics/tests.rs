@@ -6,6 +6,7 @@ use super::*;
 use crate::domain::MailCounts;
 use crate::http::health::{DirectoryHealth, SourceHealth};
 
+#[expect(clippy::too_many_lines, reason = "sample values")]
 fn sample() -> Snapshot {
     let at = DateTime::UNIX_EPOCH + TimeDelta::milliseconds(1_764_000_000_250);
     let week: Step = "7d".parse().unwrap();

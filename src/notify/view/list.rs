@@ -329,6 +329,7 @@ fn group_title(item: &Item<'_>, letter: &Letter) -> (String, Option<String>) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a row field by field")]
 fn row(item: &Item<'_>, letter: &Letter, is_detailed: bool) -> Row {
     let token = item.token;
     let id: String = token.id.to_string().chars().take(8).collect();

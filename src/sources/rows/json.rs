@@ -68,6 +68,20 @@ impl Frame {
         let line = self.start + (line as u64).saturating_sub(1);
         format!("this is not JSON (line {line}, column {column}: {text})")
     }
+
+    /// Adds bytes up to the end of the line, without leading white space.
+    fn push_line(&mut self, piece: &[u8]) -> Fed {
+        for (index, byte) in piece.iter().enumerate() {
+            if *byte == b'\n' {
+                self.lines += 1;
+                return Fed::Frame(index + 1);
+            }
+            if !self.bytes.is_empty() || !byte.is_ascii_whitespace() {
+                self.push(*byte);
+            }
+        }
+        Fed::More
+    }
 }
 
 pub(super) struct Lines<const N: usize> {
@@ -84,18 +98,7 @@ impl<const N: usize> Lines<N> {
     pub fn next(&mut self, stream: &mut Stream) -> Next<N> {
         loop {
             self.frame.begin();
-            let is_frame = stream.feed(|piece| {
-                for (index, byte) in piece.iter().enumerate() {
-                    if *byte == b'\n' {
-                        self.frame.lines += 1;
-                        return Fed::Frame(index + 1);
-                    }
-                    if !self.frame.bytes.is_empty() || !byte.is_ascii_whitespace() {
-                        self.frame.push(*byte);
-                    }
-                }
-                Fed::More
-            })?;
+            let is_frame = stream.feed(|piece| self.frame.push_line(piece))?;
             if !self.frame.bytes.is_empty() {
                 return Ok(Some(self.frame.row(self.columns)));
             }

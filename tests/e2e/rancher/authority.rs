@@ -36,17 +36,19 @@ fn add_tls(server: &str) -> (u16, String) {
             loop {
                 let (open, _) = listener.accept().await.unwrap();
                 let (acceptor, server) = (acceptor.clone(), server.clone());
-                tokio::spawn(async move {
-                    let Ok(mut near) = acceptor.accept(open).await else {
-                        return;
-                    };
-                    let mut far = TcpStream::connect(server).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-                });
+                tokio::spawn(forward(acceptor, open, server));
             }
         });
     });
     (port, made.cert.pem())
+}
+
+async fn forward(acceptor: TlsAcceptor, open: TcpStream, server: String) {
+    let Ok(mut near) = acceptor.accept(open).await else {
+        return;
+    };
+    let mut far = TcpStream::connect(server).await.unwrap();
+    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
 }
 
 #[tokio::test]
