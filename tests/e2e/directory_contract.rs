@@ -229,12 +229,12 @@ async fn an_unknown_group_is_an_error_that_names_it(
 ) {
     let stand_in = of.start(3);
     stand_in.set_members(&[1]);
-    let directory = stand_in.directory(&[GROUP, "opps"]);
+    let directory = stand_in.directory(&[GROUP, "devops"]);
     for people in [MANY, 1] {
         let listed = list(&*directory, &users(people)).await;
         let error = message_of(listed, &[]);
         assert!(
-            error.contains("no group") && error.contains("\"opps\""),
+            error.contains("no group") && error.contains("\"devops\""),
             "{error}"
         );
     }
@@ -242,7 +242,7 @@ async fn an_unknown_group_is_an_error_that_names_it(
         Ok(checked) => missing(&checked).concat(),
         Err(error) => error.to_string(),
     };
-    assert!(lacking.contains("opps"), "{lacking}");
+    assert!(lacking.contains("devops"), "{lacking}");
 }
 
 #[rstest]

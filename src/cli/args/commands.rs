@@ -248,7 +248,7 @@ pub struct Import {
     /// File to read; - is standard input
     #[arg(value_name = "FILE")]
     pub file: Input,
-    /// Source of the tokens; do not name a [[source]]: its next listing would mark them as gone
+    /// Source of the tokens; not a configured source, whose next listing would mark them as gone
     #[arg(long, value_name = "NAME", default_value = "local")]
     pub source: String,
     /// Write the refused rows to this file

@@ -112,9 +112,9 @@ fn a_person_who_leaves_the_group_is_flagged_after_two_listings(
     for _ in 0..3 {
         world.run(&["sweep"]).exits(1).says("idp is held");
     }
-    configure(&mut world, &*stand_in, "allowed_groups = [\"opps\"]");
+    configure(&mut world, &*stand_in, "allowed_groups = [\"devops\"]");
     for _ in 0..3 {
-        world.run(&["sweep"]).exits(1).says("\"opps\"");
+        world.run(&["sweep"]).exits(1).says("\"devops\"");
     }
     assert_no_findings(&world);
 }
