@@ -1,6 +1,9 @@
 //! Rules for the whole code: layers use only layers below them, files stay short, and the documents list what
 //! the program has.
 
+#[path = "architecture/circles.rs"]
+mod circles;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -130,6 +133,93 @@ fn only_the_sweep_knows_the_engine() {
     let knowing = code().into_iter().filter(knows).map(|(path, _)| path);
     let knowing: Vec<PathBuf> = knowing.collect();
     assert!(knowing.is_empty(), "{knowing:#?}");
+}
+
+/// Circles that are still to be resolved.
+const OPEN_CIRCLES: [&str; 63] = [
+    "cli -> cli/audit",
+    "cli -> cli/backup",
+    "cli -> cli/check",
+    "cli -> cli/demo",
+    "cli -> cli/directory",
+    "cli -> cli/explain",
+    "cli -> cli/finding",
+    "cli -> cli/forecast",
+    "cli -> cli/identity",
+    "cli -> cli/import",
+    "cli -> cli/migrate",
+    "cli -> cli/notice",
+    "cli -> cli/preview",
+    "cli -> cli/release",
+    "cli -> cli/run",
+    "cli -> cli/send_test",
+    "cli -> cli/source",
+    "cli -> cli/sweep",
+    "cli -> cli/token",
+    "cli/check -> cli/check/people",
+    "directories/entra -> directories/entra/sign_in",
+    "directories/entra -> directories/kind",
+    "directories/file -> directories/kind",
+    "directories/keycloak -> directories/keycloak/session",
+    "directories/keycloak -> directories/kind",
+    "directories/kind -> directories/ldap",
+    "directories/kind -> directories/okta",
+    "directories/kind -> directories/scim",
+    "directories/okta -> directories/okta/check",
+    "directories/okta -> directories/okta/find",
+    "directories/okta -> directories/okta/session",
+    "directories/okta/check -> directories/okta/session",
+    "directories/scim -> directories/scim/check",
+    "domain/notice -> domain/token",
+    "ldap -> ldap/session",
+    "lifecycle -> lifecycle/service_manager",
+    "lifecycle -> lifecycle/signals",
+    "lifecycle -> lifecycle/tasks",
+    "notify/sample -> notify/sample/leavers",
+    "notify/smtp -> notify/smtp/session",
+    "notify/smtp/session -> notify/smtp/tls",
+    "notify/template -> notify/template/source",
+    "notify/view -> notify/view/list",
+    "notify/view/ending -> notify/view/list",
+    "notify/view/list -> notify/view/more",
+    "notify/view/list -> notify/view/tally",
+    "sources -> sources/listing",
+    "sources/devtron -> sources/kind",
+    "sources/gcore -> sources/gcore/people",
+    "sources/gcore -> sources/kind",
+    "sources/gcore/people -> sources/gcore/responses",
+    "sources/kind -> sources/nocodb",
+    "sources/kind -> sources/rancher",
+    "sources/kind -> sources/sql",
+    "sources/nocodb -> sources/nocodb/rest",
+    "sources/rows -> sources/rows/csv",
+    "sources/rows -> sources/rows/json",
+    "sources/rows -> sources/rows/stream",
+    "sources/sql -> sources/sql/columns",
+    "sources/sql -> sources/sql/people",
+    "sources/sql -> sources/sql/statement",
+    "sources/sql -> sources/sql/write",
+    "upstream/database -> upstream/database/record",
+];
+
+#[test]
+fn no_two_files_use_each_other() {
+    let example = circles::EXAMPLE.map(|(path, code)| (path.into(), code.to_owned()));
+    let found = circles::find_circles(&example, Path::new(""));
+    assert_eq!(found, ["mail -> mail/smtp: Connection Open; back: Mailer"]);
+
+    let found = circles::find_circles(&code(), &root().join("src"));
+    println!("{} circles: {found:#?}", found.len());
+    let is_open = |circle: &str| {
+        OPEN_CIRCLES
+            .iter()
+            .any(|open| circle.starts_with(&format!("{open}:")))
+    };
+    let new: Vec<_> = found
+        .into_iter()
+        .filter(|circle| !is_open(circle))
+        .collect();
+    assert!(new.is_empty(), "{new:#?}");
 }
 
 #[test]
