@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{ConnectOptions, Connection, PgConnection, SqlitePool};
 
 use super::{Error, Pools, Result, Store};
 
@@ -64,7 +64,6 @@ impl Store {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "a list of connection settings")]
     async fn open_sqlite(url: &str, access: Access) -> Result<(Self, Versions)> {
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|source| Error::Open {
@@ -87,49 +86,24 @@ impl Store {
             // side files the same mode. If this fails, SQLite's own error below explains why.
             let _ = create_private(&file);
         }
-        let open_error = |source| Error::Open {
-            place: place.clone(),
-            source,
-        };
         let (reading, writing) = if matches!(access, Access::ReadOnly | Access::AsIs) {
             // Opened read-write but with `query_only`: after a reader that opened the file read-only,
             // SQLite leaves the files of the write-ahead log behind.
             let reading = options.pragma("query_only", "ON");
             (reading.clone(), reading)
         } else {
-            let writing = options
-                .clone()
-                .pragma("cache_size", "-16384")
-                .journal_mode(SqliteJournalMode::Wal);
-            (
-                options.read_only(true),
-                writing.synchronous(SqliteSynchronous::Full),
-            )
+            let writing = options.clone().pragma("cache_size", "-16384");
+            let writing = writing.journal_mode(SqliteJournalMode::Wal);
+            let writing = writing.synchronous(SqliteSynchronous::Full);
+            (options.read_only(true), writing)
         };
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(LOCK_TIMEOUT * 3)
-            // On a full disk SQLite rolls back by itself, but sqlx keeps believing that the transaction
-            // is open: such a connection is replaced.
-            .before_acquire(|connection, _| {
-                Box::pin(async move { Ok(!connection.is_in_transaction()) })
-            });
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        let write = loop {
-            match pool.clone().connect_with(writing.clone()).await {
-                // Switching to WAL ignores the busy time-out: of two processes that create the store at
-                // the same time, one is refused.
-                Err(error) if is_locked(&error) && Instant::now() < deadline => {
-                    tokio::time::sleep(OPEN_RETRY_INTERVAL).await;
-                }
-                result => break result.map_err(open_error)?,
-            }
-        };
+        let write = connect_sqlite_writer(writing).await;
+        let write = write.map_err(|source| Error::Open {
+            place: place.clone(),
+            source,
+        })?;
         let mut connection = write.acquire().await?;
-        let versions = check_versions(&mut *connection, &SQLITE_MIGRATIONS, access).await?;
-        if versions.before == 0 && matches!(access, Access::Migrate | Access::ReadOnly) {
-            return Err(Error::Missing(place));
-        }
+        let versions = check_versions(&mut *connection, &SQLITE_MIGRATIONS, access, place).await?;
         if versions.before < versions.now {
             // Under the write lock, so that of two processes the second finds it done.
             let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -170,10 +144,7 @@ impl Store {
         let connecting = tokio::time::timeout(LOCK_TIMEOUT, PgConnection::connect_with(&options));
         let connected = connecting.await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
         let mut connection = connected.map_err(open_error)?;
-        let versions = check_versions(&mut connection, &POSTGRES_MIGRATIONS, access).await?;
-        if versions.before == 0 && matches!(access, Access::Migrate | Access::ReadOnly) {
-            return Err(Error::Missing(place));
-        }
+        let versions = check_versions(&mut connection, &POSTGRES_MIGRATIONS, access, place).await?;
         if versions.before < versions.now {
             migrate(&mut connection, &POSTGRES_MIGRATIONS).await?;
         }
@@ -240,6 +211,29 @@ impl Store {
     }
 }
 
+/// The only connection that writes.
+async fn connect_sqlite_writer(options: SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(LOCK_TIMEOUT * 3)
+        // On a full disk SQLite rolls back by itself, but sqlx keeps believing that the transaction
+        // is open: such a connection is replaced.
+        .before_acquire(|connection, _| {
+            Box::pin(async move { Ok(!connection.is_in_transaction()) })
+        });
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match pool.clone().connect_with(options.clone()).await {
+            // Switching to WAL ignores the busy time-out: of two processes that create the store at
+            // the same time, one is refused.
+            Err(error) if is_locked(&error) && Instant::now() < deadline => {
+                tokio::time::sleep(OPEN_RETRY_INTERVAL).await;
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Creates a new file that only its owner may read.
 fn create_private(file: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -254,6 +248,7 @@ async fn check_versions<C: Migrate>(
     connection: &mut C,
     migrator: &Migrator,
     access: Access,
+    place: String,
 ) -> Result<Versions> {
     let applied = match connection.list_applied_migrations(MIGRATION_TABLE).await {
         Ok(applied) => applied,
@@ -277,10 +272,11 @@ async fn check_versions<C: Migrate>(
     let versions = |now| Ok(Versions { before: found, now });
     match (found.cmp(&known), access) {
         (_, Access::AsIs) => versions(found),
+        (_, Access::Migrate | Access::ReadOnly) if found == 0 => Err(Error::Missing(place)),
         (Ordering::Greater, _) => Err(Error::Newer { found, known }),
         _ if !is_ours => Err(Error::EarlierBuild),
-        (Ordering::Less, Access::ReadOnly) if found > 0 => Err(Error::Older),
-        (Ordering::Equal, _) | (Ordering::Less, Access::ReadOnly) => versions(found),
+        (Ordering::Less, Access::ReadOnly) => Err(Error::Older),
+        (Ordering::Equal, _) => versions(found),
         (Ordering::Less, Access::Create | Access::Migrate) => versions(known),
     }
 }

@@ -128,18 +128,7 @@ impl Tx {
                 }
             }
             if let Some(status) = filter.status {
-                match status {
-                    Status::Active => {
-                        query.push(" AND t.status IN ('active', 'expired') AND (t.expires_at IS NULL OR t.expires_at > ")
-                            .push_bind(now).push(")");
-                    }
-                    Status::Expired => {
-                        query.push(" AND t.status IN ('active', 'expired') AND t.expires_at <= ").push_bind(now);
-                    }
-                    Status::Disabled | Status::Revoked | Status::Gone => {
-                        query.push(" AND t.status = ").push_bind(status.as_str());
-                    }
-                }
+                push_status_now(&mut query, status, now);
             }
             if let Some(issuer) = &filter.issuer_key {
                 query.push(" AND t.issuer_key = ").push_bind(issuer);
@@ -257,6 +246,28 @@ impl Tx {
             directories_held,
         })
     }
+}
+
+/// Only tokens with this status at `now`, whether or not their expiry is marked.
+fn push_status_now<DB>(query: &mut QueryBuilder<DB>, status: Status, now: DateTime<Utc>)
+where
+    DB: sqlx::Database,
+    &'static str: for<'q> sqlx::Encode<'q, DB> + sqlx::Type<DB>,
+    DateTime<Utc>: for<'q> sqlx::Encode<'q, DB> + sqlx::Type<DB>,
+{
+    query.push(" AND t.status ");
+    match status {
+        Status::Active => query
+            .push("IN ('active', 'expired') AND (t.expires_at IS NULL OR t.expires_at > ")
+            .push_bind(now)
+            .push(")"),
+        Status::Expired => query
+            .push("IN ('active', 'expired') AND t.expires_at <= ")
+            .push_bind(now),
+        Status::Disabled | Status::Revoked | Status::Gone => {
+            query.push("= ").push_bind(status.as_str())
+        }
+    };
 }
 
 impl TryFrom<TokenViewRow> for TokenView {
