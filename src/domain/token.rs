@@ -22,10 +22,7 @@ pub(crate) fn derived_id(parts: &[&str]) -> Uuid {
 ///
 /// It is the same after a second import or on a second replica, and its first eight digits are nearly always
 /// a unique prefix.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type,
-)]
-#[sqlx(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TokenId(pub Uuid);
 
