@@ -75,8 +75,7 @@ impl Explanation {
         let dead = tx.load_dead_addresses(now - DEAD_ADDRESS_TTL).await?;
         let account_admins = tx.load_account_admins(std::slice::from_ref(&token)).await?;
         let lost = findings.into_iter().find(|finding| {
-            finding.kind == FindingKind::SsoRevoked.as_str()
-                && finding.state != FindingState::Resolved.as_str()
+            finding.kind == FindingKind::SsoRevoked && finding.state != FindingState::Resolved
         });
         Ok(Self {
             token,
@@ -306,10 +305,7 @@ impl Explanation {
             .ok()
             .and_then(|row| row.message_id);
         let message_id = message_id.map(|id| format!(" as {id}")).unwrap_or_default();
-        let Ok(state) = notice.state.parse() else {
-            return notice.state.clone();
-        };
-        match state {
+        match notice.state {
             NoticeState::Sent => {
                 let at = notice.sent_at.map(|at| self.format_when(at)).unwrap_or_default();
                 format!("sent {at}{message_id}")

@@ -82,7 +82,7 @@ pub(super) async fn acknowledge(
         "{} of {} (finding {})",
         finding.kind, finding.token_name, finding.id
     );
-    let is_done = finding.state != FindingState::Resolved.as_str()
+    let is_done = finding.state != FindingState::Resolved
         && tx.acknowledge_finding(finding.id, args.until).await?;
     if !is_done {
         let error = anyhow::anyhow!("{label} is resolved; there is nothing to acknowledge");

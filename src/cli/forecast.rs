@@ -238,10 +238,8 @@ impl Page {
     ) -> impl Iterator<Item = (DateTime<Utc>, Step, Address)> {
         let notices = self.notices.get(&token.id).into_iter().flatten();
         let unsent = [NoticeState::Planned, NoticeState::Unknown];
-        let unsent = notices.filter(move |notice| {
-            is_about_expiry(notice, token)
-                && unsent.iter().any(|state| state.as_str() == notice.state)
-        });
+        let unsent = notices
+            .filter(move |notice| is_about_expiry(notice, token) && unsent.contains(&notice.state));
         unsent.filter_map(|notice| {
             let step = Step::from_seconds(notice.step?);
             Some((send_time(notice), step, notice.recipient.parse().ok()?))

@@ -104,12 +104,12 @@ fn notices_outcome(notices: &[&NoticeRow], now: DateTime<Utc>) -> Option<String>
     let count = |state: NoticeState| {
         let of_state = notices
             .iter()
-            .filter(|notice| notice.state == state.as_str() && !notice.held);
+            .filter(|notice| notice.state == state && !notice.held);
         of_state.count()
     };
     let waiting = notices
         .iter()
-        .filter(|notice| notice.state == NoticeState::Planned.as_str() && !notice.held);
+        .filter(|notice| notice.state == NoticeState::Planned && !notice.held);
     let first = waiting.map(|notice| send_time(notice)).min();
     let planned = first.map(|at| match at {
         at if at <= now => "due, sent by the next sweep".to_owned(),

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use crate::domain::{FindingKind, Severity, Token, TokenId};
+use crate::domain::{FindingKind, FindingState, Severity, Token, TokenId};
 
 use super::mails::parse_stored;
 use super::people::push_names;
@@ -20,14 +20,15 @@ pub struct FindingRow {
     /// The token's name, or that of the source.
     pub token_name: String,
     pub source: String,
-    /// `sso_revoked`, …
-    pub kind: String,
-    /// `medium`, `high` or `critical`.
-    pub severity: String,
+    #[sqlx(try_from = "String")]
+    pub kind: FindingKind,
+    #[sqlx(try_from = "String")]
+    pub severity: Severity,
     pub since: DateTime<Utc>,
     pub evidence: String,
-    /// `open`, `acknowledged` or `resolved`.
-    pub state: String,
+    /// The state now: an acknowledgement that has ended counts as open.
+    #[sqlx(try_from = "String")]
+    pub state: FindingState,
     /// When the policy revokes the token; `None` if it does not.
     pub revoke_at: Option<DateTime<Utc>>,
 }

@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use crate::domain::{NoticeState, Status, Token, TokenId};
+use crate::domain::{FindingKind, NoticeState, Status, Token, TokenId};
 
+use super::mails::parse_stored;
 use super::tokens::{TokenRow, parse_tokens};
 use super::{CHUNK_ROWS, Result, Tx, on};
 use crate::time::MAX_INSTANT;
@@ -14,8 +15,8 @@ use crate::time::MAX_INSTANT;
 #[derive(Debug, Clone)]
 pub struct TokenView {
     pub token: Token,
-    /// Kinds, sorted.
-    pub findings: Vec<String>,
+    /// Sorted by name.
+    pub findings: Vec<FindingKind>,
 }
 
 #[derive(FromRow)]
@@ -51,7 +52,8 @@ pub struct NoticeRow {
     pub recipient: String,
     /// Why this recipient is notified.
     pub basis: String,
-    pub state: String,
+    #[sqlx(try_from = "String")]
+    pub state: NoticeState,
     /// Whether its plan waits for an operator.
     pub held: bool,
     pub send_at: DateTime<Utc>,
@@ -275,15 +277,17 @@ impl TryFrom<TokenViewRow> for TokenView {
 
     fn try_from(row: TokenViewRow) -> Result<Self> {
         let findings = row.findings.unwrap_or_default();
-        let mut findings: Vec<String> = findings
+        let mut kinds: Vec<&str> = findings
             .split(',')
             .filter(|kind| !kind.is_empty())
-            .map(str::to_owned)
             .collect();
-        findings.sort_unstable();
+        kinds.sort_unstable();
+        let kinds = kinds
+            .into_iter()
+            .map(|kind| parse_stored(kind, "a finding's kind"));
         Ok(Self {
             token: row.token.try_into()?,
-            findings,
+            findings: kinds.collect::<Result<_>>()?,
         })
     }
 }

@@ -346,7 +346,7 @@ async fn a_changed_loss_updates_the_finding_without_a_mail(
         let now = world.engine.now();
         let rows = tx.list_findings(lost_access(), None, now, 100).await;
         let rows = rows.unwrap().into_iter();
-        rows.map(|row| row.severity).collect::<Vec<_>>()
+        rows.map(|row| row.severity.as_str()).collect::<Vec<_>>()
     };
     assert_eq!(severities().await, ["medium", "medium"]);
     world.script(|script| drop(script.listed.remove(2)));

@@ -140,7 +140,7 @@ async fn every_migration_runs_over_the_rows_of_earlier_versions(
         tokens[0].token.due_at,
         Some("2026-11-21T08:00:00Z".parse().unwrap())
     );
-    assert_eq!(tokens[0].findings, [FindingKind::SsoRevoked.as_str()]);
+    assert_eq!(tokens[0].findings, [FindingKind::SsoRevoked]);
     let notices = tx
         .list_notices(&NoticeFilter::default(), None, 10)
         .await

@@ -155,6 +155,6 @@ async fn state_of(store: &Store, notice: &NewNotice) -> String {
     let row = rows.iter().find(|row| row.id == notice.id).unwrap();
     match &row.reason {
         Some(reason) => format!("{}: {reason}", row.state),
-        None => row.state.clone(),
+        None => row.state.to_string(),
     }
 }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::rows::{FindingRow, IdentityRow, NoticeRow, TokenRow};
 use super::when::Instant;
-use crate::domain::{FindingKind, NoticeState, Step, TokenId, checked_suffix};
+use crate::domain::{NoticeState, Step, TokenId, checked_suffix};
 use crate::store::{self, Error, TokenView};
 use chrono::{DateTime, Utc};
 
@@ -12,15 +12,7 @@ impl TokenRow {
     /// # Errors
     /// If the store holds a value that no version of lapsed writes.
     pub fn from_view(view: &TokenView, now: DateTime<Utc>) -> store::Result<Self> {
-        let kinds = view
-            .findings
-            .iter()
-            .map(|kind| parse_stored::<FindingKind>(kind));
-        Ok(Self::new(
-            &view.token,
-            kinds.collect::<Result<_, _>>()?,
-            now,
-        ))
+        Ok(Self::new(&view.token, view.findings.clone(), now))
     }
 }
 
@@ -30,7 +22,7 @@ impl NoticeRow {
     /// # Errors
     /// As [`TokenRow::from_view`].
     pub fn from_stored(row: &store::NoticeRow, domain: &str) -> store::Result<Self> {
-        let state = parse_stored(&row.state)?;
+        let state = row.state;
         Ok(Self {
             id: row.id,
             token_id: row.token_id.map(TokenId),
@@ -72,11 +64,11 @@ impl FindingRow {
             id: row.id,
             token_id: row.token_id.map(TokenId),
             token_name: row.token_name,
-            kind: parse_stored(&row.kind)?,
-            severity: parse_stored(&row.severity)?,
+            kind: row.kind,
+            severity: row.severity,
             since: Instant(row.since),
             evidence: row.evidence,
-            state: parse_stored(&row.state)?,
+            state: row.state,
             revoke_at: row.revoke_at.map(Instant),
         })
     }

@@ -42,7 +42,7 @@ async fn a_held_plan_is_released_or_discarded_once() {
             assert!(text.contains("1 notice"), "{text}");
             let mut tx = world.store.begin_read().await.unwrap();
             let notices = tx.list_notices_of_tokens(&[one.id]).await.unwrap();
-            assert_eq!(notices[0].state, state);
+            assert_eq!(notices[0].state.as_str(), state);
             drop(tx);
             let again = release::settle_held_plans(&world.store, discard, now())
                 .await

@@ -94,7 +94,7 @@ impl Claimer {
             let findings = tx
                 .list_urgent_findings(now, &removed, MAX_LISTED_TOKENS)
                 .await?;
-            summary_entry(tx.count_open_findings(now, &removed).await?, findings)?
+            summary_entry(tx.count_open_findings(now, &removed).await?, findings)
         } else {
             SummaryEntry::default()
         };
@@ -227,36 +227,25 @@ impl Composer {
 }
 
 /// The open findings, for the summary.
-fn summary_entry(
-    counts: Vec<store::FindingCount>,
-    findings: Vec<FindingRow>,
-) -> Result<SummaryEntry, store::Error> {
+fn summary_entry(counts: Vec<store::FindingCount>, findings: Vec<FindingRow>) -> SummaryEntry {
     let counts = counts.into_iter().map(|open| OpenCount {
         kind: open.kind,
         source: open.source,
         count: open.count,
     });
-    let open = |finding: FindingRow| -> Result<OpenFinding, store::Error> {
-        Ok(OpenFinding {
-            id: finding.id,
-            kind: parse_stored(&finding.kind)?,
-            severity: parse_stored(&finding.severity)?,
-            source: finding.source,
-            name: finding.token_name,
-            since: finding.since,
-            evidence: finding.evidence,
-        })
-    };
-    Ok(SummaryEntry {
+    let findings = findings.into_iter().map(|finding| OpenFinding {
+        id: finding.id,
+        kind: finding.kind,
+        severity: finding.severity,
+        source: finding.source,
+        name: finding.token_name,
+        since: finding.since,
+        evidence: finding.evidence,
+    });
+    SummaryEntry {
         counts: counts.collect(),
-        findings: findings.into_iter().map(open).collect::<Result<_, _>>()?,
-    })
-}
-
-fn parse_stored<T: std::str::FromStr>(text: &str) -> Result<T, store::Error> {
-    let reason = "a finding has an unknown kind or severity";
-    text.parse()
-        .map_err(|_| store::Error::Inconsistent(reason.to_owned()))
+        findings: findings.collect(),
+    }
 }
 
 fn unreachable_entry(row: ContentRow) -> Option<Unreachable> {

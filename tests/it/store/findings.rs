@@ -58,8 +58,8 @@ async fn an_acknowledged_finding_is_open_again_after_its_time_in_all_views(
     write!(store, tx => tx.insert_findings(&[unused.clone(), never.clone()]));
     assert!(write!(store, tx => tx.acknowledge_finding(unused.id, minutes(10))));
     for (minute, open, count) in [
-        (9, vec!["never_expires"], 1),
-        (10, vec!["never_expires", "unused"], 2),
+        (9, vec![FindingKind::NeverExpires], 1),
+        (10, vec![FindingKind::NeverExpires, FindingKind::Unused], 2),
     ] {
         let at = minutes(minute);
         assert_eq!(list(&store, false, minute).await.len(), count);
@@ -80,7 +80,7 @@ async fn an_acknowledged_finding_is_open_again_after_its_time_in_all_views(
         assert!(
             of_one
                 .iter()
-                .any(|row| row.id == unused.id && row.state == state)
+                .any(|row| row.id == unused.id && row.state.as_str() == state)
         );
     }
     // It still exists, and is not opened a second time.

@@ -213,7 +213,9 @@ async fn many_results_are_recorded_at_once_in_any_order(
         ("planned", 600),
     ] {
         assert_eq!(
-            rows.iter().filter(|row| row.state == state).count(),
+            rows.iter()
+                .filter(|row| row.state.as_str() == state)
+                .count(),
             count,
             "{state}"
         );

@@ -121,7 +121,10 @@ async fn a_token_has_the_kinds_of_its_open_findings(#[values(Db::Sqlite, Db::Pos
     write!(store, tx => tx.resolve_finding(findings[1].id, now()));
     let listed = read!(store, tx => tx.list_tokens(&all, None, now(), 10));
     assert_eq!(listed[0].token, token);
-    assert_eq!(listed[0].findings, ["sso_revoked", "unused"]);
+    assert_eq!(
+        listed[0].findings,
+        [FindingKind::SsoRevoked, FindingKind::Unused]
+    );
 }
 
 #[rstest]
