@@ -12,7 +12,6 @@ pub mod keycloak;
 mod kind;
 pub mod ldap;
 pub mod okta;
-mod people;
 pub mod scim;
 
 use async_trait::async_trait;

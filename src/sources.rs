@@ -10,9 +10,7 @@ pub mod nocodb;
 pub mod owners;
 pub mod rancher;
 pub(crate) mod rows;
-mod sorter;
 pub mod sql;
-pub mod tokens;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -21,7 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::{Address, ListedToken, Token, TokenId};
 
 pub use crate::upstream::{CheckReport, Error, Fetched, RefusedRow, RefusedRows, Right};
-pub use kind::{Common, Kind};
+pub use kind::Kind;
 
 const UNKNOWN_OWN_TOKEN: &str = "it is not known which token lapsed itself uses for the source";
 
@@ -124,12 +122,18 @@ impl Listing {
             let digest = Sha256::new_with_prefix(tokens);
             digest.chain_update(format!("{other_facts:?}"))
         });
-        self.fingerprint = digest.map(listing::hex);
+        self.fingerprint = digest.map(hex);
         if self.fingerprint.is_some() && self.fingerprint == last.fingerprint {
             return Fetched::Unchanged;
         }
         Fetched::New(self)
     }
+}
+
+/// The digits of a digest.
+pub(crate) fn hex(digest: Sha256) -> String {
+    let bytes = digest.finalize();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub struct Tokens(pub Box<dyn Iterator<Item = Result<ListedToken, Error>> + Send>);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lapsed::directories::{Common, Directory, PeopleQuery, file};
 use lapsed::domain::Person;
-use lapsed::sources::tokens::{self, Input, ReadCallbacks};
+use lapsed::sources::file::{Input, ReadCallbacks, read_files};
 use lapsed::sources::{Error, Fetched, RefusedRows};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -303,7 +303,7 @@ fn check_tokens(path: &Path, lines: u64) -> Result<bool, TestCaseError> {
         on_refused: Some(&mut refused),
         ..ReadCallbacks::default()
     };
-    let listing = match tokens::read_files(&[Input::Path(path.to_owned())], &mut callbacks) {
+    let listing = match read_files(&[Input::Path(path.to_owned())], &mut callbacks) {
         Ok(listing) => listing,
         Err(error) => return check_error(&error, path, lines).map(|()| false),
     };

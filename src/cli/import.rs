@@ -13,7 +13,7 @@ use super::progress::Progress;
 use super::setup::{self, Mode};
 use crate::domain::Name;
 use crate::engine::{self, ImportCounts, ImportMode};
-use crate::sources::tokens::{self, ReadCallbacks};
+use crate::sources::file::{self as token_file, ReadCallbacks};
 use crate::sources::{Listing, RefusedRow};
 
 pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
@@ -95,16 +95,16 @@ fn check_source_name(config: &crate::config::Config, name: &str) -> Result<()> {
 /// Reads the whole file and shows a progress bar.
 fn read_file(file: &Input, rejects: Option<PathBuf>) -> anyhow::Result<Listing> {
     let (input, size) = match file {
-        Input::Stdin => (tokens::Input::Stdin, None),
+        Input::Stdin => (token_file::Input::Stdin, None),
         Input::File(path) => {
             let size = std::fs::metadata(path).ok().map(|meta| meta.len());
-            (tokens::Input::Path(path.clone()), size)
+            (token_file::Input::Path(path.clone()), size)
         }
     };
     let mut rejected = rejects.map(|path| Rejects::create(&path)).transpose()?;
     let bar = Progress::bytes(size);
     let mut last = 0;
-    let mut progress = |at: tokens::Progress| {
+    let mut progress = |at: token_file::Progress| {
         bar.advance(at.bytes - last);
         last = at.bytes;
         bar.show_rows(at.rows);
@@ -121,7 +121,7 @@ fn read_file(file: &Input, rejects: Option<PathBuf>) -> anyhow::Result<Listing> 
         on_progress: Some(&mut progress),
         on_refused: Some(&mut refused),
     };
-    let listing = tokens::read_files(&[input], &mut callbacks)?;
+    let listing = token_file::read_files(&[input], &mut callbacks)?;
     if let Some(error) = failure {
         return Err(error).context("cannot write the file of refused rows");
     }

@@ -142,12 +142,9 @@ pub(super) fn build_engine(
 }
 
 pub(super) fn build_source(config: &config::SourceConfig) -> Result<WatchedSource, sources::Error> {
-    let common = sources::Common {
-        timeout: config.timeout,
-    };
     Ok(WatchedSource {
         terms: config.terms.clone(),
-        source: Arc::from(config.kind.build(&common)?),
+        source: Arc::from(config.kind.build(config.timeout)?),
     })
 }
 

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
 use crate::domain::{Address, IdentityStatus, IssuerMode, Issuers, Policy, Reason};
-use crate::sources::listing::hex;
+use crate::sources::hex;
 use crate::store::{DirectoryRow, IdentityRow, Store, Tx};
 
 use super::common::{Error, Report, new_id};

@@ -9,6 +9,7 @@ mod responses;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -21,9 +22,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::listing::ListingBuilder;
-use super::{
-    CheckReport, Common, Error, Fetched, LastListing, Listing, Right, Source, UNKNOWN_OWN_TOKEN,
-};
+use super::{CheckReport, Error, Fetched, LastListing, Listing, Right, Source, UNKNOWN_OWN_TOKEN};
 use crate::domain;
 use crate::upstream::database::Database;
 use crate::upstream::http::{self, Client, Request};
@@ -54,12 +53,12 @@ pub struct Config {
 impl Config {
     /// # Errors
     /// If the token cannot be sent in a header, or the URL of the database is invalid.
-    pub fn build(&self, common: &Common) -> Result<Devtron, Error> {
+    pub fn build(&self, timeout: Duration) -> Result<Devtron, Error> {
         let token = self.token.expose_secret().trim();
         let database = self.database.as_ref();
-        let database = database.map(|url| Database::new(url, common.timeout));
+        let database = database.map(|url| Database::new(url, timeout));
         Ok(Devtron {
-            web: Client::new(&self.url, None, common.timeout)?,
+            web: Client::new(&self.url, None, timeout)?,
             url: self.url.clone(),
             token: http::secret_header("the token", token)?,
             own_identity: own_identity(token),

@@ -6,6 +6,8 @@
 mod people;
 mod responses;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
@@ -13,9 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::listing::ListingBuilder;
-use super::{
-    CheckReport, Common, Error, Fetched, LastListing, Listing, Right, Source, UNKNOWN_OWN_TOKEN,
-};
+use super::{CheckReport, Error, Fetched, LastListing, Listing, Right, Source, UNKNOWN_OWN_TOKEN};
 use crate::domain::{self, Cell};
 use crate::upstream::http::{self, Client, Request};
 use people::People;
@@ -41,11 +41,11 @@ pub struct Config {
 impl Config {
     /// # Errors
     /// If the token cannot be sent in a header.
-    pub fn build(&self, common: &Common) -> Result<Gcore, Error> {
+    pub fn build(&self, timeout: Duration) -> Result<Gcore, Error> {
         let token = self.token.expose_secret().trim();
         let authorization = http::secret_header("the token", &format!("APIKey {token}"))?;
         Ok(Gcore {
-            web: Client::new(&self.url, None, common.timeout)?,
+            web: Client::new(&self.url, None, timeout)?,
             authorization,
             own_id: own_id(token),
             client_id: self.client_id,

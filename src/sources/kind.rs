@@ -14,13 +14,6 @@ pub enum Kind {
     Sql(sql::Config),
 }
 
-/// The settings that every kind of source has.
-#[derive(Debug, Clone)]
-pub struct Common {
-    /// For one request.
-    pub timeout: Duration,
-}
-
 impl Kind {
     #[must_use]
     pub fn as_str(&self) -> &'static str {
@@ -34,16 +27,18 @@ impl Kind {
         }
     }
 
+    /// `timeout` is for one request.
+    ///
     /// # Errors
     /// If the configuration cannot be used, for example because a CA file cannot be read.
-    pub fn build(&self, common: &Common) -> Result<Box<dyn Source>, Error> {
+    pub fn build(&self, timeout: Duration) -> Result<Box<dyn Source>, Error> {
         Ok(match self {
             Self::File(config) => Box::new(config.clone()),
-            Self::Rancher(config) => Box::new(config.build(common)?),
-            Self::Devtron(config) => Box::new(config.build(common)?),
-            Self::Gcore(config) => Box::new(config.build(common)?),
-            Self::NocoDb(config) => Box::new(config.build(common)?),
-            Self::Sql(config) => Box::new(config.build(common)?),
+            Self::Rancher(config) => Box::new(config.build(timeout)?),
+            Self::Devtron(config) => Box::new(config.build(timeout)?),
+            Self::Gcore(config) => Box::new(config.build(timeout)?),
+            Self::NocoDb(config) => Box::new(config.build(timeout)?),
+            Self::Sql(config) => Box::new(config.build(timeout)?),
         })
     }
 }

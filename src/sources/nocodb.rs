@@ -8,13 +8,15 @@ mod rows;
 mod session;
 mod tables;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use secrecy::SecretString;
 use url::Url;
 
 use self::rest::{RestApi, SUPER_ADMIN_ADVICE};
 use self::tables::Tables;
-use super::{CheckReport, Common, Error, Fetched, LastListing, Listing, MaxLife, Right, Source};
+use super::{CheckReport, Error, Fetched, LastListing, Listing, MaxLife, Right, Source};
 use crate::upstream::database::Database;
 use crate::upstream::http::Client;
 
@@ -37,13 +39,13 @@ pub struct Login {
 impl Config {
     /// # Errors
     /// If HTTP cannot be set up or the database's URL is invalid.
-    pub fn build(&self, common: &Common) -> Result<NocoDbSource, Error> {
+    pub fn build(&self, timeout: Duration) -> Result<NocoDbSource, Error> {
         let rest = self.login.clone().map(|login| {
-            let web = Client::new(&self.url, None, common.timeout)?;
+            let web = Client::new(&self.url, None, timeout)?;
             Ok::<_, Error>(RestApi::new(web, login))
         });
         let database = self.database.as_ref();
-        let database = database.map(|url| Database::new(url, common.timeout));
+        let database = database.map(|url| Database::new(url, timeout));
         Ok(NocoDbSource {
             url: self.url.clone(),
             rest: rest.transpose()?,

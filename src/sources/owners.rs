@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::{Address, Cell, ListedToken};
 
-use super::Error;
+use super::cells::Value;
 use super::file::FileStamp;
-use super::rows::{Columns, Input, Row, Rows, Value};
+use super::rows::{Columns, Input, Row, Rows};
+use super::{Error, RefusedRow};
 
 const COLUMNS: Columns<3> = Columns {
     names: ["token", "issuer", "email"],
@@ -36,7 +37,10 @@ impl OwnersFile {
         while let Some(row) = rows.next() {
             let Row { line, values } = row?;
             let added = values.and_then(|values| owners.add(values));
-            added.map_err(|reason| rows.refusal(line, reason))?;
+            added.map_err(|reason| {
+                let file = rows.file.clone();
+                RefusedRow { file, line, reason }
+            })?;
         }
         stamp.ensure_unchanged(path)?;
         owners.fingerprint = stamp.fingerprint;

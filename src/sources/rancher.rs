@@ -26,7 +26,7 @@ use self::shapes::{Ext, Legacy};
 use self::token::TokenRow;
 use super::file::run_blocking;
 use super::listing::ListingBuilder;
-use super::{CheckReport, Common, Error, Fetched, LastListing, Listing, Source};
+use super::{CheckReport, Error, Fetched, LastListing, Listing, Source};
 use crate::domain::{Address, Token};
 use crate::upstream::http::Client;
 
@@ -56,7 +56,7 @@ pub struct Config {
 impl Config {
     /// # Errors
     /// If the CA file cannot be read, or the token cannot be sent in a header.
-    pub fn build(&self, common: &Common) -> Result<Rancher, Error> {
+    pub fn build(&self, timeout: Duration) -> Result<Rancher, Error> {
         let mut url = self.url.clone();
         // People may copy the address of the API.
         let path = url.path().trim_end_matches('/');
@@ -66,7 +66,7 @@ impl Config {
             .unwrap_or(path)
             .to_owned();
         url.set_path(&path);
-        let web = Client::new(&url, self.ca_file.as_deref(), common.timeout)?;
+        let web = Client::new(&url, self.ca_file.as_deref(), timeout)?;
         Ok(Rancher {
             api: Api::new(web, &self.token)?,
             config: Self {

@@ -1,31 +1,30 @@
 //! Reads the rows of a file with their lines: CSV, a JSON array of objects, or JSON lines.
 //!
-//! Only one row is kept in memory, and no row is longer than [`MAX_ROW_LENGTH`]. So memory does not depend
-//! on the size or content of a file.
+//! Only one row is kept in memory, and its length is limited. So memory does not depend on the size or content
+//! of a file.
 
-mod csv;
-mod json;
-mod stream;
-mod value;
+mod split;
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read};
 use std::path::PathBuf;
 
-use self::stream::Stream;
-pub(crate) use self::value::{Value, quote};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value as Json;
 
+use self::split::{Broken, CsvSplitter, JsonSplitter, RawRow, Stream};
+use super::Error;
+use super::cells::{Value, quote};
 use crate::nearest::nearest;
 
-use super::{Error, RefusedRow};
-
-/// In bytes, including quotes and escapes.
-const MAX_ROW_LENGTH: usize = 1024 * 1024;
-
-const TOO_LONG: &str = "the row is longer than 1 MiB; is a quote left open?";
+/// How many bytes are read to detect the format.
+const HEAD_LENGTH: u64 = 4096;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// A file; the format follows from its extension (`.csv`, `.json`, `.jsonl`, `.ndjson`), otherwise from its content.
+    /// A file; the format follows from its extension (`.csv`, `.json`, `.jsonl`, `.ndjson`), otherwise from its
+    /// content.
     Path(PathBuf),
     /// Standard input; the format follows from the content.
     Stdin,
@@ -73,7 +72,7 @@ impl<const N: usize> Columns<N> {
 
     /// The message for a name that is not a column.
     pub fn explain_unknown(&self, name: &str) -> String {
-        let (quoted, all) = (value::quote(name), self.names.join(", "));
+        let (quoted, all) = (quote(name), self.names.join(", "));
         match nearest(name, self.names) {
             Some(nearest) => {
                 format!("{quoted} is not a column; did you mean {nearest}? The columns are {all}")
@@ -91,30 +90,22 @@ pub(crate) struct Row<const N: usize> {
     pub values: Result<[Value; N], String>,
 }
 
-/// Why no further rows can be read.
-enum Broken {
-    Read(std::io::Error),
-    /// The content is invalid from this line on.
-    Content(u64, String),
-}
-
-impl From<std::io::Error> for Broken {
-    fn from(error: std::io::Error) -> Self {
-        Self::Read(error)
-    }
-}
-
 pub(crate) struct Rows<const N: usize> {
-    name: String,
-    format: Format,
+    /// The name of the input in messages.
+    pub file: String,
+    pub format: Format,
+    columns: &'static Columns<N>,
     stream: Stream,
-    parser: Parser<N>,
+    parser: Parser,
 }
 
-enum Parser<const N: usize> {
-    Csv(csv::Parser<N>),
-    Json(json::Array<N>),
-    JsonLines(json::Lines<N>),
+enum Parser {
+    Csv {
+        splitter: CsvSplitter,
+        /// For each cell of a row, the index of its column.
+        order: Vec<usize>,
+    },
+    Json(JsonSplitter),
 }
 
 impl<const N: usize> Rows<N> {
@@ -123,36 +114,54 @@ impl<const N: usize> Rows<N> {
     /// # Errors
     /// If the input cannot be read, is empty, or has an invalid header.
     pub fn open(input: &Input, columns: &'static Columns<N>) -> Result<Self, Error> {
-        let name = input.to_string();
-        let opened = stream::open(input).and_then(|(format, mut stream)| {
+        let file = input.to_string();
+        let opened = open(input).and_then(|(format, mut stream)| {
             let parser = match format {
-                Format::Csv => Parser::Csv(csv::Parser::open(columns, &mut stream)?),
-                Format::Json => Parser::Json(json::Array::new(columns)),
-                Format::JsonLines => Parser::JsonLines(json::Lines::new(columns)),
+                Format::Csv => {
+                    let mut splitter = CsvSplitter::default();
+                    let order = read_header(columns, &mut splitter, &mut stream)?;
+                    Parser::Csv { splitter, order }
+                }
+                Format::Json | Format::JsonLines => Parser::Json(JsonSplitter::default()),
             };
             Ok((format, stream, parser))
         });
-        let (format, stream, parser) = opened.map_err(|broken| broken.into_error(&name))?;
+        let (format, stream, parser) = opened.map_err(|broken| explain(broken, &file))?;
         Ok(Self {
-            name,
+            file,
             format,
+            columns,
             stream,
             parser,
         })
     }
 
-    pub fn format(&self) -> Format {
-        self.format
-    }
-
     /// The number of bytes read so far.
     pub fn bytes(&self) -> u64 {
-        self.stream.bytes()
+        self.stream.bytes
     }
 
-    pub fn refusal(&self, line: u64, reason: String) -> RefusedRow {
-        let file = self.name.clone();
-        RefusedRow { file, line, reason }
+    fn read_next(&mut self) -> Result<Option<Row<N>>, Broken> {
+        let (stream, columns) = (&mut self.stream, self.columns);
+        let (line, values) = match &mut self.parser {
+            Parser::Csv { splitter, order } => {
+                if !splitter.advance(stream)? {
+                    return Ok(None);
+                }
+                (splitter.row.start, csv_values(columns, splitter, order))
+            }
+            Parser::Json(splitter) => {
+                let has_row = match self.format {
+                    Format::Json => splitter.advance_element(stream)?,
+                    _ => splitter.advance_line(stream)?,
+                };
+                if !has_row {
+                    return Ok(None);
+                }
+                (splitter.row.start, json_values(columns, &splitter.row))
+            }
+        };
+        Ok(Some(Row { line, values }))
     }
 }
 
@@ -161,29 +170,263 @@ impl<const N: usize> Iterator for Rows<N> {
     type Item = Result<Row<N>, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let row = match &mut self.parser {
-            Parser::Csv(parser) => parser.next(&mut self.stream),
-            Parser::Json(parser) => parser.next(&mut self.stream),
-            Parser::JsonLines(parser) => parser.next(&mut self.stream),
-        };
-        row.map_err(|broken| broken.into_error(&self.name))
+        let row = self.read_next();
+        row.map_err(|broken| explain(broken, &self.file))
             .transpose()
     }
 }
 
-/// The result of a parser: a row, the end, or an error that ends the file.
-type Next<const N: usize> = Result<Option<Row<N>>, Broken>;
+fn explain(broken: Broken, file: &str) -> Error {
+    match broken {
+        Broken::Read(source) => Error::Read {
+            path: file.to_owned(),
+            source,
+        },
+        Broken::Content(line, reason) => Error::content(format!("{file}:{line}"), reason),
+    }
+}
 
-impl Broken {
-    fn into_error(self, name: &str) -> Error {
-        match self {
-            Self::Read(source) => Error::Read {
-                path: name.to_owned(),
-                source,
-            },
-            Self::Content(line, reason) => Error::content(format!("{name}:{line}"), reason),
+/// Opens the input, detects its format and skips the byte order mark.
+fn open(input: &Input) -> Result<(Format, Stream), Broken> {
+    let reader: Box<dyn Read + Send> = match input {
+        Input::Path(path) => Box::new(File::open(path)?),
+        Input::Stdin => Box::new(io::stdin()),
+    };
+    let mut reader = BufReader::with_capacity(64 * 1024, reader);
+    let mut head = Vec::new();
+    reader.by_ref().take(HEAD_LENGTH).read_to_end(&mut head)?;
+    let mark = if head.starts_with(b"\xef\xbb\xbf") {
+        3
+    } else {
+        0
+    };
+    let format = refuse_other_formats(&head).and_then(|()| detect_format(input, &head[mark..]));
+    let format = format.map_err(|reason| Broken::Content(1, reason.to_owned()))?;
+    let mut head = Cursor::new(head);
+    head.set_position(mark as u64);
+    let stream = Stream {
+        inner: Box::new(head.chain(reader)),
+        bytes: mark as u64,
+    };
+    Ok((format, stream))
+}
+
+/// Refuses files that are evidently not text in UTF-8.
+fn refuse_other_formats(head: &[u8]) -> Result<(), &'static str> {
+    const UTF_16: &str = "this is UTF-16; save it as UTF-8";
+    const SIGNATURES: [(&[u8], &str); 5] = [
+        (b"\xff\xfe", UTF_16),
+        (b"\xfe\xff", UTF_16),
+        (
+            b"PK\x03\x04",
+            "this is a workbook or a zip archive; export it as CSV in UTF-8",
+        ),
+        (
+            b"\xd0\xcf\x11\xe0",
+            "this is a workbook; export it as CSV in UTF-8",
+        ),
+        (
+            b"\x1f\x8b",
+            "this is compressed; unpack it with gunzip first",
+        ),
+    ];
+    let mut signatures = SIGNATURES.iter();
+    let found = signatures.find(|(signature, _)| head.starts_with(signature));
+    found.map_or(Ok(()), |(_, reason)| Err(*reason))
+}
+
+/// Detects the format by the file's name, otherwise by the first character.
+fn detect_format(input: &Input, head: &[u8]) -> Result<Format, &'static str> {
+    let Some(first) = head.iter().find(|byte| !byte.is_ascii_whitespace()) else {
+        return Err("the file is empty, as after a failed export; \
+             a file without rows has the CSV header or the JSON array []");
+    };
+    let extension = match input {
+        Input::Path(path) => path.extension().and_then(|text| text.to_str()),
+        Input::Stdin => None,
+    };
+    let extension = extension.unwrap_or_default().to_ascii_lowercase();
+    match (extension.as_str(), first) {
+        ("csv", _) => Ok(Format::Csv),
+        ("json", b'{') => {
+            Err("this must be an array: [{…}, {…}]; name it .jsonl if it has one object a line")
+        }
+        ("jsonl" | "ndjson", b'[') => {
+            Err("this must have one object a line; name it .json if it is an array")
+        }
+        ("json", _) | (_, b'[') => Ok(Format::Json),
+        ("jsonl" | "ndjson", _) | (_, b'{') => Ok(Format::JsonLines),
+        _ => Ok(Format::Csv),
+    }
+}
+
+/// The index of the column of each cell.
+fn read_header<const N: usize>(
+    columns: &Columns<N>,
+    splitter: &mut CsvSplitter,
+    stream: &mut Stream,
+) -> Result<Vec<usize>, Broken> {
+    if !splitter.advance(stream)? {
+        return Err(Broken::Content(1, no_header(columns)));
+    }
+    let order = splitter
+        .cells()
+        .and_then(|names| parse_header(columns, &names));
+    order.map_err(|reason| Broken::Content(splitter.row.start, reason))
+}
+
+fn parse_header<const N: usize>(
+    columns: &Columns<N>,
+    names: &[&str],
+) -> Result<Vec<usize>, String> {
+    let names: Vec<&str> = names.iter().map(|name| name.trim()).collect();
+    // A first line without any known name is probably a row, so it is not quoted.
+    if names.iter().all(|name| columns.find(name).is_none()) {
+        let text = names.concat();
+        return Err(match text {
+            _ if text.contains('\t') => "the columns are separated by tabs; use commas".to_owned(),
+            _ if text.contains(';') => {
+                "the columns are separated by semicolons; use commas".to_owned()
+            }
+            _ => no_header(columns),
+        });
+    }
+    let mut order = Vec::new();
+    for name in &names {
+        match columns.find(name) {
+            Some(column) if order.contains(&column) => {
+                return Err(format!("the column {name} occurs twice; remove one"));
+            }
+            Some(column) => order.push(column),
+            None if name.is_empty() => {
+                let nth = order.len() + 1;
+                return Err(format!("column {nth} has no name; name it or remove it"));
+            }
+            None => return Err(columns.explain_unknown(name)),
         }
     }
+    match columns.required.iter().find(|name| !names.contains(name)) {
+        Some(missing) => Err(format!("the column {missing} is missing; add it")),
+        None => Ok(order),
+    }
+}
+
+fn no_header<const N: usize>(columns: &Columns<N>) -> String {
+    let (required, all) = (columns.required.join(" and "), columns.names.join(", "));
+    format!("the first line must name the columns, at least {required}; they are {all}")
+}
+
+fn csv_values<const N: usize>(
+    columns: &Columns<N>,
+    splitter: &CsvSplitter,
+    order: &[usize],
+) -> Result<[Value; N], String> {
+    let cells = splitter.cells()?;
+    let (found, wanted) = (cells.len(), order.len());
+    if found != wanted {
+        return Err(format!(
+            "the row has {found} cells and the header {wanted}; \
+             put a cell that contains a comma between double quotes"
+        ));
+    }
+    let mut values = [const { Value::Absent }; N];
+    for (cell, column) in cells.into_iter().zip(order) {
+        values[*column] = Value::text(columns.names[*column], cell)?;
+    }
+    Ok(values)
+}
+
+fn json_values<const N: usize>(columns: &Columns<N>, row: &RawRow) -> Result<[Value; N], String> {
+    let text = row.text()?;
+    if text.is_empty() {
+        return Err("a row is missing here; remove the comma".to_owned());
+    }
+    // Checked here, because serde_json's message about another type quotes the value.
+    if !text.starts_with('{') {
+        let name = columns.names[0];
+        return Err(format!("a row must be an object: {{\"{name}\": …}}"));
+    }
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let read = reader.deserialize_map(Object(columns));
+    read.and_then(|values| reader.end().map(|()| values))
+        .map_err(|error| {
+            let text = error.to_string();
+            let (line, column) = (error.line(), error.column());
+            let text = text.trim_end_matches(&format!(" at line {line} column {column}"));
+            // The line in the file.
+            let line = row.start + (line as u64).saturating_sub(1);
+            format!("this is not JSON (line {line}, column {column}: {text})")
+        })?
+}
+
+/// Reads an object. The inner error is about a value, the outer one about the JSON.
+struct Object<'a, const N: usize>(&'a Columns<N>);
+
+impl<'de, const N: usize> Visitor<'de> for Object<'_, N> {
+    type Value = Result<[Value; N], String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut values = [const { Value::Absent }; N];
+        let mut fault = None;
+        let mut unknown = None;
+        while let Some(key) = map.next_key::<String>()? {
+            let Some(column) = self.0.find(&key) else {
+                map.next_value::<IgnoredAny>()?;
+                unknown.get_or_insert(key);
+                continue;
+            };
+            let name = self.0.names[column];
+            match json_value(name, map.next_value()?) {
+                _ if values[column] != Value::Absent => {
+                    fault.get_or_insert_with(|| format!("{name} occurs twice; remove one"));
+                }
+                Ok(value) => values[column] = value,
+                Err(reason) => {
+                    fault.get_or_insert(reason);
+                }
+            }
+        }
+        Ok(match (fault, unknown) {
+            (Some(fault), _) => Err(fault),
+            // Without any known key, the keys may be misplaced values, so they are not quoted.
+            (None, Some(_)) if values.iter().all(|value| *value == Value::Absent) => {
+                let all = self.0.names.join(", ");
+                Err(format!(
+                    "none of its keys is a column; the columns are {all}"
+                ))
+            }
+            (None, Some(key)) => Err(self.0.explain_unknown(&key)),
+            (None, None) => Ok(values),
+        })
+    }
+}
+
+fn json_value(name: &str, json: Json) -> Result<Value, String> {
+    Ok(match json {
+        Json::Null => Value::Empty,
+        Json::String(text) => Value::text(name, &text)?,
+        Json::Number(number) if number.is_f64() => Value::Other("a fraction"),
+        Json::Number(number) => Value::text(name, &number.to_string())?,
+        Json::Bool(_) => Value::Other("true or false"),
+        Json::Object(_) => Value::Other("an object"),
+        Json::Array(items) => {
+            let mut list = Vec::new();
+            for item in items {
+                match json_value(name, item)? {
+                    Value::Text(text) => list.push(text),
+                    Value::Absent | Value::Empty => {}
+                    Value::List(_) | Value::Other(_) => {
+                        return Err(format!("{name} must be a list of texts"));
+                    }
+                }
+            }
+            Value::List(list)
+        }
+    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod statement;
 mod write;
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -19,10 +20,10 @@ use sha2::{Digest, Sha256};
 use crate::domain::Token;
 
 use super::file::run_blocking;
-use super::listing::{ListingBuilder, Place, hex};
+use super::listing::{ListingBuilder, Place};
 use super::{
-    CheckReport, Common, Error, ExpiryAck, Fetched, LastListing, Listing, RefusedRow, RefusedRows,
-    Source,
+    CheckReport, Error, ExpiryAck, Fetched, LastListing, Listing, RefusedRow, RefusedRows, Source,
+    hex,
 };
 use crate::upstream::database::{self, Database, ReadTransaction, Scalar};
 use columns::ColumnMap;
@@ -79,8 +80,8 @@ pub struct SqlSource {
 impl Config {
     /// # Errors
     /// If the URL or a statement is invalid.
-    pub fn build(&self, common: &Common) -> Result<SqlSource, Error> {
-        let database = Database::new(&self.url, common.timeout)?;
+    pub fn build(&self, timeout: Duration) -> Result<SqlSource, Error> {
+        let database = Database::new(&self.url, timeout)?;
         let dialect = if database.is_sqlite() {
             Dialect::Sqlite
         } else {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lapsed::domain::{Cell, ListedToken};
 use lapsed::sources::nocodb::{Config, Login, NocoDbSource};
-use lapsed::sources::{CheckReport, Common, Error, Fetched, LastListing, Listing, Right, Source};
+use lapsed::sources::{CheckReport, Error, Fetched, LastListing, Listing, Right, Source};
 use rstest::rstest;
 use serde_json::json;
 
@@ -31,10 +31,7 @@ fn source_with(nocodb: &NocoDb, database: Option<&str>) -> NocoDbSource {
         }),
         database: database.map(Into::into),
     };
-    let common = Common {
-        timeout: Duration::from_secs(20),
-    };
-    config.build(&common).unwrap()
+    config.build(Duration::from_secs(20)).unwrap()
 }
 
 async fn fetch(source: &NocoDbSource) -> Result<Listing, Error> {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use lapsed::domain::ListedToken;
-use lapsed::sources::{Common, Error, Fetched, Kind, LastListing, Listing, Source, rancher};
+use lapsed::sources::{Error, Fetched, Kind, LastListing, Listing, Source, rancher};
 use serde_json::{Value, json};
 
 use crate::stub::{Answer, Stub, StubRequest};
@@ -132,10 +132,9 @@ impl Rancher {
             kinds: kinds.to_vec(),
             users: [("u-map".to_owned(), "map@example.org".parse().unwrap())].into(),
         };
-        let common = Common {
-            timeout: Duration::from_secs(20),
-        };
-        Kind::Rancher(config).build(&common).unwrap()
+        Kind::Rancher(config)
+            .build(Duration::from_secs(20))
+            .unwrap()
     }
 
     pub async fn fetch(&self) -> Result<Listing, Error> {

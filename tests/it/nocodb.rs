@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lapsed::domain::Cell;
 use lapsed::sources::nocodb::Config;
-use lapsed::sources::{Common, Error, Fetched, LastListing, Listing, Source};
+use lapsed::sources::{Error, Fetched, LastListing, Listing, Source};
 use rstest::rstest;
 
 use crate::db::{Db, Fresh};
@@ -62,11 +62,8 @@ async fn fetch(url: &str) -> Result<Listing, Error> {
         login: None,
         database: Some(url.into()),
     };
-    let common = Common {
-        timeout: Duration::from_secs(20),
-    };
     match config
-        .build(&common)?
+        .build(Duration::from_secs(20))?
         .fetch(&LastListing::default())
         .await?
     {

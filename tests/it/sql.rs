@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use lapsed::domain::{Cell, Expiry, ListedToken, Status};
 use lapsed::sources::sql::{Config, SqlSource};
-use lapsed::sources::{Common, Error, Fetched, LastListing, Listing, Source};
+use lapsed::sources::{Error, Fetched, LastListing, Listing, Source};
 
 use crate::db::{Db, Fresh};
 
@@ -71,9 +71,7 @@ impl Table {
 }
 
 fn build(config: &Config) -> Result<SqlSource, Error> {
-    config.build(&Common {
-        timeout: Duration::from_secs(20),
-    })
+    config.build(Duration::from_secs(20))
 }
 
 fn tokens(listing: Listing) -> Vec<ListedToken> {

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::directories::{Extent, PeopleListing};
 use crate::domain::access::{Observation, PersonUnderReview};
 use crate::domain::{Address, Identity, IdentityStatus, IssuerMode, Issuers, Person, Reason};
-use crate::sources::listing::hex;
+use crate::sources::hex;
 use crate::store::DirectoryRow;
 
 use crate::engine::error::Implausible;

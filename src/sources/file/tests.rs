@@ -1,9 +1,10 @@
 use std::fs;
 
+use rstest::rstest;
 use tempfile::TempDir;
 
 use super::*;
-use crate::sources::RefusedRow;
+use crate::domain::Expiry;
 
 struct Folder(TempDir);
 
@@ -167,4 +168,213 @@ async fn a_check_reports_its_result_or_the_invalid_row() {
         error.starts_with(&format!("{}:3: expires_at \"soon\" ", bad.display())),
         "{error}"
     );
+}
+
+fn read_text(content: &str) -> Listing {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.csv");
+    fs::write(&path, content).unwrap();
+    read_files(&[Input::Path(path)], &mut ReadCallbacks::default()).unwrap()
+}
+
+fn only_token(content: &str) -> ListedToken {
+    let mut listing = read_text(content);
+    assert_eq!((listing.count, listing.refusals.count), (1, 0));
+    listing.tokens.next().unwrap().unwrap()
+}
+
+fn only_refusal(content: &str) -> String {
+    let listing = read_text(content);
+    assert_eq!((listing.count, listing.refusals.count), (0, 1));
+    listing.refusals.shown[0].reason.clone()
+}
+
+const ALL: &str = "external_id,name,issuer_email,expires_at,description,account,role,scope,\
+                   created_at,last_used_at,issuer_name,status";
+
+#[test]
+fn an_absent_column_differs_from_an_empty_one() {
+    let absent = only_token("external_id\na\n");
+    let expected = ListedToken {
+        external_id: "a".to_owned(),
+        name: Cell::Absent,
+        description: Cell::Absent,
+        issuer: Cell::Absent,
+        issuer_name: Cell::Absent,
+        account: Cell::Absent,
+        role: Cell::Absent,
+        scope: Cell::Absent,
+        created_at: Cell::Absent,
+        expiry: Cell::Absent,
+        last_used_at: Cell::Absent,
+        status: Cell::Absent,
+        ..ListedToken::default()
+    };
+    assert_eq!(absent, expected);
+    let empty = only_token(&format!("{ALL}\na,,,,,,,,,,,\n"));
+    let expected = ListedToken {
+        external_id: "a".to_owned(),
+        name: Cell::Value(String::new()),
+        description: Cell::Empty,
+        issuer: Cell::Empty,
+        issuer_name: Cell::Empty,
+        account: Cell::Empty,
+        role: Cell::Empty,
+        scope: Cell::Empty,
+        created_at: Cell::Empty,
+        expiry: Cell::Value(Expiry::Unknown),
+        last_used_at: Cell::Empty,
+        status: Cell::Empty,
+        ..ListedToken::default()
+    };
+    assert_eq!(empty, expected);
+}
+
+#[test]
+fn every_column_reaches_its_field() {
+    let row = "id,nm,i@x.org,2026-01-04,de,ac,ro,sc,2026-01-02,2026-01-03,in,revoked";
+    let text = |text: &str| Cell::Value(text.to_owned());
+    let day = |day: &str| format!("2026-01-0{day}T00:00:00Z").parse().unwrap();
+    let expected = ListedToken {
+        external_id: "id".to_owned(),
+        name: text("nm"),
+        description: text("de"),
+        issuer: Cell::Value("i@x.org".parse().unwrap()),
+        issuer_name: text("in"),
+        account: text("ac"),
+        role: text("ro"),
+        scope: text("sc"),
+        created_at: Cell::Value(day("2")),
+        expiry: Cell::Value(Expiry::At(day("4"))),
+        last_used_at: Cell::Value(day("3")),
+        status: Cell::Value(Status::Revoked),
+        ..ListedToken::default()
+    };
+    assert_eq!(only_token(&format!("{ALL}\n{row}\n")), expected);
+}
+
+#[rstest]
+#[case("active", Status::Active)]
+#[case("Active", Status::Active)]
+#[case("expired", Status::Active)]
+#[case("disabled", Status::Disabled)]
+#[case("revoked", Status::Revoked)]
+fn an_expired_token_is_read_as_active(#[case] word: &str, #[case] status: Status) {
+    let token = only_token(&format!("external_id,status\na,{word}\n"));
+    assert_eq!(token.status, Cell::Value(status));
+}
+
+#[rstest]
+#[case("gone", "is set only by lapsed; write revoked, or leave the token out")]
+#[case(
+    "enabled",
+    "is not a status; write active, disabled, revoked or expired"
+)]
+fn an_unknown_status_is_refused(#[case] word: &str, #[case] why: &str) {
+    let refused = only_refusal(&format!("external_id,status\na,{word}\n"));
+    assert_eq!(refused, format!("status \"{word}\" {why}"));
+}
+
+#[test]
+fn an_external_id_is_required_and_limited_in_length() {
+    let missing = "external_id is missing; write the token's id at the source";
+    assert_eq!(only_refusal("external_id,name\n ,A\n"), missing);
+    let id = "x".repeat(512);
+    assert_eq!(only_token(&format!("external_id\n{id}\n")).external_id, id);
+    let refused = only_refusal(&format!("external_id\n{id}y\n"));
+    assert_eq!(
+        refused,
+        "external_id is longer than 512 bytes; write a shorter one"
+    );
+}
+
+#[test]
+fn the_first_row_of_an_id_counts_and_the_others_are_refused() {
+    let listing = read_text("external_id,name\nb,one\na,two\nb,three\nb,four\n");
+    let places: Vec<_> = listing
+        .refusals
+        .shown
+        .iter()
+        .map(|r| (r.line, r.reason.as_str()))
+        .collect();
+    let reason = "the external_id is already in line 2; keep one of the two";
+    assert_eq!(places, [(4, reason), (5, reason)]);
+    assert_eq!(listing.count, 2);
+    let names: Vec<_> = listing.tokens.map(|token| token.unwrap().name).collect();
+    assert_eq!(
+        names,
+        [Cell::Value("two".to_owned()), Cell::Value("one".to_owned())]
+    );
+}
+
+#[test]
+fn ids_are_case_sensitive_and_sorted_by_their_bytes() {
+    let listing = read_text("external_id\nb\né\nB\n10\n9\n");
+    let ids: Vec<_> = listing
+        .tokens
+        .map(|token| token.unwrap().external_id)
+        .collect();
+    assert_eq!(ids, ["10", "9", "B", "b", "é"]);
+}
+
+#[test]
+fn twenty_refusals_are_kept_and_all_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.csv");
+    // Every row is the same id, and every third has a bad date.
+    let rows: String = (0..90)
+        .map(|n| if n % 3 == 0 { "a,x\n" } else { "a,\n" })
+        .collect();
+    fs::write(&path, format!("external_id,expires_at\n{rows}")).unwrap();
+    let mut reported = Vec::new();
+    let mut refused = |refusal: &RefusedRow| reported.push(refusal.line);
+    let mut callbacks = ReadCallbacks {
+        on_refused: Some(&mut refused),
+        ..ReadCallbacks::default()
+    };
+    let listing = read_files(&[Input::Path(path)], &mut callbacks).unwrap();
+    reported.sort_unstable();
+    assert_eq!(
+        reported,
+        (2..92).filter(|line| *line != 3).collect::<Vec<u64>>()
+    );
+    assert_eq!((listing.count, listing.refusals.count), (1, 89));
+    assert_eq!(listing.refusals.shown.len(), 20);
+    assert!(
+        listing
+            .refusals
+            .shown
+            .is_sorted_by_key(|refusal| refusal.line)
+    );
+}
+
+#[test]
+fn progress_grows_to_the_size_of_all_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut size = 0;
+    let inputs = ["a", "b"].map(|name| {
+        let path = folder.path().join(format!("{name}.csv"));
+        let rows: Vec<String> = (0..5000).map(|nth| format!("{name}{nth}")).collect();
+        let rows = rows.join("\r\n");
+        let content = format!("\u{feff}external_id\r\n{rows}");
+        size += content.len() as u64;
+        fs::write(&path, content).unwrap();
+        Input::Path(path)
+    });
+    let mut reported = Vec::new();
+    let mut progress = |progress: Progress| reported.push(progress);
+    let mut callbacks = ReadCallbacks {
+        on_progress: Some(&mut progress),
+        ..ReadCallbacks::default()
+    };
+    read_files(&inputs, &mut callbacks).unwrap();
+    assert!(reported.is_sorted_by_key(|progress| (progress.bytes, progress.rows)));
+    assert_eq!(
+        reported
+            .iter()
+            .map(|progress| progress.rows)
+            .collect::<Vec<_>>(),
+        [4096, 5000, 8192, 10_000]
+    );
+    assert_eq!(reported.last().unwrap().bytes, size);
 }

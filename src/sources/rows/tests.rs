@@ -2,6 +2,7 @@ use std::fs;
 
 use rstest::rstest;
 
+use super::split::MAX_ROW_LENGTH;
 use super::*;
 
 const COLUMNS: Columns<3> = Columns {

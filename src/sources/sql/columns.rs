@@ -3,9 +3,9 @@
 use chrono::SecondsFormat;
 
 use crate::domain::ListedToken;
-use crate::sources::Error;
-use crate::sources::rows::{Columns, Value, quote};
-use crate::sources::tokens;
+use crate::sources::cells::{Value, quote};
+use crate::sources::rows::Columns;
+use crate::sources::{Error, file};
 use crate::time;
 use crate::upstream::database::{Record, Scalar};
 
@@ -15,13 +15,13 @@ use super::Dialect;
 pub(super) const TOKEN_COLUMNS: Columns<13> = {
     let mut names = ["issuer_id"; 13];
     let mut index = 0;
-    while index < tokens::COLUMNS.names.len() {
-        names[index] = tokens::COLUMNS.names[index];
+    while index < file::COLUMNS.names.len() {
+        names[index] = file::COLUMNS.names[index];
         index += 1;
     }
     Columns {
         names,
-        required: tokens::COLUMNS.required,
+        required: file::COLUMNS.required,
     }
 };
 
@@ -38,7 +38,7 @@ impl ColumnMap<13> {
     /// Parses a token. The reason of a refusal names the token.
     pub fn token(&self, record: Record<'_>) -> Result<ListedToken, String> {
         let values = self.values(record);
-        let token = values.and_then(|values| tokens::parse_token(self.columns, values));
+        let token = values.and_then(|values| file::parse_token(self.columns, values));
         token.map_err(|reason| {
             let id = self.known.iter().position(|column| *column == 0);
             match id.map(|id| record.scalar(id)) {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use crate::domain::{Address, Cell, ListedToken};
-use crate::sources::rows::{Columns, Value};
+use crate::sources::cells::Value;
+use crate::sources::rows::Columns;
 use crate::sources::{AccountAdmin, Error, RefusedRows};
 use crate::upstream::database::{ReadTransaction, Record};
 

@@ -8,7 +8,7 @@ use lapsed::domain::{Address, Expiry, Policy, Token};
 use lapsed::engine::{
     Engine, ImportMode, ImportTarget, LastPurge, Report, SweepOptions, import, new_id,
 };
-use lapsed::sources::tokens::{self, Input, ReadCallbacks};
+use lapsed::sources::file::{Input, ReadCallbacks, read_files};
 use lapsed::store::{ClaimedMail, NoticeRow, Store};
 use rstest::rstest;
 use tokio_util::sync::CancellationToken;
@@ -211,8 +211,7 @@ async fn the_first_import_records_the_policy_that_set_due_at(
         let file = fresh.folder().join("tokens.csv");
         let rows = format!("external_id,name,issuer_email,expires_at\n{name},,,{expires}\n");
         std::fs::write(&file, rows).unwrap();
-        let listing =
-            tokens::read_files(&[Input::Path(file)], &mut ReadCallbacks::default()).unwrap();
+        let listing = read_files(&[Input::Path(file)], &mut ReadCallbacks::default()).unwrap();
         let into = ImportTarget {
             store: &store,
             policy,

@@ -3,14 +3,12 @@ use std::fs;
 use rstest::rstest;
 
 use super::*;
-use crate::directories::{Common, Directory, PeopleListing, PeopleQuery, file};
-use crate::sources::Fetched;
 
-fn read_file(name: &str, content: &str) -> Result<FileListing, Error> {
+fn read_file(name: &str, content: &str) -> Result<PeopleFile, Error> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, content).unwrap();
-    read_people(&path, &["ops".to_owned()], usize::MAX).map(|peeked| peeked.listed)
+    read_people(&path, &["ops".to_owned()], usize::MAX)
 }
 
 fn refusals(content: &str) -> Vec<(u64, String)> {
@@ -148,18 +146,18 @@ async fn a_people_file_is_read_again_only_when_it_changed() {
     );
 }
 
-fn directory(path: &Path) -> file::FileDirectory {
+fn directory(path: &Path) -> FileDirectory {
     let common = Common {
         timeout: std::time::Duration::from_secs(1),
         allowed_groups: Vec::new(),
     };
     let path = path.to_owned();
-    file::Config { path }.build(&common)
+    Config { path }.build(&common)
 }
 
 /// The people and the listing; `None` if nothing changed.
 async fn list_people(
-    directory: &file::FileDirectory,
+    directory: &FileDirectory,
     cursor: Option<&str>,
 ) -> Result<Option<(Vec<Person>, PeopleListing)>, Error> {
     let mut people = Vec::new();

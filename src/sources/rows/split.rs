@@ -1,0 +1,332 @@
+//! Splits bytes into rows, so that an invalid row does not affect the others and only one is in memory.
+
+use std::io::{self, BufRead, ErrorKind};
+
+/// In bytes, including quotes and escapes.
+pub(super) const MAX_ROW_LENGTH: usize = 1024 * 1024;
+
+const TOO_LONG: &str = "the row is longer than 1 MiB; is a quote left open?";
+
+/// Why no further rows can be read.
+pub(super) enum Broken {
+    Read(io::Error),
+    /// The content is invalid from this line on.
+    Content(u64, String),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error)
+    }
+}
+
+/// A stream that counts its bytes.
+pub(super) struct Stream {
+    pub inner: Box<dyn BufRead + Send>,
+    pub bytes: u64,
+}
+
+impl Stream {
+    /// Feeds bytes until one of them ends a row. Returns false at the end of the input.
+    fn feed(&mut self, mut ends_row: impl FnMut(u8) -> bool) -> io::Result<bool> {
+        loop {
+            let piece = match self.inner.fill_buf() {
+                Ok(piece) => piece,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            if piece.is_empty() {
+                return Ok(false);
+            }
+            let end = piece.iter().position(|byte| ends_row(*byte));
+            let used = end.map_or(piece.len(), |end| end + 1);
+            self.inner.consume(used);
+            self.bytes += used as u64;
+            if end.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// The row that was read last.
+#[derive(Default)]
+pub(super) struct RawRow {
+    bytes: Vec<u8>,
+    /// Why the row is invalid.
+    fault: Option<&'static str>,
+    /// The line in which the row starts, from 1.
+    pub start: u64,
+    /// Line ends seen so far.
+    pub lines: u64,
+}
+
+impl RawRow {
+    fn begin(&mut self) {
+        self.bytes.clear();
+        self.fault = None;
+        self.start = self.lines + 1;
+    }
+
+    fn push(&mut self, byte: u8) {
+        if self.bytes.len() < MAX_ROW_LENGTH {
+            self.bytes.push(byte);
+        } else {
+            self.fault = Some(TOO_LONG);
+        }
+    }
+
+    pub fn text(&self) -> Result<&str, String> {
+        if let Some(fault) = self.fault {
+            return Err(fault.to_owned());
+        }
+        str::from_utf8(&self.bytes).map_err(|_| NOT_UTF_8.to_owned())
+    }
+}
+
+const NOT_UTF_8: &str = "the row is not UTF-8; save the file as UTF-8";
+
+/// Splits CSV by RFC 4180, strict about quotes: usual readers accept any quotes, so a missing one silently
+/// swallows the rows up to the next quote.
+///
+/// Beyond the RFC: any line end (CRLF, LF, CR), blank lines, and blanks around quotes.
+#[derive(Default)]
+pub(super) struct CsvSplitter {
+    state: CsvState,
+    /// The cells of the row, one after the other.
+    pub row: RawRow,
+    /// The end of each cell.
+    ends: Vec<usize>,
+    /// The last byte was a CR, so an LF after it is part of the same line end.
+    after_cr: bool,
+}
+
+#[derive(Default, Clone, Copy, PartialEq)]
+enum CsvState {
+    /// At the start of a cell, or in blanks before it.
+    #[default]
+    CellStart,
+    Unquoted,
+    Quoted,
+    /// After a quote in a quoted cell: its end, or the first of two.
+    QuoteSeen,
+    /// In blanks after the closing quote.
+    Closed,
+    /// After a fault, up to the line's end.
+    Faulty,
+}
+
+const STRAY_QUOTE: &str = "a comma or the line's end must follow the closing quote of a cell; \
+                           write a quote inside a cell twice (\"\")";
+const OPEN_QUOTE: &str = "a quoted cell is not closed; add the quote";
+
+impl CsvSplitter {
+    /// Reads the next row that is not blank. Returns false at the end.
+    pub fn advance(&mut self, stream: &mut Stream) -> io::Result<bool> {
+        loop {
+            self.state = CsvState::CellStart;
+            self.row.begin();
+            self.ends.clear();
+            let has_ended = stream.feed(|byte| self.feed(byte))?;
+            if !has_ended {
+                if self.state == CsvState::Quoted {
+                    self.row.fault.get_or_insert(OPEN_QUOTE);
+                }
+                self.ends.push(self.row.bytes.len());
+            }
+            let is_blank = self.row.bytes.iter().all(u8::is_ascii_whitespace);
+            if self.row.fault.is_some() || !is_blank {
+                return Ok(true);
+            }
+            if !has_ended {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Returns true if the byte ends the row.
+    fn feed(&mut self, byte: u8) -> bool {
+        use CsvState::{CellStart, Closed, Faulty, QuoteSeen, Quoted, Unquoted};
+        let after_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
+        if byte == b'\r' || (byte == b'\n' && !after_cr) {
+            self.row.lines += 1;
+        }
+        let is_blank = matches!(byte, b' ' | b'\t');
+        match (self.state, byte) {
+            (CellStart | QuoteSeen, b'"') => {
+                if self.state == QuoteSeen {
+                    self.row.push(byte);
+                }
+                self.state = Quoted;
+            }
+            (CellStart, _) if is_blank => {}
+            (Quoted, b'"') => self.state = QuoteSeen,
+            (Quoted, _) => self.row.push(byte),
+            (_, b'\r' | b'\n') => {
+                self.ends.push(self.row.bytes.len());
+                return true;
+            }
+            (Faulty, _) => {}
+            (_, b',') => self.end_cell(),
+            (QuoteSeen | Closed, _) if is_blank => self.state = Closed,
+            (QuoteSeen | Closed, _) => {
+                self.row.fault.get_or_insert(STRAY_QUOTE);
+                self.state = Faulty;
+            }
+            (CellStart | Unquoted, _) => {
+                self.row.push(byte);
+                self.state = Unquoted;
+            }
+        }
+        false
+    }
+
+    fn end_cell(&mut self) {
+        self.state = CsvState::CellStart;
+        // Empty cells need no text, so their number has a limit of its own.
+        if self.ends.len() < MAX_ROW_LENGTH / 8 {
+            self.ends.push(self.row.bytes.len());
+        } else {
+            self.row.fault = Some(TOO_LONG);
+        }
+    }
+
+    /// The cells of the row, if it is valid.
+    pub fn cells(&self) -> Result<Vec<&str>, String> {
+        let RawRow {
+            fault,
+            start,
+            lines: last,
+            ..
+        } = self.row;
+        if let Some(fault) = fault
+            && last > start
+        {
+            return Err(format!("{fault}; read up to line {last} as one row"));
+        }
+        let text = self.row.text()?;
+        let starts = std::iter::once(&0).chain(&self.ends);
+        // A quote or a comma between the halves of a character would split it.
+        let cells = starts
+            .zip(&self.ends)
+            .map(|(start, end)| text.get(*start..*end));
+        cells
+            .collect::<Option<_>>()
+            .ok_or_else(|| NOT_UTF_8.to_owned())
+    }
+}
+
+/// Splits JSON into objects; what is in them is not parsed here.
+#[derive(Default)]
+pub(super) struct JsonSplitter {
+    state: JsonState,
+    pub row: RawRow,
+}
+
+#[derive(Default, Clone, Copy, PartialEq)]
+enum JsonState {
+    #[default]
+    BeforeArray,
+    ArrayStart,
+    AfterComma,
+    /// In an element, at this depth of brackets.
+    Inside(u32),
+    /// In a string within an element.
+    String(u32),
+    /// After a backslash in such a string.
+    Escape(u32),
+    AfterArray,
+    /// After an unexpected character; what to do about it.
+    Stray(&'static str),
+}
+
+const NOT_AN_ARRAY: &str = "this must be an array of objects: [{…}, {…}]";
+const TRAILING: &str = "there is something after the end of the array; remove it";
+const NOT_CLOSED: &str = "the array is not closed, as in a truncated export; run the export again";
+
+impl JsonSplitter {
+    /// Reads the next line that is not blank. Returns false at the end.
+    pub fn advance_line(&mut self, stream: &mut Stream) -> io::Result<bool> {
+        loop {
+            let row = &mut self.row;
+            row.begin();
+            let has_ended = stream.feed(|byte| {
+                let ends_row = byte == b'\n';
+                row.lines += u64::from(ends_row);
+                if !ends_row && (!row.bytes.is_empty() || !byte.is_ascii_whitespace()) {
+                    row.push(byte);
+                }
+                ends_row
+            })?;
+            if !row.bytes.is_empty() {
+                return Ok(true);
+            }
+            if !has_ended {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Reads the next element of an array. Returns false at the end.
+    pub fn advance_element(&mut self, stream: &mut Stream) -> Result<bool, Broken> {
+        let has_ended = stream.feed(|byte| {
+            let (state, ends_row) = self.feed(byte);
+            self.state = state;
+            self.row.lines += u64::from(byte == b'\n');
+            ends_row
+        })?;
+        let broken = |reason: &str| Err(Broken::Content(self.row.lines + 1, reason.to_owned()));
+        match self.state {
+            JsonState::Stray(reason) => broken(reason),
+            _ if has_ended => Ok(true),
+            JsonState::AfterArray => Ok(false),
+            _ => broken(NOT_CLOSED),
+        }
+    }
+
+    /// The state after a byte, and whether it ends the element, as the comma or `]` after it does.
+    fn feed(&mut self, byte: u8) -> (JsonState, bool) {
+        use JsonState::{
+            AfterArray, AfterComma, ArrayStart, BeforeArray, Escape, Inside, Stray, String,
+        };
+        match (self.state, byte) {
+            (Stray(_), _) => (self.state, true),
+            (BeforeArray | ArrayStart | AfterComma | AfterArray, byte)
+                if byte.is_ascii_whitespace() =>
+            {
+                (self.state, false)
+            }
+            (BeforeArray, b'[') => (ArrayStart, false),
+            (BeforeArray, _) => (Stray(NOT_AN_ARRAY), true),
+            (AfterArray, _) => (Stray(TRAILING), true),
+            (ArrayStart, b']') => (AfterArray, false),
+            (ArrayStart | AfterComma, _) => {
+                self.row.begin();
+                self.feed_inside(0, byte)
+            }
+            (Inside(depth), _) => self.feed_inside(depth, byte),
+            (String(depth) | Escape(depth), _) => {
+                self.row.push(byte);
+                let state = match (self.state, byte) {
+                    (String(_), b'\\') => Escape(depth),
+                    (String(_), b'"') => Inside(depth),
+                    _ => String(depth),
+                };
+                (state, false)
+            }
+        }
+    }
+
+    fn feed_inside(&mut self, depth: u32, byte: u8) -> (JsonState, bool) {
+        let state = match (depth, byte) {
+            (0, b',') => return (JsonState::AfterComma, true),
+            (0, b']') => return (JsonState::AfterArray, true),
+            (_, b'"') => JsonState::String(depth),
+            (_, b'{' | b'[') => JsonState::Inside(depth.saturating_add(1)),
+            (_, b'}' | b']') => JsonState::Inside(depth.saturating_sub(1)),
+            _ => JsonState::Inside(depth),
+        };
+        self.row.push(byte);
+        (state, false)
+    }
+}
