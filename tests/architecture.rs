@@ -309,13 +309,13 @@ fn the_documents_list_every_metric() {
 }
 
 #[test]
-fn the_readme_lists_every_command() {
-    let page = read("README.md");
+fn the_reference_lists_every_command() {
+    let page = read("docs/reference.md");
     for command in lapsed::cli::args::command().get_subcommands() {
         let name = command.get_name();
         assert!(
             page.contains(&format!("| `lapsed {name}")),
-            "README.md lacks lapsed {name}"
+            "docs/reference.md lacks lapsed {name}"
         );
     }
     for line in page
