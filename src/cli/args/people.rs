@@ -39,15 +39,15 @@ An issuer that several directories know counts once: as lost if any of them
 reports a loss, else as active if any of them reports that.
 Each line names the command that lists the issuers it counts.")]
     Coverage(IdentityCoverage),
-    /// Bind a person to the account that now has their address
+    /// Bind a person to the entry that now has their address
     #[command(after_help = "\
 Examples:
   lapsed identity rebind ada@example.org --directory corp
 
-lapsed binds a person to one account of a directory and keeps that binding, so that
+lapsed binds a person to one entry of a directory and keeps that binding, so that
 a new owner of the address is not mistaken for them.
-Use this command if the account was deleted or the address moved to another account,
-and the new account belongs to the same person.
+Use this command if the entry was deleted or the address moved to another entry,
+and the new entry belongs to the same person.
 The next sync binds them to it.
 The audit trail records the command.")]
     Rebind(IdentityRebind),
