@@ -85,7 +85,7 @@ Examples:
 This cannot be undone.
 The source needs `allow_revoke = true` in the configuration.
 lapsed never revokes the token that it uses to read the source.
-It verifies that the token has ended, cancels its pending warnings, notifies the issuer
+It verifies that the token is revoked, cancels its pending warnings, notifies the issuer
 and the administrators, and records everything in the audit trail.")]
     Revoke(TokenRevoke),
 }
