@@ -149,26 +149,15 @@ fn token(source: &str, external_id: &str, expires_at: Option<DateTime<Utc>>) -> 
         source: source.to_owned(),
         external_id: external_id.to_owned(),
         name: format!("name of {external_id}"),
-        description: None,
         issuer: Some("ada@example.org".parse().unwrap()),
-        issuer_name: None,
-        issuer_gone: None,
-        account: None,
-        role: None,
-        scope: None,
         created_at: Some(days(-90)),
         expiry: expires_at.map_or(Expiry::Never, Expiry::At),
         expiry_origin: Some(ExpiryOrigin::Source),
         secret_version: 1,
-        status: Status::Active,
-        last_used_at: None,
-        reports_use: false,
         first_seen_at: days(-80),
         life_from: Some(days(-90)),
-        planned_step: None,
         due_at: expires_at.map(|at| at - TimeDelta::days(7)),
-        judge_at: None,
-        revoked_at: None,
+        ..Token::default()
     }
 }
 

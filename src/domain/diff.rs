@@ -57,16 +57,8 @@ pub fn pair_up(
             (None, Some(_)) if known_done => Ordering::Greater,
             _ => return pairs,
         };
-        let known = if order.is_le() {
-            known.pop_front()
-        } else {
-            None
-        };
-        let listed = if order.is_ge() {
-            listed.pop_front()
-        } else {
-            None
-        };
+        let known = known.pop_front_if(|_| order.is_le());
+        let listed = listed.pop_front_if(|_| order.is_ge());
         pairs.extend(match (known, listed) {
             (Some(known), Some(listed)) => Some(Pair::Both(known, listed)),
             (Some(known), None) => Some(Pair::OnlyKnown(known)),
@@ -98,22 +90,50 @@ impl<'a> From<&'a Policy> for MergeRules<'a> {
 }
 
 impl MergeRules<'_> {
-    /// The expiry that applies, and its origin. For a token without an expiry, our policy may set one, counted
-    /// from its creation or, if that is unknown, from when it was first seen.
-    fn expiry(
-        &self,
-        listed: &ListedToken,
-        from: DateTime<Utc>,
-    ) -> Option<(Expiry, Option<ExpiryOrigin>)> {
+    /// The expiry of `known` by this listing, and its origin. For a token without an expiry, our policy may set one,
+    /// counted from its creation or, if that is unknown, from when it was first seen.
+    fn expiry(&self, known: &Token, listed: &ListedToken) -> (Expiry, Option<ExpiryOrigin>) {
+        let created_at = listed.created_at.or_known(known.created_at);
+        let from = created_at.unwrap_or(known.first_seen_at);
         let policy_expiry = self.policy_ttl.and_then(|ttl| from.checked_add_signed(ttl));
-        let reported = listed.expiry.clone().into_option()?;
-        let (expiry, origin) = match (reported, policy_expiry) {
-            (Expiry::Never, Some(at)) => (Expiry::At(at), Some(ExpiryOrigin::Policy)),
-            (Expiry::At(_), _) if listed.is_computed => (reported, Some(ExpiryOrigin::Computed)),
-            (Expiry::Never | Expiry::At(_), _) => (reported, Some(ExpiryOrigin::Source)),
-            (Expiry::Unknown, _) => (reported, None),
-        };
-        Some((expiry, origin))
+        match (listed.expiry.into_option(), policy_expiry) {
+            (None, _) => (known.expiry, known.expiry_origin),
+            (Some(Expiry::Unknown), _) => (Expiry::Unknown, None),
+            (Some(Expiry::Never), Some(at)) => (Expiry::At(at), Some(ExpiryOrigin::Policy)),
+            (Some(expiry @ Expiry::At(_)), _) if listed.is_computed => {
+                (expiry, Some(ExpiryOrigin::Computed))
+            }
+            (Some(expiry), _) => (expiry, Some(ExpiryOrigin::Source)),
+        }
+    }
+
+    /// Sets what follows from the facts: a token first seen expired is marked, and no one is warned; any other
+    /// token is due when the policy says.
+    fn settle(&self, token: &mut Token, now: DateTime<Utc>) {
+        if token.planned_step.is_none() && token.needs_expiry_mark(now) {
+            token.status = Status::Expired;
+            token.planned_step = Some(Step::ZERO);
+        }
+        token.due_at = self.policy.due_at(token);
+        token.revoked_at = token.revoked_at.filter(|_| token.status == Status::Revoked);
+    }
+}
+
+/// The token with the listed facts, except its expiry and its status.
+fn with_facts(known: Token, listed: ListedToken) -> Token {
+    Token {
+        reports_use: known.reports_use || listed.last_used_at != Cell::Absent,
+        name: listed.name.or_known(Some(known.name)).unwrap_or_default(),
+        description: listed.description.or_known(known.description),
+        issuer: listed.issuer.or_known(known.issuer),
+        issuer_name: listed.issuer_name.or_known(known.issuer_name),
+        issuer_gone: listed.issuer_gone.or_known(known.issuer_gone),
+        account: listed.account.or_known(known.account),
+        role: listed.role.or_known(known.role),
+        scope: listed.scope.or_known(known.scope),
+        created_at: listed.created_at.or_known(known.created_at),
+        last_used_at: listed.last_used_at.or_known(known.last_used_at),
+        ..known
     }
 }
 
@@ -125,39 +145,19 @@ pub fn new_token(
     rules: MergeRules<'_>,
     now: DateTime<Utc>,
 ) -> Token {
-    let created_at = listed.created_at.clone().into_option();
-    let (expiry, expiry_origin) = rules
-        .expiry(&listed, created_at.unwrap_or(now))
-        .unwrap_or((Expiry::Unknown, None));
-    let reports_use = listed.last_used_at != Cell::Absent;
-    let secret_version = listed.secret_version.unwrap_or(1);
-    let token = Token {
+    let mut token = Token {
         id: TokenId::new(source, &listed.external_id),
         source: source.to_owned(),
-        external_id: listed.external_id,
-        name: listed.name.into_option().unwrap_or_default(),
-        description: listed.description.into_option(),
-        issuer: listed.issuer.into_option(),
-        issuer_name: listed.issuer_name.into_option(),
-        issuer_gone: listed.issuer_gone.into_option(),
-        account: listed.account.into_option(),
-        role: listed.role.into_option(),
-        scope: listed.scope.into_option(),
-        created_at,
-        expiry,
-        expiry_origin,
-        secret_version,
-        status: listed.status.into_option().unwrap_or(Status::Active),
-        last_used_at: listed.last_used_at.into_option(),
-        reports_use,
+        external_id: listed.external_id.clone(),
+        secret_version: listed.secret_version.unwrap_or(1),
+        status: listed.status.into_option().unwrap_or_default(),
         first_seen_at: now,
-        life_from: created_at,
-        planned_step: None,
-        due_at: None,
-        judge_at: None,
-        revoked_at: None,
+        ..Token::default()
     };
-    let mut token = with_due_at(token, rules.policy, now);
+    (token.expiry, token.expiry_origin) = rules.expiry(&token, &listed);
+    token = with_facts(token, listed);
+    token.life_from = token.created_at;
+    rules.settle(&mut token, now);
     token.judge_at = rules.policy.rules.next_judge_at(None, &token, now);
     token
 }
@@ -194,12 +194,11 @@ fn replacement(
     let counts_secrets = listed.secret_version.is_some();
     let mut token = new_token(&known.source, listed, rules, now);
     let revoked_until = known.revoked_at.map(|at| at + SAME_EXPIRY);
-    if token.status != Status::Active
-        || token
-            .expiry
-            .at()
-            .is_some_and(|at| Some(at) <= revoked_until)
-    {
+    let ends_soon = token
+        .expiry
+        .at()
+        .is_some_and(|at| Some(at) <= revoked_until);
+    if token.status != Status::Active || ends_soon {
         return None;
     }
     if !counts_secrets && is_same_expiry(known.expiry, token.expiry) {
@@ -214,51 +213,41 @@ fn replacement(
     })
 }
 
-#[expect(clippy::too_many_lines, reason = "a comparison field by field")]
 fn update_in_place(
     known: &Token,
     listed: ListedToken,
     rules: MergeRules<'_>,
     now: DateTime<Utc>,
 ) -> Option<Update> {
-    let stored = known.clone();
-    let created_at = listed.created_at.clone().or_known(stored.created_at);
-    let (expiry, expiry_origin) = rules
-        .expiry(&listed, created_at.unwrap_or(known.first_seen_at))
-        .unwrap_or((known.expiry, known.expiry_origin));
+    let (expiry, expiry_origin) = rules.expiry(known, &listed);
     let secret_version = match listed.expiry {
         Cell::Absent => known.secret_version,
         _ => listed.secret_version.unwrap_or(known.secret_version),
     };
-    let reports_use = known.reports_use || listed.last_used_at != Cell::Absent;
-    let listed_status = match listed.status {
-        Cell::Value(status) => status,
-        Cell::Empty | Cell::Absent if known.status == Status::Gone => Status::Active,
-        Cell::Empty => Status::Active,
-        Cell::Absent => known.status,
+    // A stored `expired` is our own mark; the source reports active.
+    let source_status = |status| match status {
+        Status::Expired => Status::Active,
+        status => status,
     };
+    let old_status = source_status(known.status);
+    let new_status = match listed.status {
+        Cell::Value(status) => source_status(status),
+        Cell::Absent if known.status != Status::Gone => old_status,
+        Cell::Absent | Cell::Empty => Status::Active,
+    };
+    let has_moved = !is_same_expiry(known.expiry, expiry);
+    let is_new_secret = expiry.at().is_some() && known.secret_version != secret_version;
+    let is_new_expiry = has_moved || is_new_secret;
+    let is_changed = is_new_expiry || old_status != new_status;
+
     let mut token = Token {
-        name: listed.name.or_known(Some(stored.name)).unwrap_or_default(),
-        description: listed.description.or_known(stored.description),
-        issuer: listed.issuer.or_known(stored.issuer),
-        issuer_name: listed.issuer_name.or_known(stored.issuer_name),
-        issuer_gone: listed.issuer_gone.or_known(stored.issuer_gone),
-        account: listed.account.or_known(stored.account),
-        role: listed.role.or_known(stored.role),
-        scope: listed.scope.or_known(stored.scope),
-        created_at,
-        last_used_at: listed.last_used_at.or_known(stored.last_used_at),
-        reports_use,
-        ..known.clone()
+        expiry_origin,
+        secret_version,
+        ..with_facts(known.clone(), listed)
     };
     if known.life_from == known.created_at {
         token.life_from = token.created_at;
     }
-    let has_moved = !is_same_expiry(known.expiry, expiry);
-    let is_new_secret = expiry.at().is_some() && known.secret_version != secret_version;
-    let is_new_expiry = has_moved || is_new_secret;
-    token.expiry_origin = expiry_origin;
-    token.secret_version = secret_version;
     if is_new_expiry {
         token.expiry = expiry;
     }
@@ -266,35 +255,25 @@ fn update_in_place(
     if has_moved && expiry_origin != Some(ExpiryOrigin::Policy) {
         token.life_from = Some(now);
     }
-    // A stored `expired` is our own mark; the source reports active.
-    let old_status = known.source_status();
-    let new_status = if listed_status == Status::Expired {
-        Status::Active
-    } else {
-        listed_status
-    };
-    let is_changed = is_new_expiry || old_status != new_status;
     if is_changed {
         token.planned_step = None;
         token.status = new_status;
     }
-    let mut token = with_due_at(token, rules.policy, now);
+    rules.settle(&mut token, now);
     if token == *known {
         return None;
     }
     token.judge_at = rules.policy.rules.next_judge_at(Some(known), &token, now);
-    let notices = match new_status {
+    let notices = match token.status {
         _ if !is_changed => NoticeEffect::Keep,
-        // First seen expired after the change: no one is warned.
-        _ if token.status == Status::Expired => NoticeEffect::Cancel,
-        Status::Disabled | Status::Revoked | Status::Gone => NoticeEffect::Cancel,
-        Status::Active | Status::Expired => NoticeEffect::NewGeneration,
+        Status::Active => NoticeEffect::NewGeneration,
+        // Also a token first seen expired after the change: no one is warned.
+        Status::Expired | Status::Disabled | Status::Revoked | Status::Gone => NoticeEffect::Cancel,
     };
-    let needs_judging = is_changed || token.issuer != known.issuer;
     Some(Update {
+        needs_judging: is_changed || token.issuer != known.issuer,
         token,
         notices,
-        needs_judging,
     })
 }
 
@@ -328,49 +307,27 @@ pub fn update_missing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
 
 /// The names of the fields that differ, as in the JSON output.
 #[must_use]
-pub fn changed_fields(before: &Token, after: &Token) -> Vec<&'static str> {
+pub fn changed_fields(old: &Token, new: &Token) -> Vec<&'static str> {
     let fields = [
-        ("name", before.name != after.name),
-        ("description", before.description != after.description),
-        ("issuer", before.issuer != after.issuer),
-        ("issuer_name", before.issuer_name != after.issuer_name),
-        ("issuer_gone", before.issuer_gone != after.issuer_gone),
-        ("account", before.account != after.account),
-        ("role", before.role != after.role),
-        ("scope", before.scope != after.scope),
-        ("created_at", before.created_at != after.created_at),
-        ("expires_at", before.expiry != after.expiry),
-        ("expiry_origin", before.expiry_origin != after.expiry_origin),
-        (
-            "secret_version",
-            before.secret_version != after.secret_version,
-        ),
-        ("status", before.status != after.status),
-        ("last_used_at", before.last_used_at != after.last_used_at),
-        ("reports_use", before.reports_use != after.reports_use),
-        ("due_at", before.due_at != after.due_at),
+        ("name", old.name != new.name),
+        ("description", old.description != new.description),
+        ("issuer", old.issuer != new.issuer),
+        ("issuer_name", old.issuer_name != new.issuer_name),
+        ("issuer_gone", old.issuer_gone != new.issuer_gone),
+        ("account", old.account != new.account),
+        ("role", old.role != new.role),
+        ("scope", old.scope != new.scope),
+        ("created_at", old.created_at != new.created_at),
+        ("expires_at", old.expiry != new.expiry),
+        ("expiry_origin", old.expiry_origin != new.expiry_origin),
+        ("secret_version", old.secret_version != new.secret_version),
+        ("status", old.status != new.status),
+        ("last_used_at", old.last_used_at != new.last_used_at),
+        ("reports_use", old.reports_use != new.reports_use),
+        ("due_at", old.due_at != new.due_at),
     ];
     let changed = fields.into_iter().filter(|(_, is_changed)| *is_changed);
     changed.map(|(name, _)| name).collect()
-}
-
-/// Whether the token has expired and is not marked as expired yet.
-#[must_use]
-pub fn needs_expiry_mark(token: &Token, now: DateTime<Utc>) -> bool {
-    token.status == Status::Active && token.status_at(now) == Status::Expired
-}
-
-/// Sets what follows from the facts: a token first seen expired is marked, and no one is warned; any other
-/// token is due when the policy says.
-fn with_due_at(mut token: Token, policy: &Policy, now: DateTime<Utc>) -> Token {
-    let is_unplanned = token.planned_step.is_none();
-    if is_unplanned && token.status_at(now) == Status::Expired && token.status == Status::Active {
-        token.status = Status::Expired;
-        token.planned_step = Some(Step::ZERO);
-    }
-    token.due_at = policy.due_at(&token);
-    token.revoked_at = token.revoked_at.filter(|_| token.status == Status::Revoked);
-    token
 }
 
 fn is_same_expiry(known: Expiry, listed: Expiry) -> bool {

@@ -110,6 +110,9 @@ pub struct Judgement {
     pub next_at: Option<DateTime<Utc>>,
 }
 
+/// Since when a rule is broken, and the evidence.
+type Cause = (Option<DateTime<Utc>>, String);
+
 /// Sources round, so a life may exceed `max_ttl` by this much.
 const ROUNDING: TimeDelta = TimeDelta::seconds(60);
 
@@ -144,13 +147,27 @@ impl Rules {
         if !is_working(token, now) {
             return Vec::new();
         }
-        let findings = [
-            orphaned(token),
-            never_expires(token, now),
-            self.too_long(token),
-            self.unused(token, now),
+        let orphaned = token.issuer_gone.clone().map(|evidence| (None, evidence));
+        let causes = [
+            (FindingKind::Orphaned, orphaned),
+            (FindingKind::NeverExpires, never_expires(token, now)),
+            (FindingKind::TooLong, self.too_long(token)),
+            (FindingKind::Unused, self.unused(token, now)),
         ];
-        findings.into_iter().flatten().collect()
+        let finding = |(kind, cause): (FindingKind, Option<Cause>)| {
+            let (since, evidence) = cause?;
+            let usual = match kind {
+                FindingKind::Orphaned => Severity::High,
+                _ => Severity::Medium,
+            };
+            Some(RuleFinding {
+                kind,
+                severity: Severity::of_token(token.role.as_deref(), usual),
+                since,
+                evidence,
+            })
+        };
+        causes.into_iter().filter_map(finding).collect()
     }
 
     /// When a changed token must be judged next: at once if its findings differ from those of the `known` token,
@@ -187,11 +204,8 @@ impl Rules {
         let excess = match (longest, self.max_ttl) {
             (None, _) => "tokens may live without an expiry".to_owned(),
             (Some(life), Some(max)) if life > max => {
-                format!(
-                    "tokens may live {}, max_ttl is {}",
-                    format_span(life),
-                    format_span(max)
-                )
+                let (life, max) = (format_span(life), format_span(max));
+                format!("tokens may live {life}, max_ttl is {max}")
             }
             (Some(_), _) => return None,
         };
@@ -203,52 +217,43 @@ impl Rules {
         })
     }
 
-    fn too_long(&self, token: &Token) -> Option<RuleFinding> {
-        let max = self.max_ttl?;
-        let ends_at = token.expiry.at()?;
-        // An expiry that our policy set is intended, whatever `max_ttl` is.
-        if token.expiry_origin == Some(ExpiryOrigin::Policy) {
-            return None;
-        }
+    fn too_long(&self, token: &Token) -> Option<Cause> {
+        let (max, ends_at) = (self.max_ttl?, token.expiry.at()?);
         // A token without a creation time is at least as old as our knowledge of it.
         let from = token.life_from.unwrap_or(token.first_seen_at);
         let life = ends_at - from;
-        (life > max + ROUNDING).then(|| RuleFinding {
-            kind: FindingKind::TooLong,
-            severity: Severity::of_token(token.role.as_deref(), Severity::Medium),
-            since: Some(from),
-            evidence: format!(
-                "it lives {} from {} to {}; max_ttl is {}",
-                format_span(life),
-                format_day(from),
-                format_day(ends_at),
-                format_span(max)
-            ),
-        })
+        // An expiry that our policy set is intended, whatever `max_ttl` is.
+        if token.expiry_origin == Some(ExpiryOrigin::Policy) || life <= max + ROUNDING {
+            return None;
+        }
+        let (life, max) = (format_span(life), format_span(max));
+        let (first, last) = (format_day(from), format_day(ends_at));
+        let evidence = format!("it lives {life} from {first} to {last}; max_ttl is {max}");
+        Some((Some(from), evidence))
     }
 
-    fn unused(&self, token: &Token, now: DateTime<Utc>) -> Option<RuleFinding> {
+    fn unused(&self, token: &Token, now: DateTime<Utc>) -> Option<Cause> {
         let since = self.unused_at(token).filter(|at| *at <= now)?;
         let last_use = match (token.last_used_at, token.created_at) {
             (Some(used_at), created_at) if created_at.is_none_or(|at| at <= used_at) => {
                 format!("last used on {}", format_day(used_at))
             }
-            (_, Some(created_at)) => format!(
-                "never used since it was created on {}",
-                format_day(created_at)
-            ),
-            (_, None) => format!(
-                "never used since it was first seen on {}",
-                format_day(token.first_seen_at)
-            ),
+            (_, Some(created_at)) => {
+                format!(
+                    "never used since it was created on {}",
+                    format_day(created_at)
+                )
+            }
+            (_, None) => {
+                let seen_on = format_day(token.first_seen_at);
+                format!("never used since it was first seen on {seen_on}")
+            }
         };
         let allowed = format_span(self.unused_after?);
-        Some(RuleFinding {
-            kind: FindingKind::Unused,
-            severity: Severity::of_token(token.role.as_deref(), Severity::Medium),
-            since: Some(since),
-            evidence: format!("{last_use}; unused_after is {allowed}"),
-        })
+        Some((
+            Some(since),
+            format!("{last_use}; unused_after is {allowed}"),
+        ))
     }
 
     /// When the token has been unused for too long; `None` if its source does not report use.
@@ -270,40 +275,24 @@ fn is_working(token: &Token, now: DateTime<Utc>) -> bool {
     }
 }
 
-fn orphaned(token: &Token) -> Option<RuleFinding> {
-    let evidence = token.issuer_gone.clone()?;
-    Some(RuleFinding {
-        kind: FindingKind::Orphaned,
-        severity: Severity::of_token(token.role.as_deref(), Severity::High),
-        since: None,
-        evidence,
-    })
-}
-
 /// Until an expiry that our policy set, nothing is wrong. After it, the token still works.
-fn never_expires(token: &Token, now: DateTime<Utc>) -> Option<RuleFinding> {
+fn never_expires(token: &Token, now: DateTime<Utc>) -> Option<Cause> {
+    let no_expiry = "it has no expiry at its source";
     let (since, evidence) = match (token.expiry, token.expiry_origin) {
-        (Expiry::Never, _) => (
-            token
-                .created_at
-                .map_or(token.first_seen_at, |at| at.min(token.first_seen_at)),
-            "it has no expiry at its source".to_owned(),
-        ),
-        (Expiry::At(at), Some(ExpiryOrigin::Policy)) if at <= now => (
-            at,
-            format!(
-                "it has no expiry at its source, and the one that policy_ttl set has passed: {}",
-                format_day(at)
-            ),
-        ),
+        (Expiry::Never, _) => {
+            let created_at = token.created_at.unwrap_or(token.first_seen_at);
+            (created_at.min(token.first_seen_at), no_expiry.to_owned())
+        }
+        (Expiry::At(at), Some(ExpiryOrigin::Policy)) if at <= now => {
+            let day = format_day(at);
+            (
+                at,
+                format!("{no_expiry}, and the one that policy_ttl set has passed: {day}"),
+            )
+        }
         (Expiry::At(_) | Expiry::Unknown, _) => return None,
     };
-    Some(RuleFinding {
-        kind: FindingKind::NeverExpires,
-        severity: Severity::of_token(token.role.as_deref(), Severity::Medium),
-        since: Some(since),
-        evidence,
-    })
+    Some((Some(since), evidence))
 }
 
 fn format_day(at: DateTime<Utc>) -> String {

@@ -1,4 +1,7 @@
-//! The status of a person at a directory, with its evidence.
+//! The status of a person at a directory, with its evidence, and for which issuers a directory would report a loss
+//! of access.
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
@@ -159,4 +162,193 @@ pub struct Identity {
     pub candidate: Option<IdentityStatus>,
     pub candidate_since: Option<DateTime<Utc>>,
     pub candidate_evidence: Option<String>,
+}
+
+string_enum! {
+    /// What kind of issuer this is.
+    IssuerMode {
+        /// A person that the directories know.
+        Sso = "sso",
+        /// A person with an account only at the source, which no directory covers.
+        Local = "local",
+        /// A robot or a shared account, which no directory covers.
+        Service = "service",
+        /// Left out of the coverage on purpose.
+        Ignore = "ignore",
+    }
+}
+
+/// The configuration of issuers. An issuer that is not configured is a person that directories know under
+/// the same address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Issuers {
+    /// Keys are addresses or `*@domain`, in lower case.
+    pub modes: BTreeMap<String, IssuerMode>,
+    /// From the address at the sources, in lower case, to the address at the directories.
+    pub addresses: BTreeMap<String, Address>,
+}
+
+impl Issuers {
+    /// The mode of the issuer with this [`Address::key`].
+    #[must_use]
+    pub fn mode(&self, key: &str) -> IssuerMode {
+        let domain_mode = || {
+            let (_, domain) = key.rsplit_once('@')?;
+            self.modes.get(&format!("*@{domain}"))
+        };
+        let mode = self.modes.get(key).or_else(domain_mode);
+        mode.copied().unwrap_or(IssuerMode::Sso)
+    }
+
+    /// The [`Address::key`] under which directories know the issuer with this key.
+    #[must_use]
+    pub fn directory_address<'a>(&'a self, key: &'a str) -> &'a str {
+        self.addresses.get(key).map_or(key, Address::key)
+    }
+}
+
+string_enum! {
+    /// What all directories together know about an issuer. Where that is nothing, this has the value of the [`Reason`];
+    /// where no directory covers them, that of the [`IssuerMode`].
+    Cover {
+        Active = "active",
+        Lost = "lost",
+        /// No directory has been asked about them yet.
+        NotRead = "not_read",
+        NeverSeen = "never_seen",
+        Ambiguous = "ambiguous",
+        FieldMissing = "field_missing",
+        NeverActivated = "never_activated",
+        Absent = "absent",
+        BindingUnsafe = "binding_unsafe",
+        Stale = "stale",
+        Unconfirmed = "unconfirmed",
+        Rejected = "rejected",
+        Local = "local",
+        Service = "service",
+        Ignore = "ignore",
+    }
+}
+
+impl Cover {
+    /// The coverage of an issuer with this mode and these statuses, one per directory. A directory with an
+    /// unknown status does not outweigh one with a known status.
+    #[must_use]
+    pub fn from_statuses(mode: IssuerMode, statuses: &[(IdentityStatus, Option<Reason>)]) -> Self {
+        match mode {
+            IssuerMode::Sso => {}
+            IssuerMode::Local => return Self::Local,
+            IssuerMode::Service => return Self::Service,
+            IssuerMode::Ignore => return Self::Ignore,
+        }
+        let mut known = statuses.iter().map(|(status, _)| *status);
+        if known.clone().any(IdentityStatus::is_lost) {
+            return Self::Lost;
+        }
+        if known.any(|status| status == IdentityStatus::Active) {
+            return Self::Active;
+        }
+        // The reasons for a loss have no cover of the same value, and say nothing about an unknown status.
+        let unknown = statuses.iter().map(|(_, reason)| {
+            let cover = reason.and_then(|reason| reason.as_str().parse().ok());
+            cover.unwrap_or(Self::FieldMissing)
+        });
+        // A reason from a directory that has seen them says more than that another has not.
+        let rank = |cover: &Self| match cover {
+            Self::NotRead => (0, *cover),
+            Self::NeverSeen => (1, *cover),
+            Self::Absent => (2, *cover),
+            _ => (3, *cover),
+        };
+        unknown.max_by_key(rank).unwrap_or(Self::NotRead)
+    }
+
+    /// `active`, `lost`, `unknown` or `not_covered`.
+    #[must_use]
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Lost => "lost",
+            Self::Local | Self::Service | Self::Ignore => "not_covered",
+            _ => "unknown",
+        }
+    }
+
+    /// Whether a directory should know their access, but none does.
+    #[must_use]
+    pub fn is_unknown(self) -> bool {
+        self.group() == "unknown"
+    }
+}
+
+/// The number of issuers per cover.
+pub type Coverage = BTreeMap<Cover, u64>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_wins_over_its_domain_and_sso_is_the_default() {
+        let issuers = Issuers {
+            modes: [
+                ("*@bots.example.org", IssuerMode::Service),
+                ("eve@bots.example.org", IssuerMode::Sso),
+                ("root@example.org", IssuerMode::Local),
+            ]
+            .map(|(key, mode)| (key.to_owned(), mode))
+            .into(),
+            addresses: BTreeMap::from([(
+                "bob@old.example.org".to_owned(),
+                "Bob@Example.org".parse().unwrap(),
+            )]),
+        };
+        assert_eq!(issuers.mode("ci@bots.example.org"), IssuerMode::Service);
+        assert_eq!(issuers.mode("eve@bots.example.org"), IssuerMode::Sso);
+        assert_eq!(issuers.mode("root@example.org"), IssuerMode::Local);
+        assert_eq!(issuers.mode("ada@example.org"), IssuerMode::Sso);
+        assert_eq!(
+            issuers.directory_address("bob@old.example.org"),
+            "bob@example.org"
+        );
+        assert_eq!(
+            issuers.directory_address("ada@example.org"),
+            "ada@example.org"
+        );
+    }
+
+    #[test]
+    fn a_loss_wins_over_active_and_active_over_unknown() {
+        use IdentityStatus::{Active, Disabled, Unknown};
+        let never = (Unknown, Some(Reason::NeverSeen));
+        let stale = (Unknown, Some(Reason::Stale));
+        for (statuses, cover) in [
+            (&[][..], Cover::NotRead),
+            (&[never], Cover::NeverSeen),
+            (&[never, (Active, None)], Cover::Active),
+            (&[(Active, None), (Disabled, None)], Cover::Lost),
+            (&[stale, never], Cover::Stale),
+            (&[never, (Unknown, Some(Reason::Absent))], Cover::Absent),
+        ] {
+            assert_eq!(Cover::from_statuses(IssuerMode::Sso, statuses), cover);
+            assert_eq!(
+                Cover::from_statuses(IssuerMode::Service, statuses),
+                Cover::Service
+            );
+        }
+    }
+
+    #[test]
+    fn every_reason_for_an_unknown_status_keeps_its_value() {
+        for reason in Reason::ALL {
+            let cover =
+                Cover::from_statuses(IssuerMode::Sso, &[(IdentityStatus::Unknown, Some(*reason))]);
+            let is_loss = matches!(
+                reason,
+                Reason::Admin | Reason::Suspended | Reason::Expired | Reason::Archived
+            );
+            assert!(is_loss || cover.as_str() == reason.as_str(), "{reason}");
+            assert!(cover.is_unknown());
+        }
+    }
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::token::{derived_id, string_enum};
-use super::{Address, Recipient, Step, Token, TokenId};
+use super::{Address, Generation, Recipient, Step, Token, TokenId};
 
 string_enum! {
     Topic {
@@ -52,39 +52,10 @@ string_enum! {
     }
 }
 
-/// The unique key of a notice.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct NoticeKey<'a> {
-    /// The token's id, or the name of another subject.
-    pub subject: &'a str,
-    pub generation: Generation,
-    pub topic: Topic,
-    pub step: Option<Step>,
-    pub recipient: &'a Address,
-}
-
-impl NoticeKey<'_> {
-    /// A hash of the key, so that the primary key prevents duplicates.
-    #[must_use]
-    pub fn id(&self) -> Uuid {
-        let Generation { at, secret_version } = self.generation;
-        let generation = format!("{} {secret_version}", at.timestamp_micros());
-        let step = self.step.map(|step| step.to_string()).unwrap_or_default();
-        derived_id(&[
-            "notice",
-            self.subject,
-            &generation,
-            self.topic.as_str(),
-            &step,
-            "mail",
-            self.recipient.key(),
-        ])
-    }
-}
-
 /// A planned notice, before it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewNotice {
+    /// Derived from the subject, the occurrence and the recipient, so that the primary key prevents duplicates.
     pub id: Uuid,
     pub token_id: Option<TokenId>,
     /// The subject, if it is not a token: the name of a directory, an address.
@@ -110,10 +81,10 @@ impl NewNotice {
         recipient: &Recipient,
         send_at: DateTime<Utc>,
     ) -> Self {
-        let notice = Self::new(&token.id.to_string(), occurrence, recipient, send_at);
         Self {
             token_id: Some(token.id),
-            ..notice
+            subject: None,
+            ..Self::for_subject(&token.id.to_string(), occurrence, recipient, send_at)
         }
     }
 
@@ -125,35 +96,26 @@ impl NewNotice {
         recipient: &Recipient,
         send_at: DateTime<Utc>,
     ) -> Self {
-        let notice = Self::new(subject, occurrence, recipient, send_at);
-        Self {
-            subject: Some(subject.to_owned()),
-            ..notice
-        }
-    }
-
-    fn new(
-        subject: &str,
-        occurrence: Occurrence,
-        recipient: &Recipient,
-        send_at: DateTime<Utc>,
-    ) -> Self {
         let Occurrence {
             topic,
             generation,
             step,
         } = occurrence;
-        let key = NoticeKey {
-            subject,
-            generation,
-            topic,
-            step,
-            recipient: &recipient.address,
-        };
+        let micros = generation.at.timestamp_micros();
+        let generation_key = format!("{micros} {}", generation.secret_version);
+        let step_key = step.map(|step| step.to_string()).unwrap_or_default();
         Self {
-            id: key.id(),
+            id: derived_id(&[
+                "notice",
+                subject,
+                &generation_key,
+                topic.as_str(),
+                &step_key,
+                "mail",
+                recipient.address.key(),
+            ]),
             token_id: None,
-            subject: None,
+            subject: Some(subject.to_owned()),
             generation,
             topic,
             step,
@@ -186,22 +148,4 @@ pub struct MailCounts {
     pub unknown: u64,
     /// Not tried further because the server rejected every mail.
     pub server_fault: u64,
-}
-
-/// Which expiry or event a notice is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Generation {
-    /// For an expiry, the instant of expiry; for other topics, when the event occurred.
-    pub at: DateTime<Utc>,
-    /// For an expiry, [`Token::secret_version`]; 1 for other topics.
-    pub secret_version: u32,
-}
-
-impl From<DateTime<Utc>> for Generation {
-    fn from(at: DateTime<Utc>) -> Self {
-        Self {
-            at,
-            secret_version: 1,
-        }
-    }
 }

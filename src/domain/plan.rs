@@ -35,7 +35,7 @@ pub fn plan(
         };
     };
     let steps: Vec<Step> = policy
-        .open_steps(token)
+        .open_steps(token, token.planned_step)
         .filter(|step| policy.plan_at(generation.at, *step) <= horizon)
         .collect();
     let planned_step = steps.last().copied().or(token.planned_step);
@@ -135,26 +135,12 @@ mod tests {
             source: "s".into(),
             external_id: "1".into(),
             name: String::new(),
-            description: None,
             issuer: Some("ada@example.org".parse().unwrap()),
-            issuer_name: None,
-            issuer_gone: None,
-            account: None,
-            role: None,
-            scope: None,
-            created_at: None,
             expiry: Expiry::At(expires_at),
-            expiry_origin: None,
             secret_version: 1,
-            status: Status::Active,
-            last_used_at: None,
-            reports_use: false,
             first_seen_at: expires_at - life,
             life_from: Some(expires_at - life),
-            planned_step: None,
-            due_at: None,
-            judge_at: None,
-            revoked_at: None,
+            ..Token::default()
         }
     }
 

@@ -1,13 +1,85 @@
 //! The warning policy: when a warning is sent, to whom, and the rules that tokens should follow.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
 
-use chrono::{DateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
+use serde::{Deserialize, Deserializer, de};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Address, Basis, Expiry, Rules, Status, Step, Token};
+use super::schedule::first_instant;
+use super::{Address, Basis, Expiry, Rules, Status, Token};
+
+/// How long before the expiry a warning is due, in whole seconds; `0d` is at the expiry itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Step(TimeDelta);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a time before expiry; write it as 7d, 36h or 90m, at most 3650d")]
+pub struct InvalidStep(String);
+
+/// Ten years: a wider step is most likely a typing error.
+const MAX_WIDTH: Duration = Duration::from_hours(3650 * 24);
+
+impl Step {
+    /// At the expiry itself.
+    pub const ZERO: Self = Self(TimeDelta::zero());
+
+    /// From the seconds in the store.
+    #[must_use]
+    pub fn from_seconds(seconds: i64) -> Self {
+        Self(TimeDelta::seconds(
+            seconds.clamp(0, MAX_WIDTH.as_secs().cast_signed()),
+        ))
+    }
+
+    #[must_use]
+    pub fn seconds(self) -> i64 {
+        self.0.num_seconds()
+    }
+
+    #[must_use]
+    pub fn width(self) -> TimeDelta {
+        self.0
+    }
+}
+
+impl FromStr for Step {
+    type Err = InvalidStep;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStep> {
+        let invalid = || InvalidStep(text.chars().take(40).collect());
+        let width = humantime::parse_duration(text.trim()).map_err(|_| invalid())?;
+        if width > MAX_WIDTH || width.subsec_nanos() != 0 {
+            return Err(invalid());
+        }
+        Ok(Self::from_seconds(width.as_secs().cast_signed()))
+    }
+}
+
+/// The shortest exact form: `7d`, `36h`, `90m`, `45s`.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.seconds();
+        let units = [(86_400, 'd'), (3_600, 'h'), (60, 'm')];
+        match units.into_iter().find(|(size, _)| seconds % size == 0) {
+            Some((size, unit)) => write!(f, "{}{unit}", seconds / size),
+            None => write!(f, "{seconds}s"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Step {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
@@ -118,18 +190,13 @@ impl Policy {
             Status::Disabled | Status::Revoked | Status::Gone => return None,
         };
         let steps = self
-            .steps_tighter_than(token, planned)
+            .open_steps(token, planned)
             .map(|step| self.plan_at(expires_at, step));
         steps.chain(mark).min()
     }
 
-    /// The steps that are still to be planned for the token's current expiry, widest first.
-    pub(super) fn open_steps(&self, token: &Token) -> impl Iterator<Item = Step> {
-        self.steps_tighter_than(token, token.planned_step)
-    }
-
     /// The steps tighter than `planned` and narrower than the token's life, widest first.
-    fn steps_tighter_than(
+    pub(super) fn open_steps(
         &self,
         token: &Token,
         planned: Option<Step>,
@@ -150,9 +217,9 @@ impl Policy {
         let Some(expires_at) = token.expiry.at() else {
             return Vec::new();
         };
-        let open: Vec<Step> = self.open_steps(token).collect();
+        let open: Vec<Step> = self.open_steps(token, token.planned_step).collect();
         // All other steps are too wide for the token's life.
-        let fitting: Vec<Step> = self.steps_tighter_than(token, None).collect();
+        let fitting: Vec<Step> = self.open_steps(token, None).collect();
         let steps = self.steps.iter().copied();
         steps
             .map(|step| StepOutlook {
@@ -249,35 +316,14 @@ fn saturating_sub(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
         .unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
-/// The last instant at or before `at` when clocks in `zone` show `hour`.
-///
-/// A time that the change to summer time skips is the first instant after the gap; a time that the
-/// change back repeats is its first occurrence.
+/// The last instant at or before `at` when clocks in `zone` show `hour`. If clocks show it twice on a day, the first
+/// counts; if they skip it, the end of the gap.
 fn last_at_hour(at: DateTime<Utc>, hour: NaiveTime, zone: Tz) -> DateTime<Utc> {
-    let mut day = at.with_timezone(&zone).date_naive();
-    for _ in 0..3 {
-        if let Some(found) = first_at(day.and_time(hour), zone)
-            && found <= at
-        {
-            return found;
-        }
-        let Some(previous) = day.pred_opt() else {
-            break;
-        };
-        day = previous;
-    }
-    at
-}
-
-/// The first instant at which clocks in `zone` show `local` or, in a gap, a later time.
-fn first_at(local: chrono::NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
-    // No zone has ever skipped more than a day; most gaps are an hour or half an hour.
-    (0..=96).find_map(|quarters| {
-        let shifted = local.checked_add_signed(TimeDelta::minutes(15 * quarters))?;
-        zone.from_local_datetime(&shifted)
-            .earliest()
-            .map(|found| found.with_timezone(&Utc))
-    })
+    let today = at.with_timezone(&zone).date_naive();
+    let days = (0..3).filter_map(|ago| today.checked_sub_days(Days::new(ago)));
+    days.filter_map(|day| first_instant(day.and_time(hour), zone))
+        .find(|found| *found <= at)
+        .unwrap_or(at)
 }
 
 #[cfg(test)]
@@ -319,5 +365,26 @@ mod tests {
             chrono_tz::Europe::Berlin,
         );
         assert_eq!(found, instant("2026-03-29T01:00:00Z"));
+    }
+
+    #[test]
+    fn a_step_is_displayed_in_its_largest_whole_unit() {
+        for (text, shown) in [
+            ("7d", "7d"),
+            ("24h", "1d"),
+            ("36h", "36h"),
+            ("90m", "90m"),
+            ("0d", "0d"),
+            ("1w", "7d"),
+        ] {
+            assert_eq!(text.parse::<Step>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_step_without_a_unit_or_beyond_ten_years_is_rejected() {
+        for bad in ["7", "", "-1d", "d", "4000d", "10ms"] {
+            assert!(bad.parse::<Step>().is_err(), "{bad}");
+        }
     }
 }

@@ -1,18 +1,15 @@
-//! Revocation of tokens whose issuer lost access: when it is due, when its warning is sent, and what it
-//! waits for.
+//! Revocation of tokens whose issuer lost access: when it is due, when its warning is sent, what it waits for, and
+//! which earlier attempts count.
 //!
 //! No token is revoked without a warning in time, and only while all conditions hold.
 
-mod trail;
-
+use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{FindingState, IdentityStatus, Status, Step};
-
-pub use trail::{Attempt, Outcome, Trail};
 
 /// How long before the revocation the warning is sent; at once if `revoke_after` is shorter.
 const WARNING_PERIOD: TimeDelta = TimeDelta::days(1);
@@ -211,45 +208,39 @@ fn unreliable_loss(losses: &[Loss]) -> Option<Wait> {
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = |at: &DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
-        match self {
-            Self::Acknowledged => f.write_str("the finding is acknowledged"),
-            Self::Until(at) => write!(f, "it is due at {}", time(at)),
-            Self::NotWarned => f.write_str("no warning has been sent yet"),
-            Self::SourceFailing => f.write_str("its source cannot be listed at the moment"),
+        let text = match self {
+            Self::Acknowledged => "the finding is acknowledged".to_owned(),
+            Self::Until(at) => format!("it is due at {}", time(at)),
+            Self::NotWarned => "no warning has been sent yet".to_owned(),
+            Self::SourceFailing => "its source cannot be listed at the moment".to_owned(),
             Self::NotLost => {
-                f.write_str("no directory reports at the moment that the issuer lost access")
+                "no directory reports at the moment that the issuer lost access".to_owned()
             }
             Self::Unconfirmed(name) => {
-                write!(
-                    f,
-                    "the directory {name} now reports another status, which is not confirmed"
-                )
+                format!("the directory {name} now reports another status, which is not confirmed")
             }
             Self::Unreliable(name, Doubt::Held) => {
-                write!(
-                    f,
+                format!(
                     "the directory {name} is held: `lapsed directory release {name}` or `reject`"
                 )
             }
             Self::Unreliable(name, Doubt::Failing) => {
-                write!(
-                    f,
-                    "the directory {name} cannot be read: `lapsed directory check {name}`"
-                )
+                format!("the directory {name} cannot be read: `lapsed directory check {name}`")
             }
             Self::Unreliable(name, Doubt::Stale) => {
-                write!(f, "the last good sync of the directory {name} is too old")
+                format!("the last good sync of the directory {name} is too old")
             }
-            Self::Limit(limit) => write!(
-                f,
+            Self::Limit(limit) => format!(
                 "[policy] max_revocations_per_day = {limit} is reached; the oldest finding goes first"
             ),
-            Self::RetryAt(at) => write!(
-                f,
-                "the last attempt failed; the next one is after {}",
-                time(at)
-            ),
-        }
+            Self::RetryAt(at) => {
+                format!(
+                    "the last attempt failed; the next one is after {}",
+                    time(at)
+                )
+            }
+        };
+        f.write_str(&text)
     }
 }
 
@@ -260,6 +251,132 @@ impl fmt::Display for SkipReason {
             Self::NotActive(status) => write!(f, "the token is {status}"),
             Self::NotAllowed(why) => f.write_str(why),
         }
+    }
+}
+
+/// Period of [`max_per_day`](RevocationPolicy::max_per_day).
+const LIMIT_PERIOD: TimeDelta = TimeDelta::days(1);
+/// Delay after a failed attempt, for a token or a source.
+const RETRY_DELAY: TimeDelta = TimeDelta::hours(1);
+/// An attempt without an outcome may still be running for this time.
+const MAX_ATTEMPT_DURATION: TimeDelta = TimeDelta::minutes(11);
+/// From this number of failed tokens on, the whole source waits.
+const SOURCE_FAILURE_THRESHOLD: usize = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// No outcome is recorded: the attempt is running, or was interrupted.
+    Started,
+    Done,
+    Failed,
+    /// The source did not report an outcome.
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// The token as `source/external_id`.
+    pub subject: String,
+    pub at: DateTime<Utc>,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trail(BTreeMap<String, (DateTime<Utc>, Outcome)>);
+
+impl Trail {
+    /// From attempts in the order in which they were recorded.
+    #[must_use]
+    pub fn from_attempts(attempts: impl IntoIterator<Item = Attempt>) -> Self {
+        let last = attempts
+            .into_iter()
+            .map(|attempt| (attempt.subject, (attempt.at, attempt.outcome)));
+        Self(last.collect())
+    }
+
+    /// Records that a token would be revoked, for a preview.
+    pub fn assume_revoked(&mut self, subject: String, now: DateTime<Utc>) {
+        self.0.insert(subject, (now, Outcome::Done));
+    }
+
+    /// The tokens that were, or may have been, revoked in the day before `now`.
+    #[must_use]
+    pub fn count_revoked(&self, now: DateTime<Utc>) -> usize {
+        self.0
+            .keys()
+            .filter(|subject| self.is_counted(subject, now))
+            .count()
+    }
+
+    /// Whether [`Self::count_revoked`] contains the token, so that another attempt does not count again.
+    #[must_use]
+    pub fn is_counted(&self, subject: &str, now: DateTime<Utc>) -> bool {
+        self.0
+            .get(subject)
+            .is_some_and(|(at, outcome)| *outcome != Outcome::Failed && now - *at < LIMIT_PERIOD)
+    }
+
+    /// Whether the last attempt failed.
+    #[must_use]
+    pub fn has_failed(&self, subject: &str) -> bool {
+        self.0
+            .get(subject)
+            .is_some_and(|(_, outcome)| outcome.is_failure())
+    }
+
+    /// When a token of this source may be tried again, after failures of its own or of its source.
+    #[must_use]
+    pub fn retry_at(
+        &self,
+        source: &str,
+        subject: &str,
+        now: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        let own = self.0.get(subject).and_then(|last| retry_at(*last));
+        own.max(self.source_retry_at(source, now))
+            .filter(|until| now < *until)
+    }
+
+    fn source_retry_at(&self, source: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let is_of_source = |subject: &str| {
+            let id = subject.strip_prefix(source);
+            id.is_some_and(|id| id.starts_with('/'))
+        };
+        let mut waiting: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(subject, (_, outcome))| is_of_source(subject) && outcome.is_failure())
+            .filter_map(|(_, last)| retry_at(*last))
+            .filter(|until| now < *until)
+            .collect();
+        waiting.sort_unstable();
+        // The source is tried again when fewer than the threshold are waiting.
+        let nth = waiting.len().checked_sub(SOURCE_FAILURE_THRESHOLD)?;
+        waiting.get(nth).copied()
+    }
+
+    /// The tokens that may or may not have been revoked.
+    pub fn unknown_outcomes(&self) -> impl Iterator<Item = &str> {
+        let is_unknown = |outcome| matches!(outcome, Outcome::Started | Outcome::Unknown);
+        let unknown = self
+            .0
+            .iter()
+            .filter(move |(_, (_, outcome))| is_unknown(*outcome));
+        unknown.map(|(subject, _)| subject.as_str())
+    }
+}
+
+impl Outcome {
+    fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::Unknown)
+    }
+}
+
+fn retry_at((at, outcome): (DateTime<Utc>, Outcome)) -> Option<DateTime<Utc>> {
+    match outcome {
+        Outcome::Done => None,
+        Outcome::Started => Some(at + MAX_ATTEMPT_DURATION),
+        Outcome::Failed | Outcome::Unknown => Some(at + RETRY_DELAY),
     }
 }
 
@@ -435,5 +552,75 @@ mod tests {
             facts.losses[1].status = IdentityStatus::Active;
             assert_eq!(decide(&facts, at(72)), Decision::Revoke);
         }
+    }
+
+    fn at_minute(minute: i64) -> DateTime<Utc> {
+        let midnight: DateTime<Utc> = "2026-11-23T00:00:00Z".parse().unwrap();
+        midnight + TimeDelta::minutes(minute)
+    }
+
+    fn trail(entries: &[(&str, i64, Outcome)]) -> Trail {
+        Trail::from_attempts(entries.iter().map(|(subject, minute, outcome)| Attempt {
+            subject: (*subject).to_owned(),
+            at: at_minute(*minute),
+            outcome: *outcome,
+        }))
+    }
+
+    #[test]
+    fn possible_revocations_count_for_a_day_and_failures_do_not() {
+        let trail = trail(&[
+            ("a/1", 0, Outcome::Started),
+            ("a/1", 1, Outcome::Done),
+            ("a/2", 2, Outcome::Started),
+            ("a/2", 3, Outcome::Failed),
+            ("a/3", 4, Outcome::Unknown),
+            ("a/4", 5, Outcome::Started),
+        ]);
+        assert_eq!(trail.count_revoked(at_minute(10)), 3);
+        assert_eq!(trail.count_revoked(at_minute(1440)), 3);
+        assert_eq!(trail.count_revoked(at_minute(1441)), 2);
+        assert_eq!(trail.count_revoked(at_minute(1445)), 0);
+        assert!(trail.is_counted("a/3", at_minute(10)) && !trail.is_counted("a/2", at_minute(10)));
+        assert!(!trail.is_counted("a/3", at_minute(1444)));
+        assert_eq!(trail.unknown_outcomes().collect::<Vec<_>>(), ["a/3", "a/4"]);
+        assert!(trail.has_failed("a/2") && !trail.has_failed("a/1") && !trail.has_failed("a/9"));
+    }
+
+    #[test]
+    fn a_token_waits_after_a_failed_or_an_interrupted_attempt() {
+        let trail = trail(&[("a/1", 0, Outcome::Failed), ("a/2", 0, Outcome::Started)]);
+        assert_eq!(
+            trail.retry_at("a", "a/1", at_minute(59)),
+            Some(at_minute(60))
+        );
+        assert_eq!(trail.retry_at("a", "a/1", at_minute(60)), None);
+        assert_eq!(
+            trail.retry_at("a", "a/2", at_minute(10)),
+            Some(at_minute(11))
+        );
+        assert_eq!(trail.retry_at("a", "a/2", at_minute(11)), None);
+        assert_eq!(trail.retry_at("a", "a/3", at_minute(1)), None);
+    }
+
+    #[test]
+    fn a_source_waits_after_three_failed_tokens() {
+        let entries = [
+            ("a/1", 0, Outcome::Failed),
+            ("a/2", 10, Outcome::Unknown),
+            ("a/3", 20, Outcome::Failed),
+        ];
+        assert_eq!(
+            trail(&entries[..2]).retry_at("a", "a/9", at_minute(21)),
+            None
+        );
+        let trail = trail(&entries);
+        assert_eq!(
+            trail.retry_at("a", "a/9", at_minute(21)),
+            Some(at_minute(60))
+        );
+        assert_eq!(trail.retry_at("a", "a/9", at_minute(60)), None);
+        assert_eq!(trail.retry_at("b", "b/1", at_minute(21)), None);
+        assert_eq!(trail.retry_at("", "b/1", at_minute(21)), None);
     }
 }

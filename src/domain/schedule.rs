@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Duration, LocalResult, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc};
+use chrono::{DateTime, LocalResult, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
@@ -125,13 +125,11 @@ impl Schedule {
     /// The instants of the ticks at a local time, in order.
     fn instants(&self, local: NaiveDateTime) -> Vec<DateTime<Utc>> {
         match self.zone.from_local_datetime(&local) {
-            LocalResult::Single(only) => vec![only.to_utc()],
             LocalResult::Ambiguous(first, second) if self.is_evenly_spaced() => {
                 vec![first.to_utc(), second.to_utc()]
             }
-            LocalResult::Ambiguous(first, _) => vec![first.to_utc()],
             LocalResult::None if self.is_evenly_spaced() => vec![],
-            LocalResult::None => self.end_of_gap(local).into_iter().collect(),
+            _ => first_instant(local, self.zone).into_iter().collect(),
         }
     }
 
@@ -140,14 +138,15 @@ impl Schedule {
         let hour = self.expression.split(' ').nth(1);
         hour.is_some_and(|hour| hour.contains('*'))
     }
+}
 
-    /// The first instant after the gap that contains `local`, to the minute.
-    fn end_of_gap(&self, local: NaiveDateTime) -> Option<DateTime<Utc>> {
-        (1..=24 * 60)
-            .filter_map(|minutes| local.checked_add_signed(Duration::minutes(minutes)))
-            .find_map(|local| self.zone.from_local_datetime(&local).earliest())
-            .map(|end| end.to_utc())
-    }
+/// The first instant at which clocks in `zone` show `local`. If they skip it, the first instant after the gap, to
+/// the minute; no zone has ever skipped more than a day.
+pub(super) fn first_instant(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
+    (0..=24 * 60)
+        .filter_map(|minutes| local.checked_add_signed(TimeDelta::minutes(minutes)))
+        .find_map(|local| zone.from_local_datetime(&local).earliest())
+        .map(|at| at.to_utc())
 }
 
 /// Rejects what croner accepts beyond five plain fields: nicknames, and characters that it interprets in an

@@ -9,7 +9,7 @@ mod policy;
 
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 
-use super::{Address, Expiry, ExpiryOrigin, ListedToken, Policy, Status, Step, Token, TokenId};
+use super::{Address, Expiry, ExpiryOrigin, ListedToken, Policy, Step, Token, TokenId};
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -48,26 +48,15 @@ fn token() -> Token {
         source: "exports".into(),
         external_id: "1".into(),
         name: "ci".into(),
-        description: None,
         issuer: Some(address("ada@example.org")),
-        issuer_name: None,
-        issuer_gone: None,
         account: Some("acme".into()),
-        role: None,
-        scope: None,
         created_at: Some(at("2026-08-30T12:00:00Z")),
         expiry: Expiry::At(at("2026-11-28T12:00:00Z")),
         expiry_origin: Some(ExpiryOrigin::Source),
         secret_version: 1,
-        status: Status::Active,
-        last_used_at: None,
-        reports_use: false,
         first_seen_at: at("2026-08-31T00:00:00Z"),
         life_from: Some(at("2026-08-30T12:00:00Z")),
-        planned_step: None,
-        due_at: None,
-        judge_at: None,
-        revoked_at: None,
+        ..Token::default()
     }
 }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Address, Generation, Step};
+use super::{Address, Step};
 
 /// The UUID namespace of derived ids (RFC 9562 §5.5).
 const NAMESPACE: Uuid = Uuid::from_u128(0x6c61_7073_6564_5f69_6473_0000_0000_0001);
@@ -22,7 +22,9 @@ pub(crate) fn derived_id(parts: &[&str]) -> Uuid {
 ///
 /// It is the same after a second import or on a second replica, and its first eight digits are nearly always
 /// a unique prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct TokenId(pub Uuid);
 
@@ -40,11 +42,12 @@ impl fmt::Display for TokenId {
 }
 
 /// When a token stops working.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Expiry {
     Never,
     At(DateTime<Utc>),
     /// The source does not report it.
+    #[default]
     Unknown,
 }
 
@@ -141,7 +144,9 @@ string_enum! {
 }
 
 string_enum! {
+    #[derive(Default)]
     Status {
+        #[default]
         Active = "active",
         Expired = "expired",
         Disabled = "disabled",
@@ -153,7 +158,7 @@ string_enum! {
 }
 
 /// A token as it is stored. It never contains the secret.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Token {
     /// Derived from `source` and `external_id`.
     pub id: TokenId,
@@ -208,14 +213,10 @@ impl Token {
         }
     }
 
-    /// The status that the source reports, without our own mark.
+    /// Whether it has expired and is not marked as expired yet.
     #[must_use]
-    pub fn source_status(&self) -> Status {
-        if self.status == Status::Expired {
-            Status::Active
-        } else {
-            self.status
-        }
+    pub fn needs_expiry_mark(&self, now: DateTime<Utc>) -> bool {
+        self.status == Status::Active && self.status_at(now) == Status::Expired
     }
 
     /// The generation of the notices about its expiry.
@@ -237,8 +238,26 @@ impl Token {
     }
 }
 
+/// Which expiry or event a notice is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation {
+    /// For an expiry, the instant of expiry; for other topics, when the event occurred.
+    pub at: DateTime<Utc>,
+    /// For an expiry, [`Token::secret_version`]; 1 for other topics.
+    pub secret_version: u32,
+}
+
+impl From<DateTime<Utc>> for Generation {
+    fn from(at: DateTime<Utc>) -> Self {
+        Self {
+            at,
+            secret_version: 1,
+        }
+    }
+}
+
 /// A cell of a listing: a missing column keeps the known value, an empty cell clears it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Cell<T> {
     /// The listing does not have this column.
     #[default]

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::diff;
 use crate::domain::{self, AccountAdmins, NewNotice, Schedule, Token, TokenId};
 use crate::sources::{AccountAdmin, Fetched};
 
@@ -174,7 +173,7 @@ impl DryRun<'_> {
                 &stored_admins
             };
             report.tokens_due += 1;
-            report.expired += u64::from(diff::needs_expiry_mark(&token, now));
+            report.expired += u64::from(token.needs_expiry_mark(now));
             let is_lost = lost.contains(&token.id);
             let recipients = self
                 .sync

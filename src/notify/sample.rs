@@ -86,7 +86,6 @@ pub fn token(name: &str) -> Token {
         description: Some("Deploys the shop from its pipeline".to_owned()),
         issuer: Some(address("ada@example.org")),
         issuer_name: Some("Ada Lovelace".to_owned()),
-        issuer_gone: None,
         account: Some("acme".to_owned()),
         role: Some("admin".to_owned()),
         scope: Some("repo:read, packages:write".to_owned()),
@@ -94,15 +93,11 @@ pub fn token(name: &str) -> Token {
         expiry: Expiry::At(now() + TimeDelta::days(7)),
         expiry_origin: Some(ExpiryOrigin::Source),
         secret_version: 1,
-        status: Status::Active,
         last_used_at: Some(now() - TimeDelta::minutes(4)),
         reports_use: true,
         first_seen_at: now() - TimeDelta::days(83),
         life_from: Some(now() - TimeDelta::days(83)),
-        planned_step: None,
-        due_at: None,
-        judge_at: None,
-        revoked_at: None,
+        ..Token::default()
     }
 }
 

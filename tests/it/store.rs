@@ -89,26 +89,15 @@ pub(crate) fn token(external_id: &str) -> Token {
         source: "exports".into(),
         external_id: external_id.into(),
         name: format!("name of {external_id}"),
-        description: None,
         issuer: Some(address("Ada@Example.org")),
-        issuer_name: None,
-        issuer_gone: None,
-        account: None,
-        role: None,
-        scope: None,
         created_at: Some(days(-83)),
         expiry: Expiry::At(days(7)),
         expiry_origin: Some(ExpiryOrigin::Source),
         secret_version: 1,
-        status: Status::Active,
-        last_used_at: None,
-        reports_use: false,
         first_seen_at: days(-80),
         life_from: Some(days(-83)),
-        planned_step: None,
         due_at: Some(now()),
-        judge_at: None,
-        revoked_at: None,
+        ..Token::default()
     }
 }
 

@@ -11,8 +11,8 @@ use super::when::Instant;
 use super::*;
 use crate::cli::args::Format;
 use crate::domain::{
-    Expiry, ExpiryOrigin, FindingKind, FindingState, IdentityStatus, NoticeState, Severity, Status,
-    Token, TokenId,
+    Expiry, ExpiryOrigin, FindingKind, FindingState, IdentityStatus, NoticeState, Severity, Token,
+    TokenId,
 };
 
 fn now() -> DateTime<Utc> {
@@ -45,26 +45,20 @@ fn token(name: &str, external_id: &str) -> Token {
         source: "exports".into(),
         external_id: external_id.into(),
         name: name.into(),
-        description: None,
         issuer: Some("ada.lovelace@example.org".parse().unwrap()),
         issuer_name: Some("Ada Lovelace".into()),
-        issuer_gone: None,
         account: Some("acme".into()),
         role: Some("editor".into()),
-        scope: None,
         created_at: Some(days(-83).0),
         expiry: Expiry::At(days(7).0),
         expiry_origin: Some(ExpiryOrigin::Source),
         secret_version: 1,
-        status: Status::Active,
         last_used_at: Some(now() - TimeDelta::milliseconds(1500)),
         reports_use: true,
         first_seen_at: days(-80).0,
         life_from: Some(days(-83).0),
-        planned_step: None,
         due_at: Some(now()),
-        judge_at: None,
-        revoked_at: None,
+        ..Token::default()
     }
 }
 

@@ -199,7 +199,11 @@ fn an_expiry_of_our_policy_does_not_start_a_new_life() {
         assert_eq!(known.expiry_origin, Some(ExpiryOrigin::Policy));
         assert_eq!((known.life_from, known.planned_step), (created_at, None));
         assert_eq!(update.notices, NoticeEffect::NewGeneration);
-        assert!(policy.open_steps(&known).any(|open| open == step("7d")));
+        assert!(
+            policy
+                .open_steps(&known, known.planned_step)
+                .any(|open| open == step("7d"))
+        );
     }
     let unknown = Token {
         created_at: None,

@@ -1,10 +1,112 @@
-//! The sync state of a source or directory: when it was synced, with what result, and when it is synced
-//! next.
+//! The terms on which a source or directory is watched, and its sync state: when it was synced, with what result,
+//! and when it is synced next.
+
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::{Backoff, Schedule};
+use super::{Address, Schedule};
+
+/// The name of a source or directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name(String);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "may contain only a-z, 0-9, _ and -, must begin with a letter or digit, and has at most 60 characters"
+)]
+pub struct InvalidName;
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let is_valid = text.len() <= 60
+            && text.starts_with(is_alphanumeric)
+            && text.chars().all(|c| is_alphanumeric(c) || "_-".contains(c));
+        is_valid.then(|| Self(text.to_owned())).ok_or(InvalidName)
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct SourceTerms {
+    /// `[a-z0-9][a-z0-9_-]*`, not `local`; unique.
+    pub name: String,
+    pub kind: &'static str,
+    /// When the source is synced; `None` means at every sweep.
+    pub schedule: Option<Schedule>,
+    /// Whether lapsed may revoke its tokens.
+    pub allow_revoke: bool,
+    /// The life that lapsed gives its tokens without an expiry, counted from their creation.
+    pub policy_ttl: Option<TimeDelta>,
+    /// A file that assigns owners to its tokens.
+    pub owners: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+pub struct DirectoryTerms {
+    /// `[a-z0-9][a-z0-9_-]*`; unique.
+    pub name: String,
+    pub kind: &'static str,
+    /// When the directory is synced; `None` means at every sweep.
+    pub schedule: Option<Schedule>,
+    /// Names or ids of groups; people must be in at least one. Empty means no such condition.
+    pub allowed_groups: Vec<String>,
+    /// People who always have access; a listing without them as active is rejected.
+    pub canaries: Vec<Address>,
+    /// How long a person must be missing before they count as deleted.
+    pub absence_grace: TimeDelta,
+    /// How long after a due sync its data still counts.
+    pub fresh_for: TimeDelta,
+    /// The share of active people, from 0 to 1, who may lose access in one listing.
+    pub breaker_share: f64,
+    /// Losses up to this count never trip the breaker.
+    pub breaker_min: u32,
+}
+
+impl Default for DirectoryTerms {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            kind: "",
+            schedule: None,
+            allowed_groups: Vec::new(),
+            canaries: Vec::new(),
+            absence_grace: TimeDelta::minutes(30),
+            fresh_for: TimeDelta::days(1),
+            breaker_share: 0.1,
+            breaker_min: 3,
+        }
+    }
+}
+
+impl DirectoryTerms {
+    /// Until when its data counts if the last good sync was at `read_at`: for `fresh_for` after the next sync is
+    /// due.
+    #[must_use]
+    pub fn fresh_until(&self, read_at: DateTime<Utc>) -> DateTime<Utc> {
+        let schedule = self.schedule.as_ref();
+        let next = schedule.and_then(|schedule| schedule.next_after(read_at));
+        next.unwrap_or(read_at)
+            .checked_add_signed(self.fresh_for)
+            .unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
+    /// Whether data that was read then still counts.
+    #[must_use]
+    pub fn is_fresh(&self, read_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+        read_at.is_some_and(|read_at| now <= self.fresh_until(read_at))
+    }
+}
 
 /// This many failures in a row alert the administrators.
 const ALERT_AFTER_FAILURES: i64 = 3;
@@ -121,11 +223,52 @@ impl SyncState {
     }
 }
 
+/// Exponential back-off between these bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    pub min: TimeDelta,
+    pub max: TimeDelta,
+}
+
+impl Backoff {
+    /// The delay after the `attempt`-th failure (from 1): `min`, doubled up to `max`, less up to a fifth
+    /// of it, so that attempts that failed together are not repeated together.
+    ///
+    /// The jitter is derived from the id and the attempt, so the result is reproducible.
+    #[must_use]
+    pub fn delay_after(self, attempt: u32, id: Uuid) -> TimeDelta {
+        let doublings = attempt.saturating_sub(1).min(40);
+        let full = self
+            .min
+            .num_milliseconds()
+            .saturating_mul(1_i64 << doublings);
+        let full = full.min(self.max.num_milliseconds());
+        let seed = id
+            .as_u128()
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(u128::from(attempt));
+        let share = i64::try_from((seed >> 7) % 201).unwrap_or(0);
+        TimeDelta::milliseconds(full - full.saturating_mul(share) / 1000)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::TimeZone;
 
     use super::*;
+
+    #[test]
+    fn a_name_is_a_short_word_in_lower_case() {
+        let longest = "x".repeat(60);
+        for name in ["exports", "7-days", "hr_2", &longest] {
+            assert_eq!(name.parse::<Name>().map(String::from), Ok(name.to_owned()));
+        }
+        let too_long = "x".repeat(61);
+        for name in ["", "-x", "_x", "Exports", "a b", "a/b", "é", &too_long] {
+            assert_eq!(name.parse::<Name>(), Err(InvalidName), "{name:?}");
+        }
+    }
 
     fn at(minute: i64) -> DateTime<Utc> {
         Utc.with_ymd_and_hms(2026, 11, 21, 8, 0, 0).unwrap() + TimeDelta::minutes(minute)
@@ -191,5 +334,24 @@ mod tests {
             None,
             "one failure does not alert"
         );
+    }
+
+    #[test]
+    fn the_delay_doubles_up_to_its_maximum() {
+        let backoff = Backoff {
+            min: TimeDelta::minutes(1),
+            max: TimeDelta::hours(6),
+        };
+        let id = Uuid::from_u128(0x0193_5f2e_8a4b_7c11_9d3e_5a6b_7c8d_9e0f);
+        let mut last = TimeDelta::zero();
+        for attempt in 1..=9 {
+            let delay = backoff.delay_after(attempt, id);
+            let full = TimeDelta::minutes(1 << (attempt - 1));
+            assert!(delay <= full && delay >= full * 4 / 5, "{attempt}: {delay}");
+            assert!(delay > last);
+            last = delay;
+        }
+        let long = backoff.delay_after(u32::MAX, id);
+        assert!(long <= TimeDelta::hours(6) && long > TimeDelta::minutes(280));
     }
 }
