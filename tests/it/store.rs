@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::domain::{
-    Address, Basis, Expiry, ExpiryOrigin, NewNotice, Occurrence, Recipient, Status, Step, Token,
-    TokenId, Topic,
+    Address, Basis, Expiry, ExpiryOrigin, NewNotice, Occurrence, Recipient, Step, Token, TokenId,
+    Topic,
 };
 use lapsed::store::{Holder, NoticeFilter, NoticeRow, Store};
 use uuid::Uuid;
