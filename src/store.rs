@@ -3,39 +3,38 @@
 //! A [`Store`] opens transactions; every query is a method of [`Tx`], written once for both databases.
 //! Dropping a transaction rolls it back.
 
-mod contents;
-mod coverage;
+mod columns;
 mod findings;
-mod judging;
 mod mails;
 mod notices;
 mod open;
-mod open_mails;
 mod people;
 mod plans;
 mod revocations;
 mod runs;
-mod sources;
 mod tokens;
+mod upstreams;
 mod views;
 
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
-pub use contents::{ContentRow, MailContent};
+pub use findings::{
+    FindingCount, FindingFilter, FindingRow, NewFinding, OpenFinding, OutlivedToken,
+};
+pub use mails::{ClaimedMail, Holder, MailRecord, Verdict};
 #[cfg(feature = "test-support")]
-pub use coverage::{IdentityCount, IssuerIdentity};
-pub use findings::{FindingCount, FindingFilter, FindingRow, NewFinding, OutlivedToken};
-pub use judging::OpenFinding;
-pub use mails::{ClaimedMail, Holder, MailNotice, MailRecord, Verdict};
 pub use notices::UnlistedTokens;
+pub use notices::{ContentRow, MailContent, MailNotice};
 pub use open::{Access, Versions};
 #[cfg(feature = "test-support")]
 pub use open::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
-pub use open_mails::OpenMail;
-pub use people::{Decision, DirectoryRow, IdentityFilter, IdentityRow};
+#[cfg(feature = "test-support")]
+pub use people::{IdentityCount, IssuerIdentity};
+pub use people::{IdentityFilter, IdentityRow};
+pub use plans::OpenMail;
 pub use revocations::{DueLoss, LossRow};
 pub use runs::{AuditRow, PurgeCutoffs, RunRow};
-pub use sources::SourceRow;
+pub use upstreams::{Decision, DirectoryRow, SourceRow};
 pub use views::{NoticeFilter, NoticeRow, TokenFilter, TokenView};
 
 /// Rows per statement. SQLite takes 32,766 parameters per statement, PostgreSQL 65,535.
@@ -64,7 +63,7 @@ pub enum Tx {
 /// Runs one statement on the transaction's database. `$db` names the database type, for query builders.
 macro_rules! on {
     ($tx:expr, $conn:ident : $db:ident => $body:expr) => {
-        match $tx {
+        (match $tx {
             $crate::store::Tx::Sqlite(tx) => {
                 #[allow(
                     dead_code,
@@ -85,10 +84,19 @@ macro_rules! on {
                 let $conn = &mut **tx;
                 $body
             }
-        }
+        })
+        .map_err($crate::store::Error::from)
     };
 }
-pub(crate) use on;
+use on;
+
+/// A query that locks its rows until the transaction ends. In SQLite a transaction that writes locks all.
+macro_rules! locking {
+    ($tx:expr, $($sql:tt)+) => {
+        $tx.by_database($($sql)+, concat!($($sql)+, " FOR UPDATE"))
+    };
+}
+use locking;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -126,7 +134,7 @@ pub enum Error {
     #[error("cannot upgrade the store's schema")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("a statement of the store failed")]
-    Statement(#[from] sqlx::Error),
+    Statement(#[source] sqlx::Error),
     #[error("lapsed can back up an SQLite store only; back up PostgreSQL with pg_dump")]
     NotEmbedded,
     #[error("cannot write the backup {}", file.display())]
@@ -137,7 +145,16 @@ pub enum Error {
     },
     /// A row holds a value that no version of lapsed writes.
     #[error("the store is inconsistent: {0}")]
-    Inconsistent(String),
+    Inconsistent(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Inconsistent(error),
+            error => Self::Statement(error),
+        }
+    }
 }
 
 impl Error {

@@ -36,14 +36,12 @@ pub(super) async fn list(
         async |last: Option<&store::AuditRow>, limit| {
             store.begin_read().await?.list_audit(last, limit).await
         },
-        |entry| {
-            Ok(AuditRow {
-                at: Instant(entry.at),
-                actor: entry.actor.clone(),
-                action: entry.action.clone(),
-                subject: entry.subject.clone(),
-                reason: entry.reason.clone(),
-            })
+        |entry| AuditRow {
+            at: Instant(entry.at),
+            actor: entry.actor.clone(),
+            action: entry.action.clone(),
+            subject: entry.subject.clone(),
+            reason: entry.reason.clone(),
         },
     )
     .await

@@ -224,7 +224,7 @@ impl Explanation {
                 notice.recipient,
                 self.notice_outcome(notice, domain)
             ));
-            shown.push(notice.recipient.to_lowercase());
+            shown.push(notice.recipient.key().to_owned());
         }
         if matches!(state, StepState::TooWide) || self.token.status_at(self.now) != Status::Active {
             if shown.is_empty() {
@@ -279,7 +279,7 @@ impl Explanation {
             StepState::Planned => {
                 let key = address.key();
                 let tighter = self.notices_of_current_expiry().filter(|notice| {
-                    notice.recipient.to_lowercase() == key
+                    notice.recipient.key() == key
                         && notice.step.is_some_and(|seconds| seconds < step.seconds())
                 });
                 match tighter.filter_map(|notice| notice.step).max() {
@@ -301,9 +301,7 @@ impl Explanation {
 
     fn notice_outcome(&self, notice: &NoticeRow, domain: &str) -> String {
         let reason = notice.reason.as_deref().unwrap_or("no reason is recorded");
-        let message_id = rows::NoticeRow::from_stored(notice, domain)
-            .ok()
-            .and_then(|row| row.message_id);
+        let message_id = rows::NoticeRow::from_stored(notice, domain).message_id;
         let message_id = message_id.map(|id| format!(" as {id}")).unwrap_or_default();
         match notice.state {
             NoticeState::Sent => {
@@ -362,7 +360,7 @@ impl Explanation {
                         self.format_when(notice.generation)
                     )
                 }
-                None => notice.topic.clone(),
+                None => notice.topic.to_string(),
             };
             sheet.text_line(&format!(
                 "{about}, {}: {}",
@@ -392,7 +390,7 @@ impl Explanation {
     }
 }
 
-fn attempts(count: i64) -> String {
+fn attempts(count: u32) -> String {
     if count == 1 {
         "1 attempt".to_owned()
     } else {

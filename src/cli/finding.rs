@@ -58,7 +58,7 @@ pub(super) async fn list(
                 .list_findings(filter, before, now, limit)
                 .await
         },
-        |finding| FindingRow::from_stored(finding.clone()),
+        |finding| finding.clone().into(),
     )
     .await
 }

@@ -170,7 +170,7 @@ impl Page {
         for notice in tx.list_notices_of_tokens(&ids).await? {
             held += u64::from(notice.held);
             if let (Some(id), false) = (notice.token_id, notice.held) {
-                notices.entry(TokenId(id)).or_default().push(notice);
+                notices.entry(id).or_default().push(notice);
             }
         }
         Ok(Self {
@@ -242,7 +242,7 @@ impl Page {
             .filter(move |notice| is_about_expiry(notice, token) && unsent.contains(&notice.state));
         unsent.filter_map(|notice| {
             let step = Step::from_seconds(notice.step?);
-            Some((send_time(notice), step, notice.recipient.parse().ok()?))
+            Some((send_time(notice), step, notice.recipient.clone()))
         })
     }
 }

@@ -129,27 +129,23 @@ pub(super) async fn load_detail(
         let hint = "`lapsed identity list` shows the people that directories know";
         return Err(Failure::failed(error).hint(hint).into());
     }
-    let directories: Result<Vec<_>, _> = rows
+    let directories: Vec<_> = rows
         .iter()
         .map(|(row, count)| IdentityRow::from_stored(row, *count))
         .collect();
-    let directories = directories?;
     let confirmations = directories
         .iter()
         .map(|row| confirmation_text(row, config, now));
-    let tokens: Result<Vec<_>, _> = tokens
-        .iter()
-        .map(|view| TokenRow::from_view(view, now))
-        .collect();
+    let tokens = tokens.iter().map(|view| TokenRow::from_view(view, now));
     Ok(IdentityDetail {
         email: email.clone(),
-        name: rows.into_iter().find_map(|(row, _)| row.name),
+        name: rows.into_iter().find_map(|(row, _)| row.identity.name),
         mode: config.issuers.mode(email.key()),
         address: config.issuers.directory_address(email.key()).to_owned(),
         confirmations: confirmations.collect(),
         worst: WorstStatus::from_rows(&directories),
         directories,
-        tokens: tokens?,
+        tokens: tokens.collect(),
     })
 }
 

@@ -54,7 +54,7 @@ pub(super) fn step_rows(
 
 /// Whether the notice is a warning about the token's current expiry.
 pub(super) fn is_about_expiry(notice: &NoticeRow, token: &Token) -> bool {
-    notice.topic == Topic::Expiry.as_str()
+    notice.topic == Topic::Expiry
         && token.expiry.at() == Some(notice.generation)
         && token.secret_version == notice.secret_version
 }

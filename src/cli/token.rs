@@ -118,14 +118,13 @@ pub(super) async fn load_detail(
     let admins = tx.load_account_admins(std::slice::from_ref(&token)).await?;
     drop(tx);
     let steps = step_rows(&token, &context.policy, &notices, context.now);
-    let findings: Result<Vec<_>, _> = findings.into_iter().map(FindingRow::from_stored).collect();
-    let notices: Result<Vec<_>, _> = notices
+    let findings = findings.into_iter().map(FindingRow::from).collect();
+    let notices = notices
         .iter()
-        .map(|notice| NoticeRow::from_stored(notice, context.domain))
-        .collect();
+        .map(|notice| NoticeRow::from_stored(notice, context.domain));
     let detail = TokenDetail {
-        token: TokenRow::new(&token, findings?, context.now),
-        notices: notices?,
+        token: TokenRow::new(&token, findings, context.now),
+        notices: notices.collect(),
         page: None,
         admins: admins.for_token(&token).to_vec(),
     };

@@ -37,12 +37,12 @@ pub async fn issuer_covers(
         .map(|rows| {
             let statuses: Vec<_> = rows
                 .iter()
-                .filter_map(|row| row.identity.as_ref())
-                .map(|(directory, status, reason)| {
-                    if *status != IdentityStatus::Unknown && stale.contains(directory) {
+                .filter_map(|row| row.directory.as_ref().zip(row.status).zip(Some(row.reason)))
+                .map(|((directory, status), reason)| {
+                    if status != IdentityStatus::Unknown && stale.contains(directory) {
                         (IdentityStatus::Unknown, Some(Reason::Stale))
                     } else {
-                        (*status, *reason)
+                        (status, reason)
                     }
                 })
                 .collect();

@@ -199,7 +199,10 @@ impl SyncDirectories<'_> {
         let (mut rows, mut lost) = (Vec::new(), Vec::new());
         for change in changes {
             let is_lost = change.changes_status() && change.now.status.is_lost();
-            let identity = IdentityRow::new(&row.name, change.now);
+            let identity = IdentityRow {
+                directory: row.name.clone(),
+                identity: change.now,
+            };
             lost.extend(is_lost.then(|| identity.clone()));
             rows.push(identity);
         }
@@ -263,10 +266,9 @@ impl SyncDirectories<'_> {
         actor: &str,
     ) -> Result<UnbindOutcome, Error> {
         let mut tx = self.store.begin().await?;
-        let Some(row) = tx.find_identity(directory, email.key()).await? else {
+        let Some(mut identity) = tx.find_identity(directory, email.key()).await? else {
             return Ok(UnbindOutcome::NotFound);
         };
-        let mut identity = row.into_identity()?;
         let is_unsafe = identity.reason == Some(Reason::BindingUnsafe);
         let is_deleted = identity.known_status == IdentityStatus::Deleted
             || identity.candidate == Some(IdentityStatus::Deleted);
@@ -285,8 +287,11 @@ impl SyncDirectories<'_> {
         identity.candidate = None;
         identity.candidate_since = None;
         identity.candidate_evidence = None;
-        tx.save_identities(&[IdentityRow::new(directory, identity)])
-            .await?;
+        let row = IdentityRow {
+            directory: directory.to_owned(),
+            identity,
+        };
+        tx.save_identities(&[row]).await?;
         // A listing of changes might not contain the account.
         tx.reset_cursor(directory).await?;
         let now = self.clock.now();
@@ -309,10 +314,10 @@ impl SyncDirectories<'_> {
         }
         let mut tx = self.store.begin().await?;
         for row in tx.list_directories().await? {
-            let known = tx.load_identities(&row.name).await?.into_iter();
-            let keys = known.map(|identity| identity.email_key);
-            let is_uncovered = |key: &String| self.issuers.mode(key) != IssuerMode::Sso;
-            let uncovered: Vec<String> = keys.filter(is_uncovered).collect();
+            let known = tx.load_identities(&row.name).await?;
+            let keys = known.iter().map(|identity| identity.email.key());
+            let uncovered = keys.filter(|key| self.issuers.mode(key) != IssuerMode::Sso);
+            let uncovered: Vec<String> = uncovered.map(str::to_owned).collect();
             if !uncovered.is_empty() {
                 tx.delete_identities(&row.name, &uncovered).await?;
                 findings::request(&mut tx, self.clock.now()).await?;

@@ -3,7 +3,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::domain::{Policy, RuleFinding, Rules, Severity, Token, TokenId, Topic, checked_suffix};
+use crate::domain::{
+    Identity, Policy, RuleFinding, Rules, Severity, Token, TokenId, Topic, checked_suffix,
+};
 use crate::store::{IdentityRow, NewFinding, OpenFinding, SourceRow, Store, Tx};
 
 use super::common::{Error, PAGE_SIZE, Report, new_id};
@@ -95,8 +97,9 @@ pub(super) async fn resolve_losses(
     loop {
         let mut tx = store.begin().await?;
         let obsolete = tx.find_obsolete_findings(now, PAGE_SIZE).await?;
-        for (finding, token) in &obsolete {
-            tx.resolve_finding(*finding, now).await?;
+        let findings: Vec<_> = obsolete.iter().map(|(finding, _)| *finding).collect();
+        tx.resolve_findings(&findings, now).await?;
+        for (_, token) in &obsolete {
             tx.cancel_notices_of_topic(*token, Topic::SsoRevoked, "the finding is resolved")
                 .await?;
         }
@@ -184,7 +187,8 @@ impl FindingChanges {
         tx.resolve_findings(&self.resolved, now).await?;
         tx.insert_findings(&self.opened).await?;
         for (id, finding, since) in &self.refreshed {
-            tx.update_finding(*id, finding, *since).await?;
+            tx.update_finding(*id, finding.severity, &finding.evidence, Some(*since))
+                .await?;
         }
         report.findings_opened += self.opened.len() as u64;
         report.findings_resolved += self.resolved.len() as u64;
@@ -192,10 +196,8 @@ impl FindingChanges {
     }
 }
 
-pub(super) fn loss_severity(identity: &IdentityRow, role: Option<&str>) -> Severity {
-    let reason = identity.reason.as_deref();
-    let reason = reason.and_then(|reason| reason.parse().ok());
-    Severity::of_loss(identity.status, reason, role)
+pub(super) fn loss_severity(identity: &Identity, role: Option<&str>) -> Severity {
+    Severity::of_loss(identity.status, identity.reason, role)
 }
 
 /// Updates the open findings of people whose loss changed, without new notices.
@@ -205,30 +207,32 @@ pub(super) async fn restate_findings(
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     for row in rows {
-        let evidence = format_evidence(row, row.observed_at.unwrap_or(now));
-        for (finding, role) in tx.find_open_losses(&row.email_key, &row.directory).await? {
-            let severity = loss_severity(row, role.as_deref());
-            tx.update_finding_evidence(finding, severity, &evidence)
+        let (directory, identity) = (&row.directory, &row.identity);
+        let evidence = format_evidence(row, now);
+        for (finding, role) in tx.find_open_losses(identity.email.key(), directory).await? {
+            let severity = loss_severity(identity, role.as_deref());
+            tx.update_finding(finding, severity, &evidence, None)
                 .await?;
         }
     }
     Ok(())
 }
 
-/// The evidence of a directory with its times.
-pub(super) fn format_evidence(identity: &IdentityRow, seen: DateTime<Utc>) -> String {
-    let format_time = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M UTC").to_string();
+/// The evidence of a directory with its times; seen now if it was not seen before.
+pub(super) fn format_evidence(row: &IdentityRow, now: DateTime<Utc>) -> String {
     let IdentityRow {
         directory,
-        evidence,
-        ..
-    } = identity;
+        identity,
+    } = row;
+    let format_time = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M UTC");
+    let seen = identity.observed_at.unwrap_or(now);
     let effective = identity.since.filter(|since| *since != seen);
-    let effective =
-        effective.map_or_else(String::new, |at| format!(", effective {}", format_time(at)));
-    let checked = checked_suffix(identity.checked_by_id);
+    let effective = effective.map(|at| format!(", effective {}", format_time(at)));
     format!(
-        "{directory} says {evidence}, seen {}{effective}{checked}",
-        format_time(seen)
+        "{directory} says {}, seen {}{}{}",
+        identity.evidence,
+        format_time(seen),
+        effective.unwrap_or_default(),
+        checked_suffix(identity.checked_by_id)
     )
 }

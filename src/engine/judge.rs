@@ -275,17 +275,17 @@ impl Judge<'_> {
 
 /// The finding of a token that outlives its issuer's access.
 fn loss_finding(found: &OutlivedToken, now: DateTime<Utc>) -> NewFinding {
-    let (identity, token) = (&found.identity, &found.token);
-    let seen = identity.observed_at.unwrap_or(now);
+    let (row, token) = (&found.identity, &found.token);
+    let identity = &row.identity;
     NewFinding {
         id: new_id(now),
         token_id: Some(token.id),
         source: token.source.clone(),
         kind: FindingKind::SsoRevoked,
         severity: loss_severity(identity, token.role.as_deref()),
-        since: identity.since.unwrap_or(seen),
-        evidence: format_evidence(identity, seen),
-        directory: Some(identity.directory.clone()),
+        since: identity.since.or(identity.observed_at).unwrap_or(now),
+        evidence: format_evidence(row, now),
+        directory: Some(row.directory.clone()),
     }
 }
 

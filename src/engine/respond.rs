@@ -3,6 +3,8 @@
 
 mod limit;
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -156,10 +158,9 @@ impl Respond<'_> {
     ) -> Result<Vec<RevocationUpdate>, Error> {
         let now = self.clock.now();
         let horizon = horizon(self.sweep, now);
-        let ids: Vec<TokenId> = losses.iter().map(|loss| TokenId(loss.token_id)).collect();
+        let ids: Vec<TokenId> = losses.iter().map(|loss| loss.token_id).collect();
         let tokens = tx.load_tokens(&ids).await?.into_iter();
-        let mut tokens: std::collections::HashMap<Uuid, Token> =
-            tokens.map(|token| (token.id.0, token)).collect();
+        let mut tokens: HashMap<TokenId, Token> = tokens.map(|token| (token.id, token)).collect();
         let mut counted = Vec::with_capacity(losses.len());
         for loss in losses {
             let Some(token) = tokens.remove(&loss.token_id) else {
@@ -183,7 +184,7 @@ impl Respond<'_> {
         let updates = counted.into_iter().map(|(loss, token, countdown)| {
             let warning = countdown.and_then(|countdown| {
                 warnings.iter().find(|warning| {
-                    warning.token_id == token.id.0 && warning.generation == countdown.ends_at
+                    warning.token_id == token.id && warning.generation == countdown.ends_at
                 })
             });
             let warned_at = warning.and_then(|warning| warning.sent_at);
@@ -328,7 +329,7 @@ impl Respond<'_> {
         let Some(row) = tx.find_loss(finding).await? else {
             return Ok(None);
         };
-        let Some(token) = tx.load_tokens(&[TokenId(row.token_id)]).await?.pop() else {
+        let Some(token) = tx.load_tokens(&[row.token_id]).await?.pop() else {
             return Ok(None);
         };
         let countdown = response.countdown(row.id, row.acknowledged_until, now);
@@ -392,18 +393,18 @@ impl Respond<'_> {
                 .iter()
                 .any(|watched| watched.terms.name == row.directory)
         };
-        let losses = lost.iter().filter(is_configured).map(|identity| {
-            let row = rows.iter().find(|row| row.name == identity.directory);
-            let doubt = match row {
-                Some(row) if row.held.is_some() => Some(Doubt::Held),
-                Some(row) if row.sync_state.failures > 0 => Some(Doubt::Failing),
-                _ if !is_fresh(&identity.directory) => Some(Doubt::Stale),
+        let losses = lost.iter().filter(is_configured).map(|row| {
+            let directory = rows.iter().find(|known| known.name == row.directory);
+            let doubt = match directory {
+                Some(known) if known.held.is_some() => Some(Doubt::Held),
+                Some(known) if known.sync_state.failures > 0 => Some(Doubt::Failing),
+                _ if !is_fresh(&row.directory) => Some(Doubt::Stale),
                 _ => None,
             };
             Loss {
-                directory: identity.directory.clone(),
-                status: identity.status,
-                is_candidate: identity.candidate.is_some(),
+                directory: row.directory.clone(),
+                status: row.identity.status,
+                is_candidate: row.identity.candidate.is_some(),
                 doubt,
             }
         });
@@ -466,15 +467,14 @@ fn token_ref(loss: &DueLoss) -> String {
 fn loss_evidence(lost: &[IdentityRow], losses: &[Loss], now: DateTime<Utc>) -> Option<String> {
     let is_loss = |row: &&IdentityRow| losses.iter().any(|loss| loss.directory == row.directory);
     let row = lost.iter().find(is_loss)?;
-    Some(format_evidence(row, row.observed_at.unwrap_or(now)))
+    Some(format_evidence(row, now))
 }
 
 fn finding_state(loss: &LossRow, now: DateTime<Utc>) -> FindingState {
-    match loss.state.as_str() {
-        "resolved" => FindingState::Resolved,
-        "acknowledged" if loss.acknowledged_until.is_some_and(|until| now < until) => {
-            FindingState::Acknowledged
+    match loss.state {
+        FindingState::Acknowledged if loss.acknowledged_until.is_none_or(|until| until <= now) => {
+            FindingState::Open
         }
-        _ => FindingState::Open,
+        state => state,
     }
 }

@@ -1,33 +1,31 @@
-//! Findings: what is or was wrong with tokens and sources.
+//! Findings: what is or was wrong with tokens and sources, and the tokens that must be judged.
+
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, QueryBuilder};
+use sqlx::{FromRow, QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use crate::domain::{FindingKind, FindingState, Severity, Token, TokenId};
 
-use super::mails::parse_stored;
-use super::people::push_names;
+use super::columns::push_list;
 use super::tokens::id_range;
-use super::{CHUNK_ROWS, IdentityRow, Result, Tx, on};
+use super::{CHUNK_ROWS, IdentityRow, Result, Tx, locking, on};
 
 /// A finding with the token or source that it is about.
 #[derive(Debug, Clone, FromRow)]
 pub struct FindingRow {
     pub id: Uuid,
     /// `None` for a finding about a source.
-    pub token_id: Option<Uuid>,
+    pub token_id: Option<TokenId>,
     /// The token's name, or that of the source.
     pub token_name: String,
     pub source: String,
-    #[sqlx(try_from = "String")]
     pub kind: FindingKind,
-    #[sqlx(try_from = "String")]
     pub severity: Severity,
     pub since: DateTime<Utc>,
     pub evidence: String,
     /// The state now: an acknowledgement that has ended counts as open.
-    #[sqlx(try_from = "String")]
     pub state: FindingState,
     /// When the policy revokes the token; `None` if it does not.
     pub revoke_at: Option<DateTime<Utc>>,
@@ -55,11 +53,23 @@ pub struct FindingFilter {
 }
 
 /// Open findings of one kind at one source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct FindingCount {
     pub kind: FindingKind,
     pub source: String,
     pub count: i64,
+}
+
+/// An open or acknowledged finding, as far as judging compares it.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct OpenFinding {
+    pub id: Uuid,
+    /// `None` for a finding about a source.
+    pub token_id: Option<TokenId>,
+    pub kind: FindingKind,
+    pub severity: Severity,
+    pub since: DateTime<Utc>,
+    pub evidence: String,
 }
 
 /// A working token whose issuer has lost access.
@@ -68,6 +78,14 @@ pub struct OutlivedToken {
     pub token: Token,
     /// The status that shows the loss.
     pub identity: IdentityRow,
+}
+
+/// Findings that only time opens, dated in the future. `COALESCE` prevents the use of the index on the kind:
+/// with that on `since` there is normally nothing to read.
+macro_rules! in_future {
+    () => {
+        "state <> 'resolved' AND since > $1 AND COALESCE(kind, '') IN ('unused', 'never_expires')"
+    };
 }
 
 impl Tx {
@@ -80,11 +98,11 @@ impl Tx {
         after: Uuid,
         limit: i64,
     ) -> Result<Vec<OutlivedToken>> {
-        let found: Vec<(Uuid, String, String)> = on!(self, c: Db => {
+        let found: Vec<(TokenId, String, String)> = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(
                 "SELECT t.id, MIN(i.directory), i.email_key FROM identity i JOIN token t ON t.issuer_key = i.email_key
                  WHERE i.status IN ('disabled', 'deleted', 'out_of_group') AND i.directory IN (");
-            push_names(&mut query, fresh);
+            push_list(&mut query, fresh);
             query.push(") AND t.status IN ('active', 'expired') AND (t.expires_at IS NULL OR t.expires_at > ")
                 .push_bind(now).push(" OR t.expiry_origin = 'policy') AND t.id > ").push_bind(after)
                 .push(" AND NOT EXISTS (SELECT 1 FROM finding f WHERE f.token_id = t.id AND f.kind = 'sso_revoked'
@@ -92,23 +110,16 @@ impl Tx {
                         GROUP BY t.id, i.email_key ORDER BY t.id LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
         })?;
-        let ids: Vec<_> = found.iter().map(|(id, ..)| TokenId(*id)).collect();
-        let mut by_id: std::collections::HashMap<_, _> = self
-            .load_tokens(&ids)
-            .await?
-            .into_iter()
-            .map(|token| (token.id.0, token))
-            .collect();
+        let ids: Vec<_> = found.iter().map(|(id, ..)| *id).collect();
+        let tokens = self.load_tokens(&ids).await?.into_iter();
+        let mut by_id: HashMap<_, _> = tokens.map(|token| (token.id, token)).collect();
         let mut outlived = Vec::with_capacity(found.len());
         for (id, directory, email_key) in found {
             let identity: IdentityRow = on!(self, c: Db => sqlx::query_as(
                 "SELECT * FROM identity WHERE directory = $1 AND email_key = $2")
                 .bind(&directory).bind(&email_key).fetch_one(c).await)?;
-            outlived.extend(
-                by_id
-                    .remove(&id)
-                    .map(|token| OutlivedToken { token, identity }),
-            );
+            let token = by_id.remove(&id);
+            outlived.extend(token.map(|token| OutlivedToken { token, identity }));
         }
         Ok(outlived)
     }
@@ -120,7 +131,7 @@ impl Tx {
         now: DateTime<Utc>,
         limit: i64,
     ) -> Result<Vec<(Uuid, TokenId)>> {
-        let rows: Vec<(Uuid, Uuid)> = on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(
             "SELECT f.id, f.token_id FROM finding f JOIN token t ON t.id = f.token_id
              WHERE f.kind = 'sso_revoked' AND f.state <> 'resolved'
                AND (t.status NOT IN ('active', 'expired')
@@ -130,11 +141,7 @@ impl Tx {
                                         OR i.status = 'unknown'
                                            AND i.known_status IN ('disabled', 'deleted', 'out_of_group'))))
              LIMIT $2")
-            .bind(now).bind(limit).fetch_all(c).await)?;
-        Ok(rows
-            .into_iter()
-            .map(|(id, token)| (id, TokenId(token)))
-            .collect())
+            .bind(now).bind(limit).fetch_all(c).await)
     }
 
     /// Opens findings; one that is already open stays as it is.
@@ -144,7 +151,7 @@ impl Tx {
                 let mut query = QueryBuilder::<Db>::new(
                     "INSERT INTO finding (id, token_id, source, kind, severity, since, evidence, directory, state) ");
                 query.push_values(findings, |mut row, finding| {
-                    row.push_bind(finding.id).push_bind(finding.token_id.map(|token| token.0))
+                    row.push_bind(finding.id).push_bind(finding.token_id)
                         .push_bind(&finding.source).push_bind(finding.kind.as_str())
                         .push_bind(finding.severity.as_str()).push_bind(finding.since)
                         .push_bind(&finding.evidence).push_bind(&finding.directory).push("'open'");
@@ -162,45 +169,23 @@ impl Tx {
         issuer_key: &str,
         directory: &str,
     ) -> Result<Vec<(Uuid, Option<String>)>> {
-        Ok(on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(
             "SELECT f.id, t.role FROM token t JOIN finding f ON f.token_id = t.id
              WHERE t.issuer_key = $1 AND f.directory = $2 AND f.kind = 'sso_revoked' AND f.state <> 'resolved'")
-            .bind(issuer_key).bind(directory).fetch_all(c).await)?)
-    }
-
-    pub async fn update_finding_evidence(
-        &mut self,
-        id: Uuid,
-        severity: Severity,
-        evidence: &str,
-    ) -> Result<()> {
-        on!(self, c: Db => sqlx::query("UPDATE finding SET severity = $2, evidence = $3 WHERE id = $1")
-            .bind(id).bind(severity.as_str()).bind(evidence).execute(c).await.map(drop))?;
-        Ok(())
-    }
-
-    pub async fn resolve_finding(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<()> {
-        on!(self, c: Db => sqlx::query("UPDATE finding SET state = 'resolved', resolved_at = $2, revoke_at = NULL WHERE id = $1")
-            .bind(id).bind(now).execute(c).await.map(drop))?;
-        Ok(())
+            .bind(issuer_key).bind(directory).fetch_all(c).await)
     }
 
     /// Which of these tokens have an open finding of lost access.
-    pub async fn find_lost_access(
-        &mut self,
-        ids: &[TokenId],
-    ) -> Result<std::collections::HashSet<TokenId>> {
-        let mut found = std::collections::HashSet::new();
+    pub async fn find_lost_access(&mut self, ids: &[TokenId]) -> Result<HashSet<TokenId>> {
+        let mut found = HashSet::new();
         for ids in ids.chunks(CHUNK_ROWS) {
-            let rows: Vec<(Uuid,)> = on!(self, c: Db => {
+            found.extend(on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "SELECT token_id FROM finding WHERE kind = 'sso_revoked' AND state <> 'resolved' AND token_id IN (");
-                let mut list = query.separated(", ");
-                for id in ids { list.push_bind(id.0); }
+                push_list(&mut query, ids);
                 query.push(")");
-                query.build_query_as().fetch_all(c).await
-            })?;
-            found.extend(rows.into_iter().map(|(id,)| TokenId(id)));
+                query.build_query_scalar::<TokenId>().fetch_all(c).await
+            })?);
         }
         Ok(found)
     }
@@ -215,7 +200,7 @@ impl Tx {
         now: DateTime<Utc>,
         limit: i64,
     ) -> Result<Vec<FindingRow>> {
-        Ok(on!(self, c: Db => {
+        on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(SELECT_FINDING);
             query.push_bind(now).push(FINDING_FROM)
                 .push(" WHERE f.id < ").push_bind(before.unwrap_or(Uuid::max()));
@@ -228,7 +213,7 @@ impl Tx {
             }
             query.push(" ORDER BY f.id DESC LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
-        })?)
+        })
     }
 
     /// All findings about one token, newest first.
@@ -237,11 +222,11 @@ impl Tx {
         token: TokenId,
         now: DateTime<Utc>,
     ) -> Result<Vec<FindingRow>> {
-        Ok(on!(self, c: Db => {
+        on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(SELECT_FINDING);
-            query.push_bind(now).push(FINDING_FROM).push(" WHERE f.token_id = ").push_bind(token.0).push(" ORDER BY f.id DESC");
+            query.push_bind(now).push(FINDING_FROM).push(" WHERE f.token_id = ").push_bind(token).push(" ORDER BY f.id DESC");
             query.build_query_as().fetch_all(c).await
-        })?)
+        })
     }
 
     /// At most `limit` findings whose id begins with these hexadecimal digits.
@@ -254,12 +239,12 @@ impl Tx {
         let Some((low, high)) = id_range(prefix) else {
             return Ok(Vec::new());
         };
-        Ok(on!(self, c: Db => {
+        on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(SELECT_FINDING);
             query.push_bind(now).push(FINDING_FROM).push(" WHERE f.id BETWEEN ").push_bind(low)
                 .push(" AND ").push_bind(high).push(" ORDER BY f.id LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
-        })?)
+        })
     }
 
     /// Acknowledges a finding until `until`; `false` when it is already resolved.
@@ -277,24 +262,15 @@ impl Tx {
         now: DateTime<Utc>,
         without: &[String],
     ) -> Result<Vec<FindingCount>> {
-        let rows: Vec<(String, String, i64)> = on!(self, c: Db => {
+        on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(
-                "SELECT kind, source, COUNT(*) FROM finding
+                "SELECT kind, source, COUNT(*) AS count FROM finding
                  WHERE state <> 'resolved' AND (state = 'open' OR acknowledged_until <= ");
             query.push_bind(now).push(")");
             for source in without { query.push(" AND source <> ").push_bind(source); }
             query.push(" GROUP BY kind, source ORDER BY kind, source");
             query.build_query_as().fetch_all(c).await
-        })?;
-        rows.into_iter()
-            .map(|(kind, source, count)| {
-                Ok(FindingCount {
-                    kind: parse_stored(&kind, "a finding's kind")?,
-                    source,
-                    count,
-                })
-            })
-            .collect()
+        })
     }
 
     /// The most urgent findings open at `now`, except those of the sources in `without`.
@@ -304,7 +280,7 @@ impl Tx {
         without: &[String],
         limit: i64,
     ) -> Result<Vec<FindingRow>> {
-        Ok(on!(self, c: Db => {
+        on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(SELECT_FINDING);
             query.push_bind(now).push(FINDING_FROM)
                 .push(" WHERE f.state <> 'resolved' AND (f.state = 'open' OR f.acknowledged_until <= ")
@@ -313,7 +289,132 @@ impl Tx {
             query.push(" ORDER BY CASE f.severity WHEN 'critical' THEN 0 WHEN 'high' THEN 1 ELSE 2 END, f.since, f.id LIMIT ")
                 .push_bind(limit);
             query.build_query_as().fetch_all(c).await
-        })?)
+        })
+    }
+
+    /// Loads up to `limit` tokens that must be judged by `now`, and locks them until the transaction ends.
+    pub async fn lock_tokens_to_judge(
+        &mut self,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<Token>> {
+        let sql = locking!(
+            self,
+            "SELECT * FROM token WHERE judge_at <= $1 ORDER BY judge_at LIMIT $2"
+        );
+        on!(self, c: Db => sqlx::query_as(sql)
+            .bind(now).bind(limit).fetch_all(c).await)
+    }
+
+    /// Whether any token must be judged by `now`, or has a finding from a clock that was ahead.
+    pub async fn has_tokens_to_judge(&mut self, now: DateTime<Utc>) -> Result<bool> {
+        let found: Option<Uuid> = on!(self, c: Db => sqlx::query_scalar(concat!(
+            "SELECT COALESCE((SELECT id FROM token WHERE judge_at <= $1 ORDER BY judge_at LIMIT 1),
+                             (SELECT id FROM finding WHERE ", in_future!(), " ORDER BY since DESC LIMIT 1))"))
+            .bind(now).fetch_one(c).await)?;
+        Ok(found.is_some())
+    }
+
+    /// Has the tokens judged again whose findings come from a clock that was ahead.
+    pub async fn rejudge_future_findings(&mut self, now: DateTime<Utc>) -> Result<()> {
+        on!(self, c: Db => sqlx::query(concat!(
+            "UPDATE token SET judge_at = $1 WHERE id IN (SELECT token_id FROM finding WHERE ", in_future!(), ")"))
+            .bind(now).execute(c).await.map(drop))
+    }
+
+    /// A page of all tokens in order of id, locked until the transaction ends.
+    pub async fn lock_all_tokens(&mut self, after: Uuid, limit: i64) -> Result<Vec<Token>> {
+        let sql = locking!(
+            self,
+            "SELECT * FROM token WHERE id > $1 ORDER BY id LIMIT $2"
+        );
+        on!(self, c: Db => sqlx::query_as(sql)
+            .bind(after).bind(limit).fetch_all(c).await)
+    }
+
+    pub async fn set_judge_at(
+        &mut self,
+        judged: &[(TokenId, Option<DateTime<Utc>>)],
+    ) -> Result<()> {
+        for judged in judged.chunks(CHUNK_ROWS) {
+            match self {
+                Self::Sqlite(tx) => {
+                    let mut query =
+                        QueryBuilder::<Sqlite>::new("UPDATE token SET judge_at = v.column2 FROM (");
+                    query.push_values(judged, |mut row, (id, at)| {
+                        row.push_bind(*id).push_bind(*at);
+                    });
+                    query.push(") AS v WHERE token.id = v.column1");
+                    let query = query.build().persistent(judged.len() == CHUNK_ROWS);
+                    query.execute(&mut **tx).await?;
+                }
+                Self::Postgres(tx) => {
+                    let ids: Vec<_> = judged.iter().map(|(id, _)| id.0).collect();
+                    let ats: Vec<_> = judged.iter().map(|(_, at)| *at).collect();
+                    sqlx::query(
+                        "UPDATE token SET judge_at = v.judge_at
+                         FROM unnest($1::uuid[], $2::timestamptz[]) AS v (id, judge_at) WHERE token.id = v.id",
+                    )
+                    .bind(ids)
+                    .bind(ats)
+                    .execute(&mut **tx)
+                    .await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Findings of these tokens that are not resolved, except those of lost access.
+    pub async fn load_open_findings(&mut self, ids: &[TokenId]) -> Result<Vec<OpenFinding>> {
+        let mut found = Vec::new();
+        for ids in ids.chunks(CHUNK_ROWS) {
+            found.extend(on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "SELECT id, token_id, kind, severity, since, evidence FROM finding
+                     WHERE kind <> 'sso_revoked' AND state <> 'resolved' AND token_id IN (");
+                push_list(&mut query, ids);
+                query.push(")");
+                query.build_query_as::<OpenFinding>().fetch_all(c).await
+            })?);
+        }
+        Ok(found)
+    }
+
+    /// Findings about a source that are not resolved.
+    pub async fn load_open_source_findings(&mut self, source: &str) -> Result<Vec<OpenFinding>> {
+        on!(self, c: Db => sqlx::query_as(
+            "SELECT id, token_id, kind, severity, since, evidence FROM finding
+             WHERE source = $1 AND token_id IS NULL AND state <> 'resolved'")
+            .bind(source).fetch_all(c).await)
+    }
+
+    /// Updates a finding; without `since` its start stays.
+    pub async fn update_finding(
+        &mut self,
+        id: Uuid,
+        severity: Severity,
+        evidence: &str,
+        since: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        on!(self, c: Db => sqlx::query(
+            "UPDATE finding SET severity = $2, evidence = $3, since = COALESCE($4, since) WHERE id = $1")
+            .bind(id).bind(severity.as_str()).bind(evidence).bind(since)
+            .execute(c).await.map(drop))
+    }
+
+    pub async fn resolve_findings(&mut self, ids: &[Uuid], now: DateTime<Utc>) -> Result<()> {
+        for ids in ids.chunks(CHUNK_ROWS) {
+            on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "UPDATE finding SET revoke_at = NULL, state = 'resolved', resolved_at = ");
+                query.push_bind(now).push(" WHERE id IN (");
+                push_list(&mut query, ids);
+                query.push(")");
+                query.build().execute(c).await.map(drop)
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -6,45 +6,25 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use crate::domain::{Address, Generation, Step, TokenId, Topic};
+use crate::domain::Address;
 
-use super::{CHUNK_ROWS, Error, Pools, Result, Store, Tx, on};
+use super::columns::push_list;
+use super::{CHUNK_ROWS, Pools, Result, Store, Tx, on};
 
 /// A mail that this process holds under a lease.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, FromRow)]
 pub struct ClaimedMail {
     /// The Message-ID is derived from it.
     pub id: Uuid,
     pub recipient: Address,
     /// Attempts before this one.
+    #[sqlx(try_from = "i64")]
     pub attempts: u32,
     /// Attempts with an unknown outcome before this one.
+    #[sqlx(try_from = "i64")]
     pub unknowns: u32,
     /// The first attempt; `give_up` counts from here.
     pub first_tried_at: Option<DateTime<Utc>>,
-}
-
-#[derive(FromRow)]
-struct ClaimedRow {
-    id: Uuid,
-    recipient: String,
-    attempts: i64,
-    unknowns: i64,
-    first_tried_at: Option<DateTime<Utc>>,
-}
-
-impl TryFrom<ClaimedRow> for ClaimedMail {
-    type Error = Error;
-
-    fn try_from(row: ClaimedRow) -> Result<Self> {
-        Ok(Self {
-            id: row.id,
-            recipient: parse_stored(&row.recipient, "a mail's recipient")?,
-            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
-            unknowns: u32::try_from(row.unknowns).unwrap_or(u32::MAX),
-            first_tried_at: row.first_tried_at,
-        })
-    }
 }
 
 /// A result to be recorded for a claimed mail.
@@ -125,10 +105,9 @@ impl Tx {
                 ORDER BY next_at LIMIT $4 FOR UPDATE SKIP LOCKED))
              RETURNING id, recipient, attempts, unknowns, first_tried_at",
         );
-        let rows: Vec<ClaimedRow> = on!(self, c: Db => sqlx::query_as(sql)
+        on!(self, c: Db => sqlx::query_as(sql)
             .bind(holder.id).bind(holder.until).bind(now).bind(limit)
-            .fetch_all(c).await)?;
-        rows.into_iter().map(ClaimedMail::try_from).collect()
+            .fetch_all(c).await)
     }
 
     /// Removes from claimed mails the notices that are no longer owed, and of several steps of one token
@@ -147,8 +126,7 @@ impl Tx {
                             OR t.secret_version <> notice.secret_version
                             OR t.status IN ('disabled', 'revoked', 'gone'))
                        AND notice.mail_id IN (");
-                let mut list = query.separated(", ");
-                for id in ids { list.push_bind(*id); }
+                push_list(&mut query, ids);
                 query.push(")");
                 query.build().persistent(false).execute(c).await.map(drop)
             })?;
@@ -163,8 +141,7 @@ impl Tx {
                           AND (n.mail_id IS NOT NULL OR n.send_at <= ");
                 query.push_bind(now);
                 query.push(")) AND mail_id IN (");
-                let mut list = query.separated(", ");
-                for id in ids { list.push_bind(*id); }
+                push_list(&mut query, ids);
                 query.push(")");
                 query.build().execute(c).await.map(drop)
             })?;
@@ -203,8 +180,7 @@ impl Tx {
             let rows: Vec<(Uuid, String)> = on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new("SELECT id, state FROM mail WHERE holder = ");
                 query.push_bind(holder).push(" AND id IN (");
-                let mut ids = query.separated(", ");
-                for record in records { ids.push_bind(record.id); }
+                push_list(&mut query, records.iter().map(|record| record.id));
                 query.push(")");
                 query.build_query_as().fetch_all(c).await
             })?;
@@ -224,8 +200,7 @@ impl Tx {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "UPDATE notice SET mail_id = NULL WHERE topic = 'unreachable' AND state = 'planned' AND mail_id IN (");
-                let mut list = query.separated(", ");
-                for id in mails { list.push_bind(*id); }
+                push_list(&mut query, mails);
                 query.push(")");
                 query.build().execute(c).await.map(drop)
             })?;
@@ -235,9 +210,9 @@ impl Tx {
 
     /// Extends the lease of all mails of `holder`.
     pub async fn renew_mail_leases(&mut self, holder: Holder) -> Result<u64> {
-        Ok(on!(self, c: Db => sqlx::query(
+        on!(self, c: Db => sqlx::query(
             "UPDATE mail SET lease_until = $2 WHERE holder = $1 AND state IN ('claimed', 'sending')")
-            .bind(holder.id).bind(holder.until).execute(c).await.map(|done| done.rows_affected()))?)
+            .bind(holder.id).bind(holder.until).execute(c).await.map(|done| done.rows_affected()))
     }
 
     /// Takes mails back from holders whose lease has lapsed, or ends after `max_lease_until` because of a
@@ -251,11 +226,10 @@ impl Tx {
             "UPDATE mail SET state = 'waiting', next_at = $1, lease_until = NULL
              WHERE state IN ('claimed', 'sending') AND state = 'claimed' AND (lease_until <= $1 OR lease_until > $2)")
             .bind(now).bind(max_lease_until).execute(c).await.map(drop))?;
-        let rows: Vec<ClaimedRow> = on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(
             "SELECT id, recipient, attempts, unknowns, first_tried_at FROM mail
              WHERE state IN ('claimed', 'sending') AND state = 'sending' AND (lease_until <= $1 OR lease_until > $2)")
-            .bind(now).bind(max_lease_until).fetch_all(c).await)?;
-        rows.into_iter().map(ClaimedMail::try_from).collect()
+            .bind(now).bind(max_lease_until).fetch_all(c).await)
     }
 
     /// Records the result of a mail whose sending holder is gone.
@@ -274,15 +248,13 @@ impl Tx {
                 attempts = attempts + 1, reason = $4, lease_until = NULL
              WHERE id = $1 AND state = 'sending'")
             .bind(mail.id).bind(verdict.state()).bind(next_at).bind(reason)
-            .execute(c).await.map(drop))?;
-        Ok(())
+            .execute(c).await.map(drop))
     }
 
     /// When the first waiting mail is due.
     pub async fn find_next_mail_at(&mut self) -> Result<Option<DateTime<Utc>>> {
-        let (next,): (Option<DateTime<Utc>>,) = on!(self, c: Db => sqlx::query_as(
-            "SELECT MIN(next_at) FROM mail WHERE state IN ('open', 'waiting', 'unknown')").fetch_one(c).await)?;
-        Ok(next)
+        on!(self, c: Db => sqlx::query_scalar(
+            "SELECT MIN(next_at) FROM mail WHERE state IN ('open', 'waiting', 'unknown')").fetch_one(c).await)
     }
 
     pub async fn mark_address_dead(
@@ -294,8 +266,7 @@ impl Tx {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO address (key, dead_since, reason) VALUES ($1, $2, $3)
              ON CONFLICT (key) DO UPDATE SET dead_since = excluded.dead_since, reason = excluded.reason")
-            .bind(address.key()).bind(now).bind(reason).execute(c).await.map(drop))?;
-        Ok(())
+            .bind(address.key()).bind(now).bind(reason).execute(c).await.map(drop))
     }
 
     /// The dead addresses with the server's replies. Those marked before `retry_before` are left out, so
@@ -304,37 +275,8 @@ impl Tx {
         &mut self,
         retry_before: DateTime<Utc>,
     ) -> Result<Vec<(String, String)>> {
-        Ok(
-            on!(self, c: Db => sqlx::query_as("SELECT key, reason FROM address WHERE dead_since > $1")
-            .bind(retry_before).fetch_all(c).await)?,
-        )
-    }
-
-    /// A page of the notices in a mail, for notifying the fallback.
-    pub async fn load_mail_notices(
-        &mut self,
-        mail: Uuid,
-        after: Uuid,
-        limit: i64,
-    ) -> Result<Vec<MailNotice>> {
-        let rows: Vec<MailNoticeRow> = on!(self, c: Db => sqlx::query_as(
-            "SELECT id, token_id, generation, secret_version, topic, step FROM notice
-             WHERE mail_id = $1 AND state = 'planned' AND id > $2 ORDER BY id LIMIT $3")
-            .bind(mail).bind(after).bind(limit).fetch_all(c).await)?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(MailNotice {
-                    id: row.id,
-                    token_id: row.token_id.map(TokenId),
-                    generation: Generation {
-                        at: row.generation,
-                        secret_version: row.secret_version,
-                    },
-                    topic: parse_stored(&row.topic, "a notice's topic")?,
-                    step: row.step.map(Step::from_seconds),
-                })
-            })
-            .collect()
+        on!(self, c: Db => sqlx::query_as("SELECT key, reason FROM address WHERE dead_since > $1")
+            .bind(retry_before).fetch_all(c).await)
     }
 }
 
@@ -415,10 +357,7 @@ async fn record_in_sqlite(
     query.push_bind(holder.id);
     // Redundant, but without it SQLite may scan all mails and look up each one among the records.
     query.push(" AND mail.id IN (");
-    let mut list = query.separated(", ");
-    for record in records {
-        list.push_bind(record.id);
-    }
+    push_list(&mut query, records.iter().map(|record| record.id));
     query.push(")");
     // Only small batches repeat their size, so only these are worth caching.
     let query = query.build().persistent(records.len() <= 16);
@@ -455,30 +394,4 @@ async fn record_in_postgres(
     .bind(changes.iter().map(|change| change.first_tried_at).collect::<Vec<_>>())
     .bind(holder.id);
     Ok(query.execute(on).await?.rows_affected())
-}
-
-#[derive(Debug, Clone)]
-pub struct MailNotice {
-    pub id: Uuid,
-    pub token_id: Option<TokenId>,
-    pub generation: Generation,
-    pub topic: Topic,
-    pub step: Option<Step>,
-}
-
-#[derive(FromRow)]
-struct MailNoticeRow {
-    id: Uuid,
-    token_id: Option<Uuid>,
-    generation: DateTime<Utc>,
-    #[sqlx(try_from = "i64")]
-    secret_version: u32,
-    topic: String,
-    step: Option<i64>,
-}
-
-/// Parses a stored value; `what` names it in the error.
-pub(super) fn parse_stored<T: std::str::FromStr>(text: &str, what: &str) -> Result<T> {
-    text.parse()
-        .map_err(|_| Error::Inconsistent(format!("{what} is unknown to lapsed")))
 }

@@ -1,24 +1,114 @@
-//! Notices before they are sent: planned, cancelled, suppressed.
+//! Notices: planned, cancelled or suppressed, and as the contents of mails.
+
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{FromRow, QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use crate::domain::{Address, Generation, NewNotice, Step, TokenId, Topic};
-
-use super::{CHUNK_ROWS, Result, Tx, on};
+use crate::domain::{
+    Address, Basis, Generation, NewNotice, Occurrence, Step, Token, TokenId, Topic,
+};
 use crate::time::MAX_INSTANT;
 
+use super::columns::push_list;
+use super::{CHUNK_ROWS, Result, Tx, on};
+
+/// The notices of a mail with their tokens, at most as many as a digest lists.
+#[derive(Debug, Clone, Default)]
+pub struct MailContent {
+    /// Most urgent first.
+    pub rows: Vec<ContentRow>,
+    /// Tokens beyond those in `rows`, by source and day.
+    pub unlisted: Vec<UnlistedTokens>,
+}
+
+#[derive(Debug, Clone, FromRow)]
+pub struct ContentRow {
+    mail_id: Uuid,
+    token_id: Option<TokenId>,
+    #[sqlx(skip)]
+    pub token: Option<Token>,
+    pub topic: Topic,
+    /// In seconds, for topic expiry only.
+    pub step: Option<i64>,
+    /// Why this person receives it.
+    pub basis: Basis,
+    pub send_at: DateTime<Utc>,
+    /// For alerts the subject line; for a revoked token who revoked it.
+    pub title: Option<String>,
+    /// For alerts the text; for a revoked token the reason; for an unreachable address the server's reply.
+    pub detail: Option<String>,
+    /// The unreachable address.
+    pub subject: Option<String>,
+    /// What the directory reports about the issuer, while the finding is open.
+    pub evidence: Option<String>,
+    pub evidence_since: Option<DateTime<Utc>>,
+    /// The finding behind `evidence`.
+    pub finding_id: Option<Uuid>,
+    /// When the token is to be revoked because of it.
+    pub revoke_at: Option<DateTime<Utc>>,
+    /// The server's reply that marked the issuer's address as dead.
+    pub issuer_dead: Option<String>,
+}
+
+/// A notice of a mail that failed.
+#[derive(Debug, Clone, FromRow)]
+pub struct MailNotice {
+    pub id: Uuid,
+    pub token_id: Option<TokenId>,
+    pub topic: Topic,
+    step: Option<i64>,
+    generation: DateTime<Utc>,
+    #[sqlx(try_from = "i64")]
+    secret_version: u32,
+}
+
+impl MailNotice {
+    #[must_use]
+    pub fn occurrence(&self) -> Occurrence {
+        Occurrence {
+            topic: self.topic,
+            generation: Generation {
+                at: self.generation,
+                secret_version: self.secret_version,
+            },
+            step: self.step.map(Step::from_seconds),
+        }
+    }
+}
+
 /// Tokens that a digest counts but does not list: how many of a source expire on one day.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct UnlistedTokens {
-    #[sqlx(try_from = "String")]
     pub topic: Topic,
     pub source: String,
     /// The UTC day, as `2026-11-28`; `None` for tokens without expiry.
     pub day: Option<String>,
     pub count: i64,
 }
+
+macro_rules! insert {
+    () => {
+        "INSERT INTO notice (id, token_id, subject, generation, secret_version, topic, step, recipient, recipient_key, basis,
+            send_at, title, detail, mail_id, planned_at, plan_id, state) "
+    };
+}
+macro_rules! revive {
+    () => {
+        " ON CONFLICT (id) DO UPDATE SET state = 'planned', mail_id = excluded.mail_id, reason = NULL,
+            send_at = excluded.send_at, planned_at = excluded.planned_at, plan_id = excluded.plan_id
+          WHERE notice.state = 'cancelled'"
+    };
+}
+/// Arrays instead of one parameter per value, so that the server parses and plans one text once.
+const INSERT_ARRAYS: &str = concat!(
+    insert!(),
+    "SELECT v.*, $15, $16, 'planned' FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[],
+        $5::bigint[], $6::text[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[],
+        $12::text[], $13::text[], $14::uuid[]) AS v",
+    revive!()
+);
 
 impl Tx {
     /// Inserts notices and returns how many are new. An existing one is unchanged unless it was cancelled:
@@ -47,10 +137,10 @@ impl Tx {
             Self::Sqlite(tx) => {
                 let mut count = 0;
                 for (notices, mails) in notices.chunks(CHUNK_ROWS).zip(mails.chunks(CHUNK_ROWS)) {
-                    let mut query = QueryBuilder::<Sqlite>::new(INSERT);
+                    let mut query = QueryBuilder::<Sqlite>::new(insert!());
                     query.push_values(notices.iter().zip(mails), |mut row, (notice, mail)| {
                         row.push_bind(notice.id)
-                            .push_bind(notice.token_id.map(|id| id.0))
+                            .push_bind(notice.token_id)
                             .push_bind(&notice.subject)
                             .push_bind(notice.generation.at)
                             .push_bind(i64::from(notice.generation.secret_version))
@@ -67,7 +157,7 @@ impl Tx {
                             .push_bind(plan)
                             .push("'planned'");
                     });
-                    query.push(REVIVE);
+                    query.push(revive!());
                     let query = query.build().persistent(notices.len() == CHUNK_ROWS);
                     count += query.execute(&mut **tx).await?.rows_affected();
                 }
@@ -103,10 +193,8 @@ impl Tx {
         reason: &str,
         now: DateTime<Utc>,
     ) -> Result<bool> {
-        let is_new = self
-            .insert_notices(std::slice::from_ref(notice), None, now)
-            .await?
-            > 0;
+        let notices = std::slice::from_ref(notice);
+        let is_new = self.insert_notices(notices, None, now).await? > 0;
         if is_new {
             on!(self, c: Db => sqlx::query("UPDATE notice SET state = 'failed', reason = $2 WHERE id = $1")
                 .bind(notice.id).bind(reason).execute(c).await.map(drop))?;
@@ -130,13 +218,13 @@ impl Tx {
              WHERE token_id = $1 AND topic = 'expiry' AND (generation, secret_version) <> ($2, $4) AND state = 'planned'
                AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = notice.mail_id
                                AND m.state IN ('sending', 'unknown', 'sent', 'failed'))")
-            .bind(token.0).bind(current.at).bind(reason).bind(i64::from(current.secret_version))
+            .bind(token).bind(current.at).bind(reason).bind(i64::from(current.secret_version))
             .execute(c).await.map(|done| done.rows_affected()))?;
         if generation.is_some() {
             on!(self, c: Db => sqlx::query(
                 "UPDATE notice SET state = 'planned', reason = NULL, mail_id = NULL
                  WHERE token_id = $1 AND topic = 'expiry' AND generation = $2 AND secret_version = $3 AND state = 'cancelled'")
-                .bind(token.0).bind(current.at).bind(i64::from(current.secret_version)).execute(c).await.map(drop))?;
+                .bind(token).bind(current.at).bind(i64::from(current.secret_version)).execute(c).await.map(drop))?;
         }
         Ok(cancelled)
     }
@@ -153,8 +241,7 @@ impl Tx {
              WHERE token_id = $1 AND recipient_key = $2 AND topic = 'expiry' AND state = 'planned'
                AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = notice.mail_id
                                AND m.state IN ('sending', 'unknown', 'sent', 'failed'))")
-            .bind(token.0).bind(recipient.key()).bind(reason).execute(c).await.map(drop))?;
-        Ok(())
+            .bind(token).bind(recipient.key()).bind(reason).execute(c).await.map(drop))
     }
 
     /// Cancels the unsent notices of one topic about a token.
@@ -169,15 +256,14 @@ impl Tx {
              WHERE token_id = $1 AND topic = $2 AND state = 'planned'
                AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = notice.mail_id
                                AND m.state IN ('sending', 'unknown', 'sent', 'failed'))")
-            .bind(token.0).bind(topic.as_str()).bind(reason).execute(c).await.map(drop))?;
-        Ok(())
+            .bind(token).bind(topic.as_str()).bind(reason).execute(c).await.map(drop))
     }
 
     /// Refreshes PostgreSQL's statistics when they count fewer than `added` notices. It updates them only
     /// now and then, and with those of an empty table it plans full scans.
     pub async fn analyze_notices(&mut self, added: u64) -> Result<()> {
         if let Self::Postgres(tx) = self {
-            let (known,): (i64,) = sqlx::query_as(
+            let known: i64 = sqlx::query_scalar(
                 "SELECT reltuples::bigint FROM pg_class WHERE oid = 'notice'::regclass",
             )
             .fetch_one(&mut **tx)
@@ -188,32 +274,100 @@ impl Tx {
         }
         Ok(())
     }
+
+    /// The contents of claimed mails, in the order of `ids`, with at most `max_rows` rows each.
+    pub async fn load_mail_contents(
+        &mut self,
+        ids: &[Uuid],
+        max_rows: i64,
+    ) -> Result<Vec<MailContent>> {
+        let mut found: HashMap<Uuid, MailContent> = HashMap::new();
+        for ids in ids.chunks(CHUNK_ROWS) {
+            let rows = self.load_notice_rows(ids, max_rows).await?;
+            let token_ids: Vec<_> = rows.iter().filter_map(|row| row.token_id).collect();
+            let tokens = self.load_tokens(&token_ids).await?.into_iter();
+            let tokens: HashMap<_, _> = tokens.map(|token| (token.id, token)).collect();
+            for mut row in rows {
+                row.token = row.token_id.and_then(|id| tokens.get(&id)).cloned();
+                found.entry(row.mail_id).or_default().rows.push(row);
+            }
+        }
+        let mut contents = Vec::with_capacity(ids.len());
+        for id in ids {
+            let mut content = found.remove(id).unwrap_or_default();
+            if content.rows.len() >= usize::try_from(max_rows).unwrap_or(usize::MAX) {
+                content.unlisted = self.count_unlisted_tokens(*id, &content).await?;
+            }
+            contents.push(content);
+        }
+        Ok(contents)
+    }
+
+    async fn load_notice_rows(&mut self, ids: &[Uuid], max_rows: i64) -> Result<Vec<ContentRow>> {
+        on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(
+                "SELECT * FROM (
+                    SELECT n.mail_id, n.topic, n.step, n.basis, n.send_at, n.title, n.detail, n.subject, n.token_id,
+                           f.evidence, f.since AS evidence_since, f.id AS finding_id, f.revoke_at, a.reason AS issuer_dead,
+                           ROW_NUMBER() OVER (PARTITION BY n.mail_id
+                               ORDER BY CASE n.topic WHEN 'alert' THEN 0 WHEN 'summary' THEN 0 WHEN 'sso_revoked' THEN 1
+                                        WHEN 'revoked' THEN 2 ELSE 3 END,
+                                        n.generation, n.id) AS place
+                    FROM notice n
+                    LEFT JOIN token t ON t.id = n.token_id
+                    LEFT JOIN finding f ON f.token_id = n.token_id AND f.kind = 'sso_revoked' AND f.state <> 'resolved'
+                    LEFT JOIN address a ON a.key = t.issuer_key
+                    WHERE n.state = 'planned' AND n.mail_id IN (");
+            push_list(&mut query, ids);
+            query.push(")) AS numbered WHERE place <= ").push_bind(max_rows).push(" ORDER BY mail_id, place");
+            query.build_query_as().fetch_all(c).await
+        })
+    }
+
+    async fn count_unlisted_tokens(
+        &mut self,
+        mail: Uuid,
+        content: &MailContent,
+    ) -> Result<Vec<UnlistedTokens>> {
+        // Cast to text, an instant begins with its day in both databases: ten characters.
+        let mut all: Vec<UnlistedTokens> = on!(self, c: Db => sqlx::query_as(
+            "SELECT n.topic, t.source, SUBSTR(CAST(t.expires_at AS TEXT), 1, 10) AS day, COUNT(*) AS count
+             FROM notice n JOIN token t ON t.id = n.token_id
+             WHERE n.mail_id = $1 AND n.state = 'planned'
+             GROUP BY n.topic, t.source, SUBSTR(CAST(t.expires_at AS TEXT), 1, 10)
+             ORDER BY 3, 2, 1")
+            .bind(mail).fetch_all(c).await)?;
+        for row in &content.rows {
+            let Some(token) = &row.token else { continue };
+            let day = token
+                .expiry
+                .at()
+                .map(|at| at.format("%Y-%m-%d").to_string());
+            let mut of_topic = all.iter_mut().filter(|tokens| tokens.topic == row.topic);
+            if let Some(tokens) =
+                of_topic.find(|tokens| tokens.source == token.source && tokens.day == day)
+            {
+                tokens.count -= 1;
+            }
+        }
+        all.retain(|tokens| tokens.count > 0);
+        Ok(all)
+    }
+
+    /// A page of the notices in a mail, for notifying the fallback.
+    pub async fn load_mail_notices(
+        &mut self,
+        mail: Uuid,
+        after: Uuid,
+        limit: i64,
+    ) -> Result<Vec<MailNotice>> {
+        on!(self, c: Db => sqlx::query_as(
+            "SELECT id, token_id, generation, secret_version, topic, step FROM notice
+             WHERE mail_id = $1 AND state = 'planned' AND id > $2 ORDER BY id LIMIT $3")
+            .bind(mail).bind(after).bind(limit).fetch_all(c).await)
+    }
 }
 
 fn column<'a, T>(notices: &'a [NewNotice], get: fn(&'a NewNotice) -> T) -> Vec<T> {
     notices.iter().map(get).collect()
 }
-
-macro_rules! insert {
-    () => {
-        "INSERT INTO notice (id, token_id, subject, generation, secret_version, topic, step, recipient, recipient_key, basis,
-            send_at, title, detail, mail_id, planned_at, plan_id, state) "
-    };
-}
-macro_rules! revive {
-    () => {
-        " ON CONFLICT (id) DO UPDATE SET state = 'planned', mail_id = excluded.mail_id, reason = NULL,
-            send_at = excluded.send_at, planned_at = excluded.planned_at, plan_id = excluded.plan_id
-          WHERE notice.state = 'cancelled'"
-    };
-}
-const INSERT: &str = insert!();
-const REVIVE: &str = revive!();
-/// Arrays instead of one parameter per value, so that the server parses and plans one text once.
-const INSERT_ARRAYS: &str = concat!(
-    insert!(),
-    "SELECT v.*, $15, $16, 'planned' FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[],
-        $5::bigint[], $6::text[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[],
-        $12::text[], $13::text[], $14::uuid[]) AS v",
-    revive!()
-);

@@ -1,89 +1,19 @@
-//! Identities and directories: what directories report about people, and how their syncs went.
+//! Identities: what directories report about people, and which issuers they cover.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 
-use crate::domain::{Identity, IdentityStatus, SyncState};
+use crate::domain::{Identity, IdentityStatus, Reason};
 
-use super::mails::parse_stored;
+use super::columns::push_list;
 use super::{CHUNK_ROWS, Result, Tx, on};
 
 /// A person's status at one directory.
 #[derive(Debug, Clone, PartialEq, FromRow)]
 pub struct IdentityRow {
     pub directory: String,
-    pub email_key: String,
-    /// As written.
-    pub email: String,
-    /// The account that the person was matched to for good.
-    pub account_id: Option<String>,
-    pub name: Option<String>,
-    #[sqlx(try_from = "String")]
-    pub status: IdentityStatus,
-    /// The last clear status; differs from `status` while that is unknown.
-    #[sqlx(try_from = "String")]
-    pub known_status: IdentityStatus,
-    /// Why the status is what it is.
-    pub reason: Option<String>,
-    pub evidence: String,
-    /// Whether a lookup by id gave or confirmed the evidence.
-    pub checked_by_id: bool,
-    pub since: Option<DateTime<Utc>>,
-    /// When the directory first reported this; `None` if it has not reported anything yet.
-    pub observed_at: Option<DateTime<Utc>>,
-    /// A loss that awaits confirmation, or that an operator rejected.
-    pub candidate: Option<String>,
-    pub candidate_since: Option<DateTime<Utc>>,
-    pub candidate_evidence: Option<String>,
-}
-
-impl IdentityRow {
-    #[must_use]
-    pub fn new(directory: &str, identity: Identity) -> Self {
-        Self {
-            directory: directory.to_owned(),
-            email_key: identity.email.key().to_owned(),
-            email: identity.email.to_string(),
-            account_id: identity.account_id,
-            name: identity.name,
-            status: identity.status,
-            known_status: identity.known_status,
-            reason: identity.reason.map(|reason| reason.to_string()),
-            evidence: identity.evidence,
-            checked_by_id: identity.checked_by_id,
-            since: identity.since,
-            observed_at: identity.observed_at,
-            candidate: identity.candidate.map(|status| status.to_string()),
-            candidate_since: identity.candidate_since,
-            candidate_evidence: identity.candidate_evidence,
-        }
-    }
-
-    /// # Errors
-    /// When the row holds a value that no version of lapsed writes.
-    pub fn into_identity(self) -> Result<Identity> {
-        let reason = self
-            .reason
-            .map(|text| parse_stored(&text, "an identity's reason"));
-        let candidate = self
-            .candidate
-            .map(|text| parse_stored(&text, "an identity's candidate"));
-        Ok(Identity {
-            email: parse_stored(&self.email, "an identity's address")?,
-            account_id: self.account_id,
-            name: self.name,
-            status: self.status,
-            known_status: self.known_status,
-            reason: reason.transpose()?,
-            evidence: self.evidence,
-            checked_by_id: self.checked_by_id,
-            since: self.since,
-            observed_at: self.observed_at,
-            candidate: candidate.transpose()?,
-            candidate_since: self.candidate_since,
-            candidate_evidence: self.candidate_evidence,
-        })
-    }
+    #[sqlx(flatten)]
+    pub identity: Identity,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -95,83 +25,66 @@ pub struct IdentityFilter {
     pub stale: Vec<String>,
 }
 
-/// An operator's decision on held changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// They are right; the next sync applies them.
-    Released,
-    /// They are wrong; the next sync rejects the losses.
-    Rejected,
-}
-
-impl Decision {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Released => "released",
-            Self::Rejected => "rejected",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Default, PartialEq, FromRow)]
-pub struct DirectoryRow {
-    pub name: String,
-    pub kind: String,
+#[derive(FromRow)]
+struct IdentityTokens {
     #[sqlx(flatten)]
-    pub sync_state: SyncState,
-    /// People in the last complete listing.
-    pub people: i64,
-    /// The allowed groups with their numbers of people, as JSON.
-    pub groups: Option<String>,
-    /// Where the next incremental listing continues.
-    pub cursor: Option<String>,
-    /// The query that `cursor` belongs to.
-    pub query_digest: Option<String>,
-    /// Why a mass change waits for an operator.
-    pub held: Option<String>,
-    pub held_at: Option<DateTime<Utc>>,
-    /// Fingerprint of the held losses.
-    pub held_changes: Option<String>,
-    /// The operator's [`Decision`]; the next sync follows it.
-    pub decision: Option<String>,
+    identity: IdentityRow,
+    tokens: i64,
+}
+
+/// What one directory knows about an issuer of working tokens; no more than the address if it knows nothing.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct IssuerIdentity {
+    pub email_key: String,
+    pub directory: Option<String>,
+    pub status: Option<IdentityStatus>,
+    pub reason: Option<Reason>,
+}
+
+/// How many people of one directory have this status.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct IdentityCount {
+    pub directory: String,
+    pub status: IdentityStatus,
+    /// Why the status is unknown.
+    pub reason: Option<String>,
+    pub count: i64,
+}
+
+/// The token still works at its source, where an expiry by our own policy has no effect. Ends before the
+/// parameter for now.
+macro_rules! works {
+    () => {
+        "t.status IN ('active', 'expired')
+         AND (t.expires_at IS NULL OR t.expiry_origin = 'policy' OR t.expires_at > "
+    };
 }
 
 impl Tx {
     /// All identities of a directory in order of address.
-    pub async fn load_identities(&mut self, directory: &str) -> Result<Vec<IdentityRow>> {
-        Ok(on!(self, c: Db => sqlx::query_as(
+    pub async fn load_identities(&mut self, directory: &str) -> Result<Vec<Identity>> {
+        on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM identity WHERE directory = $1 ORDER BY email_key")
-            .bind(directory).fetch_all(c).await)?)
+            .bind(directory).fetch_all(c).await)
     }
 
     pub async fn find_identity(
         &mut self,
         directory: &str,
         email_key: &str,
-    ) -> Result<Option<IdentityRow>> {
-        Ok(on!(self, c: Db => sqlx::query_as(
+    ) -> Result<Option<Identity>> {
+        on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM identity WHERE directory = $1 AND email_key = $2")
-            .bind(directory).bind(email_key).fetch_optional(c).await)?)
+            .bind(directory).bind(email_key).fetch_optional(c).await)
     }
 
     /// Has the losses that an operator rejected evaluated again; returns for how many people.
     pub async fn clear_rejections(&mut self, directory: &str) -> Result<u64> {
         self.reset_cursor(directory).await?;
-        Ok(on!(self, c: Db => sqlx::query(
+        on!(self, c: Db => sqlx::query(
             "UPDATE identity SET reason = 'unconfirmed', candidate = NULL
              WHERE directory = $1 AND reason = 'rejected'")
-            .bind(directory).execute(c).await.map(|done| done.rows_affected()))?)
-    }
-
-    /// Deletes a directory and its identities; returns how many.
-    pub async fn delete_directory(&mut self, name: &str) -> Result<u64> {
-        on!(self, c: Db => sqlx::query("DELETE FROM directory WHERE name = $1")
-            .bind(name).execute(c).await.map(drop))?;
-        Ok(
-            on!(self, c: Db => sqlx::query("DELETE FROM identity WHERE directory = $1")
-            .bind(name).execute(c).await.map(|done| done.rows_affected()))?,
-        )
+            .bind(directory).execute(c).await.map(|done| done.rows_affected()))
     }
 
     pub async fn has_candidates(&mut self, directory: &str) -> Result<bool> {
@@ -198,17 +111,17 @@ impl Tx {
                         CASE WHEN i.status <> 'unknown' AND d.last_good_sync_at > i.observed_at
                              THEN d.last_good_sync_at ELSE i.observed_at END AS observed_at,
                         CASE WHEN i.status <> 'unknown' AND i.directory IN (");
-            push_names(&mut query, &filter.stale);
+            push_list(&mut query, &filter.stale);
             query.push(") THEN 'unknown' ELSE i.status END AS status,
                         CASE WHEN i.status <> 'unknown' AND i.directory IN (");
-            push_names(&mut query, &filter.stale);
+            push_list(&mut query, &filter.stale);
             query.push(") THEN 'stale' ELSE i.reason END AS reason,
                         (SELECT COUNT(*) FROM token t WHERE t.issuer_key = i.email_key
                               AND t.status IN ('active', 'expired')
                               AND (t.expires_at IS NULL OR t.expiry_origin = 'policy' OR t.expires_at > ");
             query.push_bind(now).push(")) AS tokens
                  FROM identity i LEFT JOIN directory d ON d.name = i.directory WHERE ");
-            let key = after.map_or("", |row| row.email_key.as_str());
+            let key = after.map_or("", |row| row.identity.email.key());
             if let Some(directory) = &filter.directory {
                 query.push("i.directory = ").push_bind(directory).push(" AND i.email_key > ").push_bind(key);
             } else {
@@ -218,7 +131,7 @@ impl Tx {
             }
             if let Some(status) = filter.status {
                 query.push(" AND (CASE WHEN i.directory IN (");
-                push_names(&mut query, &filter.stale);
+                push_list(&mut query, &filter.stale);
                 query.push(") THEN 'unknown' ELSE i.status END) = ").push_bind(status.as_str());
             }
             if let Some(email) = &filter.email_key {
@@ -227,24 +140,21 @@ impl Tx {
             query.push(" ORDER BY i.directory, i.email_key LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
         })?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (row.identity, row.tokens))
-            .collect())
+        let pairs = rows.into_iter().map(|row| (row.identity, row.tokens));
+        Ok(pairs.collect())
     }
 
     /// The addresses of all issuers in order. The cost grows with the issuers, not the tokens: each step
     /// looks up the next one in the index.
     pub async fn list_issuer_keys(&mut self) -> Result<Vec<String>> {
-        let rows: Vec<(String,)> = on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_scalar(
             "WITH RECURSIVE issuer (key) AS (
                  SELECT MIN(issuer_key) FROM token WHERE issuer_key IS NOT NULL
                  UNION ALL
                  SELECT (SELECT MIN(t.issuer_key) FROM token t WHERE t.issuer_key > issuer.key)
                  FROM issuer WHERE issuer.key IS NOT NULL)
              SELECT key FROM issuer WHERE key IS NOT NULL")
-            .fetch_all(c).await)?;
-        Ok(rows.into_iter().map(|(key,)| key).collect())
+            .fetch_all(c).await)
     }
 
     pub async fn delete_identities(&mut self, directory: &str, keys: &[String]) -> Result<()> {
@@ -252,8 +162,7 @@ impl Tx {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new("DELETE FROM identity WHERE directory = ");
                 query.push_bind(directory).push(" AND email_key IN (");
-                let mut list = query.separated(", ");
-                for key in keys { list.push_bind(key); }
+                push_list(&mut query, keys);
                 query.push(")");
                 query.build().execute(c).await.map(drop)
             })?;
@@ -268,11 +177,14 @@ impl Tx {
                     "INSERT INTO identity (directory, email_key, email, account_id, name, status, known_status, reason,
                                            evidence, checked_by_id, since, observed_at, candidate, candidate_since, candidate_evidence) ");
                 query.push_values(rows, |mut values, row| {
-                    values.push_bind(&row.directory).push_bind(&row.email_key).push_bind(&row.email)
-                        .push_bind(&row.account_id).push_bind(&row.name).push_bind(row.status.as_str())
-                        .push_bind(row.known_status.as_str()).push_bind(&row.reason)
-                        .push_bind(&row.evidence).push_bind(row.checked_by_id).push_bind(row.since).push_bind(row.observed_at)
-                        .push_bind(&row.candidate).push_bind(row.candidate_since).push_bind(&row.candidate_evidence);
+                    let IdentityRow { directory, identity } = row;
+                    values.push_bind(directory).push_bind(identity.email.key()).push_bind(identity.email.as_str())
+                        .push_bind(&identity.account_id).push_bind(&identity.name)
+                        .push_bind(identity.status.as_str()).push_bind(identity.known_status.as_str())
+                        .push_bind(identity.reason.map(Reason::as_str)).push_bind(&identity.evidence)
+                        .push_bind(identity.checked_by_id).push_bind(identity.since).push_bind(identity.observed_at)
+                        .push_bind(identity.candidate.map(IdentityStatus::as_str))
+                        .push_bind(identity.candidate_since).push_bind(&identity.candidate_evidence);
                 });
                 query.push(" ON CONFLICT (directory, email_key) DO UPDATE SET email = excluded.email,
                     account_id = excluded.account_id, name = excluded.name,
@@ -286,76 +198,52 @@ impl Tx {
         Ok(())
     }
 
-    pub async fn find_directory(&mut self, name: &str) -> Result<Option<DirectoryRow>> {
-        Ok(
-            on!(self, c: Db => sqlx::query_as("SELECT * FROM directory WHERE name = $1")
-            .bind(name).fetch_optional(c).await)?,
-        )
+    /// What these directories know about each issuer of working tokens, in order of address. The cost grows
+    /// with the issuers, not the tokens: each step looks up the next issuer, then one working token.
+    pub async fn list_issuer_identities(
+        &mut self,
+        directories: &[String],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<IssuerIdentity>> {
+        on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(
+                "WITH RECURSIVE issuer (key) AS (
+                     SELECT MIN(issuer_key) FROM token WHERE issuer_key IS NOT NULL
+                     UNION ALL
+                     SELECT (SELECT MIN(t.issuer_key) FROM token t WHERE t.issuer_key > issuer.key)
+                     FROM issuer WHERE issuer.key IS NOT NULL)
+                 SELECT issuer.key AS email_key, i.directory, i.status, i.reason
+                 FROM issuer LEFT JOIN identity i ON i.email_key = issuer.key AND i.directory IN (");
+            push_list(&mut query, directories);
+            query.push(concat!(") WHERE EXISTS (SELECT 1 FROM token t WHERE t.issuer_key = issuer.key AND ", works!()))
+                .push_bind(now).push(")) ORDER BY issuer.key, i.directory");
+            query.build_query_as().fetch_all(c).await
+        })
     }
 
-    /// All directories that were ever synced.
-    pub async fn list_directories(&mut self) -> Result<Vec<DirectoryRow>> {
-        Ok(
-            on!(self, c: Db => sqlx::query_as("SELECT * FROM directory ORDER BY name").fetch_all(c).await)?,
-        )
+    /// Counts the working tokens without an issuer's address.
+    pub async fn count_tokens_without_issuer(&mut self, now: DateTime<Utc>) -> Result<i64> {
+        on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(concat!(
+                "SELECT COUNT(*) FROM token t WHERE t.issuer_key IS NULL AND ", works!()));
+            query.push_bind(now).push(")");
+            query.build_query_scalar().fetch_one(c).await
+        })
     }
 
-    /// Saves a directory. A decision on the same held changes that was made during this sync is kept.
-    pub async fn save_directory(&mut self, row: &DirectoryRow) -> Result<()> {
-        let sync_state = &row.sync_state;
-        on!(self, c: Db => sqlx::query(
-            "INSERT INTO directory (name, kind, last_sync_at, last_good_sync_at, error, failures, failing_since,
-                                    deferred_until, people, groups, cursor, query_digest,
-                                    held, held_at, held_changes, decision)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-             ON CONFLICT (name) DO UPDATE SET kind = excluded.kind,
-                last_sync_at = excluded.last_sync_at, last_good_sync_at = excluded.last_good_sync_at,
-                error = excluded.error, failures = excluded.failures, failing_since = excluded.failing_since,
-                deferred_until = excluded.deferred_until, people = excluded.people, groups = excluded.groups,
-                cursor = excluded.cursor, query_digest = excluded.query_digest,
-                held = excluded.held, held_at = excluded.held_at, held_changes = excluded.held_changes,
-                decision = COALESCE(excluded.decision,
-                    CASE WHEN directory.held_changes = excluded.held_changes THEN directory.decision END)")
-            .bind(&row.name).bind(&row.kind).bind(sync_state.last_sync_at).bind(sync_state.last_good_sync_at)
-            .bind(&sync_state.error).bind(sync_state.failures).bind(sync_state.failing_since)
-            .bind(sync_state.deferred_until).bind(row.people).bind(&row.groups).bind(&row.cursor).bind(&row.query_digest)
-            .bind(&row.held).bind(row.held_at).bind(&row.held_changes).bind(&row.decision)
-            .execute(c).await.map(drop))?;
-        Ok(())
+    /// Counts people by directory and status. At the directories in `stale` every known status counts as
+    /// unknown.
+    pub async fn count_identities(&mut self, stale: &[String]) -> Result<Vec<IdentityCount>> {
+        on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(
+                "SELECT directory, status, reason, COUNT(*) AS count FROM (
+                     SELECT directory, CASE WHEN is_stale THEN 'unknown' ELSE status END AS status,
+                            CASE WHEN is_stale THEN 'stale' WHEN status = 'unknown' THEN reason END AS reason
+                     FROM (SELECT directory, status, reason, status <> 'unknown' AND directory IN (");
+            push_list(&mut query, stale);
+            query.push(") AS is_stale FROM identity) AS known) AS shown
+                 GROUP BY directory, status, reason ORDER BY directory, status, reason");
+            query.build_query_as().fetch_all(c).await
+        })
     }
-
-    /// Makes the next listing of a directory a complete one.
-    pub async fn reset_cursor(&mut self, name: &str) -> Result<()> {
-        on!(self, c: Db => sqlx::query("UPDATE directory SET cursor = NULL, query_digest = NULL WHERE name = $1")
-            .bind(name).execute(c).await.map(drop))?;
-        Ok(())
-    }
-
-    /// Records an operator's decision; `false` when nothing is held.
-    pub async fn decide_held_changes(&mut self, name: &str, decision: Decision) -> Result<bool> {
-        let updated = on!(self, c: Db => sqlx::query(
-            "UPDATE directory SET decision = $2 WHERE name = $1 AND held IS NOT NULL")
-            .bind(name).bind(decision.as_str()).execute(c).await.map(|done| done.rows_affected()))?;
-        Ok(updated > 0)
-    }
-}
-
-/// Pushes names for an IN list, which may be empty.
-pub(super) fn push_names<DB>(query: &mut QueryBuilder<DB>, names: &[String])
-where
-    DB: sqlx::Database,
-    String: for<'q> sqlx::Encode<'q, DB> + sqlx::Type<DB>,
-{
-    // SQL has no empty list, and nothing equals NULL.
-    query.push("NULL");
-    for name in names {
-        query.push(", ").push_bind(name.clone());
-    }
-}
-
-#[derive(FromRow)]
-struct IdentityTokens {
-    #[sqlx(flatten)]
-    identity: IdentityRow,
-    tokens: i64,
 }

@@ -5,17 +5,17 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use crate::domain::TokenId;
+use crate::domain::{FindingState, TokenId};
 
-use super::people::push_names;
+use super::columns::push_list;
 use super::{AuditRow, CHUNK_ROWS, IdentityRow, Result, Tx, on};
 
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct LossRow {
     pub id: Uuid,
-    pub token_id: Uuid,
+    pub token_id: TokenId,
     /// As stored: `acknowledged` even after the acknowledgement has ended.
-    pub state: String,
+    pub state: FindingState,
     pub acknowledged_until: Option<DateTime<Utc>>,
     /// When its token is to be revoked, as announced.
     pub revoke_at: Option<DateTime<Utc>>,
@@ -32,7 +32,7 @@ pub struct DueLoss {
 /// The warnings about one planned revocation of one token.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct RevocationWarnings {
-    pub token_id: Uuid,
+    pub token_id: TokenId,
     /// Identifies the revocation: its earliest time if a warning arrives in time.
     pub generation: DateTime<Utc>,
     /// When the first warning was sent.
@@ -51,30 +51,30 @@ impl Tx {
         after: Uuid,
         limit: i64,
     ) -> Result<Vec<LossRow>> {
-        Ok(on!(self, c: Db => {
+        on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(SELECT_LOSS);
             query.push("state <> 'resolved' AND source IN (");
-            push_names(&mut query, sources);
+            push_list(&mut query, sources);
             query.push(") AND id > ").push_bind(after).push(" ORDER BY id LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
-        })?)
+        })
     }
 
     /// A finding of lost access, resolved or not.
     pub async fn find_loss(&mut self, id: Uuid) -> Result<Option<LossRow>> {
-        Ok(on!(self, c: Db => {
+        on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(SELECT_LOSS);
             query.push("id = ").push_bind(id);
             query.build_query_as().fetch_optional(c).await
-        })?)
+        })
     }
 
     /// Findings whose tokens are due for revocation at `now`, oldest first.
     pub async fn find_due_losses(&mut self, now: DateTime<Utc>) -> Result<Vec<DueLoss>> {
-        Ok(on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(
             "SELECT f.id, t.source, t.external_id FROM finding f JOIN token t ON t.id = f.token_id
              WHERE f.revoke_at <= $1 AND f.state <> 'resolved' ORDER BY f.id")
-            .bind(now).fetch_all(c).await)?)
+            .bind(now).fetch_all(c).await)
     }
 
     /// Sets when the tokens of findings are to be revoked, except for findings acknowledged at `now`.
@@ -109,8 +109,7 @@ impl Tx {
             let mut query = QueryBuilder::<Db>::new("UPDATE finding SET revoke_at = NULL WHERE revoke_at IS NOT NULL");
             for source in sources { query.push(" AND source <> ").push_bind(source); }
             query.build().execute(c).await.map(drop)
-        })?;
-        Ok(())
+        })
     }
 
     pub async fn load_revocation_warnings(
@@ -124,8 +123,7 @@ impl Tx {
                     "SELECT token_id, generation, MIN(CASE WHEN state = 'sent' THEN sent_at END) AS sent_at,
                             MIN(CASE WHEN state = 'failed' THEN 1 ELSE 0 END) = 1 AS have_failed
                      FROM ledger WHERE topic = 'sso_revoked' AND step IS NOT NULL AND token_id IN (");
-                let mut list = query.separated(", ");
-                for id in tokens { list.push_bind(id.0); }
+                push_list(&mut query, tokens);
                 query.push(") GROUP BY token_id, generation");
                 query.build_query_as::<RevocationWarnings>().fetch_all(c).await
             })?);
@@ -135,10 +133,10 @@ impl Tx {
 
     /// The identities at which this person has lost access.
     pub async fn find_lost_identities(&mut self, email_key: &str) -> Result<Vec<IdentityRow>> {
-        Ok(on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM identity WHERE email_key = $1 AND status IN ('disabled', 'deleted', 'out_of_group')
              ORDER BY directory")
-            .bind(email_key).fetch_all(c).await)?)
+            .bind(email_key).fetch_all(c).await)
     }
 
     /// Audit entries of one actor after `since`, oldest first.
@@ -147,8 +145,8 @@ impl Tx {
         actor: &str,
         since: DateTime<Utc>,
     ) -> Result<Vec<AuditRow>> {
-        Ok(on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM audit WHERE at > $1 AND actor = $2 ORDER BY at, id")
-            .bind(since).bind(actor).fetch_all(c).await)?)
+            .bind(since).bind(actor).fetch_all(c).await)
     }
 }

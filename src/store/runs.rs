@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use super::mails::Holder;
-use super::{Result, Tx, on};
 use crate::time::MAX_INSTANT;
+
+use super::columns::push_list;
+use super::{Holder, Result, Tx, on};
 
 #[derive(Debug, Clone, FromRow)]
 pub struct RunRow {
@@ -53,22 +54,19 @@ impl Tx {
 
     pub async fn release_lease(&mut self, name: &str, holder: Uuid) -> Result<()> {
         on!(self, c: Db => sqlx::query("DELETE FROM lease WHERE name = $1 AND holder = $2")
-            .bind(name).bind(holder).execute(c).await.map(drop))?;
-        Ok(())
+            .bind(name).bind(holder).execute(c).await.map(drop))
     }
 
     pub async fn find_setting(&mut self, key: &str) -> Result<Option<String>> {
-        let row: Option<(String,)> = on!(self, c: Db => sqlx::query_as("SELECT value FROM meta WHERE key = $1")
-            .bind(key).fetch_optional(c).await)?;
-        Ok(row.map(|(value,)| value))
+        on!(self, c: Db => sqlx::query_scalar("SELECT value FROM meta WHERE key = $1")
+            .bind(key).fetch_optional(c).await)
     }
 
     /// Several settings; missing ones are left out.
     pub async fn load_settings(&mut self, keys: &[&str]) -> Result<HashMap<String, String>> {
         let rows: Vec<(String, String)> = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new("SELECT key, value FROM meta WHERE key IN (");
-            let mut list = query.separated(", ");
-            for key in keys { list.push_bind(*key); }
+            push_list(&mut query, keys);
             query.push(")");
             query.build_query_as().fetch_all(c).await
         })?;
@@ -79,15 +77,13 @@ impl Tx {
     pub async fn insert_setting(&mut self, key: &str, value: &str) -> Result<()> {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-            .bind(key).bind(value).execute(c).await.map(drop))?;
-        Ok(())
+            .bind(key).bind(value).execute(c).await.map(drop))
     }
 
     pub async fn set_setting(&mut self, key: &str, value: &str) -> Result<()> {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
-            .bind(key).bind(value).execute(c).await.map(drop))?;
-        Ok(())
+            .bind(key).bind(value).execute(c).await.map(drop))
     }
 
     /// Inserts a setting unless it exists or the store has tokens.
@@ -95,31 +91,28 @@ impl Tx {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO meta (key, value) SELECT $1, $2 WHERE NOT EXISTS (SELECT 1 FROM token)
              ON CONFLICT (key) DO NOTHING")
-            .bind(key).bind(value).execute(c).await.map(drop))?;
-        Ok(())
+            .bind(key).bind(value).execute(c).await.map(drop))
     }
 
     /// Deletes a setting unless its value has changed.
     pub async fn delete_setting(&mut self, key: &str, value: &str) -> Result<()> {
         on!(self, c: Db => sqlx::query("DELETE FROM meta WHERE key = $1 AND value = $2")
-            .bind(key).bind(value).execute(c).await.map(drop))?;
-        Ok(())
+            .bind(key).bind(value).execute(c).await.map(drop))
     }
 
     pub async fn insert_run(&mut self, id: Uuid, run: &RunRow, report: &str) -> Result<()> {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO run (id, started_at, ended_at, outcome, report) VALUES ($1, $2, $3, $4, $5)")
             .bind(id).bind(run.started_at).bind(run.ended_at).bind(&run.outcome).bind(report)
-            .execute(c).await.map(drop))?;
-        Ok(())
+            .execute(c).await.map(drop))
     }
 
     /// The last run, or the last successful one.
     pub async fn find_last_run(&mut self, only_good: bool) -> Result<Option<RunRow>> {
-        Ok(on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(
             "SELECT started_at, ended_at, outcome FROM run WHERE outcome = 'ok' OR NOT $1
              ORDER BY started_at DESC LIMIT 1")
-            .bind(only_good).fetch_optional(c).await)?)
+            .bind(only_good).fetch_optional(c).await)
     }
 
     /// Adds an entry to the audit trail; `entry` is actor, action and subject.
@@ -134,8 +127,7 @@ impl Tx {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO audit (id, at, actor, action, subject, reason) VALUES ($1, $2, $3, $4, $5, $6)")
             .bind(id).bind(at).bind(actor).bind(action).bind(subject).bind(reason)
-            .execute(c).await.map(drop))?;
-        Ok(())
+            .execute(c).await.map(drop))
     }
 
     /// A page of the audit trail before `before`, newest first.
@@ -145,15 +137,15 @@ impl Tx {
         limit: i64,
     ) -> Result<Vec<AuditRow>> {
         let (at, id) = before.map_or((MAX_INSTANT, Uuid::max()), |entry| (entry.at, entry.id));
-        Ok(on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM audit WHERE at <= $1 AND (at, id) < ($1, $2) ORDER BY at DESC, id DESC LIMIT $3")
-            .bind(at).bind(id).bind(limit).fetch_all(c).await)?)
+            .bind(at).bind(id).bind(limit).fetch_all(c).await)
     }
 
     pub async fn find_last_audit(&mut self, subject: &str) -> Result<Option<AuditRow>> {
-        Ok(on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM audit WHERE subject = $1 ORDER BY at DESC, id DESC LIMIT 1")
-            .bind(subject).fetch_optional(c).await)?)
+            .bind(subject).fetch_optional(c).await)
     }
 
     /// Deletes up to `limit` rows of each kind that are older than `docs/retention.md` allows; returns how

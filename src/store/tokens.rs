@@ -4,41 +4,11 @@ use chrono::{DateTime, Utc};
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use crate::domain::{Address, Expiry, ExpiryOrigin, Step, Token, TokenId};
-
-use super::{CHUNK_ROWS, Error, Result, Tx, on};
+use crate::domain::{Address, ExpiryOrigin, Step, Token, TokenId};
 use crate::time::MAX_INSTANT;
 
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub(super) struct TokenRow {
-    id: Uuid,
-    source: String,
-    external_id: String,
-    name: String,
-    description: Option<String>,
-    issuer: Option<String>,
-    issuer_name: Option<String>,
-    issuer_gone: Option<String>,
-    account: Option<String>,
-    role: Option<String>,
-    scope: Option<String>,
-    created_at: Option<DateTime<Utc>>,
-    expiry: String,
-    expires_at: Option<DateTime<Utc>>,
-    expiry_origin: Option<String>,
-    #[sqlx(try_from = "i64")]
-    secret_version: u32,
-    #[sqlx(rename = "status")]
-    token_status: String,
-    last_used_at: Option<DateTime<Utc>>,
-    reports_use: bool,
-    first_seen_at: DateTime<Utc>,
-    life_from: Option<DateTime<Utc>>,
-    planned_step: Option<i64>,
-    due_at: Option<DateTime<Utc>>,
-    judge_at: Option<DateTime<Utc>>,
-    revoked_at: Option<DateTime<Utc>>,
-}
+use super::columns::push_list;
+use super::{CHUNK_ROWS, Result, Tx, locking, on};
 
 /// The columns of a token in insertion order.
 macro_rules! token_columns {
@@ -49,67 +19,12 @@ macro_rules! token_columns {
     };
 }
 
-impl TryFrom<TokenRow> for Token {
-    type Error = Error;
-
-    fn try_from(row: TokenRow) -> Result<Self> {
-        let inconsistent = |what: &str| Error::Inconsistent(format!("token {} has {what}", row.id));
-        let expiry = match (row.expiry.as_str(), row.expires_at) {
-            ("never", None) => Expiry::Never,
-            ("unknown", None) => Expiry::Unknown,
-            ("at", Some(at)) => Expiry::At(at),
-            _ => return Err(inconsistent("an invalid expiry")),
-        };
-        let origin = row
-            .expiry_origin
-            .as_deref()
-            .map(str::parse::<ExpiryOrigin>)
-            .transpose();
-        let issuer = row.issuer.as_deref().map(str::parse::<Address>).transpose();
-        Ok(Self {
-            id: TokenId(row.id),
-            expiry,
-            expiry_origin: origin.map_err(|_| inconsistent("an unknown expiry origin"))?,
-            status: row
-                .token_status
-                .parse()
-                .map_err(|_| inconsistent("an unknown status"))?,
-            issuer: issuer.map_err(|_| inconsistent("an invalid issuer address"))?,
-            secret_version: row.secret_version,
-            source: row.source,
-            external_id: row.external_id,
-            name: row.name,
-            description: row.description,
-            issuer_name: row.issuer_name,
-            issuer_gone: row.issuer_gone,
-            account: row.account,
-            role: row.role,
-            scope: row.scope,
-            created_at: row.created_at,
-            last_used_at: row.last_used_at,
-            reports_use: row.reports_use,
-            first_seen_at: row.first_seen_at,
-            life_from: row.life_from,
-            planned_step: row.planned_step.map(Step::from_seconds),
-            due_at: row.due_at,
-            judge_at: row.judge_at,
-            revoked_at: row.revoked_at,
-        })
-    }
-}
-
 /// The first comparisons select the index range; the row comparison skips the previous pages.
 macro_rules! due {
     () => {
         "SELECT * FROM token WHERE due_at <= $1 AND due_at >= $2 AND (due_at, id) > ($2, $3)
          ORDER BY due_at, id LIMIT $4"
     };
-}
-const DUE: &str = due!();
-const DUE_LOCKED: &str = concat!(due!(), " FOR UPDATE");
-
-pub(super) fn parse_tokens(rows: Vec<TokenRow>) -> Result<Vec<Token>> {
-    rows.into_iter().map(Token::try_from).collect()
 }
 
 /// A token, when it is due next, and the tightest step planned so far.
@@ -123,37 +38,29 @@ impl Tx {
         after: Option<&str>,
         limit: i64,
     ) -> Result<Vec<Token>> {
-        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM token WHERE source = $1 AND external_id > $2 ORDER BY external_id LIMIT $3")
-            .bind(source).bind(after.unwrap_or("")).bind(limit).fetch_all(c).await)?;
-        parse_tokens(rows)
+            .bind(source).bind(after.unwrap_or("")).bind(limit).fetch_all(c).await)
     }
 
     /// The tokens with these ids, unordered.
     pub async fn load_tokens(&mut self, ids: &[TokenId]) -> Result<Vec<Token>> {
         let mut found = Vec::with_capacity(ids.len());
         for ids in ids.chunks(CHUNK_ROWS) {
-            let rows: Vec<TokenRow> = on!(self, c: Db => {
+            found.extend(on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new("SELECT * FROM token WHERE id IN (");
-                let mut list = query.separated(", ");
-                for id in ids { list.push_bind(id.0); }
+                push_list(&mut query, ids);
                 query.push(")");
-                query.build_query_as().fetch_all(c).await
-            })?;
-            found.extend(parse_tokens(rows)?);
+                query.build_query_as::<Token>().fetch_all(c).await
+            })?);
         }
         Ok(found)
     }
 
     /// Loads a token and locks it until the transaction ends.
     pub async fn lock_token(&mut self, id: TokenId) -> Result<Option<Token>> {
-        let sql = self.by_database(
-            "SELECT * FROM token WHERE id = $1",
-            "SELECT * FROM token WHERE id = $1 FOR UPDATE",
-        );
-        let row: Option<TokenRow> = on!(self, c: Db => sqlx::query_as(sql)
-            .bind(id.0).fetch_optional(c).await)?;
-        row.map(Token::try_from).transpose()
+        let sql = locking!(self, "SELECT * FROM token WHERE id = $1");
+        on!(self, c: Db => sqlx::query_as(sql).bind(id).fetch_optional(c).await)
     }
 
     /// A page of the tokens due by `horizon`, in order of (`due_at`, id), locked until the transaction ends.
@@ -163,7 +70,7 @@ impl Tx {
         after: Option<(DateTime<Utc>, TokenId)>,
         limit: i64,
     ) -> Result<Vec<Token>> {
-        let sql = self.by_database(DUE, DUE_LOCKED);
+        let sql = locking!(self, due!());
         self.select_due_tokens(sql, horizon, after, limit).await
     }
 
@@ -174,7 +81,7 @@ impl Tx {
         after: Option<(DateTime<Utc>, TokenId)>,
         limit: i64,
     ) -> Result<Vec<Token>> {
-        self.select_due_tokens(DUE, horizon, after, limit).await
+        self.select_due_tokens(due!(), horizon, after, limit).await
     }
 
     async fn select_due_tokens(
@@ -184,22 +91,19 @@ impl Tx {
         after: Option<(DateTime<Utc>, TokenId)>,
         limit: i64,
     ) -> Result<Vec<Token>> {
-        let (after_at, after_id) =
-            after.map_or((DateTime::UNIX_EPOCH, Uuid::nil()), |(at, id)| (at, id.0));
-        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(sql)
-            .bind(horizon).bind(after_at).bind(after_id).bind(limit).fetch_all(c).await)?;
-        parse_tokens(rows)
+        let (after_at, after_id) = after.unwrap_or((DateTime::UNIX_EPOCH, TokenId(Uuid::nil())));
+        on!(self, c: Db => sqlx::query_as(sql)
+            .bind(horizon).bind(after_at).bind(after_id).bind(limit).fetch_all(c).await)
     }
 
     /// A page of all tokens that may ever be due, in order of id, locked until the transaction ends.
     pub async fn lock_tokens_with_expiry(&mut self, after: Uuid, limit: i64) -> Result<Vec<Token>> {
-        let sql = self.by_database(
-            "SELECT * FROM token WHERE id > $1 AND expires_at IS NOT NULL ORDER BY id LIMIT $2",
-            "SELECT * FROM token WHERE id > $1 AND expires_at IS NOT NULL ORDER BY id LIMIT $2 FOR UPDATE",
+        let sql = locking!(
+            self,
+            "SELECT * FROM token WHERE id > $1 AND expires_at IS NOT NULL ORDER BY id LIMIT $2"
         );
-        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(sql)
-            .bind(after).bind(limit).fetch_all(c).await)?;
-        parse_tokens(rows)
+        on!(self, c: Db => sqlx::query_as(sql)
+            .bind(after).bind(limit).fetch_all(c).await)
     }
 
     pub async fn insert_tokens(&mut self, tokens: &[Token]) -> Result<()> {
@@ -207,7 +111,7 @@ impl Tx {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(concat!("INSERT INTO token (", token_columns!(), ") "));
                 query.push_values(tokens, |mut row, token| {
-                    row.push_bind(token.id.0)
+                    row.push_bind(token.id)
                         .push_bind(&token.source)
                         .push_bind(&token.external_id)
                         .push_bind(&token.name)
@@ -265,7 +169,7 @@ impl Tx {
                 mark_expired_at = CASE WHEN $14 = 'expired' THEN mark_expired_at END, judge_at = $22,
                 first_seen_at = $23, revoked_at = $24, secret_version = $25
              WHERE id = $1 AND (revoked_at IS NULL OR revoked_at < $26)")
-            .bind(token.id.0)
+            .bind(token.id)
             .bind(&token.name)
             .bind(&token.description)
             .bind(token.issuer.as_ref().map(Address::as_str))
@@ -303,7 +207,7 @@ impl Tx {
                         "UPDATE token SET due_at = v.column2, planned_step = v.column3 FROM (",
                     );
                     query.push_values(tokens, |mut row, (id, due_at, step)| {
-                        row.push_bind(id.0)
+                        row.push_bind(*id)
                             .push_bind(*due_at)
                             .push_bind(step.map(Step::seconds));
                     });
@@ -345,12 +249,11 @@ impl Tx {
         limit: i64,
         reporting_to: &[&str],
     ) -> Result<u64> {
-        let done = on!(self, c: Db => {
+        on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new("UPDATE token SET status = 'expired'");
             if !reporting_to.is_empty() {
                 query.push(", mark_expired_at = CASE WHEN source IN (");
-                let mut list = query.separated(", ");
-                for source in reporting_to { list.push_bind(*source); }
+                push_list(&mut query, reporting_to);
                 query.push(") AND (expiry_origin IS NULL OR expiry_origin <> 'policy') THEN ")
                     .push_bind(now).push(" END");
             }
@@ -359,8 +262,7 @@ impl Tx {
                 .push(" AND status = 'active' ORDER BY due_at LIMIT ").push_bind(limit)
                 .push(")");
             query.build().execute(c).await.map(|done| done.rows_affected())
-        })?;
-        Ok(done)
+        })
     }
 
     /// Expired tokens that are to be reported to their source now, the longest waiting first. Only those
@@ -372,13 +274,12 @@ impl Tx {
         now: DateTime<Utc>,
         limit: i64,
     ) -> Result<Vec<Token>> {
-        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM token WHERE source = $1 AND mark_expired_at <= $2 AND status = 'expired'
                AND (expiry_origin IS NULL OR expiry_origin <> 'policy')
                AND expires_at <= (SELECT last_good_sync_at FROM source WHERE name = $1)
              ORDER BY mark_expired_at LIMIT $3")
-            .bind(source).bind(now).bind(limit).fetch_all(c).await)?;
-        parse_tokens(rows)
+            .bind(source).bind(now).bind(limit).fetch_all(c).await)
     }
 
     /// Sets when the expiry of these tokens is reported to their source; `None` if it has been.
@@ -391,8 +292,7 @@ impl Tx {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new("UPDATE token SET mark_expired_at = ");
                 query.push_bind(at).push(" WHERE id IN (");
-                let mut list = query.separated(", ");
-                for id in ids { list.push_bind(id.0); }
+                push_list(&mut query, ids);
                 query.push(")");
                 query.build().execute(c).await.map(drop)
             })?;
@@ -404,13 +304,12 @@ impl Tx {
     /// They are due at once and planned again: what was planned is in the ledger, and nothing was planned
     /// for a token first seen while the clock was ahead.
     pub async fn unmark_expired(&mut self, now: DateTime<Utc>, limit: i64) -> Result<u64> {
-        let done = on!(self, c: Db => sqlx::query(
+        on!(self, c: Db => sqlx::query(
             "UPDATE token SET status = 'active', planned_step = NULL, due_at = $1, judge_at = $1, mark_expired_at = NULL
              WHERE id IN (
                 SELECT id FROM token WHERE status = 'expired' AND expires_at > $1
                 ORDER BY expires_at LIMIT $2)")
-            .bind(now).bind(limit).execute(c).await.map(|done| done.rows_affected()))?;
-        Ok(done)
+            .bind(now).bind(limit).execute(c).await.map(|done| done.rows_affected()))
     }
 
     /// At most `limit` tokens whose id begins with these hexadecimal digits.
@@ -418,15 +317,14 @@ impl Tx {
         let Some((low, high)) = id_range(prefix) else {
             return Ok(Vec::new());
         };
-        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM token WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT $3")
-            .bind(low).bind(high).bind(limit).fetch_all(c).await)?;
-        parse_tokens(rows)
+            .bind(low).bind(high).bind(limit).fetch_all(c).await)
     }
 
     /// Deletes up to `limit` tokens that left or expired before `until`, with their notices and findings.
     pub async fn purge_ended_tokens(&mut self, until: DateTime<Utc>, limit: i64) -> Result<u64> {
-        let ids: Vec<(Uuid,)> = on!(self, c: Db => sqlx::query_as(
+        let ids: Vec<TokenId> = on!(self, c: Db => sqlx::query_scalar(
             "SELECT id FROM token WHERE gone_at < $1 AND status = 'gone'
              UNION ALL SELECT id FROM token WHERE status = 'expired' AND expires_at < $1
                AND (expiry_origin IS NULL OR expiry_origin <> 'policy') LIMIT $2")
@@ -439,8 +337,7 @@ impl Tx {
             ] {
                 on!(self, c: Db => {
                     let mut query = QueryBuilder::<Db>::new(sql);
-                    let mut list = query.separated(", ");
-                    for (id,) in ids { list.push_bind(*id); }
+                    push_list(&mut query, ids);
                     query.push(")");
                     query.build().execute(c).await.map(drop)
                 })?;

@@ -1,30 +1,32 @@
 //! Lists of tokens and notices for people, and counts for metrics.
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, QueryBuilder};
+use sqlx::{FromRow, QueryBuilder, Row as _};
 use uuid::Uuid;
 
-use crate::domain::{FindingKind, NoticeState, Status, Token, TokenId};
+use crate::domain::{Address, Basis, FindingKind, NoticeState, Status, Token, TokenId, Topic};
 
-use super::mails::parse_stored;
-use super::tokens::{TokenRow, parse_tokens};
-use super::{CHUNK_ROWS, Result, Tx, on};
 use crate::time::MAX_INSTANT;
+
+use super::columns::{push_list, read_from_row};
+use super::{CHUNK_ROWS, Result, Tx, on};
 
 /// A token with the kinds of its open findings.
 #[derive(Debug, Clone)]
 pub struct TokenView {
     pub token: Token,
-    /// Sorted by name.
+    /// In alphabetical order.
     pub findings: Vec<FindingKind>,
 }
 
-#[derive(FromRow)]
-struct TokenViewRow {
-    #[sqlx(flatten)]
-    token: TokenRow,
-    findings: Option<String>,
-}
+read_from_row!(TokenView, row => {
+    let kinds: Option<String> = row.try_get("findings")?;
+    let kinds = kinds.iter().flat_map(|kinds| kinds.split(','));
+    let kinds = kinds.map(|kind| kind.parse().map_err(|error| sqlx::Error::Decode(Box::new(error))));
+    let mut findings: Vec<FindingKind> = kinds.collect::<sqlx::Result<_>>()?;
+    findings.sort_unstable_by_key(|kind| kind.as_str());
+    Ok(Self { token: Token::from_row(row)?, findings })
+});
 
 #[derive(Debug, Clone, Default)]
 pub struct TokenFilter {
@@ -43,23 +45,23 @@ pub struct TokenFilter {
 #[derive(Debug, Clone, FromRow)]
 pub struct NoticeRow {
     pub id: Uuid,
-    pub token_id: Option<Uuid>,
+    pub token_id: Option<TokenId>,
     /// The token's name, or the subject of a notice without a token.
     pub token_name: Option<String>,
-    pub topic: String,
+    pub topic: Topic,
     /// For expiry, in seconds.
     pub step: Option<i64>,
-    pub recipient: String,
+    pub recipient: Address,
     /// Why this recipient is notified.
-    pub basis: String,
-    #[sqlx(try_from = "String")]
+    pub basis: Basis,
     pub state: NoticeState,
     /// Whether its plan waits for an operator.
     pub held: bool,
     pub send_at: DateTime<Utc>,
     pub planned_at: DateTime<Utc>,
     pub sent_at: Option<DateTime<Utc>>,
-    pub attempts: i64,
+    #[sqlx(try_from = "i64")]
+    pub attempts: u32,
     pub mail_id: Option<Uuid>,
     pub mail_state: Option<String>,
     /// The mail's next attempt, while it waits.
@@ -103,7 +105,7 @@ impl Tx {
         now: DateTime<Utc>,
         limit: i64,
     ) -> Result<Vec<TokenView>> {
-        let rows: Vec<TokenViewRow> = on!(self, c: Db => {
+        on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(SELECT_TOKEN_VIEW);
             query.push_bind(now).push(TOKEN_VIEW_FROM).push(" WHERE ");
             let external_id = after.map_or("", |token| token.external_id.as_str());
@@ -147,8 +149,7 @@ impl Tx {
             });
             query.push_bind(limit);
             query.build_query_as().fetch_all(c).await
-        })?;
-        rows.into_iter().map(TokenView::try_from).collect()
+        })
     }
 
     /// A page of notices before `before`, the (`planned_at`, id) of the last one of the previous page;
@@ -159,7 +160,7 @@ impl Tx {
         before: Option<(DateTime<Utc>, Uuid)>,
         limit: i64,
     ) -> Result<Vec<NoticeRow>> {
-        Ok(on!(self, c: Db => {
+        on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(SELECT_NOTICE_VIEW);
             let (at, id) = before.unwrap_or((MAX_INSTANT, Uuid::max()));
             query.push(" WHERE l.planned_at <= ").push_bind(at)
@@ -171,11 +172,11 @@ impl Tx {
                 query.push(" AND l.state = ").push_bind(state.as_str());
             }
             if let Some(token) = filter.token {
-                query.push(" AND l.token_id = ").push_bind(token.0);
+                query.push(" AND l.token_id = ").push_bind(token);
             }
             query.push(" ORDER BY l.planned_at DESC, l.id DESC LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
-        })?)
+        })
     }
 
     /// All notices about these tokens, the earliest due first.
@@ -185,8 +186,7 @@ impl Tx {
             found.extend(on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(SELECT_NOTICE_VIEW);
                 query.push(" WHERE l.token_id IN (");
-                let mut list = query.separated(", ");
-                for token in tokens { list.push_bind(token.0); }
+                push_list(&mut query, tokens);
                 query.push(") ORDER BY l.send_at, l.recipient_key, l.id");
                 query.build_query_as::<NoticeRow>().fetch_all(c).await
             })?);
@@ -204,12 +204,11 @@ impl Tx {
     ) -> Result<Vec<Token>> {
         let after_at = after.and_then(|token| token.expiry.at()).unwrap_or(now);
         let after_id = after.map_or(Uuid::max(), |token| token.id.0);
-        let rows: Vec<TokenRow> = on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(
             "SELECT * FROM token WHERE expires_at > $1 AND expires_at <= $2 AND expires_at >= $3
                AND (expires_at, id) > ($3, $4) AND status IN ('active', 'expired')
              ORDER BY expires_at, id LIMIT $5")
-            .bind(now).bind(until).bind(after_at).bind(after_id).bind(limit).fetch_all(c).await)?;
-        parse_tokens(rows)
+            .bind(now).bind(until).bind(after_at).bind(after_id).bind(limit).fetch_all(c).await)
     }
 
     /// Counts everything for metrics. Reads all tokens, so it must not run often.
@@ -229,15 +228,15 @@ impl Tx {
             .fetch_all(c).await)?;
         // Owed since it was planned or since `send_at`, whichever is later: a warning that was planned
         // late after an outage has not been waiting all that time.
-        let (oldest_due_at,): (Option<DateTime<Utc>>,) = on!(self, c: Db => sqlx::query_as(
+        let oldest_due_at = on!(self, c: Db => sqlx::query_scalar(
             "SELECT MIN(CASE WHEN n.send_at > n.planned_at THEN n.send_at ELSE n.planned_at END)
              FROM notice n LEFT JOIN mail m ON m.id = n.mail_id
              WHERE n.state = 'planned' AND n.send_at <= $1
                AND (m.state IS NULL OR m.state IN ('open', 'waiting', 'claimed', 'sending', 'unknown'))")
             .bind(now).fetch_one(c).await)?;
-        let (plans_held,): (i64,) = on!(self, c: Db => sqlx::query_as(
+        let plans_held = on!(self, c: Db => sqlx::query_scalar(
             "SELECT COUNT(*) FROM plan WHERE state = 'held'").fetch_one(c).await)?;
-        let (directories_held,): (i64,) = on!(self, c: Db => sqlx::query_as(
+        let directories_held = on!(self, c: Db => sqlx::query_scalar(
             "SELECT COUNT(*) FROM directory WHERE held IS NOT NULL").fetch_one(c).await)?;
         Ok(Counts {
             tokens,
@@ -270,26 +269,6 @@ where
             query.push("= ").push_bind(status.as_str())
         }
     };
-}
-
-impl TryFrom<TokenViewRow> for TokenView {
-    type Error = super::Error;
-
-    fn try_from(row: TokenViewRow) -> Result<Self> {
-        let findings = row.findings.unwrap_or_default();
-        let mut kinds: Vec<&str> = findings
-            .split(',')
-            .filter(|kind| !kind.is_empty())
-            .collect();
-        kinds.sort_unstable();
-        let kinds = kinds
-            .into_iter()
-            .map(|kind| parse_stored(kind, "a finding's kind"));
-        Ok(Self {
-            token: row.token.try_into()?,
-            findings: kinds.collect::<Result<_>>()?,
-        })
-    }
 }
 
 /// A token with the kinds of its open findings, joined with commas. Ends before the parameter for now.

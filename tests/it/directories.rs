@@ -12,7 +12,7 @@ use lapsed::directories::{
 };
 use lapsed::domain::{
     DirectoryTerms, Expiry, FindingKind, IdentityStatus, Issuers, ListedToken, Person, Policy,
-    Reason, Schedule, SourceTerms,
+    Reason, Schedule, Severity, SourceTerms,
 };
 use lapsed::engine::{
     self, Engine, LastPurge, Preview, Report, SurveyOutcome, SweepOptions, UnbindOutcome,
@@ -247,7 +247,7 @@ impl World {
     }
 
     /// Status and reason of a person.
-    async fn identity(&self, number: usize) -> (IdentityStatus, Option<String>) {
+    async fn identity(&self, number: usize) -> (IdentityStatus, Option<Reason>) {
         let mut tx = self.engine.store.begin_read().await.unwrap();
         let filter = IdentityFilter {
             email_key: Some(address(number)),
@@ -257,7 +257,7 @@ impl World {
             .list_identities(&filter, None, self.engine.now(), 10)
             .await;
         let (row, _) = rows.unwrap().remove(0);
-        (row.status, row.reason)
+        (row.identity.status, row.identity.reason)
     }
 
     async fn row(&self) -> DirectoryRow {
@@ -346,14 +346,14 @@ async fn a_changed_loss_updates_the_finding_without_a_mail(
         let now = world.engine.now();
         let rows = tx.list_findings(lost_access(), None, now, 100).await;
         let rows = rows.unwrap().into_iter();
-        rows.map(|row| row.severity.as_str()).collect::<Vec<_>>()
+        rows.map(|row| row.severity).collect::<Vec<_>>()
     };
-    assert_eq!(severities().await, ["medium", "medium"]);
+    assert_eq!(severities().await, [Severity::Medium; 2]);
     world.script(|script| drop(script.listed.remove(2)));
     for _ in 0..2 {
         world.sweep().await;
     }
-    assert_eq!(severities().await, ["high", "high"]);
+    assert_eq!(severities().await, [Severity::High; 2]);
     let evidence = world.evidence().await;
     assert!(
         evidence[0].starts_with("corp says 404 for its id twice, first at ")
@@ -372,7 +372,7 @@ async fn a_deletion_is_confirmed_by_a_second_sweep(#[values(Db::Sqlite, Db::Post
     assert!(world.flagged().await.is_empty());
     assert_eq!(
         world.identity(2).await,
-        (IdentityStatus::Unknown, Some("absent".to_owned()))
+        (IdentityStatus::Unknown, Some(Reason::Absent))
     );
     world.sweep().await;
     assert_eq!(world.flagged().await, ["t04", "t05"]);
@@ -588,7 +588,7 @@ async fn a_held_change_waits_for_a_decision_and_follows_it(
     assert!(world.flagged().await.is_empty());
     assert_eq!(
         world.identity(0).await,
-        (IdentityStatus::Unknown, Some("rejected".to_owned()))
+        (IdentityStatus::Unknown, Some(Reason::Rejected))
     );
     // Others still count, and the rejected people are not held again.
     world.script(|script| disable(&mut script.listed[7]));
@@ -755,7 +755,7 @@ async fn stale_data_flags_and_clears_no_one(#[values(Db::Sqlite, Db::Postgres)] 
         .await
         .unwrap();
     for row in rows {
-        tx.resolve_finding(row.id, now).await.unwrap();
+        tx.resolve_findings(&[row.id], now).await.unwrap();
     }
     tx.set_setting("judge.pending", "test").await.unwrap();
     tx.commit().await.unwrap();

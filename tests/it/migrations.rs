@@ -154,7 +154,7 @@ async fn every_migration_runs_over_the_rows_of_earlier_versions(
         .await
         .unwrap();
     assert_eq!(
-        (people[0].0.status, people[0].1),
+        (people[0].0.identity.status, people[0].1),
         (IdentityStatus::Unknown, 1)
     );
     assert_eq!(tx.list_sources().await.unwrap()[0].tokens, 1);

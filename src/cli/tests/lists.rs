@@ -10,7 +10,7 @@ use crate::cli::forecast::Window;
 use crate::cli::output::rows::DirectoryRow;
 use crate::cli::output::rows::{FindingRow, ForecastRow, IdentityRow, NoticeRow, TokenRow};
 use crate::cli::{directory, finding, forecast, identity, notice, token as tokens};
-use crate::domain::{FindingKind, IdentityStatus, Severity, SyncState};
+use crate::domain::{FindingKind, Identity, IdentityStatus, Reason, Severity, SyncState};
 use crate::store::{self, NewFinding};
 
 /// `hr`, `it`, and `new`, which was never synced.
@@ -256,7 +256,7 @@ async fn findings_are_listed_open_or_all_latest_first() {
         tx.insert_findings(std::slice::from_ref(&first))
             .await
             .unwrap();
-        tx.resolve_finding(first.id, now()).await.unwrap();
+        tx.resolve_findings(&[first.id], now()).await.unwrap();
         tx.insert_findings(&[new_finding(1, &known[0]), new_finding(2, &known[1])])
             .await
             .unwrap();
@@ -274,13 +274,11 @@ async fn findings_are_listed_open_or_all_latest_first() {
 }
 
 fn person(directory: &str, name: &str, status: IdentityStatus) -> store::IdentityRow {
-    store::IdentityRow {
-        directory: directory.to_owned(),
-        email_key: format!("{name}@example.org"),
-        email: format!("{name}@example.org"),
+    let identity = Identity {
+        email: format!("{name}@example.org").parse().unwrap(),
         status,
         known_status: IdentityStatus::Active,
-        reason: (status == IdentityStatus::Unknown).then(|| "absent".to_owned()),
+        reason: (status == IdentityStatus::Unknown).then_some(Reason::Absent),
         name: None,
         evidence: "account enabled".into(),
         checked_by_id: false,
@@ -290,6 +288,10 @@ fn person(directory: &str, name: &str, status: IdentityStatus) -> store::Identit
         candidate: None,
         candidate_since: None,
         candidate_evidence: None,
+    };
+    store::IdentityRow {
+        directory: directory.to_owned(),
+        identity,
     }
 }
 

@@ -3,7 +3,7 @@ use crate::cli::args::{Command, Explain, IdentityCommand, TokenCommand};
 use crate::cli::exit::print_error;
 use crate::cli::explain::{self, Explanation};
 use crate::cli::{identity, lookup, token as tokens};
-use crate::domain::{FindingKind, IdentityStatus, Severity, TokenRef};
+use crate::domain::{FindingKind, Identity, IdentityStatus, Severity, TokenRef};
 use crate::store::{IdentityRow, NewFinding};
 
 fn reference(text: &str) -> TokenRef {
@@ -357,10 +357,8 @@ async fn a_person_is_shown_with_every_directory_and_all_tokens() {
                 token("s", "two", Some(days(-9))),
             ])
             .await;
-        let row = IdentityRow {
-            directory: "hr".into(),
-            email_key: "ada@example.org".into(),
-            email: "Ada@example.org".into(),
+        let identity = Identity {
+            email: "Ada@example.org".parse().unwrap(),
             status: IdentityStatus::Disabled,
             known_status: IdentityStatus::Disabled,
             reason: None,
@@ -373,6 +371,10 @@ async fn a_person_is_shown_with_every_directory_and_all_tokens() {
             candidate: None,
             candidate_since: None,
             candidate_evidence: None,
+        };
+        let row = IdentityRow {
+            directory: "hr".into(),
+            identity,
         };
         let mut tx = world.store.begin().await.unwrap();
         tx.save_identities(&[row]).await.unwrap();

@@ -14,7 +14,8 @@ use crate::notify::letter::{
 };
 use crate::sources::Source;
 use crate::store::{
-    self, ClaimedMail, ContentRow, FindingRow, Holder, MailContent, MailRecord, Store, Verdict,
+    ClaimedMail, ContentRow, FindingCount, FindingRow, Holder, MailContent, MailRecord, Store,
+    Verdict,
 };
 
 use super::worker::{Mailer, Ready};
@@ -182,7 +183,7 @@ impl Composer {
 
     fn expiry_entry(&self, row: ContentRow) -> Option<ExpiryEntry> {
         let instead_of_issuer = instead_of_issuer(&row);
-        let step = row.step.unwrap_or(Step::ZERO);
+        let step = row.step.map_or(Step::ZERO, Step::from_seconds);
         let token = row.token?;
         Some(ExpiryEntry {
             page: self.token_page(&token),
@@ -227,7 +228,7 @@ impl Composer {
 }
 
 /// The open findings, for the summary.
-fn summary_entry(counts: Vec<store::FindingCount>, findings: Vec<FindingRow>) -> SummaryEntry {
+fn summary_entry(counts: Vec<FindingCount>, findings: Vec<FindingRow>) -> SummaryEntry {
     let counts = counts.into_iter().map(|open| OpenCount {
         kind: open.kind,
         source: open.source,

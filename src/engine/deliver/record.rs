@@ -373,11 +373,7 @@ fn fallback_notice(
     to: &Recipient,
     now: DateTime<Utc>,
 ) -> Option<NewNotice> {
-    let occurrence = Occurrence {
-        topic: notice.topic,
-        generation: notice.generation,
-        step: notice.step,
-    };
+    let occurrence = notice.occurrence();
     match notice.topic {
         Topic::Expiry | Topic::SsoRevoked => Some(NewNotice::for_token(token, occurrence, to, now)),
         // A revocation is sent to all recipients at once, so there is no one to fall back to.

@@ -13,7 +13,7 @@ use crate::engine::error::{Implausible, LISTING_TIMEOUT};
 use crate::engine::findings;
 use crate::engine::upstream::{WatchedDirectory, check_shrunk};
 use crate::sources::Fetched;
-use crate::store::{Decision, DirectoryRow, IdentityRow, Store};
+use crate::store::{Decision, DirectoryRow, Store};
 
 use super::people::{ListedPeople, RelevantPeople};
 
@@ -225,9 +225,7 @@ impl Surveyor<'_> {
     ) -> Result<(), Error> {
         let mut tx = self.store.begin_read().await?;
         relevant.add_issuers(tx.list_issuer_keys().await?);
-        let rows = tx.load_identities(&watched.terms.name).await?.into_iter();
-        let known: Result<Vec<Identity>, _> = rows.map(IdentityRow::into_identity).collect();
-        relevant.add_known(known?);
+        relevant.add_known(tx.load_identities(&watched.terms.name).await?);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Counts of people by status, and which issuers the directories cover.
 
-use lapsed::domain::{Expiry, ExpiryOrigin, IdentityStatus, Reason, Status, Token};
+use lapsed::domain::{Expiry, ExpiryOrigin, Identity, IdentityStatus, Reason, Status, Token};
 use lapsed::store::{IdentityCount, IdentityRow, IssuerIdentity};
 use rstest::rstest;
 
@@ -13,15 +13,13 @@ fn identity(
     status: IdentityStatus,
     reason: Option<Reason>,
 ) -> IdentityRow {
-    IdentityRow {
-        directory: directory.into(),
-        email_key: format!("{name}@example.org"),
-        email: format!("{name}@example.org"),
+    let identity = Identity {
+        email: address(&format!("{name}@example.org")),
         account_id: Some("id".into()),
         name: None,
         status,
         known_status: IdentityStatus::Active,
-        reason: reason.map(|reason| reason.to_string()),
+        reason,
         evidence: String::new(),
         checked_by_id: false,
         since: None,
@@ -29,6 +27,10 @@ fn identity(
         candidate: None,
         candidate_since: None,
         candidate_evidence: None,
+    };
+    IdentityRow {
+        directory: directory.into(),
+        identity,
     }
 }
 
@@ -76,25 +78,25 @@ async fn only_issuers_of_working_tokens_are_listed(#[values(Db::Sqlite, Db::Post
     write!(store, tx => tx.save_identities(&rows));
     let names = ["hr", "it"].map(str::to_owned);
     let issuers = read!(store, tx => tx.list_issuer_identities(&names, now()));
-    let row =
-        |name: &str, identity: Option<(&str, IdentityStatus, Option<Reason>)>| IssuerIdentity {
-            email_key: format!("{name}@example.org"),
-            identity: identity
-                .map(|(directory, status, reason)| (directory.to_owned(), status, reason)),
-        };
+    let row = |name: &str, directory: Option<&str>, status, reason| IssuerIdentity {
+        email_key: format!("{name}@example.org"),
+        directory: directory.map(str::to_owned),
+        status,
+        reason,
+    };
     assert_eq!(
         issuers,
         [
-            row("ada", Some(("hr", active, None))),
-            row("ada", Some(("it", unknown, Some(Reason::Absent)))),
-            row("bob", None),
-            row("late", None),
+            row("ada", Some("hr"), Some(active), None),
+            row("ada", Some("it"), Some(unknown), Some(Reason::Absent)),
+            row("bob", None, None, None),
+            row("late", None, None, None),
         ]
     );
     assert!(
         read!(store, tx => tx.list_issuer_identities(&[], now()))
             .iter()
-            .all(|row| row.identity.is_none()),
+            .all(|row| row.directory.is_none() && row.status.is_none()),
         "without directories nothing is known"
     );
     assert_eq!(read!(store, tx => tx.count_tokens_without_issuer(now())), 1);

@@ -1,6 +1,6 @@
 //! Findings: listing, counting, acknowledging, and judging tokens.
 
-use lapsed::domain::{FindingKind, RuleFinding, Severity, Status, Token};
+use lapsed::domain::{FindingKind, FindingState, Severity, Status, Token};
 use lapsed::store::{FindingCount, FindingFilter, FindingRow, NewFinding, Store, TokenFilter};
 use rstest::rstest;
 use uuid::Uuid;
@@ -75,12 +75,16 @@ async fn an_acknowledged_finding_is_open_again_after_its_time_in_all_views(
             read!(store, tx => tx.list_urgent_findings(at, &[], 10)).len(),
             count
         );
-        let state = if count == 1 { "acknowledged" } else { "open" };
+        let state = if count == 1 {
+            FindingState::Acknowledged
+        } else {
+            FindingState::Open
+        };
         let of_one = read!(store, tx => tx.list_findings_of_token(token.id, at));
         assert!(
             of_one
                 .iter()
-                .any(|row| row.id == unused.id && row.state.as_str() == state)
+                .any(|row| row.id == unused.id && row.state == state)
         );
     }
     // It still exists, and is not opened a second time.
@@ -302,13 +306,7 @@ async fn open_findings_exclude_lost_access_and_can_be_updated(
         finding(&tokens[0], FindingKind::SsoRevoked, Severity::High),
         finding(&tokens[1], FindingKind::Unused, Severity::Medium),
     ]));
-    let defect = RuleFinding {
-        kind: FindingKind::Unused,
-        severity: Severity::High,
-        since: None,
-        evidence: "by another rule".into(),
-    };
-    write!(store, tx => tx.update_finding(unused.id, &defect, unused.since));
+    write!(store, tx => tx.update_finding(unused.id, Severity::High, "by another rule", Some(unused.since)));
     let open = read!(store, tx => tx.load_open_findings(&[tokens[0].id]));
     assert_eq!(open.len(), 1);
     assert_eq!(
@@ -370,6 +368,6 @@ async fn a_loss_belongs_to_its_directory_whatever_the_evidence_says(
         let of = async |directory: &str| read!(store, tx => tx.find_open_losses("ada@example.org", directory));
         assert_eq!(of("hr").await, [(loss.id, None)]);
         assert!(of("ldap").await.is_empty() && of("okta").await.is_empty());
-        write!(store, tx => tx.update_finding_evidence(loss.id, Severity::High, evidence));
+        write!(store, tx => tx.update_finding(loss.id, Severity::High, evidence, None));
     }
 }

@@ -152,7 +152,7 @@ async fn a_notice_shares_the_state_of_its_mail(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
     #[case] verdict: Verdict,
     #[case] state: &str,
-    #[case] attempts: i64,
+    #[case] attempts: u32,
     #[case] sent_at: Option<DateTime<Utc>>,
 ) {
     let (store, _fresh) = db.store().await;
@@ -584,7 +584,7 @@ async fn a_notice_has_its_token_its_finding_and_the_dead_address(
     assert!(alert.token.is_none());
     assert_eq!(
         (warning.topic, warning.step, warning.send_at),
-        (Topic::Expiry, Some(super::step("7d")), now())
+        (Topic::Expiry, Some(super::step("7d").seconds()), now())
     );
     assert_eq!(warning.token.as_ref(), Some(&token));
     assert_eq!(warning.evidence.as_deref(), Some("disabled at hr"));
@@ -593,7 +593,7 @@ async fn a_notice_has_its_token_its_finding_and_the_dead_address(
         warning.issuer_dead.as_deref(),
         Some("550 5.1.1 no such user")
     );
-    write!(store, tx => tx.resolve_finding(finding.id, now()));
+    write!(store, tx => tx.resolve_findings(&[finding.id], now()));
     let content = read!(store, tx => tx.load_mail_contents(&[id], 100)).remove(0);
     assert_eq!(content.rows[1].evidence, None);
 }
@@ -640,12 +640,13 @@ async fn the_notices_of_a_mail_come_in_pages_without_cancelled_ones(
     }
     assert_eq!(found.len(), notices.len());
     for (found, notice) in found.iter().zip(&notices) {
+        let occurrence = found.occurrence();
         assert_eq!(
-            (found.id, found.token_id, found.step),
+            (found.id, found.token_id, occurrence.step),
             (notice.id, notice.token_id, notice.step)
         );
         assert_eq!(
-            (found.generation, found.topic),
+            (occurrence.generation, occurrence.topic),
             (notice.generation, notice.topic)
         );
     }

@@ -33,7 +33,7 @@ async fn a_notice_is_planned_once_regardless_of_address_spelling(
     let row = rows.iter().find(|row| row.step == Some(7 * 86400)).unwrap();
     assert_eq!(
         (row.token_id, row.token_name.as_deref()),
-        (Some(token.id.0), Some("name of 1"))
+        (Some(token.id), Some("name of 1"))
     );
     assert_eq!(
         (row.topic.as_str(), row.basis.as_str(), row.state.as_str()),

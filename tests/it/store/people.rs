@@ -1,6 +1,8 @@
 //! Identities, directories and findings of lost access.
 
-use lapsed::domain::{Expiry, FindingKind, IdentityStatus, Severity, Status, SyncState, Token};
+use lapsed::domain::{
+    Expiry, FindingKind, Identity, IdentityStatus, Reason, Severity, Status, SyncState, Token,
+};
 use lapsed::store::{
     Decision, DirectoryRow, FindingFilter, IdentityFilter, IdentityRow, NewFinding, Store,
 };
@@ -16,10 +18,8 @@ fn fresh_directories() -> Vec<String> {
 }
 
 fn identity(directory: &str, email: &str, status: IdentityStatus) -> IdentityRow {
-    IdentityRow {
-        directory: directory.into(),
-        email_key: email.to_lowercase(),
-        email: email.into(),
+    let identity = Identity {
+        email: address(email),
         status,
         known_status: status,
         reason: None,
@@ -32,6 +32,14 @@ fn identity(directory: &str, email: &str, status: IdentityStatus) -> IdentityRow
         candidate: None,
         candidate_since: None,
         candidate_evidence: None,
+    };
+    row(directory, identity)
+}
+
+fn row(directory: &str, identity: Identity) -> IdentityRow {
+    IdentityRow {
+        directory: directory.into(),
+        identity,
     }
 }
 
@@ -56,33 +64,33 @@ async fn save(store: &Store, rows: &[IdentityRow]) {
 #[tokio::test]
 async fn an_identity_is_replaced(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
-    let before = IdentityRow {
+    let before = Identity {
         name: Some("Ada".into()),
-        reason: Some("r".into()),
+        reason: Some(Reason::Suspended),
         checked_by_id: true,
-        ..identity("hr", "Ada@example.org", IdentityStatus::Active)
+        ..identity("hr", "Ada@example.org", IdentityStatus::Active).identity
     };
-    save(&store, std::slice::from_ref(&before)).await;
+    save(&store, &[row("hr", before.clone())]).await;
     assert_eq!(
         read!(store, tx => tx.load_identities("hr")),
         std::slice::from_ref(&before)
     );
-    let after = IdentityRow {
-        email: "ADA@example.org".into(),
+    let after = Identity {
+        email: address("ADA@example.org"),
         status: IdentityStatus::Unknown,
-        reason: Some("not in the listing".into()),
+        reason: Some(Reason::Absent),
         since: None,
         observed_at: Some(days(1)),
         name: None,
         account_id: Some("a-1".into()),
-        candidate: Some("deleted".into()),
+        candidate: Some(IdentityStatus::Deleted),
         candidate_since: Some(days(1)),
         candidate_evidence: Some("404".into()),
         evidence: "none".into(),
         checked_by_id: false,
         ..before
     };
-    save(&store, std::slice::from_ref(&after)).await;
+    save(&store, &[row("hr", after.clone())]).await;
     assert_eq!(read!(store, tx => tx.load_identities("hr")), [after]);
     assert!(read!(store, tx => tx.load_identities("other")).is_empty());
 }
@@ -138,13 +146,18 @@ async fn people_come_in_byte_order_with_their_token_counts(
     emails.sort_unstable();
     let of_hr: Vec<_> = read!(store, tx => tx.load_identities("hr"))
         .into_iter()
-        .map(|row| row.email_key)
+        .map(|identity| identity.email.key().to_owned())
         .collect();
     assert_eq!(of_hr, emails);
     let every = IdentityFilter::default();
     let all = read!(store, tx => tx.list_identities(&every, None, now(), 10));
     assert_eq!(all.len(), 6);
-    assert!(all.is_sorted_by_key(|(row, _)| (row.directory.clone(), row.email_key.clone())));
+    assert!(
+        all.is_sorted_by_key(|(row, _)| (
+            row.directory.clone(),
+            row.identity.email.key().to_owned()
+        ))
+    );
     let of_ada = read!(store, tx => tx.list_identities(&filter_by_email("ada@example.org"), None, now(), 10));
     let shown: Vec<_> = of_ada
         .iter()
@@ -216,10 +229,13 @@ async fn only_a_clear_loss_finds_a_token(
     // The last known status does not count: an unknown status must never flag a token.
     save(
         &store,
-        &[IdentityRow {
-            known_status: IdentityStatus::Disabled,
-            ..identity("hr", "ADA@example.org", status)
-        }],
+        &[row(
+            "hr",
+            Identity {
+                known_status: IdentityStatus::Disabled,
+                ..identity("hr", "ADA@example.org", status).identity
+            },
+        )],
     )
     .await;
     let outlived =
@@ -304,7 +320,7 @@ async fn a_finding_is_open_once_and_can_be_opened_again(
     write!(store, tx => tx.insert_findings(&[finding(&tokens[0])]));
     let ids = tokens.clone().map(|token| token.id);
     assert_eq!(read!(store, tx => tx.find_lost_access(&ids)), ids.into());
-    write!(store, tx => tx.resolve_finding(first.id, now()));
+    write!(store, tx => tx.resolve_findings(&[first.id], now()));
     assert_eq!(
         read!(store, tx => tx.find_lost_access(&ids)),
         [ids[1]].into()
@@ -324,7 +340,7 @@ async fn a_finding_is_open_once_and_can_be_opened_again(
         read!(store, tx => tx.list_findings(FindingFilter { kind, all: false }, None, now(), 10));
     assert_eq!(
         (open[0].id, open[0].since, open[0].token_id),
-        (later.id, now(), Some(tokens[0].id.0))
+        (later.id, now(), Some(tokens[0].id))
     );
     assert_eq!(
         (open[0].kind.as_str(), open[0].severity.as_str()),
@@ -362,20 +378,26 @@ async fn a_finding_is_obsolete_once_it_no_longer_holds(#[values(Db::Sqlite, Db::
         (
             "unknown now, lost access before",
             ada.clone(),
-            vec![IdentityRow {
-                status: IdentityStatus::Unknown,
-                ..lost.clone()
-            }],
+            vec![row(
+                "hr",
+                Identity {
+                    status: IdentityStatus::Unknown,
+                    ..lost.identity.clone()
+                },
+            )],
             false,
         ),
         (
             "unknown now, had access before",
             ada.clone(),
-            vec![IdentityRow {
-                status: IdentityStatus::Unknown,
-                known_status: IdentityStatus::Active,
-                ..lost.clone()
-            }],
+            vec![row(
+                "hr",
+                Identity {
+                    status: IdentityStatus::Unknown,
+                    known_status: IdentityStatus::Active,
+                    ..lost.identity.clone()
+                },
+            )],
             true,
         ),
         (

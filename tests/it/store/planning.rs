@@ -68,7 +68,7 @@ async fn claim(store: &Store) -> Vec<ClaimedMail> {
 
 async fn notices_to(store: &Store, to: &str) -> Vec<NoticeRow> {
     let mut rows = ledger(store).await;
-    rows.retain(|row| row.recipient == to);
+    rows.retain(|row| row.recipient.as_str() == to);
     rows
 }
 

@@ -1,8 +1,8 @@
 //! Revocations of tokens whose issuers lost access: announced, warned about, due, cancelled.
 
 use lapsed::domain::{
-    Basis, FindingKind, IdentityStatus, NewNotice, Occurrence, Recipient, Severity, Token, TokenId,
-    Topic,
+    Basis, FindingKind, Identity, IdentityStatus, NewNotice, Occurrence, Recipient, Severity,
+    Token, TokenId, Topic,
 };
 use lapsed::store::{DueLoss, FindingFilter, IdentityRow, MailRecord, NewFinding, Store, Verdict};
 use rstest::rstest;
@@ -75,7 +75,7 @@ async fn a_revocation_stays_until_the_finding_is_acknowledged_or_resolved(
     assert_eq!(revoke_times(&store).await, [Some(days(3)); 4]);
 
     assert!(write!(store, tx => tx.acknowledge_finding(findings[0].id, minutes(10))));
-    write!(store, tx => tx.resolve_finding(findings[1].id, now()));
+    write!(store, tx => tx.resolve_findings(&[findings[1].id], now()));
     write!(store, tx => tx.resolve_findings(&[findings[2].id], now()));
     assert_eq!(
         revoke_times(&store).await,
@@ -117,7 +117,7 @@ async fn losses_come_by_source_in_pages_and_due_ones_in_order(
         after = last.id;
         found.extend(page.into_iter().map(|loss| (loss.id, loss.token_id)));
     }
-    let expected = [0, 2, 3].map(|nth: usize| (findings[nth].id, tokens[nth].id.0));
+    let expected = [0, 2, 3].map(|nth: usize| (findings[nth].id, tokens[nth].id));
     assert_eq!(found, expected);
     assert!(read!(store, tx => tx.list_unresolved_losses(&[], Uuid::nil(), 9)).is_empty());
 
@@ -212,7 +212,7 @@ async fn a_warning_counts_once_sent_and_only_for_its_revocation(
     let dead = warning(&tokens[1], "dead@example.org", 3);
     write!(store, tx => tx.insert_failed_notice(&dead, "no recipient", now()));
     let mut found = read!(store, tx => tx.load_revocation_warnings(&ids));
-    found.sort_by_key(|warnings| warnings.token_id != tokens[0].id.0);
+    found.sort_by_key(|warnings| warnings.token_id != tokens[0].id);
     let states: Vec<_> = found
         .iter()
         .map(|warnings| (warnings.generation, warnings.sent_at, warnings.have_failed))
@@ -251,20 +251,21 @@ async fn only_clear_losses_are_found_and_the_audit_is_filtered_by_actor(
     let (store, _fresh) = db.store().await;
     let row = |directory: &str, status| IdentityRow {
         directory: directory.into(),
-        email_key: "ada@example.org".into(),
-        email: "Ada@Example.org".into(),
-        status,
-        known_status: IdentityStatus::Disabled,
-        reason: None,
-        name: None,
-        evidence: "disabled".into(),
-        checked_by_id: false,
-        since: None,
-        observed_at: Some(now()),
-        account_id: None,
-        candidate: None,
-        candidate_since: None,
-        candidate_evidence: None,
+        identity: Identity {
+            email: address("Ada@Example.org"),
+            status,
+            known_status: IdentityStatus::Disabled,
+            reason: None,
+            name: None,
+            evidence: "disabled".into(),
+            checked_by_id: false,
+            since: None,
+            observed_at: Some(now()),
+            account_id: None,
+            candidate: None,
+            candidate_since: None,
+            candidate_evidence: None,
+        },
     };
     let rows = [
         row("a", IdentityStatus::Active),

@@ -211,7 +211,7 @@ async fn old_rows_are_purged_unless_they_belong_to_a_token(
         };
         write!(store, tx => tx.insert_findings(std::slice::from_ref(&finding)));
         if let Some(resolved_at) = resolved_at {
-            write!(store, tx => tx.resolve_finding(finding.id, resolved_at));
+            write!(store, tx => tx.resolve_findings(&[finding.id], resolved_at));
         }
     }
     insert_run(&store, days(-10), "ok").await;

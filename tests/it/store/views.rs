@@ -118,7 +118,7 @@ async fn a_token_has_the_kinds_of_its_open_findings(#[values(Db::Sqlite, Db::Pos
             .is_empty()
     );
     write!(store, tx => tx.insert_findings(&findings));
-    write!(store, tx => tx.resolve_finding(findings[1].id, now()));
+    write!(store, tx => tx.resolve_findings(&[findings[1].id], now()));
     let listed = read!(store, tx => tx.list_tokens(&all, None, now(), 10));
     assert_eq!(listed[0].token, token);
     assert_eq!(

@@ -1,0 +1,172 @@
+//! How types of `domain`, which knows no database, are read from columns and rows.
+
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::{Database, Decode, Encode, QueryBuilder, Row as _, Type};
+use uuid::Uuid;
+
+use crate::domain::{
+    Address, Basis, Expiry, ExpiryOrigin, FindingKind, FindingState, Identity, IdentityStatus,
+    NoticeState, Reason, Severity, Status, Step, Token, TokenId, Topic,
+};
+
+/// Reads types from columns with their texts. An error does not show the text, which may be an address.
+macro_rules! read_from_text {
+    ($($type:ty),+) => {$(
+        impl<DB: Database> Type<DB> for $type
+        where
+            String: Type<DB>,
+        {
+            fn type_info() -> DB::TypeInfo {
+                String::type_info()
+            }
+
+            fn compatible(info: &DB::TypeInfo) -> bool {
+                String::compatible(info)
+            }
+        }
+
+        impl<'r, DB: Database> Decode<'r, DB> for $type
+        where
+            &'r str: Decode<'r, DB>,
+        {
+            fn decode(value: DB::ValueRef<'r>) -> Result<Self, BoxDynError> {
+                let text = <&str>::decode(value)?;
+                text.parse().map_err(|_| "its value is unknown to lapsed".into())
+            }
+        }
+    )+};
+}
+
+read_from_text!(
+    Address,
+    Basis,
+    ExpiryOrigin,
+    FindingKind,
+    FindingState,
+    IdentityStatus,
+    NoticeState,
+    Reason,
+    Severity,
+    Status,
+    Topic
+);
+
+impl<DB: Database> Type<DB> for TokenId
+where
+    Uuid: Type<DB>,
+{
+    fn type_info() -> DB::TypeInfo {
+        Uuid::type_info()
+    }
+
+    fn compatible(info: &DB::TypeInfo) -> bool {
+        Uuid::compatible(info)
+    }
+}
+
+impl<'r, DB: Database> Decode<'r, DB> for TokenId
+where
+    Uuid: Decode<'r, DB>,
+{
+    fn decode(value: DB::ValueRef<'r>) -> Result<Self, BoxDynError> {
+        Uuid::decode(value).map(Self)
+    }
+}
+
+impl<'q, DB: Database> Encode<'q, DB> for TokenId
+where
+    Uuid: Encode<'q, DB>,
+{
+    fn encode_by_ref(&self, buffer: &mut DB::ArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        self.0.encode_by_ref(buffer)
+    }
+}
+
+/// Reads a type from rows of both databases.
+macro_rules! read_from_row {
+    ($type:ty, $row:ident => $body:expr) => {
+        read_from_row!($type, sqlx::sqlite::SqliteRow, $row => $body);
+        read_from_row!($type, sqlx::postgres::PgRow, $row => $body);
+    };
+    ($type:ty, $db_row:ty, $row:ident => $body:expr) => {
+        impl sqlx::FromRow<'_, $db_row> for $type {
+            fn from_row($row: &$db_row) -> sqlx::Result<Self> {
+                $body
+            }
+        }
+    };
+}
+pub(super) use read_from_row;
+
+read_from_row!(Token, row => {
+    let expiry = match (row.try_get("expiry")?, row.try_get("expires_at")?) {
+        ("never", None) => Expiry::Never,
+        ("unknown", None) => Expiry::Unknown,
+        ("at", Some(at)) => Expiry::At(at),
+        _ => return Err(sqlx::Error::Decode("a token has an invalid expiry".into())),
+    };
+    let secret_version: i64 = row.try_get("secret_version")?;
+    let planned_step: Option<i64> = row.try_get("planned_step")?;
+    Ok(Self {
+        id: row.try_get("id")?,
+        source: row.try_get("source")?,
+        external_id: row.try_get("external_id")?,
+        name: row.try_get("name")?,
+        description: row.try_get("description")?,
+        issuer: row.try_get("issuer")?,
+        issuer_name: row.try_get("issuer_name")?,
+        issuer_gone: row.try_get("issuer_gone")?,
+        account: row.try_get("account")?,
+        role: row.try_get("role")?,
+        scope: row.try_get("scope")?,
+        created_at: row.try_get("created_at")?,
+        expiry,
+        expiry_origin: row.try_get("expiry_origin")?,
+        secret_version: u32::try_from(secret_version).unwrap_or(u32::MAX),
+        status: row.try_get("status")?,
+        last_used_at: row.try_get("last_used_at")?,
+        reports_use: row.try_get("reports_use")?,
+        first_seen_at: row.try_get("first_seen_at")?,
+        life_from: row.try_get("life_from")?,
+        planned_step: planned_step.map(Step::from_seconds),
+        due_at: row.try_get("due_at")?,
+        judge_at: row.try_get("judge_at")?,
+        revoked_at: row.try_get("revoked_at")?,
+    })
+});
+
+read_from_row!(Identity, row => Ok(Self {
+    email: row.try_get("email")?,
+    account_id: row.try_get("account_id")?,
+    name: row.try_get("name")?,
+    status: row.try_get("status")?,
+    known_status: row.try_get("known_status")?,
+    reason: row.try_get("reason")?,
+    evidence: row.try_get("evidence")?,
+    checked_by_id: row.try_get("checked_by_id")?,
+    since: row.try_get("since")?,
+    observed_at: row.try_get("observed_at")?,
+    candidate: row.try_get("candidate")?,
+    candidate_since: row.try_get("candidate_since")?,
+    candidate_evidence: row.try_get("candidate_evidence")?,
+}));
+
+/// Pushes the values of an IN list. SQL has no empty list, but nothing equals NULL.
+pub(super) fn push_list<DB: Database, T>(
+    query: &mut QueryBuilder<DB>,
+    values: impl IntoIterator<Item = T>,
+) where
+    T: for<'q> Encode<'q, DB> + Type<DB>,
+{
+    let mut is_empty = true;
+    for value in values {
+        query
+            .push(if is_empty { "" } else { ", " })
+            .push_bind(value);
+        is_empty = false;
+    }
+    if is_empty {
+        query.push("NULL");
+    }
+}
