@@ -6,12 +6,11 @@ use std::ops::ControlFlow;
 use crate::domain::{Address, Cell, ListedToken};
 use crate::sources::cells::Value;
 use crate::sources::rows::Columns;
-use crate::sources::{AccountAdmin, Error, RefusedRows};
+use crate::sources::{AccountAdmin, Error, RefusedRow, RefusedRows};
 use crate::upstream::database::{ReadTransaction, Record};
 
-use super::columns::ColumnMap;
-use super::statement::Statement;
-use super::{Dialect, refused_row};
+use super::query::ColumnMap;
+use super::statement::{Dialect, Statement};
 
 const COLUMNS: Columns<5> = Columns {
     names: ["email", "account", "role", "name", "status"],
@@ -59,7 +58,8 @@ impl People {
                 line += 1;
                 if let Err(reason) = people.add(&columns, record) {
                     people.is_incomplete = true;
-                    refusals.add(refused_row("people_query", line, reason));
+                    let file = "people_query".to_owned();
+                    refusals.add(RefusedRow { file, line, reason });
                 }
                 Ok(ControlFlow::Continue(()))
             })

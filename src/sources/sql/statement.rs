@@ -1,21 +1,53 @@
 //! An operator's statement with `:name` parameters, which are not recognised within quotes, comments, quoted
 //! identifiers, dollar quotes and casts (`::`).
 
-use super::Dialect;
+use crate::domain::Token;
+use crate::upstream::database::{self, Scalar, WriteConnection};
+
+/// The databases differ in their syntax.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    pub fn placeholder_sign(self) -> char {
+        match self {
+            Self::Sqlite => '?',
+            Self::Postgres => '$',
+        }
+    }
+}
+
+/// The facts of a token that `mark_expired` may use.
+pub(super) const TOKEN_PARAMETERS: &[&str] = &[
+    ID,
+    "name",
+    "expires_at",
+    "issuer_email",
+    "issuer_name",
+    "description",
+    "account",
+    "role",
+    "scope",
+];
+
+pub(super) const ID: &str = "external_id";
 
 /// A statement with the placeholders of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Statement {
     /// With `$1` or `?1` for each name, and without a final semicolon.
     pub text: String,
-    /// The parameters in order, as indexes into the allowed names.
-    pub names: Vec<usize>,
+    /// The parameters in order.
+    pub names: Vec<&'static str>,
 }
 
 impl Statement {
     /// # Errors
     /// If there is another name, a placeholder without a name, an unclosed quote, or a second statement.
-    pub fn parse(text: &str, allowed: &[&str], dialect: Dialect) -> Result<Self, String> {
+    pub fn parse(text: &str, allowed: &[&'static str], dialect: Dialect) -> Result<Self, String> {
         let mut statement = Self {
             text: String::with_capacity(text.len()),
             names: Vec::new(),
@@ -60,21 +92,69 @@ impl Statement {
     fn push_parameter(
         &mut self,
         name: &str,
-        allowed: &[&str],
+        allowed: &[&'static str],
         dialect: Dialect,
     ) -> Result<(), String> {
-        let Some(index) = allowed.iter().position(|known| *known == name) else {
+        let Some(name) = allowed.iter().find(|known| **known == name) else {
             return Err(explain_unknown(name, allowed));
         };
-        let place = self.names.iter().position(|known| *known == index);
+        let place = self.names.iter().position(|known| known == name);
         let place = place.unwrap_or_else(|| {
-            self.names.push(index);
+            self.names.push(name);
             self.names.len() - 1
         });
         self.text.push(dialect.placeholder_sign());
         self.text.push_str(&(place + 1).to_string());
         Ok(())
     }
+
+    /// The values of the parameters for a token.
+    pub fn token_values(&self, token: &Token) -> Vec<Scalar> {
+        let text = |text: &Option<String>| text.clone().map_or(Scalar::Null, Scalar::Text);
+        let value = |name: &&str| match *name {
+            ID => Scalar::Text(token.external_id.clone()),
+            "name" => Scalar::Text(token.name.clone()),
+            "expires_at" => token.expiry.at().map_or(Scalar::Null, Scalar::Instant),
+            "issuer_email" => text(&token.issuer.as_ref().map(ToString::to_string)),
+            "issuer_name" => text(&token.issuer_name),
+            "description" => text(&token.description),
+            "account" => text(&token.account),
+            "role" => text(&token.role),
+            _ => text(&token.scope),
+        };
+        self.names.iter().map(value).collect()
+    }
+
+    /// Runs the statement, and commits it only if `is_right` accepts the number of affected rows. If it affects no
+    /// rows in SQLite, it is run again with the id as a number, because in a column without a type SQLite finds no
+    /// number by a text.
+    pub async fn run(
+        &self,
+        writing: &mut WriteConnection<'_>,
+        mut values: Vec<Scalar>,
+        is_right: fn(u64) -> bool,
+    ) -> Result<u64, database::Error> {
+        let affected = writing.execute(&self.text, &values, is_right).await?;
+        if affected > 0 || !writing.is_sqlite() {
+            return Ok(affected);
+        }
+        let id = self.names.iter().position(|name| *name == ID);
+        let Some(id) = id.and_then(|place| values.get_mut(place)) else {
+            return Ok(affected);
+        };
+        let Some(number) = parse_number(id) else {
+            return Ok(affected);
+        };
+        *id = Scalar::Integer(number);
+        writing.execute(&self.text, &values, is_right).await
+    }
+}
+
+/// The number that is written exactly like this text.
+fn parse_number(id: &Scalar) -> Option<i64> {
+    let Scalar::Text(text) = id else { return None };
+    let number: i64 = text.parse().ok()?;
+    (number.to_string() == *text).then_some(number)
 }
 
 const SEVERAL_STATEMENTS: &str = "contains more than one statement; write one";
@@ -223,7 +303,8 @@ mod tests {
 
     fn parse(text: &str, dialect: Dialect) -> Result<(String, Vec<usize>), String> {
         let statement = Statement::parse(text, &NAMES, dialect)?;
-        Ok((statement.text, statement.names))
+        let index = |name: &&str| NAMES.iter().position(|known| known == name).unwrap();
+        Ok((statement.text, statement.names.iter().map(index).collect()))
     }
 
     #[rstest]

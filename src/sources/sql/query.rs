@@ -1,18 +1,20 @@
-//! Maps the columns of a query to those of a file, by name.
+//! The query that returns the tokens, and the columns of queries, which have the names of those of a file.
 
-use chrono::SecondsFormat;
+use std::ops::ControlFlow;
+
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::domain::ListedToken;
 use crate::sources::cells::{Value, quote};
 use crate::sources::rows::Columns;
 use crate::sources::{Error, file};
 use crate::time;
-use crate::upstream::database::{Record, Scalar};
+use crate::upstream::database::{ReadTransaction, Record, Scalar};
 
-use super::Dialect;
+use super::statement::{Dialect, Statement};
 
 /// The columns of a file, and the issuer's id at the source, for an owners file.
-pub(super) const TOKEN_COLUMNS: Columns<13> = {
+const TOKEN_COLUMNS: Columns<13> = {
     let mut names = ["issuer_id"; 13];
     let mut index = 0;
     while index < file::COLUMNS.names.len() {
@@ -27,6 +29,76 @@ pub(super) const TOKEN_COLUMNS: Columns<13> = {
 
 const DATE_COLUMNS: [&str; 3] = ["expires_at", "created_at", "last_used_at"];
 
+pub(super) struct TokenQuery {
+    pub statement: Statement,
+    pub dialect: Dialect,
+}
+
+impl TokenQuery {
+    /// Whether it returns only changes.
+    pub fn is_incremental(&self) -> bool {
+        !self.statement.names.is_empty()
+    }
+
+    /// Calls `each` with the number of each row, from 1, and its token or why it is refused.
+    pub async fn for_each_token(
+        &self,
+        reading: &mut ReadTransaction<'_>,
+        since: DateTime<Utc>,
+        mut each: impl FnMut(u64, Result<ListedToken, String>) -> Result<ControlFlow<()>, Error> + Send,
+    ) -> Result<ColumnMap<13>, Error> {
+        let values = self.values(since);
+        let columns = self.columns(reading, &values).await?;
+        let mut line = 0;
+        reading
+            .for_each_record(&self.statement.text, &values, |record| {
+                line += 1;
+                each(line, columns.token(record))
+            })
+            .await?;
+        Ok(columns)
+    }
+
+    pub async fn find_token(
+        &self,
+        reading: &mut ReadTransaction<'_>,
+        external_id: &str,
+    ) -> Result<Option<ListedToken>, Error> {
+        let place = self.statement.names.len() + 1;
+        let sign = self.dialect.placeholder_sign();
+        let query = format!(
+            "SELECT * FROM (\n{}\n) AS listed WHERE CAST(listed.external_id AS TEXT) = {sign}{place}",
+            self.statement.text
+        );
+        let mut found = None;
+        let mut values = self.values(DateTime::UNIX_EPOCH);
+        let columns = self.columns(reading, &values).await?;
+        values.push(Scalar::Text(external_id.to_owned()));
+        reading
+            .for_each_record(&query, &values, |record| {
+                let token = columns.token(record);
+                found = Some(token.map_err(|reason| Error::content("query", reason))?);
+                Ok(ControlFlow::Break(()))
+            })
+            .await?;
+        Ok(found)
+    }
+
+    fn values(&self, since: DateTime<Utc>) -> Vec<Scalar> {
+        let names = self.statement.names.iter();
+        names.map(|_| Scalar::Instant(since)).collect()
+    }
+
+    async fn columns(
+        &self,
+        reading: &mut ReadTransaction<'_>,
+        values: &[Scalar],
+    ) -> Result<ColumnMap<13>, Error> {
+        let names = reading.query_columns(&self.statement.text, values).await?;
+        ColumnMap::new("query", &TOKEN_COLUMNS, &names, self.dialect)
+    }
+}
+
 pub(super) struct ColumnMap<const N: usize> {
     columns: &'static Columns<N>,
     /// For each column of the query, its index in `columns`.
@@ -35,8 +107,8 @@ pub(super) struct ColumnMap<const N: usize> {
 }
 
 impl ColumnMap<13> {
-    /// Parses a token. The reason of a refusal names the token.
-    pub fn token(&self, record: Record<'_>) -> Result<ListedToken, String> {
+    /// The reason of a refusal names the token.
+    fn token(&self, record: Record<'_>) -> Result<ListedToken, String> {
         let values = self.values(record);
         let token = values.and_then(|values| file::parse_token(self.columns, values));
         token.map_err(|reason| {
@@ -49,18 +121,17 @@ impl ColumnMap<13> {
         })
     }
 
-    /// The names of the columns that the query returns, in order.
-    pub fn names(&self) -> Vec<&'static str> {
-        self.known
-            .iter()
-            .map(|index| self.columns.names[*index])
-            .collect()
-    }
-
-    /// The names of the columns that the query does not return.
-    pub fn missing_columns(&self) -> Vec<&'static str> {
-        let names = self.columns.names.into_iter();
-        names.filter(|name| !self.has(name)).collect()
+    /// Which columns the query returns and which not.
+    pub fn describe(&self) -> String {
+        let names = self.columns.names;
+        let known: Vec<_> = self.known.iter().map(|index| names[*index]).collect();
+        let missing: Vec<_> = names.into_iter().filter(|name| !self.has(name)).collect();
+        let known = known.join(", ");
+        if missing.is_empty() {
+            format!("columns {known}")
+        } else {
+            format!("columns {known} (without {})", missing.join(", "))
+        }
     }
 }
 
@@ -129,7 +200,8 @@ fn to_value(scalar: Scalar, name: &str, dialect: Dialect) -> Result<Value, Strin
     let text = match scalar {
         Scalar::Null => return Ok(Value::Empty),
         Scalar::Text(text) if dialect == Dialect::Sqlite && DATE_COLUMNS.contains(&name) => {
-            add_utc(text)
+            // SQLite's functions write UTC without a zone.
+            time::add_utc(text.trim()).unwrap_or(text)
         }
         Scalar::Text(text) => text,
         Scalar::Integer(number) => number.to_string(),
@@ -149,9 +221,4 @@ fn to_value(scalar: Scalar, name: &str, dialect: Dialect) -> Result<Value, Strin
         }
     };
     Value::text(name, &text)
-}
-
-/// SQLite's functions write UTC without a zone.
-fn add_utc(text: String) -> String {
-    time::add_utc(text.trim()).unwrap_or(text)
 }
