@@ -46,6 +46,8 @@ pub enum Error {
     Malformed { place: String },
     #[error("{place} sent {MAX_EMPTY_PAGES} empty pages in a row")]
     Endless { place: String },
+    #[error("{place} sent a page of results twice")]
+    Repeats { place: String },
     /// The bind failed.
     #[error("{place} refuses the account of bind_dn: {reason} (LDAP code {code}); {fix}")]
     Refused {

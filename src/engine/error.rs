@@ -87,8 +87,8 @@ impl Error {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Implausible {
     #[error(
-        "it lists no one, but listed {before} people before; check that its credentials may still read people, and \
-         that its configuration still selects them"
+        "it lists no one, and listed {before} people before; check that its credentials may read people, and that \
+         its configuration selects them"
     )]
     Empty { before: u64 },
     #[error(

@@ -1,5 +1,6 @@
 //! Searches that are complete or fail.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use ldap3::controls::{Control, ControlType, PagedResults, RawControl};
@@ -94,7 +95,7 @@ impl Session {
     /// Sends all entries below the base to `sink`, page by page.
     ///
     /// # Errors
-    /// When the result is not complete: no end, or any code but success.
+    /// When the result is not complete: no end, a page that repeats, or any code but success.
     pub async fn search(
         &mut self,
         search: &Search<'_>,
@@ -102,6 +103,8 @@ impl Session {
     ) -> Result<(), Error> {
         let mut cookie = Vec::new();
         let mut empty = 0;
+        // Cookies do not show a circle: some servers send the same one for every page.
+        let mut first_entries = HashSet::new();
         loop {
             let page = self.fetch_page(search, cookie, PAGE_SIZE).await?;
             empty = if page.entries.is_empty() {
@@ -109,6 +112,12 @@ impl Session {
             } else {
                 0
             };
+            if let Some(first) = page.entries.first()
+                && !first_entries.insert(first.dn.clone())
+            {
+                let place = self.place.clone();
+                return Err(Error::Repeats { place });
+            }
             page.entries.into_iter().for_each(&mut *sink);
             if page.cookie.is_empty() {
                 return Ok(());

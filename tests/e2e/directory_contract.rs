@@ -12,10 +12,11 @@ use lapsed::sources::Error;
 use rstest::rstest;
 
 use crate::bad_responses::{BAD_RESPONSES, LEAKED_SECRET};
+use crate::ldap::faulty::FaultyLdap;
 use crate::listed::{Listed, list, missing, users};
-use crate::stub::{Answer, StubRequest};
-use Of::{Entra, File, Keycloak, Ldap, Okta, Scim, ScimByCursor};
-use stand_ins::{Api, GROUP, Of};
+use crate::stub::Answer;
+use Of::{Entra, File, Keycloak, Ldap, LdapStandIn, Okta, Scim, ScimByCursor};
+use stand_ins::{Fault, GROUP, Of, StandIn};
 
 /// More people than are requested one by one.
 const MANY: usize = 51;
@@ -40,27 +41,9 @@ fn message_of<T>(outcome: Result<T, Error>, secrets: &[&str]) -> String {
 }
 
 /// The message of a listing that fails.
-async fn listing_error(directory: &dyn Directory, secrets: &[&str]) -> String {
-    message_of(list_everybody(directory).await, secrets)
-}
-
-impl Api<'_> {
-    /// The listing gets this answer in place of the people from the `nth` page on.
-    fn answer_page(&self, nth: usize, answer: impl Fn() -> Answer + Send + 'static) {
-        let (users, mut pages) = (self.users, 0);
-        self.stub.intercept(move |request, stub| {
-            pages += usize::from(request.path == users);
-            if request.path == users && pages >= nth {
-                return answer();
-            }
-            stub(request)
-        });
-    }
-
-    fn count_requests(&self, path: &str) -> usize {
-        let requests = self.stub.requests();
-        requests.iter().filter(|it| it.path == path).count()
-    }
+async fn listing_error(stand_in: &dyn StandIn) -> String {
+    let listed = list_everybody(&*stand_in.directory(&[])).await;
+    message_of(listed, &stand_in.secrets())
 }
 
 #[rstest]
@@ -149,7 +132,8 @@ async fn a_rejected_access_token_is_renewed_and_the_listing_is_whole(
     list_everybody(&*directory).await.unwrap();
     assert_eq!(api.count_requests(&token), 2, "it is reused");
     for request in api.stub.requests() {
-        let is_shown = |value: &String| api.secrets.iter().any(|secret| value.contains(secret));
+        let secrets = stand_in.secrets();
+        let is_shown = |value: &String| secrets.iter().any(|secret| value.contains(secret));
         assert!(!request.query.values().any(is_shown), "{request:?}");
     }
 }
@@ -166,8 +150,8 @@ async fn credentials_that_are_always_rejected_are_renewed_at_most_once(
 ) {
     let stand_in = of.start(60);
     let api = stand_in.api();
-    api.answer_page(1, || Answer::text(401, LEAKED_SECRET));
-    let error = listing_error(&*stand_in.directory(&[]), &api.secrets).await;
+    api.answer(|| Answer::text(401, LEAKED_SECRET));
+    let error = listing_error(&*stand_in).await;
     assert!(error.contains(words), "{error}");
     if let Some(token) = &api.token {
         assert_eq!(api.count_requests(token), 2);
@@ -175,41 +159,55 @@ async fn credentials_that_are_always_rejected_are_renewed_at_most_once(
 }
 
 #[rstest]
+#[case::rejected(49, "refuses the account of bind_dn: its name or password is wrong")]
+#[case::locked(19, "the account is locked")]
+#[case::busy(
+    51,
+    "it is busy or stopped (LDAP code 51); lapsed tries again at the next sweep"
+)]
+#[case::stopping(
+    52,
+    "it is busy or stopped (LDAP code 52); lapsed tries again at the next sweep"
+)]
+#[tokio::test]
+async fn a_rejected_bind_is_an_error_that_names_the_reason(#[case] code: u8, #[case] words: &str) {
+    let server = FaultyLdap::start(60);
+    server.answer_binds(code);
+    let error = listing_error(&server).await;
+    assert!(error.contains(words), "{error}");
+    assert_eq!(server.count_binds(), 1, "{error}");
+}
+
+#[rstest]
 #[tokio::test]
 async fn a_page_that_repeats_is_an_error(
-    #[values(Scim, ScimByCursor, Keycloak, Entra, Okta)] of: Of,
+    #[values(Scim, ScimByCursor, Keycloak, Entra, Okta, LdapStandIn)] of: Of,
+    #[values(2, 3)] page: usize,
 ) {
     let stand_in = of.start(2 * of.page_size() + 10);
-    let api = stand_in.api();
-    let (path, mut first) = (api.users, None::<StubRequest>);
-    api.stub.intercept(move |request, stub| {
-        if request.path != path {
-            return stub(request);
-        }
-        stub(first.get_or_insert_with(|| request.clone()))
-    });
-    let error = listing_error(&*stand_in.directory(&[]), &api.secrets).await;
+    stand_in.break_page(page, Fault::Repeats);
+    let error = listing_error(&*stand_in).await;
     let words = ["a page repeats", "a page links to an earlier page", "twice"];
     assert!(words.iter().any(|it| error.contains(it)), "{error}");
 }
 
 #[rstest]
-#[case::broken(|| Answer::text(500, LEAKED_SECRET), "answered 500")]
-#[case::cut(|| Answer::cut(LEAKED_SECRET), "cannot reach")]
+#[case::broken(Fault::Broken, ["answered 500", "LDAP code 80"])]
+#[case::cut(Fault::Cut, ["cannot reach", "closed the connection"])]
 #[tokio::test]
 async fn a_listing_that_is_cut_off_is_an_error(
-    #[values(Scim, ScimByCursor, Keycloak, Entra, Okta)] of: Of,
-    #[case] answer: fn() -> Answer,
-    #[case] words: &str,
+    #[values(Scim, ScimByCursor, Keycloak, Entra, Okta, LdapStandIn)] of: Of,
+    #[case] fault: Fault,
+    #[case] words: [&str; 2],
     #[values(1, 2, 3)] page: usize,
 ) {
     let stand_in = of.start(2 * of.page_size() + 10);
-    let api = stand_in.api();
-    api.answer_page(page, answer);
-    let error = listing_error(&*stand_in.directory(&[]), &api.secrets).await;
-    assert!(error.contains(words), "{error}");
+    stand_in.break_page(page, fault);
+    let error = listing_error(&*stand_in).await;
+    assert!(words.iter().any(|it| error.contains(it)), "{error}");
 }
 
+/// Other kinds have no right that would explain it; their sweeps fail as well.
 #[rstest]
 #[case::keycloak(Keycloak, "shows no users")]
 #[case::entra(Entra, "grant admin consent")]
@@ -217,8 +215,7 @@ async fn a_listing_that_is_cut_off_is_an_error(
 #[case::ldap(Ldap, "the server shows no people")]
 #[tokio::test]
 async fn an_empty_list_is_a_missing_right(#[case] of: Of, #[case] words: &str) {
-    let stand_in = of.start(0);
-    let error = listing_error(&*stand_in.directory(&[]), &[]).await;
+    let error = listing_error(&*of.start(0)).await;
     assert!(error.contains(words), "{error}");
 }
 
@@ -345,6 +342,7 @@ async fn the_mailbox_is_the_main_address(#[values(Keycloak, Entra, Okta, Scim)] 
     }
 }
 
+/// LDAP has no response that names a wait.
 #[rstest]
 #[case::as_requested(Some("120"), 120)]
 #[case::by_default(None, 60)]
@@ -356,7 +354,7 @@ async fn a_requested_wait_is_a_deferral(
 ) {
     let stand_in = of.start(3);
     let api = stand_in.api();
-    api.answer_page(1, move || {
+    api.answer(move || {
         let answer = Answer::text(429, LEAKED_SECRET);
         match retry_after {
             Some(seconds) => answer.with("retry-after", seconds),
@@ -365,7 +363,7 @@ async fn a_requested_wait_is_a_deferral(
     });
     let error = list_everybody(&*stand_in.directory(&[])).await.unwrap_err();
     assert_eq!(error.wait(), Some(Duration::from_secs(seconds)));
-    message_of(Err::<(), _>(error), &api.secrets);
+    message_of(Err::<(), _>(error), &stand_in.secrets());
     assert_eq!(api.count_requests(api.users), 1);
 }
 
@@ -401,12 +399,12 @@ async fn bad_responses_are_errors_that_show_no_content(
                     assert_eq!(listed.lines(), good, "{path}");
                 }
                 failed => {
-                    let error = message_of(failed, &api.secrets);
+                    let error = message_of(failed, &stand_in.secrets());
                     let is_reported =
                         error.contains(bad.expected_text) || error.contains("no group");
                     assert!(is_reported || bad.expected_text == "404", "{path}: {error}");
                     if let Err(error) = directory.check().await {
-                        message_of(Err::<(), _>(error), &api.secrets);
+                        message_of(Err::<(), _>(error), &stand_in.secrets());
                     }
                 }
             }

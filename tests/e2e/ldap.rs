@@ -1,5 +1,6 @@
 //! LDAP: listings, look-ups and sweeps with a real OpenLDAP.
 
+pub mod faulty;
 mod proxy;
 pub mod slapd;
 
@@ -25,9 +26,14 @@ use crate::listed::{
 use crate::world::{Db, World};
 
 pub fn config_of(server: &Slapd) -> Config {
+    config_at(server.port)
+}
+
+/// The configuration of a server on 127.0.0.1.
+pub fn config_at(port: u16) -> Config {
     Config {
         access: Access {
-            url: server.url().parse().unwrap(),
+            url: format!("ldap://127.0.0.1:{port}").parse().unwrap(),
             starttls: false,
             bind_dn: READER.to_owned(),
             password: PASSWORD.into(),
@@ -428,7 +434,7 @@ fn look_ups_share_a_connection_and_reconnect_when_it_breaks() {
     let server = Slapd::start();
     let proxy = CuttableProxy::to(server.port);
     let mut config = config_of(&server);
-    config.access.url = format!("ldap://127.0.0.1:{}", proxy.port).parse().unwrap();
+    config.access.url = config_at(proxy.port).access.url;
     let people = list_people(&config, &[]).unwrap();
     let connections = proxy.count();
     let directory = build_directory(&config, &[]);
@@ -582,20 +588,7 @@ fn a_response_that_is_not_ldap_is_an_error(#[case] answer: &'static [u8]) {
         assert!(stream.read(&mut request).unwrap() > 0);
         stream.write_all(answer).unwrap();
     });
-    let config = Config {
-        access: Access {
-            url: format!("ldap://127.0.0.1:{port}").parse().unwrap(),
-            starttls: false,
-            bind_dn: READER.to_owned(),
-            password: PASSWORD.into(),
-            ca_file: None,
-        },
-        base: SUFFIX.to_owned(),
-        filter: None,
-        flavor: None,
-        shadow_expire: false,
-    };
-    let error = listing_error(&config, &[]);
+    let error = listing_error(&config_at(port), &[]);
     let is_reported = error.contains("closed the connection") || error.contains("is not LDAP");
     assert!(is_reported, "{error}");
     server.join().unwrap();

@@ -197,12 +197,9 @@ impl ListedPeople {
         listing: &PeopleListing,
         row: &DirectoryRow,
     ) -> Option<Implausible> {
-        let before = match listing.extent {
-            Extent::Everybody => u64::try_from(row.people).unwrap_or(0),
-            // Of few people in a query all may have left; a directory answers so only if it can see people.
-            Extent::Requested | Extent::Changes => 0,
-        };
-        if self.count == 0 && before > 0 {
+        // Of few people in a query all may have left; a directory answers so only if it can see people.
+        if self.count == 0 && listing.extent == Extent::Everybody {
+            let before = u64::try_from(row.people).unwrap_or(0);
             return Some(Implausible::Empty { before });
         }
         if self.answers_anything {

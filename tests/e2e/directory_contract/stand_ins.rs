@@ -7,14 +7,16 @@ use lapsed::directories::{Directory, Kind, file};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::bad_responses::LEAKED_SECRET;
 use crate::entra::tenant::{self, Tenant};
 use crate::keycloak::realm::{self, Realm};
-use crate::ldap::slapd::{PASSWORD, SUFFIX, Slapd};
-use crate::ldap::{config_of, keys_of};
+use crate::ldap::faulty::{self, FaultyLdap};
+use crate::ldap::slapd::{PASSWORD, READER, SUFFIX, Slapd};
+use crate::ldap::{config_at, config_of, keys_of};
 use crate::listed::common;
 use crate::okta::org::{self, Okta};
 use crate::scim::{self as idp, Idp};
-use crate::stub::Stub;
+use crate::stub::{Answer, Stub, StubRequest};
 use crate::world::World;
 
 /// The name of the only group.
@@ -25,19 +27,34 @@ pub trait StandIn {
     fn kind(&self) -> Kind;
 
     /// The keys of its `[[directory]]`; writes the files that they name.
-    fn keys(&self, world: &World) -> String;
+    fn keys(&self, _: &World) -> String {
+        unimplemented!("no law sweeps it")
+    }
 
-    fn set_active(&self, number: usize, active: bool);
+    fn set_active(&self, _number: usize, _active: bool) {
+        unimplemented!("its people never change")
+    }
 
-    fn delete(&self, number: usize);
+    fn delete(&self, _number: usize) {
+        unimplemented!("its people never change")
+    }
 
     /// Replaces the members of [`GROUP`].
-    fn set_members(&self, members: &[usize]);
+    fn set_members(&self, _members: &[usize]) {
+        unimplemented!("it has no groups")
+    }
+
+    /// The `nth` page of the list of people and those after it go wrong.
+    fn break_page(&self, nth: usize, fault: Fault) {
+        self.api().break_page(nth, fault);
+    }
+
+    /// The credentials of lapsed, and what begins access tokens.
+    fn secrets(&self) -> Vec<&'static str>;
 
     /// The address with which a person signs in, and their mailbox.
-    fn set_addresses(&self, number: usize, sign_in: &str, mailbox: &str) {
-        let _ = (number, sign_in, mailbox);
-        unimplemented!("its people have only mailboxes");
+    fn set_addresses(&self, _number: usize, _sign_in: &str, _mailbox: &str) {
+        unimplemented!("its people have only mailboxes")
     }
 
     /// The HTTP API, if it has one.
@@ -58,8 +75,52 @@ pub struct Api<'a> {
     pub token: Option<String>,
     /// The list of people without anybody.
     pub no_users: Value,
-    /// The credentials of lapsed, and what begins access tokens.
-    pub secrets: Vec<&'static str>,
+}
+
+impl Api<'_> {
+    fn break_page(&self, nth: usize, fault: Fault) {
+        let (users, mut pages, mut first) = (self.users, 0, None::<StubRequest>);
+        self.stub.intercept(move |request, stub| {
+            if request.path != users {
+                return stub(request);
+            }
+            pages += 1;
+            let first = first.get_or_insert_with(|| request.clone());
+            match fault {
+                _ if pages < nth => stub(request),
+                Fault::Repeats => stub(first),
+                Fault::Broken => Answer::text(500, LEAKED_SECRET),
+                Fault::Cut => Answer::cut(LEAKED_SECRET),
+            }
+        });
+    }
+
+    /// Every request for people gets this answer.
+    pub fn answer(&self, answer: impl Fn() -> Answer + Send + 'static) {
+        let users = self.users;
+        self.stub.intercept(move |request, stub| {
+            if request.path == users {
+                answer()
+            } else {
+                stub(request)
+            }
+        });
+    }
+
+    pub fn count_requests(&self, path: &str) -> usize {
+        let requests = self.stub.requests();
+        requests.iter().filter(|it| it.path == path).count()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The first page comes again.
+    Repeats,
+    /// The server fails.
+    Broken,
+    /// The connection is cut.
+    Cut,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +134,8 @@ pub enum Of {
     Entra,
     Okta,
     Ldap,
+    /// An LDAP server that can go wrong.
+    LdapStandIn,
 }
 
 impl Of {
@@ -108,6 +171,7 @@ impl Of {
                 let has_group = Mutex::default();
                 Box::new(LdapServer { server, has_group })
             }
+            Self::LdapStandIn => Box::new(FaultyLdap::start(people)),
         }
     }
 
@@ -115,7 +179,7 @@ impl Of {
         match self {
             Self::Keycloak => 200,
             Self::Ldap => 500,
-            _ => 20,
+            _ => FaultyLdap::PAGE_SIZE,
         }
     }
 }
@@ -181,6 +245,10 @@ impl StandIn for PeopleFile {
             }
         });
     }
+
+    fn secrets(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
 }
 
 struct Scim {
@@ -243,8 +311,11 @@ impl StandIn for Scim {
             users: "/scim/v2/Users",
             token: None,
             no_users: json!({"totalResults": 0, "Resources": []}),
-            secrets: vec![idp::TOKEN],
         }
+    }
+
+    fn secrets(&self) -> Vec<&'static str> {
+        vec![idp::TOKEN]
     }
 }
 
@@ -285,8 +356,11 @@ impl StandIn for KeycloakRealm {
             users: "/auth/admin/realms/example/users",
             token: Some(realm::TOKEN.to_owned()),
             no_users: json!([]),
-            secrets: vec![realm::SECRET],
         }
+    }
+
+    fn secrets(&self) -> Vec<&'static str> {
+        vec![realm::SECRET]
     }
 }
 
@@ -333,8 +407,11 @@ impl StandIn for EntraTenant {
             users: "/v1.0/users",
             token: Some(format!("/{}/oauth2/v2.0/token", tenant::TENANT)),
             no_users: json!({"value": []}),
-            secrets: vec![tenant::SECRET, tenant::ACCESS],
         }
+    }
+
+    fn secrets(&self) -> Vec<&'static str> {
+        vec![tenant::SECRET, tenant::ACCESS]
     }
 }
 
@@ -378,8 +455,11 @@ impl StandIn for Okta {
             users: "/api/v1/users",
             token: Some("/oauth2/v1/token".to_owned()),
             no_users: json!([]),
-            secrets: vec!["BEGIN", "k-rsa\"", "access-"],
         }
+    }
+
+    fn secrets(&self) -> Vec<&'static str> {
+        vec!["BEGIN", "k-rsa\"", "access-"]
     }
 }
 
@@ -425,5 +505,28 @@ impl StandIn for LdapServer {
         let members: String = members.collect();
         self.server
             .change(&format!("dn: {dn}\nchangetype: {change}{members}\n"));
+    }
+
+    fn secrets(&self) -> Vec<&'static str> {
+        vec![PASSWORD, READER]
+    }
+}
+
+impl StandIn for FaultyLdap {
+    fn kind(&self) -> Kind {
+        Kind::Ldap(config_at(self.port))
+    }
+
+    fn break_page(&self, nth: usize, fault: Fault) {
+        let fault = match fault {
+            Fault::Repeats => faulty::Fault::Repeats,
+            Fault::Broken => faulty::Fault::Code(80),
+            Fault::Cut => faulty::Fault::Cut,
+        };
+        FaultyLdap::break_page(self, nth, fault);
+    }
+
+    fn secrets(&self) -> Vec<&'static str> {
+        vec![PASSWORD, READER]
     }
 }

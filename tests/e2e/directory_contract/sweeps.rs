@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use super::stand_ins::{Api, Of, StandIn};
-use super::{Entra, Keycloak, Ldap, Okta, Scim, ScimByCursor};
+use super::{Entra, File, Keycloak, Ldap, Okta, Scim, ScimByCursor};
 use crate::bad_responses::{
     BAD_RESPONSES, LEAKED_SECRET, assert_not_leaked, daemon_log_after_sweep,
 };
@@ -34,6 +34,20 @@ fn configure(world: &mut World, stand_in: &dyn StandIn, keys: &str) {
 }
 
 const IN_GROUP: &str = "allowed_groups = [\"ops\"]";
+
+#[rstest]
+fn an_empty_first_listing_fails_the_sweep(
+    #[values(File, Scim, ScimByCursor, Keycloak, Entra, Okta, Ldap)] of: Of,
+) {
+    let stand_in = of.start(0);
+    let mut world = World::new(Db::Sqlite);
+    configure(&mut world, &*stand_in, "");
+    world.import(&["1,t1,user1@example.org,"]);
+    for _ in 0..3 {
+        world.run(&["sweep"]).exits(1).says("idp");
+    }
+    assert_no_findings(&world);
+}
 
 #[rstest]
 #[case::few(Db::Sqlite, 5)]
@@ -122,16 +136,14 @@ fn a_person_who_leaves_the_group_is_flagged_after_two_listings(
 type Fault = (String, &'static str, Box<dyn Fn() -> Answer + Send>);
 
 /// Paths with bad responses, and what a sweep then reports.
-fn faults(of: Of, api: &Api<'_>) -> Vec<Fault> {
+fn faults(api: &Api<'_>) -> Vec<Fault> {
     let users = || api.users.to_owned();
     let mut faults: Vec<Fault> = Vec::new();
     for bad in BAD_RESPONSES {
         faults.push((users(), bad.expected_text, Box::new(bad.answer)));
     }
-    if ![Scim, ScimByCursor].contains(&of) {
-        let no_users = api.no_users.clone();
-        faults.push((users(), "idp", Box::new(move || Answer::json(&no_users))));
-    }
+    let no_users = api.no_users.clone();
+    faults.push((users(), "idp", Box::new(move || Answer::json(&no_users))));
     for code in [401, 403, 503] {
         for path in ["/".to_owned(), users()]
             .into_iter()
@@ -157,7 +169,7 @@ fn failures_neither_open_nor_resolve_findings_and_show_no_secret(
     stand_in.set_active(3, false);
     let api = stand_in.api();
     let mut output = String::new();
-    for (path, words, answer) in faults(of, &api) {
+    for (path, words, answer) in faults(&api) {
         api.stub.intercept(move |request, stub| {
             if request.path.starts_with(&path) {
                 answer()
@@ -180,7 +192,7 @@ fn failures_neither_open_nor_resolve_findings_and_show_no_secret(
     for file in ["token", "client-secret", "okta.jwk"] {
         let _ = std::fs::remove_file(world.path(file));
     }
-    let secrets = [&[LEAKED_SECRET][..], &api.secrets].concat();
+    let secrets = [&[LEAKED_SECRET][..], &stand_in.secrets()].concat();
     assert_not_leaked(&secrets, &world, &output);
     assert!(!output.contains("user3@example.org"), "{output}");
 }
