@@ -2,6 +2,8 @@
 
 mod lists;
 mod one;
+#[path = "../../tests/support/postgres.rs"]
+mod postgres;
 mod settle;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -31,6 +33,7 @@ fn days(count: i64) -> DateTime<Utc> {
 struct World {
     store: Store,
     folder: TempDir,
+    _database: Option<postgres::Database>,
 }
 
 impl World {
@@ -38,27 +41,27 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("lapsed.db").display());
         let store = Store::open(&url, Access::Create).await.unwrap();
-        Self { store, folder }
+        Self {
+            store,
+            folder,
+            _database: None,
+        }
     }
 
-    /// One world for each database that the machine offers.
-    async fn all() -> Vec<Self> {
-        let mut worlds = vec![Self::sqlite().await];
-        if let Ok(server) = std::env::var("LAPSED_TEST_POSTGRES") {
-            let name = format!("lapsed_cli_{}", unique_name());
-            let admin = sqlx::PgPool::connect(&server).await.unwrap();
-            let mut create = sqlx::QueryBuilder::<sqlx::Postgres>::new("CREATE DATABASE ");
-            create.push(&name);
-            create.build().execute(&admin).await.unwrap();
-            let mut url = url::Url::parse(&server).unwrap();
-            url.set_path(&name);
-            let store = Store::open(url.as_str(), Access::Create).await.unwrap();
-            worlds.push(Self {
-                store,
-                folder: tempfile::tempdir().unwrap(),
-            });
+    async fn postgres() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = postgres::Database::new();
+        let store = Store::open(&database.url(), Access::Create).await.unwrap();
+        Self {
+            store,
+            folder,
+            _database: Some(database),
         }
-        worlds
+    }
+
+    /// One world for each database.
+    async fn all() -> [Self; 2] {
+        [Self::sqlite().await, Self::postgres().await]
     }
 
     /// A configuration with the required keys and `more`.
@@ -125,22 +128,6 @@ impl World {
         }
         tx.commit().await.unwrap();
     }
-}
-
-/// A name that no other test run uses.
-fn unique_name() -> String {
-    let folder = tempfile::Builder::new()
-        .prefix("")
-        .rand_bytes(12)
-        .tempdir()
-        .unwrap();
-    folder
-        .path()
-        .file_name()
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .to_lowercase()
 }
 
 fn token(source: &str, external_id: &str, expires_at: Option<DateTime<Utc>>) -> Token {
