@@ -1,32 +1,29 @@
 //! Directories with the whole engine: people who lost access are flagged, and no one else, whatever a directory does.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
-use lapsed::clock::Clock;
+use chrono::TimeDelta;
 use lapsed::directories::{
     Directory, Extent, Group, Lookup, PeopleListing, PeopleQuery, PersonSink,
 };
 use lapsed::domain::{
-    DirectoryTerms, Expiry, FindingKind, IdentityStatus, Issuers, ListedToken, Person, Policy,
-    Reason, Schedule, Severity, SourceTerms,
+    DirectoryTerms, Expiry, FindingKind, IdentityStatus, ListedToken, Person, Reason, Schedule,
+    Severity, SourceTerms,
 };
 use lapsed::engine::{
-    self, Engine, LastPurge, Preview, Report, SurveyOutcome, SweepOptions, UnbindOutcome,
-    WatchedDirectory, WatchedSource,
+    Preview, Report, SurveyOutcome, SweepOptions, UnbindOutcome, WatchedDirectory, WatchedSource,
 };
 use lapsed::sources::{
     CheckReport, Error, Fetched, LastListing, Listing, RefusedRow, Source, Tokens,
 };
-use lapsed::store::{Decision, DirectoryRow, FindingFilter, IdentityFilter, Store};
+use lapsed::store::{Decision, DirectoryRow, FindingFilter, IdentityFilter};
 use rstest::rstest;
 use tokio_util::sync::CancellationToken;
 
-use crate::db::{Db, Fresh};
-use crate::parts;
+use crate::db::Db;
+use crate::world;
 
 /// Each of them issued two tokens.
 const PEOPLE: usize = 10;
@@ -164,10 +161,6 @@ fn disable(person: &mut Person) {
     "enabled=false".clone_into(&mut person.evidence);
 }
 
-fn start() -> DateTime<Utc> {
-    "2026-11-21T09:00:00Z".parse().unwrap()
-}
-
 fn lost_access() -> FindingFilter {
     FindingFilter {
         kind: Some(FindingKind::SsoRevoked),
@@ -175,12 +168,7 @@ fn lost_access() -> FindingFilter {
     }
 }
 
-struct World {
-    engine: Engine,
-    directory: Arc<Scripted>,
-    outbox: tempfile::TempDir,
-    _fresh: Fresh,
-}
+type World = world::World<Scripted>;
 
 impl World {
     /// Everyone is active and known as such.
@@ -191,11 +179,17 @@ impl World {
     }
 
     async fn before_first_sweep(db: Db, allowed_groups: &[&str]) -> Self {
-        let (store, fresh) = db.store().await;
-        let outbox = tempfile::tempdir().unwrap();
-        let directory = Arc::new(Scripted::default());
-        directory.0.lock().unwrap().listed = (0..PEOPLE).map(person).collect();
-        let watched = WatchedDirectory {
+        let mut world = Self::empty(db).await;
+        world.script(|script| script.listed = (0..PEOPLE).map(person).collect());
+        world.engine.sources.push(WatchedSource {
+            terms: SourceTerms {
+                name: "shop".to_owned(),
+                kind: "shop",
+                ..SourceTerms::default()
+            },
+            source: Arc::new(Shop),
+        });
+        world.engine.directories.push(WatchedDirectory {
             terms: DirectoryTerms {
                 name: "corp".to_owned(),
                 kind: "scripted",
@@ -204,25 +198,19 @@ impl World {
                 absence_grace: TimeDelta::zero(),
                 ..DirectoryTerms::default()
             },
-            directory: directory.clone(),
-        };
-        Self {
-            engine: engine(&store, outbox.path(), watched),
-            directory,
-            outbox,
-            _fresh: fresh,
-        }
+            directory: world.fake.clone(),
+        });
+        world
     }
 
     fn script(&self, change: impl FnOnce(&mut Script)) {
-        change(&mut self.directory.0.lock().unwrap());
+        change(&mut self.fake.0.lock().unwrap());
     }
 
     /// Sweeps a minute later.
     async fn sweep(&self) -> Report {
         self.engine.clock.advance(TimeDelta::minutes(1));
-        let stop = CancellationToken::new();
-        self.engine.sweep(&SweepOptions::default(), &stop).await
+        world::sweep(&self.engine).await
     }
 
     /// The names of the tokens with a finding.
@@ -270,40 +258,6 @@ impl World {
         assert!(tx.decide_held_changes("corp", decision).await.unwrap());
         tx.commit().await.unwrap();
     }
-
-    fn mails(&self) -> usize {
-        let files = std::fs::read_dir(self.outbox.path()).unwrap();
-        let is_mail = |path: &Path| path.extension().is_some_and(|extension| extension == "eml");
-        files
-            .filter(|file| is_mail(&file.as_ref().unwrap().path()))
-            .count()
-    }
-}
-
-fn engine(store: &Store, outbox: &Path, watched: WatchedDirectory) -> Engine {
-    Engine {
-        store: store.clone(),
-        clock: Clock::manual(start()),
-        policy: Policy {
-            admins: vec!["boss@example.org".parse().unwrap()],
-            ..parts::policy()
-        },
-        settings: parts::settings(),
-        mailer: parts::mailer(outbox),
-        sources: vec![WatchedSource {
-            terms: SourceTerms {
-                name: "shop".to_owned(),
-                kind: "shop",
-                ..SourceTerms::default()
-            },
-            source: Arc::new(Shop),
-        }],
-        directories: vec![watched],
-        issuers: Issuers::default(),
-        holder: engine::new_id(start()),
-        last_purge: LastPurge::default(),
-        on_progress: Box::new(|| ()),
-    }
 }
 
 #[rstest]
@@ -317,17 +271,17 @@ async fn a_disabled_person_is_flagged_in_one_mail_and_cleared_on_return(
     let report = world.sweep().await;
     assert!(!report.is_failure(), "{report:?}");
     assert_eq!(world.flagged().await, ["t04", "t05"]);
-    assert_eq!(world.mails(), 1, "one mail for both tokens");
+    assert_eq!(world.count_mails(), 1, "one mail for both tokens");
     let evidence = "corp says enabled=false, seen 2026-11-21 09:02 UTC, checked by id";
     assert_eq!(world.evidence().await, [evidence, evidence]);
     let report = world.sweep().await;
     assert_eq!((report.people_changed, report.findings_opened), (0, 0));
-    let looked_up = world.directory.0.lock().unwrap().looked_up.clone();
+    let looked_up = world.fake.0.lock().unwrap().looked_up.clone();
     assert!(looked_up.is_empty(), "not looked up again: {looked_up:?}");
     world.script(|script| script.listed[2] = person(2));
     world.sweep().await;
     assert!(world.flagged().await.is_empty());
-    assert_eq!(world.mails(), 1);
+    assert_eq!(world.count_mails(), 1);
 }
 
 #[rstest]
@@ -360,7 +314,7 @@ async fn a_changed_loss_updates_the_finding_without_a_mail(
             && evidence[0].ends_with(", checked by id"),
         "{evidence:?}"
     );
-    assert_eq!(world.mails(), 1, "no further mail");
+    assert_eq!(world.count_mails(), 1, "no further mail");
 }
 
 #[rstest]
@@ -580,7 +534,7 @@ async fn a_held_change_waits_for_a_decision_and_follows_it(
     for _ in 0..2 {
         let report = world.sweep().await;
         assert!(report.is_failure());
-        assert_eq!(world.mails(), 1, "one alert");
+        assert_eq!(world.count_mails(), 1, "one alert");
     }
     world.settle(Decision::Rejected).await;
     let report = world.sweep().await;
@@ -631,7 +585,7 @@ async fn a_decision_covers_the_people_named_and_a_new_hold_is_alerted(
         world.flagged().await,
         ["t02", "t03", "t04", "t05", "t06", "t07", "t10", "t11"]
     );
-    assert_eq!(world.mails(), 2, "the alert, and the findings");
+    assert_eq!(world.count_mails(), 2, "the alert, and the findings");
     world.script(|script| {
         *script = Script {
             listed: (0..PEOPLE).map(person).collect(),
@@ -641,14 +595,14 @@ async fn a_decision_covers_the_people_named_and_a_new_hold_is_alerted(
     world.sweep().await;
     world.script(|script| script.listed[..4].iter_mut().for_each(disable));
     assert!(world.sweep().await.is_failure());
-    assert_eq!(world.mails(), 3);
+    assert_eq!(world.count_mails(), 3);
     world.settle(Decision::Rejected).await;
     world.script(|script| script.listed[4..8].iter_mut().for_each(disable));
     assert!(
         world.sweep().await.is_failure(),
         "these people are not covered by the decision"
     );
-    assert_eq!(world.mails(), 4);
+    assert_eq!(world.count_mails(), 4);
     assert_eq!(world.flagged().await, [""; 0]);
 }
 
@@ -727,12 +681,12 @@ async fn a_deferral_until_the_data_is_stale_is_alerted_once(
     for mails in [1, 1] {
         world.engine.clock.advance(TimeDelta::days(2));
         assert!(world.sweep().await.is_failure());
-        assert_eq!(world.mails(), mails);
+        assert_eq!(world.count_mails(), mails);
     }
     world.script(|script| script.defers = false);
     world.engine.clock.advance(TimeDelta::days(1));
     assert!(!world.sweep().await.is_failure());
-    assert_eq!(world.mails(), 2, "it works again");
+    assert_eq!(world.count_mails(), 2, "it works again");
 }
 
 #[rstest]
@@ -776,12 +730,12 @@ async fn three_failures_and_the_recovery_are_alerted_once(
     world.script(|script| script.fails = true);
     for (sweep, mails) in [(1, 0), (2, 0), (3, 1), (4, 1)] {
         assert!(world.sweep().await.is_failure());
-        assert_eq!(world.mails(), mails, "after {sweep}");
+        assert_eq!(world.count_mails(), mails, "after {sweep}");
     }
     world.script(|script| script.fails = false);
     for _ in 0..2 {
         world.sweep().await;
-        assert_eq!(world.mails(), 2);
+        assert_eq!(world.count_mails(), 2);
     }
 }
 

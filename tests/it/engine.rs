@@ -6,13 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use lapsed::clock::Clock;
 use lapsed::domain::{
-    Cell, Expiry, ExpiryOrigin, ListedToken, Policy, SourceTerms, Status, Token, TokenId,
+    Cell, Expiry, ExpiryOrigin, ListedToken, SourceTerms, Status, Token, TokenId,
 };
 use lapsed::engine::{
-    Engine, Error, LastPurge, PlannedNotice, RevocationOrder, RevokeRefusal, SweepOptions,
-    WatchedSource, new_id,
+    Error, PlannedNotice, RevocationOrder, RevokeRefusal, SweepOptions, WatchedSource, new_id,
 };
 use lapsed::sources::listing::ListingBuilder;
 use lapsed::sources::{
@@ -21,14 +19,9 @@ use lapsed::sources::{
 use lapsed::store::{AuditRow, NoticeRow};
 use rstest::rstest;
 use tokio::sync::{Barrier, oneshot};
-use tokio_util::sync::CancellationToken;
 
-use crate::db::{Db, Fresh};
-use crate::parts;
-
-fn now() -> DateTime<Utc> {
-    "2026-11-21T09:00:00Z".parse().unwrap()
-}
+use crate::db::Db;
+use crate::world::{self, now};
 
 /// A source that a test scripts.
 #[derive(Default)]
@@ -98,49 +91,21 @@ impl Source for Fake {
     }
 }
 
-struct World {
-    engine: Engine,
-    source: Arc<Fake>,
-    outbox: tempfile::TempDir,
-    _fresh: Fresh,
-}
+type World = world::World<Fake>;
 
 impl World {
     async fn new(db: Db) -> Self {
-        let (store, fresh) = db.store().await;
-        let source = Arc::new(Fake::default());
-        let outbox = tempfile::tempdir().unwrap();
-        let watched = WatchedSource {
+        let mut world = Self::empty(db).await;
+        world.engine.sources.push(WatchedSource {
             terms: SourceTerms {
                 name: "shop".to_owned(),
                 kind: "fake",
                 allow_revoke: true,
                 ..SourceTerms::default()
             },
-            source: source.clone(),
-        };
-        let engine = Engine {
-            store,
-            clock: Clock::manual(now()),
-            policy: Policy {
-                admins: vec!["boss@example.org".parse().unwrap()],
-                ..parts::policy()
-            },
-            settings: parts::settings(),
-            mailer: parts::mailer(outbox.path()),
-            sources: vec![watched],
-            directories: Vec::new(),
-            issuers: lapsed::domain::Issuers::default(),
-            holder: new_id(now()),
-            last_purge: LastPurge::default(),
-            on_progress: Box::new(|| ()),
-        };
-        Self {
-            engine,
-            source,
-            outbox,
-            _fresh: fresh,
-        }
+            source: world.fake.clone(),
+        });
+        world
     }
 
     /// Adds a token of Ada's at acme to the listing, and sweeps.
@@ -153,14 +118,13 @@ impl World {
             expiry: Value(Expiry::At(expires_at)),
             ..ListedToken::with_id(external_id)
         };
-        self.source.tokens.lock().unwrap().push(listed);
+        self.fake.tokens.lock().unwrap().push(listed);
         self.sweep().await;
         self.token(external_id).await
     }
 
     async fn sweep(&self) {
-        let stop = CancellationToken::new();
-        let report = self.engine.sweep(&SweepOptions::default(), &stop).await;
+        let report = world::sweep(&self.engine).await;
         assert!(!report.is_failure(), "{report:?}");
     }
 
@@ -169,10 +133,8 @@ impl World {
         let tokens = ids
             .map(|n| ListedToken::with_id(format!("k-{n:02}")))
             .collect();
-        *self.source.tokens.lock().unwrap() = tokens;
-        let stop = CancellationToken::new();
-        let report = self.engine.sweep(&SweepOptions::default(), &stop).await;
-        report.problems
+        *self.fake.tokens.lock().unwrap() = tokens;
+        world::sweep(&self.engine).await.problems
     }
 
     async fn stored_token_count(&self) -> i64 {
@@ -217,20 +179,6 @@ impl World {
         lines.sort();
         lines
     }
-
-    /// Takes the mails written since the last call.
-    fn take_mails(&self) -> Vec<String> {
-        let mut mails = Vec::new();
-        for file in std::fs::read_dir(self.outbox.path()).unwrap() {
-            let path = file.unwrap().path();
-            let text = std::fs::read_to_string(&path).unwrap();
-            // Long lines are broken in transit.
-            mails.push(text.replace("=\r\n", "").replace("=3D", "="));
-            std::fs::remove_file(path).unwrap();
-        }
-        mails.sort();
-        mails
-    }
 }
 
 fn admin(account: &str, address: &str) -> AccountAdmin {
@@ -247,7 +195,7 @@ async fn a_token_is_revoked_at_its_source_and_all_recipients_are_notified(
 ) {
     let world = World::new(db).await;
     let admins = vec![admin("acme", "acme-admin@example.org")];
-    *world.source.admins.lock().unwrap() = Some(admins);
+    *world.fake.admins.lock().unwrap() = Some(admins);
     // Due tomorrow, so nothing is planned yet.
     let token = world.list("k-1", now() + TimeDelta::days(8)).await;
     world.engine.clock.advance(TimeDelta::hours(1));
@@ -266,7 +214,7 @@ async fn a_token_is_revoked_at_its_source_and_all_recipients_are_notified(
             "boss@example.org"
         ]
     );
-    assert_eq!(*world.source.revoked.lock().unwrap(), ["k-1"]);
+    assert_eq!(*world.fake.revoked.lock().unwrap(), ["k-1"]);
     let token = world.token("k-1").await;
     assert_eq!((token.status, token.due_at), (Status::Revoked, None));
     assert_eq!(
@@ -278,7 +226,7 @@ async fn a_token_is_revoked_at_its_source_and_all_recipients_are_notified(
     );
 
     // The source no longer lists it: it stays revoked, and no one is warned.
-    world.source.tokens.lock().unwrap().clear();
+    world.fake.tokens.lock().unwrap().clear();
     world.sweep().await;
     let mails = world.take_mails();
     assert_eq!(mails.len(), 3);
@@ -302,7 +250,7 @@ async fn a_token_is_revoked_at_its_source_and_all_recipients_are_notified(
         again,
         Err(Error::Revoke(RevokeRefusal::NotActive(Status::Revoked)))
     ));
-    assert_eq!(world.source.revoked.lock().unwrap().len(), 1);
+    assert_eq!(world.fake.revoked.lock().unwrap().len(), 1);
 }
 
 #[rstest]
@@ -313,11 +261,11 @@ async fn a_listing_from_before_a_revocation_does_not_reactivate_the_token(
     let world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(8)).await;
     // The listing has a change of it, but not the revocation.
-    world.source.tokens.lock().unwrap()[0].name = Cell::Value("renamed".to_owned());
+    world.fake.tokens.lock().unwrap()[0].name = Cell::Value("renamed".to_owned());
     world.engine.clock.advance(TimeDelta::days(2));
     let (ready, is_ready) = oneshot::channel();
     let (go, go_on) = oneshot::channel();
-    *world.source.pause.lock().unwrap() = Some(Pause { ready, go_on });
+    *world.fake.pause.lock().unwrap() = Some(Pause { ready, go_on });
     let revoke = async {
         is_ready.await.unwrap();
         world.engine.clock.advance(TimeDelta::seconds(1));
@@ -332,7 +280,7 @@ async fn a_listing_from_before_a_revocation_does_not_reactivate_the_token(
     assert!(!notices.iter().any(is_warning), "{notices:?}");
 
     // A later listing lacks it, as expected.
-    world.source.tokens.lock().unwrap().clear();
+    world.fake.tokens.lock().unwrap().clear();
     world.sweep().await;
     assert_eq!(world.token("k-1").await.status, Status::Revoked);
 }
@@ -346,7 +294,7 @@ async fn a_new_token_with_the_external_id_of_a_revoked_one_is_warned_about(
     let ends_at = now() + TimeDelta::days(7);
     let token = world.list("k-1", ends_at).await;
     world.revoke(&token).await.unwrap();
-    world.source.tokens.lock().unwrap().clear();
+    world.fake.tokens.lock().unwrap().clear();
     world.engine.clock.advance(TimeDelta::minutes(1));
     world.sweep().await;
     let before = world.notices(&token).await;
@@ -449,7 +397,7 @@ async fn a_token_that_may_not_be_revoked_is_not_sent_to_the_source(
     };
     assert!(world.engine.revocation().may_revoke(&past_our_date).is_ok());
     assert!(world.trail().await.is_empty());
-    assert!(world.source.revoked.lock().unwrap().is_empty());
+    assert!(world.fake.revoked.lock().unwrap().is_empty());
 }
 
 #[rstest]
@@ -477,12 +425,7 @@ async fn a_failed_revocation_changes_nothing_and_is_audited(
     ];
     for (failure, action) in failures {
         let text = failure.to_string();
-        world
-            .source
-            .revoke_errors
-            .lock()
-            .unwrap()
-            .push_back(failure);
+        world.fake.revoke_errors.lock().unwrap().push_back(failure);
         let error = world.revoke(&token).await.unwrap_err();
         assert_eq!(error.to_string(), text);
         let trail = world.trail().await;
@@ -509,7 +452,7 @@ async fn a_second_attempt_completes_an_interrupted_one(#[values(Db::Sqlite, Db::
     world.engine.clock.advance(TimeDelta::minutes(1));
 
     let gone = sources::Error::NoSuchToken("k-1".to_owned());
-    world.source.revoke_errors.lock().unwrap().push_back(gone);
+    world.fake.revoke_errors.lock().unwrap().push_back(gone);
     world.revoke(&token).await.unwrap();
     assert_eq!(world.token("k-1").await.status, Status::Revoked);
     let trail = world.trail().await;
@@ -547,19 +490,14 @@ async fn an_attempt_that_saw_nothing_keeps_the_previous_outcome_unknown(
         ),
     ];
     for (failure, action) in failures {
-        world
-            .source
-            .revoke_errors
-            .lock()
-            .unwrap()
-            .push_back(failure);
+        world.fake.revoke_errors.lock().unwrap().push_back(failure);
         world.revoke(&token).await.unwrap_err();
         let last = world.trail().await.pop().unwrap();
         assert!(last.starts_with(&format!("grace {action} ")), "{last}");
         world.engine.clock.advance(TimeDelta::seconds(1));
     }
     let gone = sources::Error::NoSuchToken("k-1".to_owned());
-    world.source.revoke_errors.lock().unwrap().push_back(gone);
+    world.fake.revoke_errors.lock().unwrap().push_back(gone);
     world.revoke(&token).await.unwrap();
     assert_eq!(world.token("k-1").await.status, Status::Revoked);
 }
@@ -571,7 +509,7 @@ async fn two_concurrent_revocations_notify_everyone_once(
 ) {
     let world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(30)).await;
-    *world.source.revoke_barrier.lock().unwrap() = Some(Arc::new(Barrier::new(2)));
+    *world.fake.revoke_barrier.lock().unwrap() = Some(Arc::new(Barrier::new(2)));
     let (one, other) = tokio::join!(world.revoke(&token), world.revoke(&token));
     let (one, other) = (one.unwrap(), other.unwrap());
     assert_eq!(one.recipients.len() + other.recipients.len(), 2);
@@ -579,7 +517,7 @@ async fn two_concurrent_revocations_notify_everyone_once(
     let is_revoked = |line: &&String| line.starts_with("grace token.revoked ");
     assert_eq!(trail.iter().filter(is_revoked).count(), 1, "{trail:?}");
     world.engine.clock.advance(TimeDelta::minutes(1));
-    world.source.tokens.lock().unwrap().clear();
+    world.fake.tokens.lock().unwrap().clear();
     world.sweep().await;
     assert_eq!(world.take_mails().len(), 2);
 
@@ -589,7 +527,7 @@ async fn two_concurrent_revocations_notify_everyone_once(
         late,
         Err(Error::Revoke(RevokeRefusal::NotActive(Status::Revoked)))
     ));
-    assert_eq!(world.source.revoked.lock().unwrap().len(), 2);
+    assert_eq!(world.fake.revoked.lock().unwrap().len(), 2);
 }
 
 #[rstest]
@@ -598,7 +536,7 @@ async fn tokens_from_partial_listings_are_counted_and_guarded(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
-    world.source.is_partial.store(true, Ordering::Relaxed);
+    world.fake.is_partial.store(true, Ordering::Relaxed);
     assert!(world.sweep_problems(0..24).await.is_empty());
     assert_eq!(world.stored_token_count().await, 24);
     // Tokens that a partial listing lacks are still there.
@@ -608,7 +546,7 @@ async fn tokens_from_partial_listings_are_counted_and_guarded(
     assert_eq!(world.stored_token_count().await, 25);
 
     // Now its listings are complete.
-    world.source.is_partial.store(false, Ordering::Relaxed);
+    world.fake.is_partial.store(false, Ordering::Relaxed);
     let problems = world.sweep_problems(0..2).await;
     assert!(problems[0].contains("--accept-shrink shop"), "{problems:?}");
     assert_eq!(
@@ -634,11 +572,11 @@ async fn if_most_rows_are_refused_the_problem_names_the_first(
     #[values(Db::Sqlite, Db::Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
-    world.source.refused_rows.store(1, Ordering::Relaxed);
+    world.fake.refused_rows.store(1, Ordering::Relaxed);
     let problems = world.sweep_problems(0..24).await;
     assert!(problems[0].contains("1 row was refused"), "{problems:?}");
     assert_eq!(world.stored_token_count().await, 24);
-    world.source.refused_rows.store(23, Ordering::Relaxed);
+    world.fake.refused_rows.store(23, Ordering::Relaxed);
     assert_eq!(
         world.sweep_problems(0..1).await,
         [
@@ -656,7 +594,7 @@ async fn account_admins_are_warned_and_former_ones_are_not(
 ) {
     let world = World::new(db).await;
     let set_admins = |admins: &[AccountAdmin]| {
-        *world.source.admins.lock().unwrap() = Some(admins.to_vec());
+        *world.fake.admins.lock().unwrap() = Some(admins.to_vec());
     };
     set_admins(&[
         admin("acme", "acme-admin@example.org"),
@@ -701,13 +639,13 @@ async fn a_dry_run_previews_gone_tokens_rejected_listings_and_recipients(
             .unwrap();
         (report, recipients)
     };
-    *world.source.admins.lock().unwrap() = Some(vec![admin("acme", "left@example.org")]);
+    *world.fake.admins.lock().unwrap() = Some(vec![admin("acme", "left@example.org")]);
     let due = now() + TimeDelta::days(8);
     for n in 0..20 {
         world.list(&format!("k-{n:02}"), due).await;
     }
-    *world.source.admins.lock().unwrap() = Some(vec![admin("acme", "new@example.org")]);
-    world.source.tokens.lock().unwrap().truncate(11);
+    *world.fake.admins.lock().unwrap() = Some(vec![admin("acme", "new@example.org")]);
+    world.fake.tokens.lock().unwrap().truncate(11);
     world.engine.clock.advance(TimeDelta::days(1));
     let (report, recipients) = preview(SweepOptions::default()).await;
     assert_eq!(
@@ -719,7 +657,7 @@ async fn a_dry_run_previews_gone_tokens_rejected_listings_and_recipients(
     let counts = ["ada@example.org", "new@example.org", "left@example.org"].map(count);
     assert_eq!(counts, [11, 11, 0]);
 
-    world.source.tokens.lock().unwrap().truncate(2);
+    world.fake.tokens.lock().unwrap().truncate(2);
     let (report, _) = preview(SweepOptions::default()).await;
     assert!(
         report.problems[0].contains("--accept-shrink shop"),

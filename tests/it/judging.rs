@@ -3,19 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
-use lapsed::clock::Clock;
-use lapsed::domain::{
-    Expiry, ListedToken, Policy, Rules, Schedule, SourceTerms, Status, Token, TokenId,
-};
-use lapsed::engine::{self, Engine, LastPurge, SweepOptions, WatchedSource};
+use chrono::TimeDelta;
+use lapsed::domain::{Expiry, ListedToken, Rules, Schedule, SourceTerms, Status, Token, TokenId};
+use lapsed::engine::{Engine, WatchedSource};
 use lapsed::sources::{CheckReport, Error, Fetched, LastListing, Listing, MaxLife, Source, Tokens};
 use lapsed::store::{FindingFilter, Store};
 use rstest::rstest;
-use tokio_util::sync::CancellationToken;
 
 use crate::db::Db;
-use crate::parts;
+use crate::world::{self, now};
 
 /// A source with one clean token, which allows this life.
 struct Allows(Option<MaxLife>);
@@ -37,39 +33,22 @@ impl Source for Allows {
     }
 }
 
-fn now() -> DateTime<Utc> {
-    "2026-11-21T09:00:00Z".parse().unwrap()
-}
-
 fn engine(store: &Store, folder: &std::path::Path, rules: Rules, source: Allows) -> Engine {
-    Engine {
-        store: store.clone(),
-        policy: Policy {
-            rules,
-            ..parts::policy()
+    let mut engine = world::engine(store, &folder.join("outbox"));
+    engine.policy.rules = rules;
+    engine.sources.push(WatchedSource {
+        terms: SourceTerms {
+            name: "rancher".into(),
+            kind: "rancher",
+            ..SourceTerms::default()
         },
-        settings: parts::settings(),
-        mailer: parts::mailer(&folder.join("outbox")),
-        sources: vec![WatchedSource {
-            terms: SourceTerms {
-                name: "rancher".into(),
-                kind: "rancher",
-                ..SourceTerms::default()
-            },
-            source: Arc::new(source),
-        }],
-        directories: Vec::new(),
-        issuers: lapsed::domain::Issuers::default(),
-        holder: engine::new_id(now()),
-        last_purge: LastPurge::default(),
-        on_progress: Box::new(|| ()),
-        clock: Clock::manual(now()),
-    }
+        source: Arc::new(source),
+    });
+    engine
 }
 
 async fn sweep(engine: &Engine) -> (u64, u64) {
-    let stop = CancellationToken::new();
-    let report = engine.sweep(&SweepOptions::default(), &stop).await;
+    let report = world::sweep(engine).await;
     assert!(!report.is_failure(), "{report:?}");
     (report.findings_opened, report.findings_resolved)
 }
@@ -219,8 +198,7 @@ fn engine_with_admin(store: &Store, folder: &std::path::Path) -> Engine {
 /// The notices that a sweep plans this many days later.
 async fn notices_after(engine: &Engine, days: i64) -> u64 {
     engine.clock.advance(TimeDelta::days(days));
-    let stop = CancellationToken::new();
-    let report = engine.sweep(&SweepOptions::default(), &stop).await;
+    let report = world::sweep(engine).await;
     assert!(!report.is_failure(), "{report:?}");
     report.notices_planned
 }

@@ -9,6 +9,6 @@ mod engine;
 mod judging;
 mod migrations;
 mod nocodb;
-mod parts;
 mod sql;
 mod store;
+mod world;

@@ -5,9 +5,7 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
 use lapsed::domain::{Address, Expiry, Policy, Token};
-use lapsed::engine::{
-    Engine, ImportMode, ImportTarget, LastPurge, Report, SweepOptions, import, new_id,
-};
+use lapsed::engine::{Engine, ImportMode, ImportTarget, Report, SweepOptions, import};
 use lapsed::sources::file::{Input, ReadCallbacks, read_files};
 use lapsed::store::{ClaimedMail, NoticeRow, Store};
 use rstest::rstest;
@@ -19,29 +17,20 @@ use super::{
     token, warning, write,
 };
 use crate::db::Db;
-use crate::parts;
+use crate::world;
 
 /// An engine with the single step 7d and one admin; these tests only plan with it.
 fn engine(store: &Store, folder: &Path, max_per_sweep: u64) -> Engine {
-    Engine {
-        store: store.clone(),
-        clock: Clock::manual(now()),
-        policy: Policy {
-            steps: vec![step("7d")],
-            merge_ahead: TimeDelta::hours(1),
-            admins: vec![address("ops@example.org")],
-            max_per_sweep,
-            ..parts::policy()
-        },
-        settings: parts::settings(),
-        mailer: parts::mailer(&folder.join("outbox")),
-        sources: Vec::new(),
-        directories: Vec::new(),
-        issuers: lapsed::domain::Issuers::default(),
-        holder: new_id(now()),
-        last_purge: LastPurge::default(),
-        on_progress: Box::new(|| ()),
-    }
+    let mut engine = world::engine(store, &folder.join("outbox"));
+    engine.clock = Clock::manual(now());
+    engine.policy = Policy {
+        steps: vec![step("7d")],
+        merge_ahead: TimeDelta::hours(1),
+        admins: vec![address("ops@example.org")],
+        max_per_sweep,
+        ..engine.policy
+    };
+    engine
 }
 
 async fn sweep(engine: &Engine) -> Report {
