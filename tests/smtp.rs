@@ -4,6 +4,10 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+#[macro_use]
+#[path = "support/assert.rs"]
+mod assert;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -52,7 +56,7 @@ impl Server {
         let mut line = String::new();
         let stderr = child.stderr.as_mut().unwrap();
         BufReader::new(stderr).read_line(&mut line).unwrap();
-        assert!(line.contains("listening"), "{line}");
+        assert_contains!(line, "listening");
         let port = fs::read_to_string(path("port"))
             .unwrap()
             .trim()
@@ -415,7 +419,7 @@ async fn an_expired_or_untrusted_certificate_is_rejected(
     });
     let fault = relay.connect().await.unwrap_err();
     assert_eq!(fault.stage, Stage::Tls);
-    assert!(fault.text.contains("certificate"), "{fault}");
+    assert_contains!(fault.text, "certificate");
     assert_eq!(fault.text.contains("xpired"), expired, "{fault}");
     assert_eq!(server.clean_summary()["accepted"], 0);
 }
@@ -441,7 +445,7 @@ async fn missing_starttls_is_an_error_if_required() {
     });
     let fault = relay.connect().await.unwrap_err();
     assert_eq!(fault.stage, Stage::Tls);
-    assert!(fault.text.contains("does not offer STARTTLS"), "{fault}");
+    assert_contains!(fault.text, "does not offer STARTTLS");
     assert_eq!(server.clean_summary()["accepted"], 0);
 }
 
@@ -595,7 +599,7 @@ async fn data_after_starttls_ends_the_connection() {
         .await
         .unwrap_err();
     assert_eq!(fault.stage, Stage::Tls);
-    assert!(fault.text.contains("after STARTTLS"), "{fault}");
+    assert_contains!(fault.text, "after STARTTLS");
     server.join().unwrap();
 }
 

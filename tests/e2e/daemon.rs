@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::mailserver::MailServer;
 use crate::waiting::wait_until;
 use crate::world::{Db, World, in_days};
+use Db::{Postgres, Sqlite};
 
 /// `lapsed run`, with its notifications to the service manager.
 pub struct Daemon {
@@ -129,9 +130,7 @@ pub fn get(port: u16, path: &str) -> (u16, String) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn it_becomes_ready_and_makes_up_for_a_missed_sweep(#[case] db: Db) {
+fn it_becomes_ready_and_makes_up_for_a_missed_sweep(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = World::new(db);
     let port = free_port();
     world.set("http.listen", &format!("\"127.0.0.1:{port}\""));
@@ -139,7 +138,7 @@ fn it_becomes_ready_and_makes_up_for_a_missed_sweep(#[case] db: Db) {
         "ci,ci-deploy,ada@example.org,2026-12-01T00:00:00Z",
         "old,old,,2026-11-25T00:00:00Z",
     ]);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     world.take_mails();
     // No tick for half a minute, so this is the missed sweep.
     world.at("2026-11-26 00:00:10");
@@ -159,7 +158,7 @@ fn it_becomes_ready_and_makes_up_for_a_missed_sweep(#[case] db: Db) {
     ] {
         assert!(metrics.contains(line), "{line} is not in:\n{metrics}");
     }
-    assert!(daemon.log().contains("1 expired"), "{}", daemon.log());
+    assert_contains!(daemon.log(), "1 expired");
     daemon.stop();
     assert_eq!(world.states().get("sending"), None);
 }
@@ -210,11 +209,7 @@ fn it_reloads_templates_on_sighup_and_keeps_the_old_ones_if_broken() {
     wait_until("the reload fails", || {
         daemon.log().contains("cannot reload").then_some(())
     });
-    assert!(
-        daemon.log().contains("expiring/subject.txt.hbs"),
-        "{}",
-        daemon.log()
-    );
+    assert_contains!(daemon.log(), "expiring/subject.txt.hbs");
 
     world.import(&["ci,ci-deploy,ada@example.org,2026-12-01T00:00:00Z"]);
     wait_until("a mail is written", || {
@@ -232,9 +227,7 @@ fn it_reloads_templates_on_sighup_and_keeps_the_old_ones_if_broken() {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_stop_completes_the_mails_in_progress(#[case] db: Db) {
+fn a_stop_completes_the_mails_in_progress(#[values(Sqlite, Postgres)] db: Db) {
     let mut server = MailServer::start("--delay-ms 1500 --delay-at final");
     let mut world = World::new(db);
     world
@@ -245,7 +238,7 @@ fn a_stop_completes_the_mails_in_progress(#[case] db: Db) {
     let rows: Vec<String> = (0..9)
         .map(|n| format!("{n},t{n},user{n}@example.org,{day}"))
         .collect();
-    world.import(&rows.iter().map(String::as_str).collect::<Vec<_>>());
+    world.import(&rows);
     let daemon = Daemon::start(&world, "daemon");
     wait_until("mails are in progress", || {
         let summary = server.summary();

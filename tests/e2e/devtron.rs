@@ -21,6 +21,7 @@ use crate::bad_responses::{
 use crate::postgres::{Database, query};
 use crate::stub::{Answer, Stub, StubRequest};
 use crate::world::{Db, World};
+use Db::{Postgres, Sqlite};
 
 const TOKENS: &str = "/orchestrator/api-token";
 
@@ -277,7 +278,7 @@ async fn an_invalid_list_fails_the_listing(
     let devtron = Devtron::new();
     devtron.replace(TOKENS, answer);
     let error = fetch_error(&devtron.start(), None).await;
-    assert!(error.contains(expected_text), "{error}");
+    assert_contains!(error, expected_text);
 }
 
 #[tokio::test]
@@ -301,14 +302,7 @@ async fn a_token_is_deleted_and_verified() {
     devtron.0.lock().unwrap().is_stubborn = true;
     assert!(matches!(source.revoke("4").await, Err(Error::StillThere)));
     devtron.replace(&format!("{TOKENS}/4"), || Answer::status(403));
-    assert!(
-        source
-            .revoke("4")
-            .await
-            .unwrap_err()
-            .to_string()
-            .contains("super admin")
-    );
+    assert_contains!(source.revoke("4").await.unwrap_err(), "super admin");
     devtron.restore();
     devtron.0.lock().unwrap().is_stubborn = false;
     source.revoke("4").await.unwrap();
@@ -331,10 +325,7 @@ async fn no_token_is_ended_if_the_own_token_is_unknown() {
         .await
         .unwrap_err()
         .to_string();
-    assert!(
-        error.contains("it is not known which token lapsed itself uses"),
-        "{error}"
-    );
+    assert_contains!(error, "it is not known which token lapsed itself uses");
     assert_eq!(stub.take_request_lines(), [format!("GET {TOKENS}")]);
 }
 
@@ -511,10 +502,7 @@ async fn an_unsuitable_database_fails_the_listing() {
         fetch_error(&stub, Some(&url)).await
     };
     let error = fails_after("UPDATE api_token SET name = name || '-elsewhere'").await;
-    assert!(
-        error.contains("it has none of the tokens that Devtron lists"),
-        "{error}"
-    );
+    assert_contains!(error, "it has none of the tokens that Devtron lists");
     own_database.run("UPDATE api_token SET name = replace(name, '-elsewhere', '')");
     // Before 0.7.
     own_database.run("ALTER TABLE api_token DROP COLUMN version");
@@ -523,12 +511,9 @@ async fn an_unsuitable_database_fails_the_listing() {
         None
     );
     let error = fails_after("REVOKE ALL (email_id) ON users FROM lapsed_reader").await;
-    assert!(
-        error.contains("permission denied for table users"),
-        "{error}"
-    );
+    assert_contains!(error, "permission denied for table users");
     let error = fails_after("ALTER TABLE api_token RENAME TO api_tokens").await;
-    assert!(error.contains("api_token"), "{error}");
+    assert_contains!(error, "api_token");
     let away = "postgres://lapsed_reader:s3cret@127.0.0.1:1/orchestrator";
     let error = fetch_error(&stub, Some(away)).await;
     assert!(
@@ -622,15 +607,13 @@ fn world(db: Db, stub: &Stub, database: Option<&str>) -> World {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn its_tokens_are_synced_without_their_secrets(#[case] db: Db) {
+fn its_tokens_are_synced_without_their_secrets(#[values(Sqlite, Postgres)] db: Db) {
     let devtron = with_ci_deploy();
     devtron.account(4, json!({"superAdmin": true}));
     let stub = devtron.start();
     let mut world = world(db, &stub, None);
     world.env("RUST_LOG", "trace");
-    world.run(&["sweep"]).exits(0).says("2 new");
+    world.sweep().says("2 new");
     let tokens = world.list(&["token", "list", "--source", "devtron"]);
     let mut shown = tokens.iter().filter(|token| token["external_id"] == "4");
     let shown = shown.next().unwrap();
@@ -643,13 +626,13 @@ fn its_tokens_are_synced_without_their_secrets(#[case] db: Db) {
         assert_eq!(&shown[key], value, "{key}");
     }
     assert_eq!(world.mails().len(), 1);
-    world.run(&["sweep"]).exits(0).says("nothing was due");
+    world.sweep().says("nothing was due");
 
     // Expired tokens stay listed; deleted ones do not.
-    world.at("2026-11-27 00:00:01").run(&["sweep"]).exits(0);
+    world.at("2026-11-27 00:00:01").sweep();
     assert_eq!(world.tokens(), ["1 active", "4 expired"].map(str::to_owned));
     devtron.0.lock().unwrap().tokens.remove(&1);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_eq!(world.tokens(), ["1 gone", "4 expired"].map(str::to_owned));
 }
 
@@ -663,7 +646,7 @@ fn a_token_is_ended_by_a_command() {
         .exits(0)
         .says("Devtron: 2 tokens")
         .says("set database");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let end = |id: &str| world.run(&["token", "revoke", id, "--at-source", "--yes"]);
     for how in ["--dry-run", "--yes"] {
         world
@@ -689,14 +672,12 @@ fn a_token_is_ended_by_a_command() {
         "ci-deploy",
         json!({"expireAtInMs": END + 90 * 86_400_000}),
     );
-    world.at("2026-11-21 00:10:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-21 00:10:00").sweep();
     assert_eq!(world.tokens(), ["1 active", "4 active"].map(str::to_owned));
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_regenerated_token_with_the_same_expiry_is_notified_again(#[case] db: Db) {
+fn a_regenerated_token_with_the_same_expiry_is_notified_again(#[values(Sqlite, Postgres)] db: Db) {
     let (devtron, own_database) = (with_ci_deploy(), DevtronDatabase::new());
     let stub = devtron.start();
     let mut world = world(db, &stub, Some(&own_database.url()));
@@ -707,18 +688,14 @@ fn a_regenerated_token_with_the_same_expiry_is_notified_again(#[case] db: Db) {
         to
     };
     let both = ["ada@example.org", "boss@example.org"].map(str::to_owned);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_eq!(recipients(&world), both);
-    world.run(&["sweep"]).exits(0).says("nothing was due");
+    world.sweep().says("nothing was due");
 
     own_database.run("UPDATE api_token SET version = 2, updated_on = now() WHERE id = 4");
-    world
-        .at("2026-11-21 00:10:00")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 changed");
+    world.at("2026-11-21 00:10:00").sweep().says("1 changed");
     assert_eq!(recipients(&world), both, "the secret is new");
-    world.run(&["sweep"]).exits(0).says("nothing was due");
+    world.sweep().says("nothing was due");
     let tokens = world.list(&["token", "list", "--source", "devtron"]);
     let ends: Vec<_> = tokens.iter().map(|token| &token["expires_at"]).collect();
     assert!(ends.contains(&&json!("2026-11-27T00:00:00Z")), "{ends:?}");
@@ -727,14 +704,14 @@ fn a_regenerated_token_with_the_same_expiry_is_notified_again(#[case] db: Db) {
     let later = json!({"expireAtInMs": END + 10 * 86_400_000});
     devtron.token(4, "ci-deploy", later);
     own_database.run("UPDATE api_token SET version = 3 WHERE id = 4");
-    world.at("2026-11-21 00:20:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-21 00:20:00").sweep();
     assert_eq!(recipients(&world), [""; 0], "the expiry is far away");
     // Back to the first expiry: the fourth secret is a new one, with less than seven days to live.
     devtron.token(4, "ci-deploy", json!({}));
     own_database.run("UPDATE api_token SET version = 4 WHERE id = 4");
-    world.at("2026-11-21 00:30:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-21 00:30:00").sweep();
     assert_eq!(recipients(&world), [""; 0]);
-    world.at("2026-11-26 00:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-26 00:00:00").sweep();
     assert_eq!(recipients(&world), both);
 }
 
@@ -785,14 +762,10 @@ fn a_request_to_wait_is_respected_and_is_no_failure() {
     let stub = devtron.start();
     let mut world = world(Db::Sqlite, &stub, None);
     devtron.replace(TOKENS, || Answer::status(429).with("retry-after", "600"));
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     stub.take_request_lines();
-    world.at("2026-11-21 00:09:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-21 00:09:00").sweep();
     assert_eq!(stub.take_request_lines(), Vec::<String>::new());
     devtron.restore();
-    world
-        .at("2026-11-21 00:11:00")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 new");
+    world.at("2026-11-21 00:11:00").sweep().says("1 new");
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::daemon::{Daemon, free_port, get};
 use crate::waiting::wait_until;
 use crate::world::{Db, World, in_days};
+use Db::{Postgres, Sqlite};
 
 /// With the directory `hr` and these additional keys.
 fn world_of_people(db: Db, keys: &str) -> World {
@@ -56,9 +57,7 @@ fn identities(world: &World) -> Vec<String> {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_directory_is_synced_and_previewed_by_command(#[case] db: Db) {
+fn a_directory_is_synced_and_previewed_by_command(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_of_people(db, "");
     world.at("2026-11-20 08:30:30");
     world.import(&["a,A,p0@example.org,", "b,B,nobody@example.org,"]);
@@ -103,7 +102,7 @@ fn a_directory_is_synced_and_previewed_by_command(#[case] db: Db) {
         world.list(&["finding", "list"]).is_empty(),
         "only a sweep judges"
     );
-    world.run(&["sweep"]).exits(0).says("1 opened");
+    world.sweep().says("1 opened");
 
     std::fs::remove_file(world.path("people.csv")).unwrap();
     for command in ["check", "sync"] {
@@ -121,17 +120,15 @@ fn a_directory_is_synced_and_previewed_by_command(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_mass_change_is_held_and_can_be_rejected_or_released(#[case] db: Db) {
+fn a_mass_change_is_held_and_can_be_rejected_or_released(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_of_people(db, "");
     world.env("USER", "grace").at("2026-11-20 08:30:30");
     let tokens: Vec<String> = (0..10)
         .map(|n| format!("{n},t{n},p{n}@example.org,"))
         .collect();
-    world.import(&tokens.iter().map(String::as_str).collect::<Vec<_>>());
+    world.import(&tokens);
     write_ten_people(&world, 0);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     write_ten_people(&world, 4);
     world.run(&["sweep"]).exits(1).says("hr is held");
     world
@@ -156,9 +153,9 @@ fn a_mass_change_is_held_and_can_be_rejected_or_released(#[case] db: Db) {
         .says("None of their tokens is flagged");
     let mut rows = ten_people(4);
     rows[9] = "p9@example.org,disabled".to_owned();
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     write_people(&world, &rows.iter().map(String::as_str).collect::<Vec<_>>());
-    world.run(&["sweep"]).exits(0).says("1 opened");
+    world.sweep().says("1 opened");
     assert_eq!(
         identities(&world)[3..],
         [
@@ -183,7 +180,7 @@ fn a_mass_change_is_held_and_can_be_rejected_or_released(#[case] db: Db) {
     assert_eq!(world.list(&["finding", "list"]).len(), 1);
     world.run(&["directory", "release", "hr"]).exits(0);
     world.run(&["directory", "sync", "hr"]).exits(0);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let lost = world.list(&["identity", "list", "--status", "disabled"]);
     assert_eq!(world.list(&["finding", "list"]).len(), lost.len());
     assert!(lost.len() >= 5, "{lost:?}");
@@ -202,9 +199,9 @@ fn a_mass_change_is_held_and_can_be_rejected_or_released(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn an_uncovered_issuer_is_forgotten_even_if_the_directory_fails(#[case] db: Db) {
+fn an_uncovered_issuer_is_forgotten_even_if_the_directory_fails(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
     let mut world = world_of_people(db, "");
     world.at("2026-11-20 08:30:30").import(&[
         "a,A,root@example.org,",
@@ -222,7 +219,7 @@ fn an_uncovered_issuer_is_forgotten_even_if_the_directory_fails(#[case] db: Db) 
             "lift@bots.example.org,active",
         ],
     );
-    world.run(&["sweep"]).exits(0).says("3 opened");
+    world.sweep().says("3 opened");
     world.take_mails();
 
     // Only the configuration changes, and the file cannot be read.
@@ -241,7 +238,7 @@ fn an_uncovered_issuer_is_forgotten_even_if_the_directory_fails(#[case] db: Db) 
         ]
     );
     world.write("people.csv", file);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_eq!(
         identities(&world).len(),
         2,
@@ -269,34 +266,32 @@ fn an_uncovered_issuer_is_forgotten_even_if_the_directory_fails(#[case] db: Db) 
 
     // Covered again, with the same file.
     world.set("issuers.modes", "{}");
-    world.run(&["sweep"]).exits(0).says("2 opened");
+    world.sweep().says("2 opened");
     assert_eq!(identities(&world).len(), 5);
     assert_eq!(world.list(&["finding", "list"]).len(), 3);
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn an_issuer_is_found_by_the_mapped_address(#[case] db: Db) {
+fn an_issuer_is_found_by_the_mapped_address(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_of_people(db, "");
     world
         .at("2026-11-20 08:30:30")
         .import(&["a,A,ada@old.example.org,"]);
     write_people(&world, &["Ada@example.org,disabled"]);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert!(world.list(&["finding", "list"]).is_empty());
     world.set(
         "issuers.addresses",
         "{ \"ADA@old.example.org\" = \"ada@Example.org\" }",
     );
-    world.run(&["sweep"]).exits(0).says("1 opened");
+    world.sweep().says("1 opened");
     world
         .run(&["identity", "show", "ada@old.example.org"])
         .exits(0)
         .says("known as  ada@example.org")
         .says("disabled");
     world.set("issuers.addresses", "{}");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let shown = world.run(&[
         "identity",
         "show",
@@ -313,9 +308,7 @@ fn an_issuer_is_found_by_the_mapped_address(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn stale_data_flags_no_one_and_shows_as_unknown(#[case] db: Db) {
+fn stale_data_flags_no_one_and_shows_as_unknown(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_of_people(db, "fresh_for = \"2h\"");
     world.at("2026-11-20 08:30:30").import(&[
         "a,A,ada@example.org,",
@@ -327,7 +320,7 @@ fn stale_data_flags_no_one_and_shows_as_unknown(#[case] db: Db) {
         &world,
         &["ada@example.org,active", "bob@example.org,disabled"],
     );
-    world.run(&["sweep"]).exits(0).says("1 opened");
+    world.sweep().says("1 opened");
     let coverage = ["identity", "coverage"];
     let keys = ["cover", "reason", "count"];
     assert_eq!(
@@ -386,17 +379,17 @@ fn stale_data_flags_no_one_and_shows_as_unknown(#[case] db: Db) {
         &world,
         &["ada@example.org,active", "bob@example.org,disabled"],
     );
-    world.run(&["sweep"]).exits(0).says("1 opened");
+    world.sweep().says("1 opened");
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn the_daemon_follows_the_schedule_of_a_directory_and_a_sweep_does_not(#[case] db: Db) {
+fn the_daemon_follows_the_schedule_of_a_directory_and_a_sweep_does_not(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
     let mut world = world_of_people(db, "schedule = \"0 0 1 1 *\"");
     world.import(&["a,A,ada@example.org,"]);
     write_people(&world, &["ada@example.org,active"]);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     write_people(&world, &["ada@example.org,disabled"]);
     let soon = format!("b,soon,bob@example.org,{}", in_days(3));
     world.import(&[&soon]);
@@ -421,19 +414,17 @@ fn the_daemon_follows_the_schedule_of_a_directory_and_a_sweep_does_not(#[case] d
         );
     }
     assert_eq!(identities(&world), ["ada@example.org active -"]);
-    world.run(&["sweep"]).exits(0).says("1 opened");
+    world.sweep().says("1 opened");
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn rebinding_needs_a_reason(#[case] db: Db) {
+fn rebinding_needs_a_reason(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_of_people(db, "");
     world
         .at("2026-11-20 08:30:30")
         .import(&["a,A,ada@example.org,"]);
     write_people(&world, &["ada@example.org,active"]);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let rebind = |email: &str, directory: &str| {
         world.run(&["identity", "rebind", email, "--directory", directory])
     };
@@ -450,15 +441,13 @@ fn rebinding_needs_a_reason(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_check_reports_whether_a_sync_would_be_accepted(#[case] db: Db) {
+fn a_check_reports_whether_a_sync_would_be_accepted(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_of_people(db, "canaries = [\"p0@example.org\"]\n");
     world
         .at("2026-11-20 00:00:00")
         .import(&["t,T,p1@example.org,"]);
     write_ten_people(&world, 0);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     world.run(&["directory", "check", "hr"]).exits(0);
     write_ten_people(&world, 1);
     world
@@ -482,7 +471,7 @@ fn a_check_reports_whether_a_sync_would_be_accepted(#[case] db: Db) {
     // A rejection can be withdrawn.
     world.run(&["sweep"]).exits(1);
     world.run(&["directory", "reject", "hr"]).exits(0);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_eq!(identities(&world)[1], "p1@example.org unknown rejected");
     world
         .run(&["directory", "release", "hr"])
@@ -490,7 +479,7 @@ fn a_check_reports_whether_a_sync_would_be_accepted(#[case] db: Db) {
         .says("the rejected statements about 4 people are evaluated again");
     world.run(&["sweep"]).exits(1).says("hr is held");
     world.run(&["directory", "release", "hr"]).exits(0);
-    world.run(&["sweep"]).exits(0).says("1 opened");
+    world.sweep().says("1 opened");
     let shown = world.run(&["identity", "show", "p1@example.org", "--format", "json"]);
     let shown: Value = serde_json::from_str(&shown.exits(0).stdout).unwrap();
     assert_eq!(
@@ -500,21 +489,19 @@ fn a_check_reports_whether_a_sync_would_be_accepted(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_removed_directory_is_forgotten_by_command(#[case] db: Db) {
+fn a_removed_directory_is_forgotten_by_command(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_of_people(db, "");
     world
         .at("2026-11-20 00:00:00")
         .import(&["t,T,p0@example.org,"]);
     write_ten_people(&world, 1);
-    world.run(&["sweep"]).exits(0).says("1 opened");
+    world.sweep().says("1 opened");
     world
         .run(&["directory", "forget", "hr"])
         .exits(1)
         .says("remove its [[directory]] first");
     world.replace_tables("");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_eq!(
         world.list(&["finding", "list"]).len(),
         1,
@@ -528,7 +515,7 @@ fn a_removed_directory_is_forgotten_by_command(#[case] db: Db) {
         .run(&["directory", "forget", "hr"])
         .exits(0)
         .says("about 10 people");
-    world.run(&["sweep"]).exits(0).says("1 resolved");
+    world.sweep().says("1 resolved");
     assert!(world.list(&["identity", "list"]).is_empty());
     assert!(world.list(&["directory", "list"]).is_empty());
 }

@@ -152,7 +152,7 @@ async fn credentials_that_are_always_rejected_are_renewed_at_most_once(
     let api = stand_in.api();
     api.answer(|| Answer::text(401, LEAKED_SECRET));
     let error = listing_error(&*stand_in).await;
-    assert!(error.contains(words), "{error}");
+    assert_contains!(error, words);
     if let Some(token) = &api.token {
         assert_eq!(api.count_requests(token), 2);
     }
@@ -174,7 +174,7 @@ async fn a_rejected_bind_is_an_error_that_names_the_reason(#[case] code: u8, #[c
     let server = FaultyLdap::start(60);
     server.answer_binds(code);
     let error = listing_error(&server).await;
-    assert!(error.contains(words), "{error}");
+    assert_contains!(error, words);
     assert_eq!(server.count_binds(), 1, "{error}");
 }
 
@@ -216,7 +216,7 @@ async fn a_listing_that_is_cut_off_is_an_error(
 #[tokio::test]
 async fn an_empty_list_is_a_missing_right(#[case] of: Of, #[case] words: &str) {
     let error = listing_error(&*of.start(0)).await;
-    assert!(error.contains(words), "{error}");
+    assert_contains!(error, words);
 }
 
 #[rstest]
@@ -230,16 +230,13 @@ async fn an_unknown_group_is_an_error_that_names_it(
     for people in [MANY, 1] {
         let listed = list(&*directory, &users(people)).await;
         let error = message_of(listed, &[]);
-        assert!(
-            error.contains("no group") && error.contains("\"devops\""),
-            "{error}"
-        );
+        assert_contains!(error, "no group", "\"devops\"");
     }
     let lacking = match directory.check().await {
         Ok(checked) => missing(&checked).concat(),
         Err(error) => error.to_string(),
     };
-    assert!(lacking.contains("devops"), "{lacking}");
+    assert_contains!(lacking, "devops");
 }
 
 #[rstest]

@@ -88,8 +88,7 @@ async fn a_user_without_account_enabled_is_unknown_and_a_list_of_them_an_error()
 
     tenant.state().hidden.insert("accountEnabled");
     let error = listing_error(&directory(&stub, &[])).await;
-    assert!(error.contains("none of them has accountEnabled"), "{error}");
-    assert!(error.contains("User.Read.All"), "{error}");
+    assert_contains!(error, "none of them has accountEnabled", "User.Read.All");
 }
 
 #[tokio::test]
@@ -101,12 +100,12 @@ async fn credentials_are_sent_to_no_other_server() {
     tenant.state().elsewhere = Some(other.url.clone());
     let stub = tenant.start();
     let error = listing_error(&directory(&stub, &[])).await;
-    assert!(error.contains("a next page on another server"), "{error}");
+    assert_contains!(error, "a next page on another server");
     // Nor is a delta link to another server accepted.
     tenant.state().overrides.clear();
     tenant.state().page = 999;
     let error = listing_error(&directory(&stub, &[])).await;
-    assert!(error.contains("a next page on another server"), "{error}");
+    assert_contains!(error, "a next page on another server");
     assert!(other.requests().is_empty());
 }
 
@@ -116,7 +115,7 @@ async fn a_refusal_says_what_to_add() {
     tenant.override_response(USERS, || Answer::text(403, LEAKED_SECRET));
     let error = listing_error(&directory(&tenant.start(), &[])).await;
     let fix = "add the application permission User.Read.All";
-    assert!(error.contains(fix), "{error}");
+    assert_contains!(error, fix);
 }
 
 #[tokio::test]
@@ -125,7 +124,7 @@ async fn an_access_token_of_another_cloud_is_reported_by_any_request() {
     let stub = tenant.start();
     tenant.override_response(DELTA, || Answer::text(401, LEAKED_SECRET));
     let error = listing_error(&directory(&stub, &[])).await;
-    assert!(error.contains("set cloud to the tenant's cloud"), "{error}");
+    assert_contains!(error, "set cloud to the tenant's cloud");
 }
 
 #[tokio::test]
@@ -133,8 +132,8 @@ async fn a_wrong_secret_is_reported_and_not_shown() {
     let stub = Tenant::new(1).start();
     let wrong = Credential::Secret("Abc8Q~another-s3cret".into());
     let error = listing_error(&directory_with(&stub, wrong)).await;
-    assert!(error.contains("invalid_client, AADSTS7000215"), "{error}");
-    assert!(error.contains("set client_secret to its value"), "{error}");
+    assert_contains!(error, "invalid_client, AADSTS7000215");
+    assert_contains!(error, "set client_secret to its value");
     assert!(!error.contains("s3cret"), "{error}");
 }
 
@@ -180,7 +179,7 @@ async fn an_ignored_filter_finds_no_other_group() {
     });
     let stub = tenant.start();
     let error = listing_error(&directory(&stub, &["ops"])).await;
-    assert!(error.contains("there is no group \"ops\""), "{error}");
+    assert_contains!(error, "there is no group \"ops\"");
 }
 
 #[tokio::test]
@@ -218,8 +217,7 @@ async fn an_unknown_or_ambiguous_group_is_an_error(#[case] name: &str, #[case] w
     tenant.group(100, "twice", &[1]).group(101, "Twice", &[1]);
     let stub = tenant.start();
     let error = listing_error(&directory(&stub, &[name])).await;
-    assert!(error.contains(words), "{error}");
-    assert!(error.contains("write the object id"), "{error}");
+    assert_contains!(error, words, "write the object id");
 }
 
 #[rstest]
@@ -232,7 +230,7 @@ async fn groups_that_cannot_be_read_are_an_error(#[case] path: &str) {
     tenant.override_response(path, || Answer::status(403));
     let stub = tenant.start();
     let error = listing_error(&directory(&stub, &["ops"])).await;
-    assert!(error.contains("GroupMember.Read.All"), "{error}");
+    assert_contains!(error, "GroupMember.Read.All");
 }
 
 fn gone(evidence: &str, is_certain: bool) -> Lookup {
@@ -333,7 +331,7 @@ async fn a_server_with_a_minimal_api_works() {
         gone("404 for its id, and not in the deleted items", false)
     );
     let checked = all.check().await.unwrap();
-    assert!(checked.summary.contains("without a list of deleted users"));
+    assert_contains!(checked.summary, "without a list of deleted users");
 
     let members = list_people(&directory(&stub, &["ops-team"]), None)
         .await
@@ -343,7 +341,7 @@ async fn a_server_with_a_minimal_api_works() {
     let path = format!("{GROUP}/transitiveMembers/microsoft.graph.user");
     tenant.override_response(&path, not_found);
     let error = listing_error(&directory(&stub, &["ops-team"])).await;
-    assert!(error.contains("404"), "{error}");
+    assert_contains!(error, "404");
 }
 
 /// A directory whose last full listing is old enough for a delta query, and its cursor.
@@ -474,7 +472,7 @@ async fn a_failed_delta_query_is_an_error() {
     let (directory, _, cursor) = after_first_listings(&stub).await;
     tenant.override_response(DELTA, || Answer::status(500));
     let error = list_people(&directory, Some(&cursor)).await.unwrap_err();
-    assert!(error.to_string().contains("answered 500"), "{error}");
+    assert_contains!(error, "answered 500");
     // A delta query without an end leads to a full listing.
     tenant.override_response(DELTA, || Answer::json(&json!({"value": []})));
     let listed = list_people(&directory, Some(&cursor)).await.unwrap();
@@ -571,8 +569,8 @@ async fn a_check_reports_what_the_application_may_read() {
     assert_eq!(missing[0], None);
     tenant.override_response(DELTA, || Answer::status(403));
     let checked = directory(&stub, &[]).check().await.unwrap();
-    assert!(checked.summary.contains("offers no changes"), "{checked:?}");
-    assert!(missing[1].as_ref().unwrap().contains("User.Read.All"));
+    assert_contains!(checked.summary, "offers no changes");
+    assert_contains!(missing[1].as_ref().unwrap(), "User.Read.All");
 }
 
 #[tokio::test]
@@ -581,10 +579,10 @@ async fn a_check_reports_what_prevents_a_listing() {
     tenant.state().hidden.insert("accountEnabled");
     let stub = tenant.start();
     let error = directory(&stub, &[]).check().await.unwrap_err();
-    assert!(error.to_string().contains("accountEnabled"), "{error}");
+    assert_contains!(error, "accountEnabled");
     let error = directory(&stub, &["ops"]).check().await.unwrap_err();
-    assert!(error.to_string().contains("accountEnabled"), "{error}");
+    assert_contains!(error, "accountEnabled");
     tenant.state().hidden.clear();
     let error = directory(&stub, &["ops"]).check().await.unwrap_err();
-    assert!(error.to_string().contains("no group \"ops\""), "{error}");
+    assert_contains!(error, "no group \"ops\"");
 }

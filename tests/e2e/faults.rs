@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::mailserver::MailServer;
 use crate::world::{Db, World, in_days};
+use Db::{Postgres, Sqlite};
 
 const NOW: &str = "2026-11-24 00:00:00";
 
@@ -23,7 +24,7 @@ fn world_with_due_warnings(db: Db, server: &MailServer, issuers: usize) -> World
     let rows: Vec<String> = (0..issuers)
         .map(|n| format!("{n},t{n},user{n}@example.org,2026-12-01"))
         .collect();
-    world.import(&rows.iter().map(String::as_str).collect::<Vec<_>>());
+    world.import(&rows);
     world
 }
 
@@ -81,9 +82,7 @@ fn a_stalled_connection_is_dropped_and_the_mail_is_tried_again(
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn with_all_faults_at_once_every_issuer_gets_the_mail(#[case] db: Db) {
+fn with_all_faults_at_once_every_issuer_gets_the_mail(#[values(Sqlite, Postgres)] db: Db) {
     let mut server = MailServer::start(
         "--p-450-rcpt .2 --p-drop-before .1 --p-drop-after .1 --p-421-connect .1 --p-550-rcpt .05 --drop-mode mix --max-faults-per-key 4",
     );
@@ -113,9 +112,7 @@ fn a_mail_without_a_final_reply_fails_after_five_copies_with_one_message_id() {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn if_every_recipient_is_refused_the_server_is_blamed(#[case] db: Db) {
+fn if_every_recipient_is_refused_the_server_is_blamed(#[values(Sqlite, Postgres)] db: Db) {
     let mut server = MailServer::start("--reject-rcpt .");
     let mut world = world_with_due_warnings(db, &server, 30);
     world
@@ -151,10 +148,7 @@ fn refused_content_falls_back_without_marking_the_address_dead() {
     world.set("notify.admins", "[\"boss@example.org\"]");
     world.run(&["sweep"]).exits(1);
     let failed = world.list(&["notice", "list", "--state", "failed"]);
-    assert!(
-        failed[0]["reason"].as_str().unwrap().contains("554"),
-        "{failed:?}"
-    );
+    assert_contains!(failed[0]["reason"].as_str().unwrap(), "554");
     // The address still gets mail.
     world.import(&["next,next,user0@example.org,2026-12-01"]);
     world.run(&["sweep"]);
@@ -183,7 +177,7 @@ fn after_give_up_a_mail_fails_with_the_reason() {
     let server = MailServer::start("--tempfail-rcpt user1@");
     let mut world = world_with_due_warnings(Db::Sqlite, &server, 3);
     world.set("delivery.give_up", "\"1h\"");
-    world.run(&["sweep"]).exits(0).says("1 deferred");
+    world.sweep().says("1 deferred");
     world
         .at("2026-11-24 01:00:01")
         .run(&["sweep"])
@@ -191,10 +185,7 @@ fn after_give_up_a_mail_fails_with_the_reason() {
         .says("1 failed");
     let failed = world.list(&["notice", "list", "--state", "failed"]);
     let reason = failed[0]["reason"].as_str().unwrap();
-    assert!(
-        reason.contains("given up") && reason.contains("450"),
-        "{reason}"
-    );
+    assert_contains!(reason, "given up", "450");
 }
 
 #[test]
@@ -204,7 +195,7 @@ fn connections_are_closed_after_the_configured_number_of_mails() {
     world
         .set("smtp.messages_per_connection", "20")
         .set("smtp.connections", "1");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let summary = server.stop();
     assert_all_arrived(&summary, 50);
     assert_eq!(
@@ -278,7 +269,7 @@ fn the_configured_authority_is_trusted_and_the_password_needs_tls() {
     world.set("smtp.password", "\"s3cret\"");
     // The back-off after the wrong password is a second of real time.
     crate::waiting::wait_until("the mail is sent", || {
-        world.run(&["sweep"]).exits(0);
+        world.sweep();
         (world.states().get("sent") == Some(&1)).then_some(())
     });
     let summary = server.stop();

@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use crate::world::{Db, World};
+use Db::{Postgres, Sqlite};
 
 const COLUMNS: &str =
     "external_id,name,issuer_email,expires_at,created_at,last_used_at,role,status\n";
@@ -50,13 +51,11 @@ const IDLE: &str = "d,idle,ada@example.org,,2026-03-01,2026-06-01,read,active";
 const OFF: &str = "e,off,ada@example.org,never,2024-01-01,,admin,disabled";
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_finding_opens_once_and_resolves_by_itself(#[case] db: Db) {
+fn a_finding_opens_once_and_resolves_by_itself(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_of_rules(db);
     world.at("2026-11-20 10:00:00");
     listing(&world, &[CLEAN, ENDLESS, LONG, IDLE, OFF]);
-    world.run(&["sweep"]).exits(0).says("3 opened");
+    world.sweep().says("3 opened");
     let open = [
         "endless never_expires high open",
         "idle unused medium open",
@@ -78,7 +77,7 @@ fn a_finding_opens_once_and_resolves_by_itself(#[case] db: Db) {
     );
 
     // The same listing finds nothing new; later, an unused token is found by time alone.
-    world.run(&["sweep"]).exits(0).says("nothing was due");
+    world.sweep().says("nothing was due");
     assert_eq!(findings(&world, &["--all"]), open);
     listing(
         &world,
@@ -91,7 +90,7 @@ fn a_finding_opens_once_and_resolves_by_itself(#[case] db: Db) {
             "f,fresh,ada@example.org,,2026-11-01,,read,active",
         ],
     );
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_eq!(findings(&world, &[]), open);
     world.at("2027-01-29 23:59:59").run(&["sweep"]);
     assert_eq!(
@@ -122,21 +121,15 @@ fn a_finding_opens_once_and_resolves_by_itself(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn changed_rules_apply_to_every_token(#[case] db: Db) {
+fn changed_rules_apply_to_every_token(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_of_rules(db);
     world.at("2026-11-20 10:00:00");
     listing(&world, &[CLEAN, ENDLESS, LONG, IDLE]);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     world
         .set("policy.max_ttl", "\"60d\"")
         .set("policy.unused_after", "\"off\"");
-    world
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 opened")
-        .says("1 resolved");
+    world.sweep().says("1 opened").says("1 resolved");
     let open = [
         "clean too_long medium open",
         "endless never_expires high open",
@@ -148,29 +141,29 @@ fn changed_rules_apply_to_every_token(#[case] db: Db) {
         let evidence = finding["evidence"].as_str().unwrap();
         assert!(evidence.ends_with("max_ttl is 60d"), "{evidence}");
     }
-    world.run(&["sweep"]).exits(0).says("nothing was due");
+    world.sweep().says("nothing was due");
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_policy_expiry_delays_the_finding_of_a_token_without_expiry(#[case] db: Db) {
+fn a_policy_expiry_delays_the_finding_of_a_token_without_expiry(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
     let mut world = World::new(db);
     world.table(
         "[[source]]\nname = \"exports\"\nkind = \"file\"\npath = \"tokens.csv\"\npolicy_ttl = \"30d\"",
     );
     world.at("2026-11-20 10:00:00");
     listing(&world, &[ENDLESS]);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert!(findings(&world, &[]).is_empty());
     world
         .at("2026-12-01 00:00:00")
         .run(&["sweep"])
         .says("1 opened");
     assert_eq!(findings(&world, &[]), ["endless never_expires high open"]);
-    world.run(&["sweep"]).exits(0).says("nothing was due");
+    world.sweep().says("nothing was due");
     listing(&world, &[CLEAN]);
-    world.run(&["sweep"]).exits(0).says("1 resolved");
+    world.sweep().says("1 resolved");
     let tokens = world.list(&["token", "list", "--status", "gone"]);
     assert_eq!(
         tokens[0]["external_id"], "b",
@@ -179,16 +172,14 @@ fn a_policy_expiry_delays_the_finding_of_a_token_without_expiry(#[case] db: Db) 
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn findings_of_a_clock_that_was_ahead_are_resolved(#[case] db: Db) {
+fn findings_of_a_clock_that_was_ahead_are_resolved(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_of_rules(db);
     world.at("2026-11-20 10:00:00");
     listing(
         &world,
         &["f,fresh,ada@example.org,,2026-11-01,,read,active"],
     );
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     world.at("2028-11-20 10:00:00").run(&["sweep"]);
     assert_eq!(findings(&world, &[]), ["fresh unused medium open"]);
     world
@@ -201,9 +192,7 @@ fn findings_of_a_clock_that_was_ahead_are_resolved(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn the_summary_comes_once_a_week_and_missed_ones_come_as_one(#[case] db: Db) {
+fn the_summary_comes_once_a_week_and_missed_ones_come_as_one(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_of_rules(db);
     world.set(
         "notify.admins",
@@ -211,11 +200,11 @@ fn the_summary_comes_once_a_week_and_missed_ones_come_as_one(#[case] db: Db) {
     );
     world.at("2026-11-20 10:00:00");
     listing(&world, &[CLEAN, ENDLESS, LONG, IDLE]);
-    world.run(&["sweep"]).exits(0);
-    world.at("2026-11-23 08:59:00").run(&["sweep"]).exits(0);
+    world.sweep();
+    world.at("2026-11-23 08:59:00").sweep();
     assert!(world.mails().is_empty(), "not before its time");
 
-    world.at(MONDAY).run(&["sweep"]).exits(0);
+    world.at(MONDAY).sweep();
     let mails = world.take_mails();
     let mut to: Vec<&str> = mails.iter().map(|mail| mail.to.as_str()).collect();
     to.sort_unstable();
@@ -243,11 +232,11 @@ fn the_summary_comes_once_a_week_and_missed_ones_come_as_one(#[case] db: Db) {
     let notices = world.list(&["notice", "list"]);
     assert_eq!(notices[0]["topic"], "summary");
     assert_eq!(notices[0]["token_name"], "3 open findings");
-    world.at("2026-11-23 09:01:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-23 09:01:00").sweep();
     assert!(world.mails().is_empty(), "once");
 
     // Three missed weeks make one mail; without open findings there is none.
-    world.at("2026-12-16 15:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-12-16 15:00:00").sweep();
     let summaries = |world: &World| {
         let mut mails = world.take_mails();
         mails.retain(|mail| mail.text.contains("lapsed finding list --kind"));
@@ -258,7 +247,7 @@ fn the_summary_comes_once_a_week_and_missed_ones_come_as_one(#[case] db: Db) {
     listing(&world, &[CLEAN]);
     world.run(&["sweep", "--accept-shrink", "exports"]).exits(0);
     let _ = world.take_mails();
-    world.at("2026-12-21 09:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-12-21 09:00:00").sweep();
     assert_eq!(summaries(&world), 0);
 }
 
@@ -270,26 +259,24 @@ fn the_summary_has_a_schedule_or_is_off() {
         .set("schedule.timezone", "\"Europe/Berlin\"");
     world.at("2026-11-20 10:00:00");
     listing(&world, &[ENDLESS]);
-    world.run(&["sweep"]).exits(0);
-    world.at("2026-12-01 06:29:00").run(&["sweep"]).exits(0);
+    world.sweep();
+    world.at("2026-12-01 06:29:00").sweep();
     assert!(world.mails().is_empty());
-    world.at("2026-12-01 06:30:00").run(&["sweep"]).exits(0);
+    world.at("2026-12-01 06:30:00").sweep();
     assert_eq!(world.mails().len(), 1);
     world.set("notify.summary", "\"off\"");
-    world.at("2027-01-05 06:30:00").run(&["sweep"]).exits(0);
+    world.at("2027-01-05 06:30:00").sweep();
     assert!(world.mails().is_empty());
     world.set("notify.summary", "\"weekly\"");
     world.run(&["check"]).exits(78).says("notify.summary");
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn an_acknowledged_finding_is_silent_until_the_given_day(#[case] db: Db) {
+fn an_acknowledged_finding_is_silent_until_the_given_day(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_of_rules(db);
     world.at("2026-11-20 10:00:00");
     listing(&world, &[CLEAN, ENDLESS, IDLE]);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let id = world.list(&["finding", "list", "--kind", "never_expires"])[0]["id"]
         .as_str()
         .unwrap()
@@ -333,8 +320,8 @@ fn an_acknowledged_finding_is_silent_until_the_given_day(#[case] db: Db) {
             "idle unused medium open"
         ]
     );
-    world.run(&["sweep"]).exits(0).says("nothing was due");
-    world.at(MONDAY).run(&["sweep"]).exits(0);
+    world.sweep().says("nothing was due");
+    world.at(MONDAY).sweep();
     let mails = world.take_mails();
     assert_eq!(mails[0].subject, "1 open finding: 1 unused");
     assert!(!mails[0].text.contains("endless"));
@@ -343,7 +330,7 @@ fn an_acknowledged_finding_is_silent_until_the_given_day(#[case] db: Db) {
     world.at("2026-12-01 00:00:00");
     let both = ["endless never_expires high open", "idle unused medium open"];
     assert_eq!(findings(&world, &[]), both);
-    world.at("2026-12-07 09:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-12-07 09:00:00").sweep();
     assert!(
         world
             .mails()
@@ -353,7 +340,7 @@ fn an_acknowledged_finding_is_silent_until_the_given_day(#[case] db: Db) {
 
     accept(&world, &id, "2027-06-01", "once more").exits(0);
     listing(&world, &[CLEAN, IDLE]);
-    world.run(&["sweep"]).exits(0).says("1 resolved");
+    world.sweep().says("1 resolved");
     accept(&world, &id, "2027-06-01", "too late")
         .exits(1)
         .says("is resolved");
@@ -370,9 +357,9 @@ fn the_summary_shares_a_mail_with_other_due_notices() {
             "z,ends,ada@example.org,2026-11-30T10:00:00Z,2026-09-30,2026-11-19,read,active",
         ],
     );
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let _ = world.take_mails();
-    world.at(MONDAY).run(&["sweep"]).exits(0);
+    world.at(MONDAY).sweep();
     let mails = world.take_mails();
     let to_boss: Vec<_> = mails
         .iter()

@@ -15,6 +15,7 @@ use crate::bad_responses::{
 };
 use crate::stub::{Answer, Stub, StubRequest};
 use crate::world::{Db, World};
+use Db::{Postgres, Sqlite};
 
 pub const OWN: &str = "7_0wn-s3cret-of-gcore";
 
@@ -360,7 +361,7 @@ async fn a_list_of_users_that_ends_early_fails_the_listing() {
         Answer::json(&json!({"count": 100, "results": []}))
     });
     let error = fetch_error(&gcore.start()).await;
-    assert!(error.contains("the list ends after 0 users"), "{error}");
+    assert_contains!(error, "the list ends after 0 users");
 }
 
 #[tokio::test]
@@ -388,10 +389,7 @@ async fn version_1_is_used_only_if_version_2_is_missing() {
 
     gcore.replace(V1, || Answer::status(404));
     let error = fetch_error(&stub).await;
-    assert!(
-        error.contains("has no list of tokens of the account 456"),
-        "{error}"
-    );
+    assert_contains!(error, "has no list of tokens of the account 456");
 
     stub.take_request_lines();
     gcore.replace(V2, || Answer::status(500));
@@ -476,12 +474,9 @@ async fn a_check_reports_the_rights() {
     for refusal in refusals {
         gcore.replace("/iam/users", refusal);
         let checked = source(&stub.url, OWN).check().await.unwrap();
-        assert!(
-            checked.rights[1]
-                .missing
-                .as_ref()
-                .unwrap()
-                .contains("role Administrators")
+        assert_contains!(
+            checked.rights[1].missing.as_ref().unwrap(),
+            "role Administrators"
         );
         let listing = fetch(&stub).await.unwrap();
         assert_eq!(listing.admins, None);
@@ -518,7 +513,7 @@ async fn a_token_is_deleted_and_verified() {
     let without_id = source(&stub.url, "a-secret-without-a-number")
         .revoke("42")
         .await;
-    assert!(without_id.unwrap_err().to_string().contains("id_secret"));
+    assert_contains!(without_id.unwrap_err(), "id_secret");
     let source = source(&stub.url, OWN);
     for unknown in ["41", "43", "../me", ""] {
         let ended = source.revoke(unknown).await;
@@ -534,7 +529,7 @@ async fn a_token_is_deleted_and_verified() {
     assert!(matches!(source.revoke("42").await, Err(Error::StillThere)));
     gcore.replace(&format!("{V2}/42"), || Answer::status(403));
     let error = source.revoke("42").await.unwrap_err().to_string();
-    assert!(error.contains("role Administrators"), "{error}");
+    assert_contains!(error, "role Administrators");
     gcore.restore();
     gcore.0.lock().unwrap().is_stubborn = false;
     source.revoke("42").await.unwrap();
@@ -553,9 +548,7 @@ pub fn world(db: Db, stub: &Stub) -> World {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn an_account_is_synced_and_its_people_are_notified(#[case] db: Db) {
+fn an_account_is_synced_and_its_people_are_notified(#[values(Sqlite, Postgres)] db: Db) {
     let gcore = Gcore::new();
     gcore.token(token(
         42,
@@ -570,7 +563,7 @@ fn an_account_is_synced_and_its_people_are_notified(#[case] db: Db) {
     gcore.user(user(9, 2, json!({"auth_types": ["sso"]})));
     let stub = gcore.start();
     let mut world = world(db, &stub);
-    world.run(&["sweep"]).exits(0).says("3 new");
+    world.sweep().says("3 new");
     let expected = json!({
         "external_id": "42", "name": "token 42", "issuer": "user9@example.org", "account": "Example Ltd",
         "role": "Administrators", "scope": null, "created_at": "2026-01-01T12:00:00Z",
@@ -591,16 +584,12 @@ fn an_account_is_synced_and_its_people_are_notified(#[case] db: Db) {
         recipients,
         ["boss@example.org", "user1@example.org", "user9@example.org"]
     );
-    assert!(
-        mails[0].text.contains("John Doe (SSO only)"),
-        "{}",
-        mails[0].text
-    );
+    assert_contains!(mails[0].text, "John Doe (SSO only)");
 
     // A token that disappears after its expiry has expired; before that, it is gone.
-    world.run(&["sweep"]).exits(0).says("nothing was due");
+    world.sweep().says("nothing was due");
     gcore.0.lock().unwrap().tokens.retain(|id, _| *id == 7);
-    world.at("2026-11-28 12:00:01").run(&["sweep"]).exits(0);
+    world.at("2026-11-28 12:00:01").sweep();
     assert_eq!(
         world.tokens(),
         ["42 expired", "43 gone", "7 active"].map(str::to_owned)
@@ -621,7 +610,7 @@ fn a_token_is_ended_by_a_command() {
         .run(&["source", "check", "gcore"])
         .exits(0)
         .says("Example Ltd");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     stub.take_request_lines();
     let end = |id: &str| world.run(&["token", "revoke", id, "--at-source", "--yes"]);
     for how in ["--dry-run", "--yes"] {
@@ -644,7 +633,7 @@ fn a_token_is_ended_by_a_command() {
         world.tokens(),
         ["42 revoked", "44 disabled", "7 active"].map(str::to_owned)
     );
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     end("gcore/44").exits(0);
     assert_eq!(
         world.tokens(),
@@ -660,7 +649,7 @@ fn an_invalid_answer_fails_the_sync_and_changes_nothing() {
     let stub = gcore.start();
     let mut world = world(Db::Sqlite, &stub);
     world.set("log.level", "\"trace\"").env("RUST_LOG", "trace");
-    let mut output = world.run(&["sweep"]).exits(0).stderr.clone();
+    let mut output = world.sweep().stderr.clone();
     let before = world.tokens();
     for path in ["/iam/clients/me", V2, "/iam/users"] {
         for trap in &BAD_RESPONSES {
@@ -698,22 +687,16 @@ fn a_request_to_wait_is_respected_and_is_no_failure() {
     let stub = gcore.start();
     let mut world = world(Db::Sqlite, &stub);
     gcore.replace(V2, || Answer::status(429).with("retry-after", "600"));
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     stub.take_request_lines();
-    world.at("2026-11-24 12:09:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-24 12:09:00").sweep();
     assert_eq!(stub.take_request_lines(), Vec::<String>::new());
     gcore.restore();
-    world
-        .at("2026-11-24 12:11:00")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 new");
+    world.at("2026-11-24 12:11:00").sweep().says("1 new");
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_revocation_that_is_killed_can_be_repeated(#[case] db: Db) {
+fn a_revocation_that_is_killed_can_be_repeated(#[values(Sqlite, Postgres)] db: Db) {
     let gcore = Gcore::new();
     for id in [42, 43] {
         gcore.token(token(id, 9, json!({"exp_date": "2026-11-30T12:00:00Z"})));
@@ -737,7 +720,7 @@ fn a_revocation_that_is_killed_can_be_repeated(#[case] db: Db) {
     });
     let mut world = world(db, &stub);
     world.env("USER", "grace");
-    world.run(&["sweep"]).exits(0).says("3 new");
+    world.sweep().says("3 new");
     world.take_mails();
     let trail = |world: &World| -> Vec<String> {
         let entries = world.list(&["audit", "list"]);
@@ -773,7 +756,7 @@ fn a_revocation_that_is_killed_can_be_repeated(#[case] db: Db) {
         .run(&revoke("gcore/42"))
         .exits(0)
         .says("already revoked");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_eq!(world.tokens(), ["42 revoked", "43 active", "7 active"]);
     let settled = ["token.revoke gcore/42", "token.revoked gcore/42"];
     assert_eq!(trail(&world), [&cut_off[..], &settled[..]].concat());
@@ -790,13 +773,11 @@ fn a_revocation_that_is_killed_can_be_repeated(#[case] db: Db) {
             mail.subject,
             "Token token 42 was revoked on Tue 24 Nov 2026"
         );
-        assert!(mail.text.contains("by grace"), "{}", mail.text);
-        assert!(mail.text.contains("Reason: leaked"), "{}", mail.text);
-        assert!(mail.text.contains("Page "), "{}", mail.text);
+        assert_contains!(mail.text, "by grace", "Reason: leaked", "Page ");
     }
     world.run(&revoke("gcore/43")).exits(0);
     assert!(!gcore.0.lock().unwrap().tokens.contains_key(&43));
-    world.at("2026-11-29 13:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-29 13:00:00").sweep();
     let subjects: Vec<_> = world
         .take_mails()
         .into_iter()

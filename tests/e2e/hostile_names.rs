@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use crate::world::{Db, World};
+use Db::{Postgres, Sqlite};
 
 /// Token names from careless people and attackers.
 fn hostile_names() -> Vec<String> {
@@ -49,9 +50,7 @@ fn world_with_hostile_names(db: Db) -> World {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn hostile_names_are_shown_correctly_and_do_no_harm(#[case] db: Db) {
+fn hostile_names_are_shown_correctly_and_do_no_harm(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_with_hostile_names(db);
     let imported = world.run(&["import", "tokens.json"]);
     world.env("RUST_LOG", "trace");
@@ -125,16 +124,8 @@ fn hostile_names_are_shown_correctly_and_do_no_harm(#[case] db: Db) {
         subject_of(0),
         "Token 🚀 деплой 部署 expires in 7 days (Tue 1 Dec 2026)"
     );
-    assert!(
-        subject_of(3).contains("{{#each secrets}}"),
-        "{}",
-        subject_of(3)
-    );
-    assert!(
-        subject_of(5).contains("<script>alert(1)</script>"),
-        "{}",
-        subject_of(5)
-    );
+    assert_contains!(subject_of(3), "{{#each secrets}}");
+    assert_contains!(subject_of(5), "<script>alert(1)</script>");
 
     for form in ["table", "csv", "jsonl"] {
         let shown = world.run(&["token", "list", "--format", form]);

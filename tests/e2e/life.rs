@@ -3,20 +3,21 @@
 use rstest::rstest;
 
 use crate::world::{Db, World};
+use Db::{Postgres, Sqlite};
 
 const ADA: &str = "ci,ci-deploy,ada@example.org,2026-12-01T00:00:00Z";
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn issuer_and_admin_are_notified_once_per_step_and_the_token_expires(#[case] db: Db) {
+fn issuer_and_admin_are_notified_once_per_step_and_the_token_expires(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
     let mut world = World::new(db);
     world.at("2026-11-20 00:00:00").import(&[ADA]);
-    world.run(&["sweep"]).exits(0).says("nothing was due");
+    world.sweep().says("nothing was due");
     for (day, time_left) in [("2026-11-24", "7 days"), ("2026-11-30", "24 hours")] {
         world.at(&format!("{day} 00:00:00"));
         for _ in 0..2 {
-            world.run(&["sweep"]).exits(0);
+            world.sweep();
         }
         let mails = world.mails();
         let expected = ["ada", "boss"].map(|who| {
@@ -26,45 +27,43 @@ fn issuer_and_admin_are_notified_once_per_step_and_the_token_expires(#[case] db:
     }
     world.at("2026-12-01 00:00:00");
     assert_eq!(world.tokens(), ["ci expired"], "expired, swept or not");
-    world.run(&["sweep"]).exits(0).says("1 expired");
-    world.run(&["sweep"]).exits(0).says("nothing was due");
+    world.sweep().says("1 expired");
+    world.sweep().says("nothing was due");
     assert!(world.mails().is_empty());
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn an_expiry_that_moves_and_returns_is_not_warned_about_twice(#[case] db: Db) {
+fn an_expiry_that_moves_and_returns_is_not_warned_about_twice(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = World::new(db);
     let until = |day: &str| format!("ci,ci-deploy,ada@example.org,2026-{day}T00:00:00Z");
     world.at("2026-11-24 00:00:00").import(&[&until("12-01")]);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_eq!(world.mails().len(), 2);
 
     world.import(&[&until("12-20")]);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert!(
         world.mails().is_empty(),
         "a later expiry is owed nothing yet"
     );
 
     world.at("2026-11-26 00:00:00").import(&[&until("12-01")]);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert!(world.mails().is_empty(), "that warning was sent already");
 
-    world.at("2026-11-30 00:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-30 00:00:00").sweep();
     assert_eq!(world.mails().len(), 2, "the next step comes");
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_renewal_cancels_unsent_notices_and_its_reversal_restores_them(#[case] db: Db) {
+fn a_renewal_cancels_unsent_notices_and_its_reversal_restores_them(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
     let mut world = World::new(db);
     let until = |day: &str| format!("ci,ci-deploy,ada@example.org,2026-{day}T00:00:00Z");
     // Within merge_ahead of the step: planned, and not yet to be sent.
     world.at("2026-11-23 23:30:00").import(&[&until("12-01")]);
-    world.run(&["sweep"]).exits(0).says("2 planned");
+    world.sweep().says("2 planned");
     assert!(world.mails().is_empty());
 
     world.import(&[&until("12-20")]);
@@ -73,18 +72,16 @@ fn a_renewal_cancels_unsent_notices_and_its_reversal_restores_them(#[case] db: D
         "cancelled 7d boss@example.org ci-deploy",
     ];
     assert_eq!(world.notices(), cancelled);
-    world.at("2026-11-24 00:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-24 00:00:00").sweep();
     assert!(world.mails().is_empty());
 
     world.import(&[&until("12-01")]);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_eq!(world.mails().len(), 2);
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_disabled_revoked_or_gone_token_is_not_warned_about(#[case] db: Db) {
+fn a_disabled_revoked_or_gone_token_is_not_warned_about(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = World::new(db);
     world.table("[[source]]\nname = \"exports\"\nkind = \"file\"\npath = \"exports.csv\"");
     let list = |world: &World, rows: &[&str]| {
@@ -100,11 +97,7 @@ fn a_disabled_revoked_or_gone_token_is_not_warned_about(#[case] db: Db) {
         "c,C,ada@example.org,2026-12-01,active",
     );
     list(&world, &[a, b, c]);
-    world
-        .at("2026-11-23 23:30:00")
-        .run(&["sweep"])
-        .exits(0)
-        .says("3 new");
+    world.at("2026-11-23 23:30:00").sweep().says("3 new");
     assert_eq!(world.notices().len(), 6, "planned");
 
     list(
@@ -114,11 +107,7 @@ fn a_disabled_revoked_or_gone_token_is_not_warned_about(#[case] db: Db) {
             "b,B,ada@example.org,2026-12-01,revoked",
         ],
     );
-    world
-        .at("2026-11-24 00:00:00")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 gone");
+    world.at("2026-11-24 00:00:00").sweep().says("1 gone");
     assert_eq!(world.tokens(), ["a disabled", "b revoked", "c gone"]);
     assert!(
         world
@@ -129,7 +118,7 @@ fn a_disabled_revoked_or_gone_token_is_not_warned_about(#[case] db: Db) {
     assert!(world.mails().is_empty());
 
     list(&world, &[a, b, c]);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_eq!(world.tokens(), ["a active", "b active", "c active"]);
     let mails = world.mails();
     assert_eq!(
@@ -139,7 +128,7 @@ fn a_disabled_revoked_or_gone_token_is_not_warned_about(#[case] db: Db) {
     );
 
     list(&world, &[a, b]);
-    world.at("2026-12-02 00:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-12-02 00:00:00").sweep();
     assert_eq!(
         world.tokens(),
         ["a expired", "b expired", "c expired"],
@@ -148,9 +137,9 @@ fn a_disabled_revoked_or_gone_token_is_not_warned_about(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_listing_that_shrank_by_half_changes_nothing_until_accepted(#[case] db: Db) {
+fn a_listing_that_shrank_by_half_changes_nothing_until_accepted(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
     let mut world = World::new(db);
     world.table("[[source]]\nname = \"exports\"\nkind = \"file\"\npath = \"exports.csv\"");
     let list = |world: &World, count: usize| {
@@ -164,11 +153,7 @@ fn a_listing_that_shrank_by_half_changes_nothing_until_accepted(#[case] db: Db) 
         world.write("exports.csv", text);
     };
     list(&world, 30);
-    world
-        .at("2026-11-24 00:00:00")
-        .run(&["sweep"])
-        .exits(0)
-        .says("30 new");
+    world.at("2026-11-24 00:00:00").sweep().says("30 new");
     list(&world, 15);
     for _ in 0..2 {
         world
@@ -191,40 +176,32 @@ fn a_listing_that_shrank_by_half_changes_nothing_until_accepted(#[case] db: Db) 
         .run(&["sweep", "--accept-shrink", "exports"])
         .exits(0)
         .says("15 gone");
-    world.run(&["sweep"]).exits(0).says("nothing was due");
+    world.sweep().says("nothing was due");
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_token_first_seen_expired_is_marked_without_a_mail(#[case] db: Db) {
+fn a_token_first_seen_expired_is_marked_without_a_mail(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = World::new(db);
     world.at("2026-12-01 00:00:01").import(&[ADA]);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_eq!(world.tokens(), ["ci expired"]);
     assert!(world.mails().is_empty());
     assert!(world.notices().is_empty());
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_warning_delayed_by_an_outage_is_sent_once_with_the_reason(#[case] db: Db) {
+fn a_warning_delayed_by_an_outage_is_sent_once_with_the_reason(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = World::new(db);
     world.at("2026-11-20 00:00:00").import(&[ADA]);
     world.at("2026-12-03 00:00:00");
     for _ in 0..2 {
-        world.run(&["sweep"]).exits(0);
+        world.sweep();
     }
     let mails = world.take_mails();
     assert_eq!(mails.len(), 2);
     for mail in &mails {
-        assert!(
-            mail.subject.contains("ci-deploy expired"),
-            "{}",
-            mail.subject
-        );
-        assert!(mail.text.contains("late"), "{}", mail.text);
+        assert_contains!(mail.subject, "ci-deploy expired");
+        assert_contains!(mail.text, "late");
     }
     assert_eq!(world.tokens(), ["ci expired"]);
     let sent = world.notices();
@@ -238,9 +215,7 @@ fn a_warning_delayed_by_an_outage_is_sent_once_with_the_reason(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn issuers_get_merged_mails_and_admins_one_mail_a_day(#[case] db: Db) {
+fn issuers_get_merged_mails_and_admins_one_mail_a_day(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = World::new(db);
     world
         .set("notify.admin_digest", "\"09:00\"")
@@ -256,7 +231,7 @@ fn issuers_get_merged_mails_and_admins_one_mail_a_day(#[case] db: Db) {
     let mut seen = Vec::new();
     for hour in 24 * 23 + 20..=24 * 25 + 10 {
         let clock = format!("2026-11-{} {:02}:00:00", hour / 24, hour % 24);
-        world.at(&clock).run(&["sweep"]).exits(0);
+        world.at(&clock).sweep();
         seen.extend(
             world
                 .mails()
@@ -278,9 +253,9 @@ fn issuers_get_merged_mails_and_admins_one_mail_a_day(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_flood_is_held_and_alerted_once_until_released_or_discarded(#[case] db: Db) {
+fn a_flood_is_held_and_alerted_once_until_released_or_discarded(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
     let mut world = World::new(db);
     world.set("notify.max_per_sweep", "5");
     let rows = |from: usize, day: &str| -> Vec<String> {
@@ -289,7 +264,7 @@ fn a_flood_is_held_and_alerted_once_until_released_or_discarded(#[case] db: Db) 
             .collect()
     };
     let import = |world: &World, rows: Vec<String>| {
-        world.import(&rows.iter().map(String::as_str).collect::<Vec<_>>());
+        world.import(&rows);
     };
     world.at("2026-11-24 00:00:00");
     import(&world, rows(10, "01"));
@@ -303,9 +278,9 @@ fn a_flood_is_held_and_alerted_once_until_released_or_discarded(#[case] db: Db) 
     );
 
     world.run(&["release"]).exits(0);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_eq!(world.mails().len(), 10);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert!(world.mails().is_empty());
 
     world.at("2026-11-25 00:00:00");
@@ -313,16 +288,14 @@ fn a_flood_is_held_and_alerted_once_until_released_or_discarded(#[case] db: Db) 
     world.run(&["sweep"]).exits(1).says("held");
     assert_eq!(world.mails(), ["boss@example.org: 10 mails are held"]);
     world.run(&["release", "--discard"]).exits(0);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert!(world.mails().is_empty());
     let suppressed = world.list(&["notice", "list", "--state", "suppressed"]);
     assert_eq!(suppressed.len(), 18);
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_notice_without_a_recipient_fails(#[case] db: Db) {
+fn a_notice_without_a_recipient_fails(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = World::new(db);
     world.set("notify.admins", "[]");
     world
@@ -332,36 +305,31 @@ fn a_notice_without_a_recipient_fails(#[case] db: Db) {
     let failed = world.list(&["notice", "list", "--state", "failed"]);
     assert_eq!(failed.len(), 1);
     let reason = failed[0]["reason"].as_str().unwrap();
-    assert!(reason.contains("no administrator"), "{reason}");
-    world.run(&["sweep"]).exits(0).says("nothing was due");
+    assert_contains!(reason, "no administrator");
+    world.sweep().says("nothing was due");
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_clock_that_jumps_a_day_ahead_and_back_loses_and_repeats_nothing(#[case] db: Db) {
+fn a_clock_that_jumps_a_day_ahead_and_back_loses_and_repeats_nothing(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
     let mut world = World::new(db);
     world.at("2026-11-29 12:00:00").import(&[
         ADA,
         "soon,soon,ada@example.org,2026-11-30T06:00:00Z",
         "later,later,bob@example.org,2026-12-07T18:00:00Z",
     ]);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let first = world.mails();
     assert_eq!(first.len(), 2, "{first:?}");
 
-    world
-        .at("2026-11-30 12:00:00")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 expired");
+    world.at("2026-11-30 12:00:00").sweep().says("1 expired");
     let ahead = world.mails();
     assert_eq!(ahead.len(), 2, "the 1d step of ci-deploy: {ahead:?}");
 
     world
         .at("2026-11-29 12:05:00")
-        .run(&["sweep"])
-        .exits(0)
+        .sweep()
         .says("1 no longer expired");
     assert_eq!(world.tokens(), ["ci active", "later active", "soon active"]);
     assert!(
@@ -369,13 +337,9 @@ fn a_clock_that_jumps_a_day_ahead_and_back_loses_and_repeats_nothing(#[case] db:
         "mails sent early are not repeated"
     );
 
-    world
-        .at("2026-11-30 06:00:00")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 expired");
+    world.at("2026-11-30 06:00:00").sweep().says("1 expired");
     assert!(world.mails().is_empty());
-    world.at("2026-11-30 18:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-30 18:00:00").sweep();
     assert_eq!(world.mails().len(), 2, "the 7d step of later");
     let notices = world.notices();
     assert!(

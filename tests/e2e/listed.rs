@@ -107,7 +107,7 @@ pub fn assert_only_finding(world: &World, token: &str, evidence: &str) {
     let lines = findings(world);
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].starts_with(&format!("{token}: ")), "{lines:?}");
-    assert!(lines[0].contains(evidence), "{lines:?}");
+    assert_contains!(lines[0], evidence);
 }
 
 #[track_caller]

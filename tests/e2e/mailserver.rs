@@ -95,7 +95,7 @@ impl MailServer {
         BufReader::new(child.stderr.as_mut().unwrap())
             .read_line(&mut line)
             .unwrap();
-        assert!(line.contains("listening"), "{line}");
+        assert_contains!(line, "listening");
         self.port = fs::read_to_string(self.path("port"))
             .unwrap()
             .trim()

@@ -7,6 +7,9 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+#[macro_use]
+#[path = "../support/assert.rs"]
+mod assert;
 mod bad_responses;
 mod daemon;
 mod devtron;

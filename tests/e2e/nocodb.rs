@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use lapsed::domain::{Cell, ListedToken};
 use lapsed::sources::nocodb::{Config, Login, NocoDbSource};
-use lapsed::sources::{CheckReport, Error, Fetched, LastListing, Listing, Right, Source};
+use lapsed::sources::{Error, Fetched, LastListing, Listing, Source};
 use rstest::rstest;
 use serde_json::json;
 
 use self::server::{EMAIL, NocoDb, SECRETS};
 use crate::daemon::Daemon;
+use crate::listed::missing;
 use crate::postgres::{self, Database};
 use crate::stub::Answer;
 use crate::waiting::wait_until;
 use crate::world::{Db, World};
+use Db::{Postgres, Sqlite};
 
 fn source(nocodb: &NocoDb) -> NocoDbSource {
     source_with(nocodb, None)
@@ -63,11 +65,6 @@ fn format_cell<T: ToString>(cell: &Cell<T>) -> String {
 
 /// An answer, the exit code of the sweep, and what it prints.
 type Failure = (fn() -> Answer, i32, &'static str);
-
-fn missing_rights(checked: CheckReport) -> Vec<String> {
-    let right = |right: Right| Some(format!("{}: {}", right.what, right.missing?));
-    checked.rights.into_iter().filter_map(right).collect()
-}
 
 fn world(nocodb: &NocoDb, db: Db) -> World {
     let mut world = World::new(db);
@@ -208,7 +205,7 @@ async fn pages_are_read_to_the_end_whatever_they_report() {
     nocodb.state().page = 4;
     nocodb.state().is_unordered = true;
     let error = fetch_error(&nocodb).await;
-    assert!(error.contains("it changed from page to page"), "{error}");
+    assert_contains!(error, "it changed from page to page");
 }
 
 #[rstest]
@@ -261,7 +258,7 @@ async fn any_failure_fails_the_listing(
     let nocodb = NocoDb::start();
     nocodb.trap(line, answer);
     let error = fetch_error(&nocodb).await;
-    assert!(error.contains(expected_text), "{error}");
+    assert_contains!(error, expected_text);
     assert!(!error.contains("s3cret"), "{error}");
     assert_eq!(
         fetch_tokens(&nocodb).await.len(),
@@ -300,7 +297,7 @@ async fn a_session_is_kept_and_renewed_once_after_it_has_ended() {
         nocodb.trap("GET /api/v1/tokens", || Answer::status(401));
     }
     let error = fetch(&source).await.map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains("answered 401"), "{error}");
+    assert_contains!(error, "answered 401");
 }
 
 #[tokio::test]
@@ -309,27 +306,18 @@ async fn a_listing_of_the_own_tokens_is_refused() {
     let narrowed = "the credentials show only the tokens of their own user";
     nocodb.state().me = "us2".to_owned();
     let error = fetch_error(&nocodb).await;
-    assert!(
-        error.contains(narrowed) && error.contains("super admin"),
-        "{error}"
-    );
+    assert_contains!(error, narrowed, "super admin");
     // A server that does not report the user is recognised by its total.
     nocodb.trap("GET /api/v1/auth/user/me", || Answer::status(404));
     let error = fetch_error(&nocodb).await;
-    assert!(
-        error.contains(narrowed) && error.contains("NocoDB lists 2 of 4"),
-        "{error}"
-    );
+    assert_contains!(error, narrowed, "NocoDB lists 2 of 4");
 
     // The enterprise edition shows a super admin only their own tokens.
     let nocodb = NocoDb::start();
     nocodb.state().info = json!({"version": "0.301.3", "ee": true});
     nocodb.state().tokens.retain(|token| token["id"] == 1);
     let error = fetch_error(&nocodb).await;
-    assert!(
-        error.contains(narrowed) && error.contains("enterprise edition"),
-        "{error}"
-    );
+    assert_contains!(error, narrowed, "enterprise edition");
 }
 
 #[tokio::test]
@@ -340,19 +328,19 @@ async fn a_check_reports_the_rights() {
         checked.summary,
         "NocoDB 0.301.3, community edition, 4 tokens"
     );
-    assert!(missing_rights(checked).is_empty());
+    assert!(missing(&checked).is_empty());
 
     nocodb.state().info["oidcAuthEnabled"] = json!(true);
     nocodb
         .trap("GET /api/v1/auth/user/me", || Answer::status(404))
         .trap("GET /api/v1/users", || Answer::status(403));
-    let missing = missing_rights(source(&nocodb).check().await.unwrap()).join("\n");
+    let missing = missing(&source(&nocodb).check().await.unwrap()).join("\n");
     for expected_text in [
         "list the tokens of all users: NocoDB does not report whether the user is a super admin",
         "list tokens made under single sign-on: NocoDB does not list them to users with a password",
         "list the users: give lapsed a super admin",
     ] {
-        assert!(missing.contains(expected_text), "{missing}");
+        assert_contains!(missing, expected_text);
     }
 }
 
@@ -387,11 +375,8 @@ async fn a_token_has_ended_if_the_list_no_longer_shows_it() {
 
     nocodb.trap("DELETE /api/v1/db/meta/cache", || Answer::status(500));
     let error = source.revoke("4").await.unwrap_err().to_string();
-    assert!(
-        error.contains("NocoDB may still accept it from its cache"),
-        "{error}"
-    );
-    assert!(error.contains("restart NocoDB"), "{error}");
+    assert_contains!(error, "NocoDB may still accept it from its cache");
+    assert_contains!(error, "restart NocoDB");
     assert!(nocodb.state().accepts(4));
 }
 
@@ -423,18 +408,18 @@ async fn the_database_lists_tokens_and_rest_ends_them() {
     assert!(matches!(unknown, Error::NoSuchToken(_)), "{unknown}");
     assert!(nocodb.take_request_lines().is_empty());
     let still = source.revoke("7").await.unwrap_err().to_string();
-    assert!(still.contains("answered 500"), "{still}");
+    assert_contains!(still, "answered 500");
     assert!(
         nocodb
             .take_request_lines()
             .contains(&"DELETE /api/v1/tokens/7".to_owned())
     );
 
-    assert!(missing_rights(source.check().await.unwrap()).is_empty());
+    assert!(missing(&source.check().await.unwrap()).is_empty());
     nocodb.state().me = "us2".to_owned();
-    let missing = missing_rights(source.check().await.unwrap()).join("\n");
+    let missing = missing(&source.check().await.unwrap()).join("\n");
     assert!(missing.starts_with("revoke tokens: "), "{missing}");
-    assert!(missing.contains("super admin"), "{missing}");
+    assert_contains!(missing, "super admin");
     // The listing does not depend on REST.
     drop(nocodb);
     assert_eq!(fetch(&source).await.unwrap().count, 1);
@@ -448,13 +433,11 @@ fn the_link_opens_the_page_of_the_users_tokens() {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn sweeps_follow_nocodb_and_conclude_nothing_from_failures(#[case] db: Db) {
+fn sweeps_follow_nocodb_and_conclude_nothing_from_failures(#[values(Sqlite, Postgres)] db: Db) {
     let nocodb = NocoDb::start();
     let mut world = world(&nocodb, db);
     world.at("2026-11-22 08:00:00");
-    world.run(&["sweep"]).exits(0).says("4 new");
+    world.sweep().says("4 new");
     let tokens = world.list(&["token", "list"]);
     let ada = tokens
         .iter()
@@ -505,7 +488,7 @@ fn sweeps_follow_nocodb_and_conclude_nothing_from_failures(#[case] db: Db) {
     nocodb.state().tokens.remove(0);
     nocodb.state().users.retain(|user| user["id"] != "us3");
     world.at("2026-11-22 20:00:00");
-    world.run(&["sweep"]).exits(0).says("1 gone");
+    world.sweep().says("1 gone");
     assert_eq!(
         world.tokens(),
         ["1 gone", "2 active", "3 active", "4 active"]
@@ -531,9 +514,7 @@ fn sweeps_follow_nocodb_and_conclude_nothing_from_failures(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn no_secret_is_left_anywhere(#[case] db: Db) {
+fn no_secret_is_left_anywhere(#[values(Sqlite, Postgres)] db: Db) {
     let nocodb = NocoDb::start();
     let mut world = world(&nocodb, db);
     world.set("log.level", "\"trace\"").env("RUST_LOG", "trace");

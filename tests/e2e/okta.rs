@@ -84,7 +84,7 @@ async fn everybody_is_listed_including_deactivated_users() {
     assert_eq!(okta.requests(), ["users -", "users filter"]);
     let requests = okta.stub.requests();
     let brief = requests[1].header("content-type").unwrap();
-    assert!(brief.contains("omitCredentials"), "{brief}");
+    assert_contains!(brief, "omitCredentials");
 }
 
 #[tokio::test]
@@ -96,10 +96,7 @@ async fn a_link_to_another_server_gets_no_credentials() {
         is_list.then(|| Answer::json(&json!([])).with("link", &link))
     }));
     let error = list_everybody(&okta, &[]).await.unwrap_err();
-    assert!(
-        error.contains("credentials are sent nowhere else"),
-        "{error}"
-    );
+    assert_contains!(error, "credentials are sent nowhere else");
     assert!(evil.stub.requests().is_empty());
 }
 
@@ -127,7 +124,7 @@ async fn a_page_that_may_not_be_the_last_is_an_error(
         })
     }));
     let error = list_everybody(&okta, &[]).await.unwrap_err();
-    assert!(error.contains(words), "{error}");
+    assert_contains!(error, words);
 }
 
 #[tokio::test]
@@ -144,7 +141,7 @@ async fn the_wait_is_as_long_as_okta_requests() {
         })
     }));
     let error = list_everybody(&okta, &[]).await.unwrap_err();
-    assert!(error.contains("asks to wait 42 s"), "{error}");
+    assert_contains!(error, "asks to wait 42 s");
 }
 
 #[tokio::test]
@@ -217,26 +214,17 @@ async fn an_app_without_a_role_sees_no_users_and_reports_it() {
         list_everybody(&okta, &[]).await.unwrap_err(),
         directory(&okta, &[]).check().await.unwrap_err().to_string(),
     ] {
-        assert!(
-            error.contains("does not let the app see any user"),
-            "{error}"
-        );
-        assert!(error.contains("Read-only Administrator"), "{error}");
+        assert_contains!(error, "does not let the app see any user");
+        assert_contains!(error, "Read-only Administrator");
     }
     let error = find_person(&okta, "ada@example.org").await.unwrap_err();
-    assert!(
-        error.contains("(E0000006); give the app the role"),
-        "{error}"
-    );
+    assert_contains!(error, "(E0000006); give the app the role");
     okta.org().fault = Some(Box::new(|request| {
         let is_one = request.path.starts_with("/api/v1/users/");
         is_one.then(|| Answer::text(404, r#"{"errorCode":"E0000007"}"#))
     }));
     let error = find_person(&okta, "ada@example.org").await.unwrap_err();
-    assert!(
-        error.contains("does not let the app see any user"),
-        "{error}"
-    );
+    assert_contains!(error, "does not let the app see any user");
 }
 
 #[tokio::test]
@@ -288,15 +276,9 @@ async fn groups_are_found_by_name_or_id_and_counted() {
     let error = list_everybody(&okta, &["00g1ero7vZFVEIYLWPB9"])
         .await
         .unwrap_err();
-    assert!(
-        error.contains("no group \"00g1ero7vZFVEIYLWPB9\""),
-        "{error}"
-    );
+    assert_contains!(error, "no group \"00g1ero7vZFVEIYLWPB9\"");
     let error = list_everybody(&okta, &["Admins"]).await.unwrap_err();
-    assert!(
-        error.contains("several groups \"Admins\"; write the group's id"),
-        "{error}"
-    );
+    assert_contains!(error, "several groups \"Admins\"; write the group's id");
 }
 
 #[tokio::test]
@@ -346,7 +328,7 @@ async fn no_error_shows_an_address(#[case] answer: fn() -> Answer, #[case] words
         request.path.starts_with("/api/v1/users/").then(answer)
     }));
     let error = find_person(&okta, "nobody@example.org").await.unwrap_err();
-    assert!(error.contains(words), "{error}");
+    assert_contains!(error, words);
     assert!(!error.contains("nobody"), "{error}");
 }
 
@@ -375,22 +357,16 @@ async fn a_check_reports_missing_scopes() {
         .await
         .unwrap_err()
         .to_string();
-    assert!(
-        error.contains("grant the app okta.groups.read; grant it on"),
-        "{error}"
-    );
+    assert_contains!(error, "grant the app okta.groups.read; grant it on");
     okta.org().scopes = vec![];
     let error = directory(&okta, &["Developers"])
         .check()
         .await
         .unwrap_err()
         .to_string();
-    assert!(
-        error.contains("okta.users.read and okta.groups.read;"),
-        "{error}"
-    );
+    assert_contains!(error, "okta.users.read and okta.groups.read;");
     let error = list_everybody(&okta, &[]).await.unwrap_err();
-    assert!(error.contains("tab Okta API Scopes"), "{error}");
+    assert_contains!(error, "tab Okta API Scopes");
 }
 
 #[rstest]
@@ -426,5 +402,5 @@ async fn a_key_of_another_app_is_refused() {
         .await
         .unwrap_err()
         .to_string();
-    assert!(error.contains("(invalid_client)"), "{error}");
+    assert_contains!(error, "(invalid_client)");
 }

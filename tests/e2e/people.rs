@@ -4,6 +4,7 @@ use rstest::rstest;
 
 use crate::mailserver::MailServer;
 use crate::world::{Db, World};
+use Db::{Postgres, Sqlite};
 
 const HEADER: &str = "email,status\n";
 
@@ -14,9 +15,9 @@ fn world_of_people(db: Db) -> World {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_leavers_tokens_are_flagged_and_only_the_admin_is_notified_once(#[case] db: Db) {
+fn a_leavers_tokens_are_flagged_and_only_the_admin_is_notified_once(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
     let mut world = world_of_people(db);
     world.at("2026-11-20 00:00:00").import(&[
         "a,A,Ada@Example.org,2026-12-01T00:00:00Z",
@@ -28,35 +29,28 @@ fn a_leavers_tokens_are_flagged_and_only_the_admin_is_notified_once(#[case] db: 
         "people.csv",
         format!("{HEADER}ada@example.org,active\nbob@example.org,active\n"),
     );
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert!(world.list(&["finding", "list"]).is_empty());
 
     world.write(
         "people.csv",
         format!("{HEADER}ADA@example.org,disabled\nbob@example.org,active\n"),
     );
-    world
-        .at("2026-11-21 10:00:00")
-        .run(&["sweep"])
-        .exits(0)
-        .says("2 opened");
+    world.at("2026-11-21 10:00:00").sweep().says("2 opened");
     let findings = world.list(&["finding", "list"]);
     assert_eq!(findings.len(), 2, "of tokens that work");
     for finding in &findings {
         assert_eq!(finding["kind"], "sso_revoked");
         let evidence = finding["evidence"].as_str().unwrap();
-        assert!(
-            evidence.contains("hr") && evidence.contains("disabled"),
-            "{evidence}"
-        );
+        assert_contains!(evidence, "hr", "disabled");
     }
     let mails = world.take_mails();
     assert_eq!(mails.len(), 1, "one digest to the administrator");
     assert_eq!(mails[0].to, "boss@example.org");
-    world.run(&["sweep"]).exits(0).says("nothing was due");
+    world.sweep().says("nothing was due");
 
     // Warnings continue, and go to the administrator with the reason.
-    world.at("2026-11-24 00:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-24 00:00:00").sweep();
     let mails = world.take_mails();
     let to: Vec<&str> = mails.iter().map(|mail| mail.to.as_str()).collect();
     assert_eq!(to.len(), 2, "{to:?}");
@@ -68,11 +62,11 @@ fn a_leavers_tokens_are_flagged_and_only_the_admin_is_notified_once(#[case] db: 
         .iter()
         .find(|mail| mail.to == "boss@example.org")
         .unwrap();
-    assert!(boss.text.contains("lost access"), "{}", boss.text);
+    assert_contains!(boss.text, "lost access");
 
     // A missing person is unknown: that neither opens nor resolves a finding.
     world.write("people.csv", format!("{HEADER}bob@example.org,active\n"));
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let ada = &world.list(&["identity", "list"])[0];
     assert_eq!(
         (&ada["email"], &ada["status"]),
@@ -80,7 +74,7 @@ fn a_leavers_tokens_are_flagged_and_only_the_admin_is_notified_once(#[case] db: 
     );
     assert_eq!(world.list(&["finding", "list"]).len(), 2);
     world.write("people.csv", format!("{HEADER}ada@example.org,active\n"));
-    world.run(&["sweep"]).exits(0).says("2 resolved");
+    world.sweep().says("2 resolved");
     assert!(world.list(&["finding", "list"]).is_empty());
     assert_eq!(world.list(&["finding", "list", "--all"]).len(), 2);
     assert!(world.mails().is_empty());
@@ -94,9 +88,7 @@ fn a_leavers_tokens_are_flagged_and_only_the_admin_is_notified_once(#[case] db: 
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_mass_change_changes_nothing_until_an_operator_releases_it(#[case] db: Db) {
+fn a_mass_change_changes_nothing_until_an_operator_releases_it(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_of_people(db);
     let people = |lost: usize| {
         let row = |n| {
@@ -111,11 +103,8 @@ fn a_mass_change_changes_nothing_until_an_operator_releases_it(#[case] db: Db) {
         .map(|n| format!("{n},t{n},p{n:02}@example.org,"))
         .collect();
     world.at("2026-11-20 00:00:00");
-    world.import(&tokens.iter().map(String::as_str).collect::<Vec<_>>());
-    world
-        .write("people.csv", people(0))
-        .run(&["sweep"])
-        .exits(0);
+    world.import(&tokens);
+    world.write("people.csv", people(0)).sweep();
 
     world.write("people.csv", people(4));
     world
@@ -141,31 +130,27 @@ fn a_mass_change_changes_nothing_until_an_operator_releases_it(#[case] db: Db) {
     world.mails();
 
     world.run(&["directory", "release", "hr"]).exits(0);
-    world.run(&["sweep"]).exits(0).says("9 opened");
+    world.sweep().says("9 opened");
     let mails = world.mails();
     assert_eq!(mails.len(), 1, "{mails:?}");
-    world.run(&["sweep"]).exits(0).says("nothing was due");
+    world.sweep().says("nothing was due");
 
     // Three losses at once do not trip the breaker.
     world
         .write("people.csv", people(12))
-        .run(&["sweep"])
-        .exits(0)
+        .sweep()
         .says("3 opened");
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_broken_people_file_changes_nothing_and_is_reported(#[case] db: Db) {
+fn a_broken_people_file_changes_nothing_and_is_reported(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_of_people(db);
     world
         .at("2026-11-20 00:00:00")
         .import(&["a,A,ada@example.org,"]);
     world
         .write("people.csv", format!("{HEADER}ada@example.org,active\n"))
-        .run(&["sweep"])
-        .exits(0);
+        .sweep();
     for (broken, message) in [
         (
             format!("{HEADER}ada@example.org,disabled\nbob@example.org,gone fishing\n"),
@@ -193,31 +178,26 @@ fn a_broken_people_file_changes_nothing_and_is_reported(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_dead_address_falls_back_down_the_chain_and_is_tried_again_later(#[case] db: Db) {
+fn a_dead_address_falls_back_down_the_chain_and_is_tried_again_later(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
     let server = MailServer::start("--reject-rcpt ^ada@");
     let mut world = World::new(db);
     world.use_mail_server(&server);
     let ada = "ci,ci-deploy,ada@example.org,2026-12-01T00:00:00Z";
     world.at("2026-11-24 00:00:00").import(&[ada]);
     world.run(&["sweep"]).exits(1);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let failed = world.list(&["notice", "list", "--state", "failed"]);
     assert_eq!(failed.len(), 1);
     let reason = failed[0]["reason"].as_str().unwrap();
-    assert!(reason.contains("550 5.1.1"), "{reason}");
+    assert_contains!(reason, "550 5.1.1");
     assert_eq!(server.mails().len(), 1, "the administrator has one notice");
 
-    world.at("2026-11-30 00:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-30 00:00:00").sweep();
     let mails = server.mails();
     assert_eq!(mails.len(), 2);
-    assert!(
-        mails[1].text.contains("ada@example.org"),
-        "{}",
-        mails[1].text
-    );
-    assert!(mails[1].text.contains("550 5.1.1"), "{}", mails[1].text);
+    assert_contains!(mails[1].text, "ada@example.org", "550 5.1.1");
     assert_eq!(
         server.summary()["attempts_per_recipient"]["ada@example.org"],
         1
@@ -235,9 +215,9 @@ fn a_dead_address_falls_back_down_the_chain_and_is_tried_again_later(#[case] db:
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn if_issuer_and_account_are_unreachable_the_next_in_the_chain_is_notified(#[case] db: Db) {
+fn if_issuer_and_account_are_unreachable_the_next_in_the_chain_is_notified(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
     let server = MailServer::start("--reject-rcpt ^(ada|acme)@");
     let mut world = World::new(db);
     world.use_mail_server(&server).set("notify.admins", "[]");
@@ -262,13 +242,9 @@ fn if_issuer_and_account_are_unreachable_the_next_in_the_chain_is_notified(#[cas
 
     // A new administrator is notified at the next step, with what happened to the others.
     world.set("notify.admins", "[\"boss@example.org\"]");
-    world.at("2026-11-30 00:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-30 00:00:00").sweep();
     let mails = server.mails();
     assert_eq!(mails.len(), 1);
     assert_eq!(mails[0].to, "boss@example.org");
-    assert!(
-        mails[0].text.contains("ada@example.org"),
-        "{}",
-        mails[0].text
-    );
+    assert_contains!(mails[0].text, "ada@example.org");
 }

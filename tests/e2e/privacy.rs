@@ -9,6 +9,7 @@ use crate::daemon::Daemon;
 use crate::mailserver::MailServer;
 use crate::waiting::wait_until;
 use crate::world::{Db, World, in_days};
+use Db::{Postgres, Sqlite};
 
 const SECRETS: [&str; 2] = ["s3cret-of-smtp", "czNjcmV0LW9mLXNtdHA"];
 
@@ -23,9 +24,7 @@ fn assert_log_is_private(log: &str, people: &[&str]) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn no_log_at_any_level_holds_a_secret_or_an_address(#[case] db: Db) {
+fn no_log_at_any_level_holds_a_secret_or_an_address(#[values(Sqlite, Postgres)] db: Db) {
     let server = MailServer::encrypted(
         &format!(
             "--starttls --auth lapsed:{} --require-auth --auth-only-tls --reject-rcpt ^dead --tempfail-rcpt ^busy \
@@ -120,7 +119,7 @@ fn a_dry_run_shows_what_would_be_done_and_changes_nothing() {
     assert_eq!(read_files(&world), before, "no store was created");
     assert!(!world.path("outbox").exists());
 
-    world.run(&["sweep"]).exits(0).says("2 sent");
+    world.sweep().says("2 sent");
     world.take_mails();
     let before = read_files(&world);
     world.write(
@@ -146,9 +145,7 @@ fn a_dry_run_shows_what_would_be_done_and_changes_nothing() {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_dry_run_beside_a_daemon_does_not_disturb_it(#[case] db: Db) {
+fn a_dry_run_beside_a_daemon_does_not_disturb_it(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = World::new(db);
     world
         .set("delivery.lease", "\"1m\"")
@@ -165,9 +162,7 @@ fn a_dry_run_beside_a_daemon_does_not_disturb_it(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn concurrent_sweeps_share_the_work_and_send_each_mail_once(#[case] db: Db) {
+fn concurrent_sweeps_share_the_work_and_send_each_mail_once(#[values(Sqlite, Postgres)] db: Db) {
     let mut server = MailServer::start("--delay-ms 5:20");
     let mut world = World::new(db);
     world
@@ -178,7 +173,7 @@ fn concurrent_sweeps_share_the_work_and_send_each_mail_once(#[case] db: Db) {
     let rows: Vec<String> = (0..60)
         .map(|n| format!("{n},t{n},user{n}@example.org,2026-12-01"))
         .collect();
-    world.import(&rows.iter().map(String::as_str).collect::<Vec<_>>());
+    world.import(&rows);
     let mut sweeps: Vec<_> = (0..4)
         .map(|n| world.start(&format!("sweep{n}"), &["sweep"]))
         .collect();

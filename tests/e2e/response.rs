@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::gcore::{Gcore, V2, token, user, world as world_of};
 use crate::stub::{Answer, Stub};
 use crate::world::{Db, World};
+use Db::{Postgres, Sqlite};
 
 const LEFT: &str = "2026-11-20 10:00:00";
 
@@ -33,7 +34,7 @@ fn world(db: Db, stub: &Stub) -> World {
     world.set("notify.summary", "\"off\"");
     world.table("[[directory]]\nname = \"hr\"\nkind = \"file\"\npath = \"people.csv\"");
     write_people(&world, &[]);
-    world.at("2026-11-20 00:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-20 00:00:00").sweep();
     world.take_mails();
     world
 }
@@ -55,8 +56,8 @@ fn write_people(world: &World, lost: &[i64]) {
 /// These people leave at [`LEFT`]; sweeps then, and two days later, when the warning is due.
 fn leave(world: &mut World, lost: &[i64]) {
     write_people(world, lost);
-    world.at(LEFT).run(&["sweep"]).exits(0);
-    world.at("2026-11-22 10:00:00").run(&["sweep"]).exits(0);
+    world.at(LEFT).sweep();
+    world.at("2026-11-22 10:00:00").sweep();
     world.take_mails();
 }
 
@@ -103,16 +104,16 @@ fn without_the_policy_tokens_are_only_flagged() {
     let mut world = world(Db::Sqlite, &stub);
     world.set("policy.sso_revoked", "\"flag\"");
     write_people(&world, &[9]);
-    world.at(LEFT).run(&["sweep"]).exits(0).says("1 opened");
+    world.at(LEFT).sweep().says("1 opened");
     let mails = world.take_mails();
     assert!(!mails.is_empty());
     for mail in mails {
-        assert!(mail.subject.contains("still works"), "{}", mail.subject);
+        assert_contains!(mail.subject, "still works");
         assert!(!mail.text.contains("ends"), "{}", mail.text);
     }
     assert_eq!(finding(&world)["revoke_at"], Value::Null);
-    world.at("2026-11-22 10:00:00").run(&["sweep"]).exits(0);
-    world.at("2026-12-20 10:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-22 10:00:00").sweep();
+    world.at("2026-12-20 10:00:00").sweep();
     assert!(world.take_mails().is_empty());
     assert_eq!(status(&world, "42"), "active");
     assert_eq!(revocations(&stub), Vec::<String>::new());
@@ -121,14 +122,12 @@ fn without_the_policy_tokens_are_only_flagged() {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_leavers_token_is_revoked_after_three_days_and_a_warning(#[case] db: Db) {
+fn a_leavers_token_is_revoked_after_three_days_and_a_warning(#[values(Sqlite, Postgres)] db: Db) {
     let gcore = gcore(&[(42, 9), (43, 8)]);
     let stub = gcore.start();
     let mut world = world(db, &stub);
     write_people(&world, &[9]);
-    world.at(LEFT).run(&["sweep"]).exits(0).says("1 opened");
+    world.at(LEFT).sweep().says("1 opened");
     let found = finding(&world);
     let revoke_at = found["revoke_at"].as_str().unwrap();
     assert!(revoke_at.starts_with("2026-11-23T10:00:0"), "{revoke_at}");
@@ -144,7 +143,7 @@ fn a_leavers_token_is_revoked_after_three_days_and_a_warning(#[case] db: Db) {
         for mail in &mails {
             assert_eq!(mail.subject, subject);
             let (text, html) = (mail.text.replace('\n', " "), &mail.html);
-            assert!(text.contains("Mon 23 Nov 2026 at 10:00"), "{text}");
+            assert_contains!(text, "Mon 23 Nov 2026 at 10:00");
             assert!(text.contains(&stop) && html.contains(&stop), "{text}");
         }
     };
@@ -153,18 +152,17 @@ fn a_leavers_token_is_revoked_after_three_days_and_a_warning(#[case] db: Db) {
         "Token token 42 will be revoked in 3 days: its issuer lost access",
     );
 
-    world.at("2026-11-22 09:55:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-22 09:55:00").sweep();
     assert!(world.take_mails().is_empty());
-    world.at("2026-11-22 09:59:30").run(&["sweep"]).exits(0);
+    world.at("2026-11-22 09:59:30").sweep();
     assert_warned(
         &world,
         "Token token 42 will be revoked in 24 hours: its issuer lost access",
     );
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     world
         .at("2026-11-23 09:59:00")
-        .run(&["sweep"])
-        .exits(0)
+        .sweep()
         .says("nothing was due");
     assert!(world.take_mails().is_empty(), "warned once");
     assert_eq!(
@@ -176,8 +174,7 @@ fn a_leavers_token_is_revoked_after_three_days_and_a_warning(#[case] db: Db) {
 
     world
         .at("2026-11-23 10:00:30")
-        .run(&["sweep"])
-        .exits(0)
+        .sweep()
         .says("1 ended: their issuers lost access");
     assert_eq!(revocations(&stub), [format!("DELETE {V2}/42")]);
     assert_eq!(
@@ -204,13 +201,9 @@ fn a_leavers_token_is_revoked_after_three_days_and_a_warning(#[case] db: Db) {
             "Token token 42 was revoked on Mon 23 Nov 2026"
         );
         let text = mail.text.replace('\n', " ");
-        assert!(text.contains("by lapsed (policy)"), "{text}");
-        assert!(
-            text.contains("Reason: hr says") && text.contains("disabled"),
-            "{text}"
-        );
+        assert_contains!(text, "by lapsed (policy)", "Reason: hr says", "disabled");
     }
-    world.at("2026-11-24 10:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-24 10:00:00").sweep();
     assert_eq!(actions(&world), trail);
 }
 
@@ -221,7 +214,7 @@ fn tokens_of_one_sweep_share_a_mail_and_a_short_countdown_warns_at_once() {
     let mut world = world(Db::Sqlite, &stub);
     world.set("policy.revoke_after", "\"6h\"");
     write_people(&world, &[9, 8]);
-    world.at(LEFT).run(&["sweep"]).exits(0).says("3 opened");
+    world.at(LEFT).sweep().says("3 opened");
     let mails = world.take_mails();
     assert_eq!(mails.len(), 2, "one to each");
     for mail in &mails {
@@ -231,20 +224,12 @@ fn tokens_of_one_sweep_share_a_mail_and_a_short_countdown_warns_at_once() {
         );
         assert_eq!(mail.text.matches("token 42").count(), 1, "{}", mail.text);
         for finding in world.list(&["finding", "list", "--kind", "sso_revoked"]) {
-            assert!(
-                mail.text.contains(finding["id"].as_str().unwrap()),
-                "{}",
-                mail.text
-            );
+            assert_contains!(mail.text, finding["id"].as_str().unwrap());
         }
     }
-    world.at("2026-11-20 15:59:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-20 15:59:00").sweep();
     assert!(world.take_mails().is_empty() && revocations(&stub).is_empty());
-    world
-        .at("2026-11-20 16:00:30")
-        .run(&["sweep"])
-        .exits(0)
-        .says("3 ended");
+    world.at("2026-11-20 16:00:30").sweep().says("3 ended");
     assert_eq!(revocations(&stub).len(), 3);
 }
 
@@ -256,26 +241,14 @@ fn a_person_who_returns_in_time_keeps_the_token_and_the_countdown_restarts() {
     leave(&mut world, &[9]);
     write_people(&world, &[]);
     // The directory shows it only in the sweep in which the token is due.
-    world
-        .at("2026-11-23 10:00:30")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 resolved");
-    world.at("2026-11-23 11:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-23 10:00:30").sweep().says("1 resolved");
+    world.at("2026-11-23 11:00:00").sweep();
     write_people(&world, &[9]);
-    world
-        .at("2026-11-23 12:00:00")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 opened");
-    world.at("2026-11-25 12:00:00").run(&["sweep"]).exits(0);
-    world.at("2026-11-26 11:59:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-23 12:00:00").sweep().says("1 opened");
+    world.at("2026-11-25 12:00:00").sweep();
+    world.at("2026-11-26 11:59:00").sweep();
     assert_eq!(revocations(&stub), Vec::<String>::new());
-    world
-        .at("2026-11-26 12:00:30")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 ended");
+    world.at("2026-11-26 12:00:30").sweep().says("1 ended");
 }
 
 #[test]
@@ -297,22 +270,18 @@ fn an_acknowledged_finding_revokes_nothing_and_the_countdown_restarts_after() {
     world.run(&accept).exits(0);
     assert_eq!(finding(&world)["revoke_at"], Value::Null);
     for day in ["2026-11-23 10:00:30", "2026-11-30 23:59:00"] {
-        world.at(day).run(&["sweep"]).exits(0);
+        world.at(day).sweep();
         let output = world.run(&["sweep", "--dry-run"]).stdout;
         assert!(!output.contains("gcore/42"), "{output}");
     }
-    world.at("2026-12-01 00:00:30").run(&["sweep"]).exits(0);
+    world.at("2026-12-01 00:00:30").sweep();
     assert!(world.take_mails().is_empty());
     assert_eq!(finding(&world)["revoke_at"], "2026-12-04T00:00:00Z");
-    world.at("2026-12-03 00:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-12-03 00:00:00").sweep();
     let mails = world.take_mails();
     assert_eq!(mails.len(), 2, "warned again");
     assert_eq!(revocations(&stub), Vec::<String>::new());
-    world
-        .at("2026-12-04 00:00:30")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 ended");
+    world.at("2026-12-04 00:00:30").sweep().says("1 ended");
 }
 
 #[test]
@@ -333,9 +302,9 @@ fn an_unreliable_directory_revokes_no_token() {
     let output = world
         .run(&["sweep", "--dry-run", "--source", "gcore"])
         .stdout;
-    assert!(
-        output.contains("waits: the last good sync of the directory hr is too old"),
-        "{output}"
+    assert_contains!(
+        output,
+        "waits: the last good sync of the directory hr is too old"
     );
     // Failing.
     world.write("people.csv", "email,status\nnonsense\n");
@@ -360,17 +329,14 @@ fn an_unreliable_directory_revokes_no_token() {
         let _ = writeln!(without_nine, "user{id}@example.org,active");
     }
     world.write("people.csv", without_nine);
-    world
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 to be ended for that, waiting");
+    world.sweep().says("1 to be ended for that, waiting");
     world
         .run(&["sweep", "--dry-run"])
         .says("no directory reports at the moment");
     assert_eq!(revocations(&stub), Vec::<String>::new());
 
     write_people(&world, &[9]);
-    world.run(&["sweep"]).exits(0).says("1 ended");
+    world.sweep().says("1 ended");
 }
 
 #[test]
@@ -380,15 +346,11 @@ fn the_daily_limit_holds_and_the_oldest_finding_goes_first() {
     let mut world = world(Db::Sqlite, &stub);
     world.set("policy.max_revocations_per_day", "1");
     write_people(&world, &[9]);
-    world.at(LEFT).run(&["sweep"]).exits(0).says("2 opened");
+    world.at(LEFT).sweep().says("2 opened");
     write_people(&world, &[9, 8]);
-    world
-        .at("2026-11-21 10:00:00")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 opened");
+    world.at("2026-11-21 10:00:00").sweep().says("1 opened");
     for day in ["2026-11-22 10:00:00", "2026-11-23 09:59:00"] {
-        world.at(day).run(&["sweep"]).exits(0);
+        world.at(day).sweep();
     }
     world.take_mails();
 
@@ -419,7 +381,7 @@ fn the_daily_limit_holds_and_the_oldest_finding_goes_first() {
         !gcore.has(42) && !gcore.has(43) && gcore.has(44),
         "the oldest first"
     );
-    world.at("2026-11-25 10:03:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-25 10:03:00").sweep();
     assert!(!gcore.has(44));
 }
 
@@ -462,10 +424,10 @@ fn a_source_without_allow_revoke_keeps_its_tokens() {
     ));
     world.write("token", crate::gcore::OWN);
     write_people(&world, &[]);
-    world.at("2026-11-20 00:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-20 00:00:00").sweep();
     leave(&mut world, &[9]);
     assert_eq!(finding(&world)["revoke_at"], Value::Null);
-    world.at("2026-11-24 10:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-24 10:00:00").sweep();
     assert_eq!(revocations(&stub), Vec::<String>::new());
     world
         .run(&["sweep", "--dry-run"])
@@ -483,25 +445,21 @@ fn a_policy_that_is_set_later_revokes_nothing_without_a_warning() {
     world.set("policy.sso_revoked", "\"flag\"");
     leave(&mut world, &[9]);
     world.set("policy.sso_revoked", "\"revoke\"");
-    world.at("2026-12-10 10:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-12-10 10:00:00").sweep();
     let mails = world.mails();
     assert_eq!(mails.len(), 2);
-    assert!(
-        mails[0].contains("will be revoked in 24 hours"),
-        "{mails:?}"
-    );
-    world.at("2026-12-11 09:59:00").run(&["sweep"]).exits(0);
+    assert_contains!(mails[0], "will be revoked in 24 hours");
+    world.at("2026-12-11 09:59:00").sweep();
     assert_eq!(revocations(&stub), Vec::<String>::new());
 
     // Set back to flag, nothing is scheduled any more; the warning still counts when it is set again.
     world.set("policy.sso_revoked", "\"flag\"");
-    world.at("2026-12-11 10:00:30").run(&["sweep"]).exits(0);
+    world.at("2026-12-11 10:00:30").sweep();
     assert_eq!(finding(&world)["revoke_at"], Value::Null);
     assert_eq!(revocations(&stub), Vec::<String>::new());
     world
         .set("policy.sso_revoked", "\"revoke\"")
-        .run(&["sweep"])
-        .exits(0)
+        .sweep()
         .says("1 ended");
 }
 
@@ -524,7 +482,7 @@ fn without_a_sent_warning_no_token_is_revoked() {
     }
     assert_eq!(revocations(&stub), Vec::<String>::new());
     world.set("mail.transport", "\"file\"");
-    world.at("2026-11-24 12:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-24 12:00:00").sweep();
     // The notices of the finding and those of the warning, which now have the same text.
     let mails = world.mails();
     assert_eq!(mails.len(), 4);
@@ -534,13 +492,9 @@ fn without_a_sent_warning_no_token_is_revoked() {
             .all(|mail| mail.contains("will be revoked in 24 hours")),
         "{mails:?}"
     );
-    world.at("2026-11-25 11:59:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-25 11:59:00").sweep();
     assert_eq!(revocations(&stub), Vec::<String>::new());
-    world
-        .at("2026-11-25 12:01:00")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 ended");
+    world.at("2026-11-25 12:01:00").sweep().says("1 ended");
 }
 
 #[test]
@@ -559,25 +513,18 @@ fn a_refused_revocation_is_tried_again_in_an_hour() {
     assert_eq!(revocations(&stub).len(), 1);
     world
         .at("2026-11-23 10:59:00")
-        .run(&["sweep"])
-        .exits(0)
+        .sweep()
         .says("1 to be ended for that, waiting");
     assert!(revocations(&stub).is_empty(), "deferred");
     world.at("2026-11-23 11:01:00").run(&["sweep"]).exits(1);
     assert_eq!(revocations(&stub).len(), 1);
     assert_eq!(status(&world, "42"), "active");
     gcore.restore();
-    world
-        .at("2026-11-23 12:02:00")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 ended");
+    world.at("2026-11-23 12:02:00").sweep().says("1 ended");
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_revocation_interrupted_by_a_kill_is_recorded_later(#[case] db: Db) {
+fn a_revocation_interrupted_by_a_kill_is_recorded_later(#[values(Sqlite, Postgres)] db: Db) {
     let gcore = gcore(&[(42, 9)]);
     let (victim, pid) = std::sync::mpsc::channel::<u32>();
     let (pid, inner) = (Mutex::new(pid), gcore.clone());
@@ -603,11 +550,7 @@ fn a_revocation_interrupted_by_a_kill_is_recorded_later(#[case] db: Db) {
     assert!(!gcore.has(42));
 
     // The next listing does not have it any more, so it was revoked.
-    world
-        .at("2026-11-23 10:01:30")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 ended");
+    world.at("2026-11-23 10:01:30").sweep().says("1 ended");
     assert_eq!(status(&world, "42"), "revoked");
     assert!(revocations(&stub).len() == 1, "not requested twice");
     let mails = world.take_mails();
@@ -620,6 +563,6 @@ fn a_revocation_interrupted_by_a_kill_is_recorded_later(#[case] db: Db) {
             format!("{by} token.revoked gcore/42"),
         ]
     );
-    world.at("2026-11-23 10:02:30").run(&["sweep"]).exits(0);
+    world.at("2026-11-23 10:02:30").sweep();
     assert!(world.take_mails().is_empty());
 }

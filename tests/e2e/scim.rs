@@ -275,7 +275,7 @@ async fn a_missing_user_on_any_page_of_any_size_is_noticed(#[case] provider: Val
                 listed.retain(|user| user["id"] != id);
             });
             let error = listing_error(&idp.start(), &[]).await;
-            assert!(error.contains("it reports 5 resources"), "{error}");
+            assert_contains!(error, "it reports 5 resources");
         }
     }
 }
@@ -323,7 +323,7 @@ fn twice(request: &StubRequest, answer: &mut Value) {
 #[tokio::test]
 async fn a_repeated_user_does_not_make_up_for_a_missing_one(#[case] provider: Value) {
     let error = listing_error(&Idp::new(provider).modify_response(twice).start(), &[]).await;
-    assert!(error.contains("listed 4, some of them twice"), "{error}");
+    assert_contains!(error, "listed 4, some of them twice");
 }
 
 #[tokio::test]
@@ -373,7 +373,7 @@ async fn an_incomplete_list_by_index_is_an_error(
 ) {
     let idp = Idp::new(without_filters()).modify_response(modify_response);
     let error = listing_error(&idp.start(), &[]).await;
-    assert!(error.contains(words), "{error}");
+    assert_contains!(error, words);
 }
 
 #[rstest]
@@ -406,7 +406,7 @@ async fn an_incomplete_list_by_cursor_is_an_error(
 ) {
     let idp = Idp::new(by_cursor()).modify_response(modify_response);
     let error = listing_error(&idp.start(), &[]).await;
-    assert!(error.contains(words), "{error}");
+    assert_contains!(error, words);
 }
 
 #[tokio::test]
@@ -416,7 +416,7 @@ async fn a_rejected_cursor_fails_the_listing() {
         is_late.then(|| Answer::text(400, "{\"scimType\": \"expiredCursor\"}"))
     });
     let error = listing_error(&idp.start(), &[]).await;
-    assert!(error.contains("rejects a cursor that it issued"), "{error}");
+    assert_contains!(error, "rejects a cursor that it issued");
 }
 
 #[rstest]
@@ -611,7 +611,7 @@ async fn queries_that_find_no_group_member_lead_to_a_full_listing() {
 async fn members_that_match_no_user_are_an_error() {
     let idp = Idp::new(by_index()).group("g-1", "cdn", &json!([{"value": "CN=Ada,DC=example"}]));
     let error = listing_error(&idp.start(), &["cdn"]).await;
-    assert!(error.contains("none of them is among the users"), "{error}");
+    assert_contains!(error, "none of them is among the users");
 }
 
 #[rstest]
@@ -634,7 +634,7 @@ async fn an_allowed_group_must_exist(#[case] name: &str, #[case] words: &str) {
                 &json!([{"value": "g-404", "type": "Group"}]),
             );
         let error = listing_error(&idp.start(), &["cdn", name]).await;
-        assert!(error.contains(words), "{error}");
+        assert_contains!(error, words);
     }
 }
 
@@ -658,10 +658,7 @@ async fn without_a_list_of_groups_membership_comes_from_users(#[case] status: u1
     assert_eq!(listed.groups(), [("CDN", 1), ("g-2", 1)]);
     assert_eq!(listed.listing.extent, Extent::Everybody);
     let error = listing_error(&stub, &["cdn", "cnd"]).await;
-    assert!(
-        error.contains("there is no group \"cnd\"; no user has it"),
-        "{error}"
-    );
+    assert_contains!(error, "there is no group \"cnd\"; no user has it");
 }
 
 #[tokio::test]
@@ -707,7 +704,7 @@ async fn a_wrong_response_to_a_look_up_is_an_error(
 ) {
     let idp = Idp::new(by_index()).override_response(move |_| Some(answer()));
     let error = look_up(&idp, "id-1").await.unwrap_err().to_string();
-    assert!(error.contains(words), "{error}");
+    assert_contains!(error, words);
 }
 
 #[rstest]
@@ -725,7 +722,7 @@ async fn a_refusal_says_how_to_fix_it(#[case] status: u16, #[case] words: &str) 
             .then(|| Answer::status(status))
     });
     let error = listing_error(&idp.start(), &[]).await;
-    assert!(error.contains(words), "{error}");
+    assert_contains!(error, words);
 }
 
 async fn check(idp: &Idp, groups: &[&str]) -> Result<CheckReport, Error> {

@@ -13,7 +13,7 @@ fn import_due_tokens(world: &World, issuers: usize) {
     let rows: Vec<String> = (0..issuers)
         .map(|n| format!("{n},t{n},user{n}@example.org,{day}"))
         .collect();
-    world.import(&rows.iter().map(String::as_str).collect::<Vec<_>>());
+    world.import(&rows);
 }
 
 fn is_settled(world: &World) -> bool {

@@ -5,6 +5,7 @@ use rstest::rstest;
 use crate::daemon::{Daemon, free_port, get};
 use crate::stub::{Answer, Stub};
 use crate::world::{Db, World};
+use Db::{Postgres, Sqlite};
 
 const HEADER: &str = "external_id,name,issuer_email,expires_at\n";
 
@@ -22,9 +23,7 @@ fn rows(count: usize) -> String {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_source_is_listed_before_and_after_a_sync_and_a_failure(#[case] db: Db) {
+fn a_source_is_listed_before_and_after_a_sync_and_a_failure(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_with_exports(db, "schedule = \"0 * * * *\"");
     world.at("2026-11-20 08:30:00");
     let source = &world.list(&["source", "list"])[0];
@@ -81,7 +80,7 @@ fn a_source_is_listed_before_and_after_a_sync_and_a_failure(#[case] db: Db) {
     let source = &world.list(&["source", "list"])[0];
     assert_eq!(source["state"], "failing");
     assert_eq!(source["last_good_sync_at"], good);
-    assert!(source["error"].as_str().unwrap().contains("exports.csv"));
+    assert_contains!(source["error"].as_str().unwrap(), "exports.csv");
     assert_eq!(
         world.tokens().len(),
         3,
@@ -91,9 +90,7 @@ fn a_source_is_listed_before_and_after_a_sync_and_a_failure(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_dry_run_lists_the_differences_and_changes_nothing(#[case] db: Db) {
+fn a_dry_run_lists_the_differences_and_changes_nothing(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_with_exports(db, "");
     world.at("2026-11-20 08:30:00");
     world.write("exports.csv", rows(3));
@@ -134,9 +131,7 @@ fn a_dry_run_lists_the_differences_and_changes_nothing(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_shrunken_listing_needs_confirmation_which_is_recorded(#[case] db: Db) {
+fn a_shrunken_listing_needs_confirmation_which_is_recorded(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_with_exports(db, "");
     world.at("2026-11-20 08:30:00").env("USER", "grace");
     world.write("exports.csv", rows(20));
@@ -196,9 +191,7 @@ fn a_check_reports_the_result_or_the_obstacle() {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn tokens_get_an_expiry_by_policy_and_an_owner_by_file(#[case] db: Db) {
+fn tokens_get_an_expiry_by_policy_and_an_owner_by_file(#[values(Sqlite, Postgres)] db: Db) {
     let keys = "policy_ttl = \"365d\"\nowners = \"owners.csv\"";
     let mut world = world_with_exports(db, keys);
     world.write(
@@ -311,9 +304,7 @@ fn a_token_is_ended_only_if_allowed_and_confirmed() {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn an_expiry_by_policy_is_described_as_such(#[case] db: Db) {
+fn an_expiry_by_policy_is_described_as_such(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_with_exports(db, "policy_ttl = \"90d\"");
     world.write(
         "exports.csv",
@@ -321,7 +312,7 @@ fn an_expiry_by_policy_is_described_as_such(#[case] db: Db) {
          k1,deploy,ada@example.org,never,2026-09-01\n",
     );
     world.at("2026-11-23 08:30:00");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let mails = world.take_mails();
     assert_eq!(mails.len(), 2, "{mails:?}");
     for mail in &mails {
@@ -331,11 +322,9 @@ fn an_expiry_by_policy_is_described_as_such(#[case] db: Db) {
         );
         for text in [&mail.text, &mail.html] {
             let text = text.replace('\n', " ");
-            assert!(
-                text.contains(
-                    "This date comes from our policy: at exports the token has no expiry"
-                ),
-                "{text}"
+            assert_contains!(
+                text,
+                "This date comes from our policy: at exports the token has no expiry"
             );
             assert!(!text.contains("stops working"), "{text}");
         }
@@ -355,9 +344,7 @@ fn an_expiry_by_policy_is_described_as_such(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn the_daemon_has_metrics_of_each_source(#[case] db: Db) {
+fn the_daemon_has_metrics_of_each_source(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_with_exports(db, "");
     world.table("[[source]]\nname = \"away\"\nkind = \"file\"\npath = \"away.csv\"");
     world.write("exports.csv", rows(3));
@@ -412,9 +399,7 @@ fn a_discarded_plan_is_recorded() {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_request_to_wait_is_respected_and_is_no_failure(#[case] db: Db) {
+fn a_request_to_wait_is_respected_and_is_no_failure(#[values(Sqlite, Postgres)] db: Db) {
     let busy = Stub::start(|_| Answer::status(429).with("retry-after", "3600"));
     let mut world = World::new(db);
     world.table(&format!(
@@ -434,7 +419,7 @@ fn a_request_to_wait_is_respected_and_is_no_failure(#[case] db: Db) {
     );
     busy.take_request_lines();
 
-    world.run(&["sweep"]).exits(0).says("sources   1 deferred");
+    world.sweep().says("sources   1 deferred");
     assert!(!busy.take_request_lines().is_empty());
     for arguments in [vec!["sweep"], vec!["sweep", "--dry-run"], sync.to_vec()] {
         world.run(&arguments).exits(0);

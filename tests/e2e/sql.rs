@@ -11,6 +11,7 @@ use rstest::rstest;
 
 use crate::postgres::{self, Database};
 use crate::world::{Db, World};
+use Db::{Postgres, Sqlite};
 
 const PASSWORD: &str = "pa55word-of-the-reader";
 const SECRET: &str = "s3cret-of-a-token";
@@ -108,8 +109,8 @@ fn source(url: &str, query: &str, keys: &str) -> String {
 
 #[rstest]
 fn tokens_of_a_table_are_notified_marked_and_ended(
-    #[values(Db::Sqlite, Db::Postgres)] store: Db,
-    #[values(Db::Sqlite, Db::Postgres)] theirs: Db,
+    #[values(Sqlite, Postgres)] store: Db,
+    #[values(Sqlite, Postgres)] theirs: Db,
 ) {
     let mut world = World::new(store);
     let portal = Portal::new(theirs, &world);
@@ -126,7 +127,7 @@ fn tokens_of_a_table_are_notified_marked_and_ended(
         "3, 'for ever', 'bob@example.org', NULL",
     ]);
     world.at("2026-11-24 00:00:00");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let known = world.list(&["token", "list"]);
     assert_eq!(known.len(), 3);
     assert_eq!(
@@ -145,10 +146,9 @@ fn tokens_of_a_table_are_notified_marked_and_ended(
 
     world.at("2026-12-01 00:01:00");
     world
-        .run(&["sweep"])
-        .exits(0)
+        .sweep()
         .says("1 made known to their source as expired");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_eq!(marked(), ["2|long ago", "1|deploy"], "each once");
     assert_eq!(world.tokens().len(), 3);
 
@@ -172,16 +172,14 @@ fn tokens_of_a_table_are_notified_marked_and_ended(
 }
 
 #[rstest]
-fn a_rolled_back_revocation_has_failed_and_is_not_in_doubt(
-    #[values(Db::Sqlite, Db::Postgres)] theirs: Db,
-) {
+fn a_rolled_back_revocation_has_failed_and_is_not_in_doubt(#[values(Sqlite, Postgres)] theirs: Db) {
     let mut world = World::new(Db::Sqlite);
     let portal = Portal::new(theirs, &world);
     let keys = "allow_revoke = true\nrevoke = \"DELETE FROM person WHERE mail = :external_id\"";
     world.table(&source(&portal.url(), QUERY, keys));
     portal.insert(&["1, 'deploy', 'ada@example.org', NULL"]);
     world.at("2026-11-24 00:00:00");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let revoke = ["token", "revoke", "portal/1", "--at-source", "--yes"];
     let ran = world.run(&revoke);
     ran.exits(1).says("would change 0 rows instead of one");
@@ -220,7 +218,7 @@ fn a_source_that_cannot_end_tokens_although_allowed_is_reported() {
 }
 
 #[rstest]
-fn an_expiry_by_policy_is_not_marked_at_the_source(#[values(Db::Sqlite, Db::Postgres)] theirs: Db) {
+fn an_expiry_by_policy_is_not_marked_at_the_source(#[values(Sqlite, Postgres)] theirs: Db) {
     let mut world = World::new(Db::Sqlite);
     let portal = Portal::new(theirs, &world);
     let query =
@@ -231,7 +229,7 @@ fn an_expiry_by_policy_is_not_marked_at_the_source(#[values(Db::Sqlite, Db::Post
     portal.insert(&["1, '2026-01-01', NULL, NULL", "2, '2026-11-01', NULL, NULL"]);
     for now in ["2026-11-24 00:00:00", "2026-12-02 00:00:00"] {
         world.at(now);
-        world.run(&["sweep"]).exits(0);
+        world.sweep();
     }
     assert_eq!(world.tokens(), ["1 expired", "2 expired"]);
     let marked = portal.run("SELECT id FROM marked");
@@ -240,8 +238,8 @@ fn an_expiry_by_policy_is_not_marked_at_the_source(#[values(Db::Sqlite, Db::Post
 
 #[rstest]
 fn a_token_missing_in_an_incremental_listing_is_not_gone(
-    #[values(Db::Sqlite, Db::Postgres)] store: Db,
-    #[values(Db::Sqlite, Db::Postgres)] theirs: Db,
+    #[values(Sqlite, Postgres)] store: Db,
+    #[values(Sqlite, Postgres)] theirs: Db,
 ) {
     let mut world = World::new(store);
     let portal = Portal::new(theirs, &world);
@@ -252,11 +250,11 @@ fn a_token_missing_in_an_incremental_listing_is_not_gone(
         "2, 'ended', NULL, '2026-11-01 00:00:00'",
     ]);
     world.at("2026-11-24 08:00:00");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     portal.run("DELETE FROM api_token WHERE id = 2; UPDATE api_token SET title = 'unseen'");
     portal.insert(&["3, 'new', NULL, '2026-11-24 07:55:00'"]);
     world.at("2026-11-24 08:01:00");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let tokens = world.list(&["token", "list"]);
     let mut names: Vec<_> = tokens
         .iter()
@@ -362,7 +360,7 @@ fn nothing_is_concluded_from_a_query_that_fails_in_the_middle(#[case] theirs: Db
     portal.run("CREATE VIEW listed AS SELECT id, NULL AS broken FROM api_token");
     let query = "SELECT id AS external_id, broken AS description FROM listed";
     world.table(&source(&portal.url(), query, ""));
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     portal.run("DROP VIEW listed");
     portal.run(&format!(
         "CREATE VIEW listed AS SELECT id, {fails} AS broken FROM api_token WHERE id > 5"
@@ -380,8 +378,8 @@ fn nothing_is_concluded_from_a_query_that_fails_in_the_middle(#[case] theirs: Db
 
 #[rstest]
 fn after_kills_every_token_is_marked_and_few_are_marked_twice(
-    #[values(Db::Sqlite, Db::Postgres)] store: Db,
-    #[values(Db::Sqlite, Db::Postgres)] theirs: Db,
+    #[values(Sqlite, Postgres)] store: Db,
+    #[values(Sqlite, Postgres)] theirs: Db,
 ) {
     const TOKENS: usize = 400;
     let mut world = World::new(store);
@@ -401,8 +399,8 @@ fn after_kills_every_token_is_marked_and_few_are_marked_twice(
         kills += usize::from(program.wait().unwrap().code().is_none());
     }
     world.at("2026-11-24 00:10:00");
-    world.run(&["sweep"]).exits(0);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
+    world.sweep();
     let count = |sql: &str| portal.run(sql)[0].parse::<usize>().unwrap();
     assert_eq!(count("SELECT count(DISTINCT id) FROM marked"), TOKENS);
     let marks = count("SELECT count(*) FROM marked");
@@ -460,7 +458,7 @@ fn two_hundred_thousand_rows_take_no_more_memory_than_twenty_thousand(#[case] th
             &["source", "sync", "portal", "--dry-run"],
         ));
         let log = fs::read_to_string(world.path("memory.log")).unwrap();
-        assert!(log.contains(&format!("{rows} new")), "{log}");
+        assert_contains!(log, format!("{rows} new"));
     }
     println!(
         "{} MiB for 20,000 rows, {} MiB for 200,000",

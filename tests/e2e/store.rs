@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::mailserver::MailServer;
 use crate::postgres::query;
 use crate::world::{Db, World, nsenter_command};
+use Db::{Postgres, Sqlite};
 
 /// A small disk in a mount namespace that processes can enter.
 struct Disk {
@@ -90,7 +91,7 @@ fn import_thirty(world: &World) {
     let rows: Vec<String> = (0..30)
         .map(|n| format!("{n},t{n},user{n}@example.org,2026-12-01"))
         .collect();
-    world.import(&rows.iter().map(String::as_str).collect::<Vec<_>>());
+    world.import(&rows);
 }
 
 /// Each of the thirty issuers received one mail.
@@ -125,8 +126,8 @@ fn a_full_disk_sends_nothing_and_loses_nothing() {
     }
     disk.run(&["rm", "filler"]);
     world.at("2026-11-24 00:10:00");
-    world.run(&["sweep"]).exits(0);
-    world.run(&["sweep"]).exits(0).says("nothing was due");
+    world.sweep();
+    world.sweep().says("nothing was due");
     assert_sent_once(&mut server);
 }
 
@@ -167,7 +168,7 @@ fn a_read_only_store_sends_nothing_and_loses_nothing() {
 
     disk.remount("rw");
     world.at("2026-11-24 00:10:00");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_sent_once(&mut server);
 }
 
@@ -201,7 +202,7 @@ fn a_damaged_store_is_reported_and_nothing_is_sent() {
         let _ = fs::remove_file(world.path(name));
     }
     fs::rename(world.path("copy.db"), world.path("lapsed.db")).unwrap();
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_sent_once(&mut server);
 }
 
@@ -219,9 +220,7 @@ fn a_file_that_is_not_a_store_is_unchanged(#[case] content: &[u8]) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_store_of_a_newer_version_is_not_used(#[case] db: Db) {
+fn a_store_of_a_newer_version_is_not_used(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = World::new(db);
     world
         .at("2026-11-24 00:00:00")

@@ -58,7 +58,7 @@ async fn a_bad_response_is_an_error_that_does_not_show_it(
 ) {
     let stub = Stub::start(move |_| answer());
     let error = fetch(&stub).await.unwrap_err();
-    assert!(error.contains(message), "{error}");
+    assert_contains!(error, message);
     assert!(
         !error.contains("secret") && !error.contains("limit"),
         "{error}"
@@ -75,7 +75,7 @@ async fn a_short_wait_is_followed_by_retries() {
         Answer::status(429).with("retry-after", "0")
     });
     let error = fetch(&stub).await.unwrap_err();
-    assert!(error.contains("asks to wait 0 s"), "{error}");
+    assert_contains!(error, "asks to wait 0 s");
     assert_eq!(stub.requests().len(), 4, "one attempt and three retries");
     let stub = Stub::start(|_| Answer::json(&json!({"items": []})));
     assert_eq!(fetch(&stub).await, Ok(json!({"items": []})));
@@ -93,9 +93,5 @@ async fn a_refused_connection_is_reported() {
         .await
         .unwrap_err()
         .to_string();
-    assert!(
-        error.contains("cannot reach GET http://127.0.0.1"),
-        "{error}"
-    );
-    assert!(error.contains("refused"), "{error}");
+    assert_contains!(error, "cannot reach GET http://127.0.0.1", "refused");
 }

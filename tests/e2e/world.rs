@@ -147,12 +147,13 @@ impl World {
     }
 
     /// Imports rows of `external_id,name,issuer_email,expires_at`.
-    pub fn import(&self, rows: &[&str]) -> &Self {
-        let text = format!(
-            "external_id,name,issuer_email,expires_at\n{}\n",
-            rows.join("\n")
+    pub fn import<T: AsRef<str>>(&self, rows: &[T]) -> &Self {
+        let rows: Vec<&str> = rows.iter().map(AsRef::as_ref).collect();
+        let rows = rows.join("\n");
+        self.write(
+            "tokens.csv",
+            format!("external_id,name,issuer_email,expires_at\n{rows}\n"),
         );
-        self.write("tokens.csv", text);
         self.run(&["import", "tokens.csv"]).exits(0);
         self
     }
@@ -198,6 +199,14 @@ impl World {
 
     pub fn run(&self, arguments: &[&str]) -> RunResult {
         self.command(arguments).output().unwrap().into()
+    }
+
+    /// Sweeps without a problem.
+    #[track_caller]
+    pub fn sweep(&self) -> RunResult {
+        let ran = self.run(&["sweep"]);
+        ran.exits(0);
+        ran
     }
 
     /// Starts the program; its log goes to `NAME.log`.

@@ -10,6 +10,7 @@ use lapsed::sources::Error;
 use lapsed::upstream::database::{self, Database};
 
 use crate::db::{Db, Fresh};
+use Db::{Postgres, Sqlite};
 
 #[derive(Debug, PartialEq, sqlx::FromRow)]
 struct Token {
@@ -65,10 +66,8 @@ async fn read_tokens(database: &Database, query: &'static str) -> Result<Vec<Tok
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn all_rows_are_read_with_their_types(#[case] db: Db) {
+async fn all_rows_are_read_with_their_types(#[values(Sqlite, Postgres)] db: Db) {
     let fresh = create_tokens(db, 5_001).await;
     let tokens = read_tokens(&database(&fresh.url), QUERY).await.unwrap();
     assert_eq!(tokens.len(), 5_001);
@@ -81,10 +80,8 @@ async fn all_rows_are_read_with_their_types(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn several_queries_see_one_snapshot(#[case] db: Db) {
+async fn several_queries_see_one_snapshot(#[values(Sqlite, Postgres)] db: Db) {
     let fresh = create_tokens(db, 3).await;
     let database = database(&fresh.url);
     let mut reading = database.begin_read().await.unwrap();
@@ -102,27 +99,15 @@ async fn several_queries_see_one_snapshot(#[case] db: Db) {
         }
     }
     assert_eq!(counts, [3, 3]);
-    assert!(
-        reading
-            .table_columns("api_token")
-            .await
-            .unwrap()
-            .contains("secret")
-    );
-    assert!(
-        reading
-            .table_columns("no_such_table")
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    let columns = reading.table_columns("api_token").await.unwrap();
+    assert!(columns.contains("secret"));
+    let columns = reading.table_columns("no_such_table").await.unwrap();
+    assert!(columns.is_empty());
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn nothing_is_written_or_created(#[case] db: Db) {
+async fn nothing_is_written_or_created(#[values(Sqlite, Postgres)] db: Db) {
     let fresh = create_tokens(db, 1).await;
     let database = database(&fresh.url);
     let writing = "DELETE FROM api_token RETURNING id, title, updated_at";
@@ -134,28 +119,23 @@ async fn nothing_is_written_or_created(#[case] db: Db) {
     if db == Db::Sqlite {
         let missing = self::database(&format!("{}-missing", fresh.url));
         let error = read_tokens(&missing, QUERY).await.unwrap_err().to_string();
-        assert!(
-            error.contains("cannot be opened; correct the path"),
-            "{error}"
-        );
+        assert_contains!(error, "cannot be opened; correct the path");
         assert!(!std::path::Path::new(missing.place()).exists());
     }
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn errors_name_tables_and_columns_but_contain_no_values(#[case] db: Db) {
+async fn errors_name_tables_and_columns_but_contain_no_values(#[values(Sqlite, Postgres)] db: Db) {
     let fresh = create_tokens(db, 1).await;
     let database = database(&fresh.url);
     let error_of = async |query| read_tokens(&database, query).await.unwrap_err().to_string();
     let missing = error_of("SELECT id, titel FROM api_token").await;
-    assert!(missing.contains("titel"), "{missing}");
+    assert_contains!(missing, "titel");
     let missing = error_of("SELECT id FROM api_tokens").await;
-    assert!(missing.contains("api_tokens"), "{missing}");
+    assert_contains!(missing, "api_tokens");
     let missing = error_of("SELECT id, title FROM api_token").await;
-    assert!(missing.contains("column updated_at"), "{missing}");
+    assert_contains!(missing, "column updated_at");
     let value = match db {
         Db::Sqlite => "SELECT id, title, secret AS updated_at FROM api_token",
         Db::Postgres => "SELECT secret::bigint AS id, title, updated_at FROM api_token",
@@ -185,11 +165,8 @@ async fn a_role_reads_granted_columns_and_the_error_names_the_missing_grant() {
     assert_eq!(columns.into_iter().collect::<Vec<_>>(), ["id", "title"]);
     reading.close().await;
     let denied = read_tokens(&database, QUERY).await.unwrap_err().to_string();
-    assert!(
-        denied.contains("permission denied for table api_token"),
-        "{denied}"
-    );
-    assert!(denied.contains("GRANT SELECT"), "{denied}");
+    assert_contains!(denied, "permission denied for table api_token");
+    assert_contains!(denied, "GRANT SELECT");
     assert!(!denied.contains("pa55word"), "{denied}");
     fresh
         .execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"))

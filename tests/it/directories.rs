@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::db::Db;
 use crate::world;
+use Db::{Postgres, Sqlite};
 
 /// Each of them issued two tokens.
 const PEOPLE: usize = 10;
@@ -263,7 +264,7 @@ impl World {
 #[rstest]
 #[tokio::test]
 async fn a_disabled_person_is_flagged_in_one_mail_and_cleared_on_return(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
     assert!(world.flagged().await.is_empty());
@@ -286,9 +287,7 @@ async fn a_disabled_person_is_flagged_in_one_mail_and_cleared_on_return(
 
 #[rstest]
 #[tokio::test]
-async fn a_changed_loss_updates_the_finding_without_a_mail(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_changed_loss_updates_the_finding_without_a_mail(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     world.script(|script| {
         disable(&mut script.listed[2]);
@@ -319,7 +318,7 @@ async fn a_changed_loss_updates_the_finding_without_a_mail(
 
 #[rstest]
 #[tokio::test]
-async fn a_deletion_is_confirmed_by_a_second_sweep(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_deletion_is_confirmed_by_a_second_sweep(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     world.script(|script| drop(script.listed.remove(2)));
     world.sweep().await;
@@ -336,7 +335,7 @@ async fn a_deletion_is_confirmed_by_a_second_sweep(#[values(Db::Sqlite, Db::Post
 #[rstest]
 #[tokio::test]
 async fn an_issuer_with_a_mapped_address_keeps_access_in_a_new_account(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let mut world = World::before_first_sweep(db, &[]).await;
     let known_as = "ada@example.org".parse().unwrap();
@@ -360,9 +359,7 @@ async fn an_issuer_with_a_mapped_address_keeps_access_in_a_new_account(
 
 #[rstest]
 #[tokio::test]
-async fn a_removal_in_a_listing_of_changes_is_looked_up(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_removal_in_a_listing_of_changes_is_looked_up(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     world.script(|script| {
         script.extent = Extent::Changes;
@@ -386,7 +383,7 @@ async fn a_removal_in_a_listing_of_changes_is_looked_up(
 
 #[rstest]
 #[tokio::test]
-async fn leaving_a_group_counts_when_it_was_seen_twice(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn leaving_a_group_counts_when_it_was_seen_twice(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::before_first_sweep(db, &["ops"]).await;
     let group = |members| {
         vec![Group {
@@ -466,7 +463,7 @@ async fn leaving_a_group_counts_when_it_was_seen_twice(#[values(Db::Sqlite, Db::
 }, false)]
 #[tokio::test]
 async fn a_faulty_directory_flags_no_one(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
     #[case] fault: fn(&mut Script),
     #[case] is_failure: bool,
 ) {
@@ -496,7 +493,7 @@ async fn a_faulty_directory_flags_no_one(
 
 #[rstest]
 #[tokio::test]
-async fn an_emptied_group_is_held(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn an_emptied_group_is_held(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::before_first_sweep(db, &["ops"]).await;
     let group = |members| {
         vec![Group {
@@ -526,9 +523,7 @@ async fn an_emptied_group_is_held(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
 
 #[rstest]
 #[tokio::test]
-async fn a_held_change_waits_for_a_decision_and_follows_it(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_held_change_waits_for_a_decision_and_follows_it(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     world.script(|script| script.listed[..4].iter_mut().for_each(disable));
     for _ in 0..2 {
@@ -568,7 +563,7 @@ async fn a_held_change_waits_for_a_decision_and_follows_it(
 #[rstest]
 #[tokio::test]
 async fn a_decision_covers_the_people_named_and_a_new_hold_is_alerted(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
     world.script(|script| script.listed[..4].iter_mut().for_each(disable));
@@ -608,7 +603,7 @@ async fn a_decision_covers_the_people_named_and_a_new_hold_is_alerted(
 
 #[rstest]
 #[tokio::test]
-async fn most_new_people_without_access_are_held(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn most_new_people_without_access_are_held(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::before_first_sweep(db, &[]).await;
     world.script(|script| script.listed[..6].iter_mut().for_each(disable));
     assert!(world.sweep().await.is_failure());
@@ -643,7 +638,7 @@ async fn most_new_people_without_access_are_held(#[values(Db::Sqlite, Db::Postgr
 
 #[rstest]
 #[tokio::test]
-async fn a_held_listing_is_not_a_good_sync(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_held_listing_is_not_a_good_sync(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     let read_at = world.row().await.sync_state.last_good_sync_at;
     world.script(|script| script.listed[..4].iter_mut().for_each(disable));
@@ -655,7 +650,7 @@ async fn a_held_listing_is_not_a_good_sync(#[values(Db::Sqlite, Db::Postgres)] d
 
 #[rstest]
 #[tokio::test]
-async fn a_group_that_never_had_members_is_an_error(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_group_that_never_had_members_is_an_error(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::before_first_sweep(db, &["ops"]).await;
     world.script(|script| {
         script.listed.truncate(3);
@@ -672,9 +667,7 @@ async fn a_group_that_never_had_members_is_an_error(#[values(Db::Sqlite, Db::Pos
 
 #[rstest]
 #[tokio::test]
-async fn a_deferral_until_the_data_is_stale_is_alerted_once(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_deferral_until_the_data_is_stale_is_alerted_once(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     world.script(|script| script.defers = true);
     assert!(!world.sweep().await.is_failure());
@@ -691,7 +684,7 @@ async fn a_deferral_until_the_data_is_stale_is_alerted_once(
 
 #[rstest]
 #[tokio::test]
-async fn stale_data_flags_and_clears_no_one(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn stale_data_flags_and_clears_no_one(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     world.script(|script| disable(&mut script.listed[2]));
     world.sweep().await;
@@ -723,9 +716,7 @@ async fn stale_data_flags_and_clears_no_one(#[values(Db::Sqlite, Db::Postgres)] 
 
 #[rstest]
 #[tokio::test]
-async fn three_failures_and_the_recovery_are_alerted_once(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn three_failures_and_the_recovery_are_alerted_once(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     world.script(|script| script.fails = true);
     for (sweep, mails) in [(1, 0), (2, 0), (3, 1), (4, 1)] {
@@ -741,7 +732,7 @@ async fn three_failures_and_the_recovery_are_alerted_once(
 
 #[rstest]
 #[tokio::test]
-async fn a_schedule_applies_only_to_scheduled_sweeps(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_schedule_applies_only_to_scheduled_sweeps(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = World::before_first_sweep(db, &[]).await;
     let hourly = Schedule::new("0 * * * *", chrono_tz::UTC).unwrap();
     world.engine.directories[0].terms.schedule = Some(hourly);
@@ -765,7 +756,7 @@ async fn a_schedule_applies_only_to_scheduled_sweeps(#[values(Db::Sqlite, Db::Po
 #[case::look_up_is_unclear(Lookup::Unclear("403".to_owned()), IdentityStatus::Unknown)]
 #[tokio::test]
 async fn an_operator_can_bind_a_person_to_a_new_account(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
     #[case] looked_up: Lookup,
     #[case] before: IdentityStatus,
 ) {
@@ -823,9 +814,7 @@ async fn an_operator_can_bind_a_person_to_a_new_account(
 
 #[rstest]
 #[tokio::test]
-async fn a_preview_lists_held_people_and_writes_nothing(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_preview_lists_held_people_and_writes_nothing(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     world.script(|script| script.listed[..4].iter_mut().for_each(disable));
     world.sweep().await;

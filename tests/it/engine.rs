@@ -22,6 +22,7 @@ use tokio::sync::{Barrier, oneshot};
 
 use crate::db::Db;
 use crate::world::{self, now};
+use Db::{Postgres, Sqlite};
 
 /// A source that a test scripts.
 #[derive(Default)]
@@ -191,7 +192,7 @@ fn admin(account: &str, address: &str) -> AccountAdmin {
 #[rstest]
 #[tokio::test]
 async fn a_token_is_revoked_at_its_source_and_all_recipients_are_notified(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
     let admins = vec![admin("acme", "acme-admin@example.org")];
@@ -231,13 +232,12 @@ async fn a_token_is_revoked_at_its_source_and_all_recipients_are_notified(
     let mails = world.take_mails();
     assert_eq!(mails.len(), 3);
     for mail in &mails {
-        assert!(mail.contains("Subject: Token ci-deploy was revoked on Sat 21 Nov 2026"));
-        assert!(mail.contains("by grace"), "{mail}");
-        assert!(mail.contains("found in a public repository"), "{mail}");
-        assert!(
-            mail.contains("https://shop.example.org/tokens/k-1"),
-            "{mail}"
+        assert_contains!(
+            mail,
+            "Subject: Token ci-deploy was revoked on Sat 21 Nov 2026"
         );
+        assert_contains!(mail, "by grace", "found in a public repository");
+        assert_contains!(mail, "https://shop.example.org/tokens/k-1");
     }
     world.engine.clock.advance(TimeDelta::days(7));
     world.sweep().await;
@@ -256,7 +256,7 @@ async fn a_token_is_revoked_at_its_source_and_all_recipients_are_notified(
 #[rstest]
 #[tokio::test]
 async fn a_listing_from_before_a_revocation_does_not_reactivate_the_token(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(8)).await;
@@ -288,7 +288,7 @@ async fn a_listing_from_before_a_revocation_does_not_reactivate_the_token(
 #[rstest]
 #[tokio::test]
 async fn a_new_token_with_the_external_id_of_a_revoked_one_is_warned_about(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
     let ends_at = now() + TimeDelta::days(7);
@@ -319,7 +319,7 @@ async fn a_new_token_with_the_external_id_of_a_revoked_one_is_warned_about(
 
 #[rstest]
 #[tokio::test]
-async fn a_revocation_cancels_planned_warnings(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_revocation_cancels_planned_warnings(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = World::new(db).await;
     // Planned at once for the digest at nine tomorrow.
     world.engine.policy.admin_digest = Some("09:00:00".parse().unwrap());
@@ -348,7 +348,7 @@ async fn a_revocation_cancels_planned_warnings(#[values(Db::Sqlite, Db::Postgres
 #[rstest]
 #[tokio::test]
 async fn a_token_that_may_not_be_revoked_is_not_sent_to_the_source(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let mut world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(30)).await;
@@ -402,9 +402,7 @@ async fn a_token_that_may_not_be_revoked_is_not_sent_to_the_source(
 
 #[rstest]
 #[tokio::test]
-async fn a_failed_revocation_changes_nothing_and_is_audited(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_failed_revocation_changes_nothing_and_is_audited(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(30)).await;
     let failures = [
@@ -439,7 +437,7 @@ async fn a_failed_revocation_changes_nothing_and_is_audited(
 
 #[rstest]
 #[tokio::test]
-async fn a_second_attempt_completes_an_interrupted_one(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_second_attempt_completes_an_interrupted_one(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(30)).await;
     // As if the process had been killed while the source revoked the token.
@@ -465,7 +463,7 @@ async fn a_second_attempt_completes_an_interrupted_one(#[values(Db::Sqlite, Db::
 #[rstest]
 #[tokio::test]
 async fn an_attempt_that_saw_nothing_keeps_the_previous_outcome_unknown(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(30)).await;
@@ -504,9 +502,7 @@ async fn an_attempt_that_saw_nothing_keeps_the_previous_outcome_unknown(
 
 #[rstest]
 #[tokio::test]
-async fn two_concurrent_revocations_notify_everyone_once(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn two_concurrent_revocations_notify_everyone_once(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     let token = world.list("k-1", now() + TimeDelta::days(30)).await;
     *world.fake.revoke_barrier.lock().unwrap() = Some(Arc::new(Barrier::new(2)));
@@ -532,9 +528,7 @@ async fn two_concurrent_revocations_notify_everyone_once(
 
 #[rstest]
 #[tokio::test]
-async fn tokens_from_partial_listings_are_counted_and_guarded(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn tokens_from_partial_listings_are_counted_and_guarded(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     world.fake.is_partial.store(true, Ordering::Relaxed);
     assert!(world.sweep_problems(0..24).await.is_empty());
@@ -548,7 +542,7 @@ async fn tokens_from_partial_listings_are_counted_and_guarded(
     // Now its listings are complete.
     world.fake.is_partial.store(false, Ordering::Relaxed);
     let problems = world.sweep_problems(0..2).await;
-    assert!(problems[0].contains("--accept-shrink shop"), "{problems:?}");
+    assert_contains!(problems[0], "--accept-shrink shop");
     assert_eq!(
         (
             world.stored_token_count().await,
@@ -568,13 +562,11 @@ async fn tokens_from_partial_listings_are_counted_and_guarded(
 
 #[rstest]
 #[tokio::test]
-async fn if_most_rows_are_refused_the_problem_names_the_first(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn if_most_rows_are_refused_the_problem_names_the_first(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     world.fake.refused_rows.store(1, Ordering::Relaxed);
     let problems = world.sweep_problems(0..24).await;
-    assert!(problems[0].contains("1 row was refused"), "{problems:?}");
+    assert_contains!(problems[0], "1 row was refused");
     assert_eq!(world.stored_token_count().await, 24);
     world.fake.refused_rows.store(23, Ordering::Relaxed);
     assert_eq!(
@@ -589,9 +581,7 @@ async fn if_most_rows_are_refused_the_problem_names_the_first(
 
 #[rstest]
 #[tokio::test]
-async fn account_admins_are_warned_and_former_ones_are_not(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn account_admins_are_warned_and_former_ones_are_not(#[values(Sqlite, Postgres)] db: Db) {
     let world = World::new(db).await;
     let set_admins = |admins: &[AccountAdmin]| {
         *world.fake.admins.lock().unwrap() = Some(admins.to_vec());
@@ -625,7 +615,7 @@ async fn account_admins_are_warned_and_former_ones_are_not(
 #[rstest]
 #[tokio::test]
 async fn a_dry_run_previews_gone_tokens_rejected_listings_and_recipients(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let world = World::new(db).await;
     let preview = async |options: SweepOptions| {
@@ -659,10 +649,7 @@ async fn a_dry_run_previews_gone_tokens_rejected_listings_and_recipients(
 
     world.fake.tokens.lock().unwrap().truncate(2);
     let (report, _) = preview(SweepOptions::default()).await;
-    assert!(
-        report.problems[0].contains("--accept-shrink shop"),
-        "{report:?}"
-    );
+    assert_contains!(report.problems[0], "--accept-shrink shop");
     assert_eq!((report.tokens_gone, report.tokens_due), (0, 20));
     let accept = SweepOptions {
         accept_shrink: vec!["shop".to_owned()],

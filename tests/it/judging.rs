@@ -12,6 +12,7 @@ use rstest::rstest;
 
 use crate::db::Db;
 use crate::world::{self, now};
+use Db::{Postgres, Sqlite};
 
 /// A source with one clean token, which allows this life.
 struct Allows(Option<MaxLife>);
@@ -73,7 +74,7 @@ async fn evidence(store: &Store) -> Vec<String> {
 #[rstest]
 #[tokio::test]
 async fn a_source_limit_is_a_finding_until_it_or_max_ttl_changes(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, fresh) = db.store().await;
     let any = Rules::default();
@@ -111,7 +112,7 @@ async fn a_source_limit_is_a_finding_until_it_or_max_ttl_changes(
 
 #[rstest]
 #[tokio::test]
-async fn a_sweep_judges_no_token_that_is_not_due(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_sweep_judges_no_token_that_is_not_due(#[values(Sqlite, Postgres)] db: Db) {
     let (store, fresh) = db.store().await;
     let engine = engine(&store, fresh.folder(), Rules::default(), Allows(None));
     sweep(&engine).await;
@@ -151,7 +152,7 @@ async fn a_sweep_judges_no_token_that_is_not_due(#[values(Db::Sqlite, Db::Postgr
 #[rstest]
 #[tokio::test]
 async fn a_finding_from_a_clock_ahead_is_judged_once_and_not_in_each_sweep(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, fresh) = db.store().await;
     let engine = engine(&store, fresh.folder(), Rules::default(), Allows(None));
@@ -205,9 +206,7 @@ async fn notices_after(engine: &Engine, days: i64) -> u64 {
 
 #[rstest]
 #[tokio::test]
-async fn an_enabled_or_moved_summary_is_not_sent_for_the_past(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn an_enabled_or_moved_summary_is_not_sent_for_the_past(#[values(Sqlite, Postgres)] db: Db) {
     let (store, fresh) = db.store().await;
     let mut engine = engine_with_admin(&store, fresh.folder());
     let at = |schedule| Some(Schedule::new(schedule, chrono_tz::UTC).unwrap());
@@ -242,7 +241,7 @@ async fn an_enabled_or_moved_summary_is_not_sent_for_the_past(
 #[rstest]
 #[tokio::test]
 async fn a_source_that_is_no_longer_configured_is_not_in_the_summary(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, fresh) = db.store().await;
     let mut engine = engine_with_admin(&store, fresh.folder());
@@ -264,7 +263,7 @@ async fn a_source_that_is_no_longer_configured_is_not_in_the_summary(
 #[rstest]
 #[tokio::test]
 async fn a_summary_at_the_time_of_the_daily_mail_is_merged_with_it(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, fresh) = db.store().await;
     let mut engine = engine_with_admin(&store, fresh.folder());

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[macro_use]
+#[path = "../support/assert.rs"]
+mod assert;
 mod database;
 mod db;
 mod directories;

@@ -16,6 +16,7 @@ use rstest::rstest;
 use sqlx::migrate::Migrator;
 
 use crate::db::{Db, Fresh};
+use Db::{Postgres, Sqlite};
 
 fn migrations(db: Db) -> &'static Migrator {
     match db {
@@ -110,7 +111,7 @@ async fn indexes(fresh: &Fresh) -> BTreeSet<String> {
 #[rstest]
 #[tokio::test]
 async fn every_migration_runs_over_the_rows_of_earlier_versions(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let fresh = db.empty().await;
     for version in versions(db) {
@@ -272,7 +273,7 @@ async fn keys_have_byte_order_on_postgres() {
 #[rstest]
 #[tokio::test]
 async fn a_store_of_a_newer_version_is_refused(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
     #[values(Access::Create, Access::Migrate, Access::ReadOnly)] access: Access,
 ) {
     let (store, fresh) = db.store().await;
@@ -301,7 +302,7 @@ async fn a_store_of_a_newer_version_is_refused(
 #[rstest]
 #[tokio::test]
 async fn a_store_of_an_earlier_build_is_refused_but_can_be_backed_up(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
     #[values(Access::Create, Access::Migrate, Access::ReadOnly)] access: Access,
 ) {
     let (store, fresh) = db.store().await;
@@ -317,9 +318,7 @@ async fn a_store_of_an_earlier_build_is_refused_but_can_be_backed_up(
 
 #[rstest]
 #[tokio::test]
-async fn an_old_store_is_upgraded_but_never_by_a_reader(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn an_old_store_is_upgraded_but_never_by_a_reader(#[values(Sqlite, Postgres)] db: Db) {
     let fresh = db.empty().await;
     // No migration has run, but their table exists.
     fresh.migrate_to(0).await;
@@ -339,7 +338,7 @@ async fn an_old_store_is_upgraded_but_never_by_a_reader(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn concurrent_migrations_all_succeed(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn concurrent_migrations_all_succeed(#[values(Sqlite, Postgres)] db: Db) {
     for _ in 0..5 {
         let fresh = db.empty().await;
         let openers: Vec<_> = (0..4)
@@ -371,9 +370,7 @@ async fn concurrent_migrations_all_succeed(#[values(Db::Sqlite, Db::Postgres)] d
 
 #[rstest]
 #[tokio::test]
-async fn a_failed_migration_is_reported_and_rolled_back(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_failed_migration_is_reported_and_rolled_back(#[values(Sqlite, Postgres)] db: Db) {
     let fresh = db.empty().await;
     fresh
         .execute("CREATE TABLE notice (other INTEGER)")

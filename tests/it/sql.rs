@@ -11,6 +11,7 @@ use lapsed::sources::sql::{Config, SqlSource};
 use lapsed::sources::{Error, Fetched, LastListing, Listing, Source};
 
 use crate::db::{Db, Fresh};
+use Db::{Postgres, Sqlite};
 
 struct Table {
     fresh: Fresh,
@@ -97,10 +98,8 @@ const CHANGES: &str = "SELECT id AS external_id, title AS name, ends AS expires_
                        WHERE changed > :since";
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn columns_have_the_same_meaning_as_in_a_file(#[case] db: Db) {
+async fn columns_have_the_same_meaning_as_in_a_file(#[values(Sqlite, Postgres)] db: Db) {
     let table = Table::new(db, QUERY).await;
     table
         .insert(
@@ -187,10 +186,8 @@ async fn types_of_postgres_are_converted() {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn invalid_rows_are_refused_with_their_place(#[case] db: Db) {
+async fn invalid_rows_are_refused_with_their_place(#[values(Sqlite, Postgres)] db: Db) {
     let query = "SELECT title AS external_id, mail AS issuer_email, ends AS expires_at FROM api_token ORDER BY id";
     let table = Table::new(db, query).await;
     let rows =
@@ -217,18 +214,16 @@ async fn invalid_rows_are_refused_with_their_place(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn columns_are_checked_even_without_rows(#[case] db: Db) {
+async fn columns_are_checked_even_without_rows(#[values(Sqlite, Postgres)] db: Db) {
     let mut table = Table::new(db, QUERY).await;
     assert_eq!(table.fetch(&LastListing::default()).await.unwrap().count, 0);
     "SELECT id AS external_id, mail AS isuer_email FROM api_token -- all"
         .clone_into(&mut table.config.query);
     let message = table.error().await;
-    assert!(
-        message.contains("\"isuer_email\" is not a column; did you mean issuer_email?"),
-        "{message}"
+    assert_contains!(
+        message,
+        "\"isuer_email\" is not a column; did you mean issuer_email?"
     );
     "SELECT id, title AS name FROM api_token".clone_into(&mut table.config.query);
     let message = table.error().await;
@@ -238,14 +233,11 @@ async fn columns_are_checked_even_without_rows(#[case] db: Db) {
     );
     "SELECT title AS name FROM api_token;".clone_into(&mut table.config.query);
     let message = table.error().await;
-    assert!(message.contains("has no column external_id"), "{message}");
+    assert_contains!(message, "has no column external_id");
     "SELECT id AS external_id, title AS name, mail AS name FROM api_token"
         .clone_into(&mut table.config.query);
     let message = table.error().await;
-    assert!(
-        message.contains("the column name occurs twice"),
-        "{message}"
-    );
+    assert_contains!(message, "the column name occurs twice");
     "SELECT id AS external_id FROM api_token WHERE id > :after".clone_into(&mut table.config.query);
     let message = build(&table.config).err().unwrap().to_string();
     assert_eq!(
@@ -255,10 +247,10 @@ async fn columns_are_checked_even_without_rows(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn a_query_with_since_returns_changes_since_the_last_good_listing(#[case] db: Db) {
+async fn a_query_with_since_returns_changes_since_the_last_good_listing(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
     let mut table = Table::new(db, CHANGES).await;
     let rows = "(1, 'old', NULL, NULL, '2020-01-01 00:00:00', NULL),
                 (2, 'late', NULL, NULL, '2026-11-20 07:55:00', NULL),
@@ -294,10 +286,8 @@ async fn a_query_with_since_returns_changes_since_the_last_good_listing(#[case] 
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn an_issuer_who_is_not_among_the_people_is_gone(#[case] db: Db) {
+async fn an_issuer_who_is_not_among_the_people_is_gone(#[values(Sqlite, Postgres)] db: Db) {
     let mut table = Table::new(db, QUERY).await;
     table.config.people_query = Some(
         "SELECT mail AS email, tenant AS account, role, name, state AS status FROM person"
@@ -307,10 +297,7 @@ async fn an_issuer_who_is_not_among_the_people_is_gone(#[case] db: Db) {
                 (3, '', 'eve@example.org', NULL, NULL, NULL), (4, '', NULL, NULL, NULL, NULL)";
     table.insert(rows).await;
     let messages = table.error().await;
-    assert!(
-        messages.contains("people_query: returns no one"),
-        "{messages}"
-    );
+    assert_contains!(messages, "people_query: returns no one");
     let people = "INSERT INTO person VALUES ('Ada@Example.org', 'acme', 'Admin', 'Ada', NULL),
             ('ada@example.org', 'old', 'admin', 'Ada', 'deleted'), (NULL, 'acme', 'admin', 'Robot', 'active'),
             ('bob@example.org', 'acme', 'member', 'Bob', 'disabled')";
@@ -353,10 +340,8 @@ async fn an_issuer_who_is_not_among_the_people_is_gone(#[case] db: Db) {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn no_issuer_is_gone_if_a_person_was_refused(#[case] db: Db) {
+async fn no_issuer_is_gone_if_a_person_was_refused(#[values(Sqlite, Postgres)] db: Db) {
     let mut table = Table::new(db, QUERY).await;
     table.config.people_query =
         Some("SELECT mail AS email, tenant AS account, role, state AS status FROM person".into());
@@ -382,10 +367,8 @@ fn by_id(db: Db, statement: &str) -> String {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn a_token_is_ended_only_if_exactly_one_row_changes(#[case] db: Db) {
+async fn a_token_is_ended_only_if_exactly_one_row_changes(#[values(Sqlite, Postgres)] db: Db) {
     let mut table = Table::new(db, QUERY).await;
     table
         .insert("(1, 'a', NULL, NULL, NULL, NULL), (2, 'b', NULL, NULL, NULL, NULL)")
@@ -474,10 +457,8 @@ async fn sqlite_finds_an_id_in_a_column_of_any_type(
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
 #[tokio::test]
-async fn a_check_names_the_columns_and_the_permissions(#[case] db: Db) {
+async fn a_check_names_the_columns_and_the_permissions(#[values(Sqlite, Postgres)] db: Db) {
     let mut table = Table::new(db, QUERY).await;
     table.insert("(1, 'a', 'x', NULL, NULL, NULL)").await;
     let checked = table.source().check().await.unwrap();
@@ -486,7 +467,7 @@ async fn a_check_names_the_columns_and_the_permissions(#[case] db: Db) {
         "1 rows checked, 1 refused, the first: row 1: token 1: issuer_email \"x\"",
         "can write",
     ] {
-        assert!(checked.summary.contains(expected), "{}", checked.summary);
+        assert_contains!(checked.summary, expected);
     }
     assert_eq!(checked.rights, []);
     table.config.revoke = Some(by_id(db, "UPDATE api_token SET state = 'revoked'"));
@@ -495,7 +476,7 @@ async fn a_check_names_the_columns_and_the_permissions(#[case] db: Db) {
     assert_eq!(checked.rights.len(), 2);
     assert_eq!(checked.rights[1].missing, None, "{:?}", checked.rights);
     let missing = checked.rights[0].missing.clone().unwrap();
-    assert!(missing.contains("no_such_table"), "{missing}");
+    assert_contains!(missing, "no_such_table");
     assert!(
         !checked.summary.contains("can write"),
         "{}",
@@ -547,7 +528,7 @@ async fn an_interrupted_write_is_rolled_back_if_lapsed_may_write() {
         .err()
         .unwrap()
         .to_string();
-    assert!(error.contains("killed while it wrote"), "{error}");
+    assert_contains!(error, "killed while it wrote");
     table.config.mark_expired =
         Some("UPDATE api_token SET state = 'x' WHERE id = :external_id".to_owned());
     let listing = table.fetch(&LastListing::default()).await.unwrap();

@@ -19,8 +19,8 @@ fn world_of(db: Db, stand_in: &dyn StandIn, issuers: usize, keys: &str) -> World
     let rows = (1..=issuers).map(|n| format!("t{n},t{n},User{n}@example.org,2099-01-01"));
     let stranger = "s,stranger,stranger@example.com,".to_owned();
     let rows: Vec<String> = rows.chain([stranger]).collect();
-    world.import(&rows.iter().map(String::as_str).collect::<Vec<_>>());
-    world.run(&["sweep"]).exits(0);
+    world.import(&rows);
+    world.sweep();
     assert_no_findings(&world);
     assert_eq!(status(&world, "user2@example.org"), "active");
     world
@@ -60,13 +60,13 @@ fn a_disabled_person_is_flagged_until_active_again(
     let stand_in = of.start(80);
     let world = world_of(db, &*stand_in, issuers, "");
     stand_in.set_active(2, false);
-    world.run(&["sweep"]).exits(0).says("1 opened");
+    world.sweep().says("1 opened");
     assert_only_finding(&world, "t2", "idp says ");
     assert_only_finding(&world, "t2", "checked by id");
     assert_eq!(status(&world, "user2@example.org"), "disabled admin");
 
     stand_in.set_active(2, true);
-    world.run(&["sweep"]).exits(0).says("1 resolved");
+    world.sweep().says("1 resolved");
     assert_no_findings(&world);
 }
 
@@ -86,15 +86,15 @@ fn a_deleted_person_is_flagged_after_a_second_look_up(
         _ => "404 for its id",
     };
     stand_in.delete(4);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_no_findings(&world);
     assert!(status(&world, "user4@example.org").starts_with("unknown"));
-    world.run(&["sweep"]).exits(0);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
+    world.sweep();
     assert_only_finding(&world, "t4", evidence);
     assert!(status(&world, "user4@example.org").starts_with("deleted"));
     let shown = identity(&world, "user4@example.org")["evidence"].to_string();
-    assert!(shown.contains(evidence), "{shown}");
+    assert_contains!(shown, evidence);
 }
 
 #[rstest]
@@ -111,14 +111,14 @@ fn a_person_who_leaves_the_group_is_flagged_after_two_listings(
     let mut world = world_of(db, &*stand_in, issuers, IN_GROUP);
     let rest: Vec<usize> = (1..=80).filter(|number| *number != 4).collect();
     stand_in.set_members(&rest);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_no_findings(&world);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let evidence = "membership in none of the allowed groups (ops)";
     assert_only_finding(&world, "t4", evidence);
     assert_eq!(status(&world, "user4@example.org"), "out_of_group");
     stand_in.set_members(&all);
-    world.run(&["sweep"]).exits(0).says("1 resolved");
+    world.sweep().says("1 resolved");
     assert_eq!(status(&world, "user4@example.org"), "active");
 
     // Neither an emptied group nor a missing one flags anybody.
@@ -164,7 +164,7 @@ fn failures_neither_open_nor_resolve_findings_and_show_no_secret(
     stand_in.set_members(&(1..=10).collect::<Vec<_>>());
     let mut world = world_of(Db::Sqlite, &*stand_in, 10, IN_GROUP);
     stand_in.set_active(2, false);
-    world.run(&["sweep"]).exits(0).says("1 opened");
+    world.sweep().says("1 opened");
     stand_in.set_active(2, true);
     stand_in.set_active(3, false);
     let api = stand_in.api();
@@ -184,7 +184,7 @@ fn failures_neither_open_nor_resolve_findings_and_show_no_secret(
         assert_eq!(status(&world, "user1@example.org"), "active");
     }
     api.stub.stop_intercepting();
-    world.run(&["sweep"]).exits(0).says("1 resolved");
+    world.sweep().says("1 resolved");
     assert_only_finding(&world, "t3", "idp says ");
 
     world.set("log.level", "\"trace\"");
@@ -215,11 +215,11 @@ fn a_requested_wait_defers_the_directory_without_a_failure(
         }
         stub(request)
     });
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     api.stub.take_request_lines();
-    world.at("2026-11-22 06:09:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-22 06:09:00").sweep();
     assert_eq!(api.stub.take_request_lines(), [""; 0]);
     api.stub.stop_intercepting();
-    world.at("2026-11-22 06:11:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-22 06:11:00").sweep();
     assert_eq!(status(&world, "user1@example.org"), "active");
 }

@@ -8,6 +8,7 @@ use super::{DELTA, USERS};
 use crate::listed::{assert_no_findings, assert_only_finding, status};
 use crate::stub::{Answer, Stub};
 use crate::world::{Db, World};
+use Db::{Postgres, Sqlite};
 
 /// A world of ten users, `user1@example.org` and so on, each with a token of theirs.
 fn world_with(db: Db, stub: &Stub, keys: &str) -> World {
@@ -20,7 +21,7 @@ fn world_with(db: Db, stub: &Stub, keys: &str) -> World {
     let tokens = (1..=10).map(|n| format!("{n},t{n},user{n}@example.org,"));
     let tokens: Vec<String> = tokens.collect();
     world.at("2026-11-22 06:00:00");
-    world.import(&tokens.iter().map(String::as_str).collect::<Vec<_>>());
+    world.import(&tokens);
     world
 }
 
@@ -29,19 +30,17 @@ fn world(db: Db, stub: &Stub) -> World {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn a_deleted_person_is_flagged_until_restored(#[case] db: Db) {
+fn a_deleted_person_is_flagged_until_restored(#[values(Sqlite, Postgres)] db: Db) {
     let tenant = Tenant::new(10);
     let stub = tenant.start();
     let world = world(db, &stub);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     tenant.delete(3);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_only_finding(&world, "t3", "it is in the deleted items");
     assert_eq!(status(&world, "user3@example.org"), "deleted");
     tenant.restore(3);
-    world.run(&["sweep"]).exits(0).says("1 resolved");
+    world.sweep().says("1 resolved");
     assert_eq!(status(&world, "user3@example.org"), "active");
 }
 
@@ -50,19 +49,19 @@ fn only_changes_are_read_once_the_listing_is_old_enough() {
     let tenant = Tenant::new(10);
     let stub = tenant.start();
     let mut world = world(Db::Sqlite, &stub);
-    world.run(&["sweep"]).exits(0);
-    world.at("2026-11-22 06:15:00").run(&["sweep"]).exits(0);
+    world.sweep();
+    world.at("2026-11-22 06:15:00").sweep();
     stub.take_request_lines();
 
     tenant.enable(2, false);
-    world.at("2026-11-22 06:30:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-22 06:30:00").sweep();
     assert_only_finding(&world, "t2", "accountEnabled=false");
     let lines = stub.take_request_lines();
     assert!(lines.contains(&format!("GET {DELTA}")), "{lines:?}");
     assert!(!lines.contains(&format!("GET {USERS}")), "{lines:?}");
 
     tenant.delete(3);
-    world.at("2026-11-22 06:45:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-22 06:45:00").sweep();
     assert_eq!(status(&world, "user3@example.org"), "deleted");
     assert!(!stub.take_request_lines().contains(&format!("GET {USERS}")));
 
@@ -72,7 +71,7 @@ fn only_changes_are_read_once_the_listing_is_old_enough() {
         "2026-11-22 07:15:00",
         "2026-11-22 07:30:00",
     ] {
-        world.at(clock).run(&["sweep"]).exits(0);
+        world.at(clock).sweep();
     }
     assert_no_findings(&world);
     let last = stub.take_request_lines();
@@ -84,13 +83,13 @@ fn an_address_that_moved_to_another_account_flags_no_one() {
     let tenant = Tenant::new(10);
     let stub = tenant.start();
     let world = world(Db::Sqlite, &stub);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let renamed = user(5, "married@example.org");
     let mut other = user(50, "user5@example.org");
     other["accountEnabled"] = json!(false);
     tenant.user(&renamed).user(&other);
     for _ in 0..3 {
-        world.run(&["sweep"]).exits(0);
+        world.sweep();
     }
     assert_no_findings(&world);
 }

@@ -142,7 +142,7 @@ async fn a_filter_refused_on_its_second_page_is_an_error() {
     okta.org().page = 1;
     okta.org().refused = vec!["after"];
     let error = list_everybody(&okta, &[]).await.unwrap_err();
-    assert!(error.contains("400 Bad Request (E0000031)"), "{error}");
+    assert_contains!(error, "400 Bad Request (E0000031)");
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_refused_app_is_not_a_refused_filter() {
     let okta = people();
     okta.org().scopes = vec![];
     let error = find_person(&okta, "ada@example.org").await.unwrap_err();
-    assert!(error.contains("Okta API Scopes"), "{error}");
+    assert_contains!(error, "Okta API Scopes");
 }
 
 fn group(id: &str, name: &str, members: &[&str]) -> (String, String, Vec<String>) {
@@ -194,7 +194,7 @@ async fn a_group_is_found_by_name_with_any_supported_query(
     );
     // A missing group is an error in any case.
     let error = list_people(&okta, &["Testers"], &people).await.unwrap_err();
-    assert!(error.contains("no group \"Testers\""), "{error}");
+    assert_contains!(error, "no group \"Testers\"");
 }
 
 #[tokio::test]
@@ -214,5 +214,5 @@ async fn a_group_that_has_no_path_is_found_in_the_list_by_id() {
     );
     let other = "00g1ero7vZFVEIYLWPB9";
     let error = list_people(&okta, &[other], &people).await.unwrap_err();
-    assert!(error.contains(&format!("no group \"{other}\"")), "{error}");
+    assert_contains!(error, format!("no group \"{other}\""));
 }

@@ -45,7 +45,7 @@ fn many() -> (Okta, World) {
     let rows: Vec<String> = (0..60)
         .map(|number| format!("t{number},T{number},u{number}@example.org,"))
         .collect();
-    world.import(&rows.iter().map(String::as_str).collect::<Vec<_>>());
+    world.import(&rows);
     (okta, world)
 }
 
@@ -71,17 +71,17 @@ fn a_server_that_supports_less_is_swept_with_the_same_result(
         "s,S,stranger@example.org,",
     ]);
     world.run(&["check"]).exits(0);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_no_findings(&world);
     okta.org().set(ADA, "SUSPENDED");
     okta.org().set(BOB, "DEPROVISIONED");
     for _ in 0..3 {
-        world.run(&["sweep"]).exits(0);
+        world.sweep();
     }
     let found = findings(&world);
     assert_eq!(found.len(), 2, "{found:?}");
-    assert!(found[0].contains("status SUSPENDED"), "{found:?}");
-    assert!(found[1].contains("status DEPROVISIONED"), "{found:?}");
+    assert_contains!(found[0], "status SUSPENDED");
+    assert_contains!(found[1], "status DEPROVISIONED");
     assert_eq!(status(&world, "eve@example.org"), "active");
 }
 
@@ -89,11 +89,11 @@ fn a_server_that_supports_less_is_swept_with_the_same_result(
 fn without_filters_deactivated_people_among_many_are_found_by_id() {
     let (okta, world) = many();
     okta.org().refused = vec!["filter"];
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_no_findings(&world);
     okta.org().set(&format!("{:020}", 7), "DEPROVISIONED");
     for _ in 0..3 {
-        world.run(&["sweep"]).exits(0);
+        world.sweep();
     }
     assert_only_finding(&world, "T7", "status DEPROVISIONED");
 }
@@ -130,5 +130,5 @@ fn an_unusable_key_is_a_configuration_error() {
     let fix = "openssl pkcs8 -topk8 -nocrypt -in KEY -out KEY8";
     swept.exits(78).says("SEC1").says(fix);
     world.write("okta.jwk", format!("{{\"keys\": [{JWK}]}}"));
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
 }

@@ -77,7 +77,7 @@ async fn a_private_authority_is_trusted_if_configured() {
     let missing = source(Some(folder.path().join("none.pem")))
         .map(|_| ())
         .unwrap_err();
-    assert!(missing.to_string().contains("none.pem"), "{missing}");
+    assert_contains!(missing, "none.pem");
     let unknown = source(None).unwrap().check().await.unwrap_err().to_string();
-    assert!(unknown.contains("certificate"), "{unknown}");
+    assert_contains!(unknown, "certificate");
 }

@@ -2,11 +2,12 @@
 
 use lapsed::domain::{Cell, Status};
 use lapsed::sources::rancher::TokenKind;
-use lapsed::sources::{CheckReport, Error, Fetched, LastListing, Right};
+use lapsed::sources::{Error, Fetched, LastListing};
 use rstest::rstest;
 use serde_json::json;
 
 use super::{OWN, Rancher, State, ext, legacy, user};
+use crate::listed::missing;
 
 /// Keeps only the tokens of lapsed's own user.
 fn keep_own_tokens(state: &mut State) {
@@ -18,10 +19,7 @@ async fn is_refused(rancher: &Rancher) -> bool {
     match rancher.fetch().await {
         Ok(_) => false,
         Err(Error::OwnTokensOnly { fix }) => {
-            assert!(
-                fix.contains("apiGroups [\"*\"], resources [\"*\"]"),
-                "{fix}"
-            );
+            assert_contains!(fix, "apiGroups [\"*\"], resources [\"*\"]");
             assert!(matches!(
                 rancher.source().check().await,
                 Err(Error::OwnTokensOnly { .. })
@@ -151,12 +149,11 @@ async fn a_missing_store_leaves_the_listing_partial(
     });
     assert_eq!(rancher.fetch().await.unwrap().is_partial, expected);
     let checked = rancher.source().check().await.unwrap();
-    let missing = missing_rights(&checked);
+    let missing = missing(&checked);
     assert_eq!(!missing.is_empty(), expected, "{missing:?}");
     assert_eq!(checked.summary.contains("is missing"), expected);
     if let Some(right) = missing.first() {
-        let fix = right.missing.as_deref().unwrap_or_default();
-        assert!(fix.contains("no token of either store is marked gone"));
+        assert_contains!(right, "no token of either store is marked gone");
     }
 }
 
@@ -167,10 +164,7 @@ async fn a_missing_store_leaves_the_listing_partial(
 async fn a_missing_right_to_list_names_the_rule_to_add(#[case] hidden: &'static str) {
     let rancher = Rancher::with(|state| state.hidden.push(hidden));
     let error = rancher.fetch_error().await;
-    assert!(
-        error.contains("403") && error.contains("GlobalRole"),
-        "{error}"
-    );
+    assert_contains!(error, "403", "GlobalRole");
 }
 
 #[tokio::test]
@@ -178,10 +172,7 @@ async fn a_refused_token_is_reported() {
     let rancher = Rancher::new();
     let source = rancher.source_of(&[], "token-lapsd:wrong");
     let error = source.check().await.unwrap_err().to_string();
-    assert!(
-        error.contains("does not accept the token") && error.contains("write it as token"),
-        "{error}"
-    );
+    assert_contains!(error, "does not accept the token", "write it as token");
 }
 
 #[tokio::test]
@@ -265,11 +256,6 @@ async fn a_listing_that_may_lack_watched_tokens_is_partial(
     }
 }
 
-fn missing_rights(checked: &CheckReport) -> Vec<&Right> {
-    let rights = checked.rights.iter();
-    rights.filter(|right| right.missing.is_some()).collect()
-}
-
 #[tokio::test]
 async fn a_check_reports_the_rights_and_the_rules_to_add() {
     let rancher = Rancher::new();
@@ -279,7 +265,7 @@ async fn a_check_reports_the_rights_and_the_rules_to_add() {
         "Rancher v2.12.1, 2 legacy tokens, 1 ext tokens"
     );
     assert_eq!(whole.rights.len(), 6);
-    assert!(missing_rights(&whole).is_empty(), "{whole:?}");
+    assert!(missing(&whole).is_empty(), "{whole:?}");
     {
         let mut state = rancher.state();
         state.hidden = vec!["/users", "/userattributes", "authConfigs", "/v3/settings/"];
@@ -291,25 +277,13 @@ async fn a_check_reports_the_rights_and_the_rules_to_add() {
         less.summary,
         "Rancher v2.9.3, 2 legacy tokens, no ext tokens before 2.12"
     );
-    let missing: Vec<String> = missing_rights(&less)
-        .iter()
-        .map(|right| {
-            format!(
-                "{}: {}",
-                right.what,
-                right.missing.as_deref().unwrap_or_default()
-            )
-        })
-        .collect();
+    let missing = missing(&less);
     assert_eq!(missing.len(), 5, "{missing:#?}");
-    assert!(
-        missing[0].contains("resources [\"users\"], verbs [\"get\", \"list\"]"),
-        "{missing:#?}"
+    assert_contains!(
+        missing[0],
+        "resources [\"users\"], verbs [\"get\", \"list\"]"
     );
-    assert!(
-        missing[4].contains("resources [\"tokens\"], verbs [\"delete\"]"),
-        "{missing:#?}"
-    );
+    assert_contains!(missing[4], "resources [\"tokens\"], verbs [\"delete\"]");
 }
 
 #[tokio::test]
@@ -320,11 +294,7 @@ async fn a_check_reads_one_page_and_counts_the_others() {
         state.legacy.extend(many);
     });
     let checked = rancher.source().check().await.unwrap();
-    assert!(
-        checked.summary.contains("11 legacy tokens"),
-        "{}",
-        checked.summary
-    );
+    assert_contains!(checked.summary, "11 legacy tokens");
     rancher.state().is_uncounted = true;
     let checked = rancher.source().check().await.unwrap();
     assert_eq!(

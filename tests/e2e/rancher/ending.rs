@@ -98,7 +98,7 @@ async fn a_token_that_is_gone_has_ended_whatever_the_answer(#[case] answer: fn()
     // If it still exists, the error is that of the answer.
     rancher.state().keeps_deleted = Some(false);
     let error = revoke(&rancher, "ext/token-chjc9").await.unwrap_err();
-    assert!(error.to_string().contains("DELETE"), "{error}");
+    assert_contains!(error, "DELETE");
 }
 
 #[rstest]
@@ -119,10 +119,7 @@ async fn a_missing_right_to_delete_names_the_rule_to_add() {
         .await
         .unwrap_err()
         .to_string();
-    assert!(
-        error.contains("403") && error.contains("\"delete\""),
-        "{error}"
-    );
+    assert_contains!(error, "403", "\"delete\"");
 }
 
 #[test]

@@ -293,7 +293,7 @@ async fn a_list_that_stays_stale_fails_the_listing() {
     let rancher = paged();
     rancher.state().stale = usize::MAX;
     let error = rancher.fetch_error().await;
-    assert!(error.contains("/v3/tokens answered 410"), "{error}");
+    assert_contains!(error, "/v3/tokens answered 410");
     let lines = rancher.take_request_lines();
     assert_eq!(
         lines
@@ -350,8 +350,7 @@ async fn a_list_that_disappears_between_pages_fails_the_listing(
         _ => || Answer::status(403),
     });
     let error = rancher.fetch_error().await;
-    assert!(error.contains(expected_text), "{error}");
-    assert!(error.contains("ext.cattle.io/v1/tokens"), "{error}");
+    assert_contains!(error, expected_text, "ext.cattle.io/v1/tokens");
     // The same applies to the list of users.
     {
         let mut state = rancher.state();
@@ -359,10 +358,7 @@ async fn a_list_that_disappears_between_pages_fails_the_listing(
         state.users.push(user("u-three", json!({})));
     }
     let error = rancher.fetch_error().await;
-    assert!(
-        error.contains(expected_text) && error.contains("/users"),
-        "{error}"
-    );
+    assert_contains!(error, expected_text, "/users");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{OWN, Rancher, SECRET, attribute, ext, legacy, user};
 use crate::stub::Answer;
 use crate::world::{Db, World};
+use Db::{Postgres, Sqlite};
 
 fn world(db: Db, rancher: &Rancher) -> World {
     let mut world = World::new(db);
@@ -58,15 +59,13 @@ fn rancher_with_all_kinds() -> Rancher {
 }
 
 #[rstest]
-#[case::sqlite(Db::Sqlite)]
-#[case::postgres(Db::Postgres)]
-fn rancher_is_synced_and_people_are_notified(#[case] db: Db) {
+fn rancher_is_synced_and_people_are_notified(#[values(Sqlite, Postgres)] db: Db) {
     let rancher = rancher_with_all_kinds();
     let mut world = world(db, &rancher);
     world
         .run(&["check"])
         .says("Rancher v2.12.1, 6 legacy tokens, 2 ext tokens");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     assert_eq!(
         world.tokens(),
         [
@@ -120,11 +119,7 @@ fn rancher_is_synced_and_people_are_notified(#[case] db: Db) {
             .retain(|token| token["metadata"]["name"] != "token-soon");
         state.legacy[1]["expiresAt"] = json!("2026-12-05T10:15:02Z");
     }
-    world
-        .at("2026-11-25 00:00:00")
-        .run(&["sweep"])
-        .exits(0)
-        .says("1 gone");
+    world.at("2026-11-25 00:00:00").sweep().says("1 gone");
     assert_eq!(token(&world, "token-soon")["status"], "gone");
     assert_eq!(
         token(&world, "token-7x2kq")["expires_at"],
@@ -145,7 +140,7 @@ fn a_listing_that_breaks_off_is_an_error_and_changes_nothing(
 ) {
     let rancher = rancher_with_all_kinds();
     let mut world = world(Db::Sqlite, &rancher);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let before = world.tokens();
     rancher.state().second_page = Some(second_page);
     world
@@ -155,7 +150,7 @@ fn a_listing_that_breaks_off_is_an_error_and_changes_nothing(
         .says(expected_text);
     assert_eq!(world.tokens(), before);
     rancher.state().second_page = None;
-    world.at("2026-11-24 02:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-24 02:00:00").sweep();
     assert_eq!(world.tokens(), before);
 }
 
@@ -163,20 +158,20 @@ fn a_listing_that_breaks_off_is_an_error_and_changes_nothing(
 fn a_store_that_is_down_briefly_loses_no_token() {
     let rancher = rancher_with_all_kinds();
     let mut world = world(Db::Sqlite, &rancher);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let before = world.tokens();
     let ext = {
         let mut state = rancher.state();
         state.version = Some("v2.12.1");
         state.ext.take()
     };
-    world.at("2026-11-24 01:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-24 01:00:00").sweep();
     assert_eq!(world.tokens(), before);
     world
         .run(&["check"])
         .says("the list of ext tokens is missing");
     rancher.state().ext = ext;
-    world.at("2026-11-24 02:00:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-24 02:00:00").sweep();
     assert_eq!(world.tokens(), before);
 }
 
@@ -190,7 +185,7 @@ fn facts_about_people_are_kept_if_they_become_unreadable() {
     let system = user("u-sys", json!({"principalIds": ["system://local"]}));
     rancher.state().users.push(system);
     let mut world = world(Db::Sqlite, &rancher);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let before = world.tokens();
     assert!(
         before.contains(&"token-off disabled".to_owned()),
@@ -198,7 +193,7 @@ fn facts_about_people_are_kept_if_they_become_unreadable() {
     );
     for hidden in ["/users", "authConfigs"] {
         rancher.state().hidden = vec![hidden];
-        world.at("2026-11-24 01:00:00").run(&["sweep"]).exits(0);
+        world.at("2026-11-24 01:00:00").sweep();
         assert_eq!(world.tokens(), before);
         assert_eq!(token(&world, "token-sys")["role"], "system");
     }
@@ -227,7 +222,7 @@ fn an_owner_is_found_by_every_name_in_rancher() {
         "issuer,email\nyan,yan@example.org\neve Y,eve@example.org\ngrace,grace@example.org\n";
     world.write("owners.csv", rows);
     world.table("owners = \"owners.csv\"");
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     for who in ["yan", "eve", "grace"] {
         let token = token(&world, &format!("token-{who}"));
         assert_eq!(token["issuer"], format!("{who}@example.org"));
@@ -238,7 +233,7 @@ fn an_owner_is_found_by_every_name_in_rancher() {
 fn a_listing_of_own_tokens_is_a_failure() {
     let rancher = rancher_with_all_kinds();
     let mut world = world(Db::Sqlite, &rancher);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     let before = world.tokens();
     {
         let mut state = rancher.state();
@@ -261,13 +256,13 @@ fn a_request_to_wait_is_respected() {
     let rancher = rancher_with_all_kinds();
     rancher.state().second_page = Some(|| Answer::status(429).with("retry-after", "600"));
     let mut world = world(Db::Sqlite, &rancher);
-    world.run(&["sweep"]).exits(0);
+    world.sweep();
     rancher.state().second_page = None;
     rancher.take_request_lines();
-    world.at("2026-11-24 00:09:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-24 00:09:00").sweep();
     assert!(rancher.take_request_lines().is_empty());
     assert!(world.tokens().is_empty());
-    world.at("2026-11-24 00:11:00").run(&["sweep"]).exits(0);
+    world.at("2026-11-24 00:11:00").sweep();
     assert_eq!(world.tokens().len(), 7);
 }
 

@@ -6,6 +6,7 @@ use rstest::rstest;
 
 use super::{address, days, insert, now, read, token, write};
 use crate::db::Db;
+use Db::{Postgres, Sqlite};
 
 fn identity(
     directory: &str,
@@ -44,7 +45,7 @@ fn issued_token(id: &str, issuer: Option<&str>, expiry: Expiry) -> Token {
 
 #[rstest]
 #[tokio::test]
-async fn only_issuers_of_working_tokens_are_listed(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn only_issuers_of_working_tokens_are_listed(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let disabled = Token {
         status: Status::Disabled,
@@ -104,9 +105,7 @@ async fn only_issuers_of_working_tokens_are_listed(#[values(Db::Sqlite, Db::Post
 
 #[rstest]
 #[tokio::test]
-async fn people_are_counted_by_the_status_that_is_shown(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn people_are_counted_by_the_status_that_is_shown(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let rows = [
         identity("hr", "a", IdentityStatus::Active, None),

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{days, fresh_id, insert, minutes, now, read, token, write};
 use crate::db::Db;
+use Db::{Postgres, Sqlite};
 use lapsed::domain::TokenId;
 
 fn finding(token: &Token, kind: FindingKind, severity: Severity) -> NewFinding {
@@ -48,7 +49,7 @@ fn line(row: &FindingRow) -> String {
 #[rstest]
 #[tokio::test]
 async fn an_acknowledged_finding_is_open_again_after_its_time_in_all_views(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
@@ -102,9 +103,7 @@ async fn an_acknowledged_finding_is_open_again_after_its_time_in_all_views(
 
 #[rstest]
 #[tokio::test]
-async fn a_source_has_at_most_one_open_finding_of_each_kind(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_source_has_at_most_one_open_finding_of_each_kind(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let first = source_finding("rancher");
     write!(store, tx => tx.insert_findings(&[first.clone(), source_finding("rancher"), source_finding("shop")]));
@@ -134,7 +133,7 @@ async fn a_source_has_at_most_one_open_finding_of_each_kind(
 #[rstest]
 #[tokio::test]
 async fn the_most_urgent_findings_come_first_and_all_are_counted(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let tokens = [
@@ -194,9 +193,7 @@ async fn the_most_urgent_findings_come_first_and_all_are_counted(
 
 #[rstest]
 #[tokio::test]
-async fn a_finding_is_found_by_the_first_digits_of_its_id(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_finding_is_found_by_the_first_digits_of_its_id(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -222,9 +219,7 @@ async fn a_finding_is_found_by_the_first_digits_of_its_id(
 
 #[rstest]
 #[tokio::test]
-async fn a_token_is_judged_when_due_and_then_rescheduled(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_token_is_judged_when_due_and_then_rescheduled(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let at = |external_id: &str, judge_at| Token {
         judge_at,
@@ -279,7 +274,7 @@ async fn a_token_is_judged_when_due_and_then_rescheduled(
 #[rstest]
 #[tokio::test]
 async fn removing_an_expired_mark_makes_the_token_due_for_judging(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let marked = Token {
@@ -294,9 +289,7 @@ async fn removing_an_expired_mark_makes_the_token_due_for_judging(
 
 #[rstest]
 #[tokio::test]
-async fn open_findings_exclude_lost_access_and_can_be_updated(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn open_findings_exclude_lost_access_and_can_be_updated(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let tokens = [token("1"), token("2")];
     insert(&store, &tokens).await;
@@ -334,7 +327,7 @@ async fn open_findings_exclude_lost_access_and_can_be_updated(
 
 #[rstest]
 #[tokio::test]
-async fn an_existing_setting_is_not_overwritten(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn an_existing_setting_is_not_overwritten(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     write!(store, tx => tx.insert_setting("a", "1"));
     write!(store, tx => tx.insert_setting("a", "2"));
@@ -353,7 +346,7 @@ async fn an_existing_setting_is_not_overwritten(#[values(Db::Sqlite, Db::Postgre
 #[rstest]
 #[tokio::test]
 async fn a_loss_belongs_to_its_directory_whatever_the_evidence_says(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let token = token("1");

@@ -15,6 +15,7 @@ use super::{
     state_of, token, warning, write,
 };
 use crate::db::Db;
+use Db::{Postgres, Sqlite};
 
 async fn claim(store: &Store, holder: Holder, now: DateTime<Utc>) -> Vec<ClaimedMail> {
     write!(store, tx => tx.claim_mails(holder, now, days(30), 1000))
@@ -41,9 +42,7 @@ async fn one_mail(store: &Store) -> NewNotice {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn eight_concurrent_workers_never_claim_the_same_mail(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn eight_concurrent_workers_never_claim_the_same_mail(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     let notices: Vec<_> = (0..400)
@@ -75,9 +74,7 @@ async fn eight_concurrent_workers_never_claim_the_same_mail(
 
 #[rstest]
 #[tokio::test]
-async fn due_mails_are_claimed_the_longest_waiting_first(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn due_mails_are_claimed_the_longest_waiting_first(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     plan(
@@ -118,9 +115,7 @@ async fn due_mails_are_claimed_the_longest_waiting_first(
 
 #[rstest]
 #[tokio::test]
-async fn a_next_attempt_set_by_a_jumped_clock_is_due_now(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_next_attempt_set_by_a_jumped_clock_is_due_now(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     one_mail(&store).await;
     let holder = holder(minutes(1));
@@ -149,7 +144,7 @@ async fn a_next_attempt_set_by_a_jumped_clock_is_due_now(
 #[case::sending(Verdict::Sending, "sending: Sending", 0, None)]
 #[tokio::test]
 async fn a_notice_shares_the_state_of_its_mail(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
     #[case] verdict: Verdict,
     #[case] state: &str,
     #[case] attempts: u32,
@@ -172,9 +167,7 @@ async fn a_notice_shares_the_state_of_its_mail(
 
 #[rstest]
 #[tokio::test]
-async fn many_results_are_recorded_at_once_in_any_order(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn many_results_are_recorded_at_once_in_any_order(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     let notices: Vec<_> = (0..1500)
@@ -224,7 +217,7 @@ async fn many_results_are_recorded_at_once_in_any_order(
 
 #[rstest]
 #[tokio::test]
-async fn a_holder_that_lost_a_mail_records_nothing(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_holder_that_lost_a_mail_records_nothing(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let notice = one_mail(&store).await;
     let (first, second) = (holder(minutes(1)), holder(minutes(10)));
@@ -256,7 +249,7 @@ async fn a_holder_that_lost_a_mail_records_nothing(#[values(Db::Sqlite, Db::Post
 #[case::set_by_a_clock_that_jumped(days(2), true)]
 #[tokio::test]
 async fn a_lease_that_has_ended_or_is_too_long_lapses(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
     #[case] until: DateTime<Utc>,
     #[case] has_lapsed: bool,
 ) {
@@ -298,7 +291,7 @@ async fn a_lease_that_has_ended_or_is_too_long_lapses(
 
 #[rstest]
 #[tokio::test]
-async fn renewing_extends_only_the_holders_own_leases(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn renewing_extends_only_the_holders_own_leases(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     one_mail(&store).await;
     let mine = holder(minutes(1));
@@ -318,9 +311,7 @@ async fn renewing_extends_only_the_holders_own_leases(#[values(Db::Sqlite, Db::P
 
 #[rstest]
 #[tokio::test]
-async fn a_mail_abandoned_while_sending_counts_as_unknown_once(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_mail_abandoned_while_sending_counts_as_unknown_once(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let notice = one_mail(&store).await;
     let dead = holder(minutes(1));
@@ -342,7 +333,7 @@ async fn a_mail_abandoned_while_sending_counts_as_unknown_once(
 
 #[rstest]
 #[tokio::test]
-async fn giving_up_an_unknown_mail_is_final(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn giving_up_an_unknown_mail_is_final(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let notice = one_mail(&store).await;
     let dead = holder(minutes(1));
@@ -371,9 +362,7 @@ async fn states_after_settling(store: &Store, when: DateTime<Utc>) -> Vec<String
 
 #[rstest]
 #[tokio::test]
-async fn of_several_due_steps_only_the_tightest_is_sent(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn of_several_due_steps_only_the_tightest_is_sent(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -392,7 +381,7 @@ async fn of_several_due_steps_only_the_tightest_is_sent(
 #[rstest]
 #[tokio::test]
 async fn a_tighter_due_step_suppresses_a_wider_one_in_an_older_mail(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
@@ -426,7 +415,7 @@ async fn a_tighter_due_step_suppresses_a_wider_one_in_an_older_mail(
 #[case::renamed(|token: &mut Token| token.name = "another".into(), "planned")]
 #[tokio::test]
 async fn a_claimed_mail_loses_notices_that_no_longer_apply(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
     #[case] change: fn(&mut Token),
     #[case] state: &str,
 ) {
@@ -444,9 +433,7 @@ async fn a_claimed_mail_loses_notices_that_no_longer_apply(
 
 #[rstest]
 #[tokio::test]
-async fn a_digest_lists_the_most_urgent_and_counts_the_others(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_digest_lists_the_most_urgent_and_counts_the_others(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let mut notices = Vec::new();
     for nth in 0..250 {
@@ -498,7 +485,7 @@ async fn a_digest_lists_the_most_urgent_and_counts_the_others(
 
 #[rstest]
 #[tokio::test]
-async fn findings_that_are_not_listed_are_counted(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn findings_that_are_not_listed_are_counted(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let mut notices = Vec::new();
     for nth in 0..5 {
@@ -527,7 +514,7 @@ async fn findings_that_are_not_listed_are_counted(#[values(Db::Sqlite, Db::Postg
 #[rstest]
 #[tokio::test]
 async fn a_notice_has_its_token_its_finding_and_the_dead_address(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
@@ -600,9 +587,7 @@ async fn a_notice_has_its_token_its_finding_and_the_dead_address(
 
 #[rstest]
 #[tokio::test]
-async fn an_address_is_dead_until_it_may_be_tried_again(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn an_address_is_dead_until_it_may_be_tried_again(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     write!(store, tx => tx.mark_address_dead(&address("Ada@Example.org"), "550 5.1.1", days(-40)));
     assert!(read!(store, tx => tx.load_dead_addresses(days(-30))).is_empty());
@@ -616,7 +601,7 @@ async fn an_address_is_dead_until_it_may_be_tried_again(
 #[rstest]
 #[tokio::test]
 async fn the_notices_of_a_mail_come_in_pages_without_cancelled_ones(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let tokens: Vec<_> = (0..5).map(|nth| token(&nth.to_string())).collect();
@@ -654,9 +639,7 @@ async fn the_notices_of_a_mail_come_in_pages_without_cancelled_ones(
 
 #[rstest]
 #[tokio::test]
-async fn a_notice_that_may_have_arrived_is_never_revived(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_notice_that_may_have_arrived_is_never_revived(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let notice = one_mail(&store).await;
     let mine = holder(minutes(1));
@@ -685,9 +668,7 @@ async fn a_notice_that_may_have_arrived_is_never_revived(
 
 #[rstest]
 #[tokio::test]
-async fn unreachable_notices_leave_a_mail_that_is_not_sent(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn unreachable_notices_leave_a_mail_that_is_not_sent(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;

@@ -10,11 +10,12 @@ use super::{
     read, state_of, token, warning, write,
 };
 use crate::db::Db;
+use Db::{Postgres, Sqlite};
 
 #[rstest]
 #[tokio::test]
 async fn a_notice_is_planned_once_regardless_of_address_spelling(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
@@ -51,9 +52,7 @@ async fn a_notice_is_planned_once_regardless_of_address_spelling(
 
 #[rstest]
 #[tokio::test]
-async fn more_notices_than_fit_one_statement_are_all_planned(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn more_notices_than_fit_one_statement_are_all_planned(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     let notices: Vec<_> = (0..2100)
@@ -69,7 +68,7 @@ async fn more_notices_than_fit_one_statement_are_all_planned(
 #[rstest]
 #[tokio::test]
 async fn a_cancelled_notice_is_owed_again_when_the_expiry_returns(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
@@ -97,7 +96,7 @@ async fn a_cancelled_notice_is_owed_again_when_the_expiry_returns(
 
 #[rstest]
 #[tokio::test]
-async fn planning_revives_only_cancelled_notices(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn planning_revives_only_cancelled_notices(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -168,9 +167,7 @@ async fn planning_revives_only_cancelled_notices(#[values(Db::Sqlite, Db::Postgr
 
 #[rstest]
 #[tokio::test]
-async fn a_notice_whose_mail_is_being_sent_is_not_cancelled(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_notice_whose_mail_is_being_sent_is_not_cancelled(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -207,7 +204,7 @@ async fn a_notice_whose_mail_is_being_sent_is_not_cancelled(
 
 #[rstest]
 #[tokio::test]
-async fn only_the_named_topic_is_cancelled(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn only_the_named_topic_is_cancelled(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -238,9 +235,7 @@ async fn only_the_named_topic_is_cancelled(#[values(Db::Sqlite, Db::Postgres)] d
 
 #[rstest]
 #[tokio::test]
-async fn a_notice_without_recipient_is_recorded_as_failed_once(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_notice_without_recipient_is_recorded_as_failed_once(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let notice = warning(&token("1"), "7d", "none@lapsed.invalid", now());
     assert!(write!(store, tx => tx.insert_failed_notice(&notice, "no recipient", now())));
@@ -251,9 +246,7 @@ async fn a_notice_without_recipient_is_recorded_as_failed_once(
 
 #[rstest]
 #[tokio::test]
-async fn all_due_notices_to_one_person_go_into_one_mail(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn all_due_notices_to_one_person_go_into_one_mail(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let tokens = ["1", "2", "3", "4"].map(token);
     insert(&store, &tokens).await;
@@ -296,7 +289,7 @@ async fn all_due_notices_to_one_person_go_into_one_mail(
 
 #[rstest]
 #[tokio::test]
-async fn a_claimed_mail_accepts_no_more_notices(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_claimed_mail_accepts_no_more_notices(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let tokens = ["1", "2"].map(token);
     insert(&store, &tokens).await;
@@ -368,7 +361,7 @@ async fn a_mail_that_is_being_filled_is_not_claimed() {
 
 #[rstest]
 #[tokio::test]
-async fn an_open_plan_is_reused_until_it_is_closed(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn an_open_plan_is_reused_until_it_is_closed(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     assert_eq!(read!(store, tx => tx.find_unfinished_plan()), None);
     let (first, second) = (fresh_id(), fresh_id());
@@ -385,7 +378,7 @@ async fn an_open_plan_is_reused_until_it_is_closed(#[values(Db::Sqlite, Db::Post
 #[case::discarded(true, "suppressed: discarded by an operator", 0)]
 #[tokio::test]
 async fn a_held_plan_waits_until_an_operator_settles_it(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
     #[case] discard: bool,
     #[case] state: &str,
     #[case] filled: u64,
@@ -426,7 +419,7 @@ async fn a_held_plan_waits_until_an_operator_settles_it(
 
 #[rstest]
 #[tokio::test]
-async fn a_renewal_cancels_held_notices(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_renewal_cancels_held_notices(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -449,7 +442,7 @@ async fn a_renewal_cancels_held_notices(#[values(Db::Sqlite, Db::Postgres)] db: 
 #[rstest]
 #[tokio::test]
 async fn a_new_secret_with_the_same_expiry_has_notices_of_its_own(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let secret = |secret_version| Token {
@@ -484,9 +477,7 @@ async fn a_new_secret_with_the_same_expiry_has_notices_of_its_own(
 
 #[rstest]
 #[tokio::test]
-async fn a_notice_is_held_by_its_plan_and_not_by_its_reason(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_notice_is_held_by_its_plan_and_not_by_its_reason(#[values(Sqlite, Postgres)] db: Db) {
     let (store, fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;

@@ -9,6 +9,7 @@ use rstest::rstest;
 
 use super::{insert, now, plan, read, token, warning, write};
 use crate::db::{Db, sqlite_url};
+use Db::{Postgres, Sqlite};
 
 /// An error with its causes, as shown to people.
 fn full_message(error: &Error) -> String {
@@ -45,11 +46,7 @@ async fn a_missing_store_is_created_only_if_allowed() {
     for access in [Access::Migrate, Access::ReadOnly] {
         let error = open_error(&sqlite_url(&file), access).await;
         assert!(matches!(&error, Error::Missing(_)), "{error:?}");
-        assert!(
-            full_message(&error).contains("lapsed migrate"),
-            "{}",
-            full_message(&error)
-        );
+        assert_contains!(full_message(&error), "lapsed migrate");
         assert!(!error.is_transient());
     }
     assert_eq!(
@@ -78,9 +75,7 @@ async fn an_unreachable_server_is_transient_and_its_password_is_not_shown() {
 
 #[rstest]
 #[tokio::test]
-async fn an_empty_database_is_initialised_only_if_allowed(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn an_empty_database_is_initialised_only_if_allowed(#[values(Sqlite, Postgres)] db: Db) {
     let fresh = db.empty().await;
     if db == Db::Sqlite {
         std::fs::write(fresh.folder().join("lapsed.db"), b"").unwrap();
@@ -88,7 +83,7 @@ async fn an_empty_database_is_initialised_only_if_allowed(
     for access in [Access::ReadOnly, Access::Migrate] {
         let error = open_error(&fresh.url, access).await;
         assert!(matches!(error, Error::Missing(_)), "{error:?}");
-        assert!(full_message(&error).contains("lapsed migrate"));
+        assert_contains!(full_message(&error), "lapsed migrate");
     }
     let store = fresh.open(Access::Create).await;
     assert!(read!(store, tx => tx.list_sources()).is_empty());
@@ -96,7 +91,7 @@ async fn an_empty_database_is_initialised_only_if_allowed(
 
 #[rstest]
 #[tokio::test]
-async fn a_read_only_store_cannot_be_written(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_read_only_store_cannot_be_written(#[values(Sqlite, Postgres)] db: Db) {
     let (store, fresh) = db.store().await;
     insert(&store, &[token("1")]).await;
     store.close().await;
@@ -187,11 +182,7 @@ async fn a_store_with_damaged_pages_is_an_error_not_a_panic() {
         .await
         .unwrap_err();
     assert!(!error.is_transient(), "{error:?}");
-    assert!(
-        full_message(&error).contains("malformed"),
-        "{}",
-        full_message(&error)
-    );
+    assert_contains!(full_message(&error), "malformed");
 }
 
 #[rstest]
@@ -205,16 +196,8 @@ async fn an_impossible_path_is_named(#[case] place: &str) {
     let place = folder.path().join(place);
     let error = open_error(&sqlite_url(&place), Access::Create).await;
     let named = place.display().to_string();
-    assert!(
-        full_message(&error).contains(named.trim_end_matches('/')),
-        "{}",
-        full_message(&error)
-    );
-    assert!(
-        full_message(&error).contains("unable to open database file"),
-        "{}",
-        full_message(&error)
-    );
+    assert_contains!(full_message(&error), named.trim_end_matches('/'));
+    assert_contains!(full_message(&error), "unable to open database file");
 }
 
 /// Not even root can create a file below /proc.
@@ -317,6 +300,6 @@ async fn a_backup_of_postgres_refers_to_pg_dump() {
     let (store, fresh) = Db::Postgres.store().await;
     let copy = fresh.folder().join("copy.db");
     let error = store.backup(&copy).await.unwrap_err();
-    assert!(full_message(&error).contains("pg_dump"));
+    assert_contains!(full_message(&error), "pg_dump");
     assert!(!copy.exists());
 }

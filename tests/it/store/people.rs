@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{address, days, fresh_id, insert, now, read, token, write};
 use crate::db::Db;
+use Db::{Postgres, Sqlite};
 
 /// The directories with a recent sync.
 fn fresh_directories() -> Vec<String> {
@@ -62,7 +63,7 @@ async fn save(store: &Store, rows: &[IdentityRow]) {
 
 #[rstest]
 #[tokio::test]
-async fn an_identity_is_replaced(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn an_identity_is_replaced(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let before = Identity {
         name: Some("Ada".into()),
@@ -97,9 +98,7 @@ async fn an_identity_is_replaced(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
 
 #[rstest]
 #[tokio::test]
-async fn people_come_in_byte_order_with_their_token_counts(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn people_come_in_byte_order_with_their_token_counts(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let mut emails = [
         "ada@example.org",
@@ -172,7 +171,7 @@ async fn people_come_in_byte_order_with_their_token_counts(
 
 #[rstest]
 #[tokio::test]
-async fn a_directory_is_saved_with_its_held_changes(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_directory_is_saved_with_its_held_changes(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     assert_eq!(read!(store, tx => tx.find_directory("hr")), None);
     let held = DirectoryRow {
@@ -220,7 +219,7 @@ async fn a_directory_is_saved_with_its_held_changes(#[values(Db::Sqlite, Db::Pos
 #[case::unknown(IdentityStatus::Unknown, false)]
 #[tokio::test]
 async fn only_a_clear_loss_finds_a_token(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
     #[case] status: IdentityStatus,
     #[case] found: bool,
 ) {
@@ -245,7 +244,7 @@ async fn only_a_clear_loss_finds_a_token(
 
 #[rstest]
 #[tokio::test]
-async fn a_working_token_is_found_once(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_working_token_is_found_once(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let (mut works, ends_now) = (
         token("works"),
@@ -303,9 +302,7 @@ async fn a_working_token_is_found_once(#[values(Db::Sqlite, Db::Postgres)] db: D
 
 #[rstest]
 #[tokio::test]
-async fn a_finding_is_open_once_and_can_be_opened_again(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_finding_is_open_once_and_can_be_opened_again(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let tokens = [
         token("1"),
@@ -365,7 +362,7 @@ async fn a_finding_is_open_once_and_can_be_opened_again(
 
 #[rstest]
 #[tokio::test]
-async fn a_finding_is_obsolete_once_it_no_longer_holds(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_finding_is_obsolete_once_it_no_longer_holds(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let ada = token("1");
     insert(&store, std::slice::from_ref(&ada)).await;
@@ -478,7 +475,7 @@ fn filter_by_email(email_key: &str) -> IdentityFilter {
 
 #[rstest]
 #[tokio::test]
-async fn only_held_changes_can_be_decided(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn only_held_changes_can_be_decided(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let free = DirectoryRow {
         name: "hr".into(),

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::db::Db;
 use crate::world;
+use Db::{Postgres, Sqlite};
 
 /// An engine with the single step 7d and one admin; these tests only plan with it.
 fn engine(store: &Store, folder: &Path, max_per_sweep: u64) -> Engine {
@@ -70,7 +71,7 @@ fn mails_of(rows: &[NoticeRow]) -> Vec<Option<Uuid>> {
 #[case::soon_first(-60, -120)]
 #[tokio::test]
 async fn notices_due_soon_are_merged_across_pages(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
     #[case] due: i64,
     #[case] soon: i64,
 ) {
@@ -106,9 +107,7 @@ async fn notices_due_soon_are_merged_across_pages(
 
 #[rstest]
 #[tokio::test]
-async fn too_many_mails_are_held_and_earlier_ones_are_sent(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn too_many_mails_are_held_and_earlier_ones_are_sent(#[values(Sqlite, Postgres)] db: Db) {
     let (store, fresh) = db.store().await;
     let tokens = [
         owed_token("1", "ada@example.org", now(), now()),
@@ -144,7 +143,7 @@ async fn too_many_mails_are_held_and_earlier_ones_are_sent(
 #[rstest]
 #[tokio::test]
 async fn mails_of_an_open_plan_wait_until_a_later_sweep_closes_it(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, fresh) = db.store().await;
     let notice = warning(&token("1"), "7d", "ada@example.org", now());
@@ -171,7 +170,7 @@ async fn mails_of_an_open_plan_wait_until_a_later_sweep_closes_it(
 
 #[rstest]
 #[tokio::test]
-async fn a_plan_without_new_notices_leaves_no_mail(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_plan_without_new_notices_leaves_no_mail(#[values(Sqlite, Postgres)] db: Db) {
     let (store, fresh) = db.store().await;
     let token = owed_token("1", "ada@example.org", now(), now());
     insert(&store, std::slice::from_ref(&token)).await;
@@ -186,9 +185,7 @@ async fn a_plan_without_new_notices_leaves_no_mail(#[values(Db::Sqlite, Db::Post
 
 #[rstest]
 #[tokio::test]
-async fn the_first_import_records_the_policy_that_set_due_at(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn the_first_import_records_the_policy_that_set_due_at(#[values(Sqlite, Postgres)] db: Db) {
     let (store, fresh) = db.store().await;
     let engine = engine(&store, fresh.folder(), 0);
     let other = Policy {

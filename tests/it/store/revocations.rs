@@ -13,6 +13,7 @@ use super::{
     token, write,
 };
 use crate::db::Db;
+use Db::{Postgres, Sqlite};
 
 fn finding(token: &Token, kind: FindingKind) -> NewFinding {
     NewFinding {
@@ -62,7 +63,7 @@ async fn revoke_times(store: &Store) -> Vec<Option<chrono::DateTime<chrono::Utc>
 #[rstest]
 #[tokio::test]
 async fn a_revocation_stays_until_the_finding_is_acknowledged_or_resolved(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let (_, findings) = insert_outlived(&store, 4).await;
@@ -101,9 +102,7 @@ async fn a_revocation_stays_until_the_finding_is_acknowledged_or_resolved(
 
 #[rstest]
 #[tokio::test]
-async fn losses_come_by_source_in_pages_and_due_ones_in_order(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn losses_come_by_source_in_pages_and_due_ones_in_order(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let (tokens, findings) = insert_outlived(&store, 4).await;
     let unused = finding(&tokens[0], FindingKind::Unused);
@@ -154,9 +153,7 @@ async fn losses_come_by_source_in_pages_and_due_ones_in_order(
 
 #[rstest]
 #[tokio::test]
-async fn revocations_are_cancelled_except_for_some_sources(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn revocations_are_cancelled_except_for_some_sources(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let (_, findings) = insert_outlived(&store, 2).await;
     let names =
@@ -194,7 +191,7 @@ fn warning(token: &Token, to: &str, end: i64) -> NewNotice {
 #[rstest]
 #[tokio::test]
 async fn a_warning_counts_once_sent_and_only_for_its_revocation(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let (tokens, _) = insert_outlived(&store, 2).await;
@@ -246,7 +243,7 @@ async fn a_warning_counts_once_sent_and_only_for_its_revocation(
 #[rstest]
 #[tokio::test]
 async fn only_clear_losses_are_found_and_the_audit_is_filtered_by_actor(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let row = |directory: &str, status| IdentityRow {

@@ -10,6 +10,7 @@ use super::{
     write,
 };
 use crate::db::Db;
+use Db::{Postgres, Sqlite};
 
 async fn take(store: &Store, holder: Holder, now: DateTime<Utc>) -> bool {
     write!(store, tx => tx.take_lease("sweep", holder, now, now + chrono::TimeDelta::minutes(1)))
@@ -17,7 +18,7 @@ async fn take(store: &Store, holder: Holder, now: DateTime<Utc>) -> bool {
 
 #[rstest]
 #[tokio::test]
-async fn a_lease_is_taken_renewed_released_and_lapses(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_lease_is_taken_renewed_released_and_lapses(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let (first, second) = (holder(minutes(1)), holder(minutes(2)));
     assert!(take(&store, first, now()).await);
@@ -72,9 +73,7 @@ async fn a_lease_is_taken_renewed_released_and_lapses(#[values(Db::Sqlite, Db::P
 
 #[rstest]
 #[tokio::test]
-async fn a_lease_taken_by_a_jumped_clock_counts_as_lapsed(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn a_lease_taken_by_a_jumped_clock_counts_as_lapsed(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     assert!(take(&store, holder(days(1)), days(1)).await);
     assert!(take(&store, holder(minutes(1)), now()).await);
@@ -82,9 +81,7 @@ async fn a_lease_taken_by_a_jumped_clock_counts_as_lapsed(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn only_one_of_many_concurrent_takers_gets_a_lease(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn only_one_of_many_concurrent_takers_gets_a_lease(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let takers: Vec<_> = (0..8)
         .map(|_| {
@@ -101,7 +98,7 @@ async fn only_one_of_many_concurrent_takers_gets_a_lease(
 
 #[rstest]
 #[tokio::test]
-async fn a_setting_is_replaced(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_setting_is_replaced(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     assert_eq!(read!(store, tx => tx.find_setting("k")), None);
     for value in ["yes", "", "no"] {
@@ -125,9 +122,7 @@ async fn insert_run(store: &Store, started_at: DateTime<Utc>, outcome: &str) {
 
 #[rstest]
 #[tokio::test]
-async fn the_last_run_and_the_last_successful_one_are_found(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn the_last_run_and_the_last_successful_one_are_found(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     assert!(read!(store, tx => tx.find_last_run(false)).is_none());
     insert_run(&store, minutes(-2), "ok").await;
@@ -149,7 +144,7 @@ async fn the_last_run_and_the_last_successful_one_are_found(
 
 #[rstest]
 #[tokio::test]
-async fn the_audit_trail_records_who_did_what_and_why(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn the_audit_trail_records_who_did_what_and_why(#[values(Sqlite, Postgres)] db: Db) {
     let (store, fresh) = db.store().await;
     write!(store, tx => tx.insert_audit(fresh_id(), now(), ["ada", "release", "plan"], Some("it is right")));
     write!(store, tx => tx.insert_audit(fresh_id(), now(), ["bob", "import", "local"], None));
@@ -192,9 +187,7 @@ async fn send_all(store: &Store) {
 
 #[rstest]
 #[tokio::test]
-async fn old_rows_are_purged_unless_they_belong_to_a_token(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn old_rows_are_purged_unless_they_belong_to_a_token(#[values(Sqlite, Postgres)] db: Db) {
     let (store, fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -257,7 +250,7 @@ async fn old_rows_are_purged_unless_they_belong_to_a_token(
 
 #[rstest]
 #[tokio::test]
-async fn a_setting_is_deleted_only_if_unchanged(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_setting_is_deleted_only_if_unchanged(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     write!(store, tx => tx.set_setting("k", "old"));
     write!(store, tx => tx.set_setting("k", "new"));
@@ -272,7 +265,7 @@ async fn a_setting_is_deleted_only_if_unchanged(#[values(Db::Sqlite, Db::Postgre
 
 #[rstest]
 #[tokio::test]
-async fn the_audit_trail_is_read_backwards_in_pages(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn the_audit_trail_is_read_backwards_in_pages(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     for count in 0..5 {
         // Two entries per instant.

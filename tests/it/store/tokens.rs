@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{address, at, days, insert, minutes, now, read, step, token, write};
 use crate::db::Db;
+use Db::{Postgres, Sqlite};
 
 async fn load(store: &lapsed::store::Store, id: TokenId) -> Token {
     read!(store, tx => tx.load_tokens(&[id])).pop().unwrap()
@@ -15,7 +16,7 @@ async fn load(store: &lapsed::store::Store, id: TokenId) -> Token {
 
 #[rstest]
 #[tokio::test]
-async fn a_token_is_loaded_as_written(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_token_is_loaded_as_written(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let full = Token {
         description: Some("zwölf \u{1f511} 'quoted'; DROP TABLE token; --".into()),
@@ -64,7 +65,7 @@ async fn a_token_is_loaded_as_written(#[values(Db::Sqlite, Db::Postgres)] db: Db
 #[rstest]
 #[tokio::test]
 async fn an_update_writes_all_columns_and_clears_missing_values(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let before = Token {
@@ -105,7 +106,7 @@ async fn an_update_writes_all_columns_and_clears_missing_values(
 
 #[rstest]
 #[tokio::test]
-async fn source_and_external_id_are_unique(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn source_and_external_id_are_unique(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     insert(&store, &[token("1")]).await;
     let twin = Token {
@@ -118,9 +119,7 @@ async fn source_and_external_id_are_unique(#[values(Db::Sqlite, Db::Postgres)] d
 
 #[rstest]
 #[tokio::test]
-async fn tokens_of_a_source_come_in_byte_order_and_in_pages(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn tokens_of_a_source_come_in_byte_order_and_in_pages(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let mut ids = [
         "b",
@@ -163,9 +162,7 @@ async fn tokens_of_a_source_come_in_byte_order_and_in_pages(
 
 #[rstest]
 #[tokio::test]
-async fn more_tokens_than_fit_one_statement_are_handled(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn more_tokens_than_fit_one_statement_are_handled(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let tokens: Vec<_> = (0..2500).map(|nth| token(&format!("{nth:05}"))).collect();
     insert(&store, &tokens).await;
@@ -187,7 +184,7 @@ async fn more_tokens_than_fit_one_statement_are_handled(
 #[rstest]
 #[tokio::test]
 async fn due_tokens_come_by_time_and_id_in_pages_without_duplicates(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     // Fractions of all lengths must sort by time.
@@ -234,7 +231,7 @@ async fn due_tokens_come_by_time_and_id_in_pages_without_duplicates(
 
 #[rstest]
 #[tokio::test]
-async fn a_token_rescheduled_to_none_is_no_longer_due(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_token_rescheduled_to_none_is_no_longer_due(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let (first, second) = (
         Token {
@@ -259,7 +256,7 @@ async fn a_token_rescheduled_to_none_is_no_longer_due(#[values(Db::Sqlite, Db::P
 #[rstest]
 #[tokio::test]
 async fn only_tokens_with_an_expiry_are_rescheduled_for_a_new_policy(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let mut dated: Vec<_> = (0..5).map(|nth| token(&nth.to_string())).collect();
@@ -286,9 +283,7 @@ async fn only_tokens_with_an_expiry_are_rescheduled_for_a_new_policy(
 
 #[rstest]
 #[tokio::test]
-async fn only_active_tokens_past_their_expiry_are_marked(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn only_active_tokens_past_their_expiry_are_marked(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let expired = Token {
         expiry: Expiry::At(now()),
@@ -313,7 +308,7 @@ async fn only_active_tokens_past_their_expiry_are_marked(
 
 #[rstest]
 #[tokio::test]
-async fn tokens_are_marked_and_unmarked_in_pages(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn tokens_are_marked_and_unmarked_in_pages(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let tokens: Vec<_> = (0..5)
         .map(|nth| Token {
@@ -339,7 +334,7 @@ async fn tokens_are_marked_and_unmarked_in_pages(#[values(Db::Sqlite, Db::Postgr
 #[rstest]
 #[tokio::test]
 async fn a_token_first_seen_while_the_clock_was_ahead_is_planned_again(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let marked = Token {
@@ -359,7 +354,7 @@ async fn a_token_first_seen_while_the_clock_was_ahead_is_planned_again(
 
 #[rstest]
 #[tokio::test]
-async fn ids_are_found_by_their_first_digits(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn ids_are_found_by_their_first_digits(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let tokens: Vec<_> = (0..50).map(|nth| token(&nth.to_string())).collect();
     insert(&store, &tokens).await;
@@ -390,7 +385,7 @@ async fn ids_are_found_by_their_first_digits(#[values(Db::Sqlite, Db::Postgres)]
 
 #[rstest]
 #[tokio::test]
-async fn sources_are_saved_and_listed_by_name(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn sources_are_saved_and_listed_by_name(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     assert!(read!(store, tx => tx.find_source("b")).is_none());
     for name in ["b", "C", "a"] {
@@ -439,7 +434,7 @@ async fn sources_are_saved_and_listed_by_name(#[values(Db::Sqlite, Db::Postgres)
 #[rstest]
 #[tokio::test]
 async fn only_tokens_gone_for_long_are_purged_with_their_notices(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, fresh) = db.store().await;
     let tokens = ["long", "lately", "back", "active"].map(token);
@@ -471,7 +466,7 @@ async fn only_tokens_gone_for_long_are_purged_with_their_notices(
 #[rstest]
 #[tokio::test]
 async fn expiry_is_reported_to_a_source_once_and_retried_on_failure(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let tokens: Vec<_> = ["a", "b", "c"]
@@ -545,7 +540,7 @@ async fn set_listed_at(store: &lapsed::store::Store, source: &str, at: DateTime<
 #[rstest]
 #[tokio::test]
 async fn expiry_is_not_reported_before_a_later_listing_confirms_it(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let ended = Token {
@@ -568,7 +563,7 @@ async fn expiry_is_not_reported_before_a_later_listing_confirms_it(
 
 #[rstest]
 #[tokio::test]
-async fn expiry_by_our_own_policy_is_never_reported(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn expiry_by_our_own_policy_is_never_reported(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let ours = Token {
         expiry: Expiry::At(now()),
@@ -604,7 +599,7 @@ fn pair(account: &str, address: &str) -> (String, String) {
 
 #[rstest]
 #[tokio::test]
-async fn reported_admins_replace_those_reported_before(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn reported_admins_replace_those_reported_before(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let before = [
         pair("acme", "Grace@acme.example"),

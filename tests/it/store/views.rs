@@ -9,6 +9,7 @@ use super::{
     write,
 };
 use crate::db::Db;
+use Db::{Postgres, Sqlite};
 
 /// One token for each situation.
 fn tokens() -> Vec<Token> {
@@ -64,7 +65,7 @@ fn tokens() -> Vec<Token> {
 #[case::both(TokenFilter { role: Some("editor".into()), status: Some(Status::Expired), ..TokenFilter::default() }, "")]
 #[tokio::test]
 async fn tokens_are_listed_by_current_status_in_byte_order(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
     #[case] filter: TokenFilter,
     #[case] expected: &str,
 ) {
@@ -92,7 +93,7 @@ async fn tokens_are_listed_by_current_status_in_byte_order(
 
 #[rstest]
 #[tokio::test]
-async fn a_token_has_the_kinds_of_its_open_findings(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn a_token_has_the_kinds_of_its_open_findings(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let token = token("1");
     insert(&store, std::slice::from_ref(&token)).await;
@@ -130,7 +131,7 @@ async fn a_token_has_the_kinds_of_its_open_findings(#[values(Db::Sqlite, Db::Pos
 #[rstest]
 #[tokio::test]
 async fn notices_are_listed_by_recipient_state_and_token_in_pages(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let tokens = ["1", "2", "3"].map(token);
@@ -227,7 +228,7 @@ async fn notices_are_listed_by_recipient_state_and_token_in_pages(
 
 #[rstest]
 #[tokio::test]
-async fn expiring_tokens_come_by_expiry_in_pages(#[values(Db::Sqlite, Db::Postgres)] db: Db) {
+async fn expiring_tokens_come_by_expiry_in_pages(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let mut expected: Vec<_> = tokens()
         .into_iter()
@@ -254,9 +255,7 @@ async fn expiring_tokens_come_by_expiry_in_pages(#[values(Db::Sqlite, Db::Postgr
 
 #[rstest]
 #[tokio::test]
-async fn counts_show_the_current_state_and_what_is_owed(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
-) {
+async fn counts_show_the_current_state_and_what_is_owed(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
     let empty = read!(store, tx => tx.load_counts(now()));
     assert!(empty.tokens.is_empty() && empty.oldest_due_at.is_none());
@@ -322,7 +321,7 @@ async fn counts_show_the_current_state_and_what_is_owed(
 #[rstest]
 #[tokio::test]
 async fn all_notices_about_some_tokens_are_listed_the_earliest_first(
-    #[values(Db::Sqlite, Db::Postgres)] db: Db,
+    #[values(Sqlite, Postgres)] db: Db,
 ) {
     let (store, _fresh) = db.store().await;
     let tokens = ["1", "2", "3"].map(token);
