@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use tokio::time::error::Elapsed;
 
 use super::exit::{Exit, Result, STORE_ACCESS_HINT, STORE_DAMAGE_HINT};
-use super::output::when::{Instant, format_when};
+use super::output::when::format_when;
 use super::{Context, setup};
 use crate::causes::Causes;
 use crate::config::{Config, Transport};
@@ -268,7 +268,7 @@ async fn load_deferred(store: &Store, now: DateTime<Utc>) -> BTreeMap<String, St
     let rows = tx.list_sources().await.unwrap_or_default().into_iter();
     let deferred = rows.filter_map(|row| {
         let until = row.sync_state.deferred_until.filter(|until| *until > now)?;
-        Some((row.name, format_when(Instant(until), now)))
+        Some((row.name, format_when(until, now)))
     });
     deferred.collect()
 }

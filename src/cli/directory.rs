@@ -2,21 +2,25 @@
 
 mod sync;
 
+#[cfg(test)]
+pub(super) use sync::StatusChangeRow;
+
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 
 use super::args::{DirectoryCommand, ListOptions};
 use super::exit::{Exit, Failure, Result};
-use super::output::rows::DirectoryRow;
-use super::output::when::Instant;
-use super::output::{Printer, print_line};
+use super::output::when::{format_instant, rfc3339};
+use super::output::{BAD, Cell, Column, Field, Printer, Row, print_line};
 use super::setup::{self, Mode};
-use super::upstream::{Kind, Upstream, next_sync_at};
+use super::upstream::{
+    Kind, Upstream, deferred_cell, deferred_until, next_sync_at, state_cell, state_text,
+};
 use super::{Context, actor};
 use crate::config::{Config, DirectoryConfig};
-use crate::domain::{DirectoryTerms, Reason, Schedule};
+use crate::domain::{DirectoryTerms, Reason, Schedule, SyncState};
 use crate::store::{self, Decision, Store};
 
 pub(super) async fn directory(context: &Context, args: DirectoryCommand) -> Result<Exit> {
@@ -70,86 +74,163 @@ pub(super) async fn list(
     store: &Store,
     config: &Config,
     options: ListOptions,
-    printer: &mut Printer<DirectoryRow, impl Write, impl Write>,
+    printer: &mut Printer<'_, DirectoryRow>,
     now: DateTime<Utc>,
 ) -> Result<()> {
     let mut tx = store.begin_read().await?;
     let stored = tx.list_directories().await?;
     let counts = tx.count_identities(&[]).await?;
     drop(tx);
-    let mut known: BTreeMap<String, store::DirectoryRow> = stored
+    let mut all: BTreeMap<String, (Option<&DirectoryTerms>, store::DirectoryRow)> = stored
         .into_iter()
-        .map(|row| (row.name.clone(), row))
+        .map(|row| (row.name.clone(), (None, row)))
         .collect();
-    let terms: BTreeMap<&str, &DirectoryTerms> = config
-        .directories
-        .iter()
-        .map(|directory| (directory.terms.name.as_str(), &directory.terms))
-        .collect();
-    for (name, terms) in &terms {
-        let row = known.entry((*name).to_owned()).or_default();
-        (*name).clone_into(&mut row.name);
-        terms.kind.clone_into(&mut row.kind);
+    for directory in &config.directories {
+        all.entry(directory.terms.name.clone()).or_default().0 = Some(&directory.terms);
     }
-    // A directory that is only asked about single people reports no total: count the known ones.
-    for row in known.values_mut().filter(|row| row.people == 0) {
-        let known = counts.iter().filter(|count| count.directory == row.name);
-        let seen =
-            known.filter(|count| count.reason.as_deref() != Some(Reason::NeverSeen.as_str()));
-        row.people = seen.map(|count| count.count).sum();
-    }
-    for row in known.into_values().take(options.max_rows()) {
-        let terms = terms.get(row.name.as_str()).copied();
-        printer.print_row(&directory_row(row, terms, &config.settings.sweep, now))?;
+    for (name, (terms, mut row)) in all.into_iter().take(options.max_rows()) {
+        // A directory that is only asked about single people reports no total: count the known ones.
+        if row.people == 0 {
+            let seen = counts.iter().filter(|count| {
+                count.directory == name
+                    && count.reason.as_deref() != Some(Reason::NeverSeen.as_str())
+            });
+            row.people = seen.map(|count| count.count).sum();
+        }
+        printer.print_row(&DirectoryRow::new(
+            name,
+            row,
+            terms,
+            &config.settings.sweep,
+            now,
+        ))?;
     }
     Ok(())
 }
 
-fn directory_row(
-    row: store::DirectoryRow,
-    terms: Option<&DirectoryTerms>,
-    sweep: &Schedule,
-    now: DateTime<Utc>,
-) -> DirectoryRow {
-    let sync_state = row.sync_state;
-    let read_at = sync_state.last_good_sync_at;
-    let fresh_until = terms.and_then(|terms| Some(terms.fresh_until(read_at?)));
-    let state = match (&row.held, sync_state.failures, sync_state.last_good_sync_at) {
-        (_, 1.., _) => "failing",
-        (Some(_), ..) => "held",
-        (None, _, None) => "never",
-        (None, _, Some(_)) => "ok",
-    };
-    let next =
-        terms.and_then(|terms| next_sync_at(&sync_state, terms.schedule.as_ref(), sweep, now));
-    let held = match (row.held, row.decision.as_deref()) {
-        (Some(held), Some("released")) => {
-            Some(format!("{held}; released, the next sync accepts it"))
+pub(super) struct DirectoryRow {
+    pub(super) name: String,
+    pub(super) kind: String,
+    /// In the last complete listing, or known from it.
+    pub(super) people: i64,
+    /// The change that waits for an operator.
+    pub(super) held: Option<String>,
+    pub(super) sync_state: SyncState,
+    /// Until when its data is fresh without another sync.
+    pub(super) fresh_until: Option<DateTime<Utc>>,
+    /// When the daemon syncs it next; shown to people only.
+    pub(super) next: Option<DateTime<Utc>>,
+}
+
+impl DirectoryRow {
+    /// Without `terms`, the directory is no longer configured.
+    fn new(
+        name: String,
+        row: store::DirectoryRow,
+        terms: Option<&DirectoryTerms>,
+        sweep: &Schedule,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let mut sync_state = row.sync_state;
+        if terms.is_none() && sync_state.error.is_none() {
+            sync_state.error = Some(
+                "it is no longer in the configuration; `lapsed directory forget` deletes its data"
+                    .to_owned(),
+            );
         }
-        (Some(held), Some(_)) => Some(format!("{held}; rejected, the next sync rejects it")),
-        (held, _) => held,
-    };
-    let gone = terms.is_none().then(|| {
-        "it is no longer in the configuration; `lapsed directory forget` deletes its data"
-            .to_owned()
-    });
-    DirectoryRow {
-        name: row.name,
-        kind: row.kind,
-        people: u64::try_from(row.people).unwrap_or_default(),
-        observed_at: sync_state.last_good_sync_at.map(Instant),
-        held,
-        error: sync_state.error.or(gone),
-        state,
-        fresh: fresh_until.is_some_and(|until| now <= until),
-        fresh_until: fresh_until.map(Instant),
-        failing_since: sync_state.failing_since.map(Instant),
-        deferred_until: sync_state
-            .deferred_until
-            .filter(|until| *until > now)
-            .map(Instant),
-        next: next.map(Instant),
+        let held = row.held.map(|held| match row.decision.as_deref() {
+            Some("released") => format!("{held}; released, the next sync accepts it"),
+            Some(_) => format!("{held}; rejected, the next sync rejects it"),
+            None => held,
+        });
+        Self {
+            name,
+            kind: terms.map_or(row.kind, |terms| terms.kind.to_owned()),
+            people: row.people,
+            held,
+            fresh_until: terms
+                .and_then(|terms| Some(terms.fresh_until(sync_state.last_good_sync_at?))),
+            next: terms
+                .and_then(|terms| next_sync_at(&sync_state, terms.schedule.as_ref(), sweep, now)),
+            sync_state,
+        }
     }
+
+    /// `ok`, `held`, `failing` or `never`.
+    fn state(&self) -> &'static str {
+        match state_text(&self.sync_state) {
+            "ok" | "never" if self.held.is_some() => "held",
+            state => state,
+        }
+    }
+
+    fn is_fresh(&self, now: DateTime<Utc>) -> bool {
+        self.fresh_until.is_some_and(|until| now <= until)
+    }
+
+    /// The held change and the last error.
+    fn trouble(&self) -> Option<String> {
+        let SyncState {
+            error,
+            failing_since,
+            ..
+        } = &self.sync_state;
+        let error = error.as_ref().map(|error| match failing_since {
+            Some(since) => format!("failing since {}: {error}", format_instant(*since)),
+            None => error.clone(),
+        });
+        match (&self.held, error) {
+            (Some(held), Some(error)) => Some(format!("held: {held}; {error}")),
+            (Some(held), None) => Some(format!("held: {held}")),
+            (None, error) => error,
+        }
+    }
+}
+
+impl Row for DirectoryRow {
+    const FIELDS: &'static [Field<Self>] = &[
+        ("name", |row, _| json!(row.name)),
+        ("kind", |row, _| json!(row.kind)),
+        ("people", |row, _| json!(row.people)),
+        ("observed_at", |row, _| {
+            rfc3339(row.sync_state.last_good_sync_at)
+        }),
+        ("held", |row, _| json!(row.held)),
+        ("error", |row, _| json!(row.sync_state.error)),
+        ("state", |row, _| json!(row.state())),
+        ("fresh", |row, now| json!(row.is_fresh(now))),
+        ("fresh_until", |row, _| rfc3339(row.fresh_until)),
+        ("failing_since", |row, _| {
+            rfc3339(row.sync_state.failing_since)
+        }),
+        ("deferred_until", |row, now| {
+            rfc3339(deferred_until(&row.sync_state, now))
+        }),
+    ];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::elastic("NAME", 0, 8, |row, _| Cell::name(&row.name)),
+        Column::fixed("KIND", 4, |row, _| Cell::new(&row.kind)),
+        Column::fixed("STATE", 0, |row, _| state_cell(row.state())),
+        Column::fixed("PEOPLE", 1, |row, _| Cell::new(row.people)),
+        Column::fixed("LAST GOOD", 1, |row, view| {
+            Cell::distance(row.sync_state.last_good_sync_at, view)
+        }),
+        Column::fixed("DATA", 0, |row, view| {
+            match (row.is_fresh(view.now), row.sync_state.last_good_sync_at) {
+                (true, _) => Cell::new("fresh"),
+                (false, Some(_)) => Cell::new("stale").style(BAD),
+                (false, None) => Cell::dash(),
+            }
+        }),
+        Column::fixed("NEXT", 2, |row, view| Cell::distance(row.next, view)),
+        Column::elastic("TROUBLE", 0, 20, |row, view| {
+            match deferred_cell(&row.sync_state, view) {
+                Some(deferred) if row.held.is_none() => deferred,
+                _ => Cell::optional(row.trouble()).as_problem(),
+            }
+        }),
+    ];
+    const EMPTY_MESSAGE: &'static str = "no directories are configured";
 }
 
 /// Deletes the data of a directory that is no longer configured.

@@ -1,14 +1,15 @@
 //! `lapsed explain`: why the notices of a token were or were not sent.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 
 use chrono::{DateTime, Utc};
 
-use super::args::{Explain, Format};
+use super::args::Explain;
 use super::exit::{Exit, Result};
-use super::output::when::{Instant, format_when};
-use super::output::{Sheet, View, print_one, rows};
+use super::notice::message_id;
+use super::output::when::format_when;
+use super::output::{self, Sheet, View};
 use super::setup::{self, Mode};
 use super::steps::{
     is_about_expiry, is_about_step, no_notice_reason, send_time, was_first_seen_expired,
@@ -31,20 +32,11 @@ pub(super) async fn explain(context: &Context, args: Explain) -> Result<Exit> {
     })
     .await?;
     let domain = config.mail_identity.from.email.domain();
-    print(&explanation, domain, View::for_stdout(now), io::stdout())?;
+    let text = explanation.page(domain, View::for_stdout(now));
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(output::Error::from)?;
     Ok(Exit::Ok)
-}
-
-pub(super) fn print(
-    explanation: &Explanation,
-    domain: &str,
-    view: View,
-    out: impl Write,
-) -> Result<()> {
-    let nothing: (&(), &[&str]) = (&(), &[]);
-    Ok(print_one(Format::Table, view, out, nothing, |sheet| {
-        explanation.write_to(sheet, domain);
-    })?)
 }
 
 /// Everything that decides about the notices of one token.
@@ -88,8 +80,10 @@ impl Explanation {
         })
     }
 
-    fn write_to(&self, sheet: &mut Sheet, domain: &str) {
+    /// The page for people. `domain` is the domain of `[notify] from`, which Message-IDs end with.
+    pub(super) fn page(&self, domain: &str, view: View) -> String {
         let token = &self.token;
+        let mut sheet = Sheet::new(view);
         sheet.title(crate::text::clean_name(token.label()).as_str());
         sheet.text_line(&format!(
             "{}/{}, {}",
@@ -97,7 +91,7 @@ impl Explanation {
         ));
         sheet.text_line(&self.token_status_line());
         sheet.title("Recipients");
-        self.write_recipients(sheet);
+        self.write_recipients(&mut sheet);
         let future = self.future_notices();
         for outlook in self.policy.outlook(token) {
             sheet.title(&format!(
@@ -105,11 +99,12 @@ impl Explanation {
                 outlook.step,
                 self.format_when(outlook.at)
             ));
-            self.write_step(sheet, outlook, &future, domain);
+            self.write_step(&mut sheet, outlook, &future, domain);
         }
-        self.write_other_notices(sheet, domain);
+        self.write_other_notices(&mut sheet, domain);
         sheet.title("Next");
         sheet.text_line(&self.next_due_line());
+        sheet.into_text()
     }
 
     /// The status of the token, and what follows from it for all warnings.
@@ -264,10 +259,9 @@ impl Explanation {
                         "due now: the next sweep plans and sends it".to_owned()
                     }
                     Some(notice) => {
-                        let planned = Instant(plan_at.max(self.now));
                         format!(
                             "will be planned {}, to be sent {}",
-                            format_when(planned, self.now),
+                            self.format_when(plan_at.max(self.now)),
                             self.format_when(notice.send_at)
                         )
                     }
@@ -301,7 +295,7 @@ impl Explanation {
 
     fn notice_outcome(&self, notice: &NoticeRow, domain: &str) -> String {
         let reason = notice.reason.as_deref().unwrap_or("no reason is recorded");
-        let message_id = rows::NoticeRow::from_stored(notice, domain).message_id;
+        let message_id = message_id(notice, domain);
         let message_id = message_id.map(|id| format!(" as {id}")).unwrap_or_default();
         match notice.state {
             NoticeState::Sent => {
@@ -386,7 +380,7 @@ impl Explanation {
     }
 
     fn format_when(&self, at: DateTime<Utc>) -> String {
-        format_when(Instant(at), self.now)
+        format_when(at, self.now)
     }
 }
 

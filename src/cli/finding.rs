@@ -1,19 +1,20 @@
 //! `lapsed finding`: lists and acknowledges findings.
 
 use std::fmt::Write as _;
-use std::io::Write;
 
+use anstyle::Style;
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::json;
 
 use super::args::{Acknowledge, FindingCommand, FindingList};
 use super::exit::{Exit, Failure, Result};
-use super::output::rows::FindingRow;
-use super::output::{Printer, print_line};
+use super::output::when::rfc3339;
+use super::output::{BAD, Cell, Column, Field, Printer, Row, WARN, print_line};
 use super::pages::print_pages;
 use super::setup::{self, Mode};
 use super::{Context, actor};
-use crate::domain::FindingState;
-use crate::store::{self, FindingFilter, Store, Tx};
+use crate::domain::{FindingState, Severity};
+use crate::store::{FindingFilter, FindingRow, Store, Tx};
 
 /// How many matches an ambiguous id lists.
 const MAX_LISTED_MATCHES: usize = 5;
@@ -41,7 +42,7 @@ pub(super) async fn list(
     store: &Store,
     args: &FindingList,
     now: DateTime<Utc>,
-    printer: &mut Printer<FindingRow, impl Write, impl Write>,
+    printer: &mut Printer<'_, FindingRow>,
 ) -> Result<()> {
     let filter = FindingFilter {
         kind: args.kind,
@@ -50,15 +51,12 @@ pub(super) async fn list(
     print_pages(
         printer,
         args.options.limit,
-        async |last: Option<&store::FindingRow>, limit| {
-            let before = last.map(|finding| finding.id);
-            store
-                .begin_read()
-                .await?
-                .list_findings(filter, before, now, limit)
-                .await
+        async |last, limit| {
+            let before = last.map(|finding: &FindingRow| finding.id);
+            let mut tx = store.begin_read().await?;
+            tx.list_findings(filter, before, now, limit).await
         },
-        |finding| finding.clone().into(),
+        std::convert::identity,
     )
     .await
 }
@@ -101,7 +99,7 @@ pub(super) async fn acknowledge(
 }
 
 /// The finding whose id starts with `prefix`. The error says how to write an id that names one.
-async fn find_finding(tx: &mut Tx, prefix: &str, now: DateTime<Utc>) -> Result<store::FindingRow> {
+async fn find_finding(tx: &mut Tx, prefix: &str, now: DateTime<Utc>) -> Result<FindingRow> {
     let limit = i64::try_from(MAX_LISTED_MATCHES + 1).unwrap_or(i64::MAX);
     let mut found = tx.find_findings_by_prefix(prefix, now, limit).await?;
     if found.len() > 1 {
@@ -114,7 +112,7 @@ async fn find_finding(tx: &mut Tx, prefix: &str, now: DateTime<Utc>) -> Result<s
     })
 }
 
-fn ambiguous_error(prefix: &str, found: &[store::FindingRow]) -> Failure {
+fn ambiguous_error(prefix: &str, found: &[FindingRow]) -> Failure {
     let mut text = format!("several findings' ids begin with {prefix}:");
     for finding in found.iter().take(MAX_LISTED_MATCHES) {
         let _ = write!(
@@ -127,4 +125,37 @@ fn ambiguous_error(prefix: &str, found: &[store::FindingRow]) -> Failure {
         text.push_str("\n  and more");
     }
     Failure::failed(anyhow::anyhow!(text)).hint("give more digits")
+}
+
+impl Row for FindingRow {
+    const FIELDS: &'static [Field<Self>] = &[
+        ("id", |row, _| json!(row.id)),
+        // Null if it is about a source; then `token_name` is the name of the source.
+        ("token_id", |row, _| json!(row.token_id)),
+        ("token_name", |row, _| json!(row.token_name)),
+        ("kind", |row, _| json!(row.kind)),
+        ("severity", |row, _| json!(row.severity)),
+        ("since", |row, _| rfc3339(row.since)),
+        ("evidence", |row, _| json!(row.evidence)),
+        ("state", |row, _| json!(row.state)),
+        // When the policy revokes its token.
+        ("revoke_at", |row, _| rfc3339(row.revoke_at)),
+    ];
+    const COLUMNS: &'static [Column<Self>] = &[
+        // The ids of one sweep share the first 13 characters, which encode its time.
+        Column::id(18, |row, _| Cell::new(row.id.to_string())),
+        Column::elastic("TOKEN", 0, 12, |row, _| Cell::name(&row.token_name)),
+        Column::fixed("KIND", 1, |row, _| Cell::new(row.kind.as_str())),
+        Column::fixed("SEVERITY", 3, |row, _| {
+            Cell::new(row.severity.as_str()).style(match row.severity {
+                Severity::Critical => BAD,
+                Severity::High => WARN,
+                Severity::Medium => Style::new(),
+            })
+        }),
+        Column::fixed("SINCE", 4, |row, view| Cell::when(row.since, view)),
+        Column::fixed("STATE", 5, |row, _| Cell::new(row.state.as_str())),
+        Column::elastic("EVIDENCE", 2, 16, |row, _| Cell::new(&row.evidence)),
+    ];
+    const EMPTY_MESSAGE: &'static str = "no findings match";
 }

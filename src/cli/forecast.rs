@@ -5,16 +5,16 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
 
 use super::Context;
 use super::args::Forecast;
 use super::exit::{Exit, Result};
-use super::output::Printer;
-use super::output::rows::ForecastRow;
-use super::output::when::Instant;
+use super::output::when::{format_instant, rfc3339};
+use super::output::{Cell, Column, Field, Printer, Row};
 use super::setup::{self, Mode};
 use super::steps::{is_about_expiry, send_time};
 use crate::domain::{
@@ -63,7 +63,7 @@ pub(super) async fn list(
     store: &Store,
     policy: &Policy,
     (window, limit): (Window, u64),
-    printer: &mut Printer<ForecastRow, impl Write, impl Write>,
+    printer: &mut Printer<'_, ForecastRow>,
 ) -> Result<u64> {
     let until = window.until;
     let lead = max_lead(policy);
@@ -109,6 +109,46 @@ fn max_lead(policy: &Policy) -> TimeDelta {
     }
 }
 
+/// A warning that will be sent if nothing changes, or the expiry of a token without further warnings.
+pub(super) struct ForecastRow {
+    /// When the warning is sent or the token expires.
+    pub(super) at: DateTime<Utc>,
+    pub(super) token_id: TokenId,
+    pub(super) token_name: String,
+    pub(super) source: String,
+    pub(super) expires_at: DateTime<Utc>,
+    /// `None` for the expiry itself.
+    pub(super) step: Option<Step>,
+    pub(super) recipients: Vec<Address>,
+}
+
+impl Row for ForecastRow {
+    const FIELDS: &'static [Field<Self>] = &[
+        ("at", |row, _| rfc3339(row.at)),
+        ("token_id", |row, _| json!(row.token_id)),
+        ("token_name", |row, _| json!(row.token_name)),
+        ("source", |row, _| json!(row.source)),
+        ("expires_at", |row, _| rfc3339(row.expires_at)),
+        ("step", |row, _| {
+            json!(row.step.map(|step| step.to_string()))
+        }),
+        ("recipients", |row, _| json!(row.recipients)),
+    ];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::fixed("AT", 0, |row, view| Cell::when(row.at, view)),
+        Column::elastic("TOKEN", 0, 12, |row, _| Cell::name(&row.token_name)),
+        Column::fixed("STEP", 0, |row, _| {
+            Cell::optional(row.step.map(|step| step.to_string()))
+        }),
+        Column::fixed("EXPIRES", 2, |row, _| {
+            Cell::new(format_instant(row.expires_at))
+        }),
+        Column::elastic("RECIPIENTS", 1, 16, |row, _| Cell::list(&row.recipients)),
+        Column::elastic("SOURCE", 3, 8, |row, _| Cell::name(&row.source)),
+    ];
+    const EMPTY_MESSAGE: &'static str = "nothing expires and no mail is due in this time";
+}
+
 /// Rows that wait because an earlier row may still come.
 #[derive(Default)]
 struct PendingRows {
@@ -120,7 +160,7 @@ struct PendingRows {
 impl PendingRows {
     fn extend(&mut self, rows: impl IntoIterator<Item = ForecastRow>) {
         for row in rows {
-            self.order.push(Reverse((row.at.0, self.count)));
+            self.order.push(Reverse((row.at, self.count)));
             self.rows.insert(self.count, row);
             self.count += 1;
         }
@@ -211,11 +251,11 @@ impl Page {
                 .extend(recipient);
         }
         let row = |at, step, recipients| ForecastRow {
-            at: Instant(at),
+            at,
             token_id: token.id,
             token_name: token.label().to_owned(),
             source: token.source.clone(),
-            expires_at: Instant(expires_at),
+            expires_at,
             step,
             recipients,
         };

@@ -1,24 +1,30 @@
 //! `lapsed identity`: lists, shows, counts and rebinds people.
 
-use std::io::{self, Write};
+pub(super) mod coverage;
 
+use std::io;
+
+use anstyle::Style;
 use chrono::{DateTime, Utc};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::args::{IdentityCommand, IdentityCoverage, IdentityList, IdentityRebind};
+use super::args::{IdentityCommand, IdentityList, IdentityRebind};
 use super::exit::{Exit, Failure, Result};
-use super::output::rows::{
-    CoverageRow, CoveredRow, IdentityDetail, IdentityRow, TokenRow, WorstStatus,
+use super::output::when::{format_instant, format_when, rfc3339};
+use super::output::{
+    BAD, Cell, Column, Detail, Field, Printer, Row, Sheet, View, WARN, objects, print_line,
+    print_one,
 };
-use super::output::when::{Instant, format_when};
-use super::output::{Printer, View, print_line, print_one};
 use super::pages::print_pages;
 use super::setup::{self, Mode};
-use super::{Context, actor, directory};
+use super::upstream::Kind;
+use super::{Context, actor};
 use crate::config::Config;
-use crate::domain::{Address, Cover, IdentityStatus, Reason};
+use crate::domain::{Address, Identity, IdentityStatus, IssuerMode, Reason, checked_suffix};
 use crate::engine::{self, UnbindOutcome};
-use crate::store::{self, IdentityFilter, Store, TokenFilter};
+use crate::store::{self, IdentityFilter, Store, TokenFilter, TokenView};
 
 /// Rows per page of tokens; also more directories than any installation has.
 const PAGE_SIZE: i64 = 1000;
@@ -40,20 +46,12 @@ pub(super) async fn identity(context: &Context, args: IdentityCommand) -> Result
                 load_detail(store, &config, &args.email, now).await
             })
             .await?;
-            let keys = IdentityDetail::KEYS;
-            print_one(
-                args.options.format,
-                View::for_stdout(now),
-                io::stdout(),
-                (&detail, keys),
-                |sheet| {
-                    detail.write_to(sheet);
-                },
-            )?;
+            let view = View::for_stdout(now);
+            print_one(args.options.format, view, io::stdout(), &detail)?;
         }
         IdentityCommand::Coverage(args) => {
             setup::with_store(&config, Mode::Write, async |store| {
-                print_coverage(store, &config, &args, now).await
+                coverage::print_coverage(store, &config, &args, now).await
             })
             .await?;
         }
@@ -83,7 +81,7 @@ pub(super) async fn list(
     config: &Config,
     args: &IdentityList,
     now: DateTime<Utc>,
-    printer: &mut Printer<IdentityRow, impl Write, impl Write>,
+    printer: &mut Printer<'_, IdentityRow>,
 ) -> Result<()> {
     let filter = IdentityFilter {
         status: args.status,
@@ -96,13 +94,10 @@ pub(super) async fn list(
         args.options.limit,
         async |last: Option<&(store::IdentityRow, i64)>, limit| {
             let after = last.map(|(row, _)| row);
-            store
-                .begin_read()
-                .await?
-                .list_identities(&filter, after, now, limit)
-                .await
+            let mut tx = store.begin_read().await?;
+            tx.list_identities(&filter, after, now, limit).await
         },
-        |(row, tokens)| IdentityRow::from_stored(row, *tokens),
+        IdentityRow::from_stored,
     )
     .await
 }
@@ -129,37 +124,28 @@ pub(super) async fn load_detail(
         let hint = "`lapsed identity list` shows the people that directories know";
         return Err(Failure::failed(error).hint(hint).into());
     }
-    let directories: Vec<_> = rows
-        .iter()
-        .map(|(row, count)| IdentityRow::from_stored(row, *count))
-        .collect();
+    let directories: Vec<_> = rows.into_iter().map(IdentityRow::from_stored).collect();
     let confirmations = directories
         .iter()
         .map(|row| confirmation_text(row, config, now));
-    let tokens = tokens.iter().map(|view| TokenRow::from_view(view, now));
     Ok(IdentityDetail {
         email: email.clone(),
-        name: rows.into_iter().find_map(|(row, _)| row.identity.name),
         mode: config.issuers.mode(email.key()),
         address: config.issuers.directory_address(email.key()).to_owned(),
         confirmations: confirmations.collect(),
-        worst: WorstStatus::from_rows(&directories),
         directories,
-        tokens: tokens.collect(),
+        tokens,
+        now,
     })
 }
 
-async fn load_tokens(
-    store: &Store,
-    email: &Address,
-    now: DateTime<Utc>,
-) -> Result<Vec<store::TokenView>> {
+async fn load_tokens(store: &Store, email: &Address, now: DateTime<Utc>) -> Result<Vec<TokenView>> {
     let filter = TokenFilter {
         issuer_key: Some(email.key().to_owned()),
         ..TokenFilter::default()
     };
     let mut tx = store.begin_read().await?;
-    let mut tokens: Vec<store::TokenView> = Vec::new();
+    let mut tokens: Vec<TokenView> = Vec::new();
     loop {
         let after = tokens.last().map(|view| view.token.clone());
         let page = tx
@@ -174,8 +160,8 @@ async fn load_tokens(
 
 /// When a loss that awaits confirmation will be accepted, as a text.
 fn confirmation_text(row: &IdentityRow, config: &Config, now: DateTime<Utc>) -> Option<String> {
-    let candidate = row.candidate?;
-    if row.reason == Some(Reason::Rejected) {
+    let candidate = row.identity.candidate?;
+    if row.identity.reason == Some(Reason::Rejected) {
         return Some("never: an operator rejected it".to_owned());
     }
     let mut directories = config.directories.iter();
@@ -184,13 +170,13 @@ fn confirmation_text(row: &IdentityRow, config: &Config, now: DateTime<Utc>) -> 
         .terms
         .absence_grace;
     let earliest = match candidate {
-        IdentityStatus::Deleted => row.candidate_since.map(|since| since.0 + grace),
+        IdentityStatus::Deleted => row.identity.candidate_since.map(|since| since + grace),
         _ => None,
     };
     Some(match earliest.filter(|at| *at > now) {
         Some(at) => format!(
             "by the first sync after {} that still reports it",
-            format_when(Instant(at), now)
+            format_when(at, now)
         ),
         None => "by the next sync, if it still reports it".to_owned(),
     })
@@ -200,7 +186,9 @@ fn confirmation_text(row: &IdentityRow, config: &Config, now: DateTime<Utc>) -> 
 async fn rebind(context: &Context, config: &Config, args: &IdentityRebind) -> Result<Exit> {
     let _log = setup::start_log(context, config)?;
     let (name, email) = (args.directory.as_str(), &args.email);
-    directory::find_configured(config, name)?;
+    Kind::Directory.find(&config.directories, name, |configured| {
+        &configured.terms.name
+    })?;
     let done = setup::with_engine(context, config, Mode::Write, async |engine| {
         let (actor, stop) = (actor::name(), CancellationToken::new());
         Ok(engine.unbind_identity(name, email, &actor, &stop).await?)
@@ -231,79 +219,216 @@ async fn rebind(context: &Context, config: &Config, args: &IdentityRebind) -> Re
     }
 }
 
-async fn print_coverage(
-    store: &Store,
-    config: &Config,
-    args: &IdentityCoverage,
-    now: DateTime<Utc>,
-) -> Result<()> {
-    let limit = args.options.max_rows();
-    if let Some(of) = args.of {
-        let mut printer = Printer::stdout(args.options.format, now);
-        let issuers = load_covers(store, config, now).await?;
-        let shown = issuers.iter().filter(|(_, cover)| *cover == of);
-        for (email, cover) in shown.take(limit) {
-            printer.print_row(&CoveredRow {
-                email: email.clone(),
-                cover: cover.group(),
-                reason: reason(*cover),
-            })?;
+/// A person's status at one directory.
+pub(super) struct IdentityRow {
+    pub(super) directory: String,
+    pub(super) identity: Identity,
+    /// The number of working tokens that this person issued.
+    pub(super) tokens: i64,
+}
+
+impl IdentityRow {
+    fn from_stored((row, tokens): (store::IdentityRow, i64)) -> Self {
+        Self {
+            directory: row.directory,
+            identity: row.identity,
+            tokens,
         }
-        printer.finish()?;
-    } else {
-        let mut printer = Printer::stdout(args.options.format, now);
-        let rows = coverage_rows(store, config, now).await?;
-        for row in rows.iter().take(limit) {
-            printer.print_row(row)?;
-        }
-        printer.finish()?;
     }
-    Ok(())
+
+    /// The reason; if the status is unknown, also the last known status.
+    fn reason_text(&self) -> Option<String> {
+        let Identity {
+            status,
+            known_status,
+            reason,
+            ..
+        } = self.identity;
+        let reason = reason.map(|reason| reason.to_string());
+        if status != IdentityStatus::Unknown || known_status == IdentityStatus::Unknown {
+            return reason;
+        }
+        let reason = reason.unwrap_or_else(|| "no reason is recorded".to_owned());
+        Some(format!("{reason}; last reported {known_status}"))
+    }
 }
 
-/// Every issuer of working tokens with their coverage.
-async fn load_covers(
-    store: &Store,
-    config: &Config,
-    now: DateTime<Utc>,
-) -> Result<Vec<(String, Cover)>> {
-    let mut tx = store.begin_read().await?;
-    let directories = config.directory_terms();
-    let covers = engine::issuer_covers(&mut tx, &config.issuers, &directories, now).await;
-    Ok(covers?)
+/// The evidence of the last clear statement.
+pub(super) fn evidence_text(identity: &Identity) -> Option<String> {
+    let Identity {
+        evidence,
+        checked_by_id,
+        ..
+    } = identity;
+    (!evidence.is_empty()).then(|| format!("{evidence}{}", checked_suffix(*checked_by_id)))
 }
 
-/// A row for each kind of coverage that occurs; active and lost always have one.
-pub(super) async fn coverage_rows(
-    store: &Store,
-    config: &Config,
-    now: DateTime<Utc>,
-) -> Result<Vec<CoverageRow>> {
-    let coverage = engine::count_covers(&load_covers(store, config, now).await?);
-    let mut tx = store.begin_read().await?;
-    let without = tx.count_tokens_without_issuer(now).await?;
-    drop(tx);
-    let row = |cover: &Cover| {
-        let count = coverage.get(cover).copied().unwrap_or_default();
-        let is_shown = count > 0 || matches!(cover, Cover::Active | Cover::Lost);
-        is_shown.then(|| CoverageRow {
-            cover: cover.group(),
-            reason: reason(*cover),
-            count,
-            command: format!("lapsed identity coverage --of {cover}"),
-        })
+/// The fields that one person's object has from the directory that counts.
+const STATUS_FIELDS: [Field<IdentityRow>; 6] = [
+    ("directory", |row, _| json!(row.directory)),
+    ("status", |row, _| json!(row.identity.status)),
+    // Why it is unknown, or how access was lost.
+    ("reason", |row, _| json!(row.identity.reason)),
+    // If the status is unknown, evidence and time are those of the last clear statement.
+    ("evidence", |row, _| json!(evidence_text(&row.identity))),
+    ("observed_at", |row, _| rfc3339(row.identity.observed_at)),
+    ("since", |row, _| rfc3339(row.identity.since)),
+];
+
+impl Row for IdentityRow {
+    const FIELDS: &'static [Field<Self>] = {
+        let [directory, status, reason, evidence, observed_at, since] = STATUS_FIELDS;
+        &[
+            ("email", |row, _| json!(row.identity.email)),
+            directory,
+            status,
+            reason,
+            evidence,
+            observed_at,
+            since,
+            ("tokens", |row, _| json!(row.tokens)),
+            ("known_status", |row, _| json!(row.identity.known_status)),
+            // A loss of access that awaits confirmation or was rejected by an operator.
+            ("candidate", |row, _| json!(row.identity.candidate)),
+            ("candidate_since", |row, _| {
+                rfc3339(row.identity.candidate_since)
+            }),
+            ("candidate_evidence", |row, _| {
+                json!(row.identity.candidate_evidence)
+            }),
+        ]
     };
-    let mut rows: Vec<CoverageRow> = Cover::ALL.iter().filter_map(row).collect();
-    rows.push(CoverageRow {
-        cover: "no_issuer",
-        reason: None,
-        count: u64::try_from(without).unwrap_or_default(),
-        command: "lapsed token list --no-issuer".to_owned(),
-    });
-    Ok(rows)
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::elastic("EMAIL", 0, 12, |row, _| Cell::new(&row.identity.email)),
+        Column::fixed("STATUS", 0, |row, _| status_cell(row.identity.status)),
+        Column::fixed("TOKENS", 1, |row, _| Cell::new(row.tokens)),
+        Column::elastic("DIRECTORY", 2, 8, |row, _| Cell::name(&row.directory)),
+        Column::fixed("SINCE", 3, |row, _| {
+            Cell::optional(row.identity.since.map(format_instant))
+        }),
+        Column::fixed("OBSERVED", 5, |row, _| {
+            Cell::optional(row.identity.observed_at.map(format_instant))
+        }),
+        Column::elastic("WHY", 4, 20, |row, _| {
+            Cell::optional(row.reason_text().or_else(|| evidence_text(&row.identity)))
+        }),
+    ];
+    const EMPTY_MESSAGE: &'static str = "no people match";
 }
 
-/// Why an issuer is unknown or not covered.
-fn reason(cover: Cover) -> Option<&'static str> {
-    (!matches!(cover, Cover::Active | Cover::Lost)).then(|| cover.as_str())
+pub(super) struct IdentityDetail {
+    email: Address,
+    /// The mode from `[issuers] modes`.
+    mode: IssuerMode,
+    /// The address that directories know.
+    address: String,
+    directories: Vec<IdentityRow>,
+    tokens: Vec<TokenView>,
+    /// For each of `directories`, when a loss that awaits confirmation is accepted; shown to people only.
+    confirmations: Vec<Option<String>>,
+    now: DateTime<Utc>,
+}
+
+impl IdentityDetail {
+    /// The name, as a directory reports it.
+    fn name(&self) -> Option<&String> {
+        self.directories
+            .iter()
+            .find_map(|row| row.identity.name.as_ref())
+    }
+
+    /// The status that counts if directories differ: a loss ranks before access, and access before unknown.
+    fn worst(&self) -> Option<&IdentityRow> {
+        self.directories
+            .iter()
+            .min_by_key(|row| match row.identity.status {
+                status if status.is_lost() => 0,
+                IdentityStatus::Active => 1,
+                _ => 2,
+            })
+    }
+
+    fn write_directory(&self, row: &IdentityRow, confirmation: Option<&String>, sheet: &mut Sheet) {
+        let view = &sheet.view();
+        let identity = &row.identity;
+        sheet.title(&format!("Directory {}", row.directory));
+        if self.mode != IssuerMode::Sso {
+            sheet.text_line("not covered by any directory; the next sync deletes this");
+        }
+        sheet.fields([
+            ("status", status_cell(identity.status)),
+            ("since", Cell::when(identity.since, view)),
+            ("why", Cell::optional(row.reason_text())),
+            ("evidence", Cell::optional(evidence_text(identity))),
+            ("observed", Cell::when(identity.observed_at, view)),
+        ]);
+        if let Some(candidate) = identity.candidate {
+            sheet.fields([
+                ("pending", status_cell(candidate)),
+                ("pending since", Cell::when(identity.candidate_since, view)),
+                (
+                    "pending evidence",
+                    Cell::optional(identity.candidate_evidence.as_ref()),
+                ),
+                ("accepted", Cell::optional(confirmation)),
+            ]);
+        }
+    }
+}
+
+impl Serialize for IdentityDetail {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("email", &self.email)?;
+        map.serialize_entry("name", &self.name())?;
+        map.serialize_entry("mode", &self.mode)?;
+        map.serialize_entry("address", &self.address)?;
+        if let Some(worst) = self.worst() {
+            for (key, value) in STATUS_FIELDS {
+                map.serialize_entry(key, &value(worst, self.now))?;
+            }
+        }
+        map.serialize_entry("directories", &objects(&self.directories, self.now))?;
+        map.serialize_entry("tokens", &objects(&self.tokens, self.now))?;
+        map.end()
+    }
+}
+
+impl Detail for IdentityDetail {
+    fn keys() -> Vec<&'static str> {
+        vec!["email", "name", "mode", "address", "directories", "tokens"]
+    }
+
+    fn write_to(&self, sheet: &mut Sheet) {
+        sheet.title(self.email.as_str());
+        sheet.field("name", Cell::optional(self.name()));
+        if !self.tokens.is_empty() || self.mode != IssuerMode::Sso {
+            sheet.field("mode", Cell::new(self.mode));
+        }
+        if self.address != self.email.key() {
+            sheet.field("known as", Cell::new(&self.address));
+        }
+        if self.directories.is_empty() {
+            sheet.title("Directories");
+            sheet.text_line(match self.mode {
+                IssuerMode::Sso => "no directory knows this address",
+                IssuerMode::Local | IssuerMode::Service | IssuerMode::Ignore => {
+                    "not covered by any directory"
+                }
+            });
+        }
+        for (row, confirmation) in self.directories.iter().zip(&self.confirmations) {
+            self.write_directory(row, confirmation.as_ref(), sheet);
+        }
+        sheet.title("Tokens");
+        sheet.table(&self.tokens, &["ISSUER"]);
+    }
+}
+
+pub(super) fn status_cell(status: IdentityStatus) -> Cell {
+    Cell::new(status).style(match status {
+        IdentityStatus::Disabled | IdentityStatus::Deleted | IdentityStatus::OutOfGroup => BAD,
+        IdentityStatus::Unknown => WARN,
+        IdentityStatus::Active => Style::new(),
+    })
 }

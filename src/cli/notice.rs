@@ -1,15 +1,18 @@
 //! `lapsed notice`: lists notices.
 
-use std::io::Write;
+use anstyle::Style;
+use serde_json::json;
 
 use super::args::{NoticeCommand, NoticeList};
 use super::exit::{Exit, Result};
-use super::output::Printer;
-use super::output::rows::NoticeRow;
+use super::output::when::rfc3339;
+use super::output::{BAD, Cell, Column, FAINT, Field, Printer, Row, WARN};
 use super::pages::print_pages;
 use super::setup::{self, Mode};
 use super::{Context, lookup};
-use crate::store::{self, NoticeFilter, Store};
+use crate::domain::{NoticeState, Step};
+use crate::store::{NoticeFilter, NoticeRow, Store};
+use crate::time::MAX_INSTANT;
 
 pub(super) async fn notice(context: &Context, args: NoticeCommand) -> Result<Exit> {
     let NoticeCommand::List(args) = args;
@@ -29,7 +32,7 @@ pub(super) async fn list(
     store: &Store,
     args: &NoticeList,
     domain: &str,
-    printer: &mut Printer<NoticeRow, impl Write, impl Write>,
+    printer: &mut Printer<'_, NoticeLine>,
 ) -> Result<()> {
     let token = match &args.token {
         Some(reference) => {
@@ -49,15 +52,107 @@ pub(super) async fn list(
     print_pages(
         printer,
         args.options.limit,
-        async |last: Option<&store::NoticeRow>, limit| {
-            let before = last.map(|notice| (notice.planned_at, notice.id));
-            store
-                .begin_read()
-                .await?
-                .list_notices(&filter, before, limit)
-                .await
+        async |last, limit| {
+            let before = last.map(|line: &NoticeRow| (line.planned_at, line.id));
+            let mut tx = store.begin_read().await?;
+            tx.list_notices(&filter, before, limit).await
         },
-        |notice| NoticeRow::from_stored(notice, domain),
+        |notice| NoticeLine::new(notice, domain),
     )
     .await
+}
+
+/// A notice with the Message-ID of its mail.
+pub(super) struct NoticeLine {
+    pub(super) notice: NoticeRow,
+    pub(super) message_id: Option<String>,
+}
+
+impl NoticeLine {
+    /// `domain` is the domain of `[notify] from`, which Message-IDs end with.
+    pub(super) fn new(notice: NoticeRow, domain: &str) -> Self {
+        let message_id = message_id(&notice, domain);
+        Self { notice, message_id }
+    }
+}
+
+/// The Message-ID of the mail with which the notice was tried. A cancelled or suppressed notice was
+/// removed from its mail before.
+pub(super) fn message_id(notice: &NoticeRow, domain: &str) -> Option<String> {
+    let was_tried = match notice.state {
+        NoticeState::Sending | NoticeState::Sent | NoticeState::Unknown | NoticeState::Failed => {
+            true
+        }
+        NoticeState::Planned => notice.attempts > 0,
+        NoticeState::Cancelled | NoticeState::Suppressed => false,
+    };
+    let mail = notice.mail_id.filter(|_| was_tried)?;
+    Some(format!("<lapsed.{}@{domain}>", mail.simple()))
+}
+
+impl Row for NoticeLine {
+    const FIELDS: &'static [Field<Self>] = &[
+        ("id", |row, _| json!(row.notice.id)),
+        ("token_id", |row, _| json!(row.notice.token_id)),
+        ("token_name", |row, _| json!(row.notice.token_name)),
+        ("topic", |row, _| json!(row.notice.topic)),
+        ("step", |row, _| {
+            json!(row.step().map(|step| step.to_string()))
+        }),
+        ("recipient", |row, _| json!(row.notice.recipient)),
+        ("channel", |_, _| json!("mail")),
+        ("state", |row, _| json!(row.notice.state)),
+        ("send_at", |row, _| rfc3339(row.notice.send_at)),
+        ("planned_at", |row, _| rfc3339(row.notice.planned_at)),
+        // When the mail server accepted it.
+        ("sent_at", |row, _| rfc3339(row.notice.sent_at)),
+        ("attempts", |row, _| json!(row.notice.attempts)),
+        ("message_id", |row, _| json!(row.message_id)),
+        ("reason", |row, _| json!(row.notice.reason)),
+    ];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::elastic("TOKEN", 0, 12, |row, _| {
+            row.notice
+                .token_name
+                .as_deref()
+                .map_or_else(Cell::dash, Cell::name)
+        }),
+        Column::fixed("TOPIC", 1, |row, _| match row.step() {
+            Some(step) => Cell::new(format!("{} {step}", row.notice.topic)),
+            None => Cell::new(&row.notice.topic),
+        }),
+        Column::elastic("RECIPIENT", 0, 12, |row, _| {
+            Cell::new(&row.notice.recipient)
+        }),
+        Column::fixed("STATE", 0, |row, _| {
+            Cell::new(row.notice.state.as_str()).style(state_style(row.notice.state))
+        }),
+        Column::fixed("WHEN", 2, |row, view| {
+            // Notices about a dead address have no time of their own; `MAX_INSTANT` marks them.
+            match row.notice.sent_at.unwrap_or(row.notice.send_at) {
+                at if at >= MAX_INSTANT => Cell::new("with the next mail"),
+                at => Cell::when(at, view),
+            }
+        }),
+        Column::elastic("REASON", 3, 16, |row, _| {
+            Cell::optional(row.notice.reason.as_ref())
+        }),
+    ];
+    const EMPTY_MESSAGE: &'static str = "no notices match";
+}
+
+impl NoticeLine {
+    /// The step that a warning of an expiry is about.
+    fn step(&self) -> Option<Step> {
+        self.notice.step.map(Step::from_seconds)
+    }
+}
+
+fn state_style(state: NoticeState) -> Style {
+    match state {
+        NoticeState::Failed => BAD,
+        NoticeState::Unknown => WARN,
+        NoticeState::Cancelled | NoticeState::Suppressed => FAINT,
+        NoticeState::Planned | NoticeState::Sending | NoticeState::Sent => Style::new(),
+    }
 }

@@ -1,21 +1,18 @@
 //! Prints results as a table, JSON, JSON lines or CSV, row by row.
 
-mod column;
-mod columns;
 mod layout;
 mod printer;
-pub mod rows;
+mod row;
 mod sheet;
-mod stored;
 pub mod when;
 
 use std::io::{self, Write};
 
 use crate::text;
 
-pub use column::{BAD, Cell, Column, FAINT, Row, STRONG, View, WARN};
-pub use printer::{Printer, print_one};
-pub use sheet::Sheet;
+pub use printer::Printer;
+pub use row::{BAD, Cell, Column, FAINT, Field, Row, View, WARN, objects};
+pub use sheet::{Detail, Sheet, print_one};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -1,21 +1,24 @@
 //! `lapsed source`: lists, checks and syncs sources.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 
 use super::Context;
 use super::args::{ListOptions, SourceCommand, UpstreamSync};
 use super::exit::{Exit, Failure, Result};
-use super::output::Printer;
-use super::output::rows::{DifferenceRow, SourceRow};
-use super::output::when::Instant;
+use super::output::when::{format_instant, rfc3339};
+use super::output::{Cell, Column, Field, Printer, Row};
 use super::report::{exit_code, print_problems};
 use super::setup::{self, Mode};
-use super::upstream::{Kind, Upstream, finish_preview, next_sync_at};
+use super::token::status_cell;
+use super::upstream::{
+    Kind, Upstream, deferred_cell, deferred_until, finish_preview, next_sync_at, state_cell,
+    state_text,
+};
 use crate::config::{Config, SourceConfig};
-use crate::domain::{Schedule, SourceTerms};
+use crate::domain::{Schedule, SourceTerms, SyncState};
 use crate::engine::{self, Change, Difference, Engine, Preview, Report, WatchedSource};
 use crate::store::{self, Store};
 
@@ -71,62 +74,98 @@ pub(super) async fn list(
     store: &Store,
     config: &Config,
     options: ListOptions,
-    printer: &mut Printer<SourceRow, impl Write, impl Write>,
+    printer: &mut Printer<'_, SourceRow>,
     now: DateTime<Utc>,
 ) -> Result<()> {
     let stored = store.begin_read().await?.list_sources().await?;
-    let mut known: BTreeMap<String, store::SourceRow> = stored
+    let mut all: BTreeMap<String, (Option<&SourceTerms>, store::SourceRow)> = stored
         .into_iter()
-        .map(|row| (row.name.clone(), row))
+        .map(|row| (row.name.clone(), (None, row)))
         .collect();
-    let terms: BTreeMap<&str, &SourceTerms> = config
-        .sources
-        .iter()
-        .map(|source| (source.terms.name.as_str(), &source.terms))
-        .collect();
-    for (name, terms) in &terms {
-        let row = known.entry((*name).to_owned()).or_default();
-        (*name).clone_into(&mut row.name);
-        terms.kind.clone_into(&mut row.kind);
+    for source in &config.sources {
+        all.entry(source.terms.name.clone()).or_default().0 = Some(&source.terms);
     }
-    for row in known.into_values().take(options.max_rows()) {
-        let terms = terms.get(row.name.as_str()).copied();
-        printer.print_row(&source_row(row, terms, &config.settings.sweep, now))?;
+    for (name, (terms, row)) in all.into_iter().take(options.max_rows()) {
+        printer.print_row(&SourceRow::new(
+            name,
+            row,
+            terms,
+            &config.settings.sweep,
+            now,
+        ))?;
     }
     Ok(())
 }
 
-fn source_row(
-    row: store::SourceRow,
-    terms: Option<&SourceTerms>,
-    sweep: &Schedule,
-    now: DateTime<Utc>,
-) -> SourceRow {
-    let sync_state = row.sync_state;
-    let state = match (sync_state.failures, sync_state.last_good_sync_at) {
-        (1.., _) => "failing",
-        (_, None) => "never",
-        (_, Some(_)) => "ok",
-    };
-    let next =
-        terms.and_then(|terms| next_sync_at(&sync_state, terms.schedule.as_ref(), sweep, now));
-    let gone = terms
-        .is_none()
-        .then(|| "it is no longer in the configuration".to_owned());
-    SourceRow {
-        name: row.name,
-        kind: row.kind,
-        last_sync_at: sync_state.last_sync_at.map(Instant),
-        last_good_sync_at: sync_state.last_good_sync_at.map(Instant),
-        tokens: u64::try_from(row.tokens).unwrap_or_default(),
-        state,
-        error: sync_state.error.or(gone),
-        next: next.map(Instant),
-        deferred_until: sync_state
-            .deferred_until
-            .filter(|until| *until > now)
-            .map(Instant),
+pub(super) struct SourceRow {
+    name: String,
+    kind: String,
+    /// In the last complete listing, or known tokens.
+    tokens: i64,
+    sync_state: SyncState,
+    /// When the daemon syncs it next; shown to people only.
+    next: Option<DateTime<Utc>>,
+}
+
+impl SourceRow {
+    /// Without `terms`, the source is no longer configured.
+    fn new(
+        name: String,
+        row: store::SourceRow,
+        terms: Option<&SourceTerms>,
+        sweep: &Schedule,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let mut sync_state = row.sync_state;
+        if terms.is_none() && sync_state.error.is_none() {
+            sync_state.error = Some("it is no longer in the configuration".to_owned());
+        }
+        Self {
+            name,
+            kind: terms.map_or(row.kind, |terms| terms.kind.to_owned()),
+            tokens: row.tokens,
+            next: terms
+                .and_then(|terms| next_sync_at(&sync_state, terms.schedule.as_ref(), sweep, now)),
+            sync_state,
+        }
     }
+}
+
+impl Row for SourceRow {
+    const FIELDS: &'static [Field<Self>] = &[
+        ("name", |row, _| json!(row.name)),
+        ("kind", |row, _| json!(row.kind)),
+        ("last_sync_at", |row, _| {
+            rfc3339(row.sync_state.last_sync_at)
+        }),
+        ("last_good_sync_at", |row, _| {
+            rfc3339(row.sync_state.last_good_sync_at)
+        }),
+        ("tokens", |row, _| json!(row.tokens)),
+        ("state", |row, _| json!(state_text(&row.sync_state))),
+        ("error", |row, _| json!(row.sync_state.error)),
+        ("deferred_until", |row, now| {
+            rfc3339(deferred_until(&row.sync_state, now))
+        }),
+    ];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::elastic("NAME", 0, 8, |row, _| Cell::name(&row.name)),
+        Column::fixed("KIND", 4, |row, _| Cell::new(&row.kind)),
+        Column::fixed("STATE", 0, |row, _| state_cell(state_text(&row.sync_state))),
+        Column::fixed("TOKENS", 1, |row, _| Cell::new(row.tokens)),
+        Column::fixed("LAST GOOD", 1, |row, view| {
+            Cell::distance(row.sync_state.last_good_sync_at, view)
+        }),
+        Column::fixed("LAST", 3, |row, view| {
+            Cell::distance(row.sync_state.last_sync_at, view)
+        }),
+        Column::fixed("NEXT", 2, |row, view| Cell::distance(row.next, view)),
+        Column::elastic("TROUBLE", 0, 20, |row, view| {
+            deferred_cell(&row.sync_state, view)
+                .unwrap_or_else(|| Cell::optional(row.sync_state.error.as_ref()).as_problem())
+        }),
+    ];
+    const EMPTY_MESSAGE: &'static str = "no sources are configured";
 }
 
 /// Prints what a sync would change, token by token.
@@ -137,10 +176,10 @@ async fn dry_run(upstream: &Upstream<'_>, args: &UpstreamSync) -> Result<Exit> {
         name,
         ..
     } = *upstream;
-    let mut printer = Printer::<DifferenceRow>::stdout(args.format, context.clock.now());
+    let mut printer = Printer::<Difference>::stdout(args.format, context.clock.now());
     let mut failed = None;
     let on_difference = |difference| {
-        failed = printer.print_row(&difference_row(difference)).err();
+        failed = printer.print_row(&difference).err();
         if failed.is_some() {
             // The reader of the output has gone.
             Err(engine::Error::Stopped)
@@ -172,22 +211,47 @@ async fn dry_run(upstream: &Upstream<'_>, args: &UpstreamSync) -> Result<Exit> {
     Ok(exit)
 }
 
-fn difference_row(difference: Difference) -> DifferenceRow {
-    let Difference { token, change } = difference;
-    let (change, fields) = match change {
-        Change::New => ("new", Vec::new()),
-        Change::Changed(fields) => ("changed", fields),
-        Change::Gone => ("gone", Vec::new()),
-    };
-    DifferenceRow {
-        change,
-        id: token.id,
-        external_id: token.external_id,
-        name: token.name,
-        issuer: token.issuer,
-        status: token.status,
-        expires_at: token.expiry.at().map(Instant),
-        fields,
+impl Row for Difference {
+    const FIELDS: &'static [Field<Self>] = &[
+        ("change", |row, _| json!(change_text(&row.change))),
+        ("id", |row, _| json!(row.token.id)),
+        ("external_id", |row, _| json!(row.token.external_id)),
+        ("name", |row, _| json!(row.token.name)),
+        ("issuer", |row, _| json!(row.token.issuer)),
+        ("status", |row, _| json!(row.token.status)),
+        ("expires_at", |row, _| rfc3339(row.token.expiry.at())),
+        ("fields", |row, _| json!(changed_fields(&row.change))),
+    ];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::fixed("CHANGE", 0, |row, _| Cell::new(change_text(&row.change))),
+        Column::elastic("TOKEN", 0, 12, |row, _| Cell::name(&row.token.external_id)),
+        Column::elastic("NAME", 2, 12, |row, _| Cell::name(&row.token.name)),
+        Column::fixed("STATUS", 3, |row, _| status_cell(row.token.status)),
+        Column::fixed("EXPIRES", 3, |row, _| {
+            Cell::optional(row.token.expiry.at().map(format_instant))
+        }),
+        Column::elastic("ISSUER", 4, 12, |row, _| {
+            Cell::optional(row.token.issuer.as_ref())
+        }),
+        Column::elastic("FIELDS", 1, 12, |row, _| {
+            Cell::list(changed_fields(&row.change))
+        }),
+    ];
+    const EMPTY_MESSAGE: &'static str = "nothing would change";
+}
+
+fn change_text(change: &Change) -> &'static str {
+    match change {
+        Change::New => "new",
+        Change::Changed(_) => "changed",
+        Change::Gone => "gone",
+    }
+}
+
+fn changed_fields(change: &Change) -> &[&'static str] {
+    match change {
+        Change::Changed(fields) => fields,
+        Change::New | Change::Gone => &[],
     }
 }
 
@@ -223,7 +287,6 @@ mod tests {
     use chrono_tz::Tz;
 
     use super::*;
-    use crate::domain::SyncState;
 
     fn at(minute: u32) -> DateTime<Utc> {
         Utc.with_ymd_and_hms(2026, 11, 21, 8, minute, 0).unwrap()
@@ -237,36 +300,38 @@ mod tests {
             schedule: schedule.cloned(),
             ..SourceTerms::default()
         };
-        let row = |sync_state| store::SourceRow {
-            name: "s".to_owned(),
-            sync_state,
-            ..store::SourceRow::default()
+        let row = |sync_state: &SyncState, schedule: Option<&Schedule>| {
+            let row = store::SourceRow {
+                sync_state: sync_state.clone(),
+                ..store::SourceRow::default()
+            };
+            SourceRow::new(
+                "s".to_owned(),
+                row,
+                Some(&terms(schedule)),
+                &every_5,
+                at(12),
+            )
         };
         let mut sync_state = SyncState::default();
-        let next = |sync_state: &SyncState, schedule: Option<&Schedule>| {
-            let row = row(sync_state.clone());
-            source_row(row, Some(&terms(schedule)), &every_5, at(12)).next
-        };
-        assert_eq!(
-            next(&sync_state, None),
-            Some(Instant(at(15))),
-            "never synced"
-        );
+        let next = |sync_state: &SyncState, schedule| row(sync_state, schedule).next;
+        assert_eq!(next(&sync_state, None), Some(at(15)), "never synced");
         sync_state.record_success(at(10));
-        assert_eq!(next(&sync_state, None), Some(Instant(at(15))));
-        let in_an_hour = Some(Instant(at(0) + TimeDelta::hours(1)));
+        assert_eq!(next(&sync_state, None), Some(at(15)));
+        let in_an_hour = Some(at(0) + TimeDelta::hours(1));
         assert_eq!(next(&sync_state, Some(&hourly)), in_an_hour);
         for _ in 0..4 {
             sync_state.record_failure(at(10), "down".to_owned());
         }
         assert_eq!(
             next(&sync_state, None),
-            Some(Instant(at(20))),
+            Some(at(20)),
             "8 minutes after the failure"
         );
         sync_state.defer(at(10), TimeDelta::minutes(20));
-        let row = source_row(row(sync_state), Some(&terms(None)), &every_5, at(12));
-        assert_eq!(row.next, Some(Instant(at(30))), "at exactly that moment");
-        assert_eq!((row.state, row.deferred_until), ("failing", row.next));
+        let row = row(&sync_state, None);
+        assert_eq!(row.next, Some(at(30)), "at exactly that moment");
+        assert_eq!(state_text(&row.sync_state), "failing");
+        assert_eq!(deferred_until(&row.sync_state, at(12)), row.next);
     }
 }

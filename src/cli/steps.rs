@@ -4,10 +4,28 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::output::rows::StepRow;
-use super::output::when::{Instant, format_instant};
+use super::output::when::format_instant;
+use super::output::{Cell, Column, Field, Row};
 use crate::domain::{NoticeState, Policy, Status, Step, StepState, Token, Topic};
 use crate::store::NoticeRow;
+
+/// A step of a token's current expiry; shown to people only.
+pub(super) struct StepRow {
+    pub(super) step: Step,
+    pub(super) at: DateTime<Utc>,
+    /// `sent to 2 people`, `skipped: as wide as the token's life`, `not yet`, …
+    pub(super) outcome: String,
+}
+
+impl Row for StepRow {
+    const FIELDS: &'static [Field<Self>] = &[];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::fixed("STEP", 0, |row, _| Cell::new(row.step.to_string())),
+        Column::fixed("AT", 0, |row, view| Cell::when(row.at, view)),
+        Column::elastic("OUTCOME", 0, 20, |row, _| Cell::new(&row.outcome)),
+    ];
+    const EMPTY_MESSAGE: &'static str = "no steps: it has no known expiry";
+}
 
 /// The configured steps and the steps of planned notices, widest first.
 pub(super) fn step_rows(
@@ -45,7 +63,7 @@ pub(super) fn step_rows(
         };
         StepRow {
             step,
-            at: Instant(expires_at - step.width()),
+            at: expires_at - step.width(),
             outcome,
         }
     });
@@ -113,7 +131,7 @@ fn notices_outcome(notices: &[&NoticeRow], now: DateTime<Utc>) -> Option<String>
     let first = waiting.map(|notice| send_time(notice)).min();
     let planned = first.map(|at| match at {
         at if at <= now => "due, sent by the next sweep".to_owned(),
-        at => format!("planned for {}", format_instant(Instant(at))),
+        at => format!("planned for {}", format_instant(at)),
     });
     let held = notices.iter().filter(|notice| notice.held).count();
     let outcomes = [

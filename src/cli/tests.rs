@@ -171,7 +171,7 @@ fn view() -> View {
 
 /// Runs a list command and returns its rows.
 async fn list_rows<R: Row>(
-    list: impl AsyncFnOnce(&mut Printer<R, &mut Vec<u8>, Vec<u8>>) -> Result<()>,
+    list: impl AsyncFnOnce(&mut Printer<'_, R>) -> Result<()>,
 ) -> Vec<serde_json::Value> {
     let mut out = Vec::new();
     let mut printer = Printer::new(Format::Json, view(), &mut out, Vec::new());

@@ -1,13 +1,14 @@
 //! What `lapsed source` and `lapsed directory` have in common.
 
+use anstyle::Style;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{Format, UpstreamSync};
 use super::check::CHECK_TIMEOUT;
 use super::exit::{Error, Exit, Failure, Result};
-use super::output::when::{Instant, format_when};
-use super::output::{Printer, Row, print_line};
+use super::output::when::format_when;
+use super::output::{BAD, Cell, FAINT, Printer, Row, View, WARN, print_line};
 use super::setup::{self, Mode};
 use super::{Context, actor, report};
 use crate::config::Config;
@@ -91,7 +92,7 @@ impl Upstream<'_> {
         let Some(until) = until.await.ok().flatten().filter(|until| *until > now) else {
             return Ok(());
         };
-        let (name, until) = (self.name, format_when(Instant(until), now));
+        let (name, until) = (self.name, format_when(until, now));
         let error =
             anyhow::anyhow!("{name} asked us to wait until {until}, so it was not contacted");
         Err(Failure::unreachable(error).into())
@@ -159,10 +160,7 @@ impl Upstream<'_> {
     /// The message of a sync that did nothing because the upstream asked us to wait.
     pub(super) fn deferred_message(&self, until: Option<DateTime<Utc>>) -> String {
         let until = until.map_or(String::new(), |until| {
-            format!(
-                " until {}",
-                format_when(Instant(until), self.context.clock.now())
-            )
+            format!(" until {}", format_when(until, self.context.clock.now()))
         });
         let name = self.name;
         format!("{name} asked us to wait{until}; it was not contacted, and nothing was changed")
@@ -171,7 +169,7 @@ impl Upstream<'_> {
 
 /// Ends the rows of a dry run with its summary, which is the result for people, else a remark.
 pub(super) fn finish_preview<R: Row>(
-    printer: Printer<R>,
+    printer: Printer<'_, R>,
     format: Format,
     summary: &str,
 ) -> Result<()> {
@@ -185,6 +183,33 @@ pub(super) fn finish_preview<R: Row>(
     printer.finish()?;
     anstream::eprintln!("{}", text::clean_lines(summary));
     Ok(())
+}
+
+/// `ok`, `failing` or `never`.
+pub(super) fn state_text(sync_state: &SyncState) -> &'static str {
+    match (sync_state.failures, sync_state.last_good_sync_at) {
+        (1.., _) => "failing",
+        (_, None) => "never",
+        (_, Some(_)) => "ok",
+    }
+}
+
+pub(super) fn state_cell(state: &str) -> Cell {
+    Cell::new(state).style(match state {
+        "failing" | "held" => BAD,
+        "never" => FAINT,
+        _ => Style::new(),
+    })
+}
+
+/// Until when it asked us to wait, if that time is not over.
+pub(super) fn deferred_until(sync_state: &SyncState, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    sync_state.deferred_until.filter(|until| *until > now)
+}
+
+pub(super) fn deferred_cell(sync_state: &SyncState, view: &View) -> Option<Cell> {
+    let until = format_when(deferred_until(sync_state, view.now)?, view.now);
+    Some(Cell::new(format!("asked us to wait until {until}")).style(WARN))
 }
 
 /// When the daemon next syncs a source or directory with this schedule.

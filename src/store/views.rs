@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder, Row as _};
 use uuid::Uuid;
 
-use crate::domain::{Address, Basis, FindingKind, NoticeState, Status, Token, TokenId, Topic};
+use crate::domain::{Address, FindingKind, NoticeState, Status, Token, TokenId, Topic};
 
 use crate::time::MAX_INSTANT;
 
@@ -52,8 +52,6 @@ pub struct NoticeRow {
     /// For expiry, in seconds.
     pub step: Option<i64>,
     pub recipient: Address,
-    /// Why this recipient is notified.
-    pub basis: Basis,
     pub state: NoticeState,
     /// Whether its plan waits for an operator.
     pub held: bool,
@@ -63,7 +61,6 @@ pub struct NoticeRow {
     #[sqlx(try_from = "i64")]
     pub attempts: u32,
     pub mail_id: Option<Uuid>,
-    pub mail_state: Option<String>,
     /// The mail's next attempt, while it waits.
     pub next_at: Option<DateTime<Utc>>,
     /// Why it is in this state.
@@ -279,6 +276,6 @@ const TOKEN_VIEW_FROM: &str = ")) AS findings FROM token t";
 /// A notice with its delivery state and the name of its token or subject.
 const SELECT_NOTICE_VIEW: &str = "SELECT l.id, l.token_id,
         COALESCE(NULLIF(t.name, ''), t.external_id, l.title, l.subject) AS token_name,
-        l.topic, l.step, l.recipient, l.basis, l.state, l.send_at, l.planned_at, l.sent_at,
-        l.attempts, l.mail_id, l.mail_state, l.next_at, l.reason, l.held, l.generation, l.secret_version
+        l.topic, l.step, l.recipient, l.state, l.send_at, l.planned_at, l.sent_at,
+        l.attempts, l.mail_id, l.next_at, l.reason, l.held, l.generation, l.secret_version
     FROM ledger l LEFT JOIN token t ON t.id = l.token_id";

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Outcome, unreadable_store};
-use crate::cli::output::when::{Instant, format_when};
+use crate::cli::output::when::format_when;
 use crate::config::Config;
 use crate::domain::Cover;
 use crate::engine;
@@ -53,13 +53,13 @@ fn directory_warnings(row: &DirectoryRow, is_stale: bool, now: DateTime<Utc>) ->
     let error = row.sync_state.error.as_ref().map(|error| {
         let since = row.sync_state.failing_since;
         let since = since.map_or(String::new(), |at| {
-            format!(", failing since {}", format_when(Instant(at), now))
+            format!(", failing since {}", format_when(at, now))
         });
         format!("last sync: {error}{since}")
     });
     let synced_at = row.sync_state.last_good_sync_at.filter(|_| is_stale);
     let stale = synced_at.map(|at| {
-        let at = format_when(Instant(at), now);
+        let at = format_when(at, now);
         format!("its data is stale: the last good sync was {at}; its people are unknown")
     });
     held.into_iter().chain(error).chain(stale).collect()

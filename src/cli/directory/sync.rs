@@ -1,15 +1,17 @@
 //! Checks and syncs one directory now, or shows what a sync would change.
 
+use serde_json::json;
+
 use crate::causes::Causes;
 use crate::cli::args::UpstreamSync;
 use crate::cli::exit::{Exit, Failure, Result};
-use crate::cli::output::rows::StatusChangeRow;
-use crate::cli::output::{Printer, print_line};
+use crate::cli::identity::{evidence_text, status_cell};
+use crate::cli::output::{Cell, Column, Field, Printer, Row, print_line};
 use crate::cli::report::exit_code;
 use crate::cli::setup::{self, Mode};
 use crate::cli::upstream::{Upstream, finish_preview};
 use crate::config::DirectoryConfig;
-use crate::domain::{Identity, IdentityStatus, checked_suffix};
+use crate::domain::{Identity, IdentityStatus, Reason};
 use crate::engine::{
     self, Engine, Preview, Report, StatusChange, Survey, SurveyOutcome, WatchedDirectory,
 };
@@ -176,18 +178,57 @@ fn status_change_row(change: StatusChange) -> StatusChangeRow {
         email: now.email.to_string(),
         before,
         after: Some(now.status),
-        reason: now.reason.map(|reason| reason.to_string()),
+        reason: now.reason,
         evidence: evidence_for(now),
     }
 }
 
 /// The evidence of a loss that awaits confirmation, else of the last clear statement.
 fn evidence_for(now: Identity) -> Option<String> {
-    let candidate = now
-        .candidate_evidence
-        .filter(|_| now.status == IdentityStatus::Unknown);
-    let evidence = candidate.unwrap_or_else(|| now.evidence + checked_suffix(now.checked_by_id));
-    Some(evidence).filter(|evidence| !evidence.is_empty())
+    let is_unknown = now.status == IdentityStatus::Unknown;
+    let candidate = now.candidate_evidence.as_ref().filter(|_| is_unknown);
+    match candidate {
+        Some(evidence) => Some(evidence.clone()).filter(|evidence| !evidence.is_empty()),
+        None => evidence_text(&now),
+    }
+}
+
+/// What a sync would change about one person.
+pub(in crate::cli) struct StatusChangeRow {
+    /// `new`, `changed`, `held` or `forgotten`.
+    change: &'static str,
+    email: String,
+    before: Option<IdentityStatus>,
+    after: Option<IdentityStatus>,
+    /// Why it would be unknown, or how access was lost.
+    reason: Option<Reason>,
+    evidence: Option<String>,
+}
+
+impl Row for StatusChangeRow {
+    const FIELDS: &'static [Field<Self>] = &[
+        ("change", |row, _| json!(row.change)),
+        ("email", |row, _| json!(row.email)),
+        ("before", |row, _| json!(row.before)),
+        ("after", |row, _| json!(row.after)),
+        ("reason", |row, _| json!(row.reason)),
+        ("evidence", |row, _| json!(row.evidence)),
+    ];
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::fixed("CHANGE", 0, |row, _| Cell::new(row.change)),
+        Column::elastic("EMAIL", 0, 12, |row, _| Cell::new(&row.email)),
+        Column::fixed("BEFORE", 0, |row, _| {
+            row.before.map_or_else(Cell::dash, status_cell)
+        }),
+        Column::fixed("AFTER", 0, |row, _| {
+            row.after.map_or_else(Cell::dash, status_cell)
+        }),
+        Column::fixed("REASON", 2, |row, _| Cell::optional(row.reason)),
+        Column::elastic("EVIDENCE", 1, 16, |row, _| {
+            Cell::optional(row.evidence.as_ref())
+        }),
+    ];
+    const EMPTY_MESSAGE: &'static str = "nothing would change";
 }
 
 fn find_watched<'a>(engine: &'a Engine, name: &str) -> &'a WatchedDirectory {

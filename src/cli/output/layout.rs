@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use console::{measure_text_width, truncate_str};
 
-use super::column::{Cell, Row, STRONG, View};
+use super::row::{Cell, Row, STRONG, View};
 use crate::text;
 
 /// Spaces between two columns.

@@ -3,13 +3,13 @@
 use std::io::{self, BufWriter, Write};
 use std::marker::PhantomData;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::Error;
-use super::column::{Cell, Row, View};
 use super::layout::{Layout, row_cells};
-use super::sheet::Sheet;
+use super::row::{Cell, Object, Row, View};
 use crate::cli::args::Format;
 use crate::text;
 
@@ -19,15 +19,15 @@ const SAMPLE_SIZE: usize = 1000;
 /// Prints the rows of one result.
 ///
 /// ```text
-/// let mut printer = Printer::<TokenRow>::stdout(args.format, now);
+/// let mut printer = Printer::<TokenView>::stdout(args.format, now);
 /// while let Some(row) = rows.try_next().await? { printer.print_row(&row)?; }
 /// printer.finish()?;
 /// ```
-pub struct Printer<R, O: Write = io::Stdout, E: Write = io::Stderr> {
+pub struct Printer<'a, R> {
     form: Form,
     view: View,
-    out: BufWriter<O>,
-    notes: E,
+    out: BufWriter<Box<dyn Write + Send + 'a>>,
+    notes: Box<dyn Write + Send + 'a>,
     count: u64,
     row: PhantomData<fn(&R)>,
 }
@@ -40,17 +40,20 @@ enum Form {
     Csv,
 }
 
-impl<R: Row> Printer<R> {
+impl<'a, R: Row> Printer<'a, R> {
     /// Prints results to standard output and remarks to standard error.
     #[must_use]
-    pub fn stdout(format: Format, now: chrono::DateTime<chrono::Utc>) -> Self {
+    pub fn stdout(format: Format, now: DateTime<Utc>) -> Self {
         Self::new(format, View::for_stdout(now), io::stdout(), io::stderr())
     }
-}
 
-impl<R: Row, O: Write, E: Write> Printer<R, O, E> {
     /// Prints results to `out` and remarks to `notes`.
-    pub fn new(format: Format, view: View, out: O, notes: E) -> Self {
+    pub fn new(
+        format: Format,
+        view: View,
+        out: impl Write + Send + 'a,
+        notes: impl Write + Send + 'a,
+    ) -> Self {
         let form = match format {
             Format::Table => Form::Sampling(Vec::new()),
             Format::Json => Form::Json,
@@ -60,8 +63,8 @@ impl<R: Row, O: Write, E: Write> Printer<R, O, E> {
         Self {
             form,
             view,
-            out: BufWriter::with_capacity(1 << 16, out),
-            notes,
+            out: BufWriter::with_capacity(1 << 16, Box::new(out)),
+            notes: Box::new(notes),
             count: 0,
             row: PhantomData,
         }
@@ -79,22 +82,20 @@ impl<R: Row, O: Write, E: Write> Printer<R, O, E> {
                 }
             }
             Form::Table(layout) => {
-                writeln!(
-                    self.out,
-                    "{}",
-                    layout.line(&row_cells(row, &self.view), &self.view)
-                )?;
+                let line = layout.line(&row_cells(row, &self.view), &self.view);
+                writeln!(self.out, "{line}")?;
             }
             Form::Json => {
                 let lead = if self.count == 1 { "[\n" } else { ",\n" };
-                write!(self.out, "{lead}{}", to_json(row)?)?;
+                write!(self.out, "{lead}{}", to_json(&Object(row, self.view.now))?)?;
             }
-            Form::Jsonl => writeln!(self.out, "{}", to_json(row)?)?,
+            Form::Jsonl => writeln!(self.out, "{}", to_json(&Object(row, self.view.now))?)?,
             Form::Csv => {
                 if self.count == 1 {
-                    write_record(&mut self.out, R::KEYS)?;
+                    self.print_csv_header()?;
                 }
-                write_record(&mut self.out, field_texts(row, R::KEYS)?)?;
+                let values = R::FIELDS.iter().map(|(_, value)| value(row, self.view.now));
+                write_record(&mut self.out, values.map(|value| field_text(&value)))?;
             }
         }
         Ok(())
@@ -116,12 +117,16 @@ impl<R: Row, O: Write, E: Write> Printer<R, O, E> {
         match &self.form {
             Form::Json if self.count == 0 => self.out.write_all(b"[]\n")?,
             Form::Json => self.out.write_all(b"\n]\n")?,
-            Form::Csv if self.count == 0 => write_record(&mut self.out, R::KEYS)?,
+            Form::Csv if self.count == 0 => self.print_csv_header()?,
             Form::Sampling(_) | Form::Table(_) | Form::Jsonl | Form::Csv => {}
         }
         self.out.flush()?;
         self.print_remark();
         Ok(self.count)
+    }
+
+    fn print_csv_header(&mut self) -> Result<(), Error> {
+        write_record(&mut self.out, R::FIELDS.iter().map(|(key, _)| key))
     }
 
     /// Decides the column widths and prints the buffered rows.
@@ -162,50 +167,14 @@ impl<R: Row, O: Write, E: Write> Printer<R, O, E> {
     }
 }
 
-/// Prints one item: a sheet for people, else one object, or one CSV record with these keys.
-///
-/// # Errors
-/// If it cannot be written; [`Error::Closed`] if the reader closed the output.
-pub fn print_one<T: Serialize>(
-    format: Format,
-    view: View,
-    out: impl Write,
-    (value, keys): (&T, &[&str]),
-    sheet: impl FnOnce(&mut Sheet),
-) -> Result<(), Error> {
-    let mut out = BufWriter::new(out);
-    match format {
-        Format::Table => {
-            let mut page = Sheet::new(view);
-            sheet(&mut page);
-            out.write_all(page.into_text().as_bytes())?;
-        }
-        Format::Json => {
-            let json = serde_json::to_string_pretty(value).map_err(Error::Encode)?;
-            writeln!(out, "{}", text::escape_json(json))?;
-        }
-        Format::Jsonl => writeln!(out, "{}", to_json(value)?)?,
-        Format::Csv => {
-            write_record(&mut out, keys)?;
-            write_record(&mut out, field_texts(value, keys)?)?;
-        }
-    }
-    Ok(out.flush()?)
-}
-
-fn to_json(row: &impl Serialize) -> Result<String, Error> {
+pub(super) fn to_json(row: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(row)
         .map(text::escape_json)
         .map_err(Error::Encode)
 }
 
-fn field_texts(row: &impl Serialize, keys: &[&str]) -> Result<Vec<String>, Error> {
-    let object = serde_json::to_value(row).map_err(Error::Encode)?;
-    Ok(keys.iter().map(|key| field_text(&object[*key])).collect())
-}
-
 /// The text of one CSV field. List items are separated by semicolons, which need no quotes.
-fn field_text(value: &Value) -> String {
+pub(super) fn field_text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text::clean(text).into_owned(),
@@ -215,7 +184,7 @@ fn field_text(value: &Value) -> String {
 }
 
 /// Writes one CSV record. The csv writer flushes with every record, so it gets a buffer of its own.
-fn write_record(
+pub(super) fn write_record(
     out: &mut impl Write,
     fields: impl IntoIterator<Item = impl AsRef<[u8]>>,
 ) -> Result<(), Error> {

@@ -1,8 +1,55 @@
 //! A page about one item: a title, fields with aligned labels, and sections with tables.
 
-use super::column::{Cell, FAINT, Row, STRONG, View};
+use std::io::{BufWriter, Write};
+
+use serde::Serialize;
+
+use super::Error;
 use super::layout::{Layout, row_cells};
+use super::printer::{field_text, to_json, write_record};
+use super::row::{Cell, FAINT, Row, STRONG, View};
+use crate::cli::args::Format;
 use crate::text;
+
+/// One item with everything about it. It serialises as one object.
+pub trait Detail: Serialize {
+    /// The CSV header; each is a key of the object.
+    fn keys() -> Vec<&'static str>;
+    /// Writes the item for people.
+    fn write_to(&self, sheet: &mut Sheet);
+}
+
+/// Prints one item: a sheet for people, else one object or one CSV record.
+///
+/// # Errors
+/// If it cannot be written; [`Error::Closed`] if the reader closed the output.
+pub fn print_one<T: Detail>(
+    format: Format,
+    view: View,
+    out: impl Write,
+    item: &T,
+) -> Result<(), Error> {
+    let mut out = BufWriter::new(out);
+    match format {
+        Format::Table => {
+            let mut sheet = Sheet::new(view);
+            item.write_to(&mut sheet);
+            out.write_all(sheet.into_text().as_bytes())?;
+        }
+        Format::Json => {
+            let json = serde_json::to_string_pretty(item).map_err(Error::Encode)?;
+            writeln!(out, "{}", text::escape_json(json))?;
+        }
+        Format::Jsonl => writeln!(out, "{}", to_json(item)?)?,
+        Format::Csv => {
+            let object = serde_json::to_value(item).map_err(Error::Encode)?;
+            write_record(&mut out, T::keys())?;
+            let values = T::keys().into_iter().map(|key| field_text(&object[key]));
+            write_record(&mut out, values)?;
+        }
+    }
+    Ok(out.flush()?)
+}
 
 pub struct Sheet {
     view: View,
@@ -21,8 +68,8 @@ impl Sheet {
     }
 
     #[must_use]
-    pub fn view(&self) -> &View {
-        &self.view
+    pub fn view(&self) -> View {
+        self.view
     }
 
     /// Starts a section. The first title is the title of the page.
@@ -38,6 +85,10 @@ impl Sheet {
 
     pub fn field(&mut self, label: &'static str, value: Cell) {
         self.fields.push((label, value));
+    }
+
+    pub fn fields(&mut self, fields: impl IntoIterator<Item = (&'static str, Cell)>) {
+        self.fields.extend(fields);
     }
 
     pub fn text_line(&mut self, text: &str) {
@@ -62,6 +113,7 @@ impl Sheet {
         }
     }
 
+    /// Ends the page.
     #[must_use]
     pub fn into_text(mut self) -> String {
         self.end_fields();
@@ -70,11 +122,8 @@ impl Sheet {
 
     fn end_fields(&mut self) {
         let fields = std::mem::take(&mut self.fields);
-        let width = fields
-            .iter()
-            .map(|(label, _)| label.len())
-            .max()
-            .unwrap_or_default();
+        let width = fields.iter().map(|(label, _)| label.len()).max();
+        let width = width.unwrap_or_default();
         for (label, cell) in fields {
             let gap = " ".repeat(width - label.len());
             let label = self.view.paint(FAINT, label);

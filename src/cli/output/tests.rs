@@ -3,24 +3,30 @@ use rstest::rstest;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::rows::{
-    AuditRow, DirectoryRow, FindingRow, ForecastRow, IdentityRow, NoticeRow, StepRow, TokenDetail,
-    TokenRow,
-};
-use super::when::Instant;
 use super::*;
 use crate::cli::args::Format;
+use crate::cli::directory::DirectoryRow;
+use crate::cli::directory::StatusChangeRow;
+use crate::cli::forecast::ForecastRow;
+use crate::cli::identity::coverage::{CoverageRow, CoveredRow};
+use crate::cli::identity::{IdentityDetail, IdentityRow};
+use crate::cli::notice::NoticeLine;
+use crate::cli::source::SourceRow;
+use crate::cli::steps::StepRow;
+use crate::cli::token::TokenDetail;
 use crate::domain::{
-    Expiry, ExpiryOrigin, FindingKind, FindingState, IdentityStatus, NoticeState, Severity, Token,
-    TokenId,
+    Expiry, ExpiryOrigin, FindingKind, FindingState, Identity, IdentityStatus, NoticeState,
+    Severity, SyncState, Token, TokenId, Topic,
 };
+use crate::engine::Difference;
+use crate::store::{AuditRow, FindingRow, NoticeRow, TokenView};
 
 fn now() -> DateTime<Utc> {
     "2026-11-21T09:00:00Z".parse().unwrap()
 }
 
-fn days(days: i64) -> Instant {
-    Instant(now() + TimeDelta::days(days))
+fn days(days: i64) -> DateTime<Utc> {
+    now() + TimeDelta::days(days)
 }
 
 /// The view of a file, in which nothing is shortened.
@@ -49,39 +55,48 @@ fn token(name: &str, external_id: &str) -> Token {
         issuer_name: Some("Ada Lovelace".into()),
         account: Some("acme".into()),
         role: Some("editor".into()),
-        created_at: Some(days(-83).0),
-        expiry: Expiry::At(days(7).0),
+        created_at: Some(days(-83)),
+        expiry: Expiry::At(days(7)),
         expiry_origin: Some(ExpiryOrigin::Source),
         secret_version: 1,
         last_used_at: Some(now() - TimeDelta::milliseconds(1500)),
         reports_use: true,
-        first_seen_at: days(-80).0,
-        life_from: Some(days(-83).0),
+        first_seen_at: days(-80),
+        life_from: Some(days(-83)),
         due_at: Some(now()),
         ..Token::default()
     }
 }
 
-fn row(name: &str, external_id: &str, findings: &[FindingKind]) -> TokenRow {
-    TokenRow::new(&token(name, external_id), findings.to_vec(), now())
+fn row(name: &str, external_id: &str, findings: &[FindingKind]) -> TokenView {
+    TokenView {
+        token: token(name, external_id),
+        findings: findings.to_vec(),
+    }
 }
 
-fn notice() -> NoticeRow {
-    NoticeRow {
-        id: Uuid::from_u128(1),
-        token_id: Some(TokenId::new("exports", "4711")),
-        token_name: Some("ci-deploy".into()),
-        topic: "expiry".into(),
-        step: Some("7d".parse().unwrap()),
-        recipient: "ada.lovelace@example.org".parse().unwrap(),
-        channel: "mail".into(),
-        state: NoticeState::Sent,
-        send_at: days(0),
-        planned_at: days(0),
-        sent_at: Some(days(0)),
-        attempts: 1,
+fn notice() -> NoticeLine {
+    NoticeLine {
+        notice: NoticeRow {
+            id: Uuid::from_u128(1),
+            token_id: Some(TokenId::new("exports", "4711")),
+            token_name: Some("ci-deploy".into()),
+            topic: Topic::Expiry,
+            step: Some(7 * 86_400),
+            recipient: "ada.lovelace@example.org".parse().unwrap(),
+            state: NoticeState::Sent,
+            held: false,
+            send_at: days(0),
+            planned_at: days(0),
+            sent_at: Some(days(0)),
+            attempts: 1,
+            mail_id: None,
+            next_at: None,
+            reason: None,
+            generation: days(7),
+            secret_version: 1,
+        },
         message_id: Some("<1@lapsed>".into()),
-        reason: None,
     }
 }
 
@@ -90,6 +105,7 @@ fn finding() -> FindingRow {
         id: Uuid::from_u128(2),
         token_id: Some(TokenId::new("exports", "4711")),
         token_name: "ci-deploy".into(),
+        source: "exports".into(),
         kind: FindingKind::SsoRevoked,
         severity: Severity::Critical,
         since: days(-9),
@@ -101,18 +117,23 @@ fn finding() -> FindingRow {
 
 fn identity() -> IdentityRow {
     IdentityRow {
-        email: "ada.lovelace@example.org".parse().unwrap(),
         directory: "hr".into(),
-        status: IdentityStatus::Disabled,
-        reason: None,
-        evidence: Some("status \"disabled\" in people.csv, line 7".into()),
-        observed_at: Some(days(0)),
-        since: Some(days(-9)),
+        identity: Identity {
+            email: "ada.lovelace@example.org".parse().unwrap(),
+            account_id: None,
+            name: None,
+            status: IdentityStatus::Disabled,
+            known_status: IdentityStatus::Disabled,
+            reason: None,
+            evidence: "status \"disabled\" in people.csv, line 7".into(),
+            checked_by_id: false,
+            observed_at: Some(days(0)),
+            since: Some(days(-9)),
+            candidate: None,
+            candidate_since: None,
+            candidate_evidence: None,
+        },
         tokens: 3,
-        known_status: IdentityStatus::Disabled,
-        candidate: None,
-        candidate_since: None,
-        candidate_evidence: None,
     }
 }
 
@@ -136,14 +157,12 @@ fn directory() -> DirectoryRow {
         name: "hr".into(),
         kind: "file".into(),
         people: 240,
-        observed_at: Some(days(0)),
         held: Some("31 of 240 people would lose access at once".into()),
-        error: None,
-        state: "held",
-        fresh: true,
+        sync_state: SyncState {
+            last_good_sync_at: Some(days(0)),
+            ..SyncState::default()
+        },
         fresh_until: Some(days(1)),
-        failing_since: None,
-        deferred_until: None,
         next: None,
     }
 }
@@ -162,23 +181,24 @@ fn print<R: Row>(format: Format, view: View, rows: &[R]) -> (String, String) {
     )
 }
 
-fn three() -> [TokenRow; 3] {
-    let mut old = token("", "legacy-0001");
-    old.expiry = Expiry::Never;
-    let mut gone = token(
+fn three() -> [TokenView; 3] {
+    let mut old = row("", "legacy-0001", &[FindingKind::NeverExpires]);
+    old.token.expiry = Expiry::Never;
+    let mut gone = row(
         "nightly backup of the warehouse, written by the data team",
         "4712",
+        &[],
     );
-    gone.expiry = Expiry::At(days(-2).0);
-    gone.issuer = None;
+    gone.token.expiry = Expiry::At(days(-2));
+    gone.token.issuer = None;
     [
         row(
             "ci-deploy",
             "4711",
             &[FindingKind::SsoRevoked, FindingKind::TooLong],
         ),
-        TokenRow::new(&old, vec![FindingKind::NeverExpires], now()),
-        TokenRow::new(&gone, vec![], now()),
+        old,
+        gone,
     ]
 }
 
@@ -260,7 +280,7 @@ fn no_row_is_wider_than_the_terminal(#[case] width: usize) {
     }
 }
 
-fn awkward() -> Vec<TokenRow> {
+fn awkward() -> Vec<TokenView> {
     [
         "deploy 🚀 👩‍🚀 日本",
         "מפתח פריסה",
@@ -314,7 +334,7 @@ fn json_keeps_awkward_names_unchanged() {
             .collect();
         let given: Vec<_> = awkward()
             .into_iter()
-            .map(|row| Value::from(row.name))
+            .map(|row| Value::from(row.token.name))
             .collect();
         assert_eq!(names, given);
     }
@@ -343,7 +363,7 @@ fn json_is_one_array() {
     let (text, _) = print(Format::Json, file(), &three());
     let array: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(array.as_array().unwrap().len(), 3);
-    assert_eq!(print::<TokenRow>(Format::Json, file(), &[]).0, "[]\n");
+    assert_eq!(print::<TokenView>(Format::Json, file(), &[]).0, "[]\n");
 }
 
 #[test]
@@ -387,7 +407,7 @@ fn an_empty_list_has_a_remark_or_an_empty_value(
     #[case] printed: &str,
     #[case] remark: &str,
 ) {
-    let (out, notes) = print::<TokenRow>(format, file(), &[]);
+    let (out, notes) = print::<TokenView>(format, file(), &[]);
     assert_eq!((out.as_str(), notes.as_str()), (printed, remark));
 }
 
@@ -434,19 +454,38 @@ fn keys(value: &impl serde::Serialize) -> Vec<String> {
     keys
 }
 
-fn assert_keys<R: Row>(row: &R) {
-    assert_eq!(keys(row), R::KEYS);
-}
-
 #[test]
-fn the_csv_header_is_the_json_keys() {
-    assert_keys(&row("a", "1", &[]));
-    assert_keys(&notice());
-    assert_keys(&finding());
-    assert_keys(&identity());
-    assert_keys(&forecast());
-    assert_keys(&directory());
-    assert_keys(&step());
+fn the_csv_headers_are_a_contract() {
+    let headers = [
+        print::<TokenView>(Format::Csv, file(), &[]).0,
+        print::<NoticeLine>(Format::Csv, file(), &[]).0,
+        print::<FindingRow>(Format::Csv, file(), &[]).0,
+        print::<IdentityRow>(Format::Csv, file(), &[]).0,
+        print::<ForecastRow>(Format::Csv, file(), &[]).0,
+        print::<DirectoryRow>(Format::Csv, file(), &[]).0,
+        print::<SourceRow>(Format::Csv, file(), &[]).0,
+        print::<Difference>(Format::Csv, file(), &[]).0,
+        print::<StatusChangeRow>(Format::Csv, file(), &[]).0,
+        print::<CoverageRow>(Format::Csv, file(), &[]).0,
+        print::<CoveredRow>(Format::Csv, file(), &[]).0,
+        print::<AuditRow>(Format::Csv, file(), &[]).0,
+    ];
+    insta::assert_snapshot!(headers.concat(), @"
+    id,source,external_id,name,description,issuer,account,role,scope,created_at,expires_at,expiry,expiry_origin,status,last_used_at,due_at,findings
+    id,token_id,token_name,topic,step,recipient,channel,state,send_at,planned_at,sent_at,attempts,message_id,reason
+    id,token_id,token_name,kind,severity,since,evidence,state,revoke_at
+    email,directory,status,reason,evidence,observed_at,since,tokens,known_status,candidate,candidate_since,candidate_evidence
+    at,token_id,token_name,source,expires_at,step,recipients
+    name,kind,people,observed_at,held,error,state,fresh,fresh_until,failing_since,deferred_until
+    name,kind,last_sync_at,last_good_sync_at,tokens,state,error,deferred_until
+    change,id,external_id,name,issuer,status,expires_at,fields
+    change,email,before,after,reason,evidence
+    cover,reason,count,command
+    email,cover,reason
+    at,actor,action,subject,reason
+    ");
+    let person = ["email", "name", "mode", "address", "directories", "tokens"];
+    assert_eq!(IdentityDetail::keys(), person);
 }
 
 #[test]
@@ -538,6 +577,7 @@ fn a_finding_on_a_narrow_terminal_shows_a_unique_id() {
 #[test]
 fn the_audit_trail_on_a_narrow_terminal_shows_the_reason() {
     let row = AuditRow {
+        id: Uuid::from_u128(3),
         at: days(-9),
         actor: "ada".into(),
         action: "finding.acknowledge".into(),
@@ -551,30 +591,25 @@ fn the_audit_trail_on_a_narrow_terminal_shows_the_reason() {
     ");
 }
 
-fn step() -> StepRow {
-    StepRow {
-        step: "7d".parse().unwrap(),
-        at: days(0),
-        outcome: "sent to 1".into(),
-    }
-}
-
 fn detail() -> TokenDetail {
     TokenDetail {
-        token: TokenRow::new(&token("ci\ndeploy", "4711"), vec![finding()], now()),
+        view: row("ci\ndeploy", "4711", &[]),
+        steps: vec![StepRow {
+            step: "7d".parse().unwrap(),
+            at: days(0),
+            outcome: "sent to 1".into(),
+        }],
+        findings: vec![finding()],
         notices: vec![],
         page: Some("https://exports.example.org/tokens/1".to_owned()),
         admins: vec!["acme-admin@example.org".parse().unwrap()],
+        now: now(),
     }
 }
 
 fn print_detail(format: Format) -> String {
-    let (detail, mut out) = (detail(), Vec::new());
-    let value = (&detail, TokenDetail::KEYS);
-    print_one(format, terminal(100), &mut out, value, |sheet| {
-        detail.write_to(sheet, &[step()]);
-    })
-    .unwrap();
+    let mut out = Vec::new();
+    print_one(format, terminal(100), &mut out, &detail()).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -620,7 +655,7 @@ fn one_token_as_one_json_object() {
         serde_json::from_str::<Value>(&print_detail(Format::Jsonl)).unwrap(),
         object
     );
-    let mut expected: Vec<_> = TokenDetail::KEYS.to_vec();
+    let mut expected = TokenDetail::keys();
     expected.push("notices");
     assert_eq!(keys(&detail()), expected);
 }

@@ -1,46 +1,35 @@
 //! Formats instants for people and for programs.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Timelike, Utc};
-use serde::{Serialize, Serializer};
+use serde_json::Value;
 
-/// An instant that is serialised as RFC 3339 in UTC with `Z`, with a fraction only if there is one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Instant(pub DateTime<Utc>);
-
-impl From<DateTime<Utc>> for Instant {
-    fn from(at: DateTime<Utc>) -> Self {
-        Self(at)
-    }
-}
-
-impl Serialize for Instant {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let precision = if self.0.nanosecond() == 0 {
-            SecondsFormat::Secs
-        } else {
-            SecondsFormat::Micros
-        };
-        serializer.serialize_str(&self.0.to_rfc3339_opts(precision, true))
-    }
+/// RFC 3339 in UTC with `Z`, with a fraction only if there is one.
+pub fn rfc3339(at: impl Into<Option<DateTime<Utc>>>) -> Value {
+    let precision = |at: DateTime<Utc>| match at.nanosecond() {
+        0 => SecondsFormat::Secs,
+        _ => SecondsFormat::Micros,
+    };
+    let at = at.into();
+    at.map(|at| at.to_rfc3339_opts(precision(at), true)).into()
 }
 
 /// `2026-11-28 09:00Z (in 7 days)`.
 #[must_use]
-pub fn format_when(at: Instant, now: DateTime<Utc>) -> String {
+pub fn format_when(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     format!("{} ({})", format_instant(at), format_distance(at, now))
 }
 
 /// `2026-11-28 09:00Z`.
 #[must_use]
-pub fn format_instant(at: Instant) -> String {
-    at.0.format("%Y-%m-%d %H:%MZ").to_string()
+pub fn format_instant(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%MZ").to_string()
 }
 
 /// `in 7 days`, `5 hours ago` or `now`. From 36 hours on in days, below in hours, below 90 minutes in
 /// minutes, each rounded to the nearest.
 #[must_use]
-pub fn format_distance(at: Instant, now: DateTime<Utc>) -> String {
-    let ahead = at.0 - now;
+pub fn format_distance(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let ahead = at - now;
     let (count, unit) = round_span(ahead.abs());
     let plural = if count == 1 { "" } else { "s" };
     match (count, ahead > TimeDelta::zero()) {
@@ -66,13 +55,13 @@ fn round_span(span: TimeDelta) -> (i64, &'static str) {
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> Instant {
-        Instant(text.parse().unwrap())
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
     }
 
     #[test]
     fn an_instant_is_shown_with_its_distance() {
-        let now = at("2026-11-21T09:00:00Z").0;
+        let now = at("2026-11-21T09:00:00Z");
         for (text, shown) in [
             ("2026-11-28T09:00:00Z", "2026-11-28 09:00Z (in 7 days)"),
             ("2026-11-27T22:00:00Z", "2026-11-27 22:00Z (in 7 days)"),
@@ -99,13 +88,13 @@ mod tests {
                 "\"2026-11-28T09:00:00.000001Z\"",
             ),
         ] {
-            assert_eq!(serde_json::to_string(&at(text)).unwrap(), json);
+            assert_eq!(rfc3339(at(text)).to_string(), json);
         }
     }
 
     #[test]
     fn extreme_instants_do_not_overflow() {
-        let far = Instant(DateTime::<Utc>::MAX_UTC);
+        let far = DateTime::<Utc>::MAX_UTC;
         assert!(format_when(far, DateTime::<Utc>::MIN_UTC).contains("in "));
     }
 }

@@ -1,14 +1,14 @@
 use std::collections::BTreeMap;
 
 use rstest::rstest;
+use serde_json::Value;
 
 use super::*;
 use crate::cli::args::{
     Command, DirectoryCommand, FindingCommand, IdentityCommand, NoticeCommand, TokenCommand,
 };
 use crate::cli::forecast::Window;
-use crate::cli::output::rows::DirectoryRow;
-use crate::cli::output::rows::{FindingRow, ForecastRow, IdentityRow, NoticeRow, TokenRow};
+use crate::cli::identity::coverage;
 use crate::cli::{directory, finding, forecast, identity, notice, token as tokens};
 use crate::domain::{FindingKind, Identity, IdentityStatus, Reason, Severity, SyncState};
 use crate::store::{self, NewFinding};
@@ -35,35 +35,28 @@ async fn token_list(world: &World, line: &str) -> Vec<serde_json::Value> {
     let Command::Token(TokenCommand::List(args)) = parse_command(line) else {
         panic!("{line}")
     };
-    list_rows::<TokenRow>(async |printer| tokens::list(&world.store, &args, now(), printer).await)
-        .await
+    list_rows(async |printer| tokens::list(&world.store, &args, now(), printer).await).await
 }
 
 async fn notice_list(world: &World, line: &str) -> Vec<serde_json::Value> {
     let Command::Notice(NoticeCommand::List(args)) = parse_command(line) else {
         panic!("{line}")
     };
-    list_rows::<NoticeRow>(async |printer| {
-        notice::list(&world.store, &args, "example.org", printer).await
-    })
-    .await
+    list_rows(async |printer| notice::list(&world.store, &args, "example.org", printer).await).await
 }
 
 async fn finding_list(world: &World, line: &str) -> Vec<serde_json::Value> {
     let Command::Finding(FindingCommand::List(args)) = parse_command(line) else {
         panic!("{line}")
     };
-    list_rows::<FindingRow>(async |printer| {
-        finding::list(&world.store, &args, now(), printer).await
-    })
-    .await
+    list_rows(async |printer| finding::list(&world.store, &args, now(), printer).await).await
 }
 
 async fn identity_list(world: &World, line: &str) -> Vec<serde_json::Value> {
     let Command::Identity(IdentityCommand::List(args)) = parse_command(line) else {
         panic!("{line}")
     };
-    list_rows::<IdentityRow>(async |printer| {
+    list_rows(async |printer| {
         let config = world.config(DIRECTORIES);
         identity::list(&world.store, &config, &args, now(), printer).await
     })
@@ -75,7 +68,7 @@ async fn forecast_list(world: &World, until: i64, limit: u64) -> Vec<serde_json:
         now: now(),
         until: days(until),
     };
-    list_rows::<ForecastRow>(async |printer| {
+    list_rows(async |printer| {
         forecast::list(&world.store, &policy(), (window, limit), printer)
             .await
             .map(drop)
@@ -415,7 +408,7 @@ async fn a_directory_is_listed_with_problems_and_freshness() {
         }
         tx.commit().await.unwrap();
         let config = world.config(DIRECTORIES);
-        let rows = list_rows::<DirectoryRow>(async |printer| {
+        let rows = list_rows(async |printer| {
             let Command::Directory(DirectoryCommand::List(options)) =
                 parse_command("lapsed directory list")
             else {
@@ -482,12 +475,21 @@ async fn coverage_counts_each_issuer_of_working_tokens_once() {
         let more =
             format!("[issuers]\nmodes = {{ \"bot@example.org\" = \"service\" }}\n{DIRECTORIES}");
         let config = world.config(&more);
-        let rows = identity::coverage_rows(&world.store, &config, now())
-            .await
-            .unwrap();
+        let rows = list_rows(async |printer| {
+            coverage::print_counts(&world.store, &config, usize::MAX, now(), printer).await
+        })
+        .await;
+        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
         let lines: Vec<String> = rows
             .iter()
-            .map(|row| format!("{} {} {}", row.cover, row.reason.unwrap_or("-"), row.count))
+            .map(|row| {
+                format!(
+                    "{} {} {}",
+                    text(&row["cover"]),
+                    text(&row["reason"]),
+                    row["count"]
+                )
+            })
             .collect();
         assert_eq!(
             lines,

@@ -1,7 +1,8 @@
 use super::*;
 use crate::cli::args::{Command, Explain, IdentityCommand, TokenCommand};
 use crate::cli::exit::print_error;
-use crate::cli::explain::{self, Explanation};
+use crate::cli::explain::Explanation;
+use crate::cli::output::print_one;
 use crate::cli::{identity, lookup, token as tokens};
 use crate::domain::{FindingKind, Identity, IdentityStatus, Severity, TokenRef};
 use crate::store::{IdentityRow, NewFinding};
@@ -105,11 +106,11 @@ async fn print_token(world: &World, format: Format) -> String {
         domain: "example.org",
         now: now(),
     };
-    let (detail, steps) = tokens::load_detail(&world.store, &args.id, &context)
+    let detail = tokens::load_detail(&world.store, &args.id, &context)
         .await
         .unwrap();
     let mut out = Vec::new();
-    tokens::print(format, view(), &mut out, (&detail, &steps)).unwrap();
+    print_one(format, view(), &mut out, &detail).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -156,9 +157,7 @@ async fn explain_token(world: &World, policy: Policy) -> String {
     let case = Explanation::load(&world.store, &reference("s/one"), policy, now())
         .await
         .unwrap();
-    let mut out = Vec::new();
-    explain::print(&case, "example.org", view(), &mut out).unwrap();
-    String::from_utf8(out).unwrap()
+    case.page("example.org", view())
 }
 
 /// Explains one token without a history.
@@ -400,7 +399,8 @@ async fn a_person_is_shown_with_every_directory_and_all_tokens() {
         let nobody = "nobody@example.org".parse().unwrap();
         let error = identity::load_detail(&world.store, &config, &nobody, now())
             .await
-            .unwrap_err();
+            .err()
+            .unwrap();
         assert!(
             error
                 .to_string()

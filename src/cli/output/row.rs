@@ -1,17 +1,38 @@
-//! Rows, and the columns of their tables.
+//! Rows: the fields of their JSON objects and CSV records, and the columns of their tables.
+
+use std::fmt::Display;
 
 use anstyle::{AnsiColor, Effects, Style};
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
+use super::when::{format_distance, format_when};
 use crate::text;
 
-pub trait Row: Serialize + Sized + 'static {
-    /// The keys of the JSON object in order; also the CSV header.
-    const KEYS: &'static [&'static str];
+pub trait Row: Sized + 'static {
+    /// The keys of the JSON object with their values, in order. The keys are also the CSV header.
+    const FIELDS: &'static [Field<Self>];
     const COLUMNS: &'static [Column<Self>];
     /// The message if there are no rows.
     const EMPTY_MESSAGE: &'static str;
+}
+
+/// A key, and the value of a row at a point in time.
+pub type Field<R> = (&'static str, fn(&R, DateTime<Utc>) -> Value);
+
+/// The JSON object of a row.
+pub struct Object<'a, R>(pub &'a R, pub DateTime<Utc>);
+
+impl<R: Row> Serialize for Object<'_, R> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(row, now) = *self;
+        serializer.collect_map(R::FIELDS.iter().map(|(key, value)| (key, value(row, now))))
+    }
+}
+
+pub fn objects<R: Row>(rows: &[R], now: DateTime<Utc>) -> Vec<Object<'_, R>> {
+    rows.iter().map(|row| Object(row, now)).collect()
 }
 
 /// How the output is to look.
@@ -56,9 +77,9 @@ pub struct Cell {
 }
 
 impl Cell {
-    pub fn new(text: impl AsRef<str>) -> Self {
+    pub fn new(text: impl Display) -> Self {
         Self {
-            text: text::clean(text.as_ref()).into_owned(),
+            text: text::clean(&text.to_string()).into_owned(),
             style: Style::new(),
         }
     }
@@ -72,10 +93,40 @@ impl Cell {
         }
     }
 
-    /// A cell with this text, or with a dash if there is none.
     #[must_use]
-    pub fn optional(value: Option<impl AsRef<str>>) -> Self {
-        value.map_or_else(|| Self::new("-").style(FAINT), Self::new)
+    pub fn dash() -> Self {
+        Self::new("-").style(FAINT)
+    }
+
+    /// A cell with this text, or with a dash if there is none.
+    pub fn optional(value: Option<impl Display>) -> Self {
+        value.map_or_else(Self::dash, Self::new)
+    }
+
+    /// The items with commas between them, or a dash.
+    pub fn list(items: impl IntoIterator<Item = impl Display>) -> Self {
+        let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();
+        Self::optional((!items.is_empty()).then(|| items.join(", ")))
+    }
+
+    /// `2026-11-28 09:00Z (in 7 days)`, or a dash.
+    pub fn when(at: impl Into<Option<DateTime<Utc>>>, view: &View) -> Self {
+        Self::optional(at.into().map(|at| format_when(at, view.now)))
+    }
+
+    /// `in 7 days`, or a dash.
+    pub fn distance(at: Option<DateTime<Utc>>, view: &View) -> Self {
+        Self::optional(at.map(|at| format_distance(at, view.now)))
+    }
+
+    /// Red, unless it is a dash.
+    #[must_use]
+    pub fn as_problem(self) -> Self {
+        if self == Self::dash() {
+            self
+        } else {
+            self.style(BAD)
+        }
     }
 
     #[must_use]
