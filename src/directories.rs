@@ -1,26 +1,40 @@
 //! Systems that know whether a person still has access. A directory only lists people: it never sees the
 //! store, and draws no conclusions. The engine does that, in the same way for all kinds.
 
-mod access_tokens;
 mod account;
 mod assertion;
-mod collector;
 pub mod entra;
 pub mod file;
-mod id;
 pub mod keycloak;
 mod kind;
 pub mod ldap;
 pub mod okta;
 pub mod scim;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 pub use crate::domain::Lookup;
-use crate::domain::{Address, Person};
-use crate::sources::{CheckReport, Error, Fetched, RefusedRows};
 
-pub use kind::{Common, Kind};
+use crate::clock::Clock;
+use crate::domain::{Address, Person};
+use crate::upstream::{CheckReport, Error, Fetched, RefusedRows};
+
+pub use kind::Kind;
+
+/// For up to this many people there is one query each; for more, everyone is listed.
+const MAX_ADDRESS_QUERIES: usize = 50;
+
+/// The settings that every kind of directory has.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// For one request.
+    pub timeout: Duration,
+    /// Names or ids of groups. People must be in one of them, unless the list is empty.
+    pub allowed_groups: Vec<String>,
+    pub clock: Clock,
+}
 
 #[async_trait]
 pub trait Directory: Send + Sync {
@@ -42,7 +56,7 @@ pub trait Directory: Send + Sync {
     /// When there is no answer. An account that is gone is not an error.
     async fn look_up(&self, id: &str) -> Result<Lookup, Error> {
         let _ = id;
-        Ok(Lookup::Unclear("it has no ids to look up".to_owned()))
+        Ok(Lookup::unclear("it has no ids to look up"))
     }
 
     /// Checks whether [`Directory::list_people`] can work, and reports what the credentials can see and what

@@ -26,7 +26,6 @@ pub mod cli;
 mod causes;
 mod config;
 mod http;
-mod ldap;
 mod lifecycle;
 mod nearest;
 mod telemetry;

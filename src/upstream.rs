@@ -1,11 +1,13 @@
 //! What sources and directories have in common as third-party systems: how they are reached, and how they fail.
 
-mod code;
 pub mod database;
 mod error;
 pub mod http;
+pub(crate) mod ldap;
+pub(crate) mod pager;
 mod refused;
 mod rights;
+pub(crate) mod session;
 
 pub use error::Error;
 pub(crate) use error::none_if_status;

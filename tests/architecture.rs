@@ -13,21 +13,20 @@ const ROOT: [&str; 4] = ["causes", "nearest", "text", "time"];
 
 /// The other top-level modules with those that they may use, as in `src/lib.rs`. `directories` uses `sources`, because
 /// people files are read like token files, and `clock`, because a sign-in with a key contains the time.
-const ALLOWED: [(&str, &str); 15] = [
+const ALLOWED: [(&str, &str); 14] = [
     ("domain", ""),
     ("clock", ""),
     ("telemetry", ""),
     ("tls", ""),
-    ("upstream", "ldap tls"),
-    ("ldap", "tls"),
+    ("upstream", "tls"),
     (
         "config",
         "directories domain engine notify sources telemetry",
     ),
     ("store", "domain"),
-    ("sources", "domain ldap upstream"),
+    ("sources", "domain upstream"),
     ("notify", "domain tls"),
-    ("directories", "clock domain ldap sources upstream"),
+    ("directories", "clock domain sources upstream"),
     ("engine", "clock directories domain notify sources store"),
     ("http", "domain"),
     ("lifecycle", ""),

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use lapsed::clock::Clock;
 use lapsed::directories::{Common, Directory, PeopleQuery, file};
 use lapsed::domain::Person;
 use lapsed::sources::file::{Input, ReadCallbacks, read_files};
@@ -331,6 +332,7 @@ fn check_people(path: &Path, lines: u64) -> Result<bool, TestCaseError> {
     let common = Common {
         timeout: Duration::from_secs(1),
         allowed_groups: Vec::new(),
+        clock: Clock::system(),
     };
     let path_of_file = path.to_owned();
     let directory = file::Config { path: path_of_file }.build(&common);

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
+use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::directories;
 use crate::engine::{self, Engine, LastPurge, Mailer, WatchedDirectory, WatchedSource};
@@ -163,6 +164,7 @@ pub(super) fn build_directory(
     let common = directories::Common {
         timeout: config.timeout,
         allowed_groups: config.terms.allowed_groups.clone(),
+        clock: Clock::system(),
     };
     Ok(WatchedDirectory {
         terms: config.terms.clone(),

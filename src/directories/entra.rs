@@ -5,30 +5,27 @@
 //! missing field or user is never evidence of lost access.
 
 mod changes;
+mod graph;
 mod groups;
-mod responses;
-mod session;
 mod sign_in;
 
-use std::path::PathBuf;
-
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
-use secrecy::SecretString;
 use url::Url;
 
-use super::collector::{AllowedGroups, PersonCollector};
-use super::id::{id_key, path_segment};
+use super::account::{AllowedGroups, PersonCollector, id_key};
 use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
-#[cfg(feature = "test-support")]
 use crate::clock::Clock;
-use crate::sources::{CheckReport, Error, Fetched, Right};
-use crate::upstream::http::Client;
+use crate::upstream::http::{Client, path_segment};
+use crate::upstream::session::Session;
+use crate::upstream::{CheckReport, Error, Fetched, Right, none_if_status};
 use changes::{Cursor, DeltaLink};
-use responses::{Item, Page, SELECT, User};
-use session::{Session, Start, explain_refusal, has_status, permission_advice};
-use sign_in::SignIn;
+use graph::{
+    Graph, Item, Page, SELECT, User, explain_refusal, invalid_response, permission_advice,
+};
+use sign_in::Application;
+
+pub use sign_in::{Cloud, Credential};
 
 /// Needed to read users with `accountEnabled`, and deleted users.
 const PERMISSION: &str = "User.Read.All";
@@ -54,99 +51,41 @@ pub struct Config {
     pub url: Option<Url>,
 }
 
-#[derive(Debug, Clone)]
-pub enum Credential {
-    Secret(SecretString),
-    /// A PEM file with a private RSA key and the registered certificate.
-    Certificate(PathBuf),
-}
-
-/// Microsoft's clouds, each with its own hosts
-/// (<https://learn.microsoft.com/graph/deployments>).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Cloud {
-    #[default]
-    Global,
-    /// US Government L4.
-    Us,
-    /// US Government L5 (`DoD`).
-    UsDod,
-    /// China, operated by 21Vianet.
-    China,
-}
-
-impl Cloud {
-    /// As written in the configuration.
-    pub const NAMES: [(&'static str, Self); 4] = [
-        ("global", Self::Global),
-        ("us", Self::Us),
-        ("us-dod", Self::UsDod),
-        ("china", Self::China),
-    ];
-
-    fn login_url(self) -> &'static str {
-        match self {
-            Self::Global => "https://login.microsoftonline.com",
-            Self::Us | Self::UsDod => "https://login.microsoftonline.us",
-            Self::China => "https://login.partner.microsoftonline.cn",
-        }
-    }
-
-    fn graph_url(self) -> &'static str {
-        match self {
-            Self::Global => "https://graph.microsoft.com",
-            Self::Us => "https://graph.microsoft.us",
-            Self::UsDod => "https://dod-graph.microsoft.us",
-            Self::China => "https://microsoftgraph.chinacloudapi.cn",
-        }
-    }
-}
-
 impl Config {
     /// # Errors
     /// When the certificate cannot be read or used.
     pub fn build(&self, common: &Common) -> Result<Entra, Error> {
         let base_url = |place: &str| {
-            let url = match &self.url {
-                Some(url) => Ok(url.clone()),
-                None => place.parse::<Url>(),
-            };
-            url.map_err(|error| Error::Content {
-                place: place.to_owned(),
-                reason: error.to_string(),
-            })
+            let url = self.url.clone().map_or_else(|| place.parse(), Ok);
+            url.map_err(|error: url::ParseError| Error::content(place, error.to_string()))
         };
         let login = Client::new(&base_url(self.cloud.login_url())?, None, common.timeout)?;
         let mut graph = base_url(self.cloud.graph_url())?;
         graph.set_path(&format!("{}/v1.0", graph.path().trim_end_matches('/')));
+        let graph = Client::new(&graph, None, common.timeout)?;
+        let (tenant, clock) = (&self.tenant, &common.clock);
+        let (id, credential) = (&self.client_id, &self.credential);
+        let application = Application::new(login, self.cloud, tenant, id, credential, clock)?;
         Ok(Entra {
-            session: Session {
-                web: Client::new(&graph, None, common.timeout)?,
-                sign_in: SignIn::new(self, login)?,
-            },
-            tenant: self.tenant.clone(),
+            graph: Graph(Session::new(graph, application)),
+            tenant: tenant.clone(),
             allowed_groups: common.allowed_groups.clone(),
+            clock: clock.clone(),
         })
     }
 }
 
 #[derive(Debug)]
 pub struct Entra {
-    session: Session,
+    graph: Graph,
     tenant: String,
     allowed_groups: Vec<String>,
+    clock: Clock,
 }
 
 impl Entra {
-    #[cfg(feature = "test-support")]
-    #[must_use]
-    pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.session.sign_in.clock = clock;
-        self
-    }
-
     async fn collect_all(&self, sink: &mut PersonSink<'_>) -> Result<AllowedGroups, Error> {
-        let allowed_groups = groups::fetch(&self.session, &self.allowed_groups).await?;
+        let allowed_groups = groups::fetch(&self.graph, &self.allowed_groups).await?;
         let mut collector = PersonCollector::new(&allowed_groups, sink);
         let mut has_status = false;
         let take = |user: User| {
@@ -155,19 +94,17 @@ impl Entra {
         };
         let query = [("$select", SELECT), ("$top", "999")];
         let list = self
-            .session
-            .for_each_item(Start::Path("users", &query), take)
-            .await;
-        list.map_err(|error| explain_refusal(error, "list users", PERMISSION))?;
+            .graph
+            .for_each_item(self.graph.get("users", &query), take);
+        list.await
+            .map_err(|error| explain_refusal(error, "list users", PERMISSION))?;
         if !has_status {
-            return Err(Error::Rights {
-                what: if collector.count() == 0 {
-                    "Graph lists no users, but every tenant has some".to_owned()
-                } else {
-                    "Graph lists users, but none of them has accountEnabled".to_owned()
-                },
-                fix: permission_advice(PERMISSION),
-            });
+            let what = if collector.count() == 0 {
+                "Graph lists no users, but every tenant has some"
+            } else {
+                "Graph lists users, but none of them has accountEnabled"
+            };
+            return Err(Error::rights(what, permission_advice(PERMISSION)));
         }
         Ok(allowed_groups)
     }
@@ -179,14 +116,14 @@ impl Entra {
         query_digest: String,
         sink: &mut PersonSink<'_>,
     ) -> Result<PeopleListing, Error> {
-        let now = self.now();
+        let now = self.clock.now();
         // Changes of users do not show changes of group memberships.
         let delta_link = if !self.allowed_groups.is_empty() {
             None
         } else if delta_link.is_some() {
             delta_link
         } else {
-            let started = changes::start_delta(&self.session, now).await;
+            let started = changes::start_delta(&self.graph, now).await;
             started.map_err(|error| explain_refusal(error, "ask for changes", PERMISSION))?
         };
         let allowed_groups = self.collect_all(sink).await?;
@@ -206,7 +143,7 @@ impl Entra {
         cursor: Cursor,
         sink: &mut PersonSink<'_>,
     ) -> Result<Option<PeopleListing>, Error> {
-        let changes = changes::fetch_changes(&self.session, cursor.link()).await;
+        let changes = changes::fetch_changes(&self.graph, cursor.link()).await;
         let changes =
             changes.map_err(|error| explain_refusal(error, "ask for changes", PERMISSION))?;
         let Some(changes) = changes else {
@@ -228,7 +165,7 @@ impl Entra {
         let mut cursor = cursor.advance_to(changes.link);
         if !removed.is_empty() {
             // The look-ups may reach a server that does not know of the removal yet.
-            cursor = cursor.restart_overlap(self.now());
+            cursor = cursor.restart_overlap(self.clock.now());
         }
         Ok(Some(PeopleListing {
             extent: Extent::Changes,
@@ -240,38 +177,35 @@ impl Entra {
 
     async fn fetch_user(&self, id: &str) -> Result<Option<User>, Error> {
         let path = format!("users/{}", path_segment(id).unwrap_or_default());
-        let start = Start::Path(&path, &[("$select", SELECT)]);
-        match self.session.fetch::<User>(start).await {
-            Ok(user) if user.id_key() == id_key(id) => Ok(Some(user)),
-            Ok(_) => Err(Error::Content {
-                place: "Microsoft Graph".to_owned(),
-                reason: "a request for a user by id returned another user".to_owned(),
-            }),
-            Err(error) if has_status(&error, &[StatusCode::NOT_FOUND]) => Ok(None),
-            Err(error) => Err(error),
+        let request = self.graph.get(&path, &[("$select", SELECT)]);
+        let user = self.graph.fetch::<User>(request).await;
+        let user = none_if_status(user, &[StatusCode::NOT_FOUND])?;
+        if user
+            .as_ref()
+            .is_some_and(|user| user.id_key() != id_key(id))
+        {
+            return Err(invalid_response(
+                "a request for a user by id returned another user",
+            ));
         }
+        Ok(user)
     }
 
     /// Looks for a missing user in the recycle bin.
     async fn look_up_deleted(&self, id: &str) -> Result<Lookup, Error> {
-        let path = format!(
-            "directory/deletedItems/{}",
-            path_segment(id).unwrap_or_default()
-        );
-        let start = Start::Path(&path, &[("$select", "id")]);
-        let gone = |evidence: &str, is_certain| Lookup::Gone {
-            evidence: evidence.to_owned(),
-            is_certain,
-        };
-        match self.session.fetch::<Item>(start).await {
-            Ok(item) if item.id_key() == id_key(id) => Ok(gone("it is in the deleted items", true)),
-            Ok(_) => Ok(gone("404 for its id", false)),
-            Err(error) if has_status(&error, &[StatusCode::NOT_FOUND]) => {
-                Ok(gone("404 for its id, and not in the deleted items", false))
+        let part = path_segment(id).unwrap_or_default();
+        let path = format!("directory/deletedItems/{part}");
+        let request = self.graph.get(&path, &[("$select", "id")]);
+        match self.graph.fetch::<Item>(request).await {
+            Ok(item) if item.id_key() == id_key(id) => {
+                Ok(Lookup::certainly_gone("it is in the deleted items"))
             }
-            Err(error) if has_status(&error, &RECYCLE_BIN_UNAVAILABLE) => Ok(gone(
+            Ok(_) => Ok(Lookup::gone("404 for its id")),
+            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
+                Ok(Lookup::gone("404 for its id, and not in the deleted items"))
+            }
+            Err(error) if error.has_status(&RECYCLE_BIN_UNAVAILABLE) => Ok(Lookup::gone(
                 "404 for its id; the deleted items cannot be read",
-                false,
             )),
             Err(error) => Err(error),
         }
@@ -280,20 +214,34 @@ impl Entra {
     /// Fails unless users can be read with `accountEnabled`.
     async fn ensure_can_view_users(&self) -> Result<(), Error> {
         let query = [("$select", "id,accountEnabled"), ("$top", "1")];
-        let page = self.session.fetch(Start::Path("users", &query)).await;
+        let page = self.graph.fetch(self.graph.get("users", &query)).await;
         let page: Page<User> =
             page.map_err(|error| explain_refusal(error, "list users", PERMISSION))?;
         if page.value.iter().any(|user| user.account_enabled.is_some()) {
             return Ok(());
         }
-        Err(Error::Rights {
-            what: "Graph does not show the application accountEnabled of users".to_owned(),
-            fix: permission_advice(PERMISSION),
-        })
+        let what = "Graph does not show the application accountEnabled of users";
+        Err(Error::rights(what, permission_advice(PERMISSION)))
     }
 
-    fn now(&self) -> DateTime<Utc> {
-        self.session.sign_in.clock.now()
+    /// Whether the recycle bin can be read; `None` if there is none.
+    async fn deleted_users_right(&self) -> Result<Option<Right>, Error> {
+        let what = "read the deleted users";
+        let path = "directory/deletedItems/microsoft.graph.user";
+        let request = self.graph.get(path, &[("$select", "id"), ("$top", "1")]);
+        match self.graph.fetch::<Page<Item>>(request).await {
+            Ok(_) => Ok(Some(Right::granted(what))),
+            Err(error) if error.status() == Some(StatusCode::FORBIDDEN) => {
+                Ok(Some(Right::missing(what, permission_advice(PERMISSION))))
+            }
+            Err(error)
+                if error.status() == Some(StatusCode::NOT_FOUND)
+                    || error.has_status(&RECYCLE_BIN_UNAVAILABLE) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -306,16 +254,16 @@ impl Directory for Entra {
     ) -> Result<Fetched<PeopleListing>, Error> {
         let digest = changes::query_digest(&self.tenant, query.people);
         let cursor = query.cursor.filter(|_| self.allowed_groups.is_empty());
-        let cursor = cursor.and_then(|text| Cursor::parse(text, &self.session));
+        let cursor = cursor.and_then(|text| Cursor::parse(text, &self.graph));
         let delta_link = match cursor {
-            Some(cursor) if cursor.is_usable(self.now(), &digest) => {
+            Some(cursor) if cursor.is_usable(self.clock.now(), &digest) => {
                 if let Some(listing) = self.list_changes(cursor, sink).await? {
                     return Ok(Fetched::New(listing));
                 }
                 // List all users, and start the changes from now.
                 None
             }
-            Some(cursor) => cursor.into_delta_link(self.now()),
+            Some(cursor) => cursor.into_delta_link(self.clock.now()),
             None => None,
         };
         let listing = self.list_all(delta_link, digest, sink).await?;
@@ -324,70 +272,40 @@ impl Directory for Entra {
 
     async fn look_up(&self, id: &str) -> Result<Lookup, Error> {
         if path_segment(id).is_none() {
-            return Ok(Lookup::Unclear(
-                "it is not an object id of Entra ID".to_owned(),
-            ));
+            return Ok(Lookup::unclear("it is not an object id of Entra ID"));
         }
-        let user = match self.fetch_user(id).await {
-            Err(error) if has_status(&error, &[StatusCode::FORBIDDEN]) => {
+        match self.fetch_user(id).await {
+            Err(error) if error.status() == Some(StatusCode::FORBIDDEN) => {
                 let reason = "403 for its id; the application may not read it";
-                return Ok(Lookup::Unclear(reason.to_owned()));
+                Ok(Lookup::unclear(reason))
             }
-            user => user?,
-        };
-        match user {
-            Some(user) => Ok(Lookup::Found(Box::new(user.into_person()))),
-            None => self.look_up_deleted(id).await,
+            Err(error) => Err(error),
+            Ok(Some(user)) => Ok(Lookup::found(user.into_person())),
+            Ok(None) => self.look_up_deleted(id).await,
         }
     }
 
     async fn check(&self) -> Result<CheckReport, Error> {
         self.ensure_can_view_users().await?;
-        let mut rights = vec![Right {
-            what: "read users and whether they are enabled".to_owned(),
-            missing: None,
-        }];
+        let mut report = CheckReport::from(format!("Microsoft Entra ID, tenant {}", self.tenant));
+        let what = "read users and whether they are enabled";
+        report.rights.push(Right::granted(what));
         if !self.allowed_groups.is_empty() {
-            let allowed_groups = groups::fetch(&self.session, &self.allowed_groups).await?;
+            let allowed_groups = groups::fetch(&self.graph, &self.allowed_groups).await?;
             let counts = allowed_groups.groups.iter();
             let counts = counts.map(|group| format!("{} ({})", group.name, group.members));
             let counts = counts.collect::<Vec<_>>().join(", ");
-            rights.push(Right {
-                what: format!("read who is in the allowed groups: {counts}"),
-                missing: None,
-            });
+            let what = format!("read who is in the allowed groups: {counts}");
+            report.rights.push(Right::granted(&what));
         }
-        let path = "directory/deletedItems/microsoft.graph.user";
-        let query = [("$select", "id"), ("$top", "1")];
-        let deleted = self
-            .session
-            .fetch::<Page<Item>>(Start::Path(path, &query))
-            .await;
-        let mut summary = format!("Microsoft Entra ID, tenant {}", self.tenant);
-        let missing = match deleted {
-            Ok(_) => Some(None),
-            Err(error) if has_status(&error, &[StatusCode::FORBIDDEN]) => {
-                Some(Some(permission_advice(PERMISSION)))
-            }
-            Err(error)
-                if has_status(&error, &RECYCLE_BIN_UNAVAILABLE)
-                    || has_status(&error, &[StatusCode::NOT_FOUND]) =>
-            {
-                summary.push_str(", without a list of deleted users");
-                None
-            }
-            Err(error) => return Err(error),
-        };
-        rights.extend(missing.map(|missing| Right {
-            what: "read the deleted users".to_owned(),
-            missing,
-        }));
-        if changes::start_delta(&self.session, self.now())
-            .await?
-            .is_none()
-        {
-            summary.push_str(", which offers no changes: all users are listed each time");
+        match self.deleted_users_right().await? {
+            Some(right) => report.rights.push(right),
+            None => report.summary += ", without a list of deleted users",
         }
-        Ok(CheckReport { summary, rights })
+        let started = changes::start_delta(&self.graph, self.clock.now()).await?;
+        if started.is_none() {
+            report.summary += ", which offers no changes: all users are listed each time";
+        }
+        Ok(report)
     }
 }

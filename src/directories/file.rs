@@ -11,7 +11,7 @@ use super::{Common, Directory, Extent, Group, PeopleListing, PeopleQuery, Person
 use crate::domain::{Address, IdentityStatus, Person, Reason};
 use crate::sources::file::{FileStamp, run_blocking};
 use crate::sources::rows::{Columns, Format, Input, Row, Rows};
-use crate::sources::{CheckReport, Error, Fetched, RefusedRow, RefusedRows};
+use crate::upstream::{CheckReport, Error, Fetched, RefusedRow, RefusedRows};
 
 /// How many rows [`Directory::check`] reads.
 const CHECKED_ROWS: usize = 1000;

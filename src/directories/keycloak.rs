@@ -4,13 +4,11 @@
 //! While a user storage such as LDAP is out of reach, its people are shown as disabled. So a loss of access
 //! is reported only if a second request confirms it.
 
-mod check;
-mod collector;
+mod api;
 mod groups;
-mod responses;
-mod session;
+mod users;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -20,18 +18,15 @@ use serde::de::IgnoredAny;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::collector::PersonCollector;
-use super::id::path_segment;
-use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
+use super::account::PersonCollector;
+use super::{
+    Common, Directory, Extent, Lookup, MAX_ADDRESS_QUERIES, PeopleListing, PeopleQuery, PersonSink,
+};
 use crate::domain::Address;
-use crate::sources::{CheckReport, Error, Fetched, RefusedRows};
-use crate::upstream::http::Client;
-use collector::Collector;
-use responses::User;
-use session::{Session, explain_refusal, http_status, no_visible_users_error};
-
-/// For up to this many people there is one query each; for more, the whole realm is listed.
-const MAX_ADDRESS_QUERIES: usize = 50;
+use crate::upstream::http::{Client, path_segment};
+use crate::upstream::{CheckReport, Error, Fetched, Right};
+use api::{Api, QUERY_GROUPS, VIEW_USERS, explain_refusal, no_visible_users_error};
+use users::{Collector, User};
 
 /// A sign-in name that does not exist.
 const UNUSED_NAME: &str = "nobody-has-this-name-lapsed";
@@ -53,7 +48,7 @@ impl Config {
     pub fn build(&self, common: &Common) -> Result<Keycloak, Error> {
         let web = Client::new(&self.url, self.ca_file.as_deref(), common.timeout)?;
         Ok(Keycloak {
-            session: Session::new(web, self),
+            api: Api::new(web, &self.realm, &self.client_id, &self.client_secret),
             realm: self.realm.clone(),
             allowed_groups: common.allowed_groups.clone(),
             reachable_storages: Mutex::default(),
@@ -63,7 +58,7 @@ impl Config {
 
 #[derive(Debug)]
 pub struct Keycloak {
-    session: Session,
+    api: Api,
     realm: String,
     allowed_groups: Vec<String>,
     /// User storages that had an enabled account in the last listing.
@@ -76,11 +71,11 @@ impl Keycloak {
         people: &[Address],
         sink: &mut PersonSink<'_>,
     ) -> Result<PeopleListing, Error> {
-        let groups = groups::fetch(&self.session, &self.allowed_groups).await?;
+        let groups = groups::fetch(&self.api, &self.allowed_groups).await?;
         let mut collector = Collector::new(PersonCollector::new(&groups, sink));
         let mut extent = Extent::Everybody;
         if people.len() <= MAX_ADDRESS_QUERIES {
-            self.session.ensure_can_view_users().await?;
+            self.api.ensure_can_view_users().await?;
             for address in people {
                 self.collect_by_address(address, &mut collector).await?;
             }
@@ -101,9 +96,7 @@ impl Keycloak {
         Ok(PeopleListing {
             extent,
             groups: groups.groups,
-            removed: Vec::new(),
-            refusals: RefusedRows::default(),
-            cursor: None,
+            ..PeopleListing::default()
         })
     }
 
@@ -118,8 +111,8 @@ impl Keycloak {
     ) -> Result<(), Error> {
         for key in ["email", "username"] {
             let query = [(key, address.as_str()), ("exact", "true")];
-            let mut pager = self.session.pager("users", &query);
-            while let Some(page) = pager.next_page::<User>().await? {
+            let mut pages = self.api.list("users", &query);
+            while let Some(page) = pages.next::<User>().await? {
                 page.into_iter()
                     .filter(|user| !user.is_service() && user.has_address(address))
                     .for_each(|user| collector.add(user));
@@ -140,46 +133,64 @@ impl Keycloak {
         }
         if !listed.is_complete() {
             let (all, count) = (listed.all, listed.count.unwrap_or_default());
-            return Err(Error::Content {
-                place: self.list_name(),
-                reason: format!(
-                    "the list has {all} users, but Keycloak counts {count}; if the client sees only some users, \
-                     give it the role view-users of realm-management; if the realm has a user storage, \
-                     see the server's log"
-                ),
-            });
+            let reason = format!(
+                "the list has {all} users, but Keycloak counts {count}; if the client sees only some users, \
+                 give it the role view-users of realm-management; if the realm has a user storage, \
+                 see the server's log"
+            );
+            return Err(Error::content(self.list_name(), reason));
         }
         Ok(())
     }
 
     async fn collect_pages(&self, collector: &mut Collector<'_, '_>) -> Result<ListCounts, Error> {
-        let (mut seen, mut local) = (HashSet::new(), 0);
-        let mut pager = self.session.pager("users", &[]);
-        while let Some(page) = pager.next_page::<User>().await? {
-            let (before, is_empty) = (seen.len(), page.is_empty());
+        let (mut all, mut local) = (0, 0);
+        let mut pages = self.api.list("users", &[]);
+        while let Some(page) = pages.next::<User>().await? {
             for user in page {
-                let is_new = seen.insert(user.id_key());
-                local += u64::from(is_new && !user.is_external());
+                all += 1;
+                local += u64::from(!user.is_external());
                 collector.add(user);
             }
-            if seen.len() == before && !is_empty {
-                return Err(pager.repeated_page_error());
-            }
         }
-        Ok(ListCounts {
-            all: seen.len() as u64,
-            local,
-            count: self.session.fetch_count().await?,
-        })
+        let count = self.api.fetch_count().await?;
+        Ok(ListCounts { all, local, count })
     }
 
     /// A 404 counts only if the client can see other accounts.
     async fn confirm_gone(&self) -> Result<Lookup, Error> {
-        self.session.ensure_can_view_users().await?;
-        Ok(Lookup::Gone {
-            evidence: "404 for its id".to_owned(),
-            is_certain: false,
-        })
+        self.api.ensure_can_view_users().await?;
+        Ok(Lookup::gone("404 for its id"))
+    }
+
+    async fn look_up_user(&self, id: &str) -> Result<Lookup, Error> {
+        let unclear = |reason: &str| Ok(Lookup::unclear(reason));
+        let Some(name) = path_segment(id) else {
+            return unclear("this is not an id of Keycloak");
+        };
+        let user = match self.api.fetch::<User>(&format!("users/{name}"), &[]).await {
+            Ok(user) if user.id != id => return unclear("Keycloak returned another account"),
+            Ok(user) => self.search_by_name(user).await?,
+            Err(error) => match error.status() {
+                Some(StatusCode::NOT_FOUND) => return self.confirm_gone().await,
+                Some(StatusCode::FORBIDDEN) => {
+                    return unclear(
+                        "the client may not view the account; the role view-users is missing",
+                    );
+                }
+                _ => return Err(error),
+            },
+        };
+        let Some(user) = user else {
+            return unclear("it is found by its id, but no longer by its name");
+        };
+        if let Some(storage) = user.doubtful_storage() {
+            let is_known = self.reachable_storages.lock().await.contains(storage);
+            if !is_known || !self.is_storage_reachable(storage).await? {
+                return unclear("enabled=false, while its user storage may be out of reach");
+            }
+        }
+        Ok(Lookup::found(user.into_person()))
     }
 
     /// Reads an imported account again by a search. Unlike a request by id, a search asks the user storage
@@ -189,11 +200,7 @@ impl Keycloak {
             return Ok(Some(user));
         };
         let query = [("username", name), ("exact", "true")];
-        let page = self
-            .session
-            .pager("users", &query)
-            .next_page::<User>()
-            .await?;
+        let page = self.api.list("users", &query).next::<User>().await?;
         let mut found = page.into_iter().flatten();
         Ok(found.find(|found| found.id == user.id))
     }
@@ -204,11 +211,11 @@ impl Keycloak {
         let Some(id) = path_segment(&format!("f:{storage}:{UNUSED_NAME}")) else {
             return Ok(false);
         };
-        let response = self
-            .session
+        match self
+            .api
             .fetch::<IgnoredAny>(&format!("users/{id}"), &[])
-            .await;
-        match response {
+            .await
+        {
             Err(error) if error.wait().is_some() => Err(error),
             Err(Error::Http(error)) => Ok(error.status() == Some(StatusCode::NOT_FOUND)),
             Err(error) => Err(error),
@@ -246,50 +253,50 @@ impl Directory for Keycloak {
     }
 
     async fn look_up(&self, id: &str) -> Result<Lookup, Error> {
-        let unclear = |why: &str| Ok(Lookup::Unclear(why.to_owned()));
-        let Some(name) = path_segment(id) else {
-            return unclear("this is not an id of Keycloak");
-        };
-        let response = self
-            .session
-            .fetch::<User>(&format!("users/{name}"), &[])
-            .await;
-        let user = match response {
-            Ok(user) => user,
-            Err(error) => match http_status(&error) {
-                Some(StatusCode::NOT_FOUND) => {
-                    return self.confirm_gone().await.map_err(explain_refusal);
-                }
-                Some(StatusCode::FORBIDDEN) => {
-                    return unclear(
-                        "the client may not view the account; the role view-users is missing",
-                    );
-                }
-                _ => return Err(explain_refusal(error)),
-            },
-        };
-        if user.id != id {
-            return unclear("Keycloak returned another account");
-        }
-        let Some(user) = self.search_by_name(user).await.map_err(explain_refusal)? else {
-            return unclear("it is found by its id, but no longer by its name");
-        };
-        if let Some(storage) = user.doubtful_storage() {
-            let is_known = self.reachable_storages.lock().await.contains(storage);
-            if !is_known
-                || !self
-                    .is_storage_reachable(storage)
-                    .await
-                    .map_err(explain_refusal)?
-            {
-                return unclear("enabled=false, while its user storage may be out of reach");
-            }
-        }
-        Ok(Lookup::Found(Box::new(user.into_person())))
+        self.look_up_user(id).await.map_err(explain_refusal)
     }
 
     async fn check(&self) -> Result<CheckReport, Error> {
-        check::check(&self.session, &self.realm, &self.allowed_groups).await
+        // Without an access token its rights cannot be checked.
+        self.api.fetch_count().await.map_err(explain_refusal)?;
+        let mut report = CheckReport::from(format!("Keycloak, realm {}", self.realm));
+        let mut missing = Vec::new();
+        let what = "view the people";
+        match self.api.ensure_can_view_users().await {
+            Ok(count) => {
+                let count = count.map(|count| format!(": {count} people"));
+                report.summary += &count.unwrap_or_default();
+                report.rights.push(Right::granted(what));
+            }
+            Err(error) => missing.push(missing_right(error, what, VIEW_USERS)?),
+        }
+        if !self.allowed_groups.is_empty() {
+            let what = "view the allowed groups and who is in them";
+            match groups::probe(&self.api, &self.allowed_groups).await {
+                Ok(()) => report.rights.push(Right::granted(what)),
+                Err(error) => missing.push(missing_right(error, what, QUERY_GROUPS)?),
+            }
+        }
+        let mut missing = missing.into_iter();
+        let Some((what, mut fix)) = missing.next() else {
+            return Ok(report);
+        };
+        for (what, other_fix) in missing {
+            fix = format!("{fix}; and {what}; {other_fix}");
+        }
+        Err(Error::Rights { what, fix })
+    }
+}
+
+/// What the client may not do, and how to change that. Another error is returned.
+fn missing_right(error: Error, what: &str, fix: &str) -> Result<(String, String), Error> {
+    match error {
+        Error::Rights { what, fix } => Ok((what, fix)),
+        error if error.status() == Some(StatusCode::FORBIDDEN) => {
+            let what = format!("Keycloak does not let the client {what}");
+            Ok((what, fix.to_owned()))
+        }
+        error => Err(explain_refusal(error)),
     }
 }
 

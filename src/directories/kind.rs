@@ -1,10 +1,7 @@
 //! The kinds of directory, each built from its own configuration.
 
-use std::time::Duration;
-
-use super::{Directory, entra, file, keycloak, ldap, okta, scim};
-use crate::clock::Clock;
-use crate::sources::Error;
+use super::{Common, Directory, entra, file, keycloak, ldap, okta, scim};
+use crate::upstream::Error;
 
 #[derive(Debug, Clone)]
 pub enum Kind {
@@ -14,15 +11,6 @@ pub enum Kind {
     Okta(okta::Config),
     Keycloak(keycloak::Config),
     Entra(entra::Config),
-}
-
-/// Settings that all kinds have in common.
-#[derive(Debug, Clone)]
-pub struct Common {
-    /// How long one request may take.
-    pub timeout: Duration,
-    /// Names or ids of groups. People must be in one of them, unless the list is empty.
-    pub allowed_groups: Vec<String>,
 }
 
 impl Kind {
@@ -44,7 +32,7 @@ impl Kind {
     pub fn build(&self, common: &Common) -> Result<Box<dyn Directory>, Error> {
         Ok(match self {
             Self::File(config) => Box::new(config.build(common)),
-            Self::Ldap(config) => Box::new(config.build(common, Clock::system())?),
+            Self::Ldap(config) => Box::new(config.build(common)?),
             Self::Scim(config) => Box::new(config.build(common)?),
             Self::Okta(config) => Box::new(config.build(common)?),
             Self::Keycloak(config) => Box::new(config.build(common)?),

@@ -22,13 +22,13 @@ use uuid::Uuid;
 
 use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::clock::Clock;
-use crate::ldap::{self, Entry, Search, Server, Session};
-use crate::sources::{CheckReport, Error, Fetched, RefusedRows};
+use crate::upstream::ldap::{self, Entry, Search, Server, Session};
+use crate::upstream::{CheckReport, Error, Fetched, RefusedRows};
 use groups::{AllowedGroups, Scope};
 use person::build_person;
 use status::StatusRules;
 
-pub use crate::ldap::{Access, is_valid_filter};
+pub use crate::upstream::ldap::{Access, is_valid_filter};
 pub use flavor::{FLAVORS, Flavor};
 
 /// A connection that was idle for longer is not used again.
@@ -52,12 +52,12 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn build(&self, common: &Common, clock: Clock) -> Result<LdapDirectory, Error> {
+    pub fn build(&self, common: &Common) -> Result<LdapDirectory, Error> {
         Ok(LdapDirectory {
             config: self.clone(),
             server: Server::new(&self.access, common.timeout)?,
             allowed_groups: common.allowed_groups.clone(),
-            clock,
+            clock: common.clock.clone(),
             idle: Mutex::default(),
         })
     }

@@ -4,31 +4,28 @@
 //! again by id; `q` leaves out deactivated users and is never used.
 //! References: <https://developer.okta.com/docs/api/openapi/okta-management/management/tag/User/>, `…/Group/`.
 
-mod check;
-mod find;
+mod api;
 mod groups;
-mod link;
-mod session;
-mod user;
+mod users;
 
 use async_trait::async_trait;
-use secrecy::SecretString;
+use reqwest::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::collector::PersonCollector;
-use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
+use super::account::PersonCollector;
+use super::assertion::Signer;
+use super::{
+    Common, Directory, Extent, Lookup, MAX_ADDRESS_QUERIES, PeopleListing, PeopleQuery, PersonSink,
+};
 use crate::domain::Address;
-use crate::sources::{CheckReport, Error, Fetched};
-use session::{Session, explain_refusal, is_not_found};
-use user::User;
-
-/// For up to this many people there is one query each; for more, all users are listed.
-const MAX_ADDRESS_QUERIES: usize = 50;
-
-const USERS: &str = "api/v1/users";
-
-/// The largest page of users (<https://developer.okta.com/docs/api/#pagination>).
-const PAGE_SIZE: usize = 200;
+use crate::upstream::http::Client;
+use crate::upstream::{CheckReport, Error, Fetched, Right};
+use api::{
+    Api, App, GROUPS_SCOPE, NOT_FOUND, TOKEN_PATH, USERS_SCOPE, explain_refusal, is_not_found,
+    missing_role,
+};
+use users::{USERS, User};
 
 /// `[[directory]] kind = "okta"`.
 #[derive(Debug, Clone)]
@@ -47,8 +44,21 @@ impl Config {
     /// # Errors
     /// When the private key cannot be read, or is of a kind that Okta does not accept.
     pub fn build(&self, common: &Common) -> Result<Okta, Error> {
+        let (signer, key_id) = Signer::parse("private_key", self.private_key.expose_secret())?;
+        let base = self.url.as_str().trim_end_matches('/');
+        let mut scopes = vec![USERS_SCOPE];
+        scopes.extend((!common.allowed_groups.is_empty()).then_some(GROUPS_SCOPE));
+        let app = App {
+            web: Client::new(&self.url, None, common.timeout)?,
+            client_id: self.client_id.clone(),
+            signer,
+            key_id: self.key_id.clone().or(key_id),
+            audience: format!("{base}/{TOKEN_PATH}"),
+            scopes,
+            clock: common.clock.clone(),
+        };
         Ok(Okta {
-            session: Session::new(self, common)?,
+            api: Api::new(app),
             allowed_groups: common.allowed_groups.clone(),
         })
     }
@@ -57,7 +67,7 @@ impl Config {
 /// The users of an organisation at Okta.
 #[derive(Debug)]
 pub struct Okta {
-    session: Session,
+    api: Api,
     allowed_groups: Vec<String>,
 }
 
@@ -68,61 +78,58 @@ impl Directory for Okta {
         query: &PeopleQuery<'_>,
         sink: &mut PersonSink<'_>,
     ) -> Result<Fetched<PeopleListing>, Error> {
-        let allowed_groups = groups::fetch(&self.session, &self.allowed_groups).await?;
-        let mut collector = PersonCollector::new(&allowed_groups, sink);
-        let is_few = query.people.len() <= MAX_ADDRESS_QUERIES;
-        let extent = if is_few
-            && self
-                .collect_by_address(query.people, &mut collector)
-                .await?
-        {
-            Extent::Requested
-        } else {
-            self.collect_all(&mut collector).await?;
-            if is_few {
-                self.collect_by_login(query.people, &mut collector).await?;
-            }
-            Extent::Everybody
-        };
-        if collector.count() == 0 && !query.people.is_empty() {
-            self.ensure_can_view_users().await?;
-        }
-        Ok(Fetched::New(PeopleListing {
-            extent,
-            groups: allowed_groups.groups,
-            ..PeopleListing::default()
-        }))
+        let listing = self.list_users(query.people, sink).await;
+        listing.map(Fetched::New).map_err(explain_refusal)
     }
 
     async fn look_up(&self, id: &str) -> Result<Lookup, Error> {
-        let found = match find::fetch_by_id(&self.session, id).await {
-            Ok(found) => found,
-            Err(error) if error.status() == Some(reqwest::StatusCode::FORBIDDEN) => {
-                let reason = "Okta does not let the app read this user";
-                return Ok(Lookup::Unclear(reason.to_owned()));
+        match users::fetch_by_id(&self.api, id).await {
+            Ok(user) if user.id == id => Ok(Lookup::found(user.into_person())),
+            // Okta also finds users by a sign-in name in place of an id.
+            Ok(_) => Ok(Lookup::unclear("Okta returned another user")),
+            Err(error) if error.status() == Some(StatusCode::FORBIDDEN) => {
+                Ok(Lookup::unclear("Okta does not let the app read this user"))
             }
             Err(error) if is_not_found(&error) => {
-                return Ok(Lookup::Gone {
-                    evidence: format!("404 ({}) for its id", session::NOT_FOUND),
-                    is_certain: false,
-                });
+                Ok(Lookup::gone(format!("404 ({NOT_FOUND}) for its id")))
             }
-            Err(error) => return Err(explain_refusal(error)),
-        };
-        // Okta also finds users by a sign-in name in place of an id.
-        if found.id != id {
-            let reason = "Okta returned another user";
-            return Ok(Lookup::Unclear(reason.to_owned()));
+            Err(error) => Err(explain_refusal(error)),
         }
-        Ok(Lookup::Found(Box::new(found.into_person())))
     }
 
     async fn check(&self) -> Result<CheckReport, Error> {
-        check::check(&self.session, &self.allowed_groups).await
+        self.check_rights().await.map_err(explain_refusal)
     }
 }
 
 impl Okta {
+    async fn list_users(
+        &self,
+        people: &[Address],
+        sink: &mut PersonSink<'_>,
+    ) -> Result<PeopleListing, Error> {
+        let allowed_groups = groups::fetch(&self.api, &self.allowed_groups).await?;
+        let mut collector = PersonCollector::new(&allowed_groups, sink);
+        let is_few = people.len() <= MAX_ADDRESS_QUERIES;
+        let extent = if is_few && self.collect_by_address(people, &mut collector).await? {
+            Extent::Requested
+        } else {
+            self.collect_all(&mut collector).await?;
+            if is_few {
+                self.collect_by_login(people, &mut collector).await?;
+            }
+            Extent::Everybody
+        };
+        if collector.count() == 0 && !people.is_empty() {
+            self.ensure_can_view_users().await?;
+        }
+        Ok(PeopleListing {
+            extent,
+            groups: allowed_groups.groups,
+            ..PeopleListing::default()
+        })
+    }
+
     /// Looks up each person by address. Returns `false` if Okta does not support such queries; some people may
     /// have been collected by then.
     async fn collect_by_address(
@@ -131,7 +138,7 @@ impl Okta {
         collector: &mut PersonCollector<'_, '_>,
     ) -> Result<bool, Error> {
         for address in people {
-            let Some(found) = find::find_by_address(&self.session, address).await? else {
+            let Some(found) = users::find_by_address(&self.api, address).await? else {
                 return Ok(false);
             };
             for user in found {
@@ -147,12 +154,8 @@ impl Okta {
         people: &[Address],
         collector: &mut PersonCollector<'_, '_>,
     ) -> Result<(), Error> {
-        // Okta cannot parse a sign-in name with a slash in a path.
-        for address in people
-            .iter()
-            .filter(|address| !address.as_str().contains('/'))
-        {
-            if let Some(user) = find::find_by_login(&self.session, address).await? {
+        for address in people {
+            if let Some(user) = users::find_by_login(&self.api, address).await? {
                 collector.add(user.into_person());
             }
         }
@@ -163,33 +166,42 @@ impl Okta {
     /// primary store. A user who is deactivated between the two requests is reported as active until the next
     /// listing. If the filter is refused, deactivated users are missing here and looked up by id.
     async fn collect_all(&self, collector: &mut PersonCollector<'_, '_>) -> Result<(), Error> {
-        let deactivated = ("filter", "status eq \"DEPROVISIONED\"".to_owned());
-        for query in [vec![], vec![deactivated]] {
-            let mut pager = self.session.pager(USERS, query);
-            loop {
-                match pager.next_page::<User>().await {
-                    Ok(Some(page)) => page
-                        .into_iter()
-                        .for_each(|user| collector.add(user.into_person())),
-                    Ok(None) => break,
-                    Err(error) if pager.is_query_refused(&error) => break,
-                    Err(error) => return Err(error),
-                }
-            }
+        let deactivated = ("filter", "status eq \"DEPROVISIONED\"");
+        for query in [&[][..], &[deactivated]] {
+            let take = |page: Vec<User>| {
+                let people = page.into_iter().map(User::into_person);
+                people.for_each(|person| collector.add(person));
+                true
+            };
+            self.api.for_each_page(USERS, query, take).await?;
         }
         Ok(())
     }
 
     /// An app without an admin role gets 200 with an empty list, but every organisation has users.
     async fn ensure_can_view_users(&self) -> Result<(), Error> {
-        let page = self
-            .session
-            .fetch_first::<User>(USERS)
-            .await
-            .map_err(explain_refusal)?;
+        let page: Vec<User> = self.api.fetch_first(USERS).await?;
         if page.is_empty() {
-            return Err(check::missing_role("see any user"));
+            return Err(missing_role("see any user"));
         }
         Ok(())
+    }
+
+    async fn check_rights(&self) -> Result<CheckReport, Error> {
+        self.api.ensure_scopes().await?;
+        self.ensure_can_view_users().await?;
+        for name in &self.allowed_groups {
+            groups::find_group(&self.api, name).await?;
+        }
+        let mut report = CheckReport::from("Okta: users can be read".to_owned());
+        report.rights = vec![Right::granted("read users, including deactivated ones")];
+        let count = self.allowed_groups.len();
+        if count > 0 {
+            let plural = if count == 1 { "" } else { "s" };
+            report.summary += &format!(", {count} allowed group{plural} found");
+            let what = "read the allowed groups and their members";
+            report.rights.push(Right::granted(what));
+        }
+        Ok(report)
     }
 }

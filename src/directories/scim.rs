@@ -17,8 +17,8 @@ use url::Url;
 
 use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::domain::{Address, Person};
-use crate::sources::{CheckReport, Error, Fetched};
 use crate::upstream::http::Client;
+use crate::upstream::{CheckReport, Error, Fetched};
 use groups::AllowedGroups;
 use pager::{ListQuery, Pager};
 use responses::{Flag, User};

@@ -138,6 +138,30 @@ pub enum Lookup {
     Unclear(String),
 }
 
+impl Lookup {
+    pub(crate) fn found(person: Person) -> Self {
+        Self::Found(Box::new(person))
+    }
+
+    pub(crate) fn gone(evidence: impl Into<String>) -> Self {
+        Self::Gone {
+            evidence: evidence.into(),
+            is_certain: false,
+        }
+    }
+
+    pub(crate) fn certainly_gone(evidence: impl Into<String>) -> Self {
+        Self::Gone {
+            evidence: evidence.into(),
+            is_certain: true,
+        }
+    }
+
+    pub(crate) fn unclear(reason: impl Into<String>) -> Self {
+        Self::Unclear(reason.into())
+    }
+}
+
 /// What is known about a person from one directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {

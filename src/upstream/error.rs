@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::{database, http};
-use crate::ldap;
+use super::{database, http, ldap};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -100,6 +99,19 @@ impl Error {
         }
     }
 
+    pub(crate) fn has_status(&self, statuses: &[StatusCode]) -> bool {
+        self.status()
+            .is_some_and(|status| statuses.contains(&status))
+    }
+
+    /// The server's own error code.
+    pub(crate) fn code(&self) -> Option<&str> {
+        match self {
+            Self::Http(error) => error.code(),
+            _ => None,
+        }
+    }
+
     /// Explains a refusal by its status: what is wrong, and how to fix it.
     pub(crate) fn explain(self, advice: &[(StatusCode, &str, &str)]) -> Self {
         let status = self.status();
@@ -133,13 +145,7 @@ pub(crate) fn none_if_status<T>(
     statuses: &[StatusCode],
 ) -> Result<Option<T>, Error> {
     match result {
-        Err(error)
-            if error
-                .status()
-                .is_some_and(|status| statuses.contains(&status)) =>
-        {
-            Ok(None)
-        }
+        Err(error) if error.has_status(statuses) => Ok(None),
         result => result.map(Some),
     }
 }

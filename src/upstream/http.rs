@@ -3,19 +3,19 @@
 //! Responses may hold live secrets, so neither errors nor logs show their content: only the URL, the status
 //! and the position of what could not be parsed.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, redirect};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::code;
 use crate::tls;
-
-pub use super::code::Code;
 
 /// In bytes. A page of 500 Rancher tokens takes one megabyte.
 const MAX_BODY_SIZE: usize = 32 * 1024 * 1024;
@@ -207,9 +207,25 @@ impl Request<'_> {
         self
     }
 
+    /// # Errors
+    /// If its body is a stream, which can be sent only once.
+    pub(super) fn try_clone(&self) -> Result<Self, Error> {
+        let builder = self.builder.try_clone();
+        Ok(Self {
+            web: self.web,
+            place: self.place.clone(),
+            builder: builder.ok_or(Error::Unsendable { what: "a stream" })?,
+        })
+    }
+
     pub fn query(mut self, name: &str, value: &str) -> Self {
         self.builder = self.builder.query(&[(name, value)]);
         self
+    }
+
+    pub fn queries(self, pairs: &[(&str, &str)]) -> Self {
+        let add = |request: Self, (name, value): &(&str, &str)| request.query(name, value);
+        pairs.iter().fold(self, add)
     }
 
     pub fn header(mut self, name: &'static str, value: HeaderValue) -> Self {
@@ -217,7 +233,7 @@ impl Request<'_> {
         self
     }
 
-    pub fn form(mut self, fields: &[(&str, &str)]) -> Self {
+    pub fn form(mut self, fields: &[(&str, impl Serialize)]) -> Self {
         self.builder = self.builder.form(fields);
         self
     }
@@ -267,18 +283,11 @@ impl Request<'_> {
 
     /// Sends the request, and again after each short wait.
     async fn send(self) -> Result<Response, Error> {
-        let Self {
-            web,
-            place,
-            builder,
-        } = self;
+        let (place, limit) = (self.place.clone(), self.web.timeout);
         let mut retries = 0;
         loop {
-            let attempt = builder.try_clone();
-            let attempt = attempt.ok_or(Error::Unsendable { what: "a stream" })?;
-            let response = attempt.send().await;
-            let response =
-                response.map_err(|error| transport_error(&error, &place, web.timeout))?;
+            let response = self.try_clone()?.builder.send().await;
+            let response = response.map_err(|error| transport_error(&error, &place, limit))?;
             match check_status(response, &place).await {
                 Err(Error::Busy { wait, .. })
                     if wait <= MAX_INLINE_WAIT && retries < MAX_RETRIES_PER_REQUEST =>
@@ -308,7 +317,7 @@ async fn check_status(response: Response, place: &str) -> Result<Response, Error
     } else if let Some(wait) = requested_wait(status, response.headers()) {
         Err(Error::Busy { place, wait })
     } else {
-        let code = code::read(response).await;
+        let code = read_code(response).await;
         Err(Error::Status {
             place,
             status,
@@ -403,4 +412,118 @@ fn transport_error(error: &reqwest::Error, place: &str, limit: Duration) -> Erro
 /// A URL without its query, which may hold anything.
 fn display_url(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
+}
+
+/// Characters that need no escape in a path segment (RFC 3986 §2.3 and §3.3).
+const UNESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b':');
+
+/// A text as one segment of a path; `None` if it would be empty or lead to another folder.
+pub(crate) fn path_segment(text: &str) -> Option<String> {
+    let is_safe = !matches!(text, "" | "." | "..");
+    is_safe.then(|| utf8_percent_encode(text, UNESCAPED).to_string())
+}
+
+/// In bytes.
+const MAX_REFUSAL_SIZE: usize = 64 * 1024;
+
+/// In bytes.
+const MAX_CODE_LENGTH: usize = 40;
+
+/// `invalid_client` (`error`, RFC 6749 §5.2) or `E0000007` (`errorCode`, Okta).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Code(String);
+
+impl Code {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(rename = "errorCode")]
+    code: Option<String>,
+    error: Option<String>,
+}
+
+/// The code in a response; `None` if the body is too long, incomplete or not JSON.
+async fn read_code(mut response: Response) -> Option<Code> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        if body.len() + chunk.len() > MAX_REFUSAL_SIZE {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    find_code(&body)
+}
+
+fn find_code(body: &[u8]) -> Option<Code> {
+    let refusal: Refusal = serde_json::from_slice(body).ok()?;
+    let code = refusal.code.or(refusal.error)?;
+    is_code(&code).then_some(Code(code))
+}
+
+/// Rejects everything that does not look like a code, because it goes into logs and mails.
+fn is_code(text: &str) -> bool {
+    let is_number = |digits: &str| digits.len() == 7 && digits.bytes().all(|b| b.is_ascii_digit());
+    let is_snake_case = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    match text.strip_prefix('E') {
+        Some(digits) => is_number(digits),
+        None => {
+            !text.is_empty() && text.len() <= MAX_CODE_LENGTH && text.bytes().all(is_snake_case)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn a_text_stays_one_segment_of_a_path() {
+        let path = |text| path_segment(text).unwrap_or_default();
+        assert_eq!(path("59e0-4.b_~"), "59e0-4.b_~");
+        assert_eq!(path("f:1b3c:ada@x"), "f:1b3c:ada%40x");
+        assert_eq!(path("a/../b?c#d e%"), "a%2F..%2Fb%3Fc%23d%20e%25");
+        for relative in ["", ".", ".."] {
+            assert_eq!(path_segment(relative), None);
+        }
+    }
+
+    #[rstest]
+    #[case::okta(
+        r#"{"errorCode": "E0000007", "errorSummary": "Not found: x"}"#,
+        Some("E0000007")
+    )]
+    #[case::oauth(
+        r#"{"error": "invalid_client", "error_description": "x"}"#,
+        Some("invalid_client")
+    )]
+    #[case::an_object(r#"{"error": {"code": "secret"}}"#, None)]
+    #[case::a_sentence(r#"{"error": "no such user ada@example.org"}"#, None)]
+    #[case::a_secret(r#"{"error": "a8f5f167f44f4964e6c998dee827110c"}"#, None)]
+    #[case::a_long_number(r#"{"errorCode": "E00000071"}"#, None)]
+    #[case::a_mixture(r#"{"errorCode": "E000000x"}"#, None)]
+    #[case::empty(r#"{"error": ""}"#, None)]
+    #[case::nothing("", None)]
+    #[case::a_page("<html>", None)]
+    fn only_text_that_looks_like_a_code_is_one(#[case] body: &str, #[case] code: Option<&str>) {
+        let found = find_code(body.as_bytes());
+        assert_eq!(found.as_ref().map(Code::as_str), code);
+    }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::clock::Clock;
 use lapsed::directories::entra::{Config, Credential, Entra};
-use lapsed::directories::{Directory, Extent, Lookup, PeopleQuery};
+use lapsed::directories::{Common, Directory, Extent, Lookup, PeopleQuery};
 use lapsed::domain::{Address, IdentityStatus, Reason};
 use lapsed::sources::Error;
 use rstest::rstest;
@@ -35,7 +35,15 @@ fn directory_with(stub: &Stub, credential: Credential) -> Entra {
 }
 
 fn directory(stub: &Stub, allowed_groups: &[&str]) -> Entra {
-    tenant::config(stub).build(&common(allowed_groups)).unwrap()
+    directory_at(stub, allowed_groups, Clock::system())
+}
+
+fn directory_at(stub: &Stub, allowed_groups: &[&str], clock: Clock) -> Entra {
+    let common = Common {
+        clock,
+        ..common(allowed_groups)
+    };
+    tenant::config(stub).build(&common).unwrap()
 }
 
 async fn list_people(directory: &Entra, cursor: Option<&str>) -> Result<Listed, Error> {
@@ -188,7 +196,7 @@ async fn a_cursor_from_before_allowed_groups_is_not_used() {
     tenant.group(100, "ops", &[1]);
     let stub = tenant.start();
     let (_, clock, cursor) = after_first_listings(&stub).await;
-    let directory = directory(&stub, &["ops"]).with_clock(clock);
+    let directory = directory_at(&stub, &["ops"], clock);
     let listed = list_people(&directory, Some(&cursor)).await.unwrap();
     assert_eq!(listed.listing.extent, Extent::Everybody);
     assert_eq!(listed.people[1].is_member, Some(false));
@@ -347,7 +355,7 @@ async fn a_server_with_a_minimal_api_works() {
 /// A directory whose last full listing is old enough for a delta query, and its cursor.
 async fn after_first_listings(stub: &Stub) -> (Entra, Clock, String) {
     let clock = Clock::manual(start());
-    let directory = directory(stub, &[]).with_clock(clock.clone());
+    let directory = directory_at(stub, &[], clock.clone());
     let first = list_people(&directory, None).await.unwrap().listing;
     clock.advance(TimeDelta::minutes(10));
     let cursor = first.cursor.unwrap();
@@ -365,7 +373,7 @@ async fn a_listing_without_enough_overlap_is_repeated() {
     let tenant = Tenant::new(2);
     let stub = tenant.start();
     let clock = Clock::manual(start());
-    let directory = directory(&stub, &[]).with_clock(clock.clone());
+    let directory = directory_at(&stub, &[], clock.clone());
     let mut cursor = None;
     for _ in 0..3 {
         let listing = list_people(&directory, cursor.as_deref())

@@ -51,8 +51,11 @@ fn build_directory(config: &Config, groups: &[&str]) -> LdapDirectory {
 }
 
 fn build_with(config: &Config, common: &Common) -> LdapDirectory {
-    let clock = Clock::manual("2026-11-22T06:00:00Z".parse().unwrap());
-    config.build(common, clock).unwrap()
+    let common = Common {
+        clock: Clock::manual("2026-11-22T06:00:00Z".parse().unwrap()),
+        ..common.clone()
+    };
+    config.build(&common).unwrap()
 }
 
 /// Runs a future; connections need its runtime.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lapsed::clock::Clock;
 use lapsed::directories::{Common, Directory, PeopleListing, PeopleQuery};
 use lapsed::domain::{Address, Person};
 use lapsed::sources::{CheckReport, Error, Fetched};
@@ -13,6 +14,7 @@ pub fn common(groups: &[&str]) -> Common {
     Common {
         timeout: Duration::from_secs(20),
         allowed_groups: groups.iter().map(|&name| name.to_owned()).collect(),
+        clock: Clock::system(),
     }
 }
 

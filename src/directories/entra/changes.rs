@@ -14,10 +14,9 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::responses::{SELECT, User};
-use super::session::{Session, Start, has_status};
+use super::graph::{Graph, SELECT, User};
 use crate::domain::Address;
-use crate::sources::Error;
+use crate::upstream::{Error, none_if_status};
 
 /// How often all users are listed.
 const FULL_LISTING_INTERVAL: TimeDelta = TimeDelta::hours(24);
@@ -69,9 +68,9 @@ impl Cursor {
     }
 
     /// `None` if the text is not a cursor, or its link leads to another server.
-    pub fn parse(text: &str, session: &Session) -> Option<Self> {
+    pub fn parse(text: &str, graph: &Graph) -> Option<Self> {
         let cursor: Self = serde_json::from_str(text).ok()?;
-        let is_own = session.web.follow(&cursor.delta_link.link).is_ok();
+        let is_own = graph.follow(&cursor.delta_link.link).is_ok();
         is_own.then_some(cursor)
     }
 
@@ -123,16 +122,14 @@ pub(super) fn query_digest(tenant: &str, people: &[Address]) -> String {
 
 /// A delta link that starts now; `None` if the tenant has no delta queries.
 pub(super) async fn start_delta(
-    session: &Session,
+    graph: &Graph,
     now: DateTime<Utc>,
 ) -> Result<Option<DeltaLink>, Error> {
     let query = [("$select", SELECT), ("$deltatoken", "latest")];
-    let start = Start::Path("users/delta", &query);
-    match session.for_each_item(start, |_: User| {}).await {
-        Ok(link) => Ok(link.map(|link| DeltaLink { link, since: now })),
-        Err(error) if has_status(&error, &DELTA_UNAVAILABLE) => Ok(None),
-        Err(error) => Err(error),
-    }
+    let latest = graph.get("users/delta", &query);
+    let link = graph.for_each_item(latest, |_: User| {}).await;
+    let link = none_if_status(link, &DELTA_UNAVAILABLE)?.flatten();
+    Ok(link.map(|link| DeltaLink { link, since: now }))
 }
 
 #[derive(Debug)]
@@ -146,7 +143,7 @@ pub(super) struct Changes {
 }
 
 /// The changes since a link was issued; `None` if all users must be listed instead.
-pub(super) async fn fetch_changes(session: &Session, link: &str) -> Result<Option<Changes>, Error> {
+pub(super) async fn fetch_changes(graph: &Graph, link: &str) -> Result<Option<Changes>, Error> {
     let mut changed = BTreeMap::new();
     let mut removed = BTreeMap::new();
     let take = |user: User| {
@@ -157,11 +154,8 @@ pub(super) async fn fetch_changes(session: &Session, link: &str) -> Result<Optio
             *enabled = user.account_enabled.or(*enabled);
         }
     };
-    let link = match session.for_each_item(Start::Link(link), take).await {
-        Ok(link) => link,
-        Err(error) if has_status(&error, &DELTA_UNAVAILABLE) => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let link = graph.for_each_item(graph.follow(link)?, take).await;
+    let link = none_if_status(link, &DELTA_UNAVAILABLE)?.flatten();
     // Without a link for later changes, or with too many, the query is of no use.
     let Some(link) = link.filter(|_| changed.len() <= MAX_CHANGED) else {
         return Ok(None);

@@ -5,62 +5,60 @@ use std::collections::{BTreeMap, HashSet};
 use reqwest::StatusCode;
 use uuid::Uuid;
 
-use super::responses::Item;
-use super::session::{Session, Start, explain_refusal, has_status};
-use crate::directories::collector::AllowedGroups;
-use crate::directories::id::{id_key, parse_guid, path_segment};
-use crate::sources::Error;
+use super::graph::{Graph, Item, explain_refusal};
+use crate::directories::account::{AllowedGroups, id_key, parse_guid};
+use crate::upstream::http::path_segment;
+use crate::upstream::{Error, none_if_status};
 
 /// Needed to read groups and their members.
 pub(super) const PERMISSION: &str = "GroupMember.Read.All";
 
 /// # Errors
 /// When a group does not exist, its name is ambiguous, or it cannot be read completely.
-pub(super) async fn fetch(session: &Session, names: &[String]) -> Result<AllowedGroups, Error> {
+pub(super) async fn fetch(graph: &Graph, names: &[String]) -> Result<AllowedGroups, Error> {
     let mut allowed_groups = AllowedGroups::default();
     for name in names {
-        let id = find_group(session, name).await?;
-        allowed_groups.add(name, fetch_members(session, &id).await?);
+        let id = find_group(graph, name).await?;
+        allowed_groups.add(name, fetch_members(graph, &id).await?);
     }
     Ok(allowed_groups)
 }
 
 /// Finds a group by id or name. A GUID is tried as an id first, anything else last.
-async fn find_group(session: &Session, name: &str) -> Result<String, Error> {
+async fn find_group(graph: &Graph, name: &str) -> Result<String, Error> {
     let is_guid = parse_guid(name).is_some();
-    if is_guid && let Some(id) = fetch_group(session, name).await? {
+    if is_guid && let Some(id) = fetch_group(graph, name).await? {
         return Ok(id);
     }
-    if let Some(id) = search_group(session, name).await? {
+    if let Some(id) = search_group(graph, name).await? {
         return Ok(id);
     }
     let by_id = if is_guid {
         None
     } else {
-        fetch_group(session, name).await?
+        fetch_group(graph, name).await?
     };
     by_id.ok_or_else(|| group_error(name, "there is no group"))
 }
 
-async fn fetch_group(session: &Session, id: &str) -> Result<Option<String>, Error> {
+async fn fetch_group(graph: &Graph, id: &str) -> Result<Option<String>, Error> {
     let Some(part) = path_segment(id) else {
         return Ok(None);
     };
-    let path = format!("groups/{part}");
-    let start = Start::Path(&path, &[("$select", "id,displayName")]);
-    match session.fetch::<Item>(start).await {
-        Ok(group) if group.id_key() == id_key(id) => Ok(Some(group.id)),
-        Ok(_) => Err(group_error(id, "Graph returns another group for")),
-        // Graph answers 400 to anything that is not a GUID.
-        Err(error) if has_status(&error, &[StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST]) => {
-            Ok(None)
+    let request = graph.get(&format!("groups/{part}"), &[("$select", "id,displayName")]);
+    // Graph answers 400 to anything that is not a GUID.
+    let missing = [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST];
+    let group = none_if_status(graph.fetch::<Item>(request).await, &missing);
+    match group.map_err(|error| explain_refusal(error, "read groups", PERMISSION))? {
+        Some(group) if group.id_key() != id_key(id) => {
+            Err(group_error(id, "Graph returns another group for"))
         }
-        Err(error) => Err(explain_refusal(error, "read groups", PERMISSION)),
+        group => Ok(group.map(|group| group.id)),
     }
 }
 
 /// Finds a group by name, regardless of case.
-async fn search_group(session: &Session, name: &str) -> Result<Option<String>, Error> {
+async fn search_group(graph: &Graph, name: &str) -> Result<Option<String>, Error> {
     let filter = format!("displayName eq '{}'", name.replace('\'', "''"));
     let query = [("$filter", filter.as_str()), ("$select", "id,displayName")];
     let mut found = BTreeMap::new();
@@ -71,9 +69,8 @@ async fn search_group(session: &Session, name: &str) -> Result<Option<String>, E
             found.insert(group.id_key(), group.id);
         }
     };
-    let listed = session
-        .for_each_item(Start::Path("groups", &query), take)
-        .await;
+    let listed = graph.for_each_item(graph.get("groups", &query), take);
+    let listed = listed.await;
     listed.map_err(|error| explain_refusal(error, "read groups", PERMISSION))?;
     if found.len() > 1 {
         return Err(group_error(name, "several groups are called"));
@@ -82,30 +79,27 @@ async fn search_group(session: &Session, name: &str) -> Result<Option<String>, E
 }
 
 fn group_error(name: &str, what: &str) -> Error {
-    Error::Rights {
-        what: format!("{what} {name:?} of allowed_groups"),
-        fix: "write the object id of the group (az ad group show --group NAME --query id)"
-            .to_owned(),
-    }
+    Error::rights(
+        format!("{what} {name:?} of allowed_groups"),
+        "write the object id of the group (az ad group show --group NAME --query id)",
+    )
 }
 
 /// Requests members of all kinds and keeps the users. A request for users alone is answered from an index
 /// that lags, so it is only for servers that offer nothing else.
-async fn fetch_members(session: &Session, group: &str) -> Result<HashSet<Uuid>, Error> {
-    let path = format!(
-        "groups/{}/transitiveMembers",
-        path_segment(group).unwrap_or_default()
-    );
-    let listed = match list_members(session, &path).await {
-        Err(error) if has_status(&error, &[StatusCode::NOT_FOUND]) => {
-            list_members(session, &format!("{path}/microsoft.graph.user")).await
+async fn fetch_members(graph: &Graph, group: &str) -> Result<HashSet<Uuid>, Error> {
+    let group = path_segment(group).unwrap_or_default();
+    let path = format!("groups/{group}/transitiveMembers");
+    let listed = match list_members(graph, &path).await {
+        Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
+            list_members(graph, &format!("{path}/microsoft.graph.user")).await
         }
         listed => listed,
     };
     listed.map_err(|error| explain_refusal(error, "read the members of a group", PERMISSION))
 }
 
-async fn list_members(session: &Session, path: &str) -> Result<HashSet<Uuid>, Error> {
+async fn list_members(graph: &Graph, path: &str) -> Result<HashSet<Uuid>, Error> {
     let query = [("$select", "id"), ("$top", "999")];
     let mut people = HashSet::new();
     let take = |member: Item| {
@@ -113,8 +107,6 @@ async fn list_members(session: &Session, path: &str) -> Result<HashSet<Uuid>, Er
             people.insert(member.id_key());
         }
     };
-    session
-        .for_each_item(Start::Path(path, &query), take)
-        .await?;
+    graph.for_each_item(graph.get(path, &query), take).await?;
     Ok(people)
 }

@@ -1,34 +1,79 @@
 //! Access tokens of Entra ID: OAuth 2.0 client credentials with a secret or a certificate.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, Utc};
-use reqwest::Method;
-use reqwest::header::HeaderValue;
+use reqwest::{Method, StatusCode};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Config, Credential};
 use crate::clock::Clock;
-use crate::directories::access_tokens::AccessTokens;
 use crate::directories::assertion::{self, ASSERTION_TYPE, Algorithm, Signer};
-use crate::sources::Error;
+use crate::upstream::Error;
 use crate::upstream::http::{self, Client};
+use crate::upstream::session::{Grant, SignIn, request_access_token};
 
+#[derive(Debug, Clone)]
+pub enum Credential {
+    Secret(SecretString),
+    /// A PEM file with a private RSA key and the registered certificate.
+    Certificate(PathBuf),
+}
+
+/// Microsoft's clouds, each with its own hosts
+/// (<https://learn.microsoft.com/graph/deployments>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cloud {
+    #[default]
+    Global,
+    /// US Government L4.
+    Us,
+    /// US Government L5 (`DoD`).
+    UsDod,
+    /// China, operated by 21Vianet.
+    China,
+}
+
+impl Cloud {
+    /// As written in the configuration.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("global", Self::Global),
+        ("us", Self::Us),
+        ("us-dod", Self::UsDod),
+        ("china", Self::China),
+    ];
+
+    pub(super) fn login_url(self) -> &'static str {
+        match self {
+            Self::Global => "https://login.microsoftonline.com",
+            Self::Us | Self::UsDod => "https://login.microsoftonline.us",
+            Self::China => "https://login.partner.microsoftonline.cn",
+        }
+    }
+
+    pub(super) fn graph_url(self) -> &'static str {
+        match self {
+            Self::Global => "https://graph.microsoft.com",
+            Self::Us => "https://graph.microsoft.us",
+            Self::UsDod => "https://dod-graph.microsoft.us",
+            Self::China => "https://microsoftgraph.chinacloudapi.cn",
+        }
+    }
+}
+
+/// The app registration, which signs in.
 #[derive(Debug)]
-pub(super) struct SignIn {
+pub(super) struct Application {
     web: Client,
-    access_tokens: AccessTokens,
     path: String,
     client_id: String,
     scope: String,
     proof: ClientProof,
-    pub clock: Clock,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -51,45 +96,44 @@ struct TokenRefusal {
     error_codes: Vec<u64>,
 }
 
-impl SignIn {
+impl SignIn for Application {
+    async fn sign_in(&self) -> Result<Grant, Error> {
+        match request_access_token(&self.web, &self.path, &self.form()?).await {
+            Ok(grant) => Ok(grant),
+            Err(error) => Err(self.explain_refusal(error).await),
+        }
+    }
+}
+
+impl Application {
     /// # Errors
     /// When the certificate cannot be read or used.
-    pub fn new(config: &Config, web: Client) -> Result<Self, Error> {
-        let path = format!("{}/oauth2/v2.0/token", config.tenant);
-        let proof = match &config.credential {
+    pub fn new(
+        web: Client,
+        cloud: Cloud,
+        tenant: &str,
+        client_id: &str,
+        credential: &Credential,
+        clock: &Clock,
+    ) -> Result<Self, Error> {
+        let path = format!("{tenant}/oauth2/v2.0/token");
+        let proof = match credential {
             Credential::Secret(secret) => ClientProof::Secret(secret.clone()),
             Credential::Certificate(file) => {
-                let audience = format!("{}/{path}", config.cloud.login_url());
-                load_certificate(file, audience)?
+                load_certificate(file, format!("{}/{path}", cloud.login_url()))?
             }
         };
         Ok(Self {
             web,
-            access_tokens: AccessTokens::default(),
             path,
-            client_id: config.client_id.clone(),
-            scope: format!("{}/.default", config.cloud.graph_url()),
+            client_id: client_id.to_owned(),
+            scope: format!("{}/.default", cloud.graph_url()),
             proof,
-            clock: Clock::system(),
+            clock: clock.clone(),
         })
     }
 
-    /// The value of an Authorization header.
-    pub async fn bearer(&self) -> Result<HeaderValue, Error> {
-        let form = || self.form(self.clock.now());
-        let granted = self.access_tokens.bearer(&self.web, &self.path, form).await;
-        match granted {
-            Ok(bearer) => Ok(bearer),
-            Err(error) => Err(self.explain_token_refusal(error).await),
-        }
-    }
-
-    /// Drops the access token because Graph rejected it.
-    pub async fn forget(&self) {
-        self.access_tokens.forget().await;
-    }
-
-    fn form(&self, now: DateTime<Utc>) -> Result<Vec<(&'static str, String)>, http::Error> {
+    fn form(&self) -> Result<Vec<(&'static str, String)>, http::Error> {
         let mut form = vec![
             ("grant_type", "client_credentials".to_owned()),
             ("client_id", self.client_id.clone()),
@@ -104,7 +148,7 @@ impl SignIn {
                 thumbprint,
                 audience,
             } => {
-                let claims = assertion::new_claims(&self.client_id, audience, now)?;
+                let claims = assertion::new_claims(&self.client_id, audience, self.clock.now())?;
                 let assertion = signer.sign(&[("x5t#S256", thumbprint)], &claims)?;
                 form.push(("client_assertion_type", ASSERTION_TYPE.to_owned()));
                 form.push(("client_assertion", assertion));
@@ -114,26 +158,20 @@ impl SignIn {
     }
 
     /// Adds advice to a refusal. Only the body has the reason, so the request is sent once more.
-    async fn explain_token_refusal(&self, error: http::Error) -> Error {
-        let Some(status) = error.status().filter(reqwest::StatusCode::is_client_error) else {
+    async fn explain_refusal(&self, error: http::Error) -> Error {
+        let status = error.status().filter(StatusCode::is_client_error);
+        let (Some(status), Ok(form)) = (status, self.form()) else {
             return error.into();
         };
-        let Ok(form) = self.form(self.clock.now()) else {
-            return error.into();
-        };
-        let form: Vec<_> = form
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
         let request = self.web.request(Method::POST, &self.path).form(&form);
         match request.refusal_json::<TokenRefusal>().await {
-            Some(refusal) => Error::Rights {
-                what: format!(
-                    "Entra ID grants no access token ({})",
-                    refusal.label(status)
-                ),
-                fix: refusal.fix(),
-            },
+            Some(refusal) => {
+                let label = refusal.label(status);
+                Error::rights(
+                    format!("Entra ID grants no access token ({label})"),
+                    refusal.fix(),
+                )
+            }
             None => error.into(),
         }
     }
@@ -141,7 +179,7 @@ impl SignIn {
 
 impl TokenRefusal {
     /// `invalid_client, AADSTS7000215`, and nothing else of the response.
-    fn label(&self, status: reqwest::StatusCode) -> String {
+    fn label(&self, status: StatusCode) -> String {
         let is_plain = |text: &&String| {
             text.len() <= 40 && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
         };
@@ -190,9 +228,9 @@ fn load_certificate(file: &Path, audience: String) -> Result<ClientProof, Error>
     let place = file.display().to_string();
     let pem = assertion::read_pem_file(file)?;
     let signer = Signer::from_pem(&place, &pem, Algorithm::Ps256)?;
-    let certificate = CertificateDer::from_pem_slice(&pem).map_err(|_| Error::Content {
-        place,
-        reason: "the file has a key but no certificate; put both into it, in any order".to_owned(),
+    let certificate = CertificateDer::from_pem_slice(&pem).map_err(|_| {
+        let reason = "the file has a key but no certificate; put both into it, in any order";
+        Error::content(place, reason)
     })?;
     Ok(ClientProof::Certificate {
         signer: Box::new(signer),
@@ -203,7 +241,6 @@ fn load_certificate(file: &Path, audience: String) -> Result<ClientProof, Error>
 
 #[cfg(test)]
 mod tests {
-    use reqwest::StatusCode;
     use rstest::rstest;
     use serde_json::{Value, json};
 

@@ -150,6 +150,7 @@ fn directory(path: &Path) -> FileDirectory {
     let common = Common {
         timeout: std::time::Duration::from_secs(1),
         allowed_groups: Vec::new(),
+        clock: crate::clock::Clock::system(),
     };
     let path = path.to_owned();
     Config { path }.build(&common)

@@ -3,9 +3,8 @@ use std::collections::HashSet;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::collector::Collector;
-use super::responses::User;
-use crate::directories::collector::{AllowedGroups, PersonCollector};
+use super::users::{Collector, User};
+use crate::directories::account::{AllowedGroups, PersonCollector, id_key};
 use crate::domain::{IdentityStatus, Person, Reason};
 
 const ID: &str = "0b0f2c34-6a35-4f7c-9a2a-1d1b7f4f0001";
@@ -135,7 +134,7 @@ fn an_account_is_listed_once() {
 
 #[test]
 fn membership_is_by_id() {
-    let members = HashSet::from([user(json!({})).id_key()]);
+    let members = HashSet::from([id_key(&user(json!({})).id)]);
     let others = json!({"id": "other", "email": "bob@example.org"});
     let people = collected(Some(members), vec![user(json!({})), user(others)]);
     let is_member: Vec<_> = people.iter().map(|person| person.is_member).collect();

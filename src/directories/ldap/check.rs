@@ -4,8 +4,8 @@ use super::groups::{AllowedGroups, Scope};
 use super::person::build_person;
 use super::{Connection, Flavor, LdapDirectory};
 use crate::domain::{IdentityStatus, Person};
-use crate::ldap::{Entry, Search};
-use crate::sources::{CheckReport, Error, Right};
+use crate::upstream::ldap::{Entry, Search};
+use crate::upstream::{CheckReport, Error, Right};
 
 /// How many people are read.
 const CHECKED_PEOPLE: i32 = 500;

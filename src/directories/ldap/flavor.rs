@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
-use crate::ldap::{Entry, Session, escape};
-use crate::sources::Error;
+use crate::upstream::Error;
+use crate::upstream::ldap::{Entry, Session, escape};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavor {

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use super::dn;
 use super::flavor::{Flavor, RootDse};
 use crate::directories::Group;
-use crate::ldap::{Entry, Search, Session, escape};
-use crate::sources::Error;
+use crate::upstream::Error;
+use crate::upstream::ldap::{Entry, Search, Session, escape};
 
 /// Selects groups outside Active Directory. Classes that a server does not know match nothing.
 const GROUPS: &str = "(|(objectClass=groupOfNames)(objectClass=groupOfUniqueNames)(objectClass=groupOfMembers)\

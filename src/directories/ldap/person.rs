@@ -4,7 +4,7 @@ use super::flavor::Flavor;
 use super::status::StatusRules;
 use crate::directories::account::AccountBuilder;
 use crate::domain::Person;
-use crate::ldap::Entry;
+use crate::upstream::ldap::Entry;
 
 /// The account of an entry. Group membership is not set.
 pub fn build_person(entry: &Entry, id: String, rules: &StatusRules) -> Person {

@@ -7,7 +7,7 @@ use super::flavor::Flavor;
 use super::time::{End, parse_filetime, parse_generalized, parse_shadow};
 use crate::directories::account::AccountStatus;
 use crate::domain::Reason;
-use crate::ldap::Entry;
+use crate::upstream::ldap::Entry;
 
 /// `ACCOUNTDISABLE` of userAccountControl (MS-ADTS §2.2.16).
 const ACCOUNT_DISABLE: i64 = 0x2;

@@ -5,7 +5,7 @@ use super::pager::Fault;
 use super::responses::{Flag, User};
 use super::session::{Provider, READ_ADVICE, Session, is_forbidden};
 use super::{USERS, users_pager};
-use crate::sources::{CheckReport, Error, Right};
+use crate::upstream::{CheckReport, Error, Right};
 
 /// How many members of a group are looked up.
 const CHECKED_MEMBERS: usize = 5;

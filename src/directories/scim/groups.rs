@@ -12,7 +12,7 @@ use super::session::{
     is_unsupported, resource_path,
 };
 use crate::directories::Group;
-use crate::sources::Error;
+use crate::upstream::Error;
 use crate::upstream::http;
 
 const GROUPS: &str = "Groups";

@@ -8,11 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::responses::{Page, Resource};
 use super::session::{Provider, Session, explain_refusal, is_query_unsupported};
-use crate::sources::Error;
+use crate::upstream::Error;
 use crate::upstream::http;
-
-/// A server that sends more pages than this is broken.
-const MAX_PAGES: usize = 100_000;
+use crate::upstream::pager::{self as upstream, Next};
 
 #[derive(Debug, Clone)]
 pub struct ListQuery {
@@ -57,22 +55,18 @@ pub struct Pager<'a> {
     session: &'a Session,
     provider: Provider,
     query: ListQuery,
-    next: Next,
+    pager: upstream::Pager<Position>,
     /// `totalResults` of the first page.
     total: Option<u64>,
     received: u64,
     ids: HashSet<String>,
-    count: usize,
-    cursors: HashSet<String>,
 }
 
-#[derive(Debug, Clone)]
-enum Next {
-    First,
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Position {
     /// Starts at 1.
     Index(u64),
     Cursor(String),
-    End,
 }
 
 impl<'a> Pager<'a> {
@@ -81,12 +75,10 @@ impl<'a> Pager<'a> {
             session,
             provider,
             query,
-            next: Next::First,
+            pager: upstream::Pager::default(),
             total: None,
             received: 0,
             ids: HashSet::new(),
-            count: 0,
-            cursors: HashSet::new(),
         }
     }
 
@@ -96,7 +88,7 @@ impl<'a> Pager<'a> {
     }
 
     pub fn is_done(&self) -> bool {
-        matches!(self.next, Next::End)
+        self.pager.is_done()
     }
 
     pub fn selects_fields(&self) -> bool {
@@ -109,10 +101,6 @@ impl<'a> Pager<'a> {
     ) -> Result<Option<Vec<T>>, Fault> {
         if self.is_done() {
             return Ok(None);
-        }
-        self.count += 1;
-        if self.count > MAX_PAGES {
-            return Err(self.invalid_response("the list has no end"));
         }
         let page = match self.fetch_page().await {
             Err(error) if self.can_retry_with_all_fields(&error) => {
@@ -144,22 +132,25 @@ impl<'a> Pager<'a> {
         if let Some(page) = self.provider.page {
             request = request.query("count", &page.to_string());
         }
-        request = match &self.next {
+        request = match self.pager.next() {
             Next::First if self.provider.uses_cursors => request.query("cursor", ""),
             Next::First | Next::End => request,
-            Next::Index(index) => request.query("startIndex", &index.to_string()),
-            Next::Cursor(cursor) => request.query("cursor", cursor),
+            Next::At(Position::Index(index)) => request.query("startIndex", &index.to_string()),
+            Next::At(Position::Cursor(cursor)) => request.query("cursor", cursor),
         };
         request.json().await
     }
 
+    fn is_at_cursor(&self) -> bool {
+        matches!(self.pager.next(), Next::At(Position::Cursor(_)))
+    }
+
     fn can_retry_with_all_fields(&self, error: &http::Error) -> bool {
-        matches!(self.next, Next::First) && self.selects_fields() && is_query_unsupported(error)
+        self.pager.is_first() && self.selects_fields() && is_query_unsupported(error)
     }
 
     fn to_fault(&self, error: http::Error) -> Fault {
-        let is_cursor = matches!(self.next, Next::Cursor(_));
-        if is_cursor && is_query_unsupported(&error) {
+        if self.is_at_cursor() && is_query_unsupported(&error) {
             return self.invalid_response(
                 "the server rejects a cursor that it issued; the next sync starts over",
             );
@@ -170,11 +161,10 @@ impl<'a> Pager<'a> {
     /// Checks and counts a page, and sets where the next one is.
     fn accept_page<T: Resource>(&mut self, page: Page<T>) -> Result<Vec<T>, Fault> {
         let cursor = page.next_cursor.filter(|cursor| !cursor.is_empty());
-        let is_first = matches!(self.next, Next::First);
+        let is_first = self.pager.is_first();
         // A server may use cursors without announcing them.
-        let uses_cursors = cursor.is_some()
-            || matches!(self.next, Next::Cursor(_))
-            || (is_first && self.provider.uses_cursors);
+        let uses_cursors =
+            cursor.is_some() || self.is_at_cursor() || (is_first && self.provider.uses_cursors);
         let is_list = page.total_results.is_some() || (uses_cursors && page.resources.is_some());
         if !is_list {
             return Err(self.not_a_list());
@@ -193,14 +183,13 @@ impl<'a> Pager<'a> {
         let is_empty = resources.is_empty();
         self.received += resources.len() as u64;
         resources.retain(|resource| self.ids.insert(resource.id().to_owned()));
-        self.next = match (uses_cursors, cursor) {
-            (true, Some(cursor)) if self.cursors.insert(cursor.clone()) => Next::Cursor(cursor),
-            (true, Some(_)) => return Err(self.invalid_response("it issued the same cursor twice")),
-            (false, _) if self.total.is_some_and(|total| self.received < total) && !is_empty => {
-                Next::Index(self.received + 1)
-            }
-            (true, None) | (false, _) => Next::End,
+        let has_more = self.total.is_some_and(|total| self.received < total) && !is_empty;
+        let next = match cursor {
+            Some(cursor) => Some(Position::Cursor(cursor)),
+            None => (!uses_cursors && has_more).then_some(Position::Index(self.received + 1)),
         };
+        let advanced = self.pager.advance(resources.is_empty(), next);
+        advanced.map_err(|endless| self.invalid_response(&endless.to_string()))?;
         if self.is_done() {
             self.ensure_complete()?;
         }

@@ -7,9 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
-use crate::directories::id::path_segment;
-use crate::sources::Error;
-use crate::upstream::http::{self, Client, Request};
+use crate::upstream::Error;
+use crate::upstream::http::{self, Client, Request, path_segment};
 
 pub const READ_ADVICE: &str = "give the token's client at the identity provider the right to read users and groups \
      by SCIM, or use a token of a client that has it";

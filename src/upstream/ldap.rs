@@ -21,14 +21,12 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 use url::Url;
 
+use super::pager::Endless;
 use crate::tls;
 
 pub use entry::Entry;
 pub use ldap3::ldap_escape as escape;
 pub use session::{Search, Session};
-
-/// After more empty pages than this in a row, a search is considered endless.
-const MAX_EMPTY_PAGES: u32 = 100;
 
 /// Why there is no usable response. No variant shows the content of a response.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +42,8 @@ pub enum Error {
     BrokenOff { place: String },
     #[error("{place} sent a response that is not LDAP")]
     Malformed { place: String },
-    #[error("{place} sent {MAX_EMPTY_PAGES} empty pages in a row")]
-    Endless { place: String },
-    #[error("{place} sent a page of results twice")]
-    Repeats { place: String },
+    #[error("{place} sends a result without an end: {why}")]
+    Endless { place: String, why: Endless },
     /// The bind failed.
     #[error("{place} refuses the account of bind_dn: {reason} (LDAP code {code}); {fix}")]
     Refused {

@@ -65,19 +65,32 @@ impl Server {
     }
 }
 
-async fn ask(access_tokens: &AccessTokens, web: &Client) -> Result<Value, Failure> {
-    let form = || Ok(vec![("grant_type", "client_credentials".to_owned())]);
-    access_tokens
-        .fetch(web, "token", form, || web.get("people"))
-        .await
+/// Signs in at the server itself.
+#[derive(Debug)]
+struct App(Client);
+
+impl SignIn for App {
+    async fn sign_in(&self) -> Result<Grant, Error> {
+        let form = [("grant_type", "client_credentials")];
+        Ok(request_access_token(&self.0, "token", &form).await?)
+    }
+}
+
+async fn start(server: &Server) -> Session<App> {
+    let web = server.start().await;
+    Session::new(web.clone(), App(web))
+}
+
+async fn ask(session: &Session<impl SignIn>) -> Result<Value, Error> {
+    session.fetch(session.web.get("people")).await
 }
 
 #[tokio::test]
 async fn one_access_token_serves_many_requests() {
     let server = Server::new(Some(300), |_| true);
-    let (web, access_tokens) = (server.start().await, AccessTokens::default());
+    let session = start(&server).await;
     for _ in 0..3 {
-        assert_eq!(ask(&access_tokens, &web).await.unwrap(), 1);
+        assert_eq!(ask(&session).await.unwrap(), 1);
     }
     assert_eq!(server.granted(), 1);
 }
@@ -86,13 +99,9 @@ async fn one_access_token_serves_many_requests() {
 async fn access_tokens_of_one_minute_or_unknown_lifetime_are_kept() {
     for expires_in in [Some(60), None] {
         let server = Server::new(expires_in, |_| true);
-        let (web, access_tokens) = (server.start().await, AccessTokens::default());
+        let session = start(&server).await;
         for _ in 0..3 {
-            assert_eq!(
-                ask(&access_tokens, &web).await.unwrap(),
-                1,
-                "{expires_in:?}"
-            );
+            assert_eq!(ask(&session).await.unwrap(), 1, "{expires_in:?}");
         }
     }
 }
@@ -100,57 +109,50 @@ async fn access_tokens_of_one_minute_or_unknown_lifetime_are_kept() {
 #[tokio::test]
 async fn an_expired_access_token_is_not_sent() {
     let server = Server::new(Some(0), |_| true);
-    let (web, access_tokens) = (server.start().await, AccessTokens::default());
-    assert_eq!(ask(&access_tokens, &web).await.unwrap(), 1);
-    assert_eq!(ask(&access_tokens, &web).await.unwrap(), 2);
+    let session = start(&server).await;
+    assert_eq!(ask(&session).await.unwrap(), 1);
+    assert_eq!(ask(&session).await.unwrap(), 2);
 }
 
 #[tokio::test]
 async fn a_rejected_access_token_is_renewed_once() {
     let server = Server::new(Some(300), |number| number == 2);
-    let (web, access_tokens) = (server.start().await, AccessTokens::default());
-    assert_eq!(
-        ask(&access_tokens, &web).await.unwrap(),
-        2,
-        "the second is accepted"
-    );
-    assert_eq!(ask(&access_tokens, &web).await.unwrap(), 2, "and kept");
+    let session = start(&server).await;
+    assert_eq!(ask(&session).await.unwrap(), 2, "the second is accepted");
+    assert_eq!(ask(&session).await.unwrap(), 2, "and kept");
     assert_eq!(server.granted(), 2);
 }
 
 #[tokio::test]
 async fn a_rejected_new_access_token_is_an_error() {
     let server = Server::new(Some(300), |_| false);
-    let (web, access_tokens) = (server.start().await, AccessTokens::default());
-    let failure = ask(&access_tokens, &web).await.unwrap_err();
-    assert!(
-        matches!(&failure, Failure::Response(error) if error.status() == Some(StatusCode::UNAUTHORIZED)),
-        "{failure:?}"
-    );
+    let session = start(&server).await;
+    let error = ask(&session).await.unwrap_err();
+    assert_eq!(error.status(), Some(StatusCode::UNAUTHORIZED), "{error:?}");
     assert_eq!(server.granted(), 2);
 }
 
 #[tokio::test]
-async fn a_refused_access_token_is_a_failure_of_its_own() {
+async fn a_refused_sign_in_keeps_its_own_error() {
+    struct Refused;
+    impl SignIn for Refused {
+        async fn sign_in(&self) -> Result<Grant, Error> {
+            Err(Error::rights("no access token", "correct client_id"))
+        }
+    }
     let server = Server::new(Some(300), |_| true);
-    let (web, access_tokens) = (server.start().await, AccessTokens::default());
-    let unsendable = || {
-        Err(http::Error::Unsendable {
-            what: "the assertion",
-        })
-    };
-    let request = access_tokens.fetch::<Value>(&web, "token", unsendable, || web.get("people"));
-    let failure = request.await.unwrap_err();
-    assert!(matches!(failure, Failure::NoToken(_)), "{failure:?}");
+    let session = Session::new(server.start().await, Refused);
+    let error = ask(&session).await.unwrap_err().to_string();
+    assert_eq!(error, "no access token; correct client_id");
     assert_eq!(server.granted(), 0);
 }
 
 #[tokio::test]
 async fn debug_output_does_not_show_an_access_token() {
     let server = Server::new(Some(300), |_| true);
-    let (web, access_tokens) = (server.start().await, AccessTokens::default());
-    ask(&access_tokens, &web).await.unwrap();
-    let shown = format!("{access_tokens:?}");
+    let session = start(&server).await;
+    ask(&session).await.unwrap();
+    let shown = format!("{session:?}");
     assert!(
         shown.contains("Sensitive") && !shown.contains("Bearer"),
         "{shown}"

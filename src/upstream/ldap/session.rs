@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Access, Entry, Error, Fault, MAX_EMPTY_PAGES, code, library_error, with_timeout};
+use super::{Access, Entry, Error, Fault, code, library_error, with_timeout};
+use crate::upstream::pager::{Endless, Pager};
 
 /// Active Directory allows at most 1000.
 const PAGE_SIZE: i32 = 500;
@@ -101,33 +102,30 @@ impl Session {
         search: &Search<'_>,
         sink: &mut (dyn FnMut(Entry) + Send),
     ) -> Result<(), Error> {
+        let mut pager = Pager::default();
         let mut cookie = Vec::new();
-        let mut empty = 0;
         // Cookies do not show a circle: some servers send the same one for every page.
         let mut first_entries = HashSet::new();
-        loop {
+        for number in 1_u32.. {
             let page = self.fetch_page(search, cookie, PAGE_SIZE).await?;
-            empty = if page.entries.is_empty() {
-                empty + 1
-            } else {
-                0
-            };
-            if let Some(first) = page.entries.first()
-                && !first_entries.insert(first.dn.clone())
-            {
-                let place = self.place.clone();
-                return Err(Error::Repeats { place });
-            }
-            page.entries.into_iter().for_each(&mut *sink);
-            if page.cookie.is_empty() {
-                return Ok(());
-            }
-            if empty >= MAX_EMPTY_PAGES {
-                let place = self.place.clone();
-                return Err(Error::Endless { place });
-            }
             cookie = page.cookie;
+            let first = page.entries.first();
+            let advanced = if first.is_none_or(|first| first_entries.insert(first.dn.clone())) {
+                pager.advance(first.is_none(), (!cookie.is_empty()).then_some(number))
+            } else {
+                Err(Endless::Circle)
+            };
+            let place = &self.place;
+            advanced.map_err(|why| Error::Endless {
+                place: place.clone(),
+                why,
+            })?;
+            page.entries.into_iter().for_each(&mut *sink);
+            if pager.is_done() {
+                break;
+            }
         }
+        Ok(())
     }
 
     /// Collects the entries of a small result.

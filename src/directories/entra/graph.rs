@@ -1,13 +1,22 @@
-//! Graph's responses, and the people made from them.
+//! Requests to Microsoft Graph, its responses, and the people made from them.
 
 use std::borrow::Cow;
 
+use reqwest::StatusCode;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::directories::account::{AccountBuilder, AccountStatus};
-use crate::directories::id::id_key;
+use super::sign_in::Application;
+use crate::directories::account::{AccountBuilder, AccountStatus, id_key};
 use crate::domain::Person;
+use crate::upstream::Error;
+use crate::upstream::http::{self, Request};
+use crate::upstream::pager::{Next, Pager};
+use crate::upstream::session::Session;
+
+/// What messages call it.
+const NAME: &str = "Microsoft Graph";
 
 /// The requested properties. `accountEnabled` is not in the default set.
 pub(super) const SELECT: &str =
@@ -15,6 +24,77 @@ pub(super) const SELECT: &str =
 
 /// Separates the two parts of a guest's sign-in name.
 const GUEST: &str = "#ext#";
+
+#[derive(Debug)]
+pub(super) struct Graph(pub Session<Application>);
+
+impl Graph {
+    pub fn get(&self, path: &str, query: &[(&str, &str)]) -> Request<'_> {
+        self.0.web.get(path).queries(query)
+    }
+
+    /// A request for a link from a response.
+    pub fn follow(&self, link: &str) -> Result<Request<'_>, http::Error> {
+        self.0.web.follow(link)
+    }
+
+    pub async fn fetch<T: DeserializeOwned>(&self, request: Request<'_>) -> Result<T, Error> {
+        self.0.fetch(request).await
+    }
+
+    /// Reads a list page by page to its end. Returns the link to later changes, which only a delta query has.
+    ///
+    /// # Errors
+    /// When a page is missing, repeats, or is on another server.
+    pub async fn for_each_item<T: DeserializeOwned>(
+        &self,
+        first: Request<'_>,
+        mut each: impl FnMut(T) + Send,
+    ) -> Result<Option<String>, Error> {
+        let mut pager = Pager::<String>::default();
+        let mut page: Page<T> = self.fetch(first).await?;
+        loop {
+            let advanced = pager.advance(page.value.is_empty(), page.next);
+            advanced.map_err(|endless| invalid_response(&endless.to_string()))?;
+            page.value.into_iter().for_each(&mut each);
+            let Next::At(link) = pager.next() else {
+                // Reject a link now that could not be followed later.
+                page.delta
+                    .as_deref()
+                    .map(|link| self.follow(link))
+                    .transpose()?;
+                return Ok(page.delta);
+            };
+            page = self.fetch(self.follow(link)?).await?;
+        }
+    }
+}
+
+pub(super) fn invalid_response(reason: &str) -> Error {
+    Error::content(NAME, reason)
+}
+
+/// Adds advice to a refusal.
+pub(super) fn explain_refusal(error: Error, what: &str, permission: &str) -> Error {
+    let denied = format!("Graph does not let the application {what} (403)");
+    let rejected = "Graph rejects the access token (401)";
+    let cloud_advice = "set cloud to the tenant's cloud, and correct url";
+    error.explain(&[
+        (
+            StatusCode::FORBIDDEN,
+            &denied,
+            &permission_advice(permission),
+        ),
+        (StatusCode::UNAUTHORIZED, rejected, cloud_advice),
+    ])
+}
+
+pub(super) fn permission_advice(permission: &str) -> String {
+    format!(
+        "add the application permission {permission} of Microsoft Graph to the application (App registrations, \
+         API permissions) and grant admin consent"
+    )
+}
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Page<T> {

@@ -1,10 +1,15 @@
-//! Okta's users, and what their status means.
+//! Okta's users: how one is found by address, sign-in name or id, and what their status means.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
+use super::api::{Api, is_query_unsupported, none_if_not_found};
 use crate::directories::account::{AccountBuilder, AccountStatus};
 use crate::domain::{Address, IdentityStatus, Person, Reason};
+use crate::upstream::Error;
+use crate::upstream::http::path_segment;
+
+pub(super) const USERS: &str = "api/v1/users";
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -85,6 +90,134 @@ fn status_evidence(okta_status: Option<&str>) -> String {
         Some(_) => "a status that is not a word".to_owned(),
         None => "no status".to_owned(),
     }
+}
+
+/// All users with an address; `None` if Okta does not support the query, because it refuses it or returns
+/// other users.
+///
+/// A filter reads the primary store, and is case-sensitive. An address in another case is found by the
+/// sign-in name in a path, or by `search` for mailboxes. Each query has one clause, because not every server
+/// supports more.
+pub(super) async fn find_by_address(
+    api: &Api,
+    address: &Address,
+) -> Result<Option<Vec<User>>, Error> {
+    let mut found = Vec::new();
+    for attribute in ["profile.email", "profile.login"] {
+        let Some(users) = find_by_filter(api, attribute, address).await? else {
+            return Ok(None);
+        };
+        found.extend(users);
+        // Sign-in names are unique.
+        if found.iter().any(|user| user.signs_in_as(address)) {
+            break;
+        }
+    }
+    if !found.is_empty() {
+        return Ok(Some(found));
+    }
+    let mut to_search = vec!["profile.email"];
+    if address.as_str().contains('/') {
+        to_search.push("profile.login");
+    } else {
+        match fetch_by_login(api, address).await {
+            Err(error) if is_query_unsupported(&error) => return Ok(None),
+            user => found.extend(user?),
+        }
+    }
+    if !found.is_empty() {
+        return Ok(Some(found));
+    }
+    for attribute in to_search {
+        let Some(users) = find_by_search(api, attribute, address).await? else {
+            return Ok(None);
+        };
+        found.extend(users);
+    }
+    Ok(Some(found))
+}
+
+/// The user with this sign-in name, deactivated or not. For servers that do not support filters.
+pub(super) async fn find_by_login(api: &Api, address: &Address) -> Result<Option<User>, Error> {
+    // Okta cannot parse a sign-in name with a slash in a path.
+    if address.as_str().contains('/') {
+        return Ok(None);
+    }
+    match fetch_by_login(api, address).await {
+        Err(error) if is_query_unsupported(&error) => Ok(None),
+        user => user,
+    }
+}
+
+async fn fetch_by_login(api: &Api, address: &Address) -> Result<Option<User>, Error> {
+    let login = path_segment(address.as_str()).unwrap_or_default();
+    let (path, shown) = (format!("{USERS}/{login}"), format!("{USERS}/{{login}}"));
+    let user = none_if_not_found(api.fetch_shown_as::<User>(&path, &shown).await)?;
+    Ok(user.filter(|user| user.has_address(address)))
+}
+
+/// Users found by a filter, for the address as given and in lower case.
+async fn find_by_filter(
+    api: &Api,
+    attribute: &str,
+    address: &Address,
+) -> Result<Option<Vec<User>>, Error> {
+    let mut spellings = vec![address.as_str(), address.key()];
+    spellings.dedup();
+    let mut found = Vec::new();
+    for spelling in spellings {
+        let filter = eq_filter(attribute, spelling);
+        let Some(users) = list_matching(api, ("filter", &filter), address).await? else {
+            return Ok(None);
+        };
+        found.extend(users);
+    }
+    Ok(Some(found))
+}
+
+/// Users found by a search, each read again from the primary store.
+async fn find_by_search(
+    api: &Api,
+    attribute: &str,
+    address: &Address,
+) -> Result<Option<Vec<User>>, Error> {
+    let search = eq_filter(attribute, address.as_str());
+    let Some(indexed) = list_matching(api, ("search", &search), address).await? else {
+        return Ok(None);
+    };
+    let mut found = Vec::new();
+    for stale in indexed {
+        let user = none_if_not_found(fetch_by_id(api, &stale.id).await)?;
+        found.extend(user.filter(|user| user.id == stale.id && user.has_address(address)));
+    }
+    Ok(Some(found))
+}
+
+/// The user with this id. Okta also finds users by a sign-in name in its place.
+pub(super) async fn fetch_by_id(api: &Api, id: &str) -> Result<User, Error> {
+    let id = path_segment(id).unwrap_or_default();
+    api.fetch(&format!("{USERS}/{id}")).await
+}
+
+/// Users found by a query; `None` if it is refused or, because it was ignored, returns users without the
+/// address.
+async fn list_matching(
+    api: &Api,
+    query: (&str, &str),
+    address: &Address,
+) -> Result<Option<Vec<User>>, Error> {
+    let mut found = Vec::new();
+    let take = |page: Vec<User>| {
+        found.extend(page);
+        found.iter().all(|user| user.has_address(address))
+    };
+    let is_complete = api.for_each_page(USERS, &[query], take).await?;
+    Ok(is_complete.then_some(found))
+}
+
+pub(super) fn eq_filter(attribute: &str, text: &str) -> String {
+    // Values are quoted as in JSON (RFC 7644 §3.4.2.2).
+    format!("{attribute} eq {}", serde_json::Value::from(text))
 }
 
 #[cfg(test)]

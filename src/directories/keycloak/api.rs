@@ -1,0 +1,233 @@
+//! Requests to the Admin REST API of one realm, with an access token of the client's service account.
+
+use std::collections::HashSet;
+
+use reqwest::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use uuid::Uuid;
+
+use crate::upstream::Error;
+use crate::upstream::http::{self, Client, path_segment};
+use crate::upstream::pager::{Next, Pager};
+use crate::upstream::session::{Grant, Session, SignIn, request_access_token};
+
+/// Keycloak looks up each user of a page in their user storage.
+const PAGE_SIZE: usize = 200;
+
+pub(super) const VIEW_USERS: &str = "give the client's service account the role view-users of \
+     realm-management (Clients, the client, Service account roles, Assign role)";
+
+/// The role view-users includes query-groups, unless that was changed.
+pub(super) const QUERY_GROUPS: &str = "give the client's service account the roles view-users and \
+     query-groups of realm-management (Clients, the client, Service account roles, Assign role)";
+
+#[derive(Debug)]
+pub(super) struct Api {
+    session: Session<ServiceAccount>,
+    /// The prefix of all paths.
+    base: String,
+}
+
+#[derive(Debug)]
+struct ServiceAccount {
+    web: Client,
+    token_path: String,
+    client_id: String,
+    client_secret: SecretString,
+}
+
+impl SignIn for ServiceAccount {
+    async fn sign_in(&self) -> Result<Grant, Error> {
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", &self.client_id),
+            ("client_secret", self.client_secret.expose_secret().trim()),
+        ];
+        let granted = request_access_token(&self.web, &self.token_path, &form).await;
+        granted.map_err(explain_token_refusal)
+    }
+}
+
+impl Api {
+    pub fn new(web: Client, realm: &str, client_id: &str, client_secret: &SecretString) -> Self {
+        let realm = path_segment(realm).unwrap_or_default();
+        let client = ServiceAccount {
+            web: web.clone(),
+            token_path: format!("realms/{realm}/protocol/openid-connect/token"),
+            client_id: client_id.to_owned(),
+            client_secret: client_secret.clone(),
+        };
+        Self {
+            session: Session::new(web, client),
+            base: format!("admin/realms/{realm}"),
+        }
+    }
+
+    pub async fn fetch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, Error> {
+        let request = self.session.web.get(&format!("{}/{path}", self.base));
+        self.session.fetch(request.queries(query)).await
+    }
+
+    /// A list that ends with a page that is not full, or that is larger than requested because the server does
+    /// not support paging.
+    pub fn list(&self, path: &str, query: &[(&'static str, &str)]) -> Pages<'_> {
+        let owned = |(name, value): &(&'static str, &str)| (*name, (*value).to_owned());
+        Pages {
+            api: self,
+            path: path.to_owned(),
+            query: query.iter().map(owned).collect(),
+            may_have_gaps: false,
+            seen: HashSet::new(),
+            pager: Pager::default(),
+        }
+    }
+
+    /// A list that ends with a page without anything new. Keycloak drops users from a page if their user storage
+    /// no longer has them, so in a list without a count a page that is not full need not be the last.
+    pub fn list_with_gaps(&self, path: &str, query: &[(&'static str, &str)]) -> Pages<'_> {
+        Pages {
+            may_have_gaps: true,
+            ..self.list(path, query)
+        }
+    }
+
+    /// The number of people that the client may view; `None` if the server has no count.
+    pub async fn fetch_count(&self) -> Result<Option<u64>, Error> {
+        match self.fetch("users/count", &[]).await {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if is_unsupported(&error) => Ok(None),
+            Err(error) if error.status() == Some(StatusCode::FORBIDDEN) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the count.
+    ///
+    /// # Errors
+    /// When the client sees no users.
+    pub async fn ensure_can_view_users(&self) -> Result<Option<u64>, Error> {
+        let count = self.fetch_count().await?;
+        if count == Some(0) || !self.has_any("users").await? {
+            return Err(no_visible_users_error(count));
+        }
+        Ok(count)
+    }
+
+    /// Whether a list has an item.
+    pub async fn has_any(&self, path: &str) -> Result<bool, Error> {
+        let query = [
+            ("first", "0"),
+            ("max", "1"),
+            ("briefRepresentation", "true"),
+        ];
+        let first: Vec<IgnoredAny> = self.fetch(path, &query).await?;
+        Ok(!first.is_empty())
+    }
+}
+
+pub(super) struct Pages<'a> {
+    api: &'a Api,
+    path: String,
+    query: Vec<(&'static str, String)>,
+    may_have_gaps: bool,
+    /// The ids of all items so far.
+    seen: HashSet<Uuid>,
+    /// By the number of items that were requested.
+    pager: Pager<usize>,
+}
+
+/// An item of a list.
+pub(super) trait Item: DeserializeOwned {
+    /// Adds its id to those seen. Returns whether it was new.
+    fn mark_seen(&self, seen: &mut HashSet<Uuid>) -> bool;
+}
+
+impl Pages<'_> {
+    /// The new items of the next page; `None` after the last.
+    pub async fn next<T: Item>(&mut self) -> Result<Option<Vec<T>>, Error> {
+        let first = match self.pager.next() {
+            Next::First => 0,
+            Next::At(first) => *first,
+            Next::End => return Ok(None),
+        };
+        let (from, max) = (first.to_string(), PAGE_SIZE.to_string());
+        let mut query = vec![
+            ("first", from.as_str()),
+            ("max", &max),
+            ("briefRepresentation", "true"),
+        ];
+        query.extend(
+            self.query
+                .iter()
+                .map(|(name, value)| (*name, value.as_str())),
+        );
+        let mut page: Vec<T> = self.api.fetch(&self.path, &query).await?;
+        let (is_full, is_empty) = (page.len() == PAGE_SIZE, page.is_empty());
+        page.retain(|item| item.mark_seen(&mut self.seen));
+        if page.is_empty() && (is_full || !is_empty && !self.may_have_gaps) {
+            return Err(Error::content(
+                &self.path,
+                "a page repeats an earlier one; a proxy between lapsed and Keycloak must not cache \
+                 responses, or change the parameters first and max",
+            ));
+        }
+        let has_more = is_full || (self.may_have_gaps && !page.is_empty());
+        let next = has_more.then_some(first + PAGE_SIZE);
+        let advanced = self.pager.advance(page.is_empty(), next);
+        advanced.map_err(|endless| Error::content(&self.path, endless.to_string()))?;
+        Ok(Some(page))
+    }
+}
+
+/// Whether the server lacks this part of the API.
+pub(super) fn is_unsupported(error: &Error) -> bool {
+    use StatusCode as S;
+    let statuses = [S::NOT_FOUND, S::METHOD_NOT_ALLOWED, S::NOT_IMPLEMENTED];
+    error
+        .status()
+        .is_some_and(|status| statuses.contains(&status))
+}
+
+/// A client that may search but not view gets an empty list, not an error.
+pub(super) fn no_visible_users_error(count: Option<u64>) -> Error {
+    let what = match count {
+        None | Some(0) => {
+            "Keycloak shows no users: the realm has none, or the client may not view them".into()
+        }
+        Some(count) => {
+            format!("Keycloak counts {count} users but shows none: the client may not view them")
+        }
+    };
+    Error::rights(what, VIEW_USERS)
+}
+
+fn explain_token_refusal(error: http::Error) -> Error {
+    let denied = format!("Keycloak grants the client no access token ({error})");
+    let denied_fix = "correct client_id and client_secret (Clients, the client, Credentials), and enable its \
+                      Client authentication and Service account roles";
+    let missing = format!("Keycloak has no such realm at this URL ({error})");
+    let missing_fix =
+        "correct realm and url; url ends before /realms, and includes /auth if the server uses it";
+    Error::from(error).explain(&[
+        (StatusCode::BAD_REQUEST, &denied, denied_fix),
+        (StatusCode::UNAUTHORIZED, &denied, denied_fix),
+        (StatusCode::FORBIDDEN, &denied, denied_fix),
+        (StatusCode::NOT_FOUND, &missing, missing_fix),
+    ])
+}
+
+/// Adds advice to a refusal.
+pub(super) fn explain_refusal(error: Error) -> Error {
+    let rejected = format!("Keycloak rejects an access token that it has just granted ({error})");
+    let denied = format!("Keycloak does not let the client read the users or groups ({error})");
+    let fix = "set url to the address in Keycloak's own hostname setting";
+    error.explain(&[
+        (StatusCode::UNAUTHORIZED, &rejected, fix),
+        (StatusCode::FORBIDDEN, &denied, QUERY_GROUPS),
+    ])
+}
