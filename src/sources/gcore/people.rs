@@ -9,6 +9,7 @@ use super::responses::{ADMINISTRATORS, Account, Group};
 use super::{Gcore, explain_refusal, is_denied};
 use crate::domain::Cell;
 use crate::sources::{AccountAdmin, Error, cells};
+use crate::upstream::pager::{Next, Pager};
 
 /// The number of users per page.
 const PAGE_SIZE: usize = 50;
@@ -133,30 +134,31 @@ impl People {
 /// Reads all pages and merges them by id, because pages may shift while they are read.
 async fn fetch_users(gcore: &Gcore) -> Result<Option<BTreeMap<i64, Option<User>>>, Error> {
     let mut found = BTreeMap::new();
-    let mut offset = 0;
+    let mut pager = Pager::default();
+    let limit = PAGE_SIZE.to_string();
     loop {
-        let page = gcore
-            .get("iam/users")
-            .query("limit", &PAGE_SIZE.to_string())
-            .query("offset", &offset.to_string())
-            .json::<Page>()
-            .await;
+        let offset = match pager.next() {
+            Next::First => 0,
+            Next::At(offset) => *offset,
+            Next::End => return Ok(Some(found)),
+        };
+        let request = gcore.get("iam/users").query("limit", &limit);
+        let page = request.query("offset", &offset.to_string()).json().await;
         let (users, count) = match page {
             Ok(Page::All(users)) => (users, Some(0)),
             Ok(Page::Some { count, results }) => (results, count),
             Err(error) if is_denied(&error) => return Ok(None),
             Err(error) => return Err(explain_refusal(error)),
         };
-        offset += users.len();
-        let before = found.len();
-        let is_last = users.is_empty();
+        let (read, before) = (offset + users.len(), found.len());
+        let is_last = count.map_or(users.is_empty(), |count| read >= count);
         found.extend(users.into_iter().map(|user| (user.id, Some(user))));
-        if count.map_or(is_last, |count| offset >= count) {
-            return Ok(Some(found));
-        }
-        if found.len() == before {
+        let place = "GET /iam/users";
+        if found.len() == before && !is_last {
             let reason = format!("the list ends after {before} users although it should go on");
-            return Err(Error::content("GET /iam/users", reason));
+            return Err(Error::content(place, reason));
         }
+        let advanced = pager.advance(found.len() == before, (!is_last).then_some(read));
+        advanced.map_err(|endless| Error::content(place, endless.to_string()))?;
     }
 }

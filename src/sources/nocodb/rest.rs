@@ -2,16 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 
 use super::Login;
 use super::rows::{CurrentUser, Page, ServerInfo, Token, User};
-use super::session::Session;
+use super::session;
 use crate::sources::listing::ListingBuilder;
 use crate::sources::{Error, Listing};
-use crate::upstream::http::Client;
+use crate::upstream::http::{Client, Request};
 use crate::upstream::none_if_status;
+use crate::upstream::pager::{Next, Pager};
+use crate::upstream::session::Session;
 
 /// Large, because NocoDB's pages are in no order, so a single page with all rows is best.
 const PAGE_SIZE: usize = 10_000;
@@ -23,7 +25,7 @@ pub(super) const SUPER_ADMIN_ADVICE: &str =
 
 #[derive(Debug)]
 pub(super) struct RestApi {
-    session: Session,
+    session: Session<session::User>,
 }
 
 /// All tokens, with the users and the server that explain them.
@@ -54,9 +56,29 @@ impl<T> Rows<T> {
 
 impl RestApi {
     pub fn new(web: Client, login: Login) -> Self {
+        let user = session::User {
+            web: web.clone(),
+            login,
+        };
         Self {
-            session: Session::new(web, login),
+            session: Session::new(web, user),
         }
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, Error> {
+        let request = self.session.web.get(path).queries(query);
+        self.session.fetch(request).await
+    }
+
+    async fn delete(&self, path: &str) -> Result<(), Error> {
+        let request = self.session.web.request(Method::DELETE, path);
+        self.session
+            .send(request, Request::send_ignoring_body)
+            .await
     }
 
     /// Fails if only the tokens of the own user are visible.
@@ -105,7 +127,7 @@ impl RestApi {
         let mut user = self.fetch_current_user().await?;
         if user.as_ref().is_some_and(CurrentUser::is_guest) {
             // NocoDB does not refuse an expired session here, but reports a guest.
-            self.session.discard();
+            self.session.forget().await;
             user = self.fetch_current_user().await?;
         }
         match user.and_then(|user| Some((user.is_super_admin()?, user.id?))) {
@@ -116,17 +138,17 @@ impl RestApi {
     }
 
     async fn fetch_current_user(&self) -> Result<Option<CurrentUser>, Error> {
-        optional(self.session.get("api/v1/auth/user/me", &[]).await)
+        optional(self.get("api/v1/auth/user/me", &[]).await)
     }
 
     pub async fn delete_token(&self, id: &str) -> Result<(), Error> {
-        self.session.delete(&format!("{TOKENS_PATH}/{id}")).await
+        self.delete(&format!("{TOKENS_PATH}/{id}")).await
     }
 
     /// Versions up to spring 2026 accept a deleted token for days, because deletion uses another cache key than
     /// the look-up.
     pub async fn clear_cache(&self) -> Result<(), Error> {
-        let cleared = optional(self.session.delete("api/v1/db/meta/cache").await);
+        let cleared = optional(self.delete("api/v1/db/meta/cache").await);
         let what = "the token is deleted, but NocoDB may still accept it from its cache";
         cleared
             .map(drop)
@@ -134,7 +156,7 @@ impl RestApi {
     }
 
     pub async fn fetch_server_info(&self) -> Result<ServerInfo, Error> {
-        let info = self.session.get("api/v1/db/meta/nocodb/info", &[]).await;
+        let info = self.get("api/v1/db/meta/nocodb/info", &[]).await;
         Ok(optional(info)?.unwrap_or_default())
     }
 
@@ -153,10 +175,14 @@ impl RestApi {
             pages: 0,
             total: 0,
         };
-        loop {
-            let offset = found.read.to_string();
-            let query = [("limit", limit.as_str()), ("offset", offset.as_str())];
-            let page: Page<T> = self.session.get(path, &query).await?;
+        let mut pager = Pager::default();
+        while !pager.is_done() {
+            let offset = match pager.next() {
+                Next::At(offset) => usize::to_string(offset),
+                _ => "0".to_owned(),
+            };
+            let query = [("limit", limit.as_str()), ("offset", &offset)];
+            let page: Page<T> = self.get(path, &query).await?;
             let (total, known) = (page.total(), ids.len());
             found.pages += 1;
             found.read += page.list.len();
@@ -164,10 +190,11 @@ impl RestApi {
             let new = page.list.into_iter().filter(|row| ids.insert(id(row)));
             found.unique.extend(new);
             let is_last = total.is_some() && found.read >= found.total;
-            if is_last || ids.len() == known {
-                return Ok(found);
-            }
+            let has_new = ids.len() > known;
+            let advanced = pager.advance(!has_new, (has_new && !is_last).then_some(found.read));
+            advanced.map_err(|endless| Error::content(path, endless.to_string()))?;
         }
+        Ok(found)
     }
 }
 

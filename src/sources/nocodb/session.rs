@@ -1,18 +1,16 @@
-//! A session of NocoDB, which is renewed before it expires, and once if it ended early.
+//! Signs in to NocoDB with a password.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::Login;
 use crate::sources::Error;
 use crate::upstream::http::{self, Client};
+use crate::upstream::session::{Grant, SignIn};
 
 /// A session lasts ten hours (`NC_JWT_EXPIRES_IN`).
 const RENEWAL_AGE: Duration = Duration::from_hours(9);
@@ -21,24 +19,11 @@ const RENEWAL_AGE: Duration = Duration::from_hours(9);
 const DATABASE_ADVICE: &str = "set `database` to NocoDB's own database, which lapsed reads without signing in; \
      docs/sources/nocodb.md lists the rights that it needs";
 
-/// Not an API token, because NocoDB lists no tokens to API tokens.
+/// The user who signs in. An API token would not do, because NocoDB lists no tokens to API tokens.
 #[derive(Debug)]
-pub(super) struct Session {
-    web: Client,
-    login: Login,
-    token: Mutex<Option<SessionToken>>,
-}
-
-#[derive(Debug, Clone)]
-struct SessionToken {
-    header: HeaderValue,
-    created_at: Instant,
-}
-
-impl SessionToken {
-    fn is_fresh(&self, now: Instant) -> bool {
-        now.duration_since(self.created_at) < RENEWAL_AGE
-    }
+pub(super) struct User {
+    pub web: Client,
+    pub login: Login,
 }
 
 /// If a second factor is required, the response is 2xx but has no token.
@@ -47,62 +32,10 @@ struct SignInResponse {
     token: Option<SecretString>,
 }
 
-impl Session {
-    pub fn new(web: Client, login: Login) -> Self {
-        Self {
-            web,
-            login,
-            token: Mutex::default(),
-        }
-    }
+impl SignIn for User {
+    const HEADER: &'static str = "xc-auth";
 
-    pub async fn get<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        query: &[(&str, &str)],
-    ) -> Result<T, Error> {
-        self.send(|token| {
-            let request = self.web.get(path).header("xc-auth", token);
-            query
-                .iter()
-                .fold(request, |request, (name, value)| request.query(name, value))
-                .json()
-        })
-        .await
-    }
-
-    pub async fn delete(&self, path: &str) -> Result<(), Error> {
-        self.send(|token| {
-            let request = self.web.request(Method::DELETE, path);
-            request.header("xc-auth", token).send_ignoring_body()
-        })
-        .await
-    }
-
-    /// Sends a request, and again in a new session if the session was not accepted.
-    async fn send<T, F: Future<Output = Result<T, http::Error>>>(
-        &self,
-        request: impl Fn(HeaderValue) -> F,
-    ) -> Result<T, Error> {
-        match request(self.session_token().await?).await {
-            Err(error) if error.status() == Some(StatusCode::UNAUTHORIZED) => {
-                self.discard();
-                Ok(request(self.session_token().await?).await?)
-            }
-            response => Ok(response?),
-        }
-    }
-
-    async fn session_token(&self) -> Result<HeaderValue, Error> {
-        let current = self.lock().clone();
-        match current.filter(|token| token.is_fresh(Instant::now())) {
-            Some(token) => Ok(token.header),
-            None => self.sign_in().await,
-        }
-    }
-
-    async fn sign_in(&self) -> Result<HeaderValue, Error> {
-        let created_at = Instant::now();
+    async fn sign_in(&self) -> Result<Grant, Error> {
         let request = self.web.request(Method::POST, "api/v1/auth/user/signin");
         let password = self.login.password.expose_secret();
         let body = json!({"email": self.login.email, "password": password});
@@ -113,21 +46,10 @@ impl Session {
                 format!("give lapsed a user without that, or {DATABASE_ADVICE}"),
             ));
         };
-        let header = http::secret_header("NocoDB's session", token.expose_secret())?;
-        *self.lock() = Some(SessionToken {
-            header: header.clone(),
-            created_at,
-        });
-        Ok(header)
-    }
-
-    pub fn discard(&self) {
-        *self.lock() = None;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<SessionToken>> {
-        // A token is replaced at once, so a panic leaves no partial state.
-        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(Grant {
+            header: http::secret_header("NocoDB's session", token.expose_secret())?,
+            renew_after: RENEWAL_AGE,
+        })
     }
 }
 
@@ -145,18 +67,4 @@ fn explain_refusal(error: http::Error) -> Error {
         (StatusCode::UNAUTHORIZED, refused, &fix),
         (StatusCode::FORBIDDEN, denied, DATABASE_ADVICE),
     ])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_session_is_renewed_before_ten_hours() {
-        let created_at = Instant::now();
-        let header = HeaderValue::from_static("session");
-        let token = SessionToken { header, created_at };
-        assert!(token.is_fresh(created_at + Duration::from_mins(8 * 60 + 59)));
-        assert!(!token.is_fresh(created_at + Duration::from_hours(9)));
-    }
 }

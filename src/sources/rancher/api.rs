@@ -7,10 +7,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 
-use super::shapes::{Object, Page, PageMeta};
+use super::shapes::{Object, Page};
 use crate::sources::Error;
 use crate::upstream::http::{self, Client, Request};
 use crate::upstream::none_if_status;
+use crate::upstream::pager::{Next, Pager};
 
 /// The API of legacy tokens, users and their attributes.
 pub const MANAGEMENT: &str = "k8s/clusters/local/apis/management.cattle.io/v3";
@@ -98,9 +99,8 @@ impl Api {
         Pages {
             api: self,
             path: path.to_owned(),
-            next: None,
+            pager: Pager::default(),
             remaining: None,
-            is_done: false,
         }
     }
 
@@ -158,61 +158,51 @@ pub enum ObjectState {
 pub struct Pages<'a> {
     api: &'a Api,
     path: String,
-    next: Option<String>,
+    /// By the token for the next page.
+    pub pager: Pager<String>,
     /// The number of items after the pages read so far, if reported.
     pub remaining: Option<u64>,
-    /// The last page has been read.
-    pub is_done: bool,
 }
 
 impl Pages<'_> {
     /// The next page; `None` after the last.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<Vec<T>>, Error> {
-        if self.is_done {
-            return Ok(None);
-        }
         let request = self.api.request(Method::GET, &self.path);
-        let mut request = request.query("limit", PAGE_SIZE);
-        if let Some(next) = &self.next {
-            request = request.query("continue", next);
-        }
+        let request = request.query("limit", PAGE_SIZE);
+        let request = match self.pager.next() {
+            Next::First => request,
+            Next::At(next) => request.query("continue", next),
+            Next::End => return Ok(None),
+        };
         let page = request.json().await;
         let Page { metadata, items } = page.map_err(|error| self.explain_page_error(error))?;
+        let next = metadata.next.filter(|next| !next.is_empty());
+        self.remaining = metadata.remaining_item_count;
         // Go writes an empty list as null. A page before others is never empty.
-        let is_last = metadata.next.as_deref().unwrap_or_default().is_empty();
-        let has_more = !is_last || metadata.remaining_item_count.unwrap_or(0) > 0;
+        let has_more = next.is_some() || self.remaining.unwrap_or(0) > 0;
         if items.is_none() && has_more {
             return Err(self.content_error("a page has no items although there are more pages"));
         }
-        self.advance(metadata)?;
-        Ok(Some(items.unwrap_or_default()))
+        let items = items.unwrap_or_default();
+        let advanced = self.pager.advance(items.is_empty(), next);
+        advanced.map_err(|endless| self.content_error(&endless.to_string()))?;
+        Ok(Some(items))
     }
 
     /// After the first page, 404 or 403 means that the list broke off, not that it is missing or not permitted.
     fn explain_page_error(&self, error: http::Error) -> Error {
         let error = Error::Http(error);
         match error.status() {
-            Some(StatusCode::NOT_FOUND) if self.next.is_some() => {
+            Some(StatusCode::NOT_FOUND) if !self.pager.is_first() => {
                 self.content_error("a later page of the list was not found (404)")
             }
-            Some(StatusCode::FORBIDDEN) if self.next.is_some() => explain_refusal(error),
+            Some(StatusCode::FORBIDDEN) if !self.pager.is_first() => explain_refusal(error),
             _ => error,
         }
     }
 
     fn content_error(&self, reason: &str) -> Error {
         Error::content(&self.path, reason)
-    }
-
-    fn advance(&mut self, meta: PageMeta) -> Result<(), Error> {
-        let next = meta.next.filter(|next| !next.is_empty());
-        self.remaining = meta.remaining_item_count;
-        if next.is_some() && next == self.next {
-            return Err(self.content_error("a page refers to itself as the next one"));
-        }
-        self.is_done = next.is_none();
-        self.next = next;
-        Ok(())
     }
 }
 

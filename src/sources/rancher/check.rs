@@ -45,7 +45,7 @@ async fn read_first_page<T: DeserializeOwned + Into<TokenRow>>(
     let mut pages = api.list(&format!("{group}/tokens"));
     let page = pages.next::<T>().await?.unwrap_or_default();
     let count = page.len() as u64 + pages.remaining.unwrap_or(0);
-    let count = if pages.is_done || pages.remaining.is_some() {
+    let count = if pages.pager.is_done() || pages.remaining.is_some() {
         count.to_string()
     } else {
         format!("{count} or more")
@@ -58,7 +58,7 @@ async fn read_first_page<T: DeserializeOwned + Into<TokenRow>>(
             *caller = Some(row.user_id);
         }
     }
-    if !pages.is_done {
+    if !pages.pager.is_done() {
         seen.allow_more();
     }
     Ok((count, seen))

@@ -158,3 +158,25 @@ async fn debug_output_does_not_show_an_access_token() {
         "{shown}"
     );
 }
+
+#[tokio::test]
+async fn a_credential_is_renewed_after_the_time_that_its_grant_says() {
+    struct Counter(Duration, Mutex<u32>);
+    impl SignIn for Counter {
+        async fn sign_in(&self) -> Result<Grant, Error> {
+            let mut count = self.1.lock().unwrap();
+            *count += 1;
+            Ok(Grant {
+                header: count.to_string().parse().unwrap(),
+                renew_after: self.0,
+            })
+        }
+    }
+    let url = "http://127.0.0.1:1".parse().unwrap();
+    let web = Client::new(&url, None, Duration::from_secs(1)).unwrap();
+    for (renew_after, second) in [(Duration::from_hours(9), "1"), (Duration::ZERO, "2")] {
+        let session = Session::new(web.clone(), Counter(renew_after, Mutex::new(0)));
+        assert_eq!(session.credential().await.unwrap(), "1");
+        assert_eq!(session.credential().await.unwrap(), second);
+    }
+}
