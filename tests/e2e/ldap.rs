@@ -507,17 +507,17 @@ fn a_389ds_is_read_with_its_own_attributes() {
     assert!(matches!(bob, Lookup::Found(bob) if bob.status == IdentityStatus::Disabled));
 }
 
-/// The keys of its `[[directory]]` without `base`.
-pub fn keys_of(server: &Slapd) -> String {
+/// The keys of the `[[directory]]` of a server on 127.0.0.1, without `base`.
+pub fn keys_at(port: u16) -> String {
     format!(
-        "kind = \"ldap\"\nurl = \"{}\"\nbind_dn = \"{READER}\"\npassword = {{ file = \"ldap-password\" }}\n",
-        server.url()
+        "kind = \"ldap\"\nurl = \"ldap://127.0.0.1:{port}\"\nbind_dn = \"{READER}\"\n\
+         password = {{ file = \"ldap-password\" }}\n"
     )
 }
 
 /// The configuration table of the directory, with extra keys.
 fn table(server: &Slapd, keys: &str) -> String {
-    let own = keys_of(server);
+    let own = keys_at(server.port);
     format!("[[directory]]\nname = \"people\"\nabsence_grace = \"0s\"\n{own}{keys}")
 }
 

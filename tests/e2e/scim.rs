@@ -299,16 +299,6 @@ async fn a_server_without_provider_config_gets_plain_requests() {
     }
 }
 
-#[tokio::test]
-async fn an_empty_list_is_accepted() {
-    let idp = Idp::new(by_index());
-    idp.state().users.clear();
-    assert_eq!(
-        list_addresses(&idp.start(), &[]).await,
-        (vec![], Extent::Everybody)
-    );
-}
-
 /// A user of the first page is also on the second, in place of another user.
 fn twice(request: &StubRequest, answer: &mut Value) {
     let start = request.query("startIndex").or(request.query("cursor"));

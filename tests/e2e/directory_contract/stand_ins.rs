@@ -12,7 +12,7 @@ use crate::entra::tenant::{self, Tenant};
 use crate::keycloak::realm::{self, Realm};
 use crate::ldap::faulty::{self, FaultyLdap};
 use crate::ldap::slapd::{PASSWORD, READER, SUFFIX, Slapd};
-use crate::ldap::{config_at, config_of, keys_of};
+use crate::ldap::{config_at, config_of, keys_at};
 use crate::listed::common;
 use crate::okta::org::{self, Okta};
 use crate::scim::{self as idp, Idp};
@@ -27,9 +27,7 @@ pub trait StandIn {
     fn kind(&self) -> Kind;
 
     /// The keys of its `[[directory]]`; writes the files that they name.
-    fn keys(&self, _: &World) -> String {
-        unimplemented!("no law sweeps it")
-    }
+    fn keys(&self, world: &World) -> String;
 
     fn set_active(&self, _number: usize, _active: bool) {
         unimplemented!("its people never change")
@@ -475,7 +473,7 @@ impl StandIn for LdapServer {
 
     fn keys(&self, world: &World) -> String {
         world.write("ldap-password", PASSWORD);
-        format!("{}base = \"ou=people,{SUFFIX}\"", keys_of(&self.server))
+        format!("{}base = \"ou=people,{SUFFIX}\"", keys_at(self.server.port))
     }
 
     fn set_active(&self, number: usize, active: bool) {
@@ -517,13 +515,18 @@ impl StandIn for FaultyLdap {
         Kind::Ldap(config_at(self.port))
     }
 
+    fn keys(&self, world: &World) -> String {
+        world.write("ldap-password", PASSWORD);
+        format!("{}base = \"{SUFFIX}\"", keys_at(self.port))
+    }
+
     fn break_page(&self, nth: usize, fault: Fault) {
         let fault = match fault {
             Fault::Repeats => faulty::Fault::Repeats,
             Fault::Broken => faulty::Fault::Code(80),
             Fault::Cut => faulty::Fault::Cut,
         };
-        FaultyLdap::break_page(self, nth, fault);
+        FaultyLdap::break_page(self, nth, Some(fault));
     }
 
     fn secrets(&self) -> Vec<&'static str> {

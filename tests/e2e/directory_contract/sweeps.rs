@@ -7,6 +7,8 @@ use super::{Entra, File, Keycloak, Ldap, Okta, Scim, ScimByCursor};
 use crate::bad_responses::{
     BAD_RESPONSES, LEAKED_SECRET, assert_not_leaked, daemon_log_after_sweep,
 };
+use crate::ldap::faulty::{Fault, FaultyLdap};
+use crate::ldap::slapd::PASSWORD;
 use crate::listed::{assert_no_findings, assert_only_finding, identity, status};
 use crate::stub::Answer;
 use crate::world::{Db, World};
@@ -133,12 +135,12 @@ fn a_person_who_leaves_the_group_is_flagged_after_two_listings(
     assert_no_findings(&world);
 }
 
-type Fault = (String, &'static str, Box<dyn Fn() -> Answer + Send>);
+type HttpFault = (String, &'static str, Box<dyn Fn() -> Answer + Send>);
 
 /// Paths with bad responses, and what a sweep then reports.
-fn faults(api: &Api<'_>) -> Vec<Fault> {
+fn faults(api: &Api<'_>) -> Vec<HttpFault> {
     let users = || api.users.to_owned();
-    let mut faults: Vec<Fault> = Vec::new();
+    let mut faults: Vec<HttpFault> = Vec::new();
     for bad in BAD_RESPONSES {
         faults.push((users(), bad.expected_text, Box::new(bad.answer)));
     }
@@ -195,6 +197,38 @@ fn failures_neither_open_nor_resolve_findings_and_show_no_secret(
     let secrets = [&[LEAKED_SECRET][..], &stand_in.secrets()].concat();
     assert_not_leaked(&secrets, &world, &output);
     assert!(!output.contains("user3@example.org"), "{output}");
+}
+
+/// An LDAP server reports its failures in other ways.
+#[test]
+fn failures_of_an_ldap_server_flag_no_one_and_show_no_password() {
+    let server = FaultyLdap::start(10);
+    let mut world = world_of(Db::Sqlite, &server, 10, "");
+    let mut output = String::new();
+    for (fault, bind_code, words) in [
+        (Some(Fault::Code(4)), 0, "LDAP code 4"),
+        (Some(Fault::Code(32)), 0, "LDAP code 32"),
+        (Some(Fault::Cut), 0, "closed the connection"),
+        (None, 49, "LDAP code 49"),
+        (None, 51, "LDAP code 51"),
+    ] {
+        server.break_page(1, fault);
+        server.answer_binds(bind_code);
+        for _ in 0..3 {
+            let ran = world.run(&["sweep"]);
+            ran.exits(1).says(words);
+            output += &(ran.stdout + &ran.stderr);
+        }
+        assert_no_findings(&world);
+        assert_eq!(status(&world, "user1@example.org"), "active");
+    }
+    server.break_page(1, None);
+    server.answer_binds(0);
+    world.sweep();
+    world.set("log.level", "\"trace\"");
+    output += &daemon_log_after_sweep(world.at("2026-11-22 06:20:57"));
+    std::fs::remove_file(world.path("ldap-password")).unwrap();
+    assert_not_leaked(&[PASSWORD], &world, &output);
 }
 
 #[rstest]

@@ -53,9 +53,9 @@ impl FaultyLdap {
         Self { port, script }
     }
 
-    /// The `nth` page and those after it go wrong.
-    pub fn break_page(&self, nth: usize, fault: Fault) {
-        self.script.lock().unwrap().fault = Some((nth, fault));
+    /// The `nth` page and those after it go wrong, or no page does.
+    pub fn break_page(&self, nth: usize, fault: Option<Fault>) {
+        self.script.lock().unwrap().fault = fault.map(|fault| (nth, fault));
     }
 
     pub fn answer_binds(&self, code: u8) {
