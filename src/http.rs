@@ -3,11 +3,202 @@
 //! Read-only, without parameters, bodies or authentication: access is limited by the address it listens
 //! on. All data comes through [`Health`].
 
-mod cache;
 mod health;
 mod metrics;
-mod serve;
-mod status;
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use chrono::DateTime;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use metrics::Cache;
 
 pub use health::{DirectoryHealth, Fault, Health, LastSweep, Readiness, Snapshot, SourceHealth};
-pub use serve::serve;
+
+/// Below the default time-out of a Prometheus scrape, which is ten seconds.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(9);
+
+/// Shorter than the usual time-out of probes, so that they get the reason instead of no response.
+const STORE_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// Maximum time to receive a request's head, and maximum idle time of a connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a response in progress may take when the daemon stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Connections served at once; others wait in the listener's backlog.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Delay after a failed `accept`, for example when file descriptors run out.
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The pages: `/`, `/healthz`, `/readyz`, `/metrics`; GET and HEAD only.
+fn router(health: Arc<dyn Health>) -> Router {
+    let cache = Arc::new(Cache::new(Arc::clone(&health), metrics::MAX_AGE));
+    Router::new()
+        .route("/", get(index))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz).with_state(health))
+        .route("/metrics", get(metrics::metrics).with_state(cache))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "not found\n") })
+        .layer(middleware::from_fn(apply_limits))
+}
+
+/// Limits the response time and forbids caching.
+async fn apply_limits(request: Request, next: Next) -> Response {
+    let mut response = match timeout(RESPONSE_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "no answer in time\n").into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+#[derive(Debug, Serialize)]
+struct ReadyzBody<'a> {
+    ready: bool,
+    /// `ok`, or why it does not answer.
+    store: &'a str,
+    last_sweep: Option<LastSweep>,
+    reason: Option<&'a str>,
+}
+
+async fn index() -> &'static str {
+    concat!(
+        "lapsed ",
+        env!("CARGO_PKG_VERSION"),
+        ": /healthz /readyz /metrics\n"
+    )
+}
+
+/// `GET /healthz`: the process is alive. A hanging daemon is detected by the watchdog.
+async fn healthz() -> &'static str {
+    "ok"
+}
+
+/// `GET /readyz`: 200 when the store answers and the last sweep is recent and successful, else 503.
+async fn readyz(State(health): State<Arc<dyn Health>>) -> Response {
+    let readiness = timeout(STORE_TIMEOUT, health.readiness()).await;
+    let readiness = readiness.unwrap_or_else(|_| Readiness {
+        store_fault: Some("no answer in time".to_owned()),
+        last_sweep: None,
+        fresh_since: DateTime::UNIX_EPOCH,
+    });
+    let reason = readiness.not_ready_reason();
+    let body = ReadyzBody {
+        ready: reason.is_none(),
+        store: readiness.store_fault.as_deref().unwrap_or("ok"),
+        last_sweep: readiness.last_sweep,
+        reason,
+    };
+    let status = match reason {
+        None => StatusCode::OK,
+        Some(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    match serde_json::to_string(&body) {
+        Ok(json) => {
+            let json_type = [(header::CONTENT_TYPE, "application/json")];
+            (status, json_type, json + "\n").into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Serves the pages on `listener` until `stopping` is cancelled, then completes the responses in progress.
+///
+/// This uses hyper's HTTP/1 directly: axum's server has no time-out for request heads, so a caller that
+/// never sends one would block its connection and the daemon's stop.
+///
+/// # Errors
+/// None at present: a failed `accept` is retried.
+pub async fn serve(
+    listener: TcpListener,
+    health: Arc<dyn Health>,
+    stopping: CancellationToken,
+) -> io::Result<()> {
+    let pages = router(health);
+    let connections = TaskTracker::new();
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    while let Some((stream, permit)) = next_connection(&listener, &permits, &stopping).await {
+        let connection = serve_connection(stream, pages.clone(), stopping.clone());
+        connections.spawn(async move {
+            connection.await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+    Ok(())
+}
+
+/// The next connection, or `None` when the daemon stops.
+async fn next_connection(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+    stopping: &CancellationToken,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned();
+    let permit = stopping.run_until_cancelled(permit).await?.ok()?;
+    loop {
+        match stopping.run_until_cancelled(listener.accept()).await? {
+            Ok((stream, _)) => return Some((stream, permit)),
+            Err(error) if is_client_error(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection; trying again in a second");
+                stopping
+                    .run_until_cancelled(sleep(ACCEPT_RETRY_INTERVAL))
+                    .await?;
+            }
+        }
+    }
+}
+
+fn is_client_error(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+async fn serve_connection(stream: TcpStream, pages: Router, stopping: CancellationToken) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages));
+    let mut connection = pin!(connection);
+    let ended = stopping.run_until_cancelled(connection.as_mut()).await;
+    if ended.is_none() {
+        connection.as_mut().graceful_shutdown();
+        // There is no one left to report the result to.
+        let _ = timeout(SHUTDOWN_TIMEOUT, connection).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

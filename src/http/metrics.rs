@@ -1,335 +1,325 @@
-//! `/metrics`: the snapshot in the Prometheus text format.
+//! `/metrics`: what the daemon counts, in the Prometheus text format.
 //!
 //! Alerting rules need series that exist before something happens, so every kind, state and outcome is
 //! shown from the start, as 0.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use prometheus::{
-    Gauge, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TEXT_FORMAT, TextEncoder,
-};
+use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, Result, TEXT_FORMAT, TextEncoder};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::cache::Cache;
-use super::health::Snapshot;
+use super::health::{DirectoryHealth, Health, Snapshot, SourceHealth};
 use crate::causes::Causes;
-use crate::domain::{FindingKind, IdentityStatus, NoticeState, Reason, Status, Step};
+use crate::domain::{FindingKind, IdentityStatus, NoticeState, Reason, Status};
 
-/// `GET /metrics`.
+/// A snapshot serves all scrapers for this long.
+pub(super) const MAX_AGE: Duration = Duration::from_secs(30);
+
 pub(super) async fn metrics(State(cache): State<Arc<Cache>>) -> Response {
-    let text = match cache.snapshot().await {
-        Some(snapshot) => render(&snapshot).inspect_err(|error| {
-            tracing::error!(error = %Causes(error), "cannot render metrics");
-        }),
-        None => return unavailable(),
-    };
+    let text = cache.snapshot().await.and_then(|snapshot| {
+        render(&snapshot)
+            .inspect_err(|error| tracing::error!(error = %Causes(error), "cannot render metrics"))
+            .ok()
+    });
     match text {
-        Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
-        Err(_) => unavailable(),
-    }
-}
-
-fn unavailable() -> Response {
-    let text = "cannot collect metrics; see the log\n";
-    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-}
-
-/// Text format version 0.0.4.
-fn render(snapshot: &Snapshot) -> prometheus::Result<String> {
-    let registry = Registry::new();
-    add_tokens(&registry, snapshot)?;
-    add_findings(&registry, snapshot)?;
-    add_notices(&registry, snapshot)?;
-    add_mails(&registry, snapshot)?;
-    add_sweeps(&registry, snapshot)?;
-    add_held(&registry, snapshot)?;
-    add_sources(&registry, snapshot)?;
-    add_directories(&registry, snapshot)?;
-    add_identities(&registry, snapshot)?;
-    add_build_info(&registry)?;
-    TextEncoder::new().encode_to_string(&registry.gather())
-}
-
-fn add_tokens(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    let gauge = register_gauges(
-        registry,
-        "lapsed_tokens",
-        "Tokens by status and source.",
-        &["status", "source"],
-    )?;
-    let sources: BTreeSet<_> = snapshot.tokens.keys().map(|(_, source)| source).collect();
-    for source in sources {
-        for &status in Status::ALL {
-            let count = snapshot.tokens.get(&(status, source.clone()));
-            gauge
-                .with_label_values(&[status.as_str(), source])
-                .set(to_i64(count.copied()));
+        Some(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        None => {
+            let text = "cannot collect metrics; see the log\n";
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
         }
     }
-    Ok(())
 }
 
-fn add_findings(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    let gauge = register_gauges(
-        registry,
-        "lapsed_findings_open",
-        "Open findings by kind.",
-        &["kind"],
-    )?;
-    for kind in FindingKind::ALL {
-        let count = snapshot.findings_open.get(kind);
-        gauge
-            .with_label_values(&[kind.as_str()])
-            .set(to_i64(count.copied()));
-    }
-    Ok(())
+/// A snapshot and when it was complete; `None` if counting failed, which has been logged.
+type CachedSnapshot = (Option<Arc<Snapshot>>, Instant);
+
+/// The last snapshot, shared by all scrapers.
+pub(super) struct Cache {
+    health: Arc<dyn Health>,
+    max_age: Duration,
+    /// The count in progress (its value is `None`) or completed.
+    latest: Mutex<Option<watch::Receiver<Option<CachedSnapshot>>>>,
 }
 
-fn add_notices(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    let gauge = register_gauges(
-        registry,
-        "lapsed_notices",
-        "Notices by state and step; step is none for those that are not about an expiry.",
-        &["state", "step"],
-    )?;
-    let mut steps: BTreeSet<Option<Step>> =
-        snapshot.notices.keys().map(|(_, step)| *step).collect();
-    steps.insert(None);
-    for step in steps {
-        let label = step.map_or_else(|| "none".to_owned(), |step| step.to_string());
-        for &state in NoticeState::ALL {
-            let count = snapshot.notices.get(&(state, step));
-            gauge
-                .with_label_values(&[state.as_str(), &label])
-                .set(to_i64(count.copied()));
+impl Cache {
+    pub(super) fn new(health: Arc<dyn Health>, max_age: Duration) -> Self {
+        Self {
+            health,
+            max_age,
+            latest: Mutex::default(),
         }
     }
-    register_seconds(
-        registry,
-        "lapsed_oldest_due_unsent_seconds",
-        "How long the oldest due, unsent notice has waited; 0 if there is none.",
-        snapshot.oldest_due_unsent.as_secs_f64(),
-    )
-}
 
-fn add_mails(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    let counter = IntCounterVec::new(
-        Opts::new(
-            "lapsed_mails_total",
-            "Attempts to send a mail since the process started, by outcome.",
-        ),
-        &["outcome"],
-    )?;
-    registry.register(Box::new(counter.clone()))?;
-    let mails = snapshot.mails;
-    for (outcome, count) in [
-        ("sent", mails.sent),
-        ("deferred", mails.deferred),
-        ("refused", mails.refused),
-        ("unknown", mails.unknown),
-        ("server_fault", mails.server_fault),
-    ] {
-        counter.with_label_values(&[outcome]).inc_by(count);
+    /// The snapshot in progress or recent enough, else a new one. A failure is cached as long as a success,
+    /// so that a store in trouble does not count all tokens at every scrape.
+    pub(super) async fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        let mut count = {
+            let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            match latest.as_ref() {
+                Some(count) if self.is_usable(count) => count.clone(),
+                _ => latest.insert(self.start_count()).clone(),
+            }
+        };
+        // The only error is that the count panicked, which the panic hook has logged.
+        let counted = count.wait_for(Option::is_some).await.ok()?;
+        counted.as_ref().and_then(|(snapshot, _)| snapshot.clone())
     }
-    Ok(())
+
+    fn is_usable(&self, count: &watch::Receiver<Option<CachedSnapshot>>) -> bool {
+        match count.borrow().as_ref() {
+            Some((_, done_at)) => done_at.elapsed() < self.max_age,
+            // In progress, unless it has panicked and dropped its end.
+            None => count.has_changed().is_ok(),
+        }
+    }
+
+    /// Counts in a separate task: if a scrape that gives up cancelled the work, a count longer than the
+    /// scraper's time-out would never complete.
+    fn start_count(&self) -> watch::Receiver<Option<CachedSnapshot>> {
+        let (result, count) = watch::channel(None);
+        let health = Arc::clone(&self.health);
+        tokio::spawn(async move {
+            let snapshot = match health.snapshot().await {
+                Ok(snapshot) => Some(Arc::new(snapshot)),
+                Err(fault) => {
+                    tracing::warn!(error = %Causes(fault.as_ref()), "cannot count for metrics");
+                    None
+                }
+            };
+            result.send_replace(Some((snapshot, Instant::now())));
+        });
+        count
+    }
 }
 
-fn add_sweeps(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    register_seconds(
-        registry,
-        "lapsed_sweep_duration_seconds",
-        "How long the last sweep of this process took; 0 before the first.",
-        snapshot
-            .last_sweep_duration
-            .unwrap_or_default()
-            .as_secs_f64(),
-    )?;
-    register_seconds(
-        registry,
-        "lapsed_last_sweep_timestamp_seconds",
-        "When the last sweep ended, in Unix time; 0 before the first.",
-        unix_time(snapshot.last_sweep_at),
-    )?;
-    register_seconds(
-        registry,
-        "lapsed_last_sweep_success_timestamp_seconds",
-        "When the last successful sweep ended, in Unix time; 0 before the first.",
-        unix_time(snapshot.last_success_at),
-    )
+fn render(snapshot: &Snapshot) -> Result<String> {
+    let page = Page(Registry::new());
+    page.add_tokens(snapshot)?;
+    page.add_notices(snapshot)?;
+    page.add_mails(snapshot)?;
+    page.add_sweeps(snapshot)?;
+    page.add_sources(snapshot)?;
+    page.add_directories(snapshot)?;
+    page.add_identities(snapshot)?;
+    let version = ([env!("CARGO_PKG_VERSION")], 1.0);
+    let help = "1, with the version as a label.";
+    page.gauges("lapsed_build_info", help, ["version"], [version])?;
+    TextEncoder::new().encode_to_string(&page.0.gather())
 }
 
-fn add_held(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    for (name, help, count) in [
-        (
+struct Page(Registry);
+
+impl Page {
+    fn gauge(&self, name: &str, help: &str, value: f64) -> Result<()> {
+        self.gauges(name, help, [], [([], value)])
+    }
+
+    /// Adds a metric with one series for each combination of label values; of equal ones the last counts.
+    fn gauges<'a, const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+        series: impl IntoIterator<Item = ([&'a str; N], f64)>,
+    ) -> Result<()> {
+        let gauges = GaugeVec::new(Opts::new(name, help), &labels)?;
+        for (values, value) in series {
+            gauges.with_label_values(&values).set(value);
+        }
+        self.0.register(Box::new(gauges))
+    }
+
+    fn add_tokens(&self, snapshot: &Snapshot) -> Result<()> {
+        let sources: BTreeSet<_> = snapshot.tokens.keys().map(|(_, source)| source).collect();
+        let tokens = sources.into_iter().flat_map(|source| {
+            Status::ALL.iter().map(move |&status| {
+                let count = count_of(&snapshot.tokens, &(status, source.clone()));
+                ([status.as_str(), source.as_str()], count)
+            })
+        });
+        let help = "Tokens by status and source.";
+        self.gauges("lapsed_tokens", help, ["status", "source"], tokens)?;
+        let findings = FindingKind::ALL.iter();
+        let findings =
+            findings.map(|kind| ([kind.as_str()], count_of(&snapshot.findings_open, kind)));
+        let help = "Open findings by kind.";
+        self.gauges("lapsed_findings_open", help, ["kind"], findings)
+    }
+
+    fn add_notices(&self, snapshot: &Snapshot) -> Result<()> {
+        let mut steps = BTreeMap::from([(None, "none".to_owned())]);
+        for (_, step) in snapshot.notices.keys() {
+            steps.extend(step.map(|step| (Some(step), step.to_string())));
+        }
+        let notices = steps.iter().flat_map(|(step, label)| {
+            NoticeState::ALL.iter().map(move |&state| {
+                let count = count_of(&snapshot.notices, &(state, *step));
+                ([state.as_str(), label.as_str()], count)
+            })
+        });
+        self.gauges(
+            "lapsed_notices",
+            "Notices by state and step; step is none for those that are not about an expiry.",
+            ["state", "step"],
+            notices,
+        )?;
+        self.gauge(
+            "lapsed_oldest_due_unsent_seconds",
+            "How long the oldest due, unsent notice has waited; 0 if there is none.",
+            snapshot.oldest_due_unsent.as_secs_f64(),
+        )
+    }
+
+    fn add_mails(&self, snapshot: &Snapshot) -> Result<()> {
+        let help = "Attempts to send a mail since the process started, by outcome.";
+        let counter = IntCounterVec::new(Opts::new("lapsed_mails_total", help), &["outcome"])?;
+        let mails = snapshot.mails;
+        for (outcome, count) in [
+            ("sent", mails.sent),
+            ("deferred", mails.deferred),
+            ("refused", mails.refused),
+            ("unknown", mails.unknown),
+            ("server_fault", mails.server_fault),
+        ] {
+            counter.with_label_values(&[outcome]).inc_by(count);
+        }
+        self.0.register(Box::new(counter))
+    }
+
+    fn add_sweeps(&self, snapshot: &Snapshot) -> Result<()> {
+        self.gauge(
+            "lapsed_sweep_duration_seconds",
+            "How long the last sweep of this process took; 0 before the first.",
+            snapshot
+                .last_sweep_duration
+                .unwrap_or_default()
+                .as_secs_f64(),
+        )?;
+        self.gauge(
+            "lapsed_last_sweep_timestamp_seconds",
+            "When the last sweep ended, in Unix time; 0 before the first.",
+            unix_time(snapshot.last_sweep_at),
+        )?;
+        self.gauge(
+            "lapsed_last_sweep_success_timestamp_seconds",
+            "When the last successful sweep ended, in Unix time; 0 before the first.",
+            unix_time(snapshot.last_success_at),
+        )?;
+        self.gauge(
             "lapsed_plans_held",
             "Plans above max_per_sweep that wait for `lapsed release`.",
-            snapshot.plans_held,
-        ),
-        (
+            to_f64(snapshot.plans_held),
+        )?;
+        self.gauge(
             "lapsed_directories_held",
             "Directories with a mass change that waits for `lapsed directory release`.",
-            snapshot.directories_held,
-        ),
-    ] {
-        let gauge = IntGauge::new(name, help)?;
-        gauge.set(to_i64(Some(count)));
-        registry.register(Box::new(gauge))?;
+            to_f64(snapshot.directories_held),
+        )
     }
-    Ok(())
-}
 
-fn add_sources(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    let failing = register_gauges(
-        registry,
-        "lapsed_source_failing",
-        "1 if the last sync of the source failed, else 0.",
-        &["source"],
-    )?;
-    let tokens = register_gauges(
-        registry,
-        "lapsed_source_tokens",
-        "Tokens in the last good listing of the source.",
-        &["source"],
-    )?;
-    let last_sync = register_source_timestamps(
-        registry,
-        "lapsed_source_last_sync_timestamp_seconds",
-        "When the last sync of the source began, in Unix time; 0 before the first.",
-    )?;
-    let last_good_sync = register_source_timestamps(
-        registry,
-        "lapsed_source_last_good_sync_timestamp_seconds",
-        "When the last good sync of the source began, in Unix time; 0 before the first.",
-    )?;
-    for (name, source) in &snapshot.sources {
-        let label = &[name.as_str()];
-        failing
-            .with_label_values(label)
-            .set(i64::from(source.is_failing));
-        tokens
-            .with_label_values(label)
-            .set(to_i64(Some(source.tokens)));
-        last_sync
-            .with_label_values(label)
-            .set(unix_time(source.last_sync_at));
-        last_good_sync
-            .with_label_values(label)
-            .set(unix_time(source.last_good_sync_at));
+    fn add_sources(&self, snapshot: &Snapshot) -> Result<()> {
+        let add = |name, help, value: fn(&SourceHealth) -> f64| {
+            let sources = snapshot.sources.iter();
+            let series = sources.map(|(name, source)| ([name.as_str()], value(source)));
+            self.gauges(name, help, ["source"], series)
+        };
+        add(
+            "lapsed_source_failing",
+            "1 if the last sync of the source failed, else 0.",
+            |source| f64::from(source.is_failing),
+        )?;
+        add(
+            "lapsed_source_tokens",
+            "Tokens in the last good listing of the source.",
+            |source| to_f64(source.tokens),
+        )?;
+        add(
+            "lapsed_source_last_sync_timestamp_seconds",
+            "When the last sync of the source began, in Unix time; 0 before the first.",
+            |source| unix_time(source.last_sync_at),
+        )?;
+        add(
+            "lapsed_source_last_good_sync_timestamp_seconds",
+            "When the last good sync of the source began, in Unix time; 0 before the first.",
+            |source| unix_time(source.last_good_sync_at),
+        )
     }
-    Ok(())
-}
 
-fn add_directories(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    let gauge = |name, help| register_gauges(registry, name, help, &["directory"]);
-    let failures = gauge(
-        "lapsed_directory_failures",
-        "Consecutive failed syncs of the directory.",
-    )?;
-    let held = gauge(
-        "lapsed_directory_held",
-        "1 if a mass change of the directory waits for `lapsed directory release`, else 0.",
-    )?;
-    let fresh = gauge(
-        "lapsed_directory_fresh",
-        "1 if the last good sync of the directory is recent enough, else 0.",
-    )?;
-    let people = gauge(
-        "lapsed_directory_people",
-        "People in the last complete listing; 0 for a directory that is only asked about single people.",
-    )?;
-    let last_good_sync = GaugeVec::new(
-        Opts::new(
+    fn add_directories(&self, snapshot: &Snapshot) -> Result<()> {
+        let add = |name, help, value: fn(&DirectoryHealth) -> f64| {
+            let directories = snapshot.directories.iter();
+            let series = directories.map(|(name, directory)| ([name.as_str()], value(directory)));
+            self.gauges(name, help, ["directory"], series)
+        };
+        add(
+            "lapsed_directory_failures",
+            "Consecutive failed syncs of the directory.",
+            |directory| to_f64(directory.failures),
+        )?;
+        add(
+            "lapsed_directory_held",
+            "1 if a mass change of the directory waits for `lapsed directory release`, else 0.",
+            |directory| f64::from(directory.is_held),
+        )?;
+        add(
+            "lapsed_directory_fresh",
+            "1 if the last good sync of the directory is recent enough, else 0.",
+            |directory| f64::from(directory.is_fresh),
+        )?;
+        add(
+            "lapsed_directory_people",
+            "People in the last complete listing; 0 for a directory that is only asked about single people.",
+            |directory| to_f64(directory.people),
+        )?;
+        add(
             "lapsed_directory_last_good_sync_timestamp_seconds",
             "When the last good sync of the directory began, in Unix time; 0 before the first.",
-        ),
-        &["directory"],
-    )?;
-    registry.register(Box::new(last_good_sync.clone()))?;
-    for (name, directory) in &snapshot.directories {
-        let label = &[name.as_str()];
-        let set = |gauge: &IntGaugeVec, value| gauge.with_label_values(label).set(value);
-        set(&failures, to_i64(Some(directory.failures)));
-        set(&held, i64::from(directory.is_held));
-        set(&fresh, i64::from(directory.is_fresh));
-        set(&people, to_i64(Some(directory.people)));
-        last_good_sync
-            .with_label_values(label)
-            .set(unix_time(directory.last_good_sync_at));
+            |directory| unix_time(directory.last_good_sync_at),
+        )
     }
-    Ok(())
-}
 
-fn add_identities(registry: &Registry, snapshot: &Snapshot) -> prometheus::Result<()> {
-    let gauge = register_gauges(
-        registry,
-        "lapsed_identities",
-        "People by directory, status and, if that is unknown, reason.",
-        &["directory", "status", "reason"],
-    )?;
-    for name in snapshot.directories.keys() {
-        for status in IdentityStatus::ALL {
-            if *status != IdentityStatus::Unknown {
-                gauge.with_label_values(&[name, status.as_str(), "none"]);
-            }
-        }
+    fn add_identities(&self, snapshot: &Snapshot) -> Result<()> {
+        let known = IdentityStatus::ALL
+            .iter()
+            .filter(|status| **status != IdentityStatus::Unknown);
+        let zeros = snapshot.directories.keys().flat_map(|directory| {
+            let series = known.clone();
+            series.map(move |status| ([directory.as_str(), status.as_str(), "none"], 0.0))
+        });
+        let counts = snapshot.identities.iter();
+        let counts = counts.map(|((directory, status, reason), count)| {
+            let reason = reason.map_or("none", Reason::as_str);
+            (
+                [directory.as_str(), status.as_str(), reason],
+                to_f64(*count),
+            )
+        });
+        self.gauges(
+            "lapsed_identities",
+            "People by directory, status and, if that is unknown, reason.",
+            ["directory", "status", "reason"],
+            zeros.chain(counts),
+        )
     }
-    for ((directory, status, reason), count) in &snapshot.identities {
-        let reason = reason.map_or("none", Reason::as_str);
-        gauge
-            .with_label_values(&[directory, status.as_str(), reason])
-            .set(to_i64(Some(*count)));
-    }
-    Ok(())
 }
 
-fn add_build_info(registry: &Registry) -> prometheus::Result<()> {
-    let info = GaugeVec::new(
-        Opts::new("lapsed_build_info", "1, with the version as a label."),
-        &["version"],
-    )?;
-    info.with_label_values(&[env!("CARGO_PKG_VERSION")])
-        .set(1.0);
-    registry.register(Box::new(info))
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a metric is a floating-point number"
+)]
+fn to_f64(count: u64) -> f64 {
+    count as f64
 }
 
-fn register_gauges(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> prometheus::Result<IntGaugeVec> {
-    let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(gauges.clone()))?;
-    Ok(gauges)
-}
-
-fn register_source_timestamps(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-) -> prometheus::Result<GaugeVec> {
-    let gauges = GaugeVec::new(Opts::new(name, help), &["source"])?;
-    registry.register(Box::new(gauges.clone()))?;
-    Ok(gauges)
-}
-
-fn register_seconds(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    value: f64,
-) -> prometheus::Result<()> {
-    let gauge = Gauge::new(name, help)?;
-    gauge.set(value);
-    registry.register(Box::new(gauge))
-}
-
-fn to_i64(count: Option<u64>) -> i64 {
-    i64::try_from(count.unwrap_or_default()).unwrap_or(i64::MAX)
+fn count_of<K: Ord>(counts: &BTreeMap<K, u64>, key: &K) -> f64 {
+    to_f64(counts.get(key).copied().unwrap_or_default())
 }
 
 #[expect(
