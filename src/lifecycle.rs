@@ -5,27 +5,26 @@
 
 mod heartbeat;
 mod service_manager;
-mod signals;
-mod tasks;
 mod ticker;
 
-use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::future::{Future, pending};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{self, Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use heartbeat::Heartbeat;
 pub use service_manager::ServiceManager;
-pub use signals::{Signal, Signals};
-pub use tasks::Tasks;
-use tasks::{End, Exit};
 pub use ticker::Ticker;
 
-use crate::causes::Causes;
+use crate::causes::{Causes, panic_text};
 
 /// The error of a task or a reload.
 pub type Fault = Box<dyn StdError + Send + Sync>;
@@ -48,28 +47,14 @@ pub enum Error {
     /// A task ended before it was asked to.
     #[error("{task} ended unexpectedly")]
     Ended { task: &'static str },
-    /// Tasks did not end in time and are still running; the process must exit.
+    /// The tasks named by `running` did not end in time; the process must exit.
     #[error("forced to stop after {}: {running} had not ended", humantime::format_duration(*after))]
-    Overdue {
-        after: Duration,
-        /// Names of the tasks that had not ended.
-        running: String,
-    },
-    /// A second stop signal arrived and tasks are still running; the process must exit.
+    Overdue { after: Duration, running: String },
+    /// A second stop signal arrived while the tasks named by `running` had not ended; the process must exit.
     #[error("forced to stop by a second signal: {running} had not ended")]
-    Forced {
-        /// Names of the tasks that had not ended.
-        running: String,
-    },
+    Forced { running: String },
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
-    /// `NOTIFY_SOCKET` is not a valid address.
-    #[error("cannot reach the service manager at NOTIFY_SOCKET={address}")]
-    NotifySocket {
-        address: String,
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 /// Runs the daemon from start to end.
@@ -77,7 +62,7 @@ pub enum Error {
 pub struct Lifecycle {
     manager: ServiceManager,
     tasks: Tasks,
-    exits: mpsc::UnboundedReceiver<Exit>,
+    exits: mpsc::UnboundedReceiver<Error>,
     stop_timeout: Duration,
 }
 
@@ -85,7 +70,13 @@ impl Lifecycle {
     /// When asked to stop, the tasks get `stop_timeout` to end.
     #[must_use]
     pub fn new(manager: ServiceManager, stop_timeout: Duration) -> Self {
-        let (tasks, exits) = Tasks::new();
+        let (ended, exits) = mpsc::unbounded_channel();
+        let tasks = Tasks {
+            tracker: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            running: Arc::default(),
+            exits: ended,
+        };
         Self {
             manager,
             tasks,
@@ -101,7 +92,7 @@ impl Lifecycle {
 
     #[must_use]
     pub fn stopping(&self) -> CancellationToken {
-        self.tasks.stopping()
+        self.tasks.stopping.clone()
     }
 
     /// Answers the service manager's watchdog, if there is one, while the heartbeat continues.
@@ -109,16 +100,12 @@ impl Lifecycle {
         let Some(timeout) = self.manager.watchdog() else {
             return;
         };
-        let watchdog = answer_watchdog(
-            self.manager.clone(),
-            timeout / 2,
-            heartbeat,
-            self.stopping(),
-        );
+        let manager = self.manager.clone();
+        let watchdog = answer_watchdog(manager, timeout / 2, heartbeat, self.stopping());
         self.tasks.spawn("watchdog", watchdog);
     }
 
-    /// Notifies the service manager that the daemon is ready, with a `status` line.
+    /// Notifies the service manager that the daemon is ready; `status` is one line for people.
     pub fn notify_ready(&self, status: &str) {
         self.manager.notify_ready(status);
     }
@@ -142,14 +129,11 @@ impl Lifecycle {
                     Signal::Stop => break None,
                     Signal::Reload => self.reload(reload()).await,
                 },
-                Some(exit) = self.exits.recv() => break Some(exit.into_error()),
+                Some(error) = self.exits.recv() => break Some(error),
             }
         };
         if let Some(error) = &failure {
-            tracing::error!(
-                error = %Causes(error),
-                "stopping because a task ended"
-            );
+            tracing::error!(error = %Causes(error), "stopping because a task ended");
         }
         let stopped = self.stop(&mut signals).await;
         failure.map_or(stopped, Err)
@@ -166,12 +150,9 @@ impl Lifecycle {
                 self.manager.notify_ready("reloaded");
             }
             Err(fault) => {
-                tracing::error!(
-                    error = %Causes(fault.as_ref()),
-                    "cannot reload; the previous settings stay"
-                );
-                self.manager
-                    .notify_ready("the last reload failed; see the log");
+                tracing::error!(error = %Causes(fault.as_ref()), "cannot reload; the previous settings stay");
+                let status = "the last reload failed; see the log";
+                self.manager.notify_ready(status);
             }
         }
     }
@@ -179,10 +160,11 @@ impl Lifecycle {
     async fn stop(&mut self, signals: &mut Signals) -> Result<(), Error> {
         tracing::info!("stopping");
         self.manager.notify_stopping();
-        self.tasks.stop();
+        self.tasks.stopping.cancel();
+        self.tasks.tracker.close();
         tokio::select! {
-            () = self.tasks.wait_until_ended() => {}
-            never = self.keep_watchdog_alive() => match never {},
+            () = self.tasks.tracker.wait() => {}
+            () = self.keep_watchdog_alive() => {}
             () = time::sleep(self.stop_timeout) => {
                 let running = self.tasks.running();
                 return Err(Error::Overdue { after: self.stop_timeout, running });
@@ -195,11 +177,11 @@ impl Lifecycle {
         self.failure_while_stopping()
     }
 
-    /// Answers the watchdog while the daemon stops: the heartbeat has ended, and the stop has its own
-    /// time-out.
-    async fn keep_watchdog_alive(&self) -> Infallible {
+    /// Answers the watchdog while the daemon stops, without end: the heartbeat has ended, and the stop has
+    /// its own time-out.
+    async fn keep_watchdog_alive(&self) {
         let Some(timeout) = self.manager.watchdog() else {
-            return pending_forever().await;
+            return pending().await;
         };
         loop {
             self.manager.notify_alive();
@@ -210,16 +192,11 @@ impl Lifecycle {
     /// Logs all failures of tasks since the stop began and returns the first.
     fn failure_while_stopping(&mut self) -> Result<(), Error> {
         let mut first = Ok(());
-        while let Ok(exit) = self.exits.try_recv() {
-            if matches!(exit.end, End::Finished) {
-                continue;
+        while let Ok(error) = self.exits.try_recv() {
+            if !matches!(error, Error::Ended { .. }) {
+                tracing::error!(error = %Causes(&error), "a task failed while stopping");
+                first = first.and(Err(error));
             }
-            let error = exit.into_error();
-            tracing::error!(
-                error = %Causes(&error),
-                "a task failed while stopping"
-            );
-            first = first.and(Err(error));
         }
         first
     }
@@ -257,9 +234,99 @@ async fn answer_watchdog(
     Ok(())
 }
 
-/// For a signal that cannot arrive any more.
-async fn pending_forever<T>() -> T {
-    pending().await
+/// Spawns the long-lived tasks, each with a name. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+    running: Arc<Mutex<Vec<&'static str>>>,
+    /// How each ended. [`Error::Ended`] is an error only before the daemon stops.
+    exits: mpsc::UnboundedSender<Error>,
+}
+
+impl Tasks {
+    /// Spawns a task that must run until [`Lifecycle::stopping`] is cancelled. If it fails, panics or ends
+    /// before that, the daemon stops.
+    pub fn spawn<F, E>(&self, task: &'static str, work: F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Fault>,
+    {
+        let tasks = self.clone();
+        self.with_running(|names| names.push(task));
+        self.tracker.spawn(async move {
+            // The task's state is not used after a panic.
+            let error = match AssertUnwindSafe(work).catch_unwind().await {
+                Ok(Ok(())) => Error::Ended { task },
+                Ok(Err(fault)) => Error::Failed {
+                    task,
+                    source: fault.into(),
+                },
+                Err(panic) => Error::Panicked {
+                    task,
+                    message: panic_text(panic.as_ref()),
+                },
+            };
+            tasks.with_running(|names| {
+                if let Some(index) = names.iter().position(|running| *running == task) {
+                    names.remove(index);
+                }
+            });
+            // No one receives it after a forced stop.
+            let _ = tasks.exits.send(error);
+        });
+    }
+
+    /// The names of the running tasks, for messages.
+    fn running(&self) -> String {
+        self.with_running(|names| names.join(", "))
+    }
+
+    fn with_running<T>(&self, act: impl FnOnce(&mut Vec<&'static str>) -> T) -> T {
+        act(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    /// SIGTERM or SIGINT: finish work in progress and exit; a second one: exit at once.
+    Stop,
+    /// SIGHUP
+    Reload,
+}
+
+/// The received signals, in order.
+#[derive(Debug)]
+pub struct Signals(mpsc::Receiver<Signal>);
+
+impl Signals {
+    /// Starts listening; signals are queued until they are read.
+    ///
+    /// # Errors
+    /// When the system refuses a handler.
+    pub fn listen() -> Result<Self, Error> {
+        let (sender, signals) = mpsc::channel(8);
+        for (kind, request) in [
+            (SignalKind::terminate(), Signal::Stop),
+            (SignalKind::interrupt(), Signal::Stop),
+            (SignalKind::hangup(), Signal::Reload),
+        ] {
+            let mut signal = signal(kind).map_err(Error::Signals)?;
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                while signal.recv().await.is_some() && sender.send(request).await.is_ok() {}
+            });
+        }
+        Ok(Self(signals))
+    }
+
+    /// The next signal; never returns when none can arrive any more.
+    async fn next(&mut self) -> Signal {
+        match self.0.recv().await {
+            Some(signal) => signal,
+            None => pending().await,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -13,11 +13,18 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use super::Error;
 use crate::text;
 
 /// How long a full socket may block us; after that the message is lost.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// `NOTIFY_SOCKET` is not a valid address.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot reach the service manager at NOTIFY_SOCKET={address}")]
+pub struct Error {
+    address: String,
+    source: io::Error,
+}
 
 /// The service manager, if one started us. Clones share the socket.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +58,7 @@ impl ServiceManager {
     /// # Errors
     /// When `address` is not that of a Unix socket.
     pub fn connect(address: &OsStr, watchdog: Option<Duration>) -> Result<Self, Error> {
-        let socket = Socket::new(address).map_err(|source| Error::NotifySocket {
+        let socket = Socket::new(address).map_err(|source| Error {
             address: address.to_string_lossy().into_owned(),
             source,
         })?;
@@ -61,7 +68,6 @@ impl ServiceManager {
         })
     }
 
-    /// The time-out of the watchdog.
     #[must_use]
     pub fn watchdog(&self) -> Option<Duration> {
         self.watchdog
@@ -122,9 +128,8 @@ impl Socket {
 
     fn send(&self, message: &str) -> io::Result<()> {
         // A datagram is sent completely or not at all.
-        self.socket
-            .send_to_addr(message.as_bytes(), &self.manager)
-            .map(|_| ())
+        let sent = self.socket.send_to_addr(message.as_bytes(), &self.manager);
+        sent.map(drop)
     }
 }
 

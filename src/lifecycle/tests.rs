@@ -1,7 +1,7 @@
+use std::convert::Infallible;
 use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures_util::FutureExt;
 use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 use tokio::sync::oneshot;
@@ -60,7 +60,7 @@ async fn no_reload() -> Result<(), Fault> {
 /// Signals sent by hand; the sender must be kept.
 fn signals() -> (mpsc::Sender<Signal>, Signals) {
     let (sender, signals) = mpsc::channel(8);
-    (sender, signals.into())
+    (sender, Signals(signals))
 }
 
 #[tokio::test]
@@ -291,4 +291,22 @@ async fn without_a_watchdog_no_task_is_spawned() {
     let lifecycle = lifecycle();
     lifecycle.spawn_watchdog(Heartbeat::new(LONG_TIMEOUT));
     assert_eq!(lifecycle.tasks().running(), "");
+}
+
+#[tokio::test]
+async fn term_and_int_stop_and_hup_reloads() {
+    let mut signals = Signals::listen().unwrap();
+    let pid = std::process::id().to_string();
+    for (name, request) in [
+        ("-HUP", Signal::Reload),
+        ("-TERM", Signal::Stop),
+        ("-INT", Signal::Stop),
+    ] {
+        let sent = std::process::Command::new("kill")
+            .args([name, &pid])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+        assert_eq!(signals.next().await, request, "{name}");
+    }
 }

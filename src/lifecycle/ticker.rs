@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
-use super::Heartbeat;
+use super::heartbeat::Heartbeat;
 
 /// Second 0 of every minute, in UTC, where no hour is skipped or doubled.
 const EVERY_MINUTE: &str = "0 * * * * *";
