@@ -13,7 +13,6 @@ pub struct Letter {
     /// The id of the mail in plain digits; part of the Message-ID, so it is the same for every attempt.
     pub reference: String,
     pub to: Address,
-    /// The recipient's time zone.
     pub zone: Tz,
     /// The time of this attempt; relative times count from here.
     pub now: DateTime<Utc>,
@@ -42,18 +41,33 @@ impl Letter {
         }
     }
 
+    /// The token, if the letter is about one only.
     #[must_use]
-    pub fn count_alerts(&self) -> usize {
-        let is_alert = |entry: &&Entry| matches!(entry, Entry::Alert(_));
-        self.entries.iter().filter(is_alert).count()
+    pub fn only_token(&self) -> Option<&Token> {
+        match self.entries.as_slice() {
+            [entry] => entry.token(),
+            _ => None,
+        }
+    }
+
+    pub fn alerts(&self) -> impl Iterator<Item = &AlertEntry> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Alert(alert) => Some(alert),
+            _ => None,
+        })
     }
 
     #[must_use]
     pub fn summary(&self) -> Option<&SummaryEntry> {
         self.entries.iter().find_map(|entry| match entry {
             Entry::Summary(summary) => Some(summary),
-            Entry::Expiry(_) | Entry::Revoked(_) | Entry::Ended(_) | Entry::Alert(_) => None,
+            _ => None,
         })
+    }
+
+    #[must_use]
+    pub fn count_unlisted(&self) -> usize {
+        self.unlisted.iter().map(|rest| rest.count).sum()
     }
 }
 
@@ -68,7 +82,7 @@ pub enum Kind {
     RevokedAccess,
     /// One token was revoked at its source.
     Revoked,
-    /// About lapsed itself.
+    /// A problem of lapsed itself.
     Alert,
     Summary,
 }
@@ -96,9 +110,43 @@ pub enum Entry {
     Revoked(RevokedEntry),
     /// A token was revoked at its source through lapsed.
     Ended(EndedEntry),
-    /// About lapsed itself.
     Alert(AlertEntry),
     Summary(SummaryEntry),
+}
+
+impl Entry {
+    /// The token that it is about.
+    #[must_use]
+    pub fn token(&self) -> Option<&Token> {
+        match self {
+            Self::Expiry(entry) => Some(&entry.token),
+            Self::Revoked(entry) => Some(&entry.token),
+            Self::Ended(entry) => Some(&entry.token),
+            Self::Alert(_) | Self::Summary(_) => None,
+        }
+    }
+
+    /// Why the recipient gets it.
+    #[must_use]
+    pub fn basis(&self) -> Basis {
+        match self {
+            Self::Expiry(entry) => entry.basis,
+            Self::Revoked(entry) => entry.basis,
+            Self::Ended(entry) => entry.basis,
+            Self::Alert(_) | Self::Summary(_) => Basis::Admin,
+        }
+    }
+
+    /// The token's page at its source.
+    #[must_use]
+    pub fn page(&self) -> Option<&str> {
+        match self {
+            Self::Expiry(entry) => entry.page.as_deref(),
+            Self::Revoked(entry) => entry.page.as_deref(),
+            Self::Ended(entry) => entry.page.as_deref(),
+            Self::Alert(_) | Self::Summary(_) => None,
+        }
+    }
 }
 
 /// A warning about one token. The expiry and the letter's `now` decide between `expiring` and `expired`,
@@ -106,7 +154,7 @@ pub enum Entry {
 #[derive(Debug, Clone)]
 pub struct ExpiryEntry {
     pub token: Token,
-    /// [`Step::ZERO`] means at expiry.
+    /// How long before the expiry it is due; [`Step::ZERO`] means at the expiry.
     pub step: Step,
     pub basis: Basis,
     pub due_at: DateTime<Utc>,
@@ -211,6 +259,6 @@ impl UnlistedTokens {
 #[derive(Debug, Clone)]
 pub struct Unreachable {
     pub address: Address,
-    /// What its server replied.
+    /// What its mail server replied to the last mail.
     pub reason: String,
 }

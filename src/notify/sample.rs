@@ -1,19 +1,17 @@
 //! Sample letters: every template with all and with no optional data, awkward names, long lists. They
 //! check templates when they are loaded, and `lapsed preview` shows them.
 
-mod leavers;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
+use uuid::Uuid;
 
 use crate::domain::{
     Address, Basis, Expiry, ExpiryOrigin, FindingKind, Severity, Status, Step, Token, TokenId,
 };
 
-use self::leavers::{ending, revoked};
 use super::letter::{
-    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, SummaryEntry,
-    Unreachable,
+    AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter, OpenCount, OpenFinding, RevokedEntry,
+    SummaryEntry, Unreachable,
 };
 
 #[derive(Debug, Clone)]
@@ -74,7 +72,7 @@ pub fn now() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::seconds(1_795_251_600)
 }
 
-/// A token with all optional data.
+/// A token that has all optional data, expires in a week and was used four minutes ago.
 #[must_use]
 pub fn token(name: &str) -> Token {
     let external_id = format!("key-{}", name.len());
@@ -102,7 +100,7 @@ pub fn token(name: &str) -> Token {
 }
 
 impl Letter {
-    /// Moves all times.
+    /// Moves all times, so that the letter could have been written at another time.
     fn shift(&mut self, by: TimeDelta) {
         self.now += by;
         for entry in &mut self.entries {
@@ -290,16 +288,12 @@ fn ended_bare() -> Letter {
 }
 
 fn all_ended() -> Letter {
-    let mut letter = letter("15", Vec::new());
-    for n in 0..3 {
-        let entry = EndedEntry {
-            basis: Basis::Admin,
-            ..ended_entry(one_of_many(n).token)
-        };
-        letter.entries.push(Entry::Ended(entry));
-    }
-    letter.entries.extend(by_policy(7).entries);
-    letter
+    let ended = (0..3).map(|n| EndedEntry {
+        basis: Basis::Admin,
+        ..ended_entry(one_of_many(n).token)
+    });
+    let entries = ended.map(Entry::Ended).chain(by_policy(7).entries);
+    letter("15", entries.collect())
 }
 
 /// The `n`th of many tokens that expire within a week, at three sources.
@@ -320,30 +314,62 @@ fn one_of_many(n: i64) -> ExpiryEntry {
     entry
 }
 
+/// Tokens of four people who lost access.
+fn revoked(tokens: i64) -> Letter {
+    let entries = (0..tokens).map(|n| {
+        let mut token = one_of_many(n).token;
+        if n % 3 == 0 {
+            token.expiry = Expiry::Never;
+        }
+        let person = n * 4 / tokens;
+        token.issuer = Some(address(&format!("leaver{person}@example.org")));
+        Entry::Revoked(RevokedEntry {
+            end: None,
+            token,
+            evidence: format!("status \"disabled\" in people.csv, line {}", person + 2),
+            since: now() - TimeDelta::days(9),
+            basis: Basis::Admin,
+            page: None,
+        })
+    });
+    letter("10", entries.collect())
+}
+
+/// Tokens that lapsed revokes by itself.
+fn ending(tokens: i64) -> Letter {
+    let mut letter = revoked(tokens);
+    for (n, entry) in (1_u32..).zip(&mut letter.entries) {
+        if let Entry::Revoked(entry) = entry {
+            let finding = 0x019a_0000_0000_7000_8000_0000_0000_0000 + u128::from(n);
+            let at = now() + TimeDelta::days(1) + TimeDelta::hours((n / 9).into());
+            entry.end = Some((Uuid::from_u128(finding), at));
+        }
+    }
+    letter
+}
+
 fn digest(tokens: i64) -> Letter {
     let entries = (0..tokens).map(|n| Entry::Expiry(one_of_many(n))).collect();
     let mut letter = letter("06", entries);
-    letter.zone = if tokens > 100 {
-        Tz::UTC
-    } else {
-        Tz::Europe__Berlin
-    };
+    if tokens <= 100 {
+        letter.zone = Tz::Europe__Berlin;
+    }
     letter
 }
 
 fn mixed() -> Letter {
-    let mut letter = letter("07", Vec::new());
-    letter.entries.extend(revoked(2).entries);
-    letter.entries.extend(expired().entries);
-    letter.entries.extend(late().entries);
-    letter.entries.extend(expiring().entries);
-    letter.entries.extend(alert().entries);
-    letter
+    let letters = [revoked(2), expired(), late(), expiring(), alert()];
+    letter(
+        "07",
+        letters
+            .into_iter()
+            .flat_map(|letter| letter.entries)
+            .collect(),
+    )
 }
 
 fn alerts() -> Letter {
-    let entries = [alert().entries, alert().entries].concat();
-    letter("08", entries)
+    letter("08", [alert().entries, alert().entries].concat())
 }
 
 fn awkward_digest() -> Letter {
@@ -355,8 +381,7 @@ fn awkward_digest() -> Letter {
         };
         Entry::Expiry(entry(token(&name), 7))
     });
-    let entries = entries.collect();
-    letter("09", entries)
+    letter("09", entries.collect())
 }
 
 fn alert() -> Letter {
@@ -374,38 +399,19 @@ fn alert() -> Letter {
 /// The `n`th of many findings, of every kind and at three sources.
 fn one_finding(n: usize) -> OpenFinding {
     let sources = ["rancher", "exports", "shop"];
-    let (kind, severity, evidence) = [
-        (
-            FindingKind::SsoRevoked,
-            Severity::High,
-            "hr: status \"disabled\" in people.csv, line 7 (seen 2026-11-20 09:00 UTC)",
-        ),
-        (
-            FindingKind::Orphaned,
-            Severity::High,
-            "the list of users no longer has u-7xk2p",
-        ),
-        (
-            FindingKind::NeverExpires,
-            Severity::Medium,
-            "it has no expiry at its source",
-        ),
-        (
-            FindingKind::TooLong,
-            Severity::Medium,
-            "it lives 365d from 2026-03-01 to 2027-03-01; max_ttl is 90d",
-        ),
-        (
-            FindingKind::Unused,
-            Severity::Medium,
-            "last used on 2026-05-01; unused_after is 90d",
-        ),
-        (
-            FindingKind::SourceAllowsUnlimited,
-            Severity::Medium,
-            "auth-token-max-ttl-minutes is 0: tokens may live without an expiry",
-        ),
-    ][n % 6];
+    let evidence = [
+        "hr: status \"disabled\" in people.csv, line 7 (seen 2026-11-20 09:00 UTC)",
+        "the list of users no longer has u-7xk2p",
+        "it has no expiry at its source",
+        "it lives 365d from 2026-03-01 to 2027-03-01; max_ttl is 90d",
+        "last used on 2026-05-01; unused_after is 90d",
+        "auth-token-max-ttl-minutes is 0: tokens may live without an expiry",
+    ];
+    let kind = FindingKind::ALL[n % evidence.len()];
+    let severity = match kind {
+        FindingKind::SsoRevoked | FindingKind::Orphaned => Severity::High,
+        _ => Severity::Medium,
+    };
     let source = sources[n % sources.len()].to_owned();
     let is_source = kind == FindingKind::SourceAllowsUnlimited;
     OpenFinding {
@@ -419,7 +425,7 @@ fn one_finding(n: usize) -> OpenFinding {
         },
         source,
         since: now() - TimeDelta::days(40),
-        evidence: evidence.to_owned(),
+        evidence: evidence[n % evidence.len()].to_owned(),
     }
 }
 
@@ -439,10 +445,8 @@ fn summary_of(findings: Vec<OpenFinding>) -> Letter {
         }
     }
     let findings = findings.into_iter().take(100).collect();
-    let mut letter = letter(
-        "12",
-        vec![Entry::Summary(SummaryEntry { counts, findings })],
-    );
+    let summary = SummaryEntry { counts, findings };
+    let mut letter = letter("12", vec![Entry::Summary(summary)]);
     letter.to = address("security@example.org");
     letter
 }

@@ -1,8 +1,18 @@
-//! The interface to the engine: a worker opens a connection, sends mails over it and closes it.
+//! The interface to the engine: a worker opens a connection, sends mails over it and closes it. The
+//! transport `file` writes each mail to a file in a folder instead.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, NaiveDateTime, Utc};
 
 use super::fault::{Fault, Outcome, Stage};
 use super::message::Rendered;
-use super::outbox::Outbox;
 use super::smtp::{Relay, Session};
 
 #[derive(Debug)]
@@ -83,5 +93,169 @@ fn closed_between_mails(outcome: &Outcome) -> bool {
             fault.stage == Stage::Mail && matches!(fault.code, None | Some(421))
         }
         Outcome::Sent { .. } | Outcome::Refused { .. } | Outcome::Unknown(_) => false,
+    }
+}
+
+const TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
+
+/// Files appear complete, and a mail that is sent again replaces its file.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    folder: Arc<PathBuf>,
+    /// When each mail was first written, by the hash of its reference, so that its file keeps its name.
+    first_written: Arc<Mutex<HashMap<u64, i64>>>,
+}
+
+impl Outbox {
+    /// Creates the folder if needed, readable only by its owner.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+        let mut first_written = HashMap::new();
+        for entry in fs::read_dir(folder)? {
+            let name = entry?.file_name();
+            if let Some((time, reference)) = name.to_str().and_then(parse_name) {
+                first_written.insert(hash(reference), time.timestamp());
+            }
+        }
+        Ok(Self {
+            folder: Arc::new(folder.to_owned()),
+            first_written: Arc::new(Mutex::new(first_written)),
+        })
+    }
+
+    /// An outbox that cannot be written to, for commands that send nothing.
+    #[must_use]
+    pub fn closed() -> Self {
+        Self {
+            folder: Arc::default(),
+            first_written: Arc::default(),
+        }
+    }
+
+    /// Writes a mail and syncs it to the disk.
+    pub async fn send(&self, mail: &Rendered) -> Outcome {
+        let (outbox, mail) = (self.clone(), mail.clone());
+        let written = tokio::task::spawn_blocking(move || outbox.write(&mail)).await;
+        match written {
+            Ok(Ok(name)) => Outcome::Sent { reply: name },
+            Ok(Err(error)) => Outcome::ServerFault(Fault::new(Stage::Folder, error)),
+            Err(error) => Outcome::ServerFault(Fault::new(Stage::Folder, error)),
+        }
+    }
+
+    fn write(&self, mail: &Rendered) -> io::Result<String> {
+        let name = self.file_name(mail);
+        let path = self.folder.join(&name);
+        // Hidden, so that other programs ignore it; a leftover is overwritten.
+        let part = self.folder.join(format!(".{}.part", mail.reference));
+        let written = write_synced(&part, &mail.bytes).and_then(|()| fs::rename(&part, &path));
+        if let Err(error) = written {
+            // The file may not exist; the first error matters.
+            let _ = fs::remove_file(&part);
+            return Err(error);
+        }
+        fs::File::open(self.folder.as_path())?.sync_all()?;
+        Ok(name)
+    }
+
+    fn file_name(&self, mail: &Rendered) -> String {
+        let mut first_written = self
+            .first_written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let seconds = *first_written
+            .entry(hash(&mail.reference))
+            .or_insert(mail.written_at.timestamp());
+        let time = DateTime::from_timestamp(seconds, 0).unwrap_or(mail.written_at);
+        format!("{}-{}.eml", time.format(TIME_FORMAT), mail.reference)
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn parse_name(name: &str) -> Option<(DateTime<Utc>, &str)> {
+    let (time, reference) = name.strip_suffix(".eml")?.split_once('-')?;
+    let time = NaiveDateTime::parse_from_str(time, TIME_FORMAT).ok()?;
+    Some((time.and_utc(), reference))
+}
+
+fn hash(reference: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    reference.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::notify::sample;
+
+    fn mail(reference: &str, text: &str) -> Rendered {
+        Rendered {
+            reference: reference.to_owned(),
+            message_id: format!("<lapsed.{reference}@example.org>"),
+            envelope_to: "ada@example.org".parse().unwrap(),
+            written_at: sample::now(),
+            subject: "x".to_owned(),
+            bytes: text.as_bytes().to_vec(),
+        }
+    }
+
+    fn file_names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_is_sent_again_replaces_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("outbox");
+        let outbox = Outbox::open(&folder).unwrap();
+        assert!(matches!(
+            outbox.send(&mail("01", "one")).await,
+            Outcome::Sent { .. }
+        ));
+        let mut again = mail("01", "two");
+        again.written_at += TimeDelta::hours(3);
+        let outbox = Outbox::open(&folder).unwrap();
+        outbox.send(&again).await;
+        outbox.send(&mail("02", "three")).await;
+        assert_eq!(
+            file_names(&folder),
+            ["20261121T090000Z-01.eml", "20261121T090000Z-02.eml"]
+        );
+        assert_eq!(
+            fs::read(folder.join("20261121T090000Z-01.eml")).unwrap(),
+            b"two"
+        );
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&folder), 0o700);
+        assert_eq!(mode(&folder.join("20261121T090000Z-01.eml")), 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_missing_folder_is_a_server_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(folder.path()).unwrap();
+        drop(folder);
+        let outcome = outbox.send(&mail("01", "one")).await;
+        assert!(matches!(outcome, Outcome::ServerFault(fault) if fault.stage == Stage::Folder));
     }
 }

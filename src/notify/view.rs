@@ -1,30 +1,25 @@
 //! Builds the variables of the templates from a letter. Phrases are made here; templates choose which to
 //! show and add the sentences around them.
 
-mod ending;
-mod facts;
 mod list;
-mod more;
+mod parts;
 mod summary;
-mod tally;
+mod tokens;
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use url::Url;
 
-use crate::domain::{Basis, ExpiryOrigin};
+use crate::domain::Basis;
 
-use self::facts::{LastUse, Situation, TokenFacts};
 use self::list::List;
+use self::parts::{Alert, LastUse, Link, TokenFacts, shell_quote};
 use self::summary::Summary;
-use super::letter::{AlertEntry, EndedEntry, Entry, ExpiryEntry, Letter};
+use self::tokens::{Item, Tokens};
+use super::letter::{EndedEntry, Entry, ExpiryEntry, Letter};
 use super::wording;
 use crate::text;
-
-/// A line of a mail has at most 998 octets.
-const MAX_LINK_OCTETS: usize = 500;
 
 /// Data of this installation that all mails show.
 #[derive(Debug, Clone, Default)]
@@ -43,16 +38,17 @@ pub struct View {
 /// Lists at most `limit` tokens or findings individually.
 pub(super) fn build(letter: &Letter, installation: &Installation, limit: usize) -> View {
     let frame = Frame::new(letter, installation);
-    let (mut variables, listed) = match letter.entries.as_slice() {
-        [Entry::Expiry(entry)] => (to_object(&Expiry::new(entry, letter)), 1),
-        [Entry::Ended(entry)] => (to_object(&Ended::new(entry, letter)), 1),
-        [Entry::Alert(entry)] => (to_object(&Alert::new(entry)), 0),
-        [Entry::Summary(entry)] => {
+    let tokens = Tokens::new(letter);
+    let (mut variables, listed) = match (letter.entries.as_slice(), tokens.items.as_slice()) {
+        ([Entry::Expiry(entry)], [item]) => (to_object(&Expiry::new(entry, item, letter)), 1),
+        ([Entry::Ended(entry)], [item]) => (to_object(&Ended::new(entry, item, letter)), 1),
+        ([Entry::Alert(entry)], _) => (to_object(&Alert::new(entry)), 0),
+        ([Entry::Summary(entry)], _) => {
             let summary = Summary::new(entry, letter, limit);
             (to_object(&summary), summary.listed)
         }
         _ => {
-            let list = List::new(letter, limit);
+            let list = List::new(&tokens, limit);
             (to_object(&list), list.listed)
         }
     };
@@ -71,7 +67,7 @@ fn to_object(view: &impl Serialize) -> Map<String, Value> {
 #[derive(Serialize)]
 struct Frame {
     written: String,
-    /// `you issued this token`
+    /// Why the recipient gets it: `you issued this token`.
     why: String,
     /// Shows whether the mail is genuine.
     check_command: String,
@@ -82,13 +78,6 @@ struct Frame {
     unreachable: Vec<Unreached>,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Link {
-    url: String,
-    /// Only `https` links are clickable.
-    secure: bool,
-}
-
 #[derive(Serialize)]
 struct Unreached {
     address: String,
@@ -97,70 +86,48 @@ struct Unreached {
 
 impl Frame {
     fn new(letter: &Letter, installation: &Installation) -> Self {
-        let mut sources: Vec<&str> = letter.entries.iter().filter_map(Entry::source).collect();
-        sources.sort_unstable();
-        sources.dedup();
+        let tokens = letter.entries.iter().filter_map(Entry::token);
+        let sources: BTreeSet<&str> = tokens.map(|token| token.source.as_str()).collect();
+        let unreachable = letter
+            .unreachable
+            .iter()
+            .take(10)
+            .map(|unreachable| Unreached {
+                address: text::one_line(unreachable.address.as_str(), text::MAX_NAME),
+                reason: text::one_line(&unreachable.reason, text::MAX_TEXT),
+            });
+        let base_url = installation.base_url.as_deref();
         Self {
             written: wording::date_time(letter.now, letter.zone),
             why: reason_for_recipient(letter),
             check_command: check_command(letter),
-            check_source: match sources.as_slice() {
-                [source] => Some(text::one_line(source, text::MAX_NAME)),
+            check_source: match sources.first() {
+                Some(source) if sources.len() == 1 => Some(text::one_line(source, text::MAX_NAME)),
                 _ => None,
             },
-            link: installation
-                .base_url
-                .as_deref()
-                .map(|base| Link::to_lapsed(letter, base)),
-            unreachable: letter
-                .unreachable
-                .iter()
-                .take(10)
-                .map(|unreachable| Unreached {
-                    address: text::one_line(unreachable.address.as_str(), text::MAX_NAME),
-                    reason: text::one_line(&unreachable.reason, text::MAX_TEXT),
-                })
-                .collect(),
+            link: base_url.map(|base_url| link_to_lapsed(letter, base_url)),
+            unreachable: unreachable.collect(),
         }
     }
 }
 
-impl Link {
-    fn to_lapsed(letter: &Letter, base_url: &str) -> Self {
-        let base_url = text::one_line(base_url.trim_end_matches('/'), text::MAX_TEXT);
-        let url = match letter.entries.as_slice() {
-            [Entry::Expiry(ExpiryEntry { token, .. })] => format!("{base_url}/tokens/{}", token.id),
-            [Entry::Revoked(entry)] => format!("{base_url}/tokens/{}", entry.token.id),
-            [Entry::Ended(entry)] => format!("{base_url}/tokens/{}", entry.token.id),
-            _ => base_url,
-        };
-        Self {
-            secure: url.starts_with("https://"),
-            url,
-        }
-    }
-
-    /// The page of a token at its source, if it is a web address without credentials and not too long.
-    fn to_page(page: Option<&str>) -> Option<Self> {
-        let url = Url::parse(page?).ok()?;
-        let is_web = matches!(url.scheme(), "https" | "http") && url.has_host();
-        let is_plain = url.username().is_empty() && url.password().is_none();
-        let url = url.to_string();
-        (is_web && is_plain && url.len() <= MAX_LINK_OCTETS).then(|| Self {
-            secure: url.starts_with("https://"),
-            url,
-        })
-    }
+/// The page about the mail in lapsed.
+fn link_to_lapsed(letter: &Letter, base_url: &str) -> Link {
+    let base_url = text::one_line(base_url.trim_end_matches('/'), text::MAX_TEXT);
+    Link::new(match letter.only_token() {
+        Some(token) => format!("{base_url}/tokens/{}", token.id),
+        None => base_url,
+    })
 }
 
 fn check_command(letter: &Letter) -> String {
+    if let Some(token) = letter.only_token() {
+        return format!("lapsed token show {}", token.id);
+    }
     match letter.entries.as_slice() {
-        [Entry::Expiry(ExpiryEntry { token, .. })] => format!("lapsed token show {}", token.id),
-        [Entry::Revoked(entry)] => format!("lapsed token show {}", entry.token.id),
-        [Entry::Ended(entry)] => format!("lapsed token show {}", entry.token.id),
         [Entry::Summary(_)] => "lapsed finding list".to_owned(),
         _ => {
-            let recipient = more::shell_quote(letter.to.as_str());
+            let recipient = shell_quote(letter.to.as_str());
             format!("lapsed notice list --recipient {recipient}")
         }
     }
@@ -168,29 +135,19 @@ fn check_command(letter: &Letter) -> String {
 
 fn reason_for_recipient(letter: &Letter) -> String {
     let (mut issuer, mut admin, mut accounts) = (false, false, BTreeSet::new());
-    let mut tokens = 0;
     for entry in &letter.entries {
-        let (basis, token) = match entry {
-            Entry::Expiry(entry) => (entry.basis, Some(&entry.token)),
-            Entry::Revoked(entry) => (entry.basis, Some(&entry.token)),
-            Entry::Ended(entry) => (entry.basis, Some(&entry.token)),
-            Entry::Alert(_) | Entry::Summary(_) => (Basis::Admin, None),
-        };
-        tokens += usize::from(token.is_some());
-        match basis {
+        match entry.basis() {
             Basis::Issuer => issuer = true,
             Basis::Admin => admin = true,
             Basis::AccountAdmin => {
-                accounts.insert(
-                    token
-                        .and_then(|token| token.account.as_deref())
-                        .unwrap_or(""),
-                );
+                let account = entry.token().and_then(|token| token.account.as_deref());
+                accounts.insert(account.unwrap_or_default());
             }
         }
     }
     let mut reasons = Vec::new();
     if issuer {
+        let tokens = letter.entries.iter().filter_map(Entry::token).count();
         let all = !admin && accounts.is_empty();
         reasons.push(match (tokens, all) {
             (1, _) => "you issued this token".to_owned(),
@@ -228,17 +185,6 @@ fn account_list(accounts: &BTreeSet<&str>) -> String {
     format!("{noun} {}", names.join(", "))
 }
 
-impl Entry {
-    fn source(&self) -> Option<&str> {
-        match self {
-            Self::Expiry(entry) => Some(&entry.token.source),
-            Self::Revoked(entry) => Some(&entry.token.source),
-            Self::Ended(entry) => Some(&entry.token.source),
-            Self::Alert(_) | Self::Summary(_) => None,
-        }
-    }
-}
-
 /// One token that expires or has expired.
 #[derive(Serialize)]
 struct Expiry {
@@ -249,9 +195,9 @@ struct Expiry {
     expires_on: String,
     /// `Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)`.
     expires_at: String,
-    /// `7 days`.
+    /// Until the expiry: `7 days`.
     left: String,
-    /// `3 hours ago`.
+    /// Since the expiry: `3 hours ago`.
     ago: String,
     last_use: LastUse,
     /// When a late warning was due.
@@ -259,36 +205,25 @@ struct Expiry {
     instead_of_issuer: Option<String>,
     /// Whether the date comes from the policy; the token itself works after it.
     by_policy: bool,
-    /// At the source.
     page: Option<Link>,
 }
 
 impl Expiry {
-    fn new(entry: &ExpiryEntry, letter: &Letter) -> Self {
-        // No notice is planned for a token without an expiry; the due time is the best fallback.
-        let at = entry.token.expiry.at().unwrap_or(entry.due_at);
-        let by_policy = entry.token.expiry_origin == Some(ExpiryOrigin::Policy);
-        let situation = match (by_policy, entry.is_past(letter.now)) {
-            (true, _) => Situation::Overdue,
-            (false, true) => Situation::Expired,
-            (false, false) => Situation::Expiring,
-        };
+    fn new(entry: &ExpiryEntry, item: &Item<'_>, letter: &Letter) -> Self {
+        let late = entry.is_late(letter.now);
+        let instead_of_issuer = entry.instead_of_issuer.as_deref();
         Self {
-            token: TokenFacts::new(&entry.token, letter),
+            token: TokenFacts::new(item.token, letter),
             yours: entry.basis == Basis::Issuer,
-            expires_on: wording::day(at, letter.zone),
-            expires_at: wording::date_time(at, letter.zone),
-            left: wording::time_left(at - letter.now),
-            ago: wording::ago(letter.now - at),
-            last_use: LastUse::new(&entry.token, letter.now, situation),
-            late: entry
-                .is_late(letter.now)
-                .then(|| wording::date_time(entry.due_at, letter.zone)),
-            instead_of_issuer: entry
-                .instead_of_issuer
-                .as_deref()
+            expires_on: wording::day(item.at, letter.zone),
+            expires_at: wording::date_time(item.at, letter.zone),
+            left: wording::time_left(item.at - letter.now),
+            ago: wording::ago(letter.now - item.at),
+            last_use: item.last_use(letter),
+            late: late.then(|| wording::date_time(entry.due_at, letter.zone)),
+            instead_of_issuer: instead_of_issuer
                 .map(|reason| text::one_line(reason, text::MAX_TEXT)),
-            by_policy,
+            by_policy: item.is_by_policy(),
             page: Link::to_page(entry.page.as_deref()),
         }
     }
@@ -307,64 +242,22 @@ struct Ended {
     revoked_at: String,
     reason: Option<String>,
     last_use: LastUse,
-    /// At the source.
     page: Option<Link>,
 }
 
 impl Ended {
-    fn new(entry: &EndedEntry, letter: &Letter) -> Self {
+    fn new(entry: &EndedEntry, item: &Item<'_>, letter: &Letter) -> Self {
         let reason = entry.reason.as_deref().unwrap_or_default();
         let reason = text::isolated_line(reason, text::MAX_TEXT);
         Self {
-            token: TokenFacts::new(&entry.token, letter),
+            token: TokenFacts::new(item.token, letter),
             yours: entry.basis == Basis::Issuer,
             by: text::one_line(&entry.by, text::MAX_NAME),
-            revoked_on: wording::day(entry.at, letter.zone),
-            revoked_at: wording::date_time(entry.at, letter.zone),
+            revoked_on: wording::day(item.at, letter.zone),
+            revoked_at: wording::date_time(item.at, letter.zone),
             reason: (!reason.is_empty()).then_some(reason),
-            last_use: LastUse::new(&entry.token, letter.now, Situation::Expired),
+            last_use: item.last_use(letter),
             page: Link::to_page(entry.page.as_deref()),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Alert {
-    title: String,
-    blocks: Vec<Block>,
-}
-
-/// Either a paragraph or commands.
-#[derive(Serialize)]
-struct Block {
-    paragraph: Option<String>,
-    commands: Vec<String>,
-}
-
-impl Alert {
-    fn new(entry: &AlertEntry) -> Self {
-        let text: String = entry.text.chars().take(4_000).collect();
-        let mut blocks = Vec::new();
-        for part in text.replace("\r\n", "\n").split("\n\n") {
-            let lines = || part.lines().filter(|line| !line.trim().is_empty());
-            if lines().next().is_none() {
-                continue;
-            }
-            let is_command = lines().all(|line| line.starts_with("    "));
-            blocks.push(Block {
-                paragraph: (!is_command).then(|| text::one_line(part, 2_000)),
-                commands: if is_command {
-                    lines()
-                        .map(|line| text::one_line(line, text::MAX_TEXT))
-                        .collect()
-                } else {
-                    Vec::new()
-                },
-            });
-        }
-        Self {
-            title: text::one_line(&entry.title, 70),
-            blocks,
         }
     }
 }

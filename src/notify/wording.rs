@@ -1,7 +1,10 @@
-//! Formats times and numbers for mails.
+//! Formats times, numbers and lines for mails.
 
 use chrono::{DateTime, Datelike, Offset, TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
+
+/// Characters in a line of the text part (RFC 5322 §2.1.1).
+const MAX_WIDTH: usize = 78;
 
 /// Time left: days from 36 hours on, hours from one hour on, else minutes; rounded to the nearest.
 #[must_use]
@@ -33,13 +36,13 @@ pub fn ago(span: TimeDelta) -> String {
     format!("{} ago", quantity(nearest(seconds, size), unit))
 }
 
-/// `Sat 28 Nov 2026`
+/// The day in the recipient's zone: `Sat 28 Nov 2026`.
 #[must_use]
 pub fn day(at: DateTime<Utc>, zone: Tz) -> String {
     at.with_timezone(&zone).format("%a %-d %b %Y").to_string()
 }
 
-/// Without the year if it is the current one: `Sat 28 Nov`.
+/// As [`day`], without the year if it is the current one: `Sat 28 Nov`.
 #[must_use]
 pub fn short_day(at: DateTime<Utc>, now: DateTime<Utc>, zone: Tz) -> String {
     if at.with_timezone(&zone).year() == now.with_timezone(&zone).year() {
@@ -84,13 +87,13 @@ fn clock_format(at: DateTime<Utc>) -> &'static str {
     }
 }
 
-/// `10:00`
+/// The time of day in the recipient's zone, without seconds: `10:00`.
 #[must_use]
 pub fn clock(at: DateTime<Utc>, zone: Tz) -> String {
     at.with_timezone(&zone).format("%H:%M").to_string()
 }
 
-/// `UTC`, `UTC+01:00`
+/// The recipient's offset at that time: `UTC`, `UTC+01:00`.
 #[must_use]
 pub fn utc_offset(at: DateTime<Utc>, zone: Tz) -> String {
     if is_utc(at, zone) {
@@ -99,7 +102,7 @@ pub fn utc_offset(at: DateTime<Utc>, zone: Tz) -> String {
     format!("UTC{}", at.with_timezone(&zone).offset().fix())
 }
 
-/// `1 token`, `1,204 tokens`
+/// A count with its noun, which takes an `s` in the plural: `1 token`, `1,204 tokens`.
 #[must_use]
 pub fn quantity(count: impl TryInto<i64>, noun: &str) -> String {
     let count = count.try_into().unwrap_or(i64::MAX);
@@ -107,7 +110,7 @@ pub fn quantity(count: impl TryInto<i64>, noun: &str) -> String {
     format!("{} {noun}{plural}", thousands(count))
 }
 
-/// `1,204`
+/// Groups the digits with commas: `1,204`.
 #[must_use]
 pub fn thousands(count: impl TryInto<i64>) -> String {
     let count: i64 = count.try_into().unwrap_or(i64::MAX);
@@ -129,10 +132,98 @@ fn nearest(seconds: i64, size: i64) -> i64 {
     (seconds + size / 2) / size
 }
 
+/// Wraps the text part at [`MAX_WIDTH`] characters, so that a template can write a paragraph on one line.
+///
+/// Breaks long lines at spaces; a word longer than a line breaks anywhere, a link nowhere. Continuation
+/// lines are indented to the text after a list mark (`- `, ` 1. `) or after a label that two spaces
+/// separate from its value. Blank lines at both ends are removed, several in a row become one.
+pub(super) fn wrap(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 64);
+    let mut blank = false;
+    for line in text.lines() {
+        let line = if line == "-- " { line } else { line.trim_end() };
+        if line.is_empty() {
+            blank = !out.is_empty();
+            continue;
+        }
+        if std::mem::take(&mut blank) {
+            out.push('\n');
+        }
+        if line.len() <= MAX_WIDTH || line.chars().count() <= MAX_WIDTH {
+            out.push_str(line);
+            out.push('\n');
+        } else {
+            wrap_line(line, &mut out);
+        }
+    }
+    out
+}
+
+fn wrap_line(line: &str, out: &mut String) {
+    let start = line.len() - line.trim_start().len();
+    let indent = hanging_indent(line, start);
+    let (head, rest) = line.split_at(indent.max(start));
+    out.push_str(head);
+    let mut column = head.chars().count();
+    let margin = column;
+    for word in rest.split(' ').filter(|word| !word.is_empty()) {
+        let mut word = word;
+        let mut length = word.chars().count();
+        if column > margin && column + 1 + length > MAX_WIDTH {
+            new_line(out, margin);
+            column = margin;
+        } else if column > margin {
+            out.push(' ');
+            column += 1;
+        }
+        while column + length > MAX_WIDTH && !word.contains("://") {
+            let room = (MAX_WIDTH - column).max(1);
+            let at = word
+                .char_indices()
+                .nth(room)
+                .map_or(word.len(), |(at, _)| at);
+            out.push_str(&word[..at]);
+            word = &word[at..];
+            length -= room;
+            new_line(out, margin);
+            column = margin;
+        }
+        out.push_str(word);
+        column += length;
+    }
+    out.push('\n');
+}
+
+fn new_line(out: &mut String, margin: usize) {
+    out.push('\n');
+    out.extend(std::iter::repeat_n(' ', margin));
+}
+
+/// Where the text of a line begins, in octets; at most a third of the width.
+fn hanging_indent(line: &str, start: usize) -> usize {
+    let body = &line[start..];
+    let mark = body.find(' ').filter(|&at| {
+        let word = &body[..at];
+        word == "-" || (word.ends_with('.') && word[..at - 1].bytes().all(|b| b.is_ascii_digit()))
+    });
+    let label = || {
+        let at = body.find("  ").filter(|_| start > 0)?;
+        Some(at + body[at..].len() - body[at..].trim_start().len())
+    };
+    let width = mark.map(|at| at + 1).or_else(label).unwrap_or(0);
+    if line[..start + width].is_ascii() && start + width <= MAX_WIDTH / 3 {
+        start + width
+    } else {
+        start
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
     use rstest::rstest;
+
+    use super::*;
 
     const MINUTE: i64 = 60;
     const HOUR: i64 = 3_600;
@@ -212,5 +303,50 @@ mod tests {
             assert_eq!(thousands(count), expected);
         }
         assert_eq!(quantity(1, "token"), "1 token");
+    }
+
+    #[test]
+    fn continuation_lines_are_indented_to_the_text() {
+        let words = "word ".repeat(20);
+        let wrapped = wrap(&format!(
+            "{words}\n\n\n 1. {words}\n    Scope    {words}\n-- \nend"
+        ));
+        let starts: Vec<&str> = wrapped
+            .lines()
+            .map(|line| &line[..line.len().min(14)])
+            .collect();
+        assert_eq!(
+            starts,
+            [
+                "word word word",
+                "word word word",
+                "",
+                " 1. word word ",
+                "    word word ",
+                "    Scope    w",
+                "             w",
+                "-- ",
+                "end"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_long_word_breaks_anywhere_and_a_link_nowhere() {
+        let wrapped = wrap(&format!("    Name  {}", "x".repeat(100)));
+        assert_eq!(wrapped.matches('x').count(), 100);
+        assert!(wrapped.lines().all(|line| line.len() <= MAX_WIDTH));
+        let link = format!("https://example.org/{}", "x".repeat(100));
+        assert!(wrap(&format!("see {link} there")).contains(&link));
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_too_long_and_no_word_is_lost(text in "[ a-z\n.0-9é-]{0,400}") {
+            let wrapped = wrap(&text);
+            prop_assert!(wrapped.lines().all(|line| line.chars().count() <= MAX_WIDTH));
+            let letters = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+            prop_assert_eq!(letters(&wrapped), letters(&text));
+        }
     }
 }

@@ -1,24 +1,24 @@
 //! One SMTP connection from greeting to QUIT, with a timeout on every step. After a failed mail it knows
 //! whether it can send another.
 
+use std::fmt;
 use std::time::Duration;
-use std::{fmt, io};
 
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::commands::{Auth, Data, Ehlo, Quit, Rset, Starttls};
 use lettre::transport::smtp::extension::ClientId;
-use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{
+    self, AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt,
+    BufReader,
+};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use crate::notify::fault::{Fault, Outcome, Stage};
 use crate::notify::message::Rendered;
 use crate::text;
 
-use super::reply::Reply;
-use super::{SmtpSettings, tls};
+use super::SmtpSettings;
 
 /// A TCP stream, encrypted or not.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -26,6 +26,10 @@ pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for S {}
 
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Four times what RFC 5321 §4.5.3.1.5 allows.
+const MAX_REPLY_LINE_OCTETS: u64 = 2_048;
+const MAX_REPLY_LINES: usize = 100;
 
 pub struct Session {
     wire: BufReader<Box<dyn Wire>>,
@@ -145,28 +149,26 @@ impl Session {
         self.features.starttls
     }
 
-    /// STARTTLS and the handshake. Unencrypted data after the reply could be mistaken for encrypted
-    /// replies, so it ends the connection (RFC 3207 §6).
-    pub(super) async fn start_tls(
-        &mut self,
-        connector: &TlsConnector,
-        name: &ServerName<'static>,
-    ) -> Result<(), Fault> {
+    /// Sends STARTTLS and hands out the stream for the handshake; until [`Session::resume_encrypted`], the
+    /// session is not usable. Unencrypted data after the reply could be mistaken for encrypted replies, so it
+    /// ends the connection (RFC 3207 §6).
+    pub(super) async fn start_tls(&mut self) -> Result<Box<dyn Wire>, Fault> {
         let reply = self.command(Stage::Tls, Starttls).await?;
         expect_positive(Stage::Tls, reply)?;
-        // Not usable until the handshake is complete.
         self.dead = true;
-        let nothing: Box<dyn Wire> = Box::new(tokio::io::empty());
-        let stream = std::mem::replace(&mut self.wire, BufReader::new(nothing));
-        if !stream.buffer().is_empty() {
+        let nothing: Box<dyn Wire> = Box::new(io::empty());
+        let wire = std::mem::replace(&mut self.wire, BufReader::new(nothing));
+        if !wire.buffer().is_empty() {
             let text = "the server sent data after STARTTLS and before the handshake; the connection is closed";
             return Err(Fault::new(Stage::Tls, text));
         }
-        let stream = tls::handshake(connector, name, stream.into_inner(), self.timeout).await?;
+        Ok(wire.into_inner())
+    }
+
+    pub(super) fn resume_encrypted(&mut self, stream: impl Wire) {
         self.wire = BufReader::new(Box::new(stream));
         self.encrypted = true;
         self.dead = false;
-        Ok(())
     }
 
     pub(super) async fn authenticate(
@@ -356,6 +358,101 @@ impl Features {
     }
 }
 
+/// A server's reply (RFC 5321 §4.2), read line by line within limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reply {
+    code: u16,
+    lines: Vec<String>,
+}
+
+impl Reply {
+    /// Fails with [`io::ErrorKind::UnexpectedEof`] if the connection ends before the reply.
+    async fn read(wire: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Self> {
+        let mut reply = Self {
+            code: 0,
+            lines: Vec::with_capacity(1),
+        };
+        let mut line = Vec::with_capacity(80);
+        while reply.lines.len() < MAX_REPLY_LINES {
+            line.clear();
+            (&mut *wire)
+                .take(MAX_REPLY_LINE_OCTETS)
+                .read_until(b'\n', &mut line)
+                .await?;
+            if line.is_empty() {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the server closed the connection",
+                ));
+            }
+            let Some((code, is_last, text)) = parse_line(&line) else {
+                return Err(not_smtp(&line));
+            };
+            if !reply.lines.is_empty() && code != reply.code {
+                return Err(not_smtp(&line));
+            }
+            reply.code = code;
+            reply.lines.push(text);
+            if is_last {
+                return Ok(reply);
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the server's reply does not end",
+        ))
+    }
+
+    fn is_positive(&self) -> bool {
+        matches!(self.code, 200..=299)
+    }
+
+    /// All lines as one; a status code that every line repeats is kept once.
+    fn text(&self) -> String {
+        let (status, _) = self.lines[0].split_once(' ').unwrap_or_default();
+        let is_status = status.split('.').count() == 3;
+        let rest = self.lines[1..]
+            .iter()
+            .map(|line| match line.strip_prefix(status) {
+                Some(rest) if is_status => rest.trim_start(),
+                _ => line,
+            });
+        std::iter::once(self.lines[0].as_str())
+            .chain(rest)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+}
+
+fn parse_line(line: &[u8]) -> Option<(u16, bool, String)> {
+    let line = line.strip_suffix(b"\n")?;
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let (code, rest) = line.split_at_checked(3)?;
+    let code: u16 = std::str::from_utf8(code).ok()?.parse().ok()?;
+    if !(200..=599).contains(&code) {
+        return None;
+    }
+    let (is_last, text) = match rest.split_first() {
+        None => (true, rest),
+        Some((b' ', text)) => (true, text),
+        Some((b'-', text)) => (false, text),
+        Some(_) => return None,
+    };
+    Some((
+        code,
+        is_last,
+        String::from_utf8_lossy(text).trim().to_owned(),
+    ))
+}
+
+fn not_smtp(line: &[u8]) -> io::Error {
+    let shown: String = String::from_utf8_lossy(line).chars().take(60).collect();
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("the server's reply is not SMTP: {shown:?}"),
+    )
+}
+
 fn expect_positive(stage: Stage, reply: Reply) -> Result<Reply, Fault> {
     if reply.is_positive() {
         Ok(reply)
@@ -402,5 +499,50 @@ mod tests {
         let mut out = Vec::new();
         dot_stuff(text.as_bytes(), &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), sent);
+    }
+
+    #[tokio::test]
+    async fn the_lines_of_a_reply_are_joined() {
+        let mut wire: &[u8] =
+            b"550-5.1.1 no such\r\n550-5.1.1 user\n550 5.1.1 here\r\n250 next\r\n";
+        let reply = Reply::read(&mut wire).await.unwrap();
+        assert_eq!(reply.code, 550);
+        assert_eq!(reply.text(), "5.1.1 no such user here");
+        assert_eq!(Reply::read(&mut wire).await.unwrap().text(), "next");
+    }
+
+    #[rstest]
+    #[case(b"250\r\n", 250, "")]
+    #[case(b"250 \r\n", 250, "")]
+    #[case(b"250 \xff\r\n", 250, "\u{fffd}")]
+    #[tokio::test]
+    async fn a_reply_can_have_little_text(
+        #[case] mut wire: &[u8],
+        #[case] code: u16,
+        #[case] text: &str,
+    ) {
+        let reply = Reply::read(&mut wire).await.unwrap();
+        assert_eq!((reply.code, reply.text().as_str()), (code, text));
+    }
+
+    #[rstest]
+    #[case(b"")]
+    #[case(b"25")]
+    #[case(b"250 no end")]
+    #[case(b"hello\r\n")]
+    #[case(b"999 x\r\n")]
+    #[case(b"250-a\r\n251 b\r\n")]
+    #[case(b"\xe2\x82\xac 1\r\n")]
+    #[tokio::test]
+    async fn a_malformed_reply_is_an_error(#[case] mut wire: &[u8]) {
+        assert!(Reply::read(&mut wire).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_endless_reply_is_an_error() {
+        let lines = "250-x\r\n".repeat(10_000);
+        assert!(Reply::read(&mut lines.as_bytes()).await.is_err());
+        let line = "250 ".to_owned() + &"x".repeat(10_000_000);
+        assert!(Reply::read(&mut line.as_bytes()).await.is_err());
     }
 }

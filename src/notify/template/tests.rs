@@ -427,7 +427,7 @@ fn mutated() -> impl Strategy<Value = (&'static str, String)> {
     let edit = (any::<prop::sample::Index>(), 0_usize..30, piece);
     let edits = prop::collection::vec(edit, 1..4);
     (any::<prop::sample::Index>(), edits).prop_map(|(which, edits)| {
-        let (name, text) = *which.get(source::BUILT_IN);
+        let (name, text) = *which.get(BUILT_IN);
         let mut text: Vec<char> = text.chars().collect();
         for (at, cut, piece) in edits {
             let at = at.index(text.len() + 1);
@@ -442,7 +442,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_500))]
     #[test]
     fn a_broken_override_is_rejected_by_name_and_never_panics((name, text) in mutated()) {
-        let source = source::Source { name, text, path: Some(Path::new("/etc/lapsed").join(name)) };
+        let source = Source { name, text, path: Some(Path::new("/etc/lapsed").join(name)) };
         let mut templates = BASE.clone();
         if let Err(error) = templates.add(source).and_then(|()| templates.check()) {
             let message = error.to_string();

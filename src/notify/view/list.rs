@@ -1,68 +1,27 @@
 //! Several entries in one mail: sections, groups and rows, the most urgent first, the others counted.
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
-use uuid::Uuid;
+use std::collections::BTreeMap;
 
-use crate::domain::{Basis, Expiry, ExpiryOrigin, Token, Topic};
-use crate::notify::letter::{EndedEntry, Entry, ExpiryEntry, Letter, RevokedEntry, UnlistedTokens};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use serde::Serialize;
+
+use crate::domain::{Basis, Expiry, ExpiryOrigin};
+use crate::notify::letter::{EndedEntry, Entry, ExpiryEntry, Letter};
 use crate::notify::wording;
 use crate::text;
 
-use super::ending::Ending;
-use super::facts::{LastUse, Situation};
-use super::more::More;
+use super::parts::{Alert, Group, Link, Row, shell_quote};
 use super::summary::Summary;
-use super::tally::{
-    count_in_section, count_unlisted, late_note, policy_note, skipped_issuers, subject_line,
-    summary_line,
-};
-use super::{Alert, Link};
+use super::tokens::{Item, Section, Tokens};
 
 /// Longer lists show one line for each token.
 const MAX_DETAILED: usize = 25;
-
-/// In the order of the mail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Section {
-    Revoked,
-    Ended,
-    Expired,
-    Expiring,
-}
-
-impl Section {
-    pub fn from_unlisted(rest: &UnlistedTokens, letter: &Letter) -> Self {
-        match (rest.topic, rest.at()) {
-            (Topic::SsoRevoked, _) => Self::Revoked,
-            (Topic::Revoked, _) => Self::Ended,
-            (_, Some(at)) if at <= letter.now => Self::Expired,
-            (_, Some(_) | None) => Self::Expiring,
-        }
-    }
-
-    /// Whether its tokens are counted by expiry day.
-    pub fn is_dated(self) -> bool {
-        match self {
-            Self::Revoked | Self::Ended => false,
-            Self::Expired | Self::Expiring => true,
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct Item<'a> {
-    pub section: Section,
-    pub token: &'a Token,
-    pub(super) entry: TokenEntry<'a>,
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum TokenEntry<'a> {
-    Expiry(&'a ExpiryEntry),
-    Revoked(&'a RevokedEntry),
-    Ended(&'a EndedEntry),
-}
+/// Sources that are counted beyond the list.
+const MAX_SOURCES: usize = 8;
+/// Days that are counted for a source.
+const MAX_DAYS: usize = 7;
+/// How long after the revocation the proposed acknowledgement lasts.
+const ACKNOWLEDGED_AFTER_END: TimeDelta = TimeDelta::days(30);
 
 /// The variables of the templates `digest` and `revoked_access`.
 #[derive(Serialize)]
@@ -71,7 +30,7 @@ pub(super) struct List {
     summary: String,
     /// The summary for the subject, with the first token if useful.
     headline: String,
-    /// `12 tokens`
+    /// How many in all: `12 tokens`.
     tokens: String,
     /// When the next token expires.
     next: Option<String>,
@@ -99,196 +58,56 @@ struct Part {
     groups: Vec<Group>,
 }
 
-#[derive(Serialize)]
-struct Group {
-    title: String,
-    note: Option<String>,
-    rows: Vec<Row>,
-}
-
-#[derive(Serialize)]
-struct Row {
-    /// `10:00`
-    clock: Option<String>,
-    name: String,
-    tail: String,
-    lines: Vec<String>,
-    /// At the source; only in detailed lists.
-    page: Option<Link>,
-}
-
 impl List {
-    pub fn new(letter: &Letter, limit: usize) -> Self {
-        let items = items(letter);
+    pub fn new(tokens: &Tokens<'_>, limit: usize) -> Self {
+        let (letter, items, all) = (tokens.letter, &tokens.items, tokens.count());
         let listed = items.len().min(limit);
-        let is_detailed = items.len() + count_unlisted(letter) <= MAX_DETAILED;
-        let summary = summary_line(&items, letter);
-        let (shown, rest) = items.split_at(listed);
+        let is_detailed = all <= MAX_DETAILED;
+        let summary = tokens.summary_line();
+        let next = items.iter().find(|item| item.section == Section::Expiring);
         Self {
-            headline: subject_line(&summary, &items, letter),
+            headline: tokens.subject_line(&summary),
             summary,
-            tokens: wording::quantity(items.len() + count_unlisted(letter), "token"),
-            next: items
-                .iter()
-                .find(|item| item.section == Section::Expiring)
-                .map(|item| wording::date_time(item.at(), letter.zone)),
-            sections: sections(shown, &items, letter, is_detailed),
-            alerts: letter
-                .entries
-                .iter()
-                .filter_map(|entry| match entry {
-                    Entry::Alert(alert) => Some(Alert::new(alert)),
-                    Entry::Expiry(_) | Entry::Revoked(_) | Entry::Ended(_) | Entry::Summary(_) => {
-                        None
-                    }
-                })
-                .take(10)
-                .collect(),
+            tokens: wording::quantity(all, "token"),
+            next: next.map(|item| wording::date_time(item.at, letter.zone)),
+            sections: sections(tokens, listed, is_detailed),
+            alerts: letter.alerts().take(10).map(Alert::new).collect(),
             findings: letter.summary().map(|all| Summary::new(all, letter, 0)),
-            more: More::new(rest, letter),
-            late: late_note(&items, letter),
-            by_policy: policy_note(&items),
-            ending: Ending::new(&items, letter, is_detailed),
-            all_revoked: count_in_section(&items, letter, Section::Ended)
-                == items.len() + count_unlisted(letter),
+            more: More::new(&items[listed..], letter),
+            late: tokens.late_note(),
+            by_policy: tokens.policy_note(),
+            ending: Ending::new(items, letter, is_detailed),
+            all_revoked: tokens.count_in(Section::Ended) == all,
             instead_of_issuer: if is_detailed {
                 Vec::new()
             } else {
-                skipped_issuers(&items)
+                tokens.skipped_issuers()
             },
             listed,
         }
     }
 }
 
-/// The most urgent first.
-fn items(letter: &Letter) -> Vec<Item<'_>> {
-    let mut items: Vec<Item<'_>> = letter
-        .entries
-        .iter()
-        .filter_map(|entry| match entry {
-            Entry::Revoked(entry) => Some(Item {
-                section: Section::Revoked,
-                token: &entry.token,
-                entry: TokenEntry::Revoked(entry),
-            }),
-            Entry::Expiry(entry) => Some(Item {
-                section: if entry.is_past(letter.now) {
-                    Section::Expired
-                } else {
-                    Section::Expiring
-                },
-                token: &entry.token,
-                entry: TokenEntry::Expiry(entry),
-            }),
-            Entry::Ended(entry) => Some(Item {
-                section: Section::Ended,
-                token: &entry.token,
-                entry: TokenEntry::Ended(entry),
-            }),
-            Entry::Alert(_) | Entry::Summary(_) => None,
-        })
-        .collect();
-    items.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
-    items
-}
-
-impl<'a> Item<'a> {
-    /// Keeps groups together: by issuer and evidence, or by day and source.
-    fn sort_key(
-        &self,
-    ) -> (
-        Section,
-        &'a str,
-        &'a str,
-        Option<DateTime<Utc>>,
-        &'a str,
-        &'a str,
-    ) {
-        let (issuer, evidence) = match self.entry {
-            TokenEntry::Revoked(entry) => (
-                self.token.issuer.as_ref().map_or("", |issuer| issuer.key()),
-                entry.evidence.as_str(),
-            ),
-            TokenEntry::Expiry(_) | TokenEntry::Ended(_) => ("", ""),
-        };
-        let at = self.token.expiry.at();
-        (
-            self.section,
-            issuer,
-            evidence,
-            at,
-            &self.token.source,
-            &self.token.name,
-        )
-    }
-
-    pub fn at(&self) -> DateTime<Utc> {
-        let due = match self.entry {
-            TokenEntry::Expiry(entry) => entry.due_at,
-            TokenEntry::Revoked(entry) => entry.since,
-            TokenEntry::Ended(entry) => return entry.at,
-        };
-        self.token.expiry.at().unwrap_or(due)
-    }
-
-    /// The finding for which lapsed revokes the token, and when.
-    pub fn revocation(&self) -> Option<(Uuid, DateTime<Utc>)> {
-        match self.entry {
-            TokenEntry::Revoked(entry) => entry.end,
-            TokenEntry::Expiry(_) | TokenEntry::Ended(_) => None,
-        }
-    }
-
-    fn last_use(&self, letter: &Letter) -> LastUse {
-        let situation = match (self.entry, self.section) {
-            (TokenEntry::Revoked(_), _) => Situation::Revoked,
-            (TokenEntry::Expiry(_), _) if self.is_by_policy() => Situation::Overdue,
-            (TokenEntry::Ended(_), _) | (TokenEntry::Expiry(_), Section::Expired) => {
-                Situation::Expired
-            }
-            (TokenEntry::Expiry(_), _) => Situation::Expiring,
-        };
-        LastUse::new(self.token, letter.now, situation)
-    }
-
-    pub fn is_by_policy(&self) -> bool {
-        let by_policy = self.token.expiry_origin == Some(ExpiryOrigin::Policy);
-        by_policy && matches!(self.entry, TokenEntry::Expiry(_))
-    }
-
-    fn page(&self) -> Option<Link> {
-        Link::to_page(match self.entry {
-            TokenEntry::Expiry(entry) => entry.page.as_deref(),
-            TokenEntry::Revoked(entry) => entry.page.as_deref(),
-            TokenEntry::Ended(entry) => entry.page.as_deref(),
-        })
-    }
-
-    fn basis(&self) -> Basis {
-        match self.entry {
-            TokenEntry::Expiry(entry) => entry.basis,
-            TokenEntry::Revoked(entry) => entry.basis,
-            TokenEntry::Ended(entry) => entry.basis,
-        }
-    }
-}
-
-fn sections(shown: &[Item<'_>], all: &[Item<'_>], letter: &Letter, is_detailed: bool) -> Vec<Part> {
-    let mut parts: Vec<Part> = Vec::new();
-    for chunk in shown.chunk_by(|a, b| a.section == b.section) {
-        let section = chunk[0].section;
-        let count = count_in_section(all, letter, section);
+fn sections(tokens: &Tokens<'_>, listed: usize, is_detailed: bool) -> Vec<Part> {
+    let letter = tokens.letter;
+    let by_section = tokens.items[..listed].chunk_by(|a, b| a.section == b.section);
+    let parts = by_section.map(|items| {
+        let section = items[0].section;
         let title = match section {
             Section::Revoked => "Issuer lost access",
             Section::Ended => "Revoked",
             Section::Expired => "Expired",
             Section::Expiring => "Expiring",
         };
+        let count = wording::quantity(tokens.count_in(section), "token");
         let mut groups: Vec<Group> = Vec::new();
-        for item in chunk {
+        for item in items {
             let (title, note) = group_title(item, letter);
-            let row = row(item, letter, is_detailed);
+            let row = if is_detailed {
+                detailed_row(item, letter)
+            } else {
+                short_row(item, letter)
+            };
             match groups.last_mut() {
                 Some(last) if last.title == title && last.note == note => last.rows.push(row),
                 _ => groups.push(Group {
@@ -298,102 +117,94 @@ fn sections(shown: &[Item<'_>], all: &[Item<'_>], letter: &Letter, is_detailed: 
                 }),
             }
         }
-        parts.push(Part {
-            title: format!("{title}: {}", wording::quantity(count, "token")),
+        Part {
+            title: format!("{title}: {count}"),
             groups,
-        });
-    }
-    parts
+        }
+    });
+    parts.collect()
 }
 
 fn group_title(item: &Item<'_>, letter: &Letter) -> (String, Option<String>) {
-    match item.entry {
-        TokenEntry::Revoked(entry) => {
-            let issuer = item
-                .token
-                .issuer
-                .as_ref()
-                .map_or("no issuer", |issuer| issuer.as_str());
-            let evidence = text::one_line(&entry.evidence, text::MAX_TEXT);
-            let since = wording::day(entry.since, letter.zone);
-            (
-                text::one_line(issuer, 254),
-                Some(format!("No access since {since}: {evidence}")),
-            )
-        }
-        TokenEntry::Expiry(_) | TokenEntry::Ended(_) => {
-            let day = wording::day(item.at(), letter.zone);
-            let offset = wording::utc_offset(item.at(), letter.zone);
-            (format!("{day} ({offset})"), None)
-        }
+    if let Entry::Revoked(entry) = item.entry {
+        let issuer = item.token.issuer.as_ref();
+        let issuer = issuer.map_or("no issuer", |issuer| issuer.as_str());
+        let evidence = text::one_line(&entry.evidence, text::MAX_TEXT);
+        let since = wording::day(entry.since, letter.zone);
+        let note = format!("No access since {since}: {evidence}");
+        return (text::one_line(issuer, 254), Some(note));
     }
+    let day = wording::day(item.at, letter.zone);
+    let offset = wording::utc_offset(item.at, letter.zone);
+    (format!("{day} ({offset})"), None)
 }
 
-#[expect(clippy::too_many_lines, reason = "a row field by field")]
-fn row(item: &Item<'_>, letter: &Letter, is_detailed: bool) -> Row {
-    let token = item.token;
-    let id: String = token.id.to_string().chars().take(8).collect();
-    let last_use = item.last_use(letter);
-    let clock = match item.entry {
-        TokenEntry::Expiry(_) | TokenEntry::Ended(_) => {
-            Some(wording::clock(item.at(), letter.zone))
-        }
-        TokenEntry::Revoked(_) => None,
-    };
-    let name = text::display_name(&token.name, &token.external_id, text::MAX_NAME);
-    if !is_detailed {
-        let source = text::one_line(&token.source, text::MAX_SUBJECT_NAME);
-        let tail = format!("{source} {id} {}", last_use.short);
-        let mut tail = tail.trim_end().to_owned();
-        if let Some((_, at)) = item.revocation() {
-            let day = wording::short_day(at, letter.now, letter.zone);
-            tail = format!("{tail}, revoked on {day}");
-        }
-        return Row {
-            clock,
-            name,
-            tail,
-            lines: Vec::new(),
-            page: None,
-        };
+fn short_row(item: &Item<'_>, letter: &Letter) -> Row {
+    let source = text::one_line(&item.token.source, text::MAX_SUBJECT_NAME);
+    let tail = format!(
+        "{source} {} {}",
+        short_id(item),
+        item.last_use(letter).short
+    );
+    let mut tail = tail.trim_end().to_owned();
+    if let Some((_, at)) = item.revocation() {
+        let day = wording::short_day(at, letter.now, letter.zone);
+        tail = format!("{tail}, revoked on {day}");
     }
-    let mut lines = vec![facts_line(item, &id)];
+    row(item, letter, tail)
+}
+
+fn detailed_row(item: &Item<'_>, letter: &Letter) -> Row {
+    let suffix = wording::utc_suffix(item.at, letter.zone);
+    let tail = match (item.section, item.token.expiry) {
+        (Section::Expiring, _) => {
+            format!("in {}{suffix}", wording::time_left(item.at - letter.now))
+        }
+        (Section::Expired | Section::Ended, _) => {
+            format!("{}{suffix}", wording::ago(letter.now - item.at))
+        }
+        (Section::Revoked, Expiry::Never) => "never expires".to_owned(),
+        (Section::Revoked, Expiry::Unknown) => "expiry unknown".to_owned(),
+        (Section::Revoked, Expiry::At(at)) => {
+            format!("expires on {}", wording::day(at, letter.zone))
+        }
+    };
+    let mut lines = vec![facts_line(item)];
+    let last_use = item.last_use(letter);
     if last_use.known {
         lines.push(last_use.phrase);
     }
-    if let TokenEntry::Expiry(entry) = item.entry {
-        lines.extend(notes(entry, letter));
-    }
-    if let TokenEntry::Ended(entry) = item.entry {
-        lines.push(revoked_by(entry));
+    match item.entry {
+        Entry::Expiry(entry) => lines.extend(notes(entry, letter)),
+        Entry::Ended(entry) => lines.push(revoked_by(entry)),
+        _ => {}
     }
     if let Some((finding, at)) = item.revocation() {
         let at = wording::date_time(at, letter.zone);
         lines.push(format!("lapsed revokes it on {at}"));
         lines.push(format!("finding {finding}"));
     }
-    let tail = match item.section {
-        Section::Expiring => {
-            let left = wording::time_left(item.at() - letter.now);
-            format!("in {left}{}", wording::utc_suffix(item.at(), letter.zone))
-        }
-        Section::Expired | Section::Ended => {
-            let ago = wording::ago(letter.now - item.at());
-            format!("{ago}{}", wording::utc_suffix(item.at(), letter.zone))
-        }
-        Section::Revoked => match token.expiry {
-            Expiry::Never => "never expires".to_owned(),
-            Expiry::Unknown => "expiry unknown".to_owned(),
-            Expiry::At(at) => format!("expires on {}", wording::day(at, letter.zone)),
-        },
-    };
     Row {
-        clock,
-        name,
-        tail,
         lines,
-        page: item.page(),
+        page: Link::to_page(item.entry.page()),
+        ..row(item, letter, tail)
     }
+}
+
+fn row(item: &Item<'_>, letter: &Letter, tail: String) -> Row {
+    let (name, external_id) = (&item.token.name, &item.token.external_id);
+    let has_clock = item.section != Section::Revoked;
+    Row {
+        clock: has_clock.then(|| wording::clock(item.at, letter.zone)),
+        name: text::display_name(name, external_id, text::MAX_NAME),
+        tail,
+        lines: Vec::new(),
+        page: None,
+    }
+}
+
+fn short_id(item: &Item<'_>) -> String {
+    item.token.id.to_string().chars().take(8).collect()
 }
 
 fn revoked_by(entry: &EndedEntry) -> String {
@@ -405,7 +216,7 @@ fn revoked_by(entry: &EndedEntry) -> String {
     }
 }
 
-fn facts_line(item: &Item<'_>, id: &str) -> String {
+fn facts_line(item: &Item<'_>) -> String {
     let token = item.token;
     let part = |label: &str, text: &Option<String>| {
         let shown = text::isolated_line(text.as_deref()?, 60);
@@ -415,11 +226,11 @@ fn facts_line(item: &Item<'_>, id: &str) -> String {
     parts.extend(part("account", &token.account));
     parts.extend(part("role", &token.role));
     parts.extend(part("scope", &token.scope));
-    let is_issuer_known = item.basis() == Basis::Issuer || item.section == Section::Revoked;
+    let is_issuer_known = item.entry.basis() == Basis::Issuer || item.section == Section::Revoked;
     if let Some(issuer) = token.issuer.as_ref().filter(|_| !is_issuer_known) {
         parts.push(format!("issued by {issuer}"));
     }
-    parts.push(format!("id {id}"));
+    parts.push(format!("id {}", short_id(item)));
     parts.join(", ")
 }
 
@@ -435,10 +246,154 @@ fn notes(entry: &ExpiryEntry, letter: &Letter) -> Vec<String> {
         ));
     }
     if let Some(reason) = &entry.instead_of_issuer {
-        notes.push(format!(
-            "the issuer does not get this mail: {}",
-            text::one_line(reason, text::MAX_TEXT)
-        ));
+        let reason = text::one_line(reason, text::MAX_TEXT);
+        notes.push(format!("the issuer does not get this mail: {reason}"));
     }
     notes
+}
+
+/// Counts the tokens that the list leaves out by source and day, with the command that shows them.
+#[derive(Serialize)]
+struct More {
+    /// How many are left out: `150 more tokens`.
+    count: String,
+    sources: Vec<Counts>,
+    /// `3 more sources`, if there are too many.
+    others: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    /// `exports: 100 on Sat 28 Nov 2026, 50 on Sun 29 Nov 2026`.
+    counts: String,
+    command: String,
+}
+
+/// The tokens of one section and source.
+#[derive(Default)]
+struct Tally {
+    /// The last expiry of each day, and how many expire on it.
+    days: BTreeMap<NaiveDate, (DateTime<Utc>, i64)>,
+    undated: i64,
+}
+
+impl More {
+    /// `None` if the list is complete.
+    fn new(rest: &[Item<'_>], letter: &Letter) -> Option<Self> {
+        let all = rest.len() + letter.count_unlisted();
+        if all == 0 {
+            return None;
+        }
+        let listed = rest.iter().map(|item| {
+            let source = item.token.source.as_str();
+            (item.section, source, item.token.expiry.at(), 1)
+        });
+        let unlisted = letter.unlisted.iter().map(|rest| {
+            let section = Section::from_unlisted(rest, letter);
+            let count = i64::try_from(rest.count).unwrap_or(i64::MAX);
+            (section, rest.source.as_str(), rest.at(), count)
+        });
+        let mut tallies: BTreeMap<(Section, &str), Tally> = BTreeMap::new();
+        for (section, source, at, count) in listed.chain(unlisted) {
+            let tally = tallies.entry((section, source)).or_default();
+            match at.filter(|_| section.is_dated()) {
+                Some(at) => {
+                    let day = at.with_timezone(&letter.zone).date_naive();
+                    let (last, of_day) = tally.days.entry(day).or_insert((at, 0));
+                    *last = at.max(*last);
+                    *of_day += count;
+                }
+                None => tally.undated += count,
+            }
+        }
+        let others = tallies.len().saturating_sub(MAX_SOURCES);
+        Some(Self {
+            count: wording::quantity(all, "more token"),
+            sources: tallies
+                .iter()
+                .take(MAX_SOURCES)
+                .map(|((section, source), tally)| tally.line(*section, source, letter))
+                .collect(),
+            others: (others > 0).then(|| wording::quantity(others, "more source")),
+        })
+    }
+}
+
+impl Tally {
+    fn line(&self, section: Section, source: &str, letter: &Letter) -> Counts {
+        let source = text::one_line(source, text::MAX_NAME);
+        let days = self.days.values().take(MAX_DAYS).map(|(at, count)| {
+            let day = wording::short_day(*at, letter.now, letter.zone);
+            format!("{} on {day}", wording::thousands(*count))
+        });
+        let mut counts: Vec<String> = days.collect();
+        let later = self.days.values().skip(MAX_DAYS);
+        let later: i64 = later.map(|(_, count)| count).sum();
+        if later > 0 {
+            counts.push(format!("{} on later days", wording::thousands(later)));
+        }
+        if self.undated > 0 {
+            counts.push(wording::quantity(self.undated, "token"));
+        }
+        Counts {
+            counts: format!("{source}: {}", counts.join(", ")),
+            command: self.command(section, &source, letter),
+        }
+    }
+
+    fn command(&self, section: Section, source: &str, letter: &Letter) -> String {
+        let source = shell_quote(source);
+        match section {
+            Section::Revoked => "lapsed finding list --kind sso_revoked".to_owned(),
+            Section::Ended => format!("lapsed token list --source {source} --status revoked"),
+            Section::Expired => format!("lapsed token list --source {source} --status expired"),
+            Section::Expiring => {
+                let last = self.days.values().last().map_or(letter.now, |(at, _)| *at);
+                let days = (last - letter.now).num_seconds().max(1).div_euclid(86_400) + 1;
+                format!("lapsed token list --source {source} --expires-within {days}d")
+            }
+        }
+    }
+}
+
+/// Announces which tokens lapsed revokes by itself, and how to stop it.
+#[derive(Serialize)]
+struct Ending {
+    /// `lapsed revokes this token in 24 hours, on Sun 22 Nov 2026 at 09:00 UTC`.
+    sentence: String,
+    /// Stops it for a time.
+    command: String,
+    /// Lists the ids for `command`, if the mail does not show them.
+    ids: Option<&'static str>,
+}
+
+impl Ending {
+    fn new(items: &[Item<'_>], letter: &Letter, is_detailed: bool) -> Option<Self> {
+        let ends: Vec<_> = items.iter().filter_map(Item::revocation).collect();
+        let (finding, at) = *ends.iter().min_by_key(|(_, at)| *at)?;
+        let is_same = |other: DateTime<Utc>| other - at < TimeDelta::minutes(1);
+        let first = if ends.iter().all(|(_, other)| is_same(*other)) {
+            ""
+        } else {
+            "the first "
+        };
+        let left = wording::time_left(at - letter.now);
+        let on = wording::date_time(at, letter.zone);
+        let what = match (ends.len(), items.len()) {
+            (1, 1) => "this token".to_owned(),
+            (1, _) => "one of these tokens".to_owned(),
+            (ends, items) if ends == items => "these tokens".to_owned(),
+            (ends, _) => format!("{ends} of these tokens"),
+        };
+        let id = match ends.len() {
+            1 => finding.to_string(),
+            _ => "ID".to_owned(),
+        };
+        let until = (at + ACKNOWLEDGED_AFTER_END).format("%Y-%m-%d");
+        Some(Self {
+            sentence: format!("lapsed revokes {what} {first}in {left}, on {on}"),
+            command: format!("lapsed finding acknowledge {id} --until {until} --reason WHY"),
+            ids: (!is_detailed).then_some("lapsed finding list --kind sso_revoked"),
+        })
+    }
 }

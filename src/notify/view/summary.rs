@@ -8,6 +8,8 @@ use crate::notify::letter::{Letter, OpenFinding, SummaryEntry};
 use crate::notify::wording;
 use crate::text;
 
+use super::parts::{Group, Row};
+
 /// Sources counted for a kind.
 const MAX_SOURCES: usize = 8;
 /// Longer lists show one line for each finding, without evidence.
@@ -20,7 +22,7 @@ const PROPOSED_ACKNOWLEDGEMENT: TimeDelta = TimeDelta::days(90);
 pub(super) struct Summary {
     /// `12 open findings: 5 never expire, 4 unused`.
     headline: String,
-    /// `12 open findings`.
+    /// How many in all: `12 open findings`.
     total: String,
     kinds: Vec<Part>,
     acknowledge_command: String,
@@ -30,10 +32,10 @@ pub(super) struct Summary {
 
 #[derive(Serialize)]
 struct Part {
-    /// `Never expire: 5 tokens`.
+    /// The kind and how many are open: `Never expire: 5 tokens`.
     title: String,
     advice: &'static str,
-    /// `rancher 3, exports 2`.
+    /// How many at each source: `rancher 3, exports 2`.
     sources: String,
     groups: Vec<Group>,
     /// `3 more`, if not all are listed.
@@ -41,20 +43,7 @@ struct Part {
     command: String,
 }
 
-#[derive(Serialize)]
-struct Group {
-    title: String,
-    rows: Vec<Row>,
-}
-
-#[derive(Serialize)]
-struct Row {
-    name: String,
-    tail: String,
-    lines: Vec<String>,
-}
-
-/// `12 open findings`.
+/// How many are open: `12 open findings`.
 pub(super) fn total(summary: &SummaryEntry) -> String {
     let count: i64 = summary.counts.iter().map(|open| open.count).sum();
     wording::quantity(count, "open finding")
@@ -65,24 +54,23 @@ impl Summary {
         let listed = summary.findings.len().min(limit);
         let shown = &summary.findings[..listed];
         let total = total(summary);
-        let kinds: Vec<_> = FindingKind::ALL
-            .iter()
-            .filter(|kind| count_of_kind(summary, **kind) > 0)
+        let kinds = FindingKind::ALL.iter().copied();
+        let kinds: Vec<_> = kinds
+            .filter(|kind| count_of_kind(summary, *kind) > 0)
             .collect();
-        let counts: Vec<String> = kinds
-            .iter()
-            .map(|kind| {
-                let count = wording::thousands(count_of_kind(summary, **kind));
-                format!("{count} {}", short_title(**kind))
-            })
-            .collect();
+        let counts = kinds.iter().map(|kind| {
+            let count = wording::thousands(count_of_kind(summary, *kind));
+            let [_, short_title, _] = texts(*kind);
+            format!("{count} {short_title}")
+        });
+        let counts: Vec<String> = counts.collect();
         let until = (letter.now + PROPOSED_ACKNOWLEDGEMENT).format("%Y-%m-%d");
         Self {
             headline: headline(&total, &counts),
             total,
             kinds: kinds
                 .into_iter()
-                .map(|kind| Part::new(*kind, summary, shown, letter))
+                .map(|kind| Part::new(kind, summary, shown, letter))
                 .collect(),
             acknowledge_command: format!(
                 "lapsed finding acknowledge ID --until {until} --reason WHY"
@@ -133,21 +121,19 @@ impl Part {
                 Some(group) => group.rows.push(row),
                 None => groups.push(Group {
                     title,
+                    note: None,
                     rows: vec![row],
                 }),
             }
         }
         let noun = match kind {
             FindingKind::SourceAllowsUnlimited => "source",
-            FindingKind::SsoRevoked
-            | FindingKind::Orphaned
-            | FindingKind::NeverExpires
-            | FindingKind::TooLong
-            | FindingKind::Unused => "token",
+            _ => "token",
         };
+        let [title, _, advice] = texts(kind);
         Self {
-            title: format!("{}: {}", title(kind), wording::quantity(all, noun)),
-            advice: advice(kind),
+            title: format!("{title}: {}", wording::quantity(all, noun)),
+            advice,
             sources: source_counts(kind, summary),
             groups,
             more: (all > listed).then(|| format!("{} more", wording::thousands(all - listed))),
@@ -181,68 +167,60 @@ fn source_counts(kind: FindingKind, summary: &SummaryEntry) -> String {
 }
 
 fn row(finding: &OpenFinding, letter: &Letter, is_detailed: bool) -> Row {
-    let since = wording::day(finding.since, letter.zone);
-    let evidence = text::isolated_line(&finding.evidence, text::MAX_TEXT);
+    let severity = finding.severity;
+    let (tail, lines) = if is_detailed {
+        let since = wording::day(finding.since, letter.zone);
+        let evidence = text::isolated_line(&finding.evidence, text::MAX_TEXT);
+        let lines = vec![evidence, format!("finding {}", finding.id)];
+        (format!("{severity}, since {since}"), lines)
+    } else {
+        (severity.to_string(), Vec::new())
+    };
     Row {
+        clock: None,
         name: text::display_name(&finding.name, &finding.id.to_string(), text::MAX_NAME),
-        tail: if is_detailed {
-            format!("{}, since {since}", finding.severity)
-        } else {
-            finding.severity.to_string()
-        },
-        lines: if is_detailed {
-            vec![evidence, format!("finding {}", finding.id)]
-        } else {
-            Vec::new()
-        },
+        tail,
+        lines,
+        page: None,
     }
 }
 
-fn short_title(kind: FindingKind) -> &'static str {
+/// The title of a kind, its short form for the subject, and the advice.
+fn texts(kind: FindingKind) -> [&'static str; 3] {
     match kind {
-        FindingKind::SsoRevoked => "without access",
-        FindingKind::Orphaned => "orphaned",
-        FindingKind::NeverExpires => "never expiring",
-        FindingKind::TooLong => "too long",
-        FindingKind::Unused => "unused",
-        FindingKind::SourceAllowsUnlimited => "about sources",
-    }
-}
-
-fn title(kind: FindingKind) -> &'static str {
-    match kind {
-        FindingKind::SsoRevoked => "Issuer lost access",
-        FindingKind::Orphaned => "Issuer is gone from the source",
-        FindingKind::NeverExpires => "Never expiring",
-        FindingKind::TooLong => "Too long a life",
-        FindingKind::Unused => "Unused",
-        FindingKind::SourceAllowsUnlimited => "Source allows too long a life",
-    }
-}
-
-fn advice(kind: FindingKind) -> &'static str {
-    match kind {
-        FindingKind::SsoRevoked => {
+        FindingKind::SsoRevoked => [
+            "Issuer lost access",
+            "without access",
             "Find out what still uses them, replace them with tokens of a person who has access, and revoke the \
-             old ones at their source."
-        }
-        FindingKind::Orphaned => {
+             old ones at their source.",
+        ],
+        FindingKind::Orphaned => [
+            "Issuer is gone from the source",
+            "orphaned",
             "No one is responsible for them. Replace those in use with tokens of a current user, and delete the \
-             old ones at their source."
-        }
-        FindingKind::NeverExpires => {
+             old ones at their source.",
+        ],
+        FindingKind::NeverExpires => [
+            "Never expiring",
+            "never expiring",
             "Replace them with tokens that expire. If that is not possible, set policy_ttl for their source: it gives \
-             them a date for a manual check."
-        }
-        FindingKind::TooLong => {
-            "Replace them with tokens that live no longer than max_ttl in the configuration."
-        }
-        FindingKind::Unused => {
-            "Ask their issuers whether they are needed. Delete the others at their source."
-        }
-        FindingKind::SourceAllowsUnlimited => {
-            "Change the named setting, so that new tokens cannot live this long."
-        }
+             them a date for a manual check.",
+        ],
+        FindingKind::TooLong => [
+            "Too long a life",
+            "too long",
+            "Replace them with tokens that live no longer than max_ttl in the configuration.",
+        ],
+        FindingKind::Unused => [
+            "Unused",
+            "unused",
+            "Ask their issuers whether they are needed. Delete the others at their source.",
+        ],
+        FindingKind::SourceAllowsUnlimited => [
+            "Source allows too long a life",
+            "about sources",
+            "Change the named setting, so that new tokens cannot live this long.",
+        ],
     }
 }
 

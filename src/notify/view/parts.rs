@@ -1,25 +1,29 @@
-//! Describes one token and what its last use means.
+//! What several mails have in common: a token, its last use, links, rows and alerts.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use url::Url;
 
 use crate::domain::{Expiry, Token};
-use crate::notify::letter::Letter;
+use crate::notify::letter::{AlertEntry, Letter};
 use crate::notify::wording;
 use crate::text;
+
+/// A line of a mail has at most 998 octets.
+const MAX_LINK_OCTETS: usize = 500;
 
 #[derive(Serialize)]
 pub(super) struct TokenFacts {
     /// The name, or the external id if there is none.
     pub name: String,
-    /// Shorter, for the subject.
+    /// The name, cut for the subject of the mail.
     pub short_name: String,
     pub source: String,
     pub account: Option<String>,
     pub role: Option<String>,
     pub scope: Option<String>,
     pub description: Option<String>,
-    /// `Ada Lovelace <ada@example.org>`.
+    /// With the name, if it is known: `Ada Lovelace <ada@example.org>`.
     pub issuer: Option<String>,
     pub id: String,
     /// `Sat 28 Nov 2026 at 09:00 UTC`, `never` or `unknown`.
@@ -95,7 +99,12 @@ impl LastUse {
             return if token.reports_use {
                 Self::never_used(situation)
             } else {
-                Self::unknown()
+                Self {
+                    known: false,
+                    when: "not reported by its source".to_owned(),
+                    phrase: String::new(),
+                    short: String::new(),
+                }
             };
         };
         let age = now - used_at;
@@ -139,14 +148,97 @@ impl LastUse {
             short: "unused".to_owned(),
         }
     }
+}
 
-    fn unknown() -> Self {
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Link {
+    url: String,
+    /// Only `https` links are clickable.
+    secure: bool,
+}
+
+impl Link {
+    pub fn new(url: String) -> Self {
         Self {
-            known: false,
-            when: "not reported by its source".to_owned(),
-            phrase: String::new(),
-            short: String::new(),
+            secure: url.starts_with("https://"),
+            url,
         }
+    }
+
+    /// The page of a token at its source, if it is a web address without credentials and not too long.
+    pub fn to_page(page: Option<&str>) -> Option<Self> {
+        let url = Url::parse(page?).ok()?;
+        let is_web = matches!(url.scheme(), "https" | "http") && url.has_host();
+        let is_plain = url.username().is_empty() && url.password().is_none();
+        let url = url.to_string();
+        (is_web && is_plain && url.len() <= MAX_LINK_OCTETS).then(|| Self::new(url))
+    }
+}
+
+/// Rows under one title.
+#[derive(Serialize)]
+pub(super) struct Group {
+    pub title: String,
+    pub note: Option<String>,
+    pub rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Row {
+    /// When it expires or was revoked, without the day: `10:00`.
+    pub clock: Option<String>,
+    pub name: String,
+    pub tail: String,
+    pub lines: Vec<String>,
+    /// At the source; only in detailed lists.
+    pub page: Option<Link>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Alert {
+    title: String,
+    blocks: Vec<Block>,
+}
+
+/// Either a paragraph or commands.
+#[derive(Serialize)]
+struct Block {
+    paragraph: Option<String>,
+    commands: Vec<String>,
+}
+
+impl Alert {
+    pub fn new(entry: &AlertEntry) -> Self {
+        let text: String = entry.text.chars().take(4_000).collect();
+        let mut blocks = Vec::new();
+        for part in text.replace("\r\n", "\n").split("\n\n") {
+            let lines = || part.lines().filter(|line| !line.trim().is_empty());
+            if lines().next().is_none() {
+                continue;
+            }
+            let is_command = lines().all(|line| line.starts_with("    "));
+            let commands = lines().filter(|_| is_command);
+            blocks.push(Block {
+                paragraph: (!is_command).then(|| text::one_line(part, 2_000)),
+                commands: commands
+                    .map(|line| text::one_line(line, text::MAX_TEXT))
+                    .collect(),
+            });
+        }
+        Self {
+            title: text::one_line(&entry.title, 70),
+            blocks,
+        }
+    }
+}
+
+/// Quotes a text for a POSIX shell.
+pub(super) fn shell_quote(text: &str) -> String {
+    let is_safe = |b: u8| b.is_ascii_alphanumeric() || b"._-@+=:/%,".contains(&b);
+    if !text.is_empty() && text.bytes().all(is_safe) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 
@@ -188,5 +280,18 @@ mod tests {
         let last_use = LastUse::new(&token, sample::now(), Situation::Expiring);
         assert!(!last_use.known);
         assert!(!last_use.phrase.contains("never"));
+    }
+
+    #[test]
+    fn a_source_name_is_safe_in_a_shell_command() {
+        for (text, word) in [
+            ("exports", "exports"),
+            ("team a", "'team a'"),
+            ("$(rm -rf ~)", "'$(rm -rf ~)'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_quote(text), word);
+        }
     }
 }
