@@ -1,42 +1,39 @@
 //! Loads the configuration: finds the file, merges the environment into it, checks every value and
 //! reports all problems at once.
 
-mod daemon;
 mod database;
 mod directories;
 mod error;
 mod field;
 mod layers;
 mod mail;
-mod policy;
-mod secret;
+mod sections;
 mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
-mod warnings;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::domain::{Issuers, Policy};
+use crate::domain::{DirectoryTerms, Issuers, Policy};
 use crate::engine::Settings;
 use crate::notify::message::MailIdentity;
-use crate::notify::smtp::SmtpSettings;
+use crate::notify::smtp::{SmtpSettings, Tls};
 
-pub use daemon::{Http, Log, Store};
 pub use directories::DirectoryConfig;
 pub use error::Error;
 pub use mail::{Mail, Transport};
+pub use sections::{Http, Log, Store};
 pub use sources::SourceConfig;
 
-use field::Context;
+use field::{Context, read_file};
 use layers::Merged;
-use policy::Notify;
+use sections::Notify;
 use table::Table;
 
 /// Every section as the part of the program that uses it wants it.
@@ -65,15 +62,13 @@ pub struct Config {
 const DEFAULT_PATHS: &[&str] = &["lapsed.toml", "/etc/lapsed/lapsed.toml"];
 
 /// A larger file is the wrong file.
-const MAX_FILE_OCTETS: u64 = 4 * 1024 * 1024;
+const MAX_FILE_KIB: u64 = 4 * 1024;
 
 impl Config {
     #[must_use]
-    pub fn directory_terms(&self) -> Vec<&crate::domain::DirectoryTerms> {
-        self.directories
-            .iter()
-            .map(|directory| &directory.terms)
-            .collect()
+    pub fn directory_terms(&self) -> Vec<&DirectoryTerms> {
+        let directories = self.directories.iter();
+        directories.map(|directory| &directory.terms).collect()
     }
 
     /// Loads the configuration from `cli_path`, else `$LAPSED_CONFIG`, else `./lapsed.toml`, else
@@ -89,10 +84,11 @@ impl Config {
             let looked_at = DEFAULT_PATHS.iter().map(PathBuf::from).collect();
             return Err(Error::NotFound { looked_at });
         }
-        let file = found
-            .as_ref()
-            .map(|(path, bytes)| (path.as_path(), bytes.as_slice()));
-        Self::parse(file, env)
+        let file = found.as_ref();
+        Self::parse(
+            file.map(|(path, bytes)| (path.as_path(), bytes.as_slice())),
+            env,
+        )
     }
 
     fn parse(file: Option<(&Path, &[u8])>, env: &HashMap<String, String>) -> Result<Self, Error> {
@@ -120,28 +116,26 @@ impl Config {
     fn from_root(mut root: Table, file: Option<&Path>) -> Option<Self> {
         let mail = Mail::from_table(root.section("mail"));
         let mut smtp_table = root.section("smtp");
-        let (sweep, zone) = daemon::schedule(root.section("schedule"));
+        let (sweep, zone) = sections::schedule(root.section("schedule"));
         let Notify {
             mut policy,
             summary,
             mail_identity,
-        } = policy::notify(root.section("notify"), zone);
+        } = sections::notify(root.section("notify"), zone);
         let store = Store::from_table(root.section("store"));
-        policy.accounts = policy::accounts(root.sections("account"));
+        policy.accounts = sections::accounts(root.sections("account"));
         let from = mail_identity.as_ref().map(|identity| &identity.from);
         let smtp = mail::smtp(&mut smtp_table, mail.transport, from);
         let delivery = root.section("delivery");
-        let (delivery, stop_timeout) = daemon::delivery(delivery, &mut smtp_table);
-        smtp_table.finish();
-        let (rules, response) = policy::rules(root.section("policy"));
+        let (delivery, stop_timeout) = sections::delivery(delivery, &mut smtp_table);
+        let (rules, response) = sections::rules(root.section("policy"));
         policy.rules = rules;
-        let retention = daemon::retention(root.section("retention"));
+        let retention = sections::retention(root.section("retention"));
         let http = Http::from_table(root.section("http"));
         let log = Log::from_table(root.section("log"));
-        let issuers = policy::issuers(root.section("issuers"));
+        let issuers = sections::issuers(root.section("issuers"));
         let sources = SourceConfig::from_tables(root.sections("source"), zone);
         let directories = DirectoryConfig::from_tables(root.sections("directory"), zone);
-        root.finish();
         Some(Self {
             file: file.map(Path::to_owned),
             store,
@@ -164,6 +158,67 @@ impl Config {
             issuers,
         })
     }
+
+    /// Valid settings that are probably mistakes. Printed by `lapsed check`; each names the key and what to do.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let has_admins = !self.policy.admins.is_empty();
+        let revokes = self.settings.response.is_some();
+        let may_revoke = self.sources.iter().any(|source| source.terms.allow_revoke);
+        let writes_files = self.mail.transport == Transport::File;
+        let mut warnings: Vec<String> = [
+            (!has_admins).then_some(
+                "notify.admins is empty: when an issuer cannot be reached and the account has no \
+                 admins, no one is notified; add an admin",
+            ),
+            (self.policy.max_per_sweep == 0).then_some(
+                "notify.max_per_sweep is 0: nothing stops a flood of mails after a mistake",
+            ),
+            (revokes && !may_revoke).then_some(
+                "policy.sso_revoked is \"revoke\" and no [[source]] has allow_revoke = true: no token \
+                 is revoked; set it for the sources where lapsed may revoke tokens, or set \"flag\"",
+            ),
+            (revokes && !has_admins).then_some(
+                "policy.sso_revoked is \"revoke\" and notify.admins is empty: lapsed does not revoke \
+                 a token if it can warn no one before; add an admin",
+            ),
+            self.smtp.as_ref().filter(|_| !writes_files).and_then(encryption_warning),
+        ]
+        .into_iter()
+        .flatten()
+        .map(str::to_owned)
+        .collect();
+        if writes_files {
+            let folder = self.mail.directory.display();
+            warnings.push(format!(
+                "mail.transport is \"file\": mails are written to {folder} and not sent"
+            ));
+        }
+        if let Some(listen) = self.http.listen.filter(|listen| !listen.ip().is_loopback()) {
+            warnings.push(format!(
+                "http.listen is {listen}: everyone who can connect to it can read health and metrics"
+            ));
+        }
+        warnings
+    }
+}
+
+fn encryption_warning(smtp: &SmtpSettings) -> Option<&'static str> {
+    let is_loopback = |address: IpAddr| address.is_loopback();
+    let is_local = smtp.host == "localhost" || smtp.host.parse().is_ok_and(is_loopback);
+    match smtp.tls {
+        Tls::Implicit | Tls::Required => None,
+        Tls::None | Tls::Opportunistic if is_local => None,
+        Tls::None if smtp.password.is_some() => Some(
+            "smtp.url has tls=none and there is a password: it crosses the network unencrypted; use \
+             tls=required or smtps://",
+        ),
+        Tls::None => Some("smtp.url has tls=none: mails cross the network unencrypted"),
+        Tls::Opportunistic => Some(
+            "smtp.url has tls=opportunistic: an attacker on the network can turn encryption off; use \
+             tls=required if the server offers STARTTLS",
+        ),
+    }
 }
 
 /// The named file, which must exist, or the first of `paths` that exists.
@@ -178,30 +233,17 @@ fn find<'a>(
         source,
     };
     if let Some(path) = cli_path.or(from_env.map(Path::new)) {
-        let bytes = read_file(path).map_err(|error| unreadable(path, error))?;
+        let bytes = read_file(path, MAX_FILE_KIB).map_err(|error| unreadable(path, error))?;
         return Ok(Some((path.to_owned(), bytes)));
     }
     for path in paths {
-        match read_file(path) {
+        match read_file(path, MAX_FILE_KIB) {
             Ok(bytes) => return Ok(Some((path.to_owned(), bytes))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(unreadable(path, error)),
         }
     }
     Ok(None)
-}
-
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE_OCTETS + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_OCTETS {
-        return Err(io::Error::other(
-            "it is larger than 4 MiB; is it the right file?",
-        ));
-    }
-    Ok(bytes)
 }
 
 /// Absolute, so that it stays the same when the working directory changes.

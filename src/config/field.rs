@@ -1,9 +1,11 @@
-//! Parses single values. Errors are messages that say what to write instead.
+//! Parses single values, secrets included. Errors are messages that say what to write instead.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use ::config::{Value, ValueKind};
@@ -14,12 +16,13 @@ use url::Url;
 
 use super::error::{Place, Problem, for_display, hint};
 use super::layers::{Places, join_path};
-use super::secret;
 use crate::domain::Schedule;
+
+const MAX_SECRET_KIB: u64 = 64;
 
 /// Shared by everything that is read.
 pub(super) struct Context<'a> {
-    /// For secrets.
+    /// The variables that secrets may name.
     pub env: &'a HashMap<String, String>,
     /// The folder against which relative paths are resolved.
     pub base: PathBuf,
@@ -41,7 +44,7 @@ impl Context<'_> {
 /// The value of a key or an item of a list.
 pub(super) struct Field<'c> {
     pub context: &'c Context<'c>,
-    /// For example `notify.steps[1]`.
+    /// Section, key and index: `notify.steps[1]`.
     pub path: String,
     pub value: Value,
 }
@@ -59,7 +62,7 @@ impl Field<'_> {
             .ok()
     }
 
-    /// A non-empty text, trimmed.
+    /// A text without the white space around it, which must not be empty.
     pub fn text(&self) -> Result<&str, String> {
         match &self.value.kind {
             ValueKind::String(text) if text.trim().is_empty() => {
@@ -153,7 +156,6 @@ impl Field<'_> {
         })
     }
 
-    /// A cron expression.
     pub fn schedule(&self, zone: Tz) -> Result<Schedule, String> {
         Schedule::new(self.text()?, zone).map_err(|error| error.to_string())
     }
@@ -211,9 +213,9 @@ impl Field<'_> {
         let with_key = |message: String| format!("{key}: {message}");
         let env = self.context.env;
         match key.as_str() {
-            "file" => secret::from_file(&field.path().map_err(with_key)?),
-            "env" => secret::from_variable(field.text().map_err(with_key)?, env),
-            _ => secret::from_credential(field.text().map_err(with_key)?, env),
+            "file" => secret_from_file(&field.path().map_err(with_key)?),
+            "env" => secret_from_variable(field.text().map_err(with_key)?, env),
+            _ => secret_from_credential(field.text().map_err(with_key)?, env),
         }
     }
 
@@ -271,5 +273,133 @@ fn type_name(kind: &ValueKind) -> &'static str {
         ValueKind::String(_) => "a text",
         ValueKind::Table(_) => "a table",
         ValueKind::Array(_) => "a list",
+    }
+}
+
+/// As everything about secrets: errors say what to do, and none contains any part of the secret.
+fn secret_from_file(path: &Path) -> Result<SecretString, String> {
+    read_secret(path).map_err(|reason| {
+        let path = path.to_string_lossy();
+        let path = path.escape_debug();
+        format!("cannot read the secret from {path}: {reason}")
+    })
+}
+
+fn secret_from_variable(name: &str, env: &HashMap<String, String>) -> Result<SecretString, String> {
+    let problem = match env.get(name) {
+        Some(value) if !value.is_empty() => return Ok(value.clone().into()),
+        Some(_) => "empty",
+        None => "not set",
+    };
+    Err(format!(
+        "the variable {name:?} is {problem}; set it to the secret"
+    ))
+}
+
+/// A file in `$CREDENTIALS_DIRECTORY` (systemd.exec(5)).
+fn secret_from_credential(
+    name: &str,
+    env: &HashMap<String, String>,
+) -> Result<SecretString, String> {
+    let mut parts = Path::new(name).components();
+    let ends = (parts.next(), parts.next());
+    if !matches!(ends, (Some(Component::Normal(_)), None)) {
+        return Err(format!(
+            "{name:?} is not the name of a credential; write a plain file name"
+        ));
+    }
+    let folder = env.get("CREDENTIALS_DIRECTORY");
+    let Some(folder) = folder.filter(|folder| !folder.is_empty()) else {
+        return Err(format!(
+            "there are no credentials: CREDENTIALS_DIRECTORY is not set; run lapsed under systemd with \
+             LoadCredential={name}:FILE in the unit, or use {{ file = \"…\" }}"
+        ));
+    };
+    read_secret(&Path::new(folder).join(name)).map_err(|reason| {
+        format!("cannot read the credential {name:?}: {reason}; put LoadCredential={name}:FILE into the unit")
+    })
+}
+
+/// Strips one line break from the end, which editors and `echo` add.
+fn read_secret(path: &Path) -> Result<SecretString, String> {
+    let bytes = read_file(path, MAX_SECRET_KIB).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "lapsed has no permission to read it".to_owned(),
+        _ => error.to_string(),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err("it is empty".into());
+    }
+    Ok(text.into())
+}
+
+/// The content of a file; fails if it is larger than `max_kib`.
+pub(super) fn read_file(path: &Path, max_kib: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    file.take(max_kib * 1024 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_kib * 1024 {
+        let message = format!("it is larger than {max_kib} KiB; is it the right file?");
+        return Err(io::Error::other(message));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn load(bytes: &[u8]) -> Result<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, bytes).unwrap();
+        let secret = secret_from_file(&path)?;
+        Ok(secret.expose_secret().to_owned())
+    }
+
+    #[test]
+    fn a_line_break_at_the_end_of_the_file_is_not_part_of_the_secret() {
+        assert_eq!(load(b"s3cret\n").unwrap(), "s3cret");
+        assert_eq!(load(b"s3cret\r\n").unwrap(), "s3cret");
+        assert_eq!(load(b" s3cret \n\n").unwrap(), " s3cret \n");
+        assert_eq!(load(b"s3cret").unwrap(), "s3cret");
+    }
+
+    #[test]
+    fn a_file_without_a_secret_is_rejected() {
+        assert!(load(b"\n").unwrap_err().ends_with("it is empty"));
+        assert!(load(b"\xff").unwrap_err().ends_with("not UTF-8 text"));
+        assert!(load(&vec![b'x'; 70_000]).unwrap_err().contains("64 KiB"));
+    }
+
+    #[test]
+    fn a_credential_is_read_from_the_credentials_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("smtp"), "s3cret\n").unwrap();
+        let path = folder.path().to_str().unwrap().to_owned();
+        let env = HashMap::from([("CREDENTIALS_DIRECTORY".to_owned(), path)]);
+        let load = secret_from_credential;
+
+        assert_eq!(load("smtp", &env).unwrap().expose_secret(), "s3cret");
+        assert!(
+            load("other", &env)
+                .unwrap_err()
+                .contains("LoadCredential=other:FILE")
+        );
+        assert!(
+            load("../smtp", &env)
+                .unwrap_err()
+                .contains("plain file name")
+        );
+        assert!(
+            load("smtp", &HashMap::new())
+                .unwrap_err()
+                .contains("CREDENTIALS_DIRECTORY")
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use ::config::{Config, ConfigError, Map, Source, Value, ValueKind};
+use ::config::{Config, ConfigError, Environment, Map, Source, Value, ValueKind};
 use toml_edit::{Document, Item, TableLike, TomlError};
 
 use super::error::{Lines, Place, Problem, for_display};
@@ -36,19 +36,6 @@ pub(super) struct Merged {
     pub problems: Vec<Problem>,
 }
 
-#[derive(Debug, Clone, Default)]
-struct Layer(Map<String, Value>);
-
-impl Source for Layer {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
-        Ok(self.0.clone())
-    }
-}
-
 /// Merges the environment into the file.
 ///
 /// # Errors
@@ -58,29 +45,35 @@ pub(super) fn merge(
     env: &HashMap<String, String>,
 ) -> Result<Merged, Problem> {
     let mut reading = Reading::default();
-    let file = match file {
+    let values = match file {
         Some((path, bytes)) => reading.file(path, bytes)?,
-        None => Layer::default(),
+        None => Map::new(),
     };
     let variables = reading.environment(env);
-    let merged = Config::builder()
-        .add_source(file)
-        .add_source(
-            ::config::Environment::with_prefix("LAPSED")
-                .separator("__")
-                .source(Some(variables)),
-        )
-        .build()
-        .and_then(|merged| merged.collect())
-        .map_err(|error| Problem {
-            place: reading.places.whole(),
-            message: format!("cannot merge the environment into the file: {error}"),
-        })?;
+    let values = merge_values(values, variables).map_err(|error| Problem {
+        place: reading.places.whole(),
+        message: format!("cannot merge the environment into the file: {error}"),
+    })?;
     Ok(Merged {
-        values: merged,
+        values,
         places: reading.places,
         problems: reading.problems,
     })
+}
+
+fn merge_values(
+    file: Map<String, Value>,
+    variables: HashMap<String, String>,
+) -> Result<Map<String, Value>, ConfigError> {
+    let mut layers = Config::builder();
+    for (key, value) in file {
+        layers = layers.set_default(key, value)?;
+    }
+    let environment = Environment::with_prefix("LAPSED").separator("__");
+    layers
+        .add_source(environment.source(Some(variables)))
+        .build()?
+        .collect()
 }
 
 #[derive(Default)]
@@ -90,7 +83,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn file(&mut self, path: &Path, bytes: &[u8]) -> Result<Layer, Problem> {
+    fn file(&mut self, path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
         self.places.file = Some(path.to_owned());
         let text = std::str::from_utf8(bytes)
             .map_err(|error| not_utf8(path, bytes, error.valid_up_to()))?;
@@ -101,9 +94,8 @@ impl Reading {
         };
         let mut values = layer.table(document.as_table(), "");
         // The `config` crate would treat other keys as path expressions.
-        let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
         values.retain(|key, _| {
-            let is_plain = !key.is_empty() && key.chars().all(plain);
+            let is_plain = is_plain(key);
             if !is_plain {
                 let place = self.places.of_key(key);
                 let message = format!("unknown section or key `{}`", for_display(key));
@@ -111,7 +103,7 @@ impl Reading {
             }
             is_plain
         });
-        Ok(Layer(values))
+        Ok(values)
     }
 
     /// The variables that override the file. Their names are checked here because the `config` crate
@@ -130,27 +122,24 @@ impl Reading {
         let mut variables = HashMap::new();
         for (path, name) in self.places.variables.clone() {
             if let Some(other) = self.places.variable_within(&path) {
-                let message = format!(
-                    "conflicts with {}; set only one of them",
-                    for_display(other)
+                let other = for_display(other);
+                self.refuse_variable(
+                    &name,
+                    format!("conflicts with {other}; set only one of them"),
                 );
                 self.places.variables.remove(&path);
-                self.refuse_variable(&name, message);
             } else {
-                let value = env[&name].clone();
-                variables.insert(name, value);
+                variables.insert(name.clone(), env[&name].clone());
             }
         }
         variables
     }
 
-    /// `smtp.password` for `LAPSED__SMTP__PASSWORD`.
+    /// The path of the value that a variable sets: `smtp.password` for `LAPSED__SMTP__PASSWORD`.
     fn variable_path(&self, name: &str) -> Result<String, String> {
         let lower = name[PREFIX.len()..].to_ascii_lowercase();
         let parts: Vec<_> = lower.split("__").collect();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-        let is_plain = |part: &&str| !part.is_empty() && part.chars().all(plain);
-        if parts.len() < 2 || !parts.iter().all(is_plain) {
+        if parts.len() < 2 || !parts.iter().copied().all(is_plain) {
             return Err(
                 "does not name a key; write LAPSED__SECTION__KEY, such as LAPSED__SMTP__URL".into(),
             );
@@ -160,10 +149,12 @@ impl Reading {
         }
         let path = parts.join(".");
         match self.places.variables.get(&path) {
-            Some(other) => Err(format!(
-                "differs from {} only in case; set only one of them",
-                for_display(other)
-            )),
+            Some(other) => {
+                let other = for_display(other);
+                Err(format!(
+                    "differs from {other} only in case; set only one of them"
+                ))
+            }
             None => Ok(path),
         }
     }
@@ -200,8 +191,7 @@ impl FileLayer<'_> {
             Item::None => ValueKind::Nil,
             Item::Table(table) => ValueKind::Table(self.table(table, path)),
             Item::ArrayOfTables(tables) => {
-                let tables = tables.iter().enumerate().map(|(index, table)| {
-                    let path = format!("{path}[{index}]");
+                let tables = indexed(path, tables.iter()).map(|(path, table)| {
                     let kind = ValueKind::Table(self.table(table, &path));
                     self.with_place(&path, table.span(), kind)
                 });
@@ -222,8 +212,7 @@ impl FileLayer<'_> {
             Toml::Datetime(time) => ValueKind::String(time.value().to_string()),
             Toml::InlineTable(table) => ValueKind::Table(self.table(table, path)),
             Toml::Array(items) => {
-                let items = items.iter().enumerate().map(|(index, item)| {
-                    let path = format!("{path}[{index}]");
+                let items = indexed(path, items.iter()).map(|(path, item)| {
                     let kind = self.value(item, &path);
                     self.with_place(&path, item.span(), kind)
                 });
@@ -239,6 +228,12 @@ impl FileLayer<'_> {
         }
         Value::new(None, kind)
     }
+}
+
+/// The items of a list with their paths: `source[0]`.
+fn indexed<T>(path: &str, items: impl Iterator<Item = T>) -> impl Iterator<Item = (String, T)> {
+    let path = move |(index, item)| (format!("{path}[{index}]"), item);
+    items.enumerate().map(path)
 }
 
 impl Places {
@@ -274,11 +269,8 @@ impl Places {
         if let Some(name) = self.variables.get(path) {
             return Place::Variable(name.clone());
         }
-        if let Some(place) = first
-            .get(path)
-            .or_else(|| self.values.get(path))
-            .or_else(|| self.keys.get(path))
-        {
+        let places = [first, &self.values, &self.keys];
+        if let Some(place) = places.iter().find_map(|places| places.get(path)) {
             return place.clone();
         }
         if let Some(name) = self.variable_within(path) {
@@ -289,6 +281,12 @@ impl Places {
             None => self.whole(),
         }
     }
+}
+
+/// Whether a key is a name, and neither empty nor a path expression of the `config` crate.
+fn is_plain(key: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    !key.is_empty() && key.chars().all(plain)
 }
 
 pub(super) fn join_path(path: &str, key: &str) -> String {
@@ -339,19 +337,11 @@ fn excerpt(text: &str, line: usize, column: usize) -> String {
 /// Replaces possible secrets by stars: everything after `password`, `secret` or `://`.
 fn masked(line: &str) -> String {
     let lower = line.to_ascii_lowercase();
-    let secret = ["password", "passwd", "secret", "://"]
-        .iter()
-        .filter_map(|word| lower.find(word).map(|at| at + word.len()))
-        .min();
-    let Some(from) = secret else {
-        return line.to_owned();
-    };
-    let (open, hidden) = line.split_at(from);
+    let words = ["password", "passwd", "secret", "://"].iter();
+    let ends = words.filter_map(|word| Some(lower.find(word)? + word.len()));
+    let secret = ends.min();
+    let (open, hidden) = line.split_at(secret.unwrap_or(line.len()));
     let is_secret =
         |c: char| (c.is_alphanumeric() || c.is_ascii_graphic()) && !"=\"'{}".contains(c);
-    let hidden: String = hidden
-        .chars()
-        .map(|c| if is_secret(c) { '*' } else { c })
-        .collect();
-    format!("{open}{hidden}")
+    format!("{open}{}", hidden.replace(is_secret, "*"))
 }

@@ -49,13 +49,11 @@ const URL_FORM: &str = "write smtps://user@host:465 or smtp://user@host:587";
 impl Mail {
     pub(super) fn from_table(mut table: Table) -> Self {
         let outbox = table.base().join("outbox");
-        let mail = Self {
+        Self {
             transport: table.choice("transport", &TRANSPORTS, Transport::Smtp),
             directory: table.path("directory").unwrap_or(outbox),
             templates: table.path("templates"),
-        };
-        table.finish();
-        mail
+        }
     }
 }
 

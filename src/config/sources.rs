@@ -166,7 +166,6 @@ impl SourceConfig {
                 table.optional("policy_ttl", |field| field.duration(TimeDelta::days(1)));
             let owners = table.path("owners");
             let kind = kind(&mut table, SOURCE_KINDS);
-            table.finish();
             let (name, kind) = (name?, kind?);
             Some(Self {
                 terms: SourceTerms {

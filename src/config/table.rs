@@ -16,7 +16,7 @@ use super::error::{for_display, hint};
 use super::field::{Context, Field};
 use super::layers::{PREFIX, join_path};
 
-/// Hands out its keys one by one; [`Table::finish`] reports those left over as unknown.
+/// Hands out its keys one by one. When it is dropped, it reports those left over as unknown.
 pub(super) struct Table<'c> {
     context: &'c Context<'c>,
     path: String,
@@ -41,28 +41,31 @@ impl<'c> Table<'c> {
         }
     }
 
+    fn table(&self, path: String, title: String, values: Map<String, Value>) -> Self {
+        let mut table = Self::root(self.context, values);
+        table.path = path;
+        table.title = title;
+        table
+    }
+
     /// The table `[name]`; empty if there is none.
     pub fn section(&mut self, name: &'static str) -> Self {
-        let title = format!("[{name}]");
         let is_present = self.has(name);
         let values = self.optional(name, |field| match &field.value.kind {
             ValueKind::Table(values) => Ok(values.clone()),
             _ => Err(format!(
-                "must be a section: write {title} and its keys below"
+                "must be a section: write [{name}] and its keys below"
             )),
         });
-        Self {
-            is_present,
-            is_quiet: is_present && values.is_none(),
-            ..self.table(
-                join_path(&self.path, name),
-                title,
-                values.unwrap_or_default(),
-            )
-        }
+        let is_quiet = is_present && values.is_none();
+        let path = join_path(&self.path, name);
+        let mut section = self.table(path, format!("[{name}]"), values.unwrap_or_default());
+        section.is_present = is_present;
+        section.is_quiet = is_quiet;
+        section
     }
 
-    /// The tables `[[name]]`.
+    /// The tables `[[name]]`, in their order.
     pub fn sections(&mut self, name: &'static str) -> Vec<Self> {
         let title = format!("[[{name}]]");
         let not_a_list = format!("can occur several times: write {title} with two brackets");
@@ -75,20 +78,8 @@ impl<'c> Table<'c> {
             self.context.note(place, not_a_list.clone());
             None
         };
-        items
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(read)
-            .collect()
-    }
-
-    fn table(&self, path: String, title: String, values: Map<String, Value>) -> Self {
-        Self {
-            path,
-            title,
-            values,
-            ..Self::root(self.context, Map::new())
-        }
+        let items = items.into_iter().flatten();
+        items.filter_map(read).collect()
     }
 
     /// True even if the section is empty.
@@ -118,7 +109,7 @@ impl<'c> Table<'c> {
         self.optional(key, parse).unwrap_or(default)
     }
 
-    /// `off` means `None`.
+    /// The text `off` means `None`.
     pub fn unless_off<T>(
         &mut self,
         key: &'static str,
@@ -290,22 +281,6 @@ impl<'c> Table<'c> {
         self.values.clear();
     }
 
-    /// Reports every remaining key as unknown.
-    pub fn finish(self) {
-        for key in self.values.keys() {
-            let path = join_path(&self.path, key);
-            let what = if self.path.is_empty() {
-                "section"
-            } else {
-                "key"
-            };
-            let (key, title, hint) = (for_display(key), &self.title, hint(key, &self.known));
-            let message = format!("unknown {what} `{key}` in {title}; {hint}");
-            self.context
-                .note(self.context.places.of_key(&path), message);
-        }
-    }
-
     fn take(&mut self, key: &'static str) -> Option<Field<'c>> {
         self.known.push(key);
         let value = self.values.remove(key)?;
@@ -314,5 +289,19 @@ impl<'c> Table<'c> {
             path: join_path(&self.path, key),
             value,
         })
+    }
+}
+
+impl Drop for Table<'_> {
+    fn drop(&mut self) {
+        let is_root = self.path.is_empty();
+        let what = if is_root { "section" } else { "key" };
+        for key in self.values.keys() {
+            let place = self.context.places.of_key(&join_path(&self.path, key));
+            let hint = hint(key, &self.known);
+            let (key, title) = (for_display(key), &self.title);
+            let message = format!("unknown {what} `{key}` in {title}; {hint}");
+            self.context.note(place, message);
+        }
     }
 }

@@ -1,0 +1,323 @@
+//! The sections that occur once, except those about sending mails, and `[[account]]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use chrono::{NaiveTime, TimeDelta};
+use chrono_tz::{TZ_VARIANTS, Tz};
+use lettre::message::Mailbox;
+use secrecy::{ExposeSecret, SecretString};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::database;
+use super::error::{for_display, hint};
+use super::field::Field;
+use super::table::Table;
+use crate::domain::{
+    Address, Backoff, IssuerMode, Issuers, Policy, RevocationPolicy, Rules, Schedule, Step,
+};
+use crate::engine::{Delivery, Retention};
+use crate::nearest::nearest;
+use crate::notify::message::MailIdentity;
+use crate::notify::view::Installation;
+use crate::telemetry::Format;
+
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// `sqlite:///absolute/path`, percent-encoded, or a `postgres://` URL. May contain a password.
+    pub url: SecretString,
+    /// Whether to create a store that does not exist.
+    pub create: bool,
+}
+
+/// The HTTP server for health and metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// `None` turns the server off.
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The level, or directives that `tracing_subscriber::EnvFilter` has accepted.
+    pub level: String,
+    pub format: Format,
+}
+
+const DEFAULT_URL: &str = "sqlite:///var/lib/lapsed/lapsed.db";
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+const FORMATS: [(&str, Format); 2] = [("text", Format::Text), ("json", Format::Json)];
+const SECOND: TimeDelta = TimeDelta::seconds(1);
+const DAY: TimeDelta = TimeDelta::days(1);
+
+impl Store {
+    pub(super) fn from_table(mut table: Table) -> Self {
+        Self {
+            url: table.with_default("url", DEFAULT_URL.into(), database::store_url),
+            create: table.boolean("create", true),
+        }
+    }
+
+    /// The only other database is PostgreSQL.
+    #[must_use]
+    pub fn is_sqlite(&self) -> bool {
+        self.url.expose_secret().starts_with("sqlite:")
+    }
+}
+
+/// When to sweep, and the time zone of every schedule.
+pub(super) fn schedule(mut table: Table) -> (Option<Schedule>, Tz) {
+    let timezone = table.with_default("timezone", Tz::UTC, zone);
+    let sweep = table.optional("sweep", |field| field.schedule(timezone));
+    let default = || Schedule::new("* * * * *", timezone).ok();
+    (sweep.or_else(default), timezone)
+}
+
+/// The limits of `[smtp]` apply to the delivery as a whole. Also returns how long a stop waits for mails
+/// that are being sent.
+pub(super) fn delivery(mut table: Table, smtp: &mut Table) -> (Delivery, Duration) {
+    let delivery = Delivery {
+        lease: table.duration("lease", TimeDelta::seconds(30), SECOND),
+        backoff: Backoff {
+            min: table.duration("retry_min", TimeDelta::minutes(1), SECOND),
+            max: table.duration("retry_max", TimeDelta::hours(6), SECOND),
+        },
+        give_up: table.duration("give_up", TimeDelta::days(5), SECOND),
+        connections: smtp.integer("connections", 4, 1..=256),
+        messages_per_connection: smtp.integer("messages_per_connection", 100, 0..=1_000_000),
+        mails_per_second: Some(smtp.number("mails_per_second", 0.0, 0.0..=100_000.0))
+            .filter(|limit| *limit > 0.0),
+    };
+    let stop_timeout = table.timeout("stop_timeout", Duration::from_secs(25));
+    if delivery.backoff.min > delivery.backoff.max {
+        table.refuse("retry_min", "must not be longer than retry_max");
+    }
+    if delivery.backoff.max > delivery.give_up {
+        table.refuse("retry_max", "must not be longer than give_up");
+    }
+    (delivery, stop_timeout)
+}
+
+pub(super) fn retention(mut table: Table) -> Retention {
+    Retention {
+        gone_tokens: table.duration("gone_tokens", TimeDelta::days(400), DAY),
+        notices: table.duration("notices", TimeDelta::days(400), DAY),
+        runs: table.duration("runs", TimeDelta::days(90), DAY),
+        findings: table.duration("findings", TimeDelta::days(400), DAY),
+        audit: table.duration("audit", TimeDelta::days(1095), DAY),
+    }
+}
+
+impl Http {
+    pub(super) fn from_table(mut table: Table) -> Self {
+        let default = SocketAddr::from(([127, 0, 0, 1], 8484));
+        let listen = table.unless_off("listen", Some(default), |field| {
+            let text = field.text()?;
+            text.parse().map_err(|_| {
+                let text = for_display(text);
+                format!("\"{text}\" is not an address and a port; write \"127.0.0.1:8484\", \"[::]:8484\" or \"off\"")
+            })
+        });
+        Self { listen }
+    }
+}
+
+impl Log {
+    pub(super) fn from_table(mut table: Table) -> Self {
+        Self {
+            level: table.with_default("level", "info".to_owned(), level),
+            format: table.choice("format", &FORMATS, Format::Text),
+        }
+    }
+}
+
+/// The parts of `[notify]`, which other modules use.
+pub(super) struct Notify {
+    /// Without accounts and rules, which have their own sections.
+    pub policy: Policy,
+    pub summary: Option<Schedule>,
+    /// `None` if something is missing, which is reported.
+    pub mail_identity: Option<MailIdentity>,
+}
+
+pub(super) fn notify(mut table: Table, zone: Tz) -> Notify {
+    let steps = steps(&mut table);
+    let from = table.required("from", "API tokens <tokens@example.org>", mailbox);
+    let admins = deduplicate(table.list("admins", Field::parse));
+    let admin_digest = table.unless_off("admin_digest", NaiveTime::from_hms_opt(9, 0, 0), time);
+    let monday = Schedule::new("0 9 * * 1", zone).ok();
+    let summary = table.unless_off("summary", monday, |field| {
+        let expression = field.text()?;
+        Schedule::new(expression, zone).map_err(|error| format!("{error}; or \"off\""))
+    });
+    let policy = Policy {
+        steps,
+        admins,
+        admin_digest,
+        zone,
+        merge_ahead: table.duration("merge_ahead", TimeDelta::hours(1), TimeDelta::zero()),
+        max_per_sweep: table.integer("max_per_sweep", 1000, 0..=1_000_000_000),
+        accounts: BTreeMap::new(),
+        rules: Rules::default(),
+    };
+    let example = "https://lapsed.example.org";
+    let base_url = table.optional("base_url", |field| field.http_url(example));
+    let installation = Installation {
+        base_url: base_url.map(|url| url.as_str().trim_end_matches('/').to_owned()),
+    };
+    let reply_to = table.optional("reply_to", mailbox);
+    Notify {
+        policy,
+        summary,
+        mail_identity: from.map(|from| MailIdentity {
+            from,
+            reply_to,
+            installation,
+        }),
+    }
+}
+
+/// The administrators of each account.
+pub(super) fn accounts(tables: Vec<Table>) -> BTreeMap<String, Vec<Address>> {
+    let mut accounts = BTreeMap::new();
+    for mut table in tables {
+        let name = table.required("name", "acme", Field::string);
+        let admins = deduplicate(table.list("admins", Field::parse));
+        let Some(name) = name else { continue };
+        if accounts.contains_key(&name) {
+            let name = for_display(&name);
+            let why = format!("there is another account `{name}`; give its admins in one place");
+            table.refuse("name", why);
+        }
+        accounts.insert(name, admins);
+    }
+    accounts
+}
+
+/// Rules for tokens, and how tokens are revoked when their issuers lose access.
+/// `max_revocations_per_day` is at least one: with zero, lapsed would announce revocations that never happen.
+pub(super) fn rules(mut table: Table) -> (Rules, Option<RevocationPolicy>) {
+    let duration = |field: &Field| field.duration(TimeDelta::minutes(1));
+    let rules = Rules {
+        max_ttl: table.unless_off("max_ttl", None, duration),
+        unused_after: table.unless_off("unused_after", None, duration),
+    };
+    let may_revoke = table.choice("sso_revoked", &[("flag", false), ("revoke", true)], false);
+    let response = RevocationPolicy {
+        revoke_after: table.duration("revoke_after", TimeDelta::days(3), TimeDelta::hours(1)),
+        max_per_day: table.with_default("max_revocations_per_day", 10, |field| {
+            field.integer(1..=10_000).map_err(|error| {
+                format!("{error}; to revoke none, set policy.sso_revoked = \"flag\"")
+            })
+        }),
+    };
+    (rules, may_revoke.then_some(response))
+}
+
+/// Which issuers the directories cover, and under which address.
+pub(super) fn issuers(mut table: Table) -> Issuers {
+    let modes = table.map("modes", Field::parse::<IssuerMode>);
+    let addresses = table.map("addresses", Field::parse::<Address>);
+    let is_address = |name: &str| name.parse::<Address>().is_ok();
+    let is_domain = |name: &str| {
+        let domain = name.strip_prefix("*@");
+        domain.is_some_and(|domain| is_address(&format!("a@{domain}")))
+    };
+    let refuse = |key, name: &str, forms| {
+        table.refuse(key, format!("{name:?} is not an address; write {forms}"));
+    };
+    for name in modes
+        .keys()
+        .filter(|name| !is_address(name) && !is_domain(name))
+    {
+        refuse("modes", name, "name@example.org or *@example.org");
+    }
+    for name in addresses.keys().filter(|name| !is_address(name)) {
+        refuse("addresses", name, "name@example.org");
+    }
+    Issuers {
+        modes: with_lower_keys(modes),
+        addresses: with_lower_keys(addresses),
+    }
+}
+
+fn with_lower_keys<T, M: FromIterator<(String, T)>>(entries: BTreeMap<String, T>) -> M {
+    let lower = |(name, value): (String, T)| (name.trim().to_lowercase(), value);
+    entries.into_iter().map(lower).collect()
+}
+
+/// The steps, longest first, without duplicates.
+fn steps(table: &mut Table) -> Vec<Step> {
+    let default = || vec![Step::from_seconds(7 * 86_400), Step::from_seconds(86_400)];
+    let mut steps = table.list("steps", Field::parse).unwrap_or_else(default);
+    if steps.is_empty() {
+        let why = "needs at least one entry, such as steps = [\"7d\", \"1d\"]";
+        table.refuse("steps", why);
+    }
+    steps.sort_unstable_by(|one, two| two.cmp(one));
+    steps.dedup();
+    steps
+}
+
+/// Keeps the first of equal addresses.
+fn deduplicate(addresses: Option<Vec<Address>>) -> Vec<Address> {
+    let mut seen = BTreeSet::new();
+    let mut addresses = addresses.unwrap_or_default();
+    addresses.retain(|address| seen.insert(address.clone()));
+    addresses
+}
+
+fn zone(field: &Field) -> Result<Tz, String> {
+    let text = field.text()?;
+    text.parse().map_err(|_| {
+        let near = nearest(text, TZ_VARIANTS.iter().map(|zone| zone.name()))
+            .map(|zone| format!("did you mean `{zone}`? "))
+            .unwrap_or_default();
+        let text = for_display(text);
+        format!("unknown time zone `{text}`; {near}(write a name such as UTC or Europe/Berlin)")
+    })
+}
+
+/// `EnvFilter` accepts any single word as a module name and then logs nothing else, so a typo such as
+/// `inof` must be caught here.
+fn level(field: &Field) -> Result<String, String> {
+    let text = field.text()?;
+    let levels = text.split(',').map(str::trim);
+    let mut levels = levels.filter(|part| !part.contains(['=', '[']));
+    if let Some(unknown) = levels.find(|part| part.parse::<LevelFilter>().is_err()) {
+        let (hint, unknown) = (hint(unknown, LEVELS), for_display(unknown));
+        return Err(format!(
+            "unknown level `{unknown}`; {hint}; a module can have its own level: \"info,lapsed::engine=debug\""
+        ));
+    }
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!(
+            "{error}; write a level, or \"info,lapsed::engine=debug\""
+        )),
+    }
+}
+
+fn mailbox(field: &Field) -> Result<Mailbox, String> {
+    let text = field.text()?;
+    let form = "write it as name@example.org or \"Name <name@example.org>\"";
+    if text.chars().any(char::is_control) {
+        return Err(format!("contains a control character; {form}"));
+    }
+    let mailbox: Mailbox = text
+        .parse()
+        .map_err(|_| format!("is not a mail address; {form}"))?;
+    // Our own parser is stricter and applies to every address that lapsed sends to a server.
+    let strict: Result<Address, _> = mailbox.email.to_string().parse();
+    strict.map(|_| mailbox).map_err(|error| error.to_string())
+}
+
+fn time(field: &Field) -> Result<NaiveTime, String> {
+    let text = field.text()?;
+    NaiveTime::parse_from_str(text, "%H:%M").map_err(|_| {
+        let text = for_display(text);
+        format!("`{text}` is not a time of day; write \"09:00\" or \"off\"")
+    })
+}
