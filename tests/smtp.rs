@@ -18,7 +18,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use lapsed::notify::fault::{Fault, Outcome, Stage};
 use lapsed::notify::message::Rendered;
-use lapsed::notify::smtp::{Relay, SmtpSettings, Tls};
+use lapsed::notify::smtp::{Relay, SessionSettings, SmtpSettings, Tls};
 use lapsed::notify::transport::Transport;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rstest::rstest;
@@ -78,10 +78,12 @@ impl Server {
             password: None,
             ca_file: None,
             hello_name: Some("client.example.org".to_owned()),
-            timeout: Duration::from_secs(20),
-            final_timeout: Duration::from_secs(20),
-            pipelining: true,
-            envelope_from: "bounces@example.org".parse().unwrap(),
+            session: SessionSettings {
+                timeout: Duration::from_secs(20),
+                final_timeout: Duration::from_secs(20),
+                pipelining: true,
+                envelope_from: "bounces@example.org".parse().unwrap(),
+            },
         }
     }
 
@@ -193,7 +195,7 @@ async fn mails_arrive_octet_for_octet_over_one_connection(
     #[case] pipelining: bool,
 ) {
     let server = Server::start(arguments);
-    let relay = server.relay(|settings| settings.pipelining = pipelining);
+    let relay = server.relay(|settings| settings.session.pipelining = pipelining);
     let mut session = relay.connect().await.unwrap();
     for n in 0..30 {
         assert!(is_sent(&session.send(&mail(n)).await));
@@ -239,7 +241,7 @@ async fn each_fault_has_its_outcome(
     #[values(true, false)] pipelining: bool,
 ) {
     let server = Server::start(&format!("{arguments} --max-faults-per-key 1"));
-    let relay = server.relay(|settings| settings.pipelining = pipelining);
+    let relay = server.relay(|settings| settings.session.pipelining = pipelining);
     let mut session = relay.connect().await.unwrap();
     let outcome = session.send(&mail(1)).await;
     let fault = outcome.fault().unwrap();
@@ -326,8 +328,8 @@ async fn an_unreachable_server_is_a_connection_fault() {
 #[tokio::test]
 async fn a_stalled_server_runs_into_the_timeout() {
     let short = |settings: &mut SmtpSettings| {
-        settings.timeout = Duration::from_millis(300);
-        settings.final_timeout = Duration::from_millis(300);
+        settings.session.timeout = Duration::from_millis(300);
+        settings.session.final_timeout = Duration::from_millis(300);
     };
     let server = Server::start("--p-stall 1 --stall-s 3600");
     let outcome = send_one(&server.relay(short)).await;
@@ -362,7 +364,7 @@ async fn a_stalled_server_runs_into_the_timeout() {
 #[tokio::test]
 async fn a_server_with_a_limit_per_connection_gets_all_mails(#[case] pipelining: bool) {
     let server = Server::start("--max-msgs-per-conn 20");
-    let relay = server.relay(|settings| settings.pipelining = pipelining);
+    let relay = server.relay(|settings| settings.session.pipelining = pipelining);
     let transport = Transport::Smtp(Box::new(relay));
     let mut connection = transport.open().await.unwrap();
     for n in 0..50 {

@@ -12,7 +12,7 @@ use lapsed::clock::Clock;
 use lapsed::domain::{Address, Backoff, Policy, Schedule, Step};
 use lapsed::engine::{self, Delivery, Engine, LastPurge, Mailer, Retention, Settings};
 use lapsed::notify::message::{MailIdentity, Writer};
-use lapsed::notify::smtp::{Relay, SmtpSettings, Tls};
+use lapsed::notify::smtp::{Relay, SessionSettings, SmtpSettings, Tls};
 use lapsed::notify::template::Templates;
 use lapsed::notify::transport::Transport;
 use lapsed::notify::view;
@@ -294,10 +294,12 @@ pub async fn engine(
         password: None,
         ca_file: None,
         hello_name: Some("bench.example.com".to_owned()),
-        timeout: std::time::Duration::from_secs(30),
-        final_timeout: std::time::Duration::from_mins(1),
-        pipelining: true,
-        envelope_from: "tokens@example.com".parse()?,
+        session: SessionSettings {
+            timeout: std::time::Duration::from_secs(30),
+            final_timeout: std::time::Duration::from_mins(1),
+            pipelining: true,
+            envelope_from: "tokens@example.com".parse()?,
+        },
     })?;
     let writer = Writer::new(MailIdentity {
         from: "API tokens <tokens@example.com>".parse()?,

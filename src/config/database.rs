@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::field::Field;
+use super::field::{Field, Parsed};
 
 /// Characters that must be percent-encoded in the path of a URL.
 const IN_PATH: &AsciiSet = &CONTROLS
@@ -46,15 +46,15 @@ const SOURCE: UrlHelp = UrlHelp {
     memory: "lapsed cannot read the memory of another program",
 };
 
-pub(super) fn store_url(field: &Field) -> Result<SecretString, String> {
+pub(super) fn store_url(field: &Field) -> Parsed<SecretString> {
     parse_url(field, &STORE)
 }
 
-pub(super) fn source_url(field: &Field) -> Result<SecretString, String> {
+pub(super) fn source_url(field: &Field) -> Parsed<SecretString> {
     parse_url(field, &SOURCE)
 }
 
-fn parse_url(field: &Field, help: &UrlHelp) -> Result<SecretString, String> {
+fn parse_url(field: &Field, help: &UrlHelp) -> Parsed<SecretString> {
     let secret = field.secret()?;
     let text = secret.expose_secret().trim();
     if let Some(path) = text.strip_prefix("sqlite:") {
@@ -81,7 +81,7 @@ fn parse_url(field: &Field, help: &UrlHelp) -> Result<SecretString, String> {
 }
 
 /// The URL with its path made absolute, resolved against `base`.
-fn sqlite_url(path: &str, base: &Path, help: &UrlHelp) -> Result<String, String> {
+fn sqlite_url(path: &str, base: &Path, help: &UrlHelp) -> Parsed<String> {
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.contains('?') {
         return Err(format!("takes no options after `?`; {}", help.options));

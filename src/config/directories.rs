@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::field::{Field, ensure};
+use super::field::{Field, Parsed, ensure};
 use super::sources::{ParseKind, TIMEOUT, kind, name};
 use super::table::Table;
 use crate::directories::{Kind, entra, file, keycloak, ldap, okta, scim};
@@ -17,10 +17,12 @@ use crate::domain::DirectoryTerms;
 #[derive(Debug, Clone)]
 pub struct DirectoryConfig {
     pub terms: DirectoryTerms,
-    /// Limit for one request.
+    /// The limit for a single request.
     pub timeout: Duration,
     pub kind: Kind,
 }
+
+const MAX_LOSSES: u64 = u32::MAX as u64;
 
 const KINDS: &[(&str, ParseKind<Kind>)] = &[
     ("file", |table| {
@@ -74,7 +76,7 @@ fn ldap(table: &mut Table) -> Option<Kind> {
 }
 
 /// Scheme, host and port only; the other parts of RFC 4516 are keys of their own.
-fn ldap_url(field: &Field) -> Result<Url, String> {
+fn ldap_url(field: &Field) -> Parsed<Url> {
     const FORM: &str = "write for example ldaps://ldap.example.org";
     let url = field.text()?.parse::<Url>();
     let url = url.map_err(|error| format!("is not a URL ({error}); {FORM}"))?;
@@ -195,7 +197,7 @@ fn entra_credential(table: &mut Table) -> Option<entra::Credential> {
 }
 
 /// The id of a tenant or one of its domains.
-fn tenant(field: &Field) -> Result<String, String> {
+fn tenant(field: &Field) -> Parsed<String> {
     let text = field.string()?;
     if ["common", "organizations", "consumers"].contains(&text.as_str()) {
         return Err(format!(
@@ -216,28 +218,26 @@ impl DirectoryConfig {
             let name = name(&mut table, &mut names);
             let schedule = table.optional("schedule", |field| field.schedule(zone));
             let timeout = table.timeout("timeout", TIMEOUT);
+            let default = DirectoryTerms::default();
             let allowed_groups = table.list("allowed_groups", Field::string);
             let canaries = table.list("canaries", Field::parse);
-            let default = DirectoryTerms::default();
-            let absence_grace =
-                table.duration("absence_grace", default.absence_grace, TimeDelta::zero());
-            let fresh_for = table.duration("fresh_for", default.fresh_for, TimeDelta::minutes(1));
-            let breaker_share = table.number("breaker_share", default.breaker_share, 0.0..=1.0);
-            let breaker_min =
-                table.integer("breaker_min", default.breaker_min, 0..=u64::from(u32::MAX));
-            let kind = kind(&mut table, KINDS);
-            let (name, kind) = (name?, kind?);
+            let (at_once, minute) = (TimeDelta::zero(), TimeDelta::minutes(1));
+            let terms = DirectoryTerms {
+                schedule,
+                allowed_groups: allowed_groups.unwrap_or_default(),
+                canaries: canaries.unwrap_or_default(),
+                absence_grace: table.duration("absence_grace", default.absence_grace, at_once),
+                fresh_for: table.duration("fresh_for", default.fresh_for, minute),
+                breaker_share: table.number("breaker_share", default.breaker_share, 0.0..=1.0),
+                breaker_min: table.integer("breaker_min", default.breaker_min, 0..=MAX_LOSSES),
+                ..default
+            };
+            let kind = kind(&mut table, KINDS)?;
             Some(Self {
                 terms: DirectoryTerms {
-                    name,
+                    name: name?,
                     kind: kind.as_str(),
-                    schedule,
-                    allowed_groups: allowed_groups.unwrap_or_default(),
-                    canaries: canaries.unwrap_or_default(),
-                    absence_grace,
-                    fresh_for,
-                    breaker_share,
-                    breaker_min,
+                    ..terms
                 },
                 timeout,
                 kind,

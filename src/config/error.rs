@@ -49,31 +49,15 @@ pub enum Place {
     Environment,
 }
 
-/// Maps byte offsets of a file to lines and columns.
-pub(super) struct Lines<'a> {
-    path: &'a Path,
-    text: &'a str,
-    starts: Vec<usize>,
-}
-
-impl<'a> Lines<'a> {
-    pub fn new(path: &'a Path, text: &'a str) -> Self {
-        let after_breaks = text.match_indices('\n').map(|(at, _)| at + 1);
-        Self {
-            path,
-            text,
-            starts: std::iter::once(0).chain(after_breaks).collect(),
-        }
-    }
-
-    pub fn place(&self, offset: usize) -> Place {
-        let offset = self.text.floor_char_boundary(offset);
-        let line = self.starts.partition_point(|start| *start <= offset);
-        let start = self.starts[line - 1];
-        Place::File {
-            path: self.path.to_owned(),
-            line,
-            column: self.text[start..offset].chars().count() + 1,
+impl Place {
+    /// `offset` counts octets of the file's text.
+    pub(super) fn in_file(path: &Path, text: &str, offset: usize) -> Self {
+        let before = &text[..text.floor_char_boundary(offset)];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Self::File {
+            path: path.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
         }
     }
 }
@@ -111,24 +95,15 @@ pub(super) fn hint(given: &str, allowed: &[&str]) -> String {
 }
 
 fn list_paths(paths: &[PathBuf]) -> String {
-    let shown: Vec<_> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    shown.join(" and no ")
+    let paths = paths.iter().map(|path| path.display().to_string());
+    paths.collect::<Vec<_>>().join(" and no ")
 }
 
 fn format_problems(problems: &[Problem]) -> String {
-    let lines: Vec<_> = problems
-        .iter()
-        .map(|problem| format!("\n  {problem}"))
-        .collect();
-    match problems {
-        [only] => only.to_string(),
-        _ => format!(
-            "the configuration has {} problems:{}",
-            problems.len(),
-            lines.concat()
-        ),
+    if let [only] = problems {
+        return only.to_string();
     }
+    let lines = problems.iter().map(|problem| format!("\n  {problem}"));
+    let lines: String = lines.collect();
+    format!("the configuration has {} problems:{lines}", problems.len())
 }

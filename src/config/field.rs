@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
@@ -41,6 +42,9 @@ impl Context<'_> {
     }
 }
 
+/// The error is a message for the operator, without the path.
+pub(super) type Parsed<T> = Result<T, String>;
+
 /// The value of a key or an item of a list.
 pub(super) struct Field<'c> {
     pub context: &'c Context<'c>,
@@ -50,20 +54,20 @@ pub(super) struct Field<'c> {
 }
 
 /// `value` if it is valid, otherwise the message.
-pub(super) fn ensure<T>(is_valid: bool, value: T, message: &str) -> Result<T, String> {
+pub(super) fn ensure<T>(is_valid: bool, value: T, message: &str) -> Parsed<T> {
     is_valid.then_some(value).ok_or_else(|| message.to_owned())
 }
 
 impl Field<'_> {
     /// Parses the value; a problem is reported.
-    pub fn read<T>(&self, parse: impl FnOnce(&Self) -> Result<T, String>) -> Option<T> {
+    pub fn read<T>(&self, parse: impl Fn(&Self) -> Parsed<T>) -> Option<T> {
         parse(self)
             .map_err(|message| self.context.refuse(&self.path, &message))
             .ok()
     }
 
     /// A text without the white space around it, which must not be empty.
-    pub fn text(&self) -> Result<&str, String> {
+    pub fn text(&self) -> Parsed<&str> {
         match &self.value.kind {
             ValueKind::String(text) if text.trim().is_empty() => {
                 Err("is empty; give it a value or leave the key out".into())
@@ -74,32 +78,39 @@ impl Field<'_> {
     }
 
     fn mismatch(&self, wanted: &str) -> String {
-        let given = type_name(&self.value.kind);
+        let given = match &self.value.kind {
+            ValueKind::Nil => "nothing",
+            ValueKind::Boolean(_) => "true or false",
+            ValueKind::Float(_) => "a fraction",
+            ValueKind::String(_) => "a text",
+            ValueKind::Table(_) => "a table",
+            ValueKind::Array(_) => "a list",
+            _ => "a number",
+        };
         format!("must be {wanted}, not {given}")
     }
 
-    pub fn string(&self) -> Result<String, String> {
+    pub fn string(&self) -> Parsed<String> {
         self.text().map(str::to_owned)
     }
 
-    pub fn parse<T: FromStr<Err: std::fmt::Display>>(&self) -> Result<T, String> {
-        self.text()?
-            .parse()
-            .map_err(|error: T::Err| error.to_string())
+    pub fn parse<T: FromStr<Err: Display>>(&self) -> Parsed<T> {
+        let value = self.text()?.parse::<T>();
+        value.map_err(|error| error.to_string())
     }
 
     /// One of a few named values.
-    pub fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Result<T, String> {
+    pub fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Parsed<T> {
         let text = self.text()?;
-        let found = choices.iter().find(|(name, _)| *name == text);
+        if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+            return Ok(*value);
+        }
         let allowed: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        found.map(|(_, value)| *value).ok_or_else(|| {
-            let hint = hint(text, &allowed);
-            format!("unknown value `{}`; {hint}", for_display(text))
-        })
+        let (hint, text) = (hint(text, &allowed), for_display(text));
+        Err(format!("unknown value `{text}`; {hint}"))
     }
 
-    pub fn boolean(&self) -> Result<bool, String> {
+    pub fn boolean(&self) -> Parsed<bool> {
         match &self.value.kind {
             ValueKind::Boolean(flag) => Ok(*flag),
             ValueKind::String(text) if text == "true" && self.is_variable() => Ok(true),
@@ -108,7 +119,7 @@ impl Field<'_> {
         }
     }
 
-    pub fn integer<T: TryFrom<u64>>(&self, limits: RangeInclusive<u64>) -> Result<T, String> {
+    pub fn integer<T: TryFrom<u64>>(&self, limits: &RangeInclusive<u64>) -> Parsed<T> {
         let number = match &self.value.kind {
             ValueKind::I64(number) => u64::try_from(*number).ok(),
             ValueKind::String(text) if self.is_variable() => text.trim().parse().ok(),
@@ -121,7 +132,7 @@ impl Field<'_> {
             .ok_or_else(|| format!("must be a whole number from {least} to {most}"))
     }
 
-    pub fn number(&self, limits: RangeInclusive<f64>) -> Result<f64, String> {
+    pub fn number(&self, limits: &RangeInclusive<f64>) -> Parsed<f64> {
         let number = match &self.value.kind {
             #[expect(clippy::cast_precision_loss, reason = "the limits are far below 2^52")]
             ValueKind::I64(number) => Some(*number as f64),
@@ -136,7 +147,7 @@ impl Field<'_> {
     }
 
     /// A duration of at least `least`.
-    pub fn duration(&self, least: TimeDelta) -> Result<TimeDelta, String> {
+    pub fn duration(&self, least: TimeDelta) -> Parsed<TimeDelta> {
         const MAX_DAYS: i64 = 36_500;
         if let ValueKind::I64(number) = &self.value.kind {
             let form = format!("write for example \"{number}s\"");
@@ -156,12 +167,12 @@ impl Field<'_> {
         })
     }
 
-    pub fn schedule(&self, zone: Tz) -> Result<Schedule, String> {
+    pub fn schedule(&self, zone: Tz) -> Parsed<Schedule> {
         Schedule::new(self.text()?, zone).map_err(|error| error.to_string())
     }
 
     /// A path, resolved against the folder of the configuration.
-    pub fn path(&self) -> Result<PathBuf, String> {
+    pub fn path(&self) -> Parsed<PathBuf> {
         let text = self.text()?;
         let why = "a path cannot contain a NUL character";
         ensure(!text.contains('\0'), self.base().join(text), why)
@@ -172,7 +183,7 @@ impl Field<'_> {
     }
 
     /// A web address without user and password; errors suggest `example`.
-    pub fn http_url(&self, example: &str) -> Result<Url, String> {
+    pub fn http_url(&self, example: &str) -> Parsed<Url> {
         let form = format!("write for example {example}");
         let url = self.text()?.parse::<Url>();
         let url = url.map_err(|error| format!("is not a URL ({error}); {form}"))?;
@@ -187,7 +198,7 @@ impl Field<'_> {
     }
 
     /// A secret: a text, or a table that says where it is. No message contains any part of it.
-    pub fn secret(&self) -> Result<SecretString, String> {
+    pub fn secret(&self) -> Parsed<SecretString> {
         const FORMS: &[&str] = &["file", "env", "credential"];
         const FORM: &str =
             "a text in quotes, or { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }";
@@ -219,17 +230,16 @@ impl Field<'_> {
         }
     }
 
-    fn item(&self, key: &str, value: Value) -> Self {
-        let (context, path) = (self.context, join_path(&self.path, key));
+    fn inner(&self, path: String, value: Value) -> Self {
         Self {
-            context,
+            context: self.context,
             path,
             value,
         }
     }
 
     /// The items of a list; a variable separates them by commas.
-    pub fn items(&self) -> Result<Vec<Self>, String> {
+    pub fn items(&self) -> Parsed<Vec<Self>> {
         let values = match &self.value.kind {
             ValueKind::Array(values) => values.clone(),
             ValueKind::String(text) if self.is_variable() => {
@@ -239,20 +249,19 @@ impl Field<'_> {
             }
             _ => return Err(self.mismatch("a list such as [\"…\", \"…\"]")),
         };
-        let item = |(index, value)| Self {
-            context: self.context,
-            path: format!("{}[{index}]", self.path),
-            value,
-        };
+        let item = |(index, value)| self.inner(format!("{}[{index}]", self.path), value);
         Ok(values.into_iter().enumerate().map(item).collect())
     }
 
     /// The entries of a table with free names.
-    pub fn entries(&self) -> Result<Vec<(String, Self)>, String> {
+    pub fn entries(&self) -> Parsed<Vec<(String, Self)>> {
         let ValueKind::Table(values) = &self.value.kind else {
             return Err("must be a table such as { name = \"…\" }".into());
         };
-        let entry = |(key, value): (&String, &Value)| (key.clone(), self.item(key, value.clone()));
+        let entry = |(key, value): (&String, &Value)| {
+            let path = join_path(&self.path, key);
+            (key.clone(), self.inner(path, value.clone()))
+        };
         Ok(values.iter().map(entry).collect())
     }
 
@@ -262,22 +271,8 @@ impl Field<'_> {
     }
 }
 
-fn type_name(kind: &ValueKind) -> &'static str {
-    match kind {
-        ValueKind::Nil => "nothing",
-        ValueKind::Boolean(_) => "true or false",
-        ValueKind::I64(_) | ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) => {
-            "a number"
-        }
-        ValueKind::Float(_) => "a fraction",
-        ValueKind::String(_) => "a text",
-        ValueKind::Table(_) => "a table",
-        ValueKind::Array(_) => "a list",
-    }
-}
-
 /// As everything about secrets: errors say what to do, and none contains any part of the secret.
-fn secret_from_file(path: &Path) -> Result<SecretString, String> {
+fn secret_from_file(path: &Path) -> Parsed<SecretString> {
     read_secret(path).map_err(|reason| {
         let path = path.to_string_lossy();
         let path = path.escape_debug();
@@ -285,7 +280,7 @@ fn secret_from_file(path: &Path) -> Result<SecretString, String> {
     })
 }
 
-fn secret_from_variable(name: &str, env: &HashMap<String, String>) -> Result<SecretString, String> {
+fn secret_from_variable(name: &str, env: &HashMap<String, String>) -> Parsed<SecretString> {
     let problem = match env.get(name) {
         Some(value) if !value.is_empty() => return Ok(value.clone().into()),
         Some(_) => "empty",
@@ -297,10 +292,7 @@ fn secret_from_variable(name: &str, env: &HashMap<String, String>) -> Result<Sec
 }
 
 /// A file in `$CREDENTIALS_DIRECTORY` (systemd.exec(5)).
-fn secret_from_credential(
-    name: &str,
-    env: &HashMap<String, String>,
-) -> Result<SecretString, String> {
+fn secret_from_credential(name: &str, env: &HashMap<String, String>) -> Parsed<SecretString> {
     let mut parts = Path::new(name).components();
     let ends = (parts.next(), parts.next());
     if !matches!(ends, (Some(Component::Normal(_)), None)) {
@@ -321,7 +313,7 @@ fn secret_from_credential(
 }
 
 /// Strips one line break from the end, which editors and `echo` add.
-fn read_secret(path: &Path) -> Result<SecretString, String> {
+fn read_secret(path: &Path) -> Parsed<SecretString> {
     let bytes = read_file(path, MAX_SECRET_KIB).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::PermissionDenied => "lapsed has no permission to read it".to_owned(),
@@ -354,7 +346,7 @@ mod tests {
 
     use super::*;
 
-    fn load(bytes: &[u8]) -> Result<String, String> {
+    fn load(bytes: &[u8]) -> Parsed<String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         std::fs::write(&path, bytes).unwrap();

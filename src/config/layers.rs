@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use ::config::{Config, ConfigError, Environment, Map, Source, Value, ValueKind};
 use toml_edit::{Document, Item, TableLike, TomlError};
 
-use super::error::{Lines, Place, Problem, for_display};
+use super::error::{Place, Problem, for_display};
 use crate::text;
 
 /// The prefix of every variable that overrides the file.
@@ -21,14 +21,16 @@ pub(super) const PREFIX: &str = "LAPSED__";
 const REPEATED_TABLES: &[&str] = &["account", "source", "directory"];
 
 /// Where values come from, by path (`smtp.url`, `source[0].name`).
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub(super) struct Places {
-    file: Option<PathBuf>,
-    keys: HashMap<String, Place>,
-    values: HashMap<String, Place>,
+    file: Option<(PathBuf, String)>,
+    /// Offsets in the text of the file.
+    keys: HashMap<String, usize>,
+    values: HashMap<String, usize>,
     variables: BTreeMap<String, String>,
 }
 
+#[derive(Default)]
 pub(super) struct Merged {
     pub values: Map<String, Value>,
     pub places: Places,
@@ -44,21 +46,17 @@ pub(super) fn merge(
     file: Option<(&Path, &[u8])>,
     env: &HashMap<String, String>,
 ) -> Result<Merged, Problem> {
-    let mut reading = Reading::default();
+    let mut merged = Merged::default();
     let values = match file {
-        Some((path, bytes)) => reading.file(path, bytes)?,
+        Some((path, bytes)) => merged.read_file(path, bytes)?,
         None => Map::new(),
     };
-    let variables = reading.environment(env);
-    let values = merge_values(values, variables).map_err(|error| Problem {
-        place: reading.places.whole(),
+    let variables = merged.read_environment(env);
+    merged.values = merge_values(values, variables).map_err(|error| Problem {
+        place: merged.places.whole(),
         message: format!("cannot merge the environment into the file: {error}"),
     })?;
-    Ok(Merged {
-        values,
-        places: reading.places,
-        problems: reading.problems,
-    })
+    Ok(merged)
 }
 
 fn merge_values(
@@ -76,23 +74,13 @@ fn merge_values(
         .collect()
 }
 
-#[derive(Default)]
-struct Reading {
-    places: Places,
-    problems: Vec<Problem>,
-}
-
-impl Reading {
-    fn file(&mut self, path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
-        self.places.file = Some(path.to_owned());
+impl Merged {
+    fn read_file(&mut self, path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
         let text = std::str::from_utf8(bytes)
-            .map_err(|error| not_utf8(path, bytes, error.valid_up_to()))?;
+            .map_err(|error| not_utf8(path, &bytes[..error.valid_up_to()]))?;
         let document = Document::parse(text).map_err(|error| syntax(path, text, &error))?;
-        let mut layer = FileLayer {
-            reading: self,
-            lines: Lines::new(path, text),
-        };
-        let mut values = layer.table(document.as_table(), "");
+        self.places.file = Some((path.to_owned(), text.to_owned()));
+        let mut values = self.places.read_table(document.as_table(), "");
         // The `config` crate would treat other keys as path expressions.
         values.retain(|key, _| {
             let is_plain = is_plain(key);
@@ -108,7 +96,7 @@ impl Reading {
 
     /// The variables that override the file. Their names are checked here because the `config` crate
     /// lower-cases them, so two can become one, and picks at random between `A__B` and `A__B__C`.
-    fn environment(&mut self, env: &HashMap<String, String>) -> HashMap<String, String> {
+    fn read_environment(&mut self, env: &HashMap<String, String>) -> HashMap<String, String> {
         let mut names: Vec<_> = env.keys().filter(|name| name.starts_with(PREFIX)).collect();
         names.sort();
         for name in names {
@@ -165,20 +153,21 @@ impl Reading {
     }
 }
 
-/// Converts the file to values and records their places.
-struct FileLayer<'a> {
-    reading: &'a mut Reading,
-    lines: Lines<'a>,
+/// The items of a list with their paths: `source[0]`.
+fn indexed<T>(path: &str, items: impl Iterator<Item = T>) -> impl Iterator<Item = (String, T)> {
+    let path = move |(index, item)| (format!("{path}[{index}]"), item);
+    items.enumerate().map(path)
 }
 
-impl FileLayer<'_> {
-    fn table(&mut self, table: &dyn TableLike, path: &str) -> Map<String, Value> {
+impl Places {
+    /// Converts a table of the file to values and records where they are.
+    fn read_table(&mut self, table: &dyn TableLike, path: &str) -> Map<String, Value> {
         let mut values = Map::new();
         for (name, item) in table.iter() {
             let path = join_path(path, name);
             let key = table.get_key_value(name).and_then(|(key, _)| key.span());
-            if let Some(place) = key.map(|span| self.lines.place(span.start)) {
-                self.reading.places.keys.insert(path.clone(), place);
+            if let Some(span) = key {
+                self.keys.insert(path.clone(), span.start);
             }
             let value = self.item(item, &path);
             values.insert(name.to_owned(), value);
@@ -189,10 +178,10 @@ impl FileLayer<'_> {
     fn item(&mut self, item: &Item, path: &str) -> Value {
         let kind = match item {
             Item::None => ValueKind::Nil,
-            Item::Table(table) => ValueKind::Table(self.table(table, path)),
+            Item::Table(table) => ValueKind::Table(self.read_table(table, path)),
             Item::ArrayOfTables(tables) => {
                 let tables = indexed(path, tables.iter()).map(|(path, table)| {
-                    let kind = ValueKind::Table(self.table(table, &path));
+                    let kind = ValueKind::Table(self.read_table(table, &path));
                     self.with_place(&path, table.span(), kind)
                 });
                 ValueKind::Array(tables.collect())
@@ -210,7 +199,7 @@ impl FileLayer<'_> {
             Toml::Float(number) => ValueKind::Float(*number.value()),
             Toml::Boolean(flag) => ValueKind::Boolean(*flag.value()),
             Toml::Datetime(time) => ValueKind::String(time.value().to_string()),
-            Toml::InlineTable(table) => ValueKind::Table(self.table(table, path)),
+            Toml::InlineTable(table) => ValueKind::Table(self.read_table(table, path)),
             Toml::Array(items) => {
                 let items = indexed(path, items.iter()).map(|(path, item)| {
                     let kind = self.value(item, &path);
@@ -223,20 +212,11 @@ impl FileLayer<'_> {
 
     fn with_place(&mut self, path: &str, span: Option<Range<usize>>, kind: ValueKind) -> Value {
         if let Some(span) = span {
-            let place = self.lines.place(span.start);
-            self.reading.places.values.insert(path.to_owned(), place);
+            self.values.insert(path.to_owned(), span.start);
         }
         Value::new(None, kind)
     }
-}
 
-/// The items of a list with their paths: `source[0]`.
-fn indexed<T>(path: &str, items: impl Iterator<Item = T>) -> impl Iterator<Item = (String, T)> {
-    let path = move |(index, item)| (format!("{path}[{index}]"), item);
-    items.enumerate().map(path)
-}
-
-impl Places {
     /// The place of a value; if it is missing, the place of the nearest enclosing table.
     pub fn of_value(&self, path: &str) -> Place {
         self.find(path, &self.values)
@@ -260,18 +240,19 @@ impl Places {
 
     pub fn whole(&self) -> Place {
         match &self.file {
-            Some(path) => Place::WholeFile(path.clone()),
+            Some((path, _)) => Place::WholeFile(path.clone()),
             None => Place::Environment,
         }
     }
 
-    fn find(&self, path: &str, first: &HashMap<String, Place>) -> Place {
+    fn find(&self, path: &str, first: &HashMap<String, usize>) -> Place {
         if let Some(name) = self.variables.get(path) {
             return Place::Variable(name.clone());
         }
-        let places = [first, &self.values, &self.keys];
-        if let Some(place) = places.iter().find_map(|places| places.get(path)) {
-            return place.clone();
+        let mut offsets = [first, &self.values, &self.keys].into_iter();
+        let offset = offsets.find_map(|offsets| offsets.get(path));
+        if let (Some(offset), Some((file, text))) = (offset, &self.file) {
+            return Place::in_file(file, text, *offset);
         }
         if let Some(name) = self.variable_within(path) {
             return Place::Variable(name.to_owned());
@@ -297,20 +278,20 @@ pub(super) fn join_path(path: &str, key: &str) -> String {
     }
 }
 
-fn not_utf8(path: &Path, bytes: &[u8], valid_up_to: usize) -> Problem {
-    let text = String::from_utf8_lossy(&bytes[..valid_up_to]);
+fn not_utf8(path: &Path, valid: &[u8]) -> Problem {
+    let text = String::from_utf8_lossy(valid);
     Problem {
-        place: Lines::new(path, &text).place(text.len()),
+        place: Place::in_file(path, &text, text.len()),
         message: "is not UTF-8 text; save the file as UTF-8".into(),
     }
 }
 
 fn syntax(path: &Path, text: &str, error: &TomlError) -> Problem {
     let offset = error.span().map_or(text.len(), |span| span.start);
-    let place = Lines::new(path, text).place(offset);
+    let place = Place::in_file(path, text, offset);
     let excerpt = match &place {
         Place::File { line, column, .. } => excerpt(text, *line, *column),
-        Place::WholeFile(_) | Place::Variable(_) | Place::Environment => String::new(),
+        _ => String::new(),
     };
     Problem {
         place,

@@ -4,16 +4,17 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lettre::address::AddressError;
 use lettre::message::Mailbox;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::error::{for_display, hint};
-use super::field::{Field, ensure};
+use super::field::{Field, Parsed, ensure};
 use super::table::Table;
 use crate::domain::Address;
-use crate::notify::smtp::{SmtpSettings, Tls};
+use crate::notify::smtp::{SessionSettings, SmtpSettings, Tls};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail {
@@ -81,11 +82,8 @@ pub(super) fn smtp(
     let password = table.secret("password");
     let ca_file = table.path("ca_file");
     let envelope_from = table.optional("envelope_from", |field| {
-        let address: Address = field.parse()?;
-        address
-            .as_str()
-            .parse()
-            .map_err(|error: lettre::address::AddressError| error.to_string())
+        let address = field.parse::<Address>()?.as_str().parse();
+        address.map_err(|error: AddressError| error.to_string())
     });
     let pipelining = table.boolean("pipelining", true);
     let timeout = table.timeout("timeout", Duration::from_secs(30));
@@ -100,39 +98,37 @@ pub(super) fn smtp(
         password: password.or(server.password),
         ca_file,
         hello_name,
-        timeout,
-        final_timeout,
-        pipelining,
-        envelope_from: envelope_from.or_else(|| Some(from?.email.clone()))?,
+        session: SessionSettings {
+            timeout,
+            final_timeout,
+            pipelining,
+            envelope_from: envelope_from.or_else(|| Some(from?.email.clone()))?,
+        },
     })
 }
 
 /// User and password go together. Call before `password` is read from the table.
 fn check_credentials(table: &Table, server: &ParsedUrl) {
     match (&server.user, &server.password, table.has("password")) {
-        (None, _, true) => table.refuse(
-            "password",
-            "there is no user; add one to smtp.url: smtps://user@host:465",
-        ),
+        (None, _, true) => {
+            let why = "there is no user; add one to smtp.url: smtps://user@host:465";
+            table.refuse("password", why);
+        }
         (Some(_), Some(_), true) => {
-            table.refuse(
-                "password",
-                "there is already a password in smtp.url; remove one of them",
-            );
+            let why = "there is already a password in smtp.url; remove one of them";
+            table.refuse("password", why);
         }
         (Some(user), None, false) => {
             let form = "password = { file = \"smtp-password\" }";
-            table.refuse(
-                "url",
-                format!("there is no password for {user:?}; add for example {form}"),
-            );
+            let why = format!("there is no password for {user:?}; add for example {form}");
+            table.refuse("url", why);
         }
         (None, _, false) | (Some(_), Some(_), false) | (Some(_), None, true) => {}
     }
 }
 
 /// The URL may contain a password, so no message repeats it.
-fn parse_url(field: &Field) -> Result<ParsedUrl, String> {
+fn parse_url(field: &Field) -> Parsed<ParsedUrl> {
     let secret = field.secret()?;
     let url = Url::parse(secret.expose_secret().trim())
         .map_err(|error| format!("is not a URL ({error}); {URL_FORM}"))?;
@@ -162,19 +158,17 @@ fn parse_url(field: &Field) -> Result<ParsedUrl, String> {
     if password.is_some() && user.is_none() {
         return Err(format!("has a password without a user; {URL_FORM}"));
     }
+    let password = password.map(percent_decode).transpose()?;
     Ok(ParsedUrl {
         host,
         port: url.port().unwrap_or(port),
         tls: parse_tls(&url, implicit)?,
         user: user.map(percent_decode).transpose()?,
-        password: password
-            .map(percent_decode)
-            .transpose()?
-            .map(SecretString::from),
+        password: password.map(SecretString::from),
     })
 }
 
-fn parse_tls(url: &Url, implicit: bool) -> Result<Tls, String> {
+fn parse_tls(url: &Url, implicit: bool) -> Parsed<Tls> {
     let mut tls = if implicit {
         Tls::Implicit
     } else {
@@ -197,7 +191,7 @@ fn parse_tls(url: &Url, implicit: bool) -> Result<Tls, String> {
     Ok(tls)
 }
 
-fn percent_decode(text: &str) -> Result<String, String> {
+fn percent_decode(text: &str) -> Parsed<String> {
     let decoded = percent_decode_str(text).decode_utf8().map(Cow::into_owned);
     match decoded {
         Ok(decoded) if !decoded.chars().any(char::is_control) => Ok(decoded),
@@ -208,12 +202,9 @@ fn percent_decode(text: &str) -> Result<String, String> {
 }
 
 /// A host name or an address literal (RFC 5321 §4.1.3).
-fn hello_name(field: &Field) -> Result<String, String> {
+fn hello_name(field: &Field) -> Parsed<String> {
     let name = field.string()?;
     let is_name = name.len() <= 255 && name.chars().all(|c| c.is_ascii_graphic());
-    ensure(
-        is_name,
-        name,
-        "is not a host name; write for example lapsed.example.org",
-    )
+    let why = "is not a host name; write for example lapsed.example.org";
+    ensure(is_name, name, why)
 }

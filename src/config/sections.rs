@@ -13,7 +13,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::database;
 use super::error::{for_display, hint};
-use super::field::Field;
+use super::field::{Field, Parsed};
 use super::table::Table;
 use crate::domain::{
     Address, Backoff, IssuerMode, Issuers, Policy, RevocationPolicy, Rules, Schedule, Step,
@@ -208,7 +208,7 @@ pub(super) fn rules(mut table: Table) -> (Rules, Option<RevocationPolicy>) {
     let response = RevocationPolicy {
         revoke_after: table.duration("revoke_after", TimeDelta::days(3), TimeDelta::hours(1)),
         max_per_day: table.with_default("max_revocations_per_day", 10, |field| {
-            field.integer(1..=10_000).map_err(|error| {
+            field.integer(&(1..=10_000)).map_err(|error| {
                 format!("{error}; to revoke none, set policy.sso_revoked = \"flag\"")
             })
         }),
@@ -228,10 +228,8 @@ pub(super) fn issuers(mut table: Table) -> Issuers {
     let refuse = |key, name: &str, forms| {
         table.refuse(key, format!("{name:?} is not an address; write {forms}"));
     };
-    for name in modes
-        .keys()
-        .filter(|name| !is_address(name) && !is_domain(name))
-    {
+    let is_key = |name: &str| is_address(name) || is_domain(name);
+    for name in modes.keys().filter(|name| !is_key(name)) {
         refuse("modes", name, "name@example.org or *@example.org");
     }
     for name in addresses.keys().filter(|name| !is_address(name)) {
@@ -269,12 +267,11 @@ fn deduplicate(addresses: Option<Vec<Address>>) -> Vec<Address> {
     addresses
 }
 
-fn zone(field: &Field) -> Result<Tz, String> {
+fn zone(field: &Field) -> Parsed<Tz> {
     let text = field.text()?;
     text.parse().map_err(|_| {
-        let near = nearest(text, TZ_VARIANTS.iter().map(|zone| zone.name()))
-            .map(|zone| format!("did you mean `{zone}`? "))
-            .unwrap_or_default();
+        let near = nearest(text, TZ_VARIANTS.iter().map(|zone| zone.name()));
+        let near = near.map_or(String::new(), |zone| format!("did you mean `{zone}`? "));
         let text = for_display(text);
         format!("unknown time zone `{text}`; {near}(write a name such as UTC or Europe/Berlin)")
     })
@@ -282,7 +279,7 @@ fn zone(field: &Field) -> Result<Tz, String> {
 
 /// `EnvFilter` accepts any single word as a module name and then logs nothing else, so a typo such as
 /// `inof` must be caught here.
-fn level(field: &Field) -> Result<String, String> {
+fn level(field: &Field) -> Parsed<String> {
     let text = field.text()?;
     let levels = text.split(',').map(str::trim);
     let mut levels = levels.filter(|part| !part.contains(['=', '[']));
@@ -300,7 +297,7 @@ fn level(field: &Field) -> Result<String, String> {
     }
 }
 
-fn mailbox(field: &Field) -> Result<Mailbox, String> {
+fn mailbox(field: &Field) -> Parsed<Mailbox> {
     let text = field.text()?;
     let form = "write it as name@example.org or \"Name <name@example.org>\"";
     if text.chars().any(char::is_control) {
@@ -314,7 +311,7 @@ fn mailbox(field: &Field) -> Result<Mailbox, String> {
     strict.map(|_| mailbox).map_err(|error| error.to_string())
 }
 
-fn time(field: &Field) -> Result<NaiveTime, String> {
+fn time(field: &Field) -> Parsed<NaiveTime> {
     let text = field.text()?;
     NaiveTime::parse_from_str(text, "%H:%M").map_err(|_| {
         let text = for_display(text);

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::database;
-use super::field::Field;
+use super::field::{Field, Parsed};
 use super::table::Table;
 use crate::domain::{Name, SourceTerms};
 use crate::sources::{Kind, devtron, file, gcore, nocodb, rancher, sql};
@@ -17,7 +17,7 @@ use crate::sources::{Kind, devtron, file, gcore, nocodb, rancher, sql};
 #[derive(Debug, Clone)]
 pub struct SourceConfig {
     pub terms: SourceTerms,
-    /// Limit for one request.
+    /// The limit for a single request.
     pub timeout: Duration,
     pub kind: Kind,
 }
@@ -123,10 +123,10 @@ fn gcore(table: &mut Table) -> Option<Kind> {
 }
 
 /// A numeric id, with or without quotes.
-fn numeric_id(field: &Field) -> Result<i64, String> {
+fn numeric_id(field: &Field) -> Parsed<i64> {
     match field.text().ok().and_then(|text| text.parse().ok()) {
         Some(number) => Ok(number),
-        None => field.integer(1..=i64::MAX.unsigned_abs()),
+        None => field.integer(&(1..=i64::MAX.unsigned_abs())),
     }
 }
 
@@ -161,20 +161,20 @@ impl SourceConfig {
             let name = name(&mut table, &mut names);
             let schedule = table.optional("schedule", |field| field.schedule(zone));
             let timeout = table.timeout("timeout", TIMEOUT);
-            let allow_revoke = table.boolean("allow_revoke", false);
-            let policy_ttl =
-                table.optional("policy_ttl", |field| field.duration(TimeDelta::days(1)));
-            let owners = table.path("owners");
-            let kind = kind(&mut table, SOURCE_KINDS);
-            let (name, kind) = (name?, kind?);
+            let day = TimeDelta::days(1);
+            let terms = SourceTerms {
+                schedule,
+                allow_revoke: table.boolean("allow_revoke", false),
+                policy_ttl: table.optional("policy_ttl", |field| field.duration(day)),
+                owners: table.path("owners"),
+                ..SourceTerms::default()
+            };
+            let kind = kind(&mut table, SOURCE_KINDS)?;
             Some(Self {
                 terms: SourceTerms {
-                    name,
+                    name: name?,
                     kind: kind.as_str(),
-                    schedule,
-                    allow_revoke,
-                    policy_ttl,
-                    owners,
+                    ..terms
                 },
                 timeout,
                 kind,

@@ -2,7 +2,6 @@
 //! one run reports everything that is wrong.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,8 +12,10 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::error::{for_display, hint};
-use super::field::{Context, Field};
+use super::field::{Context, Field, Parsed};
 use super::layers::{PREFIX, join_path};
+
+type Key = &'static str;
 
 /// Hands out its keys one by one. When it is dropped, it reports those left over as unknown.
 pub(super) struct Table<'c> {
@@ -25,7 +26,7 @@ pub(super) struct Table<'c> {
     is_present: bool,
     /// Set if the section was rejected as a whole, so that missing keys are not reported too.
     is_quiet: bool,
-    known: Vec<&'static str>,
+    known: Vec<Key>,
 }
 
 impl<'c> Table<'c> {
@@ -49,7 +50,7 @@ impl<'c> Table<'c> {
     }
 
     /// The table `[name]`; empty if there is none.
-    pub fn section(&mut self, name: &'static str) -> Self {
+    pub fn section(&mut self, name: Key) -> Self {
         let is_present = self.has(name);
         let values = self.optional(name, |field| match &field.value.kind {
             ValueKind::Table(values) => Ok(values.clone()),
@@ -66,7 +67,7 @@ impl<'c> Table<'c> {
     }
 
     /// The tables `[[name]]`, in their order.
-    pub fn sections(&mut self, name: &'static str) -> Vec<Self> {
+    pub fn sections(&mut self, name: Key) -> Vec<Self> {
         let title = format!("[[{name}]]");
         let not_a_list = format!("can occur several times: write {title} with two brackets");
         let items = self.optional(name, |field| field.items().map_err(|_| not_a_list.clone()));
@@ -92,19 +93,15 @@ impl<'c> Table<'c> {
         self.values.contains_key(key)
     }
 
-    pub fn optional<T>(
-        &mut self,
-        key: &'static str,
-        parse: impl FnOnce(&Field<'c>) -> Result<T, String>,
-    ) -> Option<T> {
+    pub fn optional<T>(&mut self, key: Key, parse: impl Fn(&Field<'c>) -> Parsed<T>) -> Option<T> {
         self.take(key)?.read(parse)
     }
 
     pub fn with_default<T>(
         &mut self,
-        key: &'static str,
+        key: Key,
         default: T,
-        parse: impl FnOnce(&Field<'c>) -> Result<T, String>,
+        parse: impl Fn(&Field<'c>) -> Parsed<T>,
     ) -> T {
         self.optional(key, parse).unwrap_or(default)
     }
@@ -112,9 +109,9 @@ impl<'c> Table<'c> {
     /// The text `off` means `None`.
     pub fn unless_off<T>(
         &mut self,
-        key: &'static str,
+        key: Key,
         default: Option<T>,
-        parse: impl FnOnce(&Field<'c>) -> Result<T, String>,
+        parse: impl Fn(&Field<'c>) -> Parsed<T>,
     ) -> Option<T> {
         self.with_default(key, default, |field| match field.text() {
             Ok("off") => Ok(None),
@@ -122,84 +119,74 @@ impl<'c> Table<'c> {
         })
     }
 
-    pub fn text(&mut self, key: &'static str) -> Option<String> {
+    pub fn text(&mut self, key: Key) -> Option<String> {
         self.optional(key, Field::string)
     }
 
-    pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+    pub fn path(&mut self, key: Key) -> Option<PathBuf> {
         self.optional(key, Field::path)
     }
 
-    pub fn secret(&mut self, key: &'static str) -> Option<SecretString> {
+    pub fn secret(&mut self, key: Key) -> Option<SecretString> {
         self.optional(key, Field::secret)
     }
 
-    pub fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+    pub fn boolean(&mut self, key: Key, default: bool) -> bool {
         self.with_default(key, default, Field::boolean)
     }
 
-    pub fn integer<T>(&mut self, key: &'static str, default: T, limits: RangeInclusive<u64>) -> T
+    pub fn integer<T>(&mut self, key: Key, default: T, limits: RangeInclusive<u64>) -> T
     where
         T: TryFrom<u64>,
     {
-        self.with_default(key, default, |field| field.integer(limits))
+        self.with_default(key, default, |field| field.integer(&limits))
     }
 
-    pub fn number(&mut self, key: &'static str, default: f64, limits: RangeInclusive<f64>) -> f64 {
-        self.with_default(key, default, |field| field.number(limits))
+    pub fn number(&mut self, key: Key, default: f64, limits: RangeInclusive<f64>) -> f64 {
+        self.with_default(key, default, |field| field.number(&limits))
     }
 
     /// A duration of at least `least`.
-    pub fn duration(
-        &mut self,
-        key: &'static str,
-        default: TimeDelta,
-        least: TimeDelta,
-    ) -> TimeDelta {
+    pub fn duration(&mut self, key: Key, default: TimeDelta, least: TimeDelta) -> TimeDelta {
         self.with_default(key, default, |field| field.duration(least))
     }
 
     /// A time limit of at least a second.
-    pub fn timeout(&mut self, key: &'static str, default: Duration) -> Duration {
+    pub fn timeout(&mut self, key: Key, default: Duration) -> Duration {
         self.with_default(key, default, |field| {
             let timeout = field.duration(TimeDelta::seconds(1))?;
             timeout.to_std().map_err(|error| error.to_string())
         })
     }
 
-    pub fn choice<T: Copy>(
-        &mut self,
-        key: &'static str,
-        choices: &[(&'static str, T)],
-        default: T,
-    ) -> T {
+    pub fn choice<T: Copy>(&mut self, key: Key, choices: &[(Key, T)], default: T) -> T {
         self.with_default(key, default, |field| field.choice(choices))
     }
 
     /// `example` is a valid text for this key.
     pub fn required<T>(
         &mut self,
-        key: &'static str,
+        key: Key,
         example: &str,
-        parse: impl FnOnce(&Field<'c>) -> Result<T, String>,
+        parse: impl Fn(&Field<'c>) -> Parsed<T>,
     ) -> Option<T> {
         self.required_like(key, &format!("{example:?}"), parse)
     }
 
     /// A secret; `file` is an example for the name of its file.
-    pub fn required_secret(&mut self, key: &'static str, file: &str) -> Option<SecretString> {
+    pub fn required_secret(&mut self, key: Key, file: &str) -> Option<SecretString> {
         self.required_like(key, &format!("{{ file = {file:?} }}"), Field::secret)
     }
 
-    pub fn required_url(&mut self, key: &'static str, example: &str) -> Option<Url> {
+    pub fn required_url(&mut self, key: Key, example: &str) -> Option<Url> {
         self.required(key, example, |field| field.http_url(example))
     }
 
     fn required_like<T>(
         &mut self,
-        key: &'static str,
+        key: Key,
         example: &str,
-        parse: impl FnOnce(&Field<'c>) -> Result<T, String>,
+        parse: impl Fn(&Field<'c>) -> Parsed<T>,
     ) -> Option<T> {
         if !self.has(key) {
             self.known.push(key);
@@ -214,21 +201,16 @@ impl<'c> Table<'c> {
     fn missing_message(&self, key: &str, example: &str) -> String {
         let title = &self.title;
         let path = join_path(&self.path, key);
-        let mut message =
-            format!("{path} is missing; write for example {key} = {example} in {title}");
-        if !title.starts_with("[[") {
-            let name = path.replace('.', "__").to_uppercase();
-            let _ = write!(message, ", or set {PREFIX}{name}");
+        let message = format!("{path} is missing; write for example {key} = {example} in {title}");
+        if title.starts_with("[[") {
+            return message;
         }
-        message
+        let name = path.replace('.', "__").to_uppercase();
+        format!("{message}, or set {PREFIX}{name}")
     }
 
     /// The items of a list. Invalid items are reported and left out.
-    pub fn list<T>(
-        &mut self,
-        key: &'static str,
-        parse: impl Fn(&Field<'c>) -> Result<T, String>,
-    ) -> Option<Vec<T>> {
+    pub fn list<T>(&mut self, key: Key, parse: impl Fn(&Field<'c>) -> Parsed<T>) -> Option<Vec<T>> {
         let items = self.optional(key, Field::items)?;
         Some(items.iter().filter_map(|item| item.read(&parse)).collect())
     }
@@ -236,8 +218,8 @@ impl<'c> Table<'c> {
     /// The entries of a table with free names. Invalid entries are reported and left out.
     pub fn map<T>(
         &mut self,
-        key: &'static str,
-        parse: impl Fn(&Field<'c>) -> Result<T, String>,
+        key: Key,
+        parse: impl Fn(&Field<'c>) -> Parsed<T>,
     ) -> BTreeMap<String, T> {
         let entries = self.optional(key, Field::entries).unwrap_or_default();
         let read = |(name, item): (String, Field<'c>)| Some((name, item.read(&parse)?));
@@ -281,7 +263,7 @@ impl<'c> Table<'c> {
         self.values.clear();
     }
 
-    fn take(&mut self, key: &'static str) -> Option<Field<'c>> {
+    fn take(&mut self, key: Key) -> Option<Field<'c>> {
         self.known.push(key);
         let value = self.values.remove(key)?;
         Some(Field {

@@ -29,35 +29,31 @@ const LAYOUT_TEXT: &str = "layout.txt.hbs";
 const LAYOUT_HTML: &str = "layout.html.hbs";
 
 macro_rules! built_in {
-    ($($name:literal),+ $(,)?) => {
-        &[$(($name, include_str!(concat!("../../templates/", $name)))),+]
+    ($($kind:literal),+) => {
+        &[
+            built_in!(@ "layout", ".txt.hbs"),
+            built_in!(@ "layout", ".html.hbs"),
+            $(
+                built_in!(@ $kind, "/subject.txt.hbs"),
+                built_in!(@ $kind, "/body.txt.hbs"),
+                built_in!(@ $kind, "/body.html.hbs"),
+            )+
+        ]
+    };
+    (@ $folder:literal, $file:literal) => {
+        (concat!($folder, $file), include_str!(concat!("../../templates/", $folder, $file)))
     };
 }
 
+/// Names and texts: the layouts, then three for each kind.
 const BUILT_IN: &[(&str, &str)] = built_in![
-    "layout.txt.hbs",
-    "layout.html.hbs",
-    "expiring/subject.txt.hbs",
-    "expiring/body.txt.hbs",
-    "expiring/body.html.hbs",
-    "expired/subject.txt.hbs",
-    "expired/body.txt.hbs",
-    "expired/body.html.hbs",
-    "digest/subject.txt.hbs",
-    "digest/body.txt.hbs",
-    "digest/body.html.hbs",
-    "revoked_access/subject.txt.hbs",
-    "revoked_access/body.txt.hbs",
-    "revoked_access/body.html.hbs",
-    "revoked/subject.txt.hbs",
-    "revoked/body.txt.hbs",
-    "revoked/body.html.hbs",
-    "alert/subject.txt.hbs",
-    "alert/body.txt.hbs",
-    "alert/body.html.hbs",
-    "summary/subject.txt.hbs",
-    "summary/body.txt.hbs",
-    "summary/body.html.hbs",
+    "expiring",
+    "expired",
+    "digest",
+    "revoked_access",
+    "revoked",
+    "alert",
+    "summary"
 ];
 
 /// Compiled templates; load again to reload. Only the HTML registry escapes.
@@ -107,12 +103,12 @@ pub enum Error {
         line: usize,
         reason: String,
     },
-    #[error("{file}:{line}: cannot render the template for {sample}: {reason}")]
+    #[error("{file}:{line}: cannot render the template for {mail}: {reason}")]
     Render {
         file: String,
         line: usize,
-        /// Name of the sample or mail.
-        sample: String,
+        /// `mail REFERENCE` or `the sample NAME`.
+        mail: String,
         reason: String,
     },
 }
@@ -133,9 +129,7 @@ impl Templates {
     }
 
     pub fn render(&self, letter: &Letter, installation: &Installation) -> Result<Rendering, Error> {
-        self.render_for(letter, installation, &|| {
-            format!("mail {}", letter.reference)
-        })
+        self.render_for(letter, installation, &format!("mail {}", letter.reference))
     }
 
     fn add(&mut self, source: Source) -> Result<(), Error> {
@@ -154,17 +148,12 @@ impl Templates {
     }
 
     fn check(&self) -> Result<(), Error> {
+        let base_url = Some("https://lapsed.example.org".to_owned());
         for sample in sample::all(sample::now()) {
-            for installation in [
-                Installation::default(),
-                Installation {
-                    base_url: Some("https://lapsed.example.org".into()),
-                },
-            ] {
-                self.render_for(&sample.letter, &installation, &|| {
-                    format!("the sample {}", sample.name)
-                })?;
-            }
+            let mail = format!("the sample {}", sample.name);
+            self.render_for(&sample.letter, &Installation::default(), &mail)?;
+            let base_url = base_url.clone();
+            self.render_for(&sample.letter, &Installation { base_url }, &mail)?;
         }
         Ok(())
     }
@@ -174,12 +163,12 @@ impl Templates {
         &self,
         letter: &Letter,
         installation: &Installation,
-        rendered_for: &dyn Fn() -> String,
+        mail: &str,
     ) -> Result<Rendering, Error> {
         let mut limit = MAX_LISTED;
         loop {
             let view = view::build(letter, installation, limit);
-            let rendering = self.render_once(letter.kind(), view.variables, rendered_for)?;
+            let rendering = self.render_once(letter.kind(), view.variables, mail)?;
             let length = rendering.text.chars().count();
             let size = encoded_len(&rendering.html);
             if view.listed <= 1 || (length <= MAX_TEXT_CHARS && size <= MAX_HTML_OCTETS) {
@@ -195,22 +184,21 @@ impl Templates {
         &self,
         kind: Kind,
         variables: Map<String, Value>,
-        rendered_for: &dyn Fn() -> String,
+        mail: &str,
     ) -> Result<Rendering, Error> {
         let [subject_file, text, html] = template_names(kind);
         let mut context = Context::from(Value::Object(variables));
         let render = |registry: &Handlebars<'_>, name: &'static str, context: &Context| {
-            registry
-                .render_with_context(name, context)
-                .map_err(|error| {
-                    let line = error.line_no.unwrap_or(1);
-                    self.render_error(name, line, rendered_for(), reason(error.reason()))
-                })
+            let rendered = registry.render_with_context(name, context);
+            rendered.map_err(|error| {
+                let line = error.line_no.unwrap_or(1);
+                self.render_error(name, line, mail, reason(error.reason()))
+            })
         };
         let subject = text::one_line(&render(&self.text, subject_file, &context)?, 150);
         if subject.is_empty() {
             let reason = "the subject is empty".to_owned();
-            return Err(self.render_error(subject_file, 1, rendered_for(), reason));
+            return Err(self.render_error(subject_file, 1, mail, reason));
         }
         set(&mut context, "subject", subject.clone());
         let body = render(&self.text, text, &context)?;
@@ -226,7 +214,7 @@ impl Templates {
         })
     }
 
-    fn render_error(&self, name: &str, line: usize, sample: String, reason: String) -> Error {
+    fn render_error(&self, name: &str, line: usize, mail: &str, reason: String) -> Error {
         let path = self.overrides.iter().find(|(known, _)| *known == name);
         let file = path.map_or_else(
             || format!("templates/{name}"),
@@ -235,7 +223,7 @@ impl Templates {
         Error::Render {
             file,
             line,
-            sample,
+            mail: mail.to_owned(),
             reason,
         }
     }

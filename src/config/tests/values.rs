@@ -237,8 +237,8 @@ fn zero_means_no_limit() {
     assert_eq!(config.settings.delivery.mails_per_second, Some(0.5));
     assert_eq!(load(smtp, &[]).settings.delivery.mails_per_second, None);
     let smtp = config.smtp.unwrap();
-    assert_eq!(smtp.timeout, std::time::Duration::from_secs(30));
-    assert_eq!(smtp.envelope_from.to_string(), "tokens@example.org");
+    assert_eq!(smtp.session.timeout, std::time::Duration::from_secs(30));
+    assert_eq!(smtp.session.envelope_from.to_string(), "tokens@example.org");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use lettre::Address;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::commands::{Auth, Data, Ehlo, Quit, Rset, Starttls};
 use lettre::transport::smtp::extension::ClientId;
@@ -18,12 +19,24 @@ use crate::notify::fault::{Fault, Outcome, Stage};
 use crate::notify::message::Rendered;
 use crate::text;
 
-use super::SmtpSettings;
-
 /// A TCP stream, encrypted or not.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for S {}
+
+/// How a session talks to the server.
+#[derive(Debug, Clone)]
+pub struct SessionSettings {
+    /// Limit for each command and its reply.
+    pub timeout: Duration,
+    /// Limit for the reply to the final dot. If it is too short, mails are sent twice; RFC 5321 §4.5.3.2.6
+    /// asks for 10 minutes.
+    pub final_timeout: Duration,
+    /// Whether to send MAIL, RCPT and DATA in one write if the server supports it.
+    pub pipelining: bool,
+    /// Gets the bounces: the address of MAIL FROM.
+    pub envelope_from: Address,
+}
 
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,10 +51,7 @@ pub struct Session {
     /// The connection cannot be used any more.
     dead: bool,
     sent: u32,
-    pipelining: bool,
-    mail_from: String,
-    timeout: Duration,
-    final_timeout: Duration,
+    settings: SessionSettings,
     /// Reused for every mail, so that each goes out in one write without an allocation.
     out: Vec<u8>,
 }
@@ -67,17 +77,14 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    pub(super) fn new(stream: impl Wire, settings: &SmtpSettings, encrypted: bool) -> Self {
+    pub(super) fn new(stream: impl Wire, settings: SessionSettings, encrypted: bool) -> Self {
         Self {
             wire: BufReader::new(Box::new(stream)),
             encrypted,
             features: Features::default(),
             dead: false,
             sent: 0,
-            pipelining: settings.pipelining,
-            mail_from: format!("MAIL FROM:<{}>\r\n", settings.envelope_from),
-            timeout: settings.timeout,
-            final_timeout: settings.final_timeout,
+            settings,
             out: Vec::with_capacity(16 * 1024),
         }
     }
@@ -119,7 +126,7 @@ impl Session {
     /// Sends QUIT, unless the connection is broken, and closes it.
     pub async fn quit(mut self) {
         if !self.dead {
-            self.timeout = self.timeout.min(QUIT_TIMEOUT);
+            self.settings.timeout = self.settings.timeout.min(QUIT_TIMEOUT);
             // The reply does not matter.
             let _ = self.command(Stage::Final, Quit).await;
         }
@@ -207,9 +214,10 @@ impl Session {
 
     /// MAIL, RCPT, DATA and the text. The error is the first negative reply.
     async fn transfer(&mut self, mail: &Rendered) -> Result<Reply, Fault> {
+        let mail_from = format!("MAIL FROM:<{}>\r\n", self.settings.envelope_from);
         let rcpt = format!("RCPT TO:<{}>\r\n", mail.envelope_to);
-        if self.pipelining && self.features.pipelining {
-            let envelope = format!("{}{rcpt}{Data}", self.mail_from);
+        if self.settings.pipelining && self.features.pipelining {
+            let envelope = format!("{mail_from}{rcpt}{Data}");
             self.write(Stage::Mail, envelope.as_bytes()).await?;
             let mail_from = self.reply(Stage::Mail).await?;
             let rcpt_to = self.reply(Stage::Rcpt).await?;
@@ -222,7 +230,6 @@ impl Session {
             }
             expect_354(&data)?;
         } else {
-            let mail_from = self.mail_from.clone();
             let reply = self.command(Stage::Mail, mail_from).await?;
             expect_positive(Stage::Mail, reply)?;
             let reply = self.command(Stage::Rcpt, rcpt).await?;
@@ -231,7 +238,9 @@ impl Session {
             expect_354(&reply)?;
         }
         self.send_text(&mail.bytes).await?;
-        let reply = self.reply_within(Stage::Final, self.final_timeout).await?;
+        let reply = self
+            .reply_within(Stage::Final, self.settings.final_timeout)
+            .await?;
         expect_positive(Stage::Final, reply)
     }
 
@@ -299,12 +308,12 @@ impl Session {
             wire.write_all(octets).await?;
             wire.flush().await
         };
-        let written = timeout(self.timeout, write).await;
+        let written = timeout(self.settings.timeout, write).await;
         self.check_io(stage, written)
     }
 
     async fn reply(&mut self, stage: Stage) -> Result<Reply, Fault> {
-        self.reply_within(stage, self.timeout).await
+        self.reply_within(stage, self.settings.timeout).await
     }
 
     /// 421 can come at any time and is always the last reply.
