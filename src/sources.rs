@@ -130,6 +130,19 @@ impl Listing {
     }
 }
 
+/// The outcome of a request to delete a token: whatever the response was, a list that was requested afterwards
+/// decides.
+fn deletion_outcome(
+    response: Result<(), Error>,
+    is_listed: Result<bool, Error>,
+) -> Result<(), Error> {
+    if is_listed.map_err(Error::outcome_unknown)? {
+        Err(response.err().unwrap_or(Error::StillThere))
+    } else {
+        Ok(())
+    }
+}
+
 /// The digits of a digest.
 pub(crate) fn hex(digest: Sha256) -> String {
     let bytes = digest.finalize();

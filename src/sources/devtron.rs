@@ -3,18 +3,16 @@
 //! The API lists all tokens, usually with their secrets, for which no type here has a field. It does not report
 //! who issued a token and when, and reports the first use as the last. The database adds these facts to the list.
 
-mod permissions;
 mod records;
 mod responses;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -22,13 +20,15 @@ use serde::Deserialize;
 use url::Url;
 
 use super::listing::ListingBuilder;
-use super::{CheckReport, Error, Fetched, LastListing, Listing, Right, Source, UNKNOWN_OWN_TOKEN};
+use super::{
+    CheckReport, Error, Fetched, LastListing, Listing, Right, Source, UNKNOWN_OWN_TOKEN,
+    deletion_outcome,
+};
 use crate::domain;
 use crate::upstream::database::Database;
 use crate::upstream::http::{self, Client, Request};
-use permissions::Permissions;
 use records::TokenRecords;
-use responses::{Response, Token};
+use responses::{Permissions, Response, Token};
 
 const TOKENS_PATH: &str = "orchestrator/api-token";
 
@@ -100,47 +100,35 @@ impl Devtron {
         Ok(response.result(TOKENS_PATH)?.unwrap_or_default())
     }
 
-    /// The permissions of each machine account, as far as they are visible.
+    /// The permissions of each machine account, as far as they are visible. They are only informative, so failures
+    /// are ignored, except a request to wait.
     async fn fetch_permissions(
         &self,
         tokens: &[Token],
     ) -> Result<BTreeMap<i64, Permissions>, Error> {
         let accounts: Vec<i64> = tokens.iter().filter_map(|token| token.user_id).collect();
-        let unanswered = AtomicU32::new(0);
-        let unanswered = &unanswered;
         let requests = stream::iter(accounts).map(|account| async move {
-            if unanswered.load(Ordering::Relaxed) >= MAX_UNANSWERED {
-                return Ok(None);
-            }
-            let found = self.fetch_account_permissions(account, unanswered).await?;
-            Ok(found.map(|permissions| (account, permissions)))
+            let path = format!("orchestrator/user/{account}");
+            let response = self.request(Method::GET, &path).json::<Response<_>>().await;
+            (account, response.map(|response| response.result(&path)))
         });
-        let found = requests.buffer_unordered(MAX_CONCURRENT_REQUESTS);
-        found
-            .try_filter_map(|found| async { Ok(found) })
-            .try_collect()
-            .await
-    }
-
-    /// Failures are ignored, because permissions are only informative.
-    async fn fetch_account_permissions(
-        &self,
-        account: i64,
-        unanswered: &AtomicU32,
-    ) -> Result<Option<Permissions>, Error> {
-        let path = format!("orchestrator/user/{account}");
-        let response = self.request(Method::GET, &path).json().await;
-        match response {
-            Ok(response) => Ok(Response::result(response, &path).ok().flatten()),
-            Err(error) if error.wait().is_some() => Err(error.into()),
-            Err(error) => {
-                use http::Error::{TimedOut, Unreachable};
-                if matches!(error, TimedOut { .. } | Unreachable { .. }) {
-                    unanswered.fetch_add(1, Ordering::Relaxed);
+        let mut responses = requests.buffer_unordered(MAX_CONCURRENT_REQUESTS);
+        let (mut found, mut unanswered) = (BTreeMap::new(), 0);
+        while unanswered < MAX_UNANSWERED
+            && let Some((account, response)) = responses.next().await
+        {
+            match response {
+                Ok(Ok(Some(permissions))) => {
+                    found.insert(account, permissions);
                 }
-                Ok(None)
+                Err(error) if error.wait().is_some() => return Err(error.into()),
+                Err(http::Error::TimedOut { .. } | http::Error::Unreachable { .. }) => {
+                    unanswered += 1;
+                }
+                Ok(_) | Err(_) => {}
             }
         }
+        Ok(found)
     }
 
     async fn read_records(&self, tokens: &[Token]) -> Result<Option<TokenRecords>, Error> {
@@ -230,14 +218,9 @@ impl Source for Devtron {
             None => return Err(Error::rights(UNKNOWN_OWN_TOKEN, TOKEN_ADVICE)),
         }
         let request = self.request(Method::DELETE, &format!("{TOKENS_PATH}/{id}"));
-        let response = request.send_ignoring_body().await;
-        // Whatever the response was, the list decides.
-        let tokens = self.fetch_tokens().await.map_err(Error::outcome_unknown)?;
-        if !tokens.iter().any(|token| token.id == id) {
-            return Ok(());
-        }
-        response.map_err(explain_refusal)?;
-        Err(Error::StillThere)
+        let response = request.send_ignoring_body().await.map_err(explain_refusal);
+        let is_listed = |tokens: Vec<Token>| tokens.iter().any(|token| token.id == id);
+        deletion_outcome(response, self.fetch_tokens().await.map(is_listed))
     }
 
     /// Compared by name, which is unique, because the token does not contain its id.

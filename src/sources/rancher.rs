@@ -2,10 +2,8 @@
 
 mod api;
 mod check;
-mod kinds;
 mod people;
-mod settings;
-mod shapes;
+mod responses;
 mod token;
 
 use std::collections::BTreeMap;
@@ -18,11 +16,12 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use self::api::{Api, EXT, EXT_PREFIX, MANAGEMENT, ObjectState, explain_refusal, is_name};
-use self::check::{SeenUsers, Visibility};
+use self::api::{
+    Api, EXT, EXT_PREFIX, MANAGEMENT, ObjectState, Settings, explain_refusal, is_name,
+};
+use self::check::SeenUsers;
 use self::people::People;
-use self::settings::Settings;
-use self::shapes::{Ext, Legacy};
+use self::responses::{Ext, Legacy};
 use self::token::TokenRow;
 use super::file::run_blocking;
 use super::listing::ListingBuilder;
@@ -30,7 +29,7 @@ use super::{CheckReport, Error, Fetched, LastListing, Listing, Source};
 use crate::domain::{Address, Token};
 use crate::upstream::http::Client;
 
-pub use self::kinds::TokenKind;
+pub use self::token::TokenKind;
 
 /// How often a listing is tried if its pages become stale while it is read.
 const MAX_ATTEMPTS: u32 = 4;
@@ -157,27 +156,23 @@ impl Rancher {
             rancher: self,
             people,
             builder: ListingBuilder::default(),
-            visibility: Visibility::default(),
             reports_use: true,
             is_partial: false,
         };
-        let ext = lister.read_store::<Ext>(&format!("{EXT}/tokens")).await;
-        lister.visibility.ext = self.api.none_if_no_ext_tokens(ext).await?;
-        if lister.visibility.ext.is_none() {
+        let ext = lister.read_store::<Ext>(EXT).await;
+        let ext = self.api.none_if_no_ext_tokens(ext).await?;
+        if ext.is_none() {
             let version = self.api.version().await;
             lister.reports_use = api::records_use(version.as_deref());
             lister.is_partial = api::has_ext_tokens(version.as_deref());
         }
-        let legacy = format!("{MANAGEMENT}/tokens");
-        lister.visibility.legacy = lister.read_store::<Legacy>(&legacy).await?;
+        let legacy = lister.read_store::<Legacy>(MANAGEMENT).await?;
+        check::ensure_complete(&self.api, &lister.people, &legacy, ext.as_ref()).await?;
         let Lister {
-            people,
             builder,
-            visibility,
             is_partial,
             ..
         } = lister;
-        visibility.ensure_complete(&self.api, &people).await?;
         Ok(Listing {
             is_partial,
             max_life: settings.max_life(),
@@ -208,7 +203,6 @@ struct Lister<'a> {
     rancher: &'a Rancher,
     people: People,
     builder: ListingBuilder,
-    visibility: Visibility,
     /// Whether this version of Rancher records when tokens are used.
     reports_use: bool,
     /// Whether the list of ext tokens is missing although this version has them, or tokens were skipped that may
@@ -220,27 +214,21 @@ impl Lister<'_> {
     /// Reads one of the two stores.
     async fn read_store<T: DeserializeOwned + Into<TokenRow> + Send>(
         &mut self,
-        path: &str,
+        group: &str,
     ) -> Result<SeenUsers, Error> {
-        let api = &self.rancher.api;
+        let Rancher { api, config } = self.rancher;
         let mut seen = SeenUsers::default();
-        let mut pages = api.list(path);
+        let mut pages = api.list(&format!("{group}/tokens"));
         while let Some(page) = pages.next::<T>().await? {
             for row in page {
                 let row: TokenRow = row.into();
-                seen.add(&row.user_id);
-                if row.external_id == api.own {
-                    self.visibility.caller = Some(row.user_id.clone());
-                }
-                self.people.look_up(api, &row.user_id).await?;
-                let kinds = &self.rancher.config.kinds;
-                let is_watched = kinds.contains(&row.kind(&self.people));
-                if !is_watched && row.may_be_system(&self.people) {
-                    self.is_partial |= kinds.contains(&TokenKind::System);
-                }
-                if is_watched {
+                seen.add(&row, api);
+                self.people.look_up(api, row.user_id()).await?;
+                if config.kinds.contains(&row.kind(&self.people)) {
                     let token = row.into_listed(&self.people, self.reports_use);
                     self.builder.push(&token)?;
+                } else if row.may_be_system(&self.people) {
+                    self.is_partial |= config.kinds.contains(&TokenKind::System);
                 }
             }
         }

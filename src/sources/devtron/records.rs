@@ -83,9 +83,10 @@ pub(super) async fn load(database: &Database, tokens: &[Token]) -> Result<TokenR
     };
     let mut by_id = BTreeMap::new();
     let take = |row: TokenRecord| {
+        // Compares the name, too, because another Devtron has tokens with the same ids.
         if listed
             .get(&row.id)
-            .is_some_and(|token| row.belongs_to(token))
+            .is_some_and(|token| row.name == token.name)
         {
             by_id.insert(row.id, row);
         }
@@ -100,11 +101,6 @@ pub(super) async fn load(database: &Database, tokens: &[Token]) -> Result<TokenR
 }
 
 impl TokenRecord {
-    /// Compares the name, too, because another Devtron has tokens with the same ids.
-    fn belongs_to(&self, token: &Token) -> bool {
-        self.id == token.id && self.name == token.name
-    }
-
     pub fn add_to(&self, listed: &mut ListedToken) {
         listed.issuer = cells::address(self.issuer.as_deref());
         if listed.issuer == Cell::Empty {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use reqwest::StatusCode;
 
 use super::api::{Api, MANAGEMENT, NOT_READABLE, is_name};
-use super::shapes::{Attribute, Collection, Extra, Principal, Provider, User};
-use crate::domain::Address;
-use crate::sources::Error;
+use super::responses::{Attribute, Collection, Extra, Principal, Provider, User};
+use crate::domain::{Address, Cell};
+use crate::sources::{Error, cells};
 use crate::upstream::none_if_status;
 
 /// Users missing in the list are looked up one by one, up to this number: they are new or deleted.
@@ -48,23 +48,6 @@ pub struct Person {
     addresses: [Vec<(String, Address)>; 3],
 }
 
-#[derive(Debug, Clone, Copy)]
-pub enum UserState<'a> {
-    Present(&'a Person),
-    /// A look-up did not find the user.
-    Deleted,
-    Unknown,
-}
-
-impl<'a> UserState<'a> {
-    pub fn person(self) -> Option<&'a Person> {
-        match self {
-            Self::Present(person) => Some(person),
-            Self::Deleted | Self::Unknown => None,
-        }
-    }
-}
-
 impl People {
     pub async fn fetch(api: &Api, configured: BTreeMap<String, Address>) -> Result<Self, Error> {
         let mut people = Self {
@@ -84,7 +67,7 @@ impl People {
     }
 
     /// Adds an attribute to its user. Attributes outlive users, so a missing user is not created.
-    fn add_attribute(&mut self, mut attribute: Attribute) {
+    fn add_attribute(&mut self, attribute: Attribute) {
         let Some(Some(person)) = self.known.get_mut(&attribute.metadata.name) else {
             return;
         };
@@ -122,11 +105,22 @@ impl People {
         Ok(())
     }
 
-    pub fn user_state(&self, id: &str) -> UserState<'_> {
-        match self.known.get(id) {
-            Some(Some(person)) => UserState::Present(person),
-            Some(None) => UserState::Deleted,
-            None => UserState::Unknown,
+    pub fn person(&self, id: &str) -> Option<&Person> {
+        self.known.get(id)?.as_ref()
+    }
+
+    /// The evidence that a user is gone.
+    pub fn issuer_gone(&self, id: &str) -> Cell<String> {
+        let person = match self.known.get(id) {
+            Some(Some(person)) => person,
+            Some(None) => return Cell::Value(format!("Rancher has no user {id}")),
+            None => return Cell::Absent,
+        };
+        match cells::text(person.refresh_error.as_deref()) {
+            Cell::Value(message) => Cell::Value(format!(
+                "the login provider no longer confirms the user: {message}"
+            )),
+            none => none,
         }
     }
 
@@ -144,7 +138,7 @@ impl People {
     /// name, the provider's user name, the id at the provider, the configured address, and finally an address
     /// from another provider.
     pub fn address(&self, id: &str, provider: &str, login: Option<&Principal>) -> Option<Address> {
-        let person = self.user_state(id).person();
+        let person = self.person(id);
         let address_from = |place: usize, by: Option<&str>| {
             let addresses = person.map_or(&[][..], |person| &person.addresses[place]);
             let mut matching = addresses

@@ -1,29 +1,95 @@
-//! A token of either of Rancher's two stores, and its conversion.
+//! A token of either of Rancher's two stores, its kind and its conversion.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::api::EXT_PREFIX;
-use super::kinds::{KindHints, TokenKind};
-use super::people::{People, UserState};
-use super::shapes::{Ext, Legacy, Meta, TokenFields};
-use crate::domain::{Cell, Expiry, ListedToken, Status};
+use super::people::{People, Person};
+use super::responses::{Ext, Legacy, Meta, TokenFields};
+use crate::domain::{Cell, Expiry, ListedToken, Status, string_enum};
 use crate::sources::cells;
 use crate::time;
+
+// Rancher creates most tokens itself, for example for login sessions, about which there should be no notices.
+string_enum! {
+    TokenKind {
+        ApiKey = "api_key",
+        /// In a downloaded kubeconfig file.
+        Kubeconfig = "kubeconfig",
+        Session = "session",
+        /// For the installation of a cluster's agent.
+        Agent = "agent",
+        /// For `kubectl` in the browser.
+        Shell = "shell",
+        Compose = "compose",
+        Helm = "helm",
+        Pipeline = "pipeline",
+        Telemetry = "telemetry",
+        Drain = "drain",
+        /// Of a user that Rancher created for itself.
+        System = "system",
+    }
+}
+
+/// The prefixes of names of Rancher's own tokens; its manual lists them as tokens that never expire.
+const NAME_PREFIXES: [(&str, TokenKind); 7] = [
+    ("kubeconfig-", TokenKind::Kubeconfig),
+    ("kubectl-shell-", TokenKind::Shell),
+    ("agent-", TokenKind::Agent),
+    ("compose-token-", TokenKind::Compose),
+    ("helm-token-", TokenKind::Helm),
+    ("telemetry-", TokenKind::Telemetry),
+    ("drain-node-", TokenKind::Drain),
+];
+
+impl TokenKind {
+    /// All except sessions.
+    #[must_use]
+    pub fn default_kinds() -> Vec<Self> {
+        let kinds = Self::ALL.iter().copied();
+        kinds.filter(|kind| *kind != Self::Session).collect()
+    }
+
+    /// Decides by the label, then by the name, then by the way of creation and the user. A login is not derived: it
+    /// was not created with another token.
+    fn detect(
+        name: &str,
+        label: Option<&str>,
+        is_derived: Option<bool>,
+        is_system_user: bool,
+    ) -> Self {
+        match label {
+            Some("session") => return Self::Session,
+            Some("kubeconfig") => return Self::Kubeconfig,
+            _ => {}
+        }
+        let mut prefixes = NAME_PREFIXES.iter();
+        match prefixes.find(|(prefix, _)| name.starts_with(prefix)) {
+            Some((_, kind)) => *kind,
+            None if name.contains("-pipeline") => Self::Pipeline,
+            None if is_derived == Some(false) => Self::Session,
+            None if is_system_user => Self::System,
+            None => Self::ApiKey,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub struct TokenRow {
     /// The name, with the prefix `ext/` for an ext token.
     pub external_id: String,
-    pub user_id: String,
     label: Option<String>,
-    provider: String,
     metadata: Meta,
-    fields: TokenFields,
+    pub fields: TokenFields,
 }
 
 impl From<Legacy> for TokenRow {
     fn from(Legacy { metadata, fields }: Legacy) -> Self {
-        Self::new(metadata.name.clone(), None, metadata, fields)
+        Self {
+            external_id: metadata.name.clone(),
+            label: metadata.kind().cloned(),
+            metadata,
+            fields,
+        }
     }
 }
 
@@ -35,20 +101,19 @@ impl From<Ext> for TokenRow {
             status,
         } = token;
         let label = spec.kind.take().filter(|kind| !kind.is_empty());
-        let provider = spec.user_principal.as_ref();
-        let fields = TokenFields {
-            auth_provider: provider.and_then(|principal| principal.provider.clone()),
-            is_derived: None,
-            expires_at: status.expires_at,
-            last_used_at: status.last_used_at,
-            ..spec
-        };
-        Self::new(
-            format!("{EXT_PREFIX}{}", metadata.name),
-            label,
+        let principal = spec.user_principal.as_ref();
+        let provider = principal.and_then(|principal| principal.provider.clone());
+        Self {
+            external_id: format!("{EXT_PREFIX}{}", metadata.name),
+            label: label.or_else(|| metadata.kind().cloned()),
             metadata,
-            fields,
-        )
+            fields: TokenFields {
+                auth_provider: provider.unwrap_or_default(),
+                expires_at: status.expires_at,
+                last_used_at: status.last_used_at,
+                ..spec
+            },
+        }
     }
 }
 
@@ -57,30 +122,18 @@ fn instant(text: Option<&String>) -> Option<DateTime<Utc>> {
 }
 
 impl TokenRow {
-    fn new(
-        external_id: String,
-        label: Option<String>,
-        mut metadata: Meta,
-        mut fields: TokenFields,
-    ) -> Self {
-        Self {
-            external_id,
-            user_id: fields.user_id.take().unwrap_or_default(),
-            label: label.or_else(|| metadata.kind()),
-            provider: fields.auth_provider.take().unwrap_or_default(),
-            metadata,
-            fields,
-        }
+    pub fn user_id(&self) -> &str {
+        &self.fields.user_id
     }
 
     pub fn kind(&self, people: &People) -> TokenKind {
-        let user = people.user_state(&self.user_id);
-        TokenKind::detect(KindHints {
-            name: &self.metadata.name,
-            label: self.label.as_deref(),
-            is_derived: self.fields.is_derived,
-            is_system_user: user.person().is_some_and(|person| person.is_system),
-        })
+        let person = people.person(self.user_id());
+        TokenKind::detect(
+            &self.metadata.name,
+            self.label.as_deref(),
+            self.fields.is_derived,
+            person.is_some_and(|person| person.is_system),
+        )
     }
 
     fn created_at(&self) -> Option<DateTime<Utc>> {
@@ -89,18 +142,19 @@ impl TokenRow {
 
     /// Whether it is not known if this is a key of a person or of Rancher itself.
     pub fn may_be_system(&self, people: &People) -> bool {
-        self.kind(people) == TokenKind::ApiKey && !people.is_known(&self.user_id)
+        self.kind(people) == TokenKind::ApiKey && !people.is_known(self.user_id())
     }
 
     /// `reports_use`: whether this version of Rancher records when tokens are used.
     pub fn into_listed(self, people: &People, reports_use: bool) -> ListedToken {
         let kind = self.kind(people);
-        let user = people.user_state(&self.user_id);
+        let id = self.user_id();
+        let person = people.person(id);
         let are_people_known = people.can_list_users && people.can_list_attributes;
         let principal = self.fields.user_principal.as_ref();
-        let issuer = people.address(&self.user_id, &self.provider, principal);
+        let issuer = people.address(id, &self.fields.auth_provider, principal);
         let (expiry, is_computed) = self.expiry();
-        let refusal_reason = self.refusal_reason(people, user);
+        let refusal_reason = self.refusal_reason(people, person);
         let status = self.status(people, refusal_reason.is_some());
         let role = Some(kind.as_str().to_owned()).filter(|_| !self.may_be_system(people));
         let description = [
@@ -115,13 +169,13 @@ impl TokenRow {
             name: cells::text(self.fields.description.as_deref()),
             description: cells::text(Some(&description.collect::<Vec<_>>().join("; "))),
             issuer: cell(issuer, are_people_known),
-            issuer_name: match self.issuer_name(user) {
+            issuer_name: match self.issuer_name(person) {
                 Some(name) => cells::text(Some(name)),
                 None => cell(None, are_people_known),
             },
-            issuer_id: Some(self.user_id.clone()).filter(|id| !id.is_empty()),
-            issuer_names: self.issuer_names(user),
-            issuer_gone: issuer_gone(&self.user_id, user),
+            issuer_id: Some(id.to_owned()).filter(|id| !id.is_empty()),
+            issuer_names: self.issuer_names(person),
+            issuer_gone: people.issuer_gone(id),
             role: cell(role, false),
             scope: cells::text(self.fields.cluster_name.as_deref()),
             created_at: self.created_at().into(),
@@ -157,7 +211,8 @@ impl TokenRow {
 
     /// A token counts as active only if the states of its user and provider are known.
     fn status(&self, people: &People, is_refused: bool) -> Cell<Status> {
-        let is_known = people.is_known(&self.user_id) && people.is_provider_known(&self.provider);
+        let is_known =
+            people.is_known(self.user_id()) && people.is_provider_known(&self.fields.auth_provider);
         if is_refused {
             Cell::Value(Status::Disabled)
         } else {
@@ -166,8 +221,8 @@ impl TokenRow {
     }
 
     /// Why Rancher does not accept the token although it has not expired.
-    fn refusal_reason(&self, people: &People, user: UserState<'_>) -> Option<String> {
-        if user.person().is_some_and(|person| !person.is_enabled) {
+    fn refusal_reason(&self, people: &People, person: Option<&Person>) -> Option<String> {
+        if person.is_some_and(|person| !person.is_enabled) {
             return Some("its user is disabled in Rancher".to_owned());
         }
         if self.fields.enabled == Some(false) {
@@ -175,44 +230,27 @@ impl TokenRow {
             return Some(reason.to_owned());
         }
         let disabled = people.disabled_providers.as_ref()?;
-        disabled.contains(&self.provider).then(|| {
-            format!(
-                "its login provider {} is disabled in Rancher",
-                self.provider
-            )
-        })
+        let provider = &self.fields.auth_provider;
+        let is_disabled = disabled.contains(provider);
+        is_disabled.then(|| format!("its login provider {provider} is disabled in Rancher"))
     }
 
     /// Further names of the issuer that the owners file may use.
-    fn issuer_names(&self, user: UserState<'_>) -> Vec<String> {
-        let username = user.person().and_then(|person| person.username.clone());
+    fn issuer_names(&self, person: Option<&Person>) -> Vec<String> {
+        let username = person.and_then(|person| person.username.clone());
         let principal = self.fields.user_principal.as_ref();
         let login = principal.and_then(|principal| principal.login_name.clone());
         let names = [username, login].into_iter().flatten();
         names.filter(|name| !name.trim().is_empty()).collect()
     }
 
-    fn issuer_name<'a>(&'a self, user: UserState<'a>) -> Option<&'a str> {
-        let person = user.person().and_then(|person| person.name.as_deref());
+    fn issuer_name<'a>(&'a self, person: Option<&'a Person>) -> Option<&'a str> {
+        let person = person.and_then(|person| person.name.as_deref());
         let principal = self.fields.user_principal.as_ref();
         let display = principal.and_then(|principal| principal.display_name.as_deref());
         let login = principal.and_then(|principal| principal.login_name.as_deref());
         let mut names = [person, display, login].into_iter().flatten();
         names.find(|name| !name.trim().is_empty())
-    }
-}
-
-/// The evidence that the user is gone.
-fn issuer_gone(id: &str, user: UserState<'_>) -> Cell<String> {
-    match user {
-        UserState::Unknown => Cell::Absent,
-        UserState::Deleted => Cell::Value(format!("Rancher has no user {id}")),
-        UserState::Present(person) => match cells::text(person.refresh_error.as_deref()) {
-            Cell::Value(message) => Cell::Value(format!(
-                "the login provider no longer confirms the user: {message}"
-            )),
-            none => none,
-        },
     }
 }
 
@@ -222,5 +260,53 @@ fn cell<T>(value: Option<T>, is_known: bool) -> Cell<T> {
         value.into()
     } else {
         Cell::Absent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("kubeconfig-u-b4qkh", "kubeconfig")]
+    #[case("kubectl-shell-user-vqkqt", "shell")]
+    #[case("agent-u-x7k", "agent")]
+    #[case("compose-token-abc", "compose")]
+    #[case("helm-token-abc", "helm")]
+    #[case("u-x7k-pipeline", "pipeline")]
+    #[case("p-1-pipeline-2", "pipeline")]
+    #[case("telemetry-abc", "telemetry")]
+    #[case("drain-node-abc", "drain")]
+    #[case("token-7x2kq", "api_key")]
+    fn a_kind_follows_from_the_name(#[case] name: &str, #[case] kind: &str) {
+        // Sessions are recognised by their creation, but names come first.
+        let is_derived = Some(name != "agent-u-x7k");
+        let detected = TokenKind::detect(name, None, is_derived, false);
+        assert_eq!(detected.as_str(), kind);
+    }
+
+    #[rstest]
+    #[case(Some("session"), Some(true), false, TokenKind::Session)]
+    #[case(Some("kubeconfig"), Some(false), true, TokenKind::Kubeconfig)]
+    #[case(None, Some(false), false, TokenKind::Session)]
+    #[case(Some(""), Some(true), true, TokenKind::System)]
+    #[case(None, None, false, TokenKind::ApiKey)]
+    fn the_label_comes_first(
+        #[case] label: Option<&str>,
+        #[case] is_derived: Option<bool>,
+        #[case] is_system_user: bool,
+        #[case] kind: TokenKind,
+    ) {
+        let detected = TokenKind::detect("token-7x2kq", label, is_derived, is_system_user);
+        assert_eq!(detected, kind);
+    }
+
+    #[test]
+    fn only_sessions_are_not_watched_by_default() {
+        let kinds = TokenKind::default_kinds();
+        assert_eq!(kinds.len(), TokenKind::ALL.len() - 1);
+        assert!(!kinds.contains(&TokenKind::Session));
     }
 }

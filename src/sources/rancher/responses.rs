@@ -24,9 +24,9 @@ pub struct PageMeta {
     pub remaining_item_count: Option<u64>,
 }
 
-fn null_as_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+fn null_as_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
-) -> Result<Vec<T>, D::Error> {
+) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
@@ -34,7 +34,6 @@ fn null_as_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 #[serde(rename_all = "camelCase")]
 pub struct Meta {
     pub name: String,
-    /// RFC 3339.
     pub creation_timestamp: Option<String>,
     /// Set while the object is being deleted.
     pub deletion_timestamp: Option<String>,
@@ -58,13 +57,13 @@ struct Annotations {
 
 impl Meta {
     /// The label with the kind of a token.
-    pub fn kind(&mut self) -> Option<String> {
-        self.labels.as_mut()?.kind.take()
+    pub fn kind(&self) -> Option<&String> {
+        self.labels.as_ref()?.kind.as_ref()
     }
 
     /// Since 2.15, Rancher records when the provider permanently refused a user.
-    pub fn refresh_error(&mut self) -> Option<String> {
-        self.annotations.as_mut()?.refresh_error.take()
+    pub fn refresh_error(&self) -> Option<&String> {
+        self.annotations.as_ref()?.refresh_error.as_ref()
     }
 }
 
@@ -94,17 +93,18 @@ pub struct Ext {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenFields {
-    #[serde(alias = "userID")]
-    pub user_id: Option<String>,
-    /// Only of legacy tokens.
-    pub auth_provider: Option<String>,
-    /// Only of legacy tokens.
+    #[serde(alias = "userID", default, deserialize_with = "null_as_default")]
+    pub user_id: String,
+    /// Only legacy tokens have this field.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub auth_provider: String,
+    /// Only legacy tokens have this field.
     pub is_derived: Option<bool>,
     /// Only of ext tokens; legacy ones have the kind of the object here.
     pub kind: Option<String>,
     pub description: Option<String>,
     pub user_principal: Option<Principal>,
-    /// Milliseconds; negative means never.
+    /// In milliseconds; negative means never.
     pub ttl: Option<i64>,
     /// In the server's time zone. Empty if the token never expires, or if Rancher has not computed the date yet.
     pub expires_at: Option<String>,
@@ -118,7 +118,7 @@ pub struct TokenFields {
 pub struct Principal {
     /// In ext tokens, for example `okta_user://ada@example.org`.
     name: Option<String>,
-    /// In legacy tokens.
+    /// The name in legacy tokens.
     metadata: Option<PrincipalMeta>,
     pub display_name: Option<String>,
     pub login_name: Option<String>,
@@ -131,7 +131,6 @@ struct PrincipalMeta {
 }
 
 impl Principal {
-    /// Example: `okta_user://ada@example.org`.
     pub fn id(&self) -> Option<&str> {
         let inner = self.metadata.as_ref().and_then(|meta| meta.name.as_deref());
         self.name.as_deref().or(inner)
@@ -143,7 +142,6 @@ impl Principal {
 pub struct User {
     pub metadata: Meta,
     pub display_name: Option<String>,
-    /// Only for local accounts.
     pub username: Option<String>,
     pub principal_ids: Option<Vec<String>>,
     pub enabled: Option<bool>,
@@ -168,7 +166,7 @@ pub struct Extra {
 #[derive(Debug, Deserialize)]
 #[serde(bound = "T: Deserialize<'de>")]
 pub struct Collection<T> {
-    #[serde(deserialize_with = "null_as_empty")]
+    #[serde(deserialize_with = "null_as_default")]
     pub data: Vec<T>,
 }
 
