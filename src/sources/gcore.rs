@@ -3,9 +3,9 @@
 //! The list is a plain array without pages, and never contains a secret. No filters are used: some are documented
 //! the wrong way round, and a filtered token would look like a deleted one.
 
-mod people;
 mod responses;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,16 +15,22 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::listing::ListingBuilder;
-use super::{CheckReport, Error, Fetched, LastListing, Listing, Right, Source, UNKNOWN_OWN_TOKEN};
+use super::{
+    CheckReport, Error, Fetched, LastListing, Listing, Right, Source, UNKNOWN_OWN_TOKEN,
+    deletion_outcome,
+};
 use crate::domain::{self, Cell};
 use crate::upstream::http::{self, Client, Request};
-use people::People;
-use responses::{Account, Token};
+use crate::upstream::pager::Pager;
+use responses::{Account, People, Token, User, UserPage};
 
 pub const PUBLIC_URL: &str = "https://api.gcore.com";
 
 /// Gcore has no page for a single token.
 const TOKEN_PAGE: &str = "https://accounts.gcore.com/profile/api-tokens";
+
+/// The number of users per page.
+const PAGE_SIZE: &str = "50";
 
 const TOKEN_ADVICE: &str =
     "create a permanent API token with the role Administrators and write it as token, as id_secret";
@@ -74,6 +80,8 @@ struct Snapshot {
     tokens: Vec<Token>,
     /// `None` if the credentials may not list them.
     people: Option<People>,
+    /// The id of the token in the configuration, if it is whole.
+    own_id: Option<i64>,
 }
 
 impl Gcore {
@@ -91,13 +99,14 @@ impl Gcore {
         let account = self.fetch_account().await?;
         let (_, tokens) = self.fetch_tokens(account.id).await?;
         let issuers = tokens.iter().filter_map(Token::issuer_id).collect();
-        let people = People::fetch(self, issuers).await?;
+        let people = self.fetch_people(issuers).await?;
         let snapshot = Snapshot {
             account,
             tokens,
             people,
+            own_id: self.own_id,
         };
-        if snapshot.has_own_tokens_only(self.own_id) {
+        if snapshot.is_admin() == Some(false) && snapshot.has_one_issuer() {
             let fix = TOKEN_ADVICE.to_owned();
             return Err(Error::OwnTokensOnly { fix });
         }
@@ -114,6 +123,58 @@ impl Gcore {
             (Some(id), Err(error)) if is_denied(&error) => Ok(Account::foreign(id, None)),
             (Some(_), Err(error)) => Err(explain_refusal(error)),
         }
+    }
+
+    /// All users of the account and the issuers of its tokens; `None` if the credentials may not list users.
+    async fn fetch_people(&self, issuers: BTreeSet<i64>) -> Result<Option<People>, Error> {
+        let Some(mut found) = self.fetch_users().await? else {
+            return Ok(None);
+        };
+        for id in issuers {
+            if found.contains_key(&id) {
+                continue;
+            }
+            match self.get(&format!("iam/users/{id}")).json::<User>().await {
+                Ok(user) => {
+                    found.insert(id, Some(user));
+                }
+                Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
+                    found.insert(id, None);
+                }
+                // A user of another account, about whom nothing is known.
+                Err(error) if is_denied(&error) => {}
+                Err(error) => return Err(explain_refusal(error)),
+            }
+        }
+        Ok(Some(People(found)))
+    }
+
+    /// Reads all pages and merges them by id, because pages may shift while they are read.
+    async fn fetch_users(&self) -> Result<Option<BTreeMap<i64, Option<User>>>, Error> {
+        let place = "GET /iam/users";
+        let mut found = BTreeMap::new();
+        let (mut pager, mut read) = (Pager::default(), 0);
+        while !pager.is_done() {
+            let request = self.get("iam/users").query("limit", PAGE_SIZE);
+            let page = request.query("offset", &read.to_string()).json().await;
+            let (users, count) = match page {
+                Ok(UserPage::All(users)) => (users, Some(0)),
+                Ok(UserPage::Some { count, results }) => (results, count),
+                Err(error) if is_denied(&error) => return Ok(None),
+                Err(error) => return Err(explain_refusal(error)),
+            };
+            let before = found.len();
+            read += users.len();
+            let is_last = count.map_or(users.is_empty(), |count| read >= count);
+            found.extend(users.into_iter().map(|user| (user.id, Some(user))));
+            if found.len() == before && !is_last {
+                let reason = format!("the list ends after {before} users although it should go on");
+                return Err(Error::content(place, reason));
+            }
+            let advanced = pager.advance(found.len() == before, (!is_last).then_some(read));
+            advanced.map_err(|endless| Error::content(place, endless.to_string()))?;
+        }
+        Ok(Some(found))
     }
 
     /// The tokens and the path of their list, which is in version 2 of the API, or on older servers in version 1.
@@ -157,7 +218,7 @@ impl Source for Gcore {
                 snapshot.account.name(),
                 snapshot.tokens.len()
             ),
-            rights: snapshot.rights(self.own_id),
+            rights: snapshot.rights(),
         })
     }
 
@@ -179,15 +240,9 @@ impl Source for Gcore {
             return Err(unknown());
         }
         let request = self.request(Method::DELETE, &format!("{path}/{id}"));
-        let response = request.send_ignoring_body().await;
-        // Whatever the response was, the list decides.
+        let response = request.send_ignoring_body().await.map_err(explain_refusal);
         let listed = self.fetch_tokens(account).await;
-        let (_, tokens) = listed.map_err(Error::outcome_unknown)?;
-        if !is_there(&tokens) {
-            return Ok(());
-        }
-        response.map_err(explain_refusal)?;
-        Err(Error::StillThere)
+        deletion_outcome(response, listed.map(|(_, tokens)| is_there(&tokens)))
     }
 
     fn is_own(&self, token: &domain::Token) -> bool {
@@ -203,42 +258,40 @@ impl Source for Gcore {
 impl Snapshot {
     /// Whether the credentials are those of an administrator, by the role of the own token or by the groups of its
     /// user, because a token cannot exceed its user. `None` if that is not known.
-    fn is_admin(&self, own_id: Option<i64>) -> Option<bool> {
-        let own = self.own_token(own_id);
+    fn is_admin(&self) -> Option<bool> {
+        let own = self.own_token();
         if let Some(is_admin) = own.and_then(Token::is_admin) {
             return Some(is_admin);
         }
-        let user = self.caller(own_id)?;
+        let user = self.caller()?;
         match self.people.as_ref()?.find(user) {
             Cell::Value(user) if !user.is_admin() => Some(false),
             _ => None,
         }
     }
 
-    fn own_token(&self, own_id: Option<i64>) -> Option<&Token> {
-        self.tokens.iter().find(|token| Some(token.id) == own_id)
+    fn own_token(&self) -> Option<&Token> {
+        self.tokens
+            .iter()
+            .find(|token| Some(token.id) == self.own_id)
     }
 
     /// The user of the credentials.
-    fn caller(&self, own_id: Option<i64>) -> Option<i64> {
-        let own = self.own_token(own_id);
+    fn caller(&self) -> Option<i64> {
+        let own = self.own_token();
         own.and_then(Token::issuer_id).or(self.account.current_user)
     }
 
     /// Whether all listed tokens are those of the caller.
-    fn has_one_issuer(&self, own_id: Option<i64>) -> bool {
-        let caller = self.caller(own_id);
+    fn has_one_issuer(&self) -> bool {
+        let caller = self.caller();
         caller.is_some() && self.tokens.iter().all(|token| token.issuer_id() == caller)
     }
 
-    fn has_own_tokens_only(&self, own_id: Option<i64>) -> bool {
-        self.is_admin(own_id) == Some(false) && self.has_one_issuer(own_id)
-    }
-
-    fn rights(&self, own_id: Option<i64>) -> Vec<Right> {
+    fn rights(&self) -> Vec<Right> {
         // If the list evidently lacked tokens, there would be no snapshot.
-        let is_complete = self.is_admin(own_id).is_some() || !self.has_one_issuer(own_id);
-        let is_admin = self.is_admin(own_id) == Some(true);
+        let is_complete = self.is_admin().is_some() || !self.has_one_issuer();
+        let is_admin = self.is_admin() == Some(true);
         vec![
             Right::new("list the tokens of all users", is_complete, TOKEN_ADVICE),
             Right::new(
@@ -249,7 +302,7 @@ impl Snapshot {
             Right::new("revoke the tokens of all users", is_admin, TOKEN_ADVICE),
             Right::new(
                 "recognise its own token",
-                self.own_token(own_id).is_some(),
+                self.own_token().is_some(),
                 "write token as Gcore shows it, including the id: id_secret; \
                  and remove client_id unless the token belongs to another account",
             ),

@@ -5,7 +5,6 @@
 
 mod rest;
 mod rows;
-mod session;
 mod tables;
 
 use std::time::Duration;
@@ -14,9 +13,12 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use url::Url;
 
+pub use self::rest::Login;
 use self::rest::{RestApi, SUPER_ADMIN_ADVICE};
 use self::tables::Tables;
-use super::{CheckReport, Error, Fetched, LastListing, Listing, MaxLife, Right, Source};
+use super::{
+    CheckReport, Error, Fetched, LastListing, Listing, MaxLife, Right, Source, deletion_outcome,
+};
 use crate::upstream::database::Database;
 use crate::upstream::http::Client;
 
@@ -28,12 +30,6 @@ pub struct Config {
     pub login: Option<Login>,
     /// NocoDB's own database, SQLite or PostgreSQL. If set, tokens are listed from it.
     pub database: Option<SecretString>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Login {
-    pub email: String,
-    pub password: SecretString,
 }
 
 impl Config {
@@ -87,12 +83,9 @@ impl Source for NocoDbSource {
         if !is_listed.map_err(Error::not_attempted)? {
             return Err(Error::NoSuchToken(external_id.to_owned()));
         }
-        // NocoDB answers 500 if the token did not exist, so the list decides.
+        // NocoDB answers 500 if the token did not exist.
         let deleted = rest.delete_token(external_id).await;
-        let is_listed = self.has_token(external_id).await;
-        if is_listed.map_err(Error::outcome_unknown)? {
-            return Err(deleted.err().unwrap_or(Error::StillThere));
-        }
+        deletion_outcome(deleted, self.has_token(external_id).await)?;
         rest.clear_cache().await
     }
 

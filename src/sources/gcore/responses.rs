@@ -1,14 +1,15 @@
-//! The responses of Gcore.
+//! The responses of Gcore: the account, its tokens and its users.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::people::{People, User};
 use crate::domain::{Cell, Expiry, ListedToken, Status};
-use crate::sources::cells;
+use crate::sources::{AccountAdmin, cells};
 use crate::time;
 
 /// The group of administrators, and the role of the same name.
-pub(super) const ADMINISTRATORS: i64 = 1;
+const ADMINISTRATORS: i64 = 1;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Account {
@@ -19,13 +20,9 @@ pub(super) struct Account {
     /// The user of the credentials.
     #[serde(rename = "currentUser")]
     pub current_user: Option<i64>,
-    /// Whether the token belongs to this account.
-    #[serde(skip, default = "yes")]
-    pub is_own: bool,
-}
-
-fn yes() -> bool {
-    true
+    /// Whether the token belongs to another account.
+    #[serde(skip)]
+    is_foreign: bool,
 }
 
 impl Account {
@@ -36,7 +33,7 @@ impl Account {
             company_name: None,
             name: None,
             current_user,
-            is_own: false,
+            is_foreign: true,
         }
     }
 
@@ -56,7 +53,7 @@ pub(super) struct Token {
     pub id: i64,
     name: Option<String>,
     description: Option<String>,
-    /// Null means never.
+    /// Null if it never expires.
     #[serde(default, deserialize_with = "cells::null_as_empty")]
     exp_date: Cell<String>,
     expired: Option<bool>,
@@ -78,8 +75,8 @@ struct ClientUser {
 
 /// A group of users, or a role.
 #[derive(Debug, Deserialize)]
-pub(super) struct Group {
-    pub id: Option<i64>,
+struct Group {
+    id: Option<i64>,
     name: Option<String>,
 }
 
@@ -164,5 +161,100 @@ fn issuer_gone(id: i64, user: &Cell<&User>) -> Cell<String> {
                 "Gcore lists the user {id}{sign_in_note} as {reason}"
             ))
         }),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct User {
+    pub id: i64,
+    email: Option<String>,
+    is_active: Option<bool>,
+    deleted: Option<bool>,
+    sso_auth: Option<bool>,
+    auth_types: Option<Vec<String>>,
+    groups: Option<Vec<Group>>,
+    /// The account, of which a reseller sees several.
+    client: Option<serde_json::Number>,
+}
+
+/// With a limit, Gcore sends pages; without one, an array.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum UserPage {
+    All(Vec<User>),
+    Some {
+        count: Option<usize>,
+        results: Vec<User>,
+    },
+}
+
+impl User {
+    pub fn is_admin(&self) -> bool {
+        let mut groups = self.groups.iter().flatten();
+        groups.any(|group| group.id == Some(ADMINISTRATORS))
+    }
+
+    /// Why the user counts as having left; `None` if they have not.
+    pub fn leave_reason(&self) -> Option<&'static str> {
+        if self.deleted == Some(true) {
+            Some("deleted")
+        } else if self.is_active == Some(false) {
+            Some("inactive")
+        } else {
+            None
+        }
+    }
+
+    /// Marks users of single sign-on, because Gcore does not notice when someone loses access there.
+    pub fn sign_in_note(&self) -> &'static str {
+        let types = self.auth_types.as_deref().unwrap_or_default();
+        let by_sso = types.iter().filter(|kind| *kind == "sso").count();
+        if by_sso > 0 && by_sso == types.len() {
+            " (SSO only)"
+        } else if by_sso > 0 || self.sso_auth == Some(true) {
+            " (SSO)"
+        } else {
+            ""
+        }
+    }
+
+    fn belongs_to(&self, account: &Account) -> bool {
+        match &self.client {
+            Some(client) => client.as_i64() == Some(account.id),
+            None => !account.is_foreign,
+        }
+    }
+}
+
+/// The users by id; `None` if Gcore has no such user.
+#[derive(Debug)]
+pub(super) struct People(pub BTreeMap<i64, Option<User>>);
+
+impl People {
+    pub fn count(&self) -> usize {
+        self.0.values().flatten().count()
+    }
+
+    /// Empty if Gcore has no such user, absent if nothing is known.
+    pub fn find(&self, id: i64) -> Cell<&User> {
+        match self.0.get(&id) {
+            Some(Some(user)) => Cell::Value(user),
+            Some(None) => Cell::Empty,
+            None => Cell::Absent,
+        }
+    }
+
+    pub fn admins(&self, account: &Account) -> Vec<AccountAdmin> {
+        let users = self.0.values().flatten();
+        let admins = users.filter(|user| user.is_admin() && user.leave_reason().is_none());
+        let admins = admins.filter(|user| user.belongs_to(account));
+        let addresses: BTreeSet<_> = admins
+            .filter_map(|user| cells::address(user.email.as_deref()).into_option())
+            .collect();
+        let admin = |address| AccountAdmin {
+            account: account.name(),
+            address,
+        };
+        addresses.into_iter().map(admin).collect()
     }
 }

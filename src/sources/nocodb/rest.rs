@@ -1,31 +1,96 @@
-//! Lists tokens through NocoDB's REST interface.
+//! Lists tokens through NocoDB's REST interface, after signing in with a password.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
-use super::Login;
 use super::rows::{CurrentUser, Page, ServerInfo, Token, User};
-use super::session;
 use crate::sources::listing::ListingBuilder;
 use crate::sources::{Error, Listing};
-use crate::upstream::http::{Client, Request};
+use crate::upstream::http::{self, Client, Request};
 use crate::upstream::none_if_status;
-use crate::upstream::pager::{Next, Pager};
-use crate::upstream::session::Session;
+use crate::upstream::pager::Pager;
+use crate::upstream::session::{Grant, Session, SignIn};
 
 /// Large, because NocoDB's pages are in no order, so a single page with all rows is best.
-const PAGE_SIZE: usize = 10_000;
+const PAGE_SIZE: &str = "10000";
 
 const TOKENS_PATH: &str = "api/v1/tokens";
 
 pub(super) const SUPER_ADMIN_ADVICE: &str =
     "give lapsed a super admin of NocoDB, or set `database` to NocoDB's own database";
 
+/// A session lasts ten hours (`NC_JWT_EXPIRES_IN`).
+const RENEWAL_AGE: Duration = Duration::from_hours(9);
+
+/// The alternative if a password is not enough to sign in.
+const DATABASE_ADVICE: &str = "set `database` to NocoDB's own database, which lapsed reads without signing in; \
+     docs/sources/nocodb.md lists the rights that it needs";
+
+#[derive(Debug, Clone)]
+pub struct Login {
+    pub email: String,
+    pub password: SecretString,
+}
+
+/// Not an API token, because NocoDB lists no tokens to API tokens.
+#[derive(Debug)]
+struct PasswordSignIn {
+    web: Client,
+    login: Login,
+}
+
+/// If a second factor is required, the response is 2xx but has no token.
+#[derive(Deserialize)]
+struct SignInResponse {
+    token: Option<SecretString>,
+}
+
+impl SignIn for PasswordSignIn {
+    const HEADER: &'static str = "xc-auth";
+
+    async fn sign_in(&self) -> Result<Grant, Error> {
+        let request = self.web.request(Method::POST, "api/v1/auth/user/signin");
+        let password = self.login.password.expose_secret();
+        let body = json!({"email": self.login.email, "password": password});
+        let response: SignInResponse = request.body(&body).json().await.map_err(explain_sign_in)?;
+        let Some(token) = response.token else {
+            return Err(Error::rights(
+                "NocoDB requires more than the password, for example a second factor",
+                format!("give lapsed a user without that, or {DATABASE_ADVICE}"),
+            ));
+        };
+        Ok(Grant {
+            header: http::secret_header("NocoDB's session", token.expose_secret())?,
+            renew_after: RENEWAL_AGE,
+        })
+    }
+}
+
+fn explain_sign_in(error: http::Error) -> Error {
+    let fix = format!(
+        "correct them; if users sign in by single sign-on or with a second factor, {DATABASE_ADVICE}"
+    );
+    let (refused, denied) = (
+        "NocoDB does not accept `email` and `password`",
+        "NocoDB does not permit sign-in with a password",
+    );
+    Error::from(error).explain(&[
+        // NocoDB answers 400 to a wrong password.
+        (StatusCode::BAD_REQUEST, refused, &fix),
+        (StatusCode::UNAUTHORIZED, refused, &fix),
+        (StatusCode::FORBIDDEN, denied, DATABASE_ADVICE),
+    ])
+}
+
 #[derive(Debug)]
 pub(super) struct RestApi {
-    session: Session<session::User>,
+    session: Session<PasswordSignIn>,
 }
 
 /// All tokens, with the users and the server that explain them.
@@ -56,12 +121,12 @@ impl<T> Rows<T> {
 
 impl RestApi {
     pub fn new(web: Client, login: Login) -> Self {
-        let user = session::User {
+        let sign_in = PasswordSignIn {
             web: web.clone(),
             login,
         };
         Self {
-            session: Session::new(web, user),
+            session: Session::new(web, sign_in),
         }
     }
 
@@ -167,7 +232,6 @@ impl RestApi {
         path: &str,
         id: fn(&T) -> String,
     ) -> Result<Rows<T>, Error> {
-        let limit = PAGE_SIZE.to_string();
         let mut ids = HashSet::new();
         let mut found = Rows {
             unique: Vec::new(),
@@ -177,11 +241,8 @@ impl RestApi {
         };
         let mut pager = Pager::default();
         while !pager.is_done() {
-            let offset = match pager.next() {
-                Next::At(offset) => usize::to_string(offset),
-                _ => "0".to_owned(),
-            };
-            let query = [("limit", limit.as_str()), ("offset", &offset)];
+            let offset = found.read.to_string();
+            let query = [("limit", PAGE_SIZE), ("offset", &offset)];
             let page: Page<T> = self.get(path, &query).await?;
             let (total, known) = (page.total(), ids.len());
             found.pages += 1;
