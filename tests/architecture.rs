@@ -181,9 +181,6 @@ const OPEN_CIRCLES: &[&str] = &[
     "notify/view/ending -> notify/view/list",
     "notify/view/list -> notify/view/more",
     "notify/view/list -> notify/view/tally",
-    "sources/gcore -> sources/gcore/people",
-    "sources/gcore/people -> sources/gcore/responses",
-    "sources/nocodb -> sources/nocodb/rest",
     "upstream/database -> upstream/database/record",
 ];
 
