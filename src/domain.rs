@@ -6,7 +6,6 @@ pub mod diff;
 mod finding;
 mod identity;
 mod notice;
-mod plan;
 mod policy;
 pub mod revocation;
 mod schedule;
@@ -22,9 +21,8 @@ pub use identity::{
     Cover, Coverage, Identity, IdentityStatus, IssuerMode, Issuers, Lookup, Person, Reason,
     checked_suffix,
 };
-pub use notice::{Basis, MailCounts, NewNotice, NoticeState, Occurrence, Topic};
-pub use plan::{forecast_notices, plan};
-pub use policy::{AccountAdmins, Policy, Recipient, Step, StepOutlook, StepState};
+pub use notice::{Basis, MailCounts, NewNotice, NoticeState, Occurrence, Recipient, Topic};
+pub use policy::{AccountAdmins, Policy, Step, StepOutlook, StepState, forecast_notices, plan};
 pub use revocation::RevocationPolicy;
 pub use schedule::Schedule;
 pub(crate) use token::string_enum;

@@ -205,6 +205,20 @@ impl PersonUnderReview {
         }
     }
 
+    /// Whether the directory has reported nothing of the person before.
+    fn is_new(&self, statement: &Statement<'_>) -> bool {
+        let known_status = self.known_status().unwrap_or(IdentityStatus::Unknown);
+        known_status == IdentityStatus::Unknown && !self.is_rejected(statement)
+    }
+
+    /// The new status of a person who would lose access by this statement, or who is new and has none.
+    #[must_use]
+    pub fn loss(&self, statement: &Statement<'_>) -> Option<IdentityStatus> {
+        let is_off = self.is_new(statement) && matches!(statement, Statement::Disabled(_));
+        let lost = statement.lost_status();
+        lost.filter(|_| is_off || self.changes_status(statement))
+    }
+
     /// Whether the person had access: as known, or else as the account reports.
     #[must_use]
     pub fn was_active(&self, statement: &Statement<'_>) -> bool {
@@ -266,12 +280,12 @@ fn account_statement(person: &Person) -> Statement<'_> {
 pub struct BreakerTally {
     /// People who had access before.
     pub active: usize,
-    /// People who would lose access, by [`Address::key`], with their new status.
-    pub losses: BTreeMap<String, IdentityStatus>,
+    /// People who would lose access.
+    pub losses: usize,
     /// People whom the directory lists for the first time.
     pub new: usize,
-    /// The new people who are disabled or deleted, by [`Address::key`].
-    pub new_without_access: BTreeMap<String, IdentityStatus>,
+    /// The new people who are disabled or deleted.
+    pub new_without_access: usize,
 }
 
 /// A mass change that waits for an operator's decision, or has been decided.
@@ -293,18 +307,6 @@ impl HeldChange {
 }
 
 impl BreakerTally {
-    /// The counts of a listing on which nothing was decided.
-    #[must_use]
-    pub fn from_reviews<'a>(
-        reviews: impl Iterator<Item = (&'a PersonUnderReview, &'a Statement<'a>)>,
-    ) -> Self {
-        let mut tally = Self::default();
-        for (review, statement) in reviews {
-            tally.count(review, statement, &HeldChange::default());
-        }
-        tally
-    }
-
     /// Counts one person; a loss that was already decided (`decided`) does not count.
     pub fn count(
         &mut self,
@@ -312,32 +314,22 @@ impl BreakerTally {
         statement: &Statement<'_>,
         decided: &HeldChange,
     ) {
+        let is_new = review.is_new(statement);
         self.active += usize::from(review.was_active(statement));
-        let is_new = review
-            .known_status()
-            .is_none_or(|status| status == IdentityStatus::Unknown)
-            && !review.is_rejected(statement);
         self.new += usize::from(is_new && matches!(review.observation, Observation::One(_)));
-        if decided.covers(review, statement) {
+        if review.loss(statement).is_none() || decided.covers(review, statement) {
             return;
         }
-        let key = || review.email.key().to_owned();
         match statement {
-            Statement::Disabled(person) if is_new => {
-                self.new_without_access.insert(key(), person.status);
-            }
-            _ if review.changes_status(statement) => {
-                let lost = statement.lost_status();
-                self.losses.extend(lost.map(|lost| (key(), lost)));
-            }
-            _ => {}
+            Statement::Disabled(_) if is_new => self.new_without_access += 1,
+            _ => self.losses += 1,
         }
     }
 
     /// Why the losses are implausible, if they are.
     #[must_use]
     pub fn trip_reason(&self, terms: &DirectoryTerms) -> Option<String> {
-        let (lost, active) = (self.losses.len(), self.active);
+        let (lost, active) = (self.losses, self.active);
         #[expect(clippy::cast_precision_loss, reason = "a share of a head count")]
         let is_mass = lost as f64 > active as f64 * terms.breaker_share;
         if is_mass && lost > terms.breaker_min as usize {
@@ -346,15 +338,8 @@ impl BreakerTally {
             ));
         }
         // People who left long ago are expected, but not as most of the new people.
-        let (off, new) = (self.new_without_access.len(), self.new);
+        let (off, new) = (self.new_without_access, self.new);
         let is_most = off * 2 > new && off > terms.breaker_min as usize;
         is_most.then(|| format!("{off} of {new} people seen for the first time have no access"))
-    }
-
-    /// Everyone an operator's decision would be about.
-    #[must_use]
-    pub fn losses_by_person(&self) -> BTreeMap<String, IdentityStatus> {
-        let all = self.losses.iter().chain(&self.new_without_access);
-        all.map(|(key, lost)| (key.clone(), *lost)).collect()
     }
 }

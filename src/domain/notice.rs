@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::token::{derived_id, string_enum};
-use super::{Address, Generation, Recipient, Step, Token, TokenId};
+use super::{Address, Generation, Step, Token, TokenId};
 
 string_enum! {
     Topic {
@@ -50,6 +50,13 @@ string_enum! {
         /// They are one of `[notify] admins`.
         Admin = "admin",
     }
+}
+
+/// A person who is owed a notice, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    pub address: Address,
+    pub basis: Basis,
 }
 
 /// A planned notice, before it is stored.

@@ -1,4 +1,5 @@
-//! The warning policy: when a warning is sent, to whom, and the rules that tokens should follow.
+//! The warning policy: when a warning is sent and to whom; and the planning by it: which notices are owed for a token,
+//! and when it is next due.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -12,7 +13,10 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::schedule::first_instant;
-use super::{Address, Basis, Expiry, Rules, Status, Token};
+use super::{
+    Address, Basis, Expiry, Generation, NewNotice, Occurrence, Recipient, Rules, Status, Token,
+    Topic,
+};
 
 /// How long before the expiry a warning is due, in whole seconds; `0d` is at the expiry itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,13 +104,6 @@ pub struct Policy {
     pub rules: Rules,
 }
 
-/// A person who is owed a notice, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recipient {
-    pub address: Address,
-    pub basis: Basis,
-}
-
 /// Administrators per source and account, as reported by the sources.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccountAdmins(HashMap<String, HashMap<String, Vec<Address>>>);
@@ -154,17 +151,11 @@ impl Policy {
     /// store, every `due_at` is computed again.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let Self {
-            steps,
-            merge_ahead,
-            admin_digest,
-            zone,
-            ..
-        } = self;
-        let steps: Vec<String> = steps.iter().map(Step::to_string).collect();
+        let steps: Vec<String> = self.steps.iter().map(Step::to_string).collect();
+        let (steps, merge_ahead) = (steps.join(","), self.merge_ahead);
         let text = format!(
-            "1|{}|{merge_ahead}|{admin_digest:?}|{zone}",
-            steps.join(",")
+            "1|{steps}|{merge_ahead}|{:?}|{}",
+            self.admin_digest, self.zone
         );
         let digest = Sha256::digest(text);
         Uuid::from_slice(&digest[..16])
@@ -181,7 +172,7 @@ impl Policy {
     }
 
     /// [`Policy::due_at`] once `planned` is the tightest planned step.
-    pub(super) fn due_after(&self, token: &Token, planned: Option<Step>) -> Option<DateTime<Utc>> {
+    fn due_after(&self, token: &Token, planned: Option<Step>) -> Option<DateTime<Utc>> {
         let expires_at = token.expiry.at()?;
         let mark = match token.status {
             Status::Active => Some(expires_at),
@@ -260,32 +251,9 @@ impl Policy {
         }
     }
 
-    /// The administrators of the token's account, as configured and as reported by its source, then
-    /// those of all accounts.
-    pub fn admins_for<'a>(
-        &'a self,
-        token: &Token,
-        account_admins: &'a AccountAdmins,
-    ) -> impl Iterator<Item = Recipient> + 'a {
-        let configured = token
-            .account
-            .as_ref()
-            .and_then(|account| self.accounts.get(account));
-        let of_account = configured
-            .into_iter()
-            .flatten()
-            .chain(account_admins.for_token(token))
-            .map(|address| (address, Basis::AccountAdmin));
-        let of_all = self.admins.iter().map(|address| (address, Basis::Admin));
-        of_account.chain(of_all).map(|(address, basis)| Recipient {
-            address: address.clone(),
-            basis,
-        })
-    }
-
-    /// All recipients of a warning about the token: the issuer, the admins of its account, and the
-    /// configured admins; each address once and only if it is reachable. An issuer who lost access is left
-    /// out, even if they are also an admin.
+    /// All recipients of a warning about the token: the issuer; the administrators of its account, as configured
+    /// and as reported by its source; and those of all accounts. Each address once and only if it is reachable. An
+    /// issuer who lost access is left out, even if they are also an administrator.
     #[must_use]
     pub fn recipients(
         &self,
@@ -294,21 +262,136 @@ impl Policy {
         issuer_lost_access: bool,
         is_unreachable: &impl Fn(&Address) -> bool,
     ) -> Vec<Recipient> {
-        let issuer = token.issuer.clone().map(|address| Recipient {
-            address,
-            basis: Basis::Issuer,
-        });
+        let issuer = token.issuer.iter().map(|issuer| (issuer, Basis::Issuer));
+        let configured = token
+            .account
+            .iter()
+            .filter_map(|account| self.accounts.get(account));
+        let of_account = configured.flatten().chain(account_admins.for_token(token));
+        let of_account = of_account.map(|admin| (admin, Basis::AccountAdmin));
+        let of_all = self.admins.iter().map(|admin| (admin, Basis::Admin));
         let excluded = token.issuer.as_ref().filter(|_| issuer_lost_access);
         let mut seen = HashSet::new();
-        issuer
-            .into_iter()
-            .chain(self.admins_for(token, account_admins))
-            .filter(|recipient| {
-                Some(&recipient.address) != excluded && !is_unreachable(&recipient.address)
+        let everyone = issuer.chain(of_account).chain(of_all);
+        everyone
+            .filter(|(address, _)| Some(*address) != excluded && !is_unreachable(address))
+            .filter(|(address, _)| seen.insert(*address))
+            .map(|(address, basis)| Recipient {
+                address: address.clone(),
+                basis,
             })
-            .filter(|recipient| seen.insert(recipient.address.key().to_owned()))
             .collect()
     }
+}
+
+/// The result of planning one token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenPlan {
+    /// The notices now owed. Inserting one that already exists changes nothing.
+    pub notices: Vec<NewNotice>,
+    /// The tightest step that is now planned.
+    pub planned_step: Option<Step>,
+    /// When the token must be planned again.
+    pub due_at: Option<DateTime<Utc>>,
+}
+
+/// Plans the steps of `token` that are due up to `horizon`, the time of the next sweep: a step that is
+/// due before then would otherwise be late.
+///
+/// A step is planned for all recipients at once, each with their own `send_at`, so a token is read once
+/// per step. If several steps are due for a recipient at once, only the tightest is planned.
+#[must_use]
+pub fn plan(
+    token: &Token,
+    recipients: &[Recipient],
+    policy: &Policy,
+    horizon: DateTime<Utc>,
+) -> TokenPlan {
+    let Some(generation) = token.generation() else {
+        return TokenPlan {
+            notices: Vec::new(),
+            planned_step: token.planned_step,
+            due_at: None,
+        };
+    };
+    let steps: Vec<Step> = policy
+        .open_steps(token, token.planned_step)
+        .filter(|step| policy.plan_at(generation.at, *step) <= horizon)
+        .collect();
+    let planned_step = steps.last().copied().or(token.planned_step);
+    let due_at = policy.due_after(token, planned_step);
+    let notices = recipients
+        .iter()
+        .flat_map(|recipient| {
+            notices_for_recipient(token, generation, recipient, &steps, policy, horizon)
+        })
+        .collect();
+    TokenPlan {
+        notices,
+        planned_step,
+        due_at,
+    }
+}
+
+/// Every warning about `token` from `now` on if nothing changes: planned step by step, as sweeps would
+/// at the instants when a step is due. A step without any recipient is returned as `Err` with its
+/// instant.
+#[must_use]
+pub fn forecast_notices(
+    token: &Token,
+    recipients: &[Recipient],
+    policy: &Policy,
+    now: DateTime<Utc>,
+) -> Vec<Result<NewNotice, (Step, DateTime<Utc>)>> {
+    let mut token = token.clone();
+    let mut forecast = Vec::new();
+    while let (Some(due_at), Some(expires_at)) = (policy.due_at(&token), token.expiry.at()) {
+        let planned = plan(&token, recipients, policy, due_at.max(now));
+        if planned.planned_step == token.planned_step {
+            break;
+        }
+        token.planned_step = planned.planned_step;
+        match token.planned_step {
+            Some(step) if recipients.is_empty() => {
+                forecast.push(Err((step, policy.send_at(expires_at, step, Basis::Issuer))));
+            }
+            _ => forecast.extend(planned.notices.into_iter().map(Ok)),
+        }
+    }
+    forecast
+}
+
+/// The notices of `steps` (widest first) that one recipient is owed.
+fn notices_for_recipient(
+    token: &Token,
+    generation: Generation,
+    recipient: &Recipient,
+    steps: &[Step],
+    policy: &Policy,
+    horizon: DateTime<Utc>,
+) -> Vec<NewNotice> {
+    let timed: Vec<(Step, DateTime<Utc>)> = steps
+        .iter()
+        .map(|step| (*step, policy.send_at(generation.at, *step, recipient.basis)))
+        .collect();
+    let is_overtaken = |index: usize, send_at: DateTime<Utc>| {
+        timed[index + 1..]
+            .iter()
+            .any(|(_, tighter)| *tighter <= send_at.max(horizon))
+    };
+    timed
+        .iter()
+        .enumerate()
+        .filter(|(index, (_, send_at))| !is_overtaken(*index, *send_at))
+        .map(|(_, (step, send_at))| {
+            let occurrence = Occurrence {
+                topic: Topic::Expiry,
+                generation,
+                step: Some(*step),
+            };
+            NewNotice::for_token(token, occurrence, recipient, *send_at)
+        })
+        .collect()
 }
 
 fn saturating_sub(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {

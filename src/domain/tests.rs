@@ -3,6 +3,7 @@
 mod access;
 mod diff;
 mod finding;
+mod forecast;
 mod history;
 mod plan;
 mod policy;

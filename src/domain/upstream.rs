@@ -148,13 +148,10 @@ impl SyncState {
             return false;
         }
         // A last attempt in the future comes from a clock that jumped.
-        let Some(last) = self.last_sync_at.filter(|last| by_clock && *last <= now) else {
+        if !by_clock || self.last_sync_at.is_some_and(|last| last > now) {
             return true;
-        };
-        let is_scheduled = schedule
-            .and_then(|schedule| schedule.next_after(last))
-            .is_none_or(|next| next <= now);
-        is_scheduled && now >= last + self.backoff_delay()
+        }
+        self.next_attempt_at(schedule).is_none_or(|at| at <= now)
     }
 
     /// When the next scheduled sync may start, by its schedule, its back-off and `deferred_until`. `None`

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{PersonUnderReview, Statement, account_statement};
-use crate::domain::{Address, DirectoryTerms, Identity, IdentityStatus, Lookup, Person, Reason};
+use crate::domain::{DirectoryTerms, Identity, IdentityStatus, Lookup, Person, Reason};
 
 impl PersonUnderReview {
     /// The new identity; `None` if it is unchanged. `lookup` is the result for [`Self::lookup_id`].
@@ -49,26 +49,48 @@ impl PersonUnderReview {
     pub fn reject(&self, statement: &Statement<'_>) -> Identity {
         Identity {
             candidate: statement.lost_status(),
-            candidate_since: None,
-            candidate_evidence: None,
             ..self.unclear(Reason::Rejected, None)
         }
     }
 
+    /// What was known; for a new person, that no directory has reported anything yet.
     fn base(&self) -> Identity {
-        let never_seen = || Identity::never_seen(&self.email);
-        self.known.clone().unwrap_or_else(never_seen)
+        self.known.clone().unwrap_or_else(|| Identity {
+            email: self.email.clone(),
+            account_id: None,
+            name: None,
+            status: IdentityStatus::Unknown,
+            known_status: IdentityStatus::Unknown,
+            reason: Some(Reason::NeverSeen),
+            evidence: String::new(),
+            checked_by_id: false,
+            since: None,
+            observed_at: None,
+            candidate: None,
+            candidate_since: None,
+            candidate_evidence: None,
+        })
+    }
+
+    /// [`Self::base`] without a loss that awaits confirmation.
+    fn base_without_candidate(&self) -> Identity {
+        Identity {
+            candidate: None,
+            candidate_since: None,
+            candidate_evidence: None,
+            ..self.base()
+        }
     }
 
     /// The identity that an account states clearly.
     fn with_account(&self, person: &Person, checked_by_id: bool, now: DateTime<Utc>) -> Identity {
-        let base = self.base();
+        let base = self.base_without_candidate();
         let before = (base.known_status == person.status).then_some(base.since);
         // A lookup is made once; its result counts until the directory reports something else.
         let was_checked = !checked_by_id
             && base.checked_by_id
             && (base.status, &base.evidence) == (person.status, &person.evidence);
-        Identity {
+        let known = Identity {
             email: self.email.clone(),
             account_id: person.id.clone().or(base.account_id),
             name: person.name.clone().or(base.name),
@@ -76,18 +98,18 @@ impl PersonUnderReview {
             known_status: person.status,
             reason: person.reason,
             since: person.since.or(before.flatten()).or(Some(now)),
-            observed_at: if was_checked {
-                base.observed_at
-            } else {
-                Some(now)
-            },
             evidence: person.evidence.clone(),
             checked_by_id: checked_by_id || was_checked,
-            candidate: None,
-            candidate_since: None,
-            candidate_evidence: None,
+            ..base
+        };
+        // The directory's sync state records when the same was observed again.
+        if was_checked || self.known.as_ref() == Some(&known) {
+            return known;
         }
-        .or_known_if_only_seen_again(self.known.as_ref())
+        Identity {
+            observed_at: Some(now),
+            ..known
+        }
     }
 
     /// The person in a new account, after the old one is gone. Only access is accepted at once: the breaker
@@ -143,7 +165,6 @@ impl PersonUnderReview {
         checked_by_id: bool,
         now: DateTime<Utc>,
     ) -> Identity {
-        let base = self.base();
         Identity {
             status,
             known_status: status,
@@ -152,10 +173,7 @@ impl PersonUnderReview {
             checked_by_id,
             since: Some(now),
             observed_at: Some(now),
-            candidate: None,
-            candidate_since: None,
-            candidate_evidence: None,
-            ..base
+            ..self.base_without_candidate()
         }
     }
 
@@ -171,7 +189,7 @@ impl PersonUnderReview {
     }
 
     fn unclear(&self, reason: Reason, person: Option<&Person>) -> Identity {
-        let base = self.base();
+        let base = self.base_without_candidate();
         let is_new = base.known_status == IdentityStatus::Unknown;
         Identity {
             status: IdentityStatus::Unknown,
@@ -182,9 +200,6 @@ impl PersonUnderReview {
             },
             account_id: base.account_id.or_else(|| person?.id.clone()),
             name: base.name.or_else(|| person?.name.clone()),
-            candidate: None,
-            candidate_since: None,
-            candidate_evidence: None,
             ..base
         }
     }
@@ -258,43 +273,6 @@ impl PersonUnderReview {
                 candidate_evidence: Some(evidence.to_owned()),
                 ..self.unclear(Reason::Absent, None)
             },
-        }
-    }
-}
-
-impl Identity {
-    /// A person about whom a directory has reported nothing yet.
-    fn never_seen(email: &Address) -> Self {
-        Self {
-            email: email.clone(),
-            account_id: None,
-            name: None,
-            status: IdentityStatus::Unknown,
-            known_status: IdentityStatus::Unknown,
-            reason: Some(Reason::NeverSeen),
-            evidence: String::new(),
-            checked_by_id: false,
-            since: None,
-            observed_at: None,
-            candidate: None,
-            candidate_since: None,
-            candidate_evidence: None,
-        }
-    }
-
-    /// Returns `known` if only the time of the observation is new: the directory's sync state already records
-    /// that time.
-    fn or_known_if_only_seen_again(self, known: Option<&Self>) -> Self {
-        match known {
-            Some(known)
-                if Self {
-                    observed_at: known.observed_at,
-                    ..self.clone()
-                } == *known =>
-            {
-                known.clone()
-            }
-            _ => self,
         }
     }
 }

@@ -259,9 +259,12 @@ impl Surveyor<'_> {
         if let Some(reason) = group.clone().or_else(|| tally.trip_reason(&watched.terms)) {
             let pairs = reviews.iter().zip(&statements);
             // All of them, whether or not an operator has decided on some before.
+            let losses = pairs.clone().filter_map(|(review, statement)| {
+                Some((review.email.key().to_owned(), review.loss(statement)?))
+            });
             let hold = HeldChange {
                 group,
-                losses: BreakerTally::from_reviews(pairs.clone()).losses_by_person(),
+                losses: losses.collect(),
             };
             let changes = pairs
                 .filter_map(|(review, statement)| held_status_change(review, statement, &hold))
