@@ -28,7 +28,6 @@ pub enum Observation {
 impl Observation {
     /// The observation of the person with the [`Address::key`] `key` and the account id `bound_id`. `accounts`
     /// are those with this id or address; if there are none, `otherwise` is returned.
-    #[must_use]
     pub fn from_accounts(
         key: &str,
         bound_id: Option<&str>,
@@ -98,7 +97,6 @@ pub enum Statement<'a> {
 }
 
 impl PersonUnderReview {
-    #[must_use]
     pub fn statement(&self) -> Statement<'_> {
         match &self.observation {
             Observation::One(person) if self.is_other_account(person) => {
@@ -134,12 +132,10 @@ impl PersonUnderReview {
 
     /// Whether the account can be the same person's: it has their main address and their name.
     fn is_namesake(&self, person: &Person) -> bool {
-        let known_name = self.known.as_ref().and_then(|known| known.name.as_ref());
-        let is_same = |known: &String| {
-            let name = person.name.as_ref();
-            name.is_some_and(|name| name.to_lowercase() == known.to_lowercase())
-        };
-        known_name.is_some_and(is_same) && person.main.as_ref() == Some(&self.email)
+        let lower = |name: &Option<String>| name.as_ref().map(|name| name.to_lowercase());
+        let known_name = self.known.as_ref().and_then(|known| lower(&known.name));
+        let has_same_name = known_name.is_some() && known_name == lower(&person.name);
+        has_same_name && person.main.as_ref() == Some(&self.email)
     }
 
     fn known_status(&self) -> Option<IdentityStatus> {
@@ -167,7 +163,6 @@ impl PersonUnderReview {
     }
 
     /// The id that must be looked up before the statement is accepted.
-    #[must_use]
     pub fn lookup_id(&self, statement: &Statement<'_>) -> Option<String> {
         let id = match statement {
             Statement::Disabled(person) if self.status() != Some(person.status) => {
@@ -183,7 +178,6 @@ impl PersonUnderReview {
     }
 
     /// Whether the person, who counts as having access, would lose it by this statement.
-    #[must_use]
     pub fn changes_status(&self, statement: &Statement<'_>) -> bool {
         if matches!(statement, Statement::OtherAccount(person) if self.is_namesake(person)) {
             return false;
@@ -212,7 +206,6 @@ impl PersonUnderReview {
     }
 
     /// The new status of a person who would lose access by this statement, or who is new and has none.
-    #[must_use]
     pub fn loss(&self, statement: &Statement<'_>) -> Option<IdentityStatus> {
         let is_off = self.is_new(statement) && matches!(statement, Statement::Disabled(_));
         let lost = statement.lost_status();
@@ -220,7 +213,6 @@ impl PersonUnderReview {
     }
 
     /// Whether the person had access: as known, or else as the account reports.
-    #[must_use]
     pub fn was_active(&self, statement: &Statement<'_>) -> bool {
         match &self.known {
             Some(known) if known.known_status != IdentityStatus::Unknown => {
@@ -236,7 +228,6 @@ impl PersonUnderReview {
 
 impl Statement<'_> {
     /// The status that follows, if it is a loss of access.
-    #[must_use]
     pub fn lost_status(&self) -> Option<IdentityStatus> {
         match self {
             Self::Disabled(person) => Some(person.status),
@@ -247,7 +238,6 @@ impl Statement<'_> {
         }
     }
 
-    #[must_use]
     pub fn evidence(&self) -> String {
         match self {
             Self::Active(person) | Self::Disabled(person) | Self::Unclear(_, Some(person)) => {
@@ -299,7 +289,6 @@ pub struct HeldChange {
 
 impl HeldChange {
     /// Whether the decision covers this loss of this person.
-    #[must_use]
     pub fn covers(&self, review: &PersonUnderReview, statement: &Statement<'_>) -> bool {
         let held = self.losses.get(review.email.key());
         held.is_some() && held.copied() == statement.lost_status()
@@ -327,7 +316,6 @@ impl BreakerTally {
     }
 
     /// Why the losses are implausible, if they are.
-    #[must_use]
     pub fn trip_reason(&self, terms: &DirectoryTerms) -> Option<String> {
         let (lost, active) = (self.losses, self.active);
         #[expect(clippy::cast_precision_loss, reason = "a share of a head count")]

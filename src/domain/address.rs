@@ -21,19 +21,16 @@ pub struct Address {
 pub struct InvalidAddress(String);
 
 impl Address {
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
     /// The lower-case form by which addresses are compared and looked up.
-    #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
     /// A form for logs: enough to recognise a known address, not enough to write to it.
-    #[must_use]
     pub fn masked(&self) -> String {
         let (local, domain) = self.text.split_once('@').unwrap_or(("", ""));
         let first = |part: &str| part.chars().next().map(String::from).unwrap_or_default();

@@ -138,7 +138,6 @@ fn with_facts(known: Token, listed: ListedToken) -> Token {
 }
 
 /// A token that `source` lists for the first time.
-#[must_use]
 pub fn new_token(
     source: &str,
     listed: ListedToken,
@@ -166,7 +165,6 @@ pub fn new_token(
 ///
 /// lapsed has seen a token that it revoked disappear. So a listing that was requested before that is outdated,
 /// and a token that is listed after it, without a status, is another token with the same external id.
-#[must_use]
 pub fn update(
     known: &Token,
     listed: ListedToken,
@@ -281,7 +279,6 @@ fn update_in_place(
 ///
 /// A token that disappears at or after its expiry has expired. One that disappears before, or whose expiry our
 /// policy set, which its source does not know, was removed.
-#[must_use]
 pub fn update_missing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
     let is_our_expiry = known.expiry_origin == Some(ExpiryOrigin::Policy);
     let has_expired = !is_our_expiry && known.expiry.at().is_some_and(|at| at <= now);
@@ -306,7 +303,6 @@ pub fn update_missing(known: &Token, now: DateTime<Utc>) -> Option<Update> {
 }
 
 /// The names of the fields that differ, as in the JSON output.
-#[must_use]
 pub fn changed_fields(old: &Token, new: &Token) -> Vec<&'static str> {
     let fields = [
         ("name", old.name != new.name),

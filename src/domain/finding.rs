@@ -47,7 +47,6 @@ const ADMIN_WORDS: &[&str] = &[
 
 impl Severity {
     /// The severity for a token with this role: one level higher for an administrator's role.
-    #[must_use]
     pub fn of_token(role: Option<&str>, usual: Self) -> Self {
         let role = role.unwrap_or_default().to_lowercase();
         let is_admin = role
@@ -62,7 +61,6 @@ impl Severity {
 
     /// The severity of a working token whose issuer lost access in this way. A suspended person may be on leave,
     /// and a person in another group may still work for us.
-    #[must_use]
     pub fn of_loss(status: IdentityStatus, reason: Option<Reason>, role: Option<&str>) -> Self {
         let usual = match (status, reason) {
             (IdentityStatus::Disabled, Some(Reason::Suspended | Reason::Expired)) => Self::Medium,
@@ -118,7 +116,6 @@ const ROUNDING: TimeDelta = TimeDelta::seconds(60);
 
 impl Rules {
     /// A text that changes when the rules do.
-    #[must_use]
     pub fn fingerprint(&self) -> String {
         let Self {
             max_ttl,
@@ -128,7 +125,6 @@ impl Rules {
         format!("1|{:?}|{:?}", seconds(max_ttl), seconds(unused_after))
     }
 
-    #[must_use]
     pub fn judge(&self, token: &Token, now: DateTime<Utc>) -> Judgement {
         let findings = self.findings(token, now);
         // Time alone changes the findings only at these two instants.
@@ -142,7 +138,6 @@ impl Rules {
     }
 
     /// What is wrong with a token at `now`; empty if it does not work.
-    #[must_use]
     pub fn findings(&self, token: &Token, now: DateTime<Utc>) -> Vec<RuleFinding> {
         if !is_working(token, now) {
             return Vec::new();
@@ -175,7 +170,6 @@ impl Rules {
     ///
     /// An earlier `judge_at` is kept, even if it is now too early: updating it with each use of the token would
     /// cost more than a judgement without a result.
-    #[must_use]
     pub fn next_judge_at(
         &self,
         known: Option<&Token>,
@@ -195,7 +189,6 @@ impl Rules {
     }
 
     /// The finding about a source whose tokens may live as long as `longest`; `None` is without limit.
-    #[must_use]
     pub fn source_finding(
         &self,
         longest: Option<TimeDelta>,

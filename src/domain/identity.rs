@@ -23,7 +23,6 @@ string_enum! {
 
 impl IdentityStatus {
     /// Whether this states a loss of access.
-    #[must_use]
     pub fn is_lost(self) -> bool {
         match self {
             Self::Disabled | Self::Deleted | Self::OutOfGroup => true,
@@ -65,7 +64,6 @@ string_enum! {
 }
 
 /// What evidence ends with if a lookup by id gave or confirmed it.
-#[must_use]
 pub fn checked_suffix(checked_by_id: bool) -> &'static str {
     if checked_by_id { ", checked by id" } else { "" }
 }
@@ -100,13 +98,11 @@ impl Person {
     }
 
     /// Whether this is the key of the main address.
-    #[must_use]
     pub fn is_main(&self, key: &str) -> bool {
         self.main.as_ref().is_some_and(|main| main.key() == key)
     }
 
     /// Whether this is the key of the sign-in name.
-    #[must_use]
     pub fn signs_in_as(&self, key: &str) -> bool {
         self.sign_in_name
             .as_ref()
@@ -214,7 +210,6 @@ pub struct Issuers {
 
 impl Issuers {
     /// The mode of the issuer with this [`Address::key`].
-    #[must_use]
     pub fn mode(&self, key: &str) -> IssuerMode {
         let domain_mode = || {
             let (_, domain) = key.rsplit_once('@')?;
@@ -225,7 +220,6 @@ impl Issuers {
     }
 
     /// The [`Address::key`] under which directories know the issuer with this key.
-    #[must_use]
     pub fn directory_address<'a>(&'a self, key: &'a str) -> &'a str {
         self.addresses.get(key).map_or(key, Address::key)
     }
@@ -257,7 +251,6 @@ string_enum! {
 impl Cover {
     /// The coverage of an issuer with this mode and these statuses, one per directory. A directory with an
     /// unknown status does not outweigh one with a known status.
-    #[must_use]
     pub fn from_statuses(mode: IssuerMode, statuses: &[(IdentityStatus, Option<Reason>)]) -> Self {
         match mode {
             IssuerMode::Sso => {}
@@ -288,7 +281,6 @@ impl Cover {
     }
 
     /// `active`, `lost`, `unknown` or `not_covered`.
-    #[must_use]
     pub fn group(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -299,7 +291,6 @@ impl Cover {
     }
 
     /// Whether a directory should know their access, but none does.
-    #[must_use]
     pub fn is_unknown(self) -> bool {
         self.group() == "unknown"
     }

@@ -81,7 +81,6 @@ pub struct NewNotice {
 }
 
 impl NewNotice {
-    #[must_use]
     pub fn for_token(
         token: &Token,
         occurrence: Occurrence,
@@ -96,7 +95,6 @@ impl NewNotice {
     }
 
     /// A notice about a subject that is not a token.
-    #[must_use]
     pub fn for_subject(
         subject: &str,
         occurrence: Occurrence,

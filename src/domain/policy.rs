@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -27,26 +26,23 @@ pub struct Step(TimeDelta);
 pub struct InvalidStep(String);
 
 /// Ten years: a wider step is most likely a typing error.
-const MAX_WIDTH: Duration = Duration::from_hours(3650 * 24);
+const MAX_WIDTH: TimeDelta = TimeDelta::days(3650);
 
 impl Step {
     /// At the expiry itself.
     pub const ZERO: Self = Self(TimeDelta::zero());
 
     /// From the seconds in the store.
-    #[must_use]
     pub fn from_seconds(seconds: i64) -> Self {
         Self(TimeDelta::seconds(
-            seconds.clamp(0, MAX_WIDTH.as_secs().cast_signed()),
+            seconds.clamp(0, MAX_WIDTH.num_seconds()),
         ))
     }
 
-    #[must_use]
     pub fn seconds(self) -> i64 {
         self.0.num_seconds()
     }
 
-    #[must_use]
     pub fn width(self) -> TimeDelta {
         self.0
     }
@@ -58,10 +54,11 @@ impl FromStr for Step {
     fn from_str(text: &str) -> Result<Self, InvalidStep> {
         let invalid = || InvalidStep(text.chars().take(40).collect());
         let width = humantime::parse_duration(text.trim()).map_err(|_| invalid())?;
+        let width = TimeDelta::from_std(width).map_err(|_| invalid())?;
         if width > MAX_WIDTH || width.subsec_nanos() != 0 {
             return Err(invalid());
         }
-        Ok(Self::from_seconds(width.as_secs().cast_signed()))
+        Ok(Self(width))
     }
 }
 
@@ -116,7 +113,6 @@ impl AccountAdmins {
     }
 
     /// The administrators of the token's account.
-    #[must_use]
     pub fn for_token(&self, token: &Token) -> &[Address] {
         let admins = token
             .account
@@ -149,7 +145,6 @@ pub enum StepState {
 impl Policy {
     /// A hash over everything that decides *when* a token is due. When it differs from the one in the
     /// store, every `due_at` is computed again.
-    #[must_use]
     pub fn fingerprint(&self) -> String {
         let steps: Vec<String> = self.steps.iter().map(Step::to_string).collect();
         let (steps, merge_ahead) = (steps.join(","), self.merge_ahead);
@@ -166,7 +161,6 @@ impl Policy {
     /// The earliest instant at which the token needs work: a notice to plan, or its expiry to mark.
     ///
     /// An expired token without a `due_at` is finished: steps that are added later do not apply to it.
-    #[must_use]
     pub fn due_at(&self, token: &Token) -> Option<DateTime<Utc>> {
         self.due_after(token, token.planned_step)
     }
@@ -203,7 +197,6 @@ impl Policy {
     }
 
     /// The state of each step for the token's current expiry, widest first; empty without an expiry.
-    #[must_use]
     pub fn outlook(&self, token: &Token) -> Vec<StepOutlook> {
         let Some(expires_at) = token.expiry.at() else {
             return Vec::new();
@@ -240,7 +233,6 @@ impl Policy {
     ///
     /// The daily mail contains every token whose step is before the next daily mail, so a notice is
     /// sent at the digest time before its step, never after it.
-    #[must_use]
     pub fn send_at(&self, expires_at: DateTime<Utc>, step: Step, basis: Basis) -> DateTime<Utc> {
         let step_at = saturating_sub(expires_at, step.width());
         match (basis, self.admin_digest) {
@@ -254,7 +246,6 @@ impl Policy {
     /// All recipients of a warning about the token: the issuer; the administrators of its account, as configured
     /// and as reported by its source; and those of all accounts. Each address once and only if it is reachable. An
     /// issuer who lost access is left out, even if they are also an administrator.
-    #[must_use]
     pub fn recipients(
         &self,
         token: &Token,
@@ -300,7 +291,6 @@ pub struct TokenPlan {
 ///
 /// A step is planned for all recipients at once, each with their own `send_at`, so a token is read once
 /// per step. If several steps are due for a recipient at once, only the tightest is planned.
-#[must_use]
 pub fn plan(
     token: &Token,
     recipients: &[Recipient],
@@ -336,7 +326,6 @@ pub fn plan(
 /// Every warning about `token` from `now` on if nothing changes: planned step by step, as sweeps would
 /// at the instants when a step is due. A step without any recipient is returned as `Err` with its
 /// instant.
-#[must_use]
 pub fn forecast_notices(
     token: &Token,
     recipients: &[Recipient],

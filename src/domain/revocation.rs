@@ -33,20 +33,17 @@ pub struct Countdown {
 
 impl RevocationPolicy {
     /// The time from the warning to the revocation.
-    #[must_use]
     pub fn warning_period(&self) -> TimeDelta {
         self.revoke_after.min(WARNING_PERIOD)
     }
 
     /// [`Self::warning_period`] as the step of a notice.
-    #[must_use]
     pub fn warning_step(&self) -> Step {
         Step::from_seconds(self.warning_period().num_seconds())
     }
 
     /// The countdown of a finding; `None` while it is acknowledged. It restarts when the acknowledgement
     /// ends.
-    #[must_use]
     pub fn countdown(
         &self,
         finding: Uuid,
@@ -65,7 +62,6 @@ impl RevocationPolicy {
     }
 
     /// When the token is revoked: a late warning postpones it.
-    #[must_use]
     pub fn revoke_at(
         &self,
         countdown: Countdown,
@@ -78,7 +74,6 @@ impl RevocationPolicy {
 }
 
 /// When a finding was opened: its id begins with the time (RFC 9562 §5.7).
-#[must_use]
 pub fn opened_at(finding: Uuid) -> DateTime<Utc> {
     let time = finding.get_timestamp().map(|time| time.to_unix());
     time.and_then(|(seconds, nanos)| DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos))
@@ -90,8 +85,6 @@ pub fn opened_at(finding: Uuid) -> DateTime<Utc> {
 pub struct Loss {
     pub directory: String,
     pub status: IdentityStatus,
-    /// Whether the directory now reports another status, which awaits confirmation.
-    pub is_candidate: bool,
     pub doubt: Option<Doubt>,
 }
 
@@ -103,6 +96,8 @@ pub enum Doubt {
     Failing,
     /// The last good sync is too old.
     Stale,
+    /// It now reports another status, which awaits confirmation.
+    Unconfirmed,
 }
 
 /// Everything that decides whether a token is revoked now.
@@ -126,8 +121,8 @@ pub struct RevocationFacts {
 pub enum Decision {
     Revoke,
     Wait(Wait),
-    /// The token is not revoked unless its facts change.
-    Skip(SkipReason),
+    /// The token is not revoked unless its facts change, for this reason.
+    Skip(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,8 +134,6 @@ pub enum Wait {
     SourceFailing,
     /// No directory reports a loss of access now.
     NotLost,
-    /// The directory now reports another status, which is not confirmed.
-    Unconfirmed(String),
     /// The directory is not reliable now.
     Unreliable(String, Doubt),
     RetryAt(DateTime<Utc>),
@@ -148,61 +141,47 @@ pub enum Wait {
     Limit(u32),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SkipReason {
-    Resolved,
-    NotActive(Status),
-    NotAllowed(String),
-}
-
-#[must_use]
 pub fn decide(facts: &RevocationFacts, now: DateTime<Utc>) -> Decision {
     match facts.finding {
-        FindingState::Resolved => return Decision::Skip(SkipReason::Resolved),
+        FindingState::Resolved => return Decision::Skip("the finding is resolved".to_owned()),
         FindingState::Acknowledged => return Decision::Wait(Wait::Acknowledged),
         FindingState::Open => {}
     }
     match facts.token {
         // After a date that our policy set, the token still works; `not_allowed` covers all other cases.
         Status::Active | Status::Expired => {}
-        status => return Decision::Skip(SkipReason::NotActive(status)),
+        status => return Decision::Skip(format!("the token is {status}")),
     }
     if let Some(why) = &facts.not_allowed {
-        return Decision::Skip(SkipReason::NotAllowed(why.clone()));
+        return Decision::Skip(why.clone());
     }
-    if now < facts.revoke_at {
-        return Decision::Wait(Wait::Until(facts.revoke_at));
-    }
-    if !facts.is_warned {
-        return Decision::Wait(Wait::NotWarned);
-    }
-    if facts.is_source_failing {
-        return Decision::Wait(Wait::SourceFailing);
-    }
-    if let Some(wait) = unreliable_loss(&facts.losses) {
-        return Decision::Wait(wait);
-    }
-    match facts.retry_at {
-        Some(until) if now < until => Decision::Wait(Wait::RetryAt(until)),
-        _ => Decision::Revoke,
-    }
+    let wait = if now < facts.revoke_at {
+        Wait::Until(facts.revoke_at)
+    } else if !facts.is_warned {
+        Wait::NotWarned
+    } else if facts.is_source_failing {
+        Wait::SourceFailing
+    } else if let Some(wait) = unreliable_loss(&facts.losses) {
+        wait
+    } else if let Some(until) = facts.retry_at.filter(|until| now < *until) {
+        Wait::RetryAt(until)
+    } else {
+        return Decision::Revoke;
+    };
+    Decision::Wait(wait)
 }
 
 /// Why the loss of access is not certain. A loss at one directory is enough, even if another reports
 /// access; but every directory that reports a loss must be reliable.
 fn unreliable_loss(losses: &[Loss]) -> Option<Wait> {
-    let lost: Vec<&Loss> = losses.iter().filter(|loss| loss.status.is_lost()).collect();
-    if lost.is_empty() {
+    let mut lost = losses
+        .iter()
+        .filter(|loss| loss.status.is_lost())
+        .peekable();
+    if lost.peek().is_none() {
         return Some(Wait::NotLost);
     }
-    lost.into_iter().find_map(|loss| {
-        let name = || loss.directory.clone();
-        match loss.doubt {
-            Some(doubt) => Some(Wait::Unreliable(name(), doubt)),
-            None if loss.is_candidate => Some(Wait::Unconfirmed(name())),
-            None => None,
-        }
-    })
+    lost.find_map(|loss| Some(Wait::Unreliable(loss.directory.clone(), loss.doubt?)))
 }
 
 impl fmt::Display for Wait {
@@ -216,7 +195,7 @@ impl fmt::Display for Wait {
             Self::NotLost => {
                 "no directory reports at the moment that the issuer lost access".to_owned()
             }
-            Self::Unconfirmed(name) => {
+            Self::Unreliable(name, Doubt::Unconfirmed) => {
                 format!("the directory {name} now reports another status, which is not confirmed")
             }
             Self::Unreliable(name, Doubt::Held) => {
@@ -241,16 +220,6 @@ impl fmt::Display for Wait {
             }
         };
         f.write_str(&text)
-    }
-}
-
-impl fmt::Display for SkipReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Resolved => f.write_str("the finding is resolved"),
-            Self::NotActive(status) => write!(f, "the token is {status}"),
-            Self::NotAllowed(why) => f.write_str(why),
-        }
     }
 }
 
@@ -286,7 +255,6 @@ pub struct Trail(BTreeMap<String, (DateTime<Utc>, Outcome)>);
 
 impl Trail {
     /// From attempts in the order in which they were recorded.
-    #[must_use]
     pub fn from_attempts(attempts: impl IntoIterator<Item = Attempt>) -> Self {
         let last = attempts
             .into_iter()
@@ -300,7 +268,6 @@ impl Trail {
     }
 
     /// The tokens that were, or may have been, revoked in the day before `now`.
-    #[must_use]
     pub fn count_revoked(&self, now: DateTime<Utc>) -> usize {
         self.0
             .keys()
@@ -309,7 +276,6 @@ impl Trail {
     }
 
     /// Whether [`Self::count_revoked`] contains the token, so that another attempt does not count again.
-    #[must_use]
     pub fn is_counted(&self, subject: &str, now: DateTime<Utc>) -> bool {
         self.0
             .get(subject)
@@ -317,7 +283,6 @@ impl Trail {
     }
 
     /// Whether the last attempt failed.
-    #[must_use]
     pub fn has_failed(&self, subject: &str) -> bool {
         self.0
             .get(subject)
@@ -325,7 +290,6 @@ impl Trail {
     }
 
     /// When a token of this source may be tried again, after failures of its own or of its source.
-    #[must_use]
     pub fn retry_at(
         &self,
         source: &str,
@@ -447,7 +411,6 @@ mod tests {
         Loss {
             directory: directory.to_owned(),
             status,
-            is_candidate: false,
             doubt: None,
         }
     }
@@ -470,7 +433,7 @@ mod tests {
     fn a_token_is_revoked_only_while_all_conditions_hold() {
         type Change = fn(&mut RevocationFacts);
         let wait = |wait| Decision::Wait(wait);
-        let skip = |reason| Decision::Skip(reason);
+        let skip = |reason: &str| Decision::Skip(reason.to_owned());
         let unreliable = |doubt| wait(Wait::Unreliable("hr".to_owned(), doubt));
         let cases: [(Change, Decision); 19] = [
             (|_| (), Decision::Revoke),
@@ -486,7 +449,7 @@ mod tests {
             (|facts| facts.retry_at = Some(at(72)), Decision::Revoke),
             (
                 |facts| facts.finding = FindingState::Resolved,
-                skip(SkipReason::Resolved),
+                skip("the finding is resolved"),
             ),
             (
                 |facts| facts.finding = FindingState::Acknowledged,
@@ -494,19 +457,19 @@ mod tests {
             ),
             (
                 |facts| facts.token = Status::Disabled,
-                skip(SkipReason::NotActive(Status::Disabled)),
+                skip("the token is disabled"),
             ),
             (
                 |facts| facts.token = Status::Gone,
-                skip(SkipReason::NotActive(Status::Gone)),
+                skip("the token is gone"),
             ),
             (
                 |facts| facts.token = Status::Revoked,
-                skip(SkipReason::NotActive(Status::Revoked)),
+                skip("the token is revoked"),
             ),
             (
                 |facts| facts.not_allowed = Some("no".to_owned()),
-                skip(SkipReason::NotAllowed("no".to_owned())),
+                skip("no"),
             ),
             (|facts| facts.revoke_at = at(73), wait(Wait::Until(at(73)))),
             (|facts| facts.is_warned = false, wait(Wait::NotWarned)),
@@ -520,8 +483,8 @@ mod tests {
                 wait(Wait::NotLost),
             ),
             (
-                |facts| facts.losses[0].is_candidate = true,
-                wait(Wait::Unconfirmed("hr".to_owned())),
+                |facts| facts.losses[0].doubt = Some(Doubt::Unconfirmed),
+                unreliable(Doubt::Unconfirmed),
             ),
             (
                 |facts| facts.losses[0].doubt = Some(Doubt::Held),

@@ -65,13 +65,11 @@ impl Schedule {
         }
     }
 
-    #[must_use]
     pub fn zone(&self) -> Tz {
         self.zone
     }
 
     /// The first tick strictly after `at`; `None` only beyond the year 5000.
-    #[must_use]
     pub fn next_after(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let at = at.with_nanosecond(0)?;
         let mut local = self.search_start(at);
@@ -90,7 +88,6 @@ impl Schedule {
     }
 
     /// Whether there is a tick in (`last`, `now`].
-    #[must_use]
     pub fn missed_since(&self, last: DateTime<Utc>, now: DateTime<Utc>) -> bool {
         self.next_after(last).is_some_and(|tick| tick <= now)
     }

@@ -29,7 +29,6 @@ pub(crate) fn derived_id(parts: &[&str]) -> Uuid {
 pub struct TokenId(pub Uuid);
 
 impl TokenId {
-    #[must_use]
     pub fn new(source: &str, external_id: &str) -> Self {
         Self(derived_id(&["token", source, external_id]))
     }
@@ -52,7 +51,6 @@ pub enum Expiry {
 }
 
 impl Expiry {
-    #[must_use]
     pub fn at(self) -> Option<DateTime<Utc>> {
         match self {
             Self::At(at) => Some(at),
@@ -61,7 +59,6 @@ impl Expiry {
     }
 
     /// `never`, `at` or `unknown`.
-    #[must_use]
     pub fn kind(self) -> &'static str {
         match self {
             Self::Never => "never",
@@ -82,7 +79,6 @@ macro_rules! string_enum {
         impl $name {
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
             }
@@ -204,7 +200,6 @@ pub struct Token {
 
 impl Token {
     /// The status at `now`, whether or not the expiry is marked yet.
-    #[must_use]
     pub fn status_at(&self, now: DateTime<Utc>) -> Status {
         match (self.status, self.expiry) {
             (Status::Active | Status::Expired, Expiry::At(at)) if at <= now => Status::Expired,
@@ -214,13 +209,11 @@ impl Token {
     }
 
     /// Whether it has expired and is not marked as expired yet.
-    #[must_use]
     pub fn needs_expiry_mark(&self, now: DateTime<Utc>) -> bool {
         self.status == Status::Active && self.status_at(now) == Status::Expired
     }
 
     /// The generation of the notices about its expiry.
-    #[must_use]
     pub fn generation(&self) -> Option<Generation> {
         let secret_version = self.secret_version;
         let at = self.expiry.at()?;
@@ -228,7 +221,6 @@ impl Token {
     }
 
     /// The name, or the external id if there is none.
-    #[must_use]
     pub fn label(&self) -> &str {
         if self.name.trim().is_empty() {
             &self.external_id
@@ -319,7 +311,6 @@ pub struct ListedToken {
 }
 
 impl ListedToken {
-    #[must_use]
     pub fn with_id(external_id: impl Into<String>) -> Self {
         Self {
             external_id: external_id.into(),

@@ -92,7 +92,6 @@ impl Default for DirectoryTerms {
 impl DirectoryTerms {
     /// Until when its data counts if the last good sync was at `read_at`: for `fresh_for` after the next sync is
     /// due.
-    #[must_use]
     pub fn fresh_until(&self, read_at: DateTime<Utc>) -> DateTime<Utc> {
         let schedule = self.schedule.as_ref();
         let next = schedule.and_then(|schedule| schedule.next_after(read_at));
@@ -102,7 +101,6 @@ impl DirectoryTerms {
     }
 
     /// Whether data that was read then still counts.
-    #[must_use]
     pub fn is_fresh(&self, read_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
         read_at.is_some_and(|read_at| now <= self.fresh_until(read_at))
     }
@@ -142,7 +140,6 @@ pub enum SyncAlert {
 impl SyncState {
     /// Whether a sync may start now. `deferred_until` is always respected; `schedule` and back-off only if
     /// the sync is started `by_clock`, not by a person.
-    #[must_use]
     pub fn is_due(&self, now: DateTime<Utc>, by_clock: bool, schedule: Option<&Schedule>) -> bool {
         if self.is_deferred(now) {
             return false;
@@ -156,7 +153,6 @@ impl SyncState {
 
     /// When the next scheduled sync may start, by its schedule, its back-off and `deferred_until`. `None`
     /// if it was never synced.
-    #[must_use]
     pub fn next_attempt_at(&self, schedule: Option<&Schedule>) -> Option<DateTime<Utc>> {
         let last = self.last_sync_at?;
         let scheduled = schedule.and_then(|schedule| schedule.next_after(last));
@@ -168,7 +164,6 @@ impl SyncState {
         earliest.into_iter().flatten().max()
     }
 
-    #[must_use]
     pub fn is_deferred(&self, now: DateTime<Utc>) -> bool {
         self.deferred_until.is_some_and(|until| now < until)
     }
@@ -232,7 +227,6 @@ impl Backoff {
     /// of it, so that attempts that failed together are not repeated together.
     ///
     /// The jitter is derived from the id and the attempt, so the result is reproducible.
-    #[must_use]
     pub fn delay_after(self, attempt: u32, id: Uuid) -> TimeDelta {
         let doublings = attempt.saturating_sub(1).min(40);
         let full = self

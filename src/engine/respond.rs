@@ -399,12 +399,11 @@ impl Respond<'_> {
                 Some(known) if known.held.is_some() => Some(Doubt::Held),
                 Some(known) if known.sync_state.failures > 0 => Some(Doubt::Failing),
                 _ if !is_fresh(&row.directory) => Some(Doubt::Stale),
-                _ => None,
+                _ => row.identity.candidate.map(|_| Doubt::Unconfirmed),
             };
             Loss {
                 directory: row.directory.clone(),
                 status: row.identity.status,
-                is_candidate: row.identity.candidate.is_some(),
                 doubt,
             }
         });

@@ -11,8 +11,8 @@ use lapsed::engine::{
     Delivery, Engine, LastPurge, Mailer, Report, Retention, Settings, SweepOptions, new_id,
 };
 use lapsed::notify::message::{MailIdentity, Writer};
-use lapsed::notify::transport::Outbox;
 use lapsed::notify::template::Templates;
+use lapsed::notify::transport::Outbox;
 use lapsed::notify::transport::Transport;
 use lapsed::notify::view::Installation;
 use lapsed::store::Store;

@@ -7,7 +7,6 @@ use crate::domain::{DirectoryTerms, Identity, IdentityStatus, Lookup, Person, Re
 
 impl PersonUnderReview {
     /// The new identity; `None` if it is unchanged. `lookup` is the result for [`Self::lookup_id`].
-    #[must_use]
     pub fn conclude(
         &self,
         statement: &Statement<'_>,
@@ -45,7 +44,6 @@ impl PersonUnderReview {
     }
 
     /// The identity after an operator rejected the statement.
-    #[must_use]
     pub fn reject(&self, statement: &Statement<'_>) -> Identity {
         Identity {
             candidate: statement.lost_status(),
