@@ -1,12 +1,14 @@
-//! What every job uses: settings, limits, ids, errors and the report.
+//! What every job uses: settings, limits, ids, errors, and the report of a sweep.
+
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
 use uuid::Uuid;
 
-use crate::domain::{Backoff, RevocationPolicy, Schedule};
-
-pub(super) use super::error::Error;
-pub(super) use super::report::Report;
+use crate::causes::Causes;
+use crate::domain::{Backoff, RevocationPolicy, Schedule, Status, string_enum};
+use crate::{sources, store};
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -33,6 +35,14 @@ pub struct Delivery {
     pub mails_per_second: Option<f64>,
 }
 
+impl Delivery {
+    /// How often a lease is renewed.
+    pub(super) fn lease_third(&self) -> Duration {
+        let third = (self.lease / 3).to_std().unwrap_or_default();
+        third.max(Duration::from_millis(10))
+    }
+}
+
 /// How long data is kept.
 #[derive(Debug, Clone)]
 pub struct Retention {
@@ -55,6 +65,9 @@ pub(super) type OnProgress<'a> = &'a (dyn Fn() + Send + Sync);
 pub(super) const MAX_SKEW_FACTOR: i32 = 2;
 /// Rows per transaction: large enough to be fast, small enough to let other processes write.
 pub(super) const PAGE_SIZE: i64 = 1000;
+/// Time limit for one listing, and for one revocation at a source.
+pub(super) const LISTING_TIMEOUT: Duration = Duration::from_mins(10);
+
 /// A sweep starts shortly after its tick and takes some time. Whatever falls due in that time after the next tick
 /// is handled by this sweep, so that "at least 7 days" is exact to the second.
 const HORIZON_MARGIN: TimeDelta = TimeDelta::seconds(10);
@@ -75,4 +88,271 @@ pub fn new_id(now: DateTime<Utc>) -> Uuid {
         seconds,
         now.timestamp_subsec_nanos(),
     ))
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Listing(#[from] sources::Error),
+    #[error("no complete listing within {} minutes", LISTING_TIMEOUT.as_secs() / 60)]
+    TimedOut,
+    #[error("no answer within {} minutes, so the outcome is unknown", LISTING_TIMEOUT.as_secs() / 60)]
+    NoAnswer,
+    #[error(transparent)]
+    Revoke(#[from] RevokeRefusal),
+    #[error(
+        "the listing has only {found} entries, the last good one had {before}; if that is right, \
+         accept it once with `lapsed sweep --accept-shrink {name}`"
+    )]
+    Shrunk {
+        name: String,
+        found: u64,
+        before: u64,
+    },
+    /// After leaving out the refused rows, the listing is too short to be plausible.
+    #[error(
+        "{} refused, which leaves only {found} of {before} tokens, so nothing was changed; the first: {first}",
+        rows_were(*count)
+    )]
+    MostlyRefused {
+        count: u64,
+        /// Place and reason of the first refused row.
+        first: String,
+        found: u64,
+        before: u64,
+    },
+    /// A directory's listing with refused rows changes nothing.
+    #[error("{} refused, so nothing was changed; the first: {first}", rows_were(*count))]
+    Refused {
+        count: u64,
+        /// Place and reason of the first refused row.
+        first: String,
+    },
+    #[error(transparent)]
+    Implausible(#[from] Implausible),
+    #[error("another sweep took over")]
+    LeaseLost,
+    #[error("stopped before it was done; what was stored until then is kept")]
+    Stopped,
+    #[error("a bug in lapsed: {0}")]
+    Panicked(String),
+}
+
+impl Error {
+    /// Whether the store is unreachable and may come back.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+
+    /// The error with its causes, on one line.
+    pub(super) fn chain(&self) -> String {
+        Causes(self).to_string()
+    }
+
+    /// How long a source or directory asked us to wait. That is not a failure.
+    pub(super) fn wait(&self) -> Option<TimeDelta> {
+        match self {
+            Self::Listing(error) => TimeDelta::from_std(error.wait()?).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// Why a whole listing of people is rejected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Implausible {
+    #[error(
+        "it lists no one, and listed {before} people before; check that its credentials may read people, and that \
+         its configuration selects them"
+    )]
+    Empty { before: u64 },
+    #[error(
+        "the canary {number} of {count} is not listed as active; fix what the directory shows, or correct \
+         `canaries`"
+    )]
+    Canary {
+        /// Its place in the configuration.
+        number: usize,
+        count: usize,
+    },
+    #[error("it lists an address that no account has, so its answers do not match the query")]
+    AnswersAnything,
+    #[error("{lacking} of {listed} people have no status field; let its credentials read it")]
+    FieldMissing { lacking: u64, listed: u64 },
+    /// There are no members in any allowed group, and never were.
+    #[error(
+        "the allowed groups have no members; correct `allowed_groups`, or let its credentials read group members"
+    )]
+    NoGroupMembers,
+    #[error(
+        "it lists people but does not find them by id, so it cannot prove that a person is absent; let its \
+             credentials read single people"
+    )]
+    LookUpFails,
+}
+
+/// Why lapsed does not try to revoke a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RevokeRefusal {
+    #[error("the token's source {0} is not in the configuration, so lapsed cannot reach it")]
+    UnknownSource(String),
+    #[error("lapsed may not revoke tokens of the source {0}")]
+    NotAllowed(String),
+    /// lapsed needs it to list the source.
+    #[error("{}", sources::Error::OwnToken)]
+    OwnToken,
+    #[error("the token is {0}, so there is nothing to revoke")]
+    NotActive(Status),
+}
+
+/// `1 row was` or `3 rows were`.
+pub(super) fn rows_were(count: u64) -> String {
+    if count == 1 {
+        "1 row was".to_owned()
+    } else {
+        format!("{count} rows were")
+    }
+}
+
+string_enum! {
+    Job {
+        /// Lists sources and directories.
+        Sync = "sync",
+        /// Marks expired tokens, opens and resolves findings.
+        Judge = "judge",
+        /// Revokes tokens that outlive their issuers' access, if the policy says so.
+        Respond = "respond",
+        Plan = "plan",
+        /// Reports expired tokens to their sources.
+        MarkExpired = "mark_expired",
+        Deliver = "deliver",
+        Purge = "purge",
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    pub tokens_new: u64,
+    pub tokens_changed: u64,
+    pub tokens_gone: u64,
+    pub rows_refused: u64,
+    /// Sources and directories that asked us to wait.
+    pub sources_deferred: u64,
+    /// People whose status changed.
+    pub people_changed: u64,
+    pub expired: u64,
+    /// Expired tokens that their source has marked.
+    #[serde(rename = "expired_told")]
+    pub expiries_reported: u64,
+    /// Tokens marked expired before that are active again.
+    pub unexpired: u64,
+    pub findings_opened: u64,
+    pub findings_resolved: u64,
+    /// Tokens revoked because their issuers lost access.
+    pub revoked: u64,
+    /// Tokens that are due to be revoked but wait.
+    pub revocations_waiting: u64,
+    /// Tokens that were due for planning.
+    pub tokens_due: u64,
+    pub notices_planned: u64,
+    pub mails_held: u64,
+    /// Mails of earlier sweeps that wait for an operator.
+    pub mails_still_held: u64,
+    pub mails_sent: u64,
+    /// Mails that will be tried again.
+    pub mails_deferred: u64,
+    /// Mails that the server may have accepted.
+    pub mails_unknown: u64,
+    pub mails_failed: u64,
+    /// Notices that no one can receive.
+    pub notices_failed: u64,
+    pub purged: u64,
+    /// The mail server could not be reached or refused to serve.
+    pub relay_down: bool,
+    /// The store became unreachable.
+    pub store_down: bool,
+    /// Another sweep was running, so only delivery was done.
+    pub lease_held: bool,
+    /// Failures of jobs.
+    pub errors: Vec<String>,
+    /// Problems with sources and directories.
+    pub problems: Vec<String>,
+    /// Work that was not done because the store is unreachable.
+    pub waits: Vec<String>,
+    pub elapsed_ms: u64,
+}
+
+impl Report {
+    pub(super) fn tokens_touched(&self) -> u64 {
+        self.tokens_new + self.tokens_changed + self.tokens_gone
+    }
+
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        self.rows_refused > 0
+            || self.mails_held > 0
+            || self.mails_still_held > 0
+            || self.mails_failed > 0
+            || self.notices_failed > 0
+            || !self.errors.is_empty()
+            || !self.problems.is_empty()
+    }
+
+    /// Whether work was put off because something was unreachable or busy.
+    #[must_use]
+    pub fn is_deferral(&self) -> bool {
+        self.store_down || self.lease_held || self.relay_down
+    }
+
+    /// Adds the error of a job. An unreachable store is no failure: the work is done later.
+    pub(super) fn record_error(&mut self, job: Option<Job>, error: &Error) {
+        let mut text = error.chain();
+        if let Some(job) = job {
+            text = format!("{job}: {text}");
+        }
+        if error.is_transient() {
+            self.store_down = true;
+            self.waits.push(text);
+        } else {
+            self.errors.push(text);
+        }
+    }
+
+    /// Adds the outcome of work under the sweep lease; `None` means that another process holds it.
+    pub(super) fn record_leased(&mut self, done: Result<Option<()>, Error>) {
+        match done {
+            Ok(Some(())) => {}
+            Ok(None) => self.lease_held = true,
+            Err(error) => self.record_error(None, &error),
+        }
+    }
+
+    /// Adds the second half of a sweep.
+    pub fn add(&mut self, other: &Self) {
+        self.mails_sent += other.mails_sent;
+        self.mails_deferred += other.mails_deferred;
+        self.mails_unknown += other.mails_unknown;
+        self.mails_failed += other.mails_failed;
+        self.notices_planned += other.notices_planned;
+        self.notices_failed += other.notices_failed;
+        self.relay_down |= other.relay_down;
+        self.store_down |= other.store_down;
+        self.errors.extend(other.errors.iter().cloned());
+        self.problems.extend(other.problems.iter().cloned());
+        self.waits.extend(other.waits.iter().cloned());
+        self.elapsed_ms += other.elapsed_ms;
+    }
+
+    /// Whether there is nothing to report.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let nothing = Self {
+            elapsed_ms: self.elapsed_ms,
+            ..Self::default()
+        };
+        *self == nothing
+    }
 }

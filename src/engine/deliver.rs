@@ -15,7 +15,6 @@ mod worker;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -23,13 +22,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::notify::fault::{Outcome, Stage};
-use crate::store::{ClaimedMail, MailRecord, Verdict};
+use crate::store::Verdict;
 
 use super::common::{Error, OnProgress, Report};
 use super::upstream::WatchedSource;
 
 use claim::{Claimed, Claimer, Composer};
-use record::{Batch, RELAY_PROBATION, RelayHealth, RetryPolicy, Suspect, verdict_if_unknown};
+use record::{Batch, RELAY_PROBATION, RelayHealth, Suspect};
 use worker::{Event, Ready, Workers};
 
 pub(super) use record::Recorder;
@@ -60,7 +59,6 @@ struct Pass<'a> {
     job: &'a Deliver<'a>,
     recorder: &'a Recorder<'a>,
     claimer: Claimer,
-    retry_policy: RetryPolicy,
     relay: RelayHealth,
     was_on_probation: bool,
     ready: VecDeque<Ready>,
@@ -99,10 +97,6 @@ impl<'a> Pass<'a> {
                 composer: Arc::new(composer),
                 backoff: settings.backoff,
             },
-            retry_policy: RetryPolicy {
-                backoff: settings.backoff,
-                give_up: settings.give_up,
-            },
             relay: RelayHealth::new(is_on_probation),
             was_on_probation: is_on_probation,
             ready: VecDeque::new(),
@@ -121,11 +115,7 @@ impl<'a> Pass<'a> {
     async fn run(mut self, stop: &CancellationToken, report: &mut Report) -> Result<(), Error> {
         let (events_in, mut events) = mpsc::unbounded_channel();
         let mut workers = Workers::new(self.job.mailer, self.recorder.settings, &events_in);
-        let third = self.recorder.settings.lease / 3;
-        let third = third
-            .to_std()
-            .unwrap_or_default()
-            .max(Duration::from_millis(10));
+        let third = self.recorder.settings.lease_third();
         let mut renew_at = Instant::now() + third;
         loop {
             // First of all: even with a constant stream of outcomes, the lease on the mail of a slow
@@ -139,7 +129,7 @@ impl<'a> Pass<'a> {
             let mut batch = Batch::default();
             self.handle_events(&mut events, &mut batch, report);
             let mut starting = self.start_next(stop, &mut batch);
-            if starting.is_empty() && batch.is_empty() {
+            if starting.is_empty() && batch.records.is_empty() && batch.failed.is_empty() {
                 if self.is_done() {
                     break;
                 }
@@ -155,10 +145,9 @@ impl<'a> Pass<'a> {
                 starting = self.start_next(stop, &mut batch);
             }
             if stop.is_cancelled() || self.relay.is_down {
-                let ready = self.ready.drain(..);
-                batch
-                    .records
-                    .extend(ready.map(|ready| untouched_record(&ready.mail)));
+                for untouched in self.ready.drain(..) {
+                    batch.record(&untouched.mail, Verdict::Returned, None);
+                }
             }
             let lost = self.recorder.record_batch(batch, report).await?;
             for (worker, ready) in starting {
@@ -217,11 +206,7 @@ impl<'a> Pass<'a> {
             let Some(ready) = self.ready.pop_front() else {
                 break;
             };
-            batch.records.push(MailRecord {
-                id: ready.mail.id,
-                verdict: Verdict::Sending,
-                reason: None,
-            });
+            batch.record(&ready.mail, Verdict::Sending, None);
             self.in_flight += 1;
             starting.push((worker, ready));
         }
@@ -264,7 +249,7 @@ impl<'a> Pass<'a> {
         if let Some(fault) = outcome.fault() {
             tracing::debug!(mail.id = %mail.id, "mail {} was not sent: {fault}", mail.id);
         }
-        let now = self.recorder.clock.now();
+        let (settings, now) = (self.recorder.settings, self.recorder.clock.now());
         let (verdict, fault) = match outcome {
             Outcome::Sent { .. } => {
                 self.relay.record_reply(false);
@@ -275,35 +260,27 @@ impl<'a> Pass<'a> {
                 if matches!(fault.stage, Stage::Rcpt | Stage::Data | Stage::Final) {
                     self.relay.record_reply(false);
                 }
-                (self.retry_policy.next_attempt(&mail, now), Some(fault))
+                (settings.verdict_if_deferred(&mail, now), Some(fault))
             }
             Outcome::ServerFault(fault) => {
                 self.relay.record_fault();
                 self.last_fault = Some(fault.to_string());
-                (self.retry_policy.next_attempt(&mail, now), Some(fault))
+                (settings.verdict_if_deferred(&mail, now), Some(fault))
             }
             Outcome::Unknown(fault) => {
                 self.relay.record_reply(false);
-                (
-                    verdict_if_unknown(&mail, self.retry_policy.backoff, now),
-                    Some(fault),
-                )
+                (settings.verdict_if_unknown(&mail, now), Some(fault))
             }
             Outcome::Refused {
                 fault,
                 dead_address,
             } => {
-                self.handle_refusal(
-                    Suspect {
-                        mail,
-                        reason: fault.to_string(),
-                        is_dead: dead_address,
-                    },
-                    fault.stage,
-                    batch,
-                    report,
-                );
-                return;
+                let suspect = Suspect {
+                    mail,
+                    reason: fault.to_string(),
+                    is_dead: dead_address,
+                };
+                return self.handle_refusal(suspect, fault.stage, batch, report);
             }
         };
         batch.add(mail, verdict, fault.map(|fault| fault.to_string()), report);
@@ -337,22 +314,13 @@ impl<'a> Pass<'a> {
                 let blamed =
                     format!("most recipients are refused, so the server is to blame: {reason}");
                 self.last_fault = Some(reason);
-                match self.retry_policy.next_attempt(&mail, now) {
-                    Verdict::Failed => {
-                        batch.failed.push(Suspect {
-                            mail,
-                            reason: blamed,
-                            is_dead: false,
-                        });
-                    }
-                    verdict => {
-                        report.mails_deferred += 1;
-                        batch.records.push(MailRecord {
-                            id: mail.id,
-                            verdict,
-                            reason: Some(blamed),
-                        });
-                    }
+                match self.recorder.settings.verdict_if_deferred(&mail, now) {
+                    Verdict::Failed => batch.failed.push(Suspect {
+                        mail,
+                        reason: blamed,
+                        is_dead: false,
+                    }),
+                    verdict => batch.add(mail, verdict, Some(blamed), report),
                 }
             }
         } else if is_over || self.relay.has_enough_replies() {
@@ -391,12 +359,4 @@ async fn join_claim(
     let outcome = handle.await;
     *claiming = None;
     outcome.unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
-}
-
-fn untouched_record(mail: &ClaimedMail) -> MailRecord {
-    MailRecord {
-        id: mail.id,
-        verdict: Verdict::Returned,
-        reason: None,
-    }
 }

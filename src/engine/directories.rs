@@ -10,15 +10,18 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
-use crate::domain::{Address, IdentityStatus, IssuerMode, Issuers, Policy, Reason};
+use crate::domain::{
+    Address, Cover, Coverage, DirectoryTerms, IdentityStatus, IssuerMode, Issuers, Policy, Reason,
+};
 use crate::sources::hex;
-use crate::store::{DirectoryRow, IdentityRow, Store, Tx};
+use crate::store::{self, DirectoryRow, IdentityRow, Store, Tx};
 
 use super::common::{Error, Report, new_id};
 use super::findings;
 use super::notices::Alert;
 use super::upstream::{
-    self, Answer, DIRECTORY, Failure, Preview, SweepOptions, WatchedDirectory, list_all, select_due,
+    self, Answer, Attempt, DIRECTORY, Preview, SweepOptions, WatchedDirectory, list_all,
+    select_due, stale_directories,
 };
 
 use survey::Surveyor;
@@ -71,33 +74,17 @@ impl SyncDirectories<'_> {
             let held = row.held.as_ref().map(|held| held_problem(&row.name, held));
             report.problems.extend(held);
         }
-        let listings = due
-            .into_iter()
-            .map(|(watched, row)| self.list(watched, row, options));
-        for answer in list_all(listings.collect()).await {
+        let listings = list_all(due, self.clock, |watched, row, _| async move {
+            let accept_shrink = options.accepts_shrink(&row.name);
+            self.surveyor().survey(watched, &row, accept_shrink).await
+        });
+        for answer in listings.await {
             if let Ok(survey) = &answer.listing {
                 on_survey(survey);
             }
             self.store_answer(answer, options, report).await?;
         }
         Ok(())
-    }
-
-    async fn list<'a>(
-        &self,
-        watched: &'a WatchedDirectory,
-        row: DirectoryRow,
-        options: &SweepOptions,
-    ) -> Answer<'a, WatchedDirectory, Survey> {
-        let asked_at = self.clock.now();
-        let accept_shrink = options.accepts_shrink(&row.name);
-        let listing = self.surveyor().survey(watched, &row, accept_shrink).await;
-        Answer {
-            watched,
-            row,
-            asked_at,
-            listing,
-        }
     }
 
     fn surveyor(&self) -> Surveyor<'_> {
@@ -115,51 +102,43 @@ impl SyncDirectories<'_> {
         options: &SweepOptions,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let Answer {
-            watched,
-            mut row,
-            asked_at,
-            listing,
-        } = answer;
+        let mut row = answer.row;
         let mut tx = self.store.begin().await?;
         let read_at = row.sync_state.last_good_sync_at;
-        let is_stale = !watched.terms.is_fresh(read_at, asked_at);
-        let alert = match listing {
+        let is_stale = !answer.watched.terms.is_fresh(read_at, answer.asked_at);
+        let is_good = answer.listing.is_ok();
+        let outcome = match answer.listing {
             Ok(survey) => {
-                if let Some((found, before)) = survey.shrunk {
-                    let entry = [&options.actor, "directory.accept_shrink", &row.name];
-                    let reason = format!("{found} people instead of {before}");
+                if let Some(counts) = survey.shrunk {
+                    let subject = (row.name.as_str(), options.actor.as_str());
                     let now = self.clock.now();
-                    tx.insert_audit(new_id(now), now, entry, Some(&reason))
+                    DIRECTORY
+                        .record_shrink(&mut tx, subject, counts, now)
                         .await?;
                 }
                 self.store_survey(&mut tx, survey, &mut row, report).await?;
-                let alert = row.sync_state.record_success(asked_at);
-                if row.held.is_some() {
-                    // It answered, but nothing of the listing was accepted.
-                    row.sync_state.last_good_sync_at = read_at;
-                } else if is_stale {
-                    // Its data counts again.
-                    findings::request(&mut tx, self.clock.now()).await?;
-                }
-                alert
+                Ok(None)
             }
-            Err(error) => {
-                let failure = Failure {
-                    error,
-                    asked_at,
-                    now: self.clock.now(),
-                    stale_since: read_at.filter(|_| is_stale),
-                };
-                DIRECTORY.record_failure(&row.name, &mut row.sync_state, failure, report)?
-            }
+            Err(error) => Err(error),
         };
-        tx.save_directory(&row).await?;
-        if let Some(alert) = alert {
-            let alert = DIRECTORY.alert(&row.name, alert, row.sync_state.error.as_deref());
-            let now = self.clock.now();
-            alert.plan(&mut tx, self.policy, now, report).await?;
+        let attempt = Attempt {
+            asked_at: answer.asked_at,
+            now: self.clock.now(),
+            stale_since: read_at.filter(|_| is_stale),
+            outcome,
+        };
+        let state = (row.name.as_str(), &mut row.sync_state);
+        DIRECTORY
+            .record(&mut tx, self.policy, state, attempt, report)
+            .await?;
+        if is_good && row.held.is_some() {
+            // It answered, but nothing of the listing was accepted.
+            row.sync_state.last_good_sync_at = read_at;
+        } else if is_good && is_stale {
+            // Its data counts again.
+            findings::request(&mut tx, self.clock.now()).await?;
         }
+        tx.save_directory(&row).await?;
         Ok(tx.commit().await?)
     }
 
@@ -380,4 +359,45 @@ fn held_alert<'a>(
              change, so that the other data of the directory counts again:\n\n    lapsed directory reject {name}"
         ),
     }
+}
+
+/// Every issuer of working tokens with what is known about them, in order of address. Stale data does not count.
+pub async fn issuer_covers(
+    tx: &mut Tx,
+    issuers: &Issuers,
+    directories: &[&DirectoryTerms],
+    now: DateTime<Utc>,
+) -> store::Result<Vec<(String, Cover)>> {
+    let stale = stale_directories(directories, &tx.list_directories().await?, now);
+    let names = directories.iter().map(|terms| terms.name.clone());
+    let names: Vec<String> = names.collect();
+    let rows = tx.list_issuer_identities(&names, now).await?;
+    let covers = rows
+        .chunk_by(|a, b| a.email_key == b.email_key)
+        .map(|rows| {
+            let statuses: Vec<_> = rows
+                .iter()
+                .filter_map(|row| row.directory.as_ref().zip(row.status).zip(Some(row.reason)))
+                .map(|((directory, status), reason)| {
+                    if status != IdentityStatus::Unknown && stale.contains(directory) {
+                        (IdentityStatus::Unknown, Some(Reason::Stale))
+                    } else {
+                        (status, reason)
+                    }
+                })
+                .collect();
+            let key = rows[0].email_key.clone();
+            let cover = Cover::from_statuses(issuers.mode(&key), &statuses);
+            (key, cover)
+        });
+    Ok(covers.collect())
+}
+
+#[must_use]
+pub fn count_covers(covers: &[(String, Cover)]) -> Coverage {
+    let mut coverage = Coverage::new();
+    for (_, cover) in covers {
+        *coverage.entry(*cover).or_default() += 1;
+    }
+    coverage
 }

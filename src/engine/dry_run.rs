@@ -8,8 +8,9 @@ use crate::domain::{self, AccountAdmins, NewNotice, Schedule, Token, TokenId};
 use crate::sources::{AccountAdmin, Fetched};
 
 use super::common::{Error, PAGE_SIZE, Report, horizon};
+use super::merge::{Changes, Walk};
 use super::notices::DeadAddresses;
-use super::sync::{Changes, SyncSources, Walk, refused_rows_problem};
+use super::sync::{SyncSources, refused_rows_problem};
 use super::upstream::{Preview as UpstreamPreview, SweepOptions, WatchedSource};
 
 /// A notice that a sweep would plan.

@@ -1,5 +1,7 @@
 //! Findings: judges tokens and sources by the rules, and states what directories report about lost access.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
@@ -22,9 +24,8 @@ pub(super) const JUDGING_PENDING: &str = "judge.pending";
 
 /// Requests that lost access is judged in the next sweep.
 pub(super) async fn request(tx: &mut Tx, now: DateTime<Utc>) -> Result<(), Error> {
-    Ok(tx
-        .set_setting(JUDGING_PENDING, &new_id(now).to_string())
-        .await?)
+    let value = new_id(now).to_string();
+    Ok(tx.set_setting(JUDGING_PENDING, &value).await?)
 }
 
 pub(super) async fn is_requested(tx: &mut Tx) -> Result<bool, Error> {
@@ -38,11 +39,9 @@ pub(super) async fn init_settings(
     policy: &Policy,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    tx.insert_setting(RULES_FINGERPRINT, &policy.rules.fingerprint())
-        .await?;
-    Ok(tx
-        .insert_setting(SUMMARIZED_UNTIL, &now.to_rfc3339())
-        .await?)
+    let (rules, now) = (policy.rules.fingerprint(), now.to_rfc3339());
+    tx.insert_setting(RULES_FINGERPRINT, &rules).await?;
+    Ok(tx.insert_setting(SUMMARIZED_UNTIL, &now).await?)
 }
 
 /// Judges a page of tokens by the rules.
@@ -54,12 +53,16 @@ pub(super) async fn judge_page(
     report: &mut Report,
 ) -> Result<(), Error> {
     let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
-    let mut open = OpenFindings::new(tx.load_open_findings(&ids).await?);
+    let mut open: HashMap<_, Vec<_>> = HashMap::new();
+    for finding in tx.load_open_findings(&ids).await? {
+        open.entry(finding.token_id).or_default().push(finding);
+    }
     let (mut changes, mut judged) = (FindingChanges::default(), Vec::new());
     for token in tokens {
         let judgement = rules.judge(token, now);
         let subject = (Some(token.id), token.source.as_str());
-        changes.add(subject, open.take(token.id), judgement.findings, now);
+        let known = open.remove(&subject.0).unwrap_or_default();
+        changes.add(subject, known, judgement.findings, now);
         if judgement.next_at != token.judge_at {
             judged.push((token.id, judgement.next_at));
         }
@@ -111,25 +114,6 @@ pub(super) async fn resolve_losses(
     }
 }
 
-/// The open findings of a page of tokens.
-struct OpenFindings(std::collections::HashMap<TokenId, Vec<OpenFinding>>);
-
-impl OpenFindings {
-    fn new(findings: Vec<OpenFinding>) -> Self {
-        let mut open = Self(std::collections::HashMap::new());
-        for finding in findings {
-            if let Some(token) = finding.token_id {
-                open.0.entry(token).or_default().push(finding);
-            }
-        }
-        open
-    }
-
-    fn take(&mut self, token: TokenId) -> Vec<OpenFinding> {
-        self.0.remove(&token).unwrap_or_default()
-    }
-}
-
 #[derive(Default)]
 struct FindingChanges {
     opened: Vec<NewFinding>,
@@ -146,23 +130,9 @@ impl FindingChanges {
         now: DateTime<Utc>,
     ) {
         for finding in wanted {
-            let known = open
-                .iter()
-                .position(|known| known.kind == finding.kind)
-                .map(|at| open.swap_remove(at));
-            match known {
-                Some(known)
-                    if (known.severity, &known.evidence)
-                        != (finding.severity, &finding.evidence)
-                        || known.since > now =>
-                {
-                    // A time in the future comes from a clock that was ahead; kept, it would be evaluated in
-                    // each sweep until then.
-                    let since = known.since.min(now);
-                    self.refreshed.push((known.id, finding, since));
-                }
-                Some(_) => {}
-                None => self.opened.push(NewFinding {
+            let known = open.iter().position(|known| known.kind == finding.kind);
+            let Some(known) = known.map(|at| open.swap_remove(at)) else {
+                self.opened.push(NewFinding {
                     id: new_id(now),
                     token_id,
                     source: source.to_owned(),
@@ -171,11 +141,19 @@ impl FindingChanges {
                     since: finding.since.unwrap_or(now).min(now),
                     evidence: finding.evidence,
                     directory: None,
-                }),
+                });
+                continue;
+            };
+            let is_same = known.severity == finding.severity && known.evidence == finding.evidence;
+            if !is_same || known.since > now {
+                // A time in the future comes from a clock that was ahead; kept, it would be evaluated in
+                // each sweep until then.
+                let since = known.since.min(now);
+                self.refreshed.push((known.id, finding, since));
             }
         }
-        self.resolved
-            .extend(open.into_iter().map(|finding| finding.id));
+        let resolved = open.into_iter().map(|finding| finding.id);
+        self.resolved.extend(resolved);
     }
 
     async fn write(

@@ -1,14 +1,16 @@
-//! Plans notices that no schedule of steps leads to: alerts to the administrators, notices about lost access, and
-//! notices that no one can receive.
+//! Plans notices that no schedule of steps leads to: alerts to the administrators, notices about lost access, those of
+//! failed mails for the next recipients, and notices that no one can receive.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
 
 use crate::domain::{Address, Basis, NewNotice, Occurrence, Policy, Recipient, Token, Topic};
-use crate::store::{self, Tx};
+use crate::store::{self, ClaimedMail, MailNotice, Tx};
+use crate::time::MAX_INSTANT;
 
-use super::common::{Error, Report};
+use super::common::{Error, PAGE_SIZE, Report};
 
 /// An address that was refused is tried again after this time.
 pub(crate) const DEAD_ADDRESS_TTL: TimeDelta = TimeDelta::days(30);
@@ -102,6 +104,88 @@ pub(super) async fn plan_loss_notices(
     }
     report.notices_planned += tx.insert_notices(&notices, None, now).await?;
     Ok(())
+}
+
+/// Plans the notices of a failed mail for the next recipients in the chain. Their next mail also says that this
+/// address cannot be reached.
+pub(super) async fn plan_fallback(
+    tx: &mut Tx,
+    policy: &Policy,
+    (mail, reason): (&ClaimedMail, &str),
+    now: DateTime<Utc>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let dead = DeadAddresses::load(tx, now).await?;
+    let mut after = Uuid::nil();
+    loop {
+        let owed = tx.load_mail_notices(mail.id, after, PAGE_SIZE).await?;
+        let Some(last) = owed.last() else {
+            return Ok(());
+        };
+        after = last.id;
+        let ids: Vec<_> = owed.iter().filter_map(|notice| notice.token_id).collect();
+        let lost = tx.find_lost_access(&ids).await?;
+        let tokens = tx.load_tokens(&ids).await?;
+        let admins = tx.load_account_admins(&tokens).await?;
+        let (mut notices, mut next) = (Vec::new(), BTreeMap::new());
+        for token in &tokens {
+            let is_lost = lost.contains(&token.id);
+            let mut others = policy.recipients(token, &admins, is_lost, &|to| dead.contains(to));
+            others.retain(|other| other.address != mail.recipient);
+            for notice in owed
+                .iter()
+                .filter(|notice| notice.token_id == Some(token.id))
+            {
+                let to_others = others
+                    .iter()
+                    .map(|other| fallback_notice(notice, token, other, now));
+                notices.extend(to_others.flatten());
+            }
+            for other in others {
+                next.entry(other.address.clone()).or_insert(other);
+            }
+        }
+        report.notices_planned += tx.insert_notices(&notices, None, now).await?;
+        let unreachable = next
+            .values()
+            .map(|to| unreachable_notice(mail, to, reason, now));
+        let unreachable: Vec<_> = unreachable.collect();
+        tx.insert_notices(&unreachable, None, now).await?;
+    }
+}
+
+/// The same notice to another recipient. If they have it already, its key keeps it from being planned again.
+fn fallback_notice(
+    notice: &MailNotice,
+    token: &Token,
+    to: &Recipient,
+    now: DateTime<Utc>,
+) -> Option<NewNotice> {
+    let occurrence = notice.occurrence();
+    match notice.topic {
+        Topic::Expiry | Topic::SsoRevoked => Some(NewNotice::for_token(token, occurrence, to, now)),
+        // A revocation is sent to all recipients at once, so there is no one to fall back to.
+        Topic::Unreachable | Topic::Alert | Topic::Summary | Topic::Revoked => None,
+    }
+}
+
+/// A notice about the unreachable address, at most one a day. It goes along with the recipient's next mail.
+fn unreachable_notice(
+    mail: &ClaimedMail,
+    to: &Recipient,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> NewNotice {
+    let day = now.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
+    let occurrence = Occurrence {
+        topic: Topic::Unreachable,
+        generation: day.into(),
+        step: None,
+    };
+    NewNotice {
+        detail: Some(reason.to_owned()),
+        ..NewNotice::for_subject(mail.recipient.as_str(), occurrence, to, MAX_INSTANT)
+    }
 }
 
 /// A notice that no one can receive, and why.

@@ -23,9 +23,8 @@ const MAX_CACHED_MAILS: usize = 10_000;
 /// recompute every `due_at`.
 pub(super) async fn init_settings(tx: &mut Tx, policy: &Policy) -> Result<(), Error> {
     let fingerprint = policy.fingerprint();
-    Ok(tx
-        .insert_setting_if_empty(POLICY_FINGERPRINT, &fingerprint)
-        .await?)
+    let done = tx.insert_setting_if_empty(POLICY_FINGERPRINT, &fingerprint);
+    Ok(done.await?)
 }
 
 /// A page of due tokens, already rescheduled, with the notices owed about them.
@@ -55,7 +54,12 @@ impl Plan<'_> {
         let now = self.clock.now();
         let horizon = horizon(self.sweep, now);
         let soon = horizon + self.policy.merge_ahead;
-        let mut assigner = MailAssigner::new(now, horizon, soon);
+        let mut assigner = MailAssigner {
+            now,
+            horizon,
+            soon,
+            ..MailAssigner::default()
+        };
         let mut next = self.decide_page(horizon, None).await?;
         while let Some(page) = next {
             let (tokens, end) = (page.tokens, page.end);
@@ -101,11 +105,10 @@ impl Plan<'_> {
                 && recipients.is_empty()
                 && is_newly_due
             {
-                let step = planned.planned_step;
                 let occurrence = Occurrence {
                     topic: Topic::Expiry,
                     generation,
-                    step,
+                    step: planned.planned_step,
                 };
                 undeliverable.push(Undeliverable::new(token, occurrence, &dead, now));
             }
@@ -144,13 +147,9 @@ impl Plan<'_> {
     /// Releases the plan, or holds all of it if it has more mails than one sweep may send.
     async fn close_plan(&self, report: &mut Report) -> Result<(), Error> {
         let mut tx = self.store.begin_read().await?;
-        let held: i64 = tx
-            .list_held_plans()
-            .await?
-            .iter()
-            .map(|(_, _, mails)| mails)
-            .sum();
-        report.mails_still_held = held.unsigned_abs();
+        let held = tx.list_held_plans().await?;
+        let mails: i64 = held.iter().map(|(_, _, mails)| mails).sum();
+        report.mails_still_held = mails.unsigned_abs();
         // Read from the store, because an interrupted sweep may have planned a part.
         let Some(plan) = tx.find_unfinished_plan().await? else {
             return Ok(());
@@ -171,8 +170,7 @@ impl Plan<'_> {
             let alert = held_alert(now, mails, limit);
             alert.plan(&mut tx, self.policy, now, report).await?;
         }
-        tx.commit().await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
     /// Recomputes every `due_at` if the policy changed. After an interruption the old fingerprint is still stored, and
@@ -194,19 +192,13 @@ impl Plan<'_> {
                 return Ok(tx.commit().await?);
             };
             after = last.id.0;
-            let moved: Vec<_> = tokens
-                .iter()
-                .map(|token| {
-                    (
-                        token.id,
-                        self.policy.due_at(token),
-                        token.planned_step,
-                        token.due_at,
-                    )
-                })
-                .filter(|(_, due_at, _, before)| due_at != before)
-                .map(|(id, due_at, step, _)| (id, due_at, step))
-                .collect();
+            let mut moved = Vec::new();
+            for token in &tokens {
+                let due_at = self.policy.due_at(token);
+                if due_at != token.due_at {
+                    moved.push((token.id, due_at, token.planned_step));
+                }
+            }
             tx.reschedule_tokens(&moved).await?;
             tx.commit().await?;
             (self.on_progress)();
@@ -218,6 +210,7 @@ impl Plan<'_> {
 ///
 /// A notice is inserted with its mail: a second write to each notice would cost as much as the first. Mails of an
 /// open plan are never claimed, so they stay open from page to page.
+#[derive(Default)]
 struct MailAssigner {
     now: DateTime<Utc>,
     horizon: DateTime<Utc>,
@@ -231,17 +224,6 @@ struct MailAssigner {
 }
 
 impl MailAssigner {
-    fn new(now: DateTime<Utc>, horizon: DateTime<Utc>, soon: DateTime<Utc>) -> Self {
-        Self {
-            now,
-            horizon,
-            soon,
-            plan: None,
-            mails: HashMap::new(),
-            is_waiting: false,
-        }
-    }
-
     /// Inserts notices into the open plan, those that are due into their mails. Returns how many are new.
     async fn insert(&mut self, tx: &mut Tx, notices: &[NewNotice]) -> Result<u64, Error> {
         let plan = tx.open_plan(new_id(self.now), self.now).await?;
@@ -255,10 +237,8 @@ impl MailAssigner {
             self.mails.clear();
         }
         let opened = self.open_mails(tx, plan, notices).await?;
-        let mails: Vec<_> = notices
-            .iter()
-            .map(|notice| self.find_mail(notice))
-            .collect();
+        let mails = notices.iter().map(|notice| self.find_mail(notice));
+        let mails: Vec<_> = mails.collect();
         let mut pairs = notices.iter().zip(&mails);
         self.is_waiting |=
             pairs.any(|(notice, mail)| mail.is_none() && notice.send_at <= self.soon);
@@ -317,10 +297,8 @@ impl MailAssigner {
     }
 
     fn find_mail(&self, notice: &NewNotice) -> Option<Uuid> {
-        if notice.send_at > self.soon {
-            return None;
-        }
-        self.mails.get(notice.recipient.key()).copied()
+        let mail = self.mails.get(notice.recipient.key());
+        mail.copied().filter(|_| notice.send_at <= self.soon)
     }
 }
 

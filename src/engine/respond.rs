@@ -1,11 +1,9 @@
 //! Respond: revokes tokens that outlive their issuers' access, if the policy says so. The administrators are warned
 //! before, and immediately before each revocation all its conditions are checked again.
 
-mod limit;
-
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -13,15 +11,16 @@ use crate::clock::Clock;
 use crate::domain::revocation::{
     self, Countdown, Decision, Doubt, Loss, RevocationFacts, Trail, Wait,
 };
-use crate::domain::{FindingState, Policy, RevocationPolicy, Schedule, Token, TokenId};
+use crate::domain::{Policy, RevocationPolicy, Schedule, Token, TokenId};
 use crate::store::{DueLoss, IdentityRow, LossRow, Store, Tx};
-
-use limit::{POLICY_ACTOR, load_trail, report_limit};
 
 use super::common::{Error, OnProgress, PAGE_SIZE, Report, horizon};
 use super::findings::{format_evidence, resolve_losses};
-use super::notices::{DeadAddresses, plan_loss_notices};
-use super::revoke::{RevocationOrder, Revoke, countdown, may_revoke, subject, warning_occurrence};
+use super::notices::{Alert, DeadAddresses, plan_loss_notices};
+use super::revoke::{
+    POLICY_ACTOR, RevocationOrder, Revoke, countdown, load_trail, may_revoke, subject,
+    warning_occurrence,
+};
 use super::upstream::{SweepOptions, WatchedDirectory, WatchedSource, fresh_directories};
 
 #[derive(Debug, Clone)]
@@ -32,15 +31,17 @@ pub struct RevocationPreview {
     pub decision: Decision,
 }
 
-/// What to store about one finding.
-struct RevocationUpdate {
-    finding: Uuid,
-    revoke_at: Option<DateTime<Utc>>,
-    is_changed: bool,
-    /// The warning that is due.
-    warning: Option<(Token, Countdown)>,
-    /// Whether all warnings so far have failed.
-    warning_failed: bool,
+/// Setting: since when the limit has stopped revocations.
+const LIMIT_REACHED_SINCE: &str = "respond.limited";
+
+/// What to store about a page of findings.
+#[derive(Default)]
+struct PageUpdate {
+    revoke_at: Vec<(Uuid, Option<DateTime<Utc>>)>,
+    /// Warnings that are due.
+    warnings: Vec<(Token, Countdown)>,
+    /// Tokens all of whose warnings have failed.
+    unwarned: usize,
 }
 
 pub struct Respond<'a> {
@@ -74,12 +75,12 @@ impl Respond<'_> {
         self.revoke_due(response, options, stop, report).await
     }
 
-    /// Records revocations that were interrupted and have taken place.
+    /// Settles revocations that were interrupted and have taken place.
     pub(super) async fn settle_interrupted(&self, report: &mut Report) -> Result<(), Error> {
-        if self.response.is_none() {
-            return Ok(());
+        match self.response {
+            Some(_) => self.revoke().settle_interrupted(report).await,
+            None => Ok(()),
         }
-        limit::settle_interrupted(&self.revoke(), report).await
     }
 
     fn revoke(&self) -> Revoke<'_> {
@@ -93,13 +94,9 @@ impl Respond<'_> {
 
     /// The sources whose tokens the policy may revoke.
     fn revocable_sources(&self) -> Vec<String> {
-        if self.response.is_none() {
-            return Vec::new();
-        }
-        let allowed = self
-            .sources
-            .iter()
-            .filter(|watched| watched.terms.allow_revoke);
+        let is_revocable =
+            |watched: &&WatchedSource| self.response.is_some() && watched.terms.allow_revoke;
+        let allowed = self.sources.iter().filter(is_revocable);
         allowed.map(|watched| watched.terms.name.clone()).collect()
     }
 
@@ -132,13 +129,10 @@ impl Respond<'_> {
                 break;
             };
             after = last.id;
-            let updates = self.compute_updates(&mut tx, response, &losses).await?;
+            let update = self.compute_update(&mut tx, response, &losses).await?;
             drop(tx);
-            unwarned += updates
-                .iter()
-                .filter(|update| update.warning_failed)
-                .count();
-            self.write_updates(response, &updates, report).await?;
+            unwarned += update.unwarned;
+            self.write_update(response, &update, report).await?;
             (self.on_progress)();
         }
         if unwarned > 0 {
@@ -150,38 +144,33 @@ impl Respond<'_> {
         Ok(())
     }
 
-    async fn compute_updates(
+    async fn compute_update(
         &self,
         tx: &mut Tx,
         response: RevocationPolicy,
         losses: &[LossRow],
-    ) -> Result<Vec<RevocationUpdate>, Error> {
+    ) -> Result<PageUpdate, Error> {
         let now = self.clock.now();
         let horizon = horizon(self.sweep, now);
         let ids: Vec<TokenId> = losses.iter().map(|loss| loss.token_id).collect();
         let tokens = tx.load_tokens(&ids).await?.into_iter();
-        let mut tokens: HashMap<TokenId, Token> = tokens.map(|token| (token.id, token)).collect();
+        let mut tokens: HashMap<_, _> = tokens.map(|token| (token.id, token)).collect();
         let mut counted = Vec::with_capacity(losses.len());
         for loss in losses {
-            let Some(token) = tokens.remove(&loss.token_id) else {
-                continue;
-            };
-            let countdown = countdown(
-                self.sources,
-                response,
-                &token,
-                (loss.id, loss.acknowledged_until),
-                now,
-            );
-            counted.push((loss, token, countdown));
+            if let Some(token) = tokens.remove(&loss.token_id) {
+                let finding = (loss.id, loss.acknowledged_until);
+                let countdown = countdown(self.sources, response, &token, finding, now);
+                counted.push((loss, token, countdown));
+            }
         }
-        let is_close = |countdown: &Option<Countdown>| {
-            countdown.is_some_and(|countdown| countdown.warn_at <= horizon)
-        };
-        let close = counted.iter().filter(|(.., countdown)| is_close(countdown));
+        let is_close = |countdown: &Countdown| countdown.warn_at <= horizon;
+        let close = counted
+            .iter()
+            .filter(|(.., countdown)| countdown.as_ref().is_some_and(is_close));
         let close: Vec<TokenId> = close.map(|(_, token, _)| token.id).collect();
         let warnings = tx.load_revocation_warnings(&close).await?;
-        let updates = counted.into_iter().map(|(loss, token, countdown)| {
+        let mut update = PageUpdate::default();
+        for (loss, token, countdown) in counted {
             let warning = countdown.and_then(|countdown| {
                 warnings.iter().find(|warning| {
                     warning.token_id == token.id && warning.generation == countdown.ends_at
@@ -190,42 +179,33 @@ impl Respond<'_> {
             let warned_at = warning.and_then(|warning| warning.sent_at);
             let revoke_at =
                 countdown.map(|countdown| response.revoke_at(countdown, warned_at, now));
-            RevocationUpdate {
-                finding: loss.id,
-                revoke_at,
-                is_changed: revoke_at != loss.revoke_at,
-                warning: countdown
-                    .filter(|_| is_close(&countdown) && warned_at.is_none())
-                    .map(|countdown| (token, countdown)),
-                warning_failed: warning.is_some_and(|warning| warning.have_failed),
+            if revoke_at != loss.revoke_at {
+                update.revoke_at.push((loss.id, revoke_at));
             }
-        });
-        Ok(updates.collect())
+            update.unwarned += usize::from(warning.is_some_and(|warning| warning.have_failed));
+            if let Some(countdown) = countdown.filter(is_close)
+                && warned_at.is_none()
+            {
+                update.warnings.push((token, countdown));
+            }
+        }
+        Ok(update)
     }
 
-    async fn write_updates(
+    async fn write_update(
         &self,
         response: RevocationPolicy,
-        updates: &[RevocationUpdate],
+        update: &PageUpdate,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let changed: Vec<_> = updates
-            .iter()
-            .filter(|update| update.is_changed)
-            .map(|update| (update.finding, update.revoke_at))
-            .collect();
-        let warnings: Vec<_> = updates
-            .iter()
-            .filter_map(|update| update.warning.as_ref())
-            .collect();
-        if changed.is_empty() && warnings.is_empty() {
+        if update.revoke_at.is_empty() && update.warnings.is_empty() {
             return Ok(());
         }
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let dead = DeadAddresses::load(&mut tx, now).await?;
-        tx.set_revoke_at(&changed, now).await?;
-        for (token, countdown) in warnings {
+        tx.set_revoke_at(&update.revoke_at, now).await?;
+        for (token, countdown) in &update.warnings {
             let notice = (token, warning_occurrence(response, *countdown));
             plan_loss_notices(&mut tx, self.policy, notice, &dead, now, report).await?;
         }
@@ -242,12 +222,14 @@ impl Respond<'_> {
     ) -> Result<(), Error> {
         let now = self.clock.now();
         let mut due = self.store.begin_read().await?.find_due_losses(now).await?;
+        due.retain(|loss| options.includes(&loss.source));
         let (mut stopped, before) = (0, report.revoked);
         if !due.is_empty() {
             let trail = load_trail(self.store, now).await?;
-            due.sort_by_key(|loss| (trail.has_failed(&token_ref(loss)), loss.id));
+            let has_failed =
+                |loss: &DueLoss| trail.has_failed(&subject(&loss.source, &loss.external_id));
+            due.sort_by_key(|loss| (has_failed(loss), loss.id));
         }
-        due.retain(|loss| options.includes(&loss.source));
         for loss in &due {
             if stop.is_cancelled() {
                 break;
@@ -259,8 +241,8 @@ impl Respond<'_> {
             resolve_losses(self.store, self.clock.now(), report).await?;
         }
         if options.only.is_empty() && !stop.is_cancelled() {
-            let counts = (stopped, response.max_per_day);
-            report_limit(self.store, self.policy, counts, self.clock.now(), report).await?;
+            self.report_limit(stopped, response.max_per_day, report)
+                .await?;
         }
         Ok(())
     }
@@ -308,11 +290,45 @@ impl Respond<'_> {
             Err(Error::Revoke(_)) => {}
             Err(error) => report.problems.push(format!(
                 "token {}: could not be revoked; the next attempt is in an hour: {}",
-                token_ref(loss),
+                subject(&loss.source, &loss.external_id),
                 error.chain()
             )),
         }
         Ok(0)
+    }
+
+    /// Reports that the limit stopped revocations, and alerts the administrators once for as long as that lasts.
+    async fn report_limit(
+        &self,
+        stopped: u64,
+        limit: u32,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin_read().await?;
+        let since = tx.find_setting(LIMIT_REACHED_SINCE).await?;
+        drop(tx);
+        if stopped == 0 {
+            if let Some(since) = since {
+                let mut tx = self.store.begin().await?;
+                tx.delete_setting(LIMIT_REACHED_SINCE, &since).await?;
+                tx.commit().await?;
+            }
+            return Ok(());
+        }
+        report.problems.push(format!(
+            "{stopped} more tokens of people without access are due to be revoked, but [policy] \
+             max_revocations_per_day = {limit} is reached; the oldest finding goes first"
+        ));
+        if since.is_some_and(|since| since.parse::<DateTime<Utc>>().is_ok()) {
+            return Ok(());
+        }
+        let mut tx = self.store.begin().await?;
+        let text = now.to_rfc3339_opts(SecondsFormat::Micros, true);
+        tx.set_setting(LIMIT_REACHED_SINCE, &text).await?;
+        let alert = limit_alert(now, stopped, limit);
+        alert.plan(&mut tx, self.policy, now, report).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Decides about the token of a finding by the facts of this moment; `None` without such a finding. Directories in
@@ -349,9 +365,9 @@ impl Respond<'_> {
         };
         let losses = self.load_losses(&mut tx, &lost, synced_first, now).await?;
         let source = tx.find_source(&token.source).await?;
-        let subject = subject(&token);
+        let subject = subject(&token.source, &token.external_id);
         let facts = RevocationFacts {
-            finding: finding_state(&row, now),
+            finding: row.state_at(now),
             token: token.status_at(now),
             not_allowed: may_revoke(self.sources, &token, now)
                 .err()
@@ -369,8 +385,15 @@ impl Respond<'_> {
             Decision::Revoke if is_full => Decision::Wait(Wait::Limit(limit)),
             decision => decision,
         };
+        let is_reported = |row: &&IdentityRow| {
+            facts
+                .losses
+                .iter()
+                .any(|loss| loss.directory == row.directory)
+        };
+        let reported = lost.iter().find(is_reported);
         Ok(Some(RevocationPreview {
-            evidence: loss_evidence(&lost, &facts.losses, now),
+            evidence: reported.map(|row| format_evidence(row, now)),
             token,
             decision,
         }))
@@ -417,21 +440,21 @@ impl Respond<'_> {
             return Ok(Vec::new());
         };
         let now = self.clock.now();
-        let names = self
-            .sources
-            .iter()
-            .map(|watched| watched.terms.name.clone());
-        let names: Vec<String> = names.filter(|name| options.includes(name)).collect();
-        let directories = self
-            .directories
-            .iter()
-            .map(|watched| watched.terms.name.as_str());
+        let sources = self.sources.iter().map(|watched| &watched.terms.name);
+        let sources: Vec<String> = sources
+            .filter(|name| options.includes(name))
+            .cloned()
+            .collect();
+        let directories = self.directories.iter();
+        let directories = directories.map(|watched| watched.terms.name.as_str());
         let synced_first: Vec<&str> = directories.filter(|name| options.includes(name)).collect();
         let mut trail = load_trail(self.store, now).await?;
         let (mut after, mut previews) = (Uuid::nil(), Vec::new());
         loop {
             let mut tx = self.store.begin_read().await?;
-            let losses = tx.list_unresolved_losses(&names, after, PAGE_SIZE).await?;
+            let losses = tx
+                .list_unresolved_losses(&sources, after, PAGE_SIZE)
+                .await?;
             drop(tx);
             let Some(last) = losses.last() else {
                 return Ok(previews);
@@ -443,7 +466,8 @@ impl Respond<'_> {
                     continue;
                 };
                 if preview.decision == Decision::Revoke {
-                    trail.assume_revoked(subject(&preview.token), now);
+                    let token = &preview.token;
+                    trail.assume_revoked(subject(&token.source, &token.external_id), now);
                 }
                 let is_later = matches!(
                     preview.decision,
@@ -457,23 +481,21 @@ impl Respond<'_> {
     }
 }
 
-/// The audit trail's subject for the token of a finding.
-fn token_ref(loss: &DueLoss) -> String {
-    format!("{}/{}", loss.source, loss.external_id)
-}
-
-/// The evidence of the first directory that reports the loss.
-fn loss_evidence(lost: &[IdentityRow], losses: &[Loss], now: DateTime<Utc>) -> Option<String> {
-    let is_loss = |row: &&IdentityRow| losses.iter().any(|loss| loss.directory == row.directory);
-    let row = lost.iter().find(is_loss)?;
-    Some(format_evidence(row, now))
-}
-
-fn finding_state(loss: &LossRow, now: DateTime<Utc>) -> FindingState {
-    match loss.state {
-        FindingState::Acknowledged if loss.acknowledged_until.is_none_or(|until| until <= now) => {
-            FindingState::Open
-        }
-        state => state,
+fn limit_alert(since: DateTime<Utc>, stopped: u64, limit: u32) -> Alert<'static> {
+    Alert {
+        subject: "revocations",
+        since,
+        title: format!("{stopped} tokens wait to be revoked: the daily limit is reached"),
+        text: format!(
+            "The policy revokes tokens of people without access, at most {limit} in any 24 hours ([policy] \
+             max_revocations_per_day). {stopped} more are due; they wait until the limit allows it, the oldest \
+             finding first. This may be right, because many people left, or caused by a mistake in a \
+             directory.\n\n\
+             See what is due and what waits:\n\n    lapsed sweep --dry-run\n    \
+             lapsed finding list --kind sso_revoked\n\n\
+             If it is a mistake, stop it now: set sso_revoked = \"flag\" in [policy], or accept a finding for some \
+             time with lapsed finding acknowledge. If it is right, there is nothing to do; a higher limit makes it \
+             faster."
+        ),
     }
 }

@@ -7,25 +7,30 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::domain::revocation::Countdown;
+use crate::domain::revocation::{Attempt, Countdown, Outcome, Trail};
 use crate::domain::{
-    ExpiryOrigin, NewNotice, Occurrence, Policy, Recipient, RevocationPolicy, Status, Token, Topic,
+    ExpiryOrigin, NewNotice, Occurrence, Policy, Recipient, RevocationPolicy, Status, Token,
+    TokenId, Topic,
 };
 use crate::sources;
 use crate::store::{AuditRow, Store, Tx};
 
-use super::common::{Error, new_id};
-use super::error::{LISTING_TIMEOUT, RevokeRefusal};
+use super::common::{Error, LISTING_TIMEOUT, Report, RevokeRefusal, new_id};
 use super::findings;
 use super::notices::DeadAddresses;
 use super::upstream::WatchedSource;
 
 /// Audit action before the source is asked.
-pub(super) const ATTEMPT: &str = "token.revoke";
-pub(super) const DONE: &str = "token.revoked";
-pub(super) const FAILED: &str = "token.revoke_failed";
+const ATTEMPT: &str = "token.revoke";
+const DONE: &str = "token.revoked";
+const FAILED: &str = "token.revoke_failed";
 /// Audit action if the outcome is unknown.
-pub(super) const UNKNOWN: &str = "token.revoke_unknown";
+const UNKNOWN: &str = "token.revoke_unknown";
+
+/// The policy as the actor, in the audit trail and in mails.
+pub(super) const POLICY_ACTOR: &str = "lapsed (policy)";
+/// How far back the audit trail is read for attempts.
+const TRAIL_WINDOW: TimeDelta = TimeDelta::days(7);
 
 #[derive(Debug, Clone, Copy)]
 pub struct RevocationOrder<'a> {
@@ -149,6 +154,34 @@ impl<'a> Revoke<'a> {
         })
     }
 
+    /// Settles revocations of the policy whose outcome was unknown, because the attempt was interrupted or had no
+    /// answer, and whose tokens are gone now.
+    pub(super) async fn settle_interrupted(&self, report: &mut Report) -> Result<(), Error> {
+        let trail = load_trail(self.store, self.clock.now()).await?;
+        let in_doubt = trail.unknown_outcomes();
+        let ids: Vec<TokenId> = in_doubt
+            .filter_map(|subject| subject.split_once('/'))
+            .map(|(source, id)| TokenId::new(source, id))
+            .collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut tokens = self.store.begin_read().await?.load_tokens(&ids).await?;
+        tokens.retain(|token| token.status == Status::Gone);
+        for token in &tokens {
+            let reason = "its issuer lost access; it is gone since its revocation was ordered";
+            let order = RevocationOrder {
+                token,
+                by: POLICY_ACTOR,
+                reason: Some(reason),
+            };
+            let revocation = self.settle_revoked(order).await?;
+            report.revoked += 1;
+            report.notices_planned += revocation.recipients.len() as u64;
+        }
+        Ok(())
+    }
+
     pub async fn recipients(&self, tx: &mut Tx, token: &Token) -> Result<Vec<Recipient>, Error> {
         let dead = DeadAddresses::load(tx, self.clock.now()).await?;
         let is_lost = !tx.find_lost_access(&[token.id]).await?.is_empty();
@@ -166,7 +199,7 @@ impl<'a> Revoke<'a> {
         action: &str,
         reason: Option<&str>,
     ) -> Result<Option<AuditRow>, Error> {
-        let subject = subject(order.token);
+        let subject = subject(&order.token.source, &order.token.external_id);
         let last = tx.find_last_audit(&subject).await?;
         let now = self.clock.now();
         let after = last
@@ -242,6 +275,30 @@ fn is_outcome_unknown(error: &Error, was_unknown: bool) -> bool {
 }
 
 /// The audit trail's subject for a token, which the command line also accepts as a token.
-pub(super) fn subject(token: &Token) -> String {
-    format!("{}/{}", token.source, token.external_id)
+pub(super) fn subject(source: &str, external_id: &str) -> String {
+    format!("{source}/{external_id}")
+}
+
+/// Loads the policy's own attempts from the audit trail.
+pub(super) async fn load_trail(store: &Store, now: DateTime<Utc>) -> Result<Trail, Error> {
+    let mut tx = store.begin_read().await?;
+    let since = now - TRAIL_WINDOW;
+    let entries = tx.list_audit_of_actor(POLICY_ACTOR, since).await?;
+    let attempts = entries.into_iter().filter_map(parse_attempt);
+    Ok(Trail::from_attempts(attempts))
+}
+
+fn parse_attempt(entry: AuditRow) -> Option<Attempt> {
+    let outcome = match entry.action.as_str() {
+        ATTEMPT => Outcome::Started,
+        DONE => Outcome::Done,
+        FAILED => Outcome::Failed,
+        UNKNOWN => Outcome::Unknown,
+        _ => return None,
+    };
+    Some(Attempt {
+        subject: entry.subject,
+        at: entry.at,
+        outcome,
+    })
 }

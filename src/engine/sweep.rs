@@ -1,23 +1,186 @@
-//! The sweep runs every job once, in order. A job that fails or panics does not stop the others.
+//! The engine and its sweep, which runs every job once, in order. A job that fails or panics does not stop the others.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::causes::panic_text;
-use crate::store::{Holder, RunRow};
+use crate::clock::Clock;
+use crate::domain::{Address, Issuers, Policy};
+use crate::store::{Holder, PurgeCutoffs, RunRow, Store};
 
-use crate::domain::Address;
-
-use super::common::{MAX_SKEW_FACTOR, new_id};
-use super::{Engine, Error, Job, Report, Survey, SweepOptions, UnbindOutcome};
+use super::common::{Error, Job, MAX_SKEW_FACTOR, PAGE_SIZE, Report, Retention, Settings, new_id};
+use super::deliver::{Deliver, Mailer, Recorder};
+use super::directories::{Survey, SyncDirectories, UnbindOutcome};
+use super::dry_run::{DryRun, PlannedNotice};
+use super::judge::{Judge, MarkExpired};
+use super::plan::Plan;
+use super::respond::Respond;
+use super::revoke::Revoke;
+use super::sync::SyncSources;
+use super::upstream::{SweepOptions, WatchedDirectory, WatchedSource};
 
 /// The lease that lets only one process at a time sync, judge and plan.
 const SWEEP_LEASE: &str = "sweep";
 
+/// Searching for old rows costs reads; once an hour is enough.
+const PURGE_INTERVAL_SECONDS: i64 = 3600;
+
+#[derive(Debug, Default)]
+pub struct LastPurge(AtomicI64);
+
+pub struct Engine {
+    pub store: Store,
+    pub clock: Clock,
+    pub policy: Policy,
+    pub settings: Settings,
+    pub mailer: Arc<Mailer>,
+    pub sources: Vec<WatchedSource>,
+    pub directories: Vec<WatchedDirectory>,
+    pub issuers: Issuers,
+    /// Identifies this process as a holder of leases.
+    pub holder: Uuid,
+    pub last_purge: LastPurge,
+    /// Called regularly while a job makes progress, for the watchdog.
+    pub on_progress: Box<dyn Fn() + Send + Sync>,
+}
+
+/// The jobs, each with what it uses.
 impl Engine {
+    #[must_use]
+    pub fn source_sync(&self) -> SyncSources<'_> {
+        SyncSources {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
+            sources: &self.sources,
+            on_progress: &self.on_progress,
+        }
+    }
+
+    #[must_use]
+    pub fn directory_sync(&self) -> SyncDirectories<'_> {
+        SyncDirectories {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
+            issuers: &self.issuers,
+            directories: &self.directories,
+        }
+    }
+
+    fn judge(&self) -> Judge<'_> {
+        Judge {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
+            response: self.settings.response,
+            sources: &self.sources,
+            directories: &self.directories,
+            sweep: &self.settings.sweep,
+            summary: self.settings.summary.as_ref(),
+            on_progress: &self.on_progress,
+        }
+    }
+
+    #[must_use]
+    pub fn response(&self) -> Respond<'_> {
+        Respond {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
+            response: self.settings.response,
+            sweep: &self.settings.sweep,
+            sources: &self.sources,
+            directories: &self.directories,
+            on_progress: &self.on_progress,
+        }
+    }
+
+    /// Revokes tokens by order of an operator.
+    #[must_use]
+    pub fn revocation(&self) -> Revoke<'_> {
+        Revoke {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
+            sources: &self.sources,
+        }
+    }
+
+    fn plan(&self) -> Plan<'_> {
+        Plan {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
+            sweep: &self.settings.sweep,
+            on_progress: &self.on_progress,
+        }
+    }
+
+    fn mark_expired(&self) -> MarkExpired<'_> {
+        MarkExpired {
+            store: &self.store,
+            clock: &self.clock,
+            sources: &self.sources,
+            on_progress: &self.on_progress,
+        }
+    }
+
+    fn deliver(&self) -> Deliver<'_> {
+        Deliver {
+            recorder: Recorder {
+                store: &self.store,
+                clock: &self.clock,
+                policy: &self.policy,
+                settings: &self.settings.delivery,
+                holder: self.holder,
+            },
+            mailer: &self.mailer,
+            sources: &self.sources,
+            on_progress: &self.on_progress,
+        }
+    }
+
+    fn purge(&self) -> Purge<'_> {
+        Purge {
+            store: &self.store,
+            clock: &self.clock,
+            retention: &self.settings.retention,
+            last: &self.last_purge,
+        }
+    }
+}
+
+impl Engine {
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// When the next planned mail is due.
+    pub async fn next_mail_at(&self) -> Result<Option<DateTime<Utc>>, Error> {
+        Ok(self.store.begin_read().await?.find_next_mail_at().await?)
+    }
+
+    /// Returns what a sweep would change, and passes every notice that it would plan to `on_notice`.
+    pub async fn preview_sweep(
+        &self,
+        options: &SweepOptions,
+        on_notice: impl FnMut(PlannedNotice) + Send,
+    ) -> Result<Report, Error> {
+        let dry_run = DryRun {
+            sync: self.source_sync(),
+            sweep: &self.settings.sweep,
+        };
+        dry_run.run(options, on_notice).await
+    }
+
     /// Runs one sweep. It never fails as a whole: the report has the errors of the jobs.
     ///
     /// `stop` ends it after the mails that are being sent.
@@ -202,11 +365,8 @@ impl Engine {
 
     /// Renews the lease three times per lease period; returns when it is lost.
     async fn keep_sweep_lease(&self) {
-        let third = (self.settings.delivery.lease / 3)
-            .to_std()
-            .unwrap_or_default();
         loop {
-            tokio::time::sleep(third).await;
+            tokio::time::sleep(self.settings.delivery.lease_third()).await;
             match self.acquire_sweep_lease().await {
                 Ok(true) => {}
                 Ok(false) => return,
@@ -239,5 +399,44 @@ impl Engine {
         tx.insert_run(new_id(started_at), &run, &text).await?;
         tx.release_lease(SWEEP_LEASE, self.holder).await?;
         Ok(tx.commit().await?)
+    }
+}
+
+/// Deletes old rows, a page at a time. `docs/retention.md` has the rules.
+struct Purge<'a> {
+    store: &'a Store,
+    clock: &'a Clock,
+    retention: &'a Retention,
+    last: &'a LastPurge,
+}
+
+impl Purge<'_> {
+    /// Deletes at most a page of each kind; the next sweep continues.
+    async fn run(&self, report: &mut Report) -> Result<(), Error> {
+        let now = self.clock.now();
+        let last = self.last.0.load(Ordering::Relaxed);
+        if (now.timestamp() - last).abs() < PURGE_INTERVAL_SECONDS {
+            return Ok(());
+        }
+        let keep = self.retention;
+        let kept = PurgeCutoffs {
+            runs: now - keep.runs,
+            audit: now - keep.audit,
+            findings: now - keep.findings,
+            notices: now - keep.notices,
+        };
+        let mut tx = self.store.begin().await?;
+        let dropped = tx
+            .purge_ended_tokens(now - keep.gone_tokens, PAGE_SIZE)
+            .await?
+            + tx.purge(&kept, PAGE_SIZE).await?;
+        report.purged += dropped;
+        tx.commit().await?;
+        if dropped >= PAGE_SIZE.unsigned_abs() {
+            // There may be more; the next sweep continues.
+            return Ok(());
+        }
+        self.last.0.store(now.timestamp(), Ordering::Relaxed);
+        Ok(())
     }
 }

@@ -1,27 +1,25 @@
 //! Syncs sources: lists them concurrently, and when all have answered, merges one listing after the other into the
 //! store.
 
-mod fetch;
-mod merge;
-
 use chrono::{DateTime, Utc};
 
 use crate::clock::Clock;
 use crate::domain::diff::{self, Pair};
 use crate::domain::{ListedToken, MergeRules, Policy, Token};
-use crate::sources::{self, AccountAdmin, Fetched, Listing, RefusedRows};
+use crate::sources::file::run_blocking;
+use crate::sources::owners::OwnersFile;
+use crate::sources::{
+    self, AccountAdmin, CheckReport, Fetched, LastListing, Listing, RefusedRows, Right,
+};
 use crate::store::{SourceRow, Store};
 
-use super::common::{Error, OnProgress, Report, new_id};
-use super::error::rows_were;
+use super::common::{Error, OnProgress, Report, rows_were};
 use super::findings::judge_source;
+use super::merge::{Changes, Walk};
 use super::upstream::{
-    self, Answer, Failure, Preview, SOURCE, SweepOptions, WatchedSource, check_shrunk, list_all,
+    self, Answer, Attempt, Preview, SOURCE, SweepOptions, WatchedSource, check_shrunk, list_all,
     select_due, sources_that_mark_expired,
 };
-
-pub(super) use fetch::FetchedTokens;
-pub(super) use merge::{Changes, Walk};
 
 /// What a sync would change about one token.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,84 +58,49 @@ impl SyncSources<'_> {
         }
         let rows = self.store.begin_read().await?.list_sources().await?;
         let (due, _) = select_due(self.sources, rows, options, self.clock.now(), report);
-        let listings = due
-            .into_iter()
-            .map(|(watched, row)| self.list(watched, row));
-        for answer in list_all(listings.collect()).await {
+        let listings = list_all(due, self.clock, |watched, row, asked_at| async move {
+            watched.fetch(&row, asked_at).await
+        });
+        for answer in listings.await {
             self.store_answer(answer, options, report).await?;
         }
         Ok(())
     }
 
-    async fn list<'a>(
-        &self,
-        watched: &'a WatchedSource,
-        row: SourceRow,
-    ) -> Answer<'a, WatchedSource, Fetched<FetchedTokens>> {
-        let asked_at = self.clock.now();
-        let listing = watched.fetch(&row, asked_at).await;
-        Answer {
-            watched,
-            row,
-            asked_at,
-            listing,
-        }
-    }
-
-    /// Stores the outcome of a sync, and alerts the administrators if a failure starts or ends.
     async fn store_answer(
         &self,
         answer: Answer<'_, WatchedSource, Fetched<FetchedTokens>>,
         options: &SweepOptions,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let Answer {
-            watched,
-            mut row,
-            asked_at,
-            listing,
-        } = answer;
-        let outcome = match listing {
+        let mut row = answer.row;
+        let outcome = match answer.listing {
             // The same file still has the same refused rows.
             Ok(Fetched::Unchanged) => Ok(row.sync_state.error.take()),
             Ok(Fetched::New(found)) => {
-                self.merge_listing(watched, found, &mut row, options, report)
+                self.merge_listing(answer.watched, found, &mut row, options, report)
                     .await
             }
             Err(error) => Err(error),
         };
-        let alert = match outcome {
-            Ok(problem) => {
-                let alert = row.sync_state.record_success(asked_at);
-                if let Some(problem) = &problem {
-                    report
-                        .problems
-                        .push(format!("source {}: {problem}", row.name));
-                }
-                row.sync_state.error = problem;
-                alert
-            }
-            Err(error) => {
-                if error.wait().is_none() {
-                    // Forces a full listing in the next sweep.
-                    row.fingerprint = None;
-                }
-                let failure = Failure {
-                    error,
-                    asked_at,
-                    now: self.clock.now(),
-                    stale_since: None,
-                };
-                SOURCE.record_failure(&row.name, &mut row.sync_state, failure, report)?
-            }
+        if let Err(error) = &outcome
+            && error.wait().is_none()
+        {
+            // Forces a full listing in the next sweep.
+            row.fingerprint = None;
+        }
+        let attempt = Attempt {
+            asked_at: answer.asked_at,
+            now: self.clock.now(),
+            stale_since: None,
+            outcome,
         };
         let mut tx = self.store.begin().await?;
+        let state = (row.name.as_str(), &mut row.sync_state);
+        SOURCE
+            .record(&mut tx, self.policy, state, attempt, report)
+            .await?;
         tx.save_source(&row).await?;
-        if let Some(alert) = alert {
-            let alert = SOURCE.alert(&row.name, alert, row.sync_state.error.as_deref());
-            let now = self.clock.now();
-            alert.plan(&mut tx, self.policy, now, report).await?;
-        }
         Ok(tx.commit().await?)
     }
 
@@ -155,12 +118,11 @@ impl SyncSources<'_> {
             if !options.accepts_shrink(&row.name) {
                 return Err(error);
             }
+            let counts = (found.listing.count, row.tokens.unsigned_abs());
             let mut tx = self.store.begin().await?;
-            let entry = [&options.actor, "source.accept_shrink", &row.name];
+            let subject = (row.name.as_str(), options.actor.as_str());
             let now = self.clock.now();
-            let reason = format!("{} tokens instead of {}", found.listing.count, row.tokens);
-            tx.insert_audit(new_id(now), now, entry, Some(&reason))
-                .await?;
+            SOURCE.record_shrink(&mut tx, subject, counts, now).await?;
             tx.commit().await?;
         }
         let tokens = found.tokens();
@@ -368,4 +330,111 @@ fn ensure_not_shrunk(name: &str, listing: &Listing, before: i64) -> Result<(), E
             before,
         },
     })
+}
+
+/// A listing, with the owners file of the source.
+pub(super) struct FetchedTokens {
+    pub listing: Listing,
+    pub asked_at: DateTime<Utc>,
+    pub owners: Option<OwnersFile>,
+}
+
+impl FetchedTokens {
+    /// Whether a token that it lacks is gone.
+    pub fn is_complete(&self) -> bool {
+        self.listing.refusals.count == 0 && !self.listing.is_partial
+    }
+
+    /// Takes the tokens out, with the owners applied.
+    pub fn tokens(
+        &mut self,
+    ) -> impl Iterator<Item = Result<ListedToken, sources::Error>> + Send + use<> {
+        let owners = self.owners.clone();
+        let tokens = std::mem::take(&mut self.listing.tokens);
+        tokens.map(move |token| {
+            token.map(|mut token| {
+                if let Some(owners) = &owners {
+                    owners.assign_owner(&mut token);
+                }
+                token
+            })
+        })
+    }
+}
+
+impl WatchedSource {
+    /// Checks that it can be listed, that it allows revocation if that is configured, and that its owners file can be
+    /// read.
+    pub async fn check(&self) -> Result<CheckReport, sources::Error> {
+        let mut checked = self.source.check().await?;
+        if self.terms.allow_revoke
+            && let Some(missing) = self.source.missing_to_revoke()
+        {
+            checked.rights.push(Right {
+                what: "revoke tokens, for allow_revoke".to_owned(),
+                missing: Some(missing.to_owned()),
+            });
+        }
+        if let Some(path) = self.terms.owners.clone() {
+            let shown = path.display().to_string();
+            let owners = run_blocking(move || OwnersFile::load(&path)).await?;
+            let rows = match owners.count_rows() {
+                1 => "1 row".to_owned(),
+                rows => format!("{rows} rows"),
+            };
+            checked.summary = format!("{}; {shown} has {rows}", checked.summary);
+        }
+        Ok(checked)
+    }
+
+    pub(super) fn merge_rules<'a>(
+        &self,
+        policy: &'a Policy,
+        asked_at: DateTime<Utc>,
+    ) -> MergeRules<'a> {
+        MergeRules {
+            policy,
+            policy_ttl: self.terms.policy_ttl,
+            asked_at: Some(asked_at),
+        }
+    }
+
+    /// Lists the source and reads its owners file.
+    async fn fetch(
+        &self,
+        row: &SourceRow,
+        asked_at: DateTime<Utc>,
+    ) -> Result<Fetched<FetchedTokens>, Error> {
+        let owners = match self.terms.owners.clone() {
+            Some(path) => Some(run_blocking(move || OwnersFile::load(&path)).await?),
+            None => None,
+        };
+        // The source's fingerprint counts only if our part is the same.
+        let ours = self.fingerprint("", owners.as_ref());
+        let theirs = row.fingerprint.as_deref();
+        let last = LastListing {
+            fingerprint: theirs
+                .and_then(|all| all.strip_suffix(&ours))
+                .map(str::to_owned),
+            asked_at: row.sync_state.last_good_sync_at,
+        };
+        Ok(match self.source.fetch(&last).await? {
+            Fetched::Unchanged => Fetched::Unchanged,
+            Fetched::New(listing) => Fetched::New(FetchedTokens {
+                listing,
+                asked_at,
+                owners,
+            }),
+        })
+    }
+
+    /// The fingerprint of a listing, the owners file and the policy life.
+    fn fingerprint(&self, listing: &str, owners: Option<&OwnersFile>) -> String {
+        let owners = owners.map_or("", |owners| owners.fingerprint.as_str());
+        let ttl = self.terms.policy_ttl.map_or(0, |ttl| ttl.num_seconds());
+        if owners.is_empty() && ttl == 0 {
+            return listing.to_owned();
+        }
+        format!("{listing}|{owners}|{ttl}")
+    }
 }

@@ -8,11 +8,11 @@ use futures_util::{StreamExt, stream};
 
 use crate::clock::Clock;
 use crate::directories::Directory;
-use crate::domain::{DirectoryTerms, Schedule, SourceTerms, SyncAlert, SyncState};
+use crate::domain::{DirectoryTerms, Policy, Schedule, SourceTerms, SyncAlert, SyncState};
 use crate::sources::Source;
-use crate::store::{DirectoryRow, SourceRow};
+use crate::store::{DirectoryRow, SourceRow, Tx};
 
-use super::common::{Error, Report};
+use super::common::{Error, LISTING_TIMEOUT, Report, new_id};
 use super::notices::Alert;
 
 const MAX_CONCURRENT_LISTINGS: usize = 4;
@@ -60,7 +60,7 @@ impl SweepOptions {
 
 /// A configured upstream with its row in the store.
 pub(super) trait Upstream {
-    type Row: Default;
+    type Row: Clone + Default;
 
     /// Name, kind and schedule.
     fn terms(&self) -> (&str, &'static str, Option<&Schedule>);
@@ -143,9 +143,33 @@ pub(super) fn select_due<'a, U: Upstream>(
 
 /// Lists upstreams concurrently. All listings end before the first is stored: a listing that waits to be read runs into
 /// its timeout.
-pub(super) async fn list_all<A>(listings: Vec<impl Future<Output = A>>) -> Vec<A> {
-    let answers = stream::iter(listings).buffer_unordered(MAX_CONCURRENT_LISTINGS);
+pub(super) async fn list_all<'a, U: Upstream, L, F>(
+    due: Vec<WithRow<'a, U>>,
+    clock: &Clock,
+    list: impl Fn(&'a U, U::Row, DateTime<Utc>) -> F,
+) -> Vec<Answer<'a, U, L>>
+where
+    F: Future<Output = Result<L, Error>>,
+{
+    let list = &list;
+    let answers = due.into_iter().map(|(watched, row)| async move {
+        let asked_at = clock.now();
+        let listing = limit_time(list(watched, row.clone(), asked_at)).await;
+        Answer {
+            watched,
+            row,
+            asked_at,
+            listing,
+        }
+    });
+    let answers: Vec<_> = answers.collect();
+    let answers = stream::iter(answers).buffer_unordered(MAX_CONCURRENT_LISTINGS);
     answers.collect().await
+}
+
+async fn limit_time<L>(list: impl Future<Output = Result<L, Error>>) -> Result<L, Error> {
+    let listing = tokio::time::timeout(LISTING_TIMEOUT, list).await;
+    listing.unwrap_or(Err(Error::TimedOut))
 }
 
 /// The number of entries now and before, if a listing shrank by half.
@@ -156,14 +180,16 @@ pub(super) fn check_shrunk(found: u64, before: i64) -> Option<(u64, u64)> {
 
 /// What messages say about one kind of upstream.
 pub(super) struct Wording {
-    pub noun: &'static str,
+    noun: &'static str,
+    entries: &'static str,
     /// The consequence if one cannot be read.
-    pub consequence: &'static str,
-    pub recovered: &'static str,
+    consequence: &'static str,
+    recovered: &'static str,
 }
 
 pub(super) const SOURCE: Wording = Wording {
     noun: "source",
+    entries: "tokens",
     consequence: "lapsed does not see changes to its tokens: warnings are based on the last good listing, and no \
                   token is marked gone",
     recovered: "Its tokens are listed again",
@@ -171,51 +197,83 @@ pub(super) const SOURCE: Wording = Wording {
 
 pub(super) const DIRECTORY: Wording = Wording {
     noun: "directory",
+    entries: "people",
     consequence: "lapsed does not notice who loses access there. The last known status counts for some time; \
                   meanwhile no token is flagged and no finding is closed",
     recovered: "The status of its people is known again",
 };
 
-/// A sync that failed.
-pub(super) struct Failure {
-    pub error: Error,
+/// A sync that was tried.
+pub(super) struct Attempt {
     pub asked_at: DateTime<Utc>,
     pub now: DateTime<Utc>,
     /// When the data was last read, if it is too old to count. Being deferred is no failure, but that is.
     pub stale_since: Option<DateTime<Utc>>,
+    /// A good sync may have a problem.
+    pub outcome: Result<Option<String>, Error>,
 }
 
 impl Wording {
-    /// Records a failed sync. An error of the store is returned.
-    pub fn record_failure(
+    /// Records a sync, and alerts the administrators if a failure starts or ends. An error of the store is returned.
+    pub async fn record(
         &self,
-        name: &str,
-        sync_state: &mut SyncState,
-        failure: Failure,
+        tx: &mut Tx,
+        policy: &Policy,
+        (name, sync_state): (&str, &mut SyncState),
+        attempt: Attempt,
         report: &mut Report,
-    ) -> Result<Option<SyncAlert>, Error> {
-        let noun = self.noun;
-        let text = failure.error.chain();
-        let wait = match failure.error {
-            Error::Store(error) => return Err(error.into()),
-            error => error.wait(),
+    ) -> Result<(), Error> {
+        let (noun, now) = (self.noun, attempt.now);
+        let alert = match attempt.outcome {
+            Ok(problem) => {
+                let alert = sync_state.record_success(attempt.asked_at);
+                sync_state.error.clone_from(&problem);
+                let problem = problem.map(|problem| format!("{noun} {name}: {problem}"));
+                report.problems.extend(problem);
+                alert
+            }
+            Err(Error::Store(error)) => return Err(error.into()),
+            Err(error) => {
+                let (text, wait) = (error.chain(), error.wait());
+                if let Some(wait) = wait {
+                    sync_state.defer(now, wait);
+                    report.sources_deferred += 1;
+                    tracing::info!(upstream.name = name, "{noun} {name} deferred: {text}");
+                }
+                if wait.is_none() || attempt.stale_since.is_some() {
+                    report.problems.push(format!("{noun} {name}: {text}"));
+                }
+                match (wait, attempt.stale_since) {
+                    (None, _) => sync_state.record_failure(attempt.asked_at, text),
+                    (Some(_), Some(since)) => sync_state.mark_unobservable(since, text),
+                    (Some(_), None) => None,
+                }
+            }
         };
-        let Some(wait) = wait else {
-            report.problems.push(format!("{noun} {name}: {text}"));
-            return Ok(sync_state.record_failure(failure.asked_at, text));
-        };
-        sync_state.defer(failure.now, wait);
-        report.sources_deferred += 1;
-        tracing::info!(upstream.name = name, "{noun} {name} deferred: {text}");
-        let Some(since) = failure.stale_since else {
-            return Ok(None);
-        };
-        report.problems.push(format!("{noun} {name}: {text}"));
-        Ok(sync_state.mark_unobservable(since, text))
+        if let Some(alert) = alert {
+            let alert = self.alert(name, alert, sync_state.error.as_deref());
+            alert.plan(tx, policy, now, report).await?;
+        }
+        Ok(())
+    }
+
+    /// Records that an operator accepted a listing that shrank by half.
+    pub async fn record_shrink(
+        &self,
+        tx: &mut Tx,
+        (name, actor): (&str, &str),
+        (found, before): (u64, u64),
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let action = format!("{}.accept_shrink", self.noun);
+        let reason = format!("{found} {} instead of {before}", self.entries);
+        Ok(tx
+            .insert_audit(new_id(now), now, [actor, &action, name], Some(&reason))
+            .await?)
     }
 
     /// The mail about an upstream that cannot be read, or that can be read again.
-    pub fn alert<'a>(&self, name: &'a str, alert: SyncAlert, error: Option<&str>) -> Alert<'a> {
+    fn alert<'a>(&self, name: &'a str, alert: SyncAlert, error: Option<&str>) -> Alert<'a> {
         let noun = self.noun;
         let format_time = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M UTC");
         match alert {
@@ -265,7 +323,7 @@ pub(super) async fn preview<L>(
     if let Some(until) = until.filter(|_| sync_state.is_deferred(clock.now())) {
         return Ok(Preview::Deferred(until));
     }
-    match list.await {
+    match limit_time(list).await {
         Ok(listing) => Ok(Preview::Listed(listing)),
         Err(error) => match error.wait() {
             Some(wait) => Ok(Preview::Deferred(clock.now() + wait)),
@@ -288,18 +346,23 @@ pub(super) fn fresh_directories(
     rows: &[DirectoryRow],
     now: DateTime<Utc>,
 ) -> Vec<String> {
-    let is_fresh = |row: &&DirectoryRow| {
-        let mut named = directories
-            .iter()
-            .filter(|watched| watched.terms.name == row.name);
-        named.any(|watched| {
-            watched
-                .terms
-                .is_fresh(row.sync_state.last_good_sync_at, now)
-        })
-    };
-    rows.iter()
-        .filter(is_fresh)
-        .map(|row| row.name.clone())
-        .collect()
+    let terms: Vec<_> = directories.iter().map(|watched| &watched.terms).collect();
+    let fresh = rows.iter().filter(|row| is_fresh(&terms, row, now));
+    fresh.map(|row| row.name.clone()).collect()
+}
+
+/// The names of the directories in the store whose data is too old to count, or that are not configured.
+#[must_use]
+pub fn stale_directories(
+    configured: &[&DirectoryTerms],
+    rows: &[DirectoryRow],
+    now: DateTime<Utc>,
+) -> Vec<String> {
+    let stale = rows.iter().filter(|row| !is_fresh(configured, row, now));
+    stale.map(|row| row.name.clone()).collect()
+}
+
+fn is_fresh(configured: &[&DirectoryTerms], row: &DirectoryRow, now: DateTime<Utc>) -> bool {
+    let mut terms = configured.iter().filter(|terms| terms.name == row.name);
+    terms.any(|terms| terms.is_fresh(row.sync_state.last_good_sync_at, now))
 }

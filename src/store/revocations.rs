@@ -14,11 +14,23 @@ use super::{AuditRow, CHUNK_ROWS, IdentityRow, Result, Tx, on};
 pub struct LossRow {
     pub id: Uuid,
     pub token_id: TokenId,
-    /// As stored: `acknowledged` even after the acknowledgement has ended.
+    /// As stored, whether or not the acknowledgement has ended.
     pub state: FindingState,
     pub acknowledged_until: Option<DateTime<Utc>>,
     /// When its token is to be revoked, as announced.
     pub revoke_at: Option<DateTime<Utc>>,
+}
+
+impl LossRow {
+    /// The state now: an acknowledgement that has ended counts as open.
+    #[must_use]
+    pub fn state_at(&self, now: DateTime<Utc>) -> FindingState {
+        let is_over = self.acknowledged_until.is_none_or(|until| until <= now);
+        match self.state {
+            FindingState::Acknowledged if is_over => FindingState::Open,
+            state => state,
+        }
+    }
 }
 
 /// A finding whose token is due for revocation.

@@ -25,6 +25,7 @@ const MAX_LISTED_TOKENS: i64 = 100;
 /// Mails whose contents are in memory at a time; a mail lists up to a hundred tokens.
 const RENDER_CHUNK: usize = 32;
 
+#[derive(Default)]
 pub(super) struct Claimed {
     pub ready: Vec<Ready>,
     /// Mails whose notices no longer apply, or that could not be rendered.
@@ -56,19 +57,13 @@ impl Claimer {
             .await?;
         let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
         if ids.is_empty() {
-            return Ok(Claimed {
-                ready: Vec::new(),
-                settled: Vec::new(),
-                is_full: false,
-            });
+            return Ok(Claimed::default());
         }
         tx.settle_claimed(&ids, now).await?;
         tx.commit().await?;
-        let is_full = i64::try_from(mails.len()).is_ok_and(|count| count == limit);
         let mut claimed = Claimed {
-            ready: Vec::with_capacity(mails.len()),
-            settled: Vec::new(),
-            is_full,
+            is_full: i64::try_from(mails.len()).is_ok_and(|count| count == limit),
+            ..Claimed::default()
         };
         for mails in mails.chunks(RENDER_CHUNK) {
             self.render(mails, now, &mut claimed).await?;

@@ -1,19 +1,17 @@
-//! Decides what the outcomes of attempts mean, records them, and plans the notices to the next recipients of mails that
-//! failed.
+//! Decides what the outcomes of attempts mean, and records them.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::domain::{Backoff, NewNotice, Occurrence, Policy, Recipient, Token, Topic};
-use crate::engine::common::{Delivery, Error, MAX_SKEW_FACTOR, PAGE_SIZE, Report};
-use crate::engine::notices::DeadAddresses;
-use crate::store::{ClaimedMail, Holder, MailNotice, MailRecord, Store, Tx, Verdict};
-use crate::time::MAX_INSTANT;
+use crate::domain::Policy;
+use crate::engine::common::{Delivery, Error, MAX_SKEW_FACTOR, Report};
+use crate::engine::notices::plan_fallback;
+use crate::store::{ClaimedMail, Holder, MailRecord, Store, Verdict};
 
 /// How long a pass retries to record outcomes while the store is unreachable.
 const STORE_RETRY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,34 +28,22 @@ const MAX_FAULTS_IN_A_ROW: u32 = 3;
 /// From this many recipients on, the share of refusals shows whether the server or the addresses are to blame.
 const MIN_RECIPIENTS_TO_JUDGE: u32 = 20;
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RetryPolicy {
-    pub backoff: Backoff,
-    pub give_up: TimeDelta,
-}
-
-impl RetryPolicy {
+impl Delivery {
     /// When to try a mail again that was not accepted, or that it failed.
-    pub fn next_attempt(self, mail: &ClaimedMail, now: DateTime<Utc>) -> Verdict {
-        let first = mail.first_tried_at.unwrap_or(now);
-        if now - first >= self.give_up {
-            Verdict::Failed
-        } else {
-            Verdict::Retry(now + self.backoff.delay_after(mail.attempts + 1, mail.id))
+    pub(super) fn verdict_if_deferred(&self, mail: &ClaimedMail, now: DateTime<Utc>) -> Verdict {
+        if now - mail.first_tried_at.unwrap_or(now) >= self.give_up {
+            return Verdict::Failed;
         }
+        Verdict::Retry(now + self.backoff.delay_after(mail.attempts + 1, mail.id))
     }
-}
 
-/// The verdict on a mail that the server may have accepted.
-pub(super) fn verdict_if_unknown(
-    mail: &ClaimedMail,
-    backoff: Backoff,
-    now: DateTime<Utc>,
-) -> Verdict {
-    if mail.unknowns + 1 >= MAX_UNKNOWN_ATTEMPTS {
-        Verdict::Failed
-    } else {
-        Verdict::Unknown(now + backoff.delay_after(mail.unknowns + 1, mail.id))
+    /// The verdict on a mail that the server may have accepted.
+    pub(super) fn verdict_if_unknown(&self, mail: &ClaimedMail, now: DateTime<Utc>) -> Verdict {
+        let unknowns = mail.unknowns + 1;
+        if unknowns >= MAX_UNKNOWN_ATTEMPTS {
+            return Verdict::Failed;
+        }
+        Verdict::Unknown(now + self.backoff.delay_after(unknowns, mail.id))
     }
 }
 
@@ -129,6 +115,14 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    pub fn record(&mut self, mail: &ClaimedMail, verdict: Verdict, reason: Option<String>) {
+        self.records.push(MailRecord {
+            id: mail.id,
+            verdict,
+            reason,
+        });
+    }
+
     /// Adds the verdict on an attempt.
     pub fn add(
         &mut self,
@@ -139,27 +133,17 @@ impl Batch {
     ) {
         match verdict {
             Verdict::Failed => {
-                let reason = format!("given up: {}", reason.unwrap_or_default());
-                self.failed.push(Suspect {
+                return self.failed.push(Suspect {
                     mail,
-                    reason,
+                    reason: format!("given up: {}", reason.unwrap_or_default()),
                     is_dead: false,
                 });
-                return;
             }
             Verdict::Retry(_) => report.mails_deferred += 1,
             Verdict::Unknown(_) => report.mails_unknown += 1,
             Verdict::Sending | Verdict::Sent | Verdict::Cancelled | Verdict::Returned => {}
         }
-        self.records.push(MailRecord {
-            id: mail.id,
-            verdict,
-            reason,
-        });
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.failed.is_empty()
+        self.record(&mail, verdict, reason);
     }
 }
 
@@ -188,28 +172,21 @@ impl Recorder<'_> {
     /// process can claim the mail meanwhile, because it has the same store.
     pub(super) async fn record_batch(
         &self,
-        batch: Batch,
+        mut batch: Batch,
         report: &mut Report,
     ) -> Result<HashSet<Uuid>, Error> {
-        let Batch {
-            mut records,
-            failed,
-        } = batch;
-        records.extend(failed.iter().map(|failed| MailRecord {
-            id: failed.mail.id,
-            verdict: Verdict::Failed,
-            reason: Some(failed.reason.clone()),
-        }));
-        if records.is_empty() {
-            return Ok(HashSet::new());
-        }
+        let failed = std::mem::take(&mut batch.failed);
         for Suspect { mail, reason, .. } in &failed {
+            batch.record(mail, Verdict::Failed, Some(reason.clone()));
             report.mails_failed += 1;
             tracing::warn!(mail.id = %mail.id, "mail {} to {:?} failed: {reason}", mail.id, mail.recipient);
         }
+        if batch.records.is_empty() {
+            return Ok(HashSet::new());
+        }
         let given_up_at = Instant::now() + STORE_RETRY_TIMEOUT;
         loop {
-            match self.try_record(&records, &failed, report).await {
+            match self.try_record(&batch.records, &failed, report).await {
                 Err(error) if error.is_transient() && Instant::now() < given_up_at => {
                     tracing::warn!("delivery outcomes cannot be recorded yet: {error}");
                     tokio::time::sleep(STORE_RETRY_INTERVAL).await;
@@ -230,17 +207,17 @@ impl Recorder<'_> {
         let holder = self.lease_from(now);
         let needs_more =
             |record: &MailRecord| matches!(record.verdict, Verdict::Cancelled | Verdict::Failed);
-        // The usual case: a single statement.
-        let plain = if records.iter().any(needs_more) {
-            None
-        } else {
-            Some(self.store.record_mails(records, holder, now).await?)
-        };
-        if plain == Some(records.len() as u64) {
-            return Ok(HashSet::new());
+        let mut written = None;
+        if !records.iter().any(needs_more) {
+            // The usual case: a single statement.
+            let count = self.store.record_mails(records, holder, now).await?;
+            if count == records.len() as u64 {
+                return Ok(HashSet::new());
+            }
+            written = Some(count);
         }
         let mut tx = self.store.begin().await?;
-        let written = match plain {
+        let written = match written {
             Some(written) => written,
             None => tx.record_mails(records, holder, now).await?,
         };
@@ -254,18 +231,15 @@ impl Recorder<'_> {
             .filter(|record| record.verdict == Verdict::Cancelled);
         let cancelled: Vec<_> = cancelled.map(|record| record.id).collect();
         tx.detach_unreachable_notices(&cancelled).await?;
-        for Suspect {
-            mail,
-            reason,
-            is_dead,
-        } in failed
+        let still_ours = failed
             .iter()
-            .filter(|suspect| !lost.contains(&suspect.mail.id))
-        {
-            if *is_dead {
+            .filter(|failed| !lost.contains(&failed.mail.id));
+        for failed in still_ours {
+            let (mail, reason) = (&failed.mail, failed.reason.as_str());
+            if failed.is_dead {
                 tx.mark_address_dead(&mail.recipient, reason, now).await?;
             }
-            self.plan_fallback(&mut tx, mail, reason, report).await?;
+            plan_fallback(&mut tx, self.policy, (mail, reason), now, report).await?;
         }
         tx.commit().await?;
         Ok(lost)
@@ -293,11 +267,11 @@ impl Recorder<'_> {
             .await?;
         for mail in &lapsed {
             let reason = "the program ended while the mail was being sent";
-            let verdict = verdict_if_unknown(mail, self.settings.backoff, now);
+            let verdict = self.settings.verdict_if_unknown(mail, now);
             tx.settle_lapsed_mail(mail, verdict, reason).await?;
             if verdict == Verdict::Failed {
                 report.mails_failed += 1;
-                self.plan_fallback(&mut tx, mail, reason, report).await?;
+                plan_fallback(&mut tx, self.policy, (mail, reason), now, report).await?;
             } else {
                 report.mails_unknown += 1;
             }
@@ -305,97 +279,5 @@ impl Recorder<'_> {
         let is_on_probation = tx.find_setting(RELAY_PROBATION).await?.as_deref() == Some("yes");
         tx.commit().await?;
         Ok(is_on_probation)
-    }
-
-    /// Plans the notices of a failed mail for the next recipients in the chain. Their next mail also says that this
-    /// address cannot be reached.
-    async fn plan_fallback(
-        &self,
-        tx: &mut Tx,
-        mail: &ClaimedMail,
-        reason: &str,
-        report: &mut Report,
-    ) -> Result<(), Error> {
-        let now = self.clock.now();
-        let dead = DeadAddresses::load(tx, now).await?;
-        let mut after = Uuid::nil();
-        loop {
-            let owed = tx.load_mail_notices(mail.id, after, PAGE_SIZE).await?;
-            let Some(last) = owed.last() else {
-                return Ok(());
-            };
-            after = last.id;
-            let ids: Vec<_> = owed.iter().filter_map(|notice| notice.token_id).collect();
-            let without_access = tx.find_lost_access(&ids).await?;
-            let tokens = tx.load_tokens(&ids).await?;
-            let admins = tx.load_account_admins(&tokens).await?;
-            let mut notices = Vec::new();
-            let mut next_recipients = std::collections::BTreeMap::new();
-            for token in &tokens {
-                let is_dead = |address: &_| dead.contains(address);
-                let mut others = self.policy.recipients(
-                    token,
-                    &admins,
-                    without_access.contains(&token.id),
-                    &is_dead,
-                );
-                others.retain(|other| other.address != mail.recipient);
-                for notice in owed
-                    .iter()
-                    .filter(|notice| notice.token_id == Some(token.id))
-                {
-                    notices.extend(
-                        others
-                            .iter()
-                            .filter_map(|other| fallback_notice(notice, token, other, now)),
-                    );
-                }
-                for other in others {
-                    next_recipients
-                        .entry(other.address.clone())
-                        .or_insert(other);
-                }
-            }
-            report.notices_planned += tx.insert_notices(&notices, None, now).await?;
-            let unreachable: Vec<_> = next_recipients
-                .values()
-                .map(|to| unreachable_notice(mail, to, reason, now))
-                .collect();
-            tx.insert_notices(&unreachable, None, now).await?;
-        }
-    }
-}
-
-/// The same notice to another recipient. If they have it already, its key keeps it from being planned again.
-fn fallback_notice(
-    notice: &MailNotice,
-    token: &Token,
-    to: &Recipient,
-    now: DateTime<Utc>,
-) -> Option<NewNotice> {
-    let occurrence = notice.occurrence();
-    match notice.topic {
-        Topic::Expiry | Topic::SsoRevoked => Some(NewNotice::for_token(token, occurrence, to, now)),
-        // A revocation is sent to all recipients at once, so there is no one to fall back to.
-        Topic::Unreachable | Topic::Alert | Topic::Summary | Topic::Revoked => None,
-    }
-}
-
-/// A notice about the unreachable address, at most one a day. It goes along with the recipient's next mail.
-fn unreachable_notice(
-    mail: &ClaimedMail,
-    to: &Recipient,
-    reason: &str,
-    now: DateTime<Utc>,
-) -> NewNotice {
-    let day = now.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
-    let occurrence = Occurrence {
-        topic: Topic::Unreachable,
-        generation: day.into(),
-        step: None,
-    };
-    NewNotice {
-        detail: Some(reason.to_owned()),
-        ..NewNotice::for_subject(mail.recipient.as_str(), occurrence, to, MAX_INSTANT)
     }
 }

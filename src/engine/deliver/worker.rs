@@ -8,15 +8,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::domain::MailCounts;
-use crate::notify::fault::{Fault, Outcome};
-use crate::notify::message::Rendered;
-use crate::notify::transport::Connection;
-
 use crate::engine::common::{Delivery, Error};
-use crate::notify::message::Writer;
+use crate::notify::fault::{Fault, Outcome};
+use crate::notify::message::{Rendered, Writer};
 use crate::notify::template::Templates;
-use crate::notify::transport::Transport;
+use crate::notify::transport::{Connection, Transport};
 use crate::store::ClaimedMail;
+
+const MAX_CONNECT_ATTEMPTS: u32 = 3;
 
 pub struct Mailer {
     pub writer: Writer,
@@ -38,20 +37,14 @@ impl Mailer {
 
     #[must_use]
     pub fn templates(&self) -> Arc<Templates> {
-        Arc::clone(
-            &self
-                .templates
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        let templates = self.templates.read();
+        Arc::clone(&templates.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Mails that are rendered already keep their text.
     pub fn replace_templates(&self, templates: Templates) {
-        *self
-            .templates
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(templates);
+        let current = self.templates.write();
+        *current.unwrap_or_else(PoisonError::into_inner) = Arc::new(templates);
     }
 
     /// The attempts since the process started.
@@ -77,8 +70,6 @@ impl Mailer {
     }
 }
 
-const MAX_CONNECT_ATTEMPTS: u32 = 3;
-
 /// A claimed and rendered mail.
 pub(super) struct Ready {
     pub mail: ClaimedMail,
@@ -91,31 +82,29 @@ pub(super) struct Event {
     pub outcome: Outcome,
 }
 
-pub(super) struct Worker {
-    pub number: usize,
-    pub mailer: Arc<Mailer>,
-    pub pace: Option<Arc<DefaultDirectRateLimiter>>,
+struct Worker {
+    number: usize,
+    mailer: Arc<Mailer>,
+    pace: Option<Arc<DefaultDirectRateLimiter>>,
     /// 0 means no limit.
-    pub messages_per_connection: u32,
+    messages_per_connection: u32,
 }
 
 impl Worker {
     /// Sends the mails of the channel until it closes, then closes the connection with QUIT.
-    pub async fn run(self, mut jobs: mpsc::Receiver<Ready>, events: mpsc::UnboundedSender<Event>) {
+    async fn run(self, mut jobs: mpsc::Receiver<Ready>, events: mpsc::UnboundedSender<Event>) {
         let mut current = None;
         while let Some(ready) = jobs.recv().await {
             if let Some(pace) = &self.pace {
                 pace.until_ready().await;
             }
             let outcome = self.send(&mut current, &ready.message).await;
-            if events
-                .send(Event {
-                    worker: self.number,
-                    ready,
-                    outcome,
-                })
-                .is_err()
-            {
+            let event = Event {
+                worker: self.number,
+                ready,
+                outcome,
+            };
+            if events.send(event).is_err() {
                 break;
             }
         }

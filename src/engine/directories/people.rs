@@ -10,7 +10,7 @@ use crate::domain::{Address, Identity, IdentityStatus, IssuerMode, Issuers, Pers
 use crate::sources::hex;
 use crate::store::DirectoryRow;
 
-use crate::engine::error::Implausible;
+use crate::engine::common::Implausible;
 use crate::engine::upstream::WatchedDirectory;
 
 /// Up to this many people may lack the field with their status before the whole listing is implausible.

@@ -8,8 +8,8 @@ use crate::clock::Clock;
 use crate::directories::{Extent, Group, PeopleListing, PeopleQuery};
 use crate::domain::access::{BreakerTally, HeldChange, PersonUnderReview, Statement};
 use crate::domain::{Identity, IdentityStatus, Issuers, Lookup};
-use crate::engine::common::Error;
-use crate::engine::error::{Implausible, LISTING_TIMEOUT};
+use crate::engine::common::{Error, Implausible};
+
 use crate::engine::findings;
 use crate::engine::upstream::{WatchedDirectory, check_shrunk};
 use crate::sources::Fetched;
@@ -32,23 +32,6 @@ pub struct Survey {
     pub outcome: SurveyOutcome,
     pub(super) listing: Option<PeopleListing>,
     pub(super) query_digest: String,
-}
-
-impl Survey {
-    fn unchanged(query_digest: String) -> Self {
-        Self {
-            total: None,
-            listed: None,
-            issuers: 0,
-            shrunk: None,
-            outcome: SurveyOutcome::Accepted {
-                changes: Vec::new(),
-                forgotten: Vec::new(),
-            },
-            listing: None,
-            query_digest,
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -116,23 +99,21 @@ impl Surveyor<'_> {
         row: &DirectoryRow,
         accept_shrink: bool,
     ) -> Result<Survey, Error> {
-        let survey = self.survey_without_timeout(watched, row, accept_shrink);
-        match tokio::time::timeout(LISTING_TIMEOUT, survey).await {
-            Ok(survey) => survey,
-            Err(_) => Err(Error::TimedOut),
-        }
-    }
-
-    async fn survey_without_timeout(
-        &self,
-        watched: &WatchedDirectory,
-        row: &DirectoryRow,
-        accept_shrink: bool,
-    ) -> Result<Survey, Error> {
         let mut answer = self.list(watched, row).await?;
         if watched.directory.stores_everyone() {
             if answer.listing.is_none() && !self.has_news(watched).await? {
-                return Ok(Survey::unchanged(answer.query_digest));
+                return Ok(Survey {
+                    total: None,
+                    listed: None,
+                    issuers: 0,
+                    shrunk: None,
+                    outcome: SurveyOutcome::Accepted {
+                        changes: Vec::new(),
+                        forgotten: Vec::new(),
+                    },
+                    listing: None,
+                    query_digest: answer.query_digest,
+                });
             }
             self.load_relevant(watched, &mut answer.relevant).await?;
         }
@@ -167,11 +148,10 @@ impl Surveyor<'_> {
             .decide(watched, row, &reviews, emptied_group, probe_id)
             .await?;
         if let SurveyOutcome::Accepted {
-            forgotten: accepted,
-            ..
+            forgotten: people, ..
         } = &mut outcome
         {
-            *accepted = forgotten;
+            *people = forgotten;
         }
         Ok(Survey {
             total,
