@@ -9,7 +9,7 @@ use crate::sources::{AccountAdmin, Fetched};
 
 use super::common::{Error, PAGE_SIZE, Report, horizon};
 use super::merge::{Changes, Walk};
-use super::notices::DeadAddresses;
+use super::notices::Audience;
 use super::sync::{SyncSources, refused_rows_problem};
 use super::upstream::{Preview as UpstreamPreview, SweepOptions, WatchedSource};
 
@@ -32,6 +32,13 @@ struct Preview {
     reporting_sources: HashSet<String>,
 }
 
+impl Preview {
+    fn add_problem(&mut self, source: &WatchedSource, problem: &str) {
+        let problem = format!("source {}: {problem}", source.terms.name);
+        self.report.problems.push(problem);
+    }
+}
+
 pub(super) struct DryRun<'a> {
     pub sync: SyncSources<'a>,
     /// When sweeps run.
@@ -51,19 +58,11 @@ impl DryRun<'_> {
         };
         let sources = self.sync.sources.iter();
         for source in sources.filter(|source| options.includes(&source.terms.name)) {
-            match self
-                .preview_listing(source, options, &mut preview, &mut on_notice)
-                .await
-            {
+            let listing = self.preview_listing(source, options, &mut preview, &mut on_notice);
+            match listing.await {
                 Ok(()) => {}
                 Err(Error::Store(error)) => return Err(error.into()),
-                Err(error) => {
-                    let text = error.chain();
-                    preview
-                        .report
-                        .problems
-                        .push(format!("source {}: {text}", source.terms.name));
-                }
+                Err(error) => preview.add_problem(source, &error.chain()),
             }
         }
         self.preview_known(&mut preview, &mut on_notice).await?;
@@ -90,10 +89,7 @@ impl DryRun<'_> {
         let refusals = &found.listing.refusals;
         preview.report.rows_refused += refusals.count;
         if let Some(problem) = refused_rows_problem(refusals) {
-            preview
-                .report
-                .problems
-                .push(format!("source {}: {problem}", source.terms.name));
+            preview.add_problem(source, &problem);
         }
         if let Some(admins) = found.listing.admins.take() {
             preview.reporting_sources.insert(source.terms.name.clone());
@@ -156,10 +152,7 @@ impl DryRun<'_> {
     ) -> Result<(), Error> {
         let now = self.sync.clock.now();
         let mut tx = self.sync.store.begin_read().await?;
-        let dead = DeadAddresses::load(&mut tx, now).await?;
-        let ids: Vec<_> = due.iter().map(|token| token.id).collect();
-        let lost = tx.find_lost_access(&ids).await?;
-        let stored_admins = tx.load_account_admins(&due).await?;
+        let audience = Audience::load(&mut tx, &due, now).await?;
         let Preview {
             report,
             admins,
@@ -168,18 +161,15 @@ impl DryRun<'_> {
             ..
         } = preview;
         for token in due {
-            let account_admins = if reporting_sources.contains(&token.source) {
-                &*admins
-            } else {
-                &stored_admins
-            };
             report.tokens_due += 1;
             report.expired += u64::from(token.needs_expiry_mark(now));
-            let is_lost = lost.contains(&token.id);
-            let recipients = self
-                .sync
-                .policy
-                .recipients(&token, account_admins, is_lost, &|a| dead.contains(a));
+            let is_listed = reporting_sources.contains(&token.source);
+            let admins = if is_listed {
+                &*admins
+            } else {
+                &audience.admins
+            };
+            let recipients = audience.recipients_with(self.sync.policy, admins, &token);
             let planned = domain::plan(&token, &recipients, self.sync.policy, *horizon);
             report.notices_planned += planned.notices.len() as u64;
             for notice in planned.notices {

@@ -153,27 +153,20 @@ impl Judge<'_> {
                 return Ok(());
             };
             after = last.token.id.0;
-            let findings: Vec<NewFinding> = outlived
-                .iter()
-                .map(|found| loss_finding(found, now))
-                .collect();
+            let findings = outlived.iter().map(|found| loss_finding(found, now));
+            let findings: Vec<NewFinding> = findings.collect();
             tx.insert_findings(&findings).await?;
             for (found, finding) in outlived.iter().zip(&findings) {
+                let (token, id) = (&found.token, finding.id);
                 let countdown = self.response.and_then(|response| {
-                    let countdown = countdown(
-                        self.sources,
-                        response,
-                        &found.token,
-                        (finding.id, None),
-                        now,
-                    )?;
+                    let countdown = countdown(self.sources, response, token, (id, None), now)?;
                     Some((response, countdown))
                 });
                 if let Some((_, countdown)) = countdown {
-                    let end = (finding.id, Some(countdown.ends_at));
+                    let end = (id, Some(countdown.ends_at));
                     tx.set_revoke_at(&[end], now).await?;
                 }
-                self.notify_admins(&mut tx, &found.token, countdown, &dead, report)
+                self.notify_admins(&mut tx, token, countdown, &dead, report)
                     .await?;
             }
             tx.commit().await?;
@@ -193,15 +186,16 @@ impl Judge<'_> {
     ) -> Result<(), Error> {
         let now = self.clock.now();
         // If the token is revoked soon, the warning replaces this notice: it contains the same and more.
-        let due_warning = countdown.filter(|(_, countdown)| countdown.warn_at <= now);
-        let occurrence = due_warning.map_or_else(
-            || Occurrence {
+        let occurrence = match countdown {
+            Some((response, countdown)) if countdown.warn_at <= now => {
+                warning_occurrence(response, countdown)
+            }
+            _ => Occurrence {
                 topic: Topic::SsoRevoked,
                 generation: now.into(),
                 step: None,
             },
-            |(response, countdown)| warning_occurrence(response, countdown),
-        );
+        };
         plan_loss_notices(tx, self.policy, (token, occurrence), dead, now, report).await?;
         if let Some(issuer) = &token.issuer {
             tx.suppress_notices(token.id, issuer, "the issuer lost access")

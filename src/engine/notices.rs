@@ -1,12 +1,14 @@
 //! Plans notices that no schedule of steps leads to: alerts to the administrators, notices about lost access, those of
 //! failed mails for the next recipients, and notices that no one can receive.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::domain::{Address, Basis, NewNotice, Occurrence, Policy, Recipient, Token, Topic};
+use crate::domain::{
+    AccountAdmins, Address, Basis, NewNotice, Occurrence, Policy, Recipient, Token, TokenId, Topic,
+};
 use crate::store::{self, ClaimedMail, MailNotice, Tx};
 use crate::time::MAX_INSTANT;
 
@@ -26,6 +28,45 @@ impl DeadAddresses {
 
     pub fn contains(&self, address: &Address) -> bool {
         self.0.contains_key(address.key())
+    }
+}
+
+/// What decides who is notified about some tokens.
+pub(super) struct Audience {
+    pub dead: DeadAddresses,
+    /// Tokens whose issuers have lost access.
+    lost: HashSet<TokenId>,
+    pub admins: AccountAdmins,
+}
+
+impl Audience {
+    pub async fn load(
+        tx: &mut Tx,
+        tokens: &[Token],
+        now: DateTime<Utc>,
+    ) -> Result<Self, store::Error> {
+        let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
+        Ok(Self {
+            dead: DeadAddresses::load(tx, now).await?,
+            lost: tx.find_lost_access(&ids).await?,
+            admins: tx.load_account_admins(tokens).await?,
+        })
+    }
+
+    pub fn recipients(&self, policy: &Policy, token: &Token) -> Vec<Recipient> {
+        self.recipients_with(policy, &self.admins, token)
+    }
+
+    /// The recipients if the source reported these account administrators.
+    pub fn recipients_with(
+        &self,
+        policy: &Policy,
+        admins: &AccountAdmins,
+        token: &Token,
+    ) -> Vec<Recipient> {
+        let is_lost = self.lost.contains(&token.id);
+        let is_dead = |address: &_| self.dead.contains(address);
+        policy.recipients(token, admins, is_lost, &is_dead)
     }
 }
 
@@ -115,7 +156,6 @@ pub(super) async fn plan_fallback(
     now: DateTime<Utc>,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let dead = DeadAddresses::load(tx, now).await?;
     let mut after = Uuid::nil();
     loop {
         let owed = tx.load_mail_notices(mail.id, after, PAGE_SIZE).await?;
@@ -124,13 +164,11 @@ pub(super) async fn plan_fallback(
         };
         after = last.id;
         let ids: Vec<_> = owed.iter().filter_map(|notice| notice.token_id).collect();
-        let lost = tx.find_lost_access(&ids).await?;
         let tokens = tx.load_tokens(&ids).await?;
-        let admins = tx.load_account_admins(&tokens).await?;
+        let audience = Audience::load(tx, &tokens, now).await?;
         let (mut notices, mut next) = (Vec::new(), BTreeMap::new());
         for token in &tokens {
-            let is_lost = lost.contains(&token.id);
-            let mut others = policy.recipients(token, &admins, is_lost, &|to| dead.contains(to));
+            let mut others = audience.recipients(policy, token);
             others.retain(|other| other.address != mail.recipient);
             for notice in owed
                 .iter()

@@ -11,7 +11,7 @@ use crate::domain::{self, Address, NewNotice, Occurrence, Policy, Schedule, Toke
 use crate::store::{OpenMail, Store, Tx};
 
 use super::common::{Error, OnProgress, PAGE_SIZE, Report, horizon, new_id};
-use super::notices::{Alert, DeadAddresses, Undeliverable};
+use super::notices::{Alert, Audience, Undeliverable};
 
 /// Setting: the fingerprint of the policy by which every `due_at` was computed.
 const POLICY_FINGERPRINT: &str = "plan.policy";
@@ -88,17 +88,11 @@ impl Plan<'_> {
             return Ok(None);
         };
         let end = end.due_at.map(|due_at| (due_at, end.id));
-        let dead = DeadAddresses::load(&mut tx, now).await?;
-        let ids: Vec<_> = due.iter().map(|token| token.id).collect();
-        let lost = tx.find_lost_access(&ids).await?;
-        let admins = tx.load_account_admins(&due).await?;
+        let audience = Audience::load(&mut tx, &due, now).await?;
         let (mut notices, mut undeliverable) = (Vec::new(), Vec::new());
         let mut moved = Vec::with_capacity(due.len());
         for token in &due {
-            let is_lost = lost.contains(&token.id);
-            let recipients = self
-                .policy
-                .recipients(token, &admins, is_lost, &|address| dead.contains(address));
+            let recipients = audience.recipients(self.policy, token);
             let planned = domain::plan(token, &recipients, self.policy, horizon);
             let is_newly_due = planned.planned_step != token.planned_step;
             if let Some(generation) = token.generation()
@@ -110,7 +104,7 @@ impl Plan<'_> {
                     generation,
                     step: planned.planned_step,
                 };
-                undeliverable.push(Undeliverable::new(token, occurrence, &dead, now));
+                undeliverable.push(Undeliverable::new(token, occurrence, &audience.dead, now));
             }
             // A token that waits only for its expiry mark needs no write.
             if (planned.due_at, planned.planned_step) != (token.due_at, token.planned_step) {

@@ -256,22 +256,16 @@ impl Respond<'_> {
     ) -> Result<u64, Error> {
         let now = self.clock.now();
         let trail = load_trail(self.store, now).await?;
-        let preview = self
-            .preview_one(loss.id, response, &trail, &[], now)
-            .await?;
-        let Some(preview) = preview else {
+        let preview = self.preview_one(loss.id, response, &trail, &[], now);
+        let Some(preview) = preview.await? else {
             return Ok(0);
         };
         match preview.decision {
             Decision::Skip(_) => return Ok(0),
-            Decision::Wait(Wait::Limit(_)) => {
-                report.revocations_waiting += 1;
-                return Ok(1);
-            }
             Decision::Wait(wait) => {
                 tracing::debug!(token.id = %preview.token.id, "its revocation waits: {wait}");
                 report.revocations_waiting += 1;
-                return Ok(0);
+                return Ok(u64::from(matches!(wait, Wait::Limit(_))));
             }
             Decision::Revoke => {}
         }

@@ -17,7 +17,7 @@ use crate::store::{AuditRow, Store, Tx};
 
 use super::common::{Error, LISTING_TIMEOUT, Report, RevokeRefusal, new_id};
 use super::findings;
-use super::notices::DeadAddresses;
+use super::notices::Audience;
 use super::upstream::WatchedSource;
 
 /// Audit action before the source is asked.
@@ -183,11 +183,9 @@ impl<'a> Revoke<'a> {
     }
 
     pub async fn recipients(&self, tx: &mut Tx, token: &Token) -> Result<Vec<Recipient>, Error> {
-        let dead = DeadAddresses::load(tx, self.clock.now()).await?;
-        let is_lost = !tx.find_lost_access(&[token.id]).await?.is_empty();
-        let admins = tx.load_account_admins(std::slice::from_ref(token)).await?;
-        let is_dead = |address: &_| dead.contains(address);
-        Ok(self.policy.recipients(token, &admins, is_lost, &is_dead))
+        let tokens = std::slice::from_ref(token);
+        let audience = Audience::load(tx, tokens, self.clock.now()).await?;
+        Ok(audience.recipients(self.policy, token))
     }
 
     /// Adds to the audit trail and returns the token's previous entry. Entries are in order even if the clock stood

@@ -228,7 +228,6 @@ impl Engine {
         stop: &CancellationToken,
         report: &mut Report,
     ) {
-        let lost = CancellationToken::new();
         let jobs = async {
             for job in [
                 Job::Sync,
@@ -243,11 +242,11 @@ impl Engine {
                 }
             }
         };
-        tokio::select! {
-            () = jobs => {}
-            () = self.keep_sweep_lease() => lost.cancel(),
-        }
-        if lost.is_cancelled() {
+        let is_lost = tokio::select! {
+            () = jobs => false,
+            () = self.keep_sweep_lease() => true,
+        };
+        if is_lost {
             report.record_error(None, &Error::LeaseLost);
         }
     }
@@ -419,24 +418,21 @@ impl Purge<'_> {
             return Ok(());
         }
         let keep = self.retention;
-        let kept = PurgeCutoffs {
+        let cutoffs = PurgeCutoffs {
             runs: now - keep.runs,
             audit: now - keep.audit,
             findings: now - keep.findings,
             notices: now - keep.notices,
         };
+        let ended_before = now - keep.gone_tokens;
         let mut tx = self.store.begin().await?;
-        let dropped = tx
-            .purge_ended_tokens(now - keep.gone_tokens, PAGE_SIZE)
-            .await?
-            + tx.purge(&kept, PAGE_SIZE).await?;
-        report.purged += dropped;
+        let tokens = tx.purge_ended_tokens(ended_before, PAGE_SIZE).await?;
+        let deleted = tokens + tx.purge(&cutoffs, PAGE_SIZE).await?;
         tx.commit().await?;
-        if dropped >= PAGE_SIZE.unsigned_abs() {
-            // There may be more; the next sweep continues.
-            return Ok(());
+        report.purged += deleted;
+        if deleted < PAGE_SIZE.unsigned_abs() {
+            self.last.0.store(now.timestamp(), Ordering::Relaxed);
         }
-        self.last.0.store(now.timestamp(), Ordering::Relaxed);
         Ok(())
     }
 }
