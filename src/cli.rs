@@ -2,35 +2,24 @@
 //!
 //! Each command has a module with a function `(&Context, arguments) -> Result<Exit>`.
 
-pub mod args;
-pub mod exit;
-pub mod output;
-pub mod progress;
-
-mod actor;
+mod args;
 mod audit;
-mod backup;
 mod check;
-mod completions;
 mod demo;
 mod directory;
-mod dry_run;
+mod exit;
 mod explain;
 mod finding;
 mod forecast;
 mod identity;
 mod import;
-mod lookup;
-mod man;
-mod migrate;
+mod mail;
+mod maintain;
 mod notice;
-mod pages;
-mod preview;
-mod release;
+mod output;
+mod query;
 mod report;
-mod revoke;
 mod run;
-mod send_test;
 mod setup;
 mod source;
 mod steps;
@@ -43,6 +32,8 @@ mod upstream;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+
+pub use self::args::command;
 
 use self::args::{Cli, Color, Command, GlobalOptions};
 use self::exit::{Exit, Result, print_error};
@@ -88,8 +79,8 @@ pub fn main() -> ExitCode {
 /// Runs a command, in an asynchronous runtime if it needs one.
 fn run_command(context: &Context, command: Command) -> Result<Exit> {
     match command {
-        Command::Completions(args) => completions::completions(&args),
-        Command::Man(args) => man::man(&args),
+        Command::Completions(args) => maintain::completions(&args),
+        Command::Man(args) => maintain::man(&args),
         command => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -113,13 +104,13 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::Forecast(args) => forecast::forecast(context, args).await,
         Command::Explain(args) => explain::explain(context, args).await,
         Command::Check => check::check(context).await,
-        Command::Preview(args) => preview::preview(context, &args),
-        Command::SendTest(args) => send_test::send_test(context, args).await,
-        Command::Release(args) => release::release(context, args).await,
-        Command::Migrate => migrate::migrate(context).await,
-        Command::Backup(args) => backup::backup(context, args).await,
+        Command::Preview(args) => mail::preview(context, &args),
+        Command::SendTest(args) => mail::send_test(context, args).await,
+        Command::Release(args) => sweep::release(context, args).await,
+        Command::Migrate => maintain::migrate(context).await,
+        Command::Backup(args) => maintain::backup(context, args).await,
         Command::Demo(args) => demo::demo(context, args).await,
-        Command::Completions(args) => completions::completions(&args),
-        Command::Man(args) => man::man(&args),
+        Command::Completions(args) => maintain::completions(&args),
+        Command::Man(args) => maintain::man(&args),
     }
 }

@@ -293,7 +293,7 @@ fn the_documents_list_every_metric() {
 #[test]
 fn the_reference_lists_every_command() {
     let page = read("docs/reference.md");
-    for command in lapsed::cli::args::command().get_subcommands() {
+    for command in lapsed::cli::command().get_subcommands() {
         let name = command.get_name();
         assert!(
             page.contains(&format!("| `lapsed {name}")),
@@ -306,7 +306,7 @@ fn the_reference_lists_every_command() {
     {
         let name = line.split([' ', '`']).next().unwrap();
         assert!(
-            lapsed::cli::args::command().find_subcommand(name).is_some(),
+            lapsed::cli::command().find_subcommand(name).is_some(),
             "there is no lapsed {name}"
         );
     }

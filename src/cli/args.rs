@@ -2,8 +2,7 @@
 //! module of its own.
 
 mod commands;
-mod listing;
-mod people;
+mod nouns;
 mod values;
 
 use std::path::PathBuf;
@@ -15,15 +14,12 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 pub use commands::{
     Backup, Command, Completions, Demo, Explain, Import, Man, Preview, Release, SendTest, Sweep,
 };
-pub use listing::{
-    Acknowledge, AuditCommand, FindingCommand, FindingList, Forecast, Format, ListOptions,
-    NoticeCommand, NoticeList, ShowOptions, SourceCommand, TokenCommand, TokenList, TokenRevoke,
-    TokenShow, UpstreamSync,
+pub use nouns::{
+    Acknowledge, AuditCommand, DirectoryCommand, FindingCommand, FindingList, Forecast, Format,
+    IdentityCommand, IdentityCoverage, IdentityList, IdentityRebind, ListOptions, NoticeCommand,
+    NoticeList, SourceCommand, TokenCommand, TokenList, TokenRevoke, TokenShow, UpstreamSync,
 };
-pub use people::{
-    DirectoryCommand, IdentityCommand, IdentityCoverage, IdentityList, IdentityRebind, IdentityShow,
-};
-pub use values::{Input, Invalid, TEMPLATES};
+pub use values::Input;
 
 /// The groups of the root help; each command is in exactly one.
 const GROUPS: [(&str, &[&str]); 5] = [
@@ -123,7 +119,6 @@ pub struct GlobalOptions {
 
 impl GlobalOptions {
     /// The log level that `--verbose` sets.
-    #[must_use]
     pub fn log_level(&self) -> Option<tracing::Level> {
         match self.verbose {
             0 => None,
@@ -143,10 +138,7 @@ pub enum Color {
 }
 
 impl Cli {
-    /// Parses the arguments of the process.
-    ///
-    /// # Errors
-    /// A usage error, or the help or version text to print.
+    /// Parses the arguments of the process. The error may be the help or version text to print.
     pub fn parse_args(
         args: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
@@ -156,7 +148,6 @@ impl Cli {
 }
 
 /// The clap command, with the root help in groups, which clap itself does not offer.
-#[must_use]
 pub fn command() -> clap::Command {
     let command = Cli::command();
     let template = format!(

@@ -1,5 +1,8 @@
-//! `lapsed audit`: lists the audit trail.
+//! `lapsed audit`: lists what operators did. Other commands record their actions here.
 
+use std::os::unix::fs::MetadataExt as _;
+
+use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::Context;
@@ -7,9 +10,10 @@ use super::args::{AuditCommand, ListOptions};
 use super::exit::{Exit, Result};
 use super::output::when::{format_instant, rfc3339};
 use super::output::{Cell, Column, Field, Printer, Row};
-use super::pages::print_pages;
+use super::query::print_pages;
 use super::setup::{self, Mode};
-use crate::store::{AuditRow, Store};
+use crate::engine;
+use crate::store::{self, AuditRow, Store, Tx};
 
 pub(super) async fn audit(context: &Context, args: AuditCommand) -> Result<Exit> {
     let AuditCommand::List(options) = args;
@@ -56,4 +60,77 @@ impl Row for AuditRow {
         }),
     ];
     const EMPTY_MESSAGE: &'static str = "the audit trail is empty";
+}
+
+/// Adds an entry to the audit trail in the name of the operator.
+pub(super) async fn record_action(
+    tx: &mut Tx,
+    now: DateTime<Utc>,
+    (action, subject): (&str, &str),
+    reason: Option<&str>,
+) -> store::Result<()> {
+    let actor = actor();
+    let entry = [actor.as_str(), action, subject];
+    tx.insert_audit(engine::new_id(now), now, entry, reason)
+        .await
+}
+
+/// The operator who runs the command.
+pub(super) fn actor() -> String {
+    name_from_env(|name| std::env::var(name).ok()).unwrap_or_else(|| {
+        let own = std::fs::metadata("/proc/self").map(|process| process.uid());
+        let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        own.map_or_else(|_| "unknown".to_owned(), |uid| user_name(uid, &users))
+    })
+}
+
+/// The name from the environment; under sudo, that of the person who called it.
+fn name_from_env(env: impl Fn(&str) -> Option<String>) -> Option<String> {
+    ["SUDO_USER", "USER", "LOGNAME"]
+        .into_iter()
+        .filter_map(env)
+        .find(|name| !name.is_empty())
+}
+
+/// The name for a user id in the text of passwd(5). Services and containers set no environment.
+fn user_name(uid: u32, users: &str) -> String {
+    let named = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| format!("uid {uid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_who_called_sudo_is_the_actor() {
+        let env = |pairs: &'static [(&str, &str)]| {
+            move |name: &str| {
+                let found = pairs.iter().find(|(key, _)| *key == name);
+                found.map(|(_, value)| (*value).to_owned())
+            }
+        };
+        for (pairs, name) in [
+            (&[("SUDO_USER", "ada"), ("USER", "root")][..], Some("ada")),
+            (&[("SUDO_USER", ""), ("USER", "grace")], Some("grace")),
+            (&[("USER", ""), ("LOGNAME", "joan")], Some("joan")),
+            (&[], None),
+        ] {
+            assert_eq!(name_from_env(env(pairs)).as_deref(), name);
+        }
+    }
+
+    #[test]
+    fn without_an_environment_the_user_id_gives_the_name() {
+        let users =
+            "root:x:0:0:root:/root:/bin/sh\n+::::::\nbroken\nlapsed:x:977:977::/:/bin/false";
+        assert_eq!(user_name(977, users), "lapsed");
+        assert_eq!(user_name(0, users), "root");
+        assert_eq!(user_name(1000, users), "uid 1000");
+        assert_eq!(user_name(1000, ""), "uid 1000");
+    }
 }

@@ -18,10 +18,10 @@ use super::setup::{self, Mode};
 use super::upstream::{
     Kind, Upstream, deferred_cell, deferred_until, next_sync_at, state_cell, state_text,
 };
-use super::{Context, actor};
+use super::{Context, audit};
 use crate::config::{Config, DirectoryConfig};
 use crate::domain::{DirectoryTerms, Reason, Schedule, SyncState};
-use crate::store::{self, Decision, Store};
+use crate::store::{self, Decision, Store, Tx};
 
 pub(super) async fn directory(context: &Context, args: DirectoryCommand) -> Result<Exit> {
     let config = &setup::load_config(context)?;
@@ -243,7 +243,10 @@ async fn forget(context: &Context, config: &Config, name: &str) -> Result<Exit> 
     let people = setup::with_engine(context, config, Mode::Write, async |engine| {
         let known = engine.store.begin_read().await?.list_directories().await?;
         Kind::Directory.find(&known, name, |row| &row.name)?;
-        Ok(engine.directory_sync().forget(name, &actor::name()).await?)
+        Ok(engine
+            .directory_sync()
+            .forget(name, &audit::actor())
+            .await?)
     })
     .await?;
     print_line(&format!(
@@ -268,47 +271,18 @@ async fn print_decision(
 
 /// Releases or rejects the held change of a directory and returns the message to print.
 /// `known` are the configured names.
-#[expect(
-    clippy::too_many_lines,
-    reason = "one decision, with a message for each case"
-)]
 pub(super) async fn record_decision(
     store: &Store,
-    (name, mut known): (&str, Vec<String>),
+    (name, known): (&str, Vec<String>),
     decision: Decision,
     now: DateTime<Utc>,
 ) -> Result<String> {
     let mut tx = store.begin().await?;
     let Some(row) = tx.find_directory(name).await? else {
-        if known.iter().any(|known| known == name) {
-            return Ok(format!(
-                "directory {name} was never synced, so nothing is held; nothing was changed"
-            ));
-        }
-        let rows = tx.list_directories().await?;
-        known.extend(rows.into_iter().map(|row| row.name));
-        known.sort_unstable();
-        known.dedup();
-        return Err(Kind::Directory.unknown_name_error(name, known.iter().map(String::as_str)));
+        return no_data_message(&mut tx, name, known).await;
     };
     let Some(held) = row.held else {
-        let is_release = decision == Decision::Released;
-        let rejected = if is_release {
-            tx.clear_rejections(name).await?
-        } else {
-            0
-        };
-        if rejected == 0 {
-            return Ok(format!(
-                "directory {name} holds no change; nothing was changed"
-            ));
-        }
-        let reason = format!("{rejected} people who were rejected");
-        actor::record_action(&mut tx, now, ("directory.release", name), Some(&reason)).await?;
-        tx.commit().await?;
-        return Ok(format!(
-            "directory {name} holds no change; the rejected statements about {rejected} people are evaluated again at the next sync"
-        ));
+        return clear_rejections(tx, name, decision, now).await;
     };
     let decided = decision.as_str();
     if row.decision.as_deref() == Some(decided) {
@@ -317,24 +291,60 @@ pub(super) async fn record_decision(
         ));
     }
     tx.decide_held_changes(name, decision).await?;
-    let action = match decision {
-        Decision::Released => "directory.release",
-        Decision::Rejected => "directory.reject",
-    };
-    actor::record_action(&mut tx, now, (action, name), Some(&held)).await?;
-    tx.commit().await?;
-    let consequence = match decision {
-        Decision::Released => {
+    let (action, consequence) = match decision {
+        Decision::Released => (
+            "directory.release",
             "If its next sync still reports the same, the change is accepted. The sweep after that flags the tokens of the \
-             people who lost access."
-        }
-        Decision::Rejected => {
+             people who lost access.",
+        ),
+        Decision::Rejected => (
+            "directory.reject",
             "If its next sync still reports the same, these people are unknown until the directory reports something \
-             else about them. None of their tokens is flagged. The reports about all other people count again."
-        }
+             else about them. None of their tokens is flagged. The reports about all other people count again.",
+        ),
     };
+    audit::record_action(&mut tx, now, (action, name), Some(&held)).await?;
+    tx.commit().await?;
     Ok(format!(
         "directory {name} is {decided}: {held}\n{consequence} Another mass change is held again.\n\
          The next scheduled sweep syncs it; `lapsed directory sync {name}` does so now."
+    ))
+}
+
+/// The message about a configured directory without data. For an unknown name an error with all names.
+async fn no_data_message(tx: &mut Tx, name: &str, mut known: Vec<String>) -> Result<String> {
+    if known.iter().any(|known| known == name) {
+        return Ok(format!(
+            "directory {name} was never synced, so nothing is held; nothing was changed"
+        ));
+    }
+    let rows = tx.list_directories().await?;
+    known.extend(rows.into_iter().map(|row| row.name));
+    known.sort_unstable();
+    known.dedup();
+    Err(Kind::Directory.unknown_name_error(name, known.iter().map(String::as_str)))
+}
+
+/// Releases the people whom an operator rejected before; there is no held change to decide on.
+async fn clear_rejections(
+    mut tx: Tx,
+    name: &str,
+    decision: Decision,
+    now: DateTime<Utc>,
+) -> Result<String> {
+    let rejected = match decision {
+        Decision::Released => tx.clear_rejections(name).await?,
+        Decision::Rejected => 0,
+    };
+    if rejected == 0 {
+        return Ok(format!(
+            "directory {name} holds no change; nothing was changed"
+        ));
+    }
+    let reason = format!("{rejected} people who were rejected");
+    audit::record_action(&mut tx, now, ("directory.release", name), Some(&reason)).await?;
+    tx.commit().await?;
+    Ok(format!(
+        "directory {name} holds no change; the rejected statements about {rejected} people are evaluated again at the next sync"
     ))
 }

@@ -29,7 +29,6 @@ pub enum Exit {
 
 impl Exit {
     /// The one of two exit codes that takes precedence.
-    #[must_use]
     pub fn worst(self, other: Self) -> Self {
         let severity = |exit| match exit {
             Self::Config => 4,
@@ -166,7 +165,6 @@ impl Failure {
     }
 
     /// Adds the key or the command that fixes it.
-    #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

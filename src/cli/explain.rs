@@ -14,7 +14,7 @@ use super::setup::{self, Mode};
 use super::steps::{
     is_about_expiry, is_about_step, no_notice_reason, send_time, was_first_seen_expired,
 };
-use super::{Context, lookup};
+use super::{Context, query};
 use crate::domain::{
     AccountAdmins, Address, Basis, Expiry, ExpiryOrigin, FindingKind, FindingState, NewNotice,
     NoticeState, Policy, Recipient, Status, Step, StepOutlook, StepState, Token, TokenRef,
@@ -61,7 +61,7 @@ impl Explanation {
         now: DateTime<Utc>,
     ) -> Result<Self> {
         let mut tx = store.begin_read().await?;
-        let token = lookup::find_token(&mut tx, reference).await?;
+        let token = query::find_token(&mut tx, reference).await?;
         let notices = tx.list_notices_of_tokens(&[token.id]).await?;
         let findings = tx.list_findings_of_token(token.id, now).await?;
         let dead = tx.load_dead_addresses(now - DEAD_ADDRESS_TTL).await?;

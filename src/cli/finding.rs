@@ -1,7 +1,5 @@
 //! `lapsed finding`: lists and acknowledges findings.
 
-use std::fmt::Write as _;
-
 use anstyle::Style;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::json;
@@ -10,14 +8,11 @@ use super::args::{Acknowledge, FindingCommand, FindingList};
 use super::exit::{Exit, Failure, Result};
 use super::output::when::rfc3339;
 use super::output::{BAD, Cell, Column, Field, Printer, Row, WARN, print_line};
-use super::pages::print_pages;
+use super::query::{self, print_pages};
 use super::setup::{self, Mode};
-use super::{Context, actor};
+use super::{Context, audit};
 use crate::domain::{FindingState, Severity};
-use crate::store::{FindingFilter, FindingRow, Store, Tx};
-
-/// How many matches an ambiguous id lists.
-const MAX_LISTED_MATCHES: usize = 5;
+use crate::store::{FindingFilter, FindingRow, Store};
 
 pub(super) async fn finding(context: &Context, args: FindingCommand) -> Result<Exit> {
     let config = setup::load_config(context)?;
@@ -75,7 +70,7 @@ pub(super) async fn acknowledge(
             .into());
     }
     let mut tx = store.begin().await?;
-    let finding = find_finding(&mut tx, &args.id, now).await?;
+    let finding = query::find_finding(&mut tx, &args.id, now).await?;
     let label = format!(
         "{} of {} (finding {})",
         finding.kind, finding.token_name, finding.id
@@ -91,40 +86,11 @@ pub(super) async fn acknowledge(
     let subject = format!("finding {}", finding.id);
     let reason = format!("until {until}: {}", args.reason);
     let entry = ("finding.acknowledge", subject.as_str());
-    actor::record_action(&mut tx, now, entry, Some(&reason)).await?;
+    audit::record_action(&mut tx, now, entry, Some(&reason)).await?;
     tx.commit().await?;
     Ok(format!(
         "{label} is acknowledged until {until}\nAfter that it opens again, unless it is resolved."
     ))
-}
-
-/// The finding whose id starts with `prefix`. The error says how to write an id that names one.
-async fn find_finding(tx: &mut Tx, prefix: &str, now: DateTime<Utc>) -> Result<FindingRow> {
-    let limit = i64::try_from(MAX_LISTED_MATCHES + 1).unwrap_or(i64::MAX);
-    let mut found = tx.find_findings_by_prefix(prefix, now, limit).await?;
-    if found.len() > 1 {
-        return Err(ambiguous_error(prefix, &found).into());
-    }
-    found.pop().ok_or_else(|| {
-        let error = anyhow::anyhow!("no finding's id begins with {prefix}");
-        let hint = "`lapsed finding list --all --format csv` shows the ids in full";
-        Failure::failed(error).hint(hint).into()
-    })
-}
-
-fn ambiguous_error(prefix: &str, found: &[FindingRow]) -> Failure {
-    let mut text = format!("several findings' ids begin with {prefix}:");
-    for finding in found.iter().take(MAX_LISTED_MATCHES) {
-        let _ = write!(
-            text,
-            "\n  {}  {}  {}",
-            finding.id, finding.kind, finding.token_name
-        );
-    }
-    if found.len() > MAX_LISTED_MATCHES {
-        text.push_str("\n  and more");
-    }
-    Failure::failed(anyhow::anyhow!(text)).hint("give more digits")
 }
 
 impl Row for FindingRow {

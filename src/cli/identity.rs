@@ -17,10 +17,10 @@ use super::output::{
     BAD, Cell, Column, Detail, Field, Printer, Row, Sheet, View, WARN, objects, print_line,
     print_one,
 };
-use super::pages::print_pages;
+use super::query::print_pages;
 use super::setup::{self, Mode};
 use super::upstream::Kind;
-use super::{Context, actor};
+use super::{Context, audit};
 use crate::config::Config;
 use crate::domain::{Address, Identity, IdentityStatus, IssuerMode, Reason, checked_suffix};
 use crate::engine::{self, UnbindOutcome};
@@ -190,7 +190,7 @@ async fn rebind(context: &Context, config: &Config, args: &IdentityRebind) -> Re
         &configured.terms.name
     })?;
     let done = setup::with_engine(context, config, Mode::Write, async |engine| {
-        let (actor, stop) = (actor::name(), CancellationToken::new());
+        let (actor, stop) = (audit::actor(), CancellationToken::new());
         Ok(engine.unbind_identity(name, email, &actor, &stop).await?)
     });
     match done.await? {

@@ -1,15 +1,17 @@
 //! `lapsed import`: imports tokens from a file.
 
 use std::fs::File;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Context;
 use super::args::{Import, Input};
 use super::exit::{Exit, Failure, Result};
-use super::progress::Progress;
 use super::setup::{self, Mode};
 use crate::domain::Name;
 use crate::engine::{self, ImportCounts, ImportMode};
@@ -168,4 +170,74 @@ fn summary(counts: ImportCounts, mode: ImportMode) -> String {
         ""
     };
     format!("{would}{new} new, {changed} changed, {unchanged} unchanged, {refused} refused")
+}
+
+/// A progress bar on standard error, shown only on a terminal. It is removed when dropped, so that no error leaves half a bar behind.
+struct Progress(ProgressBar);
+
+impl Progress {
+    /// Counts bytes; `total` is unknown for standard input.
+    fn bytes(total: Option<u64>) -> Self {
+        let known =
+            "{bar:32} {bytes}/{total_bytes} {binary_bytes_per_sec} {msg} (about {eta} left)";
+        Self::new(
+            total,
+            known,
+            "{spinner} {bytes} {binary_bytes_per_sec} {msg}",
+        )
+    }
+
+    fn rows(total: Option<u64>) -> Self {
+        let known = "{bar:32} {human_pos}/{human_len} {msg} (about {eta} left)";
+        Self::new(total, known, "{spinner} {human_pos} {msg}")
+    }
+
+    fn new(total: Option<u64>, known: &str, unknown: &str) -> Self {
+        let target = if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(total, target);
+        let template = if total.is_some() { known } else { unknown };
+        let style = ProgressStyle::with_template(template).expect("the templates are constants");
+        bar.set_style(style.progress_chars("=> "));
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        Self(bar)
+    }
+
+    fn advance(&self, by: u64) {
+        self.0.inc(by);
+    }
+
+    /// Shows how many rows the bytes so far had.
+    fn show_rows(&self, rows: u64) {
+        // Formatting costs more than reading a row, so update rarely.
+        if rows.is_multiple_of(1024) && !self.0.is_hidden() {
+            self.0.set_message(format!("{} rows", HumanCount(rows)));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_is_valid() {
+        for total in [None, Some(10)] {
+            Progress::bytes(total).show_rows(1024);
+            let rows = Progress::rows(total);
+            rows.advance(3);
+            assert_eq!(rows.0.position(), 3);
+        }
+    }
 }

@@ -3,13 +3,13 @@
 use anstyle::Style;
 use serde_json::json;
 
+use super::Context;
 use super::args::{NoticeCommand, NoticeList};
 use super::exit::{Exit, Result};
 use super::output::when::rfc3339;
 use super::output::{BAD, Cell, Column, FAINT, Field, Printer, Row, WARN};
-use super::pages::print_pages;
+use super::query::{self, print_pages};
 use super::setup::{self, Mode};
-use super::{Context, lookup};
 use crate::domain::{NoticeState, Step};
 use crate::store::{NoticeFilter, NoticeRow, Store};
 use crate::time::MAX_INSTANT;
@@ -37,7 +37,7 @@ pub(super) async fn list(
     let token = match &args.token {
         Some(reference) => {
             let mut tx = store.begin_read().await?;
-            Some(lookup::find_token(&mut tx, reference).await?.id)
+            Some(query::find_token(&mut tx, reference).await?.id)
         }
         None => None,
     };

@@ -38,9 +38,6 @@ impl From<io::Error> for Error {
 mod tests;
 
 /// Prints a message to standard output.
-///
-/// # Errors
-/// If it cannot be written; [`Error::Closed`] if the reader closed the output.
 pub fn print_line(text: &str) -> Result<(), Error> {
     Ok(writeln!(io::stdout(), "{}", text::clean_lines(text))?)
 }

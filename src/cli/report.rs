@@ -58,8 +58,34 @@ pub(super) fn exit_code(report: &Report) -> Exit {
     failed.worst(deferred)
 }
 
-fn token_counts(r: &Report) -> [(u64, &'static str); 8] {
-    [
+/// One line for each kind of thing that happened, for people.
+pub(super) fn summary_lines(report: &Report) -> String {
+    let mut text = String::new();
+    for (label, counts) in summary_counts(report) {
+        let shown: Vec<_> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        if !shown.is_empty() {
+            let _ = writeln!(text, "{label:<9} {}", shown.join(", "));
+        }
+    }
+    if report.lease_held {
+        text.push_str("another sweep is at work; this one only helped to deliver\n");
+    }
+    if report.relay_down {
+        text.push_str("the mail server could not be used; the mails wait for the next sweep\n");
+    }
+    if report.is_quiet() {
+        text.push_str("nothing was due\n");
+    }
+    text
+}
+
+/// The lines of the summary: labels, and what is counted. The words are a contract.
+fn summary_counts(r: &Report) -> [(&'static str, Vec<(u64, &'static str)>); 8] {
+    let tokens = vec![
         (r.tokens_new, "new"),
         (r.tokens_changed, "changed"),
         (r.tokens_gone, "gone"),
@@ -71,73 +97,40 @@ fn token_counts(r: &Report) -> [(u64, &'static str); 8] {
             r.revocations_waiting,
             "to be ended for that, waiting: see `lapsed sweep --dry-run`",
         ),
+    ];
+    let sources = vec![(
+        r.sources_deferred,
+        "deferred: `lapsed source list` and `directory list` tell for how long",
+    )];
+    let findings = vec![
+        (r.findings_opened, "opened"),
+        (r.findings_resolved, "resolved"),
+    ];
+    let notices = vec![
+        (r.notices_planned, "planned"),
+        (r.notices_failed, "with nobody left to tell"),
+    ];
+    let mails = vec![
+        (r.mails_sent, "sent"),
+        (r.mails_deferred, "deferred"),
+        (r.mails_unknown, "in doubt"),
+        (r.mails_failed, "failed"),
+        (r.mails_held, "held: see `lapsed release --help`"),
+        (
+            r.mails_still_held,
+            "still held: see `lapsed release --help`",
+        ),
+    ];
+    [
+        ("tokens", tokens),
+        ("rows", vec![(r.rows_refused, "refused")]),
+        ("sources", sources),
+        ("people", vec![(r.people_changed, "changed")]),
+        ("findings", findings),
+        ("notices", notices),
+        ("mails", mails),
+        ("purged", vec![(r.purged, "rows")]),
     ]
-}
-
-/// One line for each kind of thing that happened, for people.
-#[expect(clippy::too_many_lines, reason = "a table of counts")]
-pub(super) fn summary_lines(report: &Report) -> String {
-    let mut text = String::new();
-    let mut line = |label: &str, parts: &[(u64, &str)]| {
-        let shown: Vec<_> = parts
-            .iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, what)| format!("{count} {what}"))
-            .collect();
-        if !shown.is_empty() {
-            let _ = writeln!(text, "{label:<9} {}", shown.join(", "));
-        }
-    };
-    let r = report;
-    line("tokens", &token_counts(r));
-    line("rows", &[(r.rows_refused, "refused")]);
-    line(
-        "sources",
-        &[(
-            r.sources_deferred,
-            "deferred: `lapsed source list` and `directory list` tell for how long",
-        )],
-    );
-    line("people", &[(r.people_changed, "changed")]);
-    line(
-        "findings",
-        &[
-            (r.findings_opened, "opened"),
-            (r.findings_resolved, "resolved"),
-        ],
-    );
-    line(
-        "notices",
-        &[
-            (r.notices_planned, "planned"),
-            (r.notices_failed, "with nobody left to tell"),
-        ],
-    );
-    line(
-        "mails",
-        &[
-            (r.mails_sent, "sent"),
-            (r.mails_deferred, "deferred"),
-            (r.mails_unknown, "in doubt"),
-            (r.mails_failed, "failed"),
-            (r.mails_held, "held: see `lapsed release --help`"),
-            (
-                r.mails_still_held,
-                "still held: see `lapsed release --help`",
-            ),
-        ],
-    );
-    line("purged", &[(r.purged, "rows")]);
-    if r.lease_held {
-        text.push_str("another sweep is at work; this one only helped to deliver\n");
-    }
-    if r.relay_down {
-        text.push_str("the mail server could not be used; the mails wait for the next sweep\n");
-    }
-    if report.is_quiet() {
-        text.push_str("nothing was due\n");
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,18 +1,31 @@
-//! `lapsed sweep`: one pass and its summary.
+//! `lapsed sweep`: one pass and its summary, or what it would do. `lapsed release`: sends the mails of
+//! held plans, or discards them.
 
-use super::args::Sweep;
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use super::args::{Release, Sweep};
 use super::exit::{Exit, Failure, Result};
+use super::output::print_line;
 use super::report::{exit_code, print_problems, summary_lines, until_signal};
 use super::setup::{self, Mode};
-use super::{Context, actor, dry_run};
+use super::{Context, audit};
 use crate::config::Config;
-use crate::engine::SweepOptions;
+use crate::domain::Address;
+use crate::domain::revocation::Decision;
+use crate::engine::{PlannedNotice, RevocationPreview, SweepOptions};
+use crate::store::Store;
+use crate::text;
+
+/// How many mails and tokens a dry run lists; the others are only counted.
+const MAX_LISTED: usize = 50;
 
 pub(super) async fn sweep(context: &Context, args: Sweep) -> Result<Exit> {
     let config = setup::load_config(context)?;
     reject_unknown_names(&config, &args)?;
     if args.dry_run {
-        return dry_run::sweep(context, &config, &args).await;
+        return dry_run(context, &config, args).await;
     }
     let _log = setup::start_log(context, &config)?;
     let mailer = setup::build_mailer(&config)?;
@@ -20,7 +33,7 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> Result<Exit> {
         by_schedule: false,
         only: args.source,
         accept_shrink: args.accept_shrink,
-        actor: actor::name(),
+        actor: audit::actor(),
     };
     let report = setup::with_store(&config, Mode::Write, async |store| {
         let engine = setup::build_engine(context, &config, store.clone(), mailer)?;
@@ -34,18 +47,12 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> Result<Exit> {
 
 /// Fails on a name that no source or directory has, before anything is swept.
 fn reject_unknown_names(config: &Config, args: &Sweep) -> Result<()> {
-    let sources = config
-        .sources
+    let sources = config.sources.iter().map(|source| &source.terms.name);
+    let directories = config
+        .directories
         .iter()
-        .map(|source| source.terms.name.as_str());
-    let known: Vec<&str> = sources
-        .chain(
-            config
-                .directories
-                .iter()
-                .map(|directory| directory.terms.name.as_str()),
-        )
-        .collect();
+        .map(|directory| &directory.terms.name);
+    let known: Vec<&str> = sources.chain(directories).map(String::as_str).collect();
     for name in args.source.iter().chain(&args.accept_shrink) {
         if !known.contains(&name.as_str()) {
             let error = anyhow::anyhow!("there is no source or directory {name:?}");
@@ -57,4 +64,145 @@ fn reject_unknown_names(config: &Config, args: &Sweep) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Shows what a sweep would do, and changes nothing.
+async fn dry_run(context: &Context, config: &Config, args: Sweep) -> Result<Exit> {
+    let options = SweepOptions {
+        by_schedule: false,
+        only: args.source,
+        accept_shrink: args.accept_shrink,
+        ..SweepOptions::default()
+    };
+    let mut mails: BTreeMap<Address, Vec<String>> = BTreeMap::new();
+    let on_planned = |planned: PlannedNotice| {
+        let about = mails.entry(planned.notice.recipient.clone()).or_default();
+        // Three tokens per mail are listed; the others are only counted.
+        about.push(if about.len() < 3 {
+            notice_text(&planned)
+        } else {
+            String::new()
+        });
+    };
+    let (summary, revocations) =
+        setup::with_engine(context, config, Mode::DryRun, async |engine| {
+            let summary = engine.preview_sweep(&options, on_planned).await?;
+            Ok((summary, engine.response().preview(&options).await?))
+        })
+        .await?;
+    print_problems(&summary);
+    anstream::print!("{}", summary_lines(&summary));
+    anstream::println!(
+        "mails     {} would be written; nothing was changed or sent",
+        mails.len()
+    );
+    for (to, about) in mails.iter().take(MAX_LISTED) {
+        let named: Vec<&str> = about
+            .iter()
+            .filter(|line| !line.is_empty())
+            .map(String::as_str)
+            .collect();
+        let more = about.len() - named.len();
+        let more = if more > 0 {
+            format!(", and {more} more")
+        } else {
+            String::new()
+        };
+        anstream::println!("  {to}: {}{more}", named.join(", "));
+    }
+    if mails.len() > MAX_LISTED {
+        anstream::println!(
+            "  and {} more; `lapsed forecast` lists them all",
+            mails.len() - MAX_LISTED
+        );
+    }
+    print_revocations(&revocations);
+    let limit = config.policy.max_per_sweep;
+    if limit > 0 && mails.len() as u64 > limit {
+        anstream::println!(
+            "That is more than [notify] max_per_sweep = {limit}: all of it would be held."
+        );
+    }
+    Ok(exit_code(&summary))
+}
+
+/// Prints which tokens would be revoked because their issuers lost access, and why others would not.
+fn print_revocations(revocations: &[RevocationPreview]) {
+    if revocations.is_empty() {
+        return;
+    }
+    let is_revoked = |preview: &&RevocationPreview| preview.decision == Decision::Revoke;
+    let revoked = revocations.iter().filter(is_revoked).count();
+    anstream::println!(
+        "ends      {revoked} would be made at their source, of tokens whose issuers lost access; none was"
+    );
+    for RevocationPreview {
+        token,
+        evidence,
+        decision,
+    } in revocations.iter().take(MAX_LISTED)
+    {
+        let reason = match decision {
+            Decision::Revoke => evidence.clone().unwrap_or_default(),
+            Decision::Wait(wait) => format!("waits: {wait}"),
+            Decision::Skip(reason) => format!("not revoked: {reason}"),
+        };
+        let id = format!("{}/{}", token.source, token.external_id);
+        let (id, name) = (text::clean_name(&id), text::clean_name(token.label()));
+        anstream::println!("  {id} {name}: {}", text::clean_lines(&reason));
+    }
+    if revocations.len() > MAX_LISTED {
+        anstream::println!("  and {} more", revocations.len() - MAX_LISTED);
+    }
+}
+
+fn notice_text(planned: &PlannedNotice) -> String {
+    let PlannedNotice { notice, token } = planned;
+    let step = notice
+        .step
+        .map(|step| format!(" ({step})"))
+        .unwrap_or_default();
+    format!("{}{step}", text::clean_name(token.label()))
+}
+
+pub(super) async fn release(context: &Context, args: Release) -> Result<Exit> {
+    let config = setup::load_config(context)?;
+    let settled = setup::with_store(&config, Mode::Write, async |store| {
+        settle_held_plans(store, args.discard, context.clock.now()).await
+    });
+    print_line(&settled.await?)?;
+    Ok(Exit::Ok)
+}
+
+/// Releases or discards every held plan and returns the message to print.
+pub(super) async fn settle_held_plans(
+    store: &Store,
+    discard: bool,
+    now: DateTime<Utc>,
+) -> Result<String> {
+    let mut tx = store.begin().await?;
+    let plans = tx.list_held_plans().await?;
+    let count = tx.settle_held_plans(discard).await?;
+    if plans.is_empty() && count == 0 {
+        return Ok("nothing is held; nothing was changed".to_owned());
+    }
+    let notices = if count == 1 {
+        "1 notice".to_owned()
+    } else {
+        format!("{count} notices")
+    };
+    let action = if discard {
+        "plan.discard"
+    } else {
+        "plan.release"
+    };
+    for (plan, ..) in &plans {
+        audit::record_action(&mut tx, now, (action, &plan.to_string()), Some(&notices)).await?;
+    }
+    tx.commit().await?;
+    Ok(if discard {
+        format!("discarded {notices}: suppressed, and never sent")
+    } else {
+        format!("released {notices}: the next sweep sends what is due")
+    })
 }

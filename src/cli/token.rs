@@ -1,5 +1,7 @@
 //! `lapsed token`: lists, shows and revokes tokens.
 
+mod revoke;
+
 use std::io;
 
 use anstyle::Style;
@@ -7,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
 
+use super::Context;
 use super::args::{TokenCommand, TokenList, TokenShow};
 use super::exit::{Exit, Result};
 use super::notice::NoticeLine;
@@ -14,10 +17,9 @@ use super::output::when::rfc3339;
 use super::output::{
     BAD, Cell, Column, Detail, FAINT, Field, Printer, Row, Sheet, View, WARN, objects, print_one,
 };
-use super::pages::print_pages;
+use super::query::{self, print_pages};
 use super::setup::{self, Mode};
 use super::steps::{StepRow, step_rows};
-use super::{Context, lookup, revoke};
 use crate::config::Config;
 use crate::domain::{Address, ExpiryOrigin, Policy, Status, Token, TokenRef};
 use crate::store::{FindingRow, Store, TokenFilter, TokenView};
@@ -113,7 +115,7 @@ pub(super) async fn load_detail(
     context: &DetailContext<'_>,
 ) -> Result<TokenDetail> {
     let mut tx = store.begin_read().await?;
-    let token = lookup::find_token(&mut tx, reference).await?;
+    let token = query::find_token(&mut tx, reference).await?;
     let notices = tx.list_notices_of_tokens(&[token.id]).await?;
     let findings = tx.list_findings_of_token(token.id, context.now).await?;
     let admins = tx.load_account_admins(std::slice::from_ref(&token)).await?;

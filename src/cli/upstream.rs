@@ -10,7 +10,7 @@ use super::exit::{Error, Exit, Failure, Result};
 use super::output::when::format_when;
 use super::output::{BAD, Cell, FAINT, Printer, Row, View, WARN, print_line};
 use super::setup::{self, Mode};
-use super::{Context, actor, report};
+use super::{Context, audit, report};
 use crate::config::Config;
 use crate::domain::{Schedule, SyncState};
 use crate::engine::{Engine, Report, SweepOptions};
@@ -136,7 +136,7 @@ impl Upstream<'_> {
                 .into_iter()
                 .collect(),
             only: vec![name],
-            actor: actor::name(),
+            actor: audit::actor(),
         };
         setup::with_engine(self.context, self.config, Mode::Write, async |engine| {
             let work = async |stop: &CancellationToken| work(engine, &options, stop).await;

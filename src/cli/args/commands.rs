@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
-use super::listing::{
-    AuditCommand, FindingCommand, Forecast, NoticeCommand, SourceCommand, TokenCommand,
+use super::nouns::{
+    AuditCommand, DirectoryCommand, FindingCommand, Forecast, IdentityCommand, NoticeCommand,
+    SourceCommand, TokenCommand,
 };
-use super::people::{DirectoryCommand, IdentityCommand};
 use super::values::{Input, TEMPLATES, parse_token_ref};
 use crate::domain::{Address, TokenRef};
 

@@ -54,10 +54,7 @@ pub enum Invalid {
     Reason,
 }
 
-/// Parses a span of time such as `7d`.
-///
-/// # Errors
-/// [`Invalid::Span`] if it is not one, or is longer than a hundred years.
+/// Parses a span of time such as `7d`, up to [`MAX_SPAN`].
 pub fn parse_span(text: &str) -> Result<TimeDelta, Invalid> {
     humantime::parse_duration(text.trim())
         .ok()
@@ -66,11 +63,8 @@ pub fn parse_span(text: &str) -> Result<TimeDelta, Invalid> {
         .ok_or(Invalid::Span)
 }
 
-/// Parses a reference to a token: a prefix of its id, or `source/external_id`.
-///
-/// # Errors
-/// [`Invalid::TokenRef`] if it cannot name a token, so that an empty variable in a script does not
-/// match every token.
+/// Parses a reference to a token: a prefix of its id, or `source/external_id`. Rejects what cannot name
+/// a token, so that an empty variable in a script does not match every token.
 pub fn parse_token_ref(text: &str) -> Result<TokenRef, Invalid> {
     let reference = text
         .trim()
@@ -83,11 +77,8 @@ pub fn parse_token_ref(text: &str) -> Result<TokenRef, Invalid> {
     is_possible.then_some(reference).ok_or(Invalid::TokenRef)
 }
 
-/// Parses the first digits of an id, and drops the dashes.
-///
-/// # Errors
-/// [`Invalid::Prefix`] if no id can start like this, so that an empty variable in a script does not
-/// match every id.
+/// Parses the first digits of an id, and drops the dashes. Rejects an empty text, so that an empty
+/// variable in a script does not match every id.
 pub fn parse_id_prefix(text: &str) -> Result<String, Invalid> {
     let digits = text.trim().replace('-', "").to_lowercase();
     is_id_prefix(&digits)
@@ -100,17 +91,11 @@ fn is_id_prefix(digits: &str) -> bool {
 }
 
 /// Parses an instant, or a day, which counts from 00:00 UTC.
-///
-/// # Errors
-/// [`Invalid::Instant`] if it is neither.
 pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, Invalid> {
     time::parse_instant(text.trim()).map_err(|_| Invalid::Instant)
 }
 
-/// Joins a text to one line.
-///
-/// # Errors
-/// [`Invalid::Reason`] if it is empty.
+/// Joins a text to one line, which must not be empty.
 pub fn parse_reason(text: &str) -> Result<String, Invalid> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let reason = words.join(" ");

@@ -42,7 +42,6 @@ enum Form {
 
 impl<'a, R: Row> Printer<'a, R> {
     /// Prints results to standard output and remarks to standard error.
-    #[must_use]
     pub fn stdout(format: Format, now: DateTime<Utc>) -> Self {
         Self::new(format, View::for_stdout(now), io::stdout(), io::stderr())
     }
@@ -70,8 +69,6 @@ impl<'a, R: Row> Printer<'a, R> {
         }
     }
 
-    /// # Errors
-    /// If it cannot be written; [`Error::Closed`] if the reader closed the output.
     pub fn print_row(&mut self, row: &R) -> Result<(), Error> {
         self.count += 1;
         match &mut self.form {
@@ -107,9 +104,6 @@ impl<'a, R: Row> Printer<'a, R> {
     }
 
     /// Ends the output and returns the number of rows.
-    ///
-    /// # Errors
-    /// As [`Printer::print_row`].
     pub fn finish(mut self) -> Result<u64, Error> {
         if let Form::Sampling(_) = self.form {
             self.print_sample()?;

@@ -46,7 +46,6 @@ pub struct View {
 }
 
 impl View {
-    #[must_use]
     pub fn for_stdout(now: DateTime<Utc>) -> Self {
         let terminal = console::Term::stdout();
         Self {
@@ -59,7 +58,6 @@ impl View {
     }
 
     /// The text in this style, if colors are on.
-    #[must_use]
     pub fn paint(&self, style: Style, text: &str) -> String {
         if self.use_color && style != Style::new() {
             format!("{style}{text}{style:#}")
@@ -85,7 +83,6 @@ impl Cell {
     }
 
     /// A cell with a name, cut to 80 characters.
-    #[must_use]
     pub fn name(name: &str) -> Self {
         Self {
             text: text::clean_name(name),
@@ -93,7 +90,6 @@ impl Cell {
         }
     }
 
-    #[must_use]
     pub fn dash() -> Self {
         Self::new("-").style(FAINT)
     }
@@ -120,7 +116,6 @@ impl Cell {
     }
 
     /// Red, unless it is a dash.
-    #[must_use]
     pub fn as_problem(self) -> Self {
         if self == Self::dash() {
             self
@@ -129,7 +124,6 @@ impl Cell {
         }
     }
 
-    #[must_use]
     pub fn style(mut self, style: Style) -> Self {
         self.style = style;
         self

@@ -20,9 +20,6 @@ pub trait Detail: Serialize {
 }
 
 /// Prints one item: a sheet for people, else one object or one CSV record.
-///
-/// # Errors
-/// If it cannot be written; [`Error::Closed`] if the reader closed the output.
 pub fn print_one<T: Detail>(
     format: Format,
     view: View,
@@ -58,7 +55,6 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    #[must_use]
     pub fn new(view: View) -> Self {
         Self {
             view,
@@ -67,7 +63,6 @@ impl Sheet {
         }
     }
 
-    #[must_use]
     pub fn view(&self) -> View {
         self.view
     }
@@ -114,7 +109,6 @@ impl Sheet {
     }
 
     /// Ends the page.
-    #[must_use]
     pub fn into_text(mut self) -> String {
         self.end_fields();
         self.text

@@ -14,20 +14,17 @@ pub fn rfc3339(at: impl Into<Option<DateTime<Utc>>>) -> Value {
 }
 
 /// `2026-11-28 09:00Z (in 7 days)`.
-#[must_use]
 pub fn format_when(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     format!("{} ({})", format_instant(at), format_distance(at, now))
 }
 
 /// `2026-11-28 09:00Z`.
-#[must_use]
 pub fn format_instant(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%MZ").to_string()
 }
 
 /// `in 7 days`, `5 hours ago` or `now`. From 36 hours on in days, below in hours, below 90 minutes in
 /// minutes, each rounded to the nearest.
-#[must_use]
 pub fn format_distance(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let ahead = at - now;
     let (count, unit) = round_span(ahead.abs());

@@ -3,7 +3,7 @@ use crate::cli::args::{Command, Explain, IdentityCommand, TokenCommand};
 use crate::cli::exit::print_error;
 use crate::cli::explain::Explanation;
 use crate::cli::output::print_one;
-use crate::cli::{identity, lookup, token as tokens};
+use crate::cli::{identity, query, token as tokens};
 use crate::domain::{FindingKind, Identity, IdentityStatus, Severity, TokenRef};
 use crate::store::{IdentityRow, NewFinding};
 
@@ -16,7 +16,7 @@ fn reference(text: &str) -> TokenRef {
 
 async fn find_token(world: &World, text: &str) -> Result<Token, String> {
     let mut tx = world.store.begin_read().await.unwrap();
-    lookup::find_token(&mut tx, &reference(text))
+    query::find_token(&mut tx, &reference(text))
         .await
         .map_err(|error| {
             let mut text = Vec::new();

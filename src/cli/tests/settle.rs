@@ -2,7 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::cli::exit::print_error;
-use crate::cli::{backup, directory, migrate, release};
+use crate::cli::{directory, maintain, sweep};
 use crate::store::{Decision, DirectoryRow};
 
 #[tokio::test]
@@ -11,7 +11,7 @@ async fn a_held_plan_is_released_or_discarded_once() {
         for world in World::all().await {
             let one = token("s", "one", Some(days(7)));
             world.insert(std::slice::from_ref(&one)).await;
-            let nothing = release::settle_held_plans(&world.store, discard, now())
+            let nothing = sweep::settle_held_plans(&world.store, discard, now())
                 .await
                 .unwrap();
             assert!(nothing.starts_with("nothing is held"), "{nothing}");
@@ -36,7 +36,7 @@ async fn a_held_plan_is_released_or_discarded_once() {
             tx.close_plan(plan, 1, true).await.unwrap();
             tx.commit().await.unwrap();
 
-            let text = release::settle_held_plans(&world.store, discard, now())
+            let text = sweep::settle_held_plans(&world.store, discard, now())
                 .await
                 .unwrap();
             assert!(text.contains("1 notice"), "{text}");
@@ -44,7 +44,7 @@ async fn a_held_plan_is_released_or_discarded_once() {
             let notices = tx.list_notices_of_tokens(&[one.id]).await.unwrap();
             assert_eq!(notices[0].state.as_str(), state);
             drop(tx);
-            let again = release::settle_held_plans(&world.store, discard, now())
+            let again = sweep::settle_held_plans(&world.store, discard, now())
                 .await
                 .unwrap();
             assert!(again.starts_with("nothing is held"), "{again}");
@@ -119,12 +119,12 @@ async fn only_a_held_directory_is_released_and_a_running_sync_keeps_the_decision
 async fn migrate_reports_what_it_did() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("new.db").display());
-    let created = migrate::create_or_migrate(&url).await.unwrap();
+    let created = maintain::create_or_migrate(&url).await.unwrap();
     assert!(
         created.starts_with("created the store with schema version "),
         "{created}"
     );
-    let again = migrate::create_or_migrate(&url).await.unwrap();
+    let again = maintain::create_or_migrate(&url).await.unwrap();
     assert!(
         again.starts_with("the store is up to date: schema version "),
         "{again}"
@@ -137,7 +137,7 @@ async fn a_backup_is_private_complete_and_overwrites_nothing() {
     world.insert(&[token("s", "one", None)]).await;
     let writing = world.store.begin().await.unwrap();
     let file = world.folder.path().join("a copy.db");
-    backup::copy_store(&world.store, &file).await.unwrap();
+    maintain::copy_store(&world.store, &file).await.unwrap();
     drop(writing);
     assert_eq!(
         std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
@@ -160,7 +160,7 @@ async fn a_backup_is_private_complete_and_overwrites_nothing() {
         (file.clone(), "never overwrites"),
         (world.folder.path().join("no/copy.db"), "create the folder"),
     ] {
-        let error = backup::copy_store(&world.store, &file).await.unwrap_err();
+        let error = maintain::copy_store(&world.store, &file).await.unwrap_err();
         let mut text = Vec::new();
         print_error(&error, &mut text);
         let text = String::from_utf8(text).unwrap();

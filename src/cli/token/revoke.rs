@@ -2,11 +2,11 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use super::args::TokenRevoke;
-use super::exit::{Error, Exit, Failure, Result};
-use super::output::print_line;
-use super::setup::{self, Mode};
-use super::{Context, actor, lookup};
+use crate::cli::args::TokenRevoke;
+use crate::cli::exit::{Error, Exit, Failure, Result};
+use crate::cli::output::print_line;
+use crate::cli::setup::{self, Mode};
+use crate::cli::{Context, audit, query};
 use crate::config::Config;
 use crate::domain::{Recipient, Status, Token};
 use crate::engine::{self, Engine, RevocationOrder, RevokeRefusal};
@@ -23,7 +23,7 @@ pub(super) async fn revoke(context: &Context, config: &Config, args: TokenRevoke
 
 async fn revoke_one(engine: &Engine, args: &TokenRevoke) -> Result<Exit> {
     let mut tx = engine.store.begin_read().await?;
-    let token = lookup::find_token(&mut tx, &args.id).await?;
+    let token = query::find_token(&mut tx, &args.id).await?;
     let recipients = engine.revocation().recipients(&mut tx, &token).await?;
     drop(tx);
     if token.status == Status::Revoked {
@@ -52,7 +52,7 @@ async fn revoke_one(engine: &Engine, args: &TokenRevoke) -> Result<Exit> {
 }
 
 async fn revoke_at_source(engine: &Engine, token: &Token, reason: Option<&str>) -> Result<()> {
-    let by = actor::name();
+    let by = audit::actor();
     let order = RevocationOrder {
         token,
         by: &by,

@@ -1,0 +1,116 @@
+//! Reads the store for commands: listings page by page, and the one item that a reference names.
+
+use chrono::{DateTime, Utc};
+
+use super::exit::{Failure, Result};
+use super::output::{Printer, Row};
+use crate::domain::{Token, TokenId, TokenRef};
+use crate::store::{self, FindingRow, Tx};
+
+/// Each page has its own transaction, so that a paused reader (`less`) keeps none open.
+const PAGE_SIZE: i64 = 1000;
+
+/// Prints up to `limit` rows. `next` loads the page after a row; `to_row` converts a stored row.
+pub(super) async fn print_pages<T: Clone, R: Row>(
+    printer: &mut Printer<'_, R>,
+    limit: Option<u64>,
+    mut next: impl AsyncFnMut(Option<&T>, i64) -> store::Result<Vec<T>>,
+    to_row: impl Fn(T) -> R,
+) -> Result<()> {
+    let mut left = limit.unwrap_or(u64::MAX);
+    let mut last: Option<T> = None;
+    while left > 0 {
+        let wanted = i64::try_from(left).map_or(PAGE_SIZE, |left| left.min(PAGE_SIZE));
+        let page = next(last.as_ref(), wanted).await?;
+        let count = page.len() as u64;
+        last = page.last().cloned();
+        for item in page {
+            printer.print_row(&to_row(item))?;
+        }
+        left -= count.min(left);
+        if count < wanted.unsigned_abs() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// How many matches an ambiguous reference lists.
+const MAX_LISTED_MATCHES: usize = 5;
+/// One more is read, to know whether there are more.
+const MAX_READ_MATCHES: i64 = 6;
+
+/// The token that `reference` names. The error says how to write a reference that names one.
+pub(super) async fn find_token(tx: &mut Tx, reference: &TokenRef) -> Result<Token> {
+    match reference {
+        TokenRef::External(source, external_id) => {
+            let found = tx.load_tokens(&[TokenId::new(source, external_id)]).await?;
+            found.into_iter().next().ok_or_else(|| {
+                let error = anyhow::anyhow!("source {source:?} has no token {external_id:?}");
+                let hint = "`lapsed token list --format csv` shows the source and external id of every token";
+                Failure::failed(error).hint(hint).into()
+            })
+        }
+        TokenRef::Prefix(prefix) => {
+            let mut found = tx.find_tokens_by_prefix(prefix, MAX_READ_MATCHES).await?;
+            if found.len() > 1 {
+                let lines = found.iter().map(|token| {
+                    let Token {
+                        id,
+                        source,
+                        external_id,
+                        ..
+                    } = token;
+                    format!("{id}  {source}/{external_id}  {}", token.label())
+                });
+                let start = format!("several tokens' ids begin with {prefix}:");
+                let hint = "give more digits, or SOURCE/EXTERNAL_ID";
+                return Err(ambiguous_failure(start, lines, hint).into());
+            }
+            found.pop().ok_or_else(|| {
+                let error = anyhow::anyhow!("no token's id begins with {prefix}");
+                let hint = "`lapsed token list` shows the ids in its first column; SOURCE/EXTERNAL_ID names a token too";
+                Failure::failed(error).hint(hint).into()
+            })
+        }
+    }
+}
+
+/// The finding whose id starts with `prefix`. The error says how to write an id that names one.
+pub(super) async fn find_finding(
+    tx: &mut Tx,
+    prefix: &str,
+    now: DateTime<Utc>,
+) -> Result<FindingRow> {
+    let mut found = tx
+        .find_findings_by_prefix(prefix, now, MAX_READ_MATCHES)
+        .await?;
+    if found.len() > 1 {
+        let lines = found
+            .iter()
+            .map(|finding| format!("{}  {}  {}", finding.id, finding.kind, finding.token_name));
+        let start = format!("several findings' ids begin with {prefix}:");
+        return Err(ambiguous_failure(start, lines, "give more digits").into());
+    }
+    found.pop().ok_or_else(|| {
+        let error = anyhow::anyhow!("no finding's id begins with {prefix}");
+        let hint = "`lapsed finding list --all --format csv` shows the ids in full";
+        Failure::failed(error).hint(hint).into()
+    })
+}
+
+fn ambiguous_failure(
+    mut text: String,
+    matches: impl ExactSizeIterator<Item = String>,
+    hint: &str,
+) -> Failure {
+    let has_more = matches.len() > MAX_LISTED_MATCHES;
+    for line in matches.take(MAX_LISTED_MATCHES) {
+        text.push_str("\n  ");
+        text.push_str(&line);
+    }
+    if has_more {
+        text.push_str("\n  and more");
+    }
+    Failure::failed(anyhow::anyhow!(text)).hint(hint)
+}
