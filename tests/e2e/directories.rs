@@ -76,13 +76,11 @@ fn a_directory_is_synced_and_previewed_by_command(#[values(Sqlite, Postgres)] db
     let seen = world.list(&preview);
     assert_eq!(seen.len(), 11);
     let keys = ["change", "email", "before", "after", "reason", "evidence"];
-    assert_eq!(
-        lines(&seen[..2], &keys),
-        [
-            "new nobody@example.org - unknown never_seen -",
-            "new p0@example.org - active - status \"active\" in people.csv, line 2"
-        ]
-    );
+    let expected = [
+        "new nobody@example.org - unknown never_seen -",
+        "new p0@example.org - active - status \"active\" in people.csv, line 2",
+    ];
+    assert_eq!(lines(&seen[..2], &keys), expected);
     assert!(
         world.list(&["identity", "list"]).is_empty(),
         "nothing is written"
@@ -140,10 +138,8 @@ fn a_mass_change_is_held_and_can_be_rejected_or_released(#[values(Sqlite, Postgr
     let ran = world.run(&["directory", "sync", "hr", "--dry-run", "--format", "json"]);
     let held: Vec<Value> = serde_json::from_str(&ran.exits(1).stdout).unwrap();
     let keys = ["change", "email", "before", "after", "evidence"];
-    assert_eq!(
-        lines(&held, &keys)[3],
-        "held p3@example.org active disabled status \"disabled\" in people.csv, line 5"
-    );
+    let expected = "held p3@example.org active disabled status \"disabled\" in people.csv, line 5";
+    assert_eq!(lines(&held, &keys)[3], expected);
     assert_eq!(held.len(), 4);
 
     // Rejected: they are unknown, and the other rows count.
@@ -156,18 +152,16 @@ fn a_mass_change_is_held_and_can_be_rejected_or_released(#[values(Sqlite, Postgr
     world.sweep();
     write_people(&world, &rows.iter().map(String::as_str).collect::<Vec<_>>());
     world.sweep().says("1 opened");
-    assert_eq!(
-        identities(&world)[3..],
-        [
-            "p3@example.org unknown rejected",
-            "p4@example.org active -",
-            "p5@example.org active -",
-            "p6@example.org active -",
-            "p7@example.org active -",
-            "p8@example.org active -",
-            "p9@example.org disabled admin"
-        ]
-    );
+    let expected = [
+        "p3@example.org unknown rejected",
+        "p4@example.org active -",
+        "p5@example.org active -",
+        "p6@example.org active -",
+        "p7@example.org active -",
+        "p8@example.org active -",
+        "p9@example.org disabled admin",
+    ];
+    assert_eq!(identities(&world)[3..], expected);
     world
         .run(&["identity", "show", "p3@example.org"])
         .exits(0)
@@ -230,13 +224,11 @@ fn an_uncovered_issuer_is_forgotten_even_if_the_directory_fails(
     let file = std::fs::read(world.path("people.csv")).unwrap();
     std::fs::remove_file(world.path("people.csv")).unwrap();
     world.run(&["sweep"]).exits(1).says("2 resolved");
-    assert_eq!(
-        identities(&world),
-        [
-            "ada@example.org active -",
-            "eve@bots.example.org disabled admin"
-        ]
-    );
+    let expected = [
+        "ada@example.org active -",
+        "eve@bots.example.org disabled admin",
+    ];
+    assert_eq!(identities(&world), expected);
     world.write("people.csv", file);
     world.sweep();
     assert_eq!(
@@ -323,15 +315,13 @@ fn stale_data_flags_no_one_and_shows_as_unknown(#[values(Sqlite, Postgres)] db: 
     world.sweep().says("1 opened");
     let coverage = ["identity", "coverage"];
     let keys = ["cover", "reason", "count"];
-    assert_eq!(
-        lines(&world.list(&coverage), &keys),
-        [
-            "active - 1",
-            "lost - 1",
-            "unknown never_seen 1",
-            "no_issuer - 1"
-        ]
-    );
+    let expected = [
+        "active - 1",
+        "lost - 1",
+        "unknown never_seen 1",
+        "no_issuer - 1",
+    ];
+    assert_eq!(lines(&world.list(&coverage), &keys), expected);
     std::fs::remove_file(world.path("people.csv")).unwrap();
     world.at("2026-11-20 10:31:30");
     world.import(&["e,E,bob@example.org,"]);
@@ -341,32 +331,26 @@ fn stale_data_flags_no_one_and_shows_as_unknown(#[values(Sqlite, Postgres)] db: 
         1,
         "neither flagged nor cleared"
     );
-    assert_eq!(
-        identities(&world),
-        [
-            "ada@example.org unknown stale",
-            "bob@example.org unknown stale",
-            "who@example.org unknown never_seen"
-        ]
-    );
+    let expected = [
+        "ada@example.org unknown stale",
+        "bob@example.org unknown stale",
+        "who@example.org unknown never_seen",
+    ];
+    assert_eq!(identities(&world), expected);
     let rows = world.list(&coverage);
-    assert_eq!(
-        lines(&rows, &keys),
-        [
-            "active - 0",
-            "lost - 0",
-            "unknown never_seen 1",
-            "unknown stale 2",
-            "no_issuer - 1"
-        ]
-    );
+    let expected = [
+        "active - 0",
+        "lost - 0",
+        "unknown never_seen 1",
+        "unknown stale 2",
+        "no_issuer - 1",
+    ];
+    assert_eq!(lines(&rows, &keys), expected);
     let command = rows[3]["command"].as_str().unwrap();
     let command: Vec<&str> = command.split(' ').skip(1).collect();
     let stale = world.list(&command);
-    assert_eq!(
-        lines(&stale, &["email"]),
-        ["ada@example.org", "bob@example.org"]
-    );
+    let expected = ["ada@example.org", "bob@example.org"];
+    assert_eq!(lines(&stale, &["email"]), expected);
     world
         .run(&["check"])
         .exits(1)
@@ -462,11 +446,8 @@ fn a_check_reports_whether_a_sync_would_be_accepted(#[values(Sqlite, Postgres)] 
         .run(&["directory", "check", "hr"])
         .exits(1)
         .says("4 of 10 active people would lose access at once");
-    assert_eq!(
-        identities(&world)[1],
-        "p1@example.org active -",
-        "nothing was written"
-    );
+    let expected = "p1@example.org active -";
+    assert_eq!(identities(&world)[1], expected, "nothing was written");
 
     // A rejection can be withdrawn.
     world.run(&["sweep"]).exits(1);

@@ -88,10 +88,8 @@ async fn a_user_without_account_enabled_is_unknown_and_a_list_of_them_an_error()
     tenant.user(&odd);
     let stub = tenant.start();
     let listed = list_people(&directory(&stub, &[]), None).await.unwrap();
-    assert_eq!(
-        listed.lines(),
-        ["user1@example.org active", "user2@example.org unknown"]
-    );
+    let expected = ["user1@example.org active", "user2@example.org unknown"];
+    assert_eq!(listed.lines(), expected);
     assert_eq!(listed.people[1].reason, Some(Reason::FieldMissing));
 
     tenant.state().hidden.insert("accountEnabled");
@@ -323,10 +321,8 @@ async fn a_server_with_a_minimal_api_works() {
     let stub = tenant.start();
     let all = directory(&stub, &[]);
     let listed = list_people(&all, None).await.unwrap();
-    assert_eq!(
-        listed.lines(),
-        ["ada@example.org active", "bob@example.org disabled"]
-    );
+    let expected = ["ada@example.org active", "bob@example.org disabled"];
+    assert_eq!(listed.lines(), expected);
     assert_eq!(listed.listing.cursor, None);
     let Lookup::Found(bob) = all.look_up("user/A").await.unwrap() else {
         panic!("bob exists");
@@ -400,10 +396,8 @@ async fn changed_users_are_looked_up_by_id() {
     tenant.state().changes.push(renamed);
     let listed = list_people(&directory, Some(&cursor)).await.unwrap();
     assert_eq!(listed.listing.extent, Extent::Changes);
-    assert_eq!(
-        listed.lines(),
-        ["user2@example.org disabled", "user3@example.org active"]
-    );
+    let expected = ["user2@example.org disabled", "user3@example.org active"];
+    assert_eq!(listed.lines(), expected);
     let lines = stub.take_request_lines();
     let user = |number| format!("GET {USERS}/{}", id(number));
     assert_eq!(lines, [format!("GET {DELTA}"), user(2), user(3)]);
@@ -462,10 +456,8 @@ async fn an_expired_delta_link_leads_to_a_full_listing_at_once(#[case] answer: f
     tenant.enable(2, false).override_response(DELTA, answer);
     let listed = list_people(&directory, Some(&cursor)).await.unwrap();
     assert_eq!(listed.listing.extent, Extent::Everybody);
-    assert_eq!(
-        listed.lines(),
-        ["user1@example.org active", "user2@example.org disabled"]
-    );
+    let expected = ["user1@example.org active", "user2@example.org disabled"];
+    assert_eq!(listed.lines(), expected);
     assert_eq!(listed.listing.cursor, None);
     // The next listing starts a new one.
     tenant.state().overrides.clear();

@@ -93,15 +93,11 @@ fn a_finding_opens_once_and_resolves_by_itself(#[values(Sqlite, Postgres)] db: D
     world.sweep();
     assert_eq!(findings(&world, &[]), open);
     world.at("2027-01-29 23:59:59").run(&["sweep"]);
-    assert_eq!(
-        findings(&world, &["--kind", "unused"]),
-        ["idle unused medium open"]
-    );
+    let expected = ["idle unused medium open"];
+    assert_eq!(findings(&world, &["--kind", "unused"]), expected);
     world.at("2027-01-30 00:00:00").run(&["sweep"]);
-    assert_eq!(
-        findings(&world, &["--kind", "unused"]),
-        ["fresh unused medium open", "idle unused medium open"]
-    );
+    let expected = ["fresh unused medium open", "idle unused medium open"];
+    assert_eq!(findings(&world, &["--kind", "unused"]), expected);
 
     // Used, given an expiry, disabled: the findings no longer hold.
     world.at("2027-01-30 01:00:00");
@@ -208,11 +204,8 @@ fn the_summary_comes_once_a_week_and_missed_ones_come_as_one(#[values(Sqlite, Po
     let mails = world.take_mails();
     let mut to: Vec<&str> = mails.iter().map(|mail| mail.to.as_str()).collect();
     to.sort_unstable();
-    assert_eq!(
-        to,
-        ["boss@example.org", "vice@example.org"],
-        "but no issuer"
-    );
+    let expected = ["boss@example.org", "vice@example.org"];
+    assert_eq!(to, expected, "but no issuer");
     let subject = "3 open findings: 1 never expiring, 1 too long, 1 unused";
     assert_eq!(mails[0].subject, subject);
     for text in [
@@ -313,13 +306,11 @@ fn an_acknowledged_finding_is_silent_until_the_given_day(#[values(Sqlite, Postgr
         .says("acknowledged until 2026-12-01T00:00:00Z");
 
     assert_eq!(findings(&world, &[]), ["idle unused medium open"]);
-    assert_eq!(
-        findings(&world, &["--all"]),
-        [
-            "endless never_expires high acknowledged",
-            "idle unused medium open"
-        ]
-    );
+    let expected = [
+        "endless never_expires high acknowledged",
+        "idle unused medium open",
+    ];
+    assert_eq!(findings(&world, &["--all"]), expected);
     world.sweep().says("nothing was due");
     world.at(MONDAY).sweep();
     let mails = world.take_mails();

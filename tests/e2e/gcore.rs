@@ -460,10 +460,8 @@ async fn a_check_reports_the_rights() {
         .user(user(9, 2, json!({})));
     let stub = gcore.start();
     let checked = source(&stub.url, OWN).check().await.unwrap();
-    assert_eq!(
-        checked.summary,
-        "Gcore, account Example Ltd: 2 tokens, 2 users"
-    );
+    let expected = "Gcore, account Example Ltd: 2 tokens, 2 users";
+    assert_eq!(checked.summary, expected);
     assert!(
         checked.rights.iter().all(|right| right.missing.is_none()),
         "{:?}",
@@ -769,10 +767,8 @@ fn a_revocation_that_is_killed_can_be_repeated(#[values(Sqlite, Postgres)] db: D
         "including the account's administrator"
     );
     for mail in &mails {
-        assert_eq!(
-            mail.subject,
-            "Token token 42 was revoked on Tue 24 Nov 2026"
-        );
+        let expected = "Token token 42 was revoked on Tue 24 Nov 2026";
+        assert_eq!(mail.subject, expected);
         assert_contains!(mail.text, "by grace", "Reason: leaked", "Page ");
     }
     world.run(&revoke("gcore/43")).exits(0);

@@ -205,13 +205,11 @@ fn a_warning_delayed_by_an_outage_is_sent_once_with_the_reason(#[values(Sqlite, 
     }
     assert_eq!(world.tokens(), ["ci expired"]);
     let sent = world.notices();
-    assert_eq!(
-        sent,
-        [
-            "sent 1d ada@example.org ci-deploy",
-            "sent 1d boss@example.org ci-deploy"
-        ]
-    );
+    let expected = [
+        "sent 1d ada@example.org ci-deploy",
+        "sent 1d boss@example.org ci-deploy",
+    ];
+    assert_eq!(sent, expected);
 }
 
 #[rstest]

@@ -92,19 +92,15 @@ async fn every_token_is_listed_with_its_user() {
             )
         })
         .collect();
-    assert_eq!(
-        lines,
-        [
-            "1 token 1 root@example.test org-level-creator,super",
-            "2 token 2 ada@example.org org-level-creator",
-            "3 token 3 ada@example.org org-level-creator",
-            "4 token 4 grace@example.org org-level-viewer",
-        ]
-    );
-    assert_eq!(
-        format_cell(&tokens[0].created_at),
-        "2026-11-21 21:39:13 UTC"
-    );
+    let expected = [
+        "1 token 1 root@example.test org-level-creator,super",
+        "2 token 2 ada@example.org org-level-creator",
+        "3 token 3 ada@example.org org-level-creator",
+        "4 token 4 grace@example.org org-level-viewer",
+    ];
+    assert_eq!(lines, expected);
+    let expected = "2026-11-21 21:39:13 UTC";
+    assert_eq!(format_cell(&tokens[0].created_at), expected);
     assert_eq!(format_cell(&tokens[1].issuer_name), "Ada");
     assert_eq!(
         tokens[0].last_used_at,
@@ -147,15 +143,13 @@ async fn fields_of_later_versions_are_read() {
             )
         })
         .collect();
-    assert_eq!(
-        lines,
-        [
-            "1 Value(At(2026-12-31T00:00:00Z)) Value(2026-11-20T08:00:00Z) active 2026-11-01 08:00:00 UTC",
-            "2 Value(Never) Empty disabled 2026-11-21 21:39:13 UTC",
-            "3 Value(Unknown) Absent active 2026-11-21 21:39:13 UTC",
-            "tok4 Value(Never) Absent active 2026-11-21 21:39:13 UTC",
-        ]
-    );
+    let expected = [
+        "1 Value(At(2026-12-31T00:00:00Z)) Value(2026-11-20T08:00:00Z) active 2026-11-01 08:00:00 UTC",
+        "2 Value(Never) Empty disabled 2026-11-21 21:39:13 UTC",
+        "3 Value(Unknown) Absent active 2026-11-21 21:39:13 UTC",
+        "tok4 Value(Never) Absent active 2026-11-21 21:39:13 UTC",
+    ];
+    assert_eq!(lines, expected);
 }
 
 #[tokio::test]
@@ -179,10 +173,8 @@ async fn only_the_community_edition_has_a_known_maximum_life() {
     let nocodb = NocoDb::start();
     let max_life = fetch(&source(&nocodb)).await.unwrap().max_life.unwrap();
     assert_eq!(max_life.life, None);
-    assert_eq!(
-        max_life.evidence,
-        "NocoDB 0.301.3, community edition: API tokens never expire"
-    );
+    let expected = "NocoDB 0.301.3, community edition: API tokens never expire";
+    assert_eq!(max_life.evidence, expected);
     nocodb.state().info = json!({"version": "2026.04.1", "ee": true});
     let listing = fetch(&source(&nocodb)).await.unwrap();
     assert_eq!(listing.max_life, None);
@@ -279,17 +271,15 @@ async fn a_session_is_kept_and_renewed_once_after_it_has_ended() {
     // In the middle of a listing.
     nocodb.trap("GET /api/v1/users", || Answer::status(401));
     assert_eq!(fetch(&source).await.unwrap().count, 4);
-    assert_eq!(
-        nocodb.take_request_lines(),
-        [
-            "GET /api/v1/auth/user/me",
-            "GET /api/v1/tokens",
-            "GET /api/v1/users",
-            "POST /api/v1/auth/user/signin",
-            "GET /api/v1/users",
-            "GET /api/v1/db/meta/nocodb/info",
-        ]
-    );
+    let expected = [
+        "GET /api/v1/auth/user/me",
+        "GET /api/v1/tokens",
+        "GET /api/v1/users",
+        "POST /api/v1/auth/user/signin",
+        "GET /api/v1/users",
+        "GET /api/v1/db/meta/nocodb/info",
+    ];
+    assert_eq!(nocodb.take_request_lines(), expected);
     // Between two listings.
     nocodb.state().sessions += 1;
     assert_eq!(fetch(&source).await.unwrap().count, 4);
@@ -324,10 +314,8 @@ async fn a_listing_of_the_own_tokens_is_refused() {
 async fn a_check_reports_the_rights() {
     let nocodb = NocoDb::start();
     let checked = source(&nocodb).check().await.unwrap();
-    assert_eq!(
-        checked.summary,
-        "NocoDB 0.301.3, community edition, 4 tokens"
-    );
+    let expected = "NocoDB 0.301.3, community edition, 4 tokens";
+    assert_eq!(checked.summary, expected);
     assert!(missing(&checked).is_empty());
 
     nocodb.state().info["oidcAuthEnabled"] = json!(true);
@@ -364,10 +352,8 @@ async fn a_token_has_ended_if_the_list_no_longer_shows_it() {
         Answer::text(500, "{\"stack\":\"TypeError\"}")
     });
     let error = source.revoke("2").await.unwrap_err().to_string();
-    assert!(
-        error.contains("answered 500") && !error.contains("TypeError"),
-        "{error}"
-    );
+    assert_contains!(error, "answered 500");
+    assert_lacks!(error, "TypeError");
     nocodb.trap("DELETE /api/v1/tokens/2", || Answer::status(200));
     let still = source.revoke("2").await.unwrap_err();
     assert!(matches!(still, Error::StillThere), "{still}");
@@ -489,10 +475,8 @@ fn sweeps_follow_nocodb_and_conclude_nothing_from_failures(#[values(Sqlite, Post
     nocodb.state().users.retain(|user| user["id"] != "us3");
     world.at("2026-11-22 20:00:00");
     world.sweep().says("1 gone");
-    assert_eq!(
-        world.tokens(),
-        ["1 gone", "2 active", "3 active", "4 active"]
-    );
+    let expected = ["1 gone", "2 active", "3 active", "4 active"];
+    assert_eq!(world.tokens(), expected);
     let shown = world.list(&["token", "list", "--issuer", "grace@example.org"]);
     assert_eq!(shown.len(), 1, "the issuer is still known");
     if db == Db::Postgres {
@@ -507,10 +491,8 @@ fn sweeps_follow_nocodb_and_conclude_nothing_from_failures(#[values(Sqlite, Post
         .run(&["sweep"])
         .exits(1)
         .says("show only the tokens of their own user");
-    assert_eq!(
-        world.tokens(),
-        ["1 gone", "2 active", "3 active", "4 active"]
-    );
+    let expected = ["1 gone", "2 active", "3 active", "4 active"];
+    assert_eq!(world.tokens(), expected);
 }
 
 #[rstest]

@@ -196,10 +196,8 @@ fn a_leavers_token_is_revoked_after_three_days_and_a_warning(#[values(Sqlite, Po
         "only the administrators, not the person who lost access"
     );
     for mail in &mails {
-        assert_eq!(
-            mail.subject,
-            "Token token 42 was revoked on Mon 23 Nov 2026"
-        );
+        let expected = "Token token 42 was revoked on Mon 23 Nov 2026";
+        assert_eq!(mail.subject, expected);
         let text = mail.text.replace('\n', " ");
         assert_contains!(text, "by lapsed (policy)", "Reason: hr says", "disabled");
     }
@@ -218,10 +216,8 @@ fn tokens_of_one_sweep_share_a_mail_and_a_short_countdown_warns_at_once() {
     let mails = world.take_mails();
     assert_eq!(mails.len(), 2, "one to each");
     for mail in &mails {
-        assert_eq!(
-            mail.subject,
-            "3 tokens of people without access, the first will be revoked in 6 hours"
-        );
+        let expected = "3 tokens of people without access, the first will be revoked in 6 hours";
+        assert_eq!(mail.subject, expected);
         assert_eq!(mail.text.matches("token 42").count(), 1, "{}", mail.text);
         for finding in world.list(&["finding", "list", "--kind", "sso_revoked"]) {
             assert_contains!(mail.text, finding["id"].as_str().unwrap());

@@ -463,10 +463,8 @@ async fn few_people_are_queried_one_by_one() {
     wanted.push("\"u5\\\" or\"@example.org".parse().unwrap());
     let stub = idp.start();
     let (shown, extent) = list_addresses(&stub, &wanted).await;
-    assert_eq!(
-        shown,
-        ["u1@example.org", "U2@example.org", "u3@example.org"]
-    );
+    let expected = ["u1@example.org", "U2@example.org", "u3@example.org"];
+    assert_eq!(shown, expected);
     assert_eq!(extent, Extent::Requested);
     let all = stub.requests();
     let whole = all

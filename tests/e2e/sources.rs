@@ -28,19 +28,17 @@ fn a_source_is_listed_before_and_after_a_sync_and_a_failure(#[values(Sqlite, Pos
     world.at("2026-11-20 08:30:00");
     let source = &world.list(&["source", "list"])[0];
     let keys: Vec<&String> = source.as_object().unwrap().keys().collect();
-    assert_eq!(
-        keys,
-        [
-            "deferred_until",
-            "error",
-            "kind",
-            "last_good_sync_at",
-            "last_sync_at",
-            "name",
-            "state",
-            "tokens"
-        ]
-    );
+    let expected = [
+        "deferred_until",
+        "error",
+        "kind",
+        "last_good_sync_at",
+        "last_sync_at",
+        "name",
+        "state",
+        "tokens",
+    ];
+    assert_eq!(keys, expected);
     assert_eq!(
         (&source["state"], &source["tokens"]),
         (&"never".into(), &0.into())
@@ -113,15 +111,13 @@ fn a_dry_run_lists_the_differences_and_changes_nothing(#[values(Sqlite, Postgres
         .map(|row| format!("{} {} {}", row["change"], row["external_id"], row["fields"]))
         .map(|line| line.replace('"', ""))
         .collect();
-    assert_eq!(
-        changes,
-        [
-            "changed k00 [expires_at,due_at]",
-            "changed k01 [name,issuer]",
-            "gone k02 []",
-            "new k03 []"
-        ]
-    );
+    let expected = [
+        "changed k00 [expires_at,due_at]",
+        "changed k01 [name,issuer]",
+        "gone k02 []",
+        "new k03 []",
+    ];
+    assert_eq!(changes, expected);
     assert_eq!(world.tokens(), ["k00 active", "k01 active", "k02 active"]);
     world
         .run(&["source", "sync", "exports"])
@@ -218,14 +214,12 @@ fn tokens_get_an_expiry_by_policy_and_an_owner_by_file(#[values(Sqlite, Postgres
         })
         .map(|line| line.replace('"', ""))
         .collect();
-    assert_eq!(
-        lines,
-        [
-            "deploy-1 ada@example.org 2027-01-01T00:00:00Z policy",
-            "deploy-2 grace@example.org 2027-01-01T00:00:00Z policy",
-            "other null 2026-12-24T00:00:00Z source",
-        ]
-    );
+    let expected = [
+        "deploy-1 ada@example.org 2027-01-01T00:00:00Z policy",
+        "deploy-2 grace@example.org 2027-01-01T00:00:00Z policy",
+        "other null 2026-12-24T00:00:00Z source",
+    ];
+    assert_eq!(lines, expected);
     world.write("owners.csv", "token,email\ndeploy-1,bob@example.org\n");
     world
         .run(&["source", "sync", "exports"])
@@ -292,13 +286,11 @@ fn a_token_is_ended_only_if_allowed_and_confirmed() {
         })
         .map(|line| line.replace('"', ""))
         .collect();
-    assert_eq!(
-        lines,
-        [
-            "grace token.revoke_failed exports/k00 sources of this kind cannot revoke tokens; revoke it in the system that issued it",
-            "grace token.revoke exports/k00 leaked",
-        ]
-    );
+    let expected = [
+        "grace token.revoke_failed exports/k00 sources of this kind cannot revoke tokens; revoke it in the system that issued it",
+        "grace token.revoke exports/k00 leaked",
+    ];
+    assert_eq!(lines, expected);
     assert_eq!(world.tokens(), ["k00 active"]);
     assert_eq!(world.list(&["audit", "list", "--limit", "1"]).len(), 1);
 }
@@ -316,10 +308,8 @@ fn an_expiry_by_policy_is_described_as_such(#[values(Sqlite, Postgres)] db: Db) 
     let mails = world.take_mails();
     assert_eq!(mails.len(), 2, "{mails:?}");
     for mail in &mails {
-        assert_eq!(
-            mail.subject,
-            "Token deploy must be replaced within 7 days (Mon 30 Nov 2026)"
-        );
+        let expected = "Token deploy must be replaced within 7 days (Mon 30 Nov 2026)";
+        assert_eq!(mail.subject, expected);
         for text in [&mail.text, &mail.html] {
             let text = text.replace('\n', " ");
             assert_contains!(

@@ -130,19 +130,14 @@ fn tokens_of_a_table_are_notified_marked_and_ended(
     world.sweep();
     let known = world.list(&["token", "list"]);
     assert_eq!(known.len(), 3);
-    assert_eq!(
-        world.mails(),
-        [
-            "ada@example.org: Token deploy expires in 7 days (Tue 1 Dec 2026)",
-            "boss@example.org: Token deploy expires in 7 days (Tue 1 Dec 2026)"
-        ]
-    );
+    let expected = [
+        "ada@example.org: Token deploy expires in 7 days (Tue 1 Dec 2026)",
+        "boss@example.org: Token deploy expires in 7 days (Tue 1 Dec 2026)",
+    ];
+    assert_eq!(world.mails(), expected);
     let marked = || portal.run("SELECT id, title FROM marked ORDER BY at, id");
-    assert_eq!(
-        marked(),
-        ["2|long ago"],
-        "it had expired before the first sweep"
-    );
+    let expected = ["2|long ago"];
+    assert_eq!(marked(), expected, "it had expired before the first sweep");
 
     world.at("2026-12-01 00:01:00");
     world

@@ -112,10 +112,8 @@ async fn nothing_is_written_or_created(#[values(Sqlite, Postgres)] db: Db) {
     let database = database(&fresh.url);
     let writing = "DELETE FROM api_token RETURNING id, title, updated_at";
     read_tokens(&database, writing).await.unwrap_err();
-    assert_eq!(
-        fresh.texts("SELECT title FROM api_token").await,
-        ["token 1"]
-    );
+    let expected = ["token 1"];
+    assert_eq!(fresh.texts("SELECT title FROM api_token").await, expected);
     if db == Db::Sqlite {
         let missing = self::database(&format!("{}-missing", fresh.url));
         let error = read_tokens(&missing, QUERY).await.unwrap_err().to_string();

@@ -576,10 +576,8 @@ async fn a_decision_covers_the_people_named_and_a_new_hold_is_alerted(
     });
     let report = world.sweep().await;
     assert!(!report.is_failure(), "{report:?}");
-    assert_eq!(
-        world.flagged().await,
-        ["t02", "t03", "t04", "t05", "t06", "t07", "t10", "t11"]
-    );
+    let expected = ["t02", "t03", "t04", "t05", "t06", "t07", "t10", "t11"];
+    assert_eq!(world.flagged().await, expected);
     assert_eq!(world.count_mails(), 2, "the alert, and the findings");
     world.script(|script| {
         *script = Script {
@@ -608,10 +606,8 @@ async fn most_new_people_without_access_are_held(#[values(Sqlite, Postgres)] db:
     world.script(|script| script.listed[..6].iter_mut().for_each(disable));
     assert!(world.sweep().await.is_failure());
     let held = world.row().await.held.unwrap();
-    assert_eq!(
-        held,
-        "6 of 10 people seen for the first time have no access"
-    );
+    let expected = "6 of 10 people seen for the first time have no access";
+    assert_eq!(held, expected);
     assert_eq!(world.flagged().await, [""; 0]);
     world.settle(Decision::Rejected).await;
     let report = world.sweep().await;

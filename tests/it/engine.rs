@@ -207,24 +207,20 @@ async fn a_token_is_revoked_at_its_source_and_all_recipients_are_notified(
         .iter()
         .map(|recipient| recipient.address.as_str())
         .collect();
-    assert_eq!(
-        recipients,
-        [
-            "ada@example.org",
-            "acme-admin@example.org",
-            "boss@example.org"
-        ]
-    );
+    let expected = [
+        "ada@example.org",
+        "acme-admin@example.org",
+        "boss@example.org",
+    ];
+    assert_eq!(recipients, expected);
     assert_eq!(*world.fake.revoked.lock().unwrap(), ["k-1"]);
     let token = world.token("k-1").await;
     assert_eq!((token.status, token.due_at), (Status::Revoked, None));
-    assert_eq!(
-        world.trail().await,
-        [
-            "grace token.revoke shop/k-1: it was found in a public repository",
-            "grace token.revoked shop/k-1: it was found in a public repository",
-        ]
-    );
+    let expected = [
+        "grace token.revoke shop/k-1: it was found in a public repository",
+        "grace token.revoked shop/k-1: it was found in a public repository",
+    ];
+    assert_eq!(world.trail().await, expected);
 
     // The source no longer lists it: it stays revoked, and no one is warned.
     world.fake.tokens.lock().unwrap().clear();
@@ -569,13 +565,11 @@ async fn if_most_rows_are_refused_the_problem_names_the_first(#[values(Sqlite, P
     assert_contains!(problems[0], "1 row was refused");
     assert_eq!(world.stored_token_count().await, 24);
     world.fake.refused_rows.store(23, Ordering::Relaxed);
-    assert_eq!(
-        world.sweep_problems(0..1).await,
-        [
-            "source shop: 23 rows were refused, which leaves only 1 of 24 tokens, so nothing was changed; \
-             the first: shop.csv:1: no such day"
-        ]
-    );
+    let expected = [
+        "source shop: 23 rows were refused, which leaves only 1 of 24 tokens, so nothing was changed; \
+             the first: shop.csv:1: no such day",
+    ];
+    assert_eq!(world.sweep_problems(0..1).await, expected);
     assert_eq!(world.stored_token_count().await, 24);
 }
 
@@ -592,15 +586,13 @@ async fn account_admins_are_warned_and_former_ones_are_not(#[values(Sqlite, Post
         admin("other", "other@example.org"),
     ]);
     let token = world.list("k-1", now() + TimeDelta::days(7)).await;
-    assert_eq!(
-        world.notices(&token).await,
-        [
-            "expiry acme-admin@example.org sent",
-            "expiry ada@example.org sent",
-            "expiry boss@example.org sent",
-            "expiry left@example.org sent",
-        ]
-    );
+    let expected = [
+        "expiry acme-admin@example.org sent",
+        "expiry ada@example.org sent",
+        "expiry boss@example.org sent",
+        "expiry left@example.org sent",
+    ];
+    assert_eq!(world.notices(&token).await, expected);
     set_admins(&[admin("acme", "acme-admin@example.org")]);
     world.engine.clock.advance(TimeDelta::days(6));
     world.sweep().await;

@@ -103,24 +103,20 @@ async fn lines(url: &str) -> Vec<String> {
 #[tokio::test]
 async fn the_database_lists_every_token(#[values(Sqlite, Postgres)] db: Db) {
     let fresh = create_tables(db).await;
-    assert_eq!(
-        lines(&fresh.url).await,
-        [
-            "1 | ci | root@example.test | org-level-creator,super | - | -",
-            "2 | sso | ada@example.org | org-level-creator | - | \
+    let expected = [
+        "1 | ci | root@example.test | org-level-creator,super | - | -",
+        "2 | sso | ada@example.org | org-level-creator | - | \
              made under single sign-on (Okta, since disabled); its user is blocked",
-            "3 | left | grace@example.org | org-level-viewer | user us3 is marked as deleted in NocoDB | \
+        "3 | left | grace@example.org | org-level-viewer | user us3 is marked as deleted in NocoDB | \
              made under single sign-on",
-            "4 | removed | ? | ? | user us9 no longer exists in NocoDB | -",
-            "5 | old | ? | ? | it belongs to no user, as tokens of early versions of NocoDB do | -",
-        ]
-    );
+        "4 | removed | ? | ? | user us9 no longer exists in NocoDB | -",
+        "5 | old | ? | ? | it belongs to no user, as tokens of early versions of NocoDB do | -",
+    ];
+    assert_eq!(lines(&fresh.url).await, expected);
     let listing = fetch(&fresh.url).await.unwrap();
     let tokens: Vec<_> = listing.tokens.map(Result::unwrap).collect();
-    assert_eq!(
-        format_cell(&tokens[0].created_at),
-        "2026-11-21 21:39:13 UTC"
-    );
+    let expected = "2026-11-21 21:39:13 UTC";
+    assert_eq!(format_cell(&tokens[0].created_at), expected);
     assert_eq!(format_cell(&tokens[1].scope), "p1");
     assert_eq!(format_cell(&tokens[1].issuer_name), "Ada");
     for token in &tokens {
@@ -165,16 +161,14 @@ async fn columns_of_later_versions_are_read(#[values(Sqlite, Postgres)] db: Db) 
             )
         })
         .collect();
-    assert_eq!(
-        formatted,
-        [
-            "1 Value(At(2026-12-31T00:00:00Z)) Value(2026-11-20T08:00:00Z) active",
-            "2 Value(Never) Empty active",
-            "3 Value(Never) Empty disabled",
-            "4 Value(Never) Empty active",
-            "5 Value(Never) Empty active",
-        ]
-    );
+    let expected = [
+        "1 Value(At(2026-12-31T00:00:00Z)) Value(2026-11-20T08:00:00Z) active",
+        "2 Value(Never) Empty active",
+        "3 Value(Never) Empty disabled",
+        "4 Value(Never) Empty active",
+        "5 Value(Never) Empty active",
+    ];
+    assert_eq!(formatted, expected);
 }
 
 #[rstest]
@@ -184,10 +178,8 @@ async fn a_version_without_single_sign_on_is_read_too(#[values(Sqlite, Postgres)
     let older = "DROP TABLE nc_sso_client; ALTER TABLE nc_api_tokens DROP COLUMN fk_sso_client_id";
     fresh.execute(older).await.unwrap();
     let lines = lines(&fresh.url).await;
-    assert_eq!(
-        lines[1],
-        "2 | sso | ada@example.org | org-level-creator | - | its user is blocked"
-    );
+    let expected = "2 | sso | ada@example.org | org-level-creator | - | its user is blocked";
+    assert_eq!(lines[1], expected);
     fresh
         .execute("ALTER TABLE nc_users_v2 DROP COLUMN email")
         .await

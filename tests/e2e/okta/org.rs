@@ -180,10 +180,8 @@ impl Org {
         let form = url::form_urlencoded::parse(request.body.as_bytes());
         let form: std::collections::BTreeMap<_, _> = form.into_owned().collect();
         assert_eq!(form["grant_type"], "client_credentials");
-        assert_eq!(
-            form["client_assertion_type"],
-            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-        );
+        let expected = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        assert_eq!(form["client_assertion_type"], expected);
         let (signed, signature) = form["client_assertion"].rsplit_once('.').unwrap();
         let (header, claims) = signed.split_once('.').unwrap();
         let bytes = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap();

@@ -260,10 +260,8 @@ async fn a_listing_that_may_lack_watched_tokens_is_partial(
 async fn a_check_reports_the_rights_and_the_rules_to_add() {
     let rancher = Rancher::new();
     let whole = rancher.source().check().await.unwrap();
-    assert_eq!(
-        whole.summary,
-        "Rancher v2.12.1, 2 legacy tokens, 1 ext tokens"
-    );
+    let expected = "Rancher v2.12.1, 2 legacy tokens, 1 ext tokens";
+    assert_eq!(whole.summary, expected);
     assert_eq!(whole.rights.len(), 6);
     assert!(missing(&whole).is_empty(), "{whole:?}");
     {
@@ -273,10 +271,8 @@ async fn a_check_reports_the_rights_and_the_rules_to_add() {
         state.ext = None;
     }
     let less = rancher.source().check().await.unwrap();
-    assert_eq!(
-        less.summary,
-        "Rancher v2.9.3, 2 legacy tokens, no ext tokens before 2.12"
-    );
+    let expected = "Rancher v2.9.3, 2 legacy tokens, no ext tokens before 2.12";
+    assert_eq!(less.summary, expected);
     let missing = missing(&less);
     assert_eq!(missing.len(), 5, "{missing:#?}");
     assert_contains!(
@@ -297,8 +293,6 @@ async fn a_check_reads_one_page_and_counts_the_others() {
     assert_contains!(checked.summary, "11 legacy tokens");
     rancher.state().is_uncounted = true;
     let checked = rancher.source().check().await.unwrap();
-    assert_eq!(
-        checked.summary,
-        "Rancher v2.12.1, 2 or more legacy tokens, 1 ext tokens"
-    );
+    let expected = "Rancher v2.12.1, 2 or more legacy tokens, 1 ext tokens";
+    assert_eq!(checked.summary, expected);
 }

@@ -243,17 +243,15 @@ async fn kinds_are_roles_and_sessions_are_skipped_by_default() {
         .iter()
         .map(|token| format!("{} {}", token.external_id, role(token)))
         .collect();
-    assert_eq!(
-        roles,
-        [
-            "ext/token-chjc9 api_key",
-            "ext/token-k kubeconfig",
-            "kubeconfig-u-ada kubeconfig",
-            "token-7x2kq api_key",
-            "token-lapsd api_key",
-            "token-sys system",
-        ]
-    );
+    let expected = [
+        "ext/token-chjc9 api_key",
+        "ext/token-k kubeconfig",
+        "kubeconfig-u-ada kubeconfig",
+        "token-7x2kq api_key",
+        "token-lapsd api_key",
+        "token-sys system",
+    ];
+    assert_eq!(roles, expected);
     let source = rancher.source_of(&[TokenKind::Session], OWN);
     let Fetched::New(sessions) = source.fetch(&LastListing::default()).await.unwrap() else {
         panic!("nothing new");
@@ -326,10 +324,8 @@ async fn an_invalid_page_fails_the_listing(
     let rancher = paged();
     rancher.state().second_page = Some(second_page);
     let error = rancher.fetch_error().await;
-    assert!(
-        error.contains(expected_text) && !error.contains(SECRET),
-        "{error}"
-    );
+    assert_contains!(error, expected_text);
+    assert_lacks!(error, SECRET);
 }
 
 #[rstest]
@@ -394,10 +390,8 @@ async fn the_maximum_life_follows_from_the_settings() {
     .into();
     let life = rancher.fetch().await.unwrap().max_life.unwrap();
     assert_eq!(life.life, None);
-    assert_eq!(
-        life.evidence,
-        "auth-token-max-ttl-minutes is 0, kubeconfig-generate-token is true"
-    );
+    let expected = "auth-token-max-ttl-minutes is 0, kubeconfig-generate-token is true";
+    assert_eq!(life.evidence, expected);
     rancher.state().hidden.push("/v3/settings/");
     assert_eq!(rancher.fetch().await.unwrap().max_life, None);
 }

@@ -66,18 +66,16 @@ fn rancher_is_synced_and_people_are_notified(#[values(Sqlite, Postgres)] db: Db)
         .run(&["check"])
         .says("Rancher v2.12.1, 6 legacy tokens, 2 ext tokens");
     world.sweep();
-    assert_eq!(
-        world.tokens(),
-        [
-            "ext/token-chjc9 active",
-            "ext/token-old expired",
-            "kubeconfig-u-ada active",
-            "token-7x2kq active",
-            "token-lapsd active",
-            "token-off disabled",
-            "token-soon active",
-        ]
-    );
+    let expected = [
+        "ext/token-chjc9 active",
+        "ext/token-old expired",
+        "kubeconfig-u-ada active",
+        "token-7x2kq active",
+        "token-lapsd active",
+        "token-off disabled",
+        "token-soon active",
+    ];
+    assert_eq!(world.tokens(), expected);
     let soon = token(&world, "token-soon");
     let fields = [
         "issuer",
@@ -121,10 +119,8 @@ fn rancher_is_synced_and_people_are_notified(#[values(Sqlite, Postgres)] db: Db)
     }
     world.at("2026-11-25 00:00:00").sweep().says("1 gone");
     assert_eq!(token(&world, "token-soon")["status"], "gone");
-    assert_eq!(
-        token(&world, "token-7x2kq")["expires_at"],
-        "2026-12-05T10:15:02Z"
-    );
+    let expected = "2026-12-05T10:15:02Z";
+    assert_eq!(token(&world, "token-7x2kq")["expires_at"], expected);
 }
 
 #[rstest]

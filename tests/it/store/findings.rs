@@ -109,13 +109,11 @@ async fn a_source_has_at_most_one_open_finding_of_each_kind(#[values(Sqlite, Pos
     write!(store, tx => tx.insert_findings(&[first.clone(), source_finding("rancher"), source_finding("shop")]));
     let mut rows = list(&store, false, 0).await;
     rows.sort();
-    assert_eq!(
-        rows,
-        [
-            "rancher source_allows_unlimited open",
-            "shop source_allows_unlimited open"
-        ]
-    );
+    let expected = [
+        "rancher source_allows_unlimited open",
+        "shop source_allows_unlimited open",
+    ];
+    assert_eq!(rows, expected);
     let open = read!(store, tx => tx.load_open_source_findings("rancher"));
     assert_eq!(
         (open.len(), open[0].id, open[0].token_id),
@@ -161,14 +159,12 @@ async fn the_most_urgent_findings_come_first_and_all_are_counted(
         .iter()
         .map(|row| (row.token_name.as_str(), row.severity.as_str()))
         .collect();
-    assert_eq!(
-        urgent,
-        [
-            ("name of 1", "critical"),
-            ("name of 3", "high"),
-            ("name of 2", "medium")
-        ]
-    );
+    let expected = [
+        ("name of 1", "critical"),
+        ("name of 3", "high"),
+        ("name of 2", "medium"),
+    ];
+    assert_eq!(urgent, expected);
     let counts = read!(store, tx => tx.count_open_findings(now(), &[]));
     let count = |kind, source: &str, count| FindingCount {
         kind,

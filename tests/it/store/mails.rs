@@ -372,10 +372,8 @@ async fn of_several_due_steps_only_the_tightest_is_sent(#[values(Sqlite, Postgre
     });
     plan(&store, &notices).await;
     fill_mails(&store, now()).await;
-    assert_eq!(
-        states_after_settling(&store, now()).await,
-        ["Some(1) planned", "Some(3) planned", "Some(7) suppressed"]
-    );
+    let expected = ["Some(1) planned", "Some(3) planned", "Some(7) suppressed"];
+    assert_eq!(states_after_settling(&store, now()).await, expected);
 }
 
 #[rstest]
@@ -397,10 +395,8 @@ async fn a_tighter_due_step_suppresses_a_wider_one_in_an_older_mail(
         &[warning(&token, "1d", "ada@example.org", minutes(4))],
     )
     .await;
-    assert_eq!(
-        states_after_settling(&store, minutes(5)).await,
-        ["Some(1) planned", "Some(7) suppressed"]
-    );
+    let expected = ["Some(1) planned", "Some(7) suppressed"];
+    assert_eq!(states_after_settling(&store, minutes(5)).await, expected);
     let contents = read!(store, tx => tx.load_mail_contents(&[id], 100));
     assert!(contents[0].rows.is_empty(), "it has no notices left");
 }
@@ -654,16 +650,12 @@ async fn a_notice_that_may_have_arrived_is_never_revived(#[values(Sqlite, Postgr
     let cancelled =
         write!(store, tx => tx.cancel_notices(token.id, Some(days(97).into()), "renewed"));
     assert_eq!(cancelled, 0, "it may have been accepted");
-    assert_eq!(
-        states_after_settling(&store, minutes(5)).await,
-        ["Some(7) suppressed"]
-    );
+    let expected = ["Some(7) suppressed"];
+    assert_eq!(states_after_settling(&store, minutes(5)).await, expected);
     write!(store, tx => tx.cancel_notices(token.id, Some(days(7).into()), "changed back"));
     assert_eq!(plan(&store, std::slice::from_ref(&notice)).await, 0);
-    assert_eq!(
-        state_of(&store, &notice).await,
-        "suppressed: the token has changed"
-    );
+    let expected = "suppressed: the token has changed";
+    assert_eq!(state_of(&store, &notice).await, expected);
 }
 
 #[rstest]

@@ -225,14 +225,10 @@ async fn only_the_named_topic_is_cancelled(#[values(Sqlite, Postgres)] db: Db) {
     write!(store, tx => tx.cancel_notices(token.id, None, "the token is gone"));
     assert_eq!(state_of(&store, &finding).await, "planned");
     write!(store, tx => tx.cancel_notices_of_topic(token.id, Topic::SsoRevoked, "the finding is resolved"));
-    assert_eq!(
-        state_of(&store, &finding).await,
-        "cancelled: the finding is resolved"
-    );
-    assert_eq!(
-        state_of(&store, &expiry).await,
-        "cancelled: the token is gone"
-    );
+    let expected = "cancelled: the finding is resolved";
+    assert_eq!(state_of(&store, &finding).await, expected);
+    let expected = "cancelled: the token is gone";
+    assert_eq!(state_of(&store, &expiry).await, expected);
 }
 
 #[rstest]
@@ -435,10 +431,8 @@ async fn a_renewal_cancels_held_notices(#[values(Sqlite, Postgres)] db: Db) {
         1
     );
     assert_eq!(write!(store, tx => tx.settle_held_plans(false)), 0);
-    assert_eq!(
-        state_of(&store, &notice).await,
-        "cancelled: the expiry changed"
-    );
+    let expected = "cancelled: the expiry changed";
+    assert_eq!(state_of(&store, &notice).await, expected);
 }
 
 #[rstest]
@@ -471,10 +465,8 @@ async fn a_new_secret_with_the_same_expiry_has_notices_of_its_own(
     let mails = write!(store, tx => tx.claim_mails(holder(minutes(1)), now(), days(1), 10));
     let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
     write!(store, tx => tx.settle_claimed(&ids, now()));
-    assert_eq!(
-        state_of(&store, &old).await,
-        "cancelled: the token has changed"
-    );
+    let expected = "cancelled: the token has changed";
+    assert_eq!(state_of(&store, &old).await, expected);
 }
 
 #[rstest]

@@ -33,10 +33,8 @@ const ALL: [Access; 3] = [Access::Create, Access::Migrate, Access::ReadOnly];
 #[tokio::test]
 async fn another_scheme_is_refused_without_showing_the_password() {
     let error = open_error("mysql://root:secret@localhost/x", Access::Create).await;
-    assert_eq!(
-        full_message(&error),
-        "store.url \"mysql\" is neither sqlite: nor postgres:"
-    );
+    let expected = "store.url \"mysql\" is neither sqlite: nor postgres:";
+    assert_eq!(full_message(&error), expected);
 }
 
 #[tokio::test]
