@@ -76,7 +76,6 @@ pub trait Source: Send + Sync {
     }
 }
 
-/// The outcome of [`Source::mark_expired`].
 #[derive(Debug, Default)]
 pub struct ExpiryAck {
     /// Tokens that are now marked at the source.
@@ -87,10 +86,8 @@ pub struct ExpiryAck {
     pub error: Option<Error>,
 }
 
-/// The last good listing of a source.
 #[derive(Debug, Clone, Default)]
 pub struct LastListing {
-    /// See [`Listing::fingerprint`].
     pub fingerprint: Option<String>,
     /// When it was requested; `None` if there was none.
     pub asked_at: Option<DateTime<Utc>>,
@@ -143,7 +140,6 @@ fn deletion_outcome(
     }
 }
 
-/// The digits of a digest.
 pub(crate) fn hex(digest: Sha256) -> String {
     let bytes = digest.finalize();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -176,9 +172,9 @@ pub struct AccountAdmin {
 /// The longest life that a source allows a token, and the setting that says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaxLife {
-    /// `None` means unlimited.
+    /// `None` if it is unlimited, so that tokens never expire.
     pub life: Option<TimeDelta>,
-    /// Example: `auth-token-max-ttl-minutes is 0`.
+    /// For example `auth-token-max-ttl-minutes is 0`.
     pub evidence: String,
 }
 

@@ -10,13 +10,11 @@ use crate::domain::{Address, Cell, Expiry};
 use crate::text::{clean, cut, is_control};
 use crate::time::{self, NoInstant};
 
-/// 64 KiB.
 const MAX_CELL_LENGTH: usize = 64 * 1024;
 
 /// A cell of at most this length is quoted in full. Many secrets are longer, dates are not.
 const MAX_FULL_QUOTE: usize = 32;
 
-/// How much of a longer cell is quoted.
 const PARTIAL_QUOTE_LENGTH: usize = 24;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

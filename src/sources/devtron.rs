@@ -35,7 +35,6 @@ const TOKENS_PATH: &str = "orchestrator/api-token";
 const TOKEN_ADVICE: &str =
     "generate an API token with super admin permission and write it as token";
 
-/// The number of concurrent requests for the permissions of tokens.
 const MAX_CONCURRENT_REQUESTS: usize = 4;
 
 /// After this number of requests without a response, the listing goes on without permissions.
@@ -43,7 +42,7 @@ const MAX_UNANSWERED: u32 = 4;
 
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Without `/dashboard`.
+    /// The address of Devtron without `/dashboard`.
     pub url: Url,
     /// An API token of a super admin.
     pub token: SecretString,

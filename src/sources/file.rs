@@ -215,7 +215,6 @@ pub(super) const COLUMNS: Columns<12> = Columns {
     required: &["external_id"],
 };
 
-/// The number of rows between two progress reports.
 const PROGRESS_ROWS: u64 = 4096;
 
 /// What was read of all inputs so far, including refused rows.
@@ -225,7 +224,6 @@ pub struct Progress {
     pub rows: u64,
 }
 
-/// Called while files are read.
 #[derive(Default)]
 pub struct ReadCallbacks<'a> {
     /// Called every few thousand rows and at the end of each input.
@@ -246,7 +244,6 @@ pub fn read_files(inputs: &[Input], callbacks: &mut ReadCallbacks<'_>) -> Result
 struct Preview {
     format_of_last: Option<Format>,
     listing: Listing,
-    /// Whether the files have further rows.
     has_more: bool,
 }
 
@@ -338,7 +335,6 @@ impl FileReader<'_, '_> {
     }
 }
 
-/// For a row whose id an earlier row has.
 fn refuse_duplicate(inputs: &[Input], kept: Place, place: Place) -> RefusedRow {
     let line = kept.line;
     let first_place = if kept.file == place.file {
@@ -353,7 +349,6 @@ fn refuse_duplicate(inputs: &[Input], kept: Place, place: Place) -> RefusedRow {
     }
 }
 
-/// Parses a token from the values of these columns.
 pub(super) fn parse_token<const N: usize>(
     columns: &Columns<N>,
     values: [Value; N],

@@ -29,7 +29,6 @@ pub const PUBLIC_URL: &str = "https://api.gcore.com";
 /// Gcore has no page for a single token.
 const TOKEN_PAGE: &str = "https://accounts.gcore.com/profile/api-tokens";
 
-/// The number of users per page.
 const PAGE_SIZE: &str = "50";
 
 const TOKEN_ADVICE: &str =
@@ -282,7 +281,6 @@ impl Snapshot {
         own.and_then(Token::issuer_id).or(self.account.current_user)
     }
 
-    /// Whether all listed tokens are those of the caller.
     fn has_one_issuer(&self) -> bool {
         let caller = self.caller();
         caller.is_some() && self.tokens.iter().all(|token| token.issuer_id() == caller)

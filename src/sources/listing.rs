@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Cursor, Read, Write};
 use std::iter::Peekable;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -32,7 +32,6 @@ pub(super) struct Place {
 
 pub struct ListingBuilder {
     sorter: ExternalSorter,
-    /// Reused between calls.
     buffer: Vec<u8>,
 }
 
@@ -191,7 +190,6 @@ struct Slot {
     value: usize,
 }
 
-#[derive(Clone)]
 struct Run {
     bytes: Range<u64>,
     count: u64,
@@ -308,7 +306,6 @@ struct Sorted {
     runs: Vec<Run>,
 }
 
-#[derive(Clone)]
 enum Storage {
     Memory(Arc<[u8]>),
     File(Arc<File>),
@@ -323,13 +320,17 @@ impl Sorted {
             tails: Vec::with_capacity(self.runs.len()),
         };
         for (index, run) in self.runs.iter().enumerate() {
-            let reader = RunReader {
-                storage: self.storage.clone(),
-                bytes: run.bytes.clone(),
+            let size = run.bytes.end - run.bytes.start;
+            let reader: Box<dyn Read + Send> = match &self.storage {
+                Storage::Memory(bytes) => Box::new(Cursor::new(Arc::clone(bytes))),
+                Storage::File(file) => {
+                    let (file, at) = (Arc::clone(file), run.bytes.start);
+                    Box::new(FileReader { file, at }.take(size))
+                }
             };
-            let size = usize::try_from(run.bytes.end - run.bytes.start).unwrap_or(buffer);
+            let capacity = usize::try_from(size).map_or(buffer, |size| buffer.min(size));
             merge.tails.push(Tail {
-                reader: BufReader::with_capacity(buffer.min(size), reader),
+                reader: BufReader::with_capacity(capacity, reader),
                 left: run.count,
             });
             merge.advance(index)?;
@@ -345,7 +346,7 @@ struct Merge {
 }
 
 struct Tail {
-    reader: BufReader<RunReader>,
+    reader: BufReader<Box<dyn Read + Send>>,
     left: u64,
 }
 
@@ -385,25 +386,16 @@ fn read_length(reader: &mut impl Read) -> io::Result<usize> {
     usize::try_from(u32::from_le_bytes(length)).map_err(io::Error::other)
 }
 
-/// Reads one run. Runs share the file, so each reader has its own position.
-struct RunReader {
-    storage: Storage,
-    bytes: Range<u64>,
+/// Reads from its own position, because runs share the file.
+struct FileReader {
+    file: Arc<File>,
+    at: u64,
 }
 
-impl Read for RunReader {
+impl Read for FileReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.bytes.end - self.bytes.start).unwrap_or(usize::MAX);
-        let size = left.min(into.len());
-        let read = match &self.storage {
-            Storage::File(file) => file.read_at(&mut into[..size], self.bytes.start)?,
-            Storage::Memory(bytes) => {
-                let start = usize::try_from(self.bytes.start).map_err(io::Error::other)?;
-                into[..size].copy_from_slice(&bytes[start..][..size]);
-                size
-            }
-        };
-        self.bytes.start += read as u64;
+        let read = self.file.read_at(into, self.at)?;
+        self.at += read as u64;
         Ok(read)
     }
 }

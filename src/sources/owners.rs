@@ -20,7 +20,6 @@ pub struct OwnersFile {
     exact: HashMap<String, Address>,
     patterns: Vec<(String, Address)>,
     issuers: HashMap<String, Address>,
-    /// See [`FileStamp::fingerprint`].
     pub fingerprint: String,
 }
 

@@ -42,7 +42,7 @@ const DELETION_CHECK_INTERVAL: Duration = Duration::from_millis(300);
 #[derive(Debug, Clone)]
 pub struct Config {
     pub url: Url,
-    /// `token-abcde:SECRET` or `ext/token-abcde:SECRET`.
+    /// Such as `token-abcde:SECRET`, or for an ext token `ext/token-abcde:SECRET`.
     pub token: SecretString,
     /// Certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,

@@ -136,7 +136,6 @@ impl<const N: usize> Rows<N> {
         })
     }
 
-    /// The number of bytes read so far.
     pub fn bytes(&self) -> u64 {
         self.stream.bytes
     }

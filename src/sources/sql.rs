@@ -40,7 +40,6 @@ const COMPLETE_MARK: &str = "good";
 /// How many rows [`Source::check`] reads.
 const CHECKED_ROWS: u64 = 100;
 
-/// Counts the tables that the role could change.
 const COUNT_WRITABLE_TABLES: &str = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
        AND has_schema_privilege(n.oid, 'USAGE')
@@ -50,7 +49,6 @@ const REVOKE_ADVICE: &str = "set revoke, such as revoke = \"UPDATE … WHERE id 
 
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `sqlite:///path` or `postgres://…`.
     pub url: SecretString,
     /// Returns the tokens; with `:since` in it, those that have changed since.
     pub query: String,

@@ -59,7 +59,6 @@ pub(super) struct TokenRecords {
     pub versions: Option<bool>,
 }
 
-/// Reads the records of the listed tokens.
 pub(super) async fn load(database: &Database, tokens: &[Token]) -> Result<TokenRecords, Error> {
     let listed: HashMap<i64, &Token> = tokens.iter().map(|token| (token.id, token)).collect();
     let mut reading = database.begin_read().await?;

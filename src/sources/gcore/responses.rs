@@ -85,13 +85,11 @@ impl Token {
         self.client_user.as_ref()?.user_id
     }
 
-    /// Whether it has the role of an administrator.
     pub fn is_admin(&self) -> Option<bool> {
         let role = self.client_user.as_ref()?.role.as_ref()?;
         Some(role.id? == ADMINISTRATORS)
     }
 
-    /// Whether the token is not deleted.
     pub fn is_live(&self) -> bool {
         self.deleted != Some(true)
     }

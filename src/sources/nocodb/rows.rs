@@ -24,7 +24,6 @@ struct PageInfo {
 }
 
 impl<T> Page<T> {
-    /// The number of rows on all pages.
     pub fn total(&self) -> Option<usize> {
         self.page_info.as_ref()?.total_rows
     }
@@ -125,7 +124,7 @@ impl CurrentUser {
     }
 }
 
-/// Available without a session.
+/// What NocoDB reports even without a session.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ServerInfo {
@@ -145,7 +144,6 @@ impl ServerInfo {
         self.oidc_auth_enabled || self.saml_auth_enabled || self.google_auth_enabled
     }
 
-    /// `NocoDB 0.301.3, community edition`.
     pub fn name(&self) -> String {
         let version = self.version.as_deref().unwrap_or("of unknown version");
         match self.ee {
@@ -229,7 +227,6 @@ impl Token {
         }
     }
 
-    /// Shown as the description.
     fn remarks(&self, user: Option<&User>) -> String {
         let mut remarks = Vec::new();
         if self.fk_sso_client_id.is_some() {

@@ -247,7 +247,7 @@ fn is_since(version: Option<&str>, first: (u32, u32)) -> bool {
 
 const MAX_TTL: &str = "auth-token-max-ttl-minutes";
 const KUBECONFIG: &str = "kubeconfig-default-token-ttl-minutes";
-/// Removed in Rancher 2.8.
+/// Only servers before Rancher 2.8 have it.
 const OLD_KUBECONFIG: &str = "kubeconfig-token-ttl-minutes";
 const GENERATE_KUBECONFIG: &str = "kubeconfig-generate-token";
 

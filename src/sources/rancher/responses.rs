@@ -73,7 +73,7 @@ pub struct Object {
     pub metadata: Meta,
 }
 
-/// A token of `management.cattle.io`.
+/// A legacy token, of the group `management.cattle.io`.
 #[derive(Debug, Deserialize)]
 pub struct Legacy {
     pub metadata: Meta,
@@ -81,7 +81,7 @@ pub struct Legacy {
     pub fields: TokenFields,
 }
 
-/// A token of `ext.cattle.io`.
+/// An ext token, of the group `ext.cattle.io`.
 #[derive(Debug, Deserialize)]
 pub struct Ext {
     pub metadata: Meta,

@@ -42,7 +42,6 @@ const NAME_PREFIXES: [(&str, TokenKind); 7] = [
 ];
 
 impl TokenKind {
-    /// All except sessions.
     #[must_use]
     pub fn default_kinds() -> Vec<Self> {
         let kinds = Self::ALL.iter().copied();

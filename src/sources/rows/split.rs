@@ -53,11 +53,9 @@ impl Stream {
 #[derive(Default)]
 pub(super) struct RawRow {
     bytes: Vec<u8>,
-    /// Why the row is invalid.
     fault: Option<&'static str>,
     /// The line in which the row starts, from 1.
     pub start: u64,
-    /// Line ends seen so far.
     pub lines: u64,
 }
 

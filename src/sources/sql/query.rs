@@ -166,7 +166,6 @@ impl<const N: usize> ColumnMap<N> {
         Ok(map)
     }
 
-    /// Whether the query returns this column.
     pub fn has(&self, name: &str) -> bool {
         self.columns
             .find(name)

@@ -4,7 +4,6 @@
 use crate::domain::Token;
 use crate::upstream::database::{self, Scalar, WriteConnection};
 
-/// The databases differ in their syntax.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     Sqlite,
@@ -40,7 +39,6 @@ pub(super) const ID: &str = "external_id";
 pub(super) struct Statement {
     /// With `$1` or `?1` for each name, and without a final semicolon.
     pub text: String,
-    /// The parameters in order.
     pub names: Vec<&'static str>,
 }
 
@@ -108,7 +106,6 @@ impl Statement {
         Ok(())
     }
 
-    /// The values of the parameters for a token.
     pub fn token_values(&self, token: &Token) -> Vec<Scalar> {
         let text = |text: &Option<String>| text.clone().map_or(Scalar::Null, Scalar::Text);
         let value = |name: &&str| match *name {
