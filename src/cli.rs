@@ -35,15 +35,10 @@ use anyhow::Context as _;
 
 pub use self::args::command;
 
-use self::args::{Cli, Color, Command, GlobalOptions};
+use self::args::{Cli, Color, Command};
 use self::exit::{Exit, Result, print_error};
+use self::setup::Context;
 use crate::clock::Clock;
-
-#[derive(Debug, Clone)]
-pub struct Context {
-    pub global: GlobalOptions,
-    pub clock: Clock,
-}
 
 /// Runs the program with the arguments of the process.
 #[must_use]

@@ -20,8 +20,15 @@ use crate::sources;
 use crate::store::{self, Access, Store};
 use crate::telemetry::{self, Telemetry};
 
-use super::Context;
+use super::args::GlobalOptions;
 use super::exit::{Failure, Result};
+
+/// What every command gets.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    pub global: GlobalOptions,
+    pub clock: Clock,
+}
 
 /// Loads the configuration that the command line or the environment names.
 pub(super) fn load_config(context: &Context) -> Result<Config> {
