@@ -219,7 +219,6 @@ pub(super) fn rows_were(count: u64) -> String {
 
 string_enum! {
     Job {
-        /// Lists sources and directories.
         Sync = "sync",
         /// Marks expired tokens, opens and resolves findings.
         Judge = "judge",
@@ -241,7 +240,6 @@ pub struct Report {
     pub rows_refused: u64,
     /// Sources and directories that asked us to wait.
     pub sources_deferred: u64,
-    /// People whose status changed.
     pub people_changed: u64,
     pub expired: u64,
     /// Expired tokens that their source has marked.
@@ -272,11 +270,10 @@ pub struct Report {
     pub purged: u64,
     /// The mail server could not be reached or refused to serve.
     pub relay_down: bool,
-    /// The store became unreachable.
     pub store_down: bool,
     /// Another sweep was running, so only delivery was done.
     pub lease_held: bool,
-    /// Failures of jobs.
+    /// Failures of jobs; each ends its own job only.
     pub errors: Vec<String>,
     /// Problems with sources and directories.
     pub problems: Vec<String>,

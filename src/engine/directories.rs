@@ -38,11 +38,10 @@ const ISSUER_MODES: &str = "issuers.modes";
 pub enum UnbindOutcome {
     /// The next sync binds them again.
     Done,
-    /// A sweep is running.
+    /// A sweep is running, so nothing was changed.
     Busy,
     /// The directory has no such identity.
     NotFound,
-    /// With the reason.
     NotNeeded(String),
 }
 
@@ -306,7 +305,7 @@ impl SyncDirectories<'_> {
         Ok(tx.commit().await?)
     }
 
-    /// Empty without configured modes.
+    /// A text that differs if the issuer modes differ; empty without configured modes.
     fn modes_digest(&self) -> String {
         if self.issuers.modes.is_empty() {
             return String::new();

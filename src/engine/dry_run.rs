@@ -26,7 +26,6 @@ struct Preview {
     horizon: DateTime<Utc>,
     /// Tokens that a listing would change.
     listed_ids: HashSet<TokenId>,
-    /// Administrators from the listings.
     admins: AccountAdmins,
     /// Sources that reported administrators: those replace the stored ones.
     reporting_sources: HashSet<String>,
@@ -41,7 +40,6 @@ impl Preview {
 
 pub(super) struct DryRun<'a> {
     pub sync: SyncSources<'a>,
-    /// When sweeps run.
     pub sweep: &'a Schedule,
 }
 

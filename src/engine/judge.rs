@@ -39,7 +39,6 @@ pub(super) struct Judge<'a> {
     pub response: Option<RevocationPolicy>,
     pub sources: &'a [WatchedSource],
     pub directories: &'a [WatchedDirectory],
-    /// When sweeps run.
     pub sweep: &'a Schedule,
     /// When administrators get a summary of open findings; `None` means never.
     pub summary: Option<&'a Schedule>,

@@ -74,7 +74,6 @@ pub(super) struct Alert<'a> {
     /// `plan`, or the name of an upstream. Together with `since` it identifies an occurrence.
     pub subject: &'a str,
     pub since: DateTime<Utc>,
-    /// The subject line.
     pub title: String,
     /// What it means and what to do.
     pub text: String,

@@ -42,7 +42,6 @@ pub(super) struct Plan<'a> {
     pub store: &'a Store,
     pub clock: &'a Clock,
     pub policy: &'a Policy,
-    /// When sweeps run.
     pub sweep: &'a Schedule,
     pub on_progress: OnProgress<'a>,
 }

@@ -38,7 +38,6 @@ const LIMIT_REACHED_SINCE: &str = "respond.limited";
 #[derive(Default)]
 struct PageUpdate {
     revoke_at: Vec<(Uuid, Option<DateTime<Utc>>)>,
-    /// Warnings that are due.
     warnings: Vec<(Token, Countdown)>,
     /// Tokens all of whose warnings have failed.
     unwarned: usize,
@@ -50,7 +49,6 @@ pub struct Respond<'a> {
     pub(super) policy: &'a Policy,
     /// How tokens are revoked; `None` means that they are only flagged.
     pub(super) response: Option<RevocationPolicy>,
-    /// When sweeps run.
     pub(super) sweep: &'a Schedule,
     pub(super) sources: &'a [WatchedSource],
     pub(super) directories: &'a [WatchedDirectory],

@@ -294,7 +294,7 @@ impl Engine {
     ) -> Report {
         let mut report = Report::default();
         let sync = self.source_sync();
-        let work = sync.run(options, &mut report);
+        let work = Box::pin(sync.run(options, &mut report));
         let done = self.under_sweep_lease(stop, work).await;
         report.record_leased(done);
         report
@@ -309,7 +309,7 @@ impl Engine {
     ) -> Report {
         let mut report = Report::default();
         let sync = self.directory_sync();
-        let work = sync.run(options, &mut report, on_survey);
+        let work = Box::pin(sync.run(options, &mut report, on_survey));
         let done = self.under_sweep_lease(stop, work).await;
         report.record_leased(done);
         report

@@ -62,7 +62,7 @@ impl SweepOptions {
 pub(super) trait Upstream {
     type Row: Clone + Default;
 
-    /// Name, kind and schedule.
+    /// Name, kind and schedule of the configuration.
     fn terms(&self) -> (&str, &'static str, Option<&Schedule>);
     /// Name, kind and sync state of a row.
     fn columns(row: &mut Self::Row) -> (&mut String, &mut String, &mut SyncState);

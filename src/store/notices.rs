@@ -17,7 +17,7 @@ use super::{CHUNK_ROWS, Result, Tx, on};
 /// The notices of a mail with their tokens, at most as many as a digest lists.
 #[derive(Debug, Clone, Default)]
 pub struct MailContent {
-    /// Most urgent first.
+    /// The most urgent come first.
     pub rows: Vec<ContentRow>,
     /// Tokens beyond those in `rows`, by source and day.
     pub unlisted: Vec<UnlistedTokens>,
@@ -39,12 +39,12 @@ pub struct ContentRow {
     pub title: Option<String>,
     /// For alerts the text; for a revoked token the reason; for an unreachable address the server's reply.
     pub detail: Option<String>,
-    /// The unreachable address.
+    /// For an unreachable address this address.
     pub subject: Option<String>,
     /// What the directory reports about the issuer, while the finding is open.
     pub evidence: Option<String>,
     pub evidence_since: Option<DateTime<Utc>>,
-    /// The finding behind `evidence`.
+    /// The finding that `evidence` belongs to.
     pub finding_id: Option<Uuid>,
     /// When the token is to be revoked because of it.
     pub revoke_at: Option<DateTime<Utc>>,

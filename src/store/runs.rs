@@ -177,12 +177,12 @@ impl Tx {
     }
 }
 
-/// Older rows are deleted.
+/// Rows before these instants are deleted.
 #[derive(Debug, Clone, Copy)]
 pub struct PurgeCutoffs {
     pub runs: DateTime<Utc>,
     pub audit: DateTime<Utc>,
-    /// For resolved findings.
+    /// By when findings were resolved.
     pub findings: DateTime<Utc>,
     /// For notices about tokens that no longer exist, and mails without notices.
     pub notices: DateTime<Utc>,

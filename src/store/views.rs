@@ -15,7 +15,6 @@ use super::{CHUNK_ROWS, Result, Tx, on};
 #[derive(Debug, Clone)]
 pub struct TokenView {
     pub token: Token,
-    /// In alphabetical order.
     pub findings: Vec<FindingKind>,
 }
 
@@ -30,7 +29,7 @@ read_from_row!(TokenView, row => {
 
 #[derive(Debug, Clone, Default)]
 pub struct TokenFilter {
-    /// The status now.
+    /// Compared with the status now.
     pub status: Option<Status>,
     pub issuer_key: Option<String>,
     /// Only tokens without an issuer's address.
@@ -49,7 +48,7 @@ pub struct NoticeRow {
     /// The token's name, or the subject of a notice without a token.
     pub token_name: Option<String>,
     pub topic: Topic,
-    /// For expiry, in seconds.
+    /// In seconds; for expiry only.
     pub step: Option<i64>,
     pub recipient: Address,
     pub state: NoticeState,
@@ -80,9 +79,9 @@ pub struct NoticeFilter {
 
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
-    /// By status and source.
+    /// Numbers by status and source.
     pub tokens: Vec<(String, String, i64)>,
-    /// Open ones by kind.
+    /// Numbers of open ones by kind.
     pub findings: Vec<(String, i64)>,
     /// By state and step in seconds.
     pub notices: Vec<(String, Option<i64>, i64)>,

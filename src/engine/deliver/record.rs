@@ -147,7 +147,6 @@ impl Batch {
     }
 }
 
-/// Records outcomes.
 pub(in crate::engine) struct Recorder<'a> {
     pub store: &'a Store,
     pub clock: &'a Clock,
@@ -196,7 +195,6 @@ impl Recorder<'_> {
         }
     }
 
-    /// One transaction, one commit.
     async fn try_record(
         &self,
         records: &[MailRecord],

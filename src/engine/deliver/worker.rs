@@ -86,7 +86,6 @@ struct Worker {
     number: usize,
     mailer: Arc<Mailer>,
     pace: Option<Arc<DefaultDirectRateLimiter>>,
-    /// 0 means no limit.
     messages_per_connection: u32,
 }
 

@@ -30,28 +30,24 @@ pub(super) struct RelevantPeople {
     issuers: Issuers,
     known: HashMap<String, Identity>,
     canaries: Vec<Address>,
-    /// The query, in order.
+    /// The query, in order of address.
     pub people: Vec<Address>,
 }
 
 impl RelevantPeople {
     /// Starts with the canaries and [`UNUSED_ADDRESS`].
     pub fn new(watched: &WatchedDirectory, issuers: &Issuers) -> Self {
+        let canaries = watched.terms.canaries.clone();
         let unused = UNUSED_ADDRESS.parse().ok();
+        let people = canaries.iter().cloned().chain(unused).collect();
         Self {
             is_everybody: watched.directory.stores_everyone(),
             by_address: HashMap::new(),
             by_id: HashMap::new(),
             issuers: issuers.clone(),
             known: HashMap::new(),
-            canaries: watched.terms.canaries.clone(),
-            people: watched
-                .terms
-                .canaries
-                .iter()
-                .cloned()
-                .chain(unused)
-                .collect(),
+            canaries,
+            people,
         }
     }
 
@@ -129,13 +125,8 @@ impl RelevantPeople {
         let by_id = person.id.as_ref().and_then(|id| self.by_id.get(id));
         let mut keys: Vec<String> = by_id.into_iter().flatten().cloned().collect();
         for address in person.addresses() {
-            keys.extend(
-                self.by_address
-                    .get(address.key())
-                    .into_iter()
-                    .flatten()
-                    .cloned(),
-            );
+            let by_address = self.by_address.get(address.key());
+            keys.extend(by_address.into_iter().flatten().cloned());
         }
         if let Some(main) = person.main.as_ref().filter(|_| self.is_everybody)
             && self.issuers.mode(main.key()) == IssuerMode::Sso
@@ -152,7 +143,7 @@ impl RelevantPeople {
 #[derive(Default)]
 pub(super) struct ListedPeople {
     accounts: BTreeMap<String, Vec<Person>>,
-    /// All accounts listed.
+    /// All accounts listed, relevant or not.
     pub count: u64,
     lacking: u64,
     answers_anything: bool,

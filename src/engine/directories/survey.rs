@@ -34,6 +34,23 @@ pub struct Survey {
     pub(super) query_digest: String,
 }
 
+impl Survey {
+    fn unchanged(query_digest: String) -> Self {
+        Self {
+            total: None,
+            listed: None,
+            issuers: 0,
+            shrunk: None,
+            outcome: SurveyOutcome::Accepted {
+                changes: Vec::new(),
+                forgotten: Vec::new(),
+            },
+            listing: None,
+            query_digest,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub enum SurveyOutcome {
     Accepted {
@@ -53,7 +70,6 @@ pub enum SurveyOutcome {
 /// A person who would lose access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldStatusChange {
-    /// The address key.
     pub email: String,
     /// `None` for a new person.
     pub before: Option<IdentityStatus>,
@@ -84,7 +100,6 @@ struct ListingAnswer {
     query_digest: String,
 }
 
-/// Surveys directories.
 pub(super) struct Surveyor<'a> {
     pub store: &'a Store,
     pub clock: &'a Clock,
@@ -102,18 +117,7 @@ impl Surveyor<'_> {
         let mut answer = self.list(watched, row).await?;
         if watched.directory.stores_everyone() {
             if answer.listing.is_none() && !self.has_news(watched).await? {
-                return Ok(Survey {
-                    total: None,
-                    listed: None,
-                    issuers: 0,
-                    shrunk: None,
-                    outcome: SurveyOutcome::Accepted {
-                        changes: Vec::new(),
-                        forgotten: Vec::new(),
-                    },
-                    listing: None,
-                    query_digest: answer.query_digest,
-                });
+                return Ok(Survey::unchanged(answer.query_digest));
             }
             self.load_relevant(watched, &mut answer.relevant).await?;
         }
@@ -356,37 +360,29 @@ fn decided_change(row: &DirectoryRow) -> HeldChange {
         .unwrap_or_default()
 }
 
-/// The reason for a hold if an allowed group was emptied. Groups that never had members are implausible.
+/// The reason for a hold if an allowed group lost more than half of its people. Groups that never had members are
+/// implausible.
 fn check_groups(row: &DirectoryRow, groups: &[Group]) -> Result<Option<String>, Implausible> {
-    let emptied_group = emptied_group(row, groups);
-    let is_any_member = groups.iter().any(|group| group.members > 0);
-    if emptied_group.is_none() && !groups.is_empty() && !is_any_member {
+    let before = row.groups.as_deref();
+    let before: HashMap<String, u64> = before
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    for Group { name, members } in groups {
+        if let Some(before) = before.get(name).filter(|before| members * 2 < **before) {
+            return Ok(Some(format!(
+                "the allowed group {name:?} has {members} people and had {before}"
+            )));
+        }
+    }
+    if !groups.is_empty() && groups.iter().all(|group| group.members == 0) {
         return Err(Implausible::NoGroupMembers);
     }
-    Ok(emptied_group)
-}
-
-/// The reason for a hold if an allowed group lost more than half of its people.
-fn emptied_group(row: &DirectoryRow, groups: &[Group]) -> Option<String> {
-    let before: HashMap<String, u64> = row
-        .groups
-        .as_deref()
-        .and_then(|text| serde_json::from_str(text).ok())?;
-    groups.iter().find_map(|group| {
-        let before = *before.get(&group.name)?;
-        let is_emptied = group.members * 2 < before;
-        is_emptied.then(|| {
-            let (name, now) = (&group.name, group.members);
-            format!("the allowed group {name:?} has {now} people and had {before}")
-        })
-    })
+    Ok(None)
 }
 
 /// The sizes of the allowed groups as JSON, for the store.
 pub(super) fn group_sizes(groups: &[Group]) -> String {
-    let sizes: HashMap<&str, u64> = groups
-        .iter()
-        .map(|group| (group.name.as_str(), group.members))
-        .collect();
+    let sizes = groups.iter().map(|group| (&group.name, group.members));
+    let sizes: HashMap<_, _> = sizes.collect();
     serde_json::to_string(&sizes).unwrap_or_default()
 }
