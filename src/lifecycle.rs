@@ -291,7 +291,7 @@ impl Tasks {
 enum Signal {
     /// SIGTERM or SIGINT: finish work in progress and exit; a second one: exit at once.
     Stop,
-    /// SIGHUP
+    /// SIGHUP: load the templates and the log level again.
     Reload,
 }
 

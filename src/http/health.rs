@@ -92,7 +92,7 @@ pub struct Snapshot {
 pub struct DirectoryHealth {
     /// `None` before the first good sync.
     pub last_good_sync_at: Option<DateTime<Utc>>,
-    /// Consecutive failed syncs.
+    /// How many syncs in a row have failed.
     pub failures: u64,
     pub is_held: bool,
     /// Whether the last good sync is recent enough for its statements to count.

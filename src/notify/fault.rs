@@ -4,13 +4,15 @@ use std::fmt;
 
 use crate::domain::Address;
 use crate::text;
+
+/// The step at which sending failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Connect,
     /// The TLS handshake, implicit or after STARTTLS.
     Tls,
     Greeting,
-    /// EHLO or HELO.
+    /// EHLO, or HELO if the server knows no EHLO.
     Hello,
     Auth,
     Mail,

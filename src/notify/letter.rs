@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 
 use uuid::Uuid;
 
-use crate::domain::{Address, Basis, FindingKind, Severity, Step, Token, Topic};
+use crate::domain::{Address, Basis, FindingKind, Severity, Step, Token, Topic, string_enum};
 
 /// Everything that is due to one recipient at one time.
 #[derive(Debug, Clone)]
@@ -71,34 +71,20 @@ impl Letter {
     }
 }
 
-/// Each kind of mail is a folder of templates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    Expiring,
-    Expired,
-    /// Several entries in one mail.
-    Digest,
-    /// Only tokens of people who lost access.
-    RevokedAccess,
-    /// One token was revoked at its source.
-    Revoked,
-    /// A problem of lapsed itself.
-    Alert,
-    Summary,
-}
-
-impl Kind {
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Expiring => "expiring",
-            Self::Expired => "expired",
-            Self::Digest => "digest",
-            Self::RevokedAccess => "revoked_access",
-            Self::Revoked => "revoked",
-            Self::Alert => "alert",
-            Self::Summary => "summary",
-        }
+string_enum! {
+    /// Each kind of mail is a folder of templates.
+    Kind {
+        Expiring = "expiring",
+        Expired = "expired",
+        /// Several entries in one mail.
+        Digest = "digest",
+        /// Only tokens of people who lost access.
+        RevokedAccess = "revoked_access",
+        /// One token was revoked at its source.
+        Revoked = "revoked",
+        /// A problem of lapsed itself.
+        Alert = "alert",
+        Summary = "summary",
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Rendered {
     pub message_id: String,
     pub envelope_to: Address,
     pub written_at: DateTime<Utc>,
-    /// Contains names of tokens.
+    /// Contains names of tokens, so it must not be logged.
     pub subject: String,
     /// ASCII with CRLF line ends, no line longer than 998 octets.
     pub bytes: Vec<u8>,

@@ -264,7 +264,6 @@ const fn template_names(kind: Kind) -> [&'static str; 3] {
     [BUILT_IN[at].0, BUILT_IN[at + 1].0, BUILT_IN[at + 2].0]
 }
 
-/// One template.
 struct Source {
     /// Path in the folder of templates.
     name: &'static str,

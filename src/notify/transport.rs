@@ -23,29 +23,17 @@ pub enum Transport {
 
 /// A connection held by one worker.
 #[derive(Debug)]
-pub struct Connection<'a> {
-    kind: Kind<'a>,
-}
-
-#[derive(Debug)]
-enum Kind<'a> {
-    Smtp {
-        relay: &'a Relay,
-        session: Box<Session>,
-    },
+pub enum Connection<'a> {
+    Smtp(&'a Relay, Box<Session>),
     File(&'a Outbox),
 }
 
 impl Transport {
     pub async fn open(&self) -> Result<Connection<'_>, Fault> {
-        let kind = match self {
-            Self::Smtp(relay) => Kind::Smtp {
-                relay,
-                session: Box::new(relay.connect().await?),
-            },
-            Self::File(outbox) => Kind::File(outbox),
-        };
-        Ok(Connection { kind })
+        Ok(match self {
+            Self::Smtp(relay) => Connection::Smtp(relay, Box::new(relay.connect().await?)),
+            Self::File(outbox) => Connection::File(outbox),
+        })
     }
 }
 
@@ -53,35 +41,33 @@ impl Connection<'_> {
     /// Sends a mail. If the server closed the connection after an earlier mail, as many do after a number
     /// of mails, reconnects once.
     pub async fn send(&mut self, mail: &Rendered) -> Outcome {
-        match &mut self.kind {
-            Kind::File(outbox) => outbox.send(mail).await,
-            Kind::Smtp { relay, session } => {
-                let outcome = session.send(mail).await;
-                if session.is_usable() || session.sent() == 0 || !closed_between_mails(&outcome) {
-                    return outcome;
-                }
-                match relay.connect().await {
-                    Ok(new) => **session = new,
-                    Err(_) => return outcome,
-                }
-                session.send(mail).await
-            }
+        let (relay, session) = match self {
+            Self::File(outbox) => return outbox.send(mail).await,
+            Self::Smtp(relay, session) => (relay, session),
+        };
+        let outcome = session.send(mail).await;
+        if session.is_usable() || session.sent() == 0 || !closed_between_mails(&outcome) {
+            return outcome;
         }
+        match relay.connect().await {
+            Ok(new) => **session = new,
+            Err(_) => return outcome,
+        }
+        session.send(mail).await
     }
 
     /// If false, close the connection and open another.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        match &self.kind {
-            Kind::Smtp { session, .. } => session.is_usable(),
-            Kind::File(_) => true,
+        match self {
+            Self::Smtp(_, session) => session.is_usable(),
+            Self::File(_) => true,
         }
     }
 
     pub async fn close(self) {
-        match self.kind {
-            Kind::Smtp { session, .. } => session.quit().await,
-            Kind::File(_) => {}
+        if let Self::Smtp(_, session) = self {
+            session.quit().await;
         }
     }
 }
@@ -99,7 +85,7 @@ fn closed_between_mails(outcome: &Outcome) -> bool {
 const TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 
 /// Files appear complete, and a mail that is sent again replaces its file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Outbox {
     folder: Arc<PathBuf>,
     /// When each mail was first written, by the hash of its reference, so that its file keeps its name.
@@ -129,19 +115,15 @@ impl Outbox {
     /// An outbox that cannot be written to, for commands that send nothing.
     #[must_use]
     pub fn closed() -> Self {
-        Self {
-            folder: Arc::default(),
-            first_written: Arc::default(),
-        }
+        Self::default()
     }
 
     /// Writes a mail and syncs it to the disk.
     pub async fn send(&self, mail: &Rendered) -> Outcome {
         let (outbox, mail) = (self.clone(), mail.clone());
         let written = tokio::task::spawn_blocking(move || outbox.write(&mail)).await;
-        match written {
-            Ok(Ok(name)) => Outcome::Sent { reply: name },
-            Ok(Err(error)) => Outcome::ServerFault(Fault::new(Stage::Folder, error)),
+        match written.map_err(io::Error::other).flatten() {
+            Ok(name) => Outcome::Sent { reply: name },
             Err(error) => Outcome::ServerFault(Fault::new(Stage::Folder, error)),
         }
     }

@@ -2,6 +2,7 @@
 //! whether it can send another.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use lettre::Address;
@@ -228,14 +229,14 @@ impl Session {
                 self.send_empty_text(&data).await?;
                 return Err(fault);
             }
-            expect_354(&data)?;
+            expect(Stage::Data, data, 354..=354)?;
         } else {
             let reply = self.command(Stage::Mail, mail_from).await?;
             expect_positive(Stage::Mail, reply)?;
             let reply = self.command(Stage::Rcpt, rcpt).await?;
             expect_positive(Stage::Rcpt, reply)?;
             let reply = self.command(Stage::Data, Data).await?;
-            expect_354(&reply)?;
+            expect(Stage::Data, reply, 354..=354)?;
         }
         self.send_text(&mail.bytes).await?;
         let reply = self
@@ -463,18 +464,14 @@ fn not_smtp(line: &[u8]) -> io::Error {
 }
 
 fn expect_positive(stage: Stage, reply: Reply) -> Result<Reply, Fault> {
-    if reply.is_positive() {
-        Ok(reply)
-    } else {
-        Err(Fault::from_reply(stage, reply.code, &reply.text()))
-    }
+    expect(stage, reply, 200..=299)
 }
 
-fn expect_354(reply: &Reply) -> Result<(), Fault> {
-    if reply.code == 354 {
-        return Ok(());
+fn expect(stage: Stage, reply: Reply, codes: RangeInclusive<u16>) -> Result<Reply, Fault> {
+    if codes.contains(&reply.code) {
+        return Ok(reply);
     }
-    Err(Fault::from_reply(Stage::Data, reply.code, &reply.text()))
+    Err(Fault::from_reply(stage, reply.code, &reply.text()))
 }
 
 /// Doubles the dot at the start of lines (RFC 5321 §4.5.2) and appends the final dot.

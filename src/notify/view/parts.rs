@@ -175,7 +175,6 @@ impl Link {
     }
 }
 
-/// Rows under one title.
 #[derive(Serialize)]
 pub(super) struct Group {
     pub title: String,

@@ -122,7 +122,7 @@ impl<'a> Item<'a> {
 /// All tokens of a letter.
 pub(super) struct Tokens<'a> {
     pub letter: &'a Letter,
-    /// The most urgent first.
+    /// Sorted by section, the most urgent first.
     pub items: Vec<Item<'a>>,
 }
 
