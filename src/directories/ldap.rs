@@ -4,13 +4,9 @@
 //! success and no entries. So a listing without people is an error, and an account is gone only if others
 //! can still be found by id.
 
-mod check;
-mod dn;
 mod flavor;
 mod groups;
 mod person;
-mod status;
-mod time;
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -20,13 +16,13 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
+use super::{Common, Directory, Lookup, PeopleListing, PeopleQuery, PersonSink};
 use crate::clock::Clock;
+use crate::domain::{IdentityStatus, Person};
 use crate::upstream::ldap::{self, Entry, Search, Server, Session};
-use crate::upstream::{CheckReport, Error, Fetched, RefusedRows};
+use crate::upstream::{CheckReport, Error, Fetched, Right};
 use groups::{AllowedGroups, Scope};
-use person::build_person;
-use status::StatusRules;
+use person::{StatusRules, build_person};
 
 pub use crate::upstream::ldap::{Access, is_valid_filter};
 pub use flavor::{FLAVORS, Flavor};
@@ -36,6 +32,9 @@ const MAX_IDLE: Duration = Duration::from_secs(20);
 
 /// How many connections are kept for further look-ups.
 const MAX_IDLE_CONNECTIONS: usize = 4;
+
+/// How many people a check reads.
+const CHECKED_PEOPLE: i32 = 500;
 
 /// `[[directory]] kind = "ldap"`.
 #[derive(Debug, Clone)]
@@ -150,6 +149,15 @@ impl LdapDirectory {
         configured.unwrap_or_else(|| flavor.people_filter())
     }
 
+    /// A search below the configured base.
+    fn search<'a>(&'a self, filter: &'a str, attributes: &'a [&'a str]) -> Search<'a> {
+        Search {
+            base: &self.config.base,
+            filter,
+            attributes,
+        }
+    }
+
     async fn list_with(
         &self,
         connection: &mut Connection,
@@ -162,11 +170,7 @@ impl LdapDirectory {
         };
         let mut allowed_groups = AllowedGroups::fetch(session, scope, &self.allowed_groups).await?;
         let rules = self.rules(root.flavor);
-        let search = Search {
-            base: &self.config.base,
-            filter: self.people_filter(root.flavor),
-            attributes: root.flavor.attributes(),
-        };
+        let search = self.search(self.people_filter(root.flavor), root.flavor.attributes());
         let mut seen = SeenEntries::default();
         session
             .search(&search, &mut |entry| {
@@ -183,11 +187,8 @@ impl LdapDirectory {
             .await?;
         seen.ensure_plausible(root.flavor)?;
         Ok(PeopleListing {
-            extent: Extent::Everybody,
             groups: allowed_groups.into_groups(),
-            removed: Vec::new(),
-            refusals: RefusedRows::default(),
-            cursor: None,
+            ..PeopleListing::default()
         })
     }
 
@@ -197,11 +198,7 @@ impl LdapDirectory {
             return self.look_up_guid(connection, id).await;
         }
         let filter = flavor.id_filter(id);
-        let search = Search {
-            base: &self.config.base,
-            filter: &filter,
-            attributes: flavor.attributes(),
-        };
+        let search = self.search(&filter, flavor.attributes());
         let found = connection.session.search_all(&search).await?;
         let mut found = found.into_iter().filter(|entry| {
             let found_id = flavor.id(entry);
@@ -209,12 +206,8 @@ impl LdapDirectory {
         });
         match (found.next(), found.next()) {
             (Some(entry), None) => Ok(self.found(&entry, id, flavor)),
-            (None, _) => {
-                let names = flavor.id_attributes().join(" or ");
-                self.confirm_gone(connection, format!("no entry has its {names}"))
-                    .await
-            }
-            (Some(_), Some(_)) => Ok(Lookup::Unclear("several entries have its id".to_owned())),
+            (None, _) => self.confirm_gone(connection).await,
+            (Some(_), Some(_)) => Ok(Lookup::unclear("several entries have its id")),
         }
     }
 
@@ -223,7 +216,7 @@ impl LdapDirectory {
         let flavor = connection.root.flavor;
         let Ok(guid) = Uuid::try_parse(id) else {
             let reason = "its stored id is not an id of Active Directory";
-            return Ok(Lookup::Unclear(reason.to_owned()));
+            return Ok(Lookup::unclear(reason));
         };
         let name = format!("<GUID={guid}>");
         let is_match = |entry: &Entry| flavor.id(entry) == Some(guid.to_string());
@@ -231,11 +224,8 @@ impl LdapDirectory {
         if let Some(entry) = found.filter(is_match) {
             return Ok(self.found(&entry, id, flavor));
         }
-        let deleted = connection
-            .session
-            .read_deleted(&name, flavor.attributes())
-            .await;
-        let deleted = match deleted {
+        let deleted = connection.session.read_deleted(&name, flavor.attributes());
+        let deleted = match deleted.await {
             // The bind account may not see deleted objects.
             Err(ldap::Error::Failed { .. }) => None,
             deleted => deleted?.filter(is_match),
@@ -245,44 +235,106 @@ impl LdapDirectory {
             flag.is_some_and(|flag| flag.eq_ignore_ascii_case("true"))
         };
         if deleted.as_ref().is_some_and(is_deleted) {
-            return Ok(Lookup::Gone {
-                evidence: "isDeleted=TRUE".to_owned(),
-                is_certain: true,
-            });
+            return Ok(Lookup::certainly_gone("isDeleted=TRUE"));
         }
-        self.confirm_gone(connection, "no entry has its objectGUID".to_owned())
-            .await
+        self.confirm_gone(connection).await
     }
 
     fn found(&self, entry: &Entry, id: &str, flavor: Flavor) -> Lookup {
         let rules = self.rules(flavor);
-        Lookup::Found(Box::new(build_person(entry, id.to_owned(), &rules)))
+        Lookup::found(build_person(entry, id.to_owned(), &rules))
     }
 
     /// An account is gone only if others can be found in the same way.
-    async fn confirm_gone(
-        &self,
-        connection: &mut Connection,
-        evidence: String,
-    ) -> Result<Lookup, Error> {
+    async fn confirm_gone(&self, connection: &mut Connection) -> Result<Lookup, Error> {
         let flavor = connection.root.flavor;
         let filter = flavor.people_with_id_filter(self.people_filter(flavor));
-        let search = Search {
-            base: &self.config.base,
-            filter: &filter,
-            attributes: flavor.id_attributes(),
-        };
+        let search = self.search(&filter, flavor.id_attributes());
         let (others, _) = connection.session.search_first(&search, 1).await?;
-        if others.iter().any(|other| flavor.id(other).is_some()) {
-            return Ok(Lookup::Gone {
-                evidence,
-                is_certain: false,
-            });
-        }
         let names = flavor.id_attributes().join(" or ");
-        Ok(Lookup::Unclear(format!(
-            "the account of bind_dn sees no one by {names}"
-        )))
+        if others.iter().any(|other| flavor.id(other).is_some()) {
+            return Ok(Lookup::gone(format!("no entry has its {names}")));
+        }
+        let reason = format!("the account of bind_dn sees no one by {names}");
+        Ok(Lookup::unclear(reason))
+    }
+
+    async fn check_with(&self, connection: &mut Connection) -> Result<CheckReport, Error> {
+        let flavor = connection.root.flavor;
+        let search = self.search(self.people_filter(flavor), flavor.attributes());
+        let found = connection.session.search_first(&search, CHECKED_PEOPLE);
+        let (entries, has_more) = found.await?;
+        let rules = self.rules(flavor);
+        let people: Vec<Person> = entries
+            .iter()
+            .filter_map(|entry| Some(build_person(entry, flavor.id(entry)?, &rules)))
+            .filter(|person| person.main.is_some())
+            .collect();
+        let lost = people.iter().filter(|person| person.status.is_lost());
+        let beginning = if has_more { "the first " } else { "" };
+        let summary = format!(
+            "{}, {beginning}{} people, {} of them without access",
+            flavor.name(),
+            people.len(),
+            lost.count()
+        );
+        let mut rights = self.rights(flavor, &entries, &people);
+        rights.extend(self.group_rights(connection).await?);
+        Ok(CheckReport { summary, rights })
+    }
+
+    fn rights(&self, flavor: Flavor, entries: &[Entry], people: &[Person]) -> Vec<Right> {
+        let ids = flavor.id_attributes().join(" or ");
+        let see = format!("{} below {}", self.people_filter(flavor), self.config.base);
+        let mut rights = vec![
+            Right::new(
+                &format!("find people by {see}"),
+                !entries.is_empty(),
+                "let the account of bind_dn read mail there, or correct base and filter",
+            ),
+            Right::new(
+                &format!("read {ids} of all people"),
+                entries.iter().all(|entry| flavor.id(entry).is_some()),
+                "let the account of bind_dn read it: people cannot be identified without it",
+            ),
+            Right::new(
+                "read the addresses of people",
+                entries.is_empty() || !people.is_empty(),
+                "let the account of bind_dn read mail",
+            ),
+        ];
+        if flavor == Flavor::ActiveDirectory {
+            let has_status = |person: &Person| person.status != IdentityStatus::Unknown;
+            rights.push(Right::new(
+                "read userAccountControl and accountExpires of all people",
+                people.iter().all(has_status),
+                "let the account of bind_dn read all properties of users below base, and use a domain \
+                 controller on port 636, not the global catalog",
+            ));
+        }
+        rights
+    }
+
+    async fn group_rights(&self, connection: &mut Connection) -> Result<Vec<Right>, Error> {
+        let mut rights = Vec::new();
+        for name in &self.allowed_groups {
+            let scope = Scope {
+                root: &connection.root,
+                base: &self.config.base,
+            };
+            let only = std::slice::from_ref(name);
+            let what = format!("read the group {name}");
+            rights.push(
+                match AllowedGroups::fetch(&mut connection.session, scope, only).await {
+                    Ok(_) => Right::granted(&what),
+                    Err(Error::Rights { what: lack, fix }) => {
+                        Right::missing(&what, format!("{lack}; {fix}"))
+                    }
+                    Err(error) => return Err(error),
+                },
+            );
+        }
+        Ok(rights)
     }
 }
 
@@ -315,6 +367,6 @@ impl SeenEntries {
         let fix = format!(
             "let the account of bind_dn read mail and {names} below base, or correct base and filter"
         );
-        Err(Error::Rights { what, fix })
+        Err(Error::rights(what, fix))
     }
 }

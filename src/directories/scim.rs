@@ -1,12 +1,9 @@
 //! The directory `scim`: an identity provider with SCIM 2.0 (RFC 7643, RFC 7644; RFC 9865 for cursors).
 //! lapsed only reads.
 
-mod check;
+mod api;
 mod groups;
-mod pager;
-mod person;
-mod responses;
-mod session;
+mod resources;
 
 use std::path::PathBuf;
 
@@ -15,14 +12,18 @@ use reqwest::StatusCode;
 use secrecy::SecretString;
 use url::Url;
 
-use super::{Common, Directory, Extent, Lookup, PeopleListing, PeopleQuery, PersonSink};
+use super::{
+    Common, Directory, Extent, Lookup, MAX_ADDRESS_QUERIES, PeopleListing, PeopleQuery, PersonSink,
+};
 use crate::domain::{Address, Person};
 use crate::upstream::http::Client;
-use crate::upstream::{CheckReport, Error, Fetched};
-use groups::AllowedGroups;
-use pager::{ListQuery, Pager};
-use responses::{Flag, User};
-use session::{Provider, Session, eq_filter, explain_refusal, resource_path};
+use crate::upstream::{CheckReport, Error, Fetched, Right};
+use api::{
+    Api, ListQuery, Provider, READ_ADVICE, eq_filter, explain_refusal, none_if_query_unsupported,
+    resource_path,
+};
+use groups::{AllowedGroups, GroupReader};
+use resources::{Flag, User};
 
 const USERS: &str = "Users";
 
@@ -30,8 +31,8 @@ const FIELDS: &str = "id,userName,active,emails,displayName,name";
 
 const FIELDS_AND_GROUPS: &str = "id,userName,active,emails,displayName,name,groups";
 
-/// For up to this many people there is one query each; for more, all users are listed.
-const MAX_ADDRESS_QUERIES: usize = 50;
+/// How many members of a group a check looks up.
+const CHECKED_MEMBERS: usize = 5;
 
 /// `[[directory]] kind = "scim"`.
 #[derive(Debug, Clone)]
@@ -50,7 +51,7 @@ impl Config {
     pub fn build(&self, common: &Common) -> Result<Scim, Error> {
         let web = Client::new(&self.url, self.ca_file.as_deref(), common.timeout)?;
         Ok(Scim {
-            session: Session::new(web, &self.url, &self.token)?,
+            api: Api::new(web, &self.url, &self.token)?,
             allowed_groups: common.allowed_groups.clone(),
         })
     }
@@ -58,7 +59,7 @@ impl Config {
 
 #[derive(Debug)]
 pub struct Scim {
-    session: Session,
+    api: Api,
     allowed_groups: Vec<String>,
 }
 
@@ -69,9 +70,8 @@ impl Directory for Scim {
         query: &PeopleQuery<'_>,
         sink: &mut PersonSink<'_>,
     ) -> Result<Fetched<PeopleListing>, Error> {
-        let provider = self.session.fetch_provider().await?;
-        let mut allowed =
-            AllowedGroups::fetch(&self.session, provider, &self.allowed_groups).await?;
+        let provider = self.api.fetch_provider().await?;
+        let mut allowed = AllowedGroups::fetch(&self.api, provider, &self.allowed_groups).await?;
         let users = self
             .collect_by_address(provider, &mut allowed, query.people)
             .await?;
@@ -90,30 +90,41 @@ impl Directory for Scim {
     }
 
     async fn look_up(&self, id: &str) -> Result<Lookup, Error> {
-        let unclear = |why: &str| Ok(Lookup::Unclear(why.to_owned()));
-        match self.session.fetch::<User>(USERS, id).await {
+        match self.api.fetch::<User>(USERS, id).await {
             Ok(user) if user.id != id => {
-                let path = resource_path(USERS, id);
-                Err(self
-                    .session
-                    .invalid_response(&path, "it returned another user than the requested one"))
+                let reason = "it returned another user than the requested one";
+                Err(self.api.invalid_response(&resource_path(USERS, id), reason))
             }
-            Ok(user) => Ok(Lookup::Found(Box::new(user.to_person()))),
+            Ok(user) => Ok(Lookup::found(user.to_person())),
             Err(error) => match error.status() {
-                Some(StatusCode::NOT_FOUND) => Ok(Lookup::Gone {
-                    evidence: "404 for its id".to_owned(),
-                    is_certain: false,
-                }),
+                Some(StatusCode::NOT_FOUND) => Ok(Lookup::gone("404 for its id")),
                 // Microsoft's own SCIM API answers 400 both to unknown ids and to bad requests.
-                Some(StatusCode::BAD_REQUEST) => unclear("400 for its id"),
-                Some(StatusCode::FORBIDDEN) => unclear("403 for its id"),
+                Some(StatusCode::BAD_REQUEST) => Ok(Lookup::unclear("400 for its id")),
+                Some(StatusCode::FORBIDDEN) => Ok(Lookup::unclear("403 for its id")),
                 _ => Err(explain_refusal(error, USERS)),
             },
         }
     }
 
     async fn check(&self) -> Result<CheckReport, Error> {
-        check::check(&self.session, &self.allowed_groups).await
+        let provider = self.api.fetch_provider().await?;
+        let (mut rights, people) = self.people_rights(provider).await?;
+        let mut reader = GroupReader::new(&self.api, provider);
+        for name in &self.allowed_groups {
+            rights.extend(self.group_rights(&mut reader, name).await?);
+        }
+        let pages = if provider.uses_cursors {
+            "cursor"
+        } else {
+            "index"
+        };
+        let filters = if provider.supports_filters {
+            "with"
+        } else {
+            "without"
+        };
+        let summary = format!("SCIM 2.0, {people}, pages by {pages}, {filters} filters");
+        Ok(CheckReport { summary, rights })
     }
 }
 
@@ -161,40 +172,17 @@ impl Scim {
     ) -> Result<Option<Vec<User>>, Error> {
         let mut users = Vec::new();
         for attribute in ["userName", "emails.value"] {
-            let filter = eq_filter(attribute, address.as_str());
+            let query = ListQuery {
+                filter: Some(eq_filter(attribute, address.as_str())),
+                ..users_query(Some(FIELDS))
+            };
             let is_match = |user: &User| user.has_address(address);
-            let Some(found) = self.find_by_filter(provider, filter, is_match).await? else {
+            let Some(found) = self.api.find(provider, query, is_match).await? else {
                 return Ok(None);
             };
             users.extend(found);
         }
         Ok(Some(users))
-    }
-
-    /// Users that match a filter; `None` if the server does not support the filter or, as some do, ignores it
-    /// and returns other users.
-    async fn find_by_filter(
-        &self,
-        provider: Provider,
-        filter: String,
-        is_match: impl Fn(&User) -> bool,
-    ) -> Result<Option<Vec<User>>, Error> {
-        let query = ListQuery {
-            path: USERS,
-            attributes: Some(FIELDS),
-            filter: Some(filter),
-        };
-        let mut pager = Pager::new(&self.session, provider, query);
-        let mut users = Vec::new();
-        loop {
-            match pager.next_page::<User>().await {
-                Ok(None) => return Ok(Some(users)),
-                Ok(Some(page)) if page.iter().all(&is_match) => users.extend(page),
-                Ok(Some(_)) => return Ok(None),
-                Err(fault) if fault.means_query_unsupported() => return Ok(None),
-                Err(fault) => return Err(fault.into_error(USERS)),
-            }
-        }
     }
 
     async fn collect_all(
@@ -203,44 +191,118 @@ impl Scim {
         allowed: &mut AllowedGroups,
         sink: &mut PersonSink<'_>,
     ) -> Result<(), Error> {
-        let failed = |fault: pager::Fault| fault.into_error(USERS);
-        let mut pager = users_pager(
-            &self.session,
-            provider,
-            matches!(allowed, AllowedGroups::FromUsers(_)),
-        );
-        let mut page = pager.next_page::<User>().await.map_err(failed)?;
+        let fields = match allowed {
+            AllowedGroups::FromUsers(_) => FIELDS_AND_GROUPS,
+            _ => FIELDS,
+        };
+        let failed = |error| explain_refusal(error, USERS);
+        let mut pages = self.api.list(provider, users_query(Some(fields)));
+        let mut page = pages.next::<User>().await.map_err(failed)?;
         let lack_active = |users: &Vec<User>| users.iter().all(|user| user.active == Flag::Missing);
-        if pager.selects_fields() && page.as_ref().is_some_and(lack_active) {
+        if pages.selects_fields() && page.as_ref().is_some_and(lack_active) {
             // The server may not support the selection of fields.
-            pager = Pager::new(&self.session, provider, all_users_query());
-            page = pager.next_page().await.map_err(failed)?;
+            pages = self.api.list(provider, users_query(None));
+            page = pages.next().await.map_err(failed)?;
         }
         while let Some(users) = page {
             add_people(&users, allowed, sink);
-            page = pager.next_page().await.map_err(failed)?;
+            page = pages.next().await.map_err(failed)?;
         }
         Ok(())
     }
+
+    /// What the first page of users shows, and how many people there are.
+    async fn people_rights(&self, provider: Provider) -> Result<(Vec<Right>, String), Error> {
+        let what = "list the people";
+        let mut pages = self.api.list(provider, users_query(Some(FIELDS)));
+        let page: Vec<User> = match pages.next().await {
+            Ok(page) => page.unwrap_or_default(),
+            Err(error) if error.status() == Some(StatusCode::FORBIDDEN) => {
+                let people = "the list of people cannot be read".to_owned();
+                return Ok((vec![Right::missing(what, READ_ADVICE)], people));
+            }
+            Err(error) => return Err(explain_refusal(error, USERS)),
+        };
+        let count = page.len();
+        let people = match pages.total {
+            Some(total) => format!("{total} people"),
+            None if pages.is_done() => format!("{count} people"),
+            None => format!("{count} or more people"),
+        };
+        if page.is_empty() {
+            let fix = format!("the list is empty; {READ_ADVICE}");
+            return Ok((vec![Right::missing(what, fix)], people));
+        }
+        let without = page
+            .iter()
+            .filter(|user| user.active.is_true().is_none())
+            .count();
+        let is_invalid = page.iter().any(|user| user.active == Flag::Invalid);
+        let invalid = if is_invalid {
+            " or with another value"
+        } else {
+            ""
+        };
+        let fix = format!(
+            "{without} of {count} users come without `active`{invalid}; have the identity provider send it as true or false"
+        );
+        let active = Right::new("see who is active", without == 0, fix);
+        Ok((vec![Right::granted(what), active], people))
+    }
+
+    /// Whether an allowed group exists, and its members are users.
+    async fn group_rights(
+        &self,
+        reader: &mut GroupReader<'_>,
+        name: &str,
+    ) -> Result<Vec<Right>, Error> {
+        let see = format!("see the group {name:?}");
+        let people = match reader.find_group(name).await {
+            Ok(Some(id)) => reader.fetch_members(name, &id).await,
+            Ok(None) => {
+                let fix = "the server has no list of groups, so only the `groups` of users show membership";
+                return Ok(vec![Right::missing(&see, fix)]);
+            }
+            Err(error) => Err(error),
+        };
+        let people = match people {
+            Ok(people) => people,
+            Err(Error::Rights { what, fix }) => {
+                return Ok(vec![Right::missing(&see, format!("{what}; {fix}"))]);
+            }
+            Err(error) => return Err(error),
+        };
+        let mut is_known = false;
+        for name in people.keys().take(CHECKED_MEMBERS) {
+            is_known |= self.is_user(name).await?;
+        }
+        let problem = if people.is_empty() {
+            "it is empty"
+        } else {
+            "none of the checked members is a user"
+        };
+        let fix = format!("{problem}; add the people to the group, or {READ_ADVICE}");
+        let identify = format!("identify the {} members of {name:?}", people.len());
+        Ok(vec![
+            Right::granted(&see),
+            Right::new(&identify, is_known, fix),
+        ])
+    }
+
+    async fn is_user(&self, name: &str) -> Result<bool, Error> {
+        let user = self.api.fetch::<User>(USERS, name).await;
+        Ok(none_if_query_unsupported(user, USERS)?.is_some_and(|user| {
+            let user_name = user.user_name.as_deref().unwrap_or_default();
+            user.id == name || user_name.eq_ignore_ascii_case(name)
+        }))
+    }
 }
 
-fn users_pager(session: &Session, provider: Provider, with_groups: bool) -> Pager<'_> {
-    let fields = if with_groups {
-        FIELDS_AND_GROUPS
-    } else {
-        FIELDS
-    };
-    let query = ListQuery {
-        attributes: Some(fields),
-        ..all_users_query()
-    };
-    Pager::new(session, provider, query)
-}
-
-fn all_users_query() -> ListQuery {
+/// All users.
+fn users_query(attributes: Option<&'static str>) -> ListQuery {
     ListQuery {
         path: USERS,
-        attributes: None,
+        attributes,
         filter: None,
     }
 }

@@ -47,9 +47,9 @@ impl RootDse {
         ];
         let entry = session.read("", &ATTRIBUTES).await?;
         let flavor = configured.or_else(|| detect(entry.as_ref()?));
-        let flavor = flavor.ok_or_else(|| Error::Rights {
-            what: "the server does not report its product".to_owned(),
-            fix: "set flavor to openldap (also for compatible servers), 389ds or ad".to_owned(),
+        let flavor = flavor.ok_or_else(|| {
+            let fix = "set flavor to openldap (also for compatible servers), 389ds or ad";
+            Error::rights("the server does not report its product", fix)
         })?;
         let texts = |name| {
             let entry = entry.iter();
@@ -152,11 +152,8 @@ impl Flavor {
     pub(super) fn id(self, entry: &Entry) -> Option<String> {
         match self {
             Self::OpenLdap | Self::Ds389 => {
-                let text = self
-                    .id_attributes()
-                    .iter()
-                    .find_map(|name| entry.text(name))?;
-                Some(text.to_ascii_lowercase())
+                let mut texts = self.id_attributes().iter().map(|name| entry.text(name));
+                Some(texts.find_map(|text| text)?.to_ascii_lowercase())
             }
             // The first three parts are little-endian (MS-DTYP §2.3.4.2).
             Self::ActiveDirectory => {
@@ -168,20 +165,16 @@ impl Flavor {
 
     pub(super) fn id_filter(self, id: &str) -> String {
         let id = escape(id);
-        let terms = self
-            .id_attributes()
-            .iter()
-            .map(|name| format!("({name}={id})"));
-        format!("(|{})", terms.collect::<String>())
+        let names = self.id_attributes().iter();
+        let terms: String = names.map(|name| format!("({name}={id})")).collect();
+        format!("(|{terms})")
     }
 
     /// Selects people whose id can be read.
     pub(super) fn people_with_id_filter(self, people: &str) -> String {
-        let terms = self
-            .id_attributes()
-            .iter()
-            .map(|name| format!("({name}=*)"));
-        format!("(&{people}(|{}))", terms.collect::<String>())
+        let names = self.id_attributes().iter();
+        let terms: String = names.map(|name| format!("({name}=*)")).collect();
+        format!("(&{people}(|{terms}))")
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 
-use super::dn;
 use super::flavor::{Flavor, RootDse};
 use crate::directories::Group;
 use crate::upstream::Error;
@@ -45,7 +44,7 @@ pub struct AllowedGroups {
 /// Members of a group, in each of the ways that groups identify them.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct GroupMembers {
-    /// DNs, normalized by [`dn::normalize`].
+    /// DNs, normalized by [`normalize`].
     names: HashSet<String>,
     /// memberUid.
     uids: HashSet<String>,
@@ -97,7 +96,7 @@ impl GroupMembers {
             !set.is_empty() && texts.any(|text| set.contains(&text.to_lowercase()))
         };
         self.ids.contains(id)
-            || (!self.names.is_empty() && self.names.contains(&dn::normalize(&entry.dn)))
+            || (!self.names.is_empty() && self.names.contains(&normalize(&entry.dn)))
             || has_value_in("uid", &self.uids)
             || has_value_in("gidNumber", &self.gids)
             || has_value_in("primaryGroupID", &self.primary)
@@ -116,7 +115,7 @@ impl GroupMembers {
                 if is_bits { name } else { text }
             })
         });
-        let keys: Vec<String> = members.chain(unique).map(dn::normalize).collect();
+        let keys: Vec<String> = members.chain(unique).map(normalize).collect();
         self.names.extend(keys.iter().cloned());
         keys
     }
@@ -136,10 +135,10 @@ async fn fetch_members(
 }
 
 async fn find_group(session: &mut Session, scope: Scope<'_>, name: &str) -> Result<Entry, Error> {
-    let unknown_group = |what: String| Error::Rights {
-        what,
-        fix: "correct allowed_groups (names or DNs), or let the account of bind_dn read the group"
-            .to_owned(),
+    let unknown_group = |what: String| {
+        let fix =
+            "correct allowed_groups (names or DNs), or let the account of bind_dn read the group";
+        Error::rights(what, fix)
     };
     let is_ad = scope.root.flavor == Flavor::ActiveDirectory;
     let attributes = if is_ad {
@@ -147,7 +146,7 @@ async fn find_group(session: &mut Session, scope: Scope<'_>, name: &str) -> Resu
     } else {
         &MEMBERS[..]
     };
-    if dn::is_dn(name) {
+    if is_dn(name) {
         let found = session.read(name, attributes).await?;
         return found.ok_or_else(|| unknown_group(format!("the server shows no group {name:?}")));
     }
@@ -158,7 +157,7 @@ async fn find_group(session: &mut Session, scope: Scope<'_>, name: &str) -> Resu
         format!("(&(cn={name_filter}){GROUPS})")
     };
     let mut bases = vec![scope.base];
-    bases.extend(dn::nearest_base(scope.base, &scope.root.contexts));
+    bases.extend(nearest_base(scope.base, &scope.root.contexts));
     for base in bases {
         let search = Search {
             base,
@@ -167,10 +166,10 @@ async fn find_group(session: &mut Session, scope: Scope<'_>, name: &str) -> Resu
         };
         let mut found = session.search_all(&search).await?;
         if found.len() > 1 {
-            return Err(Error::Rights {
-                what: format!("the server shows {} groups called {name:?}", found.len()),
-                fix: "write the DN of the right one in allowed_groups".to_owned(),
-            });
+            return Err(Error::rights(
+                format!("the server shows {} groups called {name:?}", found.len()),
+                "write the DN of the right one in allowed_groups",
+            ));
         }
         if let Some(group) = found.pop() {
             return Ok(group);
@@ -202,7 +201,7 @@ async fn fetch_ad_members(
     // The primary group of a person may be nested in the allowed one.
     let nested = format!("(&(objectClass=group){chain})");
     let search = Search {
-        base: dn::nearest_base(&group.dn, &scope.root.contexts).unwrap_or(scope.base),
+        base: nearest_base(&group.dn, &scope.root.contexts).unwrap_or(scope.base),
         filter: &nested,
         attributes: &["primaryGroupToken"],
     };
@@ -221,7 +220,7 @@ async fn fetch_nested_members(
     group: Entry,
 ) -> Result<GroupMembers, Error> {
     let mut members = GroupMembers::default();
-    let mut seen = HashSet::from([dn::normalize(&group.dn)]);
+    let mut seen = HashSet::from([normalize(&group.dn)]);
     let mut all_groups: Option<Vec<(String, String)>> = None;
     let mut pending = vec![group];
     while let Some(group) = pending.pop() {
@@ -251,12 +250,10 @@ fn ensure_members_complete(group: &Entry, name: &str) -> Result<(), Error> {
     } else {
         return Ok(());
     };
-    Err(Error::Rights {
-        what: format!("the group {name:?}, or one nested in it, {what}"),
-        fix:
-            "allow another group that lists its members; or set flavor if this is Active Directory"
-                .to_owned(),
-    })
+    Err(Error::rights(
+        format!("the group {name:?}, or one nested in it, {what}"),
+        "allow another group that lists its members; or set flavor if this is Active Directory",
+    ))
 }
 
 /// The DNs of all groups: normalized, and as the server writes them.
@@ -266,17 +263,105 @@ async fn list_groups(
     group: &Entry,
 ) -> Result<Vec<(String, String)>, Error> {
     let search = Search {
-        base: dn::nearest_base(&group.dn, &scope.root.contexts).unwrap_or(scope.base),
+        base: nearest_base(&group.dn, &scope.root.contexts).unwrap_or(scope.base),
         filter: GROUPS,
         attributes: &NO_ATTRIBUTES,
     };
     let mut groups = Vec::new();
     session
         .search(&search, &mut |entry| {
-            groups.push((dn::normalize(&entry.dn), entry.dn));
+            groups.push((normalize(&entry.dn), entry.dn));
         })
         .await?;
     Ok(groups)
+}
+
+// Distinguished names (RFC 4514): groups list members in any spelling.
+
+/// Removes differences in case, spaces and escapes. All values are compared regardless of case, as those in
+/// names of people and groups are.
+fn normalize(dn: &str) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for rdn in split(dn, &[',', ';']) {
+        let mut pairs: Vec<String> = split(rdn, &['+']).into_iter().map(normalize_pair).collect();
+        pairs.sort();
+        parts.push(pairs.join("+"));
+    }
+    parts.join(",")
+}
+
+/// Whether a text looks like a DN and not like a plain name.
+fn is_dn(text: &str) -> bool {
+    let is_pair = |rdn: &str| {
+        let name = rdn.split_once('=').map(|(name, _)| name.trim());
+        name.is_some_and(|name| {
+            !name.is_empty()
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
+        })
+    };
+    split(text, &[',']).into_iter().all(is_pair)
+}
+
+/// The longest of `bases` that an entry is below.
+fn nearest_base<'a>(dn: &str, bases: &'a [String]) -> Option<&'a str> {
+    let dn = normalize(dn);
+    let is_above = |base: &&String| {
+        let base = normalize(base);
+        dn == base || dn.ends_with(&format!(",{base}"))
+    };
+    let nearest = bases.iter().filter(is_above).max_by_key(|base| base.len());
+    nearest.map(String::as_str)
+}
+
+/// Splits at characters that are not escaped.
+fn split<'a>(text: &'a str, at: &[char]) -> Vec<&'a str> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    let mut is_escaped = false;
+    for (index, c) in text.char_indices() {
+        if is_escaped {
+            is_escaped = false;
+        } else if c == '\\' {
+            is_escaped = true;
+        } else if at.contains(&c) {
+            parts.push(&text[start..index]);
+            start = index + c.len_utf8();
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+/// Turns ` UID = Ada ` into `uid=ada`. Escaped separators stay distinct from real ones.
+fn normalize_pair(text: &str) -> String {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    let mut bytes = Vec::new();
+    let mut rest = value.trim().as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'\\' {
+            bytes.push(byte);
+        } else if let Some((code, after)) = parse_hex_byte(rest) {
+            bytes.push(code);
+            rest = after;
+        }
+    }
+    let value = String::from_utf8_lossy(&bytes).to_lowercase();
+    let parts: Vec<&str> = value.split_whitespace().collect();
+    let value = parts.join(" ");
+    let value = value.replace('\\', "\\5c").replace(',', "\\2c");
+    let value = value.replace('+', "\\2b").replace('=', "\\3d");
+    format!("{}={value}", name.trim().to_lowercase())
+}
+
+fn parse_hex_byte(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (digits, rest) = text.split_at_checked(2)?;
+    let digits = std::str::from_utf8(digits).ok()?;
+    let is_hex = digits.chars().all(|c| c.is_ascii_hexdigit());
+    let byte = u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?;
+    Some((byte, rest))
 }
 
 #[cfg(test)]
@@ -364,5 +449,61 @@ mod tests {
         assert!(cut.contains("only some"), "{cut}");
         let dynamic = check(&[("memberURL", "ldap:///")]).unwrap_err();
         assert!(dynamic.contains("by a search"), "{dynamic}");
+    }
+
+    #[test]
+    fn spellings_of_one_name_are_equal() {
+        for (one, other) in [
+            (
+                "uid=ada,ou=people,dc=example",
+                "UID=Ada, OU=People ,dc = EXAMPLE",
+            ),
+            ("cn=Love\\, Ada,dc=x", "cn=love\\2C ada,dc=x"),
+            ("cn=Love\\, Ada,dc=x", "cn=Love\\,  Ada,dc=x"),
+            ("cn=a+uid=b,dc=x", "uid=b+cn=a,dc=x"),
+            ("cn=J\\C3\\BCrgen,dc=x", "cn=jürgen,dc=x"),
+            ("cn=\\#1 \\\"A\\\",dc=x", "cn=#1 \"A\",dc=x"),
+        ] {
+            assert_eq!(normalize(one), normalize(other));
+        }
+    }
+
+    #[test]
+    fn different_names_are_not_equal() {
+        for (one, other) in [
+            ("cn=a,cn=b", "cn=a\\,cn\\=b"),
+            ("cn=a+cn=b", "cn=a\\+cn\\=b"),
+            ("cn=a\\5c2c", "cn=a\\2c"),
+            ("cn=a", "cn=b"),
+            ("cn=a,dc=x", "cn=a,dc=x,dc=y"),
+            ("cn=é", "cn=\\e9"),
+        ] {
+            assert_ne!(normalize(one), normalize(other));
+        }
+        assert_eq!(normalize(""), "=");
+        assert_eq!(normalize("cn=a\\"), "cn=a");
+    }
+
+    #[test]
+    fn a_dn_is_recognised_by_its_form() {
+        assert!(is_dn("cn=admins,ou=groups,dc=example,dc=org"));
+        assert!(is_dn("2.5.4.3=admins"));
+        assert!(!is_dn("admins"));
+        assert!(!is_dn("R&D, Berlin = best"));
+        assert!(!is_dn("a b=c"));
+    }
+
+    #[test]
+    fn the_nearest_base_is_found() {
+        let names = ["dc=org", "dc=example, dc=ORG", "dc=le,dc=org"].map(str::to_owned);
+        assert_eq!(
+            nearest_base("cn=a,dc=example,dc=org", &names),
+            Some("dc=example, dc=ORG")
+        );
+        assert_eq!(
+            nearest_base("cn=a,dc=sample,dc=org", &names),
+            Some("dc=org")
+        );
+        assert_eq!(nearest_base("dc=com", &names), None);
     }
 }

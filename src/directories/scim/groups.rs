@@ -5,22 +5,20 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::pager::{Fault, ListQuery, Pager};
-use super::responses::{Group as GroupResponse, Member, MemberKind, User};
-use super::session::{
-    Provider, READ_ADVICE, Session, eq_filter, explain_refusal, is_query_unsupported,
-    is_unsupported, resource_path,
+use super::api::{
+    Api, ListQuery, Provider, QUERY_UNSUPPORTED, READ_ADVICE, UNSUPPORTED, eq_filter,
+    explain_refusal, none_if_query_unsupported, resource_path,
 };
+use super::resources::{Group as GroupResponse, Member, MemberKind, User};
 use crate::directories::Group;
-use crate::upstream::Error;
-use crate::upstream::http;
+use crate::upstream::{Error, none_if_status};
 
 const GROUPS: &str = "Groups";
 
 const MAX_NESTED_GROUPS: usize = 1000;
 
 #[derive(Debug)]
-pub enum AllowedGroups {
+pub(super) enum AllowedGroups {
     /// No group is configured.
     Unrestricted,
     Members {
@@ -33,7 +31,7 @@ pub enum AllowedGroups {
 
 /// Members of groups, by id or user name.
 #[derive(Debug, Default)]
-pub struct Members {
+pub(super) struct Members {
     names: HashSet<String>,
     /// The same in lower case: user names are compared regardless of case (RFC 7643 §4.1.1).
     folded: HashSet<String>,
@@ -44,15 +42,11 @@ pub struct Members {
 impl AllowedGroups {
     /// # Errors
     /// When a group does not exist, or cannot be read.
-    pub async fn fetch(
-        session: &Session,
-        provider: Provider,
-        names: &[String],
-    ) -> Result<Self, Error> {
+    pub async fn fetch(api: &Api, provider: Provider, names: &[String]) -> Result<Self, Error> {
         if names.is_empty() {
             return Ok(Self::Unrestricted);
         }
-        let mut reader = GroupReader::new(session, provider);
+        let mut reader = GroupReader::new(api, provider);
         let mut groups = Vec::new();
         let mut members = Members::default();
         for name in names {
@@ -109,11 +103,11 @@ impl AllowedGroups {
         let is_inconclusive = self.is_inconclusive();
         match self {
             Self::Unrestricted => Ok(Vec::new()),
-            Self::Members { .. } if is_inconclusive => Err(Error::Rights {
-                what: "the allowed groups have members, and none of them is among the users"
-                    .to_owned(),
-                fix: format!("remove people who no longer exist from the groups, or {READ_ADVICE}"),
-            }),
+            Self::Members { .. } if is_inconclusive => Err(Error::rights(
+                "the allowed groups have members, and none of them is among the users",
+                format!("remove people who no longer exist from the groups, or {READ_ADVICE}"),
+            )),
+            Self::Members { groups, .. } => Ok(groups),
             Self::FromUsers(groups) => match groups.iter().find(|group| group.members == 0) {
                 Some(group) => Err(unknown_group(
                     &group.name,
@@ -121,7 +115,6 @@ impl AllowedGroups {
                 )),
                 None => Ok(groups),
             },
-            Self::Members { groups, .. } => Ok(groups),
         }
     }
 }
@@ -143,17 +136,17 @@ impl Members {
 }
 
 #[derive(Debug)]
-pub struct GroupReader<'a> {
-    session: &'a Session,
+pub(super) struct GroupReader<'a> {
+    api: &'a Api,
     provider: Provider,
     /// Ids and names of all groups, read when needed.
     groups: Option<Vec<GroupResponse>>,
 }
 
 impl<'a> GroupReader<'a> {
-    pub fn new(session: &'a Session, provider: Provider) -> Self {
+    pub fn new(api: &'a Api, provider: Provider) -> Self {
         Self {
-            session,
+            api,
             provider,
             groups: None,
         }
@@ -188,52 +181,34 @@ impl<'a> GroupReader<'a> {
     /// Finds a group by a filter; `None` also if the server does not support or ignores it.
     async fn search_group(&self, name: &str) -> Result<Option<String>, Error> {
         let query = ListQuery {
-            path: GROUPS,
-            attributes: Some("id,displayName"),
             filter: Some(eq_filter("displayName", name)),
+            ..all_groups()
         };
-        let mut pager = Pager::new(self.session, self.provider, query);
-        let mut found: Vec<GroupResponse> = Vec::new();
-        loop {
-            match pager.next_page::<GroupResponse>().await {
-                Ok(None) => return pick_group(&found, name),
-                Ok(Some(page)) if page.iter().all(|group| is_named(group, name)) => {
-                    found.extend(page);
-                }
-                Ok(Some(_)) => return Ok(None),
-                Err(fault) if fault.means_query_unsupported() => return Ok(None),
-                Err(fault) => return Err(fault.into_error(GROUPS)),
-            }
-        }
+        let is_match = |group: &GroupResponse| is_named(group, name);
+        let found = self.api.find(self.provider, query, is_match).await?;
+        pick_group(&found.unwrap_or_default(), name)
     }
 
     async fn fetch_group_id(&self, id: &str) -> Result<Option<String>, Error> {
-        match self.session.fetch::<GroupResponse>(GROUPS, id).await {
-            Ok(group) => Ok((group.id == id).then_some(group.id)),
-            Err(error) => {
-                let fault = Fault::Http(error);
-                if fault.means_query_unsupported() {
-                    return Ok(None);
-                }
-                Err(fault.into_error(GROUPS))
-            }
-        }
+        let group = self.api.fetch::<GroupResponse>(GROUPS, id).await;
+        let group = none_if_query_unsupported(group, GROUPS)?;
+        Ok(group.map(|group| group.id).filter(|found| found == id))
     }
 
     /// All groups without their members; `None` if the server has no groups.
     async fn list_groups(&mut self) -> Result<Option<&Vec<GroupResponse>>, Error> {
         if self.groups.is_none() {
-            let query = ListQuery {
-                path: GROUPS,
-                attributes: Some("id,displayName"),
-                filter: None,
-            };
-            let mut pager = Pager::new(self.session, self.provider, query);
-            match pager.collect_rest().await {
-                Ok(groups) => self.groups = Some(groups),
-                Err(Fault::Http(error)) if is_unsupported(&error) => return Ok(None),
-                Err(fault) => return Err(fault.into_error(GROUPS)),
+            let mut pages = self.api.list(self.provider, all_groups());
+            let mut groups = Vec::new();
+            loop {
+                match none_if_status(pages.next().await, &UNSUPPORTED) {
+                    Ok(Some(Some(page))) => groups.extend(page),
+                    Ok(Some(None)) => break,
+                    Ok(None) => return Ok(None),
+                    Err(error) => return Err(explain_refusal(error, GROUPS)),
+                }
             }
+            self.groups = Some(groups);
         }
         Ok(self.groups.as_ref())
     }
@@ -265,7 +240,7 @@ impl<'a> GroupReader<'a> {
             }
             if seen.len() > MAX_NESTED_GROUPS {
                 let reason = format!("{root:?} has more than {MAX_NESTED_GROUPS} nested groups");
-                return Err(self.session.invalid_response(GROUPS, &reason));
+                return Err(self.api.invalid_response(GROUPS, &reason));
             }
         }
         Ok(people)
@@ -288,33 +263,37 @@ impl<'a> GroupReader<'a> {
             match self.fetch_with_members(name).await {
                 Ok(group) if group.id == *name || is_named(&group, name) => return Ok(group),
                 Ok(_) => {
-                    return Err(self.session.invalid_response(
-                        GROUPS,
-                        "it returned another group than the requested one",
-                    ));
+                    let reason = "it returned another group than the requested one";
+                    return Err(self.api.invalid_response(GROUPS, reason));
                 }
-                Err(error) if is_unsupported(&error) || is_query_unsupported(&error) => {}
+                Err(error)
+                    if error.has_status(&UNSUPPORTED) || error.has_status(&QUERY_UNSUPPORTED) => {}
                 Err(error) => return Err(explain_refusal(error, GROUPS)),
             }
         }
-        Err(Error::Rights {
-            what: format!("the group {root:?} has a nested group that the server does not show"),
-            fix: "remove the nested group, or let the token see it".to_owned(),
-        })
+        Err(Error::rights(
+            format!("the group {root:?} has a nested group that the server does not show"),
+            "remove the nested group, or let the token see it",
+        ))
     }
 
     /// Some servers return members only on request, others do not support the request.
-    async fn fetch_with_members(&self, id: &str) -> Result<GroupResponse, http::Error> {
-        let request = self.session.get(&resource_path(GROUPS, id));
-        match request
-            .query("attributes", "id,displayName,members")
-            .json::<GroupResponse>()
-            .await
-        {
-            Ok(group) if !group.members.is_empty() => Ok(group),
-            Err(error) if !is_query_unsupported(&error) => Err(error),
-            _ => self.session.fetch(GROUPS, id).await,
+    async fn fetch_with_members(&self, id: &str) -> Result<GroupResponse, Error> {
+        let request = self.api.get(&resource_path(GROUPS, id));
+        let request = request.query("attributes", "id,displayName,members");
+        let group = request.json::<GroupResponse>().await.map_err(Error::from);
+        match none_if_status(group, &QUERY_UNSUPPORTED)? {
+            Some(group) if !group.members.is_empty() => Ok(group),
+            _ => self.api.fetch(GROUPS, id).await,
         }
+    }
+}
+
+fn all_groups() -> ListQuery {
+    ListQuery {
+        path: GROUPS,
+        attributes: Some("id,displayName"),
+        filter: None,
     }
 }
 
@@ -326,18 +305,16 @@ fn pick_group(groups: &[GroupResponse], name: &str) -> Result<Option<String>, Er
         is_named,
     ];
     for is_match in matchers {
-        let mut ids = groups
-            .iter()
-            .filter(|group| is_match(group, name))
-            .map(|group| &group.id);
+        let matching = groups.iter().filter(|group| is_match(group, name));
+        let mut ids = matching.map(|group| &group.id);
         let Some(first) = ids.next() else {
             continue;
         };
         if ids.any(|id| id != first) {
-            return Err(Error::Rights {
-                what: format!("several groups are called {name:?}"),
-                fix: "write the id of the right one in allowed_groups".to_owned(),
-            });
+            return Err(Error::rights(
+                format!("several groups are called {name:?}"),
+                "write the id of the right one in allowed_groups",
+            ));
         }
         return Ok(Some(first.clone()));
     }
@@ -351,8 +328,5 @@ fn is_named(group: &GroupResponse, name: &str) -> bool {
 }
 
 fn unknown_group(name: &str, fix: &str) -> Error {
-    Error::Rights {
-        what: format!("there is no group {name:?}"),
-        fix: fix.to_owned(),
-    }
+    Error::rights(format!("there is no group {name:?}"), fix)
 }

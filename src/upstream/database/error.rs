@@ -14,6 +14,8 @@ use crate::text::one_line;
 /// In characters.
 const MAX_MESSAGE: usize = 200;
 
+const GRANT_ADVICE: &str = "grant the role SELECT on what the query reads";
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
@@ -68,30 +70,26 @@ impl Error {
     /// Converts an error of sqlx, and leaves out everything that may contain values.
     pub(super) fn from_sqlx(error: &sqlx::Error, place: &str, limit: Duration) -> Self {
         let place = place.to_owned();
+        let unreachable = |reason: String| Self::Unreachable {
+            place: place.clone(),
+            reason,
+        };
         match error {
-            sqlx::Error::Io(error) => Self::Unreachable {
-                place,
-                reason: error.to_string(),
-            },
-            sqlx::Error::Tls(error) => Self::Unreachable {
-                place,
-                reason: format!("{error}; see sslmode and sslrootcert in the URL"),
-            },
+            sqlx::Error::Io(error) => unreachable(error.to_string()),
+            sqlx::Error::Tls(error) => {
+                unreachable(format!("{error}; see sslmode and sslrootcert in the URL"))
+            }
+            sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) => {
+                unreachable("the connection broke".to_owned())
+            }
             sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
                 Some(error) => from_postgres(error, place, limit),
                 None => from_sqlite(error.as_ref(), place, limit),
             },
-            sqlx::Error::ColumnNotFound(column) => Self::Column {
+            sqlx::Error::ColumnNotFound(column)
+            | sqlx::Error::ColumnDecode { index: column, .. } => Self::Column {
                 place,
                 column: column.clone(),
-            },
-            sqlx::Error::ColumnDecode { index, .. } => Self::Column {
-                place,
-                column: index.clone(),
-            },
-            sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) => Self::Unreachable {
-                place,
-                reason: "the connection broke".to_owned(),
             },
             _ => Self::Failed {
                 place,
@@ -121,54 +119,44 @@ fn from_postgres(error: &PgDatabaseError, place: String, limit: Duration) -> Err
     // Only errors raised by functions have a context, and those may contain any text.
     let is_plain = error.r#where().is_none();
     let message = || one_line(error.message(), MAX_MESSAGE);
+    let denied = |what: String, fix: String| Error::Denied {
+        place: place.clone(),
+        what,
+        fix,
+    };
+    let statement = |reason: String| Error::Statement {
+        place: place.clone(),
+        reason,
+    };
     match error.code() {
         "57014" => Error::TimedOut { place, limit },
         "3D000" => Error::Missing { place },
         code if code.starts_with("28") => Error::Login { place },
-        "42501" if is_plain => Error::Denied {
-            place,
-            what: message(),
-            fix: grant_advice(error.message()),
-        },
-        "42501" => Error::Denied {
-            place,
-            what: "permission denied".to_owned(),
-            fix: "grant the role SELECT on what the query reads".to_owned(),
-        },
-        "25006" => Error::Statement {
-            place,
-            reason: "it would write, but lapsed only reads here".to_owned(),
-        },
-        "42883" if is_plain => Error::Statement {
-            place,
-            reason: format!(
-                "{}; parameters are texts and timestamps, so cast them if the column has another type: \
-                 :external_id::bigint",
-                message()
-            ),
-        },
+        "42501" if is_plain => denied(message(), grant_advice(error.message())),
+        "42501" => denied("permission denied".to_owned(), GRANT_ADVICE.to_owned()),
+        "25006" => statement("it would write, but lapsed only reads here".to_owned()),
+        "42883" if is_plain => statement(format!(
+            "{}; parameters are texts and timestamps, so cast them if the column has another type: \
+             :external_id::bigint",
+            message()
+        )),
         code if is_plain && (code.starts_with("42") || code.starts_with("0A")) => {
-            Error::Statement {
-                place,
-                reason: message(),
-            }
+            statement(message())
         }
         code if code.starts_with("08") || code.starts_with("57P") || code.starts_with("53") => {
-            Error::Unreachable {
-                place,
-                reason: format!("it is starting, stopping or full (SQLSTATE {code})"),
-            }
+            let reason = format!("it is starting, stopping or full (SQLSTATE {code})");
+            Error::Unreachable { place, reason }
         }
-        code if code.starts_with("22") => Error::Failed {
-            place,
-            reason: format!(
-                "a value cannot be converted to the type in the statement (SQLSTATE {code})"
-            ),
-        },
-        code => Error::Failed {
-            place,
-            reason: format!("SQLSTATE {code}; see the log of the database"),
-        },
+        code => {
+            let reason = if code.starts_with("22") {
+                format!(
+                    "a value cannot be converted to the type in the statement (SQLSTATE {code})"
+                )
+            } else {
+                format!("SQLSTATE {code}; see the log of the database")
+            };
+            Error::Failed { place, reason }
+        }
     }
 }
 
@@ -176,7 +164,7 @@ fn from_postgres(error: &PgDatabaseError, place: String, limit: Duration) -> Err
 fn grant_advice(message: &str) -> String {
     let grant = |what: &str, name: &str| format!("let its owner GRANT {what} {name} TO the role");
     let Some(rest) = message.strip_prefix("permission denied for ") else {
-        return "grant the role SELECT on what the query reads".to_owned();
+        return GRANT_ADVICE.to_owned();
     };
     match rest.split_once(' ') {
         Some(("schema", name)) => grant("USAGE ON SCHEMA", name),
@@ -186,7 +174,7 @@ fn grant_advice(message: &str) -> String {
         }
         Some(("database", name)) => grant("CONNECT ON DATABASE", name),
         Some(("function", name)) => grant("EXECUTE ON FUNCTION", name),
-        _ => "grant the role SELECT on what the query reads".to_owned(),
+        _ => GRANT_ADVICE.to_owned(),
     }
 }
 

@@ -29,17 +29,15 @@ pub(crate) struct Record<'a>(pub(super) Row<'a>);
 
 impl Record<'_> {
     pub fn columns(&self) -> Vec<String> {
+        fn names(columns: &[impl Column]) -> Vec<String> {
+            columns
+                .iter()
+                .map(|column| column.name().to_owned())
+                .collect()
+        }
         match self.0 {
-            Row::Sqlite(row) => row
-                .columns()
-                .iter()
-                .map(|column| column.name().to_owned())
-                .collect(),
-            Row::Postgres(row) => row
-                .columns()
-                .iter()
-                .map(|column| column.name().to_owned())
-                .collect(),
+            Row::Sqlite(row) => names(row.columns()),
+            Row::Postgres(row) => names(row.columns()),
         }
     }
 

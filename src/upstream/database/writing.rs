@@ -62,32 +62,25 @@ impl WriteConnection<'_> {
     async fn run(&mut self, statement: &str, values: &[Scalar]) -> Result<u64, Error> {
         let database = self.database;
         let statement = trust(statement.to_owned());
-        match &mut self.connection {
-            Connection::Sqlite { .. } => self.run_plain("BEGIN IMMEDIATE").await?,
-            Connection::Postgres(_) => {
-                self.run_plain("BEGIN READ WRITE").await?;
-                self.set_limits().await?;
-            }
-        }
-        match &mut self.connection {
+        let begin = match self.connection {
+            Connection::Sqlite { .. } => "BEGIN IMMEDIATE",
+            Connection::Postgres(_) => "BEGIN READ WRITE",
+        };
+        self.run_plain(begin).await?;
+        let affected = match &mut self.connection {
             Connection::Sqlite { connection, .. } => {
                 let query = sqlx::query_with(statement, sqlite_arguments(values));
                 let done = query.persistent(false).execute(&mut **connection);
-                Ok(database.with_timeout(done).await?.rows_affected())
+                database.with_timeout(done).await?.rows_affected()
             }
             Connection::Postgres(connection) => {
+                database.set_limits(connection).await?;
                 let query = sqlx::query_with(statement, postgres_arguments(values));
                 let done = query.persistent(false).execute(&mut **connection);
-                Ok(database.with_timeout(done).await?.rows_affected())
+                database.with_timeout(done).await?.rows_affected()
             }
-        }
-    }
-
-    async fn set_limits(&mut self) -> Result<(), Error> {
-        if let Connection::Postgres(connection) = &mut self.connection {
-            self.database.set_limits(connection).await?;
-        }
-        Ok(())
+        };
+        Ok(affected)
     }
 
     async fn run_plain(&mut self, statement: &'static str) -> Result<(), Error> {
