@@ -116,6 +116,15 @@ pub struct Group {
     pub members: u64,
 }
 
+/// Counts a person in each allowed group that they are in. Returns whether there is one; `None` if no group is
+/// configured.
+fn count_member<'a>(groups: impl IntoIterator<Item = (bool, &'a mut Group)>) -> Option<bool> {
+    groups.into_iter().fold(None, |is_member, (is_in, group)| {
+        group.members += u64::from(is_in);
+        Some(is_member.unwrap_or(false) || is_in)
+    })
+}
+
 impl Group {
     #[must_use]
     pub fn empty(name: String) -> Self {

@@ -31,11 +31,8 @@ const SEC1_ADVICE: &str = "the private key is in SEC1 (BEGIN EC PRIVATE KEY), bu
 /// Signature algorithms (RFC 7518 §3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
-    /// RSASSA-PSS with SHA-256.
     Ps256,
-    /// ECDSA on P-256 with SHA-256.
     Es256,
 }
 
@@ -225,7 +222,6 @@ pub(super) fn new_claims(
 /// The length of a P-256 integer, in bytes.
 const P256_BYTES: usize = 32;
 
-/// RFC 7517 §5.
 #[derive(Deserialize)]
 struct KeySet {
     keys: Vec<Jwk>,

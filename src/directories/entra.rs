@@ -38,7 +38,6 @@ const RECYCLE_BIN_UNAVAILABLE: [StatusCode; 4] = [
     StatusCode::NOT_IMPLEMENTED,
 ];
 
-/// `[[directory]] kind = "entra"`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The id of the tenant, or one of its domains.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveTime, Utc};
 
-use super::{Common, Directory, Extent, Group, PeopleListing, PeopleQuery, PersonSink};
+use super::{Common, Directory, Group, PeopleListing, PeopleQuery, PersonSink, count_member};
 use crate::domain::{Address, IdentityStatus, Person, Reason};
 use crate::sources::file::{FileStamp, run_blocking};
 use crate::sources::rows::{Columns, Format, Input, Row, Rows};
@@ -16,7 +16,6 @@ use crate::upstream::{CheckReport, Error, Fetched, RefusedRow, RefusedRows};
 /// How many rows [`Directory::check`] reads.
 const CHECKED_ROWS: usize = 1000;
 
-/// `[[directory]] kind = "file"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// A CSV, JSON or JSON lines file.
@@ -55,11 +54,10 @@ impl Directory for FileDirectory {
             Fetched::New((listed, cursor)) => {
                 listed.people.into_iter().for_each(sink);
                 Fetched::New(PeopleListing {
-                    extent: Extent::Everybody,
                     groups: listed.groups,
-                    removed: Vec::new(),
                     refusals: listed.refusals,
                     cursor: Some(cursor),
+                    ..PeopleListing::default()
                 })
             }
         })
@@ -67,9 +65,8 @@ impl Directory for FileDirectory {
 
     async fn check(&self) -> Result<CheckReport, Error> {
         let (path, groups) = (self.path.clone(), self.allowed_groups.clone());
-        run_blocking(move || check(&path, &groups))
-            .await
-            .map(CheckReport::from)
+        let summary = run_blocking(move || check(&path, &groups)).await?;
+        Ok(summary.into())
     }
 
     fn stores_everyone(&self) -> bool {
@@ -142,7 +139,9 @@ fn read_people(path: &Path, allowed: &[String], limit: usize) -> Result<PeopleFi
         let reason = match parse_person(row, &file) {
             Ok((email, mut person, member_of)) => match people.entry(email) {
                 Entry::Vacant(place) => {
-                    person.is_member = count_member(&mut groups, &member_of);
+                    let groups = groups.iter_mut();
+                    let by_name = groups.map(|group| (member_of.contains(&group.name), group));
+                    person.is_member = count_member(by_name);
                     place.insert((line, person));
                     continue;
                 }
@@ -163,18 +162,6 @@ fn read_people(path: &Path, allowed: &[String], limit: usize) -> Result<PeopleFi
         refusals,
         has_more: rows.next().is_some(),
     })
-}
-
-/// Counts a person in each allowed group that they are in. Returns whether there is one, or `None` if no
-/// group is configured.
-fn count_member(allowed: &mut [Group], groups: &[String]) -> Option<bool> {
-    let mut is_member = None;
-    for group in allowed {
-        let is_in = groups.contains(&group.name);
-        group.members += u64::from(is_in);
-        *is_member.get_or_insert(false) |= is_in;
-    }
-    is_member
 }
 
 /// The address and the person of a row, and the names of their groups.

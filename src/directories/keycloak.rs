@@ -25,13 +25,12 @@ use super::{
 use crate::domain::Address;
 use crate::upstream::http::{Client, path_segment};
 use crate::upstream::{CheckReport, Error, Fetched, Right};
-use api::{Api, QUERY_GROUPS, VIEW_USERS, explain_refusal, no_visible_users_error};
+use api::{Api, Last, QUERY_GROUPS, VIEW_USERS, explain_refusal, no_visible_users_error};
 use users::{Collector, User};
 
 /// A sign-in name that does not exist.
 const UNUSED_NAME: &str = "nobody-has-this-name-lapsed";
 
-/// `[[directory]] kind = "keycloak"`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The base URL, including `/auth` if the server uses it (before Keycloak 17, or if configured).
@@ -111,12 +110,14 @@ impl Keycloak {
     ) -> Result<(), Error> {
         for key in ["email", "username"] {
             let query = [(key, address.as_str()), ("exact", "true")];
-            let mut pages = self.api.list("users", &query);
-            while let Some(page) = pages.next::<User>().await? {
-                page.into_iter()
-                    .filter(|user| !user.is_service() && user.has_address(address))
-                    .for_each(|user| collector.add(user));
-            }
+            let take = |user: User| {
+                if !user.is_service() && user.has_address(address) {
+                    collector.add(user);
+                }
+            };
+            self.api
+                .for_each("users", &query, Last::NotFull, take)
+                .await?;
         }
         Ok(())
     }
@@ -145,14 +146,12 @@ impl Keycloak {
 
     async fn collect_pages(&self, collector: &mut Collector<'_, '_>) -> Result<ListCounts, Error> {
         let (mut all, mut local) = (0, 0);
-        let mut pages = self.api.list("users", &[]);
-        while let Some(page) = pages.next::<User>().await? {
-            for user in page {
-                all += 1;
-                local += u64::from(!user.is_external());
-                collector.add(user);
-            }
-        }
+        let take = |user: User| {
+            all += 1;
+            local += u64::from(!user.is_external());
+            collector.add(user);
+        };
+        self.api.for_each("users", &[], Last::NotFull, take).await?;
         let count = self.api.fetch_count().await?;
         Ok(ListCounts { all, local, count })
     }
@@ -196,13 +195,20 @@ impl Keycloak {
     /// Reads an imported account again by a search. Unlike a request by id, a search asks the user storage
     /// and not a cache that may be days old (in newer versions both use the cache).
     async fn search_by_name(&self, user: User) -> Result<Option<User>, Error> {
-        let (Some(_), Some(name)) = (user.storage(), user.username()) else {
+        let (Some(_), Some(name)) = (&user.storage, user.username.as_deref()) else {
             return Ok(Some(user));
         };
         let query = [("username", name), ("exact", "true")];
-        let page = self.api.list("users", &query).next::<User>().await?;
-        let mut found = page.into_iter().flatten();
-        Ok(found.find(|found| found.id == user.id))
+        let mut found = None;
+        let take = |other: User| {
+            if other.id == user.id {
+                found = Some(other);
+            }
+        };
+        self.api
+            .for_each("users", &query, Last::NotFull, take)
+            .await?;
+        Ok(found)
     }
 
     /// Whether a user storage is in reach. Lists do not show that, but an id that names the storage is passed

@@ -36,7 +36,6 @@ const MAX_IDLE_CONNECTIONS: usize = 4;
 /// How many people a check reads.
 const CHECKED_PEOPLE: i32 = 500;
 
-/// `[[directory]] kind = "ldap"`.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub access: Access,
@@ -67,7 +66,6 @@ pub struct LdapDirectory {
     server: Server,
     allowed_groups: Vec<String>,
     clock: Clock,
-    /// Connections kept for reuse.
     idle: Mutex<Vec<(Instant, Connection)>>,
 }
 

@@ -27,7 +27,6 @@ use api::{
 };
 use users::{USERS, User};
 
-/// `[[directory]] kind = "okta"`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The organisation: `https://acme.okta.com`, without `-admin`.
@@ -64,7 +63,6 @@ impl Config {
     }
 }
 
-/// The users of an organisation at Okta.
 #[derive(Debug)]
 pub struct Okta {
     api: Api,

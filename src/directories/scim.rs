@@ -34,7 +34,6 @@ const FIELDS_AND_GROUPS: &str = "id,userName,active,emails,displayName,name,grou
 /// How many members of a group a check looks up.
 const CHECKED_MEMBERS: usize = 5;
 
-/// `[[directory]] kind = "scim"`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The base of `/Users`, up to the version: `https://idp.example.org/scim/v2`.

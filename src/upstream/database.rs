@@ -25,6 +25,7 @@ use sqlx::{
 use url::Url;
 
 pub use error::Error;
+use record::Row;
 pub(crate) use record::{Record, Scalar};
 pub(crate) use writing::WriteConnection;
 
@@ -86,42 +87,74 @@ impl Database {
     /// If the database cannot be reached, or refuses the login.
     pub async fn begin_read(&self) -> Result<ReadTransaction<'_>, Error> {
         let mut connection = self.connect(true).await?;
-        match &mut connection {
-            Connection::Sqlite { connection, .. } => {
-                let begin = sqlx::query("BEGIN").execute(&mut **connection);
-                self.with_timeout(begin).await?;
-                // Takes the lock, so that an interrupted write of another program is detected here.
-                let select = sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1");
-                self.with_timeout(select.fetch_optional(&mut **connection))
-                    .await?;
-            }
-            Connection::Postgres(connection) => {
-                // Not set for the session: a pooler would refuse that, or share the session with others.
-                let begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                self.with_timeout(sqlx::raw_sql(begin).execute(&mut **connection))
-                    .await?;
-                self.set_limits(connection).await?;
-            }
+        if self.is_sqlite() {
+            self.run(&mut connection, "BEGIN").await?;
+            // Takes the lock, so that an interrupted write of another program is detected here.
+            self.run(&mut connection, "SELECT 1 FROM sqlite_schema LIMIT 1")
+                .await?;
+        } else {
+            // Not set for the session: a pooler would refuse that, or share the session with others.
+            let begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
+            self.run(&mut connection, begin).await?;
         }
+        self.set_limits(&mut connection).await?;
         Ok(ReadTransaction {
             database: self,
             connection,
         })
     }
 
-    /// Sets the time-out of each statement of a transaction, and its time zone.
-    pub(super) async fn set_limits(&self, connection: &mut PgConnection) -> Result<(), Error> {
+    /// Sets the time-out of each statement of a transaction in PostgreSQL, and its time zone.
+    async fn set_limits(&self, connection: &mut Connection) -> Result<(), Error> {
+        let Connection::Postgres(connection) = connection else {
+            return Ok(());
+        };
         // Plan for the fastest delivery of all rows, not of the first ones.
         let limits = sqlx::query(
             "SELECT set_config('statement_timeout', $1, true), set_config('timezone', 'UTC', true),
                     set_config('cursor_tuple_fraction', '1', true)",
         );
-        let limits = limits
-            .bind(self.timeout.as_millis().to_string())
-            .persistent(false);
-        self.with_timeout(limits.execute(connection))
-            .await
-            .map(drop)
+        let timeout = self.timeout.as_millis().to_string();
+        let limits = limits.bind(timeout).persistent(false);
+        let done = limits.execute(&mut **connection);
+        self.with_timeout(done).await.map(drop)
+    }
+
+    /// Runs a statement of lapsed.
+    async fn run(&self, connection: &mut Connection, statement: &'static str) -> Result<(), Error> {
+        let statement = sqlx::raw_sql(statement);
+        match connection {
+            Connection::Sqlite { connection, .. } => {
+                let done = connection.execute(statement);
+                self.with_timeout(done).await.map(drop)
+            }
+            Connection::Postgres(connection) => {
+                let done = connection.execute(statement);
+                self.with_timeout(done).await.map(drop)
+            }
+        }
+    }
+
+    /// Runs an operator's statement. Returns the number of affected rows.
+    async fn execute(
+        &self,
+        connection: &mut Connection,
+        statement: String,
+        values: &[Scalar],
+    ) -> Result<u64, Error> {
+        let statement = trust(statement);
+        match connection {
+            Connection::Sqlite { connection, .. } => {
+                let query = sqlx::query_with(statement, record::sqlite_arguments(values));
+                let done = query.persistent(false).execute(&mut **connection);
+                Ok(self.with_timeout(done).await?.rows_affected())
+            }
+            Connection::Postgres(connection) => {
+                let query = sqlx::query_with(statement, record::postgres_arguments(values));
+                let done = query.persistent(false).execute(&mut **connection);
+                Ok(self.with_timeout(done).await?.rows_affected())
+            }
+        }
     }
 
     async fn connect(&self, reads_only: bool) -> Result<Connection, Error> {
@@ -210,12 +243,6 @@ pub struct ReadTransaction<'a> {
     connection: Connection,
 }
 
-#[derive(Clone, Copy)]
-enum Row<'a> {
-    Sqlite(&'a SqliteRow),
-    Postgres(&'a PgRow),
-}
-
 type RowCallback<'a> = dyn FnMut(Row<'_>) -> Result<ControlFlow<()>, super::Error> + Send + 'a;
 
 impl ReadTransaction<'_> {
@@ -296,30 +323,21 @@ impl ReadTransaction<'_> {
         statement: &str,
         values: &[Scalar],
     ) -> Result<(), Error> {
-        let explain = trust(format!("EXPLAIN {statement}"));
-        match &mut self.connection {
-            Connection::Sqlite { connection, .. } => {
-                let explain = sqlx::query_with(explain, record::sqlite_arguments(values));
-                let planned = explain.persistent(false).execute(&mut **connection);
-                self.database.with_timeout(planned).await?;
-            }
-            Connection::Postgres(connection) => {
-                let explain = sqlx::query_with(explain, record::postgres_arguments(values));
-                // A refused statement must not abort the transaction.
-                let savepoint = sqlx::raw_sql("SAVEPOINT lapsed");
-                self.database
-                    .with_timeout(savepoint.execute(&mut **connection))
-                    .await?;
-                let planned = explain.persistent(false).execute(&mut **connection);
-                let explained = self.database.with_timeout(planned).await;
-                let rollback = sqlx::raw_sql("ROLLBACK TO SAVEPOINT lapsed");
-                self.database
-                    .with_timeout(rollback.execute(&mut **connection))
-                    .await?;
-                explained?;
-            }
+        let (database, connection) = (self.database, &mut self.connection);
+        let explain = format!("EXPLAIN {statement}");
+        if database.is_sqlite() {
+            return database
+                .execute(connection, explain, values)
+                .await
+                .map(drop);
         }
-        Ok(())
+        // A refused statement must not abort the transaction.
+        database.run(connection, "SAVEPOINT lapsed").await?;
+        let explained = database.execute(connection, explain, values).await;
+        database
+            .run(connection, "ROLLBACK TO SAVEPOINT lapsed")
+            .await?;
+        explained.map(drop)
     }
 
     /// The names of the columns of a table that the role may read; empty if there is no such table.

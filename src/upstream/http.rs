@@ -43,7 +43,7 @@ pub enum Error {
     /// A configured value does not fit into a header or URL.
     #[error("{what} holds characters that cannot be sent")]
     Unsendable {
-        /// `the token`.
+        /// As in `the token`, which begins the message.
         what: &'static str,
     },
     /// A client assertion could not be signed.
@@ -74,7 +74,6 @@ pub enum Error {
     ForeignLink { place: String },
     #[error("{place} answered with more than {} MiB", MAX_BODY_SIZE >> 20)]
     TooLarge { place: String },
-    /// Not the expected JSON.
     #[error("{place} sent an unexpected response: {reason}")]
     Malformed {
         place: String,
@@ -428,10 +427,10 @@ pub(crate) fn path_segment(text: &str) -> Option<String> {
     is_safe.then(|| utf8_percent_encode(text, UNESCAPED).to_string())
 }
 
-/// In bytes.
+/// In bytes. The body of a refusal is read only for its code.
 const MAX_REFUSAL_SIZE: usize = 64 * 1024;
 
-/// In bytes.
+/// In bytes. A longer text is not shown.
 const MAX_CODE_LENGTH: usize = 40;
 
 /// `invalid_client` (`error`, RFC 6749 §5.2) or `E0000007` (`errorCode`, Okta).

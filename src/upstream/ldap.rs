@@ -7,18 +7,11 @@ mod code;
 mod entry;
 mod session;
 
-use std::future::Future;
 use std::net::IpAddr;
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use ldap3::result::Result as Answer;
-use ldap3::{LdapConnAsync, LdapConnSettings, LdapError};
 use secrecy::SecretString;
-use tokio::time::timeout;
 use url::Url;
 
 use super::pager::Endless;
@@ -26,7 +19,7 @@ use crate::tls;
 
 pub use entry::Entry;
 pub use ldap3::ldap_escape as escape;
-pub use session::{Search, Session};
+pub use session::{Search, Server, Session};
 
 /// Why there is no usable response. No variant shows the content of a response.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +37,9 @@ pub enum Error {
     Malformed { place: String },
     #[error("{place} sends a result without an end: {why}")]
     Endless { place: String, why: Endless },
-    /// The bind failed.
     #[error("{place} refuses the account of bind_dn: {reason} (LDAP code {code}); {fix}")]
     Refused {
         place: String,
-        /// RFC 4511 §4.1.9.
         code: u32,
         reason: &'static str,
         fix: &'static str,
@@ -57,7 +48,6 @@ pub enum Error {
     #[error("{place} did not complete a search: {reason} (LDAP code {code}); {fix}")]
     Failed {
         place: String,
-        /// RFC 4511 §4.1.9.
         code: u32,
         reason: &'static str,
         fix: &'static str,
@@ -107,116 +97,7 @@ impl Access {
     }
 }
 
-pub struct Server {
-    access: Access,
-    settings: LdapConnSettings,
-    place: String,
-    timeout: Duration,
-}
-
-impl Server {
-    /// `timeout` covers a request and its whole response.
-    pub fn new(access: &Access, timeout: Duration) -> Result<Self, Error> {
-        let mut settings = LdapConnSettings::new().set_starttls(access.starttls);
-        if access.starttls || access.url.scheme() == "ldaps" {
-            let config = tls::client_config(access.ca_file.as_deref())?;
-            settings = settings.set_config(Arc::new(config));
-        }
-        let host = access.url.host_str().unwrap_or_default();
-        let port = access.url.port();
-        let port = port.map_or_else(String::new, |port| format!(":{port}"));
-        Ok(Self {
-            place: format!("{}://{host}{port}", access.url.scheme()),
-            access: access.clone(),
-            settings,
-            timeout,
-        })
-    }
-
-    /// Connects and binds.
-    ///
-    /// # Errors
-    /// When there is no secure connection, or the server refuses the account.
-    pub async fn connect(&self) -> Result<Session, Error> {
-        let (connection, ldap) = {
-            let opening =
-                LdapConnAsync::from_url_with_settings(self.settings.clone(), &self.access.url);
-            let opened = with_timeout(self.timeout, &self.place, opening).await;
-            opened.map_err(|error| match error {
-                Fault::Known(error) => error,
-                Fault::Library(error) => self.unreachable(&error),
-            })?
-        };
-        let mut session = Session::new(connection, ldap, &self.place, self.timeout);
-        session.bind(&self.access).await?;
-        Ok(session)
-    }
-
-    fn unreachable(&self, error: &LdapError) -> Error {
-        let reason = match error {
-            LdapError::LdapResult { result } => {
-                format!(
-                    "it does not support StartTLS (LDAP code {}); use ldaps://, or give the server a certificate",
-                    result.rc
-                )
-            }
-            LdapError::Io { source } => source.to_string(),
-            LdapError::Rustls { source } => source.to_string(),
-            LdapError::DNSName { .. } => {
-                "no certificate can be issued for its host name".to_owned()
-            }
-            _ => "it closed the connection while it was established".to_owned(),
-        };
-        Error::Unreachable {
-            place: self.place.clone(),
-            reason,
-        }
-    }
-}
-
-enum Fault {
-    Known(Error),
-    Library(LdapError),
-}
-
-/// Adds a time-out. Also catches panics: the library panics if a server sends something that is not LDAP.
-async fn with_timeout<T>(
-    limit: Duration,
-    place: &str,
-    work: impl Future<Output = Answer<T>>,
-) -> Result<T, Fault> {
-    let place = || place.to_owned();
-    match timeout(limit, AssertUnwindSafe(work).catch_unwind()).await {
-        Ok(Ok(answer)) => answer.map_err(Fault::Library),
-        Ok(Err(_panic)) => Err(Fault::Known(Error::Malformed { place: place() })),
-        Err(_elapsed) => Err(Fault::Known(Error::TimedOut {
-            place: place(),
-            limit,
-        })),
-    }
-}
-
-fn library_error(error: &LdapError, place: &str) -> Error {
-    let place = place.to_owned();
-    match error {
-        LdapError::Io { source } => Error::Unreachable {
-            place,
-            reason: source.to_string(),
-        },
-        LdapError::FilterParsing => {
-            let (reason, fix) = code::BAD_FILTER;
-            Error::Failed {
-                place,
-                code: code::FILTER_ERROR,
-                reason,
-                fix,
-            }
-        }
-        _ => Error::BrokenOff { place },
-    }
-}
-
-/// RFC 4515.
+/// Whether a text is a filter (RFC 4515).
 #[must_use]
 pub fn is_valid_filter(text: &str) -> bool {
     ldap3::parse_filter(text).is_ok()

@@ -32,7 +32,6 @@ pub(crate) enum Next<P> {
 #[derive(Debug)]
 pub(crate) struct Pager<P> {
     next: Next<P>,
-    /// All positions so far.
     seen: HashSet<P>,
     /// Pages without a new item since the last one with some.
     empty_pages: u32,

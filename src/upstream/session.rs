@@ -29,10 +29,8 @@ pub(crate) trait SignIn {
     fn sign_in(&self) -> impl Future<Output = Result<Grant, Error>> + Send;
 }
 
-/// A granted credential.
 #[derive(Debug)]
 pub(crate) struct Grant {
-    /// The value of [`SignIn::HEADER`].
     pub header: HeaderValue,
     pub renew_after: Duration,
 }

@@ -83,7 +83,7 @@ enum ClientProof {
         signer: Box<Signer>,
         /// SHA-256 of the certificate, by which Entra ID finds it (`x5t#S256`, RFC 7515 §4.1.8).
         thumbprint: String,
-        /// The `aud` of assertions.
+        /// The `aud` of assertions: the URL of the token endpoint.
         audience: String,
     },
 }

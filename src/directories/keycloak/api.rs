@@ -7,13 +7,22 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use uuid::Uuid;
 
-use crate::upstream::Error;
 use crate::upstream::http::{self, Client, path_segment};
 use crate::upstream::pager::{Next, Pager};
 use crate::upstream::session::{Grant, Session, SignIn, request_access_token};
+use crate::upstream::{Error, none_if_status};
 
 /// Keycloak looks up each user of a page in their user storage.
 const PAGE_SIZE: usize = 200;
+
+const BRIEF: (&str, &str) = ("briefRepresentation", "true");
+
+/// Responses to a part of the API that the server lacks.
+pub(super) const UNSUPPORTED: [StatusCode; 3] = [
+    StatusCode::NOT_FOUND,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::NOT_IMPLEMENTED,
+];
 
 pub(super) const VIEW_USERS: &str = "give the client's service account the role view-users of \
      realm-management (Clients, the client, Service account roles, Assign role)";
@@ -73,37 +82,51 @@ impl Api {
         self.session.fetch(request.queries(query)).await
     }
 
-    /// A list that ends with a page that is not full, or that is larger than requested because the server does
-    /// not support paging.
-    pub fn list(&self, path: &str, query: &[(&'static str, &str)]) -> Pages<'_> {
-        let owned = |(name, value): &(&'static str, &str)| (*name, (*value).to_owned());
-        Pages {
-            api: self,
-            path: path.to_owned(),
-            query: query.iter().map(owned).collect(),
-            may_have_gaps: false,
-            seen: HashSet::new(),
-            pager: Pager::default(),
-        }
-    }
-
-    /// A list that ends with a page without anything new. Keycloak drops users from a page if their user storage
-    /// no longer has them, so in a list without a count a page that is not full need not be the last.
-    pub fn list_with_gaps(&self, path: &str, query: &[(&'static str, &str)]) -> Pages<'_> {
-        Pages {
-            may_have_gaps: true,
-            ..self.list(path, query)
+    /// Passes on each item of a list once, page by page.
+    ///
+    /// # Errors
+    /// When a page cannot be read, or repeats an earlier one.
+    pub async fn for_each<T: Item>(
+        &self,
+        path: &str,
+        filter: &[(&str, &str)],
+        last: Last,
+        mut each: impl FnMut(T) + Send,
+    ) -> Result<(), Error> {
+        let invalid_response = |reason: &str| Error::content(path, reason);
+        let mut pager = Pager::default();
+        let mut seen = HashSet::new();
+        loop {
+            let first = match pager.next() {
+                Next::First => 0,
+                Next::At(first) => *first,
+                Next::End => return Ok(()),
+            };
+            let (from, max) = (first.to_string(), PAGE_SIZE.to_string());
+            let query = [("first", from.as_str()), ("max", &max), BRIEF];
+            let mut page: Vec<T> = self.fetch(path, &[&query, filter].concat()).await?;
+            let (is_full, is_empty) = (page.len() == PAGE_SIZE, page.is_empty());
+            page.retain(|item| item.mark_seen(&mut seen));
+            if page.is_empty() && (is_full || !is_empty && last == Last::NotFull) {
+                return Err(invalid_response(
+                    "a page repeats an earlier one; a proxy between lapsed and Keycloak must not cache \
+                     responses, or change the parameters first and max",
+                ));
+            }
+            let has_more = is_full || (last == Last::NothingNew && !page.is_empty());
+            let advanced = pager.advance(page.is_empty(), has_more.then_some(first + PAGE_SIZE));
+            advanced.map_err(|endless| invalid_response(&endless.to_string()))?;
+            page.into_iter().for_each(&mut each);
         }
     }
 
     /// The number of people that the client may view; `None` if the server has no count.
     pub async fn fetch_count(&self) -> Result<Option<u64>, Error> {
-        match self.fetch("users/count", &[]).await {
-            Ok(count) => Ok(Some(count)),
-            Err(error) if is_unsupported(&error) => Ok(None),
-            Err(error) if error.status() == Some(StatusCode::FORBIDDEN) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let count = self.fetch("users/count", &[]).await;
+        none_if_status(
+            count,
+            &[&UNSUPPORTED[..], &[StatusCode::FORBIDDEN]].concat(),
+        )
     }
 
     /// Returns the count.
@@ -120,77 +143,26 @@ impl Api {
 
     /// Whether a list has an item.
     pub async fn has_any(&self, path: &str) -> Result<bool, Error> {
-        let query = [
-            ("first", "0"),
-            ("max", "1"),
-            ("briefRepresentation", "true"),
-        ];
+        let query = [("first", "0"), ("max", "1"), BRIEF];
         let first: Vec<IgnoredAny> = self.fetch(path, &query).await?;
         Ok(!first.is_empty())
     }
 }
 
-pub(super) struct Pages<'a> {
-    api: &'a Api,
-    path: String,
-    query: Vec<(&'static str, String)>,
-    may_have_gaps: bool,
-    /// The ids of all items so far.
-    seen: HashSet<Uuid>,
-    /// By the number of items that were requested.
-    pager: Pager<usize>,
+/// Which page of a list is the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Last {
+    /// One that is not full, or that is larger than requested because the server does not support paging.
+    NotFull,
+    /// One without anything new. Keycloak drops users from a page if their user storage no longer has them, so in
+    /// a list without a count a page that is not full need not be the last.
+    NothingNew,
 }
 
 /// An item of a list.
 pub(super) trait Item: DeserializeOwned {
     /// Adds its id to those seen. Returns whether it was new.
     fn mark_seen(&self, seen: &mut HashSet<Uuid>) -> bool;
-}
-
-impl Pages<'_> {
-    /// The new items of the next page; `None` after the last.
-    pub async fn next<T: Item>(&mut self) -> Result<Option<Vec<T>>, Error> {
-        let first = match self.pager.next() {
-            Next::First => 0,
-            Next::At(first) => *first,
-            Next::End => return Ok(None),
-        };
-        let (from, max) = (first.to_string(), PAGE_SIZE.to_string());
-        let mut query = vec![
-            ("first", from.as_str()),
-            ("max", &max),
-            ("briefRepresentation", "true"),
-        ];
-        query.extend(
-            self.query
-                .iter()
-                .map(|(name, value)| (*name, value.as_str())),
-        );
-        let mut page: Vec<T> = self.api.fetch(&self.path, &query).await?;
-        let (is_full, is_empty) = (page.len() == PAGE_SIZE, page.is_empty());
-        page.retain(|item| item.mark_seen(&mut self.seen));
-        if page.is_empty() && (is_full || !is_empty && !self.may_have_gaps) {
-            return Err(Error::content(
-                &self.path,
-                "a page repeats an earlier one; a proxy between lapsed and Keycloak must not cache \
-                 responses, or change the parameters first and max",
-            ));
-        }
-        let has_more = is_full || (self.may_have_gaps && !page.is_empty());
-        let next = has_more.then_some(first + PAGE_SIZE);
-        let advanced = self.pager.advance(page.is_empty(), next);
-        advanced.map_err(|endless| Error::content(&self.path, endless.to_string()))?;
-        Ok(Some(page))
-    }
-}
-
-/// Whether the server lacks this part of the API.
-pub(super) fn is_unsupported(error: &Error) -> bool {
-    use StatusCode as S;
-    let statuses = [S::NOT_FOUND, S::METHOD_NOT_ALLOWED, S::NOT_IMPLEMENTED];
-    error
-        .status()
-        .is_some_and(|status| statuses.contains(&status))
 }
 
 /// A client that may search but not view gets an empty list, not an error.

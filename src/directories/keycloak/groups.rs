@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::api::{Api, Item, is_unsupported};
+use super::api::{Api, Item, Last, UNSUPPORTED};
 use super::users::User;
 use crate::directories::account::{AllowedGroups, id_key, parse_guid};
 use crate::upstream::http::path_segment;
@@ -90,9 +90,9 @@ async fn search_group(api: &Api, name: &str) -> Result<Option<String>, Error> {
     let is_path = name.starts_with('/');
     let last = name.rsplit('/').next().filter(|_| is_path);
     let query = [("search", last.unwrap_or(name)), ("exact", "true")];
-    let mut pages = api.list_with_gaps("groups", &query);
     let mut found = HashSet::new();
-    while let Some(mut pending) = pages.next::<Group>().await? {
+    let take = |tree: Group| {
+        let mut pending = vec![tree];
         while let Some(group) = pending.pop() {
             let text = if is_path { &group.path } else { &group.name };
             if text.as_deref() == Some(name) {
@@ -100,7 +100,9 @@ async fn search_group(api: &Api, name: &str) -> Result<Option<String>, Error> {
             }
             pending.extend(group.sub_groups);
         }
-    }
+    };
+    api.for_each("groups", &query, Last::NothingNew, take)
+        .await?;
     if found.len() > 1 {
         return Err(Error::rights(
             format!("Keycloak has {} groups {name:?}", found.len()),
@@ -116,10 +118,11 @@ async fn fetch_members(api: &Api, top: Group) -> Result<HashSet<Uuid>, Error> {
     let mut seen = HashSet::from([id_key(&top.id)]);
     let mut pending = vec![top];
     while let Some(group) = pending.pop() {
-        let mut pages = api.list_with_gaps(&group_path(&group.id, "members")?, &[]);
-        while let Some(page) = pages.next::<User>().await? {
-            members.extend(page.iter().map(|user| id_key(&user.id)));
-        }
+        let path = group_path(&group.id, "members")?;
+        let take = |user: User| {
+            members.insert(id_key(&user.id));
+        };
+        api.for_each(&path, &[], Last::NothingNew, take).await?;
         for child in fetch_children(api, group).await? {
             if seen.insert(id_key(&child.id)) {
                 pending.push(child);
@@ -134,18 +137,13 @@ async fn fetch_children(api: &Api, group: Group) -> Result<Vec<Group>, Error> {
     if !group.sub_groups.is_empty() || group.sub_group_count == Some(0) {
         return Ok(group.sub_groups);
     }
-    let mut pages = api.list(&group_path(&group.id, "children")?, &[]);
-    let mut children = Vec::new();
-    loop {
-        match pages.next::<Group>().await {
-            Ok(Some(page)) => children.extend(page),
-            Ok(None) => return Ok(children),
-            Err(error) if group.sub_group_count.is_none() && is_unsupported(&error) => {
-                return Ok(children);
-            }
-            Err(error) => return Err(error),
-        }
+    let (path, mut children) = (group_path(&group.id, "children")?, Vec::new());
+    let take = |child| children.push(child);
+    match api.for_each(&path, &[], Last::NotFull, take).await {
+        Err(error) if group.sub_group_count.is_none() && error.has_status(&UNSUPPORTED) => {}
+        listed => listed?,
     }
+    Ok(children)
 }
 
 fn group_path(id: &str, what: &str) -> Result<String, Error> {

@@ -25,13 +25,14 @@ const MAX_UNCONFIRMED: usize = 3;
 #[serde(rename_all = "camelCase")]
 pub(super) struct User {
     pub id: String,
-    username: Option<String>,
+    pub username: Option<String>,
     email: Option<String>,
     first_name: Option<String>,
     last_name: Option<String>,
     enabled: Option<bool>,
     /// The user storage that the account was imported from.
-    federation_link: Option<String>,
+    #[serde(rename = "federationLink")]
+    pub storage: Option<String>,
     service_account_client_id: Option<String>,
 }
 
@@ -52,22 +53,12 @@ impl User {
         self.id.starts_with("f:")
     }
 
-    pub fn is_enabled(&self) -> bool {
-        self.enabled == Some(true)
-    }
-
-    pub fn storage(&self) -> Option<&str> {
-        self.federation_link.as_deref()
-    }
-
     /// The user storage of an imported account that is shown as disabled. Since 26.4 Keycloak reports
     /// `enabled=false` if the storage is out of reach or no longer has the account (keycloak/keycloak#42589).
     pub fn doubtful_storage(&self) -> Option<&str> {
-        self.storage().filter(|_| self.enabled == Some(false))
-    }
-
-    pub fn username(&self) -> Option<&str> {
-        self.username.as_deref()
+        self.storage
+            .as_deref()
+            .filter(|_| self.enabled == Some(false))
     }
 
     pub fn has_address(&self, address: &Address) -> bool {
@@ -107,10 +98,8 @@ impl<'a, 't> Collector<'a, 't> {
     }
 
     pub fn add(&mut self, user: User) {
-        if let Some(storage) = user.storage()
-            && user.is_enabled()
-        {
-            self.alive.insert(storage.to_owned());
+        if let (Some(storage), Some(true)) = (&user.storage, user.enabled) {
+            self.alive.insert(storage.clone());
         }
         let storage = user.doubtful_storage().map(str::to_owned);
         let Some(person) = self.people.admit(user.into_person()) else {

@@ -7,7 +7,7 @@ use crate::upstream::ldap::{Entry, Session, escape};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavor {
-    /// OpenLDAP and compatible servers.
+    /// OpenLDAP, and servers with the same operational attributes.
     OpenLdap,
     /// 389 Directory Server, alone or in FreeIPA.
     Ds389,
@@ -77,7 +77,6 @@ fn detect(entry: &Entry) -> Option<Flavor> {
 }
 
 impl Flavor {
-    /// For messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

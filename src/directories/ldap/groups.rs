@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::flavor::{Flavor, RootDse};
-use crate::directories::Group;
+use crate::directories::{Group, count_member};
 use crate::upstream::Error;
 use crate::upstream::ldap::{Entry, Search, Session, escape};
 
@@ -44,9 +44,9 @@ pub struct AllowedGroups {
 /// Members of a group, in each of the ways that groups identify them.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct GroupMembers {
-    /// DNs, normalized by [`normalize`].
+    /// DNs, in the form that [`normalize`] gives them.
     names: HashSet<String>,
-    /// memberUid.
+    /// memberUid, in lower case.
     uids: HashSet<String>,
     /// gidNumber: people whose primary group it is.
     gids: HashSet<String>,
@@ -75,13 +75,8 @@ impl AllowedGroups {
     /// Whether a person is in one of the groups; `None` if no group is configured. Counts the person in each of
     /// their groups.
     pub fn count_member(&mut self, entry: &Entry, id: &str) -> Option<bool> {
-        let mut is_member = None;
-        for (group, members) in &mut self.groups {
-            let is_in = members.contains(entry, id);
-            group.members += u64::from(is_in);
-            *is_member.get_or_insert(false) |= is_in;
-        }
-        is_member
+        let groups = self.groups.iter_mut();
+        count_member(groups.map(|(group, members)| (members.contains(entry, id), group)))
     }
 
     pub fn into_groups(self) -> Vec<Group> {

@@ -149,7 +149,6 @@ fn name_and_value(entry: &Entry, name: &str) -> String {
 /// `accountExpires` of an account that does not expire (MS-ADA1 §2.1), besides 0.
 const NEVER: i64 = i64::MAX;
 
-/// When an account ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Never,

@@ -40,7 +40,7 @@ pub(super) struct App {
     pub client_id: String,
     pub signer: Signer,
     pub key_id: Option<String>,
-    /// The `aud` of assertions.
+    /// The `aud` of assertions: the URL of the token endpoint.
     pub audience: String,
     /// The scopes of access tokens.
     pub scopes: Vec<&'static str>,
@@ -55,7 +55,7 @@ impl SignIn for App {
 }
 
 impl App {
-    /// RFC 7523 §2.2.
+    /// Requests an access token with an assertion (RFC 7523 §2.2).
     async fn request_access_token(&self, scope: &str) -> Result<Grant, Error> {
         let claims = assertion::new_claims(&self.client_id, &self.audience, self.clock.now())?;
         let key_id = self.key_id.as_deref().map(|id| ("kid", id));

@@ -10,7 +10,7 @@ use super::api::{
     explain_refusal, none_if_query_unsupported, resource_path,
 };
 use super::resources::{Group as GroupResponse, Member, MemberKind, User};
-use crate::directories::Group;
+use crate::directories::{Group, count_member};
 use crate::upstream::{Error, none_if_status};
 
 const GROUPS: &str = "Groups";
@@ -19,7 +19,6 @@ const MAX_NESTED_GROUPS: usize = 1000;
 
 #[derive(Debug)]
 pub(super) enum AllowedGroups {
-    /// No group is configured.
     Unrestricted,
     Members {
         groups: Vec<Group>,
@@ -71,19 +70,15 @@ impl AllowedGroups {
         match self {
             Self::Unrestricted => None,
             Self::Members { members, .. } => Some(members.match_user(user)),
-            Self::FromUsers(groups) => {
-                let mut is_member = false;
-                for group in groups {
-                    let is_in = user.groups.iter().any(|own| {
-                        let is_named = |name: &String| name.eq_ignore_ascii_case(&group.name);
-                        own.value.as_ref() == Some(&group.name)
-                            || own.display.as_ref().is_some_and(is_named)
-                    });
-                    group.members += u64::from(is_in);
-                    is_member |= is_in;
-                }
-                Some(is_member)
-            }
+            Self::FromUsers(groups) => count_member(groups.iter_mut().map(|group| {
+                let mut own = user.groups.iter();
+                let is_in = own.any(|own| {
+                    let is_named = |name: &String| name.eq_ignore_ascii_case(&group.name);
+                    own.value.as_ref() == Some(&group.name)
+                        || own.display.as_ref().is_some_and(is_named)
+                });
+                (is_in, group)
+            })),
         }
     }
 

@@ -11,7 +11,7 @@ use sqlx::postgres::PgDatabaseError;
 
 use crate::text::one_line;
 
-/// In characters.
+/// In characters. Longer messages are cut.
 const MAX_MESSAGE: usize = 200;
 
 const GRANT_ADVICE: &str = "grant the role SELECT on what the query reads";

@@ -1,12 +1,16 @@
 //! Rows whose columns are known only by name, and the values of statements.
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use sqlx::postgres::{PgArguments, PgTypeKind};
-use sqlx::sqlite::SqliteArguments;
+use sqlx::postgres::{PgArguments, PgRow, PgTypeKind};
+use sqlx::sqlite::{SqliteArguments, SqliteRow, SqliteValueRef};
 use sqlx::{Arguments, Column, Decode, Row as _, Sqlite, Type, TypeInfo, ValueRef};
 use uuid::Uuid;
 
-use super::Row;
+#[derive(Clone, Copy)]
+pub(super) enum Row<'a> {
+    Sqlite(&'a SqliteRow),
+    Postgres(&'a PgRow),
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scalar {
@@ -50,7 +54,7 @@ impl Record<'_> {
     }
 }
 
-fn sqlite_scalar(row: &sqlx::sqlite::SqliteRow, index: usize) -> Option<Scalar> {
+fn sqlite_scalar(row: &SqliteRow, index: usize) -> Option<Scalar> {
     let value = row.try_get_raw(index).ok()?;
     if value.is_null() {
         return Some(Scalar::Null);
@@ -64,11 +68,11 @@ fn sqlite_scalar(row: &sqlx::sqlite::SqliteRow, index: usize) -> Option<Scalar> 
     })
 }
 
-fn decode<'r, T: Decode<'r, Sqlite>>(value: sqlx::sqlite::SqliteValueRef<'r>) -> Option<T> {
+fn decode<'r, T: Decode<'r, Sqlite>>(value: SqliteValueRef<'r>) -> Option<T> {
     T::decode(value).ok()
 }
 
-fn postgres_scalar(row: &sqlx::postgres::PgRow, index: usize) -> Option<Scalar> {
+fn postgres_scalar(row: &PgRow, index: usize) -> Option<Scalar> {
     let value = row.try_get_raw(index).ok()?;
     if value.is_null() {
         return Some(Scalar::Null);

@@ -1,16 +1,21 @@
 //! Searches that are complete or fail.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use ldap3::controls::{Control, ControlType, PagedResults, RawControl};
-use ldap3::{Ldap, LdapConnAsync, LdapResult, Scope, SearchResult};
+use ldap3::result::Result as Answer;
+use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Scope, SearchResult};
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Access, Entry, Error, Fault, code, library_error, with_timeout};
+use super::{Access, Entry, Error, code};
+use crate::tls;
 use crate::upstream::pager::{Endless, Pager};
 
 /// Active Directory allows at most 1000.
@@ -21,6 +26,70 @@ const MAX_IDLE: Duration = Duration::from_secs(20);
 
 /// Includes deleted objects (MS-ADTS §3.1.1.3.4.1.14).
 const SHOW_DELETED: &str = "1.2.840.113556.1.4.417";
+
+pub struct Server {
+    access: Access,
+    settings: LdapConnSettings,
+    place: String,
+    timeout: Duration,
+}
+
+impl Server {
+    /// `timeout` covers a request and its whole response.
+    pub fn new(access: &Access, timeout: Duration) -> Result<Self, Error> {
+        let mut settings = LdapConnSettings::new().set_starttls(access.starttls);
+        if access.starttls || access.url.scheme() == "ldaps" {
+            let config = tls::client_config(access.ca_file.as_deref())?;
+            settings = settings.set_config(Arc::new(config));
+        }
+        let host = access.url.host_str().unwrap_or_default();
+        let port = access.url.port();
+        let port = port.map_or_else(String::new, |port| format!(":{port}"));
+        Ok(Self {
+            place: format!("{}://{host}{port}", access.url.scheme()),
+            access: access.clone(),
+            settings,
+            timeout,
+        })
+    }
+
+    /// Connects and binds.
+    ///
+    /// # Errors
+    /// When there is no secure connection, or the server refuses the account.
+    pub async fn connect(&self) -> Result<Session, Error> {
+        let (connection, ldap) = {
+            let opening =
+                LdapConnAsync::from_url_with_settings(self.settings.clone(), &self.access.url);
+            let opened = with_timeout(self.timeout, &self.place, opening).await?;
+            opened.map_err(|error| self.unreachable(&error))?
+        };
+        let mut session = Session::new(connection, ldap, &self.place, self.timeout);
+        session.bind(&self.access).await?;
+        Ok(session)
+    }
+
+    fn unreachable(&self, error: &LdapError) -> Error {
+        let reason = match error {
+            LdapError::LdapResult { result } => {
+                format!(
+                    "it does not support StartTLS (LDAP code {}); use ldaps://, or give the server a certificate",
+                    result.rc
+                )
+            }
+            LdapError::Io { source } => source.to_string(),
+            LdapError::Rustls { source } => source.to_string(),
+            LdapError::DNSName { .. } => {
+                "no certificate can be issued for its host name".to_owned()
+            }
+            _ => "it closed the connection while it was established".to_owned(),
+        };
+        Error::Unreachable {
+            place: self.place.clone(),
+            reason,
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 pub struct Search<'a> {
@@ -52,12 +121,7 @@ struct Page {
 }
 
 impl Session {
-    pub(super) fn new(
-        connection: LdapConnAsync,
-        ldap: Ldap,
-        place: &str,
-        timeout: Duration,
-    ) -> Self {
+    fn new(connection: LdapConnAsync, ldap: Ldap, place: &str, timeout: Duration) -> Self {
         let (activity, mut requests) = watch::channel(());
         let max_idle = timeout + MAX_IDLE;
         let driver = tokio::spawn(async move {
@@ -76,11 +140,11 @@ impl Session {
         }
     }
 
-    pub(super) async fn bind(&mut self, access: &Access) -> Result<(), Error> {
+    async fn bind(&mut self, access: &Access) -> Result<(), Error> {
         let password = access.password.expose_secret();
         let bind = self.ldap.simple_bind(&access.bind_dn, password);
-        let bound = with_timeout(self.timeout, &self.place, bind).await;
-        let bound = bound.map_err(|error| self.to_error(error))?;
+        let bound = with_timeout(self.timeout, &self.place, bind).await?;
+        let bound = bound.map_err(|error| library_error(&error, &self.place))?;
         if bound.rc == 0 {
             return Ok(());
         }
@@ -160,13 +224,10 @@ impl Session {
         let (entries, result) = self
             .run_search(search, Scope::Subtree, vec![control.into()])
             .await?;
-        let cookie = with_timeout(self.timeout, &self.place, async {
-            Ok(paging_cookie(&result))
-        });
-        Ok(Page {
-            entries,
-            cookie: cookie.await.map_err(|error| self.to_error(error))?,
-        })
+        let parsing = async { Ok(paging_cookie(&result)) };
+        let cookie = with_timeout(self.timeout, &self.place, parsing).await?;
+        let cookie = cookie.map_err(|error| library_error(&error, &self.place))?;
+        Ok(Page { entries, cookie })
     }
 
     /// Reads an entry; `None` if the server reports none, or shows none.
@@ -225,8 +286,9 @@ impl Session {
             self.ldap
                 .with_controls(controls)
                 .search(base, scope, filter, attributes.to_vec());
-        let response = with_timeout(self.timeout, &self.place, request).await;
-        let SearchResult(entries, result) = response.map_err(|error| self.to_error(error))?;
+        let response = with_timeout(self.timeout, &self.place, request).await?;
+        let response = response.map_err(|error| library_error(&error, &self.place));
+        let SearchResult(entries, result) = response?;
         if result.rc != 0 {
             let (reason, fix) = code::explain_search(result.rc);
             return Err(Error::Failed {
@@ -244,13 +306,6 @@ impl Session {
         Ok((entries, result))
     }
 
-    fn to_error(&self, error: Fault) -> Error {
-        match error {
-            Fault::Known(error) => error,
-            Fault::Library(error) => library_error(&error, &self.place),
-        }
-    }
-
     /// Whether the connection is known to be closed.
     pub fn is_closed(&mut self) -> bool {
         self.ldap.is_closed()
@@ -263,4 +318,38 @@ fn paging_cookie(result: &LdapResult) -> Vec<u8> {
         matches!(kind, Some(ControlType::PagedResults)).then_some(raw)
     });
     paged.map_or_else(Vec::new, |raw| raw.parse::<PagedResults>().cookie)
+}
+
+/// Adds a time-out. Also catches panics: the library panics if a server sends something that is not LDAP.
+async fn with_timeout<T>(
+    limit: Duration,
+    place: &str,
+    work: impl Future<Output = Answer<T>>,
+) -> Result<Answer<T>, Error> {
+    let place = place.to_owned();
+    match timeout(limit, AssertUnwindSafe(work).catch_unwind()).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_panic)) => Err(Error::Malformed { place }),
+        Err(_elapsed) => Err(Error::TimedOut { place, limit }),
+    }
+}
+
+fn library_error(error: &LdapError, place: &str) -> Error {
+    let place = place.to_owned();
+    match error {
+        LdapError::Io { source } => Error::Unreachable {
+            place,
+            reason: source.to_string(),
+        },
+        LdapError::FilterParsing => {
+            let (reason, fix) = code::BAD_FILTER;
+            Error::Failed {
+                place,
+                code: code::FILTER_ERROR,
+                reason,
+                fix,
+            }
+        }
+        _ => Error::BrokenOff { place },
+    }
 }
