@@ -16,24 +16,27 @@ enum Kind {
 }
 
 impl Clock {
-    #[must_use]
     pub fn system() -> Self {
         Self(Kind::System)
     }
 
-    /// A clock that only [`Clock::advance`] moves.
-    #[must_use]
-    pub fn manual(start: DateTime<Utc>) -> Self {
-        Self(Kind::Manual(Arc::new(Mutex::new(start.trunc_subsecs(6)))))
-    }
-
-    #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         match &self.0 {
             #[expect(clippy::disallowed_methods, reason = "this is the clock")]
             Kind::System => Utc::now().trunc_subsecs(6),
             Kind::Manual(at) => *at.lock().unwrap_or_else(PoisonError::into_inner),
         }
+    }
+}
+
+#[cfg_attr(
+    not(feature = "test-support"),
+    expect(dead_code, reason = "only tests move a clock")
+)]
+impl Clock {
+    /// A clock that only [`Clock::advance`] moves.
+    pub fn manual(start: DateTime<Utc>) -> Self {
+        Self(Kind::Manual(Arc::new(Mutex::new(start.trunc_subsecs(6)))))
     }
 
     /// Moves a manual clock; does nothing to the system clock.

@@ -9,6 +9,7 @@ mod notice;
 mod policy;
 pub mod revocation;
 mod schedule;
+mod step;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -22,9 +23,10 @@ pub use identity::{
     checked_suffix,
 };
 pub use notice::{Basis, MailCounts, NewNotice, NoticeState, Occurrence, Recipient, Topic};
-pub use policy::{AccountAdmins, Policy, Step, StepOutlook, StepState, forecast_notices, plan};
+pub use policy::{AccountAdmins, Policy, StepOutlook, StepState, forecast_notices, plan};
 pub use revocation::RevocationPolicy;
 pub use schedule::Schedule;
+pub use step::Step;
 pub(crate) use token::string_enum;
 pub use token::{
     Cell, Expiry, ExpiryOrigin, Generation, ListedToken, Status, Token, TokenId, TokenRef,
