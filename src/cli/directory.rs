@@ -226,7 +226,7 @@ impl Row for DirectoryRow {
         Column::elastic("TROUBLE", 0, 20, |row, view| {
             match deferred_cell(&row.sync_state, view) {
                 Some(deferred) if row.held.is_none() => deferred,
-                _ => Cell::optional(row.trouble()).as_problem(),
+                _ => Cell::optional(row.trouble()).mark_problem(),
             }
         }),
     ];

@@ -119,7 +119,7 @@ impl Row for NoticeLine {
         }),
         Column::fixed("TOPIC", 1, |row, _| match row.step() {
             Some(step) => Cell::new(format!("{} {step}", row.notice.topic)),
-            None => Cell::new(&row.notice.topic),
+            None => Cell::new(row.notice.topic),
         }),
         Column::elastic("RECIPIENT", 0, 12, |row, _| {
             Cell::new(&row.notice.recipient)

@@ -162,7 +162,7 @@ impl Row for SourceRow {
         Column::fixed("NEXT", 2, |row, view| Cell::distance(row.next, view)),
         Column::elastic("TROUBLE", 0, 20, |row, view| {
             deferred_cell(&row.sync_state, view)
-                .unwrap_or_else(|| Cell::optional(row.sync_state.error.as_ref()).as_problem())
+                .unwrap_or_else(|| Cell::optional(row.sync_state.error.as_ref()).mark_problem())
         }),
     ];
     const EMPTY_MESSAGE: &'static str = "no sources are configured";

@@ -171,7 +171,7 @@ impl Row for TokenView {
             Cell::optional(row.token.issuer.as_ref())
         }),
         Column::elastic("FINDINGS", 2, 10, |row, _| {
-            Cell::list(row.findings.iter().map(|kind| kind.as_str())).as_problem()
+            Cell::list(row.findings.iter().map(|kind| kind.as_str())).mark_problem()
         }),
         Column::elastic("SOURCE", 4, 8, |row, _| Cell::name(&row.token.source)),
     ];

@@ -28,12 +28,11 @@ pub(super) async fn metrics(State(cache): State<Arc<Cache>>) -> Response {
             .inspect_err(|error| tracing::error!(error = %Causes(error), "cannot render metrics"))
             .ok()
     });
-    match text {
-        Some(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
-        None => {
-            let text = "cannot collect metrics; see the log\n";
-            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-        }
+    if let Some(text) = text {
+        ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response()
+    } else {
+        let text = "cannot collect metrics; see the log\n";
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     }
 }
 

@@ -179,17 +179,17 @@ fn status_change_row(change: StatusChange) -> StatusChangeRow {
         before,
         after: Some(now.status),
         reason: now.reason,
-        evidence: evidence_for(now),
+        evidence: evidence_for(&now),
     }
 }
 
 /// The evidence of a loss that awaits confirmation, else of the last clear statement.
-fn evidence_for(now: Identity) -> Option<String> {
-    let is_unknown = now.status == IdentityStatus::Unknown;
-    let candidate = now.candidate_evidence.as_ref().filter(|_| is_unknown);
-    match candidate {
-        Some(evidence) => Some(evidence.clone()).filter(|evidence| !evidence.is_empty()),
-        None => evidence_text(&now),
+fn evidence_for(identity: &Identity) -> Option<String> {
+    match &identity.candidate_evidence {
+        Some(evidence) if identity.status == IdentityStatus::Unknown => {
+            (!evidence.is_empty()).then(|| evidence.clone())
+        }
+        _ => evidence_text(identity),
     }
 }
 

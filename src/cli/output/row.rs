@@ -116,7 +116,7 @@ impl Cell {
     }
 
     /// Red, unless it is a dash.
-    pub fn as_problem(self) -> Self {
+    pub fn mark_problem(self) -> Self {
         if self == Self::dash() {
             self
         } else {
