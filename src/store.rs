@@ -5,6 +5,7 @@
 
 mod columns;
 mod findings;
+mod judging;
 mod mails;
 mod notices;
 mod open;
@@ -159,7 +160,6 @@ impl From<sqlx::Error> for Error {
 
 impl Error {
     /// Whether the store's file is damaged, or is not a database.
-    #[must_use]
     pub fn is_corruption(&self) -> bool {
         let (Self::Statement(source) | Self::Open { source, .. }) = self else {
             return false;
@@ -172,7 +172,6 @@ impl Error {
     }
 
     /// Whether a later attempt may succeed: the store is unreachable, busy, or was restarted.
-    #[must_use]
     pub fn is_transient(&self) -> bool {
         let (Self::Statement(source) | Self::Open { source, .. }) = self else {
             return false;
@@ -223,7 +222,6 @@ impl Store {
         })
     }
 
-    #[must_use]
     pub fn is_sqlite(&self) -> bool {
         matches!(self.0, Pools::Sqlite { .. })
     }

@@ -80,7 +80,6 @@ pub(super) fn horizon(sweep: &Schedule, now: DateTime<Utc>) -> DateTime<Utc> {
 }
 
 /// A UUID version 7 (RFC 9562 §5.7), so that ids sort by time.
-#[must_use]
 pub fn new_id(now: DateTime<Utc>) -> Uuid {
     let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
     Uuid::new_v7(uuid::Timestamp::from_unix(
@@ -142,7 +141,6 @@ pub enum Error {
 
 impl Error {
     /// Whether the store is unreachable and may come back.
-    #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_transient())
     }
@@ -287,7 +285,6 @@ impl Report {
         self.tokens_new + self.tokens_changed + self.tokens_gone
     }
 
-    #[must_use]
     pub fn is_failure(&self) -> bool {
         self.rows_refused > 0
             || self.mails_held > 0
@@ -299,7 +296,6 @@ impl Report {
     }
 
     /// Whether work was put off because something was unreachable or busy.
-    #[must_use]
     pub fn is_deferral(&self) -> bool {
         self.store_down || self.lease_held || self.relay_down
     }
@@ -344,7 +340,6 @@ impl Report {
     }
 
     /// Whether there is nothing to report.
-    #[must_use]
     pub fn is_quiet(&self) -> bool {
         let nothing = Self {
             elapsed_ms: self.elapsed_ms,

@@ -392,7 +392,6 @@ pub async fn issuer_covers(
     Ok(covers.collect())
 }
 
-#[must_use]
 pub fn count_covers(covers: &[(String, Cover)]) -> Coverage {
     let mut coverage = Coverage::new();
     for (_, cover) in covers {

@@ -52,7 +52,6 @@ pub struct Engine {
 
 /// The jobs, each with what it uses.
 impl Engine {
-    #[must_use]
     pub fn source_sync(&self) -> SyncSources<'_> {
         SyncSources {
             store: &self.store,
@@ -63,7 +62,6 @@ impl Engine {
         }
     }
 
-    #[must_use]
     pub fn directory_sync(&self) -> SyncDirectories<'_> {
         SyncDirectories {
             store: &self.store,
@@ -88,7 +86,6 @@ impl Engine {
         }
     }
 
-    #[must_use]
     pub fn response(&self) -> Respond<'_> {
         Respond {
             store: &self.store,
@@ -103,7 +100,6 @@ impl Engine {
     }
 
     /// Revokes tokens by order of an operator.
-    #[must_use]
     pub fn revocation(&self) -> Revoke<'_> {
         Revoke {
             store: &self.store,
@@ -158,7 +154,6 @@ impl Engine {
 }
 
 impl Engine {
-    #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         self.clock.now()
     }

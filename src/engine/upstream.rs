@@ -352,7 +352,6 @@ pub(super) fn fresh_directories(
 }
 
 /// The names of the directories in the store whose data is too old to count, or that are not configured.
-#[must_use]
 pub fn stale_directories(
     configured: &[&DirectoryTerms],
     rows: &[DirectoryRow],

@@ -1,4 +1,4 @@
-//! How types of `domain`, which knows no database, are read from columns and rows.
+//! Conversions between the types of `domain`, which knows no database, and columns and rows.
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -10,8 +10,8 @@ use crate::domain::{
     NoticeState, Reason, Severity, Status, Step, Token, TokenId, Topic,
 };
 
-/// Reads types from columns with their texts. An error does not show the text, which may be an address.
-macro_rules! read_from_text {
+/// Implements `Type` and `Decode` with `FromStr`, for types that are stored as text.
+macro_rules! impl_decode_from_text {
     ($($type:ty),+) => {$(
         impl<DB: Database> Type<DB> for $type
         where
@@ -32,13 +32,14 @@ macro_rules! read_from_text {
         {
             fn decode(value: DB::ValueRef<'r>) -> Result<Self, BoxDynError> {
                 let text = <&str>::decode(value)?;
+                // Not the error of `parse`, which shows the text: that may be an address.
                 text.parse().map_err(|_| "its value is unknown to lapsed".into())
             }
         }
     )+};
 }
 
-read_from_text!(
+impl_decode_from_text!(
     Address,
     Basis,
     ExpiryOrigin,
@@ -83,29 +84,33 @@ where
     }
 }
 
-/// Reads a type from rows of both databases.
-macro_rules! read_from_row {
+/// Implements `FromRow` for the rows of both databases.
+macro_rules! impl_from_row {
     ($type:ty, $row:ident => $body:expr) => {
-        read_from_row!($type, sqlx::sqlite::SqliteRow, $row => $body);
-        read_from_row!($type, sqlx::postgres::PgRow, $row => $body);
-    };
-    ($type:ty, $db_row:ty, $row:ident => $body:expr) => {
-        impl sqlx::FromRow<'_, $db_row> for $type {
-            fn from_row($row: &$db_row) -> sqlx::Result<Self> {
+        impl sqlx::FromRow<'_, sqlx::sqlite::SqliteRow> for $type {
+            fn from_row($row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Self> {
+                $body
+            }
+        }
+
+        impl sqlx::FromRow<'_, sqlx::postgres::PgRow> for $type {
+            fn from_row($row: &sqlx::postgres::PgRow) -> sqlx::Result<Self> {
                 $body
             }
         }
     };
 }
-pub(super) use read_from_row;
+pub(super) use impl_from_row;
 
-read_from_row!(Token, row => {
-    let expiry = match (row.try_get("expiry")?, row.try_get("expires_at")?) {
+impl_from_row!(Token, row => {
+    let expiry_kind: &str = row.try_get("expiry")?;
+    let expiry = match (expiry_kind, row.try_get("expires_at")?) {
         ("never", None) => Expiry::Never,
         ("unknown", None) => Expiry::Unknown,
         ("at", Some(at)) => Expiry::At(at),
         _ => return Err(sqlx::Error::Decode("a token has an invalid expiry".into())),
     };
+    // Never negative.
     let secret_version: i64 = row.try_get("secret_version")?;
     let planned_step: Option<i64> = row.try_get("planned_step")?;
     Ok(Self {
@@ -136,7 +141,7 @@ read_from_row!(Token, row => {
     })
 });
 
-read_from_row!(Identity, row => Ok(Self {
+impl_from_row!(Identity, row => Ok(Self {
     email: row.try_get("email")?,
     account_id: row.try_get("account_id")?,
     name: row.try_get("name")?,
@@ -152,21 +157,19 @@ read_from_row!(Identity, row => Ok(Self {
     candidate_evidence: row.try_get("candidate_evidence")?,
 }));
 
-/// Pushes the values of an IN list. SQL has no empty list, but nothing equals NULL.
+/// Pushes the values of an IN list. An empty list becomes `NULL`, which equals nothing.
 pub(super) fn push_list<DB: Database, T>(
     query: &mut QueryBuilder<DB>,
     values: impl IntoIterator<Item = T>,
 ) where
     T: for<'q> Encode<'q, DB> + Type<DB>,
 {
-    let mut is_empty = true;
-    for value in values {
-        query
-            .push(if is_empty { "" } else { ", " })
-            .push_bind(value);
-        is_empty = false;
-    }
-    if is_empty {
+    let mut values = values.into_iter().peekable();
+    if values.peek().is_none() {
         query.push("NULL");
+    }
+    let mut list = query.separated(", ");
+    for value in values {
+        list.push_bind(value);
     }
 }

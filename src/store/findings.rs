@@ -1,16 +1,17 @@
-//! Findings: what is or was wrong with tokens and sources, and the tokens that must be judged.
+//! Findings: what is or was wrong with tokens and sources.
 
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, QueryBuilder, Sqlite};
+use sqlx::{Database, Encode, FromRow, QueryBuilder, Type};
 use uuid::Uuid;
 
 use crate::domain::{FindingKind, FindingState, Severity, Token, TokenId};
 
 use super::columns::push_list;
+use super::people::{lost_statuses, push_works};
 use super::tokens::id_range;
-use super::{CHUNK_ROWS, IdentityRow, Result, Tx, locking, on};
+use super::{CHUNK_ROWS, IdentityRow, Result, Tx, on};
 
 /// A finding with the token or source that it is about.
 #[derive(Debug, Clone, FromRow)]
@@ -60,7 +61,7 @@ pub struct FindingCount {
     pub count: i64,
 }
 
-/// An open or acknowledged finding, as far as judging compares it.
+/// What judging compares of an open or acknowledged finding.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct OpenFinding {
     pub id: Uuid,
@@ -80,77 +81,106 @@ pub struct OutlivedToken {
     pub identity: IdentityRow,
 }
 
-/// Findings that only time opens, dated in the future. `COALESCE` prevents the use of the index on the kind:
-/// with that on `since` there is normally nothing to read.
-macro_rules! in_future {
-    () => {
-        "state <> 'resolved' AND since > $1 AND COALESCE(kind, '') IN ('unused', 'never_expires')"
-    };
+/// An issuer who has lost access, and one of their working tokens.
+#[derive(FromRow)]
+struct LostIssuer {
+    id: TokenId,
+    directory: String,
+    email_key: String,
+}
+
+/// Starts a query of findings `f` with their state at `now` and the name of the token or source.
+fn select_findings<DB: Database>(now: DateTime<Utc>) -> QueryBuilder<DB>
+where
+    DateTime<Utc>: for<'q> Encode<'q, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new(
+        "SELECT f.id, f.token_id, f.source, f.kind, f.severity, f.since, f.evidence, f.revoke_at,
+            CASE WHEN t.id IS NULL THEN f.source WHEN t.name = '' THEN t.external_id ELSE t.name END AS token_name,
+            CASE WHEN f.state = 'acknowledged' AND f.acknowledged_until <= ",
+    );
+    query.push_bind(now).push(
+        " THEN 'open' ELSE f.state END AS state FROM finding f LEFT JOIN token t ON t.id = f.token_id",
+    );
+    query
+}
+
+/// The finding `f` is open at `now`: it is not acknowledged, or that has ended.
+pub(super) fn push_open<DB: Database>(query: &mut QueryBuilder<DB>, now: DateTime<Utc>)
+where
+    DateTime<Utc>: for<'q> Encode<'q, DB> + Type<DB>,
+{
+    query
+        .push("f.state <> 'resolved' AND (f.state = 'open' OR f.acknowledged_until <= ")
+        .push_bind(now)
+        .push(")");
 }
 
 impl Tx {
-    /// Working tokens without a finding whose issuer has lost access at one of the `fresh` directories; in
-    /// order of token id, after `after`.
+    /// Working tokens whose issuer has lost access at one of these directories and that have no finding yet;
+    /// in order of token id, after `after`.
     pub async fn find_outlived_tokens(
         &mut self,
         now: DateTime<Utc>,
-        fresh: &[String],
+        fresh_directories: &[String],
         after: Uuid,
         limit: i64,
     ) -> Result<Vec<OutlivedToken>> {
-        let found: Vec<(TokenId, String, String)> = on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(
-                "SELECT t.id, MIN(i.directory), i.email_key FROM identity i JOIN token t ON t.issuer_key = i.email_key
-                 WHERE i.status IN ('disabled', 'deleted', 'out_of_group') AND i.directory IN (");
-            push_list(&mut query, fresh);
-            query.push(") AND t.status IN ('active', 'expired') AND (t.expires_at IS NULL OR t.expires_at > ")
-                .push_bind(now).push(" OR t.expiry_origin = 'policy') AND t.id > ").push_bind(after)
+        let rows: Vec<LostIssuer> = on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new(concat!(
+                "SELECT t.id, MIN(i.directory) AS directory, i.email_key
+                 FROM identity i JOIN token t ON t.issuer_key = i.email_key
+                 WHERE i.status IN ", lost_statuses!(), " AND i.directory IN ("));
+            push_list(&mut query, fresh_directories);
+            query.push(") AND ");
+            push_works(&mut query, now);
+            query.push(" AND t.id > ").push_bind(after)
                 .push(" AND NOT EXISTS (SELECT 1 FROM finding f WHERE f.token_id = t.id AND f.kind = 'sso_revoked'
                                         AND f.state <> 'resolved')
                         GROUP BY t.id, i.email_key ORDER BY t.id LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
         })?;
-        let ids: Vec<_> = found.iter().map(|(id, ..)| *id).collect();
+        let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
         let tokens = self.load_tokens(&ids).await?.into_iter();
         let mut by_id: HashMap<_, _> = tokens.map(|token| (token.id, token)).collect();
-        let mut outlived = Vec::with_capacity(found.len());
-        for (id, directory, email_key) in found {
+        let mut outlived = Vec::with_capacity(rows.len());
+        for row in rows {
             let identity: IdentityRow = on!(self, c: Db => sqlx::query_as(
                 "SELECT * FROM identity WHERE directory = $1 AND email_key = $2")
-                .bind(&directory).bind(&email_key).fetch_one(c).await)?;
-            let token = by_id.remove(&id);
-            outlived.extend(token.map(|token| OutlivedToken { token, identity }));
+                .bind(&row.directory).bind(&row.email_key).fetch_one(c).await)?;
+            if let Some(token) = by_id.remove(&row.id) {
+                outlived.push(OutlivedToken { token, identity });
+            }
         }
         Ok(outlived)
     }
 
-    /// Open findings of lost access that no longer hold: the person is back, the token no longer works or
-    /// has another issuer.
+    /// Open findings of lost access that no longer hold, with their tokens: the person is back, or the token
+    /// no longer works or has another issuer.
     pub async fn find_obsolete_findings(
         &mut self,
         now: DateTime<Utc>,
         limit: i64,
     ) -> Result<Vec<(Uuid, TokenId)>> {
-        on!(self, c: Db => sqlx::query_as(
+        on!(self, c: Db => sqlx::query_as(concat!(
             "SELECT f.id, f.token_id FROM finding f JOIN token t ON t.id = f.token_id
              WHERE f.kind = 'sso_revoked' AND f.state <> 'resolved'
                AND (t.status NOT IN ('active', 'expired')
                     OR t.expires_at <= $1 AND (t.expiry_origin IS NULL OR t.expiry_origin <> 'policy')
                     OR NOT EXISTS (SELECT 1 FROM identity i WHERE i.email_key = t.issuer_key
-                                   AND (i.status IN ('disabled', 'deleted', 'out_of_group')
-                                        OR i.status = 'unknown'
-                                           AND i.known_status IN ('disabled', 'deleted', 'out_of_group'))))
-             LIMIT $2")
+                                   AND (i.status IN ", lost_statuses!(), "
+                                        OR i.status = 'unknown' AND i.known_status IN ", lost_statuses!(), ")))
+             LIMIT $2"))
             .bind(now).bind(limit).fetch_all(c).await)
     }
 
     /// Opens findings; one that is already open stays as it is.
     pub async fn insert_findings(&mut self, findings: &[NewFinding]) -> Result<()> {
-        for findings in findings.chunks(CHUNK_ROWS) {
+        for chunk in findings.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "INSERT INTO finding (id, token_id, source, kind, severity, since, evidence, directory, state) ");
-                query.push_values(findings, |mut row, finding| {
+                query.push_values(chunk, |mut row, finding| {
                     row.push_bind(finding.id).push_bind(finding.token_id)
                         .push_bind(&finding.source).push_bind(finding.kind.as_str())
                         .push_bind(finding.severity.as_str()).push_bind(finding.since)
@@ -178,11 +208,11 @@ impl Tx {
     /// Which of these tokens have an open finding of lost access.
     pub async fn find_lost_access(&mut self, ids: &[TokenId]) -> Result<HashSet<TokenId>> {
         let mut found = HashSet::new();
-        for ids in ids.chunks(CHUNK_ROWS) {
+        for chunk in ids.chunks(CHUNK_ROWS) {
             found.extend(on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "SELECT token_id FROM finding WHERE kind = 'sso_revoked' AND state <> 'resolved' AND token_id IN (");
-                push_list(&mut query, ids);
+                push_list(&mut query, chunk);
                 query.push(")");
                 query.build_query_scalar::<TokenId>().fetch_all(c).await
             })?);
@@ -201,15 +231,14 @@ impl Tx {
         limit: i64,
     ) -> Result<Vec<FindingRow>> {
         on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(SELECT_FINDING);
-            query.push_bind(now).push(FINDING_FROM)
-                .push(" WHERE f.id < ").push_bind(before.unwrap_or(Uuid::max()));
+            let mut query = select_findings::<Db>(now);
+            query.push(" WHERE f.id < ").push_bind(before.unwrap_or(Uuid::max()));
             if let Some(kind) = filter.kind {
                 query.push(" AND f.kind = ").push_bind(kind.as_str());
             }
             if !filter.all {
-                query.push(" AND f.state <> 'resolved' AND (f.state = 'open' OR f.acknowledged_until <= ")
-                    .push_bind(now).push(")");
+                query.push(" AND ");
+                push_open(&mut query, now);
             }
             query.push(" ORDER BY f.id DESC LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
@@ -223,8 +252,8 @@ impl Tx {
         now: DateTime<Utc>,
     ) -> Result<Vec<FindingRow>> {
         on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(SELECT_FINDING);
-            query.push_bind(now).push(FINDING_FROM).push(" WHERE f.token_id = ").push_bind(token).push(" ORDER BY f.id DESC");
+            let mut query = select_findings::<Db>(now);
+            query.push(" WHERE f.token_id = ").push_bind(token).push(" ORDER BY f.id DESC");
             query.build_query_as().fetch_all(c).await
         })
     }
@@ -240,8 +269,8 @@ impl Tx {
             return Ok(Vec::new());
         };
         on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(SELECT_FINDING);
-            query.push_bind(now).push(FINDING_FROM).push(" WHERE f.id BETWEEN ").push_bind(low)
+            let mut query = select_findings::<Db>(now);
+            query.push(" WHERE f.id BETWEEN ").push_bind(low)
                 .push(" AND ").push_bind(high).push(" ORDER BY f.id LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
         })
@@ -249,131 +278,56 @@ impl Tx {
 
     /// Acknowledges a finding until `until`; `false` when it is already resolved.
     pub async fn acknowledge_finding(&mut self, id: Uuid, until: DateTime<Utc>) -> Result<bool> {
-        let done = on!(self, c: Db => sqlx::query(
+        let count = on!(self, c: Db => sqlx::query(
             "UPDATE finding SET state = 'acknowledged', acknowledged_until = $2, revoke_at = NULL
              WHERE id = $1 AND state <> 'resolved'")
             .bind(id).bind(until).execute(c).await.map(|done| done.rows_affected()))?;
-        Ok(done > 0)
+        Ok(count > 0)
     }
 
-    /// Counts the findings open at `now` by kind and source, except those of the sources in `without`.
+    /// Counts the findings open at `now` by kind and source, except those of `excluded_sources`.
     pub async fn count_open_findings(
         &mut self,
         now: DateTime<Utc>,
-        without: &[String],
+        excluded_sources: &[String],
     ) -> Result<Vec<FindingCount>> {
         on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(
-                "SELECT kind, source, COUNT(*) AS count FROM finding
-                 WHERE state <> 'resolved' AND (state = 'open' OR acknowledged_until <= ");
-            query.push_bind(now).push(")");
-            for source in without { query.push(" AND source <> ").push_bind(source); }
+                "SELECT kind, source, COUNT(*) AS count FROM finding f WHERE ");
+            push_open(&mut query, now);
+            for source in excluded_sources { query.push(" AND source <> ").push_bind(source); }
             query.push(" GROUP BY kind, source ORDER BY kind, source");
             query.build_query_as().fetch_all(c).await
         })
     }
 
-    /// The most urgent findings open at `now`, except those of the sources in `without`.
+    /// The most urgent findings open at `now`, except those of `excluded_sources`.
     pub async fn list_urgent_findings(
         &mut self,
         now: DateTime<Utc>,
-        without: &[String],
+        excluded_sources: &[String],
         limit: i64,
     ) -> Result<Vec<FindingRow>> {
         on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(SELECT_FINDING);
-            query.push_bind(now).push(FINDING_FROM)
-                .push(" WHERE f.state <> 'resolved' AND (f.state = 'open' OR f.acknowledged_until <= ")
-                .push_bind(now).push(")");
-            for source in without { query.push(" AND f.source <> ").push_bind(source); }
+            let mut query = select_findings::<Db>(now);
+            query.push(" WHERE ");
+            push_open(&mut query, now);
+            for source in excluded_sources { query.push(" AND f.source <> ").push_bind(source); }
             query.push(" ORDER BY CASE f.severity WHEN 'critical' THEN 0 WHEN 'high' THEN 1 ELSE 2 END, f.since, f.id LIMIT ")
                 .push_bind(limit);
             query.build_query_as().fetch_all(c).await
         })
     }
 
-    /// Loads up to `limit` tokens that must be judged by `now`, and locks them until the transaction ends.
-    pub async fn lock_tokens_to_judge(
-        &mut self,
-        now: DateTime<Utc>,
-        limit: i64,
-    ) -> Result<Vec<Token>> {
-        let sql = locking!(
-            self,
-            "SELECT * FROM token WHERE judge_at <= $1 ORDER BY judge_at LIMIT $2"
-        );
-        on!(self, c: Db => sqlx::query_as(sql)
-            .bind(now).bind(limit).fetch_all(c).await)
-    }
-
-    /// Whether any token must be judged by `now`, or has a finding from a clock that was ahead.
-    pub async fn has_tokens_to_judge(&mut self, now: DateTime<Utc>) -> Result<bool> {
-        let found: Option<Uuid> = on!(self, c: Db => sqlx::query_scalar(concat!(
-            "SELECT COALESCE((SELECT id FROM token WHERE judge_at <= $1 ORDER BY judge_at LIMIT 1),
-                             (SELECT id FROM finding WHERE ", in_future!(), " ORDER BY since DESC LIMIT 1))"))
-            .bind(now).fetch_one(c).await)?;
-        Ok(found.is_some())
-    }
-
-    /// Has the tokens judged again whose findings come from a clock that was ahead.
-    pub async fn rejudge_future_findings(&mut self, now: DateTime<Utc>) -> Result<()> {
-        on!(self, c: Db => sqlx::query(concat!(
-            "UPDATE token SET judge_at = $1 WHERE id IN (SELECT token_id FROM finding WHERE ", in_future!(), ")"))
-            .bind(now).execute(c).await.map(drop))
-    }
-
-    /// A page of all tokens in order of id, locked until the transaction ends.
-    pub async fn lock_all_tokens(&mut self, after: Uuid, limit: i64) -> Result<Vec<Token>> {
-        let sql = locking!(
-            self,
-            "SELECT * FROM token WHERE id > $1 ORDER BY id LIMIT $2"
-        );
-        on!(self, c: Db => sqlx::query_as(sql)
-            .bind(after).bind(limit).fetch_all(c).await)
-    }
-
-    pub async fn set_judge_at(
-        &mut self,
-        judged: &[(TokenId, Option<DateTime<Utc>>)],
-    ) -> Result<()> {
-        for judged in judged.chunks(CHUNK_ROWS) {
-            match self {
-                Self::Sqlite(tx) => {
-                    let mut query =
-                        QueryBuilder::<Sqlite>::new("UPDATE token SET judge_at = v.column2 FROM (");
-                    query.push_values(judged, |mut row, (id, at)| {
-                        row.push_bind(*id).push_bind(*at);
-                    });
-                    query.push(") AS v WHERE token.id = v.column1");
-                    let query = query.build().persistent(judged.len() == CHUNK_ROWS);
-                    query.execute(&mut **tx).await?;
-                }
-                Self::Postgres(tx) => {
-                    let ids: Vec<_> = judged.iter().map(|(id, _)| id.0).collect();
-                    let ats: Vec<_> = judged.iter().map(|(_, at)| *at).collect();
-                    sqlx::query(
-                        "UPDATE token SET judge_at = v.judge_at
-                         FROM unnest($1::uuid[], $2::timestamptz[]) AS v (id, judge_at) WHERE token.id = v.id",
-                    )
-                    .bind(ids)
-                    .bind(ats)
-                    .execute(&mut **tx)
-                    .await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Findings of these tokens that are not resolved, except those of lost access.
     pub async fn load_open_findings(&mut self, ids: &[TokenId]) -> Result<Vec<OpenFinding>> {
         let mut found = Vec::new();
-        for ids in ids.chunks(CHUNK_ROWS) {
+        for chunk in ids.chunks(CHUNK_ROWS) {
             found.extend(on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "SELECT id, token_id, kind, severity, since, evidence FROM finding
                      WHERE kind <> 'sso_revoked' AND state <> 'resolved' AND token_id IN (");
-                push_list(&mut query, ids);
+                push_list(&mut query, chunk);
                 query.push(")");
                 query.build_query_as::<OpenFinding>().fetch_all(c).await
             })?);
@@ -404,12 +358,12 @@ impl Tx {
     }
 
     pub async fn resolve_findings(&mut self, ids: &[Uuid], now: DateTime<Utc>) -> Result<()> {
-        for ids in ids.chunks(CHUNK_ROWS) {
+        for chunk in ids.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "UPDATE finding SET revoke_at = NULL, state = 'resolved', resolved_at = ");
                 query.push_bind(now).push(" WHERE id IN (");
-                push_list(&mut query, ids);
+                push_list(&mut query, chunk);
                 query.push(")");
                 query.build().execute(c).await.map(drop)
             })?;
@@ -417,11 +371,3 @@ impl Tx {
         Ok(())
     }
 }
-
-/// A finding with its state now and the name of its token or source. Ends before the parameter for now.
-const SELECT_FINDING: &str = "SELECT f.id, f.token_id, f.source,
-        CASE WHEN t.id IS NULL THEN f.source WHEN t.name = '' THEN t.external_id ELSE t.name END AS token_name,
-        f.kind, f.severity, f.since, f.evidence, f.revoke_at,
-        CASE WHEN f.state = 'acknowledged' AND f.acknowledged_until <= ";
-const FINDING_FROM: &str = " THEN 'open' ELSE f.state END AS state
-    FROM finding f LEFT JOIN token t ON t.id = f.token_id";

@@ -47,7 +47,7 @@ pub enum Verdict {
     /// It may have been accepted; it is tried again at this time.
     Unknown(DateTime<Utc>),
     Failed,
-    /// None of its notices is owed any more.
+    /// None of its notices is to be sent any more.
     Cancelled,
     /// Given back without an attempt.
     Returned,
@@ -75,8 +75,8 @@ pub struct Holder {
 }
 
 impl Tx {
-    /// Claims up to `limit` due mails, the longest waiting first; none of an open plan, which may yet be
-    /// held.
+    /// Claims up to `limit` due mails, the longest waiting first. Mails of an open plan are left out, because it
+    /// may yet be held.
     ///
     /// A next attempt after `max_next_at`, now plus the longest back-off, was set by a clock that jumped;
     /// it counts as due.
@@ -110,10 +110,10 @@ impl Tx {
             .fetch_all(c).await)
     }
 
-    /// Removes from claimed mails the notices that are no longer owed, and of several steps of one token
-    /// all but the tightest due.
+    /// Removes from claimed mails the notices that are no longer to be sent, and of several steps of one token
+    /// all but the tightest that is due.
     pub async fn settle_claimed(&mut self, ids: &[Uuid], now: DateTime<Utc>) -> Result<()> {
-        for ids in ids.chunks(CHUNK_ROWS) {
+        for chunk in ids.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "-- One that may have arrived must not be revived: a second copy would not be recognisable.
@@ -126,7 +126,7 @@ impl Tx {
                             OR t.secret_version <> notice.secret_version
                             OR t.status IN ('disabled', 'revoked', 'gone'))
                        AND notice.mail_id IN (");
-                push_list(&mut query, ids);
+                push_list(&mut query, chunk);
                 query.push(")");
                 query.build().persistent(false).execute(c).await.map(drop)
             })?;
@@ -141,7 +141,7 @@ impl Tx {
                           AND (n.mail_id IS NOT NULL OR n.send_at <= ");
                 query.push_bind(now);
                 query.push(")) AND mail_id IN (");
-                push_list(&mut query, ids);
+                push_list(&mut query, chunk);
                 query.push(")");
                 query.build().execute(c).await.map(drop)
             })?;
@@ -159,14 +159,14 @@ impl Tx {
         holder: Holder,
         now: DateTime<Utc>,
     ) -> Result<u64> {
-        let mut written = 0;
-        for records in records.chunks(CHUNK_ROWS) {
-            written += match self {
-                Self::Sqlite(tx) => record_in_sqlite(&mut **tx, records, holder, now).await?,
-                Self::Postgres(tx) => record_in_postgres(&mut **tx, records, holder, now).await?,
+        let mut count = 0;
+        for chunk in records.chunks(CHUNK_ROWS) {
+            count += match self {
+                Self::Sqlite(tx) => record_in_sqlite(&mut **tx, chunk, holder, now).await?,
+                Self::Postgres(tx) => record_in_postgres(&mut **tx, chunk, holder, now).await?,
             };
         }
-        Ok(written)
+        Ok(count)
     }
 
     /// Which of these mails are not in the recorded state, because another process has claimed them.
@@ -176,31 +176,31 @@ impl Tx {
         holder: Uuid,
     ) -> Result<HashSet<Uuid>> {
         let mut lost = HashSet::new();
-        for records in records.chunks(CHUNK_ROWS) {
-            let rows: Vec<(Uuid, String)> = on!(self, c: Db => {
+        for chunk in records.chunks(CHUNK_ROWS) {
+            let states: Vec<(Uuid, String)> = on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new("SELECT id, state FROM mail WHERE holder = ");
                 query.push_bind(holder).push(" AND id IN (");
-                push_list(&mut query, records.iter().map(|record| record.id));
+                push_list(&mut query, chunk.iter().map(|record| record.id));
                 query.push(")");
                 query.build_query_as().fetch_all(c).await
             })?;
-            let held: HashMap<Uuid, String> = rows.into_iter().collect();
-            let is_lost = |record: &&MailRecord| {
-                held.get(&record.id)
-                    .is_none_or(|state| state != record.verdict.state())
-            };
-            lost.extend(records.iter().filter(is_lost).map(|record| record.id));
+            let states: HashMap<Uuid, String> = states.into_iter().collect();
+            for record in chunk {
+                if states.get(&record.id).map(String::as_str) != Some(record.verdict.state()) {
+                    lost.insert(record.id);
+                }
+            }
         }
         Ok(lost)
     }
 
     /// Removes "unreachable" notices from mails that are not sent after all, so that they go with the next.
     pub async fn detach_unreachable_notices(&mut self, mails: &[Uuid]) -> Result<()> {
-        for mails in mails.chunks(CHUNK_ROWS) {
+        for chunk in mails.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "UPDATE notice SET mail_id = NULL WHERE topic = 'unreachable' AND state = 'planned' AND mail_id IN (");
-                push_list(&mut query, mails);
+                push_list(&mut query, chunk);
                 query.push(")");
                 query.build().execute(c).await.map(drop)
             })?;
@@ -288,16 +288,14 @@ impl Store {
         holder: Holder,
         now: DateTime<Utc>,
     ) -> Result<u64> {
-        let mut written = 0;
-        for records in records.chunks(CHUNK_ROWS) {
-            written += match &self.0 {
-                Pools::Sqlite { write, .. } => {
-                    record_in_sqlite(write, records, holder, now).await?
-                }
-                Pools::Postgres(pool) => record_in_postgres(pool, records, holder, now).await?,
+        let mut count = 0;
+        for chunk in records.chunks(CHUNK_ROWS) {
+            count += match &self.0 {
+                Pools::Sqlite { write, .. } => record_in_sqlite(write, chunk, holder, now).await?,
+                Pools::Postgres(pool) => record_in_postgres(pool, chunk, holder, now).await?,
             };
         }
-        Ok(written)
+        Ok(count)
     }
 }
 

@@ -35,11 +35,11 @@ pub struct ContentRow {
     /// Why this person receives it.
     pub basis: Basis,
     pub send_at: DateTime<Utc>,
-    /// For alerts the subject line; for a revoked token who revoked it.
+    /// For an alert, the subject line; for a revoked token, who revoked it.
     pub title: Option<String>,
-    /// For alerts the text; for a revoked token the reason; for an unreachable address the server's reply.
+    /// For an alert, the text; for a revoked token, the reason; for an unreachable address, the server's reply.
     pub detail: Option<String>,
-    /// For an unreachable address this address.
+    /// For an unreachable address, the address.
     pub subject: Option<String>,
     /// What the directory reports about the issuer, while the finding is open.
     pub evidence: Option<String>,
@@ -65,7 +65,6 @@ pub struct MailNotice {
 }
 
 impl MailNotice {
-    #[must_use]
     pub fn occurrence(&self) -> Occurrence {
         Occurrence {
             topic: self.topic,
@@ -111,8 +110,8 @@ const INSERT_ARRAYS: &str = concat!(
 );
 
 impl Tx {
-    /// Inserts notices and returns how many are new. An existing one is unchanged unless it was cancelled:
-    /// an expiry that went from A to B and back to A is owed its warning again.
+    /// Inserts notices and returns how many are new. An existing one is unchanged unless it was cancelled: if
+    /// an expiry went from A to B and back to A, its warning is sent after all.
     pub async fn insert_notices(
         &mut self,
         notices: &[NewNotice],
@@ -136,48 +135,55 @@ impl Tx {
         match self {
             Self::Sqlite(tx) => {
                 let mut count = 0;
-                for (notices, mails) in notices.chunks(CHUNK_ROWS).zip(mails.chunks(CHUNK_ROWS)) {
+                for (notice_chunk, mail_chunk) in
+                    notices.chunks(CHUNK_ROWS).zip(mails.chunks(CHUNK_ROWS))
+                {
                     let mut query = QueryBuilder::<Sqlite>::new(insert!());
-                    query.push_values(notices.iter().zip(mails), |mut row, (notice, mail)| {
-                        row.push_bind(notice.id)
-                            .push_bind(notice.token_id)
-                            .push_bind(&notice.subject)
-                            .push_bind(notice.generation.at)
-                            .push_bind(i64::from(notice.generation.secret_version))
-                            .push_bind(notice.topic.as_str())
-                            .push_bind(notice.step.map(Step::seconds))
-                            .push_bind(notice.recipient.as_str())
-                            .push_bind(notice.recipient.key())
-                            .push_bind(notice.basis.as_str())
-                            .push_bind(notice.send_at)
-                            .push_bind(&notice.title)
-                            .push_bind(&notice.detail)
-                            .push_bind(*mail)
-                            .push_bind(now)
-                            .push_bind(plan)
-                            .push("'planned'");
-                    });
+                    query.push_values(
+                        notice_chunk.iter().zip(mail_chunk),
+                        |mut row, (notice, mail)| {
+                            row.push_bind(notice.id)
+                                .push_bind(notice.token_id)
+                                .push_bind(&notice.subject)
+                                .push_bind(notice.generation.at)
+                                .push_bind(i64::from(notice.generation.secret_version))
+                                .push_bind(notice.topic.as_str())
+                                .push_bind(notice.step.map(Step::seconds))
+                                .push_bind(notice.recipient.as_str())
+                                .push_bind(notice.recipient.key())
+                                .push_bind(notice.basis.as_str())
+                                .push_bind(notice.send_at)
+                                .push_bind(&notice.title)
+                                .push_bind(&notice.detail)
+                                .push_bind(*mail)
+                                .push_bind(now)
+                                .push_bind(plan)
+                                .push("'planned'");
+                        },
+                    );
                     query.push(revive!());
-                    let query = query.build().persistent(notices.len() == CHUNK_ROWS);
+                    let query = query.build().persistent(notice_chunk.len() == CHUNK_ROWS);
                     count += query.execute(&mut **tx).await?.rows_affected();
                 }
                 Ok(count)
             }
             Self::Postgres(tx) => {
                 let query = sqlx::query(INSERT_ARRAYS)
-                    .bind(column(notices, |n| n.id))
-                    .bind(column(notices, |n| n.token_id.map(|id| id.0)))
-                    .bind(column(notices, |n| n.subject.as_deref()))
-                    .bind(column(notices, |n| n.generation.at))
-                    .bind(column(notices, |n| i64::from(n.generation.secret_version)))
-                    .bind(column(notices, |n| n.topic.as_str()))
-                    .bind(column(notices, |n| n.step.map(Step::seconds)))
-                    .bind(column(notices, |n| n.recipient.as_str()))
-                    .bind(column(notices, |n| n.recipient.key()))
-                    .bind(column(notices, |n| n.basis.as_str()))
-                    .bind(column(notices, |n| n.send_at))
-                    .bind(column(notices, |n| n.title.as_deref()))
-                    .bind(column(notices, |n| n.detail.as_deref()))
+                    .bind(collect_column(notices, |n| n.id))
+                    .bind(collect_column(notices, |n| n.token_id.map(|id| id.0)))
+                    .bind(collect_column(notices, |n| n.subject.as_deref()))
+                    .bind(collect_column(notices, |n| n.generation.at))
+                    .bind(collect_column(notices, |n| {
+                        i64::from(n.generation.secret_version)
+                    }))
+                    .bind(collect_column(notices, |n| n.topic.as_str()))
+                    .bind(collect_column(notices, |n| n.step.map(Step::seconds)))
+                    .bind(collect_column(notices, |n| n.recipient.as_str()))
+                    .bind(collect_column(notices, |n| n.recipient.key()))
+                    .bind(collect_column(notices, |n| n.basis.as_str()))
+                    .bind(collect_column(notices, |n| n.send_at))
+                    .bind(collect_column(notices, |n| n.title.as_deref()))
+                    .bind(collect_column(notices, |n| n.detail.as_deref()))
                     .bind(mails)
                     .bind(now)
                     .bind(plan);
@@ -202,8 +208,8 @@ impl Tx {
         Ok(is_new)
     }
 
-    /// Cancels the unsent notices of a token. Those of `generation` stay, and those of it that were
-    /// cancelled before are owed again.
+    /// Cancels the unsent notices of a token except those of `generation`, which are planned again if they were
+    /// cancelled before.
     pub async fn cancel_notices(
         &mut self,
         token: TokenId,
@@ -259,16 +265,16 @@ impl Tx {
             .bind(token).bind(topic.as_str()).bind(reason).execute(c).await.map(drop))
     }
 
-    /// Refreshes PostgreSQL's statistics when they count fewer than `added` notices. It updates them only
-    /// now and then, and with those of an empty table it plans full scans.
+    /// Refreshes PostgreSQL's statistics if they count fewer than `added` notices. PostgreSQL updates them only
+    /// now and then, and plans full scans as long as they are those of an empty table.
     pub async fn analyze_notices(&mut self, added: u64) -> Result<()> {
         if let Self::Postgres(tx) = self {
-            let known: i64 = sqlx::query_scalar(
+            let counted: i64 = sqlx::query_scalar(
                 "SELECT reltuples::bigint FROM pg_class WHERE oid = 'notice'::regclass",
             )
             .fetch_one(&mut **tx)
             .await?;
-            if u64::try_from(known).unwrap_or(0) < added {
+            if u64::try_from(counted).unwrap_or(0) < added {
                 sqlx::query("ANALYZE notice").execute(&mut **tx).await?;
             }
         }
@@ -281,20 +287,20 @@ impl Tx {
         ids: &[Uuid],
         max_rows: i64,
     ) -> Result<Vec<MailContent>> {
-        let mut found: HashMap<Uuid, MailContent> = HashMap::new();
-        for ids in ids.chunks(CHUNK_ROWS) {
-            let rows = self.load_notice_rows(ids, max_rows).await?;
+        let mut by_mail: HashMap<Uuid, MailContent> = HashMap::new();
+        for chunk in ids.chunks(CHUNK_ROWS) {
+            let rows = self.load_notice_rows(chunk, max_rows).await?;
             let token_ids: Vec<_> = rows.iter().filter_map(|row| row.token_id).collect();
             let tokens = self.load_tokens(&token_ids).await?.into_iter();
             let tokens: HashMap<_, _> = tokens.map(|token| (token.id, token)).collect();
             for mut row in rows {
                 row.token = row.token_id.and_then(|id| tokens.get(&id)).cloned();
-                found.entry(row.mail_id).or_default().rows.push(row);
+                by_mail.entry(row.mail_id).or_default().rows.push(row);
             }
         }
         let mut contents = Vec::with_capacity(ids.len());
         for id in ids {
-            let mut content = found.remove(id).unwrap_or_default();
+            let mut content = by_mail.remove(id).unwrap_or_default();
             if content.rows.len() >= usize::try_from(max_rows).unwrap_or(usize::MAX) {
                 content.unlisted = self.count_unlisted_tokens(*id, &content).await?;
             }
@@ -312,14 +318,14 @@ impl Tx {
                            ROW_NUMBER() OVER (PARTITION BY n.mail_id
                                ORDER BY CASE n.topic WHEN 'alert' THEN 0 WHEN 'summary' THEN 0 WHEN 'sso_revoked' THEN 1
                                         WHEN 'revoked' THEN 2 ELSE 3 END,
-                                        n.generation, n.id) AS place
+                                        n.generation, n.id) AS row_index
                     FROM notice n
                     LEFT JOIN token t ON t.id = n.token_id
                     LEFT JOIN finding f ON f.token_id = n.token_id AND f.kind = 'sso_revoked' AND f.state <> 'resolved'
                     LEFT JOIN address a ON a.key = t.issuer_key
                     WHERE n.state = 'planned' AND n.mail_id IN (");
             push_list(&mut query, ids);
-            query.push(")) AS numbered WHERE place <= ").push_bind(max_rows).push(" ORDER BY mail_id, place");
+            query.push(")) AS numbered WHERE row_index <= ").push_bind(max_rows).push(" ORDER BY mail_id, row_index");
             query.build_query_as().fetch_all(c).await
         })
     }
@@ -368,6 +374,6 @@ impl Tx {
     }
 }
 
-fn column<'a, T>(notices: &'a [NewNotice], get: fn(&'a NewNotice) -> T) -> Vec<T> {
+fn collect_column<'a, T>(notices: &'a [NewNotice], get: fn(&'a NewNotice) -> T) -> Vec<T> {
     notices.iter().map(get).collect()
 }

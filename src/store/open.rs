@@ -1,6 +1,5 @@
 //! Opening a store, upgrading its schema, and backing it up.
 
-use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, PgConnection, SqlitePool};
+use sqlx::{ConnectOptions, Connection, PgConnection, SqliteConnection, SqlitePool};
 
 use super::{Error, Pools, Result, Store};
 
@@ -19,12 +18,19 @@ pub static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres")
 
 /// How long a statement waits for a connection or for SQLite's write lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between attempts to open a store that another process is creating.
+/// Longer than [`LOCK_TIMEOUT`], because the only writer may itself wait for the lock.
+const WRITER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait before another attempt to open a store that another process is creating.
 const OPEN_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// A connection that was idle for longer is tested before use.
 const MAX_UNTESTED_IDLE: Duration = Duration::from_secs(1);
-/// Enough for sweep, delivery and HTTP, with some to spare.
+/// More connections than sweep, delivery and HTTP need.
 const MAX_CONNECTIONS: u32 = 6;
+/// KiB of page cache for each reader; SQLite takes sizes in KiB as negative numbers. The daemon must stay under
+/// 64 MiB with a million tokens.
+const READER_CACHE: &str = "-2048";
+const WRITER_CACHE: &str = "-16384";
+const MIGRATION_TABLE: &str = "_sqlx_migrations";
 
 /// What opening may do to a store that is missing or has an older schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +64,8 @@ impl Store {
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             Self::open_postgres(url, access).await
         } else {
-            Err(Error::Url(
-                url.split(':').next().unwrap_or_default().to_owned(),
-            ))
+            let scheme = url.split(':').next().unwrap_or_default();
+            Err(Error::Url(scheme.to_owned()))
         }
     }
 
@@ -73,39 +78,44 @@ impl Store {
             .create_if_missing(access == Access::Create)
             .foreign_keys(true)
             .busy_timeout(LOCK_TIMEOUT)
-            // Page cache: 16 MiB for the writing connection, 2 MiB for each reader. The daemon must
-            // stay under 64 MiB with a million tokens.
-            .pragma("cache_size", "-2048");
+            .pragma("cache_size", READER_CACHE);
         let file = options.get_filename().to_owned();
-        let place = file.display().to_string();
+        let location = file.display().to_string();
         if !file.exists() && access != Access::Create {
-            return Err(Error::Missing(place));
+            return Err(Error::Missing(location));
         }
         if access == Access::Create {
-            // The store names people and their tokens, so only its owner may read it. SQLite gives its
-            // side files the same mode. If this fails, SQLite's own error below explains why.
+            // The store names people and their tokens. SQLite gives its side files the same mode. If this
+            // fails, SQLite's own error below explains why.
             let _ = create_private(&file);
         }
-        let (reading, writing) = if matches!(access, Access::ReadOnly | Access::AsIs) {
-            // Opened read-write but with `query_only`: after a reader that opened the file read-only,
-            // SQLite leaves the files of the write-ahead log behind.
-            let reading = options.pragma("query_only", "ON");
-            (reading.clone(), reading)
-        } else {
-            let writing = options.clone().pragma("cache_size", "-16384");
-            let writing = writing.journal_mode(SqliteJournalMode::Wal);
-            let writing = writing.synchronous(SqliteSynchronous::Full);
-            (options.read_only(true), writing)
+        let (reader_options, writer_options) = match access {
+            Access::ReadOnly | Access::AsIs => {
+                // Opened read-write but with `query_only`: after a reader that opened the file read-only,
+                // SQLite leaves the files of the write-ahead log behind.
+                let options = options.pragma("query_only", "ON");
+                (options.clone(), options)
+            }
+            Access::Create | Access::Migrate => {
+                let writer_options = options
+                    .clone()
+                    .pragma("cache_size", WRITER_CACHE)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .synchronous(SqliteSynchronous::Full);
+                (options.read_only(true), writer_options)
+            }
         };
-        let write = connect_sqlite_writer(writing).await;
-        let write = write.map_err(|source| Error::Open {
-            place: place.clone(),
-            source,
-        })?;
+        let write = connect_sqlite_writer(writer_options)
+            .await
+            .map_err(|source| Error::Open {
+                place: location.clone(),
+                source,
+            })?;
         let mut connection = write.acquire().await?;
-        let versions = check_versions(&mut *connection, &SQLITE_MIGRATIONS, access, place).await?;
+        let versions =
+            check_versions(&mut *connection, &SQLITE_MIGRATIONS, access, location).await?;
         if versions.before < versions.now {
-            // Under the write lock, so that of two processes the second finds it done.
+            // Takes the write lock: if two processes upgrade at once, the second finds nothing to do.
             let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
             migrate(&mut *tx, &SQLITE_MIGRATIONS).await?;
             tx.commit().await?;
@@ -114,20 +124,20 @@ impl Store {
         let read = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(LOCK_TIMEOUT)
-            .connect_lazy_with(reading);
+            .connect_lazy_with(reader_options);
         Ok((Self(Pools::Sqlite { write, read }), versions))
     }
 
     async fn open_postgres(url: &str, access: Access) -> Result<(Self, Versions)> {
-        let place = url::Url::parse(url).map_or_else(
-            |_| "postgres".to_owned(),
-            |url| {
+        let location = match url::Url::parse(url) {
+            Ok(url) => {
                 let host = url.host_str().unwrap_or("localhost");
                 format!("postgres://{host}{}", url.path())
-            },
-        );
+            }
+            Err(_) => "postgres".to_owned(),
+        };
         let open_error = |source| Error::Open {
-            place: place.clone(),
+            place: location.clone(),
             source,
         };
         let options = PgConnectOptions::from_str(url)
@@ -141,10 +151,13 @@ impl Store {
             ])
             .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
         // Not through the pool, which retries until its time-out and then hides the cause.
-        let connecting = tokio::time::timeout(LOCK_TIMEOUT, PgConnection::connect_with(&options));
-        let connected = connecting.await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-        let mut connection = connected.map_err(open_error)?;
-        let versions = check_versions(&mut connection, &POSTGRES_MIGRATIONS, access, place).await?;
+        let mut connection =
+            tokio::time::timeout(LOCK_TIMEOUT, PgConnection::connect_with(&options))
+                .await
+                .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+                .map_err(open_error)?;
+        let versions =
+            check_versions(&mut connection, &POSTGRES_MIGRATIONS, access, location).await?;
         if versions.before < versions.now {
             migrate(&mut connection, &POSTGRES_MIGRATIONS).await?;
         }
@@ -152,7 +165,7 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(LOCK_TIMEOUT)
-            // Testing costs a round trip; a connection used a moment ago surely works.
+            // Testing costs a round trip, so a connection that was just used is not tested.
             .test_before_acquire(false)
             .before_acquire(|connection, used| {
                 Box::pin(async move {
@@ -166,10 +179,8 @@ impl Store {
         Ok((Self(Pools::Postgres(pool)), versions))
     }
 
-    /// Copies an SQLite store to `file`, which must not exist; others may use the store meanwhile. Only
-    /// its owner may read the copy.
-    ///
-    /// The copy is consistent: `VACUUM INTO` reads in one transaction.
+    /// Copies an SQLite store to `file`, which must not exist. Only the user that runs lapsed may read the
+    /// copy. The store may be in use.
     pub async fn backup(&self, file: &Path) -> Result<()> {
         let Pools::Sqlite { read, .. } = &self.0 else {
             return Err(Error::NotEmbedded);
@@ -183,39 +194,41 @@ impl Store {
         let name = absolute
             .to_str()
             .ok_or_else(|| copy_error(io::Error::other("its name is not UTF-8")))?;
+        // Created first, to set its mode: SQLite treats an empty file like a missing one.
         let copy = create_private(&absolute).map_err(copy_error)?;
-        // SQLite treats an empty file like a missing one.
         let mut connection = read.acquire().await?;
-        // `query_only` would forbid writing the copy, too.
-        let writable = sqlx::query("PRAGMA query_only = OFF")
-            .execute(&mut *connection)
-            .await;
-        let copied = match writable {
-            Ok(_) => {
-                sqlx::query("VACUUM INTO $1")
-                    .bind(name)
-                    .execute(&mut *connection)
-                    .await
-            }
-            Err(error) => Err(error),
-        };
+        let vacuumed = vacuum_into(&mut connection, name).await;
         connection.close().await?;
-        let copied = copied
-            .map_err(Error::from)
-            .and_then(|_| copy.sync_all().map_err(copy_error));
-        if copied.is_err() {
+        let result = match vacuumed {
+            Ok(()) => copy.sync_all().map_err(copy_error),
+            Err(error) => Err(error.into()),
+        };
+        if result.is_err() {
             // A partial copy is worse than none; the first error is the one to report.
             let _ = std::fs::remove_file(&absolute);
         }
-        copied
+        result
     }
+}
+
+/// Copies the store in one transaction, so that the copy is consistent.
+async fn vacuum_into(connection: &mut SqliteConnection, name: &str) -> sqlx::Result<()> {
+    // `query_only` would forbid writing the copy, too.
+    sqlx::query("PRAGMA query_only = OFF")
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("VACUUM INTO $1")
+        .bind(name)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// The only connection that writes.
 async fn connect_sqlite_writer(options: SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
     let pool = SqlitePoolOptions::new()
         .max_connections(1)
-        .acquire_timeout(LOCK_TIMEOUT * 3)
+        .acquire_timeout(WRITER_TIMEOUT)
         // On a full disk SQLite rolls back by itself, but sqlx keeps believing that the transaction
         // is open: such a connection is replaced.
         .before_acquire(|connection, _| {
@@ -234,7 +247,7 @@ async fn connect_sqlite_writer(options: SqliteConnectOptions) -> sqlx::Result<Sq
     }
 }
 
-/// Creates a new file that only its owner may read.
+/// Creates a new file that only the user that runs lapsed may read.
 fn create_private(file: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -243,12 +256,12 @@ fn create_private(file: &Path) -> io::Result<File> {
     options.open(file)
 }
 
-/// The schema version before and after opening; an error when `access` does not allow using the store.
+/// Checks that `access` allows using the store. Returns its schema version before and after opening.
 async fn check_versions<C: Migrate>(
     connection: &mut C,
     migrator: &Migrator,
     access: Access,
-    place: String,
+    location: String,
 ) -> Result<Versions> {
     let applied = match connection.list_applied_migrations(MIGRATION_TABLE).await {
         Ok(applied) => applied,
@@ -258,27 +271,37 @@ async fn check_versions<C: Migrate>(
     let found = applied
         .iter()
         .map(|migration| migration.version)
-        .max()
-        .unwrap_or(0);
+        .fold(0, i64::max);
     let known = migrator
         .iter()
         .map(|migration| migration.version)
-        .max()
-        .unwrap_or(0);
-    let is_ours = applied.iter().all(|applied| {
+        .fold(0, i64::max);
+    if access == Access::AsIs {
+        return Ok(Versions {
+            before: found,
+            now: found,
+        });
+    }
+    if found == 0 && access != Access::Create {
+        return Err(Error::Missing(location));
+    }
+    if found > known {
+        return Err(Error::Newer { found, known });
+    }
+    let checksums_match = applied.iter().all(|applied| {
         let same = migrator.iter().find(|ours| ours.version == applied.version);
         same.is_none_or(|ours| ours.checksum == applied.checksum)
     });
-    let versions = |now| Ok(Versions { before: found, now });
-    match (found.cmp(&known), access) {
-        (_, Access::AsIs) => versions(found),
-        (_, Access::Migrate | Access::ReadOnly) if found == 0 => Err(Error::Missing(place)),
-        (Ordering::Greater, _) => Err(Error::Newer { found, known }),
-        _ if !is_ours => Err(Error::EarlierBuild),
-        (Ordering::Less, Access::ReadOnly) => Err(Error::Older),
-        (Ordering::Equal, _) => versions(found),
-        (Ordering::Less, Access::Create | Access::Migrate) => versions(known),
+    if !checksums_match {
+        return Err(Error::EarlierBuild);
     }
+    if found < known && access == Access::ReadOnly {
+        return Err(Error::Older);
+    }
+    Ok(Versions {
+        before: found,
+        now: known,
+    })
 }
 
 async fn migrate<C: Migrate>(connection: &mut C, migrator: &Migrator) -> Result<()> {
@@ -296,11 +319,11 @@ fn migration_error(error: MigrateError) -> Error {
     }
 }
 
-/// SQLite: 5 busy, 261 busy while recovering the log, 517 busy with an old snapshot.
 fn is_locked(error: &sqlx::Error) -> bool {
     let code = error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
+    // SQLITE_BUSY, SQLITE_BUSY_RECOVERY and SQLITE_BUSY_SNAPSHOT.
     code.is_some_and(|code| matches!(code.as_ref(), "5" | "261" | "517"))
 }
 
@@ -310,5 +333,3 @@ fn is_no_such_table(error: &sqlx::Error) -> bool {
         error.code().as_deref() == Some("42P01") || error.message().starts_with("no such table")
     })
 }
-
-const MIGRATION_TABLE: &str = "_sqlx_migrations";

@@ -1,7 +1,7 @@
 //! Identities: what directories report about people, and which issuers they cover.
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, QueryBuilder};
+use sqlx::{Database, Encode, FromRow, QueryBuilder, Type};
 
 use crate::domain::{Identity, IdentityStatus, Reason};
 
@@ -21,7 +21,7 @@ pub struct IdentityFilter {
     pub status: Option<IdentityStatus>,
     pub directory: Option<String>,
     pub email_key: Option<String>,
-    /// Directories without a good sync for too long; their known statuses count as unknown.
+    /// Directories without a good sync for too long; the statuses that they reported count as unknown.
     pub stale: Vec<String>,
 }
 
@@ -32,7 +32,7 @@ struct IdentityTokens {
     tokens: i64,
 }
 
-/// What one directory knows about an issuer of working tokens; no more than the address if it knows nothing.
+/// What one directory reports about an issuer of working tokens; only the address if no directory knows them.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct IssuerIdentity {
     pub email_key: String,
@@ -51,13 +51,26 @@ pub struct IdentityCount {
     pub count: i64,
 }
 
-/// The token still works at its source, where an expiry by our own policy has no effect. Ends before the
-/// parameter for now.
-macro_rules! works {
+/// The statuses of people without access.
+macro_rules! lost_statuses {
     () => {
-        "t.status IN ('active', 'expired')
-         AND (t.expires_at IS NULL OR t.expiry_origin = 'policy' OR t.expires_at > "
+        "('disabled', 'deleted', 'out_of_group')"
     };
+}
+pub(super) use lost_statuses;
+
+/// The token `t` works at its source, where an expiry by our own policy has no effect.
+pub(super) fn push_works<DB: Database>(query: &mut QueryBuilder<DB>, now: DateTime<Utc>)
+where
+    DateTime<Utc>: for<'q> Encode<'q, DB> + Type<DB>,
+{
+    query
+        .push(
+            "t.status IN ('active', 'expired')
+             AND (t.expires_at IS NULL OR t.expiry_origin = 'policy' OR t.expires_at > ",
+        )
+        .push_bind(now)
+        .push(")");
 }
 
 impl Tx {
@@ -78,7 +91,7 @@ impl Tx {
             .bind(directory).bind(email_key).fetch_optional(c).await)
     }
 
-    /// Has the losses that an operator rejected evaluated again; returns for how many people.
+    /// Lets the next sync evaluate again the losses that an operator rejected; returns for how many people.
     pub async fn clear_rejections(&mut self, directory: &str) -> Result<u64> {
         self.reset_cursor(directory).await?;
         on!(self, c: Db => sqlx::query(
@@ -88,10 +101,10 @@ impl Tx {
     }
 
     pub async fn has_candidates(&mut self, directory: &str) -> Result<bool> {
-        let found: Option<(i32,)> = on!(self, c: Db => sqlx::query_as(
+        let first: Option<(i32,)> = on!(self, c: Db => sqlx::query_as(
             "SELECT 1 FROM identity WHERE directory = $1 AND candidate IS NOT NULL LIMIT 1")
             .bind(directory).fetch_optional(c).await)?;
-        Ok(found.is_some())
+        Ok(first.is_some())
     }
 
     /// A page of identities with the number of working tokens each person has issued; in order of
@@ -116,10 +129,9 @@ impl Tx {
                         CASE WHEN i.status <> 'unknown' AND i.directory IN (");
             push_list(&mut query, &filter.stale);
             query.push(") THEN 'stale' ELSE i.reason END AS reason,
-                        (SELECT COUNT(*) FROM token t WHERE t.issuer_key = i.email_key
-                              AND t.status IN ('active', 'expired')
-                              AND (t.expires_at IS NULL OR t.expiry_origin = 'policy' OR t.expires_at > ");
-            query.push_bind(now).push(")) AS tokens
+                        (SELECT COUNT(*) FROM token t WHERE t.issuer_key = i.email_key AND ");
+            push_works(&mut query, now);
+            query.push(") AS tokens
                  FROM identity i LEFT JOIN directory d ON d.name = i.directory WHERE ");
             let key = after.map_or("", |row| row.identity.email.key());
             if let Some(directory) = &filter.directory {
@@ -140,8 +152,10 @@ impl Tx {
             query.push(" ORDER BY i.directory, i.email_key LIMIT ").push_bind(limit);
             query.build_query_as().fetch_all(c).await
         })?;
-        let pairs = rows.into_iter().map(|row| (row.identity, row.tokens));
-        Ok(pairs.collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.identity, row.tokens))
+            .collect())
     }
 
     /// The addresses of all issuers in order. The cost grows with the issuers, not the tokens: each step
@@ -158,11 +172,11 @@ impl Tx {
     }
 
     pub async fn delete_identities(&mut self, directory: &str, keys: &[String]) -> Result<()> {
-        for keys in keys.chunks(CHUNK_ROWS) {
+        for chunk in keys.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new("DELETE FROM identity WHERE directory = ");
                 query.push_bind(directory).push(" AND email_key IN (");
-                push_list(&mut query, keys);
+                push_list(&mut query, chunk);
                 query.push(")");
                 query.build().execute(c).await.map(drop)
             })?;
@@ -171,12 +185,12 @@ impl Tx {
     }
 
     pub async fn save_identities(&mut self, rows: &[IdentityRow]) -> Result<()> {
-        for rows in rows.chunks(CHUNK_ROWS) {
+        for chunk in rows.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "INSERT INTO identity (directory, email_key, email, account_id, name, status, known_status, reason,
                                            evidence, checked_by_id, since, observed_at, candidate, candidate_since, candidate_evidence) ");
-                query.push_values(rows, |mut values, row| {
+                query.push_values(chunk, |mut values, row| {
                     let IdentityRow { directory, identity } = row;
                     values.push_bind(directory).push_bind(identity.email.key()).push_bind(identity.email.as_str())
                         .push_bind(&identity.account_id).push_bind(&identity.name)
@@ -215,8 +229,9 @@ impl Tx {
                  SELECT issuer.key AS email_key, i.directory, i.status, i.reason
                  FROM issuer LEFT JOIN identity i ON i.email_key = issuer.key AND i.directory IN (");
             push_list(&mut query, directories);
-            query.push(concat!(") WHERE EXISTS (SELECT 1 FROM token t WHERE t.issuer_key = issuer.key AND ", works!()))
-                .push_bind(now).push(")) ORDER BY issuer.key, i.directory");
+            query.push(") WHERE EXISTS (SELECT 1 FROM token t WHERE t.issuer_key = issuer.key AND ");
+            push_works(&mut query, now);
+            query.push(") ORDER BY issuer.key, i.directory");
             query.build_query_as().fetch_all(c).await
         })
     }
@@ -224,9 +239,9 @@ impl Tx {
     /// Counts the working tokens without an issuer's address.
     pub async fn count_tokens_without_issuer(&mut self, now: DateTime<Utc>) -> Result<i64> {
         on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(concat!(
-                "SELECT COUNT(*) FROM token t WHERE t.issuer_key IS NULL AND ", works!()));
-            query.push_bind(now).push(")");
+            let mut query =
+                QueryBuilder::<Db>::new("SELECT COUNT(*) FROM token t WHERE t.issuer_key IS NULL AND ");
+            push_works(&mut query, now);
             query.build_query_scalar().fetch_one(c).await
         })
     }

@@ -37,13 +37,13 @@ const OPEN_ARRAYS: &str = concat!(
     or_find!()
 );
 
-/// The plus signs keep SQLite from using the index on `send_at`, which would read everything due; adding
-/// an empty interval does the same for PostgreSQL.
+/// Puts notices into the open mails of their recipients; ends before the recipients' keys. The conditions that follow
+/// begin with a plus sign, which keeps SQLite from using the index on `send_at`: that would read everything due.
 const FILL: &str = "UPDATE notice SET mail_id = (
         SELECT m.id FROM mail m WHERE m.recipient_key = notice.recipient_key AND m.state = 'open')
      WHERE state = 'planned' AND NOT held AND mail_id IS NULL AND recipient_key IN (";
-/// Without statistics PostgreSQL prefers to join the other way round, which reads everything due for each
-/// page; `OFFSET 0` prevents it.
+/// The same for PostgreSQL, where an added interval keeps it from the index. Without statistics it would join the
+/// other way round, which reads everything due for each page; `OFFSET 0` prevents that.
 const FILL_ARRAYS: &str = "UPDATE notice SET mail_id = due.mail_id FROM (
         SELECT n.id, v.mail_id FROM unnest($1::uuid[], $2::text[]) AS v (mail_id, key)
         CROSS JOIN LATERAL (
@@ -52,15 +52,15 @@ const FILL_ARRAYS: &str = "UPDATE notice SET mail_id = due.mail_id FROM (
      WHERE notice.id = due.id";
 
 impl Tx {
-    /// The open plan, perhaps left by a sweep that died, or else a new one. It cannot be closed by others
+    /// Returns the open plan, which a sweep that died may have left, or a new one. No one else can close it
     /// until this transaction ends.
     pub async fn open_plan(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<Uuid> {
         // The write locks it, and keeps it older than all its notices even if the clock moves back.
-        let open: Option<Uuid> = on!(self, c: Db => sqlx::query_scalar(
+        let open_plan: Option<Uuid> = on!(self, c: Db => sqlx::query_scalar(
             "UPDATE plan SET created_at = CASE WHEN created_at > $1 THEN $1 ELSE created_at END
              WHERE state = 'open' RETURNING id").bind(now).fetch_optional(c).await)?;
-        if let Some(open) = open {
-            return Ok(open);
+        if let Some(open_plan) = open_plan {
+            return Ok(open_plan);
         }
         on!(self, c: Db => sqlx::query("INSERT INTO plan (id, created_at, state) VALUES ($1, $2, 'open')")
             .bind(id).bind(now).execute(c).await.map(drop))?;
@@ -81,7 +81,7 @@ impl Tx {
             .bind(plan).bind(since).fetch_one(c).await)
     }
 
-    /// No notice of a plan is older, which bounds the index scan.
+    /// When a plan was created. No notice of it is older, which bounds the index scan.
     async fn load_plan_created_at(&mut self, plan: Uuid) -> Result<DateTime<Utc>> {
         on!(self, c: Db => sqlx::query_scalar("SELECT created_at FROM plan WHERE id = $1").bind(plan).fetch_one(c).await)
     }
@@ -115,7 +115,7 @@ impl Tx {
         Ok(())
     }
 
-    /// `(id, created at, mails)` of the held plans.
+    /// The held plans: id, creation time and number of mails.
     pub async fn list_held_plans(&mut self) -> Result<Vec<(Uuid, DateTime<Utc>, i64)>> {
         on!(self, c: Db => sqlx::query_as(
             "SELECT id, created_at, mails FROM plan WHERE state = 'held' ORDER BY created_at").fetch_all(c).await)
@@ -166,9 +166,9 @@ impl Tx {
         match self {
             Self::Sqlite(tx) => {
                 let mut open = Vec::with_capacity(mails.len());
-                for mails in mails.chunks(CHUNK_ROWS) {
+                for chunk in mails.chunks(CHUNK_ROWS) {
                     let mut query = QueryBuilder::<Sqlite>::new(insert_open!());
-                    query.push_values(mails, |mut row, (id, address)| {
+                    query.push_values(chunk, |mut row, (id, address)| {
                         row.push_bind(*id)
                             .push_bind(address.as_str())
                             .push_bind(address.key())
@@ -178,7 +178,7 @@ impl Tx {
                             .push_bind(plan);
                     });
                     query.push(or_find!());
-                    let query = query.build_query_as().persistent(mails.len() == CHUNK_ROWS);
+                    let query = query.build_query_as().persistent(chunk.len() == CHUNK_ROWS);
                     open.append(&mut query.fetch_all(&mut **tx).await?);
                 }
                 Ok(open)
@@ -204,34 +204,34 @@ impl Tx {
         plan: Uuid,
         keys: &[&str],
     ) -> Result<Vec<OpenMail>> {
-        let mut found = Vec::new();
-        for keys in keys.chunks(CHUNK_ROWS) {
-            found.append(&mut on!(self, c: Db => {
+        let mut open = Vec::new();
+        for chunk in keys.chunks(CHUNK_ROWS) {
+            open.append(&mut on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "SELECT id, recipient_key FROM mail WHERE state = 'open' AND plan_id = ");
                 query.push_bind(plan).push(" AND recipient_key IN (");
-                push_list(&mut query, keys);
+                push_list(&mut query, chunk);
                 query.push(")");
-                query.build_query_as().persistent(keys.len() == CHUNK_ROWS).fetch_all(c).await
+                query.build_query_as().persistent(chunk.len() == CHUNK_ROWS).fetch_all(c).await
             })?);
         }
-        Ok(found)
+        Ok(open)
     }
 
-    /// Deletes those of these open mails that have no notices; returns their recipients' keys.
+    /// Deletes the open mails that have no notices; returns their recipients' keys.
     pub async fn delete_empty_mails(&mut self, mails: &[OpenMail]) -> Result<Vec<String>> {
-        let mut dropped = Vec::new();
-        for mails in mails.chunks(CHUNK_ROWS) {
-            dropped.extend(on!(self, c: Db => {
+        let mut recipient_keys = Vec::new();
+        for chunk in mails.chunks(CHUNK_ROWS) {
+            recipient_keys.extend(on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "DELETE FROM mail WHERE state = 'open'
                        AND NOT EXISTS (SELECT 1 FROM notice n WHERE n.mail_id = mail.id) AND id IN (");
-                push_list(&mut query, mails.iter().map(|mail| mail.id));
+                push_list(&mut query, chunk.iter().map(|mail| mail.id));
                 query.push(") RETURNING recipient_key");
                 query.build_query_scalar::<String>().fetch_all(c).await
             })?);
         }
-        Ok(dropped)
+        Ok(recipient_keys)
     }
 
     /// Whether a notice without a mail is due by `horizon` or goes with the next mail, whenever that is.
@@ -247,22 +247,22 @@ impl Tx {
     /// next mail. Returns how many.
     pub async fn fill_mails(&mut self, open: &[OpenMail], horizon: DateTime<Utc>) -> Result<u64> {
         let mut filled = 0;
-        for open in open.chunks(CHUNK_ROWS) {
+        for chunk in open.chunks(CHUNK_ROWS) {
             filled += match self {
                 Self::Sqlite(tx) => {
                     let mut query = QueryBuilder::<Sqlite>::new(FILL);
-                    push_list(&mut query, open.iter().map(|mail| &mail.recipient_key));
+                    push_list(&mut query, chunk.iter().map(|mail| &mail.recipient_key));
                     query.push(") AND (+send_at <= ").push_bind(horizon);
                     query
                         .push(" OR +send_at = ")
                         .push_bind(MAX_INSTANT)
                         .push(")");
-                    let query = query.build().persistent(open.len() == CHUNK_ROWS);
+                    let query = query.build().persistent(chunk.len() == CHUNK_ROWS);
                     query.execute(&mut **tx).await?.rows_affected()
                 }
                 Self::Postgres(tx) => {
-                    let ids: Vec<_> = open.iter().map(|mail| mail.id).collect();
-                    let keys: Vec<_> = open
+                    let ids: Vec<_> = chunk.iter().map(|mail| mail.id).collect();
+                    let keys: Vec<_> = chunk
                         .iter()
                         .map(|mail| mail.recipient_key.as_str())
                         .collect();

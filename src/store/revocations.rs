@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::domain::{FindingState, TokenId};
 
 use super::columns::push_list;
+use super::people::lost_statuses;
 use super::{AuditRow, CHUNK_ROWS, IdentityRow, Result, Tx, on};
 
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -17,13 +18,12 @@ pub struct LossRow {
     /// As stored, whether or not the acknowledgement has ended.
     pub state: FindingState,
     pub acknowledged_until: Option<DateTime<Utc>>,
-    /// When its token is to be revoked, as announced.
+    /// When its token is to be revoked.
     pub revoke_at: Option<DateTime<Utc>>,
 }
 
 impl LossRow {
-    /// The state now: an acknowledgement that has ended counts as open.
-    #[must_use]
+    /// The state at `now`: a finding whose acknowledgement has ended is open.
     pub fn state_at(&self, now: DateTime<Utc>) -> FindingState {
         let is_over = self.acknowledged_until.is_none_or(|until| until <= now);
         match self.state {
@@ -106,13 +106,13 @@ impl Tx {
 
     /// Whether a revocation is announced for a token of any other source.
     pub async fn has_revocations_except(&mut self, sources: &[String]) -> Result<bool> {
-        let found: Option<(i32,)> = on!(self, c: Db => {
+        let first: Option<(i32,)> = on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new("SELECT 1 FROM finding WHERE revoke_at IS NOT NULL");
             for source in sources { query.push(" AND source <> ").push_bind(source); }
             query.push(" LIMIT 1");
             query.build_query_as().fetch_optional(c).await
         })?;
-        Ok(found.is_some())
+        Ok(first.is_some())
     }
 
     /// Cancels the announced revocations of tokens of all other sources.
@@ -128,26 +128,25 @@ impl Tx {
         &mut self,
         tokens: &[TokenId],
     ) -> Result<Vec<RevocationWarnings>> {
-        let mut found = Vec::new();
-        for tokens in tokens.chunks(CHUNK_ROWS) {
-            found.extend(on!(self, c: Db => {
+        let mut warnings = Vec::new();
+        for chunk in tokens.chunks(CHUNK_ROWS) {
+            warnings.extend(on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(
                     "SELECT token_id, generation, MIN(CASE WHEN state = 'sent' THEN sent_at END) AS sent_at,
                             MIN(CASE WHEN state = 'failed' THEN 1 ELSE 0 END) = 1 AS have_failed
                      FROM ledger WHERE topic = 'sso_revoked' AND step IS NOT NULL AND token_id IN (");
-                push_list(&mut query, tokens);
+                push_list(&mut query, chunk);
                 query.push(") GROUP BY token_id, generation");
                 query.build_query_as::<RevocationWarnings>().fetch_all(c).await
             })?);
         }
-        Ok(found)
+        Ok(warnings)
     }
 
     /// The identities at which this person has lost access.
     pub async fn find_lost_identities(&mut self, email_key: &str) -> Result<Vec<IdentityRow>> {
-        on!(self, c: Db => sqlx::query_as(
-            "SELECT * FROM identity WHERE email_key = $1 AND status IN ('disabled', 'deleted', 'out_of_group')
-             ORDER BY directory")
+        on!(self, c: Db => sqlx::query_as(concat!(
+            "SELECT * FROM identity WHERE email_key = $1 AND status IN ", lost_statuses!(), " ORDER BY directory"))
             .bind(email_key).fetch_all(c).await)
     }
 

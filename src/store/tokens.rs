@@ -19,7 +19,8 @@ macro_rules! token_columns {
     };
 }
 
-/// The first comparisons select the index range; the row comparison skips the previous pages.
+/// A page of due tokens. The first comparisons select the index range; the row comparison skips the previous
+/// pages.
 macro_rules! due {
     () => {
         "SELECT * FROM token WHERE due_at <= $1 AND due_at >= $2 AND (due_at, id) > ($2, $3)
@@ -45,16 +46,16 @@ impl Tx {
 
     /// The tokens with these ids, unordered.
     pub async fn load_tokens(&mut self, ids: &[TokenId]) -> Result<Vec<Token>> {
-        let mut found = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(CHUNK_ROWS) {
-            found.extend(on!(self, c: Db => {
+        let mut tokens = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(CHUNK_ROWS) {
+            tokens.extend(on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new("SELECT * FROM token WHERE id IN (");
-                push_list(&mut query, ids);
+                push_list(&mut query, chunk);
                 query.push(")");
                 query.build_query_as::<Token>().fetch_all(c).await
             })?);
         }
-        Ok(found)
+        Ok(tokens)
     }
 
     /// Loads a token and locks it until the transaction ends.
@@ -107,10 +108,10 @@ impl Tx {
     }
 
     pub async fn insert_tokens(&mut self, tokens: &[Token]) -> Result<()> {
-        for tokens in tokens.chunks(CHUNK_ROWS) {
+        for chunk in tokens.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(concat!("INSERT INTO token (", token_columns!(), ") "));
-                query.push_values(tokens, |mut row, token| {
+                query.push_values(chunk, |mut row, token| {
                     row.push_bind(token.id)
                         .push_bind(&token.source)
                         .push_bind(&token.external_id)
@@ -160,7 +161,7 @@ impl Tx {
         token: &Token,
         now: DateTime<Utc>,
     ) -> Result<bool> {
-        let written = on!(self, c: Db => sqlx::query(
+        let count = on!(self, c: Db => sqlx::query(
             "UPDATE token SET name = $2, description = $3, issuer = $4, issuer_key = $5, issuer_name = $6,
                 account = $7, role = $8, scope = $9, created_at = $10, expiry = $11, expires_at = $12,
                 expiry_origin = $13, status = $14, last_used_at = $15, life_from = $16,
@@ -196,29 +197,29 @@ impl Tx {
             .bind(i64::from(token.secret_version))
             .bind(requested_at)
             .execute(c).await.map(|done| done.rows_affected()))?;
-        Ok(written > 0)
+        Ok(count > 0)
     }
 
     pub async fn reschedule_tokens(&mut self, tokens: &[Rescheduled]) -> Result<()> {
-        for tokens in tokens.chunks(CHUNK_ROWS) {
+        for chunk in tokens.chunks(CHUNK_ROWS) {
             match self {
                 Self::Sqlite(tx) => {
                     let mut query = QueryBuilder::<Sqlite>::new(
                         "UPDATE token SET due_at = v.column2, planned_step = v.column3 FROM (",
                     );
-                    query.push_values(tokens, |mut row, (id, due_at, step)| {
+                    query.push_values(chunk, |mut row, (id, due_at, step)| {
                         row.push_bind(*id)
                             .push_bind(*due_at)
                             .push_bind(step.map(Step::seconds));
                     });
                     query.push(") AS v WHERE token.id = v.column1");
-                    let query = query.build().persistent(tokens.len() == CHUNK_ROWS);
+                    let query = query.build().persistent(chunk.len() == CHUNK_ROWS);
                     query.execute(&mut **tx).await?;
                 }
                 Self::Postgres(tx) => {
-                    let ids: Vec<_> = tokens.iter().map(|(id, ..)| id.0).collect();
-                    let due_ats: Vec<_> = tokens.iter().map(|(_, due_at, _)| *due_at).collect();
-                    let steps: Vec<_> = tokens
+                    let ids: Vec<_> = chunk.iter().map(|(id, ..)| id.0).collect();
+                    let due_ats: Vec<_> = chunk.iter().map(|(_, due_at, _)| *due_at).collect();
+                    let steps: Vec<_> = chunk
                         .iter()
                         .map(|(.., step)| step.map(Step::seconds))
                         .collect();
@@ -238,8 +239,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Marks up to `limit` active tokens as expired once their expiry has passed; returns how many. The
-    /// sources in `reporting_to` are to be notified of theirs.
+    /// Marks up to `limit` active tokens as expired once their expiry has passed; returns how many. Those of
+    /// the sources in `reporting_to` are to be reported to them.
     ///
     /// The order is that of the index: with a limit but no order, PostgreSQL's generic plan scans the
     /// table instead.
@@ -288,11 +289,11 @@ impl Tx {
         ids: &[TokenId],
         at: Option<DateTime<Utc>>,
     ) -> Result<()> {
-        for ids in ids.chunks(CHUNK_ROWS) {
+        for chunk in ids.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new("UPDATE token SET mark_expired_at = ");
                 query.push_bind(at).push(" WHERE id IN (");
-                push_list(&mut query, ids);
+                push_list(&mut query, chunk);
                 query.push(")");
                 query.build().execute(c).await.map(drop)
             })?;
@@ -300,9 +301,9 @@ impl Tx {
         Ok(())
     }
 
-    /// Marks up to `limit` tokens as active again that were marked as expired by a clock that jumped ahead.
-    /// They are due at once and planned again: what was planned is in the ledger, and nothing was planned
-    /// for a token first seen while the clock was ahead.
+    /// Up to `limit` tokens that a clock that was ahead marked as expired become active again. They are due at
+    /// once and planned again: what was planned is in the ledger, and nothing was planned for a token first
+    /// seen while the clock was ahead.
     pub async fn unmark_expired(&mut self, now: DateTime<Utc>, limit: i64) -> Result<u64> {
         on!(self, c: Db => sqlx::query(
             "UPDATE token SET status = 'active', planned_step = NULL, due_at = $1, judge_at = $1, mark_expired_at = NULL
@@ -329,7 +330,7 @@ impl Tx {
              UNION ALL SELECT id FROM token WHERE status = 'expired' AND expires_at < $1
                AND (expiry_origin IS NULL OR expiry_origin <> 'policy') LIMIT $2")
             .bind(until).bind(limit).fetch_all(c).await)?;
-        for ids in ids.chunks(CHUNK_ROWS) {
+        for chunk in ids.chunks(CHUNK_ROWS) {
             for sql in [
                 "DELETE FROM notice WHERE token_id IN (",
                 "DELETE FROM finding WHERE token_id IN (",
@@ -337,7 +338,7 @@ impl Tx {
             ] {
                 on!(self, c: Db => {
                     let mut query = QueryBuilder::<Db>::new(sql);
-                    push_list(&mut query, ids);
+                    push_list(&mut query, chunk);
                     query.push(")");
                     query.build().execute(c).await.map(drop)
                 })?;
@@ -349,12 +350,12 @@ impl Tx {
 
 /// The range of ids that begin with these hexadecimal digits.
 pub(super) fn id_range(prefix: &str) -> Option<(Uuid, Uuid)> {
-    let is_prefix =
-        !prefix.is_empty() && prefix.len() <= 32 && prefix.bytes().all(|b| b.is_ascii_hexdigit());
-    let pad = |fill: &str| {
-        format!("{prefix}{}", fill.repeat(32 - prefix.len()))
-            .parse::<Uuid>()
-            .ok()
-    };
-    is_prefix.then(|| Some((pad("0")?, pad("f")?))).flatten()
+    let is_hexadecimal = prefix.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if prefix.is_empty() || prefix.len() > 32 || !is_hexadecimal {
+        return None;
+    }
+    let padding = 32 - prefix.len();
+    let low = format!("{prefix}{}", "0".repeat(padding));
+    let high = format!("{prefix}{}", "f".repeat(padding));
+    Some((low.parse().ok()?, high.parse().ok()?))
 }

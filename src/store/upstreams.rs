@@ -36,7 +36,6 @@ pub enum Decision {
 }
 
 impl Decision {
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Released => "released",
@@ -132,10 +131,10 @@ impl Tx {
     ) -> Result<()> {
         on!(self, c: Db => sqlx::query("DELETE FROM source_admin WHERE source = $1")
             .bind(source).execute(c).await.map(drop))?;
-        for admins in admins.chunks(CHUNK_ROWS) {
+        for chunk in admins.chunks(CHUNK_ROWS) {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new("INSERT INTO source_admin (source, account, address) ");
-                query.push_values(admins, |mut row, (account, address)| {
+                query.push_values(chunk, |mut row, (account, address)| {
                     row.push_bind(source).push_bind(account).push_bind(address);
                 });
                 query.push(" ON CONFLICT DO NOTHING");

@@ -5,10 +5,10 @@ use sqlx::{FromRow, QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use crate::domain::{Address, FindingKind, NoticeState, Status, Token, TokenId, Topic};
-
 use crate::time::MAX_INSTANT;
 
-use super::columns::{push_list, read_from_row};
+use super::columns::{impl_from_row, push_list};
+use super::findings::push_open;
 use super::{CHUNK_ROWS, Result, Tx, on};
 
 /// A token with the kinds of its open findings.
@@ -18,12 +18,13 @@ pub struct TokenView {
     pub findings: Vec<FindingKind>,
 }
 
-read_from_row!(TokenView, row => {
+impl_from_row!(TokenView, row => {
     let kinds: Option<String> = row.try_get("findings")?;
-    let kinds = kinds.iter().flat_map(|kinds| kinds.split(','));
-    let kinds = kinds.map(|kind| kind.parse().map_err(|error| sqlx::Error::Decode(Box::new(error))));
-    let mut findings: Vec<FindingKind> = kinds.collect::<sqlx::Result<_>>()?;
-    findings.sort_unstable_by_key(|kind| kind.as_str());
+    let mut findings = Vec::new();
+    for kind in kinds.iter().flat_map(|kinds| kinds.split(',')) {
+        findings.push(kind.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?);
+    }
+    findings.sort_unstable_by_key(|kind: &FindingKind| kind.as_str());
     Ok(Self { token: Token::from_row(row)?, findings })
 });
 
@@ -79,17 +80,24 @@ pub struct NoticeFilter {
 
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
-    /// Numbers by status and source.
+    /// Status, source and number.
     pub tokens: Vec<(String, String, i64)>,
-    /// Numbers of open ones by kind.
+    /// Kind, and number of open ones.
     pub findings: Vec<(String, i64)>,
-    /// By state and step in seconds.
+    /// State, step in seconds, and number.
     pub notices: Vec<(String, Option<i64>, i64)>,
     /// Since when the longest waiting notice has been due.
     pub oldest_due_at: Option<DateTime<Utc>>,
     pub plans_held: i64,
     pub directories_held: i64,
 }
+
+/// A notice with its delivery state and the name of its token or subject.
+const SELECT_NOTICE_VIEW: &str = "SELECT l.id, l.token_id,
+        COALESCE(NULLIF(t.name, ''), t.external_id, l.title, l.subject) AS token_name,
+        l.topic, l.step, l.recipient, l.state, l.send_at, l.planned_at, l.sent_at,
+        l.attempts, l.mail_id, l.next_at, l.reason, l.held, l.generation, l.secret_version
+    FROM ledger l LEFT JOIN token t ON t.id = l.token_id";
 
 impl Tx {
     /// A page of tokens after `after`, the last token of the previous page: in order of (source, external
@@ -102,8 +110,10 @@ impl Tx {
         limit: i64,
     ) -> Result<Vec<TokenView>> {
         on!(self, c: Db => {
-            let mut query = QueryBuilder::<Db>::new(SELECT_TOKEN_VIEW);
-            query.push_bind(now).push(TOKEN_VIEW_FROM).push(" WHERE ");
+            let mut query = QueryBuilder::<Db>::new(
+                "SELECT t.*, (SELECT string_agg(f.kind, ',') FROM finding f WHERE f.token_id = t.id AND ");
+            push_open(&mut query, now);
+            query.push(") AS findings FROM token t WHERE ");
             let external_id = after.map_or("", |token| token.external_id.as_str());
             match (filter.expires_until, &filter.source) {
                 (Some(until), source) => {
@@ -177,17 +187,17 @@ impl Tx {
 
     /// All notices about these tokens, the earliest due first.
     pub async fn list_notices_of_tokens(&mut self, tokens: &[TokenId]) -> Result<Vec<NoticeRow>> {
-        let mut found = Vec::new();
-        for tokens in tokens.chunks(CHUNK_ROWS) {
-            found.extend(on!(self, c: Db => {
+        let mut notices = Vec::new();
+        for chunk in tokens.chunks(CHUNK_ROWS) {
+            notices.extend(on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(SELECT_NOTICE_VIEW);
                 query.push(" WHERE l.token_id IN (");
-                push_list(&mut query, tokens);
+                push_list(&mut query, chunk);
                 query.push(") ORDER BY l.send_at, l.recipient_key, l.id");
                 query.build_query_as::<NoticeRow>().fetch_all(c).await
             })?);
         }
-        Ok(found)
+        Ok(notices)
     }
 
     /// A page of working tokens that expire in (now, until], in order of expiry, after `after`.
@@ -222,8 +232,8 @@ impl Tx {
         let notices = on!(self, c: Db => sqlx::query_as(
             "SELECT state, step, COUNT(*) FROM ledger GROUP BY state, step ORDER BY state, step NULLS FIRST")
             .fetch_all(c).await)?;
-        // Owed since it was planned or since `send_at`, whichever is later: a warning that was planned
-        // late after an outage has not been waiting all that time.
+        // A notice waits since it was planned or since `send_at`, whichever is later: one that was planned
+        // after an outage has not waited from `send_at` on.
         let oldest_due_at = on!(self, c: Db => sqlx::query_scalar(
             "SELECT MIN(CASE WHEN n.send_at > n.planned_at THEN n.send_at ELSE n.planned_at END)
              FROM notice n LEFT JOIN mail m ON m.id = n.mail_id
@@ -266,15 +276,3 @@ where
         }
     };
 }
-
-/// A token with the kinds of its open findings, joined with commas. Ends before the parameter for now.
-const SELECT_TOKEN_VIEW: &str = "SELECT t.*, (SELECT string_agg(f.kind, ',') FROM finding f
-    WHERE f.token_id = t.id AND f.state <> 'resolved' AND (f.state = 'open' OR f.acknowledged_until <= ";
-const TOKEN_VIEW_FROM: &str = ")) AS findings FROM token t";
-
-/// A notice with its delivery state and the name of its token or subject.
-const SELECT_NOTICE_VIEW: &str = "SELECT l.id, l.token_id,
-        COALESCE(NULLIF(t.name, ''), t.external_id, l.title, l.subject) AS token_name,
-        l.topic, l.step, l.recipient, l.state, l.send_at, l.planned_at, l.sent_at,
-        l.attempts, l.mail_id, l.next_at, l.reason, l.held, l.generation, l.secret_version
-    FROM ledger l LEFT JOIN token t ON t.id = l.token_id";

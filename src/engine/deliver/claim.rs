@@ -65,8 +65,8 @@ impl Claimer {
             is_full: i64::try_from(mails.len()).is_ok_and(|count| count == limit),
             ..Claimed::default()
         };
-        for mails in mails.chunks(RENDER_CHUNK) {
-            self.render(mails, now, &mut claimed).await?;
+        for chunk in mails.chunks(RENDER_CHUNK) {
+            self.render(chunk, now, &mut claimed).await?;
         }
         Ok(claimed)
     }

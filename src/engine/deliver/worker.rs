@@ -25,7 +25,6 @@ pub struct Mailer {
 }
 
 impl Mailer {
-    #[must_use]
     pub fn new(writer: Writer, transport: Transport, templates: Templates) -> Self {
         Self {
             writer,
@@ -35,7 +34,6 @@ impl Mailer {
         }
     }
 
-    #[must_use]
     pub fn templates(&self) -> Arc<Templates> {
         let templates = self.templates.read();
         Arc::clone(&templates.unwrap_or_else(PoisonError::into_inner))
@@ -48,7 +46,6 @@ impl Mailer {
     }
 
     /// The attempts since the process started.
-    #[must_use]
     pub fn mail_counts(&self) -> MailCounts {
         *self.lock_mail_counts()
     }

@@ -85,7 +85,6 @@ pub struct StatusChange {
 }
 
 impl StatusChange {
-    #[must_use]
     pub fn changes_status(&self) -> bool {
         self.before != Some(self.now.status)
     }
