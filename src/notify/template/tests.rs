@@ -58,9 +58,10 @@ fn a_mail_about_one_token_is_complete() {
 
     What to do
 
-     1. Make a new token at exports.
+     1. Make a new token:
+        https://exports.example.org/tokens/key-9
      2. Replace the old one wherever it is used.
-     3. Delete the old one at exports.
+     3. Delete the old one at its source.
 
     If it is no longer needed, delete it or let it expire.
 
@@ -286,6 +287,7 @@ fn the_page_of_a_token_is_a_link_only_if_it_is_a_web_address() {
     ] {
         let mail = with_page(page);
         assert!(!mail.text.contains("Page "), "{page}: {}", mail.text);
+        assert!(mail.text.contains("where this one was made (exports)"));
     }
 }
 
