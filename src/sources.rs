@@ -2,6 +2,7 @@
 
 pub mod cells;
 pub mod devtron;
+mod external_sort;
 pub mod file;
 pub mod gcore;
 mod kind;
@@ -112,7 +113,6 @@ pub struct Listing {
 
 impl Listing {
     /// Returns the listing unless it equals the last one in its tokens and in everything else it reports.
-    #[must_use]
     pub fn compare_with(mut self, last: &LastListing) -> Fetched<Self> {
         let other_facts = (self.is_partial, &self.max_life, &self.admins);
         let digest = self.fingerprint.as_ref().map(|tokens| {

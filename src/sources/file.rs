@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
 use super::cells::Value;
-use super::listing::{ListingBuilder, MAX_ID_LENGTH, Place};
+use super::listing::{ListingBuilder, MAX_ID_LENGTH, RowPosition};
 use super::rows::{Columns, Format, Row, Rows};
 use super::{
     CheckReport, Error, Fetched, LastListing, Listing, RefusedRow, RefusedRows, Source, hex,
@@ -22,6 +22,30 @@ pub use super::rows::Input;
 /// How many rows of each file [`Source::check`] reads.
 const CHECKED_ROWS: u64 = 1000;
 
+/// How many rows are read between two reports of progress.
+const PROGRESS_ROWS: u64 = 4096;
+
+/// The extensions of the files that are read in a folder.
+const EXTENSIONS: [&str; 4] = ["csv", "json", "jsonl", "ndjson"];
+
+pub(super) const COLUMNS: Columns<12> = Columns {
+    names: [
+        "external_id",
+        "name",
+        "issuer_email",
+        "expires_at",
+        "description",
+        "account",
+        "role",
+        "scope",
+        "created_at",
+        "last_used_at",
+        "issuer_name",
+        "status",
+    ],
+    required: &["external_id"],
+};
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// A CSV, JSON or JSON lines file, or a folder of them.
@@ -32,7 +56,8 @@ pub struct Config {
 #[async_trait]
 impl Source for Config {
     async fn fetch(&self, last: &LastListing) -> Result<Fetched<Listing>, Error> {
-        let (path, previous) = (self.path.clone(), last.fingerprint.clone());
+        let path = self.path.clone();
+        let previous = last.fingerprint.clone();
         run_blocking(move || fetch(&path, previous.as_deref())).await
     }
 
@@ -96,9 +121,6 @@ fn inputs(stamp: &FileStamp) -> Vec<Input> {
     stamp.files.iter().cloned().map(Input::Path).collect()
 }
 
-/// The extensions of the files that are read in a folder.
-const EXTENSIONS: [&str; 4] = ["csv", "json", "jsonl", "ndjson"];
-
 /// The files of a path and their metadata at one moment.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct FileStamp {
@@ -135,8 +157,7 @@ impl FileStamp {
     /// # Errors
     /// If something has changed, so that what was read may be a mixture of old and new.
     pub fn ensure_unchanged(&self, path: &Path) -> Result<(), Error> {
-        let now = Self::take(path)?;
-        if now == *self {
+        if Self::take(path)? == *self {
             return Ok(());
         }
         let path = path.display().to_string();
@@ -197,26 +218,6 @@ fn path_error(path: &Path, reason: &'static str) -> Error {
     Error::Path { path, reason }
 }
 
-pub(super) const COLUMNS: Columns<12> = Columns {
-    names: [
-        "external_id",
-        "name",
-        "issuer_email",
-        "expires_at",
-        "description",
-        "account",
-        "role",
-        "scope",
-        "created_at",
-        "last_used_at",
-        "issuer_name",
-        "status",
-    ],
-    required: &["external_id"],
-};
-
-const PROGRESS_ROWS: u64 = 4096;
-
 /// What was read of all inputs so far, including refused rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -268,8 +269,9 @@ fn read_up_to(
         has_more |= reader.read_file(index, &mut rows)?;
     }
     let builder = std::mem::take(&mut reader.builder);
-    let refuse = |kept, place| reader.refuse(refuse_duplicate(inputs, kept, place));
-    let listing = builder.finish_rows(refuse)?;
+    let listing = builder.finish_rows(|first, repeated| {
+        reader.refuse(refuse_duplicate(inputs, first, repeated));
+    })?;
     let mut refusals = reader.refusals;
     refusals.shown.sort_by_key(|refusal| {
         let mut inputs = inputs.iter();
@@ -306,7 +308,10 @@ impl FileReader<'_, '_> {
             self.progress.rows += 1;
             let Row { line, values } = row?;
             match values.and_then(|values| parse_token(&COLUMNS, values)) {
-                Ok(token) => self.builder.push_row(Place { file: index, line }, &token)?,
+                Ok(token) => {
+                    let position = RowPosition { file: index, line };
+                    self.builder.push_checked(position, &token)?;
+                }
                 Err(reason) => {
                     let file = rows.file.clone();
                     self.refuse(RefusedRow { file, line, reason });
@@ -335,17 +340,15 @@ impl FileReader<'_, '_> {
     }
 }
 
-fn refuse_duplicate(inputs: &[Input], kept: Place, place: Place) -> RefusedRow {
-    let line = kept.line;
-    let first_place = if kept.file == place.file {
-        format!("line {line}")
-    } else {
-        format!("{}, line {line}", inputs[kept.file])
-    };
+fn refuse_duplicate(inputs: &[Input], first: RowPosition, repeated: RowPosition) -> RefusedRow {
+    let mut first_row = format!("line {}", first.line);
+    if first.file != repeated.file {
+        first_row = format!("{}, {first_row}", inputs[first.file]);
+    }
     RefusedRow {
-        file: inputs[place.file].to_string(),
-        line: place.line,
-        reason: format!("the external_id is already in {first_place}; keep one of the two"),
+        file: inputs[repeated.file].to_string(),
+        line: repeated.line,
+        reason: format!("the external_id is already in {first_row}; keep one of the two"),
     }
 }
 
@@ -377,8 +380,10 @@ pub(super) fn parse_token<const N: usize>(
 }
 
 fn external_id(value: Value) -> Result<String, String> {
-    let id = value.into_text("external_id")?.into_option();
-    let id = id.ok_or("external_id is missing; write the token's id at the source")?;
+    let id = value
+        .into_text("external_id")?
+        .into_option()
+        .ok_or("external_id is missing; write the token's id at the source")?;
     if id.len() > MAX_ID_LENGTH {
         return Err(format!(
             "external_id is longer than {MAX_ID_LENGTH} bytes; write a shorter one"

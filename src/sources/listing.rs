@@ -1,30 +1,21 @@
-//! Builds listings from tokens in any order: sorted, each id once, in bounded memory.
-//!
-//! An external sort: sorted runs in one unnamed temporary file, which disappears with the process, are merged
-//! when they are read. Not a crate, because a record that cannot be read back must be an error rather than the
-//! end of a listing, and because memory must be bounded in bytes, not in records.
+//! Builds listings from tokens in any order: sorted by id, each id once, in bounded memory.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Cursor, Read, Write};
+use std::io;
 use std::iter::Peekable;
-use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::domain::ListedToken;
-
+use super::external_sort::{ExternalSorter, Merge, RUN_SIZE, Record};
 use super::{Error, Listing, Tokens, hex};
+use crate::domain::ListedToken;
 
 /// The longest external id in bytes.
 pub(super) const MAX_ID_LENGTH: usize = 512;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(super) struct RowPosition {
+    /// The index of the file; 0 for a query.
     pub file: usize,
     /// The line in the file, or the number of the row; from 1.
     pub line: u64,
@@ -44,8 +35,15 @@ impl Default for ListingBuilder {
     }
 }
 
+/// Which of several tokens with the same id is listed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    First,
+    Last,
+}
+
 impl ListingBuilder {
-    /// Adds a token of a system that is read page by page.
+    /// Checks the id and adds the token.
     ///
     /// # Errors
     /// If the token has no valid id, or cannot be stored.
@@ -55,69 +53,74 @@ impl ListingBuilder {
             let reason = format!("a token has an id of {length} bytes");
             return Err(Error::content("the listing", reason));
         }
-        self.push_row(Place::default(), token)
+        self.push_checked(RowPosition::default(), token)
     }
 
-    /// Adds a token of a row, whose id the caller has checked.
-    pub(super) fn push_row(&mut self, place: Place, token: &ListedToken) -> Result<(), Error> {
+    /// Adds a token whose id the caller has checked.
+    pub(super) fn push_checked(
+        &mut self,
+        position: RowPosition,
+        token: &ListedToken,
+    ) -> Result<(), Error> {
         self.buffer.clear();
-        let written = serde_json::to_writer(&mut self.buffer, &(place, token));
-        written.map_err(|error| Error::TempFile(error.into()))?;
-        let pushed = self.sorter.push(token.external_id.as_bytes(), &self.buffer);
-        pushed.map_err(Error::TempFile)
+        serde_json::to_writer(&mut self.buffer, &(position, token))
+            .map_err(|error| Error::TempFile(error.into()))?;
+        self.sorter
+            .push(token.external_id.as_bytes(), &self.buffer)
+            .map_err(Error::TempFile)
     }
 
-    /// The listing, with a fingerprint of its tokens. If an id occurs twice, because pages shifted while they
-    /// were read, the last occurrence counts.
+    /// Builds the listing, with a fingerprint of its tokens. An id can occur twice if pages shifted while they
+    /// were read; the last occurrence is kept.
     ///
     /// # Errors
     /// If tokens cannot be stored or read back.
     pub fn finish(self) -> Result<Listing, Error> {
-        self.collect(true, |_, _| {}).map_err(Error::TempFile)
+        self.collect(Keep::Last, |_, _| {}).map_err(Error::TempFile)
     }
 
-    /// The listing of rows, without a fingerprint. If an id occurs twice, the first occurrence counts;
-    /// `on_duplicate` gets its place, and that of each further one.
+    /// Builds the listing of rows, without a fingerprint. If an id occurs several times, the first is kept, and
+    /// `on_duplicate(first, repeated)` is called for each of the others.
     pub(super) fn finish_rows(
         self,
-        on_duplicate: impl FnMut(Place, Place),
+        on_duplicate: impl FnMut(RowPosition, RowPosition),
     ) -> Result<Listing, Error> {
-        let listing = self.collect(false, on_duplicate).map_err(Error::TempFile)?;
+        let listing = self.collect(Keep::First, on_duplicate);
         Ok(Listing {
             fingerprint: None,
-            ..listing
+            ..listing.map_err(Error::TempFile)?
         })
     }
 
     fn collect(
         self,
-        last_counts: bool,
-        mut on_duplicate: impl FnMut(Place, Place),
+        keep: Keep,
+        mut on_duplicate: impl FnMut(RowPosition, RowPosition),
     ) -> io::Result<Listing> {
         let sorted = self.sorter.finish()?;
         let mut count = 0;
         let mut digest = Sha256::new();
-        let mut records = sorted.merge()?;
-        let mut first: Option<(Vec<u8>, Vec<u8>)> = None;
-        while let Some(record) = records.next().transpose()? {
-            // The value is JSON with the id in it, so values need no separator.
+        let mut first: Option<Record> = None;
+        // The first pass counts, computes the fingerprint and finds duplicates; the tokens are read in a second.
+        for record in sorted.merge()? {
+            let record = record?;
+            // A JSON value ends by itself, so the digest needs no separator.
             digest.update(&record.value);
             match &first {
-                Some((key, value)) if *key == record.key => {
-                    on_duplicate(decode(value)?.0, decode(&record.value)?.0);
+                Some(first) if first.key == record.key => {
+                    let (first_position, _) = decode(&first.value)?;
+                    let (position, _) = decode(&record.value)?;
+                    on_duplicate(first_position, position);
                 }
                 _ => {
                     count += 1;
-                    first = Some((record.key, record.value));
+                    first = Some(record);
                 }
             }
         }
         let records = sorted.merge()?.peekable();
         Ok(Listing {
-            tokens: Tokens(Box::new(UniqueTokens {
-                records,
-                last_counts,
-            })),
+            tokens: Tokens(Box::new(UniqueTokens { records, keep })),
             count,
             fingerprint: Some(hex(digest)),
             ..Listing::default()
@@ -125,14 +128,13 @@ impl ListingBuilder {
     }
 }
 
-fn decode(value: &[u8]) -> io::Result<(Place, ListedToken)> {
+fn decode(value: &[u8]) -> io::Result<(RowPosition, ListedToken)> {
     Ok(serde_json::from_slice(value)?)
 }
 
 struct UniqueTokens {
     records: Peekable<Merge>,
-    /// Of several tokens with the same id.
-    last_counts: bool,
+    keep: Keep,
 }
 
 impl UniqueTokens {
@@ -140,15 +142,16 @@ impl UniqueTokens {
         let Some(mut record) = self.records.next().transpose()? else {
             return Ok(None);
         };
-        while let Some(Ok(other)) = self
+        while let Some(Ok(duplicate)) = self
             .records
             .next_if(|next| next.as_ref().is_ok_and(|next| next.key == record.key))
         {
-            if self.last_counts {
-                record = other;
+            if self.keep == Keep::Last {
+                record = duplicate;
             }
         }
-        Ok(Some(decode(&record.value)?.1))
+        let (_, token) = decode(&record.value)?;
+        Ok(Some(token))
     }
 }
 
@@ -157,246 +160,6 @@ impl Iterator for UniqueTokens {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.read_next().map_err(Error::TempFile).transpose()
-    }
-}
-
-/// The number of bytes that are sorted in memory.
-const RUN_SIZE: usize = 8 * 1024 * 1024;
-
-/// The size of all read buffers of a merge together, in bytes.
-const MERGE_SIZE: usize = 8 * 1024 * 1024;
-
-/// Ordered by the bytes of the key, then by run, because an earlier run was inserted first.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Record {
-    pub key: Vec<u8>,
-    run: usize,
-    pub value: Vec<u8>,
-}
-
-struct ExternalSorter {
-    run_size: usize,
-    /// The records of the current run, one after the other.
-    bytes: Vec<u8>,
-    records: Vec<Slot>,
-    file: Option<BufWriter<File>>,
-    written: u64,
-    runs: Vec<Run>,
-}
-
-struct Slot {
-    start: usize,
-    key: usize,
-    value: usize,
-}
-
-struct Run {
-    bytes: Range<u64>,
-    count: u64,
-}
-
-impl ExternalSorter {
-    /// `run_size` bytes are collected before they are written out.
-    pub fn new(run_size: usize) -> Self {
-        Self {
-            run_size,
-            bytes: Vec::new(),
-            records: Vec::new(),
-            file: None,
-            written: 0,
-            runs: Vec::new(),
-        }
-    }
-
-    pub fn push(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        if !self.records.is_empty() && self.memory_used() + key.len() + value.len() > self.run_size
-        {
-            self.write_run()?;
-        }
-        self.records.push(Slot {
-            start: self.bytes.len(),
-            key: key.len(),
-            value: value.len(),
-        });
-        self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(value);
-        Ok(())
-    }
-
-    pub fn memory_used(&self) -> usize {
-        self.bytes.len() + self.records.len() * size_of::<Slot>()
-    }
-
-    pub fn finish(mut self) -> io::Result<Sorted> {
-        if self.runs.is_empty() {
-            self.sort();
-            let mut bytes = Vec::with_capacity(self.bytes.len() + self.records.len() * 8);
-            self.write_records(&mut bytes)?;
-            let count = self.records.len() as u64;
-            let run = Run {
-                bytes: 0..bytes.len() as u64,
-                count,
-            };
-            return Ok(Sorted {
-                storage: Storage::Memory(bytes.into()),
-                runs: vec![run],
-            });
-        }
-        self.write_run()?;
-        let file = self.file.expect("a run was written to it");
-        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        Ok(Sorted {
-            storage: Storage::File(Arc::new(file)),
-            runs: self.runs,
-        })
-    }
-
-    /// Stable: records with equal keys keep their order.
-    fn sort(&mut self) {
-        let bytes = &self.bytes;
-        self.records
-            .sort_by_key(|slot| &bytes[slot.start..][..slot.key]);
-    }
-
-    fn write_run(&mut self) -> io::Result<()> {
-        self.sort();
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => BufWriter::with_capacity(256 * 1024, temporary_file()?),
-        };
-        let size = self.write_records(&mut file)?;
-        self.file = Some(file);
-        self.runs.push(Run {
-            bytes: self.written..self.written + size,
-            count: self.records.len() as u64,
-        });
-        self.written += size;
-        self.bytes.clear();
-        self.records.clear();
-        Ok(())
-    }
-
-    fn write_records(&self, to: &mut impl Write) -> io::Result<u64> {
-        let mut size = 0;
-        for Slot { start, key, value } in &self.records {
-            for length in [*key, *value] {
-                let length = u32::try_from(length).map_err(io::Error::other)?;
-                to.write_all(&length.to_le_bytes())?;
-            }
-            to.write_all(&self.bytes[*start..][..key + value])?;
-            size += 8 + (key + value) as u64;
-        }
-        Ok(size)
-    }
-}
-
-/// In `TMPDIR`, otherwise in `/var/tmp`, because `/tmp` is often kept in memory.
-fn temporary_file() -> io::Result<File> {
-    if std::env::var_os("TMPDIR").is_none()
-        && let Ok(file) = tempfile::tempfile_in("/var/tmp")
-    {
-        return Ok(file);
-    }
-    tempfile::tempfile()
-}
-
-/// All records, which can be read in order any number of times.
-struct Sorted {
-    storage: Storage,
-    runs: Vec<Run>,
-}
-
-enum Storage {
-    Memory(Arc<[u8]>),
-    File(Arc<File>),
-}
-
-impl Sorted {
-    /// Reads the records by key, and those with equal keys in the order of insertion.
-    pub fn merge(&self) -> io::Result<Merge> {
-        let buffer = (MERGE_SIZE / self.runs.len().max(1)).clamp(4 * 1024, 256 * 1024);
-        let mut merge = Merge {
-            heads: BinaryHeap::with_capacity(self.runs.len()),
-            tails: Vec::with_capacity(self.runs.len()),
-        };
-        for (index, run) in self.runs.iter().enumerate() {
-            let size = run.bytes.end - run.bytes.start;
-            let reader: Box<dyn Read + Send> = match &self.storage {
-                Storage::Memory(bytes) => Box::new(Cursor::new(Arc::clone(bytes))),
-                Storage::File(file) => {
-                    let (file, at) = (Arc::clone(file), run.bytes.start);
-                    Box::new(FileReader { file, at }.take(size))
-                }
-            };
-            let capacity = usize::try_from(size).map_or(buffer, |size| buffer.min(size));
-            merge.tails.push(Tail {
-                reader: BufReader::with_capacity(capacity, reader),
-                left: run.count,
-            });
-            merge.advance(index)?;
-        }
-        Ok(merge)
-    }
-}
-
-struct Merge {
-    /// The next record of each run.
-    heads: BinaryHeap<Reverse<Record>>,
-    tails: Vec<Tail>,
-}
-
-struct Tail {
-    reader: BufReader<Box<dyn Read + Send>>,
-    left: u64,
-}
-
-impl Merge {
-    fn advance(&mut self, run: usize) -> io::Result<()> {
-        let tail = &mut self.tails[run];
-        if tail.left == 0 {
-            return Ok(());
-        }
-        tail.left -= 1;
-        let mut key = vec![0; read_length(&mut tail.reader)?];
-        let mut value = vec![0; read_length(&mut tail.reader)?];
-        tail.reader.read_exact(&mut key)?;
-        tail.reader.read_exact(&mut value)?;
-        self.heads.push(Reverse(Record { key, run, value }));
-        Ok(())
-    }
-}
-
-/// Stops after the first error.
-impl Iterator for Merge {
-    type Item = io::Result<Record>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let Reverse(record) = self.heads.pop()?;
-        if let Err(error) = self.advance(record.run) {
-            self.heads.clear();
-            return Some(Err(error));
-        }
-        Some(Ok(record))
-    }
-}
-
-fn read_length(reader: &mut impl Read) -> io::Result<usize> {
-    let mut length = [0; 4];
-    reader.read_exact(&mut length)?;
-    usize::try_from(u32::from_le_bytes(length)).map_err(io::Error::other)
-}
-
-/// Reads from its own position, because runs share the file.
-struct FileReader {
-    file: Arc<File>,
-    at: u64,
-}
-
-impl Read for FileReader {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(into, self.at)?;
-        self.at += read as u64;
-        Ok(read)
     }
 }
 
@@ -456,84 +219,5 @@ mod tests {
                 .push(&ListedToken::default())
                 .is_err()
         );
-    }
-
-    fn sort(run_size: usize, keys: &[&str]) -> Vec<(String, usize)> {
-        let mut sorter = ExternalSorter::new(run_size);
-        for (nth, key) in keys.iter().enumerate() {
-            sorter.push(key.as_bytes(), &nth.to_le_bytes()).unwrap();
-        }
-        let read = |record: io::Result<Record>| {
-            let Record { key, value, .. } = record.unwrap();
-            let nth = usize::from_le_bytes(value.try_into().unwrap());
-            (String::from_utf8(key).unwrap(), nth)
-        };
-        sorter
-            .finish()
-            .unwrap()
-            .merge()
-            .unwrap()
-            .map(read)
-            .collect()
-    }
-
-    #[test]
-    fn records_are_sorted_by_key_and_equal_keys_keep_their_order() {
-        let keys = ["b", "", "ab", "b", "a", "B", "é", "ab", "b"];
-        let expected: Vec<(String, usize)> = [
-            ("", 1),
-            ("B", 5),
-            ("a", 4),
-            ("ab", 2),
-            ("ab", 7),
-            ("b", 0),
-            ("b", 3),
-            ("b", 8),
-            ("é", 6),
-        ]
-        .map(|(key, nth)| (key.to_owned(), nth))
-        .into();
-        for run_size in [1, 40, 100, RUN_SIZE] {
-            assert_eq!(sort(run_size, &keys), expected, "run size {run_size}");
-        }
-    }
-
-    #[test]
-    fn only_one_run_of_two_hundred_thousand_records_is_in_memory() {
-        let run_size = 256 * 1024;
-        let mut sorter = ExternalSorter::new(run_size);
-        for nth in 0..200_000_u32 {
-            // An odd factor visits every number once, in no order.
-            let key = nth.wrapping_mul(2_654_435_761).to_be_bytes();
-            sorter.push(&key, &nth.to_le_bytes()).unwrap();
-            assert!(sorter.memory_used() <= run_size + 64);
-        }
-        let runs = sorter.finish().unwrap();
-        assert!(runs.runs.len() > 20);
-        let mut previous = None;
-        let mut count = 0;
-        for record in runs.merge().unwrap() {
-            let key = Some(record.unwrap().key);
-            assert!(previous < key);
-            previous = key;
-            count += 1;
-        }
-        assert_eq!(count, 200_000);
-    }
-
-    #[test]
-    fn a_truncated_temporary_file_is_an_error() {
-        let mut sorter = ExternalSorter::new(64);
-        for nth in 0..100_u32 {
-            sorter.push(&nth.to_be_bytes(), b"value").unwrap();
-        }
-        let runs = sorter.finish().unwrap();
-        let Storage::File(file) = &runs.storage else {
-            panic!("not written out");
-        };
-        let whole = file.metadata().unwrap().len();
-        file.set_len(whole - 1).unwrap();
-        let read = |runs: &Sorted| runs.merge()?.collect::<io::Result<Vec<_>>>();
-        assert!(read(&runs).is_err());
     }
 }

@@ -1,12 +1,15 @@
 //! The source `sql`: tokens in a third-party SQLite or PostgreSQL database, read by a query whose columns have
 //! the names of those of a file.
 //!
-//! Listings always use a read-only transaction; statements that write use a separate connection.
+//! Listings always use a read-only transaction; statements that write use a separate connection. A query with
+//! `:since` returns only changes. The fingerprint of its listing is `QUERY_HASH good`, or `QUERY_HASH TIME` if
+//! rows were refused: the next listing then starts at TIME again.
 
 mod people;
 mod query;
 mod statement;
 
+use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -20,7 +23,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::{Cell, ListedToken, Status, Token};
 
 use super::file::run_blocking;
-use super::listing::{ListingBuilder, Place};
+use super::listing::{ListingBuilder, RowPosition};
 use super::{
     CheckReport, Error, ExpiryAck, Fetched, LastListing, Listing, RefusedRow, RefusedRows, Right,
     Source, hex,
@@ -34,8 +37,8 @@ use statement::{Dialect, ID, Statement, TOKEN_PARAMETERS};
 /// their timestamp, and the clocks may differ.
 const OVERLAP: TimeDelta = TimeDelta::minutes(10);
 
-/// Marks in the fingerprint that the last listing had no refused rows.
-const COMPLETE_MARK: &str = "good";
+/// What the fingerprint says if no rows were refused.
+const NO_REFUSED_ROWS: &str = "good";
 
 /// How many rows [`Source::check`] reads.
 const CHECKED_ROWS: u64 = 100;
@@ -65,8 +68,8 @@ pub struct SqlSource {
     people: Option<Statement>,
     mark_expired: Option<Statement>,
     revoke: Option<Statement>,
-    /// Of the queries, so that other queries start with a full listing.
-    hash: String,
+    /// A hash of both queries. If it changes, the next listing is a full one.
+    query_hash: String,
 }
 
 impl Config {
@@ -79,13 +82,13 @@ impl Config {
         } else {
             Dialect::Postgres
         };
-        let parse = |place: &str, text: &str, names: &[&'static str]| {
-            let parsed = Statement::parse(text, names, dialect);
-            parsed.map_err(|reason| Error::content(place, reason))
+        let parse = |key: &str, text: &str, names: &[&'static str]| {
+            Statement::parse(text, names, dialect).map_err(|reason| Error::content(key, reason))
         };
-        let optional = |place, text: &Option<String>, names: &[&'static str]| {
-            let text = text.as_ref();
-            text.map(|text| parse(place, text, names)).transpose()
+        let parse_optional = |key, text: &Option<String>, names: &[&'static str]| {
+            text.as_ref()
+                .map(|text| parse(key, text, names))
+                .transpose()
         };
         Ok(SqlSource {
             database,
@@ -93,19 +96,19 @@ impl Config {
                 statement: parse("query", &self.query, &["since"])?,
                 dialect,
             },
-            people: optional("people_query", &self.people_query, &[])?,
-            mark_expired: optional("mark_expired", &self.mark_expired, TOKEN_PARAMETERS)?,
-            revoke: optional("revoke", &self.revoke, &[ID])?,
-            hash: self.hash(),
+            people: parse_optional("people_query", &self.people_query, &[])?,
+            mark_expired: parse_optional("mark_expired", &self.mark_expired, TOKEN_PARAMETERS)?,
+            revoke: parse_optional("revoke", &self.revoke, &[ID])?,
+            query_hash: self.query_hash(),
         })
     }
 
-    fn hash(&self) -> String {
+    fn query_hash(&self) -> String {
         let people = self.people_query.as_deref().unwrap_or_default();
-        let hash = Sha256::new_with_prefix(&self.query).chain_update([0]);
-        let mut hash = hex(hash.chain_update(people));
-        hash.truncate(16);
-        hash
+        let digest = Sha256::new_with_prefix(&self.query)
+            .chain_update([0])
+            .chain_update(people);
+        hex(digest)[..16].to_owned()
     }
 }
 
@@ -114,37 +117,39 @@ impl Source for SqlSource {
     async fn fetch(&self, last: &LastListing) -> Result<Fetched<Listing>, Error> {
         let since = self.since(last);
         let mut refusals = RefusedRows::default();
-        let mut reading = self.begin_read().await?;
+        let mut transaction = self.begin_read().await?;
         let people = match &self.people {
-            Some(query) => Some(People::load(&mut reading, query, &mut refusals).await?),
+            Some(query) => Some(People::load(&mut transaction, query, &mut refusals).await?),
             None => None,
         };
         let mut builder = ListingBuilder::default();
-        let push = |line, token: Result<ListedToken, String>| {
+        let add_row = |line, token: Result<ListedToken, String>| {
             match token {
                 Ok(mut token) => {
                     if let Some(people) = &people {
                         people.describe_issuer(&mut token);
                     }
-                    builder.push_row(Place { file: 0, line }, &token)?;
+                    builder.push_checked(RowPosition { file: 0, line }, &token)?;
                 }
                 Err(reason) => refusals.add(refused_row(line, reason)),
             }
             Ok(ControlFlow::Continue(()))
         };
-        self.query.for_each_token(&mut reading, since, push).await?;
-        reading.close().await;
-        let listing = run_blocking(move || finish(builder, refusals)).await?;
-        let mark = match listing.refusals.count {
-            0 => COMPLETE_MARK.to_owned(),
-            // Read the refused rows again.
+        self.query
+            .for_each_token(&mut transaction, since, add_row)
+            .await?;
+        transaction.close().await;
+        let listing = run_blocking(move || finish_listing(builder, refusals)).await?;
+        let next_start = match listing.refusals.count {
+            0 => NO_REFUSED_ROWS.to_owned(),
+            // The refused rows are read again.
             _ => since.to_rfc3339_opts(SecondsFormat::Micros, true),
         };
         let is_partial = self.query.is_incremental();
         Ok(Fetched::New(Listing {
             is_partial,
             admins: people.and_then(People::into_admins),
-            fingerprint: is_partial.then(|| format!("{} {mark}", self.hash)),
+            fingerprint: is_partial.then(|| format!("{} {next_start}", self.query_hash)),
             ..listing
         }))
     }
@@ -152,14 +157,14 @@ impl Source for SqlSource {
     /// Checks whether the queries run, which columns they return, and which permissions the role has but does not
     /// need.
     async fn check(&self) -> Result<CheckReport, Error> {
-        let mut reading = self.begin_read().await?;
-        let mut parts = vec![self.check_query(&mut reading).await?];
+        let mut transaction = self.begin_read().await?;
+        let mut parts = vec![self.check_query(&mut transaction).await?];
         if self.query.is_incremental() {
             parts
                 .push("the query returns only changes, so no token is ever marked gone".to_owned());
         }
         if let Some(query) = &self.people {
-            let people = People::load(&mut reading, query, &mut RefusedRows::default()).await?;
+            let people = People::load(&mut transaction, query, &mut RefusedRows::default()).await?;
             parts.push(format!("{} people", people.count()));
         }
         let mut rights = Vec::new();
@@ -169,15 +174,15 @@ impl Source for SqlSource {
         ];
         for (name, statement) in statements {
             if let Some(statement) = statement {
-                rights.push(check_statement(&mut reading, name, statement).await?);
+                rights.push(check_statement(&mut transaction, name, statement).await?);
             }
         }
         if rights.is_empty()
-            && let Some(warning) = self.excess_permissions(&mut reading).await?
+            && let Some(warning) = self.excess_permission_warning(&mut transaction).await?
         {
             parts.push(warning);
         }
-        reading.close().await;
+        transaction.close().await;
         Ok(CheckReport {
             summary: parts.join("; "),
             rights,
@@ -189,19 +194,18 @@ impl Source for SqlSource {
             let what = "the source has no statement that revokes tokens";
             return Err(Error::rights(what, REVOKE_ADVICE));
         };
-        let no_such = || Error::NoSuchToken(external_id.to_owned());
         let before = self.find_token(external_id).await;
-        let before = before.map_err(Error::not_attempted)?.ok_or_else(no_such)?;
-        if before.status == Cell::Value(Status::Revoked) {
-            return Err(no_such());
-        }
-        let id = |_| Scalar::Text(external_id.to_owned());
-        let values: Vec<_> = statement.names.iter().map(id).collect();
-        let mut writing = self.database.open_for_writing().await?;
+        let before = match before.map_err(Error::not_attempted)? {
+            Some(token) if token.status != Cell::Value(Status::Revoked) => token,
+            _ => return Err(Error::NoSuchToken(external_id.to_owned())),
+        };
+        // The id is the only parameter of the statement, but may occur in it several times.
+        let values = vec![Scalar::Text(external_id.to_owned()); statement.names.len()];
+        let mut connection = self.database.open_for_writing().await?;
         let affected = statement
-            .run(&mut writing, values, |affected| affected == 1)
+            .run(&mut connection, values, |affected| affected == 1)
             .await?;
-        writing.close().await;
+        connection.close().await;
         if affected != 1 {
             let why = format!("would change {affected} rows instead of one; nothing was changed");
             return Err(Error::RolledBack(Box::new(Error::content("revoke", why))));
@@ -226,8 +230,8 @@ impl Source for SqlSource {
             return ExpiryAck::default();
         };
         let mut ack = ExpiryAck::default();
-        let mut writing = match self.database.open_for_writing().await {
-            Ok(writing) => writing,
+        let mut connection = match self.database.open_for_writing().await {
+            Ok(connection) => connection,
             Err(error) => {
                 ack.error = Some(error.into());
                 return ack;
@@ -235,26 +239,26 @@ impl Source for SqlSource {
         };
         for token in tokens {
             let values = statement.token_values(token);
-            match statement.run(&mut writing, values, |_| true).await {
+            match statement.run(&mut connection, values, |_| true).await {
                 Ok(_) => ack.done.push(token.id),
                 Err(error) => {
-                    let is_away = error.is_transient();
+                    let is_unreachable = error.is_transient();
                     ack.error.get_or_insert(error.into());
-                    if is_away {
+                    if is_unreachable {
                         break;
                     }
                     ack.failed.push(token.id);
                 }
             }
         }
-        writing.close().await;
+        connection.close().await;
         ack
     }
 }
 
 impl SqlSource {
-    /// Begins a read transaction. If lapsed was killed while it wrote, this rolls that back, as no other program
-    /// may do so.
+    /// Begins a read transaction. If lapsed was killed while it wrote to SQLite, first rolls that back, which only
+    /// a source with statements that write may do.
     async fn begin_read(&self) -> Result<ReadTransaction<'_>, database::Error> {
         match self.database.begin_read().await {
             Err(database::Error::NeedsRecovery { .. })
@@ -263,73 +267,80 @@ impl SqlSource {
                 self.database.recover().await?;
                 self.database.begin_read().await
             }
-            reading => reading,
+            result => result,
         }
     }
 
+    /// From when the query must return changes: shortly before the last listing, or 1970 for a full one.
     fn since(&self, last: &LastListing) -> DateTime<Utc> {
-        let mark = last
+        let start = last
             .fingerprint
             .as_deref()
-            .and_then(|all| all.strip_prefix(self.hash.as_str()))
+            .and_then(|fingerprint| fingerprint.strip_prefix(self.query_hash.as_str()))
             .map(str::trim_start);
-        let since = match mark {
-            Some(COMPLETE_MARK) => last.asked_at.map(|at| at - OVERLAP),
-            Some(kept) => kept.parse().ok(),
+        let since = match start {
+            Some(NO_REFUSED_ROWS) => last.asked_at.map(|at| at - OVERLAP),
+            Some(time) => time.parse().ok(),
             None => None,
         };
         since.unwrap_or(DateTime::UNIX_EPOCH)
     }
 
     async fn find_token(&self, external_id: &str) -> Result<Option<ListedToken>, Error> {
-        let mut reading = self.begin_read().await?;
-        let found = self.query.find_token(&mut reading, external_id).await?;
-        reading.close().await;
-        Ok(found)
+        let mut transaction = self.begin_read().await?;
+        let token = self.query.find_token(&mut transaction, external_id).await?;
+        transaction.close().await;
+        Ok(token)
     }
 
-    /// Which columns the query returns, and how many of the first rows are valid.
-    async fn check_query(&self, reading: &mut ReadTransaction<'_>) -> Result<String, Error> {
-        let (mut seen, mut refused, mut first) = (0, 0, None);
-        let count = |row, token| {
-            seen = row;
+    /// Reports which columns the query returns, and how many of the first rows are valid.
+    async fn check_query(&self, transaction: &mut ReadTransaction<'_>) -> Result<String, Error> {
+        let mut checked = 0;
+        let mut refused = 0;
+        let mut first_refusal = None;
+        let check_row = |number, token| {
+            checked = number;
             if let Err(reason) = token {
                 refused += 1;
-                first.get_or_insert(format!("row {row}: {reason}"));
+                first_refusal.get_or_insert(format!("row {number}: {reason}"));
             }
-            Ok(if row < CHECKED_ROWS {
+            Ok(if number < CHECKED_ROWS {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())
             })
         };
-        let since = DateTime::UNIX_EPOCH;
-        let columns = self.query.for_each_token(reading, since, count).await?;
-        let columns = columns.describe();
-        let refused = first.map_or(String::new(), |first| {
-            format!(", {refused} refused, the first: {first}")
-        });
+        let columns = self
+            .query
+            .for_each_token(transaction, DateTime::UNIX_EPOCH, check_row)
+            .await?
+            .describe();
         let kind = match self.query.dialect {
             Dialect::Sqlite => "SQLite",
             Dialect::Postgres => "PostgreSQL",
         };
-        Ok(format!("{kind}, {columns}; {seen} rows checked{refused}"))
+        let mut summary = format!("{kind}, {columns}; {checked} rows checked");
+        if let Some(reason) = first_refusal {
+            let _ = write!(summary, ", {refused} refused, the first: {reason}");
+        }
+        Ok(summary)
     }
 
     /// A warning if the credentials permit writes although none are configured.
-    async fn excess_permissions(
+    async fn excess_permission_warning(
         &self,
-        reading: &mut ReadTransaction<'_>,
+        transaction: &mut ReadTransaction<'_>,
     ) -> Result<Option<String>, Error> {
         if self.database.is_sqlite() {
             let file = Path::new(self.database.place());
-            let is_writable = OpenOptions::new().append(true).open(file).is_ok();
-            return Ok(is_writable.then(|| {
-                "the user that runs lapsed can write the file, which is not needed".to_owned()
-            }));
+            if OpenOptions::new().append(true).open(file).is_err() {
+                return Ok(None);
+            }
+            let warning = "the user that runs lapsed can write the file, which is not needed";
+            return Ok(Some(warning.to_owned()));
         }
         let mut tables = 0;
-        reading
+        transaction
             .for_each_record(COUNT_WRITABLE_TABLES, &[], |record| {
                 if let Scalar::Integer(count) = record.scalar(0) {
                     tables = count;
@@ -337,31 +348,33 @@ impl SqlSource {
                 Ok(ControlFlow::Break(()))
             })
             .await?;
-        Ok((tables > 0).then(|| {
-            format!(
-                "the role can write to {tables} table{}, which is not needed: give lapsed a role that has \
-                 only SELECT",
-                if tables == 1 { "" } else { "s" }
-            )
-        }))
+        if tables == 0 {
+            return Ok(None);
+        }
+        let plural = if tables == 1 { "" } else { "s" };
+        Ok(Some(format!(
+            "the role can write to {tables} table{plural}, which is not needed: give lapsed a role that has only SELECT"
+        )))
     }
 }
 
 /// Plans a statement that writes, without running it.
 async fn check_statement(
-    reading: &mut ReadTransaction<'_>,
+    transaction: &mut ReadTransaction<'_>,
     name: &str,
     statement: &Statement,
 ) -> Result<Right, Error> {
-    let names = statement.names.iter();
-    let values = names.map(|name| match *name {
-        "expires_at" => Scalar::Instant(DateTime::UNIX_EPOCH),
-        _ => Scalar::Text("1".to_owned()),
-    });
-    let values: Vec<_> = values.collect();
-    let planned = reading.explain(&statement.text, &values).await;
+    let values: Vec<_> = statement
+        .names
+        .iter()
+        .map(|name| match *name {
+            "expires_at" => Scalar::Instant(DateTime::UNIX_EPOCH),
+            // Any text will do, because the statement is only planned.
+            _ => Scalar::Text("1".to_owned()),
+        })
+        .collect();
     let what = format!("run {name}");
-    Ok(match planned {
+    Ok(match transaction.explain(&statement.text, &values).await {
         Ok(()) => Right::granted(&what),
         Err(error) => Right::missing(&what, error.to_string()),
     })
@@ -369,24 +382,28 @@ async fn check_statement(
 
 /// Whether a token that is still listed has ended: by its status, or by a new or earlier expiry.
 fn has_ended(before: &ListedToken, after: &ListedToken) -> bool {
+    if let Cell::Value(Status::Revoked | Status::Disabled) = after.status {
+        return true;
+    }
     let expires_at = |token: &ListedToken| match token.expiry {
         Cell::Value(expiry) => expiry.at(),
         _ => None,
     };
-    let is_off = [Status::Revoked, Status::Disabled].map(Cell::Value);
-    is_off.contains(&after.status)
-        || expires_at(after)
-            .is_some_and(|after| expires_at(before).is_none_or(|before| after < before))
+    match (expires_at(before), expires_at(after)) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(before), Some(after)) => after < before,
+    }
 }
 
-/// Refuses every row whose id an earlier row has.
-fn finish(builder: ListingBuilder, mut refusals: RefusedRows) -> Result<Listing, Error> {
-    let listing = builder.finish_rows(|kept, duplicate| {
+/// Builds the listing. A row with the id of an earlier row is refused.
+fn finish_listing(builder: ListingBuilder, mut refusals: RefusedRows) -> Result<Listing, Error> {
+    let listing = builder.finish_rows(|first, repeated| {
         let reason = format!(
             "the external_id is already in row {}; the query must return it once",
-            kept.line
+            first.line
         );
-        refusals.add(refused_row(duplicate.line, reason));
+        refusals.add(refused_row(repeated.line, reason));
     })?;
     Ok(Listing {
         refusals,
