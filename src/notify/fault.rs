@@ -25,7 +25,6 @@ pub enum Stage {
 }
 
 impl Stage {
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -76,7 +75,6 @@ impl Fault {
     }
 
     /// 4xx: the server expects the problem to pass.
-    #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.code, Some(400..=499))
     }
@@ -131,7 +129,6 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    #[must_use]
     pub fn fault(&self) -> Option<&Fault> {
         match self {
             Self::Sent { .. } => None,

@@ -26,7 +26,6 @@ pub struct Letter {
 
 impl Letter {
     /// Decides which templates are used.
-    #[must_use]
     pub fn kind(&self) -> Kind {
         match self.entries.as_slice() {
             [Entry::Expiry(entry)] if entry.is_past(self.now) => Kind::Expired,
@@ -42,7 +41,6 @@ impl Letter {
     }
 
     /// The token, if the letter is about one only.
-    #[must_use]
     pub fn only_token(&self) -> Option<&Token> {
         match self.entries.as_slice() {
             [entry] => entry.token(),
@@ -57,7 +55,6 @@ impl Letter {
         })
     }
 
-    #[must_use]
     pub fn summary(&self) -> Option<&SummaryEntry> {
         self.entries.iter().find_map(|entry| match entry {
             Entry::Summary(summary) => Some(summary),
@@ -65,7 +62,6 @@ impl Letter {
         })
     }
 
-    #[must_use]
     pub fn count_unlisted(&self) -> usize {
         self.unlisted.iter().map(|rest| rest.count).sum()
     }
@@ -102,7 +98,6 @@ pub enum Entry {
 
 impl Entry {
     /// The token that it is about.
-    #[must_use]
     pub fn token(&self) -> Option<&Token> {
         match self {
             Self::Expiry(entry) => Some(&entry.token),
@@ -113,7 +108,6 @@ impl Entry {
     }
 
     /// Why the recipient gets it.
-    #[must_use]
     pub fn basis(&self) -> Basis {
         match self {
             Self::Expiry(entry) => entry.basis,
@@ -124,7 +118,6 @@ impl Entry {
     }
 
     /// The token's page at its source.
-    #[must_use]
     pub fn page(&self) -> Option<&str> {
         match self {
             Self::Expiry(entry) => entry.page.as_deref(),
@@ -152,13 +145,11 @@ pub struct ExpiryEntry {
 }
 
 impl ExpiryEntry {
-    #[must_use]
     pub fn is_past(&self, now: DateTime<Utc>) -> bool {
         self.token.expiry.at().is_some_and(|at| at <= now)
     }
 
     /// Whether the warning comes only after the expiry.
-    #[must_use]
     pub fn is_late(&self, now: DateTime<Utc>) -> bool {
         self.is_past(now) && self.step > Step::ZERO
     }
@@ -235,7 +226,6 @@ pub struct UnlistedTokens {
 
 impl UnlistedTokens {
     /// The last moment of its day.
-    #[must_use]
     pub fn at(&self) -> Option<DateTime<Utc>> {
         let next = self.day?.succ_opt()?.and_time(NaiveTime::MIN).and_utc();
         Some(next - TimeDelta::seconds(1))

@@ -59,7 +59,6 @@ pub enum Error {
 }
 
 impl Writer {
-    #[must_use]
     pub fn new(mail_identity: MailIdentity) -> Self {
         let from = mail_identity.from.email.clone();
         let list = format!("API token notices <lapsed.{}>", from.domain());

@@ -57,7 +57,6 @@ impl Connection<'_> {
     }
 
     /// If false, close the connection and open another.
-    #[must_use]
     pub fn is_usable(&self) -> bool {
         match self {
             Self::Smtp(_, session) => session.is_usable(),
@@ -113,7 +112,6 @@ impl Outbox {
     }
 
     /// An outbox that cannot be written to, for commands that send nothing.
-    #[must_use]
     pub fn closed() -> Self {
         Self::default()
     }

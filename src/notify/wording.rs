@@ -7,7 +7,6 @@ use chrono_tz::Tz;
 const MAX_WIDTH: usize = 78;
 
 /// Time left: days from 36 hours on, hours from one hour on, else minutes; rounded to the nearest.
-#[must_use]
 pub fn time_left(span: TimeDelta) -> String {
     let seconds = span.num_seconds().max(0);
     match seconds {
@@ -19,7 +18,6 @@ pub fn time_left(span: TimeDelta) -> String {
 }
 
 /// `just now`, `4 minutes ago`, `5 months ago`.
-#[must_use]
 pub fn ago(span: TimeDelta) -> String {
     const DAY: i64 = 86_400;
     let seconds = span.num_seconds();
@@ -37,13 +35,11 @@ pub fn ago(span: TimeDelta) -> String {
 }
 
 /// The day in the recipient's zone: `Sat 28 Nov 2026`.
-#[must_use]
 pub fn day(at: DateTime<Utc>, zone: Tz) -> String {
     at.with_timezone(&zone).format("%a %-d %b %Y").to_string()
 }
 
 /// As [`day`], without the year if it is the current one: `Sat 28 Nov`.
-#[must_use]
 pub fn short_day(at: DateTime<Utc>, now: DateTime<Utc>, zone: Tz) -> String {
     if at.with_timezone(&zone).year() == now.with_timezone(&zone).year() {
         at.with_timezone(&zone).format("%a %-d %b").to_string()
@@ -54,7 +50,6 @@ pub fn short_day(at: DateTime<Utc>, now: DateTime<Utc>, zone: Tz) -> String {
 
 /// The time in the recipient's zone and in UTC; only once if both are the same:
 /// `Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)`.
-#[must_use]
 pub fn date_time(at: DateTime<Utc>, zone: Tz) -> String {
     let local = at.with_timezone(&zone);
     let zone_name = if is_utc(at, zone) { "UTC" } else { "%Z" };
@@ -64,7 +59,6 @@ pub fn date_time(at: DateTime<Utc>, zone: Tz) -> String {
 
 /// What follows a time in the recipient's zone: ` (09:00 UTC)`, with the day if it differs; empty if the
 /// zone is UTC.
-#[must_use]
 pub fn utc_suffix(at: DateTime<Utc>, zone: Tz) -> String {
     if is_utc(at, zone) {
         return String::new();
@@ -88,13 +82,11 @@ fn clock_format(at: DateTime<Utc>) -> &'static str {
 }
 
 /// The time of day in the recipient's zone, without seconds: `10:00`.
-#[must_use]
 pub fn clock(at: DateTime<Utc>, zone: Tz) -> String {
     at.with_timezone(&zone).format("%H:%M").to_string()
 }
 
 /// The recipient's offset at that time: `UTC`, `UTC+01:00`.
-#[must_use]
 pub fn utc_offset(at: DateTime<Utc>, zone: Tz) -> String {
     if is_utc(at, zone) {
         return "UTC".to_owned();
@@ -103,7 +95,6 @@ pub fn utc_offset(at: DateTime<Utc>, zone: Tz) -> String {
 }
 
 /// A count with its noun, which takes an `s` in the plural: `1 token`, `1,204 tokens`.
-#[must_use]
 pub fn quantity(count: impl TryInto<i64>, noun: &str) -> String {
     let count = count.try_into().unwrap_or(i64::MAX);
     let plural = if count == 1 { "" } else { "s" };
@@ -111,7 +102,6 @@ pub fn quantity(count: impl TryInto<i64>, noun: &str) -> String {
 }
 
 /// Groups the digits with commas: `1,204`.
-#[must_use]
 pub fn thousands(count: impl TryInto<i64>) -> String {
     let count: i64 = count.try_into().unwrap_or(i64::MAX);
     let digits = count.unsigned_abs().to_string();

@@ -149,7 +149,6 @@ pub(crate) fn quote(text: &str) -> String {
 // is no reason to lose the token.
 
 /// A text without control characters, as in a file. Empty text is an empty cell.
-#[must_use]
 pub fn text(text: Option<&str>) -> Cell<String> {
     match Value::text("", text.unwrap_or_default()) {
         Ok(Value::Text(text)) => Cell::Value(text),
@@ -158,7 +157,6 @@ pub fn text(text: Option<&str>) -> Cell<String> {
 }
 
 /// A mail address. Anything else, such as a login name, is an empty cell.
-#[must_use]
 pub fn address(text: Option<&str>) -> Cell<Address> {
     text.and_then(|text| text.trim().parse().ok()).into()
 }
@@ -175,7 +173,6 @@ where
     Option::deserialize(value).map(Cell::from)
 }
 
-#[must_use]
 pub fn instant_cell(text: Option<&str>) -> Cell<DateTime<Utc>> {
     text.and_then(time::parse_system_instant).into()
 }

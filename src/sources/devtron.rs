@@ -37,7 +37,8 @@ const TOKEN_ADVICE: &str =
 
 const MAX_CONCURRENT_REQUESTS: usize = 4;
 
-/// After this number of requests without a response, the listing goes on without permissions.
+/// After this many requests without a response, the remaining permissions are not requested: they are missing in
+/// the listing, which keeps those that are known.
 const MAX_UNANSWERED: u32 = 4;
 
 #[derive(Debug, Clone)]
@@ -54,14 +55,16 @@ impl Config {
     /// If the token cannot be sent in a header, or the URL of the database is invalid.
     pub fn build(&self, timeout: Duration) -> Result<Devtron, Error> {
         let token = self.token.expose_secret().trim();
-        let database = self.database.as_ref();
-        let database = database.map(|url| Database::new(url, timeout));
+        let database = match &self.database {
+            Some(url) => Some(Database::new(url, timeout)?),
+            None => None,
+        };
         Ok(Devtron {
-            web: Client::new(&self.url, None, timeout)?,
+            client: Client::new(&self.url, None, timeout)?,
             url: self.url.clone(),
             token: http::secret_header("the token", token)?,
             own_identity: own_identity(token),
-            database: database.transpose()?,
+            database,
         })
     }
 }
@@ -72,14 +75,14 @@ fn own_identity(token: &str) -> Option<String> {
     struct Claims {
         email: String,
     }
-    let claims = token.split('.').nth(1)?;
-    let claims = BASE64_URL_SAFE_NO_PAD.decode(claims.trim_end_matches('='));
-    let claims: Claims = serde_json::from_slice(&claims.ok()?).ok()?;
+    let encoded = token.split('.').nth(1)?.trim_end_matches('=');
+    let json = BASE64_URL_SAFE_NO_PAD.decode(encoded).ok()?;
+    let claims: Claims = serde_json::from_slice(&json).ok()?;
     Some(claims.email)
 }
 
 pub struct Devtron {
-    web: Client,
+    client: Client,
     url: Url,
     token: HeaderValue,
     own_identity: Option<String>,
@@ -88,7 +91,7 @@ pub struct Devtron {
 
 impl Devtron {
     fn request(&self, method: Method, path: &str) -> Request<'_> {
-        let request = self.web.request(method, path);
+        let request = self.client.request(method, path);
         request.header("token", self.token.clone())
     }
 
@@ -99,7 +102,7 @@ impl Devtron {
         Ok(response.result(TOKENS_PATH)?.unwrap_or_default())
     }
 
-    /// The permissions of each machine account, as far as they are visible. They are only informative, so failures
+    /// Fetches the visible permissions of the machine accounts, by account. They are only informative, so failures
     /// are ignored, except a request to wait.
     async fn fetch_permissions(
         &self,
@@ -112,13 +115,14 @@ impl Devtron {
             (account, response.map(|response| response.result(&path)))
         });
         let mut responses = requests.buffer_unordered(MAX_CONCURRENT_REQUESTS);
-        let (mut found, mut unanswered) = (BTreeMap::new(), 0);
+        let mut by_account = BTreeMap::new();
+        let mut unanswered = 0;
         while unanswered < MAX_UNANSWERED
             && let Some((account, response)) = responses.next().await
         {
             match response {
                 Ok(Ok(Some(permissions))) => {
-                    found.insert(account, permissions);
+                    by_account.insert(account, permissions);
                 }
                 Err(error) if error.wait().is_some() => return Err(error.into()),
                 Err(http::Error::TimedOut { .. } | http::Error::Unreachable { .. }) => {
@@ -127,19 +131,19 @@ impl Devtron {
                 Ok(_) | Err(_) => {}
             }
         }
-        Ok(found)
+        Ok(by_account)
     }
 
     async fn read_records(&self, tokens: &[Token]) -> Result<Option<TokenRecords>, Error> {
         let Some(database) = &self.database else {
             return Ok(None);
         };
-        let known = records::load(database, tokens).await?;
-        if known.by_id.is_empty() && !tokens.is_empty() {
+        let records = records::load(database, tokens).await?;
+        if records.by_id.is_empty() && !tokens.is_empty() {
             let reason = "it has none of the tokens that Devtron lists; set database to the one of this Devtron";
             return Err(Error::content(database.place(), reason));
         }
-        Ok(Some(known))
+        Ok(Some(records))
     }
 
     fn is_own_token(&self, token: &Token) -> Option<bool> {
@@ -159,10 +163,12 @@ impl Source for Devtron {
         for token in &tokens {
             let permissions = token.user_id.and_then(|account| permissions.get(&account));
             let mut listed = token.to_listed(permissions);
-            match records.as_ref().map(|known| known.by_id.get(&token.id)) {
-                None => token.set_issuer_from_description(&mut listed),
-                Some(Some(record)) => record.add_to(&mut listed),
-                Some(None) => {}
+            if let Some(records) = &records {
+                if let Some(record) = records.by_id.get(&token.id) {
+                    record.add_to(&mut listed);
+                }
+            } else {
+                token.set_issuer_from_description(&mut listed);
             }
             builder.push(&listed)?;
         }
@@ -171,10 +177,12 @@ impl Source for Devtron {
 
     async fn check(&self) -> Result<CheckReport, Error> {
         let tokens = self.fetch_tokens().await?;
-        let visible = self.fetch_permissions(&tokens).await?.len();
-        let known = self.read_records(&tokens).await?;
-        let sees_permissions = visible > 0 || tokens.is_empty();
-        let is_own = |token: &Token| self.is_own_token(token) == Some(true);
+        let permissions = self.fetch_permissions(&tokens).await?;
+        let records = self.read_records(&tokens).await?;
+        let sees_permissions = !permissions.is_empty() || tokens.is_empty();
+        let sees_own_token = tokens
+            .iter()
+            .any(|token| self.is_own_token(token) == Some(true));
         let database_advice = "set database, with a role that may read the columns listed in docs/sources/devtron.md, \
                                or list the owners in an owners file";
         let mut rights = vec![
@@ -186,17 +194,13 @@ impl Source for Devtron {
             ),
             Right::new(
                 "see who issued tokens and when, and when they were used",
-                known.is_some(),
+                records.is_some(),
                 database_advice,
             ),
             Right::granted("revoke tokens"),
-            Right::new(
-                "recognise its own token",
-                tokens.iter().any(is_own),
-                TOKEN_ADVICE,
-            ),
+            Right::new("recognise its own token", sees_own_token, TOKEN_ADVICE),
         ];
-        if let Some(is_visible) = known.and_then(|known| known.versions) {
+        if let Some(is_visible) = records.and_then(|records| records.versions) {
             let fix = "GRANT SELECT (version) ON api_token to the role of database";
             rights.push(Right::new("recognise a regenerated token", is_visible, fix));
         }

@@ -50,7 +50,7 @@ impl Config {
         let token = self.token.expose_secret().trim();
         let authorization = http::secret_header("the token", &format!("APIKey {token}"))?;
         Ok(Gcore {
-            web: Client::new(&self.url, None, timeout)?,
+            client: Client::new(&self.url, None, timeout)?,
             authorization,
             own_id: own_id(token),
             client_id: self.client_id,
@@ -66,7 +66,7 @@ fn own_id(token: &str) -> Option<i64> {
 
 #[derive(Debug)]
 pub struct Gcore {
-    web: Client,
+    client: Client,
     authorization: HeaderValue,
     own_id: Option<i64>,
     client_id: Option<i64>,
@@ -89,7 +89,7 @@ impl Gcore {
     }
 
     fn request(&self, method: Method, path: &str) -> Request<'_> {
-        let request = self.web.request(method, path);
+        let request = self.client.request(method, path);
         request.header("authorization", self.authorization.clone())
     }
 
@@ -126,54 +126,60 @@ impl Gcore {
 
     /// All users of the account and the issuers of its tokens; `None` if the credentials may not list users.
     async fn fetch_people(&self, issuers: BTreeSet<i64>) -> Result<Option<People>, Error> {
-        let Some(mut found) = self.fetch_users().await? else {
+        let Some(mut users) = self.fetch_users().await? else {
             return Ok(None);
         };
         for id in issuers {
-            if found.contains_key(&id) {
+            if users.contains_key(&id) {
                 continue;
             }
             match self.get(&format!("iam/users/{id}")).json::<User>().await {
                 Ok(user) => {
-                    found.insert(id, Some(user));
+                    users.insert(id, Some(user));
                 }
                 Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
-                    found.insert(id, None);
+                    users.insert(id, None);
                 }
                 // A user of another account, about whom nothing is known.
                 Err(error) if is_denied(&error) => {}
                 Err(error) => return Err(explain_refusal(error)),
             }
         }
-        Ok(Some(People(found)))
+        Ok(Some(People(users)))
     }
 
     /// Reads all pages and merges them by id, because pages may shift while they are read.
     async fn fetch_users(&self) -> Result<Option<BTreeMap<i64, Option<User>>>, Error> {
-        let place = "GET /iam/users";
-        let mut found = BTreeMap::new();
-        let (mut pager, mut read) = (Pager::default(), 0);
+        let mut users = BTreeMap::new();
+        let mut read = 0;
+        let mut pager = Pager::default();
         while !pager.is_done() {
             let request = self.get("iam/users").query("limit", PAGE_SIZE);
             let page = request.query("offset", &read.to_string()).json().await;
-            let (users, count) = match page {
+            let (page, count) = match page {
                 Ok(UserPage::All(users)) => (users, Some(0)),
                 Ok(UserPage::Some { count, results }) => (results, count),
                 Err(error) if is_denied(&error) => return Ok(None),
                 Err(error) => return Err(explain_refusal(error)),
             };
-            let before = found.len();
-            read += users.len();
-            let is_last = count.map_or(users.is_empty(), |count| read >= count);
-            found.extend(users.into_iter().map(|user| (user.id, Some(user))));
-            if found.len() == before && !is_last {
+            let before = users.len();
+            read += page.len();
+            let is_last = match count {
+                Some(count) => read >= count,
+                None => page.is_empty(),
+            };
+            users.extend(page.into_iter().map(|user| (user.id, Some(user))));
+            let has_new = users.len() > before;
+            if !has_new && !is_last {
                 let reason = format!("the list ends after {before} users although it should go on");
-                return Err(Error::content(place, reason));
+                return Err(Error::content("GET /iam/users", reason));
             }
-            let advanced = pager.advance(found.len() == before, (!is_last).then_some(read));
-            advanced.map_err(|endless| Error::content(place, endless.to_string()))?;
+            let next = if is_last { None } else { Some(read) };
+            pager
+                .advance(!has_new, next)
+                .map_err(|endless| Error::content("GET /iam/users", endless.to_string()))?;
         }
-        Ok(Some(found))
+        Ok(Some(users))
     }
 
     /// The tokens and the path of their list, which is in version 2 of the API, or on older servers in version 1.
@@ -196,13 +202,13 @@ impl Source for Gcore {
     async fn fetch(&self, last: &LastListing) -> Result<Fetched<Listing>, Error> {
         let snapshot = self.fetch_snapshot().await?;
         let account = snapshot.account.name();
+        let people = snapshot.people.as_ref();
         let mut builder = ListingBuilder::default();
         for token in &snapshot.tokens {
-            builder.push(&token.to_listed(&account, snapshot.people.as_ref()))?;
+            builder.push(&token.to_listed(&account, people))?;
         }
-        let admins = |people: People| people.admins(&snapshot.account);
         let listing = Listing {
-            admins: snapshot.people.map(admins),
+            admins: people.map(|people| people.admins(&snapshot.account)),
             ..builder.finish()?
         };
         Ok(listing.compare_with(last))
@@ -224,11 +230,13 @@ impl Source for Gcore {
     async fn revoke(&self, external_id: &str) -> Result<(), Error> {
         let unknown = || Error::NoSuchToken(external_id.to_owned());
         let id: i64 = external_id.parse().map_err(|_| unknown())?;
-        let fix = "write token as Gcore shows it, including the id: id_secret";
-        let unknown_own = || Error::rights(UNKNOWN_OWN_TOKEN, fix);
-        let own_id = self.own_id.ok_or_else(unknown_own)?;
-        if id == own_id {
-            return Err(Error::OwnToken);
+        match self.own_id {
+            Some(own_id) if own_id == id => return Err(Error::OwnToken),
+            Some(_) => {}
+            None => {
+                let fix = "write token as Gcore shows it, including the id: id_secret";
+                return Err(Error::rights(UNKNOWN_OWN_TOKEN, fix));
+            }
         }
         let account = self.fetch_account().await.map_err(Error::not_attempted)?.id;
         let is_there =
@@ -317,10 +325,8 @@ fn is_denied(error: &http::Error) -> bool {
 }
 
 fn explain_refusal(error: http::Error) -> Error {
-    let (refused, denied) = (
-        "Gcore does not accept the token",
-        "Gcore does not permit this with the token",
-    );
+    let refused = "Gcore does not accept the token";
+    let denied = "Gcore does not permit this with the token";
     Error::from(error).explain(&[
         (StatusCode::UNAUTHORIZED, refused, TOKEN_ADVICE),
         (StatusCode::FORBIDDEN, denied, TOKEN_ADVICE),

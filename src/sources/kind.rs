@@ -15,7 +15,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::File(_) => "file",

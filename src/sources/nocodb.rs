@@ -36,17 +36,19 @@ impl Config {
     /// # Errors
     /// If HTTP cannot be set up or the database's URL is invalid.
     pub fn build(&self, timeout: Duration) -> Result<NocoDbSource, Error> {
-        let rest = self.login.clone().map(|login| {
-            let web = Client::new(&self.url, None, timeout)?;
-            Ok::<_, Error>(RestApi::new(web, login))
-        });
-        let database = self.database.as_ref();
-        let database = database.map(|url| Database::new(url, timeout));
-        Ok(NocoDbSource {
+        let mut source = NocoDbSource {
             url: self.url.clone(),
-            rest: rest.transpose()?,
-            tables: database.transpose()?.map(Tables),
-        })
+            rest: None,
+            tables: None,
+        };
+        if let Some(login) = &self.login {
+            let client = Client::new(&self.url, None, timeout)?;
+            source.rest = Some(RestApi::new(client, login.clone()));
+        }
+        if let Some(url) = &self.database {
+            source.tables = Some(Tables(Database::new(url, timeout)?));
+        }
+        Ok(source)
     }
 }
 
@@ -77,7 +79,8 @@ impl Source for NocoDbSource {
     }
 
     async fn revoke(&self, external_id: &str) -> Result<(), Error> {
-        // NocoDB's cache is not in the database: a token deleted only there works on.
+        // Through REST even if the database is read: a token that is deleted only there stays in NocoDB's cache,
+        // and still works.
         let rest = self.rest()?;
         let is_listed = self.has_token(external_id).await;
         if !is_listed.map_err(Error::not_attempted)? {
@@ -156,10 +159,10 @@ impl NocoDbSource {
             rights: vec![
                 Right::granted("list the tokens of all users"),
                 Right::granted("list tokens made under single sign-on"),
-                admin.map_or_else(
-                    |missing| Right::missing(revoke, missing.to_string()),
-                    |()| Right::granted(revoke),
-                ),
+                match admin {
+                    Ok(()) => Right::granted(revoke),
+                    Err(missing) => Right::missing(revoke, missing.to_string()),
+                },
             ],
         })
     }

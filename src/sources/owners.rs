@@ -46,7 +46,6 @@ impl OwnersFile {
         Ok(owners)
     }
 
-    #[must_use]
     pub fn count_rows(&self) -> usize {
         self.exact.len() + self.patterns.len() + self.issuers.len()
     }

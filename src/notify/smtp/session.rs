@@ -90,18 +90,15 @@ impl Session {
         }
     }
 
-    #[must_use]
     pub fn is_usable(&self) -> bool {
         !self.dead
     }
 
     /// How many mails the server accepted on this connection.
-    #[must_use]
     pub fn sent(&self) -> u32 {
         self.sent
     }
 
-    #[must_use]
     pub fn is_encrypted(&self) -> bool {
         self.encrypted
     }

@@ -34,6 +34,10 @@ macro_rules! token_query {
     };
 }
 
+/// Whether the column `version` exists, readable or not.
+const HAS_VERSION: &str = "SELECT EXISTS (SELECT 1 FROM pg_attribute
+    WHERE attrelid = to_regclass('api_token') AND attname = 'version' AND NOT attisdropped)";
+
 #[derive(Debug, FromRow)]
 pub(super) struct TokenRecord {
     id: i64,
@@ -48,10 +52,6 @@ pub(super) struct TokenRecord {
     was_used: bool,
 }
 
-/// Whether the column exists, readable or not.
-const HAS_VERSION: &str = "SELECT EXISTS (SELECT 1 FROM pg_attribute
-    WHERE attrelid = to_regclass('api_token') AND attname = 'version' AND NOT attisdropped)";
-
 #[derive(Debug)]
 pub(super) struct TokenRecords {
     pub by_id: BTreeMap<i64, TokenRecord>,
@@ -61,41 +61,40 @@ pub(super) struct TokenRecords {
 
 pub(super) async fn load(database: &Database, tokens: &[Token]) -> Result<TokenRecords, Error> {
     let listed: HashMap<i64, &Token> = tokens.iter().map(|token| (token.id, token)).collect();
-    let mut reading = database.begin_read().await?;
-    let is_visible = reading
-        .table_columns("api_token")
-        .await?
-        .contains("version");
+    let mut transaction = database.begin_read().await?;
+    let columns = transaction.table_columns("api_token").await?;
+    let is_readable = columns.contains("version");
     // Devtron has versions since 0.7.
-    let mut exists = is_visible;
-    if !is_visible {
-        let take = |(found,): (bool,)| {
-            exists = found;
-            Ok(())
-        };
-        reading.for_each_row(HAS_VERSION, take).await?;
+    let mut exists = is_readable;
+    if !is_readable {
+        transaction
+            .for_each_row(HAS_VERSION, |(has_version,): (bool,)| {
+                exists = has_version;
+                Ok(())
+            })
+            .await?;
     }
-    let query = if is_visible {
+    let query = if is_readable {
         token_query!("t.version::bigint")
     } else {
         token_query!("NULL::bigint")
     };
     let mut by_id = BTreeMap::new();
-    let take = |row: TokenRecord| {
-        // Compares the name, too, because another Devtron has tokens with the same ids.
-        if listed
-            .get(&row.id)
-            .is_some_and(|token| row.name == token.name)
-        {
-            by_id.insert(row.id, row);
-        }
-        Ok(())
-    };
-    reading.for_each_row(query, take).await?;
-    reading.close().await;
+    transaction
+        .for_each_row(query, |record: TokenRecord| {
+            // Compares the name, too, because another Devtron has tokens with the same ids.
+            if let Some(token) = listed.get(&record.id)
+                && token.name == record.name
+            {
+                by_id.insert(record.id, record);
+            }
+            Ok(())
+        })
+        .await?;
+    transaction.close().await;
     Ok(TokenRecords {
         by_id,
-        versions: exists.then_some(is_visible),
+        versions: exists.then_some(is_readable),
     })
 }
 

@@ -12,6 +12,9 @@ use crate::time;
 /// Precedes the token's name in the name of its machine account.
 const ACCOUNT_PREFIX: &str = "API-TOKEN:";
 
+/// Further permissions are only counted.
+const MAX_SHOWN: usize = 10;
+
 /// Whether `identity` is the machine account of the token `name`.
 pub(super) fn is_account(name: &str, identity: &str) -> bool {
     format!("{ACCOUNT_PREFIX}{name}").eq_ignore_ascii_case(identity)
@@ -102,9 +105,6 @@ impl Token {
     }
 }
 
-/// Further permissions are only counted.
-const MAX_SHOWN: usize = 10;
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Permissions {
@@ -157,10 +157,12 @@ impl Permissions {
         let actions: BTreeSet<&str> = filters
             .filter_map(|filter| non_empty(filter.action.as_ref()))
             .collect();
-        let old = self.groups.iter().flatten();
-        let new = self.user_role_groups.iter().flatten();
-        let new = new.filter_map(|member| member.role_group.as_ref()?.name.as_ref());
-        let groups: BTreeSet<String> = old.chain(new).map(|name| format!("group {name}")).collect();
+        let memberships = self.user_role_groups.iter().flatten();
+        let groups: BTreeSet<String> = memberships
+            .filter_map(|member| member.role_group.as_ref()?.name.as_ref())
+            .chain(self.groups.iter().flatten())
+            .map(|name| format!("group {name}"))
+            .collect();
         let actions = actions.into_iter().map(str::to_owned);
         join_limited(actions.chain(groups).collect(), ", ")
     }
@@ -171,13 +173,13 @@ impl Permissions {
             return String::new();
         }
         let filters = self.role_filters.iter().flatten();
-        let places: BTreeSet<String> = filters.map(Filter::place).collect();
-        join_limited(places.into_iter().collect(), "; ")
+        let scopes: BTreeSet<String> = filters.map(Filter::scope).collect();
+        join_limited(scopes.into_iter().collect(), "; ")
     }
 }
 
 impl Filter {
-    fn place(&self) -> String {
+    fn scope(&self) -> String {
         let app = [&self.team, &self.environment, &self.entity_name];
         let resource = [
             &self.cluster,
@@ -207,11 +209,11 @@ fn non_empty(text: Option<&String>) -> Option<&str> {
 }
 
 fn join_limited(mut items: Vec<String>, between: &str) -> String {
-    let rest = items.len().saturating_sub(MAX_SHOWN);
+    let omitted = items.len().saturating_sub(MAX_SHOWN);
     items.truncate(MAX_SHOWN);
     let mut text = items.join(between);
-    if rest > 0 {
-        let _ = write!(text, "{between}and {rest} more");
+    if omitted > 0 {
+        let _ = write!(text, "{between}and {omitted} more");
     }
     text
 }

@@ -39,11 +39,10 @@ impl Account {
 
     /// The company, otherwise the person who registered it, otherwise the id.
     pub fn name(&self) -> String {
-        let names = [self.company_name.as_deref(), self.name.as_deref()];
-        let mut names = names
+        [&self.company_name, &self.name]
             .into_iter()
-            .map(|name| cells::text(name).into_option());
-        names.find_map(|name| name).unwrap_or(self.id.to_string())
+            .find_map(|name| cells::text(name.as_deref()).into_option())
+            .unwrap_or(self.id.to_string())
     }
 }
 
@@ -96,12 +95,12 @@ impl Token {
 
     pub fn to_listed(&self, account: &str, people: Option<&People>) -> ListedToken {
         let issuer = self.client_user.as_ref();
-        let by =
-            |field: fn(&ClientUser) -> Option<&String>| issuer.and_then(field).map(String::as_str);
-        let found = self.issuer_id().zip(people);
-        let user = found.map_or(Cell::Absent, |(id, people)| people.find(id));
-        let address = cells::address(by(|issuer| issuer.user_email.as_ref()));
-        let mut name = cells::text(by(|issuer| issuer.user_name.as_ref()));
+        let user = match (self.issuer_id(), people) {
+            (Some(id), Some(people)) => people.find(id),
+            _ => Cell::Absent,
+        };
+        let address = cells::address(issuer.and_then(|issuer| issuer.user_email.as_deref()));
+        let mut name = cells::text(issuer.and_then(|issuer| issuer.user_name.as_deref()));
         if let (Cell::Value(name), Cell::Value(_), Cell::Value(user)) = (&mut name, &address, &user)
         {
             // Only if there is an address: otherwise an owners file may refer to the name.
@@ -153,12 +152,13 @@ fn issuer_gone(id: i64, user: &Cell<&User>) -> Cell<String> {
     match user {
         Cell::Absent => Cell::Absent,
         Cell::Empty => Cell::Value(format!("Gcore has no user {id}")),
-        Cell::Value(user) => user.leave_reason().map_or(Cell::Empty, |reason| {
-            let sign_in_note = user.sign_in_note();
-            Cell::Value(format!(
-                "Gcore lists the user {id}{sign_in_note} as {reason}"
-            ))
-        }),
+        Cell::Value(user) => match user.leave_reason() {
+            Some(reason) => {
+                let note = user.sign_in_note();
+                Cell::Value(format!("Gcore lists the user {id}{note} as {reason}"))
+            }
+            None => Cell::Empty,
+        },
     }
 }
 
@@ -233,7 +233,7 @@ impl People {
         self.0.values().flatten().count()
     }
 
-    /// Empty if Gcore has no such user, absent if nothing is known.
+    /// The user; empty if Gcore has no such user, absent if nothing is known.
     pub fn find(&self, id: i64) -> Cell<&User> {
         match self.0.get(&id) {
             Some(Some(user)) => Cell::Value(user),
@@ -243,16 +243,18 @@ impl People {
     }
 
     pub fn admins(&self, account: &Account) -> Vec<AccountAdmin> {
-        let users = self.0.values().flatten();
-        let admins = users.filter(|user| user.is_admin() && user.leave_reason().is_none());
-        let admins = admins.filter(|user| user.belongs_to(account));
-        let addresses: BTreeSet<_> = admins
-            .filter_map(|user| cells::address(user.email.as_deref()).into_option())
-            .collect();
-        let admin = |address| AccountAdmin {
-            account: account.name(),
-            address,
-        };
-        addresses.into_iter().map(admin).collect()
+        let mut addresses = BTreeSet::new();
+        for user in self.0.values().flatten() {
+            if user.is_admin() && user.leave_reason().is_none() && user.belongs_to(account) {
+                addresses.extend(cells::address(user.email.as_deref()).into_option());
+            }
+        }
+        addresses
+            .into_iter()
+            .map(|address| AccountAdmin {
+                account: account.name(),
+                address,
+            })
+            .collect()
     }
 }

@@ -41,7 +41,7 @@ pub struct Login {
 /// Not an API token, because NocoDB lists no tokens to API tokens.
 #[derive(Debug)]
 struct PasswordSignIn {
-    web: Client,
+    client: Client,
     login: Login,
 }
 
@@ -55,7 +55,7 @@ impl SignIn for PasswordSignIn {
     const HEADER: &'static str = "xc-auth";
 
     async fn sign_in(&self) -> Result<Grant, Error> {
-        let request = self.web.request(Method::POST, "api/v1/auth/user/signin");
+        let request = self.client.request(Method::POST, "api/v1/auth/user/signin");
         let password = self.login.password.expose_secret();
         let body = json!({"email": self.login.email, "password": password});
         let response: SignInResponse = request.body(&body).json().await.map_err(explain_sign_in)?;
@@ -76,10 +76,8 @@ fn explain_sign_in(error: http::Error) -> Error {
     let fix = format!(
         "correct them; if users sign in by single sign-on or with a second factor, {DATABASE_ADVICE}"
     );
-    let (refused, denied) = (
-        "NocoDB does not accept `email` and `password`",
-        "NocoDB does not permit sign-in with a password",
-    );
+    let refused = "NocoDB does not accept `email` and `password`";
+    let denied = "NocoDB does not permit sign-in with a password";
     Error::from(error).explain(&[
         // NocoDB answers 400 to a wrong password.
         (StatusCode::BAD_REQUEST, refused, &fix),
@@ -120,13 +118,13 @@ impl<T> Rows<T> {
 }
 
 impl RestApi {
-    pub fn new(web: Client, login: Login) -> Self {
+    pub fn new(client: Client, login: Login) -> Self {
         let sign_in = PasswordSignIn {
-            web: web.clone(),
+            client: client.clone(),
             login,
         };
         Self {
-            session: Session::new(web, sign_in),
+            session: Session::new(client, sign_in),
         }
     }
 
@@ -213,11 +211,15 @@ impl RestApi {
     /// Versions up to spring 2026 accept a deleted token for days, because deletion uses another cache key than
     /// the look-up.
     pub async fn clear_cache(&self) -> Result<(), Error> {
-        let cleared = optional(self.delete("api/v1/db/meta/cache").await);
-        let what = "the token is deleted, but NocoDB may still accept it from its cache";
-        cleared
-            .map(drop)
-            .map_err(|error| Error::rights(format!("{what}; {error}"), "restart NocoDB"))
+        match optional(self.delete("api/v1/db/meta/cache").await) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::rights(
+                format!(
+                    "the token is deleted, but NocoDB may still accept it from its cache; {error}"
+                ),
+                "restart NocoDB",
+            )),
+        }
     }
 
     pub async fn fetch_server_info(&self) -> Result<ServerInfo, Error> {
@@ -233,7 +235,7 @@ impl RestApi {
         id: fn(&T) -> String,
     ) -> Result<Rows<T>, Error> {
         let mut ids = HashSet::new();
-        let mut found = Rows {
+        let mut rows = Rows {
             unique: Vec::new(),
             read: 0,
             pages: 0,
@@ -241,21 +243,28 @@ impl RestApi {
         };
         let mut pager = Pager::default();
         while !pager.is_done() {
-            let offset = found.read.to_string();
+            let offset = rows.read.to_string();
             let query = [("limit", PAGE_SIZE), ("offset", &offset)];
             let page: Page<T> = self.get(path, &query).await?;
-            let (total, known) = (page.total(), ids.len());
-            found.pages += 1;
-            found.read += page.list.len();
-            found.total = total.unwrap_or(found.total);
+            let total = page.total();
+            let before = ids.len();
+            rows.pages += 1;
+            rows.read += page.list.len();
+            rows.total = total.unwrap_or(rows.total);
             let new = page.list.into_iter().filter(|row| ids.insert(id(row)));
-            found.unique.extend(new);
-            let is_last = total.is_some() && found.read >= found.total;
-            let has_new = ids.len() > known;
-            let advanced = pager.advance(!has_new, (has_new && !is_last).then_some(found.read));
-            advanced.map_err(|endless| Error::content(path, endless.to_string()))?;
+            rows.unique.extend(new);
+            let is_last = total.is_some() && rows.read >= rows.total;
+            let has_new = ids.len() > before;
+            let next = if has_new && !is_last {
+                Some(rows.read)
+            } else {
+                None
+            };
+            pager
+                .advance(!has_new, next)
+                .map_err(|endless| Error::content(path, endless.to_string()))?;
         }
-        Ok(found)
+        Ok(rows)
     }
 }
 
@@ -295,7 +304,7 @@ fn own_tokens_only(fix: &str) -> Error {
     }
 }
 
-/// For a request that some versions or editions do not support or permit.
+/// Turns the refusal of a request that some versions or editions do not support or permit into `None`.
 fn optional<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     none_if_status(answer, &[StatusCode::FORBIDDEN, StatusCode::NOT_FOUND])
 }

@@ -56,19 +56,20 @@ impl Tables {
 
     pub async fn listing(&self) -> Result<Listing, Error> {
         let mut builder = ListingBuilder::default();
-        let push =
-            |token: Token, user: Option<User>| builder.push(&token.to_listed(user.as_ref(), true));
-        self.for_each_token(None, push).await?;
+        self.for_each_token(None, |token, user| {
+            builder.push(&token.to_listed(user.as_ref(), true))
+        })
+        .await?;
         builder.finish()
     }
 
     pub async fn has_token(&self, id: &str) -> Result<bool, Error> {
         let mut found = false;
-        let find = |_, _| {
+        self.for_each_token(Some(id), |_, _| {
             found = true;
             Ok(())
-        };
-        self.for_each_token(Some(id), find).await?;
+        })
+        .await?;
         Ok(found)
     }
 
@@ -77,34 +78,36 @@ impl Tables {
         id: Option<&str>,
         mut each: impl FnMut(Token, Option<User>) -> Result<(), Error> + Send,
     ) -> Result<(), Error> {
-        let mut reading = self.0.begin_read().await?;
-        let columns = self.readable_columns(&mut reading).await?;
+        let mut transaction = self.0.begin_read().await?;
+        let columns = self.readable_columns(&mut transaction).await?;
         let mut query = columns.query();
-        if id.is_some() {
+        let mut values = Vec::new();
+        if let Some(id) = id {
             query.push_str(" WHERE CAST(t.id AS text) = $1");
+            values.push(Scalar::Text(id.to_owned()));
         }
-        let values: Vec<_> = id
-            .map(|id| Scalar::Text(id.to_owned()))
-            .into_iter()
-            .collect();
-        let visited = reading.for_each_record(&query, &values, |record| {
-            let row = Row {
-                record,
-                columns: &columns,
-            };
-            each(row.token(), row.user())?;
-            Ok(ControlFlow::Continue(()))
-        });
-        visited.await?;
-        reading.close().await;
+        transaction
+            .for_each_record(&query, &values, |record| {
+                let row = Row {
+                    record,
+                    columns: &columns,
+                };
+                each(row.token(), row.user())?;
+                Ok(ControlFlow::Continue(()))
+            })
+            .await?;
+        transaction.close().await;
         Ok(())
     }
 
     /// The columns that exist and that the role may read.
-    async fn readable_columns(&self, reading: &mut ReadTransaction<'_>) -> Result<Columns, Error> {
+    async fn readable_columns(
+        &self,
+        transaction: &mut ReadTransaction<'_>,
+    ) -> Result<Columns, Error> {
         let mut readable = BTreeSet::new();
         for (alias, table) in TABLES {
-            let names = reading.table_columns(table).await?.into_iter();
+            let names = transaction.table_columns(table).await?.into_iter();
             readable.extend(names.map(|name| format!("{alias}.{name}")));
         }
         if let Some(missing) = REQUIRED.iter().find(|column| !readable.contains(**column)) {
@@ -112,8 +115,7 @@ impl Tables {
         }
         let mut columns: Vec<_> = REQUIRED.into_iter().chain(OPTIONAL).collect();
         columns.retain(|column| readable.contains(*column));
-        let is_there = |column| columns.contains(&column);
-        if !is_there("s.id") || !is_there("t.fk_sso_client_id") {
+        if !columns.contains(&"s.id") || !columns.contains(&"t.fk_sso_client_id") {
             columns.retain(|column| !column.starts_with("s."));
         }
         Ok(Columns(columns))
@@ -223,8 +225,10 @@ impl Row<'_> {
     }
 
     fn scalar(&self, column: &str) -> Scalar {
-        let position = self.position(column);
-        position.map_or(Scalar::Null, |position| self.record.scalar(position))
+        match self.position(column) {
+            Some(position) => self.record.scalar(position),
+            None => Scalar::Null,
+        }
     }
 
     fn position(&self, column: &str) -> Option<usize> {

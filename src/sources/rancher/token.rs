@@ -42,7 +42,6 @@ const NAME_PREFIXES: [(&str, TokenKind); 7] = [
 ];
 
 impl TokenKind {
-    #[must_use]
     pub fn default_kinds() -> Vec<Self> {
         let kinds = Self::ALL.iter().copied();
         kinds.filter(|kind| *kind != Self::Session).collect()
