@@ -298,6 +298,21 @@ async fn a_look_up_without_a_result_is_unclear() {
     assert!(look(ADA).await.is_err());
 }
 
+/// The look-up of one person must not fail a listing that has all the others.
+#[tokio::test]
+async fn a_look_up_without_an_access_token_is_unclear_after_403() {
+    let okta = people();
+    let directory = directory(&okta, &[]);
+    okta.org().fault = Some(Box::new(|request| {
+        let body = r#"{"error":"access_denied"}"#;
+        (request.path == "/oauth2/v1/token").then(|| Answer::text(403, body))
+    }));
+    let lookup = directory.look_up(ADA).await.unwrap();
+    assert!(matches!(lookup, Lookup::Unclear(_)), "{lookup:?}");
+    let error = list_everybody(&okta, &[]).await.unwrap_err();
+    assert_contains!(error, "Okta does not grant the app all scopes it asks for");
+}
+
 #[rstest]
 #[case::token("/oauth2/v1/token")]
 #[case::users("/api/v1/users")]

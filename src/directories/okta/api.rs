@@ -49,8 +49,7 @@ pub(super) struct App {
 
 impl SignIn for App {
     async fn sign_in(&self) -> Result<Grant, Error> {
-        let granted = self.request_access_token(&self.scopes.join(" ")).await;
-        granted.map_err(explain_refusal)
+        self.request_access_token(&self.scopes.join(" ")).await
     }
 }
 

@@ -308,3 +308,31 @@ fn own_tokens_only(fix: &str) -> Error {
 fn optional<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
     none_if_status(answer, &[StatusCode::FORBIDDEN, StatusCode::NOT_FOUND])
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::post;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_is_renewed_before_ten_hours() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answer = post(async || r#"{"token": "session"}"#);
+        let server = Router::new().route("/api/v1/auth/user/signin", answer);
+        tokio::spawn(async { axum::serve(listener, server).await });
+        let sign_in = PasswordSignIn {
+            web: Client::new(&url.parse().unwrap(), None, Duration::from_secs(5)).unwrap(),
+            login: Login {
+                email: "admin@example.org".to_owned(),
+                password: "secret".into(),
+            },
+        };
+        let grant = sign_in.sign_in().await.unwrap();
+        assert_eq!(grant.renew_after, Duration::from_hours(9));
+        assert_eq!(grant.header, "session");
+    }
+}
