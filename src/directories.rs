@@ -126,7 +126,6 @@ fn count_member<'a>(groups: impl IntoIterator<Item = (bool, &'a mut Group)>) -> 
 }
 
 impl Group {
-    #[must_use]
     pub fn empty(name: String) -> Self {
         Self { name, members: 0 }
     }

@@ -23,7 +23,6 @@ pub struct Config {
 }
 
 impl Config {
-    #[must_use]
     pub fn build(&self, common: &Common) -> FileDirectory {
         FileDirectory {
             path: self.path.clone(),

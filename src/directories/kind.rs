@@ -15,7 +15,6 @@ pub enum Kind {
 
 impl Kind {
     /// As written in the configuration.
-    #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::File(_) => "file",

@@ -218,21 +218,20 @@ impl LdapDirectory {
         };
         let name = format!("<GUID={guid}>");
         let is_match = |entry: &Entry| flavor.id(entry) == Some(guid.to_string());
-        let found = connection.session.read(&name, flavor.attributes()).await?;
+        let session = &mut connection.session;
+        let found = session.read_entry(&name, flavor.attributes()).await?;
         if let Some(entry) = found.filter(is_match) {
             return Ok(self.found(&entry, id, flavor));
         }
-        let deleted = connection.session.read_deleted(&name, flavor.attributes());
-        let deleted = match deleted.await {
+        let deleted = match session.read_deleted(&name, flavor.attributes()).await {
             // The bind account may not see deleted objects.
             Err(ldap::Error::Failed { .. }) => None,
-            deleted => deleted?.filter(is_match),
+            result => result?.filter(is_match),
         };
-        let is_deleted = |entry: &Entry| {
-            let flag = entry.text("isDeleted");
-            flag.is_some_and(|flag| flag.eq_ignore_ascii_case("true"))
-        };
-        if deleted.as_ref().is_some_and(is_deleted) {
+        if let Some(entry) = deleted
+            && let Some(flag) = entry.text("isDeleted")
+            && flag.eq_ignore_ascii_case("true")
+        {
             return Ok(Lookup::certainly_gone("isDeleted=TRUE"));
         }
         self.confirm_gone(connection).await
@@ -248,9 +247,13 @@ impl LdapDirectory {
         let flavor = connection.root.flavor;
         let filter = flavor.people_with_id_filter(self.people_filter(flavor));
         let search = self.search(&filter, flavor.id_attributes());
-        let (others, _) = connection.session.search_first(&search, 1).await?;
+        let others = connection.session.search_first(&search, 1).await?;
         let names = flavor.id_attributes().join(" or ");
-        if others.iter().any(|other| flavor.id(other).is_some()) {
+        if others
+            .entries
+            .iter()
+            .any(|other| flavor.id(other).is_some())
+        {
             return Ok(Lookup::gone(format!("no entry has its {names}")));
         }
         let reason = format!("the account of bind_dn sees no one by {names}");
@@ -260,23 +263,26 @@ impl LdapDirectory {
     async fn check_with(&self, connection: &mut Connection) -> Result<CheckReport, Error> {
         let flavor = connection.root.flavor;
         let search = self.search(self.people_filter(flavor), flavor.attributes());
-        let found = connection.session.search_first(&search, CHECKED_PEOPLE);
-        let (entries, has_more) = found.await?;
+        let page = connection
+            .session
+            .search_first(&search, CHECKED_PEOPLE)
+            .await?;
         let rules = self.rules(flavor);
-        let people: Vec<Person> = entries
+        let people: Vec<Person> = page
+            .entries
             .iter()
             .filter_map(|entry| Some(build_person(entry, flavor.id(entry)?, &rules)))
             .filter(|person| person.main.is_some())
             .collect();
         let lost = people.iter().filter(|person| person.status.is_lost());
-        let beginning = if has_more { "the first " } else { "" };
+        let beginning = if page.has_more() { "the first " } else { "" };
         let summary = format!(
             "{}, {beginning}{} people, {} of them without access",
             flavor.name(),
             people.len(),
             lost.count()
         );
-        let mut rights = self.rights(flavor, &entries, &people);
+        let mut rights = self.rights(flavor, &page.entries, &people);
         rights.extend(self.group_rights(connection).await?);
         Ok(CheckReport { summary, rights })
     }

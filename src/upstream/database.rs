@@ -1,7 +1,7 @@
 //! Reads third-party databases, SQLite or PostgreSQL, in one read-only transaction. Rows are streamed.
 //!
-//! [`ReadTransaction::for_each_row`] runs queries of lapsed, whose columns are known; `for_each_record` runs
-//! the statements of operators.
+//! [`ReadTransaction::for_each_row`] runs lapsed's own queries, whose columns are known; `for_each_record` runs
+//! queries from the configuration.
 
 mod error;
 mod record;
@@ -71,12 +71,10 @@ impl Database {
     }
 
     /// The location, without user and password.
-    #[must_use]
     pub fn place(&self) -> &str {
         &self.place
     }
 
-    #[must_use]
     pub fn is_sqlite(&self) -> bool {
         self.url.expose_secret().starts_with("sqlite:")
     }
@@ -86,18 +84,19 @@ impl Database {
     /// # Errors
     /// If the database cannot be reached, or refuses the login.
     pub async fn begin_read(&self) -> Result<ReadTransaction<'_>, Error> {
-        let mut connection = self.connect(true).await?;
+        let mut connection = self.connect(Mode::ReadOnly).await?;
         if self.is_sqlite() {
             self.run(&mut connection, "BEGIN").await?;
             // Takes the lock, so that an interrupted write of another program is detected here.
             self.run(&mut connection, "SELECT 1 FROM sqlite_schema LIMIT 1")
                 .await?;
         } else {
-            // Not set for the session: a pooler would refuse that, or share the session with others.
+            // Set for the transaction, not for the session: a pooler refuses session settings, or passes the
+            // session on to other clients.
             let begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
             self.run(&mut connection, begin).await?;
         }
-        self.set_limits(&mut connection).await?;
+        self.set_transaction_settings(&mut connection).await?;
         Ok(ReadTransaction {
             database: self,
             connection,
@@ -105,37 +104,38 @@ impl Database {
     }
 
     /// Sets the time-out of each statement of a transaction in PostgreSQL, and its time zone.
-    async fn set_limits(&self, connection: &mut Connection) -> Result<(), Error> {
+    async fn set_transaction_settings(&self, connection: &mut Connection) -> Result<(), Error> {
         let Connection::Postgres(connection) = connection else {
             return Ok(());
         };
-        // Plan for the fastest delivery of all rows, not of the first ones.
-        let limits = sqlx::query(
+        // `cursor_tuple_fraction` plans for the fastest delivery of all rows, not of the first ones.
+        let settings = sqlx::query(
             "SELECT set_config('statement_timeout', $1, true), set_config('timezone', 'UTC', true),
                     set_config('cursor_tuple_fraction', '1', true)",
-        );
-        let timeout = self.timeout.as_millis().to_string();
-        let limits = limits.bind(timeout).persistent(false);
-        let done = limits.execute(&mut **connection);
-        self.with_timeout(done).await.map(drop)
+        )
+        .bind(self.timeout.as_millis().to_string())
+        .persistent(false);
+        self.with_timeout(settings.execute(&mut **connection))
+            .await
+            .map(drop)
     }
 
     /// Runs a statement of lapsed.
     async fn run(&self, connection: &mut Connection, statement: &'static str) -> Result<(), Error> {
         let statement = sqlx::raw_sql(statement);
         match connection {
-            Connection::Sqlite { connection, .. } => {
-                let done = connection.execute(statement);
-                self.with_timeout(done).await.map(drop)
-            }
-            Connection::Postgres(connection) => {
-                let done = connection.execute(statement);
-                self.with_timeout(done).await.map(drop)
-            }
+            Connection::Sqlite { connection, .. } => self
+                .with_timeout(connection.execute(statement))
+                .await
+                .map(drop),
+            Connection::Postgres(connection) => self
+                .with_timeout(connection.execute(statement))
+                .await
+                .map(drop),
         }
     }
 
-    /// Runs an operator's statement. Returns the number of affected rows.
+    /// Runs a statement from the configuration. Returns the number of affected rows.
     async fn execute(
         &self,
         connection: &mut Connection,
@@ -145,25 +145,27 @@ impl Database {
         let statement = trust(statement);
         match connection {
             Connection::Sqlite { connection, .. } => {
-                let query = sqlx::query_with(statement, record::sqlite_arguments(values));
-                let done = query.persistent(false).execute(&mut **connection);
-                Ok(self.with_timeout(done).await?.rows_affected())
+                let query = sqlx::query_with(statement, record::sqlite_arguments(values))
+                    .persistent(false)
+                    .execute(&mut **connection);
+                Ok(self.with_timeout(query).await?.rows_affected())
             }
             Connection::Postgres(connection) => {
-                let query = sqlx::query_with(statement, record::postgres_arguments(values));
-                let done = query.persistent(false).execute(&mut **connection);
-                Ok(self.with_timeout(done).await?.rows_affected())
+                let query = sqlx::query_with(statement, record::postgres_arguments(values))
+                    .persistent(false)
+                    .execute(&mut **connection);
+                Ok(self.with_timeout(query).await?.rows_affected())
             }
         }
     }
 
-    async fn connect(&self, reads_only: bool) -> Result<Connection, Error> {
+    async fn connect(&self, mode: Mode) -> Result<Connection, Error> {
         let text = self.url.expose_secret();
         if self.is_sqlite() {
             let options = SqliteConnectOptions::from_str(text)
                 .map_err(|_| Error::Url)?
                 .create_if_missing(false)
-                .read_only(reads_only)
+                .read_only(mode == Mode::ReadOnly)
                 .busy_timeout(self.timeout)
                 .disable_statement_logging();
             let mut connection = self
@@ -185,8 +187,9 @@ impl Database {
                 .map_err(|_| Error::Url)?
                 .application_name("lapsed")
                 .disable_statement_logging();
-            let connecting = PgConnection::connect_with(&options);
-            let connection = self.with_timeout(connecting).await?;
+            let connection = self
+                .with_timeout(PgConnection::connect_with(&options))
+                .await?;
             Ok(Connection::Postgres(Box::new(connection)))
         }
     }
@@ -202,10 +205,16 @@ impl Database {
             }
             Err(_) => Err(Error::TimedOut {
                 place: self.place.clone(),
-                limit: self.timeout,
+                timeout: self.timeout,
             }),
         }
     }
+}
+
+#[derive(PartialEq, Eq)]
+enum Mode {
+    ReadOnly,
+    ReadWrite,
 }
 
 enum Connection {
@@ -218,17 +227,17 @@ enum Connection {
 }
 
 impl Connection {
-    async fn close(self, limit: Duration) {
+    async fn close(self, timeout: Duration) {
         let _ = match self {
             Self::Sqlite { connection, .. } => {
-                tokio::time::timeout(limit, connection.close()).await
+                tokio::time::timeout(timeout, connection.close()).await
             }
-            Self::Postgres(connection) => tokio::time::timeout(limit, connection.close()).await,
+            Self::Postgres(connection) => tokio::time::timeout(timeout, connection.close()).await,
         };
     }
 }
 
-/// Stops SQLite, which would otherwise go on in its thread, when the caller no longer waits.
+/// Stops SQLite, which would otherwise continue in its thread, when the caller no longer waits.
 #[derive(Default)]
 struct CancelOnDrop(Arc<AtomicBool>);
 
@@ -274,7 +283,7 @@ impl ReadTransaction<'_> {
         .await
     }
 
-    /// Runs an operator's query and calls `each` for every row until it breaks. `values` are those of `$1`,
+    /// Runs a query from the configuration and calls `each` for every row until it breaks. `values` are those of `$1`,
     /// `$2` and so on.
     pub(crate) async fn for_each_record(
         &mut self,
@@ -302,6 +311,7 @@ impl ReadTransaction<'_> {
             let columns = prepared.columns().iter();
             return Ok(columns.map(|column| column.name().to_owned()).collect());
         }
+        // Returns one row of nulls whatever the query returns, so that the driver reports the columns.
         let query = format!(
             "SELECT listed.* FROM (SELECT 1 AS one) AS one LEFT JOIN (\n{query}\n) AS listed ON 1 = 0"
         );
@@ -333,11 +343,11 @@ impl ReadTransaction<'_> {
         }
         // A refused statement must not abort the transaction.
         database.run(connection, "SAVEPOINT lapsed").await?;
-        let explained = database.execute(connection, explain, values).await;
+        let result = database.execute(connection, explain, values).await;
         database
             .run(connection, "ROLLBACK TO SAVEPOINT lapsed")
             .await?;
-        explained.map(drop)
+        result.map(drop)
     }
 
     /// The names of the columns of a table that the role may read; empty if there is no such table.
@@ -365,7 +375,7 @@ impl ReadTransaction<'_> {
         Ok(names)
     }
 
-    /// Closes the connection. Dropping it is as safe, but leaves a line in the log of PostgreSQL.
+    /// Closes the connection. Dropping it is safe too, but PostgreSQL logs an error.
     pub async fn close(self) {
         self.connection.close(self.database.timeout).await;
     }
@@ -390,7 +400,7 @@ impl ReadTransaction<'_> {
                     }
                     count = count.wrapping_add(1);
                     if count.is_multiple_of(FETCH_SIZE) {
-                        // SQLite's thread is always ahead, so nothing else in this task would run.
+                        // Rows are always ready, so this loop would never yield to other tasks.
                         tokio::task::yield_now().await;
                     }
                 }
@@ -411,8 +421,9 @@ async fn run_with_cursor(
     values: &[Scalar],
     each: &mut RowCallback<'_>,
 ) -> Result<(), super::Error> {
-    // Unnamed statements, because a pooler would keep named ones. Only FETCH needs a name, because sqlx looks
-    // up unknown types between rows; it is cleared at the end.
+    // `persistent(false)` prepares a statement without a name: behind a pooler, named statements outlive the
+    // connection. FETCH is the exception, because sqlx may look up types between its rows, so the cache of
+    // statements is cleared at the end.
     let declare = trust(format!("DECLARE lapsed NO SCROLL CURSOR FOR\n{query}"));
     let declare = sqlx::query_with(declare, record::postgres_arguments(values)).persistent(false);
     database
@@ -422,15 +433,16 @@ async fn run_with_cursor(
     loop {
         let mut rows = sqlx::query(trust(fetch.clone())).fetch(&mut *connection);
         let mut count = 0;
-        let mut goes_on = true;
+        let mut wants_more = true;
+        // The batch must be read to its end before CLOSE.
         while let Some(row) = database.with_timeout(rows.try_next()).await? {
             count += 1;
-            if goes_on {
-                goes_on = each(Row::Postgres(&row))?.is_continue();
+            if wants_more {
+                wants_more = each(Row::Postgres(&row))?.is_continue();
             }
         }
         drop(rows);
-        if count < FETCH_SIZE || !goes_on {
+        if count < FETCH_SIZE || !wants_more {
             break;
         }
     }

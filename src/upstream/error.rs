@@ -70,7 +70,6 @@ pub enum Error {
 
 impl Error {
     /// How long the source asked us to wait. A request to wait is not a failure.
-    #[must_use]
     pub fn wait(&self) -> Option<Duration> {
         match self {
             Self::Http(error) => error.wait(),
@@ -128,7 +127,6 @@ impl Error {
     }
 
     /// Whether the token may have ended in spite of the error.
-    #[must_use]
     pub fn is_in_doubt(&self) -> bool {
         match self {
             Self::Http(_) | Self::Content { .. } => self.wait().is_none(),

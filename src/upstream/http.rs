@@ -49,8 +49,8 @@ pub enum Error {
     /// A client assertion could not be signed.
     #[error("cannot sign a request for an access token: the system has no randomness")]
     CannotSign,
-    #[error("{place} did not answer within {} s", .limit.as_secs())]
-    TimedOut { place: String, limit: Duration },
+    #[error("{place} did not answer within {} s", .timeout.as_secs())]
+    TimedOut { place: String, timeout: Duration },
     #[error("cannot reach {place}: {reason}")]
     Unreachable { place: String, reason: String },
     #[error("{place} answered {status}{}", .code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default())]
@@ -84,7 +84,6 @@ pub enum Error {
 
 impl Error {
     /// The HTTP status of a refusal.
-    #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Status { status, .. } => Some(*status),
@@ -93,7 +92,6 @@ impl Error {
     }
 
     /// The server's own error code.
-    #[must_use]
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Status { code, .. } => code.as_ref().map(Code::as_str),
@@ -102,7 +100,6 @@ impl Error {
     }
 
     /// How long the server asks to wait.
-    #[must_use]
     pub fn wait(&self) -> Option<Duration> {
         match self {
             Self::Busy { wait, .. } => Some(*wait),
@@ -282,11 +279,11 @@ impl Request<'_> {
 
     /// Sends the request, and again after each short wait.
     async fn send(self) -> Result<Response, Error> {
-        let (place, limit) = (self.place.clone(), self.web.timeout);
+        let (place, timeout) = (self.place.clone(), self.web.timeout);
         let mut retries = 0;
         loop {
             let response = self.try_clone()?.builder.send().await;
-            let response = response.map_err(|error| transport_error(&error, &place, limit))?;
+            let response = response.map_err(|error| transport_error(&error, &place, timeout))?;
             match check_status(response, &place).await {
                 Err(Error::Busy { wait, .. })
                     if wait <= MAX_INLINE_WAIT && retries < MAX_RETRIES_PER_REQUEST =>
@@ -354,12 +351,16 @@ fn requested_wait(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     .map(|wait| wait.min(MAX_WAIT))
 }
 
-async fn read_body(mut response: Response, place: &str, limit: Duration) -> Result<Vec<u8>, Error> {
+async fn read_body(
+    mut response: Response,
+    place: &str,
+    timeout: Duration,
+) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response
         .chunk()
         .await
-        .map_err(|error| transport_error(&error, place, limit))?
+        .map_err(|error| transport_error(&error, place, timeout))?
     {
         if body.len() + chunk.len() > MAX_BODY_SIZE {
             let place = place.to_owned();
@@ -394,10 +395,10 @@ fn parse<T: DeserializeOwned>(body: &[u8], place: &str) -> Result<T, Error> {
     Ok(answer)
 }
 
-fn transport_error(error: &reqwest::Error, place: &str, limit: Duration) -> Error {
+fn transport_error(error: &reqwest::Error, place: &str, timeout: Duration) -> Error {
     let place = place.to_owned();
     if error.is_timeout() {
-        return Error::TimedOut { place, limit };
+        return Error::TimedOut { place, timeout };
     }
     // The innermost cause is the most precise; the outer ones repeat the URL with its query.
     let mut cause: &dyn std::error::Error = error;
@@ -438,7 +439,6 @@ const MAX_CODE_LENGTH: usize = 40;
 pub struct Code(String);
 
 impl Code {
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

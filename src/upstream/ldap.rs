@@ -26,8 +26,8 @@ pub use session::{Search, Server, Session};
 pub enum Error {
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    #[error("{place} did not answer within {} s", .limit.as_secs())]
-    TimedOut { place: String, limit: Duration },
+    #[error("{place} did not answer within {} s", .timeout.as_secs())]
+    TimedOut { place: String, timeout: Duration },
     /// No connection, or not a secure one.
     #[error("cannot reach {place}: {reason}")]
     Unreachable { place: String, reason: String },
@@ -55,7 +55,6 @@ pub enum Error {
 }
 
 impl Error {
-    #[must_use]
     pub fn code(&self) -> Option<u32> {
         match self {
             Self::Refused { code, .. } | Self::Failed { code, .. } => Some(*code),
@@ -64,7 +63,6 @@ impl Error {
     }
 
     /// Whether the connection failed, and a new one may work.
-    #[must_use]
     pub fn is_connection_failure(&self) -> bool {
         matches!(self, Self::BrokenOff { .. } | Self::Unreachable { .. })
     }
@@ -85,7 +83,6 @@ pub struct Access {
 
 impl Access {
     /// Whether the password crosses a network unencrypted.
-    #[must_use]
     pub fn exposes_password(&self) -> bool {
         let host = self.url.host_str().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -98,7 +95,6 @@ impl Access {
 }
 
 /// Whether a text is a filter (RFC 4515).
-#[must_use]
 pub fn is_valid_filter(text: &str) -> bool {
     ldap3::parse_filter(text).is_ok()
 }

@@ -13,7 +13,7 @@ const MAX_PAGES: usize = 100_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Endless {
     #[error("a page repeats an earlier one")]
-    Circle,
+    Loop,
     #[error("more than {MAX_EMPTY_PAGES} pages in a row have nothing new")]
     EmptyPages,
     #[error("it has more than {MAX_PAGES} pages")]
@@ -33,7 +33,7 @@ pub(crate) enum Next<P> {
 pub(crate) struct Pager<P> {
     next: Next<P>,
     seen: HashSet<P>,
-    /// Pages without a new item since the last one with some.
+    /// How many pages in a row had no new item.
     empty_pages: u32,
 }
 
@@ -60,7 +60,7 @@ impl<P: Clone + Eq + Hash> Pager<P> {
         matches!(self.next, Next::End)
     }
 
-    /// Moves on after a page: to the next one, or to the end if there is `None`.
+    /// Moves on after a page: to the next one, or to the end if `next` is `None`.
     ///
     /// # Errors
     /// If the list has no end.
@@ -75,7 +75,7 @@ impl<P: Clone + Eq + Hash> Pager<P> {
         } else if self.seen.len() >= MAX_PAGES {
             return Err(Endless::TooLong);
         } else if !self.seen.insert(next.clone()) {
-            return Err(Endless::Circle);
+            return Err(Endless::Loop);
         }
         self.next = Next::At(next);
         Ok(())
@@ -97,11 +97,11 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_an_error() {
+    fn a_loop_is_an_error() {
         let mut pager = Pager::default();
         pager.advance(false, Some("2")).unwrap();
         pager.advance(false, Some("3")).unwrap();
-        assert_eq!(pager.advance(false, Some("2")), Err(Endless::Circle));
+        assert_eq!(pager.advance(false, Some("2")), Err(Endless::Loop));
     }
 
     #[test]

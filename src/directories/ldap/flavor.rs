@@ -45,7 +45,7 @@ impl RootDse {
             "namingContexts",
             "defaultNamingContext",
         ];
-        let entry = session.read("", &ATTRIBUTES).await?;
+        let entry = session.read_entry("", &ATTRIBUTES).await?;
         let flavor = configured.or_else(|| detect(entry.as_ref()?));
         let flavor = flavor.ok_or_else(|| {
             let fix = "set flavor to openldap (also for compatible servers), 389ds or ad";
@@ -77,7 +77,6 @@ fn detect(entry: &Entry) -> Option<Flavor> {
 }
 
 impl Flavor {
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::OpenLdap => "OpenLDAP",

@@ -142,7 +142,7 @@ async fn find_group(session: &mut Session, scope: Scope<'_>, name: &str) -> Resu
         &MEMBERS[..]
     };
     if is_dn(name) {
-        let found = session.read(name, attributes).await?;
+        let found = session.read_entry(name, attributes).await?;
         return found.ok_or_else(|| unknown_group(format!("the server shows no group {name:?}")));
     }
     let name_filter = escape(name);
@@ -229,7 +229,7 @@ async fn fetch_nested_members(
         }
         for (key, dn) in all_groups.iter().flatten() {
             if dns.contains(key) && seen.insert(key.clone()) {
-                pending.extend(session.read(dn, &MEMBERS).await?);
+                pending.extend(session.read_entry(dn, &MEMBERS).await?);
             }
         }
     }

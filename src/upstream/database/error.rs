@@ -27,9 +27,9 @@ pub enum Error {
     Unreachable { place: String, reason: String },
     #[error(
         "{place} did not answer within {} s; give the source a longer timeout, or the query an index",
-        .limit.as_secs()
+        .timeout.as_secs()
     )]
-    TimedOut { place: String, limit: Duration },
+    TimedOut { place: String, timeout: Duration },
     #[error("{place} refuses the user; check user and password in the URL, and pg_hba.conf")]
     Login { place: String },
     #[error("there is no database at {place}; correct the URL")]
@@ -68,7 +68,7 @@ pub enum Error {
 
 impl Error {
     /// Converts an error of sqlx, and leaves out everything that may contain values.
-    pub(super) fn from_sqlx(error: &sqlx::Error, place: &str, limit: Duration) -> Self {
+    pub(super) fn from_sqlx(error: &sqlx::Error, place: &str, timeout: Duration) -> Self {
         let place = place.to_owned();
         let unreachable = |reason: String| Self::Unreachable {
             place: place.clone(),
@@ -83,8 +83,8 @@ impl Error {
                 unreachable("the connection broke".to_owned())
             }
             sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
-                Some(error) => from_postgres(error, place, limit),
-                None => from_sqlite(error.as_ref(), place, limit),
+                Some(error) => from_postgres(error, place, timeout),
+                None => from_sqlite(error.as_ref(), place, timeout),
             },
             sqlx::Error::ColumnNotFound(column)
             | sqlx::Error::ColumnDecode { index: column, .. } => Self::Column {
@@ -99,7 +99,6 @@ impl Error {
     }
 
     /// Whether a later attempt may succeed.
-    #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::CommitUnknown(error) => error.is_transient(),
@@ -108,14 +107,13 @@ impl Error {
     }
 
     /// Whether the change may have been committed.
-    #[must_use]
     pub fn is_in_doubt(&self) -> bool {
         matches!(self, Self::CommitUnknown(_))
     }
 }
 
 /// By SQLSTATE (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
-fn from_postgres(error: &PgDatabaseError, place: String, limit: Duration) -> Error {
+fn from_postgres(error: &PgDatabaseError, place: String, timeout: Duration) -> Error {
     // Only errors raised by functions have a context, and those may contain any text.
     let is_plain = error.r#where().is_none();
     let message = || one_line(error.message(), MAX_MESSAGE);
@@ -129,7 +127,7 @@ fn from_postgres(error: &PgDatabaseError, place: String, limit: Duration) -> Err
         reason,
     };
     match error.code() {
-        "57014" => Error::TimedOut { place, limit },
+        "57014" => Error::TimedOut { place, timeout },
         "3D000" => Error::Missing { place },
         code if code.starts_with("28") => Error::Login { place },
         "42501" if is_plain => denied(message(), grant_advice(error.message())),
@@ -179,7 +177,7 @@ fn grant_advice(message: &str) -> String {
 }
 
 /// By result code (<https://www.sqlite.org/rescode.html>); the lowest byte is the kind.
-fn from_sqlite(error: &dyn DatabaseError, place: String, limit: Duration) -> Error {
+fn from_sqlite(error: &dyn DatabaseError, place: String, timeout: Duration) -> Error {
     const MESSAGES_WITHOUT_VALUES: [&str; 9] = [
         "no such table: ",
         "no such column: ",
@@ -211,7 +209,7 @@ fn from_sqlite(error: &dyn DatabaseError, place: String, limit: Duration) -> Err
             reason: "it would write, but the database is opened read-only or its file is write-protected"
                 .to_owned(),
         },
-        9 => Error::TimedOut { place, limit },
+        9 => Error::TimedOut { place, timeout },
         3 | 14 | 23 => Error::Denied {
             place,
             what: "the file cannot be opened".to_owned(),

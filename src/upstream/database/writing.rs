@@ -1,7 +1,7 @@
-//! Runs an operator's statements that write, each in its own transaction.
+//! Runs the statements of the configuration that write, each in its own transaction.
 
 use super::record::Scalar;
-use super::{Connection, Database, Error};
+use super::{Connection, Database, Error, Mode};
 
 pub(crate) struct WriteConnection<'a> {
     database: &'a Database,
@@ -13,16 +13,17 @@ impl Database {
     pub(crate) async fn open_for_writing(&self) -> Result<WriteConnection<'_>, Error> {
         Ok(WriteConnection {
             database: self,
-            connection: self.connect(false).await?,
+            connection: self.connect(Mode::ReadWrite).await?,
         })
     }
 
-    /// Rolls back an interrupted write of a killed program, as SQLite does on connections with write access.
+    /// Makes SQLite roll back what a killed program left half written. SQLite does so when a connection with
+    /// write access begins a transaction; a read-only one cannot.
     pub(crate) async fn recover(&self) -> Result<(), Error> {
-        let mut writing = self.open_for_writing().await?;
-        writing.run("BEGIN IMMEDIATE").await?;
-        writing.run("ROLLBACK").await?;
-        writing.close().await;
+        let mut connection = self.open_for_writing().await?;
+        connection.run("BEGIN IMMEDIATE").await?;
+        connection.run("ROLLBACK").await?;
+        connection.close().await;
         Ok(())
     }
 }
@@ -32,29 +33,31 @@ impl WriteConnection<'_> {
         self.database.is_sqlite()
     }
 
-    /// Runs a statement, and commits it only if `is_right` accepts the number of affected rows. Returns that
-    /// number.
+    /// Runs a statement, and commits it only if `accept` returns true for the number of affected rows. Returns
+    /// that number.
     pub async fn execute(
         &mut self,
         statement: &str,
         values: &[Scalar],
-        is_right: impl FnOnce(u64) -> bool,
+        accept: impl FnOnce(u64) -> bool,
     ) -> Result<u64, Error> {
-        let done = self.change(statement, values).await;
-        if let Ok(affected) = done
-            && is_right(affected)
+        let result = self.change(statement, values).await;
+        if let Ok(affected) = result
+            && accept(affected)
         {
-            let committed = self.run("COMMIT").await;
-            committed.map_err(|error| match error {
-                error if error.is_transient() => Error::CommitUnknown(Box::new(error)),
-                // The database refused to commit.
-                error => error,
+            self.run("COMMIT").await.map_err(|error| {
+                if error.is_transient() {
+                    Error::CommitUnknown(Box::new(error))
+                } else {
+                    // The database refused to commit.
+                    error
+                }
             })?;
         } else {
-            // A connection that breaks here also ends the transaction.
+            // If the rollback fails, the connection is broken, and the database rolls back.
             let _ = self.run("ROLLBACK").await;
         }
-        done
+        result
     }
 
     async fn change(&mut self, statement: &str, values: &[Scalar]) -> Result<u64, Error> {
@@ -64,8 +67,9 @@ impl WriteConnection<'_> {
             "BEGIN READ WRITE"
         };
         self.run(begin).await?;
-        let (database, connection) = (self.database, &mut self.connection);
-        database.set_limits(connection).await?;
+        let database = self.database;
+        let connection = &mut self.connection;
+        database.set_transaction_settings(connection).await?;
         database
             .execute(connection, statement.to_owned(), values)
             .await

@@ -41,13 +41,11 @@ impl Entry {
         }
     }
 
-    #[must_use]
     pub fn bytes(&self, name: &str) -> Option<&[u8]> {
         Some(self.values(name).first()?.as_slice())
     }
 
     /// The first value that is valid UTF-8.
-    #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.texts(name).next()
     }
@@ -58,13 +56,11 @@ impl Entry {
         values.filter_map(|value| std::str::from_utf8(value).ok())
     }
 
-    #[must_use]
     pub fn has(&self, name: &str) -> bool {
         !self.values(name).is_empty()
     }
 
     /// Whether the server returned only a range of the values (MS-ADTS §3.1.1.3.1.3.3): `member;range=0-1499`.
-    #[must_use]
     pub fn is_cut(&self, name: &str) -> bool {
         let prefix = format!("{};range=", name.to_ascii_lowercase());
         self.attributes.keys().any(|key| key.starts_with(&prefix))

@@ -21,7 +21,7 @@ use crate::upstream::pager::{Endless, Pager};
 /// Active Directory allows at most 1000.
 const PAGE_SIZE: i32 = 500;
 
-/// A connection without requests for longer is closed.
+/// How long a connection may stay idle after the last request has had its time-out.
 const MAX_IDLE: Duration = Duration::from_secs(20);
 
 /// Includes deleted objects (MS-ADTS §3.1.1.3.4.1.14).
@@ -58,12 +58,13 @@ impl Server {
     /// # Errors
     /// When there is no secure connection, or the server refuses the account.
     pub async fn connect(&self) -> Result<Session, Error> {
-        let (connection, ldap) = {
-            let opening =
-                LdapConnAsync::from_url_with_settings(self.settings.clone(), &self.access.url);
-            let opened = with_timeout(self.timeout, &self.place, opening).await?;
-            opened.map_err(|error| self.unreachable(&error))?
-        };
+        let (connection, ldap) = with_timeout(
+            self.timeout,
+            &self.place,
+            LdapConnAsync::from_url_with_settings(self.settings.clone(), &self.access.url),
+        )
+        .await?
+        .map_err(|error| self.unreachable(&error))?;
         let mut session = Session::new(connection, ldap, &self.place, self.timeout);
         session.bind(&self.access).await?;
         Ok(session)
@@ -94,9 +95,9 @@ impl Server {
 #[derive(Debug, Clone, Copy)]
 pub struct Search<'a> {
     pub base: &'a str,
-    /// RFC 4515.
+    /// In the form of RFC 4515.
     pub filter: &'a str,
-    /// Operational attributes must be named.
+    /// The attributes to return. `*` does not include operational ones, so they must be named.
     pub attributes: &'a [&'a str],
 }
 
@@ -110,25 +111,27 @@ pub struct Session {
     _driver: AbortOnDropHandle<()>,
 }
 
-async fn wait_until_idle(requests: &mut watch::Receiver<()>, max_idle: Duration) {
-    while let Ok(Ok(())) = timeout(max_idle, requests.changed()).await {}
-}
-
-struct Page {
-    entries: Vec<Entry>,
+/// A page of a search result.
+pub struct Page {
+    pub entries: Vec<Entry>,
     /// Requests the next page; empty at the end.
     cookie: Vec<u8>,
 }
 
+impl Page {
+    pub fn has_more(&self) -> bool {
+        !self.cookie.is_empty()
+    }
+}
+
 impl Session {
     fn new(connection: LdapConnAsync, ldap: Ldap, place: &str, timeout: Duration) -> Self {
-        let (activity, mut requests) = watch::channel(());
-        let max_idle = timeout + MAX_IDLE;
+        let (activity, on_activity) = watch::channel(());
         let driver = tokio::spawn(async move {
             // When this ends, pending requests fail.
             tokio::select! {
                 _ = connection.drive() => {}
-                () = wait_until_idle(&mut requests, max_idle) => {}
+                () = wait_until_idle(on_activity, timeout + MAX_IDLE) => {}
             }
         });
         Self {
@@ -143,24 +146,23 @@ impl Session {
     async fn bind(&mut self, access: &Access) -> Result<(), Error> {
         let password = access.password.expose_secret();
         let bind = self.ldap.simple_bind(&access.bind_dn, password);
-        let bound = with_timeout(self.timeout, &self.place, bind).await?;
-        let bound = bound.map_err(|error| library_error(&error, &self.place))?;
-        if bound.rc == 0 {
+        let result = await_response(self.timeout, &self.place, bind).await?;
+        if result.rc == 0 {
             return Ok(());
         }
-        let (reason, fix) = code::explain_bind(bound.rc, &bound.text);
+        let (reason, fix) = code::explain_bind(result.rc, &result.text);
         Err(Error::Refused {
             place: self.place.clone(),
-            code: bound.rc,
+            code: result.rc,
             reason,
             fix,
         })
     }
 
-    /// Sends all entries below the base to `sink`, page by page.
+    /// Sends the base and everything below it, as far as it matches, to `sink`, page by page.
     ///
     /// # Errors
-    /// When the result is not complete: no end, a page that repeats, or any code but success.
+    /// When the result is not complete: it has no end, a page repeats, or the server reports an error.
     pub async fn search(
         &mut self,
         search: &Search<'_>,
@@ -168,23 +170,26 @@ impl Session {
     ) -> Result<(), Error> {
         let mut pager = Pager::default();
         let mut cookie = Vec::new();
-        // Cookies do not show a circle: some servers send the same one for every page.
+        // A repeated cookie proves nothing: some servers send the same one for every page. A repeated first
+        // entry shows that the list has no end.
         let mut first_entries = HashSet::new();
         for number in 1_u32.. {
             let page = self.fetch_page(search, cookie, PAGE_SIZE).await?;
-            cookie = page.cookie;
-            let first = page.entries.first();
-            let advanced = if first.is_none_or(|first| first_entries.insert(first.dn.clone())) {
-                pager.advance(first.is_none(), (!cookie.is_empty()).then_some(number))
-            } else {
-                Err(Endless::Circle)
-            };
-            let place = &self.place;
-            advanced.map_err(|why| Error::Endless {
-                place: place.clone(),
+            let next = if page.has_more() { Some(number) } else { None };
+            let mut result = pager.advance(page.entries.is_empty(), next);
+            if let Some(first) = page.entries.first()
+                && !first_entries.insert(first.dn.clone())
+            {
+                result = Err(Endless::Loop);
+            }
+            result.map_err(|why| Error::Endless {
+                place: self.place.clone(),
                 why,
             })?;
-            page.entries.into_iter().for_each(&mut *sink);
+            cookie = page.cookie;
+            for entry in page.entries {
+                sink(entry);
+            }
             if pager.is_done() {
                 break;
             }
@@ -194,24 +199,19 @@ impl Session {
 
     /// Collects the entries of a small result.
     pub async fn search_all(&mut self, search: &Search<'_>) -> Result<Vec<Entry>, Error> {
-        let mut found = Vec::new();
-        self.search(search, &mut |entry| found.push(entry)).await?;
-        Ok(found)
+        let mut entries = Vec::new();
+        self.search(search, &mut |entry| entries.push(entry))
+            .await?;
+        Ok(entries)
     }
 
-    /// The first `count` entries, and whether there are more.
+    /// The first `count` entries, at most [`PAGE_SIZE`].
     ///
     /// # Errors
-    /// When there is no response, or any code but success.
-    pub async fn search_first(
-        &mut self,
-        search: &Search<'_>,
-        count: i32,
-    ) -> Result<(Vec<Entry>, bool), Error> {
-        let page = self
-            .fetch_page(search, Vec::new(), count.min(PAGE_SIZE))
-            .await?;
-        Ok((page.entries, !page.cookie.is_empty()))
+    /// If the server does not respond, or reports an error.
+    pub async fn search_first(&mut self, search: &Search<'_>, count: i32) -> Result<Page, Error> {
+        self.fetch_page(search, Vec::new(), count.min(PAGE_SIZE))
+            .await
     }
 
     async fn fetch_page(
@@ -224,18 +224,22 @@ impl Session {
         let (entries, result) = self
             .run_search(search, Scope::Subtree, vec![control.into()])
             .await?;
+        // The library panics if the control is malformed; `await_response` catches that.
         let parsing = async { Ok(paging_cookie(&result)) };
-        let cookie = with_timeout(self.timeout, &self.place, parsing).await?;
-        let cookie = cookie.map_err(|error| library_error(&error, &self.place))?;
+        let cookie = await_response(self.timeout, &self.place, parsing).await?;
         Ok(Page { entries, cookie })
     }
 
-    /// Reads an entry; `None` if the server reports none, or shows none.
+    /// Reads an entry; `None` if there is no such entry, or the account may not see it.
     ///
     /// # Errors
-    /// When there is no response, or any other code.
-    pub async fn read(&mut self, dn: &str, attributes: &[&str]) -> Result<Option<Entry>, Error> {
-        self.read_entry(dn, attributes, Vec::new()).await
+    /// If the server does not respond, or reports another error than *no such object*.
+    pub async fn read_entry(
+        &mut self,
+        dn: &str,
+        attributes: &[&str],
+    ) -> Result<Option<Entry>, Error> {
+        self.read_with_controls(dn, attributes, Vec::new()).await
     }
 
     /// Reads an entry even if it is deleted. Active Directory shows deleted entries to few accounts.
@@ -249,10 +253,10 @@ impl Session {
             crit: true,
             val: None,
         };
-        self.read_entry(dn, attributes, vec![control]).await
+        self.read_with_controls(dn, attributes, vec![control]).await
     }
 
-    async fn read_entry(
+    async fn read_with_controls(
         &mut self,
         dn: &str,
         attributes: &[&str],
@@ -286,9 +290,8 @@ impl Session {
             self.ldap
                 .with_controls(controls)
                 .search(base, scope, filter, attributes.to_vec());
-        let response = with_timeout(self.timeout, &self.place, request).await?;
-        let response = response.map_err(|error| library_error(&error, &self.place));
-        let SearchResult(entries, result) = response?;
+        let SearchResult(entries, result) =
+            await_response(self.timeout, &self.place, request).await?;
         if result.rc != 0 {
             let (reason, fix) = code::explain_search(result.rc);
             return Err(Error::Failed {
@@ -298,11 +301,13 @@ impl Session {
                 fix,
             });
         }
-        let entries = entries.into_iter().map(|entry| Entry::parse(entry.0));
-        let entries = entries.collect::<Option<Vec<_>>>();
-        let entries = entries.ok_or_else(|| Error::Malformed {
-            place: self.place.clone(),
-        })?;
+        let entries = entries
+            .into_iter()
+            .map(|entry| Entry::parse(entry.0))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| Error::Malformed {
+                place: self.place.clone(),
+            })?;
         Ok((entries, result))
     }
 
@@ -312,25 +317,42 @@ impl Session {
     }
 }
 
-/// A server that does not support pages returns all entries and no cookie (RFC 2696 §3).
+async fn wait_until_idle(mut on_activity: watch::Receiver<()>, max_idle: Duration) {
+    while let Ok(Ok(())) = timeout(max_idle, on_activity.changed()).await {}
+}
+
+/// The cookie of the next page; empty at the end. A server without paging sends none (RFC 2696 §3).
 fn paging_cookie(result: &LdapResult) -> Vec<u8> {
-    let paged = result.ctrls.iter().find_map(|Control(kind, raw)| {
-        matches!(kind, Some(ControlType::PagedResults)).then_some(raw)
-    });
-    paged.map_or_else(Vec::new, |raw| raw.parse::<PagedResults>().cookie)
+    for Control(kind, raw) in &result.ctrls {
+        if matches!(kind, Some(ControlType::PagedResults)) {
+            return raw.parse::<PagedResults>().cookie;
+        }
+    }
+    Vec::new()
+}
+
+/// Waits for a response as [`with_timeout`] does, and converts the library's errors.
+async fn await_response<T>(
+    timeout: Duration,
+    place: &str,
+    work: impl Future<Output = Answer<T>>,
+) -> Result<T, Error> {
+    with_timeout(timeout, place, work)
+        .await?
+        .map_err(|error| library_error(&error, place))
 }
 
 /// Adds a time-out. Also catches panics: the library panics if a server sends something that is not LDAP.
 async fn with_timeout<T>(
-    limit: Duration,
+    timeout: Duration,
     place: &str,
     work: impl Future<Output = Answer<T>>,
 ) -> Result<Answer<T>, Error> {
     let place = place.to_owned();
-    match timeout(limit, AssertUnwindSafe(work).catch_unwind()).await {
+    match tokio::time::timeout(timeout, AssertUnwindSafe(work).catch_unwind()).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_panic)) => Err(Error::Malformed { place }),
-        Err(_elapsed) => Err(Error::TimedOut { place, limit }),
+        Err(_elapsed) => Err(Error::TimedOut { place, timeout }),
     }
 }
 
