@@ -159,7 +159,10 @@ impl Scim {
         for user in &users {
             allowed.count_member(user);
         }
-        Ok((!lacks_active && !allowed.is_inconclusive()).then_some(users))
+        if lacks_active || allowed.is_inconclusive() {
+            return Ok(None);
+        }
+        Ok(Some(users))
     }
 
     /// Users with this mailbox or sign-in name; `None` if filters do not work. Both are asked for, because one
@@ -197,8 +200,10 @@ impl Scim {
         let failed = |error| explain_refusal(error, USERS);
         let mut pages = self.api.list(provider, users_query(Some(fields)));
         let mut page = pages.next::<User>().await.map_err(failed)?;
-        let lack_active = |users: &Vec<User>| users.iter().all(|user| user.active == Flag::Missing);
-        if pages.selects_fields() && page.as_ref().is_some_and(lack_active) {
+        if pages.selects_fields()
+            && let Some(users) = &page
+            && users.iter().all(|user| user.active == Flag::Missing)
+        {
             // The server may not support the selection of fields.
             pages = self.api.list(provider, users_query(None));
             page = pages.next().await.map_err(failed)?;
@@ -210,7 +215,7 @@ impl Scim {
         Ok(())
     }
 
-    /// What the first page of users shows, and how many people there are.
+    /// What the first page of users shows, and a text such as `14 people`.
     async fn people_rights(&self, provider: Provider) -> Result<(Vec<Right>, String), Error> {
         let what = "list the people";
         let mut pages = self.api.list(provider, users_query(Some(FIELDS)));
@@ -234,7 +239,7 @@ impl Scim {
         }
         let without = page
             .iter()
-            .filter(|user| user.active.is_true().is_none())
+            .filter(|user| user.active.value().is_none())
             .count();
         let is_invalid = page.iter().any(|user| user.active == Flag::Invalid);
         let invalid = if is_invalid {
@@ -255,36 +260,36 @@ impl Scim {
         reader: &mut GroupReader<'_>,
         name: &str,
     ) -> Result<Vec<Right>, Error> {
-        let see = format!("see the group {name:?}");
-        let people = match reader.find_group(name).await {
+        let see_group = format!("see the group {name:?}");
+        let result = match reader.find_group(name).await {
             Ok(Some(id)) => reader.fetch_members(name, &id).await,
             Ok(None) => {
                 let fix = "the server has no list of groups, so only the `groups` of users show membership";
-                return Ok(vec![Right::missing(&see, fix)]);
+                return Ok(vec![Right::missing(&see_group, fix)]);
             }
             Err(error) => Err(error),
         };
-        let people = match people {
-            Ok(people) => people,
+        let members = match result {
+            Ok(members) => members,
             Err(Error::Rights { what, fix }) => {
-                return Ok(vec![Right::missing(&see, format!("{what}; {fix}"))]);
+                return Ok(vec![Right::missing(&see_group, format!("{what}; {fix}"))]);
             }
             Err(error) => return Err(error),
         };
-        let mut is_known = false;
-        for name in people.keys().take(CHECKED_MEMBERS) {
-            is_known |= self.is_user(name).await?;
+        let mut any_is_user = false;
+        for member in members.keys().take(CHECKED_MEMBERS) {
+            any_is_user |= self.is_user(member).await?;
         }
-        let problem = if people.is_empty() {
+        let problem = if members.is_empty() {
             "it is empty"
         } else {
             "none of the checked members is a user"
         };
         let fix = format!("{problem}; add the people to the group, or {READ_ADVICE}");
-        let identify = format!("identify the {} members of {name:?}", people.len());
+        let identify_members = format!("identify the {} members of {name:?}", members.len());
         Ok(vec![
-            Right::granted(&see),
-            Right::new(&identify, is_known, fix),
+            Right::granted(&see_group),
+            Right::new(&identify_members, any_is_user, fix),
         ])
     }
 

@@ -17,13 +17,22 @@ use url::Url;
 
 use crate::tls;
 
-/// In bytes. A page of 500 Rancher tokens takes one megabyte.
-const MAX_BODY_SIZE: usize = 32 * 1024 * 1024;
+/// A page of 500 Rancher tokens takes one megabyte.
+const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
+
+/// The body of a refusal is read only for its code.
+const MAX_REFUSAL_BYTES: usize = 64 * 1024;
+
+/// A longer text is not a code.
+const MAX_CODE_BYTES: usize = 40;
 
 /// The wait after a 429 without a time.
 const DEFAULT_WAIT: Duration = Duration::from_mins(1);
 
-/// A wait up to this length is slept through; a longer one is an error, and the engine defers the upstream.
+/// A server that asks for more is asked again after this time.
+const MAX_WAIT: Duration = Duration::from_hours(24);
+
+/// lapsed sleeps for up to this long and retries; a longer wait is an error, and the engine defers the upstream.
 const MAX_INLINE_WAIT: Duration = Duration::from_secs(5);
 
 const MAX_RETRIES_PER_REQUEST: u32 = 3;
@@ -31,7 +40,13 @@ const MAX_RETRIES_PER_REQUEST: u32 = 3;
 /// When the server accepts requests again, in seconds since 1970 (Okta).
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-rate-limit-reset");
 
-const MAX_WAIT: Duration = Duration::from_hours(24);
+/// Characters that need no escape in a path segment (RFC 3986 §2.3 and §3.3).
+const UNESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b':');
 
 /// Why there is no usable response. No variant shows the content of a response.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +58,7 @@ pub enum Error {
     /// A configured value does not fit into a header or URL.
     #[error("{what} holds characters that cannot be sent")]
     Unsendable {
-        /// As in `the token`, which begins the message.
+        /// For example `the token`.
         what: &'static str,
     },
     /// A client assertion could not be signed.
@@ -57,7 +72,7 @@ pub enum Error {
     Status {
         place: String,
         status: StatusCode,
-        code: Option<Code>,
+        code: Option<ErrorCode>,
     },
     /// The server asks to wait.
     #[error("{place} asks to wait {} s", .wait.as_secs())]
@@ -72,7 +87,7 @@ pub enum Error {
     /// The link to the next page leads to another server, or is not a URL. It is not followed.
     #[error("{place} names a next page on another server; credentials are sent nowhere else")]
     ForeignLink { place: String },
-    #[error("{place} answered with more than {} MiB", MAX_BODY_SIZE >> 20)]
+    #[error("{place} answered with more than {} MiB", MAX_BODY_BYTES / (1024 * 1024))]
     TooLarge { place: String },
     #[error("{place} sent an unexpected response: {reason}")]
     Malformed {
@@ -94,7 +109,7 @@ impl Error {
     /// The server's own error code.
     pub fn code(&self) -> Option<&str> {
         match self {
-            Self::Status { code, .. } => code.as_ref().map(Code::as_str),
+            Self::Status { code, .. } => code.as_ref().map(ErrorCode::as_str),
             _ => None,
         }
     }
@@ -145,10 +160,13 @@ impl Client {
             self.base.path(),
             path.trim_start_matches('/')
         ));
-        let place = format!("{method} {}", display_url(&url));
+        self.request_url(method, url)
+    }
+
+    fn request_url(&self, method: Method, url: Url) -> Request<'_> {
         Request {
-            web: self,
-            place,
+            client: self,
+            place: format!("{method} {}", display_url(&url)),
             builder: self.inner.request(method, url),
         }
     }
@@ -163,16 +181,12 @@ impl Client {
     /// # Errors
     /// When it is not a URL, or has another origin.
     pub fn follow(&self, link: &str) -> Result<Request<'_>, Error> {
-        let url = self.base.join(link);
-        let url = url.ok().filter(|url| url.origin() == self.base.origin());
-        let url = url.ok_or_else(|| Error::ForeignLink {
-            place: self.base.origin().ascii_serialization(),
-        })?;
-        Ok(Request {
-            web: self,
-            place: format!("{} {}", Method::GET, display_url(&url)),
-            builder: self.inner.request(Method::GET, url),
-        })
+        match self.base.join(link) {
+            Ok(url) if url.origin() == self.base.origin() => Ok(self.request_url(Method::GET, url)),
+            _ => Err(Error::ForeignLink {
+                place: self.base.origin().ascii_serialization(),
+            }),
+        }
     }
 }
 
@@ -189,16 +203,17 @@ pub fn secret_header(what: &'static str, value: &str) -> Result<HeaderValue, Err
 #[derive(Debug)]
 #[must_use = "a request does nothing until it is sent"]
 pub struct Request<'a> {
-    web: &'a Client,
+    client: &'a Client,
+    /// The method and the URL without its query, for messages.
     place: String,
     builder: RequestBuilder,
 }
 
 impl Request<'_> {
-    /// Shows this path in messages instead of the real one, which holds a person's address.
+    /// Shows this path in messages instead of the real one, which may contain a person's address.
     pub fn shown_as(mut self, path: &str) -> Self {
         let (method, _) = self.place.split_once(' ').unwrap_or_default();
-        let origin = self.web.base.origin().ascii_serialization();
+        let origin = self.client.base.origin().ascii_serialization();
         self.place = format!("{method} {origin}/{path}");
         self
     }
@@ -208,7 +223,7 @@ impl Request<'_> {
     pub(super) fn try_clone(&self) -> Result<Self, Error> {
         let builder = self.builder.try_clone();
         Ok(Self {
-            web: self.web,
+            client: self.client,
             place: self.place.clone(),
             builder: builder.ok_or(Error::Unsendable { what: "a stream" })?,
         })
@@ -219,9 +234,11 @@ impl Request<'_> {
         self
     }
 
-    pub fn queries(self, pairs: &[(&str, &str)]) -> Self {
-        let add = |request: Self, (name, value): &(&str, &str)| request.query(name, value);
-        pairs.iter().fold(self, add)
+    pub fn queries(mut self, pairs: &[(&str, &str)]) -> Self {
+        for (name, value) in pairs {
+            self = self.query(name, value);
+        }
+        self
     }
 
     pub fn header(mut self, name: &'static str, value: HeaderValue) -> Self {
@@ -252,23 +269,24 @@ impl Request<'_> {
 
     /// Like [`Request::json`], with the headers.
     pub async fn json_with_headers<T: DeserializeOwned>(self) -> Result<(HeaderMap, T), Error> {
-        let (web, place) = (self.web, self.place.clone());
+        let client = self.client;
+        let place = self.place.clone();
         let response = self.send().await?;
         let headers = response.headers().clone();
-        let body = read_body(response, &place, web.timeout).await?;
+        let body = read_body(response, &place, client.timeout).await?;
         Ok((headers, parse(&body, &place)?))
     }
 
-    /// Sends the request and parses the body of a refusal. `None` if it succeeds, or the body does not fit.
-    /// The caller may show only fields that cannot hold a secret.
+    /// Sends the request, without retries, and parses the body of a refusal. `None` if it succeeds, or the body
+    /// does not fit. The caller may show only fields that cannot hold a secret.
     pub async fn refusal_json<T: DeserializeOwned>(self) -> Option<T> {
-        let (web, place) = (self.web, self.place);
         let response = self.builder.send().await.ok()?;
         if response.status().is_success() {
             return None;
         }
-        let body = read_body(response, &place, web.timeout).await.ok()?;
-        parse(&body, &place).ok()
+        let timeout = self.client.timeout;
+        let body = read_body(response, &self.place, timeout).await.ok()?;
+        parse(&body, &self.place).ok()
     }
 
     /// # Errors
@@ -279,12 +297,15 @@ impl Request<'_> {
 
     /// Sends the request, and again after each short wait.
     async fn send(self) -> Result<Response, Error> {
-        let (place, timeout) = (self.place.clone(), self.web.timeout);
         let mut retries = 0;
         loop {
-            let response = self.try_clone()?.builder.send().await;
-            let response = response.map_err(|error| transport_error(&error, &place, timeout))?;
-            match check_status(response, &place).await {
+            let response = self
+                .try_clone()?
+                .builder
+                .send()
+                .await
+                .map_err(|error| transport_error(&error, &self.place, self.client.timeout))?;
+            match check_status(response, &self.place).await {
                 Err(Error::Busy { wait, .. })
                     if wait <= MAX_INLINE_WAIT && retries < MAX_RETRIES_PER_REQUEST =>
                 {
@@ -303,12 +324,7 @@ async fn check_status(response: Response, place: &str) -> Result<Response, Error
     if status.is_success() {
         Ok(response)
     } else if status.is_redirection() {
-        let to = response.headers().get(LOCATION);
-        let to = to.and_then(|to| response.url().join(to.to_str().ok()?).ok());
-        let to = to.map_or_else(
-            || "nowhere".to_owned(),
-            |to| to.origin().ascii_serialization(),
-        );
+        let to = redirect_origin(&response).unwrap_or_else(|| "nowhere".to_owned());
         Err(Error::Redirected { place, to })
     } else if let Some(wait) = requested_wait(status, response.headers()) {
         Err(Error::Busy { place, wait })
@@ -322,53 +338,72 @@ async fn check_status(response: Response, place: &str) -> Result<Response, Error
     }
 }
 
-/// How long the server asks to wait (RFC 9110 §10.2.3, RFC 6585 §4). Okta sends `X-Rate-Limit-Reset` in
-/// every response; it counts only with 429.
-fn requested_wait(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    // The server's clock on both sides, so that ours does not matter.
-    let since_now = |until: DateTime<FixedOffset>| {
-        let since = DateTime::parse_from_rfc2822(text(&DATE)?).ok()?;
-        Some((until - since).to_std().unwrap_or_default())
-    };
-    let retry_after = text(&RETRY_AFTER).and_then(|after| {
-        if let Ok(seconds) = after.trim().parse() {
-            return Some(Duration::from_secs(seconds));
-        }
-        since_now(DateTime::parse_from_rfc2822(after).ok()?)
-    });
-    let reset = || {
-        let reset = text(&RATE_LIMIT_RESET)?.trim().parse().ok()?;
-        let wait = since_now(DateTime::from_timestamp(reset, 0)?.fixed_offset())?;
-        // Both are whole seconds, so a difference of zero is a fraction of a second.
-        Some(wait.max(Duration::from_secs(1)))
-    };
-    match status {
-        StatusCode::TOO_MANY_REQUESTS => retry_after.or_else(reset).or(Some(DEFAULT_WAIT)),
-        StatusCode::SERVICE_UNAVAILABLE => retry_after,
-        _ => None,
-    }
-    .map(|wait| wait.min(MAX_WAIT))
+fn redirect_origin(response: &Response) -> Option<String> {
+    let target = header_text(response.headers(), &LOCATION)?;
+    let url = response.url().join(target).ok()?;
+    Some(url.origin().ascii_serialization())
 }
 
-async fn read_body(
-    mut response: Response,
-    place: &str,
-    timeout: Duration,
-) -> Result<Vec<u8>, Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
+/// How long the server asks to wait (RFC 9110 §10.2.3, RFC 6585 §4). Okta sends `X-Rate-Limit-Reset` in
+/// every response; it has a meaning only with 429.
+fn requested_wait(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+    let wait = match status {
+        StatusCode::TOO_MANY_REQUESTS => retry_after(headers)
+            .or_else(|| rate_limit_reset(headers))
+            .unwrap_or(DEFAULT_WAIT),
+        StatusCode::SERVICE_UNAVAILABLE => retry_after(headers)?,
+        _ => return None,
+    };
+    Some(wait.min(MAX_WAIT))
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = header_text(headers, &RETRY_AFTER)?;
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    duration_until(DateTime::parse_from_rfc2822(text).ok()?, headers)
+}
+
+fn rate_limit_reset(headers: &HeaderMap) -> Option<Duration> {
+    let reset = header_text(headers, &RATE_LIMIT_RESET)?
+        .trim()
+        .parse()
+        .ok()?;
+    let wait = duration_until(DateTime::from_timestamp(reset, 0)?.fixed_offset(), headers)?;
+    // Both are whole seconds, so a difference of zero is a fraction of a second.
+    Some(wait.max(Duration::from_secs(1)))
+}
+
+/// How long until a time, by the server's own clock.
+fn duration_until(time: DateTime<FixedOffset>, headers: &HeaderMap) -> Option<Duration> {
+    let now = DateTime::parse_from_rfc2822(header_text(headers, &DATE)?).ok()?;
+    Some((time - now).to_std().unwrap_or_default())
+}
+
+fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+async fn read_body(response: Response, place: &str, timeout: Duration) -> Result<Vec<u8>, Error> {
+    read_limited(response, MAX_BODY_BYTES)
         .await
         .map_err(|error| transport_error(&error, place, timeout))?
-    {
-        if body.len() + chunk.len() > MAX_BODY_SIZE {
-            let place = place.to_owned();
-            return Err(Error::TooLarge { place });
+        .ok_or_else(|| Error::TooLarge {
+            place: place.to_owned(),
+        })
+}
+
+/// Reads a body; `None` if it is longer than `max`.
+async fn read_limited(mut response: Response, max: usize) -> reqwest::Result<Option<Vec<u8>>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > max {
+            return Ok(None);
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body)
+    Ok(Some(body))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8], place: &str) -> Result<T, Error> {
@@ -389,9 +424,9 @@ fn parse<T: DeserializeOwned>(body: &[u8], place: &str) -> Result<T, Error> {
             ),
         })
     })?;
-    // An empty list followed by a proxy's error page is not an empty list.
-    let end = json.end();
-    end.map_err(|_| malformed("there is more after its end".to_owned()))?;
+    // A proxy may append its error page to an empty list.
+    json.end()
+        .map_err(|_| malformed("there is more after its end".to_owned()))?;
     Ok(answer)
 }
 
@@ -414,37 +449,23 @@ fn display_url(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 
-/// Characters that need no escape in a path segment (RFC 3986 §2.3 and §3.3).
-const UNESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~')
-    .remove(b':');
-
 /// A text as one segment of a path; `None` if it would be empty or lead to another folder.
 pub(crate) fn path_segment(text: &str) -> Option<String> {
     let is_safe = !matches!(text, "" | "." | "..");
     is_safe.then(|| utf8_percent_encode(text, UNESCAPED).to_string())
 }
 
-/// In bytes. The body of a refusal is read only for its code.
-const MAX_REFUSAL_SIZE: usize = 64 * 1024;
-
-/// In bytes. A longer text is not shown.
-const MAX_CODE_LENGTH: usize = 40;
-
-/// `invalid_client` (`error`, RFC 6749 §5.2) or `E0000007` (`errorCode`, Okta).
+/// The server's own error code: `invalid_client` (`error`, RFC 6749 §5.2) or `E0000007` (`errorCode`, Okta).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Code(String);
+pub struct ErrorCode(String);
 
-impl Code {
+impl ErrorCode {
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Display for Code {
+impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -458,33 +479,26 @@ struct Refusal {
 }
 
 /// The code in a response; `None` if the body is too long, incomplete or not JSON.
-async fn read_code(mut response: Response) -> Option<Code> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.ok()? {
-        if body.len() + chunk.len() > MAX_REFUSAL_SIZE {
-            return None;
-        }
-        body.extend_from_slice(&chunk);
-    }
+async fn read_code(response: Response) -> Option<ErrorCode> {
+    let body = read_limited(response, MAX_REFUSAL_BYTES).await.ok()??;
     find_code(&body)
 }
 
-fn find_code(body: &[u8]) -> Option<Code> {
+fn find_code(body: &[u8]) -> Option<ErrorCode> {
     let refusal: Refusal = serde_json::from_slice(body).ok()?;
     let code = refusal.code.or(refusal.error)?;
-    is_code(&code).then_some(Code(code))
+    is_code(&code).then_some(ErrorCode(code))
 }
 
 /// Rejects everything that does not look like a code, because it goes into logs and mails.
 fn is_code(text: &str) -> bool {
-    let is_number = |digits: &str| digits.len() == 7 && digits.bytes().all(|b| b.is_ascii_digit());
-    let is_snake_case = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
-    match text.strip_prefix('E') {
-        Some(digits) => is_number(digits),
-        None => {
-            !text.is_empty() && text.len() <= MAX_CODE_LENGTH && text.bytes().all(is_snake_case)
-        }
+    if let Some(digits) = text.strip_prefix('E') {
+        return digits.len() == 7 && digits.bytes().all(|byte| byte.is_ascii_digit());
     }
+    (1..=MAX_CODE_BYTES).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 #[cfg(test)]
@@ -523,6 +537,6 @@ mod tests {
     #[case::a_page("<html>", None)]
     fn only_text_that_looks_like_a_code_is_one(#[case] body: &str, #[case] code: Option<&str>) {
         let found = find_code(body.as_bytes());
-        assert_eq!(found.as_ref().map(Code::as_str), code);
+        assert_eq!(found.as_ref().map(ErrorCode::as_str), code);
     }
 }

@@ -54,18 +54,19 @@ pub(super) struct User {
 
 impl User {
     pub fn has_address(&self, address: &Address) -> bool {
-        self.account().has_address(address)
+        self.to_account().has_address(address)
     }
 
-    fn account(&self) -> AccountBuilder {
-        let is_primary = |email: &&Email| email.primary.is_true() == Some(true);
-        let primary = self.emails.iter().filter(is_primary);
-        let others = self.emails.iter().filter(|email| !is_primary(email));
-        let mailboxes = primary
-            .chain(others)
-            .filter_map(|email| email.value.as_deref());
+    fn to_account(&self) -> AccountBuilder {
+        let mut emails: Vec<&Email> = self.emails.iter().collect();
+        // The primary one first; the sort is stable.
+        emails.sort_by_key(|email| email.primary.value() != Some(true));
         let account = AccountBuilder::default()
-            .mailboxes(mailboxes)
+            .mailboxes(
+                emails
+                    .into_iter()
+                    .filter_map(|email| email.value.as_deref()),
+            )
             .sign_in_name(self.user_name.as_deref())
             .name(self.display_name.as_deref());
         match &self.name {
@@ -78,11 +79,9 @@ impl User {
 
     pub fn to_person(&self) -> Person {
         // `active` is the administrative status of the account (RFC 7643 §4.1.1).
-        let status = AccountStatus {
-            evidence: evidence(&self.active),
-            ..AccountStatus::from_flag("active", self.active.is_true())
-        };
-        self.account().build(self.id.clone(), status)
+        let mut status = AccountStatus::from_flag("active", self.active.value());
+        status.evidence = evidence(&self.active);
+        self.to_account().build(self.id.clone(), status)
     }
 }
 
@@ -189,7 +188,8 @@ pub(super) enum Flag {
 }
 
 impl Flag {
-    pub fn is_true(&self) -> Option<bool> {
+    /// `None` if it is missing or invalid.
+    pub fn value(&self) -> Option<bool> {
         match self {
             Self::Bool(flag) | Self::Quoted(flag, _) => Some(*flag),
             Self::Missing | Self::Invalid => None,
