@@ -325,7 +325,7 @@ mod tests {
         let server = Router::new().route("/api/v1/auth/user/signin", answer);
         tokio::spawn(async { axum::serve(listener, server).await });
         let sign_in = PasswordSignIn {
-            web: Client::new(&url.parse().unwrap(), None, Duration::from_secs(5)).unwrap(),
+            client: Client::new(&url.parse().unwrap(), None, Duration::from_secs(5)).unwrap(),
             login: Login {
                 email: "admin@example.org".to_owned(),
                 password: "secret".into(),
