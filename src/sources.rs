@@ -115,13 +115,12 @@ impl Listing {
     /// Returns the listing unless it equals the last one in its tokens and in everything else it reports.
     pub fn compare_with(mut self, last: &LastListing) -> Fetched<Self> {
         let other_facts = (self.is_partial, &self.max_life, &self.admins);
-        let digest = self.fingerprint.as_ref().map(|tokens| {
-            let digest = Sha256::new_with_prefix(tokens);
-            digest.chain_update(format!("{other_facts:?}"))
-        });
-        self.fingerprint = digest.map(hex);
-        if self.fingerprint.is_some() && self.fingerprint == last.fingerprint {
-            return Fetched::Unchanged;
+        if let Some(tokens) = &self.fingerprint {
+            let digest = Sha256::new_with_prefix(tokens).chain_update(format!("{other_facts:?}"));
+            self.fingerprint = Some(hex(digest));
+            if self.fingerprint == last.fingerprint {
+                return Fetched::Unchanged;
+            }
         }
         Fetched::New(self)
     }

@@ -23,10 +23,10 @@ pub enum Error {
     Tls(#[from] rustls::Error),
 }
 
-/// A client that trusts only the authorities of `ca_file`, or those of the system.
+/// Builds a client that trusts only the authorities of `ca_file`, or those of the system.
 ///
 /// # Errors
-/// When the file cannot be read, or has no authority.
+/// If the file cannot be read, or has no authority.
 pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
     let config = config_builder()?.with_root_certificates(roots(ca_file)?);
     Ok(config.with_no_client_auth())
@@ -40,7 +40,7 @@ pub fn config_builder() -> Result<rustls::ConfigBuilder<ClientConfig, WantsVerif
 
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
     let mut store = RootCertStore::empty();
-    let place = if let Some(path) = ca_file {
+    let location = if let Some(path) = ca_file {
         let unreadable = |source| Error::CaFile {
             path: path.to_owned(),
             source,
@@ -55,7 +55,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
         "the system's store".to_owned()
     };
     if store.is_empty() {
-        return Err(Error::NoRoots(place));
+        return Err(Error::NoRoots(location));
     }
     Ok(store)
 }

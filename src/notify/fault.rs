@@ -54,7 +54,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// For faults other than a reply.
+    /// A fault other than a reply.
     pub(super) fn new(stage: Stage, text: impl fmt::Display) -> Self {
         Self {
             stage,
@@ -64,7 +64,7 @@ impl Fault {
         }
     }
 
-    /// For a negative reply; `text` is what follows the code.
+    /// A negative reply; `text` is what follows the code.
     pub(super) fn from_reply(stage: Stage, code: u16, text: &str) -> Self {
         let (enhanced, text) = split_enhanced(text);
         Self {
@@ -140,13 +140,12 @@ impl Outcome {
     }
 }
 
+/// Splits the enhanced status code off the text of a reply.
 fn split_enhanced(text: &str) -> (Option<(u8, u16, u16)>, &str) {
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
-    let mut numbers = word.split('.');
-    let mut next = || numbers.next()?.parse::<u16>().ok();
-    let code = (|| Some((next()?, next()?, next()?)))();
-    match code {
-        Some((class @ (2 | 4 | 5), subject, detail)) if numbers.next().is_none() => (
+    let numbers: Result<Vec<u16>, _> = word.split('.').map(str::parse).collect();
+    match numbers.as_deref() {
+        Ok(&[class @ (2 | 4 | 5), subject, detail]) => (
             Some((u8::try_from(class).unwrap_or(5), subject, detail)),
             rest,
         ),
@@ -156,16 +155,17 @@ fn split_enhanced(text: &str) -> (Option<(u8, u16, u16)>, &str) {
 
 /// Masks each mail address as in logs.
 pub(super) fn mask_addresses(text: &str) -> String {
-    let part = |c: char| c.is_alphanumeric() || ".!#$%&'*+/=?^_`{|}~-".contains(c);
+    let is_part = |c: char| c.is_alphanumeric() || ".!#$%&'*+/=?^_`{|}~-".contains(c);
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('@') {
-        let (head, tail) = (&rest[..at], &rest[at + 1..]);
-        let local = head.trim_end_matches(part).len();
-        let domain = tail.find(|c| !part(c)).unwrap_or(tail.len());
-        out.push_str(&head[..local]);
-        out.push_str(&mask_address(&head[local..], &tail[..domain]));
-        rest = &tail[domain..];
+        let head = &rest[..at];
+        let tail = &rest[at + 1..];
+        let local_start = head.trim_end_matches(is_part).len();
+        let domain_end = tail.find(|c| !is_part(c)).unwrap_or(tail.len());
+        out.push_str(&head[..local_start]);
+        out.push_str(&mask_address(&head[local_start..], &tail[..domain_end]));
+        rest = &tail[domain_end..];
     }
     out.push_str(rest);
     out

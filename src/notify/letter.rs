@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
-
 use uuid::Uuid;
 
 use crate::domain::{Address, Basis, FindingKind, Severity, Step, Token, Topic, string_enum};
@@ -33,7 +32,11 @@ impl Letter {
             [Entry::Ended(_)] => Kind::Revoked,
             [Entry::Alert(_)] => Kind::Alert,
             [Entry::Summary(_)] => Kind::Summary,
-            entries if entries.iter().all(|e| matches!(e, Entry::Revoked(_))) => {
+            entries
+                if entries
+                    .iter()
+                    .all(|entry| matches!(entry, Entry::Revoked(_))) =>
+            {
                 Kind::RevokedAccess
             }
             _ => Kind::Digest,
@@ -63,7 +66,7 @@ impl Letter {
     }
 
     pub fn count_unlisted(&self) -> usize {
-        self.unlisted.iter().map(|rest| rest.count).sum()
+        self.unlisted.iter().map(|tokens| tokens.count).sum()
     }
 }
 

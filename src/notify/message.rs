@@ -37,7 +37,7 @@ pub struct Writer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
     pub reference: String,
-    /// With angle brackets; the same for every attempt.
+    /// The Message-ID in angle brackets; the same for every attempt.
     pub message_id: String,
     pub envelope_to: Address,
     pub written_at: DateTime<Utc>,
@@ -84,12 +84,11 @@ impl Writer {
         let reference = identifier(&letter.reference);
         let message_id = format!("<lapsed.{reference}@{}>", self.from.domain());
         let to: lettre::Address = letter.to.as_str().parse().map_err(Error::Address)?;
-        let envelope =
-            Envelope::new(Some(self.from.clone()), vec![to.clone()]).map_err(Error::Build)?;
+        let envelope = Envelope::new(Some(self.from.clone()), vec![to.clone()]);
         let message = self
             .builder
             .clone()
-            .envelope(envelope)
+            .envelope(envelope.map_err(Error::Build)?)
             .to(Mailbox::new(None, to))
             .raw_header(subject(&rendering.subject))
             .date(SystemTime::from(letter.now))
@@ -107,7 +106,7 @@ impl Writer {
     }
 }
 
-/// Text first, HTML last (RFC 2046 §5.1.4).
+/// Puts the text first and HTML last (RFC 2046 §5.1.4).
 fn alternative(rendering: &Rendering, reference: &str) -> MultiPart {
     // `=_` cannot occur in quoted-printable, but it can in 7-bit text.
     let mut boundary = format!("=_lapsed.{reference}");
@@ -116,11 +115,11 @@ fn alternative(rendering: &Rendering, reference: &str) -> MultiPart {
     }
     MultiPart::alternative()
         .boundary(boundary)
-        .singlepart(part(ContentType::TEXT_PLAIN, &rendering.text))
-        .singlepart(part(ContentType::TEXT_HTML, &rendering.html))
+        .singlepart(encode_part(ContentType::TEXT_PLAIN, &rendering.text))
+        .singlepart(encode_part(ContentType::TEXT_HTML, &rendering.html))
 }
 
-fn part(content_type: ContentType, text: &str) -> SinglePart {
+fn encode_part(content_type: ContentType, text: &str) -> SinglePart {
     let body = with_crlf(text);
     let is_plain = body.is_ascii() && body.lines().all(|line| line.len() <= 900);
     let body = if is_plain {
@@ -143,8 +142,8 @@ fn with_crlf(text: &str) -> String {
 
 /// The reference without characters that are not allowed in a Message-ID.
 fn identifier(reference: &str) -> String {
-    let allowed = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
-    reference.chars().filter(allowed).take(64).collect()
+    let is_allowed = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
+    reference.chars().filter(is_allowed).take(64).collect()
 }
 
 fn header(name: &'static str, value: &str) -> HeaderValue {

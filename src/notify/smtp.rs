@@ -33,7 +33,7 @@ const NO_STARTTLS: &str = "the server does not offer STARTTLS, or someone on the
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tls {
-    /// From the first octet (RFC 8314), usually port 465.
+    /// TLS from the first octet (RFC 8314), usually on port 465.
     Implicit,
     /// STARTTLS (RFC 3207); a server that does not offer it is not used.
     Required,
@@ -53,7 +53,7 @@ pub struct SmtpSettings {
     pub password: Option<SecretString>,
     /// Certificates to trust, as PEM; `None` means the system's.
     pub ca_file: Option<PathBuf>,
-    /// For EHLO; `None` means the name of this machine.
+    /// The name in EHLO; `None` means the name of this machine.
     pub hello_name: Option<String>,
     pub session: SessionSettings,
 }
@@ -154,13 +154,11 @@ impl Relay {
         let SmtpSettings { host, port, .. } = &self.settings;
         let host = host.trim_matches(['[', ']']);
         let fault = |error| Fault::new(Stage::Connect, error);
-        let connected = timeout(
-            self.settings.session.timeout,
-            TcpStream::connect((host, *port)),
-        )
-        .await;
-        let stream = connected.map_err(|_| Fault::new(Stage::Connect, "timed out"))?;
-        let stream = stream.map_err(fault)?;
+        let connect = TcpStream::connect((host, *port));
+        let stream = match timeout(self.settings.session.timeout, connect).await {
+            Ok(stream) => stream.map_err(fault)?,
+            Err(_) => return Err(Fault::new(Stage::Connect, "timed out")),
+        };
         // Small writes must not wait for acknowledgements (RFC 896).
         stream.set_nodelay(true).map_err(fault)?;
         Ok(stream)
@@ -175,7 +173,7 @@ impl Relay {
         };
         let stream = match session.start_tls().await {
             Ok(stream) => stream,
-            // The server refused; continue unencrypted.
+            // The server refused STARTTLS; the connection continues unencrypted.
             Err(_) if is_optional && session.is_usable() => return Ok(()),
             Err(fault) => return Err(fault),
         };
@@ -212,8 +210,8 @@ fn client_id(name: Option<&str>) -> Result<ClientId, Error> {
     let Some(name) = name else {
         return Ok(ClientId::default());
     };
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b);
-    if name.is_empty() || name.len() > 255 || !name.bytes().all(allowed) {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b);
+    if name.is_empty() || name.len() > 255 || !name.bytes().all(is_allowed) {
         return Err(Error::HelloName(name.chars().take(80).collect()));
     }
     Ok(ClientId::Domain(name.to_owned()))
@@ -221,8 +219,7 @@ fn client_id(name: Option<&str>) -> Result<ClientId, Error> {
 
 /// rustls wraps its errors in an I/O error.
 fn tls_problem(error: &io::Error) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    match inner {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(why)) => {
             let why = certificate_problem(why);
             format!("the server's certificate is not valid: {why}")

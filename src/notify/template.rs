@@ -14,15 +14,15 @@ use super::{sample, wording};
 use crate::nearest::nearest;
 use crate::text;
 
-/// Tokens or findings that a mail lists individually.
+/// How many tokens or findings a mail lists individually.
 const MAX_LISTED: usize = 100;
-/// Lists shrink until the text part fits.
+/// The longest text part; a longer mail lists fewer.
 const MAX_TEXT_CHARS: usize = 6_000;
-/// As sent; mail providers clip mails of about 100 kB.
+/// The longest HTML part as sent: mail providers clip mails of about 100 kB.
 const MAX_HTML_OCTETS: usize = 60_000;
 
 const MAX_TEMPLATE_OCTETS: u64 = 128 * 1024;
-/// Nesting of blocks and brackets; the parser is recursive.
+/// How deep blocks and brackets may be nested, because the parser is recursive.
 const MAX_NESTING: usize = 40;
 
 const LAYOUT_TEXT: &str = "layout.txt.hbs";
@@ -189,11 +189,12 @@ impl Templates {
         let [subject_file, text, html] = template_names(kind);
         let mut context = Context::from(Value::Object(variables));
         let render = |registry: &Handlebars<'_>, name: &'static str, context: &Context| {
-            let rendered = registry.render_with_context(name, context);
-            rendered.map_err(|error| {
-                let line = error.line_no.unwrap_or(1);
-                self.render_error(name, line, mail, reason(error.reason()))
-            })
+            registry
+                .render_with_context(name, context)
+                .map_err(|error| {
+                    let line = error.line_no.unwrap_or(1);
+                    self.render_error(name, line, mail, reason(error.reason()))
+                })
         };
         let subject = text::one_line(&render(&self.text, subject_file, &context)?, 150);
         if subject.is_empty() {
@@ -215,11 +216,10 @@ impl Templates {
     }
 
     fn render_error(&self, name: &str, line: usize, mail: &str, reason: String) -> Error {
-        let path = self.overrides.iter().find(|(known, _)| *known == name);
-        let file = path.map_or_else(
-            || format!("templates/{name}"),
-            |(_, path)| path.display().to_string(),
-        );
+        let file = match self.overrides.iter().find(|(known, _)| *known == name) {
+            Some((_, path)) => path.display().to_string(),
+            None => format!("templates/{name}"),
+        };
         Error::Render {
             file,
             line,
@@ -311,12 +311,9 @@ fn list_files(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
     let mut files = Vec::new();
     for (name, path) in list_entries(folder)? {
         if path.is_dir() {
-            let inner = list_entries(&path)?;
-            files.extend(
-                inner
-                    .into_iter()
-                    .map(|(file, path)| (format!("{name}/{file}"), path)),
-            );
+            for (file, path) in list_entries(&path)? {
+                files.push((format!("{name}/{file}"), path));
+            }
         } else {
             files.push((name, path));
         }
@@ -388,7 +385,9 @@ fn compile(file: &str, name: &str, text: &str) -> Result<Template, Error> {
 
 /// The line where the nesting gets too deep.
 fn find_deep_nesting(text: &str) -> Option<usize> {
-    let (mut blocks, mut brackets, mut line) = (0_usize, 0_usize, 1);
+    let mut blocks = 0_usize;
+    let mut brackets = 0_usize;
+    let mut line = 1;
     let bytes = text.as_bytes();
     for (at, byte) in bytes.iter().enumerate() {
         match byte {

@@ -15,6 +15,8 @@ use super::fault::{Fault, Outcome, Stage};
 use super::message::Rendered;
 use super::smtp::{Relay, Session};
 
+const TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
+
 #[derive(Debug)]
 pub enum Transport {
     Smtp(Box<Relay>),
@@ -81,8 +83,6 @@ fn closed_between_mails(outcome: &Outcome) -> bool {
     }
 }
 
-const TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
-
 /// Files appear complete, and a mail that is sent again replaces its file.
 #[derive(Debug, Clone, Default)]
 pub struct Outbox {
@@ -118,9 +118,10 @@ impl Outbox {
 
     /// Writes a mail and syncs it to the disk.
     pub async fn send(&self, mail: &Rendered) -> Outcome {
-        let (outbox, mail) = (self.clone(), mail.clone());
-        let written = tokio::task::spawn_blocking(move || outbox.write(&mail)).await;
-        match written.map_err(io::Error::other).flatten() {
+        let outbox = self.clone();
+        let mail = mail.clone();
+        let result = tokio::task::spawn_blocking(move || outbox.write(&mail)).await;
+        match result.map_err(io::Error::other).flatten() {
             Ok(name) => Outcome::Sent { reply: name },
             Err(error) => Outcome::ServerFault(Fault::new(Stage::Folder, error)),
         }
@@ -129,11 +130,11 @@ impl Outbox {
     fn write(&self, mail: &Rendered) -> io::Result<String> {
         let name = self.file_name(mail);
         let path = self.folder.join(&name);
-        // Hidden, so that other programs ignore it; a leftover is overwritten.
+        // The temporary file is hidden from other programs; one left over by a crash is overwritten.
         let part = self.folder.join(format!(".{}.part", mail.reference));
-        let written = write_synced(&part, &mail.bytes).and_then(|()| fs::rename(&part, &path));
-        if let Err(error) = written {
-            // The file may not exist; the first error matters.
+        let result = write_synced(&part, &mail.bytes).and_then(|()| fs::rename(&part, &path));
+        if let Err(error) = result {
+            // This may fail, too, as there may be no file; only the first error is reported.
             let _ = fs::remove_file(&part);
             return Err(error);
         }

@@ -134,11 +134,13 @@ fn check_command(letter: &Letter) -> String {
 }
 
 fn reason_for_recipient(letter: &Letter) -> String {
-    let (mut issuer, mut admin, mut accounts) = (false, false, BTreeSet::new());
+    let mut is_issuer = false;
+    let mut is_admin = false;
+    let mut accounts = BTreeSet::new();
     for entry in &letter.entries {
         match entry.basis() {
-            Basis::Issuer => issuer = true,
-            Basis::Admin => admin = true,
+            Basis::Issuer => is_issuer = true,
+            Basis::Admin => is_admin = true,
             Basis::AccountAdmin => {
                 let account = entry.token().and_then(|token| token.account.as_deref());
                 accounts.insert(account.unwrap_or_default());
@@ -146,19 +148,21 @@ fn reason_for_recipient(letter: &Letter) -> String {
         }
     }
     let mut reasons = Vec::new();
-    if issuer {
+    if is_issuer {
         let tokens = letter.entries.iter().filter_map(Entry::token).count();
-        let all = !admin && accounts.is_empty();
-        reasons.push(match (tokens, all) {
-            (1, _) => "you issued this token".to_owned(),
-            (_, true) => "you issued these tokens".to_owned(),
-            (_, false) => "you issued some of these tokens".to_owned(),
-        });
+        let reason = if tokens == 1 {
+            "you issued this token"
+        } else if is_admin || !accounts.is_empty() {
+            "you issued some of these tokens"
+        } else {
+            "you issued these tokens"
+        };
+        reasons.push(reason.to_owned());
     }
     if !accounts.is_empty() {
         reasons.push(format!("you are an admin of {}", account_list(&accounts)));
     }
-    if admin {
+    if is_admin {
         reasons.push("you are an administrator of lapsed".to_owned());
     }
     reasons.join(", and ")
@@ -211,7 +215,6 @@ struct Expiry {
 impl Expiry {
     fn new(entry: &ExpiryEntry, item: &Item<'_>, letter: &Letter) -> Self {
         let late = entry.is_late(letter.now);
-        let instead_of_issuer = entry.instead_of_issuer.as_deref();
         Self {
             token: TokenFacts::new(item.token, letter),
             yours: entry.basis == Basis::Issuer,
@@ -221,7 +224,9 @@ impl Expiry {
             ago: wording::ago(letter.now - item.at),
             last_use: item.last_use(letter),
             late: late.then(|| wording::date_time(entry.due_at, letter.zone)),
-            instead_of_issuer: instead_of_issuer
+            instead_of_issuer: entry
+                .instead_of_issuer
+                .as_ref()
                 .map(|reason| text::one_line(reason, text::MAX_TEXT)),
             by_policy: item.is_by_policy(),
             page: Link::to_page(entry.page.as_deref()),

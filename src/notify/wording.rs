@@ -39,7 +39,7 @@ pub fn day(at: DateTime<Utc>, zone: Tz) -> String {
     at.with_timezone(&zone).format("%a %-d %b %Y").to_string()
 }
 
-/// As [`day`], without the year if it is the current one: `Sat 28 Nov`.
+/// The day, without the year if it is the current one: `Sat 28 Nov`.
 pub fn short_day(at: DateTime<Utc>, now: DateTime<Utc>, zone: Tz) -> String {
     if at.with_timezone(&zone).year() == now.with_timezone(&zone).year() {
         at.with_timezone(&zone).format("%a %-d %b").to_string()
@@ -129,14 +129,14 @@ fn nearest(seconds: i64, size: i64) -> i64 {
 /// separate from its value. Blank lines at both ends are removed, several in a row become one.
 pub(super) fn wrap(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 64);
-    let mut blank = false;
+    let mut after_blank = false;
     for line in text.lines() {
         let line = if line == "-- " { line } else { line.trim_end() };
         if line.is_empty() {
-            blank = !out.is_empty();
+            after_blank = !out.is_empty();
             continue;
         }
-        if std::mem::take(&mut blank) {
+        if std::mem::take(&mut after_blank) {
             out.push('\n');
         }
         if line.len() <= MAX_WIDTH || line.chars().count() <= MAX_WIDTH {
@@ -196,11 +196,15 @@ fn hanging_indent(line: &str, start: usize) -> usize {
         let word = &body[..at];
         word == "-" || (word.ends_with('.') && word[..at - 1].bytes().all(|b| b.is_ascii_digit()))
     });
-    let label = || {
-        let at = body.find("  ").filter(|_| start > 0)?;
-        Some(at + body[at..].len() - body[at..].trim_start().len())
+    let width = if let Some(at) = mark {
+        at + 1
+    } else if start > 0
+        && let Some(at) = body.find("  ")
+    {
+        body.len() - body[at..].trim_start().len()
+    } else {
+        0
     };
-    let width = mark.map(|at| at + 1).or_else(label).unwrap_or(0);
     if line[..start + width].is_ascii() && start + width <= MAX_WIDTH / 3 {
         start + width
     } else {

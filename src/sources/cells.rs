@@ -22,7 +22,7 @@ pub(crate) enum Value {
     Absent,
     /// The cell is empty, blank or null.
     Empty,
-    /// Not blank, without control characters, and trimmed.
+    /// A text that is trimmed, not blank, and without control characters.
     Text(String),
     List(Vec<String>),
     /// The name of a JSON type that is always wrong.
@@ -67,8 +67,7 @@ impl Value {
             Cell::Absent => Cell::Absent,
             Cell::Empty => Cell::Empty,
             Cell::Value(text) => {
-                let quoted = || format!("{column} {}", quote(&text));
-                Cell::Value(parse(&text).map_err(|why| format!("{} {why}", quoted()))?)
+                Cell::Value(parse(&text).map_err(|why| format!("{column} {} {why}", quote(&text)))?)
             }
         })
     }
@@ -109,8 +108,8 @@ impl Value {
             // Names of LDAP groups contain commas.
             Cell::Value(text) => {
                 let separator = if text.contains(';') { ';' } else { ',' };
-                let parts = text.split(separator).map(str::trim);
-                parts
+                text.split(separator)
+                    .map(str::trim)
                     .filter(|part| !part.is_empty())
                     .map(str::to_owned)
                     .collect()

@@ -24,7 +24,7 @@ pub struct OwnersFile {
 }
 
 impl OwnersFile {
-    /// Blocks.
+    /// Reads the file; blocks the thread.
     ///
     /// # Errors
     /// If the file cannot be read or has an invalid row: a row that is left out would leave a token without
@@ -35,11 +35,10 @@ impl OwnersFile {
         let mut rows = Rows::open(&Input::Path(PathBuf::from(path)), &COLUMNS)?;
         while let Some(row) = rows.next() {
             let Row { line, values } = row?;
-            let added = values.and_then(|values| owners.add(values));
-            added.map_err(|reason| {
+            if let Err(reason) = values.and_then(|values| owners.add(values)) {
                 let file = rows.file.clone();
-                RefusedRow { file, line, reason }
-            })?;
+                return Err(RefusedRow { file, line, reason }.into());
+            }
         }
         stamp.ensure_unchanged(path)?;
         owners.fingerprint = stamp.fingerprint;
@@ -53,8 +52,10 @@ impl OwnersFile {
     fn add(&mut self, [token, issuer, email]: [Value; 3]) -> Result<(), String> {
         let token = token.into_text("token")?.into_option();
         let issuer = issuer.into_text("issuer")?.into_option();
-        let email = email.into_address("email")?.into_option();
-        let email = email.ok_or("email is missing; write the owner's address")?;
+        let email = email
+            .into_address("email")?
+            .into_option()
+            .ok_or("email is missing; write the owner's address")?;
         match (token, issuer) {
             (Some(token), None) if token.contains('*') => self.patterns.push((token, email)),
             (Some(token), None) => {
@@ -83,10 +84,11 @@ impl OwnersFile {
         let issuers = token.issuer_id.iter().chain(&issuer_name);
         let mut issuers = issuers.chain(&token.issuer_names);
         let matches = |pattern: &str| names.iter().any(|name| matches_pattern(pattern, name));
-        let exact = names.iter().find_map(|name| self.exact.get(*name));
-        let by_pattern = || self.patterns.iter().find(|(pattern, _)| matches(pattern));
-        let owner = exact
-            .or_else(|| by_pattern().map(|(_, owner)| owner))
+        let mut patterns = self.patterns.iter();
+        let owner = names
+            .iter()
+            .find_map(|name| self.exact.get(*name))
+            .or_else(|| patterns.find_map(|(pattern, owner)| matches(pattern).then_some(owner)))
             .or_else(|| issuers.find_map(|issuer| self.issuers.get(issuer)));
         if let Some(owner) = owner {
             token.issuer = Cell::Value(owner.clone());

@@ -65,9 +65,9 @@ impl Config {
             .unwrap_or(path)
             .to_owned();
         url.set_path(&path);
-        let web = Client::new(&url, self.ca_file.as_deref(), timeout)?;
+        let client = Client::new(&url, self.ca_file.as_deref(), timeout)?;
         Ok(Rancher {
-            api: Api::new(web, &self.token)?,
+            api: Api::new(client, &self.token)?,
             config: Self {
                 url,
                 ..self.clone()
@@ -98,17 +98,19 @@ impl Source for Rancher {
     }
 
     async fn check(&self) -> Result<CheckReport, Error> {
-        let report = check::check(&self.api, &self.config.users).await;
-        report.map_err(explain_refusal)
+        check::check(&self.api, &self.config.users)
+            .await
+            .map_err(explain_refusal)
     }
 
     async fn revoke(&self, external_id: &str) -> Result<(), Error> {
-        let revoked = self.delete_token(external_id).await;
-        revoked.map_err(explain_refusal)
+        self.delete_token(external_id)
+            .await
+            .map_err(explain_refusal)
     }
 
     fn is_own(&self, token: &Token) -> bool {
-        token.external_id == self.api.own
+        token.external_id == self.api.own_id
     }
 
     /// The page of the user's own tokens; Rancher has no page for those of other users.
@@ -122,7 +124,7 @@ impl Source for Rancher {
 impl Rancher {
     /// Deletes a token and verifies that it is gone.
     async fn delete_token(&self, external_id: &str) -> Result<(), Error> {
-        if external_id == self.api.own {
+        if external_id == self.api.own_id {
             return Err(Error::OwnToken);
         }
         let unknown = || Error::NoSuchToken(external_id.to_owned());
@@ -138,11 +140,11 @@ impl Rancher {
 
     async fn ensure_deleted(&self, path: &str) -> Result<(), Error> {
         for _ in 0..MAX_DELETION_CHECKS {
-            let state = self.api.object_state(path).await;
-            match state.map_err(Error::outcome_unknown)? {
-                ObjectState::Gone => return Ok(()),
-                ObjectState::Present => return Err(Error::StillThere),
-                ObjectState::Deleting => tokio::time::sleep(DELETION_CHECK_INTERVAL).await,
+            match self.api.object_state(path).await {
+                Ok(ObjectState::Gone) => return Ok(()),
+                Ok(ObjectState::Present) => return Err(Error::StillThere),
+                Ok(ObjectState::Deleting) => tokio::time::sleep(DELETION_CHECK_INTERVAL).await,
+                Err(error) => return Err(error.outcome_unknown()),
             }
         }
         Err(Error::StillThere)
@@ -192,11 +194,11 @@ fn token_path(external_id: &str) -> Option<String> {
 
 /// Whether Rancher has certainly not carried out the request.
 fn is_refusal(error: &Error) -> bool {
-    let refusals = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
     error.wait().is_some()
-        || error
-            .status()
-            .is_some_and(|status| refusals.contains(&status))
+        || matches!(
+            error.status(),
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        )
 }
 
 struct Lister<'a> {

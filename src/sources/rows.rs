@@ -72,7 +72,8 @@ impl<const N: usize> Columns<N> {
 
     /// The message for a name that is not a column.
     pub fn explain_unknown(&self, name: &str) -> String {
-        let (quoted, all) = (quote(name), self.names.join(", "));
+        let quoted = quote(name);
+        let all = self.names.join(", ");
         match nearest(name, self.names) {
             Some(nearest) => {
                 format!("{quoted} is not a column; did you mean {nearest}? The columns are {all}")
@@ -114,21 +115,21 @@ impl<const N: usize> Rows<N> {
     /// # Errors
     /// If the input cannot be read, is empty, or has an invalid header.
     pub fn open(input: &Input, columns: &'static Columns<N>) -> Result<Self, Error> {
-        let file = input.to_string();
-        let opened = open(input).and_then(|(format, mut stream)| {
-            let parser = match format {
-                Format::Csv => {
-                    let mut splitter = CsvSplitter::default();
-                    let order = read_header(columns, &mut splitter, &mut stream)?;
-                    Parser::Csv { splitter, order }
-                }
-                Format::Json | Format::JsonLines => Parser::Json(JsonSplitter::default()),
-            };
-            Ok((format, stream, parser))
-        });
-        let (format, stream, parser) = opened.map_err(|broken| explain(broken, &file))?;
+        Self::try_open(input, columns).map_err(|broken| explain(broken, &input.to_string()))
+    }
+
+    fn try_open(input: &Input, columns: &'static Columns<N>) -> Result<Self, Broken> {
+        let (format, mut stream) = open(input)?;
+        let parser = match format {
+            Format::Csv => {
+                let mut splitter = CsvSplitter::default();
+                let order = read_header(columns, &mut splitter, &mut stream)?;
+                Parser::Csv { splitter, order }
+            }
+            Format::Json | Format::JsonLines => Parser::Json(JsonSplitter::default()),
+        };
         Ok(Self {
-            file,
+            file: input.to_string(),
             format,
             columns,
             stream,
@@ -141,7 +142,8 @@ impl<const N: usize> Rows<N> {
     }
 
     fn read_next(&mut self) -> Result<Option<Row<N>>, Broken> {
-        let (stream, columns) = (&mut self.stream, self.columns);
+        let stream = &mut self.stream;
+        let columns = self.columns;
         let (line, values) = match &mut self.parser {
             Parser::Csv { splitter, order } => {
                 if !splitter.advance(stream)? {
@@ -169,8 +171,8 @@ impl<const N: usize> Iterator for Rows<N> {
     type Item = Result<Row<N>, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let row = self.read_next();
-        row.map_err(|broken| explain(broken, &self.file))
+        self.read_next()
+            .map_err(|broken| explain(broken, &self.file))
             .transpose()
     }
 }
@@ -194,18 +196,20 @@ fn open(input: &Input) -> Result<(Format, Stream), Broken> {
     let mut reader = BufReader::with_capacity(64 * 1024, reader);
     let mut head = Vec::new();
     reader.by_ref().take(HEAD_LENGTH).read_to_end(&mut head)?;
-    let mark = if head.starts_with(b"\xef\xbb\xbf") {
-        3
+    let mark = b"\xef\xbb\xbf";
+    let start = if head.starts_with(mark) {
+        mark.len()
     } else {
         0
     };
-    let format = refuse_other_formats(&head).and_then(|()| detect_format(input, &head[mark..]));
-    let format = format.map_err(|reason| Broken::Content(1, reason.to_owned()))?;
+    let format = refuse_other_formats(&head)
+        .and_then(|()| detect_format(input, &head[start..]))
+        .map_err(|reason| Broken::Content(1, reason.to_owned()))?;
     let mut head = Cursor::new(head);
-    head.set_position(mark as u64);
+    head.set_position(start as u64);
     let stream = Stream {
         inner: Box::new(head.chain(reader)),
-        bytes: mark as u64,
+        bytes: start as u64,
     };
     Ok((format, stream))
 }
@@ -229,9 +233,13 @@ fn refuse_other_formats(head: &[u8]) -> Result<(), &'static str> {
             "this is compressed; unpack it with gunzip first",
         ),
     ];
-    let mut signatures = SIGNATURES.iter();
-    let found = signatures.find(|(signature, _)| head.starts_with(signature));
-    found.map_or(Ok(()), |(_, reason)| Err(*reason))
+    match SIGNATURES
+        .iter()
+        .find(|(signature, _)| head.starts_with(signature))
+    {
+        Some((_, reason)) => Err(reason),
+        None => Ok(()),
+    }
 }
 
 /// Detects the format by the file's name, otherwise by the first character.
@@ -259,7 +267,7 @@ fn detect_format(input: &Input, head: &[u8]) -> Result<Format, &'static str> {
     }
 }
 
-/// The index of the column of each cell.
+/// Reads the header, and returns the index of the column of each cell.
 fn read_header<const N: usize>(
     columns: &Columns<N>,
     splitter: &mut CsvSplitter,
@@ -268,10 +276,10 @@ fn read_header<const N: usize>(
     if !splitter.advance(stream)? {
         return Err(Broken::Content(1, no_header(columns)));
     }
-    let order = splitter
+    splitter
         .cells()
-        .and_then(|names| parse_header(columns, &names));
-    order.map_err(|reason| Broken::Content(splitter.row.start, reason))
+        .and_then(|names| parse_header(columns, &names))
+        .map_err(|reason| Broken::Content(splitter.row.start, reason))
 }
 
 fn parse_header<const N: usize>(
@@ -311,7 +319,8 @@ fn parse_header<const N: usize>(
 }
 
 fn no_header<const N: usize>(columns: &Columns<N>) -> String {
-    let (required, all) = (columns.required.join(" and "), columns.names.join(", "));
+    let required = columns.required.join(" and ");
+    let all = columns.names.join(", ");
     format!("the first line must name the columns, at least {required}; they are {all}")
 }
 
@@ -321,11 +330,12 @@ fn csv_values<const N: usize>(
     order: &[usize],
 ) -> Result<[Value; N], String> {
     let cells = splitter.cells()?;
-    let (found, wanted) = (cells.len(), order.len());
-    if found != wanted {
+    if cells.len() != order.len() {
         return Err(format!(
-            "the row has {found} cells and the header {wanted}; \
-             put a cell that contains a comma between double quotes"
+            "the row has {} cells and the header {}; \
+             put a cell that contains a comma between double quotes",
+            cells.len(),
+            order.len()
         ));
     }
     let mut values = [const { Value::Absent }; N];
@@ -346,15 +356,16 @@ fn json_values<const N: usize>(columns: &Columns<N>, row: &RawRow) -> Result<[Va
         return Err(format!("a row must be an object: {{\"{name}\": …}}"));
     }
     let mut reader = serde_json::Deserializer::from_str(text);
-    let read = reader.deserialize_map(Object(columns));
-    read.and_then(|values| reader.end().map(|()| values))
+    reader
+        .deserialize_map(Object(columns))
+        .and_then(|values| reader.end().map(|()| values))
         .map_err(|error| {
+            let column = error.column();
+            let position = format!(" at line {} column {column}", error.line());
             let text = error.to_string();
-            let (line, column) = (error.line(), error.column());
-            let text = text.trim_end_matches(&format!(" at line {line} column {column}"));
-            // The line in the file.
-            let line = row.start + (line as u64).saturating_sub(1);
-            format!("this is not JSON (line {line}, column {column}: {text})")
+            let text = text.trim_end_matches(&position);
+            let line_in_file = row.start + (error.line() as u64).saturating_sub(1);
+            format!("this is not JSON (line {line_in_file}, column {column}: {text})")
         })?
 }
 

@@ -28,14 +28,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for S {}
 /// How a session talks to the server.
 #[derive(Debug, Clone)]
 pub struct SessionSettings {
-    /// Limit for each command and its reply.
+    /// How long each command and its reply may take.
     pub timeout: Duration,
-    /// Limit for the reply to the final dot. If it is too short, mails are sent twice; RFC 5321 §4.5.3.2.6
+    /// How long the reply to the final dot may take. If this is too short, mails are sent twice; RFC 5321 §4.5.3.2.6
     /// asks for 10 minutes.
     pub final_timeout: Duration,
     /// Whether to send MAIL, RCPT and DATA in one write if the server supports it.
     pub pipelining: bool,
-    /// Gets the bounces: the address of MAIL FROM.
+    /// The address of MAIL FROM, which gets the bounces.
     pub envelope_from: Address,
 }
 
@@ -306,8 +306,8 @@ impl Session {
             wire.write_all(octets).await?;
             wire.flush().await
         };
-        let written = timeout(self.settings.timeout, write).await;
-        self.check_io(stage, written)
+        let result = timeout(self.settings.timeout, write).await;
+        self.check_io(stage, result)
     }
 
     async fn reply(&mut self, stage: Stage) -> Result<Reply, Fault> {
@@ -315,9 +315,9 @@ impl Session {
     }
 
     /// 421 can come at any time and is always the last reply.
-    async fn reply_within(&mut self, stage: Stage, limit: Duration) -> Result<Reply, Fault> {
-        let read = timeout(limit, Reply::read(&mut self.wire)).await;
-        let reply = self.check_io(stage, read)?;
+    async fn reply_within(&mut self, stage: Stage, max_wait: Duration) -> Result<Reply, Fault> {
+        let result = timeout(max_wait, Reply::read(&mut self.wire)).await;
+        let reply = self.check_io(stage, result)?;
         if reply.code == 421 {
             self.dead = true;
             return Err(Fault::from_reply(stage, reply.code, &reply.text()));
@@ -392,15 +392,13 @@ impl Reply {
                     "the server closed the connection",
                 ));
             }
-            let Some((code, is_last, text)) = parse_line(&line) else {
-                return Err(not_smtp(&line));
+            let parsed = match ReplyLine::parse(&line) {
+                Some(parsed) if reply.lines.is_empty() || parsed.code == reply.code => parsed,
+                _ => return Err(not_smtp(&line)),
             };
-            if !reply.lines.is_empty() && code != reply.code {
-                return Err(not_smtp(&line));
-            }
-            reply.code = code;
-            reply.lines.push(text);
-            if is_last {
+            reply.code = parsed.code;
+            reply.lines.push(parsed.text);
+            if parsed.is_last {
                 return Ok(reply);
             }
         }
@@ -431,25 +429,31 @@ impl Reply {
     }
 }
 
-fn parse_line(line: &[u8]) -> Option<(u16, bool, String)> {
-    let line = line.strip_suffix(b"\n")?;
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let (code, rest) = line.split_at_checked(3)?;
-    let code: u16 = std::str::from_utf8(code).ok()?.parse().ok()?;
-    if !(200..=599).contains(&code) {
-        return None;
+struct ReplyLine {
+    code: u16,
+    is_last: bool,
+    text: String,
+}
+
+impl ReplyLine {
+    fn parse(line: &[u8]) -> Option<Self> {
+        let line = line.strip_suffix(b"\n")?;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let (code, rest) = line.split_at_checked(3)?;
+        let code: u16 = std::str::from_utf8(code).ok()?.parse().ok()?;
+        let (is_last, text) = match rest {
+            [] => (true, rest),
+            [b' ', text @ ..] => (true, text),
+            [b'-', text @ ..] => (false, text),
+            _ => return None,
+        };
+        let text = String::from_utf8_lossy(text).trim().to_owned();
+        (200..=599).contains(&code).then_some(Self {
+            code,
+            is_last,
+            text,
+        })
     }
-    let (is_last, text) = match rest.split_first() {
-        None => (true, rest),
-        Some((b' ', text)) => (true, text),
-        Some((b'-', text)) => (false, text),
-        Some(_) => return None,
-    };
-    Some((
-        code,
-        is_last,
-        String::from_utf8_lossy(text).trim().to_owned(),
-    ))
 }
 
 fn not_smtp(line: &[u8]) -> io::Error {

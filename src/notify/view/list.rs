@@ -60,7 +60,9 @@ struct Part {
 
 impl List {
     pub fn new(tokens: &Tokens<'_>, limit: usize) -> Self {
-        let (letter, items, all) = (tokens.letter, &tokens.items, tokens.count());
+        let letter = tokens.letter;
+        let items = &tokens.items;
+        let all = tokens.count();
         let listed = items.len().min(limit);
         let is_detailed = all <= MAX_DETAILED;
         let summary = tokens.summary_line();
@@ -91,7 +93,8 @@ impl List {
 fn sections(tokens: &Tokens<'_>, listed: usize, is_detailed: bool) -> Vec<Part> {
     let letter = tokens.letter;
     let by_section = tokens.items[..listed].chunk_by(|a, b| a.section == b.section);
-    let parts = by_section.map(|items| {
+    let mut parts = Vec::new();
+    for items in by_section {
         let section = items[0].section;
         let title = match section {
             Section::Revoked => "Issuer lost access",
@@ -117,12 +120,12 @@ fn sections(tokens: &Tokens<'_>, listed: usize, is_detailed: bool) -> Vec<Part> 
                 }),
             }
         }
-        Part {
+        parts.push(Part {
             title: format!("{title}: {count}"),
             groups,
-        }
-    });
-    parts.collect()
+        });
+    }
+    parts
 }
 
 fn group_title(item: &Item<'_>, letter: &Letter) -> (String, Option<String>) {
@@ -141,12 +144,11 @@ fn group_title(item: &Item<'_>, letter: &Letter) -> (String, Option<String>) {
 
 fn short_row(item: &Item<'_>, letter: &Letter) -> Row {
     let source = text::one_line(&item.token.source, text::MAX_SUBJECT_NAME);
-    let tail = format!(
-        "{source} {} {}",
-        short_id(item),
-        item.last_use(letter).short
-    );
-    let mut tail = tail.trim_end().to_owned();
+    let mut tail = format!("{source} {}", short_id(item));
+    let last_use = item.last_use(letter).short;
+    if !last_use.is_empty() {
+        tail = format!("{tail} {last_use}");
+    }
     if let Some((_, at)) = item.revocation() {
         let day = wording::short_day(at, letter.now, letter.zone);
         tail = format!("{tail}, revoked on {day}");
@@ -192,11 +194,11 @@ fn detailed_row(item: &Item<'_>, letter: &Letter) -> Row {
 }
 
 fn row(item: &Item<'_>, letter: &Letter, tail: String) -> Row {
-    let (name, external_id) = (&item.token.name, &item.token.external_id);
+    let token = item.token;
     let has_clock = item.section != Section::Revoked;
     Row {
         clock: has_clock.then(|| wording::clock(item.at, letter.zone)),
-        name: text::display_name(name, external_id, text::MAX_NAME),
+        name: text::display_name(&token.name, &token.external_id, text::MAX_NAME),
         tail,
         lines: Vec::new(),
         page: None,
@@ -227,7 +229,7 @@ fn facts_line(item: &Item<'_>) -> String {
     parts.extend(part("role", &token.role));
     parts.extend(part("scope", &token.scope));
     let is_issuer_known = item.entry.basis() == Basis::Issuer || item.section == Section::Revoked;
-    if let Some(issuer) = token.issuer.as_ref().filter(|_| !is_issuer_known) {
+    if !is_issuer_known && let Some(issuer) = &token.issuer {
         parts.push(format!("issued by {issuer}"));
     }
     parts.push(format!("id {}", short_id(item)));
@@ -296,14 +298,14 @@ impl More {
         let mut tallies: BTreeMap<(Section, &str), Tally> = BTreeMap::new();
         for (section, source, at, count) in listed.chain(unlisted) {
             let tally = tallies.entry((section, source)).or_default();
-            match at.filter(|_| section.is_dated()) {
-                Some(at) => {
+            match at {
+                Some(at) if section.is_dated() => {
                     let day = at.with_timezone(&letter.zone).date_naive();
                     let (last, of_day) = tally.days.entry(day).or_insert((at, 0));
                     *last = at.max(*last);
                     *of_day += count;
                 }
-                None => tally.undated += count,
+                _ => tally.undated += count,
             }
         }
         let others = tallies.len().saturating_sub(MAX_SOURCES);
@@ -371,8 +373,8 @@ impl Ending {
     fn new(items: &[Item<'_>], letter: &Letter, is_detailed: bool) -> Option<Self> {
         let ends: Vec<_> = items.iter().filter_map(Item::revocation).collect();
         let (finding, at) = *ends.iter().min_by_key(|(_, at)| *at)?;
-        let is_same = |other: DateTime<Utc>| other - at < TimeDelta::minutes(1);
-        let first = if ends.iter().all(|(_, other)| is_same(*other)) {
+        let minute = TimeDelta::minutes(1);
+        let first = if ends.iter().all(|(_, other)| *other - at < minute) {
             ""
         } else {
             "the first "

@@ -23,7 +23,7 @@ pub(super) struct TokenFacts {
     pub role: Option<String>,
     pub scope: Option<String>,
     pub description: Option<String>,
-    /// With the name, if it is known: `Ada Lovelace <ada@example.org>`.
+    /// The address, with the name if it is known: `Ada Lovelace <ada@example.org>`.
     pub issuer: Option<String>,
     pub id: String,
     /// `Sat 28 Nov 2026 at 09:00 UTC`, `never` or `unknown`.
@@ -76,7 +76,7 @@ pub(super) enum Situation {
     Expiring,
     Expired,
     Revoked,
-    /// At a date of the policy; the token does not expire by itself.
+    /// A date of the policy was reached; the token does not expire by itself.
     Overdue,
 }
 
@@ -189,7 +189,7 @@ pub(super) struct Row {
     pub name: String,
     pub tail: String,
     pub lines: Vec<String>,
-    /// At the source; only in detailed lists.
+    /// The token's page at the source; only in detailed lists.
     pub page: Option<Link>,
 }
 
@@ -200,7 +200,7 @@ pub(super) struct Alert {
 }
 
 /// Either a paragraph or commands.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Block {
     paragraph: Option<String>,
     commands: Vec<String>,
@@ -211,18 +211,23 @@ impl Alert {
         let text: String = entry.text.chars().take(4_000).collect();
         let mut blocks = Vec::new();
         for part in text.replace("\r\n", "\n").split("\n\n") {
-            let lines = || part.lines().filter(|line| !line.trim().is_empty());
-            if lines().next().is_none() {
+            let lines: Vec<_> = part
+                .lines()
+                .filter(|line| !line.trim().is_empty())
+                .collect();
+            if lines.is_empty() {
                 continue;
             }
-            let is_command = lines().all(|line| line.starts_with("    "));
-            let commands = lines().filter(|_| is_command);
-            blocks.push(Block {
-                paragraph: (!is_command).then(|| text::one_line(part, 2_000)),
-                commands: commands
+            let mut block = Block::default();
+            if lines.iter().all(|line| line.starts_with("    ")) {
+                let commands = lines.iter();
+                block.commands = commands
                     .map(|line| text::one_line(line, text::MAX_TEXT))
-                    .collect(),
-            });
+                    .collect();
+            } else {
+                block.paragraph = Some(text::one_line(part, 2_000));
+            }
+            blocks.push(block);
         }
         Self {
             title: text::one_line(&entry.title, 70),

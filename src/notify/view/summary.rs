@@ -54,24 +54,21 @@ impl Summary {
         let listed = summary.findings.len().min(limit);
         let shown = &summary.findings[..listed];
         let total = total(summary);
-        let kinds = FindingKind::ALL.iter().copied();
-        let kinds: Vec<_> = kinds
-            .filter(|kind| count_of_kind(summary, *kind) > 0)
-            .collect();
-        let counts = kinds.iter().map(|kind| {
-            let count = wording::thousands(count_of_kind(summary, *kind));
-            let [_, short_title, _] = texts(*kind);
-            format!("{count} {short_title}")
-        });
-        let counts: Vec<String> = counts.collect();
+        let mut counts = Vec::new();
+        let mut kinds = Vec::new();
+        for kind in FindingKind::ALL.iter().copied() {
+            let count = count_of_kind(summary, kind);
+            if count > 0 {
+                let [_, short_title, _] = texts(kind);
+                counts.push(format!("{} {short_title}", wording::thousands(count)));
+                kinds.push(Part::new(kind, summary, shown, letter));
+            }
+        }
         let until = (letter.now + PROPOSED_ACKNOWLEDGEMENT).format("%Y-%m-%d");
         Self {
             headline: headline(&total, &counts),
             total,
-            kinds: kinds
-                .into_iter()
-                .map(|kind| Part::new(kind, summary, shown, letter))
-                .collect(),
+            kinds,
             acknowledge_command: format!(
                 "lapsed finding acknowledge ID --until {until} --reason WHY"
             ),
@@ -80,21 +77,19 @@ impl Summary {
     }
 }
 
-/// For the subject, with as many kinds as fit.
+/// The summary for the subject, with as many kinds as fit.
 fn headline(total: &str, counts: &[String]) -> String {
-    let with = |kinds: usize| {
-        let others = counts.len() - kinds;
+    for kinds in (1..=counts.len()).rev() {
         let mut parts = counts[..kinds].to_vec();
-        if others > 0 {
-            parts.push(wording::quantity(others, "more kind"));
+        if kinds < counts.len() {
+            parts.push(wording::quantity(counts.len() - kinds, "more kind"));
         }
-        format!("{total}: {}", parts.join(", "))
-    };
-    (1..=counts.len())
-        .rev()
-        .map(with)
-        .find(|headline| headline.chars().count() <= MAX_SUBJECT)
-        .unwrap_or_else(|| total.to_owned())
+        let headline = format!("{total}: {}", parts.join(", "));
+        if headline.chars().count() <= MAX_SUBJECT {
+            return headline;
+        }
+    }
+    total.to_owned()
 }
 
 fn count_of_kind(summary: &SummaryEntry, kind: FindingKind) -> i64 {

@@ -13,7 +13,7 @@ use crate::text;
 use super::parts::{LastUse, Situation, short_name};
 use super::summary;
 
-/// In the order of the mail.
+/// The sections of a list, in the order of the mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Section {
     Revoked,
@@ -59,8 +59,7 @@ impl<'a> Item<'a> {
             Entry::Revoked(entry) => (Section::Revoked, expires_at.unwrap_or(entry.since)),
             Entry::Ended(entry) => (Section::Ended, entry.at),
             Entry::Expiry(entry) => {
-                let is_past = entry.is_past(letter.now);
-                let section = if is_past {
+                let section = if entry.is_past(letter.now) {
                     Section::Expired
                 } else {
                     Section::Expiring
@@ -80,18 +79,15 @@ impl<'a> Item<'a> {
     /// Keeps groups together: by issuer and evidence, or by day and source.
     fn sort_key(&self) -> impl Ord + use<'a> {
         let token = self.token;
-        let (issuer, evidence) = match self.entry {
-            Entry::Revoked(entry) => {
-                let issuer = token.issuer.as_ref().map_or("", |issuer| issuer.key());
-                (issuer, entry.evidence.as_str())
-            }
-            _ => ("", ""),
+        let group = match self.entry {
+            Entry::Revoked(entry) => Some((
+                token.issuer.as_ref().map(|issuer| issuer.key()),
+                entry.evidence.as_str(),
+            )),
+            _ => None,
         };
         let at = token.expiry.at();
-        (
-            (self.section, issuer, evidence),
-            (at, &token.source, &token.name),
-        )
+        (self.section, group, at, &token.source, &token.name)
     }
 
     /// The finding for which lapsed revokes the token, and when.
@@ -143,14 +139,19 @@ impl<'a> Tokens<'a> {
 
     pub fn count_in(&self, section: Section) -> usize {
         let listed = self.items.iter().filter(|item| item.section == section);
-        let unlisted = self.letter.unlisted.iter();
-        let unlisted = unlisted.filter(|rest| Section::from_unlisted(rest, self.letter) == section);
-        listed.count() + unlisted.map(|rest| rest.count).sum::<usize>()
+        let mut count = listed.count();
+        for rest in &self.letter.unlisted {
+            if Section::from_unlisted(rest, self.letter) == section {
+                count += rest.count;
+            }
+        }
+        count
     }
 
     /// `2 tokens of people without access, 3 expired, 9 expire within 7 days`.
     pub fn summary_line(&self) -> String {
-        let (items, letter) = (&self.items, self.letter);
+        let items = &self.items;
+        let letter = self.letter;
         let others = letter.entries.len() - items.len();
         let revoked = self.count_in(Section::Revoked);
         let expired = self.count_in(Section::Expired);
@@ -214,7 +215,8 @@ impl<'a> Tokens<'a> {
 
     /// The summary, with the first token if all are in one section.
     pub fn subject_line(&self, summary: &str) -> String {
-        let (items, letter) = (self.items.as_slice(), self.letter);
+        let items = self.items.as_slice();
+        let letter = self.letter;
         let Some(first) = items.first() else {
             return summary.to_owned();
         };

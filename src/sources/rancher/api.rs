@@ -35,28 +35,34 @@ const PAGE_SIZE: &str = "500";
 pub const RULE_ADVICE: &str = "add the rule apiGroups [\"*\"], resources [\"*\"], verbs [\"get\", \"list\"] to a GlobalRole of \
      its user (and \"delete\" where allow_revoke = true)";
 
+const MAX_TTL: &str = "auth-token-max-ttl-minutes";
+const KUBECONFIG: &str = "kubeconfig-default-token-ttl-minutes";
+/// Only servers before Rancher 2.8 have it.
+const OLD_KUBECONFIG: &str = "kubeconfig-token-ttl-minutes";
+const GENERATE_KUBECONFIG: &str = "kubeconfig-generate-token";
+
 #[derive(Debug)]
 pub struct Api {
-    web: Client,
+    client: Client,
     bearer: HeaderValue,
     /// The external id of lapsed's own token.
-    pub own: String,
+    pub own_id: String,
 }
 
 impl Api {
     /// `token` is `NAME:SECRET`, with the prefix `ext/` for an ext token.
-    pub fn new(web: Client, token: &SecretString) -> Result<Self, http::Error> {
+    pub fn new(client: Client, token: &SecretString) -> Result<Self, http::Error> {
         let token = token.expose_secret().trim();
         let name = token.split(':').next().unwrap_or_default();
         Ok(Self {
-            web,
+            client,
             bearer: http::secret_header("the token", &format!("Bearer {token}"))?,
-            own: name.to_owned(),
+            own_id: name.to_owned(),
         })
     }
 
     fn request(&self, method: Method, path: &str) -> Request<'_> {
-        let request = self.web.request(method, path);
+        let request = self.client.request(method, path);
         request.header("authorization", self.bearer.clone())
     }
 
@@ -130,17 +136,18 @@ impl Api {
     /// so the API group is checked as well.
     pub async fn none_if_no_ext_tokens<T>(
         &self,
-        listed: Result<T, Error>,
+        result: Result<T, Error>,
     ) -> Result<Option<T>, Error> {
         let missing = [StatusCode::NOT_FOUND];
-        let is_refused = |error: &Error| error.status() == Some(StatusCode::FORBIDDEN);
-        if listed.as_ref().is_err_and(is_refused) {
+        if let Err(error) = &result
+            && error.status() == Some(StatusCode::FORBIDDEN)
+        {
             let group = self.get::<IgnoredAny>(EXT).await;
             if none_if_status(group, &missing)?.is_none() {
                 return Ok(None);
             }
         }
-        none_if_status(listed, &missing)
+        none_if_status(result, &missing)
     }
 
     /// Example: `v2.12.1`. Some installations do not report it.
@@ -160,7 +167,7 @@ pub enum ObjectState {
 pub struct Pages<'a> {
     api: &'a Api,
     path: String,
-    /// By the token for the next page.
+    /// Its cursor is the token for the next page.
     pub pager: Pager<String>,
     /// The number of items after the pages read so far, if reported.
     pub remaining: Option<u64>,
@@ -169,15 +176,17 @@ pub struct Pages<'a> {
 impl Pages<'_> {
     /// The next page; `None` after the last.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<Vec<T>>, Error> {
-        let request = self.api.request(Method::GET, &self.path);
-        let request = request.query("limit", PAGE_SIZE);
-        let request = match self.pager.next() {
-            Next::First => request,
-            Next::At(next) => request.query("continue", next),
+        let mut request = self.api.request(Method::GET, &self.path);
+        request = request.query("limit", PAGE_SIZE);
+        match self.pager.next() {
+            Next::First => {}
+            Next::At(next) => request = request.query("continue", next),
             Next::End => return Ok(None),
-        };
-        let page = request.json().await;
-        let Page { metadata, items } = page.map_err(|error| self.explain_page_error(error))?;
+        }
+        let Page { metadata, items } = request
+            .json()
+            .await
+            .map_err(|error| self.explain_page_error(error))?;
         let next = metadata.next.filter(|next| !next.is_empty());
         self.remaining = metadata.remaining_item_count;
         // Go writes an empty list as null. A page before others is never empty.
@@ -186,8 +195,9 @@ impl Pages<'_> {
             return Err(self.content_error("a page has no items although there are more pages"));
         }
         let items = items.unwrap_or_default();
-        let advanced = self.pager.advance(items.is_empty(), next);
-        advanced.map_err(|endless| self.content_error(&endless.to_string()))?;
+        self.pager
+            .advance(items.is_empty(), next)
+            .map_err(|endless| Error::content(&self.path, endless.to_string()))?;
         Ok(Some(items))
     }
 
@@ -209,11 +219,10 @@ impl Pages<'_> {
 }
 
 pub fn explain_refusal(error: Error) -> Error {
-    let what = [
-        "Rancher does not accept the token: it has expired, is disabled, or is limited to one cluster",
-        "Rancher does not permit this with the token",
-    ];
-    let [refused, denied] = what.map(|what| format!("{what} ({error})"));
+    let refused = format!(
+        "Rancher does not accept the token: it has expired, is disabled, or is limited to one cluster ({error})"
+    );
+    let denied = format!("Rancher does not permit this with the token ({error})");
     let fix = "create a token without a cluster as its scope, and write it as token";
     error.explain(&[
         (StatusCode::UNAUTHORIZED, &refused, fix),
@@ -238,18 +247,13 @@ pub fn has_ext_tokens(version: Option<&str>) -> bool {
 }
 
 fn is_since(version: Option<&str>, first: (u32, u32)) -> bool {
-    let number = |part: Option<&str>| part?.parse::<u32>().ok();
     let version = version.unwrap_or_default().trim_start_matches('v');
-    let mut parts = version.split(['.', '-']);
-    let (major, minor) = (number(parts.next()), number(parts.next()));
-    major.zip(minor).is_some_and(|version| version >= first)
+    let mut numbers = version.split(['.', '-']).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= first,
+        _ => false,
+    }
 }
-
-const MAX_TTL: &str = "auth-token-max-ttl-minutes";
-const KUBECONFIG: &str = "kubeconfig-default-token-ttl-minutes";
-/// Only servers before Rancher 2.8 have it.
-const OLD_KUBECONFIG: &str = "kubeconfig-token-ttl-minutes";
-const GENERATE_KUBECONFIG: &str = "kubeconfig-generate-token";
 
 /// The settings that exist and may be read, with their values.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -260,10 +264,12 @@ impl Settings {
         let mut settings = Self::default();
         for name in [MAX_TTL, KUBECONFIG, OLD_KUBECONFIG, GENERATE_KUBECONFIG] {
             let setting = api.get::<Setting>(&format!("v3/settings/{name}")).await;
-            let value = none_if_status(setting, &NOT_READABLE)?.and_then(Setting::effective);
-            // The text is printed, so it is cleaned; these settings are short.
-            let value = value.map(|value| (name, text::one_line(&value, 40)));
-            settings.0.extend(value);
+            if let Some(value) =
+                none_if_status(setting, &NOT_READABLE)?.and_then(Setting::effective)
+            {
+                // The text is printed, so it is cleaned; these settings are short.
+                settings.0.push((name, text::one_line(&value, 40)));
+            }
         }
         Ok(settings)
     }
@@ -285,17 +291,19 @@ impl Settings {
         let creates_endless = self.get(KUBECONFIG).is_none()
             && self.get(OLD_KUBECONFIG).is_some()
             && self.get(GENERATE_KUBECONFIG) == Some("true");
-        let is_limited = max_ttl > 0 && !creates_endless;
-        let evidence = self
-            .0
-            .iter()
-            .map(|(name, value)| format!("{name} is {value}"));
+        let life = if max_ttl > 0 && !creates_endless {
+            TimeDelta::try_minutes(max_ttl)
+        } else {
+            None
+        };
+        // Example: `auth-token-max-ttl-minutes is 0, kubeconfig-generate-token is true`.
+        let settings = self.0.iter();
+        let evidence: Vec<_> = settings
+            .map(|(name, value)| format!("{name} is {value}"))
+            .collect();
         Some(MaxLife {
-            life: is_limited
-                .then(|| TimeDelta::try_minutes(max_ttl))
-                .flatten(),
-            // Example: `auth-token-max-ttl-minutes is 0, kubeconfig-generate-token is true`.
-            evidence: evidence.collect::<Vec<_>>().join(", "),
+            life,
+            evidence: evidence.join(", "),
         })
     }
 }

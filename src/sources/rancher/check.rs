@@ -12,6 +12,8 @@ use crate::domain::Address;
 use crate::sources::{CheckReport, Error, Right};
 use crate::text;
 
+const MANAGEMENT_GROUP: &str = "management.cattle.io";
+
 /// Requests everything that a listing needs, but only the first page of the lists of tokens.
 pub async fn check(api: &Api, users: &BTreeMap<String, Address>) -> Result<CheckReport, Error> {
     let (legacy_count, legacy) = read_first_page::<Legacy>(api, MANAGEMENT).await?;
@@ -99,9 +101,7 @@ async fn check_rights(
     ];
     let mut rights = vec![Right::granted("list the tokens of all users")];
     rights.extend(readable.map(|(what, may, resource)| Right::new(what, may, advice(resource))));
-    let mut may_end = api
-        .is_allowed("delete", "management.cattle.io", "tokens")
-        .await?;
+    let mut may_end = api.is_allowed("delete", MANAGEMENT_GROUP, "tokens").await?;
     let mut resource = "tokens";
     if has_ext && may_end != Some(false) {
         may_end = api.is_allowed("delete", "", "*").await?;
@@ -116,7 +116,7 @@ fn rule_advice(resource: &str, verbs: &str) -> String {
     let group = if resource == "*" {
         "*"
     } else {
-        "management.cattle.io"
+        MANAGEMENT_GROUP
     };
     format!(
         "add the rule apiGroups [\"{group}\"], resources [\"{resource}\"], verbs [{verbs}] to a GlobalRole of its user"
@@ -140,19 +140,20 @@ impl SeenUsers {
             None => self.first = Some(user.to_owned()),
             Some(first) => self.has_several |= first != user,
         }
-        if row.external_id == api.own {
+        if row.external_id == api.own_id {
             self.caller = Some(user.to_owned());
         }
     }
 
     /// Fails if these are only tokens of the caller although other users may have some. The cluster knows whether the
-    /// caller may list those; if it does not answer, the existence of `others` decides.
+    /// caller may list those; if it does not answer, `may_lack_others` decides.
     async fn ensure_complete(
         &self,
         api: &Api,
         caller: Option<&str>,
-        (group, resource): (&str, &str),
-        others: bool,
+        group: &str,
+        resource: &str,
+        may_lack_others: bool,
     ) -> Result<(), Error> {
         let first = self.first.as_deref();
         if self.has_several || (first.is_some() && caller.is_some() && first != caller) {
@@ -160,7 +161,7 @@ impl SeenUsers {
         }
         let is_callers = caller.is_some() && first == caller;
         let may_list = api.is_allowed("list", group, resource).await?;
-        if may_list.unwrap_or(!is_callers || !others) {
+        if may_list.unwrap_or(!is_callers || !may_lack_others) {
             return Ok(());
         }
         let fix = RULE_ADVICE.to_owned();
@@ -180,17 +181,20 @@ pub async fn ensure_complete(
     legacy: &SeenUsers,
     ext: Option<&SeenUsers>,
 ) -> Result<(), Error> {
-    let in_ext = ext.and_then(|ext| ext.caller.as_deref());
-    let caller = in_ext.or(legacy.caller.as_deref());
+    let caller = ext
+        .and_then(|ext| ext.caller.as_deref())
+        .or(legacy.caller.as_deref());
     if let Some(ext) = ext {
-        let others = legacy.has_several || ext.may_lack_others(people);
+        let may_lack_others = legacy.has_several || ext.may_lack_others(people);
         // The store of ext tokens checks the same before it lists those of other users.
-        ext.ensure_complete(api, caller, ("", "*"), others).await?;
+        ext.ensure_complete(api, caller, "", "*", may_lack_others)
+            .await?;
     }
     if legacy.first.is_some() {
-        let others = legacy.may_lack_others(people);
-        let tokens = ("management.cattle.io", "tokens");
-        legacy.ensure_complete(api, caller, tokens, others).await?;
+        let may_lack_others = legacy.may_lack_others(people);
+        legacy
+            .ensure_complete(api, caller, MANAGEMENT_GROUP, "tokens", may_lack_others)
+            .await?;
     }
     Ok(())
 }

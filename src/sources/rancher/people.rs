@@ -16,6 +16,11 @@ const MAX_LOOKUPS: usize = 200;
 /// The provider of users with a password in Rancher.
 const LOCAL_PROVIDER: &str = "local";
 
+/// The indexes of [`Person::addresses`].
+const EMAIL: usize = 0;
+const USERNAME: usize = 1;
+const PRINCIPAL: usize = 2;
+
 /// Longer messages of providers are truncated.
 const MAX_ERROR_LENGTH: usize = 300;
 
@@ -44,7 +49,7 @@ pub struct Person {
     pub is_system: bool,
     /// The message of the provider when it permanently refused the user.
     pub refresh_error: Option<String>,
-    /// Addresses with their providers, from three places: `email`, `username`, and the id of a principal.
+    /// Addresses with their providers: those in `email`, in `username`, and in the id of a principal.
     addresses: [Vec<(String, Address)>; 3],
 }
 
@@ -55,11 +60,13 @@ impl People {
             ..Self::default()
         };
         let users = format!("{MANAGEMENT}/users");
-        let add_user = |user| people.known.extend([person(user)]);
-        people.can_list_users = api.for_each(&users, add_user).await?;
+        people.can_list_users = api
+            .for_each(&users, |user| people.known.extend([build_person(user)]))
+            .await?;
         let attributes = format!("{MANAGEMENT}/userattributes");
-        let add_attribute = |attribute| people.add_attribute(attribute);
-        people.can_list_attributes = api.for_each(&attributes, add_attribute).await?;
+        people.can_list_attributes = api
+            .for_each(&attributes, |attribute| people.add_attribute(attribute))
+            .await?;
         let providers = api.get::<Collection<Provider>>("v3/authConfigs").await;
         people.disabled_providers =
             none_if_status(providers, &NOT_READABLE)?.map(disabled_providers);
@@ -77,9 +84,10 @@ impl People {
             let Some(Extra { email, username }) = extra else {
                 continue;
             };
-            for (place, texts) in [email, username].into_iter().enumerate() {
-                let address = texts.and_then(|texts| texts.first()?.trim().parse().ok());
-                person.addresses[place].extend(address.map(|address| (provider.clone(), address)));
+            for (field, texts) in [(EMAIL, email), (USERNAME, username)] {
+                if let Some(address) = texts.and_then(|texts| texts.first()?.trim().parse().ok()) {
+                    person.addresses[field].push((provider.clone(), address));
+                }
             }
         }
     }
@@ -92,7 +100,7 @@ impl People {
         }
         self.lookups += 1;
         match api.get(&format!("{MANAGEMENT}/users/{id}")).await {
-            Ok(user) => self.known.extend([person(user)]),
+            Ok(user) => self.known.extend([build_person(user)]),
             Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
                 self.known.insert(id.to_owned(), None);
             }
@@ -139,42 +147,42 @@ impl People {
     /// from another provider.
     pub fn address(&self, id: &str, provider: &str, login: Option<&Principal>) -> Option<Address> {
         let person = self.person(id);
-        let address_from = |place: usize, by: Option<&str>| {
-            let addresses = person.map_or(&[][..], |person| &person.addresses[place]);
-            let mut matching = addresses
-                .iter()
-                .filter(|(from, _)| by.is_none_or(|by| by == from));
-            matching.next().map(|(_, address)| address.clone())
+        let address_from = |field: usize, provider: Option<&str>| {
+            let mut addresses = person?.addresses[field].iter();
+            let (_, address) =
+                addresses.find(|(from, _)| provider.is_none_or(|provider| provider == from))?;
+            Some(address.clone())
         };
         let own = Some(provider);
         let login_name = || login?.login_name.as_deref()?.trim().parse().ok();
         let principal = || Some(parse_principal(login?.id()?)?.1);
-        address_from(0, own)
+        address_from(EMAIL, own)
             .or_else(login_name)
-            .or_else(|| address_from(1, own))
+            .or_else(|| address_from(USERNAME, own))
             .or_else(principal)
-            .or_else(|| address_from(2, own))
+            .or_else(|| address_from(PRINCIPAL, own))
             .or_else(|| self.configured.get(id).cloned())
-            .or_else(|| (0..3).find_map(|place| address_from(place, None)))
+            .or_else(|| (0..3).find_map(|field| address_from(field, None)))
     }
 
     /// Whether there are other people who could have tokens.
     pub fn has_others(&self, id: &str) -> bool {
-        let mut people = self.known.iter();
-        people.any(|(other, person)| {
-            let may_have_tokens = |person: &Person| person.is_enabled && !person.is_system;
-            other != id && person.as_ref().is_some_and(may_have_tokens)
+        self.known.iter().any(|(other, person)| match person {
+            Some(person) => other != id && person.is_enabled && !person.is_system,
+            None => false,
         })
     }
 }
 
 fn disabled_providers(providers: Collection<Provider>) -> HashSet<String> {
-    let mut providers = providers.data;
-    providers.retain(|provider| provider.enabled == Some(false) && provider.id != LOCAL_PROVIDER);
-    providers.into_iter().map(|provider| provider.id).collect()
+    let providers = providers.data.into_iter();
+    providers
+        .filter(|provider| provider.enabled == Some(false) && provider.id != LOCAL_PROVIDER)
+        .map(|provider| provider.id)
+        .collect()
 }
 
-fn person(user: User) -> (String, Option<Person>) {
+fn build_person(user: User) -> (String, Option<Person>) {
     let principals = user.principal_ids.unwrap_or_default();
     let is_not_blank = |name: &String| !name.trim().is_empty();
     let username = user.username.filter(is_not_blank);

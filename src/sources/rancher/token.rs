@@ -16,16 +16,16 @@ string_enum! {
         /// In a downloaded kubeconfig file.
         Kubeconfig = "kubeconfig",
         Session = "session",
-        /// For the installation of a cluster's agent.
+        /// Installs a cluster's agent.
         Agent = "agent",
-        /// For `kubectl` in the browser.
+        /// Used by `kubectl` in the browser.
         Shell = "shell",
         Compose = "compose",
         Helm = "helm",
         Pipeline = "pipeline",
         Telemetry = "telemetry",
         Drain = "drain",
-        /// Of a user that Rancher created for itself.
+        /// Belongs to a user that Rancher created for itself.
         System = "system",
     }
 }
@@ -151,21 +151,23 @@ impl TokenRow {
         let are_people_known = people.can_list_users && people.can_list_attributes;
         let principal = self.fields.user_principal.as_ref();
         let issuer = people.address(id, &self.fields.auth_provider, principal);
-        let (expiry, is_computed) = self.expiry();
+        let expiry = self.expiry();
         let refusal_reason = self.refusal_reason(people, person);
         let status = self.status(people, refusal_reason.is_some());
-        let role = Some(kind.as_str().to_owned()).filter(|_| !self.may_be_system(people));
-        let description = [
-            self.fields.description.as_deref(),
-            refusal_reason.as_deref(),
-        ];
-        let description = description
+        let role = if self.may_be_system(people) {
+            Cell::Absent
+        } else {
+            Cell::Value(kind.as_str().to_owned())
+        };
+        let description: Vec<_> = [&self.fields.description, &refusal_reason]
             .into_iter()
             .flatten()
-            .filter(|text| !text.is_empty());
+            .filter(|text| !text.is_empty())
+            .map(String::as_str)
+            .collect();
         ListedToken {
             name: cells::text(self.fields.description.as_deref()),
-            description: cells::text(Some(&description.collect::<Vec<_>>().join("; "))),
+            description: cells::text(Some(&description.join("; "))),
             issuer: cell(issuer, are_people_known),
             issuer_name: match self.issuer_name(person) {
                 Some(name) => cells::text(Some(name)),
@@ -174,48 +176,52 @@ impl TokenRow {
             issuer_id: Some(id.to_owned()).filter(|id| !id.is_empty()),
             issuer_names: self.issuer_names(person),
             issuer_gone: people.issuer_gone(id),
-            role: cell(role, false),
+            role,
             scope: cells::text(self.fields.cluster_name.as_deref()),
             created_at: self.created_at().into(),
             expiry: Cell::Value(expiry),
-            is_computed,
+            is_computed: self.reported_expiry().is_none() && expiry.at().is_some(),
             last_used_at: cell(instant(self.fields.last_used_at.as_ref()), reports_use),
             status,
             ..ListedToken::with_id(self.external_id)
         }
     }
 
-    /// The expiry, and whether it was computed here. Rancher computes the date shortly after a token is created,
-    /// so an empty date means nothing if there is a TTL.
-    fn expiry(&self) -> (Expiry, bool) {
-        if let Some(at) = instant(self.fields.expires_at.as_ref()) {
-            return (Expiry::At(at), false);
+    fn reported_expiry(&self) -> Option<DateTime<Utc>> {
+        instant(self.fields.expires_at.as_ref())
+    }
+
+    /// The reported or computed expiry. Rancher computes the date shortly after a token is created, so an empty
+    /// date means nothing if there is a TTL.
+    fn expiry(&self) -> Expiry {
+        if let Some(at) = self.reported_expiry() {
+            return Expiry::At(at);
         }
         let Some(ttl) = self.fields.ttl else {
-            return (Expiry::Unknown, false);
+            return Expiry::Unknown;
         };
         if ttl <= 0 {
-            return (Expiry::Never, false);
+            return Expiry::Never;
         }
         let Some(created_at) = self.created_at() else {
-            return (Expiry::Unknown, false);
+            return Expiry::Unknown;
         };
         let life = TimeDelta::try_milliseconds(ttl);
         match life.and_then(|life| created_at.checked_add_signed(life)) {
-            Some(at) if at <= time::MAX_INSTANT => (Expiry::At(at), true),
-            _ => (Expiry::Never, false),
+            Some(at) if at <= time::MAX_INSTANT => Expiry::At(at),
+            _ => Expiry::Never,
         }
     }
 
     /// A token counts as active only if the states of its user and provider are known.
     fn status(&self, people: &People, is_refused: bool) -> Cell<Status> {
-        let is_known =
-            people.is_known(self.user_id()) && people.is_provider_known(&self.fields.auth_provider);
         if is_refused {
-            Cell::Value(Status::Disabled)
-        } else {
-            cell(is_known.then_some(Status::Active), false)
+            return Cell::Value(Status::Disabled);
         }
+        if people.is_known(self.user_id()) && people.is_provider_known(&self.fields.auth_provider) {
+            return Cell::Value(Status::Active);
+        }
+        Cell::Absent
     }
 
     /// Why Rancher does not accept the token although it has not expired.
@@ -228,9 +234,10 @@ impl TokenRow {
             return Some(reason.to_owned());
         }
         let disabled = people.disabled_providers.as_ref()?;
-        let provider = &self.fields.auth_provider;
-        let is_disabled = disabled.contains(provider);
-        is_disabled.then(|| format!("its login provider {provider} is disabled in Rancher"))
+        let provider = disabled.get(&self.fields.auth_provider)?;
+        Some(format!(
+            "its login provider {provider} is disabled in Rancher"
+        ))
     }
 
     /// Further names of the issuer that the owners file may use.
@@ -252,7 +259,7 @@ impl TokenRow {
     }
 }
 
-/// Without a value the cell is empty if that `is_known`, otherwise absent.
+/// A cell for a value. Without one, the cell is empty if that `is_known`, otherwise absent.
 fn cell<T>(value: Option<T>, is_known: bool) -> Cell<T> {
     if value.is_some() || is_known {
         value.into()

@@ -2,10 +2,17 @@
 
 use std::io::{self, BufRead, ErrorKind};
 
-/// In bytes, including quotes and escapes.
+/// The most bytes of a row, including quotes and escapes.
 pub(super) const MAX_ROW_LENGTH: usize = 1024 * 1024;
 
 const TOO_LONG: &str = "the row is longer than 1 MiB; is a quote left open?";
+const NOT_UTF_8: &str = "the row is not UTF-8; save the file as UTF-8";
+const STRAY_QUOTE: &str = "a comma or the line's end must follow the closing quote of a cell; \
+                           write a quote inside a cell twice (\"\")";
+const OPEN_QUOTE: &str = "a quoted cell is not closed; add the quote";
+const NOT_AN_ARRAY: &str = "this must be an array of objects: [{…}, {…}]";
+const TRAILING: &str = "there is something after the end of the array; remove it";
+const NOT_CLOSED: &str = "the array is not closed, as in a truncated export; run the export again";
 
 /// Why no further rows can be read.
 pub(super) enum Broken {
@@ -82,8 +89,6 @@ impl RawRow {
     }
 }
 
-const NOT_UTF_8: &str = "the row is not UTF-8; save the file as UTF-8";
-
 /// Splits CSV by RFC 4180, strict about quotes: usual readers accept any quotes, so a missing one silently
 /// swallows the rows up to the next quote.
 ///
@@ -113,10 +118,6 @@ enum CsvState {
     /// After a fault, up to the line's end.
     Faulty,
 }
-
-const STRAY_QUOTE: &str = "a comma or the line's end must follow the closing quote of a cell; \
-                           write a quote inside a cell twice (\"\")";
-const OPEN_QUOTE: &str = "a quoted cell is not closed; add the quote";
 
 impl CsvSplitter {
     /// Reads the next row that is not blank. Returns false at the end.
@@ -203,12 +204,11 @@ impl CsvSplitter {
             return Err(format!("{fault}; read up to line {last} as one row"));
         }
         let text = self.row.text()?;
-        let starts = std::iter::once(&0).chain(&self.ends);
         // A quote or a comma between the halves of a character would split it.
-        let cells = starts
+        std::iter::once(&0)
+            .chain(&self.ends)
             .zip(&self.ends)
-            .map(|(start, end)| text.get(*start..*end));
-        cells
+            .map(|(start, end)| text.get(*start..*end))
             .collect::<Option<_>>()
             .ok_or_else(|| NOT_UTF_8.to_owned())
     }
@@ -237,10 +237,6 @@ enum JsonState {
     /// After an unexpected character; what to do about it.
     Stray(&'static str),
 }
-
-const NOT_AN_ARRAY: &str = "this must be an array of objects: [{…}, {…}]";
-const TRAILING: &str = "there is something after the end of the array; remove it";
-const NOT_CLOSED: &str = "the array is not closed, as in a truncated export; run the export again";
 
 impl JsonSplitter {
     /// Reads the next line that is not blank. Returns false at the end.

@@ -19,8 +19,8 @@ const COLUMNS: Columns<5> = Columns {
 
 #[derive(Default)]
 pub(super) struct People {
-    /// By the key of the address.
-    known: HashMap<String, Person>,
+    /// The people by the key of their address.
+    by_address: HashMap<String, Person>,
     /// The administrators of the accounts, if the query returns account and role.
     admins: Option<Vec<AccountAdmin>>,
     /// Rows were refused, so a person who is missing may exist.
@@ -44,16 +44,16 @@ impl People {
     /// # Errors
     /// If the query fails or returns no one, which would make every token an orphan.
     pub async fn load(
-        reading: &mut ReadTransaction<'_>,
+        transaction: &mut ReadTransaction<'_>,
         query: &Statement,
         refusals: &mut RefusedRows,
     ) -> Result<Self, Error> {
-        let names = reading.query_columns(&query.text, &[]).await?;
+        let names = transaction.query_columns(&query.text, &[]).await?;
         // The dialect does not matter, because no column is a date.
         let columns = ColumnMap::new("people_query", &COLUMNS, &names, Dialect::Postgres)?;
         let mut people = Self::default();
         let mut line = 0;
-        reading
+        transaction
             .for_each_record(&query.text, &[], |record| {
                 line += 1;
                 if let Err(reason) = people.add(&columns, record) {
@@ -64,7 +64,7 @@ impl People {
                 Ok(ControlFlow::Continue(()))
             })
             .await?;
-        if people.known.is_empty() {
+        if people.by_address.is_empty() {
             let reason =
                 "returns no one, so every token would be an orphan; correct it or remove it";
             return Err(Error::content("people_query", reason));
@@ -78,14 +78,16 @@ impl People {
         let Cell::Value(address) = email.into_address("email")? else {
             return Ok(());
         };
-        let status = status.parse("status", parse_status)?.into_option();
-        let status = status.unwrap_or(PersonStatus::Active);
+        let status = status
+            .parse("status", parse_status)?
+            .into_option()
+            .unwrap_or(PersonStatus::Active);
         let name = name.into_text("name")?.into_option();
         if columns.has("account") && columns.has("role") {
             self.add_admin(&address, account, role, status == PersonStatus::Active)?;
         }
         let person = Person { name, status };
-        self.known
+        self.by_address
             .entry(address.key().to_owned())
             .and_modify(|known| known.status = known.status.max(status))
             .or_insert(person);
@@ -114,7 +116,10 @@ impl People {
 
     /// The administrators of the accounts, unless a refused row may be one of them.
     pub fn into_admins(self) -> Option<Vec<AccountAdmin>> {
-        self.admins.filter(|_| !self.is_incomplete)
+        if self.is_incomplete {
+            return None;
+        }
+        self.admins
     }
 
     /// Sets the name of the issuer and whether they are gone. If a row was refused, it may show that the issuer
@@ -126,7 +131,7 @@ impl People {
                 token.issuer_gone = Cell::Empty;
                 return;
             }
-            Cell::Value(issuer) => self.known.get(issuer.key()),
+            Cell::Value(issuer) => self.by_address.get(issuer.key()),
         };
         let gone = match issuer.map(|person| person.status) {
             None => Some("the issuer is not among the people of the source"),
@@ -147,7 +152,7 @@ impl People {
     }
 
     pub fn count(&self) -> usize {
-        self.known.len()
+        self.by_address.len()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The query that returns the tokens, and the columns of queries, which have the names of those of a file.
 
+use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -43,14 +44,14 @@ impl TokenQuery {
     /// Calls `each` with the number of each row, from 1, and its token or why it is refused.
     pub async fn for_each_token(
         &self,
-        reading: &mut ReadTransaction<'_>,
+        transaction: &mut ReadTransaction<'_>,
         since: DateTime<Utc>,
         mut each: impl FnMut(u64, Result<ListedToken, String>) -> Result<ControlFlow<()>, Error> + Send,
     ) -> Result<ColumnMap<13>, Error> {
         let values = self.values(since);
-        let columns = self.columns(reading, &values).await?;
+        let columns = self.columns(transaction, &values).await?;
         let mut line = 0;
-        reading
+        transaction
             .for_each_record(&self.statement.text, &values, |record| {
                 line += 1;
                 each(line, columns.token(record))
@@ -61,20 +62,20 @@ impl TokenQuery {
 
     pub async fn find_token(
         &self,
-        reading: &mut ReadTransaction<'_>,
+        transaction: &mut ReadTransaction<'_>,
         external_id: &str,
     ) -> Result<Option<ListedToken>, Error> {
-        let place = self.statement.names.len() + 1;
+        let number = self.statement.names.len() + 1;
         let sign = self.dialect.placeholder_sign();
         let query = format!(
-            "SELECT * FROM (\n{}\n) AS listed WHERE CAST(listed.external_id AS TEXT) = {sign}{place}",
+            "SELECT * FROM (\n{}\n) AS listed WHERE CAST(listed.external_id AS TEXT) = {sign}{number}",
             self.statement.text
         );
         let mut found = None;
         let mut values = self.values(DateTime::UNIX_EPOCH);
-        let columns = self.columns(reading, &values).await?;
+        let columns = self.columns(transaction, &values).await?;
         values.push(Scalar::Text(external_id.to_owned()));
-        reading
+        transaction
             .for_each_record(&query, &values, |record| {
                 let token = columns.token(record);
                 found = Some(token.map_err(|reason| Error::content("query", reason))?);
@@ -91,77 +92,78 @@ impl TokenQuery {
 
     async fn columns(
         &self,
-        reading: &mut ReadTransaction<'_>,
+        transaction: &mut ReadTransaction<'_>,
         values: &[Scalar],
     ) -> Result<ColumnMap<13>, Error> {
-        let names = reading.query_columns(&self.statement.text, values).await?;
+        let names = transaction
+            .query_columns(&self.statement.text, values)
+            .await?;
         ColumnMap::new("query", &TOKEN_COLUMNS, &names, self.dialect)
     }
 }
 
 pub(super) struct ColumnMap<const N: usize> {
     columns: &'static Columns<N>,
-    /// For each column of the query, its index in `columns`.
-    known: Vec<usize>,
+    /// The index in `columns` of each column of the query.
+    indexes: Vec<usize>,
     dialect: Dialect,
 }
 
 impl ColumnMap<13> {
     /// The reason of a refusal names the token.
     fn token(&self, record: Record<'_>) -> Result<ListedToken, String> {
-        let values = self.values(record);
-        let token = values.and_then(|values| file::parse_token(self.columns, values));
-        token.map_err(|reason| {
-            let id = self.known.iter().position(|column| *column == 0);
-            match id.map(|id| record.scalar(id)) {
-                Some(Scalar::Text(id)) => format!("token {}: {reason}", quote(&id)),
-                Some(Scalar::Integer(id)) => format!("token {id}: {reason}"),
-                _ => reason,
-            }
-        })
+        self.values(record)
+            .and_then(|values| file::parse_token(self.columns, values))
+            .map_err(|reason| {
+                let id = self.indexes.iter().position(|column| *column == 0);
+                match id.map(|id| record.scalar(id)) {
+                    Some(Scalar::Text(id)) => format!("token {}: {reason}", quote(&id)),
+                    Some(Scalar::Integer(id)) => format!("token {id}: {reason}"),
+                    _ => reason,
+                }
+            })
     }
 
-    /// Which columns the query returns and which not.
+    /// Describes which columns the query returns and which not.
     pub fn describe(&self) -> String {
         let names = self.columns.names;
-        let known: Vec<_> = self.known.iter().map(|index| names[*index]).collect();
+        let returned: Vec<_> = self.indexes.iter().map(|index| names[*index]).collect();
         let missing: Vec<_> = names.into_iter().filter(|name| !self.has(name)).collect();
-        let known = known.join(", ");
-        if missing.is_empty() {
-            format!("columns {known}")
-        } else {
-            format!("columns {known} (without {})", missing.join(", "))
+        let mut text = format!("columns {}", returned.join(", "));
+        if !missing.is_empty() {
+            let _ = write!(text, " (without {})", missing.join(", "));
         }
+        text
     }
 }
 
 impl<const N: usize> ColumnMap<N> {
-    /// `place` names the query in errors.
+    /// `key` names the query in errors.
     pub fn new(
-        place: &str,
+        key: &str,
         columns: &'static Columns<N>,
         names: &[String],
         dialect: Dialect,
     ) -> Result<Self, Error> {
-        let mut known: Vec<usize> = Vec::with_capacity(names.len());
+        let mut indexes: Vec<usize> = Vec::with_capacity(names.len());
         for name in names {
             let Some(index) = columns.find(name) else {
-                return Err(Error::content(place, explain_unknown(columns, name, names)));
+                return Err(Error::content(key, explain_unknown(columns, name, names)));
             };
-            if known.contains(&index) {
+            if indexes.contains(&index) {
                 let reason = format!("the column {name} occurs twice; rename one");
-                return Err(Error::content(place, reason));
+                return Err(Error::content(key, reason));
             }
-            known.push(index);
+            indexes.push(index);
         }
         let map = Self {
             columns,
-            known,
+            indexes,
             dialect,
         };
         if let Some(missing) = columns.required.iter().find(|name| !map.has(name)) {
             let reason = format!("has no column {missing}; write for example id AS {missing}");
-            return Err(Error::content(place, reason));
+            return Err(Error::content(key, reason));
         }
         Ok(map)
     }
@@ -169,15 +171,15 @@ impl<const N: usize> ColumnMap<N> {
     pub fn has(&self, name: &str) -> bool {
         self.columns
             .find(name)
-            .is_some_and(|index| self.known.contains(&index))
+            .is_some_and(|index| self.indexes.contains(&index))
     }
 
     /// The values of a row, in the order of `columns`.
     pub fn values(&self, record: Record<'_>) -> Result<[Value; N], String> {
         let mut values = std::array::from_fn(|_| Value::Absent);
-        for (at, index) in self.known.iter().enumerate() {
+        for (position, index) in self.indexes.iter().enumerate() {
             let name = self.columns.names[*index];
-            values[*index] = to_value(record.scalar(at), name, self.dialect)?;
+            values[*index] = to_value(record.scalar(position), name, self.dialect)?;
         }
         Ok(values)
     }

@@ -4,6 +4,23 @@
 use crate::domain::Token;
 use crate::upstream::database::{self, Scalar, WriteConnection};
 
+pub(super) const ID: &str = "external_id";
+
+/// The facts of a token that `mark_expired` may use.
+pub(super) const TOKEN_PARAMETERS: &[&str] = &[
+    ID,
+    "name",
+    "expires_at",
+    "issuer_email",
+    "issuer_name",
+    "description",
+    "account",
+    "role",
+    "scope",
+];
+
+const SEVERAL_STATEMENTS: &str = "contains more than one statement; write one";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     Sqlite,
@@ -19,25 +36,10 @@ impl Dialect {
     }
 }
 
-/// The facts of a token that `mark_expired` may use.
-pub(super) const TOKEN_PARAMETERS: &[&str] = &[
-    ID,
-    "name",
-    "expires_at",
-    "issuer_email",
-    "issuer_name",
-    "description",
-    "account",
-    "role",
-    "scope",
-];
-
-pub(super) const ID: &str = "external_id";
-
 /// A statement with the placeholders of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Statement {
-    /// With `$1` or `?1` for each name, and without a final semicolon.
+    /// The text with `$1` or `?1` for each name, and without a final semicolon.
     pub text: String,
     pub names: Vec<&'static str>,
 }
@@ -96,13 +98,13 @@ impl Statement {
         let Some(name) = allowed.iter().find(|known| **known == name) else {
             return Err(explain_unknown(name, allowed));
         };
-        let place = self.names.iter().position(|known| known == name);
-        let place = place.unwrap_or_else(|| {
+        if !self.names.contains(name) {
             self.names.push(name);
-            self.names.len() - 1
-        });
+        }
+        // Placeholders count from 1.
+        let number = 1 + self.names.iter().take_while(|known| *known != name).count();
         self.text.push(dialect.placeholder_sign());
-        self.text.push_str(&(place + 1).to_string());
+        self.text.push_str(&number.to_string());
         Ok(())
     }
 
@@ -122,28 +124,28 @@ impl Statement {
         self.names.iter().map(value).collect()
     }
 
-    /// Runs the statement, and commits it only if `is_right` accepts the number of affected rows. If it affects no
-    /// rows in SQLite, it is run again with the id as a number, because in a column without a type SQLite finds no
-    /// number by a text.
+    /// Runs the statement, and commits it only if `accept` returns true for the number of affected rows. If it
+    /// affects no rows in SQLite, it is run again with the id as a number, because in a column without a type
+    /// SQLite finds no number by a text.
     pub async fn run(
         &self,
-        writing: &mut WriteConnection<'_>,
+        connection: &mut WriteConnection<'_>,
         mut values: Vec<Scalar>,
-        is_right: fn(u64) -> bool,
+        accept: fn(u64) -> bool,
     ) -> Result<u64, database::Error> {
-        let affected = writing.execute(&self.text, &values, is_right).await?;
-        if affected > 0 || !writing.is_sqlite() {
+        let affected = connection.execute(&self.text, &values, accept).await?;
+        if affected > 0 || !connection.is_sqlite() {
             return Ok(affected);
         }
-        let id = self.names.iter().position(|name| *name == ID);
-        let Some(id) = id.and_then(|place| values.get_mut(place)) else {
-            return Ok(affected);
-        };
-        let Some(number) = parse_number(id) else {
-            return Ok(affected);
-        };
-        *id = Scalar::Integer(number);
-        writing.execute(&self.text, &values, is_right).await
+        for (name, value) in self.names.iter().zip(&mut values) {
+            if *name == ID
+                && let Some(number) = parse_number(value)
+            {
+                *value = Scalar::Integer(number);
+                return connection.execute(&self.text, &values, accept).await;
+            }
+        }
+        Ok(affected)
     }
 }
 
@@ -153,8 +155,6 @@ fn parse_number(id: &Scalar) -> Option<i64> {
     let number: i64 = text.parse().ok()?;
     (number.to_string() == *text).then_some(number)
 }
-
-const SEVERAL_STATEMENTS: &str = "contains more than one statement; write one";
 
 fn explain_unknown(name: &str, allowed: &[&str]) -> String {
     if allowed.is_empty() {
@@ -179,8 +179,7 @@ fn explain_nameless(allowed: &[&str]) -> String {
 }
 
 fn format_names(allowed: &[&str]) -> String {
-    let names: Vec<_> = allowed.iter().map(|name| format!(":{name}")).collect();
-    names.join(", ")
+    format!(":{}", allowed.join(", :"))
 }
 
 /// The length of the quote, comment, cast, identifier or white space at the beginning.
@@ -192,10 +191,12 @@ fn length_without_parameters(text: &str, dialect: Dialect) -> Result<usize, Stri
         [b'/', b'*', ..] => comment_length(text, dialect),
         [b':', b':' | b'=', ..] => Ok(2),
         // Backslashes are escapes only in PostgreSQL's E'…'.
-        [b'e' | b'E', b'\'', ..] if !is_sqlite => Ok(1 + quote_length(&text[1..], '\'', true)?),
-        [b'\'', ..] => quote_length(text, '\'', false),
-        [b'"', ..] => quote_length(text, '"', false),
-        [b'`', ..] if is_sqlite => quote_length(text, '`', false),
+        [b'e' | b'E', b'\'', ..] if !is_sqlite => {
+            Ok(1 + quote_length(&text[1..], '\'', Some('\\'))?)
+        }
+        [b'\'', ..] => quote_length(text, '\'', None),
+        [b'"', ..] => quote_length(text, '"', None),
+        [b'`', ..] if is_sqlite => quote_length(text, '`', None),
         [b'[', ..] if is_sqlite => match text.find(']') {
             Some(end) => Ok(end + 1),
             None => Err(explain_unclosed('[')),
@@ -207,7 +208,7 @@ fn length_without_parameters(text: &str, dialect: Dialect) -> Result<usize, Stri
     }
 }
 
-/// In PostgreSQL comments can be nested.
+/// The length of a comment. In PostgreSQL comments can be nested.
 fn comment_length(text: &str, dialect: Dialect) -> Result<usize, String> {
     let mut depth = 0_u32;
     let mut at = 0;
@@ -228,11 +229,11 @@ fn comment_length(text: &str, dialect: Dialect) -> Result<usize, String> {
     Err("has an unclosed comment".to_owned())
 }
 
-/// A doubled quote sign stands for itself.
-fn quote_length(text: &str, sign: char, escapes: bool) -> Result<usize, String> {
+/// The length of a quote, in which a doubled sign means the sign itself.
+fn quote_length(text: &str, sign: char, escape: Option<char>) -> Result<usize, String> {
     let mut signs = text.char_indices().skip(1).peekable();
     while let Some((at, c)) = signs.next() {
-        if escapes && c == '\\' {
+        if Some(c) == escape {
             signs.next();
         } else if c == sign && signs.next_if(|(_, next)| *next == sign).is_none() {
             return Ok(at + sign.len_utf8());
