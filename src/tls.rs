@@ -24,9 +24,6 @@ pub enum Error {
 }
 
 /// Builds a client that trusts only the authorities of `ca_file`, or those of the system.
-///
-/// # Errors
-/// If the file cannot be read, or has no authority.
 pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
     let config = config_builder()?.with_root_certificates(roots(ca_file)?);
     Ok(config.with_no_client_auth())

@@ -115,12 +115,8 @@ impl Relay {
         })
     }
 
-    /// Opens a connection that is encrypted and authenticated as configured.
-    ///
-    /// # Errors
-    ///
-    /// The [`Fault`] of the failed stage. 4xx and broken connections are temporary; 5xx needs the
-    /// administrator.
+    /// Opens a connection that is encrypted and authenticated as configured. The error names the failed stage;
+    /// 4xx and broken connections are temporary, 5xx needs the administrator.
     pub async fn connect(&self) -> Result<Session, Fault> {
         let stream = self.open_stream().await?;
         let mut session = match (self.settings.tls, &self.connector) {

@@ -161,9 +161,6 @@ pub fn address(text: Option<&str>) -> Cell<Address> {
 }
 
 /// Reads null as an empty cell. With `default`, a missing field becomes an absent one.
-///
-/// # Errors
-/// If the value is of another type.
 pub fn null_as_empty<'de, D, T>(value: D) -> Result<Cell<T>, D::Error>
 where
     D: Deserializer<'de>,

@@ -51,8 +51,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// # Errors
-    /// If the token cannot be sent in a header, or the URL of the database is invalid.
+    /// Fails if the token cannot be sent in a header, or the URL of the database is invalid.
     pub fn build(&self, timeout: Duration) -> Result<Devtron, Error> {
         let token = self.token.expose_secret().trim();
         let database = match &self.database {

@@ -131,11 +131,8 @@ pub(crate) struct FileStamp {
 }
 
 impl FileStamp {
-    /// Reads only metadata.
-    ///
-    /// # Errors
-    /// If the path does not exist, is neither a file nor a folder, or is a folder without any file to read:
-    /// an empty folder is more likely a disk that is not mounted than a source without tokens.
+    /// Reads only metadata. A folder without any file to read is an error: it is more likely a disk that is not
+    /// mounted than a source without tokens.
     pub fn take(path: &Path) -> Result<Self, Error> {
         let metadata = metadata(path)?;
         if !metadata.is_dir() {
@@ -154,8 +151,7 @@ impl FileStamp {
         Self::take_files(vec![path.to_owned()])
     }
 
-    /// # Errors
-    /// If something has changed, so that what was read may be a mixture of old and new.
+    /// Fails if something has changed, so that what was read may be a mixture of old and new.
     pub fn ensure_unchanged(&self, path: &Path) -> Result<(), Error> {
         if Self::take(path)? == *self {
             return Ok(());
@@ -233,10 +229,8 @@ pub struct ReadCallbacks<'a> {
     pub on_refused: Option<&'a mut dyn FnMut(&RefusedRow)>,
 }
 
-/// Reads whole files into one listing without a fingerprint, in bounded memory. Blocks.
-///
-/// # Errors
-/// If a file cannot be read to its end or is invalid as a whole. Invalid rows are only refused.
+/// Reads whole files into one listing without a fingerprint, in bounded memory; blocks the thread. Invalid rows
+/// are refused; a file that is invalid as a whole is an error.
 pub fn read_files(inputs: &[Input], callbacks: &mut ReadCallbacks<'_>) -> Result<Listing, Error> {
     Ok(read_up_to(u64::MAX, inputs, callbacks)?.listing)
 }
@@ -269,19 +263,15 @@ fn read_up_to(
         has_more |= reader.read_file(index, &mut rows)?;
     }
     let builder = std::mem::take(&mut reader.builder);
-    let listing = builder.finish_rows(|first, repeated| {
+    let mut listing = builder.finish_rows(|first, repeated| {
         reader.refuse(refuse_duplicate(inputs, first, repeated));
     })?;
-    let mut refusals = reader.refusals;
-    refusals.shown.sort_by_key(|refusal| {
+    listing.refusals = reader.refusals;
+    listing.refusals.shown.sort_by_key(|refusal| {
         let mut inputs = inputs.iter();
         let file = inputs.position(|input| input.to_string() == refusal.file);
         (file, refusal.line)
     });
-    let listing = Listing {
-        refusals,
-        ..listing
-    };
     Ok(Preview {
         format_of_last,
         listing,

@@ -44,8 +44,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// # Errors
-    /// If the token cannot be sent in a header.
+    /// Fails if the token cannot be sent in a header.
     pub fn build(&self, timeout: Duration) -> Result<Gcore, Error> {
         let token = self.token.expose_secret().trim();
         let authorization = http::secret_header("the token", &format!("APIKey {token}"))?;
@@ -174,9 +173,8 @@ impl Gcore {
                 let reason = format!("the list ends after {before} users although it should go on");
                 return Err(Error::content("GET /iam/users", reason));
             }
-            let next = if is_last { None } else { Some(read) };
             pager
-                .advance(!has_new, next)
+                .advance(!has_new, (!is_last).then_some(read))
                 .map_err(|endless| Error::content("GET /iam/users", endless.to_string()))?;
         }
         Ok(Some(users))

@@ -26,10 +26,7 @@ impl Kind {
         }
     }
 
-    /// `timeout` is for one request.
-    ///
-    /// # Errors
-    /// If the configuration cannot be used, for example because a CA file cannot be read.
+    /// Builds the source, whose requests may each take `timeout`. Connects nothing yet, but reads CA files.
     pub fn build(&self, timeout: Duration) -> Result<Box<dyn Source>, Error> {
         Ok(match self {
             Self::File(config) => Box::new(config.clone()),

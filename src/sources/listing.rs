@@ -44,9 +44,6 @@ enum Keep {
 
 impl ListingBuilder {
     /// Checks the id and adds the token.
-    ///
-    /// # Errors
-    /// If the token has no valid id, or cannot be stored.
     pub fn push(&mut self, token: &ListedToken) -> Result<(), Error> {
         let length = token.external_id.len();
         if length == 0 || length > MAX_ID_LENGTH {
@@ -72,9 +69,6 @@ impl ListingBuilder {
 
     /// Builds the listing, with a fingerprint of its tokens. An id can occur twice if pages shifted while they
     /// were read; the last occurrence is kept.
-    ///
-    /// # Errors
-    /// If tokens cannot be stored or read back.
     pub fn finish(self) -> Result<Listing, Error> {
         self.collect(Keep::Last, |_, _| {}).map_err(Error::TempFile)
     }
@@ -86,10 +80,9 @@ impl ListingBuilder {
         on_duplicate: impl FnMut(RowPosition, RowPosition),
     ) -> Result<Listing, Error> {
         let listing = self.collect(Keep::First, on_duplicate);
-        Ok(Listing {
-            fingerprint: None,
-            ..listing.map_err(Error::TempFile)?
-        })
+        let mut listing = listing.map_err(Error::TempFile)?;
+        listing.fingerprint = None;
+        Ok(listing)
     }
 
     fn collect(

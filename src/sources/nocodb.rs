@@ -33,8 +33,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// # Errors
-    /// If HTTP cannot be set up or the database's URL is invalid.
+    /// Fails if HTTP cannot be set up or the database's URL is invalid.
     pub fn build(&self, timeout: Duration) -> Result<NocoDbSource, Error> {
         let mut source = NocoDbSource {
             url: self.url.clone(),

@@ -24,11 +24,8 @@ pub struct OwnersFile {
 }
 
 impl OwnersFile {
-    /// Reads the file; blocks the thread.
-    ///
-    /// # Errors
-    /// If the file cannot be read or has an invalid row: a row that is left out would leave a token without
-    /// a recipient.
+    /// Reads the file; blocks the thread. An invalid row is an error, because without it a token could have no
+    /// recipient.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let stamp = FileStamp::take(path)?;
         let mut owners = Self::default();

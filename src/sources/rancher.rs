@@ -53,8 +53,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// # Errors
-    /// If the CA file cannot be read, or the token cannot be sent in a header.
+    /// Fails if the CA file cannot be read, or the token cannot be sent in a header.
     pub fn build(&self, timeout: Duration) -> Result<Rancher, Error> {
         let mut url = self.url.clone();
         // People may copy the address of the API.

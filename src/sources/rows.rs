@@ -110,10 +110,7 @@ enum Parser {
 }
 
 impl<const N: usize> Rows<N> {
-    /// Opens the input and reads the CSV header.
-    ///
-    /// # Errors
-    /// If the input cannot be read, is empty, or has an invalid header.
+    /// Opens the input and reads the CSV header. An empty input is an error.
     pub fn open(input: &Input, columns: &'static Columns<N>) -> Result<Self, Error> {
         Self::try_open(input, columns).map_err(|broken| explain(broken, &input.to_string()))
     }

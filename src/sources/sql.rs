@@ -73,8 +73,7 @@ pub struct SqlSource {
 }
 
 impl Config {
-    /// # Errors
-    /// If the URL or a statement is invalid.
+    /// Fails if the URL or a statement is invalid.
     pub fn build(&self, timeout: Duration) -> Result<SqlSource, Error> {
         let database = Database::new(&self.url, timeout)?;
         let dialect = if database.is_sqlite() {
@@ -304,11 +303,10 @@ impl SqlSource {
                 refused += 1;
                 first_refusal.get_or_insert(format!("row {number}: {reason}"));
             }
-            Ok(if number < CHECKED_ROWS {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            })
+            if number == CHECKED_ROWS {
+                return Ok(ControlFlow::Break(()));
+            }
+            Ok(ControlFlow::Continue(()))
         };
         let columns = self
             .query
@@ -398,17 +396,15 @@ fn has_ended(before: &ListedToken, after: &ListedToken) -> bool {
 
 /// Builds the listing. A row with the id of an earlier row is refused.
 fn finish_listing(builder: ListingBuilder, mut refusals: RefusedRows) -> Result<Listing, Error> {
-    let listing = builder.finish_rows(|first, repeated| {
+    let mut listing = builder.finish_rows(|first, repeated| {
         let reason = format!(
             "the external_id is already in row {}; the query must return it once",
             first.line
         );
         refusals.add(refused_row(repeated.line, reason));
     })?;
-    Ok(Listing {
-        refusals,
-        ..listing
-    })
+    listing.refusals = refusals;
+    Ok(listing)
 }
 
 fn refused_row(line: u64, reason: String) -> RefusedRow {

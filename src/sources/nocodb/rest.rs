@@ -211,15 +211,11 @@ impl RestApi {
     /// Versions up to spring 2026 accept a deleted token for days, because deletion uses another cache key than
     /// the look-up.
     pub async fn clear_cache(&self) -> Result<(), Error> {
-        match optional(self.delete("api/v1/db/meta/cache").await) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(Error::rights(
-                format!(
-                    "the token is deleted, but NocoDB may still accept it from its cache; {error}"
-                ),
-                "restart NocoDB",
-            )),
-        }
+        let Err(error) = optional(self.delete("api/v1/db/meta/cache").await) else {
+            return Ok(());
+        };
+        let what = "the token is deleted, but NocoDB may still accept it from its cache";
+        Err(Error::rights(format!("{what}; {error}"), "restart NocoDB"))
     }
 
     pub async fn fetch_server_info(&self) -> Result<ServerInfo, Error> {
@@ -255,11 +251,7 @@ impl RestApi {
             rows.unique.extend(new);
             let is_last = total.is_some() && rows.read >= rows.total;
             let has_new = ids.len() > before;
-            let next = if has_new && !is_last {
-                Some(rows.read)
-            } else {
-                None
-            };
+            let next = (has_new && !is_last).then_some(rows.read);
             pager
                 .advance(!has_new, next)
                 .map_err(|endless| Error::content(path, endless.to_string()))?;

@@ -296,15 +296,12 @@ impl Settings {
         } else {
             None
         };
-        // Example: `auth-token-max-ttl-minutes is 0, kubeconfig-generate-token is true`.
-        let settings = self.0.iter();
-        let evidence: Vec<_> = settings
-            .map(|(name, value)| format!("{name} is {value}"))
-            .collect();
-        Some(MaxLife {
-            life,
-            evidence: evidence.join(", "),
-        })
+        let mut evidence = Vec::new();
+        for (name, value) in &self.0 {
+            evidence.push(format!("{name} is {value}"));
+        }
+        let evidence = evidence.join(", ");
+        Some(MaxLife { life, evidence })
     }
 }
 

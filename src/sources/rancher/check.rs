@@ -185,15 +185,14 @@ pub async fn ensure_complete(
         .and_then(|ext| ext.caller.as_deref())
         .or(legacy.caller.as_deref());
     if let Some(ext) = ext {
-        let may_lack_others = legacy.has_several || ext.may_lack_others(people);
+        let others = legacy.has_several || ext.may_lack_others(people);
         // The store of ext tokens checks the same before it lists those of other users.
-        ext.ensure_complete(api, caller, "", "*", may_lack_others)
-            .await?;
+        ext.ensure_complete(api, caller, "", "*", others).await?;
     }
     if legacy.first.is_some() {
-        let may_lack_others = legacy.may_lack_others(people);
+        let others = legacy.may_lack_others(people);
         legacy
-            .ensure_complete(api, caller, MANAGEMENT_GROUP, "tokens", may_lack_others)
+            .ensure_complete(api, caller, MANAGEMENT_GROUP, "tokens", others)
             .await?;
     }
     Ok(())

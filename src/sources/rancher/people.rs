@@ -175,11 +175,9 @@ impl People {
 }
 
 fn disabled_providers(providers: Collection<Provider>) -> HashSet<String> {
-    let providers = providers.data.into_iter();
-    providers
-        .filter(|provider| provider.enabled == Some(false) && provider.id != LOCAL_PROVIDER)
-        .map(|provider| provider.id)
-        .collect()
+    let mut providers = providers.data;
+    providers.retain(|provider| provider.enabled == Some(false) && provider.id != LOCAL_PROVIDER);
+    providers.into_iter().map(|provider| provider.id).collect()
 }
 
 fn build_person(user: User) -> (String, Option<Person>) {

@@ -41,8 +41,7 @@ enum PersonStatus {
 }
 
 impl People {
-    /// # Errors
-    /// If the query fails or returns no one, which would make every token an orphan.
+    /// Runs the query; fails if it returns no one, which would make every token an orphan.
     pub async fn load(
         transaction: &mut ReadTransaction<'_>,
         query: &Statement,

@@ -45,8 +45,7 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    /// # Errors
-    /// If there is another name, a placeholder without a name, an unclosed quote, or a second statement.
+    /// Fails if there is another name, a placeholder without a name, an unclosed quote, or a second statement.
     pub fn parse(text: &str, allowed: &[&'static str], dialect: Dialect) -> Result<Self, String> {
         let mut statement = Self {
             text: String::with_capacity(text.len()),
