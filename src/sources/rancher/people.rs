@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     fn people(user: Value, attribute: Value) -> People {
-        let (id, person) = person(serde_json::from_value(user).unwrap());
+        let (id, person) = build_person(serde_json::from_value(user).unwrap());
         let configured = [("u-1".to_owned(), "map@example.org".parse().unwrap())].into();
         let mut people = People {
             known: [(id, person)].into(),
