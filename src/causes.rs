@@ -1,4 +1,4 @@
-//! Formats errors with all their causes, because the JSON lines of `tracing` leave them out, and panics.
+//! The texts of errors with all their causes, which the JSON lines of `tracing` omit, and of panics.
 
 use std::any::Any;
 use std::error::Error;
@@ -26,11 +26,14 @@ impl fmt::Display for Causes<'_> {
 }
 
 /// The message of a caught panic.
-#[must_use]
 pub fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("no message").to_owned()
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "no message".to_owned()
+    }
 }
 
 #[cfg(test)]

@@ -41,7 +41,6 @@ use self::setup::Context;
 use crate::clock::Clock;
 
 /// Runs the program with the arguments of the process.
-#[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::parse_args(std::env::args_os()) {
         Ok(cli) => cli,

@@ -7,6 +7,7 @@ mod error;
 mod field;
 mod layers;
 mod mail;
+mod secret;
 mod sections;
 mod sources;
 mod table;
@@ -36,7 +37,7 @@ use layers::Merged;
 use sections::Notify;
 use table::Table;
 
-/// Every section as the part of the program that uses it wants it.
+/// The checked configuration, each section in the form that its user needs.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `None` if the environment alone configures lapsed.
@@ -65,10 +66,11 @@ const DEFAULT_PATHS: &[&str] = &["lapsed.toml", "/etc/lapsed/lapsed.toml"];
 const MAX_FILE_KIB: u64 = 4 * 1024;
 
 impl Config {
-    #[must_use]
     pub fn directory_terms(&self) -> Vec<&DirectoryTerms> {
-        let directories = self.directories.iter();
-        directories.map(|directory| &directory.terms).collect()
+        self.directories
+            .iter()
+            .map(|directory| &directory.terms)
+            .collect()
     }
 
     /// Loads the configuration from `cli_path`, else `$LAPSED_CONFIG`, else `./lapsed.toml`, else
@@ -160,7 +162,6 @@ impl Config {
     }
 
     /// Valid settings that are probably mistakes. Printed by `lapsed check`; each names the key and what to do.
-    #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let has_admins = !self.policy.admins.is_empty();
         let revokes = self.settings.response.is_some();
@@ -182,7 +183,10 @@ impl Config {
                 "policy.sso_revoked is \"revoke\" and notify.admins is empty: lapsed does not revoke \
                  a token if it can warn no one before; add an admin",
             ),
-            self.smtp.as_ref().filter(|_| !writes_files).and_then(encryption_warning),
+            match &self.smtp {
+                Some(smtp) if !writes_files => encryption_warning(smtp),
+                _ => None,
+            },
         ]
         .into_iter()
         .flatten()
@@ -204,8 +208,11 @@ impl Config {
 }
 
 fn encryption_warning(smtp: &SmtpSettings) -> Option<&'static str> {
-    let is_loopback = |address: IpAddr| address.is_loopback();
-    let is_local = smtp.host == "localhost" || smtp.host.parse().is_ok_and(is_loopback);
+    let is_local = smtp.host == "localhost"
+        || smtp
+            .host
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback());
     match smtp.tls {
         Tls::Implicit | Tls::Required => None,
         Tls::None | Tls::Opportunistic if is_local => None,

@@ -80,7 +80,7 @@ async fn apply_limits(request: Request, next: Next) -> Response {
 #[derive(Debug, Serialize)]
 struct ReadyzBody<'a> {
     ready: bool,
-    /// `ok`, or why it does not answer.
+    /// `ok`, or why the store does not answer.
     store: &'a str,
     last_sweep: Option<LastSweep>,
     reason: Option<&'a str>,
@@ -101,12 +101,13 @@ async fn healthz() -> &'static str {
 
 /// `GET /readyz`: 200 when the store answers and the last sweep is recent and successful, else 503.
 async fn readyz(State(health): State<Arc<dyn Health>>) -> Response {
-    let readiness = timeout(STORE_TIMEOUT, health.readiness()).await;
-    let readiness = readiness.unwrap_or_else(|_| Readiness {
-        store_fault: Some("no answer in time".to_owned()),
-        last_sweep: None,
-        fresh_since: DateTime::UNIX_EPOCH,
-    });
+    let readiness = timeout(STORE_TIMEOUT, health.readiness())
+        .await
+        .unwrap_or_else(|_| Readiness {
+            store_fault: Some("no answer in time".to_owned()),
+            last_sweep: None,
+            fresh_since: DateTime::UNIX_EPOCH,
+        });
     let reason = readiness.not_ready_reason();
     let body = ReadyzBody {
         ready: reason.is_none(),
@@ -161,8 +162,10 @@ async fn next_connection(
     permits: &Arc<Semaphore>,
     stopping: &CancellationToken,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits).acquire_owned();
-    let permit = stopping.run_until_cancelled(permit).await?.ok()?;
+    let permit = stopping
+        .run_until_cancelled(Arc::clone(permits).acquire_owned())
+        .await?
+        .ok()?;
     loop {
         match stopping.run_until_cancelled(listener.accept()).await? {
             Ok((stream, _)) => return Some((stream, permit)),
@@ -192,8 +195,11 @@ async fn serve_connection(stream: TcpStream, pages: Router, stopping: Cancellati
         .header_read_timeout(HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages));
     let mut connection = pin!(connection);
-    let ended = stopping.run_until_cancelled(connection.as_mut()).await;
-    if ended.is_none() {
+    if stopping
+        .run_until_cancelled(connection.as_mut())
+        .await
+        .is_none()
+    {
         connection.as_mut().graceful_shutdown();
         // There is no one left to report the result to.
         let _ = timeout(SHUTDOWN_TIMEOUT, connection).await;

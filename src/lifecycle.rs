@@ -68,7 +68,6 @@ pub struct Lifecycle {
 
 impl Lifecycle {
     /// When asked to stop, the tasks get `stop_timeout` to end.
-    #[must_use]
     pub fn new(manager: ServiceManager, stop_timeout: Duration) -> Self {
         let (ended, exits) = mpsc::unbounded_channel();
         let tasks = Tasks {
@@ -85,12 +84,10 @@ impl Lifecycle {
         }
     }
 
-    #[must_use]
     pub fn tasks(&self) -> &Tasks {
         &self.tasks
     }
 
-    #[must_use]
     pub fn stopping(&self) -> CancellationToken {
         self.tasks.stopping.clone()
     }
@@ -240,7 +237,7 @@ pub struct Tasks {
     tracker: TaskTracker,
     stopping: CancellationToken,
     running: Arc<Mutex<Vec<&'static str>>>,
-    /// How each ended. [`Error::Ended`] is an error only before the daemon stops.
+    /// How each task ended. [`Error::Ended`] is an error only before the daemon stops.
     exits: mpsc::UnboundedSender<Error>,
 }
 

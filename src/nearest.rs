@@ -5,11 +5,10 @@ const MAX_CHARS: usize = 64;
 
 /// The known name that is most likely meant, if one is near: up to a third of its letters may be wrong
 /// (beyond that a guess misleads), or one of the two names is part of the other.
-#[must_use]
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let given: String = given.chars().take(MAX_CHARS).collect();
+    let given = given.chars().take(MAX_CHARS).collect::<String>();
     let given = given.to_lowercase();
-    let near = known.into_iter().filter_map(|name| {
+    let candidates = known.into_iter().filter_map(|name| {
         let lower = name.to_lowercase();
         let distance = strsim::damerau_levenshtein(&given, &lower);
         let is_similar = distance <= lower.chars().count().div_ceil(3);
@@ -17,7 +16,9 @@ pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
             given.len().min(lower.len()) > 1 && (lower.contains(&given) || given.contains(&lower));
         (is_similar || is_part).then_some(((!is_similar, distance), name))
     });
-    near.min_by_key(|(rank, _)| *rank).map(|(_, name)| name)
+    candidates
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, name)| name)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Logging to stderr, as text or JSON, panics included. Metrics are in `http`.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::error::Error as StdError;
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
@@ -253,14 +254,13 @@ fn starts_colour(text: &str) -> bool {
     })
 }
 
-/// The panic hook. Otherwise a panic in a task would reach stderr in another format, or not at all.
+/// The panic hook. Without it, a panic in a task would reach stderr in another format, or not at all.
 fn log_panic(info: &PanicHookInfo<'_>) {
-    let place = info.location().map(ToString::to_string);
-    let backtrace = std::backtrace::Backtrace::capture();
-    let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured)
-        .then(|| backtrace.to_string());
+    let backtrace = Backtrace::capture();
+    let backtrace =
+        (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
     tracing::error!(
-        panic.place = place,
+        panic.place = info.location().map(ToString::to_string),
         panic.thread = std::thread::current().name(),
         panic.backtrace = backtrace,
         "panic: {}",

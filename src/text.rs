@@ -12,13 +12,11 @@ pub const MAX_SUBJECT_NAME: usize = 40;
 pub const MAX_TEXT: usize = 300;
 
 /// Control characters (C0 and C1), and the separators of lines and paragraphs.
-#[must_use]
 pub fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// Control characters, marks and overrides of the direction, the byte order mark and tag characters.
-#[must_use]
 pub fn is_unsafe(c: char) -> bool {
     is_control(c)
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
@@ -26,7 +24,6 @@ pub fn is_unsafe(c: char) -> bool {
 }
 
 /// Replaces every unsafe character, line breaks included, with a space.
-#[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
     if text.contains(is_unsafe) {
         Cow::Owned(text.replace(is_unsafe, " "))
@@ -35,20 +32,17 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// As [`clean`], but keeps line feeds.
-#[must_use]
+/// Does the same as [`clean`], but keeps line feeds.
 pub fn clean_lines(text: &str) -> String {
     text.lines().map(clean).collect::<Vec<_>>().join("\n")
 }
 
 /// Cleans a name and cuts it to [`MAX_NAME`] characters.
-#[must_use]
 pub fn clean_name(name: &str) -> String {
     clean(&cut(name, MAX_NAME)).into_owned()
 }
 
 /// At most `limit` characters; a cut text ends in `…`.
-#[must_use]
 pub fn cut(text: &str, limit: usize) -> Cow<'_, str> {
     if text.len() <= limit || text.chars().nth(limit).is_none() {
         return Cow::Borrowed(text);
@@ -60,7 +54,6 @@ pub fn cut(text: &str, limit: usize) -> Cow<'_, str> {
 }
 
 /// Cleaned text of at most `limit` characters, with single spaces. It does not escape; templates do.
-#[must_use]
 pub fn one_line(text: &str, limit: usize) -> String {
     let mut line = String::new();
     for word in clean(text).split(' ').filter(|word| !word.is_empty()) {
@@ -72,21 +65,18 @@ pub fn one_line(text: &str, limit: usize) -> String {
     cut(&line, limit).into_owned()
 }
 
-/// As [`one_line`], and isolated if it runs from right to left.
-#[must_use]
+/// Does the same as [`one_line`], and isolates right-to-left text.
 pub fn isolated_line(text: &str, limit: usize) -> String {
     isolate(&one_line(text, limit)).into_owned()
 }
 
 /// The name on one line, or the external id if the name has no visible character.
-#[must_use]
 pub fn display_name(name: &str, external_id: &str, limit: usize) -> String {
     let is_shown = name.chars().any(is_visible);
     isolated_line(if is_shown { name } else { external_id }, limit)
 }
 
 /// Wraps right-to-left text so that it does not change the direction of the text around it.
-#[must_use]
 pub fn isolate(text: &str) -> Cow<'_, str> {
     if text.contains(is_right_to_left) {
         // UAX #9 §2.7: FIRST STRONG ISOLATE … POP DIRECTIONAL ISOLATE.
@@ -98,7 +88,6 @@ pub fn isolate(text: &str) -> Cow<'_, str> {
 
 /// Escapes unsafe characters in JSON text, except line feeds. They occur only inside strings there, where
 /// the escaped form has the same meaning.
-#[must_use]
 pub fn escape_json(json: String) -> String {
     let needs_escape = |c: char| c != '\n' && is_unsafe(c);
     if !json.contains(needs_escape) {

@@ -36,7 +36,6 @@ pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, NoInstant> {
 /// without a zone (then UTC), and the format of Go's `time.String`
 /// (`2026-11-20 08:01:44.123 +0000 UTC m=+0.1`, <https://pkg.go.dev/time#Time.String>). Go's zero time, the
 /// year 1, is none, and neither is the first second of 1970.
-#[must_use]
 pub fn parse_system_instant(text: &str) -> Option<DateTime<Utc>> {
     let text = text.trim();
     let without_zone = |format| NaiveDateTime::parse_from_str(text, format).map(|at| at.and_utc());
@@ -51,20 +50,18 @@ pub fn parse_system_instant(text: &str) -> Option<DateTime<Utc>> {
 }
 
 /// Zero and negative values are no instant.
-#[must_use]
 pub fn from_millis(millis: i64) -> Option<DateTime<Utc>> {
     to_storable(DateTime::from_timestamp_millis(millis)?).filter(|at| at.timestamp() > 0)
 }
 
 /// The text with a `T` and the zone UTC, if that makes it an instant by RFC 3339.
-#[must_use]
 pub fn add_utc(text: &str) -> Option<String> {
     let zoned = format!("{}Z", text.replacen(' ', "T", 1));
     DateTime::parse_from_rfc3339(&zoned).ok()?;
     Some(zoned)
 }
 
-/// Truncates to microseconds, as both databases store it. So a leap second becomes the next second.
+/// Truncates to microseconds, which is what both databases store. A leap second becomes the next second.
 fn to_storable(at: DateTime<Utc>) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_micros(at.timestamp_micros())
         .filter(|at| (DateTime::UNIX_EPOCH..=MAX_INSTANT).contains(at))

@@ -61,8 +61,7 @@ fn parse_url(field: &Field, help: &UrlHelp) -> Parsed<SecretString> {
         return Ok(sqlite_url(path, field.base(), help)?.into());
     }
     // The text may contain a password, so only its scheme is shown.
-    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
-    match scheme {
+    match text.split_once("://").map(|(scheme, _)| scheme) {
         Some("postgres" | "postgresql") => match Url::parse(text) {
             Ok(_) => Ok(text.to_owned().into()),
             Err(error) => Err(format!(
@@ -95,9 +94,12 @@ fn sqlite_url(path: &str, base: &Path, help: &UrlHelp) -> Parsed<String> {
     if path.is_empty() || path.contains('\0') {
         return Err(format!("does not name a file; {}", help.forms));
     }
-    let path = base.join(&*path);
-    let path = path
+    let absolute = base.join(&*path);
+    let absolute = absolute
         .to_str()
         .ok_or("is in a folder whose name is not UTF-8")?;
-    Ok(format!("sqlite://{}", utf8_percent_encode(path, IN_PATH)))
+    Ok(format!(
+        "sqlite://{}",
+        utf8_percent_encode(absolute, IN_PATH)
+    ))
 }

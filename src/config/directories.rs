@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::field::{Field, Parsed, ensure};
+use super::field::{Field, Parsed};
 use super::sources::{ParseKind, TIMEOUT, kind, name};
 use super::table::Table;
 use crate::directories::{Kind, entra, file, keycloak, ldap, okta, scim};
@@ -17,7 +17,7 @@ use crate::domain::DirectoryTerms;
 #[derive(Debug, Clone)]
 pub struct DirectoryConfig {
     pub terms: DirectoryTerms,
-    /// The limit for a single request.
+    /// The time-out of a single request.
     pub timeout: Duration,
     pub kind: Kind,
 }
@@ -78,8 +78,10 @@ fn ldap(table: &mut Table) -> Option<Kind> {
 /// Scheme, host and port only; the other parts of RFC 4516 are keys of their own.
 fn ldap_url(field: &Field) -> Parsed<Url> {
     const FORM: &str = "write for example ldaps://ldap.example.org";
-    let url = field.text()?.parse::<Url>();
-    let url = url.map_err(|error| format!("is not a URL ({error}); {FORM}"))?;
+    let url: Url = field
+        .text()?
+        .parse()
+        .map_err(|error| format!("is not a URL ({error}); {FORM}"))?;
     if !matches!(url.scheme(), "ldap" | "ldaps") || url.host_str().is_none_or(str::is_empty) {
         return Err(format!(
             "must begin with ldaps:// or ldap:// and name a host; {FORM}"
@@ -184,9 +186,12 @@ fn entra_credential(table: &mut Table) -> Option<entra::Credential> {
     }
     let certificate = table.optional("certificate", |field| {
         // Otherwise the key would be shown as the path of a missing file.
-        let is_path = !field.text()?.contains("-----BEGIN");
-        let why = "contains the key itself; write it to a file that only lapsed can read, and give the path";
-        ensure(is_path, field.path(), why)?
+        if field.text()?.contains("-----BEGIN") {
+            return Err(
+                "contains the key itself; write it to a file that only lapsed can read, and give the path".into(),
+            );
+        }
+        field.path()
     });
     if has_certificate {
         table.secret("client_secret");
@@ -205,9 +210,13 @@ fn tenant(field: &Field) -> Parsed<String> {
         ));
     }
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
-    let is_tenant = text.bytes().all(is_plain) && !text.starts_with('.');
-    let why = "must be the Directory (tenant) ID or a domain of the tenant such as example.org";
-    ensure(is_tenant, text, why)
+    if text.starts_with('.') || !text.bytes().all(is_plain) {
+        return Err(
+            "must be the Directory (tenant) ID or a domain of the tenant such as example.org"
+                .into(),
+        );
+    }
+    Ok(text)
 }
 
 impl DirectoryConfig {
@@ -219,15 +228,18 @@ impl DirectoryConfig {
             let schedule = table.optional("schedule", |field| field.schedule(zone));
             let timeout = table.timeout("timeout", TIMEOUT);
             let default = DirectoryTerms::default();
-            let allowed_groups = table.list("allowed_groups", Field::string);
-            let canaries = table.list("canaries", Field::parse);
-            let (at_once, minute) = (TimeDelta::zero(), TimeDelta::minutes(1));
             let terms = DirectoryTerms {
                 schedule,
-                allowed_groups: allowed_groups.unwrap_or_default(),
-                canaries: canaries.unwrap_or_default(),
-                absence_grace: table.duration("absence_grace", default.absence_grace, at_once),
-                fresh_for: table.duration("fresh_for", default.fresh_for, minute),
+                allowed_groups: table
+                    .list("allowed_groups", Field::string)
+                    .unwrap_or_default(),
+                canaries: table.list("canaries", Field::parse).unwrap_or_default(),
+                absence_grace: table.duration(
+                    "absence_grace",
+                    default.absence_grace,
+                    TimeDelta::zero(),
+                ),
+                fresh_for: table.duration("fresh_for", default.fresh_for, TimeDelta::minutes(1)),
                 breaker_share: table.number("breaker_share", default.breaker_share, 0.0..=1.0),
                 breaker_min: table.integer("breaker_min", default.breaker_min, 0..=MAX_LOSSES),
                 ..default

@@ -79,7 +79,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Shortens and cleans a text from outside for use in a message.
+/// Shortens and cleans a foreign text for use in a message.
 pub(super) fn for_display(text: &str) -> String {
     const MAX_CHARS: usize = 60;
     text::one_line(text, MAX_CHARS)
@@ -95,15 +95,20 @@ pub(super) fn hint(given: &str, allowed: &[&str]) -> String {
 }
 
 fn list_paths(paths: &[PathBuf]) -> String {
-    let paths = paths.iter().map(|path| path.display().to_string());
-    paths.collect::<Vec<_>>().join(" and no ")
+    let names: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    names.join(" and no ")
 }
 
 fn format_problems(problems: &[Problem]) -> String {
     if let [only] = problems {
         return only.to_string();
     }
-    let lines = problems.iter().map(|problem| format!("\n  {problem}"));
-    let lines: String = lines.collect();
+    let lines: String = problems
+        .iter()
+        .map(|problem| format!("\n  {problem}"))
+        .collect();
     format!("the configuration has {} problems:{lines}", problems.len())
 }

@@ -83,13 +83,13 @@ impl Merged {
         let mut values = self.places.read_table(document.as_table(), "");
         // The `config` crate would treat other keys as path expressions.
         values.retain(|key, _| {
-            let is_plain = is_plain(key);
-            if !is_plain {
-                let place = self.places.of_key(key);
-                let message = format!("unknown section or key `{}`", for_display(key));
-                self.problems.push(Problem { place, message });
+            if is_plain(key) {
+                return true;
             }
-            is_plain
+            let place = self.places.of_key(key);
+            let message = format!("unknown section or key `{}`", for_display(key));
+            self.problems.push(Problem { place, message });
+            false
         });
         Ok(values)
     }
@@ -318,10 +318,11 @@ fn excerpt(text: &str, line: usize, column: usize) -> String {
 /// Replaces possible secrets by stars: everything after `password`, `secret` or `://`.
 fn masked(line: &str) -> String {
     let lower = line.to_ascii_lowercase();
-    let words = ["password", "passwd", "secret", "://"].iter();
-    let ends = words.filter_map(|word| Some(lower.find(word)? + word.len()));
-    let secret = ends.min();
-    let (open, hidden) = line.split_at(secret.unwrap_or(line.len()));
+    let secret_start = ["password", "passwd", "secret", "://"]
+        .iter()
+        .filter_map(|word| Some(lower.find(word)? + word.len()))
+        .min();
+    let (open, hidden) = line.split_at(secret_start.unwrap_or(line.len()));
     let is_secret =
         |c: char| (c.is_alphanumeric() || c.is_ascii_graphic()) && !"=\"'{}".contains(c);
     format!("{open}{}", hidden.replace(is_secret, "*"))

@@ -1,6 +1,5 @@
 //! `[mail]` and `[smtp]`: how mails are sent.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::error::{for_display, hint};
-use super::field::{Field, Parsed, ensure};
+use super::field::{Field, Parsed};
 use super::table::Table;
 use crate::domain::Address;
 use crate::notify::smtp::{SessionSettings, SmtpSettings, Tls};
@@ -182,19 +181,21 @@ fn parse_tls(url: &Url, implicit: bool) -> Parsed<Tls> {
         if implicit {
             return Err("smtps:// is always encrypted; leave out ?tls=".into());
         }
-        let option = TLS_OPTIONS.iter().find(|(name, _)| *name == value);
-        tls = option.map(|(_, tls)| *tls).ok_or_else(|| {
+        let Some((_, option)) = TLS_OPTIONS.iter().find(|(name, _)| *name == value) else {
             let hint = hint(&value, &TLS_OPTIONS.map(|(name, _)| name));
-            format!("unknown value tls=`{}`; {hint}", for_display(&value))
-        })?;
+            return Err(format!(
+                "unknown value tls=`{}`; {hint}",
+                for_display(&value)
+            ));
+        };
+        tls = *option;
     }
     Ok(tls)
 }
 
 fn percent_decode(text: &str) -> Parsed<String> {
-    let decoded = percent_decode_str(text).decode_utf8().map(Cow::into_owned);
-    match decoded {
-        Ok(decoded) if !decoded.chars().any(char::is_control) => Ok(decoded),
+    match percent_decode_str(text).decode_utf8() {
+        Ok(decoded) if !decoded.chars().any(char::is_control) => Ok(decoded.into_owned()),
         _ => Err(
             "contains percent-encoded characters that a host, user or password cannot have".into(),
         ),
@@ -204,7 +205,8 @@ fn percent_decode(text: &str) -> Parsed<String> {
 /// A host name or an address literal (RFC 5321 §4.1.3).
 fn hello_name(field: &Field) -> Parsed<String> {
     let name = field.string()?;
-    let is_name = name.len() <= 255 && name.chars().all(|c| c.is_ascii_graphic());
-    let why = "is not a host name; write for example lapsed.example.org";
-    ensure(is_name, name, why)
+    if name.len() > 255 || !name.chars().all(|c| c.is_ascii_graphic()) {
+        return Err("is not a host name; write for example lapsed.example.org".into());
+    }
+    Ok(name)
 }

@@ -61,7 +61,6 @@ impl Store {
     }
 
     /// The only other database is PostgreSQL.
-    #[must_use]
     pub fn is_sqlite(&self) -> bool {
         self.url.expose_secret().starts_with("sqlite:")
     }
@@ -70,9 +69,10 @@ impl Store {
 /// When to sweep, and the time zone of every schedule.
 pub(super) fn schedule(mut table: Table) -> (Option<Schedule>, Tz) {
     let timezone = table.with_default("timezone", Tz::UTC, zone);
-    let sweep = table.optional("sweep", |field| field.schedule(timezone));
-    let default = || Schedule::new("* * * * *", timezone).ok();
-    (sweep.or_else(default), timezone)
+    let sweep = table
+        .optional("sweep", |field| field.schedule(timezone))
+        .or_else(|| Schedule::new("* * * * *", timezone).ok());
+    (sweep, timezone)
 }
 
 /// The limits of `[smtp]` apply to the delivery as a whole. Also returns how long a stop waits for mails
@@ -242,14 +242,17 @@ pub(super) fn issuers(mut table: Table) -> Issuers {
 }
 
 fn with_lower_keys<T, M: FromIterator<(String, T)>>(entries: BTreeMap<String, T>) -> M {
-    let lower = |(name, value): (String, T)| (name.trim().to_lowercase(), value);
-    entries.into_iter().map(lower).collect()
+    entries
+        .into_iter()
+        .map(|(name, value)| (name.trim().to_lowercase(), value))
+        .collect()
 }
 
 /// The steps, longest first, without duplicates.
 fn steps(table: &mut Table) -> Vec<Step> {
-    let default = || vec![Step::from_seconds(7 * 86_400), Step::from_seconds(86_400)];
-    let mut steps = table.list("steps", Field::parse).unwrap_or_else(default);
+    let mut steps = table
+        .list("steps", Field::parse)
+        .unwrap_or_else(|| vec![Step::from_seconds(7 * 86_400), Step::from_seconds(86_400)]);
     if steps.is_empty() {
         let why = "needs at least one entry, such as steps = [\"7d\", \"1d\"]";
         table.refuse("steps", why);
@@ -270,10 +273,14 @@ fn deduplicate(addresses: Option<Vec<Address>>) -> Vec<Address> {
 fn zone(field: &Field) -> Parsed<Tz> {
     let text = field.text()?;
     text.parse().map_err(|_| {
-        let near = nearest(text, TZ_VARIANTS.iter().map(|zone| zone.name()));
-        let near = near.map_or(String::new(), |zone| format!("did you mean `{zone}`? "));
+        let suggestion = match nearest(text, TZ_VARIANTS.iter().map(|zone| zone.name())) {
+            Some(zone) => format!("did you mean `{zone}`? "),
+            None => String::new(),
+        };
         let text = for_display(text);
-        format!("unknown time zone `{text}`; {near}(write a name such as UTC or Europe/Berlin)")
+        format!(
+            "unknown time zone `{text}`; {suggestion}(write a name such as UTC or Europe/Berlin)"
+        )
     })
 }
 
@@ -281,12 +288,15 @@ fn zone(field: &Field) -> Parsed<Tz> {
 /// `inof` must be caught here.
 fn level(field: &Field) -> Parsed<String> {
     let text = field.text()?;
-    let levels = text.split(',').map(str::trim);
-    let mut levels = levels.filter(|part| !part.contains(['=', '[']));
+    let mut levels = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.contains(['=', '[']));
     if let Some(unknown) = levels.find(|part| part.parse::<LevelFilter>().is_err()) {
-        let (hint, unknown) = (hint(unknown, LEVELS), for_display(unknown));
+        let suggestion = hint(unknown, LEVELS);
+        let unknown = for_display(unknown);
         return Err(format!(
-            "unknown level `{unknown}`; {hint}; a module can have its own level: \"info,lapsed::engine=debug\""
+            "unknown level `{unknown}`; {suggestion}; a module can have its own level: \"info,lapsed::engine=debug\""
         ));
     }
     match EnvFilter::builder().parse(text) {
@@ -307,8 +317,10 @@ fn mailbox(field: &Field) -> Parsed<Mailbox> {
         .parse()
         .map_err(|_| format!("is not a mail address; {form}"))?;
     // Our own parser is stricter and applies to every address that lapsed sends to a server.
-    let strict: Result<Address, _> = mailbox.email.to_string().parse();
-    strict.map(|_| mailbox).map_err(|error| error.to_string())
+    match mailbox.email.to_string().parse::<Address>() {
+        Ok(_) => Ok(mailbox),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn time(field: &Field) -> Parsed<NaiveTime> {

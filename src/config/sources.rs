@@ -17,12 +17,12 @@ use crate::sources::{Kind, devtron, file, gcore, nocodb, rancher, sql};
 #[derive(Debug, Clone)]
 pub struct SourceConfig {
     pub terms: SourceTerms,
-    /// The limit for a single request.
+    /// The time-out of a single request.
     pub timeout: Duration,
     pub kind: Kind,
 }
 
-/// Limit for one request by default.
+/// The default time-out of a single request.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Parses the keys of a kind; `None` if something is missing or invalid, which is reported.
@@ -161,11 +161,11 @@ impl SourceConfig {
             let name = name(&mut table, &mut names);
             let schedule = table.optional("schedule", |field| field.schedule(zone));
             let timeout = table.timeout("timeout", TIMEOUT);
-            let day = TimeDelta::days(1);
             let terms = SourceTerms {
                 schedule,
                 allow_revoke: table.boolean("allow_revoke", false),
-                policy_ttl: table.optional("policy_ttl", |field| field.duration(day)),
+                policy_ttl: table
+                    .optional("policy_ttl", |field| field.duration(TimeDelta::days(1))),
                 owners: table.path("owners"),
                 ..SourceTerms::default()
             };
@@ -187,8 +187,7 @@ impl SourceConfig {
 /// The name, which must not be in `taken`.
 pub(super) fn name(table: &mut Table, taken: &mut BTreeSet<String>) -> Option<String> {
     let name = table.required("name", "exports", |field| {
-        let name = field.text()?.parse::<Name>();
-        name.map(String::from).map_err(|error| error.to_string())
+        field.parse::<Name>().map(String::from)
     })?;
     if !taken.insert(name.clone()) {
         let why = match name.as_str() {

@@ -17,7 +17,7 @@ use super::layers::{PREFIX, join_path};
 
 type Key = &'static str;
 
-/// Hands out its keys one by one. When it is dropped, it reports those left over as unknown.
+/// Hands out its keys one by one. When it is dropped, it reports the remaining keys as unknown.
 pub(super) struct Table<'c> {
     context: &'c Context<'c>,
     path: String,
@@ -71,16 +71,16 @@ impl<'c> Table<'c> {
         let title = format!("[[{name}]]");
         let not_a_list = format!("can occur several times: write {title} with two brackets");
         let items = self.optional(name, |field| field.items().map_err(|_| not_a_list.clone()));
-        let read = |item: Field<'c>| {
+        let mut tables = Vec::new();
+        for item in items.into_iter().flatten() {
             if let ValueKind::Table(values) = item.value.kind {
-                return Some(self.table(item.path, title.clone(), values));
+                tables.push(self.table(item.path, title.clone(), values));
+            } else {
+                let place = self.context.places.of_value(&item.path);
+                self.context.report(place, not_a_list.clone());
             }
-            let place = self.context.places.of_value(&item.path);
-            self.context.note(place, not_a_list.clone());
-            None
-        };
-        let items = items.into_iter().flatten();
-        items.filter_map(read).collect()
+        }
+        tables
     }
 
     /// True even if the section is empty.
@@ -146,9 +146,9 @@ impl<'c> Table<'c> {
         self.with_default(key, default, |field| field.number(&limits))
     }
 
-    /// A duration of at least `least`.
-    pub fn duration(&mut self, key: Key, default: TimeDelta, least: TimeDelta) -> TimeDelta {
-        self.with_default(key, default, |field| field.duration(least))
+    /// A duration of at least `min`.
+    pub fn duration(&mut self, key: Key, default: TimeDelta, min: TimeDelta) -> TimeDelta {
+        self.with_default(key, default, |field| field.duration(min))
     }
 
     /// A time limit of at least a second.
@@ -215,21 +215,23 @@ impl<'c> Table<'c> {
         Some(items.iter().filter_map(|item| item.read(&parse)).collect())
     }
 
-    /// The entries of a table with free names. Invalid entries are reported and left out.
+    /// The entries of a table whose keys the user chooses. Invalid entries are reported and left out.
     pub fn map<T>(
         &mut self,
         key: Key,
         parse: impl Fn(&Field<'c>) -> Parsed<T>,
     ) -> BTreeMap<String, T> {
         let entries = self.optional(key, Field::entries).unwrap_or_default();
-        let read = |(name, item): (String, Field<'c>)| Some((name, item.read(&parse)?));
-        entries.into_iter().filter_map(read).collect()
+        entries
+            .into_iter()
+            .filter_map(|(name, field)| Some((name, field.read(&parse)?)))
+            .collect()
     }
 
     /// Reports that the value of a key, valid by itself, is not allowed here.
     pub fn refuse(&self, key: &str, message: impl AsRef<str>) {
         self.context
-            .refuse(&join_path(&self.path, key), message.as_ref());
+            .report_value(&join_path(&self.path, key), message.as_ref());
     }
 
     /// The value if it is valid; otherwise `why` is reported.
@@ -241,17 +243,17 @@ impl<'c> Table<'c> {
         why: &str,
     ) -> Option<T> {
         let value = value?;
-        let is_valid = is_valid(&value);
-        if !is_valid {
-            self.refuse(key, why);
+        if is_valid(&value) {
+            return Some(value);
         }
-        is_valid.then_some(value)
+        self.refuse(key, why);
+        None
     }
 
     /// Reports a problem of the section as a whole.
     pub fn refuse_section(&self, message: String) {
         self.context
-            .note(self.context.places.of_value(&self.path), message);
+            .report(self.context.places.of_value(&self.path), message);
     }
 
     pub fn base(&self) -> &Path {
@@ -280,10 +282,11 @@ impl Drop for Table<'_> {
         let what = if is_root { "section" } else { "key" };
         for key in self.values.keys() {
             let place = self.context.places.of_key(&join_path(&self.path, key));
-            let hint = hint(key, &self.known);
-            let (key, title) = (for_display(key), &self.title);
-            let message = format!("unknown {what} `{key}` in {title}; {hint}");
-            self.context.note(place, message);
+            let suggestion = hint(key, &self.known);
+            let title = &self.title;
+            let key = for_display(key);
+            let message = format!("unknown {what} `{key}` in {title}; {suggestion}");
+            self.context.report(place, message);
         }
     }
 }

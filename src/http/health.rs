@@ -46,7 +46,6 @@ pub struct LastSweep {
 
 impl Readiness {
     /// The first reason why the daemon is not ready.
-    #[must_use]
     pub fn not_ready_reason(&self) -> Option<&'static str> {
         match (&self.store_fault, self.last_sweep) {
             (Some(_), _) => Some("the store does not answer"),

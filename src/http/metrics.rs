@@ -120,7 +120,8 @@ impl Page {
         self.gauges(name, help, [], [([], value)])
     }
 
-    /// Adds a metric with one series for each combination of label values; of equal ones the last counts.
+    /// Adds a metric with one series for each combination of label values. If one occurs twice, the last
+    /// value is used.
     fn gauges<'a, const N: usize>(
         &self,
         name: &str,
@@ -145,9 +146,9 @@ impl Page {
         });
         let help = "Tokens by status and source.";
         self.gauges("lapsed_tokens", help, ["status", "source"], tokens)?;
-        let findings = FindingKind::ALL.iter();
-        let findings =
-            findings.map(|kind| ([kind.as_str()], count_of(&snapshot.findings_open, kind)));
+        let findings = FindingKind::ALL
+            .iter()
+            .map(|kind| ([kind.as_str()], count_of(&snapshot.findings_open, kind)));
         let help = "Open findings by kind.";
         self.gauges("lapsed_findings_open", help, ["kind"], findings)
     }
@@ -292,14 +293,14 @@ impl Page {
             let series = known.clone();
             series.map(move |status| ([directory.as_str(), status.as_str(), "none"], 0.0))
         });
-        let counts = snapshot.identities.iter();
-        let counts = counts.map(|((directory, status, reason), count)| {
-            let reason = reason.map_or("none", Reason::as_str);
-            (
-                [directory.as_str(), status.as_str(), reason],
-                to_f64(*count),
-            )
-        });
+        let counts = snapshot
+            .identities
+            .iter()
+            .map(|((directory, status, reason), count)| {
+                let reason = reason.map_or("none", Reason::as_str);
+                let labels = [directory.as_str(), status.as_str(), reason];
+                (labels, to_f64(*count))
+            });
         self.gauges(
             "lapsed_identities",
             "People by directory, status and, if that is unknown, reason.",

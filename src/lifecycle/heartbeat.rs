@@ -20,7 +20,6 @@ impl Heartbeat {
     ///
     /// `timeout` must be longer than the interval between the ticks of two sweeps, and longer than any step
     /// of a sweep that cannot be interrupted, such as one mail.
-    #[must_use]
     pub fn new(timeout: Duration) -> Self {
         Self {
             started_at: Instant::now(),
@@ -31,23 +30,19 @@ impl Heartbeat {
 
     /// Cheap enough to call for every row of a long job.
     pub fn beat(&self) {
-        let elapsed = self.started_at.elapsed().as_micros();
-        let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
+        let elapsed = u64::try_from(self.started_at.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.last.fetch_max(elapsed, Ordering::Relaxed);
     }
 
-    #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
     /// When the last beat was.
-    #[must_use]
     pub fn last(&self) -> Instant {
         self.started_at + Duration::from_micros(self.last.load(Ordering::Relaxed))
     }
 
-    #[must_use]
     pub fn has_timed_out(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.last()) > self.timeout
     }

@@ -68,7 +68,6 @@ impl ServiceManager {
         })
     }
 
-    #[must_use]
     pub fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
@@ -128,8 +127,9 @@ impl Socket {
 
     fn send(&self, message: &str) -> io::Result<()> {
         // A datagram is sent completely or not at all.
-        let sent = self.socket.send_to_addr(message.as_bytes(), &self.manager);
-        sent.map(drop)
+        self.socket
+            .send_to_addr(message.as_bytes(), &self.manager)
+            .map(drop)
     }
 }
 

@@ -68,9 +68,11 @@ impl Ticker {
         on_tick: mpsc::Sender<()>,
     ) -> Result<Self, Error> {
         let heartbeat = Heartbeat::new(tick_timeout);
-        let scheduler = scheduler(pattern, on_tick.clone(), heartbeat.clone()).await;
+        let scheduler = start_scheduler(pattern, on_tick.clone(), heartbeat.clone())
+            .await
+            .map_err(Error::Start)?;
         Ok(Self {
-            scheduler: scheduler.map_err(Error::Start)?,
+            scheduler,
             pattern,
             on_tick,
             heartbeat,
@@ -107,8 +109,8 @@ impl Ticker {
         );
         self.end().await;
         self.heartbeat.beat();
-        let (on_tick, heartbeat) = (self.on_tick.clone(), self.heartbeat.clone());
-        self.scheduler = scheduler(self.pattern, on_tick, heartbeat).await?;
+        let on_tick = self.on_tick.clone();
+        self.scheduler = start_scheduler(self.pattern, on_tick, self.heartbeat.clone()).await?;
         Ok(())
     }
 
@@ -119,7 +121,7 @@ impl Ticker {
     }
 }
 
-async fn scheduler(
+async fn start_scheduler(
     pattern: &str,
     on_tick: mpsc::Sender<()>,
     heartbeat: Heartbeat,

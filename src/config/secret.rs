@@ -1,0 +1,168 @@
+//! Reads secrets: from the configuration itself, a file, a variable or a systemd credential.
+//! Errors say what to do, and contain no part of the secret.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Component, Path};
+
+use ::config::ValueKind;
+use secrecy::SecretString;
+
+use super::error::{for_display, hint};
+use super::field::{Field, Parsed, read_file};
+
+const MAX_SECRET_KIB: u64 = 64;
+/// The keys of a table that says where the secret is.
+const SECRET_KEYS: &[&str] = &["file", "env", "credential"];
+const EXPECTED: &str =
+    "a text in quotes, or { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }";
+
+impl Field<'_> {
+    /// A secret: a text, or a table that says where it is.
+    pub fn secret(&self) -> Parsed<SecretString> {
+        let table = match &self.value.kind {
+            ValueKind::String(text) if text.is_empty() => return Err("is empty".into()),
+            ValueKind::String(text) => return Ok(text.clone().into()),
+            ValueKind::Table(table) => table,
+            _ => return Err(self.mismatch(EXPECTED)),
+        };
+        let unknown_keys = table
+            .keys()
+            .filter(|key| !SECRET_KEYS.contains(&key.as_str()));
+        if let Some(key) = unknown_keys.min() {
+            let suggestion = hint(key, SECRET_KEYS);
+            return Err(format!("unknown key `{}`; {suggestion}", for_display(key)));
+        }
+        // The merged table holds the keys of both layers; those of the environment win.
+        let mut given = self.entries()?;
+        if given.iter().any(|(_, item)| item.is_from_environment()) {
+            given.retain(|(_, item)| item.is_from_environment());
+        }
+        let [(key, field)] = given.as_slice() else {
+            return Err("give exactly one of file, env and credential".into());
+        };
+        let with_key = |message: String| format!("{key}: {message}");
+        let env = self.context.env;
+        match key.as_str() {
+            "file" => secret_from_file(&field.path().map_err(with_key)?),
+            "env" => secret_from_variable(field.text().map_err(with_key)?, env),
+            // `credential`: other keys were refused above.
+            _ => secret_from_credential(field.text().map_err(with_key)?, env),
+        }
+    }
+}
+
+fn secret_from_file(path: &Path) -> Parsed<SecretString> {
+    read_secret(path).map_err(|reason| {
+        let path = path.to_string_lossy();
+        format!(
+            "cannot read the secret from {}: {reason}",
+            path.escape_debug()
+        )
+    })
+}
+
+fn secret_from_variable(name: &str, env: &HashMap<String, String>) -> Parsed<SecretString> {
+    let problem = match env.get(name) {
+        Some(value) if !value.is_empty() => return Ok(value.clone().into()),
+        Some(_) => "empty",
+        None => "not set",
+    };
+    Err(format!(
+        "the variable {name:?} is {problem}; set it to the secret"
+    ))
+}
+
+/// A file in `$CREDENTIALS_DIRECTORY` (systemd.exec(5)).
+fn secret_from_credential(name: &str, env: &HashMap<String, String>) -> Parsed<SecretString> {
+    let components: Vec<_> = Path::new(name).components().collect();
+    if !matches!(components.as_slice(), [Component::Normal(_)]) {
+        return Err(format!(
+            "{name:?} is not the name of a credential; write a plain file name"
+        ));
+    }
+    let Some(folder) = env
+        .get("CREDENTIALS_DIRECTORY")
+        .filter(|folder| !folder.is_empty())
+    else {
+        return Err(format!(
+            "there are no credentials: CREDENTIALS_DIRECTORY is not set; run lapsed under systemd with \
+             LoadCredential={name}:FILE in the unit, or use {{ file = \"…\" }}"
+        ));
+    };
+    read_secret(&Path::new(folder).join(name)).map_err(|reason| {
+        format!("cannot read the credential {name:?}: {reason}; put LoadCredential={name}:FILE into the unit")
+    })
+}
+
+/// Reads a secret from a file, without the line break that editors and `echo` append.
+fn read_secret(path: &Path) -> Parsed<SecretString> {
+    let bytes = read_file(path, MAX_SECRET_KIB).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "lapsed has no permission to read it".to_owned(),
+        _ => error.to_string(),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err("it is empty".into());
+    }
+    Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn load(bytes: &[u8]) -> Parsed<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, bytes).unwrap();
+        let secret = secret_from_file(&path)?;
+        Ok(secret.expose_secret().to_owned())
+    }
+
+    #[test]
+    fn a_line_break_at_the_end_of_the_file_is_not_part_of_the_secret() {
+        assert_eq!(load(b"s3cret\n").unwrap(), "s3cret");
+        assert_eq!(load(b"s3cret\r\n").unwrap(), "s3cret");
+        assert_eq!(load(b" s3cret \n\n").unwrap(), " s3cret \n");
+        assert_eq!(load(b"s3cret").unwrap(), "s3cret");
+    }
+
+    #[test]
+    fn a_file_without_a_secret_is_rejected() {
+        assert!(load(b"\n").unwrap_err().ends_with("it is empty"));
+        assert!(load(b"\xff").unwrap_err().ends_with("not UTF-8 text"));
+        assert!(load(&vec![b'x'; 70_000]).unwrap_err().contains("64 KiB"));
+    }
+
+    #[test]
+    fn a_credential_is_read_from_the_credentials_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("smtp"), "s3cret\n").unwrap();
+        let path = folder.path().to_str().unwrap().to_owned();
+        let env = HashMap::from([("CREDENTIALS_DIRECTORY".to_owned(), path)]);
+        let load = secret_from_credential;
+
+        assert_eq!(load("smtp", &env).unwrap().expose_secret(), "s3cret");
+        assert!(
+            load("other", &env)
+                .unwrap_err()
+                .contains("LoadCredential=other:FILE")
+        );
+        assert!(
+            load("../smtp", &env)
+                .unwrap_err()
+                .contains("plain file name")
+        );
+        assert!(
+            load("smtp", &HashMap::new())
+                .unwrap_err()
+                .contains("CREDENTIALS_DIRECTORY")
+        );
+    }
+}
