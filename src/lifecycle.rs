@@ -292,7 +292,6 @@ enum Signal {
     Reload,
 }
 
-/// The received signals, in order.
 #[derive(Debug)]
 pub struct Signals(mpsc::Receiver<Signal>);
 

@@ -18,7 +18,6 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::text;
 
-/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -66,7 +65,6 @@ const DEFAULT_LEVEL_CAP: LevelFilter = LevelFilter::INFO;
 /// The first part of the targets of lapsed itself.
 const OWN_TARGET: &str = env!("CARGO_CRATE_NAME");
 
-/// A handle to change the log level.
 #[derive(Debug)]
 pub struct Telemetry {
     filter: reload::Handle<EnvFilter, Registry>,

@@ -10,21 +10,19 @@ use super::args::{AuditCommand, ListOptions};
 use super::exit::{Exit, Result};
 use super::output::when::{format_instant, rfc3339};
 use super::output::{Cell, Column, Field, Printer, Row};
-use super::query::print_pages;
-use super::setup::{self, Mode};
+use super::query::{print_list, print_pages};
+use super::setup;
 use crate::engine;
 use crate::store::{self, AuditRow, Store, Tx};
 
 pub(super) async fn audit(context: &Context, args: AuditCommand) -> Result<Exit> {
     let AuditCommand::List(options) = args;
     let config = setup::load_config(context)?;
-    let mut printer = Printer::stdout(options.format, context.clock.now());
-    setup::with_store(&config, Mode::Write, async |store| {
-        list(store, options, &mut printer).await
+    let now = context.clock.now();
+    print_list(&config, options.format, now, async |store, printer| {
+        list(store, options, printer).await
     })
-    .await?;
-    printer.finish()?;
-    Ok(Exit::Ok)
+    .await
 }
 
 /// Lists the entries, latest first.
@@ -37,7 +35,7 @@ pub(super) async fn list(
         printer,
         options.limit,
         async |last, limit| store.begin_read().await?.list_audit(last, limit).await,
-        std::convert::identity,
+        |row| row,
     )
     .await
 }
@@ -66,7 +64,8 @@ impl Row for AuditRow {
 pub(super) async fn record_action(
     tx: &mut Tx,
     now: DateTime<Utc>,
-    (action, subject): (&str, &str),
+    action: &str,
+    subject: &str,
     reason: Option<&str>,
 ) -> store::Result<()> {
     let actor = actor();
@@ -94,12 +93,12 @@ fn name_from_env(env: impl Fn(&str) -> Option<String>) -> Option<String> {
 
 /// The name for a user id in the text of passwd(5). Services and containers set no environment.
 fn user_name(uid: u32, users: &str) -> String {
-    let named = users.lines().find_map(|line| {
+    let name = users.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     });
-    named.unwrap_or_else(|| format!("uid {uid}"))
+    name.unwrap_or_else(|| format!("uid {uid}"))
 }
 
 #[cfg(test)]

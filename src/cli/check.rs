@@ -6,7 +6,6 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
-use tokio::time::error::Elapsed;
 
 use super::exit::{Exit, Result, STORE_ACCESS_HINT, STORE_DAMAGE_HINT};
 use super::output::when::format_when;
@@ -22,6 +21,8 @@ use crate::store::{self, Access, DirectoryRow, Store};
 use crate::text;
 
 pub(super) const CHECK_TIMEOUT: Duration = Duration::from_mins(1);
+const NO_ANSWER: &str = "it does not answer";
+const UPSTREAM_FIX: &str = "fix the system, or correct its settings in the configuration";
 
 enum Outcome {
     Passed(String),
@@ -48,15 +49,14 @@ impl Outcome {
 pub(super) async fn check(context: &Context) -> Result<Exit> {
     let config = setup::load_config(context)?;
     let mut exit = Exit::Ok;
-    let config_place = config
-        .file
-        .as_ref()
-        .map_or("the environment".to_owned(), |file| {
-            file.display().to_string()
-        });
-    print_outcome("config", &Outcome::Passed(config_place));
-    let warnings = config.warnings().into_iter();
-    let mut outcomes: Vec<(String, Outcome)> = warnings
+    let config_location = match &config.file {
+        Some(file) => file.display().to_string(),
+        None => "the environment".to_owned(),
+    };
+    print_outcome("config", &Outcome::Passed(config_location));
+    let mut outcomes: Vec<(String, Outcome)> = config
+        .warnings()
+        .into_iter()
         .map(|warning| ("config".to_owned(), Outcome::Warning(warning)))
         .collect();
     let (opened, outcome) = check_store(&config).await;
@@ -92,7 +92,6 @@ pub(super) async fn check(context: &Context) -> Result<Exit> {
 }
 
 fn print_outcome(name: &str, outcome: &Outcome) {
-    let (green, yellow, red) = (AnsiColor::Green, AnsiColor::Yellow, AnsiColor::Red);
     let mark = |color: AnsiColor, word: &str| {
         let style: Style = color.on_default().bold();
         format!("{style}{word:<4}{style:#}")
@@ -101,10 +100,10 @@ fn print_outcome(name: &str, outcome: &Outcome) {
         anstream::println!("{mark} {name}: {}", text::clean_lines(text));
     };
     match outcome {
-        Outcome::Passed(detail) => print(mark(green, "ok"), detail),
-        Outcome::Warning(warning) => print(mark(yellow, "warn"), warning),
+        Outcome::Passed(detail) => print(mark(AnsiColor::Green, "ok"), detail),
+        Outcome::Warning(warning) => print(mark(AnsiColor::Yellow, "warn"), warning),
         Outcome::Failed { problem, fix, .. } => {
-            print(mark(red, "FAIL"), problem);
+            print(mark(AnsiColor::Red, "FAIL"), problem);
             anstream::println!("     to fix it: {}", text::clean_lines(fix));
         }
     }
@@ -265,8 +264,8 @@ async fn load_deferred(store: &Store, now: DateTime<Utc>) -> BTreeMap<String, St
     let Ok(mut tx) = store.begin_read().await else {
         return BTreeMap::new();
     };
-    let rows = tx.list_sources().await.unwrap_or_default().into_iter();
-    let deferred = rows.filter_map(|row| {
+    let sources = tx.list_sources().await.unwrap_or_default().into_iter();
+    let deferred = sources.filter_map(|row| {
         let until = row.sync_state.deferred_until.filter(|until| *until > now)?;
         Some((row.name, format_when(until, now)))
     });
@@ -286,19 +285,14 @@ async fn check_upstreams(
             continue;
         }
         let outcome = match setup::build_source(configured) {
-            Ok(watched) => {
-                upstream_outcome(tokio::time::timeout(CHECK_TIMEOUT, watched.check()).await)
-            }
+            Ok(watched) => upstream_outcome(watched.check()).await,
             Err(error) => Outcome::failed(Causes(&error).to_string(), UPSTREAM_FIX, Exit::Config),
         };
         outcomes.push((name, outcome));
     }
     for configured in &config.directories {
         let outcome = match setup::build_directory(configured) {
-            Ok(watched) => {
-                let check = watched.directory.check();
-                upstream_outcome(tokio::time::timeout(CHECK_TIMEOUT, check).await)
-            }
+            Ok(watched) => upstream_outcome(watched.directory.check()).await,
             Err(error) => Outcome::failed(Causes(&error).to_string(), UPSTREAM_FIX, Exit::Config),
         };
         outcomes.push((format!("directory {}", configured.terms.name), outcome));
@@ -306,11 +300,10 @@ async fn check_upstreams(
     outcomes
 }
 
-const NO_ANSWER: &str = "it does not answer";
-const UPSTREAM_FIX: &str = "fix the system, or correct its settings in the configuration";
-
-fn upstream_outcome(result: Result<Result<CheckReport, sources::Error>, Elapsed>) -> Outcome {
-    match result {
+async fn upstream_outcome(
+    check: impl Future<Output = Result<CheckReport, sources::Error>>,
+) -> Outcome {
+    match tokio::time::timeout(CHECK_TIMEOUT, check).await {
         Ok(Ok(report)) => match report
             .rights
             .into_iter()
@@ -384,17 +377,19 @@ fn directory_warnings(row: &DirectoryRow, is_stale: bool, now: DateTime<Utc>) ->
         )
     });
     let error = row.sync_state.error.as_ref().map(|error| {
-        let since = row.sync_state.failing_since;
-        let since = since.map_or(String::new(), |at| {
-            format!(", failing since {}", format_when(at, now))
-        });
+        let since = match row.sync_state.failing_since {
+            Some(at) => format!(", failing since {}", format_when(at, now)),
+            None => String::new(),
+        };
         format!("last sync: {error}{since}")
     });
-    let synced_at = row.sync_state.last_good_sync_at.filter(|_| is_stale);
-    let stale = synced_at.map(|at| {
-        let at = format_when(at, now);
-        format!("its data is stale: the last good sync was {at}; its people are unknown")
-    });
+    let stale = match row.sync_state.last_good_sync_at {
+        Some(at) if is_stale => Some(format!(
+            "its data is stale: the last good sync was {}; its people are unknown",
+            format_when(at, now)
+        )),
+        _ => None,
+    };
     held.into_iter().chain(error).chain(stale).collect()
 }
 

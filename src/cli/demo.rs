@@ -8,10 +8,11 @@ use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
+use super::Context;
 use super::args::Demo;
 use super::exit::{Exit, Failure, Result};
+use super::report::{exit_code, summary_lines};
 use super::setup::{self, Mode};
-use super::{Context, report};
 use crate::config::Config;
 use crate::engine::SweepOptions;
 
@@ -35,14 +36,15 @@ pub(super) async fn demo(context: &Context, args: Demo) -> Result<Exit> {
     // The demo ignores environment variables.
     let config = Config::load(Some(&config_file), &HashMap::new()).map_err(Failure::failed)?;
     let mailer = setup::build_mailer(&config)?;
-    let done = setup::with_store(&config, Mode::Write, async |store| {
+    let report = setup::with_store(&config, Mode::Normal, async |store| {
         let engine = setup::build_engine(context, &config, store.clone(), mailer)?;
-        let (options, stop) = (SweepOptions::default(), CancellationToken::new());
-        Ok(engine.sweep(&options, &stop).await)
+        Ok(engine
+            .sweep(&SweepOptions::default(), &CancellationToken::new())
+            .await)
     })
     .await?;
     anstream::println!("One sweep over {}:\n", folder.display());
-    for line in report::summary_lines(&done).lines() {
+    for line in summary_lines(&report).lines() {
         anstream::println!("    {line}");
     }
     let mails = list_mails(&config.mail.directory)?;
@@ -58,7 +60,7 @@ pub(super) async fn demo(context: &Context, args: Demo) -> Result<Exit> {
         "\nTry next:\n\n    lapsed --config {config} token list\n    lapsed --config {config} finding list\n    \
          lapsed --config {config} explain exports/ci-deploy\n\nThe configuration explains itself in comments: {config}"
     );
-    Ok(report::exit_code(&done))
+    Ok(exit_code(&report))
 }
 
 /// Creates the folder, which must be new or empty.

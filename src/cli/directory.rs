@@ -14,6 +14,7 @@ use super::args::{DirectoryCommand, ListOptions};
 use super::exit::{Exit, Failure, Result};
 use super::output::when::{format_instant, rfc3339};
 use super::output::{BAD, Cell, Column, Field, Printer, Row, print_line};
+use super::query::print_list;
 use super::setup::{self, Mode};
 use super::upstream::{
     Kind, Upstream, deferred_cell, deferred_until, next_sync_at, state_cell, state_text,
@@ -34,13 +35,10 @@ pub(super) async fn directory(context: &Context, args: DirectoryCommand) -> Resu
     };
     match &args {
         DirectoryCommand::List(options) => {
-            let mut printer = Printer::stdout(options.format, now);
-            setup::with_store(config, Mode::Write, async |store| {
-                list(store, config, *options, &mut printer, now).await
+            print_list(config, options.format, now, async |store, printer| {
+                list(store, config, *options, printer, now).await
             })
-            .await?;
-            printer.finish()?;
-            Ok(Exit::Ok)
+            .await
         }
         DirectoryCommand::Check { name } => {
             sync::check(&upstream(name), find_configured(config, name)?).await
@@ -91,11 +89,12 @@ pub(super) async fn list(
     for (name, (terms, mut row)) in all.into_iter().take(options.max_rows()) {
         // A directory that is only asked about single people reports no total: count the known ones.
         if row.people == 0 {
-            let seen = counts.iter().filter(|count| {
-                count.directory == name
-                    && count.reason.as_deref() != Some(Reason::NeverSeen.as_str())
-            });
-            row.people = seen.map(|count| count.count).sum();
+            for count in &counts {
+                let is_seen = count.reason.as_deref() != Some(Reason::NeverSeen.as_str());
+                if is_seen && count.directory == name {
+                    row.people += count.count;
+                }
+            }
         }
         printer.print_row(&DirectoryRow::new(
             name,
@@ -111,7 +110,7 @@ pub(super) async fn list(
 pub(super) struct DirectoryRow {
     pub(super) name: String,
     pub(super) kind: String,
-    /// In the last complete listing, or known from it.
+    /// How many the last complete listing has, or how many are known from it.
     pub(super) people: i64,
     /// The change that waits for an operator.
     pub(super) held: Option<String>,
@@ -235,12 +234,13 @@ impl Row for DirectoryRow {
 
 /// Deletes the data of a directory that is no longer configured.
 async fn forget(context: &Context, config: &Config, name: &str) -> Result<Exit> {
-    if config.directories.iter().any(|it| it.terms.name == name) {
+    let directories = config.directory_terms();
+    if directories.iter().any(|terms| terms.name == name) {
         let error = anyhow::anyhow!("the directory {name} is in the configuration");
         let hint = "remove its [[directory]] first; otherwise the next sweep reads it again";
         return Err(Failure::failed(error).hint(hint).into());
     }
-    let people = setup::with_engine(context, config, Mode::Write, async |engine| {
+    let people = setup::with_engine(context, config, Mode::Normal, async |engine| {
         let known = engine.store.begin_read().await?.list_directories().await?;
         Kind::Directory.find(&known, name, |row| &row.name)?;
         Ok(engine
@@ -261,25 +261,27 @@ async fn print_decision(
     decision: Decision,
     now: DateTime<Utc>,
 ) -> Result<Exit> {
-    let configured = config.directories.iter().map(|it| it.terms.name.clone());
-    let message = setup::with_store(config, Mode::Write, async |store| {
-        record_decision(store, (name, configured.collect()), decision, now).await
-    });
-    print_line(&message.await?)?;
+    let directories = config.directory_terms().into_iter();
+    let configured = directories.map(|terms| terms.name.clone()).collect();
+    let message = setup::with_store(config, Mode::Normal, async |store| {
+        record_decision(store, name, configured, decision, now).await
+    })
+    .await?;
+    print_line(&message)?;
     Ok(Exit::Ok)
 }
 
 /// Releases or rejects the held change of a directory and returns the message to print.
-/// `known` are the configured names.
 pub(super) async fn record_decision(
     store: &Store,
-    (name, known): (&str, Vec<String>),
+    name: &str,
+    configured: Vec<String>,
     decision: Decision,
     now: DateTime<Utc>,
 ) -> Result<String> {
     let mut tx = store.begin().await?;
     let Some(row) = tx.find_directory(name).await? else {
-        return no_data_message(&mut tx, name, known).await;
+        return no_data_message(&mut tx, name, configured).await;
     };
     let Some(held) = row.held else {
         return clear_rejections(tx, name, decision, now).await;
@@ -303,7 +305,7 @@ pub(super) async fn record_decision(
              else about them. None of their tokens is flagged. The reports about all other people count again.",
         ),
     };
-    audit::record_action(&mut tx, now, (action, name), Some(&held)).await?;
+    audit::record_action(&mut tx, now, action, name, Some(&held)).await?;
     tx.commit().await?;
     Ok(format!(
         "directory {name} is {decided}: {held}\n{consequence} Another mass change is held again.\n\
@@ -342,7 +344,7 @@ async fn clear_rejections(
         ));
     }
     let reason = format!("{rejected} people who were rejected");
-    audit::record_action(&mut tx, now, ("directory.release", name), Some(&reason)).await?;
+    audit::record_action(&mut tx, now, "directory.release", name, Some(&reason)).await?;
     tx.commit().await?;
     Ok(format!(
         "directory {name} holds no change; the rejected statements about {rejected} people are evaluated again at the next sync"

@@ -19,11 +19,9 @@ pub enum Exit {
     Ok = 0,
     /// Something failed for good in this run, or is held.
     Failed = 1,
-    /// Wrong command-line usage.
     Usage = 2,
     /// Nothing could be done: the server or store is unreachable, or another sweep holds the lease.
     TempFail = 75,
-    /// The configuration is wrong.
     Config = 78,
 }
 

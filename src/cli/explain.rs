@@ -27,7 +27,7 @@ pub(super) async fn explain(context: &Context, args: Explain) -> Result<Exit> {
     let config = setup::load_config(context)?;
     let now = context.clock.now();
     let policy = config.policy.clone();
-    let explanation = setup::with_store(&config, Mode::Write, async |store| {
+    let explanation = setup::with_store(&config, Mode::Normal, async |store| {
         Explanation::load(store, &args.id, policy, now).await
     })
     .await?;
@@ -84,26 +84,23 @@ impl Explanation {
     pub(super) fn page(&self, domain: &str, view: View) -> String {
         let token = &self.token;
         let mut sheet = Sheet::new(view);
-        sheet.title(crate::text::clean_name(token.label()).as_str());
-        sheet.text_line(&format!(
+        sheet.section(crate::text::clean_name(token.label()).as_str());
+        sheet.text(&format!(
             "{}/{}, {}",
             token.source, token.external_id, token.id
         ));
-        sheet.text_line(&self.token_status_line());
-        sheet.title("Recipients");
+        sheet.text(&self.token_status_line());
+        sheet.section("Recipients");
         self.write_recipients(&mut sheet);
         let future = self.future_notices();
         for outlook in self.policy.outlook(token) {
-            sheet.title(&format!(
-                "{} before: {}",
-                outlook.step,
-                self.format_when(outlook.at)
-            ));
+            let at = self.format_when(outlook.at);
+            sheet.section(&format!("{} before: {at}", outlook.step));
             self.write_step(&mut sheet, outlook, &future, domain);
         }
         self.write_other_notices(&mut sheet, domain);
-        sheet.title("Next");
-        sheet.text_line(&self.next_due_line());
+        sheet.section("Next");
+        sheet.text(&self.next_due_line());
         sheet.into_text()
     }
 
@@ -171,13 +168,13 @@ impl Explanation {
                 }
                 (false, None, None) => "; left out".to_owned(),
             };
-            sheet.text_line(&format!("{address}: {basis}{why}"));
+            sheet.text(&format!("{address}: {basis}{why}"));
         }
         if self.token.issuer.is_none() {
-            sheet.text_line("the token has no known issuer");
+            sheet.text("the token has no known issuer");
         }
         if notified.is_empty() {
-            sheet.text_line(
+            sheet.text(
                 "no recipient is left: set [notify] admins, or the admins of its [[account]]",
             );
         }
@@ -186,18 +183,15 @@ impl Explanation {
     /// The recipients of what is planned from now on.
     fn recipients(&self) -> Vec<Recipient> {
         let is_dead = |address: &Address| self.dead.contains_key(address.key());
-        self.policy.recipients(
-            &self.token,
-            &self.account_admins,
-            self.lost.is_some(),
-            &is_dead,
-        )
+        let is_lost = self.lost.is_some();
+        self.policy
+            .recipients(&self.token, &self.account_admins, is_lost, &is_dead)
     }
 
     /// The warnings that will still be planned.
     fn future_notices(&self) -> Vec<NewNotice> {
-        let foreseen = forecast_notices(&self.token, &self.recipients(), &self.policy, self.now);
-        foreseen.into_iter().flatten().collect()
+        let forecast = forecast_notices(&self.token, &self.recipients(), &self.policy, self.now);
+        forecast.into_iter().flatten().collect()
     }
 
     /// One step, with the outcome for each past, present and future recipient.
@@ -214,16 +208,13 @@ impl Explanation {
             .notices_of_current_expiry()
             .filter(|notice| is_about_step(notice, step))
         {
-            sheet.text_line(&format!(
-                "{}: {}",
-                notice.recipient,
-                self.notice_outcome(notice, domain)
-            ));
+            let outcome = self.notice_outcome(notice, domain);
+            sheet.text(&format!("{}: {outcome}", notice.recipient));
             shown.push(notice.recipient.key().to_owned());
         }
         if matches!(state, StepState::TooWide) || self.token.status_at(self.now) != Status::Active {
             if shown.is_empty() {
-                sheet.text_line(&no_notice_reason(&self.token, step, state, self.now));
+                sheet.text(&no_notice_reason(&self.token, step, state, self.now));
             }
             return;
         }
@@ -231,11 +222,11 @@ impl Explanation {
         for Recipient { address, .. } in &recipients {
             if !shown.iter().any(|key| key == address.key()) {
                 let outcome = self.outcome_without_notice(address, outlook, future);
-                sheet.text_line(&format!("{address}: {outcome}"));
+                sheet.text(&format!("{address}: {outcome}"));
             }
         }
         if shown.is_empty() && recipients.is_empty() {
-            sheet.text_line(&no_notice_reason(&self.token, step, state, self.now));
+            sheet.text(&no_notice_reason(&self.token, step, state, self.now));
         }
     }
 
@@ -295,8 +286,9 @@ impl Explanation {
 
     fn notice_outcome(&self, notice: &NoticeRow, domain: &str) -> String {
         let reason = notice.reason.as_deref().unwrap_or("no reason is recorded");
-        let message_id = message_id(notice, domain);
-        let message_id = message_id.map(|id| format!(" as {id}")).unwrap_or_default();
+        let message_id = message_id(notice, domain)
+            .map(|id| format!(" as {id}"))
+            .unwrap_or_default();
         match notice.state {
             NoticeState::Sent => {
                 let at = notice.sent_at.map(|at| self.format_when(at)).unwrap_or_default();
@@ -327,15 +319,10 @@ impl Explanation {
 
     /// Notices that are not about a configured step of the current expiry.
     fn write_other_notices(&self, sheet: &mut Sheet, domain: &str) {
-        let steps: Vec<i64> = self
-            .policy
-            .steps
-            .iter()
-            .map(|step| step.seconds())
-            .collect();
+        let steps = &self.policy.steps;
         let is_shown_above = |notice: &NoticeRow| {
             is_about_expiry(notice, &self.token)
-                && notice.step.is_some_and(|step| steps.contains(&step))
+                && steps.iter().any(|step| is_about_step(notice, *step))
         };
         let others: Vec<_> = self
             .notices
@@ -343,24 +330,18 @@ impl Explanation {
             .filter(|notice| !is_shown_above(notice))
             .collect();
         if !others.is_empty() {
-            sheet.title("Other notices");
+            sheet.section("Other notices");
         }
         for notice in others {
             let about = match notice.step {
                 Some(step) => {
-                    format!(
-                        "{} before {}",
-                        Step::from_seconds(step),
-                        self.format_when(notice.generation)
-                    )
+                    let expiry = self.format_when(notice.generation);
+                    format!("{} before {expiry}", Step::from_seconds(step))
                 }
                 None => notice.topic.to_string(),
             };
-            sheet.text_line(&format!(
-                "{about}, {}: {}",
-                notice.recipient,
-                self.notice_outcome(notice, domain)
-            ));
+            let outcome = self.notice_outcome(notice, domain);
+            sheet.text(&format!("{about}, {}: {outcome}", notice.recipient));
         }
     }
 

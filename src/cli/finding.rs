@@ -8,7 +8,7 @@ use super::args::{Acknowledge, FindingCommand, FindingList};
 use super::exit::{Exit, Failure, Result};
 use super::output::when::rfc3339;
 use super::output::{BAD, Cell, Column, Field, Printer, Row, WARN, print_line};
-use super::query::{self, print_pages};
+use super::query::{self, print_list, print_pages};
 use super::setup::{self, Mode};
 use super::{Context, audit};
 use crate::domain::{FindingState, Severity};
@@ -17,19 +17,22 @@ use crate::store::{FindingFilter, FindingRow, Store};
 pub(super) async fn finding(context: &Context, args: FindingCommand) -> Result<Exit> {
     let config = setup::load_config(context)?;
     let now = context.clock.now();
-    setup::with_store(&config, Mode::Write, async |store| match args {
+    match args {
         FindingCommand::List(args) => {
-            let mut printer = Printer::stdout(args.options.format, now);
-            list(store, &args, now, &mut printer).await?;
-            printer.finish()?;
-            Ok(Exit::Ok)
+            print_list(&config, args.options.format, now, async |store, printer| {
+                list(store, &args, now, printer).await
+            })
+            .await
         }
         FindingCommand::Acknowledge(args) => {
-            print_line(&acknowledge(store, &args, now).await?)?;
+            let message = setup::with_store(&config, Mode::Normal, async |store| {
+                acknowledge(store, &args, now).await
+            })
+            .await?;
+            print_line(&message)?;
             Ok(Exit::Ok)
         }
-    })
-    .await
+    }
 }
 
 /// Lists the open findings, or all, latest first.
@@ -51,7 +54,7 @@ pub(super) async fn list(
             let mut tx = store.begin_read().await?;
             tx.list_findings(filter, before, now, limit).await
         },
-        std::convert::identity,
+        |row| row,
     )
     .await
 }
@@ -85,8 +88,8 @@ pub(super) async fn acknowledge(
     }
     let subject = format!("finding {}", finding.id);
     let reason = format!("until {until}: {}", args.reason);
-    let entry = ("finding.acknowledge", subject.as_str());
-    audit::record_action(&mut tx, now, entry, Some(&reason)).await?;
+    let action = "finding.acknowledge";
+    audit::record_action(&mut tx, now, action, &subject, Some(&reason)).await?;
     tx.commit().await?;
     Ok(format!(
         "{label} is acknowledged until {until}\nAfter that it opens again, unless it is resolved."

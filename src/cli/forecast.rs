@@ -1,10 +1,9 @@
 //! `lapsed forecast`: what will expire, and who will be notified when.
 //!
 //! Tokens are read by expiry and their warnings printed by time. A warning comes at most the widest
-//! step before the expiry, so only the tokens of that span are in memory, not the whole window.
+//! step before the expiry, so only tokens that expire within one such step are in memory.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Write as _};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -24,7 +23,8 @@ use crate::engine::DEAD_ADDRESS_TTL;
 use crate::store::{self, NoticeRow, Store};
 
 const PAGE_SIZE: i64 = 1000;
-/// How long before its step a warning can go out in the daily mail; allows for a clock change.
+/// An admin's warning joins the daily digest before its step: at most a day earlier, plus a day for clock
+/// changes.
 const MAX_DIGEST_LEAD: TimeDelta = TimeDelta::days(2);
 
 pub(super) async fn forecast(context: &Context, args: Forecast) -> Result<Exit> {
@@ -37,8 +37,8 @@ pub(super) async fn forecast(context: &Context, args: Forecast) -> Result<Exit> 
     };
     let limit = args.options.limit.unwrap_or(u64::MAX);
     let policy = config.policy.clone();
-    let held = setup::with_store(&config, Mode::Write, async |store| {
-        list(store, &policy, (window, limit), &mut printer).await
+    let held = setup::with_store(&config, Mode::Normal, async |store| {
+        list(store, &policy, window, limit, &mut printer).await
     })
     .await?;
     printer.finish()?;
@@ -62,30 +62,34 @@ pub(super) struct Window {
 pub(super) async fn list(
     store: &Store,
     policy: &Policy,
-    (window, limit): (Window, u64),
+    window: Window,
+    limit: u64,
     printer: &mut Printer<'_, ForecastRow>,
 ) -> Result<u64> {
     let until = window.until;
     let lead = max_lead(policy);
-    let (mut pending, mut left, mut held) = (PendingRows::default(), limit, 0);
+    let mut pending = PendingRows::default();
+    let mut remaining = limit;
+    let mut held = 0;
     let mut last: Option<Token> = None;
-    while left > 0 {
-        let page = Page::load(store, window, until + lead, last.as_ref()).await?;
+    while remaining > 0 {
+        let page = TokenPage::load(store, window, until + lead, last.as_ref()).await?;
         held += page.held;
         last = page.tokens.last().cloned();
         for token in &page.tokens {
             pending.extend(page.rows(token, policy, window));
         }
-        // No later token has a warning before this time.
-        let settled = last
+        // Later tokens have no warning before this time. After the last page there are none, and all rows
+        // are printed.
+        let horizon = last
             .as_ref()
             .and_then(|token| token.expiry.at())
             .map(|at| at - lead);
-        while left > 0
-            && let Some(row) = pending.pop_before(settled)
+        while remaining > 0
+            && let Some(row) = pending.pop_final(horizon)
         {
             printer.print_row(&row)?;
-            left -= 1;
+            remaining -= 1;
         }
         if last.is_none() {
             break;
@@ -149,46 +153,44 @@ impl Row for ForecastRow {
     const EMPTY_MESSAGE: &'static str = "nothing expires and no mail is due in this time";
 }
 
-/// Rows that wait because an earlier row may still come.
+/// Rows by time and number, which wait because an earlier row may still come.
 #[derive(Default)]
 struct PendingRows {
-    order: BinaryHeap<Reverse<(DateTime<Utc>, u64)>>,
-    rows: HashMap<u64, ForecastRow>,
+    rows: BTreeMap<(DateTime<Utc>, u64), ForecastRow>,
     count: u64,
 }
 
 impl PendingRows {
     fn extend(&mut self, rows: impl IntoIterator<Item = ForecastRow>) {
         for row in rows {
-            self.order.push(Reverse((row.at, self.count)));
-            self.rows.insert(self.count, row);
+            self.rows.insert((row.at, self.count), row);
             self.count += 1;
         }
     }
 
-    /// The earliest row if it is before `settled`; without `settled`, the earliest of all.
-    fn pop_before(&mut self, settled: Option<DateTime<Utc>>) -> Option<ForecastRow> {
-        let Reverse((at, _)) = self.order.peek()?;
-        if settled.is_some_and(|settled| *at >= settled) {
+    /// The earliest row if it is before `horizon`; without `horizon`, the earliest of all.
+    fn pop_final(&mut self, horizon: Option<DateTime<Utc>>) -> Option<ForecastRow> {
+        let first = self.rows.first_entry()?;
+        if horizon.is_some_and(|horizon| first.key().0 >= horizon) {
             return None;
         }
-        let Reverse((_, number)) = self.order.pop()?;
-        self.rows.remove(&number)
+        Some(first.remove())
     }
 }
 
 /// Tokens by expiry, with what decides who is notified.
-struct Page {
+struct TokenPage {
     tokens: Vec<Token>,
+    /// By token, without held ones.
     notices: HashMap<TokenId, Vec<NoticeRow>>,
-    lost: HashSet<TokenId>,
-    dead: HashMap<String, String>,
+    tokens_of_lost_issuers: HashSet<TokenId>,
+    dead_addresses: HashSet<String>,
     account_admins: AccountAdmins,
     held: u64,
 }
 
-impl Page {
-    pub(super) async fn load(
+impl TokenPage {
+    async fn load(
         store: &Store,
         window: Window,
         until: DateTime<Utc>,
@@ -199,25 +201,28 @@ impl Page {
             .list_expiring_tokens(window.now, until, after, PAGE_SIZE)
             .await?;
         let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
-        let lost = tx.find_lost_access(&ids).await?;
+        let tokens_of_lost_issuers = tx.find_lost_access(&ids).await?;
         let account_admins = tx.load_account_admins(&tokens).await?;
-        let dead = tx
+        let dead_addresses = tx
             .load_dead_addresses(window.now - DEAD_ADDRESS_TTL)
             .await?
             .into_iter()
+            .map(|(address, _)| address)
             .collect();
-        let (mut notices, mut held) = (HashMap::<_, Vec<_>>::new(), 0);
+        let mut notices: HashMap<_, Vec<_>> = HashMap::new();
+        let mut held = 0;
         for notice in tx.list_notices_of_tokens(&ids).await? {
-            held += u64::from(notice.held);
-            if let (Some(id), false) = (notice.token_id, notice.held) {
+            if notice.held {
+                held += 1;
+            } else if let Some(id) = notice.token_id {
                 notices.entry(id).or_default().push(notice);
             }
         }
         Ok(Self {
             tokens,
             notices,
-            lost,
-            dead,
+            tokens_of_lost_issuers,
+            dead_addresses,
             account_admins,
             held,
         })
@@ -229,15 +234,19 @@ impl Page {
             return Vec::new();
         };
         let mut warnings: BTreeMap<(DateTime<Utc>, Step), Vec<Address>> = BTreeMap::new();
-        for (at, step, recipient) in self.unsent_warnings(token) {
-            warnings
-                .entry((at.max(window.now), step))
-                .or_default()
-                .push(recipient);
+        for notice in self.notices.get(&token.id).into_iter().flatten() {
+            if let Some(seconds) = notice.step
+                && is_about_expiry(notice, token)
+                && matches!(notice.state, NoticeState::Planned | NoticeState::Unknown)
+            {
+                let at = send_time(notice).max(window.now);
+                let recipients = warnings.entry((at, Step::from_seconds(seconds)));
+                recipients.or_default().push(notice.recipient.clone());
+            }
         }
-        let lost = self.lost.contains(&token.id);
-        let recipients = policy.recipients(token, &self.account_admins, lost, &|address| {
-            self.dead.contains_key(address.key())
+        let is_lost = self.tokens_of_lost_issuers.contains(&token.id);
+        let recipients = policy.recipients(token, &self.account_admins, is_lost, &|address| {
+            self.dead_addresses.contains(address.key())
         });
         for foreseen in forecast_notices(token, &recipients, policy, window.now) {
             let (step, at, recipient) = match foreseen {
@@ -250,7 +259,7 @@ impl Page {
                 .or_default()
                 .extend(recipient);
         }
-        let row = |at, step, recipients| ForecastRow {
+        let build_row = |at, step, recipients| ForecastRow {
             at,
             token_id: token.id,
             token_name: token.label().to_owned(),
@@ -259,30 +268,15 @@ impl Page {
             step,
             recipients,
         };
-        let warnings = warnings
-            .into_iter()
-            .filter(|((at, _), _)| *at <= window.until);
-        let mut rows: Vec<_> = warnings
-            .map(|((at, step), to)| row(at, Some(step), to))
-            .collect();
+        let mut rows = Vec::new();
+        for ((at, step), recipients) in warnings {
+            if at <= window.until {
+                rows.push(build_row(at, Some(step), recipients));
+            }
+        }
         if rows.is_empty() && expires_at <= window.until {
-            rows.push(row(expires_at, None, Vec::new()));
+            rows.push(build_row(expires_at, None, Vec::new()));
         }
         rows
-    }
-
-    /// The warnings of the current expiry that are planned and not sent.
-    fn unsent_warnings(
-        &self,
-        token: &Token,
-    ) -> impl Iterator<Item = (DateTime<Utc>, Step, Address)> {
-        let notices = self.notices.get(&token.id).into_iter().flatten();
-        let unsent = [NoticeState::Planned, NoticeState::Unknown];
-        let unsent = notices
-            .filter(move |notice| is_about_expiry(notice, token) && unsent.contains(&notice.state));
-        unsent.filter_map(|notice| {
-            let step = Step::from_seconds(notice.step?);
-            Some((send_time(notice), step, notice.recipient.clone()))
-        })
     }
 }

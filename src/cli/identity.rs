@@ -14,10 +14,10 @@ use super::args::{IdentityCommand, IdentityList, IdentityRebind};
 use super::exit::{Exit, Failure, Result};
 use super::output::when::{format_instant, format_when, rfc3339};
 use super::output::{
-    BAD, Cell, Column, Detail, Field, Printer, Row, Sheet, View, WARN, objects, print_line,
-    print_one,
+    BAD, Cell, Column, Field, Printer, Row, Sheet, SheetItem, View, WARN, objects, print_item,
+    print_line,
 };
-use super::query::print_pages;
+use super::query::{print_list, print_pages};
 use super::setup::{self, Mode};
 use super::upstream::Kind;
 use super::{Context, audit};
@@ -34,30 +34,23 @@ pub(super) async fn identity(context: &Context, args: IdentityCommand) -> Result
     let now = context.clock.now();
     match args {
         IdentityCommand::List(args) => {
-            let mut printer = Printer::stdout(args.options.format, now);
-            setup::with_store(&config, Mode::Write, async |store| {
-                list(store, &config, &args, now, &mut printer).await
+            print_list(&config, args.options.format, now, async |store, printer| {
+                list(store, &config, &args, now, printer).await
             })
-            .await?;
-            printer.finish()?;
+            .await
         }
         IdentityCommand::Show(args) => {
-            let detail = setup::with_store(&config, Mode::Write, async |store| {
+            let detail = setup::with_store(&config, Mode::Normal, async |store| {
                 load_detail(store, &config, &args.email, now).await
             })
             .await?;
             let view = View::for_stdout(now);
-            print_one(args.options.format, view, io::stdout(), &detail)?;
+            print_item(args.options.format, view, io::stdout(), &detail)?;
+            Ok(Exit::Ok)
         }
-        IdentityCommand::Coverage(args) => {
-            setup::with_store(&config, Mode::Write, async |store| {
-                coverage::print_coverage(store, &config, &args, now).await
-            })
-            .await?;
-        }
-        IdentityCommand::Rebind(args) => return rebind(context, &config, &args).await,
+        IdentityCommand::Coverage(args) => coverage::print_coverage(&config, &args, now).await,
+        IdentityCommand::Rebind(args) => rebind(context, &config, &args).await,
     }
-    Ok(Exit::Ok)
 }
 
 /// The names of the directories in the store whose data is stale, or that are no longer configured.
@@ -127,12 +120,13 @@ pub(super) async fn load_detail(
     let directories: Vec<_> = rows.into_iter().map(IdentityRow::from_stored).collect();
     let confirmations = directories
         .iter()
-        .map(|row| confirmation_text(row, config, now));
+        .map(|row| confirmation_text(row, config, now))
+        .collect();
     Ok(IdentityDetail {
         email: email.clone(),
         mode: config.issuers.mode(email.key()),
         address: config.issuers.directory_address(email.key()).to_owned(),
-        confirmations: confirmations.collect(),
+        confirmations,
         directories,
         tokens,
         now,
@@ -164,8 +158,9 @@ fn confirmation_text(row: &IdentityRow, config: &Config, now: DateTime<Utc>) -> 
     if row.identity.reason == Some(Reason::Rejected) {
         return Some("never: an operator rejected it".to_owned());
     }
-    let mut directories = config.directories.iter();
-    let grace = directories
+    let grace = config
+        .directories
+        .iter()
         .find(|directory| directory.terms.name == row.directory)?
         .terms
         .absence_grace;
@@ -185,15 +180,18 @@ fn confirmation_text(row: &IdentityRow, config: &Config, now: DateTime<Utc>) -> 
 /// Removes the binding of a person, so that the next sync binds them again.
 async fn rebind(context: &Context, config: &Config, args: &IdentityRebind) -> Result<Exit> {
     let _log = setup::start_log(context, config)?;
-    let (name, email) = (args.directory.as_str(), &args.email);
+    let name = args.directory.as_str();
+    let email = &args.email;
     Kind::Directory.find(&config.directories, name, |configured| {
         &configured.terms.name
     })?;
-    let done = setup::with_engine(context, config, Mode::Write, async |engine| {
-        let (actor, stop) = (audit::actor(), CancellationToken::new());
+    let outcome = setup::with_engine(context, config, Mode::Normal, async |engine| {
+        let actor = audit::actor();
+        let stop = CancellationToken::new();
         Ok(engine.unbind_identity(name, email, &actor, &stop).await?)
-    });
-    match done.await? {
+    })
+    .await?;
+    match outcome {
         UnbindOutcome::Done => {
             print_line(&format!(
                 "{email} is no longer bound to an account of {name}; the next sync binds them to the account that has \
@@ -318,9 +316,7 @@ impl Row for IdentityRow {
 
 pub(super) struct IdentityDetail {
     email: Address,
-    /// The mode from `[issuers] modes`.
     mode: IssuerMode,
-    /// The address that directories know.
     address: String,
     directories: Vec<IdentityRow>,
     tokens: Vec<TokenView>,
@@ -351,9 +347,9 @@ impl IdentityDetail {
     fn write_directory(&self, row: &IdentityRow, confirmation: Option<&String>, sheet: &mut Sheet) {
         let view = &sheet.view();
         let identity = &row.identity;
-        sheet.title(&format!("Directory {}", row.directory));
+        sheet.section(&format!("Directory {}", row.directory));
         if self.mode != IssuerMode::Sso {
-            sheet.text_line("not covered by any directory; the next sync deletes this");
+            sheet.text("not covered by any directory; the next sync deletes this");
         }
         sheet.fields([
             ("status", status_cell(identity.status)),
@@ -394,13 +390,13 @@ impl Serialize for IdentityDetail {
     }
 }
 
-impl Detail for IdentityDetail {
+impl SheetItem for IdentityDetail {
     fn keys() -> Vec<&'static str> {
         vec!["email", "name", "mode", "address", "directories", "tokens"]
     }
 
     fn write_to(&self, sheet: &mut Sheet) {
-        sheet.title(self.email.as_str());
+        sheet.section(self.email.as_str());
         sheet.field("name", Cell::optional(self.name()));
         if !self.tokens.is_empty() || self.mode != IssuerMode::Sso {
             sheet.field("mode", Cell::new(self.mode));
@@ -409,8 +405,8 @@ impl Detail for IdentityDetail {
             sheet.field("known as", Cell::new(&self.address));
         }
         if self.directories.is_empty() {
-            sheet.title("Directories");
-            sheet.text_line(match self.mode {
+            sheet.section("Directories");
+            sheet.text(match self.mode {
                 IssuerMode::Sso => "no directory knows this address",
                 IssuerMode::Local | IssuerMode::Service | IssuerMode::Ignore => {
                     "not covered by any directory"
@@ -420,7 +416,7 @@ impl Detail for IdentityDetail {
         for (row, confirmation) in self.directories.iter().zip(&self.confirmations) {
             self.write_directory(row, confirmation.as_ref(), sheet);
         }
-        sheet.title("Tokens");
+        sheet.section("Tokens");
         sheet.table(&self.tokens, &["ISSUER"]);
     }
 }

@@ -40,11 +40,12 @@ pub(super) async fn backup(context: &Context, args: Backup) -> Result<Exit> {
     if !config.store.is_sqlite() {
         return Err(backup_failure(store::Error::NotEmbedded));
     }
-    // Without migrating it: the backup before an upgrade must be of the old version.
-    let copied = setup::with_store(&config, Mode::AsIs, async |store| {
+    // The store is not migrated: the backup before an upgrade must be of the old version.
+    let message = setup::with_store(&config, Mode::AsIs, async |store| {
         copy_store(store, &args.file).await
-    });
-    print_line(&copied.await?)?;
+    })
+    .await?;
+    print_line(&message)?;
     Ok(Exit::Ok)
 }
 

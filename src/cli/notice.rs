@@ -8,8 +8,8 @@ use super::args::{NoticeCommand, NoticeList};
 use super::exit::{Exit, Result};
 use super::output::when::rfc3339;
 use super::output::{BAD, Cell, Column, FAINT, Field, Printer, Row, WARN};
-use super::query::{self, print_pages};
-use super::setup::{self, Mode};
+use super::query::{self, print_list, print_pages};
+use super::setup;
 use crate::domain::{NoticeState, Step};
 use crate::store::{NoticeFilter, NoticeRow, Store};
 use crate::time::MAX_INSTANT;
@@ -17,14 +17,12 @@ use crate::time::MAX_INSTANT;
 pub(super) async fn notice(context: &Context, args: NoticeCommand) -> Result<Exit> {
     let NoticeCommand::List(args) = args;
     let config = setup::load_config(context)?;
-    let mut printer = Printer::stdout(args.options.format, context.clock.now());
     let domain = config.mail_identity.from.email.domain();
-    setup::with_store(&config, Mode::Write, async |store| {
-        list(store, &args, domain, &mut printer).await
+    let now = context.clock.now();
+    print_list(&config, args.options.format, now, async |store, printer| {
+        list(store, &args, domain, printer).await
     })
-    .await?;
-    printer.finish()?;
-    Ok(Exit::Ok)
+    .await
 }
 
 /// Lists the notices that match the filters, the latest planned first.
@@ -86,8 +84,10 @@ pub(super) fn message_id(notice: &NoticeRow, domain: &str) -> Option<String> {
         NoticeState::Planned => notice.attempts > 0,
         NoticeState::Cancelled | NoticeState::Suppressed => false,
     };
-    let mail = notice.mail_id.filter(|_| was_tried)?;
-    Some(format!("<lapsed.{}@{domain}>", mail.simple()))
+    if !was_tried {
+        return None;
+    }
+    Some(format!("<lapsed.{}@{domain}>", notice.mail_id?.simple()))
 }
 
 impl Row for NoticeLine {
@@ -104,7 +104,7 @@ impl Row for NoticeLine {
         ("state", |row, _| json!(row.notice.state)),
         ("send_at", |row, _| rfc3339(row.notice.send_at)),
         ("planned_at", |row, _| rfc3339(row.notice.planned_at)),
-        // When the mail server accepted it.
+        // When the mail server accepted its mail.
         ("sent_at", |row, _| rfc3339(row.notice.sent_at)),
         ("attempts", |row, _| json!(row.notice.attempts)),
         ("message_id", |row, _| json!(row.message_id)),

@@ -12,7 +12,7 @@ use crate::text;
 
 pub use printer::Printer;
 pub use row::{BAD, Cell, Column, FAINT, Field, Row, View, WARN, objects};
-pub use sheet::{Detail, Sheet, print_one};
+pub use sheet::{Sheet, SheetItem, print_item};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

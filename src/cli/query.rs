@@ -2,13 +2,36 @@
 
 use chrono::{DateTime, Utc};
 
-use super::exit::{Failure, Result};
+use super::args::Format;
+use super::exit::{Exit, Failure, Result};
 use super::output::{Printer, Row};
+use super::setup::{self, Mode};
+use crate::config::Config;
 use crate::domain::{Token, TokenId, TokenRef};
-use crate::store::{self, FindingRow, Tx};
+use crate::store::{self, FindingRow, Store, Tx};
 
 /// Each page has its own transaction, so that a paused reader (`less`) keeps none open.
 const PAGE_SIZE: i64 = 1000;
+/// How many matches an ambiguous reference lists.
+const MAX_LISTED_MATCHES: usize = 5;
+/// One more is read, to know whether there are more.
+const MAX_READ_MATCHES: i64 = 6;
+
+/// Opens the store and prints the rows that `list` reads from it.
+pub(super) async fn print_list<R: Row>(
+    config: &Config,
+    format: Format,
+    now: DateTime<Utc>,
+    list: impl AsyncFnOnce(&Store, &mut Printer<'_, R>) -> Result<()>,
+) -> Result<Exit> {
+    let mut printer = Printer::stdout(format, now);
+    setup::with_store(config, Mode::Normal, async |store| {
+        list(store, &mut printer).await
+    })
+    .await?;
+    printer.finish()?;
+    Ok(Exit::Ok)
+}
 
 /// Prints up to `limit` rows. `next` loads the page after a row; `to_row` converts a stored row.
 pub(super) async fn print_pages<T: Clone, R: Row>(
@@ -17,17 +40,17 @@ pub(super) async fn print_pages<T: Clone, R: Row>(
     mut next: impl AsyncFnMut(Option<&T>, i64) -> store::Result<Vec<T>>,
     to_row: impl Fn(T) -> R,
 ) -> Result<()> {
-    let mut left = limit.unwrap_or(u64::MAX);
+    let mut remaining = limit.unwrap_or(u64::MAX);
     let mut last: Option<T> = None;
-    while left > 0 {
-        let wanted = i64::try_from(left).map_or(PAGE_SIZE, |left| left.min(PAGE_SIZE));
+    while remaining > 0 {
+        let wanted = i64::try_from(remaining).map_or(PAGE_SIZE, |count| count.min(PAGE_SIZE));
         let page = next(last.as_ref(), wanted).await?;
         let count = page.len() as u64;
         last = page.last().cloned();
         for item in page {
             printer.print_row(&to_row(item))?;
         }
-        left -= count.min(left);
+        remaining -= count.min(remaining);
         if count < wanted.unsigned_abs() {
             break;
         }
@@ -35,39 +58,29 @@ pub(super) async fn print_pages<T: Clone, R: Row>(
     Ok(())
 }
 
-/// How many matches an ambiguous reference lists.
-const MAX_LISTED_MATCHES: usize = 5;
-/// One more is read, to know whether there are more.
-const MAX_READ_MATCHES: i64 = 6;
-
 /// The token that `reference` names. The error says how to write a reference that names one.
 pub(super) async fn find_token(tx: &mut Tx, reference: &TokenRef) -> Result<Token> {
     match reference {
         TokenRef::External(source, external_id) => {
-            let found = tx.load_tokens(&[TokenId::new(source, external_id)]).await?;
-            found.into_iter().next().ok_or_else(|| {
+            let tokens = tx.load_tokens(&[TokenId::new(source, external_id)]).await?;
+            tokens.into_iter().next().ok_or_else(|| {
                 let error = anyhow::anyhow!("source {source:?} has no token {external_id:?}");
                 let hint = "`lapsed token list --format csv` shows the source and external id of every token";
                 Failure::failed(error).hint(hint).into()
             })
         }
         TokenRef::Prefix(prefix) => {
-            let mut found = tx.find_tokens_by_prefix(prefix, MAX_READ_MATCHES).await?;
-            if found.len() > 1 {
-                let lines = found.iter().map(|token| {
-                    let Token {
-                        id,
-                        source,
-                        external_id,
-                        ..
-                    } = token;
-                    format!("{id}  {source}/{external_id}  {}", token.label())
+            let mut tokens = tx.find_tokens_by_prefix(prefix, MAX_READ_MATCHES).await?;
+            if tokens.len() > 1 {
+                let lines = tokens.iter().map(|token| {
+                    let (source, external_id) = (&token.source, &token.external_id);
+                    format!("{}  {source}/{external_id}  {}", token.id, token.label())
                 });
                 let start = format!("several tokens' ids begin with {prefix}:");
                 let hint = "give more digits, or SOURCE/EXTERNAL_ID";
                 return Err(ambiguous_failure(start, lines, hint).into());
             }
-            found.pop().ok_or_else(|| {
+            tokens.pop().ok_or_else(|| {
                 let error = anyhow::anyhow!("no token's id begins with {prefix}");
                 let hint = "`lapsed token list` shows the ids in its first column; SOURCE/EXTERNAL_ID names a token too";
                 Failure::failed(error).hint(hint).into()
@@ -82,17 +95,17 @@ pub(super) async fn find_finding(
     prefix: &str,
     now: DateTime<Utc>,
 ) -> Result<FindingRow> {
-    let mut found = tx
+    let mut findings = tx
         .find_findings_by_prefix(prefix, now, MAX_READ_MATCHES)
         .await?;
-    if found.len() > 1 {
-        let lines = found
+    if findings.len() > 1 {
+        let lines = findings
             .iter()
             .map(|finding| format!("{}  {}  {}", finding.id, finding.kind, finding.token_name));
         let start = format!("several findings' ids begin with {prefix}:");
         return Err(ambiguous_failure(start, lines, "give more digits").into());
     }
-    found.pop().ok_or_else(|| {
+    findings.pop().ok_or_else(|| {
         let error = anyhow::anyhow!("no finding's id begins with {prefix}");
         let hint = "`lapsed finding list --all --format csv` shows the ids in full";
         Failure::failed(error).hint(hint).into()

@@ -32,7 +32,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit> {
     let signals = Signals::listen().map_err(Failure::failed)?;
     let manager = ServiceManager::from_env().map_err(Failure::config)?;
     let mailer = setup::build_mailer(&config)?;
-    setup::with_store(&config, Mode::Write, async |store| {
+    setup::with_store(&config, Mode::Normal, async |store| {
         let listener = bind_listener(&config).await?;
         let engine = setup::build_engine(context, &config, store.clone(), Arc::clone(&mailer))?;
         let reload = || reload(context.clone(), Arc::clone(&mailer), Arc::clone(&log));
@@ -131,7 +131,6 @@ async fn reload(context: Context, mailer: Arc<Mailer>, log: Arc<Telemetry>) -> R
     }
 }
 
-/// Runs the sweeps on schedule.
 struct Sweeps {
     engine: Arc<Engine>,
     /// Notified whenever a mail may be due.

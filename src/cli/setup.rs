@@ -23,7 +23,6 @@ use crate::telemetry::{self, Telemetry};
 use super::args::GlobalOptions;
 use super::exit::{Failure, Result};
 
-/// What every command gets.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
     pub global: GlobalOptions,
@@ -54,7 +53,8 @@ fn try_load_config(context: &Context) -> Result<Config, config::Error> {
 /// Whether a command may change the store.
 #[derive(Clone, Copy)]
 pub(super) enum Mode {
-    Write,
+    /// May create or upgrade the store.
+    Normal,
     DryRun,
     /// Neither creates nor upgrades it, and changes nothing.
     AsIs,
@@ -65,7 +65,7 @@ impl Mode {
         if is_dry_run {
             Self::DryRun
         } else {
-            Self::Write
+            Self::Normal
         }
     }
 }
@@ -77,16 +77,16 @@ pub(super) async fn with_store<T>(
     work: impl AsyncFnOnce(&Store) -> Result<T>,
 ) -> Result<T> {
     let (store, _scratch) = match mode {
-        Mode::Write => (open_store(config).await?, None),
+        Mode::Normal => (open_store(config).await?, None),
         Mode::DryRun => open_store_for_dry_run(config).await?,
         Mode::AsIs => (
             Store::open(config.store.url.expose_secret(), Access::AsIs).await?,
             None,
         ),
     };
-    let done = work(&store).await;
+    let result = work(&store).await;
     store.close().await;
-    done
+    result
 }
 
 /// The same with an engine that sends nothing.
@@ -157,12 +157,14 @@ pub(super) fn build_source(config: &config::SourceConfig) -> Result<WatchedSourc
 }
 
 fn build_sources(config: &Config) -> Result<Vec<WatchedSource>> {
-    let built = config.sources.iter().map(|configured| {
-        let watched = build_source(configured);
-        watched.with_context(|| format!("cannot set up the source {}", configured.terms.name))
-    });
-    let built: anyhow::Result<Vec<_>> = built.collect();
-    Ok(built.map_err(Failure::config)?)
+    let mut sources = Vec::new();
+    for configured in &config.sources {
+        let watched = build_source(configured)
+            .with_context(|| format!("cannot set up the source {}", configured.terms.name))
+            .map_err(Failure::config)?;
+        sources.push(watched);
+    }
+    Ok(sources)
 }
 
 pub(super) fn build_directory(
@@ -180,12 +182,14 @@ pub(super) fn build_directory(
 }
 
 fn build_directories(config: &Config) -> Result<Vec<WatchedDirectory>> {
-    let built = config.directories.iter().map(|configured| {
-        let watched = build_directory(configured);
-        watched.with_context(|| format!("cannot set up the directory {}", configured.terms.name))
-    });
-    let built: anyhow::Result<Vec<_>> = built.collect();
-    Ok(built.map_err(Failure::config)?)
+    let mut directories = Vec::new();
+    for configured in &config.directories {
+        let watched = build_directory(configured)
+            .with_context(|| format!("cannot set up the directory {}", configured.terms.name))
+            .map_err(Failure::config)?;
+        directories.push(watched);
+    }
+    Ok(directories)
 }
 
 pub(super) fn build_mailer(config: &Config) -> Result<Arc<Mailer>> {

@@ -10,6 +10,7 @@ use super::args::{ListOptions, SourceCommand, UpstreamSync};
 use super::exit::{Exit, Failure, Result};
 use super::output::when::{format_instant, rfc3339};
 use super::output::{Cell, Column, Field, Printer, Row};
+use super::query::print_list;
 use super::report::{exit_code, print_problems};
 use super::setup::{self, Mode};
 use super::token::status_cell;
@@ -19,7 +20,7 @@ use super::upstream::{
 };
 use crate::config::{Config, SourceConfig};
 use crate::domain::{Schedule, SourceTerms, SyncState};
-use crate::engine::{self, Change, Difference, Engine, Preview, Report, WatchedSource};
+use crate::engine::{self, Change, Difference, Engine, Preview, Report};
 use crate::store::{self, Store};
 
 pub(super) async fn source(context: &Context, args: SourceCommand) -> Result<Exit> {
@@ -27,13 +28,10 @@ pub(super) async fn source(context: &Context, args: SourceCommand) -> Result<Exi
     let name = match &args {
         SourceCommand::List(options) => {
             let now = context.clock.now();
-            let mut printer = Printer::stdout(options.format, now);
-            setup::with_store(config, Mode::Write, async |store| {
-                list(store, config, *options, &mut printer, now).await
+            return print_list(config, options.format, now, async |store, printer| {
+                list(store, config, *options, printer, now).await
             })
-            .await?;
-            printer.finish()?;
-            return Ok(Exit::Ok);
+            .await;
         }
         SourceCommand::Check { name } => name,
         SourceCommand::Sync(args) => &args.name,
@@ -100,7 +98,7 @@ pub(super) async fn list(
 pub(super) struct SourceRow {
     name: String,
     kind: String,
-    /// In the last complete listing, or known tokens.
+    /// How many the last complete listing has, or how many are known.
     tokens: i64,
     sync_state: SyncState,
     /// When the daemon syncs it next; shown to people only.
@@ -188,9 +186,11 @@ async fn dry_run(upstream: &Upstream<'_>, args: &UpstreamSync) -> Result<Exit> {
         }
     };
     let preview = setup::with_engine(context, config, Mode::DryRun, async |engine| {
-        let is_named = |watched: &&WatchedSource| watched.terms.name == name;
-        let watched = engine.sources.iter().find(is_named);
-        let watched = watched.expect("the name is configured");
+        let watched = engine
+            .sources
+            .iter()
+            .find(|watched| watched.terms.name == name)
+            .expect("the name is configured");
         let sync = engine.source_sync();
         let preview = sync.preview(watched, args.accept_shrink, on_difference);
         Ok(preview.await?)

@@ -9,7 +9,7 @@ use super::output::{Cell, Column, Field, Row};
 use crate::domain::{NoticeState, Policy, Status, Step, StepState, Token, Topic};
 use crate::store::NoticeRow;
 
-/// A step of a token's current expiry; shown to people only.
+/// A step of a token's current expiry; not in the JSON output.
 pub(super) struct StepRow {
     pub(super) step: Step,
     pub(super) at: DateTime<Utc>,
@@ -40,8 +40,8 @@ pub(super) fn step_rows(
     let outlook = policy.outlook(token);
     let planned = notices
         .iter()
-        .filter(|notice| is_about_expiry(notice, token));
-    let planned = planned.filter_map(|notice| notice.step.map(Step::from_seconds));
+        .filter(|notice| is_about_expiry(notice, token))
+        .filter_map(|notice| notice.step.map(Step::from_seconds));
     let steps: BTreeSet<Step> = outlook
         .iter()
         .map(|step| step.step)
@@ -77,7 +77,6 @@ pub(super) fn is_about_expiry(notice: &NoticeRow, token: &Token) -> bool {
         && token.secret_version == notice.secret_version
 }
 
-/// Whether the notice is about this step.
 pub(super) fn is_about_step(notice: &NoticeRow, step: Step) -> bool {
     notice.step == Some(step.seconds())
 }
@@ -120,21 +119,22 @@ pub(super) fn no_notice_reason(
 /// The outcome of the notices of one step: `sent to 2 people; failed for 1 person`.
 fn notices_outcome(notices: &[&NoticeRow], now: DateTime<Utc>) -> Option<String> {
     let count = |state: NoticeState| {
-        let of_state = notices
+        notices
             .iter()
-            .filter(|notice| notice.state == state && !notice.held);
-        of_state.count()
+            .filter(|notice| notice.state == state && !notice.held)
+            .count()
     };
-    let waiting = notices
+    let first_send_time = notices
         .iter()
-        .filter(|notice| notice.state == NoticeState::Planned && !notice.held);
-    let first = waiting.map(|notice| send_time(notice)).min();
-    let planned = first.map(|at| match at {
+        .filter(|notice| notice.state == NoticeState::Planned && !notice.held)
+        .map(|notice| send_time(notice))
+        .min();
+    let planned = first_send_time.map(|at| match at {
         at if at <= now => "due, sent by the next sweep".to_owned(),
         at => format!("planned for {}", format_instant(at)),
     });
     let held = notices.iter().filter(|notice| notice.held).count();
-    let outcomes = [
+    let counts = [
         (count(NoticeState::Sent), "sent to"),
         (count(NoticeState::Sending), "being sent to"),
         (count(NoticeState::Unknown), "unknown for"),
@@ -143,12 +143,15 @@ fn notices_outcome(notices: &[&NoticeRow], now: DateTime<Utc>) -> Option<String>
         (count(NoticeState::Cancelled), "cancelled for"),
         (count(NoticeState::Suppressed), "suppressed for"),
     ];
-    let outcomes = outcomes.into_iter().filter(|(count, _)| *count > 0);
-    let outcomes = outcomes.map(|(count, what)| match count {
-        1 => format!("{what} 1 person"),
-        _ => format!("{what} {count} people"),
-    });
-    let outcomes: Vec<_> = outcomes.chain(planned).collect();
+    let mut outcomes = Vec::new();
+    for (count, what) in counts {
+        match count {
+            0 => {}
+            1 => outcomes.push(format!("{what} 1 person")),
+            _ => outcomes.push(format!("{what} {count} people")),
+        }
+    }
+    outcomes.extend(planned);
     (!outcomes.is_empty()).then(|| outcomes.join("; "))
 }
 

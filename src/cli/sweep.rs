@@ -35,7 +35,7 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> Result<Exit> {
         accept_shrink: args.accept_shrink,
         actor: audit::actor(),
     };
-    let report = setup::with_store(&config, Mode::Write, async |store| {
+    let report = setup::with_store(&config, Mode::Normal, async |store| {
         let engine = setup::build_engine(context, &config, store.clone(), mailer)?;
         Ok(until_signal(async |stop| engine.sweep(&options, stop).await).await)
     })
@@ -92,30 +92,7 @@ async fn dry_run(context: &Context, config: &Config, args: Sweep) -> Result<Exit
         .await?;
     print_problems(&summary);
     anstream::print!("{}", summary_lines(&summary));
-    anstream::println!(
-        "mails     {} would be written; nothing was changed or sent",
-        mails.len()
-    );
-    for (to, about) in mails.iter().take(MAX_LISTED) {
-        let named: Vec<&str> = about
-            .iter()
-            .filter(|line| !line.is_empty())
-            .map(String::as_str)
-            .collect();
-        let more = about.len() - named.len();
-        let more = if more > 0 {
-            format!(", and {more} more")
-        } else {
-            String::new()
-        };
-        anstream::println!("  {to}: {}{more}", named.join(", "));
-    }
-    if mails.len() > MAX_LISTED {
-        anstream::println!(
-            "  and {} more; `lapsed forecast` lists them all",
-            mails.len() - MAX_LISTED
-        );
-    }
+    print_mails(&mails);
     print_revocations(&revocations);
     let limit = config.policy.max_per_sweep;
     if limit > 0 && mails.len() as u64 > limit {
@@ -126,13 +103,41 @@ async fn dry_run(context: &Context, config: &Config, args: Sweep) -> Result<Exit
     Ok(exit_code(&summary))
 }
 
+/// Prints who would get a mail, and about which tokens.
+fn print_mails(mails: &BTreeMap<Address, Vec<String>>) {
+    anstream::println!(
+        "mails     {} would be written; nothing was changed or sent",
+        mails.len()
+    );
+    for (to, about) in mails.iter().take(MAX_LISTED) {
+        let named: Vec<&str> = about
+            .iter()
+            .filter(|line| !line.is_empty())
+            .map(String::as_str)
+            .collect();
+        let more = match about.len() - named.len() {
+            0 => String::new(),
+            count => format!(", and {count} more"),
+        };
+        anstream::println!("  {to}: {}{more}", named.join(", "));
+    }
+    if mails.len() > MAX_LISTED {
+        anstream::println!(
+            "  and {} more; `lapsed forecast` lists them all",
+            mails.len() - MAX_LISTED
+        );
+    }
+}
+
 /// Prints which tokens would be revoked because their issuers lost access, and why others would not.
 fn print_revocations(revocations: &[RevocationPreview]) {
     if revocations.is_empty() {
         return;
     }
-    let is_revoked = |preview: &&RevocationPreview| preview.decision == Decision::Revoke;
-    let revoked = revocations.iter().filter(is_revoked).count();
+    let revoked = revocations
+        .iter()
+        .filter(|preview| preview.decision == Decision::Revoke)
+        .count();
     anstream::println!(
         "ends      {revoked} would be made at their source, of tokens whose issuers lost access; none was"
     );
@@ -147,8 +152,8 @@ fn print_revocations(revocations: &[RevocationPreview]) {
             Decision::Wait(wait) => format!("waits: {wait}"),
             Decision::Skip(reason) => format!("not revoked: {reason}"),
         };
-        let id = format!("{}/{}", token.source, token.external_id);
-        let (id, name) = (text::clean_name(&id), text::clean_name(token.label()));
+        let id = text::clean_name(&format!("{}/{}", token.source, token.external_id));
+        let name = text::clean_name(token.label());
         anstream::println!("  {id} {name}: {}", text::clean_lines(&reason));
     }
     if revocations.len() > MAX_LISTED {
@@ -167,10 +172,11 @@ fn notice_text(planned: &PlannedNotice) -> String {
 
 pub(super) async fn release(context: &Context, args: Release) -> Result<Exit> {
     let config = setup::load_config(context)?;
-    let settled = setup::with_store(&config, Mode::Write, async |store| {
+    let message = setup::with_store(&config, Mode::Normal, async |store| {
         settle_held_plans(store, args.discard, context.clock.now()).await
-    });
-    print_line(&settled.await?)?;
+    })
+    .await?;
+    print_line(&message)?;
     Ok(Exit::Ok)
 }
 
@@ -197,7 +203,7 @@ pub(super) async fn settle_held_plans(
         "plan.release"
     };
     for (plan, ..) in &plans {
-        audit::record_action(&mut tx, now, (action, &plan.to_string()), Some(&notices)).await?;
+        audit::record_action(&mut tx, now, action, &plan.to_string(), Some(&notices)).await?;
     }
     tx.commit().await?;
     Ok(if discard {

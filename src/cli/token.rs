@@ -15,28 +15,32 @@ use super::exit::{Exit, Result};
 use super::notice::NoticeLine;
 use super::output::when::rfc3339;
 use super::output::{
-    BAD, Cell, Column, Detail, FAINT, Field, Printer, Row, Sheet, View, WARN, objects, print_one,
+    BAD, Cell, Column, FAINT, Field, Printer, Row, Sheet, SheetItem, View, WARN, objects,
+    print_item,
 };
-use super::query::{self, print_pages};
+use super::query::{self, print_list, print_pages};
 use super::setup::{self, Mode};
 use super::steps::{StepRow, step_rows};
 use crate::config::Config;
-use crate::domain::{Address, ExpiryOrigin, Policy, Status, Token, TokenRef};
+use crate::domain::{Address, ExpiryOrigin, Status, Token, TokenRef};
 use crate::store::{FindingRow, Store, TokenFilter, TokenView};
 use crate::text::clean_name;
+
+/// The key whose value is a list of kinds in lists, and of whole findings for one token.
+const FINDINGS: &str = "findings";
+/// An active token that expires within this time is red, or yellow.
+const URGENT: TimeDelta = TimeDelta::days(1);
+const SOON: TimeDelta = TimeDelta::days(7);
 
 pub(super) async fn token(context: &Context, args: TokenCommand) -> Result<Exit> {
     let config = setup::load_config(context)?;
     let now = context.clock.now();
     match args {
         TokenCommand::List(args) => {
-            let mut printer = Printer::stdout(args.options.format, now);
-            setup::with_store(&config, Mode::Write, async |store| {
-                list(store, &args, now, &mut printer).await
+            print_list(&config, args.options.format, now, async |store, printer| {
+                list(store, &args, now, printer).await
             })
-            .await?;
-            printer.finish()?;
-            Ok(Exit::Ok)
+            .await
         }
         TokenCommand::Show(args) => show_one(&config, &args, now).await,
         TokenCommand::Revoke(args) => revoke::revoke(context, &config, args).await,
@@ -44,35 +48,28 @@ pub(super) async fn token(context: &Context, args: TokenCommand) -> Result<Exit>
 }
 
 async fn show_one(config: &Config, args: &TokenShow, now: DateTime<Utc>) -> Result<Exit> {
-    let context = DetailContext {
-        policy: config.policy.clone(),
-        domain: config.mail_identity.from.email.domain(),
-        now,
-    };
-    let mut detail = setup::with_store(config, Mode::Write, async |store| {
-        load_detail(store, &args.id, &context).await
+    let detail = setup::with_store(config, Mode::Normal, async |store| {
+        load_detail(store, config, &args.id, now).await
     })
     .await?;
-    let token = &detail.view.token;
-    detail.page = page_url(config, &token.source, &token.external_id);
     let view = View::for_stdout(now);
-    print_one(args.options.format, view, io::stdout(), &detail)?;
+    print_item(args.options.format, view, io::stdout(), &detail)?;
     Ok(Exit::Ok)
 }
 
 /// The URL of the token's page at its source, if the source has such pages.
-fn page_url(config: &Config, source: &str, external_id: &str) -> Option<String> {
+fn page_url(config: &Config, token: &Token) -> Option<String> {
     let source_config = config
         .sources
         .iter()
-        .find(|configured| configured.terms.name == source)?;
-    setup::build_source(source_config)
-        .ok()?
-        .source
-        .token_page(external_id)
+        .find(|configured| configured.terms.name == token.source)?;
+    // A source that cannot be built has no page.
+    let watched = setup::build_source(source_config).ok()?;
+    watched.source.token_page(&token.external_id)
 }
 
-/// Lists the tokens that match the filters, by source and external id, or by expiry if they limit it.
+/// Lists the tokens that match the filters, by source and external id, or by expiry with
+/// `--expires-within`.
 pub(super) async fn list(
     store: &Store,
     args: &TokenList,
@@ -95,45 +92,39 @@ pub(super) async fn list(
             let mut tx = store.begin_read().await?;
             tx.list_tokens(&filter, after, now, limit).await
         },
-        std::convert::identity,
+        |row| row,
     )
     .await
-}
-
-/// What [`load_detail`] needs beside the store.
-pub(super) struct DetailContext<'a> {
-    pub(super) policy: Policy,
-    /// The domain of `[notify] from`.
-    pub(super) domain: &'a str,
-    pub(super) now: DateTime<Utc>,
 }
 
 /// One token with its steps, notices and findings.
 pub(super) async fn load_detail(
     store: &Store,
+    config: &Config,
     reference: &TokenRef,
-    context: &DetailContext<'_>,
+    now: DateTime<Utc>,
 ) -> Result<TokenDetail> {
     let mut tx = store.begin_read().await?;
     let token = query::find_token(&mut tx, reference).await?;
     let notices = tx.list_notices_of_tokens(&[token.id]).await?;
-    let findings = tx.list_findings_of_token(token.id, context.now).await?;
+    let findings = tx.list_findings_of_token(token.id, now).await?;
     let admins = tx.load_account_admins(std::slice::from_ref(&token)).await?;
     drop(tx);
+    let domain = config.mail_identity.from.email.domain();
     Ok(TokenDetail {
-        steps: step_rows(&token, &context.policy, &notices, context.now),
+        steps: step_rows(&token, &config.policy, &notices, now),
         notices: notices
             .into_iter()
-            .map(|notice| NoticeLine::new(notice, context.domain))
+            .map(|notice| NoticeLine::new(notice, domain))
             .collect(),
-        page: None,
+        page: page_url(config, &token),
         admins: admins.for_token(&token).to_vec(),
-        view: TokenView {
+        row: TokenView {
             token,
             findings: Vec::new(),
         },
         findings,
-        now: context.now,
+        now,
     })
 }
 
@@ -178,17 +169,14 @@ impl Row for TokenView {
     const EMPTY_MESSAGE: &'static str = "no tokens match";
 }
 
-/// In lists the kinds of the open findings; for one token all its findings in full.
-const FINDINGS: &str = "findings";
-
 pub(super) struct TokenDetail {
-    pub(super) view: TokenView,
+    pub(super) row: TokenView,
     pub(super) steps: Vec<StepRow>,
     pub(super) findings: Vec<FindingRow>,
     pub(super) notices: Vec<NoticeLine>,
-    /// URL of its page at the source; shown to people only.
+    /// URL of its page at the source; not in the JSON output.
     pub(super) page: Option<String>,
-    /// The administrators of its account, as the source reports them; shown to people only.
+    /// The administrators of its account, as the source reports them; not in the JSON output.
     pub(super) admins: Vec<Address>,
     pub(super) now: DateTime<Utc>,
 }
@@ -197,7 +185,7 @@ impl Serialize for TokenDetail {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for (key, value) in TokenView::FIELDS.iter().filter(|(key, _)| *key != FINDINGS) {
-            map.serialize_entry(key, &value(&self.view, self.now))?;
+            map.serialize_entry(key, &value(&self.row, self.now))?;
         }
         map.serialize_entry(FINDINGS, &objects(&self.findings, self.now))?;
         map.serialize_entry("notices", &objects(&self.notices, self.now))?;
@@ -205,15 +193,15 @@ impl Serialize for TokenDetail {
     }
 }
 
-impl Detail for TokenDetail {
+impl SheetItem for TokenDetail {
     fn keys() -> Vec<&'static str> {
         TokenView::FIELDS.iter().map(|(key, _)| *key).collect()
     }
 
     fn write_to(&self, sheet: &mut Sheet) {
-        let token = &self.view.token;
+        let token = &self.row.token;
         let view = &sheet.view();
-        sheet.title(&clean_name(token.label()));
+        sheet.section(&clean_name(token.label()));
         sheet.fields([
             ("id", Cell::new(token.id.to_string())),
             ("source", Cell::name(&token.source)),
@@ -235,11 +223,11 @@ impl Detail for TokenDetail {
             ("next due", Cell::when(token.due_at, view)),
             ("page", Cell::optional(self.page.as_ref())),
         ]);
-        sheet.title("Steps");
+        sheet.section("Steps");
         sheet.table(&self.steps, &[]);
-        sheet.title("Notices");
+        sheet.section("Notices");
         sheet.table(&self.notices, &["TOKEN"]);
-        sheet.title("Findings");
+        sheet.section("Findings");
         sheet.table(&self.findings, &["TOKEN"]);
     }
 }
@@ -256,10 +244,10 @@ fn expiry_cell(token: &Token, view: &View) -> Cell {
     let Some(at) = token.expiry.at() else {
         return Cell::new(token.expiry.kind());
     };
-    let left = at - view.now;
+    let remaining = at - view.now;
     let style = match token.status_at(view.now) {
-        Status::Active if left <= TimeDelta::days(1) => BAD,
-        Status::Active if left <= TimeDelta::days(7) => WARN,
+        Status::Active if remaining <= URGENT => BAD,
+        Status::Active if remaining <= SOON => WARN,
         Status::Active => Style::new(),
         Status::Expired | Status::Disabled | Status::Revoked | Status::Gone => FAINT,
     };

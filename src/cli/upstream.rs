@@ -57,8 +57,10 @@ impl Kind {
         name: &str,
         name_of: fn(&T) -> &str,
     ) -> Result<&'a T> {
-        let found = items.iter().find(|item| name_of(item) == name);
-        found.ok_or_else(|| self.unknown_name_error(name, items.iter().map(name_of)))
+        items
+            .iter()
+            .find(|item| name_of(item) == name)
+            .ok_or_else(|| self.unknown_name_error(name, items.iter().map(name_of)))
     }
 }
 
@@ -88,14 +90,18 @@ impl Upstream<'_> {
         let now = self.context.clock.now();
         let until = setup::with_store(self.config, Mode::DryRun, async |store| {
             Ok(self.deferred_until(store).await?)
-        });
-        let Some(until) = until.await.ok().flatten().filter(|until| *until > now) else {
-            return Ok(());
-        };
-        let (name, until) = (self.name, format_when(until, now));
-        let error =
-            anyhow::anyhow!("{name} asked us to wait until {until}, so it was not contacted");
-        Err(Failure::unreachable(error).into())
+        })
+        .await;
+        if let Ok(Some(until)) = until
+            && until > now
+        {
+            let until = format_when(until, now);
+            let name = self.name;
+            let error =
+                anyhow::anyhow!("{name} asked us to wait until {until}, so it was not contacted");
+            return Err(Failure::unreachable(error).into());
+        }
+        Ok(())
     }
 
     /// Tests the credentials and prints what they can do.
@@ -103,7 +109,8 @@ impl Upstream<'_> {
         &self,
         check: impl Future<Output = Result<CheckReport, sources::Error>>,
     ) -> Result<CheckReport> {
-        let (kind, name) = (self.kind.as_str(), self.name);
+        let kind = self.kind.as_str();
+        let name = self.name;
         let Ok(checked) = tokio::time::timeout(CHECK_TIMEOUT, check).await else {
             let error = anyhow::anyhow!("the {kind} {name} does not answer");
             let hint = "make sure that it is up and reachable from this machine";
@@ -138,7 +145,7 @@ impl Upstream<'_> {
             only: vec![name],
             actor: audit::actor(),
         };
-        setup::with_engine(self.context, self.config, Mode::Write, async |engine| {
+        setup::with_engine(self.context, self.config, Mode::Normal, async |engine| {
             let work = async |stop: &CancellationToken| work(engine, &options, stop).await;
             let (report, summary) = report::until_signal(work).await;
             report::print_problems(&report);
@@ -159,9 +166,10 @@ impl Upstream<'_> {
 
     /// The message of a sync that did nothing because the upstream asked us to wait.
     pub(super) fn deferred_message(&self, until: Option<DateTime<Utc>>) -> String {
-        let until = until.map_or(String::new(), |until| {
-            format!(" until {}", format_when(until, self.context.clock.now()))
-        });
+        let until = match until {
+            Some(until) => format!(" until {}", format_when(until, self.context.clock.now())),
+            None => String::new(),
+        };
         let name = self.name;
         format!("{name} asked us to wait{until}; it was not contacted, and nothing was changed")
     }
@@ -243,15 +251,11 @@ mod tests {
 
     #[test]
     fn a_check_lists_each_right_and_how_to_add_a_missing_one() {
-        let right = |what: &str, missing: Option<&str>| Right {
-            what: what.to_owned(),
-            missing: missing.map(str::to_owned),
-        };
         let checked = CheckReport {
             summary: "Rancher 2.12.1".to_owned(),
             rights: vec![
-                right("list users", None),
-                right("delete tokens", Some("the verb delete in its GlobalRole")),
+                Right::granted("list users"),
+                Right::missing("delete tokens", "the verb delete in its GlobalRole"),
             ],
         };
         insta::assert_snapshot!(check_report("rancher", &checked), @"

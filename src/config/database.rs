@@ -94,12 +94,9 @@ fn sqlite_url(path: &str, base: &Path, help: &UrlHelp) -> Parsed<String> {
     if path.is_empty() || path.contains('\0') {
         return Err(format!("does not name a file; {}", help.forms));
     }
-    let absolute = base.join(&*path);
-    let absolute = absolute
+    let file = base.join(&*path);
+    let file = file
         .to_str()
         .ok_or("is in a folder whose name is not UTF-8")?;
-    Ok(format!(
-        "sqlite://{}",
-        utf8_percent_encode(absolute, IN_PATH)
-    ))
+    Ok(format!("sqlite://{}", utf8_percent_encode(file, IN_PATH)))
 }

@@ -78,10 +78,8 @@ fn ldap(table: &mut Table) -> Option<Kind> {
 /// Scheme, host and port only; the other parts of RFC 4516 are keys of their own.
 fn ldap_url(field: &Field) -> Parsed<Url> {
     const FORM: &str = "write for example ldaps://ldap.example.org";
-    let url: Url = field
-        .text()?
-        .parse()
-        .map_err(|error| format!("is not a URL ({error}); {FORM}"))?;
+    let url =
+        Url::parse(field.text()?).map_err(|error| format!("is not a URL ({error}); {FORM}"))?;
     if !matches!(url.scheme(), "ldap" | "ldaps") || url.host_str().is_none_or(str::is_empty) {
         return Err(format!(
             "must begin with ldaps:// or ldap:// and name a host; {FORM}"
@@ -186,10 +184,9 @@ fn entra_credential(table: &mut Table) -> Option<entra::Credential> {
     }
     let certificate = table.optional("certificate", |field| {
         // Otherwise the key would be shown as the path of a missing file.
+        let why = "contains the key itself; write it to a file that only lapsed can read, and give the path";
         if field.text()?.contains("-----BEGIN") {
-            return Err(
-                "contains the key itself; write it to a file that only lapsed can read, and give the path".into(),
-            );
+            return Err(why.into());
         }
         field.path()
     });
@@ -210,17 +207,14 @@ fn tenant(field: &Field) -> Parsed<String> {
         ));
     }
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    let why = "must be the Directory (tenant) ID or a domain of the tenant such as example.org";
     if text.starts_with('.') || !text.bytes().all(is_plain) {
-        return Err(
-            "must be the Directory (tenant) ID or a domain of the tenant such as example.org"
-                .into(),
-        );
+        return Err(why.into());
     }
     Ok(text)
 }
 
 impl DirectoryConfig {
-    /// `zone` applies to their schedules.
     pub(super) fn from_tables(tables: Vec<Table>, zone: Tz) -> Vec<Self> {
         let mut names = BTreeSet::new();
         let read = |mut table: Table| {
@@ -228,17 +222,14 @@ impl DirectoryConfig {
             let schedule = table.optional("schedule", |field| field.schedule(zone));
             let timeout = table.timeout("timeout", TIMEOUT);
             let default = DirectoryTerms::default();
+            let allowed_groups = table.list("allowed_groups", Field::string);
+            let canaries = table.list("canaries", Field::parse);
+            let at_once = TimeDelta::zero();
             let terms = DirectoryTerms {
                 schedule,
-                allowed_groups: table
-                    .list("allowed_groups", Field::string)
-                    .unwrap_or_default(),
-                canaries: table.list("canaries", Field::parse).unwrap_or_default(),
-                absence_grace: table.duration(
-                    "absence_grace",
-                    default.absence_grace,
-                    TimeDelta::zero(),
-                ),
+                allowed_groups: allowed_groups.unwrap_or_default(),
+                canaries: canaries.unwrap_or_default(),
+                absence_grace: table.duration("absence_grace", default.absence_grace, at_once),
                 fresh_for: table.duration("fresh_for", default.fresh_for, TimeDelta::minutes(1)),
                 breaker_share: table.number("breaker_share", default.breaker_share, 0.0..=1.0),
                 breaker_min: table.integer("breaker_min", default.breaker_min, 0..=MAX_LOSSES),

@@ -95,11 +95,8 @@ pub(super) fn hint(given: &str, allowed: &[&str]) -> String {
 }
 
 fn list_paths(paths: &[PathBuf]) -> String {
-    let names: Vec<_> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    names.join(" and no ")
+    let names = paths.iter().map(|path| path.display().to_string());
+    names.collect::<Vec<_>>().join(" and no ")
 }
 
 fn format_problems(problems: &[Problem]) -> String {

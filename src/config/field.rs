@@ -101,10 +101,8 @@ impl Field<'_> {
         }
         let allowed: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
         let suggestion = hint(text, &allowed);
-        Err(format!(
-            "unknown value `{}`; {suggestion}",
-            for_display(text)
-        ))
+        let text = for_display(text);
+        Err(format!("unknown value `{text}`; {suggestion}"))
     }
 
     pub fn boolean(&self) -> Parsed<bool> {
@@ -122,13 +120,11 @@ impl Field<'_> {
             ValueKind::String(text) if self.is_from_environment() => text.trim().parse().ok(),
             _ => return Err(self.mismatch("a whole number")),
         };
+        let (min, max) = limits.clone().into_inner();
         number
             .filter(|number| limits.contains(number))
             .and_then(|number| T::try_from(number).ok())
-            .ok_or_else(|| {
-                let (min, max) = (limits.start(), limits.end());
-                format!("must be a whole number from {min} to {max}")
-            })
+            .ok_or_else(|| format!("must be a whole number from {min} to {max}"))
     }
 
     pub fn number(&self, limits: &RangeInclusive<f64>) -> Parsed<f64> {
@@ -139,6 +135,7 @@ impl Field<'_> {
             ValueKind::String(text) if self.is_from_environment() => text.trim().parse().ok(),
             _ => return Err(self.mismatch("a number")),
         };
+        let (min, max) = limits.clone().into_inner();
         let (min, max) = (limits.start(), limits.end());
         number
             .filter(|number| limits.contains(number))
@@ -148,9 +145,8 @@ impl Field<'_> {
     /// A duration of at least `min`.
     pub fn duration(&self, min: TimeDelta) -> Parsed<TimeDelta> {
         if let ValueKind::I64(number) = &self.value.kind {
-            return Err(format!(
-                "{number} has no unit; write for example \"{number}s\""
-            ));
+            let form = format!("write for example \"{number}s\"");
+            return Err(format!("{number} has no unit; {form}"));
         }
         let text = self.text()?;
         let span = humantime::parse_duration(text)
@@ -162,9 +158,8 @@ impl Field<'_> {
             })?;
         if span < min || span > TimeDelta::days(MAX_DAYS) {
             let min = humantime::format_duration(min.to_std().unwrap_or_default());
-            return Err(format!(
-                "{text} is out of range; at least {min}, at most {MAX_DAYS}d"
-            ));
+            let range = format!("at least {min}, at most {MAX_DAYS}d");
+            return Err(format!("{text} is out of range; {range}"));
         }
         Ok(span)
     }
@@ -189,10 +184,8 @@ impl Field<'_> {
     /// A web address without user and password; errors suggest `example`.
     pub fn http_url(&self, example: &str) -> Parsed<Url> {
         let form = format!("write for example {example}");
-        let url: Url = self
-            .text()?
-            .parse()
-            .map_err(|error| format!("is not a URL ({error}); {form}"))?;
+        let url =
+            Url::parse(self.text()?).map_err(|error| format!("is not a URL ({error}); {form}"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!("must begin with https:// or http://; {form}"));
         }

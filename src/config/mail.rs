@@ -183,10 +183,8 @@ fn parse_tls(url: &Url, implicit: bool) -> Parsed<Tls> {
         }
         let Some((_, option)) = TLS_OPTIONS.iter().find(|(name, _)| *name == value) else {
             let hint = hint(&value, &TLS_OPTIONS.map(|(name, _)| name));
-            return Err(format!(
-                "unknown value tls=`{}`; {hint}",
-                for_display(&value)
-            ));
+            let value = for_display(&value);
+            return Err(format!("unknown value tls=`{value}`; {hint}"));
         };
         tls = *option;
     }

@@ -179,7 +179,6 @@ pub(super) fn notify(mut table: Table, zone: Tz) -> Notify {
     }
 }
 
-/// The administrators of each account.
 pub(super) fn accounts(tables: Vec<Table>) -> BTreeMap<String, Vec<Address>> {
     let mut accounts = BTreeMap::new();
     for mut table in tables {
@@ -273,14 +272,12 @@ fn deduplicate(addresses: Option<Vec<Address>>) -> Vec<Address> {
 fn zone(field: &Field) -> Parsed<Tz> {
     let text = field.text()?;
     text.parse().map_err(|_| {
-        let suggestion = match nearest(text, TZ_VARIANTS.iter().map(|zone| zone.name())) {
+        let near = match nearest(text, TZ_VARIANTS.iter().map(|zone| zone.name())) {
             Some(zone) => format!("did you mean `{zone}`? "),
             None => String::new(),
         };
         let text = for_display(text);
-        format!(
-            "unknown time zone `{text}`; {suggestion}(write a name such as UTC or Europe/Berlin)"
-        )
+        format!("unknown time zone `{text}`; {near}(write a name such as UTC or Europe/Berlin)")
     })
 }
 

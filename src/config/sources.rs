@@ -154,7 +154,6 @@ fn nocodb(table: &mut Table) -> Option<Kind> {
 }
 
 impl SourceConfig {
-    /// `zone` applies to their schedules.
     pub(super) fn from_tables(tables: Vec<Table>, zone: Tz) -> Vec<Self> {
         let mut names = BTreeSet::from(["local".to_owned()]);
         let read = |mut table: Table| {

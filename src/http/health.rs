@@ -37,7 +37,6 @@ pub struct Readiness {
     pub fresh_since: DateTime<Utc>,
 }
 
-/// The last sweep that ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct LastSweep {
     pub ended_at: DateTime<Utc>,

@@ -38,7 +38,6 @@ impl Heartbeat {
         self.timeout
     }
 
-    /// When the last beat was.
     pub fn last(&self) -> Instant {
         self.started_at + Duration::from_micros(self.last.load(Ordering::Relaxed))
     }

@@ -75,13 +75,13 @@ async fn preview(
     upstream: &Upstream<'_>,
     accept_shrink: bool,
 ) -> Result<Result<Preview<Box<Survey>>, engine::Error>> {
-    let (context, config) = (upstream.context, upstream.config);
+    let Upstream {
+        context, config, ..
+    } = *upstream;
     setup::with_engine(context, config, Mode::DryRun, async |engine| {
         let watched = find_watched(engine, upstream.name);
-        Ok(engine
-            .directory_sync()
-            .preview(watched, accept_shrink)
-            .await)
+        let sync = engine.directory_sync();
+        Ok(sync.preview(watched, accept_shrink).await)
     })
     .await
 }
@@ -232,7 +232,9 @@ impl Row for StatusChangeRow {
 }
 
 fn find_watched<'a>(engine: &'a Engine, name: &str) -> &'a WatchedDirectory {
-    let mut directories = engine.directories.iter();
-    let found = directories.find(|watched| watched.terms.name == name);
-    found.expect("the name is configured")
+    engine
+        .directories
+        .iter()
+        .find(|watched| watched.terms.name == name)
+        .expect("the name is configured")
 }

@@ -5,33 +5,35 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use crate::cli::args::IdentityCoverage;
-use crate::cli::exit::Result;
+use crate::cli::exit::{Exit, Result};
 use crate::cli::output::{BAD, Cell, Column, FAINT, Field, Printer, Row, WARN};
+use crate::cli::query::print_list;
 use crate::config::Config;
 use crate::domain::Cover;
 use crate::engine;
 use crate::store::Store;
 
 pub(super) async fn print_coverage(
-    store: &Store,
     config: &Config,
     args: &IdentityCoverage,
     now: DateTime<Utc>,
-) -> Result<()> {
-    let (format, limit) = (args.options.format, args.options.max_rows());
+) -> Result<Exit> {
+    let format = args.options.format;
+    let limit = args.options.max_rows();
     let Some(of) = args.of else {
-        let mut printer = Printer::stdout(format, now);
-        print_counts(store, config, limit, now, &mut printer).await?;
-        printer.finish()?;
-        return Ok(());
+        return print_list(config, format, now, async |store, printer| {
+            print_counts(store, config, limit, now, printer).await
+        })
+        .await;
     };
-    let mut printer = Printer::stdout(format, now);
-    let issuers = load_covers(store, config, now).await?.into_iter();
-    for (email, cover) in issuers.filter(|(_, cover)| *cover == of).take(limit) {
-        printer.print_row(&CoveredRow { email, cover })?;
-    }
-    printer.finish()?;
-    Ok(())
+    print_list(config, format, now, async |store, printer| {
+        let issuers = load_covers(store, config, now).await?.into_iter();
+        for (email, cover) in issuers.filter(|(_, cover)| *cover == of).take(limit) {
+            printer.print_row(&CoveredRow { email, cover })?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Every issuer of working tokens with their coverage.
@@ -82,7 +84,6 @@ impl CoverageRow {
         self.cover.map_or("no_issuer", Cover::group)
     }
 
-    /// The command that lists them.
     fn command(&self) -> String {
         match self.cover {
             Some(cover) => format!("lapsed identity coverage --of {cover}"),

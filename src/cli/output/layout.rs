@@ -7,8 +7,7 @@ use console::{measure_text_width, truncate_str};
 use super::row::{Cell, Row, STRONG, View};
 use crate::text;
 
-/// Spaces between two columns.
-const GAP: usize = 2;
+const COLUMN_GAP: usize = 2;
 
 /// The widths of the columns; `None` for an omitted column.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,11 +26,11 @@ pub(super) fn row_cells<R: Row>(row: &R, view: &View) -> Vec<Cell> {
 
 impl Layout {
     /// Fits the columns to the terminal, if there is one: narrows them by rank, then omits them.
-    /// The columns in `without` are always omitted.
-    pub fn fit<R: Row>(rows: &[Vec<Cell>], without: &[&str], view: &View) -> Self {
-        let natural = natural_widths::<R>(rows, without, view);
-        let ids = R::COLUMNS.iter().map(|column| column.prefix.is_some());
-        let ids = ids.collect();
+    /// The columns in `hidden` are always omitted.
+    pub fn fit<R: Row>(rows: &[Vec<Cell>], hidden: &[&str], view: &View) -> Self {
+        let natural = natural_widths::<R>(rows, hidden, view);
+        let columns = R::COLUMNS.iter();
+        let ids = columns.map(|column| column.prefix.is_some()).collect();
         let mut widths = natural.clone();
         let Some(available) = view.width else {
             return Self { widths, ids };
@@ -84,14 +83,14 @@ impl Layout {
                 shown.clone()
             };
             line.push_str(&view.paint(cell.style, &fenced));
-            blank = width.saturating_sub(measure_text_width(&shown)) + GAP;
+            blank = width.saturating_sub(measure_text_width(&shown)) + COLUMN_GAP;
         }
         line
     }
 }
 
 /// The widths at which nothing is cut except ids on a terminal.
-fn natural_widths<R: Row>(rows: &[Vec<Cell>], without: &[&str], view: &View) -> Vec<Option<usize>> {
+fn natural_widths<R: Row>(rows: &[Vec<Cell>], hidden: &[&str], view: &View) -> Vec<Option<usize>> {
     let columns = R::COLUMNS.iter().enumerate();
     columns
         .map(|(index, column)| {
@@ -103,7 +102,7 @@ fn natural_widths<R: Row>(rows: &[Vec<Cell>], without: &[&str], view: &View) -> 
                 _ => texts().map(measure_text_width).max(),
             };
             let width = widest.unwrap_or_default().max(column.title.len());
-            (!without.contains(&column.title)).then_some(width)
+            (!hidden.contains(&column.title)).then_some(width)
         })
         .collect()
 }
@@ -126,7 +125,7 @@ fn narrow<R: Row>(
     floor: fn(usize) -> usize,
 ) -> bool {
     let kept = widths.iter().flatten().count();
-    let total = widths.iter().flatten().sum::<usize>() + GAP * kept.saturating_sub(1);
+    let total = widths.iter().flatten().sum::<usize>() + COLUMN_GAP * kept.saturating_sub(1);
     let mut excess = total.saturating_sub(available);
     while excess > 0 {
         let columns = R::COLUMNS.iter().zip(widths.iter_mut());

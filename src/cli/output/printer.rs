@@ -1,4 +1,4 @@
-//! Prints rows as they come. A table buffers the first thousand rows to decide its column widths.
+//! Prints rows one by one. A table buffers the first thousand rows to decide its column widths.
 
 use std::io::{self, BufWriter, Write};
 use std::marker::PhantomData;
@@ -9,31 +9,26 @@ use serde_json::Value;
 
 use super::Error;
 use super::layout::{Layout, row_cells};
-use super::row::{Cell, Object, Row, View};
+use super::row::{Cell, JsonRow, Row, View};
 use crate::cli::args::Format;
 use crate::text;
 
 /// How many rows decide the column widths of a table.
 const SAMPLE_SIZE: usize = 1000;
 
-/// Prints the rows of one result.
-///
-/// ```text
-/// let mut printer = Printer::<TokenView>::stdout(args.format, now);
-/// while let Some(row) = rows.try_next().await? { printer.print_row(&row)?; }
-/// printer.finish()?;
-/// ```
+/// Prints the rows of one result. [`Printer::finish`] must be called after the last.
 pub struct Printer<'a, R> {
-    form: Form,
+    state: State,
     view: View,
     out: BufWriter<Box<dyn Write + Send + 'a>>,
-    notes: Box<dyn Write + Send + 'a>,
+    remarks: Box<dyn Write + Send + 'a>,
     count: u64,
     row: PhantomData<fn(&R)>,
 }
 
-enum Form {
-    Sampling(Vec<Vec<Cell>>),
+enum State {
+    /// The first rows of a table, before its columns are fitted.
+    SamplingTable(Vec<Vec<Cell>>),
     Table(Layout),
     Json,
     Jsonl,
@@ -46,24 +41,24 @@ impl<'a, R: Row> Printer<'a, R> {
         Self::new(format, View::for_stdout(now), io::stdout(), io::stderr())
     }
 
-    /// Prints results to `out` and remarks to `notes`.
+    /// Prints results to `out` and remarks to `remarks`.
     pub fn new(
         format: Format,
         view: View,
         out: impl Write + Send + 'a,
-        notes: impl Write + Send + 'a,
+        remarks: impl Write + Send + 'a,
     ) -> Self {
-        let form = match format {
-            Format::Table => Form::Sampling(Vec::new()),
-            Format::Json => Form::Json,
-            Format::Jsonl => Form::Jsonl,
-            Format::Csv => Form::Csv,
+        let state = match format {
+            Format::Table => State::SamplingTable(Vec::new()),
+            Format::Json => State::Json,
+            Format::Jsonl => State::Jsonl,
+            Format::Csv => State::Csv,
         };
         Self {
-            form,
+            state,
             view,
-            out: BufWriter::with_capacity(1 << 16, Box::new(out)),
-            notes: Box::new(notes),
+            out: BufWriter::with_capacity(64 * 1024, Box::new(out)),
+            remarks: Box::new(remarks),
             count: 0,
             row: PhantomData,
         }
@@ -71,27 +66,29 @@ impl<'a, R: Row> Printer<'a, R> {
 
     pub fn print_row(&mut self, row: &R) -> Result<(), Error> {
         self.count += 1;
-        match &mut self.form {
-            Form::Sampling(sample) => {
+        let now = self.view.now;
+        match &mut self.state {
+            State::SamplingTable(sample) => {
                 sample.push(row_cells(row, &self.view));
                 if sample.len() == SAMPLE_SIZE {
-                    self.print_sample()?;
+                    let sample = std::mem::take(sample);
+                    self.print_sample(&sample)?;
                 }
             }
-            Form::Table(layout) => {
+            State::Table(layout) => {
                 let line = layout.line(&row_cells(row, &self.view), &self.view);
                 writeln!(self.out, "{line}")?;
             }
-            Form::Json => {
-                let lead = if self.count == 1 { "[\n" } else { ",\n" };
-                write!(self.out, "{lead}{}", to_json(&Object(row, self.view.now))?)?;
+            State::Json => {
+                let separator = if self.count == 1 { "[\n" } else { ",\n" };
+                write!(self.out, "{separator}{}", to_json(&JsonRow { row, now })?)?;
             }
-            Form::Jsonl => writeln!(self.out, "{}", to_json(&Object(row, self.view.now))?)?,
-            Form::Csv => {
+            State::Jsonl => writeln!(self.out, "{}", to_json(&JsonRow { row, now })?)?,
+            State::Csv => {
                 if self.count == 1 {
                     self.print_csv_header()?;
                 }
-                let values = R::FIELDS.iter().map(|(_, value)| value(row, self.view.now));
+                let values = R::FIELDS.iter().map(|(_, value)| value(row, now));
                 write_record(&mut self.out, values.map(|value| field_text(&value)))?;
             }
         }
@@ -105,14 +102,15 @@ impl<'a, R: Row> Printer<'a, R> {
 
     /// Ends the output and returns the number of rows.
     pub fn finish(mut self) -> Result<u64, Error> {
-        if let Form::Sampling(_) = self.form {
-            self.print_sample()?;
+        if let State::SamplingTable(sample) = &mut self.state {
+            let sample = std::mem::take(sample);
+            self.print_sample(&sample)?;
         }
-        match &self.form {
-            Form::Json if self.count == 0 => self.out.write_all(b"[]\n")?,
-            Form::Json => self.out.write_all(b"\n]\n")?,
-            Form::Csv if self.count == 0 => self.print_csv_header()?,
-            Form::Sampling(_) | Form::Table(_) | Form::Jsonl | Form::Csv => {}
+        match &self.state {
+            State::Json if self.count == 0 => self.out.write_all(b"[]\n")?,
+            State::Json => self.out.write_all(b"\n]\n")?,
+            State::Csv if self.count == 0 => self.print_csv_header()?,
+            State::SamplingTable(_) | State::Table(_) | State::Jsonl | State::Csv => {}
         }
         self.out.flush()?;
         self.print_remark();
@@ -123,41 +121,36 @@ impl<'a, R: Row> Printer<'a, R> {
         write_record(&mut self.out, R::FIELDS.iter().map(|(key, _)| key))
     }
 
-    /// Decides the column widths and prints the buffered rows.
-    fn print_sample(&mut self) -> Result<(), Error> {
-        let Form::Sampling(sample) = &mut self.form else {
-            return Ok(());
-        };
-        let sample = std::mem::take(sample);
-        let layout = Layout::fit::<R>(&sample, &[], &self.view);
+    /// Decides the column widths and prints the first rows.
+    fn print_sample(&mut self, sample: &[Vec<Cell>]) -> Result<(), Error> {
+        let layout = Layout::fit::<R>(sample, &[], &self.view);
         if !sample.is_empty() {
             writeln!(self.out, "{}", layout.header::<R>(&self.view))?;
         }
-        for cells in &sample {
+        for cells in sample {
             writeln!(self.out, "{}", layout.line(cells, &self.view))?;
         }
-        self.form = Form::Table(layout);
+        self.state = State::Table(layout);
         Ok(())
     }
 
     /// Remarks that a table is empty or that columns were omitted.
     fn print_remark(&mut self) {
-        let Form::Table(layout) = &self.form else {
+        let State::Table(layout) = &self.state else {
             return;
         };
-        let omitted_titles = layout.omitted_titles::<R>();
         // A closed standard error is not a failure.
-        let _ = if self.count == 0 {
-            writeln!(self.notes, "{}", R::EMPTY_MESSAGE)
-        } else if omitted_titles.is_empty() {
-            Ok(())
-        } else {
-            let titles = omitted_titles.join(", ");
-            writeln!(
-                self.notes,
+        if self.count == 0 {
+            let _ = writeln!(self.remarks, "{}", R::EMPTY_MESSAGE);
+            return;
+        }
+        let titles = layout.omitted_titles::<R>().join(", ");
+        if !titles.is_empty() {
+            let _ = writeln!(
+                self.remarks,
                 "columns omitted to fit the terminal: {titles} (--format csv shows all)"
-            )
-        };
+            );
+        }
     }
 }
 
@@ -183,7 +176,7 @@ pub(super) fn write_record(
     fields: impl IntoIterator<Item = impl AsRef<[u8]>>,
 ) -> Result<(), Error> {
     let mut writer = csv::WriterBuilder::new()
-        .buffer_capacity(1 << 9)
+        .buffer_capacity(512)
         .from_writer(Vec::new());
     writer.write_record(fields).map_err(io::Error::from)?;
     let line = writer

@@ -21,18 +21,21 @@ pub trait Row: Sized + 'static {
 /// A key, and the value of a row at a point in time.
 pub type Field<R> = (&'static str, fn(&R, DateTime<Utc>) -> Value);
 
-/// The JSON object of a row.
-pub struct Object<'a, R>(pub &'a R, pub DateTime<Utc>);
+/// Serializes as the JSON object of a row.
+pub struct JsonRow<'a, R> {
+    pub row: &'a R,
+    pub now: DateTime<Utc>,
+}
 
-impl<R: Row> Serialize for Object<'_, R> {
+impl<R: Row> Serialize for JsonRow<'_, R> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(row, now) = *self;
+        let Self { row, now } = *self;
         serializer.collect_map(R::FIELDS.iter().map(|(key, value)| (key, value(row, now))))
     }
 }
 
-pub fn objects<R: Row>(rows: &[R], now: DateTime<Utc>) -> Vec<Object<'_, R>> {
-    rows.iter().map(|row| Object(row, now)).collect()
+pub fn objects<R: Row>(rows: &[R], now: DateTime<Utc>) -> Vec<JsonRow<'_, R>> {
+    rows.iter().map(|row| JsonRow { row, now }).collect()
 }
 
 /// How the output is to look.

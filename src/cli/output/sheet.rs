@@ -1,4 +1,4 @@
-//! A page about one item: a title, fields with aligned labels, and sections with tables.
+//! A sheet shows one item: a title, fields with aligned labels, and sections with tables.
 
 use std::io::{BufWriter, Write};
 
@@ -11,16 +11,17 @@ use super::row::{Cell, FAINT, Row, STRONG, View};
 use crate::cli::args::Format;
 use crate::text;
 
-/// One item with everything about it. It serialises as one object.
-pub trait Detail: Serialize {
+const INDENT: &str = "  ";
+
+/// An item that a sheet can show. It serialises as one object.
+pub trait SheetItem: Serialize {
     /// The CSV header; each is a key of the object.
     fn keys() -> Vec<&'static str>;
-    /// Writes the item for people.
     fn write_to(&self, sheet: &mut Sheet);
 }
 
 /// Prints one item: a sheet for people, else one object or one CSV record.
-pub fn print_one<T: Detail>(
+pub fn print_item<T: SheetItem>(
     format: Format,
     view: View,
     out: impl Write,
@@ -67,9 +68,9 @@ impl Sheet {
         self.view
     }
 
-    /// Starts a section. The first title is the title of the page.
-    pub fn title(&mut self, title: &str) {
-        self.end_fields();
+    /// Starts a section. The title of the first is that of the sheet.
+    pub fn section(&mut self, title: &str) {
+        self.write_fields();
         if !self.text.is_empty() {
             self.text.push('\n');
         }
@@ -86,48 +87,48 @@ impl Sheet {
         self.fields.extend(fields);
     }
 
-    pub fn text_line(&mut self, text: &str) {
-        self.end_fields();
-        self.line(&text::clean(text));
+    pub fn text(&mut self, text: &str) {
+        self.write_fields();
+        self.push_indented(&text::clean(text));
     }
 
-    /// Adds rows as a table, or the line `none`. The columns in `without` are omitted.
-    pub fn table<R: Row>(&mut self, rows: &[R], without: &[&str]) {
-        self.end_fields();
+    /// Adds rows as a table, or the line `none`.
+    pub fn table<R: Row>(&mut self, rows: &[R], hidden_columns: &[&str]) {
+        self.write_fields();
         if rows.is_empty() {
-            self.line(&self.view.paint(FAINT, "none"));
+            self.push_indented(&self.view.paint(FAINT, "none"));
             return;
         }
         let mut view = self.view;
-        view.width = view.width.map(|width| width.saturating_sub(2));
+        view.width = view.width.map(|width| width.saturating_sub(INDENT.len()));
         let rows: Vec<_> = rows.iter().map(|row| row_cells(row, &view)).collect();
-        let layout = Layout::fit::<R>(&rows, without, &view);
-        self.line(&layout.header::<R>(&view));
+        let layout = Layout::fit::<R>(&rows, hidden_columns, &view);
+        self.push_indented(&layout.header::<R>(&view));
         for cells in &rows {
-            self.line(&layout.line(cells, &view));
+            self.push_indented(&layout.line(cells, &view));
         }
     }
 
-    /// Ends the page.
     pub fn into_text(mut self) -> String {
-        self.end_fields();
+        self.write_fields();
         self.text
     }
 
-    fn end_fields(&mut self) {
+    /// Writes the fields so far, with aligned values.
+    fn write_fields(&mut self) {
         let fields = std::mem::take(&mut self.fields);
-        let width = fields.iter().map(|(label, _)| label.len()).max();
-        let width = width.unwrap_or_default();
+        let longest = fields.iter().map(|(label, _)| label.len()).max();
+        let width = longest.unwrap_or_default();
         for (label, cell) in fields {
             let gap = " ".repeat(width - label.len());
             let label = self.view.paint(FAINT, label);
             let value = self.view.paint(cell.style, &cell.text);
-            self.line(&format!("{label}{gap}  {value}"));
+            self.push_indented(&format!("{label}{gap}  {value}"));
         }
     }
 
-    fn line(&mut self, line: &str) {
-        self.text.push_str("  ");
+    fn push_indented(&mut self, line: &str) {
+        self.text.push_str(INDENT);
         self.text.push_str(line);
         self.text.push('\n');
     }

@@ -593,7 +593,7 @@ fn the_audit_trail_on_a_narrow_terminal_shows_the_reason() {
 
 fn detail() -> TokenDetail {
     TokenDetail {
-        view: row("ci\ndeploy", "4711", &[]),
+        row: row("ci\ndeploy", "4711", &[]),
         steps: vec![StepRow {
             step: "7d".parse().unwrap(),
             at: days(0),
@@ -609,7 +609,7 @@ fn detail() -> TokenDetail {
 
 fn print_detail(format: Format) -> String {
     let mut out = Vec::new();
-    print_one(format, terminal(100), &mut out, &detail()).unwrap();
+    print_item(format, terminal(100), &mut out, &detail()).unwrap();
     String::from_utf8(out).unwrap()
 }
 

@@ -69,7 +69,7 @@ async fn forecast_list(world: &World, until: i64, limit: u64) -> Vec<serde_json:
         until: days(until),
     };
     list_rows(async |printer| {
-        forecast::list(&world.store, &policy(), (window, limit), printer)
+        forecast::list(&world.store, &policy(), window, limit, printer)
             .await
             .map(drop)
     })

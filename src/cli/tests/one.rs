@@ -2,7 +2,7 @@ use super::*;
 use crate::cli::args::{Command, Explain, IdentityCommand, TokenCommand};
 use crate::cli::exit::print_error;
 use crate::cli::explain::Explanation;
-use crate::cli::output::print_one;
+use crate::cli::output::print_item;
 use crate::cli::{identity, query, token as tokens};
 use crate::domain::{FindingKind, Identity, IdentityStatus, Severity, TokenRef};
 use crate::store::{IdentityRow, NewFinding};
@@ -101,16 +101,13 @@ async fn print_token(world: &World, format: Format) -> String {
     let Command::Token(TokenCommand::Show(args)) = parse_command("lapsed token show s/one") else {
         panic!()
     };
-    let context = tokens::DetailContext {
-        policy: policy(),
-        domain: "example.org",
-        now: now(),
-    };
-    let detail = tokens::load_detail(&world.store, &args.id, &context)
+    let mut config = world.config("");
+    config.policy = policy();
+    let detail = tokens::load_detail(&world.store, &config, &args.id, now())
         .await
         .unwrap();
     let mut out = Vec::new();
-    print_one(format, view(), &mut out, &detail).unwrap();
+    print_item(format, view(), &mut out, &detail).unwrap();
     String::from_utf8(out).unwrap()
 }
 

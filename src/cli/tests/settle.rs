@@ -73,13 +73,12 @@ async fn only_a_held_directory_is_released_and_a_running_sync_keeps_the_decision
             now
         };
         let settle = async |decision| {
-            directory::record_decision(&world.store, ("hr", Vec::new()), decision, now()).await
+            directory::record_decision(&world.store, "hr", Vec::new(), decision, now()).await
         };
         let unknown = settle(Decision::Released).await.unwrap_err();
         assert!(unknown.to_string().contains("there is no directory \"hr\""));
         let known = vec!["hr".to_owned()];
-        let text =
-            directory::record_decision(&world.store, ("hr", known), Decision::Released, now());
+        let text = directory::record_decision(&world.store, "hr", known, Decision::Released, now());
         assert!(text.await.unwrap().contains("was never synced"));
         put(&quiet).await;
         let text = settle(Decision::Rejected).await.unwrap();

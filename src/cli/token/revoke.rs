@@ -26,11 +26,9 @@ async fn revoke_one(engine: &Engine, args: &TokenRevoke) -> Result<Exit> {
     let token = query::find_token(&mut tx, &args.id).await?;
     let recipients = engine.revocation().recipients(&mut tx, &token).await?;
     drop(tx);
+    let label = label(&token);
     if token.status == Status::Revoked {
-        print_line(&format!(
-            "{} is already revoked; nothing was changed",
-            label(&token)
-        ))?;
+        print_line(&format!("{label} is already revoked; nothing was changed"))?;
         return Ok(Exit::Ok);
     }
     engine
@@ -38,10 +36,9 @@ async fn revoke_one(engine: &Engine, args: &TokenRevoke) -> Result<Exit> {
         .may_revoke(&token)
         .map_err(refusal_failure)?;
     if args.dry_run {
+        let notified = address_list(&recipients);
         print_line(&format!(
-            "would revoke {} at its source and notify {}; nothing was changed",
-            label(&token),
-            address_list(&recipients)
+            "would revoke {label} at its source and notify {notified}; nothing was changed"
         ))?;
     } else if args.yes || ask_confirmation(&token, &recipients)? {
         revoke_at_source(engine, &token, args.reason.as_deref()).await?;
@@ -69,10 +66,8 @@ async fn revoke_at_source(engine: &Engine, token: &Token, reason: Option<&str>) 
         1 => lines.push("1 notice about it was cancelled.".to_owned()),
         count => lines.push(format!("{count} notices about it were cancelled.")),
     }
-    lines.push(format!(
-        "The next sweep notifies {}.",
-        address_list(&revoked.recipients)
-    ));
+    let notified = address_list(&revoked.recipients);
+    lines.push(format!("The next sweep notifies {notified}."));
     Ok(print_line(&lines.join("\n"))?)
 }
 
