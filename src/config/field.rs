@@ -136,7 +136,6 @@ impl Field<'_> {
             _ => return Err(self.mismatch("a number")),
         };
         let (min, max) = limits.clone().into_inner();
-        let (min, max) = (limits.start(), limits.end());
         number
             .filter(|number| limits.contains(number))
             .ok_or_else(|| format!("must be a number from {min} to {max}"))
