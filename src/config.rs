@@ -61,7 +61,6 @@ pub struct Config {
 
 /// Searched in this order if neither `--config` nor `LAPSED_CONFIG` is given.
 const DEFAULT_PATHS: &[&str] = &["lapsed.toml", "/etc/lapsed/lapsed.toml"];
-
 /// A larger file is the wrong file.
 const MAX_FILE_KIB: u64 = 4 * 1024;
 

@@ -34,19 +34,14 @@ pub use health::{DirectoryHealth, Fault, Health, LastSweep, Readiness, Snapshot,
 
 /// Below the default time-out of a Prometheus scrape, which is ten seconds.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(9);
-
 /// Shorter than the usual time-out of probes, so that they get the reason instead of no response.
 const STORE_TIMEOUT: Duration = Duration::from_millis(800);
-
 /// Maximum time to receive a request's head, and maximum idle time of a connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How long a response in progress may take when the daemon stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Connections served at once; others wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 64;
-
 /// Delay after a failed `accept`, for example when file descriptors run out.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -132,9 +127,6 @@ async fn readyz(State(health): State<Arc<dyn Health>>) -> Response {
 ///
 /// This uses hyper's HTTP/1 directly: axum's server has no time-out for request heads, so a caller that
 /// never sends one would block its connection and the daemon's stop.
-///
-/// # Errors
-/// None at present: a failed `accept` is retried.
 pub async fn serve(
     listener: TcpListener,
     health: Arc<dyn Health>,

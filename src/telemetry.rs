@@ -61,7 +61,6 @@ const LEVEL_CAPS: &[(&str, LevelFilter)] = &[
 
 /// The maximum level for all other third-party crates.
 const DEFAULT_LEVEL_CAP: LevelFilter = LevelFilter::INFO;
-
 /// The first part of the targets of lapsed itself.
 const OWN_TARGET: &str = env!("CARGO_CRATE_NAME");
 

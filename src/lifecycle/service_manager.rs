@@ -42,9 +42,6 @@ struct Socket {
 impl ServiceManager {
     /// The manager named by the environment (`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`). Without
     /// one, notifications are dropped.
-    ///
-    /// # Errors
-    /// When `NOTIFY_SOCKET` is not a valid address.
     pub fn from_env() -> Result<Self, Error> {
         match std::env::var_os("NOTIFY_SOCKET") {
             Some(address) => Self::connect(&address, sd_notify::watchdog_enabled()),
@@ -54,9 +51,6 @@ impl ServiceManager {
 
     /// The manager that listens at `address`, a path or `@` and an abstract name. It kills us after
     /// `watchdog` without a notification.
-    ///
-    /// # Errors
-    /// When `address` is not that of a Unix socket.
     pub fn connect(address: &OsStr, watchdog: Option<Duration>) -> Result<Self, Error> {
         let socket = Socket::new(address).map_err(|source| Error {
             address: address.to_string_lossy().into_owned(),

@@ -17,10 +17,8 @@ use super::heartbeat::Heartbeat;
 
 /// Second 0 of every minute, in UTC, where no hour is skipped or doubled.
 const EVERY_MINUTE: &str = "0 * * * * *";
-
 /// The scheduler is restarted after this time without a tick; a tick is at most half a second late.
 const TICK_TIMEOUT: Duration = Duration::from_secs(90);
-
 /// Restarts in a row without a tick before [`Ticker::watch`] fails.
 const MAX_RESTARTS: u32 = 3;
 
