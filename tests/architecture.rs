@@ -155,11 +155,15 @@ fn no_file_is_too_long() {
 }
 
 /// What follows a text in code that decides by its wording.
-const TEXT_COMPARISONS: [&str; 15] = [
+const TEXT_COMPARISONS: [&str; 19] = [
     " == \"",
     " == Some(\"",
     " != \"",
     " != Some(\"",
+    ") == ",
+    ") != ",
+    ", Some(\"",
+    ", \"",
     " { \"",
     " { Some(\"",
     ".contains(",
@@ -205,6 +209,8 @@ fn evidence_and_reasons_are_for_people_and_decide_nothing() {
         "if row.reason.as_deref() == Some(\"held\") {",
         "match row.reason\n    .as_deref() {\n    Some(\"held\") => {}",
         "known_evidence\n    .strip_suffix(\", checked\")",
+        "(known.status, &known.evidence) == (person.status, text)",
+        "matches!(row.reason.as_deref(), Some(\"held\"))",
     ] {
         assert_eq!(prose_comparisons(code).len(), 1, "{code}");
     }

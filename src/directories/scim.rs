@@ -180,7 +180,8 @@ impl Scim {
             };
             let is_match = |user: &User| user.has_address(address);
             let Some(found) = self.api.find(provider, query, is_match).await? else {
-                return Ok(None);
+                // Some servers filter by sign-in names only.
+                return Ok((!users.is_empty()).then_some(users));
             };
             users.extend(found);
         }

@@ -643,8 +643,10 @@ fn a_person_created_again_with_another_id_is_not_flagged(#[case] issuers: usize)
 #[test]
 fn an_emptied_storage_is_held() {
     let realm = federated(30, 30);
+    let everyone: Vec<usize> = (1..=60).collect();
+    realm.group(1001, "/ops", &everyone);
     let stub = realm.start();
-    let world = world(&stub, 60, "");
+    let world = world(&stub, 60, "allowed_groups = [\"/ops\"]");
     world.sweep();
     for number in 40..=60 {
         realm.delete(number);

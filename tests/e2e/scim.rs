@@ -506,6 +506,20 @@ async fn a_second_account_that_works_makes_a_person_ambiguous(
     assert_eq!(observation, Observation::Several);
 }
 
+#[tokio::test]
+async fn a_server_that_filters_sign_in_names_only_is_asked_by_name() {
+    let idp = Idp::new(by_index()).override_response(|request| {
+        let filter = request.query("filter")?;
+        filter.starts_with("emails").then(|| Answer::status(400))
+    });
+    let stub = idp.start();
+    let wanted = addresses([1, 2]);
+    assert_eq!(
+        list_addresses(&stub, &wanted).await,
+        (five()[..2].to_vec(), Extent::Requested)
+    );
+}
+
 #[rstest]
 #[case::ignored(true, |_: &StubRequest| None)]
 #[case::refused(false, |request: &StubRequest| request.query("filter").map(|_| Answer::text(400, "{\"scimType\": \"invalidFilter\"}")))]
@@ -685,6 +699,7 @@ async fn a_refused_look_up_is_unclear(#[case] status: u16, #[case] words: &str) 
 #[rstest]
 #[case::the_whole_list(|| Answer::json(&json!({"totalResults": 0, "Resources": []})), "is not as documented")]
 #[case::broken(|| Answer::status(500), "answered 500")]
+#[case::no_token(|| Answer::status(401), "does not accept the token (401)")]
 #[tokio::test]
 async fn a_wrong_response_to_a_look_up_is_an_error(
     #[case] answer: fn() -> Answer,

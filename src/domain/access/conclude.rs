@@ -87,7 +87,7 @@ impl PersonUnderReview {
         // A lookup is made once; its result counts until the directory reports something else.
         let was_checked = !checked_by_id
             && base.checked_by_id
-            && (base.status, &base.evidence) == (person.status, &person.evidence);
+            && (base.reason, base.status) == (person.reason, person.status);
         let known = Identity {
             email: self.email.clone(),
             account_id: person.id.clone().or(base.account_id),
