@@ -29,7 +29,7 @@ const MAX_ADDRESS_QUERIES: usize = 50;
 /// The settings that every kind of directory has.
 #[derive(Debug, Clone)]
 pub struct Common {
-    /// For one request.
+    /// How long one request may take.
     pub timeout: Duration,
     /// Names or ids of groups. People must be in one of them, unless the list is empty.
     pub allowed_groups: Vec<String>,

@@ -30,6 +30,9 @@ pub use sign_in::{Cloud, Credential};
 /// Needed to read users with `accountEnabled`, and deleted users.
 const PERMISSION: &str = "User.Read.All";
 
+/// The largest page that Graph allows.
+const PAGE_SIZE: &str = "999";
+
 /// Responses if the recycle bin cannot be read: no permission, or a gateway without one.
 const RECYCLE_BIN_UNAVAILABLE: [StatusCode; 4] = [
     StatusCode::FORBIDDEN,
@@ -51,26 +54,38 @@ pub struct Config {
 }
 
 impl Config {
+    /// Reads the certificate, but does not connect yet.
+    ///
     /// # Errors
     /// When the certificate cannot be read or used.
     pub fn build(&self, common: &Common) -> Result<Entra, Error> {
-        let base_url = |place: &str| {
-            let url = self.url.clone().map_or_else(|| place.parse(), Ok);
-            url.map_err(|error: url::ParseError| Error::content(place, error.to_string()))
-        };
-        let login = Client::new(&base_url(self.cloud.login_url())?, None, common.timeout)?;
-        let mut graph = base_url(self.cloud.graph_url())?;
-        graph.set_path(&format!("{}/v1.0", graph.path().trim_end_matches('/')));
-        let graph = Client::new(&graph, None, common.timeout)?;
-        let (tenant, clock) = (&self.tenant, &common.clock);
-        let (id, credential) = (&self.client_id, &self.credential);
-        let application = Application::new(login, self.cloud, tenant, id, credential, clock)?;
+        let login_url = self.base_url(self.cloud.login_url())?;
+        let mut graph_url = self.base_url(self.cloud.graph_url())?;
+        graph_url.set_path(&format!("{}/v1.0", graph_url.path().trim_end_matches('/')));
+        let application = Application::new(
+            Client::new(&login_url, None, common.timeout)?,
+            self.cloud,
+            &self.tenant,
+            &self.client_id,
+            &self.credential,
+            &common.clock,
+        )?;
+        let client = Client::new(&graph_url, None, common.timeout)?;
         Ok(Entra {
-            graph: Graph(Session::new(graph, application)),
-            tenant: tenant.clone(),
+            graph: Graph(Session::new(client, application)),
+            tenant: self.tenant.clone(),
             allowed_groups: common.allowed_groups.clone(),
-            clock: clock.clone(),
+            clock: common.clock.clone(),
         })
+    }
+
+    fn base_url(&self, default: &str) -> Result<Url, Error> {
+        match &self.url {
+            Some(url) => Ok(url.clone()),
+            None => default
+                .parse()
+                .map_err(|error: url::ParseError| Error::content(default, error.to_string())),
+        }
     }
 }
 
@@ -83,21 +98,19 @@ pub struct Entra {
 }
 
 impl Entra {
-    async fn collect_all(&self, sink: &mut PersonSink<'_>) -> Result<AllowedGroups, Error> {
+    async fn send_all_users(&self, sink: &mut PersonSink<'_>) -> Result<AllowedGroups, Error> {
         let allowed_groups = groups::fetch(&self.graph, &self.allowed_groups).await?;
         let mut collector = PersonCollector::new(&allowed_groups, sink);
-        let mut has_status = false;
-        let take = |user: User| {
-            has_status |= user.account_enabled.is_some();
-            collector.add(user.into_person());
-        };
-        let query = [("$select", SELECT), ("$top", "999")];
-        let list = self
-            .graph
-            .for_each_item(self.graph.get("users", &query), take);
-        list.await
-            .map_err(|error| explain_refusal(error, "list users", PERMISSION))?;
-        if !has_status {
+        let mut shows_enabled = false;
+        let query = [("$select", SELECT), ("$top", PAGE_SIZE)];
+        self.graph
+            .for_each_item(self.graph.get("users", &query), |user: User| {
+                shows_enabled |= user.account_enabled.is_some();
+                collector.add(user.into_person());
+            })
+            .await
+            .map_err(|error| explain(error, "list users"))?;
+        if !shows_enabled {
             let what = if collector.count() == 0 {
                 "Graph lists no users, but every tenant has some"
             } else {
@@ -108,7 +121,8 @@ impl Entra {
         Ok(allowed_groups)
     }
 
-    /// Lists all users, and returns a cursor for later changes.
+    /// Lists all users, and returns a cursor for later changes. `delta_link` continues an earlier delta query;
+    /// without one, a new one is started.
     async fn list_all(
         &self,
         delta_link: Option<DeltaLink>,
@@ -122,10 +136,11 @@ impl Entra {
         } else if delta_link.is_some() {
             delta_link
         } else {
-            let started = changes::start_delta(&self.graph, now).await;
-            started.map_err(|error| explain_refusal(error, "ask for changes", PERMISSION))?
+            changes::start_delta(&self.graph, now)
+                .await
+                .map_err(|error| explain(error, "ask for changes"))?
         };
-        let allowed_groups = self.collect_all(sink).await?;
+        let allowed_groups = self.send_all_users(sink).await?;
         let cursor =
             delta_link.and_then(|delta_link| Cursor::new(delta_link, now, query_digest).to_text());
         Ok(PeopleListing {
@@ -142,16 +157,21 @@ impl Entra {
         cursor: Cursor,
         sink: &mut PersonSink<'_>,
     ) -> Result<Option<PeopleListing>, Error> {
-        let changes = changes::fetch_changes(&self.graph, cursor.link()).await;
-        let changes =
-            changes.map_err(|error| explain_refusal(error, "ask for changes", PERMISSION))?;
-        let Some(changes) = changes else {
+        let Some(changes) = changes::fetch_changes(&self.graph, cursor.link())
+            .await
+            .map_err(|error| explain(error, "ask for changes"))?
+        else {
             return Ok(None);
         };
-        let (mut people, mut removed) = (Vec::new(), changes.removed);
+        let mut people = Vec::new();
+        let mut removed = changes.removed;
         for (id, enabled) in changes.changed {
-            let user = self.fetch_user(&id).await;
-            match user.map_err(|error| explain_refusal(error, "read a user", PERMISSION))? {
+            let user = self
+                .fetch_user(&id)
+                .await
+                .map_err(|error| explain(error, "read a user"))?;
+            match user {
+                // The two responses contradict each other: one server lags behind.
                 Some(user) if enabled.is_some() && user.account_enabled != enabled => {
                     return Ok(None);
                 }
@@ -159,6 +179,7 @@ impl Entra {
                 None => removed.push(id),
             }
         }
+        // Sent only now, because `None` above must send nothing.
         people.retain(|person| person.main.is_some());
         people.into_iter().for_each(sink);
         let mut cursor = cursor.advance_to(changes.link);
@@ -177,11 +198,10 @@ impl Entra {
     async fn fetch_user(&self, id: &str) -> Result<Option<User>, Error> {
         let path = format!("users/{}", path_segment(id).unwrap_or_default());
         let request = self.graph.get(&path, &[("$select", SELECT)]);
-        let user = self.graph.fetch::<User>(request).await;
-        let user = none_if_status(user, &[StatusCode::NOT_FOUND])?;
-        if user
-            .as_ref()
-            .is_some_and(|user| user.id_key() != id_key(id))
+        let result = self.graph.fetch::<User>(request).await;
+        let user = none_if_status(result, &[StatusCode::NOT_FOUND])?;
+        if let Some(user) = &user
+            && user.id_key() != id_key(id)
         {
             return Err(invalid_response(
                 "a request for a user by id returned another user",
@@ -213,9 +233,11 @@ impl Entra {
     /// Fails unless users can be read with `accountEnabled`.
     async fn ensure_can_view_users(&self) -> Result<(), Error> {
         let query = [("$select", "id,accountEnabled"), ("$top", "1")];
-        let page = self.graph.fetch(self.graph.get("users", &query)).await;
-        let page: Page<User> =
-            page.map_err(|error| explain_refusal(error, "list users", PERMISSION))?;
+        let page: Page<User> = self
+            .graph
+            .fetch(self.graph.get("users", &query))
+            .await
+            .map_err(|error| explain(error, "list users"))?;
         if page.value.iter().any(|user| user.account_enabled.is_some()) {
             return Ok(());
         }
@@ -224,7 +246,7 @@ impl Entra {
     }
 
     /// Whether the recycle bin can be read; `None` if there is none.
-    async fn deleted_users_right(&self) -> Result<Option<Right>, Error> {
+    async fn check_recycle_bin(&self) -> Result<Option<Right>, Error> {
         let what = "read the deleted users";
         let path = "directory/deletedItems/microsoft.graph.user";
         let request = self.graph.get(path, &[("$select", "id"), ("$top", "1")]);
@@ -252,8 +274,10 @@ impl Directory for Entra {
         sink: &mut PersonSink<'_>,
     ) -> Result<Fetched<PeopleListing>, Error> {
         let digest = changes::query_digest(&self.tenant, query.people);
-        let cursor = query.cursor.filter(|_| self.allowed_groups.is_empty());
-        let cursor = cursor.and_then(|text| Cursor::parse(text, &self.graph));
+        let cursor = match query.cursor {
+            Some(text) if self.allowed_groups.is_empty() => Cursor::parse(text, &self.graph),
+            _ => None,
+        };
         let delta_link = match cursor {
             Some(cursor) if cursor.is_usable(self.clock.now(), &digest) => {
                 if let Some(listing) = self.list_changes(cursor, sink).await? {
@@ -291,13 +315,14 @@ impl Directory for Entra {
         report.rights.push(Right::granted(what));
         if !self.allowed_groups.is_empty() {
             let allowed_groups = groups::fetch(&self.graph, &self.allowed_groups).await?;
-            let counts = allowed_groups.groups.iter();
-            let counts = counts.map(|group| format!("{} ({})", group.name, group.members));
-            let counts = counts.collect::<Vec<_>>().join(", ");
-            let what = format!("read who is in the allowed groups: {counts}");
+            let mut groups = Vec::new();
+            for group in allowed_groups.groups {
+                groups.push(format!("{} ({})", group.name, group.members));
+            }
+            let what = format!("read who is in the allowed groups: {}", groups.join(", "));
             report.rights.push(Right::granted(&what));
         }
-        match self.deleted_users_right().await? {
+        match self.check_recycle_bin().await? {
             Some(right) => report.rights.push(right),
             None => report.summary += ", without a list of deleted users",
         }
@@ -307,4 +332,8 @@ impl Directory for Entra {
         }
         Ok(report)
     }
+}
+
+fn explain(error: Error, what: &str) -> Error {
+    explain_refusal(error, what, PERMISSION)
 }

@@ -110,13 +110,13 @@ impl Keycloak {
     ) -> Result<(), Error> {
         for key in ["email", "username"] {
             let query = [(key, address.as_str()), ("exact", "true")];
-            let take = |user: User| {
+            let add_match = |user: User| {
                 if !user.is_service() && user.has_address(address) {
                     collector.add(user);
                 }
             };
             self.api
-                .for_each("users", &query, Last::NotFull, take)
+                .for_each("users", &query, Last::NotFull, add_match)
                 .await?;
         }
         Ok(())
@@ -145,18 +145,21 @@ impl Keycloak {
     }
 
     async fn collect_pages(&self, collector: &mut Collector<'_, '_>) -> Result<ListCounts, Error> {
-        let (mut all, mut local) = (0, 0);
-        let take = |user: User| {
+        let mut all = 0;
+        let mut local = 0;
+        let add_user = |user: User| {
             all += 1;
             local += u64::from(!user.is_external());
             collector.add(user);
         };
-        self.api.for_each("users", &[], Last::NotFull, take).await?;
+        self.api
+            .for_each("users", &[], Last::NotFull, add_user)
+            .await?;
         let count = self.api.fetch_count().await?;
         Ok(ListCounts { all, local, count })
     }
 
-    /// A 404 counts only if the client can see other accounts.
+    /// A 404 is evidence only if the client can see other accounts.
     async fn confirm_gone(&self) -> Result<Lookup, Error> {
         self.api.ensure_can_view_users().await?;
         Ok(Lookup::gone("404 for its id"))
@@ -270,8 +273,9 @@ impl Directory for Keycloak {
         let what = "view the people";
         match self.api.ensure_can_view_users().await {
             Ok(count) => {
-                let count = count.map(|count| format!(": {count} people"));
-                report.summary += &count.unwrap_or_default();
+                if let Some(count) = count {
+                    report.summary += &format!(": {count} people");
+                }
                 report.rights.push(Right::granted(what));
             }
             Err(error) => missing.push(missing_right(error, what, VIEW_USERS)?),

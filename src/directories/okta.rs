@@ -166,12 +166,13 @@ impl Okta {
     async fn collect_all(&self, collector: &mut PersonCollector<'_, '_>) -> Result<(), Error> {
         let deactivated = ("filter", "status eq \"DEPROVISIONED\"");
         for query in [&[][..], &[deactivated]] {
-            let take = |page: Vec<User>| {
-                let people = page.into_iter().map(User::into_person);
-                people.for_each(|person| collector.add(person));
+            let add_users = |page: Vec<User>| {
+                for user in page {
+                    collector.add(user.into_person());
+                }
                 true
             };
-            self.api.for_each_page(USERS, query, take).await?;
+            self.api.for_each_page(USERS, query, add_users).await?;
         }
         Ok(())
     }

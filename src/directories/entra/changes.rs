@@ -97,7 +97,7 @@ impl Cursor {
         self
     }
 
-    /// Has all users listed until the overlap is long enough again.
+    /// Makes the next listings full ones, until the link is [`MIN_OVERLAP`] older than a listing.
     pub fn restart_overlap(mut self, now: DateTime<Utc>) -> Self {
         self.delta_link.since = now;
         self
@@ -127,8 +127,8 @@ pub(super) async fn start_delta(
 ) -> Result<Option<DeltaLink>, Error> {
     let query = [("$select", SELECT), ("$deltatoken", "latest")];
     let latest = graph.get("users/delta", &query);
-    let link = graph.for_each_item(latest, |_: User| {}).await;
-    let link = none_if_status(link, &DELTA_UNAVAILABLE)?.flatten();
+    let result = graph.for_each_item(latest, |_: User| {}).await;
+    let link = none_if_status(result, &DELTA_UNAVAILABLE)?.flatten();
     Ok(link.map(|link| DeltaLink { link, since: now }))
 }
 
@@ -146,7 +146,7 @@ pub(super) struct Changes {
 pub(super) async fn fetch_changes(graph: &Graph, link: &str) -> Result<Option<Changes>, Error> {
     let mut changed = BTreeMap::new();
     let mut removed = BTreeMap::new();
-    let take = |user: User| {
+    let add_user = |user: User| {
         if changed.len() <= MAX_CHANGED {
             let is_removed = user.removed.is_some();
             removed.insert(user.id.clone(), is_removed);
@@ -154,12 +154,13 @@ pub(super) async fn fetch_changes(graph: &Graph, link: &str) -> Result<Option<Ch
             *enabled = user.account_enabled.or(*enabled);
         }
     };
-    let link = graph.for_each_item(graph.follow(link)?, take).await;
-    let link = none_if_status(link, &DELTA_UNAVAILABLE)?.flatten();
-    // Without a link for later changes, or with too many, the query is of no use.
-    let Some(link) = link.filter(|_| changed.len() <= MAX_CHANGED) else {
+    let result = graph.for_each_item(graph.follow(link)?, add_user).await;
+    let Some(link) = none_if_status(result, &DELTA_UNAVAILABLE)?.flatten() else {
         return Ok(None);
     };
+    if changed.len() > MAX_CHANGED {
+        return Ok(None);
+    }
     removed.retain(|_, is_removed| *is_removed);
     changed.retain(|id, _| !removed.contains_key(id));
     Ok(Some(Changes {

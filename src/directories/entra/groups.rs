@@ -62,16 +62,17 @@ async fn search_group(graph: &Graph, name: &str) -> Result<Option<String>, Error
     let filter = format!("displayName eq '{}'", name.replace('\'', "''"));
     let query = [("$filter", filter.as_str()), ("$select", "id,displayName")];
     let mut found = BTreeMap::new();
-    let take = |group: Item| {
+    let add_match = |group: Item| {
         // A server that ignores the filter lists every group.
         let found_name = group.name.as_deref().unwrap_or_default();
         if found_name.to_lowercase() == name.to_lowercase() {
             found.insert(group.id_key(), group.id);
         }
     };
-    let listed = graph.for_each_item(graph.get("groups", &query), take);
-    let listed = listed.await;
-    listed.map_err(|error| explain_refusal(error, "read groups", PERMISSION))?;
+    graph
+        .for_each_item(graph.get("groups", &query), add_match)
+        .await
+        .map_err(|error| explain_refusal(error, "read groups", PERMISSION))?;
     if found.len() > 1 {
         return Err(group_error(name, "several groups are called"));
     }
@@ -90,23 +91,25 @@ fn group_error(name: &str, what: &str) -> Error {
 async fn fetch_members(graph: &Graph, group: &str) -> Result<HashSet<Uuid>, Error> {
     let group = path_segment(group).unwrap_or_default();
     let path = format!("groups/{group}/transitiveMembers");
-    let listed = match list_members(graph, &path).await {
+    let result = match list_members(graph, &path).await {
         Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
             list_members(graph, &format!("{path}/microsoft.graph.user")).await
         }
-        listed => listed,
+        result => result,
     };
-    listed.map_err(|error| explain_refusal(error, "read the members of a group", PERMISSION))
+    result.map_err(|error| explain_refusal(error, "read the members of a group", PERMISSION))
 }
 
 async fn list_members(graph: &Graph, path: &str) -> Result<HashSet<Uuid>, Error> {
     let query = [("$select", "id"), ("$top", "999")];
     let mut people = HashSet::new();
-    let take = |member: Item| {
+    let add_user = |member: Item| {
         if member.is_user() {
             people.insert(member.id_key());
         }
     };
-    graph.for_each_item(graph.get(path, &query), take).await?;
+    graph
+        .for_each_item(graph.get(path, &query), add_user)
+        .await?;
     Ok(people)
 }

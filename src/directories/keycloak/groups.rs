@@ -64,8 +64,8 @@ async fn find_group(api: &Api, name: &str) -> Result<Group, Error> {
     {
         return Ok(group);
     }
-    let id = search_group(api, name).await?;
-    let id = id.unwrap_or_else(|| name.to_owned());
+    let found_id = search_group(api, name).await?;
+    let id = found_id.unwrap_or_else(|| name.to_owned());
     fetch_group(api, &id).await?.ok_or_else(|| {
         Error::rights(
             format!("Keycloak shows no group {name:?}"),
@@ -137,11 +137,12 @@ async fn fetch_children(api: &Api, group: Group) -> Result<Vec<Group>, Error> {
     if !group.sub_groups.is_empty() || group.sub_group_count == Some(0) {
         return Ok(group.sub_groups);
     }
-    let (path, mut children) = (group_path(&group.id, "children")?, Vec::new());
-    let take = |child| children.push(child);
-    match api.for_each(&path, &[], Last::NotFull, take).await {
+    let path = group_path(&group.id, "children")?;
+    let mut children = Vec::new();
+    let add_child = |child| children.push(child);
+    match api.for_each(&path, &[], Last::NotFull, add_child).await {
         Err(error) if group.sub_group_count.is_none() && error.has_status(&UNSUPPORTED) => {}
-        listed => listed?,
+        result => result?,
     }
     Ok(children)
 }

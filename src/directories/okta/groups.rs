@@ -38,11 +38,11 @@ pub(super) async fn fetch(api: &Api, names: &[String]) -> Result<AllowedGroups, 
     for name in names {
         let id = find_group(api, name).await?;
         let mut members = HashSet::new();
-        let take = |page: Vec<Member>| {
+        let add_members = |page: Vec<Member>| {
             members.extend(page.iter().map(|member| id_key(&member.id)));
             true
         };
-        api.for_each_page(&format!("{GROUPS}/{id}/users"), &[], take)
+        api.for_each_page(&format!("{GROUPS}/{id}/users"), &[], add_members)
             .await?;
         allowed_groups.add(name, members);
     }
@@ -99,12 +99,12 @@ async fn search_groups(
     name: &str,
 ) -> Result<Option<BTreeSet<String>>, Error> {
     let mut found = BTreeSet::new();
-    let take = |page: Vec<Group>| {
+    let add_matches = |page: Vec<Group>| {
         // Queries ignore case.
         let is_match = |group: &Group| group.profile.name == name || group.id == name;
         found.extend(page.into_iter().filter(is_match).map(|group| group.id));
         true
     };
-    let is_complete = api.for_each_page(GROUPS, query, take).await?;
+    let is_complete = api.for_each_page(GROUPS, query, add_matches).await?;
     Ok(is_complete.then_some(found))
 }

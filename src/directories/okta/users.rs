@@ -207,11 +207,11 @@ async fn list_matching(
     address: &Address,
 ) -> Result<Option<Vec<User>>, Error> {
     let mut found = Vec::new();
-    let take = |page: Vec<User>| {
+    let add_users = |page: Vec<User>| {
         found.extend(page);
         found.iter().all(|user| user.has_address(address))
     };
-    let is_complete = api.for_each_page(USERS, &[query], take).await?;
+    let is_complete = api.for_each_page(USERS, &[query], add_users).await?;
     Ok(is_complete.then_some(found))
 }
 
