@@ -97,7 +97,6 @@ pub struct PeopleListing {
     pub cursor: Option<String>,
 }
 
-/// Whom a listing covers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Extent {
     #[default]
@@ -108,7 +107,6 @@ pub enum Extent {
     Changes,
 }
 
-/// An allowed group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// The configured name or id.

@@ -1,5 +1,3 @@
-//! The `lapsed` program.
-
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

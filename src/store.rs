@@ -127,7 +127,6 @@ pub enum Error {
     EarlierBuild,
     #[error("cannot open the store at {place}")]
     Open {
-        /// Without credentials.
         place: String,
         #[source]
         source: sqlx::Error,
@@ -208,7 +207,6 @@ impl Store {
         })
     }
 
-    /// Opens a read-only transaction.
     pub async fn begin_read(&self) -> Result<Tx> {
         Ok(match &self.0 {
             Pools::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),

@@ -27,7 +27,6 @@ pub enum Format {
     Json,
 }
 
-/// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read RUST_LOG={directives:?}; write it as debug or lapsed=debug,sqlx=warn")]

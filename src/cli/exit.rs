@@ -1,5 +1,3 @@
-//! Exit codes, and the printing of errors.
-
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, Write};

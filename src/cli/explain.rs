@@ -351,7 +351,6 @@ impl Explanation {
             .filter(|notice| is_about_expiry(notice, &self.token))
     }
 
-    /// When lapsed processes the token next.
     fn next_due_line(&self) -> String {
         match self.token.due_at {
             Some(due_at) if due_at <= self.now => "The next sweep processes it.".to_owned(),

@@ -217,7 +217,6 @@ async fn rebind(context: &Context, config: &Config, args: &IdentityRebind) -> Re
     }
 }
 
-/// A person's status at one directory.
 pub(super) struct IdentityRow {
     pub(super) directory: String,
     pub(super) identity: Identity,

@@ -135,7 +135,6 @@ fn read_file(file: &Input, rejects: Option<PathBuf>) -> anyhow::Result<Listing> 
     Ok(listing)
 }
 
-/// The file for all refused rows.
 struct Rejects(csv::Writer<File>);
 
 impl Rejects {

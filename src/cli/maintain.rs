@@ -71,7 +71,6 @@ fn backup_failure(error: store::Error) -> Error {
     Failure::failed(error).hint(hint).into()
 }
 
-/// Prints the completion script for a shell.
 pub(super) fn completions(args: &Completions) -> Result<Exit> {
     // Via memory, because the generator panics if standard output is closed.
     let mut script = Vec::new();

@@ -1,5 +1,3 @@
-//! `lapsed notice`: lists notices.
-
 use anstyle::Style;
 use serde_json::json;
 

@@ -85,7 +85,6 @@ fn start_tasks(
     tracing::info!("lapsed {} is watching", env!("CARGO_PKG_VERSION"));
 }
 
-/// Waits until all tasks have ended.
 async fn watch<R: Future<Output = Result<(), Fault>>>(
     lifecycle: Lifecycle,
     signals: Signals,

@@ -17,7 +17,6 @@ use crate::domain::DirectoryTerms;
 #[derive(Debug, Clone)]
 pub struct DirectoryConfig {
     pub terms: DirectoryTerms,
-    /// The time-out of a single request.
     pub timeout: Duration,
     pub kind: Kind,
 }

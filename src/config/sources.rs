@@ -17,12 +17,10 @@ use crate::sources::{Kind, devtron, file, gcore, nocodb, rancher, sql};
 #[derive(Debug, Clone)]
 pub struct SourceConfig {
     pub terms: SourceTerms,
-    /// The time-out of a single request.
     pub timeout: Duration,
     pub kind: Kind,
 }
 
-/// The default time-out of a single request.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Parses the keys of a kind; `None` if something is missing or invalid, which is reported.

@@ -45,7 +45,6 @@ const RECYCLE_BIN_UNAVAILABLE: [StatusCode; 4] = [
 pub struct Config {
     /// The id of the tenant, or one of its domains.
     pub tenant: String,
-    /// The id of the app registration.
     pub client_id: String,
     pub credential: Credential,
     pub cloud: Cloud,

@@ -115,7 +115,6 @@ struct PeopleFile {
     people: Vec<Person>,
     groups: Vec<Group>,
     refusals: RefusedRows,
-    /// Whether the file has more rows.
     has_more: bool,
 }
 

@@ -31,7 +31,6 @@ use users::{USERS, User};
 pub struct Config {
     /// The organisation: `https://acme.okta.com`, without `-admin`.
     pub url: Url,
-    /// The id of the service app.
     pub client_id: String,
     /// Its private key: PEM (PKCS #8 or PKCS #1), or a JWK.
     pub private_key: SecretString,

@@ -303,7 +303,6 @@ impl Scim {
     }
 }
 
-/// All users.
 fn users_query(attributes: Option<&'static str>) -> ListQuery {
     ListQuery {
         path: USERS,

@@ -10,7 +10,6 @@ use super::{Cell, Expiry, ExpiryOrigin, ListedToken, Policy, Status, Step, Token
 /// Sources round, so an expiry that moves by less than this is the same.
 const SAME_EXPIRY: TimeDelta = TimeDelta::seconds(60);
 
-/// A known token that has changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Update {
     pub token: Token,
@@ -25,7 +24,6 @@ pub enum NoticeEffect {
     Keep,
     /// Unsent notices of other expiries are cancelled; cancelled ones of this expiry are planned again.
     NewGeneration,
-    /// Unsent notices are cancelled.
     Cancel,
 }
 

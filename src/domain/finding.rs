@@ -14,9 +14,7 @@ string_enum! {
         Orphaned = "orphaned",
         /// The token has no expiry, or outlived the one that our policy set.
         NeverExpires = "never_expires",
-        /// Its life is longer than `max_ttl`.
         TooLong = "too_long",
-        /// It has not been used for `unused_after`.
         Unused = "unused",
         /// A source allows tokens without an expiry, or with a life longer than `max_ttl`.
         SourceAllowsUnlimited = "source_allows_unlimited",

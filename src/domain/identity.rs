@@ -9,14 +9,12 @@ use super::Address;
 use super::token::string_enum;
 
 string_enum! {
-    /// Whether a person still has access.
     IdentityStatus {
         Active = "active",
         Disabled = "disabled",
         Deleted = "deleted",
         /// They are in none of the allowed groups.
         OutOfGroup = "out_of_group",
-        /// The directory reports nothing reliable.
         Unknown = "unknown",
     }
 }
@@ -32,7 +30,6 @@ impl IdentityStatus {
 }
 
 string_enum! {
-    /// Why a status is what it is.
     Reason {
         /// Disabled: an administrator disabled the account.
         Admin = "admin",

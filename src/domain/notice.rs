@@ -25,16 +25,12 @@ string_enum! {
 
 string_enum! {
     NoticeState {
-        /// To be sent.
         Planned = "planned",
-        /// Claimed for delivery.
         Sending = "sending",
-        /// Accepted by the mail server.
         Sent = "sent",
         /// The connection ended before the mail server accepted or rejected it.
         Unknown = "unknown",
         Failed = "failed",
-        /// No longer owed.
         Cancelled = "cancelled",
         /// Covered by another notice; no mail of its own is sent.
         Suppressed = "suppressed",

@@ -24,7 +24,6 @@ pub struct Policy {
     pub admin_digest: Option<NaiveTime>,
     /// The zone of `admin_digest` and of the times in mails.
     pub zone: Tz,
-    /// Administrators of all accounts.
     pub admins: Vec<Address>,
     /// Administrators per account, as configured.
     pub accounts: BTreeMap<String, Vec<Address>>,
@@ -207,7 +206,6 @@ impl Policy {
     }
 }
 
-/// The result of planning one token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenPlan {
     /// The notices now owed. Inserting one that already exists changes nothing.

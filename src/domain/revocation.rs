@@ -137,7 +137,6 @@ pub enum Wait {
     /// The directory is not reliable now.
     Unreliable(String, Doubt),
     RetryAt(DateTime<Utc>),
-    /// [`RevocationPolicy::max_per_day`] is reached.
     Limit(u32),
 }
 
@@ -244,7 +243,6 @@ pub enum Outcome {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// The token as `source/external_id`.
     pub subject: String,
     pub at: DateTime<Utc>,
     pub outcome: Outcome,

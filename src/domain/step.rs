@@ -18,7 +18,6 @@ pub struct Step(TimeDelta);
 pub struct InvalidStep(String);
 
 impl Step {
-    /// At the expiry itself.
     pub const ZERO: Self = Self(TimeDelta::zero());
 
     /// From the seconds in the store.

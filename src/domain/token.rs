@@ -130,7 +130,6 @@ impl UnknownValue {
 
 string_enum! {
     ExpiryOrigin {
-        /// Reported by the source.
         Source = "source",
         /// Computed from what the source reported.
         Computed = "computed",
@@ -146,7 +145,6 @@ string_enum! {
         Active = "active",
         Expired = "expired",
         Disabled = "disabled",
-        /// Revoked before its expiry.
         Revoked = "revoked",
         /// It left a complete listing before its expiry.
         Gone = "gone",
@@ -161,7 +159,6 @@ pub struct Token {
     pub source: String,
     /// The token's id at the source.
     pub external_id: String,
-    /// May be empty.
     pub name: String,
     pub description: Option<String>,
     pub issuer: Option<Address>,

@@ -235,7 +235,6 @@ pub fn read_files(inputs: &[Input], callbacks: &mut ReadCallbacks<'_>) -> Result
     Ok(read_up_to(u64::MAX, inputs, callbacks)?.listing)
 }
 
-/// The beginning of some files.
 struct Preview {
     format_of_last: Option<Format>,
     listing: Listing,

@@ -17,7 +17,6 @@ pub struct ClaimedMail {
     /// The Message-ID is derived from it.
     pub id: Uuid,
     pub recipient: Address,
-    /// Attempts before this one.
     #[sqlx(try_from = "i64")]
     pub attempts: u32,
     /// Attempts with an unknown outcome before this one.

@@ -32,7 +32,6 @@ pub struct ContentRow {
     pub topic: Topic,
     /// In seconds, for topic expiry only.
     pub step: Option<i64>,
-    /// Why this person receives it.
     pub basis: Basis,
     pub send_at: DateTime<Utc>,
     /// For an alert, the subject line; for a revoked token, who revoked it.

@@ -8,7 +8,6 @@ use crate::domain::{Identity, IdentityStatus, Reason};
 use super::columns::push_list;
 use super::{CHUNK_ROWS, Result, Tx, on};
 
-/// A person's status at one directory.
 #[derive(Debug, Clone, PartialEq, FromRow)]
 pub struct IdentityRow {
     pub directory: String,

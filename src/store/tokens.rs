@@ -44,7 +44,6 @@ impl Tx {
             .bind(source).bind(after.unwrap_or("")).bind(limit).fetch_all(c).await)
     }
 
-    /// The tokens with these ids, unordered.
     pub async fn load_tokens(&mut self, ids: &[TokenId]) -> Result<Vec<Token>> {
         let mut tokens = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(CHUNK_ROWS) {

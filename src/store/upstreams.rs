@@ -26,7 +26,6 @@ pub struct SourceRow {
     pub max_life_evidence: Option<String>,
 }
 
-/// An operator's decision on held changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// They are right; the next sync applies them.
@@ -73,7 +72,6 @@ impl Tx {
             .bind(name).fetch_optional(c).await)
     }
 
-    /// All sources that were ever synced.
     pub async fn list_sources(&mut self) -> Result<Vec<SourceRow>> {
         on!(self, c: Db => sqlx::query_as("SELECT * FROM source ORDER BY name").fetch_all(c).await)
     }
@@ -174,7 +172,6 @@ impl Tx {
             .bind(name).fetch_optional(c).await)
     }
 
-    /// All directories that were ever synced.
     pub async fn list_directories(&mut self) -> Result<Vec<DirectoryRow>> {
         on!(self, c: Db => sqlx::query_as("SELECT * FROM directory ORDER BY name").fetch_all(c).await)
     }

@@ -41,7 +41,6 @@ pub struct TokenFilter {
     pub expires_until: Option<DateTime<Utc>>,
 }
 
-/// A notice with its delivery state.
 #[derive(Debug, Clone, FromRow)]
 pub struct NoticeRow {
     pub id: Uuid,
@@ -63,7 +62,6 @@ pub struct NoticeRow {
     pub mail_id: Option<Uuid>,
     /// The mail's next attempt, while it waits.
     pub next_at: Option<DateTime<Utc>>,
-    /// Why it is in this state.
     pub reason: Option<String>,
     /// The expiry it is about.
     pub generation: DateTime<Utc>,

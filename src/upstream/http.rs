@@ -74,16 +74,11 @@ pub enum Error {
         status: StatusCode,
         code: Option<ErrorCode>,
     },
-    /// The server asks to wait.
     #[error("{place} asks to wait {} s", .wait.as_secs())]
     Busy { place: String, wait: Duration },
     /// A redirect. It is not followed: credentials go only to the configured server.
     #[error("{place} redirects to {to}; if that is right, write it as url")]
-    Redirected {
-        place: String,
-        /// Scheme and host of the target.
-        to: String,
-    },
+    Redirected { place: String, to: String },
     /// The link to the next page leads to another server, or is not a URL. It is not followed.
     #[error("{place} names a next page on another server; credentials are sent nowhere else")]
     ForeignLink { place: String },

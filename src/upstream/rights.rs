@@ -5,7 +5,6 @@
 pub struct CheckReport {
     /// Example: `CSV, 14 tokens`.
     pub summary: String,
-    /// What the credentials can and cannot do.
     pub rights: Vec<Right>,
 }
 

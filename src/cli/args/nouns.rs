@@ -274,7 +274,7 @@ pub struct IdentityList {
 
 #[derive(Debug, Args)]
 pub struct IdentityShow {
-    /// Address of the person
+    /// Mail address of the person
     #[arg(value_name = "EMAIL")]
     pub email: Address,
     #[command(flatten)]
@@ -292,10 +292,10 @@ pub struct IdentityCoverage {
 
 #[derive(Debug, Args)]
 pub struct IdentityRebind {
-    /// Address of the person
+    /// Mail address of the person
     #[arg(value_name = "EMAIL")]
     pub email: Address,
-    /// Name of the directory
+    /// Name of the directory, as in the configuration
     #[arg(long, value_name = "NAME")]
     pub directory: String,
 }
@@ -318,11 +318,11 @@ For each missing right it says how to add it.
 Exit code 1: the source cannot be listed.
 Exit code 75: the source asked us to wait.")]
     Check {
-        /// Name of the source
+        /// Name of the source, as in the configuration
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Sync a source now
+    /// Read a source now and store what it lists
     #[command(after_help = "\
 Examples:
   lapsed source sync exports
@@ -358,11 +358,11 @@ Exit code 1: the directory cannot be read, a right is missing, or a sync would b
 rejected.
 Exit code 75: the directory asked us to wait.")]
     Check {
-        /// Name of the directory
+        /// Name of the directory, as in the configuration
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Sync a directory now
+    /// Read a directory now and store what it reports
     #[command(after_help = "\
 Examples:
   lapsed directory sync hr
@@ -386,7 +386,7 @@ If more people would lose access at once than `breaker_share` and `breaker_min`
 allow, the change is held until an operator decides.
 `lapsed directory sync NAME --dry-run` lists these people.")]
     Release {
-        /// Name of the directory
+        /// Name of the directory, as in the configuration
         #[arg(value_name = "NAME")]
         name: String,
     },
@@ -399,7 +399,7 @@ These people are unknown until the directory reports something else about them.
 None of their tokens is flagged.
 The reports about all other people count again.")]
     Reject {
-        /// Name of the directory
+        /// Name of the directory, as in the configuration
         #[arg(value_name = "NAME")]
         name: String,
     },
@@ -411,7 +411,7 @@ Examples:
 The data of a removed directory flags no more tokens, but flagged tokens stay flagged.
 After this command, the next sweep resolves the findings that no other directory supports.")]
     Forget {
-        /// Name of the directory
+        /// Name of the directory, as in the configuration
         #[arg(value_name = "NAME")]
         name: String,
     },
@@ -451,7 +451,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub struct Forecast {
-    /// Number of days ahead
+    /// How many days ahead to look
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub days: u16,
     #[command(flatten)]

@@ -38,7 +38,6 @@ pub fn objects<R: Row>(rows: &[R], now: DateTime<Utc>) -> Vec<JsonRow<'_, R>> {
     rows.iter().map(|row| JsonRow { row, now }).collect()
 }
 
-/// How the output is to look.
 #[derive(Debug, Clone, Copy)]
 pub struct View {
     /// The current time, from which distances in time count.
@@ -135,9 +134,7 @@ impl Cell {
 
 pub const FAINT: Style = Style::new().effects(Effects::DIMMED);
 pub const STRONG: Style = Style::new().effects(Effects::BOLD);
-/// Needs attention soon.
 pub const WARN: Style = AnsiColor::Yellow.on_default();
-/// Needs attention now.
 pub const BAD: Style = AnsiColor::Red.on_default();
 
 pub struct Column<R> {

@@ -92,7 +92,6 @@ fn ask_confirmation(token: &Token, recipients: &[Recipient]) -> Result<bool> {
     Ok(answer.trim().eq_ignore_ascii_case("yes"))
 }
 
-/// `ci-deploy (rancher/token-x7k2p)`.
 fn label(token: &Token) -> String {
     format!(
         "{} ({}/{})",

@@ -15,7 +15,6 @@ use crate::upstream::http::{self, Request};
 use crate::upstream::pager::{Next, Pager};
 use crate::upstream::session::Session;
 
-/// What messages call it.
 const NAME: &str = "Microsoft Graph";
 
 /// The requested properties. `accountEnabled` is not in the default set.
@@ -128,7 +127,6 @@ pub(super) struct User {
     pub removed: Option<serde::de::IgnoredAny>,
 }
 
-/// Any directory object.
 #[derive(Debug, Deserialize)]
 pub(super) struct Item {
     pub id: String,

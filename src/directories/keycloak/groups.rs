@@ -12,7 +12,6 @@ use crate::directories::account::{AllowedGroups, id_key, parse_guid};
 use crate::upstream::http::path_segment;
 use crate::upstream::{Error, none_if_status};
 
-/// A `GroupRepresentation`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Group {

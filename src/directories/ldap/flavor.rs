@@ -11,7 +11,6 @@ pub enum Flavor {
     OpenLdap,
     /// 389 Directory Server, alone or in FreeIPA.
     Ds389,
-    /// Active Directory, or Samba.
     ActiveDirectory,
 }
 

@@ -75,7 +75,6 @@ impl Api {
         Ok(self.get(&resource_path(kind, id)).json().await?)
     }
 
-    /// A path as messages show it.
     fn place(&self, path: &str) -> String {
         format!("GET {}/{path}", self.base)
     }

@@ -122,7 +122,6 @@ pub(super) struct GroupRef {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Group {
     pub id: String,
-    /// Not unique.
     pub display_name: Option<String>,
     #[serde(default, deserialize_with = "null_is_default")]
     pub members: Vec<Member>,

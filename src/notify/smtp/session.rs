@@ -25,7 +25,6 @@ pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for S {}
 
-/// How a session talks to the server.
 #[derive(Debug, Clone)]
 pub struct SessionSettings {
     /// How long each command and its reply may take.
@@ -57,7 +56,6 @@ pub struct Session {
     out: Vec<u8>,
 }
 
-/// The extensions that the server offers.
 #[derive(Debug, Default, Clone, Copy)]
 struct Features {
     starttls: bool,

@@ -32,7 +32,6 @@ pub(super) struct List {
     headline: String,
     /// How many in all: `12 tokens`.
     tokens: String,
-    /// When the next token expires.
     next: Option<String>,
     sections: Vec<Part>,
     alerts: Vec<Alert>,
@@ -271,7 +270,6 @@ struct Counts {
     command: String,
 }
 
-/// The tokens of one section and source.
 #[derive(Default)]
 struct Tally {
     /// The last expiry of each day, and how many expire on it.

@@ -115,7 +115,6 @@ impl<'a> Item<'a> {
     }
 }
 
-/// All tokens of a letter.
 pub(super) struct Tokens<'a> {
     pub letter: &'a Letter,
     /// Sorted by section, the most urgent first.

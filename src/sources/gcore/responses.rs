@@ -72,7 +72,6 @@ struct ClientUser {
     user_email: Option<String>,
 }
 
-/// A group of users, or a role.
 #[derive(Debug, Deserialize)]
 struct Group {
     id: Option<i64>,

@@ -106,7 +106,6 @@ struct Rows<T> {
     /// The number of rows on all pages, including repeated ones.
     read: usize,
     pages: usize,
-    /// The number of rows that NocoDB reports.
     total: usize,
 }
 

@@ -34,7 +34,6 @@ pub enum Error {
     Login { place: String },
     #[error("there is no database at {place}; correct the URL")]
     Missing { place: String },
-    /// The role lacks a permission.
     #[error("{place}: {what}; {fix}")]
     Denied {
         place: String,
@@ -59,11 +58,7 @@ pub enum Error {
     #[error("it is not known whether the change was committed")]
     CommitUnknown(#[source] Box<Error>),
     #[error("{place}: column {column} does not contain the expected type of value")]
-    Column {
-        place: String,
-        /// The name or number of the column.
-        column: String,
-    },
+    Column { place: String, column: String },
 }
 
 impl Error {

@@ -7,7 +7,6 @@ pub const FILTER_ERROR: u32 = 87;
 
 pub const BAD_FILTER: Explanation = ("the filter is invalid", "correct filter (RFC 4515)");
 
-/// The reason, and the fix.
 type Explanation = (&'static str, &'static str);
 
 /// Explains the result of a bind. Of its text only Active Directory's error number is used.

@@ -101,7 +101,6 @@ pub struct Search<'a> {
     pub attributes: &'a [&'a str],
 }
 
-/// An authenticated connection.
 pub struct Session {
     ldap: Ldap,
     place: String,
@@ -111,7 +110,6 @@ pub struct Session {
     _driver: AbortOnDropHandle<()>,
 }
 
-/// A page of a search result.
 pub struct Page {
     pub entries: Vec<Entry>,
     /// Requests the next page; empty at the end.
