@@ -128,14 +128,9 @@ impl Letter {
             if let Expiry::At(at) = &mut token.expiry {
                 *at += by;
             }
-            let instants = [
-                &mut token.created_at,
-                &mut token.last_used_at,
-                &mut token.life_from,
-            ];
-            for at in instants.into_iter().flatten() {
-                *at += by;
-            }
+            token.created_at = token.created_at.map(|at| at + by);
+            token.last_used_at = token.last_used_at.map(|at| at + by);
+            token.life_from = token.life_from.map(|at| at + by);
         }
     }
 }
@@ -356,13 +351,7 @@ fn digest(tokens: i64) -> Letter {
 
 fn mixed() -> Letter {
     let letters = [revoked(2), expired(), late(), expiring(), alert()];
-    letter(
-        "07",
-        letters
-            .into_iter()
-            .flat_map(|letter| letter.entries)
-            .collect(),
-    )
+    letter("07", letters.map(|letter| letter.entries).concat())
 }
 
 fn alerts() -> Letter {
@@ -429,10 +418,8 @@ fn one_finding(n: usize) -> OpenFinding {
 fn summary_of(findings: Vec<OpenFinding>) -> Letter {
     let mut counts: Vec<OpenCount> = Vec::new();
     for OpenFinding { kind, source, .. } in &findings {
-        let known = counts
-            .iter_mut()
-            .find(|open| (open.kind, &open.source) == (*kind, source));
-        match known {
+        let mut known = counts.iter_mut();
+        match known.find(|open| open.kind == *kind && open.source == *source) {
             Some(open) => open.count += 1,
             None => counts.push(OpenCount {
                 kind: *kind,

@@ -168,12 +168,10 @@ fn wrap_line(line: &str, out: &mut String) {
         }
         while column + length > MAX_WIDTH && !word.contains("://") {
             let room = (MAX_WIDTH - column).max(1);
-            let at = word
-                .char_indices()
-                .nth(room)
-                .map_or(word.len(), |(at, _)| at);
-            out.push_str(&word[..at]);
-            word = &word[at..];
+            let at = word.char_indices().nth(room);
+            let (line, rest) = word.split_at(at.map_or(word.len(), |(at, _)| at));
+            out.push_str(line);
+            word = rest;
             length -= room;
             new_line(out, margin);
             column = margin;

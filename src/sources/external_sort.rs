@@ -33,6 +33,7 @@ pub(super) struct Record {
     pub value: Vec<u8>,
 }
 
+#[derive(Default)]
 pub(super) struct ExternalSorter {
     run_size: usize,
     /// The keys and values of the current run, one after the other.
@@ -60,11 +61,7 @@ impl ExternalSorter {
     pub fn new(run_size: usize) -> Self {
         Self {
             run_size,
-            buffer: Vec::new(),
-            records: Vec::new(),
-            file: None,
-            file_size: 0,
-            runs: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -93,13 +90,11 @@ impl ExternalSorter {
             let size = self.buffer.len() + self.records.len() * HEADER_LENGTH;
             let mut bytes = Vec::with_capacity(size);
             self.write_records(&mut bytes)?;
-            let run = Run {
-                range: 0..bytes.len() as u64,
-                count: self.records.len() as u64,
-            };
+            let range = 0..bytes.len() as u64;
+            let count = self.records.len() as u64;
             return Ok(SortedRecords {
                 storage: Storage::Memory(bytes.into()),
-                runs: vec![run],
+                runs: vec![Run { range, count }],
             });
         }
         self.write_run()?;

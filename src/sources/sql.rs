@@ -167,14 +167,11 @@ impl Source for SqlSource {
             parts.push(format!("{} people", people.count()));
         }
         let mut rights = Vec::new();
-        let statements = [
-            ("mark_expired", &self.mark_expired),
-            ("revoke", &self.revoke),
-        ];
-        for (name, statement) in statements {
-            if let Some(statement) = statement {
-                rights.push(check_statement(&mut transaction, name, statement).await?);
-            }
+        if let Some(statement) = &self.mark_expired {
+            rights.push(check_statement(&mut transaction, "mark_expired", statement).await?);
+        }
+        if let Some(statement) = &self.revoke {
+            rights.push(check_statement(&mut transaction, "revoke", statement).await?);
         }
         if rights.is_empty()
             && let Some(warning) = self.excess_permission_warning(&mut transaction).await?

@@ -385,10 +385,8 @@ impl Reply {
                 .read_until(b'\n', &mut line)
                 .await?;
             if line.is_empty() {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the server closed the connection",
-                ));
+                let text = "the server closed the connection";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
             }
             let parsed = match ReplyLine::parse(&line) {
                 Some(parsed) if reply.lines.is_empty() || parsed.code == reply.code => parsed,
@@ -400,10 +398,8 @@ impl Reply {
                 return Ok(reply);
             }
         }
-        Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the server's reply does not end",
-        ))
+        let text = "the server's reply does not end";
+        Err(io::Error::new(io::ErrorKind::InvalidData, text))
     }
 
     fn is_positive(&self) -> bool {
@@ -414,16 +410,15 @@ impl Reply {
     fn text(&self) -> String {
         let (status, _) = self.lines[0].split_once(' ').unwrap_or_default();
         let is_status = status.split('.').count() == 3;
-        let rest = self.lines[1..]
-            .iter()
-            .map(|line| match line.strip_prefix(status) {
+        let mut text = self.lines[0].clone();
+        for line in &self.lines[1..] {
+            text.push(' ');
+            text.push_str(match line.strip_prefix(status) {
                 Some(rest) if is_status => rest.trim_start(),
                 _ => line,
             });
-        std::iter::once(self.lines[0].as_str())
-            .chain(rest)
-            .collect::<Vec<_>>()
-            .join(" ")
+        }
+        text
     }
 }
 
@@ -456,10 +451,8 @@ impl ReplyLine {
 
 fn not_smtp(line: &[u8]) -> io::Error {
     let shown: String = String::from_utf8_lossy(line).chars().take(60).collect();
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("the server's reply is not SMTP: {shown:?}"),
-    )
+    let text = format!("the server's reply is not SMTP: {shown:?}");
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 fn expect_positive(stage: Stage, reply: Reply) -> Result<Reply, Fault> {

@@ -322,13 +322,13 @@ impl More {
 impl Tally {
     fn line(&self, section: Section, source: &str, letter: &Letter) -> Counts {
         let source = text::one_line(source, text::MAX_NAME);
-        let days = self.days.values().take(MAX_DAYS).map(|(at, count)| {
+        let mut counts = Vec::new();
+        let mut days = self.days.values();
+        for (at, count) in days.by_ref().take(MAX_DAYS) {
             let day = wording::short_day(*at, letter.now, letter.zone);
-            format!("{} on {day}", wording::thousands(*count))
-        });
-        let mut counts: Vec<String> = days.collect();
-        let later = self.days.values().skip(MAX_DAYS);
-        let later: i64 = later.map(|(_, count)| count).sum();
+            counts.push(format!("{} on {day}", wording::thousands(*count)));
+        }
+        let later: i64 = days.map(|(_, count)| count).sum();
         if later > 0 {
             counts.push(format!("{} on later days", wording::thousands(later)));
         }

@@ -138,11 +138,8 @@ impl Part {
 }
 
 fn source_counts(kind: FindingKind, summary: &SummaryEntry) -> String {
-    let mut counts: Vec<_> = summary
-        .counts
-        .iter()
-        .filter(|open| open.kind == kind)
-        .collect();
+    let mut counts: Vec<_> = summary.counts.iter().collect();
+    counts.retain(|open| open.kind == kind);
     counts.sort_by_key(|open| -open.count);
     let mut parts: Vec<String> = counts
         .iter()

@@ -123,10 +123,10 @@ pub(super) struct Tokens<'a> {
 
 impl<'a> Tokens<'a> {
     pub fn new(letter: &'a Letter) -> Self {
-        let entries = letter.entries.iter();
-        let mut items: Vec<_> = entries
-            .filter_map(|entry| Item::new(entry, letter))
-            .collect();
+        let mut items = Vec::new();
+        for entry in &letter.entries {
+            items.extend(Item::new(entry, letter));
+        }
         items.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
         Self { letter, items }
     }
@@ -176,9 +176,8 @@ impl<'a> Tokens<'a> {
         if expired > 0 {
             parts.push(format!("{} expired", tokens(&parts, expired)));
         }
-        if let Some(last) = items
-            .last()
-            .filter(|item| item.section == Section::Expiring)
+        if let Some(last) = items.last()
+            && last.section == Section::Expiring
         {
             let count = self.count_in(Section::Expiring);
             let verb = if count == 1 { "expires" } else { "expire" };
@@ -248,11 +247,13 @@ impl<'a> Tokens<'a> {
 
     /// `3 warnings could not be delivered in time; …`
     pub fn late_note(&self) -> Option<String> {
-        let late = self.items.iter().filter_map(|item| match item.entry {
-            Entry::Expiry(entry) if entry.is_late(self.letter.now) => Some(entry.due_at),
-            _ => None,
-        });
-        let late: Vec<_> = late.collect();
+        let mut late = Vec::new();
+        for item in &self.items {
+            match item.entry {
+                Entry::Expiry(entry) if entry.is_late(self.letter.now) => late.push(entry.due_at),
+                _ => {}
+            }
+        }
         let first = late.iter().min()?;
         Some(format!(
             "{} could not be delivered in time; the first was due on {}.",

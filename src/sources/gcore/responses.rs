@@ -248,12 +248,11 @@ impl People {
                 addresses.extend(cells::address(user.email.as_deref()).into_option());
             }
         }
-        addresses
-            .into_iter()
-            .map(|address| AccountAdmin {
-                account: account.name(),
-                address,
-            })
-            .collect()
+        let account = account.name();
+        let admin = |address| AccountAdmin {
+            account: account.clone(),
+            address,
+        };
+        addresses.into_iter().map(admin).collect()
     }
 }
