@@ -11,6 +11,7 @@ use super::exit::{Exit, Result, STORE_ACCESS_HINT, STORE_DAMAGE_HINT};
 use super::output::when::format_when;
 use super::{Context, setup};
 use crate::causes::Causes;
+use crate::clock::Clock;
 use crate::config::{Config, Transport};
 use crate::domain::Cover;
 use crate::engine;
@@ -71,7 +72,7 @@ pub(super) async fn check(context: &Context) -> Result<Exit> {
     }
     outcomes.push(("templates".to_owned(), check_templates(&config)));
     outcomes.push(check_mail(&config).await);
-    outcomes.extend(check_upstreams(&config, &deferred).await);
+    outcomes.extend(check_upstreams(&config, &context.clock, &deferred).await);
     for (name, outcome) in &outcomes {
         print_outcome(name, outcome);
         if let Outcome::Failed { exit: failed, .. } = outcome {
@@ -274,6 +275,7 @@ async fn load_deferred(store: &Store, now: DateTime<Utc>) -> BTreeMap<String, St
 
 async fn check_upstreams(
     config: &Config,
+    clock: &Clock,
     deferred: &BTreeMap<String, String>,
 ) -> Vec<(String, Outcome)> {
     let mut outcomes = Vec::new();
@@ -291,7 +293,7 @@ async fn check_upstreams(
         outcomes.push((name, outcome));
     }
     for configured in &config.directories {
-        let outcome = match setup::build_directory(configured) {
+        let outcome = match setup::build_directory(configured, clock) {
             Ok(watched) => upstream_outcome(watched.directory.check()).await,
             Err(error) => Outcome::failed(Causes(&error).to_string(), UPSTREAM_FIX, Exit::Config),
         };

@@ -141,7 +141,7 @@ pub(super) fn build_engine(
         settings: config.settings.clone(),
         mailer,
         sources: build_sources(config)?,
-        directories: build_directories(config)?,
+        directories: build_directories(config, &context.clock)?,
         issuers: config.issuers.clone(),
         holder: engine::new_id(context.clock.now()),
         last_purge: LastPurge::default(),
@@ -169,11 +169,12 @@ fn build_sources(config: &Config) -> Result<Vec<WatchedSource>> {
 
 pub(super) fn build_directory(
     config: &config::DirectoryConfig,
+    clock: &Clock,
 ) -> Result<WatchedDirectory, sources::Error> {
     let common = directories::Common {
         timeout: config.timeout,
         allowed_groups: config.terms.allowed_groups.clone(),
-        clock: Clock::system(),
+        clock: clock.clone(),
     };
     Ok(WatchedDirectory {
         terms: config.terms.clone(),
@@ -181,10 +182,10 @@ pub(super) fn build_directory(
     })
 }
 
-fn build_directories(config: &Config) -> Result<Vec<WatchedDirectory>> {
+fn build_directories(config: &Config, clock: &Clock) -> Result<Vec<WatchedDirectory>> {
     let mut directories = Vec::new();
     for configured in &config.directories {
-        let watched = build_directory(configured)
+        let watched = build_directory(configured, clock)
             .with_context(|| format!("cannot set up the directory {}", configured.terms.name))
             .map_err(Failure::config)?;
         directories.push(watched);

@@ -124,13 +124,11 @@ fn check_command(letter: &Letter) -> String {
     if let Some(token) = letter.only_token() {
         return format!("lapsed token show {}", token.id);
     }
-    match letter.entries.as_slice() {
-        [Entry::Summary(_)] => "lapsed finding list".to_owned(),
-        _ => {
-            let recipient = shell_quote(letter.to.as_str());
-            format!("lapsed notice list --recipient {recipient}")
-        }
+    if let [Entry::Summary(_)] = letter.entries.as_slice() {
+        return "lapsed finding list".to_owned();
     }
+    let recipient = shell_quote(letter.to.as_str());
+    format!("lapsed notice list --recipient {recipient}")
 }
 
 fn reason_for_recipient(letter: &Letter) -> String {

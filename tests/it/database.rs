@@ -22,7 +22,7 @@ struct Token {
 const QUERY: &str = "SELECT id, title, updated_at FROM api_token ORDER BY id";
 
 async fn create_tokens(db: Db, rows: u32) -> Fresh {
-    let fresh = db.empty().await;
+    let fresh = db.empty();
     let sql = match db {
         Db::Sqlite => format!(
             "CREATE TABLE api_token (id INTEGER PRIMARY KEY, title TEXT NOT NULL, updated_at TIMESTAMP,

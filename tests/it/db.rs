@@ -25,7 +25,7 @@ impl Db {
     }
 
     /// An empty database.
-    pub async fn empty(self) -> Fresh {
+    pub fn empty(self) -> Fresh {
         let folder = tempfile::tempdir().unwrap();
         let (url, postgres) = match self {
             Self::Sqlite => (sqlite_url(&folder.path().join("lapsed.db")), None),
@@ -44,7 +44,7 @@ impl Db {
 
     /// An empty store with the current schema, and its database.
     pub async fn store(self) -> (Store, Fresh) {
-        let fresh = self.empty().await;
+        let fresh = self.empty();
         (fresh.open(Access::Create).await, fresh)
     }
 }

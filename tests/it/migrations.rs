@@ -113,7 +113,7 @@ async fn indexes(fresh: &Fresh) -> BTreeSet<String> {
 async fn every_migration_runs_over_the_rows_of_earlier_versions(
     #[values(Sqlite, Postgres)] db: Db,
 ) {
-    let fresh = db.empty().await;
+    let fresh = db.empty();
     for version in versions(db) {
         fresh.migrate_to(version).await;
         fresh.execute(&sample(db, version)).await.unwrap();
@@ -319,7 +319,7 @@ async fn a_store_of_an_earlier_build_is_refused_but_can_be_backed_up(
 #[rstest]
 #[tokio::test]
 async fn an_old_store_is_upgraded_but_never_by_a_reader(#[values(Sqlite, Postgres)] db: Db) {
-    let fresh = db.empty().await;
+    let fresh = db.empty();
     // No migration has run, but their table exists.
     fresh.migrate_to(0).await;
     for access in [Access::ReadOnly, Access::Migrate] {
@@ -340,7 +340,7 @@ async fn an_old_store_is_upgraded_but_never_by_a_reader(#[values(Sqlite, Postgre
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_migrations_all_succeed(#[values(Sqlite, Postgres)] db: Db) {
     for _ in 0..5 {
-        let fresh = db.empty().await;
+        let fresh = db.empty();
         let openers: Vec<_> = (0..4)
             .map(|_| {
                 let url = fresh.url.clone();
@@ -371,7 +371,7 @@ async fn concurrent_migrations_all_succeed(#[values(Sqlite, Postgres)] db: Db) {
 #[rstest]
 #[tokio::test]
 async fn a_failed_migration_is_reported_and_rolled_back(#[values(Sqlite, Postgres)] db: Db) {
-    let fresh = db.empty().await;
+    let fresh = db.empty();
     fresh
         .execute("CREATE TABLE notice (other INTEGER)")
         .await

@@ -46,7 +46,7 @@ const LATER_COLUMNS: &str = "
 ";
 
 async fn create_tables(db: Db) -> Fresh {
-    let fresh = db.empty().await;
+    let fresh = db.empty();
     let tables = match db {
         Db::Postgres => TABLES.to_owned(),
         Db::Sqlite => TABLES

@@ -21,7 +21,7 @@ struct Table {
 impl Table {
     /// The table `api_token` has the columns `id, title, mail, ends, changed, state`.
     async fn new(db: Db, query: &str) -> Self {
-        let fresh = db.empty().await;
+        let fresh = db.empty();
         let tables = match db {
             Db::Sqlite => {
                 "CREATE TABLE api_token (id INTEGER PRIMARY KEY, title TEXT, mail TEXT, ends, changed, state TEXT);

@@ -30,7 +30,8 @@ pub(super) async fn sync(upstream: &Upstream<'_>, args: &UpstreamSync) -> Result
 /// Tests the credentials of a directory, and whether a sync would be accepted now.
 pub(super) async fn check(upstream: &Upstream<'_>, configured: &DirectoryConfig) -> Result<Exit> {
     upstream.ensure_not_deferred().await?;
-    let watched = setup::build_directory(configured).map_err(Failure::config)?;
+    let watched =
+        setup::build_directory(configured, &upstream.context.clock).map_err(Failure::config)?;
     let checked = upstream.check(watched.directory.check()).await?;
     if configured.terms.canaries.is_empty() {
         print_line(

@@ -437,6 +437,15 @@ async fn a_directory_is_listed_with_problems_and_freshness() {
     }
 }
 
+fn coverage_lines(rows: &[Value]) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let line = |row: &Value| {
+        let (cover, reason) = (text(&row["cover"]), text(&row["reason"]));
+        format!("{cover} {reason} {}", row["count"])
+    };
+    rows.iter().map(line).collect()
+}
+
 #[tokio::test]
 async fn coverage_counts_each_issuer_of_working_tokens_once() {
     for world in World::all().await {
@@ -479,20 +488,8 @@ async fn coverage_counts_each_issuer_of_working_tokens_once() {
             coverage::print_counts(&world.store, &config, usize::MAX, now(), printer).await
         })
         .await;
-        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-        let lines: Vec<String> = rows
-            .iter()
-            .map(|row| {
-                format!(
-                    "{} {} {}",
-                    text(&row["cover"]),
-                    text(&row["reason"]),
-                    row["count"]
-                )
-            })
-            .collect();
         assert_eq!(
-            lines,
+            coverage_lines(&rows),
             [
                 "active - 1",
                 "lost - 1",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::domain::{ExpiryOrigin, Token, Topic};
+use crate::domain::{Address, ExpiryOrigin, Token, Topic};
 use crate::notify::letter::{Entry, Letter, UnlistedTokens};
 use crate::notify::wording;
 use crate::text;
@@ -81,7 +81,7 @@ impl<'a> Item<'a> {
         let token = self.token;
         let group = match self.entry {
             Entry::Revoked(entry) => Some((
-                token.issuer.as_ref().map(|issuer| issuer.key()),
+                token.issuer.as_ref().map(Address::key),
                 entry.evidence.as_str(),
             )),
             _ => None,

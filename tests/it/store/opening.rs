@@ -74,7 +74,7 @@ async fn an_unreachable_server_is_transient_and_its_password_is_not_shown() {
 #[rstest]
 #[tokio::test]
 async fn an_empty_database_is_initialised_only_if_allowed(#[values(Sqlite, Postgres)] db: Db) {
-    let fresh = db.empty().await;
+    let fresh = db.empty();
     if db == Db::Sqlite {
         std::fs::write(fresh.folder().join("lapsed.db"), b"").unwrap();
     }
