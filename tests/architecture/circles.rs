@@ -142,7 +142,7 @@ impl<'a> File<'a> {
                     return at;
                 }
                 word => {
-                    if !(word == "self" && !path.is_empty()) {
+                    if word != "self" || path.is_empty() {
                         path.push(word);
                     }
                     if words[at + 1] != "::" {
@@ -241,7 +241,7 @@ pub fn find_circles(code: &[(PathBuf, String)], src: &Path) -> Vec<String> {
         for (other, names) in used.iter().filter(|(other, _)| other > module) {
             if let Some(back) = arrows[other].get(*module) {
                 let (module, other) = (module.join("/"), other.join("/"));
-                let list = |names: &BTreeSet<&str>| Vec::from_iter(names.iter().copied()).join(" ");
+                let list = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(" ");
                 let (names, back) = (list(names), list(back));
                 circles.push(format!("{module} -> {other}: {names}; back: {back}"));
             }
@@ -258,12 +258,12 @@ pub const EXAMPLE: [(&str, &str); 4] = [
     ),
     (
         "mail.rs",
-        r##"mod smtp;
+        r#"mod smtp;
         pub use self::smtp::{Connection as Open, Reply};
         pub(crate) struct Mailer<'a>(&'a [Open], [char; 2]);
         const MARKS: [char; 2] = ['"', '\\''];
         // crate::store::Store
-        const TEXT: &str = r#"crate::store::Store""#;"##,
+        const TEXT: &str = r#"crate::store::Store""#;"#,
     ),
     (
         "mail/smtp.rs",
