@@ -315,8 +315,8 @@ impl Report {
     }
 
     /// Adds the outcome of work under the sweep lease; `None` means that another process holds it.
-    pub(super) fn record_leased(&mut self, done: Result<Option<()>, Error>) {
-        match done {
+    pub(super) fn record_leased(&mut self, result: Result<Option<()>, Error>) {
+        match result {
             Ok(Some(())) => {}
             Ok(None) => self.lease_held = true,
             Err(error) => self.record_error(None, &error),

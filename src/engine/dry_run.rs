@@ -54,10 +54,14 @@ impl DryRun<'_> {
             horizon: horizon(self.sweep, self.sync.clock.now()),
             ..Preview::default()
         };
-        let sources = self.sync.sources.iter();
-        for source in sources.filter(|source| options.includes(&source.terms.name)) {
-            let listing = self.preview_listing(source, options, &mut preview, &mut on_notice);
-            match listing.await {
+        for source in self.sync.sources {
+            if !options.includes(&source.terms.name) {
+                continue;
+            }
+            match self
+                .preview_listing(source, options, &mut preview, &mut on_notice)
+                .await
+            {
                 Ok(()) => {}
                 Err(Error::Store(error)) => return Err(error.into()),
                 Err(error) => preview.add_problem(source, &error.chain()),
@@ -110,8 +114,10 @@ impl DryRun<'_> {
             preview
                 .listed_ids
                 .extend(affected.iter().map(|token| token.id));
-            let is_due = |token: &Token| token.due_at.is_some_and(|at| at <= preview.horizon);
-            let due = affected.into_iter().filter(is_due).collect();
+            let due = affected
+                .into_iter()
+                .filter(|token| token.due_at.is_some_and(|at| at <= preview.horizon))
+                .collect();
             self.preview_page(due, preview, on_notice).await?;
         }
         Ok(())
