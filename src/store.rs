@@ -258,9 +258,8 @@ impl Tx {
 
 /// Opens a transaction in its own task, which continues when the caller is dropped.
 ///
-/// sqlx counts a transaction only once PostgreSQL has answered. A caller dropped before that would
-/// return the connection with an open transaction that is never ended, and the next writer on it might
-/// be inside a read-only one.
+/// sqlx counts a transaction only once PostgreSQL has answered. A caller dropped before that would return the
+/// connection with an open transaction that is never ended, and the next writer on it might be inside a read-only one.
 async fn begin_in_task(
     pool: &PgPool,
     statement: &'static str,

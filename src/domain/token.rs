@@ -1,44 +1,12 @@
 //! A token: one credential at one source, and what is known about it.
 
-use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::{Address, Step};
-
-/// The UUID namespace of derived ids (RFC 9562 §5.5).
-const NAMESPACE: Uuid = Uuid::from_u128(0x6c61_7073_6564_5f69_6473_0000_0000_0001);
-
-/// Derives an id from the parts of a key; equal keys give equal ids.
-pub(crate) fn derived_id(parts: &[&str]) -> Uuid {
-    // A part cannot contain the unit separator: control characters are stripped from all input.
-    Uuid::new_v5(&NAMESPACE, parts.join("\u{1f}").as_bytes())
-}
-
-/// The id of a token, derived from its source and external id.
-///
-/// It is the same after a second import or on a second replica, and its first eight digits are nearly always
-/// a unique prefix.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct TokenId(pub Uuid);
-
-impl TokenId {
-    pub fn new(source: &str, external_id: &str) -> Self {
-        Self(derived_id(&["token", source, external_id]))
-    }
-}
-
-impl fmt::Display for TokenId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use super::string_enum::string_enum;
+use super::{Address, Step, TokenId};
 
 /// When a token stops working.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,69 +36,8 @@ impl Expiry {
     }
 }
 
-/// Declares an enum whose values are lower-case strings in the store, in JSON and on the command line.
-macro_rules! string_enum {
-    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum $name { $($(#[$vmeta])* $variant),+ }
-
-        impl $name {
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = $crate::domain::UnknownValue;
-
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                text.parse()
-            }
-        }
-
-        impl std::str::FromStr for $name {
-            type Err = $crate::domain::UnknownValue;
-
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                Self::ALL.iter().copied().find(|value| value.as_str() == text).ok_or_else(|| {
-                    $crate::domain::UnknownValue::new(text, Self::ALL.iter().map(|value| value.as_str()))
-                })
-            }
-        }
-    };
-}
-pub(crate) use string_enum;
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not one of {allowed}")]
-pub struct UnknownValue {
-    text: String,
-    allowed: String,
-}
-
-impl UnknownValue {
-    pub(crate) fn new(text: &str, allowed: impl Iterator<Item = &'static str>) -> Self {
-        let allowed = allowed.collect::<Vec<_>>().join(", ");
-        Self {
-            text: text.chars().take(40).collect(),
-            allowed,
-        }
-    }
-}
-
 string_enum! {
     ExpiryOrigin {
-        /// Reported by the source.
         Source = "source",
         /// Computed from what the source reported.
         Computed = "computed",
@@ -146,7 +53,6 @@ string_enum! {
         Active = "active",
         Expired = "expired",
         Disabled = "disabled",
-        /// Revoked before its expiry.
         Revoked = "revoked",
         /// It left a complete listing before its expiry.
         Gone = "gone",

@@ -167,15 +167,8 @@ impl Respond<'_> {
             let Some(token) = tokens.remove(&loss.token_id) else {
                 continue;
             };
-            let acknowledged_until = loss.acknowledged_until;
-            let countdown = find_countdown(
-                self.sources,
-                response,
-                &token,
-                loss.id,
-                acknowledged_until,
-                now,
-            );
+            let until = loss.acknowledged_until;
+            let countdown = find_countdown(self.sources, response, &token, loss.id, until, now);
             if countdown.is_some_and(|countdown| countdown.warn_at <= horizon) {
                 ids_to_warn.push(token.id);
             }

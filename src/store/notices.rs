@@ -216,8 +216,7 @@ impl Tx {
         generation: Option<Generation>,
         reason: &str,
     ) -> Result<u64> {
-        // A mail in flight or with unknown outcome is skipped: it may have been accepted. The next claim
-        // checks again.
+        // A mail in flight or with unknown outcome is skipped: it may have been accepted. The next claim checks again.
         let current = generation.unwrap_or(MAX_INSTANT.into());
         let cancelled = on!(self, c: Db => sqlx::query(
             "UPDATE notice SET state = 'cancelled', held = FALSE, reason = $3

@@ -148,8 +148,7 @@ impl Tx {
             .bind(subject).fetch_optional(c).await)
     }
 
-    /// Deletes up to `limit` rows of each kind that are older than `docs/retention.md` allows; returns how
-    /// many.
+    /// Deletes up to `limit` rows of each kind that are older than `docs/retention.md` allows; returns how many.
     pub async fn purge(&mut self, cutoffs: &PurgeCutoffs, limit: i64) -> Result<u64> {
         let mut deleted = 0;
         for (sql, before) in [

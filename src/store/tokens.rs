@@ -19,8 +19,7 @@ macro_rules! token_columns {
     };
 }
 
-/// A page of due tokens. The first comparisons select the index range; the row comparison skips the previous
-/// pages.
+/// A page of due tokens. The first comparisons select the index range; the row comparison skips the previous pages.
 macro_rules! due {
     () => {
         "SELECT * FROM token WHERE due_at <= $1 AND due_at >= $2 AND (due_at, id) > ($2, $3)
@@ -242,8 +241,7 @@ impl Tx {
     /// Marks up to `limit` active tokens as expired once their expiry has passed; returns how many. Those of
     /// the sources in `reporting_to` are to be reported to them.
     ///
-    /// The order is that of the index: with a limit but no order, PostgreSQL's generic plan scans the
-    /// table instead.
+    /// The order is that of the index: with a limit but no order, PostgreSQL's generic plan scans the table instead.
     pub async fn mark_expired(
         &mut self,
         now: DateTime<Utc>,

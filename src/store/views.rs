@@ -158,8 +158,7 @@ impl Tx {
         })
     }
 
-    /// A page of notices before `before`, the (`planned_at`, id) of the last one of the previous page;
-    /// newest first.
+    /// A page of notices before `before`, the (`planned_at`, id) of the last one of the previous page; newest first.
     pub async fn list_notices(
         &mut self,
         filter: &NoticeFilter,

@@ -53,8 +53,7 @@ pub(super) struct RelayHealth {
     faults_in_a_row: u32,
     recipients: u32,
     refused: u32,
-    /// The server refused most recipients in the last pass. Until it accepts one, no refusal is blamed
-    /// on the address.
+    /// The server refused most recipients in the last pass. Until it accepts one, no refusal is blamed on the address.
     pub is_on_probation: bool,
     /// The server is not used for the rest of the pass.
     pub is_down: bool,
