@@ -66,21 +66,13 @@ macro_rules! on {
     ($tx:expr, $conn:ident : $db:ident => $body:expr) => {
         (match $tx {
             $crate::store::Tx::Sqlite(tx) => {
-                #[allow(
-                    dead_code,
-                    clippy::allow_attributes,
-                    reason = "not every statement needs a builder"
-                )]
+                #[allow(dead_code, clippy::allow_attributes, reason = "some need no builder")]
                 type $db = sqlx::Sqlite;
                 let $conn = &mut **tx;
                 $body
             }
             $crate::store::Tx::Postgres(tx) => {
-                #[allow(
-                    dead_code,
-                    clippy::allow_attributes,
-                    reason = "not every statement needs a builder"
-                )]
+                #[allow(dead_code, clippy::allow_attributes, reason = "some need no builder")]
                 type $db = sqlx::Postgres;
                 let $conn = &mut **tx;
                 $body

@@ -111,11 +111,8 @@ pub struct Judgement {
     pub next_at: Option<DateTime<Utc>>,
 }
 
-/// Why a rule is broken.
-struct Cause {
-    since: Option<DateTime<Utc>>,
-    evidence: String,
-}
+/// Since when a rule is broken, and the evidence.
+type Cause = (Option<DateTime<Utc>>, String);
 
 impl Rules {
     /// A text that changes when the rules do.
@@ -145,33 +142,27 @@ impl Rules {
         if !is_working(token, now) {
             return Vec::new();
         }
-        let orphaned = token.issuer_gone.clone().map(|evidence| Cause {
-            since: None,
-            evidence,
-        });
+        let orphaned = token.issuer_gone.clone().map(|evidence| (None, evidence));
         let causes = [
             (FindingKind::Orphaned, orphaned),
             (FindingKind::NeverExpires, never_expires(token, now)),
             (FindingKind::TooLong, self.too_long(token)),
             (FindingKind::Unused, self.unused(token, now)),
         ];
-        let mut findings = Vec::new();
-        for (kind, cause) in causes {
-            let Some(Cause { since, evidence }) = cause else {
-                continue;
-            };
+        let finding = |(kind, cause): (FindingKind, Option<Cause>)| {
+            let (since, evidence) = cause?;
             let usual = match kind {
                 FindingKind::Orphaned => Severity::High,
                 _ => Severity::Medium,
             };
-            findings.push(RuleFinding {
+            Some(RuleFinding {
                 kind,
                 severity: Severity::of_token(token.role.as_deref(), usual),
                 since,
                 evidence,
-            });
-        }
-        findings
+            })
+        };
+        causes.into_iter().filter_map(finding).collect()
     }
 
     /// When a changed token must be judged next: at once if its findings differ from those of the `known` token,
@@ -206,8 +197,8 @@ impl Rules {
         let excess = match (longest, self.max_ttl) {
             (None, _) => "tokens may live without an expiry".to_owned(),
             (Some(life), Some(max)) if life > max => {
-                let life = format_span(life);
-                format!("tokens may live {life}, max_ttl is {}", format_span(max))
+                let (life, max) = (format_span(life), format_span(max));
+                format!("tokens may live {life}, max_ttl is {max}")
             }
             (Some(_), _) => return None,
         };
@@ -220,8 +211,7 @@ impl Rules {
     }
 
     fn too_long(&self, token: &Token) -> Option<Cause> {
-        let max = self.max_ttl?;
-        let ends_at = token.expiry.at()?;
+        let (max, ends_at) = (self.max_ttl?, token.expiry.at()?);
         // A token without a creation time is at least as old as our knowledge of it.
         let from = token.life_from.unwrap_or(token.first_seen_at);
         let life = ends_at - from;
@@ -229,16 +219,10 @@ impl Rules {
         if token.expiry_origin == Some(ExpiryOrigin::Policy) || life <= max + ROUNDING {
             return None;
         }
-        Some(Cause {
-            since: Some(from),
-            evidence: format!(
-                "it lives {} from {} to {}; max_ttl is {}",
-                format_span(life),
-                format_day(from),
-                format_day(ends_at),
-                format_span(max)
-            ),
-        })
+        let (life, max) = (format_span(life), format_span(max));
+        let (first, last) = (format_day(from), format_day(ends_at));
+        let evidence = format!("it lives {life} from {first} to {last}; max_ttl is {max}");
+        Some((Some(from), evidence))
     }
 
     fn unused(&self, token: &Token, now: DateTime<Utc>) -> Option<Cause> {
@@ -259,21 +243,19 @@ impl Rules {
             }
         };
         let allowed = format_span(self.unused_after?);
-        Some(Cause {
-            since: Some(since),
-            evidence: format!("{last_use}; unused_after is {allowed}"),
-        })
+        Some((
+            Some(since),
+            format!("{last_use}; unused_after is {allowed}"),
+        ))
     }
 
     /// When the token has been unused for too long; `None` if its source does not report use.
     fn unused_at(&self, token: &Token) -> Option<DateTime<Utc>> {
-        if !token.reports_use {
-            return None;
-        }
+        let allowed = self.unused_after.filter(|_| token.reports_use)?;
         // A token that was created again under its old id may still show the previous last use.
         let from = token.last_used_at.max(token.created_at);
         from.unwrap_or(token.first_seen_at)
-            .checked_add_signed(self.unused_after?)
+            .checked_add_signed(allowed)
     }
 }
 
@@ -288,23 +270,22 @@ fn is_working(token: &Token, now: DateTime<Utc>) -> bool {
 
 /// Until an expiry that our policy set, nothing is wrong. After it, the token still works.
 fn never_expires(token: &Token, now: DateTime<Utc>) -> Option<Cause> {
-    let mut evidence = "it has no expiry at its source".to_owned();
-    let since = match (token.expiry, token.expiry_origin) {
+    let no_expiry = "it has no expiry at its source";
+    let (since, evidence) = match (token.expiry, token.expiry_origin) {
         (Expiry::Never, _) => {
             let created_at = token.created_at.unwrap_or(token.first_seen_at);
-            created_at.min(token.first_seen_at)
+            (created_at.min(token.first_seen_at), no_expiry.to_owned())
         }
         (Expiry::At(at), Some(ExpiryOrigin::Policy)) if at <= now => {
             let day = format_day(at);
-            evidence += &format!(", and the one that policy_ttl set has passed: {day}");
-            at
+            (
+                at,
+                format!("{no_expiry}, and the one that policy_ttl set has passed: {day}"),
+            )
         }
         (Expiry::At(_) | Expiry::Unknown, _) => return None,
     };
-    Some(Cause {
-        since: Some(since),
-        evidence,
-    })
+    Some((Some(since), evidence))
 }
 
 fn format_day(at: DateTime<Utc>) -> String {

@@ -55,7 +55,7 @@ pub struct Respond<'a> {
     pub(super) on_progress: OnProgress<'a>,
 }
 
-impl Respond<'_> {
+impl<'a> Respond<'a> {
     /// Schedules and executes the revocations of the policy; cancels those that no longer apply.
     pub(super) async fn run(
         &self,
@@ -84,7 +84,7 @@ impl Respond<'_> {
         }
     }
 
-    fn revoke(&self) -> Revoke<'_> {
+    pub(super) fn revoke(&self) -> Revoke<'a> {
         Revoke {
             store: self.store,
             clock: self.clock,
@@ -265,10 +265,8 @@ impl Respond<'_> {
     ) -> Result<u64, Error> {
         let now = self.clock.now();
         let trail = load_trail(self.store, now).await?;
-        let Some(preview) = self
-            .preview_one(loss.id, response, &trail, &[], now)
-            .await?
-        else {
+        let preview = self.preview_one(loss.id, response, &trail, &[], now);
+        let Some(preview) = preview.await? else {
             return Ok(0);
         };
         match preview.decision {
@@ -441,18 +439,11 @@ impl Respond<'_> {
             return Ok(Vec::new());
         };
         let now = self.clock.now();
-        let sources: Vec<String> = self
-            .sources
-            .iter()
-            .map(|watched| watched.terms.name.clone())
-            .filter(|name| options.includes(name))
-            .collect();
-        let synced_first: Vec<&str> = self
-            .directories
-            .iter()
-            .map(|watched| watched.terms.name.as_str())
-            .filter(|name| options.includes(name))
-            .collect();
+        let mut sources: Vec<_> = self.sources.iter().map(|w| w.terms.name.clone()).collect();
+        sources.retain(|name| options.includes(name));
+        let directories = self.directories.iter();
+        let mut synced_first: Vec<_> = directories.map(|w| w.terms.name.as_str()).collect();
+        synced_first.retain(|name| options.includes(name));
         let mut trail = load_trail(self.store, now).await?;
         let mut after = Uuid::nil();
         let mut previews = Vec::new();
@@ -467,10 +458,8 @@ impl Respond<'_> {
             };
             after = last.id;
             for loss in &losses {
-                let Some(preview) = self
-                    .preview_one(loss.id, response, &trail, &synced_first, now)
-                    .await?
-                else {
+                let preview = self.preview_one(loss.id, response, &trail, &synced_first, now);
+                let Some(preview) = preview.await? else {
                     continue;
                 };
                 if preview.decision == Decision::Revoke {

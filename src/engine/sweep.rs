@@ -101,12 +101,7 @@ impl Engine {
 
     /// Revokes tokens by order of an operator.
     pub fn revocation(&self) -> Revoke<'_> {
-        Revoke {
-            store: &self.store,
-            clock: &self.clock,
-            policy: &self.policy,
-            sources: &self.sources,
-        }
+        self.response().revoke()
     }
 
     fn plan(&self) -> Plan<'_> {

@@ -3,7 +3,7 @@ use rstest::rstest;
 
 use super::{address, at, step};
 use crate::domain::{
-    AccountAdmins, Expiry, ForecastWarning, NewNotice, Policy, Status, Step, StepState, Token,
+    AccountAdmins, Expiry, ForecastWarning, NewNotice, Policy, Status, StepState, Token,
     forecast_notices, plan,
 };
 
