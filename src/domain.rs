@@ -5,11 +5,13 @@ mod address;
 pub mod diff;
 mod finding;
 mod identity;
+mod ids;
 mod notice;
 mod policy;
 pub mod revocation;
 mod schedule;
 mod step;
+mod string_enum;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -22,14 +24,15 @@ pub use identity::{
     Cover, Coverage, Identity, IdentityStatus, IssuerMode, Issuers, Lookup, Person, Reason,
     checked_suffix,
 };
+pub use ids::TokenId;
 pub use notice::{Basis, MailCounts, NewNotice, NoticeState, Occurrence, Recipient, Topic};
+#[cfg(test)]
+pub use policy::ForecastWarning;
 pub use policy::{AccountAdmins, Policy, StepOutlook, StepState, forecast_notices, plan};
 pub use revocation::RevocationPolicy;
 pub use schedule::Schedule;
 pub use step::Step;
-pub(crate) use token::string_enum;
-pub use token::{
-    Cell, Expiry, ExpiryOrigin, Generation, ListedToken, Status, Token, TokenId, TokenRef,
-    UnknownValue,
-};
+pub use string_enum::UnknownValue;
+pub(crate) use string_enum::string_enum;
+pub use token::{Cell, Expiry, ExpiryOrigin, Generation, ListedToken, Status, Token, TokenRef};
 pub use upstream::{Backoff, DirectoryTerms, Name, SourceTerms, SyncAlert, SyncState};

@@ -66,21 +66,13 @@ macro_rules! on {
     ($tx:expr, $conn:ident : $db:ident => $body:expr) => {
         (match $tx {
             $crate::store::Tx::Sqlite(tx) => {
-                #[allow(
-                    dead_code,
-                    clippy::allow_attributes,
-                    reason = "not every statement needs a builder"
-                )]
+                #[allow(dead_code, clippy::allow_attributes, reason = "some need no builder")]
                 type $db = sqlx::Sqlite;
                 let $conn = &mut **tx;
                 $body
             }
             $crate::store::Tx::Postgres(tx) => {
-                #[allow(
-                    dead_code,
-                    clippy::allow_attributes,
-                    reason = "not every statement needs a builder"
-                )]
+                #[allow(dead_code, clippy::allow_attributes, reason = "some need no builder")]
                 type $db = sqlx::Postgres;
                 let $conn = &mut **tx;
                 $body
@@ -256,9 +248,8 @@ impl Tx {
 
 /// Opens a transaction in its own task, which continues when the caller is dropped.
 ///
-/// sqlx counts a transaction only once PostgreSQL has answered. A caller dropped before that would
-/// return the connection with an open transaction that is never ended, and the next writer on it might
-/// be inside a read-only one.
+/// sqlx counts a transaction only once PostgreSQL has answered. A caller dropped before that would return the
+/// connection with an open transaction that is never ended, and the next writer on it might be inside a read-only one.
 async fn begin_in_task(
     pool: &PgPool,
     statement: &'static str,

@@ -32,7 +32,6 @@ enum Outcome {
     Failed {
         problem: String,
         fix: String,
-        /// What a sweep would exit with.
         exit: Exit,
     },
 }

@@ -188,10 +188,11 @@ impl Explanation {
             .recipients(&self.token, &self.account_admins, is_lost, &is_dead)
     }
 
-    /// The warnings that will still be planned.
     fn future_notices(&self) -> Vec<NewNotice> {
-        let forecast = forecast_notices(&self.token, &self.recipients(), &self.policy, self.now);
-        forecast.into_iter().flatten().collect()
+        forecast_notices(&self.token, &self.recipients(), &self.policy, self.now)
+            .into_iter()
+            .filter_map(|warning| warning.notice)
+            .collect()
     }
 
     /// One step, with the outcome for each past, present and future recipient.

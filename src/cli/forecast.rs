@@ -248,16 +248,11 @@ impl TokenPage {
         let recipients = policy.recipients(token, &self.account_admins, is_lost, &|address| {
             self.dead_addresses.contains(address.key())
         });
-        for foreseen in forecast_notices(token, &recipients, policy, window.now) {
-            let (step, at, recipient) = match foreseen {
-                Ok(notice) => (notice.step, notice.send_at, Some(notice.recipient)),
-                Err((step, at)) => (Some(step), at, None),
-            };
-            let step = step.unwrap_or(Step::ZERO);
+        for warning in forecast_notices(token, &recipients, policy, window.now) {
             warnings
-                .entry((at.max(window.now), step))
+                .entry((warning.at.max(window.now), warning.step))
                 .or_default()
-                .extend(recipient);
+                .extend(warning.notice.map(|notice| notice.recipient));
         }
         let build_row = |at, step, recipients| ForecastRow {
             at,

@@ -325,7 +325,6 @@ pub(super) struct IdentityDetail {
 }
 
 impl IdentityDetail {
-    /// The name, as a directory reports it.
     fn name(&self) -> Option<&String> {
         self.directories
             .iter()

@@ -232,7 +232,6 @@ impl SheetItem for TokenDetail {
     }
 }
 
-/// Who set the expiry of a token.
 fn origin_text(origin: ExpiryOrigin) -> &'static str {
     match origin {
         ExpiryOrigin::Source | ExpiryOrigin::Computed => origin.as_str(),

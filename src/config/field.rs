@@ -23,7 +23,6 @@ const MAX_DAYS: i64 = 36_500;
 
 /// What all fields need to be parsed and reported.
 pub(super) struct Context<'a> {
-    /// The variables that secrets may name.
     pub env: &'a HashMap<String, String>,
     /// The folder against which relative paths are resolved.
     pub base: PathBuf,

@@ -32,7 +32,6 @@ pub struct Store {
     pub create: bool,
 }
 
-/// The HTTP server for health and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     /// `None` turns the server off.

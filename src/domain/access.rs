@@ -35,21 +35,23 @@ impl Observation {
         otherwise: Self,
     ) -> Self {
         if accounts.len() < 2 {
-            let only = accounts.pop().map(Box::new);
-            return only.map_or(otherwise, Self::One);
+            return match accounts.pop() {
+                Some(account) => Self::One(Box::new(account)),
+                None => otherwise,
+            };
         }
-        // The bound account counts. Of a person without one, that with the address as sign-in name does.
-        let place = if bound_id.is_some() {
+        // The bound account is used. If there is none, the account that signs in with the address is.
+        let position = if bound_id.is_some() {
             only_position(&accounts, |account| account.id.as_deref() == bound_id)
         } else {
             let are_lost = accounts.iter().all(|account| account.status.is_lost());
             only_position(&accounts, |account| account.signs_in_as(key))
                 .or_else(|| are_lost.then_some(0))
         };
-        let Some(place) = place else {
+        let Some(position) = position else {
             return Self::Several;
         };
-        let account = accounts.swap_remove(place);
+        let account = accounts.swap_remove(position);
         // A person with a second account that works has not lost access. But the address of a person who
         // left is often added to another person's account, so that no mail is lost.
         let has_other = accounts
@@ -64,10 +66,10 @@ impl Observation {
     }
 }
 
-/// The position of the only account of which this is true.
-fn only_position(accounts: &[Person], is_it: impl Fn(&Person) -> bool) -> Option<usize> {
-    let mut found = (0..accounts.len()).filter(|at| is_it(&accounts[*at]));
-    found.next().filter(|_| found.next().is_none())
+/// The position of the only account that matches; `None` if several do.
+fn only_position(accounts: &[Person], matches: impl Fn(&Person) -> bool) -> Option<usize> {
+    let position = accounts.iter().position(&matches)?;
+    (!accounts[position + 1..].iter().any(matches)).then_some(position)
 }
 
 /// A person, what was known about them, and what was observed.
@@ -75,7 +77,6 @@ fn only_position(accounts: &[Person], is_it: impl Fn(&Person) -> bool) -> Option
 pub struct PersonUnderReview {
     /// Their address as it is on tokens.
     pub email: Address,
-    /// What was known before this listing.
     pub known: Option<Identity>,
     pub observation: Observation,
 }
@@ -152,18 +153,21 @@ impl PersonUnderReview {
 
     /// Whether an operator rejected this statement about the person.
     fn is_rejected(&self, statement: &Statement<'_>) -> bool {
-        let is_rejected = |known: &Identity| known.reason == Some(Reason::Rejected);
         let is_same = match statement {
             Statement::Unchanged => true,
             // A new account was not part of the decision.
             Statement::OtherAccount(_) => false,
             statement => self.candidate() == statement.lost_status(),
         };
-        self.known.as_ref().is_some_and(is_rejected) && is_same
+        let reason = self.known.as_ref().and_then(|known| known.reason);
+        is_same && reason == Some(Reason::Rejected)
     }
 
     /// The id that must be looked up before the statement is accepted.
     pub fn lookup_id(&self, statement: &Statement<'_>) -> Option<String> {
+        if self.is_rejected(statement) {
+            return None;
+        }
         let id = match statement {
             Statement::Disabled(person) if self.status() != Some(person.status) => {
                 person.id.as_deref()
@@ -173,8 +177,7 @@ impl PersonUnderReview {
             Statement::OtherAccount(_) => self.bound_id(),
             _ => None,
         };
-        id.filter(|_| !self.is_rejected(statement))
-            .map(str::to_owned)
+        id.map(str::to_owned)
     }
 
     /// Whether the person, who counts as having access, would lose it by this statement.
@@ -208,8 +211,11 @@ impl PersonUnderReview {
     /// The new status of a person who would lose access by this statement, or who is new and has none.
     pub fn loss(&self, statement: &Statement<'_>) -> Option<IdentityStatus> {
         let is_off = self.is_new(statement) && matches!(statement, Statement::Disabled(_));
-        let lost = statement.lost_status();
-        lost.filter(|_| is_off || self.changes_status(statement))
+        if is_off || self.changes_status(statement) {
+            statement.lost_status()
+        } else {
+            None
+        }
     }
 
     /// Whether the person had access: as known, or else as the account reports.
@@ -268,9 +274,7 @@ fn account_statement(person: &Person) -> Statement<'_> {
 /// Counts the losses of access in one listing, for the breaker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BreakerTally {
-    /// People who had access before.
     pub active: usize,
-    /// People who would lose access.
     pub losses: usize,
     /// People whom the directory lists for the first time.
     pub new: usize,
@@ -317,7 +321,8 @@ impl BreakerTally {
 
     /// Why the losses are implausible, if they are.
     pub fn trip_reason(&self, terms: &DirectoryTerms) -> Option<String> {
-        let (lost, active) = (self.losses, self.active);
+        let lost = self.losses;
+        let active = self.active;
         #[expect(clippy::cast_precision_loss, reason = "a share of a head count")]
         let is_mass = lost as f64 > active as f64 * terms.breaker_share;
         if is_mass && lost > terms.breaker_min as usize {
@@ -326,7 +331,8 @@ impl BreakerTally {
             ));
         }
         // People who left long ago are expected, but not as most of the new people.
-        let (off, new) = (self.new_without_access, self.new);
+        let off = self.new_without_access;
+        let new = self.new;
         let is_most = off * 2 > new && off > terms.breaker_min as usize;
         is_most.then(|| format!("{off} of {new} people seen for the first time have no access"))
     }

@@ -1,4 +1,4 @@
-//! A mail address: parsed once where it is read, then trusted.
+//! Mail addresses.
 
 use std::cmp::Ordering;
 use std::str::FromStr;
@@ -6,10 +6,15 @@ use std::{fmt, hash};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A mail address, displayed as it was written and compared without regard to case.
+/// RFC 5321 §4.5.3.1: a path is at most 256 octets with its brackets.
+const MAX_LENGTH: usize = 254;
+/// An error quotes this much of an invalid address.
+const MAX_QUOTED_LENGTH: usize = 80;
+
+/// A checked mail address, displayed as it was written and compared without regard to case.
 ///
-/// RFC 5321 §2.4 lets a host distinguish local parts by case, but no host in use does, and two
-/// spellings of one address must not get two mails.
+/// RFC 5321 §2.4 lets a host distinguish local parts by case. In practice none does, and two spellings of one
+/// address must not get two mails.
 #[derive(Clone)]
 pub struct Address {
     text: String,
@@ -32,9 +37,8 @@ impl Address {
 
     /// A form for logs: enough to recognise a known address, not enough to write to it.
     pub fn masked(&self) -> String {
-        let (local, domain) = self.text.split_once('@').unwrap_or(("", ""));
-        let first = |part: &str| part.chars().next().map(String::from).unwrap_or_default();
-        format!("{}***@{}***", first(local), first(domain))
+        let (local, domain) = self.text.split_once('@').unwrap_or_default();
+        format!("{local:.1}***@{domain:.1}***")
     }
 }
 
@@ -43,9 +47,8 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
         let text = text.trim();
-        let invalid = || InvalidAddress(text.chars().take(80).collect());
-        // RFC 5321 §4.5.3.1: a path is at most 254 octets without its brackets.
-        if text.len() > 254 || !text.is_ascii() {
+        let invalid = || InvalidAddress(text.chars().take(MAX_QUOTED_LENGTH).collect());
+        if text.len() > MAX_LENGTH || !text.is_ascii() {
             return Err(invalid());
         }
         lettre::Address::from_str(text).map_err(|_| invalid())?;

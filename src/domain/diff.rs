@@ -113,7 +113,9 @@ impl MergeRules<'_> {
             token.planned_step = Some(Step::ZERO);
         }
         token.due_at = self.policy.due_at(token);
-        token.revoked_at = token.revoked_at.filter(|_| token.status == Status::Revoked);
+        if token.status != Status::Revoked {
+            token.revoked_at = None;
+        }
     }
 }
 
@@ -220,14 +222,9 @@ fn update_in_place(
         Cell::Absent => known.secret_version,
         _ => listed.secret_version.unwrap_or(known.secret_version),
     };
-    // A stored `expired` is our own mark; the source reports active.
-    let source_status = |status| match status {
-        Status::Expired => Status::Active,
-        status => status,
-    };
-    let old_status = source_status(known.status);
+    let old_status = status_at_source(known.status);
     let new_status = match listed.status {
-        Cell::Value(status) => source_status(status),
+        Cell::Value(status) => status_at_source(status),
         Cell::Absent if known.status != Status::Gone => old_status,
         Cell::Absent | Cell::Empty => Status::Active,
     };
@@ -247,7 +244,7 @@ fn update_in_place(
     if is_new_expiry {
         token.expiry = expiry;
     }
-    // An expiry that our policy set is not a renewal: the token's life goes on.
+    // An expiry that our policy set is not a renewal: the token's life continues.
     if has_moved && expiry_origin != Some(ExpiryOrigin::Policy) {
         token.life_from = Some(now);
     }
@@ -320,8 +317,19 @@ pub fn changed_fields(old: &Token, new: &Token) -> Vec<&'static str> {
         ("reports_use", old.reports_use != new.reports_use),
         ("due_at", old.due_at != new.due_at),
     ];
-    let changed = fields.into_iter().filter(|(_, is_changed)| *is_changed);
-    changed.map(|(name, _)| name).collect()
+    fields
+        .into_iter()
+        .filter(|(_, is_changed)| *is_changed)
+        .map(|(name, _)| name)
+        .collect()
+}
+
+/// A stored `expired` is our own mark; the source reports active.
+fn status_at_source(status: Status) -> Status {
+    match status {
+        Status::Expired => Status::Active,
+        status => status,
+    }
 }
 
 fn is_same_expiry(known: Expiry, listed: Expiry) -> bool {

@@ -3,8 +3,11 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::token::string_enum;
+use super::string_enum::string_enum;
 use super::{Expiry, ExpiryOrigin, IdentityStatus, Reason, Status, Token};
+
+/// Sources round, so a life may exceed `max_ttl` by this much.
+const ROUNDING: TimeDelta = TimeDelta::seconds(60);
 
 string_enum! {
     FindingKind {
@@ -108,9 +111,6 @@ pub struct Judgement {
 
 /// Since when a rule is broken, and the evidence.
 type Cause = (Option<DateTime<Utc>>, String);
-
-/// Sources round, so a life may exceed `max_ttl` by this much.
-const ROUNDING: TimeDelta = TimeDelta::seconds(60);
 
 impl Rules {
     /// A text that changes when the rules do.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::Address;
-use super::token::string_enum;
+use super::string_enum::string_enum;
 
 string_enum! {
     IdentityStatus {
@@ -20,7 +20,6 @@ string_enum! {
 }
 
 impl IdentityStatus {
-    /// Whether this states a loss of access.
     pub fn is_lost(self) -> bool {
         match self {
             Self::Disabled | Self::Deleted | Self::OutOfGroup => true,
@@ -182,7 +181,6 @@ pub struct Identity {
 }
 
 string_enum! {
-    /// What kind of issuer this is.
     IssuerMode {
         /// A person that the directories know.
         Sso = "sso",
@@ -208,11 +206,10 @@ pub struct Issuers {
 impl Issuers {
     /// The mode of the issuer with this [`Address::key`].
     pub fn mode(&self, key: &str) -> IssuerMode {
-        let domain_mode = || {
+        let mode = self.modes.get(key).or_else(|| {
             let (_, domain) = key.rsplit_once('@')?;
             self.modes.get(&format!("*@{domain}"))
-        };
-        let mode = self.modes.get(key).or_else(domain_mode);
+        });
         mode.copied().unwrap_or(IssuerMode::Sso)
     }
 
@@ -223,8 +220,8 @@ impl Issuers {
 }
 
 string_enum! {
-    /// What all directories together know about an issuer. Where that is nothing, this has the value of the [`Reason`];
-    /// where no directory covers them, that of the [`IssuerMode`].
+    /// What all directories together know about an issuer: if their status is unknown, the [`Reason`]; if no directory
+    /// covers them, the [`IssuerMode`].
     Cover {
         Active = "active",
         Lost = "lost",
@@ -246,8 +243,8 @@ string_enum! {
 }
 
 impl Cover {
-    /// The coverage of an issuer with this mode and these statuses, one per directory. A directory with an
-    /// unknown status does not outweigh one with a known status.
+    /// The coverage of an issuer with this mode and these statuses, one per directory. An unknown status is ignored if
+    /// another directory has a known one.
     pub fn from_statuses(mode: IssuerMode, statuses: &[(IdentityStatus, Option<Reason>)]) -> Self {
         match mode {
             IssuerMode::Sso => {}
@@ -268,13 +265,13 @@ impl Cover {
             cover.unwrap_or(Self::FieldMissing)
         });
         // A reason from a directory that has seen them says more than that another has not.
-        let rank = |cover: &Self| match cover {
+        let best = unknown.max_by_key(|cover| match cover {
             Self::NotRead => (0, *cover),
             Self::NeverSeen => (1, *cover),
             Self::Absent => (2, *cover),
             _ => (3, *cover),
-        };
-        unknown.max_by_key(rank).unwrap_or(Self::NotRead)
+        });
+        best.unwrap_or(Self::NotRead)
     }
 
     /// `active`, `lost`, `unknown` or `not_covered`.

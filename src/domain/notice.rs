@@ -1,9 +1,10 @@
-//! A notice: one message owed to one recipient about one subject.
+//! A notice: one piece of information for one recipient about one subject.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::token::{derived_id, string_enum};
+use super::ids::derived_id;
+use super::string_enum::string_enum;
 use super::{Address, Generation, Step, Token, TokenId};
 
 string_enum! {
@@ -14,7 +15,7 @@ string_enum! {
         SsoRevoked = "sso_revoked",
         /// The token was revoked at its source, through lapsed.
         Revoked = "revoked",
-        /// The address of another recipient cannot be reached; joins the next mail of the fallback.
+        /// The address of another recipient does not work. Sent with the next mail to the fallback recipient.
         Unreachable = "unreachable",
         /// The regular summary of all findings.
         Summary = "summary",
@@ -31,6 +32,7 @@ string_enum! {
         /// The connection ended before the mail server accepted or rejected it.
         Unknown = "unknown",
         Failed = "failed",
+        /// It no longer applies, for example because the token was renewed.
         Cancelled = "cancelled",
         /// Covered by another notice; no mail of its own is sent.
         Suppressed = "suppressed",
@@ -38,24 +40,29 @@ string_enum! {
 }
 
 string_enum! {
-    /// Why a person is a recipient.
+    /// The role in which a person is a recipient.
     Basis {
         Issuer = "issuer",
-        /// They administer the token's account.
         AccountAdmin = "account_admin",
-        /// They are one of `[notify] admins`.
         Admin = "admin",
     }
 }
 
-/// A person who is owed a notice, and why.
+/// A person who is to be notified, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipient {
     pub address: Address,
     pub basis: Basis,
 }
 
-/// A planned notice, before it is stored.
+/// What distinguishes notices to the same recipient about the same subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Occurrence {
+    pub topic: Topic,
+    pub generation: Generation,
+    pub step: Option<Step>,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewNotice {
     /// Derived from the subject, the occurrence and the recipient, so that the primary key prevents duplicates.
@@ -85,14 +92,25 @@ impl NewNotice {
     ) -> Self {
         Self {
             token_id: Some(token.id),
-            subject: None,
-            ..Self::for_subject(&token.id.to_string(), occurrence, recipient, send_at)
+            ..Self::new(&token.id.to_string(), occurrence, recipient, send_at)
         }
     }
 
     /// A notice about a subject that is not a token.
     pub fn for_subject(
         subject: &str,
+        occurrence: Occurrence,
+        recipient: &Recipient,
+        send_at: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            subject: Some(subject.to_owned()),
+            ..Self::new(subject, occurrence, recipient, send_at)
+        }
+    }
+
+    fn new(
+        subject_key: &str,
         occurrence: Occurrence,
         recipient: &Recipient,
         send_at: DateTime<Utc>,
@@ -106,9 +124,10 @@ impl NewNotice {
         let generation_key = format!("{micros} {}", generation.secret_version);
         let step_key = step.map(|step| step.to_string()).unwrap_or_default();
         Self {
+            // A change of any part would change the ids of all notices. `mail` is the channel.
             id: derived_id(&[
                 "notice",
-                subject,
+                subject_key,
                 &generation_key,
                 topic.as_str(),
                 &step_key,
@@ -116,7 +135,7 @@ impl NewNotice {
                 recipient.address.key(),
             ]),
             token_id: None,
-            subject: Some(subject.to_owned()),
+            subject: None,
             generation,
             topic,
             step,
@@ -127,14 +146,6 @@ impl NewNotice {
             detail: None,
         }
     }
-}
-
-/// What distinguishes notices to the same recipient about the same subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Occurrence {
-    pub topic: Topic,
-    pub generation: Generation,
-    pub step: Option<Step>,
 }
 
 /// Attempts to send a mail since the process started, by outcome.

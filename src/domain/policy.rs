@@ -1,4 +1,4 @@
-//! The warning policy: when a warning is sent and to whom; and the planning by it: which notices are owed for a token,
+//! The warning policy, which says when a warning is sent and to whom, and planning by it: the notices about a token,
 //! and when it is next due.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -43,7 +43,6 @@ impl AccountAdmins {
         admins.push(address);
     }
 
-    /// The administrators of the token's account.
     pub fn for_token(&self, token: &Token) -> &[Address] {
         let admins = token
             .account
@@ -78,10 +77,12 @@ impl Policy {
     /// store, every `due_at` is computed again.
     pub fn fingerprint(&self) -> String {
         let steps: Vec<String> = self.steps.iter().map(Step::to_string).collect();
-        let (steps, merge_ahead) = (steps.join(","), self.merge_ahead);
         let text = format!(
-            "1|{steps}|{merge_ahead}|{:?}|{}",
-            self.admin_digest, self.zone
+            "1|{}|{}|{:?}|{}",
+            steps.join(","),
+            self.merge_ahead,
+            self.admin_digest,
+            self.zone
         );
         let digest = Sha256::digest(text);
         Uuid::from_slice(&digest[..16])
@@ -99,16 +100,16 @@ impl Policy {
     /// [`Policy::due_at`] once `planned` is the tightest planned step.
     fn due_after(&self, token: &Token, planned: Option<Step>) -> Option<DateTime<Utc>> {
         let expires_at = token.expiry.at()?;
-        let mark = match token.status {
+        let mark_at = match token.status {
             Status::Active => Some(expires_at),
             Status::Expired if token.due_at.is_none() => return None,
             Status::Expired => None,
             Status::Disabled | Status::Revoked | Status::Gone => return None,
         };
-        let steps = self
-            .open_steps(token, planned)
-            .map(|step| self.plan_at(expires_at, step));
-        steps.chain(mark).min()
+        self.open_steps(token, planned)
+            .map(|step| self.plan_at(expires_at, step))
+            .chain(mark_at)
+            .min()
     }
 
     /// The steps tighter than `planned` and narrower than the token's life, widest first.
@@ -135,9 +136,9 @@ impl Policy {
         let open: Vec<Step> = self.open_steps(token, token.planned_step).collect();
         // All other steps are too wide for the token's life.
         let fitting: Vec<Step> = self.open_steps(token, None).collect();
-        let steps = self.steps.iter().copied();
-        steps
-            .map(|step| StepOutlook {
+        self.steps
+            .iter()
+            .map(|&step| StepOutlook {
                 step,
                 at: saturating_sub(expires_at, step.width()),
                 state: if open.contains(&step) {
@@ -175,8 +176,8 @@ impl Policy {
     }
 
     /// All recipients of a warning about the token: the issuer; the administrators of its account, as configured
-    /// and as reported by its source; and those of all accounts. Each address once and only if it is reachable. An
-    /// issuer who lost access is left out, even if they are also an administrator.
+    /// and as reported by its source; and those of all accounts. Each reachable address is contained once. An issuer
+    /// who lost access is left out, even if they are also an administrator.
     pub fn recipients(
         &self,
         token: &Token,
@@ -189,14 +190,19 @@ impl Policy {
             .account
             .iter()
             .filter_map(|account| self.accounts.get(account));
-        let of_account = configured.flatten().chain(account_admins.for_token(token));
-        let of_account = of_account.map(|admin| (admin, Basis::AccountAdmin));
+        let of_account = configured
+            .flatten()
+            .chain(account_admins.for_token(token))
+            .map(|admin| (admin, Basis::AccountAdmin));
         let of_all = self.admins.iter().map(|admin| (admin, Basis::Admin));
-        let excluded = token.issuer.as_ref().filter(|_| issuer_lost_access);
+        let is_excluded = |address: &Address| {
+            issuer_lost_access && token.issuer.as_ref() == Some(address) || is_unreachable(address)
+        };
         let mut seen = HashSet::new();
-        let everyone = issuer.chain(of_account).chain(of_all);
-        everyone
-            .filter(|(address, _)| Some(*address) != excluded && !is_unreachable(address))
+        issuer
+            .chain(of_account)
+            .chain(of_all)
+            .filter(|(address, _)| !is_excluded(address))
             .filter(|(address, _)| seen.insert(*address))
             .map(|(address, basis)| Recipient {
                 address: address.clone(),
@@ -208,11 +214,10 @@ impl Policy {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenPlan {
-    /// The notices now owed. Inserting one that already exists changes nothing.
+    /// Inserting a notice that already exists changes nothing.
     pub notices: Vec<NewNotice>,
     /// The tightest step that is now planned.
     pub planned_step: Option<Step>,
-    /// When the token must be planned again.
     pub due_at: Option<DateTime<Utc>>,
 }
 
@@ -253,15 +258,22 @@ pub fn plan(
     }
 }
 
+#[derive(Debug, PartialEq)]
+pub struct ForecastWarning {
+    pub step: Step,
+    pub at: DateTime<Utc>,
+    /// `None` if no one can receive it.
+    pub notice: Option<NewNotice>,
+}
+
 /// Every warning about `token` from `now` on if nothing changes: planned step by step, as sweeps would
-/// at the instants when a step is due. A step without any recipient is returned as `Err` with its
-/// instant.
+/// at the instants when a step is due.
 pub fn forecast_notices(
     token: &Token,
     recipients: &[Recipient],
     policy: &Policy,
     now: DateTime<Utc>,
-) -> Vec<Result<NewNotice, (Step, DateTime<Utc>)>> {
+) -> Vec<ForecastWarning> {
     let mut token = token.clone();
     let mut forecast = Vec::new();
     while let (Some(due_at), Some(expires_at)) = (policy.due_at(&token), token.expiry.at()) {
@@ -270,17 +282,27 @@ pub fn forecast_notices(
             break;
         }
         token.planned_step = planned.planned_step;
-        match token.planned_step {
-            Some(step) if recipients.is_empty() => {
-                forecast.push(Err((step, policy.send_at(expires_at, step, Basis::Issuer))));
-            }
-            _ => forecast.extend(planned.notices.into_iter().map(Ok)),
+        if let Some(step) = token.planned_step
+            && recipients.is_empty()
+        {
+            forecast.push(ForecastWarning {
+                step,
+                at: policy.send_at(expires_at, step, Basis::Issuer),
+                notice: None,
+            });
+        }
+        for notice in planned.notices {
+            forecast.push(ForecastWarning {
+                step: notice.step.unwrap_or(Step::ZERO),
+                at: notice.send_at,
+                notice: Some(notice),
+            });
         }
     }
     forecast
 }
 
-/// The notices of `steps` (widest first) that one recipient is owed.
+/// The notices of `steps` (widest first) for one recipient.
 fn notices_for_recipient(
     token: &Token,
     generation: Generation,
@@ -289,28 +311,30 @@ fn notices_for_recipient(
     policy: &Policy,
     horizon: DateTime<Utc>,
 ) -> Vec<NewNotice> {
-    let timed: Vec<(Step, DateTime<Utc>)> = steps
-        .iter()
-        .map(|step| (*step, policy.send_at(generation.at, *step, recipient.basis)))
-        .collect();
-    let is_overtaken = |index: usize, send_at: DateTime<Utc>| {
-        timed[index + 1..]
+    let send_at = |step: Step| policy.send_at(generation.at, step, recipient.basis);
+    let mut notices = Vec::new();
+    for (index, &step) in steps.iter().enumerate() {
+        let latest = send_at(step).max(horizon);
+        // A tighter step that is sent by then replaces this one.
+        if steps[index + 1..]
             .iter()
-            .any(|(_, tighter)| *tighter <= send_at.max(horizon))
-    };
-    timed
-        .iter()
-        .enumerate()
-        .filter(|(index, (_, send_at))| !is_overtaken(*index, *send_at))
-        .map(|(_, (step, send_at))| {
-            let occurrence = Occurrence {
-                topic: Topic::Expiry,
-                generation,
-                step: Some(*step),
-            };
-            NewNotice::for_token(token, occurrence, recipient, *send_at)
-        })
-        .collect()
+            .any(|&tighter| send_at(tighter) <= latest)
+        {
+            continue;
+        }
+        let occurrence = Occurrence {
+            topic: Topic::Expiry,
+            generation,
+            step: Some(step),
+        };
+        notices.push(NewNotice::for_token(
+            token,
+            occurrence,
+            recipient,
+            send_at(step),
+        ));
+    }
+    notices
 }
 
 fn saturating_sub(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
@@ -318,13 +342,14 @@ fn saturating_sub(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
         .unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
-/// The last instant at or before `at` when clocks in `zone` show `hour`. If clocks show it twice on a day, the first
-/// counts; if they skip it, the end of the gap.
+/// The last instant at or before `at` when clocks in `zone` show `hour`. If they show it twice on a day, that is the
+/// first time; if they skip it, the end of the gap.
 fn last_at_hour(at: DateTime<Utc>, hour: NaiveTime, zone: Tz) -> DateTime<Utc> {
     let today = at.with_timezone(&zone).date_naive();
-    let days = (0..3).filter_map(|ago| today.checked_sub_days(Days::new(ago)));
-    days.filter_map(|day| first_instant(day.and_time(hour), zone))
-        .find(|found| *found <= at)
+    (0..3)
+        .filter_map(|ago| today.checked_sub_days(Days::new(ago)))
+        .filter_map(|day| first_instant(day.and_time(hour), zone))
+        .find(|instant| *instant <= at)
         .unwrap_or(at)
 }
 

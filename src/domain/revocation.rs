@@ -13,6 +13,14 @@ use super::{FindingState, IdentityStatus, Status, Step};
 
 /// How long before the revocation the warning is sent; at once if `revoke_after` is shorter.
 const WARNING_PERIOD: TimeDelta = TimeDelta::days(1);
+/// [`RevocationPolicy::max_per_day`] counts revocations in this time.
+const LIMIT_PERIOD: TimeDelta = TimeDelta::days(1);
+/// Delay after a failed attempt, for a token or a source.
+const RETRY_DELAY: TimeDelta = TimeDelta::hours(1);
+/// An attempt without an outcome may still be running for this time.
+const MAX_ATTEMPT_DURATION: TimeDelta = TimeDelta::minutes(11);
+/// From this number of failed tokens on, the whole source waits.
+const SOURCE_FAILURE_THRESHOLD: usize = 3;
 
 /// `[policy] sso_revoked = "revoke"`: when such tokens are revoked, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +50,7 @@ impl RevocationPolicy {
         Step::from_seconds(self.warning_period().num_seconds())
     }
 
-    /// The countdown of a finding; `None` while it is acknowledged. It restarts when the acknowledgement
-    /// ends.
+    /// The countdown of a finding; `None` while it is acknowledged. It restarts when the acknowledgement ends.
     pub fn countdown(
         &self,
         finding: Uuid,
@@ -75,8 +82,10 @@ impl RevocationPolicy {
 
 /// When a finding was opened: its id begins with the time (RFC 9562 §5.7).
 pub fn opened_at(finding: Uuid) -> DateTime<Utc> {
-    let time = finding.get_timestamp().map(|time| time.to_unix());
-    time.and_then(|(seconds, nanos)| DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos))
+    finding
+        .get_timestamp()
+        .map(|time| time.to_unix())
+        .and_then(|(seconds, nanos)| DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos))
         .unwrap_or_default()
 }
 
@@ -88,13 +97,11 @@ pub struct Loss {
     pub doubt: Option<Doubt>,
 }
 
-/// Why a directory is not reliable now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
     /// A change at the directory waits for an operator.
     Held,
     Failing,
-    /// The last good sync is too old.
     Stale,
     /// It now reports another status, which awaits confirmation.
     Unconfirmed,
@@ -113,7 +120,6 @@ pub struct RevocationFacts {
     pub is_source_failing: bool,
     /// The directories that report that the issuer lost access.
     pub losses: Vec<Loss>,
-    /// Back-off after a failed attempt.
     pub retry_at: Option<DateTime<Utc>>,
 }
 
@@ -128,13 +134,11 @@ pub enum Decision {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wait {
     Acknowledged,
-    /// Its time has not come.
     Until(DateTime<Utc>),
     NotWarned,
     SourceFailing,
     /// No directory reports a loss of access now.
     NotLost,
-    /// The directory is not reliable now.
     Unreliable(String, Doubt),
     RetryAt(DateTime<Utc>),
     Limit(u32),
@@ -222,15 +226,6 @@ impl fmt::Display for Wait {
     }
 }
 
-/// Period of [`max_per_day`](RevocationPolicy::max_per_day).
-const LIMIT_PERIOD: TimeDelta = TimeDelta::days(1);
-/// Delay after a failed attempt, for a token or a source.
-const RETRY_DELAY: TimeDelta = TimeDelta::hours(1);
-/// An attempt without an outcome may still be running for this time.
-const MAX_ATTEMPT_DURATION: TimeDelta = TimeDelta::minutes(11);
-/// From this number of failed tokens on, the whole source waits.
-const SOURCE_FAILURE_THRESHOLD: usize = 3;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// No outcome is recorded: the attempt is running, or was interrupted.
@@ -248,16 +243,18 @@ pub struct Attempt {
     pub outcome: Outcome,
 }
 
+/// Time and outcome of the last attempt to revoke each token.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trail(BTreeMap<String, (DateTime<Utc>, Outcome)>);
 
 impl Trail {
     /// From attempts in the order in which they were recorded.
     pub fn from_attempts(attempts: impl IntoIterator<Item = Attempt>) -> Self {
-        let last = attempts
-            .into_iter()
-            .map(|attempt| (attempt.subject, (attempt.at, attempt.outcome)));
-        Self(last.collect())
+        let mut last = BTreeMap::new();
+        for attempt in attempts {
+            last.insert(attempt.subject, (attempt.at, attempt.outcome));
+        }
+        Self(last)
     }
 
     /// Records that a token would be revoked, for a preview.
@@ -280,7 +277,6 @@ impl Trail {
             .is_some_and(|(at, outcome)| *outcome != Outcome::Failed && now - *at < LIMIT_PERIOD)
     }
 
-    /// Whether the last attempt failed.
     pub fn has_failed(&self, subject: &str) -> bool {
         self.0
             .get(subject)
@@ -300,14 +296,11 @@ impl Trail {
     }
 
     fn source_retry_at(&self, source: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let is_of_source = |subject: &str| {
-            let id = subject.strip_prefix(source);
-            id.is_some_and(|id| id.starts_with('/'))
-        };
+        let prefix = format!("{source}/");
         let mut waiting: Vec<_> = self
             .0
             .iter()
-            .filter(|(subject, (_, outcome))| is_of_source(subject) && outcome.is_failure())
+            .filter(|(subject, (_, outcome))| subject.starts_with(&prefix) && outcome.is_failure())
             .filter_map(|(_, last)| retry_at(*last))
             .filter(|until| now < *until)
             .collect();
@@ -319,12 +312,10 @@ impl Trail {
 
     /// The tokens that may or may not have been revoked.
     pub fn unknown_outcomes(&self) -> impl Iterator<Item = &str> {
-        let is_unknown = |outcome| matches!(outcome, Outcome::Started | Outcome::Unknown);
-        let unknown = self
-            .0
+        self.0
             .iter()
-            .filter(move |(_, (_, outcome))| is_unknown(*outcome));
-        unknown.map(|(subject, _)| subject.as_str())
+            .filter(|(_, (_, outcome))| matches!(outcome, Outcome::Started | Outcome::Unknown))
+            .map(|(subject, _)| subject.as_str())
     }
 }
 

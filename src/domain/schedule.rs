@@ -79,8 +79,7 @@ impl Schedule {
             let instants = self.instants(local);
             let later = instants.iter().copied().filter(|instant| *instant > at);
             best = best.into_iter().chain(later).min();
-            // The first instants of successive local times never decrease, so no later one can be
-            // before the best.
+            // The first instants of successive local times never decrease, so no later one can be before the best.
             if best.is_some_and(|best| instants.first().is_some_and(|first| *first >= best)) {
                 return best;
             }

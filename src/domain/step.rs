@@ -20,7 +20,6 @@ pub struct InvalidStep(String);
 impl Step {
     pub const ZERO: Self = Self(TimeDelta::zero());
 
-    /// From the seconds in the store.
     pub fn from_seconds(seconds: i64) -> Self {
         Self(TimeDelta::seconds(
             seconds.clamp(0, MAX_WIDTH.num_seconds()),

@@ -1,51 +1,17 @@
 //! A token: one credential at one source, and what is known about it.
 
-use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::{Address, Step};
+use super::string_enum::string_enum;
+use super::{Address, Step, TokenId};
 
-/// The UUID namespace of derived ids (RFC 9562 §5.5).
-const NAMESPACE: Uuid = Uuid::from_u128(0x6c61_7073_6564_5f69_6473_0000_0000_0001);
-
-/// Derives an id from the parts of a key; equal keys give equal ids.
-pub(crate) fn derived_id(parts: &[&str]) -> Uuid {
-    // A part cannot contain the unit separator: control characters are stripped from all input.
-    Uuid::new_v5(&NAMESPACE, parts.join("\u{1f}").as_bytes())
-}
-
-/// The id of a token, derived from its source and external id.
-///
-/// It is the same after a second import or on a second replica, and its first eight digits are nearly always
-/// a unique prefix.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct TokenId(pub Uuid);
-
-impl TokenId {
-    pub fn new(source: &str, external_id: &str) -> Self {
-        Self(derived_id(&["token", source, external_id]))
-    }
-}
-
-impl fmt::Display for TokenId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// When a token stops working.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Expiry {
     Never,
     At(DateTime<Utc>),
-    /// The source does not report it.
     #[default]
     Unknown,
 }
@@ -64,66 +30,6 @@ impl Expiry {
             Self::Never => "never",
             Self::At(_) => "at",
             Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// Declares an enum whose values are lower-case strings in the store, in JSON and on the command line.
-macro_rules! string_enum {
-    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum $name { $($(#[$vmeta])* $variant),+ }
-
-        impl $name {
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = $crate::domain::UnknownValue;
-
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                text.parse()
-            }
-        }
-
-        impl std::str::FromStr for $name {
-            type Err = $crate::domain::UnknownValue;
-
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                Self::ALL.iter().copied().find(|value| value.as_str() == text).ok_or_else(|| {
-                    $crate::domain::UnknownValue::new(text, Self::ALL.iter().map(|value| value.as_str()))
-                })
-            }
-        }
-    };
-}
-pub(crate) use string_enum;
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not one of {allowed}")]
-pub struct UnknownValue {
-    text: String,
-    allowed: String,
-}
-
-impl UnknownValue {
-    pub(crate) fn new(text: &str, allowed: impl Iterator<Item = &'static str>) -> Self {
-        let allowed = allowed.collect::<Vec<_>>().join(", ");
-        Self {
-            text: text.chars().take(40).collect(),
-            allowed,
         }
     }
 }
@@ -157,7 +63,6 @@ pub struct Token {
     /// Derived from `source` and `external_id`.
     pub id: TokenId,
     pub source: String,
-    /// The token's id at the source.
     pub external_id: String,
     pub name: String,
     pub description: Option<String>,
@@ -165,7 +70,6 @@ pub struct Token {
     pub issuer_name: Option<String>,
     /// The evidence that the issuer no longer exists at the source, if there is any.
     pub issuer_gone: Option<String>,
-    /// The tenant that it belongs to.
     pub account: Option<String>,
     pub role: Option<String>,
     pub scope: Option<String>,
@@ -191,7 +95,6 @@ pub struct Token {
     pub due_at: Option<DateTime<Utc>>,
     /// When it must be judged next, because its findings may have changed.
     pub judge_at: Option<DateTime<Utc>>,
-    /// When lapsed revoked it at its source.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
@@ -255,7 +158,6 @@ pub enum Cell<T> {
     Value(T),
 }
 
-/// `None` is an empty cell.
 impl<T> From<Option<T>> for Cell<T> {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Empty, Self::Value)
@@ -316,7 +218,6 @@ impl ListedToken {
     }
 }
 
-/// A token argument on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenRef {
     /// The first digits of an id, without dashes.

@@ -9,7 +9,15 @@ use uuid::Uuid;
 
 use super::{Address, Schedule};
 
-/// The name of a source or directory.
+/// This many failures in a row alert the administrators.
+const ALERT_AFTER_FAILURES: i64 = 3;
+
+/// At most an hour: lapsed cannot warn about tokens that it cannot see.
+const BACKOFF: Backoff = Backoff {
+    min: TimeDelta::minutes(1),
+    max: TimeDelta::hours(1),
+};
+
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(String);
 
@@ -44,7 +52,6 @@ pub struct SourceTerms {
     pub kind: &'static str,
     /// When the source is synced; `None` means at every sweep.
     pub schedule: Option<Schedule>,
-    /// Whether lapsed may revoke its tokens.
     pub allow_revoke: bool,
     /// The life that lapsed gives its tokens without an expiry, counted from their creation.
     pub policy_ttl: Option<TimeDelta>,
@@ -90,8 +97,7 @@ impl Default for DirectoryTerms {
 }
 
 impl DirectoryTerms {
-    /// Until when its data counts if the last good sync was at `read_at`: for `fresh_for` after the next sync is
-    /// due.
+    /// Until when data that was read at `read_at` counts: for `fresh_for` after the next sync is due.
     pub fn fresh_until(&self, read_at: DateTime<Utc>) -> DateTime<Utc> {
         let schedule = self.schedule.as_ref();
         let next = schedule.and_then(|schedule| schedule.next_after(read_at));
@@ -106,15 +112,6 @@ impl DirectoryTerms {
     }
 }
 
-/// This many failures in a row alert the administrators.
-const ALERT_AFTER_FAILURES: i64 = 3;
-
-/// At most an hour: lapsed cannot warn about tokens that it cannot see.
-const BACKOFF: Backoff = Backoff {
-    min: TimeDelta::minutes(1),
-    max: TimeDelta::hours(1),
-};
-
 #[derive(Debug, Clone, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct SyncState {
     pub last_sync_at: Option<DateTime<Utc>>,
@@ -122,13 +119,11 @@ pub struct SyncState {
     /// Why the last attempt failed, or what was wrong with its result.
     pub error: Option<String>,
     pub failures: i64,
-    /// Start of the failures in a row.
     pub failing_since: Option<DateTime<Utc>>,
     /// The upstream asked us to wait until then.
     pub deferred_until: Option<DateTime<Utc>>,
 }
 
-/// An alert to administrators after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncAlert {
     /// Too many attempts in a row have failed.
@@ -156,12 +151,8 @@ impl SyncState {
     pub fn next_attempt_at(&self, schedule: Option<&Schedule>) -> Option<DateTime<Utc>> {
         let last = self.last_sync_at?;
         let scheduled = schedule.and_then(|schedule| schedule.next_after(last));
-        let earliest = [
-            scheduled,
-            Some(last + self.backoff_delay()),
-            self.deferred_until,
-        ];
-        earliest.into_iter().flatten().max()
+        let after_backoff = Some(last + self.backoff_delay());
+        scheduled.max(after_backoff).max(self.deferred_until)
     }
 
     pub fn is_deferred(&self, now: DateTime<Utc>) -> bool {
@@ -176,15 +167,18 @@ impl SyncState {
     }
 
     pub fn record_success(&mut self, now: DateTime<Utc>) -> Option<SyncAlert> {
-        let since = self
-            .failing_since
-            .filter(|_| self.failures >= ALERT_AFTER_FAILURES);
+        let alert = match self.failing_since {
+            Some(since) if self.failures >= ALERT_AFTER_FAILURES => {
+                Some(SyncAlert::Recovered { since })
+            }
+            _ => None,
+        };
         *self = Self {
             last_sync_at: Some(now),
             last_good_sync_at: Some(now),
             ..Self::default()
         };
-        since.map(|since| SyncAlert::Recovered { since })
+        alert
     }
 
     pub fn record_failure(&mut self, now: DateTime<Utc>, error: String) -> Option<SyncAlert> {
@@ -196,8 +190,7 @@ impl SyncState {
         (self.failures == ALERT_AFTER_FAILURES).then_some(SyncAlert::Failing { since })
     }
 
-    /// Alerts as after failures, because the upstream asked us to wait so long that its last data no longer
-    /// counts.
+    /// Alerts as after failures, because the upstream asked us to wait so long that its last data no longer counts.
     pub fn mark_unobservable(&mut self, since: DateTime<Utc>, error: String) -> Option<SyncAlert> {
         self.error = Some(error);
         if self.failures >= ALERT_AFTER_FAILURES {
@@ -215,7 +208,6 @@ impl SyncState {
     }
 }
 
-/// Exponential back-off between these bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     pub min: TimeDelta,
@@ -232,8 +224,8 @@ impl Backoff {
         let full = self
             .min
             .num_milliseconds()
-            .saturating_mul(1_i64 << doublings);
-        let full = full.min(self.max.num_milliseconds());
+            .saturating_mul(1_i64 << doublings)
+            .min(self.max.num_milliseconds());
         let seed = id
             .as_u128()
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)

@@ -36,14 +36,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// How often a lease is renewed.
     pub(super) fn lease_third(&self) -> Duration {
         let third = (self.lease / 3).to_std().unwrap_or_default();
         third.max(Duration::from_millis(10))
     }
 }
 
-/// How long data is kept.
 #[derive(Debug, Clone)]
 pub struct Retention {
     /// Tokens, after they are gone.
@@ -251,19 +249,16 @@ pub struct Report {
     pub revoked: u64,
     /// Tokens that are due to be revoked but wait.
     pub revocations_waiting: u64,
-    /// Tokens that were due for planning.
     pub tokens_due: u64,
     pub notices_planned: u64,
     pub mails_held: u64,
     /// Mails of earlier sweeps that wait for an operator.
     pub mails_still_held: u64,
     pub mails_sent: u64,
-    /// Mails that will be tried again.
     pub mails_deferred: u64,
     /// Mails that the server may have accepted.
     pub mails_unknown: u64,
     pub mails_failed: u64,
-    /// Notices that no one can receive.
     pub notices_failed: u64,
     pub purged: u64,
     /// The mail server could not be reached or refused to serve.
@@ -273,7 +268,6 @@ pub struct Report {
     pub lease_held: bool,
     /// Failures of jobs; each ends its own job only.
     pub errors: Vec<String>,
-    /// Problems with sources and directories.
     pub problems: Vec<String>,
     /// Work that was not done because the store is unreachable.
     pub waits: Vec<String>,
@@ -315,8 +309,8 @@ impl Report {
     }
 
     /// Adds the outcome of work under the sweep lease; `None` means that another process holds it.
-    pub(super) fn record_leased(&mut self, done: Result<Option<()>, Error>) {
-        match done {
+    pub(super) fn record_leased(&mut self, result: Result<Option<()>, Error>) {
+        match result {
             Ok(Some(())) => {}
             Ok(None) => self.lease_held = true,
             Err(error) => self.record_error(None, &error),
@@ -339,7 +333,6 @@ impl Report {
         self.elapsed_ms += other.elapsed_ms;
     }
 
-    /// Whether there is nothing to report.
     pub fn is_quiet(&self) -> bool {
         let nothing = Self {
             elapsed_ms: self.elapsed_ms,

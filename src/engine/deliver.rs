@@ -34,6 +34,7 @@ use worker::{Event, Ready, Workers};
 pub(super) use record::Recorder;
 pub use worker::Mailer;
 
+/// The most that rendered mails take in memory, roughly.
 const MAX_READY_BYTES: usize = 4 * 1024 * 1024;
 
 /// The assumed size of a mail until the first is rendered.
@@ -70,7 +71,6 @@ struct Pass<'a> {
     claiming: Option<JoinHandle<Result<Claimed, Error>>>,
     is_exhausted: bool,
     in_flight: usize,
-    /// The last failure of the server.
     last_fault: Option<String>,
     /// Ends the pass once the mails in flight are recorded.
     failure: Option<Error>,
@@ -81,10 +81,11 @@ impl<'a> Pass<'a> {
     fn new(job: &'a Deliver<'a>, is_on_probation: bool) -> Self {
         let recorder = &job.recorder;
         let settings = recorder.settings;
-        let sources = job.sources.iter();
         let composer = Composer {
             zone: recorder.policy.zone,
-            sources: sources
+            sources: job
+                .sources
+                .iter()
                 .map(|watched| (watched.terms.name.clone(), Arc::clone(&watched.source)))
                 .collect(),
         };
@@ -249,7 +250,8 @@ impl<'a> Pass<'a> {
         if let Some(fault) = outcome.fault() {
             tracing::debug!(mail.id = %mail.id, "mail {} was not sent: {fault}", mail.id);
         }
-        let (settings, now) = (self.recorder.settings, self.recorder.clock.now());
+        let settings = self.recorder.settings;
+        let now = self.recorder.clock.now();
         let (verdict, fault) = match outcome {
             Outcome::Sent { .. } => {
                 self.relay.record_reply(false);
@@ -296,34 +298,35 @@ impl<'a> Pass<'a> {
     ) {
         let is_at_rcpt = stage == Stage::Rcpt;
         self.relay.record_reply(is_at_rcpt);
-        let held = if is_at_rcpt {
-            &mut self.suspects
+        if is_at_rcpt {
+            self.suspects.push(suspect);
         } else {
-            &mut batch.failed
-        };
-        held.push(suspect);
-        self.judge_suspects(false, batch, report);
+            batch.failed.push(suspect);
+        }
+        if self.relay.is_refusing() || self.relay.has_enough_replies() {
+            self.judge_suspects(batch, report);
+        }
     }
 
-    /// Blames refusals on the addresses, or on the server if it refused most of enough recipients. Decides only with
-    /// enough recipients or at the end of the pass.
-    fn judge_suspects(&mut self, is_over: bool, batch: &mut Batch, report: &mut Report) {
+    /// Blames refusals on the addresses, or on the server if it refused most of enough recipients. Called with enough
+    /// recipients or at the end of the pass.
+    fn judge_suspects(&mut self, batch: &mut Batch, report: &mut Report) {
         if self.relay.is_refusing() {
             let now = self.recorder.clock.now();
             for Suspect { mail, reason, .. } in self.suspects.drain(..) {
-                let blamed =
+                let verdict_reason =
                     format!("most recipients are refused, so the server is to blame: {reason}");
                 self.last_fault = Some(reason);
                 match self.recorder.settings.verdict_if_deferred(&mail, now) {
                     Verdict::Failed => batch.failed.push(Suspect {
                         mail,
-                        reason: blamed,
+                        reason: verdict_reason,
                         is_dead: false,
                     }),
-                    verdict => batch.add(mail, verdict, Some(blamed), report),
+                    verdict => batch.add(mail, verdict, Some(verdict_reason), report),
                 }
             }
-        } else if is_over || self.relay.has_enough_replies() {
+        } else {
             batch.failed.append(&mut self.suspects);
         }
     }
@@ -331,7 +334,7 @@ impl<'a> Pass<'a> {
     /// Decides about the remaining refusals and reports an unusable server.
     async fn close(&mut self, report: &mut Report) -> Result<(), Error> {
         let mut batch = Batch::default();
-        self.judge_suspects(true, &mut batch, report);
+        self.judge_suspects(&mut batch, report);
         self.recorder.record_batch(batch, report).await?;
         let is_on_probation = self.relay.is_refusing() || self.relay.is_on_probation;
         if is_on_probation != self.was_on_probation {

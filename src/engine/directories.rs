@@ -28,7 +28,7 @@ use survey::Surveyor;
 
 pub use survey::{HeldStatusChange, StatusChange, Survey, SurveyOutcome};
 
-/// Further people are only counted in the mail.
+/// A mail names this many people and counts the others.
 const MAX_NAMED_PEOPLE: usize = 20;
 
 /// Setting: the issuer modes by which uncovered people were last forgotten.
@@ -40,7 +40,6 @@ pub enum UnbindOutcome {
     Done,
     /// A sweep is running, so nothing was changed.
     Busy,
-    /// The directory has no such identity.
     NotFound,
     NotNeeded(String),
 }
@@ -70,8 +69,9 @@ impl SyncDirectories<'_> {
         let now = self.clock.now();
         let (due, waiting) = select_due(self.directories, rows, options, now, report);
         for row in waiting {
-            let held = row.held.as_ref().map(|held| held_problem(&row.name, held));
-            report.problems.extend(held);
+            if let Some(reason) = &row.held {
+                report.problems.push(held_problem(&row.name, reason));
+            }
         }
         let listings = list_all(due, self.clock, |watched, row, _| async move {
             let accept_shrink = options.accepts_shrink(&row.name);
@@ -108,11 +108,10 @@ impl SyncDirectories<'_> {
         let is_good = answer.listing.is_ok();
         let outcome = match answer.listing {
             Ok(survey) => {
-                if let Some(counts) = survey.shrunk {
-                    let subject = (row.name.as_str(), options.actor.as_str());
+                if let Some(shrunk) = survey.shrunk {
                     let now = self.clock.now();
                     DIRECTORY
-                        .record_shrink(&mut tx, subject, counts, now)
+                        .record_shrink(&mut tx, &row.name, &options.actor, shrunk, now)
                         .await?;
                 }
                 self.store_survey(&mut tx, survey, &mut row, report).await?;
@@ -121,14 +120,14 @@ impl SyncDirectories<'_> {
             Err(error) => Err(error),
         };
         let attempt = Attempt {
+            name: &row.name,
             asked_at: answer.asked_at,
             now: self.clock.now(),
-            stale_since: read_at.filter(|_| is_stale),
+            stale_since: if is_stale { read_at } else { None },
             outcome,
         };
-        let state = (row.name.as_str(), &mut row.sync_state);
         DIRECTORY
-            .record(&mut tx, self.policy, state, attempt, report)
+            .record(&mut tx, self.policy, &mut row.sync_state, attempt, report)
             .await?;
         if is_good && row.held.is_some() {
             // It answered, but nothing of the listing was accepted.
@@ -156,14 +155,17 @@ impl SyncDirectories<'_> {
                 changes,
             } => {
                 // One mail even if the number of people grows, until an operator has decided.
-                let is_new = row.held_at.is_none() || row.decision.is_some();
-                let since = row.held_at.filter(|_| !is_new).unwrap_or(now);
+                let since = match row.held_at {
+                    Some(held_at) if row.decision.is_none() => held_at,
+                    _ => now,
+                };
                 row.held_at = Some(since);
                 row.held_changes = serde_json::to_string(&hold).ok();
                 report.problems.push(held_problem(&row.name, &reason));
                 let alert = held_alert(&row.name, since, &reason, &changes);
                 alert.plan(tx, self.policy, now, report).await?;
-                (row.held, row.decision) = (Some(reason), None);
+                row.held = Some(reason);
+                row.decision = None;
                 return Ok(());
             }
             SurveyOutcome::Accepted { changes, forgotten } => (changes, forgotten),
@@ -173,24 +175,28 @@ impl SyncDirectories<'_> {
             .filter(|change| change.changes_status())
             .count() as u64;
         report.people_changed += status_changes;
-        let needs_judging = status_changes > 0 || !forgotten.is_empty();
-        let (mut rows, mut lost) = (Vec::new(), Vec::new());
+        let mut rows = Vec::new();
+        let mut lost = Vec::new();
         for change in changes {
             let is_lost = change.changes_status() && change.now.status.is_lost();
-            let identity = IdentityRow {
+            rows.push(IdentityRow {
                 directory: row.name.clone(),
                 identity: change.now,
-            };
-            lost.extend(is_lost.then(|| identity.clone()));
-            rows.push(identity);
+            });
+            if is_lost {
+                lost.extend(rows.last().cloned());
+            }
         }
         tx.save_identities(&rows).await?;
         findings::restate_findings(tx, &lost, now).await?;
         tx.delete_identities(&row.name, &forgotten).await?;
-        if needs_judging {
+        if status_changes > 0 || !forgotten.is_empty() {
             findings::request(tx, now).await?;
         }
-        (row.held, row.held_at, row.held_changes, row.decision) = (None, None, None, None);
+        row.held = None;
+        row.held_at = None;
+        row.held_changes = None;
+        row.decision = None;
         if let Some(people) = survey.total {
             row.people = i64::try_from(people).unwrap_or(i64::MAX);
         }
@@ -292,10 +298,13 @@ impl SyncDirectories<'_> {
         }
         let mut tx = self.store.begin().await?;
         for row in tx.list_directories().await? {
-            let known = tx.load_identities(&row.name).await?;
-            let keys = known.iter().map(|identity| identity.email.key());
-            let uncovered = keys.filter(|key| self.issuers.mode(key) != IssuerMode::Sso);
-            let uncovered: Vec<String> = uncovered.map(str::to_owned).collect();
+            let mut uncovered = Vec::new();
+            for identity in tx.load_identities(&row.name).await? {
+                let key = identity.email.key();
+                if self.issuers.mode(key) != IssuerMode::Sso {
+                    uncovered.push(key.to_owned());
+                }
+            }
             if !uncovered.is_empty() {
                 tx.delete_identities(&row.name, &uncovered).await?;
                 findings::request(&mut tx, self.clock.now()).await?;
@@ -322,7 +331,6 @@ fn held_problem(name: &str, reason: &str) -> String {
     format!("directory {name} is held: {reason}")
 }
 
-/// A directory with a held change.
 fn held_alert<'a>(
     name: &'a str,
     since: DateTime<Utc>,
@@ -340,11 +348,9 @@ fn held_alert<'a>(
             "\n    and {more} more: lapsed directory sync {name} --dry-run"
         );
     }
-    let people = if people.is_empty() {
-        people
-    } else {
-        format!("These people would lose access:\n{people}\n\n")
-    };
+    if !people.is_empty() {
+        people = format!("These people would lose access:\n{people}\n\n");
+    }
     Alert {
         subject: name,
         since,
@@ -368,8 +374,7 @@ pub async fn issuer_covers(
     now: DateTime<Utc>,
 ) -> store::Result<Vec<(String, Cover)>> {
     let stale = stale_directories(directories, &tx.list_directories().await?, now);
-    let names = directories.iter().map(|terms| terms.name.clone());
-    let names: Vec<String> = names.collect();
+    let names: Vec<_> = directories.iter().map(|terms| terms.name.clone()).collect();
     let rows = tx.list_issuer_identities(&names, now).await?;
     let covers = rows
         .chunk_by(|a, b| a.email_key == b.email_key)

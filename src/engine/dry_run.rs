@@ -13,7 +13,6 @@ use super::notices::Audience;
 use super::sync::{SyncSources, refused_rows_problem};
 use super::upstream::{Preview as UpstreamPreview, SweepOptions, WatchedSource};
 
-/// A notice that a sweep would plan.
 #[derive(Debug, Clone)]
 pub struct PlannedNotice {
     pub notice: NewNotice,
@@ -24,7 +23,6 @@ pub struct PlannedNotice {
 struct Preview {
     report: Report,
     horizon: DateTime<Utc>,
-    /// Tokens that a listing would change.
     listed_ids: HashSet<TokenId>,
     admins: AccountAdmins,
     /// Sources that reported administrators: those replace the stored ones.
@@ -54,10 +52,14 @@ impl DryRun<'_> {
             horizon: horizon(self.sweep, self.sync.clock.now()),
             ..Preview::default()
         };
-        let sources = self.sync.sources.iter();
-        for source in sources.filter(|source| options.includes(&source.terms.name)) {
-            let listing = self.preview_listing(source, options, &mut preview, &mut on_notice);
-            match listing.await {
+        for source in self.sync.sources {
+            if !options.includes(&source.terms.name) {
+                continue;
+            }
+            match self
+                .preview_listing(source, options, &mut preview, &mut on_notice)
+                .await
+            {
                 Ok(()) => {}
                 Err(Error::Store(error)) => return Err(error.into()),
                 Err(error) => preview.add_problem(source, &error.chain()),
@@ -110,8 +112,10 @@ impl DryRun<'_> {
             preview
                 .listed_ids
                 .extend(affected.iter().map(|token| token.id));
-            let is_due = |token: &Token| token.due_at.is_some_and(|at| at <= preview.horizon);
-            let due = affected.into_iter().filter(is_due).collect();
+            let due = affected
+                .into_iter()
+                .filter(|token| token.due_at.is_some_and(|at| at <= preview.horizon))
+                .collect();
             self.preview_page(due, preview, on_notice).await?;
         }
         Ok(())

@@ -32,16 +32,17 @@ pub(super) async fn is_requested(tx: &mut Tx) -> Result<bool, Error> {
     Ok(!tx.load_settings(&[JUDGING_PENDING]).await?.is_empty())
 }
 
-/// Called with the first tokens of a store: stores the rules by which they are judged, and from when on the summary
-/// counts.
+/// Called with the first tokens of a store: stores the rules by which they are judged, and that the summary begins now.
 pub(super) async fn init_settings(
     tx: &mut Tx,
     policy: &Policy,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    let (rules, now) = (policy.rules.fingerprint(), now.to_rfc3339());
-    tx.insert_setting(RULES_FINGERPRINT, &rules).await?;
-    Ok(tx.insert_setting(SUMMARIZED_UNTIL, &now).await?)
+    tx.insert_setting(RULES_FINGERPRINT, &policy.rules.fingerprint())
+        .await?;
+    Ok(tx
+        .insert_setting(SUMMARIZED_UNTIL, &now.to_rfc3339())
+        .await?)
 }
 
 /// Judges a page of tokens by the rules.
@@ -57,17 +58,18 @@ pub(super) async fn judge_page(
     for finding in tx.load_open_findings(&ids).await? {
         open.entry(finding.token_id).or_default().push(finding);
     }
-    let (mut changes, mut judged) = (FindingChanges::default(), Vec::new());
+    let mut changes = FindingChanges::default();
+    let mut judge_at = Vec::new();
     for token in tokens {
         let judgement = rules.judge(token, now);
-        let subject = (Some(token.id), token.source.as_str());
-        let known = open.remove(&subject.0).unwrap_or_default();
-        changes.add(subject, known, judgement.findings, now);
+        let id = Some(token.id);
+        let known = open.remove(&id).unwrap_or_default();
+        changes.add(id, &token.source, known, judgement.findings, now);
         if judgement.next_at != token.judge_at {
-            judged.push((token.id, judgement.next_at));
+            judge_at.push((token.id, judgement.next_at));
         }
     }
-    tx.set_judge_at(&judged).await?;
+    tx.set_judge_at(&judge_at).await?;
     changes.write(tx, now, report).await
 }
 
@@ -87,7 +89,7 @@ pub(super) async fn judge_source(
     let open = tx.load_open_source_findings(&row.name).await?;
     let mut changes = FindingChanges::default();
     let wanted = finding.into_iter().collect();
-    changes.add((None, &row.name), open, wanted, now);
+    changes.add(None, &row.name, open, wanted, now);
     changes.write(tx, now, report).await
 }
 
@@ -124,14 +126,14 @@ struct FindingChanges {
 impl FindingChanges {
     fn add(
         &mut self,
-        (token_id, source): (Option<TokenId>, &str),
+        token_id: Option<TokenId>,
+        source: &str,
         mut open: Vec<OpenFinding>,
         wanted: Vec<RuleFinding>,
         now: DateTime<Utc>,
     ) {
         for finding in wanted {
-            let known = open.iter().position(|known| known.kind == finding.kind);
-            let Some(known) = known.map(|at| open.swap_remove(at)) else {
+            let Some(position) = open.iter().position(|known| known.kind == finding.kind) else {
                 self.opened.push(NewFinding {
                     id: new_id(now),
                     token_id,
@@ -144,6 +146,7 @@ impl FindingChanges {
                 });
                 continue;
             };
+            let known = open.swap_remove(position);
             let is_same = known.severity == finding.severity && known.evidence == finding.evidence;
             if !is_same || known.since > now {
                 // A time in the future comes from a clock that was ahead; kept, it would be evaluated in
@@ -152,8 +155,8 @@ impl FindingChanges {
                 self.refreshed.push((known.id, finding, since));
             }
         }
-        let resolved = open.into_iter().map(|finding| finding.id);
-        self.resolved.extend(resolved);
+        self.resolved
+            .extend(open.into_iter().map(|finding| finding.id));
     }
 
     async fn write(
@@ -185,10 +188,10 @@ pub(super) async fn restate_findings(
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     for row in rows {
-        let (directory, identity) = (&row.directory, &row.identity);
         let evidence = format_evidence(row, now);
-        for (finding, role) in tx.find_open_losses(identity.email.key(), directory).await? {
-            let severity = loss_severity(identity, role.as_deref());
+        let issuer_key = row.identity.email.key();
+        for (finding, role) in tx.find_open_losses(issuer_key, &row.directory).await? {
+            let severity = loss_severity(&row.identity, role.as_deref());
             tx.update_finding(finding, severity, &evidence, None)
                 .await?;
         }
@@ -196,7 +199,7 @@ pub(super) async fn restate_findings(
     Ok(())
 }
 
-/// The evidence of a directory with its times; seen now if it was not seen before.
+/// The evidence of a directory with its times. Evidence that was never seen before is seen `now`.
 pub(super) fn format_evidence(row: &IdentityRow, now: DateTime<Utc>) -> String {
     let IdentityRow {
         directory,
@@ -204,8 +207,10 @@ pub(super) fn format_evidence(row: &IdentityRow, now: DateTime<Utc>) -> String {
     } = row;
     let format_time = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M UTC");
     let seen = identity.observed_at.unwrap_or(now);
-    let effective = identity.since.filter(|since| *since != seen);
-    let effective = effective.map(|at| format!(", effective {}", format_time(at)));
+    let effective = identity
+        .since
+        .filter(|since| *since != seen)
+        .map(|at| format!(", effective {}", format_time(at)));
     format!(
         "{directory} says {}, seen {}{}{}",
         identity.evidence,

@@ -18,12 +18,12 @@ use super::findings::{
     judge_source, loss_severity, resolve_losses,
 };
 use super::notices::{DeadAddresses, plan_loss_notices, reachable_admins};
-use super::revoke::{countdown, warning_occurrence};
+use super::revoke::{find_countdown, warning_occurrence};
 use super::upstream::{
     SweepOptions, WatchedDirectory, WatchedSource, fresh_directories, sources_that_mark_expired,
 };
 
-/// Tokens reported before that is stored.
+/// How many tokens are reported before that is stored.
 const BATCH_SIZE: i64 = 50;
 
 /// A token that a source did not mark is reported again after this time.
@@ -98,7 +98,8 @@ impl Judge<'_> {
 
     /// Judges the tokens that are due for it.
     async fn judge_due(&self, report: &mut Report) -> Result<(), Error> {
-        let (now, rules) = (self.clock.now(), &self.policy.rules);
+        let now = self.clock.now();
+        let rules = &self.policy.rules;
         let mut tx = self.store.begin().await?;
         tx.rejudge_future_findings(now).await?;
         tx.commit().await?;
@@ -117,7 +118,8 @@ impl Judge<'_> {
     /// Judges every token and source, because the rules changed. After an interruption the old fingerprint is still
     /// stored, and the next sweep begins again.
     async fn judge_all(&self, report: &mut Report) -> Result<(), Error> {
-        let (now, rules) = (self.clock.now(), &self.policy.rules);
+        let now = self.clock.now();
+        let rules = &self.policy.rules;
         let mut after = Uuid::nil();
         loop {
             let mut tx = self.store.begin().await?;
@@ -152,18 +154,20 @@ impl Judge<'_> {
                 return Ok(());
             };
             after = last.token.id.0;
-            let findings = outlived.iter().map(|found| loss_finding(found, now));
-            let findings: Vec<NewFinding> = findings.collect();
+            let findings: Vec<NewFinding> = outlived
+                .iter()
+                .map(|outlived| loss_finding(outlived, now))
+                .collect();
             tx.insert_findings(&findings).await?;
-            for (found, finding) in outlived.iter().zip(&findings) {
-                let (token, id) = (&found.token, finding.id);
+            for (OutlivedToken { token, .. }, finding) in outlived.iter().zip(&findings) {
                 let countdown = self.response.and_then(|response| {
-                    let countdown = countdown(self.sources, response, token, (id, None), now)?;
+                    let countdown =
+                        find_countdown(self.sources, response, token, finding.id, None, now)?;
                     Some((response, countdown))
                 });
                 if let Some((_, countdown)) = countdown {
-                    let end = (id, Some(countdown.ends_at));
-                    tx.set_revoke_at(&[end], now).await?;
+                    let revoke_at = Some(countdown.ends_at);
+                    tx.set_revoke_at(&[(finding.id, revoke_at)], now).await?;
                 }
                 self.notify_admins(&mut tx, token, countdown, &dead, report)
                     .await?;
@@ -218,8 +222,9 @@ impl Judge<'_> {
         let soon = self.summary_horizon(now);
         // A later one was written by a clock that jumped.
         let until = parse_mark(summarized_until, &schedule_key).filter(|until| *until <= soon);
-        let tick = until.and_then(|until| schedule.next_after(until));
-        let tick = tick.filter(|tick| *tick <= soon);
+        let tick = until
+            .and_then(|until| schedule.next_after(until))
+            .filter(|tick| *tick <= soon);
         if let (Some(until), None) = (until, tick) {
             return self
                 .write_mark(summarized_until, &format_mark(until, &schedule_key))
@@ -274,8 +279,8 @@ impl Judge<'_> {
 
 /// Reports expired tokens to the sources that mark them.
 ///
-/// A token's report is stored as owed with its expiry and cleared when the source has it, so that a program that is
-/// killed loses nothing; at worst a source gets one batch of tokens twice.
+/// The store remembers which tokens are to be reported until the source has them, so a program that is killed loses
+/// nothing; at worst a source gets one batch of tokens twice.
 pub(super) struct MarkExpired<'a> {
     pub store: &'a Store,
     pub clock: &'a Clock,
@@ -290,13 +295,10 @@ impl MarkExpired<'_> {
             if !watched.source.marks_expired() || !options.includes(&watched.terms.name) {
                 continue;
             }
-            let known = self
-                .store
-                .begin_read()
-                .await?
-                .find_source(&watched.terms.name)
-                .await?;
-            if known.is_some_and(|known| known.sync_state.failures == 0) {
+            let mut tx = self.store.begin_read().await?;
+            let row = tx.find_source(&watched.terms.name).await?;
+            drop(tx);
+            if row.is_some_and(|row| row.sync_state.failures == 0) {
                 self.report_to(watched, report).await?;
             }
         }
@@ -307,14 +309,14 @@ impl MarkExpired<'_> {
         let now = self.clock.now();
         loop {
             let mut tx = self.store.begin_read().await?;
-            let owed = tx
+            let tokens = tx
                 .find_tokens_to_mark_expired(&watched.terms.name, now, BATCH_SIZE)
                 .await?;
             drop(tx);
-            if owed.is_empty() {
+            if tokens.is_empty() {
                 return Ok(());
             }
-            let ack = watched.source.mark_expired(&owed).await;
+            let ack = watched.source.mark_expired(&tokens).await;
             let mut tx = self.store.begin().await?;
             tx.set_mark_expired_at(&ack.done, None).await?;
             tx.set_mark_expired_at(&ack.failed, Some(now + RETRY_AFTER))
@@ -328,7 +330,7 @@ impl MarkExpired<'_> {
                     Error::from(error).chain()
                 ));
             }
-            if ack.done.len() + ack.failed.len() < owed.len() {
+            if ack.done.len() + ack.failed.len() < tokens.len() {
                 // The source is unreachable; the other tokens wait for the next sweep.
                 return Ok(());
             }
@@ -338,8 +340,9 @@ impl MarkExpired<'_> {
 }
 
 /// The finding of a token that outlives its issuer's access.
-fn loss_finding(found: &OutlivedToken, now: DateTime<Utc>) -> NewFinding {
-    let (row, token) = (&found.identity, &found.token);
+fn loss_finding(outlived: &OutlivedToken, now: DateTime<Utc>) -> NewFinding {
+    let token = &outlived.token;
+    let row = &outlived.identity;
     let identity = &row.identity;
     NewFinding {
         id: new_id(now),
@@ -361,11 +364,13 @@ fn format_mark(until: DateTime<Utc>, schedule: &str) -> String {
 fn parse_mark(mark: Option<&str>, schedule: &str) -> Option<DateTime<Utc>> {
     let mark = mark?;
     let (until, stored_schedule) = mark.split_once(' ').unwrap_or((mark, schedule));
-    until.parse().ok().filter(|_| stored_schedule == schedule)
+    if stored_schedule != schedule {
+        return None;
+    }
+    until.parse().ok()
 }
 
-/// The notice of one tick to one administrator. Its key is the tick, so that a second replica does not send it
-/// again.
+/// The notice of one tick to one administrator. The tick identifies it, so a second replica does not send it again.
 fn summary_notice(
     admin: &Recipient,
     tick: DateTime<Utc>,

@@ -16,6 +16,8 @@ use crate::store::{Store, Tx};
 use super::common::{Error, PAGE_SIZE, Report};
 use super::{findings, plan};
 
+pub const LOCAL: &str = "local";
+
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub new: Vec<Token>,
@@ -40,31 +42,30 @@ impl Changes {
             match pair {
                 Pair::OnlyListed(listed) => {
                     let token = diff::new_token(source, listed, rules, now);
-                    changes.add_if_expired(false, &token);
+                    if is_expired_at_source(&token) {
+                        changes.seen_expired.push(token.id);
+                    }
                     changes.new.push(token);
                 }
                 Pair::Both(known, listed) => {
-                    let update = diff::update(&known, listed, rules, now);
-                    if let Some(update) = &update {
-                        changes.add_if_expired(is_expired_at_source(&known), &update.token);
+                    let Some(update) = diff::update(&known, listed, rules, now) else {
+                        continue;
+                    };
+                    if is_expired_at_source(&update.token) && !is_expired_at_source(&known) {
+                        changes.seen_expired.push(update.token.id);
                     }
-                    changes.updates.extend(update);
+                    changes.updates.push(update);
                 }
                 Pair::OnlyKnown(known) if is_complete => {
-                    let left = diff::update_missing(&known, now);
-                    changes.gone += left.iter().count();
-                    changes.updates.extend(left);
+                    if let Some(update) = diff::update_missing(&known, now) {
+                        changes.gone += 1;
+                        changes.updates.push(update);
+                    }
                 }
                 Pair::OnlyKnown(_) => {}
             }
         }
         changes
-    }
-
-    fn add_if_expired(&mut self, was_expired: bool, token: &Token) {
-        if is_expired_at_source(token) && !was_expired {
-            self.seen_expired.push(token.id);
-        }
     }
 
     /// Decides the changes for a page of rows that is not a complete listing.
@@ -75,17 +76,21 @@ impl Changes {
         rules: MergeRules<'_>,
         now: DateTime<Utc>,
     ) -> Result<Self, Error> {
-        let id = |row: &ListedToken| TokenId::new(source, &row.external_id);
-        let ids: Vec<_> = listed.iter().map(id).collect();
-        let known = tx.load_tokens(&ids).await?;
-        let mut known: HashMap<_, _> = known.into_iter().map(|token| (token.id, token)).collect();
-        let pairs = listed
-            .into_iter()
-            .map(|listed| match known.remove(&id(&listed)) {
+        let ids: Vec<_> = listed
+            .iter()
+            .map(|token| TokenId::new(source, &token.external_id))
+            .collect();
+        let known = tx.load_tokens(&ids).await?.into_iter();
+        let mut known: HashMap<_, _> = known.map(|token| (token.id, token)).collect();
+        let pairs = ids
+            .iter()
+            .zip(listed)
+            .map(|(id, listed)| match known.remove(id) {
                 Some(known) => Pair::Both(known, listed),
                 None => Pair::OnlyListed(listed),
-            });
-        Ok(Self::from_pairs(source, pairs.collect(), false, rules, now))
+            })
+            .collect();
+        Ok(Self::from_pairs(source, pairs, false, rules, now))
     }
 
     pub fn count(&self, report: &mut Report) {
@@ -110,7 +115,7 @@ impl Changes {
             findings::init_settings(tx, policy, now).await?;
         }
         for update in &self.updates {
-            write(tx, update, rules.asked_at, now).await?;
+            write_update(tx, update, rules.asked_at, now).await?;
         }
         let needs_judging = self.updates.iter().any(|update| update.needs_judging)
             || self.new.iter().any(|token| token.issuer.is_some());
@@ -127,7 +132,7 @@ fn is_expired_at_source(token: &Token) -> bool {
 }
 
 /// Writes one changed token and cancels the notices that no longer apply.
-async fn write(
+async fn write_update(
     tx: &mut Tx,
     update: &Update,
     asked_at: Option<DateTime<Utc>>,
@@ -158,67 +163,66 @@ async fn write(
 /// Walks the known and the listed tokens together; memory holds a page of each.
 pub(super) struct Walk<'a, L> {
     source: &'a str,
-    listed: L,
+    listing: L,
     known: VecDeque<Token>,
-    known_done: bool,
+    is_known_complete: bool,
     cursor: Option<String>,
-    found: VecDeque<ListedToken>,
-    found_done: bool,
+    listed: VecDeque<ListedToken>,
+    is_listed_complete: bool,
 }
 
 impl<'a, L: Iterator<Item = Result<ListedToken, sources::Error>>> Walk<'a, L> {
-    pub fn new(source: &'a str, listed: L) -> Self {
+    pub fn new(source: &'a str, listing: L) -> Self {
         Self {
             source,
-            listed,
+            listing,
             known: VecDeque::new(),
-            known_done: false,
+            is_known_complete: false,
             cursor: None,
-            found: VecDeque::new(),
-            found_done: false,
+            listed: VecDeque::new(),
+            is_listed_complete: false,
         }
     }
 
     pub fn is_done(&self) -> bool {
-        self.known_done && self.known.is_empty() && self.found_done && self.found.is_empty()
+        self.is_known_complete
+            && self.known.is_empty()
+            && self.is_listed_complete
+            && self.listed.is_empty()
     }
 
     /// The next tokens, paired by external id.
     pub async fn next_pairs(&mut self, tx: &mut Tx) -> Result<Vec<Pair>, Error> {
         let page = usize::try_from(PAGE_SIZE).unwrap_or(usize::MAX);
-        if self.known.is_empty() && !self.known_done {
+        if self.known.is_empty() && !self.is_known_complete {
             let after = self.cursor.as_deref();
-            self.known.extend(
-                tx.load_tokens_of_source(self.source, after, PAGE_SIZE)
-                    .await?,
-            );
-            self.known_done = self.known.len() < page;
+            let tokens = tx
+                .load_tokens_of_source(self.source, after, PAGE_SIZE)
+                .await?;
+            self.known.extend(tokens);
+            self.is_known_complete = self.known.len() < page;
             self.cursor = self.known.back().map(|token| token.external_id.clone());
         }
-        while self.found.len() < page && !self.found_done {
-            match self.listed.next() {
-                Some(row) => self.found.push_back(row?),
-                None => self.found_done = true,
+        while self.listed.len() < page && !self.is_listed_complete {
+            match self.listing.next() {
+                Some(row) => self.listed.push_back(row?),
+                None => self.is_listed_complete = true,
             }
         }
         Ok(diff::pair_up(
             &mut self.known,
-            self.known_done,
-            &mut self.found,
-            self.found_done,
+            self.is_known_complete,
+            &mut self.listed,
+            self.is_listed_complete,
         ))
     }
 }
-
-/// The default source of imported tokens.
-pub const LOCAL: &str = "local";
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct ImportCounts {
     pub new: u64,
     pub changed: u64,
     pub unchanged: u64,
-    /// Rows that could not be read.
     pub refused: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Plans notices that no schedule of steps leads to: alerts to the administrators, notices about lost access, those of
+//! Plans notices that do not follow from steps: alerts to the administrators, notices about lost access, those of
 //! failed mails for the next recipients, and notices that no one can receive.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -34,7 +34,6 @@ impl DeadAddresses {
 /// What decides who is notified about some tokens.
 pub(super) struct Audience {
     pub dead: DeadAddresses,
-    /// Tokens whose issuers have lost access.
     lost: HashSet<TokenId>,
     pub admins: AccountAdmins,
 }
@@ -65,8 +64,9 @@ impl Audience {
         token: &Token,
     ) -> Vec<Recipient> {
         let is_lost = self.lost.contains(&token.id);
-        let is_dead = |address: &_| self.dead.contains(address);
-        policy.recipients(token, admins, is_lost, &is_dead)
+        policy.recipients(token, admins, is_lost, &|address| {
+            self.dead.contains(address)
+        })
     }
 }
 
@@ -93,13 +93,14 @@ impl Alert<'_> {
             generation: self.since.into(),
             step: None,
         };
-        let notice = |recipient: Recipient| NewNotice {
-            title: Some(self.title.clone()),
-            detail: Some(self.text.clone()),
-            ..NewNotice::for_subject(self.subject, occurrence, &recipient, now)
-        };
         let dead = DeadAddresses::load(tx, now).await?;
-        let notices: Vec<NewNotice> = reachable_admins(policy, &dead).map(notice).collect();
+        let notices: Vec<NewNotice> = reachable_admins(policy, &dead)
+            .map(|recipient| NewNotice {
+                title: Some(self.title.clone()),
+                detail: Some(self.text.clone()),
+                ..NewNotice::for_subject(self.subject, occurrence, &recipient, now)
+            })
+            .collect();
         if notices.is_empty() {
             tracing::error!("no administrator can be notified: {}", self.title);
         }
@@ -113,14 +114,14 @@ pub(super) fn reachable_admins<'a>(
     policy: &'a Policy,
     dead: &'a DeadAddresses,
 ) -> impl Iterator<Item = Recipient> + 'a {
-    let admins = policy
+    policy
         .admins
         .iter()
-        .filter(move |address| !dead.contains(address));
-    admins.map(|address| Recipient {
-        address: address.clone(),
-        basis: Basis::Admin,
-    })
+        .filter(|address| !dead.contains(address))
+        .map(|address| Recipient {
+            address: address.clone(),
+            basis: Basis::Admin,
+        })
 }
 
 /// Plans notices about a token that outlives its issuer's access, to all recipients but the issuer.
@@ -151,42 +152,47 @@ pub(super) async fn plan_loss_notices(
 pub(super) async fn plan_fallback(
     tx: &mut Tx,
     policy: &Policy,
-    (mail, reason): (&ClaimedMail, &str),
+    mail: &ClaimedMail,
+    reason: &str,
     now: DateTime<Utc>,
     report: &mut Report,
 ) -> Result<(), Error> {
     let mut after = Uuid::nil();
     loop {
-        let owed = tx.load_mail_notices(mail.id, after, PAGE_SIZE).await?;
-        let Some(last) = owed.last() else {
+        let mail_notices = tx.load_mail_notices(mail.id, after, PAGE_SIZE).await?;
+        let Some(last) = mail_notices.last() else {
             return Ok(());
         };
         after = last.id;
-        let ids: Vec<_> = owed.iter().filter_map(|notice| notice.token_id).collect();
+        let ids: Vec<_> = mail_notices
+            .iter()
+            .filter_map(|notice| notice.token_id)
+            .collect();
         let tokens = tx.load_tokens(&ids).await?;
         let audience = Audience::load(tx, &tokens, now).await?;
-        let (mut notices, mut next) = (Vec::new(), BTreeMap::new());
+        let mut notices = Vec::new();
+        let mut next_recipients = BTreeMap::new();
         for token in &tokens {
-            let mut others = audience.recipients(policy, token);
-            others.retain(|other| other.address != mail.recipient);
-            for notice in owed
-                .iter()
-                .filter(|notice| notice.token_id == Some(token.id))
-            {
-                let to_others = others
+            for other in audience.recipients(policy, token) {
+                if other.address == mail.recipient {
+                    continue;
+                }
+                let of_token = mail_notices
                     .iter()
-                    .map(|other| fallback_notice(notice, token, other, now));
-                notices.extend(to_others.flatten());
-            }
-            for other in others {
-                next.entry(other.address.clone()).or_insert(other);
+                    .filter(|notice| notice.token_id == Some(token.id));
+                for notice in of_token {
+                    notices.extend(fallback_notice(notice, token, &other, now));
+                }
+                next_recipients
+                    .entry(other.address.clone())
+                    .or_insert(other);
             }
         }
         report.notices_planned += tx.insert_notices(&notices, None, now).await?;
-        let unreachable = next
+        let unreachable: Vec<_> = next_recipients
             .values()
-            .map(|to| unreachable_notice(mail, to, reason, now));
-        let unreachable: Vec<_> = unreachable.collect();
+            .map(|to| unreachable_notice(mail, to, reason, now))
+            .collect();
         tx.insert_notices(&unreachable, None, now).await?;
     }
 }

@@ -1,4 +1,4 @@
-//! Plan: decides which notices are owed about the tokens that are due, and assigns them to mails: a notice that is due
+//! Plan: decides which notices to send about the tokens that are due, and assigns them to mails: a notice that is due
 //! goes into the open mail of its recipient.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -23,16 +23,16 @@ const MAX_CACHED_MAILS: usize = 10_000;
 /// recompute every `due_at`.
 pub(super) async fn init_settings(tx: &mut Tx, policy: &Policy) -> Result<(), Error> {
     let fingerprint = policy.fingerprint();
-    let done = tx.insert_setting_if_empty(POLICY_FINGERPRINT, &fingerprint);
-    Ok(done.await?)
+    Ok(tx
+        .insert_setting_if_empty(POLICY_FINGERPRINT, &fingerprint)
+        .await?)
 }
 
-/// A page of due tokens, already rescheduled, with the notices owed about them.
+/// A page of due tokens, already rescheduled, with the notices about them.
 struct Page {
     /// Holds the locks on the tokens.
     tx: Tx,
     tokens: u64,
-    /// The cursor for the next page.
     end: Option<(DateTime<Utc>, TokenId)>,
     notices: Vec<NewNotice>,
     undeliverable: Vec<Undeliverable>,
@@ -61,12 +61,13 @@ impl Plan<'_> {
         };
         let mut next = self.decide_page(horizon, None).await?;
         while let Some(page) = next {
-            let (tokens, end) = (page.tokens, page.end);
+            let tokens = page.tokens;
+            let end = page.end;
             // One page is written while the next is read and decided. On PostgreSQL two connections do
             // this; on SQLite the second waits for the first.
-            let written = self.write_page(page, &mut assigner, report);
-            let decided = self.decide_page(horizon, end);
-            ((), next) = tokio::try_join!(written, decided)?;
+            let write = self.write_page(page, &mut assigner, report);
+            let decide_next = self.decide_page(horizon, end);
+            ((), next) = tokio::try_join!(write, decide_next)?;
             report.tokens_due += tokens;
             (self.on_progress)();
         }
@@ -74,7 +75,7 @@ impl Plan<'_> {
         assign_mails(self.store, self.clock.now(), horizon, soon).await
     }
 
-    /// Reads the next page of due tokens and decides what is owed; `None` after the last page.
+    /// Reads the next page of due tokens and decides which notices to send; `None` after the last page.
     async fn decide_page(
         &self,
         horizon: DateTime<Utc>,
@@ -83,13 +84,14 @@ impl Plan<'_> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let due = tx.lock_due_tokens(horizon, after, PAGE_SIZE).await?;
-        let Some(end) = due.last() else {
+        let Some(last) = due.last() else {
             return Ok(None);
         };
-        let end = end.due_at.map(|due_at| (due_at, end.id));
+        let end = last.due_at.map(|due_at| (due_at, last.id));
         let audience = Audience::load(&mut tx, &due, now).await?;
-        let (mut notices, mut undeliverable) = (Vec::new(), Vec::new());
-        let mut moved = Vec::with_capacity(due.len());
+        let mut notices = Vec::new();
+        let mut undeliverable = Vec::new();
+        let mut rescheduled = Vec::with_capacity(due.len());
         for token in &due {
             let recipients = audience.recipients(self.policy, token);
             let planned = domain::plan(token, &recipients, self.policy, horizon);
@@ -107,11 +109,11 @@ impl Plan<'_> {
             }
             // A token that waits only for its expiry mark needs no write.
             if (planned.due_at, planned.planned_step) != (token.due_at, token.planned_step) {
-                moved.push((token.id, planned.due_at, planned.planned_step));
+                rescheduled.push((token.id, planned.due_at, planned.planned_step));
             }
             notices.extend(planned.notices);
         }
-        tx.reschedule_tokens(&moved).await?;
+        tx.reschedule_tokens(&rescheduled).await?;
         Ok(Some(Page {
             tx,
             tokens: due.len() as u64,
@@ -185,14 +187,14 @@ impl Plan<'_> {
                 return Ok(tx.commit().await?);
             };
             after = last.id.0;
-            let mut moved = Vec::new();
+            let mut rescheduled = Vec::new();
             for token in &tokens {
                 let due_at = self.policy.due_at(token);
                 if due_at != token.due_at {
-                    moved.push((token.id, due_at, token.planned_step));
+                    rescheduled.push((token.id, due_at, token.planned_step));
                 }
             }
-            tx.reschedule_tokens(&moved).await?;
+            tx.reschedule_tokens(&rescheduled).await?;
             tx.commit().await?;
             (self.on_progress)();
         }
@@ -230,8 +232,10 @@ impl MailAssigner {
             self.mails.clear();
         }
         let opened = self.open_mails(tx, plan, notices).await?;
-        let mails = notices.iter().map(|notice| self.find_mail(notice));
-        let mails: Vec<_> = mails.collect();
+        let mails: Vec<_> = notices
+            .iter()
+            .map(|notice| self.find_mail(notice))
+            .collect();
         let mut pairs = notices.iter().zip(&mails);
         self.is_waiting |=
             pairs.any(|(notice, mail)| mail.is_none() && notice.send_at <= self.soon);
@@ -260,38 +264,44 @@ impl MailAssigner {
         plan: Uuid,
         notices: &[NewNotice],
     ) -> Result<Vec<OpenMail>, Error> {
-        let unknown = || {
-            let is_unknown = |to: &Address| !self.mails.contains_key(to.key());
-            notices
-                .iter()
-                .filter(move |notice| is_unknown(&notice.recipient))
-        };
         // In order, so that two processes that open the same mails do not wait for each other.
-        let due: BTreeMap<&str, &Address> = unknown()
-            .filter(|notice| notice.send_at <= self.horizon)
-            .map(|notice| (notice.recipient.key(), &notice.recipient))
-            .collect();
-        let soon: HashSet<&str> = unknown()
-            .filter(|notice| notice.send_at <= self.soon)
-            .map(|notice| notice.recipient.key())
+        let mut due: BTreeMap<&str, &Address> = BTreeMap::new();
+        let mut soon: HashSet<&str> = HashSet::new();
+        for NewNotice {
+            recipient, send_at, ..
+        } in notices
+        {
+            let key = recipient.key();
+            if self.mails.contains_key(key) {
+                continue;
+            }
+            if *send_at <= self.horizon {
+                due.insert(key, recipient);
+            } else if *send_at <= self.soon {
+                soon.insert(key);
+            }
+        }
+        let soon: Vec<_> = soon
+            .into_iter()
             .filter(|key| !due.contains_key(key))
             .collect();
-        let soon: Vec<_> = soon.into_iter().collect();
-        let found = tx.find_open_mails_of_plan(plan, &soon).await?;
+        let merged_into = tx.find_open_mails_of_plan(plan, &soon).await?;
         let mails: Vec<_> = due
             .into_values()
             .map(|to| (new_id(self.now), to.clone()))
             .collect();
         let opened = tx.open_mails(&mails, Some(plan), self.now).await?;
-        let known = opened.iter().chain(&found);
-        self.mails
-            .extend(known.map(|mail| (mail.recipient_key.clone(), mail.id)));
+        for mail in opened.iter().chain(&merged_into) {
+            self.mails.insert(mail.recipient_key.clone(), mail.id);
+        }
         Ok(opened)
     }
 
     fn find_mail(&self, notice: &NewNotice) -> Option<Uuid> {
-        let mail = self.mails.get(notice.recipient.key());
-        mail.copied().filter(|_| notice.send_at <= self.soon)
+        if notice.send_at > self.soon {
+            return None;
+        }
+        self.mails.get(notice.recipient.key()).copied()
     }
 }
 

@@ -18,7 +18,7 @@ use super::common::{Error, OnProgress, PAGE_SIZE, Report, horizon};
 use super::findings::{format_evidence, resolve_losses};
 use super::notices::{Alert, DeadAddresses, plan_loss_notices};
 use super::revoke::{
-    POLICY_ACTOR, RevocationOrder, Revoke, countdown, load_trail, may_revoke, subject,
+    POLICY_ACTOR, RevocationOrder, Revoke, audit_subject, find_countdown, load_trail, may_revoke,
     warning_occurrence,
 };
 use super::upstream::{SweepOptions, WatchedDirectory, WatchedSource, fresh_directories};
@@ -55,7 +55,7 @@ pub struct Respond<'a> {
     pub(super) on_progress: OnProgress<'a>,
 }
 
-impl Respond<'_> {
+impl<'a> Respond<'a> {
     /// Schedules and executes the revocations of the policy; cancels those that no longer apply.
     pub(super) async fn run(
         &self,
@@ -65,9 +65,12 @@ impl Respond<'_> {
     ) -> Result<(), Error> {
         let revocable = self.revocable_sources();
         self.cancel_schedules(&revocable).await?;
-        let Some(response) = self.response.filter(|_| !revocable.is_empty()) else {
+        let Some(response) = self.response else {
             return Ok(());
         };
+        if revocable.is_empty() {
+            return Ok(());
+        }
         self.schedule_revocations(response, &revocable, report)
             .await?;
         self.revoke_due(response, options, stop, report).await
@@ -81,7 +84,7 @@ impl Respond<'_> {
         }
     }
 
-    fn revoke(&self) -> Revoke<'_> {
+    pub(super) fn revoke(&self) -> Revoke<'a> {
         Revoke {
             store: self.store,
             clock: self.clock,
@@ -92,10 +95,14 @@ impl Respond<'_> {
 
     /// The sources whose tokens the policy may revoke.
     fn revocable_sources(&self) -> Vec<String> {
-        let is_revocable =
-            |watched: &&WatchedSource| self.response.is_some() && watched.terms.allow_revoke;
-        let allowed = self.sources.iter().filter(is_revocable);
-        allowed.map(|watched| watched.terms.name.clone()).collect()
+        if self.response.is_none() {
+            return Vec::new();
+        }
+        self.sources
+            .iter()
+            .filter(|watched| watched.terms.allow_revoke)
+            .map(|watched| watched.terms.name.clone())
+            .collect()
     }
 
     async fn cancel_schedules(&self, revocable: &[String]) -> Result<(), Error> {
@@ -117,7 +124,8 @@ impl Respond<'_> {
         revocable: &[String],
         report: &mut Report,
     ) -> Result<(), Error> {
-        let (mut after, mut unwarned) = (Uuid::nil(), 0);
+        let mut after = Uuid::nil();
+        let mut unwarned = 0;
         loop {
             let mut tx = self.store.begin_read().await?;
             let losses = tx
@@ -153,22 +161,22 @@ impl Respond<'_> {
         let ids: Vec<TokenId> = losses.iter().map(|loss| loss.token_id).collect();
         let tokens = tx.load_tokens(&ids).await?.into_iter();
         let mut tokens: HashMap<_, _> = tokens.map(|token| (token.id, token)).collect();
-        let mut counted = Vec::with_capacity(losses.len());
+        let mut countdowns = Vec::with_capacity(losses.len());
+        let mut ids_to_warn = Vec::new();
         for loss in losses {
-            if let Some(token) = tokens.remove(&loss.token_id) {
-                let finding = (loss.id, loss.acknowledged_until);
-                let countdown = countdown(self.sources, response, &token, finding, now);
-                counted.push((loss, token, countdown));
+            let Some(token) = tokens.remove(&loss.token_id) else {
+                continue;
+            };
+            let until = loss.acknowledged_until;
+            let countdown = find_countdown(self.sources, response, &token, loss.id, until, now);
+            if countdown.is_some_and(|countdown| countdown.warn_at <= horizon) {
+                ids_to_warn.push(token.id);
             }
+            countdowns.push((loss, token, countdown));
         }
-        let is_close = |countdown: &Countdown| countdown.warn_at <= horizon;
-        let close = counted
-            .iter()
-            .filter(|(.., countdown)| countdown.as_ref().is_some_and(is_close));
-        let close: Vec<TokenId> = close.map(|(_, token, _)| token.id).collect();
-        let warnings = tx.load_revocation_warnings(&close).await?;
+        let warnings = tx.load_revocation_warnings(&ids_to_warn).await?;
         let mut update = PageUpdate::default();
-        for (loss, token, countdown) in counted {
+        for (loss, token, countdown) in countdowns {
             let warning = countdown.and_then(|countdown| {
                 warnings.iter().find(|warning| {
                     warning.token_id == token.id && warning.generation == countdown.ends_at
@@ -181,7 +189,8 @@ impl Respond<'_> {
                 update.revoke_at.push((loss.id, revoke_at));
             }
             update.unwarned += usize::from(warning.is_some_and(|warning| warning.have_failed));
-            if let Some(countdown) = countdown.filter(is_close)
+            if let Some(countdown) = countdown
+                && countdown.warn_at <= horizon
                 && warned_at.is_none()
             {
                 update.warnings.push((token, countdown));
@@ -221,13 +230,15 @@ impl Respond<'_> {
         let now = self.clock.now();
         let mut due = self.store.begin_read().await?.find_due_losses(now).await?;
         due.retain(|loss| options.includes(&loss.source));
-        let (mut stopped, before) = (0, report.revoked);
         if !due.is_empty() {
             let trail = load_trail(self.store, now).await?;
-            let has_failed =
-                |loss: &DueLoss| trail.has_failed(&subject(&loss.source, &loss.external_id));
-            due.sort_by_key(|loss| (has_failed(loss), loss.id));
+            due.sort_by_key(|loss| {
+                let subject = audit_subject(&loss.source, &loss.external_id);
+                (trail.has_failed(&subject), loss.id)
+            });
         }
+        let revoked_before = report.revoked;
+        let mut stopped = 0;
         for loss in &due {
             if stop.is_cancelled() {
                 break;
@@ -235,7 +246,7 @@ impl Respond<'_> {
             stopped += self.revoke_one(loss, response, report).await?;
             (self.on_progress)();
         }
-        if report.revoked > before {
+        if report.revoked > revoked_before {
             resolve_losses(self.store, self.clock.now(), report).await?;
         }
         if options.only.is_empty() && !stop.is_cancelled() {
@@ -282,14 +293,14 @@ impl Respond<'_> {
             Err(Error::Revoke(_)) => {}
             Err(error) => report.problems.push(format!(
                 "token {}: could not be revoked; the next attempt is in an hour: {}",
-                subject(&loss.source, &loss.external_id),
+                audit_subject(&loss.source, &loss.external_id),
                 error.chain()
             )),
         }
         Ok(0)
     }
 
-    /// Reports that the limit stopped revocations, and alerts the administrators once for as long as that lasts.
+    /// Reports that the limit stopped revocations, and alerts the administrators once while the limit is reached.
     async fn report_limit(
         &self,
         stopped: u64,
@@ -357,7 +368,7 @@ impl Respond<'_> {
         };
         let losses = self.load_losses(&mut tx, &lost, synced_first, now).await?;
         let source = tx.find_source(&token.source).await?;
-        let subject = subject(&token.source, &token.external_id);
+        let subject = audit_subject(&token.source, &token.external_id);
         let facts = RevocationFacts {
             finding: row.state_at(now),
             token: token.status_at(now),
@@ -377,13 +388,10 @@ impl Respond<'_> {
             Decision::Revoke if is_full => Decision::Wait(Wait::Limit(limit)),
             decision => decision,
         };
-        let is_reported = |row: &&IdentityRow| {
-            facts
-                .losses
-                .iter()
-                .any(|loss| loss.directory == row.directory)
-        };
-        let reported = lost.iter().find(is_reported);
+        let reported = lost.iter().find(|row| {
+            let mut losses = facts.losses.iter();
+            losses.any(|loss| loss.directory == row.directory)
+        });
         Ok(Some(RevocationPreview {
             evidence: reported.map(|row| format_evidence(row, now)),
             token,
@@ -401,28 +409,27 @@ impl Respond<'_> {
     ) -> Result<Vec<Loss>, Error> {
         let rows = tx.list_directories().await?;
         let fresh = fresh_directories(self.directories, &rows, now);
-        let is_fresh =
-            |name: &String| fresh.contains(name) || synced_first.contains(&name.as_str());
-        let is_configured = |row: &&IdentityRow| {
-            self.directories
-                .iter()
-                .any(|watched| watched.terms.name == row.directory)
-        };
-        let losses = lost.iter().filter(is_configured).map(|row| {
-            let directory = rows.iter().find(|known| known.name == row.directory);
-            let doubt = match directory {
-                Some(known) if known.held.is_some() => Some(Doubt::Held),
-                Some(known) if known.sync_state.failures > 0 => Some(Doubt::Failing),
-                _ if !is_fresh(&row.directory) => Some(Doubt::Stale),
+        let mut losses = Vec::new();
+        for row in lost {
+            let name = &row.directory;
+            let mut directories = self.directories.iter();
+            if !directories.any(|watched| watched.terms.name == *name) {
+                continue;
+            }
+            let is_fresh = fresh.contains(name) || synced_first.contains(&name.as_str());
+            let doubt = match rows.iter().find(|directory| directory.name == *name) {
+                Some(directory) if directory.held.is_some() => Some(Doubt::Held),
+                Some(directory) if directory.sync_state.failures > 0 => Some(Doubt::Failing),
+                _ if !is_fresh => Some(Doubt::Stale),
                 _ => row.identity.candidate.map(|_| Doubt::Unconfirmed),
             };
-            Loss {
-                directory: row.directory.clone(),
+            losses.push(Loss {
+                directory: name.clone(),
                 status: row.identity.status,
                 doubt,
-            }
-        });
-        Ok(losses.collect())
+            });
+        }
+        Ok(losses)
     }
 
     /// Previews the revocations that are due, and those that are not allowed. Writes nothing and asks no upstream: it
@@ -432,16 +439,14 @@ impl Respond<'_> {
             return Ok(Vec::new());
         };
         let now = self.clock.now();
-        let sources = self.sources.iter().map(|watched| &watched.terms.name);
-        let sources: Vec<String> = sources
-            .filter(|name| options.includes(name))
-            .cloned()
-            .collect();
+        let mut sources: Vec<_> = self.sources.iter().map(|w| w.terms.name.clone()).collect();
+        sources.retain(|name| options.includes(name));
         let directories = self.directories.iter();
-        let directories = directories.map(|watched| watched.terms.name.as_str());
-        let synced_first: Vec<&str> = directories.filter(|name| options.includes(name)).collect();
+        let mut synced_first: Vec<_> = directories.map(|w| w.terms.name.as_str()).collect();
+        synced_first.retain(|name| options.includes(name));
         let mut trail = load_trail(self.store, now).await?;
-        let (mut after, mut previews) = (Uuid::nil(), Vec::new());
+        let mut after = Uuid::nil();
+        let mut previews = Vec::new();
         loop {
             let mut tx = self.store.begin_read().await?;
             let losses = tx
@@ -459,14 +464,11 @@ impl Respond<'_> {
                 };
                 if preview.decision == Decision::Revoke {
                     let token = &preview.token;
-                    trail.assume_revoked(subject(&token.source, &token.external_id), now);
+                    trail.assume_revoked(audit_subject(&token.source, &token.external_id), now);
                 }
-                let is_later = matches!(
-                    preview.decision,
-                    Decision::Wait(Wait::Until(_) | Wait::Acknowledged)
-                );
-                if !is_later {
-                    previews.push(preview);
+                match preview.decision {
+                    Decision::Wait(Wait::Until(_) | Wait::Acknowledged) => {}
+                    _ => previews.push(preview),
                 }
             }
         }

@@ -40,15 +40,12 @@ pub struct RevocationOrder<'a> {
     pub reason: Option<&'a str>,
 }
 
-/// The consequences of a revocation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Revocation {
-    /// Unsent notices that were cancelled.
     pub cancelled: u64,
     pub recipients: Vec<Recipient>,
 }
 
-/// Revokes tokens at their sources.
 pub struct Revoke<'a> {
     pub(super) store: &'a Store,
     pub(super) clock: &'a Clock,
@@ -68,7 +65,7 @@ impl<'a> Revoke<'a> {
         let was_unknown = self.record_attempt(order).await?;
         let revoke = watched.source.revoke(&order.token.external_id);
         let outcome = match tokio::time::timeout(LISTING_TIMEOUT, revoke).await {
-            // So the previous attempt, whose outcome was unknown, did revoke it.
+            // The token is gone, so the previous attempt, whose outcome was unknown, did revoke it.
             Ok(Err(sources::Error::NoSuchToken(_))) if was_unknown => Ok(()),
             Ok(outcome) => outcome.map_err(Error::Listing),
             Err(_) => Err(Error::NoAnswer),
@@ -112,9 +109,10 @@ impl<'a> Revoke<'a> {
         let mut tx = self.store.begin().await?;
         // A sync may have changed it meanwhile.
         let known = tx.lock_token(order.token.id).await?;
-        let is_recorded =
-            |token: &Token| token.status == Status::Revoked && token.revoked_at.is_some();
-        if known.as_ref().is_some_and(is_recorded) {
+        if let Some(known) = &known
+            && known.status == Status::Revoked
+            && known.revoked_at.is_some()
+        {
             // A concurrent revocation has planned the notices.
             return Ok(Revocation::default());
         }
@@ -158,8 +156,8 @@ impl<'a> Revoke<'a> {
     /// answer, and whose tokens are gone now.
     pub(super) async fn settle_interrupted(&self, report: &mut Report) -> Result<(), Error> {
         let trail = load_trail(self.store, self.clock.now()).await?;
-        let in_doubt = trail.unknown_outcomes();
-        let ids: Vec<TokenId> = in_doubt
+        let ids: Vec<TokenId> = trail
+            .unknown_outcomes()
             .filter_map(|subject| subject.split_once('/'))
             .map(|(source, id)| TokenId::new(source, id))
             .collect();
@@ -197,13 +195,13 @@ impl<'a> Revoke<'a> {
         action: &str,
         reason: Option<&str>,
     ) -> Result<Option<AuditRow>, Error> {
-        let subject = subject(&order.token.source, &order.token.external_id);
+        let subject = audit_subject(&order.token.source, &order.token.external_id);
         let last = tx.find_last_audit(&subject).await?;
         let now = self.clock.now();
-        let after = last
-            .as_ref()
-            .map(|entry| entry.at + TimeDelta::microseconds(1));
-        let at = after.map_or(now, |after| after.max(now));
+        let at = match &last {
+            Some(entry) => now.max(entry.at + TimeDelta::microseconds(1)),
+            None => now,
+        };
         let entry = [order.by, action, &subject];
         tx.insert_audit(new_id(at), at, entry, reason).await?;
         Ok(last)
@@ -216,10 +214,10 @@ pub(super) fn may_revoke<'a>(
     token: &Token,
     now: DateTime<Utc>,
 ) -> Result<&'a WatchedSource, RevokeRefusal> {
-    let found = sources
+    let watched = sources
         .iter()
-        .find(|watched| watched.terms.name == token.source);
-    let watched = found.ok_or_else(|| RevokeRefusal::UnknownSource(token.source.clone()))?;
+        .find(|watched| watched.terms.name == token.source)
+        .ok_or_else(|| RevokeRefusal::UnknownSource(token.source.clone()))?;
     if !watched.terms.allow_revoke {
         return Err(RevokeRefusal::NotAllowed(token.source.clone()));
     }
@@ -237,19 +235,18 @@ pub(super) fn may_revoke<'a>(
     }
 }
 
-/// The countdown of a token with a loss, if the policy revokes it. The loss has a finding and may be acknowledged
-/// until some instant.
-pub(super) fn countdown(
+/// The countdown of a token with a finding of lost access, if the policy revokes it.
+pub(super) fn find_countdown(
     sources: &[WatchedSource],
     response: RevocationPolicy,
     token: &Token,
-    (finding, acknowledged_until): (Uuid, Option<DateTime<Utc>>),
+    finding: Uuid,
+    acknowledged_until: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Option<Countdown> {
-    let is_enabled = token.status_at(now) != Status::Disabled;
-    may_revoke(sources, token, now)
-        .ok()
-        .filter(|_| is_enabled)?;
+    if token.status_at(now) == Status::Disabled || may_revoke(sources, token, now).is_err() {
+        return None;
+    }
     response.countdown(finding, acknowledged_until, now)
 }
 
@@ -273,7 +270,7 @@ fn is_outcome_unknown(error: &Error, was_unknown: bool) -> bool {
 }
 
 /// The audit trail's subject for a token, which the command line also accepts as a token.
-pub(super) fn subject(source: &str, external_id: &str) -> String {
+pub(super) fn audit_subject(source: &str, external_id: &str) -> String {
     format!("{source}/{external_id}")
 }
 
@@ -282,8 +279,9 @@ pub(super) async fn load_trail(store: &Store, now: DateTime<Utc>) -> Result<Trai
     let mut tx = store.begin_read().await?;
     let since = now - TRAIL_WINDOW;
     let entries = tx.list_audit_of_actor(POLICY_ACTOR, since).await?;
-    let attempts = entries.into_iter().filter_map(parse_attempt);
-    Ok(Trail::from_attempts(attempts))
+    Ok(Trail::from_attempts(
+        entries.into_iter().filter_map(parse_attempt),
+    ))
 }
 
 fn parse_attempt(entry: AuditRow) -> Option<Attempt> {

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::domain::{Address, Issuers, Policy};
 use crate::store::{Holder, PurgeCutoffs, RunRow, Store};
 
-use super::common::{Error, Job, MAX_SKEW_FACTOR, PAGE_SIZE, Report, Retention, Settings, new_id};
+use super::common::{Error, Job, MAX_SKEW_FACTOR, PAGE_SIZE, Report, Settings, new_id};
 use super::deliver::{Deliver, Mailer, Recorder};
 use super::directories::{Survey, SyncDirectories, UnbindOutcome};
 use super::dry_run::{DryRun, PlannedNotice};
@@ -99,14 +99,8 @@ impl Engine {
         }
     }
 
-    /// Revokes tokens by order of an operator.
     pub fn revocation(&self) -> Revoke<'_> {
-        Revoke {
-            store: &self.store,
-            clock: &self.clock,
-            policy: &self.policy,
-            sources: &self.sources,
-        }
+        self.response().revoke()
     }
 
     fn plan(&self) -> Plan<'_> {
@@ -142,15 +136,6 @@ impl Engine {
             on_progress: &self.on_progress,
         }
     }
-
-    fn purge(&self) -> Purge<'_> {
-        Purge {
-            store: &self.store,
-            clock: &self.clock,
-            retention: &self.settings.retention,
-            last: &self.last_purge,
-        }
-    }
 }
 
 impl Engine {
@@ -158,7 +143,6 @@ impl Engine {
         self.clock.now()
     }
 
-    /// When the next planned mail is due.
     pub async fn next_mail_at(&self) -> Result<Option<DateTime<Utc>>, Error> {
         Ok(self.store.begin_read().await?.find_next_mail_at().await?)
     }
@@ -270,15 +254,15 @@ impl Engine {
                 Job::Plan => self.plan().run(report).await,
                 Job::MarkExpired => self.mark_expired().run(options, report).await,
                 Job::Deliver => self.deliver().run(stop, report).await,
-                Job::Purge => self.purge().run(report).await,
+                Job::Purge => self.purge(report).await,
             }
         };
-        let outcome = AssertUnwindSafe(work).catch_unwind().await;
-        let outcome =
-            outcome.unwrap_or_else(|panic| Err(Error::Panicked(panic_text(panic.as_ref()))));
-        if let Err(error) = outcome {
-            report.record_error(Some(job), &error);
-        }
+        let error = match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            Err(panic) => Error::Panicked(panic_text(panic.as_ref())),
+        };
+        report.record_error(Some(job), &error);
     }
 
     /// Syncs the sources that `options` names. Nothing is planned, and no run is stored.
@@ -290,8 +274,8 @@ impl Engine {
         let mut report = Report::default();
         let sync = self.source_sync();
         let work = Box::pin(sync.run(options, &mut report));
-        let done = self.under_sweep_lease(stop, work).await;
-        report.record_leased(done);
+        let result = self.under_sweep_lease(stop, work).await;
+        report.record_leased(result);
         report
     }
 
@@ -305,13 +289,13 @@ impl Engine {
         let mut report = Report::default();
         let sync = self.directory_sync();
         let work = Box::pin(sync.run(options, &mut report, on_survey));
-        let done = self.under_sweep_lease(stop, work).await;
-        report.record_leased(done);
+        let result = self.under_sweep_lease(stop, work).await;
+        report.record_leased(result);
         report
     }
 
-    /// Lets the next sync, which is a full one, bind a person to the account that has their address then. `actor` is
-    /// for the audit trail.
+    /// Makes the next sync a full one that binds a person to the account with their address. `actor` is for the
+    /// audit trail.
     pub async fn unbind_identity(
         &self,
         directory: &str,
@@ -321,11 +305,11 @@ impl Engine {
     ) -> Result<UnbindOutcome, Error> {
         let sync = self.directory_sync();
         let work = sync.unbind(directory, email, actor);
-        let done = self.under_sweep_lease(stop, work).await?;
-        Ok(done.unwrap_or(UnbindOutcome::Busy))
+        let outcome = self.under_sweep_lease(stop, work).await?;
+        Ok(outcome.unwrap_or(UnbindOutcome::Busy))
     }
 
-    /// Does work that must not run beside a sweep; `None` if one is running.
+    /// Does work that must not run at the same time as a sweep; `None` if a sweep is running.
     async fn under_sweep_lease<T>(
         &self,
         stop: &CancellationToken,
@@ -334,14 +318,14 @@ impl Engine {
         if !self.acquire_sweep_lease().await? {
             return Ok(None);
         }
-        let done = tokio::select! {
-            done = work => done.map(Some),
+        let result = tokio::select! {
+            result = work => result,
             () = self.keep_sweep_lease() => Err(Error::LeaseLost),
             () = stop.cancelled() => Err(Error::Stopped),
         };
-        let dropped = self.release_sweep_lease().await;
-        let done = done?;
-        dropped.map(|()| done)
+        let released = self.release_sweep_lease().await;
+        let value = result?;
+        released.map(|()| Some(value))
     }
 
     async fn acquire_sweep_lease(&self) -> Result<bool, Error> {
@@ -351,8 +335,8 @@ impl Engine {
             id: self.holder,
             until: now + self.settings.delivery.lease,
         };
-        let far = now + self.settings.delivery.lease * MAX_SKEW_FACTOR;
-        let taken = tx.take_lease(SWEEP_LEASE, lease, now, far).await?;
+        let max_until = now + self.settings.delivery.lease * MAX_SKEW_FACTOR;
+        let taken = tx.take_lease(SWEEP_LEASE, lease, now, max_until).await?;
         tx.commit().await?;
         Ok(taken)
     }
@@ -394,25 +378,15 @@ impl Engine {
         tx.release_lease(SWEEP_LEASE, self.holder).await?;
         Ok(tx.commit().await?)
     }
-}
 
-/// Deletes old rows, a page at a time. `docs/retention.md` has the rules.
-struct Purge<'a> {
-    store: &'a Store,
-    clock: &'a Clock,
-    retention: &'a Retention,
-    last: &'a LastPurge,
-}
-
-impl Purge<'_> {
-    /// Deletes at most a page of each kind; the next sweep continues.
-    async fn run(&self, report: &mut Report) -> Result<(), Error> {
-        let now = self.clock.now();
-        let last = self.last.0.load(Ordering::Relaxed);
-        if (now.timestamp() - last).abs() < PURGE_INTERVAL_SECONDS {
+    /// Deletes at most a page of old rows of each kind; the next sweep continues. `docs/retention.md` has the rules.
+    async fn purge(&self, report: &mut Report) -> Result<(), Error> {
+        let now = self.now();
+        let last_purge = self.last_purge.0.load(Ordering::Relaxed);
+        if (now.timestamp() - last_purge).abs() < PURGE_INTERVAL_SECONDS {
             return Ok(());
         }
-        let keep = self.retention;
+        let keep = &self.settings.retention;
         let cutoffs = PurgeCutoffs {
             runs: now - keep.runs,
             audit: now - keep.audit,
@@ -426,7 +400,7 @@ impl Purge<'_> {
         tx.commit().await?;
         report.purged += deleted;
         if deleted < PAGE_SIZE.unsigned_abs() {
-            self.last.0.store(now.timestamp(), Ordering::Relaxed);
+            self.last_purge.0.store(now.timestamp(), Ordering::Relaxed);
         }
         Ok(())
     }

@@ -17,14 +17,14 @@ use super::common::{Error, OnProgress, Report, rows_were};
 use super::findings::judge_source;
 use super::merge::{Changes, Walk};
 use super::upstream::{
-    self, Answer, Attempt, Preview, SOURCE, SweepOptions, WatchedSource, check_shrunk, list_all,
-    select_due, sources_that_mark_expired,
+    self, Answer, Attempt, Preview, SOURCE, Shrunk, SweepOptions, WatchedSource, check_shrunk,
+    list_all, select_due, sources_that_mark_expired,
 };
 
 /// What a sync would change about one token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// As it would be after the sync.
+    /// The token as it would be after the sync.
     pub token: Token,
     pub change: Change,
 }
@@ -32,12 +32,10 @@ pub struct Difference {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     New,
-    /// With the names of the fields.
     Changed(Vec<&'static str>),
     Gone,
 }
 
-/// Syncs sources and previews their syncs.
 pub struct SyncSources<'a> {
     pub(super) store: &'a Store,
     pub(super) clock: &'a Clock,
@@ -90,15 +88,15 @@ impl SyncSources<'_> {
             row.fingerprint = None;
         }
         let attempt = Attempt {
+            name: &row.name,
             asked_at: answer.asked_at,
             now: self.clock.now(),
             stale_since: None,
             outcome,
         };
         let mut tx = self.store.begin().await?;
-        let state = (row.name.as_str(), &mut row.sync_state);
         SOURCE
-            .record(&mut tx, self.policy, state, attempt, report)
+            .record(&mut tx, self.policy, &mut row.sync_state, attempt, report)
             .await?;
         tx.save_source(&row).await?;
         Ok(tx.commit().await?)
@@ -118,11 +116,14 @@ impl SyncSources<'_> {
             if !options.accepts_shrink(&row.name) {
                 return Err(error);
             }
-            let counts = (found.listing.count, row.tokens.unsigned_abs());
+            let shrunk = Shrunk {
+                found: found.listing.count,
+                before: row.tokens.unsigned_abs(),
+            };
             let mut tx = self.store.begin().await?;
-            let subject = (row.name.as_str(), options.actor.as_str());
-            let now = self.clock.now();
-            SOURCE.record_shrink(&mut tx, subject, counts, now).await?;
+            SOURCE
+                .record_shrink(&mut tx, &row.name, &options.actor, shrunk, self.clock.now())
+                .await?;
             tx.commit().await?;
         }
         let tokens = found.tokens();
@@ -164,7 +165,6 @@ impl SyncSources<'_> {
         Ok(refused_rows_problem(&refusals))
     }
 
-    /// Writes the differences page by page.
     async fn merge(
         &self,
         source: &str,
@@ -313,8 +313,10 @@ pub(super) fn refused_rows_problem(refusals: &RefusedRows) -> Option<String> {
 
 /// Rejects a listing with at most half of the tokens of the last good one.
 fn ensure_not_shrunk(name: &str, listing: &Listing, before: i64) -> Result<(), Error> {
-    let Some((found, before)) = check_shrunk(listing.count, before).filter(|_| !listing.is_partial)
-    else {
+    if listing.is_partial {
+        return Ok(());
+    }
+    let Some(Shrunk { found, before }) = check_shrunk(listing.count, before) else {
         return Ok(());
     };
     Err(match listing.refusals.shown.first() {
@@ -366,25 +368,24 @@ impl WatchedSource {
     /// Checks that it can be listed, that it allows revocation if that is configured, and that its owners file can be
     /// read.
     pub async fn check(&self) -> Result<CheckReport, sources::Error> {
-        let mut checked = self.source.check().await?;
+        let mut report = self.source.check().await?;
         if self.terms.allow_revoke
             && let Some(missing) = self.source.missing_to_revoke()
         {
-            checked.rights.push(Right {
-                what: "revoke tokens, for allow_revoke".to_owned(),
-                missing: Some(missing.to_owned()),
-            });
+            report
+                .rights
+                .push(Right::missing("revoke tokens, for allow_revoke", missing));
         }
         if let Some(path) = self.terms.owners.clone() {
-            let shown = path.display().to_string();
+            let name = path.display().to_string();
             let owners = run_blocking(move || OwnersFile::load(&path)).await?;
             let rows = match owners.count_rows() {
                 1 => "1 row".to_owned(),
                 rows => format!("{rows} rows"),
             };
-            checked.summary = format!("{}; {shown} has {rows}", checked.summary);
+            report.summary = format!("{}; {name} has {rows}", report.summary);
         }
-        Ok(checked)
+        Ok(report)
     }
 
     pub(super) fn merge_rules<'a>(
@@ -411,10 +412,10 @@ impl WatchedSource {
         };
         // The source's fingerprint counts only if our part is the same.
         let ours = self.fingerprint("", owners.as_ref());
-        let theirs = row.fingerprint.as_deref();
+        let stored = row.fingerprint.as_deref();
         let last = LastListing {
-            fingerprint: theirs
-                .and_then(|all| all.strip_suffix(&ours))
+            fingerprint: stored
+                .and_then(|stored| stored.strip_suffix(&ours))
                 .map(str::to_owned),
             asked_at: row.sync_state.last_good_sync_at,
         };
@@ -430,11 +431,11 @@ impl WatchedSource {
 
     /// The fingerprint of a listing, the owners file and the policy life.
     fn fingerprint(&self, listing: &str, owners: Option<&OwnersFile>) -> String {
-        let owners = owners.map_or("", |owners| owners.fingerprint.as_str());
+        let owners_fingerprint = owners.map_or("", |owners| owners.fingerprint.as_str());
         let ttl = self.terms.policy_ttl.map_or(0, |ttl| ttl.num_seconds());
-        if owners.is_empty() && ttl == 0 {
+        if owners_fingerprint.is_empty() && ttl == 0 {
             return listing.to_owned();
         }
-        format!("{listing}|{owners}|{ttl}")
+        format!("{listing}|{owners_fingerprint}|{ttl}")
     }
 }

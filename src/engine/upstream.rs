@@ -50,7 +50,7 @@ impl SweepOptions {
     pub(super) fn includes_any(&self, upstreams: &[impl Upstream]) -> bool {
         upstreams
             .iter()
-            .any(|upstream| self.includes(upstream.terms().0))
+            .any(|upstream| self.includes(upstream.terms().name))
     }
 
     pub(super) fn accepts_shrink(&self, name: &str) -> bool {
@@ -58,47 +58,53 @@ impl SweepOptions {
     }
 }
 
+/// What the configurations of sources and directories have in common.
+pub(super) struct Terms<'a> {
+    name: &'a str,
+    kind: &'static str,
+    schedule: Option<&'a Schedule>,
+}
+
+/// What the rows of sources and directories have in common.
+pub(super) struct Columns<'a> {
+    name: &'a mut String,
+    kind: &'a mut String,
+    sync_state: &'a mut SyncState,
+}
+
 /// A configured upstream with its row in the store.
 pub(super) trait Upstream {
     type Row: Clone + Default;
 
-    /// Name, kind and schedule of the configuration.
-    fn terms(&self) -> (&str, &'static str, Option<&Schedule>);
-    /// Name, kind and sync state of a row.
-    fn columns(row: &mut Self::Row) -> (&mut String, &mut String, &mut SyncState);
+    fn terms(&self) -> Terms<'_>;
+    fn columns(row: &mut Self::Row) -> Columns<'_>;
 }
 
-impl Upstream for WatchedSource {
-    type Row = SourceRow;
+macro_rules! impl_upstream {
+    ($watched:ty, $row:ty) => {
+        impl Upstream for $watched {
+            type Row = $row;
 
-    fn terms(&self) -> (&str, &'static str, Option<&Schedule>) {
-        (
-            &self.terms.name,
-            self.terms.kind,
-            self.terms.schedule.as_ref(),
-        )
-    }
+            fn terms(&self) -> Terms<'_> {
+                Terms {
+                    name: &self.terms.name,
+                    kind: self.terms.kind,
+                    schedule: self.terms.schedule.as_ref(),
+                }
+            }
 
-    fn columns(row: &mut SourceRow) -> (&mut String, &mut String, &mut SyncState) {
-        (&mut row.name, &mut row.kind, &mut row.sync_state)
-    }
+            fn columns(row: &mut $row) -> Columns<'_> {
+                Columns {
+                    name: &mut row.name,
+                    kind: &mut row.kind,
+                    sync_state: &mut row.sync_state,
+                }
+            }
+        }
+    };
 }
-
-impl Upstream for WatchedDirectory {
-    type Row = DirectoryRow;
-
-    fn terms(&self) -> (&str, &'static str, Option<&Schedule>) {
-        (
-            &self.terms.name,
-            self.terms.kind,
-            self.terms.schedule.as_ref(),
-        )
-    }
-
-    fn columns(row: &mut DirectoryRow) -> (&mut String, &mut String, &mut SyncState) {
-        (&mut row.name, &mut row.kind, &mut row.sync_state)
-    }
-}
+impl_upstream!(WatchedSource, SourceRow);
+impl_upstream!(WatchedDirectory, DirectoryRow);
 
 /// An upstream's answer to a request for a listing.
 pub(super) struct Answer<'a, U: Upstream, L> {
@@ -118,19 +124,23 @@ pub(super) fn select_due<'a, U: Upstream>(
     now: DateTime<Utc>,
     report: &mut Report,
 ) -> (Vec<WithRow<'a, U>>, Vec<U::Row>) {
-    let by_name = |mut row: U::Row| (U::columns(&mut row).0.clone(), row);
-    let mut rows: HashMap<String, U::Row> = rows.into_iter().map(by_name).collect();
-    let (mut due, mut waiting) = (Vec::new(), Vec::new());
+    let mut rows_by_name = HashMap::new();
+    for mut row in rows {
+        rows_by_name.insert(U::columns(&mut row).name.clone(), row);
+    }
+    let mut due = Vec::new();
+    let mut waiting = Vec::new();
     for watched in all {
-        let (name, kind, schedule) = watched.terms();
-        if !options.includes(name) {
+        let terms = watched.terms();
+        if !options.includes(terms.name) {
             continue;
         }
-        let mut row = rows.remove(name).unwrap_or_default();
-        let (row_name, row_kind, sync_state) = U::columns(&mut row);
-        name.clone_into(row_name);
-        kind.clone_into(row_kind);
-        if sync_state.is_due(now, options.by_schedule, schedule) {
+        let mut row = rows_by_name.remove(terms.name).unwrap_or_default();
+        let columns = U::columns(&mut row);
+        terms.name.clone_into(columns.name);
+        terms.kind.clone_into(columns.kind);
+        let sync_state = columns.sync_state;
+        if sync_state.is_due(now, options.by_schedule, terms.schedule) {
             due.push((watched, row));
         } else if sync_state.is_deferred(now) {
             report.sources_deferred += 1;
@@ -162,20 +172,29 @@ where
             listing,
         }
     });
-    let answers: Vec<_> = answers.collect();
-    let answers = stream::iter(answers).buffer_unordered(MAX_CONCURRENT_LISTINGS);
-    answers.collect().await
+    stream::iter(answers.collect::<Vec<_>>())
+        .buffer_unordered(MAX_CONCURRENT_LISTINGS)
+        .collect()
+        .await
 }
 
 async fn limit_time<L>(list: impl Future<Output = Result<L, Error>>) -> Result<L, Error> {
-    let listing = tokio::time::timeout(LISTING_TIMEOUT, list).await;
-    listing.unwrap_or(Err(Error::TimedOut))
+    tokio::time::timeout(LISTING_TIMEOUT, list)
+        .await
+        .unwrap_or(Err(Error::TimedOut))
 }
 
-/// The number of entries now and before, if a listing shrank by half.
-pub(super) fn check_shrunk(found: u64, before: i64) -> Option<(u64, u64)> {
+/// How many entries a listing that shrank by half has now, and had before.
+#[derive(Debug, Clone, Copy)]
+pub struct Shrunk {
+    pub found: u64,
+    pub before: u64,
+}
+
+/// Returns the numbers of entries if a listing shrank by half.
+pub(super) fn check_shrunk(found: u64, before: i64) -> Option<Shrunk> {
     let before = u64::try_from(before).unwrap_or(0);
-    (before >= SHRINK_GUARD_FROM && found * 2 <= before).then_some((found, before))
+    (before >= SHRINK_GUARD_FROM && found * 2 <= before).then_some(Shrunk { found, before })
 }
 
 /// What messages say about one kind of upstream.
@@ -204,10 +223,11 @@ pub(super) const DIRECTORY: Wording = Wording {
 };
 
 /// A sync that was tried.
-pub(super) struct Attempt {
+pub(super) struct Attempt<'a> {
+    pub name: &'a str,
     pub asked_at: DateTime<Utc>,
     pub now: DateTime<Utc>,
-    /// When the data was last read, if it is too old to count. Being deferred is no failure, but that is.
+    /// When the data was last read, if it is too old to count. A deferred sync is then a failure.
     pub stale_since: Option<DateTime<Utc>>,
     /// A good sync may have a problem.
     pub outcome: Result<Option<String>, Error>,
@@ -219,22 +239,25 @@ impl Wording {
         &self,
         tx: &mut Tx,
         policy: &Policy,
-        (name, sync_state): (&str, &mut SyncState),
-        attempt: Attempt,
+        sync_state: &mut SyncState,
+        attempt: Attempt<'_>,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let (noun, now) = (self.noun, attempt.now);
+        let noun = self.noun;
+        let Attempt { name, now, .. } = attempt;
         let alert = match attempt.outcome {
             Ok(problem) => {
                 let alert = sync_state.record_success(attempt.asked_at);
                 sync_state.error.clone_from(&problem);
-                let problem = problem.map(|problem| format!("{noun} {name}: {problem}"));
-                report.problems.extend(problem);
+                if let Some(problem) = problem {
+                    report.problems.push(format!("{noun} {name}: {problem}"));
+                }
                 alert
             }
             Err(Error::Store(error)) => return Err(error.into()),
             Err(error) => {
-                let (text, wait) = (error.chain(), error.wait());
+                let text = error.chain();
+                let wait = error.wait();
                 if let Some(wait) = wait {
                     sync_state.defer(now, wait);
                     report.sources_deferred += 1;
@@ -261,8 +284,9 @@ impl Wording {
     pub async fn record_shrink(
         &self,
         tx: &mut Tx,
-        (name, actor): (&str, &str),
-        (found, before): (u64, u64),
+        name: &str,
+        actor: &str,
+        Shrunk { found, before }: Shrunk,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
         let action = format!("{}.accept_shrink", self.noun);
@@ -305,7 +329,7 @@ impl Wording {
     }
 }
 
-/// A listing that is only looked at.
+/// A listing that changes nothing.
 #[derive(Debug)]
 pub enum Preview<L> {
     Listed(L),
@@ -319,8 +343,9 @@ pub(super) async fn preview<L>(
     clock: &Clock,
     list: impl Future<Output = Result<L, Error>>,
 ) -> Result<Preview<L>, Error> {
-    let until = sync_state.deferred_until;
-    if let Some(until) = until.filter(|_| sync_state.is_deferred(clock.now())) {
+    if let Some(until) = sync_state.deferred_until
+        && sync_state.is_deferred(clock.now())
+    {
         return Ok(Preview::Deferred(until));
     }
     match limit_time(list).await {
@@ -332,12 +357,13 @@ pub(super) async fn preview<L>(
     }
 }
 
-/// The sources that are notified of expired tokens.
+/// The sources to which expired tokens are reported.
 pub(super) fn sources_that_mark_expired(sources: &[WatchedSource]) -> Vec<&str> {
-    let marking = sources
+    sources
         .iter()
-        .filter(|watched| watched.source.marks_expired());
-    marking.map(|watched| watched.terms.name.as_str()).collect()
+        .filter(|watched| watched.source.marks_expired())
+        .map(|watched| watched.terms.name.as_str())
+        .collect()
 }
 
 /// The names of the directories whose data is fresh enough to count.
@@ -347,8 +373,10 @@ pub(super) fn fresh_directories(
     now: DateTime<Utc>,
 ) -> Vec<String> {
     let terms: Vec<_> = directories.iter().map(|watched| &watched.terms).collect();
-    let fresh = rows.iter().filter(|row| is_fresh(&terms, row, now));
-    fresh.map(|row| row.name.clone()).collect()
+    rows.iter()
+        .filter(|row| is_fresh(&terms, row, now))
+        .map(|row| row.name.clone())
+        .collect()
 }
 
 /// The names of the directories in the store whose data is too old to count, or that are not configured.
@@ -357,11 +385,14 @@ pub fn stale_directories(
     rows: &[DirectoryRow],
     now: DateTime<Utc>,
 ) -> Vec<String> {
-    let stale = rows.iter().filter(|row| !is_fresh(configured, row, now));
-    stale.map(|row| row.name.clone()).collect()
+    rows.iter()
+        .filter(|row| !is_fresh(configured, row, now))
+        .map(|row| row.name.clone())
+        .collect()
 }
 
 fn is_fresh(configured: &[&DirectoryTerms], row: &DirectoryRow, now: DateTime<Utc>) -> bool {
-    let mut terms = configured.iter().filter(|terms| terms.name == row.name);
-    terms.any(|terms| terms.is_fresh(row.sync_state.last_good_sync_at, now))
+    configured.iter().any(|terms| {
+        terms.name == row.name && terms.is_fresh(row.sync_state.last_good_sync_at, now)
+    })
 }

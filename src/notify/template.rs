@@ -61,7 +61,6 @@ const BUILT_IN: &[(&str, &str)] = built_in![
 pub struct Templates {
     text: Handlebars<'static>,
     html: Handlebars<'static>,
-    /// The files of overridden templates, for errors.
     overrides: Vec<(&'static str, PathBuf)>,
 }
 

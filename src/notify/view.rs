@@ -63,7 +63,6 @@ fn to_object(view: &impl Serialize) -> Map<String, Value> {
     }
 }
 
-/// The variables that all mails share.
 #[derive(Serialize)]
 struct Frame {
     written: String,
@@ -73,7 +72,6 @@ struct Frame {
     check_command: String,
     /// The source of the tokens, if all have the same.
     check_source: Option<String>,
-    /// The page about the mail in lapsed.
     link: Option<Link>,
     unreachable: Vec<Unreached>,
 }
@@ -111,7 +109,6 @@ impl Frame {
     }
 }
 
-/// The page about the mail in lapsed.
 fn link_to_lapsed(letter: &Letter, base_url: &str) -> Link {
     let base_url = text::one_line(base_url.trim_end_matches('/'), text::MAX_TEXT);
     Link::new(match letter.only_token() {
@@ -202,7 +199,6 @@ struct Expiry {
     /// Since the expiry: `3 hours ago`.
     ago: String,
     last_use: LastUse,
-    /// When a late warning was due.
     late: Option<String>,
     instead_of_issuer: Option<String>,
     /// Whether the date comes from the policy; the token itself works after it.

@@ -44,7 +44,6 @@ pub(super) struct ExternalSorter {
     runs: Vec<Run>,
 }
 
-/// Where a record is in the buffer.
 struct BufferedRecord {
     start: usize,
     key_length: usize,
@@ -52,7 +51,6 @@ struct BufferedRecord {
 }
 
 struct Run {
-    /// Where the run is in the storage.
     range: Range<u64>,
     count: u64,
 }

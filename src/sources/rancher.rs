@@ -46,7 +46,6 @@ pub struct Config {
     pub token: SecretString,
     /// Certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// The kinds of tokens to list.
     pub kinds: Vec<TokenKind>,
     /// The addresses of users for whom Rancher has none, by user id.
     pub users: BTreeMap<String, Address>,
@@ -149,7 +148,6 @@ impl Rancher {
         Err(Error::StillThere)
     }
 
-    /// One attempt to list everything.
     async fn list(&self) -> Result<Listing, Error> {
         let settings = Settings::fetch(&self.api).await?;
         let people = People::fetch(&self.api, self.config.users.clone()).await?;
@@ -212,7 +210,6 @@ struct Lister<'a> {
 }
 
 impl Lister<'_> {
-    /// Reads one of the two stores.
     async fn read_store<T: DeserializeOwned + Into<TokenRow> + Send>(
         &mut self,
         group: &str,

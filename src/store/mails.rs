@@ -250,7 +250,6 @@ impl Tx {
             .execute(c).await.map(drop))
     }
 
-    /// When the first waiting mail is due.
     pub async fn find_next_mail_at(&mut self) -> Result<Option<DateTime<Utc>>> {
         on!(self, c: Db => sqlx::query_scalar(
             "SELECT MIN(next_at) FROM mail WHERE state IN ('open', 'waiting', 'unknown')").fetch_one(c).await)

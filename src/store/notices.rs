@@ -51,7 +51,6 @@ pub struct ContentRow {
     pub issuer_dead: Option<String>,
 }
 
-/// A notice of a mail that failed.
 #[derive(Debug, Clone, FromRow)]
 pub struct MailNotice {
     pub id: Uuid,
@@ -215,8 +214,7 @@ impl Tx {
         generation: Option<Generation>,
         reason: &str,
     ) -> Result<u64> {
-        // A mail in flight or with unknown outcome is skipped: it may have been accepted. The next claim
-        // checks again.
+        // A mail in flight or with unknown outcome is skipped: it may have been accepted. The next claim checks again.
         let current = generation.unwrap_or(MAX_INSTANT.into());
         let cancelled = on!(self, c: Db => sqlx::query(
             "UPDATE notice SET state = 'cancelled', held = FALSE, reason = $3

@@ -224,7 +224,6 @@ async fn vacuum_into(connection: &mut SqliteConnection, name: &str) -> sqlx::Res
         .map(drop)
 }
 
-/// The only connection that writes.
 async fn connect_sqlite_writer(options: SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
     let pool = SqlitePoolOptions::new()
         .max_connections(1)

@@ -245,8 +245,7 @@ impl Tx {
         })
     }
 
-    /// Counts people by directory and status. At the directories in `stale` every known status counts as
-    /// unknown.
+    /// Counts people by directory and status. At the directories in `stale` every known status counts as unknown.
     pub async fn count_identities(&mut self, stale: &[String]) -> Result<Vec<IdentityCount>> {
         on!(self, c: Db => {
             let mut query = QueryBuilder::<Db>::new(

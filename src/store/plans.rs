@@ -97,8 +97,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Removes a plan's notices from their mails and deletes the mails; other notices in them wait for the
-    /// next mail.
+    /// Removes a plan's notices from their mails and deletes the mails; other notices in them wait for the next mail.
     async fn hold_plan(&mut self, plan: Uuid) -> Result<()> {
         let since = self.load_plan_created_at(plan).await?;
         on!(self, c: Db => sqlx::query(

@@ -18,7 +18,6 @@ pub struct LossRow {
     /// As stored, whether or not the acknowledgement has ended.
     pub state: FindingState,
     pub acknowledged_until: Option<DateTime<Utc>>,
-    /// When its token is to be revoked.
     pub revoke_at: Option<DateTime<Utc>>,
 }
 
@@ -47,9 +46,7 @@ pub struct RevocationWarnings {
     pub token_id: TokenId,
     /// Identifies the revocation: its earliest time if a warning arrives in time.
     pub generation: DateTime<Utc>,
-    /// When the first warning was sent.
     pub sent_at: Option<DateTime<Utc>>,
-    /// Whether all warnings have failed.
     pub have_failed: bool,
 }
 

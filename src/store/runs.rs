@@ -27,7 +27,6 @@ pub struct AuditRow {
     pub actor: String,
     pub action: String,
     pub subject: String,
-    /// The reason, or the result.
     pub reason: Option<String>,
 }
 
@@ -148,8 +147,7 @@ impl Tx {
             .bind(subject).fetch_optional(c).await)
     }
 
-    /// Deletes up to `limit` rows of each kind that are older than `docs/retention.md` allows; returns how
-    /// many.
+    /// Deletes up to `limit` rows of each kind that are older than `docs/retention.md` allows; returns how many.
     pub async fn purge(&mut self, cutoffs: &PurgeCutoffs, limit: i64) -> Result<u64> {
         let mut deleted = 0;
         for (sql, before) in [

@@ -19,8 +19,7 @@ macro_rules! token_columns {
     };
 }
 
-/// A page of due tokens. The first comparisons select the index range; the row comparison skips the previous
-/// pages.
+/// A page of due tokens. The first comparisons select the index range; the row comparison skips the previous pages.
 macro_rules! due {
     () => {
         "SELECT * FROM token WHERE due_at <= $1 AND due_at >= $2 AND (due_at, id) > ($2, $3)
@@ -111,32 +110,20 @@ impl Tx {
             on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new(concat!("INSERT INTO token (", token_columns!(), ") "));
                 query.push_values(chunk, |mut row, token| {
-                    row.push_bind(token.id)
-                        .push_bind(&token.source)
-                        .push_bind(&token.external_id)
-                        .push_bind(&token.name)
-                        .push_bind(&token.description)
+                    row.push_bind(token.id).push_bind(&token.source).push_bind(&token.external_id)
+                        .push_bind(&token.name).push_bind(&token.description)
                         .push_bind(token.issuer.as_ref().map(Address::as_str))
                         .push_bind(token.issuer.as_ref().map(Address::key))
-                        .push_bind(&token.issuer_name)
-                        .push_bind(&token.issuer_gone)
-                        .push_bind(&token.account)
-                        .push_bind(&token.role)
-                        .push_bind(&token.scope)
-                        .push_bind(token.created_at)
-                        .push_bind(token.expiry.kind())
+                        .push_bind(&token.issuer_name).push_bind(&token.issuer_gone)
+                        .push_bind(&token.account).push_bind(&token.role).push_bind(&token.scope)
+                        .push_bind(token.created_at).push_bind(token.expiry.kind())
                         .push_bind(token.expiry.at())
                         .push_bind(token.expiry_origin.map(ExpiryOrigin::as_str))
-                        .push_bind(i64::from(token.secret_version))
-                        .push_bind(token.status.as_str())
-                        .push_bind(token.last_used_at)
-                        .push_bind(token.reports_use)
-                        .push_bind(token.first_seen_at)
-                        .push_bind(token.life_from)
-                        .push_bind(token.planned_step.map(Step::seconds))
-                        .push_bind(token.due_at)
-                        .push_bind(None::<DateTime<Utc>>)
-                        .push_bind(token.judge_at)
+                        .push_bind(i64::from(token.secret_version)).push_bind(token.status.as_str())
+                        .push_bind(token.last_used_at).push_bind(token.reports_use)
+                        .push_bind(token.first_seen_at).push_bind(token.life_from)
+                        .push_bind(token.planned_step.map(Step::seconds)).push_bind(token.due_at)
+                        .push_bind(None::<DateTime<Utc>>).push_bind(token.judge_at)
                         .push_bind(token.revoked_at);
                 });
                 query.build().execute(c).await.map(drop)
@@ -169,31 +156,15 @@ impl Tx {
                 mark_expired_at = CASE WHEN $14 = 'expired' THEN mark_expired_at END, judge_at = $22,
                 first_seen_at = $23, revoked_at = $24, secret_version = $25
              WHERE id = $1 AND (revoked_at IS NULL OR revoked_at < $26)")
-            .bind(token.id)
-            .bind(&token.name)
-            .bind(&token.description)
+            .bind(token.id).bind(&token.name).bind(&token.description)
             .bind(token.issuer.as_ref().map(Address::as_str))
-            .bind(token.issuer.as_ref().map(Address::key))
-            .bind(&token.issuer_name)
-            .bind(&token.account)
-            .bind(&token.role)
-            .bind(&token.scope)
-            .bind(token.created_at)
-            .bind(token.expiry.kind())
-            .bind(token.expiry.at())
-            .bind(token.expiry_origin.map(ExpiryOrigin::as_str))
-            .bind(token.status.as_str())
-            .bind(token.last_used_at)
-            .bind(token.life_from)
-            .bind(token.planned_step.map(Step::seconds))
-            .bind(token.due_at)
-            .bind(now)
-            .bind(token.reports_use)
-            .bind(&token.issuer_gone)
-            .bind(token.judge_at)
-            .bind(token.first_seen_at)
-            .bind(token.revoked_at)
-            .bind(i64::from(token.secret_version))
+            .bind(token.issuer.as_ref().map(Address::key)).bind(&token.issuer_name).bind(&token.account)
+            .bind(&token.role).bind(&token.scope).bind(token.created_at).bind(token.expiry.kind())
+            .bind(token.expiry.at()).bind(token.expiry_origin.map(ExpiryOrigin::as_str))
+            .bind(token.status.as_str()).bind(token.last_used_at).bind(token.life_from)
+            .bind(token.planned_step.map(Step::seconds)).bind(token.due_at).bind(now)
+            .bind(token.reports_use).bind(&token.issuer_gone).bind(token.judge_at)
+            .bind(token.first_seen_at).bind(token.revoked_at).bind(i64::from(token.secret_version))
             .bind(requested_at)
             .execute(c).await.map(|done| done.rows_affected()))?;
         Ok(count > 0)
@@ -241,8 +212,7 @@ impl Tx {
     /// Marks up to `limit` active tokens as expired once their expiry has passed; returns how many. Those of
     /// the sources in `reporting_to` are to be reported to them.
     ///
-    /// The order is that of the index: with a limit but no order, PostgreSQL's generic plan scans the
-    /// table instead.
+    /// The order is that of the index: with a limit but no order, PostgreSQL's generic plan scans the table instead.
     pub async fn mark_expired(
         &mut self,
         now: DateTime<Utc>,

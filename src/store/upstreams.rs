@@ -83,8 +83,7 @@ impl Tx {
             .bind(source).fetch_one(c).await)
     }
 
-    /// Sources that were synced before and are not known any more. Sources filled by `import` alone are
-    /// never synced.
+    /// Sources that were synced before and are not known any more. Sources filled by `import` alone are never synced.
     pub async fn list_unknown_sources(
         &mut self,
         is_known: impl Fn(&str) -> bool,

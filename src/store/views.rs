@@ -33,7 +33,6 @@ pub struct TokenFilter {
     /// Compared with the status now.
     pub status: Option<Status>,
     pub issuer_key: Option<String>,
-    /// Only tokens without an issuer's address.
     pub has_no_issuer: bool,
     pub role: Option<String>,
     pub source: Option<String>,
@@ -60,7 +59,6 @@ pub struct NoticeRow {
     #[sqlx(try_from = "i64")]
     pub attempts: u32,
     pub mail_id: Option<Uuid>,
-    /// The mail's next attempt, while it waits.
     pub next_at: Option<DateTime<Utc>>,
     pub reason: Option<String>,
     /// The expiry it is about.
@@ -156,8 +154,7 @@ impl Tx {
         })
     }
 
-    /// A page of notices before `before`, the (`planned_at`, id) of the last one of the previous page;
-    /// newest first.
+    /// A page of notices before `before`, the (`planned_at`, id) of the last one of the previous page; newest first.
     pub async fn list_notices(
         &mut self,
         filter: &NoticeFilter,

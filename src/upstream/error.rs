@@ -103,7 +103,6 @@ impl Error {
             .is_some_and(|status| statuses.contains(&status))
     }
 
-    /// The server's own error code.
     pub(crate) fn code(&self) -> Option<&str> {
         match self {
             Self::Http(error) => error.code(),

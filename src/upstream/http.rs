@@ -101,7 +101,6 @@ impl Error {
         }
     }
 
-    /// The server's own error code.
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Status { code, .. } => code.as_ref().map(ErrorCode::as_str),

@@ -23,7 +23,6 @@ const DEFAULT_LIFETIME_SECS: u64 = 300;
 
 /// How an upstream grants credentials.
 pub(crate) trait SignIn {
-    /// The header that carries the credential.
     const HEADER: &'static str = "authorization";
 
     fn sign_in(&self) -> impl Future<Output = Result<Grant, Error>> + Send;

@@ -95,7 +95,6 @@ impl<'a, R: Row> Printer<'a, R> {
         Ok(())
     }
 
-    /// The number of rows so far.
     pub fn count(&self) -> u64 {
         self.count
     }

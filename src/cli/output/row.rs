@@ -14,7 +14,6 @@ pub trait Row: Sized + 'static {
     /// The keys of the JSON object with their values, in order. The keys are also the CSV header.
     const FIELDS: &'static [Field<Self>];
     const COLUMNS: &'static [Column<Self>];
-    /// The message if there are no rows.
     const EMPTY_MESSAGE: &'static str;
 }
 

@@ -51,7 +51,6 @@ pub(super) struct DeltaLink {
 pub(super) struct Cursor {
     #[serde(flatten)]
     delta_link: DeltaLink,
-    /// When all users were last listed.
     #[serde(rename = "full")]
     listed_at: DateTime<Utc>,
     #[serde(rename = "asked")]

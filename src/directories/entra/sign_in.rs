@@ -65,7 +65,6 @@ impl Cloud {
     }
 }
 
-/// The app registration, which signs in.
 #[derive(Debug)]
 pub(super) struct Application {
     web: Client,

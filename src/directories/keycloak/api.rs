@@ -34,7 +34,6 @@ pub(super) const QUERY_GROUPS: &str = "give the client's service account the rol
 #[derive(Debug)]
 pub(super) struct Api {
     session: Session<ServiceAccount>,
-    /// The prefix of all paths.
     base: String,
 }
 
@@ -141,7 +140,6 @@ impl Api {
         Ok(count)
     }
 
-    /// Whether a list has an item.
     pub async fn has_any(&self, path: &str) -> Result<bool, Error> {
         let query = [("first", "0"), ("max", "1"), BRIEF];
         let first: Vec<IgnoredAny> = self.fetch(path, &query).await?;
@@ -159,7 +157,6 @@ pub(super) enum Last {
     NothingNew,
 }
 
-/// An item of a list.
 pub(super) trait Item: DeserializeOwned {
     /// Adds its id to those seen. Returns whether it was new.
     fn mark_seen(&self, seen: &mut HashSet<Uuid>) -> bool;
@@ -193,7 +190,6 @@ fn explain_token_refusal(error: http::Error) -> Error {
     ])
 }
 
-/// Adds advice to a refusal.
 pub(super) fn explain_refusal(error: Error) -> Error {
     let rejected = format!("Keycloak rejects an access token that it has just granted ({error})");
     let denied = format!("Keycloak does not let the client read the users or groups ({error})");

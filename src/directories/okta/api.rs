@@ -42,7 +42,6 @@ pub(super) struct App {
     pub key_id: Option<String>,
     /// The `aud` of assertions: the URL of the token endpoint.
     pub audience: String,
-    /// The scopes of access tokens.
     pub scopes: Vec<&'static str>,
     pub clock: Clock,
 }

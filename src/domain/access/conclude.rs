@@ -80,7 +80,6 @@ impl PersonUnderReview {
         }
     }
 
-    /// The identity that an account states clearly.
     fn with_account(&self, person: &Person, checked_by_id: bool, now: DateTime<Utc>) -> Identity {
         let base = self.base_without_candidate();
         let before = (base.known_status == person.status).then_some(base.since);

@@ -3,8 +3,8 @@ use rstest::rstest;
 
 use super::{address, at, step};
 use crate::domain::{
-    AccountAdmins, Expiry, NewNotice, Policy, Status, Step, StepState, Token, forecast_notices,
-    plan,
+    AccountAdmins, Expiry, ForecastWarning, NewNotice, Policy, Status, StepState, Token,
+    forecast_notices, plan,
 };
 
 fn token(life: TimeDelta) -> Token {
@@ -62,8 +62,9 @@ fn the_forecast_is_what_sweeps_plan(
     let (token, policy) = (token(TimeDelta::days(life)), policy(digest));
     let start = token.expiry.at().unwrap() - TimeDelta::days(days_left) - TimeDelta::hours(2);
     let recipients = policy.recipients(&token, &AccountAdmins::default(), false, &|_| false);
-    let forecast: Result<Vec<_>, _> = forecast_notices(&token, &recipients, &policy, start)
+    let forecast: Option<Vec<_>> = forecast_notices(&token, &recipients, &policy, start)
         .into_iter()
+        .map(|warning| warning.notice)
         .collect();
     assert_eq!(forecast.unwrap(), planned_by_sweeps(&token, &policy, start));
 }
@@ -72,13 +73,17 @@ fn the_forecast_is_what_sweeps_plan(
 fn a_step_without_recipients_is_in_the_forecast() {
     let (token, policy) = (token(TimeDelta::days(90)), policy(false));
     let start = token.expiry.at().unwrap() - TimeDelta::days(2);
-    let forecast = forecast_notices(&token, &[], &policy, start);
+    let without_recipient = |step: &str, instant: &str| ForecastWarning {
+        step: step.parse().unwrap(),
+        at: at(instant),
+        notice: None,
+    };
     assert_eq!(
-        forecast,
+        forecast_notices(&token, &[], &policy, start),
         [
-            Err(("7d".parse().unwrap(), at("2026-11-24T10:30:00Z"))),
-            Err(("1d".parse().unwrap(), at("2026-11-30T10:30:00Z"))),
-            Err((Step::ZERO, at("2026-12-01T10:30:00Z"))),
+            without_recipient("7d", "2026-11-24T10:30:00Z"),
+            without_recipient("1d", "2026-11-30T10:30:00Z"),
+            without_recipient("0d", "2026-12-01T10:30:00Z"),
         ]
     );
 }

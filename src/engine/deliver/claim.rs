@@ -34,6 +34,16 @@ pub(super) struct Claimed {
     pub is_full: bool,
 }
 
+impl Claimed {
+    fn settle(&mut self, mail: &ClaimedMail, verdict: Verdict, reason: String) {
+        self.settled.push(MailRecord {
+            id: mail.id,
+            verdict,
+            reason: Some(reason),
+        });
+    }
+}
+
 /// Claims mails in a task of its own, concurrently with the sending.
 #[derive(Clone)]
 pub(super) struct Claimer {
@@ -84,41 +94,35 @@ impl Claimer {
         let contents = tx.load_mail_contents(&ids, MAX_LISTED_TOKENS).await?;
         let mut rows = contents.iter().flat_map(|content| &content.rows);
         let open = if rows.any(|row| row.topic == Topic::Summary) {
-            let sources = &self.composer.sources;
-            let is_known = |name: &str| sources.contains_key(name);
-            let removed = tx.list_unknown_sources(is_known).await?;
-            let findings = tx
-                .list_urgent_findings(now, &removed, MAX_LISTED_TOKENS)
+            let removed_sources = tx
+                .list_unknown_sources(|name| self.composer.sources.contains_key(name))
                 .await?;
-            summary_entry(tx.count_open_findings(now, &removed).await?, findings)
+            let counts = tx.count_open_findings(now, &removed_sources).await?;
+            let findings = tx
+                .list_urgent_findings(now, &removed_sources, MAX_LISTED_TOKENS)
+                .await?;
+            summary_entry(counts, findings)
         } else {
             SummaryEntry::default()
         };
         drop(tx);
         let templates = self.mailer.templates();
         for (mail, content) in mails.iter().zip(contents) {
-            let record = |verdict, reason| MailRecord {
-                id: mail.id,
-                verdict,
-                reason: Some(reason),
-            };
             let Some(letter) = self.composer.compose(mail, content, &open, now) else {
                 let reason = "none of its notices applies any more".to_owned();
-                claimed.settled.push(record(Verdict::Cancelled, reason));
+                claimed.settle(mail, Verdict::Cancelled, reason);
                 continue;
             };
             match self.mailer.writer.write(&letter, &templates) {
-                Ok(message) => {
-                    let (mail, message) = (mail.clone(), Arc::new(message));
-                    claimed.ready.push(Ready { mail, message });
-                }
+                Ok(message) => claimed.ready.push(Ready {
+                    mail: mail.clone(),
+                    message: Arc::new(message),
+                }),
                 Err(error) => {
                     // A template that fails on real data can be fixed, so the mail waits.
                     tracing::error!(mail.id = %mail.id, "a mail cannot be rendered: {error}");
                     let next_at = now + self.backoff.delay_after(mail.attempts + 1, mail.id);
-                    claimed
-                        .settled
-                        .push(record(Verdict::Retry(next_at), error.to_string()));
+                    claimed.settle(mail, Verdict::Retry(next_at), error.to_string());
                 }
             }
         }
@@ -141,7 +145,8 @@ impl Composer {
         open: &SummaryEntry,
         now: DateTime<Utc>,
     ) -> Option<Letter> {
-        let (mut entries, mut unreachable) = (Vec::new(), Vec::new());
+        let mut entries = Vec::new();
+        let mut unreachable = Vec::new();
         for row in content.rows {
             match row.topic {
                 Topic::Unreachable => unreachable.extend(unreachable_entry(row)),
@@ -159,25 +164,28 @@ impl Composer {
                 })),
             }
         }
-        let rest = content.unlisted.into_iter().map(|rest| UnlistedTokens {
-            topic: rest.topic,
-            source: rest.source,
-            day: rest.day.and_then(|day| day.parse().ok()),
-            count: usize::try_from(rest.count).unwrap_or(0),
+        if entries.is_empty() {
+            return None;
+        }
+        let unlisted = content.unlisted.into_iter().map(|tokens| UnlistedTokens {
+            topic: tokens.topic,
+            source: tokens.source,
+            day: tokens.day.and_then(|day| day.parse().ok()),
+            count: usize::try_from(tokens.count).unwrap_or(0),
         });
-        (!entries.is_empty()).then(|| Letter {
+        Some(Letter {
             reference: mail.id.simple().to_string(),
             to: mail.recipient.clone(),
             zone: self.zone,
             now,
             entries,
-            unlisted: rest.collect(),
+            unlisted: unlisted.collect(),
             unreachable,
         })
     }
 
     fn expiry_entry(&self, row: ContentRow) -> Option<ExpiryEntry> {
-        let instead_of_issuer = instead_of_issuer(&row);
+        let instead_of_issuer = why_not_to_issuer(&row);
         let step = row.step.map_or(Step::ZERO, Step::from_seconds);
         let token = row.token?;
         Some(ExpiryEntry {
@@ -192,9 +200,8 @@ impl Composer {
 
     fn loss_entry(&self, row: ContentRow) -> Option<RevokedEntry> {
         let token = row.token?;
-        let end = row.finding_id.zip(row.revoke_at);
         Some(RevokedEntry {
-            end,
+            end: row.finding_id.zip(row.revoke_at),
             since: row.evidence_since.unwrap_or(row.send_at),
             evidence: row.evidence?,
             page: self.token_page(&token),
@@ -222,7 +229,6 @@ impl Composer {
     }
 }
 
-/// The open findings, for the summary.
 fn summary_entry(counts: Vec<FindingCount>, findings: Vec<FindingRow>) -> SummaryEntry {
     let counts = counts.into_iter().map(|open| OpenCount {
         kind: open.kind,
@@ -253,7 +259,7 @@ fn unreachable_entry(row: ContentRow) -> Option<Unreachable> {
 }
 
 /// Why the issuer does not get the mail.
-fn instead_of_issuer(row: &ContentRow) -> Option<String> {
+fn why_not_to_issuer(row: &ContentRow) -> Option<String> {
     let token = row.token.as_ref()?;
     let Some(issuer) = &token.issuer else {
         return Some("the token has no issuer on record".to_owned());

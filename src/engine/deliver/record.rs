@@ -29,7 +29,7 @@ const MAX_FAULTS_IN_A_ROW: u32 = 3;
 const MIN_RECIPIENTS_TO_JUDGE: u32 = 20;
 
 impl Delivery {
-    /// When to try a mail again that was not accepted, or that it failed.
+    /// The verdict on a mail that was not accepted: another attempt, or failure.
     pub(super) fn verdict_if_deferred(&self, mail: &ClaimedMail, now: DateTime<Utc>) -> Verdict {
         if now - mail.first_tried_at.unwrap_or(now) >= self.give_up {
             return Verdict::Failed;
@@ -53,8 +53,7 @@ pub(super) struct RelayHealth {
     faults_in_a_row: u32,
     recipients: u32,
     refused: u32,
-    /// The server refused most recipients in the last pass. Until it accepts one, no refusal is blamed
-    /// on the address.
+    /// The server refused most recipients in the last pass. Until it accepts one, no refusal is blamed on the address.
     pub is_on_probation: bool,
     /// The server is not used for the rest of the pass.
     pub is_down: bool,
@@ -110,7 +109,6 @@ pub(super) struct Suspect {
 #[derive(Default)]
 pub(super) struct Batch {
     pub records: Vec<MailRecord>,
-    /// Mails that failed for good.
     pub failed: Vec<Suspect>,
 }
 
@@ -123,7 +121,6 @@ impl Batch {
         });
     }
 
-    /// Adds the verdict on an attempt.
     pub fn add(
         &mut self,
         mail: ClaimedMail,
@@ -183,14 +180,14 @@ impl Recorder<'_> {
         if batch.records.is_empty() {
             return Ok(HashSet::new());
         }
-        let given_up_at = Instant::now() + STORE_RETRY_TIMEOUT;
+        let give_up_at = Instant::now() + STORE_RETRY_TIMEOUT;
         loop {
             match self.try_record(&batch.records, &failed, report).await {
-                Err(error) if error.is_transient() && Instant::now() < given_up_at => {
+                Err(error) if error.is_transient() && Instant::now() < give_up_at => {
                     tracing::warn!("delivery outcomes cannot be recorded yet: {error}");
                     tokio::time::sleep(STORE_RETRY_INTERVAL).await;
                 }
-                written => return written,
+                result => return result,
             }
         }
     }
@@ -203,41 +200,44 @@ impl Recorder<'_> {
     ) -> Result<HashSet<Uuid>, Error> {
         let now = self.clock.now();
         let holder = self.lease_from(now);
-        let needs_more =
-            |record: &MailRecord| matches!(record.verdict, Verdict::Cancelled | Verdict::Failed);
-        let mut written = None;
-        if !records.iter().any(needs_more) {
+        let cancelled: Vec<_> = records
+            .iter()
+            .filter(|record| record.verdict == Verdict::Cancelled)
+            .map(|record| record.id)
+            .collect();
+        let mut recorded_count = None;
+        if cancelled.is_empty() && failed.is_empty() {
             // The usual case: a single statement.
             let count = self.store.record_mails(records, holder, now).await?;
             if count == records.len() as u64 {
                 return Ok(HashSet::new());
             }
-            written = Some(count);
+            recorded_count = Some(count);
         }
         let mut tx = self.store.begin().await?;
-        let written = match written {
-            Some(written) => written,
+        let recorded_count = match recorded_count {
+            Some(count) => count,
             None => tx.record_mails(records, holder, now).await?,
         };
         let mut lost = HashSet::new();
-        if written < records.len() as u64 {
+        if recorded_count < records.len() as u64 {
             lost = tx.find_lost_mails(records, holder.id).await?;
             tracing::warn!("{} mails were taken over by another process", lost.len());
         }
-        let cancelled = records
-            .iter()
-            .filter(|record| record.verdict == Verdict::Cancelled);
-        let cancelled: Vec<_> = cancelled.map(|record| record.id).collect();
         tx.detach_unreachable_notices(&cancelled).await?;
-        let still_ours = failed
-            .iter()
-            .filter(|failed| !lost.contains(&failed.mail.id));
-        for failed in still_ours {
-            let (mail, reason) = (&failed.mail, failed.reason.as_str());
-            if failed.is_dead {
+        for Suspect {
+            mail,
+            reason,
+            is_dead,
+        } in failed
+        {
+            if lost.contains(&mail.id) {
+                continue;
+            }
+            if *is_dead {
                 tx.mark_address_dead(&mail.recipient, reason, now).await?;
             }
-            plan_fallback(&mut tx, self.policy, (mail, reason), now, report).await?;
+            plan_fallback(&mut tx, self.policy, mail, reason, now, report).await?;
         }
         tx.commit().await?;
         Ok(lost)
@@ -245,18 +245,18 @@ impl Recorder<'_> {
 
     /// Renews the lease on claimed mails. If the store is unreachable, it is tried again before the lease lapses.
     pub async fn renew_leases(&self) {
-        let renewed = async {
+        let lease = self.lease_from(self.clock.now());
+        let renew = async {
             let mut tx = self.store.begin().await?;
-            tx.renew_mail_leases(self.lease_from(self.clock.now()))
-                .await?;
+            tx.renew_mail_leases(lease).await?;
             tx.commit().await
         };
-        if let Err(error) = renewed.await {
+        if let Err(error) = renew.await {
             tracing::warn!("the lease on claimed mails was not renewed: {error}");
         }
     }
 
-    /// Settles mails whose lease lapsed, from processes that are gone. Returns whether the mail server is on probation.
+    /// Settles the mails of processes that are gone, whose leases have lapsed. Returns whether the mail server is on probation.
     pub async fn recover(&self, report: &mut Report) -> Result<bool, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
@@ -269,7 +269,7 @@ impl Recorder<'_> {
             tx.settle_lapsed_mail(mail, verdict, reason).await?;
             if verdict == Verdict::Failed {
                 report.mails_failed += 1;
-                plan_fallback(&mut tx, self.policy, (mail, reason), now, report).await?;
+                plan_fallback(&mut tx, self.policy, mail, reason, now, report).await?;
             } else {
                 report.mails_unknown += 1;
             }

@@ -39,7 +39,7 @@ impl Mailer {
         Arc::clone(&templates.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Mails that are rendered already keep their text.
+    /// Replaces the templates; mails that are already rendered keep their text.
     pub fn replace_templates(&self, templates: Templates) {
         let current = self.templates.write();
         *current.unwrap_or_else(PoisonError::into_inner) = Arc::new(templates);
@@ -67,7 +67,6 @@ impl Mailer {
     }
 }
 
-/// A claimed and rendered mail.
 pub(super) struct Ready {
     pub mail: ClaimedMail,
     pub message: Arc<Rendered>,
@@ -141,11 +140,13 @@ impl Worker {
     async fn connect(&self) -> Result<Connection<'_>, Fault> {
         let mut tries = 1;
         loop {
-            let opened = self.mailer.transport.open().await;
-            let is_final = |fault: &Fault| fault.code.is_some_and(|code| code >= 500);
-            match opened {
-                Err(fault) if tries < MAX_CONNECT_ATTEMPTS && !is_final(&fault) => tries += 1,
-                opened => return opened,
+            match self.mailer.transport.open().await {
+                Err(fault)
+                    if tries < MAX_CONNECT_ATTEMPTS && fault.code.is_none_or(|code| code < 500) =>
+                {
+                    tries += 1;
+                }
+                result => return result,
             }
         }
     }
@@ -171,7 +172,8 @@ impl Workers {
             .mails_per_second
             .and_then(|rate| Quota::with_period(Duration::from_secs_f64(1.0 / rate)))
             .map(|quota| Arc::new(RateLimiter::direct(quota)));
-        let (mut jobs, mut tasks) = (Vec::new(), JoinSet::new());
+        let mut jobs = Vec::new();
+        let mut tasks = JoinSet::new();
         for number in 0..settings.connections {
             let (job_in, job_out) = mpsc::channel(1);
             let worker = Worker {

@@ -21,7 +21,6 @@ const UNUSED_ADDRESS: &str = "nobody-has-this-address@lapsed.invalid";
 
 /// The people who matter: those in the query, and those known.
 pub(super) struct RelevantPeople {
-    /// Everybody in the listing is relevant.
     is_everybody: bool,
     /// Issuers' address keys by the addresses that directories have for them.
     by_address: HashMap<String, Vec<String>>,
@@ -51,7 +50,6 @@ impl RelevantPeople {
         }
     }
 
-    /// Adds issuers of tokens by address key.
     pub fn add_issuers(&mut self, keys: impl IntoIterator<Item = String>) {
         for key in keys {
             if self.issuers.mode(&key) == IssuerMode::Sso {
@@ -63,8 +61,8 @@ impl RelevantPeople {
             keys.sort_unstable();
             keys.dedup();
         }
-        let people = self.by_address.keys().filter_map(|key| key.parse().ok());
-        self.people.extend(people);
+        self.people
+            .extend(self.by_address.keys().filter_map(|key| key.parse().ok()));
         self.people.sort_unstable();
         self.people.dedup();
     }
@@ -100,19 +98,21 @@ impl RelevantPeople {
         hex(digest)
     }
 
-    /// Known people who are no longer relevant.
     pub fn list_irrelevant(&self) -> Vec<String> {
         let relevant: HashSet<&String> = self.by_address.values().flatten().collect();
-        let is_irrelevant = |key: &&String| {
-            if self.is_everybody {
-                self.issuers.mode(key) != IssuerMode::Sso
+        let mut irrelevant = Vec::new();
+        for key in self.known.keys() {
+            let is_relevant = if self.is_everybody {
+                self.issuers.mode(key) == IssuerMode::Sso
             } else {
-                !relevant.contains(key)
+                relevant.contains(key)
+            };
+            if !is_relevant {
+                irrelevant.push(key.clone());
             }
-        };
-        let mut forgotten: Vec<String> = self.known.keys().filter(is_irrelevant).cloned().collect();
-        forgotten.sort_unstable();
-        forgotten
+        }
+        irrelevant.sort_unstable();
+        irrelevant
     }
 
     fn is_issuer(&self, key: &str) -> bool {
@@ -120,7 +120,6 @@ impl RelevantPeople {
         keys.is_some_and(|keys| keys.iter().any(|other| other == key))
     }
 
-    /// The issuers that an account belongs to.
     fn issuer_keys(&self, person: &Person) -> Vec<String> {
         let by_id = person.id.as_ref().and_then(|id| self.by_id.get(id));
         let mut keys: Vec<String> = by_id.into_iter().flatten().cloned().collect();
@@ -128,7 +127,8 @@ impl RelevantPeople {
             let by_address = self.by_address.get(address.key());
             keys.extend(by_address.into_iter().flatten().cloned());
         }
-        if let Some(main) = person.main.as_ref().filter(|_| self.is_everybody)
+        if self.is_everybody
+            && let Some(main) = &person.main
             && self.issuers.mode(main.key()) == IssuerMode::Sso
         {
             keys.push(main.key().to_owned());
@@ -147,7 +147,6 @@ pub(super) struct ListedPeople {
     pub count: u64,
     lacking: u64,
     answers_anything: bool,
-    /// Whether each canary is active.
     canaries: HashMap<String, bool>,
     /// The id of an active account, to test look-ups by id.
     pub probe_id: Option<String>,
@@ -156,8 +155,7 @@ pub(super) struct ListedPeople {
 impl ListedPeople {
     pub fn add(&mut self, relevant: &RelevantPeople, person: &Person) {
         self.count += 1;
-        let is_lacking = person.reason == Some(Reason::FieldMissing);
-        self.lacking += u64::from(is_lacking);
+        self.lacking += u64::from(person.reason == Some(Reason::FieldMissing));
         let is_active = person.status == IdentityStatus::Active && person.is_member != Some(false);
         for address in person.addresses() {
             self.answers_anything |= address.key() == UNUSED_ADDRESS;
@@ -175,7 +173,6 @@ impl ListedPeople {
         }
     }
 
-    /// How many issuers of tokens are listed.
     pub fn count_issuers(&self, relevant: &RelevantPeople) -> u64 {
         let listed = self.accounts.keys();
         listed.filter(|key| relevant.is_issuer(key)).count() as u64
@@ -188,7 +185,7 @@ impl ListedPeople {
         listing: &PeopleListing,
         row: &DirectoryRow,
     ) -> Option<Implausible> {
-        // Of few people in a query all may have left; a directory answers so only if it can see people.
+        // Everybody in a short query may have left, but a listing of everybody is never empty.
         if self.count == 0 && listing.extent == Extent::Everybody {
             let before = u64::try_from(row.people).unwrap_or(0);
             return Some(Implausible::Empty { before });
@@ -197,21 +194,19 @@ impl ListedPeople {
             return Some(Implausible::AnswersAnything);
         }
         if self.lacking > MAX_WITHOUT_STATUS && self.lacking * 20 > self.count {
-            let (lacking, listed) = (self.lacking, self.count);
-            return Some(Implausible::FieldMissing { lacking, listed });
+            return Some(Implausible::FieldMissing {
+                lacking: self.lacking,
+                listed: self.count,
+            });
         }
         // A listing of changes contains a canary only if it changed.
         let unmentioned = listing.extent == Extent::Changes;
-        let is_sound = |canary: &Address| {
-            let is_active = self.canaries.get(canary.key());
-            is_active.copied().unwrap_or(unmentioned)
-        };
-        let bad = relevant
-            .canaries
-            .iter()
-            .position(|canary| !is_sound(canary));
-        bad.map(|at| Implausible::Canary {
-            number: at + 1,
+        let position = relevant.canaries.iter().position(|canary| {
+            let is_active = self.canaries.get(canary.key()).copied();
+            !is_active.unwrap_or(unmentioned)
+        })?;
+        Some(Implausible::Canary {
+            number: position + 1,
             count: relevant.canaries.len(),
         })
     }

@@ -9,9 +9,8 @@ use crate::directories::{Extent, Group, PeopleListing, PeopleQuery};
 use crate::domain::access::{BreakerTally, HeldChange, PersonUnderReview, Statement};
 use crate::domain::{Identity, IdentityStatus, Issuers, Lookup};
 use crate::engine::common::{Error, Implausible};
-
 use crate::engine::findings;
-use crate::engine::upstream::{WatchedDirectory, check_shrunk};
+use crate::engine::upstream::{Shrunk, WatchedDirectory, check_shrunk};
 use crate::sources::Fetched;
 use crate::store::{Decision, DirectoryRow, Store};
 
@@ -25,10 +24,9 @@ pub struct Survey {
     pub total: Option<u64>,
     /// People listed; `None` if the directory reported no change.
     pub listed: Option<u64>,
-    /// Issuers of tokens among them.
     pub issuers: u64,
-    /// People now and before, if the listing shrank a lot and that was accepted.
-    pub shrunk: Option<(u64, u64)>,
+    /// Set if the listing shrank by half and that was accepted.
+    pub(super) shrunk: Option<Shrunk>,
     pub outcome: SurveyOutcome,
     pub(super) listing: Option<PeopleListing>,
     pub(super) query_digest: String,
@@ -59,7 +57,6 @@ pub enum SurveyOutcome {
         /// Address keys of people who are no longer relevant.
         forgotten: Vec<String>,
     },
-    /// The change waits for an operator.
     Held {
         reason: String,
         hold: HeldChange,
@@ -67,7 +64,6 @@ pub enum SurveyOutcome {
     },
 }
 
-/// A person who would lose access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldStatusChange {
     pub email: String,
@@ -132,7 +128,10 @@ impl Surveyor<'_> {
         };
         let seen = listing.as_ref().unwrap_or(&unchanged);
         let shrunk = check_plausible(&people, &relevant, seen, row)?;
-        if let Some((found, before)) = shrunk.filter(|_| !accept_shrink && row.decision.is_none()) {
+        if let Some(Shrunk { found, before }) = shrunk
+            && !accept_shrink
+            && row.decision.is_none()
+        {
             return Err(Error::Shrunk {
                 name: watched.terms.name.clone(),
                 found,
@@ -181,14 +180,18 @@ impl Surveyor<'_> {
             self.load_relevant(watched, &mut relevant).await?;
         }
         let query_digest = relevant.digest(&watched.terms.allowed_groups);
-        let is_same = row.query_digest.as_deref() == Some(&query_digest);
+        let is_same_query = row.query_digest.as_deref() == Some(&query_digest);
         let query = PeopleQuery {
             people: &relevant.people,
-            cursor: row.cursor.as_deref().filter(|_| is_same),
+            cursor: row.cursor.as_deref().filter(|_| is_same_query),
         };
         let mut people = ListedPeople::default();
-        let mut sink = |person| people.add(&relevant, &person);
-        let listing = match watched.directory.list_people(&query, &mut sink).await? {
+        let mut add_person = |person| people.add(&relevant, &person);
+        let listing = match watched
+            .directory
+            .list_people(&query, &mut add_person)
+            .await?
+        {
             Fetched::New(listing) => Some(listing),
             Fetched::Unchanged => None,
         };
@@ -293,24 +296,24 @@ fn held_status_change(
     statement: &Statement<'_>,
     hold: &HeldChange,
 ) -> Option<HeldStatusChange> {
-    let after = statement
-        .lost_status()
-        .filter(|_| hold.covers(review, statement))?;
+    if !hold.covers(review, statement) {
+        return None;
+    }
     Some(HeldStatusChange {
         email: review.email.key().to_owned(),
         before: review.known.as_ref().map(|known| known.status),
-        after,
+        after: statement.lost_status()?,
         evidence: statement.evidence(),
     })
 }
 
-/// Checks that a listing is plausible. Returns people now and before if it shrank a lot.
+/// Checks that a listing is plausible. Returns the numbers of people if it shrank by half.
 fn check_plausible(
     listed_people: &ListedPeople,
     relevant: &RelevantPeople,
     listing: &PeopleListing,
     row: &DirectoryRow,
-) -> Result<Option<(u64, u64)>, Error> {
+) -> Result<Option<Shrunk>, Error> {
     if let Some(first) = listing.refusals.shown.first() {
         return Err(Error::Refused {
             count: listing.refusals.count,
@@ -320,8 +323,10 @@ fn check_plausible(
     if let Some(reason) = listed_people.check_plausible(relevant, listing, row) {
         return Err(reason.into());
     }
-    let is_whole = listing.extent == Extent::Everybody;
-    Ok(check_shrunk(listed_people.count, row.people).filter(|_| is_whole))
+    Ok(match listing.extent {
+        Extent::Everybody => check_shrunk(listed_people.count, row.people),
+        _ => None,
+    })
 }
 
 /// Looks accounts up by id. First, an account that exists must be found: only then does an absence count.
@@ -351,23 +356,23 @@ async fn look_up_all(
 
 /// The held change that an operator has decided on, until the next sync.
 fn decided_change(row: &DirectoryRow) -> HeldChange {
-    let text = row
-        .held_changes
-        .as_deref()
-        .filter(|_| row.decision.is_some());
-    text.and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default()
+    match &row.held_changes {
+        Some(text) if row.decision.is_some() => serde_json::from_str(text).unwrap_or_default(),
+        _ => HeldChange::default(),
+    }
 }
 
 /// The reason for a hold if an allowed group lost more than half of its people. Groups that never had members are
 /// implausible.
 fn check_groups(row: &DirectoryRow, groups: &[Group]) -> Result<Option<String>, Implausible> {
-    let before = row.groups.as_deref();
-    let before: HashMap<String, u64> = before
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default();
+    let sizes_before: HashMap<String, u64> = match &row.groups {
+        Some(text) => serde_json::from_str(text).unwrap_or_default(),
+        None => HashMap::new(),
+    };
     for Group { name, members } in groups {
-        if let Some(before) = before.get(name).filter(|before| members * 2 < **before) {
+        if let Some(before) = sizes_before.get(name)
+            && members * 2 < *before
+        {
             return Ok(Some(format!(
                 "the allowed group {name:?} has {members} people and had {before}"
             )));
@@ -381,7 +386,9 @@ fn check_groups(row: &DirectoryRow, groups: &[Group]) -> Result<Option<String>, 
 
 /// The sizes of the allowed groups as JSON, for the store.
 pub(super) fn group_sizes(groups: &[Group]) -> String {
-    let sizes = groups.iter().map(|group| (&group.name, group.members));
-    let sizes: HashMap<_, _> = sizes.collect();
+    let sizes: HashMap<_, _> = groups
+        .iter()
+        .map(|group| (&group.name, group.members))
+        .collect();
     serde_json::to_string(&sizes).unwrap_or_default()
 }

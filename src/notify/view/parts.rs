@@ -82,7 +82,6 @@ pub(super) enum Situation {
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct LastUse {
-    /// Whether the source reports it.
     pub known: bool,
     /// `4 minutes ago`, `never`, `not reported by its source`.
     pub when: String,
@@ -236,7 +235,6 @@ impl Alert {
     }
 }
 
-/// Quotes a text for a POSIX shell.
 pub(super) fn shell_quote(text: &str) -> String {
     let is_safe = |b: u8| b.is_ascii_alphanumeric() || b"._-@+=:/%,".contains(&b);
     if !text.is_empty() && text.bytes().all(is_safe) {

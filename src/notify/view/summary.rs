@@ -10,7 +10,6 @@ use crate::text;
 
 use super::parts::{Group, Row};
 
-/// Sources counted for a kind.
 const MAX_SOURCES: usize = 8;
 /// Longer lists show one line for each finding, without evidence.
 const MAX_DETAILED: usize = 25;

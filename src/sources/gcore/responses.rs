@@ -146,7 +146,6 @@ impl Token {
     }
 }
 
-/// The evidence that the issuer has left.
 fn issuer_gone(id: i64, user: &Cell<&User>) -> Cell<String> {
     match user {
         Cell::Absent => Cell::Absent,

@@ -110,7 +110,6 @@ enum Roles {
 }
 
 impl CurrentUser {
-    /// Whether NocoDB does not recognise the session.
     pub fn is_guest(&self) -> bool {
         self.id.is_none()
     }
@@ -139,7 +138,6 @@ pub(super) struct ServerInfo {
 }
 
 impl ServerInfo {
-    /// Whether people can use single sign-on.
     pub fn has_single_sign_on(&self) -> bool {
         self.oidc_auth_enabled || self.saml_auth_enabled || self.google_auth_enabled
     }

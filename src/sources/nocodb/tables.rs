@@ -12,14 +12,12 @@ use crate::sources::listing::ListingBuilder;
 use crate::sources::{Error, Listing};
 use crate::upstream::database::{Database, ReadTransaction, Record, Scalar};
 
-/// The tables and their aliases.
 const TABLES: [(&str, &str); 3] = [
     ("t", "nc_api_tokens"),
     ("u", "nc_users_v2"),
     ("s", "nc_sso_client"),
 ];
 
-/// The columns of every version.
 const REQUIRED: [&str; 7] = [
     "t.id",
     "t.description",

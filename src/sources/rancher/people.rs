@@ -35,7 +35,6 @@ pub struct People {
     pub can_list_attributes: bool,
     /// `None` if that is not known.
     pub disabled_providers: Option<HashSet<String>>,
-    /// The configured addresses, by user id.
     configured: BTreeMap<String, Address>,
 }
 
@@ -45,7 +44,6 @@ pub struct Person {
     /// The login name of a user with a password in Rancher.
     pub username: Option<String>,
     pub is_enabled: bool,
-    /// Whether Rancher created the user for itself.
     pub is_system: bool,
     /// The message of the provider when it permanently refused the user.
     pub refresh_error: Option<String>,

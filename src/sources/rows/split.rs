@@ -98,7 +98,6 @@ pub(super) struct CsvSplitter {
     state: CsvState,
     /// The cells of the row, one after the other.
     pub row: RawRow,
-    /// The end of each cell.
     ends: Vec<usize>,
     /// The last byte was a CR, so an LF after it is part of the same line end.
     after_cr: bool,

@@ -36,7 +36,6 @@ pub(super) struct TokenQuery {
 }
 
 impl TokenQuery {
-    /// Whether it returns only changes.
     pub fn is_incremental(&self) -> bool {
         !self.statement.names.is_empty()
     }

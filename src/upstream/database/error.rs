@@ -93,7 +93,6 @@ impl Error {
         }
     }
 
-    /// Whether a later attempt may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::CommitUnknown(error) => error.is_transient(),
@@ -101,7 +100,6 @@ impl Error {
         }
     }
 
-    /// Whether the change may have been committed.
     pub fn is_in_doubt(&self) -> bool {
         matches!(self, Self::CommitUnknown(_))
     }

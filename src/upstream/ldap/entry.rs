@@ -45,12 +45,10 @@ impl Entry {
         Some(self.values(name).first()?.as_slice())
     }
 
-    /// The first value that is valid UTF-8.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.texts(name).next()
     }
 
-    /// The values that are valid UTF-8.
     pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> + Clone {
         let values = self.values(name).iter();
         values.filter_map(|value| std::str::from_utf8(value).ok())
