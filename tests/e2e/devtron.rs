@@ -521,7 +521,6 @@ async fn an_unsuitable_database_fails_the_listing() {
 }
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn a_check_reports_the_rights() {
     let (devtron, own_database) = (with_ci_deploy(), DevtronDatabase::new());
     let stub = devtron.start();

@@ -99,7 +99,7 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>) {
             _ => return,
         };
         for answer in answers {
-            let message = value(0x30, &[value(2, &[id.clone()]), answer]);
+            let message = value(0x30, &[value(2, std::slice::from_ref(&id)), answer]);
             if stream.write_all(&message).is_err() {
                 return;
             }

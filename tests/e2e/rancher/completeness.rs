@@ -216,7 +216,7 @@ async fn a_token_is_active_only_if_its_user_and_provider_are_known(
         state.legacy.extend([off, kubeconfig]);
     });
     let token = rancher.token("token-7x2kq").await;
-    assert_eq!((token.status, token.role), (status.clone(), role));
+    assert_eq!((token.status, token.role), (status, role));
     // The token's own fields are reliable.
     let off = rancher.token("token-off").await;
     assert_eq!(off.status, Cell::Value(Status::Disabled));
