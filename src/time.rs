@@ -34,8 +34,8 @@ pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, NoInstant> {
 
 /// An instant as systems write it: RFC 3339 with any fraction and offset, the same with a space for the `T` or
 /// without a zone (then UTC), and the format of Go's `time.String`
-/// (`2026-11-20 08:01:44.123 +0000 UTC m=+0.1`, <https://pkg.go.dev/time#Time.String>). Go's zero time, the
-/// year 1, is none, and neither is the first second of 1970.
+/// (`2026-11-20 08:01:44.123 +0000 UTC m=+0.1`, <https://pkg.go.dev/time#Time.String>). Go's zero time (in
+/// the year 1) and the first second of 1970 are not instants.
 pub fn parse_system_instant(text: &str) -> Option<DateTime<Utc>> {
     let text = text.trim();
     let without_zone = |format| NaiveDateTime::parse_from_str(text, format).map(|at| at.and_utc());
@@ -49,7 +49,7 @@ pub fn parse_system_instant(text: &str) -> Option<DateTime<Utc>> {
     to_storable(at).filter(|at| at.timestamp() > 0)
 }
 
-/// Zero and negative values are no instant.
+/// Zero and negative values are not instants.
 pub fn from_millis(millis: i64) -> Option<DateTime<Utc>> {
     to_storable(DateTime::from_timestamp_millis(millis)?).filter(|at| at.timestamp() > 0)
 }

@@ -244,7 +244,7 @@ impl Entra {
         Err(Error::rights(what, permission_advice(PERMISSION)))
     }
 
-    /// Whether the recycle bin can be read; `None` if there is none.
+    /// Whether the recycle bin can be read; `None` if the server has no recycle bin.
     async fn check_recycle_bin(&self) -> Result<Option<Right>, Error> {
         let what = "read the deleted users";
         let path = "directory/deletedItems/microsoft.graph.user";

@@ -40,7 +40,7 @@ impl Observation {
                 None => otherwise,
             };
         }
-        // The bound account is used. If there is none, the account that signs in with the address is.
+        // The bound account counts. Without one, the account that signs in with the address counts.
         let position = if bound_id.is_some() {
             only_position(&accounts, |account| account.id.as_deref() == bound_id)
         } else {

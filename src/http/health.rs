@@ -66,7 +66,7 @@ pub struct Snapshot {
     pub findings_open: BTreeMap<FindingKind, u64>,
     /// By state and step; notices that are not about an expiry have no step.
     pub notices: BTreeMap<(NoticeState, Option<Step>), u64>,
-    /// How long the oldest due, unsent notice has waited; zero if there is none.
+    /// How long the oldest due, unsent notice has waited; zero if no notice waits.
     pub oldest_due_unsent: Duration,
     pub mails: MailCounts,
     /// Of this process; `None` before its first sweep.

@@ -166,13 +166,13 @@ impl Page {
         });
         self.gauges(
             "lapsed_notices",
-            "Notices by state and step; step is none for those that are not about an expiry.",
+            "Notices by state and step. The step is none unless the notice is about an expiry.",
             ["state", "step"],
             notices,
         )?;
         self.gauge(
             "lapsed_oldest_due_unsent_seconds",
-            "How long the oldest due, unsent notice has waited; 0 if there is none.",
+            "How long the oldest due, unsent notice has waited; 0 if no notice waits.",
             snapshot.oldest_due_unsent.as_secs_f64(),
         )
     }

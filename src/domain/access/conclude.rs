@@ -86,7 +86,9 @@ impl PersonUnderReview {
         // A lookup is made once; its result counts until the directory reports something else.
         let was_checked = !checked_by_id
             && base.checked_by_id
-            && (base.reason, base.status) == (person.reason, person.status);
+            && (base.reason, base.status) == (person.reason, person.status)
+            && (person.id.is_none() || person.id == base.account_id)
+            && (person.since.is_none() || person.since == base.since);
         let known = Identity {
             email: self.email.clone(),
             account_id: person.id.clone().or(base.account_id),

@@ -148,6 +148,29 @@ fn the_wording_of_evidence_does_not_decide_whether_it_was_checked() {
 }
 
 #[test]
+fn a_look_up_counts_until_the_directory_reports_another_fact() {
+    let off = person("a", IdentityStatus::Disabled);
+    let disabled = Some(&found(IdentityStatus::Disabled));
+    let checked = after(Some(active()), one(off.clone()), disabled, 1);
+    let again = |person: Person| after(Some(checked.clone()), one(person), None, 2);
+    let reworded = Person {
+        evidence: "the account is disabled".to_owned(),
+        ..off.clone()
+    };
+    assert!(again(reworded).checked_by_id);
+    let later = Person {
+        since: Some(at(NOW)),
+        ..off.clone()
+    };
+    assert!(!again(later).checked_by_id);
+    let reason = Person {
+        reason: Some(Reason::Suspended),
+        ..off
+    };
+    assert!(!again(reason).checked_by_id);
+}
+
+#[test]
 fn an_account_without_an_id_is_accepted_at_once() {
     let known = after(None, one(person("", IdentityStatus::Active)), None, 0);
     let off = after(

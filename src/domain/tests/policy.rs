@@ -277,7 +277,7 @@ fn each_address_is_a_recipient_once_on_its_first_basis() {
         ..token.clone()
     };
     assert_eq!(list(&policy, &unowned, false, &[]), [all[2]]);
-    // An issuer who is also an admin is a recipient once; one who lost access is none.
+    // An issuer who is also an admin is a recipient once; one who lost access is not a recipient.
     let ada_administers = Policy {
         admins: vec![address("ADA@example.org"), address("security@example.org")],
         ..policy.clone()
