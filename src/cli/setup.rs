@@ -50,13 +50,14 @@ fn try_load_config(context: &Context) -> Result<Config, config::Error> {
     Config::load(context.global.config.as_deref(), &env)
 }
 
-/// Whether a command may change the store.
+/// How a command opens the store.
 #[derive(Clone, Copy)]
 pub(super) enum Mode {
-    /// May create or upgrade the store.
+    /// Creates or migrates it if needed.
     Normal,
+    /// Opens it read-only; without one, uses an empty temporary store.
     DryRun,
-    /// Neither creates nor upgrades it, and changes nothing.
+    /// Opens it read-only with the schema version that it has.
     AsIs,
 }
 

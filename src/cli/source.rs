@@ -190,7 +190,7 @@ async fn dry_run(upstream: &Upstream<'_>, args: &UpstreamSync) -> Result<Exit> {
             .sources
             .iter()
             .find(|watched| watched.terms.name == name)
-            .expect("the name is configured");
+            .ok_or_else(|| anyhow::anyhow!("there is no source {name:?}"))?;
         let sync = engine.source_sync();
         let preview = sync.preview(watched, args.accept_shrink, on_difference);
         Ok(preview.await?)

@@ -82,7 +82,7 @@ impl fmt::Display for Problem {
 /// Shortens and cleans a foreign text for use in a message.
 pub(super) fn for_display(text: &str) -> String {
     const MAX_CHARS: usize = 60;
-    text::one_line(text, MAX_CHARS)
+    text::cut(text, MAX_CHARS).escape_debug().to_string()
 }
 
 /// Suggests the nearest allowed value and lists all of them.

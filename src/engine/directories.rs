@@ -20,7 +20,7 @@ use super::common::{Error, Report, new_id};
 use super::findings;
 use super::notices::Alert;
 use super::upstream::{
-    self, Answer, Attempt, DIRECTORY, Preview, SweepOptions, WatchedDirectory, list_all,
+    self, Answer, DIRECTORY, Preview, SweepOptions, SyncAttempt, WatchedDirectory, list_all,
     select_due, stale_directories,
 };
 
@@ -119,7 +119,7 @@ impl SyncDirectories<'_> {
             }
             Err(error) => Err(error),
         };
-        let attempt = Attempt {
+        let attempt = SyncAttempt {
             name: &row.name,
             asked_at: answer.asked_at,
             now: self.clock.now(),
@@ -241,8 +241,8 @@ impl SyncDirectories<'_> {
         Ok(people)
     }
 
-    /// Lets the next sync, which is a full one, bind a person to the account that has their address then. `actor` is for
-    /// the audit trail.
+    /// Forgets which account a person is bound to. The next sync is a full one, and binds them to the account that
+    /// has their address then. `actor` is for the audit trail.
     pub(super) async fn unbind(
         &self,
         directory: &str,

@@ -16,6 +16,7 @@ use crate::store::{Store, Tx};
 use super::common::{Error, PAGE_SIZE, Report};
 use super::{findings, plan};
 
+/// The source of imported tokens unless the import names another.
 pub const LOCAL: &str = "local";
 
 #[derive(Debug, Default)]

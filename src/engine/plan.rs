@@ -72,7 +72,7 @@ impl Plan<'_> {
             (self.on_progress)();
         }
         self.close_plan(report).await?;
-        assign_mails(self.store, self.clock.now(), horizon, soon).await
+        assign_mails(self.store, now, horizon, soon).await
     }
 
     /// Reads the next page of due tokens and decides which notices to send; `None` after the last page.

@@ -17,7 +17,7 @@ use super::common::{Error, OnProgress, Report, rows_were};
 use super::findings::judge_source;
 use super::merge::{Changes, Walk};
 use super::upstream::{
-    self, Answer, Attempt, Preview, SOURCE, Shrunk, SweepOptions, WatchedSource, check_shrunk,
+    self, Answer, Preview, SOURCE, Shrunk, SweepOptions, SyncAttempt, WatchedSource, check_shrunk,
     list_all, select_due, sources_that_mark_expired,
 };
 
@@ -81,13 +81,17 @@ impl SyncSources<'_> {
             }
             Err(error) => Err(error),
         };
+        if let Err(Error::Store(error)) = outcome {
+            // Nothing can be recorded.
+            return Err(error.into());
+        }
         if let Err(error) = &outcome
             && error.wait().is_none()
         {
             // Forces a full listing in the next sweep.
             row.fingerprint = None;
         }
-        let attempt = Attempt {
+        let attempt = SyncAttempt {
             name: &row.name,
             asked_at: answer.asked_at,
             now: self.clock.now(),

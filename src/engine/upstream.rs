@@ -222,14 +222,14 @@ pub(super) const DIRECTORY: Wording = Wording {
     recovered: "The status of its people is known again",
 };
 
-/// A sync that was tried.
-pub(super) struct Attempt<'a> {
+/// One sync and its outcome.
+pub(super) struct SyncAttempt<'a> {
     pub name: &'a str,
     pub asked_at: DateTime<Utc>,
     pub now: DateTime<Utc>,
     /// When the data was last read, if it is too old to count. A deferred sync is then a failure.
     pub stale_since: Option<DateTime<Utc>>,
-    /// A good sync may have a problem.
+    /// A good sync returns a problem if rows were refused.
     pub outcome: Result<Option<String>, Error>,
 }
 
@@ -240,11 +240,11 @@ impl Wording {
         tx: &mut Tx,
         policy: &Policy,
         sync_state: &mut SyncState,
-        attempt: Attempt<'_>,
+        attempt: SyncAttempt<'_>,
         report: &mut Report,
     ) -> Result<(), Error> {
         let noun = self.noun;
-        let Attempt { name, now, .. } = attempt;
+        let SyncAttempt { name, now, .. } = attempt;
         let alert = match attempt.outcome {
             Ok(problem) => {
                 let alert = sync_state.record_success(attempt.asked_at);

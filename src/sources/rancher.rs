@@ -163,7 +163,7 @@ impl Rancher {
         if ext.is_none() {
             let version = self.api.version().await;
             lister.reports_use = api::records_use(version.as_deref());
-            lister.is_partial = api::has_ext_tokens(version.as_deref());
+            lister.is_partial |= api::has_ext_tokens(version.as_deref());
         }
         let legacy = lister.read_store::<Legacy>(MANAGEMENT).await?;
         check::ensure_complete(&self.api, &lister.people, &legacy, ext.as_ref()).await?;

@@ -103,23 +103,24 @@ macro_rules! impl_from_row {
 pub(super) use impl_from_row;
 
 impl_from_row!(Token, row => {
+    let id: TokenId = row.try_get("id")?;
+    let invalid = |what: &str| sqlx::Error::Decode(format!("token {id} has {what}").into());
     let expiry_kind: &str = row.try_get("expiry")?;
     let expiry = match (expiry_kind, row.try_get("expires_at")?) {
         ("never", None) => Expiry::Never,
         ("unknown", None) => Expiry::Unknown,
         ("at", Some(at)) => Expiry::At(at),
-        _ => return Err(sqlx::Error::Decode("a token has an invalid expiry".into())),
+        _ => return Err(invalid("an invalid expiry")),
     };
-    // Never negative.
     let secret_version: i64 = row.try_get("secret_version")?;
     let planned_step: Option<i64> = row.try_get("planned_step")?;
     Ok(Self {
-        id: row.try_get("id")?,
+        id,
         source: row.try_get("source")?,
         external_id: row.try_get("external_id")?,
         name: row.try_get("name")?,
         description: row.try_get("description")?,
-        issuer: row.try_get("issuer")?,
+        issuer: row.try_get("issuer").map_err(|_| invalid("an invalid issuer"))?,
         issuer_name: row.try_get("issuer_name")?,
         issuer_gone: row.try_get("issuer_gone")?,
         account: row.try_get("account")?,
@@ -127,9 +128,9 @@ impl_from_row!(Token, row => {
         scope: row.try_get("scope")?,
         created_at: row.try_get("created_at")?,
         expiry,
-        expiry_origin: row.try_get("expiry_origin")?,
-        secret_version: u32::try_from(secret_version).unwrap_or(u32::MAX),
-        status: row.try_get("status")?,
+        expiry_origin: row.try_get("expiry_origin").map_err(|_| invalid("an unknown expiry origin"))?,
+        secret_version: u32::try_from(secret_version).map_err(|_| invalid("an invalid secret version"))?,
+        status: row.try_get("status").map_err(|_| invalid("an unknown status"))?,
         last_used_at: row.try_get("last_used_at")?,
         reports_use: row.try_get("reports_use")?,
         first_seen_at: row.try_get("first_seen_at")?,

@@ -26,11 +26,12 @@ pub struct SourceRow {
     pub max_life_evidence: Option<String>,
 }
 
+/// An operator's decision on held changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// They are right; the next sync applies them.
+    /// The changes are right; the next sync applies them.
     Released,
-    /// They are wrong; the next sync rejects the losses.
+    /// The changes are wrong; the next sync rejects the losses.
     Rejected,
 }
 
@@ -60,7 +61,7 @@ pub struct DirectoryRow {
     /// Why a mass change waits for an operator.
     pub held: Option<String>,
     pub held_at: Option<DateTime<Utc>>,
-    /// Fingerprint of the held losses.
+    /// The [`HeldChange`](crate::domain::access::HeldChange) as JSON.
     pub held_changes: Option<String>,
     /// The operator's [`Decision`]; the next sync follows it.
     pub decision: Option<String>,

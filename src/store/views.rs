@@ -220,10 +220,12 @@ impl Tx {
                        CASE WHEN expires_at <= $1 THEN 'expired' ELSE 'active' END ELSE status END AS state, source
                 FROM token) AS now GROUP BY state, source ORDER BY state, source")
             .bind(now).fetch_all(c).await)?;
-        let findings = on!(self, c: Db => sqlx::query_as(
-            "SELECT kind, COUNT(*) FROM finding
-             WHERE state <> 'resolved' AND (state = 'open' OR acknowledged_until <= $1) GROUP BY kind ORDER BY kind")
-            .bind(now).fetch_all(c).await)?;
+        let findings = on!(self, c: Db => {
+            let mut query = QueryBuilder::<Db>::new("SELECT kind, COUNT(*) FROM finding f WHERE ");
+            push_open(&mut query, now);
+            query.push(" GROUP BY kind ORDER BY kind");
+            query.build_query_as().fetch_all(c).await
+        })?;
         let notices = on!(self, c: Db => sqlx::query_as(
             "SELECT state, step, COUNT(*) FROM ledger GROUP BY state, step ORDER BY state, step NULLS FIRST")
             .fetch_all(c).await)?;

@@ -80,7 +80,7 @@ async fn preview(
         context, config, ..
     } = *upstream;
     setup::with_engine(context, config, Mode::DryRun, async |engine| {
-        let watched = find_watched(engine, upstream.name);
+        let watched = find_watched(engine, upstream.name)?;
         let sync = engine.directory_sync();
         Ok(sync.preview(watched, accept_shrink).await)
     })
@@ -232,10 +232,10 @@ impl Row for StatusChangeRow {
     const EMPTY_MESSAGE: &'static str = "nothing would change";
 }
 
-fn find_watched<'a>(engine: &'a Engine, name: &str) -> &'a WatchedDirectory {
+fn find_watched<'a>(engine: &'a Engine, name: &str) -> Result<&'a WatchedDirectory> {
     engine
         .directories
         .iter()
         .find(|watched| watched.terms.name == name)
-        .expect("the name is configured")
+        .ok_or_else(|| anyhow::anyhow!("there is no directory {name:?}").into())
 }

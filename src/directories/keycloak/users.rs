@@ -72,14 +72,14 @@ impl User {
             .full_name([self.first_name.as_deref(), self.last_name.as_deref()])
     }
 
-    /// Keycloak keeps no record of when an account was disabled.
     pub fn into_person(self) -> Person {
+        // Without `since`: Keycloak does not record when an account was disabled.
         let status = AccountStatus::from_flag("enabled", self.enabled);
         self.account().build(self.id, status)
     }
 }
 
-/// Sends each account to the sink once.
+/// Sends each account once. Those shown as disabled by a user storage wait until [`Collector::finish`].
 pub(super) struct Collector<'a, 't> {
     people: PersonCollector<'a, 't>,
     /// User storages with an enabled account.
@@ -98,14 +98,19 @@ impl<'a, 't> Collector<'a, 't> {
     }
 
     pub fn add(&mut self, user: User) {
-        if let (Some(storage), Some(true)) = (&user.storage, user.enabled) {
-            self.alive.insert(storage.clone());
+        let doubtful = user.doubtful_storage().map(str::to_owned);
+        let alive = user.storage.clone().filter(|_| user.enabled == Some(true));
+        let seen = self.people.count();
+        let person = self.people.admit(user.into_person());
+        // Only the first reading of an account counts. A storage that was out of reach then, and answers now, must
+        // not confirm its accounts as disabled.
+        if self.people.count() > seen {
+            self.alive.extend(alive);
         }
-        let storage = user.doubtful_storage().map(str::to_owned);
-        let Some(person) = self.people.admit(user.into_person()) else {
+        let Some(person) = person else {
             return;
         };
-        match storage {
+        match doubtful {
             Some(storage) => self.doubtful.push((storage, person)),
             None => self.people.send(person),
         }
