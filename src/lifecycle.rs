@@ -32,7 +32,6 @@ pub type Fault = Box<dyn StdError + Send + Sync>;
 /// A reload that takes longer is given up, and the previous settings stay.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why the daemon did not end normally.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{task} failed")]
@@ -57,7 +56,6 @@ pub enum Error {
     Signals(#[source] std::io::Error),
 }
 
-/// Runs the daemon from start to end.
 #[derive(Debug)]
 pub struct Lifecycle {
     manager: ServiceManager,

@@ -93,7 +93,6 @@ use locking;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("store.url {0:?} is neither sqlite: nor postgres:")]

@@ -150,9 +150,10 @@ fn store_outcome(config: &Config, error: &store::Error) -> Outcome {
         error if error.is_corruption() => (STORE_DAMAGE_HINT, Exit::Failed),
         store::Error::Open { .. } => (STORE_ACCESS_HINT, Exit::TempFail),
         store::Error::Newer { .. } => ("run the newer version, or restore a backup", Exit::Config),
-        store::Error::EarlierBuild => {
-            ("set another [store] url; the sources fill it", Exit::Config)
-        }
+        store::Error::EarlierBuild => (
+            "set another file or database in [store] url; the next sweep fills it from the sources",
+            Exit::Config,
+        ),
         _ => ("check [store] url", Exit::Config),
     };
     Outcome::failed(Causes(error).to_string(), fix, exit)

@@ -1,4 +1,4 @@
-//! The sections that occur once, except those about sending mails, and `[[account]]`.
+//! All sections except `[mail]`, `[smtp]`, `[[source]]` and `[[directory]]`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

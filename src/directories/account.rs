@@ -1,5 +1,5 @@
-//! Builds people from accounts and sends each once, with its membership of the allowed groups, in the same way for
-//! all kinds of directory.
+//! Builds people from accounts. For directories that identify members of groups by id, it also sends each person
+//! once, with their membership of the allowed groups.
 
 use std::collections::HashSet;
 

@@ -21,7 +21,8 @@ use crate::upstream::session::Session;
 use crate::upstream::{CheckReport, Error, Fetched, Right, none_if_status};
 use changes::{Cursor, DeltaLink};
 use graph::{
-    Graph, Item, Page, SELECT, User, explain_refusal, invalid_response, permission_advice,
+    Graph, Item, PAGE_SIZE, Page, SELECT, User, explain_refusal, invalid_response,
+    permission_advice,
 };
 use sign_in::Application;
 
@@ -29,9 +30,6 @@ pub use sign_in::{Cloud, Credential};
 
 /// Needed to read users with `accountEnabled`, and deleted users.
 const PERMISSION: &str = "User.Read.All";
-
-/// The largest page that Graph allows.
-const PAGE_SIZE: &str = "999";
 
 /// Responses if the recycle bin cannot be read: no permission, or a gateway without one.
 const RECYCLE_BIN_UNAVAILABLE: [StatusCode; 4] = [

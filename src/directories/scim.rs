@@ -26,6 +26,7 @@ use groups::{AllowedGroups, GroupReader};
 use resources::{Flag, User};
 
 const USERS: &str = "Users";
+const EMAILS: &str = "emails.value";
 
 const FIELDS: &str = "id,userName,active,emails,displayName,name";
 
@@ -173,13 +174,23 @@ impl Scim {
         address: &Address,
     ) -> Result<Option<Vec<User>>, Error> {
         let mut users = Vec::new();
-        for attribute in ["userName", "emails.value"] {
+        for attribute in ["userName", EMAILS] {
             let query = ListQuery {
                 filter: Some(eq_filter(attribute, address.as_str())),
                 ..users_query(Some(FIELDS))
             };
             let is_match = |user: &User| user.has_address(address);
-            let Some(found) = self.api.find(provider, query, is_match).await? else {
+            let found = match self.api.find(provider, query, is_match).await {
+                // Some servers answer so to a filter that they do not support.
+                Err(error)
+                    if attribute == EMAILS
+                        && error.status() == Some(StatusCode::INTERNAL_SERVER_ERROR) =>
+                {
+                    None
+                }
+                found => found?,
+            };
+            let Some(found) = found else {
                 // Some servers filter by sign-in names only.
                 return Ok((!users.is_empty()).then_some(users));
             };

@@ -161,8 +161,8 @@ impl Error {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Implausible {
     #[error(
-        "it lists no one, and listed {before} people before; check that its credentials may read people, and that \
-         its configuration selects them"
+        "it lists no one (last listing: {before} people); check that its credentials may read people, and that its \
+         configuration selects them"
     )]
     Empty { before: u64 },
     #[error(

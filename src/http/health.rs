@@ -13,7 +13,6 @@ use crate::domain::{FindingKind, IdentityStatus, MailCounts, NoticeState, Reason
 /// An error; logged with its causes, never shown to the caller.
 pub type Fault = Box<dyn Error + Send + Sync>;
 
-/// Provides the data for the pages.
 #[async_trait]
 pub trait Health: Send + Sync + 'static {
     /// Called for every request to `/readyz`, so it must be cheap.

@@ -32,7 +32,6 @@ pub enum Error {
     NoReceiver,
 }
 
-/// A running scheduler with its watchdog.
 pub struct Ticker {
     scheduler: JobScheduler,
     pattern: &'static str,

@@ -5,7 +5,6 @@ use std::fmt;
 use crate::domain::Address;
 use crate::text;
 
-/// The step at which sending failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Connect,
@@ -45,7 +44,6 @@ impl Stage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     pub stage: Stage,
-    /// The reply code, if the server replied.
     pub code: Option<u16>,
     /// The enhanced status code (RFC 3463).
     pub enhanced: Option<(u8, u16, u16)>,

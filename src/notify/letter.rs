@@ -75,11 +75,9 @@ string_enum! {
     Kind {
         Expiring = "expiring",
         Expired = "expired",
-        /// Several entries in one mail.
         Digest = "digest",
         /// Only tokens of people who lost access.
         RevokedAccess = "revoked_access",
-        /// One token was revoked at its source.
         Revoked = "revoked",
         /// A problem of lapsed itself.
         Alert = "alert",
@@ -89,7 +87,6 @@ string_enum! {
 
 #[derive(Debug, Clone)]
 pub enum Entry {
-    /// A token expires or has expired.
     Expiry(ExpiryEntry),
     /// A token's issuer lost access while the token still works.
     Revoked(RevokedEntry),
@@ -100,7 +97,6 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// The token that it is about.
     pub fn token(&self) -> Option<&Token> {
         match self {
             Self::Expiry(entry) => Some(&entry.token),
@@ -110,7 +106,6 @@ impl Entry {
         }
     }
 
-    /// Why the recipient gets it.
     pub fn basis(&self) -> Basis {
         match self {
             Self::Expiry(entry) => entry.basis,

@@ -33,7 +33,6 @@ pub struct Writer {
     installation: Installation,
 }
 
-/// A message that can be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
     pub reference: String,

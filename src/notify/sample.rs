@@ -65,7 +65,6 @@ fn at_fixed_time() -> Vec<Sample> {
     ]
 }
 
-/// The fixed time of the samples.
 pub fn now() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::seconds(1_795_251_600)
 }

@@ -23,7 +23,6 @@ pub enum Transport {
     File(Outbox),
 }
 
-/// A connection held by one worker.
 #[derive(Debug)]
 pub enum Connection<'a> {
     Smtp(&'a Relay, Box<Session>),

@@ -98,7 +98,7 @@ impl Value {
         })
     }
 
-    /// A JSON array, or a text with semicolons or alternatives commas between the items.
+    /// A JSON array, or a text whose items are separated by semicolons or, if it has none, by commas.
     pub fn into_list(self, column: &str) -> Result<Vec<String>, String> {
         if let Self::List(list) = self {
             return Ok(list);
@@ -144,7 +144,7 @@ pub(crate) fn quote(text: &str) -> String {
     format!("\"{}\"", clean(&cut(text, limit)))
 }
 
-// What follows reads responses of systems. There, a date that cannot be read becomes an empty cell, because that
+// The functions below convert responses of systems. A date that cannot be read becomes an empty cell, because that
 // is no reason to lose the token.
 
 /// A text without control characters, as in a file. Empty text is an empty cell.

@@ -7,6 +7,7 @@ mod records;
 mod responses;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,8 +38,8 @@ const TOKEN_ADVICE: &str =
 
 const MAX_CONCURRENT_REQUESTS: usize = 4;
 
-/// After this many requests without a response, the remaining permissions are not requested: they are missing in
-/// the listing, which keeps those that are known.
+/// After this many requests without a response, no further permissions are requested. Their cells stay absent, so
+/// the store keeps the known values.
 const MAX_UNANSWERED: u32 = 4;
 
 #[derive(Debug, Clone)]
@@ -108,6 +109,11 @@ impl Devtron {
         tokens: &[Token],
     ) -> Result<BTreeMap<i64, Permissions>, Error> {
         let accounts: Vec<i64> = tokens.iter().filter_map(|token| token.user_id).collect();
+        let unanswered = AtomicU32::new(0);
+        // Accounts are taken one by one, so this stops further requests and not those that are in flight.
+        let accounts = accounts
+            .into_iter()
+            .take_while(|_| unanswered.load(Ordering::Relaxed) < MAX_UNANSWERED);
         let requests = stream::iter(accounts).map(|account| async move {
             let path = format!("orchestrator/user/{account}");
             let response = self.request(Method::GET, &path).json::<Response<_>>().await;
@@ -115,17 +121,14 @@ impl Devtron {
         });
         let mut responses = requests.buffer_unordered(MAX_CONCURRENT_REQUESTS);
         let mut by_account = BTreeMap::new();
-        let mut unanswered = 0;
-        while unanswered < MAX_UNANSWERED
-            && let Some((account, response)) = responses.next().await
-        {
+        while let Some((account, response)) = responses.next().await {
             match response {
                 Ok(Ok(Some(permissions))) => {
                     by_account.insert(account, permissions);
                 }
                 Err(error) if error.wait().is_some() => return Err(error.into()),
                 Err(http::Error::TimedOut { .. } | http::Error::Unreachable { .. }) => {
-                    unanswered += 1;
+                    unanswered.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(_) | Err(_) => {}
             }

@@ -129,7 +129,6 @@ impl ExternalSorter {
         Ok(())
     }
 
-    /// Returns the number of bytes written.
     fn write_records(&self, out: &mut impl Write) -> io::Result<u64> {
         let mut written = 0;
         for record in &self.records {
@@ -197,7 +196,6 @@ impl SortedRecords {
 }
 
 pub(super) struct Merge {
-    /// The next record of each run.
     next_records: BinaryHeap<Reverse<Record>>,
     runs: Vec<RunReader>,
 }

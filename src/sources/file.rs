@@ -48,11 +48,10 @@ pub(super) const COLUMNS: Columns<12> = Columns {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// A CSV, JSON or JSON lines file, or a folder of them.
+    /// A CSV, JSON or JSON lines file, or a folder of them. An id that is in two files of a folder is refused.
     pub path: PathBuf,
 }
 
-/// The same id in two files of a folder is refused.
 #[async_trait]
 impl Source for Config {
     async fn fetch(&self, last: &LastListing) -> Result<Fetched<Listing>, Error> {
@@ -362,7 +361,7 @@ pub(super) fn parse_token<const N: usize>(
             "issuer_name" => token.issuer_name = value.into_text(name)?,
             "status" => token.status = value.parse(name, parse_status)?,
             "issuer_id" => token.issuer_id = value.into_text(name)?.into_option(),
-            _ => unreachable!("{name} is a column"),
+            _ => return Err(format!("{name} is not a column of tokens")),
         }
     }
     Ok(token)

@@ -79,10 +79,8 @@ impl ListingBuilder {
         self,
         on_duplicate: impl FnMut(RowPosition, RowPosition),
     ) -> Result<Listing, Error> {
-        let listing = self.collect(Keep::First, on_duplicate);
-        let mut listing = listing.map_err(Error::TempFile)?;
-        listing.fingerprint = None;
-        Ok(listing)
+        self.collect(Keep::First, on_duplicate)
+            .map_err(Error::TempFile)
     }
 
     fn collect(
@@ -98,8 +96,11 @@ impl ListingBuilder {
         for record in sorted.merge()? {
             let record = record?;
             // A JSON value ends by itself, so the digest needs no separator.
-            digest.update(&record.value);
+            if keep == Keep::Last {
+                digest.update(&record.value);
+            }
             match &first {
+                Some(first) if first.key == record.key && keep == Keep::Last => {}
                 Some(first) if first.key == record.key => {
                     let (first_position, _) = decode(&first.value)?;
                     let (position, _) = decode(&record.value)?;
@@ -115,7 +116,7 @@ impl ListingBuilder {
         Ok(Listing {
             tokens: Tokens(Box::new(UniqueTokens { records, keep })),
             count,
-            fingerprint: Some(hex(digest)),
+            fingerprint: (keep == Keep::Last).then(|| hex(digest)),
             ..Listing::default()
         })
     }

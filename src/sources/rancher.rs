@@ -66,10 +66,9 @@ impl Config {
         let client = Client::new(&url, self.ca_file.as_deref(), timeout)?;
         Ok(Rancher {
             api: Api::new(client, &self.token)?,
-            config: Self {
-                url,
-                ..self.clone()
-            },
+            url,
+            kinds: self.kinds.clone(),
+            users: self.users.clone(),
         })
     }
 }
@@ -77,7 +76,9 @@ impl Config {
 #[derive(Debug)]
 pub struct Rancher {
     api: Api,
-    config: Config,
+    url: Url,
+    kinds: Vec<TokenKind>,
+    users: BTreeMap<String, Address>,
 }
 
 #[async_trait]
@@ -96,7 +97,7 @@ impl Source for Rancher {
     }
 
     async fn check(&self) -> Result<CheckReport, Error> {
-        check::check(&self.api, &self.config.users)
+        check::check(&self.api, &self.users)
             .await
             .map_err(explain_refusal)
     }
@@ -114,7 +115,7 @@ impl Source for Rancher {
     /// The page of the user's own tokens; Rancher has no page for those of other users.
     fn token_page(&self, external_id: &str) -> Option<String> {
         token_path(external_id)?;
-        let site = self.config.url.as_str().trim_end_matches('/');
+        let site = self.url.as_str().trim_end_matches('/');
         Some(format!("{site}/dashboard/account"))
     }
 }
@@ -150,7 +151,7 @@ impl Rancher {
 
     async fn list(&self) -> Result<Listing, Error> {
         let settings = Settings::fetch(&self.api).await?;
-        let people = People::fetch(&self.api, self.config.users.clone()).await?;
+        let people = People::fetch(&self.api, self.users.clone()).await?;
         let mut lister = Lister {
             rancher: self,
             people,
@@ -214,7 +215,7 @@ impl Lister<'_> {
         &mut self,
         group: &str,
     ) -> Result<SeenUsers, Error> {
-        let Rancher { api, config } = self.rancher;
+        let Rancher { api, kinds, .. } = self.rancher;
         let mut seen = SeenUsers::default();
         let mut pages = api.list(&format!("{group}/tokens"));
         while let Some(page) = pages.next::<T>().await? {
@@ -222,11 +223,11 @@ impl Lister<'_> {
                 let row: TokenRow = row.into();
                 seen.add(&row, api);
                 self.people.look_up(api, row.user_id()).await?;
-                if config.kinds.contains(&row.kind(&self.people)) {
+                if kinds.contains(&row.kind(&self.people)) {
                     let token = row.into_listed(&self.people, self.reports_use);
                     self.builder.push(&token)?;
                 } else if row.may_be_system(&self.people) {
-                    self.is_partial |= config.kinds.contains(&TokenKind::System);
+                    self.is_partial |= kinds.contains(&TokenKind::System);
                 }
             }
         }

@@ -35,7 +35,6 @@ pub struct MailRecord {
     pub reason: Option<String>,
 }
 
-/// What happens to a claimed mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// An attempt begins; from now on a copy may arrive.

@@ -45,7 +45,6 @@ pub struct IssuerIdentity {
 pub struct IdentityCount {
     pub directory: String,
     pub status: IdentityStatus,
-    /// Why the status is unknown.
     pub reason: Option<String>,
     pub count: i64,
 }

@@ -12,7 +12,6 @@ use crate::time::MAX_INSTANT;
 use super::columns::push_list;
 use super::{CHUNK_ROWS, Result, Tx, on};
 
-/// A mail that still accepts notices.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct OpenMail {
     pub id: Uuid,

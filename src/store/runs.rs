@@ -72,7 +72,6 @@ impl Tx {
         Ok(rows.into_iter().collect())
     }
 
-    /// Inserts a setting unless it exists.
     pub async fn insert_setting(&mut self, key: &str, value: &str) -> Result<()> {
         on!(self, c: Db => sqlx::query(
             "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
@@ -180,7 +179,7 @@ impl Tx {
 pub struct PurgeCutoffs {
     pub runs: DateTime<Utc>,
     pub audit: DateTime<Utc>,
-    /// By when findings were resolved.
+    /// Compared with when a finding was resolved.
     pub findings: DateTime<Utc>,
     /// For notices about tokens that no longer exist, and mails without notices.
     pub notices: DateTime<Utc>,

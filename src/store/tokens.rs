@@ -132,7 +132,6 @@ impl Tx {
         Ok(())
     }
 
-    /// Updates all columns of a known token.
     pub async fn update_token(&mut self, token: &Token, now: DateTime<Utc>) -> Result<()> {
         self.update_token_as_of(MAX_INSTANT, token, now)
             .await

@@ -29,7 +29,6 @@ use record::Row;
 pub(crate) use record::{Record, Scalar};
 pub(crate) use writing::WriteConnection;
 
-/// The number of rows in one FETCH.
 const FETCH_SIZE: u32 = 2000;
 
 /// The number of SQLite's virtual machine instructions between two checks for cancellation.
@@ -311,7 +310,8 @@ impl ReadTransaction<'_> {
             let columns = prepared.columns().iter();
             return Ok(columns.map(|column| column.name().to_owned()).collect());
         }
-        // Returns one row of nulls whatever the query returns, so that the driver reports the columns.
+        // This query returns one row of nulls even if the inner query has no rows, because the driver reports columns
+        // only with a row.
         let query = format!(
             "SELECT listed.* FROM (SELECT 1 AS one) AS one LEFT JOIN (\n{query}\n) AS listed ON 1 = 0"
         );

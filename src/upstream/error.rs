@@ -35,7 +35,6 @@ pub enum Error {
     Ldap(#[from] ldap::Error),
     #[error(transparent)]
     Database(#[from] database::Error),
-    /// The credentials are not sufficient.
     #[error("{what}; {fix}")]
     Rights { what: String, fix: String },
     /// The source lists only the tokens of the user whose credentials lapsed has.
@@ -90,7 +89,6 @@ impl Error {
         Self::Rights { what, fix }
     }
 
-    /// The HTTP status of a refusal.
     pub(crate) fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Http(error) => error.status(),

@@ -29,7 +29,7 @@ const MAX_CODE_BYTES: usize = 40;
 /// The wait after a 429 without a time.
 const DEFAULT_WAIT: Duration = Duration::from_mins(1);
 
-/// A server that asks for more is asked again after this time.
+/// If a server asks for a longer wait, lapsed waits only this long.
 const MAX_WAIT: Duration = Duration::from_hours(24);
 
 /// lapsed sleeps for up to this long and retries; a longer wait is an error, and the engine defers the upstream.
@@ -61,7 +61,6 @@ pub enum Error {
         /// For example `the token`.
         what: &'static str,
     },
-    /// A client assertion could not be signed.
     #[error("cannot sign a request for an access token: the system has no randomness")]
     CannotSign,
     #[error("{place} did not answer within {} s", .timeout.as_secs())]
@@ -93,7 +92,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// The HTTP status of a refusal.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Status { status, .. } => Some(*status),
@@ -108,7 +106,6 @@ impl Error {
         }
     }
 
-    /// How long the server asks to wait.
     pub fn wait(&self) -> Option<Duration> {
         match self {
             Self::Busy { wait, .. } => Some(*wait),

@@ -9,7 +9,6 @@ const MAX_EMPTY_PAGES: u32 = 100;
 /// A server that sends more pages than this is broken.
 const MAX_PAGES: usize = 100_000;
 
-/// Why a list has no end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Endless {
     #[error("a page repeats an earlier one")]
@@ -28,7 +27,6 @@ pub(crate) enum Next<P> {
     End,
 }
 
-/// The position in a list.
 #[derive(Debug)]
 pub(crate) struct Pager<P> {
     next: Next<P>,

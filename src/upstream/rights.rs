@@ -42,7 +42,7 @@ impl Right {
         }
     }
 
-    /// `fix` says how to add the right unless it `is_granted`.
+    /// `fix` says how to add the right. It is dropped if the right is granted.
     pub(crate) fn new(what: &str, is_granted: bool, fix: impl Into<String>) -> Self {
         if is_granted {
             Self::granted(what)

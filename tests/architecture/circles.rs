@@ -1,4 +1,4 @@
-//! Finds circles between source files: each names an item of the next, and the last one of the first.
+//! Finds pairs of source files that use each other: each names an item of the other.
 //!
 //! A name is resolved through `use` lines to the file that defines it, so that a module which only declares and
 //! re-exports its children is part of no circle.

@@ -233,6 +233,11 @@ fn an_account_is_looked_up_by_id_after_a_rename() {
         panic!("not found");
     };
     assert_eq!(bob.main.as_ref().unwrap().as_str(), "bobby@example.org");
+    let gone = Lookup::Gone {
+        evidence: "no entry has its entryUUID".to_owned(),
+        is_certain: false,
+    };
+    assert_eq!(look_up(&config, "*"), gone, "not a pattern");
 }
 
 #[test]

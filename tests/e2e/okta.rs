@@ -317,7 +317,7 @@ async fn a_look_up_without_an_access_token_is_unclear_after_403() {
 #[case::token("/oauth2/v1/token")]
 #[case::users("/api/v1/users")]
 #[tokio::test]
-async fn an_outage_is_an_error_with_its_code(#[case] path: &'static str) {
+async fn an_outage_is_an_error_with_its_code_and_no_content(#[case] path: &'static str) {
     let okta = people();
     okta.org().fault = Some(Box::new(move |request| {
         let body = r#"{"errorCode":"E0000009","errorSummary":"secret"}"#;
@@ -328,6 +328,7 @@ async fn an_outage_is_an_error_with_its_code(#[case] path: &'static str) {
         error.ends_with("answered 500 Internal Server Error (E0000009)"),
         "{error}"
     );
+    assert_lacks!(error, "secret");
 }
 
 #[rstest]

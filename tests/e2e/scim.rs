@@ -507,6 +507,15 @@ async fn a_second_account_that_works_makes_a_person_ambiguous(
 }
 
 #[tokio::test]
+async fn a_listing_by_cursor_starts_with_an_empty_cursor() {
+    let stub = Idp::new(by_cursor()).start();
+    list_addresses(&stub, &[]).await;
+    let requests = stub.requests();
+    let mut pages = requests.iter().filter(|it| it.path == "/scim/v2/Users");
+    assert_eq!(pages.next().unwrap().query("cursor"), Some(""));
+}
+
+#[tokio::test]
 async fn a_server_that_filters_sign_in_names_only_is_asked_by_name() {
     let idp = Idp::new(by_index()).override_response(|request| {
         let filter = request.query("filter")?;
@@ -532,6 +541,10 @@ async fn a_server_that_filters_sign_in_names_only_is_asked_by_name() {
 #[case::refused_for_mailboxes(false, |request: &StubRequest| {
     let is_mailbox = request.query("filter").is_some_and(|filter| filter.starts_with("emails"));
     is_mailbox.then(|| Answer::status(400))
+})]
+#[case::broken_for_mailboxes(false, |request: &StubRequest| {
+    let is_mailbox = request.query("filter").is_some_and(|filter| filter.starts_with("emails"));
+    is_mailbox.then(|| Answer::status(500))
 })]
 #[case::finds_nobody(false, |request: &StubRequest| {
     request.query("filter").map(|_| Answer::text(200, "{\"totalResults\": 0}"))
@@ -699,7 +712,7 @@ async fn a_refused_look_up_is_unclear(#[case] status: u16, #[case] words: &str) 
 #[rstest]
 #[case::the_whole_list(|| Answer::json(&json!({"totalResults": 0, "Resources": []})), "is not as documented")]
 #[case::broken(|| Answer::status(500), "answered 500")]
-#[case::no_token(|| Answer::status(401), "does not accept the token (401)")]
+#[case::no_token(|| Answer::status(401), "does not accept the token (401); create a new one")]
 #[tokio::test]
 async fn a_wrong_response_to_a_look_up_is_an_error(
     #[case] answer: fn() -> Answer,

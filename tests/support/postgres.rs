@@ -79,8 +79,13 @@ fn start_for_this_process() -> String {
 
 /// Runs `tests/tools/postgres VERB FOLDER`.
 pub fn run_tool(verb: &str, folder: &Path) -> String {
+    output_of(&mut tool_command(verb, folder))
+}
+
+pub fn tool_command(verb: &str, folder: &Path) -> Command {
     let mut command = Command::new(tool());
-    output_of(command.arg(verb).arg(folder).stdin(Stdio::null()))
+    command.arg(verb).arg(folder).stdin(Stdio::null());
+    command
 }
 
 fn tool() -> PathBuf {

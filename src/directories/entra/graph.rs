@@ -21,6 +21,9 @@ const NAME: &str = "Microsoft Graph";
 pub(super) const SELECT: &str =
     "id,userPrincipalName,mail,proxyAddresses,displayName,accountEnabled,externalUserState";
 
+/// The largest page that Graph allows.
+pub(super) const PAGE_SIZE: &str = "999";
+
 /// Separates the two parts of a guest's sign-in name.
 const GUEST: &str = "#ext#";
 

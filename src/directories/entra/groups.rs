@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use reqwest::StatusCode;
 use uuid::Uuid;
 
-use super::graph::{Graph, Item, explain_refusal};
+use super::graph::{Graph, Item, PAGE_SIZE, explain_refusal};
 use crate::directories::account::{AllowedGroups, id_key, parse_guid};
 use crate::upstream::http::path_segment;
 use crate::upstream::{Error, none_if_status};
@@ -101,7 +101,7 @@ async fn fetch_members(graph: &Graph, group: &str) -> Result<HashSet<Uuid>, Erro
 }
 
 async fn list_members(graph: &Graph, path: &str) -> Result<HashSet<Uuid>, Error> {
-    let query = [("$select", "id"), ("$top", "999")];
+    let query = [("$select", "id"), ("$top", PAGE_SIZE)];
     let mut people = HashSet::new();
     let add_user = |member: Item| {
         if member.is_user() {

@@ -183,6 +183,14 @@ fn a_storage_with_no_enabled_account_may_be_out_of_reach() {
         "an account of another storage proves nothing"
     );
     assert_eq!(
+        statuses(vec![
+            imported("a", "ldap", false),
+            imported("a", "ldap", true)
+        ]),
+        [("a".to_owned(), unknown)],
+        "a storage that answers only later does not confirm what it showed before"
+    );
+    assert_eq!(
         statuses(vec![user(json!({"id": "a", "enabled": false}))]),
         [("a".to_owned(), disabled)],
         "accounts of Keycloak itself need no proof"

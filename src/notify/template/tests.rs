@@ -58,8 +58,7 @@ fn a_mail_about_one_token_is_complete() {
 
     What to do
 
-     1. Make a new token:
-        https://exports.example.org/tokens/key-9
+     1. Make a new token where this one was made (exports).
      2. Replace the old one wherever it is used.
      3. Delete the old one at its source.
 

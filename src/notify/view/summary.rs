@@ -19,7 +19,7 @@ const PROPOSED_ACKNOWLEDGEMENT: TimeDelta = TimeDelta::days(90);
 /// The variables of the template `summary`, and `findings` in `digest`.
 #[derive(Serialize)]
 pub(super) struct Summary {
-    /// `12 open findings: 5 never expire, 4 unused`.
+    /// `12 open findings: 5 never expiring, 4 unused`.
     headline: String,
     /// How many in all: `12 open findings`.
     total: String,
@@ -31,7 +31,7 @@ pub(super) struct Summary {
 
 #[derive(Serialize)]
 struct Part {
-    /// The kind and how many are open: `Never expire: 5 tokens`.
+    /// The kind and how many are open: `Never expiring: 5 tokens`.
     title: String,
     advice: &'static str,
     /// How many at each source: `rancher 3, exports 2`.

@@ -152,7 +152,7 @@ impl RestApi {
         if tokens.read < tokens.total {
             let Rows { read, total, .. } = tokens;
             return Err(own_tokens_only(&format!(
-                "NocoDB lists {read} of {total};  {SUPER_ADMIN_ADVICE}"
+                "NocoDB lists {read} of {total} tokens; {SUPER_ADMIN_ADVICE}"
             )));
         }
         if tokens.have_moved() {

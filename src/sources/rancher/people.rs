@@ -29,7 +29,6 @@ pub struct People {
     /// `None` for users who were looked up and not found.
     known: HashMap<String, Option<Person>>,
     lookups: usize,
-    /// Whether users could be listed.
     pub can_list_users: bool,
     /// Whether the attributes of users could be listed.
     pub can_list_attributes: bool,
@@ -115,7 +114,6 @@ impl People {
         self.known.get(id)?.as_ref()
     }
 
-    /// The evidence that a user is gone.
     pub fn issuer_gone(&self, id: &str) -> Cell<String> {
         let person = match self.known.get(id) {
             Some(Some(person)) => person,

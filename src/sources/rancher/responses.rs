@@ -75,10 +75,20 @@ pub struct Object {
 
 /// A legacy token, of the group `management.cattle.io`.
 #[derive(Debug, Deserialize)]
+#[serde(try_from = "TokenFields")]
 pub struct Legacy {
     pub metadata: Meta,
-    #[serde(flatten)]
     pub fields: TokenFields,
+}
+
+// Not `serde(flatten)`, which would keep all unknown fields until the end of the object, the secret too.
+impl TryFrom<TokenFields> for Legacy {
+    type Error = &'static str;
+
+    fn try_from(mut fields: TokenFields) -> Result<Self, Self::Error> {
+        let metadata = fields.metadata.take().ok_or("missing field `metadata`")?;
+        Ok(Self { metadata, fields })
+    }
 }
 
 /// An ext token, of the group `ext.cattle.io`.
@@ -93,6 +103,8 @@ pub struct Ext {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenFields {
+    /// Only in legacy tokens; ext tokens have it beside these fields.
+    pub metadata: Option<Meta>,
     #[serde(alias = "userID", default, deserialize_with = "null_as_default")]
     pub user_id: String,
     /// Only legacy tokens have this field.
@@ -100,7 +112,7 @@ pub struct TokenFields {
     pub auth_provider: String,
     /// Only legacy tokens have this field.
     pub is_derived: Option<bool>,
-    /// Only of ext tokens; legacy ones have the kind of the object here.
+    /// The kind of an ext token. In a legacy token it is the kind of the Kubernetes object, and not used.
     pub kind: Option<String>,
     pub description: Option<String>,
     pub user_principal: Option<Principal>,

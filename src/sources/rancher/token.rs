@@ -151,7 +151,9 @@ impl TokenRow {
         let are_people_known = people.can_list_users && people.can_list_attributes;
         let principal = self.fields.user_principal.as_ref();
         let issuer = people.address(id, &self.fields.auth_provider, principal);
-        let expiry = self.expiry();
+        let created_at = self.created_at();
+        let reported = instant(self.fields.expires_at.as_ref());
+        let expiry = reported.map_or_else(|| self.computed_expiry(created_at), Expiry::At);
         let refusal_reason = self.refusal_reason(people, person);
         let status = self.status(people, refusal_reason.is_some());
         let role = if self.may_be_system(people) {
@@ -178,32 +180,24 @@ impl TokenRow {
             issuer_gone: people.issuer_gone(id),
             role,
             scope: cells::text(self.fields.cluster_name.as_deref()),
-            created_at: self.created_at().into(),
+            created_at: created_at.into(),
             expiry: Cell::Value(expiry),
-            is_computed: self.reported_expiry().is_none() && expiry.at().is_some(),
+            is_computed: reported.is_none() && expiry.at().is_some(),
             last_used_at: cell(instant(self.fields.last_used_at.as_ref()), reports_use),
             status,
             ..ListedToken::with_id(self.external_id)
         }
     }
 
-    fn reported_expiry(&self) -> Option<DateTime<Utc>> {
-        instant(self.fields.expires_at.as_ref())
-    }
-
-    /// The reported or computed expiry. Rancher computes the date shortly after a token is created, so an empty
-    /// date means nothing if there is a TTL.
-    fn expiry(&self) -> Expiry {
-        if let Some(at) = self.reported_expiry() {
-            return Expiry::At(at);
-        }
+    /// The expiry by the TTL. Rancher reports the date only shortly after a token is created.
+    fn computed_expiry(&self, created_at: Option<DateTime<Utc>>) -> Expiry {
         let Some(ttl) = self.fields.ttl else {
             return Expiry::Unknown;
         };
         if ttl <= 0 {
             return Expiry::Never;
         }
-        let Some(created_at) = self.created_at() else {
+        let Some(created_at) = created_at else {
             return Expiry::Unknown;
         };
         let life = TimeDelta::try_milliseconds(ttl);

@@ -14,7 +14,6 @@ const NOT_AN_ARRAY: &str = "this must be an array of objects: [{…}, {…}]";
 const TRAILING: &str = "there is something after the end of the array; remove it";
 const NOT_CLOSED: &str = "the array is not closed, as in a truncated export; run the export again";
 
-/// Why no further rows can be read.
 pub(super) enum Broken {
     Read(io::Error),
     /// The content is invalid from this line on.
@@ -27,7 +26,6 @@ impl From<io::Error> for Broken {
     }
 }
 
-/// A stream that counts its bytes.
 pub(super) struct Stream {
     pub inner: Box<dyn BufRead + Send>,
     pub bytes: u64,
@@ -56,14 +54,14 @@ impl Stream {
     }
 }
 
-/// The row that was read last.
 #[derive(Default)]
 pub(super) struct RawRow {
     bytes: Vec<u8>,
     fault: Option<&'static str>,
     /// The line in which the row starts, from 1.
     pub start: u64,
-    pub lines: u64,
+    /// Line ends in the file so far.
+    lines: u64,
 }
 
 impl RawRow {

@@ -47,15 +47,20 @@ impl People {
         query: &Statement,
         refusals: &mut RefusedRows,
     ) -> Result<Self, Error> {
-        let names = transaction.query_columns(&query.text, &[]).await?;
         // The dialect does not matter, because no column is a date.
-        let columns = ColumnMap::new("people_query", &COLUMNS, &names, Dialect::Postgres)?;
+        let map_columns =
+            |names: &[String]| ColumnMap::new("people_query", &COLUMNS, names, Dialect::Postgres);
+        let mut columns = None;
         let mut people = Self::default();
         let mut line = 0;
         transaction
             .for_each_record(&query.text, &[], |record| {
                 line += 1;
-                if let Err(reason) = people.add(&columns, record) {
+                let columns = match &mut columns {
+                    Some(columns) => columns,
+                    None => columns.insert(map_columns(&record.columns())?),
+                };
+                if let Err(reason) = people.add(columns, record) {
                     people.is_incomplete = true;
                     let file = "people_query".to_owned();
                     refusals.add(RefusedRow { file, line, reason });
@@ -63,6 +68,10 @@ impl People {
                 Ok(ControlFlow::Continue(()))
             })
             .await?;
+        if columns.is_none() {
+            // The columns must be valid even without rows.
+            map_columns(&transaction.query_columns(&query.text, &[]).await?)?;
+        }
         if people.by_address.is_empty() {
             let reason =
                 "returns no one, so every token would be an orphan; correct it or remove it";

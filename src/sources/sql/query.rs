@@ -48,15 +48,24 @@ impl TokenQuery {
         mut each: impl FnMut(u64, Result<ListedToken, String>) -> Result<ControlFlow<()>, Error> + Send,
     ) -> Result<ColumnMap<13>, Error> {
         let values = self.values(since);
-        let columns = self.columns(transaction, &values).await?;
+        let mut columns = None;
         let mut line = 0;
         transaction
             .for_each_record(&self.statement.text, &values, |record| {
                 line += 1;
+                let columns = match &mut columns {
+                    Some(columns) => columns,
+                    None => columns.insert(self.map_columns(&record.columns())?),
+                };
                 each(line, columns.token(record))
             })
             .await?;
-        Ok(columns)
+        if let Some(columns) = columns {
+            return Ok(columns);
+        }
+        // The columns must be valid even without rows.
+        let names = transaction.query_columns(&self.statement.text, &values);
+        self.map_columns(&names.await?)
     }
 
     pub async fn find_token(
@@ -72,11 +81,10 @@ impl TokenQuery {
         );
         let mut found = None;
         let mut values = self.values(DateTime::UNIX_EPOCH);
-        let columns = self.columns(transaction, &values).await?;
         values.push(Scalar::Text(external_id.to_owned()));
         transaction
             .for_each_record(&query, &values, |record| {
-                let token = columns.token(record);
+                let token = self.map_columns(&record.columns())?.token(record);
                 found = Some(token.map_err(|reason| Error::content("query", reason))?);
                 Ok(ControlFlow::Break(()))
             })
@@ -89,15 +97,8 @@ impl TokenQuery {
         names.map(|_| Scalar::Instant(since)).collect()
     }
 
-    async fn columns(
-        &self,
-        transaction: &mut ReadTransaction<'_>,
-        values: &[Scalar],
-    ) -> Result<ColumnMap<13>, Error> {
-        let names = transaction
-            .query_columns(&self.statement.text, values)
-            .await?;
-        ColumnMap::new("query", &TOKEN_COLUMNS, &names, self.dialect)
+    fn map_columns(&self, names: &[String]) -> Result<ColumnMap<13>, Error> {
+        ColumnMap::new("query", &TOKEN_COLUMNS, names, self.dialect)
     }
 }
 

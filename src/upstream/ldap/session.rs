@@ -21,7 +21,7 @@ use crate::upstream::pager::{Endless, Pager};
 /// Active Directory allows at most 1000.
 const PAGE_SIZE: i32 = 500;
 
-/// How long a connection may stay idle after the last request has had its time-out.
+/// An idle connection is closed this long after the time-out of its last request.
 const MAX_IDLE: Duration = Duration::from_secs(20);
 
 /// Includes deleted objects (MS-ADTS §3.1.1.3.4.1.14).

@@ -69,6 +69,8 @@ pub struct Api<'a> {
     pub stub: &'a Stub,
     /// The path of the list of people.
     pub users: &'static str,
+    /// The path of the list of groups.
+    pub groups: &'static str,
     /// The path that issues access tokens.
     pub token: Option<String>,
     /// The list of people without anybody.
@@ -307,6 +309,7 @@ impl StandIn for Scim {
         Api {
             stub: &self.stub,
             users: "/scim/v2/Users",
+            groups: "/scim/v2/Groups",
             token: None,
             no_users: json!({"totalResults": 0, "Resources": []}),
         }
@@ -352,13 +355,14 @@ impl StandIn for KeycloakRealm {
         Api {
             stub: &self.stub,
             users: "/auth/admin/realms/example/users",
+            groups: "/auth/admin/realms/example/groups",
             token: Some(realm::TOKEN.to_owned()),
             no_users: json!([]),
         }
     }
 
     fn secrets(&self) -> Vec<&'static str> {
-        vec![realm::SECRET]
+        vec![realm::SECRET, "token-1"]
     }
 }
 
@@ -403,6 +407,7 @@ impl StandIn for EntraTenant {
         Api {
             stub: &self.stub,
             users: "/v1.0/users",
+            groups: "/v1.0/groups",
             token: Some(format!("/{}/oauth2/v2.0/token", tenant::TENANT)),
             no_users: json!({"value": []}),
         }
@@ -451,6 +456,7 @@ impl StandIn for Okta {
         Api {
             stub: &self.stub,
             users: "/api/v1/users",
+            groups: "/api/v1/groups",
             token: Some("/oauth2/v1/token".to_owned()),
             no_users: json!([]),
         }

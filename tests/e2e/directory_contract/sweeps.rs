@@ -147,7 +147,7 @@ fn faults(api: &Api<'_>) -> Vec<HttpFault> {
     let no_users = api.no_users.clone();
     faults.push((users(), "idp", Box::new(move || Answer::json(&no_users))));
     for code in [401, 403, 503] {
-        for path in ["/".to_owned(), users()]
+        for path in ["/".to_owned(), users(), api.groups.to_owned()]
             .into_iter()
             .chain(api.token.clone())
         {

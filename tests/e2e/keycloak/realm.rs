@@ -253,6 +253,8 @@ impl State {
         let wanted = ["email", "username"]
             .into_iter()
             .find_map(|key| Some((key, request.query(key)?)));
+        let asks_exactly = wanted.is_none() || request.query("exact") == Some("true");
+        assert!(asks_exactly, "{request:?}");
         let matches = |user: &&Value| match wanted {
             None => !Self::is_service(user),
             Some((key, wanted)) => {
