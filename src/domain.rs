@@ -5,7 +5,6 @@ mod address;
 pub mod diff;
 mod finding;
 mod identity;
-mod ids;
 mod notice;
 mod policy;
 pub mod revocation;
@@ -24,7 +23,6 @@ pub use identity::{
     Cover, Coverage, Identity, IdentityStatus, IssuerMode, Issuers, Lookup, Person, Reason,
     checked_suffix,
 };
-pub use ids::TokenId;
 pub use notice::{Basis, MailCounts, NewNotice, NoticeState, Occurrence, Recipient, Topic};
 #[cfg(test)]
 pub use policy::ForecastWarning;
@@ -34,5 +32,7 @@ pub use schedule::Schedule;
 pub use step::Step;
 pub use string_enum::UnknownValue;
 pub(crate) use string_enum::string_enum;
-pub use token::{Cell, Expiry, ExpiryOrigin, Generation, ListedToken, Status, Token, TokenRef};
+pub use token::{
+    Cell, Expiry, ExpiryOrigin, Generation, ListedToken, Status, Token, TokenId, TokenRef,
+};
 pub use upstream::{Backoff, DirectoryTerms, Name, SourceTerms, SyncAlert, SyncState};

@@ -5,7 +5,6 @@
 
 mod columns;
 mod findings;
-mod judging;
 mod mails;
 mod notices;
 mod open;

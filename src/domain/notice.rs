@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::ids::derived_id;
 use super::string_enum::string_enum;
+use super::token::derived_id;
 use super::{Address, Generation, Step, Token, TokenId};
 
 string_enum! {

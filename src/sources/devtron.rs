@@ -20,7 +20,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
 
-use super::listing::ListingBuilder;
+use super::ListingBuilder;
 use super::{
     CheckReport, Error, Fetched, LastListing, Listing, Right, Source, UNKNOWN_OWN_TOKEN,
     deletion_outcome,

@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
 use super::cells::Value;
-use super::listing::{ListingBuilder, MAX_ID_LENGTH, RowPosition};
 use super::rows::{Columns, Format, Row, Rows};
 use super::{
     CheckReport, Error, Fetched, LastListing, Listing, RefusedRow, RefusedRows, Source, hex,
 };
+use super::{ListingBuilder, MAX_ID_LENGTH, RowPosition};
 use crate::domain::{Cell, ListedToken, Status};
 
 pub use super::rows::Input;

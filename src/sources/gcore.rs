@@ -14,7 +14,7 @@ use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::listing::ListingBuilder;
+use super::ListingBuilder;
 use super::{
     CheckReport, Error, Fetched, LastListing, Listing, Right, Source, UNKNOWN_OWN_TOKEN,
     deletion_outcome,

@@ -23,11 +23,11 @@ use sha2::{Digest, Sha256};
 use crate::domain::{Cell, ListedToken, Status, Token};
 
 use super::file::run_blocking;
-use super::listing::{ListingBuilder, RowPosition};
 use super::{
     CheckReport, Error, ExpiryAck, Fetched, LastListing, Listing, RefusedRow, RefusedRows, Right,
     Source, hex,
 };
+use super::{ListingBuilder, RowPosition};
 use crate::upstream::database::{self, Database, ReadTransaction, Scalar};
 use people::People;
 use query::TokenQuery;

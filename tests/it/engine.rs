@@ -12,7 +12,7 @@ use lapsed::domain::{
 use lapsed::engine::{
     Error, PlannedNotice, RevocationOrder, RevokeRefusal, SweepOptions, WatchedSource, new_id,
 };
-use lapsed::sources::listing::ListingBuilder;
+use lapsed::sources::ListingBuilder;
 use lapsed::sources::{
     self, AccountAdmin, CheckReport, Fetched, LastListing, Listing, RefusedRow, Source,
 };

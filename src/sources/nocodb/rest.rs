@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::rows::{CurrentUser, Page, ServerInfo, Token, User};
-use crate::sources::listing::ListingBuilder;
+use crate::sources::ListingBuilder;
 use crate::sources::{Error, Listing};
 use crate::upstream::http::{self, Client, Request};
 use crate::upstream::none_if_status;

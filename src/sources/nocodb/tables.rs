@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use super::rows::{Token, User};
 use crate::domain::Cell;
-use crate::sources::listing::ListingBuilder;
+use crate::sources::ListingBuilder;
 use crate::sources::{Error, Listing};
 use crate::upstream::database::{Database, ReadTransaction, Record, Scalar};
 
