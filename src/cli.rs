@@ -2,6 +2,7 @@
 //!
 //! Each command has a module with a function `(&Context, arguments) -> Result<Exit>`.
 
+mod address;
 mod args;
 mod audit;
 mod check;
@@ -90,6 +91,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::Import(args) => import::import(context, args).await,
         Command::Token(command) => token::token(context, command).await,
         Command::Notice(command) => notice::notice(context, command).await,
+        Command::Address(command) => address::address(context, command).await,
         Command::Finding(command) => finding::finding(context, command).await,
         Command::Identity(command) => identity::identity(context, command).await,
         Command::Directory(command) => directory::directory(context, command).await,

@@ -2,8 +2,10 @@
 //! decision never mixes two clocks, and a test can use any time.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use rustix::time::{ClockId, clock_gettime};
 
 /// The current time, cut to microseconds so that both databases store it unchanged.
 #[derive(Clone, Debug)]
@@ -25,6 +27,19 @@ impl Clock {
             #[expect(clippy::disallowed_methods, reason = "this is the clock")]
             Kind::System => Utc::now().trunc_subsecs(6),
             Kind::Manual(at) => *at.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// The time since the machine started. It is never set back, and it goes on while the machine sleeps or this
+    /// process is stopped.
+    pub fn uptime(&self) -> Duration {
+        match &self.0 {
+            Kind::System => clock_gettime(ClockId::Boottime)
+                .try_into()
+                .unwrap_or_default(),
+            Kind::Manual(_) => (self.now() - DateTime::UNIX_EPOCH)
+                .to_std()
+                .unwrap_or_default(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod merge;
 mod notices;
 mod plan;
 mod respond;
+mod retry;
 mod revoke;
 mod sweep;
 mod sync;

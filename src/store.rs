@@ -3,6 +3,7 @@
 //! A [`Store`] opens transactions; every query is a method of [`Tx`], written once for both databases.
 //! Dropping a transaction rolls it back.
 
+mod addresses;
 mod columns;
 mod findings;
 mod mails;
@@ -18,13 +19,14 @@ mod views;
 
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
+pub use addresses::{KnownAddress, RefusedAddress};
 pub use findings::{
     FindingCount, FindingFilter, FindingRow, NewFinding, OpenFinding, OutlivedToken,
 };
 pub use mails::{ClaimedMail, Holder, MailRecord, Verdict};
 #[cfg(feature = "test-support")]
 pub use notices::UnlistedTokens;
-pub use notices::{ContentRow, MailContent, MailNotice};
+pub use notices::{ContentRow, MailContent, MailNotice, RetriedNotices};
 pub use open::{Access, Versions};
 #[cfg(feature = "test-support")]
 pub use open::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};

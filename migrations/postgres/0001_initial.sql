@@ -156,11 +156,20 @@ CREATE INDEX notice_held ON notice (plan_id) WHERE held;
 CREATE INDEX notice_token ON notice (token_id) WHERE token_id IS NOT NULL;
 CREATE INDEX notice_mail ON notice (mail_id) WHERE mail_id IS NOT NULL;
 
--- Addresses that a server has refused as dead.
+-- Addresses that a mail server refused; one that accepts a mail is deleted.
 CREATE TABLE address (
-    key        TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    dead_since TIMESTAMPTZ NOT NULL,
-    reason     TEXT NOT NULL
+    key           TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    domain        TEXT NOT NULL,
+    -- The enhanced status code of the last refusal.
+    code          TEXT NOT NULL,
+    is_doubtful   BOOLEAN NOT NULL,
+    reason        TEXT NOT NULL,
+    refused_since TIMESTAMPTZ NOT NULL,
+    refused_at    TIMESTAMPTZ NOT NULL,
+    -- Passes of delivery with this code since `refused_since`.
+    passes        BIGINT NOT NULL,
+    -- When the refusals sufficed to take the address for dead.
+    dead_since    TIMESTAMPTZ
 );
 
 CREATE TABLE directory (

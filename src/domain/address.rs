@@ -35,6 +35,11 @@ impl Address {
         &self.key
     }
 
+    /// The part after the last `@`, in lower case.
+    pub fn domain(&self) -> &str {
+        self.key.rsplit_once('@').map_or("", |(_, domain)| domain)
+    }
+
     /// A form for logs: enough to recognise a known address, not enough to write to it.
     pub fn masked(&self) -> String {
         let (local, domain) = self.text.split_once('@').unwrap_or_default();

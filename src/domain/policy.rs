@@ -176,8 +176,8 @@ impl Policy {
     }
 
     /// All recipients of a warning about the token: the issuer; the administrators of its account, as configured
-    /// and as reported by its source; and those of all accounts. Each reachable address is contained once. An issuer
-    /// who lost access is left out, even if they are also an administrator.
+    /// and as reported by its source; and those of all accounts. Each reachable address is contained once; if none is
+    /// reachable, all are. An issuer who lost access is left out, even if they are also an administrator.
     pub fn recipients(
         &self,
         token: &Token,
@@ -195,21 +195,40 @@ impl Policy {
             .chain(account_admins.for_token(token))
             .map(|admin| (admin, Basis::AccountAdmin));
         let of_all = self.admins.iter().map(|admin| (admin, Basis::Admin));
-        let is_excluded = |address: &Address| {
-            issuer_lost_access && token.issuer.as_ref() == Some(address) || is_unreachable(address)
-        };
         let mut seen = HashSet::new();
-        issuer
+        let all = issuer
             .chain(of_account)
             .chain(of_all)
-            .filter(|(address, _)| !is_excluded(address))
+            .filter(|(address, _)| !(issuer_lost_access && token.issuer.as_ref() == Some(address)))
             .filter(|(address, _)| seen.insert(*address))
             .map(|(address, basis)| Recipient {
                 address: address.clone(),
                 basis,
             })
-            .collect()
+            .collect();
+        reachable_or_all(all, is_unreachable)
     }
+
+    /// The configured administrators who are notified about everything.
+    pub fn reachable_admins(&self, is_unreachable: &impl Fn(&Address) -> bool) -> Vec<Recipient> {
+        let all = self.admins.iter().map(|address| Recipient {
+            address: address.clone(),
+            basis: Basis::Admin,
+        });
+        reachable_or_all(all.collect(), is_unreachable)
+    }
+}
+
+/// An address can work again, so if none is reachable, all are tried.
+fn reachable_or_all(
+    mut recipients: Vec<Recipient>,
+    is_unreachable: &impl Fn(&Address) -> bool,
+) -> Vec<Recipient> {
+    let is_reachable = |recipient: &Recipient| !is_unreachable(&recipient.address);
+    if recipients.iter().any(is_reachable) {
+        recipients.retain(is_reachable);
+    }
+    recipients
 }
 
 #[derive(Debug, Clone, PartialEq)]

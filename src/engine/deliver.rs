@@ -1,35 +1,41 @@
 //! Deliver: claims mails under a lease, sends them outside any transaction, and records the outcome in another.
 //!
 //! ```text
-//! claim ──► ready ──► worker ──► outcome ──► verdict ──► record ──► the worker's next mail
-//! (lease)  (rendered) (connection)                      (one statement for all outcomes)
+//! claim ──► ready ──► worker: connect, rate, envelope ──► text ──► outcome ──► record ──► the worker's next mail
+//! (lease)  (rendered)                     │               ▲
+//!                                         └► record start ┘
 //! ```
 //!
 //! One task writes. It records all new outcomes and the starts of the next mails in one transaction, so with more
-//! workers more mails share a commit. A worker gets its next mail only when its last one is on disk, so a crash
-//! leaves at most one mail per connection with an unknown outcome.
+//! workers more mails share a commit. A worker sends the text of a mail only when its start and the outcome of the
+//! worker's last mail are on disk, so a crash leaves at most one mail per connection with an unknown outcome.
 
 mod claim;
+mod pool;
 mod record;
+mod refusals;
 mod worker;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::notify::fault::{Outcome, Stage};
-use crate::store::Verdict;
+use crate::notify::fault::{AddressRefusal, Fault, Outcome, Stage};
+use crate::store::{ClaimedMail, RefusedAddress, Verdict};
 
 use super::common::{Error, OnProgress, Report};
 use super::upstream::WatchedSource;
 
 use claim::{Claimed, Claimer, Composer};
-use record::{Batch, RELAY_PROBATION, RelayHealth, Suspect};
-use worker::{Event, Ready, Workers};
+use pool::{Pool, Refused};
+use record::Batch;
+use refusals::{Refusals, RelayHealth};
+use worker::{Attempt, Event, Ready, Workers};
 
 pub(super) use record::Recorder;
 pub use worker::Mailer;
@@ -50,8 +56,10 @@ pub(super) struct Deliver<'a> {
 impl Deliver<'_> {
     /// Tries every mail that is due once.
     pub async fn run(&self, stop: &CancellationToken, report: &mut Report) -> Result<(), Error> {
-        let is_on_probation = self.recorder.recover(report).await?;
-        Pass::new(self, is_on_probation).run(stop, report).await
+        let (connections, refusals) = self.recorder.recover(report).await?;
+        Pass::new(self, connections, refusals)
+            .run(stop, report)
+            .await
     }
 }
 
@@ -59,26 +67,24 @@ impl Deliver<'_> {
 struct Pass<'a> {
     job: &'a Deliver<'a>,
     recorder: &'a Recorder<'a>,
+    started_at: DateTime<Utc>,
     claimer: Claimer,
+    pool: Pool,
     relay: RelayHealth,
-    was_on_probation: bool,
+    refusals: Refusals,
     ready: VecDeque<Ready>,
     /// Average size of the mails of the last claim, in bytes.
     mail_size: usize,
-    idle: Vec<usize>,
-    /// Refusals that wait for a verdict on the server.
-    suspects: Vec<Suspect>,
     claiming: Option<JoinHandle<Result<Claimed, Error>>>,
     is_exhausted: bool,
-    in_flight: usize,
-    last_fault: Option<String>,
+    /// A mail was split, so there is more to claim.
+    has_split: bool,
     /// Ends the pass once the mails in flight are recorded.
     failure: Option<Error>,
 }
 
 impl<'a> Pass<'a> {
-    /// `is_on_probation` is the last pass's verdict on the server.
-    fn new(job: &'a Deliver<'a>, is_on_probation: bool) -> Self {
+    fn new(job: &'a Deliver<'a>, connections: usize, refusals: Refusals) -> Self {
         let recorder = &job.recorder;
         let settings = recorder.settings;
         let composer = Composer {
@@ -92,46 +98,52 @@ impl<'a> Pass<'a> {
         Self {
             job,
             recorder,
+            started_at: recorder.clock.now(),
             claimer: Claimer {
                 store: recorder.store.clone(),
                 mailer: Arc::clone(job.mailer),
                 composer: Arc::new(composer),
                 backoff: settings.backoff,
             },
-            relay: RelayHealth::new(is_on_probation),
-            was_on_probation: is_on_probation,
+            pool: Pool::new(connections, settings.mails_per_second.is_some()),
+            relay: RelayHealth::default(),
+            refusals,
             ready: VecDeque::new(),
             mail_size: INITIAL_MAIL_BYTES,
-            idle: (0..settings.connections).rev().collect(),
-            suspects: Vec::new(),
             claiming: None,
             is_exhausted: false,
-            in_flight: 0,
-            last_fault: None,
+            has_split: false,
             failure: None,
         }
     }
 
-    /// Runs until no mail is due, the server is down, or `stop` is cancelled; mails in flight are finished.
+    /// Runs until no mail is due, the server is down, or `stop` is cancelled. Mails whose text is being sent are
+    /// finished.
     async fn run(mut self, stop: &CancellationToken, report: &mut Report) -> Result<(), Error> {
         let (events_in, mut events) = mpsc::unbounded_channel();
-        let mut workers = Workers::new(self.job.mailer, self.recorder.settings, &events_in);
-        let third = self.recorder.settings.lease_third();
+        let Recorder {
+            settings, clock, ..
+        } = self.recorder;
+        let size = (self.pool.size(), &events_in);
+        let mut workers = Workers::new(self.job.mailer, settings, clock, stop, size);
+        let third = settings.lease_third();
         let mut renew_at = Instant::now() + third;
         loop {
             // First of all: even with a constant stream of outcomes, the lease on the mail of a slow
             // worker must be renewed.
             if Instant::now() >= renew_at {
-                self.recorder.renew_leases().await;
+                let lease_end = self.recorder.lease_end();
+                let renewed = self.recorder.renew_leases().await;
+                self.pool.extend_leases(&renewed, lease_end);
                 renew_at = Instant::now() + third;
             }
             self.claim_ahead(stop);
             (self.job.on_progress)();
             let mut batch = Batch::default();
             self.handle_events(&mut events, &mut batch, report);
-            let mut starting = self.start_next(stop, &mut batch);
-            if starting.is_empty() && batch.records.is_empty() && batch.failed.is_empty() {
-                if self.is_done() {
+            self.start_next(stop, &workers, &mut batch).await;
+            if batch.is_empty() {
+                if self.is_done(stop) {
                     break;
                 }
                 tokio::select! {
@@ -143,26 +155,29 @@ impl<'a> Pass<'a> {
                 }
                 // The outcome of one mail and the start of the next share a statement.
                 self.handle_events(&mut events, &mut batch, report);
-                starting = self.start_next(stop, &mut batch);
+                self.start_next(stop, &workers, &mut batch).await;
             }
             if stop.is_cancelled() || self.relay.is_down {
                 for untouched in self.ready.drain(..) {
-                    batch.record(&untouched.mail, Verdict::Returned, None);
+                    batch.record(untouched.mail.id, Verdict::Returned, None);
                 }
             }
-            let lost = self.recorder.record_batch(batch, report).await?;
-            for (worker, ready) in starting {
-                if lost.contains(&ready.mail.id) {
-                    self.idle.push(worker);
-                    self.in_flight -= 1;
-                } else {
-                    workers.send(worker, ready).await;
-                }
-            }
+            self.record(&batch, report).await?;
         }
         self.close(report).await?;
         workers.shut_down().await;
         self.failure.map_or(Ok(()), Err)
+    }
+
+    /// Records a batch, and lets the mails go whose start it contains.
+    async fn record(&mut self, batch: &Batch, report: &mut Report) -> Result<(), Error> {
+        let lease_end = self.recorder.lease_end();
+        let lost = self
+            .recorder
+            .record_batch(batch, self.started_at, self.job.on_progress, report)
+            .await?;
+        self.pool.permit(&lost, lease_end);
+        Ok(())
     }
 
     fn handle_events(
@@ -179,9 +194,9 @@ impl<'a> Pass<'a> {
     /// Keeps rendered mails ready, by claiming concurrently with the sending.
     fn claim_ahead(&mut self, stop: &CancellationToken) {
         let target = self.ready_target();
-        let wants_more =
-            self.ready.len() < target / 2 && !self.is_exhausted && self.claiming.is_none();
-        if wants_more && !self.relay.is_down && !stop.is_cancelled() {
+        let is_low = self.ready.len() < target / 2 && self.claiming.is_none();
+        if is_low && self.may_claim(stop) {
+            self.has_split = false;
             let now = self.recorder.clock.now();
             let limit = i64::try_from(target - self.ready.len()).unwrap_or(1);
             let claim = self
@@ -194,28 +209,37 @@ impl<'a> Pass<'a> {
 
     /// How many mails to keep ready: enough for all connections, within [`MAX_READY_BYTES`].
     fn ready_target(&self) -> usize {
-        let connections = self.recorder.settings.connections;
+        let connections = self.pool.size();
         let fitting = (MAX_READY_BYTES / self.mail_size).max(connections * 2);
         (connections * 4).clamp(128, 256).min(fitting)
     }
 
-    /// Pairs idle workers with ready mails. Each start is recorded before the mail is handed over.
-    fn start_next(&mut self, stop: &CancellationToken, batch: &mut Batch) -> Vec<(usize, Ready)> {
-        let mut starting = Vec::new();
+    /// Gives ready mails to idle workers. They send no text before the start is recorded.
+    async fn start_next(&mut self, stop: &CancellationToken, workers: &Workers, batch: &mut Batch) {
         while !stop.is_cancelled() && !self.relay.is_down && !self.ready.is_empty() {
-            let Some(worker) = self.idle.pop() else { break };
+            let Some(worker) = self.pool.take_idle() else {
+                break;
+            };
             let Some(ready) = self.ready.pop_front() else {
                 break;
             };
-            batch.record(&ready.mail, Verdict::Sending, None);
-            self.in_flight += 1;
-            starting.push((worker, ready));
+            let mail = ready.mail.id;
+            let job = self.pool.assign(worker, ready, self.recorder.lease_end());
+            if job.is_started {
+                batch.record(mail, Verdict::Sending, None);
+            }
+            workers.send(worker, job).await;
         }
-        starting
     }
 
-    fn is_done(&self) -> bool {
-        self.in_flight == 0 && self.claiming.is_none() && self.ready.is_empty()
+    fn may_claim(&self, stop: &CancellationToken) -> bool {
+        let has_more = !self.is_exhausted || self.has_split;
+        has_more && !self.relay.is_down && !stop.is_cancelled()
+    }
+
+    fn is_done(&self, stop: &CancellationToken) -> bool {
+        let is_idle = !self.pool.is_in_use() && self.claiming.is_none() && self.ready.is_empty();
+        is_idle && !self.may_claim(stop)
     }
 
     /// A failed claim ends the pass, after the mails in flight are recorded.
@@ -229,24 +253,68 @@ impl<'a> Pass<'a> {
                     count => (sizes.sum::<usize>() / count).max(1),
                 };
                 self.ready.extend(claimed.ready);
-                batch.records.extend(claimed.settled);
+                batch.extend(claimed.settled);
             }
             Err(error) => {
                 self.is_exhausted = true;
+                self.has_split = false;
                 self.failure = Some(error);
             }
         }
     }
 
     fn handle_event(&mut self, event: Event, batch: &mut Batch, report: &mut Report) {
-        let Event {
-            worker,
-            ready: Ready { mail, .. },
-            outcome,
-        } = event;
-        self.idle.push(worker);
-        self.in_flight -= 1;
+        match event {
+            Event::Starting { worker } => {
+                if let Some(mail) = self.pool.start(worker) {
+                    batch.record(mail, Verdict::Sending, None);
+                }
+            }
+            Event::Ended {
+                worker,
+                ready,
+                attempt,
+                is_connected,
+            } => match attempt {
+                Attempt::Tried(outcome) => {
+                    self.pool.release(worker, is_connected);
+                    self.handle_outcome(ready, outcome, batch, report);
+                }
+                Attempt::NoConnection(fault) => self.pool.turn_away(worker, ready, fault),
+                Attempt::Withdrawn => {
+                    self.pool.release(worker, is_connected);
+                    batch.record(ready.mail.id, Verdict::Returned, None);
+                }
+            },
+        }
+        match self.pool.judge_refused() {
+            None => {}
+            Some(Refused::Surplus(connections)) => {
+                for one in connections {
+                    if one.is_started {
+                        batch.record(one.ready.mail.id, Verdict::Kept, None);
+                    }
+                    self.ready.push_front(one.ready);
+                }
+            }
+            Some(Refused::All(connections)) => {
+                for one in connections {
+                    self.handle_outcome(one.ready, Outcome::ServerFault(one.fault), batch, report);
+                }
+                self.relay.is_down = true;
+            }
+        }
+    }
+
+    fn handle_outcome(
+        &mut self,
+        ready: Ready,
+        outcome: Outcome,
+        batch: &mut Batch,
+        report: &mut Report,
+    ) {
         self.job.mailer.count(&outcome);
+        let Ready { mail, notices, .. } = ready;
         if let Some(fault) = outcome.fault() {
             tracing::debug!(mail.id = %mail.id, "mail {} was not sent: {fault}", mail.id);
         }
@@ -254,98 +322,87 @@ impl<'a> Pass<'a> {
         let now = self.recorder.clock.now();
         let (verdict, fault) = match outcome {
             Outcome::Sent { .. } => {
-                self.relay.record_reply(false);
+                self.record_accepted(&mail, batch);
                 report.mails_sent += 1;
                 (Verdict::Sent, None)
             }
             Outcome::Deferred(fault) => {
-                if matches!(fault.stage, Stage::Rcpt | Stage::Data | Stage::Final) {
-                    self.relay.record_reply(false);
+                if matches!(fault.stage, Stage::Data | Stage::Final) {
+                    self.record_accepted(&mail, batch);
                 }
                 (settings.verdict_if_deferred(&mail, now), Some(fault))
             }
             Outcome::ServerFault(fault) => {
-                self.relay.record_fault();
-                self.last_fault = Some(fault.to_string());
+                self.relay.record_fault(fault.to_string());
                 (settings.verdict_if_deferred(&mail, now), Some(fault))
             }
             Outcome::Unknown(fault) => {
-                self.relay.record_reply(false);
+                self.record_accepted(&mail, batch);
                 (settings.verdict_if_unknown(&mail, now), Some(fault))
             }
-            Outcome::Refused {
-                fault,
-                dead_address,
-            } => {
-                let suspect = Suspect {
-                    mail,
-                    reason: fault.to_string(),
-                    is_dead: dead_address,
-                };
-                return self.handle_refusal(suspect, fault.stage, batch, report);
+            Outcome::Refused(fault) => {
+                return self.handle_refusal((mail, notices), &fault, batch, report);
             }
         };
         batch.add(mail, verdict, fault.map(|fault| fault.to_string()), report);
     }
 
-    /// A refusal at RCPT may be the server's fault; a refusal of the content is not.
+    fn record_accepted(&mut self, mail: &ClaimedMail, batch: &mut Batch) {
+        self.relay.record_accepted();
+        if self.refusals.record_accepted(&mail.recipient) {
+            batch.accept_again(&mail.recipient);
+        }
+    }
+
+    /// Only a few codes at RCPT are about the address. Any other refusal is about the sender, a policy, a quota or the
+    /// server, which an administrator or time can fix, so the mail waits.
     fn handle_refusal(
         &mut self,
-        suspect: Suspect,
-        stage: Stage,
+        (mail, notices): (ClaimedMail, usize),
+        fault: &Fault,
         batch: &mut Batch,
         report: &mut Report,
     ) {
-        let is_at_rcpt = stage == Stage::Rcpt;
-        self.relay.record_reply(is_at_rcpt);
-        if is_at_rcpt {
-            self.suspects.push(suspect);
-        } else {
-            batch.failed.push(suspect);
+        let now = self.recorder.clock.now();
+        let reason = fault.to_string();
+        if fault.stage == Stage::Rcpt {
+            self.refusals.record_refused(&mail.recipient);
         }
-        if self.relay.is_refusing() || self.relay.has_enough_replies() {
-            self.judge_suspects(batch, report);
-        }
-    }
-
-    /// Blames refusals on the addresses, or on the server if it refused most of enough recipients. Called with enough
-    /// recipients or at the end of the pass.
-    fn judge_suspects(&mut self, batch: &mut Batch, report: &mut Report) {
-        if self.relay.is_refusing() {
-            let now = self.recorder.clock.now();
-            for Suspect { mail, reason, .. } in self.suspects.drain(..) {
-                let verdict_reason =
-                    format!("most recipients are refused, so the server is to blame: {reason}");
-                self.last_fault = Some(reason);
-                match self.recorder.settings.verdict_if_deferred(&mail, now) {
-                    Verdict::Failed => batch.failed.push(Suspect {
-                        mail,
-                        reason: verdict_reason,
-                        is_dead: false,
-                    }),
-                    verdict => batch.add(mail, verdict, Some(verdict_reason), report),
-                }
+        if let Some(kind) = fault.address_refusal() {
+            self.relay.record_refusal(reason.clone());
+            if self.refusals.is_dead(&mail.recipient) {
+                return batch.fail(mail, reason, report);
             }
+            let refused = RefusedAddress {
+                address: mail.recipient.clone(),
+                code: fault.enhanced_code(),
+                is_doubtful: kind == AddressRefusal::Doubtful,
+                reason: reason.clone(),
+            };
+            batch.refuse_address(mail.clone(), refused);
+        } else if fault.is_about_size() && notices > 1 {
+            self.has_split = true;
+            return batch.split(&mail, reason, now);
         } else {
-            batch.failed.append(&mut self.suspects);
+            self.relay.record_refusal(reason.clone());
         }
+        let verdict = self.recorder.settings.verdict_if_deferred(&mail, now);
+        batch.add(mail, verdict, Some(reason), report);
     }
 
-    /// Decides about the remaining refusals and reports an unusable server.
+    /// Decides about refused addresses and connections, and reports an unusable server.
     async fn close(&mut self, report: &mut Report) -> Result<(), Error> {
-        let mut batch = Batch::default();
-        self.judge_suspects(&mut batch, report);
-        self.recorder.record_batch(batch, report).await?;
-        let is_on_probation = self.relay.is_refusing() || self.relay.is_on_probation;
-        if is_on_probation != self.was_on_probation {
-            let mut tx = self.recorder.store.begin().await?;
-            tx.set_setting(RELAY_PROBATION, if is_on_probation { "yes" } else { "no" })
+        if self.refusals.has_any() {
+            self.recorder
+                .judge_addresses(&self.refusals, self.started_at, report)
                 .await?;
-            tx.commit().await?;
+        }
+        if let Some(limit) = self.pool.limit() {
+            self.recorder.record_connection_limit(limit).await?;
         }
         if self.relay.is_unusable() {
             report.relay_down = true;
-            let last_fault = self.last_fault.as_deref().unwrap_or_default();
+            let last_fault = self.relay.last_fault.as_deref().unwrap_or_default();
             tracing::warn!("the mail server could not be used: {last_fault}");
         }
         Ok(())

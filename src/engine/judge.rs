@@ -17,7 +17,7 @@ use super::findings::{
     self, JUDGING_PENDING, RULES_FINGERPRINT, SUMMARIZED_UNTIL, format_evidence, judge_page,
     judge_source, loss_severity, resolve_losses,
 };
-use super::notices::{DeadAddresses, plan_loss_notices, reachable_admins};
+use super::notices::{DeadAddresses, plan_loss_notices};
 use super::revoke::{find_countdown, warning_occurrence};
 use super::upstream::{
     SweepOptions, WatchedDirectory, WatchedSource, fresh_directories, sources_that_mark_expired,
@@ -242,8 +242,11 @@ impl Judge<'_> {
                 .sum();
             if open > 0 {
                 let dead = DeadAddresses::load(&mut tx, now).await?;
-                let notices: Vec<NewNotice> = reachable_admins(self.policy, &dead)
-                    .map(|admin| summary_notice(&admin, tick, open, now))
+                let notices: Vec<NewNotice> = self
+                    .policy
+                    .reachable_admins(&|address| dead.contains(address))
+                    .iter()
+                    .map(|admin| summary_notice(admin, tick, open, now))
                     .collect();
                 if notices.is_empty() {
                     tracing::warn!("findings are open, but no administrator can be notified");

@@ -94,7 +94,9 @@ impl Alert<'_> {
             step: None,
         };
         let dead = DeadAddresses::load(tx, now).await?;
-        let notices: Vec<NewNotice> = reachable_admins(policy, &dead)
+        let notices: Vec<NewNotice> = policy
+            .reachable_admins(&|address| dead.contains(address))
+            .into_iter()
             .map(|recipient| NewNotice {
                 title: Some(self.title.clone()),
                 detail: Some(self.text.clone()),
@@ -107,21 +109,6 @@ impl Alert<'_> {
         report.notices_planned += tx.insert_notices(&notices, None, now).await?;
         Ok(())
     }
-}
-
-/// The configured administrators whose addresses accept mail.
-pub(super) fn reachable_admins<'a>(
-    policy: &'a Policy,
-    dead: &'a DeadAddresses,
-) -> impl Iterator<Item = Recipient> + 'a {
-    policy
-        .admins
-        .iter()
-        .filter(|address| !dead.contains(address))
-        .map(|address| Recipient {
-            address: address.clone(),
-            basis: Basis::Admin,
-        })
 }
 
 /// Plans notices about a token that outlives its issuer's access, to all recipients but the issuer.
@@ -140,20 +127,18 @@ pub(super) async fn plan_loss_notices(
         .map(|recipient| NewNotice::for_token(token, occurrence, recipient, now))
         .collect();
     if notices.is_empty() {
-        let undeliverable = Undeliverable::new(token, occurrence, dead, now);
+        let undeliverable = Undeliverable::new(token, occurrence, now);
         undeliverable.record(tx, now, report).await?;
     }
     report.notices_planned += tx.insert_notices(&notices, None, now).await?;
     Ok(())
 }
 
-/// Plans the notices of a failed mail for the next recipients in the chain. Their next mail also says that this
-/// address cannot be reached.
+/// Plans the notices of a mail that does not arrive for the next recipients in the chain.
 pub(super) async fn plan_fallback(
     tx: &mut Tx,
     policy: &Policy,
     mail: &ClaimedMail,
-    reason: &str,
     now: DateTime<Utc>,
     report: &mut Report,
 ) -> Result<(), Error> {
@@ -171,7 +156,6 @@ pub(super) async fn plan_fallback(
         let tokens = tx.load_tokens(&ids).await?;
         let audience = Audience::load(tx, &tokens, now).await?;
         let mut notices = Vec::new();
-        let mut next_recipients = BTreeMap::new();
         for token in &tokens {
             for other in audience.recipients(policy, token) {
                 if other.address == mail.recipient {
@@ -183,18 +167,45 @@ pub(super) async fn plan_fallback(
                 for notice in of_token {
                     notices.extend(fallback_notice(notice, token, &other, now));
                 }
-                next_recipients
-                    .entry(other.address.clone())
-                    .or_insert(other);
             }
         }
         report.notices_planned += tx.insert_notices(&notices, None, now).await?;
-        let unreachable: Vec<_> = next_recipients
-            .values()
-            .map(|to| unreachable_notice(mail, to, reason, now))
-            .collect();
-        tx.insert_notices(&unreachable, None, now).await?;
     }
+}
+
+/// Plans notices about a dead address to the administrators who can correct it: those of all accounts and those of
+/// the tokens in the mail.
+pub(super) async fn plan_unreachable(
+    tx: &mut Tx,
+    policy: &Policy,
+    mail: &ClaimedMail,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let mail_notices = tx
+        .load_mail_notices(mail.id, Uuid::nil(), PAGE_SIZE)
+        .await?;
+    let ids: Vec<_> = mail_notices
+        .iter()
+        .filter_map(|notice| notice.token_id)
+        .collect();
+    let tokens = tx.load_tokens(&ids).await?;
+    let audience = Audience::load(tx, &tokens, now).await?;
+    let of_tokens = tokens
+        .iter()
+        .flat_map(|token| audience.recipients(policy, token))
+        .filter(|recipient| recipient.basis != Basis::Issuer);
+    let admins: BTreeMap<Address, Recipient> = of_tokens
+        .chain(policy.reachable_admins(&|address| audience.dead.contains(address)))
+        .filter(|recipient| recipient.address != mail.recipient)
+        .map(|recipient| (recipient.address.clone(), recipient))
+        .collect();
+    let notices: Vec<_> = admins
+        .values()
+        .map(|to| unreachable_notice(mail, to, reason, now))
+        .collect();
+    tx.insert_notices(&notices, None, now).await?;
+    Ok(())
 }
 
 /// The same notice to another recipient. If they have it already, its key keeps it from being planned again.
@@ -227,7 +238,7 @@ fn unreachable_notice(
     };
     NewNotice {
         detail: Some(reason.to_owned()),
-        ..NewNotice::for_subject(mail.recipient.as_str(), occurrence, to, MAX_INSTANT)
+        ..NewNotice::for_subject(mail.recipient.key(), occurrence, to, MAX_INSTANT)
     }
 }
 
@@ -238,17 +249,8 @@ pub(super) struct Undeliverable {
 }
 
 impl Undeliverable {
-    pub fn new(
-        token: &Token,
-        occurrence: Occurrence,
-        dead: &DeadAddresses,
-        now: DateTime<Utc>,
-    ) -> Self {
+    pub fn new(token: &Token, occurrence: Occurrence, now: DateTime<Utc>) -> Self {
         let (address, reason) = match &token.issuer {
-            Some(issuer) if dead.contains(issuer) => (
-                issuer.clone(),
-                "the issuer's address is refused and there is no administrator to notify",
-            ),
             Some(issuer) => (
                 issuer.clone(),
                 "the issuer lost access and there is no administrator to notify",

@@ -105,7 +105,7 @@ impl Plan<'_> {
                     generation,
                     step: planned.planned_step,
                 };
-                undeliverable.push(Undeliverable::new(token, occurrence, &audience.dead, now));
+                undeliverable.push(Undeliverable::new(token, occurrence, now));
             }
             // A token that waits only for its expiry mark needs no write.
             if (planned.due_at, planned.planned_step) != (token.due_at, token.planned_step) {

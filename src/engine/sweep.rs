@@ -21,6 +21,7 @@ use super::dry_run::{DryRun, PlannedNotice};
 use super::judge::{Judge, MarkExpired};
 use super::plan::Plan;
 use super::respond::Respond;
+use super::retry::Retry;
 use super::revoke::Revoke;
 use super::sync::SyncSources;
 use super::upstream::{SweepOptions, WatchedDirectory, WatchedSource};
@@ -96,6 +97,14 @@ impl Engine {
             sources: &self.sources,
             directories: &self.directories,
             on_progress: &self.on_progress,
+        }
+    }
+
+    pub fn retry(&self) -> Retry<'_> {
+        Retry {
+            store: &self.store,
+            clock: &self.clock,
+            policy: &self.policy,
         }
     }
 

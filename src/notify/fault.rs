@@ -82,11 +82,51 @@ impl Fault {
         self.code == Some(421)
     }
 
-    /// Whether the address does not exist: 5.1.x, except the two codes about the sender's address
-    /// (RFC 3463 §3.2).
-    pub(super) fn is_dead_address(&self) -> bool {
-        matches!(self.enhanced, Some((5, 1, detail)) if !matches!(detail, 7 | 8))
+    /// What a refusal at RCPT says about the address; `None` if it is about something else, such as the sender,
+    /// a policy or a quota (RFC 3463 §3).
+    pub fn address_refusal(&self) -> Option<AddressRefusal> {
+        match (self.stage, self.enhanced?) {
+            (Stage::Rcpt, (5, 1, 1 | 3 | 6)) => Some(AddressRefusal::Unknown),
+            (Stage::Rcpt, (5, 1, 2 | 10) | (5, 2, 1)) => Some(AddressRefusal::Doubtful),
+            _ => None,
+        }
     }
+
+    /// The enhanced status code as text, such as `5.1.1`; empty if there is none.
+    pub fn enhanced_code(&self) -> String {
+        self.enhanced
+            .map_or_else(String::new, |(class, subject, detail)| {
+                format!("{class}.{subject}.{detail}")
+            })
+    }
+
+    /// Whether the mail is too large for the server or the mailbox (RFC 3463 §3.3 and §3.4, RFC 1870 §6).
+    pub fn is_about_size(&self) -> bool {
+        match self.enhanced {
+            Some(status) => matches!(status, (5, 3, 4) | (5, 2, 3)),
+            None => self.code == Some(552) && self.text.to_ascii_lowercase().contains("size"),
+        }
+    }
+
+    /// Whether the server limits the number of connections: it refused or closed one before a mail began, or says so
+    /// at MAIL.
+    pub fn is_about_connections(&self) -> bool {
+        let text = self.text.to_ascii_lowercase();
+        self.stage == Stage::Mail
+            && self.is_transient()
+            && ["connection", "concurren", "session"]
+                .iter()
+                .any(|word| text.contains(word))
+    }
+}
+
+/// A refused address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressRefusal {
+    /// The mailbox does not exist.
+    Unknown,
+    /// The domain does not resolve, or the mailbox is disabled; both can pass.
+    Doubtful,
 }
 
 impl fmt::Display for Fault {
@@ -113,12 +153,8 @@ pub enum Outcome {
     },
     /// Not accepted, but worth another attempt: 4xx, or the connection broke before the final dot.
     Deferred(Fault),
-    /// Permanently rejected: 5xx at RCPT or later.
-    Refused {
-        fault: Fault,
-        /// Whether the address does not exist.
-        dead_address: bool,
-    },
+    /// 5xx at RCPT or later.
+    Refused(Fault),
     /// Possibly accepted: the connection ended after the final dot without a reply.
     Unknown(Fault),
     /// Not accepted because of the server, not the mail or recipient: 5xx at connect, EHLO, AUTH or MAIL,
@@ -131,7 +167,7 @@ impl Outcome {
         match self {
             Self::Sent { .. } => None,
             Self::Deferred(fault)
-            | Self::Refused { fault, .. }
+            | Self::Refused(fault)
             | Self::Unknown(fault)
             | Self::ServerFault(fault) => Some(fault),
         }
@@ -200,21 +236,25 @@ mod tests {
     }
 
     #[rstest]
-    #[case("5.1.1 no such user", Some((5, 1, 1)), true)]
-    #[case("5.1.10 null MX", Some((5, 1, 10)), true)]
-    #[case("5.1.7 bad sender", Some((5, 1, 7)), false)]
-    #[case("5.7.1 not for you", Some((5, 7, 1)), false)]
-    #[case("5.1.1.9 is no code", None, false)]
-    #[case("user 5.1.1 unknown", None, false)]
-    #[case("", None, false)]
-    fn only_a_status_about_the_mailbox_marks_an_address_as_dead(
+    #[case("5.1.1 no such user", Some((5, 1, 1)), Some(AddressRefusal::Unknown))]
+    #[case("5.1.10 null MX", Some((5, 1, 10)), Some(AddressRefusal::Doubtful))]
+    #[case("5.2.1 disabled", Some((5, 2, 1)), Some(AddressRefusal::Doubtful))]
+    #[case("5.2.2 full", Some((5, 2, 2)), None)]
+    #[case("5.1.7 bad sender", Some((5, 1, 7)), None)]
+    #[case("5.7.1 not for you", Some((5, 7, 1)), None)]
+    #[case("5.1.1.9 is no code", None, None)]
+    #[case("user 5.1.1 unknown", None, None)]
+    #[case("", None, None)]
+    fn only_a_status_about_the_mailbox_speaks_of_the_address(
         #[case] text: &str,
         #[case] enhanced: Option<(u8, u16, u16)>,
-        #[case] dead: bool,
+        #[case] refusal: Option<AddressRefusal>,
     ) {
         let fault = Fault::from_reply(Stage::Rcpt, 550, text);
         assert_eq!(fault.enhanced, enhanced);
-        assert_eq!(fault.is_dead_address(), dead);
+        assert_eq!(fault.address_refusal(), refusal);
+        let fault = Fault::from_reply(Stage::Final, 550, text);
+        assert_eq!(fault.address_refusal(), None);
     }
 
     #[test]

@@ -39,22 +39,39 @@ impl Transport {
 }
 
 impl Connection<'_> {
-    /// Sends a mail. If the server closed the connection after an earlier mail, as many do after a number
-    /// of mails, reconnects once.
+    /// Sends a mail.
     pub async fn send(&mut self, mail: &Rendered) -> Outcome {
-        let (relay, session) = match self {
-            Self::File(outbox) => return outbox.send(mail).await,
-            Self::Smtp(relay, session) => (relay, session),
+        match self.begin(mail).await {
+            Ok(()) => self.finish(mail).await,
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// Sends all but the text. If the server closed the connection after an earlier mail, as many do after a number
+    /// of mails, reconnects once.
+    pub async fn begin(&mut self, mail: &Rendered) -> Result<(), Outcome> {
+        let Self::Smtp(relay, session) = self else {
+            return Ok(());
         };
-        let outcome = session.send(mail).await;
+        let Err(outcome) = session.begin(mail).await else {
+            return Ok(());
+        };
         if session.is_usable() || session.sent() == 0 || !closed_between_mails(&outcome) {
-            return outcome;
+            return Err(outcome);
         }
         match relay.connect().await {
             Ok(new) => **session = new,
-            Err(_) => return outcome,
+            Err(_) => return Err(outcome),
         }
-        session.send(mail).await
+        session.begin(mail).await
+    }
+
+    /// Sends the text of a mail that has begun. From here on a copy may arrive.
+    pub async fn finish(&mut self, mail: &Rendered) -> Outcome {
+        match self {
+            Self::File(outbox) => outbox.send(mail).await,
+            Self::Smtp(_, session) => session.finish(mail).await,
+        }
     }
 
     /// If false, close the connection and open another.
@@ -78,7 +95,7 @@ fn closed_between_mails(outcome: &Outcome) -> bool {
         Outcome::ServerFault(fault) | Outcome::Deferred(fault) => {
             fault.stage == Stage::Mail && matches!(fault.code, None | Some(421))
         }
-        Outcome::Sent { .. } | Outcome::Refused { .. } | Outcome::Unknown(_) => false,
+        Outcome::Sent { .. } | Outcome::Refused(_) | Outcome::Unknown(_) => false,
     }
 }
 

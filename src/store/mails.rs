@@ -37,8 +37,10 @@ pub struct MailRecord {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// An attempt begins; from now on a copy may arrive.
+    /// The text is about to be sent; from now on a copy may arrive.
     Sending,
+    /// It was about to be sent but was not; its holder keeps it.
+    Kept,
     Sent,
     /// It is tried again at this time.
     Retry(DateTime<Utc>),
@@ -55,6 +57,7 @@ impl Verdict {
     fn state(self) -> &'static str {
         match self {
             Self::Sending => "sending",
+            Self::Kept => "claimed",
             Self::Sent => "sent",
             Self::Retry(_) | Self::Returned => "waiting",
             Self::Unknown(_) => "unknown",
@@ -206,11 +209,11 @@ impl Tx {
         Ok(())
     }
 
-    /// Extends the lease of all mails of `holder`.
-    pub async fn renew_mail_leases(&mut self, holder: Holder) -> Result<u64> {
-        on!(self, c: Db => sqlx::query(
-            "UPDATE mail SET lease_until = $2 WHERE holder = $1 AND state IN ('claimed', 'sending')")
-            .bind(holder.id).bind(holder.until).execute(c).await.map(|done| done.rows_affected()))
+    /// Extends the lease of all mails of `holder`, and returns them.
+    pub async fn renew_mail_leases(&mut self, holder: Holder) -> Result<Vec<Uuid>> {
+        on!(self, c: Db => sqlx::query_scalar(
+            "UPDATE mail SET lease_until = $2 WHERE holder = $1 AND state IN ('claimed', 'sending') RETURNING id")
+            .bind(holder.id).bind(holder.until).fetch_all(c).await)
     }
 
     /// Takes mails back from holders whose lease has lapsed, or ends after `max_lease_until` because of a
@@ -249,31 +252,35 @@ impl Tx {
             .execute(c).await.map(drop))
     }
 
+    /// Moves half of a mail's notices, those about the latest expiries, into a new mail.
+    pub async fn split_mail(&mut self, id: Uuid, new_id: Uuid, now: DateTime<Utc>) -> Result<()> {
+        on!(self, c: Db => sqlx::query(
+            "INSERT INTO mail (id, recipient, recipient_key, state, created_at, next_at)
+             SELECT $2, recipient, recipient_key, 'waiting', $3, $3 FROM mail WHERE id = $1")
+            .bind(id).bind(new_id).bind(now).execute(c).await.map(drop))?;
+        on!(self, c: Db => sqlx::query(
+            "UPDATE notice SET mail_id = $2 WHERE id IN (
+                SELECT id FROM notice WHERE mail_id = $1 AND state = 'planned' ORDER BY generation DESC, id DESC
+                LIMIT (SELECT COUNT(*) / 2 FROM notice WHERE mail_id = $1 AND state = 'planned'))")
+            .bind(id).bind(new_id).execute(c).await.map(drop))
+    }
+
+    /// Fails the mails that wait for another attempt to this address, and returns them.
+    pub async fn fail_waiting_mails(
+        &mut self,
+        key: &str,
+        reason: &str,
+    ) -> Result<Vec<ClaimedMail>> {
+        on!(self, c: Db => sqlx::query_as(
+            "UPDATE mail SET state = 'failed', reason = $2
+             WHERE state IN ('open', 'waiting', 'unknown') AND state = 'waiting' AND recipient_key = $1
+             RETURNING id, recipient, attempts, unknowns, first_tried_at")
+            .bind(key).bind(reason).fetch_all(c).await)
+    }
+
     pub async fn find_next_mail_at(&mut self) -> Result<Option<DateTime<Utc>>> {
         on!(self, c: Db => sqlx::query_scalar(
             "SELECT MIN(next_at) FROM mail WHERE state IN ('open', 'waiting', 'unknown')").fetch_one(c).await)
-    }
-
-    pub async fn mark_address_dead(
-        &mut self,
-        address: &Address,
-        reason: &str,
-        now: DateTime<Utc>,
-    ) -> Result<()> {
-        on!(self, c: Db => sqlx::query(
-            "INSERT INTO address (key, dead_since, reason) VALUES ($1, $2, $3)
-             ON CONFLICT (key) DO UPDATE SET dead_since = excluded.dead_since, reason = excluded.reason")
-            .bind(address.key()).bind(now).bind(reason).execute(c).await.map(drop))
-    }
-
-    /// The dead addresses with the server's replies. Those marked before `retry_before` are left out, so
-    /// that they are tried again.
-    pub async fn load_dead_addresses(
-        &mut self,
-        retry_before: DateTime<Utc>,
-    ) -> Result<Vec<(String, String)>> {
-        on!(self, c: Db => sqlx::query_as("SELECT key, reason FROM address WHERE dead_since > $1")
-            .bind(retry_before).fetch_all(c).await)
     }
 }
 
@@ -308,8 +315,8 @@ struct MailChange {
 
 impl MailChange {
     fn new(verdict: Verdict, holder: Holder, now: DateTime<Utc>) -> Self {
-        let is_sending = verdict == Verdict::Sending;
-        let is_attempt = !is_sending && !matches!(verdict, Verdict::Returned | Verdict::Cancelled);
+        let is_held = matches!(verdict, Verdict::Sending | Verdict::Kept);
+        let is_attempt = !is_held && !matches!(verdict, Verdict::Returned | Verdict::Cancelled);
         Self {
             next_at: match verdict {
                 Verdict::Retry(at) | Verdict::Unknown(at) => Some(at),
@@ -318,8 +325,8 @@ impl MailChange {
             sent_at: (verdict == Verdict::Sent).then_some(now),
             attempts: i64::from(is_attempt),
             unknowns: i64::from(matches!(verdict, Verdict::Unknown(_))),
-            lease_until: is_sending.then_some(holder.until),
-            first_tried_at: is_sending.then_some(now),
+            lease_until: is_held.then_some(holder.until),
+            first_tried_at: (is_attempt || verdict == Verdict::Sending).then_some(now),
         }
     }
 }

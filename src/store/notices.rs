@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, QueryBuilder, Sqlite};
+use sqlx::{Database, Encode, FromRow, QueryBuilder, Sqlite, Type};
 use uuid::Uuid;
 
 use crate::domain::{
@@ -83,6 +83,13 @@ pub struct UnlistedTokens {
     /// The UTC day, as `2026-11-28`; `None` for tokens without expiry.
     pub day: Option<String>,
     pub count: i64,
+}
+
+/// How many failed notices are owed again, and how many are not because they no longer apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetriedNotices {
+    pub owed: u64,
+    pub skipped: u64,
 }
 
 macro_rules! insert {
@@ -206,6 +213,50 @@ impl Tx {
         Ok(is_new)
     }
 
+    /// Owes failed notices again: those of `ids`, or all. A notice is skipped if its token no longer has the expiry that
+    /// it is about or is not active, if it is about lost access that is not open any more, or if the recipient has a
+    /// notice about a tighter step.
+    pub async fn retry_failed_notices(
+        &mut self,
+        ids: Option<&[Uuid]>,
+        now: DateTime<Utc>,
+    ) -> Result<RetriedNotices> {
+        let mut counts = RetriedNotices {
+            owed: 0,
+            skipped: 0,
+        };
+        let all = [Uuid::nil()];
+        for chunk in ids.unwrap_or(&all).chunks(CHUNK_ROWS) {
+            let failed: i64 = on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new("SELECT COUNT(*)");
+                push_failed(&mut query, ids.is_some().then_some(chunk));
+                query.build_query_scalar().fetch_one(c).await
+            })?;
+            let owed = on!(self, c: Db => {
+                let mut query = QueryBuilder::<Db>::new(
+                    "UPDATE notice SET mail_id = NULL, plan_id = NULL, reason = NULL, send_at = ");
+                query.push_bind(now).push(" WHERE id IN (SELECT n.id");
+                push_failed(&mut query, ids.is_some().then_some(chunk));
+                query.push(
+                    " AND (n.token_id IS NULL OR EXISTS (SELECT 1 FROM token t WHERE t.id = n.token_id
+                         AND t.status = 'active' AND CASE n.topic
+                         WHEN 'expiry' THEN t.expires_at = n.generation AND t.secret_version = n.secret_version
+                             AND t.expires_at > ");
+                query.push_bind(now).push(
+                    "    WHEN 'sso_revoked' THEN EXISTS (SELECT 1 FROM finding f WHERE f.token_id = t.id
+                             AND f.kind = 'sso_revoked' AND f.state <> 'resolved')
+                         ELSE TRUE END))
+                     AND NOT EXISTS (SELECT 1 FROM notice o WHERE o.token_id = n.token_id AND o.topic = n.topic
+                         AND o.generation = n.generation AND o.secret_version = n.secret_version
+                         AND o.recipient_key = n.recipient_key AND o.step < n.step AND o.state = 'planned'))");
+                query.build().execute(c).await.map(|done| done.rows_affected())
+            })?;
+            counts.owed += owed;
+            counts.skipped += u64::try_from(failed).unwrap_or(0).saturating_sub(owed);
+        }
+        Ok(counts)
+    }
+
     /// Cancels the unsent notices of a token except those of `generation`, which are planned again if they were
     /// cancelled before.
     pub async fn cancel_notices(
@@ -320,7 +371,8 @@ impl Tx {
                     LEFT JOIN token t ON t.id = n.token_id
                     LEFT JOIN finding f ON f.token_id = n.token_id AND f.kind = 'sso_revoked' AND f.state <> 'resolved'
                     LEFT JOIN address a ON a.key = t.issuer_key
-                    WHERE n.state = 'planned' AND n.mail_id IN (");
+                    LEFT JOIN address d ON n.topic = 'unreachable' AND d.key = n.subject AND d.dead_since IS NOT NULL
+                    WHERE n.state = 'planned' AND (n.topic <> 'unreachable' OR d.key IS NOT NULL) AND n.mail_id IN (");
             push_list(&mut query, ids);
             query.push(")) AS numbered WHERE row_index <= ").push_bind(max_rows).push(" ORDER BY mail_id, row_index");
             query.build_query_as().fetch_all(c).await
@@ -368,6 +420,21 @@ impl Tx {
             "SELECT id, token_id, generation, secret_version, topic, step FROM notice
              WHERE mail_id = $1 AND state = 'planned' AND id > $2 ORDER BY id LIMIT $3")
             .bind(mail).bind(after).bind(limit).fetch_all(c).await)
+    }
+}
+
+/// From and where clause of the notices whose mails failed.
+fn push_failed<DB: Database>(query: &mut QueryBuilder<DB>, ids: Option<&[Uuid]>)
+where
+    for<'q> Uuid: Encode<'q, DB> + Type<DB>,
+{
+    query.push(
+        " FROM notice n JOIN mail m ON m.id = n.mail_id WHERE n.state = 'planned' AND m.state = 'failed'",
+    );
+    if let Some(ids) = ids {
+        query.push(" AND n.id IN (");
+        push_list(query, ids);
+        query.push(")");
     }
 }
 

@@ -142,22 +142,24 @@ fn a_few_refusals_among_many_are_blamed_on_the_addresses() {
 }
 
 #[test]
-fn refused_content_falls_back_without_marking_the_address_dead() {
-    let mut server = MailServer::start("--p-554-final 1 --max-faults-per-key 1 --fault-first 1");
+fn refused_content_falls_back_after_give_up_without_marking_the_address_dead() {
+    let mut server = MailServer::start("--p-554-final 1 --max-faults-per-key 2 --fault-first 2");
     let mut world = world_with_due_warnings(Db::Sqlite, &server, 1);
+    world.set("delivery.give_up", "\"1h\"");
+    world.run(&["sweep"]).exits(75);
     world.set("notify.admins", "[\"boss@example.org\"]");
-    world.run(&["sweep"]).exits(1);
+    world.at("2026-11-24 01:00:01").run(&["sweep"]).exits(1);
     let failed = world.list(&["notice", "list", "--state", "failed"]);
     assert_contains!(failed[0]["reason"].as_str().unwrap(), "554");
-    // The address still gets mail.
+    assert!(world.list(&["address", "list"]).is_empty());
+    // The address still gets mail, and the administrator is notified instead.
     world.import(&["next,next,user0@example.org,2026-12-01"]);
-    world.run(&["sweep"]);
-    assert!(
-        server.stop()["attempts_per_recipient"]["user0@example.org"]
-            .as_u64()
-            .unwrap()
-            >= 2
-    );
+    world.sweep_until_settled(now() + chrono::TimeDelta::hours(2));
+    let mails = server.mails();
+    let recipients: Vec<_> = mails.iter().map(|mail| mail.to.as_str()).collect();
+    assert!(recipients.contains(&"user0@example.org"), "{recipients:?}");
+    assert!(recipients.contains(&"boss@example.org"), "{recipients:?}");
+    server.stop();
 }
 
 #[test]

@@ -33,6 +33,7 @@ mod people;
 mod postgres;
 mod privacy;
 mod rancher;
+mod refusals;
 mod response;
 mod scim;
 mod several;

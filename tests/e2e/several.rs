@@ -116,6 +116,36 @@ fn a_suspended_daemon_does_not_send_mails_that_were_taken_over() {
 }
 
 #[test]
+fn a_suspended_daemon_with_a_rate_sends_no_mail_that_was_taken_over() {
+    let mut server = MailServer::start("");
+    let mut world = World::new(Db::Postgres);
+    world
+        .use_mail_server(&server)
+        .set("notify.admins", "[]")
+        .set("smtp.connections", "16")
+        .set("smtp.mails_per_second", "5");
+    import_due_tokens(&world, 60);
+    let first = Daemon::start(&world, "first");
+    wait_until("some mails are sent", || {
+        (server.summary()["accepted"].as_u64() >= Some(3)).then_some(())
+    });
+    first.signal("-STOP");
+    world.set("smtp.mails_per_second", "0");
+    wait_until("everything is settled", || {
+        world.run(&["sweep"]);
+        is_settled(&world).then_some(())
+    });
+    first.signal("-CONT");
+    first.stop();
+    assert_eq!(world.states(), [("sent".to_owned(), 60)].into());
+    let summary = server.stop();
+    assert_eq!(summary["unique_message_ids"], 60);
+    let copies = summary["duplicates_total"].as_u64().unwrap();
+    // At most the mail whose text was being sent.
+    assert!(copies <= 1, "{copies} copies");
+}
+
+#[test]
 fn a_daemon_survives_an_outage_of_its_database() {
     let database = postgres::Server::start();
     let mut server = MailServer::start("--delay-ms 20:60");

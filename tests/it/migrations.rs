@@ -237,6 +237,7 @@ async fn both_schemas_have_the_same_tables_columns_and_indexes() {
                 "deferred_until",
                 "acknowledged_until",
                 "failing_since",
+                "refused_since",
                 "candidate_since",
             ]
             .iter()

@@ -63,6 +63,8 @@ def build_parser():
     ]:
         f.add_argument("--" + name, type=float, default=0.0, metavar="P", help=hlp)
     f.add_argument("--reject-rcpt", metavar="REGEX", action="append", default=[], help="550 5.1.1 for matching recipients (may repeat)")
+    f.add_argument("--rcpt-refusal", metavar="REPLY", default="550 5.1.1 no such user", help="the reply of --reject-rcpt, with _ for spaces")
+    f.add_argument("--final-refusal", metavar="REPLY", help="refuse every text with this reply, with _ for spaces")
     f.add_argument("--tempfail-rcpt", metavar="REGEX", action="append", default=[], help="450 4.2.0 for matching recipients, always")
     f.add_argument("--greylist", type=int, default=0, metavar="N", help="450 4.7.1 for the first N attempts of each recipient")
     f.add_argument("--max-faults-per-key", type=int, default=0, metavar="N", help="no more than N faults per recipient / mail (0: no cap)")
@@ -528,8 +530,9 @@ class Conn(asyncio.Protocol):
         n = st.attempts[r]
         if any(x.search(r) for x in st.reject):
             st.faults["550-pattern"] += 1
-            st.log(ev="rcpt", conn=self.n, rcpt=r, n=n, code=550)
-            return self.reply(550, b"5.1.1 no such user", at="rcpt")
+            code, _, text = o.rcpt_refusal.replace("_", " ").partition(" ")
+            st.log(ev="rcpt", conn=self.n, rcpt=r, n=n, code=int(code))
+            return self.reply(int(code), text.encode(), at="rcpt")
         if o.p_550_rcpt and st.chance("550", r) < o.p_550_rcpt:
             st.faults["550-rcpt"] += 1
             st.log(ev="rcpt", conn=self.n, rcpt=r, n=n, code=550)
@@ -621,6 +624,10 @@ class Conn(asyncio.Protocol):
             st.faults["size"] += 1
             return self.reply(552, b"5.3.4 message too big", at="final")
         ident = key + "|" + ",".join(rcpts)
+        if o.final_refusal:
+            code, _, text = o.final_refusal.replace("_", " ").partition(" ")
+            st.log(ev="final", conn=self.n, code=int(code))
+            return self.reply(int(code), text.encode(), at="final")
         f = st.pick("final", ident, [("451-final", o.p_451_final), ("452-final", o.p_452_final), ("554-final", o.p_554_final),
                                      ("421-final", o.p_421_final), ("drop-before", o.p_drop_before),
                                      ("drop-after", o.p_drop_after), ("stall-final", o.p_stall_final)])

@@ -108,6 +108,7 @@ impl Claimer {
         drop(tx);
         let templates = self.mailer.templates();
         for (mail, content) in mails.iter().zip(contents) {
+            let notices = content.rows.len();
             let Some(letter) = self.composer.compose(mail, content, &open, now) else {
                 let reason = "none of its notices applies any more".to_owned();
                 claimed.settle(mail, Verdict::Cancelled, reason);
@@ -117,6 +118,7 @@ impl Claimer {
                 Ok(message) => claimed.ready.push(Ready {
                     mail: mail.clone(),
                     message: Arc::new(message),
+                    notices,
                 }),
                 Err(error) => {
                     // A template that fails on real data can be fixed, so the mail waits.

@@ -3,30 +3,28 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::domain::Policy;
-use crate::engine::common::{Delivery, Error, MAX_SKEW_FACTOR, Report};
-use crate::engine::notices::plan_fallback;
-use crate::store::{ClaimedMail, Holder, MailRecord, Store, Verdict};
+use crate::domain::{Address, Policy};
+use crate::engine::common::{Delivery, Error, MAX_SKEW_FACTOR, OnProgress, Report, new_id};
+use crate::engine::notices::{DEAD_ADDRESS_TTL, plan_fallback, plan_unreachable};
+use crate::store::{self, ClaimedMail, Holder, MailRecord, RefusedAddress, Store, Verdict};
 
-/// How long a pass retries to record outcomes while the store is unreachable.
+use super::refusals::Refusals;
+
+/// How long a pass retries to record, while the store is unreachable, that mails start or were not sent.
 const STORE_RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Setting: whether the mail server refused most recipients in the last pass.
-pub(super) const RELAY_PROBATION: &str = "relay.probation";
+/// Setting: how many connections the mail server takes, and when that was observed.
+const CONNECTION_LIMIT: &str = "smtp.connection_limit";
+const CONNECTION_LIMIT_TTL: TimeDelta = TimeDelta::days(1);
 
 /// A mail with this many unknown outcomes fails: it may have arrived as many times.
 const MAX_UNKNOWN_ATTEMPTS: u32 = 5;
-
-/// After this many faults in a row the mail server is not used until the next sweep.
-const MAX_FAULTS_IN_A_ROW: u32 = 3;
-/// From this many recipients on, the share of refusals shows whether the server or the addresses are to blame.
-const MIN_RECIPIENTS_TO_JUDGE: u32 = 20;
 
 impl Delivery {
     /// The verdict on a mail that was not accepted: another attempt, or failure.
@@ -47,78 +45,36 @@ impl Delivery {
     }
 }
 
-/// What one pass has learned about the mail server.
-#[derive(Debug, Default)]
-pub(super) struct RelayHealth {
-    faults_in_a_row: u32,
-    recipients: u32,
-    refused: u32,
-    /// The server refused most recipients in the last pass. Until it accepts one, no refusal is blamed on the address.
-    pub is_on_probation: bool,
-    /// The server is not used for the rest of the pass.
-    pub is_down: bool,
-}
-
-impl RelayHealth {
-    pub fn new(is_on_probation: bool) -> Self {
-        Self {
-            is_on_probation,
-            ..Self::default()
-        }
-    }
-
-    /// Records that the server answered for a recipient.
-    pub fn record_reply(&mut self, is_refusal: bool) {
-        self.faults_in_a_row = 0;
-        self.recipients += 1;
-        self.refused += u32::from(is_refusal);
-        self.is_on_probation &= is_refusal;
-        self.is_down |= self.is_refusing();
-    }
-
-    /// Records that the server failed as a whole.
-    pub fn record_fault(&mut self) {
-        self.faults_in_a_row += 1;
-        self.is_down |= self.faults_in_a_row >= MAX_FAULTS_IN_A_ROW;
-    }
-
-    /// Whether the server failed and answered for no recipient.
-    pub fn is_unusable(&self) -> bool {
-        self.is_down || (self.faults_in_a_row > 0 && self.recipients == 0)
-    }
-
-    /// Whether enough is known to blame an address for a refusal.
-    pub fn has_enough_replies(&self) -> bool {
-        self.recipients >= MIN_RECIPIENTS_TO_JUDGE
-    }
-
-    /// Whether most of enough recipients were refused: then the server is to blame, not the addresses.
-    pub fn is_refusing(&self) -> bool {
-        self.is_on_probation && self.refused > 0
-            || self.recipients >= MIN_RECIPIENTS_TO_JUDGE && self.refused * 2 > self.recipients
-    }
-}
-
-/// A mail that may have failed for good.
-pub(super) struct Suspect {
-    pub mail: ClaimedMail,
-    pub reason: String,
-    pub is_dead: bool,
-}
-
+/// What is recorded in one transaction.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub records: Vec<MailRecord>,
-    pub failed: Vec<Suspect>,
+    records: Vec<MailRecord>,
+    /// Mails whose notices go to the next recipients in the chain.
+    undelivered: Vec<ClaimedMail>,
+    refused: Vec<RefusedAddress>,
+    /// Keys of addresses that were refused before and accept mail again.
+    accepted: Vec<String>,
+    /// Mails that are too large.
+    oversized: Vec<Uuid>,
 }
 
 impl Batch {
-    pub fn record(&mut self, mail: &ClaimedMail, verdict: Verdict, reason: Option<String>) {
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub fn record(&mut self, mail: Uuid, verdict: Verdict, reason: Option<String>) {
+        // A mail that ends before its start is recorded needs only its end.
+        self.records.retain(|record| record.id != mail);
         self.records.push(MailRecord {
-            id: mail.id,
+            id: mail,
             verdict,
             reason,
         });
+    }
+
+    pub fn extend(&mut self, records: Vec<MailRecord>) {
+        self.records.extend(records);
     }
 
     pub fn add(
@@ -130,18 +86,61 @@ impl Batch {
     ) {
         match verdict {
             Verdict::Failed => {
-                return self.failed.push(Suspect {
-                    mail,
-                    reason: format!("given up: {}", reason.unwrap_or_default()),
-                    is_dead: false,
-                });
+                let reason = format!("given up: {}", reason.unwrap_or_default());
+                return self.fail(mail, reason, report);
             }
             Verdict::Retry(_) => report.mails_deferred += 1,
             Verdict::Unknown(_) => report.mails_unknown += 1,
-            Verdict::Sending | Verdict::Sent | Verdict::Cancelled | Verdict::Returned => {}
+            Verdict::Sending
+            | Verdict::Kept
+            | Verdict::Sent
+            | Verdict::Cancelled
+            | Verdict::Returned => {}
         }
-        self.record(&mail, verdict, reason);
+        self.record(mail.id, verdict, reason);
     }
+
+    pub fn fail(&mut self, mail: ClaimedMail, reason: String, report: &mut Report) {
+        log_failure(&mail, &reason);
+        report.mails_failed += 1;
+        self.record(mail.id, Verdict::Failed, Some(reason));
+        self.undelivered.push(mail);
+    }
+
+    /// Records a refusal of the address. The next recipients in the chain are notified at once; the mail waits.
+    pub fn refuse_address(&mut self, mail: ClaimedMail, refused: RefusedAddress) {
+        self.undelivered.push(mail);
+        self.refused.push(refused);
+    }
+
+    pub fn accept_again(&mut self, address: &Address) {
+        self.accepted.push(address.key().to_owned());
+    }
+
+    pub fn split(&mut self, mail: &ClaimedMail, reason: String, now: DateTime<Utc>) {
+        self.oversized.push(mail.id);
+        self.record(mail.id, Verdict::Retry(now), Some(reason));
+    }
+
+    /// Whether a single statement records it.
+    fn is_plain(&self) -> bool {
+        let mut records = self.records.iter();
+        self.undelivered.is_empty()
+            && self.refused.is_empty()
+            && self.accepted.is_empty()
+            && self.oversized.is_empty()
+            && records.all(|record| record.verdict != Verdict::Cancelled)
+    }
+
+    /// Whether the outcome of a mail would be forgotten if the batch were not recorded.
+    fn has_outcome(&self) -> bool {
+        let mut records = self.records.iter();
+        records.any(|record| matches!(record.verdict, Verdict::Sent | Verdict::Unknown(_)))
+    }
+}
+
+fn log_failure(mail: &ClaimedMail, reason: &str) {
+    tracing::warn!(mail.id = %mail.id, "mail {} to {:?} failed: {reason}", mail.id, mail.recipient);
 }
 
 pub(in crate::engine) struct Recorder<'a> {
@@ -162,29 +161,33 @@ impl Recorder<'_> {
         }
     }
 
+    /// When a lease that is taken now ends, on [`Clock::uptime`].
+    pub fn lease_end(&self) -> Duration {
+        self.clock.uptime() + self.settings.lease.to_std().unwrap_or_default()
+    }
+
     /// Records a batch; returns the mails that another process has taken over.
     ///
-    /// A mail that was sent but not recorded would be sent again, so this waits for an unreachable store. No other
-    /// process can claim the mail meanwhile, because it has the same store.
+    /// A mail that was sent but not recorded would be sent again, so this waits for an unreachable store as long as
+    /// the process lives. No other process can claim the mail meanwhile, because it has the same store.
     pub(super) async fn record_batch(
         &self,
-        mut batch: Batch,
+        batch: &Batch,
+        pass_start: DateTime<Utc>,
+        on_progress: OnProgress<'_>,
         report: &mut Report,
     ) -> Result<HashSet<Uuid>, Error> {
-        let failed = std::mem::take(&mut batch.failed);
-        for Suspect { mail, reason, .. } in &failed {
-            batch.record(mail, Verdict::Failed, Some(reason.clone()));
-            report.mails_failed += 1;
-            tracing::warn!(mail.id = %mail.id, "mail {} to {:?} failed: {reason}", mail.id, mail.recipient);
-        }
-        if batch.records.is_empty() {
+        if batch.is_empty() {
             return Ok(HashSet::new());
         }
         let give_up_at = Instant::now() + STORE_RETRY_TIMEOUT;
         loop {
-            match self.try_record(&batch.records, &failed, report).await {
-                Err(error) if error.is_transient() && Instant::now() < give_up_at => {
+            let result = self.try_record(batch, pass_start, report).await;
+            let may_wait = || batch.has_outcome() || Instant::now() < give_up_at;
+            match result {
+                Err(error) if error.is_transient() && may_wait() => {
                     tracing::warn!("delivery outcomes cannot be recorded yet: {error}");
+                    on_progress();
                     tokio::time::sleep(STORE_RETRY_INTERVAL).await;
                 }
                 result => return result,
@@ -194,20 +197,15 @@ impl Recorder<'_> {
 
     async fn try_record(
         &self,
-        records: &[MailRecord],
-        failed: &[Suspect],
+        batch: &Batch,
+        pass_start: DateTime<Utc>,
         report: &mut Report,
     ) -> Result<HashSet<Uuid>, Error> {
         let now = self.clock.now();
         let holder = self.lease_from(now);
-        let cancelled: Vec<_> = records
-            .iter()
-            .filter(|record| record.verdict == Verdict::Cancelled)
-            .map(|record| record.id)
-            .collect();
+        let records = &batch.records;
         let mut recorded_count = None;
-        if cancelled.is_empty() && failed.is_empty() {
-            // The usual case: a single statement.
+        if batch.is_plain() {
             let count = self.store.record_mails(records, holder, now).await?;
             if count == records.len() as u64 {
                 return Ok(HashSet::new());
@@ -224,40 +222,81 @@ impl Recorder<'_> {
             lost = tx.find_lost_mails(records, holder.id).await?;
             tracing::warn!("{} mails were taken over by another process", lost.len());
         }
+        let cancelled: Vec<_> = records
+            .iter()
+            .filter(|record| record.verdict == Verdict::Cancelled)
+            .map(|record| record.id)
+            .collect();
         tx.detach_unreachable_notices(&cancelled).await?;
-        for Suspect {
-            mail,
-            reason,
-            is_dead,
-        } in failed
-        {
-            if lost.contains(&mail.id) {
-                continue;
+        for id in batch.oversized.iter().filter(|id| !lost.contains(id)) {
+            tx.split_mail(*id, new_id(now), now).await?;
+        }
+        for refused in &batch.refused {
+            tx.record_address_refusal(refused, pass_start, now - DEAD_ADDRESS_TTL, now)
+                .await?;
+        }
+        tx.clear_addresses(&batch.accepted).await?;
+        for mail in &batch.undelivered {
+            if !lost.contains(&mail.id) {
+                plan_fallback(&mut tx, self.policy, mail, now, report).await?;
             }
-            if *is_dead {
-                tx.mark_address_dead(&mail.recipient, reason, now).await?;
-            }
-            plan_fallback(&mut tx, self.policy, mail, reason, now, report).await?;
         }
         tx.commit().await?;
         Ok(lost)
     }
 
-    /// Renews the lease on claimed mails. If the store is unreachable, it is tried again before the lease lapses.
-    pub async fn renew_leases(&self) {
+    /// Decides about the addresses that were refused in a pass. Mails to those that are dead now fail.
+    pub(super) async fn judge_addresses(
+        &self,
+        refusals: &Refusals,
+        pass_start: DateTime<Utc>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        let sound_domains: Vec<_> = refusals.sound_domains().into_iter().collect();
+        let mut tx = self.store.begin().await?;
+        for dead in tx
+            .mark_dead_addresses(&sound_domains, pass_start, now)
+            .await?
+        {
+            let failed = tx.fail_waiting_mails(&dead.key, &dead.reason).await?;
+            // The one that was refused in this pass is counted as deferred.
+            report.mails_deferred = report
+                .mails_deferred
+                .saturating_sub(u64::from(!failed.is_empty()));
+            for mail in failed {
+                log_failure(&mail, &dead.reason);
+                report.mails_failed += 1;
+                plan_fallback(&mut tx, self.policy, &mail, now, report).await?;
+                plan_unreachable(&mut tx, self.policy, &mail, &dead.reason, now).await?;
+            }
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Renews the lease on claimed mails and returns them. If the store is unreachable, it is tried again before the
+    /// lease lapses.
+    pub async fn renew_leases(&self) -> HashSet<Uuid> {
         let lease = self.lease_from(self.clock.now());
         let renew = async {
             let mut tx = self.store.begin().await?;
-            tx.renew_mail_leases(lease).await?;
-            tx.commit().await
+            let renewed = tx.renew_mail_leases(lease).await?;
+            tx.commit().await?;
+            Ok::<_, store::Error>(renewed)
         };
-        if let Err(error) = renew.await {
-            tracing::warn!("the lease on claimed mails was not renewed: {error}");
+        match renew.await {
+            Ok(renewed) => renewed.into_iter().collect(),
+            Err(error) => {
+                tracing::warn!("the lease on claimed mails was not renewed: {error}");
+                HashSet::new()
+            }
         }
     }
 
-    /// Settles the mails of processes that are gone, whose leases have lapsed. Returns whether the mail server is on probation.
-    pub async fn recover(&self, report: &mut Report) -> Result<bool, Error> {
+    /// Settles the mails of processes that are gone, whose leases have lapsed. Returns how many connections the mail
+    /// server takes, and what is known about addresses.
+    pub(super) async fn recover(&self, report: &mut Report) -> Result<(usize, Refusals), Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let lapsed = tx
@@ -269,13 +308,38 @@ impl Recorder<'_> {
             tx.settle_lapsed_mail(mail, verdict, reason).await?;
             if verdict == Verdict::Failed {
                 report.mails_failed += 1;
-                plan_fallback(&mut tx, self.policy, mail, reason, now, report).await?;
+                plan_fallback(&mut tx, self.policy, mail, now, report).await?;
             } else {
                 report.mails_unknown += 1;
             }
         }
-        let is_on_probation = tx.find_setting(RELAY_PROBATION).await?.as_deref() == Some("yes");
+        let limit = tx.find_setting(CONNECTION_LIMIT).await?;
+        let limit = limit.and_then(|limit| parse_connection_limit(&limit, now));
+        let connections = self.settings.connections;
+        let refusals = Refusals::load(&mut tx, now).await?;
         tx.commit().await?;
-        Ok(is_on_probation)
+        Ok((
+            limit.map_or(connections, |limit| limit.min(connections)),
+            refusals,
+        ))
     }
+
+    /// Remembers for a day how many connections the mail server takes.
+    pub async fn record_connection_limit(&self, limit: usize) -> Result<(), Error> {
+        tracing::warn!(
+            "the mail server takes {limit} connections at a time; set [smtp] connections = {limit}"
+        );
+        let mut tx = self.store.begin().await?;
+        let value = format!("{limit} {}", self.clock.now().to_rfc3339());
+        tx.set_setting(CONNECTION_LIMIT, &value).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// The limit, unless it was observed more than a day ago.
+fn parse_connection_limit(value: &str, now: DateTime<Utc>) -> Option<usize> {
+    let (limit, observed_at) = value.split_once(' ')?;
+    let age = now - DateTime::parse_from_rfc3339(observed_at).ok()?.to_utc();
+    (age.abs() < CONNECTION_LIMIT_TTL).then_some(limit.parse().ok()?)
 }

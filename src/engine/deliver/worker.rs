@@ -1,12 +1,15 @@
 //! The mailer, and the workers of a pass: each has one connection to the mail server and sends one mail at a time.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::domain::MailCounts;
 use crate::engine::common::{Delivery, Error};
 use crate::notify::fault::{Fault, Outcome};
@@ -16,6 +19,8 @@ use crate::notify::transport::{Connection, Transport};
 use crate::store::ClaimedMail;
 
 const MAX_CONNECT_ATTEMPTS: u32 = 3;
+/// Gives a server time to notice that an earlier connection is closed.
+const CONNECT_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 pub struct Mailer {
     pub writer: Writer,
@@ -55,7 +60,7 @@ impl Mailer {
         *match outcome {
             Outcome::Sent { .. } => &mut counts.sent,
             Outcome::Deferred(_) => &mut counts.deferred,
-            Outcome::Refused { .. } => &mut counts.refused,
+            Outcome::Refused(_) => &mut counts.refused,
             Outcome::Unknown(_) => &mut counts.unknown,
             Outcome::ServerFault(_) => &mut counts.server_fault,
         } += 1;
@@ -67,89 +72,71 @@ impl Mailer {
     }
 }
 
+/// Until when a mail belongs to this process, in milliseconds of [`Clock::uptime`].
+///
+/// A process that was stopped or suspended past this time must not send the mail: another may have sent it.
+#[derive(Clone)]
+pub(super) struct MailLease(Arc<AtomicU64>);
+
+impl MailLease {
+    pub fn new(until: Duration) -> Self {
+        let lease = Self(Arc::default());
+        lease.extend(until);
+        lease
+    }
+
+    pub fn extend(&self, until: Duration) {
+        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        self.0.store(until, Ordering::Relaxed);
+    }
+
+    fn is_over(&self, clock: &Clock) -> bool {
+        clock.uptime().as_millis() >= u128::from(self.0.load(Ordering::Relaxed))
+    }
+}
+
 pub(super) struct Ready {
     pub mail: ClaimedMail,
     pub message: Arc<Rendered>,
+    pub notices: usize,
 }
 
-pub(super) struct Event {
-    pub worker: usize,
+pub(super) struct Job {
     pub ready: Ready,
-    pub outcome: Outcome,
+    /// Whether the start of the attempt is being recorded already.
+    pub is_started: bool,
+    /// Arrives when the start is recorded; closed without a value if the mail belongs to another process.
+    pub permit: oneshot::Receiver<()>,
+    pub lease: MailLease,
+}
+
+pub(super) enum Event {
+    /// Everything before the envelope is done, so the start can be recorded.
+    Starting { worker: usize },
+    Ended {
+        worker: usize,
+        ready: Ready,
+        attempt: Attempt,
+        is_connected: bool,
+    },
+}
+
+pub(super) enum Attempt {
+    Tried(Outcome),
+    /// The server takes no further connection.
+    NoConnection(Fault),
+    /// Stopped before the text, so that no copy can arrive.
+    Withdrawn,
 }
 
 struct Worker {
     number: usize,
     mailer: Arc<Mailer>,
+    clock: Clock,
     pace: Option<Arc<DefaultDirectRateLimiter>>,
     messages_per_connection: u32,
-}
-
-impl Worker {
-    /// Sends the mails of the channel until it closes, then closes the connection with QUIT.
-    async fn run(self, mut jobs: mpsc::Receiver<Ready>, events: mpsc::UnboundedSender<Event>) {
-        let mut current = None;
-        while let Some(ready) = jobs.recv().await {
-            if let Some(pace) = &self.pace {
-                pace.until_ready().await;
-            }
-            let outcome = self.send(&mut current, &ready.message).await;
-            let event = Event {
-                worker: self.number,
-                ready,
-                outcome,
-            };
-            if events.send(event).is_err() {
-                break;
-            }
-        }
-        if let Some(open) = current {
-            open.connection.close().await;
-        }
-    }
-
-    /// Sends over the open connection or a new one, and keeps it for the next mail if it is still usable.
-    async fn send<'a>(
-        &'a self,
-        current: &mut Option<OpenConnection<'a>>,
-        message: &Rendered,
-    ) -> Outcome {
-        let mut open = match current.take() {
-            Some(open) => open,
-            None => match self.connect().await {
-                Ok(connection) => OpenConnection {
-                    connection,
-                    sent: 0,
-                },
-                Err(fault) => return Outcome::ServerFault(fault),
-            },
-        };
-        let outcome = open.connection.send(message).await;
-        open.sent += 1;
-        let is_used_up =
-            self.messages_per_connection > 0 && open.sent >= self.messages_per_connection;
-        if is_used_up || !open.connection.is_usable() {
-            open.connection.close().await;
-        } else {
-            *current = Some(open);
-        }
-        outcome
-    }
-
-    /// Connects, with immediate retries for a server that is busy or unreachable for a moment.
-    async fn connect(&self) -> Result<Connection<'_>, Fault> {
-        let mut tries = 1;
-        loop {
-            match self.mailer.transport.open().await {
-                Err(fault)
-                    if tries < MAX_CONNECT_ATTEMPTS && fault.code.is_none_or(|code| code < 500) =>
-                {
-                    tries += 1;
-                }
-                result => return result,
-            }
-        }
-    }
+    stop: CancellationToken,
+    events: mpsc::UnboundedSender<Event>,
 }
 
 struct OpenConnection<'a> {
@@ -157,8 +144,116 @@ struct OpenConnection<'a> {
     sent: u32,
 }
 
+impl Worker {
+    /// Sends the mails of the channel until it closes, then closes the connection with QUIT.
+    async fn run(self, mut jobs: mpsc::Receiver<Job>) {
+        let mut open = None;
+        while let Some(mut job) = jobs.recv().await {
+            let attempt = self.attempt(&mut open, &mut job).await;
+            self.close_if_used_up(&mut open).await;
+            let event = Event::Ended {
+                worker: self.number,
+                ready: job.ready,
+                attempt,
+                is_connected: open.is_some(),
+            };
+            if self.events.send(event).is_err() {
+                break;
+            }
+        }
+        if let Some(OpenConnection { connection, .. }) = open {
+            connection.close().await;
+        }
+    }
+
+    async fn attempt<'a>(
+        &'a self,
+        open: &mut Option<OpenConnection<'a>>,
+        job: &mut Job,
+    ) -> Attempt {
+        let begun = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Attempt::Withdrawn),
+            begun = self.begin(open, job) => begun,
+        };
+        let attempt = match (begun, open.as_mut()) {
+            (Ok(()), Some(open)) if !job.lease.is_over(&self.clock) => {
+                open.sent += 1;
+                Attempt::Tried(open.connection.finish(&job.ready.message).await)
+            }
+            (Ok(()), _) => Attempt::Withdrawn,
+            (Err(attempt), _) => attempt,
+        };
+        if !matches!(attempt, Attempt::Tried(_)) {
+            // Without QUIT: a mail that has begun ends with its connection.
+            *open = None;
+        }
+        attempt
+    }
+
+    /// Everything before the text.
+    async fn begin<'a>(
+        &'a self,
+        open: &mut Option<OpenConnection<'a>>,
+        job: &mut Job,
+    ) -> Result<(), Attempt> {
+        if let Some(pace) = &self.pace {
+            pace.until_ready().await;
+        }
+        let open = if let Some(open) = open {
+            open
+        } else {
+            let connection = self.connect().await.map_err(Attempt::NoConnection)?;
+            open.insert(OpenConnection {
+                connection,
+                sent: 0,
+            })
+        };
+        if !job.is_started {
+            let worker = self.number;
+            // Fails only if the pass is over; then there is no permit either.
+            let _ = self.events.send(Event::Starting { worker });
+        }
+        match open.connection.begin(&job.ready.message).await {
+            Ok(()) => {}
+            Err(Outcome::Deferred(fault) | Outcome::ServerFault(fault))
+                if fault.is_about_connections() =>
+            {
+                return Err(Attempt::NoConnection(fault));
+            }
+            Err(outcome) => return Err(Attempt::Tried(outcome)),
+        }
+        (&mut job.permit).await.map_err(|_| Attempt::Withdrawn)
+    }
+
+    async fn connect(&self) -> Result<Connection<'_>, Fault> {
+        let mut tries = 1;
+        loop {
+            match self.mailer.transport.open().await {
+                Err(fault)
+                    if tries < MAX_CONNECT_ATTEMPTS && fault.code.is_none_or(|code| code < 500) =>
+                {
+                    tokio::time::sleep(CONNECT_RETRY_INTERVAL * tries).await;
+                    tries += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn close_if_used_up(&self, open: &mut Option<OpenConnection<'_>>) {
+        let limit = self.messages_per_connection;
+        let is_used_up = |open: &mut OpenConnection<'_>| {
+            limit > 0 && open.sent >= limit || !open.connection.is_usable()
+        };
+        if let Some(open) = open.take_if(is_used_up) {
+            open.connection.close().await;
+        }
+    }
+}
+
 pub(super) struct Workers {
-    jobs: Vec<mpsc::Sender<Ready>>,
+    jobs: Vec<mpsc::Sender<Job>>,
     tasks: JoinSet<()>,
 }
 
@@ -166,7 +261,9 @@ impl Workers {
     pub fn new(
         mailer: &Arc<Mailer>,
         settings: &Delivery,
-        events: &mpsc::UnboundedSender<Event>,
+        clock: &Clock,
+        stop: &CancellationToken,
+        (count, events): (usize, &mpsc::UnboundedSender<Event>),
     ) -> Self {
         let pace = settings
             .mails_per_second
@@ -174,23 +271,26 @@ impl Workers {
             .map(|quota| Arc::new(RateLimiter::direct(quota)));
         let mut jobs = Vec::new();
         let mut tasks = JoinSet::new();
-        for number in 0..settings.connections {
+        for number in 0..count {
             let (job_in, job_out) = mpsc::channel(1);
             let worker = Worker {
                 number,
                 mailer: Arc::clone(mailer),
+                clock: clock.clone(),
                 pace: pace.clone(),
                 messages_per_connection: settings.messages_per_connection,
+                stop: stop.clone(),
+                events: events.clone(),
             };
-            tasks.spawn(worker.run(job_out, events.clone()));
+            tasks.spawn(worker.run(job_out));
             jobs.push(job_in);
         }
         Self { jobs, tasks }
     }
 
-    pub async fn send(&self, worker: usize, ready: Ready) {
-        // If the worker has died, its mail stays `sending` and is recovered when the lease lapses.
-        let _ = self.jobs[worker].send(ready).await;
+    pub async fn send(&self, worker: usize, job: Job) {
+        // If the worker has died, `wait_for_failure` ends the pass.
+        let _ = self.jobs[worker].send(job).await;
     }
 
     /// Waits for a worker to end too early, which is a bug.

@@ -101,7 +101,17 @@ impl Session {
         self.encrypted
     }
 
-    pub async fn send(&mut self, mail: &Rendered) -> Outcome {
+    /// MAIL, RCPT and DATA. On success the server waits for the text: call [`Session::finish`], or drop the session
+    /// to withdraw the mail.
+    pub async fn begin(&mut self, mail: &Rendered) -> Result<(), Outcome> {
+        match self.send_envelope(mail).await {
+            Ok(()) => Ok(()),
+            Err(fault) => Err(self.fail(fault).await),
+        }
+    }
+
+    /// Sends the text and waits for the reply to the final dot.
+    pub async fn finish(&mut self, mail: &Rendered) -> Outcome {
         match self.transfer(mail).await {
             Ok(reply) => {
                 self.sent += 1;
@@ -109,14 +119,16 @@ impl Session {
                     reply: text::one_line(&reply.text(), text::MAX_TEXT),
                 }
             }
-            Err(fault) => {
-                let outcome = self.classify(fault);
-                if !self.dead {
-                    self.reset().await;
-                }
-                outcome
-            }
+            Err(fault) => self.fail(fault).await,
         }
+    }
+
+    async fn fail(&mut self, fault: Fault) -> Outcome {
+        let outcome = self.classify(fault);
+        if !self.dead {
+            self.reset().await;
+        }
+        outcome
     }
 
     /// Sends QUIT, unless the connection is broken, and closes it.
@@ -208,8 +220,8 @@ impl Session {
         self.command(Stage::Auth, command).await
     }
 
-    /// MAIL, RCPT, DATA and the text. The error is the first negative reply.
-    async fn transfer(&mut self, mail: &Rendered) -> Result<Reply, Fault> {
+    /// The error is the first negative reply.
+    async fn send_envelope(&mut self, mail: &Rendered) -> Result<(), Fault> {
         let mail_from = format!("MAIL FROM:<{}>\r\n", self.settings.envelope_from);
         let rcpt = format!("RCPT TO:<{}>\r\n", mail.envelope_to);
         if self.settings.pipelining && self.features.pipelining {
@@ -233,6 +245,10 @@ impl Session {
             let reply = self.command(Stage::Data, Data).await?;
             expect(Stage::Data, reply, 354..=354)?;
         }
+        Ok(())
+    }
+
+    async fn transfer(&mut self, mail: &Rendered) -> Result<Reply, Fault> {
         self.send_text(&mail.bytes).await?;
         let reply = self
             .reply_within(Stage::Final, self.settings.final_timeout)
@@ -273,14 +289,7 @@ impl Session {
             (None, Stage::Final) => Outcome::Unknown(fault),
             (None, _) => Outcome::Deferred(fault),
             (Some(_), _) if fault.is_transient() => Outcome::Deferred(fault),
-            (Some(_), Stage::Rcpt) => Outcome::Refused {
-                dead_address: fault.is_dead_address(),
-                fault,
-            },
-            (Some(_), Stage::Data | Stage::Final) => Outcome::Refused {
-                fault,
-                dead_address: false,
-            },
+            (Some(_), Stage::Rcpt | Stage::Data | Stage::Final) => Outcome::Refused(fault),
             (Some(_), _) => Outcome::ServerFault(fault),
         }
     }

@@ -13,8 +13,8 @@ INSERT INTO mail (id, recipient, recipient_key, state, created_at, next_at, hold
 VALUES ('01930000-0000-0000-0000-00000000000c', 'Ada@Example.org', 'ada@example.org', 'sent', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', '01930000-0000-0000-0000-00000000000d', NULL, 1, 0, '2026-11-21T08:00:01+00:00', '2026-11-21T08:00:01.25+00:00', '01930000-0000-0000-0000-00000000000b', '250 2.0.0 Ok');
 INSERT INTO notice (id, token_id, subject, generation, secret_version, topic, step, recipient, recipient_key, basis, send_at, planned_at, plan_id, mail_id, state, held, reason, title, detail)
 VALUES ('01930000-0000-0000-0000-00000000000e', '01930000-0000-0000-0000-00000000000a', NULL, '2026-11-28T08:00:00+00:00', 2, 'expiry', 604800, 'Ada@Example.org', 'ada@example.org', 'issuer', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', '01930000-0000-0000-0000-00000000000b', '01930000-0000-0000-0000-00000000000c', 'planned', FALSE, NULL, NULL, NULL);
-INSERT INTO address (key, dead_since, reason)
-VALUES ('gone@example.org', '2026-11-01T08:00:00+00:00', '550 5.1.1 no such user');
+INSERT INTO address (key, domain, code, is_doubtful, reason, refused_since, refused_at, passes, dead_since)
+VALUES ('gone@example.org', 'example.org', '5.1.1', FALSE, '550 5.1.1 no such user', '2026-11-01T08:00:00+00:00', '2026-11-01T08:00:00+00:00', 1, '2026-11-01T08:00:00+00:00');
 INSERT INTO directory (name, kind, last_sync_at, last_good_sync_at, error, failures, failing_since, deferred_until, people, groups, cursor, query_digest, held, held_at, held_changes, decision)
 VALUES ('hr', 'file', '2026-11-21T08:00:00+00:00', '2026-11-21T08:00:00+00:00', NULL, 0, NULL, NULL, 1, '[]', 'f2', 'a1', '4 of 10', '2026-11-21T08:00:00+00:00', 'h1', 'released');
 INSERT INTO identity (directory, email_key, email, account_id, name, status, known_status, reason, evidence, checked_by_id, since, observed_at, candidate, candidate_since, candidate_evidence)

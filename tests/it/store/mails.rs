@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::domain::{
     Basis, Expiry, NewNotice, Occurrence, Recipient, Status, Token, TokenId, Topic,
 };
-use lapsed::store::{ClaimedMail, Holder, MailRecord, Store, UnlistedTokens, Verdict};
+use lapsed::store::{
+    ClaimedMail, Holder, MailRecord, RefusedAddress, Store, UnlistedTokens, Verdict,
+};
 use rstest::rstest;
 use uuid::Uuid;
 
@@ -297,16 +299,16 @@ async fn renewing_extends_only_the_holders_own_leases(#[values(Sqlite, Postgres)
     let mine = holder(minutes(1));
     let id = claim(&store, mine, now()).await[0].id;
     assert_eq!(
-        write!(store, tx => tx.renew_mail_leases(holder(minutes(9)))),
+        write!(store, tx => tx.renew_mail_leases(holder(minutes(9)))).len(),
         0
     );
     assert_eq!(
-        write!(store, tx => tx.renew_mail_leases(Holder { until: minutes(5), ..mine })),
+        write!(store, tx => tx.renew_mail_leases(Holder { until: minutes(5), ..mine })).len(),
         1
     );
     write!(store, tx => tx.reclaim_lapsed_mails(minutes(4), days(1)));
     assert_eq!(record(&store, mine, id, Verdict::Sent).await, 1);
-    assert_eq!(write!(store, tx => tx.renew_mail_leases(mine)), 0);
+    assert_eq!(write!(store, tx => tx.renew_mail_leases(mine)).len(), 0);
 }
 
 #[rstest]
@@ -526,7 +528,7 @@ async fn a_notice_has_its_token_its_finding_and_the_dead_address(
         directory: None,
     };
     write!(store, tx => tx.insert_findings(std::slice::from_ref(&finding)));
-    write!(store, tx => tx.mark_address_dead(&address("ada@example.ORG"), "550 5.1.1 no such user", now()));
+    refuse(&store, "ada@example.ORG", "5.1.1 no such user", now()).await;
     let ops = Recipient {
         address: address("ops@example.org"),
         basis: Basis::Admin,
@@ -572,26 +574,87 @@ async fn a_notice_has_its_token_its_finding_and_the_dead_address(
     assert_eq!(warning.token.as_ref(), Some(&token));
     assert_eq!(warning.evidence.as_deref(), Some("disabled at hr"));
     assert_eq!(warning.evidence_since, Some(days(-1)));
-    assert_eq!(
-        warning.issuer_dead.as_deref(),
-        Some("550 5.1.1 no such user")
-    );
+    assert_eq!(warning.issuer_dead.as_deref(), Some("5.1.1 no such user"));
     write!(store, tx => tx.resolve_findings(&[finding.id], now()));
     let content = read!(store, tx => tx.load_mail_contents(&[id], 100)).remove(0);
     assert_eq!(content.rows[1].evidence, None);
+}
+
+/// Records a refusal in a pass of its own.
+async fn refuse(store: &Store, to: &str, reply: &str, at: DateTime<Utc>) {
+    let (code, _) = reply.split_once(' ').unwrap_or((reply, ""));
+    let refused = RefusedAddress {
+        address: address(to),
+        code: code.to_owned(),
+        is_doubtful: code != "5.1.1",
+        reason: reply.to_owned(),
+    };
+    write!(store, tx => tx.record_address_refusal(&refused, at, at - TimeDelta::days(30), at));
+}
+
+async fn mark_dead(store: &Store, domains: &[&str], at: DateTime<Utc>) -> Vec<String> {
+    let dead = write!(store, tx => tx.mark_dead_addresses(domains, at, at));
+    dead.into_iter().map(|address| address.key).collect()
 }
 
 #[rstest]
 #[tokio::test]
 async fn an_address_is_dead_until_it_may_be_tried_again(#[values(Sqlite, Postgres)] db: Db) {
     let (store, _fresh) = db.store().await;
-    write!(store, tx => tx.mark_address_dead(&address("Ada@Example.org"), "550 5.1.1", days(-40)));
+    refuse(&store, "Ada@Example.org", "5.1.1", days(-40)).await;
+    assert_eq!(
+        mark_dead(&store, &["example.org"], days(-40)).await,
+        ["ada@example.org"]
+    );
     assert!(read!(store, tx => tx.load_dead_addresses(days(-30))).is_empty());
-    write!(store, tx => tx.mark_address_dead(&address("ada@example.org"), "550 5.1.2", days(-3)));
+    // It is refused again, so the count starts again.
+    refuse(&store, "ada@example.org", "5.1.1", days(-3)).await;
+    assert!(
+        mark_dead(&store, &["example.net"], days(-3))
+            .await
+            .is_empty()
+    );
+    assert_eq!(
+        mark_dead(&store, &["example.org"], days(-3)).await,
+        ["ada@example.org"]
+    );
     assert_eq!(
         read!(store, tx => tx.load_dead_addresses(days(-30))),
-        [("ada@example.org".to_owned(), "550 5.1.2".to_owned())]
+        [("ada@example.org".to_owned(), "5.1.1".to_owned())]
     );
+    write!(store, tx => tx.clear_addresses(&["ada@example.org".to_owned()]));
+    assert!(read!(store, tx => tx.list_addresses()).is_empty());
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_doubtful_address_is_dead_after_three_passes_over_a_day(
+    #[values(Sqlite, Postgres)] db: Db,
+) {
+    let (store, _fresh) = db.store().await;
+    for hour in [0, 1, 2, 23] {
+        let at = now() + TimeDelta::hours(hour);
+        refuse(&store, "ada@example.org", "5.2.1 disabled", at).await;
+        assert!(
+            mark_dead(&store, &["example.org"], at).await.is_empty(),
+            "{hour}"
+        );
+    }
+    // Another code starts a new count.
+    let at = now() + TimeDelta::hours(24);
+    refuse(&store, "ada@example.org", "5.1.2 no such domain", at).await;
+    assert!(mark_dead(&store, &["example.org"], at).await.is_empty());
+    for hour in [30, 47] {
+        let at = now() + TimeDelta::hours(hour);
+        refuse(&store, "ada@example.org", "5.1.2 no such domain", at).await;
+        assert!(
+            mark_dead(&store, &["example.org"], at).await.is_empty(),
+            "{hour}"
+        );
+    }
+    let at = now() + TimeDelta::hours(48);
+    refuse(&store, "ada@example.org", "5.1.2 no such domain", at).await;
+    assert_eq!(mark_dead(&store, &[], at).await, ["ada@example.org"]);
 }
 
 #[rstest]
