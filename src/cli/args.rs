@@ -15,9 +15,10 @@ pub use commands::{
     Backup, Command, Completions, Demo, Explain, Import, Man, Preview, Release, SendTest, Sweep,
 };
 pub use nouns::{
-    Acknowledge, AuditCommand, DirectoryCommand, FindingCommand, FindingList, Forecast, Format,
-    IdentityCommand, IdentityCoverage, IdentityList, IdentityRebind, ListOptions, NoticeCommand,
-    NoticeList, SourceCommand, TokenCommand, TokenList, TokenRevoke, TokenShow, UpstreamSync,
+    Acknowledge, AddressClear, AddressCommand, AuditCommand, DirectoryCommand, FindingCommand,
+    FindingList, Forecast, Format, IdentityCommand, IdentityCoverage, IdentityList, IdentityRebind,
+    ListOptions, NoticeCommand, NoticeList, NoticeRetry, SourceCommand, TokenCommand, TokenList,
+    TokenRevoke, TokenShow, UpstreamSync,
 };
 pub use values::Input;
 
@@ -30,6 +31,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         &[
             "token",
             "notice",
+            "address",
             "finding",
             "identity",
             "directory",

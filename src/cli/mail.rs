@@ -114,6 +114,6 @@ pub(super) async fn send_test(context: &Context, args: SendTest) -> Result<Exit>
         Outcome::Deferred(fault) | Outcome::Unknown(fault) | Outcome::ServerFault(fault) => {
             Err(Failure::unreachable(fault).into())
         }
-        Outcome::Refused { fault, .. } => Err(Failure::failed(fault).into()),
+        Outcome::Refused(fault) => Err(Failure::failed(fault).into()),
     }
 }

@@ -1,26 +1,58 @@
 use anstyle::Style;
 use serde_json::json;
 
-use super::Context;
-use super::args::{NoticeCommand, NoticeList};
-use super::exit::{Exit, Result};
+use super::args::{NoticeCommand, NoticeList, NoticeRetry};
+use super::exit::{Exit, Failure, Result};
 use super::output::when::rfc3339;
-use super::output::{BAD, Cell, Column, FAINT, Field, Printer, Row, WARN};
+use super::output::{BAD, Cell, Column, FAINT, Field, Printer, Row, WARN, print_line};
 use super::query::{self, print_list, print_pages};
-use super::setup;
+use super::setup::{self, Mode};
+use super::{Context, audit};
+use crate::config::Config;
 use crate::domain::{NoticeState, Step};
-use crate::store::{NoticeFilter, NoticeRow, Store};
+use crate::notify::wording::quantity;
+use crate::store::{NoticeFilter, NoticeRow, RetriedNotices, Store};
 use crate::time::MAX_INSTANT;
 
 pub(super) async fn notice(context: &Context, args: NoticeCommand) -> Result<Exit> {
-    let NoticeCommand::List(args) = args;
     let config = setup::load_config(context)?;
+    let args = match args {
+        NoticeCommand::List(args) => args,
+        NoticeCommand::Retry(args) => return retry(context, &config, &args).await,
+    };
     let domain = config.mail_identity.from.email.domain();
     let now = context.clock.now();
     print_list(&config, args.options.format, now, async |store, printer| {
         list(store, &args, domain, printer).await
     })
     .await
+}
+
+async fn retry(context: &Context, config: &Config, args: &NoticeRetry) -> Result<Exit> {
+    let ids = args.state.is_none().then_some(args.ids.as_slice());
+    let retried = setup::with_engine(context, config, Mode::Normal, async |engine| {
+        Ok(engine.retry().notices(ids, &audit::actor()).await?)
+    })
+    .await?;
+    let RetriedNotices { owed, skipped } = retried;
+    if owed + skipped == 0 {
+        let error = anyhow::anyhow!("no failed notice matches");
+        let hint =
+            "`lapsed notice list --state failed --format csv` shows the failed ones with their ids";
+        return Err(Failure::failed(error).hint(hint).into());
+    }
+    let mut message = format!(
+        "{} owed again; the next sweep sends what is due",
+        quantity(owed, "notice")
+    );
+    if skipped > 0 {
+        message.push_str(&format!(
+            "\n{} skipped: the token was renewed or has ended, or a tighter step is owed",
+            quantity(skipped, "notice")
+        ));
+    }
+    print_line(&message)?;
+    Ok(Exit::Ok)
 }
 
 /// Lists the notices that match the filters, the latest planned first.

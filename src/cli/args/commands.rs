@@ -10,8 +10,8 @@ use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
 use super::nouns::{
-    AuditCommand, DirectoryCommand, FindingCommand, Forecast, IdentityCommand, NoticeCommand,
-    SourceCommand, TokenCommand,
+    AddressCommand, AuditCommand, DirectoryCommand, FindingCommand, Forecast, IdentityCommand,
+    NoticeCommand, SourceCommand, TokenCommand,
 };
 use super::values::{Input, TEMPLATES, parse_token_ref};
 use crate::domain::{Address, TokenRef};
@@ -76,14 +76,25 @@ Examples:
     )]
     Token(TokenCommand),
 
-    /// List notices: planned, sent and failed
+    /// List notices: planned, sent and failed; retry failed ones
     #[command(
         subcommand,
         after_help = "\
 Examples:
-  lapsed notice list --state failed"
+  lapsed notice list --state failed
+  lapsed notice retry --state failed"
     )]
     Notice(NoticeCommand),
+
+    /// List the addresses that count as dead; use one again
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  lapsed address list
+  lapsed address clear ada@example.org"
+    )]
+    Address(AddressCommand),
 
     /// List findings: what is wrong with tokens now; acknowledge one
     #[command(

@@ -5,7 +5,7 @@ use crate::cli::explain::Explanation;
 use crate::cli::output::print_item;
 use crate::cli::{identity, query, token as tokens};
 use crate::domain::{FindingKind, Identity, IdentityStatus, Severity, TokenRef};
-use crate::store::{IdentityRow, NewFinding};
+use crate::store::{IdentityRow, NewFinding, RefusedAddress};
 
 fn reference(text: &str) -> TokenRef {
     let Command::Explain(Explain { id }) = parse_command(&format!("lapsed explain {text}")) else {
@@ -164,6 +164,23 @@ async fn explain_new_token(one: Token) -> String {
     explain_token(&world, policy()).await
 }
 
+async fn mark_dead(world: &World, address: &str) {
+    let refused = RefusedAddress {
+        address: address.parse().unwrap(),
+        code: "5.1.1".to_owned(),
+        is_doubtful: false,
+        reason: "550 5.1.1 no such user".to_owned(),
+    };
+    let mut tx = world.store.begin().await.unwrap();
+    tx.record_address_refusal(&refused, now(), now(), now())
+        .await
+        .unwrap();
+    tx.mark_dead_addresses(&["example.org"], now(), now())
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+}
+
 #[tokio::test]
 async fn every_reason_for_a_sent_or_unsent_notice_is_shown() {
     for world in World::all().await {
@@ -176,15 +193,7 @@ async fn every_reason_for_a_sent_or_unsent_notice_is_shown() {
         world
             .deliver(&["ada@example.org"], Verdict::Sent, None)
             .await;
-        let mut tx = world.store.begin().await.unwrap();
-        tx.mark_address_dead(
-            &"dead@example.org".parse().unwrap(),
-            "550 5.1.1 no such user",
-            now(),
-        )
-        .await
-        .unwrap();
-        tx.commit().await.unwrap();
+        mark_dead(&world, "dead@example.org").await;
         let earlier = Token {
             expiry: Expiry::At(days(3)),
             ..one.clone()
