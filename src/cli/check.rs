@@ -13,10 +13,10 @@ use super::{Context, setup};
 use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::config::{Config, Transport};
-use crate::domain::Cover;
+use crate::domain::{Address, Cover};
 use crate::engine;
 use crate::notify::fault::{Fault, Stage};
-use crate::notify::smtp::Relay;
+use crate::notify::smtp::{Relay, SmtpSettings};
 use crate::sources::{self, CheckReport};
 use crate::store::{self, Access, DirectoryRow, Store};
 use crate::text;
@@ -220,21 +220,10 @@ async fn check_mail(config: &Config) -> (String, Outcome) {
             return (name, outcome);
         }
     };
-    let outcome = match tokio::time::timeout(CHECK_TIMEOUT, relay.connect()).await {
-        Ok(Ok(session)) => {
-            let connected = if session.is_encrypted() {
-                "connected, encrypted"
-            } else {
-                "connected, NOT encrypted"
-            };
-            let signed_in = if smtp.user.is_some() {
-                ", signed in"
-            } else {
-                ""
-            };
-            session.quit().await;
-            Outcome::Passed(format!("{connected}{signed_in}"))
-        }
+    let admin = config.policy.admins.first();
+    let outcome = match tokio::time::timeout(CHECK_TIMEOUT, check_relay(&relay, smtp, admin)).await
+    {
+        Ok(Ok(outcome)) => outcome,
         Ok(Err(fault)) => Outcome::failed(fault.to_string(), smtp_fix(&fault), Exit::TempFail),
         Err(_) => Outcome::failed(
             NO_ANSWER,
@@ -243,6 +232,37 @@ async fn check_mail(config: &Config) -> (String, Outcome) {
         ),
     };
     (name, outcome)
+}
+
+/// Goes as far as a mail to an administrator can go without sending it.
+async fn check_relay(
+    relay: &Relay,
+    smtp: &SmtpSettings,
+    admin: Option<&Address>,
+) -> Result<Outcome, Fault> {
+    let mut session = relay.connect().await?;
+    let connected = if session.is_encrypted() {
+        "connected, encrypted"
+    } else {
+        "connected, NOT encrypted"
+    };
+    let signed_in = if smtp.user.is_some() {
+        ", signed in"
+    } else {
+        ""
+    };
+    let taken = session.probe(admin).await;
+    session.quit().await;
+    Ok(match taken {
+        Ok(()) if admin.is_some() => Outcome::Passed(format!(
+            "{connected}{signed_in}, takes mail to an administrator"
+        )),
+        Ok(()) => Outcome::Passed(format!("{connected}{signed_in}, takes the sender")),
+        Err(fault) if fault.is_transient() => Outcome::Warning(format!(
+            "{connected}{signed_in}, but a mail would wait: {fault}"
+        )),
+        Err(fault) => return Err(fault),
+    })
 }
 
 fn check_outbox(config: &Config) -> Outcome {
@@ -333,6 +353,15 @@ fn smtp_fix(fault: &Fault) -> &'static str {
             "the server rejects this client: ask its administrator, or set [smtp] hello_name to this host's full name"
         }
         Stage::Auth => "check the user in [smtp] url and the password",
+        Stage::Mail | Stage::Rcpt if fault.code == Some(530) => {
+            "the server wants a login: put a user into [smtp] url and set [smtp] password"
+        }
+        Stage::Mail => {
+            "the server rejects the sender: check [notify] from and [smtp] envelope_from, and what this login may send"
+        }
+        Stage::Rcpt => {
+            "the server rejects the recipient: check [notify] admins, and whether it relays for this machine or login"
+        }
         _ => "ask the administrator of the mail server",
     }
 }

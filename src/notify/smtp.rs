@@ -5,28 +5,35 @@
 //! connection that broke while the text was sent from one that broke after it, which decides whether
 //! sending again could deliver a second copy.
 
+mod certificate;
 mod session;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use lettre::transport::smtp::extension::ClientId;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use secrecy::SecretString;
-use tokio::io::{self, AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::fault::{Fault, Stage};
 use crate::tls;
 
+use certificate::{accept_any_certificate, expects_tls, tls_problem};
 pub use session::{Session, SessionSettings};
+
+/// A server that has sent no greeting by then may wait for a TLS handshake.
+const SILENCE: Duration = Duration::from_secs(2);
+
+const EXPECTS_TLS: &str = "the server expects TLS from the first byte, as usual on port 465; write smtps:// instead \
+                           of smtp://";
 
 const NO_STARTTLS: &str = "the server does not offer STARTTLS, or someone on the network removes the \
                            offer; with tls = required nothing is sent unencrypted";
@@ -78,6 +85,9 @@ pub enum Error {
 pub struct Relay {
     settings: SmtpSettings,
     hello: ClientId,
+    /// A second connection to a silent server is opened only once: a server that delays its greeting on purpose takes
+    /// a client that speaks first for a spammer.
+    was_probed: AtomicBool,
     server_name: ServerName<'static>,
     connector: Option<TlsConnector>,
 }
@@ -109,6 +119,7 @@ impl Relay {
         };
         Ok(Self {
             hello: client_id(settings.hello_name.as_deref())?,
+            was_probed: AtomicBool::new(false),
             server_name,
             connector: tls.map(|config| TlsConnector::from(Arc::new(config))),
             settings,
@@ -134,7 +145,7 @@ impl Relay {
     }
 
     async fn prepare(&self, session: &mut Session) -> Result<(), Fault> {
-        session.greeting().await?;
+        self.wait_for_greeting(session).await?;
         session.hello(&self.hello).await?;
         if !session.is_encrypted() && self.settings.tls != Tls::None {
             self.encrypt(session).await?;
@@ -144,6 +155,30 @@ impl Relay {
             session.authenticate(user, password).await?;
         }
         Ok(())
+    }
+
+    async fn wait_for_greeting(&self, session: &mut Session) -> Result<(), Fault> {
+        let SmtpSettings {
+            host,
+            port,
+            tls,
+            session: limits,
+            ..
+        } = &self.settings;
+        let greeting = session.greeting();
+        if *tls == Tls::Implicit {
+            return greeting.await;
+        }
+        tokio::pin!(greeting);
+        tokio::select! {
+            greeted = &mut greeting => return greeted,
+            () = sleep(SILENCE.min(limits.timeout / 2)) => {}
+        }
+        let host = host.trim_matches(['[', ']']);
+        if !self.was_probed.swap(true, Ordering::Relaxed) && expects_tls((host, *port)).await {
+            return Err(Fault::new(Stage::Greeting, EXPECTS_TLS));
+        }
+        greeting.await
     }
 
     async fn open_stream(&self) -> Result<TcpStream, Fault> {
@@ -211,85 +246,4 @@ fn client_id(name: Option<&str>) -> Result<ClientId, Error> {
         return Err(Error::HelloName(name.chars().take(80).collect()));
     }
     Ok(ClientId::Domain(name.to_owned()))
-}
-
-/// rustls wraps its errors in an I/O error.
-fn tls_problem(error: &io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(rustls::Error::InvalidCertificate(why)) => {
-            let why = certificate_problem(why);
-            format!("the server's certificate is not valid: {why}")
-        }
-        Some(error) => error.to_string(),
-        None => error.to_string(),
-    }
-}
-
-fn certificate_problem(error: &CertificateError) -> String {
-    match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "it has expired".to_owned()
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "it is not valid yet; is the clock of this machine right?".to_owned()
-        }
-        CertificateError::UnknownIssuer => {
-            "its issuer is not trusted; set smtp.ca_file to the certificate of its authority"
-                .to_owned()
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "it is not valid for the host in smtp.url".to_owned()
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-/// A client that accepts any certificate; protects only against passive listeners.
-fn accept_any_certificate() -> Result<ClientConfig, tls::Error> {
-    let provider = Arc::new(ring::default_provider());
-    let config = tls::config_builder()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AcceptAny(provider)));
-    Ok(config.with_no_client_auth())
-}
-
-/// Accepts any certificate for which the server has the key.
-#[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

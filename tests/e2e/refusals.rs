@@ -235,3 +235,54 @@ fn stops_while_nothing_can_be_sent_cost_no_mail(#[values(Sqlite, Postgres)] db: 
     });
     assert_eq!(server.stop()["duplicates_total"], 0);
 }
+
+#[rstest]
+#[case::login(
+    "--auth u:p --require-auth",
+    "?tls=none",
+    "530",
+    "the server wants a login"
+)]
+#[case::relay_denied(
+    "--reject-rcpt . --rcpt-refusal 554_5.7.1_Relay_access_denied",
+    "?tls=none",
+    "554 5.7.1",
+    "whether it relays"
+)]
+#[case::busy("--tempfail-rcpt .", "?tls=none", "450", "but a mail would wait")]
+fn check_goes_as_far_as_the_recipient(
+    #[case] arguments: &str,
+    #[case] query: &str,
+    #[case] code: &str,
+    #[case] advice: &str,
+) {
+    let mut server = MailServer::start(arguments);
+    let mut world = World::new(Sqlite);
+    let url = format!("\"smtp://127.0.0.1:{}{query}\"", server.port);
+    world.use_mail_server(&server).set("smtp.url", &url);
+    world.run(&["migrate"]).exits(0);
+    world.run(&["check"]).says(code).says(advice);
+    let summary = server.stop();
+    assert_eq!(summary["accepted"], 0);
+    assert_eq!(summary["violations"], json!({}));
+}
+
+#[test]
+fn the_wrong_scheme_for_a_port_is_named() {
+    let plain = MailServer::start("");
+    let mut world = World::new(Sqlite);
+    let url = format!("\"smtps://127.0.0.1:{}\"", plain.port);
+    world.use_mail_server(&plain).set("smtp.url", &url);
+    world.run(&["migrate"]).exits(0);
+    world
+        .run(&["check"])
+        .exits(75)
+        .says("write smtp:// instead of smtps://");
+    let encrypted = MailServer::encrypted("--implicit-tls", false);
+    let url = format!("\"smtp://127.0.0.1:{}\"", encrypted.port);
+    world.set("smtp.url", &url);
+    world
+        .run(&["check"])
+        .exits(75)
+        .says("write smtps:// instead of smtp://");
+}

@@ -5,7 +5,6 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use lettre::Address;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::commands::{Auth, Data, Ehlo, Quit, Rset, Starttls};
 use lettre::transport::smtp::extension::ClientId;
@@ -16,6 +15,7 @@ use tokio::io::{
 };
 use tokio::time::timeout;
 
+use crate::domain::Address;
 use crate::notify::fault::{Fault, Outcome, Stage};
 use crate::notify::message::Rendered;
 use crate::text;
@@ -35,7 +35,7 @@ pub struct SessionSettings {
     /// Whether to send MAIL, RCPT and DATA in one write if the server supports it.
     pub pipelining: bool,
     /// The address of MAIL FROM, which gets the bounces.
-    pub envelope_from: Address,
+    pub envelope_from: lettre::Address,
 }
 
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -108,6 +108,21 @@ impl Session {
             Ok(()) => Ok(()),
             Err(fault) => Err(self.fail(fault).await),
         }
+    }
+
+    /// Tests whether the server takes a mail to this address, without sending one.
+    pub async fn probe(&mut self, to: Option<&Address>) -> Result<(), Fault> {
+        let mail_from = format!("MAIL FROM:<{}>\r\n", self.settings.envelope_from);
+        let reply = self.command(Stage::Mail, mail_from).await?;
+        expect_positive(Stage::Mail, reply)?;
+        if let Some(to) = to {
+            let reply = self
+                .command(Stage::Rcpt, format!("RCPT TO:<{to}>\r\n"))
+                .await?;
+            expect_positive(Stage::Rcpt, reply)?;
+        }
+        self.reset().await;
+        Ok(())
     }
 
     /// Sends the text and waits for the reply to the final dot.
