@@ -25,6 +25,7 @@ use crate::domain::{DirectoryTerms, Issuers, Policy};
 use crate::engine::Settings;
 use crate::notify::message::MailIdentity;
 use crate::notify::smtp::{SmtpSettings, Tls};
+use crate::notify::view::Installation;
 
 pub use directories::DirectoryConfig;
 pub use error::Error;
@@ -137,6 +138,7 @@ impl Config {
         let issuers = sections::issuers(root.section("issuers"));
         let sources = SourceConfig::from_tables(root.sections("source"), zone);
         let directories = DirectoryConfig::from_tables(root.sections("directory"), zone);
+        let identity = mail_identity?;
         Some(Self {
             file: file.map(Path::to_owned),
             store,
@@ -148,7 +150,13 @@ impl Config {
                 retention,
                 response,
             },
-            mail_identity: mail_identity?,
+            mail_identity: MailIdentity {
+                installation: Installation {
+                    sources: sources.iter().map(SourceConfig::mail_info).collect(),
+                    ..identity.installation
+                },
+                ..identity
+            },
             mail,
             smtp,
             stop_timeout,

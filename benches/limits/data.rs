@@ -304,7 +304,7 @@ pub async fn engine(
     let writer = Writer::new(MailIdentity {
         from: "API tokens <tokens@example.com>".parse()?,
         reply_to: None,
-        installation: view::Installation { base_url: None },
+        installation: view::Installation::default(),
     });
     Ok(Engine {
         store: Store::open(url, Access::Migrate).await?,

@@ -10,7 +10,7 @@ use super::exit::{Exit, Failure, Result};
 use super::{Context, setup};
 use crate::engine;
 use crate::notify::fault::Outcome;
-use crate::notify::letter::{AlertEntry, Entry, Letter};
+use crate::notify::letter::{Entry, Letter};
 use crate::notify::message::{MailIdentity, Writer};
 use crate::notify::sample::{self, Sample};
 use crate::notify::template::Templates;
@@ -72,7 +72,7 @@ fn example_identity() -> MailIdentity {
             .parse()
             .expect("a literal mailbox"),
         reply_to: None,
-        installation: Installation { base_url: None },
+        installation: Installation::default(),
     }
 }
 
@@ -90,12 +90,7 @@ pub(super) async fn send_test(context: &Context, args: SendTest) -> Result<Exit>
         to: args.address.clone(),
         zone: config.policy.zone,
         now,
-        entries: vec![Entry::Alert(AlertEntry {
-            title: "Test mail".to_owned(),
-            text: "An operator ran `lapsed send-test` with your address. If you can read this, notices about \
-                   API tokens will reach you.\n\nYou do not have to do anything."
-                .to_owned(),
-        })],
+        entries: vec![Entry::Test],
         unlisted: Vec::new(),
         unreachable: Vec::new(),
     };

@@ -23,6 +23,7 @@ use crate::nearest::nearest;
 use crate::notify::message::MailIdentity;
 use crate::notify::view::Installation;
 use crate::telemetry::Format;
+use crate::text;
 
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -161,10 +162,10 @@ pub(super) fn notify(mut table: Table, zone: Tz) -> Notify {
         accounts: BTreeMap::new(),
         rules: Rules::default(),
     };
-    let example = "https://lapsed.example.org";
-    let base_url = table.optional("base_url", |field| field.http_url(example));
     let installation = Installation {
-        base_url: base_url.map(|url| url.as_str().trim_end_matches('/').to_owned()),
+        base_url: table.optional("base_url", page_template),
+        contact: table.optional("contact", line),
+        sources: BTreeMap::new(),
     };
     let reply_to = table.optional("reply_to", mailbox);
     Notify {
@@ -300,6 +301,26 @@ fn level(field: &Field) -> Parsed<String> {
         Err(error) => Err(format!(
             "{error}; write a level, or \"info,lapsed::engine=debug\""
         )),
+    }
+}
+
+/// The address of a page; `{source}` and `{id}` stand for those of a token.
+fn page_template(field: &Field<'_>) -> Parsed<String> {
+    field.http_url("https://wiki.example.org/tokens/{source}")?;
+    let text = field.text()?.trim_end_matches('/');
+    let rest = text.replace("{source}", "").replace("{id}", "");
+    if rest.contains(['{', '}']) {
+        return Err("has a placeholder other than {source} and {id}".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// One line of text for mails.
+pub(super) fn line(field: &Field<'_>) -> Parsed<String> {
+    let text = field.text()?;
+    match text::one_line(text, text::MAX_TEXT) {
+        line if line.is_empty() => Err("is empty; leave the key out".to_owned()),
+        line => Ok(line),
     }
 }
 

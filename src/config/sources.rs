@@ -10,8 +10,10 @@ use url::Url;
 
 use super::database;
 use super::field::{Field, Parsed};
+use super::sections;
 use super::table::Table;
 use crate::domain::{Name, SourceTerms};
+use crate::notify::view::SourceInfo;
 use crate::sources::{Kind, devtron, file, gcore, nocodb, rancher, sql};
 
 #[derive(Debug, Clone)]
@@ -19,6 +21,7 @@ pub struct SourceConfig {
     pub terms: SourceTerms,
     pub timeout: Duration,
     pub kind: Kind,
+    pub info: SourceInfo,
 }
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -152,12 +155,21 @@ fn nocodb(table: &mut Table) -> Option<Kind> {
 }
 
 impl SourceConfig {
+    pub(super) fn mail_info(&self) -> (String, SourceInfo) {
+        (self.terms.name.clone(), self.info.clone())
+    }
+
     pub(super) fn from_tables(tables: Vec<Table>, zone: Tz) -> Vec<Self> {
         let mut names = BTreeSet::from(["local".to_owned()]);
         let read = |mut table: Table| {
             let name = name(&mut table, &mut names);
             let schedule = table.optional("schedule", |field| field.schedule(zone));
             let timeout = table.timeout("timeout", TIMEOUT);
+            let help_url = |field: &Field<'_>| field.http_url("https://wiki.example.org/tokens");
+            let info = SourceInfo {
+                title: table.optional("title", sections::line),
+                help_url: table.optional("help_url", help_url).map(String::from),
+            };
             let terms = SourceTerms {
                 schedule,
                 allow_revoke: table.boolean("allow_revoke", false),
@@ -175,6 +187,7 @@ impl SourceConfig {
                 },
                 timeout,
                 kind,
+                info,
             })
         };
         tables.into_iter().filter_map(read).collect()

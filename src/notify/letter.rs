@@ -1,6 +1,6 @@
 //! The content of one mail to one recipient, as domain values, before it is rendered.
 
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use uuid::Uuid;
 
@@ -32,6 +32,7 @@ impl Letter {
             [Entry::Ended(_)] => Kind::Revoked,
             [Entry::Alert(_)] => Kind::Alert,
             [Entry::Summary(_)] => Kind::Summary,
+            [Entry::Test] => Kind::Test,
             entries
                 if entries
                     .iter()
@@ -82,6 +83,8 @@ string_enum! {
         /// A problem of lapsed itself.
         Alert = "alert",
         Summary = "summary",
+        /// Sent by an operator, to see whether mails arrive.
+        Test = "test",
     }
 }
 
@@ -94,6 +97,7 @@ pub enum Entry {
     Ended(EndedEntry),
     Alert(AlertEntry),
     Summary(SummaryEntry),
+    Test,
 }
 
 impl Entry {
@@ -102,7 +106,7 @@ impl Entry {
             Self::Expiry(entry) => Some(&entry.token),
             Self::Revoked(entry) => Some(&entry.token),
             Self::Ended(entry) => Some(&entry.token),
-            Self::Alert(_) | Self::Summary(_) => None,
+            Self::Alert(_) | Self::Summary(_) | Self::Test => None,
         }
     }
 
@@ -111,7 +115,7 @@ impl Entry {
             Self::Expiry(entry) => entry.basis,
             Self::Revoked(entry) => entry.basis,
             Self::Ended(entry) => entry.basis,
-            Self::Alert(_) | Self::Summary(_) => Basis::Admin,
+            Self::Alert(_) | Self::Summary(_) | Self::Test => Basis::Admin,
         }
     }
 
@@ -121,7 +125,7 @@ impl Entry {
             Self::Expiry(entry) => entry.page.as_deref(),
             Self::Revoked(entry) => entry.page.as_deref(),
             Self::Ended(entry) => entry.page.as_deref(),
-            Self::Alert(_) | Self::Summary(_) => None,
+            Self::Alert(_) | Self::Summary(_) | Self::Test => None,
         }
     }
 }
@@ -210,6 +214,9 @@ pub struct OpenFinding {
     pub name: String,
     pub since: DateTime<Utc>,
     pub evidence: String,
+    pub issuer: Option<Address>,
+    pub account: Option<String>,
+    pub last_used_at: Option<DateTime<Utc>>,
 }
 
 /// Tokens of one source and day that a letter only counts.
@@ -219,15 +226,9 @@ pub struct UnlistedTokens {
     pub source: String,
     /// The expiry day in UTC; `None` if they do not expire.
     pub day: Option<NaiveDate>,
+    /// The latest expiry on that day.
+    pub latest: Option<DateTime<Utc>>,
     pub count: usize,
-}
-
-impl UnlistedTokens {
-    /// The last moment of its day.
-    pub fn at(&self) -> Option<DateTime<Utc>> {
-        let next = self.day?.succ_opt()?.and_time(NaiveTime::MIN).and_utc();
-        Some(next - TimeDelta::seconds(1))
-    }
 }
 
 #[derive(Debug, Clone)]

@@ -62,6 +62,7 @@ fn at_fixed_time() -> Vec<Sample> {
         sample("summary-one", summary(1)),
         sample("summary-long", summary(250)),
         sample("summary-awkward", awkward_summary()),
+        sample("test", test()),
     ]
 }
 
@@ -119,10 +120,11 @@ impl Letter {
                 Entry::Summary(summary) => {
                     for finding in &mut summary.findings {
                         finding.since += by;
+                        finding.last_used_at = finding.last_used_at.map(|at| at + by);
                     }
                     continue;
                 }
-                Entry::Alert(_) => continue,
+                Entry::Alert(_) | Entry::Test => continue,
             };
             if let Expiry::At(at) = &mut token.expiry {
                 *at += by;
@@ -411,6 +413,9 @@ fn one_finding(n: usize) -> OpenFinding {
         source,
         since: now() - TimeDelta::days(40),
         evidence: evidence[n % evidence.len()].to_owned(),
+        issuer: (!is_source).then(|| address("ada@example.org")),
+        account: (!is_source).then(|| "acme".to_owned()),
+        last_used_at: (!is_source).then(|| now() - TimeDelta::days(5)),
     }
 }
 
@@ -446,6 +451,13 @@ fn awkward_summary() -> Letter {
         ..one_finding(n)
     });
     summary_of(findings.collect())
+}
+
+fn test() -> Letter {
+    Letter {
+        entries: vec![Entry::Test],
+        ..alert()
+    }
 }
 
 fn with_summary() -> Letter {

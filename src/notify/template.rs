@@ -9,7 +9,7 @@ use handlebars::{Context, Handlebars, RenderErrorReason, Template};
 use serde_json::{Map, Value};
 
 use super::letter::{Kind, Letter};
-use super::view::{self, Installation};
+use super::view::{self, Installation, SourceInfo};
 use super::{sample, wording};
 use crate::nearest::nearest;
 use crate::text;
@@ -53,7 +53,8 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "revoked_access",
     "revoked",
     "alert",
-    "summary"
+    "summary",
+    "test"
 ];
 
 /// Compiled templates; load again to reload. Only the HTML registry escapes.
@@ -147,12 +148,15 @@ impl Templates {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let base_url = Some("https://lapsed.example.org".to_owned());
+        let full = Installation {
+            base_url: Some("https://wiki.example.org/tokens/{id}".to_owned()),
+            contact: Some("platform@example.org".to_owned()),
+            sources: [("exports".to_owned(), full_info())].into(),
+        };
         for sample in sample::all(sample::now()) {
             let mail = format!("the sample {}", sample.name);
             self.render_for(&sample.letter, &Installation::default(), &mail)?;
-            let base_url = base_url.clone();
-            self.render_for(&sample.letter, &Installation { base_url }, &mail)?;
+            self.render_for(&sample.letter, &full, &mail)?;
         }
         Ok(())
     }
@@ -225,6 +229,13 @@ impl Templates {
             mail: mail.to_owned(),
             reason,
         }
+    }
+}
+
+fn full_info() -> SourceInfo {
+    SourceInfo {
+        title: Some("GitLab (git.example.org)".to_owned()),
+        help_url: Some("https://wiki.example.org/gitlab-tokens".to_owned()),
     }
 }
 

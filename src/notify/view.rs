@@ -6,12 +6,13 @@ mod parts;
 mod summary;
 mod tokens;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::domain::Basis;
+use crate::domain::{Basis, Token};
 
 use self::list::List;
 use self::parts::{Alert, LastUse, Link, TokenFacts, shell_quote};
@@ -21,11 +22,52 @@ use super::letter::{EndedEntry, Entry, ExpiryEntry, Letter};
 use super::wording;
 use crate::text;
 
-/// Data of this installation that all mails show.
+/// Data of this installation that mails show.
 #[derive(Debug, Clone, Default)]
 pub struct Installation {
-    /// Start of links to lapsed's pages.
+    /// A page of the operator's own. `{source}` and `{id}` stand for those of the token; without them it is one
+    /// page about everything.
     pub base_url: Option<String>,
+    /// Whom to ask.
+    pub contact: Option<String>,
+    /// How mails present the sources, by name.
+    pub sources: BTreeMap<String, SourceInfo>,
+}
+
+/// How mails present a source.
+#[derive(Debug, Clone, Default)]
+pub struct SourceInfo {
+    /// Shown instead of the name.
+    pub title: Option<String>,
+    /// A page that says how to make a token.
+    pub help_url: Option<String>,
+}
+
+impl Installation {
+    fn source_title<'a>(&'a self, source: &'a str) -> &'a str {
+        let info = self.sources.get(source);
+        info.and_then(|info| info.title.as_deref())
+            .unwrap_or(source)
+    }
+
+    fn help(&self, source: &str) -> Option<Link> {
+        let url = self.sources.get(source)?.help_url.as_deref();
+        Link::to_page(url)
+    }
+
+    /// The operator's page about the token, or about everything.
+    fn page(&self, token: Option<&Token>) -> Option<Link> {
+        let url = self.base_url.as_deref()?;
+        if !url.contains('{') {
+            return Some(Link::new(url.to_owned()));
+        }
+        let token = token?;
+        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let url = url
+            .replace("{source}", &encoded(&token.source))
+            .replace("{id}", &token.id.to_string());
+        Some(Link::new(url))
+    }
 }
 
 #[derive(Debug)]
@@ -38,10 +80,16 @@ pub struct View {
 /// Lists at most `limit` tokens or findings individually.
 pub(super) fn build(letter: &Letter, installation: &Installation, limit: usize) -> View {
     let frame = Frame::new(letter, installation);
-    let tokens = Tokens::new(letter);
+    let tokens = Tokens::new(letter, installation);
     let (mut variables, listed) = match (letter.entries.as_slice(), tokens.items.as_slice()) {
-        ([Entry::Expiry(entry)], [item]) => (to_object(&Expiry::new(entry, item, letter)), 1),
-        ([Entry::Ended(entry)], [item]) => (to_object(&Ended::new(entry, item, letter)), 1),
+        ([Entry::Expiry(entry)], [item]) => (
+            to_object(&Expiry::new(entry, item, letter, installation)),
+            1,
+        ),
+        ([Entry::Ended(entry)], [item]) => {
+            (to_object(&Ended::new(entry, item, letter, installation)), 1)
+        }
+        ([Entry::Test], _) => (Map::new(), 0),
         ([Entry::Alert(entry)], _) => (to_object(&Alert::new(entry)), 0),
         ([Entry::Summary(entry)], _) => {
             let summary = Summary::new(entry, letter, limit);
@@ -73,6 +121,7 @@ struct Frame {
     /// The source of the tokens, if all have the same.
     check_source: Option<String>,
     link: Option<Link>,
+    contact: Option<String>,
     unreachable: Vec<Unreached>,
 }
 
@@ -94,32 +143,30 @@ impl Frame {
                 address: text::one_line(unreachable.address.as_str(), text::MAX_NAME),
                 reason: text::one_line(&unreachable.reason, text::MAX_TEXT),
             });
-        let base_url = installation.base_url.as_deref();
         Self {
             written: wording::date_time(letter.now, letter.zone),
             why: reason_for_recipient(letter),
             check_command: check_command(letter),
             check_source: match sources.first() {
-                Some(source) if sources.len() == 1 => Some(text::one_line(source, text::MAX_NAME)),
+                Some(source) if sources.len() == 1 => Some(text::one_line(
+                    installation.source_title(source),
+                    text::MAX_NAME,
+                )),
                 _ => None,
             },
-            link: base_url.map(|base_url| link_to_lapsed(letter, base_url)),
+            link: installation.page(letter.only_token()),
+            contact: installation.contact.clone(),
             unreachable: unreachable.collect(),
         }
     }
 }
 
-fn link_to_lapsed(letter: &Letter, base_url: &str) -> Link {
-    let base_url = text::one_line(base_url.trim_end_matches('/'), text::MAX_TEXT);
-    Link::new(match letter.only_token() {
-        Some(token) => format!("{base_url}/tokens/{}", token.id),
-        None => base_url,
-    })
-}
-
 fn check_command(letter: &Letter) -> String {
     if let Some(token) = letter.only_token() {
         return format!("lapsed token show {}", token.id);
+    }
+    if let [Entry::Test] = letter.entries.as_slice() {
+        return "lapsed check".to_owned();
     }
     if let [Entry::Summary(_)] = letter.entries.as_slice() {
         return "lapsed finding list".to_owned();
@@ -129,6 +176,9 @@ fn check_command(letter: &Letter) -> String {
 }
 
 fn reason_for_recipient(letter: &Letter) -> String {
+    if let [Entry::Test] = letter.entries.as_slice() {
+        return "an operator sent a test to your address".to_owned();
+    }
     let mut is_issuer = false;
     let mut is_admin = false;
     let mut accounts = BTreeSet::new();
@@ -204,13 +254,20 @@ struct Expiry {
     /// Whether the date comes from the policy; the token itself works after it.
     by_policy: bool,
     page: Option<Link>,
+    /// How to make a token at the source.
+    help: Option<Link>,
 }
 
 impl Expiry {
-    fn new(entry: &ExpiryEntry, item: &Item<'_>, letter: &Letter) -> Self {
+    fn new(
+        entry: &ExpiryEntry,
+        item: &Item<'_>,
+        letter: &Letter,
+        installation: &Installation,
+    ) -> Self {
         let late = entry.is_late(letter.now);
         Self {
-            token: TokenFacts::new(item.token, letter),
+            token: TokenFacts::new(item.token, item.source, letter),
             yours: entry.basis == Basis::Issuer,
             expires_on: wording::day(item.at, letter.zone),
             expires_at: wording::date_time(item.at, letter.zone),
@@ -224,6 +281,7 @@ impl Expiry {
                 .map(|reason| text::one_line(reason, text::MAX_TEXT)),
             by_policy: item.is_by_policy(),
             page: Link::to_page(entry.page.as_deref()),
+            help: installation.help(&item.token.source),
         }
     }
 }
@@ -242,14 +300,21 @@ struct Ended {
     reason: Option<String>,
     last_use: LastUse,
     page: Option<Link>,
+    /// How to make a token at the source.
+    help: Option<Link>,
 }
 
 impl Ended {
-    fn new(entry: &EndedEntry, item: &Item<'_>, letter: &Letter) -> Self {
+    fn new(
+        entry: &EndedEntry,
+        item: &Item<'_>,
+        letter: &Letter,
+        installation: &Installation,
+    ) -> Self {
         let reason = entry.reason.as_deref().unwrap_or_default();
         let reason = text::isolated_line(reason, text::MAX_TEXT);
         Self {
-            token: TokenFacts::new(item.token, letter),
+            token: TokenFacts::new(item.token, item.source, letter),
             yours: entry.basis == Basis::Issuer,
             by: text::one_line(&entry.by, text::MAX_NAME),
             revoked_on: wording::day(item.at, letter.zone),
@@ -257,6 +322,7 @@ impl Ended {
             reason: (!reason.is_empty()).then_some(reason),
             last_use: item.last_use(letter),
             page: Link::to_page(entry.page.as_deref()),
+            help: installation.help(&item.token.source),
         }
     }
 }

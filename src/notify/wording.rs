@@ -17,6 +17,18 @@ pub fn time_left(span: TimeDelta) -> String {
     }
 }
 
+/// Time within which something ends, in the units of [`time_left`]; rounded up.
+pub fn time_within(span: TimeDelta) -> String {
+    let seconds = span.num_seconds().max(0);
+    let up = |size: i64| (seconds + size - 1) / size;
+    match seconds {
+        129_600.. => quantity(up(86_400), "day"),
+        3_541.. => quantity(up(3_600), "hour"),
+        60.. => quantity(up(60), "minute"),
+        _ => "a minute".to_owned(),
+    }
+}
+
 /// `just now`, `4 minutes ago`, `5 months ago`.
 pub fn ago(span: TimeDelta) -> String {
     const DAY: i64 = 86_400;
@@ -139,7 +151,9 @@ pub(super) fn wrap(text: &str) -> String {
         if std::mem::take(&mut after_blank) {
             out.push('\n');
         }
-        if line.len() <= MAX_WIDTH || line.chars().count() <= MAX_WIDTH {
+        // A command that is copied must stay one line.
+        let is_command = line.starts_with("    ") && line.trim_start().starts_with("lapsed ");
+        if is_command || line.len() <= MAX_WIDTH || line.chars().count() <= MAX_WIDTH {
             out.push_str(line);
             out.push('\n');
         } else {
@@ -220,6 +234,19 @@ mod tests {
     const MINUTE: i64 = 60;
     const HOUR: i64 = 3_600;
     const DAY: i64 = 86_400;
+
+    #[rstest]
+    #[case(24 * HOUR, "24 hours")]
+    #[case(24 * HOUR - 1, "24 hours")]
+    #[case(24 * HOUR + 1, "25 hours")]
+    #[case(4 * DAY + 11 * HOUR, "5 days")]
+    #[case(7 * DAY, "7 days")]
+    #[case(HOUR, "1 hour")]
+    #[case(61, "2 minutes")]
+    #[case(5, "a minute")]
+    fn a_limit_holds_for_the_last_item(#[case] seconds: i64, #[case] expected: &str) {
+        assert_eq!(time_within(TimeDelta::seconds(seconds)), expected);
+    }
 
     #[rstest]
     #[case(7 * DAY, "7 days")]

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, FromRow, QueryBuilder, Sqlite, Type};
 use uuid::Uuid;
 
-use crate::domain::{FindingKind, FindingState, Severity, Token, TokenId};
+use crate::domain::{Address, FindingKind, FindingState, Severity, Token, TokenId};
 
 use super::columns::push_list;
 use super::people::{lost_statuses, push_works};
@@ -30,6 +30,9 @@ pub struct FindingRow {
     pub state: FindingState,
     /// When the policy revokes the token; `None` if it does not.
     pub revoke_at: Option<DateTime<Utc>>,
+    pub issuer: Option<Address>,
+    pub account: Option<String>,
+    pub last_used_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone)]
@@ -95,7 +98,7 @@ where
     DateTime<Utc>: for<'q> Encode<'q, DB> + Type<DB>,
 {
     let mut query = QueryBuilder::new(
-        "SELECT f.id, f.token_id, f.source, f.kind, f.severity, f.since, f.evidence, f.revoke_at,
+        "SELECT f.id, f.token_id, f.source, f.kind, f.severity, f.since, f.evidence, f.revoke_at, t.issuer, t.account, t.last_used_at,
             CASE WHEN t.id IS NULL THEN f.source WHEN t.name = '' THEN t.external_id ELSE t.name END AS token_name,
             CASE WHEN f.state = 'acknowledged' AND f.acknowledged_until <= ",
     );

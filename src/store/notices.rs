@@ -82,6 +82,8 @@ pub struct UnlistedTokens {
     pub source: String,
     /// The UTC day, as `2026-11-28`; `None` for tokens without expiry.
     pub day: Option<String>,
+    /// The latest expiry on that day.
+    pub latest: Option<DateTime<Utc>>,
     pub count: i64,
 }
 
@@ -386,7 +388,8 @@ impl Tx {
     ) -> Result<Vec<UnlistedTokens>> {
         // Cast to text, an instant begins with its day in both databases: ten characters.
         let mut all: Vec<UnlistedTokens> = on!(self, c: Db => sqlx::query_as(
-            "SELECT n.topic, t.source, SUBSTR(CAST(t.expires_at AS TEXT), 1, 10) AS day, COUNT(*) AS count
+            "SELECT n.topic, t.source, SUBSTR(CAST(t.expires_at AS TEXT), 1, 10) AS day,
+                    MAX(t.expires_at) AS latest, COUNT(*) AS count
              FROM notice n JOIN token t ON t.id = n.token_id
              WHERE n.mail_id = $1 AND n.state = 'planned'
              GROUP BY n.topic, t.source, SUBSTR(CAST(t.expires_at AS TEXT), 1, 10)

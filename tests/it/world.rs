@@ -139,7 +139,7 @@ fn mailer(outbox: &Path) -> Arc<Mailer> {
     let mail_identity = MailIdentity {
         from: "API tokens <tokens@example.org>".parse().unwrap(),
         reply_to: None,
-        installation: Installation { base_url: None },
+        installation: Installation::default(),
     };
     Arc::new(Mailer::new(
         Writer::new(mail_identity),

@@ -106,7 +106,8 @@ fn root_help() {
 
     Inspect:
       token        List tokens, show one, or revoke one at its source
-      notice       List notices: planned, sent and failed
+      notice       List notices: planned, sent and failed; retry failed ones
+      address      List the addresses that count as dead; use one again
       finding      List findings: what is wrong with tokens now; acknowledge one
       identity     List people and their status at the directories
       directory    List, check and sync directories; decide on held changes

@@ -112,6 +112,9 @@ fn finding() -> FindingRow {
         evidence: "status \"disabled\" in people.csv, line 7".into(),
         state: FindingState::Open,
         revoke_at: None,
+        issuer: None,
+        account: None,
+        last_used_at: None,
     }
 }
 

@@ -21,19 +21,19 @@ fn unknown_sections_keys_and_kinds_name_the_place_and_the_nearest() {
         "\"a[99999999999]\" = 1",
         "smtp.url = 'smtp://h'\nsmtp.password = { fil = 'x' }",
         "log.format = 'yaml'",
-    ]), @r#"
+    ]), @"
     lapsed.toml:2:2: unknown section `notfy` in the configuration; did you mean `notify`? (allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory)
-    lapsed.toml:3:1: unknown key `admin` in [notify]; did you mean `admins`? (allowed: steps, from, admins, admin_digest, summary, merge_ahead, max_per_sweep, base_url, reply_to)
+    lapsed.toml:3:1: unknown key `admin` in [notify]; did you mean `admins`? (allowed: steps, from, admins, admin_digest, summary, merge_ahead, max_per_sweep, base_url, contact, reply_to)
     lapsed.toml:2:1: unknown key `colour` in [http]; allowed: listen
     lapsed.toml:3:8: source[0].kind: unknown value `fiel`; did you mean `file`? (allowed: file, rancher, devtron, gcore, nocodb, sql)
-    lapsed.toml:5:1: unknown key `url` in [[source]]; allowed: name, schedule, timeout, allow_revoke, policy_ttl, owners, kind, path
+    lapsed.toml:5:1: unknown key `url` in [[source]]; did you mean `help_url`? (allowed: name, schedule, timeout, title, help_url, allow_revoke, policy_ttl, owners, kind, path)
     lapsed.toml:1:1: unknown section `debug` in the configuration; allowed: mail, smtp, schedule, notify, store, account, delivery, policy, retention, http, log, issuers, source, directory
     lapsed.toml:1:1: unknown section or key `a[99999999999]`
     the configuration has 2 problems:
       lapsed.toml:2:17: smtp.password: there is no user; add one to smtp.url: smtps://user@host:465
       lapsed.toml:2:17: smtp.password: unknown key `fil`; did you mean `file`? (allowed: file, env, credential)
     lapsed.toml:1:14: log.format: unknown value `yaml`; allowed: text, json
-    "#);
+    ");
 }
 
 #[test]
@@ -103,8 +103,8 @@ fn invalid_values_say_what_to_write() {
     lapsed.toml:1:19: notify.reply_to: is not a mail address; write it as name@example.org or "Name <name@example.org>"
     lapsed.toml:1:23: notify.admin_digest: `25:00` is not a time of day; write "09:00" or "off"
     lapsed.toml:1:23: notify.admin_digest: `09:00:00` is not a time of day; write "09:00" or "off"
-    lapsed.toml:1:19: notify.base_url: is not a URL (relative URL without a base); write for example https://lapsed.example.org
-    lapsed.toml:1:19: notify.base_url: must begin with https:// or http://; write for example https://lapsed.example.org
+    lapsed.toml:1:19: notify.base_url: is not a URL (relative URL without a base); write for example https://wiki.example.org/tokens/{source}
+    lapsed.toml:1:19: notify.base_url: must begin with https:// or http://; write for example https://wiki.example.org/tokens/{source}
     lapsed.toml:1:24: notify.max_per_sweep: must be a whole number from 0 to 1000000000
     lapsed.toml:1:22: notify.merge_ahead: "soon" is not a duration; write it as 30s, 5m, 12h or 7d
     lapsed.toml:1:18: schedule.sweep: "0 * * * * *" is not a schedule: it has more than five fields; seconds and years are not supported; write five fields, minute hour day month weekday, such as "*/15 * * * *" or "0 9 * * 1-5"
@@ -491,7 +491,7 @@ fn the_keys_of_a_rancher_are_checked() {
     the configuration has 3 problems:
       lapsed.toml:6:9: source[0].users: must be a table such as { name = "…" }
       lapsed.toml:7:9: source[0].kinds: is empty, so nothing would be watched; leave it out to watch all kinds except sessions
-      lapsed.toml:8:1: unknown key `kind_of` in [[source]]; did you mean `kind`? (allowed: name, schedule, timeout, allow_revoke, policy_ttl, owners, kind, url, token, ca_file, kinds, users)
+      lapsed.toml:8:1: unknown key `kind_of` in [[source]]; did you mean `kind`? (allowed: name, schedule, timeout, title, help_url, allow_revoke, policy_ttl, owners, kind, url, token, ca_file, kinds, users)
     "#);
 }
 

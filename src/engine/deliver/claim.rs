@@ -173,6 +173,7 @@ impl Composer {
             topic: tokens.topic,
             source: tokens.source,
             day: tokens.day.and_then(|day| day.parse().ok()),
+            latest: tokens.latest,
             count: usize::try_from(tokens.count).unwrap_or(0),
         });
         Some(Letter {
@@ -245,6 +246,9 @@ fn summary_entry(counts: Vec<FindingCount>, findings: Vec<FindingRow>) -> Summar
         name: finding.token_name,
         since: finding.since,
         evidence: finding.evidence,
+        issuer: finding.issuer,
+        account: finding.account,
+        last_used_at: finding.last_used_at,
     });
     SummaryEntry {
         counts: counts.collect(),

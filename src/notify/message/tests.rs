@@ -75,8 +75,10 @@ fn every_sample_is_a_message_whose_lines_are_short_and_ascii() {
         let parsed = MessageParser::default().parse(&mail.bytes).unwrap();
         assert_eq!(parsed.subject(), Some(mail.subject.as_str()));
         let body = parsed.body_text(0).unwrap();
+        let is_command = |line: &str| line.starts_with("    lapsed ");
         assert!(
-            body.lines().all(|line| line.chars().count() <= 78),
+            body.lines()
+                .all(|line| line.chars().count() <= 78 || is_command(line)),
             "{body}"
         );
         assert!(parsed.body_html(0).unwrap().contains("</html>"));

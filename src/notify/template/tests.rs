@@ -53,12 +53,12 @@ fn a_mail_about_one_token_is_complete() {
         Issuer    Ada Lovelace <ada@example.org>
         Expires   Sat 28 Nov 2026 at 10:00 CET (09:00 UTC)
         Last use  4 minutes ago
-        Id        df34a016-0a0f-5920-887d-d7736f35182a
-        Page      https://exports.example.org/tokens/key-9
+        Id        key-9
 
     What to do
 
-     1. Make a new token where this one was made (exports).
+     1. Make a new token where this one was made (exports):
+        https://exports.example.org/tokens/key-9
      2. Replace the old one wherever it is used.
      3. Delete the old one at its source.
 
@@ -68,7 +68,10 @@ fn a_mail_about_one_token_is_complete() {
 
     - ada@example.org: 550 5.1.1 no such user
 
-    Please find out how these people can be reached.
+    Please correct these addresses at the source of their tokens. If one works
+    again:
+
+        lapsed address clear ADDRESS
 
     --
     You get this because you are an admin of account acme.
@@ -285,27 +288,99 @@ fn the_page_of_a_token_is_a_link_only_if_it_is_a_web_address() {
         &long,
     ] {
         let mail = with_page(page);
-        assert!(!mail.text.contains("Page "), "{page}: {}", mail.text);
-        assert!(mail.text.contains("where this one was made (exports)"));
+        assert!(mail.text.contains("where this one was made (exports).\n"));
     }
 }
 
-#[test]
-fn only_https_links_are_clickable() {
+fn assert_has(text: &str, part: &str) {
+    assert!(text.contains(part), "{part:?} is not in:\n{text}");
+}
+
+fn render_with(name: &str, installation: Installation) -> Rendering {
     let templates = Templates::load(None).unwrap();
-    let html = |base: &str| {
-        let installation = Installation {
-            base_url: Some(base.to_owned()),
-        };
-        templates
-            .render(&sample_named("expired"), &installation)
-            .unwrap()
-            .html
+    templates
+        .render(&sample_named(name), &installation)
+        .unwrap()
+}
+
+#[test]
+fn a_link_leads_to_a_page_of_the_operator() {
+    let render = |name: &str, base: &str| {
+        render_with(
+            name,
+            Installation {
+                base_url: Some(base.to_owned()),
+                ..Installation::default()
+            },
+        )
     };
-    assert!(html("https://l.example.org/").contains("href=\"https://l.example.org/tokens/df34"));
-    let plain = html("http://10.0.0.1:8484");
-    assert!(plain.contains("http://10.0.0.1:8484/tokens/") && !plain.contains("href"));
-    assert!(!html("javascript:alert(1)").contains("href"));
+    let general = "https://wiki.example.org/tokens";
+    for sample in ["expired", "digest", "alert"] {
+        assert_has(
+            &render(sample, general).text,
+            "More: https://wiki.example.org/tokens\n",
+        );
+    }
+    let of_token = "https://wiki.example.org/{source}/{id}";
+    let html = render("expired", of_token).html;
+    assert_has(&html, "href=\"https://wiki.example.org/exports/df34");
+    assert!(!render("digest", of_token).text.contains("More:"));
+    let plain = render("expired", "http://10.0.0.1:8484").html;
+    assert_has(&plain, "More: http://10.0.0.1:8484");
+    assert!(!plain.contains("href"));
+    assert!(
+        !render("expired", "javascript:alert(1)")
+            .html
+            .contains("href")
+    );
+}
+
+#[test]
+fn a_source_has_a_title_and_a_help_page() {
+    let info = SourceInfo {
+        title: Some("GitLab (git.example.org)".to_owned()),
+        help_url: Some("https://wiki.example.org/gitlab".to_owned()),
+    };
+    let installation = Installation {
+        contact: Some("platform@example.org".to_owned()),
+        sources: [("exports".to_owned(), info)].into(),
+        ..Installation::default()
+    };
+    for sample in ["expiring", "expired", "revoked"] {
+        let mail = render_with(sample, installation.clone());
+        for part in [&mail.text, &mail.html] {
+            assert_has(&part, "GitLab (git.example.org)");
+            assert_has(&part, "https://wiki.example.org/gitlab");
+            assert_has(&part, "Questions: platform@example.org");
+            assert_has(&part, "key-9");
+        }
+    }
+    assert_has(
+        &render_with("digest", installation).text,
+        "GitLab (git.example.org), account",
+    );
+}
+
+#[test]
+fn a_command_stays_on_one_line() {
+    let mail = render_with("summary", Installation::default());
+    let until = "--until 2027-02-19 --reason WHY";
+    assert_has(
+        &mail.text,
+        &format!("    lapsed finding acknowledge ID {until}\n"),
+    );
+    let long = "x".repeat(90);
+    let command = format!("    lapsed notice list --recipient {long} --state planned");
+    assert_eq!(wording::wrap(&command), format!("{command}\n"));
+}
+
+#[test]
+fn a_summary_names_issuer_account_and_last_use() {
+    let mail = render_with("summary", Installation::default());
+    assert_has(
+        &mail.text,
+        "issued by ada@example.org, account acme, last used 5 days ago",
+    );
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn group_title(item: &Item<'_>, letter: &Letter) -> (String, Option<String>) {
 }
 
 fn short_row(item: &Item<'_>, letter: &Letter) -> Row {
-    let source = text::one_line(&item.token.source, text::MAX_SUBJECT_NAME);
+    let source = text::one_line(item.source, text::MAX_SUBJECT_NAME);
     let mut tail = format!("{source} {}", short_id(item));
     let last_use = item.last_use(letter).short;
     if !last_use.is_empty() {
@@ -223,7 +223,7 @@ fn facts_line(item: &Item<'_>) -> String {
         let shown = text::isolated_line(text.as_deref()?, 60);
         (!shown.is_empty()).then(|| format!("{label} {shown}"))
     };
-    let mut parts = vec![text::one_line(&token.source, text::MAX_NAME)];
+    let mut parts = vec![text::one_line(item.source, text::MAX_NAME)];
     parts.extend(part("account", &token.account));
     parts.extend(part("role", &token.role));
     parts.extend(part("scope", &token.scope));
@@ -231,7 +231,10 @@ fn facts_line(item: &Item<'_>) -> String {
     if !is_issuer_known && let Some(issuer) = &token.issuer {
         parts.push(format!("issued by {issuer}"));
     }
-    parts.push(format!("id {}", short_id(item)));
+    parts.push(format!(
+        "id {}",
+        text::one_line(&token.external_id, text::MAX_NAME)
+    ));
     parts.join(", ")
 }
 
@@ -291,7 +294,7 @@ impl More {
         let unlisted = letter.unlisted.iter().map(|rest| {
             let section = Section::from_unlisted(rest, letter);
             let count = i64::try_from(rest.count).unwrap_or(i64::MAX);
-            (section, rest.source.as_str(), rest.at(), count)
+            (section, rest.source.as_str(), rest.latest, count)
         });
         let mut tallies: BTreeMap<(Section, &str), Tally> = BTreeMap::new();
         for (section, source, at, count) in listed.chain(unlisted) {

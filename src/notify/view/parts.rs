@@ -26,12 +26,15 @@ pub(super) struct TokenFacts {
     /// The address, with the name if it is known: `Ada Lovelace <ada@example.org>`.
     pub issuer: Option<String>,
     pub id: String,
+    /// The id at the source.
+    pub external_id: String,
     /// `Sat 28 Nov 2026 at 09:00 UTC`, `never` or `unknown`.
     pub expiry: String,
 }
 
 impl TokenFacts {
-    pub fn new(token: &Token, letter: &Letter) -> Self {
+    /// `source` is how mails call its source.
+    pub fn new(token: &Token, source: &str, letter: &Letter) -> Self {
         let text = |text: &Option<String>| {
             let shown = text::isolated_line(text.as_deref()?, text::MAX_TEXT);
             (!shown.is_empty()).then_some(shown)
@@ -39,7 +42,8 @@ impl TokenFacts {
         Self {
             name: text::display_name(&token.name, &token.external_id, text::MAX_NAME),
             short_name: short_name(token),
-            source: text::one_line(&token.source, text::MAX_NAME),
+            source: text::one_line(source, text::MAX_NAME),
+            external_id: text::one_line(&token.external_id, text::MAX_TEXT),
             account: text(&token.account),
             role: text(&token.role),
             scope: text(&token.scope),

@@ -162,7 +162,12 @@ fn row(finding: &OpenFinding, letter: &Letter, is_detailed: bool) -> Row {
     let (tail, lines) = if is_detailed {
         let since = wording::day(finding.since, letter.zone);
         let evidence = text::isolated_line(&finding.evidence, text::MAX_TEXT);
-        let lines = vec![evidence, format!("finding {}", finding.id)];
+        let lines = vec![
+            evidence,
+            about_token(finding, letter),
+            format!("finding {}", finding.id),
+        ];
+        let lines = lines.into_iter().filter(|line| !line.is_empty()).collect();
         (format!("{severity}, since {since}"), lines)
     } else {
         (severity.to_string(), Vec::new())
@@ -174,6 +179,24 @@ fn row(finding: &OpenFinding, letter: &Letter, is_detailed: bool) -> Row {
         lines,
         page: None,
     }
+}
+
+/// Who issued the token, for which account, and when it was last used; empty for a finding about a source.
+fn about_token(finding: &OpenFinding, letter: &Letter) -> String {
+    let mut parts = Vec::new();
+    if let Some(issuer) = &finding.issuer {
+        parts.push(format!("issued by {issuer}"));
+    }
+    if let Some(account) = &finding.account {
+        parts.push(format!(
+            "account {}",
+            text::isolated_line(account, text::MAX_SUBJECT_NAME)
+        ));
+    }
+    if let Some(used_at) = finding.last_used_at {
+        parts.push(format!("last used {}", wording::ago(letter.now - used_at)));
+    }
+    parts.join(", ")
 }
 
 /// The title of a kind, its short form for the subject, and the advice.

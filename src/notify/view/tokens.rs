@@ -10,6 +10,7 @@ use crate::notify::letter::{Entry, Letter, UnlistedTokens};
 use crate::notify::wording;
 use crate::text;
 
+use super::Installation;
 use super::parts::{LastUse, Situation, short_name};
 use super::summary;
 
@@ -24,7 +25,7 @@ pub(super) enum Section {
 
 impl Section {
     pub fn from_unlisted(rest: &UnlistedTokens, letter: &Letter) -> Self {
-        match (rest.topic, rest.at()) {
+        match (rest.topic, rest.latest) {
             (Topic::SsoRevoked, _) => Self::Revoked,
             (Topic::Revoked, _) => Self::Ended,
             (_, Some(at)) if at <= letter.now => Self::Expired,
@@ -45,6 +46,8 @@ impl Section {
 pub(super) struct Item<'a> {
     pub section: Section,
     pub token: &'a Token,
+    /// What mails call its source.
+    pub source: &'a str,
     pub entry: &'a Entry,
     /// When it expires or was revoked; without an expiry, when it was due or its issuer lost access.
     pub at: DateTime<Utc>,
@@ -52,7 +55,7 @@ pub(super) struct Item<'a> {
 
 impl<'a> Item<'a> {
     /// `None` if the entry is not about a token.
-    pub fn new(entry: &'a Entry, letter: &Letter) -> Option<Self> {
+    pub fn new(entry: &'a Entry, letter: &Letter, installation: &'a Installation) -> Option<Self> {
         let token = entry.token()?;
         let expires_at = token.expiry.at();
         let (section, at) = match entry {
@@ -66,11 +69,12 @@ impl<'a> Item<'a> {
                 };
                 (section, expires_at.unwrap_or(entry.due_at))
             }
-            Entry::Alert(_) | Entry::Summary(_) => return None,
+            Entry::Alert(_) | Entry::Summary(_) | Entry::Test => return None,
         };
         Some(Self {
             section,
             token,
+            source: installation.source_title(&token.source),
             entry,
             at,
         })
@@ -122,10 +126,10 @@ pub(super) struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    pub fn new(letter: &'a Letter) -> Self {
+    pub fn new(letter: &'a Letter, installation: &'a Installation) -> Self {
         let mut items = Vec::new();
         for entry in &letter.entries {
-            items.extend(Item::new(entry, letter));
+            items.extend(Item::new(entry, letter, installation));
         }
         items.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
         Self { letter, items }
@@ -184,9 +188,9 @@ impl<'a> Tokens<'a> {
             let last = letter
                 .unlisted
                 .iter()
-                .filter_map(UnlistedTokens::at)
+                .filter_map(|tokens| tokens.latest)
                 .fold(last.at, DateTime::max);
-            let left = wording::time_left(last - letter.now);
+            let left = wording::time_within(last - letter.now);
             parts.push(format!("{} {verb} within {left}", tokens(&parts, count)));
         }
         let alerts = letter.alerts().count();

@@ -462,19 +462,20 @@ async fn a_digest_lists_the_most_urgent_and_counts_the_others(#[values(Sqlite, P
         listed,
         (0..60).map(|nth| format!("{nth:03}")).collect::<Vec<_>>()
     );
-    let unlisted = |source: &str, day: &str, count| UnlistedTokens {
+    let unlisted = |source: &str, latest: &str, count| UnlistedTokens {
         source: source.into(),
         topic: Topic::Expiry,
-        day: Some(day.to_owned()),
+        day: Some(latest[..10].to_owned()),
+        latest: Some(at(latest)),
         count,
     };
     assert_eq!(
         contents[1].unlisted,
         [
-            unlisted("exports", "2026-11-28", 20),
-            unlisted("vault", "2026-11-28", 20),
-            unlisted("exports", "2026-11-29", 75),
-            unlisted("vault", "2026-11-29", 75),
+            unlisted("exports", "2026-11-28T23:58:00Z", 20),
+            unlisted("vault", "2026-11-28T23:59:00Z", 20),
+            unlisted("exports", "2026-11-29T02:28:00Z", 75),
+            unlisted("vault", "2026-11-29T02:29:00Z", 75),
         ]
     );
     let all = read!(store, tx => tx.load_mail_contents(&[id], 250));
