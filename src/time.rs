@@ -1,6 +1,6 @@
 //! Parses instants, and keeps them to the years that both databases store.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, ParseResult, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, ParseResult, TimeDelta, Utc};
 
 /// The last instant in the store: years have four digits, so that text sorts, and seconds six decimals.
 pub const MAX_INSTANT: DateTime<Utc> =
@@ -61,6 +61,19 @@ pub fn add_utc(text: &str) -> Option<String> {
     Some(zoned)
 }
 
+/// The instant that is `by` later, or earlier where `by` is negative. A sum that the store cannot hold becomes its first
+/// or last instant: as text, year 10000 sorts before year 2026.
+pub fn shift(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
+    let beyond = if by < TimeDelta::zero() {
+        DateTime::UNIX_EPOCH
+    } else {
+        MAX_INSTANT
+    };
+    at.checked_add_signed(by)
+        .unwrap_or(beyond)
+        .clamp(DateTime::UNIX_EPOCH, MAX_INSTANT)
+}
+
 /// Truncates to microseconds, which is what both databases store. A leap second becomes the next second.
 fn to_storable(at: DateTime<Utc>) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_micros(at.timestamp_micros())
@@ -119,6 +132,17 @@ mod tests {
         );
         assert_eq!(from_millis(0), None);
         assert_eq!(from_millis(i64::MAX), None);
+    }
+
+    #[test]
+    fn a_sum_stays_within_what_the_store_holds() {
+        let day = TimeDelta::days(1);
+        let at = DateTime::from_timestamp(1_763_625_704, 0).unwrap();
+        assert_eq!(shift(shift(at, day), -day), at);
+        assert_eq!(shift(MAX_INSTANT, day), MAX_INSTANT);
+        assert_eq!(shift(at, TimeDelta::MAX), MAX_INSTANT);
+        assert_eq!(shift(DateTime::UNIX_EPOCH, -day), DateTime::UNIX_EPOCH);
+        assert_eq!(shift(at, TimeDelta::MIN), DateTime::UNIX_EPOCH);
     }
 
     #[test]

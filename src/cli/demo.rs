@@ -15,6 +15,7 @@ use super::report::{exit_code, summary_lines};
 use super::setup::{self, Mode};
 use crate::config::Config;
 use crate::engine::SweepOptions;
+use crate::time::shift;
 
 const CONFIG: &str = include_str!("demo/lapsed.toml");
 const PEOPLE: &str = include_str!("demo/people.csv");
@@ -85,7 +86,9 @@ fn fill_in_dates(text: &str, now: DateTime<Utc>) -> String {
         let end = from.find('}').map_or(from.len(), |end| end + 1);
         let (mark, after) = from.split_at(end);
         match parse_offset(mark) {
-            Some(offset) => out.push_str(&(now + offset).format("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            Some(offset) => {
+                out.push_str(&shift(now, offset).format("%Y-%m-%dT%H:%M:%SZ").to_string())
+            }
             None => out.push_str(mark),
         }
         remaining = after;

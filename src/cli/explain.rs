@@ -22,6 +22,7 @@ use crate::domain::{
 };
 use crate::engine::DEAD_ADDRESS_TTL;
 use crate::store::{FindingRow, NoticeRow, Store};
+use crate::time::shift;
 
 pub(super) async fn explain(context: &Context, args: Explain) -> Result<Exit> {
     let config = setup::load_config(context)?;
@@ -64,7 +65,9 @@ impl Explanation {
         let token = query::find_token(&mut tx, reference).await?;
         let notices = tx.list_notices_of_tokens(&[token.id]).await?;
         let findings = tx.list_findings_of_token(token.id, now).await?;
-        let dead = tx.load_dead_addresses(now - DEAD_ADDRESS_TTL).await?;
+        let dead = tx
+            .load_dead_addresses(shift(now, -DEAD_ADDRESS_TTL))
+            .await?;
         let account_admins = tx.load_account_admins(std::slice::from_ref(&token)).await?;
         let lost = findings.into_iter().find(|finding| {
             finding.kind == FindingKind::SsoRevoked && finding.state != FindingState::Resolved

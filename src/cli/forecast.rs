@@ -21,6 +21,7 @@ use crate::domain::{
 };
 use crate::engine::DEAD_ADDRESS_TTL;
 use crate::store::{self, NoticeRow, Store};
+use crate::time::shift;
 
 const PAGE_SIZE: i64 = 1000;
 /// An admin's warning joins the daily digest before its step: at most a day earlier, plus a day for clock
@@ -33,7 +34,7 @@ pub(super) async fn forecast(context: &Context, args: Forecast) -> Result<Exit> 
     let mut printer = Printer::stdout(args.options.format, now);
     let window = Window {
         now,
-        until: now + TimeDelta::days(i64::from(args.days)),
+        until: shift(now, TimeDelta::days(i64::from(args.days))),
     };
     let limit = args.options.limit.unwrap_or(u64::MAX);
     let policy = config.policy.clone();
@@ -73,7 +74,7 @@ pub(super) async fn list(
     let mut held = 0;
     let mut last: Option<Token> = None;
     while remaining > 0 {
-        let page = TokenPage::load(store, window, until + lead, last.as_ref()).await?;
+        let page = TokenPage::load(store, window, shift(until, lead), last.as_ref()).await?;
         held += page.held;
         last = page.tokens.last().cloned();
         for token in &page.tokens {
@@ -84,7 +85,7 @@ pub(super) async fn list(
         let horizon = last
             .as_ref()
             .and_then(|token| token.expiry.at())
-            .map(|at| at - lead);
+            .map(|at| shift(at, -lead));
         while remaining > 0
             && let Some(row) = pending.pop_final(horizon)
         {
@@ -204,7 +205,7 @@ impl TokenPage {
         let tokens_of_lost_issuers = tx.find_lost_access(&ids).await?;
         let account_admins = tx.load_account_admins(&tokens).await?;
         let dead_addresses = tx
-            .load_dead_addresses(window.now - DEAD_ADDRESS_TTL)
+            .load_dead_addresses(shift(window.now, -DEAD_ADDRESS_TTL))
             .await?
             .into_iter()
             .map(|(address, _)| address)

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::domain::{Address, Identity, IdentityStatus, IssuerMode, Reason, checked_suffix};
 use crate::engine::{self, UnbindOutcome};
 use crate::store::{self, IdentityFilter, Store, TokenFilter, TokenView};
+use crate::time::shift;
 
 /// Rows per page of tokens; also more directories than any installation has.
 const PAGE_SIZE: i64 = 1000;
@@ -165,7 +166,10 @@ fn confirmation_text(row: &IdentityRow, config: &Config, now: DateTime<Utc>) -> 
         .terms
         .absence_grace;
     let earliest = match candidate {
-        IdentityStatus::Deleted => row.identity.candidate_since.map(|since| since + grace),
+        IdentityStatus::Deleted => row
+            .identity
+            .candidate_since
+            .map(|since| shift(since, grace)),
         _ => None,
     };
     Some(match earliest.filter(|at| *at > now) {

@@ -8,6 +8,7 @@ use super::output::when::format_instant;
 use super::output::{Cell, Column, Field, Row};
 use crate::domain::{NoticeState, Policy, Status, Step, StepState, Token, Topic};
 use crate::store::NoticeRow;
+use crate::time::shift;
 
 /// A step of a token's current expiry; not in the JSON output.
 pub(super) struct StepRow {
@@ -63,7 +64,7 @@ pub(super) fn step_rows(
         };
         StepRow {
             step,
-            at: expires_at - step.width(),
+            at: shift(expires_at, -step.width()),
             outcome,
         }
     });

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::domain::{Address, ExpiryOrigin, Status, Token, TokenRef};
 use crate::store::{FindingRow, Store, TokenFilter, TokenView};
 use crate::text::clean_name;
+use crate::time::shift;
 
 /// The key whose value is a list of kinds in lists, and of whole findings for one token.
 const FINDINGS: &str = "findings";
@@ -82,7 +83,7 @@ pub(super) async fn list(
         has_no_issuer: args.no_issuer,
         role: args.role.clone(),
         source: args.source.clone(),
-        expires_until: args.expires_within.map(|span| now + span),
+        expires_until: args.expires_within.map(|span| shift(now, span)),
     };
     print_pages(
         printer,

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Cell, Expiry, ExpiryOrigin, ListedToken, Policy, Status, Step, Token, TokenId};
+use crate::time::shift;
 
 /// Sources round, so an expiry that moves by less than this is the same.
 const SAME_EXPIRY: TimeDelta = TimeDelta::seconds(60);
@@ -93,7 +94,7 @@ impl MergeRules<'_> {
     fn expiry(&self, known: &Token, listed: &ListedToken) -> (Expiry, Option<ExpiryOrigin>) {
         let created_at = listed.created_at.or_known(known.created_at);
         let from = created_at.unwrap_or(known.first_seen_at);
-        let policy_expiry = self.policy_ttl.and_then(|ttl| from.checked_add_signed(ttl));
+        let policy_expiry = self.policy_ttl.map(|ttl| shift(from, ttl));
         match (listed.expiry.into_option(), policy_expiry) {
             (None, _) => (known.expiry, known.expiry_origin),
             (Some(Expiry::Unknown), _) => (Expiry::Unknown, None),
@@ -191,7 +192,7 @@ fn replacement(
 ) -> Option<Update> {
     let counts_secrets = listed.secret_version.is_some();
     let mut token = new_token(&known.source, listed, rules, now);
-    let revoked_until = known.revoked_at.map(|at| at + SAME_EXPIRY);
+    let revoked_until = known.revoked_at.map(|at| shift(at, SAME_EXPIRY));
     let ends_soon = token
         .expiry
         .at()

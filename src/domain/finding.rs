@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::string_enum::string_enum;
 use super::{Expiry, ExpiryOrigin, IdentityStatus, Reason, Status, Token};
+use crate::time::shift;
 
 /// Sources round, so a life may exceed `max_ttl` by this much.
 const ROUNDING: TimeDelta = TimeDelta::seconds(60);
@@ -252,8 +253,7 @@ impl Rules {
         let allowed = self.unused_after.filter(|_| token.reports_use)?;
         // A token that was created again under its old id may still show the previous last use.
         let from = token.last_used_at.max(token.created_at);
-        from.unwrap_or(token.first_seen_at)
-            .checked_add_signed(allowed)
+        Some(shift(from.unwrap_or(token.first_seen_at), allowed))
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     Address, Basis, Expiry, Generation, NewNotice, Occurrence, Recipient, Rules, Status, Step,
     Token, Topic,
 };
+use crate::time::shift;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
@@ -140,7 +141,7 @@ impl Policy {
             .iter()
             .map(|&step| StepOutlook {
                 step,
-                at: saturating_sub(expires_at, step.width()),
+                at: shift(expires_at, -step.width()),
                 state: if open.contains(&step) {
                     StepState::Open {
                         plan_at: self.plan_at(expires_at, step),
@@ -156,8 +157,8 @@ impl Policy {
 
     /// When the notices of a step must be planned so that none of them is late.
     pub(super) fn plan_at(&self, expires_at: DateTime<Utc>, step: Step) -> DateTime<Utc> {
-        let step_at = saturating_sub(expires_at, step.width());
-        let merged_at = saturating_sub(step_at, self.merge_ahead);
+        let step_at = shift(expires_at, -step.width());
+        let merged_at = shift(step_at, -self.merge_ahead);
         merged_at.min(self.send_at(expires_at, step, Basis::Admin))
     }
 
@@ -166,7 +167,7 @@ impl Policy {
     /// The daily mail contains every token whose step is before the next daily mail, so a notice is
     /// sent at the digest time before its step, never after it.
     pub fn send_at(&self, expires_at: DateTime<Utc>, step: Step, basis: Basis) -> DateTime<Utc> {
-        let step_at = saturating_sub(expires_at, step.width());
+        let step_at = shift(expires_at, -step.width());
         match (basis, self.admin_digest) {
             (Basis::AccountAdmin | Basis::Admin, Some(hour)) => {
                 last_at_hour(step_at, hour, self.zone)
@@ -354,11 +355,6 @@ fn notices_for_recipient(
         ));
     }
     notices
-}
-
-fn saturating_sub(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
-    at.checked_sub_signed(by)
-        .unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
 /// The last instant at or before `at` when clocks in `zone` show `hour`. If they show it twice on a day, that is the

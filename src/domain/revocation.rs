@@ -10,6 +10,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{FindingState, IdentityStatus, Status, Step};
+use crate::time::shift;
 
 /// How long before the revocation the warning is sent; at once if `revoke_after` is shorter.
 const WARNING_PERIOD: TimeDelta = TimeDelta::days(1);
@@ -61,10 +62,10 @@ impl RevocationPolicy {
             return None;
         }
         let from = opened_at(finding).max(acknowledged_until.unwrap_or(DateTime::UNIX_EPOCH));
-        let ends_at = from.checked_add_signed(self.revoke_after)?;
+        let ends_at = shift(from, self.revoke_after);
         Some(Countdown {
             ends_at,
-            warn_at: ends_at - self.warning_period(),
+            warn_at: shift(ends_at, -self.warning_period()),
         })
     }
 
@@ -76,7 +77,9 @@ impl RevocationPolicy {
         now: DateTime<Utc>,
     ) -> DateTime<Utc> {
         let warned_at = warned_at.unwrap_or(now.max(countdown.warn_at));
-        countdown.ends_at.max(warned_at + self.warning_period())
+        countdown
+            .ends_at
+            .max(shift(warned_at, self.warning_period()))
     }
 }
 
@@ -328,8 +331,8 @@ impl Outcome {
 fn retry_at((at, outcome): (DateTime<Utc>, Outcome)) -> Option<DateTime<Utc>> {
     match outcome {
         Outcome::Done => None,
-        Outcome::Started => Some(at + MAX_ATTEMPT_DURATION),
-        Outcome::Failed | Outcome::Unknown => Some(at + RETRY_DELAY),
+        Outcome::Started => Some(shift(at, MAX_ATTEMPT_DURATION)),
+        Outcome::Failed | Outcome::Unknown => Some(shift(at, RETRY_DELAY)),
     }
 }
 

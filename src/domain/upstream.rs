@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{Address, Schedule};
+use crate::time::shift;
 
 /// This many failures in a row alert the administrators.
 const ALERT_AFTER_FAILURES: i64 = 3;
@@ -101,9 +102,7 @@ impl DirectoryTerms {
     pub fn fresh_until(&self, read_at: DateTime<Utc>) -> DateTime<Utc> {
         let schedule = self.schedule.as_ref();
         let next = schedule.and_then(|schedule| schedule.next_after(read_at));
-        next.unwrap_or(read_at)
-            .checked_add_signed(self.fresh_for)
-            .unwrap_or(DateTime::<Utc>::MAX_UTC)
+        shift(next.unwrap_or(read_at), self.fresh_for)
     }
 
     /// Whether data that was read then still counts.
@@ -151,7 +150,7 @@ impl SyncState {
     pub fn next_attempt_at(&self, schedule: Option<&Schedule>) -> Option<DateTime<Utc>> {
         let last = self.last_sync_at?;
         let scheduled = schedule.and_then(|schedule| schedule.next_after(last));
-        let after_backoff = Some(last + self.backoff_delay());
+        let after_backoff = Some(shift(last, self.backoff_delay()));
         scheduled.max(after_backoff).max(self.deferred_until)
     }
 
@@ -204,7 +203,7 @@ impl SyncState {
     /// The upstream asked us to wait, which is not a failure.
     pub fn defer(&mut self, now: DateTime<Utc>, wait: TimeDelta) {
         self.last_sync_at = Some(now);
-        self.deferred_until = Some(now + wait);
+        self.deferred_until = Some(shift(now, wait));
     }
 }
 

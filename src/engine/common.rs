@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::causes::Causes;
 use crate::domain::{Backoff, RevocationPolicy, Schedule, Status, string_enum};
+use crate::time::shift;
 use crate::{sources, store};
 
 #[derive(Debug, Clone)]
@@ -74,7 +75,21 @@ const HORIZON_MARGIN: TimeDelta = TimeDelta::seconds(10);
 pub(super) fn horizon(sweep: &Schedule, now: DateTime<Utc>) -> DateTime<Utc> {
     sweep
         .next_after(now)
-        .map_or(now, |next| next + HORIZON_MARGIN)
+        .map_or(now, |next| shift(next, HORIZON_MARGIN))
+}
+
+/// Ends a job that gets the same page twice: a row that its work does not change would keep it busy without end.
+#[derive(Default)]
+pub(super) struct PageGuard(Option<Uuid>);
+
+impl PageGuard {
+    /// `first` is the first row of a page.
+    pub fn check(&mut self, kind: &'static str, first: Uuid) -> Result<(), Error> {
+        if self.0.replace(first) == Some(first) {
+            return Err(Error::NoProgress { kind, id: first });
+        }
+        Ok(())
+    }
 }
 
 /// A UUID version 7 (RFC 9562 §5.7), so that ids sort by time.
@@ -97,6 +112,10 @@ pub enum Error {
     TimedOut,
     #[error("no answer within {} minutes, so the outcome is unknown", LISTING_TIMEOUT.as_secs() / 60)]
     NoAnswer,
+    #[error(
+        "{kind} {id} was due again right after it was handled, so the job was ended; this is a defect, please report it"
+    )]
+    NoProgress { kind: &'static str, id: Uuid },
     #[error(transparent)]
     Revoke(#[from] RevokeRefusal),
     #[error(

@@ -10,7 +10,7 @@ use crate::domain::{
 };
 use crate::store::{IdentityRow, NewFinding, OpenFinding, SourceRow, Store, Tx};
 
-use super::common::{Error, PAGE_SIZE, Report, new_id};
+use super::common::{Error, PAGE_SIZE, PageGuard, Report, new_id};
 
 /// Setting: the fingerprint of the rules by which every token was judged.
 pub(super) const RULES_FINGERPRINT: &str = "judge.rules";
@@ -99,9 +99,13 @@ pub(super) async fn resolve_losses(
     now: DateTime<Utc>,
     report: &mut Report,
 ) -> Result<(), Error> {
+    let mut guard = PageGuard::default();
     loop {
         let mut tx = store.begin().await?;
         let obsolete = tx.find_obsolete_findings(now, PAGE_SIZE).await?;
+        if let Some((first, _)) = obsolete.first() {
+            guard.check("finding", *first)?;
+        }
         let findings: Vec<_> = obsolete.iter().map(|(finding, _)| *finding).collect();
         tx.resolve_findings(&findings, now).await?;
         for (_, token) in &obsolete {

@@ -11,8 +11,9 @@ use crate::domain::{
 };
 use crate::notify::wording;
 use crate::store::{NewFinding, OutlivedToken, Store, Tx};
+use crate::time::shift;
 
-use super::common::{Error, OnProgress, PAGE_SIZE, Report, horizon, new_id};
+use super::common::{Error, OnProgress, PAGE_SIZE, PageGuard, Report, horizon, new_id};
 use super::findings::{
     self, JUDGING_PENDING, RULES_FINGERPRINT, SUMMARIZED_UNTIL, format_evidence, judge_page,
     judge_source, loss_severity, resolve_losses,
@@ -103,12 +104,14 @@ impl Judge<'_> {
         let mut tx = self.store.begin().await?;
         tx.rejudge_future_findings(now).await?;
         tx.commit().await?;
+        let mut guard = PageGuard::default();
         loop {
             let mut tx = self.store.begin().await?;
             let tokens = tx.lock_tokens_to_judge(now, PAGE_SIZE).await?;
-            if tokens.is_empty() {
+            let Some(first) = tokens.first() else {
                 return Ok(());
-            }
+            };
+            guard.check("token", first.id.0)?;
             judge_page(&mut tx, rules, &tokens, now, report).await?;
             tx.commit().await?;
             (self.on_progress)();
@@ -264,7 +267,7 @@ impl Judge<'_> {
     /// summary at the same hour goes with it.
     fn summary_horizon(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         match self.policy.admin_digest {
-            Some(_) => horizon(self.sweep, now).min(now + self.policy.merge_ahead),
+            Some(_) => horizon(self.sweep, now).min(shift(now, self.policy.merge_ahead)),
             None => now,
         }
     }
@@ -310,19 +313,21 @@ impl MarkExpired<'_> {
 
     async fn report_to(&self, watched: &WatchedSource, report: &mut Report) -> Result<(), Error> {
         let now = self.clock.now();
+        let mut guard = PageGuard::default();
         loop {
             let mut tx = self.store.begin_read().await?;
             let tokens = tx
                 .find_tokens_to_mark_expired(&watched.terms.name, now, BATCH_SIZE)
                 .await?;
             drop(tx);
-            if tokens.is_empty() {
+            let Some(first) = tokens.first() else {
                 return Ok(());
-            }
+            };
+            guard.check("token", first.id.0)?;
             let ack = watched.source.mark_expired(&tokens).await;
             let mut tx = self.store.begin().await?;
             tx.set_mark_expired_at(&ack.done, None).await?;
-            tx.set_mark_expired_at(&ack.failed, Some(now + RETRY_AFTER))
+            tx.set_mark_expired_at(&ack.failed, Some(shift(now, RETRY_AFTER)))
                 .await?;
             tx.commit().await?;
             report.expiries_reported += ack.done.len() as u64;

@@ -11,6 +11,7 @@ use crate::domain::{
 };
 use crate::store::{self, ClaimedMail, MailNotice, Tx};
 use crate::time::MAX_INSTANT;
+use crate::time::shift;
 
 use super::common::{Error, PAGE_SIZE, Report};
 
@@ -22,7 +23,9 @@ pub(super) struct DeadAddresses(HashMap<String, String>);
 
 impl DeadAddresses {
     pub async fn load(tx: &mut Tx, now: DateTime<Utc>) -> Result<Self, store::Error> {
-        let dead = tx.load_dead_addresses(now - DEAD_ADDRESS_TTL).await?;
+        let dead = tx
+            .load_dead_addresses(shift(now, -DEAD_ADDRESS_TTL))
+            .await?;
         Ok(Self(dead.into_iter().collect()))
     }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::domain::{self, Address, NewNotice, Occurrence, Policy, Schedule, TokenId, Topic};
 use crate::store::{OpenMail, Store, Tx};
+use crate::time::shift;
 
 use super::common::{Error, OnProgress, PAGE_SIZE, Report, horizon, new_id};
 use super::notices::{Alert, Audience, Undeliverable};
@@ -52,7 +53,7 @@ impl Plan<'_> {
         self.follow_policy().await?;
         let now = self.clock.now();
         let horizon = horizon(self.sweep, now);
-        let soon = horizon + self.policy.merge_ahead;
+        let soon = shift(horizon, self.policy.merge_ahead);
         let mut assigner = MailAssigner {
             now,
             horizon,

@@ -14,6 +14,7 @@ use crate::domain::{
 };
 use crate::sources;
 use crate::store::{AuditRow, Store, Tx};
+use crate::time::shift;
 
 use super::common::{Error, LISTING_TIMEOUT, Report, RevokeRefusal, new_id};
 use super::findings;
@@ -199,7 +200,7 @@ impl<'a> Revoke<'a> {
         let last = tx.find_last_audit(&subject).await?;
         let now = self.clock.now();
         let at = match &last {
-            Some(entry) => now.max(entry.at + TimeDelta::microseconds(1)),
+            Some(entry) => now.max(shift(entry.at, TimeDelta::microseconds(1))),
             None => now,
         };
         let entry = [order.by, action, &subject];
@@ -277,7 +278,7 @@ pub(super) fn audit_subject(source: &str, external_id: &str) -> String {
 /// Loads the policy's own attempts from the audit trail.
 pub(super) async fn load_trail(store: &Store, now: DateTime<Utc>) -> Result<Trail, Error> {
     let mut tx = store.begin_read().await?;
-    let since = now - TRAIL_WINDOW;
+    let since = shift(now, -TRAIL_WINDOW);
     let entries = tx.list_audit_of_actor(POLICY_ACTOR, since).await?;
     Ok(Trail::from_attempts(
         entries.into_iter().filter_map(parse_attempt),

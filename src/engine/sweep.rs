@@ -13,6 +13,7 @@ use crate::causes::panic_text;
 use crate::clock::Clock;
 use crate::domain::{Address, Issuers, Policy};
 use crate::store::{Holder, PurgeCutoffs, RunRow, Store};
+use crate::time::shift;
 
 use super::common::{Error, Job, MAX_SKEW_FACTOR, PAGE_SIZE, Report, Settings, new_id};
 use super::deliver::{Deliver, Mailer, Recorder};
@@ -342,9 +343,9 @@ impl Engine {
         let mut tx = self.store.begin().await?;
         let lease = Holder {
             id: self.holder,
-            until: now + self.settings.delivery.lease,
+            until: shift(now, self.settings.delivery.lease),
         };
-        let max_until = now + self.settings.delivery.lease * MAX_SKEW_FACTOR;
+        let max_until = shift(now, self.settings.delivery.lease * MAX_SKEW_FACTOR);
         let taken = tx.take_lease(SWEEP_LEASE, lease, now, max_until).await?;
         tx.commit().await?;
         Ok(taken)
@@ -397,12 +398,12 @@ impl Engine {
         }
         let keep = &self.settings.retention;
         let cutoffs = PurgeCutoffs {
-            runs: now - keep.runs,
-            audit: now - keep.audit,
-            findings: now - keep.findings,
-            notices: now - keep.notices,
+            runs: shift(now, -keep.runs),
+            audit: shift(now, -keep.audit),
+            findings: shift(now, -keep.findings),
+            notices: shift(now, -keep.notices),
         };
-        let ended_before = now - keep.gone_tokens;
+        let ended_before = shift(now, -keep.gone_tokens);
         let mut tx = self.store.begin().await?;
         let tokens = tx.purge_ended_tokens(ended_before, PAGE_SIZE).await?;
         let deleted = tokens + tx.purge(&cutoffs, PAGE_SIZE).await?;

@@ -11,6 +11,7 @@ use crate::directories::Directory;
 use crate::domain::{DirectoryTerms, Policy, Schedule, SourceTerms, SyncAlert, SyncState};
 use crate::sources::Source;
 use crate::store::{DirectoryRow, SourceRow, Tx};
+use crate::time::shift;
 
 use super::common::{Error, LISTING_TIMEOUT, Report, new_id};
 use super::notices::Alert;
@@ -317,7 +318,7 @@ impl Wording {
             SyncAlert::Recovered { since } => Alert {
                 subject: name,
                 // A different occurrence than the failure.
-                since: since + TimeDelta::microseconds(1),
+                since: shift(since, TimeDelta::microseconds(1)),
                 title: format!("The {noun} {name} can be read again"),
                 text: format!(
                     "{}. It had failed since {}.",
@@ -351,7 +352,7 @@ pub(super) async fn preview<L>(
     match limit_time(list).await {
         Ok(listing) => Ok(Preview::Listed(listing)),
         Err(error) => match error.wait() {
-            Some(wait) => Ok(Preview::Deferred(clock.now() + wait)),
+            Some(wait) => Ok(Preview::Deferred(shift(clock.now(), wait))),
             None => Err(error),
         },
     }

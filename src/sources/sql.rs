@@ -28,6 +28,7 @@ use super::{
     Source, hex,
 };
 use super::{ListingBuilder, RowPosition};
+use crate::time::shift;
 use crate::upstream::database::{self, Database, ReadTransaction, Scalar};
 use people::People;
 use query::TokenQuery;
@@ -275,7 +276,7 @@ impl SqlSource {
             .and_then(|fingerprint| fingerprint.strip_prefix(self.query_hash.as_str()))
             .map(str::trim_start);
         let since = match start {
-            Some(NO_REFUSED_ROWS) => last.asked_at.map(|at| at - OVERLAP),
+            Some(NO_REFUSED_ROWS) => last.asked_at.map(|at| shift(at, -OVERLAP)),
             Some(time) => time.parse().ok(),
             None => None,
         };

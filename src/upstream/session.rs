@@ -18,6 +18,9 @@ use super::http::{self, Client, Request, secret_header};
 /// shorter: some servers grant one minute.
 const RENEWAL_MARGIN: Duration = Duration::from_mins(1);
 
+/// A credential is renewed after a day even if the server grants it a longer life.
+const MAX_LIFETIME: Duration = Duration::from_hours(24);
+
 /// Assumed if the server does not report `expires_in`, which RFC 6749 §5.1 only recommends.
 const DEFAULT_LIFETIME_SECS: u64 = 300;
 
@@ -113,7 +116,8 @@ pub(crate) async fn request_access_token(
     let request = web.request(Method::POST, path).form(form);
     let response: TokenResponse = request.json().await?;
     let bearer = format!("Bearer {}", response.access_token.expose_secret());
-    let life = Duration::from_secs(response.expires_in.unwrap_or(DEFAULT_LIFETIME_SECS));
+    let life = response.expires_in.unwrap_or(DEFAULT_LIFETIME_SECS);
+    let life = Duration::from_secs(life).min(MAX_LIFETIME);
     Ok(Grant {
         header: secret_header("the access token", &bearer)?,
         renew_after: life.saturating_sub(RENEWAL_MARGIN.min(life / 4)),

@@ -655,3 +655,77 @@ async fn a_dry_run_previews_gone_tokens_rejected_listings_and_recipients(
         "nothing was written"
     );
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_date_at_the_end_of_9999_keeps_no_other_token_waiting(
+    #[values(Sqlite, Postgres)] db: Db,
+    #[values(None, Some(TimeDelta::days(30)))] policy_ttl: Option<TimeDelta>,
+) {
+    use lapsed::domain::Cell::Value;
+    let mut world = World::new(db).await;
+    world.engine.policy.rules.unused_after = Some(TimeDelta::days(90));
+    world.engine.policy.rules.max_ttl = Some(TimeDelta::days(365));
+    world.engine.sources[0].terms.policy_ttl = policy_ttl;
+    let last: DateTime<Utc> = "9999-12-31T23:59:59.999999Z".parse().unwrap();
+    let never = |external_id| ListedToken {
+        expiry: Value(Expiry::Never),
+        last_used_at: Cell::Empty,
+        ..ListedToken::with_id(external_id)
+    };
+    *world.fake.tokens.lock().unwrap() = vec![
+        ListedToken {
+            last_used_at: Value(last),
+            ..never("used")
+        },
+        ListedToken {
+            created_at: Value(last),
+            ..never("created")
+        },
+        ListedToken {
+            expiry: Value(Expiry::At(last)),
+            ..never("expires")
+        },
+    ];
+    world.list("warned", now() + TimeDelta::days(1)).await;
+    world.sweep().await;
+    let warned = world.token("warned").await;
+    let expected = [
+        "expiry ada@example.org sent",
+        "expiry boss@example.org sent",
+    ];
+    assert_eq!(world.notices(&warned).await, expected);
+    for id in ["used", "created", "expires"] {
+        let token = world.token(id).await;
+        assert!(token.judge_at.is_none_or(|at| at > now()), "{id}");
+        assert!(token.due_at.is_none_or(|at| at > now()), "{id}");
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_token_that_stays_due_ends_its_job_and_no_other(#[values(Sqlite, Postgres)] db: Db) {
+    let world = World::new(db).await;
+    let token = world.list("k-1", now() + TimeDelta::days(1)).await;
+    let stuck = match db {
+        Sqlite => {
+            "CREATE TRIGGER stuck AFTER UPDATE OF judge_at ON token
+             BEGIN UPDATE token SET judge_at = '2026-01-01T00:00:00+00:00'; END"
+        }
+        Postgres => {
+            "CREATE FUNCTION stuck() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN NEW.judge_at := '2026-01-01'; RETURN NEW; END $$;
+             CREATE TRIGGER stuck BEFORE UPDATE ON token FOR EACH ROW EXECUTE FUNCTION stuck()"
+        }
+    };
+    world.database().execute(stuck).await.unwrap();
+    let make_due = "UPDATE token SET judge_at = '2026-01-01T00:00:00+00:00'";
+    world.database().execute(make_due).await.unwrap();
+    world.engine.clock.advance(TimeDelta::days(1));
+    let report = world::sweep(&world.engine).await;
+    let [error] = report.errors.as_slice() else {
+        panic!("{report:?}")
+    };
+    assert!(error.contains(&token.id.to_string()), "{error}");
+    assert_eq!(report.expired, 1, "the other jobs go on");
+}

@@ -31,7 +31,7 @@ pub struct World<Fake> {
     /// What the engine watches.
     pub fake: Arc<Fake>,
     outbox: TempDir,
-    _fresh: Fresh,
+    fresh: Fresh,
 }
 
 impl<Fake: Default> World<Fake> {
@@ -46,8 +46,12 @@ impl<Fake: Default> World<Fake> {
             engine,
             fake,
             outbox,
-            _fresh: fresh,
+            fresh,
         }
+    }
+
+    pub fn database(&self) -> &Fresh {
+        &self.fresh
     }
 
     pub fn count_mails(&self) -> usize {

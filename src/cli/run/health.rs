@@ -11,6 +11,7 @@ use crate::domain::Step;
 use crate::engine::{self, Engine};
 use crate::http::{self, DirectoryHealth, Fault, LastSweep, Readiness, Snapshot, SourceHealth};
 use crate::store::{self, DirectoryRow, RunRow, SourceRow, Tx};
+use crate::time::shift;
 
 /// How late a sweep may be before the daemon counts as not ready: a long sweep is not a fault.
 const LATE_SWEEP_GRACE: TimeDelta = TimeDelta::minutes(15);
@@ -153,7 +154,10 @@ impl Health {
         let interval = sweep
             .next_after(now)
             .and_then(|next| Some(sweep.next_after(next)? - next));
-        now - interval.unwrap_or(TimeDelta::days(366)) - LATE_SWEEP_GRACE
+        shift(
+            now,
+            -(interval.unwrap_or(TimeDelta::days(366)) + LATE_SWEEP_GRACE),
+        )
     }
 }
 

@@ -9,6 +9,7 @@ use crate::domain::{Basis, Expiry, ExpiryOrigin};
 use crate::notify::letter::{EndedEntry, Entry, ExpiryEntry, Letter};
 use crate::notify::wording;
 use crate::text;
+use crate::time::shift;
 
 use super::parts::{Alert, Group, Link, Row, shell_quote};
 use super::summary::Summary;
@@ -392,7 +393,7 @@ impl Ending {
             1 => finding.to_string(),
             _ => "ID".to_owned(),
         };
-        let until = (at + ACKNOWLEDGED_AFTER_END).format("%Y-%m-%d");
+        let until = shift(at, ACKNOWLEDGED_AFTER_END).format("%Y-%m-%d");
         Some(Self {
             sentence: format!("lapsed revokes {what} {first}in {left}, on {on}"),
             command: format!("lapsed finding acknowledge {id} --until {until} --reason WHY"),

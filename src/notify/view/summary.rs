@@ -7,6 +7,7 @@ use crate::domain::FindingKind;
 use crate::notify::letter::{Letter, OpenFinding, SummaryEntry};
 use crate::notify::wording;
 use crate::text;
+use crate::time::shift;
 
 use super::parts::{Group, Row};
 
@@ -63,7 +64,7 @@ impl Summary {
                 kinds.push(Part::new(kind, summary, shown, letter));
             }
         }
-        let until = (letter.now + PROPOSED_ACKNOWLEDGEMENT).format("%Y-%m-%d");
+        let until = shift(letter.now, PROPOSED_ACKNOWLEDGEMENT).format("%Y-%m-%d");
         Self {
             headline: headline(&total, &counts),
             total,
