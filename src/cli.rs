@@ -24,6 +24,7 @@ mod run;
 mod setup;
 mod source;
 mod steps;
+mod stop;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use self::args::command;
 use self::args::{Cli, Color, Command};
 use self::exit::{Exit, Result, print_error};
 use self::setup::Context;
+use self::stop::{Stop, end_on_signal};
 use crate::clock::Clock;
 
 /// Runs the program with the arguments of the process.
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
     let context = Context {
         global: cli.global,
         clock: Clock::system(),
+        stop: Stop::default(),
     };
     run_command(&context, cli.command)
         .unwrap_or_else(|error| print_error(&error, anstream::stderr()))
@@ -76,11 +79,25 @@ fn run_command(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::Completions(args) => maintain::completions(&args),
         Command::Man(args) => maintain::man(&args),
-        command => tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the asynchronous runtime")?
-            .block_on(dispatch(context, command)),
+        command => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .context("cannot start the asynchronous runtime")?;
+            // The daemon handles its signals itself.
+            let is_daemon = matches!(command, Command::Run);
+            let work = dispatch(context, command);
+            let result = runtime.block_on(async {
+                if is_daemon {
+                    work.await
+                } else {
+                    end_on_signal(&context.stop, work).await
+                }
+            });
+            // A read of standard input cannot be cancelled.
+            runtime.shutdown_background();
+            result
+        }
     }
 }
 

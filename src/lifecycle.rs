@@ -52,6 +52,8 @@ pub enum Error {
     /// A second stop signal arrived while the tasks named by `running` had not ended; the process must exit.
     #[error("forced to stop by a second signal: {running} had not ended")]
     Forced { running: String },
+    #[error("stopped by a signal")]
+    Interrupted,
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
 }
@@ -312,6 +314,11 @@ impl Signals {
             });
         }
         Ok(Self(signals))
+    }
+
+    /// Waits for a signal of any kind.
+    pub async fn wait(&mut self) {
+        self.next().await;
     }
 
     /// The next signal; never returns when none can arrive any more.

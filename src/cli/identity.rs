@@ -8,7 +8,6 @@ use anstyle::Style;
 use chrono::{DateTime, Utc};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::args::{IdentityCommand, IdentityList, IdentityRebind};
 use super::exit::{Exit, Failure, Result};
@@ -191,8 +190,8 @@ async fn rebind(context: &Context, config: &Config, args: &IdentityRebind) -> Re
     })?;
     let outcome = setup::with_engine(context, config, Mode::Normal, async |engine| {
         let actor = audit::actor();
-        let stop = CancellationToken::new();
-        Ok(engine.unbind_identity(name, email, &actor, &stop).await?)
+        let stop = context.stop.graceful(config.stop_timeout);
+        Ok(engine.unbind_identity(name, email, &actor, stop).await?)
     })
     .await?;
     match outcome {

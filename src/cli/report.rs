@@ -1,9 +1,6 @@
 //! What a sweep or sync did: its summary, its problems and its exit code.
 
-use std::convert::Infallible;
 use std::fmt::Write as _;
-
-use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
 use crate::engine::Report;
@@ -17,31 +14,6 @@ pub(super) fn print_problems(report: &Report) {
     for wait in &report.waits {
         anstream::eprintln!("deferred: {}", text::clean_lines(wait));
     }
-}
-
-/// Does the work, and cancels it at the first SIGINT or SIGTERM.
-pub(super) async fn until_signal<T>(work: impl AsyncFnOnce(&CancellationToken) -> T) -> T {
-    let stop = CancellationToken::new();
-    tokio::select! {
-        done = work(&stop) => done,
-        never = cancel_on_signal(&stop) => match never {},
-    }
-}
-
-async fn cancel_on_signal(stop: &CancellationToken) -> Infallible {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (interrupt, terminate) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    );
-    if let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        stop.cancel();
-    }
-    std::future::pending().await
 }
 
 pub(super) fn exit_code(report: &Report) -> Exit {

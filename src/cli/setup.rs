@@ -22,11 +22,13 @@ use crate::telemetry::{self, Telemetry};
 
 use super::args::GlobalOptions;
 use super::exit::{Failure, Result};
+use super::stop::Stop;
 
 #[derive(Debug, Clone)]
 pub(super) struct Context {
     pub global: GlobalOptions,
     pub clock: Clock,
+    pub stop: Stop,
 }
 
 /// Loads the configuration that the command line or the environment names.

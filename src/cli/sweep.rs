@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::args::{Release, Sweep};
 use super::exit::{Exit, Failure, Result};
 use super::output::print_line;
-use super::report::{exit_code, print_problems, summary_lines, until_signal};
+use super::report::{exit_code, print_problems, summary_lines};
 use super::setup::{self, Mode};
 use super::{Context, audit};
 use crate::config::Config;
@@ -37,7 +37,8 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> Result<Exit> {
     };
     let report = setup::with_store(&config, Mode::Normal, async |store| {
         let engine = setup::build_engine(context, &config, store.clone(), mailer)?;
-        Ok(until_signal(async |stop| engine.sweep(&options, stop).await).await)
+        let stop = context.stop.graceful(config.stop_timeout);
+        Ok(engine.sweep(&options, stop).await)
     })
     .await?;
     print_problems(&report);

@@ -146,8 +146,8 @@ impl Upstream<'_> {
             actor: audit::actor(),
         };
         setup::with_engine(self.context, self.config, Mode::Normal, async |engine| {
-            let work = async |stop: &CancellationToken| work(engine, &options, stop).await;
-            let (report, summary) = report::until_signal(work).await;
+            let stop = self.context.stop.graceful(self.config.stop_timeout);
+            let (report, summary) = work(engine, &options, stop).await;
             report::print_problems(&report);
             if report.sources_deferred > 0 {
                 let until = self.deferred_until(&engine.store).await?;

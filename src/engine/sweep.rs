@@ -251,9 +251,13 @@ impl Engine {
         let work = async {
             match job {
                 Job::Sync => {
-                    self.source_sync().run(options, report).await?;
-                    let directories = self.directory_sync();
-                    directories.run(options, report, |_| ()).await
+                    let sync = async {
+                        self.source_sync().run(options, report).await?;
+                        let directories = self.directory_sync();
+                        directories.run(options, report, |_| ()).await
+                    };
+                    let result = stop.run_until_cancelled(sync).await;
+                    result.unwrap_or(Err(Error::Stopped))
                 }
                 Job::Judge => {
                     // Before the finding closes: the recipients depend on it.

@@ -39,6 +39,7 @@ mod scim;
 mod several;
 mod sources;
 mod sql;
+mod stopping;
 mod store;
 mod stub;
 mod upstream;
