@@ -3,6 +3,7 @@
 //! Read-only, without parameters, bodies or authentication: access is limited by the address it listens
 //! on. All data comes through [`Health`].
 
+mod connections;
 mod health;
 mod metrics;
 
@@ -19,15 +20,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chrono::DateTime;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use connections::{Connection, Connections};
 use metrics::Cache;
 
 pub use health::{DirectoryHealth, Fault, Health, LastSweep, Readiness, Snapshot, SourceHealth};
@@ -40,7 +42,7 @@ const STORE_TIMEOUT: Duration = Duration::from_millis(800);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a response in progress may take when the daemon stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections served at once; others wait in the listener's backlog.
+/// Connections served at once. A further one closes the one that has waited longest for a request.
 const MAX_CONNECTIONS: usize = 64;
 /// Delay after a failed `accept`, for example when file descriptors run out.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -133,34 +135,35 @@ pub async fn serve(
     stopping: CancellationToken,
 ) -> io::Result<()> {
     let pages = router(health);
-    let connections = TaskTracker::new();
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    while let Some((stream, permit)) = next_connection(&listener, &permits, &stopping).await {
-        let connection = serve_connection(stream, pages.clone(), stopping.clone());
-        connections.spawn(async move {
-            connection.await;
-            drop(permit);
-        });
+    let tasks = TaskTracker::new();
+    let connections = Connections::new(MAX_CONNECTIONS);
+    while let Some((stream, connection)) = next_connection(&listener, &connections, &stopping).await
+    {
+        tasks.spawn(serve_connection(
+            stream,
+            connection,
+            pages.clone(),
+            stopping.clone(),
+        ));
     }
     drop(listener);
-    connections.close();
-    connections.wait().await;
+    tasks.close();
+    tasks.wait().await;
     Ok(())
 }
 
 /// The next connection, or `None` when the daemon stops.
 async fn next_connection(
     listener: &TcpListener,
-    permits: &Arc<Semaphore>,
+    connections: &Connections,
     stopping: &CancellationToken,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = stopping
-        .run_until_cancelled(Arc::clone(permits).acquire_owned())
-        .await?
-        .ok()?;
+) -> Option<(TcpStream, Connection)> {
     loop {
         match stopping.run_until_cancelled(listener.accept()).await? {
-            Ok((stream, _)) => return Some((stream, permit)),
+            Ok((stream, _)) => {
+                let connection = stopping.run_until_cancelled(connections.admit()).await?;
+                return Some((stream, connection));
+            }
             Err(error) if is_client_error(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; trying again in a second");
@@ -181,20 +184,35 @@ fn is_client_error(error: &io::Error) -> bool {
     )
 }
 
-async fn serve_connection(stream: TcpStream, pages: Router, stopping: CancellationToken) {
-    let connection = http1::Builder::new()
+async fn serve_connection(
+    stream: TcpStream,
+    connection: Connection,
+    pages: Router,
+    stopping: CancellationToken,
+) {
+    let pages = TowerToHyperService::new(pages);
+    let service = service_fn(|request| {
+        connection.begin();
+        let response = pages.call(request);
+        async {
+            let response = response.await;
+            connection.wait();
+            response
+        }
+    });
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(pages));
-    let mut connection = pin!(connection);
-    if stopping
-        .run_until_cancelled(connection.as_mut())
-        .await
-        .is_none()
-    {
-        connection.as_mut().graceful_shutdown();
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serving = pin!(serving);
+    tokio::select! {
         // There is no one left to report the result to.
-        let _ = timeout(SHUTDOWN_TIMEOUT, connection).await;
+        _ = serving.as_mut() => {}
+        () = connection.close.cancelled() => {}
+        () = stopping.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            let _ = timeout(SHUTDOWN_TIMEOUT, serving).await;
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! module of its own.
 
 mod commands;
+mod notices;
 mod nouns;
 mod values;
 
@@ -14,11 +15,11 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 pub use commands::{
     Backup, Command, Completions, Demo, Explain, Import, Man, Preview, Release, SendTest, Sweep,
 };
+pub use notices::{AddressClear, AddressCommand, NoticeCommand, NoticeList, NoticeRetry};
 pub use nouns::{
-    Acknowledge, AddressClear, AddressCommand, AuditCommand, DirectoryCommand, FindingCommand,
-    FindingList, Forecast, Format, IdentityCommand, IdentityCoverage, IdentityList, IdentityRebind,
-    ListOptions, NoticeCommand, NoticeList, NoticeRetry, SourceCommand, TokenCommand, TokenList,
-    TokenRevoke, TokenShow, UpstreamSync,
+    Acknowledge, AuditCommand, DirectoryCommand, FindingCommand, FindingList, Forecast, Format,
+    IdentityCommand, IdentityCoverage, IdentityList, IdentityRebind, ListOptions, SourceCommand,
+    TokenCommand, TokenList, TokenRevoke, TokenShow, UpstreamSync,
 };
 pub use values::Input;
 

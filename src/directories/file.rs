@@ -105,6 +105,7 @@ fn check(path: &Path, groups: &[String]) -> Result<String, Error> {
 const COLUMNS: Columns<5> = Columns {
     names: ["email", "status", "name", "groups", "since"],
     required: &["email", "status"],
+    export: &[],
 };
 
 /// The rows of a people file, or the first of them.

@@ -212,3 +212,29 @@ async fn a_silent_caller_does_not_block_the_stop() {
     assert!(stopped.is_ok());
     assert_eq!(silent.read(&mut [0; 1]).await.unwrap_or(0), 0);
 }
+
+#[tokio::test]
+async fn idle_and_slow_callers_make_room_for_others() {
+    let port = Port::open(Fixed::default()).await;
+    let mut callers = Vec::new();
+    for nth in 0..200 {
+        let mut caller = TcpStream::connect(port.address).await.unwrap();
+        if nth < MAX_CONNECTIONS {
+            caller
+                .write_all(b"GET /healthz HTTP/1.1\r\nhost: lapsed\r\n\r\n")
+                .await
+                .unwrap();
+            assert!(caller.read(&mut [0; 1024]).await.unwrap() > 0);
+        } else {
+            caller.write_all(b"GET / HT").await.unwrap();
+        }
+        callers.push(caller);
+    }
+    assert_eq!(status(&port.request("GET", "/healthz").await), 200);
+    assert_eq!(
+        callers[0].read(&mut [0; 1024]).await.unwrap_or(0),
+        0,
+        "it made room"
+    );
+    port.stop().await;
+}

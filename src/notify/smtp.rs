@@ -6,6 +6,7 @@
 //! sending again could deliver a second copy.
 
 mod certificate;
+mod reply;
 mod session;
 
 use std::fmt;

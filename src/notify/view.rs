@@ -1,19 +1,20 @@
 //! Builds the variables of the templates from a letter. Phrases are made here; templates choose which to
 //! show and add the sentences around them.
 
+mod installation;
 mod list;
 mod parts;
 mod summary;
 mod tokens;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::domain::{Basis, Token};
+use crate::domain::Basis;
 
+pub use self::installation::{Installation, SourceInfo};
 use self::list::List;
 use self::parts::{Alert, LastUse, Link, TokenFacts, shell_quote};
 use self::summary::Summary;
@@ -21,54 +22,6 @@ use self::tokens::{Item, Tokens};
 use super::letter::{EndedEntry, Entry, ExpiryEntry, Letter};
 use super::wording;
 use crate::text;
-
-/// Data of this installation that mails show.
-#[derive(Debug, Clone, Default)]
-pub struct Installation {
-    /// A page of the operator's own. `{source}` and `{id}` stand for those of the token; without them it is one
-    /// page about everything.
-    pub base_url: Option<String>,
-    /// Whom to ask.
-    pub contact: Option<String>,
-    /// How mails present the sources, by name.
-    pub sources: BTreeMap<String, SourceInfo>,
-}
-
-/// How mails present a source.
-#[derive(Debug, Clone, Default)]
-pub struct SourceInfo {
-    /// Shown instead of the name.
-    pub title: Option<String>,
-    /// A page that says how to make a token.
-    pub help_url: Option<String>,
-}
-
-impl Installation {
-    fn source_title<'a>(&'a self, source: &'a str) -> &'a str {
-        let info = self.sources.get(source);
-        info.and_then(|info| info.title.as_deref())
-            .unwrap_or(source)
-    }
-
-    fn help(&self, source: &str) -> Option<Link> {
-        let url = self.sources.get(source)?.help_url.as_deref();
-        Link::to_page(url)
-    }
-
-    /// The operator's page about the token, or about everything.
-    fn page(&self, token: Option<&Token>) -> Option<Link> {
-        let url = self.base_url.as_deref()?;
-        if !url.contains('{') {
-            return Some(Link::new(url.to_owned()));
-        }
-        let token = token?;
-        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let url = url
-            .replace("{source}", &encoded(&token.source))
-            .replace("{id}", &token.id.to_string());
-        Some(Link::new(url))
-    }
-}
 
 #[derive(Debug)]
 pub struct View {

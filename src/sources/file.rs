@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
 use super::cells::Value;
-use super::rows::{Columns, Format, Row, Rows};
+use super::rows::{Columns, Format, Row, Rows, Target};
 use super::{
     CheckReport, Error, Fetched, LastListing, Listing, RefusedRow, RefusedRows, Source, hex,
 };
@@ -44,6 +44,25 @@ pub(super) const COLUMNS: Columns<12> = Columns {
         "status",
     ],
     required: &["external_id"],
+    export: &[
+        ("id", Target::Nothing),
+        ("source", Target::Nothing),
+        ("external_id", Target::Column("external_id")),
+        ("name", Target::Column("name")),
+        ("description", Target::Column("description")),
+        ("issuer", Target::Column("issuer_email")),
+        ("account", Target::Column("account")),
+        ("role", Target::Column("role")),
+        ("scope", Target::Column("scope")),
+        ("created_at", Target::Column("created_at")),
+        ("expires_at", Target::Column("expires_at")),
+        ("expiry", Target::NeverOf("expires_at")),
+        ("expiry_origin", Target::Nothing),
+        ("status", Target::Column("status")),
+        ("last_used_at", Target::Column("last_used_at")),
+        ("due_at", Target::Nothing),
+        ("findings", Target::Nothing),
+    ],
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]

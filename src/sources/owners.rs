@@ -13,6 +13,7 @@ use super::{Error, RefusedRow};
 const COLUMNS: Columns<3> = Columns {
     names: ["token", "issuer", "email"],
     required: &["email"],
+    export: &[],
 };
 
 #[derive(Debug, Clone, Default)]

@@ -63,6 +63,18 @@ pub(crate) struct Columns<const N: usize> {
     /// Their names, in the order of the values of a row.
     pub names: [&'static str; N],
     pub required: &'static [&'static str],
+    /// The header of lapsed's own CSV, each name with the column that it fills. Its cells have a quote before what a
+    /// spreadsheet could take for a formula.
+    pub export: &'static [(&'static str, Target)],
+}
+
+/// What a cell of lapsed's own CSV fills.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target {
+    Column(&'static str),
+    /// Only the word `never` counts.
+    NeverOf(&'static str),
+    Nothing,
 }
 
 impl<const N: usize> Columns<N> {
@@ -101,12 +113,14 @@ pub(crate) struct Rows<const N: usize> {
 }
 
 enum Parser {
-    Csv {
-        splitter: CsvSplitter,
-        /// For each cell of a row, the index of its column.
-        order: Vec<usize>,
-    },
+    Csv { splitter: CsvSplitter, order: Order },
     Json(JsonSplitter),
+}
+
+enum Order {
+    /// For each cell of a row, the index of its column.
+    Columns(Vec<usize>),
+    Export,
 }
 
 impl<const N: usize> Rows<N> {
@@ -269,13 +283,18 @@ fn read_header<const N: usize>(
     columns: &Columns<N>,
     splitter: &mut CsvSplitter,
     stream: &mut Stream,
-) -> Result<Vec<usize>, Broken> {
+) -> Result<Order, Broken> {
     if !splitter.advance(stream)? {
         return Err(Broken::Content(1, no_header(columns)));
+    }
+    let export = columns.export.iter().map(|(name, _)| *name);
+    if !columns.export.is_empty() && splitter.cells().is_ok_and(|names| export.eq(names)) {
+        return Ok(Order::Export);
     }
     splitter
         .cells()
         .and_then(|names| parse_header(columns, &names))
+        .map(Order::Columns)
         .map_err(|reason| Broken::Content(splitter.row.start, reason))
 }
 
@@ -324,20 +343,44 @@ fn no_header<const N: usize>(columns: &Columns<N>) -> String {
 fn csv_values<const N: usize>(
     columns: &Columns<N>,
     splitter: &CsvSplitter,
-    order: &[usize],
+    order: &Order,
 ) -> Result<[Value; N], String> {
     let cells = splitter.cells()?;
-    if cells.len() != order.len() {
+    let width = match order {
+        Order::Columns(order) => order.len(),
+        Order::Export => columns.export.len(),
+    };
+    if cells.len() != width {
         return Err(format!(
             "the row has {} cells and the header {}; \
              put a cell that contains a comma between double quotes",
             cells.len(),
-            order.len()
+            width
         ));
     }
     let mut values = [const { Value::Absent }; N];
-    for (cell, column) in cells.into_iter().zip(order) {
-        values[*column] = Value::text(columns.names[*column], cell)?;
+    let mut set = |column: usize, cell: &str| {
+        values[column] = Value::text(columns.names[column], cell)?;
+        Ok::<_, String>(())
+    };
+    match order {
+        Order::Columns(order) => {
+            for (cell, column) in cells.into_iter().zip(order) {
+                set(*column, cell)?;
+            }
+        }
+        Order::Export => {
+            for (cell, (_, target)) in cells.into_iter().zip(columns.export) {
+                let column = match target {
+                    Target::Column(name) => columns.find(name),
+                    Target::NeverOf(name) if cell == "never" => columns.find(name),
+                    Target::NeverOf(_) | Target::Nothing => None,
+                };
+                if let Some(column) = column {
+                    set(column, cell.strip_prefix('\'').unwrap_or(cell))?;
+                }
+            }
+        }
     }
     Ok(values)
 }

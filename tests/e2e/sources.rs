@@ -444,3 +444,29 @@ fn a_request_to_wait_is_respected_and_is_no_failure(#[values(Sqlite, Postgres)] 
     world.run(&sync).exits(0);
     assert!(!busy.take_request_lines().is_empty(), "its time is over");
 }
+
+#[rstest]
+fn an_export_can_be_imported_and_is_harmless_in_a_spreadsheet(#[values(Sqlite, Postgres)] db: Db) {
+    let mut world = World::new(db);
+    world.at("2026-11-24 00:00:00").write(
+        "tokens.csv",
+        "external_id,name,issuer_email,expires_at,account\n\
+         1,\"=cmd|'/c calc'!A1\",ada@example.org,2027-01-01T10:00:00Z,+acme\n\
+         -2,'quoted,,never,@x\n\
+         3,plain,ada@example.org,,\n",
+    );
+    world.run(&["import", "tokens.csv"]).exits(0);
+    let export = world.run(&["token", "list", "--format", "csv"]).stdout;
+    assert_contains!(export, "'=cmd|");
+    for cell in export.lines().flat_map(|line| line.split(',')) {
+        let first = cell.trim_start_matches('"').chars().next();
+        assert!(!matches!(first, Some('=' | '+' | '-' | '@')), "{cell}");
+    }
+    let mut copy = World::new(Sqlite);
+    copy.at("2026-11-24 00:00:00").write("export.csv", &export);
+    copy.run(&["import", "export.csv"]).exits(0);
+    assert_eq!(
+        copy.run(&["token", "list", "--format", "csv"]).stdout,
+        export
+    );
+}

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
+use super::notices::{AddressCommand, NoticeCommand};
 use super::nouns::{
-    AddressCommand, AuditCommand, DirectoryCommand, FindingCommand, Forecast, IdentityCommand,
-    NoticeCommand, SourceCommand, TokenCommand,
+    AuditCommand, DirectoryCommand, FindingCommand, Forecast, IdentityCommand, SourceCommand,
+    TokenCommand,
 };
 use super::values::{Input, TEMPLATES, parse_token_ref};
 use crate::domain::{Address, TokenRef};

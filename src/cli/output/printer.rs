@@ -89,7 +89,7 @@ impl<'a, R: Row> Printer<'a, R> {
                     self.print_csv_header()?;
                 }
                 let values = R::FIELDS.iter().map(|(_, value)| value(row, now));
-                write_record(&mut self.out, values.map(|value| field_text(&value)))?;
+                write_record(&mut self.out, values.map(|value| csv_text(&value)))?;
             }
         }
         Ok(())
@@ -159,6 +159,19 @@ pub(super) fn to_json(row: &impl Serialize) -> Result<String, Error> {
         .map_err(Error::Encode)
 }
 
+/// A spreadsheet takes a cell that begins with one of these for a formula (OWASP, CSV injection).
+const FORMULA_MARKS: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+
+/// Puts a quote before a text that a spreadsheet could run. A text that begins with one gets another, so that a reader
+/// can take exactly one off.
+fn quote_formula(text: String) -> String {
+    if text.starts_with(FORMULA_MARKS) || text.starts_with('\'') {
+        format!("'{text}")
+    } else {
+        text
+    }
+}
+
 /// The text of one CSV field. List items are separated by semicolons, which need no quotes.
 pub(super) fn field_text(value: &Value) -> String {
     match value {
@@ -166,6 +179,14 @@ pub(super) fn field_text(value: &Value) -> String {
         Value::String(text) => text::clean(text).into_owned(),
         Value::Array(values) => values.iter().map(field_text).collect::<Vec<_>>().join(";"),
         Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+/// Numbers are no formulas, even if they are negative.
+pub(super) fn csv_text(value: &Value) -> String {
+    match value {
+        Value::Number(_) => field_text(value),
+        _ => quote_formula(field_text(value)),
     }
 }
 

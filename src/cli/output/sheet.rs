@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Error;
 use super::layout::{Layout, row_cells};
-use super::printer::{field_text, to_json, write_record};
+use super::printer::{csv_text, to_json, write_record};
 use super::row::{Cell, FAINT, Row, STRONG, View};
 use crate::cli::args::Format;
 use crate::text;
@@ -42,7 +42,7 @@ pub fn print_item<T: SheetItem>(
         Format::Csv => {
             let object = serde_json::to_value(item).map_err(Error::Encode)?;
             write_record(&mut out, T::keys())?;
-            let values = T::keys().into_iter().map(|key| field_text(&object[key]));
+            let values = T::keys().into_iter().map(|key| csv_text(&object[key]));
             write_record(&mut out, values)?;
         }
     }

@@ -391,7 +391,7 @@ fn csv_has_a_header_and_quotes_what_needs_it() {
     insta::assert_snapshot!(print(Format::Csv, file(), &rows).0, @r#"
     id,source,external_id,name,description,issuer,account,role,scope,created_at,expires_at,expiry,expiry_origin,status,last_used_at,due_at,findings
     507bae5b-6920-5b53-b7a2-e5e8fc59729e,exports,4711,"a, ""b""  c",,ada.lovelace@example.org,acme,editor,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,sso_revoked;too_long
-    3c0a91d5-2c72-52c5-a0b4-7f21f796d8a4,exports,4712,=1+1,,ada.lovelace@example.org,acme,editor,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,
+    3c0a91d5-2c72-52c5-a0b4-7f21f796d8a4,exports,4712,'=1+1,,ada.lovelace@example.org,acme,editor,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,
     "#);
 }
 

@@ -296,11 +296,9 @@ fn assert_has(text: &str, part: &str) {
     assert!(text.contains(part), "{part:?} is not in:\n{text}");
 }
 
-fn render_with(name: &str, installation: Installation) -> Rendering {
+fn render_with(name: &str, installation: &Installation) -> Rendering {
     let templates = Templates::load(None).unwrap();
-    templates
-        .render(&sample_named(name), &installation)
-        .unwrap()
+    templates.render(&sample_named(name), installation).unwrap()
 }
 
 #[test]
@@ -308,7 +306,7 @@ fn a_link_leads_to_a_page_of_the_operator() {
     let render = |name: &str, base: &str| {
         render_with(
             name,
-            Installation {
+            &Installation {
                 base_url: Some(base.to_owned()),
                 ..Installation::default()
             },
@@ -347,23 +345,23 @@ fn a_source_has_a_title_and_a_help_page() {
         ..Installation::default()
     };
     for sample in ["expiring", "expired", "revoked"] {
-        let mail = render_with(sample, installation.clone());
+        let mail = render_with(sample, &installation);
         for part in [&mail.text, &mail.html] {
-            assert_has(&part, "GitLab (git.example.org)");
-            assert_has(&part, "https://wiki.example.org/gitlab");
-            assert_has(&part, "Questions: platform@example.org");
-            assert_has(&part, "key-9");
+            assert_has(part, "GitLab (git.example.org)");
+            assert_has(part, "https://wiki.example.org/gitlab");
+            assert_has(part, "Questions: platform@example.org");
+            assert_has(part, "key-9");
         }
     }
     assert_has(
-        &render_with("digest", installation).text,
+        &render_with("digest", &installation).text,
         "GitLab (git.example.org), account",
     );
 }
 
 #[test]
 fn a_command_stays_on_one_line() {
-    let mail = render_with("summary", Installation::default());
+    let mail = render_with("summary", &Installation::default());
     let until = "--until 2027-02-19 --reason WHY";
     assert_has(
         &mail.text,
@@ -376,7 +374,7 @@ fn a_command_stays_on_one_line() {
 
 #[test]
 fn a_summary_names_issuer_account_and_last_use() {
-    let mail = render_with("summary", Installation::default());
+    let mail = render_with("summary", &Installation::default());
     assert_has(
         &mail.text,
         "issued by ada@example.org, account acme, last used 5 days ago",

@@ -10,7 +10,7 @@ use crate::notify::letter::{Entry, Letter, UnlistedTokens};
 use crate::notify::wording;
 use crate::text;
 
-use super::Installation;
+use super::installation::Installation;
 use super::parts::{LastUse, Situation, short_name};
 use super::summary;
 

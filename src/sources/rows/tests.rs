@@ -8,6 +8,7 @@ use super::*;
 const COLUMNS: Columns<3> = Columns {
     names: ["external_id", "name", "issuer_email"],
     required: &["external_id"],
+    export: &[],
 };
 
 /// Reads a file of this name and content: `line:id|name|issuer` for a row, `line! why` for

@@ -15,6 +15,7 @@ use super::statement::{Dialect, Statement};
 const COLUMNS: Columns<5> = Columns {
     names: ["email", "account", "role", "name", "status"],
     required: &["email"],
+    export: &[],
 };
 
 #[derive(Default)]

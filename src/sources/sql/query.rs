@@ -25,6 +25,7 @@ const TOKEN_COLUMNS: Columns<13> = {
     Columns {
         names,
         required: file::COLUMNS.required,
+        export: &[],
     }
 };
 
