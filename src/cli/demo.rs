@@ -87,7 +87,7 @@ fn fill_in_dates(text: &str, now: DateTime<Utc>) -> String {
         let (mark, after) = from.split_at(end);
         match parse_offset(mark) {
             Some(offset) => {
-                out.push_str(&shift(now, offset).format("%Y-%m-%dT%H:%M:%SZ").to_string())
+                out.push_str(&shift(now, offset).format("%Y-%m-%dT%H:%M:%SZ").to_string());
             }
             None => out.push_str(mark),
         }

@@ -1,8 +1,4 @@
 //! The arguments of `lapsed notice` and `lapsed address`.
-#![expect(
-    clippy::doc_markdown,
-    reason = "clap prints these comments, back-ticks and all"
-)]
 
 use clap::{ArgGroup, Args, Subcommand};
 use uuid::Uuid;
