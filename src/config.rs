@@ -13,6 +13,7 @@ mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -33,7 +34,7 @@ pub use mail::{Mail, Transport};
 pub use sections::{Http, Log, Store};
 pub use sources::SourceConfig;
 
-use field::{Context, read_file};
+use field::{Context, Secrets, read_file};
 use layers::Merged;
 use sections::Notify;
 use table::Table;
@@ -76,24 +77,45 @@ impl Config {
     /// Loads the configuration from `cli_path`, else `$LAPSED_CONFIG`, else `./lapsed.toml`, else
     /// `/etc/lapsed/lapsed.toml`. Variables `LAPSED__SECTION__KEY` override the file and also work
     /// without one. Relative paths are resolved against the folder of the file, or the working
-    /// directory if there is no file.
+    /// directory if there is no file. A `./lapsed.toml` that another user may have written is an error.
     ///
     /// # Errors
     /// [`Error::Invalid`] lists every problem, not only the first.
     pub fn load(cli_path: Option<&Path>, env: &HashMap<String, String>) -> Result<Self, Error> {
+        Self::load_with(cli_path, env, Secrets::Read)
+    }
+
+    /// The same for commands that use no other system than the store: the other secrets need not exist.
+    ///
+    /// # Errors
+    /// Those of [`Config::load`].
+    pub fn load_without_secrets(
+        cli_path: Option<&Path>,
+        env: &HashMap<String, String>,
+    ) -> Result<Self, Error> {
+        Self::load_with(cli_path, env, Secrets::Leave)
+    }
+
+    fn load_with(
+        cli_path: Option<&Path>,
+        env: &HashMap<String, String>,
+        secrets: Secrets,
+    ) -> Result<Self, Error> {
         let found = find(cli_path, env, DEFAULT_PATHS.iter().map(Path::new))?;
         if found.is_none() && !env.keys().any(|name| name.starts_with(layers::PREFIX)) {
             let looked_at = DEFAULT_PATHS.iter().map(PathBuf::from).collect();
             return Err(Error::NotFound { looked_at });
         }
         let file = found.as_ref();
-        Self::parse(
-            file.map(|(path, bytes)| (path.as_path(), bytes.as_slice())),
-            env,
-        )
+        let file = file.map(|(path, bytes)| (path.as_path(), bytes.as_slice()));
+        Self::parse(file, env, secrets)
     }
 
-    fn parse(file: Option<(&Path, &[u8])>, env: &HashMap<String, String>) -> Result<Self, Error> {
+    fn parse(
+        file: Option<(&Path, &[u8])>,
+        env: &HashMap<String, String>,
+        secrets: Secrets,
+    ) -> Result<Self, Error> {
         let Merged {
             values,
             places,
@@ -102,6 +124,7 @@ impl Config {
         let path = file.map(|(path, _)| path);
         let context = Context {
             env,
+            secrets,
             base: folder(path),
             places,
             problems: RefCell::new(problems),
@@ -251,6 +274,9 @@ fn find<'a>(
         return Ok(Some((path.to_owned(), bytes)));
     }
     for path in paths {
+        if path.is_relative() {
+            trust::ensure_trusted(path)?;
+        }
         match read_file(path, MAX_FILE_KIB) {
             Ok(bytes) => return Ok(Some((path.to_owned(), bytes))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -16,7 +16,7 @@
 //!          └───────► engine → store, sources, directories, notify → upstream, domain
 //! ```
 //!
-//! Every layer may use `causes`, `nearest`, `text` and `time`.
+//! Every layer may use `causes`, `files`, `nearest`, `text` and `time`.
 //!
 //! Only `cli` is public. The feature `test-support` publishes the modules that tests and benchmarks use, so that
 //! without it the compiler reports code that nothing uses.
@@ -25,6 +25,7 @@ pub mod cli;
 
 mod causes;
 mod config;
+mod files;
 mod http;
 mod lifecycle;
 mod nearest;

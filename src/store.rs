@@ -14,6 +14,7 @@ mod plans;
 mod revocations;
 mod runs;
 mod tokens;
+mod unusable;
 mod upstreams;
 mod views;
 
@@ -98,9 +99,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     #[error("store.url {0:?} is neither sqlite: nor postgres:")]
     Url(String),
-    /// There is no store, and `[store] create` is off.
+    /// There is no store, and it must not be created: `[store] create` is off, or the command only reads.
     #[error(
-        "there is no store at {0}; create it with `lapsed migrate`, or set `[store] create = true`"
+        "there is no store at {0}; create it with `lapsed migrate`, or by a sweep with `[store] create = true`"
     )]
     Missing(String),
     #[error(
@@ -122,6 +123,13 @@ pub enum Error {
         place: String,
         #[source]
         source: sqlx::Error,
+    },
+    /// It cannot be opened until a person has followed the advice in `fix`.
+    #[error("cannot open the store at {place}: {reason}")]
+    Unusable {
+        place: String,
+        reason: String,
+        fix: String,
     },
     #[error("cannot upgrade the store's schema")]
     Migrate(#[from] sqlx::migrate::MigrateError),

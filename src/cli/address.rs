@@ -16,7 +16,10 @@ use crate::notify::wording::quantity;
 use crate::store::Store;
 
 pub(super) async fn address(context: &Context, args: AddressCommand) -> Result<Exit> {
-    let config = setup::load_config(context)?;
+    let config = match &args {
+        AddressCommand::Clear(_) => setup::load_config(context),
+        _ => setup::load_store_config(context),
+    }?;
     let now = context.clock.now();
     match args {
         AddressCommand::List(options) => {

@@ -17,7 +17,7 @@ use crate::store::{self, AuditRow, Store, Tx};
 
 pub(super) async fn audit(context: &Context, args: AuditCommand) -> Result<Exit> {
     let AuditCommand::List(options) = args;
-    let config = setup::load_config(context)?;
+    let config = setup::load_store_config(context)?;
     let now = context.clock.now();
     print_list(&config, options.format, now, async |store, printer| {
         list(store, options, printer).await

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 
-use super::exit::{Exit, Result, STORE_ACCESS_HINT, STORE_DAMAGE_HINT};
+use super::exit::{Exit, Result, STORE_DAMAGE_HINT, store_advice};
 use super::output::when::format_when;
 use super::{Context, setup};
 use crate::causes::Causes;
@@ -147,14 +147,15 @@ fn store_outcome(config: &Config, error: &store::Error) -> Outcome {
                 "an older schema; the next command that writes migrates it".to_owned(),
             );
         }
-        error if error.is_corruption() => (STORE_DAMAGE_HINT, Exit::Failed),
-        store::Error::Open { .. } => (STORE_ACCESS_HINT, Exit::TempFail),
         store::Error::Newer { .. } => ("run the newer version, or restore a backup", Exit::Config),
         store::Error::EarlierBuild => (
             "set another file or database in [store] url; the next sweep fills it from the sources",
             Exit::Config,
         ),
-        _ => ("check [store] url", Exit::Config),
+        error => match store_advice(error) {
+            (exit, Some(fix)) => (fix, exit),
+            (exit, None) => ("correct [store] url", exit),
+        },
     };
     Outcome::failed(Causes(error).to_string(), fix, exit)
 }

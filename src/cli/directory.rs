@@ -25,7 +25,12 @@ use crate::domain::{DirectoryTerms, Reason, Schedule, SyncState};
 use crate::store::{self, Decision, Store, Tx};
 
 pub(super) async fn directory(context: &Context, args: DirectoryCommand) -> Result<Exit> {
-    let config = &setup::load_config(context)?;
+    let config = &match &args {
+        DirectoryCommand::Check { .. }
+        | DirectoryCommand::Sync(_)
+        | DirectoryCommand::Forget { .. } => setup::load_config(context),
+        _ => setup::load_store_config(context),
+    }?;
     let now = context.clock.now();
     let upstream = |name| Upstream {
         context,

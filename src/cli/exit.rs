@@ -104,8 +104,9 @@ impl Error {
     }
 }
 
-fn store_advice(error: &store::Error) -> (Exit, Option<&'static str>) {
+pub(super) fn store_advice(error: &store::Error) -> (Exit, Option<&str>) {
     match error {
+        store::Error::Unusable { fix, .. } => (Exit::Config, Some(fix)),
         store::Error::Url(_)
         | store::Error::Missing(_)
         | store::Error::Newer { .. }

@@ -25,10 +25,10 @@ use crate::store::{FindingRow, NoticeRow, Store};
 use crate::time::shift;
 
 pub(super) async fn explain(context: &Context, args: Explain) -> Result<Exit> {
-    let config = setup::load_config(context)?;
+    let config = setup::load_store_config(context)?;
     let now = context.clock.now();
     let policy = config.policy.clone();
-    let explanation = setup::with_store(&config, Mode::Normal, async |store| {
+    let explanation = setup::with_store(&config, Mode::Read, async |store| {
         Explanation::load(store, &args.id, policy, now).await
     })
     .await?;

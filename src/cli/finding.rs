@@ -15,7 +15,7 @@ use crate::domain::{FindingState, Severity};
 use crate::store::{FindingFilter, FindingRow, Store};
 
 pub(super) async fn finding(context: &Context, args: FindingCommand) -> Result<Exit> {
-    let config = setup::load_config(context)?;
+    let config = setup::load_store_config(context)?;
     let now = context.clock.now();
     match args {
         FindingCommand::List(args) => {

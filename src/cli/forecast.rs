@@ -29,7 +29,7 @@ const PAGE_SIZE: i64 = 1000;
 const MAX_DIGEST_LEAD: TimeDelta = TimeDelta::days(2);
 
 pub(super) async fn forecast(context: &Context, args: Forecast) -> Result<Exit> {
-    let config = setup::load_config(context)?;
+    let config = setup::load_store_config(context)?;
     let now = context.clock.now();
     let mut printer = Printer::stdout(args.options.format, now);
     let window = Window {
@@ -38,7 +38,7 @@ pub(super) async fn forecast(context: &Context, args: Forecast) -> Result<Exit> 
     };
     let limit = args.options.limit.unwrap_or(u64::MAX);
     let policy = config.policy.clone();
-    let held = setup::with_store(&config, Mode::Normal, async |store| {
+    let held = setup::with_store(&config, Mode::Read, async |store| {
         list(store, &policy, window, limit, &mut printer).await
     })
     .await?;

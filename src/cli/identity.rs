@@ -30,7 +30,10 @@ use crate::time::shift;
 const PAGE_SIZE: i64 = 1000;
 
 pub(super) async fn identity(context: &Context, args: IdentityCommand) -> Result<Exit> {
-    let config = setup::load_config(context)?;
+    let config = match &args {
+        IdentityCommand::Rebind(_) => setup::load_config(context),
+        _ => setup::load_store_config(context),
+    }?;
     let now = context.clock.now();
     match args {
         IdentityCommand::List(args) => {
@@ -40,7 +43,7 @@ pub(super) async fn identity(context: &Context, args: IdentityCommand) -> Result
             .await
         }
         IdentityCommand::Show(args) => {
-            let detail = setup::with_store(&config, Mode::Normal, async |store| {
+            let detail = setup::with_store(&config, Mode::Read, async |store| {
                 load_detail(store, &config, &args.email, now).await
             })
             .await?;

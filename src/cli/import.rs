@@ -19,7 +19,7 @@ use crate::sources::file::{self as token_file, ReadCallbacks};
 use crate::sources::{Listing, RefusedRow};
 
 pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
-    let config = setup::load_config(context)?;
+    let config = setup::load_store_config(context)?;
     check_source_name(&config, &args.source)?;
     if config
         .sources

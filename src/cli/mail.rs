@@ -17,7 +17,7 @@ use crate::notify::template::Templates;
 use crate::notify::view::Installation;
 
 pub(super) fn preview(context: &Context, args: &Preview) -> Result<Exit> {
-    let config = setup::load_config_if_any(context)?;
+    let config = setup::load_store_config_if_any(context)?;
     let overrides = config
         .as_ref()
         .and_then(|config| config.mail.templates.as_deref());

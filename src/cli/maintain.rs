@@ -14,7 +14,7 @@ use super::setup::{self, Mode};
 use crate::store::{self, Access, Store, Versions};
 
 pub(super) async fn migrate(context: &Context) -> Result<Exit> {
-    let config = setup::load_config(context)?;
+    let config = setup::load_store_config(context)?;
     print_line(&create_or_migrate(config.store.url.expose_secret()).await?)?;
     Ok(Exit::Ok)
 }
@@ -36,7 +36,7 @@ pub(super) async fn create_or_migrate(url: &str) -> Result<String> {
 }
 
 pub(super) async fn backup(context: &Context, args: Backup) -> Result<Exit> {
-    let config = setup::load_config(context)?;
+    let config = setup::load_store_config(context)?;
     if !config.store.is_sqlite() {
         return Err(backup_failure(store::Error::NotEmbedded));
     }

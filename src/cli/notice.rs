@@ -15,11 +15,13 @@ use crate::store::{NoticeFilter, NoticeRow, RetriedNotices, Store};
 use crate::time::MAX_INSTANT;
 
 pub(super) async fn notice(context: &Context, args: NoticeCommand) -> Result<Exit> {
-    let config = setup::load_config(context)?;
     let args = match args {
         NoticeCommand::List(args) => args,
-        NoticeCommand::Retry(args) => return retry(context, &config, &args).await,
+        NoticeCommand::Retry(args) => {
+            return retry(context, &setup::load_config(context)?, &args).await;
+        }
     };
+    let config = setup::load_store_config(context)?;
     let domain = config.mail_identity.from.email.domain();
     let now = context.clock.now();
     print_list(&config, args.options.format, now, async |store, printer| {

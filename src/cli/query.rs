@@ -25,7 +25,7 @@ pub(super) async fn print_list<R: Row>(
     list: impl AsyncFnOnce(&Store, &mut Printer<'_, R>) -> Result<()>,
 ) -> Result<Exit> {
     let mut printer = Printer::stdout(format, now);
-    setup::with_store(config, Mode::Normal, async |store| {
+    setup::with_store(config, Mode::Read, async |store| {
         list(store, &mut printer).await
     })
     .await?;

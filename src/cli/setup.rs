@@ -1,6 +1,7 @@
 //! Builds the store and the engine from the configuration.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -31,25 +32,32 @@ pub(super) struct Context {
     pub stop: Stop,
 }
 
-/// Loads the configuration that the command line or the environment names.
+type Load = fn(Option<&Path>, &HashMap<String, String>) -> Result<Config, config::Error>;
+
+/// Loads the configuration that the command line or the environment names, with every secret in it.
 pub(super) fn load_config(context: &Context) -> Result<Config> {
-    Ok(try_load_config(context)?)
+    Ok(load_with(context, Config::load)?)
 }
 
-/// The same, for commands that work without a configuration.
-pub(super) fn load_config_if_any(context: &Context) -> Result<Option<Config>> {
-    match try_load_config(context) {
+/// The same for commands that use no other system than the store: the other secrets need not exist.
+pub(super) fn load_store_config(context: &Context) -> Result<Config> {
+    Ok(load_with(context, Config::load_without_secrets)?)
+}
+
+/// The same for commands that work without a configuration.
+pub(super) fn load_store_config_if_any(context: &Context) -> Result<Option<Config>> {
+    match load_with(context, Config::load_without_secrets) {
         Ok(config) => Ok(Some(config)),
         Err(config::Error::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-fn try_load_config(context: &Context) -> Result<Config, config::Error> {
+fn load_with(context: &Context, load: Load) -> Result<Config, config::Error> {
     let env: HashMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    Config::load(context.global.config.as_deref(), &env)
+    load(context.global.config.as_deref(), &env)
 }
 
 /// How a command opens the store.
@@ -57,6 +65,8 @@ fn try_load_config(context: &Context) -> Result<Config, config::Error> {
 pub(super) enum Mode {
     /// Creates or migrates it if needed.
     Normal,
+    /// Opens it read-only; it must exist with the present schema.
+    Read,
     /// Opens it read-only; without one, uses an empty temporary store.
     DryRun,
     /// Opens it read-only with the schema version that it has.
@@ -82,10 +92,8 @@ pub(super) async fn with_store<T>(
     let (store, _scratch) = match mode {
         Mode::Normal => (open_store(config).await?, None),
         Mode::DryRun => open_store_for_dry_run(config).await?,
-        Mode::AsIs => (
-            Store::open(config.store.url.expose_secret(), Access::AsIs).await?,
-            None,
-        ),
+        Mode::Read => (open_existing(config, Access::ReadOnly).await?, None),
+        Mode::AsIs => (open_existing(config, Access::AsIs).await?, None),
     };
     let result = work(&store).await;
     store.close().await;
@@ -104,6 +112,10 @@ pub(super) async fn with_engine<T>(
         work(&build_engine(context, config, store.clone(), mailer)?).await
     })
     .await
+}
+
+async fn open_existing(config: &Config, access: Access) -> store::Result<Store> {
+    Store::open(config.store.url.expose_secret(), access).await
 }
 
 /// Opens the store of a command that may write.

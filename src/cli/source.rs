@@ -24,7 +24,10 @@ use crate::engine::{self, Change, Difference, Engine, Preview, Report};
 use crate::store::{self, Store};
 
 pub(super) async fn source(context: &Context, args: SourceCommand) -> Result<Exit> {
-    let config = &setup::load_config(context)?;
+    let config = &match &args {
+        SourceCommand::Check { .. } | SourceCommand::Sync(_) => setup::load_config(context),
+        _ => setup::load_store_config(context),
+    }?;
     let name = match &args {
         SourceCommand::List(options) => {
             let now = context.clock.now();

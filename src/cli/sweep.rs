@@ -172,7 +172,7 @@ fn notice_text(planned: &PlannedNotice) -> String {
 }
 
 pub(super) async fn release(context: &Context, args: Release) -> Result<Exit> {
-    let config = setup::load_config(context)?;
+    let config = setup::load_store_config(context)?;
     let message = setup::with_store(&config, Mode::Normal, async |store| {
         settle_held_plans(store, args.discard, context.clock.now()).await
     })

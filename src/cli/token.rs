@@ -34,7 +34,10 @@ const URGENT: TimeDelta = TimeDelta::days(1);
 const SOON: TimeDelta = TimeDelta::days(7);
 
 pub(super) async fn token(context: &Context, args: TokenCommand) -> Result<Exit> {
-    let config = setup::load_config(context)?;
+    let config = match &args {
+        TokenCommand::Revoke(_) => setup::load_config(context),
+        _ => setup::load_store_config(context),
+    }?;
     let now = context.clock.now();
     match args {
         TokenCommand::List(args) => {
@@ -49,7 +52,7 @@ pub(super) async fn token(context: &Context, args: TokenCommand) -> Result<Exit>
 }
 
 async fn show_one(config: &Config, args: &TokenShow, now: DateTime<Utc>) -> Result<Exit> {
-    let detail = setup::with_store(config, Mode::Normal, async |store| {
+    let detail = setup::with_store(config, Mode::Read, async |store| {
         load_detail(store, config, &args.id, now).await
     })
     .await?;

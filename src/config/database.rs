@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::field::{Field, Parsed};
+use super::secret::is_unread;
 
 /// Characters that must be percent-encoded in the path of a URL.
 const IN_PATH: &AsciiSet = &CONTROLS
@@ -56,6 +57,9 @@ pub(super) fn source_url(field: &Field) -> Parsed<SecretString> {
 
 fn parse_url(field: &Field, help: &UrlHelp) -> Parsed<SecretString> {
     let secret = field.secret()?;
+    if is_unread(&secret) {
+        return Ok(secret);
+    }
     let text = secret.expose_secret().trim();
     if let Some(path) = text.strip_prefix("sqlite:") {
         return Ok(sqlite_url(path, field.base(), help)?.into());

@@ -22,6 +22,14 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The file of the working directory could have been written by another user.
+    #[error(
+        "{} is not used: {reason}; if you trust it, name it with --config {}, else name another file or change \
+         to another folder",
+        .path.display(),
+        .path.display()
+    )]
+    Untrusted { path: PathBuf, reason: String },
     #[error("{}", format_problems(.0))]
     Invalid(Vec<Problem>),
 }

@@ -21,9 +21,18 @@ use crate::domain::Schedule;
 /// The longest duration that a setting may have.
 const MAX_DAYS: i64 = 36_500;
 
+/// Whether the secrets of other systems are read. That of the store always is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Secrets {
+    Read,
+    /// [`super::secret::UNREAD`] takes the place of a secret that is not in the configuration itself.
+    Leave,
+}
+
 /// What all fields need to be parsed and reported.
 pub(super) struct Context<'a> {
     pub env: &'a HashMap<String, String>,
+    pub secrets: Secrets,
     /// The folder against which relative paths are resolved.
     pub base: PathBuf,
     pub places: Places,

@@ -11,6 +11,7 @@ use url::{Host, Url};
 
 use super::error::{for_display, hint};
 use super::field::{Field, Parsed};
+use super::secret::is_unread;
 use super::table::Table;
 use crate::domain::Address;
 use crate::notify::smtp::{SessionSettings, SmtpSettings, Tls};
@@ -36,6 +37,19 @@ struct ParsedUrl {
     tls: Tls,
     user: Option<String>,
     password: Option<SecretString>,
+}
+
+impl ParsedUrl {
+    /// In place of a URL that was not read.
+    fn unread() -> Self {
+        Self {
+            host: String::new(),
+            port: 0,
+            tls: Tls::Implicit,
+            user: None,
+            password: None,
+        }
+    }
 }
 
 const TRANSPORTS: [(&str, Transport); 2] = [("smtp", Transport::Smtp), ("file", Transport::File)];
@@ -75,7 +89,9 @@ pub(super) fn smtp(
     }
     let example = "smtps://user@mail.example.org:465";
     let server = table.required("url", example, parse_url);
-    if let Some(server) = &server {
+    if let Some(server) = &server
+        && !server.host.is_empty()
+    {
         check_credentials(table, server);
     }
     let password = table.secret("password");
@@ -129,6 +145,9 @@ fn check_credentials(table: &Table, server: &ParsedUrl) {
 /// The URL may contain a password, so no message repeats it.
 fn parse_url(field: &Field) -> Parsed<ParsedUrl> {
     let secret = field.secret()?;
+    if is_unread(&secret) {
+        return Ok(ParsedUrl::unread());
+    }
     let url = Url::parse(secret.expose_secret().trim())
         .map_err(|error| format!("is not a URL ({error}); {URL_FORM}"))?;
     let (port, implicit) = match url.scheme() {

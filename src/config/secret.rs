@@ -3,14 +3,16 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use ::config::ValueKind;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::error::{for_display, hint};
-use super::field::{Field, Parsed, read_file};
+use super::field::{Field, Parsed, Secrets, read_file};
 
+/// Takes the place of a secret that the command does not use.
+const UNREAD: &str = "\0";
 const MAX_SECRET_KIB: u64 = 64;
 /// The keys of a table that says where the secret is.
 const SECRET_KEYS: &[&str] = &["file", "env", "credential"];
@@ -41,13 +43,16 @@ impl Field<'_> {
         let [(key, field)] = given.as_slice() else {
             return Err("give exactly one of file, env and credential".into());
         };
+        if self.context.secrets == Secrets::Leave && !self.path.starts_with("store.") {
+            return Ok(UNREAD.into());
+        }
         let with_key = |message: String| format!("{key}: {message}");
         let env = self.context.env;
         match key.as_str() {
             "file" => secret_from_file(&field.path().map_err(with_key)?),
             "env" => secret_from_variable(field.text().map_err(with_key)?, env),
             // `credential`: other keys were refused above.
-            _ => secret_from_credential(field.text().map_err(with_key)?, env),
+            _ => secret_from_credential(field.text().map_err(with_key)?, env, self.base()),
         }
     }
 }
@@ -73,25 +78,48 @@ fn secret_from_variable(name: &str, env: &HashMap<String, String>) -> Parsed<Sec
     ))
 }
 
-/// A file in `$CREDENTIALS_DIRECTORY` (systemd.exec(5)).
-fn secret_from_credential(name: &str, env: &HashMap<String, String>) -> Parsed<SecretString> {
+/// Whether this secret was left out, so that nothing can be said about its form.
+pub(super) fn is_unread(secret: &SecretString) -> bool {
+    secret.expose_secret() == UNREAD
+}
+
+/// A file in `$CREDENTIALS_DIRECTORY` (systemd.exec(5)), or else, for commands at a shell, in the folder of
+/// the configuration.
+fn secret_from_credential(
+    name: &str,
+    env: &HashMap<String, String>,
+    base: &Path,
+) -> Parsed<SecretString> {
     let components: Vec<_> = Path::new(name).components().collect();
     if !matches!(components.as_slice(), [Component::Normal(_)]) {
         return Err(format!(
             "{name:?} is not the name of a credential; write a plain file name"
         ));
     }
-    let Some(folder) = env
-        .get("CREDENTIALS_DIRECTORY")
-        .filter(|folder| !folder.is_empty())
-    else {
-        return Err(format!(
-            "there are no credentials: CREDENTIALS_DIRECTORY is not set; run lapsed under systemd with \
-             LoadCredential={name}:FILE in the unit, or use {{ file = \"…\" }}"
-        ));
-    };
-    read_secret(&Path::new(folder).join(name)).map_err(|reason| {
-        format!("cannot read the credential {name:?}: {reason}; put LoadCredential={name}:FILE into the unit")
+    let given = env.get("CREDENTIALS_DIRECTORY").map(Path::new);
+    let given = given.filter(|folder| !folder.as_os_str().is_empty());
+    let paths: Vec<PathBuf> = given
+        .into_iter()
+        .chain([base])
+        .map(|folder| folder.join(name))
+        .collect();
+    // A credential that is there and cannot be read is not replaced by another.
+    let found = paths.iter().find(|path| path.exists());
+    let path = found.unwrap_or_else(|| &paths[paths.len() - 1]);
+    read_secret(path).map_err(|reason| {
+        let (tried, reason) = match found {
+            Some(path) => (format!("cannot read {}", path.display()), format!(": {reason}")),
+            None => {
+                let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+                (format!("there is no {}", names.join(" and no ")), String::new())
+            }
+        };
+        let file = base.join(name);
+        let file = file.display();
+        format!(
+            "the credential {name:?}: {tried}{reason}; write the secret to {file} (mode 0600), or at a shell set \
+             CREDENTIALS_DIRECTORY to the folder that has it; the service needs LoadCredential={name}:{file} in its unit"
+        )
     })
 }
 
@@ -113,8 +141,6 @@ fn read_secret(path: &Path) -> Parsed<SecretString> {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
 
     fn load(bytes: &[u8]) -> Parsed<String> {
@@ -141,28 +167,39 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_is_read_from_the_credentials_directory() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("smtp"), "s3cret\n").unwrap();
-        let path = folder.path().to_str().unwrap().to_owned();
-        let env = HashMap::from([("CREDENTIALS_DIRECTORY".to_owned(), path)]);
-        let load = secret_from_credential;
+    fn a_credential_is_read_from_its_directory_or_beside_the_configuration() {
+        let (given, base) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let write = |folder: &tempfile::TempDir, name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        };
+        write(&given, "smtp", "s3cret\n");
+        write(&base, "smtp", "other\n");
+        write(&base, "ldap", "beside\n");
+        let path = given.path().to_str().unwrap().to_owned();
+        let env = HashMap::from([("CREDENTIALS_DIRECTORY".to_owned(), path.clone())]);
+        let load = |name: &str, env: &HashMap<String, String>| {
+            secret_from_credential(name, env, base.path())
+                .map(|secret| secret.expose_secret().to_owned())
+        };
 
-        assert_eq!(load("smtp", &env).unwrap().expose_secret(), "s3cret");
-        assert!(
-            load("other", &env)
-                .unwrap_err()
-                .contains("LoadCredential=other:FILE")
-        );
-        assert!(
-            load("../smtp", &env)
-                .unwrap_err()
-                .contains("plain file name")
-        );
-        assert!(
-            load("smtp", &HashMap::new())
-                .unwrap_err()
-                .contains("CREDENTIALS_DIRECTORY")
-        );
+        assert_eq!(load("smtp", &env).unwrap(), "s3cret");
+        assert_eq!(load("ldap", &env).unwrap(), "beside");
+        assert_eq!(load("smtp", &HashMap::new()).unwrap(), "other");
+        let error = load("okta", &env).unwrap_err();
+        let beside = base.path().join("okta").display().to_string();
+        for part in [
+            format!("{path}/okta"),
+            beside.clone(),
+            "CREDENTIALS_DIRECTORY".to_owned(),
+            format!("LoadCredential=okta:{beside}"),
+        ] {
+            assert!(error.contains(&part), "{part:?} is not in {error:?}");
+        }
+        let error = load("../smtp", &env).unwrap_err();
+        assert!(error.contains("plain file name"), "{error}");
+
+        // An empty credential is not replaced by the file beside the configuration.
+        write(&given, "ldap", "\n");
+        assert!(load("ldap", &env).unwrap_err().contains("it is empty"));
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
-use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::database;
@@ -60,13 +59,13 @@ fn sql(table: &mut Table) -> Option<Kind> {
 fn rancher(table: &mut Table) -> Option<Kind> {
     let url = table.required_url("url", "https://rancher.example.org");
     let token = table.required_secret("token", "rancher-token");
-    let has_two_parts = |token: &SecretString| {
-        let parts = token.expose_secret().split_once(':');
+    let has_two_parts = |token: &str| {
+        let parts = token.split_once(':');
         let is_part = |part: &str| !part.trim().is_empty() && !part.contains(':');
         parts.is_some_and(|(name, secret)| is_part(name) && is_part(secret))
     };
     let why = "must be the bearer token that Rancher shows once: access key, colon, secret key";
-    let token = table.check("token", token, has_two_parts, why);
+    let token = table.check_secret("token", token, has_two_parts, why);
     let ca_file = table.path("ca_file");
     let kinds = table.list("kinds", Field::parse);
     if kinds.as_ref().is_some_and(Vec::is_empty) {
@@ -86,17 +85,17 @@ fn rancher(table: &mut Table) -> Option<Kind> {
 fn devtron(table: &mut Table) -> Option<Kind> {
     let url = table.required_url("url", "https://devtron.example.org");
     let token = table.required_secret("token", "devtron-token");
-    let is_jwt = |token: &SecretString| {
-        let parts: Vec<&str> = token.expose_secret().trim().split('.').collect();
+    let is_jwt = |token: &str| {
+        let parts: Vec<&str> = token.trim().split('.').collect();
         parts.len() == 3 && parts.iter().all(|part| !part.is_empty())
     };
     let why =
         "must be the whole API token that Devtron shows once: three parts with dots between them";
-    let token = table.check("token", token, is_jwt, why);
+    let token = table.check_secret("token", token, is_jwt, why);
     let database = table.optional("database", database::source_url);
-    let is_postgres = |url: &SecretString| !url.expose_secret().starts_with("sqlite:");
+    let is_postgres = |url: &str| !url.starts_with("sqlite:");
     let why = "is a SQLite URL, but Devtron keeps its data in PostgreSQL";
-    let database = table.check("database", database, is_postgres, why);
+    let database = table.check_secret("database", database, is_postgres, why);
     Some(Kind::Devtron(devtron::Config {
         url: url?,
         token: token?,
@@ -108,12 +107,12 @@ fn gcore(table: &mut Table) -> Option<Kind> {
     let url = table.optional("url", |field| field.http_url(gcore::PUBLIC_URL));
     let token = table.required_secret("token", "gcore-token");
     // The number is needed to detect that a token no longer sees everything.
-    let is_whole = |token: &SecretString| {
-        let parts = token.expose_secret().trim().split_once(['_', '$']);
+    let is_whole = |token: &str| {
+        let parts = token.trim().split_once(['_', '$']);
         parts.is_some_and(|(id, secret)| id.parse::<i64>().is_ok() && !secret.is_empty())
     };
     let why = "must be the whole API token that Gcore shows once: number, `_` (`$` in old tokens), secret";
-    let token = table.check("token", token, is_whole, why);
+    let token = table.check_secret("token", token, is_whole, why);
     let client_id = table.optional("client_id", numeric_id);
     let url = url.or_else(|| Url::parse(gcore::PUBLIC_URL).ok())?;
     Some(Kind::Gcore(gcore::Config {

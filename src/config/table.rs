@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use ::config::{Map, Value, ValueKind};
 use chrono::TimeDelta;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::error::{for_display, hint};
 use super::field::{Context, Field, Parsed};
 use super::layers::{PREFIX, join_path};
+use super::secret::is_unread;
 
 type Key = &'static str;
 
@@ -176,6 +177,19 @@ impl<'c> Table<'c> {
     /// A secret; `file` is an example for the name of its file.
     pub fn required_secret(&mut self, key: Key, file: &str) -> Option<SecretString> {
         self.required_like(key, &format!("{{ file = {file:?} }}"), Field::secret)
+    }
+
+    /// Like [`Table::check`], for a secret that may not have been read.
+    pub fn check_secret(
+        &self,
+        key: Key,
+        secret: Option<SecretString>,
+        is_valid: impl Fn(&str) -> bool,
+        why: &str,
+    ) -> Option<SecretString> {
+        let is_valid =
+            |secret: &SecretString| is_unread(secret) || is_valid(secret.expose_secret());
+        self.check(key, secret, is_valid, why)
     }
 
     pub fn required_url(&mut self, key: Key, example: &str) -> Option<Url> {

@@ -23,7 +23,11 @@ fn env(variables: &[(&str, &str)]) -> HashMap<String, String> {
 /// Parses a file in /etc and these variables only.
 fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
     let path = Path::new("/etc/lapsed.toml");
-    Config::parse(Some((path, text.as_bytes())), &env(variables))
+    Config::parse(
+        Some((path, text.as_bytes())),
+        &env(variables),
+        Secrets::Read,
+    )
 }
 
 /// Adds the text to the minimal configuration and loads it.

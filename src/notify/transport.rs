@@ -2,10 +2,9 @@
 //! transport `file` writes each mail to a file in a folder instead.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +13,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use super::fault::{Fault, Outcome, Stage};
 use super::message::Rendered;
 use super::smtp::{Relay, Session};
+use crate::files::{create_private_folder, create_private_for_owner};
 
 const TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 
@@ -110,10 +110,7 @@ pub struct Outbox {
 impl Outbox {
     /// Creates the folder if needed, readable only by its owner.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
+        create_private_folder(folder)?;
         let mut first_written = HashMap::new();
         for entry in fs::read_dir(folder)? {
             let name = entry?.file_name();
@@ -146,7 +143,7 @@ impl Outbox {
     fn write(&self, mail: &Rendered) -> io::Result<String> {
         let name = self.file_name(mail);
         let path = self.folder.join(&name);
-        // The temporary file is hidden from other programs; one left over by a crash is overwritten.
+        // The temporary file is hidden from other programs.
         let part = self.folder.join(format!(".{}.part", mail.reference));
         let result = write_synced(&part, &mail.bytes).and_then(|()| fs::rename(&part, &path));
         if let Err(error) = result {
@@ -172,9 +169,9 @@ impl Outbox {
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(path)?;
+    // What a crash left over; a link is replaced, too, and not followed.
+    let _ = fs::remove_file(path);
+    let mut file = create_private_for_owner(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }

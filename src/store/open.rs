@@ -1,6 +1,5 @@
 //! Opening a store, upgrading its schema, and backing it up.
 
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::str::FromStr;
@@ -11,7 +10,9 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, PgConnection, SqliteConnection, SqlitePool};
 
+use super::unusable::{explain_postgres, explain_sqlite};
 use super::{Error, Pools, Result, Store};
+use crate::files::{create_private, create_private_for_owner};
 
 pub static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 pub static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -81,13 +82,20 @@ impl Store {
             .pragma("cache_size", READER_CACHE);
         let file = options.get_filename().to_owned();
         let location = file.display().to_string();
-        if !file.exists() && access != Access::Create {
-            return Err(Error::Missing(location));
-        }
         if access == Access::Create {
-            // The store names people and their tokens. SQLite gives its side files the same mode. If this
-            // fails, SQLite's own error below explains why.
-            let _ = create_private(&file);
+            // The store names people and their tokens. SQLite gives its side files the same mode and, run
+            // by root, the same owner.
+            match create_private_for_owner(&file) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(explain_sqlite(&file, error.into()));
+                }
+                _ => {}
+            }
+        } else if let Err(error) = file.metadata() {
+            return Err(match explain_sqlite(&file, error.into()) {
+                Error::Open { place, .. } => Error::Missing(place),
+                explained => explained,
+            });
         }
         let (reader_options, writer_options) = match access {
             Access::ReadOnly | Access::AsIs => {
@@ -107,10 +115,7 @@ impl Store {
         };
         let write = connect_sqlite_writer(writer_options)
             .await
-            .map_err(|source| Error::Open {
-                place: location.clone(),
-                source,
-            })?;
+            .map_err(|source| explain_sqlite(&file, source))?;
         let mut connection = write.acquire().await?;
         let versions =
             check_versions(&mut *connection, &SQLITE_MIGRATIONS, access, location).await?;
@@ -136,9 +141,9 @@ impl Store {
             }
             Err(_) => "postgres".to_owned(),
         };
-        let open_error = |source| Error::Open {
-            place: location.clone(),
-            source,
+        let open_error = |source| {
+            let place = location.clone();
+            explain_postgres(Error::Open { place, source }, &location)
         };
         let options = PgConnectOptions::from_str(url)
             .map_err(open_error)?
@@ -156,10 +161,13 @@ impl Store {
                 .await
                 .unwrap_or(Err(sqlx::Error::PoolTimedOut))
                 .map_err(open_error)?;
-        let versions =
-            check_versions(&mut connection, &POSTGRES_MIGRATIONS, access, location).await?;
+        let place = location.clone();
+        let versions = check_versions(&mut connection, &POSTGRES_MIGRATIONS, access, place)
+            .await
+            .map_err(|error| explain_postgres(error, &location))?;
         if versions.before < versions.now {
-            migrate(&mut connection, &POSTGRES_MIGRATIONS).await?;
+            let migrated = migrate(&mut connection, &POSTGRES_MIGRATIONS).await;
+            migrated.map_err(|error| explain_postgres(error, &location))?;
         }
         connection.close().await?;
         let pool = PgPoolOptions::new()
@@ -194,8 +202,15 @@ impl Store {
         let name = absolute
             .to_str()
             .ok_or_else(|| copy_error(io::Error::other("its name is not UTF-8")))?;
+        let store = read.connect_options().get_filename().to_owned();
+        let folder = |file: &Path| file.parent().and_then(|folder| folder.canonicalize().ok());
         // Created first, to set its mode: SQLite treats an empty file like a missing one.
-        let copy = create_private(&absolute).map_err(copy_error)?;
+        let copy = if folder(&store) == folder(&absolute) {
+            create_private_for_owner(&absolute)
+        } else {
+            create_private(&absolute)
+        };
+        let copy = copy.map_err(copy_error)?;
         let mut connection = read.acquire().await?;
         let vacuumed = vacuum_into(&mut connection, name).await;
         connection.close().await?;
@@ -244,15 +259,6 @@ async fn connect_sqlite_writer(options: SqliteConnectOptions) -> sqlx::Result<Sq
             result => return result,
         }
     }
-}
-
-/// Creates a new file that only the user that runs lapsed may read.
-fn create_private(file: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file)
 }
 
 /// Checks that `access` allows using the store. Returns its schema version before and after opening.

@@ -29,6 +29,7 @@ mod listed;
 mod mailserver;
 mod nocodb;
 mod okta;
+mod ownership;
 mod people;
 mod postgres;
 mod privacy;

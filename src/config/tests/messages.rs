@@ -287,7 +287,7 @@ fn an_unreadable_secret_names_the_key_and_what_to_do() {
     lapsed.toml:3:12: smtp.password: cannot read the secret from /etc/gone: there is no such file
     lapsed.toml:3:12: smtp.password: cannot read the secret from /: Is a directory (os error 21)
     lapsed.toml:3:12: smtp.password: the variable "GONE" is not set; set it to the secret
-    lapsed.toml:3:12: smtp.password: there are no credentials: CREDENTIALS_DIRECTORY is not set; run lapsed under systemd with LoadCredential=smtp:FILE in the unit, or use { file = "…" }
+    lapsed.toml:3:12: smtp.password: the credential "smtp": there is no /etc/smtp; write the secret to /etc/smtp (mode 0600), or at a shell set CREDENTIALS_DIRECTORY to the folder that has it; the service needs LoadCredential=smtp:/etc/smtp in its unit
     lapsed.toml:3:12: smtp.password: "../smtp" is not the name of a credential; write a plain file name
     lapsed.toml:3:12: smtp.password: give exactly one of file, env and credential
     lapsed.toml:3:12: smtp.password: give exactly one of file, env and credential
@@ -299,7 +299,8 @@ fn an_unreadable_secret_names_the_key_and_what_to_do() {
 #[test]
 fn a_missing_key_is_reported_with_an_example() {
     let bare = |text: &str| parse(text, &[]).unwrap_err().to_string();
-    let alone = Config::parse(None, &env(&[("LAPSED__LOG__LEVEL", "info")])).unwrap_err();
+    let alone =
+        Config::parse(None, &env(&[("LAPSED__LOG__LEVEL", "info")]), Secrets::Read).unwrap_err();
     assert_snapshot!(format!("{}\n{}\n{alone}", bare(""), bare("[notify]\nadmins = []")), @r#"
     the configuration has 2 problems:
       /etc/lapsed.toml: notify.from is missing; write for example from = "API tokens <tokens@example.org>" in [notify], or set LAPSED__NOTIFY__FROM
@@ -418,6 +419,7 @@ fn broken_toml_shows_the_line_and_a_caret_and_no_secret() {
         Config::parse(
             Some((Path::new("lapsed.toml"), b"[log]\nlevel = 'caf\xe9'")),
             &env(&[]),
+            Secrets::Read,
         )
         .unwrap_err()
         .to_string(),

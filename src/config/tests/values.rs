@@ -299,7 +299,12 @@ fn secrets_are_read_from_files_variables_and_credentials() {
     ]
     .concat();
     let path = folder.path().join("lapsed.toml");
-    let config = Config::parse(Some((&path, text.as_bytes())), &env(&variables)).unwrap();
+    let config = Config::parse(
+        Some((&path, text.as_bytes())),
+        &env(&variables),
+        Secrets::Read,
+    )
+    .unwrap();
     assert_eq!(
         config.store.url.expose_secret(),
         "postgres://lapsed:s3cret@db/lapsed"
