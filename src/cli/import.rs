@@ -1,7 +1,8 @@
 //! `lapsed import`: imports tokens from a file.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,8 +140,15 @@ struct Rejects(csv::Writer<File>);
 
 impl Rejects {
     fn create(path: &std::path::Path) -> anyhow::Result<Self> {
-        let file =
-            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        // The reasons quote cells. An existing file may be the input, and a link may lead anywhere.
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let file = options
+            .open(path)
+            .with_context(|| match path.symlink_metadata() {
+                Ok(_) => format!("{} exists; give --rejects a new file", path.display()),
+                Err(_) => format!("cannot write {}", path.display()),
+            })?;
         let mut writer = csv::Writer::from_writer(file);
         writer.write_record(["file", "line", "reason"])?;
         Ok(Self(writer))
@@ -228,7 +236,39 @@ impl Drop for Progress {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
     use super::*;
+
+    #[test]
+    fn refused_rows_go_to_a_new_private_file_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("tokens.csv");
+        let content = "external_id,name\n,a row without an id\n";
+        fs::write(&input, content).unwrap();
+        let link = folder.path().join("link.csv");
+        symlink(&input, &link).unwrap();
+        for existing in [&input, &link] {
+            let read = read_file(&Input::File(input.clone()), Some(existing.clone()));
+            assert!(
+                read.err()
+                    .unwrap()
+                    .to_string()
+                    .ends_with("give --rejects a new file")
+            );
+            assert_eq!(fs::read_to_string(&input).unwrap(), content);
+        }
+        let new = folder.path().join("refused.csv");
+        read_file(&Input::File(input), Some(new.clone())).unwrap();
+        assert!(
+            fs::read_to_string(&new)
+                .unwrap()
+                .contains("external_id is missing")
+        );
+        let mode = fs::metadata(&new).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
 
     #[test]
     fn every_template_is_valid() {
