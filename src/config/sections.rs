@@ -75,6 +75,9 @@ pub(super) fn schedule(mut table: Table) -> (Option<Schedule>, Tz) {
     (sweep, timezone)
 }
 
+/// One mail a day.
+const MIN_MAILS_PER_SECOND: f64 = 1.0 / 86_400.0;
+
 /// The limits of `[smtp]` apply to the delivery as a whole. Also returns how long a stop waits for mails
 /// that are being sent.
 pub(super) fn delivery(mut table: Table, smtp: &mut Table) -> (Delivery, Duration) {
@@ -90,6 +93,13 @@ pub(super) fn delivery(mut table: Table, smtp: &mut Table) -> (Delivery, Duratio
         mails_per_second: Some(smtp.number("mails_per_second", 0.0, 0.0..=100_000.0))
             .filter(|limit| *limit > 0.0),
     };
+    if delivery
+        .mails_per_second
+        .is_some_and(|limit| limit < MIN_MAILS_PER_SECOND)
+    {
+        let why = "must be at least 0.0000116, one mail a day, or 0 for no limit";
+        smtp.refuse("mails_per_second", why);
+    }
     let stop_timeout = table.timeout("stop_timeout", Duration::from_secs(25));
     if delivery.backoff.min > delivery.backoff.max {
         table.refuse("retry_min", "must not be longer than retry_max");

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// A connection has this long to send its request before it can be closed for another.
@@ -47,7 +47,10 @@ impl Connections {
                 break permit;
             }
             self.close_longest_waiting();
-            sleep(MIN_WAIT / 4).await;
+            let acquire = Arc::clone(&self.permits).acquire_owned();
+            if let Ok(Ok(permit)) = timeout(MIN_WAIT / 4, acquire).await {
+                break permit;
+            }
         };
         let connection = Connection {
             connections: self.clone(),

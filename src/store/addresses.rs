@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{FromRow, QueryBuilder};
 
 use crate::domain::Address;
+use crate::time::shift;
 
 use super::columns::push_list;
 use super::{CHUNK_ROWS, Result, Tx, on};
@@ -69,7 +70,7 @@ impl Tx {
             "UPDATE address SET dead_since = $1
              WHERE dead_since IS NULL AND refused_at >= $2 AND passes >= $3 AND refused_since <= $4
              RETURNING key, reason, dead_since")
-            .bind(now).bind(pass_start).bind(MIN_PASSES).bind(now - MIN_REFUSED_FOR).fetch_all(c).await)?;
+            .bind(now).bind(pass_start).bind(MIN_PASSES).bind(shift(now, -MIN_REFUSED_FOR)).fetch_all(c).await)?;
         for chunk in sound_domains.chunks(CHUNK_ROWS) {
             let newly: Vec<KnownAddress> = on!(self, c: Db => {
                 let mut query = QueryBuilder::<Db>::new("UPDATE address SET dead_since = ");

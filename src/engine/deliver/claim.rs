@@ -17,6 +17,7 @@ use crate::store::{
     ClaimedMail, ContentRow, FindingCount, FindingRow, Holder, MailContent, MailRecord, Store,
     Verdict,
 };
+use crate::time::shift;
 
 use super::worker::{Mailer, Ready};
 
@@ -63,7 +64,12 @@ impl Claimer {
     ) -> Result<Claimed, Error> {
         let mut tx = self.store.begin().await?;
         let mails = tx
-            .claim_mails(holder, now, now + self.backoff.max * MAX_SKEW_FACTOR, limit)
+            .claim_mails(
+                holder,
+                now,
+                shift(now, self.backoff.max * MAX_SKEW_FACTOR),
+                limit,
+            )
             .await?;
         let ids: Vec<_> = mails.iter().map(|mail| mail.id).collect();
         if ids.is_empty() {
@@ -123,7 +129,7 @@ impl Claimer {
                 Err(error) => {
                     // A template that fails on real data can be fixed, so the mail waits.
                     tracing::error!(mail.id = %mail.id, "a mail cannot be rendered: {error}");
-                    let next_at = now + self.backoff.delay_after(mail.attempts + 1, mail.id);
+                    let next_at = shift(now, self.backoff.delay_after(mail.attempts + 1, mail.id));
                     claimed.settle(mail, Verdict::Retry(next_at), error.to_string());
                 }
             }

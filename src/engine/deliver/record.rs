@@ -12,6 +12,7 @@ use crate::domain::{Address, Policy};
 use crate::engine::common::{Delivery, Error, MAX_SKEW_FACTOR, OnProgress, Report, new_id};
 use crate::engine::notices::{DEAD_ADDRESS_TTL, plan_fallback, plan_unreachable};
 use crate::store::{self, ClaimedMail, Holder, MailRecord, RefusedAddress, Store, Verdict};
+use crate::time::shift;
 
 use super::refusals::Refusals;
 
@@ -32,7 +33,10 @@ impl Delivery {
         if now - mail.first_tried_at.unwrap_or(now) >= self.give_up {
             return Verdict::Failed;
         }
-        Verdict::Retry(now + self.backoff.delay_after(mail.attempts + 1, mail.id))
+        Verdict::Retry(shift(
+            now,
+            self.backoff.delay_after(mail.attempts + 1, mail.id),
+        ))
     }
 
     /// The verdict on a mail that the server may have accepted.
@@ -41,7 +45,7 @@ impl Delivery {
         if unknowns >= MAX_UNKNOWN_ATTEMPTS {
             return Verdict::Failed;
         }
-        Verdict::Unknown(now + self.backoff.delay_after(unknowns, mail.id))
+        Verdict::Unknown(shift(now, self.backoff.delay_after(unknowns, mail.id)))
     }
 }
 
@@ -157,7 +161,7 @@ impl Recorder<'_> {
     pub fn lease_from(&self, now: DateTime<Utc>) -> Holder {
         Holder {
             id: self.holder,
-            until: now + self.settings.lease,
+            until: shift(now, self.settings.lease),
         }
     }
 
@@ -232,7 +236,7 @@ impl Recorder<'_> {
             tx.split_mail(*id, new_id(now), now).await?;
         }
         for refused in &batch.refused {
-            tx.record_address_refusal(refused, pass_start, now - DEAD_ADDRESS_TTL, now)
+            tx.record_address_refusal(refused, pass_start, shift(now, -DEAD_ADDRESS_TTL), now)
                 .await?;
         }
         tx.clear_addresses(&batch.accepted).await?;
@@ -300,7 +304,7 @@ impl Recorder<'_> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let lapsed = tx
-            .reclaim_lapsed_mails(now, now + self.settings.lease * MAX_SKEW_FACTOR)
+            .reclaim_lapsed_mails(now, shift(now, self.settings.lease * MAX_SKEW_FACTOR))
             .await?;
         for mail in &lapsed {
             let reason = "the program ended while the mail was being sent";

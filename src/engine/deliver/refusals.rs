@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use crate::domain::Address;
 use crate::engine::notices::DEAD_ADDRESS_TTL;
 use crate::store::{self, KnownAddress, Tx};
+use crate::time::shift;
 
 /// After this many faults in a row the mail server is not used until the next pass.
 const MAX_FAULTS_IN_A_ROW: u32 = 3;
@@ -70,7 +71,7 @@ impl Refusals {
         let is_dead = |address: &KnownAddress| {
             address
                 .dead_since
-                .is_some_and(|since| since > now - DEAD_ADDRESS_TTL)
+                .is_some_and(|since| since > shift(now, -DEAD_ADDRESS_TTL))
         };
         Ok(Self {
             known: known
