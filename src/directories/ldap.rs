@@ -147,7 +147,6 @@ impl LdapDirectory {
         configured.unwrap_or_else(|| flavor.people_filter())
     }
 
-    /// A search below the configured base.
     fn search<'a>(&'a self, filter: &'a str, attributes: &'a [&'a str]) -> Search<'a> {
         Search {
             base: &self.config.base,
@@ -225,7 +224,7 @@ impl LdapDirectory {
         }
         let deleted = match session.read_deleted(&name, flavor.attributes()).await {
             // The bind account may not see deleted objects.
-            Err(ldap::Error::Failed { .. }) => None,
+            Err(error @ ldap::Error::Failed { .. }) if error.wait().is_none() => None,
             result => result?.filter(is_match),
         };
         if let Some(entry) = deleted

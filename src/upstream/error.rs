@@ -72,6 +72,7 @@ impl Error {
     pub fn wait(&self) -> Option<Duration> {
         match self {
             Self::Http(error) => error.wait(),
+            Self::Ldap(error) => error.wait(),
             Self::RolledBack(error) | Self::NotAttempted(error) | Self::OutcomeUnknown(error) => {
                 error.wait()
             }

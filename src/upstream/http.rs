@@ -26,8 +26,8 @@ const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 /// A longer text is not a code.
 const MAX_CODE_BYTES: usize = 40;
 
-/// The wait after a 429 without a time.
-const DEFAULT_WAIT: Duration = Duration::from_mins(1);
+/// The wait if a server is busy and does not say for how long.
+pub(super) const DEFAULT_WAIT: Duration = Duration::from_mins(1);
 
 /// If a server asks for a longer wait, lapsed waits only this long.
 const MAX_WAIT: Duration = Duration::from_hours(24);
@@ -258,7 +258,6 @@ impl Request<'_> {
         Ok(self.json_with_headers().await?.1)
     }
 
-    /// Like [`Request::json`], with the headers.
     pub async fn json_with_headers<T: DeserializeOwned>(self) -> Result<(HeaderMap, T), Error> {
         let client = self.client;
         let place = self.place.clone();

@@ -14,6 +14,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+use super::http::DEFAULT_WAIT;
 use super::pager::Endless;
 use crate::tls;
 
@@ -60,6 +61,11 @@ impl Error {
             Self::Refused { code, .. } | Self::Failed { code, .. } => Some(*code),
             _ => None,
         }
+    }
+
+    /// *Busy* (51) and *unavailable* (52) pass, but come without a time.
+    pub fn wait(&self) -> Option<Duration> {
+        matches!(self.code()?, 51 | 52).then_some(DEFAULT_WAIT)
     }
 
     /// Whether the connection failed, and a new one may work.

@@ -210,7 +210,6 @@ fn failures_of_an_ldap_server_flag_no_one_and_show_no_password() {
         (Some(Fault::Code(32)), 0, "LDAP code 32"),
         (Some(Fault::Cut), 0, "closed the connection"),
         (None, 49, "LDAP code 49"),
-        (None, 51, "LDAP code 51"),
     ] {
         server.break_page(1, fault);
         server.answer_binds(bind_code);
@@ -229,6 +228,42 @@ fn failures_of_an_ldap_server_flag_no_one_and_show_no_password() {
     output += &daemon_log_after_sweep(world.at("2026-11-22 06:20:57"));
     std::fs::remove_file(world.path("ldap-password")).unwrap();
     assert_not_leaked(&[PASSWORD], &world, &output);
+}
+
+#[rstest]
+#[case::busy_at_bind(None, 51)]
+#[case::stopping_at_bind(None, 52)]
+#[case::busy_at_search(Some(Fault::Code(51)), 0)]
+#[case::stopping_at_search(Some(Fault::Code(52)), 0)]
+fn a_busy_ldap_server_defers_the_directory_without_a_failure(
+    #[case] fault: Option<Fault>,
+    #[case] bind_code: u8,
+) {
+    let server = FaultyLdap::start(3);
+    let mut world = World::new(Db::Sqlite);
+    configure(&mut world, &server, "");
+    world
+        .at("2026-11-22 06:00:00")
+        .import(&["1,t1,user1@example.org,"]);
+    world.sweep();
+    assert_eq!(status(&world, "user1@example.org"), "active");
+    server.break_page(1, fault);
+    server.answer_binds(bind_code);
+    for hour in 7..=10 {
+        world.at(&format!("2026-11-22 {hour:02}:00:00")).sweep();
+    }
+    let binds = server.count_binds();
+    world.at("2026-11-22 10:00:30").sweep();
+    assert_eq!(server.count_binds(), binds, "it waits");
+    let mails = world.take_mails();
+    let is_alert = |subject: &str| subject.contains("cannot be read");
+    assert!(mails.iter().all(|mail| !is_alert(&mail.subject)));
+    assert_no_findings(&world);
+    server.break_page(1, None);
+    server.answer_binds(0);
+    world.at("2026-11-22 11:00:00").sweep();
+    assert!(server.count_binds() > binds);
+    assert_eq!(status(&world, "user1@example.org"), "active");
 }
 
 #[rstest]
