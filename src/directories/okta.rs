@@ -1,7 +1,7 @@
 //! Okta: the users of an organisation with their status, by the Users API and the Groups API.
 //!
-//! Users are read from the primary store. `search` reads an index that lags, so users found by it are read
-//! again by id; `q` leaves out deactivated users and is never used.
+//! Users are read from the primary store. The index of `search` lags, so users that it finds are read again by
+//! id. `q` is not used, because it leaves out deactivated users.
 //! References: <https://developer.okta.com/docs/api/openapi/okta-management/management/tag/User/>, `…/Group/`.
 
 mod api;
@@ -84,7 +84,10 @@ impl Directory for Okta {
             Ok(user) if user.id == id => Ok(Lookup::found(user.into_person())),
             // Okta also finds users by a sign-in name in place of an id.
             Ok(_) => Ok(Lookup::unclear("Okta returned another user")),
-            Err(error) if error.status() == Some(StatusCode::FORBIDDEN) => {
+            Err(error)
+                if error.status() == Some(StatusCode::FORBIDDEN)
+                    || matches!(error, Error::Rights { .. }) =>
+            {
                 Ok(Lookup::unclear("Okta does not let the app read this user"))
             }
             Err(error) if is_not_found(&error) => {

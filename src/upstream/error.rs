@@ -56,6 +56,9 @@ pub enum Error {
     /// Nothing was attempted, because the token could not be looked up.
     #[error(transparent)]
     NotAttempted(Box<Error>),
+    /// Hides the status of a refused sign-in: for the request itself, 404 would mean that a person is gone.
+    #[error(transparent)]
+    SignIn(Box<Error>),
     #[error("the request was sent, but its outcome could not be verified")]
     OutcomeUnknown(#[source] Box<Error>),
     /// The content as a whole is invalid, for example without a header or with an unknown column.
@@ -120,6 +123,13 @@ impl Error {
         Self::NotAttempted(Box::new(self))
     }
 
+    pub(crate) fn sign_in(self) -> Self {
+        match self.status() {
+            Some(_) => Self::SignIn(Box::new(self)),
+            None => self,
+        }
+    }
+
     pub(crate) fn outcome_unknown(self) -> Self {
         Self::OutcomeUnknown(Box::new(self))
     }
@@ -128,6 +138,7 @@ impl Error {
     pub fn is_in_doubt(&self) -> bool {
         match self {
             Self::Http(_) | Self::Content { .. } => self.wait().is_none(),
+            Self::SignIn(error) => error.is_in_doubt(),
             Self::StillThere | Self::OutcomeUnknown(_) => true,
             Self::Database(error) => error.is_in_doubt(),
             _ => false,

@@ -90,7 +90,7 @@ impl<S: SignIn> Session<S> {
         if let Some((header, _)) = cached.as_ref().filter(|(_, renew_at)| *renew_at > now) {
             return Ok(header.clone());
         }
-        let grant = self.sign_in.sign_in().await?;
+        let grant = self.sign_in.sign_in().await.map_err(Error::sign_in)?;
         *cached = Some((grant.header.clone(), now + grant.renew_after));
         Ok(grant.header)
     }

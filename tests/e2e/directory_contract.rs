@@ -303,6 +303,33 @@ async fn an_account_is_found_or_gone_by_its_id(#[case] of: Of, #[case] evidence:
 
 #[rstest]
 #[tokio::test]
+async fn a_refused_sign_in_does_not_mean_that_a_person_is_gone(
+    #[values(Keycloak, Entra, Okta)] of: Of,
+    #[values(400, 403, 404, 405, 500, 501)] status: u16,
+    #[values("", r#"{"errorCode":"E0000007"}"#)] body: &'static str,
+) {
+    let stand_in = of.start(2);
+    let listed = list_everybody(&*stand_in.directory(&[])).await.unwrap();
+    let id = listed.person("user1@example.org").id.clone().unwrap();
+    let api = stand_in.api();
+    let token = api.token.unwrap();
+    api.stub.intercept(move |request, stub| {
+        if request.path == token {
+            return Answer::text(status, body);
+        }
+        stub(request)
+    });
+    let directory = stand_in.directory(&[]);
+    let looked_up = directory.look_up(&id).await;
+    assert!(
+        matches!(looked_up, Err(_) | Ok(Lookup::Unclear(_))),
+        "{looked_up:?}"
+    );
+    assert!(list_everybody(&*directory).await.is_err());
+}
+
+#[rstest]
+#[tokio::test]
 async fn a_look_up_that_returns_another_account_proves_nothing(
     #[values(Scim, Keycloak, Entra, Okta)] of: Of,
 ) {

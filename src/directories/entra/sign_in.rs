@@ -88,7 +88,7 @@ enum ClientProof {
 }
 
 /// A refused access token (RFC 6749 §5.2, with Microsoft's error numbers).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct TokenRefusal {
     error: Option<String>,
     #[serde(default)]
@@ -163,16 +163,12 @@ impl Application {
             return error.into();
         };
         let request = self.web.request(Method::POST, &self.path).form(&form);
-        match request.refusal_json::<TokenRefusal>().await {
-            Some(refusal) => {
-                let label = refusal.label(status);
-                Error::rights(
-                    format!("Entra ID grants no access token ({label})"),
-                    refusal.fix(),
-                )
-            }
-            None => error.into(),
-        }
+        let refusal: TokenRefusal = request.refusal_json().await.unwrap_or_default();
+        let label = refusal.label(status);
+        Error::rights(
+            format!("Entra ID grants no access token ({label})"),
+            refusal.fix(),
+        )
     }
 }
 

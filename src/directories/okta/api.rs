@@ -48,7 +48,8 @@ pub(super) struct App {
 
 impl SignIn for App {
     async fn sign_in(&self) -> Result<Grant, Error> {
-        self.request_access_token(&self.scopes.join(" ")).await
+        let granted = self.request_access_token(&self.scopes.join(" ")).await;
+        granted.map_err(explain_refusal)
     }
 }
 
@@ -206,7 +207,6 @@ pub(super) fn missing_role(what: &str) -> Error {
     Error::rights(format!("Okta does not let the app {what}"), ROLE_ADVICE)
 }
 
-/// Adds advice to a refusal.
 pub(super) fn explain_refusal(error: Error) -> Error {
     let (what, fix) = match (error.status(), error.code()) {
         (None, _) => return error,

@@ -148,6 +148,41 @@ async fn a_refused_sign_in_keeps_its_own_error() {
 }
 
 #[tokio::test]
+async fn a_refused_sign_in_does_not_have_the_status_of_the_request() {
+    struct Missing(Client);
+    impl SignIn for Missing {
+        async fn sign_in(&self) -> Result<Grant, Error> {
+            Err(self
+                .0
+                .get("people")
+                .json::<Value>()
+                .await
+                .unwrap_err()
+                .into())
+        }
+    }
+    for status in [400, 403, 404, 500, 501] {
+        let router = Router::new().fallback(async move || {
+            Response::builder()
+                .status(status)
+                .body(Body::empty())
+                .unwrap()
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let web = Client::new(&url.parse().unwrap(), None, Duration::from_secs(20)).unwrap();
+        let session = Session::new(web.clone(), Missing(web));
+        let error = ask(&session).await.unwrap_err();
+        assert_eq!((error.status(), error.code()), (None, None), "{status}");
+        assert!(
+            error.to_string().contains(&format!("answered {status}")),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn debug_output_does_not_show_an_access_token() {
     let server = Server::new(Some(300), |_| true);
     let session = start(&server).await;
