@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 
-/// After more pages without a new item than this in a row, a list is endless.
+/// Some servers send empty pages in between, but more in a row than this mean that a list has no end.
 const MAX_EMPTY_PAGES: u32 = 100;
 
 /// A server that sends more pages than this is broken.

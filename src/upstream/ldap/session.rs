@@ -1,6 +1,5 @@
 //! Searches that are complete or fail.
 
-use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Access, Entry, Error, code};
 use crate::tls;
-use crate::upstream::pager::{Endless, Pager};
+use crate::upstream::pager::Pager;
 
 /// Active Directory allows at most 1000.
 const PAGE_SIZE: i32 = 500;
@@ -168,27 +167,20 @@ impl Session {
     ) -> Result<(), Error> {
         let mut pager = Pager::default();
         let mut cookie = Vec::new();
-        // A repeated cookie proves nothing: some servers send the same one for every page. A repeated first
-        // entry shows that the list has no end.
-        let mut first_entries = HashSet::new();
         for number in 1_u32.. {
             let page = self.fetch_page(search, cookie, PAGE_SIZE).await?;
-            let next = if page.has_more() { Some(number) } else { None };
-            let mut result = pager.advance(page.entries.is_empty(), next);
-            if let Some(first) = page.entries.first()
-                && !first_entries.insert(first.dn.clone())
-            {
-                result = Err(Endless::Loop);
-            }
-            result.map_err(|why| Error::Endless {
+            // Some servers send the same cookie for every page, so a page is known by its first entry, or by its
+            // number if it is empty. The last page may be a repeated one, too.
+            let first = page.entries.first().map(|entry| entry.dn.clone());
+            let key = first.unwrap_or_else(|| number.to_string());
+            let advanced = pager.advance(page.entries.is_empty(), Some(key));
+            advanced.map_err(|why| Error::Endless {
                 place: self.place.clone(),
                 why,
             })?;
             cookie = page.cookie;
-            for entry in page.entries {
-                sink(entry);
-            }
-            if pager.is_done() {
+            page.entries.into_iter().for_each(&mut *sink);
+            if cookie.is_empty() {
                 break;
             }
         }
@@ -309,7 +301,6 @@ impl Session {
         Ok((entries, result))
     }
 
-    /// Whether the connection is known to be closed.
     pub fn is_closed(&mut self) -> bool {
         self.ldap.is_closed()
     }
