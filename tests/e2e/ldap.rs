@@ -557,6 +557,24 @@ fn an_issuer_whose_mail_is_hidden_is_not_gone() {
 }
 
 #[test]
+fn a_stopped_server_fails_the_sweep_and_flags_no_one() {
+    let mut server = Slapd::start();
+    let world = world_of(&server);
+    server.stop();
+    let words = format!(
+        "directory people: cannot reach ldap://127.0.0.1:{}",
+        server.port
+    );
+    for _ in 0..3 {
+        world.run(&["sweep"]).exits(1).says(&words);
+    }
+    for name in ["alice", "robert.baker", "carol", "dave"] {
+        assert_eq!(status_of(&world, name), "active", "{name}");
+    }
+    assert_no_findings(&world);
+}
+
+#[test]
 fn an_account_that_is_locked_and_loses_its_mail_at_once_is_flagged() {
     let server = Slapd::start();
     let world = world_of(&server);
