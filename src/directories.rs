@@ -14,6 +14,8 @@ pub mod scim;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use reqwest::StatusCode;
+use serde_json::Value;
 
 pub use crate::domain::Lookup;
 
@@ -23,8 +25,15 @@ use crate::upstream::{CheckReport, Error, Fetched, RefusedRows};
 
 pub use kind::Kind;
 
-/// For up to this many people there is one query each; for more, everyone is listed.
+/// More people than this are not looked up one by one: everyone is listed.
 const MAX_ADDRESS_QUERIES: usize = 50;
+
+/// Responses to a part of the API that the server lacks.
+const UNSUPPORTED: [StatusCode; 3] = [
+    StatusCode::NOT_FOUND,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::NOT_IMPLEMENTED,
+];
 
 /// The settings that every kind of directory has.
 #[derive(Debug, Clone)]
@@ -112,6 +121,11 @@ pub struct Group {
     /// The configured name or id.
     pub name: String,
     pub members: u64,
+}
+
+/// A filter for one value, which is quoted as in JSON (RFC 7644 §3.4.2.2).
+fn eq_filter(attribute: &str, value: &str) -> String {
+    format!("{attribute} eq {}", Value::from(value))
 }
 
 /// Counts a person in each allowed group that they are in. Returns whether there is one; `None` if no group is

@@ -118,8 +118,7 @@ impl Entra {
         Ok(allowed_groups)
     }
 
-    /// Lists all users, and returns a cursor for later changes. `delta_link` continues an earlier delta query;
-    /// without one, a new one is started.
+    /// Lists all users. Later changes start from `delta_link`, or from now without one.
     async fn list_all(
         &self,
         delta_link: Option<DeltaLink>,

@@ -25,7 +25,7 @@ use super::{
 use crate::domain::Address;
 use crate::upstream::http::{Client, path_segment};
 use crate::upstream::{CheckReport, Error, Fetched, Right};
-use api::{Api, Last, QUERY_GROUPS, VIEW_USERS, explain_refusal, no_visible_users_error};
+use api::{Api, LastPage, QUERY_GROUPS, VIEW_USERS, explain_refusal, no_visible_users_error};
 use users::{Collector, User};
 
 /// A sign-in name that does not exist.
@@ -116,7 +116,7 @@ impl Keycloak {
                 }
             };
             self.api
-                .for_each("users", &query, Last::NotFull, add_match)
+                .for_each("users", &query, LastPage::NotFull, add_match)
                 .await?;
         }
         Ok(())
@@ -153,7 +153,7 @@ impl Keycloak {
             collector.add(user);
         };
         self.api
-            .for_each("users", &[], Last::NotFull, add_user)
+            .for_each("users", &[], LastPage::NotFull, add_user)
             .await?;
         let count = self.api.fetch_count().await?;
         Ok(ListCounts { all, local, count })
@@ -171,13 +171,13 @@ impl Keycloak {
             return unclear("this is not an id of Keycloak");
         };
         let user = match self.api.fetch::<User>(&format!("users/{name}"), &[]).await {
-            Ok(user) if user.id != id => return unclear("Keycloak returned another account"),
+            Ok(user) if user.id != id => return unclear("Keycloak returned another entry"),
             Ok(user) => self.search_by_name(user).await?,
             Err(error) => match error.status() {
                 Some(StatusCode::NOT_FOUND) => return self.confirm_gone().await,
                 Some(StatusCode::FORBIDDEN) => {
                     return unclear(
-                        "the client may not view the account; the role view-users is missing",
+                        "the client may not view the entry; the role view-users is missing",
                     );
                 }
                 _ => return Err(error),
@@ -209,7 +209,7 @@ impl Keycloak {
             }
         };
         self.api
-            .for_each("users", &query, Last::NotFull, take)
+            .for_each("users", &query, LastPage::NotFull, take)
             .await?;
         Ok(found)
     }

@@ -14,12 +14,13 @@ use url::Url;
 
 use super::{
     Common, Directory, Extent, Lookup, MAX_ADDRESS_QUERIES, PeopleListing, PeopleQuery, PersonSink,
+    eq_filter,
 };
 use crate::domain::{Address, Person};
 use crate::upstream::http::Client;
 use crate::upstream::{CheckReport, Error, Fetched, Right};
 use api::{
-    Api, ListQuery, Provider, READ_ADVICE, eq_filter, explain_refusal, none_if_query_unsupported,
+    Api, ListQuery, Provider, READ_ADVICE, explain_refusal, none_if_query_unsupported,
     resource_path,
 };
 use groups::{AllowedGroups, GroupReader};

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use uuid::Uuid;
 
+use crate::directories::UNSUPPORTED;
 use crate::upstream::http::{self, Client, path_segment};
 use crate::upstream::pager::{Next, Pager};
 use crate::upstream::session::{Grant, Session, SignIn, request_access_token};
@@ -16,13 +17,6 @@ use crate::upstream::{Error, none_if_status};
 const PAGE_SIZE: usize = 200;
 
 const BRIEF: (&str, &str) = ("briefRepresentation", "true");
-
-/// Responses to a part of the API that the server lacks.
-pub(super) const UNSUPPORTED: [StatusCode; 3] = [
-    StatusCode::NOT_FOUND,
-    StatusCode::METHOD_NOT_ALLOWED,
-    StatusCode::NOT_IMPLEMENTED,
-];
 
 pub(super) const VIEW_USERS: &str = "give the client's service account the role view-users of \
      realm-management (Clients, the client, Service account roles, Assign role)";
@@ -89,7 +83,7 @@ impl Api {
         &self,
         path: &str,
         filter: &[(&str, &str)],
-        last: Last,
+        last: LastPage,
         mut each: impl FnMut(T) + Send,
     ) -> Result<(), Error> {
         let invalid_response = |reason: &str| Error::content(path, reason);
@@ -104,16 +98,17 @@ impl Api {
             let (from, max) = (first.to_string(), PAGE_SIZE.to_string());
             let query = [("first", from.as_str()), ("max", &max), BRIEF];
             let mut page: Vec<T> = self.fetch(path, &[&query, filter].concat()).await?;
-            let (is_full, is_empty) = (page.len() == PAGE_SIZE, page.is_empty());
+            let (is_full, has_items) = (page.len() == PAGE_SIZE, !page.is_empty());
             page.retain(|item| item.mark_seen(&mut seen));
-            if page.is_empty() && (is_full || !is_empty && last == Last::NotFull) {
+            let has_new = !page.is_empty();
+            if !has_new && (is_full || has_items && last == LastPage::NotFull) {
                 return Err(invalid_response(
                     "a page repeats an earlier one; a proxy between lapsed and Keycloak must not cache \
                      responses, or change the parameters first and max",
                 ));
             }
-            let has_more = is_full || (last == Last::NothingNew && !page.is_empty());
-            let advanced = pager.advance(page.is_empty(), has_more.then_some(first + PAGE_SIZE));
+            let has_more = is_full || (last == LastPage::NothingNew && has_new);
+            let advanced = pager.advance(!has_new, has_more.then_some(first + PAGE_SIZE));
             advanced.map_err(|endless| invalid_response(&endless.to_string()))?;
             page.into_iter().for_each(&mut each);
         }
@@ -147,9 +142,8 @@ impl Api {
     }
 }
 
-/// Which page of a list is the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Last {
+pub(super) enum LastPage {
     /// One that is not full, or that is larger than requested because the server does not support paging.
     NotFull,
     /// One without anything new. Keycloak drops users from a page if their user storage no longer has them, so in

@@ -6,8 +6,9 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::api::{Api, Item, Last, UNSUPPORTED};
+use super::api::{Api, Item, LastPage};
 use super::users::User;
+use crate::directories::UNSUPPORTED;
 use crate::directories::account::{AllowedGroups, id_key, parse_guid};
 use crate::upstream::http::path_segment;
 use crate::upstream::{Error, none_if_status};
@@ -100,7 +101,7 @@ async fn search_group(api: &Api, name: &str) -> Result<Option<String>, Error> {
             pending.extend(group.sub_groups);
         }
     };
-    api.for_each("groups", &query, Last::NothingNew, take)
+    api.for_each("groups", &query, LastPage::NothingNew, take)
         .await?;
     if found.len() > 1 {
         return Err(Error::rights(
@@ -121,7 +122,7 @@ async fn fetch_members(api: &Api, top: Group) -> Result<HashSet<Uuid>, Error> {
         let take = |user: User| {
             members.insert(id_key(&user.id));
         };
-        api.for_each(&path, &[], Last::NothingNew, take).await?;
+        api.for_each(&path, &[], LastPage::NothingNew, take).await?;
         for child in fetch_children(api, group).await? {
             if seen.insert(id_key(&child.id)) {
                 pending.push(child);
@@ -139,7 +140,7 @@ async fn fetch_children(api: &Api, group: Group) -> Result<Vec<Group>, Error> {
     let path = group_path(&group.id, "children")?;
     let mut children = Vec::new();
     let add_child = |child| children.push(child);
-    match api.for_each(&path, &[], Last::NotFull, add_child).await {
+    match api.for_each(&path, &[], LastPage::NotFull, add_child).await {
         Err(error) if group.sub_group_count.is_none() && error.has_status(&UNSUPPORTED) => {}
         result => result?,
     }

@@ -99,7 +99,7 @@ impl StatusRules {
         }
     }
 
-    /// The status of an account that ended by this time, or by `shadowExpire` if that counts.
+    /// The status if the date in `name`, or in `shadowExpire` if that counts, is in the past or invalid.
     fn posix_account_end(&self, entry: &Entry, name: &str) -> Option<AccountStatus> {
         let parse = |text: &str| parse_generalized(text).map(End::At);
         let shadow = self.counts_shadow_expire.then_some("shadowExpire");

@@ -6,8 +6,8 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::api::{Api, is_query_unsupported};
-use super::users::eq_filter;
 use crate::directories::account::{AllowedGroups, id_key};
+use crate::directories::eq_filter;
 use crate::upstream::Error;
 
 const GROUPS: &str = "api/v1/groups";

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::api::{Api, is_query_unsupported, none_if_not_found};
 use crate::directories::account::{AccountBuilder, AccountStatus};
+use crate::directories::eq_filter;
 use crate::domain::{Address, IdentityStatus, Person, Reason};
 use crate::upstream::Error;
 use crate::upstream::http::path_segment;
@@ -213,11 +214,6 @@ async fn list_matching(
     };
     let is_complete = api.for_each_page(USERS, &[query], add_users).await?;
     Ok(is_complete.then_some(found))
-}
-
-pub(super) fn eq_filter(attribute: &str, text: &str) -> String {
-    // Values are quoted as in JSON (RFC 7644 §3.4.2.2).
-    format!("{attribute} eq {}", serde_json::Value::from(text))
 }
 
 #[cfg(test)]

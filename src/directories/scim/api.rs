@@ -10,6 +10,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::resources::{Page, Resource};
+use crate::directories::UNSUPPORTED;
 use crate::upstream::Error;
 use crate::upstream::http::{self, Client, Request, path_segment};
 use crate::upstream::pager::{Next, Pager};
@@ -18,13 +19,6 @@ pub(super) const READ_ADVICE: &str = "give the token's client at the identity pr
      by SCIM, or use a token of a client that has it";
 
 const MAX_PAGE_SIZE: u64 = 500;
-
-/// Responses to a part of the API that the server lacks.
-pub(super) const UNSUPPORTED: [StatusCode; 3] = [
-    StatusCode::NOT_FOUND,
-    StatusCode::NOT_IMPLEMENTED,
-    StatusCode::METHOD_NOT_ALLOWED,
-];
 
 /// Responses to parameters that the server does not support.
 pub(super) const QUERY_UNSUPPORTED: [StatusCode; 2] =
@@ -296,8 +290,8 @@ impl Pages<'_> {
     }
 }
 
-/// Turns a response into `None` that means that the server does not support the query, so that another one may
-/// work: the server refuses the query, or the response does not fit it.
+/// `None` if the server does not support the query: it refuses it, or its response does not fit. The caller
+/// then tries another query.
 pub(super) fn none_if_query_unsupported<T>(
     response: Result<T, Error>,
     path: &str,
@@ -317,7 +311,6 @@ pub(super) fn none_if_query_unsupported<T>(
     }
 }
 
-/// Adds advice to a refusal.
 pub(super) fn explain_refusal(error: Error, path: &str) -> Error {
     let rejected = "the server does not accept the token (401)";
     let denied = format!("the server does not let the token read {path} (403)");
@@ -336,17 +329,13 @@ pub(super) fn resource_path(kind: &str, id: &str) -> String {
     format!("{kind}/{}", path_segment(id).unwrap_or_default())
 }
 
-/// A filter for one value, which is quoted as in JSON (RFC 7644 §3.4.2.2).
-pub(super) fn eq_filter(attribute: &str, value: &str) -> String {
-    format!("{attribute} eq {}", Value::from(value))
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
     use serde_json::json;
 
     use super::*;
+    use crate::directories::eq_filter;
 
     #[rstest]
     #[case::nothing(json!({}), Provider::default())]

@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::api::{
-    Api, ListQuery, Provider, QUERY_UNSUPPORTED, READ_ADVICE, UNSUPPORTED, eq_filter,
-    explain_refusal, none_if_query_unsupported, resource_path,
+    Api, ListQuery, Provider, QUERY_UNSUPPORTED, READ_ADVICE, explain_refusal,
+    none_if_query_unsupported, resource_path,
 };
 use super::resources::{Group as GroupResponse, Member, MemberKind, User};
-use crate::directories::{Group, count_member};
+use crate::directories::{Group, UNSUPPORTED, count_member, eq_filter};
 use crate::upstream::{Error, none_if_status};
 
 const GROUPS: &str = "Groups";
