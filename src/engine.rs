@@ -25,7 +25,7 @@ pub use directories::{
     StatusChange, Survey, SurveyOutcome, UnbindOutcome, count_covers, issuer_covers,
 };
 pub use dry_run::PlannedNotice;
-pub use merge::{ImportCounts, ImportMode, ImportTarget, LOCAL, import};
+pub use merge::{ImportCounts, ImportMode, ImportTarget, import};
 pub(crate) use notices::DEAD_ADDRESS_TTL;
 pub use respond::RevocationPreview;
 #[cfg(feature = "test-support")]

@@ -6,7 +6,6 @@ use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
 use std::panic::{self, PanicHookInfo};
 
-use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{Directive, FilterFn, ParseError};
@@ -18,10 +17,8 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::text;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    #[default]
     Text,
     /// One JSON object per line.
     Json,

@@ -21,7 +21,7 @@ use crate::sources::{Listing, RefusedRow};
 
 pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
     let config = setup::load_store_config(context)?;
-    check_source_name(&config, &args.source)?;
+    check_source_name(&args.source)?;
     if config
         .sources
         .iter()
@@ -80,19 +80,12 @@ pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
     })
 }
 
-fn check_source_name(config: &crate::config::Config, name: &str) -> Result<()> {
-    let is_known = name == engine::LOCAL
-        || config
-            .sources
-            .iter()
-            .any(|source| source.terms.name == name);
-    match name.parse::<Name>() {
-        Err(error) if !is_known => {
-            let unusable = anyhow::anyhow!("{name:?} cannot be the name of a source");
-            Err(Failure::usage(unusable).hint(format!("it {error}")).into())
-        }
-        Ok(_) | Err(_) => Ok(()),
+fn check_source_name(name: &str) -> Result<()> {
+    if let Err(error) = name.parse::<Name>() {
+        let unusable = anyhow::anyhow!("{name:?} cannot be the name of a source");
+        return Err(Failure::usage(unusable).hint(format!("it {error}")).into());
     }
+    Ok(())
 }
 
 /// Reads the whole file and shows a progress bar.

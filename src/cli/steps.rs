@@ -119,10 +119,10 @@ pub(super) fn no_notice_reason(
 
 /// The outcome of the notices of one step: `sent to 2 people; failed for 1 person`.
 fn notices_outcome(notices: &[&NoticeRow], now: DateTime<Utc>) -> Option<String> {
-    let count = |state: NoticeState| {
+    let count = |state| {
         notices
             .iter()
-            .filter(|notice| notice.state == state && !notice.held)
+            .filter(|notice| notice.state == state)
             .count()
     };
     let first_send_time = notices

@@ -16,9 +16,6 @@ use crate::store::{Store, Tx};
 use super::common::{Error, PAGE_SIZE, Report};
 use super::{findings, plan};
 
-/// The source of imported tokens unless the import names another.
-pub const LOCAL: &str = "local";
-
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub new: Vec<Token>,

@@ -99,8 +99,7 @@ impl<'a, R: Row> Printer<'a, R> {
         self.count
     }
 
-    /// Ends the output and returns the number of rows.
-    pub fn finish(mut self) -> Result<u64, Error> {
+    pub fn finish(mut self) -> Result<(), Error> {
         if let State::SamplingTable(sample) = &mut self.state {
             let sample = std::mem::take(sample);
             self.print_sample(&sample)?;
@@ -113,7 +112,7 @@ impl<'a, R: Row> Printer<'a, R> {
         }
         self.out.flush()?;
         self.print_remark();
-        Ok(self.count)
+        Ok(())
     }
 
     fn print_csv_header(&mut self) -> Result<(), Error> {

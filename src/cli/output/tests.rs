@@ -177,7 +177,8 @@ fn print<R: Row>(format: Format, view: View, rows: &[R]) -> (String, String) {
     for row in rows {
         printer.print_row(row).unwrap();
     }
-    assert_eq!(printer.finish().unwrap(), rows.len() as u64);
+    assert_eq!(printer.count(), rows.len() as u64);
+    printer.finish().unwrap();
     (
         String::from_utf8(out).unwrap(),
         String::from_utf8(notes).unwrap(),
