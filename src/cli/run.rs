@@ -121,7 +121,11 @@ async fn reload(context: Context, mailer: Arc<Mailer>, log: Arc<Telemetry>) -> R
     let work = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
         let config = setup::load_config(&context)?;
         mailer.replace_templates(setup::load_templates(&config)?);
-        log.set_level(setup::log_level(&context, &config))?;
+        if !log.set_level(setup::log_level(&context, &config))? {
+            tracing::warn!(
+                "the log level is not reloaded: directives in RUST_LOG or [log] level set it at the start"
+            );
+        }
         Ok(())
     });
     match work.await? {
