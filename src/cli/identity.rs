@@ -200,7 +200,7 @@ async fn rebind(context: &Context, config: &Config, args: &IdentityRebind) -> Re
     match outcome {
         UnbindOutcome::Done => {
             print_line(&format!(
-                "{email} is no longer bound to an account of {name}; the next sync binds them to the account that has \
+                "{email} is no longer bound to an entry of {name}; the next sync binds them to the entry that has \
                  the address then (`lapsed directory sync {name}` does so now)"
             ))?;
             Ok(Exit::Ok)

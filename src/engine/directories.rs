@@ -241,7 +241,7 @@ impl SyncDirectories<'_> {
         Ok(people)
     }
 
-    /// Forgets which account a person is bound to. The next sync is a full one, and binds them to the account that
+    /// Forgets which entry a person is bound to. The next sync is a full one, and binds them to the entry that
     /// has their address then. `actor` is for the audit trail.
     pub(super) async fn unbind(
         &self,
@@ -257,13 +257,13 @@ impl SyncDirectories<'_> {
         let is_deleted = identity.known_status == IdentityStatus::Deleted
             || identity.candidate == Some(IdentityStatus::Deleted);
         if identity.account_id.is_none() {
-            let why = "they are bound to no account, so the next sync binds them to the account with their address";
+            let why = "they are bound to no entry, so the next sync binds them to the entry with their address";
             return Ok(UnbindOutcome::NotNeeded(why.to_owned()));
         }
         if !is_unsafe && !is_deleted {
             return Ok(UnbindOutcome::NotNeeded(format!(
-                "their account there is {}; only a person who is deleted, or whose address moved to another \
-                 account, can be bound again",
+                "their entry there is {}; only a person who is deleted, or whose address moved to another \
+                 entry, can be bound again",
                 identity.status
             )));
         }
@@ -276,7 +276,7 @@ impl SyncDirectories<'_> {
             identity,
         };
         tx.save_identities(&[row]).await?;
-        // A listing of changes might not contain the account.
+        // A listing of changes might not contain the entry.
         tx.reset_cursor(directory).await?;
         let now = self.clock.now();
         let subject = format!("{directory}/{email}");

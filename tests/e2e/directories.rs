@@ -414,7 +414,7 @@ fn rebinding_needs_a_reason(#[values(Sqlite, Postgres)] db: Db) {
     };
     rebind("ada@example.org", "hr")
         .exits(1)
-        .says("bound to no account");
+        .says("bound to no entry");
     rebind("bob@example.org", "hr")
         .exits(1)
         .says("does not know");
