@@ -87,7 +87,7 @@ Examples:
     )]
     Notice(NoticeCommand),
 
-    /// List the addresses that count as dead; use one again
+    /// List the addresses that count as dead; clear one
     #[command(
         subcommand,
         after_help = "\
@@ -107,7 +107,7 @@ Examples:
     )]
     Finding(FindingCommand),
 
-    /// List people and their status at the directories
+    /// List people and their status at the directories; rebind one
     #[command(
         subcommand,
         after_help = "\
@@ -171,6 +171,7 @@ Examples:
   lapsed check --config /etc/lapsed/lapsed.toml
 
 It changes nothing and sends no mail.
+It does not contact a source or directory that asked us to wait.
 For each problem it says how to fix it.")]
     Check,
 
@@ -260,7 +261,7 @@ pub struct Import {
     /// File to read; - is standard input
     #[arg(value_name = "FILE")]
     pub file: Input,
-    /// Source of the tokens; not a configured source, whose next listing would mark them as gone
+    /// Source of the tokens; a configured source would mark them as gone at its next sync
     #[arg(long, value_name = "NAME", default_value = "local")]
     pub source: String,
     /// Write the refused rows to this file

@@ -16,7 +16,7 @@ Examples:
   lapsed notice list --state failed --format jsonl
   lapsed notice list --token exports/ci-deploy")]
     List(NoticeList),
-    /// Owe failed notices again, for example after the mail server is fixed
+    /// Plan failed notices again, for example after the mail server is fixed
     #[command(after_help = "\
 Examples:
   lapsed notice retry --state failed
@@ -50,13 +50,13 @@ Examples:
 No mail is sent to a dead address until the time in UNTIL. Its notices go to the next
 recipients in the chain.")]
     List(ListOptions),
-    /// Use an address again that counts as dead
+    /// Clear an address that counts as dead, so that it gets mails again
     #[command(after_help = "\
 Examples:
   lapsed address clear ada@example.org
 
-The warnings that the address was left out of are planned again, of each token the
-tightest step that is due.")]
+The warnings that this address missed are planned again: for each token, the tightest
+step that is due.")]
     Clear(AddressClear),
 }
 

@@ -217,7 +217,7 @@ Examples:
   lapsed identity coverage --of never_seen
 
 An issuer that several directories know counts once: as lost if any of them
-reports a loss, else as active if any of them reports that.
+reports a loss, else as active if any of them reports access.
 Each line names the command that lists the issuers it counts.")]
     Coverage(IdentityCoverage),
     /// Bind a person to the entry that now has their address
@@ -257,7 +257,7 @@ pub struct IdentityShow {
 
 #[derive(Debug, Args)]
 pub struct IdentityCoverage {
-    /// List the issuers that this line counts
+    /// List the issuers that this line of the table counts
     #[arg(long, value_name = "COVER", value_parser = one_of::<Cover>(Cover::ALL.iter().map(|value| value.as_str())))]
     pub of: Option<Cover>,
     #[command(flatten)]
@@ -369,8 +369,8 @@ allow, the change is held until an operator decides.
 Examples:
   lapsed directory reject hr
 
-These people are unknown until the directory reports something else about them.
-None of their tokens is flagged.
+The people who would lose access are unknown until the directory reports something else
+about them, and none of their tokens is flagged.
 The reports about all other people count again.")]
     Reject {
         /// Name of the directory, as in the configuration
@@ -393,7 +393,7 @@ After this command, the next sweep resolves the findings that no other directory
 
 #[derive(Debug, Args)]
 pub struct UpstreamSync {
-    /// Name in the configuration
+    /// Name, as in the configuration
     #[arg(value_name = "NAME")]
     pub name: String,
     /// Show what would change; change nothing and take no lock

@@ -107,9 +107,9 @@ fn root_help() {
     Inspect:
       token        List tokens, show one, or revoke one at its source
       notice       List notices: planned, sent and failed; retry failed ones
-      address      List the addresses that count as dead; use one again
+      address      List the addresses that count as dead; clear one
       finding      List findings: what is wrong with tokens now; acknowledge one
-      identity     List people and their status at the directories
+      identity     List people and their status at the directories; rebind one
       directory    List, check and sync directories; decide on held changes
       source       List, check and sync sources
       forecast     Show what will expire, and who will be notified when

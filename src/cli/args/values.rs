@@ -48,7 +48,7 @@ pub enum Invalid {
     TokenRef,
     #[error("write the first digits of an id, as in the first column of `lapsed finding list`")]
     Prefix,
-    #[error("write a day as 2027-03-31, or an instant as 2027-03-31T12:00:00Z")]
+    #[error("write a day as 2027-03-31, or a time as 2027-03-31T12:00:00Z")]
     Instant,
     #[error("write a reason, in a few words")]
     Reason,
