@@ -1,7 +1,6 @@
 //! `lapsed check`: tests everything, changes nothing and sends no mail.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, Utc};
@@ -9,11 +8,12 @@ use secrecy::ExposeSecret;
 
 use super::exit::{Exit, Result, STORE_DAMAGE_HINT, store_advice};
 use super::output::when::format_when;
+use super::upstream::{CHECK_TIMEOUT, deferred_until};
 use super::{Context, setup};
 use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::config::{Config, Transport};
-use crate::domain::{Address, Cover};
+use crate::domain::{Address, Cover, SyncState};
 use crate::engine;
 use crate::notify::fault::{Fault, Stage};
 use crate::notify::smtp::{Relay, SmtpSettings};
@@ -21,7 +21,6 @@ use crate::sources::{self, CheckReport};
 use crate::store::{self, Access, DirectoryRow, Store};
 use crate::text;
 
-pub(super) const CHECK_TIMEOUT: Duration = Duration::from_mins(1);
 const NO_ANSWER: &str = "it does not answer";
 const UPSTREAM_FIX: &str = "fix the system, or correct its settings in the configuration";
 
@@ -64,9 +63,11 @@ pub(super) async fn check(context: &Context) -> Result<Exit> {
     let mut deferred = BTreeMap::new();
     if let Some(store) = opened {
         let now = context.clock.now();
-        outcomes.extend(pending_work(&store).await);
-        outcomes.extend(check_people(&store, &config, now).await);
-        deferred = load_deferred(&store, now).await;
+        if let Err(error) = check_stored(&store, &config, now, &mut outcomes, &mut deferred).await {
+            let problem = Causes(&error).to_string();
+            let outcome = Outcome::failed(problem, STORE_DAMAGE_HINT, Exit::Failed);
+            outcomes.push(("store".to_owned(), outcome));
+        }
         store.close().await;
     }
     outcomes.push(("templates".to_owned(), check_templates(&config)));
@@ -160,34 +161,56 @@ fn store_outcome(config: &Config, error: &store::Error) -> Outcome {
     Outcome::failed(Causes(error).to_string(), fix, exit)
 }
 
-/// Held plans, and sources whose last sync failed.
-async fn pending_work(store: &Store) -> Vec<(String, Outcome)> {
-    let loaded = async {
-        let mut tx = store.begin_read().await?;
-        Ok::<_, store::Error>((tx.list_held_plans().await?, tx.list_sources().await?))
-    };
-    let (plans, sources) = match loaded.await {
-        Ok(loaded) => loaded,
-        Err(error) => return vec![("store".to_owned(), unreadable_store(&error))],
+/// Warns about held plans, sources whose last sync failed, directories that are held, failing or stale, and issuers
+/// with unknown access. Adds the upstreams that asked us to wait to `deferred`, and until when.
+async fn check_stored(
+    store: &Store,
+    config: &Config,
+    now: DateTime<Utc>,
+    outcomes: &mut Vec<(String, Outcome)>,
+    deferred: &mut BTreeMap<String, String>,
+) -> store::Result<()> {
+    let terms = config.directory_terms();
+    let mut tx = store.begin_read().await?;
+    let plans = tx.list_held_plans().await?;
+    let sources = tx.list_sources().await?;
+    let directories = tx.list_directories().await?;
+    let stale = engine::stale_directories(&terms, &directories, now);
+    let mut warn =
+        |name: &str, warning| outcomes.push((name.to_owned(), Outcome::Warning(warning)));
+    let mut defer = |name: &str, sync_state: &SyncState| {
+        if let Some(until) = deferred_until(sync_state, now) {
+            deferred.insert(name.to_owned(), format_when(until, now));
+        }
     };
     let held: i64 = plans.iter().map(|(_, _, mails)| mails).sum();
-    let plan = (held > 0).then(|| {
+    if held > 0 {
         let warning = format!("{held} mails are held; `lapsed release` sends or discards them");
-        ("plan".to_owned(), Outcome::Warning(warning))
-    });
-    let sources = sources.into_iter().filter_map(|row| {
-        let error = row.sync_state.error?;
-        Some((
-            format!("source {}", row.name),
-            Outcome::Warning(format!("last sync: {error}")),
-        ))
-    });
-    plan.into_iter().chain(sources).collect()
-}
-
-fn unreadable_store(error: &store::Error) -> Outcome {
-    let problem = Causes(error).to_string();
-    Outcome::failed(problem, STORE_DAMAGE_HINT, Exit::Failed)
+        warn("plan", warning);
+    }
+    for row in sources {
+        let name = format!("source {}", row.name);
+        defer(&name, &row.sync_state);
+        if let Some(error) = row.sync_state.error {
+            warn(&name, format!("last sync: {error}"));
+        }
+    }
+    for row in directories {
+        let name = format!("directory {}", row.name);
+        defer(&name, &row.sync_state);
+        let is_configured = terms.iter().any(|terms| terms.name == row.name);
+        let is_stale = is_configured && stale.contains(&row.name);
+        for warning in directory_warnings(&row, is_stale, now) {
+            warn(&name, warning);
+        }
+    }
+    let covers = engine::issuer_covers(&mut tx, &config.issuers, &terms, now).await?;
+    if !terms.is_empty()
+        && let Some(warning) = coverage_warning(&covers)
+    {
+        warn("issuers", warning);
+    }
+    Ok(())
 }
 
 fn check_templates(config: &Config) -> Outcome {
@@ -281,19 +304,6 @@ fn check_outbox(config: &Config) -> Outcome {
     }
 }
 
-/// The sources that asked us to wait, and until when; empty if the store cannot be read.
-async fn load_deferred(store: &Store, now: DateTime<Utc>) -> BTreeMap<String, String> {
-    let Ok(mut tx) = store.begin_read().await else {
-        return BTreeMap::new();
-    };
-    let sources = tx.list_sources().await.unwrap_or_default().into_iter();
-    let deferred = sources.filter_map(|row| {
-        let until = row.sync_state.deferred_until.filter(|until| *until > now)?;
-        Some((row.name, format_when(until, now)))
-    });
-    deferred.collect()
-}
-
 async fn check_upstreams(
     config: &Config,
     clock: &Clock,
@@ -302,30 +312,35 @@ async fn check_upstreams(
     let mut outcomes = Vec::new();
     for configured in &config.sources {
         let name = format!("source {}", configured.terms.name);
-        if let Some(until) = deferred.get(&configured.terms.name) {
-            let warning = format!("it asked us to wait until {until}, so it was not contacted");
-            outcomes.push((name, Outcome::Warning(warning)));
-            continue;
-        }
-        let outcome = match setup::build_source(configured) {
-            Ok(watched) => upstream_outcome(watched.check()).await,
-            Err(error) => Outcome::failed(Causes(&error).to_string(), UPSTREAM_FIX, Exit::Config),
-        };
-        outcomes.push((name, outcome));
+        let until = deferred.get(&name);
+        let check =
+            setup::build_source(configured).map(|watched| async move { watched.check().await });
+        outcomes.push((name, upstream_outcome(until, check).await));
     }
     for configured in &config.directories {
-        let outcome = match setup::build_directory(configured, clock) {
-            Ok(watched) => upstream_outcome(watched.directory.check()).await,
-            Err(error) => Outcome::failed(Causes(&error).to_string(), UPSTREAM_FIX, Exit::Config),
-        };
-        outcomes.push((format!("directory {}", configured.terms.name), outcome));
+        let name = format!("directory {}", configured.terms.name);
+        let until = deferred.get(&name);
+        let check = setup::build_directory(configured, clock)
+            .map(|watched| async move { watched.directory.check().await });
+        outcomes.push((name, upstream_outcome(until, check).await));
     }
     outcomes
 }
 
 async fn upstream_outcome(
-    check: impl Future<Output = Result<CheckReport, sources::Error>>,
+    deferred_until: Option<&String>,
+    check: Result<impl Future<Output = Result<CheckReport, sources::Error>>, sources::Error>,
 ) -> Outcome {
+    if let Some(until) = deferred_until {
+        let warning = format!("it asked us to wait until {until}, so it was not contacted");
+        return Outcome::Warning(warning);
+    }
+    let check = match check {
+        Ok(check) => check,
+        Err(error) => {
+            return Outcome::failed(Causes(&error).to_string(), UPSTREAM_FIX, Exit::Config);
+        }
+    };
     match tokio::time::timeout(CHECK_TIMEOUT, check).await {
         Ok(Ok(report)) => match report
             .rights
@@ -365,39 +380,6 @@ fn smtp_fix(fault: &Fault) -> &'static str {
         }
         _ => "ask the administrator of the mail server",
     }
-}
-
-/// Warns about directories that are held, failing or stale, and about issuers with unknown access.
-async fn check_people(
-    store: &Store,
-    config: &Config,
-    now: DateTime<Utc>,
-) -> Vec<(String, Outcome)> {
-    let directories = config.directory_terms();
-    let loaded = async {
-        let mut tx = store.begin_read().await?;
-        let rows = tx.list_directories().await?;
-        let stale = engine::stale_directories(&directories, &rows, now);
-        let covers = engine::issuer_covers(&mut tx, &config.issuers, &directories, now).await?;
-        Ok::<_, store::Error>((rows, stale, covers))
-    };
-    let (rows, stale, covers) = match loaded.await {
-        Ok(loaded) => loaded,
-        Err(error) => return vec![("store".to_owned(), unreadable_store(&error))],
-    };
-    let mut outcomes = Vec::new();
-    for row in rows {
-        let is_configured = directories.iter().any(|terms| terms.name == row.name);
-        let is_stale = is_configured && stale.contains(&row.name);
-        let name = format!("directory {}", row.name);
-        let warnings = directory_warnings(&row, is_stale, now).into_iter();
-        outcomes.extend(warnings.map(|warning| (name.clone(), Outcome::Warning(warning))));
-    }
-    if !config.directories.is_empty() {
-        let warning = coverage_warning(&covers);
-        outcomes.extend(warning.map(|text| ("issuers".to_owned(), Outcome::Warning(text))));
-    }
-    outcomes
 }
 
 fn directory_warnings(row: &DirectoryRow, is_stale: bool, now: DateTime<Utc>) -> Vec<String> {

@@ -5,8 +5,6 @@ mod sync;
 #[cfg(test)]
 pub(super) use sync::StatusChangeRow;
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
@@ -17,7 +15,8 @@ use super::output::{BAD, Cell, Column, Field, Printer, Row, print_line};
 use super::query::print_list;
 use super::setup::{self, Mode};
 use super::upstream::{
-    Kind, Upstream, deferred_cell, deferred_until, next_sync_at, state_cell, state_text,
+    Kind, Upstream, deferred_cell, deferred_until, next_sync_at, print_upstreams, state_cell,
+    state_text,
 };
 use super::{Context, audit};
 use crate::config::{Config, DirectoryConfig};
@@ -72,7 +71,6 @@ pub(super) fn find_configured<'a>(config: &'a Config, name: &str) -> Result<&'a 
     Kind::Directory.find(&config.directories, name, |directory| &directory.terms.name)
 }
 
-/// Lists the configured directories, and those in the store that are no longer configured.
 pub(super) async fn list(
     store: &Store,
     config: &Config,
@@ -84,32 +82,22 @@ pub(super) async fn list(
     let stored = tx.list_directories().await?;
     let counts = tx.count_identities(&[]).await?;
     drop(tx);
-    let mut all: BTreeMap<String, (Option<&DirectoryTerms>, store::DirectoryRow)> = stored
-        .into_iter()
-        .map(|row| (row.name.clone(), (None, row)))
-        .collect();
-    for directory in &config.directories {
-        all.entry(directory.terms.name.clone()).or_default().0 = Some(&directory.terms);
-    }
-    for (name, (terms, mut row)) in all.into_iter().take(options.max_rows()) {
+    let stored = stored.into_iter().map(|mut row| {
         // A directory that is only asked about single people reports no total: count the known ones.
         if row.people == 0 {
-            for count in &counts {
-                let is_seen = count.reason.as_deref() != Some(Reason::NeverSeen.as_str());
-                if is_seen && count.directory == name {
-                    row.people += count.count;
-                }
-            }
+            let never_seen = Some(Reason::NeverSeen.as_str());
+            let here = counts.iter().filter(|count| count.directory == row.name);
+            let seen = here.filter(|count| count.reason.as_deref() != never_seen);
+            row.people = seen.map(|count| count.count).sum();
         }
-        printer.print_row(&DirectoryRow::new(
-            name,
-            row,
-            terms,
-            &config.settings.sweep,
-            now,
-        ))?;
-    }
-    Ok(())
+        (row.name.clone(), row)
+    });
+    let configured = config.directory_terms().into_iter();
+    let configured = configured.map(|terms| (terms.name.clone(), terms));
+    let sweep = &config.settings.sweep;
+    print_upstreams(stored, configured, options, printer, |name, row, terms| {
+        DirectoryRow::new(name, row, terms, sweep, now)
+    })
 }
 
 pub(super) struct DirectoryRow {
@@ -247,7 +235,10 @@ async fn forget(context: &Context, config: &Config, name: &str) -> Result<Exit> 
     }
     let people = setup::with_engine(context, config, Mode::Normal, async |engine| {
         let known = engine.store.begin_read().await?.list_directories().await?;
-        Kind::Directory.find(&known, name, |row| &row.name)?;
+        let names = known.iter().map(|row| row.name.as_str());
+        if !names.clone().any(|known| known == name) {
+            return Err(Kind::Directory.unknown_name_error(name, names, "store"));
+        }
         Ok(engine
             .directory_sync()
             .forget(name, &audit::actor())
@@ -329,7 +320,8 @@ async fn no_data_message(tx: &mut Tx, name: &str, mut known: Vec<String>) -> Res
     known.extend(rows.into_iter().map(|row| row.name));
     known.sort_unstable();
     known.dedup();
-    Err(Kind::Directory.unknown_name_error(name, known.iter().map(String::as_str)))
+    let known = known.iter().map(String::as_str);
+    Err(Kind::Directory.unknown_name_error(name, known, "configuration or store"))
 }
 
 /// Releases the people whom an operator rejected before; there is no held change to decide on.

@@ -1,7 +1,5 @@
 //! `lapsed source`: lists, checks and syncs sources.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
@@ -15,8 +13,8 @@ use super::report::{exit_code, print_problems};
 use super::setup::{self, Mode};
 use super::token::status_cell;
 use super::upstream::{
-    Kind, Upstream, deferred_cell, deferred_until, finish_preview, next_sync_at, state_cell,
-    state_text,
+    Kind, Upstream, deferred_cell, deferred_until, finish_preview, next_sync_at, print_upstreams,
+    state_cell, state_text,
 };
 use crate::config::{Config, SourceConfig};
 use crate::domain::{Schedule, SourceTerms, SyncState};
@@ -26,41 +24,42 @@ use crate::store::{self, Store};
 pub(super) async fn source(context: &Context, args: SourceCommand) -> Result<Exit> {
     let config = &match &args {
         SourceCommand::Check { .. } | SourceCommand::Sync(_) => setup::load_config(context),
-        _ => setup::load_store_config(context),
+        SourceCommand::List(_) => setup::load_store_config(context),
     }?;
-    let name = match &args {
-        SourceCommand::List(options) => {
-            let now = context.clock.now();
-            return print_list(config, options.format, now, async |store, printer| {
-                list(store, config, *options, printer, now).await
-            })
-            .await;
-        }
-        SourceCommand::Check { name } => name,
-        SourceCommand::Sync(args) => &args.name,
-    };
-    let configured = find_configured(config, name)?;
-    let upstream = Upstream {
+    let now = context.clock.now();
+    let upstream = |name| Upstream {
         context,
         config,
         kind: Kind::Source,
         name,
     };
     match &args {
-        SourceCommand::Sync(args) if args.dry_run => dry_run(&upstream, args).await,
-        SourceCommand::Sync(args) => {
-            let sync = async |engine: &Engine, options: &_, stop: &_| {
-                let report = engine.sync_sources_only(options, stop).await;
-                let summary = summary(name, &report, false);
-                (report, summary)
-            };
-            upstream.sync(args, sync).await
+        SourceCommand::List(options) => {
+            print_list(config, options.format, now, async |store, printer| {
+                list(store, config, *options, printer, now).await
+            })
+            .await
         }
-        SourceCommand::Check { .. } | SourceCommand::List(_) => {
+        SourceCommand::Check { name } => {
+            let configured = find_configured(config, name)?;
+            let upstream = upstream(name);
             upstream.ensure_not_deferred().await?;
             let watched = setup::build_source(configured).map_err(Failure::config)?;
             upstream.check(watched.check()).await?;
             Ok(Exit::Ok)
+        }
+        SourceCommand::Sync(args) => {
+            find_configured(config, &args.name)?;
+            let upstream = upstream(&args.name);
+            if args.dry_run {
+                return dry_run(&upstream, args).await;
+            }
+            let sync = async |engine: &Engine, options: &_, stop: &_| {
+                let report = engine.sync_sources_only(options, stop).await;
+                let summary = summary(&args.name, &report, false);
+                (report, summary)
+            };
+            upstream.sync(args, sync).await
         }
     }
 }
@@ -70,8 +69,7 @@ pub(super) fn find_configured<'a>(config: &'a Config, name: &str) -> Result<&'a 
     Kind::Source.find(&config.sources, name, |source| &source.terms.name)
 }
 
-/// Lists the configured sources, and those in the store that are no longer configured.
-pub(super) async fn list(
+async fn list(
     store: &Store,
     config: &Config,
     options: ListOptions,
@@ -79,23 +77,13 @@ pub(super) async fn list(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let stored = store.begin_read().await?.list_sources().await?;
-    let mut all: BTreeMap<String, (Option<&SourceTerms>, store::SourceRow)> = stored
-        .into_iter()
-        .map(|row| (row.name.clone(), (None, row)))
-        .collect();
-    for source in &config.sources {
-        all.entry(source.terms.name.clone()).or_default().0 = Some(&source.terms);
-    }
-    for (name, (terms, row)) in all.into_iter().take(options.max_rows()) {
-        printer.print_row(&SourceRow::new(
-            name,
-            row,
-            terms,
-            &config.settings.sweep,
-            now,
-        ))?;
-    }
-    Ok(())
+    let stored = stored.into_iter().map(|row| (row.name.clone(), row));
+    let configured = config.sources.iter().map(|source| &source.terms);
+    let configured = configured.map(|terms| (terms.name.clone(), terms));
+    let sweep = &config.settings.sweep;
+    print_upstreams(stored, configured, options, printer, |name, row, terms| {
+        SourceRow::new(name, row, terms, sweep, now)
+    })
 }
 
 pub(super) struct SourceRow {
@@ -189,11 +177,7 @@ async fn dry_run(upstream: &Upstream<'_>, args: &UpstreamSync) -> Result<Exit> {
         }
     };
     let preview = setup::with_engine(context, config, Mode::DryRun, async |engine| {
-        let watched = engine
-            .sources
-            .iter()
-            .find(|watched| watched.terms.name == name)
-            .ok_or_else(|| anyhow::anyhow!("there is no source {name:?}"))?;
+        let watched = Kind::Source.find(&engine.sources, name, |watched| &watched.terms.name)?;
         let sync = engine.source_sync();
         let preview = sync.preview(watched, args.accept_shrink, on_difference);
         Ok(preview.await?)

@@ -1,11 +1,13 @@
 //! What `lapsed source` and `lapsed directory` have in common.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use anstyle::Style;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::args::{Format, UpstreamSync};
-use super::check::CHECK_TIMEOUT;
+use super::args::{Format, ListOptions, UpstreamSync};
 use super::exit::{Error, Exit, Failure, Result};
 use super::output::when::format_when;
 use super::output::{BAD, Cell, FAINT, Printer, Row, View, WARN, print_line};
@@ -18,6 +20,8 @@ use crate::nearest::nearest;
 use crate::sources::{self, CheckReport};
 use crate::store::{self, Store};
 use crate::text;
+
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -33,18 +37,19 @@ impl Kind {
         }
     }
 
-    /// The error for a name that is not known; its hint has the nearest name and all names.
+    /// The error for a name that is not known; its hint has the nearest name and all names in `place`.
     pub(super) fn unknown_name_error<'a>(
         self,
         name: &str,
         known: impl Iterator<Item = &'a str> + Clone,
+        place: &str,
     ) -> Error {
         let kind = self.as_str();
         let all = known.clone().collect::<Vec<_>>().join(", ");
         let hint = match nearest(name, known) {
-            Some(nearest) => format!("did you mean {nearest}? The configuration has {all}"),
-            None if all.is_empty() => format!("the configuration has no [[{kind}]]"),
-            None => format!("the configuration has {all}"),
+            Some(nearest) => format!("did you mean {nearest}? The {place} has {all}"),
+            None if all.is_empty() => format!("the {place} has no {kind}"),
+            None => format!("the {place} has {all}"),
         };
         let error = anyhow::anyhow!("there is no {kind} {name:?}");
         Failure::usage(error).hint(hint).into()
@@ -60,7 +65,9 @@ impl Kind {
         items
             .iter()
             .find(|item| name_of(item) == name)
-            .ok_or_else(|| self.unknown_name_error(name, items.iter().map(name_of)))
+            .ok_or_else(|| {
+                self.unknown_name_error(name, items.iter().map(name_of), "configuration")
+            })
     }
 }
 
@@ -73,7 +80,7 @@ pub(super) struct Upstream<'a> {
 }
 
 impl Upstream<'_> {
-    async fn deferred_until(&self, store: &Store) -> store::Result<Option<DateTime<Utc>>> {
+    async fn load_deferral(&self, store: &Store) -> store::Result<Option<DateTime<Utc>>> {
         let mut tx = store.begin_read().await?;
         let sync_state = match self.kind {
             Kind::Source => tx.find_source(self.name).await?.map(|row| row.sync_state),
@@ -82,20 +89,18 @@ impl Upstream<'_> {
                 .await?
                 .map(|row| row.sync_state),
         };
-        Ok(sync_state.and_then(|state| state.deferred_until))
+        let now = self.context.clock.now();
+        Ok(sync_state.and_then(|state| deferred_until(&state, now)))
     }
 
     /// Fails if the upstream asked us to wait and the time is not over. An unreadable store is ignored.
     pub(super) async fn ensure_not_deferred(&self) -> Result<()> {
-        let now = self.context.clock.now();
         let until = setup::with_store(self.config, Mode::DryRun, async |store| {
-            Ok(self.deferred_until(store).await?)
+            Ok(self.load_deferral(store).await?)
         })
         .await;
-        if let Ok(Some(until)) = until
-            && until > now
-        {
-            let until = format_when(until, now);
+        if let Ok(Some(until)) = until {
+            let until = format_when(until, self.context.clock.now());
             let name = self.name;
             let error =
                 anyhow::anyhow!("{name} asked us to wait until {until}, so it was not contacted");
@@ -150,7 +155,7 @@ impl Upstream<'_> {
             let (report, summary) = work(engine, &options, stop).await;
             report::print_problems(&report);
             if report.sources_deferred > 0 {
-                let until = self.deferred_until(&engine.store).await?;
+                let until = self.load_deferral(&engine.store).await?;
                 print_line(&self.deferred_message(until))?;
             } else if report.lease_held {
                 anstream::eprintln!(
@@ -173,6 +178,24 @@ impl Upstream<'_> {
         let name = self.name;
         format!("{name} asked us to wait{until}; it was not contacted, and nothing was changed")
     }
+}
+
+/// Prints the configured upstreams, and those in the store that are no longer configured, by name.
+pub(super) fn print_upstreams<S: Default, T, R: Row>(
+    stored: impl Iterator<Item = (String, S)>,
+    configured: impl Iterator<Item = (String, T)>,
+    options: ListOptions,
+    printer: &mut Printer<'_, R>,
+    to_row: impl Fn(String, S, Option<T>) -> R,
+) -> Result<()> {
+    let mut all: BTreeMap<_, _> = stored.map(|(name, row)| (name, (row, None))).collect();
+    for (name, terms) in configured {
+        all.entry(name).or_default().1 = Some(terms);
+    }
+    for (name, (row, terms)) in all.into_iter().take(options.max_rows()) {
+        printer.print_row(&to_row(name, row, terms))?;
+    }
+    Ok(())
 }
 
 /// Ends the rows of a dry run with its summary, which is the result for people, else a remark.

@@ -4,6 +4,7 @@ use rstest::rstest;
 use serde_json::Value;
 
 use crate::daemon::{Daemon, free_port, get};
+use crate::stub::{Answer, Stub};
 use crate::waiting::wait_until;
 use crate::world::{Db, World, in_days};
 use Db::{Postgres, Sqlite};
@@ -491,7 +492,7 @@ fn a_removed_directory_is_forgotten_by_command(#[values(Sqlite, Postgres)] db: D
     world
         .run(&["directory", "forget", "hrr"])
         .exits(2)
-        .says("hr");
+        .says("did you mean hr? The store has hr");
     world
         .run(&["directory", "forget", "hr"])
         .exits(0)
@@ -499,4 +500,26 @@ fn a_removed_directory_is_forgotten_by_command(#[values(Sqlite, Postgres)] db: D
     world.sweep().says("1 resolved");
     assert!(world.list(&["identity", "list"]).is_empty());
     assert!(world.list(&["directory", "list"]).is_empty());
+}
+
+#[rstest]
+fn a_check_does_not_contact_a_deferred_directory(#[values(Sqlite, Postgres)] db: Db) {
+    let busy = Stub::start(|_| Answer::status(429).with("retry-after", "3600"));
+    let mut world = World::new(db);
+    world.table(&format!(
+        "[[directory]]\nname = \"hr\"\nkind = \"scim\"\nurl = \"{}\"\ntoken = \"own\"",
+        busy.url
+    ));
+    world.at("2026-11-20 08:30:00");
+    world.sweep();
+    assert!(!busy.take_request_lines().is_empty());
+    world
+        .run(&["check"])
+        .exits(0)
+        .says("warn directory hr: it asked us to wait until 2026-11-20 09:30Z");
+    world
+        .run(&["directory", "check", "hr"])
+        .exits(75)
+        .says("hr asked us to wait until 2026-11-20 09:30Z");
+    assert_eq!(busy.take_request_lines(), Vec::<String>::new());
 }

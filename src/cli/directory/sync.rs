@@ -9,12 +9,10 @@ use crate::cli::identity::{evidence_text, status_cell};
 use crate::cli::output::{Cell, Column, Field, Printer, Row, print_line};
 use crate::cli::report::exit_code;
 use crate::cli::setup::{self, Mode};
-use crate::cli::upstream::{Upstream, finish_preview};
+use crate::cli::upstream::{Kind, Upstream, finish_preview};
 use crate::config::DirectoryConfig;
 use crate::domain::{Identity, IdentityStatus, Reason};
-use crate::engine::{
-    self, Engine, Preview, Report, StatusChange, Survey, SurveyOutcome, WatchedDirectory,
-};
+use crate::engine::{self, Engine, Preview, Report, StatusChange, Survey, SurveyOutcome};
 
 pub(super) async fn sync(upstream: &Upstream<'_>, args: &UpstreamSync) -> Result<Exit> {
     let sync = async |engine: &Engine, options: &_, stop: &_| {
@@ -80,7 +78,9 @@ async fn preview(
         context, config, ..
     } = *upstream;
     setup::with_engine(context, config, Mode::DryRun, async |engine| {
-        let watched = find_watched(engine, upstream.name)?;
+        let directories = &engine.directories;
+        let watched =
+            Kind::Directory.find(directories, upstream.name, |watched| &watched.terms.name)?;
         let sync = engine.directory_sync();
         Ok(sync.preview(watched, accept_shrink).await)
     })
@@ -230,12 +230,4 @@ impl Row for StatusChangeRow {
         }),
     ];
     const EMPTY_MESSAGE: &'static str = "nothing would change";
-}
-
-fn find_watched<'a>(engine: &'a Engine, name: &str) -> Result<&'a WatchedDirectory> {
-    engine
-        .directories
-        .iter()
-        .find(|watched| watched.terms.name == name)
-        .ok_or_else(|| anyhow::anyhow!("there is no directory {name:?}").into())
 }
