@@ -86,7 +86,7 @@ fn run_command(context: &Context, command: Command) -> Result<Exit> {
                 .context("cannot start the asynchronous runtime")?;
             // The daemon handles its signals itself.
             let is_daemon = matches!(command, Command::Run);
-            let work = dispatch(context, command);
+            let work = Box::pin(dispatch(context, command));
             let result = runtime.block_on(async {
                 if is_daemon {
                     work.await
@@ -104,7 +104,7 @@ fn run_command(context: &Context, command: Command) -> Result<Exit> {
 async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::Run => run::run(context).await,
-        Command::Sweep(args) => sweep::sweep(context, args).await,
+        Command::Sweep(args) => Box::pin(sweep::sweep(context, args)).await,
         Command::Import(args) => import::import(context, args).await,
         Command::Token(command) => token::token(context, command).await,
         Command::Notice(command) => notice::notice(context, command).await,
@@ -122,7 +122,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::Release(args) => sweep::release(context, args).await,
         Command::Migrate => maintain::migrate(context).await,
         Command::Backup(args) => maintain::backup(context, args).await,
-        Command::Demo(args) => demo::demo(context, args).await,
+        Command::Demo(args) => Box::pin(demo::demo(context, args)).await,
         Command::Completions(args) => maintain::completions(&args),
         Command::Man(args) => maintain::man(&args),
     }

@@ -18,7 +18,7 @@ use crate::store::Store;
 pub(super) async fn address(context: &Context, args: AddressCommand) -> Result<Exit> {
     let config = match &args {
         AddressCommand::Clear(_) => setup::load_config(context),
-        _ => setup::load_store_config(context),
+        AddressCommand::List(_) => setup::load_store_config(context),
     }?;
     let now = context.clock.now();
     match args {

@@ -107,17 +107,16 @@ fn secret_from_credential(
     let found = paths.iter().find(|path| path.exists());
     let path = found.unwrap_or_else(|| &paths[paths.len() - 1]);
     read_secret(path).map_err(|reason| {
-        let (tried, reason) = match found {
-            Some(path) => (format!("cannot read {}", path.display()), format!(": {reason}")),
-            None => {
-                let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-                (format!("there is no {}", names.join(" and no ")), String::new())
-            }
+        let problem = if let Some(path) = found {
+            format!("cannot read {}: {reason}", path.display())
+        } else {
+            let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+            format!("there is no {}", names.join(" and no "))
         };
         let file = base.join(name);
         let file = file.display();
         format!(
-            "the credential {name:?}: {tried}{reason}; write the secret to {file} (mode 0600), or at a shell set \
+            "the credential {name:?}: {problem}; write the secret to {file} (mode 0600), or at a shell set \
              CREDENTIALS_DIRECTORY to the folder that has it; the service needs LoadCredential={name}:{file} in its unit"
         )
     })

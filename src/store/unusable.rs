@@ -97,10 +97,11 @@ fn denied(path: &Path, folder: &Path, file: &Path) -> Reason {
 
 /// Replaces an error of PostgreSQL that lasts until a person changes the server or the configuration.
 pub(super) fn explain_postgres(error: Error, place: &str) -> Error {
-    let source = match &error {
-        Error::Open { source, .. } | Error::Statement(source) => source,
-        Error::Migrate(MigrateError::ExecuteMigration(source, _)) => source,
-        _ => return error,
+    let (Error::Open { source, .. }
+    | Error::Statement(source)
+    | Error::Migrate(MigrateError::ExecuteMigration(source, _))) = &error
+    else {
+        return error;
     };
     let (reason, fix) = match source {
         sqlx::Error::Configuration(problem) => (problem.to_string(), "correct [store] url"),
