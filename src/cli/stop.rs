@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit::{Exit, Failure, Result};
 use crate::lifecycle::{Error, Signals};
 
-/// How long a command gets to return after it was told to stop, before the process exits.
+/// How long a command gets to return after a signal to stop, before the process exits.
 const EXIT_DELAY: Duration = Duration::from_secs(1);
 
 /// The stop of the running command.

@@ -21,7 +21,6 @@ pub struct RefusedAddress {
     pub code: String,
     /// The code alone never shows that the mailbox does not exist.
     pub is_doubtful: bool,
-    /// The server's reply.
     pub reason: String,
 }
 
@@ -86,7 +85,7 @@ impl Tx {
         Ok(dead)
     }
 
-    /// All refused addresses.
+    /// All refused addresses, the dead ones included.
     pub async fn list_addresses(&mut self) -> Result<Vec<KnownAddress>> {
         on!(self, c: Db => sqlx::query_as("SELECT key, reason, dead_since FROM address ORDER BY key")
             .fetch_all(c).await)

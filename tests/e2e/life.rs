@@ -242,9 +242,9 @@ fn issuers_get_merged_mails_and_admins_one_mail_a_day(#[values(Sqlite, Postgres)
         [
             // The last sweep before nine sends all steps up to the next nine o'clock.
             "24 08 boss@example.org: 4 tokens expire within 8 days, first A on Tue 1 Dec 2026",
-            "24 11 ada@example.org: 2 tokens expire within 7 days, first A on Tue 1 Dec 2026",
+            "24 11 ada@example.org: 2 tokens expire within 8 days, first A on Tue 1 Dec 2026",
             "24 20 ada@example.org: Token C expires in 7 days (Tue 1 Dec 2026)",
-            "25 07 bob@example.org: 2 tokens expire within 7 days, first D on Wed 2 Dec 2026",
+            "25 07 bob@example.org: 2 tokens expire within 8 days, first D on Wed 2 Dec 2026",
             "25 08 boss@example.org: Token E expires in 7 days (Wed 2 Dec 2026)",
         ]
     );

@@ -158,19 +158,18 @@ fn failed_notices_are_owed_again_if_they_still_apply(#[values(Sqlite, Postgres)]
 
 #[rstest]
 fn all_mails_go_over_the_connections_that_the_server_allows(
-    #[values("--max-conns 3", "--max-conns 1")] limit: &str,
+    #[values(3, 1)] limit: usize,
     #[values(4, 8)] connections: usize,
 ) {
-    let mut server = MailServer::start(&format!("{limit} --delay-ms 20 --delay-at final"));
+    let arguments = format!("--max-conns {limit} --delay-ms 20 --delay-at final");
+    let mut server = MailServer::start(&arguments);
+    let advice = format!("set [smtp] connections = {limit}");
     let mut world = world_of(Sqlite, &server, &users(60));
     world.set("smtp.connections", &connections.to_string());
-    world
-        .sweep()
-        .says("61 sent")
-        .says("set [smtp] connections = ");
+    world.sweep().says("61 sent").says(&advice);
     world.at("2026-11-30 00:00:00");
     // The size is remembered for a day only, so it is found again, and then known.
-    world.sweep().says("61 sent").says("set [smtp] connections");
+    world.sweep().says("61 sent").says(&advice);
     world.import(&["x,x,user1@example.org,2026-12-01"]);
     let output = world.at("2026-11-30 01:00:00").sweep();
     output.says("sent");

@@ -25,7 +25,7 @@ fn rows(count: usize) -> String {
 #[rstest]
 fn a_source_is_listed_before_and_after_a_sync_and_a_failure(#[values(Sqlite, Postgres)] db: Db) {
     let mut world = world_with_exports(db, "schedule = \"0 * * * *\"");
-    world.at("2026-11-20 08:30:00");
+    world.at("2026-11-20 08:30:00").run(&["migrate"]).exits(0);
     let source = &world.list(&["source", "list"])[0];
     let keys: Vec<&String> = source.as_object().unwrap().keys().collect();
     let expected = [
@@ -96,6 +96,11 @@ fn a_dry_run_lists_the_differences_and_changes_nothing(#[values(Sqlite, Postgres
         .run(&["source", "sync", "exports", "--dry-run"])
         .exits(0)
         .says("3 new; nothing was changed");
+    world
+        .run(&["source", "list"])
+        .exits(78)
+        .says("there is no store");
+    world.run(&["migrate"]).exits(0);
     assert!(world.tokens().is_empty());
     assert_eq!(world.list(&["source", "list"])[0]["state"], "never");
 
@@ -402,6 +407,7 @@ fn a_request_to_wait_is_respected_and_is_no_failure(#[values(Sqlite, Postgres)] 
         .run(&[&sync[..], &["--dry-run"]].concat())
         .exits(0)
         .says("clusters asked us to wait until 2026-11-20 09:30Z");
+    world.run(&["migrate"]).exits(0);
     assert_eq!(
         world.list(&["source", "list"])[0]["state"],
         "never",

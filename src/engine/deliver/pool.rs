@@ -17,7 +17,9 @@ pub(super) struct Pool {
     is_paced: bool,
     /// Connections that the server refused, until it is known whether others work.
     turned_away: Vec<TurnedAway>,
-    retired: usize,
+    has_retired: bool,
+    /// The most connections that were open at once.
+    most_connected: usize,
 }
 
 #[derive(Default)]
@@ -38,7 +40,6 @@ pub(super) struct TurnedAway {
     worker: usize,
     pub ready: Ready,
     pub fault: Fault,
-    /// The start was recorded.
     pub is_started: bool,
 }
 
@@ -46,7 +47,6 @@ pub(super) struct TurnedAway {
 pub(super) enum Refused {
     /// Others work, so the server limits their number. The mails go by the others.
     Surplus(Vec<TurnedAway>),
-    /// None works.
     All(Vec<TurnedAway>),
 }
 
@@ -57,7 +57,8 @@ impl Pool {
             idle: (0..size).rev().collect(),
             is_paced,
             turned_away: Vec::new(),
-            retired: 0,
+            has_retired: false,
+            most_connected: 0,
         }
     }
 
@@ -67,7 +68,7 @@ impl Pool {
 
     /// How many connections the server takes, if it refused others.
     pub fn limit(&self) -> Option<usize> {
-        (self.retired > 0).then(|| self.slots.len() - self.retired)
+        self.has_retired.then_some(self.most_connected)
     }
 
     pub fn take_idle(&mut self) -> Option<usize> {
@@ -100,9 +101,10 @@ impl Pool {
 
     /// A worker is about to send its mail, whose id this returns.
     pub fn start(&mut self, worker: usize) -> Option<Uuid> {
-        let slot = &mut self.slots[worker];
-        slot.is_connected = true;
-        let flight = slot.flight.as_mut()?;
+        self.slots[worker].is_connected = true;
+        let connected = self.slots.iter().filter(|slot| slot.is_connected).count();
+        self.most_connected = self.most_connected.max(connected);
+        let flight = self.slots[worker].flight.as_mut()?;
         flight.is_started = true;
         Some(flight.mail)
     }
@@ -157,7 +159,7 @@ impl Pool {
         }
         let refused = std::mem::take(&mut self.turned_away);
         if self.slots.iter().any(|slot| slot.is_connected) {
-            self.retired += refused.len();
+            self.has_retired = true;
             return Some(Refused::Surplus(refused));
         }
         if self.slots.iter().any(|slot| slot.flight.is_some()) {

@@ -191,7 +191,7 @@ impl Worker {
         attempt
     }
 
-    /// Everything before the text.
+    /// Does everything that may be abandoned: waits, connects, and sends the envelope.
     async fn begin<'a>(
         &'a self,
         open: &mut Option<OpenConnection<'a>>,

@@ -14,7 +14,7 @@ pub struct Installation {
     /// A page of the operator's own. `{source}` and `{id}` stand for those of the token; without them it is one
     /// page about everything.
     pub base_url: Option<String>,
-    /// Whom to ask.
+    /// The last line before the footer: whom to ask.
     pub contact: Option<String>,
     /// How mails present the sources, by name.
     pub sources: BTreeMap<String, SourceInfo>,
