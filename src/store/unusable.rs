@@ -25,6 +25,10 @@ pub(super) fn explain_sqlite(file: &Path, source: sqlx::Error) -> Error {
 }
 
 fn file_fault(file: &Path) -> Option<Reason> {
+    if file.is_dir() {
+        let what = format!("{} is a folder", file.display());
+        return Some((what, "name a file in it in [store] url".to_owned()));
+    }
     let folder = file.parent()?;
     match fs::metadata(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -184,18 +184,19 @@ async fn a_store_with_damaged_pages_is_an_error_not_a_panic() {
 }
 
 #[rstest]
-#[case::a_folder("")]
-#[case::below_a_file("file/lapsed.db")]
-#[case::in_a_missing_folder("no/lapsed.db")]
+#[case::a_folder("", "is a folder")]
+#[case::below_a_file("file/lapsed.db", "file is not a folder")]
+#[case::in_a_missing_folder("no/lapsed.db", "no does not exist")]
 #[tokio::test]
-async fn an_impossible_path_is_named(#[case] place: &str) {
+async fn an_impossible_path_is_named(#[case] place: &str, #[case] reason: &str) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), b"x").unwrap();
     let place = folder.path().join(place);
     let error = open_error(&sqlite_url(&place), Access::Create).await;
     let named = place.display().to_string();
     assert_contains!(full_message(&error), named.trim_end_matches('/'));
-    assert_contains!(full_message(&error), "unable to open database file");
+    assert_contains!(full_message(&error), reason);
+    assert!(!error.is_transient(), "waiting does not help");
 }
 
 /// Not even root can create a file below /proc.
