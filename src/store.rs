@@ -20,7 +20,7 @@ mod views;
 
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
-pub use addresses::{KnownAddress, RefusedAddress};
+pub use addresses::RefusedAddress;
 pub use findings::{
     FindingCount, FindingFilter, FindingRow, NewFinding, OpenFinding, OutlivedToken,
 };

@@ -1,5 +1,5 @@
 //! Whether a `lapsed.toml` of the working directory may be used: it names servers and files with secrets, so
-//! whoever writes it could have them sent anywhere.
+//! a person who can write it decides where they are sent.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

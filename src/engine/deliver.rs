@@ -327,8 +327,10 @@ impl<'a> Pass<'a> {
                 (Verdict::Sent, None)
             }
             Outcome::Deferred(fault) => {
-                if matches!(fault.stage, Stage::Data | Stage::Final) {
-                    self.record_accepted(&mail, batch);
+                match fault.stage {
+                    Stage::Data | Stage::Final => self.record_accepted(&mail, batch),
+                    Stage::Rcpt => self.relay.record_reply(),
+                    _ => {}
                 }
                 (settings.verdict_if_deferred(&mail, now), Some(fault))
             }

@@ -152,12 +152,7 @@ pub(super) async fn plan_fallback(
             return Ok(());
         };
         after = last.id;
-        let ids: Vec<_> = mail_notices
-            .iter()
-            .filter_map(|notice| notice.token_id)
-            .collect();
-        let tokens = tx.load_tokens(&ids).await?;
-        let audience = Audience::load(tx, &tokens, now).await?;
+        let (tokens, audience) = load_tokens_of(tx, &mail_notices, now).await?;
         let mut notices = Vec::new();
         for token in &tokens {
             for other in audience.recipients(policy, token) {
@@ -176,6 +171,20 @@ pub(super) async fn plan_fallback(
     }
 }
 
+async fn load_tokens_of(
+    tx: &mut Tx,
+    notices: &[MailNotice],
+    now: DateTime<Utc>,
+) -> Result<(Vec<Token>, Audience), store::Error> {
+    let ids: Vec<_> = notices
+        .iter()
+        .filter_map(|notice| notice.token_id)
+        .collect();
+    let tokens = tx.load_tokens(&ids).await?;
+    let audience = Audience::load(tx, &tokens, now).await?;
+    Ok((tokens, audience))
+}
+
 /// Plans notices about a dead address to the administrators who can correct it: those of all accounts and those of
 /// the tokens in the mail.
 pub(super) async fn plan_unreachable(
@@ -188,12 +197,7 @@ pub(super) async fn plan_unreachable(
     let mail_notices = tx
         .load_mail_notices(mail.id, Uuid::nil(), PAGE_SIZE)
         .await?;
-    let ids: Vec<_> = mail_notices
-        .iter()
-        .filter_map(|notice| notice.token_id)
-        .collect();
-    let tokens = tx.load_tokens(&ids).await?;
-    let audience = Audience::load(tx, &tokens, now).await?;
+    let (tokens, audience) = load_tokens_of(tx, &mail_notices, now).await?;
     let of_tokens = tokens
         .iter()
         .flat_map(|token| audience.recipients(policy, token))

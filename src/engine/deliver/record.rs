@@ -257,7 +257,7 @@ impl Recorder<'_> {
         report: &mut Report,
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        let sound_domains: Vec<_> = refusals.sound_domains().into_iter().collect();
+        let sound_domains = refusals.sound_domains();
         let mut tx = self.store.begin().await?;
         for dead in tx
             .mark_dead_addresses(&sound_domains, pass_start, now)

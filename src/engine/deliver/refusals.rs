@@ -3,13 +3,13 @@
 //! A refused address is dead at once only if the server accepts at least as many recipients of the same domain as it
 //! refuses. Otherwise the server may be at fault, so only refusals over a day count.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
 use crate::domain::Address;
 use crate::engine::notices::DEAD_ADDRESS_TTL;
-use crate::store::{self, KnownAddress, Tx};
+use crate::store::{self, Tx};
 use crate::time::shift;
 
 /// After this many faults in a row the mail server is not used until the next pass.
@@ -26,15 +26,19 @@ pub(super) struct RelayHealth {
 }
 
 impl RelayHealth {
-    /// Records that the server accepted a recipient, or refused only this one.
-    pub fn record_accepted(&mut self) {
+    /// Records that the server answered for a recipient.
+    pub fn record_reply(&mut self) {
         self.faults_in_a_row = 0;
+    }
+
+    /// Records that the server accepted a recipient.
+    pub fn record_accepted(&mut self) {
+        self.record_reply();
         self.has_accepted = true;
     }
 
-    /// Records a refusal that is not about the address.
     pub fn record_refusal(&mut self, reason: String) {
-        self.faults_in_a_row = 0;
+        self.record_reply();
         self.has_refused = true;
         self.last_fault = Some(reason);
     }
@@ -67,19 +71,11 @@ struct Recipients {
 
 impl Refusals {
     pub async fn load(tx: &mut Tx, now: DateTime<Utc>) -> Result<Self, store::Error> {
-        let known = tx.list_addresses().await?;
-        let is_dead = |address: &KnownAddress| {
-            address
-                .dead_since
-                .is_some_and(|since| since > shift(now, -DEAD_ADDRESS_TTL))
-        };
+        let dead_after = shift(now, -DEAD_ADDRESS_TTL);
+        let known = tx.list_addresses().await?.into_iter();
         Ok(Self {
             known: known
-                .into_iter()
-                .map(|address| {
-                    let is_dead = is_dead(&address);
-                    (address.key, is_dead)
-                })
+                .map(|address| (address.key, address.dead_since > Some(dead_after)))
                 .collect(),
             domains: HashMap::new(),
         })
@@ -103,7 +99,7 @@ impl Refusals {
     }
 
     /// The domains in which a refusal is the address's fault.
-    pub fn sound_domains(&self) -> HashSet<&str> {
+    pub fn sound_domains(&self) -> Vec<&str> {
         let is_sound = |recipients: &Recipients| {
             recipients.refused > 0 && recipients.accepted >= recipients.refused
         };
