@@ -7,6 +7,7 @@ mod error;
 mod field;
 mod layers;
 mod mail;
+mod reach;
 mod secret;
 mod sections;
 mod sources;
@@ -18,12 +19,12 @@ mod trust;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::domain::{DirectoryTerms, Issuers, Policy};
 use crate::engine::Settings;
+use crate::network::is_this_host;
 use crate::notify::message::MailIdentity;
 use crate::notify::smtp::{SmtpSettings, Tls};
 use crate::notify::view::Installation;
@@ -238,11 +239,7 @@ impl Config {
 }
 
 fn encryption_warning(smtp: &SmtpSettings) -> Option<&'static str> {
-    let is_local = smtp.host == "localhost"
-        || smtp
-            .host
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback());
+    let is_local = is_this_host(&smtp.host);
     match smtp.tls {
         Tls::Implicit | Tls::Required => None,
         Tls::None | Tls::Opportunistic if is_local => None,

@@ -21,7 +21,7 @@ pub use crate::domain::Lookup;
 
 use crate::clock::Clock;
 use crate::domain::{Address, Person};
-use crate::upstream::{CheckReport, Error, Fetched, RefusedRows};
+use crate::upstream::{CheckReport, Error, Fetched, ProxyRules, RefusedRows};
 
 pub use kind::Kind;
 
@@ -43,6 +43,7 @@ pub struct Common {
     /// Names or ids of groups. People must be in one of them, unless the list is empty.
     pub allowed_groups: Vec<String>,
     pub clock: Clock,
+    pub proxies: ProxyRules,
 }
 
 #[async_trait]

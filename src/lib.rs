@@ -16,7 +16,7 @@
 //!          └───────► engine → store, sources, directories, notify → upstream, domain
 //! ```
 //!
-//! Every layer may use `causes`, `files`, `nearest`, `text` and `time`.
+//! Every layer may use `causes`, `files`, `nearest`, `network`, `text` and `time`.
 //!
 //! Only `cli` is public. The feature `test-support` publishes the modules that tests and benchmarks use, so that
 //! without it the compiler reports code that nothing uses.
@@ -29,6 +29,7 @@ mod files;
 mod http;
 mod lifecycle;
 mod nearest;
+mod network;
 mod telemetry;
 mod text;
 mod time;

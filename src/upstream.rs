@@ -5,12 +5,14 @@ mod error;
 pub mod http;
 pub(crate) mod ldap;
 pub(crate) mod pager;
+mod proxy;
 mod refused;
 mod rights;
 pub(crate) mod session;
 
 pub use error::Error;
 pub(crate) use error::none_if_status;
+pub use proxy::ProxyRules;
 pub use refused::{RefusedRow, RefusedRows};
 pub use rights::{CheckReport, Right};
 

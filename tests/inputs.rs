@@ -11,7 +11,7 @@ use lapsed::clock::Clock;
 use lapsed::directories::{Common, Directory, PeopleQuery, file};
 use lapsed::domain::Person;
 use lapsed::sources::file::{Input, ReadCallbacks, read_files};
-use lapsed::sources::{Error, Fetched, RefusedRows};
+use lapsed::sources::{Error, Fetched, ProxyRules, RefusedRows};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -333,6 +333,7 @@ fn check_people(path: &Path, lines: u64) -> Result<bool, TestCaseError> {
         timeout: Duration::from_secs(1),
         allowed_groups: Vec::new(),
         clock: Clock::system(),
+        proxies: ProxyRules::default(),
     };
     let path_of_file = path.to_owned();
     let directory = file::Config { path: path_of_file }.build(&common);

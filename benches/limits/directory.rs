@@ -17,6 +17,7 @@ use lapsed::directories::{Directory, PeopleListing, PeopleQuery, PersonSink};
 use lapsed::domain::DirectoryTerms;
 use lapsed::engine::{Engine, SweepOptions, WatchedDirectory};
 use lapsed::sources::{CheckReport, Error, Fetched};
+use lapsed::upstream::ProxyRules;
 use lapsed::upstream::http::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -162,6 +163,7 @@ async fn download(url: &str) -> anyhow::Result<f64> {
         &format!("{url}/scim/v2").parse()?,
         None,
         Duration::from_secs(30),
+        &ProxyRules::default(),
     )?;
     for from in (1..=PEOPLE).step_by(usize::try_from(PAGE_SIZE)?) {
         let request = web.get("Users").query("startIndex", &from.to_string());

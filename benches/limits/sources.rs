@@ -10,6 +10,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use lapsed::upstream::ProxyRules;
 use lapsed::upstream::http::Client;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -100,7 +101,12 @@ fn config(options: &Options, place: &Place, url: &str) -> anyhow::Result<String>
 /// Reads all pages of the tokens one after the other; returns the seconds.
 async fn download<T: DeserializeOwned>(url: &str, next: fn(&T) -> String) -> anyhow::Result<f64> {
     let started = Instant::now();
-    let web = Client::new(&url.parse()?, None, Duration::from_secs(30))?;
+    let web = Client::new(
+        &url.parse()?,
+        None,
+        Duration::from_secs(30),
+        &ProxyRules::default(),
+    )?;
     let mut from = String::new();
     loop {
         let mut request = web.get(TOKEN_LIST).query("limit", "500");

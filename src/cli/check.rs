@@ -313,15 +313,17 @@ async fn check_upstreams(
     for configured in &config.sources {
         let name = format!("source {}", configured.terms.name);
         let until = deferred.get(&name);
-        let check =
-            setup::build_source(configured).map(|watched| async move { watched.check().await });
+        let proxy = configured.proxy.as_deref();
+        let check = setup::build_source(configured)
+            .map(|watched| async move { Ok(watched.check().await?.with_proxy(proxy)) });
         outcomes.push((name, upstream_outcome(until, check).await));
     }
     for configured in &config.directories {
         let name = format!("directory {}", configured.terms.name);
         let until = deferred.get(&name);
+        let proxy = configured.proxy.as_deref();
         let check = setup::build_directory(configured, clock)
-            .map(|watched| async move { watched.directory.check().await });
+            .map(|watched| async move { Ok(watched.directory.check().await?.with_proxy(proxy)) });
         outcomes.push((name, upstream_outcome(until, check).await));
     }
     outcomes

@@ -167,7 +167,7 @@ pub(super) fn build_engine(
 pub(super) fn build_source(config: &config::SourceConfig) -> Result<WatchedSource, sources::Error> {
     Ok(WatchedSource {
         terms: config.terms.clone(),
-        source: Arc::from(config.kind.build(config.timeout)?),
+        source: Arc::from(config.kind.build(config.timeout, &config.proxies)?),
     })
 }
 
@@ -190,6 +190,7 @@ pub(super) fn build_directory(
         timeout: config.timeout,
         allowed_groups: config.terms.allowed_groups.clone(),
         clock: clock.clone(),
+        proxies: config.proxies.clone(),
     };
     Ok(WatchedDirectory {
         terms: config.terms.clone(),

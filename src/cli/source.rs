@@ -45,7 +45,8 @@ pub(super) async fn source(context: &Context, args: SourceCommand) -> Result<Exi
             let upstream = upstream(name);
             upstream.ensure_not_deferred().await?;
             let watched = setup::build_source(configured).map_err(Failure::config)?;
-            upstream.check(watched.check()).await?;
+            let proxy = configured.proxy.as_deref();
+            upstream.check(watched.check(), proxy).await?;
             Ok(Exit::Ok)
         }
         SourceCommand::Sync(args) => {

@@ -113,6 +113,7 @@ impl Upstream<'_> {
     pub(super) async fn check(
         &self,
         check: impl Future<Output = Result<CheckReport, sources::Error>>,
+        proxy: Option<&str>,
     ) -> Result<CheckReport> {
         let kind = self.kind.as_str();
         let name = self.name;
@@ -128,6 +129,7 @@ impl Upstream<'_> {
             let context = format!("the {kind} {name} cannot be read");
             Failure::failed(anyhow::Error::new(error).context(context))
         })?;
+        let checked = checked.with_proxy(proxy);
         print_line(&check_report(name, &checked))?;
         Ok(checked)
     }

@@ -9,26 +9,31 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::field::{Field, Parsed};
+use super::reach::{Reach, check_plaintext};
 use super::sources::{ParseKind, TIMEOUT, kind, name};
 use super::table::Table;
 use crate::directories::{Kind, entra, file, keycloak, ldap, okta, scim};
 use crate::domain::DirectoryTerms;
+use crate::sources::ProxyRules;
 
 #[derive(Debug, Clone)]
 pub struct DirectoryConfig {
     pub terms: DirectoryTerms,
     pub timeout: Duration,
     pub kind: Kind,
+    pub proxies: ProxyRules,
+    /// The URL of the proxy that is used, without credentials.
+    pub proxy: Option<String>,
 }
 
 const MAX_LOSSES: u64 = u32::MAX as u64;
 
 const KINDS: &[(&str, ParseKind<Kind>)] = &[
-    ("file", |table| {
+    ("file", |table, _| {
         let path = table.required("path", "people.csv", Field::path)?;
         Some(Kind::File(file::Config { path }))
     }),
-    ("ldap", ldap),
+    ("ldap", |table, _| ldap(table)),
     ("scim", scim),
     ("okta", okta),
     ("keycloak", keycloak),
@@ -49,6 +54,10 @@ fn ldap(table: &mut Table) -> Option<Kind> {
     let starttls = table.boolean("starttls", false);
     let flavor = table.optional("flavor", |field| field.choice(ldap::FLAVORS));
     let shadow_expire = table.boolean("shadow_expire", false);
+    let is_open = url
+        .as_ref()
+        .is_some_and(|url: &Url| ldap::exposes_password(url, starttls));
+    check_plaintext(table, is_open, "write ldaps:// or set starttls = true");
     let access = ldap::Access {
         url: url?,
         starttls,
@@ -58,12 +67,6 @@ fn ldap(table: &mut Table) -> Option<Kind> {
     };
     if starttls && access.url.scheme() == "ldaps" {
         table.refuse("starttls", "is for ldap://; ldaps:// is always encrypted");
-    }
-    if access.exposes_password() {
-        table.refuse(
-            "url",
-            "the password would cross the network unencrypted; write ldaps:// or set starttls = true",
-        );
     }
     Some(Kind::Ldap(ldap::Config {
         access,
@@ -94,7 +97,7 @@ fn ldap_url(field: &Field) -> Parsed<Url> {
     Ok(url)
 }
 
-fn scim(table: &mut Table) -> Option<Kind> {
+fn scim(table: &mut Table, reach: &mut Reach) -> Option<Kind> {
     let url = table.required_url("url", "https://idp.example.org/scim/v2");
     let is_base = |url: &Url| {
         let path = url.path().trim_end_matches('/');
@@ -102,6 +105,7 @@ fn scim(table: &mut Table) -> Option<Kind> {
     };
     let why = "must end before /Users: write for example https://idp.example.org/scim/v2";
     let url = table.check("url", url, is_base, why);
+    reach.read_http(table, url.as_ref());
     let token = table.required_secret("token", "scim-token");
     let is_token = |token: &SecretString| !token.expose_secret().trim().is_empty();
     let token = table.check("token", token, is_token, "is empty");
@@ -113,7 +117,7 @@ fn scim(table: &mut Table) -> Option<Kind> {
     }))
 }
 
-fn okta(table: &mut Table) -> Option<Kind> {
+fn okta(table: &mut Table, reach: &mut Reach) -> Option<Kind> {
     let url = table.required_url("url", "https://acme.okta.com");
     let is_api = |url: &Url| {
         let name = url.host_str().unwrap_or_default().split('.').next();
@@ -121,6 +125,7 @@ fn okta(table: &mut Table) -> Option<Kind> {
     };
     let why = "is the admin console, which has no API; remove -admin";
     let url = table.check("url", url, is_api, why);
+    reach.read_http(table, url.as_ref());
     let client_id = table.required("client_id", "0oa1a2b3c4D5e6F7g8h9", Field::string);
     let private_key = table.required_secret("private_key", "okta-key.pem");
     let key_id = table.text("key_id");
@@ -132,7 +137,7 @@ fn okta(table: &mut Table) -> Option<Kind> {
     }))
 }
 
-fn keycloak(table: &mut Table) -> Option<Kind> {
+fn keycloak(table: &mut Table, reach: &mut Reach) -> Option<Kind> {
     let url = table.required_url("url", "https://sso.example.org");
     // The console and tokens show URLs that continue after the server's base URL.
     let is_base = |url: &Url| {
@@ -143,6 +148,7 @@ fn keycloak(table: &mut Table) -> Option<Kind> {
     let why = "must end before /realms and /admin; write for example https://sso.example.org, or \
                https://sso.example.org/auth if the server uses /auth";
     let url = table.check("url", url, is_base, why);
+    reach.read_http(table, url.as_ref());
     let realm = table.required("realm", "example", Field::string);
     let is_name = |realm: &String| !realm.contains('/') && !matches!(realm.as_str(), "." | "..");
     let why = "must be only the name of the realm, as in the URL of its console";
@@ -159,13 +165,15 @@ fn keycloak(table: &mut Table) -> Option<Kind> {
     }))
 }
 
-fn entra(table: &mut Table) -> Option<Kind> {
+fn entra(table: &mut Table, reach: &mut Reach) -> Option<Kind> {
     let tenant = table.required("tenant", "example.org", tenant);
     let example = "00000000-0000-0000-0000-000000000000";
     let client_id = table.required("client_id", example, Field::string);
     let credential = entra_credential(table);
     let cloud = table.choice("cloud", &entra::Cloud::NAMES, entra::Cloud::default());
     let url = table.optional("url", |field| field.http_url("https://graph.microsoft.com"));
+    let default = Url::parse(cloud.graph_url()).ok();
+    reach.read_http(table, url.as_ref().or(default.as_ref()));
     Some(Kind::Entra(entra::Config {
         tenant: tenant?,
         client_id: client_id?,
@@ -234,7 +242,8 @@ impl DirectoryConfig {
                 breaker_min: table.integer("breaker_min", default.breaker_min, 0..=MAX_LOSSES),
                 ..default
             };
-            let kind = kind(&mut table, KINDS)?;
+            let mut reach = Reach::default();
+            let kind = kind(&mut table, &mut reach, KINDS)?;
             Some(Self {
                 terms: DirectoryTerms {
                     name: name?,
@@ -242,6 +251,8 @@ impl DirectoryConfig {
                     ..terms
                 },
                 timeout,
+                proxies: reach.proxies,
+                proxy: reach.proxy,
                 kind,
             })
         };

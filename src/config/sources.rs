@@ -9,11 +9,12 @@ use url::Url;
 
 use super::database;
 use super::field::{Field, Parsed};
+use super::reach::Reach;
 use super::sections;
 use super::table::Table;
 use crate::domain::{Name, SourceTerms};
 use crate::notify::view::SourceInfo;
-use crate::sources::{Kind, devtron, file, gcore, nocodb, rancher, sql};
+use crate::sources::{Kind, ProxyRules, devtron, file, gcore, nocodb, rancher, sql};
 
 #[derive(Debug, Clone)]
 pub struct SourceConfig {
@@ -21,15 +22,18 @@ pub struct SourceConfig {
     pub timeout: Duration,
     pub kind: Kind,
     pub info: SourceInfo,
+    pub proxies: ProxyRules,
+    /// The URL of the proxy that is used, without credentials.
+    pub proxy: Option<String>,
 }
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Parses the keys of a kind; `None` if something is missing or invalid, which is reported.
-pub(super) type ParseKind<T> = fn(&mut Table) -> Option<T>;
+pub(super) type ParseKind<T> = fn(&mut Table, &mut Reach) -> Option<T>;
 
 const SOURCE_KINDS: &[(&str, ParseKind<Kind>)] = &[
-    ("file", |table| {
+    ("file", |table, _| {
         let path = table.required("path", "tokens.csv", Field::path)?;
         Some(Kind::File(file::Config { path }))
     }),
@@ -37,7 +41,7 @@ const SOURCE_KINDS: &[(&str, ParseKind<Kind>)] = &[
     ("devtron", devtron),
     ("gcore", gcore),
     ("nocodb", nocodb),
-    ("sql", sql),
+    ("sql", |table, _| sql(table)),
 ];
 
 fn sql(table: &mut Table) -> Option<Kind> {
@@ -56,8 +60,9 @@ fn sql(table: &mut Table) -> Option<Kind> {
     }))
 }
 
-fn rancher(table: &mut Table) -> Option<Kind> {
+fn rancher(table: &mut Table, reach: &mut Reach) -> Option<Kind> {
     let url = table.required_url("url", "https://rancher.example.org");
+    reach.read_http(table, url.as_ref());
     let token = table.required_secret("token", "rancher-token");
     let has_two_parts = |token: &str| {
         let parts = token.split_once(':');
@@ -82,8 +87,9 @@ fn rancher(table: &mut Table) -> Option<Kind> {
     }))
 }
 
-fn devtron(table: &mut Table) -> Option<Kind> {
+fn devtron(table: &mut Table, reach: &mut Reach) -> Option<Kind> {
     let url = table.required_url("url", "https://devtron.example.org");
+    reach.read_http(table, url.as_ref());
     let token = table.required_secret("token", "devtron-token");
     let is_jwt = |token: &str| {
         let parts: Vec<&str> = token.trim().split('.').collect();
@@ -103,8 +109,10 @@ fn devtron(table: &mut Table) -> Option<Kind> {
     }))
 }
 
-fn gcore(table: &mut Table) -> Option<Kind> {
+fn gcore(table: &mut Table, reach: &mut Reach) -> Option<Kind> {
     let url = table.optional("url", |field| field.http_url(gcore::PUBLIC_URL));
+    let url = url.or_else(|| Url::parse(gcore::PUBLIC_URL).ok());
+    reach.read_http(table, url.as_ref());
     let token = table.required_secret("token", "gcore-token");
     // The number is needed to detect that a token no longer sees everything.
     let is_whole = |token: &str| {
@@ -114,9 +122,8 @@ fn gcore(table: &mut Table) -> Option<Kind> {
     let why = "must be the whole API token that Gcore shows once: number, `_` (`$` in old tokens), secret";
     let token = table.check_secret("token", token, is_whole, why);
     let client_id = table.optional("client_id", numeric_id);
-    let url = url.or_else(|| Url::parse(gcore::PUBLIC_URL).ok())?;
     Some(Kind::Gcore(gcore::Config {
-        url,
+        url: url?,
         token: token?,
         client_id,
     }))
@@ -131,9 +138,10 @@ fn numeric_id(field: &Field) -> Parsed<i64> {
 }
 
 /// NocoDB is read by signing in, from its `database`, or both.
-fn nocodb(table: &mut Table) -> Option<Kind> {
+fn nocodb(table: &mut Table, reach: &mut Reach) -> Option<Kind> {
     let signs_in = table.has("email") || table.has("password") || !table.has("database");
     let url = table.required_url("url", "https://nocodb.example.org");
+    reach.read_http(table, url.as_ref().filter(|_| signs_in));
     let (email, password) = if signs_in {
         let email = table.required("email", "lapsed@example.org", Field::string);
         (email, table.required_secret("password", "nocodb-password"))
@@ -177,7 +185,8 @@ impl SourceConfig {
                 owners: table.path("owners"),
                 ..SourceTerms::default()
             };
-            let kind = kind(&mut table, SOURCE_KINDS)?;
+            let mut reach = Reach::default();
+            let kind = kind(&mut table, &mut reach, SOURCE_KINDS)?;
             Some(Self {
                 terms: SourceTerms {
                     name: name?,
@@ -187,6 +196,8 @@ impl SourceConfig {
                 timeout,
                 kind,
                 info,
+                proxies: reach.proxies,
+                proxy: reach.proxy,
             })
         };
         tables.into_iter().filter_map(read).collect()
@@ -209,10 +220,14 @@ pub(super) fn name(table: &mut Table, taken: &mut BTreeSet<String>) -> Option<St
 }
 
 /// Parses the keys of the table's kind. If the kind is unknown, its keys are not checked.
-pub(super) fn kind<T>(table: &mut Table, kinds: &[(&'static str, ParseKind<T>)]) -> Option<T> {
+pub(super) fn kind<T>(
+    table: &mut Table,
+    reach: &mut Reach,
+    kinds: &[(&'static str, ParseKind<T>)],
+) -> Option<T> {
     let Some(parse) = table.required("kind", "file", |field| field.choice(kinds)) else {
         table.ignore_remaining();
         return None;
     };
-    parse(table)
+    parse(table, reach)
 }

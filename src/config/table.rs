@@ -1,7 +1,7 @@
 //! Reads typed values from tables. A problem is recorded with its place and reading goes on, so that
 //! one run reports everything that is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -268,6 +268,10 @@ impl<'c> Table<'c> {
     pub fn refuse_section(&self, message: String) {
         self.context
             .report(self.context.places.of_value(&self.path), message);
+    }
+
+    pub fn env(&self) -> &HashMap<String, String> {
+        self.context.env
     }
 
     pub fn base(&self) -> &Path {

@@ -5,6 +5,7 @@ mod ldap;
 mod messages;
 mod mutations;
 mod overlay;
+mod reach;
 mod values;
 
 use super::*;

@@ -60,14 +60,14 @@ impl Config {
         let mut graph_url = self.base_url(self.cloud.graph_url())?;
         graph_url.set_path(&format!("{}/v1.0", graph_url.path().trim_end_matches('/')));
         let application = Application::new(
-            Client::new(&login_url, None, common.timeout)?,
+            Client::new(&login_url, None, common.timeout, &common.proxies)?,
             self.cloud,
             &self.tenant,
             &self.client_id,
             &self.credential,
             &common.clock,
         )?;
-        let client = Client::new(&graph_url, None, common.timeout)?;
+        let client = Client::new(&graph_url, None, common.timeout, &common.proxies)?;
         Ok(Entra {
             graph: Graph(Session::new(client, application)),
             tenant: self.tenant.clone(),

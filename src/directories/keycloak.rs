@@ -45,7 +45,12 @@ pub struct Config {
 
 impl Config {
     pub fn build(&self, common: &Common) -> Result<Keycloak, Error> {
-        let web = Client::new(&self.url, self.ca_file.as_deref(), common.timeout)?;
+        let web = Client::new(
+            &self.url,
+            self.ca_file.as_deref(),
+            common.timeout,
+            &common.proxies,
+        )?;
         Ok(Keycloak {
             api: Api::new(web, &self.realm, &self.client_id, &self.client_secret),
             realm: self.realm.clone(),

@@ -24,7 +24,7 @@ use crate::upstream::{CheckReport, Error, Fetched, Right};
 use groups::{AllowedGroups, Scope};
 use person::{StatusRules, build_person};
 
-pub use crate::upstream::ldap::{Access, is_valid_filter};
+pub use crate::upstream::ldap::{Access, exposes_password, is_valid_filter};
 pub use flavor::{FLAVORS, Flavor};
 
 /// A connection that was idle for longer is not used again.

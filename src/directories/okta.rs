@@ -47,7 +47,7 @@ impl Config {
         let mut scopes = vec![USERS_SCOPE];
         scopes.extend((!common.allowed_groups.is_empty()).then_some(GROUPS_SCOPE));
         let app = App {
-            web: Client::new(&self.url, None, common.timeout)?,
+            web: Client::new(&self.url, None, common.timeout, &common.proxies)?,
             client_id: self.client_id.clone(),
             signer,
             key_id: self.key_id.clone().or(key_id),

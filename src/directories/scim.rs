@@ -50,7 +50,12 @@ impl Config {
     /// # Errors
     /// When the CA file cannot be read, or the token does not fit into a header.
     pub fn build(&self, common: &Common) -> Result<Scim, Error> {
-        let web = Client::new(&self.url, self.ca_file.as_deref(), common.timeout)?;
+        let web = Client::new(
+            &self.url,
+            self.ca_file.as_deref(),
+            common.timeout,
+            &common.proxies,
+        )?;
         Ok(Scim {
             api: Api::new(web, &self.url, &self.token)?,
             allowed_groups: common.allowed_groups.clone(),

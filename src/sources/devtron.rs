@@ -26,6 +26,7 @@ use super::{
     deletion_outcome,
 };
 use crate::domain;
+use crate::upstream::ProxyRules;
 use crate::upstream::database::Database;
 use crate::upstream::http::{self, Client, Request};
 use records::TokenRecords;
@@ -53,14 +54,14 @@ pub struct Config {
 
 impl Config {
     /// Fails if the token cannot be sent in a header, or the URL of the database is invalid.
-    pub fn build(&self, timeout: Duration) -> Result<Devtron, Error> {
+    pub fn build(&self, timeout: Duration, proxies: &ProxyRules) -> Result<Devtron, Error> {
         let token = self.token.expose_secret().trim();
         let database = match &self.database {
             Some(url) => Some(Database::new(url, timeout)?),
             None => None,
         };
         Ok(Devtron {
-            client: Client::new(&self.url, None, timeout)?,
+            client: Client::new(&self.url, None, timeout, proxies)?,
             url: self.url.clone(),
             token: http::secret_header("the token", token)?,
             own_identity: own_identity(token),

@@ -20,8 +20,9 @@ use super::{
     deletion_outcome,
 };
 use crate::domain::{self, Cell};
+use crate::upstream::ProxyRules;
 use crate::upstream::http::{self, Client, Request};
-use crate::upstream::pager::Pager;
+use crate::upstream::pager::{Content, Pager};
 use responses::{Account, People, Token, User, UserPage};
 
 pub const PUBLIC_URL: &str = "https://api.gcore.com";
@@ -45,11 +46,11 @@ pub struct Config {
 
 impl Config {
     /// Fails if the token cannot be sent in a header.
-    pub fn build(&self, timeout: Duration) -> Result<Gcore, Error> {
+    pub fn build(&self, timeout: Duration, proxies: &ProxyRules) -> Result<Gcore, Error> {
         let token = self.token.expose_secret().trim();
         let authorization = http::secret_header("the token", &format!("APIKey {token}"))?;
         Ok(Gcore {
-            client: Client::new(&self.url, None, timeout)?,
+            client: Client::new(&self.url, None, timeout, proxies)?,
             authorization,
             own_id: own_id(token),
             client_id: self.client_id,
@@ -162,19 +163,22 @@ impl Gcore {
                 Err(error) => return Err(explain_refusal(error)),
             };
             let before = users.len();
-            read += page.len();
+            let received = page.len();
+            read += received;
             let is_last = match count {
                 Some(count) => read >= count,
                 None => page.is_empty(),
             };
             users.extend(page.into_iter().map(|user| (user.id, Some(user))));
-            let has_new = users.len() > before;
-            if !has_new && !is_last {
+            if received == 0 && !is_last {
                 let reason = format!("the list ends after {before} users although it should go on");
                 return Err(Error::content("GET /iam/users", reason));
             }
             pager
-                .advance(!has_new, (!is_last).then_some(read))
+                .advance(
+                    Content::new(received, users.len() - before),
+                    (!is_last).then_some(read),
+                )
                 .map_err(|endless| Error::content("GET /iam/users", endless.to_string()))?;
         }
         Ok(Some(users))

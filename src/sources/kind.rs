@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Error, Source, devtron, file, gcore, nocodb, rancher, sql};
+use crate::upstream::ProxyRules;
 
 #[derive(Debug, Clone)]
 pub enum Kind {
@@ -27,13 +28,13 @@ impl Kind {
     }
 
     /// Builds the source, whose requests may each take `timeout`. Connects nothing yet, but reads CA files.
-    pub fn build(&self, timeout: Duration) -> Result<Box<dyn Source>, Error> {
+    pub fn build(&self, timeout: Duration, proxies: &ProxyRules) -> Result<Box<dyn Source>, Error> {
         Ok(match self {
             Self::File(config) => Box::new(config.clone()),
-            Self::Rancher(config) => Box::new(config.build(timeout)?),
-            Self::Devtron(config) => Box::new(config.build(timeout)?),
-            Self::Gcore(config) => Box::new(config.build(timeout)?),
-            Self::NocoDb(config) => Box::new(config.build(timeout)?),
+            Self::Rancher(config) => Box::new(config.build(timeout, proxies)?),
+            Self::Devtron(config) => Box::new(config.build(timeout, proxies)?),
+            Self::Gcore(config) => Box::new(config.build(timeout, proxies)?),
+            Self::NocoDb(config) => Box::new(config.build(timeout, proxies)?),
             Self::Sql(config) => Box::new(config.build(timeout)?),
         })
     }

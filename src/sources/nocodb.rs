@@ -19,6 +19,7 @@ use self::tables::Tables;
 use super::{
     CheckReport, Error, Fetched, LastListing, Listing, MaxLife, Right, Source, deletion_outcome,
 };
+use crate::upstream::ProxyRules;
 use crate::upstream::database::Database;
 use crate::upstream::http::Client;
 
@@ -34,14 +35,14 @@ pub struct Config {
 
 impl Config {
     /// Fails if HTTP cannot be set up or the database's URL is invalid.
-    pub fn build(&self, timeout: Duration) -> Result<NocoDbSource, Error> {
+    pub fn build(&self, timeout: Duration, proxies: &ProxyRules) -> Result<NocoDbSource, Error> {
         let mut source = NocoDbSource {
             url: self.url.clone(),
             rest: None,
             tables: None,
         };
         if let Some(login) = &self.login {
-            let client = Client::new(&self.url, None, timeout)?;
+            let client = Client::new(&self.url, None, timeout, proxies)?;
             source.rest = Some(RestApi::new(client, login.clone()));
         }
         if let Some(url) = &self.database {

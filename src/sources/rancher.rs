@@ -27,7 +27,9 @@ use super::ListingBuilder;
 use super::file::run_blocking;
 use super::{CheckReport, Error, Fetched, LastListing, Listing, Source};
 use crate::domain::{Address, Token};
+use crate::upstream::ProxyRules;
 use crate::upstream::http::Client;
+use crate::upstream::pager::Identified;
 
 pub use self::token::TokenKind;
 
@@ -53,7 +55,7 @@ pub struct Config {
 
 impl Config {
     /// Fails if the CA file cannot be read, or the token cannot be sent in a header.
-    pub fn build(&self, timeout: Duration) -> Result<Rancher, Error> {
+    pub fn build(&self, timeout: Duration, proxies: &ProxyRules) -> Result<Rancher, Error> {
         let mut url = self.url.clone();
         // People may copy the address of the API.
         let path = url.path().trim_end_matches('/');
@@ -63,7 +65,7 @@ impl Config {
             .unwrap_or(path)
             .to_owned();
         url.set_path(&path);
-        let client = Client::new(&url, self.ca_file.as_deref(), timeout)?;
+        let client = Client::new(&url, self.ca_file.as_deref(), timeout, proxies)?;
         Ok(Rancher {
             api: Api::new(client, &self.token)?,
             url,
@@ -211,7 +213,7 @@ struct Lister<'a> {
 }
 
 impl Lister<'_> {
-    async fn read_store<T: DeserializeOwned + Into<TokenRow> + Send>(
+    async fn read_store<T: DeserializeOwned + Identified + Into<TokenRow> + Send>(
         &mut self,
         group: &str,
     ) -> Result<SeenUsers, Error> {

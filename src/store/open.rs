@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, SqliteConnection, SqlitePoo
 use super::unusable::{explain_postgres, explain_sqlite};
 use super::{Error, Pools, Result, Store};
 use crate::files::{create_private, create_private_for_owner};
+use crate::network::require_tls;
 
 pub static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 pub static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -145,8 +146,8 @@ impl Store {
             let place = location.clone();
             explain_postgres(Error::Open { place, source }, &location)
         };
-        let options = PgConnectOptions::from_str(url)
-            .map_err(open_error)?
+        let options = PgConnectOptions::from_str(url).map_err(open_error)?;
+        let options = require_tls(options)
             .application_name("lapsed")
             // A hanging statement must not hang the daemon, but a schema change may take minutes.
             .options([

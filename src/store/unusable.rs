@@ -11,6 +11,7 @@ use sqlx::migrate::MigrateError;
 
 use super::Error;
 use crate::files::format_user;
+use crate::network::TLS_ADVICE;
 
 /// What is wrong, and how to fix it.
 type Reason = (String, String);
@@ -109,6 +110,7 @@ pub(super) fn explain_postgres(error: Error, place: &str) -> Error {
     };
     let (reason, fix) = match source {
         sqlx::Error::Configuration(problem) => (problem.to_string(), "correct [store] url"),
+        sqlx::Error::Tls(problem) => (problem.to_string(), TLS_ADVICE),
         sqlx::Error::Database(problem) => {
             let code = problem.code().unwrap_or_default();
             let Some(fix) = postgres_fix(&code) else {

@@ -24,6 +24,7 @@ use sqlx::{
 };
 use url::Url;
 
+use crate::network::require_tls;
 pub use error::Error;
 use record::Row;
 pub(crate) use record::{Record, Scalar};
@@ -182,8 +183,8 @@ impl Database {
                 _cancel_on_drop: cancel_on_drop,
             })
         } else {
-            let options = PgConnectOptions::from_str(text)
-                .map_err(|_| Error::Url)?
+            let options = PgConnectOptions::from_str(text).map_err(|_| Error::Url)?;
+            let options = require_tls(options)
                 .application_name("lapsed")
                 .disable_statement_logging();
             let connection = self

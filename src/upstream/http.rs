@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::ProxyRules;
 use crate::tls;
 
 /// A page of 500 Rancher tokens takes one megabyte.
@@ -120,26 +121,38 @@ pub struct Client {
     inner: reqwest::Client,
     base: Url,
     timeout: Duration,
+    /// Follows the URL in messages: ` (by the proxy http://proxy:3128)`.
+    route: String,
 }
 
 impl Client {
     /// A client for paths below `base`. `timeout` covers a request and its whole response.
-    pub fn new(base: &Url, ca_file: Option<&Path>, timeout: Duration) -> Result<Self, Error> {
+    pub fn new(
+        base: &Url,
+        ca_file: Option<&Path>,
+        timeout: Duration,
+        proxies: &ProxyRules,
+    ) -> Result<Self, Error> {
         let mut base = base.clone();
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let inner = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls::client_config(ca_file)?)
             .redirect(redirect::Policy::none())
             .timeout(timeout)
             .user_agent(concat!("lapsed/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(Error::Client)?;
+            // The rules decide; they may be those of the environment.
+            .no_proxy();
+        if let Some(proxy) = proxies.find_proxy(&base).map_err(Error::Client)? {
+            builder = builder.proxy(proxy);
+        }
+        let proxy = proxies.find_url(&base);
         Ok(Self {
-            inner,
+            inner: builder.build().map_err(Error::Client)?,
             base,
             timeout,
+            route: proxy.map_or_else(String::new, |url| format!(" (by the proxy {url})")),
         })
     }
 
@@ -263,7 +276,7 @@ impl Request<'_> {
         let place = self.place.clone();
         let response = self.send().await?;
         let headers = response.headers().clone();
-        let body = read_body(response, &place, client.timeout).await?;
+        let body = read_body(response, &place, client).await?;
         Ok((headers, parse(&body, &place)?))
     }
 
@@ -274,8 +287,7 @@ impl Request<'_> {
         if response.status().is_success() {
             return None;
         }
-        let timeout = self.client.timeout;
-        let body = read_body(response, &self.place, timeout).await.ok()?;
+        let body = read_body(response, &self.place, self.client).await.ok()?;
         parse(&body, &self.place).ok()
     }
 
@@ -294,7 +306,7 @@ impl Request<'_> {
                 .builder
                 .send()
                 .await
-                .map_err(|error| transport_error(&error, &self.place, self.client.timeout))?;
+                .map_err(|error| transport_error(&error, &self.place, self.client))?;
             match check_status(response, &self.place).await {
                 Err(Error::Busy { wait, .. })
                     if wait <= MAX_INLINE_WAIT && retries < MAX_RETRIES_PER_REQUEST =>
@@ -375,10 +387,10 @@ fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str>
     headers.get(name)?.to_str().ok()
 }
 
-async fn read_body(response: Response, place: &str, timeout: Duration) -> Result<Vec<u8>, Error> {
+async fn read_body(response: Response, place: &str, client: &Client) -> Result<Vec<u8>, Error> {
     read_limited(response, MAX_BODY_BYTES)
         .await
-        .map_err(|error| transport_error(&error, place, timeout))?
+        .map_err(|error| transport_error(&error, place, client))?
         .ok_or_else(|| Error::TooLarge {
             place: place.to_owned(),
         })
@@ -420,9 +432,10 @@ fn parse<T: DeserializeOwned>(body: &[u8], place: &str) -> Result<T, Error> {
     Ok(answer)
 }
 
-fn transport_error(error: &reqwest::Error, place: &str, timeout: Duration) -> Error {
-    let place = place.to_owned();
+fn transport_error(error: &reqwest::Error, place: &str, client: &Client) -> Error {
+    let place = format!("{place}{}", client.route);
     if error.is_timeout() {
+        let timeout = client.timeout;
         return Error::TimedOut { place, timeout };
     }
     // The innermost cause is the most precise; the outer ones repeat the URL with its query.

@@ -7,7 +7,6 @@ mod code;
 mod entry;
 mod session;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use url::Url;
 
 use super::http::DEFAULT_WAIT;
 use super::pager::Endless;
+use crate::network::is_this_host;
 use crate::tls;
 
 pub use entry::Entry;
@@ -87,17 +87,10 @@ pub struct Access {
     pub ca_file: Option<PathBuf>,
 }
 
-impl Access {
-    /// Whether the password crosses a network unencrypted.
-    pub fn exposes_password(&self) -> bool {
-        let host = self.url.host_str().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let is_local = host == "localhost"
-            || host
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback());
-        self.url.scheme() != "ldaps" && !self.starttls && !is_local
-    }
+/// Whether the password crosses a network unencrypted.
+pub fn exposes_password(url: &Url, starttls: bool) -> bool {
+    let is_local = is_this_host(url.host_str().unwrap_or_default());
+    url.scheme() != "ldaps" && !starttls && !is_local
 }
 
 /// Whether a text is a filter (RFC 4515).
@@ -108,16 +101,6 @@ pub fn is_valid_filter(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn access(url: &str, starttls: bool) -> Access {
-        Access {
-            url: url.parse().unwrap(),
-            starttls,
-            bind_dn: "cn=reader".to_owned(),
-            password: "s3cret".into(),
-            ca_file: None,
-        }
-    }
 
     #[test]
     fn a_password_is_exposed_without_encryption_over_a_network() {
@@ -131,11 +114,8 @@ mod tests {
             ("ldap://127.0.0.1:1389", false, false),
             ("ldap://[::1]:1389", false, false),
         ] {
-            assert_eq!(
-                access(url, starttls).exposes_password(),
-                exposes_password,
-                "{url}"
-            );
+            let found = super::exposes_password(&url.parse().unwrap(), starttls);
+            assert_eq!(found, exposes_password, "{url}");
         }
     }
 

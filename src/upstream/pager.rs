@@ -1,7 +1,7 @@
 //! Reads a list page by page, with a guard against lists without an end.
 
 use std::collections::HashSet;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 
 /// Some servers send empty pages in between, but more in a row than this mean that a list has no end.
 const MAX_EMPTY_PAGES: u32 = 100;
@@ -11,9 +11,11 @@ const MAX_PAGES: usize = 100_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Endless {
-    #[error("a page repeats an earlier one")]
+    #[error("a page has no new id, so the server sends the same page again")]
+    NothingNew,
+    #[error("its pages lead in a circle")]
     Loop,
-    #[error("more than {MAX_EMPTY_PAGES} pages in a row have nothing new")]
+    #[error("more than {MAX_EMPTY_PAGES} pages in a row are empty")]
     EmptyPages,
     #[error("it has more than {MAX_PAGES} pages")]
     TooLong,
@@ -31,7 +33,7 @@ pub(crate) enum Next<P> {
 pub(crate) struct Pager<P> {
     next: Next<P>,
     seen: HashSet<P>,
-    /// How many pages in a row had no new item.
+    ids: SeenIds,
     empty_pages: u32,
 }
 
@@ -40,6 +42,7 @@ impl<P> Default for Pager<P> {
         Self {
             next: Next::First,
             seen: HashSet::new(),
+            ids: SeenIds::default(),
             empty_pages: 0,
         }
     }
@@ -58,16 +61,26 @@ impl<P: Clone + Eq + Hash> Pager<P> {
         matches!(self.next, Next::End)
     }
 
+    /// What a page adds to the earlier pages.
+    pub fn content<T: Identified>(&mut self, page: &[T]) -> Content {
+        let new = page.iter().filter(|item| self.ids.insert(item.id()));
+        Content::new(page.len(), new.count())
+    }
+
     /// Moves on after a page: to the next one, or to the end if `next` is `None`.
     ///
     /// # Errors
     /// If the list has no end.
-    pub fn advance(&mut self, is_empty: bool, next: Option<P>) -> Result<(), Endless> {
-        self.empty_pages = if is_empty { self.empty_pages + 1 } else { 0 };
+    pub fn advance(&mut self, page: Content, next: Option<P>) -> Result<(), Endless> {
         let Some(next) = next else {
             self.next = Next::End;
             return Ok(());
         };
+        match page {
+            Content::Repeated => return Err(Endless::NothingNew),
+            Content::Empty => self.empty_pages += 1,
+            Content::New => self.empty_pages = 0,
+        }
         if self.empty_pages > MAX_EMPTY_PAGES {
             return Err(Endless::EmptyPages);
         } else if self.seen.len() >= MAX_PAGES {
@@ -80,45 +93,101 @@ impl<P: Clone + Eq + Hash> Pager<P> {
     }
 }
 
+pub(crate) trait Identified {
+    fn id(&self) -> &str;
+}
+
+/// What a page adds to the earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    New,
+    /// Each of its items was on an earlier page.
+    Repeated,
+    Empty,
+}
+
+impl Content {
+    pub fn new(items: usize, new_items: usize) -> Self {
+        match (items, new_items) {
+            (0, _) => Self::Empty,
+            (_, 0) => Self::Repeated,
+            _ => Self::New,
+        }
+    }
+}
+
+/// Hashes, because a list may have a million ids.
+#[derive(Debug, Default)]
+struct SeenIds {
+    hasher: RandomState,
+    hashes: HashSet<u64>,
+}
+
+impl SeenIds {
+    fn insert(&mut self, id: &str) -> bool {
+        self.hashes.insert(self.hasher.hash_one(id))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::Content::{Empty, New, Repeated};
     use super::*;
+
+    impl Identified for &'static str {
+        fn id(&self) -> &str {
+            self
+        }
+    }
 
     #[test]
     fn a_list_ends_after_the_page_without_a_next_one() {
         let mut pager = Pager::default();
         assert!(pager.is_first() && !pager.is_done());
-        pager.advance(false, Some(2)).unwrap();
+        pager.advance(New, Some(2)).unwrap();
         assert_eq!(pager.next(), &Next::At(2));
-        pager.advance(true, None).unwrap();
+        pager.advance(Repeated, None).unwrap();
         assert!(pager.is_done());
     }
 
     #[test]
     fn a_loop_is_an_error() {
         let mut pager = Pager::default();
-        pager.advance(false, Some("2")).unwrap();
-        pager.advance(false, Some("3")).unwrap();
-        assert_eq!(pager.advance(false, Some("2")), Err(Endless::Loop));
+        pager.advance(New, Some("2")).unwrap();
+        pager.advance(New, Some("3")).unwrap();
+        assert_eq!(pager.advance(New, Some("2")), Err(Endless::Loop));
     }
 
     #[test]
-    fn many_pages_without_anything_new_are_an_error() {
+    fn a_page_before_others_must_have_a_new_id() {
         let mut pager = Pager::default();
-        let mut advance = |page, is_empty| pager.advance(is_empty, Some(page));
+        let mut read = |ids: &[&'static str], next| {
+            let page = pager.content(ids);
+            pager.advance(page, next)
+        };
+        read(&["a", "b"], Some(1)).unwrap();
+        read(&["b", "c"], Some(2)).unwrap();
+        read(&[], Some(3)).unwrap();
+        assert_eq!(read(&["a", "c"], Some(4)), Err(Endless::NothingNew));
+    }
+
+    #[test]
+    fn many_empty_pages_are_an_error() {
+        let mut pager = Pager::default();
+        let mut advance = |page, content| pager.advance(content, Some(page));
         for page in (0..100).chain(101..201) {
-            advance(page, true).unwrap();
+            advance(page, Empty).unwrap();
             if page == 99 {
-                advance(100, false).unwrap();
+                advance(100, New).unwrap();
             }
         }
-        assert_eq!(advance(201, true), Err(Endless::EmptyPages));
+        assert_eq!(advance(201, Empty), Err(Endless::EmptyPages));
     }
 
     #[test]
     fn a_list_of_too_many_pages_is_an_error() {
         let mut pager = Pager::default();
-        let end = (0..).find_map(|page| pager.advance(false, Some(page)).err().zip(Some(page)));
+        let end = (0..).find_map(|page| pager.advance(New, Some(page)).err().zip(Some(page)));
         assert_eq!(end, Some((Endless::TooLong, MAX_PAGES)));
     }
 }

@@ -8,6 +8,16 @@ pub struct CheckReport {
     pub rights: Vec<Right>,
 }
 
+impl CheckReport {
+    /// Says by which proxy the system was reached, if any.
+    pub fn with_proxy(mut self, url: Option<&str>) -> Self {
+        if let Some(url) = url {
+            self.summary += &format!(", by the proxy {url}");
+        }
+        self
+    }
+}
+
 impl From<String> for CheckReport {
     fn from(summary: String) -> Self {
         Self {

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use lapsed::domain::{Cell, Expiry, ListedToken, Status};
 use lapsed::sources::devtron::Config;
-use lapsed::sources::{Error, Fetched, LastListing, Listing, Source};
+use lapsed::sources::{Error, Fetched, LastListing, Listing, ProxyRules, Source};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -151,7 +151,9 @@ fn source(url: &str, token: &str, database: Option<&str>) -> impl Source + use<>
         token: token.into(),
         database: database.map(Into::into),
     };
-    config.build(Duration::from_secs(20)).unwrap()
+    config
+        .build(Duration::from_secs(20), &ProxyRules::default())
+        .unwrap()
 }
 
 async fn fetch(stub: &Stub, database: Option<&str>) -> Result<Listing, Error> {

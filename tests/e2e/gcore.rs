@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lapsed::domain::{Cell, Expiry, ListedToken, Status};
 use lapsed::sources::gcore::Config;
-use lapsed::sources::{Error, Fetched, LastListing, Listing, Source};
+use lapsed::sources::{Error, Fetched, LastListing, Listing, ProxyRules, Source};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -179,7 +179,9 @@ fn source(url: &str, token: &str) -> impl Source + use<> {
         token: token.into(),
         client_id: None,
     };
-    config.build(Duration::from_secs(20)).unwrap()
+    config
+        .build(Duration::from_secs(20), &ProxyRules::default())
+        .unwrap()
 }
 
 async fn fetch(stub: &Stub) -> Result<Listing, Error> {
@@ -407,7 +409,9 @@ async fn a_configured_account_does_not_need_the_own_account() {
         token: OWN.into(),
         client_id: Some(456),
     };
-    let source = config.build(Duration::from_secs(20)).unwrap();
+    let source = config
+        .build(Duration::from_secs(20), &ProxyRules::default())
+        .unwrap();
     let Fetched::New(listing) = source.fetch(&LastListing::default()).await.unwrap() else {
         panic!("there was no listing before");
     };

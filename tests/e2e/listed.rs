@@ -5,7 +5,7 @@ use std::time::Duration;
 use lapsed::clock::Clock;
 use lapsed::directories::{Common, Directory, PeopleListing, PeopleQuery};
 use lapsed::domain::{Address, Person};
-use lapsed::sources::{CheckReport, Error, Fetched};
+use lapsed::sources::{CheckReport, Error, Fetched, ProxyRules};
 use serde_json::Value;
 
 use crate::world::World;
@@ -15,6 +15,7 @@ pub fn common(groups: &[&str]) -> Common {
         timeout: Duration::from_secs(20),
         allowed_groups: groups.iter().map(|&name| name.to_owned()).collect(),
         clock: Clock::system(),
+        proxies: ProxyRules::default(),
     }
 }
 

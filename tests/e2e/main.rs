@@ -33,6 +33,7 @@ mod ownership;
 mod people;
 mod postgres;
 mod privacy;
+mod proxy;
 mod rancher;
 mod refusals;
 mod response;

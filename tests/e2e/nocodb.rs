@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lapsed::domain::{Cell, ListedToken};
 use lapsed::sources::nocodb::{Config, Login, NocoDbSource};
-use lapsed::sources::{Error, Fetched, LastListing, Listing, Source};
+use lapsed::sources::{Error, Fetched, LastListing, Listing, ProxyRules, Source};
 use rstest::rstest;
 use serde_json::json;
 
@@ -33,7 +33,9 @@ fn source_with(nocodb: &NocoDb, database: Option<&str>) -> NocoDbSource {
         }),
         database: database.map(Into::into),
     };
-    config.build(Duration::from_secs(20)).unwrap()
+    config
+        .build(Duration::from_secs(20), &ProxyRules::default())
+        .unwrap()
 }
 
 async fn fetch(source: &NocoDbSource) -> Result<Listing, Error> {

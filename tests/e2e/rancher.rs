@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use lapsed::domain::ListedToken;
-use lapsed::sources::{Error, Fetched, Kind, LastListing, Listing, Source, rancher};
+use lapsed::sources::{Error, Fetched, Kind, LastListing, Listing, ProxyRules, Source, rancher};
 use serde_json::{Value, json};
 
 use crate::stub::{Answer, Stub, StubRequest};
@@ -133,7 +133,7 @@ impl Rancher {
             users: [("u-map".to_owned(), "map@example.org".parse().unwrap())].into(),
         };
         Kind::Rancher(config)
-            .build(Duration::from_secs(20))
+            .build(Duration::from_secs(20), &ProxyRules::default())
             .unwrap()
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lapsed::upstream::ProxyRules;
 use lapsed::upstream::http::Client;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use crate::stub::{Answer, Stub};
 
 async fn fetch(stub: &Stub) -> Result<Value, String> {
     let base = format!("{}/api", stub.url).parse().unwrap();
-    let web = Client::new(&base, None, Duration::from_secs(5)).unwrap();
+    let web = Client::new(&base, None, Duration::from_secs(5), &ProxyRules::default()).unwrap();
     let answer = web.get("tokens").query("limit", "500").json().await;
     answer.map_err(|error| error.to_string())
 }
@@ -83,7 +84,7 @@ async fn a_refused_connection_is_reported() {
     let stub = Stub::start(|_| Answer::status(200));
     let base = stub.url.parse().unwrap();
     drop(stub);
-    let web = Client::new(&base, None, Duration::from_secs(5)).unwrap();
+    let web = Client::new(&base, None, Duration::from_secs(5), &ProxyRules::default()).unwrap();
     let error = web
         .get("tokens")
         .json::<Value>()

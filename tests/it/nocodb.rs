@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lapsed::domain::Cell;
 use lapsed::sources::nocodb::Config;
-use lapsed::sources::{Error, Fetched, LastListing, Listing, Source};
+use lapsed::sources::{Error, Fetched, LastListing, Listing, ProxyRules, Source};
 use rstest::rstest;
 
 use crate::db::{Db, Fresh};
@@ -64,7 +64,7 @@ async fn fetch(url: &str) -> Result<Listing, Error> {
         database: Some(url.into()),
     };
     match config
-        .build(Duration::from_secs(20))?
+        .build(Duration::from_secs(20), &ProxyRules::default())?
         .fetch(&LastListing::default())
         .await?
     {

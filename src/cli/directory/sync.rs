@@ -30,7 +30,8 @@ pub(super) async fn check(upstream: &Upstream<'_>, configured: &DirectoryConfig)
     upstream.ensure_not_deferred().await?;
     let watched =
         setup::build_directory(configured, &upstream.context.clock).map_err(Failure::config)?;
-    let checked = upstream.check(watched.directory.check()).await?;
+    let check = watched.directory.check();
+    let checked = upstream.check(check, configured.proxy.as_deref()).await?;
     if configured.terms.canaries.is_empty() {
         print_line(
             "  hint    it has no `canaries`: name one or two people who certainly have access; a listing \

@@ -56,7 +56,7 @@ fn all_keys_are_read() {
 fn no_password_crosses_the_network_unencrypted() {
     let errors = errors_for("url = 'ldap://ldap.example.org'");
     assert!(
-        errors.contains("directory[0].url: the password would cross"),
+        errors.contains("directory[0].url: the credentials would cross"),
         "{errors}"
     );
     load_ldap("url = 'ldap://127.0.0.1:1389'");

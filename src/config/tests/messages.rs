@@ -142,7 +142,7 @@ fn the_keys_of_a_scim_server_are_checked() {
     the configuration has 2 problems:
       lapsed.toml:4:7: directory[0].url: is not a URL (relative URL without a base); write for example https://idp.example.org/scim/v2
       lapsed.toml:5:9: directory[0].token: is empty
-    lapsed.toml:6:1: unknown key `password` in [[directory]]; allowed: name, schedule, timeout, allowed_groups, canaries, absence_grace, fresh_for, breaker_share, breaker_min, kind, url, token, ca_file
+    lapsed.toml:6:1: unknown key `password` in [[directory]]; allowed: name, schedule, timeout, allowed_groups, canaries, absence_grace, fresh_for, breaker_share, breaker_min, kind, url, allow_plaintext, proxy, token, ca_file
     "#);
 }
 
@@ -197,7 +197,7 @@ fn the_keys_of_entra_id_are_checked() {
     lapsed.toml:4:10: directory[0].tenant: "common" is not a tenant; write the Directory (tenant) ID
     lapsed.toml:7:15: directory[0].certificate: cannot be combined with client_secret; remove one of them
     lapsed.toml:7:9: directory[0].cloud: unknown value `usa`; did you mean `us`? (allowed: global, us, us-dod, china)
-    lapsed.toml:7:1: unknown key `certifcate` in [[directory]]; did you mean `certificate`? (allowed: name, schedule, timeout, allowed_groups, canaries, absence_grace, fresh_for, breaker_share, breaker_min, kind, tenant, client_id, certificate, client_secret, cloud, url)
+    lapsed.toml:7:1: unknown key `certifcate` in [[directory]]; did you mean `certificate`? (allowed: name, schedule, timeout, allowed_groups, canaries, absence_grace, fresh_for, breaker_share, breaker_min, kind, tenant, client_id, certificate, client_secret, cloud, url, allow_plaintext, proxy)
     "#);
 }
 
@@ -493,7 +493,7 @@ fn the_keys_of_a_rancher_are_checked() {
     the configuration has 3 problems:
       lapsed.toml:6:9: source[0].users: must be a table such as { name = "…" }
       lapsed.toml:7:9: source[0].kinds: is empty, so nothing would be watched; leave it out to watch all kinds except sessions
-      lapsed.toml:8:1: unknown key `kind_of` in [[source]]; did you mean `kind`? (allowed: name, schedule, timeout, title, help_url, allow_revoke, policy_ttl, owners, kind, url, token, ca_file, kinds, users)
+      lapsed.toml:8:1: unknown key `kind_of` in [[source]]; did you mean `kind`? (allowed: name, schedule, timeout, title, help_url, allow_revoke, policy_ttl, owners, kind, url, allow_plaintext, proxy, token, ca_file, kinds, users)
     "#);
 }
 
@@ -578,6 +578,6 @@ fn the_keys_of_okta_are_checked() {
     the configuration has 2 problems:
       lapsed.toml:6:7: directory[0].url: is not a URL (relative URL without a base); write for example https://acme.okta.com
       lapsed.toml:7:10: directory[0].key_id: must be a text in quotes, not a number
-    lapsed.toml:7:1: unknown key `token` in [[directory]]; allowed: name, schedule, timeout, allowed_groups, canaries, absence_grace, fresh_for, breaker_share, breaker_min, kind, url, client_id, private_key, key_id
+    lapsed.toml:7:1: unknown key `token` in [[directory]]; allowed: name, schedule, timeout, allowed_groups, canaries, absence_grace, fresh_for, breaker_share, breaker_min, kind, url, allow_plaintext, proxy, client_id, private_key, key_id
     "#);
 }

@@ -12,7 +12,7 @@ use crate::directories::account::{AccountBuilder, AccountStatus, id_key};
 use crate::domain::Person;
 use crate::upstream::Error;
 use crate::upstream::http::{self, Request};
-use crate::upstream::pager::{Next, Pager};
+use crate::upstream::pager::{Identified, Next, Pager};
 use crate::upstream::session::Session;
 
 const NAME: &str = "Microsoft Graph";
@@ -48,7 +48,7 @@ impl Graph {
     ///
     /// # Errors
     /// When a page is missing, repeats, or is on another server.
-    pub async fn for_each_item<T: DeserializeOwned>(
+    pub async fn for_each_item<T: DeserializeOwned + Identified>(
         &self,
         first: Request<'_>,
         mut each: impl FnMut(T) + Send,
@@ -56,7 +56,8 @@ impl Graph {
         let mut pager = Pager::<String>::default();
         let mut page: Page<T> = self.fetch(first).await?;
         loop {
-            let advanced = pager.advance(page.value.is_empty(), page.next);
+            let content = pager.content(&page.value);
+            let advanced = pager.advance(content, page.next);
             advanced.map_err(|endless| invalid_response(&endless.to_string()))?;
             page.value.into_iter().for_each(&mut each);
             let Next::At(link) = pager.next() else {
@@ -137,6 +138,18 @@ pub(super) struct Item {
     kind: Option<String>,
     #[serde(rename = "displayName")]
     pub name: Option<String>,
+}
+
+impl Identified for Item {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Identified for User {
+    fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 impl Item {

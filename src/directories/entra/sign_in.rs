@@ -55,7 +55,7 @@ impl Cloud {
         }
     }
 
-    pub(super) fn graph_url(self) -> &'static str {
+    pub fn graph_url(self) -> &'static str {
         match self {
             Self::Global => "https://graph.microsoft.com",
             Self::Us => "https://graph.microsoft.us",

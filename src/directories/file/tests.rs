@@ -151,6 +151,7 @@ fn directory(path: &Path) -> FileDirectory {
         timeout: std::time::Duration::from_secs(1),
         allowed_groups: Vec::new(),
         clock: crate::clock::Clock::system(),
+        proxies: crate::upstream::ProxyRules::default(),
     };
     let path = path.to_owned();
     Config { path }.build(&common)

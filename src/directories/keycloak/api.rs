@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::directories::UNSUPPORTED;
 use crate::upstream::http::{self, Client, path_segment};
-use crate::upstream::pager::{Next, Pager};
+use crate::upstream::pager::{Content, Endless, Next, Pager};
 use crate::upstream::session::{Grant, Session, SignIn, request_access_token};
 use crate::upstream::{Error, none_if_status};
 
@@ -98,18 +98,23 @@ impl Api {
             let (from, max) = (first.to_string(), PAGE_SIZE.to_string());
             let query = [("first", from.as_str()), ("max", &max), BRIEF];
             let mut page: Vec<T> = self.fetch(path, &[&query, filter].concat()).await?;
-            let (is_full, has_items) = (page.len() == PAGE_SIZE, !page.is_empty());
+            let (count, is_full) = (page.len(), page.len() == PAGE_SIZE);
             page.retain(|item| item.mark_seen(&mut seen));
-            let has_new = !page.is_empty();
-            if !has_new && (is_full || has_items && last == LastPage::NotFull) {
-                return Err(invalid_response(
-                    "a page repeats an earlier one; a proxy between lapsed and Keycloak must not cache \
-                     responses, or change the parameters first and max",
-                ));
-            }
-            let has_more = is_full || (last == LastPage::NothingNew && has_new);
-            let advanced = pager.advance(!has_new, has_more.then_some(first + PAGE_SIZE));
-            advanced.map_err(|endless| invalid_response(&endless.to_string()))?;
+            let content = Content::new(count, page.len());
+            let has_more = is_full
+                || match last {
+                    LastPage::NotFull => content == Content::Repeated,
+                    LastPage::NothingNew => content == Content::New,
+                };
+            pager
+                .advance(content, has_more.then_some(first + PAGE_SIZE))
+                .map_err(|endless| match endless {
+                    Endless::NothingNew => invalid_response(&format!(
+                        "{endless}; a proxy between lapsed and Keycloak must not cache responses, or \
+                         change the parameters first and max"
+                    )),
+                    _ => invalid_response(&endless.to_string()),
+                })?;
             page.into_iter().for_each(&mut each);
         }
     }

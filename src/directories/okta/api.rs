@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::directories::assertion::{self, ASSERTION_TYPE, Signer};
 use crate::upstream::Error;
 use crate::upstream::http::{Client, Request};
-use crate::upstream::pager::{Next, Pager};
+use crate::upstream::pager::{Identified, Next, Pager};
 use crate::upstream::session::{Grant, Session, SignIn, request_access_token};
 
 /// The token endpoint of the organisation's own authorisation server.
@@ -128,7 +128,7 @@ impl Api {
     ///
     /// # Errors
     /// When a page cannot be read, or it is unclear whether it is the last.
-    pub async fn for_each_page<T: DeserializeOwned>(
+    pub async fn for_each_page<T: DeserializeOwned + Identified>(
         &self,
         path: &str,
         query: &[(&str, &str)],
@@ -162,7 +162,8 @@ impl Api {
                      configure the proxy in between to pass it on",
                 ));
             }
-            let advanced = pager.advance(page.is_empty(), next);
+            let content = pager.content(&page);
+            let advanced = pager.advance(content, next);
             advanced.map_err(|endless| invalid_response(&endless.to_string()))?;
             if !each(page) {
                 return Ok(false);

@@ -9,6 +9,7 @@ use super::api::{Api, is_query_unsupported};
 use crate::directories::account::{AllowedGroups, id_key};
 use crate::directories::eq_filter;
 use crate::upstream::Error;
+use crate::upstream::pager::Identified;
 
 const GROUPS: &str = "api/v1/groups";
 
@@ -29,6 +30,18 @@ struct Profile {
 #[derive(Deserialize)]
 struct Member {
     id: String,
+}
+
+impl Identified for Group {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Identified for Member {
+    fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 /// # Errors

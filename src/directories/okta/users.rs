@@ -9,6 +9,7 @@ use crate::directories::eq_filter;
 use crate::domain::{Address, IdentityStatus, Person, Reason};
 use crate::upstream::Error;
 use crate::upstream::http::path_segment;
+use crate::upstream::pager::Identified;
 
 pub(super) const USERS: &str = "api/v1/users";
 
@@ -29,6 +30,12 @@ struct Profile {
     display_name: Option<String>,
     first_name: Option<String>,
     last_name: Option<String>,
+}
+
+impl Identified for User {
+    fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 impl User {

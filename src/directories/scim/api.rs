@@ -13,7 +13,7 @@ use super::resources::{Page, Resource};
 use crate::directories::UNSUPPORTED;
 use crate::upstream::Error;
 use crate::upstream::http::{self, Client, Request, path_segment};
-use crate::upstream::pager::{Next, Pager};
+use crate::upstream::pager::{Content, Next, Pager};
 
 pub(super) const READ_ADVICE: &str = "give the token's client at the identity provider the right to read users and groups \
      by SCIM, or use a token of a client that has it";
@@ -249,15 +249,16 @@ impl Pages<'_> {
             ));
         }
         let mut resources = page.resources.unwrap_or_default();
-        let is_empty = resources.is_empty();
-        self.received += resources.len() as u64;
+        let count = resources.len();
+        self.received += count as u64;
         resources.retain(|resource| self.ids.insert(resource.id().to_owned()));
-        let has_more = self.total.is_some_and(|total| self.received < total) && !is_empty;
+        let has_more = self.total.is_some_and(|total| self.received < total) && count > 0;
         let next = match cursor {
             Some(cursor) => Some(Position::Cursor(cursor)),
             None => (!uses_cursors && has_more).then_some(Position::Index(self.received + 1)),
         };
-        let advanced = self.pager.advance(resources.is_empty(), next);
+        let content = Content::new(count, resources.len());
+        let advanced = self.pager.advance(content, next);
         advanced.map_err(|endless| self.invalid_response(&endless.to_string()))?;
         if self.is_done() {
             self.ensure_complete()?;

@@ -14,7 +14,7 @@ use crate::sources::ListingBuilder;
 use crate::sources::{Error, Listing};
 use crate::upstream::http::{self, Client, Request};
 use crate::upstream::none_if_status;
-use crate::upstream::pager::Pager;
+use crate::upstream::pager::{Content, Pager};
 use crate::upstream::session::{Grant, Session, SignIn};
 
 /// Large, because NocoDB's pages are in no order, so a single page with all rows is best.
@@ -244,15 +244,15 @@ impl RestApi {
             let total = page.total();
             let before = ids.len();
             rows.pages += 1;
-            rows.read += page.list.len();
+            let count = page.list.len();
+            rows.read += count;
             rows.total = total.unwrap_or(rows.total);
             let new = page.list.into_iter().filter(|row| ids.insert(id(row)));
             rows.unique.extend(new);
             let is_last = total.is_some() && rows.read >= rows.total;
-            let has_new = ids.len() > before;
-            let next = (has_new && !is_last).then_some(rows.read);
+            let next = (count > 0 && !is_last).then_some(rows.read);
             pager
-                .advance(!has_new, next)
+                .advance(Content::new(count, ids.len() - before), next)
                 .map_err(|endless| Error::content(path, endless.to_string()))?;
         }
         Ok(rows)
@@ -307,6 +307,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::upstream::ProxyRules;
 
     #[tokio::test]
     async fn a_session_is_renewed_before_ten_hours() {
@@ -316,7 +317,13 @@ mod tests {
         let server = Router::new().route("/api/v1/auth/user/signin", answer);
         tokio::spawn(async { axum::serve(listener, server).await });
         let sign_in = PasswordSignIn {
-            client: Client::new(&url.parse().unwrap(), None, Duration::from_secs(5)).unwrap(),
+            client: Client::new(
+                &url.parse().unwrap(),
+                None,
+                Duration::from_secs(5),
+                &ProxyRules::default(),
+            )
+            .unwrap(),
             login: Login {
                 email: "admin@example.org".to_owned(),
                 password: "secret".into(),

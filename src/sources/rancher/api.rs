@@ -13,7 +13,7 @@ use crate::sources::{Error, MaxLife};
 use crate::text;
 use crate::upstream::http::{self, Client, Request};
 use crate::upstream::none_if_status;
-use crate::upstream::pager::{Next, Pager};
+use crate::upstream::pager::{Identified, Next, Pager};
 
 /// The API of legacy tokens, users and their attributes.
 pub const MANAGEMENT: &str = "k8s/clusters/local/apis/management.cattle.io/v3";
@@ -88,7 +88,7 @@ impl Api {
     }
 
     /// Passes on every item of a list; returns false if Rancher does not have or does not permit it.
-    pub async fn for_each<T: DeserializeOwned>(
+    pub async fn for_each<T: DeserializeOwned + Identified>(
         &self,
         path: &str,
         mut each: impl FnMut(T) + Send,
@@ -175,7 +175,9 @@ pub struct Pages<'a> {
 
 impl Pages<'_> {
     /// The next page; `None` after the last.
-    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<Vec<T>>, Error> {
+    pub async fn next<T: DeserializeOwned + Identified>(
+        &mut self,
+    ) -> Result<Option<Vec<T>>, Error> {
         let mut request = self.api.request(Method::GET, &self.path);
         request = request.query("limit", PAGE_SIZE);
         match self.pager.next() {
@@ -195,8 +197,9 @@ impl Pages<'_> {
             return Err(self.content_error("a page has no items although there are more pages"));
         }
         let items = items.unwrap_or_default();
+        let content = self.pager.content(&items);
         self.pager
-            .advance(items.is_empty(), next)
+            .advance(content, next)
             .map_err(|endless| Error::content(&self.path, endless.to_string()))?;
         Ok(Some(items))
     }

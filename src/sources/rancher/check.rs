@@ -11,6 +11,7 @@ use super::token::TokenRow;
 use crate::domain::Address;
 use crate::sources::{CheckReport, Error, Right};
 use crate::text;
+use crate::upstream::pager::Identified;
 
 const MANAGEMENT_GROUP: &str = "management.cattle.io";
 
@@ -47,7 +48,7 @@ pub async fn check(api: &Api, users: &BTreeMap<String, Address>) -> Result<Check
 }
 
 /// The number of tokens in a store and the users on its first page.
-async fn read_first_page<T: DeserializeOwned + Into<TokenRow>>(
+async fn read_first_page<T: DeserializeOwned + Identified + Into<TokenRow>>(
     api: &Api,
     group: &str,
 ) -> Result<(String, SeenUsers), Error> {

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::upstream::pager::Identified;
+
 #[derive(Debug, Deserialize)]
 #[serde(bound = "T: Deserialize<'de>")]
 pub struct Page<T> {
@@ -166,6 +168,30 @@ pub struct Attribute {
     /// Go's name of the field, because Rancher gives it no JSON name.
     #[serde(rename = "ExtraByProvider")]
     pub extra: Option<HashMap<String, Option<Extra>>>,
+}
+
+impl Identified for Legacy {
+    fn id(&self) -> &str {
+        &self.metadata.name
+    }
+}
+
+impl Identified for Ext {
+    fn id(&self) -> &str {
+        &self.metadata.name
+    }
+}
+
+impl Identified for User {
+    fn id(&self) -> &str {
+        &self.metadata.name
+    }
+}
+
+impl Identified for Attribute {
+    fn id(&self) -> &str {
+        &self.metadata.name
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
+use crate::network::TLS_ADVICE;
 use crate::text::one_line;
 
 /// In characters. Longer messages are cut.
@@ -71,9 +72,7 @@ impl Error {
         };
         match error {
             sqlx::Error::Io(error) => unreachable(error.to_string()),
-            sqlx::Error::Tls(error) => {
-                unreachable(format!("{error}; see sslmode and sslrootcert in the URL"))
-            }
+            sqlx::Error::Tls(error) => unreachable(format!("{error}; {TLS_ADVICE}")),
             sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) => {
                 unreachable("the connection broke".to_owned())
             }

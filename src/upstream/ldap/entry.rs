@@ -4,12 +4,20 @@ use std::collections::HashMap;
 
 use ldap3::asn1::{PL, StructureTag};
 
+use crate::upstream::pager::Identified;
+
 /// Attribute names are compared regardless of case (RFC 4512 §2.5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// As the server writes it.
     pub dn: String,
     attributes: HashMap<String, Vec<Vec<u8>>>,
+}
+
+impl Identified for Entry {
+    fn id(&self) -> &str {
+        &self.dn
+    }
 }
 
 impl Entry {

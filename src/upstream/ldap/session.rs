@@ -169,11 +169,10 @@ impl Session {
         let mut cookie = Vec::new();
         for number in 1_u32.. {
             let page = self.fetch_page(search, cookie, PAGE_SIZE).await?;
-            // Some servers send the same cookie for every page, so a page is known by its first entry, or by its
-            // number if it is empty. The last page may be a repeated one, too.
-            let first = page.entries.first().map(|entry| entry.dn.clone());
-            let key = first.unwrap_or_else(|| number.to_string());
-            let advanced = pager.advance(page.entries.is_empty(), Some(key));
+            // Some servers send the same cookie for every page, so a page is known by its number. The last page
+            // may be a repeated one, too.
+            let content = pager.content(&page.entries);
+            let advanced = pager.advance(content, Some(number));
             advanced.map_err(|why| Error::Endless {
                 place: self.place.clone(),
                 why,

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::upstream::ProxyRules;
 
 /// A server that grants the access tokens 1, 2, …, and accepts those for which `accepts` is true.
 #[derive(Clone)]
@@ -61,7 +62,13 @@ impl Server {
         let router = Router::new()
             .fallback(async move |request: axum::extract::Request| server.answer(&request));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Client::new(&url.parse().unwrap(), None, Duration::from_secs(20)).unwrap()
+        Client::new(
+            &url.parse().unwrap(),
+            None,
+            Duration::from_secs(20),
+            &ProxyRules::default(),
+        )
+        .unwrap()
     }
 }
 
@@ -171,7 +178,13 @@ async fn a_refused_sign_in_does_not_have_the_status_of_the_request() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let web = Client::new(&url.parse().unwrap(), None, Duration::from_secs(20)).unwrap();
+        let web = Client::new(
+            &url.parse().unwrap(),
+            None,
+            Duration::from_secs(20),
+            &ProxyRules::default(),
+        )
+        .unwrap();
         let session = Session::new(web.clone(), Missing(web));
         let error = ask(&session).await.unwrap_err();
         assert_eq!((error.status(), error.code()), (None, None), "{status}");
@@ -208,7 +221,7 @@ async fn a_credential_is_renewed_after_the_time_that_its_grant_says() {
         }
     }
     let url = "http://127.0.0.1:1".parse().unwrap();
-    let web = Client::new(&url, None, Duration::from_secs(1)).unwrap();
+    let web = Client::new(&url, None, Duration::from_secs(1), &ProxyRules::default()).unwrap();
     for (renew_after, second) in [(Duration::from_hours(9), "1"), (Duration::ZERO, "2")] {
         let session = Session::new(web.clone(), Counter(renew_after, Mutex::new(0)));
         assert_eq!(session.credential().await.unwrap(), "1");

@@ -4,8 +4,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 
-use lapsed::sources::Kind;
 use lapsed::sources::rancher::{self, TokenKind};
+use lapsed::sources::{Kind, ProxyRules};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -66,7 +66,7 @@ async fn a_private_authority_is_trusted_if_configured() {
             kinds: TokenKind::default_kinds(),
             users: [].into(),
         };
-        Kind::Rancher(config).build(std::time::Duration::from_secs(20))
+        Kind::Rancher(config).build(std::time::Duration::from_secs(20), &ProxyRules::default())
     };
     let checked = source(Some(ca_file)).unwrap().check().await.unwrap();
     assert!(

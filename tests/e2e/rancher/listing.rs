@@ -315,7 +315,8 @@ async fn a_list_that_stays_stale_fails_the_listing() {
 #[case::not_allowed(|| Answer::text(403, "hush-"), "verbs [\"get\", \"list\"] to a GlobalRole")]
 #[case::none_before_others(|| Answer::text(200, "{\"metadata\":{\"continue\":\"4\"},\"items\":null}"), "although there are more pages")]
 #[case::none_though_some_remain(|| Answer::text(200, "{\"metadata\":{\"remainingItemCount\":7},\"items\":null}"), "although there are more pages")]
-#[case::itself_again(|| Answer::text(200, "{\"metadata\":{\"continue\":\"2\"},\"items\":[]}"), "a page repeats an earlier one")]
+#[case::itself_again(|| Answer::text(200, "{\"metadata\":{\"continue\":\"2\"},\"items\":[]}"), "its pages lead in a circle")]
+#[case::the_first_again(|| Answer::json(&json!({"metadata": {"continue": "5"}, "items": [legacy("token-a", "u-ada", json!({}))]})), "a page has no new id")]
 #[tokio::test]
 async fn an_invalid_page_fails_the_listing(
     #[case] second_page: fn() -> Answer,
