@@ -94,12 +94,10 @@ impl Error {
                 (None, Some(inner)) => inner.advice(),
                 (None, None) => (Exit::Failed, None),
             },
-            Self::Engine(_)
-            | Self::Source(_)
-            | Self::Template(_)
-            | Self::Mail(_)
-            | Self::Output(_)
-            | Self::Io(_) => (Exit::Failed, None),
+            Self::Source(error) => (Exit::Failed, error.advice()),
+            Self::Engine(_) | Self::Template(_) | Self::Mail(_) | Self::Output(_) | Self::Io(_) => {
+                (Exit::Failed, None)
+            }
         }
     }
 }

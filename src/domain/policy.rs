@@ -187,14 +187,8 @@ impl Policy {
         is_unreachable: &impl Fn(&Address) -> bool,
     ) -> Vec<Recipient> {
         let issuer = token.issuer.iter().map(|issuer| (issuer, Basis::Issuer));
-        let configured = token
-            .account
-            .iter()
-            .filter_map(|account| self.accounts.get(account));
-        let of_account = configured
-            .flatten()
-            .chain(account_admins.for_token(token))
-            .map(|admin| (admin, Basis::AccountAdmin));
+        let of_account = self.account_admins(token, account_admins);
+        let of_account = of_account.map(|admin| (admin, Basis::AccountAdmin));
         let of_all = self.admins.iter().map(|admin| (admin, Basis::Admin));
         let mut seen = HashSet::new();
         let all = issuer
@@ -208,6 +202,17 @@ impl Policy {
             })
             .collect();
         reachable_or_all(all, is_unreachable)
+    }
+
+    /// The administrators of the token's account, as configured and as reported by its source.
+    pub fn account_admins<'a>(
+        &'a self,
+        token: &'a Token,
+        reported: &'a AccountAdmins,
+    ) -> impl Iterator<Item = &'a Address> {
+        let account = token.account.iter();
+        let configured = account.filter_map(|account| self.accounts.get(account));
+        configured.flatten().chain(reported.for_token(token))
     }
 
     /// The configured administrators who are notified about everything.

@@ -317,6 +317,8 @@ impl<'a> Pass<'a> {
         let Ready { mail, notices, .. } = ready;
         if let Some(fault) = outcome.fault() {
             tracing::debug!(mail.id = %mail.id, "mail {} was not sent: {fault}", mail.id);
+        } else {
+            tracing::debug!(mail.id = %mail.id, "mail {} was sent", mail.id);
         }
         let settings = self.recorder.settings;
         let now = self.recorder.clock.now();

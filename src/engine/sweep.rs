@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
@@ -271,7 +272,11 @@ impl Engine {
                 Job::Purge => self.purge(report).await,
             }
         };
-        let error = match AssertUnwindSafe(work).catch_unwind().await {
+        let started_at = Instant::now();
+        let result = AssertUnwindSafe(work).catch_unwind().await;
+        let elapsed_ms = started_at.elapsed().as_millis();
+        tracing::debug!(elapsed_ms, "{job}: ended");
+        let error = match result {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
             Err(panic) => Error::Panicked(panic_text(panic.as_ref())),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt, stream};
@@ -165,7 +166,11 @@ where
     let list = &list;
     let answers = due.into_iter().map(|(watched, row)| async move {
         let asked_at = clock.now();
+        let started_at = Instant::now();
         let listing = limit_time(list(watched, row.clone(), asked_at)).await;
+        let elapsed_ms = started_at.elapsed().as_millis();
+        let outcome = if listing.is_ok() { "read" } else { "not read" };
+        tracing::debug!(elapsed_ms, "{}: {outcome}", watched.terms().name);
         Answer {
             watched,
             row,

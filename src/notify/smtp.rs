@@ -142,6 +142,9 @@ impl Relay {
             session.quit().await;
             return Err(fault);
         }
+        let SmtpSettings { host, port, .. } = &self.settings;
+        let encrypted = session.is_encrypted();
+        tracing::debug!(encrypted, "connected to {host}:{port}");
         Ok(session)
     }
 

@@ -83,6 +83,18 @@ impl Error {
         }
     }
 
+    /// How to fix it, if the message does not say so.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Http(error) => error.advice(),
+            Self::Ldap(_) | Self::Database(_) => Some(
+                "check the address, the credentials and what they permit, in its section of the configuration",
+            ),
+            Self::SignIn(_) => Some("check the credentials in its section of the configuration"),
+            _ => None,
+        }
+    }
+
     pub(crate) fn content(place: impl Into<String>, reason: impl Into<String>) -> Self {
         let (place, reason) = (place.into(), reason.into());
         Self::Content { place, reason }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, FixedOffset};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -96,6 +96,24 @@ impl Error {
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// How to fix it, if the message does not say so.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::TimedOut { .. } | Self::Unreachable { .. } => Some(
+                "check url in its section, that the system is up, and that this machine may connect to it",
+            ),
+            Self::Status { status, .. }
+                if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(status) =>
+            {
+                Some("check the credentials in its section, and what they permit")
+            }
+            Self::Status { .. } | Self::Malformed { .. } => Some(
+                "check that url in its section is the address of this system; its own log may say more",
+            ),
             _ => None,
         }
     }
@@ -300,6 +318,7 @@ impl Request<'_> {
     /// Sends the request, and again after each short wait.
     async fn send(self) -> Result<Response, Error> {
         let mut retries = 0;
+        let started_at = Instant::now();
         loop {
             let response = self
                 .try_clone()?
@@ -307,6 +326,8 @@ impl Request<'_> {
                 .send()
                 .await
                 .map_err(|error| transport_error(&error, &self.place, self.client))?;
+            let elapsed_ms = started_at.elapsed().as_millis();
+            tracing::debug!(elapsed_ms, "{}: {}", self.place, response.status());
             match check_status(response, &self.place).await {
                 Err(Error::Busy { wait, .. })
                     if wait <= MAX_INLINE_WAIT && retries < MAX_RETRIES_PER_REQUEST =>
