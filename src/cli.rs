@@ -6,16 +6,21 @@ mod address;
 mod args;
 mod audit;
 mod check;
+mod complete;
+mod config;
 mod demo;
 mod directory;
 mod exit;
 mod explain;
 mod finding;
 mod forecast;
+mod health;
 mod identity;
 mod import;
 mod mail;
 mod maintain;
+mod manual;
+mod monitoring;
 mod notice;
 mod output;
 mod query;
@@ -45,6 +50,7 @@ use crate::clock::Clock;
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
+    complete::complete_and_exit(command);
     let cli = match Cli::parse_args(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
@@ -78,7 +84,8 @@ pub fn main() -> ExitCode {
 fn run_command(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::Completions(args) => maintain::completions(&args),
-        Command::Man(args) => maintain::man(&args),
+        Command::Man(args) => manual::man(&args),
+        Command::Config(command) => config::config(&command),
         command => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
@@ -116,7 +123,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::Audit(command) => audit::audit(context, command).await,
         Command::Forecast(args) => forecast::forecast(context, args).await,
         Command::Explain(args) => explain::explain(context, args).await,
-        Command::Check => check::check(context).await,
+        Command::Check(args) => check::check(context, &args).await,
         Command::Preview(args) => mail::preview(context, &args),
         Command::SendTest(args) => mail::send_test(context, args).await,
         Command::Release(args) => sweep::release(context, args).await,
@@ -124,6 +131,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::Backup(args) => maintain::backup(context, args).await,
         Command::Demo(args) => Box::pin(demo::demo(context, args)).await,
         Command::Completions(args) => maintain::completions(&args),
-        Command::Man(args) => maintain::man(&args),
+        Command::Config(command) => config::config(&command),
+        Command::Man(args) => manual::man(&args),
     }
 }

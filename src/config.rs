@@ -32,10 +32,10 @@ use crate::notify::view::Installation;
 pub use directories::DirectoryConfig;
 pub use error::Error;
 pub use mail::{Mail, Transport};
-pub use sections::{Http, Log, Store};
+pub use sections::{Heartbeat, Http, Log, Monitoring, Store};
 pub use sources::SourceConfig;
 
-use field::{Context, Secrets, read_file};
+use field::{Context, Credentials, Secrets, read_file};
 use layers::Merged;
 use sections::Notify;
 use table::Table;
@@ -54,12 +54,20 @@ pub struct Config {
     pub smtp: Option<SmtpSettings>,
     /// How long a stop waits for mails that are being sent.
     pub stop_timeout: Duration,
+    pub monitoring: Monitoring,
     pub http: Http,
     pub log: Log,
     pub sources: Vec<SourceConfig>,
     pub directories: Vec<DirectoryConfig>,
     /// Which issuers the directories cover, and under which address.
     pub issuers: Issuers,
+}
+
+/// The variables of the process, without those that are not UTF-8.
+pub fn environment() -> HashMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// Searched in this order if neither `--config` nor `LAPSED_CONFIG` is given.
@@ -83,7 +91,27 @@ impl Config {
     /// # Errors
     /// [`Error::Invalid`] lists every problem, not only the first.
     pub fn load(cli_path: Option<&Path>, env: &HashMap<String, String>) -> Result<Self, Error> {
-        Self::load_with(cli_path, env, Secrets::Read)
+        Self::load_with(cli_path, env, Secrets::Read, &Credentials::default())
+    }
+
+    /// The same as another user, which `become_user` makes this process. Credentials are read before, as systemd
+    /// does for a service.
+    ///
+    /// # Errors
+    /// Those of [`Config::load`], and [`Error::User`].
+    pub fn load_as(
+        cli_path: Option<&Path>,
+        env: &HashMap<String, String>,
+        become_user: impl FnOnce() -> io::Result<()>,
+    ) -> Result<Self, Error> {
+        let found = find(cli_path, env, DEFAULT_PATHS.iter().map(Path::new))?;
+        // The user may be unable to enter the working directory.
+        let path = found.map(|(path, _)| std::path::absolute(&path).unwrap_or(path));
+        let credentials = Credentials::default();
+        // Its errors occur again below.
+        let _ = Self::load_with(path.as_deref(), env, Secrets::Read, &credentials);
+        become_user().map_err(Error::User)?;
+        Self::load_with(path.as_deref(), env, Secrets::Read, &credentials)
     }
 
     /// The same for commands that use no other system than the store: the other secrets need not exist.
@@ -94,13 +122,14 @@ impl Config {
         cli_path: Option<&Path>,
         env: &HashMap<String, String>,
     ) -> Result<Self, Error> {
-        Self::load_with(cli_path, env, Secrets::Leave)
+        Self::load_with(cli_path, env, Secrets::Leave, &Credentials::default())
     }
 
     fn load_with(
         cli_path: Option<&Path>,
         env: &HashMap<String, String>,
         secrets: Secrets,
+        credentials: &Credentials,
     ) -> Result<Self, Error> {
         let found = find(cli_path, env, DEFAULT_PATHS.iter().map(Path::new))?;
         if found.is_none() && !env.keys().any(|name| name.starts_with(layers::PREFIX)) {
@@ -109,13 +138,14 @@ impl Config {
         }
         let file = found.as_ref();
         let file = file.map(|(path, bytes)| (path.as_path(), bytes.as_slice()));
-        Self::parse(file, env, secrets)
+        Self::parse(file, env, secrets, credentials)
     }
 
     fn parse(
         file: Option<(&Path, &[u8])>,
         env: &HashMap<String, String>,
         secrets: Secrets,
+        credentials: &Credentials,
     ) -> Result<Self, Error> {
         let Merged {
             values,
@@ -126,6 +156,7 @@ impl Config {
         let context = Context {
             env,
             secrets,
+            credentials,
             base: folder(path),
             places,
             problems: RefCell::new(problems),
@@ -142,7 +173,7 @@ impl Config {
     fn from_root(mut root: Table, file: Option<&Path>) -> Option<Self> {
         let mail = Mail::from_table(root.section("mail"));
         let mut smtp_table = root.section("smtp");
-        let (sweep, zone) = sections::schedule(root.section("schedule"));
+        let (sweep, zone, monitoring) = sections::schedule(root.section("schedule"));
         let Notify {
             mut policy,
             summary,
@@ -184,6 +215,7 @@ impl Config {
             mail,
             smtp,
             stop_timeout,
+            monitoring,
             http,
             log,
             sources,

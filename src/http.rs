@@ -32,6 +32,8 @@ use tokio_util::task::TaskTracker;
 use connections::{Connection, Connections};
 use metrics::Cache;
 
+pub use metrics::render as render_metrics;
+
 pub use health::{DirectoryHealth, Fault, Health, LastSweep, Readiness, Snapshot, SourceHealth};
 
 /// Below the default time-out of a Prometheus scrape, which is ten seconds.

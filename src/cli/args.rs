@@ -10,10 +10,14 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::builder::StyledStr;
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, ValueEnum, ValueHint};
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+
+use super::complete;
 
 pub use commands::{
-    Backup, Command, Completions, Demo, Explain, Import, Man, Preview, Release, SendTest, Sweep,
+    Backup, Check, Command, Completions, ConfigCommand, ConfigTemplates, Demo, Explain, Import,
+    Man, Preview, Release, SendTest, Sweep,
 };
 pub use notices::{AddressClear, AddressCommand, NoticeCommand, NoticeList, NoticeRetry};
 pub use nouns::{
@@ -43,7 +47,10 @@ const GROUPS: [(&str, &[&str]); 5] = [
         ],
     ),
     ("Mail", &["preview", "send-test"]),
-    ("Maintain", &["migrate", "backup", "completions", "man"]),
+    (
+        "Maintain",
+        &["migrate", "backup", "config", "completions", "man"],
+    ),
 ];
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -69,7 +76,6 @@ static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
     version = VERSION,
     long_version = LONG_VERSION.as_str(),
     propagate_version = true,
-    disable_help_subcommand = true,
     arg_required_else_help = true,
     max_term_width = 100,
     after_help = "\
@@ -150,15 +156,47 @@ impl Cli {
     }
 }
 
-/// The clap command, with the root help in groups, which clap itself does not offer.
+/// The clap command, with completions, and with the root help in groups, which clap itself does not offer.
 pub fn command() -> clap::Command {
-    let command = Cli::command();
+    let command = add_completions(Cli::command(), "");
     let template = format!(
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\n\n{}\n{{options}}{{after-help}}",
         format_groups(&command),
         format_heading(&command, "Options"),
     );
     command.help_template(StyledStr::from(template))
+}
+
+/// Completes the names of sources, directories and findings, and file names only where a file is expected.
+fn add_completions(command: clap::Command, parent: &str) -> clap::Command {
+    let name = command.get_name().to_owned();
+    command
+        .mut_args(|arg| {
+            let candidates = candidates(parent, &name, arg.get_id().as_str());
+            let takes_values = arg.get_action().takes_values();
+            match (candidates, arg.get_value_hint()) {
+                (Some(candidates), _) => arg.add(ArgValueCandidates::new(candidates)),
+                (None, ValueHint::Unknown) if takes_values => arg.value_hint(ValueHint::Other),
+                _ => arg,
+            }
+        })
+        .mut_subcommands(|sub| add_completions(sub, &name))
+}
+
+fn candidates(
+    parent: &str,
+    command: &str,
+    argument: &str,
+) -> Option<fn() -> Vec<CompletionCandidate>> {
+    Some(match (parent, command, argument) {
+        (_, "sweep", "source" | "accept_shrink") => complete::upstream_names,
+        // The name of a configured source would be a mistake there.
+        (_, "import", "source") => return None,
+        (_, _, "source") | ("source", _, "name") => complete::source_names,
+        (_, _, "directory") | ("directory", _, "name") => complete::directory_names,
+        ("finding", _, "id") => complete::finding_ids,
+        _ => return None,
+    })
 }
 
 fn format_groups(command: &clap::Command) -> String {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Context;
 use super::args::{AuditCommand, ListOptions};
 use super::exit::{Exit, Result};
-use super::output::when::{format_instant, rfc3339};
+use super::output::when::rfc3339;
 use super::output::{Cell, Column, Field, Printer, Row};
 use super::query::{print_list, print_pages};
 use super::setup;
@@ -49,7 +49,7 @@ impl Row for AuditRow {
         ("reason", |row, _| json!(row.reason)),
     ];
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::fixed("AT", 1, |row, _| Cell::new(format_instant(row.at))),
+        Column::fixed("AT", 1, |row, view| Cell::instant(row.at, view)),
         Column::elastic("ACTOR", 0, 8, |row, _| Cell::name(&row.actor)),
         Column::fixed("ACTION", 0, |row, _| Cell::new(&row.action)),
         Column::elastic("SUBJECT", 0, 12, |row, _| Cell::name(&row.subject)),

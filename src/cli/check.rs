@@ -1,12 +1,17 @@
 //! `lapsed check`: tests everything, changes nothing and sends no mail.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io;
 
 use anstyle::{AnsiColor, Style};
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 use secrecy::ExposeSecret;
 
-use super::exit::{Exit, Result, STORE_DAMAGE_HINT, store_advice};
+use super::args::Check;
+use super::exit::{Exit, Failure, Result, STORE_DAMAGE_HINT, store_advice};
 use super::output::when::format_when;
 use super::upstream::{CHECK_TIMEOUT, deferred_until};
 use super::{Context, setup};
@@ -22,7 +27,8 @@ use crate::store::{self, Access, DirectoryRow, Store};
 use crate::text;
 
 const NO_ANSWER: &str = "it does not answer";
-const UPSTREAM_FIX: &str = "fix the system, or correct its settings in the configuration";
+const SLOW_FIX: &str =
+    "make sure that it is up and that no firewall is in between, or set a longer timeout";
 
 enum Outcome {
     Passed(String),
@@ -30,7 +36,8 @@ enum Outcome {
     Warning(String),
     Failed {
         problem: String,
-        fix: String,
+        /// `None` if the problem says it.
+        fix: Option<String>,
         exit: Exit,
     },
 }
@@ -39,14 +46,28 @@ impl Outcome {
     fn failed(problem: impl Into<String>, fix: impl Into<String>, exit: Exit) -> Self {
         Self::Failed {
             problem: problem.into(),
-            fix: fix.into(),
+            fix: Some(fix.into()),
+            exit,
+        }
+    }
+
+    fn upstream_failed(error: &sources::Error, exit: Exit) -> Self {
+        Self::Failed {
+            problem: Causes(error).to_string(),
+            fix: error.advice().map(str::to_owned),
             exit,
         }
     }
 }
 
-pub(super) async fn check(context: &Context) -> Result<Exit> {
-    let config = setup::load_config(context)?;
+pub(super) async fn check(context: &Context, args: &Check) -> Result<Exit> {
+    let config = match &args.as_user {
+        Some(name) => {
+            let user = find_user(name)?;
+            setup::load_config_as(context, || become_user(&user))?
+        }
+        None => setup::load_config(context)?,
+    };
     let mut exit = Exit::Ok;
     let config_location = match &config.file {
         Some(file) => file.display().to_string(),
@@ -89,7 +110,34 @@ pub(super) async fn check(context: &Context) -> Result<Exit> {
         (Exit::Ok, count) => anstream::println!("all works, with {count} warnings"),
         _ => {}
     }
+    if geteuid().is_root() {
+        anstream::println!(
+            "This looked as root. A service of another user may lack access to the same files: lapsed check --as USER"
+        );
+    }
     Ok(exit)
+}
+
+fn find_user(name: &str) -> Result<User> {
+    if !geteuid().is_root() {
+        let error = anyhow::anyhow!("only root can check as another user");
+        let hint = format!("run it as root, or as that user: runuser -u {name} -- lapsed check");
+        return Err(Failure::usage(error).hint(hint).into());
+    }
+    let found = User::from_name(name).map_err(io::Error::from)?;
+    found.ok_or_else(|| {
+        let error = anyhow::anyhow!("there is no user {name:?}");
+        let hint = "the user of a unit with DynamicUser=yes exists only while the unit runs: start it first";
+        Failure::usage(error).hint(hint).into()
+    })
+}
+
+/// For good, and for all threads.
+fn become_user(user: &User) -> io::Result<()> {
+    let name = CString::new(user.name.clone())?;
+    initgroups(&name, user.gid)?;
+    setgid(user.gid)?;
+    Ok(setuid(user.uid)?)
 }
 
 fn print_outcome(name: &str, outcome: &Outcome) {
@@ -105,7 +153,9 @@ fn print_outcome(name: &str, outcome: &Outcome) {
         Outcome::Warning(warning) => print(mark(AnsiColor::Yellow, "warn"), warning),
         Outcome::Failed { problem, fix, .. } => {
             print(mark(AnsiColor::Red, "FAIL"), problem);
-            anstream::println!("     to fix it: {}", text::clean_lines(fix));
+            if let Some(fix) = fix {
+                anstream::println!("     to fix it: {}", text::clean_lines(fix));
+            }
         }
     }
 }
@@ -180,7 +230,7 @@ async fn check_stored(
         |name: &str, warning| outcomes.push((name.to_owned(), Outcome::Warning(warning)));
     let mut defer = |name: &str, sync_state: &SyncState| {
         if let Some(until) = deferred_until(sync_state, now) {
-            deferred.insert(name.to_owned(), format_when(until, now));
+            deferred.insert(name.to_owned(), format_when(until, now, config.policy.zone));
         }
     };
     let held: i64 = plans.iter().map(|(_, _, mails)| mails).sum();
@@ -200,7 +250,7 @@ async fn check_stored(
         defer(&name, &row.sync_state);
         let is_configured = terms.iter().any(|terms| terms.name == row.name);
         let is_stale = is_configured && stale.contains(&row.name);
-        for warning in directory_warnings(&row, is_stale, now) {
+        for warning in directory_warnings(&row, is_stale, now, config.policy.zone) {
             warn(&name, warning);
         }
     }
@@ -340,7 +390,7 @@ async fn upstream_outcome(
     let check = match check {
         Ok(check) => check,
         Err(error) => {
-            return Outcome::failed(Causes(&error).to_string(), UPSTREAM_FIX, Exit::Config);
+            return Outcome::upstream_failed(&error, Exit::Config);
         }
     };
     match tokio::time::timeout(CHECK_TIMEOUT, check).await {
@@ -354,8 +404,8 @@ async fn upstream_outcome(
             }
             None => Outcome::Passed(report.summary),
         },
-        Ok(Err(error)) => Outcome::failed(Causes(&error).to_string(), UPSTREAM_FIX, Exit::Failed),
-        Err(_) => Outcome::failed(NO_ANSWER, UPSTREAM_FIX, Exit::Failed),
+        Ok(Err(error)) => Outcome::upstream_failed(&error, Exit::Failed),
+        Err(_) => Outcome::failed(NO_ANSWER, SLOW_FIX, Exit::Failed),
     }
 }
 
@@ -384,7 +434,12 @@ fn smtp_fix(fault: &Fault) -> &'static str {
     }
 }
 
-fn directory_warnings(row: &DirectoryRow, is_stale: bool, now: DateTime<Utc>) -> Vec<String> {
+fn directory_warnings(
+    row: &DirectoryRow,
+    is_stale: bool,
+    now: DateTime<Utc>,
+    zone: Tz,
+) -> Vec<String> {
     let name = &row.name;
     let held = row.held.as_ref().map(|held| {
         format!(
@@ -394,7 +449,7 @@ fn directory_warnings(row: &DirectoryRow, is_stale: bool, now: DateTime<Utc>) ->
     });
     let error = row.sync_state.error.as_ref().map(|error| {
         let since = match row.sync_state.failing_since {
-            Some(at) => format!(", failing since {}", format_when(at, now)),
+            Some(at) => format!(", failing since {}", format_when(at, now, zone)),
             None => String::new(),
         };
         format!("last sync: {error}{since}")
@@ -402,7 +457,7 @@ fn directory_warnings(row: &DirectoryRow, is_stale: bool, now: DateTime<Utc>) ->
     let stale = match row.sync_state.last_good_sync_at {
         Some(at) if is_stale => Some(format!(
             "its data is stale: the last good sync was {}; its people are unknown",
-            format_when(at, now)
+            format_when(at, now, zone)
         )),
         _ => None,
     };

@@ -6,6 +6,7 @@ mod sync;
 pub(super) use sync::StatusChangeRow;
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use serde_json::json;
 
 use super::args::{DirectoryCommand, ListOptions};
@@ -161,14 +162,14 @@ impl DirectoryRow {
     }
 
     /// The held change and the last error.
-    fn trouble(&self) -> Option<String> {
+    fn trouble(&self, zone: Tz) -> Option<String> {
         let SyncState {
             error,
             failing_since,
             ..
         } = &self.sync_state;
         let error = error.as_ref().map(|error| match failing_since {
-            Some(since) => format!("failing since {}: {error}", format_instant(*since)),
+            Some(since) => format!("failing since {}: {error}", format_instant(*since, zone)),
             None => error.clone(),
         });
         match (&self.held, error) {
@@ -218,7 +219,7 @@ impl Row for DirectoryRow {
         Column::elastic("TROUBLE", 0, 20, |row, view| {
             match deferred_cell(&row.sync_state, view) {
                 Some(deferred) if row.held.is_none() => deferred,
-                _ => Cell::optional(row.trouble()).mark_problem(),
+                _ => Cell::optional(row.trouble(view.zone)).mark_problem(),
             }
         }),
     ];

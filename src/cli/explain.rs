@@ -33,7 +33,7 @@ pub(super) async fn explain(context: &Context, args: Explain) -> Result<Exit> {
     })
     .await?;
     let domain = config.mail_identity.from.email.domain();
-    let text = explanation.page(domain, View::for_stdout(now));
+    let text = explanation.page(domain, View::for_stdout(now, config.policy.zone));
     io::stdout()
         .write_all(text.as_bytes())
         .map_err(output::Error::from)?;
@@ -364,7 +364,7 @@ impl Explanation {
     }
 
     fn format_when(&self, at: DateTime<Utc>) -> String {
-        format_when(at, self.now)
+        format_when(at, self.now, self.policy.zone)
     }
 }
 

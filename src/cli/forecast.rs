@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Context;
 use super::args::Forecast;
 use super::exit::{Exit, Result};
-use super::output::when::{format_instant, rfc3339};
+use super::output::when::rfc3339;
 use super::output::{Cell, Column, Field, Printer, Row};
 use super::setup::{self, Mode};
 use super::steps::{is_about_expiry, send_time};
@@ -31,7 +31,7 @@ const MAX_DIGEST_LEAD: TimeDelta = TimeDelta::days(2);
 pub(super) async fn forecast(context: &Context, args: Forecast) -> Result<Exit> {
     let config = setup::load_store_config(context)?;
     let now = context.clock.now();
-    let mut printer = Printer::stdout(args.options.format, now);
+    let mut printer = Printer::stdout(args.options.format, now, config.policy.zone);
     let window = Window {
         now,
         until: shift(now, TimeDelta::days(i64::from(args.days))),
@@ -145,8 +145,8 @@ impl Row for ForecastRow {
         Column::fixed("STEP", 0, |row, _| {
             Cell::optional(row.step.map(|step| step.to_string()))
         }),
-        Column::fixed("EXPIRES", 2, |row, _| {
-            Cell::new(format_instant(row.expires_at))
+        Column::fixed("EXPIRES", 2, |row, view| {
+            Cell::instant(row.expires_at, view)
         }),
         Column::elastic("RECIPIENTS", 1, 16, |row, _| Cell::list(&row.recipients)),
         Column::elastic("SOURCE", 3, 8, |row, _| Cell::name(&row.source)),

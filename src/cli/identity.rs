@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::args::{IdentityCommand, IdentityList, IdentityRebind};
 use super::exit::{Exit, Failure, Result};
-use super::output::when::{format_instant, format_when, rfc3339};
+use super::output::when::{format_when, rfc3339};
 use super::output::{
     BAD, Cell, Column, Field, Printer, Row, Sheet, SheetItem, View, WARN, objects, print_item,
     print_line,
@@ -47,7 +47,7 @@ pub(super) async fn identity(context: &Context, args: IdentityCommand) -> Result
                 load_detail(store, &config, &args.email, now).await
             })
             .await?;
-            let view = View::for_stdout(now);
+            let view = View::for_stdout(now, config.policy.zone);
             print_item(args.options.format, view, io::stdout(), &detail)?;
             Ok(Exit::Ok)
         }
@@ -177,7 +177,7 @@ fn confirmation_text(row: &IdentityRow, config: &Config, now: DateTime<Utc>) -> 
     Some(match earliest.filter(|at| *at > now) {
         Some(at) => format!(
             "by the first sync after {} that still reports it",
-            format_when(at, now)
+            format_when(at, now, config.policy.zone)
         ),
         None => "by the next sync, if it still reports it".to_owned(),
     })
@@ -305,15 +305,16 @@ impl Row for IdentityRow {
         Column::elastic("EMAIL", 0, 12, |row, _| Cell::new(&row.identity.email)),
         Column::fixed("STATUS", 0, |row, _| status_cell(row.identity.status)),
         Column::fixed("TOKENS", 1, |row, _| Cell::new(row.tokens)),
-        Column::elastic("DIRECTORY", 2, 8, |row, _| Cell::name(&row.directory)),
-        Column::fixed("SINCE", 3, |row, _| {
-            Cell::optional(row.identity.since.map(format_instant))
+        Column::elastic("DIRECTORY", 2, 9, |row, _| Cell::name(&row.directory)),
+        Column::fixed("SINCE", 3, |row, view| {
+            Cell::instant(row.identity.since, view)
         }),
-        Column::fixed("OBSERVED", 5, |row, _| {
-            Cell::optional(row.identity.observed_at.map(format_instant))
+        Column::fixed("OBSERVED", 5, |row, view| {
+            Cell::instant(row.identity.observed_at, view)
         }),
-        Column::elastic("WHY", 4, 20, |row, _| {
-            Cell::optional(row.reason_text().or_else(|| evidence_text(&row.identity)))
+        Column::elastic("REASON", 4, 16, |row, _| Cell::optional(row.reason_text())),
+        Column::elastic("EVIDENCE", 5, 20, |row, _| {
+            Cell::optional(evidence_text(&row.identity))
         }),
     ];
     const EMPTY_MESSAGE: &'static str = "no people match";

@@ -1,13 +1,13 @@
-//! `lapsed migrate`, `backup`, `completions` and `man`.
+//! `lapsed migrate`, `backup` and `completions`.
 
+use std::io::Write as _;
 use std::path::Path;
-use std::{fs, io};
 
-use anyhow::Context as _;
 use secrecy::ExposeSecret;
 
 use super::Context;
-use super::args::{Backup, Completions, Man, command};
+use super::args::{Backup, Completions};
+use super::complete;
 use super::exit::{Error, Exit, Failure, Result};
 use super::output::{self, print_line};
 use super::setup::{self, Mode};
@@ -72,63 +72,9 @@ fn backup_failure(error: store::Error) -> Error {
 }
 
 pub(super) fn completions(args: &Completions) -> Result<Exit> {
-    // Via memory, because the generator panics if standard output is closed.
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut command(), "lapsed", &mut script);
-    print_bytes(&script)
-}
-
-/// Prints or writes the manual pages, which are generated from the help.
-pub(super) fn man(args: &Man) -> Result<Exit> {
-    // A manual page must not have the colors of the terminal.
-    let command = command().styles(clap::builder::Styles::plain());
-    if let Some(dir) = &args.out {
-        let failed = || format!("cannot write the manual to {}", dir.display());
-        fs::create_dir_all(dir).with_context(failed)?;
-        clap_mangen::generate_to(command, dir).with_context(failed)?;
-        return Ok(Exit::Ok);
-    }
-    let mut pages = Vec::new();
-    write_pages(command, &mut pages).context("cannot make the manual")?;
-    print_bytes(&pages)
-}
-
-fn print_bytes(bytes: &[u8]) -> Result<Exit> {
-    io::Write::write_all(&mut io::stdout().lock(), bytes).map_err(output::Error::from)?;
+    let script = complete::script(args.shell)?;
+    std::io::stdout()
+        .write_all(&script)
+        .map_err(output::Error::from)?;
     Ok(Exit::Ok)
-}
-
-/// Writes the page of the command and the pages of its subcommands.
-fn write_pages(command: clap::Command, out: &mut Vec<u8>) -> io::Result<()> {
-    let mut command = command.disable_help_subcommand(true);
-    command.build();
-    write_built_pages(&command, out)
-}
-
-fn write_built_pages(command: &clap::Command, out: &mut Vec<u8>) -> io::Result<()> {
-    clap_mangen::Man::new(command.clone()).render(out)?;
-    command
-        .get_subcommands()
-        .try_for_each(|sub| write_built_pages(sub, out))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_manual_has_a_page_for_every_command() {
-        let mut pages = Vec::new();
-        write_pages(command(), &mut pages).unwrap();
-        let pages = String::from_utf8(pages).unwrap();
-        for name in [
-            "lapsed",
-            "lapsed-sweep",
-            "lapsed-token-list",
-            "lapsed-send-test",
-        ] {
-            assert!(pages.contains(&format!(".TH {name} 1")), "{name}");
-        }
-        assert!(!pages.contains('\u{1b}'));
-    }
 }

@@ -24,7 +24,7 @@ pub(super) async fn print_list<R: Row>(
     now: DateTime<Utc>,
     list: impl AsyncFnOnce(&Store, &mut Printer<'_, R>) -> Result<()>,
 ) -> Result<Exit> {
-    let mut printer = Printer::stdout(format, now);
+    let mut printer = Printer::stdout(format, now, config.policy.zone);
     setup::with_store(config, Mode::Read, async |store| {
         list(store, &mut printer).await
     })

@@ -1,9 +1,8 @@
 //! `lapsed run`: the daemon. Two tasks do its work: one sweeps on schedule, one delivers whenever a mail
 //! may be due, so that a long delivery does not delay the next sweep.
 
-mod health;
-
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -11,11 +10,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use self::health::Health;
 use super::exit::{Exit, Failure, Result};
+use super::health::Health;
+use super::monitoring::show_sweep;
 use super::setup::{self, Mode};
 use super::{Context, report};
-use crate::config::Config;
+use crate::config::{Config, Monitoring};
 use crate::engine::{Engine, Mailer, Report, SweepOptions};
 use crate::lifecycle::{self, Fault, Heartbeat, Lifecycle, ServiceManager, Signals, Ticker};
 use crate::telemetry::Telemetry;
@@ -38,7 +38,13 @@ pub(super) async fn run(context: &Context) -> Result<Exit> {
         let reload = || reload(context.clone(), Arc::clone(&mailer), Arc::clone(&log));
         let stop_timeout = config.stop_timeout;
         let lifecycle = Lifecycle::new(manager.clone(), stop_timeout);
-        start_tasks(&lifecycle, engine, listener, manager);
+        start_tasks(
+            &lifecycle,
+            engine,
+            listener,
+            manager,
+            config.monitoring.clone(),
+        );
         watch(lifecycle, signals, reload).await
     })
     .await?;
@@ -51,6 +57,7 @@ fn start_tasks(
     mut engine: Engine,
     listener: Option<TcpListener>,
     manager: ServiceManager,
+    monitoring: Monitoring,
 ) {
     let heartbeat = Heartbeat::new(WATCHDOG_TIMEOUT);
     let beat = heartbeat.clone();
@@ -59,6 +66,7 @@ fn start_tasks(
 
     let (tick_in, ticks) = mpsc::channel(1);
     let due = Arc::new(Notify::new());
+    let delivers = Arc::new(AtomicBool::new(true));
     let stopping = lifecycle.stopping();
     let tasks = lifecycle.tasks();
     tasks.spawn("ticker", Ticker::run(tick_in, stopping.clone()));
@@ -67,11 +75,14 @@ fn start_tasks(
         due: Arc::clone(&due),
         heartbeat: heartbeat.clone(),
         manager,
+        monitoring,
+        delivers: Arc::clone(&delivers),
     };
     tasks.spawn("sweeps", sweeps.run(ticks, stopping.clone()));
     let deliveries = Deliveries {
         engine: Arc::clone(&engine),
         due,
+        delivers,
     };
     tasks.spawn("deliveries", deliveries.run(stopping.clone()));
     if let Some(listener) = listener {
@@ -140,6 +151,9 @@ struct Sweeps {
     due: Arc<Notify>,
     heartbeat: Heartbeat,
     manager: ServiceManager,
+    monitoring: Monitoring,
+    /// Whether the last delivery was good.
+    delivers: Arc<AtomicBool>,
 }
 
 impl Sweeps {
@@ -181,6 +195,9 @@ impl Sweeps {
         };
         let report = self.engine.prepare(&options, stopping).await;
         log_report("sweep", &report);
+        if !stopping.is_cancelled() {
+            self.show(&report).await;
+        }
         let at = self.engine.now().format("%H:%M:%S UTC");
         let state = if report.errors.is_empty() && report.problems.is_empty() {
             "ok"
@@ -190,12 +207,23 @@ impl Sweeps {
         self.manager
             .notify_status(&format!("last sweep at {at}: {state}"));
     }
+
+    async fn show(&self, report: &Report) {
+        let mut monitoring = self.monitoring.clone();
+        monitoring
+            .heartbeat
+            .take_if(|_| !self.delivers.load(Ordering::Relaxed));
+        for warning in show_sweep(&monitoring, &self.engine, report).await {
+            tracing::warn!("{warning}");
+        }
+    }
 }
 
 /// Delivers whenever a mail may be due.
 struct Deliveries {
     engine: Arc<Engine>,
     due: Arc<Notify>,
+    delivers: Arc<AtomicBool>,
 }
 
 impl Deliveries {
@@ -209,6 +237,8 @@ impl Deliveries {
             }
             let report = self.engine.send_due(&stopping).await;
             log_report("delivery", &report);
+            let delivers = report::exit_code(&report) == Exit::Ok;
+            self.delivers.store(delivers, Ordering::Relaxed);
         }
     }
 
@@ -241,8 +271,9 @@ fn log_report(what: &'static str, report: &Report) {
         .collect();
     let counts = counts.join("; ");
     let elapsed_ms = report.elapsed_ms;
-    if report.is_quiet() {
-        tracing::debug!(elapsed_ms, "{what}: nothing was due");
+    let is_standby = report.lease_held && !report.relay_down && !report.store_down;
+    if report.is_quiet() || (is_standby && !report.is_failure()) {
+        tracing::debug!(elapsed_ms, "{what}: {counts}");
     } else if !counts.is_empty() && (report.is_failure() || report.is_deferral()) {
         tracing::warn!(elapsed_ms, "{what}: {counts}");
     } else if !counts.is_empty() {

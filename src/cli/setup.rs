@@ -1,6 +1,7 @@
 //! Builds the store and the engine from the configuration.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,6 +40,15 @@ pub(super) fn load_config(context: &Context) -> Result<Config> {
     Ok(load_with(context, Config::load)?)
 }
 
+/// The same as another user, which `become_user` makes this process.
+pub(super) fn load_config_as(
+    context: &Context,
+    become_user: impl FnOnce() -> io::Result<()>,
+) -> Result<Config> {
+    let path = context.global.config.as_deref();
+    Ok(Config::load_as(path, &config::environment(), become_user)?)
+}
+
 /// The same for commands that use no other system than the store: the other secrets need not exist.
 pub(super) fn load_store_config(context: &Context) -> Result<Config> {
     Ok(load_with(context, Config::load_without_secrets)?)
@@ -54,10 +64,7 @@ pub(super) fn load_store_config_if_any(context: &Context) -> Result<Option<Confi
 }
 
 fn load_with(context: &Context, load: Load) -> Result<Config, config::Error> {
-    let env: HashMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    load(context.global.config.as_deref(), &env)
+    load(context.global.config.as_deref(), &config::environment())
 }
 
 /// How a command opens the store.

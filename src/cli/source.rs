@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Context;
 use super::args::{ListOptions, SourceCommand, UpstreamSync};
 use super::exit::{Exit, Failure, Result};
-use super::output::when::{format_instant, rfc3339};
+use super::output::when::rfc3339;
 use super::output::{Cell, Column, Field, Printer, Row};
 use super::query::print_list;
 use super::report::{exit_code, print_problems};
@@ -166,7 +166,8 @@ async fn dry_run(upstream: &Upstream<'_>, args: &UpstreamSync) -> Result<Exit> {
         name,
         ..
     } = *upstream;
-    let mut printer = Printer::<Difference>::stdout(args.format, context.clock.now());
+    let mut printer =
+        Printer::<Difference>::stdout(args.format, context.clock.now(), config.policy.zone);
     let mut failed = None;
     let on_difference = |difference| {
         failed = printer.print_row(&difference).err();
@@ -215,8 +216,8 @@ impl Row for Difference {
         Column::elastic("TOKEN", 0, 12, |row, _| Cell::name(&row.token.external_id)),
         Column::elastic("NAME", 2, 12, |row, _| Cell::name(&row.token.name)),
         Column::fixed("STATUS", 3, |row, _| status_cell(row.token.status)),
-        Column::fixed("EXPIRES", 3, |row, _| {
-            Cell::optional(row.token.expiry.at().map(format_instant))
+        Column::fixed("EXPIRES", 3, |row, view| {
+            Cell::instant(row.token.expiry.at(), view)
         }),
         Column::elastic("ISSUER", 4, 12, |row, _| {
             Cell::optional(row.token.issuer.as_ref())

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 
 use super::output::when::format_instant;
 use super::output::{Cell, Column, Field, Row};
@@ -57,7 +58,7 @@ pub(super) fn step_rows(
             .iter()
             .find(|outlook| outlook.step == step)
             .map(|outlook| outlook.state);
-        let outcome = match (notices_outcome(&of_step, now), state) {
+        let outcome = match (notices_outcome(&of_step, now, policy.zone), state) {
             (Some(outcome), _) => outcome,
             (None, Some(state)) => no_notice_reason(token, step, state, now),
             (None, None) => String::new(),
@@ -118,7 +119,7 @@ pub(super) fn no_notice_reason(
 }
 
 /// The outcome of the notices of one step: `sent to 2 people; failed for 1 person`.
-fn notices_outcome(notices: &[&NoticeRow], now: DateTime<Utc>) -> Option<String> {
+fn notices_outcome(notices: &[&NoticeRow], now: DateTime<Utc>, zone: Tz) -> Option<String> {
     let count = |state| {
         notices
             .iter()
@@ -132,7 +133,7 @@ fn notices_outcome(notices: &[&NoticeRow], now: DateTime<Utc>) -> Option<String>
         .min();
     let planned = first_send_time.map(|at| match at {
         at if at <= now => "due, sent by the next sweep".to_owned(),
-        at => format!("planned for {}", format_instant(at)),
+        at => format!("planned for {}", format_instant(at, zone)),
     });
     let held = notices.iter().filter(|notice| notice.held).count();
     let counts = [

@@ -2,11 +2,13 @@
 //! held plans, or discards them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use super::args::{Release, Sweep};
 use super::exit::{Exit, Failure, Result};
+use super::monitoring::show_sweep;
 use super::output::print_line;
 use super::report::{exit_code, print_problems, summary_lines};
 use super::setup::{self, Mode};
@@ -37,8 +39,15 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> Result<Exit> {
     };
     let report = setup::with_store(&config, Mode::Normal, async |store| {
         let engine = setup::build_engine(context, &config, store.clone(), mailer)?;
+        let engine = Arc::new(engine);
         let stop = context.stop.graceful(config.stop_timeout);
-        Ok(engine.sweep(&options, stop).await)
+        let report = engine.sweep(&options, stop).await;
+        if !stop.is_cancelled() {
+            for warning in show_sweep(&config.monitoring, &engine, &report).await {
+                anstream::eprintln!("warning: {}", text::clean_lines(&warning));
+            }
+        }
+        Ok(report)
     })
     .await?;
     print_problems(&report);

@@ -164,6 +164,7 @@ fn policy() -> Policy {
 fn view() -> View {
     View {
         now: now(),
+        zone: chrono_tz::Tz::UTC,
         width: None,
         use_color: false,
     }

@@ -2,6 +2,7 @@
 
 mod revoke;
 
+use std::collections::BTreeSet;
 use std::io;
 
 use anstyle::Style;
@@ -56,7 +57,7 @@ async fn show_one(config: &Config, args: &TokenShow, now: DateTime<Utc>) -> Resu
         load_detail(store, config, &args.id, now).await
     })
     .await?;
-    let view = View::for_stdout(now);
+    let view = View::for_stdout(now, config.policy.zone);
     print_item(args.options.format, view, io::stdout(), &detail)?;
     Ok(Exit::Ok)
 }
@@ -122,7 +123,14 @@ pub(super) async fn load_detail(
             .map(|notice| NoticeLine::new(notice, domain))
             .collect(),
         page: page_url(config, &token),
-        admins: admins.for_token(&token).to_vec(),
+        admins: {
+            let admins = config.policy.account_admins(&token, &admins);
+            let mut seen = BTreeSet::new();
+            admins
+                .filter(|admin| seen.insert(*admin))
+                .cloned()
+                .collect()
+        },
         row: TokenView {
             token,
             findings: Vec::new(),

@@ -100,7 +100,7 @@ impl Upstream<'_> {
         })
         .await;
         if let Ok(Some(until)) = until {
-            let until = format_when(until, self.context.clock.now());
+            let until = format_when(until, self.context.clock.now(), self.config.policy.zone);
             let name = self.name;
             let error =
                 anyhow::anyhow!("{name} asked us to wait until {until}, so it was not contacted");
@@ -174,7 +174,10 @@ impl Upstream<'_> {
     /// The message of a sync that did nothing because the upstream asked us to wait.
     pub(super) fn deferred_message(&self, until: Option<DateTime<Utc>>) -> String {
         let until = match until {
-            Some(until) => format!(" until {}", format_when(until, self.context.clock.now())),
+            Some(until) => format!(
+                " until {}",
+                format_when(until, self.context.clock.now(), self.config.policy.zone)
+            ),
             None => String::new(),
         };
         let name = self.name;
@@ -241,7 +244,7 @@ pub(super) fn deferred_until(sync_state: &SyncState, now: DateTime<Utc>) -> Opti
 }
 
 pub(super) fn deferred_cell(sync_state: &SyncState, view: &View) -> Option<Cell> {
-    let until = format_when(deferred_until(sync_state, view.now)?, view.now);
+    let until = format_when(deferred_until(sync_state, view.now)?, view.now, view.zone);
     Some(Cell::new(format!("asked us to wait until {until}")).style(WARN))
 }
 

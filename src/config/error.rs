@@ -30,6 +30,8 @@ pub enum Error {
         .path.display()
     )]
     Untrusted { path: PathBuf, reason: String },
+    #[error("cannot become that user")]
+    User(#[source] io::Error),
     #[error("{}", format_problems(.0))]
     Invalid(Vec<Problem>),
 }

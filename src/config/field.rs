@@ -12,6 +12,7 @@ use std::str::FromStr;
 use ::config::{Value, ValueKind};
 use chrono::TimeDelta;
 use chrono_tz::Tz;
+use secrecy::SecretString;
 use url::Url;
 
 use super::error::{Place, Problem, for_display, hint};
@@ -29,10 +30,14 @@ pub(super) enum Secrets {
     Leave,
 }
 
+/// The credentials that have been read, by name.
+pub(super) type Credentials = RefCell<HashMap<String, SecretString>>;
+
 /// What all fields need to be parsed and reported.
 pub(super) struct Context<'a> {
     pub env: &'a HashMap<String, String>,
     pub secrets: Secrets,
+    pub credentials: &'a Credentials,
     /// The folder against which relative paths are resolved.
     pub base: PathBuf,
     pub places: Places,

@@ -52,7 +52,18 @@ impl Field<'_> {
             "file" => secret_from_file(&field.path().map_err(with_key)?),
             "env" => secret_from_variable(field.text().map_err(with_key)?, env),
             // `credential`: other keys were refused above.
-            _ => secret_from_credential(field.text().map_err(with_key)?, env, self.base()),
+            _ => {
+                let name = field.text().map_err(with_key)?;
+                let credentials = self.context.credentials;
+                if let Some(secret) = credentials.borrow().get(name) {
+                    return Ok(secret.clone());
+                }
+                let secret = secret_from_credential(name, env, self.base())?;
+                credentials
+                    .borrow_mut()
+                    .insert(name.to_owned(), secret.clone());
+                Ok(secret)
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{NaiveTime, TimeDelta};
@@ -10,10 +11,13 @@ use lettre::message::Mailbox;
 use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use url::Url;
 
 use super::database;
 use super::error::{for_display, hint};
 use super::field::{Field, Parsed};
+use super::reach::Reach;
+use super::secret::is_unread;
 use super::table::Table;
 use crate::domain::{
     Address, Backoff, IssuerMode, Issuers, Policy, RevocationPolicy, Rules, Schedule, Step,
@@ -22,6 +26,7 @@ use crate::engine::{Delivery, Retention};
 use crate::nearest::nearest;
 use crate::notify::message::MailIdentity;
 use crate::notify::view::Installation;
+use crate::sources::ProxyRules;
 use crate::telemetry::Format;
 use crate::text;
 
@@ -37,6 +42,22 @@ pub struct Store {
 pub struct Http {
     /// `None` turns the server off.
     pub listen: Option<SocketAddr>,
+}
+
+/// How monitoring systems learn that sweeps succeed.
+#[derive(Debug, Clone)]
+pub struct Monitoring {
+    pub heartbeat: Option<Heartbeat>,
+    /// Metrics are written to it after each sweep, for node_exporter.
+    pub textfile: Option<PathBuf>,
+}
+
+/// A request by GET after each good sweep.
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    /// Often contains a key.
+    pub url: SecretString,
+    pub proxies: ProxyRules,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,12 +88,50 @@ impl Store {
 }
 
 /// When to sweep, and the time zone of every schedule.
-pub(super) fn schedule(mut table: Table) -> (Option<Schedule>, Tz) {
+pub(super) fn schedule(mut table: Table) -> (Option<Schedule>, Tz, Monitoring) {
     let timezone = table.with_default("timezone", Tz::UTC, zone);
     let sweep = table
         .optional("sweep", |field| field.schedule(timezone))
         .or_else(|| Schedule::new("* * * * *", timezone).ok());
-    (sweep, timezone)
+    let monitoring = Monitoring {
+        heartbeat: heartbeat(table.section("heartbeat")),
+        textfile: table.optional("textfile", textfile),
+    };
+    (sweep, timezone, monitoring)
+}
+
+fn heartbeat(mut table: Table) -> Option<Heartbeat> {
+    if !table.is_present() {
+        return None;
+    }
+    let form = "https://hc-ping.com/0193a1b2";
+    let url = table.required("url", form, |field| {
+        let secret = field.secret()?;
+        let url = Url::parse(secret.expose_secret());
+        let is_http = |url: &Url| matches!(url.scheme(), "http" | "https");
+        match url.ok().filter(is_http) {
+            _ if is_unread(&secret) => Ok((secret, None)),
+            Some(url) => Ok((secret, Some(url))),
+            // The URL is often a key, so no message shows it.
+            None => Err(format!("is not an HTTP URL; write for example {form}")),
+        }
+    });
+    let mut reach = Reach::default();
+    let destination = url.as_ref().and_then(|(_, url)| url.as_ref());
+    reach.read_http(&mut table, destination);
+    url.map(|(url, _)| Heartbeat {
+        url,
+        proxies: reach.proxies,
+    })
+}
+
+/// node_exporter reads only files with this ending.
+fn textfile(field: &Field) -> Parsed<PathBuf> {
+    let path = field.path()?;
+    if path.extension().is_none_or(|ending| ending != "prom") {
+        return Err("must end with .prom: node_exporter reads no other files".to_owned());
+    }
+    Ok(path)
 }
 
 /// One mail a day.

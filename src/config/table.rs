@@ -61,7 +61,8 @@ impl<'c> Table<'c> {
         });
         let is_quiet = is_present && values.is_none();
         let path = join_path(&self.path, name);
-        let mut section = self.table(path, format!("[{name}]"), values.unwrap_or_default());
+        let title = format!("[{path}]");
+        let mut section = self.table(path, title, values.unwrap_or_default());
         section.is_present = is_present;
         section.is_quiet = is_quiet;
         section

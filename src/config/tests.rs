@@ -28,6 +28,7 @@ fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
         Some((path, text.as_bytes())),
         &env(variables),
         Secrets::Read,
+        &Credentials::default(),
     )
 }
 

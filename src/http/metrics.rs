@@ -98,7 +98,8 @@ impl Cache {
     }
 }
 
-fn render(snapshot: &Snapshot) -> Result<String> {
+/// The page as text.
+pub fn render(snapshot: &Snapshot) -> Result<String> {
     let page = Page(Registry::new());
     page.add_tokens(snapshot)?;
     page.add_notices(snapshot)?;

@@ -46,7 +46,7 @@ macro_rules! built_in {
 }
 
 /// Names and texts: the layouts, then three for each kind.
-const BUILT_IN: &[(&str, &str)] = built_in![
+pub const BUILT_IN: &[(&str, &str)] = built_in![
     "expiring",
     "expired",
     "digest",

@@ -168,12 +168,14 @@ Examples:
     #[command(after_help = "\
 Examples:
   lapsed check
-  lapsed check --config /etc/lapsed/lapsed.toml
+
+  # as the user of the service: files, folders and the store must be accessible for them
+  lapsed check --as lapsed
 
 It changes nothing and sends no mail.
 It does not contact a source or directory that asked us to wait.
 For each problem it says how to fix it.")]
-    Check,
+    Check(Check),
 
     /// Render the mails with sample data
     #[command(after_help = "\
@@ -214,12 +216,25 @@ Examples:
   lapsed backup /var/backups/lapsed.db")]
     Backup(Backup),
 
+    /// Print an example configuration, or the built-in mail templates
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  lapsed config example > lapsed.toml
+  lapsed config templates --out templates"
+    )]
+    Config(ConfigCommand),
+
     /// Print the completion script for a shell
     #[command(after_help = "\
 Examples:
   lapsed completions bash > /usr/share/bash-completion/completions/lapsed
   lapsed completions zsh > ~/.zfunc/_lapsed
-  lapsed completions fish > ~/.config/fish/completions/lapsed.fish")]
+  lapsed completions fish > ~/.config/fish/completions/lapsed.fish
+
+The script runs `lapsed` to complete commands, options, and the names of sources,
+directories and findings. Print it again after an upgrade.")]
     Completions(Completions),
 
     /// Print the manual pages
@@ -228,7 +243,10 @@ Examples:
   lapsed man | man -l -
 
   # one page per command, for packaging
-  lapsed man --out /usr/share/man/man1")]
+  lapsed man --out /usr/share/man/man1
+
+lapsed.toml(5) describes the configuration. If the folder is called man1, that page goes
+to the folder man5 beside it.")]
     Man(Man),
 
     /// Try lapsed with sample data in a new folder
@@ -273,6 +291,13 @@ pub struct Import {
 }
 
 #[derive(Debug, Args)]
+pub struct Check {
+    /// Read credentials as root, as systemd does, and check everything else as this user
+    #[arg(long = "as", value_name = "USER", value_hint = clap::ValueHint::Username)]
+    pub as_user: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct Explain {
     /// Token: an id, its first digits, or SOURCE/EXTERNAL_ID
     #[arg(value_name = "ID", value_parser = parse_token_ref)]
@@ -308,6 +333,30 @@ pub struct Backup {
     /// File to write; it must not exist yet
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print lapsed.example.toml: every key, its default and what it does
+    #[command(after_help = "\
+Examples:
+  lapsed config example > lapsed.toml")]
+    Example,
+    /// Write the built-in mail templates to a folder
+    #[command(after_help = "\
+Examples:
+  lapsed config templates --out templates
+
+Change the files, remove those that you leave as they are,
+and set `[mail] templates` to the folder.")]
+    Templates(ConfigTemplates),
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigTemplates {
+    /// Folder to write to; existing files are not overwritten
+    #[arg(long, value_name = "DIR", required = true)]
+    pub out: PathBuf,
 }
 
 #[derive(Debug, Args)]

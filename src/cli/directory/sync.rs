@@ -95,7 +95,8 @@ pub(super) async fn dry_run(upstream: &Upstream<'_>, args: &UpstreamSync) -> Res
         Preview::Listed(survey) => describe_survey(upstream.name, *survey),
     };
     let now = upstream.context.clock.now();
-    let mut printer = Printer::<StatusChangeRow>::stdout(args.format, now);
+    let mut printer =
+        Printer::<StatusChangeRow>::stdout(args.format, now, upstream.config.policy.zone);
     for row in &rows {
         printer.print_row(row)?;
     }

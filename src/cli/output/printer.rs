@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -37,8 +38,13 @@ enum State {
 
 impl<'a, R: Row> Printer<'a, R> {
     /// Prints results to standard output and remarks to standard error.
-    pub fn stdout(format: Format, now: DateTime<Utc>) -> Self {
-        Self::new(format, View::for_stdout(now), io::stdout(), io::stderr())
+    pub fn stdout(format: Format, now: DateTime<Utc>, zone: Tz) -> Self {
+        Self::new(
+            format,
+            View::for_stdout(now, zone),
+            io::stdout(),
+            io::stderr(),
+        )
     }
 
     /// Prints results to `out` and remarks to `remarks`.

@@ -4,10 +4,11 @@ use std::fmt::Display;
 
 use anstyle::{AnsiColor, Effects, Style};
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::when::{format_distance, format_when};
+use super::when::{format_distance, format_instant, format_when};
 use crate::text;
 
 pub trait Row: Sized + 'static {
@@ -41,16 +42,19 @@ pub fn objects<R: Row>(rows: &[R], now: DateTime<Utc>) -> Vec<JsonRow<'_, R>> {
 pub struct View {
     /// The current time, from which distances in time count.
     pub now: DateTime<Utc>,
+    /// The time zone of the schedule, in which people read times.
+    pub zone: Tz,
     /// The width of the terminal. `None` if the output is not a terminal; then nothing is shortened.
     pub width: Option<usize>,
     pub use_color: bool,
 }
 
 impl View {
-    pub fn for_stdout(now: DateTime<Utc>) -> Self {
+    pub fn for_stdout(now: DateTime<Utc>, zone: Tz) -> Self {
         let terminal = console::Term::stdout();
         Self {
             now,
+            zone,
             // A terminal that does not report its size counts as 80 columns wide.
             width: terminal.is_term().then(|| usize::from(terminal.size().1)),
             use_color: anstream::AutoStream::choice(&std::io::stdout())
@@ -108,7 +112,11 @@ impl Cell {
 
     /// `2026-11-28 09:00Z (in 7 days)`, or a dash.
     pub fn when(at: impl Into<Option<DateTime<Utc>>>, view: &View) -> Self {
-        Self::optional(at.into().map(|at| format_when(at, view.now)))
+        Self::optional(at.into().map(|at| format_when(at, view.now, view.zone)))
+    }
+
+    pub fn instant(at: impl Into<Option<DateTime<Utc>>>, view: &View) -> Self {
+        Self::optional(at.into().map(|at| format_instant(at, view.zone)))
     }
 
     /// `in 7 days`, or a dash.

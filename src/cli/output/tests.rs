@@ -33,6 +33,7 @@ fn days(days: i64) -> DateTime<Utc> {
 fn file() -> View {
     View {
         now: now(),
+        zone: chrono_tz::Tz::UTC,
         width: None,
         use_color: false,
     }
@@ -529,8 +530,8 @@ fn the_tables_of_the_other_rows() {
     ID                  TOKEN      KIND         SEVERITY  SINCE                           STATE  EVIDENCE
     00000000-0000-0000  ci-deploy  sso_revoked  critical  2026-11-12 09:00Z (9 days ago)  open   status "disabled" in peopl…
 
-    EMAIL                     STATUS    TOKENS  DIRECTORY  SINCE              OBSERVED           WHY
-    ada.lovelace@example.org  disabled  3       hr         2026-11-12 09:00Z  2026-11-21 09:00Z  status "disabled" in peopl…
+    EMAIL                     STATUS    TOKENS  DIRECTO…  SINCE              OBSERVED           REASON  EVIDENCE
+    ada.lovelace@example.org  disabled  3       hr        2026-11-12 09:00Z  2026-11-21 09:00Z  -       status "disabled" i…
 
     AT                             TOKEN      STEP  EXPIRES            RECIPIENTS                                    SOURCE
     2026-11-27 09:00Z (in 6 days)  ci-deploy  1d    2026-11-28 09:00Z  ada.lovelace@example.org, security@example.…  exports

@@ -1,6 +1,7 @@
 //! Formats instants for people and for programs.
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, Offset, SecondsFormat, TimeDelta, TimeZone, Timelike, Utc};
+use chrono_tz::Tz;
 use serde_json::Value;
 
 /// RFC 3339 in UTC with `Z`, with a fraction only if there is one.
@@ -13,14 +14,42 @@ pub fn rfc3339(at: impl Into<Option<DateTime<Utc>>>) -> Value {
     at.map(|at| at.to_rfc3339_opts(precision(at), true)).into()
 }
 
-/// `2026-11-28 09:00Z (in 7 days)`.
-pub fn format_when(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
-    format!("{} ({})", format_instant(at), format_distance(at, now))
+/// `2026-11-28 09:00Z (in 7 days)`, or `2026-11-28 10:00 CET (09:00Z, in 7 days)`.
+pub fn format_when(at: DateTime<Utc>, now: DateTime<Utc>, zone: Tz) -> String {
+    let distance = format_distance(at, now);
+    match in_zone(at, zone) {
+        Some((local, utc)) => format!("{local} ({utc}, {distance})"),
+        None => format!("{} ({distance})", format_utc(at)),
+    }
 }
 
-/// `2026-11-28 09:00Z`.
-pub fn format_instant(at: DateTime<Utc>) -> String {
+/// `2026-11-28 09:00Z`, or `2026-11-28 10:00 CET (09:00Z)`.
+pub fn format_instant(at: DateTime<Utc>, zone: Tz) -> String {
+    match in_zone(at, zone) {
+        Some((local, utc)) => format!("{local} ({utc})"),
+        None => format_utc(at),
+    }
+}
+
+fn format_utc(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%MZ").to_string()
+}
+
+/// The time in a zone, and in UTC with the date if that differs. `None` for UTC, and for an instant that has no
+/// local time.
+fn in_zone(at: DateTime<Utc>, zone: Tz) -> Option<(String, String)> {
+    if zone == Tz::UTC {
+        return None;
+    }
+    let offset = zone.offset_from_utc_datetime(&at.naive_utc()).fix();
+    at.naive_utc().checked_add_offset(offset)?;
+    let local = at.with_timezone(&zone);
+    let utc = if local.date_naive() == at.date_naive() {
+        at.format("%H:%MZ").to_string()
+    } else {
+        format_utc(at)
+    };
+    Some((local.format("%Y-%m-%d %H:%M %Z").to_string(), utc))
 }
 
 /// `in 7 days`, `5 hours ago` or `now`. From 36 hours on in days, below in hours, below 90 minutes in
@@ -71,8 +100,25 @@ mod tests {
             ("2026-11-21T08:59:00Z", "2026-11-21 08:59Z (1 minute ago)"),
             ("2024-11-21T09:00:00Z", "2024-11-21 09:00Z (730 days ago)"),
         ] {
-            assert_eq!(format_when(at(text), now), shown);
+            assert_eq!(format_when(at(text), now, Tz::UTC), shown);
         }
+    }
+
+    #[test]
+    fn an_instant_is_shown_in_a_zone_and_in_utc() {
+        let now = at("2026-11-21T09:00:00Z");
+        for (text, shown) in [
+            ("2026-11-28T09:00:00Z", "2026-11-28 10:00 CET (09:00Z)"),
+            (
+                "2026-11-28T23:30:00Z",
+                "2026-11-29 00:30 CET (2026-11-28 23:30Z)",
+            ),
+            ("2026-07-01T09:00:00Z", "2026-07-01 11:00 CEST (09:00Z)"),
+        ] {
+            assert_eq!(format_instant(at(text), Tz::Europe__Berlin), shown);
+        }
+        let shown = format_when(at("2026-11-28T09:00:00Z"), now, Tz::Europe__Berlin);
+        assert_eq!(shown, "2026-11-28 10:00 CET (09:00Z, in 7 days)");
     }
 
     #[test]
@@ -92,6 +138,8 @@ mod tests {
     #[test]
     fn extreme_instants_do_not_overflow() {
         let far = DateTime::<Utc>::MAX_UTC;
-        assert!(format_when(far, DateTime::<Utc>::MIN_UTC).contains("in "));
+        for zone in [Tz::UTC, Tz::Europe__Berlin] {
+            assert!(format_when(far, DateTime::<Utc>::MIN_UTC, zone).contains("in "));
+        }
     }
 }

@@ -102,8 +102,13 @@ fn example_config(text: &str) -> Config {
     variables.push(("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap()));
     let variables = env(&variables);
     let file = (Path::new("/etc/lapsed/lapsed.toml"), text.as_bytes());
-    Config::parse(Some(file), &variables, Secrets::Read)
-        .unwrap_or_else(|error| panic!("{error}\n{text}"))
+    Config::parse(
+        Some(file),
+        &variables,
+        Secrets::Read,
+        &Credentials::default(),
+    )
+    .unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 #[test]

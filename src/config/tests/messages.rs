@@ -299,8 +299,13 @@ fn an_unreadable_secret_names_the_key_and_what_to_do() {
 #[test]
 fn a_missing_key_is_reported_with_an_example() {
     let bare = |text: &str| parse(text, &[]).unwrap_err().to_string();
-    let alone =
-        Config::parse(None, &env(&[("LAPSED__LOG__LEVEL", "info")]), Secrets::Read).unwrap_err();
+    let alone = Config::parse(
+        None,
+        &env(&[("LAPSED__LOG__LEVEL", "info")]),
+        Secrets::Read,
+        &Credentials::default(),
+    )
+    .unwrap_err();
     assert_snapshot!(format!("{}\n{}\n{alone}", bare(""), bare("[notify]\nadmins = []")), @r#"
     the configuration has 2 problems:
       /etc/lapsed.toml: notify.from is missing; write for example from = "API tokens <tokens@example.org>" in [notify], or set LAPSED__NOTIFY__FROM
@@ -420,6 +425,7 @@ fn broken_toml_shows_the_line_and_a_caret_and_no_secret() {
             Some((Path::new("lapsed.toml"), b"[log]\nlevel = 'caf\xe9'")),
             &env(&[]),
             Secrets::Read,
+            &Credentials::default(),
         )
         .unwrap_err()
         .to_string(),

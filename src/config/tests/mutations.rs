@@ -20,7 +20,12 @@ fn active_example() -> String {
 fn check(bytes: &[u8], variables: &[(String, String)]) {
     let variables = variables.iter().cloned().collect();
     let path = Path::new("/nowhere/lapsed.toml");
-    let Err(error) = Config::parse(Some((path, bytes)), &variables, Secrets::Read) else {
+    let Err(error) = Config::parse(
+        Some((path, bytes)),
+        &variables,
+        Secrets::Read,
+        &Credentials::default(),
+    ) else {
         return;
     };
     let Error::Invalid(problems) = error else {

@@ -122,7 +122,13 @@ fn repeated_tables_keep_their_entries() {
 #[test]
 fn the_environment_alone_is_enough() {
     let variables = [MINIMUM, &[("LAPSED__STORE__URL", "postgres://u:p@h/db")]].concat();
-    let config = Config::parse(None, &env(&variables), Secrets::Read).unwrap();
+    let config = Config::parse(
+        None,
+        &env(&variables),
+        Secrets::Read,
+        &Credentials::default(),
+    )
+    .unwrap();
     assert_eq!(config.store.url.expose_secret(), "postgres://u:p@h/db");
     assert!(config.file.is_none() && config.mail.directory.is_absolute());
 }

@@ -303,6 +303,7 @@ fn secrets_are_read_from_files_variables_and_credentials() {
         Some((&path, text.as_bytes())),
         &env(&variables),
         Secrets::Read,
+        &Credentials::default(),
     )
     .unwrap();
     assert_eq!(
