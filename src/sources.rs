@@ -24,7 +24,9 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::{Address, ListedToken, Token, TokenId};
 
-pub use crate::upstream::{CheckReport, Error, Fetched, ProxyRules, RefusedRow, RefusedRows, Right};
+pub use crate::upstream::{
+    CheckReport, Error, Fetched, ProxyRules, RefusedRow, RefusedRows, Right,
+};
 pub use kind::Kind;
 
 use external_sort::{ExternalSorter, Merge, RUN_SIZE, Record};

@@ -4,12 +4,12 @@
 
 use std::path::PathBuf;
 
-use chrono::Utc;
 use clap_complete::Shell;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::{Bash, CompleteEnv, Elvish, EnvCompleter, Fish, Powershell, Zsh};
 use secrecy::ExposeSecret;
 
+use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::store::{self, Access, FindingFilter, FindingRow, Store};
 use crate::text;
@@ -70,7 +70,7 @@ pub(super) fn finding_ids() -> Vec<CompletionCandidate> {
 
 async fn load_findings(config: &Config) -> store::Result<Vec<CompletionCandidate>> {
     let store = Store::open(config.store.url.expose_secret(), Access::ReadOnly).await?;
-    let (filter, now) = (FindingFilter::default(), Utc::now());
+    let (filter, now) = (FindingFilter::default(), Clock::system().now());
     let mut tx = store.begin_read().await?;
     let findings = tx.list_findings(filter, None, now, MAX_FINDINGS).await?;
     drop(tx);

@@ -55,7 +55,7 @@ async fn send(heartbeat: &Heartbeat) -> Result<(), Error> {
     client.follow(url)?.shown_as("…").send_ignoring_body().await
 }
 
-/// Replaces the file at once: node_exporter reads it at any time, as another user.
+/// Replaces the file at once: `node_exporter` reads it at any time, as another user.
 async fn write_textfile(file: &Path, engine: &Arc<Engine>) -> Result<(), Fault> {
     let health = Health {
         engine: Arc::clone(engine),

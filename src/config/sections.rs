@@ -48,7 +48,7 @@ pub struct Http {
 #[derive(Debug, Clone)]
 pub struct Monitoring {
     pub heartbeat: Option<Heartbeat>,
-    /// Metrics are written to it after each sweep, for node_exporter.
+    /// Metrics are written to it after each sweep, for `node_exporter`.
     pub textfile: Option<PathBuf>,
 }
 
@@ -125,7 +125,7 @@ fn heartbeat(mut table: Table) -> Option<Heartbeat> {
     })
 }
 
-/// node_exporter reads only files with this ending.
+/// `node_exporter` reads only files with this ending.
 fn textfile(field: &Field) -> Parsed<PathBuf> {
     let path = field.path()?;
     if path.extension().is_none_or(|ending| ending != "prom") {
