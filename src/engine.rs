@@ -24,7 +24,7 @@ pub use deliver::Mailer;
 pub use directories::{
     StatusChange, Survey, SurveyOutcome, UnbindOutcome, count_covers, issuer_covers,
 };
-pub use dry_run::PlannedNotice;
+pub use dry_run::DryRun;
 pub use merge::{ImportCounts, ImportMode, ImportTarget, import};
 pub(crate) use notices::DEAD_ADDRESS_TTL;
 pub use respond::RevocationPreview;

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod columns;
+mod copy;
 mod findings;
 mod mails;
 mod notices;
@@ -21,6 +22,8 @@ mod views;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 pub use addresses::RefusedAddress;
+#[cfg(feature = "test-support")]
+pub use copy::TABLES;
 pub use findings::{
     FindingCount, FindingFilter, FindingRow, NewFinding, OpenFinding, OutlivedToken,
 };
@@ -38,7 +41,7 @@ pub use plans::OpenMail;
 pub use revocations::{DueLoss, LossRow};
 pub use runs::{AuditRow, PurgeCutoffs, RunRow};
 pub use upstreams::{Decision, DirectoryRow, SourceRow};
-pub use views::{NoticeFilter, NoticeRow, TokenFilter, TokenView};
+pub use views::{MailPreview, NoticeFilter, NoticeRow, TokenFilter, TokenView};
 
 /// Rows per statement. SQLite takes 32,766 parameters per statement, PostgreSQL 65,535.
 const CHUNK_ROWS: usize = 1000;
@@ -143,6 +146,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Nothing was committed.
+    #[error("the copied table {0} differs from the original, so the copy was discarded")]
+    CopyDiffers(&'static str),
     /// A row holds a value that no version of lapsed writes.
     #[error("the store is inconsistent: {0}")]
     Inconsistent(sqlx::Error),

@@ -114,7 +114,7 @@ pub(super) async fn with_engine<T>(
     mode: Mode,
     work: impl AsyncFnOnce(&Engine) -> Result<T>,
 ) -> Result<T> {
-    let mailer = build_dry_run_mailer(config)?;
+    let mailer = build_mailer_with(config, Transport::Discard)?;
     with_store(config, mode, async |store| {
         work(&build_engine(context, config, store.clone(), mailer)?).await
     })
@@ -218,15 +218,6 @@ fn build_directories(config: &Config, clock: &Clock) -> Result<Vec<WatchedDirect
 
 pub(super) fn build_mailer(config: &Config) -> Result<Arc<Mailer>> {
     build_mailer_with(config, build_transport(config)?)
-}
-
-/// A mailer for commands that send nothing: it creates no folder for mails.
-pub(super) fn build_dry_run_mailer(config: &Config) -> Result<Arc<Mailer>> {
-    let transport = match &config.smtp {
-        Some(_) => build_transport(config)?,
-        None => Transport::File(Outbox::closed()),
-    };
-    build_mailer_with(config, transport)
 }
 
 fn build_mailer_with(config: &Config, transport: Transport) -> Result<Arc<Mailer>> {

@@ -1,7 +1,6 @@
 //! `lapsed sweep`: one pass and its summary, or what it would do. `lapsed release`: sends the mails of
 //! held plans, or discards them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -14,13 +13,13 @@ use super::report::{exit_code, print_problems, summary_lines};
 use super::setup::{self, Mode};
 use super::{Context, audit};
 use crate::config::Config;
-use crate::domain::Address;
 use crate::domain::revocation::Decision;
-use crate::engine::{PlannedNotice, RevocationPreview, SweepOptions};
-use crate::store::Store;
+use crate::domain::{Step, Topic};
+use crate::engine::{DryRun, RevocationPreview, SweepOptions};
+use crate::store::{MailPreview, Store};
 use crate::text;
 
-/// How many mails and tokens a dry run lists; the others are only counted.
+/// How many revocations a dry run lists; the others are only counted.
 const MAX_LISTED: usize = 50;
 
 pub(super) async fn sweep(context: &Context, args: Sweep) -> Result<Exit> {
@@ -84,59 +83,47 @@ async fn dry_run(context: &Context, config: &Config, args: Sweep) -> Result<Exit
         accept_shrink: args.accept_shrink,
         ..SweepOptions::default()
     };
-    let mut mails: BTreeMap<Address, Vec<String>> = BTreeMap::new();
-    let on_planned = |planned: PlannedNotice| {
-        let about = mails.entry(planned.notice.recipient.clone()).or_default();
-        // Three tokens per mail are listed; the others are only counted.
-        about.push(if about.len() < 3 {
-            notice_text(&planned)
-        } else {
-            String::new()
-        });
-    };
-    let (summary, revocations) =
-        setup::with_engine(context, config, Mode::DryRun, async |engine| {
-            let summary = engine.preview_sweep(&options, on_planned).await?;
-            Ok((summary, engine.response().preview(&options).await?))
-        })
-        .await?;
-    print_problems(&summary);
-    anstream::print!("{}", summary_lines(&summary));
-    print_mails(&mails);
-    print_revocations(&revocations);
-    let limit = config.policy.max_per_sweep;
-    if limit > 0 && mails.len() as u64 > limit {
-        anstream::println!(
-            "That is more than [notify] max_per_sweep = {limit}: all of it would be held."
-        );
+    let DryRun {
+        mut report,
+        mails,
+        revocations,
+    } = setup::with_engine(context, config, Mode::DryRun, async |engine| {
+        let stop = context.stop.graceful(config.stop_timeout);
+        Ok(engine.dry_run(&options, stop).await?)
+    })
+    .await?;
+    let count = std::mem::take(&mut report.mails_sent);
+    print_problems(&report);
+    anstream::print!("{}", summary_lines(&report));
+    anstream::println!("mails     {count} would be written; nothing was changed or sent");
+    for notices in mails.chunk_by(|a, b| a.mail_id == b.mail_id) {
+        anstream::println!("{}", mail_line(notices));
     }
-    Ok(exit_code(&summary))
+    print_revocations(&revocations);
+    Ok(exit_code(&report))
 }
 
-/// Prints who would get a mail, and about which tokens.
-fn print_mails(mails: &BTreeMap<Address, Vec<String>>) {
-    anstream::println!(
-        "mails     {} would be written; nothing was changed or sent",
-        mails.len()
-    );
-    for (to, about) in mails.iter().take(MAX_LISTED) {
-        let named: Vec<&str> = about
-            .iter()
-            .filter(|line| !line.is_empty())
-            .map(String::as_str)
-            .collect();
-        let more = match about.len() - named.len() {
-            0 => String::new(),
-            count => format!(", and {count} more"),
-        };
-        anstream::println!("  {to}: {}{more}", named.join(", "));
-    }
-    if mails.len() > MAX_LISTED {
-        anstream::println!(
-            "  and {} more; `lapsed forecast` lists them all",
-            mails.len() - MAX_LISTED
-        );
-    }
+/// `  ADDRESS: ci-deploy (7d), backup (1d), and 2 more`.
+fn mail_line(notices: &[MailPreview]) -> String {
+    let recipient = &notices[0].recipient;
+    let names: Vec<String> = notices.iter().map(notice_text).collect();
+    let more = match notices[0].notices.unsigned_abs() - notices.len() as u64 {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    format!("  {recipient}: {}{more}", names.join(", "))
+}
+
+fn notice_text(notice: &MailPreview) -> String {
+    let step = notice.step.map(|step| Step::from_seconds(step).to_string());
+    let about = match (notice.topic, step) {
+        (Topic::Expiry, Some(step)) => format!(" ({step})"),
+        (Topic::SsoRevoked | Topic::Revoked | Topic::Unreachable, _) => {
+            format!(" ({})", notice.topic)
+        }
+        (Topic::Expiry | Topic::Summary | Topic::Alert, _) => String::new(),
+    };
+    format!("{}{about}", text::clean_name(&notice.name))
 }
 
 /// Prints which tokens would be revoked because their issuers lost access, and why others would not.
@@ -169,15 +156,6 @@ fn print_revocations(revocations: &[RevocationPreview]) {
     if revocations.len() > MAX_LISTED {
         anstream::println!("  and {} more", revocations.len() - MAX_LISTED);
     }
-}
-
-fn notice_text(planned: &PlannedNotice) -> String {
-    let PlannedNotice { notice, token } = planned;
-    let step = notice
-        .step
-        .map(|step| format!(" ({step})"))
-        .unwrap_or_default();
-    format!("{}{step}", text::clean_name(token.label()))
 }
 
 pub(super) async fn release(context: &Context, args: Release) -> Result<Exit> {

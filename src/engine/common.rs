@@ -148,6 +148,8 @@ pub enum Error {
     },
     #[error(transparent)]
     Implausible(#[from] Implausible),
+    #[error("cannot make a folder for a copy of the store; set TMPDIR to a folder with free space")]
+    Scratch(#[source] std::io::Error),
     #[error("another sweep took over")]
     LeaseLost,
     #[error("stopped before it was done; what was stored until then is kept")]

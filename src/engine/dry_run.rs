@@ -1,186 +1,137 @@
-//! Previews a sweep: gathers and decides, but writes nothing.
+//! The jobs of a sweep on a private copy of the store, without any effect outside of it.
 
-use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use chrono::{DateTime, Utc};
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
-use crate::domain::{self, AccountAdmins, NewNotice, Schedule, Token, TokenId};
-use crate::sources::{AccountAdmin, Fetched};
+use crate::domain::{Token, TokenId};
+use crate::sources::{self, CheckReport, ExpiryAck, Fetched, LastListing, Listing, Source};
+use crate::store::{MailPreview, Store};
 
-use super::common::{Error, PAGE_SIZE, Report, horizon};
-use super::merge::{Changes, Walk};
-use super::notices::Audience;
-use super::sync::{SyncSources, refused_rows_problem};
-use super::upstream::{Preview as UpstreamPreview, SweepOptions, WatchedSource};
+use super::common::{Delivery, Error, Job, Report, Settings, new_id};
+use super::respond::RevocationPreview;
+use super::sweep::{Engine, LastPurge};
+use super::upstream::{SweepOptions, WatchedDirectory, WatchedSource};
 
-#[derive(Debug, Clone)]
-pub struct PlannedNotice {
-    pub notice: NewNotice,
-    pub token: Token,
+/// What a sweep would do now.
+#[derive(Debug, Default)]
+pub struct DryRun {
+    pub report: Report,
+    /// In order of recipient.
+    pub mails: Vec<MailPreview>,
+    pub revocations: Vec<RevocationPreview>,
 }
 
-#[derive(Default)]
-struct Preview {
-    report: Report,
-    horizon: DateTime<Utc>,
-    listed_ids: HashSet<TokenId>,
-    admins: AccountAdmins,
-    /// Sources that reported administrators: those replace the stored ones.
-    reporting_sources: HashSet<String>,
-}
+impl Engine {
+    /// Runs the jobs of a sweep on a copy of the store. Reads sources and directories, and leaves no trace.
+    pub async fn dry_run(
+        &self,
+        options: &SweepOptions,
+        stop: &CancellationToken,
+    ) -> Result<DryRun, Error> {
+        let folder = tempfile::tempdir().map_err(Error::Scratch)?;
+        let copy = self.store.copy_to_scratch(folder.path()).await?;
+        let engine = self.on_copy(copy);
+        let result = engine.run_dry(options, stop).await;
+        engine.store.close().await;
+        result
+    }
 
-impl Preview {
-    fn add_problem(&mut self, source: &WatchedSource, problem: &str) {
-        let problem = format!("source {}: {problem}", source.terms.name);
-        self.report.problems.push(problem);
+    async fn run_dry(
+        &self,
+        options: &SweepOptions,
+        stop: &CancellationToken,
+    ) -> Result<DryRun, Error> {
+        let mut dry_run = DryRun::default();
+        let report = &mut dry_run.report;
+        self.run_jobs(&[Job::Sync, Job::Judge], options, stop, report)
+            .await;
+        dry_run.revocations = self.response().preview(options).await?;
+        let act = [
+            Job::Respond,
+            Job::Plan,
+            Job::MarkExpired,
+            Job::Purge,
+            Job::Deliver,
+        ];
+        self.run_jobs(&act, options, stop, report).await;
+        let mut tx = self.store.begin_read().await?;
+        dry_run.mails = tx.list_mails_sent_by(self.holder).await?;
+        Ok(dry_run)
+    }
+
+    /// The same engine on a copy of the store. It sends no mail and changes nothing at a source.
+    fn on_copy(&self, copy: Store) -> Self {
+        let sources = self.sources.iter().map(|watched| WatchedSource {
+            terms: watched.terms.clone(),
+            source: Arc::new(ReadOnly(Arc::clone(&watched.source))),
+        });
+        let directories = self.directories.iter().map(|watched| WatchedDirectory {
+            terms: watched.terms.clone(),
+            directory: Arc::clone(&watched.directory),
+        });
+        Self {
+            store: copy,
+            clock: self.clock.clone(),
+            policy: self.policy.clone(),
+            settings: Settings {
+                delivery: Delivery {
+                    mails_per_second: None,
+                    ..self.settings.delivery.clone()
+                },
+                ..self.settings.clone()
+            },
+            mailer: Arc::new(self.mailer.discarding()),
+            sources: sources.collect(),
+            directories: directories.collect(),
+            issuers: self.issuers.clone(),
+            holder: new_id(self.now()),
+            last_purge: LastPurge(AtomicI64::new(self.last_purge.0.load(Ordering::Relaxed))),
+            on_progress: Box::new(|| ()),
+        }
     }
 }
 
-pub(super) struct DryRun<'a> {
-    pub sync: SyncSources<'a>,
-    pub sweep: &'a Schedule,
-}
+/// A source at which nothing is changed; every change counts as done.
+struct ReadOnly(Arc<dyn Source>);
 
-impl DryRun<'_> {
-    /// Returns what a sweep would change, and passes every notice that it would plan to `on_notice`.
-    pub async fn run(
-        &self,
-        options: &SweepOptions,
-        mut on_notice: impl FnMut(PlannedNotice) + Send,
-    ) -> Result<Report, Error> {
-        let mut preview = Preview {
-            horizon: horizon(self.sweep, self.sync.clock.now()),
-            ..Preview::default()
-        };
-        for source in self.sync.sources {
-            if !options.includes(&source.terms.name) {
-                continue;
-            }
-            match self
-                .preview_listing(source, options, &mut preview, &mut on_notice)
-                .await
-            {
-                Ok(()) => {}
-                Err(Error::Store(error)) => return Err(error.into()),
-                Err(error) => preview.add_problem(source, &error.chain()),
-            }
-        }
-        self.preview_known(&mut preview, &mut on_notice).await?;
-        Ok(preview.report)
+#[async_trait]
+impl Source for ReadOnly {
+    async fn fetch(&self, last: &LastListing) -> Result<Fetched<Listing>, sources::Error> {
+        self.0.fetch(last).await
     }
 
-    /// Previews the changes of a listing and the notices for them.
-    async fn preview_listing(
-        &self,
-        source: &WatchedSource,
-        options: &SweepOptions,
-        preview: &mut Preview,
-        on_notice: &mut (impl FnMut(PlannedNotice) + Send),
-    ) -> Result<(), Error> {
-        let accept_shrink = options.accepts_shrink(&source.terms.name);
-        let mut found = match self.sync.fetch_for_preview(source, accept_shrink).await? {
-            UpstreamPreview::Listed(Fetched::New(found)) => found,
-            UpstreamPreview::Listed(Fetched::Unchanged) => return Ok(()),
-            UpstreamPreview::Deferred(_) => {
-                preview.report.sources_deferred += 1;
-                return Ok(());
-            }
-        };
-        let refusals = &found.listing.refusals;
-        preview.report.rows_refused += refusals.count;
-        if let Some(problem) = refused_rows_problem(refusals) {
-            preview.add_problem(source, &problem);
-        }
-        if let Some(admins) = found.listing.admins.take() {
-            preview.reporting_sources.insert(source.terms.name.clone());
-            for AccountAdmin { account, address } in admins {
-                preview.admins.add(&source.terms.name, &account, address);
-            }
-        }
-        let is_complete = found.is_complete();
-        let now = found.asked_at;
-        let rules = source.merge_rules(self.sync.policy, now);
-        let mut walk = Walk::new(&source.terms.name, found.tokens());
-        while !walk.is_done() {
-            let mut tx = self.sync.store.begin_read().await?;
-            let pairs = walk.next_pairs(&mut tx).await?;
-            drop(tx);
-            let changes = Changes::from_pairs(&source.terms.name, pairs, is_complete, rules, now);
-            changes.count(&mut preview.report);
-            let updated = changes.updates.into_iter().map(|update| update.token);
-            let affected: Vec<Token> = changes.new.into_iter().chain(updated).collect();
-            preview
-                .listed_ids
-                .extend(affected.iter().map(|token| token.id));
-            let due = affected
-                .into_iter()
-                .filter(|token| token.due_at.is_some_and(|at| at <= preview.horizon))
-                .collect();
-            self.preview_page(due, preview, on_notice).await?;
-        }
+    async fn check(&self) -> Result<CheckReport, sources::Error> {
+        self.0.check().await
+    }
+
+    async fn revoke(&self, _external_id: &str) -> Result<(), sources::Error> {
         Ok(())
     }
 
-    /// Previews the known tokens that are due and that no listing would change.
-    async fn preview_known(
-        &self,
-        preview: &mut Preview,
-        on_notice: &mut (impl FnMut(PlannedNotice) + Send),
-    ) -> Result<(), Error> {
-        let mut after = None;
-        loop {
-            let mut tx = self.sync.store.begin_read().await?;
-            let due = tx
-                .load_due_tokens(preview.horizon, after, PAGE_SIZE)
-                .await?;
-            drop(tx);
-            let Some(last) = due.last() else {
-                return Ok(());
-            };
-            after = last.due_at.map(|due_at| (due_at, last.id));
-            let due = due
-                .into_iter()
-                .filter(|token| !preview.listed_ids.contains(&token.id))
-                .collect();
-            self.preview_page(due, preview, on_notice).await?;
+    fn is_own(&self, token: &Token) -> bool {
+        self.0.is_own(token)
+    }
+
+    fn missing_to_revoke(&self) -> Option<&'static str> {
+        self.0.missing_to_revoke()
+    }
+
+    fn marks_expired(&self) -> bool {
+        self.0.marks_expired()
+    }
+
+    async fn mark_expired(&self, tokens: &[Token]) -> ExpiryAck {
+        let done: Vec<TokenId> = tokens.iter().map(|token| token.id).collect();
+        ExpiryAck {
+            done,
+            ..ExpiryAck::default()
         }
     }
 
-    async fn preview_page(
-        &self,
-        due: Vec<Token>,
-        preview: &mut Preview,
-        on_notice: &mut (impl FnMut(PlannedNotice) + Send),
-    ) -> Result<(), Error> {
-        let now = self.sync.clock.now();
-        let mut tx = self.sync.store.begin_read().await?;
-        let audience = Audience::load(&mut tx, &due, now).await?;
-        let Preview {
-            report,
-            admins,
-            reporting_sources,
-            horizon,
-            ..
-        } = preview;
-        for token in due {
-            report.tokens_due += 1;
-            report.expired += u64::from(token.needs_expiry_mark(now));
-            let is_listed = reporting_sources.contains(&token.source);
-            let admins = if is_listed {
-                &*admins
-            } else {
-                &audience.admins
-            };
-            let recipients = audience.recipients_with(self.sync.policy, admins, &token);
-            let planned = domain::plan(&token, &recipients, self.sync.policy, *horizon);
-            report.notices_planned += planned.notices.len() as u64;
-            for notice in planned.notices {
-                on_notice(PlannedNotice {
-                    notice,
-                    token: token.clone(),
-                });
-            }
-        }
-        Ok(())
+    fn token_page(&self, external_id: &str) -> Option<String> {
+        self.0.token_page(external_id)
     }
 }

@@ -38,7 +38,7 @@ impl DeadAddresses {
 pub(super) struct Audience {
     pub dead: DeadAddresses,
     lost: HashSet<TokenId>,
-    pub admins: AccountAdmins,
+    admins: AccountAdmins,
 }
 
 impl Audience {
@@ -56,18 +56,8 @@ impl Audience {
     }
 
     pub fn recipients(&self, policy: &Policy, token: &Token) -> Vec<Recipient> {
-        self.recipients_with(policy, &self.admins, token)
-    }
-
-    /// The recipients if the source reported these account administrators.
-    pub fn recipients_with(
-        &self,
-        policy: &Policy,
-        admins: &AccountAdmins,
-        token: &Token,
-    ) -> Vec<Recipient> {
         let is_lost = self.lost.contains(&token.id);
-        policy.recipients(token, admins, is_lost, &|address| {
+        policy.recipients(token, &self.admins, is_lost, &|address| {
             self.dead.contains(address)
         })
     }

@@ -265,7 +265,7 @@ impl<'a> Respond<'a> {
     ) -> Result<u64, Error> {
         let now = self.clock.now();
         let trail = load_trail(self.store, now).await?;
-        let preview = self.preview_one(loss.id, response, &trail, &[], now);
+        let preview = self.preview_one(loss.id, response, &trail, now);
         let Some(preview) = preview.await? else {
             return Ok(0);
         };
@@ -334,14 +334,12 @@ impl<'a> Respond<'a> {
         Ok(tx.commit().await?)
     }
 
-    /// Decides about the token of a finding by the facts of this moment; `None` without such a finding. Directories in
-    /// `synced_first` are treated as fresh.
+    /// Decides about the token of a finding by the facts of this moment; `None` without such a finding.
     async fn preview_one(
         &self,
         finding: Uuid,
         response: RevocationPolicy,
         trail: &Trail,
-        synced_first: &[&str],
         now: DateTime<Utc>,
     ) -> Result<Option<RevocationPreview>, Error> {
         let mut tx = self.store.begin_read().await?;
@@ -366,7 +364,7 @@ impl<'a> Respond<'a> {
             Some(issuer) => tx.find_lost_identities(issuer.key()).await?,
             None => Vec::new(),
         };
-        let losses = self.load_losses(&mut tx, &lost, synced_first, now).await?;
+        let losses = self.load_losses(&mut tx, &lost, now).await?;
         let source = tx.find_source(&token.source).await?;
         let subject = audit_subject(&token.source, &token.external_id);
         let facts = RevocationFacts {
@@ -404,7 +402,6 @@ impl<'a> Respond<'a> {
         &self,
         tx: &mut Tx,
         lost: &[IdentityRow],
-        synced_first: &[&str],
         now: DateTime<Utc>,
     ) -> Result<Vec<Loss>, Error> {
         let rows = tx.list_directories().await?;
@@ -416,11 +413,10 @@ impl<'a> Respond<'a> {
             if !directories.any(|watched| watched.terms.name == *name) {
                 continue;
             }
-            let is_fresh = fresh.contains(name) || synced_first.contains(&name.as_str());
             let doubt = match rows.iter().find(|directory| directory.name == *name) {
                 Some(directory) if directory.held.is_some() => Some(Doubt::Held),
                 Some(directory) if directory.sync_state.failures > 0 => Some(Doubt::Failing),
-                _ if !is_fresh => Some(Doubt::Stale),
+                _ if !fresh.contains(name) => Some(Doubt::Stale),
                 _ => row.identity.candidate.map(|_| Doubt::Unconfirmed),
             };
             losses.push(Loss {
@@ -432,8 +428,7 @@ impl<'a> Respond<'a> {
         Ok(losses)
     }
 
-    /// Previews the revocations that are due, and those that are not allowed. Writes nothing and asks no upstream: it
-    /// uses the stored data of directories.
+    /// The revocations that are due, and those that are not allowed. Writes nothing.
     pub async fn preview(&self, options: &SweepOptions) -> Result<Vec<RevocationPreview>, Error> {
         let Some(response) = self.response else {
             return Ok(Vec::new());
@@ -441,9 +436,6 @@ impl<'a> Respond<'a> {
         let now = self.clock.now();
         let mut sources: Vec<_> = self.sources.iter().map(|w| w.terms.name.clone()).collect();
         sources.retain(|name| options.includes(name));
-        let directories = self.directories.iter();
-        let mut synced_first: Vec<_> = directories.map(|w| w.terms.name.as_str()).collect();
-        synced_first.retain(|name| options.includes(name));
         let mut trail = load_trail(self.store, now).await?;
         let mut after = Uuid::nil();
         let mut previews = Vec::new();
@@ -458,7 +450,7 @@ impl<'a> Respond<'a> {
             };
             after = last.id;
             for loss in &losses {
-                let preview = self.preview_one(loss.id, response, &trail, &synced_first, now);
+                let preview = self.preview_one(loss.id, response, &trail, now);
                 let Some(preview) = preview.await? else {
                     continue;
                 };

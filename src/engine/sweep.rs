@@ -19,7 +19,6 @@ use crate::time::shift;
 use super::common::{Error, Job, MAX_SKEW_FACTOR, PAGE_SIZE, Report, Settings, new_id};
 use super::deliver::{Deliver, Mailer, Recorder};
 use super::directories::{Survey, SyncDirectories, UnbindOutcome};
-use super::dry_run::{DryRun, PlannedNotice};
 use super::judge::{Judge, MarkExpired};
 use super::plan::Plan;
 use super::respond::Respond;
@@ -35,7 +34,7 @@ const SWEEP_LEASE: &str = "sweep";
 const PURGE_INTERVAL_SECONDS: i64 = 3600;
 
 #[derive(Debug, Default)]
-pub struct LastPurge(AtomicI64);
+pub struct LastPurge(pub(super) AtomicI64);
 
 pub struct Engine {
     pub store: Store,
@@ -158,19 +157,6 @@ impl Engine {
         Ok(self.store.begin_read().await?.find_next_mail_at().await?)
     }
 
-    /// Returns what a sweep would change, and passes every notice that it would plan to `on_notice`.
-    pub async fn preview_sweep(
-        &self,
-        options: &SweepOptions,
-        on_notice: impl FnMut(PlannedNotice) + Send,
-    ) -> Result<Report, Error> {
-        let dry_run = DryRun {
-            sync: self.source_sync(),
-            sweep: &self.settings.sweep,
-        };
-        dry_run.run(options, on_notice).await
-    }
-
     /// Runs one sweep. It never fails as a whole: the report has the errors of the jobs.
     ///
     /// `stop` ends it after the mails that are being sent.
@@ -218,26 +204,34 @@ impl Engine {
         stop: &CancellationToken,
         report: &mut Report,
     ) {
-        let jobs = async {
-            for job in [
-                Job::Sync,
-                Job::Judge,
-                Job::Respond,
-                Job::Plan,
-                Job::MarkExpired,
-                Job::Purge,
-            ] {
-                if !stop.is_cancelled() && !report.store_down {
-                    self.run_job(job, options, stop, report).await;
-                }
-            }
-        };
+        let jobs = [
+            Job::Sync,
+            Job::Judge,
+            Job::Respond,
+            Job::Plan,
+            Job::MarkExpired,
+            Job::Purge,
+        ];
         let is_lost = tokio::select! {
-            () = jobs => false,
+            () = self.run_jobs(&jobs, options, stop, report) => false,
             () = self.keep_sweep_lease() => true,
         };
         if is_lost {
             report.record_error(None, &Error::LeaseLost);
+        }
+    }
+
+    pub(super) async fn run_jobs(
+        &self,
+        jobs: &[Job],
+        options: &SweepOptions,
+        stop: &CancellationToken,
+        report: &mut Report,
+    ) {
+        for job in jobs {
+            if !stop.is_cancelled() && !report.store_down {
+                self.run_job(*job, options, stop, report).await;
+            }
         }
     }
 

@@ -26,7 +26,7 @@ pub struct MailIdentity {
 }
 
 /// Writes letters as messages. It does not hold the templates, so that they can be reloaded.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Writer {
     builder: MessageBuilder,
     from: lettre::Address,

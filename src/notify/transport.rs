@@ -21,12 +21,15 @@ const TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 pub enum Transport {
     Smtp(Box<Relay>),
     File(Outbox),
+    /// Accepts every mail and sends none.
+    Discard,
 }
 
 #[derive(Debug)]
 pub enum Connection<'a> {
     Smtp(&'a Relay, Box<Session>),
     File(&'a Outbox),
+    Discard,
 }
 
 impl Transport {
@@ -34,6 +37,7 @@ impl Transport {
         Ok(match self {
             Self::Smtp(relay) => Connection::Smtp(relay, Box::new(relay.connect().await?)),
             Self::File(outbox) => Connection::File(outbox),
+            Self::Discard => Connection::Discard,
         })
     }
 }
@@ -71,6 +75,9 @@ impl Connection<'_> {
         match self {
             Self::File(outbox) => outbox.send(mail).await,
             Self::Smtp(_, session) => session.finish(mail).await,
+            Self::Discard => Outcome::Sent {
+                reply: String::new(),
+            },
         }
     }
 
@@ -78,7 +85,7 @@ impl Connection<'_> {
     pub fn is_usable(&self) -> bool {
         match self {
             Self::Smtp(_, session) => session.is_usable(),
-            Self::File(_) => true,
+            Self::File(_) | Self::Discard => true,
         }
     }
 
@@ -122,11 +129,6 @@ impl Outbox {
             folder: Arc::new(folder.to_owned()),
             first_written: Arc::new(Mutex::new(first_written)),
         })
-    }
-
-    /// An outbox that cannot be written to, for commands that send nothing.
-    pub fn closed() -> Self {
-        Self::default()
     }
 
     /// Writes a mail and syncs it to the disk.

@@ -45,6 +45,14 @@ pub enum Access {
     ReadOnly,
     /// It must exist, with any schema version; nothing is written. For backups only.
     AsIs,
+    /// As `Create`, for a file that is deleted soon and need not survive a crash.
+    Scratch,
+}
+
+impl Access {
+    fn creates(self) -> bool {
+        matches!(self, Self::Create | Self::Scratch)
+    }
 }
 
 /// Schema versions of a store; 0 means no schema.
@@ -77,13 +85,13 @@ impl Store {
                 place: url.to_owned(),
                 source,
             })?
-            .create_if_missing(access == Access::Create)
+            .create_if_missing(access.creates())
             .foreign_keys(true)
             .busy_timeout(LOCK_TIMEOUT)
             .pragma("cache_size", READER_CACHE);
         let file = options.get_filename().to_owned();
         let location = file.display().to_string();
-        if access == Access::Create {
+        if access.creates() {
             // The store names people and their tokens. SQLite gives its side files the same mode and, run
             // by root, the same owner.
             match create_private_for_owner(&file) {
@@ -105,12 +113,16 @@ impl Store {
                 let options = options.pragma("query_only", "ON");
                 (options.clone(), options)
             }
-            Access::Create | Access::Migrate => {
+            Access::Create | Access::Migrate | Access::Scratch => {
+                let synchronous = match access {
+                    Access::Scratch => SqliteSynchronous::Off,
+                    _ => SqliteSynchronous::Full,
+                };
                 let writer_options = options
                     .clone()
                     .pragma("cache_size", WRITER_CACHE)
                     .journal_mode(SqliteJournalMode::Wal)
-                    .synchronous(SqliteSynchronous::Full);
+                    .synchronous(synchronous);
                 (options.read_only(true), writer_options)
             }
         };
@@ -288,7 +300,7 @@ async fn check_versions<C: Migrate>(
             now: found,
         });
     }
-    if found == 0 && access != Access::Create {
+    if found == 0 && !access.creates() {
         return Err(Error::Missing(location));
     }
     if found > known {

@@ -19,14 +19,6 @@ macro_rules! token_columns {
     };
 }
 
-/// A page of due tokens. The first comparisons select the index range; the row comparison skips the previous pages.
-macro_rules! due {
-    () => {
-        "SELECT * FROM token WHERE due_at <= $1 AND due_at >= $2 AND (due_at, id) > ($2, $3)
-         ORDER BY due_at, id LIMIT $4"
-    };
-}
-
 /// A token, when it is due next, and the tightest step planned so far.
 pub type Rescheduled = (TokenId, Option<DateTime<Utc>>, Option<Step>);
 
@@ -69,28 +61,13 @@ impl Tx {
         after: Option<(DateTime<Utc>, TokenId)>,
         limit: i64,
     ) -> Result<Vec<Token>> {
-        let sql = locking!(self, due!());
-        self.select_due_tokens(sql, horizon, after, limit).await
-    }
-
-    /// Like [`Tx::lock_due_tokens`] without locks, for dry runs.
-    pub async fn load_due_tokens(
-        &mut self,
-        horizon: DateTime<Utc>,
-        after: Option<(DateTime<Utc>, TokenId)>,
-        limit: i64,
-    ) -> Result<Vec<Token>> {
-        self.select_due_tokens(due!(), horizon, after, limit).await
-    }
-
-    async fn select_due_tokens(
-        &mut self,
-        sql: &'static str,
-        horizon: DateTime<Utc>,
-        after: Option<(DateTime<Utc>, TokenId)>,
-        limit: i64,
-    ) -> Result<Vec<Token>> {
         let (after_at, after_id) = after.unwrap_or((DateTime::UNIX_EPOCH, TokenId(Uuid::nil())));
+        // The first comparisons select the index range; the row comparison skips the previous pages.
+        let sql = locking!(
+            self,
+            "SELECT * FROM token WHERE due_at <= $1 AND due_at >= $2 AND (due_at, id) > ($2, $3)
+             ORDER BY due_at, id LIMIT $4"
+        );
         on!(self, c: Db => sqlx::query_as(sql)
             .bind(horizon).bind(after_at).bind(after_id).bind(limit).fetch_all(c).await)
     }

@@ -67,6 +67,20 @@ pub struct NoticeRow {
     pub secret_version: u32,
 }
 
+/// One of the first notices of a mail.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct MailPreview {
+    pub mail_id: Uuid,
+    pub recipient: Address,
+    /// The name of its token or its title.
+    pub name: String,
+    pub topic: Topic,
+    /// In seconds.
+    pub step: Option<i64>,
+    /// How many notices the mail has.
+    pub notices: i64,
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct NoticeFilter {
     pub recipient_key: Option<String>,
@@ -96,6 +110,20 @@ const SELECT_NOTICE_VIEW: &str = "SELECT l.id, l.token_id,
     FROM ledger l LEFT JOIN token t ON t.id = l.token_id";
 
 impl Tx {
+    /// The first three notices of each mail that `holder` has sent, in order of recipient.
+    pub async fn list_mails_sent_by(&mut self, holder: Uuid) -> Result<Vec<MailPreview>> {
+        on!(self, c: Db => sqlx::query_as(
+            "SELECT * FROM (
+                SELECT n.mail_id, m.recipient, m.recipient_key, n.topic, n.step,
+                       COALESCE(NULLIF(t.name, ''), t.external_id, n.title, n.subject, n.topic) AS name,
+                       COUNT(*) OVER (PARTITION BY n.mail_id) AS notices,
+                       ROW_NUMBER() OVER (PARTITION BY n.mail_id ORDER BY n.generation, n.id) AS nth
+                FROM mail m JOIN notice n ON n.mail_id = m.id LEFT JOIN token t ON t.id = n.token_id
+                WHERE m.holder = $1 AND m.state = 'sent' AND n.state = 'planned') AS numbered
+             WHERE nth <= 3 ORDER BY recipient_key, mail_id, nth")
+            .bind(holder).fetch_all(c).await)
+    }
+
     /// A page of tokens after `after`, the last token of the previous page: in order of (source, external
     /// id), or of expiry if the filter has one. Each order has an index, so the cost is that of the page.
     pub async fn list_tokens(

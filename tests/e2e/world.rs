@@ -30,6 +30,7 @@ pub struct World {
     /// `2026-11-24 00:00:00` in UTC, or `+1d` for a day ahead of the real time.
     clock: Option<String>,
     environment: Vec<(String, String)>,
+    dry_runs: bool,
     /// The process whose mount namespace the program joins.
     mounts_of: Option<u32>,
     // Dropped last, when the program has ended.
@@ -69,6 +70,7 @@ impl World {
             tables: String::new(),
             clock: None,
             environment: Vec::new(),
+            dry_runs: true,
             mounts_of: None,
             _database: database,
         };
@@ -197,8 +199,27 @@ impl World {
         command
     }
 
+    /// Runs the program. Before a sweep at a fixed time, a dry run must predict what the sweep does.
+    #[track_caller]
     pub fn run(&self, arguments: &[&str]) -> RunResult {
-        self.command(arguments).output().unwrap().into()
+        let is_predictable = arguments.first() == Some(&"sweep")
+            && !arguments.contains(&"--dry-run")
+            && self.dry_runs
+            && self.clock.as_ref().is_some_and(|clock| clock.len() == 19);
+        if !is_predictable {
+            return self.command(arguments).output().unwrap().into();
+        }
+        let dry_run = [arguments, &["--dry-run"]].concat();
+        let predicted: RunResult = self.command(&dry_run).output().unwrap().into();
+        let swept: RunResult = self.command(arguments).output().unwrap().into();
+        swept.is_predicted_by(&predicted);
+        swept
+    }
+
+    /// Sweeps are not preceded by dry runs: the test counts requests, or the world changes with each.
+    pub fn without_dry_runs(&mut self) -> &mut Self {
+        self.dry_runs = false;
+        self
     }
 
     /// Sweeps without a problem.
@@ -321,6 +342,52 @@ impl RunResult {
     pub fn exits(&self, code: i32) -> &Self {
         assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
         self
+    }
+
+    /// Asserts that a dry run had the figures of this sweep, as far as they do not depend on replies that only a sweep
+    /// gets.
+    #[track_caller]
+    fn is_predicted_by(&self, dry_run: &Self) {
+        let says = |text: &str| self.stdout.contains(text) || self.stderr.contains(text);
+        let is_down = says("the mail server could not be used");
+        if !is_down && !matches!(self.code, Some(0 | 1)) {
+            return;
+        }
+        let has_replied = ["another sweep", "could not be revoked", "could not mark"];
+        if has_replied.iter().any(|text| says(text)) {
+            return;
+        }
+        let mut labels = vec!["tokens", "rows", "sources", "people", "findings", "purged"];
+        let failures = ["deferred", "in doubt", "failed"];
+        if !is_down && failures.iter().all(|unit| self.count("mails", unit) == 0) {
+            labels.push("notices");
+            let (written, sent) = (
+                dry_run.count("mails", "would be written"),
+                self.count("mails", "sent"),
+            );
+            assert_eq!(written, sent, "{dry_run:?}\n{self:?}");
+        }
+        for label in labels {
+            let (predicted, line) = (dry_run.summary_line(label), self.summary_line(label));
+            assert_eq!(predicted, line, "{dry_run:?}\n{self:?}");
+        }
+    }
+
+    /// The summary line with this label; empty without one.
+    fn summary_line(&self, label: &str) -> &str {
+        let mut lines = self.stdout.lines();
+        lines.find(|line| line.starts_with(label)).unwrap_or("")
+    }
+
+    /// The number before `unit` in the summary lines with this label.
+    fn count(&self, label: &str, unit: &str) -> u64 {
+        let lines = self
+            .stdout
+            .lines()
+            .filter_map(|line| line.strip_prefix(label));
+        let mut parts = lines.flat_map(|line| line.split([',', ';']));
+        let number = parts.find_map(|part| part.trim().strip_suffix(unit));
+        number.map_or(0, |number| number.trim().parse().unwrap())
     }
 
     /// Asserts that standard output or standard error contains this text.

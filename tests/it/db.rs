@@ -62,6 +62,16 @@ impl Fresh {
         Store::open(&self.url, access).await.unwrap()
     }
 
+    /// A database that is already there.
+    pub fn in_file(file: &Path) -> Self {
+        Self {
+            db: Db::Sqlite,
+            url: sqlite_url(file),
+            folder: tempfile::tempdir().unwrap(),
+            _postgres: None,
+        }
+    }
+
     /// The folder of the SQLite file.
     pub fn folder(&self) -> &Path {
         self.folder.path()

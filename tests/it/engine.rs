@@ -9,9 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use lapsed::domain::{
     Cell, Expiry, ExpiryOrigin, ListedToken, SourceTerms, Status, Token, TokenId,
 };
-use lapsed::engine::{
-    Error, PlannedNotice, RevocationOrder, RevokeRefusal, SweepOptions, WatchedSource, new_id,
-};
+use lapsed::engine::{Error, RevocationOrder, RevokeRefusal, SweepOptions, WatchedSource, new_id};
 use lapsed::sources::ListingBuilder;
 use lapsed::sources::{
     self, AccountAdmin, CheckReport, Fetched, LastListing, Listing, RefusedRow, Source,
@@ -19,6 +17,7 @@ use lapsed::sources::{
 use lapsed::store::{AuditRow, NoticeRow};
 use rstest::rstest;
 use tokio::sync::{Barrier, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::db::Db;
 use crate::world::{self, now};
@@ -269,7 +268,8 @@ async fn a_listing_from_before_a_revocation_does_not_reactivate_the_token(
         world.engine.clock.advance(TimeDelta::seconds(1));
         go.send(()).unwrap();
     };
-    tokio::join!(world.sweep(), revoke);
+    let (options, stop) = (SweepOptions::default(), CancellationToken::new());
+    tokio::join!(world.engine.sweep(&options, &stop), revoke);
     assert_eq!(world.token("k-1").await.status, Status::Revoked);
     let is_warning = |line: &String| line.starts_with("expiry") && !line.ends_with("cancelled");
     let notices = world.notices(&token).await;
@@ -611,15 +611,9 @@ async fn a_dry_run_previews_gone_tokens_rejected_listings_and_recipients(
 ) {
     let world = World::new(db).await;
     let preview = async |options: SweepOptions| {
-        let mut recipients = Vec::new();
-        let on_notice =
-            |planned: PlannedNotice| recipients.push(planned.notice.recipient.to_string());
-        let report = world
-            .engine
-            .preview_sweep(&options, on_notice)
-            .await
-            .unwrap();
-        (report, recipients)
+        let stop = CancellationToken::new();
+        let dry_run = world.engine.dry_run(&options, &stop).await.unwrap();
+        (dry_run.report, dry_run.mails)
     };
     *world.fake.admins.lock().unwrap() = Some(vec![admin("acme", "left@example.org")]);
     let due = now() + TimeDelta::days(8);
@@ -629,13 +623,17 @@ async fn a_dry_run_previews_gone_tokens_rejected_listings_and_recipients(
     *world.fake.admins.lock().unwrap() = Some(vec![admin("acme", "new@example.org")]);
     world.fake.tokens.lock().unwrap().truncate(11);
     world.engine.clock.advance(TimeDelta::days(1));
-    let (report, recipients) = preview(SweepOptions::default()).await;
+    let (report, mails) = preview(SweepOptions::default()).await;
     assert_eq!(
         (report.tokens_gone, report.tokens_due),
         (9, 11),
         "{report:?}"
     );
-    let count = |address: &str| recipients.iter().filter(|to| *to == address).count();
+    let count = |address: &str| {
+        let mut notices = mails.iter();
+        let first = notices.find(|notice| notice.recipient.to_string() == address);
+        first.map_or(0, |notice| notice.notices)
+    };
     let counts = ["ada@example.org", "new@example.org", "left@example.org"].map(count);
     assert_eq!(counts, [11, 11, 0]);
 

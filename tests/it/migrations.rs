@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lapsed::domain::{FindingKind, IdentityStatus, Status};
 use lapsed::store::{
-    Access, Error, NoticeFilter, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Store, TokenFilter,
+    Access, Error, NoticeFilter, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, Store, TABLES, TokenFilter,
 };
 use rstest::rstest;
 use sqlx::migrate::Migrator;
@@ -383,4 +383,30 @@ async fn a_failed_migration_is_reported_and_rolled_back(#[values(Sqlite, Postgre
         names(&fresh, "table").await,
         BTreeSet::from(["notice".to_owned()])
     );
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_copy_for_a_dry_run_has_every_table(#[values(Sqlite, Postgres)] db: Db) {
+    let fresh = db.empty();
+    for version in versions(db) {
+        fresh.migrate_to(version).await;
+        fresh.execute(&sample(db, version)).await.unwrap();
+    }
+    let known = TABLES.map(str::to_owned).into_iter().collect();
+    assert_eq!(names(&fresh, "table").await, known);
+    let store = fresh.open(Access::ReadOnly).await;
+    let scratch = tempfile::tempdir().unwrap();
+    let copy = store.copy_to_scratch(scratch.path()).await.unwrap();
+    copy.close().await;
+    store.close().await;
+    let copy = Fresh::in_file(&scratch.path().join("scratch.db"));
+    for table in TABLES {
+        let sql = format!("SELECT CAST(COUNT(*) AS TEXT) FROM {table}");
+        let expected = match table {
+            "lease" => vec!["0".to_owned()],
+            _ => fresh.texts(&sql).await,
+        };
+        assert_eq!(copy.texts(&sql).await, expected, "{table}");
+    }
 }

@@ -90,10 +90,19 @@ pub fn engine(store: &Store, outbox: &Path) -> Engine {
     }
 }
 
-/// Sweeps with the default options.
+/// Sweeps with the default options, and checks that a dry run predicts what the sweep does.
 pub async fn sweep(engine: &Engine) -> Report {
     let stop = CancellationToken::new();
-    engine.sweep(&SweepOptions::default(), &stop).await
+    let options = SweepOptions::default();
+    let predicted = engine.dry_run(&options, &stop).await.unwrap().report;
+    let report = engine.sweep(&options, &stop).await;
+    let elapsed_ms = report.elapsed_ms;
+    let timeless = |report: Report| Report {
+        elapsed_ms,
+        ..report
+    };
+    assert_eq!(timeless(predicted), report, "the dry run is wrong");
+    report
 }
 
 /// Warns a week and a day ahead, without merging and without a limit.

@@ -45,6 +45,7 @@ Examples:
 
 A sweep syncs the sources and directories, marks expired tokens, opens findings,
 plans notices and sends the mails.
+A dry run does the same on a copy of the store, and lists the mails instead of sending them.
 It does not wait for deferred mails; the next sweep tries them again.")]
     Sweep(Sweep),
 

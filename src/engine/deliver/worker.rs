@@ -39,6 +39,16 @@ impl Mailer {
         }
     }
 
+    /// A mailer that renders the same mails and sends none.
+    pub(in crate::engine) fn discarding(&self) -> Self {
+        Self {
+            writer: self.writer.clone(),
+            transport: Transport::Discard,
+            templates: RwLock::new(self.templates()),
+            mail_counts: Mutex::default(),
+        }
+    }
+
     pub fn templates(&self) -> Arc<Templates> {
         let templates = self.templates.read();
         Arc::clone(&templates.unwrap_or_else(PoisonError::into_inner))

@@ -1,0 +1,250 @@
+//! Copies a store table by table into a store on the other database, and compares what arrived.
+
+use std::path::Path;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use futures_util::TryStreamExt;
+use sha2::{Digest, Sha256};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row as _};
+use uuid::Uuid;
+
+use super::{Access, Error, Result, Store, Tx, on};
+
+/// Every table of the schema.
+pub const TABLES: [&str; 14] = [
+    "meta",
+    "source",
+    "source_admin",
+    "token",
+    "plan",
+    "mail",
+    "notice",
+    "address",
+    "directory",
+    "identity",
+    "finding",
+    "run",
+    "lease",
+    "audit",
+];
+
+/// Rows per statement: the widest table has fewer than 60 columns, and SQLite takes 32,766 parameters.
+const ROWS_PER_INSERT: usize = 500;
+
+/// The type of a column. The two databases store the same type differently.
+#[derive(Clone, Copy)]
+enum Kind {
+    Id,
+    Instant,
+    Flag,
+    Number,
+    Text,
+}
+
+impl Kind {
+    fn from_postgres(data_type: &str) -> Result<Self> {
+        Ok(match data_type {
+            "uuid" => Self::Id,
+            "timestamp with time zone" => Self::Instant,
+            "boolean" => Self::Flag,
+            "bigint" => Self::Number,
+            "text" => Self::Text,
+            other => {
+                let error = format!("lapsed does not copy columns of the type {other}");
+                return Err(Error::Inconsistent(sqlx::Error::Decode(error.into())));
+            }
+        })
+    }
+}
+
+struct Column {
+    name: String,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Value {
+    Id(Option<Uuid>),
+    Instant(Option<DateTime<Utc>>),
+    Flag(Option<bool>),
+    Number(Option<i64>),
+    Text(Option<String>),
+}
+
+macro_rules! read_value {
+    ($row:expr, $index:expr, $kind:expr) => {
+        match $kind {
+            Kind::Id => $row.try_get($index).map(Value::Id),
+            // PostgreSQL stores microseconds.
+            Kind::Instant => $row
+                .try_get($index)
+                .map(|at: Option<DateTime<Utc>>| Value::Instant(at.map(|at| at.trunc_subsecs(6)))),
+            Kind::Flag => $row.try_get($index).map(Value::Flag),
+            Kind::Number => $row.try_get($index).map(Value::Number),
+            Kind::Text => $row.try_get($index).map(Value::Text),
+        }
+    };
+}
+
+/// The number of rows of a table, and the sum of their hashes, which does not depend on their order.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Checksum {
+    rows: u64,
+    sum: u128,
+}
+
+impl Checksum {
+    fn add(&mut self, row: &[Value]) {
+        let hash = Sha256::digest(format!("{row:?}"));
+        let mut half = [0; 16];
+        half.copy_from_slice(&hash[..16]);
+        self.rows += 1;
+        self.sum = self.sum.wrapping_add(u128::from_le_bytes(half));
+    }
+}
+
+impl Store {
+    /// Copies the store into a new SQLite file in `folder`, for work that must leave no trace. Takes no lock that a
+    /// writer waits for.
+    pub async fn copy_to_scratch(&self, folder: &Path) -> Result<Self> {
+        let file = folder.join("scratch.db");
+        if self.is_sqlite() {
+            self.backup(&file).await?;
+        }
+        let url = format!("sqlite://{}", file.display());
+        let scratch = Self::open(&url, Access::Scratch).await?;
+        let mut tx = scratch.begin().await?;
+        if !self.is_sqlite() {
+            copy_tables(&mut self.begin_read().await?, &mut tx, &mut |_| ()).await?;
+        }
+        // Their holders work on this store, not on the copy.
+        tx.delete_leases().await?;
+        tx.commit().await?;
+        Ok(scratch)
+    }
+}
+
+impl Tx {
+    async fn delete_leases(&mut self) -> Result<()> {
+        on!(self, c: Db => sqlx::query("DELETE FROM lease").execute(c).await.map(drop))
+    }
+
+    /// Allows statements that take as long as a large table does.
+    async fn lift_time_limit(&mut self) -> Result<()> {
+        if let Self::Postgres(tx) = self {
+            sqlx::query("SET LOCAL statement_timeout = 0")
+                .execute(&mut **tx)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The columns of a table, on PostgreSQL, whose types are more precise.
+    async fn find_columns(&mut self, table: &str) -> Result<Vec<Column>> {
+        let Self::Postgres(tx) = self else {
+            return Ok(Vec::new());
+        };
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT column_name::text, data_type::text FROM information_schema.columns
+             WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position",
+        )
+        .bind(table)
+        .fetch_all(&mut **tx)
+        .await?;
+        rows.into_iter()
+            .map(|(name, data_type)| {
+                let kind = Kind::from_postgres(&data_type)?;
+                Ok(Column { name, kind })
+            })
+            .collect()
+    }
+
+    /// Passes on all rows of a table in pages, and returns their checksum.
+    async fn read_table(
+        &mut self,
+        table: &str,
+        columns: &[Column],
+        mut on_page: impl AsyncFnMut(&[Vec<Value>]) -> Result<()>,
+    ) -> Result<Checksum> {
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        let sql = AssertSqlSafe(format!("SELECT {} FROM {table}", names.join(", ")));
+        let mut checksum = Checksum::default();
+        let mut page = Vec::with_capacity(ROWS_PER_INSERT);
+        on!(self, c: Db => {
+            let mut rows = sqlx::query(sql).fetch(c);
+            let read = async {
+                while let Some(row) = rows.try_next().await? {
+                    let values = columns.iter().enumerate();
+                    let values: sqlx::Result<Vec<_>> =
+                        values.map(|(index, column)| read_value!(row, index, column.kind)).collect();
+                    let values = values?;
+                    checksum.add(&values);
+                    page.push(values);
+                    if page.len() == ROWS_PER_INSERT {
+                        on_page(&page).await?;
+                        page.clear();
+                    }
+                }
+                on_page(&page).await
+            };
+            read.await
+        })?;
+        Ok(checksum)
+    }
+
+    async fn insert_rows(
+        &mut self,
+        table: &str,
+        columns: &[Column],
+        rows: &[Vec<Value>],
+    ) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        on!(self, c: Db => {
+            let mut query =
+                QueryBuilder::<Db>::new(format!("INSERT INTO {table} ({}) ", names.join(", ")));
+            query.push_values(rows, |mut out, row| {
+                for value in row {
+                    match value {
+                        Value::Id(id) => out.push_bind(*id),
+                        Value::Instant(at) => out.push_bind(*at),
+                        Value::Flag(flag) => out.push_bind(*flag),
+                        Value::Number(number) => out.push_bind(*number),
+                        Value::Text(text) => out.push_bind(text.as_deref()),
+                    };
+                }
+            });
+            query.build().execute(c).await.map(drop)
+        })
+    }
+}
+
+/// Copies every table, reads the copy again and compares it. One of the two stores must be on PostgreSQL. `on_rows`
+/// gets the number of rows copied since its last call.
+pub(super) async fn copy_tables(
+    from: &mut Tx,
+    to: &mut Tx,
+    on_rows: &mut (impl FnMut(u64) + Send),
+) -> Result<()> {
+    from.lift_time_limit().await?;
+    to.lift_time_limit().await?;
+    for table in TABLES {
+        let columns = match from {
+            Tx::Postgres(_) => from.find_columns(table).await?,
+            Tx::Sqlite(_) => to.find_columns(table).await?,
+        };
+        let copy = async |rows: &[Vec<Value>]| {
+            to.insert_rows(table, &columns, rows).await?;
+            on_rows(rows.len() as u64);
+            Ok(())
+        };
+        let read = from.read_table(table, &columns, copy).await?;
+        let written = to.read_table(table, &columns, async |_| Ok(())).await?;
+        if read != written {
+            return Err(Error::CopyDiffers(table));
+        }
+    }
+    Ok(())
+}
