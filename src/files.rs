@@ -1,11 +1,12 @@
 //! Creates files and folders for the user that runs lapsed, even if root makes them; names users.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use nix::unistd::{Uid, User};
+use tempfile::TempDir;
 
 /// Creates a new file that only its owner may read. Fails where there is a file or a link.
 pub fn create_private(path: &Path) -> io::Result<File> {
@@ -48,6 +49,14 @@ pub fn create_private_folder(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A temporary folder that only its owner may read. It is deleted with the returned guard.
+pub fn create_temporary_folder() -> io::Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("lapsed-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
 }
 
 /// `made` is what this process has just created at `path`; an existing file never gets another owner.

@@ -6,6 +6,7 @@
 mod addresses;
 mod columns;
 mod copy;
+mod file;
 mod findings;
 mod mails;
 mod notices;
@@ -19,7 +20,11 @@ mod unusable;
 mod upstreams;
 mod views;
 
+use std::sync::Arc;
+
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+
+use file::OpenFile;
 
 pub use addresses::RefusedAddress;
 #[cfg(feature = "test-support")]
@@ -56,6 +61,8 @@ enum Pools {
     Sqlite {
         write: SqlitePool,
         read: SqlitePool,
+        /// Of a store that is written.
+        file: Option<Arc<OpenFile>>,
     },
     Postgres(PgPool),
 }
@@ -134,6 +141,8 @@ pub enum Error {
         reason: String,
         fix: String,
     },
+    #[error("the store at {place} is not the file that was opened: {change}")]
+    FileChanged { place: String, change: &'static str },
     #[error("cannot upgrade the store's schema")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("a statement of the store failed")]
@@ -226,6 +235,30 @@ impl Store {
         })
     }
 
+    /// Fails if the file of an SQLite store was removed, replaced or overwritten since it was opened.
+    pub fn check_file(&self) -> Result<()> {
+        let Pools::Sqlite {
+            file: Some(opened), ..
+        } = &self.0
+        else {
+            return Ok(());
+        };
+        // Without a look at the file, the statements report what is wrong.
+        let Ok(Some(change)) = opened.find_change() else {
+            return Ok(());
+        };
+        Err(Error::FileChanged {
+            place: opened.path.display().to_string(),
+            change,
+        })
+    }
+
+    /// Leaves SQLite's connections open until the process ends. Closing the last one would write the log of the earlier
+    /// file into the new one.
+    pub fn leave_open(&self) {
+        std::mem::forget(self.clone());
+    }
+
     pub fn is_sqlite(&self) -> bool {
         matches!(self.0, Pools::Sqlite { .. })
     }
@@ -233,7 +266,7 @@ impl Store {
     /// Closes all connections; on SQLite this also merges the write-ahead log into the file.
     pub async fn close(&self) {
         match &self.0 {
-            Pools::Sqlite { write, read } => {
+            Pools::Sqlite { write, read, .. } => {
                 read.close().await;
                 write.close().await;
             }

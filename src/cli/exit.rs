@@ -80,6 +80,10 @@ pub(super) const STORE_ACCESS_HINT: &str = "check [store] url, that the folder o
 pub(super) const STORE_DAMAGE_HINT: &str =
     "restore a backup (`lapsed backup` makes them), or set another file in [store] url";
 
+const FILE_CHANGED_HINT: &str = "stop every lapsed that uses it, and put the right file there, such as a backup; unless it is the one that was open, \
+     move the files beside it that end in -wal and -shm away; with `[store] create = false`, lapsed does not begin a \
+     new store, which would send everything again";
+
 impl Error {
     /// The exit code, and how to fix it.
     fn advice(&self) -> (Exit, Option<&str>) {
@@ -105,6 +109,7 @@ impl Error {
 pub(super) fn store_advice(error: &store::Error) -> (Exit, Option<&str>) {
     match error {
         store::Error::Unusable { fix, .. } => (Exit::Config, Some(fix)),
+        store::Error::FileChanged { .. } => (Exit::Config, Some(FILE_CHANGED_HINT)),
         store::Error::Url(_)
         | store::Error::Missing(_)
         | store::Error::Newer { .. }

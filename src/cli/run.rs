@@ -166,6 +166,7 @@ impl Sweeps {
         let mut last = self.last_sweep().await.unwrap_or(DateTime::UNIX_EPOCH);
         loop {
             self.heartbeat.beat();
+            self.engine.store.check_file()?;
             let now = self.engine.now();
             // If the clock was set back, do not wait until it has caught up.
             last = last.min(now);
@@ -239,6 +240,7 @@ impl Deliveries {
             log_report("delivery", &report);
             let delivers = report::exit_code(&report) == Exit::Ok;
             self.delivers.store(delivers, Ordering::Relaxed);
+            self.engine.store.check_file()?;
         }
     }
 

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::directories;
 use crate::engine::{self, Engine, LastPurge, Mailer, WatchedDirectory, WatchedSource};
+use crate::files::create_temporary_folder;
 use crate::notify::message::Writer;
 use crate::notify::smtp::Relay;
 use crate::notify::template::Templates;
@@ -90,7 +91,8 @@ impl Mode {
     }
 }
 
-/// Opens the store, does the work, and closes the store even if the work failed.
+/// Opens the store, does the work, and closes the store even if the work failed. A store whose file was replaced
+/// meanwhile is the error to report.
 pub(super) async fn with_store<T>(
     config: &Config,
     mode: Mode,
@@ -103,6 +105,10 @@ pub(super) async fn with_store<T>(
         Mode::AsIs => (open_existing(config, Access::AsIs).await?, None),
     };
     let result = work(&store).await;
+    if let Err(error) = store.check_file() {
+        store.leave_open();
+        return Err(error.into());
+    }
     store.close().await;
     result
 }
@@ -141,7 +147,7 @@ async fn open_store_for_dry_run(config: &Config) -> Result<(Store, Option<TempDi
     let url = config.store.url.expose_secret();
     match Store::open(url, Access::ReadOnly).await {
         Err(store::Error::Missing(_)) if config.store.create => {
-            let folder = tempfile::tempdir()?;
+            let folder = create_temporary_folder()?;
             let url = format!("sqlite://{}", folder.path().join("empty.db").display());
             let store = Store::open(&url, Access::Create).await?;
             Ok((store, Some(folder)))

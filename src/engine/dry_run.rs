@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Token, TokenId};
+use crate::files::create_temporary_folder;
 use crate::sources::{self, CheckReport, ExpiryAck, Fetched, LastListing, Listing, Source};
 use crate::store::{MailPreview, Store};
 
@@ -31,8 +32,10 @@ impl Engine {
         options: &SweepOptions,
         stop: &CancellationToken,
     ) -> Result<DryRun, Error> {
-        let folder = tempfile::tempdir().map_err(Error::Scratch)?;
-        let copy = self.store.copy_to_scratch(folder.path()).await?;
+        let folder = create_temporary_folder().map_err(Error::Scratch)?;
+        let copying = self.store.copy_to_scratch(folder.path());
+        let copied = stop.run_until_cancelled(copying).await;
+        let copy = copied.ok_or(Error::Stopped)??;
         let engine = self.on_copy(copy);
         let result = engine.run_dry(options, stop).await;
         engine.store.close().await;

@@ -388,6 +388,7 @@ impl Engine {
         };
         let mut tx = self.store.begin().await?;
         tx.insert_run(new_id(started_at), &run, &text).await?;
+        tx.count_generation().await?;
         tx.release_lease(SWEEP_LEASE, self.holder).await?;
         Ok(tx.commit().await?)
     }

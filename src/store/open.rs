@@ -1,8 +1,10 @@
 //! Opening a store, upgrading its schema, and backing it up.
 
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
@@ -10,7 +12,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, PgConnection, SqliteConnection, SqlitePool};
 
-use super::unusable::{explain_postgres, explain_sqlite};
+use super::file::{FILE_ID_OFFSET, OpenFile, find_file_id, new_file_id, set_file_id};
+use super::unusable::{check_access, explain_postgres, explain_sqlite};
 use super::{Error, Pools, Result, Store};
 use crate::files::{create_private, create_private_for_owner};
 use crate::network::require_tls;
@@ -106,6 +109,7 @@ impl Store {
                 explained => explained,
             });
         }
+        check_access(&file)?;
         let (reader_options, writer_options) = match access {
             Access::ReadOnly | Access::AsIs => {
                 // Opened read-write but with `query_only`: after a reader that opened the file read-only,
@@ -136,14 +140,30 @@ impl Store {
             // Takes the write lock: if two processes upgrade at once, the second finds nothing to do.
             let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
             migrate(&mut *tx, &SQLITE_MIGRATIONS).await?;
+            set_file_id(&mut tx).await?;
             tx.commit().await?;
         }
+        let opened = match access {
+            Access::Create | Access::Migrate => {
+                let file_id = find_file_id(&mut connection).await?;
+                let opened = OpenFile::open(&file, file_id);
+                Some(Arc::new(
+                    opened.map_err(|error| explain_sqlite(&file, error.into()))?,
+                ))
+            }
+            Access::ReadOnly | Access::AsIs | Access::Scratch => None,
+        };
         drop(connection);
         let read = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(LOCK_TIMEOUT)
             .connect_lazy_with(reader_options);
-        Ok((Self(Pools::Sqlite { write, read }), versions))
+        let pools = Pools::Sqlite {
+            write,
+            read,
+            file: opened,
+        };
+        Ok((Self(pools), versions))
     }
 
     async fn open_postgres(url: &str, access: Access) -> Result<(Self, Versions)> {
@@ -228,7 +248,11 @@ impl Store {
         let vacuumed = vacuum_into(&mut connection, name).await;
         connection.close().await?;
         let result = match vacuumed {
-            Ok(()) => copy.sync_all().map_err(copy_error),
+            // A file id of its own: a copy that is put over a store in use must be noticed.
+            Ok(file_id) => copy
+                .write_all_at(&file_id.to_be_bytes(), FILE_ID_OFFSET as u64)
+                .and_then(|()| copy.sync_all())
+                .map_err(copy_error),
             Err(error) => Err(error.into()),
         };
         if result.is_err() {
@@ -239,17 +263,17 @@ impl Store {
     }
 }
 
-/// Copies the store in one transaction, so that the copy is consistent.
-async fn vacuum_into(connection: &mut SqliteConnection, name: &str) -> sqlx::Result<()> {
+/// Copies the store in one transaction, so that the copy is consistent. Returns a file id for the copy.
+async fn vacuum_into(connection: &mut SqliteConnection, name: &str) -> sqlx::Result<i32> {
     // `query_only` would forbid writing the copy, too.
     sqlx::query("PRAGMA query_only = OFF")
         .execute(&mut *connection)
         .await?;
     sqlx::query("VACUUM INTO $1")
         .bind(name)
-        .execute(connection)
-        .await
-        .map(drop)
+        .execute(&mut *connection)
+        .await?;
+    new_file_id(connection).await
 }
 
 async fn connect_sqlite_writer(options: SqliteConnectOptions) -> sqlx::Result<SqlitePool> {

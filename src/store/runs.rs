@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, QueryBuilder};
+use sqlx::{AssertSqlSafe, FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use crate::time::MAX_INSTANT;
@@ -103,6 +103,22 @@ impl Tx {
             "INSERT INTO run (id, started_at, ended_at, outcome, report) VALUES ($1, $2, $3, $4, $5)")
             .bind(id).bind(run.started_at).bind(run.ended_at).bind(&run.outcome).bind(report)
             .execute(c).await.map(drop))
+    }
+
+    /// Makes an older copy of an SQLite file recognizable (`Store::check_file`).
+    pub async fn count_generation(&mut self) -> Result<()> {
+        let Self::Sqlite(tx) = self else {
+            return Ok(());
+        };
+        let generation: i32 = sqlx::query_scalar("PRAGMA user_version")
+            .fetch_one(&mut **tx)
+            .await?;
+        let sql = format!(
+            "PRAGMA user_version = {}",
+            generation.checked_add(1).unwrap_or(1)
+        );
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut **tx).await?;
+        Ok(())
     }
 
     /// The last run, or the last successful one.

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 use sqlx::migrate::MigrateError;
 
-use super::Error;
+use super::{Error, Result};
 use crate::files::format_user;
 use crate::network::TLS_ADVICE;
 
@@ -18,10 +18,25 @@ type Reason = (String, String);
 
 /// The error of a store that SQLite could not open.
 pub(super) fn explain_sqlite(file: &Path, source: sqlx::Error) -> Error {
-    let place = file.display().to_string();
+    match check_access(file) {
+        Err(unusable) => unusable,
+        Ok(()) => Error::Open {
+            place: file.display().to_string(),
+            source,
+        },
+    }
+}
+
+/// Fails where this user may not write the file or its folder. SQLite would open such a file, and fail at the first
+/// statement that writes.
+pub(super) fn check_access(file: &Path) -> Result<()> {
     match file_fault(file) {
-        Some((reason, fix)) => Error::Unusable { place, reason, fix },
-        None => Error::Open { place, source },
+        None => Ok(()),
+        Some((reason, fix)) => Err(Error::Unusable {
+            place: file.display().to_string(),
+            reason,
+            fix,
+        }),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 
 use rstest::rstest;
 use serde_json::json;
@@ -88,6 +88,11 @@ impl Daemon {
                 .unwrap()
                 .success()
         );
+    }
+
+    /// Waits until it ends.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// Stops it with SIGTERM; it must notify that and exit with 0.

@@ -92,7 +92,7 @@ fn a_finding_opens_once_and_resolves_by_itself(#[values(Sqlite, Postgres)] db: D
     );
     world.sweep();
     assert_eq!(findings(&world, &[]), open);
-    world.at("2027-01-29 23:59:59").run(&["sweep"]);
+    world.at("2027-01-29 23:50:00").run(&["sweep"]);
     let expected = ["idle unused medium open"];
     assert_eq!(findings(&world, &["--kind", "unused"]), expected);
     world.at("2027-01-30 00:00:00").run(&["sweep"]);

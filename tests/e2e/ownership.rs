@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 
+use rstest::rstest;
+
 use crate::daemon::Daemon;
 use crate::postgres::query;
 use crate::world::{Db, RunResult, World};
@@ -94,13 +96,15 @@ fn what_root_makes_in_the_folder_of_the_service_belongs_to_the_service() {
     run_as_service(&world, &["token", "list"]).exits(0);
 }
 
-#[test]
-fn a_store_of_another_user_is_a_configuration_error_with_the_fix() {
+#[rstest]
+fn a_store_of_another_user_is_a_configuration_error_with_the_fix(
+    #[values(0o600, 0o644)] mode: u32,
+) {
     let world = world_of_service();
     // As after a restore by root with `mv`.
     fs::File::create(world.path("state/lapsed.db")).unwrap();
-    let private = PermissionsExt::from_mode(0o600);
-    fs::set_permissions(world.path("state/lapsed.db"), private).unwrap();
+    let mode = PermissionsExt::from_mode(mode);
+    fs::set_permissions(world.path("state/lapsed.db"), mode).unwrap();
     world.run(&["migrate"]).exits(0);
     let commands: [&[&str]; 4] = [&["sweep"], &["run"], &["token", "list"], &["check"]];
     for command in commands {

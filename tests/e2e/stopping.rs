@@ -8,7 +8,7 @@ use rstest::rstest;
 use crate::world::{Db, World, in_days};
 use Db::{Postgres, Sqlite};
 
-fn terminate(child: &Child) {
+pub fn terminate(child: &Child) {
     let pid = child.id().to_string();
     let killed = Command::new("kill").args(["-TERM", &pid]).status();
     assert!(killed.unwrap().success());

@@ -76,6 +76,7 @@ impl Claimer {
             return Ok(Claimed::default());
         }
         tx.settle_claimed(&ids, now).await?;
+        tx.count_generation().await?;
         tx.commit().await?;
         let mut claimed = Claimed {
             is_full: i64::try_from(mails.len()).is_ok_and(|count| count == limit),

@@ -184,6 +184,7 @@ impl Recorder<'_> {
         if batch.is_empty() {
             return Ok(HashSet::new());
         }
+        self.store.check_file()?;
         let give_up_at = Instant::now() + STORE_RETRY_TIMEOUT;
         loop {
             let result = self.try_record(batch, pass_start, report).await;

@@ -302,3 +302,41 @@ async fn a_backup_of_postgres_refers_to_pg_dump() {
     assert_contains!(full_message(&error), "pg_dump");
     assert!(!copy.exists());
 }
+
+#[tokio::test]
+async fn an_older_copy_over_the_file_is_noticed() {
+    let fresh = Sqlite.empty();
+    let file = fresh.folder().join("lapsed.db");
+    let older = fresh.folder().join("older.db");
+    fresh.open(Access::Create).await.close().await;
+    std::fs::copy(&file, &older).unwrap();
+    let store = fresh.open(Access::Create).await;
+    store.check_file().unwrap();
+    for _ in 0..2 {
+        write!(store, tx => tx.count_generation());
+        fresh
+            .execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            .await
+            .unwrap();
+        store.check_file().unwrap();
+    }
+    std::fs::copy(&older, &file).unwrap();
+    let error = store.check_file().unwrap_err();
+    assert_contains!(full_message(&error), "overwritten by an older copy");
+    store.leave_open();
+}
+
+#[tokio::test]
+async fn a_backup_over_the_file_is_noticed_at_once() {
+    let fresh = Sqlite.empty();
+    let file = fresh.folder().join("lapsed.db");
+    let backup = fresh.folder().join("backup.db");
+    fresh.open(Access::Create).await.close().await;
+    let store = fresh.open(Access::Create).await;
+    store.backup(&backup).await.unwrap();
+    store.check_file().unwrap();
+    std::fs::copy(&backup, &file).unwrap();
+    let error = store.check_file().unwrap_err();
+    assert_contains!(full_message(&error), "overwritten by another file");
+    store.leave_open();
+}
