@@ -129,6 +129,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::Release(args) => sweep::release(context, args).await,
         Command::Migrate => maintain::migrate(context).await,
         Command::Backup(args) => maintain::backup(context, args).await,
+        Command::Move(args) => Box::pin(maintain::move_store(context, args)).await,
         Command::Demo(args) => Box::pin(demo::demo(context, args)).await,
         Command::Completions(args) => maintain::completions(&args),
         Command::Config(command) => config::config(&command),

@@ -158,6 +158,10 @@ pub enum Error {
     /// Nothing was committed.
     #[error("the copied table {0} differs from the original, so the copy was discarded")]
     CopyDiffers(&'static str),
+    #[error("cannot move the store: {0}")]
+    NotMoved(&'static str),
+    #[error("the store was moved to {0}; set [store] url to it")]
+    Moved(String),
     /// A row holds a value that no version of lapsed writes.
     #[error("the store is inconsistent: {0}")]
     Inconsistent(sqlx::Error),
@@ -257,6 +261,26 @@ impl Store {
     /// file into the new one.
     pub fn leave_open(&self) {
         std::mem::forget(self.clone());
+    }
+
+    /// Where it is, without user and password.
+    pub fn place(&self) -> String {
+        match &self.0 {
+            Pools::Sqlite { write, .. } => {
+                let file = write.connect_options().get_filename().to_owned();
+                let file = std::path::absolute(&file).unwrap_or(file);
+                format!("sqlite://{}", file.display())
+            }
+            Pools::Postgres(pool) => {
+                let options = pool.connect_options();
+                let database = options.get_database().unwrap_or_default();
+                format!(
+                    "postgres://{}:{}/{database}",
+                    options.get_host(),
+                    options.get_port()
+                )
+            }
+        }
     }
 
     pub fn is_sqlite(&self) -> bool {

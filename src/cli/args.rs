@@ -17,7 +17,7 @@ use super::complete;
 
 pub use commands::{
     Backup, Check, Command, Completions, ConfigCommand, ConfigTemplates, Demo, Explain, Import,
-    Man, Preview, Release, SendTest, Sweep,
+    Man, MoveStore, Preview, Release, SendTest, Sweep,
 };
 pub use notices::{AddressClear, AddressCommand, NoticeCommand, NoticeList, NoticeRetry};
 pub use nouns::{
@@ -49,7 +49,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Mail", &["preview", "send-test"]),
     (
         "Maintain",
-        &["migrate", "backup", "config", "completions", "man"],
+        &["migrate", "backup", "move", "config", "completions", "man"],
     ),
 ];
 

@@ -89,6 +89,7 @@ pub(super) async fn check(context: &Context, args: &Check) -> Result<Exit> {
             let outcome = Outcome::failed(problem, STORE_DAMAGE_HINT, Exit::Failed);
             outcomes.push(("store".to_owned(), outcome));
         }
+        outcomes.extend(check_pages(&store, args.integrity).await);
         store.close().await;
     }
     outcomes.push(("templates".to_owned(), check_templates(&config)));
@@ -183,6 +184,23 @@ async fn check_store(config: &Config) -> (Option<Store>, Outcome) {
         ),
     };
     (None, outcome)
+}
+
+/// Looks for damage in the file of the store: at every page of it, or only if that takes less than a second.
+async fn check_pages(store: &Store, is_thorough: bool) -> Option<(String, Outcome)> {
+    let found = store.find_damage(is_thorough).await;
+    let outcome = match found.unwrap_or_else(|error| Some(vec![Causes(&error).to_string()])) {
+        Some(damage) if !damage.is_empty() => {
+            let problem = format!("the file is damaged: {}", damage.join("; "));
+            Outcome::failed(problem, STORE_DAMAGE_HINT, Exit::Failed)
+        }
+        Some(_) if is_thorough => Outcome::Passed("every page was read and is whole".to_owned()),
+        None if is_thorough => Outcome::Warning(
+            "--integrity reads the pages of SQLite only; for PostgreSQL, use pg_amcheck".to_owned(),
+        ),
+        _ => return None,
+    };
+    Some(("store".to_owned(), outcome))
 }
 
 /// What it means that the store cannot be opened.

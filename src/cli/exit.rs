@@ -112,6 +112,7 @@ pub(super) fn store_advice(error: &store::Error) -> (Exit, Option<&str>) {
         store::Error::FileChanged { .. } => (Exit::Config, Some(FILE_CHANGED_HINT)),
         store::Error::Url(_)
         | store::Error::Missing(_)
+        | store::Error::Moved(_)
         | store::Error::Newer { .. }
         | store::Error::Older
         | store::Error::EarlierBuild => (Exit::Config, None),

@@ -173,7 +173,7 @@ fn summary(counts: ImportCounts, mode: ImportMode) -> String {
 }
 
 /// A progress bar on standard error, shown only on a terminal. It is removed when dropped, so that no error leaves half a bar behind.
-struct Progress(ProgressBar);
+pub(super) struct Progress(ProgressBar);
 
 impl Progress {
     /// Counts bytes; `total` is unknown for standard input.
@@ -187,7 +187,7 @@ impl Progress {
         )
     }
 
-    fn rows(total: Option<u64>) -> Self {
+    pub(super) fn rows(total: Option<u64>) -> Self {
         let known = "{bar:32} {human_pos}/{human_len} {msg} (about {eta} left)";
         Self::new(total, known, "{spinner} {human_pos} {msg}")
     }
@@ -208,7 +208,7 @@ impl Progress {
         Self(bar)
     }
 
-    fn advance(&self, by: u64) {
+    pub(super) fn advance(&self, by: u64) {
         self.0.inc(by);
     }
 

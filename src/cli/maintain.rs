@@ -6,9 +6,10 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 
 use super::Context;
-use super::args::{Backup, Completions};
+use super::args::{Backup, Completions, MoveStore};
 use super::complete;
 use super::exit::{Error, Exit, Failure, Result};
+use super::import::Progress;
 use super::output::{self, print_line};
 use super::setup::{self, Mode};
 use crate::store::{self, Access, Store, Versions};
@@ -53,6 +54,38 @@ pub(super) async fn backup(context: &Context, args: Backup) -> Result<Exit> {
 pub(super) async fn copy_store(store: &Store, file: &Path) -> Result<String> {
     store.backup(file).await.map_err(backup_failure)?;
     Ok(format!("copied the store to {}", file.display()))
+}
+
+/// Copies the store to another database, and lets no command use it from then on.
+pub(super) async fn move_store(context: &Context, args: MoveStore) -> Result<Exit> {
+    let config = setup::load_store_config(context)?;
+    let url = args.to.expose_secret();
+    let stop = context.stop.graceful(config.stop_timeout);
+    let (rows, place) = setup::with_idle_engine(context, &config, async |engine| {
+        let to = Store::open(url, Access::Create).await?;
+        if to.place() == engine.store.place() {
+            let error = anyhow::anyhow!("--to names the store itself");
+            return Err(Failure::usage(error).into());
+        }
+        let (mut rows, progress) = (0, Progress::rows(None));
+        let mut on_rows = |count| {
+            rows += count;
+            progress.advance(count);
+        };
+        let moved = engine.move_store(&to, &mut on_rows, stop).await;
+        to.close().await;
+        match moved? {
+            Some(()) => Ok((rows, to.place())),
+            None => Err(Failure::unreachable(anyhow::anyhow!("a sweep is running"))
+                .hint("try again when it is done, or stop lapsed")
+                .into()),
+        }
+    })
+    .await?;
+    print_line(&format!(
+        "moved the store to {place}: {rows} rows, each compared; now set [store] url to it, and start lapsed"
+    ))?;
+    Ok(Exit::Ok)
 }
 
 fn backup_failure(error: store::Error) -> Error {

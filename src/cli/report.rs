@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
+use chrono_tz::Tz;
+
 use super::exit::Exit;
+use super::output::when::format_instant;
 use crate::engine::Report;
 use crate::text;
 
@@ -53,6 +56,21 @@ pub(super) fn summary_lines(report: &Report) -> String {
         text.push_str("nothing was due\n");
     }
     text
+}
+
+/// How many deferred mails wait, and until when; empty without one.
+pub(super) fn waiting_line(report: &Report, zone: Tz) -> String {
+    let Some(next_at) = report.next_attempt_at else {
+        return String::new();
+    };
+    let waiting = match report.mails_waiting {
+        1 => "1 mail waits".to_owned(),
+        count => format!("{count} mails wait"),
+    };
+    format!(
+        "{waiting} for another attempt, the first until {}: see `lapsed notice list --state planned`\n",
+        format_instant(next_at, zone)
+    )
 }
 
 /// The lines of the summary: labels, and what is counted. The words are a contract.

@@ -167,6 +167,7 @@ impl Sweeps {
         loop {
             self.heartbeat.beat();
             self.engine.store.check_file()?;
+            self.engine.store.check_moved().await?;
             let now = self.engine.now();
             // If the clock was set back, do not wait until it has caught up.
             last = last.min(now);
@@ -241,6 +242,7 @@ impl Deliveries {
             let delivers = report::exit_code(&report) == Exit::Ok;
             self.delivers.store(delivers, Ordering::Relaxed);
             self.engine.store.check_file()?;
+            self.engine.store.check_moved().await?;
         }
     }
 

@@ -79,6 +79,8 @@ pub(super) enum Mode {
     DryRun,
     /// Opens it read-only with the schema version that it has.
     AsIs,
+    /// Opens it for moving it to another place.
+    Move,
 }
 
 impl Mode {
@@ -91,8 +93,8 @@ impl Mode {
     }
 }
 
-/// Opens the store, does the work, and closes the store even if the work failed. A store whose file was replaced
-/// meanwhile is the error to report.
+/// Opens the store, does the work, and closes the store even if the work failed. A store that was replaced
+/// or moved meanwhile is the error to report.
 pub(super) async fn with_store<T>(
     config: &Config,
     mode: Mode,
@@ -103,13 +105,19 @@ pub(super) async fn with_store<T>(
         Mode::DryRun => open_store_for_dry_run(config).await?,
         Mode::Read => (open_existing(config, Access::ReadOnly).await?, None),
         Mode::AsIs => (open_existing(config, Access::AsIs).await?, None),
+        Mode::Move => (open_existing(config, Access::Move).await?, None),
     };
     let result = work(&store).await;
     if let Err(error) = store.check_file() {
         store.leave_open();
         return Err(error.into());
     }
+    let moved = match mode {
+        Mode::Normal => store.check_moved().await,
+        Mode::Read | Mode::DryRun | Mode::AsIs | Mode::Move => Ok(()),
+    };
     store.close().await;
+    moved?;
     result
 }
 
@@ -163,18 +171,45 @@ pub(super) fn build_engine(
     mailer: Arc<Mailer>,
 ) -> Result<Engine> {
     Ok(Engine {
+        sources: build_sources(config)?,
+        directories: build_directories(config, &context.clock)?,
+        ..build_idle_engine(context, config, store, mailer)
+    })
+}
+
+/// An engine that watches nothing.
+fn build_idle_engine(
+    context: &Context,
+    config: &Config,
+    store: Store,
+    mailer: Arc<Mailer>,
+) -> Engine {
+    Engine {
         store,
         clock: context.clock.clone(),
         policy: config.policy.clone(),
         settings: config.settings.clone(),
         mailer,
-        sources: build_sources(config)?,
-        directories: build_directories(config, &context.clock)?,
+        sources: Vec::new(),
+        directories: Vec::new(),
         issuers: config.issuers.clone(),
         holder: engine::new_id(context.clock.now()),
         last_purge: LastPurge::default(),
         on_progress: Box::new(|| ()),
+    }
+}
+
+/// Opens the store for moving it, with an engine that watches and sends nothing.
+pub(super) async fn with_idle_engine<T>(
+    context: &Context,
+    config: &Config,
+    work: impl AsyncFnOnce(&Engine) -> Result<T>,
+) -> Result<T> {
+    let mailer = build_mailer_with(config, Transport::Discard)?;
+    with_store(config, Mode::Move, async |store| {
+        work(&build_idle_engine(context, config, store.clone(), mailer)).await
     })
+    .await
 }
 
 pub(super) fn build_source(config: &config::SourceConfig) -> Result<WatchedSource, sources::Error> {

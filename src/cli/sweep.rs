@@ -9,13 +9,13 @@ use super::args::{Release, Sweep};
 use super::exit::{Exit, Failure, Result};
 use super::monitoring::show_sweep;
 use super::output::print_line;
-use super::report::{exit_code, print_problems, summary_lines};
+use super::report::{exit_code, print_problems, summary_lines, waiting_line};
 use super::setup::{self, Mode};
 use super::{Context, audit};
 use crate::config::Config;
 use crate::domain::revocation::Decision;
 use crate::domain::{Step, Topic};
-use crate::engine::{DryRun, RevocationPreview, SweepOptions};
+use crate::engine::{DryRun, Report, RevocationPreview, SweepOptions};
 use crate::store::{MailPreview, Store};
 use crate::text;
 
@@ -50,8 +50,13 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> Result<Exit> {
     })
     .await?;
     print_problems(&report);
-    anstream::print!("{}", summary_lines(&report));
+    print_summary(&report, &config);
     Ok(exit_code(&report))
+}
+
+fn print_summary(report: &Report, config: &Config) {
+    let waiting = waiting_line(report, config.policy.zone);
+    anstream::print!("{}{waiting}", summary_lines(report));
 }
 
 /// Fails on a name that no source or directory has, before anything is swept.
@@ -94,7 +99,7 @@ async fn dry_run(context: &Context, config: &Config, args: Sweep) -> Result<Exit
     .await?;
     let count = std::mem::take(&mut report.mails_sent);
     print_problems(&report);
-    anstream::print!("{}", summary_lines(&report));
+    print_summary(&report, config);
     anstream::println!("mails     {count} would be written; nothing was changed or sent");
     for notices in mails.chunk_by(|a, b| a.mail_id == b.mail_id) {
         anstream::println!("{}", mail_line(notices));

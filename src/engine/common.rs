@@ -280,6 +280,9 @@ pub struct Report {
     /// Mails that the server may have accepted.
     pub mails_unknown: u64,
     pub mails_failed: u64,
+    /// Deferred mails that wait for their next attempt after the sweep, and when the first is due.
+    pub mails_waiting: u64,
+    pub next_attempt_at: Option<DateTime<Utc>>,
     pub notices_failed: u64,
     pub purged: u64,
     /// The mail server could not be reached or refused to serve.

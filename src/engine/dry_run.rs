@@ -60,6 +60,7 @@ impl Engine {
             Job::Deliver,
         ];
         self.run_jobs(&act, options, stop, report).await;
+        self.count_waiting_mails(report).await?;
         let mut tx = self.store.begin_read().await?;
         dry_run.mails = tx.list_mails_sent_by(self.holder).await?;
         Ok(dry_run)

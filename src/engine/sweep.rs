@@ -166,7 +166,20 @@ impl Engine {
             let sent = self.send_due(stop).await;
             report.add(&sent);
         }
+        if !report.store_down
+            && let Err(error) = self.count_waiting_mails(&mut report).await
+        {
+            report.record_error(None, &error);
+        }
         report
+    }
+
+    pub(super) async fn count_waiting_mails(&self, report: &mut Report) -> Result<(), Error> {
+        let mut tx = self.store.begin_read().await?;
+        let (count, next_at) = tx.count_waiting_mails(self.now()).await?;
+        report.mails_waiting = count.unsigned_abs();
+        report.next_attempt_at = next_at;
+        Ok(())
     }
 
     /// The first half of a sweep: updates the store and plans notices. Does nothing while another process holds the
@@ -174,7 +187,12 @@ impl Engine {
     pub async fn prepare(&self, options: &SweepOptions, stop: &CancellationToken) -> Report {
         let started_at = self.now();
         let mut report = Report::default();
-        match self.acquire_sweep_lease().await {
+        let acquired = async {
+            let is_acquired = self.acquire_sweep_lease().await?;
+            self.store.check_moved().await?;
+            Ok(is_acquired)
+        };
+        match acquired.await {
             Ok(true) => self.run_leased_jobs(options, stop, &mut report).await,
             Ok(false) => report.lease_held = true,
             Err(error) => report.record_error(None, &error),
@@ -320,6 +338,17 @@ impl Engine {
         let work = sync.unbind(directory, email, actor);
         let outcome = self.under_sweep_lease(stop, work).await?;
         Ok(outcome.unwrap_or(UnbindOutcome::Busy))
+    }
+
+    /// Moves the store to another place ([`Store::move_to`]); `None` if a sweep is running.
+    pub async fn move_store(
+        &self,
+        to: &Store,
+        on_rows: &mut (impl FnMut(u64) + Send),
+        stop: &CancellationToken,
+    ) -> Result<Option<()>, Error> {
+        let work = async { Ok(self.store.move_to(to, on_rows).await?) };
+        self.under_sweep_lease(stop, work).await
     }
 
     /// Does work that must not run at the same time as a sweep; `None` if a sweep is running.

@@ -124,7 +124,85 @@ impl Store {
     }
 }
 
+/// Setting: where the store was moved to.
+const MOVED_TO: &str = "moved_to";
+
+impl Store {
+    /// Copies everything into an empty store on the other database, and marks this one as moved. No other process can
+    /// write to either meanwhile. `on_rows` gets the number of rows copied since its last call.
+    pub async fn move_to(&self, to: &Self, on_rows: &mut (impl FnMut(u64) + Send)) -> Result<()> {
+        if self.is_sqlite() && to.is_sqlite() {
+            return Err(Error::NotMoved(
+                "both are SQLite files; stop lapsed, and move the file",
+            ));
+        }
+        let mut to_tx = to.begin().await?;
+        for table in TABLES {
+            if to_tx.has_rows(table).await? {
+                return Err(Error::NotMoved("the other store is not empty"));
+            }
+        }
+        let mut from_tx = self.begin().await?;
+        from_tx.lock_tables().await?;
+        if from_tx.has_mails_in_flight().await? {
+            return Err(Error::NotMoved(
+                "mails are being sent; stop lapsed, or wait until they are sent",
+            ));
+        }
+        to_tx.lock_tables().await?;
+        copy_tables(&mut from_tx, &mut to_tx, on_rows).await?;
+        to_tx.delete_leases().await?;
+        to_tx.clear_setting(MOVED_TO).await?;
+        to_tx.commit().await?;
+        from_tx.set_setting(MOVED_TO, &to.place()).await?;
+        from_tx.commit().await
+    }
+
+    /// Fails if the store was moved. Where that cannot be read, the statements report what is wrong.
+    pub async fn check_moved(&self) -> Result<()> {
+        let check = async { self.begin_read().await?.check_moved().await };
+        match check.await {
+            Err(moved @ Error::Moved(_)) => Err(moved),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Tx {
+    /// Fails if the store was moved: another process sends its mails.
+    pub async fn check_moved(&mut self) -> Result<()> {
+        match self.find_setting(MOVED_TO).await? {
+            Some(place) => Err(Error::Moved(place)),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets no other process write until the transaction ends; on SQLite that is always so.
+    async fn lock_tables(&mut self) -> Result<()> {
+        if let Self::Postgres(tx) = self {
+            let tables = TABLES.join(", ");
+            let sql = format!("LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE");
+            sqlx::query(AssertSqlSafe(sql)).execute(&mut **tx).await?;
+        }
+        Ok(())
+    }
+
+    async fn has_mails_in_flight(&mut self) -> Result<bool> {
+        on!(self, c: Db => sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM mail WHERE state IN ('claimed', 'sending'))")
+            .fetch_one(c).await)
+    }
+
+    async fn has_rows(&mut self, table: &str) -> Result<bool> {
+        let sql = AssertSqlSafe(format!("SELECT EXISTS (SELECT 1 FROM {table})"));
+        on!(self, c: Db => sqlx::query_scalar(sql).fetch_one(c).await)
+    }
+
+    async fn clear_setting(&mut self, key: &str) -> Result<()> {
+        on!(self, c: Db => sqlx::query("DELETE FROM meta WHERE key = $1")
+            .bind(key).execute(c).await.map(drop))
+    }
+
     async fn delete_leases(&mut self) -> Result<()> {
         on!(self, c: Db => sqlx::query("DELETE FROM lease").execute(c).await.map(drop))
     }
@@ -132,9 +210,12 @@ impl Tx {
     /// Allows statements that take as long as a large table does.
     async fn lift_time_limit(&mut self) -> Result<()> {
         if let Self::Postgres(tx) = self {
-            sqlx::query("SET LOCAL statement_timeout = 0")
-                .execute(&mut **tx)
-                .await?;
+            for sql in [
+                "SET LOCAL statement_timeout = 0",
+                "SET LOCAL idle_in_transaction_session_timeout = 0",
+            ] {
+                sqlx::query(sql).execute(&mut **tx).await?;
+            }
         }
         Ok(())
     }

@@ -278,6 +278,17 @@ impl Tx {
             .bind(key).bind(reason).fetch_all(c).await)
     }
 
+    /// How many deferred mails wait for their next attempt, and when the first is due.
+    pub async fn count_waiting_mails(
+        &mut self,
+        now: DateTime<Utc>,
+    ) -> Result<(i64, Option<DateTime<Utc>>)> {
+        on!(self, c: Db => sqlx::query_as(
+            "SELECT COUNT(*), MIN(next_at) FROM mail
+             WHERE state IN ('open', 'waiting', 'unknown') AND state <> 'open' AND next_at > $1")
+            .bind(now).fetch_one(c).await)
+    }
+
     pub async fn find_next_mail_at(&mut self) -> Result<Option<DateTime<Utc>>> {
         on!(self, c: Db => sqlx::query_scalar(
             "SELECT MIN(next_at) FROM mail WHERE state IN ('open', 'waiting', 'unknown')").fetch_one(c).await)

@@ -35,6 +35,8 @@ const MAX_CONNECTIONS: u32 = 6;
 /// 64 MiB with a million tokens.
 const READER_CACHE: &str = "-2048";
 const WRITER_CACHE: &str = "-16384";
+/// In bytes; a file of this size is read within a second.
+const MAX_QUICK_CHECK: u64 = 64 * 1024 * 1024;
 const MIGRATION_TABLE: &str = "_sqlx_migrations";
 
 /// What opening may do to a store that is missing or has an older schema.
@@ -48,6 +50,8 @@ pub enum Access {
     ReadOnly,
     /// It must exist, with any schema version; nothing is written. For backups only.
     AsIs,
+    /// As `Migrate`, also for a store that was moved. For moving it.
+    Move,
     /// As `Create`, for a file that is deleted soon and need not survive a crash.
     Scratch,
 }
@@ -72,14 +76,21 @@ impl Store {
 
     /// Opens the store at `url` and returns its schema version before and after.
     pub async fn open_versioned(url: &str, access: Access) -> Result<(Self, Versions)> {
-        if url.starts_with("sqlite:") {
-            Self::open_sqlite(url, access).await
+        let (store, versions) = if url.starts_with("sqlite:") {
+            Self::open_sqlite(url, access).await?
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            Self::open_postgres(url, access).await
+            Self::open_postgres(url, access).await?
         } else {
             let scheme = url.split(':').next().unwrap_or_default();
-            Err(Error::Url(scheme.to_owned()))
+            return Err(Error::Url(scheme.to_owned()));
+        };
+        if !matches!(access, Access::AsIs | Access::Move | Access::Scratch)
+            && let Err(moved) = store.check_moved().await
+        {
+            store.close().await;
+            return Err(moved);
         }
+        Ok((store, versions))
     }
 
     async fn open_sqlite(url: &str, access: Access) -> Result<(Self, Versions)> {
@@ -117,7 +128,7 @@ impl Store {
                 let options = options.pragma("query_only", "ON");
                 (options.clone(), options)
             }
-            Access::Create | Access::Migrate | Access::Scratch => {
+            Access::Create | Access::Migrate | Access::Move | Access::Scratch => {
                 let synchronous = match access {
                     Access::Scratch => SqliteSynchronous::Off,
                     _ => SqliteSynchronous::Full,
@@ -144,7 +155,7 @@ impl Store {
             tx.commit().await?;
         }
         let opened = match access {
-            Access::Create | Access::Migrate => {
+            Access::Create | Access::Migrate | Access::Move => {
                 let file_id = find_file_id(&mut connection).await?;
                 let opened = OpenFile::open(&file, file_id);
                 Some(Arc::new(
@@ -218,6 +229,29 @@ impl Store {
             })
             .connect_lazy_with(options);
         Ok((Self(Pools::Postgres(pool)), versions))
+    }
+
+    /// What is damaged in the file of an SQLite store: in every page or, if not `is_thorough`, in a cheaper look. `None` if
+    /// nothing was looked at: a PostgreSQL store, or a file for which even that takes long.
+    pub async fn find_damage(&self, is_thorough: bool) -> Result<Option<Vec<String>>> {
+        let Pools::Sqlite { read, .. } = &self.0 else {
+            return Ok(None);
+        };
+        let sql = if is_thorough {
+            "PRAGMA integrity_check(5)"
+        } else {
+            let file = read.connect_options().get_filename().to_owned();
+            if file
+                .metadata()
+                .is_ok_and(|file| file.len() > MAX_QUICK_CHECK)
+            {
+                return Ok(None);
+            }
+            "PRAGMA quick_check(5)"
+        };
+        let mut lines: Vec<String> = sqlx::query_scalar(sql).fetch_all(read).await?;
+        lines.retain(|line| line != "ok");
+        Ok(Some(lines))
     }
 
     /// Copies an SQLite store to `file`, which must not exist. Only the user that runs lapsed may read the

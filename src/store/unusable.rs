@@ -30,7 +30,9 @@ pub(super) fn explain_sqlite(file: &Path, source: sqlx::Error) -> Error {
 /// Fails where this user may not write the file or its folder. SQLite would open such a file, and fail at the first
 /// statement that writes.
 pub(super) fn check_access(file: &Path) -> Result<()> {
-    match file_fault(file) {
+    // A relative name of a file in the current folder has no parent.
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    match file_fault(&absolute) {
         None => Ok(()),
         Some((reason, fix)) => Err(Error::Unusable {
             place: file.display().to_string(),

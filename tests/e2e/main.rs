@@ -29,6 +29,7 @@ mod life;
 mod listed;
 mod mailserver;
 mod monitoring;
+mod moving;
 mod nocodb;
 mod okta;
 mod operator;

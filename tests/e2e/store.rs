@@ -197,6 +197,8 @@ fn a_damaged_store_is_reported_and_nothing_is_sent() {
     assert_eq!(server.summary()["accepted"], 0);
     let checked = world.run(&["check"]);
     checked.exits(1).says("malformed");
+    let checked = world.run(&["check", "--integrity"]);
+    checked.exits(1).says("restore a backup");
 
     for name in ["lapsed.db-wal", "lapsed.db-shm"] {
         let _ = fs::remove_file(world.path(name));
@@ -276,4 +278,63 @@ fn an_unreachable_database_server_is_a_temporary_failure() {
     let ran = world.run(&["sweep"]);
     ran.exits(75).says("127.0.0.1");
     assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_damaged_page_that_no_command_reads_is_found_by_check() {
+    let world = World::new(Sqlite);
+    world.import(&["ci,ci-deploy,ada@example.org,2026-12-01"]);
+    let whole = "every page was read and is whole";
+    world.run(&["check", "--integrity"]).exits(0).says(whole);
+    // A row of an index that does not belong to the table.
+    let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA writable_schema = ON'); \
+                  c.execute(\"DELETE FROM sqlite_schema WHERE name = 'audit_at'\"); c.commit()";
+    let done = Command::new("python3")
+        .args(["-c", script])
+        .arg(world.path("lapsed.db"))
+        .status();
+    assert!(done.unwrap().success());
+    world.run(&["token", "list"]).exits(0);
+    for command in [["check"].as_slice(), &["check", "--integrity"]] {
+        world.run(command).exits(1).says("the file is damaged");
+    }
+}
+
+#[test]
+fn the_integrity_of_postgres_is_checked_by_its_own_tool() {
+    let world = World::new(Postgres);
+    world.run(&["migrate"]).exits(0);
+    world
+        .run(&["check", "--integrity"])
+        .exits(0)
+        .says("pg_amcheck");
+}
+
+#[rstest]
+fn a_sweep_after_an_outage_says_how_many_mails_wait(#[values(Sqlite, Postgres)] db: Db) {
+    let server = MailServer::start("");
+    let mut world = World::new(db);
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    world
+        .use_mail_server(&server)
+        .set("smtp.url", &format!("\"smtp://127.0.0.1:{port}?tls=none\""))
+        .set("delivery.retry_min", "\"4h\"")
+        .set("delivery.retry_max", "\"4h\"")
+        .at("2026-11-24 00:00:00")
+        .import(&["ci,ci-deploy,ada@example.org,2026-12-01"]);
+    world.run(&["sweep"]).exits(75);
+    world.use_mail_server(&server);
+    let second = world.run(&["sweep"]);
+    second
+        .exits(0)
+        .says("2 mails wait for another attempt, the first until 2026-11-24 0");
+    assert!(!second.stdout.contains("nothing was due"), "{second:?}");
+    world.at("2026-11-25 00:00:00");
+    let third = world.sweep();
+    assert!(!third.stdout.contains("wait for"), "{third:?}");
+    world.sweep().says("nothing was due");
 }

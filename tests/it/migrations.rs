@@ -410,3 +410,50 @@ async fn a_copy_for_a_dry_run_has_every_table(#[values(Sqlite, Postgres)] db: Db
         assert_eq!(copy.texts(&sql).await, expected, "{table}");
     }
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_moved_store_has_every_row(#[values(Sqlite, Postgres)] db: Db) {
+    let fresh = db.empty();
+    for version in versions(db) {
+        fresh.migrate_to(version).await;
+        fresh.execute(&sample(db, version)).await.unwrap();
+    }
+    let in_flight = "UPDATE mail SET state = 'sending'";
+    let waiting = "UPDATE mail SET state = 'waiting'";
+    let (to, target) = match db {
+        Sqlite => Postgres,
+        Postgres => Sqlite,
+    }
+    .store()
+    .await;
+    let store = fresh.open(Access::Move).await;
+    let mut rows = 0;
+    let mut on_rows = |count| rows += count;
+    fresh.execute(in_flight).await.unwrap();
+    let error = store.move_to(&to, &mut on_rows).await.unwrap_err();
+    assert_contains!(error.to_string(), "mails are being sent");
+    fresh.execute(waiting).await.unwrap();
+    store.move_to(&to, &mut on_rows).await.unwrap();
+    let error = store.move_to(&to, &mut on_rows).await.unwrap_err();
+    assert_contains!(error.to_string(), "not empty");
+    let mut expected_rows = 0;
+    for table in TABLES {
+        let sql = format!("SELECT CAST(COUNT(*) AS TEXT) FROM {table}");
+        let mut expected: u64 = fresh.texts(&sql).await[0].parse().unwrap();
+        if table == "meta" {
+            // Where it was moved to.
+            expected -= 1;
+        }
+        expected_rows += expected;
+        if table == "lease" {
+            expected = 0;
+        }
+        assert_eq!(target.texts(&sql).await, [expected.to_string()], "{table}");
+    }
+    assert_eq!(rows, expected_rows);
+    to.check_moved().await.unwrap();
+    assert!(matches!(store.check_moved().await, Err(Error::Moved(_))));
+    store.close().await;
+    to.close().await;
+}

@@ -123,6 +123,7 @@ fn root_help() {
     Maintain:
       migrate      Create the store, or migrate it to this version
       backup       Copy the store to a file, also while the daemon runs (SQLite)
+      move         Move the store from SQLite to PostgreSQL, or back
       config       Print an example configuration, or the built-in mail templates
       completions  Print the completion script for a shell
       man          Print the manual pages
