@@ -15,7 +15,8 @@ pub enum NoInstant {
     OutOfRange,
 }
 
-/// An instant as people write it: by RFC 3339, or a date (00:00 UTC of that day).
+/// An instant as people write it: by RFC 3339, or a date (00:00 UTC of that day). The offset may be short, as
+/// PostgreSQL writes it (`+00`).
 ///
 /// # Errors
 /// When it is something else, or cannot be stored.
@@ -23,6 +24,7 @@ pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, NoInstant> {
     let at = match parse_date(text) {
         Some(date) => date.and_time(NaiveTime::MIN).and_utc(),
         None => DateTime::parse_from_rfc3339(text)
+            .or_else(|_| parse_short_offset(text))
             .map_err(|_| match add_utc(text) {
                 Some(_) => NoInstant::WithoutZone,
                 None => NoInstant::Format,
@@ -40,7 +42,7 @@ pub fn parse_system_instant(text: &str) -> Option<DateTime<Utc>> {
     let text = text.trim();
     let without_zone = |format| NaiveDateTime::parse_from_str(text, format).map(|at| at.and_utc());
     let at = DateTime::parse_from_rfc3339(text)
-        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"))
+        .or_else(|_| parse_short_offset(text))
         .or_else(|_| parse_go_time(text))
         .map(|at| at.to_utc())
         .or_else(|_| without_zone("%Y-%m-%d %H:%M:%S%.f"))
@@ -86,6 +88,11 @@ fn parse_date(text: &str) -> Option<NaiveDate> {
     plain.then(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok())?
 }
 
+/// `2026-11-20 08:01:44+00` or `…+0000`.
+fn parse_short_offset(text: &str) -> ParseResult<DateTime<chrono::FixedOffset>> {
+    DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z")
+}
+
 /// Reads date, time and offset, and ignores the zone's name and the monotonic clock after them.
 fn parse_go_time(text: &str) -> ParseResult<DateTime<chrono::FixedOffset>> {
     let third_space = text.match_indices(' ').nth(2);
@@ -112,6 +119,16 @@ mod tests {
     fn instants_are_read_in_every_format_of_the_systems(#[case] text: &str) {
         let at = parse_system_instant(text).unwrap_or_else(|| panic!("{text} was not read"));
         assert_eq!(at.to_rfc3339(), "2026-11-20T08:01:44+00:00");
+    }
+
+    #[rstest]
+    #[case("2026-11-20 08:01:44+00")]
+    #[case("2026-11-20 08:01:44.000001+00")]
+    #[case("2026-11-20 10:01:44+0200")]
+    #[case("2026-11-20 08:01:44+00:00")]
+    fn people_may_write_instants_as_postgresql_does(#[case] text: &str) {
+        let at = parse_instant(text).unwrap();
+        assert_eq!(at.timestamp(), 1_795_161_704);
     }
 
     #[rstest]

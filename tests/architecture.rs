@@ -32,7 +32,7 @@ const ALLOWED: [(&str, &str); 14] = [
     ("lifecycle", ""),
     (
         "cli",
-        "clock config directories domain engine http lifecycle notify sources store telemetry",
+        "clock config directories domain engine http lifecycle notify sources store telemetry upstream",
     ),
 ];
 
