@@ -637,3 +637,23 @@ async fn a_server_that_wants_text_for_a_refused_recipient_gets_an_empty_one() {
     drop(session);
     server.join().unwrap();
 }
+
+/// A greeting of several lines whose last has no text, and the second AUTH line that Postfix sends with
+/// `broken_sasl_auth_clients`.
+#[tokio::test]
+async fn unusual_greetings_and_extensions_are_understood() {
+    let (port, server) = start_scripted(&[
+        (
+            "",
+            "220-This server is protected.\r\n220-Abuse is not tolerated.\r\n220\r\n",
+        ),
+        (
+            "EHLO",
+            "250-x\r\n250-AUTH=PLAIN LOGIN\r\n250-AUTH PLAIN LOGIN\r\n250 SIZE 1000\r\n",
+        ),
+        ("QUIT", "221\r\n"),
+    ]);
+    let session = relay_at(port, Tls::None).connect().await.unwrap();
+    session.quit().await;
+    server.join().unwrap();
+}

@@ -149,7 +149,7 @@ impl Row for NoticeLine {
                 .as_deref()
                 .map_or_else(Cell::dash, Cell::name)
         }),
-        Column::fixed("TOPIC", 1, |row, _| match row.step() {
+        Column::fixed("TOPIC", 3, |row, _| match row.step() {
             Some(step) => Cell::new(format!("{} {step}", row.notice.topic)),
             None => Cell::new(row.notice.topic),
         }),
@@ -163,10 +163,10 @@ impl Row for NoticeLine {
             // Notices about a dead address have no time of their own; `MAX_INSTANT` marks them.
             match row.notice.sent_at.unwrap_or(row.notice.send_at) {
                 at if at >= MAX_INSTANT => Cell::new("with the next mail"),
-                at => Cell::when(at, view),
+                at => Cell::instant(at, view),
             }
         }),
-        Column::elastic("REASON", 3, 16, |row, _| {
+        Column::elastic("REASON", 1, 12, |row, _| {
             Cell::optional(row.notice.reason.as_ref())
         }),
     ];

@@ -108,15 +108,17 @@ impl Fault {
         }
     }
 
-    /// Whether the server limits the number of connections: it refused or closed one before a mail began, or says so
-    /// at MAIL.
+    /// Whether the server limits the number of connections: it says so at MAIL, or, as Exchange Online does, with 432
+    /// at DATA or after the text
+    /// (<https://aka.ms/concurrent_sending>).
     pub fn is_about_connections(&self) -> bool {
         let text = self.text.to_ascii_lowercase();
-        self.stage == Stage::Mail
-            && self.is_transient()
-            && ["connection", "concurren", "session"]
-                .iter()
-                .any(|word| text.contains(word))
+        let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        match self.stage {
+            Stage::Mail => self.is_transient() && has(&["connection", "concurren", "session"]),
+            Stage::Data | Stage::Final => self.code == Some(432) && has(&["concurren", "thread"]),
+            _ => false,
+        }
     }
 }
 

@@ -156,6 +156,22 @@ fn failed_notices_are_owed_again_if_they_still_apply(#[values(Sqlite, Postgres)]
         .says("no failed notice matches");
 }
 
+/// Exchange Online counts the connections that send, and refuses a mail of another with 432.
+#[rstest]
+fn all_mails_go_over_the_connections_that_may_send(#[values("data", "final")] stage: &str) {
+    let arguments =
+        format!("--max-senders 3 --max-senders-at {stage} --delay-ms 20 --delay-at final");
+    let mut server = MailServer::start(&arguments);
+    let mut world = world_of(Sqlite, &server, &users(60));
+    world.set("smtp.connections", "8");
+    let swept = world.sweep();
+    swept.says("61 sent").says("set [smtp] connections = 3");
+    assert!(!swept.stdout.contains("deferred"), "{}", swept.stdout);
+    let summary = server.stop();
+    assert_eq!(summary["duplicates_total"], 0);
+    assert_ne!(summary["faults"]["max-senders"], json!(null));
+}
+
 #[rstest]
 fn all_mails_go_over_the_connections_that_the_server_allows(
     #[values(3, 1)] limit: usize,

@@ -18,6 +18,7 @@ import argparse, asyncio, base64, hashlib, json, os, re, signal, socket, ssl, st
 from collections import Counter
 
 CRLF_DOT = b"\r\n.\r\n"
+SENDERS_EXCEEDED = b"4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending for more information."
 ADDR = re.compile(rb"^<([^>]*)>\s*(.*)$", re.S)
 
 
@@ -75,6 +76,8 @@ def build_parser():
     f.add_argument("--delay-at", default="final", help="comma list of connect,ehlo,mail,rcpt,data,final,all")
     f.add_argument("--max-msgs-per-conn", type=int, default=0, metavar="N", help="421 4.7.0 at the MAIL after N messages, then close")
     f.add_argument("--max-conns", type=int, default=0, metavar="N", help="421 4.7.0 to further simultaneous connections")
+    f.add_argument("--max-senders", type=int, default=0, metavar="N", help="432 4.3.2 to further connections that send, as Exchange Online")
+    f.add_argument("--max-senders-at", choices=["data", "final"], default="data")
     f.add_argument("--max-rcpts", type=int, default=0, metavar="N", help="452 4.5.3 after N recipients of one mail")
     f.add_argument("--rate-limit", type=float, default=0, metavar="R", help="450 4.7.1 at MAIL above R mails a second (token bucket, burst R)")
     f.add_argument("--outage", metavar="START:LEN", action="append", default=[], help="from START s after launch, for LEN s: 421 to every connection")
@@ -109,6 +112,7 @@ class State:
         self.conns = 0
         self.active = 0
         self.max_active = 0
+        self.senders = set()           # connections within --max-senders
         self.accepted = 0
         self.bytes = 0
         self.first = self.last = None
@@ -358,6 +362,7 @@ class Conn(asyncio.Protocol):
             self.idle.cancel()
         st = self.st
         st.active -= 1
+        st.senders.discard(self.n)
         st.msgs_per_conn[self.msgs] += 1
         if not self.quit and not getattr(self, "ours", False) and self.helo is not None:
             st.violation("no QUIT before close")
@@ -560,6 +565,8 @@ class Conn(asyncio.Protocol):
         st, o = self.st, self.o
         if not self.rcpts:
             return self.reply(503 if self.sender is None else 554, b"5.5.1 no valid recipients")
+        if o.max_senders_at == "data" and self.exceeds_senders():
+            return self.reply(432, SENDERS_EXCEEDED, at="data")
         if o.p_451_data and st.pick("data", ",".join(self.rcpts), [("451-data", o.p_451_data)]):
             return self.reply(451, b"4.3.0 try again later", at="data")
         if o.p_drop_data and st.pick("dropdata", ",".join(self.rcpts), [("drop-data", o.p_drop_data)]):
@@ -570,6 +577,16 @@ class Conn(asyncio.Protocol):
             st.violation("text sent before the 354")
         self.data = bytearray()
         self.reply(354, b"end with <CRLF>.<CRLF>", at="data")
+
+    def exceeds_senders(self):
+        st, limit = self.st, self.o.max_senders
+        if not limit or self.n in st.senders:
+            return False
+        if len(st.senders) < limit:
+            st.senders.add(self.n)
+            return False
+        st.faults["max-senders"] += 1
+        return True
 
     def in_data(self):
         """Consumes the buffer in DATA mode; True once the message is complete."""
@@ -624,6 +641,8 @@ class Conn(asyncio.Protocol):
             st.faults["size"] += 1
             return self.reply(552, b"5.3.4 message too big", at="final")
         ident = key + "|" + ",".join(rcpts)
+        if o.max_senders_at == "final" and self.exceeds_senders():
+            return self.reply(432, SENDERS_EXCEEDED, at="final")
         if o.final_refusal:
             code, _, text = o.final_refusal.replace("_", " ").partition(" ")
             st.log(ev="final", conn=self.n, code=int(code))

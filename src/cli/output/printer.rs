@@ -152,7 +152,7 @@ impl<'a, R: Row> Printer<'a, R> {
         if !titles.is_empty() {
             let _ = writeln!(
                 self.remarks,
-                "columns omitted to fit the terminal: {titles} (--format csv shows all)"
+                "columns that do not fit: {titles} (--format csv shows all)"
             );
         }
     }

@@ -541,6 +541,15 @@ fn the_tables_of_the_other_rows() {
     "#);
 }
 
+#[test]
+fn a_narrow_table_of_notices_says_when_and_why() {
+    let mut failed = notice();
+    failed.notice.reason = Some("550 5.1.1 no such user".to_owned());
+    let (table, notes) = print(Format::Table, terminal(80), &[failed]);
+    insta::assert_snapshot!(table, @"");
+    insta::assert_snapshot!(notes, @"");
+}
+
 /// Two findings of one sweep, with ids that start with its time, and one of a later sweep.
 fn three_findings() -> [FindingRow; 3] {
     [

@@ -189,7 +189,12 @@ impl Worker {
         let attempt = match (begun, open.as_mut()) {
             (Ok(()), Some(open)) if !job.lease.is_over(&self.clock) => {
                 open.sent += 1;
-                Attempt::Tried(open.connection.finish(&job.ready.message).await)
+                match open.connection.finish(&job.ready.message).await {
+                    Outcome::Deferred(fault) if fault.is_about_connections() => {
+                        Attempt::NoConnection(fault)
+                    }
+                    outcome => Attempt::Tried(outcome),
+                }
             }
             (Ok(()), _) => Attempt::Withdrawn,
             (Err(attempt), _) => attempt,
