@@ -17,7 +17,9 @@ pub(super) struct Pool {
     is_paced: bool,
     /// Connections that the server refused, until it is known whether others work.
     turned_away: Vec<TurnedAway>,
-    has_retired: bool,
+    /// How many connections got a mail at least once, and how many of them the server refused.
+    used: usize,
+    retired: usize,
     /// The most connections that were open at once.
     most_connected: usize,
 }
@@ -57,7 +59,8 @@ impl Pool {
             idle: (0..size).rev().collect(),
             is_paced,
             turned_away: Vec::new(),
-            has_retired: false,
+            used: 0,
+            retired: 0,
             most_connected: 0,
         }
     }
@@ -68,7 +71,8 @@ impl Pool {
 
     /// How many connections the server takes, if it refused others.
     pub fn limit(&self) -> Option<usize> {
-        self.has_retired.then_some(self.most_connected)
+        let remaining = self.used - self.retired;
+        (self.retired > 0).then(|| self.most_connected.min(remaining))
     }
 
     pub fn take_idle(&mut self) -> Option<usize> {
@@ -81,6 +85,7 @@ impl Pool {
 
     /// The job of a worker. It is started at once over an open connection.
     pub fn assign(&mut self, worker: usize, ready: Ready, lease_until: Duration) -> Job {
+        self.used = self.used.max(worker + 1);
         let slot = &mut self.slots[worker];
         let (permit_in, permit) = oneshot::channel();
         let lease = MailLease::new(lease_until);
@@ -159,7 +164,7 @@ impl Pool {
         }
         let refused = std::mem::take(&mut self.turned_away);
         if self.slots.iter().any(|slot| slot.is_connected) {
-            self.has_retired = true;
+            self.retired += refused.len();
             return Some(Refused::Surplus(refused));
         }
         if self.slots.iter().any(|slot| slot.flight.is_some()) {
