@@ -1,7 +1,7 @@
 //! Creates files and folders for the user that runs lapsed, even if root makes them; names users.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
@@ -15,6 +15,14 @@ pub fn create_private(path: &Path) -> io::Result<File> {
         .create_new(true)
         .mode(0o600)
         .open(path)
+}
+
+/// Writes a private file in place of another one. A link is replaced, and not followed.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => create_private(path)?.write_all(bytes),
+    }
 }
 
 /// Creates a private file, which root gives to the owner of its folder: the daemon must be able to use
@@ -75,5 +83,27 @@ pub fn format_user(id: u32) -> String {
     match User::from_uid(Uid::from_raw(id)) {
         Ok(Some(user)) => format!("{} (uid {id})", user.name),
         _ => format!("uid {id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_without_following_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a"), folder.path().join("other"));
+        fs::write(&other, "kept").unwrap();
+        symlink(&other, &path).unwrap();
+        for content in ["one", "two"] {
+            replace_private(&path, content.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+            let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o600);
+        }
+        assert_eq!(fs::read_to_string(&other).unwrap(), "kept");
     }
 }

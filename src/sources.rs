@@ -30,6 +30,7 @@ pub use crate::upstream::{
 pub use kind::Kind;
 
 use external_sort::{ExternalSorter, Merge, RUN_SIZE, Record};
+use rows::Span;
 
 const UNKNOWN_OWN_TOKEN: &str = "it is not known which token lapsed itself uses for the source";
 
@@ -178,6 +179,7 @@ struct RowPosition {
     pub file: usize,
     /// The line in the file, or the number of the row; from 1.
     pub line: u64,
+    pub span: Span,
 }
 
 pub struct ListingBuilder {

@@ -299,7 +299,7 @@ fn count_lines(content: &[u8]) -> u64 {
 
 fn check_tokens(path: &Path, lines: u64) -> Result<bool, TestCaseError> {
     let mut reported = 0;
-    let mut refused = |_: &_| reported += 1;
+    let mut refused = |_: &_, _| reported += 1;
     let mut callbacks = ReadCallbacks {
         on_refused: Some(&mut refused),
         ..ReadCallbacks::default()

@@ -15,6 +15,7 @@ use super::report::{exit_code, summary_lines};
 use super::setup::{self, Mode};
 use crate::config::Config;
 use crate::engine::SweepOptions;
+use crate::files::{create_private_folder, replace_private};
 use crate::time::shift;
 
 const CONFIG: &str = include_str!("demo/lapsed.toml");
@@ -30,7 +31,7 @@ pub(super) async fn demo(context: &Context, args: Demo) -> Result<Exit> {
         ("tokens.csv", TOKENS),
     ] {
         let file = folder.join(name);
-        fs::write(&file, fill_in_dates(text, now))
+        replace_private(&file, fill_in_dates(text, now).as_bytes())
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     let config_file = folder.join("lapsed.toml");
@@ -66,7 +67,7 @@ pub(super) async fn demo(context: &Context, args: Demo) -> Result<Exit> {
 
 /// Creates the folder, which must be new or empty.
 fn create_folder(folder: &Path) -> Result<PathBuf> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     if fs::read_dir(folder)?.next().is_some() {
         let error = anyhow::anyhow!("{} is not empty", folder.display());
         return Err(Failure::failed(error)

@@ -1,14 +1,14 @@
 //! `lapsed import`: imports tokens from a file.
 
-use std::fs::{File, OpenOptions};
-use std::io::IsTerminal;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tempfile::NamedTempFile;
 
 use super::Context;
 use super::args::{Import, Input};
@@ -16,8 +16,10 @@ use super::exit::{Exit, Failure, Result};
 use super::setup::{self, Mode};
 use crate::domain::Name;
 use crate::engine::{self, ImportCounts, ImportMode};
-use crate::sources::file::{self as token_file, ReadCallbacks};
+use crate::files::create_private;
+use crate::sources::file::{self as token_file, ReadCallbacks, Span};
 use crate::sources::{Listing, RefusedRow};
+use crate::text;
 
 pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
     let config = setup::load_store_config(context)?;
@@ -63,14 +65,14 @@ pub(super) async fn import(context: &Context, args: Import) -> Result<Exit> {
     })
     .await?;
     drop(bar);
-    for row in &refused.shown {
-        anstream::eprintln!("refused: {}", crate::text::clean_lines(&row.to_string()));
-    }
-    let omitted = refused.count - refused.shown.len() as u64;
-    if omitted > 0 {
-        anstream::eprintln!(
-            "refused: {omitted} more rows; `--rejects FILE` writes all of them to a file"
-        );
+    if args.rejects.is_none() {
+        refused.shown.iter().for_each(print_refusal);
+        let omitted = refused.count - refused.shown.len() as u64;
+        if omitted > 0 {
+            anstream::eprintln!(
+                "refused: {omitted} more rows; `--rejects FILE` names all of them, and writes them to a file"
+            );
+        }
     }
     anstream::println!("{}", summary(counts, mode));
     Ok(if counts.refused > 0 {
@@ -88,16 +90,55 @@ fn check_source_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Reads the whole file and shows a progress bar.
+/// Reads the whole file and shows a progress bar. Copies refused rows to a new file, whose errors matter as much as
+/// those of the input.
 fn read_file(file: &Input, rejects: Option<PathBuf>) -> anyhow::Result<Listing> {
-    let (input, size) = match file {
-        Input::Stdin => (token_file::Input::Stdin, None),
-        Input::File(path) => {
-            let size = std::fs::metadata(path).ok().map(|meta| meta.len());
-            (token_file::Input::Path(path.clone()), size)
+    let Some(path) = rejects else {
+        return read_with(&to_input(file), |_, _| {});
+    };
+    let target = create_rejects(&path)?;
+    // Standard input can be read only once.
+    let copy = match file {
+        Input::Stdin => Some(copy_stdin().context("cannot keep a copy of standard input")?),
+        Input::File(_) => None,
+    };
+    let input = match &copy {
+        Some(copy) => token_file::Input::Copied(copy.path().to_owned()),
+        None => to_input(file),
+    };
+    let mut spans = Vec::new();
+    let listing = read_with(&input, |row, span| {
+        print_refusal(row);
+        spans.push(span);
+    })?;
+    token_file::copy_rows(&input, &mut spans, &mut BufWriter::new(target))
+        .with_context(|| format!("cannot write the refused rows to {}", path.display()))?;
+    Ok(listing)
+}
+
+fn to_input(file: &Input) -> token_file::Input {
+    match file {
+        Input::Stdin => token_file::Input::Stdin,
+        Input::File(path) => token_file::Input::Path(path.clone()),
+    }
+}
+
+fn copy_stdin() -> io::Result<NamedTempFile> {
+    let mut copy = NamedTempFile::new()?;
+    io::copy(&mut io::stdin(), &mut copy)?;
+    Ok(copy)
+}
+
+fn read_with(
+    input: &token_file::Input,
+    mut on_refused: impl FnMut(&RefusedRow, Span),
+) -> anyhow::Result<Listing> {
+    let size = match input {
+        token_file::Input::Stdin => None,
+        token_file::Input::Path(path) | token_file::Input::Copied(path) => {
+            std::fs::metadata(path).ok().map(|meta| meta.len())
         }
     };
-    let mut rejected = rejects.map(|path| Rejects::create(&path)).transpose()?;
     let bar = Progress::bytes(size);
     let mut last = 0;
     let mut progress = |at: token_file::Progress| {
@@ -105,56 +146,27 @@ fn read_file(file: &Input, rejects: Option<PathBuf>) -> anyhow::Result<Listing> 
         last = at.bytes;
         bar.show_rows(at.rows);
     };
-    let mut failure = None;
-    let mut refused = |refusal: &RefusedRow| {
-        if let Some(rejects) = &mut rejected
-            && let Err(error) = rejects.write(refusal)
-        {
-            failure.get_or_insert(error);
-        }
-    };
+    let mut refused = |row: &RefusedRow, span| bar.0.suspend(|| on_refused(row, span));
     let mut callbacks = ReadCallbacks {
         on_progress: Some(&mut progress),
         on_refused: Some(&mut refused),
     };
-    let listing = token_file::read_files(&[input], &mut callbacks)?;
-    if let Some(error) = failure {
-        return Err(error).context("cannot write the file of refused rows");
-    }
-    if let Some(rejects) = rejected {
-        rejects
-            .finish()
-            .context("cannot write the file of refused rows")?;
-    }
-    Ok(listing)
+    Ok(token_file::read_files(
+        std::slice::from_ref(input),
+        &mut callbacks,
+    )?)
 }
 
-struct Rejects(csv::Writer<File>);
+/// An existing file may be the input, and a link may lead anywhere.
+fn create_rejects(path: &Path) -> anyhow::Result<File> {
+    create_private(path).with_context(|| match path.symlink_metadata() {
+        Ok(_) => format!("{} exists; give --rejects a new file", path.display()),
+        Err(_) => format!("cannot write {}", path.display()),
+    })
+}
 
-impl Rejects {
-    fn create(path: &std::path::Path) -> anyhow::Result<Self> {
-        // The reasons quote cells. An existing file may be the input, and a link may lead anywhere.
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let file = options
-            .open(path)
-            .with_context(|| match path.symlink_metadata() {
-                Ok(_) => format!("{} exists; give --rejects a new file", path.display()),
-                Err(_) => format!("cannot write {}", path.display()),
-            })?;
-        let mut writer = csv::Writer::from_writer(file);
-        writer.write_record(["file", "line", "reason"])?;
-        Ok(Self(writer))
-    }
-
-    fn write(&mut self, refusal: &RefusedRow) -> Result<(), csv::Error> {
-        self.0
-            .write_record([&refusal.file, &refusal.line.to_string(), &refusal.reason])
-    }
-
-    fn finish(mut self) -> std::io::Result<()> {
-        self.0.flush()
-    }
+fn print_refusal(row: &RefusedRow) {
+    anstream::eprintln!("refused: {}", text::clean_lines(&row.to_string()));
 }
 
 fn summary(counts: ImportCounts, mode: ImportMode) -> String {
@@ -232,13 +244,16 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
+    use rstest::rstest;
+
     use super::*;
 
     #[test]
     fn refused_rows_go_to_a_new_private_file_only() {
         let folder = tempfile::tempdir().unwrap();
         let input = folder.path().join("tokens.csv");
-        let content = "external_id,name\n,a row without an id\n";
+        let content =
+            "\u{feff}external_id,name\r\na,\"two\r\nlines\"\r\n,\"no, id\"\r\n\r\nb,ok\r\na,again";
         fs::write(&input, content).unwrap();
         let link = folder.path().join("link.csv");
         symlink(&input, &link).unwrap();
@@ -254,13 +269,31 @@ mod tests {
         }
         let new = folder.path().join("refused.csv");
         read_file(&Input::File(input), Some(new.clone())).unwrap();
-        assert!(
-            fs::read_to_string(&new)
-                .unwrap()
-                .contains("external_id is missing")
+        assert_eq!(
+            fs::read_to_string(&new).unwrap(),
+            "\u{feff}external_id,name\r\n,\"no, id\"\r\na,again"
         );
         let mode = fs::metadata(&new).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[rstest]
+    #[case::lines(
+        "\n {\"name\": \"x\"}\n{\"external_id\": \"a\"}\r\n[]\r\n",
+        " {\"name\": \"x\"}\n[]\r\n"
+    )]
+    #[case::an_array(
+        "[ {\"name\":\n\"x, ]\"} , {\"external_id\": \"a\"},[]]",
+        "[\n{\"name\":\n\"x, ]\"} ,\n[]\n]\n"
+    )]
+    #[case::no_refusal("[{\"external_id\": \"a\"}]", "[\n\n]\n")]
+    #[case::old_line_ends("external_id,name\r,x\ra,y\r", "external_id,name\r,x\r")]
+    fn refused_rows_are_copied_byte_for_byte(#[case] content: &str, #[case] copied: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, new) = (folder.path().join("tokens"), folder.path().join("new"));
+        fs::write(&input, content).unwrap();
+        read_file(&Input::File(input), Some(new.clone())).unwrap();
+        assert_eq!(fs::read_to_string(&new).unwrap(), copied);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `lapsed preview` and `lapsed send-test`: shows the mails with sample data, and sends a test mail.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -9,6 +8,7 @@ use super::args::{Preview, SendTest};
 use super::exit::{Exit, Failure, Result};
 use super::{Context, setup};
 use crate::engine;
+use crate::files::{create_private_folder, replace_private};
 use crate::notify::fault::Outcome;
 use crate::notify::letter::{Entry, Letter};
 use crate::notify::message::{MailIdentity, Writer};
@@ -48,7 +48,7 @@ pub(super) fn preview(context: &Context, args: &Preview) -> Result<Exit> {
         }
         return Ok(Exit::Ok);
     };
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let writer = Writer::new(mail_identity);
     for sample in &samples {
         let message = writer.write(&sample.letter, &templates)?;
@@ -78,7 +78,7 @@ fn example_identity() -> MailIdentity {
 
 fn write_file(folder: &Path, name: &str, extension: &str, content: &[u8]) -> anyhow::Result<()> {
     let file = folder.join(format!("{name}.{extension}"));
-    fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))
+    replace_private(&file, content).with_context(|| format!("cannot write {}", file.display()))
 }
 
 pub(super) async fn send_test(context: &Context, args: SendTest) -> Result<Exit> {

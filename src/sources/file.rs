@@ -1,8 +1,9 @@
 //! Token files: the source `file`, which is a file or a folder of files that are read again if they have changed,
 //! and the columns that `lapsed import` and queries share with them.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs::{self, Metadata};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ use super::{
 use super::{ListingBuilder, MAX_ID_LENGTH, RowPosition};
 use crate::domain::{Cell, ListedToken, Status};
 
-pub use super::rows::Input;
+pub use super::rows::{Input, Span};
 
 /// How many rows of each file [`Source::check`] reads.
 const CHECKED_ROWS: u64 = 1000;
@@ -244,13 +245,46 @@ pub struct ReadCallbacks<'a> {
     /// Called every few thousand rows and at the end of each input.
     pub on_progress: Option<&'a mut dyn FnMut(Progress)>,
     /// Called for every refused row; [`RefusedRows`] keeps only the first ones.
-    pub on_refused: Option<&'a mut dyn FnMut(&RefusedRow)>,
+    pub on_refused: Option<&'a mut dyn FnMut(&RefusedRow, Span)>,
 }
 
 /// Reads whole files into one listing without a fingerprint, in bounded memory; blocks the thread. Invalid rows
 /// are refused; a file that is invalid as a whole is an error.
 pub fn read_files(inputs: &[Input], callbacks: &mut ReadCallbacks<'_>) -> Result<Listing, Error> {
     Ok(read_up_to(u64::MAX, inputs, callbacks)?.listing)
+}
+
+/// Copies the rows at `spans` to `target`, byte for byte: after the header if the input is CSV, in an array if it
+/// is a JSON array. So the copy can be corrected and read again.
+pub fn copy_rows(input: &Input, spans: &mut [Span], target: &mut impl Write) -> Result<(), Error> {
+    let (Input::Path(path) | Input::Copied(path)) = input else {
+        return Err(path_error(Path::new("stdin"), "cannot be read twice"));
+    };
+    let rows = Rows::open(input, &COLUMNS)?;
+    spans.sort_unstable();
+    let mut copy = || {
+        let mut source = fs::File::open(path)?;
+        let mut copy = |Span(start, end), target: &mut dyn Write| {
+            source.seek(SeekFrom::Start(start))?;
+            std::io::copy(&mut (&source).take(end - start), target).map(drop)
+        };
+        match rows.format {
+            Format::Csv => copy(rows.header, target)?,
+            Format::Json => target.write_all(b"[\n")?,
+            Format::JsonLines => {}
+        }
+        for (index, span) in spans.iter().enumerate() {
+            if index > 0 && rows.format == Format::Json {
+                target.write_all(b",\n")?;
+            }
+            copy(*span, target)?;
+        }
+        if rows.format == Format::Json {
+            target.write_all(b"\n]\n")?;
+        }
+        target.flush()
+    };
+    copy().map_err(|source| read_error(path, source))
 }
 
 struct Preview {
@@ -281,7 +315,8 @@ fn read_up_to(
     }
     let builder = std::mem::take(&mut reader.builder);
     let mut listing = builder.finish_rows(|first, repeated| {
-        reader.refuse(refuse_duplicate(inputs, first, repeated));
+        let refusal = refuse_duplicate(inputs, first, repeated);
+        reader.refuse(refusal, repeated.span);
     })?;
     listing.refusals = reader.refusals;
     listing.refusals.shown.sort_by_key(|refusal| {
@@ -313,15 +348,16 @@ impl FileReader<'_, '_> {
                 return Ok(true);
             }
             self.progress.rows += 1;
-            let Row { line, values } = row?;
+            let Row { line, span, values } = row?;
             match values.and_then(|values| parse_token(&COLUMNS, values)) {
                 Ok(token) => {
-                    let position = RowPosition { file: index, line };
+                    let file = index;
+                    let position = RowPosition { file, line, span };
                     self.builder.push_checked(position, &token)?;
                 }
                 Err(reason) => {
                     let file = rows.file.clone();
-                    self.refuse(RefusedRow { file, line, reason });
+                    self.refuse(RefusedRow { file, line, reason }, span);
                 }
             }
             if self.progress.rows.is_multiple_of(PROGRESS_ROWS) {
@@ -339,9 +375,9 @@ impl FileReader<'_, '_> {
         }
     }
 
-    fn refuse(&mut self, refusal: RefusedRow) {
+    fn refuse(&mut self, refusal: RefusedRow, span: Span) {
         if let Some(on_refused) = &mut self.callbacks.on_refused {
-            on_refused(&refusal);
+            on_refused(&refusal, span);
         }
         self.refusals.add(refusal);
     }

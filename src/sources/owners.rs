@@ -32,7 +32,7 @@ impl OwnersFile {
         let mut owners = Self::default();
         let mut rows = Rows::open(&Input::Path(PathBuf::from(path)), &COLUMNS)?;
         while let Some(row) = rows.next() {
-            let Row { line, values } = row?;
+            let Row { line, values, .. } = row?;
             if let Err(reason) = values.and_then(|values| owners.add(values)) {
                 let file = rows.file.clone();
                 return Err(RefusedRow { file, line, reason }.into());

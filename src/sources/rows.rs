@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value as Json;
 
+pub use self::split::Span;
 use self::split::{Broken, CsvSplitter, JsonSplitter, RawRow, Stream};
 use super::Error;
 use super::cells::{Value, quote};
@@ -28,6 +29,8 @@ pub enum Input {
     Path(PathBuf),
     /// Standard input; the format follows from the content.
     Stdin,
+    /// A copy of standard input.
+    Copied(PathBuf),
 }
 
 /// The name of the input in messages.
@@ -35,7 +38,7 @@ impl fmt::Display for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => path.display().fmt(f),
-            Self::Stdin => f.write_str("stdin"),
+            Self::Stdin | Self::Copied(_) => f.write_str("stdin"),
         }
     }
 }
@@ -98,6 +101,7 @@ impl<const N: usize> Columns<N> {
 pub(crate) struct Row<const N: usize> {
     /// The line in which the row starts, from 1.
     pub line: u64,
+    pub span: Span,
     /// A value for each column, in the order of [`Columns::names`]; otherwise why the row is refused, and what
     /// to write instead.
     pub values: Result<[Value; N], String>,
@@ -107,6 +111,8 @@ pub(crate) struct Rows<const N: usize> {
     /// The name of the input in messages.
     pub file: String,
     pub format: Format,
+    /// What comes before the first row of CSV.
+    pub header: Span,
     columns: &'static Columns<N>,
     stream: Stream,
     parser: Parser,
@@ -142,6 +148,7 @@ impl<const N: usize> Rows<N> {
         Ok(Self {
             file: input.to_string(),
             format,
+            header: Span(0, stream.bytes),
             columns,
             stream,
             parser,
@@ -155,25 +162,27 @@ impl<const N: usize> Rows<N> {
     fn read_next(&mut self) -> Result<Option<Row<N>>, Broken> {
         let stream = &mut self.stream;
         let columns = self.columns;
-        let (line, values) = match &mut self.parser {
+        let (line, span, values) = match &mut self.parser {
             Parser::Csv { splitter, order } => {
-                if !splitter.advance(stream)? {
+                let Some(span) = splitter.advance(stream)? else {
                     return Ok(None);
-                }
-                (splitter.row.start, csv_values(columns, splitter, order))
+                };
+                let values = csv_values(columns, splitter, order);
+                (splitter.row.start, span, values)
             }
             Parser::Json(splitter) => {
-                let has_row = match self.format {
+                let span = match self.format {
                     Format::Json => splitter.advance_element(stream)?,
                     _ => splitter.advance_line(stream)?,
                 };
-                if !has_row {
+                let Some(span) = span else {
                     return Ok(None);
-                }
-                (splitter.row.start, json_values(columns, &splitter.row))
+                };
+                let values = json_values(columns, &splitter.row);
+                (splitter.row.start, span, values)
             }
         };
-        Ok(Some(Row { line, values }))
+        Ok(Some(Row { line, span, values }))
     }
 }
 
@@ -201,7 +210,7 @@ fn explain(broken: Broken, file: &str) -> Error {
 /// Opens the input, detects its format and skips the byte order mark.
 fn open(input: &Input) -> Result<(Format, Stream), Broken> {
     let reader: Box<dyn Read + Send> = match input {
-        Input::Path(path) => Box::new(File::open(path)?),
+        Input::Path(path) | Input::Copied(path) => Box::new(File::open(path)?),
         Input::Stdin => Box::new(io::stdin()),
     };
     let mut reader = BufReader::with_capacity(64 * 1024, reader);
@@ -261,7 +270,7 @@ fn detect_format(input: &Input, head: &[u8]) -> Result<Format, &'static str> {
     };
     let extension = match input {
         Input::Path(path) => path.extension().and_then(|text| text.to_str()),
-        Input::Stdin => None,
+        Input::Stdin | Input::Copied(_) => None,
     };
     let extension = extension.unwrap_or_default().to_ascii_lowercase();
     match (extension.as_str(), first) {
@@ -284,7 +293,7 @@ fn read_header<const N: usize>(
     splitter: &mut CsvSplitter,
     stream: &mut Stream,
 ) -> Result<Order, Broken> {
-    if !splitter.advance(stream)? {
+    if splitter.advance(stream)?.is_none() {
         return Err(Broken::Content(1, no_header(columns)));
     }
     let export = columns.export.iter().map(|(name, _)| *name);

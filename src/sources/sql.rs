@@ -129,7 +129,11 @@ impl Source for SqlSource {
                     if let Some(people) = &people {
                         people.describe_issuer(&mut token);
                     }
-                    builder.push_checked(RowPosition { file: 0, line }, &token)?;
+                    let position = RowPosition {
+                        line,
+                        ..RowPosition::default()
+                    };
+                    builder.push_checked(position, &token)?;
                 }
                 Err(reason) => refusals.add(refused_row(line, reason)),
             }

@@ -56,7 +56,7 @@ It does not wait for deferred mails; the next sweep tries them again.")]
 Examples:
   lapsed import tokens.csv
 
-  # only check the file, and write the refused rows to another
+  # only check the file, and copy the refused rows to a new one, to correct and import them
   lapsed import tokens.csv --dry-run --rejects refused.csv
 
   # read from another program
@@ -300,7 +300,7 @@ pub struct Import {
     /// Source of the tokens; a configured source would mark them as gone at its next sync
     #[arg(long, value_name = "NAME", default_value = "local")]
     pub source: String,
-    /// Write the refused rows to this file
+    /// Copy the header and the refused rows to this new file, and print every reason
     #[arg(long, value_name = "FILE")]
     pub rejects: Option<PathBuf>,
     /// Check the file and show what would change; change nothing

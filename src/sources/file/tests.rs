@@ -327,7 +327,7 @@ fn twenty_refusals_are_kept_and_all_are_reported() {
         .collect();
     fs::write(&path, format!("external_id,expires_at\n{rows}")).unwrap();
     let mut reported = Vec::new();
-    let mut refused = |refusal: &RefusedRow| reported.push(refusal.line);
+    let mut refused = |refusal: &RefusedRow, _| reported.push(refusal.line);
     let mut callbacks = ReadCallbacks {
         on_refused: Some(&mut refused),
         ..ReadCallbacks::default()

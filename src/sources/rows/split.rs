@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, ErrorKind};
 
+use serde::{Deserialize, Serialize};
+
 /// The most bytes of a row, including quotes and escapes.
 pub(super) const MAX_ROW_LENGTH: usize = 1024 * 1024;
 
@@ -25,6 +27,11 @@ impl From<io::Error> for Broken {
         Self::Read(error)
     }
 }
+
+/// The first byte of a row in the input, and the one after its last: that of its line end, or of an element of an
+/// array.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Span(pub u64, pub u64);
 
 pub(super) struct Stream {
     pub inner: Box<dyn BufRead + Send>,
@@ -52,6 +59,20 @@ impl Stream {
             }
         }
     }
+
+    /// Skips a byte if it is the next one.
+    fn skip(&mut self, byte: u8) -> io::Result<bool> {
+        let is_next = loop {
+            match self.inner.fill_buf() {
+                Ok(piece) => break piece.first() == Some(&byte),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        };
+        self.inner.consume(usize::from(is_next));
+        self.bytes += u64::from(is_next);
+        Ok(is_next)
+    }
 }
 
 #[derive(Default)]
@@ -60,6 +81,8 @@ pub(super) struct RawRow {
     fault: Option<&'static str>,
     /// The line in which the row starts, from 1.
     pub start: u64,
+    /// The bytes of the row, however long it is.
+    length: u64,
     /// Line ends in the file so far.
     lines: u64,
 }
@@ -68,10 +91,12 @@ impl RawRow {
     fn begin(&mut self) {
         self.bytes.clear();
         self.fault = None;
+        self.length = 0;
         self.start = self.lines + 1;
     }
 
     fn push(&mut self, byte: u8) {
+        self.length += 1;
         if self.bytes.len() < MAX_ROW_LENGTH {
             self.bytes.push(byte);
         } else {
@@ -117,9 +142,10 @@ enum CsvState {
 }
 
 impl CsvSplitter {
-    /// Reads the next row that is not blank. Returns false at the end.
-    pub fn advance(&mut self, stream: &mut Stream) -> io::Result<bool> {
+    /// Reads the next row that is not blank, and returns where it is; `None` at the end.
+    pub fn advance(&mut self, stream: &mut Stream) -> io::Result<Option<Span>> {
         loop {
+            let start = stream.bytes;
             self.state = CsvState::CellStart;
             self.row.begin();
             self.ends.clear();
@@ -130,12 +156,15 @@ impl CsvSplitter {
                 }
                 self.ends.push(self.row.bytes.len());
             }
+            if self.after_cr && stream.skip(b'\n')? {
+                self.after_cr = false;
+            }
             let is_blank = self.row.bytes.iter().all(u8::is_ascii_whitespace);
             if self.row.fault.is_some() || !is_blank {
-                return Ok(true);
+                return Ok(Some(Span(start, stream.bytes)));
             }
             if !has_ended {
-                return Ok(false);
+                return Ok(None);
             }
         }
     }
@@ -236,9 +265,10 @@ enum JsonState {
 }
 
 impl JsonSplitter {
-    /// Reads the next line that is not blank. Returns false at the end.
-    pub fn advance_line(&mut self, stream: &mut Stream) -> io::Result<bool> {
+    /// Reads the next line that is not blank; `None` at the end.
+    pub fn advance_line(&mut self, stream: &mut Stream) -> io::Result<Option<Span>> {
         loop {
+            let start = stream.bytes;
             let row = &mut self.row;
             row.begin();
             let has_ended = stream.feed(|byte| {
@@ -250,16 +280,16 @@ impl JsonSplitter {
                 ends_row
             })?;
             if !row.bytes.is_empty() {
-                return Ok(true);
+                return Ok(Some(Span(start, stream.bytes)));
             }
             if !has_ended {
-                return Ok(false);
+                return Ok(None);
             }
         }
     }
 
-    /// Reads the next element of an array. Returns false at the end.
-    pub fn advance_element(&mut self, stream: &mut Stream) -> Result<bool, Broken> {
+    /// Reads the next element of an array; `None` at the end.
+    pub fn advance_element(&mut self, stream: &mut Stream) -> Result<Option<Span>, Broken> {
         let has_ended = stream.feed(|byte| {
             let (state, ends_row) = self.feed(byte);
             self.state = state;
@@ -269,8 +299,11 @@ impl JsonSplitter {
         let broken = |reason: &str| Err(Broken::Content(self.row.lines + 1, reason.to_owned()));
         match self.state {
             JsonState::Stray(reason) => broken(reason),
-            _ if has_ended => Ok(true),
-            JsonState::AfterArray => Ok(false),
+            _ if has_ended => {
+                let end = stream.bytes - 1;
+                Ok(Some(Span(end - self.row.length, end)))
+            }
+            JsonState::AfterArray => Ok(None),
             _ => broken(NOT_CLOSED),
         }
     }

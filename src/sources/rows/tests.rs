@@ -31,7 +31,7 @@ fn read(name: &str, content: impl AsRef<[u8]>) -> Vec<String> {
     let mut lines = Vec::new();
     for row in rows {
         match row {
-            Ok(Row { line, values }) => lines.push(match values {
+            Ok(Row { line, values, .. }) => lines.push(match values {
                 Ok(values) => format!("{line}:{}", values.map(format_value).join("|")),
                 Err(reason) => format!("{line}! {reason}"),
             }),
