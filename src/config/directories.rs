@@ -231,13 +231,21 @@ impl DirectoryConfig {
             let default = DirectoryTerms::default();
             let allowed_groups = table.list("allowed_groups", Field::string);
             let canaries = table.list("canaries", Field::parse);
-            let at_once = TimeDelta::zero();
+            let (at_once, year) = (TimeDelta::zero(), TimeDelta::days(365));
             let terms = DirectoryTerms {
                 schedule,
                 allowed_groups: allowed_groups.unwrap_or_default(),
                 canaries: canaries.unwrap_or_default(),
-                absence_grace: table.duration("absence_grace", default.absence_grace, at_once),
-                fresh_for: table.duration("fresh_for", default.fresh_for, TimeDelta::minutes(1)),
+                absence_grace: table.duration(
+                    "absence_grace",
+                    default.absence_grace,
+                    at_once..=year,
+                ),
+                fresh_for: table.duration(
+                    "fresh_for",
+                    default.fresh_for,
+                    TimeDelta::minutes(1)..=year,
+                ),
                 breaker_share: table.number("breaker_share", default.breaker_share, 0.0..=1.0),
                 breaker_min: table.integer("breaker_min", default.breaker_min, 0..=MAX_LOSSES),
                 ..default

@@ -20,7 +20,7 @@ use super::layers::{Places, join_path};
 use crate::domain::Schedule;
 
 /// The longest duration that a setting may have.
-const MAX_DAYS: i64 = 36_500;
+pub(super) const MAX_DURATION: TimeDelta = TimeDelta::days(36_500);
 
 /// Whether the secrets of other systems are read. That of the store always is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,8 +154,7 @@ impl Field<'_> {
             .ok_or_else(|| format!("must be a number from {min} to {max}"))
     }
 
-    /// A duration of at least `min`.
-    pub fn duration(&self, min: TimeDelta) -> Parsed<TimeDelta> {
+    pub fn duration(&self, limits: &RangeInclusive<TimeDelta>) -> Parsed<TimeDelta> {
         if let ValueKind::I64(number) = &self.value.kind {
             let form = format!("write for example \"{number}s\"");
             return Err(format!("{number} has no unit; {form}"));
@@ -168,10 +167,11 @@ impl Field<'_> {
                 let text = for_display(text);
                 format!("{text:?} is not a duration; write it as 30s, 5m, 12h or 7d")
             })?;
-        if span < min || span > TimeDelta::days(MAX_DAYS) {
-            let min = humantime::format_duration(min.to_std().unwrap_or_default());
-            let range = format!("at least {min}, at most {MAX_DAYS}d");
-            return Err(format!("{text} is out of range; {range}"));
+        if !limits.contains(&span) {
+            let [min, max] = [limits.start(), limits.end()].map(format_limit);
+            return Err(format!(
+                "{text} is out of range; at least {min}, at most {max}"
+            ));
         }
         Ok(span)
     }
@@ -254,6 +254,15 @@ impl Field<'_> {
     pub(super) fn is_from_environment(&self) -> bool {
         self.context.places.variable(&self.path).is_some()
     }
+}
+
+/// In the largest unit that fits: `1s`, `90m`, `36500d`.
+fn format_limit(limit: &TimeDelta) -> String {
+    let seconds = limit.num_seconds();
+    let units = [(86_400, "d"), (3600, "h"), (60, "m")];
+    let fits = |(length, _): &(i64, &str)| seconds >= *length && seconds % length == 0;
+    let (length, unit) = units.into_iter().find(fits).unwrap_or((1, "s"));
+    format!("{}{unit}", seconds / length)
 }
 
 /// The content of a file; fails if it is larger than `max_kib`.

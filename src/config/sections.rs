@@ -15,7 +15,7 @@ use url::Url;
 
 use super::database;
 use super::error::{for_display, hint};
-use super::field::{Field, Parsed};
+use super::field::{Field, MAX_DURATION, Parsed};
 use super::reach::Reach;
 use super::secret::is_unread;
 use super::table::Table;
@@ -72,6 +72,8 @@ const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 const FORMATS: [(&str, Format); 2] = [("text", Format::Text), ("json", Format::Json)];
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 const DAY: TimeDelta = TimeDelta::days(1);
+const WEEK: TimeDelta = TimeDelta::days(7);
+const YEAR: TimeDelta = TimeDelta::days(365);
 
 impl Store {
     pub(super) fn from_table(mut table: Table) -> Self {
@@ -141,12 +143,16 @@ const MIN_MAILS_PER_SECOND: f64 = 1.0 / 86_400.0;
 /// that are being sent.
 pub(super) fn delivery(mut table: Table, smtp: &mut Table) -> (Delivery, Duration) {
     let delivery = Delivery {
-        lease: table.duration("lease", TimeDelta::seconds(30), SECOND),
+        lease: table.duration(
+            "lease",
+            TimeDelta::seconds(30),
+            SECOND..=TimeDelta::hours(1),
+        ),
         backoff: Backoff {
-            min: table.duration("retry_min", TimeDelta::minutes(1), SECOND),
-            max: table.duration("retry_max", TimeDelta::hours(6), SECOND),
+            min: table.duration("retry_min", TimeDelta::minutes(1), SECOND..=DAY),
+            max: table.duration("retry_max", TimeDelta::hours(6), SECOND..=WEEK),
         },
-        give_up: table.duration("give_up", TimeDelta::days(5), SECOND),
+        give_up: table.duration("give_up", TimeDelta::days(5), SECOND..=YEAR),
         connections: smtp.integer("connections", 4, 1..=256),
         messages_per_connection: smtp.integer("messages_per_connection", 100, 0..=1_000_000),
         mails_per_second: Some(smtp.number("mails_per_second", 0.0, 0.0..=100_000.0))
@@ -171,11 +177,11 @@ pub(super) fn delivery(mut table: Table, smtp: &mut Table) -> (Delivery, Duratio
 
 pub(super) fn retention(mut table: Table) -> Retention {
     Retention {
-        gone_tokens: table.duration("gone_tokens", TimeDelta::days(400), DAY),
-        notices: table.duration("notices", TimeDelta::days(400), DAY),
-        runs: table.duration("runs", TimeDelta::days(90), DAY),
-        findings: table.duration("findings", TimeDelta::days(400), DAY),
-        audit: table.duration("audit", TimeDelta::days(1095), DAY),
+        gone_tokens: table.duration("gone_tokens", TimeDelta::days(400), DAY..=MAX_DURATION),
+        notices: table.duration("notices", TimeDelta::days(400), DAY..=MAX_DURATION),
+        runs: table.duration("runs", TimeDelta::days(90), DAY..=MAX_DURATION),
+        findings: table.duration("findings", TimeDelta::days(400), DAY..=MAX_DURATION),
+        audit: table.duration("audit", TimeDelta::days(1095), DAY..=MAX_DURATION),
     }
 }
 
@@ -226,7 +232,7 @@ pub(super) fn notify(mut table: Table, zone: Tz) -> Notify {
         admins,
         admin_digest,
         zone,
-        merge_ahead: table.duration("merge_ahead", TimeDelta::hours(1), TimeDelta::zero()),
+        merge_ahead: table.duration("merge_ahead", TimeDelta::hours(1), TimeDelta::zero()..=WEEK),
         max_per_sweep: table.integer("max_per_sweep", 1000, 0..=1_000_000_000),
         accounts: BTreeMap::new(),
         rules: Rules::default(),
@@ -267,14 +273,18 @@ pub(super) fn accounts(tables: Vec<Table>) -> BTreeMap<String, Vec<Address>> {
 /// Rules for tokens, and how tokens are revoked when their issuers lose access.
 /// `max_revocations_per_day` is at least one: with zero, lapsed would announce revocations that never happen.
 pub(super) fn rules(mut table: Table) -> (Rules, Option<RevocationPolicy>) {
-    let duration = |field: &Field| field.duration(TimeDelta::minutes(1));
+    let duration = |field: &Field| field.duration(&(TimeDelta::minutes(1)..=MAX_DURATION));
     let rules = Rules {
         max_ttl: table.unless_off("max_ttl", None, duration),
         unused_after: table.unless_off("unused_after", None, duration),
     };
     let may_revoke = table.choice("sso_revoked", &[("flag", false), ("revoke", true)], false);
     let response = RevocationPolicy {
-        revoke_after: table.duration("revoke_after", TimeDelta::days(3), TimeDelta::hours(1)),
+        revoke_after: table.duration(
+            "revoke_after",
+            TimeDelta::days(3),
+            TimeDelta::hours(1)..=YEAR,
+        ),
         max_per_day: table.with_default("max_revocations_per_day", 10, |field| {
             field.integer(&(1..=10_000)).map_err(|error| {
                 format!("{error}; to revoke none, set policy.sso_revoked = \"flag\"")

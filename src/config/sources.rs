@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use url::Url;
 
 use super::database;
-use super::field::{Field, Parsed};
+use super::field::{Field, MAX_DURATION, Parsed};
 use super::reach::Reach;
 use super::sections;
 use super::table::Table;
@@ -180,8 +180,9 @@ impl SourceConfig {
             let terms = SourceTerms {
                 schedule,
                 allow_revoke: table.boolean("allow_revoke", false),
-                policy_ttl: table
-                    .optional("policy_ttl", |field| field.duration(TimeDelta::days(1))),
+                policy_ttl: table.optional("policy_ttl", |field| {
+                    field.duration(&(TimeDelta::days(1)..=MAX_DURATION))
+                }),
                 owners: table.path("owners"),
                 ..SourceTerms::default()
             };

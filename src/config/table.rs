@@ -148,15 +148,19 @@ impl<'c> Table<'c> {
         self.with_default(key, default, |field| field.number(&limits))
     }
 
-    /// A duration of at least `min`.
-    pub fn duration(&mut self, key: Key, default: TimeDelta, min: TimeDelta) -> TimeDelta {
-        self.with_default(key, default, |field| field.duration(min))
+    pub fn duration(
+        &mut self,
+        key: Key,
+        default: TimeDelta,
+        limits: RangeInclusive<TimeDelta>,
+    ) -> TimeDelta {
+        self.with_default(key, default, |field| field.duration(&limits))
     }
 
-    /// A time limit of at least a second.
+    /// A time limit. With a longer one than an hour, what waits for it would hang.
     pub fn timeout(&mut self, key: Key, default: Duration) -> Duration {
         self.with_default(key, default, |field| {
-            let timeout = field.duration(TimeDelta::seconds(1))?;
+            let timeout = field.duration(&(TimeDelta::seconds(1)..=TimeDelta::hours(1)))?;
             timeout.to_std().map_err(|error| error.to_string())
         })
     }

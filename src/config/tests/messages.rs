@@ -113,10 +113,10 @@ fn invalid_values_say_what_to_write() {
     lapsed.toml:1:13: log.level: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5; write a level, or "info,lapsed::engine=debug"
     lapsed.toml:1:15: http.listen: "localhost:8484" is not an address and a port; write "127.0.0.1:8484", "[::]:8484" or "off"
     lapsed.toml:1:15: http.listen: is empty; give it a value or leave the key out
-    lapsed.toml:1:18: retention.runs: 1h is out of range; at least 1day, at most 36500d
-    lapsed.toml:1:18: delivery.lease: 500ms is out of range; at least 1s, at most 36500d
+    lapsed.toml:1:18: retention.runs: 1h is out of range; at least 1d, at most 36500d
+    lapsed.toml:1:18: delivery.lease: 500ms is out of range; at least 1s, at most 1h
     lapsed.toml:1:22: policy.sso_revoked: unknown value `delete`; allowed: flag, revoke
-    lapsed.toml:1:23: policy.revoke_after: 10m is out of range; at least 1h, at most 36500d
+    lapsed.toml:1:23: policy.revoke_after: 10m is out of range; at least 1h, at most 365d
     lapsed.toml:1:34: policy.max_revocations_per_day: must be a whole number from 1 to 10000; to revoke none, set policy.sso_revoked = "flag"
     the configuration has 2 problems:
       lapsed.toml:2:13: delivery.retry_min: must not be longer than retry_max

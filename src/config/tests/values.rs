@@ -229,6 +229,38 @@ fn user_and_password_in_the_url_are_percent_decoded() {
     assert_eq!(password.as_deref(), Some("s/3:cret"));
 }
 
+#[rstest]
+#[case("delivery", "lease", "2h", "at least 1s, at most 1h")]
+#[case("delivery", "retry_min", "2d", "at least 1s, at most 1d")]
+#[case("delivery", "retry_max", "8d", "at least 1s, at most 7d")]
+#[case("delivery", "give_up", "366d", "at least 1s, at most 365d")]
+#[case("delivery", "stop_timeout", "61m", "at least 1s, at most 1h")]
+#[case("smtp", "timeout", "1000y", "at least 1s, at most 1h")]
+#[case("smtp", "final_timeout", "1d", "at least 1s, at most 1h")]
+#[case("notify", "merge_ahead", "8d", "at least 0s, at most 7d")]
+#[case("policy", "revoke_after", "2y", "at least 1h, at most 365d")]
+#[case("policy", "max_ttl", "200y", "at least 1m, at most 36500d")]
+#[case("[source]", "timeout", "2h", "at least 1s, at most 1h")]
+#[case("[source]", "policy_ttl", "1h", "at least 1d, at most 36500d")]
+#[case("[directory]", "timeout", "2h", "at least 1s, at most 1h")]
+#[case("[directory]", "absence_grace", "2y", "at least 0s, at most 365d")]
+#[case("[directory]", "fresh_for", "2y", "at least 1m, at most 365d")]
+fn a_duration_that_cannot_work_is_refused(
+    #[case] section: &str,
+    #[case] key: &str,
+    #[case] value: &str,
+    #[case] limits: &str,
+) {
+    let errors = errors_of(&format!("[{section}]\n{key} = '{value}'"));
+    let section = section.trim_matches(['[', ']']);
+    let path = [format!("{section}.{key}"), format!("{section}[0].{key}")];
+    let expected = path.map(|path| format!("{path}: {value} is out of range; {limits}"));
+    assert!(
+        expected.iter().any(|text| errors.contains(text)),
+        "{errors}"
+    );
+}
+
 #[test]
 fn zero_means_no_limit() {
     let smtp = "smtp.url = 'smtp://mail.example.org'\nsmtp.messages_per_connection = 0\n";
