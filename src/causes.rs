@@ -1,8 +1,14 @@
 //! The texts of errors with all their causes, which the JSON lines of `tracing` omit, and of panics.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+
+use futures_util::FutureExt;
 
 /// Displays an error and its causes: `cannot open lapsed.db: permission denied`.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +29,28 @@ impl fmt::Display for Causes<'_> {
         }
         f.write_str(&text)
     }
+}
+
+thread_local! {
+    static IS_CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs work of a library that panics on invalid input; `None` if it does. The panic hook reports nothing.
+pub async fn contain_panics<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
+    poll_fn(|context| {
+        let outer = IS_CONTAINED.replace(true);
+        let polled = work.as_mut().poll(context);
+        IS_CONTAINED.set(outer);
+        polled
+    })
+    .await
+    .ok()
+}
+
+/// Whether [`contain_panics`] is at work on this thread.
+pub fn contains_panics() -> bool {
+    IS_CONTAINED.get()
 }
 
 /// The message of a caught panic.
@@ -60,6 +88,19 @@ mod tests {
             Some(Layer("disk full", None).into()),
         );
         assert_eq!(Causes(&error).to_string(), "cannot sweep: disk full");
+    }
+
+    #[tokio::test]
+    async fn a_contained_panic_ends_only_its_work() {
+        let work = async {
+            tokio::task::yield_now().await;
+            assert!(contains_panics());
+            7
+        };
+        assert_eq!(contain_panics(work).await, Some(7));
+        let lost = contain_panics(async { panic!("lost") }).await;
+        assert_eq!(lost.map(|(): ()| ()), None);
+        assert!(!contains_panics());
     }
 
     #[test]

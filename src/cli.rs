@@ -47,9 +47,11 @@ use self::exit::{Exit, Result, print_error};
 use self::setup::Context;
 use self::stop::{Stop, end_on_signal};
 use crate::clock::Clock;
+use crate::telemetry::report_panics;
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
+    report_panics();
     complete::complete_and_exit(command);
     let cli = match Cli::parse_args(std::env::args_os()) {
         Ok(cli) => cli,

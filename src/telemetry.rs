@@ -15,6 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use crate::causes::contains_panics;
 use crate::text;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,11 +88,15 @@ pub fn install(
     subscriber(filter, style, io::stderr)
         .try_init()
         .map_err(|error| Error::Twice(error.into()))?;
-    panic::set_hook(Box::new(log_panic));
     Ok(Telemetry {
         filter: handle,
         directives,
     })
+}
+
+/// Reports panics in the log, or on stderr as long as there is none.
+pub fn report_panics() {
+    panic::set_hook(Box::new(log_panic));
 }
 
 impl Telemetry {
@@ -249,16 +254,40 @@ fn starts_colour(text: &str) -> bool {
 
 /// The panic hook. Without it, a panic in a task would reach stderr in another format, or not at all.
 fn log_panic(info: &PanicHookInfo<'_>) {
+    if contains_panics() {
+        return;
+    }
+    let place = info.location().map(|place| {
+        let file = strip_build_path(place.file());
+        format!("{file}:{}:{}", place.line(), place.column())
+    });
+    let message = info.payload_as_str().unwrap_or("no message");
+    if !tracing::dispatcher::has_been_set() {
+        let (place, message) = (place.unwrap_or_default(), text::clean(message));
+        // Without stderr there is no one to tell.
+        let _ = writeln!(io::stderr(), "lapsed: internal error at {place}: {message}");
+        return;
+    }
     let backtrace = Backtrace::capture();
     let backtrace =
         (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
     tracing::error!(
-        panic.place = info.location().map(ToString::to_string),
+        panic.place = place,
         panic.thread = std::thread::current().name(),
         panic.backtrace = backtrace,
-        "panic: {}",
-        info.payload_as_str().unwrap_or("no message"),
+        "panic: {message}",
     );
+}
+
+/// The path of a source file without the folders of the machine that built the program:
+/// `ldap3-0.12.1/src/protocol.rs`.
+fn strip_build_path(file: &str) -> &str {
+    if !file.starts_with('/') {
+        return file;
+    }
+    let package = file.rfind("/src/").unwrap_or(file.len());
+    let start = file[..package].rfind('/').map_or(0, |slash| slash + 1);
+    &file[start..]
 }
 
 #[cfg(test)]

@@ -252,6 +252,18 @@ fn colour_needs_a_terminal_and_no_no_color(
     assert_eq!(has_colour(is_terminal, no_color.map(OsStr::new)), colour);
 }
 
+#[rstest]
+#[case("src/engine/sweep.rs", "src/engine/sweep.rs")]
+#[case(
+    "/root/.cargo/registry/src/index-1/ldap3-0.12.1/src/protocol.rs",
+    "ldap3-0.12.1/src/protocol.rs"
+)]
+#[case("/rustc/5980/library/core/src/option.rs", "core/src/option.rs")]
+#[case("/build/main.rs", "main.rs")]
+fn no_path_of_the_build_machine_is_shown(#[case] file: &str, #[case] shown: &str) {
+    assert_eq!(strip_build_path(file), shown);
+}
+
 #[test]
 fn a_panic_is_logged_on_one_line() {
     let (dispatch, written) = log(filter(Level::INFO, None).unwrap(), PLAIN);

@@ -17,6 +17,7 @@ use lapsed::domain::{Address, IdentityStatus, Person, Reason};
 use lapsed::sources::{CheckReport, Error};
 use rstest::rstest;
 
+use faulty::{Fault, FaultyLdap};
 use proxy::CuttableProxy;
 use slapd::{PASSWORD, READER, SUFFIX, Setup, Slapd};
 
@@ -606,4 +607,24 @@ fn a_response_that_is_not_ldap_is_an_error(#[case] answer: &'static [u8]) {
     let is_reported = error.contains("closed the connection") || error.contains("is not LDAP");
     assert!(is_reported, "{error}");
     server.join().unwrap();
+}
+
+#[test]
+fn a_response_on_which_the_library_panics_is_one_error() {
+    let server = FaultyLdap::start(3);
+    server.break_page(1, Some(Fault::Empty));
+    let mut world = World::new(Db::Sqlite);
+    world.table(&format!(
+        "[[directory]]\nname = 'people'\nkind = 'ldap'\nurl = 'ldap://127.0.0.1:{}'\nbind_dn = 'cn=a'\n\
+         password = 's3cret'\nbase = 'dc=example'",
+        server.port
+    ));
+    world.import(&["1,t,ada@example.org,2099-01-01"]);
+    for arguments in [&["directory", "check", "people"][..], &["sweep"]] {
+        let ran = world.run(arguments);
+        ran.exits(1).says("sent a response that is not LDAP");
+        for word in ["panic", "protocol.rs", "/src/", "closed the connection"] {
+            assert!(!ran.stderr.contains(word), "{word}: {}", ran.stderr);
+        }
+    }
 }

@@ -1,10 +1,8 @@
 //! Searches that are complete or fail.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use ldap3::controls::{Control, ControlType, PagedResults, RawControl};
 use ldap3::result::Result as Answer;
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Scope, SearchResult};
@@ -14,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Access, Entry, Error, code};
+use crate::causes::contain_panics;
 use crate::tls;
 use crate::upstream::pager::Pager;
 
@@ -22,6 +21,9 @@ const PAGE_SIZE: i32 = 500;
 
 /// An idle connection is closed this long after the time-out of its last request.
 const MAX_IDLE: Duration = Duration::from_secs(20);
+
+/// How long a connection that failed takes to end.
+const DRIVER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Includes deleted objects (MS-ADTS §3.1.1.3.4.1.14).
 const SHOW_DELETED: &str = "1.2.840.113556.1.4.417";
@@ -106,7 +108,8 @@ pub struct Session {
     timeout: Duration,
     /// Notified on every request; resets the idle timer.
     activity: watch::Sender<()>,
-    _driver: AbortOnDropHandle<()>,
+    /// Returns whether the server sent something on which the library panics. `None` after its end.
+    driver: Option<AbortOnDropHandle<bool>>,
 }
 
 pub struct Page {
@@ -127,8 +130,8 @@ impl Session {
         let driver = tokio::spawn(async move {
             // When this ends, pending requests fail.
             tokio::select! {
-                _ = connection.drive() => {}
-                () = wait_until_idle(on_activity, timeout + MAX_IDLE) => {}
+                ended = contain_panics(connection.drive()) => ended.is_none(),
+                () = wait_until_idle(on_activity, timeout + MAX_IDLE) => false,
             }
         });
         Self {
@@ -136,14 +139,15 @@ impl Session {
             place: place.to_owned(),
             timeout,
             activity,
-            _driver: AbortOnDropHandle::new(driver),
+            driver: Some(AbortOnDropHandle::new(driver)),
         }
     }
 
     async fn bind(&mut self, access: &Access) -> Result<(), Error> {
         let password = access.password.expose_secret();
         let bind = self.ldap.simple_bind(&access.bind_dn, password);
-        let result = await_response(self.timeout, &self.place, bind).await?;
+        let result = await_response(self.timeout, &self.place, bind).await;
+        let result = self.explain(result).await?;
         if result.rc == 0 {
             return Ok(());
         }
@@ -279,8 +283,8 @@ impl Session {
             self.ldap
                 .with_controls(controls)
                 .search(base, scope, filter, attributes.to_vec());
-        let SearchResult(entries, result) =
-            await_response(self.timeout, &self.place, request).await?;
+        let answer = await_response(self.timeout, &self.place, request).await;
+        let SearchResult(entries, result) = self.explain(answer).await?;
         if result.rc != 0 {
             let (reason, fix) = code::explain_search(result.rc);
             return Err(Error::Failed {
@@ -298,6 +302,18 @@ impl Session {
                 place: self.place.clone(),
             })?;
         Ok((entries, result))
+    }
+
+    /// A connection that ends because of what the server sent is not broken off.
+    async fn explain<T>(&mut self, answer: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::BrokenOff { place }) = &answer
+            && let Some(driver) = self.driver.take()
+            && let Ok(Ok(true)) = timeout(DRIVER_TIMEOUT, driver).await
+        {
+            let place = place.clone();
+            return Err(Error::Malformed { place });
+        }
+        answer
     }
 
     pub fn is_closed(&mut self) -> bool {
@@ -337,9 +353,9 @@ async fn with_timeout<T>(
     work: impl Future<Output = Answer<T>>,
 ) -> Result<Answer<T>, Error> {
     let place = place.to_owned();
-    match tokio::time::timeout(timeout, AssertUnwindSafe(work).catch_unwind()).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_panic)) => Err(Error::Malformed { place }),
+    match tokio::time::timeout(timeout, contain_panics(work)).await {
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) => Err(Error::Malformed { place }),
         Err(_elapsed) => Err(Error::TimedOut { place, timeout }),
     }
 }

@@ -11,6 +11,8 @@ pub enum Fault {
     /// The first page is sent again.
     Repeats,
     Cut,
+    /// An empty message, on which the library panics.
+    Empty,
     /// A result code instead of success.
     Code(u8),
 }
@@ -91,6 +93,10 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>) {
                 page += 1;
                 match now.fault.filter(|(nth, _)| page >= *nth) {
                     Some((_, Fault::Cut)) => return,
+                    Some((_, Fault::Empty)) => {
+                        let _ = stream.write_all(&[0x30, 0]);
+                        return;
+                    }
                     Some((_, Fault::Code(code))) => vec![result(0x65, code, "")],
                     Some((_, Fault::Repeats)) => people_page(1, now.people),
                     None => people_page(page, now.people),
