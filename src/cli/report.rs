@@ -55,6 +55,15 @@ pub(super) fn summary_lines(report: &Report) -> String {
     if report.is_quiet() {
         text.push_str("nothing was due\n");
     }
+    if let Some((last, now)) = report.clock_went_back {
+        let _ = writeln!(
+            text,
+            "the clock went back: the last sweep was at {}, and it is {} now; no mail that was sent is sent \
+             again; set the clock if it is wrong",
+            format_instant(last),
+            format_instant(now)
+        );
+    }
     text
 }
 

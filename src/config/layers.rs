@@ -17,6 +17,9 @@ use crate::text;
 /// The prefix of every variable that overrides the file.
 pub(super) const PREFIX: &str = "LAPSED__";
 
+/// More parts than any key has. Deeper tables would overflow the stack.
+const MAX_PARTS: usize = 8;
+
 /// Tables that can occur several times; a variable cannot address one of them.
 const REPEATED_TABLES: &[&str] = &["account", "source", "directory"];
 
@@ -127,7 +130,8 @@ impl Merged {
     fn variable_path(&self, name: &str) -> Result<String, String> {
         let lower = name[PREFIX.len()..].to_ascii_lowercase();
         let parts: Vec<_> = lower.split("__").collect();
-        if parts.len() < 2 || !parts.iter().copied().all(is_plain) {
+        let is_path = (2..=MAX_PARTS).contains(&parts.len());
+        if !is_path || !parts.iter().copied().all(is_plain) {
             return Err(
                 "does not name a key; write LAPSED__SECTION__KEY, such as LAPSED__SMTP__URL".into(),
             );

@@ -62,6 +62,8 @@ pub(super) type OnProgress<'a> = &'a (dyn Fn() + Send + Sync);
 /// One that ends only a little late was set by a process whose clock is slightly ahead; to treat that one as expired
 /// would send a mail twice.
 pub(super) const MAX_SKEW_FACTOR: i32 = 2;
+/// The clocks of two replicas may differ by this much.
+pub(super) const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::minutes(1);
 /// Rows per transaction: large enough to be fast, small enough to let other processes write.
 pub(super) const PAGE_SIZE: i64 = 1000;
 /// Time limit for one listing, and for one revocation at a source.
@@ -295,6 +297,9 @@ pub struct Report {
     pub problems: Vec<String>,
     /// Work that was not done because the store is unreachable.
     pub waits: Vec<String>,
+    /// When the last sweep was, if the clock has gone back since then, and the time by the clock now.
+    #[serde(skip)]
+    pub clock_went_back: Option<(DateTime<Utc>, DateTime<Utc>)>,
     pub elapsed_ms: u64,
 }
 

@@ -16,7 +16,9 @@ use crate::domain::{Address, Issuers, Policy};
 use crate::store::{Holder, PurgeCutoffs, RunRow, Store};
 use crate::time::shift;
 
-use super::common::{Error, Job, MAX_SKEW_FACTOR, PAGE_SIZE, Report, Settings, new_id};
+use super::common::{
+    Error, Job, MAX_CLOCK_SKEW, MAX_SKEW_FACTOR, PAGE_SIZE, Report, Settings, new_id,
+};
 use super::deliver::{Deliver, Mailer, Recorder};
 use super::directories::{Survey, SyncDirectories, UnbindOutcome};
 use super::judge::{Judge, MarkExpired};
@@ -193,7 +195,13 @@ impl Engine {
             Ok(is_acquired)
         };
         match acquired.await {
-            Ok(true) => self.run_leased_jobs(options, stop, &mut report).await,
+            Ok(true) => {
+                match self.find_later_run(started_at).await {
+                    Ok(last) => report.clock_went_back = last.map(|last| (last, started_at)),
+                    Err(error) => report.record_error(None, &error),
+                }
+                self.run_leased_jobs(options, stop, &mut report).await;
+            }
             Ok(false) => report.lease_held = true,
             Err(error) => report.record_error(None, &error),
         }
@@ -203,6 +211,13 @@ impl Engine {
             report.record_error(None, &error);
         }
         report
+    }
+
+    /// The time of the last sweep, if it is in the future.
+    async fn find_later_run(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+        let last = self.store.begin_read().await?.find_last_run(false).await?;
+        let at = last.map(|run| run.ended_at.unwrap_or(run.started_at));
+        Ok(at.filter(|at| *at > shift(now, MAX_CLOCK_SKEW)))
     }
 
     /// The second half: sends the mails that are due. Several processes can do this at the same time.

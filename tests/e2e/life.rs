@@ -328,14 +328,16 @@ fn a_clock_that_jumps_a_day_ahead_and_back_loses_and_repeats_nothing(
     world
         .at("2026-11-29 12:05:00")
         .sweep()
-        .says("1 no longer expired");
+        .says("1 no longer expired")
+        .says("the clock went back: the last sweep was at 2026-11-30 12:00Z, and it is 2026-11-29 12:05Z now");
     assert_eq!(world.tokens(), ["ci active", "later active", "soon active"]);
     assert!(
         world.mails().is_empty(),
         "mails sent early are not repeated"
     );
 
-    world.at("2026-11-30 06:00:00").sweep().says("1 expired");
+    let behind = world.at("2026-11-30 06:00:00").sweep();
+    behind.says("1 expired").says("the clock went back");
     assert!(world.mails().is_empty());
     world.at("2026-11-30 18:00:00").sweep();
     assert_eq!(world.mails().len(), 2, "the 7d step of later");

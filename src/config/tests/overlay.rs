@@ -145,3 +145,14 @@ fn other_variables_are_ignored() {
         ],
     );
 }
+
+#[test]
+fn a_variable_of_thousands_of_parts_names_no_key() {
+    let name = format!("LAPSED{}", "__a".repeat(20_000));
+    let errors = errors_with("", &[(&name, "x")]);
+    assert!(
+        errors.contains("does not name a key; write LAPSED__SECTION__KEY"),
+        "{errors}"
+    );
+    assert!(errors.len() < 500, "{errors}");
+}
