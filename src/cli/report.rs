@@ -60,8 +60,8 @@ pub(super) fn summary_lines(report: &Report) -> String {
             text,
             "the clock went back: the last sweep was at {}, and it is {} now; no mail that was sent is sent \
              again; set the clock if it is wrong",
-            format_instant(last),
-            format_instant(now)
+            format_instant(last, Tz::UTC),
+            format_instant(now, Tz::UTC)
         );
     }
     text

@@ -187,12 +187,8 @@ pub(super) fn field_text(value: &Value) -> String {
     }
 }
 
-/// Numbers are no formulas, even if they are negative.
 pub(super) fn csv_text(value: &Value) -> String {
-    match value {
-        Value::Number(_) => field_text(value),
-        _ => quote_formula(field_text(value)),
-    }
+    quote_formula(field_text(value))
 }
 
 /// Writes one CSV record. The csv writer flushes with every record, so it gets a buffer of its own.

@@ -1,6 +1,6 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use rstest::rstest;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
@@ -391,6 +391,17 @@ fn csv_has_a_header_and_quotes_what_needs_it() {
     507bae5b-6920-5b53-b7a2-e5e8fc59729e,exports,4711,"a, ""b""  c",,ada.lovelace@example.org,acme,editor,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,sso_revoked;too_long
     3c0a91d5-2c72-52c5-a0b4-7f21f796d8a4,exports,4712,'=1+1,,ada.lovelace@example.org,acme,editor,,2026-08-30T09:00:00Z,2026-11-28T09:00:00Z,at,source,active,2026-11-21T08:59:58.500000Z,2026-11-21T09:00:00Z,
     "#);
+}
+
+#[rstest]
+#[case(json!(-5), "'-5")]
+#[case(json!(5), "5")]
+#[case(json!("@a"), "'@a")]
+#[case(json!("'a"), "''a")]
+#[case(json!(["+a", "b"]), "'+a;b")]
+#[case(json!("a=b"), "a=b")]
+fn no_cell_of_csv_is_a_formula(#[case] value: Value, #[case] cell: &str) {
+    assert_eq!(printer::csv_text(&value), cell);
 }
 
 #[rstest]
