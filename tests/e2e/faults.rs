@@ -191,6 +191,20 @@ fn after_give_up_a_mail_fails_with_the_reason() {
 }
 
 #[test]
+fn a_login_that_the_server_defers_is_not_tried_again_at_once() {
+    let mut server = MailServer::start("--auth lapsed:secret --require-auth --p-454-auth 1");
+    let mut world = world_with_due_warnings(Sqlite, &server, 5);
+    let url = format!("\"smtp://lapsed@127.0.0.1:{}?tls=none\"", server.port);
+    world
+        .set("smtp.url", &url)
+        .set("smtp.password", "\"secret\"")
+        .set("smtp.connections", "1");
+    world.run(&["sweep"]).exits(75).says("454");
+    let summary = server.stop();
+    assert_eq!(summary["faults"], json!({"454-auth": 1}), "{summary:#}");
+}
+
+#[test]
 fn connections_are_closed_after_the_configured_number_of_mails() {
     let mut server = MailServer::start("--max-msgs-per-conn 20");
     let mut world = world_with_due_warnings(Db::Sqlite, &server, 50);

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::domain::MailCounts;
 use crate::engine::common::{Delivery, Error};
-use crate::notify::fault::{Fault, Outcome};
+use crate::notify::fault::{Fault, Outcome, Stage};
 use crate::notify::message::{Rendered, Writer};
 use crate::notify::template::Templates;
 use crate::notify::transport::{Connection, Transport};
@@ -245,8 +245,11 @@ impl Worker {
         let mut tries = 1;
         loop {
             match self.mailer.transport.open().await {
+                // Servers limit logins, so that another at once would make it worse.
                 Err(fault)
-                    if tries < MAX_CONNECT_ATTEMPTS && fault.code.is_none_or(|code| code < 500) =>
+                    if tries < MAX_CONNECT_ATTEMPTS
+                        && fault.stage != Stage::Auth
+                        && fault.code.is_none_or(|code| code < 500) =>
                 {
                     tokio::time::sleep(CONNECT_RETRY_INTERVAL * tries).await;
                     tries += 1;
