@@ -20,7 +20,7 @@ pub fn create_private(path: &Path) -> io::Result<File> {
 /// Writes a private file in place of another one. A link is replaced, and not followed.
 pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => create_private(path)?.write_all(bytes),
     }
 }

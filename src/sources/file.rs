@@ -240,12 +240,14 @@ pub struct Progress {
     pub rows: u64,
 }
 
+type OnRefused<'a> = dyn FnMut(&RefusedRow, Span) + 'a;
+
 #[derive(Default)]
 pub struct ReadCallbacks<'a> {
     /// Called every few thousand rows and at the end of each input.
     pub on_progress: Option<&'a mut dyn FnMut(Progress)>,
     /// Called for every refused row; [`RefusedRows`] keeps only the first ones.
-    pub on_refused: Option<&'a mut dyn FnMut(&RefusedRow, Span)>,
+    pub on_refused: Option<&'a mut OnRefused<'a>>,
 }
 
 /// Reads whole files into one listing without a fingerprint, in bounded memory; blocks the thread. Invalid rows
