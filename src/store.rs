@@ -257,9 +257,15 @@ impl Store {
         })
     }
 
-    /// Leaves SQLite's connections open until the process ends. Closing the last one would write the log of the earlier
-    /// file into the new one.
+    /// Leaves a file that was replaced as it is: leaves SQLite's connections open until the process ends, because
+    /// closing the last one would write the log of the earlier file into the new one, and sets that log aside.
     pub fn leave_open(&self) {
+        if let Pools::Sqlite {
+            file: Some(opened), ..
+        } = &self.0
+        {
+            opened.set_log_aside();
+        }
         std::mem::forget(self.clone());
     }
 

@@ -80,9 +80,10 @@ pub(super) const STORE_ACCESS_HINT: &str = "check [store] url, that the folder o
 pub(super) const STORE_DAMAGE_HINT: &str =
     "restore a backup (`lapsed backup` makes them), or set another file in [store] url";
 
-const FILE_CHANGED_HINT: &str = "stop every lapsed that uses it, and put the right file there, such as a backup; unless it is the one that was open, \
-     move the files beside it that end in -wal and -shm away; with `[store] create = false`, lapsed does not begin a \
-     new store, which would send everything again";
+const FILE_CHANGED_HINT: &str = "stop every lapsed that uses it; if the file was removed, put it back, or a backup without the -wal and -shm beside \
+     it; if it was replaced, the log of the earlier file is now in the files that end in -wal.old and -shm.old, and \
+     lapsed can start again; with `[store] create = false`, lapsed does not begin a new store, which would send \
+     everything again";
 
 impl Error {
     /// The exit code, and how to fix it.

@@ -26,7 +26,7 @@ pub(super) async fn sweep(context: &Context, args: Sweep) -> Result<Exit> {
     let config = setup::load_config(context)?;
     reject_unknown_names(&config, &args)?;
     if args.dry_run {
-        return dry_run(context, &config, args).await;
+        return Box::pin(dry_run(context, &config, args)).await;
     }
     let _log = setup::start_log(context, &config)?;
     let mailer = setup::build_mailer(&config)?;
@@ -94,7 +94,7 @@ async fn dry_run(context: &Context, config: &Config, args: Sweep) -> Result<Exit
         revocations,
     } = setup::with_engine(context, config, Mode::DryRun, async |engine| {
         let stop = context.stop.graceful(config.stop_timeout);
-        Ok(engine.dry_run(&options, stop).await?)
+        Ok(Box::pin(engine.dry_run(&options, stop)).await?)
     })
     .await?;
     let count = std::mem::take(&mut report.mails_sent);

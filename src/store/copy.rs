@@ -5,7 +5,7 @@ use std::path::Path;
 use chrono::{DateTime, SubsecRound, Utc};
 use futures_util::TryStreamExt;
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, QueryBuilder, Row as _};
+use sqlx::{Postgres, QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use super::{Access, Error, Result, Store, Tx, on};
@@ -182,7 +182,8 @@ impl Tx {
         if let Self::Postgres(tx) = self {
             let tables = TABLES.join(", ");
             let sql = format!("LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE");
-            sqlx::query(AssertSqlSafe(sql)).execute(&mut **tx).await?;
+            let mut lock = QueryBuilder::<Postgres>::new(sql);
+            lock.build().execute(&mut **tx).await?;
         }
         Ok(())
     }
@@ -194,8 +195,8 @@ impl Tx {
     }
 
     async fn has_rows(&mut self, table: &str) -> Result<bool> {
-        let sql = AssertSqlSafe(format!("SELECT EXISTS (SELECT 1 FROM {table})"));
-        on!(self, c: Db => sqlx::query_scalar(sql).fetch_one(c).await)
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM {table})");
+        on!(self, c: Db => QueryBuilder::<Db>::new(sql).build_query_scalar().fetch_one(c).await)
     }
 
     async fn clear_setting(&mut self, key: &str) -> Result<()> {
@@ -248,11 +249,12 @@ impl Tx {
         mut on_page: impl AsyncFnMut(&[Vec<Value>]) -> Result<()>,
     ) -> Result<Checksum> {
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        let sql = AssertSqlSafe(format!("SELECT {} FROM {table}", names.join(", ")));
+        let sql = format!("SELECT {} FROM {table}", names.join(", "));
         let mut checksum = Checksum::default();
         let mut page = Vec::with_capacity(ROWS_PER_INSERT);
         on!(self, c: Db => {
-            let mut rows = sqlx::query(sql).fetch(c);
+            let mut select = QueryBuilder::<Db>::new(sql);
+            let mut rows = select.build().fetch(c);
             let read = async {
                 while let Some(row) = rows.try_next().await? {
                     let values = columns.iter().enumerate();

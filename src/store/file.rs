@@ -7,6 +7,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
 /// Offsets in the header of an SQLite file (<https://www.sqlite.org/fileformat.html#the_database_header>).
 const GENERATION_OFFSET: usize = 60;
 pub(super) const FILE_ID_OFFSET: usize = 68;
@@ -25,6 +27,8 @@ pub(super) struct OpenFile {
     /// Stays open as long as SQLite's connections: closing any descriptor of a file ends the locks of the whole process.
     file: File,
     file_id: u32,
+    /// Device and inode of the write-ahead log.
+    log: Option<(u64, u64)>,
     /// The highest generation seen in the file.
     generation: AtomicU32,
 }
@@ -38,6 +42,7 @@ impl OpenFile {
             path: path.to_owned(),
             file,
             file_id,
+            log: find_inode(&side_file(path, "-wal")),
             generation: AtomicU32::new(generation),
         })
     }
@@ -68,6 +73,31 @@ impl OpenFile {
             .fetch_max(header.generation, Ordering::Relaxed);
         Ok((header.generation < seen).then_some("it was overwritten by an older copy"))
     }
+
+    /// Renames the log of the earlier file: SQLite would apply it to the file that is there now.
+    pub fn set_log_aside(&self) {
+        let log = side_file(&self.path, "-wal");
+        if !self.path.exists() || self.log.is_none() || find_inode(&log) != self.log {
+            return;
+        }
+        for suffix in ["-wal", "-shm"] {
+            let aside = side_file(&self.path, &format!("{suffix}.old"));
+            // The advice with the error names these files.
+            let _ = fs::rename(side_file(&self.path, suffix), aside);
+        }
+    }
+}
+
+fn find_inode(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// SQLite's name of a file beside the store.
+pub(super) fn side_file(store: &Path, suffix: &str) -> PathBuf {
+    let mut name = store.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 fn read_header(file: &File) -> io::Result<Header> {
@@ -84,25 +114,26 @@ fn read_header(file: &File) -> io::Result<Header> {
 }
 
 /// Gives a new store a file id, unless it has one.
-pub(super) async fn set_file_id(connection: &mut sqlx::SqliteConnection) -> sqlx::Result<()> {
+pub(super) async fn set_file_id(connection: &mut SqliteConnection) -> sqlx::Result<()> {
     if find_file_id(connection).await? != 0 {
         return Ok(());
     }
     let sql = format!("PRAGMA application_id = {}", new_file_id(connection).await?);
-    sqlx::query(sqlx::AssertSqlSafe(sql))
+    QueryBuilder::<Sqlite>::new(sql)
+        .build()
         .execute(connection)
-        .await?;
-    Ok(())
+        .await
+        .map(drop)
 }
 
-pub(super) async fn find_file_id(connection: &mut sqlx::SqliteConnection) -> sqlx::Result<u32> {
+pub(super) async fn find_file_id(connection: &mut SqliteConnection) -> sqlx::Result<u32> {
     let id: i32 = sqlx::query_scalar("PRAGMA application_id")
         .fetch_one(connection)
         .await?;
     Ok(id.cast_unsigned())
 }
 
-pub(super) async fn new_file_id(connection: &mut sqlx::SqliteConnection) -> sqlx::Result<i32> {
+pub(super) async fn new_file_id(connection: &mut SqliteConnection) -> sqlx::Result<i32> {
     sqlx::query_scalar("SELECT abs(random() % 2147483646) + 1")
         .fetch_one(connection)
         .await

@@ -105,22 +105,7 @@ impl Store {
             .pragma("cache_size", READER_CACHE);
         let file = options.get_filename().to_owned();
         let location = file.display().to_string();
-        if access.creates() {
-            // The store names people and their tokens. SQLite gives its side files the same mode and, run
-            // by root, the same owner.
-            match create_private_for_owner(&file) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(explain_sqlite(&file, error.into()));
-                }
-                _ => {}
-            }
-        } else if let Err(error) = file.metadata() {
-            return Err(match explain_sqlite(&file, error.into()) {
-                Error::Open { place, .. } => Error::Missing(place),
-                explained => explained,
-            });
-        }
-        check_access(&file)?;
+        prepare_file(&file, access)?;
         let (reader_options, writer_options) = match access {
             Access::ReadOnly | Access::AsIs => {
                 // Opened read-write but with `query_only`: after a reader that opened the file read-only,
@@ -154,16 +139,7 @@ impl Store {
             set_file_id(&mut tx).await?;
             tx.commit().await?;
         }
-        let opened = match access {
-            Access::Create | Access::Migrate | Access::Move => {
-                let file_id = find_file_id(&mut connection).await?;
-                let opened = OpenFile::open(&file, file_id);
-                Some(Arc::new(
-                    opened.map_err(|error| explain_sqlite(&file, error.into()))?,
-                ))
-            }
-            Access::ReadOnly | Access::AsIs | Access::Scratch => None,
-        };
+        let opened = remember_file(&mut connection, &file, access).await?;
         drop(connection);
         let read = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
@@ -295,6 +271,43 @@ impl Store {
         }
         result
     }
+}
+
+/// Creates the file if that is wanted, and checks that this user may use it.
+fn prepare_file(file: &Path, access: Access) -> Result<()> {
+    if access.creates() {
+        // The store names people and their tokens. SQLite gives its side files the same mode and, run
+        // by root, the same owner.
+        match create_private_for_owner(file) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(explain_sqlite(file, error.into()));
+            }
+            _ => {}
+        }
+    } else if let Err(error) = file.metadata() {
+        return Err(match explain_sqlite(file, error.into()) {
+            Error::Open { place, .. } => Error::Missing(place),
+            explained => explained,
+        });
+    }
+    check_access(file)
+}
+
+/// The identity of a file that is written, to notice later that it was replaced.
+async fn remember_file(
+    connection: &mut SqliteConnection,
+    file: &Path,
+    access: Access,
+) -> Result<Option<Arc<OpenFile>>> {
+    Ok(match access {
+        Access::Create | Access::Migrate | Access::Move => {
+            let opened = OpenFile::open(file, find_file_id(connection).await?);
+            Some(Arc::new(
+                opened.map_err(|error| explain_sqlite(file, error.into()))?,
+            ))
+        }
+        Access::ReadOnly | Access::AsIs | Access::Scratch => None,
+    })
 }
 
 /// Copies the store in one transaction, so that the copy is consistent. Returns a file id for the copy.

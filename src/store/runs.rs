@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, FromRow, QueryBuilder};
+use sqlx::{FromRow, QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use crate::time::MAX_INSTANT;
@@ -117,7 +117,8 @@ impl Tx {
             "PRAGMA user_version = {}",
             generation.checked_add(1).unwrap_or(1)
         );
-        sqlx::query(AssertSqlSafe(sql)).execute(&mut **tx).await?;
+        let mut set = QueryBuilder::<Sqlite>::new(sql);
+        set.build().execute(&mut **tx).await?;
         Ok(())
     }
 

@@ -3,12 +3,13 @@
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 use sqlx::migrate::MigrateError;
 
+use super::file::side_file;
 use super::{Error, Result};
 use crate::files::format_user;
 use crate::network::TLS_ADVICE;
@@ -68,12 +69,11 @@ fn file_fault(file: &Path) -> Option<Reason> {
         }
         _ => {}
     }
-    let side_file = |suffix: &str| {
-        let mut name = file.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let files = [file.to_owned(), side_file("-wal"), side_file("-shm")];
+    let files = [
+        file.to_owned(),
+        side_file(file, "-wal"),
+        side_file(file, "-shm"),
+    ];
     let may_write = AccessFlags::R_OK | AccessFlags::W_OK;
     // The folder first: without it, no file in it can be looked at.
     let folder_and_files = [(folder, may_write | AccessFlags::X_OK)].into_iter();

@@ -4,9 +4,9 @@
     reason = "clap prints these comments, back-ticks and all"
 )]
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 
+use clap::builder::{NonEmptyStringValueParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 use secrecy::SecretString;
@@ -383,12 +383,8 @@ pub struct ConfigTemplates {
 #[derive(Debug, Args)]
 pub struct MoveStore {
     /// URL of the new store, which must be empty; a missing SQLite file or schema is created
-    #[arg(long, value_name = "URL", value_parser = parse_secret)]
+    #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new().map(SecretString::from))]
     pub to: SecretString,
-}
-
-fn parse_secret(text: &str) -> Result<SecretString, Infallible> {
-    Ok(SecretString::from(text))
 }
 
 #[derive(Debug, Args)]
