@@ -79,7 +79,10 @@ pub(super) async fn check(context: &Context, args: &Check) -> Result<Exit> {
         .into_iter()
         .map(|warning| ("config".to_owned(), Outcome::Warning(warning)))
         .collect();
-    let (opened, outcome) = check_store(&config).await;
+    let (opened, mut outcome) = check_store(&config).await;
+    if let Some(found) = check_pages(opened.as_ref(), args.integrity).await {
+        outcome = found;
+    }
     outcomes.push(("store".to_owned(), outcome));
     let mut deferred = BTreeMap::new();
     if let Some(store) = opened {
@@ -89,7 +92,6 @@ pub(super) async fn check(context: &Context, args: &Check) -> Result<Exit> {
             let outcome = Outcome::failed(problem, STORE_DAMAGE_HINT, Exit::Failed);
             outcomes.push(("store".to_owned(), outcome));
         }
-        outcomes.extend(check_pages(&store, args.integrity).await);
         store.close().await;
     }
     outcomes.push(("templates".to_owned(), check_templates(&config)));
@@ -187,20 +189,19 @@ async fn check_store(config: &Config) -> (Option<Store>, Outcome) {
 }
 
 /// Looks for damage in the file of the store: at every page of it, or only if that takes less than a second.
-async fn check_pages(store: &Store, is_thorough: bool) -> Option<(String, Outcome)> {
-    let found = store.find_damage(is_thorough).await;
-    let outcome = match found.unwrap_or_else(|error| Some(vec![Causes(&error).to_string()])) {
+async fn check_pages(store: Option<&Store>, is_thorough: bool) -> Option<Outcome> {
+    let found = store?.find_damage(is_thorough).await;
+    match found.unwrap_or_else(|error| Some(vec![Causes(&error).to_string()])) {
         Some(damage) if !damage.is_empty() => {
             let problem = format!("the file is damaged: {}", damage.join("; "));
-            Outcome::failed(problem, STORE_DAMAGE_HINT, Exit::Failed)
+            Some(Outcome::failed(problem, STORE_DAMAGE_HINT, Exit::Failed))
         }
-        Some(_) if is_thorough => Outcome::Passed("every page was read and is whole".to_owned()),
-        None if is_thorough => Outcome::Warning(
-            "--integrity reads the pages of SQLite only; for PostgreSQL, use pg_amcheck".to_owned(),
-        ),
-        _ => return None,
-    };
-    Some(("store".to_owned(), outcome))
+        Some(_) if is_thorough => Some(Outcome::Passed(
+            "SQLite, schema up to date; every page was read and is whole".to_owned(),
+        )),
+        None if is_thorough => Some(Outcome::Warning("PostgreSQL: use pg_amcheck".to_owned())),
+        _ => None,
+    }
 }
 
 /// What it means that the store cannot be opened.
